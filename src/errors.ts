@@ -1,0 +1,198 @@
+/** The stable codes of Holdfast's errors: match on these, not on messages. */
+export type ErrorCode =
+  | 'ERR_CIRCUIT_OPEN'
+  | 'ERR_TIMEOUT'
+  | 'ERR_DEADLINE_EXCEEDED'
+  | 'ERR_BULKHEAD_FULL'
+  | 'ERR_RETRY_BUDGET_EXHAUSTED'
+  | 'ERR_NO_INSTANCE'
+  | 'ERR_INVALID_INSTANCE'
+  | 'ERR_INVALID_REQUEST'
+  | 'ERR_SERVICE_RESPONSE'
+  | 'ERR_SERVICE_CONNECTION'
+  | 'ERR_RESPONSE_TOO_LARGE'
+  | 'ERR_RESPONSE_INVALID'
+  | 'ERR_CLOSED';
+
+/**
+ * Set on every HoldfastError through the global symbol registry, so that `instanceof HoldfastError`
+ * also holds for an error made by another copy of the package.
+ */
+const BRAND = Symbol.for('holdfast.error');
+
+/** Base of every error that Holdfast makes. `code` is stable; `cause` is what lay beneath, if anything did. */
+export class HoldfastError extends Error {
+  readonly code: ErrorCode;
+
+  constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+  }
+
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    if (this !== HoldfastError) return Function.prototype[Symbol.hasInstance].call(this, value);
+    return typeof value === 'object' && value !== null && BRAND in value;
+  }
+}
+Object.defineProperty(HoldfastError.prototype, BRAND, { value: true });
+
+function named<T extends { prototype: Error }>(errorClass: T, name: string): void {
+  Object.defineProperty(errorClass.prototype, 'name', { value: name, configurable: true, writable: true });
+}
+named(HoldfastError, 'HoldfastError');
+
+/** The breaker is open, isolated, or half-open with every probe taken: the call was not made. */
+export class CircuitOpenError extends HoldfastError {
+  /** Milliseconds until the breaker lets a probe through; Infinity while it is isolated by hand. */
+  readonly retryAfter: number;
+
+  constructor(message: string, retryAfter: number) {
+    super('ERR_CIRCUIT_OPEN', message);
+    this.retryAfter = retryAfter;
+  }
+}
+named(CircuitOpenError, 'CircuitOpenError');
+
+/** The operation did not finish within the time that it was given. */
+export class TimeoutError extends HoldfastError {
+  /** Milliseconds that the operation was given. */
+  readonly timeout: number;
+
+  constructor(message: string, timeout: number, code: 'ERR_TIMEOUT' | 'ERR_DEADLINE_EXCEEDED' = 'ERR_TIMEOUT') {
+    super(code, message);
+    this.timeout = timeout;
+  }
+}
+named(TimeoutError, 'TimeoutError');
+
+/**
+ * The deadline that the call came with (from its own caller) has passed. It says nothing about the
+ * service that was called, so breakers and balancers do not count it.
+ */
+export class DeadlineExceededError extends TimeoutError {
+  constructor(message: string, timeout: number) {
+    super(message, timeout, 'ERR_DEADLINE_EXCEEDED');
+  }
+}
+named(DeadlineExceededError, 'DeadlineExceededError');
+
+/** Every place of the bulkhead and of its queue is taken, or the wait in the queue was too long. */
+export class BulkheadFullError extends HoldfastError {
+  constructor(message: string) {
+    super('ERR_BULKHEAD_FULL', message);
+  }
+}
+named(BulkheadFullError, 'BulkheadFullError');
+
+/** The retry budget has no token left. It stands as the `cause` of the last failure. */
+export class RetryBudgetExhausted extends HoldfastError {
+  constructor() {
+    super('ERR_RETRY_BUDGET_EXHAUSTED', 'the retry budget is spent: too large a share of recent calls were retries');
+  }
+}
+named(RetryBudgetExhausted, 'RetryBudgetExhausted');
+
+/** No instance of the service is registered. */
+export class NoInstanceError extends HoldfastError {
+  readonly serviceName: string;
+
+  constructor(serviceName: string, options?: ErrorOptions) {
+    super('ERR_NO_INSTANCE', `no instance of '${serviceName}' is known: is it registered under this name?`, options);
+    this.serviceName = serviceName;
+  }
+}
+named(NoInstanceError, 'NoInstanceError');
+
+/** A registration with a field that cannot be trusted: it was refused. */
+export class InvalidInstanceError extends HoldfastError {
+  constructor(message: string) {
+    super('ERR_INVALID_INSTANCE', message);
+  }
+}
+named(InvalidInstanceError, 'InvalidInstanceError');
+
+/** A call that was refused before anything was sent, because a part of it is malformed. */
+export class InvalidRequestError extends HoldfastError {
+  constructor(message: string) {
+    super('ERR_INVALID_REQUEST', message);
+  }
+}
+named(InvalidRequestError, 'InvalidRequestError');
+
+/** Used after `close()`. */
+export class ClosedError extends HoldfastError {
+  constructor(what: string) {
+    super('ERR_CLOSED', `${what} is closed`);
+  }
+}
+named(ClosedError, 'ClosedError');
+
+/** What an error of a call to an instance tells about it. */
+export interface ServiceErrorDetails extends ErrorOptions {
+  serviceName: string;
+  instanceId: string;
+}
+
+/** Base of the errors of a call that reached for an instance. */
+export class ServiceError extends HoldfastError {
+  readonly serviceName: string;
+  readonly instanceId: string;
+
+  constructor(code: ErrorCode, message: string, details: ServiceErrorDetails) {
+    super(code, message, 'cause' in details ? { cause: details.cause } : undefined);
+    this.serviceName = details.serviceName;
+    this.instanceId = details.instanceId;
+  }
+}
+named(ServiceError, 'ServiceError');
+
+/** The service answered with a status outside 200 to 299. */
+export class ServiceResponseError extends ServiceError {
+  readonly status: number;
+  readonly headers: Record<string, string | string[] | undefined>;
+  /** The body: parsed where it is JSON, else text. */
+  readonly body: unknown;
+
+  constructor(
+    message: string,
+    details: ServiceErrorDetails & {
+      status: number;
+      headers: Record<string, string | string[] | undefined>;
+      body: unknown;
+    },
+  ) {
+    super('ERR_SERVICE_RESPONSE', message, details);
+    this.status = details.status;
+    this.headers = details.headers;
+    this.body = details.body;
+  }
+}
+named(ServiceResponseError, 'ServiceResponseError');
+
+/** The connection to the instance could not be made, or broke before the answer was whole. */
+export class ServiceConnectionError extends ServiceError {
+  constructor(message: string, details: ServiceErrorDetails) {
+    super('ERR_SERVICE_CONNECTION', message, details);
+  }
+}
+named(ServiceConnectionError, 'ServiceConnectionError');
+
+/** The body of the answer is larger than `maxResponseSize`; the rest was not read. */
+export class ResponseTooLargeError extends ServiceError {
+  /** The bound, in bytes. */
+  readonly maxResponseSize: number;
+
+  constructor(message: string, details: ServiceErrorDetails & { maxResponseSize: number }) {
+    super('ERR_RESPONSE_TOO_LARGE', message, details);
+    this.maxResponseSize = details.maxResponseSize;
+  }
+}
+named(ResponseTooLargeError, 'ResponseTooLargeError');
+
+/** The answer calls itself JSON and is not. */
+export class ResponseInvalidError extends ServiceError {
+  constructor(message: string, details: ServiceErrorDetails) {
+    super('ERR_RESPONSE_INVALID', message, details);
+  }
+}
+named(ResponseInvalidError, 'ResponseInvalidError');

@@ -1,0 +1,25 @@
+export * from './errors.ts';
+export {
+  type Backoff,
+  constantBackoff,
+  type DecorrelatedJitterOptions,
+  decorrelatedJitter,
+  type ExponentialBackoffOptions,
+  exponentialBackoff,
+} from './policies/backoff.ts';
+export { Bulkhead, type BulkheadEvents, type BulkheadOptions } from './policies/bulkhead.ts';
+export {
+  CircuitBreaker,
+  type CircuitBreakerEvents,
+  type CircuitBreakerOptions,
+  type CircuitBreakerSnapshot,
+  type CircuitState,
+} from './policies/circuit-breaker.ts';
+export type { Attributes, CallContext, CallOptions } from './policies/context.ts';
+export { Fallback, type FallbackOptions } from './policies/fallback.ts';
+export type { Outcome } from './policies/outcome.ts';
+export { compose, type Operation, type Policy, wrap } from './policies/policy.ts';
+export { type GiveUpReason, Retry, type RetryEvents, type RetryOptions } from './policies/retry.ts';
+export { parseRetryAfter } from './policies/retry-after.ts';
+export { RetryBudget, type RetryBudgetOptions } from './policies/retry-budget.ts';
+export { Timeout } from './policies/timeout.ts';

@@ -1,0 +1,103 @@
+/** Throws if the value is not allowed; `option` is the full name to show. */
+export type Check = (value: unknown, option: string) => void;
+
+function refuse(option: string, expected: string, value: unknown): never {
+  const shown = typeof value === 'string' ? `'${value}'` : typeof value === 'object' && value !== null ? 'an object' : String(value);
+  const message = `${option} must be ${expected}; got ${shown}`;
+  throw typeof value === 'number' ? new RangeError(message) : new TypeError(message);
+}
+
+/** A number between `min` and `max` inclusive. NaN never passes; Infinity passes only where `max` allows it. */
+export function number(min: number, max = Number.MAX_VALUE): Check {
+  const expected = max === Number.MAX_VALUE || max === Infinity ? `a number of at least ${min}` : `a number from ${min} to ${max}`;
+  return (value, option) => {
+    if (typeof value !== 'number' || !(value >= min && value <= max)) refuse(option, expected, value);
+  };
+}
+
+/** A whole number of at least `min`; `Infinity` passes if `max` is Infinity. */
+export function integer(min: number, max = Number.MAX_SAFE_INTEGER): Check {
+  const expected = max >= Number.MAX_SAFE_INTEGER ? `a whole number of at least ${min}` : `a whole number from ${min} to ${max}`;
+  return (value, option) => {
+    const whole = Number.isInteger(value) || (value === Infinity && max === Infinity);
+    if (!whole || (value as number) < min || (value as number) > max) refuse(option, expected, value);
+  };
+}
+
+/** The longest delay that setTimeout can keep: 2^31 − 1 ms. A longer one would fire at once. */
+export const MAX_DELAY = 2 ** 31 - 1;
+
+/** A duration in milliseconds that a timer can wait for. */
+export const duration = number(0, MAX_DELAY);
+
+/** A share, 0 to 1. */
+export const ratio = number(0, 1);
+
+export const func: Check = (value, option) => {
+  if (typeof value !== 'function') refuse(option, 'a function', value);
+};
+
+export const boolean: Check = (value, option) => {
+  if (typeof value !== 'boolean') refuse(option, 'true or false', value);
+};
+
+export const text: Check = (value, option) => {
+  if (typeof value !== 'string' || value === '') refuse(option, 'a non-empty string', value);
+};
+
+/** An object that has the given methods. */
+export function having(...methods: string[]): Check {
+  return (value, option) => {
+    const object = value as Record<string, unknown> | null | undefined;
+    if (methods.some((method) => typeof object?.[method] !== 'function')) {
+      refuse(option, `an object with ${methods.map((method) => `${method}()`).join(', ')}`, value);
+    }
+  };
+}
+
+/** One of some literals. */
+export function oneOf(...allowed: readonly unknown[]): Check {
+  return (value, option) => {
+    if (!allowed.includes(value)) refuse(option, allowed.map((item) => `'${String(item)}'`).join(' or '), value);
+  };
+}
+
+/** Passes if one of the checks does; `expected` is what the message says otherwise. */
+export function either(expected: string, ...checks: Check[]): Check {
+  return (value, option) => {
+    const passes = checks.some((check) => {
+      try {
+        check(value, option);
+        return true;
+      } catch {
+        return false;
+      }
+    });
+    if (!passes) refuse(option, expected, value);
+  };
+}
+
+/** Leaves the value to whoever takes it next. */
+export const anything: Check = () => {};
+
+/**
+ * Checks an options object: each option by its check unless it is undefined, and no option that the
+ * table does not know, so that a misspelled name is an error and not a silent default.
+ */
+export function validateOptions(owner: string, options: object, table: Record<string, Check>): void {
+  if (typeof options !== 'object' || options === null || Array.isArray(options)) {
+    throw new TypeError(`${owner} takes an options object; got ${options === null ? 'null' : typeof options}`);
+  }
+  for (const [name, value] of Object.entries(options)) {
+    const check = Object.hasOwn(table, name) ? table[name] : undefined;
+    if (check === undefined) {
+      throw new TypeError(`${owner} has no option '${name}'; its options are ${Object.keys(table).join(', ')}`);
+    }
+    if (value !== undefined) check(value, `${owner} option '${name}'`);
+  }
+}
+
+/** Throws a TypeError if an option that has no default was left out. */
+export function requireOption(owner: string, options: object, name: string): void {
+  if ((options as Record<string, unknown>)[name] === undefined) throw new TypeError(`${owner} needs the option '${name}'`);
+}

@@ -1,0 +1,154 @@
+import { type Linked, LinkedList } from '../internal/linked-list.ts';
+
+/** Is told once, when what it listens to is aborted. Listens to one thing at a time. */
+export interface AbortListener extends Linked<AbortListener> {
+  /** True while it stands in the list of something that may abort. */
+  listening: boolean;
+  onAbort(reason: unknown): void;
+}
+
+/** What can be aborted, and the AbortSignal that shows it to the world. */
+export interface Abortable {
+  readonly aborted: boolean;
+  readonly reason: unknown;
+  readonly signal: AbortSignal;
+  listen(listener: AbortListener): void;
+  unlisten(listener: AbortListener): void;
+}
+
+/** A listener that only calls a function. */
+export class OnAbort implements AbortListener {
+  next: AbortListener | undefined = undefined;
+  previous: AbortListener | undefined = undefined;
+  listening = false;
+  readonly onAbort: (reason: unknown) => void;
+
+  constructor(onAbort: (reason: unknown) => void) {
+    this.onAbort = onAbort;
+  }
+}
+
+function add(listeners: LinkedList<AbortListener>, listener: AbortListener): void {
+  listener.listening = true;
+  listeners.append(listener);
+}
+
+function remove(listeners: LinkedList<AbortListener>, listener: AbortListener): void {
+  listener.listening = false;
+  listeners.remove(listener);
+}
+
+function tellAll(listeners: LinkedList<AbortListener>, reason: unknown): void {
+  for (let listener = listeners.shift(); listener !== undefined; listener = listeners.shift()) {
+    listener.listening = false;
+    listener.onAbort(reason);
+  }
+}
+
+/**
+ * A caller's own AbortSignal. However many calls share it, it carries one event listener while any of
+ * them waits, and none otherwise; adding and removing a call is O(1).
+ */
+class SharedSignal implements Abortable {
+  readonly signal: AbortSignal;
+  readonly #listeners = new LinkedList<AbortListener>();
+
+  constructor(signal: AbortSignal) {
+    this.signal = signal;
+  }
+
+  get aborted(): boolean {
+    return this.signal.aborted;
+  }
+
+  get reason(): unknown {
+    return this.signal.reason;
+  }
+
+  listen(listener: AbortListener): void {
+    if (this.#listeners.length === 0) this.signal.addEventListener('abort', this.#onAbort);
+    add(this.#listeners, listener);
+  }
+
+  unlisten(listener: AbortListener): void {
+    if (!listener.listening) return;
+    remove(this.#listeners, listener);
+    if (this.#listeners.length === 0) this.signal.removeEventListener('abort', this.#onAbort);
+  }
+
+  readonly #onAbort = () => {
+    this.signal.removeEventListener('abort', this.#onAbort);
+    tellAll(this.#listeners, this.signal.reason);
+  };
+}
+
+const shared = new WeakMap<AbortSignal, SharedSignal>();
+
+/** The one Abortable that stands for a given AbortSignal. */
+export function abortableOf(signal: AbortSignal): Abortable {
+  let abortable = shared.get(signal);
+  if (abortable === undefined) {
+    abortable = new SharedSignal(signal);
+    shared.set(signal, abortable);
+  }
+  return abortable;
+}
+
+/**
+ * A part of a call that can be aborted by itself, as by a timeout, and is aborted with the call that
+ * it belongs to. It makes an AbortController only if someone asks for the signal.
+ */
+export class AbortScope implements Abortable, AbortListener {
+  next: AbortListener | undefined = undefined;
+  previous: AbortListener | undefined = undefined;
+  listening = false;
+  aborted = false;
+  reason: unknown = undefined;
+  readonly #parent: Abortable | undefined;
+  readonly #whenAborted: (reason: unknown) => void;
+  #listeners: LinkedList<AbortListener> | undefined = undefined;
+  #controller: AbortController | undefined = undefined;
+
+  /** @param whenAborted told before any listener, so that a waiting caller is released first. */
+  constructor(parent: Abortable | undefined, whenAborted: (reason: unknown) => void) {
+    this.#parent = parent;
+    this.#whenAborted = whenAborted;
+    parent?.listen(this);
+  }
+
+  get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController();
+      if (this.aborted) this.#controller.abort(this.reason);
+    }
+    return this.#controller.signal;
+  }
+
+  onAbort(reason: unknown): void {
+    this.abort(reason);
+  }
+
+  abort(reason: unknown): void {
+    if (this.aborted) return;
+    this.aborted = true;
+    this.reason = reason;
+    this.end();
+    this.#whenAborted(reason);
+    this.#controller?.abort(reason);
+    if (this.#listeners !== undefined) tellAll(this.#listeners, reason);
+  }
+
+  /** Leaves the parent: from here on its abort no longer comes through. */
+  end(): void {
+    this.#parent?.unlisten(this);
+  }
+
+  listen(listener: AbortListener): void {
+    this.#listeners ??= new LinkedList();
+    add(this.#listeners, listener);
+  }
+
+  unlisten(listener: AbortListener): void {
+    if (listener.listening) remove(this.#listeners!, listener);
+  }
+}

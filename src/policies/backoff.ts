@@ -1,0 +1,75 @@
+import { func, MAX_DELAY, number, oneOf, requireOption, validateOptions } from '../internal/validate.ts';
+import type { Outcome } from './outcome.ts';
+
+/**
+ * Milliseconds to wait before retry number `attempt` (1 for the first retry); `previous` is the wait
+ * before it, 0 at first. Pure but for its random source.
+ */
+export type Backoff = (attempt: number, previous: number, outcome?: Outcome<unknown>) => number;
+
+export interface ExponentialBackoffOptions {
+  /** Milliseconds before the first retry, before jitter. */
+  base: number;
+  /** What each further wait is multiplied by. Default 2. */
+  factor?: number;
+  /** The longest wait, in milliseconds, before jitter. Default 30,000. */
+  max?: number;
+  /** `full`: uniform between 0 and the wait; `equal`: between half of it and the whole; `none`. Default `full`. */
+  jitter?: 'full' | 'equal' | 'none';
+  /** A source of numbers from 0 to 1. Default Math.random. */
+  random?: () => number;
+}
+
+/**
+ * `base · factor^(attempt − 1)`, capped at `max`, then jittered.
+ * Source: Marc Brooker, 'Exponential Backoff and Jitter', AWS Architecture Blog, 2015.
+ */
+export function exponentialBackoff(options: ExponentialBackoffOptions): Backoff {
+  validateOptions('exponentialBackoff', options, {
+    base: number(0, MAX_DELAY),
+    factor: number(1),
+    max: number(0, MAX_DELAY),
+    jitter: oneOf('full', 'equal', 'none'),
+    random: func,
+  });
+  requireOption('exponentialBackoff', options, 'base');
+  const { base, factor = 2, max = 30_000, jitter = 'full', random = Math.random } = options;
+  return (attempt) => {
+    const wait = Math.min(max, base * factor ** (attempt - 1));
+    if (jitter === 'none') return wait;
+    return jitter === 'full' ? random() * wait : wait / 2 + random() * (wait / 2);
+  };
+}
+
+export interface DecorrelatedJitterOptions {
+  /** The shortest wait, in milliseconds. */
+  base: number;
+  /** The longest wait, in milliseconds. Default 30,000. */
+  max?: number;
+  /** A source of numbers from 0 to 1. Default Math.random. */
+  random?: () => number;
+}
+
+/**
+ * `min(max, uniform(base, 3 · previous))`, with `base` in the place of `previous` at first.
+ * Source: Marc Brooker, 'Exponential Backoff and Jitter', AWS Architecture Blog, 2015.
+ */
+export function decorrelatedJitter(options: DecorrelatedJitterOptions): Backoff {
+  validateOptions('decorrelatedJitter', options, { base: number(0, MAX_DELAY), max: number(0, MAX_DELAY), random: func });
+  requireOption('decorrelatedJitter', options, 'base');
+  const { base, max = 30_000, random = Math.random } = options;
+  return (_attempt, previous) => Math.min(max, base + random() * (3 * (previous || base) - base));
+}
+
+/** The same wait before every retry, in milliseconds. */
+export function constantBackoff(wait: number): Backoff {
+  number(0, MAX_DELAY)(wait, 'the wait of constantBackoff()');
+  return () => wait;
+}
+
+/** Asks a backoff, which may be a user's own, for a wait that a timer can keep. */
+export function waitOf(backoff: Backoff, attempt: number, previous: number, outcome?: Outcome<unknown>): number {
+  const wait = backoff(attempt, previous, outcome);
+  if (!(wait >= 0)) throw new RangeError(`a backoff must give a number of milliseconds of at least 0; it gave ${wait}`);
+  return Math.min(wait, MAX_DELAY);
+}

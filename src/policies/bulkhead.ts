@@ -1,0 +1,133 @@
+import { BulkheadFullError } from '../errors.ts';
+import { Emitter } from '../internal/emitter.ts';
+import { type Linked, LinkedList } from '../internal/linked-list.ts';
+import { duration, integer, MAX_DELAY, validateOptions } from '../internal/validate.ts';
+import { OnAbort } from './abort.ts';
+import { type CallOptions, type Context, contextOf } from './context.ts';
+import type { Operation, Policy } from './policy.ts';
+
+export interface BulkheadOptions {
+  /** Calls under way at once. Default 100. */
+  maxConcurrent?: number;
+  /** Calls that may wait for a place, first come first served. Default 0: none waits. */
+  maxQueue?: number;
+  /** Milliseconds that a call may wait for a place. Default: as long as its deadline allows. */
+  queueTimeout?: number;
+}
+
+export interface BulkheadEvents {
+  /** A call was refused, at once or after `queueTimeout`. */
+  reject: [error: BulkheadFullError];
+}
+
+/**
+ * Bounds how many calls are under way at once, so that one slow dependency cannot take every socket and
+ * all memory of its callers. A caller that cancels while it waits gives up its place.
+ *
+ * A call that finds no place is refused with a BulkheadFullError.
+ */
+export class Bulkhead extends Emitter<BulkheadEvents> implements Policy {
+  readonly #maxConcurrent: number;
+  readonly #maxQueue: number;
+  readonly #queueTimeout: number;
+  readonly #queue = new LinkedList<Waiter>();
+  #inFlight = 0;
+
+  constructor(options: BulkheadOptions = {}) {
+    super();
+    validateOptions('Bulkhead', options, {
+      maxConcurrent: integer(1),
+      maxQueue: integer(0),
+      queueTimeout: duration,
+    });
+    this.#maxConcurrent = options.maxConcurrent ?? 100;
+    this.#maxQueue = options.maxQueue ?? 0;
+    this.#queueTimeout = options.queueTimeout ?? Infinity;
+  }
+
+  /** Calls under way. */
+  get inFlight(): number {
+    return this.#inFlight;
+  }
+
+  /** Calls that wait for a place. */
+  get queued(): number {
+    return this.#queue.length;
+  }
+
+  async execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
+    const context = contextOf(options);
+    context.throwIfAborted();
+    if (this.#inFlight < this.#maxConcurrent) this.#inFlight++;
+    else await this.#takeTurn(context);
+    try {
+      return await operation(context);
+    } finally {
+      this.#leave();
+    }
+  }
+
+  /** The place goes straight to the first that waits, so that no newcomer can overtake it. */
+  #leave(): void {
+    const waiter = this.#queue.shift();
+    if (waiter === undefined) this.#inFlight--;
+    else waiter.admit();
+  }
+
+  async #takeTurn(context: Context): Promise<void> {
+    if (this.#queue.length >= this.#maxQueue) {
+      throw this.#refusal(`bulkhead full: ${this.#inFlight} calls under way, ${this.#queue.length} waiting`);
+    }
+    const patience = context.timed
+      ? this.#queueTimeout
+      : Math.min(this.#queueTimeout, context.deadline - performance.now());
+    await new Promise<void>((resolve, reject) => {
+      const giveUp = (error: unknown) => {
+        this.#queue.remove(waiter);
+        waiter.stopWaiting();
+        reject(error);
+      };
+      const waiter = new Waiter(context, resolve, giveUp);
+      this.#queue.append(waiter);
+      waiter.waitAtMost(patience, () => {
+        giveUp(this.#refusal(`bulkhead full: no place came free within ${Math.round(patience)} ms`));
+      });
+    });
+  }
+
+  #refusal(message: string): BulkheadFullError {
+    const error = new BulkheadFullError(message);
+    this.emit('reject', error);
+    return error;
+  }
+}
+
+class Waiter implements Linked<Waiter> {
+  next: Waiter | undefined = undefined;
+  previous: Waiter | undefined = undefined;
+  readonly #context: Context;
+  readonly #onAbort: OnAbort;
+  readonly #admitted: () => void;
+  #timer: NodeJS.Timeout | undefined = undefined;
+
+  constructor(context: Context, admitted: () => void, cancelled: (reason: unknown) => void) {
+    this.#context = context;
+    this.#admitted = admitted;
+    this.#onAbort = new OnAbort(cancelled);
+    context.listen(this.#onAbort);
+  }
+
+  waitAtMost(patience: number, expired: () => void): void {
+    if (patience <= MAX_DELAY) this.#timer = setTimeout(expired, patience);
+  }
+
+  stopWaiting(): void {
+    clearTimeout(this.#timer);
+    this.#context.unlisten(this.#onAbort);
+  }
+
+  admit(): void {
+    this.stopWaiting();
+    this.#admitted();
+  }
+}

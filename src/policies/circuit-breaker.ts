@@ -1,0 +1,331 @@
+import { CircuitOpenError } from '../errors.ts';
+import { Emitter } from '../internal/emitter.ts';
+import {
+  anything,
+  duration,
+  either,
+  func,
+  integer,
+  MAX_DELAY,
+  number,
+  oneOf,
+  ratio,
+  text,
+  validateOptions,
+} from '../internal/validate.ts';
+import { OnAbort } from './abort.ts';
+import { type Backoff, waitOf } from './backoff.ts';
+import { type CallOptions, type Context, contextOf } from './context.ts';
+import { isRefusal, type Outcome } from './outcome.ts';
+import type { Operation, Policy } from './policy.ts';
+import { CountWindow, type RollingWindow, TimeWindow } from './rolling-window.ts';
+
+export type CircuitState = 'closed' | 'open' | 'half-open' | 'isolated';
+
+/** What a breaker needs to go on where another process left off. */
+export interface CircuitBreakerSnapshot {
+  state: CircuitState;
+  /** Openings since it was last closed. */
+  openings: number;
+  /** When it may let a probe through: epoch milliseconds. Only while open. */
+  probeAt?: number;
+}
+
+export interface CircuitBreakerOptions {
+  /** Shown in errors. */
+  name?: string;
+  /** Failures in a row that open it. Default 5, or Infinity if `failureRatio` or `slowCallRatio` is set. */
+  failureThreshold?: number;
+  /** Share of failures within the window that opens it, 0 to 1. Off unless set. */
+  failureRatio?: number;
+  /** Share of slow calls within the window that opens it, 0 to 1. Off unless set. */
+  slowCallRatio?: number;
+  /** Milliseconds from which a call is slow. Default 1,000; matters only with `slowCallRatio`. */
+  slowCallDuration?: number;
+  /** What the ratios are taken over: milliseconds, or a number of calls. Default 10,000 ms. */
+  window?: number | { calls: number };
+  /** Calls that the window must hold before a ratio counts. Default 20, at most the calls of the window. */
+  minimumCalls?: number;
+  /** Milliseconds open before a probe is let through, or a backoff over openings in a row. Default 30,000. */
+  resetTimeout?: number | Backoff;
+  /** Probes under way at once while half-open. Default 1. */
+  halfOpenCalls?: number;
+  /** Probes in a row that must succeed to close it. Default 1. */
+  successThreshold?: number;
+  /** Whether an outcome is a failure of what was called. Default: every error. */
+  isFailure?: (outcome: Outcome<unknown>) => boolean;
+  /**
+   * Whether an outcome counts as neither success nor failure. Default: errors by which Holdfast itself
+   * refused the call, such as a full bulkhead. Calls that their caller cancelled never count.
+   */
+  isIgnored?: (outcome: Outcome<unknown>) => boolean;
+  /** Where to start, as from another breaker's `toJSON()`. Default `closed`. */
+  initialState?: CircuitState | CircuitBreakerSnapshot;
+}
+
+export interface CircuitBreakerEvents {
+  /** It opened; `wait` milliseconds until a probe, `openings` in a row. */
+  open: [event: { outcome: Outcome<unknown> | undefined; wait: number; openings: number }];
+  'half-open': [];
+  close: [];
+  isolate: [];
+  /** A call was refused. */
+  reject: [error: CircuitOpenError];
+}
+
+/**
+ * The states. Each time the breaker changes state it makes a new object, and a call reports to the one
+ * that admitted it: what began before a change says nothing about the state after it.
+ */
+interface Closed {
+  readonly kind: 'closed';
+  failuresInARow: number;
+  readonly window: RollingWindow | undefined;
+}
+interface Open {
+  readonly kind: 'open';
+  readonly openings: number;
+  readonly wait: number;
+  readonly probeAt: number;
+}
+interface HalfOpen {
+  readonly kind: 'half-open';
+  readonly openings: number;
+  readonly wait: number;
+  probes: number;
+  successes: number;
+}
+interface Isolated {
+  readonly kind: 'isolated';
+}
+type State = Closed | Open | HalfOpen | Isolated;
+
+/**
+ * Stops calling what keeps failing, and lets a few probes find out when it has recovered.
+ *
+ * Closed, it counts; after `failureThreshold` failures in a row, or too large a share of failed or slow
+ * calls in the window, it opens. Open, it refuses calls with a CircuitOpenError for `resetTimeout`. Then
+ * the next call is a probe (half-open): enough successes close it, one failure opens it again. A probe
+ * that never ends holds its place, so put a Timeout inside. It uses no timer.
+ *
+ * Source: Michael Nygard, 'Release It!', chapter 'Stability Patterns'; the ratios and windows are those
+ * of resilience4j's CircuitBreaker.
+ *
+ * @example
+ * const breaker = new CircuitBreaker({ failureRatio: 0.5, minimumCalls: 20 });
+ * const user = await breaker.execute(() => fetchUser(id));
+ */
+export class CircuitBreaker extends Emitter<CircuitBreakerEvents> implements Policy {
+  readonly name: string | undefined;
+  readonly #options: CircuitBreakerOptions;
+  readonly #failureThreshold: number;
+  readonly #minimumCalls: number;
+  readonly #slowCallDuration: number;
+  #state: State;
+
+  constructor(options: CircuitBreakerOptions = {}) {
+    super();
+    validateOptions('CircuitBreaker', options, {
+      name: text,
+      failureThreshold: integer(1, Infinity),
+      failureRatio: ratio,
+      slowCallRatio: ratio,
+      slowCallDuration: duration,
+      window: either('a number of milliseconds above 0, or { calls: a whole number from 1 to 1,000,000 }', number(1, MAX_DELAY), callsWindow),
+      minimumCalls: integer(1),
+      resetTimeout: either('a number of milliseconds of at least 0, or a backoff function', duration, func),
+      halfOpenCalls: integer(1),
+      successThreshold: integer(1),
+      isFailure: func,
+      isIgnored: func,
+      initialState: anything,
+    });
+    const { failureRatio, slowCallRatio, window } = options;
+    const byRatio = failureRatio !== undefined || slowCallRatio !== undefined;
+    this.name = options.name;
+    this.#options = options;
+    this.#failureThreshold = options.failureThreshold ?? (byRatio ? Infinity : 5);
+    this.#minimumCalls = Math.min(options.minimumCalls ?? 20, typeof window === 'object' ? window.calls : Infinity);
+    this.#slowCallDuration = slowCallRatio === undefined ? Infinity : (options.slowCallDuration ?? 1_000);
+    this.#state = this.#stateFrom(options.initialState ?? 'closed');
+  }
+
+  /** Open turns to half-open when the first call after the wait arrives. */
+  get state(): CircuitState {
+    return this.#state.kind;
+  }
+
+  async execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
+    const context = contextOf(options);
+    context.throwIfAborted();
+    const state = this.#admit();
+    if (state.kind === 'half-open') return this.#probe(state, operation, context);
+    const startedAt = this.#slowCallDuration === Infinity ? 0 : performance.now();
+    let value: T;
+    try {
+      value = await operation(context);
+    } catch (error) {
+      this.#count(state, { ok: false, error }, startedAt, context);
+      throw error;
+    }
+    if (this.#options.isFailure === undefined && this.#options.isIgnored === undefined && !context.aborted) {
+      if (state === this.#state) this.#score(state, false, this.#isSlow(startedAt), undefined);
+    } else {
+      this.#count(state, { ok: true, value }, startedAt, context);
+    }
+    return value;
+  }
+
+  /** Opens it until `reset()`: for maintenance, or to cut off a dependency by hand. */
+  isolate(): void {
+    if (this.#state.kind === 'isolated') return;
+    this.#state = { kind: 'isolated' };
+    this.emit('isolate');
+  }
+
+  /** Closes it and forgets all it has counted. */
+  reset(): void {
+    const was = this.#state.kind;
+    this.#state = this.#closed();
+    if (was !== 'closed') this.emit('close');
+  }
+
+  /** What `initialState` takes, so that a new process can begin where this one ends. */
+  toJSON(): CircuitBreakerSnapshot {
+    const state = this.#state;
+    if (state.kind === 'open') {
+      const probeAt = Math.round(Date.now() + Math.max(0, state.probeAt - performance.now()));
+      return { state: state.kind, openings: state.openings, probeAt };
+    }
+    return { state: state.kind, openings: state.kind === 'half-open' ? state.openings : 0 };
+  }
+
+  #admit(): Closed | HalfOpen {
+    if (this.#state.kind === 'closed') return this.#state;
+    if (this.#state.kind === 'open' && performance.now() >= this.#state.probeAt) {
+      const { openings, wait } = this.#state;
+      this.#state = { kind: 'half-open', openings, wait, probes: 0, successes: 0 };
+      this.emit('half-open');
+    }
+    // A listener may have changed the state.
+    const state = this.#state as State;
+    if (state.kind === 'closed') return state;
+    if (state.kind === 'half-open' && state.probes < (this.#options.halfOpenCalls ?? 1)) {
+      state.probes++;
+      return state;
+    }
+    throw this.#refusal(state);
+  }
+
+  #refusal(state: Open | HalfOpen | Isolated): CircuitOpenError {
+    const which = this.name === undefined ? 'the circuit' : `the circuit of '${this.name}'`;
+    const retryAfter =
+      state.kind === 'isolated' ? Infinity : state.kind === 'open' ? Math.max(0, state.probeAt - performance.now()) : 0;
+    const error = new CircuitOpenError(
+      state.kind === 'half-open'
+        ? `${which} is half-open and its probes are all under way`
+        : `${which} is ${state.kind}: the call was not made`,
+      retryAfter,
+    );
+    this.emit('reject', error);
+    return error;
+  }
+
+  /** A probe that is aborted leaves at once, even if its operation goes on. */
+  async #probe<T>(state: HalfOpen, operation: Operation<T>, context: Context): Promise<T> {
+    const startedAt = performance.now();
+    let over = false;
+    const finish = (outcome: Outcome<unknown>) => {
+      if (over) return;
+      over = true;
+      context.unlisten(onAbort);
+      state.probes--;
+      this.#count(state, outcome, startedAt, context);
+    };
+    const onAbort = new OnAbort((error) => finish({ ok: false, error }));
+    context.listen(onAbort);
+    try {
+      const value = await operation(context);
+      finish({ ok: true, value });
+      return value;
+    } catch (error) {
+      finish({ ok: false, error });
+      throw error;
+    }
+  }
+
+  /** Takes in how a call ended, unless its state is over or the outcome is to be ignored. */
+  #count(state: Closed | HalfOpen, outcome: Outcome<unknown>, startedAt: number, context: Context): void {
+    if (state !== this.#state || context.cancelled) return;
+    const { isFailure, isIgnored } = this.#options;
+    if (isIgnored ? isIgnored(outcome) : !outcome.ok && isRefusal(outcome.error)) return;
+    const failed = isFailure ? isFailure(outcome) : !outcome.ok;
+    this.#score(state, failed, this.#isSlow(startedAt), outcome);
+  }
+
+  #isSlow(startedAt: number): boolean {
+    return this.#slowCallDuration !== Infinity && performance.now() - startedAt >= this.#slowCallDuration;
+  }
+
+  #score(state: Closed | HalfOpen, failed: boolean, slow: boolean, outcome: Outcome<unknown> | undefined): void {
+    if (state.kind === 'half-open') {
+      if (failed || slow) this.#open(state.openings + 1, state.wait, outcome);
+      else if (++state.successes >= (this.#options.successThreshold ?? 1)) this.reset();
+      return;
+    }
+    state.failuresInARow = failed ? state.failuresInARow + 1 : 0;
+    state.window?.record(failed, slow);
+    if (state.failuresInARow >= this.#failureThreshold || this.#ratioReached(state.window)) this.#open(1, 0, outcome);
+  }
+
+  #ratioReached(window: RollingWindow | undefined): boolean {
+    if (window === undefined || window.calls < this.#minimumCalls) return false;
+    const { failureRatio, slowCallRatio } = this.#options;
+    return (
+      (failureRatio !== undefined && window.failures > 0 && window.failures >= failureRatio * window.calls) ||
+      (slowCallRatio !== undefined && window.slow > 0 && window.slow >= slowCallRatio * window.calls)
+    );
+  }
+
+  #open(openings: number, previous: number, outcome: Outcome<unknown> | undefined): void {
+    const wait = this.#wait(openings, previous, outcome);
+    this.#state = { kind: 'open', openings, wait, probeAt: performance.now() + wait };
+    this.emit('open', { outcome, wait, openings });
+  }
+
+  #wait(openings: number, previous: number, outcome: Outcome<unknown> | undefined): number {
+    const { resetTimeout = 30_000 } = this.#options;
+    return typeof resetTimeout === 'number' ? resetTimeout : waitOf(resetTimeout, openings, previous, outcome);
+  }
+
+  #closed(): Closed {
+    const { failureRatio, slowCallRatio, window = 10_000 } = this.#options;
+    if (failureRatio === undefined && slowCallRatio === undefined) {
+      return { kind: 'closed', failuresInARow: 0, window: undefined };
+    }
+    return {
+      kind: 'closed',
+      failuresInARow: 0,
+      window: typeof window === 'number' ? new TimeWindow(window) : new CountWindow(window.calls),
+    };
+  }
+
+  /** The wall clock may have jumped since the snapshot: the wait left is never longer than a whole one. */
+  #stateFrom(initial: CircuitState | CircuitBreakerSnapshot): State {
+    const snapshot: CircuitBreakerSnapshot = typeof initial === 'string' ? { state: initial, openings: 1 } : initial;
+    oneOf('closed', 'open', 'half-open', 'isolated')(snapshot?.state, "CircuitBreaker option 'initialState'");
+    if (snapshot.state === 'closed') return this.#closed();
+    if (snapshot.state === 'isolated') return { kind: 'isolated' };
+    const openings = snapshot.openings ?? 1;
+    integer(1)(openings, "CircuitBreaker option 'initialState.openings'");
+    const wait = this.#wait(openings, 0, undefined);
+    const probeAt = snapshot.probeAt ?? (snapshot.state === 'open' ? Infinity : 0);
+    number(0, Infinity)(probeAt, "CircuitBreaker option 'initialState.probeAt'");
+    const left = Math.min(wait, Math.max(0, probeAt - Date.now()));
+    return { kind: 'open', openings, wait, probeAt: performance.now() + left };
+  }
+}
+
+function callsWindow(value: unknown, option: string): void {
+  integer(1, 1_000_000)((value as { calls?: unknown } | null)?.calls, `${option}.calls`);
+}

@@ -1,0 +1,101 @@
+import { DeadlineExceededError, TimeoutError } from '../errors.ts';
+import { type Abortable, type AbortListener, abortableOf } from './abort.ts';
+
+/** Facts about a call for predicates and telemetry: service, method, instance… */
+export type Attributes = Readonly<Record<string, unknown>>;
+
+/** What an operation is told about the call that it is part of. */
+export interface CallContext {
+  /** Aborted on timeout, on cancellation by the caller, on a lost hedge. Created on first use. */
+  readonly signal: AbortSignal;
+  /** 1 for the first try. */
+  readonly attempt: number;
+  /** When the call must be done, on the clock of `performance.now()`, in milliseconds; Infinity without a deadline. */
+  readonly deadline: number;
+  readonly attributes: Attributes;
+}
+
+/** What a caller can say about a call. A CallContext is one, so that policies nest. */
+export interface CallOptions {
+  /** Cancels the call. */
+  signal?: AbortSignal | undefined;
+  /** On the clock of `performance.now()`, in milliseconds. */
+  deadline?: number | undefined;
+  attributes?: Attributes | undefined;
+  /** Given by an enclosing CallContext. */
+  readonly attempt?: number;
+}
+
+const NO_ATTRIBUTES: Attributes = Object.freeze({});
+
+/** The CallContext that Holdfast's own policies hand down: whatever costs something is made on first use. */
+export class Context implements CallContext {
+  readonly attempt: number;
+  readonly deadline: number;
+  readonly attributes: Attributes;
+  /** What can abort this call, if anything. */
+  readonly source: Abortable | undefined;
+  /** Whether a timer already watches over `deadline`. */
+  readonly timed: boolean;
+  #signal: AbortSignal | undefined = undefined;
+
+  constructor(
+    attempt: number,
+    deadline: number,
+    attributes: Attributes,
+    source: Abortable | undefined,
+    timed: boolean,
+  ) {
+    this.attempt = attempt;
+    this.deadline = deadline;
+    this.attributes = attributes;
+    this.source = source;
+    this.timed = timed;
+  }
+
+  get signal(): AbortSignal {
+    this.#signal ??= this.source?.signal ?? new AbortController().signal;
+    return this.#signal;
+  }
+
+  get aborted(): boolean {
+    return this.source !== undefined && this.source.aborted;
+  }
+
+  get reason(): unknown {
+    return this.source?.reason;
+  }
+
+  throwIfAborted(): void {
+    if (this.aborted) throw this.reason;
+  }
+
+  listen(listener: AbortListener): void {
+    this.source?.listen(listener);
+  }
+
+  unlisten(listener: AbortListener): void {
+    this.source?.unlisten(listener);
+  }
+
+  /** The same call at another attempt. */
+  at(attempt: number): Context {
+    return new Context(attempt, this.deadline, this.attributes, this.source, this.timed);
+  }
+
+  /**
+   * Whether the call was given up for a reason that lies with the caller. An attempt cut short by a
+   * timeout of this process is not: whoever was called had that long and did not answer.
+   */
+  get cancelled(): boolean {
+    return this.aborted && (!(this.reason instanceof TimeoutError) || this.reason instanceof DeadlineExceededError);
+  }
+}
+
+/** The context of a call: the caller's own if it is one of ours, else made from what the caller says. */
+export function contextOf(options: CallOptions | undefined): Context {
+  if (options instanceof Context) return options;
+  if (options === undefined) return new Context(1, Infinity, NO_ATTRIBUTES, undefined, false);
+  const { signal, deadline = Infinity, attributes = NO_ATTRIBUTES, attempt = 1 } = options;
+  return new Context(attempt, deadline, attributes, signal && abortableOf(signal), false);
+}

@@ -1,0 +1,45 @@
+import { func, validateOptions } from '../internal/validate.ts';
+import { type CallContext, type CallOptions, contextOf } from './context.ts';
+import { type Outcome, settle, unwrap } from './outcome.ts';
+import type { Operation, Policy } from './policy.ts';
+
+export interface FallbackOptions {
+  /** Which outcomes are replaced. Default: every failure but a cancellation by the caller. */
+  shouldFallback?: (outcome: Outcome<unknown>, context: CallContext) => boolean;
+}
+
+/**
+ * Replaces chosen outcomes by a value, or by what a function makes of the outcome. If that function
+ * throws, its error is what the caller gets.
+ *
+ * @example
+ * const recommendations = new Fallback([]);
+ * const fromCache = new Fallback((outcome) => cache.get('prices'), { shouldFallback: (outcome) => !outcome.ok });
+ */
+export class Fallback<F = unknown> implements Policy {
+  readonly #fallback: F | ((outcome: Outcome<unknown>, context: CallContext) => F | PromiseLike<F>);
+  readonly #shouldFallback: ((outcome: Outcome<unknown>, context: CallContext) => boolean) | undefined;
+
+  constructor(
+    fallback: F | ((outcome: Outcome<unknown>, context: CallContext) => F | PromiseLike<F>),
+    options: FallbackOptions = {},
+  ) {
+    validateOptions('Fallback', options, { shouldFallback: func });
+    this.#fallback = fallback;
+    this.#shouldFallback = options.shouldFallback;
+  }
+
+  async execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
+    const context = contextOf(options);
+    const outcome: Outcome<T> = context.aborted
+      ? { ok: false, error: context.reason }
+      : await settle(operation, context);
+    const replaced = this.#shouldFallback?.(outcome, context) ?? (!outcome.ok && !context.cancelled);
+    if (!replaced) return unwrap(outcome);
+    // The caller chose a value that can stand where its operation's would.
+    const fallback = this.#fallback as T | ((outcome: Outcome<unknown>, context: CallContext) => T | PromiseLike<T>);
+    return typeof fallback === 'function'
+      ? (fallback as (outcome: Outcome<unknown>, context: CallContext) => T | PromiseLike<T>)(outcome, context)
+      : fallback;
+  }
+}

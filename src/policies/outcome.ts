@@ -1,0 +1,37 @@
+import { type ErrorCode, HoldfastError } from '../errors.ts';
+import type { CallContext } from './context.ts';
+import type { Operation } from './policy.ts';
+
+/** How a try ended; predicates take this, so that a returned 503 can count as a failure. */
+export type Outcome<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly error: unknown };
+
+/** Runs the operation and tells how it ended; never rejects. */
+export async function settle<T>(operation: Operation<T>, context: CallContext): Promise<Outcome<T>> {
+  try {
+    return { ok: true, value: await operation(context) };
+  } catch (error) {
+    return { ok: false, error };
+  }
+}
+
+export function unwrap<T>(outcome: Outcome<T>): T {
+  if (outcome.ok) return outcome.value;
+  throw outcome.error;
+}
+
+const REFUSALS: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
+  'ERR_CIRCUIT_OPEN',
+  'ERR_BULKHEAD_FULL',
+  'ERR_NO_INSTANCE',
+  'ERR_INVALID_REQUEST',
+  'ERR_DEADLINE_EXCEEDED',
+  'ERR_CLOSED',
+]);
+
+/**
+ * Whether Holdfast itself refused to make the call, or to go on with it. A refusal says nothing about
+ * the service, so breakers do not count it; and trying again at once would be refused again.
+ */
+export function isRefusal(error: unknown): boolean {
+  return error instanceof HoldfastError && REFUSALS.has(error.code);
+}

@@ -1,0 +1,47 @@
+import type { CallContext, CallOptions } from './context.ts';
+
+/** The work that a policy guards. */
+export type Operation<T> = (context: CallContext) => PromiseLike<T> | T;
+
+/** Runs an operation so that it survives a kind of failure. Safe to share among concurrent calls. */
+export interface Policy {
+  execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T>;
+}
+
+class Composed implements Policy {
+  readonly #outer: Policy;
+  readonly #inner: Policy;
+
+  constructor(outer: Policy, inner: Policy) {
+    this.#outer = outer;
+    this.#inner = inner;
+  }
+
+  execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
+    return this.#outer.execute((context) => this.#inner.execute(operation, context), options);
+  }
+}
+
+/**
+ * One policy out of several, the outermost first: `compose(fallback, timeout, retry, breaker)` retries
+ * inside the timeout, and each retry goes through the breaker.
+ *
+ * @throws TypeError if there is no policy, or one of the arguments is none.
+ */
+export function compose(...policies: Policy[]): Policy {
+  if (policies.length === 0) throw new TypeError('compose() needs at least one policy');
+  policies.forEach((policy, index) => {
+    if (typeof policy?.execute !== 'function') {
+      throw new TypeError(`argument ${index + 1} of compose() is not a policy: it has no execute()`);
+    }
+  });
+  return policies.reduceRight((inner, outer) => new Composed(outer, inner));
+}
+
+/** A function with the same arguments whose every call goes through the policy. */
+export function wrap<A extends unknown[], T>(
+  policy: Policy,
+  fn: (...args: A) => PromiseLike<T> | T,
+): (...args: A) => Promise<T> {
+  return (...args) => policy.execute(() => fn(...args));
+}

@@ -1,0 +1,179 @@
+import pRetry from 'p-retry';
+import { HoldfastError, RetryBudgetExhausted } from '../errors.ts';
+import { Emitter } from '../internal/emitter.ts';
+import { duration, func, having, integer, validateOptions } from '../internal/validate.ts';
+import { OnAbort } from './abort.ts';
+import { type Backoff, exponentialBackoff, waitOf } from './backoff.ts';
+import { type Attributes, type CallContext, type CallOptions, type Context, contextOf } from './context.ts';
+import { isRefusal, type Outcome, settle, unwrap } from './outcome.ts';
+import type { Operation, Policy } from './policy.ts';
+import { retryAfterOf } from './retry-after.ts';
+import type { RetryBudget } from './retry-budget.ts';
+
+export interface RetryOptions {
+  /** Tries in all, the first one included. Default 3. */
+  maxAttempts?: number;
+  /** How long to wait before each retry. Default: exponential from 100 ms to 10 s with full jitter. */
+  backoff?: Backoff;
+  /** Which outcomes are tried again. Default: every failure but those by which Holdfast refused the call itself. */
+  shouldRetry?: (outcome: Outcome<unknown>, context: CallContext) => boolean;
+  /** What retries are paid from. Default: none, so that only `maxAttempts` bounds them. */
+  budget?: RetryBudget;
+  /** Milliseconds since the first try began after which no retry begins. Default: no such bound. */
+  maxElapsed?: number;
+  /** The longest Retry-After, in milliseconds, that is waited for; a longer one ends the retrying. Default 60,000. */
+  maxRetryAfter?: number;
+}
+
+/** Why no further try was made. */
+export type GiveUpReason = 'attempts' | 'outcome' | 'budget' | 'deadline' | 'elapsed' | 'retry-after' | 'cancelled';
+
+export interface RetryEvents {
+  /** A try failed and another will be made. */
+  retry: [event: { attempt: number; delay: number; outcome: Outcome<unknown>; attributes: Attributes }];
+  /** A try failed and was the last; `attempts` were made. */
+  'give-up': [
+    event: { attempts: number; reason: GiveUpReason; outcome: Outcome<unknown>; attributes: Attributes },
+  ];
+  /** A retry succeeded; `attempts` were made. */
+  recover: [event: { attempts: number; attributes: Attributes }];
+}
+
+/** What p-retry is told of an outcome that asks for another try; it never leaves this file. */
+const UNSATISFIED = new Error('unsatisfied');
+
+/**
+ * Tries again what failed, as far as attempts, budget and deadline go. The last outcome reaches the caller
+ * as it is: the same error, the same value.
+ *
+ * A Retry-After that the called side sent (a HoldfastError's `retryAfter`, or the header of a response) is
+ * waited for when it is longer than the backoff. A wait that would end past the deadline is not begun.
+ * A caller that cancels during a wait is released at once with its signal's reason.
+ */
+export class Retry extends Emitter<RetryEvents> implements Policy {
+  readonly #maxAttempts: number;
+  readonly #backoff: Backoff;
+  readonly #shouldRetry: RetryOptions['shouldRetry'];
+  readonly #budget: RetryBudget | undefined;
+  readonly #maxElapsed: number;
+  readonly #maxRetryAfter: number;
+
+  constructor(options: RetryOptions = {}) {
+    super();
+    validateOptions('Retry', options, {
+      maxAttempts: integer(1, Infinity),
+      backoff: func,
+      shouldRetry: func,
+      budget: having('deposit', 'withdraw'),
+      maxElapsed: duration,
+      maxRetryAfter: duration,
+    });
+    this.#maxAttempts = options.maxAttempts ?? 3;
+    this.#backoff = options.backoff ?? exponentialBackoff({ base: 100, max: 10_000, jitter: 'full' });
+    this.#shouldRetry = options.shouldRetry;
+    this.#budget = options.budget;
+    this.#maxElapsed = options.maxElapsed ?? Infinity;
+    this.#maxRetryAfter = options.maxRetryAfter ?? 60_000;
+  }
+
+  async execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
+    const context = contextOf(options);
+    context.throwIfAborted();
+    this.#budget?.deposit();
+    const latest = this.#maxElapsed === Infinity ? Infinity : performance.now() + this.#maxElapsed;
+    let first: Outcome<T>;
+    try {
+      const value = await operation(context);
+      if (this.#shouldRetry === undefined) return value;
+      first = { ok: true, value };
+    } catch (error) {
+      first = { ok: false, error };
+    }
+    return this.#wants(first, context) ? this.#tryAgain(operation, context, first, latest) : this.#end(first, context);
+  }
+
+  #wants(outcome: Outcome<unknown>, context: Context): boolean {
+    if (context.aborted) return false;
+    return this.#shouldRetry === undefined ? !outcome.ok && !isRefusal(outcome.error) : this.#shouldRetry(outcome, context);
+  }
+
+  /** The first outcome stands as it is: nothing is tried again. */
+  #end<T>(outcome: Outcome<T>, context: Context): T {
+    if (!outcome.ok) this.#giveUp(context.aborted ? 'cancelled' : 'outcome', 1, outcome, context);
+    return unwrap(outcome);
+  }
+
+  async #tryAgain<T>(operation: Operation<T>, context: Context, first: Outcome<T>, latest: number): Promise<T> {
+    let outcome = first;
+    let attempts = 1;
+    let wait = 0;
+
+    const attempt = async (number: number) => {
+      if (number > 1) {
+        attempts = number;
+        outcome = await settle(operation, context.at(number));
+        if (!this.#wants(outcome, context)) return;
+      }
+      throw UNSATISFIED;
+    };
+
+    const beforeNext = async ({ retriesLeft }: { retriesLeft: number }) => {
+      wait = Math.max(waitOf(this.#backoff, attempts, wait, outcome), retryAfterOf(outcome) ?? 0);
+      const reason = retriesLeft === 0 ? 'attempts' : this.#reasonToStop(outcome, wait, context, latest);
+      if (reason !== undefined) {
+        this.#giveUp(reason, attempts, outcome, context);
+        throw UNSATISFIED;
+      }
+      this.emit('retry', { attempt: attempts + 1, delay: wait, outcome, attributes: context.attributes });
+      context.throwIfAborted();
+      if (wait > 0) await pause(wait, context);
+    };
+
+    try {
+      await pRetry(attempt, { retries: this.#maxAttempts - 1, minTimeout: 0, onFailedAttempt: beforeNext });
+    } catch (error) {
+      if (error !== UNSATISFIED) throw error;
+      return unwrap(outcome);
+    }
+    if (outcome.ok) this.emit('recover', { attempts, attributes: context.attributes });
+    else this.#giveUp(context.aborted ? 'cancelled' : 'outcome', attempts, outcome, context);
+    return unwrap(outcome);
+  }
+
+  #reasonToStop(
+    outcome: Outcome<unknown>,
+    wait: number,
+    context: Context,
+    latest: number,
+  ): GiveUpReason | undefined {
+    if ((retryAfterOf(outcome) ?? 0) > this.#maxRetryAfter) return 'retry-after';
+    const next = performance.now() + wait;
+    if (next >= context.deadline) return 'deadline';
+    if (next > latest) return 'elapsed';
+    if (this.#budget?.withdraw() === false) return 'budget';
+    return undefined;
+  }
+
+  #giveUp(reason: GiveUpReason, attempts: number, outcome: Outcome<unknown>, context: Context): void {
+    if (reason === 'budget' && !outcome.ok) {
+      const { error } = outcome;
+      if (error instanceof HoldfastError && error.cause === undefined) error.cause = new RetryBudgetExhausted();
+    }
+    this.emit('give-up', { attempts, reason, outcome, attributes: context.attributes });
+  }
+}
+
+/** Waits; rejects at once with the reason if the call is aborted meanwhile. */
+function pause(wait: number, context: Context): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const onAbort = new OnAbort((reason) => {
+      clearTimeout(timer);
+      reject(reason);
+    });
+    const timer = setTimeout(() => {
+      context.unlisten(onAbort);
+      resolve();
+    }, wait);
+    context.listen(onAbort);
+  });
+}

@@ -1,0 +1,144 @@
+import { DeadlineExceededError, TimeoutError } from '../errors.ts';
+import { type Linked, LinkedList } from '../internal/linked-list.ts';
+import { MAX_DELAY, number } from '../internal/validate.ts';
+import { AbortScope } from './abort.ts';
+import { type CallOptions, Context, contextOf } from './context.ts';
+import type { Operation, Policy } from './policy.ts';
+
+/**
+ * Gives each call `duration` milliseconds. When they are over the caller gets a TimeoutError at once, even
+ * if the operation ignores the signal in its context, and that signal is aborted with the same error.
+ * A caller that cancels is released at once as well.
+ *
+ * Nested timeouts give the tightest deadline, which `context.deadline` tells. A deadline that came with
+ * the call and is tighter still ends it with a DeadlineExceededError.
+ *
+ * A call under way holds the process open, for its caller is waiting; nothing else does.
+ *
+ * @example
+ * await new Timeout(1_000).execute(({ signal }) => fetch(url, { signal }));
+ */
+export class Timeout implements Policy {
+  /** Milliseconds that each call is given. */
+  readonly duration: number;
+  readonly #expiring: ExpiryQueue;
+
+  /** @throws TypeError | RangeError if the duration is not a number of milliseconds from 1 to 2^31 − 1. */
+  constructor(duration: number) {
+    number(1, MAX_DELAY)(duration, 'the duration of a Timeout');
+    this.duration = duration;
+    this.#expiring = new ExpiryQueue(duration);
+  }
+
+  execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
+    const outer = contextOf(options);
+    if (outer.aborted) return Promise.reject(outer.reason);
+    const now = performance.now();
+    const deadline = now + this.duration;
+    return outer.deadline < deadline && !outer.timed
+      ? this.#untilDeadline(operation, outer, now)
+      : this.#forDuration(operation, outer, deadline);
+  }
+
+  #forDuration<T>(operation: Operation<T>, outer: Context, deadline: number): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const scope = new AbortScope(outer.source, (reason) => {
+        this.#expiring.remove(call);
+        reject(reason);
+      });
+      const call: Expiring = { scope, deadline, waiting: false, next: undefined, previous: undefined };
+      this.#expiring.add(call);
+      const finish = () => {
+        scope.end();
+        this.#expiring.remove(call);
+      };
+      const tightest = Math.min(deadline, outer.deadline);
+      run(operation, new Context(outer.attempt, tightest, outer.attributes, scope, true)).then(
+        (value) => {
+          finish();
+          resolve(value);
+        },
+        (error) => {
+          finish();
+          reject(error);
+        },
+      );
+    });
+  }
+
+  #untilDeadline<T>(operation: Operation<T>, outer: Context, now: number): Promise<T> {
+    const left = outer.deadline - now;
+    const error = new DeadlineExceededError('the deadline that the call came with has passed', Math.max(0, left));
+    if (left <= 0) return Promise.reject(error);
+    return new Promise((resolve, reject) => {
+      const scope = new AbortScope(outer.source, (reason) => {
+        clearTimeout(timer);
+        reject(reason);
+      });
+      const timer = setTimeout(() => scope.abort(error), left);
+      const finish = () => {
+        scope.end();
+        clearTimeout(timer);
+      };
+      const context = new Context(outer.attempt, outer.deadline, outer.attributes, scope, true);
+      run(operation, context).finally(finish).then(resolve, reject);
+    });
+  }
+}
+
+/** Calls the operation; what it throws becomes a rejection. */
+function run<T>(operation: Operation<T>, context: Context): Promise<T> {
+  try {
+    const result = operation(context);
+    return result instanceof Promise ? result : Promise.resolve(result);
+  } catch (error) {
+    return Promise.reject(error);
+  }
+}
+
+interface Expiring extends Linked<Expiring> {
+  readonly scope: AbortScope;
+  readonly deadline: number;
+  waiting: boolean;
+}
+
+/**
+ * Calls that were all given the same time expire in the order in which they began, so that one list and
+ * one timer serve them all, and a call that ends in time touches no timer.
+ */
+class ExpiryQueue {
+  readonly #duration: number;
+  readonly #calls = new LinkedList<Expiring>();
+  #timer: NodeJS.Timeout | undefined = undefined;
+
+  constructor(duration: number) {
+    this.#duration = duration;
+  }
+
+  add(call: Expiring): void {
+    call.waiting = true;
+    this.#calls.append(call);
+    if (this.#timer === undefined) this.#timer = setTimeout(this.#expire, this.#duration);
+    else if (this.#calls.length === 1) this.#timer.ref();
+  }
+
+  remove(call: Expiring): void {
+    if (!call.waiting) return;
+    call.waiting = false;
+    this.#calls.remove(call);
+    if (this.#calls.length === 0) this.#timer?.unref();
+  }
+
+  readonly #expire = () => {
+    this.#timer = undefined;
+    const now = performance.now();
+    for (let call = this.#calls.head; call !== undefined; call = this.#calls.head) {
+      if (call.deadline > now) {
+        this.#timer = setTimeout(this.#expire, Math.ceil(call.deadline - now));
+        return;
+      }
+      this.remove(call);
+      call.scope.abort(new TimeoutError(`timed out after ${this.#duration} ms`, this.#duration));
+    }
+  };
+}
