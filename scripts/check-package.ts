@@ -1,0 +1,135 @@
+/** Checks the package as its users get it: packed, then installed, run and compiled against. Run it with npm. */
+import { spawnSync } from 'node:child_process';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+
+/** The oldest release of each line that is supported, and the majors of our dependencies that npm has to pick there. */
+const nodes = [
+  { version: '20.19.0', undici: '7', 'p-retry': '7' },
+  { version: '22.12.0', undici: '7', 'p-retry': '9' },
+  { version: '22.19.0', undici: '8', 'p-retry': '9' },
+  { version: '24.0.0', undici: '8', 'p-retry': '9' },
+  { version: '26.0.0', undici: '8', 'p-retry': '9' },
+];
+
+const typedConsumer = `
+import { Retry, ServiceClient, ServiceResponseError, StaticServiceDiscovery } from 'holdfast';
+
+export async function nameOf(id: string): Promise<string | undefined> {
+  const client = new ServiceClient({
+    discovery: new StaticServiceDiscovery({ 'user-service': ['http://127.0.0.1:8001'] }),
+    callerName: 'typed-consumer',
+  });
+  try {
+    const user = await client.call<{ name: string }>({ service: 'user-service', method: 'GET', path: '/users/' + id });
+    return user.name;
+  } catch (error) {
+    if (error instanceof ServiceResponseError && error.status === 404) return undefined;
+    throw error;
+  } finally {
+    await client.close();
+  }
+}
+
+// @ts-expect-error the options are typed, not any
+new Retry({ maxAttempts: 'three' });
+`;
+
+const npm = process.env.npm_execpath ?? '';
+const bin = resolve('node_modules/.bin');
+const work = mkdtempSync(join(tmpdir(), 'holdfast-package-'));
+
+function run(cwd: string, command: string, ...args: string[]): { stdout: string; stderr: string } {
+  const { status, signal, error, stdout, stderr } = spawnSync(command, args, {
+    cwd,
+    encoding: 'utf8',
+    timeout: 120_000,
+  });
+  if (status === 0) return { stdout, stderr };
+  const reason = error?.message ?? (signal ? `ended by ${signal}` : `exit code ${status}`);
+  throw new Error(`${[command, ...args].join(' ')}\n${stdout}${stderr}${reason}`);
+}
+
+function passed(what: string): void {
+  console.log(`✓ ${what}`);
+}
+
+function readJson(path: string) {
+  return JSON.parse(readFileSync(path, 'utf8'));
+}
+
+/** The path of a Node of this version, from npm's own `node` package. */
+function nodeBinary(version: string): string {
+  const folder = resolve('node_modules/.cache/holdfast-nodes', version);
+  const binary = join(folder, 'node_modules/node/bin/node');
+  if (!existsSync(binary)) {
+    mkdirSync(folder, { recursive: true });
+    writeFileSync(join(folder, 'package.json'), '{ "allowScripts": { "node": true } }');
+    run(folder, process.execPath, npm, 'install', `node@${version}`);
+  }
+  return binary;
+}
+
+function consumerFolder(version: string): string {
+  return join(work, `node-${version}`);
+}
+
+function pack(): string {
+  run('.', process.execPath, npm, 'pack', '--pack-destination', work);
+  const { name, version } = readJson('package.json');
+  return join(work, `${name}-${version}.tgz`);
+}
+
+/** Installs the tarball with npm under the given Node, and runs the consumer scripts there. */
+function checkConsumer(tarball: string, { version, ...majors }: (typeof nodes)[number]): void {
+  const consumer = consumerFolder(version);
+  const node = nodeBinary(version);
+  cpSync('scripts/consumer', consumer, { recursive: true });
+  writeFileSync(join(consumer, 'package.json'), '{ "private": true }');
+  run(consumer, node, npm, 'install', tarball);
+  const picked = Object.entries(majors).map(([name, major]) => {
+    const found: string = readJson(join(consumer, 'node_modules', name, 'package.json')).version;
+    if (found.split('.')[0] !== major) {
+      throw new Error(`Node ${version}: npm installed ${name} ${found}, not ${major}.x`);
+    }
+    return `${name} ${found}`;
+  });
+  passed(`Node ${version}: npm installs ${picked.join(' and ')}`);
+
+  for (const script of ['esm.mjs', 'commonjs.cjs']) {
+    const { stderr } = run(consumer, node, script);
+    if (stderr !== '') throw new Error(`Node ${version}: ${script} printed to stderr:\n${stderr}`);
+    passed(`Node ${version}: ${script} loads, calls, retries, closes and exits`);
+  }
+}
+
+/** Compiles the typed consumer against what is installed for the given Node. */
+function checkTypes({ version }: (typeof nodes)[number]): void {
+  const consumer = consumerFolder(version);
+  for (const { module, files } of [
+    { module: ['nodenext'], files: ['typed.mts', 'typed.cts'] },
+    { module: ['esnext', '--moduleResolution', 'bundler'], files: ['typed.ts'] },
+  ]) {
+    for (const file of files) writeFileSync(join(consumer, file), typedConsumer);
+    const types = ['--types', 'node', '--typeRoots', resolve('node_modules/@types')];
+    run(consumer, join(bin, 'tsc'), '--noEmit', '--strict', '--module', ...module, ...types, ...files);
+    passed(`Node ${version}: ${files.join(' and ')} compile with --module ${module.join(' ')}`);
+  }
+}
+
+try {
+  const tarball = pack();
+  passed('npm pack');
+  run('.', join(bin, 'publint'), 'run', '--strict', tarball);
+  passed('publint');
+  run('.', join(bin, 'attw'), tarball);
+  passed('are the types wrong');
+  for (const node of nodes) checkConsumer(tarball, node);
+  for (const node of [nodes.at(0)!, nodes.at(-1)!]) checkTypes(node);
+} catch (error) {
+  console.error(`✗ ${error instanceof Error ? error.message : error}`);
+  process.exitCode = 1;
+} finally {
+  rmSync(work, { recursive: true });
+}

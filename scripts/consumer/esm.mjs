@@ -1,0 +1,4 @@
+import { createRequire } from 'node:module';
+import { check } from './check.mjs';
+
+await check((entry) => import(entry), createRequire(import.meta.url));

@@ -1,0 +1,29 @@
+import { writeFile } from 'node:fs/promises';
+import { defineConfig, type Options } from 'tsup';
+
+const entry = {
+  index: 'src/index.ts',
+};
+
+const shared: Options = {
+  entry,
+  target: 'node20',
+  splitting: true,
+  sourcemap: true,
+  removeNodeProtocol: false,
+};
+
+/**
+ * The JavaScript is ESM only, and `require` loads that same ESM through a wrapper: a class is the
+ * same class whichever entry and module format it came from.
+ */
+async function writeCommonJsWrappers(): Promise<void> {
+  for (const name of Object.keys(entry)) {
+    await writeFile(`dist/${name}.cjs`, `module.exports = require('./${name}.js');\n`);
+  }
+}
+
+export default defineConfig([
+  { ...shared, format: 'esm', clean: true, onSuccess: writeCommonJsWrappers },
+  { ...shared, format: ['esm', 'cjs'], dts: { only: true } },
+]);
