@@ -113,8 +113,8 @@ named(InvalidInstanceError, 'InvalidInstanceError');
 
 /** A call that was refused before anything was sent, because a part of it is malformed. */
 export class InvalidRequestError extends HoldfastError {
-  constructor(message: string) {
-    super('ERR_INVALID_REQUEST', message);
+  constructor(message: string, options?: ErrorOptions) {
+    super('ERR_INVALID_REQUEST', message, options);
   }
 }
 named(InvalidRequestError, 'InvalidRequestError');

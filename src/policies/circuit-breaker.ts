@@ -16,7 +16,7 @@ import {
 import { OnAbort } from './abort.ts';
 import { type Backoff, waitOf } from './backoff.ts';
 import { type CallOptions, type Context, contextOf } from './context.ts';
-import { isRefusal, type Outcome } from './outcome.ts';
+import { isExempt, isRefusal, type Outcome } from './outcome.ts';
 import type { Operation, Policy } from './policy.ts';
 import { CountWindow, type RollingWindow, TimeWindow } from './rolling-window.ts';
 
@@ -256,7 +256,7 @@ export class CircuitBreaker extends Emitter<CircuitBreakerEvents> implements Pol
 
   /** Takes in how a call ended, unless its state is over or the outcome is to be ignored. */
   #count(state: Closed | HalfOpen, outcome: Outcome<unknown>, startedAt: number, context: Context): void {
-    if (state !== this.#state || context.cancelled) return;
+    if (state !== this.#state || context.cancelled || (!outcome.ok && isExempt(outcome.error))) return;
     const { isFailure, isIgnored } = this.#options;
     if (isIgnored ? isIgnored(outcome) : !outcome.ok && isRefusal(outcome.error)) return;
     const failed = isFailure ? isFailure(outcome) : !outcome.ok;

@@ -35,3 +35,14 @@ const REFUSALS: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
 export function isRefusal(error: unknown): boolean {
   return error instanceof HoldfastError && REFUSALS.has(error.code);
 }
+
+const exempted = new WeakSet<object>();
+
+/** Marks an error as saying nothing about what was called as a whole: breakers do not count it. */
+export function exempt(error: unknown): void {
+  if (error instanceof HoldfastError) exempted.add(error);
+}
+
+export function isExempt(error: unknown): boolean {
+  return typeof error === 'object' && error !== null && exempted.has(error);
+}

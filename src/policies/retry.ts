@@ -1,7 +1,7 @@
 import pRetry from 'p-retry';
 import { HoldfastError, RetryBudgetExhausted } from '../errors.ts';
 import { Emitter } from '../internal/emitter.ts';
-import { duration, func, having, integer, validateOptions } from '../internal/validate.ts';
+import { duration, either, func, having, integer, validateOptions } from '../internal/validate.ts';
 import { OnAbort } from './abort.ts';
 import { type Backoff, exponentialBackoff, waitOf } from './backoff.ts';
 import { type Attributes, type CallContext, type CallOptions, type Context, contextOf } from './context.ts';
@@ -11,8 +11,8 @@ import { retryAfterOf } from './retry-after.ts';
 import type { RetryBudget } from './retry-budget.ts';
 
 export interface RetryOptions {
-  /** Tries in all, the first one included. Default 3. */
-  maxAttempts?: number;
+  /** Tries in all, the first one included; or a function that tells them for a call. Default 3. */
+  maxAttempts?: number | ((context: CallContext) => number);
   /** How long to wait before each retry. Default: exponential from 100 ms to 10 s with full jitter. */
   backoff?: Backoff;
   /** Which outcomes are tried again. Default: every failure but those by which Holdfast refused the call itself. */
@@ -51,7 +51,7 @@ const UNSATISFIED = new Error('unsatisfied');
  * A caller that cancels during a wait is released at once with its signal's reason.
  */
 export class Retry extends Emitter<RetryEvents> implements Policy {
-  readonly #maxAttempts: number;
+  readonly #maxAttempts: number | ((context: CallContext) => number);
   readonly #backoff: Backoff;
   readonly #shouldRetry: RetryOptions['shouldRetry'];
   readonly #budget: RetryBudget | undefined;
@@ -61,7 +61,7 @@ export class Retry extends Emitter<RetryEvents> implements Policy {
   constructor(options: RetryOptions = {}) {
     super();
     validateOptions('Retry', options, {
-      maxAttempts: integer(1, Infinity),
+      maxAttempts: either('a whole number of at least 1, or a function', integer(1, Infinity), func),
       backoff: func,
       shouldRetry: func,
       budget: having('deposit', 'withdraw'),
@@ -129,8 +129,9 @@ export class Retry extends Emitter<RetryEvents> implements Policy {
       if (wait > 0) await pause(wait, context);
     };
 
+    const maxAttempts = typeof this.#maxAttempts === 'number' ? this.#maxAttempts : this.#maxAttempts(context);
     try {
-      await pRetry(attempt, { retries: this.#maxAttempts - 1, minTimeout: 0, onFailedAttempt: beforeNext });
+      await pRetry(attempt, { retries: maxAttempts - 1, minTimeout: 0, onFailedAttempt: beforeNext });
     } catch (error) {
       if (error !== UNSATISFIED) throw error;
       return unwrap(outcome);

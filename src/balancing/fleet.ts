@@ -1,0 +1,171 @@
+import { originOf, type ServiceInstance } from '../discovery/service-instance.ts';
+import { PeakEwma } from './latency.ts';
+import { Member } from './member.ts';
+import type { OutlierDetection } from './outlier-detection.ts';
+import type { BalancingStrategy, Candidate, Picker, PickRequest } from './strategy.ts';
+
+/** What a fleet tells about its instances. */
+export interface FleetObserver {
+  joined(candidate: Candidate): void;
+  left(candidate: Candidate): void;
+  ejected(candidate: Candidate, duration: number, ejections: number, error: unknown): void;
+  returned(candidate: Candidate): void;
+}
+
+/** How a call on a lease ended. With none of the fields: well. */
+export interface CallResult {
+  /** What went wrong on the side of the instance. Leave it out for an answer that blames the caller (4xx). */
+  error?: unknown;
+  /** Milliseconds. Default: since the lease was acquired. */
+  latency?: number;
+  /** The caller gave up: nothing is learned of the instance. */
+  cancelled?: boolean;
+}
+
+/** A place on an instance, held while a call is under way. */
+export class Lease {
+  readonly instance: ServiceInstance;
+  /** What the balancer knows of the instance. */
+  readonly candidate: Candidate;
+  readonly #fleet: Fleet;
+  readonly #member: Member;
+  readonly #startedAt: number;
+  readonly #era: number;
+  readonly #probe: boolean;
+  #released = false;
+
+  constructor(fleet: Fleet, member: Member, now: number) {
+    this.instance = member.instance;
+    this.candidate = member;
+    this.#fleet = fleet;
+    this.#member = member;
+    this.#startedAt = now;
+    this.#era = member.era;
+    this.#probe = member.begin(now);
+  }
+
+  /**
+   * Gives the place back and tells how the call ended; only the first time counts.
+   *
+   * @returns whether the result says something about the service as a whole. It does not if the instance
+   * is ejected, alone among others that are well: that is then known, and no reason to stop calling them.
+   */
+  release(result: CallResult = {}): boolean {
+    if (this.#released) return false;
+    this.#released = true;
+    const member = this.#member;
+    member.end(this.#probe);
+    if (result.cancelled) return false;
+    const aboutService = !member.ejected || this.#fleet.panicking;
+    if (this.#era === member.era) {
+      const now = performance.now();
+      const latency = result.latency ?? now - this.#startedAt;
+      if (result.error === undefined) this.#fleet.succeeded(member, latency, now);
+      else this.#fleet.failed(member, latency, now, this.#probe, result.error);
+    }
+    return aboutService;
+  }
+}
+
+/** The instances of one service, and the choice among them. */
+export class Fleet implements PickRequest {
+  readonly #strategy: BalancingStrategy;
+  readonly #rules: OutlierDetection;
+  readonly #observer: FleetObserver;
+  readonly #usualLatency = new PeakEwma();
+  #members = new Map<string, Member>();
+  #ejectedCount = 0;
+  #picker: Picker | undefined;
+  // The pick under way: picking is synchronous, so that one set of fields serves all.
+  now = 0;
+  hashKey: string | undefined = undefined;
+  #exclude: ReadonlySet<string> | undefined = undefined;
+  #strictness: 'untried' | 'available' | 'any' = 'any';
+
+  constructor(strategy: BalancingStrategy, rules: OutlierDetection, observer: FleetObserver) {
+    this.#strategy = strategy;
+    this.#rules = rules;
+    this.#observer = observer;
+  }
+
+  /** Whether so many are ejected that passing them over would do more harm than good. */
+  get panicking(): boolean {
+    return this.#ejectedCount > this.#rules.panicThreshold * this.#members.size;
+  }
+
+  /** Takes in who is there now, and keeps what is known of those who stay. */
+  update(instances: readonly ServiceInstance[]): void {
+    const before = this.#members;
+    const after = new Map<string, Member>();
+    for (const instance of instances) {
+      const key = `${instance.instanceId} ${originOf(instance)}`;
+      const member = before.get(key) ?? new Member(instance);
+      member.instance = instance;
+      after.set(key, member);
+    }
+    this.#members = after;
+    this.#countEjected();
+    const candidates = eligible([...after.values()]);
+    this.#picker = candidates.length === 0 ? undefined : this.#strategy(candidates);
+    for (const [key, member] of after) if (!before.has(key)) this.#observer.joined(member);
+    for (const [key, member] of before) if (!after.has(key)) this.#observer.left(member);
+  }
+
+  /** An instance that is well and not excluded; failing that, one that is well; failing that, any. */
+  pick(hashKey: string | undefined, exclude: ReadonlySet<string> | undefined): Member | undefined {
+    if (this.#picker === undefined) return undefined;
+    this.now = performance.now();
+    this.hashKey = hashKey;
+    this.#exclude = exclude;
+    this.#strictness = 'untried';
+    let picked = this.#picker(this);
+    if (picked === undefined) {
+      this.#strictness = 'available';
+      picked = this.#picker(this);
+    }
+    if (picked === undefined) {
+      this.#strictness = 'any';
+      picked = this.#picker(this);
+    }
+    return picked as Member | undefined;
+  }
+
+  lease(hashKey: string | undefined, exclude: ReadonlySet<string> | undefined): Lease | undefined {
+    const member = this.pick(hashKey, exclude);
+    return member && new Lease(this, member, this.now);
+  }
+
+  accepts(candidate: Candidate): boolean {
+    const member = candidate as Member;
+    if (this.#strictness === 'any') return true;
+    if (member.ejected && !this.panicking && !member.availableAt(this.now)) return false;
+    return this.#strictness === 'available' || !this.#exclude?.has(member.instance.instanceId);
+  }
+
+  succeeded(member: Member, latency: number, now: number): void {
+    this.#usualLatency.observe(latency, now);
+    if (!member.succeed(latency, now)) return;
+    this.#countEjected();
+    this.#observer.returned(member);
+  }
+
+  failed(member: Member, latency: number, now: number, probe: boolean, error: unknown): void {
+    if (!member.fail(latency, this.#usualLatency.at(now), now, probe, this.#rules)) return;
+    const duration = member.eject(now, this.#rules);
+    this.#countEjected();
+    this.#observer.ejected(member, duration, member.ejections, error);
+  }
+
+  #countEjected(): void {
+    this.#ejectedCount = 0;
+    for (const member of this.#members.values()) if (member.ejected) this.#ejectedCount++;
+  }
+}
+
+/** Those that are healthy and have weight; failing that those that have weight; failing that all. */
+function eligible(members: Member[]): Member[] {
+  const weighted = members.filter(({ instance }) => instance.weight > 0);
+  const healthy = weighted.filter(({ instance }) => instance.status !== 'unhealthy');
+  if (healthy.length > 0) return healthy;
+  return weighted.length > 0 ? weighted : members;
+}

@@ -1,0 +1,172 @@
+import type { ServiceDiscovery, Unsubscribe } from '../discovery/service-discovery.ts';
+import type { ServiceInstance } from '../discovery/service-instance.ts';
+import { ClosedError, NoInstanceError } from '../errors.ts';
+import { Emitter } from '../internal/emitter.ts';
+import { anything, either, func, having, oneOf, requireOption, validateOptions } from '../internal/validate.ts';
+import { Fleet, type FleetObserver, type Lease } from './fleet.ts';
+import { type OutlierDetection, type OutlierDetectionOptions, outlierDetection } from './outlier-detection.ts';
+import { consistentHash } from './strategies/consistent-hash.ts';
+import { leastConnections } from './strategies/least-connections.ts';
+import { peakEwma } from './strategies/peak-ewma.ts';
+import { powerOfTwo } from './strategies/power-of-two.ts';
+import { random } from './strategies/random.ts';
+import { roundRobin } from './strategies/round-robin.ts';
+import { weightedRoundRobin } from './strategies/weighted-round-robin.ts';
+import type { BalancingStrategy, Candidate } from './strategy.ts';
+
+const STRATEGIES = {
+  'round-robin': roundRobin,
+  random,
+  'least-connections': leastConnections,
+  'power-of-two': powerOfTwo,
+  'peak-ewma': peakEwma,
+  'weighted-round-robin': weightedRoundRobin,
+  'consistent-hash': consistentHash,
+} satisfies Record<string, BalancingStrategy>;
+
+export type StrategyName = keyof typeof STRATEGIES;
+
+export interface LoadBalancerOptions {
+  /** Who is out there. */
+  discovery: ServiceDiscovery;
+  /** How to choose. Default `peak-ewma`. */
+  strategy?: StrategyName | BalancingStrategy;
+  /** When an instance that fails is passed over; false for never. */
+  outlierDetection?: OutlierDetectionOptions | false;
+}
+
+export interface AcquireOptions {
+  /** Calls with the same key go to the same instance where the strategy is `consistent-hash`. */
+  hashKey?: string | undefined;
+  /** Ids of instances to avoid while there are others: those that the same call has tried. */
+  exclude?: ReadonlySet<string> | undefined;
+}
+
+export interface LoadBalancerEvents {
+  join: [event: { instance: ServiceInstance; candidate: Candidate }];
+  leave: [event: { instance: ServiceInstance; candidate: Candidate }];
+  /** Passed over for `duration` milliseconds, the `ejections`th time in a row. */
+  eject: [event: { instance: ServiceInstance; duration: number; ejections: number; error: unknown }];
+  /** Ejected before, and well again. */
+  return: [event: { instance: ServiceInstance }];
+}
+
+/**
+ * Chooses which instance of a service to call. It keeps the instances of each service that it was asked for
+ * in memory, told of changes by the discovery, so that a choice waits for nothing but the first resolution.
+ *
+ * An instance that fails several times in a row is ejected for a while, alone, and comes back through a
+ * probe; with more than half of them ejected all are eligible again.
+ *
+ * @example
+ * const lease = await balancer.acquire('user-service');
+ * try {
+ *   await callIt(lease.instance);
+ *   lease.release();
+ * } catch (error) {
+ *   lease.release({ error });
+ *   throw error;
+ * }
+ */
+export class LoadBalancer extends Emitter<LoadBalancerEvents> {
+  readonly #discovery: ServiceDiscovery;
+  readonly #strategy: BalancingStrategy;
+  readonly #rules: OutlierDetection;
+  readonly #services = new Map<string, Resolved>();
+  readonly #resolving = new Map<string, Promise<Fleet>>();
+  #closed = false;
+
+  constructor(options: LoadBalancerOptions) {
+    super();
+    validateOptions('LoadBalancer', options, {
+      discovery: having('instances', 'watch'),
+      strategy: either(
+        `${Object.keys(STRATEGIES).join(', ')} or a strategy function`,
+        oneOf(...Object.keys(STRATEGIES)),
+        func,
+      ),
+      outlierDetection: anything,
+    });
+    requireOption('LoadBalancer', options, 'discovery');
+    const { strategy = 'peak-ewma' } = options;
+    this.#discovery = options.discovery;
+    this.#strategy = typeof strategy === 'function' ? strategy : STRATEGIES[strategy];
+    this.#rules = outlierDetection(options.outlierDetection);
+  }
+
+  /**
+   * A place on an instance; release it when the call is over.
+   *
+   * @throws NoInstanceError if none is registered, with the discovery's error as its cause if that failed.
+   */
+  async acquire(serviceName: string, options: AcquireOptions = {}): Promise<Lease> {
+    const lease = (await this.#fleetOf(serviceName)).lease(options.hashKey, options.exclude);
+    if (lease === undefined) throw new NoInstanceError(serviceName);
+    return lease;
+  }
+
+  /** As `acquire`, at once; undefined if there is no instance or the service has not been resolved yet. */
+  tryAcquire(serviceName: string, options: AcquireOptions = {}): Lease | undefined {
+    return this.#services.get(serviceName)?.fleet.lease(options.hashKey, options.exclude);
+  }
+
+  /** A pick without tracking, or undefined if there is no instance. */
+  async getInstance(serviceName: string, options: AcquireOptions = {}): Promise<ServiceInstance | undefined> {
+    return (await this.#fleetOf(serviceName)).pick(options.hashKey, options.exclude)?.instance;
+  }
+
+  /** Stops watching the discovery, which stays open: it is its owner's. */
+  close(): void {
+    this.#closed = true;
+    for (const { unwatch } of this.#services.values()) unwatch();
+    this.#services.clear();
+  }
+
+  async #fleetOf(serviceName: string): Promise<Fleet> {
+    if (this.#closed) throw new ClosedError('the LoadBalancer');
+    const known = this.#services.get(serviceName);
+    if (known !== undefined) return known.fleet;
+    let resolving = this.#resolving.get(serviceName);
+    if (resolving === undefined) {
+      resolving = this.#resolve(serviceName).finally(() => this.#resolving.delete(serviceName));
+      this.#resolving.set(serviceName, resolving);
+    }
+    return resolving;
+  }
+
+  /** Watches before it reads, so that no change falls between the two; what was pushed is newer than the read. */
+  async #resolve(serviceName: string): Promise<Fleet> {
+    const fleet = new Fleet(this.#strategy, this.#rules, this.#observer);
+    let pushed = false;
+    const unwatch = this.#discovery.watch(serviceName, (instances) => {
+      pushed = true;
+      fleet.update(instances);
+    });
+    try {
+      const instances = await this.#discovery.instances(serviceName);
+      if (!pushed) fleet.update(instances);
+    } catch (error) {
+      unwatch();
+      throw new NoInstanceError(serviceName, { cause: error });
+    }
+    if (this.#closed) {
+      unwatch();
+      throw new ClosedError('the LoadBalancer');
+    }
+    this.#services.set(serviceName, { fleet, unwatch });
+    return fleet;
+  }
+
+  readonly #observer: FleetObserver = {
+    joined: (candidate) => this.emit('join', { instance: candidate.instance, candidate }),
+    left: (candidate) => this.emit('leave', { instance: candidate.instance, candidate }),
+    ejected: ({ instance }, duration, ejections, error) =>
+      this.emit('eject', { instance, duration, ejections, error }),
+    returned: ({ instance }) => this.emit('return', { instance }),
+  };
+}
+
+interface Resolved {
+  readonly fleet: Fleet;
+  readonly unwatch: Unsubscribe;
+}

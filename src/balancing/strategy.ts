@@ -1,0 +1,49 @@
+import type { ServiceInstance } from '../discovery/service-instance.ts';
+
+/** What a strategy may know of an instance. */
+export interface Candidate {
+  readonly instance: ServiceInstance;
+  /** Calls under way on it, of this balancer. */
+  readonly inFlight: number;
+  /** Moving average of its latency in milliseconds, peaks and failures charged; 0 before the first answer. */
+  latencyAt(now: number): number;
+}
+
+/** The circumstances of one pick. */
+export interface PickRequest {
+  /** Calls with the same key go to the same instance where the strategy is `consistent-hash`. */
+  readonly hashKey: string | undefined;
+  /** On the clock of `performance.now()`. */
+  readonly now: number;
+  /** Whether the candidate may be picked: it is not ejected and was not tried before by the same call. */
+  accepts(candidate: Candidate): boolean;
+}
+
+/** Gives an accepted candidate, or undefined if there is none. */
+export type Picker = (request: PickRequest) => Candidate | undefined;
+
+/**
+ * Made anew whenever the set of candidates changes; there is always at least one. What is known of each
+ * candidate outlives the change.
+ *
+ * @example
+ * const first: BalancingStrategy = (candidates) => (request) => candidates.find((it) => request.accepts(it));
+ */
+export type BalancingStrategy = (candidates: readonly Candidate[]) => Picker;
+
+/** The first accepted candidate at or after an index, going round once. */
+export function acceptedFrom(
+  candidates: readonly Candidate[],
+  index: number,
+  request: PickRequest,
+): Candidate | undefined {
+  for (let offset = 0; offset < candidates.length; offset++) {
+    const candidate = candidates[(index + offset) % candidates.length]!;
+    if (request.accepts(candidate)) return candidate;
+  }
+  return undefined;
+}
+
+export function randomIndex(length: number): number {
+  return Math.floor(Math.random() * length);
+}

@@ -1,0 +1,59 @@
+import type { AcquireOptions } from '../balancing/load-balancer.ts';
+import type { Attributes } from '../policies/context.ts';
+import type { ServiceResponse } from './exchange.ts';
+import type { PreparedRequest, ServiceCall } from './service-call.ts';
+
+/**
+ * What one call remembers from try to try. It is the call's `attributes` as well, so that retry predicates
+ * and telemetry see the service, the method and the instance.
+ */
+export interface CallState extends Attributes, AcquireOptions {
+  readonly service: string;
+  readonly method: string;
+  readonly path: string;
+  readonly request: PreparedRequest;
+  /** Names and values in turn, what is propagated included. */
+  readonly headers: readonly string[];
+  readonly retries: number | undefined;
+  /** Where the latest try went. */
+  instanceId: string | undefined;
+  /** Whether an instance may have processed the request. */
+  sent: boolean;
+  /** The instances that have failed this call. */
+  exclude: Set<string> | undefined;
+  lastError: unknown;
+  /** The answer behind `lastError`, where its body is still to be read. */
+  lastResponse: ServiceResponse | undefined;
+}
+
+export function callState(call: ServiceCall, request: PreparedRequest, propagated: readonly string[]): CallState {
+  return {
+    service: call.service,
+    method: request.method,
+    path: call.path,
+    request,
+    headers: headersOf(request.headers, propagated),
+    hashKey: call.hashKey,
+    retries: call.retries,
+    instanceId: undefined,
+    sent: false,
+    exclude: undefined,
+    lastError: undefined,
+    lastResponse: undefined,
+  };
+}
+
+/** Whether another try can do no harm: nothing was processed yet, or processing it twice is as good as once. */
+export function mayBeSentAgain({ request, sent }: CallState): boolean {
+  return request.replayable && (request.idempotent || !sent);
+}
+
+/** The caller's own headers, and those propagated that it did not set itself. */
+function headersOf(own: readonly string[], propagated: readonly string[]): readonly string[] {
+  if (own.length === 0) return propagated;
+  const headers = [...own];
+  for (let index = 0; index < propagated.length; index += 2) {
+    if (!own.includes(propagated[index]!)) headers.push(propagated[index]!, propagated[index + 1]!);
+  }
+  return headers;
+}

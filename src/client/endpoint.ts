@@ -1,0 +1,41 @@
+import { Pool } from 'undici';
+import { originOf, type ServiceInstance } from '../discovery/service-instance.ts';
+import type { Policy } from '../policies/policy.ts';
+
+/** The connections to one instance, and the policies that guard it. */
+export class Endpoint {
+  readonly pool: Pool;
+  /** Around each attempt on this instance: bulkhead, then attempt timeout. */
+  readonly policy: Policy;
+  #attempts = 0;
+  #retired = false;
+
+  constructor(instance: ServiceInstance, policy: Policy, options: Pool.Options) {
+    this.pool = new Pool(originOf(instance), options);
+    this.policy = policy;
+  }
+
+  enter(): void {
+    this.#attempts++;
+  }
+
+  leave(): void {
+    this.#attempts--;
+    this.#closeWhenDone();
+  }
+
+  /** Closes the connections once the attempts that hold on to them are done. */
+  retire(): void {
+    this.#retired = true;
+    this.#closeWhenDone();
+  }
+
+  #closeWhenDone(): void {
+    if (this.#retired && this.#attempts === 0) void this.close();
+  }
+
+  /** Resolves when what is under way on the connections, streamed bodies included, is done. */
+  async close(): Promise<void> {
+    if (!this.pool.closed && !this.pool.destroyed) await this.pool.close();
+  }
+}

@@ -1,0 +1,245 @@
+import { Readable } from 'node:stream';
+import type { Dispatcher } from 'undici';
+import {
+  InvalidRequestError,
+  ResponseTooLargeError,
+  ServiceConnectionError,
+  type ServiceErrorDetails,
+} from '../errors.ts';
+import type { Abortable, AbortListener } from '../policies/abort.ts';
+
+export type ResponseHeaders = Record<string, string | string[] | undefined>;
+
+/** An answer whose body was read to its end. */
+export interface BufferedResponse {
+  readonly status: number;
+  readonly headers: ResponseHeaders;
+  readonly body: string;
+}
+
+/**
+ * An answer whose body is still to come. Read it to its end or destroy it: until then it holds a connection.
+ */
+export interface ServiceResponse {
+  readonly status: number;
+  readonly headers: ResponseHeaders;
+  readonly body: Readable;
+}
+
+type Controller = Dispatcher.DispatchController;
+
+/** What an exchange needs to know of where it goes. */
+export interface ExchangeDetails extends ServiceErrorDetails {
+  /** In bytes. */
+  maxResponseSize: number;
+}
+
+/** Told when the request is handed to a connection: from then on the instance may have processed it. */
+export interface Progress {
+  sent: boolean;
+}
+
+function asError(reason: unknown): Error {
+  return reason instanceof Error ? reason : new Error('the call was cancelled', { cause: reason });
+}
+
+function tooLarge(details: ExchangeDetails): ResponseTooLargeError {
+  const { serviceName, maxResponseSize } = details;
+  return new ResponseTooLargeError(`the answer of '${serviceName}' is larger than ${maxResponseSize} bytes`, details);
+}
+
+/** What undici says of a failed request, in the terms of the caller. */
+function failureOf(error: Error & { code?: string }, details: ServiceErrorDetails): Error {
+  if (error instanceof ResponseTooLargeError) return error;
+  if (error.code === 'UND_ERR_INVALID_ARG') return new InvalidRequestError(error.message, { cause: error });
+  const { serviceName, instanceId } = details;
+  return new ServiceConnectionError(
+    `the connection to '${serviceName}' (instance ${instanceId}) failed: ${error.message || error.code}`,
+    { serviceName, instanceId, cause: error },
+  );
+}
+
+/** A request whose answer is read whole: undici's handler, and what ends it when the call is aborted. */
+export class BufferedExchange implements Dispatcher.DispatchHandler, AbortListener {
+  next: AbortListener | undefined = undefined;
+  previous: AbortListener | undefined = undefined;
+  listening = false;
+  readonly #details: ExchangeDetails;
+  readonly #progress: Progress;
+  readonly #source: Abortable | undefined;
+  readonly #resolve: (response: BufferedResponse) => void;
+  readonly #reject: (error: unknown) => void;
+  #controller: Controller | undefined = undefined;
+  #abortedWith: Error | undefined = undefined;
+  #status = 0;
+  #headers: ResponseHeaders = {};
+  #first: Buffer | undefined = undefined;
+  #rest: Buffer[] | undefined = undefined;
+  #size = 0;
+
+  constructor(
+    details: ExchangeDetails,
+    progress: Progress,
+    source: Abortable | undefined,
+    resolve: (response: BufferedResponse) => void,
+    reject: (error: unknown) => void,
+  ) {
+    this.#details = details;
+    this.#progress = progress;
+    this.#source = source;
+    this.#resolve = resolve;
+    this.#reject = reject;
+    source?.listen(this);
+  }
+
+  onAbort(reason: unknown): void {
+    this.#reject(reason);
+    this.#abortedWith = asError(reason);
+    this.#controller?.abort(this.#abortedWith);
+  }
+
+  onRequestStart(controller: Controller): void {
+    if (this.#abortedWith !== undefined) {
+      controller.abort(this.#abortedWith);
+      return;
+    }
+    this.#progress.sent = true;
+    this.#controller = controller;
+  }
+
+  onResponseStart(controller: Controller, status: number, headers: ResponseHeaders): void {
+    if (status < 200) return;
+    this.#status = status;
+    this.#headers = headers;
+    if (Number(headers['content-length']) > this.#details.maxResponseSize) controller.abort(tooLarge(this.#details));
+  }
+
+  onResponseData(controller: Controller, chunk: Buffer): void {
+    this.#size += chunk.length;
+    if (this.#size > this.#details.maxResponseSize) controller.abort(tooLarge(this.#details));
+    else if (this.#first === undefined) this.#first = chunk;
+    else if (this.#rest === undefined) this.#rest = [this.#first, chunk];
+    else this.#rest.push(chunk);
+  }
+
+  onResponseEnd(): void {
+    this.#source?.unlisten(this);
+    const bytes = this.#rest === undefined ? this.#first : Buffer.concat(this.#rest, this.#size);
+    this.#resolve({ status: this.#status, headers: this.#headers, body: bytes === undefined ? '' : bytes.toString() });
+  }
+
+  onResponseError(_controller: Controller, error: Error): void {
+    this.#source?.unlisten(this);
+    this.#reject(failureOf(error, this.#details));
+  }
+}
+
+/** How the body of a streamed answer ended, for the balancer. */
+export interface BodyEnd {
+  readonly error?: unknown;
+  readonly cancelled?: boolean;
+}
+
+/**
+ * A request whose answer is handed on when its head is there. The reader's pace is kept: a full stream stops
+ * the socket. `cancellation` ends the body; the call's own context only the wait for the head.
+ */
+export class StreamedExchange implements Dispatcher.DispatchHandler, AbortListener {
+  next: AbortListener | undefined = undefined;
+  previous: AbortListener | undefined = undefined;
+  listening = false;
+  readonly #details: ExchangeDetails;
+  readonly #progress: Progress;
+  readonly #resolve: (response: ServiceResponse) => void;
+  readonly #reject: (error: unknown) => void;
+  readonly #cancellation: Abortable | undefined;
+  readonly #whenOver: (end: BodyEnd) => void;
+  #source: Abortable | undefined;
+  #controller: Controller | undefined = undefined;
+  #abortedWith: Error | undefined = undefined;
+  #body: Readable | undefined = undefined;
+  #size = 0;
+  #over = false;
+  #complete = false;
+
+  constructor(
+    details: ExchangeDetails,
+    progress: Progress,
+    source: Abortable | undefined,
+    cancellation: Abortable | undefined,
+    whenOver: (end: BodyEnd) => void,
+    resolve: (response: ServiceResponse) => void,
+    reject: (error: unknown) => void,
+  ) {
+    this.#details = details;
+    this.#progress = progress;
+    this.#source = source;
+    this.#cancellation = cancellation;
+    this.#whenOver = whenOver;
+    this.#resolve = resolve;
+    this.#reject = reject;
+    source?.listen(this);
+  }
+
+  onAbort(reason: unknown): void {
+    this.#reject(reason);
+    this.#abortedWith = asError(reason);
+    if (this.#body === undefined) this.#controller?.abort(this.#abortedWith);
+    else this.#body.destroy(this.#abortedWith);
+  }
+
+  onRequestStart(controller: Controller): void {
+    if (this.#abortedWith !== undefined) {
+      controller.abort(this.#abortedWith);
+      return;
+    }
+    this.#progress.sent = true;
+    this.#controller = controller;
+  }
+
+  onResponseStart(controller: Controller, status: number, headers: ResponseHeaders): void {
+    if (status < 200 || this.#abortedWith !== undefined) return;
+    this.#source?.unlisten(this);
+    this.#source = this.#cancellation;
+    this.#body = new Readable({
+      read: () => controller.resume(),
+      destroy: (error, callback) => {
+        this.#finish(error === null || this.#abortedWith !== undefined ? { cancelled: true } : { error });
+        if (!this.#complete) controller.abort(error ?? new Error('the body was destroyed before its end'));
+        callback(error);
+      },
+    });
+    this.#source?.listen(this);
+    this.#resolve({ status, headers, body: this.#body });
+  }
+
+  onResponseData(controller: Controller, chunk: Buffer): void {
+    this.#size += chunk.length;
+    if (this.#size > this.#details.maxResponseSize) this.#body?.destroy(tooLarge(this.#details));
+    else if (this.#body?.push(chunk) === false) controller.pause();
+  }
+
+  onResponseEnd(): void {
+    this.#complete = true;
+    this.#finish({});
+    this.#body?.push(null);
+  }
+
+  onResponseError(_controller: Controller, error: Error): void {
+    this.#complete = true;
+    const failure = failureOf(error, this.#details);
+    if (this.#body === undefined) {
+      this.#source?.unlisten(this);
+      this.#reject(failure);
+    } else {
+      this.#body.destroy(failure);
+    }
+  }
+
+  #finish(end: BodyEnd): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#source?.unlisten(this);
+    this.#whenOver(end);
+  }
+}

@@ -1,0 +1,335 @@
+import { randomUUID } from 'node:crypto';
+import type { Dispatcher } from 'undici';
+import type { CallResult, Lease } from '../balancing/fleet.ts';
+import { LoadBalancer } from '../balancing/load-balancer.ts';
+import type { Candidate } from '../balancing/strategy.ts';
+import type { ServiceDiscovery } from '../discovery/service-discovery.ts';
+import { ClosedError, ResponseInvalidError, ResponseTooLargeError, ServiceResponseError } from '../errors.ts';
+import { anything, having, integer, text, validateOptions } from '../internal/validate.ts';
+import { abortableOf } from '../policies/abort.ts';
+import { CircuitBreaker } from '../policies/circuit-breaker.ts';
+import { type CallContext, type Context, contextOf } from '../policies/context.ts';
+import { exempt, isRefusal } from '../policies/outcome.ts';
+import { Timeout } from '../policies/timeout.ts';
+import { type CallState, callState, mayBeSentAgain } from './call-state.ts';
+import { Endpoint } from './endpoint.ts';
+import {
+  BufferedExchange,
+  type BufferedResponse,
+  type ExchangeDetails,
+  type ResponseHeaders,
+  type ServiceResponse,
+  StreamedExchange,
+} from './exchange.ts';
+import { currentRequestContext } from './propagation.ts';
+import { prepare, type ServiceCall } from './service-call.ts';
+import { type ServiceOptions, ServicePolicies } from './service-policies.ts';
+
+export interface ServiceClientOptions {
+  /** Who is out there. Needed unless a `loadBalancer` is given. */
+  discovery?: ServiceDiscovery;
+  /** Default: a LoadBalancer over `discovery`, closed with the client. One that is given stays open. */
+  loadBalancer?: LoadBalancer;
+  /** Sent as `X-Service-Name`. Default: not sent. */
+  callerName?: string;
+  /** How calls are guarded, to any service. */
+  defaults?: ServiceOptions;
+  /** What is different for some of them, by name. */
+  services?: Readonly<Record<string, ServiceOptions>>;
+}
+
+/** The policies in force for a service: to listen to, to look at, to isolate by hand. */
+export type ServicePolicyHandles = Pick<ServicePolicies, 'circuitBreaker' | 'retry' | 'retryBudget'>;
+
+type Exchange<R> = (lease: Lease, endpoint: Endpoint, context: Context) => Promise<R>;
+
+/**
+ * Calls services by name: it picks an instance, guards the call, sends it over kept-alive connections and
+ * reads the answer.
+ *
+ * A call goes through the service's fallback, total timeout and retry once; through its circuit breaker, the
+ * balancer's choice of an instance, that instance's bulkhead and the attempt timeout with each try.
+ *
+ * @example
+ * const client = new ServiceClient({ discovery, callerName: 'order-service' });
+ * const user = await client.call<User>({ service: 'user-service', path: '/users/u1' });
+ * await client.close();
+ */
+export class ServiceClient {
+  readonly #balancer: LoadBalancer;
+  readonly #ownsBalancer: boolean;
+  readonly #callerName: string | undefined;
+  readonly #defaults: ServiceOptions;
+  readonly #services: Readonly<Record<string, ServiceOptions>>;
+  readonly #policies = new Map<string, ServicePolicies>();
+  readonly #endpoints = new Map<Candidate, Endpoint>();
+  #calls = 0;
+  #whenIdle: (() => void) | undefined = undefined;
+  #closing: Promise<void> | undefined = undefined;
+
+  constructor(options: ServiceClientOptions) {
+    validateOptions('ServiceClient', options, {
+      discovery: having('instances', 'watch'),
+      loadBalancer: having('acquire', 'tryAcquire'),
+      callerName: headerText,
+      defaults: anything,
+      services: anything,
+    });
+    const { discovery, loadBalancer } = options;
+    if (loadBalancer !== undefined) this.#balancer = loadBalancer;
+    else if (discovery !== undefined) this.#balancer = new LoadBalancer({ discovery });
+    else throw new TypeError("ServiceClient needs the option 'discovery' or 'loadBalancer'");
+    this.#ownsBalancer = loadBalancer === undefined;
+    this.#callerName = options.callerName;
+    this.#defaults = options.defaults ?? {};
+    this.#services = options.services ?? {};
+    if (this.#defaults.circuitBreaker instanceof CircuitBreaker) {
+      throw new TypeError("a CircuitBreaker judges one service: give the instance under 'services', or options here");
+    }
+    new ServicePolicies('defaults', this.#defaults);
+    for (const name of Object.keys(this.#services)) this.#policiesOf(name);
+    this.#balancer.on('leave', this.#onLeave);
+  }
+
+  /**
+   * Sends a request and gives the parsed body of the answer: the value where it is JSON, else text; undefined
+   * where it is empty.
+   *
+   * @throws ServiceResponseError for any status but 2xx, redirects included: they are never followed
+   * @throws ServiceConnectionError, TimeoutError, CircuitOpenError, BulkheadFullError, NoInstanceError
+   * @throws InvalidRequestError if the call is malformed; nothing was sent then
+   * @throws the reason of the signal if the caller cancels
+   */
+  async call<T = unknown>(call: ServiceCall): Promise<T> {
+    const { fallback } = this.#policiesOf(call.service);
+    if (fallback === undefined) return this.#call<T>(call);
+    return fallback.execute(() => this.#call<T>(call), { signal: call.signal, attributes: { service: call.service } });
+  }
+
+  /**
+   * Sends a request and gives the answer, whatever its status, as soon as its head is there; the body is a
+   * stream. Timeouts bound the wait for the head; the signal cancels the body too. Throws as `call` does,
+   * but for ServiceResponseError.
+   */
+  async request(call: ServiceCall): Promise<ServiceResponse> {
+    const policies = this.#policiesOf(call.service);
+    const state = this.#begin(call);
+    const maxResponseSize = call.maxResponseSize ?? Infinity;
+    const cancellation = call.signal && abortableOf(call.signal);
+    try {
+      return await this.#run(call, state, policies, (lease, endpoint, context) => {
+        return new Promise<ServiceResponse>((resolve, reject) => {
+          const details = detailsOf(lease, maxResponseSize);
+          const whenOver = (end: CallResult) => void lease.release(end);
+          const exchange = new StreamedExchange(details, state, context.source, cancellation, whenOver, resolve, reject);
+          endpoint.pool.dispatch(dispatchOptions(state, context), exchange);
+        });
+      });
+    } catch (error) {
+      if (state.lastResponse !== undefined && state.lastError === error) return state.lastResponse;
+      throw error;
+    }
+  }
+
+  /** The policies in force for a service. */
+  policies(service: string): ServicePolicyHandles {
+    return this.#policiesOf(service);
+  }
+
+  /** Takes no more calls, waits for those under way, then closes its connections. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    if (this.#calls > 0) {
+      await new Promise<void>((resolve) => {
+        this.#whenIdle = resolve;
+      });
+    }
+    this.#balancer.off('leave', this.#onLeave);
+    if (this.#ownsBalancer) this.#balancer.close();
+    await Promise.all([...this.#endpoints.values()].map((endpoint) => endpoint.close()));
+    this.#endpoints.clear();
+  }
+
+  async #call<T>(call: ServiceCall): Promise<T> {
+    const policies = this.#policiesOf(call.service);
+    const state = this.#begin(call);
+    const maxResponseSize = call.maxResponseSize ?? policies.maxResponseSize;
+    const response = await this.#run(call, state, policies, (lease, endpoint, context) => {
+      return new Promise<BufferedResponse>((resolve, reject) => {
+        const exchange = new BufferedExchange(detailsOf(lease, maxResponseSize), state, context.source, resolve, reject);
+        endpoint.pool.dispatch(dispatchOptions(state, context), exchange);
+      });
+    });
+    if (response.status < 200 || response.status > 299) throw responseError(state, response, response.body);
+    return parse<T>(state, response);
+  }
+
+  #begin(call: ServiceCall): CallState {
+    if (this.#closing !== undefined) throw new ClosedError('the ServiceClient');
+    if (call.retries !== undefined) integer(0, Infinity)(call.retries, 'retries');
+    if (call.maxResponseSize !== undefined) integer(1, Infinity)(call.maxResponseSize, 'maxResponseSize');
+    return callState(call, prepare(call), propagated(this.#callerName));
+  }
+
+  async #run<R extends { readonly status: number }>(
+    call: ServiceCall,
+    state: CallState,
+    policies: ServicePolicies,
+    exchange: Exchange<R>,
+  ): Promise<R> {
+    const timeout = call.timeout === undefined ? policies.timeout : new Timeout(call.timeout);
+    const attempt = (context: CallContext) => this.#attempt(state, policies, contextOf(context), exchange);
+    const options = { signal: call.signal, deadline: currentRequestContext()?.deadline, attributes: state };
+    this.#calls++;
+    try {
+      return timeout === undefined
+        ? await policies.perTry.execute(attempt, options)
+        : await timeout.execute((context) => policies.perTry.execute(attempt, context), options);
+    } finally {
+      if (--this.#calls === 0) this.#whenIdle?.();
+    }
+  }
+
+  /** One try on one instance. An answer of 500 or more is an error here, so that every judge sees it as one. */
+  async #attempt<R extends { readonly status: number }>(
+    state: CallState,
+    policies: ServicePolicies,
+    context: Context,
+    exchange: Exchange<R>,
+  ): Promise<R> {
+    if (state.lastError !== undefined) {
+      if (!mayBeSentAgain(state)) throw state.lastError;
+      state.lastResponse?.body.destroy();
+      state.lastResponse = undefined;
+    }
+    const lease =
+      this.#balancer.tryAcquire(state.service, state) ?? (await this.#balancer.acquire(state.service, state));
+    const endpoint = this.#endpointOf(lease, policies);
+    state.instanceId = lease.instance.instanceId;
+    endpoint.enter();
+    try {
+      const response = await endpoint.policy.execute((inner) => exchange(lease, endpoint, contextOf(inner)), context);
+      if (response.status >= 500) throw this.#failed(state, response);
+      if (isBuffered(response)) lease.release();
+      return response;
+    } catch (error) {
+      const learnedNothing = context.cancelled || isRefusal(error) || error instanceof ResponseTooLargeError;
+      if (!lease.release(learnedNothing ? { cancelled: true } : { error })) exempt(error);
+      state.exclude ??= new Set();
+      state.exclude.add(lease.instance.instanceId);
+      state.lastError = error;
+      throw error;
+    } finally {
+      endpoint.leave();
+    }
+  }
+
+  #failed(state: CallState, response: { readonly status: number }): ServiceResponseError {
+    if (isBuffered(response)) return responseError(state, response, response.body);
+    state.lastResponse = response as ServiceResponse;
+    return responseError(state, state.lastResponse, undefined);
+  }
+
+  #policiesOf(service: string): ServicePolicies {
+    let policies = this.#policies.get(service);
+    if (policies === undefined) {
+      text(service, 'the service of a call');
+      const own = Object.hasOwn(this.#services, service) ? this.#services[service] : undefined;
+      policies = new ServicePolicies(service, { ...this.#defaults, ...own });
+      this.#policies.set(service, policies);
+    }
+    return policies;
+  }
+
+  #endpointOf(lease: Lease, policies: ServicePolicies): Endpoint {
+    let endpoint = this.#endpoints.get(lease.candidate);
+    if (endpoint === undefined) {
+      endpoint = new Endpoint(lease.instance, policies.forInstance(), policies.poolOptions);
+      this.#endpoints.set(lease.candidate, endpoint);
+    }
+    return endpoint;
+  }
+
+  readonly #onLeave = ({ candidate }: { candidate: Candidate }) => {
+    this.#endpoints.get(candidate)?.retire();
+    this.#endpoints.delete(candidate);
+  };
+}
+
+function headerText(value: unknown, option: string): void {
+  if (typeof value !== 'string' || !/^[\x21-\x7e]{1,128}$/.test(value)) {
+    throw new TypeError(`${option} must be 1 to 128 visible ASCII characters, since it is sent as a header`);
+  }
+}
+
+function isBuffered(response: object): response is BufferedResponse {
+  return typeof (response as { body?: unknown }).body === 'string';
+}
+
+function detailsOf({ instance }: Lease, maxResponseSize: number): ExchangeDetails {
+  return { serviceName: instance.serviceName, instanceId: instance.instanceId, maxResponseSize };
+}
+
+/** What goes with every call, as names and values in turn. */
+function propagated(callerName: string | undefined): string[] {
+  const incoming = currentRequestContext();
+  const headers = ['x-request-id', incoming?.requestId ?? randomUUID()];
+  if (callerName !== undefined) headers.push('x-service-name', callerName);
+  if (incoming?.traceparent !== undefined) headers.push('traceparent', incoming.traceparent);
+  if (incoming?.tracestate !== undefined) headers.push('tracestate', incoming.tracestate);
+  return headers;
+}
+
+function dispatchOptions(state: CallState, { deadline }: Context): Dispatcher.DispatchOptions {
+  const { method, path, body } = state.request;
+  const headers =
+    deadline === Infinity
+      ? state.headers
+      : [...state.headers, 'x-request-timeout', String(Math.max(1, Math.floor(deadline - performance.now())))];
+  return { method: method as Dispatcher.HttpMethod, path, headers: headers as string[], body };
+}
+
+function jsonIn(headers: ResponseHeaders): boolean {
+  const type = headers['content-type'];
+  return typeof type === 'string' && /^application\/(?:[\w.+-]+\+)?json\b/i.test(type);
+}
+
+function parse<T>(state: CallState, { headers, body }: BufferedResponse): T {
+  if (body === '') return undefined as T;
+  if (!jsonIn(headers)) return body as T;
+  try {
+    return JSON.parse(body) as T;
+  } catch (cause) {
+    throw new ResponseInvalidError(`'${state.service}' answered ${state.method} ${state.path} with what is not JSON`, {
+      serviceName: state.service,
+      instanceId: state.instanceId!,
+      cause,
+    });
+  }
+}
+
+function responseError(
+  state: CallState,
+  { status, headers }: { readonly status: number; readonly headers: ResponseHeaders },
+  text: string | undefined,
+): ServiceResponseError {
+  let body: unknown = text;
+  if (text !== undefined && jsonIn(headers)) {
+    try {
+      body = JSON.parse(text);
+    } catch {
+      // The text as it came says more than that it is not JSON.
+    }
+  }
+  return new ServiceResponseError(`'${state.service}' answered ${state.method} ${state.path} with ${status}`, {
+    serviceName: state.service,
+    instanceId: state.instanceId!,
+    status,
+    headers,
+    body,
+  });
+}

@@ -1,0 +1,151 @@
+import type { Pool } from 'undici';
+import { BulkheadFullError, ServiceConnectionError, ServiceResponseError, TimeoutError } from '../errors.ts';
+import { anything, either, having, integer, MAX_DELAY, number, oneOf, validateOptions } from '../internal/validate.ts';
+import { exponentialBackoff } from '../policies/backoff.ts';
+import { Bulkhead, type BulkheadOptions } from '../policies/bulkhead.ts';
+import { CircuitBreaker, type CircuitBreakerOptions } from '../policies/circuit-breaker.ts';
+import { contextOf } from '../policies/context.ts';
+import type { Fallback } from '../policies/fallback.ts';
+import type { Outcome } from '../policies/outcome.ts';
+import { compose, type Policy } from '../policies/policy.ts';
+import { Retry, type RetryOptions } from '../policies/retry.ts';
+import { RetryBudget } from '../policies/retry-budget.ts';
+import { Timeout } from '../policies/timeout.ts';
+import { type CallState, mayBeSentAgain } from './call-state.ts';
+
+export interface ServiceRetryOptions extends RetryOptions {
+  /** Statuses that are worth another try. Default 429, 502, 503, 504. */
+  statuses?: readonly number[];
+}
+
+/** How calls to a service are guarded. Each policy: options, an instance, or false for none. */
+export interface ServiceOptions {
+  /** Milliseconds for the whole call, retries included. Default 30,000. */
+  timeout?: number | Timeout | false;
+  /** Milliseconds for each try, up to the end of the answer, or to its head with `request()`. Default 10,000. */
+  attemptTimeout?: number | Timeout | false;
+  /**
+   * Default: 3 tries, exponential backoff from 25 ms to 1 s with full jitter, a budget of a fifth of the calls.
+   * Whatever it says, a call that the service may have processed is sent again only if it is idempotent.
+   */
+  retry?: ServiceRetryOptions | Retry | false;
+  /**
+   * The judge of the service as a whole. Default: opens when 60 % of at least 10 tries within 10 s failed. What
+   * fails on an instance that is ejected already, alone, does not count.
+   */
+  circuitBreaker?: CircuitBreakerOptions | CircuitBreaker | false;
+  /** Options make one for each instance; an instance is shared by all. Default: 1,024 calls at once on each. */
+  bulkhead?: BulkheadOptions | Bulkhead | false;
+  /** Stands in for the result of `call()`. Default: none. */
+  fallback?: Fallback | false;
+  /** The largest body that `call()` accepts, in bytes. Default 10 MiB. With `request()` only if the call says so. */
+  maxResponseSize?: number;
+  /** Options of the undici Pool of each instance: connections, TLS (`connect`), keep-alive. */
+  pool?: Pool.Options;
+}
+
+const CHECKS = {
+  timeout: either('milliseconds, a Timeout or false', number(1, MAX_DELAY), having('execute'), oneOf(false)),
+  attemptTimeout: either('milliseconds, a Timeout or false', number(1, MAX_DELAY), having('execute'), oneOf(false)),
+  retry: anything,
+  circuitBreaker: anything,
+  bulkhead: anything,
+  fallback: either('a Fallback or false', having('execute'), oneOf(false)),
+  maxResponseSize: integer(1, Infinity),
+  pool: anything,
+};
+
+const RETRIED_STATUSES = [429, 502, 503, 504];
+const DEFAULT_MAX_ATTEMPTS = 3;
+
+const noPolicy: Policy = {
+  execute: async (operation, options) => operation(contextOf(options)),
+};
+
+/** The policies in force for one service, in the order in which a call meets them. */
+export class ServicePolicies {
+  readonly fallback: Fallback | undefined;
+  readonly timeout: Timeout | undefined;
+  readonly retry: Retry | undefined;
+  readonly retryBudget: RetryBudget | undefined;
+  readonly circuitBreaker: CircuitBreaker | undefined;
+  readonly maxResponseSize: number;
+  readonly poolOptions: Pool.Options;
+  /** What each try goes through: retry, then circuit breaker. */
+  readonly perTry: Policy;
+  readonly #options: ServiceOptions;
+  readonly #attemptTimeout: Timeout | undefined;
+
+  constructor(serviceName: string, options: ServiceOptions) {
+    validateOptions(`ServiceClient, service '${serviceName}':`, options, CHECKS);
+    this.#options = options;
+    this.fallback = options.fallback || undefined;
+    this.timeout = timeoutOf(options.timeout ?? 30_000);
+    this.#attemptTimeout = timeoutOf(options.attemptTimeout ?? 10_000);
+    const { retry = {}, circuitBreaker = {} } = options;
+    if (retry instanceof Retry) this.retry = retry;
+    else if (retry !== false) {
+      this.retryBudget = retry.budget ?? new RetryBudget();
+      this.retry = retryFor(retry, this.retryBudget);
+    }
+    if (circuitBreaker instanceof CircuitBreaker) this.circuitBreaker = circuitBreaker;
+    else if (circuitBreaker !== false) this.circuitBreaker = breakerFor(serviceName, circuitBreaker);
+    this.maxResponseSize = options.maxResponseSize ?? 10 * 1024 * 1024;
+    this.poolOptions = { headersTimeout: 0, ...options.pool };
+    this.perTry = composeAny(this.retry, this.circuitBreaker);
+    this.forInstance();
+  }
+
+  /** What each attempt on one instance goes through: its bulkhead, then the attempt timeout. */
+  forInstance(): Policy {
+    const { bulkhead = { maxConcurrent: 1024 } } = this.#options;
+    if (bulkhead === false) return composeAny(this.#attemptTimeout);
+    return composeAny(bulkhead instanceof Bulkhead ? bulkhead : new Bulkhead(bulkhead), this.#attemptTimeout);
+  }
+}
+
+function composeAny(...policies: (Policy | undefined)[]): Policy {
+  const present = policies.filter((policy) => policy !== undefined);
+  return present.length === 0 ? noPolicy : compose(...present);
+}
+
+function timeoutOf(timeout: number | Timeout | false): Timeout | undefined {
+  if (timeout === false) return undefined;
+  return typeof timeout === 'number' ? new Timeout(timeout) : timeout;
+}
+
+function retryFor({ statuses = RETRIED_STATUSES, ...options }: ServiceRetryOptions, budget: RetryBudget): Retry {
+  const worthIt = options.shouldRetry ?? ((outcome: Outcome<unknown>) => mayGoBetter(outcome, statuses));
+  const { maxAttempts = DEFAULT_MAX_ATTEMPTS } = options;
+  return new Retry({
+    backoff: exponentialBackoff({ base: 25, max: 1_000 }),
+    ...options,
+    budget,
+    maxAttempts: (context) => {
+      const { retries } = context.attributes as CallState;
+      if (retries !== undefined) return retries + 1;
+      return typeof maxAttempts === 'number' ? maxAttempts : maxAttempts(context);
+    },
+    shouldRetry: (outcome, context) =>
+      mayBeSentAgain(context.attributes as CallState) && worthIt(outcome, context),
+  });
+}
+
+function mayGoBetter(outcome: Outcome<unknown>, statuses: readonly number[]): boolean {
+  if (outcome.ok) return statuses.includes((outcome.value as { status: number }).status);
+  const { error } = outcome;
+  if (error instanceof ServiceResponseError) return statuses.includes(error.status);
+  return (
+    error instanceof ServiceConnectionError || error instanceof TimeoutError || error instanceof BulkheadFullError
+  );
+}
+
+function breakerFor(serviceName: string, options: CircuitBreakerOptions): CircuitBreaker {
+  const { failureThreshold, failureRatio, slowCallRatio } = options;
+  const asConfigured = failureThreshold !== undefined || failureRatio !== undefined || slowCallRatio !== undefined;
+  return new CircuitBreaker({
+    name: serviceName,
+    ...(asConfigured ? {} : { failureRatio: 0.6, minimumCalls: 10 }),
+    ...options,
+  });
+}
