@@ -43,3 +43,15 @@ export {
 export type { QueryValue, ServiceCall } from './client/service-call.ts';
 export { ServiceClient, type ServiceClientOptions, type ServicePolicyHandles } from './client/service-client.ts';
 export type { ServiceOptions, ServiceRetryOptions } from './client/service-policies.ts';
+export {
+  InMemoryServiceDiscovery,
+  type InMemoryServiceDiscoveryOptions,
+} from './discovery/in-memory-service-discovery.ts';
+export type { InstanceListener, ServiceDiscovery, Unsubscribe } from './discovery/service-discovery.ts';
+export type { InstanceRegistration, ServiceInstance } from './discovery/service-instance.ts';
+export {
+  ServiceRegistrar,
+  type ServiceRegistrarEvents,
+  type ServiceRegistrarOptions,
+} from './discovery/service-registrar.ts';
+export { type StaticInstance, StaticServiceDiscovery } from './discovery/static-service-discovery.ts';

@@ -1,0 +1,178 @@
+import { ClosedError } from '../errors.ts';
+import { Emitter } from '../internal/emitter.ts';
+import { either, MAX_DELAY, number, oneOf, validateOptions } from '../internal/validate.ts';
+import type { InstanceListener, ServiceDiscovery, Unsubscribe } from './service-discovery.ts';
+import { type InstanceRegistration, type ServiceInstance, sameInstance, toInstance } from './service-instance.ts';
+
+export interface InMemoryServiceDiscoveryOptions {
+  /** Milliseconds that an instance stays without a heartbeat; Infinity for ever. Default 90,000. */
+  ttl?: number;
+}
+
+interface Entry {
+  instance: ServiceInstance;
+  /** On the clock of `performance.now()`: the wall clock may jump. */
+  lastBeat: number;
+  /** Epoch milliseconds, to be shown. */
+  lastHeartbeat: number;
+}
+
+interface Service {
+  readonly entries: Map<string, Entry>;
+  /** Made when it is asked for, and kept until something changes. */
+  snapshot: readonly ServiceInstance[] | undefined;
+}
+
+const NONE: readonly ServiceInstance[] = Object.freeze([]);
+
+/**
+ * Discovery within one process: for tests, for demos, and for services that share a process.
+ *
+ * An instance without a heartbeat for `ttl` is gone from every answer at once, and watchers are told in time.
+ */
+export class InMemoryServiceDiscovery implements ServiceDiscovery {
+  readonly #ttl: number;
+  readonly #services = new Map<string, Service>();
+  readonly #changes = new Emitter<Record<string, [instances: readonly ServiceInstance[]]>>();
+  #watchers = 0;
+  #timer: NodeJS.Timeout | undefined = undefined;
+  #closed = false;
+
+  constructor(options: InMemoryServiceDiscoveryOptions = {}) {
+    validateOptions('InMemoryServiceDiscovery', options, {
+      ttl: either('milliseconds from 1 to 2^31 − 1, or Infinity', number(1, MAX_DELAY), oneOf(Infinity)),
+    });
+    this.#ttl = options.ttl ?? 90_000;
+  }
+
+  async register(registration: InstanceRegistration): Promise<ServiceInstance> {
+    this.#throwIfClosed();
+    const instance = toInstance(registration);
+    const { serviceName, instanceId } = instance;
+    this.#live(serviceName);
+    const service = this.#services.get(serviceName) ?? { entries: new Map(), snapshot: undefined };
+    this.#services.set(serviceName, service);
+    const before = service.entries.get(instanceId);
+    const unchanged = before !== undefined && sameInstance(before.instance, instance);
+    service.entries.set(instanceId, {
+      instance: unchanged ? before.instance : instance,
+      lastBeat: performance.now(),
+      lastHeartbeat: instance.lastHeartbeat,
+    });
+    if (!unchanged) this.#changed(serviceName, service);
+    this.#watchOverExpiry();
+    return instance;
+  }
+
+  async deregister(serviceName: string, instanceId: string): Promise<boolean> {
+    this.#throwIfClosed();
+    const service = this.#live(serviceName);
+    if (service === undefined || !service.entries.delete(instanceId)) return false;
+    this.#changed(serviceName, service);
+    return true;
+  }
+
+  async heartbeat(serviceName: string, instanceId: string): Promise<boolean> {
+    this.#throwIfClosed();
+    const entry = this.#services.get(serviceName)?.entries.get(instanceId);
+    if (entry === undefined || this.#isExpired(entry, performance.now())) return false;
+    entry.lastBeat = performance.now();
+    entry.lastHeartbeat = Date.now();
+    return true;
+  }
+
+  async instances(serviceName: string): Promise<readonly ServiceInstance[]> {
+    this.#throwIfClosed();
+    const service = this.#live(serviceName);
+    return service === undefined ? NONE : snapshotOf(service);
+  }
+
+  async healthyInstances(serviceName: string): Promise<readonly ServiceInstance[]> {
+    const instances = await this.instances(serviceName);
+    return Object.freeze(instances.filter(({ status }) => status !== 'unhealthy'));
+  }
+
+  watch(serviceName: string, listener: InstanceListener): Unsubscribe {
+    this.#throwIfClosed();
+    // A function of its own, so that the same listener can watch twice.
+    const subscription: InstanceListener = (instances) => listener(instances);
+    this.#changes.on(serviceName, subscription);
+    this.#watchers++;
+    this.#watchOverExpiry();
+    let watching = true;
+    return () => {
+      if (!watching) return;
+      watching = false;
+      this.#changes.off(serviceName, subscription);
+      if (--this.#watchers === 0) this.#stopTimer();
+    };
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#stopTimer();
+    this.#changes.removeAllListeners();
+    this.#services.clear();
+  }
+
+  #throwIfClosed(): void {
+    if (this.#closed) throw new ClosedError('the InMemoryServiceDiscovery');
+  }
+
+  #live(serviceName: string): Service | undefined {
+    const service = this.#services.get(serviceName);
+    if (service !== undefined) this.#expire(serviceName, service);
+    return service;
+  }
+
+  #isExpired(entry: Entry, now: number): boolean {
+    return now - entry.lastBeat >= this.#ttl;
+  }
+
+  #expire(serviceName: string, service: Service): void {
+    const now = performance.now();
+    let expired = false;
+    for (const [instanceId, entry] of service.entries) {
+      if (!this.#isExpired(entry, now)) continue;
+      service.entries.delete(instanceId);
+      expired = true;
+    }
+    if (expired) this.#changed(serviceName, service);
+  }
+
+  #changed(serviceName: string, service: Service): void {
+    service.snapshot = undefined;
+    if (service.entries.size === 0) this.#services.delete(serviceName);
+    if (this.#changes.listenerCount(serviceName) > 0) this.#changes.emit(serviceName, snapshotOf(service));
+  }
+
+  /** One timer for all, armed for the first expiry only while someone wants to be told. A beat does not touch it. */
+  #watchOverExpiry(): void {
+    if (this.#timer !== undefined || this.#watchers === 0 || this.#ttl === Infinity) return;
+    let first = Infinity;
+    for (const { entries } of this.#services.values()) {
+      for (const { lastBeat } of entries.values()) first = Math.min(first, lastBeat);
+    }
+    if (first === Infinity) return;
+    const wait = Math.max(1, Math.ceil(first + this.#ttl - performance.now()));
+    this.#timer = setTimeout(() => {
+      this.#timer = undefined;
+      for (const [serviceName, service] of [...this.#services]) this.#expire(serviceName, service);
+      this.#watchOverExpiry();
+    }, wait).unref();
+  }
+
+  #stopTimer(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+  }
+}
+
+function snapshotOf(service: Service): readonly ServiceInstance[] {
+  service.snapshot ??= Object.freeze(
+    Array.from(service.entries.values(), ({ instance, lastHeartbeat }) =>
+      instance.lastHeartbeat === lastHeartbeat ? instance : Object.freeze({ ...instance, lastHeartbeat }),
+    ),
+  );
+  return service.snapshot;
+}

@@ -1,0 +1,25 @@
+import type { InstanceRegistration, ServiceInstance } from './service-instance.ts';
+
+/** Takes back a subscription. Calling it again does nothing. */
+export type Unsubscribe = () => void;
+
+/** Is given all live instances of the service after each change, in order. */
+export type InstanceListener = (instances: readonly ServiceInstance[]) => void;
+
+/** Who is out there. Lists are snapshots: frozen, and a new one only when something changed. */
+export interface ServiceDiscovery {
+  /** Adds an instance, or takes the place of the one with its id. Gives it as it was filled in. */
+  register(registration: InstanceRegistration): Promise<ServiceInstance>;
+  /** True if it was known. */
+  deregister(serviceName: string, instanceId: string): Promise<boolean>;
+  /** Keeps it alive; false if it is not known, so that it has to register again. */
+  heartbeat(serviceName: string, instanceId: string): Promise<boolean>;
+  /** All live instances, whatever their status. */
+  instances(serviceName: string): Promise<readonly ServiceInstance[]>;
+  /** Those that are not known to be unhealthy. */
+  healthyInstances(serviceName: string): Promise<readonly ServiceInstance[]>;
+  /** Tells of each change from now on; what is there now, `instances` tells. */
+  watch(serviceName: string, listener: InstanceListener): Unsubscribe;
+  /** Ends the watching. Calling it again does nothing. */
+  close(): Promise<void>;
+}

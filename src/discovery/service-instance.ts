@@ -1,0 +1,122 @@
+import { randomUUID } from 'node:crypto';
+import { isIPv6 } from 'node:net';
+import { InvalidInstanceError } from '../errors.ts';
+
+/** One running copy of a service. Immutable. */
+export interface ServiceInstance {
+  readonly serviceName: string;
+  readonly instanceId: string;
+  /** A host name or an IP address, IPv6 without brackets. */
+  readonly host: string;
+  readonly port: number;
+  readonly protocol: 'http' | 'https';
+  /** A path on the instance, or a URL of it. */
+  readonly healthCheckUrl?: string | undefined;
+  readonly metadata: Readonly<Record<string, string>>;
+  /** Its share of the calls against that of the others. 0 for none while there are others. */
+  readonly weight: number;
+  readonly zone?: string | undefined;
+  readonly status: 'healthy' | 'unhealthy' | 'unknown';
+  /** Epoch milliseconds: to be shown; nothing is decided by it. */
+  readonly registeredAt: number;
+  /** Epoch milliseconds: to be shown; nothing is decided by it. */
+  readonly lastHeartbeat: number;
+}
+
+/** What has to be said of an instance; the rest is filled in. */
+export type InstanceRegistration = Pick<ServiceInstance, 'serviceName' | 'host' | 'port'> & Partial<ServiceInstance>;
+
+const NAME = /^[A-Za-z\d][\w.:-]{0,127}$/;
+const HOST = /^(?=.{1,253}$)[A-Za-z\d_](?:[\w-]{0,62})(?:\.[A-Za-z\d_][\w-]{0,62})*\.?$/;
+const MAX_METADATA = 64;
+const MAX_WEIGHT = 1_000_000;
+
+/**
+ * A registration checked and filled in: an id (a UUID), `http`, weight 1, no metadata, `healthy`.
+ *
+ * @throws InvalidInstanceError naming the field that is not what it must be. Registrations come from strangers.
+ */
+export function toInstance(registration: InstanceRegistration): ServiceInstance {
+  if (typeof registration !== 'object' || registration === null) {
+    throw new InvalidInstanceError('an instance must be an object');
+  }
+  const now = Date.now();
+  const host = hostOf(registration.host);
+  const { serviceName, instanceId = randomUUID(), port, protocol = 'http', weight = 1, zone } = registration;
+  const { healthCheckUrl, status = 'healthy', registeredAt = now, lastHeartbeat = now } = registration;
+  check('serviceName', isName(serviceName), 'letters, digits and . _ : - (at most 128)', serviceName);
+  check('instanceId', isName(instanceId), 'letters, digits and . _ : - (at most 128)', instanceId);
+  check('port', Number.isInteger(port) && port >= 1 && port <= 65_535, 'a whole number from 1 to 65535', port);
+  check('protocol', protocol === 'http' || protocol === 'https', "'http' or 'https'", protocol);
+  check('weight', weight >= 0 && weight <= MAX_WEIGHT, `a number from 0 to ${MAX_WEIGHT}`, weight);
+  check('zone', zone === undefined || isName(zone), 'letters, digits and . _ : - (at most 128)', zone);
+  check('status', ['healthy', 'unhealthy', 'unknown'].includes(status), "'healthy', 'unhealthy' or 'unknown'", status);
+  check('registeredAt', Number.isFinite(registeredAt), 'epoch milliseconds', registeredAt);
+  check('lastHeartbeat', Number.isFinite(lastHeartbeat), 'epoch milliseconds', lastHeartbeat);
+  const instance: ServiceInstance = {
+    serviceName,
+    instanceId,
+    host,
+    port,
+    protocol,
+    healthCheckUrl,
+    metadata: metadataOf(registration.metadata ?? {}),
+    weight,
+    zone,
+    status,
+    registeredAt,
+    lastHeartbeat,
+  };
+  check('healthCheckUrl', isOwnUrl(healthCheckUrl, instance), 'a path, or a URL of the instance itself', healthCheckUrl);
+  return Object.freeze(instance);
+}
+
+/** `http://host:port`, an IPv6 address in brackets. */
+export function originOf({ protocol, host, port }: Pick<ServiceInstance, 'protocol' | 'host' | 'port'>): string {
+  return `${protocol}://${host.includes(':') ? `[${host}]` : host}:${port}`;
+}
+
+/** Whether two descriptions say the same but for the time of the last heartbeat. */
+export function sameInstance(one: ServiceInstance, other: ServiceInstance): boolean {
+  return describe(one) === describe(other);
+}
+
+function describe({ lastHeartbeat: _, ...rest }: ServiceInstance): string {
+  return JSON.stringify(rest);
+}
+
+function check(field: string, valid: boolean, expected: string, value: unknown): void {
+  if (valid) return;
+  const shown = typeof value === 'object' ? 'an object' : JSON.stringify(value)?.slice(0, 100);
+  throw new InvalidInstanceError(`the ${field} of an instance must be ${expected}; got ${shown}`);
+}
+
+function isName(value: unknown): boolean {
+  return typeof value === 'string' && NAME.test(value);
+}
+
+function hostOf(host: unknown): string {
+  const bare = typeof host === 'string' ? host.replace(/^\[(.*)\]$/, '$1') : '';
+  check('host', isIPv6(bare) ? !bare.includes('%') : HOST.test(bare), 'a host name or an IP address, without scheme, port or path', host);
+  return bare;
+}
+
+function metadataOf(metadata: unknown): Readonly<Record<string, string>> {
+  check('metadata', typeof metadata === 'object' && metadata !== null, 'an object of strings', metadata);
+  const entries = Object.entries(metadata as object);
+  check('metadata', entries.length <= MAX_METADATA, `at most ${MAX_METADATA} entries`, entries.length);
+  for (const [key, value] of entries) {
+    check('metadata', key.length <= 128 && key !== '__proto__', 'keys of at most 128 characters', key);
+    check('metadata', typeof value === 'string' && value.length <= 1024, 'strings of at most 1,024 characters', value);
+  }
+  return Object.freeze(Object.fromEntries(entries));
+}
+
+function isOwnUrl(url: unknown, instance: ServiceInstance): boolean {
+  if (url === undefined) return true;
+  if (typeof url !== 'string' || url.length > 2048 || /[^\x21-\x7e]/.test(url)) return false;
+  const base = originOf(instance);
+  if (!URL.canParse(url, base)) return false;
+  const parsed = new URL(url, base);
+  return parsed.origin === new URL(base).origin && parsed.username === '' && parsed.password === '';
+}
