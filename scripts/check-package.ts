@@ -14,7 +14,7 @@ const nodes = [
 ];
 
 const typedConsumer = `
-import { Retry, ServiceClient, ServiceResponseError, StaticServiceDiscovery } from 'holdfast';
+import { compose, Retry, ServiceClient, ServiceResponseError, StaticServiceDiscovery, Timeout, wrap } from 'holdfast';
 
 export async function nameOf(id: string): Promise<string | undefined> {
   const client = new ServiceClient({
@@ -31,6 +31,11 @@ export async function nameOf(id: string): Promise<string | undefined> {
     await client.close();
   }
 }
+
+export const nameWithin: (id: string) => Promise<string | undefined> = wrap(
+  compose(new Timeout(1_000), new Retry({ maxAttempts: 2 })),
+  nameOf,
+);
 
 // @ts-expect-error the options are typed, not any
 new Retry({ maxAttempts: 'three' });
@@ -114,7 +119,7 @@ function checkTypes({ version }: (typeof nodes)[number]): void {
     for (const file of files) writeFileSync(join(consumer, file), typedConsumer);
     const types = ['--types', 'node', '--typeRoots', resolve('node_modules/@types')];
     run(consumer, join(bin, 'tsc'), '--noEmit', '--strict', '--module', ...module, ...types, ...files);
-    passed(`Node ${version}: ${files.join(' and ')} compile with --module ${module.join(' ')}`);
+    passed(`Node ${version}: tsc --module ${module.join(' ')} ${files.join(' ')}`);
   }
 }
 

@@ -5,12 +5,30 @@ import { createServer } from 'node:http';
 
 const expectedNames = {
   holdfast: [
+    'Bulkhead',
+    'BulkheadFullError',
     'CircuitBreaker',
+    'CircuitOpenError',
+    'Fallback',
     'HoldfastError',
+    'InMemoryServiceDiscovery',
+    'LoadBalancer',
+    'NoInstanceError',
     'Retry',
+    'RetryBudget',
+    'RetryBudgetExhausted',
     'ServiceClient',
+    'ServiceConnectionError',
+    'ServiceRegistrar',
     'ServiceResponseError',
     'StaticServiceDiscovery',
+    'Timeout',
+    'TimeoutError',
+    'compose',
+    'constantBackoff',
+    'decorrelatedJitter',
+    'exponentialBackoff',
+    'wrap',
   ],
 };
 
