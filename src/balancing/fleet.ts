@@ -1,5 +1,5 @@
 import { originOf, type ServiceInstance } from '../discovery/service-instance.ts';
-import { PeakEwma } from './latency.ts';
+import { UsualLatency } from './latency.ts';
 import { Member } from './member.ts';
 import type { OutlierDetection } from './outlier-detection.ts';
 import type { BalancingStrategy, Candidate, Picker, PickRequest } from './strategy.ts';
@@ -72,7 +72,7 @@ export class Fleet implements PickRequest {
   readonly #strategy: BalancingStrategy;
   readonly #rules: OutlierDetection;
   readonly #observer: FleetObserver;
-  readonly #usualLatency = new PeakEwma();
+  readonly #usualLatency = new UsualLatency();
   #members = new Map<string, Member>();
   #ejectedCount = 0;
   #picker: Picker | undefined;
@@ -99,7 +99,7 @@ export class Fleet implements PickRequest {
     const after = new Map<string, Member>();
     for (const instance of instances) {
       const key = `${instance.instanceId} ${originOf(instance)}`;
-      const member = before.get(key) ?? new Member(instance);
+      const member = before.get(key) ?? new Member(instance, this.#usualLatency);
       member.instance = instance;
       after.set(key, member);
     }
@@ -143,14 +143,14 @@ export class Fleet implements PickRequest {
   }
 
   succeeded(member: Member, latency: number, now: number): void {
-    this.#usualLatency.observe(latency, now);
+    this.#usualLatency.observe(latency);
     if (!member.succeed(latency, now)) return;
     this.#countEjected();
     this.#observer.returned(member);
   }
 
   failed(member: Member, latency: number, now: number, probe: boolean, error: unknown): void {
-    if (!member.fail(latency, this.#usualLatency.at(now), now, probe, this.#rules)) return;
+    if (!member.fail(latency, now, probe, this.#rules)) return;
     const duration = member.eject(now, this.#rules);
     this.#countEjected();
     this.#observer.ejected(member, duration, member.ejections, error);

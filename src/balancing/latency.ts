@@ -8,16 +8,37 @@ const DECAY = 10_000;
  */
 export class PeakEwma {
   #average = 0;
-  #updatedAt = 0;
+  #updatedAt = -1;
 
-  /** The average in milliseconds, faded to this moment; 0 before the first observation. */
+  get known(): boolean {
+    return this.#updatedAt >= 0;
+  }
+
+  /** The average in milliseconds, faded to this moment. */
   at(now: number): number {
-    return this.#average === 0 ? 0 : this.#average * Math.exp(-Math.max(0, now - this.#updatedAt) / DECAY);
+    return this.#average * Math.exp(-Math.max(0, now - this.#updatedAt) / DECAY);
   }
 
   observe(latency: number, now: number): void {
     const weight = Math.exp(-Math.max(0, now - this.#updatedAt) / DECAY);
     this.#average = latency > this.at(now) ? latency : this.#average * weight + latency * (1 - weight);
     this.#updatedAt = now;
+  }
+}
+
+/** Share of each observation in the usual latency. */
+const SHARE = 0.05;
+
+/** What latency the instances of a service have as a rule: what to expect of one that is not known yet. */
+export class UsualLatency {
+  #value = 0;
+
+  /** Milliseconds; 1 before the first observation. */
+  get value(): number {
+    return this.#value || 1;
+  }
+
+  observe(latency: number): void {
+    this.#value += (latency - this.#value) * (this.#value === 0 ? 1 : SHARE);
   }
 }

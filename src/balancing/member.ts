@@ -1,5 +1,5 @@
 import type { ServiceInstance } from '../discovery/service-instance.ts';
-import { PeakEwma } from './latency.ts';
+import { PeakEwma, type UsualLatency } from './latency.ts';
 import type { OutlierDetection } from './outlier-detection.ts';
 import type { Candidate } from './strategy.ts';
 
@@ -14,6 +14,7 @@ export class Member implements Candidate {
   era = 0;
   /** True from an ejection until a probe, or any call in a panic, has succeeded. */
   ejected = false;
+  readonly #usual: UsualLatency;
   readonly #latency = new PeakEwma();
   #failuresInARow = 0;
   #ejections = 0;
@@ -21,12 +22,15 @@ export class Member implements Candidate {
   #ejectedAt = 0;
   #probing = false;
 
-  constructor(instance: ServiceInstance) {
+  constructor(instance: ServiceInstance, usual: UsualLatency) {
     this.instance = instance;
+    this.#usual = usual;
   }
 
+  /** One that has not answered yet is tried at once, and then taken to be like the others. */
   latencyAt(now: number): number {
-    return this.#latency.at(now);
+    if (this.#latency.known) return this.#latency.at(now);
+    return this.inFlight === 0 ? 0 : this.#usual.value;
   }
 
   /** Whether it may get a call: it is not ejected, or its time is over and no probe is under way. */
@@ -61,8 +65,8 @@ export class Member implements Candidate {
    * Charges the failure as twice the latency that was to be expected, and twice that for the next one in a
    * row: an instance that fails fast must not look fast. True if the failure calls for an ejection.
    */
-  fail(latency: number, usual: number, now: number, probe: boolean, rules: OutlierDetection): boolean {
-    this.#latency.observe(Math.min(MAX_CHARGE, 2 * Math.max(latency, usual, this.latencyAt(now))), now);
+  fail(latency: number, now: number, probe: boolean, rules: OutlierDetection): boolean {
+    this.#latency.observe(Math.min(MAX_CHARGE, 2 * Math.max(latency, this.#usual.value, this.latencyAt(now))), now);
     this.#failuresInARow++;
     return probe || (!this.ejected && this.#failuresInARow >= rules.consecutiveFailures);
   }

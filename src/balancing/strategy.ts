@@ -5,7 +5,7 @@ export interface Candidate {
   readonly instance: ServiceInstance;
   /** Calls under way on it, of this balancer. */
   readonly inFlight: number;
-  /** Moving average of its latency in milliseconds, peaks and failures charged; 0 before the first answer. */
+  /** What latency to expect of it, in milliseconds: a moving average, peaks and failures charged; 0 for a new one. */
   latencyAt(now: number): number;
 }
 
