@@ -49,6 +49,7 @@ export class Lease {
    *
    * @returns whether the result says something about the service as a whole. It does not if the instance
    * is ejected, alone among others that are well: that is then known, and no reason to stop calling them.
+   * Nor does a call that began before its instance was ejected, however many such there are.
    */
   release(result: CallResult = {}): boolean {
     if (this.#released) return false;
@@ -56,14 +57,18 @@ export class Lease {
     const member = this.#member;
     member.end(this.#probe);
     if (result.cancelled) return false;
+    if (this.#era !== member.era) return false;
     const aboutService = !member.ejected || this.#fleet.panicking;
-    if (this.#era === member.era) {
-      const now = performance.now();
-      const latency = result.latency ?? now - this.#startedAt;
-      if (result.error === undefined) this.#fleet.succeeded(member, latency, now);
-      else this.#fleet.failed(member, latency, now, this.#probe, result.error);
-    }
+    const now = performance.now();
+    const latency = result.latency ?? now - this.#startedAt;
+    if (result.error === undefined) this.#fleet.succeeded(member, latency, now);
+    else this.#fleet.failed(member, latency, now, this.#probe, result.error);
     return aboutService;
+  }
+
+  /** Whether every instance of the service is ejected. */
+  get serviceDown(): boolean {
+    return this.#fleet.down;
   }
 }
 
@@ -91,6 +96,11 @@ export class Fleet implements PickRequest {
   /** Whether so many are ejected that passing them over would do more harm than good. */
   get panicking(): boolean {
     return this.#ejectedCount > this.#rules.panicThreshold * this.#members.size;
+  }
+
+  /** Whether all are ejected. */
+  get down(): boolean {
+    return this.#ejectedCount > 0 && this.#ejectedCount === this.#members.size;
   }
 
   /** Takes in who is there now, and keeps what is known of those who stay. */

@@ -219,6 +219,7 @@ export class ServiceClient {
     } catch (error) {
       const learnedNothing = context.cancelled || isRefusal(error) || error instanceof ResponseTooLargeError;
       if (!lease.release(learnedNothing ? { cancelled: true } : { error })) exempt(error);
+      if (!learnedNothing && lease.serviceDown) policies.circuitBreaker?.trip();
       state.exclude ??= new Set();
       state.exclude.add(lease.instance.instanceId);
       state.lastError = error;

@@ -30,8 +30,9 @@ export interface ServiceOptions {
    */
   retry?: ServiceRetryOptions | Retry | false;
   /**
-   * The judge of the service as a whole. Default: opens when 60 % of at least 10 tries within 10 s failed. What
-   * fails on an instance that is ejected already, alone, does not count.
+   * The judge of the service as a whole. It opens when the balancer has ejected every instance. Default: also
+   * when 60 % of at least 10 tries within 10 s failed; with a probe after 0.5 to 1 s, then twice as long each time,
+   * up to 30 s. What fails on an instance that is ejected already, alone, does not count.
    */
   circuitBreaker?: CircuitBreakerOptions | CircuitBreaker | false;
   /** Options make one for each instance; an instance is shared by all. Default: 1,024 calls at once on each. */
@@ -145,6 +146,7 @@ function breakerFor(serviceName: string, options: CircuitBreakerOptions): Circui
   const asConfigured = failureThreshold !== undefined || failureRatio !== undefined || slowCallRatio !== undefined;
   return new CircuitBreaker({
     name: serviceName,
+    resetTimeout: exponentialBackoff({ base: 1_000, max: 30_000, jitter: 'equal' }),
     ...(asConfigured ? {} : { failureRatio: 0.6, minimumCalls: 10 }),
     ...options,
   });

@@ -176,6 +176,11 @@ export class CircuitBreaker extends Emitter<CircuitBreakerEvents> implements Pol
     return value;
   }
 
+  /** Opens it if it is closed, as a reached threshold would: for who knows better that calls must fail now. */
+  trip(): void {
+    if (this.#state.kind === 'closed') this.#open(1, 0, undefined);
+  }
+
   /** Opens it until `reset()`: for maintenance, or to cut off a dependency by hand. */
   isolate(): void {
     if (this.#state.kind === 'isolated') return;

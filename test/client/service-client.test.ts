@@ -1,0 +1,563 @@
+import { getEventListeners, once } from 'node:events';
+import { Readable } from 'node:stream';
+import { text } from 'node:stream/consumers';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
+import {
+  CircuitBreaker,
+  Fallback,
+  InMemoryServiceDiscovery,
+  LoadBalancer,
+  Retry,
+  requestContextFrom,
+  runWithRequestContext,
+  ServiceClient,
+  type ServiceOptions,
+  StaticServiceDiscovery,
+} from '../../src/index.ts';
+import { type Handler, json, startServer, type TestServer } from '../support/server.ts';
+
+const service = 'user-service';
+
+function clientOf(servers: Pick<TestServer, 'origin'>[], options: ServiceOptions = {}): ServiceClient {
+  const discovery = new StaticServiceDiscovery({ [service]: servers.map(({ origin }) => origin) });
+  const client = new ServiceClient({ discovery, callerName: 'tests', services: { [service]: options } });
+  onTestFinished(() => client.close());
+  return client;
+}
+
+/** Answers with the given statuses in turn, then 200. */
+function statuses(...list: number[]): Handler {
+  return (request, response) => {
+    request.resume();
+    json(response, { ok: true }, list.shift() ?? 200);
+  };
+}
+
+/** Cuts the connection once the request is there: whether it was processed nobody can tell. */
+const reset: Handler = (request) => void request.resume().on('end', () => request.socket.destroy());
+
+const never: Handler = (request) => void request.resume();
+
+/** A port where nobody listens. */
+async function deadOrigin(): Promise<{ origin: string }> {
+  const server = await startServer(never);
+  await server.stop();
+  return { origin: server.origin };
+}
+
+describe('call', () => {
+  it('gives the parsed JSON of the answer', async () => {
+    const server = await startServer((_request, response) => json(response, { id: 'u1' }));
+    await expect(clientOf([server]).call({ service, path: '/users/u1' })).resolves.toEqual({ id: 'u1' });
+  });
+
+  it('gives text where the answer is not JSON, and undefined where it is empty', async () => {
+    const server = await startServer((request, response) => {
+      if (request.url === '/empty') response.writeHead(204).end();
+      else response.end('plain');
+    });
+    const client = clientOf([server]);
+    await expect(client.call({ service, path: '/text' })).resolves.toBe('plain');
+    await expect(client.call({ service, path: '/empty' })).resolves.toBeUndefined();
+  });
+
+  it('sends a body as JSON, with the query appended to the path', async () => {
+    const bodies: string[] = [];
+    const server = await startServer(async (request, response) => {
+      bodies.push(await text(request));
+      json(response, {});
+    });
+    await clientOf([server]).call({
+      service,
+      method: 'POST',
+      path: '/orders?a=1',
+      query: { b: [2, 3], c: 'x&y', d: undefined, e: null },
+      body: { item: 'ü' },
+    });
+    expect(server.requests[0]!.url).toBe('/orders?a=1&b=2&b=3&c=x%26y');
+    expect(server.requests[0]!.headers['content-type']).toBe('application/json');
+    expect(bodies).toEqual(['{"item":"ü"}']);
+  });
+
+  it('sends strings, bytes, forms and streams as they are', async () => {
+    const server = await startServer(async (request, response) => {
+      json(response, { body: await text(request), type: request.headers['content-type'] });
+    });
+    const client = clientOf([server]);
+    const send = (body: unknown) => client.call({ service, method: 'POST', path: '/', body });
+    await expect(send('text')).resolves.toEqual({ body: 'text' });
+    await expect(send(Buffer.from('bytes'))).resolves.toEqual({ body: 'bytes' });
+    await expect(send(Readable.from(['a', 'b']))).resolves.toEqual({ body: 'ab' });
+    const form = await send(new URLSearchParams({ a: 'b' }));
+    expect(form).toEqual({ body: 'a=b', type: 'application/x-www-form-urlencoded;charset=UTF-8' });
+  });
+
+  it('throws the status, headers and parsed body of an answer that is not 2xx', async () => {
+    const server = await startServer((_request, response) => json(response, { why: 'gone' }, 404, { 'x-a': 'b' }));
+    await expect(clientOf([server]).call({ service, path: '/' })).rejects.toMatchObject({
+      name: 'ServiceResponseError',
+      code: 'ERR_SERVICE_RESPONSE',
+      status: 404,
+      body: { why: 'gone' },
+      headers: { 'x-a': 'b' },
+      serviceName: service,
+    });
+  });
+
+  it('does not follow redirects to other hosts', async () => {
+    const elsewhere = await startServer((_request, response) => json(response, { evil: true }));
+    const server = await startServer((_request, response) => {
+      response.writeHead(302, { location: `${elsewhere.origin}/evil` }).end();
+    });
+    await expect(clientOf([server]).call({ service, path: '/' })).rejects.toMatchObject({ status: 302 });
+    expect(elsewhere.requests).toEqual([]);
+  });
+
+  it('says so if an answer calls itself JSON and is not', async () => {
+    const server = await startServer((_request, response) => {
+      response.writeHead(200, { 'content-type': 'application/json' }).end('{');
+    });
+    await expect(clientOf([server]).call({ service, path: '/' })).rejects.toMatchObject({
+      code: 'ERR_RESPONSE_INVALID',
+      cause: expect.any(SyntaxError),
+    });
+  });
+
+  it.each([true, false])('stops reading an answer that is too large (length announced: %s)', async (announced) => {
+    const server = await startServer((_request, response) => {
+      if (announced) response.setHeader('content-length', 5_000);
+      response.on('error', () => {});
+      response.write('x'.repeat(3_000));
+      response.end('x'.repeat(2_000));
+    });
+    const client = clientOf([server], { maxResponseSize: 1_000 });
+    await expect(client.call({ service, path: '/' })).rejects.toMatchObject({
+      code: 'ERR_RESPONSE_TOO_LARGE',
+      maxResponseSize: 1_000,
+    });
+    await expect(client.call({ service, path: '/', maxResponseSize: 5_000 })).resolves.toHaveLength(5_000);
+    expect(server.requests).toHaveLength(2);
+  });
+
+  it('replaces what failed by the fallback of the service', async () => {
+    const server = await startServer(statuses(404));
+    const client = clientOf([server], { fallback: new Fallback({ name: 'nobody' }) });
+    await expect(client.call({ service, path: '/' })).resolves.toEqual({ name: 'nobody' });
+  });
+
+  it('names a service that nobody registered', async () => {
+    const client = clientOf([]);
+    await expect(client.call({ service: 'nobody', path: '/' })).rejects.toMatchObject({
+      code: 'ERR_NO_INSTANCE',
+      serviceName: 'nobody',
+    });
+  });
+});
+
+describe('hostile or mistaken input', () => {
+  it.each([
+    '//evil.example/',
+    'http://evil.example/',
+    'evil',
+    '',
+    '/\\evil',
+    '/a b',
+    '/a\r\nHost: evil',
+    '/a#b',
+    '/ü',
+  ])('refuses the path %j before anything is sent', async (path) => {
+    const server = await startServer((_request, response) => json(response, {}));
+    await expect(clientOf([server]).call({ service, path })).rejects.toMatchObject({ code: 'ERR_INVALID_REQUEST' });
+    expect(server.requests).toEqual([]);
+  });
+
+  it.each([
+    { headers: { host: 'evil.example' } },
+    { headers: { 'Transfer-Encoding': 'chunked' } },
+    { headers: { 'x-a': 'b\r\nx-evil: c' } },
+    { headers: { 'x a': 'b' } },
+    { method: 'GET / HTTP/1.1\r\nx:' },
+    { method: 'CONNECT' },
+    { idempotencyKey: 'a\nb' },
+    { idempotencyKey: '' },
+    { body: 1n },
+    { body: () => {} },
+  ])('refuses %j before anything is sent', async (part) => {
+    const server = await startServer((_request, response) => json(response, {}));
+    await expect(clientOf([server]).call({ service, path: '/', ...part } as never)).rejects.toMatchObject({
+      code: 'ERR_INVALID_REQUEST',
+    });
+    expect(server.requests).toEqual([]);
+  });
+
+  it.each([
+    [{}, /needs the option 'discovery'/],
+    [{ discovery: {} }, /discovery/],
+    [{ discovery: new StaticServiceDiscovery({}), retires: 3 }, /no option 'retires'/],
+    [{ discovery: new StaticServiceDiscovery({}), callerName: 'a\nb' }, /callerName/],
+    [{ discovery: new StaticServiceDiscovery({}), defaults: { timeout: -1 } }, /timeout/],
+    [{ discovery: new StaticServiceDiscovery({}), services: { a: { retry: { maxAttempts: 0 } } } }, /maxAttempts/],
+    [{ discovery: new StaticServiceDiscovery({}), defaults: { circuitBreaker: new CircuitBreaker() } }, /one service/],
+  ])('refuses the options %o when the client is made', (options, message) => {
+    expect(() => new ServiceClient(options as never)).toThrow(message);
+  });
+});
+
+describe('retries', () => {
+  const quick = { retry: { backoff: () => 0 } };
+
+  it.each([
+    ['GET', 503],
+    ['GET', 429],
+    ['HEAD', 502],
+    ['PUT', 504],
+    ['DELETE', 503],
+  ])('tries a %s again on %i', async (method, status) => {
+    const server = await startServer(statuses(status));
+    await clientOf([server], quick).call({ service, method, path: '/' });
+    expect(server.requests).toHaveLength(2);
+  });
+
+  it.each([400, 404, 409, 500, 501])('does not try a GET again on %i', async (status) => {
+    const server = await startServer(statuses(status));
+    await expect(clientOf([server], quick).call({ service, path: '/' })).rejects.toMatchObject({ status });
+    expect(server.requests).toHaveLength(1);
+  });
+
+  it('retries the statuses that it is told to', async () => {
+    const server = await startServer(statuses(409));
+    await clientOf([server], { retry: { backoff: () => 0, statuses: [409] } }).call({ service, path: '/' });
+    expect(server.requests).toHaveLength(2);
+  });
+
+  it.each(['POST', 'PATCH'])('never sends a %s again that may have been processed', async (method) => {
+    const server = await startServer(reset);
+    const unwell = await startServer(statuses(503, 503, 503));
+    for (const one of [server, unwell]) {
+      await expect(clientOf([one], quick).call({ service, method, path: '/', body: {} })).rejects.toThrow();
+      expect(one.requests).toHaveLength(1);
+    }
+  });
+
+  it('never does so even with a Retry of the caller that retries everything', async () => {
+    const server = await startServer(reset);
+    const retry = new Retry({ backoff: () => 0, shouldRetry: ({ ok }) => !ok });
+    const client = clientOf([server], { retry });
+    await expect(client.call({ service, method: 'POST', path: '/' })).rejects.toMatchObject({
+      code: 'ERR_SERVICE_CONNECTION',
+    });
+    expect(server.requests).toHaveLength(1);
+  });
+
+  it('sends a POST again that was surely never processed: the connection was refused', async () => {
+    const [dead, alive] = [await deadOrigin(), await startServer(statuses())];
+    const client = clientOf([dead, alive], quick);
+    for (let call = 0; call < 20; call++) await client.call({ service, method: 'POST', path: '/', body: { call } });
+    expect(alive.requests).toHaveLength(20);
+  });
+
+  it('sends a POST with an idempotency key again, with the same key', async () => {
+    const server = await startServer(statuses(503));
+    const client = clientOf([server], quick);
+    await client.call({ service, method: 'POST', path: '/', body: {}, idempotencyKey: 'order-1' });
+    expect(server.requests.map(({ headers }) => headers['idempotency-key'])).toEqual(['order-1', 'order-1']);
+  });
+
+  it('never replays the stream of a request', async () => {
+    const server = await startServer(statuses(503));
+    const body = Readable.from(['once']);
+    await expect(clientOf([server], quick).call({ service, method: 'PUT', path: '/', body })).rejects.toMatchObject({
+      status: 503,
+    });
+    expect(server.requests).toHaveLength(1);
+  });
+
+  it('goes to another instance for the next try', async () => {
+    const [one, other] = [await startServer(statuses(503)), await startServer(statuses(503))];
+    await clientOf([one, other], quick).call({ service, path: '/' });
+    expect([one.requests.length, other.requests.length].sort()).toEqual([1, 2]);
+  });
+
+  it('makes as many tries as the call says', async () => {
+    const server = await startServer(statuses(503, 503, 503, 503, 503));
+    const client = clientOf([server], { ...quick, circuitBreaker: false });
+    await expect(client.call({ service, path: '/', retries: 0 })).rejects.toMatchObject({ status: 503 });
+    expect(server.requests).toHaveLength(1);
+    await expect(client.call({ service, path: '/', retries: 4 })).resolves.toEqual({ ok: true });
+    expect(server.requests).toHaveLength(6);
+  });
+
+  it('tries again after a try that took too long', async () => {
+    let first = true;
+    const server = await startServer((request, response) => {
+      if (first) request.resume();
+      else json(response, { ok: true });
+      first = false;
+    });
+    const client = clientOf([server], { ...quick, attemptTimeout: 50 });
+    await expect(client.call({ service, path: '/' })).resolves.toEqual({ ok: true });
+  });
+
+  it('waits as long as Retry-After says, and gives up at once if that is past the deadline', async () => {
+    const server = await startServer((_request, response) => json(response, {}, 503, { 'retry-after': '60' }));
+    const client = clientOf([server], quick);
+    const startedAt = performance.now();
+    await expect(client.call({ service, path: '/', timeout: 5_000 })).rejects.toMatchObject({ status: 503 });
+    expect(performance.now() - startedAt).toBeLessThan(1_000);
+    expect(server.requests).toHaveLength(1);
+  });
+
+  it('stops when the budget is spent, which the last error tells', async () => {
+    const server = await startServer(statuses(503, 503, 503));
+    const { RetryBudget } = await import('../../src/index.ts');
+    const budget = new RetryBudget({ ratio: 0, minPerSecond: 0 });
+    const client = clientOf([server], { retry: { backoff: () => 0, budget } });
+    await expect(client.call({ service, path: '/' })).rejects.toMatchObject({
+      status: 503,
+      cause: { code: 'ERR_RETRY_BUDGET_EXHAUSTED' },
+    });
+    expect(server.requests).toHaveLength(1);
+  });
+});
+
+describe('the circuit breaker', () => {
+  it('never opens for what is the mistake of the caller', async () => {
+    const server = await startServer((_request, response) => json(response, {}, 404));
+    const own = new CircuitBreaker({ failureThreshold: 1 });
+    for (const options of [{}, { circuitBreaker: own }]) {
+      const client = clientOf([server], options);
+      for (let call = 0; call < 30; call++) await client.call({ service, path: '/' }).catch(() => {});
+      expect(client.policies(service).circuitBreaker!.state).toBe('closed');
+    }
+  });
+
+  it('opens as soon as every instance is ejected, whatever went well before', async () => {
+    let down = false;
+    const answer: Handler = (_request, response) => json(response, {}, down ? 500 : 200);
+    const servers = [await startServer(answer), await startServer(answer)];
+    const client = clientOf(servers, { retry: false });
+    for (let call = 0; call < 100; call++) await client.call({ service, path: '/' });
+    down = true;
+    for (let call = 0; call < 40; call++) await client.call({ service, path: '/' }).catch(() => {});
+    expect(client.policies(service).circuitBreaker!.state).toBe('open');
+    expect(servers[0]!.requests.length + servers[1]!.requests.length).toBeLessThan(120);
+    await expect(client.call({ service, path: '/' })).rejects.toMatchObject({ code: 'ERR_CIRCUIT_OPEN' });
+  });
+
+  it('is not opened by callers that cancel', async () => {
+    const server = await startServer(never);
+    const client = clientOf([server]);
+    for (let call = 0; call < 30; call++) {
+      const controller = new AbortController();
+      const result = client.call({ service, path: '/', signal: controller.signal });
+      await vi.waitUntil(() => server.requests.length > call, { interval: 1 });
+      controller.abort(new Error('enough'));
+      await expect(result).rejects.toThrow('enough');
+    }
+    expect(client.policies(service).circuitBreaker!.state).toBe('closed');
+  });
+});
+
+describe('time', () => {
+  it('ends the call when its timeout is over, retries included', async () => {
+    const server = await startServer(never);
+    const startedAt = performance.now();
+    await expect(clientOf([server]).call({ service, path: '/', timeout: 60 })).rejects.toMatchObject({
+      code: 'ERR_TIMEOUT',
+      timeout: 60,
+    });
+    expect(performance.now() - startedAt).toBeGreaterThanOrEqual(59);
+  });
+
+  it('tells the service how long it will wait', async () => {
+    const server = await startServer(statuses());
+    await clientOf([server]).call({ service, path: '/', timeout: 700 });
+    const told = Number(server.requests[0]!.headers['x-request-timeout']);
+    expect(told).toBeGreaterThan(400);
+    expect(told).toBeLessThanOrEqual(700);
+  });
+
+  it('ends with the deadline of the request that is being served, and sends nothing after it', async () => {
+    const server = await startServer(never);
+    const client = clientOf([server]);
+    const late = runWithRequestContext(requestContextFrom({ 'x-request-timeout': '40' }), () =>
+      client.call({ service, path: '/' }),
+    );
+    await expect(late).rejects.toMatchObject({ code: 'ERR_DEADLINE_EXCEEDED' });
+    const tooLate = runWithRequestContext(requestContextFrom({ 'x-request-timeout': '0' }), () =>
+      client.call({ service, path: '/' }),
+    );
+    await expect(tooLate).rejects.toMatchObject({ code: 'ERR_DEADLINE_EXCEEDED' });
+    expect(server.requests.length).toBeLessThanOrEqual(1);
+    expect(client.policies(service).circuitBreaker!.state).toBe('closed');
+  });
+
+  it('releases a caller that cancels, and leaves no listener on its signal', async () => {
+    const server = await startServer(never);
+    const controller = new AbortController();
+    const result = clientOf([server]).call({ service, path: '/', signal: controller.signal });
+    await vi.waitUntil(() => server.requests.length === 1, { interval: 1 });
+    const closed = once(server.requests[0]!.socket, 'close');
+    controller.abort('not needed');
+    await expect(result).rejects.toBe('not needed');
+    await closed;
+    expect(getEventListeners(controller.signal, 'abort')).toEqual([]);
+  });
+});
+
+describe('propagation', () => {
+  const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
+
+  it('passes on the request id and trace of the request that is being served, and its own name', async () => {
+    const server = await startServer(statuses());
+    const client = clientOf([server]);
+    const incoming = { 'x-request-id': 'req-1', traceparent, tracestate: 'a=b' };
+    await runWithRequestContext(requestContextFrom(incoming), () => client.call({ service, path: '/' }));
+    expect(server.requests[0]!.headers).toMatchObject({ ...incoming, 'x-service-name': 'tests' });
+  });
+
+  it('makes a new request id where there is none, and keeps the one that the call gives', async () => {
+    const server = await startServer(statuses());
+    const client = clientOf([server]);
+    await client.call({ service, path: '/' });
+    await client.call({ service, path: '/', headers: { 'X-Request-ID': 'mine' } });
+    const ids = server.requests.map(({ headers }) => headers['x-request-id']);
+    expect(ids[0]).toMatch(/^[\da-f-]{36}$/);
+    expect(ids[1]).toBe('mine');
+  });
+
+  it.each([
+    ['x-request-id', 'a b'],
+    ['x-request-id', 'x'.repeat(129)],
+    ['traceparent', 'nonsense'],
+    ['x-request-timeout', '-1'],
+    ['x-request-timeout', 'soon'],
+  ])('takes a malformed %s (%s) as not sent', (name, value) => {
+    const context = requestContextFrom({ [name]: value });
+    expect(context.requestId).toMatch(/^[\da-f-]{36}$/);
+    expect(context.traceparent).toBeUndefined();
+    expect(context.deadline).toBe(Infinity);
+  });
+});
+
+describe('request', () => {
+  it('gives status, headers and a stream, whatever the status', async () => {
+    const server = await startServer((_request, response) => json(response, { why: 'down' }, 503, { 'x-a': 'b' }));
+    const client = clientOf([server], { retry: { backoff: () => 0 } });
+    const response = await client.request({ service, path: '/' });
+    expect(response.status).toBe(503);
+    expect(response.headers['x-a']).toBe('b');
+    expect(await text(response.body)).toBe('{"why":"down"}');
+    expect(server.requests).toHaveLength(3);
+  });
+
+  it('counts the call as under way until its body has been read', async () => {
+    const server = await startServer((_request, response) => json(response, {}));
+    const discovery = new StaticServiceDiscovery({ [service]: [server.origin] });
+    const loadBalancer = new LoadBalancer({ discovery });
+    const client = new ServiceClient({ loadBalancer });
+    onTestFinished(() => client.close());
+    const { body } = await client.request({ service, path: '/' });
+    const probe = await loadBalancer.acquire(service);
+    probe.release();
+    expect(probe.candidate.inFlight).toBe(1);
+    await text(body);
+    expect(probe.candidate.inFlight).toBe(0);
+  });
+
+  it('keeps to the pace of its reader', async () => {
+    let sent = 0;
+    const server = await startServer((_request, response) => {
+      const chunk = Buffer.alloc(64 * 1024);
+      const more = () => {
+        while (sent < 64 * 1024 * 1024) {
+          sent += chunk.length;
+          if (!response.write(chunk)) return;
+        }
+        response.end();
+      };
+      response.on('drain', more);
+      more();
+    });
+    const { body } = await clientOf([server]).request({ service, path: '/' });
+    let received = 0;
+    for await (const chunk of body) {
+      received += (chunk as Buffer).length;
+      // Sockets of the system hold a few MiB; the rest waits at the server.
+      expect(sent - received).toBeLessThan(16 * 1024 * 1024);
+    }
+    expect(received).toBe(64 * 1024 * 1024);
+  });
+
+  it('fails the stream if the connection breaks within the body', async () => {
+    const server = await startServer((_request, response) => {
+      response.writeHead(200, { 'content-length': 100 });
+      response.write('half', () => response.destroy());
+    });
+    const { body } = await clientOf([server]).request({ service, path: '/' });
+    await expect(text(body)).rejects.toMatchObject({ code: 'ERR_SERVICE_CONNECTION' });
+  });
+
+  it('cancels the body with the signal of the call, and bounds it if the call says so', async () => {
+    const server = await startServer((_request, response) => {
+      response.on('error', () => {});
+      response.write('x'.repeat(2_000));
+    });
+    const client = clientOf([server]);
+    const controller = new AbortController();
+    const { body } = await client.request({ service, path: '/', signal: controller.signal });
+    controller.abort(new Error('enough'));
+    await expect(text(body)).rejects.toThrow('enough');
+    expect(getEventListeners(controller.signal, 'abort')).toEqual([]);
+    const large = await client.request({ service, path: '/', maxResponseSize: 1_000 });
+    await expect(text(large.body)).rejects.toMatchObject({ code: 'ERR_RESPONSE_TOO_LARGE' });
+  });
+});
+
+describe('instances that come and go', () => {
+  it('closes the connections to an instance that left, once its calls are done', async () => {
+    const pending: (() => void)[] = [];
+    const server = await startServer((_request, response) => void pending.push(() => json(response, { ok: true })));
+    const discovery = new InMemoryServiceDiscovery();
+    await discovery.register({ serviceName: service, instanceId: 'i1', host: '127.0.0.1', port: server.port });
+    const client = new ServiceClient({ discovery });
+    onTestFinished(() => client.close());
+    const call = client.call({ service, path: '/' });
+    await vi.waitUntil(() => pending.length === 1, { interval: 1 });
+    const { socket } = server.requests[0]!;
+    const closed = once(socket, 'close');
+    await discovery.deregister(service, 'i1');
+    expect(socket.destroyed).toBe(false);
+    pending[0]!();
+    await expect(call).resolves.toEqual({ ok: true });
+    await closed;
+    await expect(client.call({ service, path: '/' })).rejects.toMatchObject({ code: 'ERR_NO_INSTANCE' });
+  });
+
+  it('bounds the calls under way on each instance', async () => {
+    const server = await startServer(never);
+    const client = clientOf([server], { bulkhead: { maxConcurrent: 2 }, retry: false });
+    const controller = new AbortController();
+    const calls = [1, 2].map(() => client.call({ service, path: '/', signal: controller.signal }));
+    await vi.waitUntil(() => server.requests.length === 2, { interval: 1 });
+    await expect(client.call({ service, path: '/' })).rejects.toMatchObject({ code: 'ERR_BULKHEAD_FULL' });
+    controller.abort();
+    await Promise.allSettled(calls);
+  });
+});
+
+describe('close', () => {
+  it('takes no more calls, waits for those under way, and can be called again', async () => {
+    const pending: (() => void)[] = [];
+    const server = await startServer((_request, response) => void pending.push(() => json(response, { ok: true })));
+    const client = clientOf([server]);
+    const call = client.call({ service, path: '/' });
+    await vi.waitUntil(() => pending.length === 1, { interval: 1 });
+    const closing = client.close();
+    expect(client.close()).toBe(closing);
+    await expect(client.call({ service, path: '/' })).rejects.toMatchObject({ code: 'ERR_CLOSED' });
+    pending[0]!();
+    await expect(call).resolves.toEqual({ ok: true });
+    await closing;
+  });
+});
