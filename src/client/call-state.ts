@@ -26,7 +26,11 @@ export interface CallState extends Attributes, AcquireOptions {
   lastResponse: ServiceResponse | undefined;
 }
 
-export function callState(call: ServiceCall, request: PreparedRequest, propagated: readonly string[]): CallState {
+export function callState(
+  call: ServiceCall,
+  request: PreparedRequest,
+  propagated: readonly string[],
+): CallState {
   return {
     service: call.service,
     method: request.method,

@@ -45,7 +45,10 @@ function asError(reason: unknown): Error {
 
 function tooLarge(details: ExchangeDetails): ResponseTooLargeError {
   const { serviceName, maxResponseSize } = details;
-  return new ResponseTooLargeError(`the answer of '${serviceName}' is larger than ${maxResponseSize} bytes`, details);
+  return new ResponseTooLargeError(
+    `the answer of '${serviceName}' is larger than ${maxResponseSize} bytes`,
+    details,
+  );
 }
 
 /** What undici says of a failed request, in the terms of the caller. */
@@ -111,7 +114,8 @@ export class BufferedExchange implements Dispatcher.DispatchHandler, AbortListen
     if (status < 200) return;
     this.#status = status;
     this.#headers = headers;
-    if (Number(headers['content-length']) > this.#details.maxResponseSize) controller.abort(tooLarge(this.#details));
+    if (Number(headers['content-length']) > this.#details.maxResponseSize)
+      controller.abort(tooLarge(this.#details));
   }
 
   onResponseData(controller: Controller, chunk: Buffer): void {
@@ -125,7 +129,11 @@ export class BufferedExchange implements Dispatcher.DispatchHandler, AbortListen
   onResponseEnd(): void {
     this.#source?.unlisten(this);
     const bytes = this.#rest === undefined ? this.#first : Buffer.concat(this.#rest, this.#size);
-    this.#resolve({ status: this.#status, headers: this.#headers, body: bytes === undefined ? '' : bytes.toString() });
+    this.#resolve({
+      status: this.#status,
+      headers: this.#headers,
+      body: bytes === undefined ? '' : bytes.toString(),
+    });
   }
 
   onResponseError(_controller: Controller, error: Error): void {
@@ -209,6 +217,8 @@ export class StreamedExchange implements Dispatcher.DispatchHandler, AbortListen
         callback(error);
       },
     });
+    // Whoever reads learns of an error; if nobody does it must not end the process.
+    this.#body.on('error', () => {});
     this.#source?.listen(this);
     this.#resolve({ status, headers, body: this.#body });
   }

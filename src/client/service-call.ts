@@ -89,9 +89,11 @@ export function prepare(call: ServiceCall): PreparedRequest {
 }
 
 function methodOf({ method = 'GET' }: ServiceCall): string {
-  if (typeof method !== 'string' || !TOKEN.test(method)) throw new InvalidRequestError(`not an HTTP method: ${method}`);
+  if (typeof method !== 'string' || !TOKEN.test(method))
+    throw new InvalidRequestError(`not an HTTP method: ${method}`);
   const upper = method.toUpperCase();
-  if (upper === 'CONNECT') throw new InvalidRequestError('CONNECT asks for a tunnel to another host, which a service does not give');
+  if (upper === 'CONNECT')
+    throw new InvalidRequestError('CONNECT asks for a tunnel to another host, which a service does not give');
   return upper;
 }
 
@@ -118,10 +120,14 @@ function addHeaders(given: NonNullable<ServiceCall['headers']>, headers: string[
     if (value === undefined) continue;
     const lower = name.toLowerCase();
     if (!TOKEN.test(name)) throw new InvalidRequestError(`not a header name: ${JSON.stringify(name)}`);
-    if (RESERVED_HEADERS.has(lower)) throw new InvalidRequestError(`the header '${lower}' is set by the client itself`);
+    if (RESERVED_HEADERS.has(lower))
+      throw new InvalidRequestError(`the header '${lower}' is set by the client itself`);
     for (const item of Array.isArray(value) ? value : [value]) {
       const text = String(item);
-      if (FORBIDDEN_IN_VALUE.test(text)) throw new InvalidRequestError(`the value of the header '${lower}' has a control character or one beyond Latin-1`);
+      if (FORBIDDEN_IN_VALUE.test(text))
+        throw new InvalidRequestError(
+          `the value of the header '${lower}' has a control character or one beyond Latin-1`,
+        );
       const own = headers.indexOf(lower);
       // A content type of the caller's takes the place of ours.
       if (own !== -1 && lower === 'content-type') headers[own + 1] = text;
@@ -158,6 +164,7 @@ function jsonOf(body: unknown): string {
   } catch (cause) {
     throw new InvalidRequestError('the body cannot be written as JSON', { cause });
   }
-  if (json === undefined) throw new InvalidRequestError(`a body of type ${typeof body} cannot be written as JSON`);
+  if (json === undefined)
+    throw new InvalidRequestError(`a body of type ${typeof body} cannot be written as JSON`);
   return json;
 }

@@ -84,7 +84,9 @@ export class ServiceClient {
     this.#defaults = options.defaults ?? {};
     this.#services = options.services ?? {};
     if (this.#defaults.circuitBreaker instanceof CircuitBreaker) {
-      throw new TypeError("a CircuitBreaker judges one service: give the instance under 'services', or options here");
+      throw new TypeError(
+        "a CircuitBreaker judges one service: give the instance under 'services', or options here",
+      );
     }
     new ServicePolicies('defaults', this.#defaults);
     for (const name of Object.keys(this.#services)) this.#policiesOf(name);
@@ -103,7 +105,10 @@ export class ServiceClient {
   async call<T = unknown>(call: ServiceCall): Promise<T> {
     const { fallback } = this.#policiesOf(call.service);
     if (fallback === undefined) return this.#call<T>(call);
-    return fallback.execute(() => this.#call<T>(call), { signal: call.signal, attributes: { service: call.service } });
+    return fallback.execute(() => this.#call<T>(call), {
+      signal: call.signal,
+      attributes: { service: call.service },
+    });
   }
 
   /**
@@ -121,7 +126,15 @@ export class ServiceClient {
         return new Promise<ServiceResponse>((resolve, reject) => {
           const details = detailsOf(lease, maxResponseSize);
           const whenOver = (end: CallResult) => void lease.release(end);
-          const exchange = new StreamedExchange(details, state, context.source, cancellation, whenOver, resolve, reject);
+          const exchange = new StreamedExchange(
+            details,
+            state,
+            context.source,
+            cancellation,
+            whenOver,
+            resolve,
+            reject,
+          );
           endpoint.pool.dispatch(dispatchOptions(state, context), exchange);
         });
       });
@@ -160,7 +173,13 @@ export class ServiceClient {
     const maxResponseSize = call.maxResponseSize ?? policies.maxResponseSize;
     const response = await this.#run(call, state, policies, (lease, endpoint, context) => {
       return new Promise<BufferedResponse>((resolve, reject) => {
-        const exchange = new BufferedExchange(detailsOf(lease, maxResponseSize), state, context.source, resolve, reject);
+        const exchange = new BufferedExchange(
+          detailsOf(lease, maxResponseSize),
+          state,
+          context.source,
+          resolve,
+          reject,
+        );
         endpoint.pool.dispatch(dispatchOptions(state, context), exchange);
       });
     });
@@ -212,7 +231,10 @@ export class ServiceClient {
     state.instanceId = lease.instance.instanceId;
     endpoint.enter();
     try {
-      const response = await endpoint.policy.execute((inner) => exchange(lease, endpoint, contextOf(inner)), context);
+      const response = await endpoint.policy.execute(
+        (inner) => exchange(lease, endpoint, contextOf(inner)),
+        context,
+      );
       if (response.status >= 500) throw this.#failed(state, response);
       if (isBuffered(response)) lease.release();
       return response;
@@ -290,7 +312,11 @@ function dispatchOptions(state: CallState, { deadline }: Context): Dispatcher.Di
   const headers =
     deadline === Infinity
       ? state.headers
-      : [...state.headers, 'x-request-timeout', String(Math.max(1, Math.floor(deadline - performance.now())))];
+      : [
+          ...state.headers,
+          'x-request-timeout',
+          String(Math.max(1, Math.floor(deadline - performance.now()))),
+        ];
   return { method: method as Dispatcher.HttpMethod, path, headers: headers as string[], body };
 }
 
@@ -305,11 +331,14 @@ function parse<T>(state: CallState, { headers, body }: BufferedResponse): T {
   try {
     return JSON.parse(body) as T;
   } catch (cause) {
-    throw new ResponseInvalidError(`'${state.service}' answered ${state.method} ${state.path} with what is not JSON`, {
-      serviceName: state.service,
-      instanceId: state.instanceId!,
-      cause,
-    });
+    throw new ResponseInvalidError(
+      `'${state.service}' answered ${state.method} ${state.path} with what is not JSON`,
+      {
+        serviceName: state.service,
+        instanceId: state.instanceId!,
+        cause,
+      },
+    );
   }
 }
 
@@ -326,11 +355,14 @@ function responseError(
       // The text as it came says more than that it is not JSON.
     }
   }
-  return new ServiceResponseError(`'${state.service}' answered ${state.method} ${state.path} with ${status}`, {
-    serviceName: state.service,
-    instanceId: state.instanceId!,
-    status,
-    headers,
-    body,
-  });
+  return new ServiceResponseError(
+    `'${state.service}' answered ${state.method} ${state.path} with ${status}`,
+    {
+      serviceName: state.service,
+      instanceId: state.instanceId!,
+      status,
+      headers,
+      body,
+    },
+  );
 }

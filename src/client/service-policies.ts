@@ -1,6 +1,15 @@
 import type { Pool } from 'undici';
 import { BulkheadFullError, ServiceConnectionError, ServiceResponseError, TimeoutError } from '../errors.ts';
-import { anything, either, having, integer, MAX_DELAY, number, oneOf, validateOptions } from '../internal/validate.ts';
+import {
+  anything,
+  either,
+  having,
+  integer,
+  MAX_DELAY,
+  number,
+  oneOf,
+  validateOptions,
+} from '../internal/validate.ts';
 import { exponentialBackoff } from '../policies/backoff.ts';
 import { Bulkhead, type BulkheadOptions } from '../policies/bulkhead.ts';
 import { CircuitBreaker, type CircuitBreakerOptions } from '../policies/circuit-breaker.ts';
@@ -47,7 +56,12 @@ export interface ServiceOptions {
 
 const CHECKS = {
   timeout: either('milliseconds, a Timeout or false', number(1, MAX_DELAY), having('execute'), oneOf(false)),
-  attemptTimeout: either('milliseconds, a Timeout or false', number(1, MAX_DELAY), having('execute'), oneOf(false)),
+  attemptTimeout: either(
+    'milliseconds, a Timeout or false',
+    number(1, MAX_DELAY),
+    having('execute'),
+    oneOf(false),
+  ),
   retry: anything,
   circuitBreaker: anything,
   bulkhead: anything,
@@ -115,9 +129,13 @@ function timeoutOf(timeout: number | Timeout | false): Timeout | undefined {
   return typeof timeout === 'number' ? new Timeout(timeout) : timeout;
 }
 
-function retryFor({ statuses = RETRIED_STATUSES, ...options }: ServiceRetryOptions, budget: RetryBudget): Retry {
+function retryFor(
+  { statuses = RETRIED_STATUSES, ...options }: ServiceRetryOptions,
+  budget: RetryBudget,
+): Retry {
   const worthIt = options.shouldRetry ?? ((outcome: Outcome<unknown>) => mayGoBetter(outcome, statuses));
   const { maxAttempts = DEFAULT_MAX_ATTEMPTS } = options;
+  if (typeof maxAttempts === 'number') integer(1, Infinity)(maxAttempts, "Retry option 'maxAttempts'");
   return new Retry({
     backoff: exponentialBackoff({ base: 25, max: 1_000 }),
     ...options,
@@ -137,13 +155,16 @@ function mayGoBetter(outcome: Outcome<unknown>, statuses: readonly number[]): bo
   const { error } = outcome;
   if (error instanceof ServiceResponseError) return statuses.includes(error.status);
   return (
-    error instanceof ServiceConnectionError || error instanceof TimeoutError || error instanceof BulkheadFullError
+    error instanceof ServiceConnectionError ||
+    error instanceof TimeoutError ||
+    error instanceof BulkheadFullError
   );
 }
 
 function breakerFor(serviceName: string, options: CircuitBreakerOptions): CircuitBreaker {
   const { failureThreshold, failureRatio, slowCallRatio } = options;
-  const asConfigured = failureThreshold !== undefined || failureRatio !== undefined || slowCallRatio !== undefined;
+  const asConfigured =
+    failureThreshold !== undefined || failureRatio !== undefined || slowCallRatio !== undefined;
   return new CircuitBreaker({
     name: serviceName,
     resetTimeout: exponentialBackoff({ base: 1_000, max: 30_000, jitter: 'equal' }),

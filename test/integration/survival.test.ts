@@ -1,5 +1,10 @@
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
-import { CircuitOpenError, ServiceClient, type ServiceOptions, StaticServiceDiscovery } from '../../src/index.ts';
+import {
+  CircuitOpenError,
+  ServiceClient,
+  type ServiceOptions,
+  StaticServiceDiscovery,
+} from '../../src/index.ts';
 import { load } from '../support/load.ts';
 import { startInstance } from '../support/processes.ts';
 import { json, startServer } from '../support/server.ts';
@@ -52,7 +57,9 @@ describe('a service that loses one of its instances', () => {
 
   it('answers every GET while one of three answers 503 in no time, and gives that one few of the calls', async () => {
     const broken = await startServer((_request, response) => json(response, { error: 'broken' }, 503));
-    const well = await Promise.all([1, 2].map(() => startServer((_request, response) => json(response, { ok: true }))));
+    const well = await Promise.all(
+      [1, 2].map(() => startServer((_request, response) => json(response, { ok: true }))),
+    );
     const client = clientOf([broken.origin, ...well.map(({ origin }) => origin)]);
 
     for (let round = 0; round < 40; round++) {
@@ -104,7 +111,14 @@ describe('a service that is down as a whole', () => {
     expect(probes).toBeLessThanOrEqual(1_500 / resetTimeout + 10);
 
     down = false;
-    await vi.waitUntil(() => client.call({ service, path: '/' }).then(() => true, () => false), { interval: 20 });
+    await vi.waitUntil(
+      () =>
+        client.call({ service, path: '/' }).then(
+          () => true,
+          () => false,
+        ),
+      { interval: 20 },
+    );
     expect(circuitBreaker!.state).toBe('closed');
   });
 });
