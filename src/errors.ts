@@ -58,7 +58,11 @@ export class TimeoutError extends HoldfastError {
   /** Milliseconds that the operation was given. */
   readonly timeout: number;
 
-  constructor(message: string, timeout: number, code: 'ERR_TIMEOUT' | 'ERR_DEADLINE_EXCEEDED' = 'ERR_TIMEOUT') {
+  constructor(
+    message: string,
+    timeout: number,
+    code: 'ERR_TIMEOUT' | 'ERR_DEADLINE_EXCEEDED' = 'ERR_TIMEOUT',
+  ) {
     super(code, message);
     this.timeout = timeout;
   }
@@ -87,7 +91,10 @@ named(BulkheadFullError, 'BulkheadFullError');
 /** The retry budget has no token left. It stands as the `cause` of the last failure. */
 export class RetryBudgetExhausted extends HoldfastError {
   constructor() {
-    super('ERR_RETRY_BUDGET_EXHAUSTED', 'the retry budget is spent: too large a share of recent calls were retries');
+    super(
+      'ERR_RETRY_BUDGET_EXHAUSTED',
+      'the retry budget is spent: too large a share of recent calls were retries',
+    );
   }
 }
 named(RetryBudgetExhausted, 'RetryBudgetExhausted');
@@ -97,7 +104,11 @@ export class NoInstanceError extends HoldfastError {
   readonly serviceName: string;
 
   constructor(serviceName: string, options?: ErrorOptions) {
-    super('ERR_NO_INSTANCE', `no instance of '${serviceName}' is known: is it registered under this name?`, options);
+    super(
+      'ERR_NO_INSTANCE',
+      `no instance of '${serviceName}' is known: is it registered under this name?`,
+      options,
+    );
     this.serviceName = serviceName;
   }
 }

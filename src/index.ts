@@ -1,3 +1,39 @@
+export type { CallResult, Lease } from './balancing/fleet.ts';
+export {
+  type AcquireOptions,
+  LoadBalancer,
+  type LoadBalancerEvents,
+  type LoadBalancerOptions,
+  type StrategyName,
+} from './balancing/load-balancer.ts';
+export type { OutlierDetectionOptions } from './balancing/outlier-detection.ts';
+export type { BalancingStrategy, Candidate, Picker, PickRequest } from './balancing/strategy.ts';
+export type { ResponseHeaders, ServiceResponse } from './client/exchange.ts';
+export {
+  currentRequestContext,
+  type RequestContext,
+  requestContextFrom,
+  runWithRequestContext,
+} from './client/propagation.ts';
+export type { QueryValue, ServiceCall } from './client/service-call.ts';
+export {
+  ServiceClient,
+  type ServiceClientOptions,
+  type ServicePolicyHandles,
+} from './client/service-client.ts';
+export type { ServiceOptions, ServiceRetryOptions } from './client/service-policies.ts';
+export {
+  InMemoryServiceDiscovery,
+  type InMemoryServiceDiscoveryOptions,
+} from './discovery/in-memory-service-discovery.ts';
+export type { InstanceListener, ServiceDiscovery, Unsubscribe } from './discovery/service-discovery.ts';
+export type { InstanceRegistration, ServiceInstance } from './discovery/service-instance.ts';
+export {
+  ServiceRegistrar,
+  type ServiceRegistrarEvents,
+  type ServiceRegistrarOptions,
+} from './discovery/service-registrar.ts';
+export { type StaticInstance, StaticServiceDiscovery } from './discovery/static-service-discovery.ts';
 export * from './errors.ts';
 export {
   type Backoff,
@@ -23,35 +59,3 @@ export { type GiveUpReason, Retry, type RetryEvents, type RetryOptions } from '.
 export { parseRetryAfter } from './policies/retry-after.ts';
 export { RetryBudget, type RetryBudgetOptions } from './policies/retry-budget.ts';
 export { Timeout } from './policies/timeout.ts';
-export type { CallResult, Lease } from './balancing/fleet.ts';
-export {
-  type AcquireOptions,
-  LoadBalancer,
-  type LoadBalancerEvents,
-  type LoadBalancerOptions,
-  type StrategyName,
-} from './balancing/load-balancer.ts';
-export type { OutlierDetectionOptions } from './balancing/outlier-detection.ts';
-export type { BalancingStrategy, Candidate, Picker, PickRequest } from './balancing/strategy.ts';
-export type { ResponseHeaders, ServiceResponse } from './client/exchange.ts';
-export {
-  currentRequestContext,
-  type RequestContext,
-  requestContextFrom,
-  runWithRequestContext,
-} from './client/propagation.ts';
-export type { QueryValue, ServiceCall } from './client/service-call.ts';
-export { ServiceClient, type ServiceClientOptions, type ServicePolicyHandles } from './client/service-client.ts';
-export type { ServiceOptions, ServiceRetryOptions } from './client/service-policies.ts';
-export {
-  InMemoryServiceDiscovery,
-  type InMemoryServiceDiscoveryOptions,
-} from './discovery/in-memory-service-discovery.ts';
-export type { InstanceListener, ServiceDiscovery, Unsubscribe } from './discovery/service-discovery.ts';
-export type { InstanceRegistration, ServiceInstance } from './discovery/service-instance.ts';
-export {
-  ServiceRegistrar,
-  type ServiceRegistrarEvents,
-  type ServiceRegistrarOptions,
-} from './discovery/service-registrar.ts';
-export { type StaticInstance, StaticServiceDiscovery } from './discovery/static-service-discovery.ts';

@@ -2,9 +2,21 @@ import type { ServiceDiscovery, Unsubscribe } from '../discovery/service-discove
 import type { ServiceInstance } from '../discovery/service-instance.ts';
 import { ClosedError, NoInstanceError } from '../errors.ts';
 import { Emitter } from '../internal/emitter.ts';
-import { anything, either, func, having, oneOf, requireOption, validateOptions } from '../internal/validate.ts';
+import {
+  anything,
+  either,
+  func,
+  having,
+  oneOf,
+  requireOption,
+  validateOptions,
+} from '../internal/validate.ts';
 import { Fleet, type FleetObserver, type Lease } from './fleet.ts';
-import { type OutlierDetection, type OutlierDetectionOptions, outlierDetection } from './outlier-detection.ts';
+import {
+  type OutlierDetection,
+  type OutlierDetectionOptions,
+  outlierDetection,
+} from './outlier-detection.ts';
 import { consistentHash } from './strategies/consistent-hash.ts';
 import { leastConnections } from './strategies/least-connections.ts';
 import { peakEwma } from './strategies/peak-ewma.ts';

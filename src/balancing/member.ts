@@ -66,7 +66,10 @@ export class Member implements Candidate {
    * row: an instance that fails fast must not look fast. True if the failure calls for an ejection.
    */
   fail(latency: number, now: number, probe: boolean, rules: OutlierDetection): boolean {
-    this.#latency.observe(Math.min(MAX_CHARGE, 2 * Math.max(latency, this.#usual.value, this.latencyAt(now))), now);
+    this.#latency.observe(
+      Math.min(MAX_CHARGE, 2 * Math.max(latency, this.#usual.value, this.latencyAt(now))),
+      now,
+    );
     this.#failuresInARow++;
     return probe || (!this.ejected && this.#failuresInARow >= rules.consecutiveFailures);
   }

@@ -2,7 +2,12 @@ import { ClosedError } from '../errors.ts';
 import { Emitter } from '../internal/emitter.ts';
 import { either, MAX_DELAY, number, oneOf, validateOptions } from '../internal/validate.ts';
 import type { InstanceListener, ServiceDiscovery, Unsubscribe } from './service-discovery.ts';
-import { type InstanceRegistration, type ServiceInstance, sameInstance, toInstance } from './service-instance.ts';
+import {
+  type InstanceRegistration,
+  type ServiceInstance,
+  sameInstance,
+  toInstance,
+} from './service-instance.ts';
 
 export interface InMemoryServiceDiscoveryOptions {
   /** Milliseconds that an instance stays without a heartbeat; Infinity for ever. Default 90,000. */

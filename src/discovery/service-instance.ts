@@ -24,7 +24,8 @@ export interface ServiceInstance {
 }
 
 /** What has to be said of an instance; the rest is filled in. */
-export type InstanceRegistration = Pick<ServiceInstance, 'serviceName' | 'host' | 'port'> & Partial<ServiceInstance>;
+export type InstanceRegistration = Pick<ServiceInstance, 'serviceName' | 'host' | 'port'> &
+  Partial<ServiceInstance>;
 
 const NAME = /^[A-Za-z\d][\w.:-]{0,127}$/;
 const HOST = /^(?=.{1,253}$)[A-Za-z\d_](?:[\w-]{0,62})(?:\.[A-Za-z\d_][\w-]{0,62})*\.?$/;
@@ -46,11 +47,21 @@ export function toInstance(registration: InstanceRegistration): ServiceInstance 
   const { healthCheckUrl, status = 'healthy', registeredAt = now, lastHeartbeat = now } = registration;
   check('serviceName', isName(serviceName), 'letters, digits and . _ : - (at most 128)', serviceName);
   check('instanceId', isName(instanceId), 'letters, digits and . _ : - (at most 128)', instanceId);
-  check('port', Number.isInteger(port) && port >= 1 && port <= 65_535, 'a whole number from 1 to 65535', port);
+  check(
+    'port',
+    Number.isInteger(port) && port >= 1 && port <= 65_535,
+    'a whole number from 1 to 65535',
+    port,
+  );
   check('protocol', protocol === 'http' || protocol === 'https', "'http' or 'https'", protocol);
   check('weight', weight >= 0 && weight <= MAX_WEIGHT, `a number from 0 to ${MAX_WEIGHT}`, weight);
   check('zone', zone === undefined || isName(zone), 'letters, digits and . _ : - (at most 128)', zone);
-  check('status', ['healthy', 'unhealthy', 'unknown'].includes(status), "'healthy', 'unhealthy' or 'unknown'", status);
+  check(
+    'status',
+    ['healthy', 'unhealthy', 'unknown'].includes(status),
+    "'healthy', 'unhealthy' or 'unknown'",
+    status,
+  );
   check('registeredAt', Number.isFinite(registeredAt), 'epoch milliseconds', registeredAt);
   check('lastHeartbeat', Number.isFinite(lastHeartbeat), 'epoch milliseconds', lastHeartbeat);
   const instance: ServiceInstance = {
@@ -67,12 +78,21 @@ export function toInstance(registration: InstanceRegistration): ServiceInstance 
     registeredAt,
     lastHeartbeat,
   };
-  check('healthCheckUrl', isOwnUrl(healthCheckUrl, instance), 'a path, or a URL of the instance itself', healthCheckUrl);
+  check(
+    'healthCheckUrl',
+    isOwnUrl(healthCheckUrl, instance),
+    'a path, or a URL of the instance itself',
+    healthCheckUrl,
+  );
   return Object.freeze(instance);
 }
 
 /** `http://host:port`, an IPv6 address in brackets. */
-export function originOf({ protocol, host, port }: Pick<ServiceInstance, 'protocol' | 'host' | 'port'>): string {
+export function originOf({
+  protocol,
+  host,
+  port,
+}: Pick<ServiceInstance, 'protocol' | 'host' | 'port'>): string {
   return `${protocol}://${host.includes(':') ? `[${host}]` : host}:${port}`;
 }
 
@@ -97,7 +117,12 @@ function isName(value: unknown): boolean {
 
 function hostOf(host: unknown): string {
   const bare = typeof host === 'string' ? host.replace(/^\[(.*)\]$/, '$1') : '';
-  check('host', isIPv6(bare) ? !bare.includes('%') : HOST.test(bare), 'a host name or an IP address, without scheme, port or path', host);
+  check(
+    'host',
+    isIPv6(bare) ? !bare.includes('%') : HOST.test(bare),
+    'a host name or an IP address, without scheme, port or path',
+    host,
+  );
   return bare;
 }
 
@@ -107,7 +132,12 @@ function metadataOf(metadata: unknown): Readonly<Record<string, string>> {
   check('metadata', entries.length <= MAX_METADATA, `at most ${MAX_METADATA} entries`, entries.length);
   for (const [key, value] of entries) {
     check('metadata', key.length <= 128 && key !== '__proto__', 'keys of at most 128 characters', key);
-    check('metadata', typeof value === 'string' && value.length <= 1024, 'strings of at most 1,024 characters', value);
+    check(
+      'metadata',
+      typeof value === 'string' && value.length <= 1024,
+      'strings of at most 1,024 characters',
+      value,
+    );
   }
   return Object.freeze(Object.fromEntries(entries));
 }

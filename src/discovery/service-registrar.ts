@@ -1,6 +1,15 @@
 import { ClosedError } from '../errors.ts';
 import { Emitter } from '../internal/emitter.ts';
-import { anything, either, having, MAX_DELAY, number, oneOf, requireOption, validateOptions } from '../internal/validate.ts';
+import {
+  anything,
+  either,
+  having,
+  MAX_DELAY,
+  number,
+  oneOf,
+  requireOption,
+  validateOptions,
+} from '../internal/validate.ts';
 import type { ServiceDiscovery } from './service-discovery.ts';
 import type { InstanceRegistration, ServiceInstance } from './service-instance.ts';
 
@@ -52,7 +61,10 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
       discovery: having('register', 'heartbeat', 'deregister'),
       instance: anything,
       heartbeatInterval: number(1, MAX_DELAY),
-      deregisterOn: either("a signal such as 'SIGTERM', or false", oneOf('SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', false)),
+      deregisterOn: either(
+        "a signal such as 'SIGTERM', or false",
+        oneOf('SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', false),
+      ),
     });
     requireOption('ServiceRegistrar', options, 'discovery');
     requireOption('ServiceRegistrar', options, 'instance');
@@ -86,7 +98,11 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
     if (this.#closing !== undefined) throw new ClosedError('the ServiceRegistrar');
     const instance = await this.#discovery.register(this.#registration);
     this.#instance = instance;
-    this.#registration = { ...this.#registration, instanceId: instance.instanceId, registeredAt: instance.registeredAt };
+    this.#registration = {
+      ...this.#registration,
+      instanceId: instance.instanceId,
+      registeredAt: instance.registeredAt,
+    };
     if (this.#closing === undefined) {
       if (this.#signal) process.once(this.#signal, this.#onSignal);
       this.#beatAfter(this.#interval);
@@ -126,7 +142,8 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
     try {
       await this.#registering;
       await this.#beating;
-      if (this.#instance) await this.#discovery.deregister(this.#instance.serviceName, this.#instance.instanceId);
+      if (this.#instance)
+        await this.#discovery.deregister(this.#instance.serviceName, this.#instance.instanceId);
     } catch (error) {
       this.emit('failure', error);
     }

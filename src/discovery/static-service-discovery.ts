@@ -63,19 +63,27 @@ function instancesOf(serviceName: string, list: readonly StaticInstance[]): read
   if (!Array.isArray(list)) throw new TypeError(`the instances of '${serviceName}' must be a list`);
   const instances = list.map((entry) => {
     const registration = typeof entry === 'string' ? fromUrl(entry) : entry;
-    const { host, port, instanceId = `${host}:${port}`.replace(/[[\]]/g, '').replace(/^:+/, 'v6:') } = registration;
+    const {
+      host,
+      port,
+      instanceId = `${host}:${port}`.replace(/[[\]]/g, '').replace(/^:+/, 'v6:'),
+    } = registration;
     return toInstance({ ...registration, serviceName, instanceId });
   });
   const ids = new Set(instances.map(({ instanceId }) => instanceId));
-  if (ids.size < instances.length) throw new InvalidInstanceError(`'${serviceName}' has two instances with one id`);
+  if (ids.size < instances.length)
+    throw new InvalidInstanceError(`'${serviceName}' has two instances with one id`);
   return Object.freeze(instances);
 }
 
 function fromUrl(text: string): Omit<InstanceRegistration, 'serviceName'> {
   const url = URL.canParse(text) ? new URL(text) : undefined;
-  const plain = url !== undefined && /^https?:$/.test(url.protocol) && `${url.pathname}${url.search}${url.hash}` === '/';
+  const plain =
+    url !== undefined && /^https?:$/.test(url.protocol) && `${url.pathname}${url.search}${url.hash}` === '/';
   if (!plain || url.username !== '' || url.password !== '') {
-    throw new InvalidInstanceError(`an instance must be given as http://host:port or https://host:port; got '${text}'`);
+    throw new InvalidInstanceError(
+      `an instance must be given as http://host:port or https://host:port; got '${text}'`,
+    );
   }
   const protocol = url.protocol === 'https:' ? 'https' : 'http';
   return { protocol, host: url.hostname, port: Number(url.port || (protocol === 'https' ? 443 : 80)) };

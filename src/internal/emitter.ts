@@ -33,23 +33,38 @@ function guard<L extends Listener>(listener: L): L {
  * with, becomes a process warning.
  */
 export class Emitter<Events extends EventEmitter.ValidEventTypes> extends EventEmitter<Events> {
-  override on<T extends EventEmitter.EventNames<Events>>(event: T, listener: EventEmitter.EventListener<Events, T>): this {
+  override on<T extends EventEmitter.EventNames<Events>>(
+    event: T,
+    listener: EventEmitter.EventListener<Events, T>,
+  ): this {
     return super.on(event, guard(listener));
   }
 
-  override addListener<T extends EventEmitter.EventNames<Events>>(event: T, listener: EventEmitter.EventListener<Events, T>): this {
+  override addListener<T extends EventEmitter.EventNames<Events>>(
+    event: T,
+    listener: EventEmitter.EventListener<Events, T>,
+  ): this {
     return this.on(event, listener);
   }
 
-  override once<T extends EventEmitter.EventNames<Events>>(event: T, listener: EventEmitter.EventListener<Events, T>): this {
+  override once<T extends EventEmitter.EventNames<Events>>(
+    event: T,
+    listener: EventEmitter.EventListener<Events, T>,
+  ): this {
     return super.once(event, guard(listener));
   }
 
-  override off<T extends EventEmitter.EventNames<Events>>(event: T, listener?: EventEmitter.EventListener<Events, T>): this {
+  override off<T extends EventEmitter.EventNames<Events>>(
+    event: T,
+    listener?: EventEmitter.EventListener<Events, T>,
+  ): this {
     return super.off(event, listener && ((guards.get(listener) ?? listener) as typeof listener));
   }
 
-  override removeListener<T extends EventEmitter.EventNames<Events>>(event: T, listener?: EventEmitter.EventListener<Events, T>): this {
+  override removeListener<T extends EventEmitter.EventNames<Events>>(
+    event: T,
+    listener?: EventEmitter.EventListener<Events, T>,
+  ): this {
     return this.off(event, listener);
   }
 }

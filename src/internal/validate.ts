@@ -2,14 +2,22 @@
 export type Check = (value: unknown, option: string) => void;
 
 function refuse(option: string, expected: string, value: unknown): never {
-  const shown = typeof value === 'string' ? `'${value}'` : typeof value === 'object' && value !== null ? 'an object' : String(value);
+  const shown =
+    typeof value === 'string'
+      ? `'${value}'`
+      : typeof value === 'object' && value !== null
+        ? 'an object'
+        : String(value);
   const message = `${option} must be ${expected}; got ${shown}`;
   throw typeof value === 'number' ? new RangeError(message) : new TypeError(message);
 }
 
 /** A number between `min` and `max` inclusive. NaN never passes; Infinity passes only where `max` allows it. */
 export function number(min: number, max = Number.MAX_VALUE): Check {
-  const expected = max === Number.MAX_VALUE || max === Infinity ? `a number of at least ${min}` : `a number from ${min} to ${max}`;
+  const expected =
+    max === Number.MAX_VALUE || max === Infinity
+      ? `a number of at least ${min}`
+      : `a number from ${min} to ${max}`;
   return (value, option) => {
     if (typeof value !== 'number' || !(value >= min && value <= max)) refuse(option, expected, value);
   };
@@ -17,7 +25,10 @@ export function number(min: number, max = Number.MAX_VALUE): Check {
 
 /** A whole number of at least `min`; `Infinity` passes if `max` is Infinity. */
 export function integer(min: number, max = Number.MAX_SAFE_INTEGER): Check {
-  const expected = max >= Number.MAX_SAFE_INTEGER ? `a whole number of at least ${min}` : `a whole number from ${min} to ${max}`;
+  const expected =
+    max >= Number.MAX_SAFE_INTEGER
+      ? `a whole number of at least ${min}`
+      : `a whole number from ${min} to ${max}`;
   return (value, option) => {
     const whole = Number.isInteger(value) || (value === Infinity && max === Infinity);
     if (!whole || (value as number) < min || (value as number) > max) refuse(option, expected, value);
@@ -58,7 +69,8 @@ export function having(...methods: string[]): Check {
 /** One of some literals. */
 export function oneOf(...allowed: readonly unknown[]): Check {
   return (value, option) => {
-    if (!allowed.includes(value)) refuse(option, allowed.map((item) => `'${String(item)}'`).join(' or '), value);
+    if (!allowed.includes(value))
+      refuse(option, allowed.map((item) => `'${String(item)}'`).join(' or '), value);
   };
 }
 
@@ -86,12 +98,16 @@ export const anything: Check = () => {};
  */
 export function validateOptions(owner: string, options: object, table: Record<string, Check>): void {
   if (typeof options !== 'object' || options === null || Array.isArray(options)) {
-    throw new TypeError(`${owner} takes an options object; got ${options === null ? 'null' : typeof options}`);
+    throw new TypeError(
+      `${owner} takes an options object; got ${options === null ? 'null' : typeof options}`,
+    );
   }
   for (const [name, value] of Object.entries(options)) {
     const check = Object.hasOwn(table, name) ? table[name] : undefined;
     if (check === undefined) {
-      throw new TypeError(`${owner} has no option '${name}'; its options are ${Object.keys(table).join(', ')}`);
+      throw new TypeError(
+        `${owner} has no option '${name}'; its options are ${Object.keys(table).join(', ')}`,
+      );
     }
     if (value !== undefined) check(value, `${owner} option '${name}'`);
   }
@@ -99,5 +115,6 @@ export function validateOptions(owner: string, options: object, table: Record<st
 
 /** Throws a TypeError if an option that has no default was left out. */
 export function requireOption(owner: string, options: object, name: string): void {
-  if ((options as Record<string, unknown>)[name] === undefined) throw new TypeError(`${owner} needs the option '${name}'`);
+  if ((options as Record<string, unknown>)[name] === undefined)
+    throw new TypeError(`${owner} needs the option '${name}'`);
 }

@@ -55,7 +55,11 @@ export interface DecorrelatedJitterOptions {
  * Source: Marc Brooker, 'Exponential Backoff and Jitter', AWS Architecture Blog, 2015.
  */
 export function decorrelatedJitter(options: DecorrelatedJitterOptions): Backoff {
-  validateOptions('decorrelatedJitter', options, { base: number(0, MAX_DELAY), max: number(0, MAX_DELAY), random: func });
+  validateOptions('decorrelatedJitter', options, {
+    base: number(0, MAX_DELAY),
+    max: number(0, MAX_DELAY),
+    random: func,
+  });
   requireOption('decorrelatedJitter', options, 'base');
   const { base, max = 30_000, random = Math.random } = options;
   return (_attempt, previous) => Math.min(max, base + random() * (3 * (previous || base) - base));
@@ -68,8 +72,14 @@ export function constantBackoff(wait: number): Backoff {
 }
 
 /** Asks a backoff, which may be a user's own, for a wait that a timer can keep. */
-export function waitOf(backoff: Backoff, attempt: number, previous: number, outcome?: Outcome<unknown>): number {
+export function waitOf(
+  backoff: Backoff,
+  attempt: number,
+  previous: number,
+  outcome?: Outcome<unknown>,
+): number {
   const wait = backoff(attempt, previous, outcome);
-  if (!(wait >= 0)) throw new RangeError(`a backoff must give a number of milliseconds of at least 0; it gave ${wait}`);
+  if (!(wait >= 0))
+    throw new RangeError(`a backoff must give a number of milliseconds of at least 0; it gave ${wait}`);
   return Math.min(wait, MAX_DELAY);
 }

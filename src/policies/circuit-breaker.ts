@@ -131,7 +131,11 @@ export class CircuitBreaker extends Emitter<CircuitBreakerEvents> implements Pol
       failureRatio: ratio,
       slowCallRatio: ratio,
       slowCallDuration: duration,
-      window: either('a number of milliseconds above 0, or { calls: a whole number from 1 to 1,000,000 }', number(1, MAX_DELAY), callsWindow),
+      window: either(
+        'a number of milliseconds above 0, or { calls: a whole number from 1 to 1,000,000 }',
+        number(1, MAX_DELAY),
+        callsWindow,
+      ),
       minimumCalls: integer(1),
       resetTimeout: either('a number of milliseconds of at least 0, or a backoff function', duration, func),
       halfOpenCalls: integer(1),
@@ -145,7 +149,10 @@ export class CircuitBreaker extends Emitter<CircuitBreakerEvents> implements Pol
     this.name = options.name;
     this.#options = options;
     this.#failureThreshold = options.failureThreshold ?? (byRatio ? Infinity : 5);
-    this.#minimumCalls = Math.min(options.minimumCalls ?? 20, typeof window === 'object' ? window.calls : Infinity);
+    this.#minimumCalls = Math.min(
+      options.minimumCalls ?? 20,
+      typeof window === 'object' ? window.calls : Infinity,
+    );
     this.#slowCallDuration = slowCallRatio === undefined ? Infinity : (options.slowCallDuration ?? 1_000);
     this.#state = this.#stateFrom(options.initialState ?? 'closed');
   }
@@ -225,7 +232,11 @@ export class CircuitBreaker extends Emitter<CircuitBreakerEvents> implements Pol
   #refusal(state: Open | HalfOpen | Isolated): CircuitOpenError {
     const which = this.name === undefined ? 'the circuit' : `the circuit of '${this.name}'`;
     const retryAfter =
-      state.kind === 'isolated' ? Infinity : state.kind === 'open' ? Math.max(0, state.probeAt - performance.now()) : 0;
+      state.kind === 'isolated'
+        ? Infinity
+        : state.kind === 'open'
+          ? Math.max(0, state.probeAt - performance.now())
+          : 0;
     const error = new CircuitOpenError(
       state.kind === 'half-open'
         ? `${which} is half-open and its probes are all under way`
@@ -272,7 +283,12 @@ export class CircuitBreaker extends Emitter<CircuitBreakerEvents> implements Pol
     return this.#slowCallDuration !== Infinity && performance.now() - startedAt >= this.#slowCallDuration;
   }
 
-  #score(state: Closed | HalfOpen, failed: boolean, slow: boolean, outcome: Outcome<unknown> | undefined): void {
+  #score(
+    state: Closed | HalfOpen,
+    failed: boolean,
+    slow: boolean,
+    outcome: Outcome<unknown> | undefined,
+  ): void {
     if (state.kind === 'half-open') {
       if (failed || slow) this.#open(state.openings + 1, state.wait, outcome);
       else if (++state.successes >= (this.#options.successThreshold ?? 1)) this.reset();
@@ -280,7 +296,8 @@ export class CircuitBreaker extends Emitter<CircuitBreakerEvents> implements Pol
     }
     state.failuresInARow = failed ? state.failuresInARow + 1 : 0;
     state.window?.record(failed, slow);
-    if (state.failuresInARow >= this.#failureThreshold || this.#ratioReached(state.window)) this.#open(1, 0, outcome);
+    if (state.failuresInARow >= this.#failureThreshold || this.#ratioReached(state.window))
+      this.#open(1, 0, outcome);
   }
 
   #ratioReached(window: RollingWindow | undefined): boolean {
@@ -300,7 +317,9 @@ export class CircuitBreaker extends Emitter<CircuitBreakerEvents> implements Pol
 
   #wait(openings: number, previous: number, outcome: Outcome<unknown> | undefined): number {
     const { resetTimeout = 30_000 } = this.#options;
-    return typeof resetTimeout === 'number' ? resetTimeout : waitOf(resetTimeout, openings, previous, outcome);
+    return typeof resetTimeout === 'number'
+      ? resetTimeout
+      : waitOf(resetTimeout, openings, previous, outcome);
   }
 
   #closed(): Closed {
@@ -317,7 +336,8 @@ export class CircuitBreaker extends Emitter<CircuitBreakerEvents> implements Pol
 
   /** The wall clock may have jumped since the snapshot: the wait left is never longer than a whole one. */
   #stateFrom(initial: CircuitState | CircuitBreakerSnapshot): State {
-    const snapshot: CircuitBreakerSnapshot = typeof initial === 'string' ? { state: initial, openings: 1 } : initial;
+    const snapshot: CircuitBreakerSnapshot =
+      typeof initial === 'string' ? { state: initial, openings: 1 } : initial;
     oneOf('closed', 'open', 'half-open', 'isolated')(snapshot?.state, "CircuitBreaker option 'initialState'");
     if (snapshot.state === 'closed') return this.#closed();
     if (snapshot.state === 'isolated') return { kind: 'isolated' };

@@ -88,7 +88,9 @@ export class Context implements CallContext {
    * timeout of this process is not: whoever was called had that long and did not answer.
    */
   get cancelled(): boolean {
-    return this.aborted && (!(this.reason instanceof TimeoutError) || this.reason instanceof DeadlineExceededError);
+    return (
+      this.aborted && (!(this.reason instanceof TimeoutError) || this.reason instanceof DeadlineExceededError)
+    );
   }
 }
 

@@ -37,9 +37,14 @@ export class Fallback<F = unknown> implements Policy {
     const replaced = this.#shouldFallback?.(outcome, context) ?? (!outcome.ok && !context.cancelled);
     if (!replaced) return unwrap(outcome);
     // The caller chose a value that can stand where its operation's would.
-    const fallback = this.#fallback as T | ((outcome: Outcome<unknown>, context: CallContext) => T | PromiseLike<T>);
+    const fallback = this.#fallback as
+      | T
+      | ((outcome: Outcome<unknown>, context: CallContext) => T | PromiseLike<T>);
     return typeof fallback === 'function'
-      ? (fallback as (outcome: Outcome<unknown>, context: CallContext) => T | PromiseLike<T>)(outcome, context)
+      ? (fallback as (outcome: Outcome<unknown>, context: CallContext) => T | PromiseLike<T>)(
+          outcome,
+          context,
+        )
       : fallback;
   }
 }

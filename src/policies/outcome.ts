@@ -3,7 +3,9 @@ import type { CallContext } from './context.ts';
 import type { Operation } from './policy.ts';
 
 /** How a try ended; predicates take this, so that a returned 503 can count as a failure. */
-export type Outcome<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly error: unknown };
+export type Outcome<T> =
+  | { readonly ok: true; readonly value: T }
+  | { readonly ok: false; readonly error: unknown };
 
 /** Runs the operation and tells how it ended; never rejects. */
 export async function settle<T>(operation: Operation<T>, context: CallContext): Promise<Outcome<T>> {

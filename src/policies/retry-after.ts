@@ -24,10 +24,13 @@ function headersOf(holder: unknown): unknown {
 export function retryAfterOf(outcome: Outcome<unknown>): number | undefined {
   const holder = outcome.ok ? outcome.value : outcome.error;
   if (holder instanceof HoldfastError && 'retryAfter' in holder) return holder.retryAfter as number;
-  const headers = headersOf(holder) ?? headersOf((holder as { response?: unknown } | null | undefined)?.response);
+  const headers =
+    headersOf(holder) ?? headersOf((holder as { response?: unknown } | null | undefined)?.response);
   if (typeof headers !== 'object' || headers === null) return undefined;
   const { get } = headers as { get?: unknown };
   return parseRetryAfter(
-    typeof get === 'function' ? get.call(headers, 'retry-after') : (headers as Record<string, unknown>)['retry-after'],
+    typeof get === 'function'
+      ? get.call(headers, 'retry-after')
+      : (headers as Record<string, unknown>)['retry-after'],
   );
 }

@@ -26,7 +26,14 @@ export interface RetryOptions {
 }
 
 /** Why no further try was made. */
-export type GiveUpReason = 'attempts' | 'outcome' | 'budget' | 'deadline' | 'elapsed' | 'retry-after' | 'cancelled';
+export type GiveUpReason =
+  | 'attempts'
+  | 'outcome'
+  | 'budget'
+  | 'deadline'
+  | 'elapsed'
+  | 'retry-after'
+  | 'cancelled';
 
 export interface RetryEvents {
   /** A try failed and another will be made. */
@@ -89,12 +96,16 @@ export class Retry extends Emitter<RetryEvents> implements Policy {
     } catch (error) {
       first = { ok: false, error };
     }
-    return this.#wants(first, context) ? this.#tryAgain(operation, context, first, latest) : this.#end(first, context);
+    return this.#wants(first, context)
+      ? this.#tryAgain(operation, context, first, latest)
+      : this.#end(first, context);
   }
 
   #wants(outcome: Outcome<unknown>, context: Context): boolean {
     if (context.aborted) return false;
-    return this.#shouldRetry === undefined ? !outcome.ok && !isRefusal(outcome.error) : this.#shouldRetry(outcome, context);
+    return this.#shouldRetry === undefined
+      ? !outcome.ok && !isRefusal(outcome.error)
+      : this.#shouldRetry(outcome, context);
   }
 
   /** The first outcome stands as it is: nothing is tried again. */
@@ -103,7 +114,12 @@ export class Retry extends Emitter<RetryEvents> implements Policy {
     return unwrap(outcome);
   }
 
-  async #tryAgain<T>(operation: Operation<T>, context: Context, first: Outcome<T>, latest: number): Promise<T> {
+  async #tryAgain<T>(
+    operation: Operation<T>,
+    context: Context,
+    first: Outcome<T>,
+    latest: number,
+  ): Promise<T> {
     let outcome = first;
     let attempts = 1;
     let wait = 0;
@@ -129,7 +145,8 @@ export class Retry extends Emitter<RetryEvents> implements Policy {
       if (wait > 0) await pause(wait, context);
     };
 
-    const maxAttempts = typeof this.#maxAttempts === 'number' ? this.#maxAttempts : this.#maxAttempts(context);
+    const maxAttempts =
+      typeof this.#maxAttempts === 'number' ? this.#maxAttempts : this.#maxAttempts(context);
     try {
       await pRetry(attempt, { retries: maxAttempts - 1, minTimeout: 0, onFailedAttempt: beforeNext });
     } catch (error) {
@@ -158,7 +175,8 @@ export class Retry extends Emitter<RetryEvents> implements Policy {
   #giveUp(reason: GiveUpReason, attempts: number, outcome: Outcome<unknown>, context: Context): void {
     if (reason === 'budget' && !outcome.ok) {
       const { error } = outcome;
-      if (error instanceof HoldfastError && error.cause === undefined) error.cause = new RetryBudgetExhausted();
+      if (error instanceof HoldfastError && error.cause === undefined)
+        error.cause = new RetryBudgetExhausted();
     }
     this.emit('give-up', { attempts, reason, outcome, attributes: context.attributes });
   }

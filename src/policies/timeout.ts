@@ -68,7 +68,10 @@ export class Timeout implements Policy {
 
   #untilDeadline<T>(operation: Operation<T>, outer: Context, now: number): Promise<T> {
     const left = outer.deadline - now;
-    const error = new DeadlineExceededError('the deadline that the call came with has passed', Math.max(0, left));
+    const error = new DeadlineExceededError(
+      'the deadline that the call came with has passed',
+      Math.max(0, left),
+    );
     if (left <= 0) return Promise.reject(error);
     return new Promise((resolve, reject) => {
       const scope = new AbortScope(outer.source, (reason) => {

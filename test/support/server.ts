@@ -12,14 +12,14 @@ export interface TestServer {
   stop(): Promise<void>;
 }
 
-export type Handler = (request: IncomingMessage, response: ServerResponse) => void;
+export type Handler = (request: IncomingMessage, response: ServerResponse) => void | Promise<void>;
 
 /** A real HTTP server on a free port that ends with the test. */
 export async function startServer(handler: Handler, port = 0): Promise<TestServer> {
   const requests: IncomingMessage[] = [];
   const server = createServer((request, response) => {
     requests.push(request);
-    handler(request, response);
+    void handler(request, response);
   });
   await new Promise<void>((resolve) => server.listen(port, '127.0.0.1', resolve));
   const address = server.address() as AddressInfo;
@@ -32,7 +32,12 @@ export async function startServer(handler: Handler, port = 0): Promise<TestServe
   return { origin: `http://127.0.0.1:${address.port}`, port: address.port, server, requests, stop };
 }
 
-export function json(response: ServerResponse, body: unknown, status = 200, headers: Record<string, string> = {}): void {
+export function json(
+  response: ServerResponse,
+  body: unknown,
+  status = 200,
+  headers: Record<string, string> = {},
+): void {
   response.writeHead(status, { 'content-type': 'application/json', ...headers });
   response.end(JSON.stringify(body));
 }

@@ -13,7 +13,8 @@ const MAX_POINTS = 400_000;
 export const consistentHash: BalancingStrategy = (candidates) => {
   const { hashes, owners } = ringOf(candidates);
   return (request) => {
-    if (request.hashKey === undefined) return acceptedFrom(candidates, randomIndex(candidates.length), request);
+    if (request.hashKey === undefined)
+      return acceptedFrom(candidates, randomIndex(candidates.length), request);
     const start = firstAtOrAfter(hashes, hashOf(request.hashKey));
     for (let offset = 0; offset < hashes.length; offset++) {
       const owner = candidates[owners[(start + offset) % hashes.length]!]!;

@@ -1,4 +1,10 @@
-import { acceptedFrom, type BalancingStrategy, type Candidate, type PickRequest, randomIndex } from '../strategy.ts';
+import {
+  acceptedFrom,
+  type BalancingStrategy,
+  type Candidate,
+  type PickRequest,
+  randomIndex,
+} from '../strategy.ts';
 
 const TRIES = 8;
 
@@ -14,7 +20,9 @@ export function twoChoices(costOf: (candidate: Candidate, now: number) => number
     const second = sample(candidates, request, first);
     if (second === undefined || second === first) return first;
     const { now } = request;
-    return costOf(second, now) / second.instance.weight < costOf(first, now) / first.instance.weight ? second : first;
+    return costOf(second, now) / second.instance.weight < costOf(first, now) / first.instance.weight
+      ? second
+      : first;
   };
 }
 
