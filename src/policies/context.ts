@@ -59,7 +59,7 @@ export class Context implements CallContext {
   }
 
   get aborted(): boolean {
-    return this.source !== undefined && this.source.aborted;
+    return this.source?.aborted ?? false;
   }
 
   get reason(): unknown {

@@ -46,7 +46,7 @@ it('100,000 calls leave heap, handles, listeners and timers where they began', {
   timeout: 60_000,
 }, async () => {
   const listeners = () => process.eventNames().reduce((sum, name) => sum + process.listenerCount(name), 0);
-  const answer: Handler = (_request, response) => response.end('{}');
+  const answer: Handler = (_request, response) => void response.end('{}');
   const client = await clientOf(answer, answer);
   const call = () => client.call({ service, path: '/' });
   await inTurn(10_000, call);
