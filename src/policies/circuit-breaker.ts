@@ -271,8 +271,10 @@ export class CircuitBreaker extends Emitter<CircuitBreakerEvents> implements Pol
   }
 
   /** Takes in how a call ended, unless its state is over or the outcome is to be ignored. */
-  #count(state: Closed | HalfOpen, outcome: Outcome<unknown>, startedAt: number, context: Context): void {
-    if (state !== this.#state || context.cancelled || (!outcome.ok && isExempt(outcome.error))) return;
+  #count(state: Closed | HalfOpen, ended: Outcome<unknown>, startedAt: number, context: Context): void {
+    if (state !== this.#state || context.cancelled || (!ended.ok && isExempt(ended.error))) return;
+    // A success that comes after a timeout has released the caller is one that nobody got.
+    const outcome: Outcome<unknown> = ended.ok && context.aborted ? { ok: false, error: context.reason } : ended;
     const { isFailure, isIgnored } = this.#options;
     if (isIgnored ? isIgnored(outcome) : !outcome.ok && isRefusal(outcome.error)) return;
     const failed = isFailure ? isFailure(outcome) : !outcome.ok;

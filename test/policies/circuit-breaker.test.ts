@@ -1,0 +1,887 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { BulkheadFullError, CircuitOpenError } from '../../src/errors.ts';
+import { constantBackoff, exponentialBackoff } from '../../src/policies/backoff.ts';
+import { Bulkhead } from '../../src/policies/bulkhead.ts';
+import {
+  CircuitBreaker,
+  type CircuitBreakerOptions,
+  type CircuitBreakerSnapshot,
+} from '../../src/policies/circuit-breaker.ts';
+import { compose } from '../../src/policies/policy.ts';
+import { Timeout } from '../../src/policies/timeout.ts';
+import { defer, fakeTime, fling, flush, follow, listenersOn, pass, rejectionOf } from './helpers.ts';
+
+const down = new Error('service down');
+
+beforeEach(fakeTime);
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+async function fail(breaker: CircuitBreaker, times = 1): Promise<void> {
+  for (let i = 0; i < times; i++) await breaker.execute(() => Promise.reject(down)).catch(() => {});
+}
+
+async function succeed(breaker: CircuitBreaker, times = 1): Promise<void> {
+  for (let i = 0; i < times; i++) await breaker.execute(() => 'fine');
+}
+
+/** A call under way that the test ends itself. */
+function begin(breaker: CircuitBreaker, options?: { signal: AbortSignal }) {
+  const operation = defer();
+  let began = false;
+  const call = follow(
+    breaker.execute(() => {
+      began = true;
+      return operation.promise;
+    }, options),
+  );
+  return {
+    call,
+    get began() {
+      return began;
+    },
+    async succeed() {
+      operation.resolve('fine');
+      await flush();
+    },
+    async fail() {
+      operation.reject(down);
+      await flush();
+    },
+  };
+}
+
+/** Open, and its wait is over: the next call is a probe. */
+async function readyToProbe(options: CircuitBreakerOptions = {}): Promise<CircuitBreaker> {
+  const breaker = new CircuitBreaker({ failureThreshold: 1, resetTimeout: 1_000, ...options });
+  await fail(breaker);
+  await pass(1_000);
+  return breaker;
+}
+
+describe('a closed breaker', () => {
+  it('passes on the value and the error as they are', async () => {
+    const breaker = new CircuitBreaker();
+    const value = {};
+    expect(await breaker.execute(() => value)).toBe(value);
+    expect(await breaker.execute(async () => value)).toBe(value);
+    expect(await rejectionOf(breaker.execute(() => Promise.reject(down)))).toBe(down);
+    expect(
+      await rejectionOf(
+        breaker.execute(() => {
+          throw down;
+        }),
+      ),
+    ).toBe(down);
+  });
+
+  it('opens after 5 failures in a row unless told otherwise, and not before', async () => {
+    const breaker = new CircuitBreaker();
+    await fail(breaker, 4);
+    expect(breaker.state).toBe('closed');
+    await fail(breaker);
+    expect(breaker.state).toBe('open');
+  });
+
+  it('counts failures in a row: a success begins the count anew', async () => {
+    const breaker = new CircuitBreaker({ failureThreshold: 3 });
+    await fail(breaker, 2);
+    await succeed(breaker);
+    await fail(breaker, 2);
+    expect(breaker.state).toBe('closed');
+    await fail(breaker);
+    expect(breaker.state).toBe('open');
+  });
+
+  it('never opens on failures in a row when the threshold is Infinity', async () => {
+    const breaker = new CircuitBreaker({ failureThreshold: Infinity });
+    await fail(breaker, 1_000);
+    expect(breaker.state).toBe('closed');
+  });
+
+  it('counts a returned value as a failure when isFailure says so', async () => {
+    const breaker = new CircuitBreaker({
+      failureThreshold: 1,
+      isFailure: (outcome) => outcome.ok && outcome.value === 503,
+    });
+    await fail(breaker, 5);
+    expect(breaker.state).toBe('closed');
+    expect(await breaker.execute(() => 503)).toBe(503);
+    expect(breaker.state).toBe('open');
+  });
+
+  it('does not count what isIgnored says, neither for nor against', async () => {
+    const notFound = new Error('no such user');
+    const breaker = new CircuitBreaker({
+      failureThreshold: 2,
+      isIgnored: (outcome) => !outcome.ok && outcome.error === notFound,
+    });
+    await fail(breaker);
+    await breaker.execute(() => Promise.reject(notFound)).catch(() => {});
+    expect(breaker.state).toBe('closed');
+    await fail(breaker);
+    expect(breaker.state).toBe('open');
+  });
+
+  it('does not count calls that a full bulkhead inside refused, neither for nor against', async () => {
+    const breaker = new CircuitBreaker({ failureThreshold: 2 });
+    const bulkhead = new Bulkhead({ maxConcurrent: 1 });
+    const service = compose(breaker, bulkhead);
+    const slow = defer();
+    await fail(breaker);
+    const first = follow(service.execute(() => slow.promise));
+    for (let i = 0; i < 10; i++) {
+      expect(await rejectionOf(service.execute(() => 'never'))).toBeInstanceOf(BulkheadFullError);
+    }
+    expect(breaker.state).toBe('closed');
+    await fail(breaker);
+    expect(breaker.state).toBe('open');
+    slow.resolve('late');
+    await flush();
+    expect(first.outcome).toEqual({ ok: true, value: 'late' });
+  });
+});
+
+describe('a breaker that goes by the share of failures', () => {
+  it('opens when the share is reached among the last n calls', async () => {
+    const breaker = new CircuitBreaker({ failureRatio: 0.5, window: { calls: 10 }, minimumCalls: 4 });
+    await succeed(breaker, 2);
+    await fail(breaker, 1);
+    expect(breaker.state).toBe('closed');
+    await fail(breaker, 1);
+    expect(breaker.state).toBe('open');
+  });
+
+  it('waits for minimumCalls before it judges', async () => {
+    const breaker = new CircuitBreaker({ failureRatio: 0.1, window: { calls: 100 }, minimumCalls: 8 });
+    await fail(breaker, 7);
+    expect(breaker.state).toBe('closed');
+    await fail(breaker);
+    expect(breaker.state).toBe('open');
+  });
+
+  it('asks for 20 calls, or as many as the window holds, unless told otherwise', async () => {
+    const byTime = new CircuitBreaker({ failureRatio: 0.1 });
+    await fail(byTime, 19);
+    expect(byTime.state).toBe('closed');
+    await fail(byTime);
+    expect(byTime.state).toBe('open');
+    const byCount = new CircuitBreaker({ failureRatio: 0.1, window: { calls: 3 } });
+    await fail(byCount, 2);
+    expect(byCount.state).toBe('closed');
+    await fail(byCount);
+    expect(byCount.state).toBe('open');
+  });
+
+  it('does not open on failures in a row too, unless that is set as well', async () => {
+    const options = { failureRatio: 0.9, window: { calls: 100 }, minimumCalls: 100 };
+    const ratioOnly = new CircuitBreaker(options);
+    await fail(ratioOnly, 50);
+    expect(ratioOnly.state).toBe('closed');
+    const both = new CircuitBreaker({ ...options, failureThreshold: 6 });
+    await fail(both, 6);
+    expect(both.state).toBe('open');
+  });
+
+  it('forgets calls that n newer ones have pushed out', async () => {
+    const breaker = new CircuitBreaker({ failureRatio: 0.5, window: { calls: 4 }, minimumCalls: 4 });
+    await fail(breaker);
+    await succeed(breaker, 4);
+    await fail(breaker);
+    expect(breaker.state).toBe('closed');
+    await fail(breaker);
+    expect(breaker.state).toBe('open');
+  });
+
+  it('forgets calls that are older than the window', async () => {
+    const breaker = new CircuitBreaker({ failureRatio: 0.5, window: 10_000, minimumCalls: 4 });
+    await fail(breaker, 3);
+    await pass(10_000);
+    await fail(breaker, 3);
+    expect(breaker.state).toBe('closed');
+    await pass(5_000);
+    await fail(breaker);
+    expect(breaker.state).toBe('open');
+  });
+
+  it('does not open on a success alone, even at ratio 0', async () => {
+    const breaker = new CircuitBreaker({ failureRatio: 0, slowCallRatio: 0, minimumCalls: 1 });
+    await succeed(breaker, 10);
+    expect(breaker.state).toBe('closed');
+    await fail(breaker);
+    expect(breaker.state).toBe('open');
+  });
+
+  it('begins with an empty window after it has closed again', async () => {
+    const breaker = new CircuitBreaker({
+      failureRatio: 0.5,
+      window: { calls: 4 },
+      minimumCalls: 4,
+      resetTimeout: 10,
+    });
+    await fail(breaker, 4);
+    await pass(10);
+    await succeed(breaker);
+    expect(breaker.state).toBe('closed');
+    await fail(breaker, 3);
+    expect(breaker.state).toBe('closed');
+    await fail(breaker);
+    expect(breaker.state).toBe('open');
+  });
+});
+
+describe('a breaker that goes by the share of slow calls', () => {
+  async function take(breaker: CircuitBreaker, milliseconds: number): Promise<void> {
+    const call = begin(breaker);
+    await pass(milliseconds);
+    await call.succeed();
+  }
+
+  it.each([{ window: { calls: 10 } }, { window: 10_000 }])(
+    'opens when too many calls succeed too slowly within $window',
+    async ({ window }) => {
+      const breaker = new CircuitBreaker({
+        slowCallRatio: 0.5,
+        slowCallDuration: 100,
+        window,
+        minimumCalls: 4,
+      });
+      await take(breaker, 99);
+      await take(breaker, 99);
+      await take(breaker, 100);
+      expect(breaker.state).toBe('closed');
+      await take(breaker, 250);
+      expect(breaker.state).toBe('open');
+    },
+  );
+
+  it('takes a second as slow unless told otherwise', async () => {
+    const breaker = new CircuitBreaker({ slowCallRatio: 1, window: { calls: 1 } });
+    await take(breaker, 999);
+    expect(breaker.state).toBe('closed');
+    await take(breaker, 1_000);
+    expect(breaker.state).toBe('open');
+  });
+
+  it('forgets slow calls that newer ones have pushed out', async () => {
+    const breaker = new CircuitBreaker({ slowCallRatio: 0.5, slowCallDuration: 100, window: { calls: 4 } });
+    await take(breaker, 100);
+    for (let i = 0; i < 4; i++) await take(breaker, 1);
+    await take(breaker, 100);
+    expect(breaker.state).toBe('closed');
+    await take(breaker, 100);
+    expect(breaker.state).toBe('open');
+  });
+
+  it('opens again on a slow probe', async () => {
+    const breaker = new CircuitBreaker({
+      slowCallRatio: 1,
+      slowCallDuration: 100,
+      window: { calls: 1 },
+      resetTimeout: 10,
+    });
+    await take(breaker, 100);
+    await pass(10);
+    await take(breaker, 100);
+    expect(breaker.state).toBe('open');
+    await pass(10);
+    await take(breaker, 99);
+    expect(breaker.state).toBe('closed');
+  });
+});
+
+describe('an open breaker', () => {
+  it('refuses calls without making them, and says when to come back', async () => {
+    const breaker = new CircuitBreaker({ name: 'user-service', failureThreshold: 1, resetTimeout: 1_000 });
+    await fail(breaker);
+    await pass(400);
+    const operation = vi.fn();
+    const error = await rejectionOf(breaker.execute(operation));
+    expect(operation).not.toHaveBeenCalled();
+    expect(error).toBeInstanceOf(CircuitOpenError);
+    expect(error).toMatchObject({ code: 'ERR_CIRCUIT_OPEN', retryAfter: 600 });
+    expect((error as Error).message).toContain("'user-service'");
+    expect((error as Error).message).toContain('open');
+  });
+
+  it('lets a probe through exactly when its wait is over', async () => {
+    const breaker = new CircuitBreaker({ failureThreshold: 1, resetTimeout: 1_000 });
+    await fail(breaker);
+    await pass(999);
+    await expect(breaker.execute(() => 'fine')).rejects.toMatchObject({ retryAfter: 1 });
+    await pass(1);
+    expect(breaker.state).toBe('open');
+    expect(await breaker.execute(() => 'fine')).toBe('fine');
+    expect(breaker.state).toBe('closed');
+  });
+
+  it('waits 30 seconds unless told otherwise', async () => {
+    const breaker = new CircuitBreaker({ failureThreshold: 1 });
+    await fail(breaker);
+    await expect(breaker.execute(() => 'fine')).rejects.toMatchObject({ retryAfter: 30_000 });
+  });
+
+  it('waits longer each time it opens in a row with a backoff, and starts anew once it has closed', async () => {
+    const waits: number[] = [];
+    const breaker = new CircuitBreaker({
+      failureThreshold: 1,
+      resetTimeout: exponentialBackoff({ base: 100, factor: 3, jitter: 'none' }),
+    });
+    breaker.on('open', ({ wait, openings }) => waits.push(openings, wait));
+    await fail(breaker);
+    for (let wait = 100; wait < 2_700; wait *= 3) {
+      await pass(wait - 1);
+      await expect(breaker.execute(() => 'early')).rejects.toBeInstanceOf(CircuitOpenError);
+      await pass(1);
+      await fail(breaker);
+    }
+    await pass(2_700);
+    await succeed(breaker);
+    await fail(breaker);
+    expect(waits).toEqual([1, 100, 2, 300, 3, 900, 4, 2_700, 1, 100]);
+  });
+
+  it('tells the backoff the wait before and the outcome that opened it', async () => {
+    const backoff = vi.fn((_opening: number, previous: number) => previous * 2 + 10);
+    const breaker = new CircuitBreaker({ failureThreshold: 1, resetTimeout: backoff });
+    await fail(breaker);
+    await pass(10);
+    await fail(breaker);
+    const outcome = { ok: false, error: down };
+    expect(backoff.mock.calls).toEqual([
+      [1, 0, outcome],
+      [2, 10, outcome],
+    ]);
+  });
+
+  it('is not closed by a slow success that began before it opened', async () => {
+    const breaker = new CircuitBreaker({ failureThreshold: 2, resetTimeout: 1_000 });
+    const slow = begin(breaker);
+    await fail(breaker, 2);
+    await slow.succeed();
+    expect(breaker.state).toBe('open');
+    expect(slow.call.outcome).toEqual({ ok: true, value: 'fine' });
+  });
+
+  it('does not wait longer for a failure that began before it opened', async () => {
+    const breaker = new CircuitBreaker({ failureThreshold: 1, resetTimeout: 1_000 });
+    const slow = begin(breaker);
+    await fail(breaker);
+    await pass(900);
+    await slow.fail();
+    await pass(100);
+    expect(await breaker.execute(() => 'probe')).toBe('probe');
+  });
+});
+
+describe('a half-open breaker', () => {
+  it.each([1, 3])('admits exactly %i of a hundred callers that arrive together', async (halfOpenCalls) => {
+    const breaker = await readyToProbe({ halfOpenCalls });
+    const calls = Array.from({ length: 100 }, () => begin(breaker));
+    await flush();
+    expect(breaker.state).toBe('half-open');
+    expect(calls.filter((call) => call.began)).toHaveLength(halfOpenCalls);
+    const refused = calls.filter((call) => call.call.outcome !== undefined);
+    expect(refused).toHaveLength(100 - halfOpenCalls);
+    for (const { call } of refused) {
+      expect(call.outcome).toMatchObject({ ok: false, error: { code: 'ERR_CIRCUIT_OPEN', retryAfter: 0 } });
+    }
+  });
+
+  it('opens again on one failed probe', async () => {
+    const breaker = await readyToProbe({ halfOpenCalls: 2, successThreshold: 2 });
+    const one = begin(breaker);
+    const two = begin(breaker);
+    await one.succeed();
+    expect(breaker.state).toBe('half-open');
+    await two.fail();
+    expect(breaker.state).toBe('open');
+  });
+
+  it('closes only after successThreshold probes have succeeded', async () => {
+    const breaker = await readyToProbe({ successThreshold: 3 });
+    await succeed(breaker, 2);
+    expect(breaker.state).toBe('half-open');
+    await succeed(breaker);
+    expect(breaker.state).toBe('closed');
+  });
+
+  it('counts successes anew in each half-open phase', async () => {
+    const breaker = await readyToProbe({ successThreshold: 2 });
+    await succeed(breaker);
+    await fail(breaker);
+    await pass(1_000);
+    await succeed(breaker);
+    expect(breaker.state).toBe('half-open');
+    await succeed(breaker);
+    expect(breaker.state).toBe('closed');
+  });
+
+  it('gives the place of a finished probe to the next caller', async () => {
+    const breaker = await readyToProbe({ successThreshold: 3 });
+    const first = begin(breaker);
+    await first.succeed();
+    const second = begin(breaker);
+    expect(second.began).toBe(true);
+    expect(begin(breaker).began).toBe(false);
+  });
+
+  it('is not opened by a late failure that began before the trip', async () => {
+    const breaker = new CircuitBreaker({ failureThreshold: 1, resetTimeout: 1_000 });
+    const late = begin(breaker);
+    await fail(breaker);
+    await pass(1_000);
+    const probe = begin(breaker);
+    await late.fail();
+    expect(breaker.state).toBe('half-open');
+    await probe.succeed();
+    expect(breaker.state).toBe('closed');
+  });
+
+  it('is not closed by a late success that began before the trip', async () => {
+    const breaker = new CircuitBreaker({ failureThreshold: 1, resetTimeout: 1_000 });
+    const late = begin(breaker);
+    await fail(breaker);
+    await pass(1_000);
+    begin(breaker);
+    await late.succeed();
+    expect(breaker.state).toBe('half-open');
+  });
+
+  it.each(['succeed', 'fail'] as const)(
+    'ignores a probe of an earlier half-open phase that happens to %s',
+    async (end) => {
+      const breaker = await readyToProbe({ halfOpenCalls: 2 });
+      const old = begin(breaker);
+      await fail(breaker);
+      expect(breaker.state).toBe('open');
+      await pass(1_000);
+      const probe = begin(breaker);
+      await old[end]();
+      expect(breaker.state).toBe('half-open');
+      // Nor does it free a place that it no longer holds.
+      const second = begin(breaker);
+      expect(second.began).toBe(true);
+      expect(begin(breaker).began).toBe(false);
+      await probe.succeed();
+      expect(breaker.state).toBe('closed');
+    },
+  );
+
+  it('neither floods nor sticks when many calls fail at once (opossum #119, #385)', async () => {
+    const breaker = new CircuitBreaker({ failureThreshold: 3, resetTimeout: 1_000 });
+    const opened = vi.fn();
+    breaker.on('open', opened);
+    const burst = Array.from({ length: 50 }, () => begin(breaker));
+    for (const call of burst) await call.fail();
+    expect(opened).toHaveBeenCalledTimes(1);
+    for (let round = 0; round < 5; round++) {
+      await pass(1_000);
+      const calls = Array.from({ length: 50 }, () => begin(breaker));
+      expect(calls.filter((call) => call.began)).toHaveLength(1);
+      await calls.find((call) => call.began)!.fail();
+      expect(breaker.state).toBe('open');
+    }
+    await pass(1_000);
+    await succeed(breaker);
+    expect(breaker.state).toBe('closed');
+  });
+});
+
+describe('a call that its caller cancels', () => {
+  it('counts as neither success nor failure', async () => {
+    const breaker = new CircuitBreaker({ failureThreshold: 2 });
+    await fail(breaker);
+    for (const end of ['fail', 'succeed'] as const) {
+      const controller = new AbortController();
+      const call = begin(breaker, { signal: controller.signal });
+      controller.abort();
+      await call[end]();
+    }
+    expect(breaker.state).toBe('closed');
+    await fail(breaker);
+    expect(breaker.state).toBe('open');
+  });
+
+  it('is not made at all if it was cancelled before', async () => {
+    const breaker = await readyToProbe();
+    const operation = vi.fn();
+    const reason = new Error('too late');
+    expect(await rejectionOf(breaker.execute(operation, { signal: AbortSignal.abort(reason) }))).toBe(reason);
+    expect(operation).not.toHaveBeenCalled();
+    expect(breaker.state).toBe('open');
+  });
+
+  it('frees its probe place at once, even if its operation ignores the signal (opossum #484, #819)', async () => {
+    const breaker = await readyToProbe();
+    for (let i = 0; i < 20; i++) {
+      const controller = new AbortController();
+      const probe = begin(breaker, { signal: controller.signal });
+      expect(probe.began).toBe(true);
+      expect(begin(breaker).began).toBe(false);
+      controller.abort();
+      expect(breaker.state).toBe('half-open');
+    }
+    await succeed(breaker);
+    expect(breaker.state).toBe('closed');
+  });
+
+  it('frees its probe place once only, however its operation ends afterwards', async () => {
+    const breaker = await readyToProbe({ successThreshold: 5 });
+    const controller = new AbortController();
+    const cancelled = begin(breaker, { signal: controller.signal });
+    controller.abort();
+    const next = begin(breaker);
+    expect(next.began).toBe(true);
+    await cancelled.fail();
+    expect(breaker.state).toBe('half-open');
+    expect(begin(breaker).began).toBe(false);
+  });
+
+  it('leaves no listener on its signal', async () => {
+    const breaker = await readyToProbe({ successThreshold: 9 });
+    const { signal } = new AbortController();
+    const probe = begin(breaker, { signal });
+    expect(listenersOn(signal)).toBe(1);
+    await probe.succeed();
+    expect(listenersOn(signal)).toBe(0);
+  });
+});
+
+describe('a call that runs out of time', () => {
+  it('counts as a failure when an enclosing Timeout cut it', async () => {
+    const breaker = new CircuitBreaker({ failureThreshold: 2 });
+    const service = compose(new Timeout(100), breaker);
+    for (let i = 0; i < 2; i++) {
+      const call = follow(
+        service.execute(
+          ({ signal }) =>
+            new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason))),
+        ),
+      );
+      await pass(100);
+      expect(call.outcome).toMatchObject({ ok: false, error: { code: 'ERR_TIMEOUT' } });
+    }
+    expect(breaker.state).toBe('open');
+  });
+
+  it('counts as a failure even if its operation ignores the signal and succeeds too late', async () => {
+    const breaker = new CircuitBreaker({ failureThreshold: 2 });
+    const service = compose(new Timeout(100), breaker);
+    for (let i = 0; i < 2; i++) {
+      const operation = defer();
+      const call = follow(service.execute(() => operation.promise));
+      await pass(100);
+      expect(call.outcome).toMatchObject({ ok: false, error: { code: 'ERR_TIMEOUT' } });
+      operation.resolve('too late');
+      await flush();
+    }
+    expect(breaker.state).toBe('open');
+  });
+
+  it('opens a half-open breaker again at once when an enclosing Timeout cut the probe', async () => {
+    const breaker = await readyToProbe();
+    const call = follow(compose(new Timeout(100), breaker).execute(() => new Promise(() => {})));
+    await pass(100);
+    expect(call.outcome).toMatchObject({ ok: false, error: { code: 'ERR_TIMEOUT' } });
+    expect(breaker.state).toBe('open');
+  });
+
+  it('does not count when the deadline that the caller came with has cut it', async () => {
+    const breaker = new CircuitBreaker({ failureThreshold: 1 });
+    const service = compose(new Timeout(1_000), breaker);
+    const call = follow(
+      service.execute(
+        ({ signal }) =>
+          new Promise((_, reject) => signal.addEventListener('abort', () => reject(new Error('aborted')))),
+        { deadline: performance.now() + 50 },
+      ),
+    );
+    await pass(50);
+    expect(call.outcome).toMatchObject({ ok: false, error: { code: 'ERR_DEADLINE_EXCEEDED' } });
+    expect(breaker.state).toBe('closed');
+  });
+
+  it('frees the place of a probe that the deadline of its caller has cut', async () => {
+    const breaker = await readyToProbe();
+    const service = compose(new Timeout(1_000), breaker);
+    const call = follow(service.execute(() => new Promise(() => {}), { deadline: performance.now() + 50 }));
+    await pass(50);
+    expect(call.outcome).toMatchObject({ ok: false, error: { code: 'ERR_DEADLINE_EXCEEDED' } });
+    expect(breaker.state).toBe('half-open');
+    await succeed(breaker);
+    expect(breaker.state).toBe('closed');
+  });
+});
+
+describe('isolate() and reset()', () => {
+  it('refuse every call until reset, whatever time passes', async () => {
+    const breaker = new CircuitBreaker({ resetTimeout: 10 });
+    breaker.isolate();
+    await pass(1_000_000);
+    await expect(breaker.execute(() => 'fine')).rejects.toMatchObject({
+      code: 'ERR_CIRCUIT_OPEN',
+      retryAfter: Infinity,
+    });
+    expect(breaker.state).toBe('isolated');
+    breaker.reset();
+    expect(await breaker.execute(() => 'fine')).toBe('fine');
+    expect(breaker.state).toBe('closed');
+  });
+
+  it('forget what was counted', async () => {
+    const breaker = new CircuitBreaker({ failureThreshold: 2 });
+    await fail(breaker);
+    breaker.reset();
+    await fail(breaker);
+    expect(breaker.state).toBe('closed');
+  });
+
+  it('do not count a failure that began before reset()', async () => {
+    const breaker = new CircuitBreaker({ failureThreshold: 1 });
+    const late = begin(breaker);
+    breaker.reset();
+    await late.fail();
+    expect(breaker.state).toBe('closed');
+  });
+
+  it('are not undone by calls that were under way', async () => {
+    const breaker = await readyToProbe();
+    const probe = begin(breaker);
+    breaker.isolate();
+    await probe.succeed();
+    expect(breaker.state).toBe('isolated');
+  });
+
+  it('start the waits anew', async () => {
+    const breaker = new CircuitBreaker({ failureThreshold: 1, resetTimeout: (openings) => openings * 100 });
+    await fail(breaker);
+    await pass(100);
+    await fail(breaker);
+    breaker.reset();
+    await fail(breaker);
+    await expect(breaker.execute(() => 'fine')).rejects.toMatchObject({ retryAfter: 100 });
+  });
+});
+
+describe('trip()', () => {
+  it('opens a closed breaker as a reached threshold would, and touches no other', async () => {
+    const breaker = new CircuitBreaker({ resetTimeout: 1_000 });
+    breaker.trip();
+    await pass(400);
+    breaker.trip();
+    await expect(breaker.execute(() => 'no')).rejects.toMatchObject({ retryAfter: 600 });
+    await pass(600);
+    const probe = begin(breaker);
+    breaker.trip();
+    expect(breaker.state).toBe('half-open');
+    await probe.succeed();
+    expect(breaker.state).toBe('closed');
+    breaker.isolate();
+    breaker.trip();
+    expect(breaker.state).toBe('isolated');
+  });
+});
+
+describe('the events of a breaker', () => {
+  it('tell each change once, in order, and each refusal', async () => {
+    const told: unknown[] = [];
+    const breaker = new CircuitBreaker({ failureThreshold: 2, resetTimeout: 1_000 });
+    breaker.on('open', (event) => told.push(['open', event]));
+    breaker.on('half-open', () => told.push('half-open'));
+    breaker.on('close', () => told.push('close'));
+    breaker.on('isolate', () => told.push('isolate'));
+    breaker.on('reject', (error) => told.push(error.code));
+    await fail(breaker, 2);
+    await rejectionOf(breaker.execute(() => 'no'));
+    await pass(1_000);
+    await succeed(breaker, 2);
+    breaker.isolate();
+    breaker.isolate();
+    breaker.reset();
+    breaker.reset();
+    const outcome = { ok: false, error: down };
+    expect(told).toEqual([
+      ['open', { outcome, wait: 1_000, openings: 1 }],
+      'ERR_CIRCUIT_OPEN',
+      'half-open',
+      'close',
+      'isolate',
+      'close',
+    ]);
+  });
+
+  it('reach every listener, and a listener that throws or rejects disturbs nothing', async () => {
+    const warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => {});
+    const breaker = new CircuitBreaker({ failureThreshold: 1, resetTimeout: 1_000 });
+    const opened = vi.fn();
+    const refused = vi.fn();
+    breaker.on('open', () => {
+      throw new Error('a listener threw');
+    });
+    breaker.on('open', async () => {
+      throw new Error('a listener rejected');
+    });
+    breaker.on('open', opened);
+    breaker.on('reject', () => fling('a string'));
+    breaker.on('reject', refused);
+    expect(await rejectionOf(breaker.execute(() => Promise.reject(down)))).toBe(down);
+    expect(breaker.state).toBe('open');
+    expect(await rejectionOf(breaker.execute(() => 'no'))).toBeInstanceOf(CircuitOpenError);
+    await flush();
+    expect(opened).toHaveBeenCalledTimes(1);
+    expect(refused).toHaveBeenCalledTimes(1);
+    const messages = warn.mock.calls.map(([message]) => String(message));
+    expect(messages).toHaveLength(3);
+    for (const text of ['a listener threw', 'a listener rejected', 'a string']) {
+      expect(messages.some((message) => message.includes(text))).toBe(true);
+    }
+  });
+
+  it('may change the state: a listener that isolates on half-open keeps the probe from being made', async () => {
+    const breaker = await readyToProbe();
+    breaker.on('half-open', () => breaker.isolate());
+    const operation = vi.fn();
+    await expect(breaker.execute(operation)).rejects.toBeInstanceOf(CircuitOpenError);
+    expect(operation).not.toHaveBeenCalled();
+  });
+});
+
+describe('a breaker that goes on where another process left off', () => {
+  function restart(
+    breaker: CircuitBreaker,
+    options: CircuitBreakerOptions,
+    wallClockJump = 0,
+  ): CircuitBreaker {
+    const initialState = JSON.parse(JSON.stringify(breaker)) as CircuitBreakerSnapshot;
+    vi.setSystemTime(Date.now() + wallClockJump);
+    return new CircuitBreaker({ ...options, initialState });
+  }
+
+  it('stays open for what is left of the wait, and counts its openings on', async () => {
+    const options = { failureThreshold: 1, resetTimeout: (openings: number) => openings * 1_000 };
+    const before = new CircuitBreaker(options);
+    await fail(before);
+    await pass(1_000);
+    await fail(before);
+    await pass(500);
+    expect(before.toJSON()).toEqual({ state: 'open', openings: 2, probeAt: Date.now() + 1_500 });
+    const after = restart(before, options);
+    await pass(500);
+    await expect(after.execute(() => 'no')).rejects.toMatchObject({ retryAfter: 1_000 });
+    await pass(1_000);
+    await fail(after);
+    await expect(after.execute(() => 'no')).rejects.toMatchObject({ retryAfter: 3_000 });
+  });
+
+  it('stays closed, isolated, and probes at once after half-open', async () => {
+    const closed = new CircuitBreaker();
+    expect(restart(closed, {}).state).toBe('closed');
+    closed.isolate();
+    expect(restart(closed, {}).state).toBe('isolated');
+    const halfOpen = await readyToProbe();
+    begin(halfOpen);
+    expect(halfOpen.state).toBe('half-open');
+    expect(await restart(halfOpen, {}).execute(() => 'probe')).toBe('probe');
+  });
+
+  it('never waits longer than a whole wait when the wall clock was set back', async () => {
+    const options = { failureThreshold: 1, resetTimeout: 1_000 };
+    const before = new CircuitBreaker(options);
+    await fail(before);
+    const after = restart(before, options, -86_400_000);
+    await expect(after.execute(() => 'no')).rejects.toMatchObject({ retryAfter: 1_000 });
+    await pass(1_000);
+    expect(await after.execute(() => 'probe')).toBe('probe');
+  });
+
+  it('probes at once when the wall clock was set forward', async () => {
+    const options = { failureThreshold: 1, resetTimeout: 1_000 };
+    const before = new CircuitBreaker(options);
+    await fail(before);
+    expect(await restart(before, options, 86_400_000).execute(() => 'probe')).toBe('probe');
+  });
+
+  it('does not notice the wall clock jump while it runs', async () => {
+    const breaker = new CircuitBreaker({ failureThreshold: 1, resetTimeout: 1_000 });
+    await fail(breaker);
+    vi.setSystemTime(Date.now() + 86_400_000);
+    await expect(breaker.execute(() => 'no')).rejects.toMatchObject({ retryAfter: 1_000 });
+  });
+
+  it.each(['closed', 'open', 'half-open', 'isolated'] as const)('can begin %s', async (initialState) => {
+    const breaker = new CircuitBreaker({ initialState, resetTimeout: 500 });
+    const call = follow(breaker.execute(() => 'fine'));
+    await flush();
+    expect(call.outcome?.ok).toBe(initialState === 'closed' || initialState === 'half-open');
+    if (initialState === 'open') expect(call.outcome).toMatchObject({ error: { retryAfter: 500 } });
+  });
+});
+
+it('a breaker uses no timer in any state', async () => {
+  const breaker = new CircuitBreaker({
+    failureRatio: 0.5,
+    slowCallRatio: 0.5,
+    failureThreshold: 1,
+    resetTimeout: 1_000,
+  });
+  await fail(breaker);
+  await rejectionOf(breaker.execute(() => 'no'));
+  expect(vi.getTimerCount()).toBe(0);
+  await pass(1_000);
+  const probe = begin(breaker, { signal: new AbortController().signal });
+  expect(vi.getTimerCount()).toBe(0);
+  await probe.succeed();
+  breaker.isolate();
+  breaker.reset();
+  expect(vi.getTimerCount()).toBe(0);
+});
+
+describe('the options of a breaker', () => {
+  it.each<[string, Record<string, unknown>, string]>([
+    ['failureThreshold', { failureThreshold: 0 }, 'RangeError'],
+    ['failureThreshold', { failureThreshold: 1.5 }, 'RangeError'],
+    ['failureThreshold', { failureThreshold: '5' }, 'TypeError'],
+    ['failureRatio', { failureRatio: 1.1 }, 'RangeError'],
+    ['failureRatio', { failureRatio: Number.NaN }, 'RangeError'],
+    ['slowCallRatio', { slowCallRatio: -0.1 }, 'RangeError'],
+    ['slowCallDuration', { slowCallDuration: -1 }, 'RangeError'],
+    ['window', { window: 0 }, 'RangeError'],
+    ['window', { window: { calls: 0 } }, 'TypeError'],
+    ['window', { window: { calls: 1_000_001 } }, 'TypeError'],
+    ['window', { window: {} }, 'TypeError'],
+    ['window', { window: null }, 'TypeError'],
+    ['minimumCalls', { minimumCalls: 0 }, 'RangeError'],
+    ['resetTimeout', { resetTimeout: -1 }, 'RangeError'],
+    ['resetTimeout', { resetTimeout: 2 ** 31 }, 'RangeError'],
+    ['resetTimeout', { resetTimeout: '30s' }, 'TypeError'],
+    ['halfOpenCalls', { halfOpenCalls: 0 }, 'RangeError'],
+    ['successThreshold', { successThreshold: 0 }, 'RangeError'],
+    ['isFailure', { isFailure: true }, 'TypeError'],
+    ['isIgnored', { isIgnored: [] }, 'TypeError'],
+    ['name', { name: '' }, 'TypeError'],
+    ['initialState', { initialState: 'ajar' }, 'TypeError'],
+    ['initialState', { initialState: 5 }, 'TypeError'],
+    ['initialState.openings', { initialState: { state: 'open', openings: 0 } }, 'RangeError'],
+    [
+      'initialState.probeAt',
+      { initialState: { state: 'open', openings: 1, probeAt: Number.NaN } },
+      'RangeError',
+    ],
+    ['failureTreshold', { failureTreshold: 5 }, 'TypeError'],
+  ])('%s: a wrong one is named (%o)', (option, options, error) => {
+    expect(() => new CircuitBreaker(options)).toThrow(option);
+    expect(() => new CircuitBreaker(options)).toThrow(expect.objectContaining({ name: error }));
+  });
+
+  it('may be left out or undefined', () => {
+    expect(new CircuitBreaker({ failureThreshold: undefined, resetTimeout: undefined }).state).toBe('closed');
+  });
+
+  it('a backoff that gives no number of milliseconds is an error that says so', async () => {
+    const breaker = new CircuitBreaker({ failureThreshold: 1, resetTimeout: () => Number.NaN });
+    await expect(breaker.execute(() => Promise.reject(down))).rejects.toThrow(/backoff/);
+    await expect(fail(new CircuitBreaker({ resetTimeout: constantBackoff(1) }))).resolves.toBeUndefined();
+  });
+});
