@@ -46,7 +46,7 @@ export interface RetryEvents {
   recover: [event: { attempts: number; attributes: Attributes }];
 }
 
-/** What p-retry is told of an outcome that asks for another try; it never leaves this file. */
+/** What p-retry is told of every outcome; it never leaves this file. */
 const UNSATISFIED = new Error('unsatisfied');
 
 /**
@@ -96,9 +96,9 @@ export class Retry extends Emitter<RetryEvents> implements Policy {
     } catch (error) {
       first = { ok: false, error };
     }
-    return this.#wants(first, context)
-      ? this.#tryAgain(operation, context, first, latest)
-      : this.#end(first, context);
+    if (this.#wants(first, context)) return this.#tryAgain(operation, context, first, latest);
+    this.#end(1, first, context);
+    return unwrap(first);
   }
 
   #wants(outcome: Outcome<unknown>, context: Context): boolean {
@@ -108,10 +108,10 @@ export class Retry extends Emitter<RetryEvents> implements Policy {
       : this.#shouldRetry(outcome, context);
   }
 
-  /** The first outcome stands as it is: nothing is tried again. */
-  #end<T>(outcome: Outcome<T>, context: Context): T {
-    if (!outcome.ok) this.#giveUp(context.aborted ? 'cancelled' : 'outcome', 1, outcome, context);
-    return unwrap(outcome);
+  /** The outcome stands as it is: nothing is tried again. */
+  #end(attempts: number, outcome: Outcome<unknown>, context: Context): void {
+    if (!outcome.ok) this.#giveUp(context.aborted ? 'cancelled' : 'outcome', attempts, outcome, context);
+    else if (attempts > 1) this.emit('recover', { attempts, attributes: context.attributes });
   }
 
   async #tryAgain<T>(
@@ -121,25 +121,34 @@ export class Retry extends Emitter<RetryEvents> implements Policy {
     latest: number,
   ): Promise<T> {
     let outcome = first;
+    let current = context;
     let attempts = 1;
     let wait = 0;
 
     const attempt = async (number: number) => {
       if (number > 1) {
         attempts = number;
-        outcome = await settle(operation, context.at(number));
-        if (!this.#wants(outcome, context)) return;
+        current = context.at(number);
+        outcome = await settle(operation, current);
       }
       throw UNSATISFIED;
     };
 
+    const stop = (reason: GiveUpReason) => {
+      this.#giveUp(reason, attempts, outcome, context);
+      return UNSATISFIED;
+    };
+
+    // Judged here and not in the attempt, since p-retry would try again after a predicate that throws there.
     const beforeNext = async ({ retriesLeft }: { retriesLeft: number }) => {
-      wait = Math.max(waitOf(this.#backoff, attempts, wait, outcome), retryAfterOf(outcome) ?? 0);
-      const reason = retriesLeft === 0 ? 'attempts' : this.#reasonToStop(outcome, wait, context, latest);
-      if (reason !== undefined) {
-        this.#giveUp(reason, attempts, outcome, context);
+      if (attempts > 1 && !this.#wants(outcome, current)) {
+        this.#end(attempts, outcome, context);
         throw UNSATISFIED;
       }
+      if (retriesLeft === 0) throw stop('attempts');
+      wait = Math.max(waitOf(this.#backoff, attempts, wait, outcome), retryAfterOf(outcome) ?? 0);
+      const reason = this.#reasonToStop(outcome, wait, context, latest);
+      if (reason !== undefined) throw stop(reason);
       this.emit('retry', { attempt: attempts + 1, delay: wait, outcome, attributes: context.attributes });
       context.throwIfAborted();
       if (wait > 0) await pause(wait, context);
@@ -147,14 +156,12 @@ export class Retry extends Emitter<RetryEvents> implements Policy {
 
     const maxAttempts =
       typeof this.#maxAttempts === 'number' ? this.#maxAttempts : this.#maxAttempts(context);
+    integer(1, Infinity)(maxAttempts, "what Retry option 'maxAttempts' gives");
     try {
       await pRetry(attempt, { retries: maxAttempts - 1, minTimeout: 0, onFailedAttempt: beforeNext });
     } catch (error) {
       if (error !== UNSATISFIED) throw error;
-      return unwrap(outcome);
     }
-    if (outcome.ok) this.emit('recover', { attempts, attributes: context.attributes });
-    else this.#giveUp(context.aborted ? 'cancelled' : 'outcome', attempts, outcome, context);
     return unwrap(outcome);
   }
 

@@ -1,0 +1,598 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import {
+  BulkheadFullError,
+  CircuitOpenError,
+  HoldfastError,
+  NoInstanceError,
+  RetryBudgetExhausted,
+  ServiceConnectionError,
+} from '../../src/errors.ts';
+import { constantBackoff, decorrelatedJitter, exponentialBackoff } from '../../src/policies/backoff.ts';
+import type { CallOptions } from '../../src/policies/context.ts';
+import type { Outcome } from '../../src/policies/outcome.ts';
+import { compose } from '../../src/policies/policy.ts';
+import { Retry, type RetryOptions } from '../../src/policies/retry.ts';
+import { RetryBudget } from '../../src/policies/retry-budget.ts';
+import { Timeout } from '../../src/policies/timeout.ts';
+import { defer, fakeTime, fling, flush, follow, listenersOn, pass, rejectionOf } from './helpers.ts';
+
+const down = new Error('service down');
+
+beforeEach(fakeTime);
+afterEach(() => {
+  expect(vi.getTimerCount()).toBe(0);
+  vi.useRealTimers();
+});
+
+/** The waits that were announced, and the times of the tries, when every try fails. */
+async function waitsOf(options: RetryOptions, error: unknown = down, callOptions?: CallOptions) {
+  const retry = new Retry(options);
+  const announced: number[] = [];
+  retry.on('retry', ({ delay }) => announced.push(delay));
+  const startedAt = performance.now();
+  const tries: number[] = [];
+  const call = follow(
+    retry.execute(() => {
+      tries.push(performance.now() - startedAt);
+      return fling(error);
+    }, callOptions),
+  );
+  while (call.outcome === undefined) {
+    await flush();
+    vi.advanceTimersToNextTimer();
+  }
+  expect(call.outcome).toEqual({ ok: false, error });
+  return { announced, tries };
+}
+
+/** An operation that fails the given number of times, then succeeds. */
+function flaky(failures: number, error: unknown = down) {
+  let left = failures;
+  return vi.fn(async () => {
+    if (left-- > 0) throw error;
+    return 'fine';
+  });
+}
+
+describe('how often a call is tried', () => {
+  it('once when it succeeds, and the value comes back as it is', async () => {
+    const value = {};
+    const operation = vi.fn(() => value);
+    expect(await new Retry().execute(operation)).toBe(value);
+    expect(operation).toHaveBeenCalledTimes(1);
+  });
+
+  it('three times unless told otherwise', async () => {
+    expect((await waitsOf({ backoff: constantBackoff(0) })).tries).toHaveLength(3);
+  });
+
+  it.each([1, 2, 7])('maxAttempts %i counts the first try', async (maxAttempts) => {
+    expect((await waitsOf({ maxAttempts, backoff: constantBackoff(5) })).tries).toHaveLength(maxAttempts);
+  });
+
+  it('as often as a function of the call says', async () => {
+    const retry = new Retry({
+      maxAttempts: ({ attributes }) => (attributes.idempotent === true ? 4 : 1),
+      backoff: constantBackoff(0),
+    });
+    for (const [idempotent, times] of [
+      [true, 4],
+      [false, 1],
+    ] as const) {
+      const operation = flaky(Infinity);
+      expect(await rejectionOf(retry.execute(operation, { attributes: { idempotent } }))).toBe(down);
+      expect(operation).toHaveBeenCalledTimes(times);
+    }
+  });
+
+  it.each([0, Number.NaN, 1.5, '3'])(
+    'a function that gives %s is an error that names the option',
+    async (given) => {
+      const retry = new Retry({ maxAttempts: () => given as number });
+      const error = await rejectionOf(retry.execute(flaky(9)));
+      expect((error as Error).message).toContain('maxAttempts');
+    },
+  );
+
+  it('until it succeeds with maxAttempts Infinity', async () => {
+    const operation = flaky(1_000);
+    const retry = new Retry({ maxAttempts: Infinity, backoff: constantBackoff(0) });
+    expect(await retry.execute(operation)).toBe('fine');
+    expect(operation).toHaveBeenCalledTimes(1_001);
+  });
+
+  it('tells each try its number, and the same deadline and attributes', async () => {
+    const told: unknown[] = [];
+    const options = { deadline: performance.now() + 1_000, attributes: { service: 'users' } };
+    await rejectionOf(
+      new Retry({ maxAttempts: 3, backoff: constantBackoff(0) }).execute(
+        ({ attempt, deadline, attributes }) => {
+          told.push([attempt, deadline, attributes]);
+          throw down;
+        },
+        options,
+      ),
+    );
+    expect(told).toEqual([1, 2, 3].map((attempt) => [attempt, options.deadline, options.attributes]));
+  });
+
+  it('tries once, synchronous throws included, what shouldRetry does not want again', async () => {
+    const fatal = new Error('no such user');
+    const retry = new Retry({ shouldRetry: (outcome) => !outcome.ok && outcome.error !== fatal });
+    const operation = vi.fn(() => fling(fatal));
+    expect(await rejectionOf(retry.execute(operation))).toBe(fatal);
+    expect(operation).toHaveBeenCalledTimes(1);
+  });
+
+  it('stops at a later failure that shouldRetry does not want again', async () => {
+    const fatal = new Error('no such user');
+    const retry = new Retry({
+      maxAttempts: 9,
+      backoff: constantBackoff(0),
+      shouldRetry: (outcome) => !outcome.ok && outcome.error !== fatal,
+    });
+    const operation = vi.fn(({ attempt }: { attempt: number }) => fling(attempt === 2 ? fatal : down));
+    expect(await rejectionOf(retry.execute(operation))).toBe(fatal);
+    expect(operation).toHaveBeenCalledTimes(2);
+  });
+
+  it.each([new CircuitOpenError('open', 10), new BulkheadFullError('full'), new NoInstanceError('users')])(
+    'does not try again what Holdfast refused itself ($name)',
+    async (refusal) => {
+      const operation = flaky(1, refusal);
+      expect(await rejectionOf(new Retry().execute(operation))).toBe(refusal);
+      expect(operation).toHaveBeenCalledTimes(1);
+    },
+  );
+
+  it('never begins when the caller has cancelled before', async () => {
+    const operation = vi.fn();
+    const reason = new Error('gone');
+    expect(await rejectionOf(new Retry().execute(operation, { signal: AbortSignal.abort(reason) }))).toBe(
+      reason,
+    );
+    expect(operation).not.toHaveBeenCalled();
+  });
+});
+
+describe('how a call that is tried again ends', () => {
+  it.each([
+    new Error('plain'),
+    new TypeError('Cannot read properties of undefined'),
+    new TypeError('fetch failed'),
+    Object.assign(new Error('aborted'), { name: 'AbortError' }),
+    'a string',
+    undefined,
+    null,
+    0,
+    { status: 500 },
+  ])('with the last error as it is: %o', async (error) => {
+    const operation = vi.fn(() => fling(error));
+    expect(await rejectionOf(new Retry({ backoff: constantBackoff(0) }).execute(operation))).toBe(error);
+    expect(operation).toHaveBeenCalledTimes(3);
+  });
+
+  it('with the last error, not the first', async () => {
+    const errors = [new Error('first'), new Error('second'), new Error('third')];
+    const retry = new Retry({ backoff: constantBackoff(0) });
+    expect(await rejectionOf(retry.execute(({ attempt }) => fling(errors[attempt - 1])))).toBe(errors[2]);
+  });
+
+  it('with the value of the first try that succeeds', async () => {
+    const operation = flaky(2);
+    expect(await new Retry({ backoff: constantBackoff(0) }).execute(operation)).toBe('fine');
+    expect(operation).toHaveBeenCalledTimes(3);
+  });
+
+  it('with the last returned value when values are retried too', async () => {
+    const responses = [{ status: 503 }, { status: 503 }, { status: 503 }];
+    const retry = new Retry({
+      backoff: constantBackoff(0),
+      shouldRetry: (outcome) => !outcome.ok || (outcome.value as { status: number }).status === 503,
+    });
+    expect(await retry.execute(({ attempt }) => responses[attempt - 1])).toBe(responses[2]);
+    const recovering = vi.fn(({ attempt }: { attempt: number }) => ({ status: attempt === 1 ? 503 : 200 }));
+    expect(await retry.execute(recovering)).toEqual({ status: 200 });
+    expect(recovering).toHaveBeenCalledTimes(2);
+  });
+
+  it.each([1, 2])(
+    'with the error of a shouldRetry that throws after try %i, which is not tried again',
+    async (broken) => {
+      const bug = new Error('a bug in shouldRetry');
+      const retry = new Retry({
+        maxAttempts: 5,
+        backoff: constantBackoff(0),
+        shouldRetry: (_outcome, { attempt }) => attempt < broken || fling(bug),
+      });
+      const operation = flaky(Infinity);
+      expect(await rejectionOf(retry.execute(operation))).toBe(bug);
+      expect(operation).toHaveBeenCalledTimes(broken);
+    },
+  );
+});
+
+describe('how long a retry waits', () => {
+  it.each<[string, RetryOptions['backoff'], number[]]>([
+    ['no jitter', exponentialBackoff({ base: 100, max: 500, jitter: 'none' }), [100, 200, 400, 500]],
+    ['another factor', exponentialBackoff({ base: 1, factor: 10, jitter: 'none' }), [1, 10, 100, 1_000]],
+    ['full jitter', exponentialBackoff({ base: 100, max: 500, random: () => 0.5 }), [50, 100, 200, 250]],
+    [
+      'equal jitter',
+      exponentialBackoff({ base: 100, max: 500, jitter: 'equal', random: () => 0.5 }),
+      [75, 150, 300, 375],
+    ],
+    [
+      'decorrelated jitter',
+      decorrelatedJitter({ base: 100, max: 1_000, random: () => 0.5 }),
+      [200, 350, 575, 912.5],
+    ],
+    ['a constant', constantBackoff(70), [70, 70, 70, 70]],
+    ['any function', (attempt, previous) => attempt * 10 + previous, [10, 30, 60, 100]],
+  ])('%s', async (_name, backoff, waits) => {
+    const { announced, tries } = await waitsOf({ maxAttempts: 5, backoff });
+    expect(announced).toEqual(waits);
+    const between = tries.slice(1).map((time, index) => time - tries[index]!);
+    waits.forEach((wait, index) => {
+      expect(between[index]).toBeGreaterThanOrEqual(Math.floor(wait));
+      expect(between[index]).toBeLessThanOrEqual(Math.ceil(wait));
+    });
+  });
+
+  it('from 100 ms doubling with full jitter unless told otherwise', async () => {
+    vi.spyOn(Math, 'random').mockReturnValue(0.5);
+    expect((await waitsOf({ maxAttempts: 10 })).announced).toEqual([
+      50, 100, 200, 400, 800, 1_600, 3_200, 5_000, 5_000,
+    ]);
+  });
+
+  it('a backoff is told the outcome, the number of the retry and the wait before', async () => {
+    const backoff = vi.fn((attempt: number, _previous: number, _outcome?: Outcome<unknown>) => attempt * 10);
+    await waitsOf({ maxAttempts: 3, backoff });
+    const outcome = { ok: false, error: down };
+    expect(backoff.mock.calls.slice(0, 2)).toEqual([
+      [1, 0, outcome],
+      [2, 10, outcome],
+    ]);
+  });
+
+  it.each([Number.NaN, -1, undefined, 'soon'])(
+    'a backoff that gives %s is an error that says so',
+    async (wait) => {
+      const retry = new Retry({ backoff: () => wait as number });
+      const error = await rejectionOf(retry.execute(flaky(9)));
+      expect(error).toBeInstanceOf(RangeError);
+      expect((error as Error).message).toContain('backoff');
+      expect((error as Error).message).toContain(String(wait));
+    },
+  );
+
+  it('a backoff longer than a timer can keep is cut, not fired at once', async () => {
+    const { announced } = await waitsOf({ maxAttempts: 2, backoff: () => 1e12 });
+    expect(announced).toEqual([2 ** 31 - 1]);
+  });
+
+  it('does not ask the backoff when no retry follows', async () => {
+    const backoff = vi.fn(() => 0);
+    await waitsOf({ maxAttempts: 1, backoff });
+    expect(backoff).not.toHaveBeenCalled();
+    await waitsOf({ maxAttempts: 3, backoff });
+    expect(backoff).toHaveBeenCalledTimes(2);
+  });
+});
+
+describe('a Retry-After', () => {
+  const tooMany = (header: string) => Object.assign(new Error('429'), { headers: { 'retry-after': header } });
+
+  it('in seconds is waited for when the backoff is shorter', async () => {
+    expect(
+      (await waitsOf({ maxAttempts: 2, backoff: constantBackoff(100) }, tooMany('3'))).announced,
+    ).toEqual([3_000]);
+  });
+
+  it('as an HTTP date is waited for when the backoff is shorter', async () => {
+    vi.setSystemTime(new Date('2026-01-01T00:00:00Z'));
+    const error = tooMany('Thu, 01 Jan 2026 00:00:07 GMT');
+    expect((await waitsOf({ maxAttempts: 2, backoff: constantBackoff(100) }, error)).announced).toEqual([
+      7_000,
+    ]);
+  });
+
+  it('that is shorter than the backoff does not shorten it', async () => {
+    expect(
+      (await waitsOf({ maxAttempts: 2, backoff: constantBackoff(5_000) }, tooMany('3'))).announced,
+    ).toEqual([5_000]);
+  });
+
+  it('of a returned response is waited for', async () => {
+    const response = { status: 503, headers: new Headers({ 'Retry-After': '2' }) };
+    const retry = new Retry({ maxAttempts: 2, backoff: constantBackoff(0), shouldRetry: () => true });
+    const call = follow(retry.execute(() => response));
+    await pass(1_999);
+    expect(call.outcome).toBeUndefined();
+    await pass(1);
+    expect(call.outcome).toEqual({ ok: true, value: response });
+  });
+
+  it('past the deadline ends the retrying at once with the last error', async () => {
+    const error = tooMany('3');
+    const retry = new Retry({ backoff: constantBackoff(0) });
+    const givenUp = vi.fn();
+    retry.on('give-up', givenUp);
+    const operation = flaky(9, error);
+    expect(await rejectionOf(retry.execute(operation, { deadline: performance.now() + 2_000 }))).toBe(error);
+    expect(operation).toHaveBeenCalledTimes(1);
+    expect(givenUp).toHaveBeenCalledWith(expect.objectContaining({ reason: 'deadline', attempts: 1 }));
+  });
+
+  it.each([
+    ['a minute unless told otherwise', undefined, '60', '61'],
+    ['maxRetryAfter', 5_000, '5', '6'],
+  ])(
+    'longer than %s ends the retrying at once with the last error',
+    async (_name, maxRetryAfter, waited, refused) => {
+      const options = { maxAttempts: 2, backoff: constantBackoff(0), maxRetryAfter };
+      expect((await waitsOf(options, tooMany(waited))).announced).toEqual([Number(waited) * 1_000]);
+      const retry = new Retry(options);
+      const givenUp = vi.fn();
+      retry.on('give-up', givenUp);
+      const error = tooMany(refused);
+      expect(await rejectionOf(retry.execute(flaky(9, error)))).toBe(error);
+      expect(givenUp).toHaveBeenCalledWith(expect.objectContaining({ reason: 'retry-after', attempts: 1 }));
+    },
+  );
+
+  it('that nobody can make sense of is as none', async () => {
+    for (const header of ['soon', '', '-5', '1e9', '12.5']) {
+      expect(
+        (await waitsOf({ maxAttempts: 2, backoff: constantBackoff(10) }, tooMany(header))).announced,
+      ).toEqual([10]);
+    }
+  });
+});
+
+describe('the deadline and maxElapsed', () => {
+  it('a wait that would end past the deadline is not begun: the last error comes at once', async () => {
+    const retry = new Retry({ maxAttempts: 9, backoff: constantBackoff(400) });
+    const givenUp = vi.fn();
+    retry.on('give-up', givenUp);
+    const operation = flaky(9);
+    const call = follow(retry.execute(operation, { deadline: performance.now() + 1_000 }));
+    await pass(799);
+    expect(call.outcome).toBeUndefined();
+    await pass(1);
+    expect(call.outcome).toEqual({ ok: false, error: down });
+    expect(operation).toHaveBeenCalledTimes(3);
+    expect(vi.getTimerCount()).toBe(0);
+    expect(givenUp).toHaveBeenCalledWith(expect.objectContaining({ reason: 'deadline', attempts: 3 }));
+  });
+
+  it('the deadline of an enclosing Timeout is such a deadline', async () => {
+    const service = compose(
+      new Timeout(1_000),
+      new Retry({ maxAttempts: 9, backoff: constantBackoff(1_000) }),
+    );
+    const call = follow(service.execute(flaky(9)));
+    await flush();
+    expect(call.outcome).toEqual({ ok: false, error: down });
+    await pass(1_000);
+  });
+
+  it('no retry begins after maxElapsed', async () => {
+    const retry = new Retry({ maxAttempts: 9, backoff: constantBackoff(400), maxElapsed: 1_000 });
+    const givenUp = vi.fn();
+    retry.on('give-up', givenUp);
+    const operation = flaky(9);
+    const call = follow(retry.execute(operation));
+    await pass(800);
+    expect(call.outcome).toEqual({ ok: false, error: down });
+    expect(operation).toHaveBeenCalledTimes(3);
+    expect(givenUp).toHaveBeenCalledWith(expect.objectContaining({ reason: 'elapsed', attempts: 3 }));
+  });
+});
+
+describe('a caller that cancels', () => {
+  it('during a wait is released at once with its reason, and leaves neither listener nor timer', async () => {
+    const controller = new AbortController();
+    const reason = new Error('user left');
+    const operation = flaky(9);
+    const retry = new Retry({ backoff: constantBackoff(10_000) });
+    const call = follow(retry.execute(operation, { signal: controller.signal }));
+    await flush();
+    expect(listenersOn(controller.signal)).toBe(1);
+    expect(vi.getTimerCount()).toBe(1);
+    controller.abort(reason);
+    await flush();
+    expect(call.outcome).toEqual({ ok: false, error: reason });
+    expect((call.outcome as { error: unknown }).error).toBe(reason);
+    expect(vi.getTimerCount()).toBe(0);
+    expect(listenersOn(controller.signal)).toBe(0);
+    expect(operation).toHaveBeenCalledTimes(1);
+  });
+
+  it('during a try gets what the try ends with, and no further one is made', async () => {
+    for (const failing of [1, 2]) {
+      const controller = new AbortController();
+      const retry = new Retry({ backoff: constantBackoff(0), maxAttempts: 5 });
+      const givenUp = vi.fn();
+      retry.on('give-up', givenUp);
+      const operation = vi.fn(({ attempt }: { attempt: number }) => {
+        if (attempt === failing) controller.abort();
+        throw down;
+      });
+      expect(await rejectionOf(retry.execute(operation, { signal: controller.signal }))).toBe(down);
+      expect(operation).toHaveBeenCalledTimes(failing);
+      expect(givenUp).toHaveBeenCalledWith(
+        expect.objectContaining({ reason: 'cancelled', attempts: failing }),
+      );
+    }
+  });
+
+  it('from a retry listener is heard before the wait begins', async () => {
+    const controller = new AbortController();
+    const reason = new Error('enough');
+    const retry = new Retry({ backoff: constantBackoff(10_000) });
+    retry.on('retry', () => controller.abort(reason));
+    expect(await rejectionOf(retry.execute(flaky(9), { signal: controller.signal }))).toBe(reason);
+    expect(listenersOn(controller.signal)).toBe(0);
+  });
+
+  it('leaves no listener behind when the retry succeeds either', async () => {
+    const { signal } = new AbortController();
+    const call = follow(new Retry({ backoff: constantBackoff(10) }).execute(flaky(2), { signal }));
+    await pass(20);
+    expect(call.outcome).toEqual({ ok: true, value: 'fine' });
+    expect(listenersOn(signal)).toBe(0);
+  });
+});
+
+describe('a retry budget', () => {
+  const spent = () => new RetryBudget({ ratio: 0, minPerSecond: 0 });
+
+  it('bounds the retries of all the policies that share it', async () => {
+    const budget = new RetryBudget({ ratio: 0, minPerSecond: 0.5 });
+    const options = { maxAttempts: 4, backoff: constantBackoff(0), budget };
+    const one = flaky(Infinity);
+    const two = flaky(Infinity);
+    await rejectionOf(new Retry(options).execute(one));
+    await rejectionOf(new Retry(options).execute(two));
+    expect(one).toHaveBeenCalledTimes(4);
+    expect(two).toHaveBeenCalledTimes(1 + 2);
+  });
+
+  it('is earned by first tries, not by retries', async () => {
+    const budget = new RetryBudget({ ratio: 1, minPerSecond: 0 });
+    const operation = flaky(Infinity);
+    await rejectionOf(new Retry({ maxAttempts: 9, backoff: constantBackoff(0), budget }).execute(operation));
+    expect(operation).toHaveBeenCalledTimes(2);
+  });
+
+  it('is not spent on a retry that the deadline forbids, nor on the last failure', async () => {
+    const budget = new RetryBudget({ ratio: 0, minPerSecond: 1 });
+    const retry = new Retry({ maxAttempts: 2, backoff: constantBackoff(100), budget });
+    await rejectionOf(retry.execute(flaky(9), { deadline: performance.now() + 50 }));
+    expect(budget.balance).toBe(10);
+    const call = follow(retry.execute(flaky(9)));
+    await flush();
+    expect(budget.balance).toBe(9);
+    await pass(100);
+    expect(call.outcome).toEqual({ ok: false, error: down });
+  });
+
+  it('that is spent is the cause of a HoldfastError, which is otherwise the same', async () => {
+    const error = new ServiceConnectionError('refused', { serviceName: 'users', instanceId: 'u1' });
+    const thrown = await rejectionOf(new Retry({ budget: spent() }).execute(flaky(9, error)));
+    expect(thrown).toBe(error);
+    expect((thrown as Error).cause).toBeInstanceOf(RetryBudgetExhausted);
+  });
+
+  it('does not replace a cause that is there', async () => {
+    const cause = new Error('ECONNREFUSED');
+    const error = new ServiceConnectionError('refused', { serviceName: 'users', instanceId: 'u1', cause });
+    await rejectionOf(new Retry({ budget: spent() }).execute(flaky(9, error)));
+    expect(error.cause).toBe(cause);
+  });
+
+  it.each([new Error('theirs'), { status: 500 }, 'a string'])(
+    'is put on no error of others: %o',
+    async (error) => {
+      const retry = new Retry({ budget: spent() });
+      const givenUp = vi.fn();
+      retry.on('give-up', givenUp);
+      expect(await rejectionOf(retry.execute(flaky(9, error)))).toBe(error);
+      expect(givenUp).toHaveBeenCalledWith(expect.objectContaining({ reason: 'budget', attempts: 1 }));
+      if (typeof error === 'object') expect('cause' in error).toBe(false);
+    },
+  );
+
+  it('is not put on an error when attempts ran out instead', async () => {
+    const error = new HoldfastError('ERR_TIMEOUT', 'slow');
+    await rejectionOf(new Retry({ maxAttempts: 1, budget: new RetryBudget() }).execute(flaky(9, error)));
+    expect(error.cause).toBeUndefined();
+  });
+});
+
+describe('the events of a retry', () => {
+  function listen(options: RetryOptions) {
+    const retry = new Retry({ backoff: constantBackoff(0), ...options });
+    const told: unknown[] = [];
+    retry.on('retry', (event) => told.push(['retry', event]));
+    retry.on('give-up', (event) => told.push(['give-up', event]));
+    retry.on('recover', (event) => told.push(['recover', event]));
+    return { retry, told };
+  }
+  const attributes = { service: 'users' };
+  const outcome = { ok: false, error: down };
+
+  it('say nothing when the first try succeeds', async () => {
+    const { retry, told } = listen({});
+    await retry.execute(() => 'fine');
+    expect(told).toEqual([]);
+  });
+
+  it('tell each retry, then that it recovered', async () => {
+    const { retry, told } = listen({});
+    await retry.execute(flaky(2), { attributes });
+    expect(told).toEqual([
+      ['retry', { attempt: 2, delay: 0, outcome, attributes }],
+      ['retry', { attempt: 3, delay: 0, outcome, attributes }],
+      ['recover', { attempts: 3, attributes }],
+    ]);
+  });
+
+  it('tell each retry, then that it gave up after its attempts', async () => {
+    const { retry, told } = listen({ maxAttempts: 2 });
+    await rejectionOf(retry.execute(flaky(9), { attributes }));
+    expect(told).toEqual([
+      ['retry', { attempt: 2, delay: 0, outcome, attributes }],
+      ['give-up', { attempts: 2, reason: 'attempts', outcome, attributes }],
+    ]);
+  });
+
+  it.each([1, 2])('tell that the outcome of try %i was not one to try again', async (last) => {
+    const { retry, told } = listen({ shouldRetry: (_outcome, { attempt }) => attempt < last });
+    await rejectionOf(retry.execute(flaky(9), { attributes }));
+    expect(told.at(-1)).toEqual(['give-up', { attempts: last, reason: 'outcome', outcome, attributes }]);
+  });
+
+  it('disturb nothing when a listener throws', async () => {
+    const warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => {});
+    const { retry } = listen({});
+    retry.on('retry', () => fling(new Error('in a listener')));
+    expect(await retry.execute(flaky(2))).toBe('fine');
+    expect(warn).toHaveBeenCalledTimes(2);
+  });
+});
+
+it('calls that share a Retry do not disturb one another', async () => {
+  const retry = new Retry({ maxAttempts: 3, backoff: constantBackoff(10) });
+  const operations = Array.from({ length: 50 }, (_, index) => flaky(index % 4));
+  const calls = operations.map((operation) => follow(retry.execute(operation)));
+  await pass(20);
+  calls.forEach((call, index) => {
+    expect(call.outcome?.ok).toBe(index % 4 < 3);
+  });
+  const late = defer();
+  const slow = follow(retry.execute(() => late.promise));
+  late.resolve('late');
+  await flush();
+  expect(slow.outcome).toEqual({ ok: true, value: 'late' });
+});
+
+describe('the options of a retry', () => {
+  it.each<[string, Record<string, unknown>]>([
+    ['maxAttempts', { maxAttempts: 0 }],
+    ['maxAttempts', { maxAttempts: 1.5 }],
+    ['maxAttempts', { maxAttempts: Number.NaN }],
+    ['maxAttempts', { maxAttempts: '3' }],
+    ['backoff', { backoff: 100 }],
+    ['shouldRetry', { shouldRetry: true }],
+    ['budget', { budget: {} }],
+    ['budget', { budget: 10 }],
+    ['maxElapsed', { maxElapsed: -1 }],
+    ['maxRetryAfter', { maxRetryAfter: Infinity }],
+    ['retries', { retries: 3 }],
+  ])('%s: a wrong one is named (%o)', (option, options) => {
+    expect(() => new Retry(options)).toThrow(option);
+  });
+});
