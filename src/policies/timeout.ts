@@ -133,15 +133,16 @@ class ExpiryQueue {
   }
 
   readonly #expire = () => {
-    this.#timer = undefined;
     const now = performance.now();
-    for (let call = this.#calls.head; call !== undefined; call = this.#calls.head) {
-      if (call.deadline > now) {
-        this.#timer = setTimeout(this.#expire, Math.ceil(call.deadline - now));
-        return;
+    try {
+      for (let call = this.#calls.head; call !== undefined && call.deadline <= now; call = this.#calls.head) {
+        this.remove(call);
+        call.scope.abort(new TimeoutError(`timed out after ${this.#duration} ms`, this.#duration));
       }
-      this.remove(call);
-      call.scope.abort(new TimeoutError(`timed out after ${this.#duration} ms`, this.#duration));
+    } finally {
+      // Set last, and whatever happens: what is told of an abort may begin other calls, or throw.
+      const next = this.#calls.head;
+      this.#timer = next && setTimeout(this.#expire, Math.ceil(next.deadline - now));
     }
   };
 }

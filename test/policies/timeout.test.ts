@@ -1,0 +1,396 @@
+import { spawnSync } from 'node:child_process';
+import fc from 'fast-check';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { DeadlineExceededError, TimeoutError } from '../../src/errors.ts';
+import type { CallContext } from '../../src/policies/context.ts';
+import { compose } from '../../src/policies/policy.ts';
+import { Timeout } from '../../src/policies/timeout.ts';
+import {
+  type Deferred,
+  defer,
+  fakeTime,
+  fling,
+  flush,
+  follow,
+  listenersOn,
+  pass,
+  rejectionOf,
+} from './helpers.ts';
+
+const never = () => new Promise<never>(() => {});
+
+beforeEach(fakeTime);
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+describe('a call within its time', () => {
+  it('ends as its operation does', async () => {
+    const timeout = new Timeout(100);
+    const value = {};
+    const error = new TypeError('broken');
+    expect(await timeout.execute(() => value)).toBe(value);
+    expect(await timeout.execute(async () => value)).toBe(value);
+    expect(await rejectionOf(timeout.execute(() => Promise.reject(error)))).toBe(error);
+    expect(await rejectionOf(timeout.execute(() => fling(error)))).toBe(error);
+  });
+
+  it('may take until just before its time is over', async () => {
+    const operation = defer();
+    const call = follow(new Timeout(100).execute(() => operation.promise));
+    await pass(99);
+    operation.resolve('in time');
+    await flush();
+    expect(call.outcome).toEqual({ ok: true, value: 'in time' });
+    await pass(1_000);
+  });
+
+  it('is told its deadline', async () => {
+    const now = performance.now();
+    expect(await new Timeout(100).execute(({ deadline }) => deadline - now)).toBe(100);
+  });
+
+  it('has a signal that is never aborted afterwards', async () => {
+    const { signal } = await new Timeout(100).execute((context) => ({ signal: context.signal }));
+    await pass(1_000);
+    expect(signal.aborted).toBe(false);
+  });
+
+  it('makes no AbortSignal unless the operation asks for it', async () => {
+    const made = vi.spyOn(globalThis, 'AbortController');
+    const timeout = compose(new Timeout(100), new Timeout(50));
+    const call = follow(timeout.execute(never));
+    await timeout.execute(() => 'fine');
+    await pass(100);
+    expect(call.outcome?.ok).toBe(false);
+    expect(made).not.toHaveBeenCalled();
+    await timeout.execute(({ signal }) => signal);
+    expect(made).toHaveBeenCalledTimes(1);
+  });
+
+  it('gives the same signal each time it is asked', async () => {
+    await new Timeout(100).execute((context) => {
+      expect(context.signal).toBe(context.signal);
+    });
+  });
+});
+
+describe('a call that takes too long', () => {
+  it('is given up on time, though its operation ignores the signal', async () => {
+    const call = follow(new Timeout(100).execute(never));
+    await pass(99);
+    expect(call.outcome).toBeUndefined();
+    await pass(1);
+    expect(call.outcome).toMatchObject({ ok: false, error: { code: 'ERR_TIMEOUT', timeout: 100 } });
+    expect((call.outcome as { error: unknown }).error).toBeInstanceOf(TimeoutError);
+    expect((call.outcome as { error: unknown }).error).not.toBeInstanceOf(DeadlineExceededError);
+  });
+
+  it('aborts the signal of its operation with the very error that the caller gets', async () => {
+    let context!: CallContext;
+    const call = follow(
+      new Timeout(100).execute((given) => {
+        context = given;
+        expect(given.signal.aborted).toBe(false);
+        return never();
+      }),
+    );
+    await pass(100);
+    expect(context.signal.aborted).toBe(true);
+    expect(context.signal.reason).toBe((call.outcome as { error: unknown }).error);
+  });
+
+  it('has an aborted signal too if the operation asks for it only afterwards', async () => {
+    let context!: CallContext;
+    const call = follow(
+      new Timeout(100).execute((given) => {
+        context = given;
+        return never();
+      }),
+    );
+    await pass(100);
+    expect(context.signal.reason).toBe((call.outcome as { error: unknown }).error);
+  });
+
+  it.each(['resolve', 'reject'] as const)('does not care when its operation %ss late', async (end) => {
+    const operation = defer();
+    const call = follow(new Timeout(100).execute(() => operation.promise));
+    await pass(100);
+    operation[end](new Error('late'));
+    await flush();
+    expect(call.outcome).toMatchObject({ error: { code: 'ERR_TIMEOUT' } });
+  });
+
+  it('is given up by the tighter of nested timeouts, whichever is outside', async () => {
+    for (const service of [
+      compose(new Timeout(50), new Timeout(100)),
+      compose(new Timeout(100), new Timeout(50)),
+    ]) {
+      const startedAt = performance.now();
+      let deadline = 0;
+      const call = follow(
+        service.execute((context) => {
+          deadline = context.deadline;
+          return never();
+        }),
+      );
+      await pass(50);
+      expect(call.outcome).toMatchObject({ error: { code: 'ERR_TIMEOUT', timeout: 50 } });
+      expect(deadline).toBe(startedAt + 50);
+      await pass(100);
+    }
+  });
+
+  it('may start another call of the same Timeout from its abort listener', async () => {
+    const timeout = new Timeout(100);
+    let second: ReturnType<typeof follow> | undefined;
+    follow(
+      timeout.execute(({ signal }) => {
+        signal.addEventListener('abort', () => {
+          second = follow(timeout.execute(never));
+        });
+        return never();
+      }),
+    );
+    await pass(30);
+    follow(timeout.execute(never));
+    await pass(70);
+    expect(vi.getTimerCount()).toBe(1);
+    await pass(99);
+    expect(second!.outcome).toBeUndefined();
+    await pass(1);
+    expect(second!.outcome).toMatchObject({ error: { code: 'ERR_TIMEOUT' } });
+    expect(vi.getTimerCount()).toBe(0);
+  });
+});
+
+describe('a deadline that the caller gives', () => {
+  it('ends the call with a DeadlineExceededError if it is tighter', async () => {
+    let context!: CallContext;
+    const deadline = performance.now() + 40;
+    const call = follow(
+      new Timeout(100).execute(
+        (given) => {
+          context = given;
+          return never();
+        },
+        { deadline },
+      ),
+    );
+    expect(context.deadline).toBe(deadline);
+    await pass(39);
+    expect(call.outcome).toBeUndefined();
+    await pass(1);
+    const { error } = call.outcome as { error: unknown };
+    expect(error).toBeInstanceOf(DeadlineExceededError);
+    expect(error).toMatchObject({ code: 'ERR_DEADLINE_EXCEEDED', timeout: 40 });
+    expect(context.signal.reason).toBe(error);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  it('changes nothing if it is looser', async () => {
+    const call = follow(new Timeout(100).execute(never, { deadline: performance.now() + 500 }));
+    await pass(100);
+    expect(call.outcome).toMatchObject({ error: { code: 'ERR_TIMEOUT' } });
+  });
+
+  it.each([0, -1, -1_000])('that passed %i ms from now never runs the operation', async (left) => {
+    const operation = vi.fn();
+    const call = new Timeout(100).execute(operation, { deadline: performance.now() + left });
+    expect(await rejectionOf(call)).toMatchObject({ code: 'ERR_DEADLINE_EXCEEDED', timeout: 0 });
+    expect(operation).not.toHaveBeenCalled();
+  });
+
+  it('leaves no timer when the call ends before, however it ends', async () => {
+    const timeout = new Timeout(100);
+    const deadline = performance.now() + 50;
+    await timeout.execute(() => 'fine', { deadline });
+    await rejectionOf(timeout.execute(() => fling(new Error('down')), { deadline }));
+    const controller = new AbortController();
+    const cancelled = follow(timeout.execute(never, { deadline, signal: controller.signal }));
+    controller.abort();
+    await flush();
+    expect(cancelled.outcome?.ok).toBe(false);
+    expect(vi.getTimerCount()).toBe(0);
+    expect(listenersOn(controller.signal)).toBe(0);
+  });
+
+  it('does not care when the operation rejects after it', async () => {
+    const operation = defer();
+    const call = follow(
+      new Timeout(100).execute(() => operation.promise, { deadline: performance.now() + 50 }),
+    );
+    await pass(50);
+    operation.reject(new Error('late'));
+    await flush();
+    expect(call.outcome).toMatchObject({ error: { code: 'ERR_DEADLINE_EXCEEDED' } });
+  });
+});
+
+describe('a caller that cancels', () => {
+  it('is released at once with its reason, and the operation is told', async () => {
+    const controller = new AbortController();
+    const reason = new Error('user left');
+    let context!: CallContext;
+    const call = follow(
+      compose(new Timeout(100), new Timeout(50)).execute(
+        (given) => {
+          context = given;
+          return never();
+        },
+        { signal: controller.signal },
+      ),
+    );
+    controller.abort(reason);
+    await flush();
+    expect((call.outcome as { error: unknown }).error).toBe(reason);
+    expect(context.signal.reason).toBe(reason);
+    expect(listenersOn(controller.signal)).toBe(0);
+  });
+
+  it('before the call never runs the operation', async () => {
+    const operation = vi.fn();
+    const reason = new Error('user left');
+    expect(
+      await rejectionOf(new Timeout(100).execute(operation, { signal: AbortSignal.abort(reason) })),
+    ).toBe(reason);
+    expect(operation).not.toHaveBeenCalled();
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  it('after the call has ended changes nothing', async () => {
+    const controller = new AbortController();
+    let context!: CallContext;
+    await new Timeout(100).execute(
+      (given) => {
+        context = given;
+      },
+      { signal: controller.signal },
+    );
+    expect(listenersOn(controller.signal)).toBe(0);
+    controller.abort();
+    expect(context.signal.aborted).toBe(false);
+  });
+});
+
+describe('many calls at once', () => {
+  it('ten thousand of them share one timer', async () => {
+    const timeout = new Timeout(100);
+    const calls = Array.from({ length: 10_000 }, () => follow(timeout.execute(never)));
+    expect(vi.getTimerCount()).toBe(1);
+    await pass(100);
+    expect(calls.every((call) => call.outcome?.ok === false)).toBe(true);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  it('ten thousand one after another make no more than one timer either', async () => {
+    const set = vi.spyOn(globalThis, 'setTimeout');
+    const timeout = new Timeout(100);
+    for (let i = 0; i < 10_000; i++) await timeout.execute(() => i);
+    expect(set).toHaveBeenCalledTimes(1);
+    expect(vi.getTimerCount()).toBe(1);
+    await pass(100);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  it('each ends exactly at its own end or its own time, whatever the others do', async () => {
+    const call = fc.record({
+      start: fc.integer({ min: 0, max: 300 }),
+      takes: fc.integer({ min: 1, max: 200 }),
+      fails: fc.boolean(),
+      deadline: fc.option(fc.integer({ min: 1, max: 150 })),
+      cancelled: fc.option(fc.integer({ min: 1, max: 150 })),
+    });
+    await fc.assert(
+      fc.asyncProperty(
+        fc.integer({ min: 1, max: 120 }),
+        fc.array(call, { minLength: 1, maxLength: 15 }),
+        async (duration, calls) => {
+          const timeout = new Timeout(duration);
+          const origin = performance.now();
+          const ended: { at: number; how: string }[] = [];
+          const operations: Deferred<unknown>[] = [];
+          const note = (index: number, how: string) => {
+            ended[index] = { at: performance.now() - origin, how };
+          };
+          calls.forEach(({ start, takes, fails, deadline, cancelled }, index) => {
+            const operation = defer();
+            operations.push(operation);
+            const controller = new AbortController();
+            setTimeout(() => {
+              timeout
+                .execute(
+                  () => {
+                    setTimeout(
+                      () => (fails ? operation.reject(new Error('failed')) : operation.resolve(0)),
+                      takes,
+                    );
+                    return operation.promise;
+                  },
+                  {
+                    signal: controller.signal,
+                    deadline: deadline === null ? undefined : performance.now() + deadline,
+                  },
+                )
+                .then(
+                  () => note(index, 'value'),
+                  (error: Error) => note(index, error.name),
+                );
+              if (cancelled !== null) setTimeout(() => controller.abort(), cancelled);
+            }, start);
+          });
+          await vi.runAllTimersAsync();
+          calls.forEach(({ start, takes, deadline, cancelled }, index) => {
+            const until = Math.min(takes, duration, deadline ?? Infinity, cancelled ?? Infinity);
+            expect(ended[index]!.at).toBe(start + until);
+            // At a tie either is right.
+            const { how } = ended[index]!;
+            if (how === 'TimeoutError') expect(until).toBe(duration);
+            else if (how === 'DeadlineExceededError') expect(until).toBe(deadline);
+            else if (how === 'AbortError') expect(until).toBe(cancelled);
+            else expect(until).toBe(takes);
+          });
+          expect(vi.getTimerCount()).toBe(0);
+        },
+      ),
+      { numRuns: 150 },
+    );
+  });
+});
+
+it('a Timeout that has served calls does not hold the process open', () => {
+  const timeout = new URL('../../src/policies/timeout.ts', import.meta.url).href;
+  const script = `
+    const { Timeout } = await import(${JSON.stringify(timeout)});
+    const timeout = new Timeout(60_000);
+    await Promise.all(Array.from({ length: 10 }, () => timeout.execute(() => 'fine')));
+    console.log('served');
+  `;
+  const child = spawnSync(process.execPath, ['--input-type=module', '--eval', script], {
+    encoding: 'utf8',
+    timeout: 4_000,
+  });
+  expect(child).toMatchObject({ status: 0, stdout: 'served\n' });
+});
+
+it('a call under way holds the process open until its time is over', () => {
+  const timeout = new URL('../../src/policies/timeout.ts', import.meta.url).href;
+  const script = `
+    const { Timeout } = await import(${JSON.stringify(timeout)});
+    const timeout = new Timeout(50);
+    await timeout.execute(() => 'fine');
+    await timeout.execute(() => new Promise(() => {})).catch((error) => console.log(error.code));
+  `;
+  const child = spawnSync(process.execPath, ['--input-type=module', '--eval', script], {
+    encoding: 'utf8',
+    timeout: 4_000,
+  });
+  expect(child).toMatchObject({ status: 0, stdout: 'ERR_TIMEOUT\n' });
+});
+
+it.each([0, -1, Number.NaN, Infinity, 2 ** 31, '1s', undefined, null])(
+  'a Timeout of %s is refused',
+  (duration) => {
+    expect(() => new Timeout(duration as number)).toThrow(/duration/);
+  },
+);
