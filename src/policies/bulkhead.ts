@@ -93,6 +93,10 @@ export class Bulkhead extends Emitter<BulkheadEvents> implements Policy {
         giveUp(this.#refusal(`bulkhead full: no place came free within ${Math.round(patience)} ms`));
       });
     });
+    if (context.aborted) {
+      this.#leave();
+      throw context.reason;
+    }
   }
 
   #refusal(message: string): BulkheadFullError {
