@@ -1,3 +1,4 @@
+import { inspect } from 'node:util';
 import { EventEmitter } from 'eventemitter3';
 
 type Listener = (...args: never[]) => unknown;
@@ -5,7 +6,7 @@ type Listener = (...args: never[]) => unknown;
 const guards = new WeakMap<Listener, Listener>();
 
 function report(error: unknown): void {
-  process.emitWarning(error instanceof Error ? (error.stack ?? error.message) : String(error), {
+  process.emitWarning(inspect(error), {
     type: 'HoldfastListenerWarning',
     detail: 'An event listener threw. The call that it was told about is not affected.',
   });

@@ -1,0 +1,116 @@
+import { beforeEach, describe, expect, it, type MockInstance, vi } from 'vitest';
+import { Emitter } from '../../src/internal/emitter.ts';
+import { fling, flush } from '../policies/helpers.ts';
+
+interface Events {
+  open: [wait: number];
+  close: [];
+}
+
+let warn: MockInstance<typeof process.emitWarning>;
+beforeEach(() => {
+  warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => {});
+});
+
+describe('a listener', () => {
+  it('is told every event with its arguments until it is taken off', () => {
+    const emitter = new Emitter<Events>();
+    const listener = vi.fn();
+    expect(emitter.on('open', listener)).toBe(emitter);
+    emitter.emit('open', 1);
+    emitter.emit('open', 2);
+    emitter.off('open', listener);
+    emitter.emit('open', 3);
+    expect(listener.mock.calls).toEqual([[1], [2]]);
+  });
+
+  it('is told one event with once(), and can be taken off before', () => {
+    const emitter = new Emitter<Events>();
+    const told = vi.fn();
+    const removed = vi.fn();
+    emitter.once('close', told);
+    emitter.once('close', removed);
+    emitter.off('close', removed);
+    emitter.emit('close');
+    emitter.emit('close');
+    expect(told).toHaveBeenCalledTimes(1);
+    expect(removed).not.toHaveBeenCalled();
+    expect(emitter.listenerCount('close')).toBe(0);
+  });
+
+  it('can be added and taken off under the other names too', () => {
+    const emitter = new Emitter<Events>();
+    const listener = vi.fn(() => fling(new Error('guarded?')));
+    emitter.addListener('close', listener);
+    expect(() => emitter.emit('close')).not.toThrow();
+    emitter.removeListener('close', listener);
+    emitter.emit('close');
+    expect(listener).toHaveBeenCalledTimes(1);
+  });
+
+  it('taken off two emitters that share it leaves each alone', () => {
+    const [one, two] = [new Emitter<Events>(), new Emitter<Events>()];
+    const listener = vi.fn();
+    one.on('close', listener);
+    two.on('close', listener);
+    one.off('close', listener);
+    one.emit('close');
+    two.emit('close');
+    expect(listener).toHaveBeenCalledTimes(1);
+  });
+
+  it('that was never added can be taken off, and all of them at once', () => {
+    const emitter = new Emitter<Events>();
+    emitter.off('close', () => {});
+    const listener = vi.fn();
+    emitter.on('close', listener);
+    emitter.off('close');
+    emitter.emit('close');
+    expect(listener).not.toHaveBeenCalled();
+  });
+
+  it.each([undefined, null, 'log', {}])('must be a function; %o is not', (listener) => {
+    expect(() => new Emitter<Events>().on('open', listener as never)).toThrow(TypeError);
+    expect(() => new Emitter<Events>().once('open', listener as never)).toThrow(TypeError);
+  });
+});
+
+describe('a listener that fails', () => {
+  it.each([
+    new Error('broken'),
+    'text',
+    undefined,
+    null,
+    Symbol('odd'),
+    Object.create(null),
+    Object.assign(new Error('odd stack'), { stack: 5 }),
+    Object.assign(new Error('no stack'), { stack: undefined }),
+    {
+      toString() {
+        throw new Error('even this');
+      },
+    },
+  ])('with %o disturbs neither the emitter nor other listeners, and becomes a warning', async (error) => {
+    const emitter = new Emitter<Events>();
+    const other = vi.fn();
+    emitter.on('open', () => fling(error));
+    emitter.on('open', async () => fling(error));
+    emitter.on('open', other);
+    emitter.emit('open', 1);
+    emitter.emit('open', 2);
+    await flush();
+    expect(other).toHaveBeenCalledTimes(2);
+    expect(warn).toHaveBeenCalledTimes(4);
+    for (const [message, options] of warn.mock.calls) {
+      expect(message).toBeTypeOf('string');
+      expect(options).toMatchObject({ type: 'HoldfastListenerWarning' });
+    }
+  });
+
+  it('shows where it failed', () => {
+    const emitter = new Emitter<Events>();
+    emitter.once('close', () => fling(new Error('broken')));
+    emitter.emit('close');
+    expect(warn.mock.calls[0]![0]).toMatch(/broken[\s\S]*emitter\.test/);
+  });
+});

@@ -1,0 +1,105 @@
+import { describe, expect, it } from 'vitest';
+import {
+  anything,
+  boolean,
+  type Check,
+  duration,
+  either,
+  func,
+  having,
+  integer,
+  number,
+  oneOf,
+  ratio,
+  requireOption,
+  text,
+  validateOptions,
+} from '../../src/internal/validate.ts';
+
+function refusal(check: Check, value: unknown): Error | undefined {
+  try {
+    check(value, 'Thing option');
+  } catch (error) {
+    return error as Error;
+  }
+  return undefined;
+}
+
+describe('a check', () => {
+  it.each<[string, Check, unknown[], unknown[]]>([
+    ['number(0)', number(0), [0, 0.5, 1e300], [-0.1, Number.NaN, Infinity, '1', null, undefined, 1n]],
+    ['number(1, Infinity)', number(1, Infinity), [1, Infinity], [0, -Infinity]],
+    ['integer(1)', integer(1), [1, 1e9], [0, 1.5, Infinity, Number.NaN, '1']],
+    ['integer(1, Infinity)', integer(1, Infinity), [1, Infinity], [0, -Infinity, 0.5]],
+    ['integer(1, 5)', integer(1, 5), [1, 5], [6]],
+    ['duration', duration, [0, 0.5, 2 ** 31 - 1], [-1, 2 ** 31, Infinity]],
+    ['ratio', ratio, [0, 0.5, 1], [-0.01, 1.01]],
+    ['func', func, [() => {}, class {}], ['f', {}, null]],
+    ['boolean', boolean, [true, false], ['true', 0, null]],
+    ['text', text, ['a'], ['', 5, null, {}]],
+    ['having', having('get', 'set'), [new Map()], [new Set(), {}, null, undefined, 'x']],
+    ['oneOf', oneOf('a', 'b'), ['a', 'b'], ['c', '', null]],
+    ['either', either('a number or a function', number(0), func), [5, () => {}], [-1, 'x', null]],
+    ['anything', anything, [0, null, undefined, 'x'], []],
+  ])(
+    '%s lets in what it should and refuses the rest by the name of the option',
+    (_name, check, good, bad) => {
+      for (const value of good) expect(refusal(check, value)).toBeUndefined();
+      for (const value of bad) {
+        const error = refusal(check, value);
+        expect(error).toBeInstanceOf(typeof value === 'number' ? RangeError : TypeError);
+        expect(error!.message).toMatch(/^Thing option must be .+; got .+$/);
+      }
+    },
+  );
+
+  it('says what it expects and what it got', () => {
+    expect(refusal(ratio, 2)!.message).toBe('Thing option must be a number from 0 to 1; got 2');
+    expect(refusal(integer(1), '3')!.message).toBe(
+      "Thing option must be a whole number of at least 1; got '3'",
+    );
+    expect(refusal(oneOf('a', 'b'), {})!.message).toBe("Thing option must be 'a' or 'b'; got an object");
+    expect(refusal(having('get'), null)!.message).toBe('Thing option must be an object with get(); got null');
+  });
+
+  it('refuses even what cannot be shown', () => {
+    expect(refusal(func, Object.create(null))).toBeInstanceOf(TypeError);
+    expect(refusal(func, Symbol('odd'))).toBeInstanceOf(TypeError);
+  });
+});
+
+describe('the options of a thing', () => {
+  const table = { size: integer(1), name: text };
+
+  it('may be left out or be undefined', () => {
+    expect(() => validateOptions('Thing', {}, table)).not.toThrow();
+    expect(() => validateOptions('Thing', { size: undefined, name: 'a' }, table)).not.toThrow();
+  });
+
+  it('are named with their owner when wrong', () => {
+    expect(() => validateOptions('Thing', { size: 0 }, table)).toThrow(
+      "Thing option 'size' must be a whole number",
+    );
+  });
+
+  it.each(['sise', 'toString', '__proto__', 'constructor'])(
+    "called '%s' are unknown, and the known ones are listed",
+    (name) => {
+      const options = JSON.parse(`{ "${name}": 1 }`) as object;
+      expect(() => validateOptions('Thing', options, table)).toThrow(
+        new TypeError(`Thing has no option '${name}'; its options are size, name`),
+      );
+    },
+  );
+
+  it.each([null, undefined, 5, 'x', [], () => {}])('must be an object: %o is none', (options) => {
+    expect(() => validateOptions('Thing', options as never, table)).toThrow('Thing takes an options object');
+  });
+
+  it('that are required must be there', () => {
+    expect(() => requireOption('Thing', { size: 0 }, 'size')).not.toThrow();
+    expect(() => requireOption('Thing', { size: undefined }, 'size')).toThrow(
+      new TypeError("Thing needs the option 'size'"),
+    );
+  });
+});
