@@ -1,0 +1,108 @@
+import { describe, expect, it } from 'vitest';
+import * as errors from '../src/errors.ts';
+
+const details = { serviceName: 'users', instanceId: 'u1' };
+const response = { ...details, status: 503, headers: { 'retry-after': '1' }, body: { message: 'busy' } };
+
+const all: [string, string, errors.HoldfastError][] = [
+  ['HoldfastError', 'ERR_TIMEOUT', new errors.HoldfastError('ERR_TIMEOUT', 'm')],
+  ['CircuitOpenError', 'ERR_CIRCUIT_OPEN', new errors.CircuitOpenError('m', 5)],
+  ['TimeoutError', 'ERR_TIMEOUT', new errors.TimeoutError('m', 5)],
+  ['DeadlineExceededError', 'ERR_DEADLINE_EXCEEDED', new errors.DeadlineExceededError('m', 5)],
+  ['BulkheadFullError', 'ERR_BULKHEAD_FULL', new errors.BulkheadFullError('m')],
+  ['RetryBudgetExhausted', 'ERR_RETRY_BUDGET_EXHAUSTED', new errors.RetryBudgetExhausted()],
+  ['NoInstanceError', 'ERR_NO_INSTANCE', new errors.NoInstanceError('users')],
+  ['InvalidInstanceError', 'ERR_INVALID_INSTANCE', new errors.InvalidInstanceError('m')],
+  ['InvalidRequestError', 'ERR_INVALID_REQUEST', new errors.InvalidRequestError('m')],
+  ['ClosedError', 'ERR_CLOSED', new errors.ClosedError('the client')],
+  ['ServiceError', 'ERR_SERVICE_RESPONSE', new errors.ServiceError('ERR_SERVICE_RESPONSE', 'm', details)],
+  ['ServiceResponseError', 'ERR_SERVICE_RESPONSE', new errors.ServiceResponseError('m', response)],
+  ['ServiceConnectionError', 'ERR_SERVICE_CONNECTION', new errors.ServiceConnectionError('m', details)],
+  [
+    'ResponseTooLargeError',
+    'ERR_RESPONSE_TOO_LARGE',
+    new errors.ResponseTooLargeError('m', { ...details, maxResponseSize: 10 }),
+  ],
+  ['ResponseInvalidError', 'ERR_RESPONSE_INVALID', new errors.ResponseInvalidError('m', details)],
+];
+
+describe.each(all)('%s', (name, code, error) => {
+  it('has its name, its code and a stack', () => {
+    expect(error.name).toBe(name);
+    expect(error.code).toBe(code);
+    expect(error.stack).toContain(`${name}: `);
+    expect(Object.keys(error)).not.toContain('name');
+  });
+
+  it('is an Error, a HoldfastError and one of its own class', () => {
+    expect(error).toBeInstanceOf(Error);
+    expect(error instanceof errors.HoldfastError).toBe(true);
+    expect(error instanceof (errors as never as Record<string, new () => unknown>)[name]!).toBe(true);
+  });
+});
+
+it('every exported error has a test here', () => {
+  const exported = Object.keys(errors).sort();
+  expect(all.map(([name]) => name).sort()).toEqual(exported);
+});
+
+it('an error is not one of a class that is not its own', () => {
+  const timeout = new errors.TimeoutError('m', 5);
+  expect(timeout instanceof errors.DeadlineExceededError).toBe(false);
+  expect(timeout instanceof errors.CircuitOpenError).toBe(false);
+  expect(new errors.DeadlineExceededError('m', 5) instanceof errors.TimeoutError).toBe(true);
+  expect(new errors.ServiceResponseError('m', response) instanceof errors.ServiceError).toBe(true);
+});
+
+it.each([
+  undefined,
+  null,
+  'ERR_TIMEOUT',
+  5,
+  {},
+  new Error('plain'),
+  { code: 'ERR_TIMEOUT', name: 'TimeoutError' },
+])('%o is no HoldfastError', (value) => {
+  expect(value instanceof errors.HoldfastError).toBe(false);
+});
+
+it('an error made by another copy of the package is a HoldfastError too', () => {
+  class Another extends Error {}
+  Object.defineProperty(Another.prototype, Symbol.for('holdfast.error'), { value: true });
+  expect(new Another() instanceof errors.HoldfastError).toBe(true);
+});
+
+it("an error of a user's own subclass is one of it, and a HoldfastError", () => {
+  class QuotaError extends errors.HoldfastError {}
+  const error = new QuotaError('ERR_BULKHEAD_FULL', 'm');
+  expect(error instanceof QuotaError).toBe(true);
+  expect(error instanceof errors.HoldfastError).toBe(true);
+  expect(new errors.BulkheadFullError('m') instanceof QuotaError).toBe(false);
+});
+
+describe('what an error tells besides', () => {
+  it('is kept as it was given', () => {
+    expect(new errors.CircuitOpenError('m', Infinity).retryAfter).toBe(Infinity);
+    expect(new errors.TimeoutError('m', 250).timeout).toBe(250);
+    expect(new errors.DeadlineExceededError('m', 0).timeout).toBe(0);
+    expect(new errors.NoInstanceError('users')).toMatchObject({
+      serviceName: 'users',
+      message: expect.stringContaining("'users'"),
+    });
+    expect(new errors.ServiceResponseError('m', response)).toMatchObject(response);
+    expect(new errors.ServiceConnectionError('m', details)).toMatchObject(details);
+    expect(new errors.ResponseTooLargeError('m', { ...details, maxResponseSize: 10 }).maxResponseSize).toBe(
+      10,
+    );
+    expect(new errors.ClosedError('the client').message).toBe('the client is closed');
+  });
+
+  it('keeps the cause, even one that is undefined, and has none otherwise', () => {
+    const cause = new Error('ECONNRESET');
+    expect(new errors.ServiceConnectionError('m', { ...details, cause }).cause).toBe(cause);
+    expect('cause' in new errors.ServiceConnectionError('m', { ...details, cause: undefined })).toBe(true);
+    expect('cause' in new errors.ServiceConnectionError('m', details)).toBe(false);
+    expect(new errors.NoInstanceError('users', { cause }).cause).toBe(cause);
+    expect(new errors.InvalidRequestError('m', { cause }).cause).toBe(cause);
+  });
+});

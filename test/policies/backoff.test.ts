@@ -1,0 +1,117 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import {
+  constantBackoff,
+  decorrelatedJitter,
+  exponentialBackoff,
+  waitOf,
+} from '../../src/policies/backoff.ts';
+
+const waits = (backoff: (attempt: number, previous: number) => number, retries: number) => {
+  const given: number[] = [];
+  for (let attempt = 1; attempt <= retries; attempt++) given.push(backoff(attempt, given.at(-1) ?? 0));
+  return given;
+};
+
+describe('exponentialBackoff', () => {
+  it('doubles from base up to max', () => {
+    expect(waits(exponentialBackoff({ base: 100, max: 1_000, jitter: 'none' }), 6)).toEqual([
+      100, 200, 400, 800, 1_000, 1_000,
+    ]);
+  });
+
+  it('stops at 30 seconds unless told otherwise, however many retries there are', () => {
+    const backoff = exponentialBackoff({ base: 1, jitter: 'none' });
+    expect(backoff(16, 0)).toBe(30_000);
+    expect(backoff(100_000, 0)).toBe(30_000);
+  });
+
+  it.each([
+    ['full', 0, 0],
+    ['full', 0.25, 50],
+    ['full', 1, 200],
+    ['equal', 0, 100],
+    ['equal', 0.25, 125],
+    ['equal', 1, 200],
+    ['none', 0.25, 200],
+  ] as const)('jitter %s at random %f', (jitter, random, wait) => {
+    expect(exponentialBackoff({ base: 100, jitter, random: () => random })(2, 0)).toBe(wait);
+  });
+
+  it('jitters fully unless told otherwise', () => {
+    expect(exponentialBackoff({ base: 100, random: () => 0 })(1, 0)).toBe(0);
+  });
+});
+
+describe('decorrelatedJitter', () => {
+  it('lies between base and three times the wait before', () => {
+    expect(decorrelatedJitter({ base: 100, random: () => 0 })(1, 0)).toBe(100);
+    expect(decorrelatedJitter({ base: 100, random: () => 1 })(1, 0)).toBe(300);
+    expect(decorrelatedJitter({ base: 100, random: () => 0.5 })(2, 500)).toBe(800);
+  });
+
+  it('stops at max, 30 seconds unless told otherwise', () => {
+    expect(decorrelatedJitter({ base: 100, max: 250, random: () => 1 })(1, 0)).toBe(250);
+    expect(decorrelatedJitter({ base: 100, random: () => 1 })(9, 20_000)).toBe(30_000);
+  });
+});
+
+it('no backoff gives less than nothing or more than its max, whatever chance says', () => {
+  fc.assert(
+    fc.property(
+      fc.integer({ min: 0, max: 10_000 }),
+      fc.integer({ min: 0, max: 60_000 }),
+      fc.constantFrom('full' as const, 'equal' as const, 'none' as const),
+      fc.array(fc.double({ min: 0, max: 1, noNaN: true }), { minLength: 1, maxLength: 12 }),
+      (base, max, jitter, randoms) => {
+        const source = () => {
+          let next = 0;
+          return () => randoms[next++ % randoms.length]!;
+        };
+        for (const backoff of [
+          exponentialBackoff({ base, max, jitter, random: source() }),
+          decorrelatedJitter({ base, max, random: source() }),
+        ]) {
+          for (const wait of waits(backoff, 12)) {
+            expect(wait).toBeGreaterThanOrEqual(0);
+            expect(wait).toBeLessThanOrEqual(max);
+          }
+        }
+      },
+    ),
+  );
+});
+
+it('constantBackoff waits the same each time', () => {
+  expect(waits(constantBackoff(70), 3)).toEqual([70, 70, 70]);
+});
+
+describe('a wait that a backoff gives', () => {
+  it.each([Number.NaN, -0.1, undefined, null, 'soon', {}])('%o is an error that says so', (wait) => {
+    const ask = () => waitOf(() => wait as number, 1, 0);
+    if (wait === null) expect(ask()).toBe(0);
+    else expect(ask).toThrow(/backoff must give a number of milliseconds/);
+  });
+
+  it('is cut to what a timer can keep', () => {
+    expect(waitOf(() => Infinity, 1, 0)).toBe(2 ** 31 - 1);
+  });
+});
+
+describe('the options of a backoff', () => {
+  it.each<[string, () => unknown]>([
+    ['base', () => exponentialBackoff({} as never)],
+    ['base', () => exponentialBackoff({ base: -1 })],
+    ['factor', () => exponentialBackoff({ base: 1, factor: 0.5 })],
+    ['max', () => exponentialBackoff({ base: 1, max: Infinity })],
+    ['jitter', () => exponentialBackoff({ base: 1, jitter: 'some' as never })],
+    ['random', () => exponentialBackoff({ base: 1, random: 0.5 as never })],
+    ['initial', () => exponentialBackoff({ base: 1, initial: 1 } as never)],
+    ['base', () => decorrelatedJitter({} as never)],
+    ['max', () => decorrelatedJitter({ base: 1, max: -1 })],
+    ['constantBackoff', () => constantBackoff(-1)],
+    ['constantBackoff', () => constantBackoff('1s' as never)],
+  ])('%s: a wrong one is named', (option, make) => {
+    expect(make).toThrow(option);
+  });
+});

@@ -1,0 +1,57 @@
+import { describe, expect, it } from 'vitest';
+import { DeadlineExceededError, TimeoutError } from '../../src/errors.ts';
+import { AbortScope } from '../../src/policies/abort.ts';
+import { Context, contextOf } from '../../src/policies/context.ts';
+
+describe('the context of a call', () => {
+  it('is that of a first try without a deadline when the caller says nothing', () => {
+    expect(contextOf(undefined)).toMatchObject({
+      attempt: 1,
+      deadline: Infinity,
+      attributes: {},
+      aborted: false,
+    });
+    expect(contextOf({})).toMatchObject({ attempt: 1, deadline: Infinity, attributes: {}, aborted: false });
+    expect(contextOf(undefined).signal.aborted).toBe(false);
+  });
+
+  it('is what the caller says', () => {
+    const { signal } = new AbortController();
+    const attributes = { service: 'users' };
+    const context = contextOf({ signal, deadline: 500, attributes });
+    expect(context.signal).toBe(signal);
+    expect(context).toMatchObject({ deadline: 500, attributes });
+  });
+
+  it('is the very one that an enclosing policy hands down', () => {
+    const context = contextOf({ deadline: 500 });
+    expect(contextOf(context)).toBe(context);
+  });
+
+  it('can be made of one that somebody has copied', () => {
+    const { attempt, deadline, attributes, signal } = contextOf({ deadline: 500 }).at(3);
+    expect(contextOf({ attempt, deadline, attributes, signal })).toMatchObject({ attempt: 3, deadline: 500 });
+  });
+
+  it('is the same at another attempt but for the attempt', () => {
+    const { signal } = new AbortController();
+    const context = contextOf({ signal, deadline: 500, attributes: { a: 1 } });
+    const second = context.at(2);
+    expect(second).toMatchObject({ attempt: 2, deadline: 500, attributes: { a: 1 } });
+    expect(second.signal).toBe(signal);
+  });
+
+  it.each([
+    [new Error('user left'), true],
+    [undefined, true],
+    [new DeadlineExceededError('late', 1), true],
+    [new TimeoutError('slow', 1), false],
+  ])('aborted with %o it was cancelled by its caller: %s', (reason, cancelled) => {
+    const scope = new AbortScope(undefined, () => {});
+    const context = new Context(1, Infinity, {}, scope, false);
+    expect(context.cancelled).toBe(false);
+    scope.abort(reason);
+    expect(context.cancelled).toBe(cancelled);
+    expect(() => context.throwIfAborted()).toThrow();
+  });
+});

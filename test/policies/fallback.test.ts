@@ -1,0 +1,77 @@
+import { describe, expect, it, vi } from 'vitest';
+import { Fallback } from '../../src/policies/fallback.ts';
+import { compose } from '../../src/policies/policy.ts';
+import { Timeout } from '../../src/policies/timeout.ts';
+import { fling, rejectionOf } from './helpers.ts';
+
+const down = new Error('service down');
+
+describe('a fallback', () => {
+  it('leaves a success as it is', async () => {
+    const value = {};
+    expect(await new Fallback('instead').execute(() => value)).toBe(value);
+    expect(await new Fallback('instead').execute(() => undefined)).toBeUndefined();
+  });
+
+  it.each([[[]], ['text'], [null], [undefined], [0]])(
+    'puts the value %o in the place of a failure',
+    async (value) => {
+      expect(await new Fallback(value).execute(() => Promise.reject(down))).toBe(value);
+      expect(await new Fallback(value).execute(() => fling(down))).toBe(value);
+    },
+  );
+
+  it('asks a function, which is told the outcome and the call', async () => {
+    const fallback = vi.fn(async (_outcome: unknown, _context: unknown) => 'cached');
+    const attributes = { service: 'prices' };
+    expect(await new Fallback(fallback).execute(() => Promise.reject(down), { attributes })).toBe('cached');
+    expect(fallback).toHaveBeenCalledExactlyOnceWith(
+      { ok: false, error: down },
+      expect.objectContaining({ attributes }),
+    );
+  });
+
+  it('rejects with the error of a fallback that fails too', async () => {
+    const worse = new Error('cache down');
+    expect(await rejectionOf(new Fallback(() => fling(worse)).execute(() => fling(down)))).toBe(worse);
+    expect(await rejectionOf(new Fallback(() => Promise.reject(worse)).execute(() => fling(down)))).toBe(
+      worse,
+    );
+  });
+
+  it('replaces what shouldFallback says, returned values too, and nothing else', async () => {
+    const fallback = new Fallback('instead', {
+      shouldFallback: (outcome) => outcome.ok && outcome.value === 503,
+    });
+    expect(await fallback.execute(() => 503)).toBe('instead');
+    expect(await fallback.execute(() => 200)).toBe(200);
+    expect(await rejectionOf(fallback.execute(() => fling(down)))).toBe(down);
+  });
+
+  it('does not answer a caller that has cancelled', async () => {
+    const controller = new AbortController();
+    const reason = new Error('user left');
+    const operation = () => {
+      controller.abort(reason);
+      return Promise.reject(down);
+    };
+    expect(await rejectionOf(new Fallback('instead').execute(operation, { signal: controller.signal }))).toBe(
+      down,
+    );
+    const before = vi.fn();
+    expect(await rejectionOf(new Fallback('instead').execute(before, { signal: controller.signal }))).toBe(
+      reason,
+    );
+    expect(before).not.toHaveBeenCalled();
+  });
+
+  it('answers when a timeout of this process has cut the call, inside or outside', async () => {
+    const never = () => new Promise<string>(() => {});
+    expect(await compose(new Fallback('instead'), new Timeout(1)).execute(never)).toBe('instead');
+  });
+
+  it('names a wrong option', () => {
+    expect(() => new Fallback('x', { shouldFallback: true as never })).toThrow('shouldFallback');
+    expect(() => new Fallback('x', { fallbackIf: () => true } as never)).toThrow('fallbackIf');
+  });
+});

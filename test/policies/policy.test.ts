@@ -1,0 +1,91 @@
+import { describe, expect, it } from 'vitest';
+import type { CallOptions } from '../../src/policies/context.ts';
+import { compose, type Operation, type Policy, wrap } from '../../src/policies/policy.ts';
+import { Retry } from '../../src/policies/retry.ts';
+import { Timeout } from '../../src/policies/timeout.ts';
+import { fling, rejectionOf } from './helpers.ts';
+
+function recorder(name: string, log: string[]): Policy {
+  return {
+    async execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
+      log.push(`${name} in`);
+      try {
+        return await operation(options as never);
+      } finally {
+        log.push(`${name} out`);
+      }
+    },
+  };
+}
+
+describe('compose', () => {
+  it('goes through its policies from the outermost to the innermost and back', async () => {
+    const log: string[] = [];
+    const policy = compose(...['a', 'b', 'c'].map((name) => recorder(name, log)));
+    const result = await policy.execute(() => {
+      log.push('operation');
+      return 'fine';
+    });
+    expect(result).toBe('fine');
+    expect(log).toEqual(['a in', 'b in', 'c in', 'operation', 'c out', 'b out', 'a out']);
+  });
+
+  it.each([1, 2, 50])('takes %i policies', async (count) => {
+    const log: string[] = [];
+    const policy = compose(...Array.from({ length: count }, (_, index) => recorder(String(index), log)));
+    expect(await policy.execute(() => 'fine')).toBe('fine');
+    expect(log).toEqual([
+      ...Array.from({ length: count }, (_, index) => `${index} in`),
+      ...Array.from({ length: count }, (_, index) => `${count - 1 - index} out`),
+    ]);
+  });
+
+  it('composes what is composed', async () => {
+    const log: string[] = [];
+    const [a, b, c] = ['a', 'b', 'c'].map((name) => recorder(name, log)) as [Policy, Policy, Policy];
+    await compose(compose(a, b), c).execute(() => 1);
+    const nested = log.splice(0);
+    await compose(a, b, c).execute(() => 1);
+    expect(nested).toEqual(log);
+  });
+
+  it("hands the caller's options to the operation through all of them", async () => {
+    const attributes = { service: 'users' };
+    const policy = compose(new Timeout(1_000), new Retry());
+    expect(await policy.execute((context) => context.attributes, { attributes })).toBe(attributes);
+  });
+
+  it('passes on the error as it is', async () => {
+    expect(
+      await rejectionOf(compose(recorder('a', []), recorder('b', [])).execute(() => fling('text'))),
+    ).toBe('text');
+  });
+
+  it('refuses nothing at all', () => {
+    expect(() => compose()).toThrow(new TypeError('compose() needs at least one policy'));
+  });
+
+  it.each([undefined, null, {}, () => {}, 'retry', { execute: 5 }])(
+    'refuses %o and says which argument it is',
+    (odd) => {
+      expect(() => compose(new Timeout(1), odd as never)).toThrow(
+        /argument 2 of compose\(\) is not a policy/,
+      );
+    },
+  );
+});
+
+describe('wrap', () => {
+  it('makes a function of the same arguments whose every call goes through the policy', async () => {
+    let left = 2;
+    const add = wrap(new Retry({ backoff: () => 0 }), (a: number, b: number) => {
+      if (left-- > 0) throw new Error('flaky');
+      return a + b;
+    });
+    expect(await add(1, 2)).toBe(3);
+  });
+
+  it('turns what the function throws into a rejection', async () => {
+    expect(await rejectionOf(wrap(new Timeout(1_000), () => fling('text'))())).toBe('text');
+  });
+});

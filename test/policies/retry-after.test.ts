@@ -1,0 +1,92 @@
+import fc from 'fast-check';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { CircuitOpenError, HoldfastError } from '../../src/errors.ts';
+import { parseRetryAfter, retryAfterOf } from '../../src/policies/retry-after.ts';
+import { fakeTime } from './helpers.ts';
+
+beforeEach(() => {
+  fakeTime();
+  vi.setSystemTime(new Date('2026-01-01T00:00:00Z'));
+});
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+describe('a Retry-After header', () => {
+  it.each([
+    ['0', 0],
+    ['120', 120_000],
+    [' 7 ', 7_000],
+    ['Thu, 01 Jan 2026 00:00:30 GMT', 30_000],
+    ['Thursday, 01-Jan-26 00:00:30 GMT', 30_000],
+    ['Wed, 31 Dec 2025 23:00:00 GMT', 0],
+  ])("'%s' asks for %i ms", (header, milliseconds) => {
+    expect(parseRetryAfter(header)).toBe(milliseconds);
+  });
+
+  it.each([
+    '',
+    ' ',
+    '-1',
+    '1.5',
+    '1e3',
+    '0x10',
+    'soon',
+    '2026-01-01',
+    'Xyz, nonsense',
+    'in 5 s',
+    null,
+    undefined,
+    5,
+    ['5'],
+    {},
+  ])('%o asks for nothing', (header) => {
+    expect(parseRetryAfter(header)).toBeUndefined();
+  });
+
+  it('whatever it says gives no number or one of at least 0', () => {
+    fc.assert(
+      fc.property(fc.oneof(fc.string(), fc.date().map(String), fc.nat().map(String)), (header) => {
+        const asked = parseRetryAfter(header);
+        expect(asked === undefined || asked >= 0).toBe(true);
+      }),
+    );
+  });
+});
+
+describe('where a Retry-After is found', () => {
+  const failed = (error: unknown) => retryAfterOf({ ok: false, error });
+  const returned = (value: unknown) => retryAfterOf({ ok: true, value });
+
+  it('in the retryAfter of an error of Holdfast', () => {
+    expect(failed(new CircuitOpenError('open', 1_234))).toBe(1_234);
+    expect(failed(new HoldfastError('ERR_TIMEOUT', 'slow'))).toBeUndefined();
+    expect(failed(Object.assign(new Error('theirs'), { retryAfter: 5 }))).toBeUndefined();
+  });
+
+  it('in the headers of a returned response, or of an error, or of the response of an error', () => {
+    const plain = { 'retry-after': '2' };
+    for (const headers of [plain, new Headers({ 'Retry-After': '2' })]) {
+      expect(returned({ headers })).toBe(2_000);
+      expect(failed(Object.assign(new Error('429'), { headers }))).toBe(2_000);
+      expect(failed(Object.assign(new Error('429'), { response: { headers } }))).toBe(2_000);
+    }
+  });
+
+  it.each([
+    undefined,
+    null,
+    'text',
+    0,
+    true,
+    {},
+    { headers: null },
+    { headers: 'x' },
+    { headers: {} },
+    { response: null },
+    { headers: new Headers() },
+  ])('nowhere in %o', (holder) => {
+    expect(failed(holder)).toBeUndefined();
+    expect(returned(holder)).toBeUndefined();
+  });
+});

@@ -1,0 +1,75 @@
+import fc from 'fast-check';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { CountWindow, TimeWindow } from '../../src/policies/rolling-window.ts';
+import { fakeTime } from './helpers.ts';
+
+beforeEach(fakeTime);
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+interface Mark {
+  failed: boolean;
+  slow: boolean;
+}
+
+const mark = fc.record({ failed: fc.boolean(), slow: fc.boolean() });
+
+function countsOf(marks: Mark[]) {
+  return {
+    calls: marks.length,
+    failures: marks.filter(({ failed }) => failed).length,
+    slow: marks.filter(({ slow }) => slow).length,
+  };
+}
+
+it('a window of n calls remembers exactly the last n', () => {
+  fc.assert(
+    fc.property(fc.integer({ min: 1, max: 12 }), fc.array(mark, { maxLength: 50 }), (size, marks) => {
+      const window = new CountWindow(size);
+      marks.forEach(({ failed, slow }, index) => {
+        window.record(failed, slow);
+        expect(window).toMatchObject(countsOf(marks.slice(Math.max(0, index + 1 - size), index + 1)));
+      });
+    }),
+  );
+});
+
+describe('a window of time', () => {
+  it('remembers all of the last nine tenths of it and nothing older than the whole', () => {
+    const timed = fc.tuple(mark, fc.integer({ min: 0, max: 1_500 }));
+    fc.assert(
+      fc.property(
+        fc.constantFrom(10, 100, 1_000, 3_333),
+        fc.array(timed, { maxLength: 60 }),
+        (duration, calls) => {
+          const window = new TimeWindow(duration);
+          const recorded: (Mark & { at: number })[] = [];
+          for (const [{ failed, slow }, wait] of calls) {
+            vi.advanceTimersByTime(wait);
+            const now = performance.now();
+            recorded.push({ failed, slow, at: now });
+            window.record(failed, slow);
+            const least = countsOf(recorded.filter(({ at }) => now - at <= 0.9 * duration - 1e-6));
+            const most = countsOf(recorded.filter(({ at }) => now - at < duration + 1e-6));
+            for (const what of ['calls', 'failures', 'slow'] as const) {
+              expect(window[what]).toBeGreaterThanOrEqual(least[what]);
+              expect(window[what]).toBeLessThanOrEqual(most[what]);
+            }
+          }
+        },
+      ),
+    );
+  });
+
+  it('is empty but for the newest call after a long silence', () => {
+    const window = new TimeWindow(1_000);
+    for (let i = 0; i < 100; i++) {
+      window.record(true, true);
+      vi.advanceTimersByTime(7);
+    }
+    vi.advanceTimersByTime(86_400_000);
+    window.record(false, false);
+    expect(window).toMatchObject({ calls: 1, failures: 0, slow: 0 });
+  });
+});
