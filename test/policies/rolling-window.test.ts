@@ -72,4 +72,12 @@ describe('a window of time', () => {
     window.record(false, false);
     expect(window).toMatchObject({ calls: 1, failures: 0, slow: 0 });
   });
+
+  it('takes no longer to forget the longer the silence was', () => {
+    const window = new TimeWindow(10);
+    window.record(true, true);
+    vi.advanceTimersByTime(60 * 86_400_000);
+    window.record(false, false);
+    expect(window).toMatchObject({ calls: 1, failures: 0, slow: 0 });
+  });
 });
