@@ -103,12 +103,11 @@ export class ServiceClient {
    * @throws the reason of the signal if the caller cancels
    */
   async call<T = unknown>(call: ServiceCall): Promise<T> {
-    const { fallback } = this.#policiesOf(call.service);
-    if (fallback === undefined) return this.#call<T>(call);
-    return fallback.execute(() => this.#call<T>(call), {
-      signal: call.signal,
-      attributes: { service: call.service },
-    });
+    const policies = this.#policiesOf(call.service);
+    const { fallback } = policies;
+    if (fallback === undefined) return this.#call<T>(call, policies);
+    const options = { signal: call.signal, attributes: { service: call.service } };
+    return fallback.execute(() => this.#call<T>(call, policies), options);
   }
 
   /**
@@ -167,8 +166,7 @@ export class ServiceClient {
     this.#endpoints.clear();
   }
 
-  async #call<T>(call: ServiceCall): Promise<T> {
-    const policies = this.#policiesOf(call.service);
+  async #call<T>(call: ServiceCall, policies: ServicePolicies): Promise<T> {
     const state = this.#begin(call);
     const maxResponseSize = call.maxResponseSize ?? policies.maxResponseSize;
     const response = await this.#run(call, state, policies, (lease, endpoint, context) => {

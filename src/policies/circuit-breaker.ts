@@ -274,7 +274,8 @@ export class CircuitBreaker extends Emitter<CircuitBreakerEvents> implements Pol
   #count(state: Closed | HalfOpen, ended: Outcome<unknown>, startedAt: number, context: Context): void {
     if (state !== this.#state || context.cancelled || (!ended.ok && isExempt(ended.error))) return;
     // A success that comes after a timeout has released the caller is one that nobody got.
-    const outcome: Outcome<unknown> = ended.ok && context.aborted ? { ok: false, error: context.reason } : ended;
+    const outcome: Outcome<unknown> =
+      ended.ok && context.aborted ? { ok: false, error: context.reason } : ended;
     const { isFailure, isIgnored } = this.#options;
     if (isIgnored ? isIgnored(outcome) : !outcome.ok && isRefusal(outcome.error)) return;
     const failed = isFailure ? isFailure(outcome) : !outcome.ok;
