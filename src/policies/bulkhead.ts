@@ -4,6 +4,7 @@ import { type Linked, LinkedList } from '../internal/linked-list.ts';
 import { duration, integer, MAX_DELAY, validateOptions } from '../internal/validate.ts';
 import { OnAbort } from './abort.ts';
 import { type CallOptions, type Context, contextOf } from './context.ts';
+import { start } from './outcome.ts';
 import type { Operation, Policy } from './policy.ts';
 
 export interface BulkheadOptions {
@@ -55,17 +56,30 @@ export class Bulkhead extends Emitter<BulkheadEvents> implements Policy {
     return this.#queue.length;
   }
 
-  async execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
+  execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
     const context = contextOf(options);
-    context.throwIfAborted();
-    if (this.#inFlight < this.#maxConcurrent) this.#inFlight++;
-    else await this.#takeTurn(context);
-    try {
-      return await operation(context);
-    } finally {
-      this.#leave();
+    if (context.aborted) return Promise.reject(context.reason);
+    if (this.#inFlight === this.#maxConcurrent) {
+      return this.#takeTurn(context).then(() => this.#run(operation, context));
     }
+    this.#inFlight++;
+    return this.#run(operation, context);
   }
+
+  #run<T>(operation: Operation<T>, context: Context): Promise<T> {
+    return start(operation, context).then(this.#succeeded, this.#failed) as Promise<T>;
+  }
+
+  // Made once, so that a call that finds a place allocates no function.
+  readonly #succeeded = (value: unknown) => {
+    this.#leave();
+    return value;
+  };
+
+  readonly #failed = (error: unknown) => {
+    this.#leave();
+    throw error;
+  };
 
   /** The place goes straight to the first that waits, so that no newcomer can overtake it. */
   #leave(): void {

@@ -16,7 +16,7 @@ import {
 import { OnAbort } from './abort.ts';
 import { type Backoff, waitOf } from './backoff.ts';
 import { type CallOptions, type Context, contextOf } from './context.ts';
-import { isExempt, isRefusal, type Outcome } from './outcome.ts';
+import { isExempt, isRefusal, type Outcome, start } from './outcome.ts';
 import type { Operation, Policy } from './policy.ts';
 import { CountWindow, type RollingWindow, TimeWindow } from './rolling-window.ts';
 
@@ -162,25 +162,23 @@ export class CircuitBreaker extends Emitter<CircuitBreakerEvents> implements Pol
     return this.#state.kind;
   }
 
-  async execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
+  execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
     const context = contextOf(options);
-    context.throwIfAborted();
+    if (context.aborted) return Promise.reject(context.reason);
     const state = this.#admit();
+    if (state instanceof CircuitOpenError) return Promise.reject(state);
     if (state.kind === 'half-open') return this.#probe(state, operation, context);
     const startedAt = this.#slowCallDuration === Infinity ? 0 : performance.now();
-    let value: T;
-    try {
-      value = await operation(context);
-    } catch (error) {
-      this.#count(state, { ok: false, error }, startedAt, context);
-      throw error;
-    }
-    if (this.#options.isFailure === undefined && this.#options.isIgnored === undefined && !context.aborted) {
-      if (state === this.#state) this.#score(state, false, this.#isSlow(startedAt), undefined);
-    } else {
-      this.#count(state, { ok: true, value }, startedAt, context);
-    }
-    return value;
+    return start(operation, context).then(
+      (value) => {
+        this.#succeeded(state, value, startedAt, context);
+        return value;
+      },
+      (error) => {
+        this.#count(state, { ok: false, error }, startedAt, context);
+        throw error;
+      },
+    );
   }
 
   /** Opens it if it is closed, as a reached threshold would: for who knows better that calls must fail now. */
@@ -212,7 +210,7 @@ export class CircuitBreaker extends Emitter<CircuitBreakerEvents> implements Pol
     return { state: state.kind, openings: state.kind === 'half-open' ? state.openings : 0 };
   }
 
-  #admit(): Closed | HalfOpen {
+  #admit(): Closed | HalfOpen | CircuitOpenError {
     if (this.#state.kind === 'closed') return this.#state;
     if (this.#state.kind === 'open' && performance.now() >= this.#state.probeAt) {
       const { openings, wait } = this.#state;
@@ -226,7 +224,7 @@ export class CircuitBreaker extends Emitter<CircuitBreakerEvents> implements Pol
       state.probes++;
       return state;
     }
-    throw this.#refusal(state);
+    return this.#refusal(state);
   }
 
   #refusal(state: Open | HalfOpen | Isolated): CircuitOpenError {
@@ -267,6 +265,14 @@ export class CircuitBreaker extends Emitter<CircuitBreakerEvents> implements Pol
     } catch (error) {
       finish({ ok: false, error });
       throw error;
+    }
+  }
+
+  #succeeded(state: Closed, value: unknown, startedAt: number, context: Context): void {
+    if (this.#options.isFailure !== undefined || this.#options.isIgnored !== undefined || context.aborted) {
+      this.#count(state, { ok: true, value }, startedAt, context);
+    } else if (state === this.#state) {
+      this.#score(state, false, this.#isSlow(startedAt), undefined);
     }
   }
 

@@ -7,6 +7,15 @@ export type Outcome<T> =
   | { readonly ok: true; readonly value: T }
   | { readonly ok: false; readonly error: unknown };
 
+/** Calls the operation; what it throws becomes a rejection. */
+export function start<T>(operation: Operation<T>, context: CallContext): Promise<T> {
+  try {
+    return Promise.resolve(operation(context));
+  } catch (error) {
+    return Promise.reject(error);
+  }
+}
+
 /** Runs the operation and tells how it ended; never rejects. */
 export async function settle<T>(operation: Operation<T>, context: CallContext): Promise<Outcome<T>> {
   try {

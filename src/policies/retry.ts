@@ -5,7 +5,7 @@ import { duration, either, func, having, integer, validateOptions } from '../int
 import { OnAbort } from './abort.ts';
 import { type Backoff, exponentialBackoff, waitOf } from './backoff.ts';
 import { type Attributes, type CallContext, type CallOptions, type Context, contextOf } from './context.ts';
-import { isRefusal, type Outcome, settle, unwrap } from './outcome.ts';
+import { isRefusal, type Outcome, settle, start, unwrap } from './outcome.ts';
 import type { Operation, Policy } from './policy.ts';
 import { retryAfterOf } from './retry-after.ts';
 import type { RetryBudget } from './retry-budget.ts';
@@ -83,19 +83,18 @@ export class Retry extends Emitter<RetryEvents> implements Policy {
     this.#maxRetryAfter = options.maxRetryAfter ?? 60_000;
   }
 
-  async execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
+  execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
     const context = contextOf(options);
-    context.throwIfAborted();
+    if (context.aborted) return Promise.reject(context.reason);
     this.#budget?.deposit();
     const latest = this.#maxElapsed === Infinity ? Infinity : performance.now() + this.#maxElapsed;
-    let first: Outcome<T>;
-    try {
-      const value = await operation(context);
-      if (this.#shouldRetry === undefined) return value;
-      first = { ok: true, value };
-    } catch (error) {
-      first = { ok: false, error };
-    }
+    return start(operation, context).then(
+      this.#shouldRetry && ((value) => this.#goOn(operation, context, { ok: true, value }, latest)),
+      (error) => this.#goOn(operation, context, { ok: false, error }, latest),
+    );
+  }
+
+  #goOn<T>(operation: Operation<T>, context: Context, first: Outcome<T>, latest: number): T | Promise<T> {
     if (this.#wants(first, context)) return this.#tryAgain(operation, context, first, latest);
     this.#end(1, first, context);
     return unwrap(first);

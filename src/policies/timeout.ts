@@ -1,8 +1,9 @@
 import { DeadlineExceededError, TimeoutError } from '../errors.ts';
 import { type Linked, LinkedList } from '../internal/linked-list.ts';
 import { MAX_DELAY, number } from '../internal/validate.ts';
-import { AbortScope } from './abort.ts';
+import { type Abortable, AbortScope } from './abort.ts';
 import { type CallOptions, Context, contextOf } from './context.ts';
+import { start } from './outcome.ts';
 import type { Operation, Policy } from './policy.ts';
 
 /**
@@ -42,24 +43,15 @@ export class Timeout implements Policy {
 
   #forDuration<T>(operation: Operation<T>, outer: Context, deadline: number): Promise<T> {
     return new Promise((resolve, reject) => {
-      const scope = new AbortScope(outer.source, (reason) => {
-        this.#expiring.remove(call);
-        reject(reason);
-      });
-      const call: Expiring = { scope, deadline, waiting: false, next: undefined, previous: undefined };
-      this.#expiring.add(call);
-      const finish = () => {
-        scope.end();
-        this.#expiring.remove(call);
-      };
+      const call = new TimedCall(this.#expiring, deadline, outer.source, reject);
       const tightest = Math.min(deadline, outer.deadline);
-      run(operation, new Context(outer.attempt, tightest, outer.attributes, scope, true)).then(
+      start(operation, new Context(outer.attempt, tightest, outer.attributes, call.scope, true)).then(
         (value) => {
-          finish();
+          call.finish();
           resolve(value);
         },
         (error) => {
-          finish();
+          call.finish();
           reject(error);
         },
       );
@@ -84,25 +76,39 @@ export class Timeout implements Policy {
         clearTimeout(timer);
       };
       const context = new Context(outer.attempt, outer.deadline, outer.attributes, scope, true);
-      run(operation, context).finally(finish).then(resolve, reject);
+      start(operation, context).finally(finish).then(resolve, reject);
     });
   }
 }
 
-/** Calls the operation; what it throws becomes a rejection. */
-function run<T>(operation: Operation<T>, context: Context): Promise<T> {
-  try {
-    const result = operation(context);
-    return result instanceof Promise ? result : Promise.resolve(result);
-  } catch (error) {
-    return Promise.reject(error);
-  }
-}
-
-interface Expiring extends Linked<Expiring> {
-  readonly scope: AbortScope;
+/** A call under way: it ends with its operation, or before it with the first abort. */
+class TimedCall implements Linked<TimedCall> {
+  next: TimedCall | undefined = undefined;
+  previous: TimedCall | undefined = undefined;
+  waiting = false;
   readonly deadline: number;
-  waiting: boolean;
+  readonly scope: AbortScope;
+  readonly #expiring: ExpiryQueue;
+
+  constructor(
+    expiring: ExpiryQueue,
+    deadline: number,
+    parent: Abortable | undefined,
+    reject: (reason: unknown) => void,
+  ) {
+    this.deadline = deadline;
+    this.#expiring = expiring;
+    this.scope = new AbortScope(parent, (reason) => {
+      expiring.remove(this);
+      reject(reason);
+    });
+    expiring.add(this);
+  }
+
+  finish(): void {
+    this.scope.end();
+    this.#expiring.remove(this);
+  }
 }
 
 /**
@@ -111,21 +117,21 @@ interface Expiring extends Linked<Expiring> {
  */
 class ExpiryQueue {
   readonly #duration: number;
-  readonly #calls = new LinkedList<Expiring>();
+  readonly #calls = new LinkedList<TimedCall>();
   #timer: NodeJS.Timeout | undefined = undefined;
 
   constructor(duration: number) {
     this.#duration = duration;
   }
 
-  add(call: Expiring): void {
+  add(call: TimedCall): void {
     call.waiting = true;
     this.#calls.append(call);
     if (this.#timer === undefined) this.#timer = setTimeout(this.#expire, this.#duration);
     else if (this.#calls.length === 1) this.#timer.ref();
   }
 
-  remove(call: Expiring): void {
+  remove(call: TimedCall): void {
     if (!call.waiting) return;
     call.waiting = false;
     this.#calls.remove(call);
