@@ -10,6 +10,7 @@ import { abortableOf } from '../policies/abort.ts';
 import { CircuitBreaker } from '../policies/circuit-breaker.ts';
 import { type CallContext, type Context, contextOf } from '../policies/context.ts';
 import { exempt, isRefusal } from '../policies/outcome.ts';
+import { compose } from '../policies/policy.ts';
 import { Timeout } from '../policies/timeout.ts';
 import { type CallState, callState, mayBeSentAgain } from './call-state.ts';
 import { Endpoint } from './endpoint.ts';
@@ -105,7 +106,7 @@ export class ServiceClient {
   async call<T = unknown>(call: ServiceCall): Promise<T> {
     const policies = this.#policiesOf(call.service);
     const { fallback } = policies;
-    if (fallback === undefined) return this.#call<T>(call, policies);
+    if (fallback === undefined) return await this.#call<T>(call, policies);
     const options = { signal: call.signal, attributes: { service: call.service } };
     return fallback.execute(() => this.#call<T>(call, policies), options);
   }
@@ -120,23 +121,18 @@ export class ServiceClient {
     const state = this.#begin(call);
     const maxResponseSize = call.maxResponseSize ?? Infinity;
     const cancellation = call.signal && abortableOf(call.signal);
-    try {
-      return await this.#run(call, state, policies, (lease, endpoint, context) => {
-        return new Promise<ServiceResponse>((resolve, reject) => {
-          const details = detailsOf(lease, maxResponseSize);
-          const whenOver = (end: CallResult) => void lease.release(end);
-          const exchange = new StreamedExchange(
-            details,
-            state,
-            context.source,
-            cancellation,
-            whenOver,
-            resolve,
-            reject,
-          );
-          endpoint.pool.dispatch(dispatchOptions(state, context), exchange);
-        });
+    const exchange: Exchange<ServiceResponse> = (lease, endpoint, context) => {
+      return new Promise((resolve, reject) => {
+        const details = detailsOf(lease, maxResponseSize);
+        const whenOver = (end: CallResult) => void lease.release(end);
+        endpoint.pool.dispatch(
+          dispatchOptions(state, context),
+          new StreamedExchange(details, state, context.source, cancellation, whenOver, resolve, reject),
+        );
       });
+    };
+    try {
+      return await this.#run(call, state, policies, exchange, (_state, response) => response);
     } catch (error) {
       if (state.lastResponse !== undefined && state.lastError === error) return state.lastResponse;
       throw error;
@@ -166,23 +162,19 @@ export class ServiceClient {
     this.#endpoints.clear();
   }
 
-  async #call<T>(call: ServiceCall, policies: ServicePolicies): Promise<T> {
+  #call<T>(call: ServiceCall, policies: ServicePolicies): Promise<T> {
     const state = this.#begin(call);
     const maxResponseSize = call.maxResponseSize ?? policies.maxResponseSize;
-    const response = await this.#run(call, state, policies, (lease, endpoint, context) => {
-      return new Promise<BufferedResponse>((resolve, reject) => {
-        const exchange = new BufferedExchange(
-          detailsOf(lease, maxResponseSize),
-          state,
-          context.source,
-          resolve,
-          reject,
+    const exchange: Exchange<BufferedResponse> = (lease, endpoint, context) => {
+      return new Promise((resolve, reject) => {
+        const details = detailsOf(lease, maxResponseSize);
+        endpoint.pool.dispatch(
+          dispatchOptions(state, context),
+          new BufferedExchange(details, state, context.source, resolve, reject),
         );
-        endpoint.pool.dispatch(dispatchOptions(state, context), exchange);
       });
-    });
-    if (response.status < 200 || response.status > 299) throw responseError(state, response, response.body);
-    return parse<T>(state, response);
+    };
+    return this.#run(call, state, policies, exchange, contentOf<T>);
   }
 
   #begin(call: ServiceCall): CallState {
@@ -192,20 +184,20 @@ export class ServiceClient {
     return callState(call, prepare(call), propagated(this.#callerName));
   }
 
-  async #run<R extends { readonly status: number }>(
+  async #run<R extends { readonly status: number }, T>(
     call: ServiceCall,
     state: CallState,
     policies: ServicePolicies,
     exchange: Exchange<R>,
-  ): Promise<R> {
-    const timeout = call.timeout === undefined ? policies.timeout : new Timeout(call.timeout);
+    resultOf: (state: CallState, response: R) => T,
+  ): Promise<T> {
+    const policy =
+      call.timeout === undefined ? policies.perCall : compose(new Timeout(call.timeout), policies.perTry);
     const attempt = (context: CallContext) => this.#attempt(state, policies, contextOf(context), exchange);
     const options = { signal: call.signal, deadline: currentRequestContext()?.deadline, attributes: state };
     this.#calls++;
     try {
-      return timeout === undefined
-        ? await policies.perTry.execute(attempt, options)
-        : await timeout.execute((context) => policies.perTry.execute(attempt, context), options);
+      return resultOf(state, await policy.execute(attempt, options));
     } finally {
       if (--this.#calls === 0) this.#whenIdle?.();
     }
@@ -323,7 +315,10 @@ function jsonIn(headers: ResponseHeaders): boolean {
   return typeof type === 'string' && /^application\/(?:[\w.+-]+\+)?json\b/i.test(type);
 }
 
-function parse<T>(state: CallState, { headers, body }: BufferedResponse): T {
+/** The parsed body of an answer of 2xx; any other is thrown. */
+function contentOf<T>(state: CallState, response: BufferedResponse): T {
+  const { status, headers, body } = response;
+  if (status < 200 || status > 299) throw responseError(state, response, body);
   if (body === '') return undefined as T;
   if (!jsonIn(headers)) return body as T;
   try {

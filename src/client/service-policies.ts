@@ -80,12 +80,13 @@ const noPolicy: Policy = {
 /** The policies in force for one service, in the order in which a call meets them. */
 export class ServicePolicies {
   readonly fallback: Fallback | undefined;
-  readonly timeout: Timeout | undefined;
   readonly retry: Retry | undefined;
   readonly retryBudget: RetryBudget | undefined;
   readonly circuitBreaker: CircuitBreaker | undefined;
   readonly maxResponseSize: number;
   readonly poolOptions: Pool.Options;
+  /** What a call goes through: its timeout, then `perTry`. */
+  readonly perCall: Policy;
   /** What each try goes through: retry, then circuit breaker. */
   readonly perTry: Policy;
   readonly #options: ServiceOptions;
@@ -95,7 +96,6 @@ export class ServicePolicies {
     validateOptions(`ServiceClient, service '${serviceName}':`, options, CHECKS);
     this.#options = options;
     this.fallback = options.fallback || undefined;
-    this.timeout = timeoutOf(options.timeout ?? 30_000);
     this.#attemptTimeout = timeoutOf(options.attemptTimeout ?? 10_000);
     const { retry = {}, circuitBreaker = {} } = options;
     if (retry instanceof Retry) this.retry = retry;
@@ -108,6 +108,7 @@ export class ServicePolicies {
     this.maxResponseSize = options.maxResponseSize ?? 10 * 1024 * 1024;
     this.poolOptions = { headersTimeout: 0, ...options.pool };
     this.perTry = composeAny(this.retry, this.circuitBreaker);
+    this.perCall = composeAny(timeoutOf(options.timeout ?? 30_000), this.perTry);
     this.forInstance();
   }
 
