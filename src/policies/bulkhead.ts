@@ -1,11 +1,10 @@
 import { BulkheadFullError } from '../errors.ts';
 import { Emitter } from '../internal/emitter.ts';
-import { type Linked, LinkedList } from '../internal/linked-list.ts';
-import { duration, integer, MAX_DELAY, validateOptions } from '../internal/validate.ts';
-import { OnAbort } from './abort.ts';
+import { duration, integer, validateOptions } from '../internal/validate.ts';
 import { type CallOptions, type Context, contextOf } from './context.ts';
 import { start } from './outcome.ts';
 import type { Operation, Policy } from './policy.ts';
+import { WaitQueue } from './wait-queue.ts';
 
 export interface BulkheadOptions {
   /** Calls under way at once. Default 100. */
@@ -31,7 +30,7 @@ export class Bulkhead extends Emitter<BulkheadEvents> implements Policy {
   readonly #maxConcurrent: number;
   readonly #maxQueue: number;
   readonly #queueTimeout: number;
-  readonly #queue = new LinkedList<Waiter>();
+  readonly #queue = new WaitQueue();
   #inFlight = 0;
 
   constructor(options: BulkheadOptions = {}) {
@@ -83,9 +82,7 @@ export class Bulkhead extends Emitter<BulkheadEvents> implements Policy {
 
   /** The place goes straight to the first that waits, so that no newcomer can overtake it. */
   #leave(): void {
-    const waiter = this.#queue.shift();
-    if (waiter === undefined) this.#inFlight--;
-    else waiter.admit();
+    if (!this.#queue.admit()) this.#inFlight--;
   }
 
   async #takeTurn(context: Context): Promise<void> {
@@ -95,18 +92,9 @@ export class Bulkhead extends Emitter<BulkheadEvents> implements Policy {
     const patience = context.timed
       ? this.#queueTimeout
       : Math.min(this.#queueTimeout, context.deadline - performance.now());
-    await new Promise<void>((resolve, reject) => {
-      const giveUp = (error: unknown) => {
-        this.#queue.remove(waiter);
-        waiter.stopWaiting();
-        reject(error);
-      };
-      const waiter = new Waiter(context, resolve, giveUp);
-      this.#queue.append(waiter);
-      waiter.waitAtMost(patience, () => {
-        giveUp(this.#refusal(`bulkhead full: no place came free within ${Math.round(patience)} ms`));
-      });
-    });
+    if (!(await this.#queue.wait(context, patience))) {
+      throw this.#refusal(`bulkhead full: no place came free within ${Math.round(patience)} ms`);
+    }
     if (context.aborted) {
       this.#leave();
       throw context.reason;
@@ -117,35 +105,5 @@ export class Bulkhead extends Emitter<BulkheadEvents> implements Policy {
     const error = new BulkheadFullError(message);
     this.emit('reject', error);
     return error;
-  }
-}
-
-class Waiter implements Linked<Waiter> {
-  next: Waiter | undefined = undefined;
-  previous: Waiter | undefined = undefined;
-  readonly #context: Context;
-  readonly #onAbort: OnAbort;
-  readonly #admitted: () => void;
-  #timer: NodeJS.Timeout | undefined = undefined;
-
-  constructor(context: Context, admitted: () => void, cancelled: (reason: unknown) => void) {
-    this.#context = context;
-    this.#admitted = admitted;
-    this.#onAbort = new OnAbort(cancelled);
-    context.listen(this.#onAbort);
-  }
-
-  waitAtMost(patience: number, expired: () => void): void {
-    if (patience <= MAX_DELAY) this.#timer = setTimeout(expired, patience);
-  }
-
-  stopWaiting(): void {
-    clearTimeout(this.#timer);
-    this.#context.unlisten(this.#onAbort);
-  }
-
-  admit(): void {
-    this.stopWaiting();
-    this.#admitted();
   }
 }

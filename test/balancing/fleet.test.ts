@@ -1,0 +1,268 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import type { Lease } from '../../src/balancing/fleet.ts';
+import type { Candidate } from '../../src/balancing/strategy.ts';
+import { fakeTimeAndChance, instance, inTurn, strategies, tally, world } from './helpers.ts';
+
+fakeTimeAndChance();
+
+const error = new Error('down');
+const outlierDetection = { consecutiveFailures: 2 };
+
+describe('the calls under way on an instance', () => {
+  it('are one more with each place that is taken and one fewer with each that is given back', async () => {
+    const fleet = await world(['a']);
+    const leases = [fleet.acquire(), fleet.acquire(), fleet.acquire()];
+    const { candidate } = leases[0]!;
+    expect(candidate.inFlight).toBe(3);
+    leases[1]!.release();
+    leases[0]!.release({ error });
+    expect(candidate.inFlight).toBe(1);
+    leases[2]!.release({ cancelled: true });
+    expect(candidate.inFlight).toBe(0);
+  });
+
+  it('do not become fewer if a place is given back twice, and the second ending does not count', async () => {
+    const fleet = await world(['a'], { outlierDetection: { consecutiveFailures: 1 } });
+    const [first, second] = [fleet.acquire(), fleet.acquire()];
+    expect(first.release()).toBe(true);
+    expect(first.release({ error })).toBe(false);
+    expect(second.candidate.inFlight).toBe(1);
+    expect(fleet.ejections).toEqual([]);
+  });
+
+  it('are not counted by getInstance', async () => {
+    const fleet = await world(['a']);
+    await fleet.balancer.getInstance('user-service');
+    const lease = fleet.acquire();
+    expect(lease.candidate.inFlight).toBe(1);
+  });
+
+  it('are what a plain count says, whatever calls, joins and leaves come in between', async () => {
+    const step = fc.oneof(
+      { weight: 5, arbitrary: fc.record({ do: fc.constant('acquire' as const), which: fc.nat(99) }) },
+      {
+        weight: 5,
+        arbitrary: fc.record({
+          do: fc.constantFrom('succeed' as const, 'fail' as const, 'cancel' as const, 'again' as const),
+          which: fc.nat(99),
+        }),
+      },
+      { weight: 1, arbitrary: fc.record({ do: fc.constantFrom('join' as const), which: fc.nat(4) }) },
+      { weight: 1, arbitrary: fc.record({ do: fc.constantFrom('leave' as const), which: fc.nat(4) }) },
+    );
+    await fc.assert(
+      fc.asyncProperty(
+        fc.constantFrom(...strategies),
+        fc.array(step, { maxLength: 80, size: 'max' }),
+        async (strategy, steps) => {
+          const fleet = await world([], { strategy, outlierDetection });
+          const counts = new Map<Candidate, number>();
+          const here = new Map<string, Candidate>();
+          fleet.balancer.on('join', ({ candidate }) => {
+            counts.set(candidate, 0);
+            here.set(candidate.instance.instanceId, candidate);
+          });
+          const open: Lease[] = [];
+          const over: Lease[] = [];
+          for (const { do: what, which } of steps) {
+            if (what === 'join') await fleet.join(`i${which}`);
+            else if (what === 'leave') {
+              await fleet.leave(`i${which}`);
+              here.delete(`i${which}`);
+            } else if (what === 'acquire') {
+              const lease = fleet.balancer.tryAcquire('user-service', { hashKey: String(which) });
+              expect(lease === undefined).toBe(here.size === 0);
+              if (lease === undefined) continue;
+              expect(here.get(lease.instance.instanceId)).toBe(lease.candidate);
+              counts.set(lease.candidate, counts.get(lease.candidate)! + 1);
+              open.push(lease);
+            } else if (what === 'again') over[which % over.length]?.release({ error });
+            else {
+              const [lease] = open.splice(which % open.length, 1);
+              if (lease === undefined) continue;
+              lease.release(what === 'fail' ? { error } : { cancelled: what === 'cancel' });
+              counts.set(lease.candidate, counts.get(lease.candidate)! - 1);
+              over.push(lease);
+            }
+            for (const [candidate, count] of counts) expect(candidate.inFlight).toBe(count);
+          }
+          for (const lease of open) lease.release();
+          for (const candidate of counts.keys()) expect(candidate.inFlight).toBe(0);
+        },
+      ),
+    );
+  });
+});
+
+describe('an instance that should get no calls', () => {
+  it.each([
+    ['of weight 0', { weight: 0 }],
+    ['that is unhealthy', { status: 'unhealthy' }],
+  ] as const)(
+    'because it is one %s gets none while there are others, and all if there are none',
+    async (_, is) => {
+      for (const strategy of strategies) {
+        const fleet = await world(['a', instance('b', is)], { strategy });
+        expect(tally(fleet.picks(20))).toEqual({ a: 20 });
+        await fleet.leave('a');
+        expect(tally(fleet.picks(20))).toEqual({ b: 20 });
+      }
+    },
+  );
+
+  it('is rather an unhealthy one than one of weight 0, if there are only such', async () => {
+    const fleet = await world([instance('a', { weight: 0 }), instance('b', { status: 'unhealthy' })]);
+    expect(tally(fleet.picks(20))).toEqual({ b: 20 });
+  });
+
+  it('gets calls once it is said to be healthy', async () => {
+    const fleet = await world(['a', instance('b', { status: 'unhealthy' })], { strategy: inTurn });
+    await fleet.join('b', { status: 'healthy' });
+    expect(tally(fleet.picks(20))).toEqual({ a: 10, b: 10 });
+  });
+
+  it('may get calls if its health is not known', async () => {
+    const fleet = await world(['a', instance('b', { status: 'unknown' })], { strategy: inTurn });
+    expect(tally(fleet.picks(20))).toEqual({ a: 10, b: 10 });
+  });
+});
+
+describe('an instance that a call has tried', () => {
+  it.each(strategies)('is not given to it again while there are others (%s)', async (strategy) => {
+    const fleet = await world([instance('a', { weight: 50 }), 'b', 'c'], { strategy });
+    for (let key = 0; key < 30; key++) {
+      const hashKey = String(key);
+      expect(fleet.picks(3, { hashKey, exclude: new Set(['a']) })).not.toContain('a');
+      expect(fleet.picks(3, { exclude: new Set(['a', 'c']) })).toEqual(['b', 'b', 'b']);
+    }
+  });
+
+  it.each(strategies)(
+    'is given to it again if it is the only one, or all were tried (%s)',
+    async (strategy) => {
+      const alone = await world(['a'], { strategy });
+      expect(alone.picks(3, { exclude: new Set(['a']) })).toEqual(['a', 'a', 'a']);
+      const both = await world(['a', 'b'], { strategy });
+      expect(both.picks(1, { exclude: new Set(['a', 'b']) })).toHaveLength(1);
+    },
+  );
+
+  it.each(strategies)('is given to it rather than one that is ejected (%s)', async (strategy) => {
+    const fleet = await world(['a', 'b'], { strategy, outlierDetection });
+    fleet.fail('b', 2);
+    expect(fleet.picks(20, { exclude: new Set(['a']) })).not.toContain('b');
+  });
+});
+
+describe('what the end of a call says of the service', () => {
+  it('is something while its instance is well', async () => {
+    const fleet = await world(['a', 'b', 'c'], { outlierDetection });
+    expect(fleet.acquireOn('a').release()).toBe(true);
+    expect(fleet.acquireOn('a').release({ error })).toBe(true);
+    expect(fleet.acquireOn('a').release({ cancelled: true })).toBe(false);
+  });
+
+  it('is nothing if its instance was ejected meanwhile, however many such calls there are', async () => {
+    const fleet = await world(['a', 'b', 'c'], { outlierDetection });
+    const leases = Array.from({ length: 100 }, () => fleet.acquireOn('a'));
+    expect(leases.filter((lease) => lease.release({ error }))).toHaveLength(2);
+  });
+
+  it('is nothing if it is the probe of a lone instance', async () => {
+    const fleet = await world(['a', 'b', 'c'], {
+      strategy: inTurn,
+      outlierDetection: { ...outlierDetection, baseEjectionTime: 0 },
+    });
+    fleet.fail('a', 2);
+    expect(fleet.acquireOn('a').release({ error })).toBe(false);
+    expect(fleet.acquireOn('a').release()).toBe(false);
+    expect(fleet.acquireOn('a').release()).toBe(true);
+  });
+
+  it('is something of one among many that are ejected', async () => {
+    const fleet = await world(['a', 'b', 'c'], { outlierDetection });
+    fleet.fail('a', 2);
+    fleet.fail('b', 2);
+    expect(fleet.acquireOn('a').release({ error })).toBe(true);
+  });
+
+  it('is that the service is down exactly while every instance is ejected', async () => {
+    const fleet = await world(['a', 'b'], { strategy: inTurn, outlierDetection });
+    const lease = fleet.acquire();
+    expect(lease.serviceDown).toBe(false);
+    fleet.fail('a', 2);
+    expect(lease.serviceDown).toBe(false);
+    fleet.fail('b', 2);
+    expect(lease.serviceDown).toBe(true);
+    await fleet.join('c');
+    expect(lease.serviceDown).toBe(false);
+    await fleet.leave('c');
+    expect(lease.serviceDown).toBe(true);
+    fleet.acquire().release();
+    expect(lease.serviceDown).toBe(false);
+    await fleet.leave('a');
+    await fleet.leave('b');
+    expect(lease.serviceDown).toBe(false);
+  });
+});
+
+describe('a change of the fleet', () => {
+  it('keeps what is known of those who stay: calls, latency, failures and ejection', async () => {
+    const fleet = await world(['a', 'b', 'c', 'd'], { strategy: inTurn, outlierDetection });
+    const held = fleet.acquireOn('a');
+    fleet.acquireOn('a').release({ latency: 70 });
+    fleet.fail('b', 2);
+    fleet.fail('c', 1);
+    await fleet.join('e');
+    await fleet.leave('d');
+    const again = fleet.acquireOn('a');
+    expect(again.candidate).toBe(held.candidate);
+    expect(again.candidate.inFlight).toBe(2);
+    expect(again.candidate.latencyAt(0)).toBe(70);
+    fleet.fail('c', 1);
+    expect(fleet.told.slice(-3)).toEqual(['join e', 'leave d', 'eject c']);
+    expect(tally(fleet.picks(30))).toEqual({ a: 15, e: 15 });
+  });
+
+  it('tells who joined and who left, and nothing of those who stay', async () => {
+    const fleet = await world(['a'], { strategy: inTurn });
+    await fleet.join('b');
+    await fleet.join('b', { metadata: { version: '2' } });
+    await fleet.leave('a');
+    expect(fleet.told).toEqual(['join a', 'join b', 'leave a']);
+    expect(fleet.acquire().instance.metadata).toEqual({ version: '2' });
+  });
+
+  it('can be that one comes to another address: nothing is known of the new place', async () => {
+    const fleet = await world(['a', 'b', 'c'], { strategy: inTurn, outlierDetection });
+    const old = fleet.acquireOn('a');
+    fleet.fail('a', 2);
+    await fleet.join('a', { port: 81 });
+    expect(fleet.told.slice(-2)).toEqual(['join a', 'leave a']);
+    const lease = fleet.acquireOn('a');
+    expect(lease.instance.port).toBe(81);
+    expect(lease.candidate.inFlight).toBe(1);
+    old.release();
+    expect(lease.candidate.inFlight).toBe(1);
+  });
+
+  it('that changes a weight changes the shares', async () => {
+    const fleet = await world(['a', 'b'], { strategy: 'weighted-round-robin' });
+    expect(tally(fleet.picks(8))).toEqual({ a: 4, b: 4 });
+    await fleet.join('a', { weight: 3 });
+    expect(tally(fleet.picks(8))).toEqual({ a: 6, b: 2 });
+  });
+
+  it('takes one with calls under way out of the choice at once, and they end as others do', async () => {
+    const fleet = await world(['a', 'b'], { strategy: inTurn });
+    const leases = [fleet.acquireOn('a'), fleet.acquireOn('a')];
+    await fleet.leave('a');
+    expect(tally(fleet.picks(20))).toEqual({ b: 20 });
+    leases[0]!.release();
+    leases[1]!.release({ error });
+    expect(leases[0]!.candidate.inFlight).toBe(0);
+    await fleet.join('a');
+    expect(fleet.acquireOn('a').candidate.inFlight).toBe(1);
+  });
+});

@@ -1,0 +1,83 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { PeakEwma, UsualLatency } from '../../src/balancing/latency.ts';
+
+const SECOND = 1_000;
+
+describe('the remembered latency of an instance', () => {
+  it('is not known before the first answer', () => {
+    const latency = new PeakEwma();
+    expect(latency.known).toBe(false);
+    latency.observe(0, 0);
+    expect(latency.known).toBe(true);
+  });
+
+  it('jumps to a peak at once', () => {
+    const latency = new PeakEwma();
+    latency.observe(10, 0);
+    latency.observe(500, 1);
+    expect(latency.at(1)).toBe(500);
+  });
+
+  it('comes down from a peak slowly, to a third in some ten seconds of quick answers', () => {
+    const latency = new PeakEwma();
+    latency.observe(1_000, 0);
+    latency.observe(10, 10);
+    expect(latency.at(10)).toBeGreaterThan(990);
+    for (let now = 20; now <= 10 * SECOND; now += 10) latency.observe(10, now);
+    expect(latency.at(10 * SECOND)).toBeCloseTo(1_000 / Math.E + 10 * (1 - 1 / Math.E), 0);
+  });
+
+  it('fades without any answer, so that a slow one is tried again', () => {
+    const latency = new PeakEwma();
+    latency.observe(1_000, 0);
+    expect(latency.at(10 * SECOND)).toBeCloseTo(1_000 / Math.E);
+    expect(latency.at(100 * SECOND)).toBeLessThan(0.1);
+  });
+
+  it('does not grow when a clock goes backwards', () => {
+    const latency = new PeakEwma();
+    latency.observe(100, 5_000);
+    expect(latency.at(1_000)).toBe(100);
+    latency.observe(50, 1_000);
+    expect(latency.at(1_000)).toBe(100);
+  });
+
+  it('never lies above the slowest answer, nor right after an answer below that answer faded', () => {
+    const answer = fc.record({ latency: fc.double({ min: 0, max: 1e5, noNaN: true }), wait: fc.nat(30_000) });
+    fc.assert(
+      fc.property(fc.array(answer, { minLength: 1 }), (answers) => {
+        const average = new PeakEwma();
+        let now = 0;
+        let slowest = 0;
+        for (const { latency, wait } of answers) {
+          now += wait;
+          const before = average.at(now);
+          average.observe(latency, now);
+          slowest = Math.max(slowest, latency);
+          expect(average.at(now)).toBeLessThanOrEqual(slowest * (1 + 1e-9));
+          expect(average.at(now)).toBeGreaterThanOrEqual(Math.min(before, latency) * (1 - 1e-9));
+          if (latency > before) expect(average.at(now)).toBe(latency);
+        }
+      }),
+    );
+  });
+});
+
+describe('the usual latency of a service', () => {
+  it('is a millisecond before the first answer, then what the first one took', () => {
+    const usual = new UsualLatency();
+    expect(usual.value).toBe(1);
+    usual.observe(80);
+    expect(usual.value).toBe(80);
+  });
+
+  it('is hardly moved by a single odd answer, and follows many', () => {
+    const usual = new UsualLatency();
+    usual.observe(100);
+    usual.observe(1_000);
+    expect(usual.value).toBe(145);
+    for (let answer = 0; answer < 200; answer++) usual.observe(20);
+    expect(usual.value).toBeCloseTo(20, 1);
+  });
+});

@@ -1,0 +1,311 @@
+import { describe, expect, it, vi } from 'vitest';
+import { LoadBalancer, type LoadBalancerOptions } from '../../src/balancing/load-balancer.ts';
+import type { BalancingStrategy, Candidate, PickRequest } from '../../src/balancing/strategy.ts';
+import { InMemoryServiceDiscovery } from '../../src/discovery/in-memory-service-discovery.ts';
+import type { InstanceListener, ServiceDiscovery } from '../../src/discovery/service-discovery.ts';
+import type { ServiceInstance } from '../../src/discovery/service-instance.ts';
+import { StaticServiceDiscovery } from '../../src/discovery/static-service-discovery.ts';
+import { ClosedError, NoInstanceError } from '../../src/errors.ts';
+import { type Deferred, defer, flush, follow, rejectionOf } from '../policies/helpers.ts';
+import {
+  fakeTimeAndChance,
+  instance,
+  inTurn,
+  service,
+  strategies,
+  tally,
+  traffic,
+  world,
+} from './helpers.ts';
+
+fakeTimeAndChance();
+
+const error = new Error('down');
+
+/** A discovery that answers and tells what the test says, when it says so. */
+function discoveryByHand() {
+  const asked: Deferred<readonly ServiceInstance[]>[] = [];
+  const watching = new Set<InstanceListener>();
+  const discovery = {
+    instances: () => {
+      const answer = defer<readonly ServiceInstance[]>();
+      asked.push(answer);
+      return answer.promise;
+    },
+    watch: (_name: string, listener: InstanceListener) => {
+      watching.add(listener);
+      return () => void watching.delete(listener);
+    },
+  } as unknown as ServiceDiscovery;
+  return {
+    balancer: new LoadBalancer({ discovery, strategy: inTurn }),
+    asked,
+    watching,
+    push: (...ids: string[]) => {
+      for (const listener of watching) listener(ids.map((id) => instance(id)));
+    },
+  };
+}
+
+describe('the first call to a service', () => {
+  it('waits for the discovery, and the ones after it for nothing', async () => {
+    const { balancer, asked } = discoveryByHand();
+    const first = follow(balancer.acquire(service));
+    await flush();
+    expect(first.outcome).toBeUndefined();
+    expect(balancer.tryAcquire(service)).toBeUndefined();
+    asked[0]!.resolve([instance('a')]);
+    await flush();
+    expect(first.outcome).toMatchObject({ ok: true, value: { instance: { instanceId: 'a' } } });
+    expect(balancer.tryAcquire(service)?.instance.instanceId).toBe('a');
+    await balancer.acquire(service);
+    expect(asked).toHaveLength(1);
+  });
+
+  it('asks the discovery once, however many wait for it, each service for itself', async () => {
+    const { balancer, asked, watching } = discoveryByHand();
+    const calls = [
+      follow(balancer.acquire(service)),
+      follow(balancer.acquire(service)),
+      follow(balancer.getInstance(service)),
+    ];
+    follow(balancer.acquire('order-service'));
+    await flush();
+    expect(asked).toHaveLength(2);
+    expect(watching.size).toBe(2);
+    asked[0]!.resolve([instance('a')]);
+    await flush();
+    expect(calls.map(({ outcome }) => outcome?.ok)).toEqual([true, true, true]);
+  });
+
+  it('goes by what the discovery tells meanwhile, which is newer than what it answers', async () => {
+    const { balancer, asked, push } = discoveryByHand();
+    const call = follow(balancer.acquire(service));
+    await flush();
+    push('new');
+    asked[0]!.resolve([instance('old')]);
+    await flush();
+    expect(call.outcome).toMatchObject({ value: { instance: { instanceId: 'new' } } });
+  });
+
+  it('fails with the reason if the discovery does; the next one asks again, and nothing is watched between', async () => {
+    const { balancer, asked, watching } = discoveryByHand();
+    const calls = [follow(balancer.acquire(service)), follow(balancer.getInstance(service))];
+    await flush();
+    asked[0]!.reject(error);
+    await flush();
+    for (const { outcome } of calls) {
+      expect(outcome).toMatchObject({
+        error: { code: 'ERR_NO_INSTANCE', serviceName: service, cause: error },
+      });
+    }
+    expect(watching.size).toBe(0);
+    const next = follow(balancer.acquire(service));
+    await flush();
+    asked[1]!.resolve([instance('a')]);
+    await flush();
+    expect(next.outcome).toMatchObject({ ok: true });
+    expect(watching.size).toBe(1);
+  });
+});
+
+describe('a service without instances', () => {
+  it('is an error that names it for acquire, and undefined for getInstance and tryAcquire', async () => {
+    const { balancer } = await world([]);
+    const failure = await rejectionOf(balancer.acquire(service));
+    expect(failure).toBeInstanceOf(NoInstanceError);
+    expect(failure).toMatchObject({ serviceName: service, message: expect.stringContaining(service) });
+    expect((failure as Error).cause).toBeUndefined();
+    expect(await balancer.getInstance(service)).toBeUndefined();
+    expect(balancer.tryAcquire(service)).toBeUndefined();
+  });
+
+  it('has one as soon as one registers, and none when the last has left', async () => {
+    const { balancer, join, leave } = await world([]);
+    await join('a');
+    expect((await balancer.acquire(service)).instance.instanceId).toBe('a');
+    expect(await balancer.getInstance(service)).toMatchObject({ instanceId: 'a' });
+    await leave('a');
+    await expect(balancer.acquire(service)).rejects.toThrow(NoInstanceError);
+  });
+});
+
+it('what happens in one service does not touch another, even on the same address', async () => {
+  const origins = ['http://10.0.0.1:80', 'http://10.0.0.2:80', 'http://10.0.0.3:80'];
+  const discovery = new StaticServiceDiscovery({ users: origins, orders: origins });
+  const outlierDetection = { consecutiveFailures: 1 };
+  const balancer = new LoadBalancer({ discovery, strategy: inTurn, outlierDetection });
+  const ejected = await balancer.acquire('users');
+  ejected.release({ error });
+  const picked = new Set<string>();
+  for (let call = 0; call < 3; call++) {
+    const lease = await balancer.acquire('orders');
+    expect(lease.candidate.inFlight).toBe(1);
+    picked.add(lease.instance.instanceId);
+  }
+  expect(picked.size).toBe(3);
+});
+
+describe('the strategy', () => {
+  it.each(strategies)('%s gives every instance calls, and no other', async (strategy) => {
+    const fleet = await world(['a', 'b', 'c'], { strategy });
+    const leases = Array.from({ length: 300 }, (_, call) => fleet.acquire({ hashKey: `user ${call}` }));
+    const shares = tally(leases.map((lease) => lease.instance.instanceId));
+    expect(Object.keys(shares).sort()).toEqual(['a', 'b', 'c']);
+    expect(Math.min(...Object.values(shares))).toBeGreaterThan(40);
+  });
+
+  it('avoids a slow instance unless told otherwise', async () => {
+    const fleet = await world(['slow', 'quick', 'other']);
+    const shares = traffic(fleet, 1_000, (id) => ({ takes: id === 'slow' ? 100 : 5 }));
+    expect(shares.slow).toBeLessThan(100);
+  });
+
+  it('of your own is told the candidates and the call, and is made anew when they change', async () => {
+    const made: string[][] = [];
+    const requests: Partial<PickRequest>[] = [];
+    const last: BalancingStrategy = (candidates) => {
+      made.push(candidates.map((candidate) => candidate.instance.instanceId));
+      return (request) => {
+        requests.push({ hashKey: request.hashKey, now: request.now });
+        return candidates.findLast((candidate) => request.accepts(candidate));
+      };
+    };
+    const fleet = await world(['a', 'b'], { strategy: last });
+    vi.advanceTimersByTime(250);
+    expect(fleet.acquire({ hashKey: 'u1' }).instance.instanceId).toBe('b');
+    expect(requests.at(-1)).toEqual({ hashKey: 'u1', now: 250 });
+    expect(fleet.picks(1, { exclude: new Set(['b']) })).toEqual(['a']);
+    await fleet.join('c');
+    expect(fleet.picks(2)).toEqual(['c', 'c']);
+    expect(made).toEqual([['a'], ['a', 'b'], ['a', 'b', 'c']]);
+  });
+
+  it('of your own sees the load and the latency of each', async () => {
+    let seen: readonly Candidate[] = [];
+    const fleet = await world(['a', 'b'], {
+      strategy: (candidates) => {
+        seen = candidates;
+        return inTurn(candidates);
+      },
+    });
+    fleet.acquireOn('a');
+    const lease = fleet.acquireOn('b');
+    vi.advanceTimersByTime(30);
+    lease.release();
+    expect(seen.map(({ inFlight }) => inFlight)).toEqual([1, 0]);
+    expect(seen[1]!.latencyAt(30)).toBe(30);
+  });
+
+  it('of your own that finds nothing means that there is no instance', async () => {
+    const { balancer } = await world(['a'], { strategy: () => () => undefined });
+    await expect(balancer.acquire(service)).rejects.toThrow(NoInstanceError);
+    expect(await balancer.getInstance(service)).toBeUndefined();
+  });
+});
+
+describe('a listener that throws', () => {
+  it('disturbs neither the balancer nor the other listeners', async () => {
+    const warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => {});
+    const fleet = await world(['a', 'b', 'c'], {
+      strategy: inTurn,
+      outlierDetection: { consecutiveFailures: 1, baseEjectionTime: 0 },
+    });
+    const heard: string[] = [];
+    for (const event of ['join', 'leave', 'eject', 'return'] as const) {
+      fleet.balancer.on(event, () => {
+        throw error;
+      });
+      fleet.balancer.on(event, () => heard.push(event));
+    }
+    await fleet.join('d');
+    await fleet.leave('d');
+    fleet.fail('a', 1);
+    fleet.acquireOn('a').release();
+    expect(heard).toEqual(['join', 'leave', 'eject', 'return']);
+    expect(tally(fleet.picks(9))).toEqual({ a: 3, b: 3, c: 3 });
+    expect(warn).toHaveBeenCalledTimes(4);
+  });
+});
+
+describe('a balancer that is closed', () => {
+  it('gives no more instances, and says why', async () => {
+    const { balancer } = await world(['a']);
+    balancer.close();
+    balancer.close();
+    for (const ask of [balancer.acquire(service), balancer.getInstance(service), balancer.acquire('other')]) {
+      expect(await rejectionOf(ask)).toBeInstanceOf(ClosedError);
+    }
+    expect(balancer.tryAcquire(service)).toBeUndefined();
+  });
+
+  it('watches no service any more, and leaves the discovery open', async () => {
+    const { balancer, asked, watching } = discoveryByHand();
+    for (const [index, name] of [service, 'order-service'].entries()) {
+      const call = balancer.acquire(name);
+      await flush();
+      asked[index]!.resolve([instance('a')]);
+      await call;
+    }
+    expect(watching.size).toBe(2);
+    balancer.close();
+    expect(watching.size).toBe(0);
+    follow(balancer.acquire(service));
+    expect(watching.size).toBe(0);
+    expect(asked).toHaveLength(2);
+
+    const discovery = new InMemoryServiceDiscovery();
+    const other = new LoadBalancer({ discovery });
+    await other.getInstance(service);
+    other.close();
+    await discovery.register(instance('a'));
+  });
+
+  it('while the discovery is asked gives nothing and watches nothing once that has answered', async () => {
+    const { balancer, asked, watching } = discoveryByHand();
+    const call = follow(balancer.acquire(service));
+    await flush();
+    balancer.close();
+    asked[0]!.resolve([instance('a')]);
+    await flush();
+    expect(call.outcome).toMatchObject({ ok: false, error: { code: 'ERR_CLOSED' } });
+    expect(watching.size).toBe(0);
+  });
+
+  it('takes back the places that it had given', async () => {
+    const { balancer, acquire } = await world(['a']);
+    const lease = acquire();
+    balancer.close();
+    lease.release({ error });
+    expect(lease.candidate.inFlight).toBe(0);
+  });
+});
+
+describe('the options of a balancer', () => {
+  const discovery = new StaticServiceDiscovery({});
+
+  it.each<[string, Record<string, unknown>, ErrorConstructor]>([
+    ['discovery', {}, TypeError],
+    ['discovery', { discovery: undefined }, TypeError],
+    ['discovery', { discovery: {} }, TypeError],
+    ['discovery', { discovery: 'redis://localhost' }, TypeError],
+    ['strategy', { discovery, strategy: 'fastest' }, TypeError],
+    ['strategy', { discovery, strategy: 'toString' }, TypeError],
+    ['strategy', { discovery, strategy: null }, TypeError],
+    ['strategy', { discovery, strategy: 2 }, RangeError],
+    ['outlierDetection', { discovery, outlierDetection: true }, TypeError],
+    ['outlierDetection', { discovery, outlierDetection: { consecutiveFailures: 0 } }, RangeError],
+    ['consecutiveFailures', { discovery, outlierDetection: { consecutiveFailures: 0 } }, RangeError],
+    ['strategie', { discovery, strategie: 'random' }, TypeError],
+  ])('%s: a wrong one is named (%#)', (option, options, kind) => {
+    const make = () => new LoadBalancer(options as unknown as LoadBalancerOptions);
+    expect(make).toThrow(kind);
+    expect(make).toThrow(option);
+  });
+
+  it('a strategy that is not known: the error says which are', () => {
+    const make = () => new LoadBalancer({ discovery, strategy: 'fastest' as 'random' });
+    for (const name of strategies) expect(make).toThrow(name);
+    expect(make).toThrow("'fastest'");
+  });
+});

@@ -1,0 +1,156 @@
+import fc from 'fast-check';
+import { beforeEach, describe, expect, it } from 'vitest';
+import { UsualLatency } from '../../src/balancing/latency.ts';
+import { Member } from '../../src/balancing/member.ts';
+import { outlierDetection } from '../../src/balancing/outlier-detection.ts';
+import { fakeTimeAndChance, instance } from './helpers.ts';
+
+fakeTimeAndChance();
+
+const rules = outlierDetection({
+  consecutiveFailures: 3,
+  baseEjectionTime: 1_000,
+  maxEjectionTime: 5_000,
+});
+
+let usual: UsualLatency;
+let member: Member;
+beforeEach(() => {
+  usual = new UsualLatency();
+  member = new Member(instance('a'), usual);
+});
+
+describe('the latency to expect of an instance', () => {
+  it('is nothing for a new one, so that it is tried at once, then the usual until it has answered', () => {
+    usual.observe(40);
+    expect(member.latencyAt(0)).toBe(0);
+    member.begin(0);
+    expect(member.latencyAt(0)).toBe(40);
+    member.succeed(7, 1);
+    expect(member.latencyAt(1)).toBe(7);
+  });
+
+  it('is at least twice the usual after a failure, however fast, and doubles with the next', () => {
+    usual.observe(40);
+    const charges = Array.from({ length: 3 }, () => {
+      member.fail(0, 0, false, rules);
+      return member.latencyAt(0);
+    });
+    expect(charges).toEqual([80, 160, 320]);
+  });
+
+  it('is twice what a slow failure took', () => {
+    member.fail(3_000, 0, false, rules);
+    expect(member.latencyAt(0)).toBe(6_000);
+  });
+
+  it('is never charged more than a minute for failures', () => {
+    for (let failure = 0; failure < 100; failure++) member.fail(50_000, 0, false, rules);
+    expect(member.latencyAt(0)).toBe(60_000);
+  });
+});
+
+describe('the failures that eject an instance', () => {
+  it('are as many in a row as the rules say; a success begins the count anew', () => {
+    const fail = () => member.fail(1, 0, false, rules);
+    expect([fail(), fail()]).toEqual([false, false]);
+    member.succeed(1, 0);
+    expect([fail(), fail(), fail()]).toEqual([false, false, true]);
+  });
+
+  it('are one if it is the probe', () => {
+    member.eject(0, rules);
+    expect(member.fail(1, 0, false, rules)).toBe(false);
+    expect(member.fail(1, 0, true, rules)).toBe(true);
+  });
+
+  it('count from nothing after an ejection', () => {
+    for (let failure = 0; failure < 3; failure++) member.fail(1, 0, false, rules);
+    member.eject(0, rules);
+    member.succeed(1, 0);
+    expect(member.fail(1, 0, false, rules)).toBe(false);
+  });
+});
+
+describe('an ejected instance', () => {
+  it('may get calls again exactly when its time is over', () => {
+    const time = member.eject(500, rules);
+    expect(member.availableAt(500 + time - 0.01)).toBe(false);
+    expect(member.availableAt(500 + time)).toBe(true);
+  });
+
+  it('takes one probe at a time', () => {
+    const over = member.eject(0, rules);
+    expect(member.begin(over)).toBe(true);
+    expect(member.availableAt(over)).toBe(false);
+    expect(member.begin(over)).toBe(false);
+    member.end(false);
+    expect(member.availableAt(over)).toBe(false);
+    member.end(true);
+    expect(member.availableAt(over)).toBe(true);
+  });
+
+  it('takes a call before its time is over, as in a panic, as no probe', () => {
+    const time = member.eject(0, rules);
+    expect(member.begin(time / 2)).toBe(false);
+  });
+
+  it('is well again with one success', () => {
+    member.eject(0, rules);
+    expect(member.succeed(1, 1)).toBe(true);
+    expect(member.ejected).toBe(false);
+    expect(member.availableAt(1)).toBe(true);
+    expect(member.succeed(1, 1)).toBe(false);
+  });
+
+  it('counts differently from each ejection and each return on', () => {
+    const eras = [member.era];
+    member.eject(0, rules);
+    eras.push(member.era);
+    member.eject(0, rules);
+    eras.push(member.era);
+    member.succeed(1, 0);
+    eras.push(member.era);
+    member.succeed(1, 0);
+    expect(new Set(eras).size).toBe(4);
+    expect(member.era).toBe(eras[3]);
+  });
+});
+
+describe('the time of an ejection', () => {
+  it('lies within a tenth above its due, whatever chance says, so that clients do not come back in step', () => {
+    const times = Array.from({ length: 200 }, () => new Member(instance('a'), usual).eject(0, rules));
+    expect(Math.min(...times)).toBeGreaterThanOrEqual(1_000);
+    expect(Math.max(...times)).toBeLessThanOrEqual(1_100);
+    expect(Math.max(...times) - Math.min(...times)).toBeGreaterThan(80);
+  });
+
+  it('grows by one base with each ejection in a row, up to the maximum', () => {
+    Math.random = () => 0;
+    let now = 0;
+    const times = Array.from({ length: 7 }, () => {
+      const time = member.eject(now, rules);
+      now += time;
+      return time;
+    });
+    expect(times).toEqual([1_000, 2_000, 3_000, 4_000, 5_000, 5_000, 5_000]);
+    expect(member.ejections).toBe(7);
+  });
+
+  it('is that of a first one again after it was well for as long as the last one took and a base', () => {
+    Math.random = () => 0;
+    fc.assert(
+      fc.property(fc.integer({ min: 1, max: 8 }), fc.nat(20_000), (before, well) => {
+        const flapping = new Member(instance('a'), usual);
+        let now = 0;
+        let last = 0;
+        for (let ejection = 0; ejection < before; ejection++) {
+          last = flapping.eject(now, rules);
+          now += last;
+        }
+        const next = flapping.eject(now + well, rules);
+        expect(next).toBe(well > last + 1_000 ? 1_000 : Math.min(5_000, 1_000 * (before + 1)));
+      }),
+    );
+  });
+});

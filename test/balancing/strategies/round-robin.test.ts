@@ -1,0 +1,63 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { fakeTimeAndChance, tally, world } from '../helpers.ts';
+
+fakeTimeAndChance();
+
+const strategy = 'round-robin';
+
+describe('round-robin', () => {
+  it('gives each instance its turn before any has a second', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.integer({ min: 1, max: 12 }),
+        fc.integer({ min: 1, max: 4 }),
+        async (size, rounds) => {
+          const ids = Array.from({ length: size }, (_, index) => `i${index}`);
+          const picks = (await world(ids, { strategy })).picks(size * rounds);
+          for (let round = 0; round < rounds; round++) {
+            expect(picks.slice(round * size, (round + 1) * size).sort()).toEqual([...ids].sort());
+          }
+        },
+      ),
+    );
+  });
+
+  it('pays no attention to weights, latency and load', async () => {
+    const fleet = await world(['a', 'b', 'c'], { strategy });
+    await fleet.join('a', { weight: 100 });
+    fleet.acquireOn('b').release({ latency: 10_000 });
+    for (let call = 0; call < 5; call++) fleet.acquireOn('c');
+    expect(tally(fleet.picks(30))).toEqual({ a: 10, b: 10, c: 10 });
+  });
+
+  it('is fair to those who are there, whenever one joins or leaves', async () => {
+    const change = fc.record({ join: fc.boolean(), who: fc.nat(5), rounds: fc.integer({ min: 1, max: 4 }) });
+    await fc.assert(
+      fc.asyncProperty(fc.array(change, { maxLength: 12 }), async (changes) => {
+        const fleet = await world(['i0', 'i1'], { strategy });
+        const here = new Set(['i0', 'i1']);
+        for (const { join, who, rounds } of changes) {
+          const id = `i${who}`;
+          if (join) {
+            here.add(id);
+            await fleet.join(id);
+          } else if (here.size > 1) {
+            here.delete(id);
+            await fleet.leave(id);
+          }
+          const shares = tally(fleet.picks(here.size * rounds));
+          expect(shares).toEqual(Object.fromEntries([...here].map((name) => [name, rounds])));
+        }
+      }),
+    );
+  });
+
+  it('starts with another instance in another client, so that they do not march in step', async () => {
+    const firsts = await Promise.all(
+      Array.from({ length: 60 }, async () => (await world(['a', 'b', 'c'], { strategy })).picks(1)[0]!),
+    );
+    expect(Object.values(tally(firsts)).length).toBe(3);
+    expect(Math.min(...Object.values(tally(firsts)))).toBeGreaterThan(8);
+  });
+});

@@ -1,0 +1,194 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import fc from 'fast-check';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import {
+  currentRequestContext,
+  type RequestContext,
+  requestContextFrom,
+  runWithRequestContext,
+} from '../../src/client/propagation.ts';
+import { fakeTime, fling, pass, rejectionOf } from '../policies/helpers.ts';
+
+const UUID = /^[\da-f]{8}-[\da-f]{4}-4[\da-f]{3}-[89ab][\da-f]{3}-[\da-f]{12}$/;
+const traceparent = '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01';
+
+/** Any of the first characters of Unicode, those that control something included. */
+const anything = fc.array(fc.nat(0x17f), { maxLength: 12 }).map((codes) => String.fromCharCode(...codes));
+
+describe('the context of an incoming request', () => {
+  beforeEach(fakeTime);
+  afterEach(() => {
+    vi.useRealTimers();
+  });
+
+  it('is what its caller sent', () => {
+    const headers = {
+      'x-request-id': 'r-1.2:3=4+5/6@7_8',
+      'x-request-timeout': '1500',
+      traceparent,
+      tracestate: 'congo=t61rcWkgMzE,rojo=00f067aa0ba902b7',
+    };
+    expect(requestContextFrom(headers)).toEqual({
+      requestId: headers['x-request-id'],
+      traceparent,
+      tracestate: headers.tracestate,
+      deadline: performance.now() + 1_500,
+    });
+  });
+
+  it('has a request id of its own, no trace and no deadline where the caller sent nothing', () => {
+    const context = requestContextFrom({});
+    expect(context).toEqual({
+      requestId: expect.stringMatching(UUID),
+      traceparent: undefined,
+      tracestate: undefined,
+      deadline: Infinity,
+    });
+    expect(requestContextFrom({}).requestId).not.toBe(context.requestId);
+  });
+
+  it.each([
+    '',
+    ' ',
+    'a b',
+    'a\r\nx-admin: 1',
+    'a\n',
+    'a\u0000',
+    'ä',
+    '<script>',
+    '"',
+    'a'.repeat(129),
+    ['one'],
+    ['one', 'two'],
+  ])('has a request id of its own where the one sent is not well formed: %j', (id) => {
+    expect(requestContextFrom({ 'x-request-id': id }).requestId).toMatch(UUID);
+  });
+
+  it('takes a request id of up to 128 characters', () => {
+    expect(requestContextFrom({ 'x-request-id': 'a'.repeat(128) }).requestId).toBe('a'.repeat(128));
+  });
+
+  it('ends at a deadline on a clock that does not jump', async () => {
+    const { deadline } = requestContextFrom({ 'x-request-timeout': '1000' });
+    await pass(400);
+    vi.setSystemTime(Date.now() + 600_000);
+    expect(deadline - performance.now()).toBe(600);
+  });
+
+  it('has ended already where the caller waits no more', () => {
+    expect(requestContextFrom({ 'x-request-timeout': '0' }).deadline).toBe(performance.now());
+  });
+
+  it.each(['', '-1', '1.5', '1e3', 'Infinity', 'NaN', '0x10', ' 5', '5\n', '5, 6', '1000000000', ['5']])(
+    'has no deadline where the timeout sent is not well formed: %j',
+    (timeout) => {
+      expect(requestContextFrom({ 'x-request-timeout': timeout }).deadline).toBe(Infinity);
+    },
+  );
+
+  it.each([
+    '',
+    traceparent.toUpperCase(),
+    `${traceparent}-extra`,
+    `${traceparent}\r\nx-admin: 1`,
+    ` ${traceparent}`,
+    traceparent.replace('4bf9', '4bg9'),
+    traceparent.slice(1),
+    [traceparent, traceparent],
+  ])('is not part of a trace where the traceparent is not well formed: %j', (sent) => {
+    const context = requestContextFrom({ traceparent: sent, tracestate: 'a=b' });
+    expect(context).toMatchObject({ traceparent: undefined, tracestate: undefined });
+  });
+
+  it.each(['', 'a=b\r\nx-admin: 1', 'a=ä', 'a=\u0007', `a=${'b'.repeat(511)}`, ['a=b']])(
+    'keeps its trace without a state where the tracestate is not well formed: %j',
+    (tracestate) => {
+      expect(requestContextFrom({ traceparent, tracestate })).toMatchObject({
+        traceparent,
+        tracestate: undefined,
+      });
+    },
+  );
+
+  it('can be sent on as headers, whatever strangers send', () => {
+    const hostile = fc.option(
+      fc.oneof(
+        anything,
+        fc
+          .tuple(fc.constantFrom('a', 'a b', '\r', '0'), fc.nat(600))
+          .map(([text, times]) => text.repeat(times)),
+        fc.stringMatching(/^\d{1,12}$/),
+        fc.array(fc.string()),
+      ),
+      { nil: undefined },
+    );
+    const headers = fc.record({
+      'x-request-id': hostile,
+      'x-request-timeout': hostile,
+      traceparent: fc.oneof(hostile, fc.constant(traceparent)),
+      tracestate: hostile,
+    });
+    fc.assert(
+      fc.property(headers, (sent) => {
+        const context = requestContextFrom(sent);
+        expect(context.requestId).toMatch(/^[\x21-\x7e]{1,128}$/);
+        expect(context.traceparent ?? traceparent).toBe(traceparent);
+        expect(context.tracestate ?? 'none').toMatch(/^[\x20-\x7e]{1,512}$/);
+        expect(context.deadline).toBeGreaterThanOrEqual(performance.now());
+        if (context.deadline !== Infinity)
+          expect(context.deadline - performance.now()).toBeLessThan(1_000_000_000);
+      }),
+    );
+  });
+});
+
+describe('what runs for a request', () => {
+  const contextOf = (requestId: string): RequestContext => ({ requestId, deadline: Infinity });
+  const currentId = () => currentRequestContext()?.requestId;
+
+  it('has its context, also after it has waited', async () => {
+    const context = contextOf('r1');
+    await runWithRequestContext(context, async () => {
+      expect(currentRequestContext()).toBe(context);
+      await nextTurn();
+      expect(currentRequestContext()).toBe(context);
+    });
+    expect(currentRequestContext()).toBeUndefined();
+  });
+
+  it('gives back what the function gives or throws', async () => {
+    const error = new Error('broken');
+    expect(runWithRequestContext(contextOf('r1'), () => 5)).toBe(5);
+    expect(() => runWithRequestContext(contextOf('r1'), () => fling(error))).toThrow(error);
+    expect(await rejectionOf(runWithRequestContext(contextOf('r1'), () => Promise.reject(error)))).toBe(
+      error,
+    );
+    expect(currentRequestContext()).toBeUndefined();
+  });
+
+  it('never sees the context of another request that is served at the same time', async () => {
+    const ids = Array.from({ length: 20 }, (_, index) => `r${index}`);
+    const seen = await Promise.all(
+      ids.map((id, index) =>
+        runWithRequestContext(contextOf(id), async () => {
+          for (let turn = 0; turn < index % 5; turn++) await nextTurn();
+          return currentId();
+        }),
+      ),
+    );
+    expect(seen).toEqual(ids);
+  });
+
+  it('has the context of the innermost one, then its own again', () => {
+    const seen = runWithRequestContext(contextOf('outer'), () => [
+      currentId(),
+      runWithRequestContext(contextOf('inner'), currentId),
+      currentId(),
+    ]);
+    expect(seen).toEqual(['outer', 'inner', 'outer']);
+  });
+});
+
+it('outside of any request there is no context', () => {
+  expect(currentRequestContext()).toBeUndefined();
+});

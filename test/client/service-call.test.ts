@@ -1,0 +1,301 @@
+import { Readable } from 'node:stream';
+import { text } from 'node:stream/consumers';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { prepare, type ServiceCall } from '../../src/client/service-call.ts';
+import { InvalidRequestError } from '../../src/errors.ts';
+
+/** As it may come from JavaScript, that knows of no types. */
+function prepared(call: Record<string, unknown>) {
+  return prepare({ service: 'user-service', path: '/', ...call } as unknown as ServiceCall);
+}
+
+function refusalOf(call: Record<string, unknown>): Error {
+  try {
+    prepared(call);
+  } catch (error) {
+    return error as Error;
+  }
+  throw new Error('it was accepted');
+}
+
+it('a call that says only where it goes is a GET without body and headers of its own', () => {
+  expect(prepared({ path: '/users/u1' })).toEqual({
+    method: 'GET',
+    path: '/users/u1',
+    headers: [],
+    body: null,
+    replayable: true,
+    idempotent: true,
+  });
+});
+
+describe('the method', () => {
+  it.each([
+    ['get', 'GET', true],
+    ['HEAD', 'HEAD', true],
+    ['OPTIONS', 'OPTIONS', true],
+    ['TRACE', 'TRACE', true],
+    ['put', 'PUT', true],
+    ['Delete', 'DELETE', true],
+    ['POST', 'POST', false],
+    ['patch', 'PATCH', false],
+    ['PURGE', 'PURGE', false],
+  ])('%s is sent as %s, and is safe to send twice: %s', (method, sent, idempotent) => {
+    expect(prepared({ method })).toMatchObject({ method: sent, idempotent });
+  });
+
+  it.each(['', 'GET /evil', 'GET\r\n', 'GÉT', 'a b', null, 5])('%j is refused', (method) => {
+    expect(refusalOf({ method })).toBeInstanceOf(InvalidRequestError);
+    expect(refusalOf({ method }).message).toMatch(/not an HTTP method/);
+  });
+
+  it.each(['CONNECT', 'connect'])('%s is refused: it asks for a tunnel', (method) => {
+    expect(refusalOf({ method })).toBeInstanceOf(InvalidRequestError);
+    expect(refusalOf({ method }).message).toMatch(/tunnel/);
+  });
+});
+
+/** Any of the first characters of Unicode, those that control something included. */
+const anything = fc.array(fc.nat(0x17f), { maxLength: 12 }).map((codes) => String.fromCharCode(...codes));
+
+describe('the path', () => {
+  it.each(['/', '/users/u1?a=b&c=%20d', '/a//b', '/@evil.example', '/http://evil.example', '/"<>[]{|}^`!~'])(
+    '%s is sent as it is',
+    (path) => {
+      expect(prepared({ path }).path).toBe(path);
+    },
+  );
+
+  it.each([
+    '',
+    'users',
+    'http://evil.example/',
+    '//evil.example/',
+    '/\\evil.example/',
+    '\\\\evil.example/',
+    '/a#b',
+    '/a b',
+    '/a\tb',
+    '/a\r\nHost: evil.example',
+    '/a\n',
+    '/\u0000',
+    '/\u007f',
+    '/ü',
+    '@evil.example',
+    undefined,
+    null,
+    5,
+    ['/'],
+  ])('%j is refused', (path) => {
+    expect(refusalOf({ path })).toBeInstanceOf(InvalidRequestError);
+    expect(refusalOf({ path }).message).toMatch(/^the path must start with one slash/);
+  });
+
+  it('whatever is accepted, it stays on the host that it is sent to', () => {
+    const hostile = fc.tuple(
+      fc.constantFrom('', '/', '//', '/\\', '/.', '/..//', '/@', '/:', '/?'),
+      fc.oneof(anything, fc.stringMatching(/^[ -~]{1,12}$/)),
+    );
+    fc.assert(
+      fc.property(
+        hostile,
+        fc.option(fc.tuple(fc.string(), fc.string()), { nil: undefined }),
+        ([start, rest], pair) => {
+          const query = pair && { [pair[0]]: pair[1] };
+          let path: string;
+          try {
+            ({ path } = prepared({ path: start + rest, query }));
+          } catch (error) {
+            expect(error).toBeInstanceOf(InvalidRequestError);
+            return;
+          }
+          expect(path).toMatch(/^\/[\x21-\x7e]*$/);
+          expect(new URL(path, 'http://10.0.0.1:8001').host).toBe('10.0.0.1:8001');
+        },
+      ),
+      { numRuns: 200 },
+    );
+  });
+});
+
+describe('the query', () => {
+  it('is appended to the path, and to the query that the path has', () => {
+    expect(prepared({ path: '/users', query: { a: 1 } }).path).toBe('/users?a=1');
+    expect(prepared({ path: '/users?a=1', query: { b: 2 } }).path).toBe('/users?a=1&b=2');
+  });
+
+  it('gives a list once for each value, and leaves out what is undefined or null', () => {
+    const query = { a: [1, undefined, 'x', null], b: undefined, c: null, d: false, e: '', f: [] };
+    expect(prepared({ query }).path).toBe('/?a=1&a=x&d=false&e=');
+  });
+
+  it('leaves the path as it is if nothing is left of it', () => {
+    expect(prepared({ path: '/users', query: {} }).path).toBe('/users');
+    expect(prepared({ path: '/users', query: { a: undefined, b: [] } }).path).toBe('/users');
+  });
+
+  it('arrives as it was given, whatever is in it', () => {
+    const value = fc.string({ unit: 'grapheme' });
+    const query = fc.dictionary(value, fc.oneof(value, fc.array(value, { minLength: 1 })));
+    fc.assert(
+      fc.property(query, (given) => {
+        const { searchParams } = new URL(prepared({ path: '/?own=1', query: given }).path, 'http://a');
+        const expected = Object.entries(given).flatMap(([name, values]) =>
+          [values].flat().map((item) => [name, item]),
+        );
+        expect([...searchParams]).toEqual([['own', '1'], ...expected]);
+      }),
+    );
+  });
+});
+
+describe('the headers', () => {
+  it('are sent with their names in lower case, a list once for each value, without those left undefined', () => {
+    const headers = {
+      'X-Tenant': 't1',
+      'X-Count': 5,
+      'X-List': ['a', 'b'],
+      'X-None': undefined,
+      'X-Empty': [],
+    };
+    expect(prepared({ headers }).headers).toEqual([
+      ...['x-tenant', 't1', 'x-count', '5', 'x-list', 'a', 'x-list', 'b'],
+    ]);
+  });
+
+  it.each([
+    'Host',
+    'connection',
+    'Keep-Alive',
+    'proxy-connection',
+    'TE',
+    'trailer',
+    'Transfer-Encoding',
+    'upgrade',
+    'expect',
+    'Content-Length',
+  ])('by which a caller could change where a request goes or ends are refused: %s', (name) => {
+    expect(refusalOf({ headers: { [name]: 'a' } })).toBeInstanceOf(InvalidRequestError);
+    expect(refusalOf({ headers: { [name]: 'a' } }).message).toContain(`'${name.toLowerCase()}'`);
+    expect(prepared({ headers: { [name]: undefined } }).headers).toEqual([]);
+  });
+
+  it.each(['', 'a b', 'a:', 'a\r\nb', 'ä', 'a\u0000', '(a)'])('are refused under the name %j', (name) => {
+    expect(refusalOf({ headers: { [name]: 'a' } })).toBeInstanceOf(InvalidRequestError);
+    expect(refusalOf({ headers: { [name]: 'a' } }).message).toMatch(/not a header name/);
+  });
+
+  it.each(['a\r\nx-admin: 1', 'a\nb', 'a\rb', '\u0000', '\u007f', '\u001b[2J', '€', ['fine', 'a\r\nb']])(
+    'are refused with the value %j, and named',
+    (value) => {
+      expect(refusalOf({ headers: { 'X-Tenant': value } })).toBeInstanceOf(InvalidRequestError);
+      expect(refusalOf({ headers: { 'X-Tenant': value } }).message).toContain("'x-tenant'");
+    },
+  );
+
+  it.each(['', 'a\tb', ' a, b ', 'é'])('may have the value %j', (value) => {
+    expect(prepared({ headers: { 'X-Tenant': value } }).headers).toEqual(['x-tenant', value]);
+  });
+});
+
+describe('the body', () => {
+  it.each([undefined, null])('that is %s is none', (body) => {
+    expect(prepared({ body })).toMatchObject({ body: null, headers: [], replayable: true });
+  });
+
+  it.each([
+    [{ item: 'ü', none: undefined }, '{"item":"ü"}'],
+    [[1, null], '[1,null]'],
+    [{}, '{}'],
+    [0, '0'],
+    [false, 'false'],
+    [new Date(0), '"1970-01-01T00:00:00.000Z"'],
+  ])('%j is sent as JSON', (body, sent) => {
+    const headers = ['content-type', 'application/json'];
+    expect(prepared({ method: 'POST', body })).toMatchObject({ body: sent, headers, replayable: true });
+  });
+
+  it('of text or bytes is sent as it is, and can be sent again', () => {
+    for (const body of ['', 'text', new Uint8Array([1, 2]), Buffer.from('bytes')]) {
+      const request = prepared({ body });
+      expect(request.body).toBe(body);
+      expect(request).toMatchObject({ headers: [], replayable: true });
+    }
+  });
+
+  it('of form fields is sent as a form', () => {
+    expect(prepared({ body: new URLSearchParams({ a: 'b c' }) })).toMatchObject({
+      body: 'a=b+c',
+      headers: ['content-type', 'application/x-www-form-urlencoded;charset=UTF-8'],
+      replayable: true,
+    });
+  });
+
+  it('that comes as a stream cannot be sent again', () => {
+    const body = Readable.from(['a', 'b']);
+    const request = prepared({ body });
+    expect(request.body).toBe(body);
+    expect(request).toMatchObject({ headers: [], replayable: false });
+  });
+
+  it.each<[string, () => AsyncIterable<unknown>]>([
+    [
+      'an async generator',
+      () =>
+        (async function* () {
+          yield 'a';
+          yield Buffer.from('b');
+        })(),
+    ],
+    ['a web stream', () => new Blob(['ab']).stream() as unknown as AsyncIterable<unknown>],
+  ])('that comes from %s is sent as it comes, once', async (_source, make) => {
+    const request = prepared({ body: make() });
+    expect(request).toMatchObject({ headers: [], replayable: false });
+    expect((request.body as Readable).readableObjectMode).toBe(false);
+    expect(await text(request.body as Readable)).toBe('ab');
+  });
+
+  it('of a type that the caller names keeps that type alone', () => {
+    for (const body of [{ a: 1 }, new URLSearchParams({ a: '1' })]) {
+      expect(prepared({ body, headers: { 'Content-Type': 'application/x.own' } }).headers).toEqual([
+        'content-type',
+        'application/x.own',
+      ]);
+    }
+  });
+
+  it('that cannot be written as JSON is refused, with the reason', () => {
+    const cycle: Record<string, unknown> = {};
+    cycle.self = cycle;
+    for (const body of [cycle, { big: 1n }]) {
+      expect(refusalOf({ body })).toBeInstanceOf(InvalidRequestError);
+      expect(refusalOf({ body }).cause).toBeInstanceOf(TypeError);
+    }
+    for (const body of [() => 1, Symbol('a')]) {
+      expect(refusalOf({ body })).toBeInstanceOf(InvalidRequestError);
+      expect(refusalOf({ body }).message).toMatch(/cannot be written as JSON/);
+    }
+  });
+});
+
+describe('the idempotency key', () => {
+  it('makes any method safe to send twice, and is sent', () => {
+    for (const method of ['POST', 'PATCH']) {
+      expect(prepared({ method, idempotencyKey: 'order-1' })).toMatchObject({
+        idempotent: true,
+        headers: ['idempotency-key', 'order-1'],
+      });
+    }
+  });
+
+  it('does not make a stream safe to send twice', () => {
+    const body = Readable.from(['a']);
+    expect(prepared({ method: 'POST', body, idempotencyKey: 'k' })).toMatchObject({ replayable: false });
+  });
+
+  it.each(['', 'a b', 'a\r\nb', 'ü', 'a'.repeat(256), 5, null])('%j is refused', (idempotencyKey) => {
+    expect(refusalOf({ idempotencyKey })).toBeInstanceOf(InvalidRequestError);
+    expect(refusalOf({ idempotencyKey }).message).toMatch(/idempotencyKey must be/);
+  });
+});

@@ -1,0 +1,454 @@
+import fc from 'fast-check';
+import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
+import { InMemoryServiceDiscovery } from '../../src/discovery/in-memory-service-discovery.ts';
+import type { ServiceDiscovery } from '../../src/discovery/service-discovery.ts';
+import { type InstanceRegistration, toInstance } from '../../src/discovery/service-instance.ts';
+import { ServiceRegistrar, type ServiceRegistrarOptions } from '../../src/discovery/service-registrar.ts';
+import { ClosedError, InvalidInstanceError } from '../../src/errors.ts';
+import { defer, fakeTime, fling, flush, follow, pass, rejectionOf } from '../policies/helpers.ts';
+
+beforeEach(fakeTime);
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+const service = 'user-service';
+const instance: InstanceRegistration = {
+  serviceName: service,
+  instanceId: 'u1',
+  host: '10.0.0.1',
+  port: 8001,
+};
+const interval = 10_000;
+const down = new Error('discovery is down');
+
+/** A discovery that agrees to everything, and whose methods a test can replace. */
+function stub() {
+  return {
+    register: vi.fn(async (registration: InstanceRegistration) => toInstance(registration)),
+    heartbeat: vi.fn(async (_serviceName: string, _instanceId: string) => true),
+    deregister: vi.fn(async (_serviceName: string, _instanceId: string) => true),
+  };
+}
+
+function registrarOf(discovery: Partial<ServiceDiscovery>, options: Partial<ServiceRegistrarOptions> = {}) {
+  const registrar = new ServiceRegistrar({
+    discovery: discovery as ServiceDiscovery,
+    instance,
+    heartbeatInterval: interval,
+    ...options,
+  });
+  const failures: unknown[] = [];
+  const again: unknown[] = [];
+  registrar.on('failure', (error) => failures.push(error));
+  registrar.on('re-registered', ({ instanceId }) => again.push(instanceId));
+  return Object.assign(registrar, { failures, again });
+}
+
+describe('a registrar', () => {
+  it('registers its instance, and keeps it alive until it is closed', async () => {
+    const discovery = new InMemoryServiceDiscovery({ ttl: interval + 1 });
+    const registrar = registrarOf(discovery);
+    expect(registrar.instance).toBeUndefined();
+    const registered = await registrar.register();
+    expect(registered).toMatchObject({ ...instance, weight: 1 });
+    expect(registrar.instance).toBe(registered);
+    await pass(50 * interval);
+    expect(await discovery.instances(service)).toHaveLength(1);
+    await registrar.close();
+    expect(await discovery.instances(service)).toEqual([]);
+    expect(registrar.failures).toEqual([]);
+    expect(registrar.again).toEqual([]);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  it('does nothing before it is told to register', async () => {
+    const discovery = stub();
+    const registrar = registrarOf(discovery);
+    await pass(5 * interval);
+    await registrar.close();
+    for (const method of Object.values(discovery)) expect(method).not.toHaveBeenCalled();
+    expect(registrar.failures).toEqual([]);
+  });
+
+  it('registers once, however often and however fast it is told to', async () => {
+    const discovery = stub();
+    const registrar = registrarOf(discovery);
+    const registered = await Promise.all([registrar.register(), registrar.register()]);
+    registered.push(await registrar.register());
+    expect(new Set(registered).size).toBe(1);
+    expect(discovery.register).toHaveBeenCalledTimes(1);
+    expect(vi.getTimerCount()).toBe(1);
+  });
+
+  it('beats every 30 seconds at most unless told otherwise', async () => {
+    const discovery = stub();
+    await registrarOf(discovery, { heartbeatInterval: undefined }).register();
+    await pass(25_499);
+    expect(discovery.heartbeat).not.toHaveBeenCalled();
+    await pass(4_501);
+    expect(discovery.heartbeat).toHaveBeenCalledExactlyOnceWith(service, 'u1');
+  });
+
+  it('waits at random between 85 and 100 % of the interval, anew each time', async () => {
+    const randoms = fc.array(fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true }), { minLength: 3 });
+    await fc.assert(
+      fc.asyncProperty(randoms, async (values) => {
+        const random = vi.spyOn(Math, 'random');
+        const discovery = stub();
+        const beats: number[] = [];
+        discovery.heartbeat.mockImplementation(async () => Boolean(beats.push(performance.now())));
+        for (const value of values) random.mockReturnValueOnce(value);
+        let last = performance.now();
+        const registrar = registrarOf(discovery);
+        await registrar.register();
+        await pass(values.length * interval);
+        await registrar.close();
+        random.mockRestore();
+        for (const [index, value] of values.entries()) {
+          const wait = beats[index]! - last;
+          expect(wait).toBeGreaterThanOrEqual(0.85 * interval - 1);
+          expect(wait).toBeLessThanOrEqual(interval);
+          expect(Math.abs(wait - interval * (1 - 0.15 * value))).toBeLessThanOrEqual(1);
+          last = beats[index]!;
+        }
+      }),
+      { numRuns: 30 },
+    );
+  });
+
+  it('does not hold the process', async () => {
+    const setTimeout = vi.spyOn(globalThis, 'setTimeout');
+    const discovery = stub();
+    await registrarOf(discovery).register();
+    discovery.heartbeat.mockRejectedValueOnce(down);
+    await pass(3 * interval);
+    expect(setTimeout.mock.results.length).toBeGreaterThan(2);
+    for (const { value } of setTimeout.mock.results) expect(value.hasRef()).toBe(false);
+  });
+});
+
+describe('a registration that fails', () => {
+  it('is the error of whoever asked for it, and no heartbeats are sent', async () => {
+    const discovery = stub();
+    discovery.register.mockRejectedValueOnce(down);
+    const registrar = registrarOf(discovery);
+    expect(await rejectionOf(registrar.register())).toBe(down);
+    expect(registrar.instance).toBeUndefined();
+    expect(vi.getTimerCount()).toBe(0);
+    await registrar.close();
+    expect(discovery.deregister).not.toHaveBeenCalled();
+  });
+
+  it('is an error of the promise also if the discovery throws, or the instance is malformed', async () => {
+    const discovery = stub();
+    discovery.register.mockImplementationOnce(() => fling(down));
+    expect(await rejectionOf(registrarOf(discovery).register())).toBe(down);
+    const malformed = registrarOf(new InMemoryServiceDiscovery(), { instance: { ...instance, port: 0 } });
+    expect(await rejectionOf(malformed.register())).toBeInstanceOf(InvalidInstanceError);
+  });
+
+  it('can be tried anew', async () => {
+    const discovery = stub();
+    discovery.register.mockRejectedValueOnce(down);
+    const registrar = registrarOf(discovery);
+    await rejectionOf(registrar.register());
+    await expect(registrar.register()).resolves.toMatchObject({ instanceId: 'u1' });
+    await pass(interval);
+    expect(discovery.heartbeat).toHaveBeenCalledTimes(1);
+  });
+});
+
+describe('a discovery that has forgotten the instance', () => {
+  it('gets it again, under the same id and with its first time of registration', async () => {
+    const discovery = new InMemoryServiceDiscovery();
+    const registrar = registrarOf(discovery, { instance: { ...instance, instanceId: undefined, weight: 3 } });
+    const first = await registrar.register();
+    await discovery.deregister(service, first.instanceId);
+    await pass(interval);
+    const [again] = await discovery.instances(service);
+    expect(again).toMatchObject({ ...first, lastHeartbeat: expect.any(Number) });
+    expect(again!.lastHeartbeat).toBeGreaterThan(first.lastHeartbeat);
+    expect(registrar.again).toEqual([first.instanceId]);
+    expect(registrar.instance).toBe(again);
+    expect(registrar.failures).toEqual([]);
+    await pass(interval);
+    expect(registrar.again).toHaveLength(1);
+  });
+
+  it('gets it at the next heartbeat that comes through if it refuses it at first', async () => {
+    vi.spyOn(Math, 'random').mockReturnValue(0);
+    const discovery = stub();
+    const registrar = registrarOf(discovery);
+    await registrar.register();
+    discovery.heartbeat.mockResolvedValueOnce(false).mockResolvedValueOnce(false);
+    discovery.register.mockRejectedValueOnce(down);
+    await pass(interval);
+    expect([registrar.failures, registrar.again]).toEqual([[down], []]);
+    await pass(1_000);
+    expect(registrar.again).toEqual(['u1']);
+  });
+});
+
+describe('a discovery that fails', () => {
+  it.each<[string, () => Promise<boolean>]>([
+    ['rejects', () => Promise.reject(down)],
+    ['throws', () => fling(down)],
+  ])('is tried again if it %s: after 1, 2, 4… seconds, then at the usual pace', async (_how, fail) => {
+    vi.spyOn(Math, 'random').mockReturnValue(0);
+    const discovery = stub();
+    const at: number[] = [];
+    const registrar = registrarOf(discovery);
+    await registrar.register();
+    const start = performance.now();
+    discovery.heartbeat.mockImplementation(() => {
+      at.push(performance.now() - start);
+      return at.length <= 6 ? fail() : Promise.resolve(true);
+    });
+    await pass(80_000);
+    expect(at).toEqual([10, 11, 13, 17, 25, 35, 45, 55, 65, 75].map((seconds) => 1_000 * seconds));
+    expect(registrar.failures).toEqual(Array(6).fill(down));
+  });
+
+  it('is tried after 1 second again once it has worked in between', async () => {
+    vi.spyOn(Math, 'random').mockReturnValue(0);
+    const discovery = stub();
+    const registrar = registrarOf(discovery);
+    await registrar.register();
+    discovery.heartbeat.mockRejectedValueOnce(down).mockRejectedValueOnce(down).mockResolvedValueOnce(true);
+    discovery.heartbeat.mockRejectedValueOnce(down);
+    await pass(interval + 1_000 + 2_000 + interval);
+    expect(registrar.failures).toHaveLength(3);
+    expect(discovery.heartbeat).toHaveBeenCalledTimes(4);
+    await pass(1_000);
+    expect(discovery.heartbeat).toHaveBeenCalledTimes(5);
+  });
+
+  it('is never asked more often than the interval says', async () => {
+    vi.spyOn(Math, 'random').mockReturnValue(0);
+    const discovery = stub();
+    discovery.heartbeat.mockRejectedValue(down);
+    await registrarOf(discovery, { heartbeatInterval: 100 }).register();
+    await pass(1_000);
+    expect(discovery.heartbeat).toHaveBeenCalledTimes(10);
+  });
+
+  it('disturbs nobody, though nobody listens or a listener throws', async () => {
+    vi.spyOn(process, 'emitWarning').mockImplementation(() => {});
+    const discovery = stub();
+    discovery.heartbeat.mockRejectedValue(down);
+    discovery.deregister.mockRejectedValue(down);
+    for (const listens of [false, true]) {
+      const registrar = new ServiceRegistrar({
+        discovery: discovery as unknown as ServiceDiscovery,
+        instance,
+      });
+      if (listens) registrar.on('failure', () => fling(new Error('broken listener')));
+      await registrar.register();
+      await pass(40_000);
+      await expect(registrar.close()).resolves.toBeUndefined();
+    }
+    expect(discovery.heartbeat.mock.calls.length).toBeGreaterThan(4);
+  });
+
+  it('is asked one thing at a time: a slow heartbeat is waited for', async () => {
+    const discovery = stub();
+    const slow = defer<boolean>();
+    const registrar = registrarOf(discovery);
+    await registrar.register();
+    discovery.heartbeat.mockReturnValueOnce(slow.promise);
+    await pass(10 * interval);
+    expect(discovery.heartbeat).toHaveBeenCalledTimes(1);
+    slow.resolve(true);
+    await pass(interval);
+    expect(discovery.heartbeat).toHaveBeenCalledTimes(2);
+  });
+});
+
+describe('closing', () => {
+  it('deregisters once, and can be asked for twice', async () => {
+    const discovery = stub();
+    const registrar = registrarOf(discovery);
+    await registrar.register();
+    await Promise.all([registrar.close(), registrar.close()]);
+    await registrar.close();
+    expect(discovery.deregister).toHaveBeenCalledExactlyOnceWith(service, 'u1');
+    await pass(5 * interval);
+    expect(discovery.heartbeat).not.toHaveBeenCalled();
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  it('is the end: one that never registered does not any more', async () => {
+    const discovery = stub();
+    const registrar = registrarOf(discovery);
+    await registrar.close();
+    expect(await rejectionOf(registrar.register())).toBeInstanceOf(ClosedError);
+    expect(discovery.register).not.toHaveBeenCalled();
+  });
+
+  it('waits for a registration under way, and takes it back', async () => {
+    const discovery = stub();
+    const registering = defer<ReturnType<typeof toInstance>>();
+    discovery.register.mockReturnValueOnce(registering.promise);
+    const registrar = registrarOf(discovery, { deregisterOn: 'SIGTERM' });
+    const listeners = process.listenerCount('SIGTERM');
+    const registered = follow(registrar.register());
+    const closed = follow(registrar.close());
+    await flush();
+    expect(closed.outcome).toBeUndefined();
+    registering.resolve(toInstance(instance));
+    await flush();
+    expect([registered.outcome?.ok, closed.outcome?.ok]).toEqual([true, true]);
+    expect(discovery.deregister).toHaveBeenCalledTimes(1);
+    expect(vi.getTimerCount()).toBe(0);
+    expect(process.listenerCount('SIGTERM')).toBe(listeners);
+  });
+
+  it('takes nothing back if the registration under way fails', async () => {
+    const discovery = stub();
+    discovery.register.mockRejectedValueOnce(down);
+    const registrar = registrarOf(discovery);
+    const registered = follow(registrar.register());
+    await registrar.close();
+    expect(registered.outcome).toEqual({ ok: false, error: down });
+    expect(discovery.deregister).not.toHaveBeenCalled();
+  });
+
+  it('waits for a heartbeat under way, and does not register again whatever it says', async () => {
+    const discovery = stub();
+    const slow = defer<boolean>();
+    const registrar = registrarOf(discovery);
+    await registrar.register();
+    discovery.heartbeat.mockReturnValueOnce(slow.promise);
+    await pass(interval);
+    const closed = follow(registrar.close());
+    await flush();
+    expect(closed.outcome).toBeUndefined();
+    expect(discovery.deregister).not.toHaveBeenCalled();
+    slow.resolve(false);
+    await flush();
+    expect(closed.outcome).toEqual({ ok: true, value: undefined });
+    expect(discovery.register).toHaveBeenCalledTimes(1);
+    expect(discovery.deregister).toHaveBeenCalledTimes(1);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  it('takes back what is being registered again', async () => {
+    const discovery = stub();
+    const slow = defer<ReturnType<typeof toInstance>>();
+    const registrar = registrarOf(discovery);
+    await registrar.register();
+    discovery.heartbeat.mockResolvedValueOnce(false);
+    discovery.register.mockReturnValueOnce(slow.promise);
+    await pass(interval);
+    const closed = follow(registrar.close());
+    await flush();
+    expect(discovery.deregister).not.toHaveBeenCalled();
+    slow.resolve(toInstance(instance));
+    await flush();
+    expect(closed.outcome?.ok).toBe(true);
+    expect(discovery.deregister).toHaveBeenCalledTimes(1);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  it.each<[string, () => Promise<boolean>]>([
+    ['rejects', () => Promise.reject(down)],
+    ['throws', () => fling(down)],
+  ])('succeeds also if the deregistration %s, and tells of it', async (_how, fail) => {
+    const discovery = stub();
+    discovery.deregister.mockImplementation(fail);
+    const registrar = registrarOf(discovery);
+    await registrar.register();
+    await expect(registrar.close()).resolves.toBeUndefined();
+    expect(registrar.failures).toEqual([down]);
+  });
+});
+
+describe('a registrar that deregisters on SIGTERM', () => {
+  const before = process.listenerCount('SIGTERM');
+  const kill = () => vi.spyOn(process, 'kill').mockReturnValue(true);
+  const sigterm = () => process.emit('SIGTERM', 'SIGTERM');
+
+  it('listens from its registration until it is closed, once', async () => {
+    const discovery = stub();
+    const registrar = registrarOf(discovery, { deregisterOn: 'SIGTERM' });
+    expect(process.listenerCount('SIGTERM')).toBe(before);
+    await registrar.register();
+    await registrar.register();
+    discovery.heartbeat.mockResolvedValueOnce(false);
+    await pass(2 * interval);
+    expect(registrar.again).toHaveLength(1);
+    expect(process.listenerCount('SIGTERM')).toBe(before + 1);
+    await registrar.close();
+    expect(process.listenerCount('SIGTERM')).toBe(before);
+  });
+
+  it('does not listen unless it is told to', async () => {
+    for (const deregisterOn of [undefined, false] as const) {
+      const registrar = registrarOf(stub(), { deregisterOn });
+      await registrar.register();
+      expect(process.listenerCount('SIGTERM')).toBe(before);
+      await registrar.close();
+    }
+  });
+
+  it('does not listen if the registration fails', async () => {
+    const discovery = stub();
+    discovery.register.mockRejectedValue(down);
+    const registrar = registrarOf(discovery, { deregisterOn: 'SIGTERM' });
+    for (let attempt = 0; attempt < 3; attempt++) await rejectionOf(registrar.register());
+    expect(process.listenerCount('SIGTERM')).toBe(before);
+  });
+
+  it('lets the signal end the process after it has deregistered, if nobody else listens', async () => {
+    const killed = kill();
+    const others = process.listeners('SIGTERM');
+    process.removeAllListeners('SIGTERM');
+    onTestFinished(() => {
+      for (const listener of others) process.on('SIGTERM', listener);
+    });
+    const discovery = stub();
+    const slow = defer<boolean>();
+    discovery.deregister.mockReturnValueOnce(slow.promise);
+    await registrarOf(discovery, { deregisterOn: 'SIGTERM' }).register();
+    sigterm();
+    await flush();
+    expect(discovery.deregister).toHaveBeenCalledTimes(1);
+    expect(killed).not.toHaveBeenCalled();
+    slow.reject(down);
+    await flush();
+    expect(killed).toHaveBeenCalledExactlyOnceWith(process.pid, 'SIGTERM');
+    expect(process.listenerCount('SIGTERM')).toBe(0);
+  });
+
+  it('leaves the end of the process to those who listen to the signal too', async () => {
+    const killed = kill();
+    const other = vi.fn();
+    process.on('SIGTERM', other);
+    onTestFinished(() => void process.off('SIGTERM', other));
+    const discovery = stub();
+    await registrarOf(discovery, { deregisterOn: 'SIGTERM' }).register();
+    sigterm();
+    await flush();
+    expect(other).toHaveBeenCalledTimes(1);
+    expect(discovery.deregister).toHaveBeenCalledTimes(1);
+    expect(killed).not.toHaveBeenCalled();
+  });
+});
+
+describe('the options of a registrar', () => {
+  const discovery = stub();
+  it.each<[string, Record<string, unknown>]>([
+    ['discovery', { instance }],
+    ['discovery', { instance, discovery: {} }],
+    ['instance', { discovery }],
+    ['heartbeatInterval', { discovery, instance, heartbeatInterval: 0 }],
+    ['heartbeatInterval', { discovery, instance, heartbeatInterval: Infinity }],
+    ['heartbeatInterval', { discovery, instance, heartbeatInterval: '30s' }],
+    ['deregisterOn', { discovery, instance, deregisterOn: 'SIGKILL' }],
+    ['deregisterOn', { discovery, instance, deregisterOn: true }],
+    ['ttl', { discovery, instance, ttl: 5 }],
+  ])('%s: a wrong one is named (%#)', (option, options) => {
+    expect(() => new ServiceRegistrar(options as never)).toThrow(option);
+  });
+});
