@@ -1,4 +1,5 @@
 import { originOf, type ServiceInstance } from '../discovery/service-instance.ts';
+import { number } from '../internal/validate.ts';
 import { UsualLatency } from './latency.ts';
 import { Member } from './member.ts';
 import type { OutlierDetection } from './outlier-detection.ts';
@@ -49,9 +50,11 @@ export class Lease {
    *
    * @returns whether the result says something about the service as a whole. It does not if the instance
    * is ejected, alone among others that are well: that is then known, and no reason to stop calling them.
-   * Nor does a call that began before its instance was ejected, however many such there are.
+   * Nor does a call that began before its instance was ejected, or left, however many such there are.
+   * @throws RangeError if the latency is not a number of at least 0.
    */
   release(result: CallResult = {}): boolean {
+    if (result.latency !== undefined) number(0)(result.latency, 'the latency of a call');
     if (this.#released) return false;
     this.#released = true;
     const member = this.#member;
@@ -79,6 +82,8 @@ export class Fleet implements PickRequest {
   readonly #observer: FleetObserver;
   readonly #usualLatency = new UsualLatency();
   #members = new Map<string, Member>();
+  /** Those that calls go to: not the unhealthy ones and those without weight, while there are others. */
+  #eligible: readonly Member[] = [];
   #ejectedCount = 0;
   #picker: Picker | undefined;
   // The pick under way: picking is synchronous, so that one set of fields serves all.
@@ -95,12 +100,12 @@ export class Fleet implements PickRequest {
 
   /** Whether so many are ejected that passing them over would do more harm than good. */
   get panicking(): boolean {
-    return this.#ejectedCount > this.#rules.panicThreshold * this.#members.size;
+    return this.#ejectedCount > this.#rules.panicThreshold * this.#eligible.length;
   }
 
   /** Whether all are ejected. */
   get down(): boolean {
-    return this.#ejectedCount > 0 && this.#ejectedCount === this.#members.size;
+    return this.#ejectedCount > 0 && this.#ejectedCount === this.#eligible.length;
   }
 
   /** Takes in who is there now, and keeps what is known of those who stay. */
@@ -114,11 +119,15 @@ export class Fleet implements PickRequest {
       after.set(key, member);
     }
     this.#members = after;
+    this.#eligible = eligible([...after.values()]);
     this.#countEjected();
-    const candidates = eligible([...after.values()]);
-    this.#picker = candidates.length === 0 ? undefined : this.#strategy(candidates);
+    this.#picker = this.#eligible.length === 0 ? undefined : this.#strategy(this.#eligible);
     for (const [key, member] of after) if (!before.has(key)) this.#observer.joined(member);
-    for (const [key, member] of before) if (!after.has(key)) this.#observer.left(member);
+    for (const [key, member] of before) {
+      if (after.has(key)) continue;
+      member.leave();
+      this.#observer.left(member);
+    }
   }
 
   /** An instance that is well and not excluded; failing that, one that is well; failing that, any. */
@@ -168,7 +177,7 @@ export class Fleet implements PickRequest {
 
   #countEjected(): void {
     this.#ejectedCount = 0;
-    for (const member of this.#members.values()) if (member.ejected) this.#ejectedCount++;
+    for (const member of this.#eligible) if (member.ejected) this.#ejectedCount++;
   }
 }
 

@@ -84,7 +84,8 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
   readonly #discovery: ServiceDiscovery;
   readonly #strategy: BalancingStrategy;
   readonly #rules: OutlierDetection;
-  readonly #services = new Map<string, Resolved>();
+  readonly #services = new Map<string, Fleet>();
+  readonly #watches = new Set<Unsubscribe>();
   readonly #resolving = new Map<string, Promise<Fleet>>();
   #closed = false;
 
@@ -119,7 +120,7 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
 
   /** As `acquire`, at once; undefined if there is no instance or the service has not been resolved yet. */
   tryAcquire(serviceName: string, options: AcquireOptions = {}): Lease | undefined {
-    return this.#services.get(serviceName)?.fleet.lease(options.hashKey, options.exclude);
+    return this.#services.get(serviceName)?.lease(options.hashKey, options.exclude);
   }
 
   /** A pick without tracking, or undefined if there is no instance. */
@@ -130,14 +131,15 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
   /** Stops watching the discovery, which stays open: it is its owner's. */
   close(): void {
     this.#closed = true;
-    for (const { unwatch } of this.#services.values()) unwatch();
+    for (const unwatch of this.#watches) unwatch();
+    this.#watches.clear();
     this.#services.clear();
   }
 
   async #fleetOf(serviceName: string): Promise<Fleet> {
     if (this.#closed) throw new ClosedError('the LoadBalancer');
     const known = this.#services.get(serviceName);
-    if (known !== undefined) return known.fleet;
+    if (known !== undefined) return known;
     let resolving = this.#resolving.get(serviceName);
     if (resolving === undefined) {
       resolving = this.#resolve(serviceName).finally(() => this.#resolving.delete(serviceName));
@@ -150,22 +152,24 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
   async #resolve(serviceName: string): Promise<Fleet> {
     const fleet = new Fleet(this.#strategy, this.#rules, this.#observer);
     let pushed = false;
-    const unwatch = this.#discovery.watch(serviceName, (instances) => {
-      pushed = true;
-      fleet.update(instances);
-    });
+    let unwatch: Unsubscribe | undefined;
     try {
+      unwatch = this.#discovery.watch(serviceName, (instances) => {
+        pushed = true;
+        fleet.update(instances);
+      });
+      this.#watches.add(unwatch);
       const instances = await this.#discovery.instances(serviceName);
       if (!pushed) fleet.update(instances);
     } catch (error) {
-      unwatch();
-      throw new NoInstanceError(serviceName, { cause: error });
+      if (!pushed) {
+        unwatch?.();
+        this.#watches.delete(unwatch!);
+        throw new NoInstanceError(serviceName, { cause: error });
+      }
     }
-    if (this.#closed) {
-      unwatch();
-      throw new ClosedError('the LoadBalancer');
-    }
-    this.#services.set(serviceName, { fleet, unwatch });
+    if (this.#closed) throw new ClosedError('the LoadBalancer');
+    this.#services.set(serviceName, fleet);
     return fleet;
   }
 
@@ -176,9 +180,4 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
       this.emit('eject', { instance, duration, ejections, error }),
     returned: ({ instance }) => this.emit('return', { instance }),
   };
-}
-
-interface Resolved {
-  readonly fleet: Fleet;
-  readonly unwatch: Unsubscribe;
 }

@@ -10,7 +10,7 @@ const MAX_CHARGE = 60_000;
 export class Member implements Candidate {
   instance: ServiceInstance;
   inFlight = 0;
-  /** Since when it counts as it does: a call that began before an ejection or a return says nothing after it. */
+  /** Since when it counts as it does: a call that began before an ejection, a return or its leaving says nothing after it. */
   era = 0;
   /** True from an ejection until a probe, or any call in a panic, has succeeded. */
   ejected = false;
@@ -20,7 +20,8 @@ export class Member implements Candidate {
   #ejections = 0;
   #ejectionTime = 0;
   #ejectedAt = 0;
-  #probing = false;
+  /** Until when a probe keeps others out: one that never ends must not do so for ever. */
+  #probingUntil = 0;
 
   constructor(instance: ServiceInstance, usual: UsualLatency) {
     this.instance = instance;
@@ -35,20 +36,24 @@ export class Member implements Candidate {
 
   /** Whether it may get a call: it is not ejected, or its time is over and no probe is under way. */
   availableAt(now: number): boolean {
-    return !this.ejected || (!this.#probing && now >= this.#ejectedAt + this.#ejectionTime);
+    return !this.ejected || now >= Math.max(this.#ejectedAt + this.#ejectionTime, this.#probingUntil);
   }
 
   /** A call begins; true if it is the probe that decides on the return. */
   begin(now: number): boolean {
     this.inFlight++;
     const probe = this.ejected && this.availableAt(now);
-    if (probe) this.#probing = true;
+    if (probe) this.#probingUntil = now + this.#ejectionTime;
     return probe;
   }
 
   end(probe: boolean): void {
     this.inFlight--;
-    if (probe) this.#probing = false;
+    if (probe) this.#probingUntil = 0;
+  }
+
+  leave(): void {
+    this.era++;
   }
 
   /** True if it ends an ejection. */
@@ -78,8 +83,10 @@ export class Member implements Candidate {
   eject(now: number, rules: OutlierDetection): number {
     const forgiven = now - this.#ejectedAt > 2 * this.#ejectionTime + rules.baseEjectionTime;
     this.#ejections = forgiven ? 1 : this.#ejections + 1;
-    this.#ejectionTime =
-      Math.min(rules.maxEjectionTime, rules.baseEjectionTime * this.#ejections) * (1 + Math.random() / 10);
+    this.#ejectionTime = Math.min(
+      rules.maxEjectionTime,
+      rules.baseEjectionTime * this.#ejections * (1 + Math.random() / 10),
+    );
     this.#ejectedAt = now;
     this.#failuresInARow = 0;
     this.ejected = true;

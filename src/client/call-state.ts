@@ -1,7 +1,7 @@
 import type { AcquireOptions } from '../balancing/load-balancer.ts';
 import type { Attributes } from '../policies/context.ts';
 import type { ServiceResponse } from './exchange.ts';
-import type { PreparedRequest, ServiceCall } from './service-call.ts';
+import { indexOfHeader, type PreparedRequest, type ServiceCall } from './service-call.ts';
 
 /**
  * What one call remembers from try to try. It is the call's `attributes` as well, so that retry predicates
@@ -57,7 +57,8 @@ function headersOf(own: readonly string[], propagated: readonly string[]): reado
   if (own.length === 0) return propagated;
   const headers = [...own];
   for (let index = 0; index < propagated.length; index += 2) {
-    if (!own.includes(propagated[index]!)) headers.push(propagated[index]!, propagated[index + 1]!);
+    if (indexOfHeader(own, propagated[index]!) === -1)
+      headers.push(propagated[index]!, propagated[index + 1]!);
   }
   return headers;
 }

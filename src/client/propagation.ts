@@ -14,6 +14,9 @@ export interface RequestContext {
 
 type IncomingHeaders = Readonly<Record<string, string | string[] | undefined>>;
 
+/** W3C Trace Context, section 3.2.2: version ff and ids of zeros alone are invalid. */
+const TRACEPARENT = /^(?!ff)[\da-f]{2}-(?!0{32})[\da-f]{32}-(?!0{16})[\da-f]{16}-[\da-f]{2}$/;
+
 const storage = new AsyncLocalStorage<RequestContext>();
 
 /**
@@ -21,7 +24,7 @@ const storage = new AsyncLocalStorage<RequestContext>();
  * formed, or is too long, counts as not sent.
  */
 export function requestContextFrom(headers: IncomingHeaders): RequestContext {
-  const traceparent = wellFormed(headers.traceparent, /^[\da-f]{2}-[\da-f]{32}-[\da-f]{16}-[\da-f]{2}$/);
+  const traceparent = wellFormed(headers.traceparent, TRACEPARENT);
   const timeout = wellFormed(headers['x-request-timeout'], /^\d{1,9}$/);
   return {
     requestId: wellFormed(headers['x-request-id'], /^[\w.:=+/@-]{1,128}$/) ?? randomUUID(),

@@ -33,6 +33,9 @@ export interface ServiceCall {
   maxResponseSize?: number;
 }
 
+/** What JSON.stringify makes `{}` of, whatever is in it. */
+const UNSENDABLE = [Blob, FormData, Headers, Map, Set, WeakMap, WeakSet, Promise];
+
 type Body = string | Uint8Array | Readable | null;
 
 /** A call, checked and ready to be sent to any instance. */
@@ -76,21 +79,21 @@ export function prepare(call: ServiceCall): PreparedRequest {
   const method = methodOf(call);
   const headers: string[] = [];
   const body = bodyOf(call, headers);
-  if (call.headers !== undefined) addHeaders(call.headers, headers);
-  if (call.idempotencyKey !== undefined) headers.push('idempotency-key', idempotencyKeyOf(call));
+  if (call.headers !== undefined && call.headers !== null) addHeaders(call.headers, headers);
+  if (call.idempotencyKey !== undefined) setHeader(headers, 'idempotency-key', idempotencyKeyOf(call));
   return {
     method,
     path: pathOf(call),
     headers,
     body,
     replayable: !(body instanceof Readable),
-    idempotent: IDEMPOTENT_METHODS.has(method) || call.idempotencyKey !== undefined,
+    idempotent: IDEMPOTENT_METHODS.has(method) || indexOfHeader(headers, 'idempotency-key') !== -1,
   };
 }
 
 function methodOf({ method = 'GET' }: ServiceCall): string {
   if (typeof method !== 'string' || !TOKEN.test(method))
-    throw new InvalidRequestError(`not an HTTP method: ${method}`);
+    throw new InvalidRequestError(`not an HTTP method: ${String(method)}`);
   const upper = method.toUpperCase();
   if (upper === 'CONNECT')
     throw new InvalidRequestError('CONNECT asks for a tunnel to another host, which a service does not give');
@@ -104,7 +107,7 @@ function pathOf({ path, query }: ServiceCall): string {
         `(percent-encode the rest); got ${JSON.stringify(path)}`,
     );
   }
-  if (query === undefined) return path;
+  if (query === undefined || query === null) return path;
   const search = new URLSearchParams();
   for (const [name, value] of Object.entries(query)) {
     for (const item of Array.isArray(value) ? value : [value]) {
@@ -117,7 +120,7 @@ function pathOf({ path, query }: ServiceCall): string {
 
 function addHeaders(given: NonNullable<ServiceCall['headers']>, headers: string[]): void {
   for (const [name, value] of Object.entries(given)) {
-    if (value === undefined) continue;
+    if (value === undefined || value === null) continue;
     const lower = name.toLowerCase();
     if (!TOKEN.test(name)) throw new InvalidRequestError(`not a header name: ${JSON.stringify(name)}`);
     if (RESERVED_HEADERS.has(lower))
@@ -128,12 +131,23 @@ function addHeaders(given: NonNullable<ServiceCall['headers']>, headers: string[
         throw new InvalidRequestError(
           `the value of the header '${lower}' has a control character or one beyond Latin-1`,
         );
-      const own = headers.indexOf(lower);
       // A content type of the caller's takes the place of ours.
-      if (own !== -1 && lower === 'content-type') headers[own + 1] = text;
+      if (lower === 'content-type') setHeader(headers, lower, text);
       else headers.push(lower, text);
     }
   }
+}
+
+/** Where a name stands in a list of names and values in turn; -1 if nowhere. */
+export function indexOfHeader(headers: readonly string[], name: string): number {
+  for (let index = 0; index < headers.length; index += 2) if (headers[index] === name) return index;
+  return -1;
+}
+
+function setHeader(headers: string[], name: string, value: string): void {
+  const index = indexOfHeader(headers, name);
+  if (index === -1) headers.push(name, value);
+  else headers[index + 1] = value;
 }
 
 function idempotencyKeyOf({ idempotencyKey }: ServiceCall): string {
@@ -146,12 +160,20 @@ function idempotencyKeyOf({ idempotencyKey }: ServiceCall): string {
 function bodyOf({ body }: ServiceCall, headers: string[]): Body {
   if (body === undefined || body === null) return null;
   if (typeof body === 'string' || body instanceof Uint8Array || body instanceof Readable) return body;
+  if (body instanceof ArrayBuffer) return new Uint8Array(body);
+  if (ArrayBuffer.isView(body)) return new Uint8Array(body.buffer, body.byteOffset, body.byteLength);
   if (body instanceof URLSearchParams) {
     headers.push('content-type', 'application/x-www-form-urlencoded;charset=UTF-8');
     return body.toString();
   }
   if (typeof body === 'object' && Symbol.asyncIterator in body) {
     return Readable.from(body as AsyncIterable<unknown>, { objectMode: false });
+  }
+  if (UNSENDABLE.some((type) => body instanceof type)) {
+    throw new InvalidRequestError(
+      `a ${body.constructor.name} would be sent as the JSON of an empty object: give its content as bytes, ` +
+        'a stream, a plain object or a list',
+    );
   }
   headers.push('content-type', 'application/json');
   return jsonOf(body);

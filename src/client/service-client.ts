@@ -217,8 +217,8 @@ export class ServiceClient {
     }
     const lease =
       this.#balancer.tryAcquire(state.service, state) ?? (await this.#balancer.acquire(state.service, state));
-    const endpoint = this.#endpointOf(lease, policies);
     state.instanceId = lease.instance.instanceId;
+    const endpoint = this.#endpointOf(lease, policies);
     endpoint.enter();
     try {
       const response = await endpoint.policy.execute(
@@ -261,7 +261,12 @@ export class ServiceClient {
   #endpointOf(lease: Lease, policies: ServicePolicies): Endpoint {
     let endpoint = this.#endpoints.get(lease.candidate);
     if (endpoint === undefined) {
-      endpoint = new Endpoint(lease.instance, policies.forInstance(), policies.poolOptions);
+      try {
+        endpoint = new Endpoint(lease.instance, policies.forInstance(), policies.poolOptions);
+      } catch (error) {
+        lease.release({ cancelled: true });
+        throw error;
+      }
       this.#endpoints.set(lease.candidate, endpoint);
     }
     return endpoint;

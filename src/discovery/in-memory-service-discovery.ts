@@ -1,5 +1,4 @@
 import { ClosedError } from '../errors.ts';
-import { Emitter } from '../internal/emitter.ts';
 import { either, MAX_DELAY, number, oneOf, validateOptions } from '../internal/validate.ts';
 import type { InstanceListener, ServiceDiscovery, Unsubscribe } from './service-discovery.ts';
 import {
@@ -8,6 +7,7 @@ import {
   sameInstance,
   toInstance,
 } from './service-instance.ts';
+import { Watchers } from './watchers.ts';
 
 export interface InMemoryServiceDiscoveryOptions {
   /** Milliseconds that an instance stays without a heartbeat; Infinity for ever. Default 90,000. */
@@ -38,8 +38,7 @@ const NONE: readonly ServiceInstance[] = Object.freeze([]);
 export class InMemoryServiceDiscovery implements ServiceDiscovery {
   readonly #ttl: number;
   readonly #services = new Map<string, Service>();
-  readonly #changes = new Emitter<Record<string, [instances: readonly ServiceInstance[]]>>();
-  #watchers = 0;
+  readonly #watchers = new Watchers();
   #timer: NodeJS.Timeout | undefined = undefined;
   #closed = false;
 
@@ -99,24 +98,18 @@ export class InMemoryServiceDiscovery implements ServiceDiscovery {
 
   watch(serviceName: string, listener: InstanceListener): Unsubscribe {
     this.#throwIfClosed();
-    // A function of its own, so that the same listener can watch twice.
-    const subscription: InstanceListener = (instances) => listener(instances);
-    this.#changes.on(serviceName, subscription);
-    this.#watchers++;
+    const unsubscribe = this.#watchers.watch(serviceName, listener);
     this.#watchOverExpiry();
-    let watching = true;
     return () => {
-      if (!watching) return;
-      watching = false;
-      this.#changes.off(serviceName, subscription);
-      if (--this.#watchers === 0) this.#stopTimer();
+      unsubscribe();
+      if (this.#watchers.size === 0) this.#stopTimer();
     };
   }
 
   async close(): Promise<void> {
     this.#closed = true;
     this.#stopTimer();
-    this.#changes.removeAllListeners();
+    this.#watchers.clear();
     this.#services.clear();
   }
 
@@ -148,12 +141,12 @@ export class InMemoryServiceDiscovery implements ServiceDiscovery {
   #changed(serviceName: string, service: Service): void {
     service.snapshot = undefined;
     if (service.entries.size === 0) this.#services.delete(serviceName);
-    if (this.#changes.listenerCount(serviceName) > 0) this.#changes.emit(serviceName, snapshotOf(service));
+    if (this.#watchers.has(serviceName)) this.#watchers.tell(serviceName, snapshotOf(service));
   }
 
   /** One timer for all, armed for the first expiry only while someone wants to be told. A beat does not touch it. */
   #watchOverExpiry(): void {
-    if (this.#timer !== undefined || this.#watchers === 0 || this.#ttl === Infinity) return;
+    if (this.#timer !== undefined || this.#watchers.size === 0 || this.#ttl === Infinity) return;
     let first = Infinity;
     for (const { entries } of this.#services.values()) {
       for (const { lastBeat } of entries.values()) first = Math.min(first, lastBeat);

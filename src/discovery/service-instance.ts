@@ -54,7 +54,12 @@ export function toInstance(registration: InstanceRegistration): ServiceInstance 
     port,
   );
   check('protocol', protocol === 'http' || protocol === 'https', "'http' or 'https'", protocol);
-  check('weight', weight >= 0 && weight <= MAX_WEIGHT, `a number from 0 to ${MAX_WEIGHT}`, weight);
+  check(
+    'weight',
+    typeof weight === 'number' && weight >= 0 && weight <= MAX_WEIGHT,
+    `a number from 0 to ${MAX_WEIGHT}`,
+    weight,
+  );
   check('zone', zone === undefined || isName(zone), 'letters, digits and . _ : - (at most 128)', zone);
   check(
     'status',
@@ -107,7 +112,12 @@ function describe({ lastHeartbeat: _, ...rest }: ServiceInstance): string {
 
 function check(field: string, valid: boolean, expected: string, value: unknown): void {
   if (valid) return;
-  const shown = typeof value === 'object' ? 'an object' : JSON.stringify(value)?.slice(0, 100);
+  const shown =
+    typeof value === 'string'
+      ? JSON.stringify(value).slice(0, 100)
+      : typeof value === 'object' && value !== null
+        ? 'an object'
+        : String(value);
   throw new InvalidInstanceError(`the ${field} of an instance must be ${expected}; got ${shown}`);
 }
 
@@ -119,7 +129,7 @@ function hostOf(host: unknown): string {
   const bare = typeof host === 'string' ? host.replace(/^\[(.*)\]$/, '$1') : '';
   check(
     'host',
-    isIPv6(bare) ? !bare.includes('%') : HOST.test(bare),
+    isIPv6(bare) ? !bare.includes('%') : HOST.test(bare) && URL.canParse(`http://${bare}`),
     'a host name or an IP address, without scheme, port or path',
     host,
   );
@@ -144,9 +154,15 @@ function metadataOf(metadata: unknown): Readonly<Record<string, string>> {
 
 function isOwnUrl(url: unknown, instance: ServiceInstance): boolean {
   if (url === undefined) return true;
-  if (typeof url !== 'string' || url.length > 2048 || /[^\x21-\x7e]/.test(url)) return false;
+  // A backslash separates host and path for some parsers, and not for others.
+  if (typeof url !== 'string' || url.length > 2048 || /[^\x21-\x7e]|\\/.test(url)) return false;
   const base = originOf(instance);
   if (!URL.canParse(url, base)) return false;
   const parsed = new URL(url, base);
-  return parsed.origin === new URL(base).origin && parsed.username === '' && parsed.password === '';
+  return (
+    parsed.protocol === `${instance.protocol}:` &&
+    parsed.host === new URL(base).host &&
+    parsed.username === '' &&
+    parsed.password === ''
+  );
 }

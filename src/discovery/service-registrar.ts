@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { ClosedError } from '../errors.ts';
 import { Emitter } from '../internal/emitter.ts';
 import {
@@ -10,6 +11,7 @@ import {
   requireOption,
   validateOptions,
 } from '../internal/validate.ts';
+import { Timeout } from '../policies/timeout.ts';
 import type { ServiceDiscovery } from './service-discovery.ts';
 import type { InstanceRegistration, ServiceInstance } from './service-instance.ts';
 
@@ -32,6 +34,11 @@ export interface ServiceRegistrarEvents {
 
 /** Milliseconds after which a failed heartbeat is tried again at first; twice as long each time after. */
 const FIRST_RETRY = 1_000;
+/** Milliseconds that `close()` waits for the discovery. */
+const PATIENCE = 5_000;
+
+/** The registrars that are deregistering because of a signal: the process is not ended before they are done. */
+let leaving: Promise<unknown> = Promise.resolve();
 
 /**
  * Keeps one instance registered: registers it, sends heartbeats, registers it again when it was forgotten,
@@ -47,6 +54,7 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
   readonly #discovery: ServiceDiscovery;
   readonly #interval: number;
   readonly #signal: NodeJS.Signals | false;
+  readonly #patience = new Timeout(PATIENCE);
   #registration: InstanceRegistration;
   #registering: Promise<ServiceInstance> | undefined = undefined;
   #instance: ServiceInstance | undefined = undefined;
@@ -69,7 +77,10 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
     requireOption('ServiceRegistrar', options, 'discovery');
     requireOption('ServiceRegistrar', options, 'instance');
     this.#discovery = options.discovery;
-    this.#registration = options.instance;
+    this.#registration = {
+      ...options.instance,
+      instanceId: options.instance.instanceId ?? randomUUID(),
+    };
     this.#interval = options.heartbeatInterval ?? 30_000;
     this.#signal = options.deregisterOn ?? false;
   }
@@ -81,6 +92,7 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
 
   /** Registers and begins to send heartbeats. Called again it gives the same registration; after a failure it tries anew. */
   register(): Promise<ServiceInstance> {
+    if (this.#closing !== undefined) return Promise.reject(new ClosedError('the ServiceRegistrar'));
     this.#registering ??= this.#register().catch((error) => {
       this.#registering = undefined;
       throw error;
@@ -88,21 +100,19 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
     return this.#registering;
   }
 
-  /** Stops the heartbeats, waits for one under way, and deregisters. What fails then is a `failure` event. */
+  /**
+   * Stops the heartbeats, waits for one under way, and deregisters; it takes at most 5 seconds. What fails then is
+   * a `failure` event.
+   */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
   }
 
   async #register(): Promise<ServiceInstance> {
-    if (this.#closing !== undefined) throw new ClosedError('the ServiceRegistrar');
     const instance = await this.#discovery.register(this.#registration);
     this.#instance = instance;
-    this.#registration = {
-      ...this.#registration,
-      instanceId: instance.instanceId,
-      registeredAt: instance.registeredAt,
-    };
+    this.#registration = { ...this.#registration, registeredAt: instance.registeredAt };
     if (this.#closing === undefined) {
       if (this.#signal) process.once(this.#signal, this.#onSignal);
       this.#beatAfter(this.#interval);
@@ -140,20 +150,24 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
     clearTimeout(this.#timer);
     if (this.#signal) process.off(this.#signal, this.#onSignal);
     try {
-      await this.#registering;
-      await this.#beating;
-      if (this.#instance)
-        await this.#discovery.deregister(this.#instance.serviceName, this.#instance.instanceId);
+      await this.#patience.execute(() => this.#deregister());
     } catch (error) {
       this.emit('failure', error);
+    }
+  }
+
+  async #deregister(): Promise<void> {
+    await this.#registering;
+    await this.#beating;
+    if (this.#instance !== undefined) {
+      await this.#discovery.deregister(this.#instance.serviceName, this.#instance.instanceId);
     }
   }
 
   /** Whoever else listens decides what the signal does; with nobody else it ends the process, as it would have. */
   readonly #onSignal = (signal: NodeJS.Signals) => {
     const alone = process.listenerCount(signal) === 0;
-    void this.close().then(() => {
-      if (alone) process.kill(process.pid, signal);
-    });
+    leaving = Promise.all([leaving, this.close()]);
+    if (alone) void leaving.then(() => process.kill(process.pid, signal));
   };
 }

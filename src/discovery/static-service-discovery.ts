@@ -63,17 +63,20 @@ function instancesOf(serviceName: string, list: readonly StaticInstance[]): read
   if (!Array.isArray(list)) throw new TypeError(`the instances of '${serviceName}' must be a list`);
   const instances = list.map((entry) => {
     const registration = typeof entry === 'string' ? fromUrl(entry) : entry;
-    const {
-      host,
-      port,
-      instanceId = `${host}:${port}`.replace(/[[\]]/g, '').replace(/^:+/, 'v6:'),
-    } = registration;
-    return toInstance({ ...registration, serviceName, instanceId });
+    const instance = toInstance({ ...registration, serviceName });
+    return registration.instanceId === undefined ? withOwnId(instance) : instance;
   });
   const ids = new Set(instances.map(({ instanceId }) => instanceId));
   if (ids.size < instances.length)
     throw new InvalidInstanceError(`'${serviceName}' has two instances with one id`);
   return Object.freeze(instances);
+}
+
+/** An id that says where it is, so that it is the same in every process that has the list. */
+function withOwnId(instance: ServiceInstance): ServiceInstance {
+  const place = `${instance.host}:${instance.port}`;
+  const instanceId = /^[A-Za-z\d]/.test(place) ? place : `at:${place}`;
+  return Object.freeze({ ...instance, instanceId });
 }
 
 function fromUrl(text: string): Omit<InstanceRegistration, 'serviceName'> {

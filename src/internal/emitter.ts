@@ -12,7 +12,8 @@ function report(error: unknown): void {
   });
 }
 
-function guard<L extends Listener>(listener: L): L {
+/** The listener, made unable to throw: what it throws, or rejects with, becomes a process warning. */
+export function guard<L extends Listener>(listener: L): L {
   if (typeof listener !== 'function') throw new TypeError('an event listener must be a function');
   let guarded = guards.get(listener);
   if (guarded === undefined) {

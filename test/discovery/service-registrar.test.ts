@@ -59,6 +59,7 @@ describe('a registrar', () => {
     expect(await discovery.instances(service)).toEqual([]);
     expect(registrar.failures).toEqual([]);
     expect(registrar.again).toEqual([]);
+    await pass(5_000);
     expect(vi.getTimerCount()).toBe(0);
   });
 
@@ -300,6 +301,7 @@ describe('closing', () => {
     await flush();
     expect([registered.outcome?.ok, closed.outcome?.ok]).toEqual([true, true]);
     expect(discovery.deregister).toHaveBeenCalledTimes(1);
+    await pass(5_000);
     expect(vi.getTimerCount()).toBe(0);
     expect(process.listenerCount('SIGTERM')).toBe(listeners);
   });
@@ -330,6 +332,7 @@ describe('closing', () => {
     expect(closed.outcome).toEqual({ ok: true, value: undefined });
     expect(discovery.register).toHaveBeenCalledTimes(1);
     expect(discovery.deregister).toHaveBeenCalledTimes(1);
+    await pass(5_000);
     expect(vi.getTimerCount()).toBe(0);
   });
 
@@ -348,6 +351,7 @@ describe('closing', () => {
     await flush();
     expect(closed.outcome?.ok).toBe(true);
     expect(discovery.deregister).toHaveBeenCalledTimes(1);
+    await pass(5_000);
     expect(vi.getTimerCount()).toBe(0);
   });
 

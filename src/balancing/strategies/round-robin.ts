@@ -1,11 +1,14 @@
-import { acceptedFrom, type BalancingStrategy, randomIndex } from '../strategy.ts';
+import { type BalancingStrategy, randomIndex } from '../strategy.ts';
 
 /** Each in turn, from a random start, so that many clients do not march in step. */
 export const roundRobin: BalancingStrategy = (candidates) => {
   let next = randomIndex(candidates.length);
   return (request) => {
-    const index = next;
-    next = (next + 1) % candidates.length;
-    return acceptedFrom(candidates, index, request);
+    for (let offset = 0; offset < candidates.length; offset++) {
+      const candidate = candidates[next]!;
+      next = (next + 1) % candidates.length;
+      if (request.accepts(candidate)) return candidate;
+    }
+    return undefined;
   };
 };

@@ -1,0 +1,54 @@
+import { guard } from '../internal/emitter.ts';
+import type { InstanceListener, Unsubscribe } from './service-discovery.ts';
+import type { ServiceInstance } from './service-instance.ts';
+
+/** Those who watch a discovery. Each is told of every change once, in order, those included that a listener makes. */
+export class Watchers {
+  readonly #listeners = new Map<string, Set<InstanceListener>>();
+  readonly #news: { serviceName: string; instances: readonly ServiceInstance[] }[] = [];
+  #telling = false;
+  #size = 0;
+
+  get size(): number {
+    return this.#size;
+  }
+
+  has(serviceName: string): boolean {
+    return this.#listeners.has(serviceName);
+  }
+
+  watch(serviceName: string, listener: InstanceListener): Unsubscribe {
+    const guarded = guard(listener);
+    // A function of its own, so that the same listener can watch twice.
+    const subscription: InstanceListener = (instances) => guarded(instances);
+    const listeners = this.#listeners.get(serviceName) ?? new Set();
+    this.#listeners.set(serviceName, listeners.add(subscription));
+    this.#size++;
+    return () => {
+      if (!listeners.delete(subscription)) return;
+      this.#size--;
+      if (listeners.size === 0 && this.#listeners.get(serviceName) === listeners) {
+        this.#listeners.delete(serviceName);
+      }
+    };
+  }
+
+  tell(serviceName: string, instances: readonly ServiceInstance[]): void {
+    this.#news.push({ serviceName, instances });
+    if (this.#telling) return;
+    this.#telling = true;
+    for (let news = this.#news.shift(); news !== undefined; news = this.#news.shift()) {
+      const listeners = this.#listeners.get(news.serviceName) ?? [];
+      for (const listener of [...listeners]) {
+        if (this.#listeners.get(news.serviceName)?.has(listener)) listener(news.instances);
+      }
+    }
+    this.#telling = false;
+  }
+
+  clear(): void {
+    this.#listeners.clear();
+    this.#news.length = 0;
+    this.#size = 0;
+  }
+}
