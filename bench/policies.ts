@@ -4,19 +4,88 @@ import * as cockatiel from 'cockatiel';
 import * as mollitia from 'mollitia';
 // @ts-expect-error opossum ships no types
 import Opossum from 'opossum';
-import { Bulkhead, CircuitBreaker, compose, Fallback, Retry, RetryBudget, Timeout } from '../src/index.ts';
-import { type Contender, microseconds, table } from './support/measure.ts';
+import {
+  Bulkhead,
+  CircuitBreaker,
+  compose,
+  Fallback,
+  type Policy,
+  Retry,
+  RetryBudget,
+  Timeout,
+} from '../src/index.ts';
+import { median, table } from './support/measure.ts';
+import { type Contender, callsPerSecond } from './support/turns.ts';
 
 const operation = async () => 1;
 const { handleAll, TimeoutStrategy } = cockatiel;
 
-function cockatielFour(strategy: cockatiel.TimeoutStrategy) {
-  return cockatiel.wrap(
-    cockatiel.retry(handleAll, { maxAttempts: 2, backoff: new cockatiel.ExponentialBackoff() }),
-    cockatielBreaker(),
-    cockatiel.timeout(1_000, strategy),
-    cockatiel.bulkhead(100),
-  );
+/** Ours first, then the nearest peers, on an async function that resolves at once. */
+const GROUPS: Record<string, Record<string, Contender>> = {
+  retry: {
+    'holdfast Retry': guarded(() => new Retry()),
+    'holdfast Retry with a RetryBudget': guarded(() => new Retry({ budget: new RetryBudget() })),
+    'cockatiel retry': guarded(cockatielRetry),
+  },
+  'circuit breaker': {
+    'holdfast CircuitBreaker, consecutive': guarded(() => new CircuitBreaker()),
+    'holdfast CircuitBreaker, by ratio': guarded(() => new CircuitBreaker({ failureRatio: 0.5 })),
+    'cockatiel circuitBreaker, consecutive': guarded(cockatielBreaker),
+    'cockatiel circuitBreaker, by ratio': guarded(() =>
+      cockatiel.circuitBreaker(handleAll, {
+        halfOpenAfter: 30_000,
+        breaker: new cockatiel.SamplingBreaker({ threshold: 0.5, duration: 10_000 }),
+      }),
+    ),
+  },
+  timeout: {
+    'holdfast Timeout': guarded(() => new Timeout(1_000)),
+    'cockatiel timeout, aggressive': guarded(() => cockatiel.timeout(1_000, TimeoutStrategy.Aggressive)),
+    'cockatiel timeout, cooperative': guarded(() => cockatiel.timeout(1_000, TimeoutStrategy.Cooperative)),
+  },
+  bulkhead: {
+    'holdfast Bulkhead': guarded(() => new Bulkhead()),
+    'cockatiel bulkhead': guarded(() => cockatiel.bulkhead(100)),
+  },
+  fallback: {
+    'holdfast Fallback': guarded(() => new Fallback(0)),
+    'cockatiel fallback': guarded(() => cockatiel.fallback(handleAll, 0)),
+  },
+  'retry + breaker + timeout + bulkhead': {
+    holdfast: guarded(() => compose(new Retry(), new CircuitBreaker(), new Timeout(1_000), new Bulkhead())),
+    'cockatiel, aggressive timeout': guarded(() => cockatielFour(TimeoutStrategy.Aggressive)),
+    'cockatiel, cooperative timeout': guarded(() => cockatielFour(TimeoutStrategy.Cooperative)),
+    'opossum (breaker with timeout and capacity)': () => {
+      const breaker = new Opossum(operation, { timeout: 1_000, capacity: 100 });
+      return () => breaker.fire();
+    },
+    mollitia: () => {
+      const modules = [
+        new mollitia.Retry({ attempts: 2 }),
+        new mollitia.SlidingCountBreaker({}),
+        new mollitia.Timeout({ delay: 1_000 }),
+        new mollitia.Bulkhead({ concurrentSize: 100 }),
+      ];
+      const circuit = new mollitia.Circuit({ func: operation, options: { modules } });
+      return () => circuit.execute();
+    },
+  },
+};
+
+export const contenders: Record<string, Contender> = Object.assign(
+  { 'bare await': () => operation },
+  ...Object.values(GROUPS),
+);
+
+function guarded(make: () => unknown): Contender {
+  return () => {
+    const policy = make() as Policy;
+    return () => policy.execute(operation);
+  };
+}
+
+function cockatielRetry() {
+  return cockatiel.retry(handleAll, { maxAttempts: 2, backoff: new cockatiel.ExponentialBackoff() });
 }
 
 function cockatielBreaker() {
@@ -26,86 +95,33 @@ function cockatielBreaker() {
   });
 }
 
-function mollitiaOf(...modules: mollitia.Module[]) {
-  return new mollitia.Circuit({ func: operation, options: { modules } });
-}
-
-function holdfast(policy: { execute(operation: () => Promise<number>): unknown }): () => unknown {
-  return () => policy.execute(operation);
-}
-
-/** Ours, then the nearest peers, on an async function that resolves at once. */
-const GROUPS: Record<string, Contender[]> = {
-  retry: [
-    ['holdfast Retry', holdfast(new Retry())],
-    ['holdfast Retry with a RetryBudget', holdfast(new Retry({ budget: new RetryBudget() }))],
-    ['cockatiel retry', holdfast(cockatiel.retry(handleAll, { maxAttempts: 2 }))],
-  ],
-  'circuit breaker': [
-    ['holdfast CircuitBreaker, consecutive', holdfast(new CircuitBreaker())],
-    ['holdfast CircuitBreaker, by ratio', holdfast(new CircuitBreaker({ failureRatio: 0.5 }))],
-    ['cockatiel circuitBreaker, consecutive', holdfast(cockatielBreaker())],
-    [
-      'cockatiel circuitBreaker, by ratio',
-      holdfast(
-        cockatiel.circuitBreaker(handleAll, {
-          halfOpenAfter: 30_000,
-          breaker: new cockatiel.SamplingBreaker({ threshold: 0.5, duration: 10_000 }),
-        }),
-      ),
-    ],
-  ],
-  timeout: [
-    ['holdfast Timeout', holdfast(new Timeout(1_000))],
-    ['cockatiel timeout, aggressive', holdfast(cockatiel.timeout(1_000, TimeoutStrategy.Aggressive))],
-    ['cockatiel timeout, cooperative', holdfast(cockatiel.timeout(1_000, TimeoutStrategy.Cooperative))],
-  ],
-  bulkhead: [
-    ['holdfast Bulkhead', holdfast(new Bulkhead())],
-    ['cockatiel bulkhead', holdfast(cockatiel.bulkhead(100))],
-  ],
-  fallback: [
-    ['holdfast Fallback', holdfast(new Fallback(0))],
-    ['cockatiel fallback', holdfast(cockatiel.fallback(handleAll, 0))],
-  ],
-  'retry + breaker + timeout + bulkhead': [
-    ['holdfast', holdfast(compose(new Retry(), new CircuitBreaker(), new Timeout(1_000), new Bulkhead()))],
-    ['cockatiel, aggressive timeout', holdfast(cockatielFour(TimeoutStrategy.Aggressive))],
-    ['cockatiel, cooperative timeout', holdfast(cockatielFour(TimeoutStrategy.Cooperative))],
-    ['opossum (breaker with timeout and capacity)', opossumCall()],
-    [
-      'mollitia',
-      mollitiaCall(
-        new mollitia.Retry({ attempts: 2 }),
-        new mollitia.SlidingCountBreaker({}),
-        new mollitia.Timeout({ delay: 1_000 }),
-        new mollitia.Bulkhead({ concurrentSize: 100 }),
-      ),
-    ],
-  ],
-};
-
-function opossumCall(): () => unknown {
-  const breaker = new Opossum(operation, { timeout: 1_000, capacity: 100 });
-  return () => breaker.fire();
-}
-
-function mollitiaCall(...modules: mollitia.Module[]): () => unknown {
-  const circuit = mollitiaOf(...modules);
-  return () => circuit.execute();
+function cockatielFour(strategy: cockatiel.TimeoutStrategy) {
+  return cockatiel.wrap(
+    cockatielRetry(),
+    cockatielBreaker(),
+    cockatiel.timeout(1_000, strategy),
+    cockatiel.bulkhead(100),
+  );
 }
 
 export async function policies(): Promise<void> {
   const rows: string[][] = [];
-  for (const [group, contenders] of Object.entries(GROUPS)) {
-    const times = await microseconds([['bare await', operation], ...contenders]);
-    const bare = times.get('bare await')!;
-    const ours = times.get(contenders[0]![0])! - bare;
-    rows.push([`**${group}** (bare await)`, bare.toFixed(2), '', '']);
-    for (const [name] of contenders) {
-      const added = times.get(name)! - bare;
-      rows.push([name, times.get(name)!.toFixed(2), added.toFixed(2), (added / ours).toFixed(1)]);
-    }
+  for (const [group, members] of Object.entries(GROUPS)) {
+    const names = ['bare await', ...Object.keys(members)];
+    const rates = await callsPerSecond({ module: import.meta.url, names, concurrency: 1 });
+    const microseconds = rates.map((rounds) => rounds.map((rate) => 1e6 / rate));
+    const [bare, ours] = microseconds as [number[], number[]];
+    rows.push([`**${group}** (bare await)`, median(bare).toFixed(2), '', '']);
+    microseconds.slice(1).forEach((own, index) => {
+      const added = own.map((time, round) => time - bare[round]!);
+      const times = added.map((time, round) => time / (ours[round]! - bare[round]!));
+      rows.push([
+        names[index + 1]!,
+        median(own).toFixed(2),
+        median(added).toFixed(2),
+        median(times).toFixed(1),
+      ]);
+    });
   }
   table('Overhead of a call that succeeds at once', ['', 'µs a call', 'µs added', 'times ours'], rows);
   heap();

@@ -1,3 +1,4 @@
+import { keepOptimized } from '../internal/keep-optimized.ts';
 import { type Linked, LinkedList } from '../internal/linked-list.ts';
 
 /** Is told once, when what it listens to is aborted. Listens to one thing at a time. */
@@ -152,3 +153,5 @@ export class AbortScope implements Abortable, AbortListener {
     if (listener.listening) remove(this.#listeners!, listener);
   }
 }
+
+keepOptimized(new AbortScope(undefined, () => {}));

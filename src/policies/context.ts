@@ -1,4 +1,5 @@
 import { DeadlineExceededError, TimeoutError } from '../errors.ts';
+import { keepOptimized } from '../internal/keep-optimized.ts';
 import { type Abortable, type AbortListener, abortableOf } from './abort.ts';
 
 /** Facts about a call for predicates and telemetry: service, method, instance… */
@@ -93,6 +94,8 @@ export class Context implements CallContext {
     );
   }
 }
+
+keepOptimized(new Context(1, Infinity, NO_ATTRIBUTES, undefined, false));
 
 /** The context of a call: the caller's own if it is one of ours, else made from what the caller says. */
 export function contextOf(options: CallOptions | undefined): Context {

@@ -1,6 +1,6 @@
 import { func, validateOptions } from '../internal/validate.ts';
-import { type CallContext, type CallOptions, contextOf } from './context.ts';
-import { type Outcome, settle, unwrap } from './outcome.ts';
+import { type CallContext, type CallOptions, type Context, contextOf } from './context.ts';
+import { type Outcome, start, unwrap } from './outcome.ts';
 import type { Operation, Policy } from './policy.ts';
 
 export interface FallbackOptions {
@@ -29,11 +29,16 @@ export class Fallback<F = unknown> implements Policy {
     this.#shouldFallback = options.shouldFallback;
   }
 
-  async execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
+  execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
     const context = contextOf(options);
-    const outcome: Outcome<T> = context.aborted
-      ? { ok: false, error: context.reason }
-      : await settle(operation, context);
+    const result: Promise<T> = context.aborted ? Promise.reject(context.reason) : start(operation, context);
+    return result.then(
+      this.#shouldFallback && ((value) => this.#resultOf({ ok: true, value }, context)),
+      (error) => this.#resultOf({ ok: false, error }, context),
+    );
+  }
+
+  #resultOf<T>(outcome: Outcome<T>, context: Context): T | PromiseLike<T> {
     const replaced = this.#shouldFallback?.(outcome, context) ?? (!outcome.ok && !context.cancelled);
     if (!replaced) return unwrap(outcome);
     // The caller chose a value that can stand where its operation's would.

@@ -1,4 +1,5 @@
 import { DeadlineExceededError, TimeoutError } from '../errors.ts';
+import { keepOptimized } from '../internal/keep-optimized.ts';
 import { type Linked, LinkedList } from '../internal/linked-list.ts';
 import { MAX_DELAY, number } from '../internal/validate.ts';
 import { type Abortable, AbortScope } from './abort.ts';
@@ -44,6 +45,7 @@ export class Timeout implements Policy {
   #forDuration<T>(operation: Operation<T>, outer: Context, deadline: number): Promise<T> {
     return new Promise((resolve, reject) => {
       const call = new TimedCall(this.#expiring, deadline, outer.source, reject);
+      this.#expiring.add(call);
       const tightest = Math.min(deadline, outer.deadline);
       start(operation, new Context(outer.attempt, tightest, outer.attributes, call.scope, true)).then(
         (value) => {
@@ -102,7 +104,6 @@ class TimedCall implements Linked<TimedCall> {
       expiring.remove(this);
       reject(reason);
     });
-    expiring.add(this);
   }
 
   finish(): void {
@@ -152,3 +153,5 @@ class ExpiryQueue {
     }
   };
 }
+
+keepOptimized(new TimedCall(new ExpiryQueue(1), Infinity, undefined, () => {}));

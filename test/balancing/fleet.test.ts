@@ -31,6 +31,18 @@ describe('the calls under way on an instance', () => {
     expect(fleet.ejections).toEqual([]);
   });
 
+  it.each([Number.NaN, -1])(
+    'stay as they are if a latency of %d is reported, which is refused',
+    async (latency) => {
+      const fleet = await world(['a', 'b']);
+      const lease = fleet.acquireOn('a');
+      expect(() => lease.release({ latency })).toThrow(RangeError);
+      expect(lease.candidate.inFlight).toBe(1);
+      expect(lease.release({ latency: 5 })).toBe(true);
+      expect(lease.candidate.inFlight).toBe(0);
+    },
+  );
+
   it('are not counted by getInstance', async () => {
     const fleet = await world(['a']);
     await fleet.balancer.getInstance('user-service');
@@ -204,6 +216,27 @@ describe('what the end of a call says of the service', () => {
     await fleet.leave('a');
     await fleet.leave('b');
     expect(lease.serviceDown).toBe(false);
+  });
+
+  it.each([
+    ['are unhealthy', { status: 'unhealthy' }],
+    ['have weight 0', { weight: 0 }],
+  ] as const)('is the same whether or not there are others that %s and get no calls', async (_, idle) => {
+    const instances = ['a', 'b', instance('c', idle), instance('d', idle)];
+    const fleet = await world(instances, { strategy: inTurn, outlierDetection });
+    fleet.fail('a', 2);
+    fleet.fail('b', 2);
+    const lease = fleet.acquire();
+    expect(lease.serviceDown).toBe(true);
+    expect(lease.release({ error })).toBe(true);
+  });
+
+  it('is nothing if its instance has left, which is not ejected any more', async () => {
+    const fleet = await world(['a', 'b', 'c'], { strategy: inTurn, outlierDetection });
+    const leases = Array.from({ length: 50 }, () => fleet.acquireOn('a'));
+    await fleet.leave('a');
+    expect(leases.filter((lease) => lease.release({ error }))).toEqual([]);
+    expect(fleet.told.at(-1)).toBe('leave a');
   });
 });
 

@@ -107,6 +107,30 @@ describe('the first call to a service', () => {
     expect(next.outcome).toMatchObject({ ok: true });
     expect(watching.size).toBe(1);
   });
+
+  it('goes by what the discovery has told though it then fails, and each join is told once', async () => {
+    const { balancer, asked, watching, push } = discoveryByHand();
+    const joined: string[] = [];
+    balancer.on('join', (event) => joined.push(event.instance.instanceId));
+    const call = follow(balancer.acquire(service));
+    await flush();
+    push('a');
+    asked[0]!.reject(error);
+    await flush();
+    expect(call.outcome).toMatchObject({ ok: true, value: { instance: { instanceId: 'a' } } });
+    await balancer.acquire(service);
+    expect(joined).toEqual(['a']);
+    expect([asked.length, watching.size]).toEqual([1, 1]);
+  });
+
+  it('fails for want of instances if the discovery is closed, and says that it is', async () => {
+    const discovery = new InMemoryServiceDiscovery();
+    await discovery.close();
+    expect(await rejectionOf(new LoadBalancer({ discovery }).acquire(service))).toMatchObject({
+      code: 'ERR_NO_INSTANCE',
+      cause: { code: 'ERR_CLOSED' },
+    });
+  });
 });
 
 describe('a service without instances', () => {
@@ -261,11 +285,12 @@ describe('a balancer that is closed', () => {
     await discovery.register(instance('a'));
   });
 
-  it('while the discovery is asked gives nothing and watches nothing once that has answered', async () => {
+  it('while the discovery is asked watches nothing from then on, and gives nothing once that has answered', async () => {
     const { balancer, asked, watching } = discoveryByHand();
     const call = follow(balancer.acquire(service));
     await flush();
     balancer.close();
+    expect(watching.size).toBe(0);
     asked[0]!.resolve([instance('a')]);
     await flush();
     expect(call.outcome).toMatchObject({ ok: false, error: { code: 'ERR_CLOSED' } });

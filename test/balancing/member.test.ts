@@ -137,6 +137,13 @@ describe('the time of an ejection', () => {
     expect(member.ejections).toBe(7);
   });
 
+  it('is never longer than the maximum, whatever chance says', () => {
+    Math.random = () => 0.999;
+    const short = { ...rules, maxEjectionTime: 1_000 };
+    expect(member.eject(0, short)).toBe(1_000);
+    expect(member.eject(1_000, short)).toBe(1_000);
+  });
+
   it('is that of a first one again after it was well for as long as the last one took and a base', () => {
     Math.random = () => 0;
     fc.assert(

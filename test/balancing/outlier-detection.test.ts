@@ -124,6 +124,16 @@ describe('an instance whose ejection is over', () => {
     fleet.acquireOn('a').release();
     expect(fleet.told.at(-1)).toBe('return a');
   });
+
+  it('gets another call after as long again if the first never ends', async () => {
+    const fleet = await ejected();
+    endEjection(fleet);
+    fleet.acquireOn('a');
+    expect(fleet.picks(9)).not.toContain('a');
+    endEjection(fleet);
+    expect(fleet.picks(9)).toContain('a');
+    expect(fleet.told.at(-1)).toBe('return a');
+  });
 });
 
 describe('a call that was under way when its instance was ejected', () => {

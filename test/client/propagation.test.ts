@@ -94,6 +94,9 @@ describe('the context of an incoming request', () => {
     ` ${traceparent}`,
     traceparent.replace('4bf9', '4bg9'),
     traceparent.slice(1),
+    traceparent.replace(/^00/, 'ff'),
+    traceparent.replace('4bf92f3577b34da6a3ce929d0e0e4736', '0'.repeat(32)),
+    traceparent.replace('00f067aa0ba902b7', '0'.repeat(16)),
     [traceparent, traceparent],
   ])('is not part of a trace where the traceparent is not well formed: %j', (sent) => {
     const context = requestContextFrom({ traceparent: sent, tracestate: 'a=b' });

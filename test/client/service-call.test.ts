@@ -194,6 +194,11 @@ describe('the headers', () => {
     },
   );
 
+  it('are sent as they are though a value reads like a name', () => {
+    const headers = { 'x-a': 'content-type', 'x-b': 'evil.example', 'content-type': 'host' };
+    expect(prepared({ headers }).headers).toEqual(Object.entries(headers).flat());
+  });
+
   it.each(['', 'a\tb', ' a, b ', 'é'])('may have the value %j', (value) => {
     expect(prepared({ headers: { 'X-Tenant': value } }).headers).toEqual(['x-tenant', value]);
   });
@@ -222,6 +227,16 @@ describe('the body', () => {
       expect(request.body).toBe(body);
       expect(request).toMatchObject({ headers: [], replayable: true });
     }
+  });
+
+  it.each([
+    ['an ArrayBuffer', new Uint8Array([1, 2, 3]).buffer, [1, 2, 3]],
+    ['a view of a part of it', new DataView(new Uint8Array([1, 2, 3]).buffer, 1), [2, 3]],
+    ['an array of larger numbers', new Uint16Array([0x0101]), [1, 1]],
+  ])('of bytes in %s is sent as those bytes, and can be sent again', (_kind, body, bytes) => {
+    const request = prepared({ method: 'POST', body });
+    expect([...(request.body as Uint8Array)]).toEqual(bytes);
+    expect(request).toMatchObject({ headers: [], replayable: true });
   });
 
   it('of form fields is sent as a form', () => {
@@ -277,6 +292,18 @@ describe('the body', () => {
       expect(refusalOf({ body }).message).toMatch(/cannot be written as JSON/);
     }
   });
+
+  it.each([
+    ['Blob', new Blob(['a'])],
+    ['FormData', new FormData()],
+    ['Headers', new Headers({ a: 'b' })],
+    ['Map', new Map([['a', 'b']])],
+    ['Set', new Set(['a'])],
+    ['Promise', Promise.resolve({ a: 'b' })],
+  ])('that JSON would make an empty object of is refused, and named: %s', (kind, body) => {
+    expect(refusalOf({ body })).toBeInstanceOf(InvalidRequestError);
+    expect(refusalOf({ body }).message).toMatch(new RegExp(`${kind} .*empty object`));
+  });
 });
 
 describe('the idempotency key', () => {
@@ -287,6 +314,15 @@ describe('the idempotency key', () => {
         headers: ['idempotency-key', 'order-1'],
       });
     }
+  });
+
+  it('is sent once, and is the one of the call, though the headers have another', () => {
+    const request = prepared({
+      method: 'POST',
+      idempotencyKey: 'order-1',
+      headers: { 'Idempotency-Key': 'other' },
+    });
+    expect(request.headers).toEqual(['idempotency-key', 'order-1']);
   });
 
   it('does not make a stream safe to send twice', () => {

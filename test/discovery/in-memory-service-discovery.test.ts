@@ -297,6 +297,30 @@ describe('one that watches a service', () => {
     for (const { told } of [other, last]) expect(told).toEqual([['u1'], ['u1', 'u2']]);
   });
 
+  it('is told of the changes in order though another listener makes one', async () => {
+    const discovery = new InMemoryServiceDiscovery();
+    const unsubscribe = discovery.watch(service, () => {
+      unsubscribe();
+      void discovery.register(instance('u2'));
+    });
+    const { told } = watched(discovery);
+    await discovery.register(instance('u1'));
+    expect(told).toEqual([['u1'], ['u1', 'u2']]);
+  });
+
+  it.each(['unsubscribed it', 'closed the discovery'])(
+    'is told nothing any more once another listener has %s',
+    async (how) => {
+      const discovery = new InMemoryServiceDiscovery();
+      discovery.watch(service, () =>
+        how === 'unsubscribed it' ? other.unsubscribe() : void discovery.close(),
+      );
+      const other = watched(discovery);
+      await discovery.register(instance('u1'));
+      expect(other.told).toEqual([]);
+    },
+  );
+
   it('can do so twice: unsubscribing one, even repeatedly, leaves the other', async () => {
     const discovery = new InMemoryServiceDiscovery({ ttl: 1_000 });
     const listener = vi.fn();

@@ -1,3 +1,4 @@
+import { inspect } from 'node:util';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
@@ -139,6 +140,8 @@ describe('a registration is refused, and told which field is why, with', () => {
     ['host', 'a\\b'],
     ['host', 'a%2fb'],
     ['host', 'a..b'],
+    ['host', '999.1.1.1'],
+    ['host', '1.2.3.4.5'],
     ['host', '.'],
     ['host', '-a'],
     ['host', 'ä.example'],
@@ -159,6 +162,7 @@ describe('a registration is refused, and told which field is why, with', () => {
     ['port', Number.NaN],
     ['port', Infinity],
     ['port', [80]],
+    ['port', 80n],
     ['protocol', 'ftp'],
     ['protocol', 'HTTP'],
     ['protocol', 'http:'],
@@ -171,7 +175,14 @@ describe('a registration is refused, and told which field is why, with', () => {
     ['weight', -Infinity],
     ['weight', 1_000_001],
     ['weight', 'heavy'],
+    ['weight', '2'],
+    ['weight', 1n],
+    ['weight', true],
+    ['weight', null],
+    ['weight', []],
     ['weight', {}],
+    ['weight', new Date(5)],
+    ['weight', Symbol('a')],
     ['status', 'up'],
     ['status', ''],
     ['status', null],
@@ -187,6 +198,7 @@ describe('a registration is refused, and told which field is why, with', () => {
     ['metadata', 5],
     ['metadata', { nested: { a: 'b' } }],
     ['metadata', { number: 5 }],
+    ['metadata', { bigint: 1n }],
     ['metadata', { list: ['a'] }],
     ['metadata', { nothing: undefined }],
     ['metadata', { [long(129)]: 'a' }],
@@ -204,6 +216,8 @@ describe('a registration is refused, and told which field is why, with', () => {
     ['healthCheckUrl', 'http://user@10.0.0.1:8001/'],
     ['healthCheckUrl', 'http://:secret@10.0.0.1:8001/'],
     ['healthCheckUrl', 'http://10.0.0.1:8001@evil.example/'],
+    ['healthCheckUrl', 'http://10.0.0.1:8001\\@evil.example/'],
+    ['healthCheckUrl', 'blob:http://10.0.0.1:8001/x'],
     ['healthCheckUrl', 'file:///etc/passwd'],
     ['healthCheckUrl', 'javascript:alert(1)'],
     ['healthCheckUrl', '/health\r\nHost: evil.example'],
@@ -215,7 +229,7 @@ describe('a registration is refused, and told which field is why, with', () => {
   ];
 
   const cases = wrong.map(
-    ([field, value]) => [field, String(JSON.stringify(value)).slice(0, 60), value] as const,
+    ([field, value]) => [field, inspect(value, { breakLength: Infinity }).slice(0, 60), value] as const,
   );
   it.each(cases)('%s %s', (field, _shown, value) => {
     const refusal = refusalOf({ [field]: value });

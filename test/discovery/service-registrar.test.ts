@@ -287,6 +287,15 @@ describe('closing', () => {
     expect(discovery.register).not.toHaveBeenCalled();
   });
 
+  it('is the end also of one that was registered', async () => {
+    const discovery = stub();
+    const registrar = registrarOf(discovery);
+    await registrar.register();
+    await registrar.close();
+    expect(await rejectionOf(registrar.register())).toBeInstanceOf(ClosedError);
+    expect(discovery.register).toHaveBeenCalledTimes(1);
+  });
+
   it('waits for a registration under way, and takes it back', async () => {
     const discovery = stub();
     const registering = defer<ReturnType<typeof toInstance>>();
@@ -366,12 +375,38 @@ describe('closing', () => {
     await expect(registrar.close()).resolves.toBeUndefined();
     expect(registrar.failures).toEqual([down]);
   });
+
+  it.each(['register', 'heartbeat', 'deregister'] as const)(
+    'takes 5 seconds if the discovery never answers to %s, and tells of it',
+    async (method) => {
+      const discovery = stub();
+      discovery[method].mockReturnValue(new Promise<never>(() => {}));
+      const registrar = registrarOf(discovery);
+      void registrar.register();
+      await pass(interval);
+      const closed = follow(registrar.close());
+      await pass(4_999);
+      expect(closed.outcome).toBeUndefined();
+      await pass(1);
+      expect(closed.outcome).toEqual({ ok: true, value: undefined });
+      expect(registrar.failures).toMatchObject([{ code: 'ERR_TIMEOUT', timeout: 5_000 }]);
+      expect(vi.getTimerCount()).toBe(0);
+    },
+  );
 });
 
 describe('a registrar that deregisters on SIGTERM', () => {
   const before = process.listenerCount('SIGTERM');
   const kill = () => vi.spyOn(process, 'kill').mockReturnValue(true);
   const sigterm = () => process.emit('SIGTERM', 'SIGTERM');
+  /** Takes those off that listen to the signal already, until the test is over. */
+  const nobodyElseListens = () => {
+    const others = process.listeners('SIGTERM');
+    process.removeAllListeners('SIGTERM');
+    onTestFinished(() => {
+      for (const listener of others) process.on('SIGTERM', listener);
+    });
+  };
 
   it('listens from its registration until it is closed, once', async () => {
     const discovery = stub();
@@ -406,11 +441,7 @@ describe('a registrar that deregisters on SIGTERM', () => {
 
   it('lets the signal end the process after it has deregistered, if nobody else listens', async () => {
     const killed = kill();
-    const others = process.listeners('SIGTERM');
-    process.removeAllListeners('SIGTERM');
-    onTestFinished(() => {
-      for (const listener of others) process.on('SIGTERM', listener);
-    });
+    nobodyElseListens();
     const discovery = stub();
     const slow = defer<boolean>();
     discovery.deregister.mockReturnValueOnce(slow.promise);
@@ -423,6 +454,23 @@ describe('a registrar that deregisters on SIGTERM', () => {
     await flush();
     expect(killed).toHaveBeenCalledExactlyOnceWith(process.pid, 'SIGTERM');
     expect(process.listenerCount('SIGTERM')).toBe(0);
+  });
+
+  it('lets the signal end the process only after the other registrars have deregistered too', async () => {
+    const killed = kill();
+    nobodyElseListens();
+    const [one, other] = [stub(), stub()];
+    const slow = defer<boolean>();
+    one.deregister.mockReturnValueOnce(slow.promise);
+    for (const discovery of [one, other])
+      await registrarOf(discovery, { deregisterOn: 'SIGTERM' }).register();
+    sigterm();
+    await flush();
+    for (const { deregister } of [one, other]) expect(deregister).toHaveBeenCalledTimes(1);
+    expect(killed).not.toHaveBeenCalled();
+    slow.resolve(true);
+    await flush();
+    expect(killed).toHaveBeenCalledExactlyOnceWith(process.pid, 'SIGTERM');
   });
 
   it('leaves the end of the process to those who listen to the signal too', async () => {

@@ -113,6 +113,19 @@ describe('a list of objects', () => {
     expect(() => discoveryOf(entry as StaticInstance)).toThrow(`the ${field} of an instance`);
   });
 
+  it.each([null, undefined])('is refused with an entry that is %s', (entry) => {
+    expect(() => discoveryOf(entry as never)).toThrow(InvalidInstanceError);
+    expect(() => discoveryOf(entry as never)).toThrow(/^the host of an instance must be /);
+  });
+
+  it.each(['_a', `${'a'.repeat(63)}.${'b'.repeat(63)}.example`])(
+    'needs no ids, whatever the hosts are called: %s',
+    async (host) => {
+      const [instance] = await discoveryOf({ host, port: 80 }).instances(service);
+      expect(instance).toMatchObject({ host, instanceId: expect.stringContaining(`${host}:80`) });
+    },
+  );
+
   it('is refused if two instances have one id', () => {
     expect(() => discoveryOf('http://a:1', 'http://a:1')).toThrow(InvalidInstanceError);
     expect(() => discoveryOf('http://a:1', { host: 'a', port: 1 })).toThrow(

@@ -53,6 +53,12 @@ describe('round-robin', () => {
     );
   });
 
+  it('shares the turns of one that is ejected evenly among the others', async () => {
+    const fleet = await world(['a', 'b', 'c'], { strategy, outlierDetection: { consecutiveFailures: 1 } });
+    fleet.fail('b', 1);
+    expect(tally(fleet.picks(300))).toEqual({ a: 150, c: 150 });
+  });
+
   it('starts with another instance in another client, so that they do not march in step', async () => {
     const firsts = await Promise.all(
       Array.from({ length: 60 }, async () => (await world(['a', 'b', 'c'], { strategy })).picks(1)[0]!),

@@ -1,0 +1,54 @@
+import { Readable } from 'node:stream';
+import { describe, expect, it } from 'vitest';
+import { callState, mayBeSentAgain } from '../../src/client/call-state.ts';
+import { prepare, type ServiceCall } from '../../src/client/service-call.ts';
+
+function stateOf(details: Partial<ServiceCall>, propagated: readonly string[] = []) {
+  const call: ServiceCall = { service: 'user-service', path: '/', ...details };
+  return callState(call, prepare(call), propagated);
+}
+
+describe('the headers of a call', () => {
+  const propagated = ['x-request-id', 'r1', 'x-service-name', 'tests'];
+
+  it('are those that are propagated where it has none of its own', () => {
+    expect(stateOf({}, propagated).headers).toEqual(propagated);
+  });
+
+  it('are its own, then those that are propagated', () => {
+    expect(stateOf({ headers: { 'X-Tenant': 't1' } }, propagated).headers).toEqual([
+      ...['x-tenant', 't1'],
+      ...propagated,
+    ]);
+  });
+
+  it('are its own alone where it sets what would be propagated', () => {
+    expect(stateOf({ headers: { 'X-Request-ID': 'mine' } }, propagated).headers).toEqual([
+      ...['x-request-id', 'mine', 'x-service-name', 'tests'],
+    ]);
+  });
+
+  it('keep what is propagated though the value of one of its own reads like its name', () => {
+    expect(stateOf({ headers: { 'x-note': 'x-request-id' } }, propagated).headers).toEqual([
+      ...['x-note', 'x-request-id'],
+      ...propagated,
+    ]);
+  });
+});
+
+describe('a call', () => {
+  it.each<[string, boolean, boolean, Partial<ServiceCall>]>([
+    ['a GET', true, true, {}],
+    ['a POST', true, false, { method: 'POST', body: {} }],
+    ['a POST with an idempotency key', true, true, { method: 'POST', idempotencyKey: 'k' }],
+    ['a PUT of a stream', false, false, { method: 'PUT', body: Readable.from(['a']) }],
+  ])(
+    'that is %s may be sent again if no instance got it: %s; if one may have: %s',
+    (_what, before, after, details) => {
+      const state = stateOf(details);
+      expect(mayBeSentAgain(state)).toBe(before);
+      state.sent = true;
+      expect(mayBeSentAgain(state)).toBe(after);
+    },
+  );
+});

@@ -1,0 +1,113 @@
+import { afterEach, beforeEach, expect, it, vi } from 'vitest';
+import { contextOf } from '../../src/policies/context.ts';
+import { WaitQueue } from '../../src/policies/wait-queue.ts';
+import { fakeTime, flush, follow, listenersOn, pass } from './helpers.ts';
+
+beforeEach(fakeTime);
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+function wait(
+  queue: WaitQueue,
+  { patience = Infinity, signal }: { patience?: number; signal?: AbortSignal } = {},
+) {
+  return follow(queue.wait(contextOf({ signal }), patience));
+}
+
+const admitted = { ok: true, value: true };
+const gaveUp = { ok: true, value: false };
+
+it('those who wait get their turns first come first served, one at a time', async () => {
+  const queue = new WaitQueue();
+  const calls = Array.from({ length: 3 }, () => wait(queue));
+  for (let turn = 1; turn <= 3; turn++) {
+    expect(queue.length).toBe(4 - turn);
+    expect(queue.admit()).toBe(true);
+    await flush();
+    expect(calls.filter(({ outcome }) => outcome !== undefined)).toEqual(calls.slice(0, turn));
+    expect(calls[turn - 1]!.outcome).toEqual(admitted);
+  }
+  expect(queue.length).toBe(0);
+});
+
+it('a turn that nobody waits for is not kept for one who comes later', async () => {
+  const queue = new WaitQueue();
+  expect(queue.admit()).toBe(false);
+  const call = wait(queue);
+  await flush();
+  expect(call.outcome).toBeUndefined();
+  expect(queue.length).toBe(1);
+});
+
+it('one whose patience is over gives up alone, and holds no place', async () => {
+  const queue = new WaitQueue();
+  const [first, second, third] = [wait(queue), wait(queue, { patience: 100 }), wait(queue)];
+  await pass(99);
+  expect(queue.length).toBe(3);
+  await pass(1);
+  expect(second.outcome).toEqual(gaveUp);
+  expect(queue.length).toBe(2);
+  queue.admit();
+  queue.admit();
+  await flush();
+  expect([first.outcome, third.outcome]).toEqual([admitted, admitted]);
+  expect(queue.admit()).toBe(false);
+});
+
+it('one that is aborted gives up with the reason, alone, and holds no place', async () => {
+  const queue = new WaitQueue();
+  const controller = new AbortController();
+  const calls = [wait(queue), wait(queue, { patience: 100, signal: controller.signal }), wait(queue)];
+  controller.abort('not needed');
+  await flush();
+  expect(calls.map(({ outcome }) => outcome)).toEqual([
+    undefined,
+    { ok: false, error: 'not needed' },
+    undefined,
+  ]);
+  expect(queue.length).toBe(2);
+  expect(vi.getTimerCount()).toBe(0);
+});
+
+it('all that share a signal are aborted with it', async () => {
+  const queue = new WaitQueue();
+  const controller = new AbortController();
+  const calls = Array.from({ length: 3 }, () => wait(queue, controller));
+  const other = wait(queue);
+  controller.abort('gone');
+  await flush();
+  for (const { outcome } of calls) expect(outcome).toEqual({ ok: false, error: 'gone' });
+  expect(queue.length).toBe(1);
+  queue.admit();
+  await flush();
+  expect(other.outcome).toEqual(admitted);
+});
+
+it.each(['a turn', 'the end of its patience'])(
+  'after %s neither timer nor listener is left, and an abort changes nothing',
+  async (end) => {
+    const queue = new WaitQueue();
+    const controller = new AbortController();
+    const call = wait(queue, { patience: 100, signal: controller.signal });
+    expect([vi.getTimerCount(), listenersOn(controller.signal)]).toEqual([1, 1]);
+    if (end === 'a turn') queue.admit();
+    else await pass(100);
+    expect([vi.getTimerCount(), listenersOn(controller.signal)]).toEqual([0, 0]);
+    controller.abort(new Error('too late'));
+    await flush();
+    expect(call.outcome).toEqual(end === 'a turn' ? admitted : gaveUp);
+    expect(queue.length).toBe(0);
+  },
+);
+
+it.each([Infinity, 2 ** 31])('patience of %d ms is longer than any timer, and has none', async (patience) => {
+  const queue = new WaitQueue();
+  const call = wait(queue, { patience });
+  await pass(60_000);
+  expect(vi.getTimerCount()).toBe(0);
+  expect(call.outcome).toBeUndefined();
+  queue.admit();
+  await flush();
+  expect(call.outcome).toEqual(admitted);
+});
