@@ -21,7 +21,8 @@ export class PeakEwma {
 
   observe(latency: number, now: number): void {
     const weight = Math.exp(-Math.max(0, now - this.#updatedAt) / DECAY);
-    this.#average = latency > this.at(now) ? latency : this.#average * weight + latency * (1 - weight);
+    const faded = this.#average * weight;
+    this.#average = latency > faded ? latency : faded + latency * (1 - weight);
     this.#updatedAt = now;
   }
 }
