@@ -72,16 +72,17 @@ describe('those who watch', () => {
 
   it('are told nothing any more once all were sent away, not even what was still to be told', () => {
     const watchers = new Watchers();
+    let next: ReturnType<typeof listening> | undefined;
     watchers.watch(service, () => {
       watchers.tell(service, list('u2'));
       watchers.clear();
+      next = listening(watchers);
     });
     const other = listening(watchers);
     watchers.tell(service, list('u1'));
-    expect(other.told).toEqual([]);
-    const next = listening(watchers);
     watchers.tell(service, list('u3'));
-    expect(next.told).toEqual([['u3']]);
+    expect(other.told).toEqual([]);
+    expect(next!.told).toEqual([['u3']]);
   });
 
   it.each([undefined, null, {}])('must do so with a function; %o is none', (listener) => {
