@@ -1,17 +1,17 @@
-import { Pool } from 'undici';
 import { originOf, type ServiceInstance } from '../discovery/service-instance.ts';
 import type { Policy } from '../policies/policy.ts';
+import { type ConnectionOptions, Connections } from './connections.ts';
 
 /** The connections to one instance, and the policies that guard it. */
 export class Endpoint {
-  readonly pool: Pool;
+  readonly connections: Connections;
   /** Around each attempt on this instance: bulkhead, then attempt timeout. */
   readonly policy: Policy;
   #attempts = 0;
   #retired = false;
 
-  constructor(instance: ServiceInstance, policy: Policy, options: Pool.Options) {
-    this.pool = new Pool(originOf(instance), options);
+  constructor(instance: ServiceInstance, policy: Policy, options: ConnectionOptions) {
+    this.connections = new Connections(originOf(instance), options);
     this.policy = policy;
   }
 
@@ -35,7 +35,7 @@ export class Endpoint {
   }
 
   /** Resolves when what is under way on the connections, streamed bodies included, is done. */
-  async close(): Promise<void> {
-    if (!this.pool.closed && !this.pool.destroyed) await this.pool.close();
+  close(): Promise<void> {
+    return this.connections.close();
   }
 }

@@ -7,6 +7,7 @@ import {
   type ServiceErrorDetails,
 } from '../errors.ts';
 import type { Abortable, AbortListener } from '../policies/abort.ts';
+import type { Connection, Exchange } from './connections.ts';
 
 export type ResponseHeaders = Record<string, string | string[] | undefined>;
 
@@ -63,7 +64,8 @@ function failureOf(error: Error & { code?: string }, details: ServiceErrorDetail
 }
 
 /** A request whose answer is read whole: undici's handler, and what ends it when the call is aborted. */
-export class BufferedExchange implements Dispatcher.DispatchHandler, AbortListener {
+export class BufferedExchange implements Exchange, AbortListener {
+  connection: Connection | undefined = undefined;
   next: AbortListener | undefined = undefined;
   previous: AbortListener | undefined = undefined;
   listening = false;
@@ -127,6 +129,7 @@ export class BufferedExchange implements Dispatcher.DispatchHandler, AbortListen
   }
 
   onResponseEnd(): void {
+    this.connection!.release();
     this.#source?.unlisten(this);
     const bytes = this.#rest === undefined ? this.#first : Buffer.concat(this.#rest, this.#size);
     this.#resolve({
@@ -137,6 +140,7 @@ export class BufferedExchange implements Dispatcher.DispatchHandler, AbortListen
   }
 
   onResponseError(_controller: Controller, error: Error): void {
+    this.connection!.release();
     this.#source?.unlisten(this);
     this.#reject(failureOf(error, this.#details));
   }
@@ -152,7 +156,8 @@ export interface BodyEnd {
  * A request whose answer is handed on when its head is there. The reader's pace is kept: a full stream stops
  * the socket. `cancellation` ends the body; the call's own context only the wait for the head.
  */
-export class StreamedExchange implements Dispatcher.DispatchHandler, AbortListener {
+export class StreamedExchange implements Exchange, AbortListener {
+  connection: Connection | undefined = undefined;
   next: AbortListener | undefined = undefined;
   previous: AbortListener | undefined = undefined;
   listening = false;
@@ -230,12 +235,14 @@ export class StreamedExchange implements Dispatcher.DispatchHandler, AbortListen
   }
 
   onResponseEnd(): void {
+    this.connection!.release();
     this.#complete = true;
     this.#finish({});
     this.#body?.push(null);
   }
 
   onResponseError(_controller: Controller, error: Error): void {
+    this.connection!.release();
     this.#complete = true;
     const failure = failureOf(error, this.#details);
     if (this.#body === undefined) {

@@ -42,7 +42,8 @@ export interface ServiceClientOptions {
 /** The policies in force for a service: to listen to, to look at, to isolate by hand. */
 export type ServicePolicyHandles = Pick<ServicePolicies, 'circuitBreaker' | 'retry' | 'retryBudget'>;
 
-type Exchange<R> = (lease: Lease, endpoint: Endpoint, context: Context) => Promise<R>;
+/** Sends the request to an instance and gives its answer. */
+type Send<R> = (lease: Lease, endpoint: Endpoint, context: Context) => Promise<R>;
 
 /**
  * Calls services by name: it picks an instance, guards the call, sends it over kept-alive connections and
@@ -121,18 +122,18 @@ export class ServiceClient {
     const state = this.#begin(call);
     const maxResponseSize = call.maxResponseSize ?? Infinity;
     const cancellation = call.signal && abortableOf(call.signal);
-    const exchange: Exchange<ServiceResponse> = (lease, endpoint, context) => {
+    const send: Send<ServiceResponse> = (lease, endpoint, context) => {
       return new Promise((resolve, reject) => {
         const details = detailsOf(lease, maxResponseSize);
         const whenOver = (end: CallResult) => void lease.release(end);
-        endpoint.pool.dispatch(
+        endpoint.connections.dispatch(
           dispatchOptions(state, context),
           new StreamedExchange(details, state, context.source, cancellation, whenOver, resolve, reject),
         );
       });
     };
     try {
-      return await this.#run(call, state, policies, exchange, (_state, response) => response);
+      return await this.#run(call, state, policies, send, (_state, response) => response);
     } catch (error) {
       if (state.lastResponse !== undefined && state.lastError === error) return state.lastResponse;
       throw error;
@@ -165,16 +166,16 @@ export class ServiceClient {
   #call<T>(call: ServiceCall, policies: ServicePolicies): Promise<T> {
     const state = this.#begin(call);
     const maxResponseSize = call.maxResponseSize ?? policies.maxResponseSize;
-    const exchange: Exchange<BufferedResponse> = (lease, endpoint, context) => {
+    const send: Send<BufferedResponse> = (lease, endpoint, context) => {
       return new Promise((resolve, reject) => {
         const details = detailsOf(lease, maxResponseSize);
-        endpoint.pool.dispatch(
+        endpoint.connections.dispatch(
           dispatchOptions(state, context),
           new BufferedExchange(details, state, context.source, resolve, reject),
         );
       });
     };
-    return this.#run(call, state, policies, exchange, contentOf<T>);
+    return this.#run(call, state, policies, send, contentOf<T>);
   }
 
   #begin(call: ServiceCall): CallState {
@@ -188,12 +189,12 @@ export class ServiceClient {
     call: ServiceCall,
     state: CallState,
     policies: ServicePolicies,
-    exchange: Exchange<R>,
+    send: Send<R>,
     resultOf: (state: CallState, response: R) => T,
   ): Promise<T> {
     const policy =
       call.timeout === undefined ? policies.perCall : compose(new Timeout(call.timeout), policies.perTry);
-    const attempt = (context: CallContext) => this.#attempt(state, policies, contextOf(context), exchange);
+    const attempt = (context: CallContext) => this.#attempt(state, policies, contextOf(context), send);
     const options = { signal: call.signal, deadline: currentRequestContext()?.deadline, attributes: state };
     this.#calls++;
     try {
@@ -208,7 +209,7 @@ export class ServiceClient {
     state: CallState,
     policies: ServicePolicies,
     context: Context,
-    exchange: Exchange<R>,
+    send: Send<R>,
   ): Promise<R> {
     if (state.lastError !== undefined) {
       if (!mayBeSentAgain(state)) throw state.lastError;
@@ -222,7 +223,7 @@ export class ServiceClient {
     endpoint.enter();
     try {
       const response = await endpoint.policy.execute(
-        (inner) => exchange(lease, endpoint, contextOf(inner)),
+        (inner) => send(lease, endpoint, contextOf(inner)),
         context,
       );
       if (response.status >= 500) throw this.#failed(state, response);
@@ -261,12 +262,7 @@ export class ServiceClient {
   #endpointOf(lease: Lease, policies: ServicePolicies): Endpoint {
     let endpoint = this.#endpoints.get(lease.candidate);
     if (endpoint === undefined) {
-      try {
-        endpoint = new Endpoint(lease.instance, policies.forInstance(), policies.poolOptions);
-      } catch (error) {
-        lease.release({ cancelled: true });
-        throw error;
-      }
+      endpoint = new Endpoint(lease.instance, policies.forInstance(), policies.connection);
       this.#endpoints.set(lease.candidate, endpoint);
     }
     return endpoint;

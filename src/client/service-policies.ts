@@ -1,4 +1,3 @@
-import type { Pool } from 'undici';
 import { BulkheadFullError, ServiceConnectionError, ServiceResponseError, TimeoutError } from '../errors.ts';
 import {
   anything,
@@ -21,6 +20,7 @@ import { Retry, type RetryOptions } from '../policies/retry.ts';
 import { RetryBudget } from '../policies/retry-budget.ts';
 import { Timeout } from '../policies/timeout.ts';
 import { type CallState, mayBeSentAgain } from './call-state.ts';
+import { type ConnectionOptions, connectionOptions } from './connections.ts';
 
 export interface ServiceRetryOptions extends RetryOptions {
   /** Statuses that are worth another try. Default 429, 502, 503, 504. */
@@ -50,8 +50,8 @@ export interface ServiceOptions {
   fallback?: Fallback | false;
   /** The largest body that `call()` accepts, in bytes. Default 10 MiB. With `request()` only if the call says so. */
   maxResponseSize?: number;
-  /** Options of the undici Pool of each instance: connections, TLS (`connect`), keep-alive. */
-  pool?: Pool.Options;
+  /** Options of undici's Client for each connection: TLS (`connect`), keep-alive. A bulkhead bounds their number. */
+  connection?: ConnectionOptions;
 }
 
 const CHECKS = {
@@ -67,7 +67,7 @@ const CHECKS = {
   bulkhead: anything,
   fallback: either('a Fallback or false', having('execute'), oneOf(false)),
   maxResponseSize: integer(1, Infinity),
-  pool: anything,
+  connection: connectionOptions,
 };
 
 const RETRIED_STATUSES = [429, 502, 503, 504];
@@ -84,7 +84,7 @@ export class ServicePolicies {
   readonly retryBudget: RetryBudget | undefined;
   readonly circuitBreaker: CircuitBreaker | undefined;
   readonly maxResponseSize: number;
-  readonly poolOptions: Pool.Options;
+  readonly connection: ConnectionOptions;
   /** What a call goes through: its timeout, then `perTry`. */
   readonly perCall: Policy;
   /** What each try goes through: retry, then circuit breaker. */
@@ -106,7 +106,7 @@ export class ServicePolicies {
     if (circuitBreaker instanceof CircuitBreaker) this.circuitBreaker = circuitBreaker;
     else if (circuitBreaker !== false) this.circuitBreaker = breakerFor(serviceName, circuitBreaker);
     this.maxResponseSize = options.maxResponseSize ?? 10 * 1024 * 1024;
-    this.poolOptions = { headersTimeout: 0, ...options.pool };
+    this.connection = options.connection ?? {};
     this.perTry = composeAny(this.retry, this.circuitBreaker);
     this.perCall = composeAny(timeoutOf(options.timeout ?? 30_000), this.perTry);
     this.forInstance();

@@ -1,11 +1,15 @@
 import { keepOptimized } from '../internal/keep-optimized.ts';
 import { type Linked, LinkedList } from '../internal/linked-list.ts';
 
+/** Is told when what belongs to it is aborted. */
+export interface AbortOwner {
+  onAbort(reason: unknown): void;
+}
+
 /** Is told once, when what it listens to is aborted. Listens to one thing at a time. */
-export interface AbortListener extends Linked<AbortListener> {
+export interface AbortListener extends AbortOwner, Linked<AbortListener> {
   /** True while it stands in the list of something that may abort. */
   listening: boolean;
-  onAbort(reason: unknown): void;
 }
 
 /** What can be aborted, and the AbortSignal that shows it to the world. */
@@ -106,14 +110,14 @@ export class AbortScope implements Abortable, AbortListener {
   aborted = false;
   reason: unknown = undefined;
   readonly #parent: Abortable | undefined;
-  readonly #whenAborted: (reason: unknown) => void;
+  readonly #owner: AbortOwner;
   #listeners: LinkedList<AbortListener> | undefined = undefined;
   #controller: AbortController | undefined = undefined;
 
-  /** @param whenAborted told before any listener, so that a waiting caller is released first. */
-  constructor(parent: Abortable | undefined, whenAborted: (reason: unknown) => void) {
+  /** @param owner told before any listener, so that a waiting caller is released first. */
+  constructor(parent: Abortable | undefined, owner: AbortOwner) {
     this.#parent = parent;
-    this.#whenAborted = whenAborted;
+    this.#owner = owner;
     parent?.listen(this);
   }
 
@@ -134,7 +138,7 @@ export class AbortScope implements Abortable, AbortListener {
     this.aborted = true;
     this.reason = reason;
     this.end();
-    this.#whenAborted(reason);
+    this.#owner.onAbort(reason);
     this.#controller?.abort(reason);
     if (this.#listeners !== undefined) tellAll(this.#listeners, reason);
   }
@@ -154,4 +158,4 @@ export class AbortScope implements Abortable, AbortListener {
   }
 }
 
-keepOptimized(new AbortScope(undefined, () => {}));
+keepOptimized(new AbortScope(undefined, new OnAbort(() => {})));

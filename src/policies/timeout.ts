@@ -2,7 +2,7 @@ import { DeadlineExceededError, TimeoutError } from '../errors.ts';
 import { keepOptimized } from '../internal/keep-optimized.ts';
 import { type Linked, LinkedList } from '../internal/linked-list.ts';
 import { MAX_DELAY, number } from '../internal/validate.ts';
-import { type Abortable, AbortScope } from './abort.ts';
+import { type Abortable, type AbortOwner, AbortScope } from './abort.ts';
 import { type CallOptions, Context, contextOf } from './context.ts';
 import { start } from './outcome.ts';
 import type { Operation, Policy } from './policy.ts';
@@ -68,10 +68,11 @@ export class Timeout implements Policy {
     );
     if (left <= 0) return Promise.reject(error);
     return new Promise((resolve, reject) => {
-      const scope = new AbortScope(outer.source, (reason) => {
+      const onAbort = (reason: unknown) => {
         clearTimeout(timer);
         reject(reason);
-      });
+      };
+      const scope = new AbortScope(outer.source, { onAbort });
       const timer = setTimeout(() => scope.abort(error), left);
       const finish = () => {
         scope.end();
@@ -84,13 +85,14 @@ export class Timeout implements Policy {
 }
 
 /** A call under way: it ends with its operation, or before it with the first abort. */
-class TimedCall implements Linked<TimedCall> {
+class TimedCall implements AbortOwner, Linked<TimedCall> {
   next: TimedCall | undefined = undefined;
   previous: TimedCall | undefined = undefined;
   waiting = false;
   readonly deadline: number;
   readonly scope: AbortScope;
   readonly #expiring: ExpiryQueue;
+  readonly #reject: (reason: unknown) => void;
 
   constructor(
     expiring: ExpiryQueue,
@@ -100,10 +102,13 @@ class TimedCall implements Linked<TimedCall> {
   ) {
     this.deadline = deadline;
     this.#expiring = expiring;
-    this.scope = new AbortScope(parent, (reason) => {
-      expiring.remove(this);
-      reject(reason);
-    });
+    this.#reject = reject;
+    this.scope = new AbortScope(parent, this);
+  }
+
+  onAbort(reason: unknown): void {
+    this.#expiring.remove(this);
+    this.#reject(reason);
   }
 
   finish(): void {

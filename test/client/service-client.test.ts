@@ -204,27 +204,19 @@ describe('hostile or mistaken input', () => {
     expect(server.requests[0]!.headers).toMatchObject({ ...headers, host: new URL(server.origin).host });
   });
 
-  it.each(['call', 'request'] as const)(
-    'says with each %s() which option the pool refuses, and holds no place on the instance',
-    async (method) => {
-      const discovery = new StaticServiceDiscovery({ [service]: ['http://127.0.0.1:1'] });
-      const loadBalancer = new LoadBalancer({ discovery });
-      const client = new ServiceClient({ loadBalancer, defaults: { pool: { connections: -1 } } });
-      onTestFinished(() => client.close());
-      for (let call = 0; call < 5; call++)
-        await expect(client[method]({ service, path: '/' })).rejects.toThrow(/connections/);
-      const probe = loadBalancer.tryAcquire(service)!;
-      probe.release();
-      expect(probe.candidate.inFlight).toBe(0);
-    },
-  );
-
   it.each([
     [{}, /needs the option 'discovery'/],
     [{ discovery: {} }, /discovery/],
     [{ discovery: new StaticServiceDiscovery({}), retires: 3 }, /no option 'retires'/],
     [{ discovery: new StaticServiceDiscovery({}), callerName: 'a\nb' }, /callerName/],
     [{ discovery: new StaticServiceDiscovery({}), defaults: { timeout: -1 } }, /timeout/],
+    [
+      {
+        discovery: new StaticServiceDiscovery({}),
+        services: { a: { connection: { keepAliveTimeout: -1 } } },
+      },
+      /'connection' is refused: invalid keepAliveTimeout/,
+    ],
     [
       { discovery: new StaticServiceDiscovery({}), services: { a: { retry: { maxAttempts: 0 } } } },
       /maxAttempts/,

@@ -76,7 +76,10 @@ describe('a part of a call that can be aborted by itself', () => {
   it('is aborted with the call that it belongs to, and tells its owner first', () => {
     const controller = new AbortController();
     const told: unknown[] = [];
-    const scope = new AbortScope(abortableOf(controller.signal), (reason) => told.push(['owner', reason]));
+    const scope = new AbortScope(
+      abortableOf(controller.signal),
+      new OnAbort((reason) => told.push(['owner', reason])),
+    );
     scope.listen(new OnAbort((reason) => told.push(['listener', reason])));
     scope.signal.addEventListener('abort', () => told.push(['signal', scope.signal.reason]));
     controller.abort('why');
@@ -90,7 +93,7 @@ describe('a part of a call that can be aborted by itself', () => {
 
   it('is aborted once', () => {
     const owner = vi.fn();
-    const scope = new AbortScope(undefined, owner);
+    const scope = new AbortScope(undefined, new OnAbort(owner));
     scope.abort('first');
     scope.abort('second');
     expect(owner).toHaveBeenCalledExactlyOnceWith('first');
@@ -100,7 +103,7 @@ describe('a part of a call that can be aborted by itself', () => {
   it('does not hear the call any more once it has ended', () => {
     const controller = new AbortController();
     const owner = vi.fn();
-    const scope = new AbortScope(abortableOf(controller.signal), owner);
+    const scope = new AbortScope(abortableOf(controller.signal), new OnAbort(owner));
     scope.end();
     expect(listenersOn(controller.signal)).toBe(0);
     controller.abort();
@@ -109,7 +112,7 @@ describe('a part of a call that can be aborted by itself', () => {
   });
 
   it('gives an aborted signal if asked only after the abort', () => {
-    const scope = new AbortScope(undefined, () => {});
+    const scope = new AbortScope(undefined, new OnAbort(() => {}));
     scope.abort('why');
     expect(scope.signal).toMatchObject({ aborted: true, reason: 'why' });
     expect(scope.signal).toBe(scope.signal);

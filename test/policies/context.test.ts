@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { DeadlineExceededError, TimeoutError } from '../../src/errors.ts';
-import { AbortScope } from '../../src/policies/abort.ts';
+import { AbortScope, OnAbort } from '../../src/policies/abort.ts';
 import { Context, contextOf } from '../../src/policies/context.ts';
 
 describe('the context of a call', () => {
@@ -47,7 +47,7 @@ describe('the context of a call', () => {
     [new DeadlineExceededError('late', 1), true],
     [new TimeoutError('slow', 1), false],
   ])('aborted with %o it was cancelled by its caller: %s', (reason, cancelled) => {
-    const scope = new AbortScope(undefined, () => {});
+    const scope = new AbortScope(undefined, new OnAbort(() => {}));
     const context = new Context(1, Infinity, {}, scope, false);
     expect(context.cancelled).toBe(false);
     scope.abort(reason);
