@@ -4,6 +4,9 @@ export type ErrorCode =
   | 'ERR_TIMEOUT'
   | 'ERR_DEADLINE_EXCEEDED'
   | 'ERR_BULKHEAD_FULL'
+  | 'ERR_RATE_LIMITED'
+  | 'ERR_LIMIT_EXCEEDED'
+  | 'ERR_THROTTLED'
   | 'ERR_RETRY_BUDGET_EXHAUSTED'
   | 'ERR_NO_INSTANCE'
   | 'ERR_INVALID_INSTANCE'
@@ -87,6 +90,34 @@ export class BulkheadFullError extends HoldfastError {
   }
 }
 named(BulkheadFullError, 'BulkheadFullError');
+
+/** The call would exceed the rate that is allowed, or every place of the limiter's queue is taken. */
+export class RateLimitedError extends HoldfastError {
+  /** Milliseconds until such a call could be let through. */
+  readonly retryAfter: number;
+
+  constructor(message: string, retryAfter: number) {
+    super('ERR_RATE_LIMITED', message);
+    this.retryAfter = retryAfter;
+  }
+}
+named(RateLimitedError, 'RateLimitedError');
+
+/** As many calls are under way as the adaptive limit allows, and its queue has no place. */
+export class LimitExceededError extends HoldfastError {
+  constructor(message: string) {
+    super('ERR_LIMIT_EXCEEDED', message);
+  }
+}
+named(LimitExceededError, 'LimitExceededError');
+
+/** The call was refused without being made, since what it calls has been refusing too many. */
+export class ThrottledError extends HoldfastError {
+  constructor(message: string) {
+    super('ERR_THROTTLED', message);
+  }
+}
+named(ThrottledError, 'ThrottledError');
 
 /** The retry budget has no token left. It stands as the `cause` of the last failure. */
 export class RetryBudgetExhausted extends HoldfastError {

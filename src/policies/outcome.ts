@@ -33,6 +33,9 @@ export function unwrap<T>(outcome: Outcome<T>): T {
 const REFUSALS: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'ERR_CIRCUIT_OPEN',
   'ERR_BULKHEAD_FULL',
+  'ERR_RATE_LIMITED',
+  'ERR_LIMIT_EXCEEDED',
+  'ERR_THROTTLED',
   'ERR_NO_INSTANCE',
   'ERR_INVALID_REQUEST',
   'ERR_DEADLINE_EXCEEDED',
