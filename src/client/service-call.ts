@@ -92,6 +92,7 @@ export function prepare(call: ServiceCall): PreparedRequest {
 }
 
 function methodOf({ method = 'GET' }: ServiceCall): string {
+  if (IDEMPOTENT_METHODS.has(method)) return method;
   if (typeof method !== 'string' || !TOKEN.test(method))
     throw new InvalidRequestError(`not an HTTP method: ${String(method)}`);
   const upper = method.toUpperCase();

@@ -8,7 +8,7 @@ import { ClosedError, ResponseInvalidError, ResponseTooLargeError, ServiceRespon
 import { anything, having, integer, text, validateOptions } from '../internal/validate.ts';
 import { abortableOf } from '../policies/abort.ts';
 import { CircuitBreaker } from '../policies/circuit-breaker.ts';
-import { type CallContext, type Context, contextOf } from '../policies/context.ts';
+import { type CallContext, Context, contextOf } from '../policies/context.ts';
 import { exempt, isRefusal } from '../policies/outcome.ts';
 import { compose } from '../policies/policy.ts';
 import { Timeout } from '../policies/timeout.ts';
@@ -104,12 +104,16 @@ export class ServiceClient {
    * @throws InvalidRequestError if the call is malformed; nothing was sent then
    * @throws the reason of the signal if the caller cancels
    */
-  async call<T = unknown>(call: ServiceCall): Promise<T> {
-    const policies = this.#policiesOf(call.service);
-    const { fallback } = policies;
-    if (fallback === undefined) return await this.#call<T>(call, policies);
-    const options = { signal: call.signal, attributes: { service: call.service } };
-    return fallback.execute(() => this.#call<T>(call, policies), options);
+  call<T = unknown>(call: ServiceCall): Promise<T> {
+    try {
+      const policies = this.#policiesOf(call.service);
+      const { fallback } = policies;
+      if (fallback === undefined) return this.#call<T>(call, policies);
+      const options = { signal: call.signal, attributes: { service: call.service } };
+      return fallback.execute(() => this.#call<T>(call, policies), options);
+    } catch (error) {
+      return Promise.reject(error);
+    }
   }
 
   /**
@@ -169,8 +173,11 @@ export class ServiceClient {
     const send: Send<BufferedResponse> = (lease, endpoint, context) => {
       return new Promise((resolve, reject) => {
         const details = detailsOf(lease, maxResponseSize);
+        const options = dispatchOptions(state, context);
+        // The deadline bounds the wait for the body: undici need not watch it as well.
+        if (context.deadline !== Infinity) options.bodyTimeout = 0;
         endpoint.connections.dispatch(
-          dispatchOptions(state, context),
+          options,
           new BufferedExchange(details, state, context.source, resolve, reject),
         );
       });
@@ -185,7 +192,7 @@ export class ServiceClient {
     return callState(call, prepare(call), propagated(this.#callerName));
   }
 
-  async #run<R extends { readonly status: number }, T>(
+  #run<R extends { readonly status: number }, T>(
     call: ServiceCall,
     state: CallState,
     policies: ServicePolicies,
@@ -195,13 +202,24 @@ export class ServiceClient {
     const policy =
       call.timeout === undefined ? policies.perCall : compose(new Timeout(call.timeout), policies.perTry);
     const attempt = (context: CallContext) => this.#attempt(state, policies, contextOf(context), send);
-    const options = { signal: call.signal, deadline: currentRequestContext()?.deadline, attributes: state };
+    const deadline = currentRequestContext()?.deadline ?? Infinity;
+    const source = call.signal && abortableOf(call.signal);
+    const options = new Context(1, deadline, state, source, false);
     this.#calls++;
-    try {
-      return resultOf(state, await policy.execute(attempt, options));
-    } finally {
-      if (--this.#calls === 0) this.#whenIdle?.();
-    }
+    return policy.execute(attempt, options).then(
+      (response) => {
+        this.#ended();
+        return resultOf(state, response);
+      },
+      (error) => {
+        this.#ended();
+        throw error;
+      },
+    );
+  }
+
+  #ended(): void {
+    if (--this.#calls === 0) this.#whenIdle?.();
   }
 
   /** One try on one instance. An answer of 500 or more is an error here, so that every judge sees it as one. */
@@ -308,7 +326,13 @@ function dispatchOptions(state: CallState, { deadline }: Context): Dispatcher.Di
           'x-request-timeout',
           String(Math.max(1, Math.floor(deadline - performance.now()))),
         ];
-  return { method: method as Dispatcher.HttpMethod, path, headers: headers as string[], body };
+  return {
+    method: method as Dispatcher.HttpMethod,
+    path,
+    headers: headers as string[],
+    body,
+    bodyTimeout: undefined,
+  };
 }
 
 function jsonIn(headers: ResponseHeaders): boolean {

@@ -1,0 +1,188 @@
+import { once } from 'node:events';
+import type { Socket } from 'node:net';
+import type { Dispatcher } from 'undici';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import {
+  type Connection,
+  Connections,
+  connectionOptions,
+  type Exchange,
+} from '../../src/client/connections.ts';
+import { type Handler, startServer, type TestServer } from '../support/server.ts';
+
+/** Resolves when the answer is whole, rejects when there will be none. */
+class Call implements Exchange {
+  connection: Connection | undefined = undefined;
+  readonly done: Promise<void>;
+  #controller: Dispatcher.DispatchController | undefined;
+  #resolve!: () => void;
+  #reject!: (error: Error) => void;
+
+  constructor(connections: Connections) {
+    this.done = new Promise<void>((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+    this.done.catch(() => {});
+    connections.dispatch({ method: 'GET', path: '/' }, this);
+  }
+
+  abort(): void {
+    this.#controller!.abort(new Error('given up'));
+  }
+
+  onRequestStart(controller: Dispatcher.DispatchController): void {
+    this.#controller = controller;
+  }
+
+  onResponseStart(): void {}
+
+  onResponseData(): void {}
+
+  onResponseEnd(): void {
+    this.connection!.release();
+    this.#resolve();
+  }
+
+  onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
+    this.connection!.release();
+    this.#reject(error);
+  }
+}
+
+const ok: Handler = (_request, response) => void response.end('ok');
+
+/** Answers when it is told to. */
+function held(): { handler: Handler; answer(): void } {
+  const waiting: (() => void)[] = [];
+  return {
+    handler: (_request, response) => void waiting.push(() => response.end('ok')),
+    answer: () => {
+      for (const end of waiting.splice(0)) end();
+    },
+  };
+}
+
+function connectionsTo({ origin }: Pick<TestServer, 'origin'>, options = {}): Connections {
+  const connections = new Connections(origin, options);
+  onTestFinished(() => connections.close());
+  return connections;
+}
+
+function socketsOf({ server }: TestServer): Set<Socket> {
+  const sockets = new Set<Socket>();
+  server.on('connection', (socket) => {
+    sockets.add(socket);
+    socket.on('close', () => sockets.delete(socket));
+  });
+  return sockets;
+}
+
+describe('the connections to an instance', () => {
+  it('are one while calls come one after the other', async () => {
+    const server = await startServer(ok);
+    const connections = connectionsTo(server);
+    const used = new Set<Connection>();
+    for (let count = 0; count < 10; count++) {
+      const call = new Call(connections);
+      await call.done;
+      used.add(call.connection!);
+    }
+    expect(used.size).toBe(1);
+    expect(new Set(server.requests.map(({ socket }) => socket)).size).toBe(1);
+  });
+
+  it('are as many as calls are under way, and used again, the latest first', async () => {
+    const { handler, answer } = held();
+    const server = await startServer(handler);
+    const connections = connectionsTo(server);
+    const calls = Array.from({ length: 5 }, () => new Call(connections));
+    await expect.poll(() => server.requests.length).toBe(5);
+    answer();
+    const released: (Connection | undefined)[] = [];
+    await Promise.all(calls.map(({ done, connection }) => done.then(() => released.push(connection))));
+    expect(new Set(released).size).toBe(5);
+
+    const next = new Call(connections);
+    await expect.poll(() => server.requests.length).toBe(6);
+    answer();
+    await next.done;
+    expect(next.connection).toBe(released.at(-1));
+    expect(new Set(server.requests.map(({ socket }) => socket)).size).toBe(5);
+  });
+
+  it('never serve two calls at once over HTTP/1.1', async () => {
+    const { handler, answer } = held();
+    const server = await startServer(handler);
+    const connections = connectionsTo(server);
+    const first = new Call(connections);
+    await expect.poll(() => server.requests.length).toBe(1);
+    const second = new Call(connections);
+    expect(second.connection).not.toBe(first.connection);
+    await expect.poll(() => server.requests.length).toBe(2);
+    answer();
+    await Promise.all([first.done, second.done]);
+  });
+
+  it('are forgotten when the instance closes them, and made anew for the next call', async () => {
+    const server = await startServer(ok);
+    const sockets = socketsOf(server);
+    const connections = connectionsTo(server);
+    const first = new Call(connections);
+    await first.done;
+    for (const socket of sockets) socket.destroy();
+    await expect.poll(() => first.connection!.client.destroyed).toBe(true);
+    const second = new Call(connections);
+    await second.done;
+    expect(second.connection).not.toBe(first.connection);
+  });
+
+  it('are forgotten when they cannot be made', async () => {
+    const server = await startServer(ok);
+    await server.stop();
+    const connections = connectionsTo(server);
+    for (let count = 0; count < 3; count++) {
+      const call = new Call(connections);
+      await expect(call.done).rejects.toThrow(/ECONNREFUSED/);
+      await expect.poll(() => call.connection!.client.destroyed).toBe(true);
+    }
+  });
+
+  it('serve others after a call on them was given up', async () => {
+    const { handler } = held();
+    let answering = false;
+    const server = await startServer((request, response) => (answering ? ok : handler)(request, response));
+    const connections = connectionsTo(server);
+    const givenUp = new Call(connections);
+    await expect.poll(() => server.requests.length).toBe(1);
+    answering = true;
+    givenUp.abort();
+    await expect(givenUp.done).rejects.toThrow('given up');
+    await new Call(connections).done;
+    await new Call(connections).done;
+    expect(server.requests).toHaveLength(3);
+  });
+
+  it('close when what is under way is done, not before, and again without harm', async () => {
+    const { handler, answer } = held();
+    const server = await startServer(handler);
+    const sockets = socketsOf(server);
+    const connections = connectionsTo(server);
+    const call = new Call(connections);
+    await expect.poll(() => server.requests.length).toBe(1);
+    const [socket] = sockets;
+    const closing = connections.close();
+    answer();
+    await call.done;
+    await closing;
+    if (!socket!.destroyed) await once(socket!, 'close');
+    await connections.close();
+  });
+});
+
+it('options that undici does not take are refused by name', () => {
+  expect(() => connectionOptions({ keepAliveTimeout: -1 }, "option 'connection'")).toThrow(
+    new TypeError("option 'connection' is refused: invalid keepAliveTimeout"),
+  );
+  expect(() => connectionOptions({ connect: { timeout: 1 } }, 'x')).not.toThrow();
+});
