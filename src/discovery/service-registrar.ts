@@ -64,7 +64,7 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
   #closing: Promise<void> | undefined = undefined;
 
   constructor(options: ServiceRegistrarOptions) {
-    super();
+    super('service-registrar');
     validateOptions('ServiceRegistrar', options, {
       discovery: having('register', 'heartbeat', 'deregister'),
       instance: anything,

@@ -1,3 +1,4 @@
+import { type Channel, channel } from 'node:diagnostics_channel';
 import { inspect } from 'node:util';
 import { EventEmitter } from 'eventemitter3';
 
@@ -30,11 +31,52 @@ export function guard<L extends Listener>(listener: L): L {
   return guarded as L;
 }
 
+/** What is published on a diagnostics channel. */
+export interface DiagnosticsMessage<Source = unknown, Event = unknown> {
+  /** Whose event it is: the policy, the balancer… */
+  readonly source: Source;
+  /** What its listeners are told; undefined where there is nothing to tell. */
+  readonly event: Event;
+}
+
+const channels = new Map<string, Channel>();
+
+/** The channel of a name, kept here since looking one up in Node goes through a weak reference. */
+function channelOf(name: string): Channel {
+  let found = channels.get(name);
+  if (found === undefined) {
+    found = channel(name);
+    channels.set(name, found);
+  }
+  return found;
+}
+
 /**
  * A typed event emitter whose listeners cannot disturb it or one another: what one throws, or rejects
  * with, becomes a process warning.
+ *
+ * Each event is also published, for all objects of a kind together, on the `node:diagnostics_channel` named
+ * `holdfast:<kind>:<event>`, as a DiagnosticsMessage that is made only if someone subscribed.
  */
 export class Emitter<Events extends EventEmitter.ValidEventTypes> extends EventEmitter<Events> {
+  readonly #kind: string;
+
+  constructor(kind: string) {
+    super();
+    this.#kind = kind;
+  }
+
+  override emit<T extends EventEmitter.EventNames<Events>>(
+    event: T,
+    ...args: EventEmitter.EventArgs<Events, T>
+  ): boolean {
+    const diagnostics = channelOf(`holdfast:${this.#kind}:${String(event)}`);
+    if (diagnostics.hasSubscribers) {
+      diagnostics.publish({ source: this, event: args[0] } satisfies DiagnosticsMessage);
+    }
+    return super.emit(event, ...args);
+  }
+
   override on<T extends EventEmitter.EventNames<Events>>(
     event: T,
     listener: EventEmitter.EventListener<Events, T>,

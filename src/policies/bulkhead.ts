@@ -34,7 +34,7 @@ export class Bulkhead extends Emitter<BulkheadEvents> implements Policy {
   #inFlight = 0;
 
   constructor(options: BulkheadOptions = {}) {
-    super();
+    super('bulkhead');
     validateOptions('Bulkhead', options, {
       maxConcurrent: integer(1),
       maxQueue: integer(0),

@@ -124,7 +124,7 @@ export class CircuitBreaker extends Emitter<CircuitBreakerEvents> implements Pol
   #state: State;
 
   constructor(options: CircuitBreakerOptions = {}) {
-    super();
+    super('circuit-breaker');
     validateOptions('CircuitBreaker', options, {
       name: text,
       failureThreshold: integer(1, Infinity),

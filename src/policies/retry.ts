@@ -66,7 +66,7 @@ export class Retry extends Emitter<RetryEvents> implements Policy {
   readonly #maxRetryAfter: number;
 
   constructor(options: RetryOptions = {}) {
-    super();
+    super('retry');
     validateOptions('Retry', options, {
       maxAttempts: either('a whole number of at least 1, or a function', integer(1, Infinity), func),
       backoff: func,

@@ -1,4 +1,5 @@
-import { beforeEach, describe, expect, it, type MockInstance, vi } from 'vitest';
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import { beforeEach, describe, expect, it, type MockInstance, onTestFinished, vi } from 'vitest';
 import { Emitter } from '../../src/internal/emitter.ts';
 import { fling, flush } from '../policies/helpers.ts';
 
@@ -14,7 +15,7 @@ beforeEach(() => {
 
 describe('a listener', () => {
   it('is told every event with its arguments until it is taken off', () => {
-    const emitter = new Emitter<Events>();
+    const emitter = new Emitter<Events>('test');
     const listener = vi.fn();
     expect(emitter.on('open', listener)).toBe(emitter);
     emitter.emit('open', 1);
@@ -25,7 +26,7 @@ describe('a listener', () => {
   });
 
   it('is told one event with once(), and can be taken off before', () => {
-    const emitter = new Emitter<Events>();
+    const emitter = new Emitter<Events>('test');
     const told = vi.fn();
     const removed = vi.fn();
     emitter.once('close', told);
@@ -39,7 +40,7 @@ describe('a listener', () => {
   });
 
   it('can be added and taken off under the other names too', () => {
-    const emitter = new Emitter<Events>();
+    const emitter = new Emitter<Events>('test');
     const listener = vi.fn(() => fling(new Error('guarded?')));
     emitter.addListener('close', listener);
     expect(() => emitter.emit('close')).not.toThrow();
@@ -49,7 +50,7 @@ describe('a listener', () => {
   });
 
   it('taken off two emitters that share it leaves each alone', () => {
-    const [one, two] = [new Emitter<Events>(), new Emitter<Events>()];
+    const [one, two] = [new Emitter<Events>('test'), new Emitter<Events>('test')];
     const listener = vi.fn();
     one.on('close', listener);
     two.on('close', listener);
@@ -60,7 +61,7 @@ describe('a listener', () => {
   });
 
   it('that was never added can be taken off, and all of them at once', () => {
-    const emitter = new Emitter<Events>();
+    const emitter = new Emitter<Events>('test');
     emitter.off('close', () => {});
     const listener = vi.fn();
     emitter.on('close', listener);
@@ -70,8 +71,8 @@ describe('a listener', () => {
   });
 
   it.each([undefined, null, 'log', {}])('must be a function; %o is not', (listener) => {
-    expect(() => new Emitter<Events>().on('open', listener as never)).toThrow(TypeError);
-    expect(() => new Emitter<Events>().once('open', listener as never)).toThrow(TypeError);
+    expect(() => new Emitter<Events>('test').on('open', listener as never)).toThrow(TypeError);
+    expect(() => new Emitter<Events>('test').once('open', listener as never)).toThrow(TypeError);
   });
 });
 
@@ -91,7 +92,7 @@ describe('a listener that fails', () => {
       },
     },
   ])('with %o disturbs neither the emitter nor other listeners, and becomes a warning', async (error) => {
-    const emitter = new Emitter<Events>();
+    const emitter = new Emitter<Events>('test');
     const other = vi.fn();
     emitter.on('open', () => fling(error));
     emitter.on('open', async () => fling(error));
@@ -108,9 +109,42 @@ describe('a listener that fails', () => {
   });
 
   it('shows where it failed', () => {
-    const emitter = new Emitter<Events>();
+    const emitter = new Emitter<Events>('test');
     emitter.once('close', () => fling(new Error('broken')));
     emitter.emit('close');
     expect(warn.mock.calls[0]![0]).toMatch(/broken[\s\S]*emitter\.test/);
+  });
+});
+
+describe('a diagnostics channel', () => {
+  function subscribed(name: string) {
+    const published: unknown[] = [];
+    const listener = (message: unknown) => void published.push(message);
+    subscribe(name, listener);
+    onTestFinished(() => void unsubscribe(name, listener));
+    return published;
+  }
+
+  it('carries the events of all objects of a kind, with whose they are', () => {
+    const published = subscribed('holdfast:test:open');
+    const [one, other] = [new Emitter<Events>('test'), new Emitter<Events>('test')];
+    one.emit('open', 1);
+    other.emit('open', 2);
+    one.emit('close');
+    expect(published).toEqual([
+      { source: one, event: 1 },
+      { source: other, event: 2 },
+    ]);
+    expect((published[0] as { source: unknown }).source).toBe(one);
+  });
+
+  it('carries no event of another kind, and none after the subscriber has left', () => {
+    const published: unknown[] = [];
+    const listener = (message: unknown) => void published.push(message);
+    subscribe('holdfast:test:open', listener);
+    new Emitter<Events>('other').emit('open', 1);
+    unsubscribe('holdfast:test:open', listener);
+    new Emitter<Events>('test').emit('open', 2);
+    expect(published).toEqual([]);
   });
 });
