@@ -90,7 +90,7 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
   #closed = false;
 
   constructor(options: LoadBalancerOptions) {
-    super();
+    super('load-balancer');
     validateOptions('LoadBalancer', options, {
       discovery: having('instances', 'watch'),
       strategy: either(
