@@ -43,6 +43,7 @@ export class Lease {
     this.#startedAt = now;
     this.#era = member.era;
     this.#probe = member.begin(now);
+    fleet.loadChanged(member);
   }
 
   /**
@@ -59,6 +60,7 @@ export class Lease {
     this.#released = true;
     const member = this.#member;
     member.end(this.#probe);
+    this.#fleet.loadChanged(member);
     if (result.cancelled) return false;
     if (this.#era !== member.era) return false;
     const aboutService = !member.ejected || this.#fleet.panicking;
@@ -159,6 +161,11 @@ export class Fleet implements PickRequest {
     if (this.#strictness === 'any') return true;
     if (member.ejected && !this.panicking && !member.availableAt(this.now)) return false;
     return this.#strictness === 'available' || !this.#exclude?.has(member.instance.instanceId);
+  }
+
+  /** To be called after every begin and end of a call. */
+  loadChanged(member: Member): void {
+    this.#picker?.loadChanged?.(member);
   }
 
   succeeded(member: Member, latency: number, now: number): void {

@@ -20,7 +20,11 @@ export interface PickRequest {
 }
 
 /** Gives an accepted candidate, or undefined if there is none. */
-export type Picker = (request: PickRequest) => Candidate | undefined;
+export interface Picker {
+  (request: PickRequest): Candidate | undefined;
+  /** Told each time that a call has begun or ended on a candidate, for an order that goes by `inFlight`. */
+  loadChanged?(candidate: Candidate): void;
+}
 
 /**
  * Made anew whenever the set of candidates changes; there is always at least one. What is known of each
