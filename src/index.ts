@@ -8,9 +8,12 @@ export {
 } from './balancing/load-balancer.ts';
 export type { OutlierDetectionOptions } from './balancing/outlier-detection.ts';
 export type { BalancingStrategy, Candidate, Picker, PickRequest } from './balancing/strategy.ts';
+export { type Answer, type Classification, classify, type Verdict } from './client/classification.ts';
+export type { ConnectionOptions } from './client/connections.ts';
 export type { ResponseHeaders, ServiceResponse } from './client/exchange.ts';
 export {
   currentRequestContext,
+  RETRIES_SPENT_HEADER,
   type RequestContext,
   requestContextFrom,
   runWithRequestContext,
@@ -35,6 +38,7 @@ export {
 } from './discovery/service-registrar.ts';
 export { type StaticInstance, StaticServiceDiscovery } from './discovery/static-service-discovery.ts';
 export * from './errors.ts';
+export type { DiagnosticsMessage } from './internal/emitter.ts';
 export {
   type Backoff,
   constantBackoff,
@@ -53,7 +57,7 @@ export {
 } from './policies/circuit-breaker.ts';
 export type { Attributes, CallContext, CallOptions } from './policies/context.ts';
 export { Fallback, type FallbackOptions } from './policies/fallback.ts';
-export type { Outcome } from './policies/outcome.ts';
+export { areRetriesSpent, type Outcome } from './policies/outcome.ts';
 export { compose, type Operation, type Policy, wrap } from './policies/policy.ts';
 export { type GiveUpReason, Retry, type RetryEvents, type RetryOptions } from './policies/retry.ts';
 export { parseRetryAfter } from './policies/retry-after.ts';

@@ -12,6 +12,12 @@ export interface RequestContext {
   readonly deadline: number;
 }
 
+/**
+ * What a server answers with when its own retries of what the request needs are spent: clients of Holdfast do
+ * not try such an answer again, so that the layers of a system do not multiply their tries.
+ */
+export const RETRIES_SPENT_HEADER = 'x-retries-spent';
+
 type IncomingHeaders = Readonly<Record<string, string | string[] | undefined>>;
 
 /** W3C Trace Context, section 3.2.2: version ff and ids of zeros alone are invalid. */

@@ -4,15 +4,16 @@ import type { CallResult, Lease } from '../balancing/fleet.ts';
 import { LoadBalancer } from '../balancing/load-balancer.ts';
 import type { Candidate } from '../balancing/strategy.ts';
 import type { ServiceDiscovery } from '../discovery/service-discovery.ts';
-import { ClosedError, ResponseInvalidError, ResponseTooLargeError, ServiceResponseError } from '../errors.ts';
+import { ClosedError, ResponseInvalidError, ServiceResponseError } from '../errors.ts';
 import { anything, having, integer, text, validateOptions } from '../internal/validate.ts';
 import { abortableOf } from '../policies/abort.ts';
 import { CircuitBreaker } from '../policies/circuit-breaker.ts';
 import { type CallContext, Context, contextOf } from '../policies/context.ts';
-import { exempt, isRefusal } from '../policies/outcome.ts';
+import { areRetriesSpent, exempt, markRetriesSpent } from '../policies/outcome.ts';
 import { compose } from '../policies/policy.ts';
 import { Timeout } from '../policies/timeout.ts';
 import { type CallState, callState, mayBeSentAgain } from './call-state.ts';
+import type { Answer } from './classification.ts';
 import { Endpoint } from './endpoint.ts';
 import {
   BufferedExchange,
@@ -22,7 +23,7 @@ import {
   type ServiceResponse,
   StreamedExchange,
 } from './exchange.ts';
-import { currentRequestContext } from './propagation.ts';
+import { currentRequestContext, RETRIES_SPENT_HEADER } from './propagation.ts';
 import { prepare, type ServiceCall } from './service-call.ts';
 import { type ServiceOptions, ServicePolicies } from './service-policies.ts';
 
@@ -192,7 +193,7 @@ export class ServiceClient {
     return callState(call, prepare(call), propagated(this.#callerName));
   }
 
-  #run<R extends { readonly status: number }, T>(
+  #run<R extends Answer, T>(
     call: ServiceCall,
     state: CallState,
     policies: ServicePolicies,
@@ -222,8 +223,8 @@ export class ServiceClient {
     if (--this.#calls === 0) this.#whenIdle?.();
   }
 
-  /** One try on one instance. An answer of 500 or more is an error here, so that every judge sees it as one. */
-  async #attempt<R extends { readonly status: number }>(
+  /** One try on one instance. An answer that is no success is an error here, so that every judge sees it as one. */
+  async #attempt<R extends Answer>(
     state: CallState,
     policies: ServicePolicies,
     context: Context,
@@ -244,13 +245,13 @@ export class ServiceClient {
         (inner) => send(lease, endpoint, contextOf(inner)),
         context,
       );
-      if (response.status >= 500) throw this.#failed(state, response);
+      if (!policies.succeeded(response)) throw this.#failed(state, response);
       if (isBuffered(response)) lease.release();
       return response;
     } catch (error) {
-      const learnedNothing = context.cancelled || isRefusal(error) || error instanceof ResponseTooLargeError;
-      if (!lease.release(learnedNothing ? { cancelled: true } : { error })) exempt(error);
-      if (!learnedNothing && lease.serviceDown) policies.circuitBreaker?.trip();
+      const ignored = context.cancelled || policies.verdictOf({ ok: false, error }) === 'ignored';
+      if (!lease.release(ignored ? { cancelled: true } : { error })) exempt(error);
+      if (!ignored && lease.serviceDown) policies.circuitBreaker?.trip();
       state.exclude ??= new Set();
       state.exclude.add(lease.instance.instanceId);
       state.lastError = error;
@@ -260,7 +261,7 @@ export class ServiceClient {
     }
   }
 
-  #failed(state: CallState, response: { readonly status: number }): ServiceResponseError {
+  #failed(state: CallState, response: Answer): ServiceResponseError {
     if (isBuffered(response)) return responseError(state, response, response.body);
     state.lastResponse = response as ServiceResponse;
     return responseError(state, state.lastResponse, undefined);
@@ -360,11 +361,8 @@ function contentOf<T>(state: CallState, response: BufferedResponse): T {
   }
 }
 
-function responseError(
-  state: CallState,
-  { status, headers }: { readonly status: number; readonly headers: ResponseHeaders },
-  text: string | undefined,
-): ServiceResponseError {
+function responseError(state: CallState, answer: Answer, text: string | undefined): ServiceResponseError {
+  const { status, headers } = answer;
   let body: unknown = text;
   if (text !== undefined && jsonIn(headers)) {
     try {
@@ -373,7 +371,7 @@ function responseError(
       // The text as it came says more than that it is not JSON.
     }
   }
-  return new ServiceResponseError(
+  const error = new ServiceResponseError(
     `'${state.service}' answered ${state.method} ${state.path} with ${status}`,
     {
       serviceName: state.service,
@@ -383,4 +381,8 @@ function responseError(
       body,
     },
   );
+  if (areRetriesSpent(answer) || headers[RETRIES_SPENT_HEADER] !== undefined) {
+    markRetriesSpent({ ok: false, error });
+  }
+  return error;
 }

@@ -1,7 +1,9 @@
-import { BulkheadFullError, ServiceConnectionError, ServiceResponseError, TimeoutError } from '../errors.ts';
+import { ServiceResponseError } from '../errors.ts';
+import { warnOf } from '../internal/emitter.ts';
 import {
   anything,
   either,
+  func,
   having,
   integer,
   MAX_DELAY,
@@ -20,10 +22,11 @@ import { Retry, type RetryOptions } from '../policies/retry.ts';
 import { RetryBudget } from '../policies/retry-budget.ts';
 import { Timeout } from '../policies/timeout.ts';
 import { type CallState, mayBeSentAgain } from './call-state.ts';
+import { type Answer, classify, classifyStatus, type Verdict } from './classification.ts';
 import { type ConnectionOptions, connectionOptions } from './connections.ts';
 
 export interface ServiceRetryOptions extends RetryOptions {
-  /** Statuses that are worth another try. Default 429, 502, 503, 504. */
+  /** Statuses that are worth another try, in place of the default: 429, 502, 503, 504. */
   statuses?: readonly number[];
 }
 
@@ -46,6 +49,11 @@ export interface ServiceOptions {
   circuitBreaker?: CircuitBreakerOptions | CircuitBreaker | false;
   /** Options make one for each instance; an instance is shared by all. Default: 1,024 calls at once on each. */
   bulkhead?: BulkheadOptions | Bulkhead | false;
+  /**
+   * How a try counts for the breaker and the balancer; undefined leaves it to the default: below 500 the service has
+   * answered, from 500 on, or without an answer, it has failed; 429 and what Holdfast refused itself say nothing.
+   */
+  classify?: (outcome: Outcome<Answer>) => Verdict | undefined;
   /** Stands in for the result of `call()`. Default: none. */
   fallback?: Fallback | false;
   /** The largest body that `call()` accepts, in bytes. Default 10 MiB. With `request()` only if the call says so. */
@@ -65,12 +73,12 @@ const CHECKS = {
   retry: anything,
   circuitBreaker: anything,
   bulkhead: anything,
+  classify: func,
   fallback: either('a Fallback or false', having('execute'), oneOf(false)),
   maxResponseSize: integer(1, Infinity),
   connection: connectionOptions,
 };
 
-const RETRIED_STATUSES = [429, 502, 503, 504];
 const DEFAULT_MAX_ATTEMPTS = 3;
 
 const noPolicy: Policy = {
@@ -112,6 +120,22 @@ export class ServicePolicies {
     this.forInstance();
   }
 
+  succeeded(answer: Answer): boolean {
+    if (answer.status < 400 && this.#options.classify === undefined) return true;
+    return this.verdictOf({ ok: true, value: answer }) === 'success';
+  }
+
+  /** A `classify` that throws must not keep a place on the instance: it is warned of, and the default holds. */
+  verdictOf(outcome: Outcome<Answer>): Verdict {
+    let own: Verdict | undefined;
+    try {
+      own = this.#options.classify?.(outcome);
+    } catch (error) {
+      warnOf(error, 'A classify function threw. The default classification was used.');
+    }
+    return own ?? classify(outcome).verdict;
+  }
+
   /** What each attempt on one instance goes through: its bulkhead, then the attempt timeout. */
   forInstance(): Policy {
     const { bulkhead = { maxConcurrent: 1024 } } = this.#options;
@@ -130,11 +154,9 @@ function timeoutOf(timeout: number | Timeout | false): Timeout | undefined {
   return typeof timeout === 'number' ? new Timeout(timeout) : timeout;
 }
 
-function retryFor(
-  { statuses = RETRIED_STATUSES, ...options }: ServiceRetryOptions,
-  budget: RetryBudget,
-): Retry {
-  const worthIt = options.shouldRetry ?? ((outcome: Outcome<unknown>) => mayGoBetter(outcome, statuses));
+function retryFor({ statuses, ...options }: ServiceRetryOptions, budget: RetryBudget): Retry {
+  const worthIt =
+    options.shouldRetry ?? ((outcome: Outcome<unknown>) => mayGoBetter(outcome as Outcome<Answer>, statuses));
   const { maxAttempts = DEFAULT_MAX_ATTEMPTS } = options;
   if (typeof maxAttempts === 'number') integer(1, Infinity)(maxAttempts, "Retry option 'maxAttempts'");
   return new Retry({
@@ -151,15 +173,11 @@ function retryFor(
   });
 }
 
-function mayGoBetter(outcome: Outcome<unknown>, statuses: readonly number[]): boolean {
-  if (outcome.ok) return statuses.includes((outcome.value as { status: number }).status);
-  const { error } = outcome;
-  if (error instanceof ServiceResponseError) return statuses.includes(error.status);
-  return (
-    error instanceof ServiceConnectionError ||
-    error instanceof TimeoutError ||
-    error instanceof BulkheadFullError
-  );
+function mayGoBetter(outcome: Outcome<Answer>, statuses: readonly number[] | undefined): boolean {
+  const answer = outcome.ok ? outcome.value : outcome.error;
+  if (!outcome.ok && !(answer instanceof ServiceResponseError)) return classify(outcome).retryable;
+  const { status } = answer as Answer;
+  return statuses?.includes(status) ?? classifyStatus(status).retryable;
 }
 
 function breakerFor(serviceName: string, options: CircuitBreakerOptions): CircuitBreaker {

@@ -6,11 +6,13 @@ type Listener = (...args: never[]) => unknown;
 
 const guards = new WeakMap<Listener, Listener>();
 
+/** Tells the process of what a function of the user's threw where it could not be thrown on. */
+export function warnOf(error: unknown, detail: string): void {
+  process.emitWarning(inspect(error), { type: 'HoldfastListenerWarning', detail });
+}
+
 function report(error: unknown): void {
-  process.emitWarning(inspect(error), {
-    type: 'HoldfastListenerWarning',
-    detail: 'An event listener threw. The call that it was told about is not affected.',
-  });
+  warnOf(error, 'An event listener threw. The call that it was told about is not affected.');
 }
 
 /** The listener, made unable to throw: what it throws, or rejects with, becomes a process warning. */

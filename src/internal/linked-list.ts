@@ -7,7 +7,7 @@ export interface Linked<T> {
 /** A doubly linked list through its own items: append and remove in O(1), without allocating. */
 export class LinkedList<T extends Linked<T>> {
   head: T | undefined;
-  #tail: T | undefined;
+  tail: T | undefined;
   #length = 0;
 
   get length(): number {
@@ -15,11 +15,11 @@ export class LinkedList<T extends Linked<T>> {
   }
 
   append(item: T): void {
-    item.previous = this.#tail;
+    item.previous = this.tail;
     item.next = undefined;
-    if (this.#tail === undefined) this.head = item;
-    else this.#tail.next = item;
-    this.#tail = item;
+    if (this.tail === undefined) this.head = item;
+    else this.tail.next = item;
+    this.tail = item;
     this.#length++;
   }
 
@@ -27,7 +27,7 @@ export class LinkedList<T extends Linked<T>> {
   remove(item: T): void {
     if (item.previous === undefined) this.head = item.next;
     else item.previous.next = item.next;
-    if (item.next === undefined) this.#tail = item.previous;
+    if (item.next === undefined) this.tail = item.previous;
     else item.next.previous = item.previous;
     item.next = undefined;
     item.previous = undefined;

@@ -64,6 +64,8 @@ export interface CircuitBreakerOptions {
 }
 
 export interface CircuitBreakerEvents {
+  /** Any change of state; the event of the new state follows. */
+  state: [event: { from: CircuitState; to: CircuitState }];
   /** It opened; `wait` milliseconds until a probe, `openings` in a row. */
   open: [event: { outcome: Outcome<unknown> | undefined; wait: number; openings: number }];
   'half-open': [];
@@ -189,14 +191,14 @@ export class CircuitBreaker extends Emitter<CircuitBreakerEvents> implements Pol
   /** Opens it until `reset()`: for maintenance, or to cut off a dependency by hand. */
   isolate(): void {
     if (this.#state.kind === 'isolated') return;
-    this.#state = { kind: 'isolated' };
+    this.#enter({ kind: 'isolated' });
     this.emit('isolate');
   }
 
   /** Closes it and forgets all it has counted. */
   reset(): void {
     const was = this.#state.kind;
-    this.#state = this.#closed();
+    this.#enter(this.#closed());
     if (was !== 'closed') this.emit('close');
   }
 
@@ -210,11 +212,17 @@ export class CircuitBreaker extends Emitter<CircuitBreakerEvents> implements Pol
     return { state: state.kind, openings: state.kind === 'half-open' ? state.openings : 0 };
   }
 
+  #enter(state: State): void {
+    const from = this.#state.kind;
+    this.#state = state;
+    if (from !== state.kind) this.emit('state', { from, to: state.kind });
+  }
+
   #admit(): Closed | HalfOpen | CircuitOpenError {
     if (this.#state.kind === 'closed') return this.#state;
     if (this.#state.kind === 'open' && performance.now() >= this.#state.probeAt) {
       const { openings, wait } = this.#state;
-      this.#state = { kind: 'half-open', openings, wait, probes: 0, successes: 0 };
+      this.#enter({ kind: 'half-open', openings, wait, probes: 0, successes: 0 });
       this.emit('half-open');
     }
     // A listener may have changed the state.
@@ -320,7 +328,7 @@ export class CircuitBreaker extends Emitter<CircuitBreakerEvents> implements Pol
 
   #open(openings: number, previous: number, outcome: Outcome<unknown> | undefined): void {
     const wait = this.#wait(openings, previous, outcome);
-    this.#state = { kind: 'open', openings, wait, probeAt: performance.now() + wait };
+    this.#enter({ kind: 'open', openings, wait, probeAt: performance.now() + wait });
     this.emit('open', { outcome, wait, openings });
   }
 

@@ -50,6 +50,33 @@ export function isRefusal(error: unknown): boolean {
   return error instanceof HoldfastError && REFUSALS.has(error.code);
 }
 
+const spent = new WeakMap<object, number>();
+let marks = 0;
+
+/**
+ * Marks an outcome as one that was retried in vain as often as it may be: retrying it again further out would
+ * multiply the tries of both.
+ */
+export function markRetriesSpent(outcome: Outcome<unknown>): void {
+  const holder = outcome.ok ? outcome.value : outcome.error;
+  if (typeof holder === 'object' && holder !== null) spent.set(holder, ++marks);
+}
+
+/** How many marks there have been: what a try compares with, since an error object may be thrown more than once. */
+export function retriesSpentSoFar(): number {
+  return marks;
+}
+
+/**
+ * Whether the error of a call, or the answer that it gave, was retried in vain as often as it may be, by a Retry
+ * of this process or at the called side. A server tells its own callers so: see `RETRIES_SPENT_HEADER`.
+ */
+export function areRetriesSpent(errorOrAnswer: unknown, since = 0): boolean {
+  return (
+    typeof errorOrAnswer === 'object' && errorOrAnswer !== null && (spent.get(errorOrAnswer) ?? 0) > since
+  );
+}
+
 const exempted = new WeakSet<object>();
 
 /** Marks an error as saying nothing about what was called as a whole: breakers do not count it. */

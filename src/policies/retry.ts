@@ -5,7 +5,16 @@ import { duration, either, func, having, integer, validateOptions } from '../int
 import { OnAbort } from './abort.ts';
 import { type Backoff, exponentialBackoff, waitOf } from './backoff.ts';
 import { type Attributes, type CallContext, type CallOptions, type Context, contextOf } from './context.ts';
-import { isRefusal, type Outcome, settle, start, unwrap } from './outcome.ts';
+import {
+  areRetriesSpent,
+  isRefusal,
+  markRetriesSpent,
+  type Outcome,
+  retriesSpentSoFar,
+  settle,
+  start,
+  unwrap,
+} from './outcome.ts';
 import type { Operation, Policy } from './policy.ts';
 import { retryAfterOf } from './retry-after.ts';
 import type { RetryBudget } from './retry-budget.ts';
@@ -25,7 +34,7 @@ export interface RetryOptions {
   maxRetryAfter?: number;
 }
 
-/** Why no further try was made. */
+/** Why no further try was made. `spent`: a Retry further in, or at the called side, has tried again in vain. */
 export type GiveUpReason =
   | 'attempts'
   | 'outcome'
@@ -33,6 +42,7 @@ export type GiveUpReason =
   | 'deadline'
   | 'elapsed'
   | 'retry-after'
+  | 'spent'
   | 'cancelled';
 
 export interface RetryEvents {
@@ -51,7 +61,8 @@ const UNSATISFIED = new Error('unsatisfied');
 
 /**
  * Tries again what failed, as far as attempts, budget and deadline go. The last outcome reaches the caller
- * as it is: the same error, the same value.
+ * as it is: the same error, the same value. Once attempts or budget are used up it is marked (`areRetriesSpent`),
+ * and a Retry further out does not try it again, so that layers do not multiply their tries.
  *
  * A Retry-After that the called side sent (a HoldfastError's `retryAfter`, or the header of a response) is
  * waited for when it is longer than the backoff. A wait that would end past the deadline is not begun.
@@ -88,14 +99,21 @@ export class Retry extends Emitter<RetryEvents> implements Policy {
     if (context.aborted) return Promise.reject(context.reason);
     this.#budget?.deposit();
     const latest = this.#maxElapsed === Infinity ? Infinity : performance.now() + this.#maxElapsed;
+    const since = retriesSpentSoFar();
     return start(operation, context).then(
-      this.#shouldRetry && ((value) => this.#goOn(operation, context, { ok: true, value }, latest)),
-      (error) => this.#goOn(operation, context, { ok: false, error }, latest),
+      this.#shouldRetry && ((value) => this.#goOn(operation, context, { ok: true, value }, latest, since)),
+      (error) => this.#goOn(operation, context, { ok: false, error }, latest, since),
     );
   }
 
-  #goOn<T>(operation: Operation<T>, context: Context, first: Outcome<T>, latest: number): T | Promise<T> {
-    if (this.#wants(first, context)) return this.#tryAgain(operation, context, first, latest);
+  #goOn<T>(
+    operation: Operation<T>,
+    context: Context,
+    first: Outcome<T>,
+    latest: number,
+    since: number,
+  ): T | Promise<T> {
+    if (this.#wants(first, context)) return this.#tryAgain(operation, context, first, latest, since);
     this.#end(1, first, context);
     return unwrap(first);
   }
@@ -118,15 +136,18 @@ export class Retry extends Emitter<RetryEvents> implements Policy {
     context: Context,
     first: Outcome<T>,
     latest: number,
+    began: number,
   ): Promise<T> {
     let outcome = first;
     let current = context;
     let attempts = 1;
     let wait = 0;
+    let since = began;
 
     const attempt = async (number: number) => {
       if (number > 1) {
         attempts = number;
+        since = retriesSpentSoFar();
         current = context.at(number);
         outcome = await settle(operation, current);
       }
@@ -144,6 +165,7 @@ export class Retry extends Emitter<RetryEvents> implements Policy {
         this.#end(attempts, outcome, context);
         throw UNSATISFIED;
       }
+      if (areRetriesSpent(outcome.ok ? outcome.value : outcome.error, since)) throw stop('spent');
       if (retriesLeft === 0) throw stop('attempts');
       wait = Math.max(waitOf(this.#backoff, attempts, wait, outcome), retryAfterOf(outcome) ?? 0);
       const reason = this.#reasonToStop(outcome, wait, context, latest);
@@ -184,6 +206,7 @@ export class Retry extends Emitter<RetryEvents> implements Policy {
       if (error instanceof HoldfastError && error.cause === undefined)
         error.cause = new RetryBudgetExhausted();
     }
+    if (reason === 'budget' || (reason === 'attempts' && attempts > 1)) markRetriesSpent(outcome);
     this.emit('give-up', { attempts, reason, outcome, attributes: context.attributes });
   }
 }

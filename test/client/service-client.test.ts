@@ -3,6 +3,7 @@ import { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import {
+  areRetriesSpent,
   CircuitBreaker,
   Fallback,
   InMemoryServiceDiscovery,
@@ -14,6 +15,7 @@ import {
   type ServiceOptions,
   StaticServiceDiscovery,
 } from '../../src/index.ts';
+import { rejectionOf } from '../policies/helpers.ts';
 import { type Handler, json, startServer, type TestServer } from '../support/server.ts';
 
 const service = 'user-service';
@@ -469,6 +471,78 @@ describe('propagation', () => {
     expect(context.requestId).toMatch(/^[\da-f-]{36}$/);
     expect(context.traceparent).toBeUndefined();
     expect(context.deadline).toBe(Infinity);
+  });
+});
+
+describe('an answer that says that its retries are spent', () => {
+  it.each([503, 429])('is not tried again, with status %i', async (status) => {
+    const server = await startServer((_request, response) =>
+      json(response, {}, status, { 'x-retries-spent': '1' }),
+    );
+    const error = await clientOf([server])
+      .call({ service, path: '/' })
+      .catch((reason) => reason);
+    expect(error).toMatchObject({ status });
+    expect(areRetriesSpent(error)).toBe(true);
+    expect(server.requests).toHaveLength(1);
+  });
+
+  it('is handed on by whoever called: what was tried in vain as often as it may be is marked', async () => {
+    const server = await startServer(statuses(503, 503, 503, 500));
+    const client = clientOf([server]);
+    const triedInVain = await rejectionOf(client.call({ service, path: '/' }));
+    const notTriedAgain = await rejectionOf(client.call({ service, path: '/' }));
+    expect([triedInVain, areRetriesSpent(triedInVain)]).toMatchObject([{ status: 503 }, true]);
+    expect([notTriedAgain, areRetriesSpent(notTriedAgain)]).toMatchObject([{ status: 500 }, false]);
+  });
+});
+
+describe('how answers count', () => {
+  it('a 429 says nothing against the service: neither breaker nor balancer counts it', async () => {
+    const server = await startServer((_request, response) => json(response, {}, 429));
+    const client = clientOf([server], { retry: false, circuitBreaker: { failureThreshold: 1 } });
+    for (let call = 0; call < 10; call++)
+      await expect(client.call({ service, path: '/' })).rejects.toMatchObject({ status: 429 });
+    expect(client.policies(service).circuitBreaker!.state).toBe('closed');
+  });
+
+  it('as classify says, for one service', async () => {
+    const server = await startServer(statuses(404, 500));
+    const client = clientOf([server], {
+      retry: false,
+      circuitBreaker: { failureThreshold: 1, resetTimeout: 0 },
+      classify: (outcome) => {
+        if (!outcome.ok) return undefined;
+        return outcome.value.status === 404 ? 'failure' : 'success';
+      },
+    });
+    const { circuitBreaker } = client.policies(service);
+    await expect(client.call({ service, path: '/' })).rejects.toMatchObject({ status: 404 });
+    expect(circuitBreaker!.state).toBe('open');
+    await expect(client.call({ service, path: '/' })).rejects.toMatchObject({ status: 500 });
+    expect(circuitBreaker!.state).toBe('closed');
+  });
+
+  it('as ever where classify throws, and no place on the instance is lost', async () => {
+    const warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => {});
+    const server = await startServer(statuses(200, 503));
+    const loadBalancer = new LoadBalancer({
+      discovery: new StaticServiceDiscovery({ [service]: [server.origin] }),
+    });
+    const options = {
+      retry: false,
+      classify: () => {
+        throw new Error('oops');
+      },
+    } as const;
+    const client = new ServiceClient({ loadBalancer, defaults: options });
+    onTestFinished(() => client.close());
+    await expect(client.call({ service, path: '/' })).resolves.toEqual({ ok: true });
+    await expect(client.call({ service, path: '/' })).rejects.toMatchObject({ status: 503 });
+    const lease = loadBalancer.tryAcquire(service)!;
+    expect(lease.candidate.inFlight).toBe(1);
+    lease.release();
+    expect(warn).toHaveBeenCalled();
   });
 });
 

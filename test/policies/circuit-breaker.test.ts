@@ -712,6 +712,25 @@ describe('the events of a breaker', () => {
     ]);
   });
 
+  it('tell of each change of state under one name as well', async () => {
+    const breaker = new CircuitBreaker({ failureThreshold: 2, resetTimeout: 1_000 });
+    const told: string[] = [];
+    breaker.on('state', ({ from, to }) => told.push(`${from} → ${to}`));
+    await fail(breaker, 2);
+    await pass(1_000);
+    await succeed(breaker, 1);
+    breaker.isolate();
+    breaker.reset();
+    breaker.reset();
+    expect(told).toEqual([
+      'closed → open',
+      'open → half-open',
+      'half-open → closed',
+      'closed → isolated',
+      'isolated → closed',
+    ]);
+  });
+
   it('reach every listener, and a listener that throws or rejects disturbs nothing', async () => {
     const warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => {});
     const breaker = new CircuitBreaker({ failureThreshold: 1, resetTimeout: 1_000 });

@@ -9,8 +9,8 @@ import {
 } from '../../src/errors.ts';
 import { constantBackoff, decorrelatedJitter, exponentialBackoff } from '../../src/policies/backoff.ts';
 import type { CallOptions } from '../../src/policies/context.ts';
-import type { Outcome } from '../../src/policies/outcome.ts';
-import { compose } from '../../src/policies/policy.ts';
+import { areRetriesSpent, type Outcome } from '../../src/policies/outcome.ts';
+import { compose, type Policy } from '../../src/policies/policy.ts';
 import { Retry, type RetryOptions } from '../../src/policies/retry.ts';
 import { RetryBudget } from '../../src/policies/retry-budget.ts';
 import { Timeout } from '../../src/policies/timeout.ts';
@@ -509,6 +509,58 @@ describe('a retry budget', () => {
     const error = new HoldfastError('ERR_TIMEOUT', 'slow');
     await rejectionOf(new Retry({ maxAttempts: 1, budget: new RetryBudget() }).execute(flaky(9, error)));
     expect(error.cause).toBeUndefined();
+  });
+});
+
+describe('one Retry within another', () => {
+  const twice = () => new Retry({ maxAttempts: 2, backoff: constantBackoff(0) });
+
+  async function triesOf(policy: Policy, operation: () => unknown = () => fling(down)): Promise<number> {
+    const tried = vi.fn(operation);
+    const call = follow(policy.execute(tried));
+    while (call.outcome === undefined) {
+      await flush();
+      vi.advanceTimersToNextTimer();
+    }
+    return tried.mock.calls.length;
+  }
+
+  it('does not multiply the tries, however many layers there are', async () => {
+    expect(await triesOf(compose(twice(), twice(), twice()))).toBe(2);
+  });
+
+  it('does not multiply them either where the last answer was returned and not thrown', async () => {
+    const shouldRetry = (outcome: Outcome<unknown>) =>
+      outcome.ok && (outcome.value as { status: number }).status === 503;
+    const retry = () => new Retry({ maxAttempts: 2, backoff: constantBackoff(0), shouldRetry });
+    expect(await triesOf(compose(retry(), retry()), () => ({ status: 503 }))).toBe(2);
+  });
+
+  it('does not try again what a spent budget has ended', async () => {
+    const budget = new RetryBudget({ ratio: 0, minPerSecond: 0 });
+    expect(await triesOf(compose(twice(), new Retry({ budget })))).toBe(1);
+  });
+
+  it('tells why it gave up, and that the mark is on the error', async () => {
+    const error = new Error('down');
+    const outer = twice();
+    const gaveUp = vi.fn();
+    outer.on('give-up', gaveUp);
+    expect(areRetriesSpent(error)).toBe(false);
+    await triesOf(compose(outer, twice()), () => fling(error));
+    expect(gaveUp).toHaveBeenCalledWith(expect.objectContaining({ attempts: 1, reason: 'spent' }));
+    expect(areRetriesSpent(error)).toBe(true);
+  });
+
+  it('goes on where the inner one did not retry: it makes one try, or did not want this failure again', async () => {
+    expect(await triesOf(compose(twice(), new Retry({ maxAttempts: 1 })))).toBe(2);
+    expect(await triesOf(compose(twice(), new Retry({ shouldRetry: () => false })))).toBe(2);
+  });
+
+  it('retries an error again that an earlier call threw as well', async () => {
+    const error = new Error('the same object each time');
+    expect(await triesOf(twice(), () => fling(error))).toBe(2);
+    expect(await triesOf(twice(), () => fling(error))).toBe(2);
   });
 });
 

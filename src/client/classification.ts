@@ -1,0 +1,65 @@
+import { type ErrorCode, HoldfastError, ServiceResponseError } from '../errors.ts';
+import type { Outcome } from '../policies/outcome.ts';
+import type { ResponseHeaders } from './exchange.ts';
+
+/**
+ * How a try counts for the judges, which are the circuit breaker of the service and the balancer: `failure` is held
+ * against what was called; `ignored` says nothing about it.
+ */
+export type Verdict = 'success' | 'failure' | 'ignored';
+
+export interface Classification {
+  readonly verdict: Verdict;
+  /** Whether another try may end better, if the request may be sent again. */
+  readonly retryable: boolean;
+}
+
+/** The head of an answer. */
+export interface Answer {
+  readonly status: number;
+  readonly headers: ResponseHeaders;
+}
+
+const ANSWERED: Classification = { verdict: 'success', retryable: false };
+const FAILED: Classification = { verdict: 'failure', retryable: false };
+const FAILED_FOR_NOW: Classification = { verdict: 'failure', retryable: true };
+const UNKNOWN: Classification = { verdict: 'ignored', retryable: false };
+const REFUSED_FOR_NOW: Classification = { verdict: 'ignored', retryable: true };
+
+/** Statuses that do not count as the rest: below 500 the service has answered, from 500 on it has failed. */
+const BY_STATUS: Readonly<Record<number, Classification>> = {
+  429: REFUSED_FOR_NOW,
+  502: FAILED_FOR_NOW,
+  503: FAILED_FOR_NOW,
+  504: FAILED_FOR_NOW,
+};
+
+/** Any other error counts as a failure. */
+const BY_CODE: Readonly<Partial<Record<ErrorCode, Classification>>> = {
+  ERR_SERVICE_CONNECTION: FAILED_FOR_NOW,
+  ERR_TIMEOUT: FAILED_FOR_NOW,
+  // Another instance may have a place.
+  ERR_BULKHEAD_FULL: REFUSED_FOR_NOW,
+  ERR_LIMIT_EXCEEDED: REFUSED_FOR_NOW,
+  // The instance may have been well; it is this side that did not want to go on.
+  ERR_RESPONSE_TOO_LARGE: UNKNOWN,
+  ERR_DEADLINE_EXCEEDED: UNKNOWN,
+  ERR_CIRCUIT_OPEN: UNKNOWN,
+  ERR_RATE_LIMITED: UNKNOWN,
+  ERR_THROTTLED: UNKNOWN,
+  ERR_NO_INSTANCE: UNKNOWN,
+  ERR_INVALID_REQUEST: UNKNOWN,
+  ERR_CLOSED: UNKNOWN,
+};
+
+/** The defaults for HTTP and for the network below it. */
+export function classify(outcome: Outcome<Answer>): Classification {
+  if (outcome.ok) return classifyStatus(outcome.value.status);
+  const { error } = outcome;
+  if (error instanceof ServiceResponseError) return classifyStatus(error.status);
+  return (error instanceof HoldfastError && BY_CODE[error.code]) || FAILED;
+}
+
+export function classifyStatus(status: number): Classification {
+  return status < 400 ? ANSWERED : (BY_STATUS[status] ?? (status < 500 ? ANSWERED : FAILED));
+}
