@@ -2,15 +2,36 @@ import { originOf, type ServiceInstance } from '../discovery/service-instance.ts
 import { number } from '../internal/validate.ts';
 import { UsualLatency } from './latency.ts';
 import { Member } from './member.ts';
-import type { OutlierDetection } from './outlier-detection.ts';
+import { type EjectionReason, type OutlierDetection, outliersAmong } from './outlier-detection.ts';
+import { type SlowStart, WarmUp } from './slow-start.ts';
 import type { BalancingStrategy, Candidate, Picker, PickRequest } from './strategy.ts';
+
+/** Why and for how long an instance is passed over. */
+export interface Ejection {
+  /** Milliseconds. */
+  duration: number;
+  /** How many ejections it has behind it, those that it was well for long enough to be forgiven left out. */
+  ejections: number;
+  /** The rule that ejected it; `probe` if it was ejected before and the call that was to bring it back failed. */
+  reason: EjectionReason;
+  /** How the last call failed; undefined where the rule compares instances over an interval. */
+  error: unknown;
+}
 
 /** What a fleet tells about its instances. */
 export interface FleetObserver {
   joined(candidate: Candidate): void;
   left(candidate: Candidate): void;
-  ejected(candidate: Candidate, duration: number, ejections: number, error: unknown): void;
+  ejected(candidate: Candidate, ejection: Ejection): void;
   returned(candidate: Candidate): void;
+}
+
+/** How a balancer chooses and judges, the same for each of its fleets. */
+export interface FleetRules {
+  readonly strategy: BalancingStrategy;
+  readonly outlierDetection: OutlierDetection;
+  readonly slowStart: SlowStart | undefined;
+  readonly random: () => number;
 }
 
 /** How a call on a lease ended. With none of the fields: well. */
@@ -68,10 +89,14 @@ export class Lease {
     const latency = result.latency ?? now - this.#startedAt;
     if (result.error === undefined) this.#fleet.succeeded(member, latency, now);
     else this.#fleet.failed(member, latency, now, this.#probe, result.error);
+    this.#fleet.passed(now);
     return aboutService;
   }
 
-  /** Whether every instance of the service is ejected. */
+  /**
+   * Whether every instance of the service is ejected because its calls failed one after the other. Those that
+   * were ejected beside the others, as for being slow, still answer.
+   */
   get serviceDown(): boolean {
     return this.#fleet.down;
   }
@@ -79,14 +104,16 @@ export class Lease {
 
 /** The instances of one service, and the choice among them. */
 export class Fleet implements PickRequest {
-  readonly #strategy: BalancingStrategy;
-  readonly #rules: OutlierDetection;
+  readonly #rules: FleetRules;
   readonly #observer: FleetObserver;
   readonly #usualLatency = new UsualLatency();
   #members = new Map<string, Member>();
   /** Those that calls go to: not the unhealthy ones and those without weight, while there are others. */
   #eligible: readonly Member[] = [];
-  #ejectedCount = 0;
+  // Of the eligible ones, kept as they change, so that no pick has to count.
+  #ejected = 0;
+  #failing = 0;
+  #intervalEnds: number;
   #picker: Picker | undefined;
   // The pick under way: picking is synchronous, so that one set of fields serves all.
   now = 0;
@@ -94,20 +121,20 @@ export class Fleet implements PickRequest {
   #exclude: ReadonlySet<string> | undefined = undefined;
   #strictness: 'untried' | 'available' | 'any' = 'any';
 
-  constructor(strategy: BalancingStrategy, rules: OutlierDetection, observer: FleetObserver) {
-    this.#strategy = strategy;
+  constructor(rules: FleetRules, observer: FleetObserver) {
     this.#rules = rules;
     this.#observer = observer;
+    this.#intervalEnds = performance.now() + rules.outlierDetection.interval;
   }
 
   /** Whether so many are ejected that passing them over would do more harm than good. */
   get panicking(): boolean {
-    return this.#ejectedCount > this.#rules.panicThreshold * this.#eligible.length;
+    return this.#ejected > this.#rules.outlierDetection.panicThreshold * this.#eligible.length;
   }
 
-  /** Whether all are ejected. */
+  /** Whether all have failed as many calls in a row as the rules say, the last ones that they got. */
   get down(): boolean {
-    return this.#ejectedCount > 0 && this.#ejectedCount === this.#eligible.length;
+    return this.#failing > 0 && this.#failing === this.#eligible.length;
   }
 
   /** Takes in who is there now, and keeps what is known of those who stay. */
@@ -121,9 +148,9 @@ export class Fleet implements PickRequest {
       after.set(key, member);
     }
     this.#members = after;
-    this.#eligible = eligible([...after.values()]);
-    this.#countEjected();
-    this.#picker = this.#eligible.length === 0 ? undefined : this.#strategy(this.#eligible);
+    this.#makeEligible(eligibleAmong([...after.values()]));
+    this.#picker =
+      this.#eligible.length === 0 ? undefined : this.#rules.strategy(this.#eligible, this.#rules);
     for (const [key, member] of after) if (!before.has(key)) this.#observer.joined(member);
     for (const [key, member] of before) {
       if (after.has(key)) continue;
@@ -170,26 +197,71 @@ export class Fleet implements PickRequest {
 
   succeeded(member: Member, latency: number, now: number): void {
     this.#usualLatency.observe(latency);
+    if (this.#rules.outlierDetection.latency) member.conduct.took(latency);
+    const { ejected, failing } = member;
     if (!member.succeed(latency, now)) return;
-    this.#countEjected();
+    this.#count(member, ejected, failing);
+    this.#warmUp(member, now);
     this.#observer.returned(member);
   }
 
   failed(member: Member, latency: number, now: number, probe: boolean, error: unknown): void {
-    if (!member.fail(latency, now, probe, this.#rules)) return;
-    const duration = member.eject(now, this.#rules);
-    this.#countEjected();
-    this.#observer.ejected(member, duration, member.ejections, error);
+    if (!member.fail(latency, now, probe, this.#rules.outlierDetection)) return;
+    this.#eject(member, now, probe ? 'probe' : 'consecutive-failures', error);
   }
 
-  #countEjected(): void {
-    this.#ejectedCount = 0;
-    for (const member of this.#eligible) if (member.ejected) this.#ejectedCount++;
+  /** A call has passed: the first one after the end of an interval has the interval judged, which takes no timer. */
+  passed(now: number): void {
+    if (now >= this.#intervalEnds) this.#judge(now);
+  }
+
+  /** If no call came for long, what the interval holds says nothing of now. */
+  #judge(now: number): void {
+    const { outlierDetection } = this.#rules;
+    const recent = now < this.#intervalEnds + outlierDetection.interval;
+    this.#intervalEnds = now + outlierDetection.interval;
+    const found = recent ? outliersAmong(this.#eligible, outlierDetection) : [];
+    for (const member of this.#members.values()) member.conduct.reset();
+    for (const { outlier, reason } of found) {
+      if (this.#ejected >= outlierDetection.maxEjectionRatio * this.#eligible.length) return;
+      if (outlier.eligible && !outlier.ejected) this.#eject(outlier, now, reason, undefined);
+    }
+  }
+
+  #eject(member: Member, now: number, reason: EjectionReason, error: unknown): void {
+    const { ejected, failing } = member;
+    const duration = member.eject(now, this.#rules.outlierDetection, this.#rules.random);
+    this.#count(member, ejected, failing);
+    this.#observer.ejected(member, { duration, ejections: member.ejections, reason, error });
+  }
+
+  /** Takes in that a member has been ejected or has come back. */
+  #count(member: Member, wasEjected: boolean, wasFailing: boolean): void {
+    if (!member.eligible) return;
+    this.#ejected += Number(member.ejected) - Number(wasEjected);
+    this.#failing += Number(member.failing) - Number(wasFailing);
+  }
+
+  /** Those that come to where others already bear the load take it over bit by bit. */
+  #makeEligible(members: readonly Member[]): void {
+    const before = this.#eligible;
+    const now = performance.now();
+    if (before.length > 0) for (const member of members) if (!member.eligible) this.#warmUp(member, now);
+    for (const member of before) member.eligible = false;
+    for (const member of members) member.eligible = true;
+    this.#eligible = members;
+    this.#ejected = members.filter(({ ejected }) => ejected).length;
+    this.#failing = members.filter(({ failing }) => failing).length;
+  }
+
+  #warmUp(member: Member, now: number): void {
+    const { slowStart } = this.#rules;
+    if (slowStart) member.warmUp = new WarmUp(slowStart, now, this);
   }
 }
 
 /** Those that are healthy and have weight; failing that those that have weight; failing that all. */
-function eligible(members: Member[]): Member[] {
+function eligibleAmong(members: Member[]): Member[] {
   const weighted = members.filter(({ instance }) => instance.weight > 0);
   const healthy = weighted.filter(({ instance }) => instance.status !== 'unhealthy');
   if (healthy.length > 0) return healthy;

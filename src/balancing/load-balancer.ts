@@ -11,12 +11,9 @@ import {
   requireOption,
   validateOptions,
 } from '../internal/validate.ts';
-import { Fleet, type FleetObserver, type Lease } from './fleet.ts';
-import {
-  type OutlierDetection,
-  type OutlierDetectionOptions,
-  outlierDetection,
-} from './outlier-detection.ts';
+import { type Ejection, Fleet, type FleetObserver, type FleetRules, type Lease } from './fleet.ts';
+import { type OutlierDetectionOptions, outlierDetection } from './outlier-detection.ts';
+import { type SlowStartOptions, slowStart } from './slow-start.ts';
 import { consistentHash } from './strategies/consistent-hash.ts';
 import { leastConnections } from './strategies/least-connections.ts';
 import { peakEwma } from './strategies/peak-ewma.ts';
@@ -43,8 +40,16 @@ export interface LoadBalancerOptions {
   discovery: ServiceDiscovery;
   /** How to choose. Default `peak-ewma`. */
   strategy?: StrategyName | BalancingStrategy;
-  /** When an instance that fails is passed over; false for never. */
+  /** When an instance that fails, or does worse than the others, is passed over; false for never. */
   outlierDetection?: OutlierDetectionOptions | false;
+  /**
+   * Lets an instance that joins others, or is back from an ejection, come to its share of the calls bit by bit;
+   * {} for its defaults. Default false: where calls are few it gets none for a while, and Peak EWMA holds back
+   * from a cold instance with the first slow answer.
+   */
+  slowStart?: SlowStartOptions | false;
+  /** Source of all chance, 0 to 1. Default `Math.random`. */
+  random?: () => number;
 }
 
 export interface AcquireOptions {
@@ -57,8 +62,8 @@ export interface AcquireOptions {
 export interface LoadBalancerEvents {
   join: [event: { instance: ServiceInstance; candidate: Candidate }];
   leave: [event: { instance: ServiceInstance; candidate: Candidate }];
-  /** Passed over for `duration` milliseconds, the `ejections`th time in a row. */
-  eject: [event: { instance: ServiceInstance; duration: number; ejections: number; error: unknown }];
+  /** Passed over from now on. */
+  eject: [event: { instance: ServiceInstance } & Ejection];
   /** Ejected before, and well again. */
   return: [event: { instance: ServiceInstance }];
 }
@@ -67,8 +72,8 @@ export interface LoadBalancerEvents {
  * Chooses which instance of a service to call. It keeps the instances of each service that it was asked for
  * in memory, told of changes by the discovery, so that a choice waits for nothing but the first resolution.
  *
- * An instance that fails several times in a row is ejected for a while, alone, and comes back through a
- * probe; with more than half of them ejected all are eligible again.
+ * An instance that fails several times in a row, or far more often than the others, is ejected for a while,
+ * alone, and comes back through a probe; with more than half of them ejected all are eligible again.
  *
  * @example
  * const lease = await balancer.acquire('user-service');
@@ -82,8 +87,7 @@ export interface LoadBalancerEvents {
  */
 export class LoadBalancer extends Emitter<LoadBalancerEvents> {
   readonly #discovery: ServiceDiscovery;
-  readonly #strategy: BalancingStrategy;
-  readonly #rules: OutlierDetection;
+  readonly #rules: FleetRules;
   readonly #services = new Map<string, Fleet>();
   readonly #watches = new Set<Unsubscribe>();
   readonly #resolving = new Map<string, Promise<Fleet>>();
@@ -99,12 +103,18 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
         func,
       ),
       outlierDetection: anything,
+      slowStart: anything,
+      random: func,
     });
     requireOption('LoadBalancer', options, 'discovery');
     const { strategy = 'peak-ewma' } = options;
     this.#discovery = options.discovery;
-    this.#strategy = typeof strategy === 'function' ? strategy : STRATEGIES[strategy];
-    this.#rules = outlierDetection(options.outlierDetection);
+    this.#rules = {
+      strategy: typeof strategy === 'function' ? strategy : STRATEGIES[strategy],
+      outlierDetection: outlierDetection(options.outlierDetection),
+      slowStart: slowStart(options.slowStart),
+      random: options.random ?? Math.random,
+    };
   }
 
   /**
@@ -150,7 +160,7 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
 
   /** Watches before it reads, so that no change falls between the two; what was pushed is newer than the read. */
   async #resolve(serviceName: string): Promise<Fleet> {
-    const fleet = new Fleet(this.#strategy, this.#rules, this.#observer);
+    const fleet = new Fleet(this.#rules, this.#observer);
     let pushed = false;
     let unwatch: Unsubscribe | undefined;
     try {
@@ -176,8 +186,7 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
   readonly #observer: FleetObserver = {
     joined: (candidate) => this.emit('join', { instance: candidate.instance, candidate }),
     left: (candidate) => this.emit('leave', { instance: candidate.instance, candidate }),
-    ejected: ({ instance }, duration, ejections, error) =>
-      this.emit('eject', { instance, duration, ejections, error }),
+    ejected: ({ instance }, ejection) => this.emit('eject', { instance, ...ejection }),
     returned: ({ instance }) => this.emit('return', { instance }),
   };
 }

@@ -1,6 +1,7 @@
 import type { ServiceInstance } from '../discovery/service-instance.ts';
 import { PeakEwma, type UsualLatency } from './latency.ts';
-import type { OutlierDetection } from './outlier-detection.ts';
+import { Conduct, type OutlierDetection } from './outlier-detection.ts';
+import type { WarmUp } from './slow-start.ts';
 import type { Candidate } from './strategy.ts';
 
 /** The most that failures are charged, in milliseconds of latency. */
@@ -10,22 +11,38 @@ const MAX_CHARGE = 60_000;
 export class Member implements Candidate {
   instance: ServiceInstance;
   inFlight = 0;
+  /** Whether calls go to it while it is well: not if it is unhealthy or without weight and others are not. */
+  eligible = false;
   /** Since when it counts as it does: a call that began before an ejection, a return or its leaving says nothing after it. */
   era = 0;
   /** True from an ejection until a probe, or any call in a panic, has succeeded. */
   ejected = false;
+  /** True while it is ejected and failed its last calls, as many in a row as the rules say: it is down. */
+  failing = false;
+  readonly conduct = new Conduct();
+  /** Until it has its whole weight. */
+  warmUp: WarmUp | undefined = undefined;
   readonly #usual: UsualLatency;
   readonly #latency = new PeakEwma();
   #failuresInARow = 0;
   #ejections = 0;
   #ejectionTime = 0;
   #ejectedAt = 0;
+  #returnedAt = 0;
   /** Until when a probe keeps others out: one that never ends must not do so for ever. */
   #probingUntil = 0;
 
   constructor(instance: ServiceInstance, usual: UsualLatency) {
     this.instance = instance;
     this.#usual = usual;
+  }
+
+  get weight(): number {
+    const { warmUp } = this;
+    if (warmUp === undefined) return this.instance.weight;
+    const { share } = warmUp;
+    if (share === 1) this.warmUp = undefined;
+    return this.instance.weight * share;
   }
 
   /** One that has not answered yet is tried at once, and then taken to be like the others. */
@@ -59,9 +76,13 @@ export class Member implements Candidate {
   /** True if it ends an ejection. */
   succeed(latency: number, now: number): boolean {
     this.#latency.observe(latency, now);
+    this.conduct.calls++;
     this.#failuresInARow = 0;
     if (!this.ejected) return false;
     this.ejected = false;
+    this.failing = false;
+    this.#returnedAt = now;
+    this.conduct.reset();
     this.era++;
     return true;
   }
@@ -75,21 +96,32 @@ export class Member implements Candidate {
       Math.min(MAX_CHARGE, 2 * Math.max(latency, this.#usual.value, this.latencyAt(now))),
       now,
     );
+    this.conduct.calls++;
+    this.conduct.failures++;
     this.#failuresInARow++;
-    return probe || (!this.ejected && this.#failuresInARow >= rules.consecutiveFailures);
+    return probe || this.#failuresInARow === rules.consecutiveFailures;
   }
 
-  /** Passes it over for a while; gives the time in milliseconds, with up to a tenth of jitter. */
-  eject(now: number, rules: OutlierDetection): number {
-    const forgiven = now - this.#ejectedAt > 2 * this.#ejectionTime + rules.baseEjectionTime;
-    this.#ejections = forgiven ? 1 : this.#ejections + 1;
-    this.#ejectionTime = Math.min(
-      rules.maxEjectionTime,
-      rules.baseEjectionTime * this.#ejections * (1 + Math.random() / 10),
-    );
+  /**
+   * Passes it over for a while; gives the time in milliseconds, with up to a tenth of jitter. As in Envoy the
+   * time grows by one base with each ejection, up to the maximum, and shrinks by one with each interval that
+   * the instance is well.
+   */
+  eject(now: number, rules: OutlierDetection, random: () => number = Math.random): number {
+    const { baseEjectionTime, maxEjectionTime, interval } = rules;
+    if (!this.ejected) {
+      const well = Math.floor((now - this.#returnedAt) / interval);
+      if (well > 0) {
+        const most = Math.ceil(maxEjectionTime / Math.max(1, baseEjectionTime));
+        this.#ejections = Math.max(0, Math.min(this.#ejections, most) - well);
+      }
+    }
+    this.#ejections++;
+    this.#ejectionTime = Math.min(maxEjectionTime, baseEjectionTime * this.#ejections * (1 + random() / 10));
     this.#ejectedAt = now;
-    this.#failuresInARow = 0;
     this.ejected = true;
+    this.failing = this.#failuresInARow >= rules.consecutiveFailures;
+    this.conduct.reset();
     this.era++;
     return this.#ejectionTime;
   }

@@ -3,6 +3,8 @@ import type { ServiceInstance } from '../discovery/service-instance.ts';
 /** What a strategy may know of an instance. */
 export interface Candidate {
   readonly instance: ServiceInstance;
+  /** The weight to go by: that of the instance, and less of it while the instance warms up (`slowStart`). */
+  readonly weight: number;
   /** Calls under way on it, of this balancer. */
   readonly inFlight: number;
   /** What latency to expect of it, in milliseconds: a moving average, peaks and failures charged; 0 for a new one. */
@@ -26,6 +28,12 @@ export interface Picker {
   loadChanged?(candidate: Candidate): void;
 }
 
+/** What a strategy may use. */
+export interface StrategyContext {
+  /** The source of chance, 0 to 1: the `random` option of the balancer. */
+  readonly random: () => number;
+}
+
 /**
  * Made anew whenever the set of candidates changes; there is always at least one. What is known of each
  * candidate outlives the change.
@@ -33,7 +41,7 @@ export interface Picker {
  * @example
  * const first: BalancingStrategy = (candidates) => (request) => candidates.find((it) => request.accepts(it));
  */
-export type BalancingStrategy = (candidates: readonly Candidate[]) => Picker;
+export type BalancingStrategy = (candidates: readonly Candidate[], context: StrategyContext) => Picker;
 
 /** The first accepted candidate at or after an index, going round once. */
 export function acceptedFrom(
@@ -48,6 +56,6 @@ export function acceptedFrom(
   return undefined;
 }
 
-export function randomIndex(length: number): number {
-  return Math.floor(Math.random() * length);
+export function randomIndex(length: number, random: () => number = Math.random): number {
+  return Math.floor(random() * length);
 }

@@ -158,6 +158,10 @@ export function watched(size: number): {
         looks++;
         return described;
       },
+      get weight() {
+        looks++;
+        return described.weight;
+      },
       get inFlight() {
         looks++;
         return index % 7;
@@ -211,7 +215,7 @@ export const strategies = [
 /** The most that a pick of the strategy looks at, over many picks. */
 export function mostLooks(strategy: BalancingStrategy, size: number): number {
   const { candidates, request, looks } = watched(size);
-  const pick = strategy(candidates);
+  const pick = strategy(candidates, { random: Math.random });
   looks();
   let most = 0;
   for (let round = 0; round < 1_000; round++) {

@@ -208,9 +208,9 @@ describe('the strategy', () => {
   it('of your own sees the load and the latency of each', async () => {
     let seen: readonly Candidate[] = [];
     const fleet = await world(['a', 'b'], {
-      strategy: (candidates) => {
+      strategy: (candidates, context) => {
         seen = candidates;
-        return inTurn(candidates);
+        return inTurn(candidates, context);
       },
     });
     fleet.acquireOn('a');

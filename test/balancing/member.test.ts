@@ -11,6 +11,7 @@ const rules = outlierDetection({
   consecutiveFailures: 3,
   baseEjectionTime: 1_000,
   maxEjectionTime: 5_000,
+  interval: 2_000,
 });
 
 let usual: UsualLatency;
@@ -144,20 +145,28 @@ describe('the time of an ejection', () => {
     expect(member.eject(1_000, short)).toBe(1_000);
   });
 
-  it('is that of a first one again after it was well for as long as the last one took and a base', () => {
+  it('shrinks by one base with each interval that it is well, and not while it is not', () => {
     Math.random = () => 0;
     fc.assert(
-      fc.property(fc.integer({ min: 1, max: 8 }), fc.nat(20_000), (before, well) => {
+      fc.property(fc.integer({ min: 1, max: 8 }), fc.nat(9_000), (before, well) => {
         const flapping = new Member(instance('a'), usual);
         let now = 0;
-        let last = 0;
-        for (let ejection = 0; ejection < before; ejection++) {
-          last = flapping.eject(now, rules);
-          now += last;
-        }
-        const next = flapping.eject(now + well, rules);
-        expect(next).toBe(well > last + 1_000 ? 1_000 : Math.min(5_000, 1_000 * (before + 1)));
+        for (let ejection = 0; ejection < before; ejection++) now += flapping.eject(now, rules);
+        now += 60_000;
+        flapping.succeed(1, now);
+        const forgiven = Math.floor(well / rules.interval);
+        const left = forgiven === 0 ? before : Math.max(0, Math.min(before, 5) - forgiven);
+        expect(flapping.eject(now + well, rules)).toBe(Math.min(5_000, 1_000 * (left + 1)));
+        expect(flapping.ejections).toBe(left + 1);
       }),
     );
+  });
+
+  it('needs no longer to shrink after an outage of a day than after one of which the maximum tells', () => {
+    Math.random = () => 0;
+    let now = 0;
+    for (let ejection = 0; ejection < 500; ejection++) now += member.eject(now, rules);
+    member.succeed(1, now);
+    expect(member.eject(now + 5 * rules.interval, rules)).toBe(1_000);
   });
 });

@@ -106,11 +106,12 @@ describe('an instance whose ejection is over', () => {
     const fleet = await ejected();
     endEjection(fleet);
     fleet.acquireOn('a').release();
+    vi.advanceTimersByTime(9_999);
     fleet.fail('a', 2);
     expect(fleet.ejections.at(-1)).toMatchObject({ ejections: 2 });
     endEjection(fleet);
     fleet.acquireOn('a').release();
-    vi.advanceTimersByTime(10_000);
+    vi.advanceTimersByTime(20_000);
     fleet.fail('a', 2);
     expect(fleet.ejections.at(-1)).toMatchObject({ ejections: 1 });
     expect(fleet.ejections.at(-1)!.duration).toBeLessThanOrEqual(1_100);
@@ -260,9 +261,14 @@ it('after a full outage every instance is tried again, whatever the order in whi
 });
 
 describe('the options of outlier detection', () => {
-  it('are 5 failures, 30 seconds, 5 minutes and a half unless told otherwise', () => {
+  it('are those of Envoy where it has them', () => {
     expect(outlierDetection(undefined)).toEqual({
       consecutiveFailures: 5,
+      successRate: { stdevFactor: 1.9, minimumDifference: 0.05, minimumInstances: 5, minimumCalls: 100 },
+      failurePercentage: false,
+      latency: false,
+      interval: 10_000,
+      maxEjectionRatio: 0.1,
       baseEjectionTime: 30_000,
       maxEjectionTime: 300_000,
       panicThreshold: 0.5,

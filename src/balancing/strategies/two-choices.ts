@@ -14,26 +14,26 @@ const TRIES = 8;
  * Source: Mitzenmacher, 'The Power of Two Choices in Randomized Load Balancing' (2001).
  */
 export function twoChoices(costOf: (candidate: Candidate, now: number) => number): BalancingStrategy {
-  return (candidates) => (request) => {
-    const first = sample(candidates, request, undefined);
-    if (first === undefined || candidates.length === 1) return first;
-    const second = sample(candidates, request, first);
-    if (second === undefined || second === first) return first;
-    const { now } = request;
-    return costOf(second, now) / second.instance.weight < costOf(first, now) / first.instance.weight
-      ? second
-      : first;
-  };
+  return (candidates, { random }) =>
+    (request) => {
+      const first = sample(candidates, request, undefined, random);
+      if (first === undefined || candidates.length === 1) return first;
+      const second = sample(candidates, request, first, random);
+      if (second === undefined || second === first) return first;
+      const { now } = request;
+      return costOf(second, now) / second.weight < costOf(first, now) / first.weight ? second : first;
+    };
 }
 
 function sample(
   candidates: readonly Candidate[],
   request: PickRequest,
   other: Candidate | undefined,
+  random: () => number,
 ): Candidate | undefined {
   for (let tries = 0; tries < TRIES; tries++) {
-    const candidate = candidates[randomIndex(candidates.length)]!;
+    const candidate = candidates[randomIndex(candidates.length, random)]!;
     if (candidate !== other && request.accepts(candidate)) return candidate;
   }
-  return acceptedFrom(candidates, randomIndex(candidates.length), request);
+  return acceptedFrom(candidates, randomIndex(candidates.length, random), request);
 }

@@ -18,7 +18,7 @@ describe('the better of two random instances', () => {
     const pick = twoChoices((candidate) => {
       compared.push(candidate.instance.instanceId);
       return 0;
-    })(candidates);
+    })(candidates, { random: Math.random });
     for (let round = 0; round < 500; round++) {
       compared.length = 0;
       pick(request);
@@ -54,7 +54,7 @@ describe('the better of two random instances', () => {
     const { candidates, request } = watched(1_000);
     const only = candidates[617]!;
     const accepting: PickRequest = { ...request, accepts: (candidate) => candidate === only };
-    const pick = twoChoices(() => 1)(candidates);
+    const pick = twoChoices(() => 1)(candidates, { random: Math.random });
     for (let round = 0; round < 20; round++) expect(pick(accepting)).toBe(only);
     expect(pick({ ...request, accepts: () => false })).toBeUndefined();
   });
