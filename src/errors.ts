@@ -8,6 +8,7 @@ export type ErrorCode =
   | 'ERR_LIMIT_EXCEEDED'
   | 'ERR_THROTTLED'
   | 'ERR_RETRY_BUDGET_EXHAUSTED'
+  | 'ERR_HEDGE_LOST'
   | 'ERR_NO_INSTANCE'
   | 'ERR_INVALID_INSTANCE'
   | 'ERR_INVALID_REQUEST'
@@ -129,6 +130,14 @@ export class RetryBudgetExhausted extends HoldfastError {
   }
 }
 named(RetryBudgetExhausted, 'RetryBudgetExhausted');
+
+/** The reason with which the tries of a hedged call are aborted that did not give its result. */
+export class HedgeLostError extends HoldfastError {
+  constructor() {
+    super('ERR_HEDGE_LOST', 'another try gave the result of this call');
+  }
+}
+named(HedgeLostError, 'HedgeLostError');
 
 /** No instance of the service is registered. */
 export class NoInstanceError extends HoldfastError {

@@ -14,6 +14,7 @@ const all: [string, string, errors.HoldfastError][] = [
   ['LimitExceededError', 'ERR_LIMIT_EXCEEDED', new errors.LimitExceededError('m')],
   ['ThrottledError', 'ERR_THROTTLED', new errors.ThrottledError('m')],
   ['RetryBudgetExhausted', 'ERR_RETRY_BUDGET_EXHAUSTED', new errors.RetryBudgetExhausted()],
+  ['HedgeLostError', 'ERR_HEDGE_LOST', new errors.HedgeLostError()],
   ['NoInstanceError', 'ERR_NO_INSTANCE', new errors.NoInstanceError('users')],
   ['InvalidInstanceError', 'ERR_INVALID_INSTANCE', new errors.InvalidInstanceError('m')],
   ['InvalidRequestError', 'ERR_INVALID_REQUEST', new errors.InvalidRequestError('m')],
