@@ -14,13 +14,12 @@ import {
 import { exponentialBackoff } from '../policies/backoff.ts';
 import { Bulkhead, type BulkheadOptions } from '../policies/bulkhead.ts';
 import { CircuitBreaker, type CircuitBreakerOptions } from '../policies/circuit-breaker.ts';
-import { contextOf } from '../policies/context.ts';
 import type { Fallback } from '../policies/fallback.ts';
 import type { Outcome } from '../policies/outcome.ts';
-import { compose, type Policy } from '../policies/policy.ts';
+import { composePresent, type Policy } from '../policies/policy.ts';
 import { Retry, type RetryOptions } from '../policies/retry.ts';
 import { RetryBudget } from '../policies/retry-budget.ts';
-import { Timeout } from '../policies/timeout.ts';
+import { type Timeout, timeoutOf, timeoutOption } from '../policies/timeout.ts';
 import { type CallState, mayBeSentAgain } from './call-state.ts';
 import { type Answer, classify, classifyStatus, type Verdict } from './classification.ts';
 import { type ConnectionOptions, connectionOptions } from './connections.ts';
@@ -63,13 +62,8 @@ export interface ServiceOptions {
 }
 
 const CHECKS = {
-  timeout: either('milliseconds, a Timeout or false', number(1, MAX_DELAY), having('execute'), oneOf(false)),
-  attemptTimeout: either(
-    'milliseconds, a Timeout or false',
-    number(1, MAX_DELAY),
-    having('execute'),
-    oneOf(false),
-  ),
+  timeout: timeoutOption,
+  attemptTimeout: timeoutOption,
   retry: anything,
   circuitBreaker: anything,
   bulkhead: anything,
@@ -80,10 +74,6 @@ const CHECKS = {
 };
 
 const DEFAULT_MAX_ATTEMPTS = 3;
-
-const noPolicy: Policy = {
-  execute: async (operation, options) => operation(contextOf(options)),
-};
 
 /** The policies in force for one service, in the order in which a call meets them. */
 export class ServicePolicies {
@@ -115,8 +105,8 @@ export class ServicePolicies {
     else if (circuitBreaker !== false) this.circuitBreaker = breakerFor(serviceName, circuitBreaker);
     this.maxResponseSize = options.maxResponseSize ?? 10 * 1024 * 1024;
     this.connection = options.connection ?? {};
-    this.perTry = composeAny(this.retry, this.circuitBreaker);
-    this.perCall = composeAny(timeoutOf(options.timeout ?? 30_000), this.perTry);
+    this.perTry = composePresent(this.retry, this.circuitBreaker);
+    this.perCall = composePresent(timeoutOf(options.timeout ?? 30_000), this.perTry);
     this.forInstance();
   }
 
@@ -139,19 +129,12 @@ export class ServicePolicies {
   /** What each attempt on one instance goes through: its bulkhead, then the attempt timeout. */
   forInstance(): Policy {
     const { bulkhead = { maxConcurrent: 1024 } } = this.#options;
-    if (bulkhead === false) return composeAny(this.#attemptTimeout);
-    return composeAny(bulkhead instanceof Bulkhead ? bulkhead : new Bulkhead(bulkhead), this.#attemptTimeout);
+    if (bulkhead === false) return composePresent(this.#attemptTimeout);
+    return composePresent(
+      bulkhead instanceof Bulkhead ? bulkhead : new Bulkhead(bulkhead),
+      this.#attemptTimeout,
+    );
   }
-}
-
-function composeAny(...policies: (Policy | undefined)[]): Policy {
-  const present = policies.filter((policy) => policy !== undefined);
-  return present.length === 0 ? noPolicy : compose(...present);
-}
-
-function timeoutOf(timeout: number | Timeout | false): Timeout | undefined {
-  if (timeout === false) return undefined;
-  return typeof timeout === 'number' ? new Timeout(timeout) : timeout;
 }
 
 function retryFor({ statuses, ...options }: ServiceRetryOptions, budget: RetryBudget): Retry {

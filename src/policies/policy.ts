@@ -1,4 +1,5 @@
-import type { CallContext, CallOptions } from './context.ts';
+import { type CallContext, type CallOptions, contextOf } from './context.ts';
+import { start } from './outcome.ts';
 
 /** The work that a policy guards. */
 export type Operation<T> = (context: CallContext) => PromiseLike<T> | T;
@@ -36,6 +37,17 @@ export function compose(...policies: Policy[]): Policy {
     }
   });
   return policies.reduceRight((inner, outer) => new Composed(outer, inner));
+}
+
+/** Does nothing but to call. */
+const none: Policy = {
+  execute: (operation, options) => start(operation, contextOf(options)),
+};
+
+/** As `compose`, of those that there are. */
+export function composePresent(...policies: (Policy | undefined)[]): Policy {
+  const present = policies.filter((policy) => policy !== undefined);
+  return present.length === 0 ? none : compose(...present);
 }
 
 /** A function with the same arguments whose every call goes through the policy. */

@@ -1,7 +1,7 @@
 import { DeadlineExceededError, TimeoutError } from '../errors.ts';
 import { keepOptimized } from '../internal/keep-optimized.ts';
 import { type Linked, LinkedList } from '../internal/linked-list.ts';
-import { MAX_DELAY, number } from '../internal/validate.ts';
+import { type Check, either, having, MAX_DELAY, number, oneOf } from '../internal/validate.ts';
 import { type Abortable, type AbortOwner, AbortScope } from './abort.ts';
 import { type CallOptions, Context, contextOf } from './context.ts';
 import { start } from './outcome.ts';
@@ -82,6 +82,20 @@ export class Timeout implements Policy {
       start(operation, context).finally(finish).then(resolve, reject);
     });
   }
+}
+
+/** An option that is a Timeout, its duration, or false for none. */
+export const timeoutOption: Check = either(
+  'milliseconds, a Timeout or false',
+  number(1, MAX_DELAY),
+  having('execute'),
+  oneOf(false),
+);
+
+/** The Timeout that such an option stands for. */
+export function timeoutOf(timeout: number | Timeout | false): Timeout | undefined {
+  if (timeout === false) return undefined;
+  return typeof timeout === 'number' ? new Timeout(timeout) : timeout;
 }
 
 /** A call under way: it ends with its operation, or before it with the first abort. */

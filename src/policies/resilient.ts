@@ -1,0 +1,86 @@
+import { anything, validateOptions } from '../internal/validate.ts';
+import { exponentialBackoff } from './backoff.ts';
+import { CircuitBreaker, type CircuitBreakerOptions } from './circuit-breaker.ts';
+import type { CallOptions } from './context.ts';
+import { composePresent, type Operation, type Policy } from './policy.ts';
+import { RateLimiter, type RateLimiterOptions } from './rate-limiter.ts';
+import { Retry, type RetryOptions } from './retry.ts';
+import { RetryBudget } from './retry-budget.ts';
+import { type Timeout, timeoutOf, timeoutOption } from './timeout.ts';
+
+/** Each policy: its options, an instance to share, or false for none. */
+export interface ResilientOptions {
+  /** Default: none, since no rate is right for all. */
+  rateLimit?: RateLimiterOptions | RateLimiter | false;
+  /** Milliseconds for all tries together. Default 30,000. */
+  timeout?: number | Timeout | false;
+  /** Default: 3 tries, exponential backoff from 100 ms to 10 s with full jitter, a RetryBudget. */
+  retry?: RetryOptions | Retry | false;
+  /** Default: opens when half of at least 20 tries within 10 s failed, with a probe after 5 to 30 s. */
+  circuitBreaker?: CircuitBreakerOptions | CircuitBreaker | false;
+  /** Milliseconds for each try. Default 10,000. */
+  attemptTimeout?: number | Timeout | false;
+}
+
+/** What `resilient()` makes: one policy, and those that it consists of, to listen to and to look at. */
+export class ResilientPolicy implements Policy {
+  readonly rateLimiter: RateLimiter | undefined;
+  readonly retry: Retry | undefined;
+  readonly circuitBreaker: CircuitBreaker | undefined;
+  readonly #policy: Policy;
+
+  constructor(options: ResilientOptions) {
+    validateOptions('resilient()', options, {
+      rateLimit: anything,
+      timeout: timeoutOption,
+      retry: anything,
+      circuitBreaker: anything,
+      attemptTimeout: timeoutOption,
+    });
+    const { rateLimit = false, timeout = 30_000, retry = {}, circuitBreaker = {} } = options;
+    const { attemptTimeout = 10_000 } = options;
+    if (rateLimit !== false) {
+      this.rateLimiter = rateLimit instanceof RateLimiter ? rateLimit : new RateLimiter(rateLimit);
+    }
+    if (retry !== false) {
+      this.retry = retry instanceof Retry ? retry : new Retry({ budget: new RetryBudget(), ...retry });
+    }
+    if (circuitBreaker !== false) {
+      this.circuitBreaker =
+        circuitBreaker instanceof CircuitBreaker ? circuitBreaker : breakerOf(circuitBreaker);
+    }
+    this.#policy = composePresent(
+      this.rateLimiter,
+      timeoutOf(timeout),
+      this.retry,
+      this.circuitBreaker,
+      timeoutOf(attemptTimeout),
+    );
+  }
+
+  execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
+    return this.#policy.execute(operation, options);
+  }
+}
+
+function breakerOf(options: CircuitBreakerOptions): CircuitBreaker {
+  const { failureThreshold, failureRatio, slowCallRatio } = options;
+  const ownRule = failureThreshold ?? failureRatio ?? slowCallRatio;
+  return new CircuitBreaker({
+    resetTimeout: exponentialBackoff({ base: 5_000, max: 30_000, jitter: 'none' }),
+    ...(ownRule === undefined && { failureRatio: 0.5 }),
+    ...options,
+  });
+}
+
+/**
+ * The policies that most calls need, in the order in which they belong together: rate limit ▸ total timeout ▸
+ * retry ▸ circuit breaker ▸ attempt timeout. Make one for each thing that is called, since its breaker judges that.
+ * Source: Microsoft.Extensions.Http.Resilience, the standard resilience handler.
+ *
+ * @example
+ * const getUser = wrap(resilient(), (id: string) => fetchUser(id));
+ */
+export function resilient(options: ResilientOptions = {}): ResilientPolicy {
+  return new ResilientPolicy(options);
+}
