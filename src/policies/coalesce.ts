@@ -1,0 +1,170 @@
+import { DeadlineExceededError } from '../errors.ts';
+import { Emitter } from '../internal/emitter.ts';
+import { func, MAX_DELAY, requireOption, validateOptions } from '../internal/validate.ts';
+import { type AbortListener, type AbortOwner, AbortScope } from './abort.ts';
+import { type Attributes, type CallContext, type CallOptions, Context, contextOf } from './context.ts';
+import { type Outcome, settle, start } from './outcome.ts';
+import type { Operation, Policy } from './policy.ts';
+
+export interface CoalesceOptions {
+  /** Calls that have the same key at the same time share one. Undefined: the call is made by itself. */
+  key: (context: CallContext) => string | undefined;
+}
+
+export interface CoalesceEvents {
+  /** A call shares the one that is under way. */
+  join: [event: { key: string; attributes: Attributes }];
+}
+
+/**
+ * Makes one call where several callers want the same at the same time (single flight), and gives its result
+ * to all of them: the same value, the same error. They must not change what they share.
+ *
+ * Each caller can cancel alone, and leaves at its own deadline with a DeadlineExceededError; the call that
+ * they share goes on until the last has left, and is aborted then. It has the attributes of the caller that
+ * came first, but neither its signal nor its deadline, since others depend on it: its deadline is Infinity.
+ * A call that hangs is joined for as long as callers come, so put a Timeout inside.
+ *
+ * Source: Go, `golang.org/x/sync/singleflight`, without its loss of cancellation.
+ *
+ * @example
+ * const policy = compose(new Coalesce({ key: ({ attributes }) => attributes.id as string }), new Timeout(1_000));
+ * const user = await policy.execute(({ signal }) => fetchUser(id, signal), { attributes: { id } });
+ */
+export class Coalesce extends Emitter<CoalesceEvents> implements Policy {
+  readonly #key: CoalesceOptions['key'];
+  readonly #flights = new Map<string, Flight>();
+
+  constructor(options: CoalesceOptions) {
+    super('coalesce');
+    validateOptions('Coalesce', options, { key: func });
+    requireOption('Coalesce', options, 'key');
+    this.#key = options.key;
+  }
+
+  /** Keys that have a call under way. */
+  get inFlight(): number {
+    return this.#flights.size;
+  }
+
+  execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
+    const context = contextOf(options);
+    if (context.aborted) return Promise.reject(context.reason);
+    return new Promise((resolve, reject) => {
+      const key = this.#key(context);
+      if (key === undefined) {
+        resolve(start(operation, context));
+        return;
+      }
+      const left = context.timed ? Infinity : context.deadline - performance.now();
+      if (left <= 0) throw deadlineExceeded(0);
+      const flight = this.#flights.get(key);
+      if (flight === undefined) {
+        const own = new Flight(this.#flights, key);
+        new Caller(own, context, left, resolve as (value: unknown) => void, reject);
+        own.takeOff(operation, context);
+      } else {
+        new Caller(flight, context, left, resolve as (value: unknown) => void, reject);
+        this.emit('join', { key, attributes: context.attributes });
+      }
+    });
+  }
+
+  /**
+   * Lets no further caller join the call that is under way: the next one with this key makes its own, as it
+   * must after a write. Those that wait already still get its result.
+   */
+  forget(key: string): void {
+    this.#flights.delete(key);
+  }
+}
+
+/** A call that callers share. Its place in the map ends with it, or with its last caller. */
+class Flight implements AbortOwner {
+  readonly #flights: Map<string, Flight>;
+  readonly #key: string;
+  readonly #callers = new Set<Caller>();
+  readonly #scope = new AbortScope(undefined, this);
+
+  constructor(flights: Map<string, Flight>, key: string) {
+    this.#flights = flights;
+    this.#key = key;
+    flights.set(key, this);
+  }
+
+  takeOff(operation: Operation<unknown>, { attempt, attributes }: Context): void {
+    const context = new Context(attempt, Infinity, attributes, this.#scope, false);
+    void settle(operation, context).then((outcome) => this.#land(outcome));
+  }
+
+  board(caller: Caller): void {
+    this.#callers.add(caller);
+  }
+
+  leave(caller: Caller, reason: unknown): void {
+    this.#callers.delete(caller);
+    if (this.#callers.size === 0) this.#scope.abort(reason);
+  }
+
+  /** Comes before the operation is told of the abort: whoever calls from there on makes a new call. */
+  onAbort(): void {
+    if (this.#flights.get(this.#key) === this) this.#flights.delete(this.#key);
+  }
+
+  #land(outcome: Outcome<unknown>): void {
+    this.onAbort();
+    for (const caller of this.#callers) caller.end(outcome);
+    this.#callers.clear();
+  }
+}
+
+/** One of those who share a call. */
+class Caller implements AbortListener {
+  next: AbortListener | undefined = undefined;
+  previous: AbortListener | undefined = undefined;
+  listening = false;
+  readonly #flight: Flight;
+  readonly #context: Context;
+  readonly #resolve: (value: unknown) => void;
+  readonly #reject: (reason: unknown) => void;
+  readonly #timer: NodeJS.Timeout | undefined;
+
+  constructor(
+    flight: Flight,
+    context: Context,
+    left: number,
+    resolve: (value: unknown) => void,
+    reject: (reason: unknown) => void,
+  ) {
+    this.#flight = flight;
+    this.#context = context;
+    this.#resolve = resolve;
+    this.#reject = reject;
+    this.#timer =
+      left <= MAX_DELAY ? setTimeout(() => this.onAbort(deadlineExceeded(left)), left) : undefined;
+    context.listen(this);
+    flight.board(this);
+  }
+
+  /** It is released first; what it shared is told after that. */
+  onAbort(reason: unknown): void {
+    this.#stopWaiting();
+    this.#reject(reason);
+    this.#flight.leave(this, reason);
+  }
+
+  end(outcome: Outcome<unknown>): void {
+    this.#stopWaiting();
+    if (outcome.ok) this.#resolve(outcome.value);
+    else this.#reject(outcome.error);
+  }
+
+  #stopWaiting(): void {
+    clearTimeout(this.#timer);
+    this.#context.unlisten(this);
+  }
+}
+
+function deadlineExceeded(left: number): DeadlineExceededError {
+  return new DeadlineExceededError('the deadline that the call came with has passed', left);
+}
