@@ -257,7 +257,6 @@ class HedgedCall implements AbortOwner, Linked<HedgedCall> {
   }
 
   onAbort(reason: unknown): void {
-    if (this.over) return;
     this.over = true;
     this.#waiting.remove(this);
     this.#reject(reason);

@@ -178,6 +178,15 @@ describe('a call that is slow', () => {
     }
   });
 
+  it('leaves its deadline to the Timeout outside that watches over it already', async () => {
+    const service = compose(new Timeout(50), new Hedge({ delay: 10 }), new Timeout(100));
+    const calls = Array.from({ length: 5 }, () => begin(service));
+    await pass(20);
+    // One timer of each Timeout, and none of a call alone.
+    expect(calls.every(({ tries }) => tries.length === 2)).toBe(true);
+    expect(vi.getTimerCount()).toBe(2);
+  });
+
   it('counts its tries on from the attempt that it is itself', async () => {
     const retry = new Retry({ backoff: constantBackoff(5) });
     const { tries } = begin(compose(retry, new Hedge({ delay: 10 })));
@@ -495,6 +504,7 @@ describe('a delay by percentile', () => {
     await pass(100);
     expect(hedge.delay).toBeUndefined();
     const early = begin(hedge);
+    expect(vi.getTimerCount()).toBe(0);
     await pass(1_000);
     expect(early.tries).toHaveLength(1);
     early.tries[0]!.resolve(0);
