@@ -29,8 +29,8 @@ const STRATEGIES = {
   'least-connections': leastConnections,
   'power-of-two': powerOfTwo,
   'peak-ewma': peakEwma,
-  'weighted-round-robin': weightedRoundRobin,
-  'consistent-hash': consistentHash,
+  'weighted-round-robin': weightedRoundRobin(),
+  'consistent-hash': consistentHash(),
 } satisfies Record<string, BalancingStrategy>;
 
 export type StrategyName = keyof typeof STRATEGIES;

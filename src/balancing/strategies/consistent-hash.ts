@@ -1,67 +1,114 @@
-import { acceptedFrom, type BalancingStrategy, type Candidate, randomIndex } from '../strategy.ts';
+import { number, validateOptions } from '../../internal/validate.ts';
+import { hashOf } from '../hash.ts';
+import type { BalancingStrategy, Candidate, PickRequest } from '../strategy.ts';
+import { HashRing } from './hash-ring.ts';
+import { powerOfTwo } from './power-of-two.ts';
+import { weightOf } from './weight.ts';
 
-/** Points on the ring for an instance of average weight: enough to keep shares within some 10 % of even. */
-const POINTS = 160;
-/** Points on the whole ring, so that a large fleet does not make it slow to build. */
-const MAX_POINTS = 400_000;
+export interface ConsistentHashOptions {
+  /**
+   * How many times its fair share of the calls under way an instance may have; a key that would make it more
+   * goes to the next one. 1 at least; Infinity for no bound. Default 1.25.
+   */
+  loadFactor?: number;
+}
+
+/** Points looked at before all candidates are: at the default factor hardly a key in a million needs more. */
+const MAX_STEPS = 64;
+
+/** A candidate as it was seen last. While it is not accepted its load and weight are those of no one. */
+class Owner {
+  readonly candidate: Candidate;
+  accepted = false;
+  inFlight = 0;
+  weight = 0;
+
+  constructor(candidate: Candidate) {
+    this.candidate = candidate;
+  }
+}
 
 /**
  * The same key goes to the same instance, and when an instance comes or goes only its share of the keys moves.
- * A key whose instance is not accepted goes to the next one on the ring. Without a key: a random candidate.
- * O(log n) a pick. Source: Karger et al., 'Consistent Hashing and Random Trees' (1997), with weights as in Ketama.
+ * A key whose instance is not accepted, or has its fill, goes to the next one on the ring: a key that is in great
+ * demand spreads over as many instances as it takes. Without a key: the less busy of two random ones.
+ *
+ * An instance has its fill when a call more would make it more than `loadFactor` times its share, by weight, of
+ * all calls under way, rounded up. Sources: Karger et al., 'Consistent Hashing and Random Trees' (1997), with
+ * weights as in Ketama; Mirrokni, Thorup and Zadimoghaddam, 'Consistent Hashing with Bounded Loads' (2016).
+ *
+ * A ring, O(log n) a pick, and not Maglev's table, O(1): a ring takes any weights, leaves every other key in place
+ * when an instance comes or goes, and says which one is next when the first is full. Maglev's table moves some keys
+ * between instances that stay, and needs a hundred entries for each instance, all filled anew with each change.
  */
-export const consistentHash: BalancingStrategy = (candidates) => {
-  const { hashes, owners } = ringOf(candidates);
-  return (request) => {
-    if (request.hashKey === undefined)
-      return acceptedFrom(candidates, randomIndex(candidates.length), request);
-    const start = firstAtOrAfter(hashes, hashOf(request.hashKey));
-    for (let offset = 0; offset < hashes.length; offset++) {
-      const owner = candidates[owners[(start + offset) % hashes.length]!]!;
-      if (request.accepts(owner)) return owner;
-    }
-    return undefined;
-  };
-};
+export function consistentHash(options: ConsistentHashOptions = {}): BalancingStrategy {
+  validateOptions('consistentHash', options, { loadFactor: number(1, Infinity) });
+  const { loadFactor = 1.25 } = options;
 
-function ringOf(candidates: readonly Candidate[]): { hashes: Uint32Array; owners: Uint32Array } {
-  const average = candidates.reduce((sum, { instance }) => sum + instance.weight, 0) / candidates.length;
-  const perInstance = Math.max(1, Math.min(POINTS, Math.floor(MAX_POINTS / candidates.length)));
-  // A point is its hash and its owner in one number, so that a typed array sorts them without a comparator.
-  const points: number[] = [];
-  candidates.forEach(({ instance }, owner) => {
-    const share = average === 0 ? 1 : instance.weight / average;
-    const count = Math.max(1, Math.round(perInstance * share));
-    for (let point = 0; point < count; point++) {
-      points.push(hashOf(`${instance.instanceId}#${point}`) * 2 ** 20 + owner);
-    }
-  });
-  const sorted = Float64Array.from(points).sort();
-  return {
-    hashes: Uint32Array.from(sorted, (point) => Math.floor(point / 2 ** 20)),
-    owners: Uint32Array.from(sorted, (point) => point % 2 ** 20),
+  return (candidates, context) => {
+    const withoutKey = powerOfTwo(candidates, context);
+    const ring = new HashRing(weightsOf(candidates));
+    const owners = candidates.map((candidate) => new Owner(candidate));
+    const ownerOf = new Map(owners.map((owner) => [owner.candidate, owner]));
+    let inFlight = 0;
+    let weight = 0;
+
+    /** Sees how the owner is now. */
+    const look = (owner: Owner, accepted: boolean): void => {
+      const calls = accepted ? owner.candidate.inFlight : 0;
+      const share = accepted ? weightOf(owner.candidate) : 0;
+      inFlight += calls - owner.inFlight;
+      weight += share - owner.weight;
+      owner.accepted = accepted;
+      owner.inFlight = calls;
+      owner.weight = share;
+    };
+    // Whole calls n are at most ⌈x⌉ exactly where n − 1 is below x.
+    const hasRoom = (owner: Owner): boolean =>
+      owner.inFlight < (loadFactor * (inFlight + 1) * owner.weight) / weight;
+
+    for (const owner of owners) look(owner, true);
+
+    const pick = (request: PickRequest): Candidate | undefined => {
+      if (request.hashKey === undefined) return withoutKey(request);
+      const hash = hashOf(request.hashKey);
+      const point = ring.pointFor(hash);
+      for (let step = 0; step < Math.min(MAX_STEPS, ring.length); step++) {
+        const owner = owners[ring.ownerOf(point + step)]!;
+        look(owner, request.accepts(owner.candidate));
+        if (owner.accepted && hasRoom(owner)) return owner.candidate;
+      }
+      return leastFilled(request, hash);
+    };
+
+    /** One with room, or else the one that is nearest to it. */
+    const leastFilled = (request: PickRequest, hash: number): Candidate | undefined => {
+      for (const owner of owners) look(owner, request.accepts(owner.candidate));
+      let least: Owner | undefined;
+      for (let index = 0; index < owners.length; index++) {
+        const owner = owners[(hash + index) % owners.length]!;
+        if (!owner.accepted) continue;
+        if (hasRoom(owner)) return owner.candidate;
+        if (least === undefined || owner.inFlight * least.weight < least.inFlight * owner.weight)
+          least = owner;
+      }
+      return least?.candidate;
+    };
+
+    return Object.assign(pick, {
+      loadChanged(candidate: Candidate): void {
+        const owner = ownerOf.get(candidate);
+        if (owner?.accepted) look(owner, true);
+      },
+    });
   };
 }
 
-/** The index of the first hash that is not below the given one; past the last, the first. */
-function firstAtOrAfter(hashes: Uint32Array, hash: number): number {
-  let low = 0;
-  let high = hashes.length;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if (hashes[middle]! < hash) low = middle + 1;
-    else high = middle;
-  }
-  return low === hashes.length ? 0 : low;
-}
-
-/** FNV-1a over UTF-16 units, then the finalizer of MurmurHash3, which spreads keys that differ only at their end. */
-function hashOf(key: string): number {
-  let hash = 0x811c9dc5;
-  for (let index = 0; index < key.length; index++) {
-    hash = Math.imul(hash ^ key.charCodeAt(index), 0x01000193);
-  }
-  hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b);
-  hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35);
-  return (hash ^ (hash >>> 16)) >>> 0;
+/** Of the instances, not the effective ones: one that warms up keeps its keys, and is bounded to fewer calls. */
+function weightsOf(candidates: readonly Candidate[]): { id: string; weight: number }[] {
+  const some = candidates.some(({ instance }) => instance.weight > 0);
+  return candidates.map(({ instance: { instanceId, weight } }) => ({
+    id: instanceId,
+    weight: some ? weight : 1,
+  }));
 }

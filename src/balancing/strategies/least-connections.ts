@@ -1,20 +1,39 @@
-import { type BalancingStrategy, type Candidate, randomIndex } from '../strategy.ts';
+import { type BalancingStrategy, type Candidate, type PickRequest, randomIndex } from '../strategy.ts';
+import { LoadEntry, LoadOrder } from './load-order.ts';
+import { firstAccepted } from './standing-order.ts';
 
 /**
- * The candidate with the fewest calls under way for its weight, found among all of them: O(n) a pick, and the
- * first in line changes each time so that equals share. For large fleets `power-of-two` comes as close in O(1).
+ * The candidate with the fewest calls under way for its weight; equals in turn, from a random start. A pick takes
+ * the head of an order that follows each call as it begins and ends: O(1) where weights are alike, O(log n) at most.
+ *
+ * It knows the calls of this client alone, and every client sends its calls to the one that is idle in its eyes;
+ * where there are many clients `power-of-two` does as well and spreads them.
  */
-export const leastConnections: BalancingStrategy = (candidates) => (request) => {
-  const start = randomIndex(candidates.length);
-  let least: Candidate | undefined;
-  let fewest = Infinity;
-  for (let offset = 0; offset < candidates.length; offset++) {
-    const candidate = candidates[(start + offset) % candidates.length]!;
-    const load = (candidate.inFlight + 1) / candidate.instance.weight;
-    if ((load < fewest || least === undefined) && request.accepts(candidate)) {
-      least = candidate;
-      fewest = load;
-    }
-  }
-  return least;
+export const leastConnections: BalancingStrategy = (candidates, { random }) => {
+  const order = new LoadOrder();
+  const start = randomIndex(candidates.length, random);
+  const entries = candidates.map(
+    (_, index) => new LoadEntry(candidates[(start + index) % candidates.length]!),
+  );
+  const entryOf = new Map(entries.map((entry) => [entry.candidate, entry]));
+  for (const entry of entries) order.add(entry);
+  const pick = firstAccepted(order);
+  let next = 0;
+
+  return Object.assign(
+    (request: PickRequest): Candidate | undefined => {
+      // Weights change as time passes, untold: one is looked at for each pick, in turn.
+      order.update(entries[next]!);
+      next = (next + 1) % entries.length;
+      const picked = pick(request);
+      if (picked !== undefined) order.yield(picked);
+      return picked?.candidate;
+    },
+    {
+      loadChanged(candidate: Candidate): void {
+        const entry = entryOf.get(candidate);
+        if (entry !== undefined) order.update(entry);
+      },
+    },
+  );
 };

@@ -1,14 +1,26 @@
-import { type BalancingStrategy, randomIndex } from '../strategy.ts';
+import { type BalancingStrategy, type Candidate, randomIndex } from '../strategy.ts';
+import { takesPart } from './weight.ts';
 
-/** Each in turn, from a random start, so that many clients do not march in step. */
-export const roundRobin: BalancingStrategy = (candidates) => {
-  let next = randomIndex(candidates.length);
+/** Candidates that warm up and may be passed over in one pick: where all do, one of them is as good as another. */
+const MAX_PASSED = 16;
+
+/**
+ * Each in turn, from a random start, so that many clients do not march in step. Weights do not count, but one that
+ * warms up takes only such a share of its turns, at random.
+ */
+export const roundRobin: BalancingStrategy = (candidates, { random }) => {
+  let next = randomIndex(candidates.length, random);
   return (request) => {
-    for (let offset = 0; offset < candidates.length; offset++) {
+    let passed = 0;
+    let cold: Candidate | undefined;
+    for (let offset = 0; offset < candidates.length && passed < MAX_PASSED; offset++) {
       const candidate = candidates[next]!;
       next = (next + 1) % candidates.length;
-      if (request.accepts(candidate)) return candidate;
+      if (!request.accepts(candidate)) continue;
+      if (takesPart(candidate, random)) return candidate;
+      cold = candidate;
+      passed++;
     }
-    return undefined;
+    return cold;
   };
 };

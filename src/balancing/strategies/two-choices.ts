@@ -5,7 +5,7 @@ import {
   type PickRequest,
   randomIndex,
 } from '../strategy.ts';
-import { weightOf } from './weight.ts';
+import { takesPart, wholeWeightOf } from './weight.ts';
 
 const TRIES = 8;
 
@@ -22,7 +22,7 @@ export function twoChoices(costOf: (candidate: Candidate, now: number) => number
       const second = sample(candidates, request, first, random);
       if (second === undefined || second === first) return first;
       const { now } = request;
-      return costOf(second, now) / second.instance.weight < costOf(first, now) / first.instance.weight
+      return costOf(second, now) / wholeWeightOf(second) < costOf(first, now) / wholeWeightOf(first)
         ? second
         : first;
     };
@@ -39,12 +39,4 @@ function sample(
     if (candidate !== other && request.accepts(candidate) && takesPart(candidate, random)) return candidate;
   }
   return acceptedFrom(candidates, randomIndex(candidates.length, random), request);
-}
-
-/**
- * One that warms up is drawn as often as its weight is of the whole: were its cost divided by its weight of the
- * moment, it would lose to every idle one, and get no call until it is warm.
- */
-function takesPart({ weight, instance }: Candidate, random: () => number): boolean {
-  return weight === instance.weight || random() * instance.weight < weight;
 }

@@ -1,0 +1,62 @@
+import { hashOf, mix } from '../hash.ts';
+
+/** Points on the ring for each candidate of average weight, at most; at least half of that. */
+const POINTS = 256;
+/** Points on the whole ring, so that a large fleet does not make it slow to build. */
+const MAX_POINTS = 2 ** 19;
+/** Room for the index of the owner beside a hash of 32 bits, in a number that is exact up to 2^53. */
+const OWNERS = 2 ** 20;
+
+/** Points on a circle, each with an owner; a key belongs to the owner of the first point at or after it. */
+export class HashRing {
+  readonly #hashes: Uint32Array;
+  readonly #owners: Uint32Array;
+
+  /** @param owners their shares go by their weights; those without weight have none beside others. */
+  constructor(owners: readonly { id: string; weight: number }[]) {
+    // A point is its hash and its owner in one number, so that a typed array sorts them without a comparator.
+    const points: number[] = [];
+    const scale = scaleFor(owners);
+    owners.forEach(({ id, weight }, owner) => {
+      const first = hashOf(id);
+      const step = hashOf(`${id}#`) | 1;
+      const count = weight === 0 ? 0 : Math.max(1, Math.round(weight * scale));
+      for (let point = 0; point < count; point++) {
+        points.push(mix(first + Math.imul(point, step)) * OWNERS + owner);
+      }
+    });
+    const sorted = Float64Array.from(points).sort();
+    this.#hashes = Uint32Array.from(sorted, (point) => Math.floor(point / OWNERS));
+    this.#owners = Uint32Array.from(sorted, (point) => point % OWNERS);
+  }
+
+  get length(): number {
+    return this.#hashes.length;
+  }
+
+  /** The first point at or after the hash; past the last, the first. O(log n). */
+  pointFor(hash: number): number {
+    let low = 0;
+    let high = this.#hashes.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.#hashes[middle]! < hash) low = middle + 1;
+      else high = middle;
+    }
+    return low === this.#hashes.length ? 0 : low;
+  }
+
+  /** The index of the owner of a point; points go round. */
+  ownerOf(point: number): number {
+    return this.#owners[point % this.#owners.length]!;
+  }
+}
+
+/**
+ * Points for a weight of 1: a power of two, so that those of an instance stay the same while others come and go,
+ * and only the share of those moves.
+ */
+function scaleFor(owners: readonly { weight: number }[]): number {
+  const total = owners.reduce((sum, { weight }) => sum + weight, 0);
+  return 2 ** Math.floor(Math.log2(Math.min(POINTS * owners.length, MAX_POINTS) / total));
+}

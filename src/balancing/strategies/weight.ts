@@ -1,0 +1,28 @@
+import type { Candidate } from '../strategy.ts';
+
+/** Stands for no weight: a last resort beside others, and an equal among its like. */
+const NEXT_TO_NOTHING = 1e-9;
+
+/** Its weight of the moment, above 0. */
+export function weightOf(candidate: Candidate): number {
+  return candidate.weight || NEXT_TO_NOTHING;
+}
+
+/** The weight that it has once it is warm, above 0. */
+export function wholeWeightOf({ instance }: Candidate): number {
+  return instance.weight || NEXT_TO_NOTHING;
+}
+
+/** The share of its whole weight that it has: 1 unless it warms up. */
+export function warmthOf({ weight, instance }: Candidate): number {
+  return weight === instance.weight ? 1 : weight / instance.weight;
+}
+
+/**
+ * Whether it takes part in a draw: one that warms up does so as often as its weight is of the whole. Were it
+ * compared by its weight of the moment, it would lose to every idle one, and get no call until it is warm.
+ */
+export function takesPart(candidate: Candidate, random: () => number): boolean {
+  const warmth = warmthOf(candidate);
+  return warmth === 1 || random() < warmth;
+}
