@@ -1,0 +1,156 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { type SubsetOptions, subsetting } from '../../src/balancing/subsetting.ts';
+import type { ServiceInstance } from '../../src/discovery/service-instance.ts';
+
+interface Member {
+  readonly instance: ServiceInstance;
+}
+
+function fleetOf(size: number): Member[] {
+  return Array.from({ length: size }, (_, index) => ({
+    instance: { instanceId: `i${index}` } as ServiceInstance,
+  }));
+}
+
+function idsOf(members: readonly Member[]): string[] {
+  return members.map(({ instance }) => instance.instanceId);
+}
+
+const numbered = (size: number) => (client: number) => ({ size, clientIndex: client });
+const named = (size: number) => (client: number) => ({ size, clientId: `client ${client}` });
+
+/** What each of so many clients talks to. */
+function subsets(fleet: Member[], clients: number, optionsOf: (client: number) => SubsetOptions): string[][] {
+  return Array.from({ length: clients }, (_, client) => idsOf(subsetting(optionsOf(client))(fleet)));
+}
+
+/** The clients on the instance with the fewest, and on that with the most. */
+function extremes(fleet: Member[], chosen: string[][]): [number, number] {
+  const counts = new Map(idsOf(fleet).map((id) => [id, 0]));
+  for (const id of chosen.flat()) counts.set(id, counts.get(id)! + 1);
+  return [Math.min(...counts.values()), Math.max(...counts.values())];
+}
+
+/** The share of the second choices that were not made at first. */
+function moved(before: string[][], after: string[][]): number {
+  let count = 0;
+  after.forEach((subset, client) => {
+    const known = new Set(before[client]);
+    count += subset.filter((id) => !known.has(id)).length;
+  });
+  return count / after.flat().length;
+}
+
+describe('a subset', () => {
+  it.each([
+    ['numbered', numbered],
+    ['named', named],
+  ])(
+    'has the size that was asked for, for %s clients, each instance once, and only those that are there',
+    (_, of) => {
+      fc.assert(
+        fc.property(fc.nat(120), fc.integer({ min: 1, max: 40 }), fc.nat(200), (instances, size, client) => {
+          const fleet = fleetOf(instances);
+          const chosen = subsetting(of(size)(client))(fleet);
+          expect(chosen).toHaveLength(Math.min(size, instances));
+          expect(new Set(chosen).size).toBe(chosen.length);
+          expect(fleet).toEqual(expect.arrayContaining([...chosen]));
+        }),
+      );
+    },
+  );
+
+  it.each([
+    ['numbered', numbered],
+    ['named', named],
+  ])('is always the same for %s clients, in whatever order the instances are told', (_, of) => {
+    const fleet = fleetOf(100);
+    const chosen = idsOf(subsetting(of(10)(3))(fleet));
+    expect(idsOf(subsetting(of(10)(3))(fleet.toReversed())).sort()).toEqual(chosen.sort());
+    expect(idsOf(subsetting(of(10)(4))(fleet)).sort()).not.toEqual(chosen);
+  });
+
+  it('is another one for each balancer that has neither number nor name, and stays', () => {
+    const fleet = fleetOf(1_000);
+    const [one, other] = [subsetting({ size: 10 }), subsetting({ size: 10 })];
+    expect(idsOf(one(fleet))).toEqual(idsOf(one(fleet)));
+    expect(idsOf(one(fleet))).not.toEqual(idsOf(other(fleet)));
+  });
+
+  it('is everything in a fleet that is no larger', () => {
+    const fleet = fleetOf(20);
+    expect(subsetting({ size: 20, clientIndex: 7 })(fleet)).toBe(fleet);
+    expect(subsetting({ size: 20 })([])).toEqual([]);
+  });
+
+  it.each([
+    ['size', { clientIndex: 1 }, TypeError],
+    ['size', { size: 0 }, RangeError],
+    ['size', { size: 1.5 }, RangeError],
+    ['clientIndex', { size: 1, clientIndex: -1 }, RangeError],
+    ['clientId', { size: 1, clientId: '' }, TypeError],
+    ['clientID', { size: 1, clientID: 'a' }, TypeError],
+  ] as const)('%s: a wrong option is named (%#)', (option, options, kind) => {
+    const make = () => subsetting(options as unknown as SubsetOptions);
+    expect(make).toThrow(kind);
+    expect(make).toThrow(option);
+  });
+});
+
+describe('clients that have numbers', () => {
+  const fleet = fleetOf(1_000);
+
+  it.each([20, 100])(
+    'load 1,000 instances within a tenth of evenly, 1,000 of them with %d instances each',
+    (size) => {
+      const [fewest, most] = extremes(fleet, subsets(fleet, 1_000, numbered(size)));
+      expect(fewest).toBeGreaterThanOrEqual(0.9 * size);
+      expect(most).toBeLessThanOrEqual(1.1 * size);
+    },
+  );
+
+  it.each([
+    [993, 997, 20],
+    [500, 300, 40],
+    [203, 64, 20],
+  ])('%d of %d instances with %d each are within two or a tenth of evenly', (clients, instances, size) => {
+    const some = fleetOf(instances);
+    const mean = (clients * size) / instances;
+    const [fewest, most] = extremes(some, subsets(some, clients, numbered(size)));
+    const slack = Math.max(2, mean / 10);
+    expect(fewest).toBeGreaterThanOrEqual(mean - slack);
+    expect(most).toBeLessThanOrEqual(mean + slack);
+  });
+
+  it('keep nearly all they had when one of 1,000 instances leaves, and when one joins', () => {
+    // Every fourth of 1,000 clients.
+    const some = (client: number) => numbered(20)(client * 4);
+    const before = subsets(fleet, 250, some);
+    const after = subsets(fleet.toSpliced(421, 1), 250, some);
+    expect(moved(before, after)).toBeLessThan(0.01);
+    expect(moved(after, before)).toBeLessThan(0.01);
+  });
+
+  it('have little in common with their neighbours: no client shares its whole fate with another', () => {
+    const chosen = subsets(fleet, 200, numbered(20)).map((subset) => new Set(subset));
+    for (const [client, one] of chosen.entries()) {
+      for (const other of chosen.slice(client + 1)) {
+        expect([...one].filter((id) => other.has(id)).length).toBeLessThan(12);
+      }
+    }
+  });
+});
+
+describe('clients that have only names', () => {
+  it('change one of their instances if it was theirs that left, and nothing else', () => {
+    const fleet = fleetOf(1_000);
+    const before = subsets(fleet, 300, named(20));
+    const after = subsets(fleet.slice(1), 300, named(20));
+    before.forEach((subset, client) => {
+      const kept = subset.filter((id) => id !== 'i0');
+      expect(after[client]).toEqual(expect.arrayContaining(kept));
+    });
+    expect(moved(before, after)).toBeLessThan(2 / 1_000);
+  });
+});
