@@ -1,0 +1,25 @@
+import type { ServiceInstance } from '../discovery/service-instance.ts';
+
+/** The instances whose metadata has all of these: `{ version: '2' }`. */
+export type Selector = Readonly<Record<string, string>>;
+
+/** The same for selectors that say the same, whatever the order they say it in. */
+export function keyOf(selector: Selector): string {
+  const entries = Object.entries(selector);
+  if (entries.length > 1) entries.sort(([one], [other]) => (one < other ? -1 : 1));
+  return JSON.stringify(entries);
+}
+
+export function matches(selector: Selector, { metadata }: ServiceInstance): boolean {
+  return Object.entries(selector).every(([name, value]) => metadata[name] === value);
+}
+
+/** Throws unless the value is a selector. */
+export function checkSelector(value: unknown, option: string): void {
+  const valid =
+    typeof value === 'object' &&
+    value !== null &&
+    !Array.isArray(value) &&
+    Object.values(value).every((item) => typeof item === 'string');
+  if (!valid) throw new TypeError(`${option} must be an object of strings, as metadata is`);
+}
