@@ -53,7 +53,7 @@ export class TimeWindow implements RollingWindow {
   }
 
   record(failed: boolean, slow: boolean): void {
-    this.#forget();
+    this.forget();
     const slice = this.#slices[this.#current % SLICES]!;
     slice.calls++;
     this.calls++;
@@ -67,11 +67,8 @@ export class TimeWindow implements RollingWindow {
     }
   }
 
-  #sliceNow(): number {
-    return Math.floor(performance.now() / this.#sliceLength);
-  }
-
-  #forget(): void {
+  /** Drops what is too old. `record` does so too; before reading after a silence it must be asked for. */
+  forget(): void {
     const now = this.#sliceNow();
     for (let passed = Math.min(now - this.#current, SLICES); passed > 0; passed--) {
       const slice = this.#slices[(now - passed + 1) % SLICES]!;
@@ -81,5 +78,9 @@ export class TimeWindow implements RollingWindow {
       slice.calls = slice.failures = slice.slow = 0;
     }
     this.#current = now;
+  }
+
+  #sliceNow(): number {
+    return Math.floor(performance.now() / this.#sliceLength);
   }
 }

@@ -73,6 +73,17 @@ describe('a window of time', () => {
     expect(window).toMatchObject({ calls: 1, failures: 0, slow: 0 });
   });
 
+  it('forgets without a new call when asked to', () => {
+    const window = new TimeWindow(1_000);
+    window.record(true, true);
+    vi.advanceTimersByTime(899);
+    window.forget();
+    expect(window).toMatchObject({ calls: 1, failures: 1, slow: 1 });
+    vi.advanceTimersByTime(101);
+    window.forget();
+    expect(window).toMatchObject({ calls: 0, failures: 0, slow: 0 });
+  });
+
   it('takes no longer to forget the longer the silence was', () => {
     const window = new TimeWindow(10);
     window.record(true, true);
