@@ -1,0 +1,108 @@
+import { ThrottledError } from '../errors.ts';
+import { Emitter } from '../internal/emitter.ts';
+import { func, MAX_DELAY, number, validateOptions } from '../internal/validate.ts';
+import { type CallOptions, type Context, contextOf } from './context.ts';
+import { isExempt, isRefusal, type Outcome, start } from './outcome.ts';
+import type { Operation, Policy } from './policy.ts';
+import { TimeWindow } from './rolling-window.ts';
+
+export interface AdaptiveThrottleOptions {
+  /**
+   * Calls let through for each that is accepted, at least 1. Less spares an overloaded backend more; more
+   * finds out sooner that it has recovered. Default 2.
+   */
+  k?: number;
+  /** Milliseconds that calls are counted for. Default 120,000. */
+  window?: number;
+  /**
+   * Whether the backend took the call on, whatever came of it. Default: it did unless the call ended with an
+   * error. It is not asked about calls that count as neither.
+   */
+  isAccepted?: (outcome: Outcome<unknown>) => boolean;
+  /** Numbers from 0 up to 1. Default `Math.random`. */
+  random?: () => number;
+}
+
+export interface AdaptiveThrottleEvents {
+  /** A call was refused. */
+  reject: [error: ThrottledError];
+}
+
+/**
+ * Refuses calls by itself once a backend refuses too many, so that an overloaded backend need not spend its
+ * strength on refusing: with probability max(0, (requests − k · accepts) / (requests + 1)) over the last
+ * two minutes. Calls that it refuses count as requests, so that it lets about k times as many through as are
+ * accepted. Calls that were cancelled, or refused by another policy inside, count as neither.
+ *
+ * A refused call is rejected with a ThrottledError. Of a backend that accepts nothing at all it lets only
+ * about one call a window through: put a CircuitBreaker around what can be down. It uses no timer.
+ *
+ * Source: 'Site Reliability Engineering', chapter 21, 'Handling Overload', section 'Client-Side Throttling'.
+ *
+ * @example
+ * const throttle = new AdaptiveThrottle({ isAccepted: (outcome) => outcome.ok || !isBusy(outcome.error) });
+ */
+export class AdaptiveThrottle extends Emitter<AdaptiveThrottleEvents> implements Policy {
+  readonly #k: number;
+  readonly #isAccepted: ((outcome: Outcome<unknown>) => boolean) | undefined;
+  readonly #random: () => number;
+  /** Its failures are the requests that were not accepted. */
+  readonly #requests: TimeWindow;
+
+  constructor(options: AdaptiveThrottleOptions = {}) {
+    super('adaptive-throttle');
+    validateOptions('AdaptiveThrottle', options, {
+      k: number(1),
+      window: number(1, MAX_DELAY),
+      isAccepted: func,
+      random: func,
+    });
+    this.#k = options.k ?? 2;
+    this.#isAccepted = options.isAccepted;
+    this.#random = options.random ?? Math.random;
+    this.#requests = new TimeWindow(options.window ?? 120_000);
+  }
+
+  /** The share of calls that are refused now, 0 to 1. */
+  get rejectionProbability(): number {
+    if (this.#requests.failures === 0) return 0;
+    this.#requests.forget();
+    const { calls, failures } = this.#requests;
+    return Math.max(0, (calls - this.#k * (calls - failures)) / (calls + 1));
+  }
+
+  execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
+    const context = contextOf(options);
+    if (context.aborted) return Promise.reject(context.reason);
+    const probability = this.rejectionProbability;
+    if (probability > 0 && this.#random() < probability) return Promise.reject(this.#refusal(probability));
+    return start(operation, context).then(
+      (value) => {
+        this.#count({ ok: true, value }, context);
+        return value;
+      },
+      (error) => {
+        this.#count({ ok: false, error }, context);
+        throw error;
+      },
+    );
+  }
+
+  #count(ended: Outcome<unknown>, context: Context): void {
+    if (context.cancelled || (!ended.ok && (isRefusal(ended.error) || isExempt(ended.error)))) return;
+    // A success that comes after a timeout has released the caller is one that nobody got.
+    const outcome: Outcome<unknown> =
+      ended.ok && context.aborted ? { ok: false, error: context.reason } : ended;
+    const accepted = this.#isAccepted ? this.#isAccepted(outcome) : outcome.ok;
+    this.#requests.record(!accepted, false);
+  }
+
+  #refusal(probability: number): ThrottledError {
+    this.#requests.record(true, false);
+    const error = new ThrottledError(
+      `throttled: too few calls of late were accepted, so ${Math.round(100 * probability)} % are refused`,
+    );
+    this.emit('reject', error);
+    return error;
+  }
+}
