@@ -80,7 +80,7 @@ export class Lease {
     if (this.#released) return false;
     this.#released = true;
     const member = this.#member;
-    member.end(this.#probe);
+    member.end(this.#probe, this.#startedAt);
     this.#fleet.loadChanged(member);
     if (result.cancelled) return false;
     if (this.#era !== member.era) return false;

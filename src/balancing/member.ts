@@ -31,6 +31,7 @@ export class Member implements Candidate {
   #returnedAt = 0;
   /** Until when a probe keeps others out: one that never ends must not do so for ever. */
   #probingUntil = 0;
+  #probeBegan = 0;
 
   constructor(instance: ServiceInstance, usual: UsualLatency) {
     this.instance = instance;
@@ -60,13 +61,17 @@ export class Member implements Candidate {
   begin(now: number): boolean {
     this.inFlight++;
     const probe = this.ejected && this.availableAt(now);
-    if (probe) this.#probingUntil = now + this.#ejectionTime;
+    if (probe) {
+      this.#probeBegan = now;
+      this.#probingUntil = now + this.#ejectionTime;
+    }
     return probe;
   }
 
-  end(probe: boolean): void {
+  /** The end of a probe that took so long that another was let through does not make room for a third. */
+  end(probe: boolean, began: number): void {
     this.inFlight--;
-    if (probe) this.#probingUntil = 0;
+    if (probe && began === this.#probeBegan) this.#probingUntil = 0;
   }
 
   leave(): void {

@@ -1,8 +1,14 @@
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
-import type { Lease } from '../../src/balancing/fleet.ts';
+import { describe, expect, it, vi } from 'vitest';
+import { Fleet, type Lease } from '../../src/balancing/fleet.ts';
+import type { StrategyName } from '../../src/balancing/load-balancer.ts';
+import type { Member } from '../../src/balancing/member.ts';
+import { outlierDetection as rulesOf } from '../../src/balancing/outlier-detection.ts';
+import { slowStart } from '../../src/balancing/slow-start.ts';
+import { peakEwma } from '../../src/balancing/strategies/peak-ewma.ts';
+import { powerOfTwo } from '../../src/balancing/strategies/power-of-two.ts';
 import type { Candidate } from '../../src/balancing/strategy.ts';
-import { fakeTimeAndChance, instance, inTurn, strategies, tally, world } from './helpers.ts';
+import { fakeTimeAndChance, instance, inTurn, seeded, strategies, tally, world } from './helpers.ts';
 
 fakeTimeAndChance();
 
@@ -298,4 +304,180 @@ describe('a change of the fleet', () => {
     await fleet.join('a');
     expect(fleet.acquireOn('a').candidate.inFlight).toBe(1);
   });
+});
+
+/** What may happen to a fleet, in any order. */
+const happening = fc.oneof(
+  { weight: 30, arbitrary: fc.record({ what: fc.constant('acquire' as const), which: fc.nat(99) }) },
+  {
+    weight: 30,
+    arbitrary: fc.record({
+      what: fc.constantFrom('succeed' as const, 'fail' as const, 'fail' as const, 'cancel' as const),
+      which: fc.nat(99),
+    }),
+  },
+  { weight: 4, arbitrary: fc.record({ what: fc.constant('wait' as const), which: fc.nat(2_000) }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      what: fc.constantFrom('join' as const, 'leave' as const, 'sicken' as const),
+      which: fc.nat(7),
+    }),
+  },
+);
+
+const hasty = {
+  consecutiveFailures: 3,
+  baseEjectionTime: 300,
+  maxEjectionTime: 1_000,
+  interval: 400,
+  successRate: { minimumInstances: 2, minimumCalls: 4, stdevFactor: 0.5 },
+  failurePercentage: { minimumInstances: 2, minimumCalls: 3, threshold: 0.4 },
+  latency: { minimumInstances: 2, minimumCalls: 2, factor: 1.2 },
+};
+
+/** Runs what happens, with a bad half of the instances, and tells each step. */
+function drive(
+  maxEjectionRatio: number,
+  steps: readonly { what: string; which: number }[],
+  after: (fleet: Fleet, members: ReadonlySet<Member>) => void,
+  strategy = peakEwma,
+) {
+  const members = new Set<Member>();
+  const violations: string[] = [];
+  const probes = new Map<Lease, { endsBy: number; era: number }>();
+  const rules = {
+    strategy,
+    outlierDetection: rulesOf({ ...hasty, maxEjectionRatio }),
+    slowStart: slowStart({ duration: 500 }),
+    random: seeded(7),
+  };
+  const fleet: Fleet = new Fleet(rules, {
+    joined: (candidate) => members.add(candidate as Member),
+    left: (candidate) => members.delete(candidate as Member),
+    returned: () => {},
+    ejected: (_, { reason }) => {
+      const eligible = [...members].filter((member) => member.eligible);
+      const ejected = eligible.filter((member) => member.ejected).length;
+      const compared = reason !== 'consecutive-failures' && reason !== 'probe';
+      if (compared && ejected > Math.ceil(maxEjectionRatio * eligible.length)) violations.push(reason);
+    },
+  });
+  const known = new Map<string, ReturnType<typeof instance>>();
+  for (let index = 0; index < 6; index++) known.set(`i${index}`, instance(`i${index}`));
+  const update = () => fleet.update([...known.values()]);
+  update();
+  const open: Lease[] = [];
+  const all = new Set<Candidate>();
+  for (const { what, which } of steps) {
+    const id = `i${which}`;
+    if (what === 'wait') vi.advanceTimersByTime(which);
+    else if (what === 'join') known.set(id, instance(id));
+    else if (what === 'leave') known.delete(id);
+    else if (what === 'sicken' && known.has(id)) known.set(id, instance(id, { status: 'unhealthy' }));
+    if (what === 'join' || what === 'leave' || what === 'sicken') update();
+    if (what === 'acquire') {
+      const { panicking } = fleet;
+      const ejected = new Set([...members].filter((member) => member.ejected));
+      const lease = fleet.lease(undefined, undefined);
+      if ((lease === undefined) !== (members.size === 0)) violations.push('no instance is eligible');
+      if (lease === undefined) continue;
+      const member = lease.candidate as Member;
+      if (!member.eligible) violations.push('an instance got a call that was to get none');
+      if (ejected.has(member) && !panicking) {
+        const now = performance.now();
+        for (const [probe, { endsBy, era }] of probes) {
+          const held = probe.candidate === member && era === member.era && now < endsBy;
+          if (held) violations.push('two probes at once');
+        }
+        probes.set(lease, { endsBy: now + hasty.baseEjectionTime, era: member.era });
+      }
+      all.add(member);
+      open.push(lease);
+    } else if (what === 'succeed' || what === 'fail' || what === 'cancel') {
+      const [lease] = open.splice(which % open.length, 1);
+      if (lease === undefined) continue;
+      probes.delete(lease);
+      const latency = lease.instance.instanceId < 'i3' ? which : 10;
+      lease.release(
+        what === 'cancel' ? { cancelled: true } : what === 'fail' ? { error, latency } : { latency },
+      );
+    }
+    for (const candidate of all) if (candidate.inFlight < 0) violations.push('fewer than none in flight');
+    after(fleet, members);
+  }
+  for (const lease of open) lease.release();
+  for (const candidate of all) if (candidate.inFlight !== 0) violations.push('some left in flight');
+  return violations;
+}
+
+describe('whatever calls, waits, joins and leaves come in between', () => {
+  const ratio = fc.constantFrom(0, 0.1, 0.3, 0.5, 1);
+  const steps = fc.array(happening, { minLength: 100, maxLength: 300, size: 'max' });
+
+  it('comparing never ejects more than its share, some instance gets each call, a probe is alone', () => {
+    fc.assert(
+      fc.property(ratio, steps, fc.constantFrom(peakEwma, powerOfTwo), (maxEjectionRatio, what, strategy) => {
+        expect(drive(maxEjectionRatio, what, () => {}, strategy)).toEqual([]);
+      }),
+      { numRuns: 60 },
+    );
+  });
+
+  it('the fleet knows without counting how many are ejected, and whether all are down', () => {
+    fc.assert(
+      fc.property(ratio, steps, (maxEjectionRatio, what) => {
+        drive(maxEjectionRatio, what, (fleet, members) => {
+          const eligible = [...members].filter((member) => member.eligible);
+          const ejected = eligible.filter((member) => member.ejected).length;
+          expect(fleet.panicking).toBe(ejected > 0.5 * eligible.length);
+          const failing = eligible.filter((member) => member.failing).length;
+          expect(fleet.down).toBe(failing > 0 && failing === eligible.length);
+        });
+      }),
+      { numRuns: 40 },
+    );
+  });
+});
+
+describe('joining and leaving under load', () => {
+  it.each(strategies as readonly StrategyName[])(
+    'sends no call to one that has left, and forgets nothing of the others (%s)',
+    async (strategy) => {
+      const change = fc.record({ which: fc.nat(5), calls: fc.nat(12), waits: fc.nat(400) });
+      await fc.assert(
+        fc.asyncProperty(fc.array(change, { maxLength: 20 }), async (changes) => {
+          const fleet = await world([], { strategy, outlierDetection: hasty, slowStart: {} });
+          const here = new Map<string, Candidate>();
+          fleet.balancer.on('leave', ({ instance: { instanceId } }) => here.delete(instanceId));
+          fleet.balancer.on('join', ({ instance: { instanceId }, candidate }) =>
+            here.set(instanceId, candidate),
+          );
+          for (const id of ['i0', 'i1', 'i2']) await fleet.join(id);
+          const open: Lease[] = [];
+          for (const { which, calls, waits } of changes) {
+            const facts = () =>
+              new Map([...here].map(([id, it]) => [id, [it, it.inFlight, it.latencyAt(performance.now())]]));
+            const before = facts();
+            const id = `i${which}`;
+            const leaves = here.has(id) && here.size > 1;
+            await (leaves ? fleet.leave(id) : fleet.join(id));
+            for (const [other, known] of before) if (other !== id) expect(facts().get(other)).toEqual(known);
+            expect(here.has(id)).toBe(!leaves);
+            for (let call = 0; call < calls; call++) {
+              const lease = fleet.acquire({ hashKey: String(call) });
+              if (here.size > 2) expect(here.has(lease.instance.instanceId)).toBe(true);
+              if (leaves) expect(lease.instance.instanceId).not.toBe(id);
+              open.push(lease);
+            }
+            vi.advanceTimersByTime(waits);
+            for (const lease of open.splice(0, calls - 1)) lease.release(waits % 7 === 0 ? { error } : {});
+          }
+          for (const lease of open) lease.release();
+          for (const candidate of here.values()) expect(candidate.inFlight).toBe(0);
+        }),
+        { numRuns: 15 },
+      );
+    },
+  );
 });

@@ -11,6 +11,7 @@ import {
   fakeTimeAndChance,
   instance,
   inTurn,
+  seeded,
   service,
   strategies,
   tally,
@@ -228,6 +229,47 @@ describe('the strategy', () => {
   });
 });
 
+describe('the source of chance', () => {
+  /** What a balancer does over a while, with a failing instance, joins and leaves. */
+  async function course(strategy: (typeof strategies)[number], seed: number): Promise<unknown[]> {
+    const fleet = await world([instance('a', { weight: 3 }), 'b', 'c', 'd'], {
+      strategy,
+      random: seeded(seed),
+      slowStart: {},
+      outlierDetection: { consecutiveFailures: 1, baseEjectionTime: 100 },
+    });
+    await fleet.join('e');
+    const shares = traffic(fleet, 200, (id) => ({ takes: 5, error: id === 'b' ? error : undefined }));
+    await fleet.leave('c');
+    return [shares, fleet.picks(50), fleet.ejections.map(({ duration }) => duration)];
+  }
+
+  it.each(strategies)(
+    'can be given: the same seed makes the same choices, and no other is asked (%s)',
+    async (strategy) => {
+      Math.random = () => {
+        throw new Error('chance');
+      };
+      const first = await course(strategy, 1);
+      expect(await course(strategy, 1)).toEqual(first);
+      expect(await course(strategy, 2)).not.toEqual(first);
+    },
+  );
+
+  it('is given to a strategy of your own', async () => {
+    const random = () => 0.7;
+    const seen: unknown[] = [];
+    await world(['a'], {
+      random,
+      strategy: (candidates, context) => {
+        seen.push(context.random);
+        return inTurn(candidates, context);
+      },
+    });
+    expect(seen).toEqual([random]);
+  });
+});
+
 describe('a listener that throws', () => {
   it('disturbs neither the balancer nor the other listeners', async () => {
     const warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => {});
@@ -321,6 +363,9 @@ describe('the options of a balancer', () => {
     ['outlierDetection', { discovery, outlierDetection: true }, TypeError],
     ['outlierDetection', { discovery, outlierDetection: { consecutiveFailures: 0 } }, RangeError],
     ['consecutiveFailures', { discovery, outlierDetection: { consecutiveFailures: 0 } }, RangeError],
+    ['slowStart', { discovery, slowStart: true }, TypeError],
+    ['duration', { discovery, slowStart: { duration: -1 } }, RangeError],
+    ['random', { discovery, random: 4 }, RangeError],
     ['strategie', { discovery, strategie: 'random' }, TypeError],
   ])('%s: a wrong one is named (%#)', (option, options, kind) => {
     const make = () => new LoadBalancer(options as unknown as LoadBalancerOptions);

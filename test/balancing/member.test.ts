@@ -85,10 +85,20 @@ describe('an ejected instance', () => {
     expect(member.begin(over)).toBe(true);
     expect(member.availableAt(over)).toBe(false);
     expect(member.begin(over)).toBe(false);
-    member.end(false);
+    member.end(false, over);
     expect(member.availableAt(over)).toBe(false);
-    member.end(true);
+    member.end(true, over);
     expect(member.availableAt(over)).toBe(true);
+  });
+
+  it('takes no third probe when the first ends, for which it waited in vain before it took the second', () => {
+    const time = member.eject(0, rules);
+    member.begin(time);
+    expect(member.begin(2 * time)).toBe(true);
+    member.end(true, time);
+    expect(member.availableAt(2 * time)).toBe(false);
+    member.end(true, 2 * time);
+    expect(member.availableAt(2 * time)).toBe(true);
   });
 
   it('takes a call before its time is over, as in a panic, as no probe', () => {

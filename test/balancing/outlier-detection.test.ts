@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it, vi } from 'vitest';
 import type { Lease } from '../../src/balancing/fleet.ts';
-import { outlierDetection } from '../../src/balancing/outlier-detection.ts';
+import { type OutlierDetectionOptions, outlierDetection } from '../../src/balancing/outlier-detection.ts';
 import { fakeTimeAndChance, inTurn, tally, type World, world } from './helpers.ts';
 
 fakeTimeAndChance();
@@ -220,6 +220,326 @@ describe('when many are ejected', () => {
   });
 });
 
+/** What instances do in an interval: as many calls, the failures spread evenly among them. */
+interface Conduct {
+  calls: number;
+  failures?: number;
+  latency?: number;
+}
+
+function serve(fleet: World, conducts: Record<string, Conduct>): void {
+  for (const [id, { calls, failures = 0, latency = 10 }] of Object.entries(conducts)) {
+    for (let call = 1; call <= calls; call++) {
+      const fails = Math.floor((call * failures) / calls) > Math.floor(((call - 1) * failures) / calls);
+      fleet.acquireOn(id).release(fails ? { error, latency } : { latency });
+    }
+  }
+}
+
+/** Lets the interval pass, and a call after it, on another instance than 'a'. */
+function judge(fleet: World, interval = 10_000): string[] {
+  vi.advanceTimersByTime(interval);
+  fleet.acquire({ exclude: new Set(['a']) }).release({ latency: 10 });
+  return fleet.ejections.map(({ instance: { instanceId }, reason }) => `${instanceId}: ${reason}`);
+}
+
+/** The ejections after one interval, by the given rules and not by failures in a row. */
+async function judged(conducts: Record<string, Conduct>, rules: OutlierDetectionOptions): Promise<string[]> {
+  const options = { consecutiveFailures: Infinity, successRate: false, ...rules } as const;
+  const fleet = await world(Object.keys(conducts), { strategy: inTurn, outlierDetection: options });
+  serve(fleet, conducts);
+  return judge(fleet);
+}
+
+const well = { calls: 100 };
+const others = { b: well, c: well, d: well, e: well };
+
+describe('an instance that fails more often than the others', () => {
+  const successRate = {};
+
+  it('is ejected after the interval, though never five times in a row, and that is told', async () => {
+    const fleet = await world(['a', 'b', 'c', 'd', 'e'], { strategy: inTurn });
+    serve(fleet, { a: { calls: 100, failures: 30 }, ...others });
+    expect(fleet.ejections).toEqual([]);
+    expect(judge(fleet)).toEqual(['a: success-rate']);
+    expect(fleet.ejections[0]).toMatchObject({ ejections: 1, error: undefined });
+    expect(fleet.ejections[0]!.duration).toBeGreaterThanOrEqual(30_000);
+    expect(fleet.picks(20)).not.toContain('a');
+  });
+
+  it('stays if it fails no more often than the others', async () => {
+    const bad = { calls: 100, failures: 30 };
+    expect(await judged({ a: bad, b: bad, c: bad, d: bad, e: bad }, { successRate })).toEqual([]);
+  });
+
+  it("is one below mean − 1.9 standard deviations: with rates as in Envoy's example, below 52 %", async () => {
+    // With 50 % among others of 100 % the mean is 90 %, the deviation 20 %, the limit 52 %.
+    const at = (rate: number) => ({ a: { calls: 1_000, failures: 1_000 - 1_000 * rate }, ...others });
+    expect(await judged(at(0.5), { successRate })).toEqual(['a: success-rate']);
+    expect(await judged(at(0.5), { successRate: { stdevFactor: 2.01 } })).toEqual([]);
+  });
+
+  it('stays if it failed once or twice and the others never did, though that is 1.9 deviations too', async () => {
+    for (const failures of [1, 2]) {
+      expect(await judged({ a: { calls: 100, failures }, ...others }, { successRate })).toEqual([]);
+    }
+    const exact = { ...successRate, minimumDifference: 0 };
+    expect(await judged({ a: { calls: 100, failures: 1 }, ...others }, { successRate: exact })).toEqual([]);
+  });
+
+  it('stays if the difference is certain and yet small', async () => {
+    const many = { calls: 2_000 };
+    const conducts = { a: { calls: 2_000, failures: 80 }, b: many, c: many, d: many, e: many };
+    expect(await judged(conducts, { successRate })).toEqual([]);
+    expect(await judged(conducts, { successRate: { minimumDifference: 0.01 } })).toEqual(['a: success-rate']);
+  });
+
+  it('stays if there were too few calls, or instances with enough of them, to compare', async () => {
+    const bad = { calls: 99, failures: 50 };
+    expect(await judged({ a: bad, ...others, f: well }, { successRate })).toEqual([]);
+    expect(await judged({ a: bad, ...others }, { successRate: { minimumCalls: 99 } })).toEqual([
+      'a: success-rate',
+    ]);
+    const four = { a: { calls: 100, failures: 50 }, b: well, c: well, d: well, e: { calls: 99 } };
+    expect(await judged(four, { successRate })).toEqual([]);
+    const three = { minimumInstances: 3, stdevFactor: 1 };
+    expect(await judged(four, { successRate: three })).toEqual(['a: success-rate']);
+  });
+
+  it('is hardly ever one that fails as often as the others, which chance alone tells apart', async () => {
+    let ejections = 0;
+    for (let round = 0; round < 100; round++) {
+      const conducts: Record<string, Conduct> = {};
+      for (const id of ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h']) {
+        let failures = 0;
+        for (let call = 0; call < 100; call++) failures += Math.random() < 0.1 ? 1 : 0;
+        conducts[id] = { calls: 100, failures };
+      }
+      ejections += (await judged(conducts, { successRate })).length;
+    }
+    expect(ejections).toBeLessThan(5);
+  });
+});
+
+describe('an instance that fails too large a share of its calls', () => {
+  const bad = { calls: 50, failures: 43 };
+  const four = { b: { calls: 50 }, c: { calls: 50 }, d: { calls: 50 }, e: { calls: 50 } };
+
+  it('is ejected if that is asked for', async () => {
+    expect(await judged({ a: bad, ...four }, {})).toEqual([]);
+    expect(await judged({ a: bad, ...four }, { failurePercentage: {} })).toEqual(['a: failure-percentage']);
+    expect(await judged({ a: { calls: 50, failures: 42 }, ...four }, { failurePercentage: {} })).toEqual([]);
+    const half = { threshold: 0.5 };
+    expect(await judged({ a: { calls: 50, failures: 25 }, ...four }, { failurePercentage: half })).toEqual([
+      'a: failure-percentage',
+    ]);
+  });
+
+  it('stays if there are too few calls or instances', async () => {
+    expect(
+      await judged({ a: { calls: 49, failures: 49 }, ...four, f: well }, { failurePercentage: {} }),
+    ).toEqual([]);
+    const { e: _, ...three } = four;
+    expect(await judged({ a: bad, ...three }, { failurePercentage: {} })).toEqual([]);
+    expect(await judged({ a: bad, ...three }, { failurePercentage: { minimumInstances: 4 } })).toEqual([
+      'a: failure-percentage',
+    ]);
+  });
+});
+
+describe('an instance that is slower than the others', () => {
+  it('is ejected if that is asked for, from three times the latency of the median on', async () => {
+    expect(await judged({ a: { calls: 100, latency: 31 }, ...others }, {})).toEqual([]);
+    expect(await judged({ a: { calls: 100, latency: 31 }, ...others }, { latency: {} })).toEqual([
+      'a: latency',
+    ]);
+    expect(await judged({ a: { calls: 100, latency: 29 }, ...others }, { latency: {} })).toEqual([]);
+    expect(await judged({ a: { calls: 100, latency: 29 }, ...others }, { latency: { factor: 2 } })).toEqual([
+      'a: latency',
+    ]);
+  });
+
+  it('stays if only some of its calls hung', async () => {
+    const fleet = await world(['a', 'b', 'c', 'd', 'e'], {
+      strategy: inTurn,
+      outlierDetection: { latency: {} },
+    });
+    serve(fleet, { a: { calls: 90 }, ...others });
+    serve(fleet, { a: { calls: 10, latency: 30_000 } });
+    expect(judge(fleet)).toEqual([]);
+  });
+
+  it('stays if it is its failures that are slow, or if there are too few calls or instances', async () => {
+    const rules = { latency: { minimumCalls: 50 } };
+    const fleet = await world(['a', 'b', 'c', 'd', 'e'], {
+      strategy: inTurn,
+      outlierDetection: { consecutiveFailures: Infinity, successRate: false, ...rules },
+    });
+    fleet.fail('a', 50, { latency: 30_000 });
+    serve(fleet, { a: { calls: 50 }, ...others });
+    expect(judge(fleet)).toEqual([]);
+    expect(await judged({ a: { calls: 49, latency: 50 }, ...others, f: well }, rules)).toEqual([]);
+    const { e: _, ...three } = others;
+    expect(await judged({ a: { calls: 50, latency: 50 }, ...three }, rules)).toEqual([]);
+  });
+
+  it('is not one among many that are slow: half of them are no outliers', async () => {
+    const slow = { calls: 100, latency: 500 };
+    const half = { a: slow, b: slow, c: slow, d: well, e: well, f: well };
+    expect(await judged(half, { latency: {}, maxEjectionRatio: 1 })).toEqual([]);
+  });
+
+  it('is not one that answers at once among others that do so in no time', async () => {
+    const instant = { calls: 100, latency: 0 };
+    const conducts = { a: { calls: 100, latency: 0.2 }, b: instant, c: instant, d: instant, e: instant };
+    expect(await judged(conducts, { latency: {} })).toEqual([]);
+  });
+});
+
+describe('the interval', () => {
+  const bad = { calls: 100, failures: 30 };
+  const ids = ['a', 'b', 'c', 'd', 'e'];
+
+  it('is judged once it is over, when a call ends, and each call counts in one interval', async () => {
+    const fleet = await world(ids, { strategy: inTurn, outlierDetection: { interval: 2_000 } });
+    serve(fleet, { a: { calls: 60, failures: 20 }, ...others });
+    expect(judge(fleet, 1_999)).toEqual([]);
+    expect(judge(fleet, 1)).toEqual([]);
+    serve(fleet, { a: { calls: 60, failures: 20 }, ...others });
+    expect(judge(fleet, 2_000)).toEqual([]);
+    serve(fleet, { a: bad, ...others });
+    expect(judge(fleet, 2_000)).toEqual(['a: success-rate']);
+  });
+
+  it('is not judged by what happened long ago, if no call came at its end', async () => {
+    const fleet = await world(ids, { strategy: inTurn });
+    serve(fleet, { a: bad, ...others });
+    expect(judge(fleet, 20_000)).toEqual([]);
+  });
+
+  it('takes no timer', async () => {
+    const fleet = await world(ids, { strategy: inTurn });
+    const timers = vi.getTimerCount();
+    serve(fleet, { a: bad, ...others });
+    judge(fleet);
+    expect(vi.getTimerCount()).toBe(timers);
+  });
+
+  it('counts from nothing for an instance that was ejected in it and is back', async () => {
+    const fleet = await world(ids, { strategy: inTurn, outlierDetection: { baseEjectionTime: 1_000 } });
+    serve(fleet, { a: bad, ...others });
+    fleet.fail('a', 4);
+    vi.advanceTimersByTime(1_100);
+    fleet.acquireOn('a').release();
+    expect(judge(fleet, 8_900)).toEqual(['a: consecutive-failures']);
+  });
+
+  it('looks at the calls of those that stay, when others join and leave within it', async () => {
+    const fleet = await world(ids, { strategy: inTurn });
+    serve(fleet, { a: { calls: 50, failures: 15 }, ...others });
+    await fleet.join('f');
+    await fleet.leave('b');
+    serve(fleet, { a: { calls: 50, failures: 15 }, f: well });
+    expect(judge(fleet)).toEqual(['a: success-rate']);
+  });
+});
+
+describe('of several that do worse than the others', () => {
+  const some = (bad: Record<string, Conduct>, size: number): Record<string, Conduct> => ({
+    ...bad,
+    ...Object.fromEntries(Array.from({ length: size - Object.keys(bad).length }, (_, i) => [`w${i}`, well])),
+  });
+  const two = { a: { calls: 100, failures: 58 }, b: { calls: 100, failures: 60 } };
+
+  it('a tenth are ejected, one at least, the worst first', async () => {
+    expect(await judged(some(two, 10), { successRate: {} })).toEqual(['b: success-rate']);
+    expect(await judged(some(two, 11), { successRate: {} })).toEqual(['b: success-rate', 'a: success-rate']);
+    const slow = { a: { calls: 100, latency: 400 }, b: { calls: 100, latency: 600 } };
+    expect(await judged(some(slow, 10), { latency: {} })).toEqual(['b: latency']);
+    expect(await judged(some(two, 10), { failurePercentage: { threshold: 0.3 } })).toEqual([
+      'b: failure-percentage',
+    ]);
+  });
+
+  it('as many are ejected as the share allows that is set, none at 0', async () => {
+    expect(await judged(some(two, 10), { successRate: {}, maxEjectionRatio: 0.2 })).toHaveLength(2);
+    expect(await judged(some(two, 10), { successRate: {}, maxEjectionRatio: 0 })).toEqual([]);
+  });
+
+  it('none is ejected while as many are, whatever for; failures in a row eject all the same', async () => {
+    const fleet = await world(Object.keys(some(two, 10)), { strategy: inTurn });
+    serve(fleet, some(two, 10));
+    fleet.fail('w0', 5);
+    expect(judge(fleet)).toEqual(['w0: consecutive-failures']);
+    fleet.fail('w1', 5);
+    expect(judge(fleet)).toHaveLength(2);
+  });
+
+  it('each is ejected once, though two rules find it', async () => {
+    const bad = { a: { calls: 1_000, failures: 900, latency: 500 } };
+    const rules = { successRate: {}, failurePercentage: {}, latency: {}, maxEjectionRatio: 1 };
+    expect(await judged(some(bad, 6), rules)).toEqual(['a: success-rate']);
+  });
+});
+
+describe('an instance that was ejected for doing worse than the others', () => {
+  /** Five, of which 'a' was slow; they are down after two failures in a row. */
+  async function slowOneOfFive(): Promise<World> {
+    const outlierDetection = { ...quick, latency: {} };
+    const fleet = await world(['a', 'b', 'c', 'd', 'e'], { strategy: inTurn, outlierDetection });
+    serve(fleet, { a: { calls: 100, latency: 500 }, ...others });
+    expect(judge(fleet)).toEqual(['a: latency']);
+    return fleet;
+  }
+
+  it('is back when its probe ends well, and told to be ejected by the probe if it does not', async () => {
+    const fleet = await slowOneOfFive();
+    endEjection(fleet);
+    fleet.fail('a', 1);
+    expect(fleet.ejections.at(-1)).toMatchObject({ reason: 'probe', ejections: 2, error: expect.any(Error) });
+    endEjection(fleet);
+    fleet.acquireOn('a').release();
+    expect(fleet.told.at(-1)).toBe('return a');
+  });
+
+  it('is not down: the service is not while it alone has not failed', async () => {
+    const fleet = await slowOneOfFive();
+    const lease = fleet.acquireOn('b');
+    for (const id of ['b', 'c', 'd', 'e']) fleet.fail(id, 2);
+    expect(lease.serviceDown).toBe(false);
+    fleet.acquireOn('a').release();
+    expect(fleet.told.at(-1)).toBe('return a');
+  });
+
+  it('is down once its calls fail like those of all the others, and so is the service, at once', async () => {
+    const fleet = await slowOneOfFive();
+    const lease = fleet.acquireOn('b');
+    for (const id of ['b', 'c', 'd', 'e']) fleet.fail(id, 2);
+    fleet.fail('a', 1);
+    expect(lease.serviceDown).toBe(false);
+    expect(fleet.acquireOn('a').release({ error })).toBe(true);
+    expect(lease.serviceDown).toBe(true);
+    expect(fleet.ejections.at(-1)).toMatchObject({ reason: 'consecutive-failures', ejections: 2 });
+    fleet.acquireOn('c').release();
+    expect(lease.serviceDown).toBe(false);
+  });
+});
+
+it('a service that is down as a whole is known to be after as many failures as its instances may have', async () => {
+  for (const maxEjectionRatio of [0, 0.1, 1]) {
+    const fleet = await world(
+      Array.from({ length: 20 }, (_, index) => `i${index}`),
+      { strategy: inTurn, outlierDetection: { maxEjectionRatio, latency: {}, failurePercentage: {} } },
+    );
+    const lease = fleet.acquire();
+    for (let call = 0; call < 100; call++) {
+      expect(lease.serviceDown).toBe(false);
+      fleet.acquire().release({ error });
+    }
+    expect(lease.serviceDown).toBe(true);
+  }
+});
+
 it('after a full outage every instance is tried again, whatever the order in which they failed', async () => {
   // As https://github.com/nodejs/undici/issues/4839 reports of another balancer.
   const failures = fc.integer({ min: 1, max: 6 }).chain((size) => {
@@ -289,9 +609,30 @@ describe('the options of outlier detection', () => {
     ['panicThreshold', { panicThreshold: 1.1 }, RangeError],
     ['panicThreshold', { panicThreshold: '50%' }, TypeError],
     ['consecutiveFailure', { consecutiveFailure: 5 }, TypeError],
+    ['successRate', { successRate: true }, TypeError],
+    ['stdevFactor', { successRate: { stdevFactor: -1 } }, RangeError],
+    ['minimumDifference', { successRate: { minimumDifference: 5 } }, RangeError],
+    ['minimumInstances', { successRate: { minimumInstances: 0 } }, RangeError],
+    ['minimumCalls', { failurePercentage: { minimumCalls: 1.5 } }, RangeError],
+    ['threshold', { failurePercentage: { threshold: 85 } }, RangeError],
+    ['factor', { latency: { factor: 0.5 } }, RangeError],
+    ['factor', { latency: { factor: '3' } }, TypeError],
+    ['multiple', { latency: { multiple: 3 } }, TypeError],
+    ['interval', { interval: 0 }, RangeError],
+    ['maxEjectionRatio', { maxEjectionRatio: 10 }, RangeError],
   ])('%s: a wrong one is named (%o)', (option, options, kind) => {
     expect(() => outlierDetection(options)).toThrow(kind);
-    expect(() => outlierDetection(options)).toThrow(`'${option}'`);
+    expect(() => outlierDetection(options)).toThrow(option);
+  });
+
+  it('a rule that is given as {} has its defaults, and what is undefined counts as left out', () => {
+    expect(outlierDetection({ successRate: undefined, failurePercentage: {}, latency: {} })).toMatchObject({
+      successRate: { minimumCalls: 100 },
+      failurePercentage: { threshold: 0.85, minimumInstances: 5, minimumCalls: 50 },
+      latency: { factor: 3, minimumInstances: 5, minimumCalls: 100 },
+    });
+    expect(outlierDetection({ latency: { factor: undefined } })).toMatchObject({ latency: { factor: 3 } });
+    expect(outlierDetection(false)).toMatchObject({ consecutiveFailures: Infinity, successRate: false });
   });
 
   it.each([[true], [5], ['on'], [[]]])('must be an object or false; %o is neither', (options) => {
