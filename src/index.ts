@@ -8,9 +8,9 @@ export {
 } from './balancing/load-balancer.ts';
 export type { OutlierDetectionOptions } from './balancing/outlier-detection.ts';
 export type { BalancingStrategy, Candidate, Picker, PickRequest } from './balancing/strategy.ts';
-export { type Answer, type Classification, classify, type Verdict } from './client/classification.ts';
+export { type Classification, classify, type Verdict } from './client/classification.ts';
 export type { ConnectionOptions } from './client/connections.ts';
-export type { ResponseHeaders, ServiceResponse } from './client/exchange.ts';
+export type { Answer, ResponseHeaders, ServiceResponse } from './client/exchange.ts';
 export {
   currentRequestContext,
   RETRIES_SPENT_HEADER,

@@ -19,7 +19,7 @@ export interface CallState extends Attributes, AcquireOptions {
   instanceId: string | undefined;
   /** Whether an instance may have processed the request. */
   sent: boolean;
-  /** The instances that have failed this call. */
+  /** The instances that have failed this call, or are at it. */
   exclude: Set<string> | undefined;
   lastError: unknown;
   /** The answer behind `lastError`, where its body is still to be read. */
@@ -50,6 +50,12 @@ export function callState(
 /** Whether another try can do no harm: nothing was processed yet, or processing it twice is as good as once. */
 export function mayBeSentAgain({ request, sent }: CallState): boolean {
   return request.replayable && (request.idempotent || !sent);
+}
+
+/** Further tries go to other instances while there are any. */
+export function avoid(state: CallState, instanceId: string): void {
+  state.exclude ??= new Set();
+  state.exclude.add(instanceId);
 }
 
 /** The caller's own headers, and those propagated that it did not set itself. */

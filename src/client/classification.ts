@@ -1,6 +1,6 @@
 import { type ErrorCode, HoldfastError, ServiceResponseError } from '../errors.ts';
 import type { Outcome } from '../policies/outcome.ts';
-import type { ResponseHeaders } from './exchange.ts';
+import type { Answer } from './exchange.ts';
 
 /**
  * How a try counts for the judges, which are the circuit breaker of the service and the balancer: `failure` is held
@@ -12,12 +12,6 @@ export interface Classification {
   readonly verdict: Verdict;
   /** Whether another try may end better, if the request may be sent again. */
   readonly retryable: boolean;
-}
-
-/** The head of an answer. */
-export interface Answer {
-  readonly status: number;
-  readonly headers: ResponseHeaders;
 }
 
 const ANSWERED: Classification = { verdict: 'success', retryable: false };

@@ -11,19 +11,23 @@ import type { Connection, Exchange } from './connections.ts';
 
 export type ResponseHeaders = Record<string, string | string[] | undefined>;
 
-/** An answer whose body was read to its end. */
-export interface BufferedResponse {
+/** The head of an answer. */
+export interface Answer {
   readonly status: number;
   readonly headers: ResponseHeaders;
+  /** Whose answer it is. */
+  readonly instanceId: string;
+}
+
+/** An answer whose body was read to its end. */
+export interface BufferedResponse extends Answer {
   readonly body: string;
 }
 
 /**
  * An answer whose body is still to come. Read it to its end or destroy it: until then it holds a connection.
  */
-export interface ServiceResponse {
-  readonly status: number;
-  readonly headers: ResponseHeaders;
+export interface ServiceResponse extends Answer {
   readonly body: Readable;
 }
 
@@ -135,6 +139,7 @@ export class BufferedExchange implements Exchange, AbortListener {
     this.#resolve({
       status: this.#status,
       headers: this.#headers,
+      instanceId: this.#details.instanceId,
       body: bytes === undefined ? '' : bytes.toString(),
     });
   }
@@ -225,7 +230,7 @@ export class StreamedExchange implements Exchange, AbortListener {
     // Whoever reads learns of an error; if nobody does it must not end the process.
     this.#body.on('error', () => {});
     this.#source?.listen(this);
-    this.#resolve({ status, headers, body: this.#body });
+    this.#resolve({ status, headers, instanceId: this.#details.instanceId, body: this.#body });
   }
 
   onResponseData(controller: Controller, chunk: Buffer): void {

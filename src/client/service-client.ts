@@ -10,12 +10,10 @@ import { abortableOf } from '../policies/abort.ts';
 import { CircuitBreaker } from '../policies/circuit-breaker.ts';
 import { type CallContext, Context, contextOf } from '../policies/context.ts';
 import { areRetriesSpent, exempt, markRetriesSpent } from '../policies/outcome.ts';
-import { compose } from '../policies/policy.ts';
-import { Timeout } from '../policies/timeout.ts';
-import { type CallState, callState, mayBeSentAgain } from './call-state.ts';
-import type { Answer } from './classification.ts';
+import { avoid, type CallState, callState, mayBeSentAgain } from './call-state.ts';
 import { Endpoint } from './endpoint.ts';
 import {
+  type Answer,
   BufferedExchange,
   type BufferedResponse,
   type ExchangeDetails,
@@ -41,7 +39,10 @@ export interface ServiceClientOptions {
 }
 
 /** The policies in force for a service: to listen to, to look at, to isolate by hand. */
-export type ServicePolicyHandles = Pick<ServicePolicies, 'circuitBreaker' | 'retry' | 'retryBudget'>;
+export type ServicePolicyHandles = Pick<
+  ServicePolicies,
+  'circuitBreaker' | 'retry' | 'retryBudget' | 'hedge' | 'adaptiveThrottle' | 'rateLimiter' | 'caching'
+>;
 
 /** Sends the request to an instance and gives its answer. */
 type Send<R> = (lease: Lease, endpoint: Endpoint, context: Context) => Promise<R>;
@@ -138,7 +139,7 @@ export class ServiceClient {
       });
     };
     try {
-      return await this.#run(call, state, policies, send, (_state, response) => response);
+      return await this.#run('request', call, state, policies, send, (_state, response) => response);
     } catch (error) {
       if (state.lastResponse !== undefined && state.lastError === error) return state.lastResponse;
       throw error;
@@ -183,7 +184,7 @@ export class ServiceClient {
         );
       });
     };
-    return this.#run(call, state, policies, send, contentOf<T>);
+    return this.#run('call', call, state, policies, send, contentOf<T>);
   }
 
   #begin(call: ServiceCall): CallState {
@@ -194,32 +195,35 @@ export class ServiceClient {
   }
 
   #run<R extends Answer, T>(
+    method: 'call' | 'request',
     call: ServiceCall,
     state: CallState,
     policies: ServicePolicies,
     send: Send<R>,
     resultOf: (state: CallState, response: R) => T,
   ): Promise<T> {
-    const policy =
-      call.timeout === undefined ? policies.perCall : compose(new Timeout(call.timeout), policies.perTry);
     const attempt = (context: CallContext) => this.#attempt(state, policies, contextOf(context), send);
     const deadline = currentRequestContext()?.deadline ?? Infinity;
     const source = call.signal && abortableOf(call.signal);
     const options = new Context(1, deadline, state, source, false);
     this.#calls++;
-    return policy.execute(attempt, options).then(
-      (response) => {
-        this.#ended();
-        return resultOf(state, response);
-      },
-      (error) => {
-        this.#ended();
-        throw error;
-      },
-    );
+    return policies
+      .around(method, call.timeout)
+      .execute(attempt, options)
+      .then(
+        (response) => {
+          this.#ended(state, policies);
+          return resultOf(state, response);
+        },
+        (error) => {
+          this.#ended(state, policies);
+          throw error;
+        },
+      );
   }
 
-  #ended(): void {
+  #ended(state: CallState, { caching }: ServicePolicies): void {
+    caching?.invalidateAfter(state);
     if (--this.#calls === 0) this.#whenIdle?.();
   }
 
@@ -237,7 +241,10 @@ export class ServiceClient {
     }
     const lease =
       this.#balancer.tryAcquire(state.service, state) ?? (await this.#balancer.acquire(state.service, state));
-    state.instanceId = lease.instance.instanceId;
+    const { instanceId } = lease.instance;
+    state.instanceId = instanceId;
+    // A hedge must go elsewhere while this try is still under way.
+    if (policies.hedge !== undefined) avoid(state, instanceId);
     const endpoint = this.#endpointOf(lease, policies);
     endpoint.enter();
     try {
@@ -252,9 +259,10 @@ export class ServiceClient {
       const ignored = context.cancelled || policies.verdictOf({ ok: false, error }) === 'ignored';
       if (!lease.release(ignored ? { cancelled: true } : { error })) exempt(error);
       if (!ignored && lease.serviceDown) policies.circuitBreaker?.trip();
-      state.exclude ??= new Set();
-      state.exclude.add(lease.instance.instanceId);
-      state.lastError = error;
+      if (!context.cancelled) {
+        avoid(state, instanceId);
+        state.lastError = error;
+      }
       throw error;
     } finally {
       endpoint.leave();
@@ -343,7 +351,7 @@ function jsonIn(headers: ResponseHeaders): boolean {
 
 /** The parsed body of an answer of 2xx; any other is thrown. */
 function contentOf<T>(state: CallState, response: BufferedResponse): T {
-  const { status, headers, body } = response;
+  const { status, headers, instanceId, body } = response;
   if (status < 200 || status > 299) throw responseError(state, response, body);
   if (body === '') return undefined as T;
   if (!jsonIn(headers)) return body as T;
@@ -354,7 +362,7 @@ function contentOf<T>(state: CallState, response: BufferedResponse): T {
       `'${state.service}' answered ${state.method} ${state.path} with what is not JSON`,
       {
         serviceName: state.service,
-        instanceId: state.instanceId!,
+        instanceId,
         cause,
       },
     );
@@ -362,7 +370,7 @@ function contentOf<T>(state: CallState, response: BufferedResponse): T {
 }
 
 function responseError(state: CallState, answer: Answer, text: string | undefined): ServiceResponseError {
-  const { status, headers } = answer;
+  const { status, headers, instanceId } = answer;
   let body: unknown = text;
   if (text !== undefined && jsonIn(headers)) {
     try {
@@ -375,7 +383,7 @@ function responseError(state: CallState, answer: Answer, text: string | undefine
     `'${state.service}' answered ${state.method} ${state.path} with ${status}`,
     {
       serviceName: state.service,
-      instanceId: state.instanceId!,
+      instanceId,
       status,
       headers,
       body,

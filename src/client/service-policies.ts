@@ -1,28 +1,35 @@
+import { LRUCache } from 'lru-cache';
 import { ServiceResponseError } from '../errors.ts';
 import { warnOf } from '../internal/emitter.ts';
 import {
   anything,
+  boolean,
   either,
   func,
   having,
   integer,
-  MAX_DELAY,
-  number,
   oneOf,
   validateOptions,
 } from '../internal/validate.ts';
+import { AdaptiveConcurrency, type AdaptiveConcurrencyOptions } from '../policies/adaptive-concurrency.ts';
+import { AdaptiveThrottle, type AdaptiveThrottleOptions } from '../policies/adaptive-throttle.ts';
 import { exponentialBackoff } from '../policies/backoff.ts';
 import { Bulkhead, type BulkheadOptions } from '../policies/bulkhead.ts';
 import { CircuitBreaker, type CircuitBreakerOptions } from '../policies/circuit-breaker.ts';
+import { Coalesce } from '../policies/coalesce.ts';
 import type { Fallback } from '../policies/fallback.ts';
+import { Hedge, type HedgeOptions } from '../policies/hedge.ts';
 import type { Outcome } from '../policies/outcome.ts';
 import { composePresent, type Policy } from '../policies/policy.ts';
+import { RateLimiter, type RateLimiterOptions } from '../policies/rate-limiter.ts';
 import { Retry, type RetryOptions } from '../policies/retry.ts';
 import { RetryBudget } from '../policies/retry-budget.ts';
-import { type Timeout, timeoutOf, timeoutOption } from '../policies/timeout.ts';
+import { Timeout, timeoutOf, timeoutOption } from '../policies/timeout.ts';
 import { type CallState, mayBeSentAgain } from './call-state.ts';
-import { type Answer, classify, classifyStatus, type Verdict } from './classification.ts';
+import { classify, classifyStatus, type Verdict } from './classification.ts';
 import { type ConnectionOptions, connectionOptions } from './connections.ts';
+import type { Answer } from './exchange.ts';
+import { type HttpCacheOptions, HttpCaching } from './http-caching.ts';
 
 export interface ServiceRetryOptions extends RetryOptions {
   /** Statuses that are worth another try, in place of the default: 429, 502, 503, 504. */
@@ -48,6 +55,21 @@ export interface ServiceOptions {
   circuitBreaker?: CircuitBreakerOptions | CircuitBreaker | false;
   /** Options make one for each instance; an instance is shared by all. Default: 1,024 calls at once on each. */
   bulkhead?: BulkheadOptions | Bulkhead | false;
+  /** Bounds the calls on each instance by a limit found from their latency, inside the bulkhead. Default: none. */
+  adaptiveConcurrency?: AdaptiveConcurrencyOptions | false;
+  /** Refuses calls by itself while the service refuses too many. Default: none. */
+  adaptiveThrottle?: AdaptiveThrottleOptions | AdaptiveThrottle | false;
+  /**
+   * Sends a second request, to another instance, when the answer of a `call()` is late, if the call is idempotent.
+   * Default: none.
+   */
+  hedge?: HedgeOptions | Hedge | false;
+  /** Bounds how many calls begin. Default: none. */
+  rateLimit?: RateLimiterOptions | RateLimiter | false;
+  /** Lets `call()`s that ask for the same at the same time share one request. Default false. */
+  coalesce?: boolean;
+  /** Keeps what `call()` was answered with for as long as HTTP allows. Default: nothing is kept. */
+  cache?: HttpCacheOptions | HttpCaching | false;
   /**
    * How a try counts for the breaker and the balancer; undefined leaves it to the default: below 500 the service has
    * answered, from 500 on, or without an answer, it has failed; 429 and what Holdfast refused itself say nothing.
@@ -67,6 +89,12 @@ const CHECKS = {
   retry: anything,
   circuitBreaker: anything,
   bulkhead: anything,
+  adaptiveConcurrency: anything,
+  adaptiveThrottle: anything,
+  hedge: anything,
+  rateLimit: anything,
+  coalesce: boolean,
+  cache: anything,
   classify: func,
   fallback: either('a Fallback or false', having('execute'), oneOf(false)),
   maxResponseSize: integer(1, Infinity),
@@ -80,14 +108,19 @@ export class ServicePolicies {
   readonly fallback: Fallback | undefined;
   readonly retry: Retry | undefined;
   readonly retryBudget: RetryBudget | undefined;
+  readonly hedge: Hedge | undefined;
+  readonly adaptiveThrottle: AdaptiveThrottle | undefined;
   readonly circuitBreaker: CircuitBreaker | undefined;
+  readonly rateLimiter: RateLimiter | undefined;
+  readonly caching: HttpCaching | undefined;
   readonly maxResponseSize: number;
   readonly connection: ConnectionOptions;
-  /** What a call goes through: its timeout, then `perTry`. */
-  readonly perCall: Policy;
-  /** What each try goes through: retry, then circuit breaker. */
-  readonly perTry: Policy;
   readonly #options: ServiceOptions;
+  readonly #timeout: Timeout | undefined;
+  readonly #coalesce: Coalesce | undefined;
+  readonly #forCall: Policy;
+  readonly #forRequest: Policy;
+  readonly #forOtherTimeouts = new LRUCache<string, Policy>({ max: 100 });
   readonly #attemptTimeout: Timeout | undefined;
 
   constructor(serviceName: string, options: ServiceOptions) {
@@ -105,9 +138,44 @@ export class ServicePolicies {
     else if (circuitBreaker !== false) this.circuitBreaker = breakerFor(serviceName, circuitBreaker);
     this.maxResponseSize = options.maxResponseSize ?? 10 * 1024 * 1024;
     this.connection = options.connection ?? {};
-    this.perTry = composePresent(this.retry, this.circuitBreaker);
-    this.perCall = composePresent(timeoutOf(options.timeout ?? 30_000), this.perTry);
+    const { hedge = false, adaptiveThrottle = false, rateLimit = false, cache = false } = options;
+    if (hedge !== false) this.hedge = hedge instanceof Hedge ? hedge : hedgeFor(hedge);
+    if (adaptiveThrottle !== false) {
+      this.adaptiveThrottle =
+        adaptiveThrottle instanceof AdaptiveThrottle
+          ? adaptiveThrottle
+          : new AdaptiveThrottle(adaptiveThrottle);
+    }
+    if (rateLimit !== false) {
+      this.rateLimiter = rateLimit instanceof RateLimiter ? rateLimit : new RateLimiter(rateLimit);
+    }
+    if (cache !== false) this.caching = cache instanceof HttpCaching ? cache : new HttpCaching(cache);
+    if (options.coalesce)
+      this.#coalesce = new Coalesce({ key: (this.caching ?? new HttpCaching()).coalesceKey });
+    this.#timeout = timeoutOf(options.timeout ?? 30_000);
+    this.#forCall = this.#compose('call', this.#timeout);
+    this.#forRequest = this.#compose('request', this.#timeout);
     this.forInstance();
+  }
+
+  /** What a call goes through as a whole, and then with each try until an instance is chosen. */
+  around(method: 'call' | 'request', timeout: number | undefined): Policy {
+    if (timeout === undefined) return method === 'call' ? this.#forCall : this.#forRequest;
+    const key = `${method} ${timeout}`;
+    let policy = this.#forOtherTimeouts.get(key);
+    if (policy === undefined) {
+      policy = this.#compose(method, new Timeout(timeout));
+      this.#forOtherTimeouts.set(key, policy);
+    }
+    return policy;
+  }
+
+  /** A streamed answer belongs to one reader: it is neither shared, nor kept, nor asked for twice. */
+  #compose(method: 'call' | 'request', timeout: Timeout | undefined): Policy {
+    const perTry = [this.adaptiveThrottle, this.circuitBreaker];
+    if (method === 'request') return composePresent(this.rateLimiter, timeout, this.retry, ...perTry);
+    const shared = [this.caching?.cache, this.#coalesce];
+    return composePresent(...shared, this.rateLimiter, timeout, this.retry, this.hedge, ...perTry);
   }
 
   succeeded(answer: Answer): boolean {
@@ -126,14 +194,12 @@ export class ServicePolicies {
     return own ?? classify(outcome).verdict;
   }
 
-  /** What each attempt on one instance goes through: its bulkhead, then the attempt timeout. */
+  /** What each attempt on one instance goes through: its bulkhead and limiter, then the attempt timeout. */
   forInstance(): Policy {
-    const { bulkhead = { maxConcurrent: 1024 } } = this.#options;
-    if (bulkhead === false) return composePresent(this.#attemptTimeout);
-    return composePresent(
-      bulkhead instanceof Bulkhead ? bulkhead : new Bulkhead(bulkhead),
-      this.#attemptTimeout,
-    );
+    const { bulkhead = { maxConcurrent: 1024 }, adaptiveConcurrency = false } = this.#options;
+    const bound = bulkhead === false || bulkhead instanceof Bulkhead ? bulkhead : new Bulkhead(bulkhead);
+    const limiter = adaptiveConcurrency === false ? undefined : new AdaptiveConcurrency(adaptiveConcurrency);
+    return composePresent(bound || undefined, limiter, this.#attemptTimeout);
   }
 }
 
@@ -153,6 +219,17 @@ function retryFor({ statuses, ...options }: ServiceRetryOptions, budget: RetryBu
     },
     shouldRetry: (outcome, context) =>
       mayBeSentAgain(context.attributes as CallState) && worthIt(outcome, context),
+  });
+}
+
+/** Whatever it says, only what may be sent twice is. */
+function hedgeFor(options: HedgeOptions): Hedge {
+  return new Hedge({
+    ...options,
+    shouldHedge: (context) => {
+      const { replayable, idempotent } = (context.attributes as CallState).request;
+      return replayable && idempotent && (options.shouldHedge?.(context) ?? true);
+    },
   });
 }
 

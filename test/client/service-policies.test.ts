@@ -1,0 +1,210 @@
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
+import { LoadBalancer } from '../../src/balancing/load-balancer.ts';
+import { ServicePolicies } from '../../src/client/service-policies.ts';
+import {
+  ServiceClient,
+  type ServiceOptions,
+  StaticServiceDiscovery,
+  type StrategyName,
+} from '../../src/index.ts';
+import { rejectionOf } from '../policies/helpers.ts';
+import { type Handler, json, startServer, type TestServer } from '../support/server.ts';
+
+const service = 'user-service';
+
+function clientOf(servers: TestServer[], options: ServiceOptions, strategy?: StrategyName): ServiceClient {
+  const discovery = new StaticServiceDiscovery({ [service]: servers.map(({ origin }) => origin) });
+  const loadBalancer = new LoadBalancer({ discovery, strategy });
+  const client = new ServiceClient({ loadBalancer, services: { [service]: options } });
+  onTestFinished(async () => {
+    await client.close();
+    loadBalancer.close();
+  });
+  return client;
+}
+
+const never: Handler = (request) => void request.resume();
+
+/** Tells who answered. */
+function named(name: string, headers: Record<string, string> = {}): Handler {
+  return (request, response) => {
+    request.resume();
+    json(response, { name }, 200, headers);
+  };
+}
+
+describe('a hedged call', () => {
+  const hedge = { delay: 5 };
+
+  it('goes to another instance when the first is late, and the first is given up', async () => {
+    const servers = [await startServer(never), await startServer(never)];
+    for (const { server } of servers) {
+      // The instance that is asked last answers.
+      server.on('request', (_request, response) => {
+        if (servers.every(({ requests }) => requests.length > 0)) json(response, { name: 'second' });
+      });
+    }
+    const client = clientOf(servers, { hedge, retry: false });
+    await expect(client.call({ service, path: '/' })).resolves.toEqual({ name: 'second' });
+    expect(servers.map(({ requests }) => requests.length)).toEqual([1, 1]);
+    await expect.poll(() => servers.some(({ requests }) => requests[0]!.socket.destroyed)).toBe(true);
+  });
+
+  it.each([
+    ['a POST', { method: 'POST', body: {} }, false],
+    ['a POST with an idempotency key', { method: 'POST', body: {}, idempotencyKey: 'k' }, true],
+    ['a GET', {}, true],
+    ['a PUT whose body is a stream', { method: 'PUT', body: (async function* () {})() }, false],
+  ])('that is %s is sent a second time only if that does no harm', async (_what, call, hedged) => {
+    const servers = [await startServer(never), await startServer(never)];
+    const client = clientOf(servers, { hedge, retry: false, timeout: 100 });
+    await expect(client.call({ service, path: '/', ...call })).rejects.toMatchObject({ code: 'ERR_TIMEOUT' });
+    expect(servers.flatMap(({ requests }) => requests)).toHaveLength(hedged ? 2 : 1);
+  });
+
+  it('does not hold it against the instance that was given up, and frees its place', async () => {
+    const [slow, fast] = [await startServer(never), await startServer(named('fast'))];
+    const discovery = new StaticServiceDiscovery({ [service]: [slow.origin, fast.origin] });
+    const loadBalancer = new LoadBalancer({ discovery, strategy: 'round-robin' });
+    const ejected = vi.fn();
+    loadBalancer.on('eject', ejected);
+    const budget = { deposit: () => {}, withdraw: () => true };
+    const client = new ServiceClient({ loadBalancer, defaults: { hedge: { ...hedge, budget } } });
+    onTestFinished(() => client.close());
+    for (let call = 0; call < 20; call++) await client.call({ service, path: '/' });
+    expect(ejected).not.toHaveBeenCalled();
+    for (let pick = 0; pick < 2; pick++) {
+      const lease = loadBalancer.tryAcquire(service)!;
+      expect(lease.candidate.inFlight).toBe(1);
+      lease.release({ cancelled: true });
+    }
+  });
+
+  it('is never a request(), whose answer has one reader', async () => {
+    const servers = [await startServer(never), await startServer(never)];
+    const client = clientOf(servers, { hedge, retry: false, timeout: 60 });
+    await rejectionOf(client.request({ service, path: '/' }));
+    expect(servers.flatMap(({ requests }) => requests)).toHaveLength(1);
+  });
+});
+
+describe('coalescing', () => {
+  it('lets calls that ask for the same at the same time share one request', async () => {
+    const server = await startServer(named('one'));
+    const client = clientOf([server], { coalesce: true });
+    const calls = Array.from({ length: 10 }, () => client.call({ service, path: '/a' }));
+    await expect(Promise.all(calls)).resolves.toEqual(Array(10).fill({ name: 'one' }));
+    expect(server.requests).toHaveLength(1);
+    const [one, other] = await Promise.all(calls);
+    expect(one).not.toBe(other);
+  });
+
+  it.each([
+    ['other paths', [{ path: '/a' }, { path: '/b' }]],
+    [
+      'other headers',
+      [
+        { path: '/', headers: { accept: 'a' } },
+        { path: '/', headers: { accept: 'b' } },
+      ],
+    ],
+    [
+      'methods that change something',
+      [
+        { path: '/', method: 'DELETE' },
+        { path: '/', method: 'DELETE' },
+      ],
+    ],
+  ])('keeps apart %s', async (_what, calls) => {
+    const server = await startServer(named('one'));
+    const client = clientOf([server], { coalesce: true });
+    await Promise.all(calls.map((call) => client.call({ service, ...call })));
+    expect(server.requests).toHaveLength(2);
+  });
+});
+
+describe('a cache', () => {
+  it('serves again what the service allows to keep, each time as a value of its own', async () => {
+    const server = await startServer(named('kept', { 'cache-control': 'max-age=60' }));
+    const client = clientOf([server], { cache: {} });
+    const first = await client.call<{ name: string }>({ service, path: '/' });
+    first.name = 'changed by its receiver';
+    await expect(client.call({ service, path: '/' })).resolves.toEqual({ name: 'kept' });
+    expect(server.requests).toHaveLength(1);
+  });
+
+  it('keeps nothing that the service does not allow to keep', async () => {
+    const server = await startServer(named('not kept'));
+    const client = clientOf([server], { cache: {} });
+    await client.call({ service, path: '/' });
+    await client.call({ service, path: '/' });
+    expect(server.requests).toHaveLength(2);
+  });
+
+  it('forgets a path that a call has changed', async () => {
+    const server = await startServer(named('kept', { 'cache-control': 'max-age=60' }));
+    const client = clientOf([server], { cache: {} });
+    await client.call({ service, path: '/' });
+    await client.call({ service, method: 'PUT', path: '/', body: {} });
+    await client.call({ service, path: '/' });
+    expect(server.requests).toHaveLength(3);
+  });
+
+  it('serves what it has while the service is down, where stale-if-error allows', async () => {
+    const headers = { 'cache-control': 'max-age=0, stale-if-error=60' };
+    let down = false;
+    const server = await startServer((request, response) =>
+      down ? json(response, {}, 503) : named('kept', headers)(request, response),
+    );
+    const client = clientOf([server], { cache: {}, retry: false });
+    await client.call({ service, path: '/' });
+    down = true;
+    await expect(client.call({ service, path: '/' })).resolves.toEqual({ name: 'kept' });
+    await expect(client.call({ service, path: '/other' })).rejects.toMatchObject({ status: 503 });
+  });
+});
+
+describe('limits', () => {
+  it('a rate limit refuses what comes too soon before anything is sent', async () => {
+    const server = await startServer(named('one'));
+    const client = clientOf([server], { rateLimit: { limit: 2, interval: 60_000 } });
+    await client.call({ service, path: '/' });
+    await client.call({ service, path: '/' });
+    const error = await rejectionOf(client.call({ service, path: '/' }));
+    expect(error).toMatchObject({ code: 'ERR_RATE_LIMITED', retryAfter: expect.any(Number) });
+    expect(server.requests).toHaveLength(2);
+  });
+
+  it('an adaptive throttle refuses by itself when the service refuses too many', async () => {
+    const server = await startServer((_request, response) => json(response, {}, 503));
+    const adaptiveThrottle = { random: () => 0.5 };
+    const client = clientOf([server], { adaptiveThrottle, retry: false, circuitBreaker: false });
+    const codes = new Set<unknown>();
+    for (let call = 0; call < 10; call++) {
+      const error = await rejectionOf(client.call({ service, path: '/' }));
+      codes.add((error as { code: unknown }).code);
+    }
+    expect([...codes]).toEqual(['ERR_SERVICE_RESPONSE', 'ERR_THROTTLED']);
+  });
+
+  it('an adaptive limit bounds the calls on each instance', async () => {
+    const servers = [await startServer(never), await startServer(never)];
+    const adaptiveConcurrency = { initialLimit: 2, maxLimit: 2 };
+    const client = clientOf(
+      servers,
+      { adaptiveConcurrency, retry: false, timeout: 150 },
+      'least-connections',
+    );
+    const calls = Array.from({ length: 7 }, () => rejectionOf(client.call({ service, path: '/' })));
+    const codes = (await Promise.all(calls)).map((error) => (error as { code: string }).code).sort();
+    expect(codes).toEqual([...Array(3).fill('ERR_LIMIT_EXCEEDED'), ...Array(4).fill('ERR_TIMEOUT')]);
+    expect(servers.map(({ requests }) => requests.length)).toEqual([2, 2]);
+  });
+});
+
+it('calls with the same timeout of their own share one policy', () => {
+  const policies = new ServicePolicies(service, {});
+  expect(policies.around('call', 500)).toBe(policies.around('call', 500));
+  expect(policies.around('call', 500)).not.toBe(policies.around('call', 501));
+  expect(policies.around('call', 500)).not.toBe(policies.around('request', 500));
+});
