@@ -40,6 +40,11 @@ export { type StaticInstance, StaticServiceDiscovery } from './discovery/static-
 export * from './errors.ts';
 export type { DiagnosticsMessage } from './internal/emitter.ts';
 export {
+  AdaptiveThrottle,
+  type AdaptiveThrottleEvents,
+  type AdaptiveThrottleOptions,
+} from './policies/adaptive-throttle.ts';
+export {
   type Backoff,
   constantBackoff,
   type DecorrelatedJitterOptions,
@@ -57,8 +62,11 @@ export {
 } from './policies/circuit-breaker.ts';
 export type { Attributes, CallContext, CallOptions } from './policies/context.ts';
 export { Fallback, type FallbackOptions } from './policies/fallback.ts';
+export { Hedge, type HedgeEvents, type HedgeOptions } from './policies/hedge.ts';
 export { areRetriesSpent, type Outcome } from './policies/outcome.ts';
 export { compose, type Operation, type Policy, wrap } from './policies/policy.ts';
+export { RateLimiter, type RateLimiterEvents, type RateLimiterOptions } from './policies/rate-limiter.ts';
+export { type ResilientOptions, type ResilientPolicy, resilient } from './policies/resilient.ts';
 export { type GiveUpReason, Retry, type RetryEvents, type RetryOptions } from './policies/retry.ts';
 export { parseRetryAfter } from './policies/retry-after.ts';
 export { RetryBudget, type RetryBudgetOptions } from './policies/retry-budget.ts';
