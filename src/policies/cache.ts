@@ -1,0 +1,277 @@
+import { LRUCache } from 'lru-cache';
+import { Emitter } from '../internal/emitter.ts';
+import { func, integer, number, ratio, requireOption, validateOptions } from '../internal/validate.ts';
+import { type Attributes, type CallContext, type CallOptions, Context, contextOf } from './context.ts';
+import { isRefusal, type Outcome, settle, start, unwrap } from './outcome.ts';
+import type { Operation, Policy } from './policy.ts';
+
+/** How long a result is kept, in milliseconds. What is left out is as the options of the cache say. */
+export interface Freshness {
+  /** For how long it is served as it is. Below 0 it is stale since then. */
+  ttl?: number;
+  /** For how long after that it is served while a new one is fetched. Of no effect for a failure. */
+  staleWhileRevalidate?: number;
+  /** For how long after `ttl` it is served where a call fails. Of no effect for a failure. */
+  staleIfError?: number;
+}
+
+/** The call that gave a result. */
+export interface CachedCall {
+  readonly key: string;
+  /** Milliseconds that it took. */
+  readonly elapsed: number;
+}
+
+export interface CacheOptions {
+  /** Under what a result is kept: calls with the same key get it. Undefined: the cache has no part in the call. */
+  key: (context: CallContext) => string | undefined;
+  /** Milliseconds for which a value is served. Needed unless `freshness` tells it. */
+  ttl?: number;
+  /**
+   * Share of its time that an entry may lose, by chance, so that those made together do not expire together:
+   * with 0.1 it is served for 90 to 100 % of it. Default 0.1.
+   */
+  jitter?: number;
+  /** Milliseconds after `ttl` for which a value is still served, while a call in the background renews it. Default 0. */
+  staleWhileRevalidate?: number;
+  /** Milliseconds after `ttl` for which a value is still served where the call for a new one fails. Default 0. */
+  staleIfError?: number;
+  /** Milliseconds for which a failure is served. Default 0: failures are not kept. */
+  negativeTtl?: number;
+  /**
+   * How long to keep a result, where that depends on it; undefined: not at all. It is not asked about
+   * failures of cancelled calls and refusals by Holdfast itself, which are never kept.
+   */
+  freshness?: (outcome: Outcome<unknown>, context: CallContext, call: CachedCall) => Freshness | undefined;
+  /** Entries that it holds at most; the least recently used goes first. Default 1,000. */
+  maxEntries?: number;
+  /** Sum of the sizes of its entries, in whatever unit `sizeOf` counts. Default: only `maxEntries` bounds it. */
+  maxSize?: number;
+  /** The size of an entry; at least 1 is counted. Goes with `maxSize`. */
+  sizeOf?: (outcome: Outcome<unknown>, key: string) => number;
+  /** Source of the jitter: 0 to 1. Default Math.random. */
+  random?: () => number;
+}
+
+export interface CacheEvents {
+  /** A result was served that is not older than its `ttl`. */
+  hit: [event: { key: string; attributes: Attributes }];
+  /** Nothing could be served: the call was made. */
+  miss: [event: { key: string; attributes: Attributes }];
+  /** A value older than its `ttl` was served: while it is renewed, or since the call for a new one failed with `error`. */
+  stale: [event: { key: string; attributes: Attributes; error?: unknown }];
+  /** A call in the background failed. */
+  'refresh-error': [event: { key: string; attributes: Attributes; error: unknown }];
+}
+
+/** Times on the clock of `performance.now()`. */
+interface Entry {
+  readonly outcome: Outcome<unknown>;
+  /** When the call that gave it began. */
+  readonly begunAt: number;
+  readonly freshUntil: number;
+  readonly revalidateUntil: number;
+  readonly errorUntil: number;
+}
+
+/** The calls under way for a key since it was last deleted: what earlier ones give is not kept. */
+interface UnderWay {
+  calls: number;
+  refreshing: boolean;
+}
+
+/**
+ * Serves again what a call has given before. It is bounded in entries, and in size if told; it uses no timer.
+ *
+ * A value can outlive its `ttl` in two ways: `staleWhileRevalidate` serves it at once and renews it in the
+ * background, one call for each key at a time; `staleIfError` serves it where the call for a new one fails.
+ * The call in the background belongs to nobody: it has no deadline and no caller can cancel it, so put a
+ * Timeout inside. If it fails, an event tells so.
+ *
+ * Values and errors are shared by reference: who gets one must not change it. Callers that miss at the same
+ * time each make their own call; `compose(cache, coalesce, …)` lets them share one.
+ *
+ * Source: RFC 5861, 'HTTP Cache-Control Extensions for Stale Content', for any function.
+ *
+ * @example
+ * const cache = new Cache({ key: ({ attributes }) => attributes.id as string, ttl: 60_000, staleIfError: 600_000 });
+ * const user = await cache.execute(() => fetchUser(id), { attributes: { id } });
+ */
+export class Cache extends Emitter<CacheEvents> implements Policy {
+  readonly #options: CacheOptions;
+  readonly #entries: LRUCache<string, Entry>;
+  readonly #underWay = new Map<string, UnderWay>();
+
+  constructor(options: CacheOptions) {
+    super('cache');
+    const milliseconds = number(0, Infinity);
+    validateOptions('Cache', options, {
+      key: func,
+      ttl: milliseconds,
+      jitter: ratio,
+      staleWhileRevalidate: milliseconds,
+      staleIfError: milliseconds,
+      negativeTtl: milliseconds,
+      freshness: func,
+      maxEntries: integer(1, 1_000_000),
+      maxSize: integer(1),
+      sizeOf: func,
+      random: func,
+    });
+    requireOption('Cache', options, 'key');
+    if (options.freshness === undefined) requireOption('Cache', options, 'ttl');
+    if (options.maxSize !== undefined) requireOption('Cache', options, 'sizeOf');
+    if (options.sizeOf !== undefined) requireOption('Cache', options, 'maxSize');
+    this.#options = options;
+    this.#entries = new LRUCache({ max: options.maxEntries ?? 1_000, maxSize: options.maxSize ?? 0 });
+  }
+
+  /** Entries that it holds. */
+  get size(): number {
+    return this.#entries.size;
+  }
+
+  execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
+    const context = contextOf(options);
+    if (context.aborted) return Promise.reject(context.reason);
+    let key: string | undefined;
+    try {
+      key = this.#options.key(context);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+    if (key === undefined) return start(operation, context);
+    const now = performance.now();
+    const entry = this.#entryAt(key, now);
+    if (entry !== undefined && now < entry.freshUntil) {
+      this.emit('hit', { key, attributes: context.attributes });
+      return resultOf<T>(entry);
+    }
+    if (entry !== undefined && now < entry.revalidateUntil) {
+      this.emit('stale', { key, attributes: context.attributes });
+      this.#refresh(key, operation, context);
+      return resultOf<T>(entry);
+    }
+    this.emit('miss', { key, attributes: context.attributes });
+    return this.#fetch(key, operation, context);
+  }
+
+  /**
+   * Removes what is kept under the key, and keeps nothing of the calls for it that are under way. With a
+   * Coalesce inside, `forget()` the key there too, or the next call joins one that began before.
+   */
+  delete(key: string): void {
+    this.#underWay.delete(key);
+    this.#entries.delete(key);
+  }
+
+  /** Removes everything, as `delete()` does. */
+  clear(): void {
+    this.#underWay.clear();
+    this.#entries.clear();
+  }
+
+  async #fetch<T>(key: string, operation: Operation<T>, context: Context): Promise<T> {
+    const outcome = await this.#call(key, operation, context, this.#underWayFor(key));
+    if (outcome.ok || context.aborted) return unwrap(outcome);
+    const now = performance.now();
+    const entry = this.#entryAt(key, now);
+    if (entry === undefined || !entry.outcome.ok || now >= entry.errorUntil) throw outcome.error;
+    this.emit('stale', { key, attributes: context.attributes, error: outcome.error });
+    return entry.outcome.value as T;
+  }
+
+  /** In the name of nobody: the caller has been served, and may cancel without harm to it. */
+  #refresh(key: string, operation: Operation<unknown>, { attributes }: Context): void {
+    const underWay = this.#underWayFor(key);
+    if (underWay.refreshing) return;
+    underWay.refreshing = true;
+    const failed = (error: unknown) => void this.emit('refresh-error', { key, attributes, error });
+    void this.#call(key, operation, new Context(1, Infinity, attributes, undefined, false), underWay)
+      .then((outcome) => outcome.ok || failed(outcome.error), failed)
+      .then(() => {
+        underWay.refreshing = false;
+      });
+  }
+
+  async #call<T>(
+    key: string,
+    operation: Operation<T>,
+    context: Context,
+    underWay: UnderWay,
+  ): Promise<Outcome<T>> {
+    underWay.calls++;
+    const begunAt = performance.now();
+    try {
+      const outcome = await settle(operation, context);
+      const entry = this.#entryOf(key, outcome, context, begunAt);
+      if (this.#underWay.get(key) === underWay) this.#keep(key, outcome, entry, begunAt);
+      return outcome;
+    } finally {
+      if (--underWay.calls === 0 && this.#underWay.get(key) === underWay) this.#underWay.delete(key);
+    }
+  }
+
+  #underWayFor(key: string): UnderWay {
+    let underWay = this.#underWay.get(key);
+    if (underWay === undefined) {
+      underWay = { calls: 0, refreshing: false };
+      this.#underWay.set(key, underWay);
+    }
+    return underWay;
+  }
+
+  /** What is kept under the key; it goes when it can no longer be served in any way. */
+  #entryAt(key: string, now: number): Entry | undefined {
+    const entry = this.#entries.get(key);
+    if (entry === undefined || isUsable(entry, now)) return entry;
+    this.#entries.delete(key);
+    return undefined;
+  }
+
+  /** What to keep of an outcome, if anything. */
+  #entryOf(key: string, outcome: Outcome<unknown>, context: Context, begunAt: number): Entry | undefined {
+    if (!outcome.ok && (context.aborted || isRefusal(outcome.error))) return undefined;
+    const now = performance.now();
+    const { freshness, jitter = 0.1, random = Math.random } = this.#options;
+    const own = freshness === undefined ? {} : freshness(outcome, context, { key, elapsed: now - begunAt });
+    if (own === undefined) return undefined;
+    const { ttl = outcome.ok ? (this.#options.ttl ?? 0) : (this.#options.negativeTtl ?? 0) } = own;
+    const { staleWhileRevalidate = this.#options.staleWhileRevalidate ?? 0 } = own;
+    const { staleIfError = this.#options.staleIfError ?? 0 } = own;
+    const freshUntil = now + (ttl > 0 ? ttl * (1 - jitter * random()) : ttl);
+    const entry: Entry = {
+      outcome,
+      begunAt,
+      freshUntil,
+      revalidateUntil: outcome.ok ? freshUntil + staleWhileRevalidate : freshUntil,
+      errorUntil: outcome.ok ? freshUntil + staleIfError : freshUntil,
+    };
+    return isUsable(entry, now) ? entry : undefined;
+  }
+
+  #keep(key: string, outcome: Outcome<unknown>, entry: Entry | undefined, begunAt: number): void {
+    const present = this.#entries.peek(key);
+    // A call that began later has already told what is newer.
+    if (present !== undefined && present.begunAt > begunAt) return;
+    if (entry === undefined) {
+      // A value outdates the one before it though it is not to be kept itself; a failure outdates nothing.
+      if (outcome.ok) this.#entries.delete(key);
+    } else if (outcome.ok || !present?.outcome.ok || !isUsable(present, performance.now())) {
+      this.#entries.set(key, entry, this.#sizing(outcome, key));
+    }
+  }
+
+  #sizing(outcome: Outcome<unknown>, key: string): { size: number } | undefined {
+    const { sizeOf } = this.#options;
+    return sizeOf && { size: Math.max(1, Math.ceil(sizeOf(outcome, key))) };
+  }
+}
+
+function isUsable({ freshUntil, revalidateUntil, errorUntil }: Entry, now: number): boolean {
+  return now < freshUntil || now < revalidateUntil || now < errorUntil;
+}
+
+function resultOf<T>({ outcome }: Entry): Promise<T> {
+  return outcome.ok ? Promise.resolve(outcome.value as T) : Promise.reject(outcome.error);
+}

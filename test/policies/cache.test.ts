@@ -1,0 +1,758 @@
+import fc from 'fast-check';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { BulkheadFullError } from '../../src/errors.ts';
+import { Cache, type CacheOptions } from '../../src/policies/cache.ts';
+import { Coalesce } from '../../src/policies/coalesce.ts';
+import type { CallContext, CallOptions } from '../../src/policies/context.ts';
+import { compose } from '../../src/policies/policy.ts';
+import { Timeout } from '../../src/policies/timeout.ts';
+import {
+  collectWarnings,
+  type Deferred,
+  defer,
+  fakeTime,
+  fling,
+  flush,
+  follow,
+  listenersOn,
+  pass,
+  rejectionOf,
+} from './helpers.ts';
+
+beforeEach(fakeTime);
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+const key = ({ attributes }: CallContext) => attributes.id as string | undefined;
+
+/** Keeps values for 100 ms, to the millisecond, unless told otherwise. */
+function cacheOf(options: Partial<CacheOptions> = {}) {
+  const cache = new Cache({ key, ttl: 100, jitter: 0, ...options });
+  const told: string[] = [];
+  for (const event of ['hit', 'miss', 'stale', 'refresh-error'] as const)
+    cache.on(event, () => told.push(event));
+  return { cache, told };
+}
+
+/** Operations that end when the test says so. */
+function service() {
+  const calls: (Deferred<unknown> & { context: CallContext })[] = [];
+  return {
+    calls,
+    operation: (context: CallContext) => {
+      const call = Object.assign(defer(), { context });
+      calls.push(call);
+      return call.promise;
+    },
+  };
+}
+
+const id = (value: string, options: CallOptions = {}): CallOptions => ({
+  ...options,
+  attributes: { id: value },
+});
+
+/** An operation that gives 1, 2, 3…, or fails while it is told to. */
+function counting() {
+  const state = { made: 0, error: undefined as unknown };
+  return Object.assign(state, {
+    operation: () => {
+      state.made++;
+      return state.error === undefined ? Promise.resolve(state.made) : Promise.reject(state.error);
+    },
+  });
+}
+
+describe('a value', () => {
+  it('is served until its ttl is over, the same to all', async () => {
+    const { cache, told } = cacheOf();
+    const operation = vi.fn(() => ({}));
+    const value = await cache.execute(operation, id('u1'));
+    await pass(99);
+    expect(await cache.execute(operation, id('u1'))).toBe(value);
+    await pass(1);
+    expect(await cache.execute(operation, id('u1'))).not.toBe(value);
+    expect(operation).toHaveBeenCalledTimes(2);
+    expect(told).toEqual(['miss', 'hit', 'miss']);
+  });
+
+  it('is served to its key alone', async () => {
+    const { cache } = cacheOf();
+    const call = counting();
+    for (const name of ['u1', 'u2', 'u1', 'u2']) await cache.execute(call.operation, id(name));
+    expect(call.made).toBe(2);
+    expect(cache.size).toBe(2);
+  });
+
+  it('is not kept without a key', async () => {
+    const { cache, told } = cacheOf();
+    const call = counting();
+    for (let i = 0; i < 2; i++) await cache.execute(call.operation);
+    expect(call.made).toBe(2);
+    expect([cache.size, told]).toEqual([0, []]);
+  });
+
+  it('may be undefined', async () => {
+    const { cache } = cacheOf();
+    const operation = vi.fn(() => undefined);
+    for (let i = 0; i < 2; i++) expect(await cache.execute(operation, id('u1'))).toBeUndefined();
+    expect(operation).toHaveBeenCalledTimes(1);
+  });
+
+  it('lives shorter by up to the jitter, so that those made together do not expire together', async () => {
+    const random = vi.fn(() => 0.5);
+    const { cache } = cacheOf({ jitter: 0.4, random });
+    const call = counting();
+    await cache.execute(call.operation, id('u1'));
+    await pass(79);
+    expect(await cache.execute(call.operation, id('u1'))).toBe(1);
+    await pass(1);
+    expect(await cache.execute(call.operation, id('u1'))).toBe(2);
+  });
+
+  it('loses a tenth of its time at most if no jitter is set', async () => {
+    const { cache } = cacheOf({ jitter: undefined, random: () => 0.999_999 });
+    const call = counting();
+    await cache.execute(call.operation, id('u1'));
+    await pass(90);
+    expect(await cache.execute(call.operation, id('u1'))).toBe(1);
+    await pass(1);
+    expect(await cache.execute(call.operation, id('u1'))).toBe(2);
+  });
+
+  it('is not moved by the wall clock', async () => {
+    const { cache } = cacheOf();
+    const call = counting();
+    await cache.execute(call.operation, id('u1'));
+    vi.setSystemTime(Date.now() + 86_400_000);
+    expect(await cache.execute(call.operation, id('u1'))).toBe(1);
+  });
+
+  it('costs no timer', async () => {
+    const { cache } = cacheOf({ staleWhileRevalidate: 100, staleIfError: 100 });
+    await cache.execute(() => 1, id('u1'));
+    expect(vi.getTimerCount()).toBe(0);
+  });
+});
+
+describe('a caller', () => {
+  it('that has cancelled before gets its reason, not what is kept', async () => {
+    const { cache } = cacheOf();
+    await cache.execute(() => 1, id('u1'));
+    const signal = AbortSignal.abort('before');
+    expect(await rejectionOf(cache.execute(() => 1, id('u1', { signal })))).toBe('before');
+  });
+
+  it('that misses hands on its own signal, deadline and attributes', async () => {
+    const { cache } = cacheOf();
+    const { calls, operation } = service();
+    const options = id('u1', { signal: new AbortController().signal, deadline: 1e9 });
+    follow(cache.execute(operation, options));
+    expect(calls[0]!.context).toMatchObject(options);
+  });
+
+  it('that misses makes its own call though another is under way; a Coalesce inside lets them share it', async () => {
+    const { cache } = cacheOf();
+    for (const [policy, made] of [
+      [cache, 2],
+      [compose(cacheOf().cache, new Coalesce({ key })), 1],
+    ] as const) {
+      const { calls, operation } = service();
+      const callers = [1, 2].map(() => follow(policy.execute(operation, id('u1'))));
+      expect(calls).toHaveLength(made);
+      for (const call of calls) call.resolve('value');
+      await flush();
+      for (const caller of callers) expect(caller.outcome).toEqual({ ok: true, value: 'value' });
+      expect(await policy.execute(operation, id('u1'))).toBe('value');
+      expect(calls).toHaveLength(made);
+    }
+  });
+
+  it('fails with what a function of the options throws', async () => {
+    const error = new Error('bug');
+    for (const options of [
+      { key: () => fling(error) },
+      { freshness: () => fling(error) },
+      { maxSize: 1, sizeOf: () => fling(error) },
+    ]) {
+      const { cache } = cacheOf(options);
+      expect(await rejectionOf(cache.execute(() => 1, id('u1')))).toBe(error);
+    }
+  });
+});
+
+describe('while a value is renewed', () => {
+  const options = { staleWhileRevalidate: 50 };
+
+  it('it is served at once, and one call for all of them is made in the background', async () => {
+    const { cache, told } = cacheOf(options);
+    const { calls, operation } = service();
+    await cache.execute(() => 'old', id('u1'));
+    await pass(100);
+    for (let i = 0; i < 3; i++) expect(await cache.execute(operation, id('u1'))).toBe('old');
+    expect(calls).toHaveLength(1);
+    calls[0]!.resolve('new');
+    await flush();
+    expect(await cache.execute(operation, id('u1'))).toBe('new');
+    await pass(99);
+    expect(await cache.execute(operation, id('u1'))).toBe('new');
+    expect(calls).toHaveLength(1);
+    expect(told).toEqual(['miss', 'stale', 'stale', 'stale', 'hit', 'hit']);
+  });
+
+  it('the call has neither the signal nor the deadline of the caller, but its attributes', async () => {
+    const { cache } = cacheOf(options);
+    const { calls, operation } = service();
+    await cache.execute(() => 'old', id('u1'));
+    await pass(100);
+    const controller = new AbortController();
+    const asked = id('u1', { signal: controller.signal, deadline: performance.now() + 1 });
+    expect(await cache.execute(operation, asked)).toBe('old');
+    const { context } = calls[0]!;
+    expect(context).toMatchObject({ deadline: Infinity, attempt: 1, attributes: { id: 'u1' } });
+    expect(listenersOn(controller.signal)).toBe(0);
+    controller.abort();
+    expect(context.signal.aborted).toBe(false);
+    calls[0]!.resolve('new');
+    await flush();
+    expect(await cache.execute(operation, id('u1'))).toBe('new');
+  });
+
+  it.each(['rejects', 'throws'])(
+    'a failure of the call is an event where it %s, and the next tries again',
+    async (how) => {
+      const { cache } = cacheOf(options);
+      const failures: unknown[] = [];
+      cache.on('refresh-error', (event) => failures.push(event));
+      await cache.execute(() => 'old', id('u1'));
+      await pass(100);
+      const error = new Error('down');
+      const failing = vi.fn(() => (how === 'throws' ? fling(error) : Promise.reject(error)));
+      for (let i = 1; i <= 2; i++) {
+        expect(await cache.execute(failing, id('u1'))).toBe('old');
+        await flush();
+        expect(failing).toHaveBeenCalledTimes(i);
+      }
+      expect(failures).toEqual(Array(2).fill({ key: 'u1', attributes: { id: 'u1' }, error }));
+    },
+  );
+
+  it('so is what a function of the options throws, and what a listener throws is a warning', async () => {
+    const error = new Error('bug');
+    let broken = false;
+    const { cache } = cacheOf({ ...options, freshness: () => (broken ? fling(error) : {}) });
+    const failures: unknown[] = [];
+    cache.on('refresh-error', (event) => {
+      failures.push(event.error);
+      throw new Error('listener');
+    });
+    const { warnings, stop } = collectWarnings('HoldfastListenerWarning');
+    await cache.execute(() => 'old', id('u1'));
+    await pass(100);
+    broken = true;
+    expect(await cache.execute(() => 'new', id('u1'))).toBe('old');
+    await flush();
+    await stop();
+    expect(failures).toEqual([error]);
+    expect(warnings).toHaveLength(1);
+  });
+
+  it('the next call is made when the last has ended, though a caller of before the value still waits', async () => {
+    const { cache } = cacheOf(options);
+    const { calls, operation } = service();
+    for (let i = 0; i < 2; i++) follow(cache.execute(operation, id('u1')));
+    calls[1]!.resolve('old');
+    await pass(100);
+    for (let made = 3; made <= 4; made++) {
+      expect(await cache.execute(operation, id('u1'))).toBe('old');
+      expect(calls).toHaveLength(made);
+      calls.at(-1)!.reject(new Error('down'));
+      await flush();
+    }
+  });
+
+  it('it is served no longer than told', async () => {
+    const { cache } = cacheOf(options);
+    const { calls, operation } = service();
+    await cache.execute(() => 'old', id('u1'));
+    await pass(149);
+    expect(await cache.execute(operation, id('u1'))).toBe('old');
+    await pass(1);
+    const call = follow(cache.execute(operation, id('u1')));
+    await flush();
+    expect(call.outcome).toBeUndefined();
+    expect(calls).toHaveLength(2);
+    expect(cache.size).toBe(0);
+  });
+
+  it('a Timeout inside ends a call that hangs', async () => {
+    const { cache, told } = cacheOf(options);
+    await cache.execute(() => 'old', id('u1'));
+    await pass(100);
+    const policy = compose(cache, new Timeout(10));
+    expect(await policy.execute(() => defer().promise, id('u1'))).toBe('old');
+    await pass(10);
+    expect(told.at(-1)).toBe('refresh-error');
+    const again = vi.fn(() => 'new');
+    expect(await policy.execute(again, id('u1'))).toBe('old');
+    expect(again).toHaveBeenCalled();
+  });
+});
+
+describe('where a call fails', () => {
+  const options = { staleIfError: 1_000 };
+
+  it('an old value is served instead, after the call was tried', async () => {
+    const { cache } = cacheOf(options);
+    const stale: unknown[] = [];
+    cache.on('stale', (event) => stale.push(event));
+    const call = counting();
+    await cache.execute(call.operation, id('u1'));
+    await pass(100);
+    call.error = new Error('down');
+    expect(await cache.execute(call.operation, id('u1'))).toBe(1);
+    expect(call.made).toBe(2);
+    expect(stale).toEqual([{ key: 'u1', attributes: { id: 'u1' }, error: call.error }]);
+    call.error = undefined;
+    expect(await cache.execute(call.operation, id('u1'))).toBe(3);
+    expect(await cache.execute(call.operation, id('u1'))).toBe(3);
+  });
+
+  it('it is served if Holdfast refused the call, too', async () => {
+    const { cache } = cacheOf(options);
+    await cache.execute(() => 'old', id('u1'));
+    await pass(100);
+    expect(await cache.execute(() => fling(new BulkheadFullError('full')), id('u1'))).toBe('old');
+  });
+
+  it('it is served no longer than told, counted to the failure', async () => {
+    const { cache } = cacheOf(options);
+    const call = counting();
+    await cache.execute(call.operation, id('u1'));
+    call.error = new Error('down');
+    await pass(1_099);
+    expect(await cache.execute(call.operation, id('u1'))).toBe(1);
+    const { calls, operation } = service();
+    const slow = follow(cache.execute(operation, id('u1')));
+    await pass(1);
+    calls[0]!.reject(call.error);
+    await flush();
+    expect(slow.outcome).toEqual({ ok: false, error: call.error });
+  });
+
+  it('nothing is, unless it is set', async () => {
+    const { cache } = cacheOf();
+    const call = counting();
+    await cache.execute(call.operation, id('u1'));
+    await pass(100);
+    call.error = new Error('down');
+    expect(await rejectionOf(cache.execute(call.operation, id('u1')))).toBe(call.error);
+  });
+
+  it('a caller that cancelled gets its reason', async () => {
+    const { cache } = cacheOf(options);
+    await cache.execute(() => 'old', id('u1'));
+    await pass(100);
+    const controller = new AbortController();
+    const call = follow(
+      cache.execute(
+        ({ signal }) =>
+          new Promise((_resolve, reject) => signal.addEventListener('abort', () => reject(signal.reason))),
+        id('u1', { signal: controller.signal }),
+      ),
+    );
+    controller.abort('gone');
+    await flush();
+    expect(call.outcome).toEqual({ ok: false, error: 'gone' });
+  });
+
+  it('works together with staleWhileRevalidate, whichever is longer', async () => {
+    const { cache, told } = cacheOf({ staleWhileRevalidate: 50, staleIfError: 100 });
+    const call = counting();
+    await cache.execute(call.operation, id('u1'));
+    call.error = new Error('down');
+    await pass(149);
+    expect(await cache.execute(call.operation, id('u1'))).toBe(1);
+    await pass(50);
+    expect(await cache.execute(call.operation, id('u1'))).toBe(1);
+    await pass(1);
+    expect(await rejectionOf(cache.execute(call.operation, id('u1')))).toBe(call.error);
+    expect(told).toEqual(['miss', 'stale', 'refresh-error', 'miss', 'stale', 'miss']);
+  });
+});
+
+describe('a failure', () => {
+  it('is not kept unless negativeTtl is set', async () => {
+    const { cache } = cacheOf();
+    const call = Object.assign(counting(), { error: new Error('down') });
+    for (let i = 0; i < 2; i++) await rejectionOf(cache.execute(call.operation, id('u1')));
+    expect(cache.size).toBe(0);
+  });
+
+  it('is served for negativeTtl, the same error to all', async () => {
+    const { cache, told } = cacheOf({ negativeTtl: 10, staleWhileRevalidate: 1_000, staleIfError: 1_000 });
+    const operation = vi.fn(() => Promise.reject(new Error('none')));
+    const error = await rejectionOf(cache.execute(operation, id('u1')));
+    await pass(9);
+    expect(await rejectionOf(cache.execute(operation, id('u1')))).toBe(error);
+    await pass(1);
+    const next = rejectionOf(cache.execute(operation, id('u1')));
+    expect(cache.size).toBe(0);
+    expect(await next).not.toBe(error);
+    expect(told).toEqual(['miss', 'hit', 'miss']);
+  });
+
+  it('is not kept where Holdfast refused the call, or the caller cancelled it', async () => {
+    const { cache } = cacheOf({ negativeTtl: 10, freshness: () => ({ ttl: 1_000 }) });
+    await rejectionOf(cache.execute(() => fling(new BulkheadFullError('full')), id('u1')));
+    const controller = new AbortController();
+    const cancelled = cache.execute(
+      () => {
+        controller.abort('gone');
+        throw new Error('aborted');
+      },
+      id('u2', { signal: controller.signal }),
+    );
+    await rejectionOf(cancelled);
+    expect(cache.size).toBe(0);
+  });
+
+  it('does not take the place of a value that can still stand in for it', async () => {
+    const { cache } = cacheOf({ negativeTtl: 10, staleIfError: 50 });
+    const call = counting();
+    await cache.execute(call.operation, id('u1'));
+    await pass(100);
+    call.error = new Error('down');
+    for (let i = 0; i < 2; i++) expect(await cache.execute(call.operation, id('u1'))).toBe(1);
+    await pass(50);
+    expect(await rejectionOf(cache.execute(call.operation, id('u1')))).toBe(call.error);
+    expect(call.made).toBe(4);
+    expect(await rejectionOf(cache.execute(call.operation, id('u1')))).toBe(call.error);
+    expect(call.made).toBe(4);
+  });
+
+  it('takes the place of a value that has become too old while the call failed', async () => {
+    const { cache } = cacheOf({ negativeTtl: 10, staleIfError: 50 });
+    const { calls, operation } = service();
+    await cache.execute(() => 'old', id('u1'));
+    await pass(149);
+    const call = follow(cache.execute(operation, id('u1')));
+    await pass(1);
+    calls[0]!.reject(new Error('down'));
+    await flush();
+    expect(call.outcome).toMatchObject({ ok: false });
+    expect(await rejectionOf(cache.execute(operation, id('u1')))).toMatchObject({ message: 'down' });
+    expect(calls).toHaveLength(1);
+  });
+
+  it('gives way to a value that comes later', async () => {
+    const { cache } = cacheOf({ negativeTtl: 10 });
+    const { calls, operation } = service();
+    for (let i = 0; i < 2; i++) follow(cache.execute(operation, id('u1')));
+    calls[0]!.reject(new Error('down'));
+    await flush();
+    calls[1]!.resolve('value');
+    await flush();
+    expect(await cache.execute(operation, id('u1'))).toBe('value');
+  });
+});
+
+describe('freshness', () => {
+  it('is told the outcome, the context, the key and how long the call took', async () => {
+    const freshness = vi.fn(() => undefined);
+    const { cache } = cacheOf({ freshness });
+    const { calls, operation } = service();
+    follow(cache.execute(operation, id('u1')));
+    await pass(30);
+    calls[0]!.resolve('value');
+    await flush();
+    expect(freshness).toHaveBeenCalledWith({ ok: true, value: 'value' }, calls[0]!.context, {
+      key: 'u1',
+      elapsed: 30,
+    });
+  });
+
+  it('says what is not kept, which ends what was kept before', async () => {
+    let kept = true;
+    const { cache } = cacheOf({ staleIfError: 1_000, freshness: () => (kept ? {} : undefined) });
+    await cache.execute(() => 'old', id('u1'));
+    await pass(100);
+    kept = false;
+    expect(await cache.execute(() => 'new', id('u1'))).toBe('new');
+    expect(cache.size).toBe(0);
+    expect(await rejectionOf(cache.execute(() => fling(new Error('down')), id('u1')))).toMatchObject({
+      message: 'down',
+    });
+  });
+
+  it('overrides what the options say, for as much as it says', async () => {
+    const { cache, told } = cacheOf({
+      staleWhileRevalidate: 50,
+      freshness: (outcome) => (outcome.ok ? { ttl: 10 } : { ttl: 20 }),
+    });
+    await cache.execute(() => 'old', id('u1'));
+    await pass(9);
+    await cache.execute(() => 'new', id('u1'));
+    await pass(50);
+    await cache.execute(() => defer().promise, id('u1'));
+    await pass(1);
+    const error = await rejectionOf(cache.execute(() => fling(new Error('down')), id('u1')));
+    await pass(19);
+    expect(await rejectionOf(cache.execute(() => 'new', id('u1')))).toBe(error);
+    expect(told).toEqual(['miss', 'hit', 'stale', 'miss', 'hit']);
+  });
+
+  it('takes a ttl below 0 as stale for that long', async () => {
+    const { cache, told } = cacheOf({
+      jitter: 1,
+      random: () => 0.9,
+      freshness: () => ({ ttl: -30, staleWhileRevalidate: 50 }),
+    });
+    await cache.execute(() => 'old', id('u1'));
+    await pass(19);
+    expect(await cache.execute(() => defer().promise, id('u1'))).toBe('old');
+    await pass(1);
+    expect(await cache.execute(() => 'new', id('u1'))).toBe('new');
+    expect(told).toEqual(['miss', 'stale', 'miss']);
+  });
+
+  it.each([0, -1, Number.NaN])('keeps nothing for a ttl of %s alone', async (ttl) => {
+    const { cache } = cacheOf({ freshness: () => ({ ttl }) });
+    await cache.execute(() => 1, id('u1'));
+    expect(cache.size).toBe(0);
+  });
+});
+
+describe('its bounds', () => {
+  it('hold as many entries as told; the least recently used goes first', async () => {
+    const { cache } = cacheOf({ maxEntries: 2 });
+    const call = counting();
+    for (const name of ['u1', 'u2', 'u1', 'u3']) await cache.execute(call.operation, id(name));
+    expect(cache.size).toBe(2);
+    expect(await cache.execute(call.operation, id('u1'))).toBe(1);
+    expect(await cache.execute(call.operation, id('u2'))).toBe(4);
+  });
+
+  it('hold 1,000 entries unless told otherwise', async () => {
+    const { cache } = cacheOf();
+    for (let i = 0; i < 1_001; i++) void cache.execute(() => i, id(String(i)));
+    await flush();
+    expect(cache.size).toBe(1_000);
+  });
+
+  it('hold as much as told; what is larger than all of it is not kept', async () => {
+    const { cache } = cacheOf({
+      maxSize: 10,
+      sizeOf: (outcome, name) => (outcome.ok ? (outcome.value as number) : 99) + name.length,
+    });
+    for (const [name, size] of [
+      ['a', 3],
+      ['b', 3],
+      ['c', 3],
+      ['d', 11],
+      ['e', 1.5],
+    ] as const) {
+      await cache.execute(() => size, id(name));
+    }
+    const kept: string[] = [];
+    for (const name of ['a', 'b', 'c', 'd', 'e']) {
+      await cache
+        .execute(() => fling(new Error('none')), id(name))
+        .then(
+          () => kept.push(name),
+          () => {},
+        );
+    }
+    expect(kept).toEqual(['c', 'e']);
+  });
+});
+
+describe('delete and clear', () => {
+  it.each(['delete', 'clear'] as const)('%s removes what is kept', async (how) => {
+    const { cache } = cacheOf();
+    await cache.execute(() => 'old', id('u1'));
+    await cache.execute(() => 'other', id('u2'));
+    cache[how]('u1');
+    expect(cache.size).toBe(how === 'delete' ? 1 : 0);
+    expect(await cache.execute(() => 'new', id('u1'))).toBe('new');
+  });
+
+  it.each(['delete', 'clear'] as const)('%s keeps nothing of the calls that are under way', async (how) => {
+    const { cache } = cacheOf();
+    const { calls, operation } = service();
+    const before = follow(cache.execute(operation, id('u1')));
+    cache[how]('u1');
+    calls[0]!.resolve('old');
+    await flush();
+    expect(before.outcome).toEqual({ ok: true, value: 'old' });
+    expect(cache.size).toBe(0);
+  });
+
+  it('keep what a call gives that began after, whenever an earlier one ends', async () => {
+    const { cache } = cacheOf();
+    const { calls, operation } = service();
+    for (let i = 0; i < 2; i++) follow(cache.execute(operation, id('u1')));
+    cache.delete('u1');
+    follow(cache.execute(operation, id('u1')));
+    calls[0]!.resolve('old');
+    await flush();
+    calls[2]!.resolve('new');
+    await flush();
+    calls[1]!.resolve('old');
+    await flush();
+    expect(await cache.execute(operation, id('u1'))).toBe('new');
+  });
+
+  it('let go of a call that renews in the background', async () => {
+    const { cache } = cacheOf({ staleWhileRevalidate: 50 });
+    const { calls, operation } = service();
+    await cache.execute(() => 'old', id('u1'));
+    await pass(100);
+    await cache.execute(operation, id('u1'));
+    cache.delete('u1');
+    calls[0]!.resolve('older than the delete');
+    await flush();
+    expect(cache.size).toBe(0);
+  });
+
+  it('of another key change nothing', async () => {
+    const { cache } = cacheOf();
+    const { calls, operation } = service();
+    follow(cache.execute(operation, id('u1')));
+    cache.delete('u2');
+    calls[0]!.resolve('value');
+    await flush();
+    expect(await cache.execute(operation, id('u1'))).toBe('value');
+  });
+});
+
+it('does not let a call that began earlier overwrite what a later one gave', async () => {
+  const { cache } = cacheOf();
+  const { calls, operation } = service();
+  follow(cache.execute(operation, id('u1')));
+  await pass(1);
+  follow(cache.execute(operation, id('u1')));
+  calls[1]!.resolve('new');
+  await flush();
+  calls[0]!.resolve('old');
+  await flush();
+  expect(await cache.execute(operation, id('u1'))).toBe('new');
+});
+
+it('serves nothing too old, nothing that began before a delete, and renews once at a time, whatever happens', async () => {
+  const [ttl, staleWhileRevalidate, staleIfError] = [20, 15, 40];
+  const command = fc.oneof(
+    { weight: 4, arbitrary: fc.record({ do: fc.constant('call' as const), which: fc.nat(1) }) },
+    {
+      weight: 3,
+      arbitrary: fc.record({ do: fc.constantFrom('succeed' as const, 'fail' as const), which: fc.nat(9) }),
+    },
+    { weight: 2, arbitrary: fc.record({ do: fc.constant('pass' as const), which: fc.nat(25) }) },
+    {
+      weight: 1,
+      arbitrary: fc.record({ do: fc.constantFrom('delete' as const, 'clear' as const), which: fc.nat(1) }),
+    },
+  );
+  await fc.assert(
+    fc.asyncProperty(fc.array(command, { maxLength: 60, size: 'max' }), async (commands) => {
+      const { cache } = cacheOf({ ttl, jitter: 0.5, staleWhileRevalidate, staleIfError });
+      interface Made extends Deferred<unknown> {
+        key: string;
+        order: number;
+        background: boolean;
+        arrivedAt: number;
+        caller: ReturnType<typeof follow> | undefined;
+      }
+      let open: Made[] = [];
+      let order = 0;
+      const deletedAt: Record<string, number> = { u0: 0, u1: 0 };
+      const expectServable = (served: Made, name: string, age: number) => {
+        expect(served.key).toBe(name);
+        expect(served.order).toBeGreaterThan(deletedAt[name]!);
+        expect(performance.now() - served.arrivedAt).toBeLessThan(age);
+      };
+      for (const { do: what, which } of commands) {
+        const name = `u${which}`;
+        order++;
+        if (what === 'call') {
+          let own: Made | undefined;
+          const call = follow(
+            cache.execute(
+              (context) => {
+                const { deadline } = context;
+                own = Object.assign(defer(), {
+                  key: name,
+                  order,
+                  background: deadline === Infinity,
+                  arrivedAt: 0,
+                  caller: undefined,
+                });
+                open.push(own);
+                return own.promise;
+              },
+              id(name, { deadline: 1e9 }),
+            ),
+          );
+          await flush();
+          if (call.outcome === undefined) {
+            expect(own?.background).toBe(false);
+            own!.caller = call;
+          } else {
+            expectServable((call.outcome as { value: Made }).value, name, ttl + staleWhileRevalidate);
+            if (own !== undefined) expect(own.background).toBe(true);
+          }
+          for (const each of ['u0', 'u1']) {
+            const renewing = open.filter(
+              (made) => made.key === each && made.background && made.order > deletedAt[each]!,
+            );
+            expect(renewing.length).toBeLessThan(2);
+          }
+        } else if (what === 'pass') {
+          await pass(which);
+        } else if (what === 'delete') {
+          cache.delete(name);
+          deletedAt[name] = order;
+        } else if (what === 'clear') {
+          cache.clear();
+          deletedAt.u0 = deletedAt.u1 = order;
+        } else {
+          const chosen = open[which % open.length];
+          if (chosen === undefined) continue;
+          open = open.filter((made) => made !== chosen);
+          chosen.arrivedAt = performance.now();
+          if (what === 'succeed') chosen.resolve(chosen);
+          else chosen.reject(new Error('down'));
+          await flush();
+          const outcome = chosen.caller?.outcome;
+          if (what === 'succeed' && outcome !== undefined)
+            expect(outcome).toEqual({ ok: true, value: chosen });
+          else if (outcome?.ok) expectServable(outcome.value as Made, chosen.key, ttl + staleIfError);
+        }
+        expect(vi.getTimerCount()).toBe(0);
+      }
+    }),
+    { numRuns: 200 },
+  );
+});
+
+describe('the options', () => {
+  it.each<[string, Record<string, unknown>]>([
+    ['key', { ttl: 1 }],
+    ['ttl', { key }],
+    ['ttl', { key, ttl: -1 }],
+    ['jitter', { key, ttl: 1, jitter: 1.5 }],
+    ['staleWhileRevalidate', { key, ttl: 1, staleWhileRevalidate: '1' }],
+    ['staleIfError', { key, ttl: 1, staleIfError: Number.NaN }],
+    ['negativeTtl', { key, ttl: 1, negativeTtl: -1 }],
+    ['freshness', { key, freshness: {} }],
+    ['maxEntries', { key, ttl: 1, maxEntries: 0 }],
+    ['maxSize', { key, ttl: 1, maxSize: 0.5, sizeOf: () => 1 }],
+    ['sizeOf', { key, ttl: 1, maxSize: 1 }],
+    ['maxSize', { key, ttl: 1, sizeOf: () => 1 }],
+    ['random', { key, ttl: 1, random: 1 }],
+    ['tll', { key, tll: 1 }],
+  ])('%s: a wrong one is named (%o)', (option, options) => {
+    expect(() => new Cache(options as never)).toThrow(option);
+  });
+});
