@@ -1,9 +1,12 @@
 import { hashOf, mix } from '../hash.ts';
 
-/** Points on the ring for each candidate of average weight, at most; at least half of that. */
-const POINTS = 256;
+/**
+ * Points on the ring for each owner of average weight, at most; at least half of that. Not a power of two, so that
+ * a fleet in which all weights are 1 is far from where points are added or dropped.
+ */
+const POINTS = 360;
 /** Points on the whole ring, so that a large fleet does not make it slow to build. */
-const MAX_POINTS = 2 ** 19;
+const MAX_POINTS = 500_000;
 /** Room for the index of the owner beside a hash of 32 bits, in a number that is exact up to 2^53. */
 const OWNERS = 2 ** 20;
 
@@ -53,8 +56,8 @@ export class HashRing {
 }
 
 /**
- * Points for a weight of 1: a power of two, so that those of an instance stay the same while others come and go,
- * and only the share of those moves.
+ * Points for a weight of 1: a power of two, so that those of an owner stay the same while others come and go, and
+ * only the share of those moves.
  */
 function scaleFor(owners: readonly { weight: number }[]): number {
   const total = owners.reduce((sum, { weight }) => sum + weight, 0);

@@ -1,5 +1,8 @@
+import fc from 'fast-check';
 import { describe, expect, it, vi } from 'vitest';
+import { consistentHash } from '../../../src/balancing/strategies/consistent-hash.ts';
 import { fakeTimeAndChance, instance, tally, type World, world } from '../helpers.ts';
+import { board, counts, looksPerCall } from './helpers.ts';
 
 fakeTimeAndChance();
 
@@ -16,7 +19,6 @@ describe('consistent-hash', () => {
   it('sends a key to the same instance each time, in every client, in whatever order they are listed', async () => {
     const fleet = await world(ten, { strategy });
     const before = homes(fleet);
-    fleet.acquireOn(before[0]!);
     expect(homes(fleet)).toEqual(before);
     expect(homes(await world([...ten].reverse(), { strategy }))).toEqual(before);
   });
@@ -92,5 +94,172 @@ describe('consistent-hash', () => {
     const shares = tally((await world(ten, { strategy })).picks(2_000));
     expect(Object.keys(shares)).toHaveLength(10);
     expect(Math.max(...Object.values(shares))).toBeLessThan(270);
+  });
+
+  it('gives keys to those without weight only where there are no others', () => {
+    const { pick } = board(consistentHash(), [0, 1, 0]);
+    const homesOf = (accepts?: (index: number) => boolean) =>
+      keys.slice(0, 200).map((hashKey) => pick(accepts ? { hashKey, accepts } : { hashKey }));
+    expect(new Set(homesOf())).toEqual(new Set([1]));
+    expect(new Set(homesOf((index) => index !== 1))).toEqual(new Set([0, 2]));
+    expect(Math.min(...counts(board(consistentHash(), [0, 0]).picks(200), 2))).toBeGreaterThan(60);
+  });
+
+  it('picks none if none is accepted, with a key or without', () => {
+    const { pick } = board(consistentHash(), [1, 1, 1]);
+    expect(pick({ hashKey: 'key', accepts: () => false })).toBe(-1);
+    expect(pick({ accepts: () => false })).toBe(-1);
+    expect(pick({ hashKey: 'key' })).toBeGreaterThanOrEqual(0);
+  });
+
+  it('finds the only one that is accepted among many', () => {
+    const { pick } = board(consistentHash(), new Array(500).fill(1));
+    for (const hashKey of keys.slice(0, 20)) {
+      expect(pick({ hashKey, accepts: (index) => index === 123 })).toBe(123);
+    }
+  });
+
+  it('gives a call without a key to the less busy of two', () => {
+    const { begin } = board(consistentHash(), [1, 1]);
+    expect(
+      counts(
+        Array.from({ length: 20 }, () => begin()),
+        2,
+      ),
+    ).toEqual([10, 10]);
+  });
+
+  it('looks at no more instances among ten thousand than among ten', () => {
+    for (const size of [10, 10_000]) {
+      const weights = new Array(size).fill(1);
+      expect(looksPerCall(consistentHash(), weights, { underWay: 200 })).toBeLessThan(20);
+      expect(looksPerCall(consistentHash(), weights, { accepts: (index) => index % 10 < 6 })).toBeLessThan(
+        30,
+      );
+    }
+    // One key for all calls goes round until it finds room: 160 of 200 instances are full, or 8 of 10.
+    for (const size of [10, 200]) {
+      const hot = { hashKey: 'the one', underWay: 20 * size };
+      expect(looksPerCall(consistentHash(), new Array(size).fill(1), hot)).toBeLessThan(700);
+    }
+  });
+
+  it.each<[object, ErrorConstructor]>([
+    [{ loadFactor: 0.9 }, RangeError],
+    [{ loadFactor: Number.NaN }, RangeError],
+    [{ loadFactor: '2' }, TypeError],
+    [{ factor: 2 }, TypeError],
+  ])('takes no options like %o', (options, kind) => {
+    expect(() => consistentHash(options)).toThrow(kind);
+  });
+});
+
+describe('a bound on loads', () => {
+  interface Step {
+    key: number;
+    release: boolean;
+    which: number;
+  }
+  const steps = fc.array(fc.record({ key: fc.nat(3), release: fc.boolean(), which: fc.nat(99) }), {
+    maxLength: 120,
+  });
+
+  /** Plays the calls and checks the bound at each that begins; gives how many there were of each. */
+  function play(weights: readonly number[], given: readonly Step[], loadFactor: number, out = -1): void {
+    const { begin, end } = board(consistentHash({ loadFactor }), weights);
+    const accepts = (index: number) => index !== out;
+    const load = weights.map(() => 0);
+    const total = weights.reduce((sum, weight, index) => sum + (accepts(index) ? weight : 0), 0);
+    const open: number[] = [];
+    // The first look at the one that is out tells that it is.
+    for (const hashKey of keys.slice(0, 500)) end(begin({ hashKey, accepts }));
+    for (const { key, release, which } of given) {
+      if (release && open.length > 0) {
+        const [index] = open.splice(which % open.length, 1);
+        load[index!]!--;
+        end(index!);
+      } else if (!release) {
+        const index = begin({ hashKey: keys[key]!, accepts });
+        open.push(index);
+        load[index]!++;
+        const bound = (loadFactor * open.length * weights[index]!) / total;
+        // Rounded up, but for what the product of fractions is off by.
+        expect(load[index]!).toBeLessThanOrEqual(Math.ceil(bound - 1e-9));
+      }
+    }
+  }
+
+  it('lets none have more calls under way than ⌈factor × its share of all⌉ when one begins', () => {
+    const weights = fc.array(fc.integer({ min: 1, max: 5 }), { minLength: 1, maxLength: 8 });
+    fc.assert(
+      fc.property(weights, steps, fc.constantFrom(1, 1.1, 1.25, 2, 5), (given, calls, loadFactor) => {
+        play(given, calls, loadFactor);
+      }),
+    );
+  });
+
+  it('shares the load of one that is out among the others within the same bound', () => {
+    fc.assert(fc.property(steps, (calls) => play([1, 1, 2, 1], calls, 1.25, 1)));
+  });
+
+  it('spreads a key in great demand over as many instances as it takes, and no more', () => {
+    const { begin } = board(consistentHash(), new Array(10).fill(1));
+    const alone = counts(
+      Array.from({ length: 100 }, () => begin({ hashKey: 'the one' })),
+      10,
+    );
+    // 12.5 would be the fill of each of 8.
+    expect(Math.max(...alone)).toBe(13);
+    expect(alone.filter((calls) => calls > 0).length).toBeOneOf([8, 9]);
+  });
+
+  it('keeps a key where it is while calls are spread by other keys', () => {
+    const { begin, end, pick } = board(consistentHash({ loadFactor: 2 }), new Array(10).fill(1));
+    const home = pick({ hashKey: 'the one' });
+    for (const hashKey of keys.slice(0, 100)) begin({ hashKey });
+    const calls = Array.from({ length: 20 }, () => {
+      const index = begin({ hashKey: 'the one' });
+      end(index);
+      return index;
+    });
+    expect(new Set(calls)).toEqual(new Set([home]));
+  });
+
+  it('gives a key its home again when there is room', () => {
+    const { begin, end, pick } = board(consistentHash(), new Array(10).fill(1));
+    const home = begin({ hashKey: 'the one' });
+    const next = pick({ hashKey: 'the one' });
+    expect(next).not.toBe(home);
+    expect(pick({ hashKey: 'the one' })).toBe(next);
+    end(home);
+    expect(pick({ hashKey: 'the one' })).toBe(home);
+  });
+
+  it('is looser the larger the factor, and none with Infinity', () => {
+    const spread = (loadFactor: number) => {
+      const { begin } = board(consistentHash({ loadFactor }), new Array(10).fill(1));
+      return new Set(Array.from({ length: 200 }, () => begin({ hashKey: 'the one' }))).size;
+    };
+    expect(spread(1)).toBe(10);
+    expect(spread(2.5)).toBeOneOf([4, 5]);
+    expect(spread(Infinity)).toBe(1);
+  });
+
+  it('is tighter for one that warms up', () => {
+    const { pawns, begin } = board(consistentHash(), new Array(4).fill(1));
+    pawns[2]!.weight = 0.1;
+    const calls = keys.slice(0, 300).map((hashKey) => begin({ hashKey }));
+    expect(counts(calls, 4)[2]).toBeLessThanOrEqual(Math.ceil((1.25 * 300 * 0.1) / 3.1));
+    expect(counts(calls, 4)[2]).toBeGreaterThan(2);
+  });
+
+  it('knows of calls that were under way before, and of those that end after an instance has left', async () => {
+    const fleet = await world(['a', 'b', 'c'], { strategy });
+    const leases = keys.slice(0, 30).map((hashKey) => fleet.acquire({ hashKey }));
+    await fleet.leave('c');
+    for (const lease of leases) lease.release();
+    const load = tally(keys.slice(0, 40).map((hashKey) => fleet.acquire({ hashKey }).instance.instanceId));
+    expect(load.a! + load.b!).toBe(40);
+    expect(Math.max(load.a!, load.b!)).toBeLessThanOrEqual(25);
   });
 });

@@ -1,7 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { Lease } from '../../../src/balancing/fleet.ts';
+import { leastConnections } from '../../../src/balancing/strategies/least-connections.ts';
 import { fakeTimeAndChance, instance, tally, world } from '../helpers.ts';
+import { board, counts, looksPerCall } from './helpers.ts';
 
 fakeTimeAndChance();
 
@@ -58,11 +60,95 @@ describe('least-connections', () => {
     expect(tally(leases.map((lease) => lease.instance.instanceId))).toEqual({ a: 30, b: 10 });
   });
 
-  it('shares calls evenly among those that have nothing to do', async () => {
+  it('takes those that have nothing to do in turn', async () => {
     const fleet = await world(['a', 'b', 'c'], { strategy });
-    for (const share of Object.values(tally(fleet.picks(900)))) {
-      expect(share).toBeGreaterThan(230);
-      expect(share).toBeLessThan(370);
+    expect(tally(fleet.picks(900))).toEqual({ a: 300, b: 300, c: 300 });
+    const { picks, begin, end } = board(leastConnections, [1, 1, 1, 1]);
+    expect(counts(picks(40), 4)).toEqual([10, 10, 10, 10]);
+    const busy = begin();
+    const shares = Array.from({ length: 30 }, () => {
+      const index = begin();
+      end(index);
+      return index;
+    });
+    expect(counts(shares, 4)).toEqual([0, 1, 2, 3].map((index) => (index === busy ? 0 : 10)));
+  });
+
+  it('starts with another in another client', () => {
+    const firsts = Array.from({ length: 300 }, () => board(leastConnections, [1, 1, 1]).pick());
+    expect(Math.min(...counts(firsts, 3))).toBeGreaterThan(70);
+  });
+
+  it('gives an instance its calls again as soon as it is accepted again', () => {
+    const { begin, end, pick } = board(leastConnections, [1, 1, 1]);
+    const calls = Array.from({ length: 10 }, () => begin({ accepts: (index) => index > 0 }));
+    expect(counts(calls, 3)).toEqual([0, 5, 5]);
+    expect(Array.from({ length: 5 }, () => begin())).toEqual([0, 0, 0, 0, 0]);
+    for (const index of calls) if (index === 1) end(1);
+    expect(pick()).toBe(1);
+    expect(pick({ accepts: () => false })).toBe(-1);
+    expect(pick()).toBe(1);
+  });
+
+  it('finds the least busy one within a round even if nobody tells it of calls that end', () => {
+    const { pawns, begin, picks } = board(leastConnections, new Array(20).fill(1));
+    for (let call = 0; call < 200; call++) begin();
+    pawns[13]!.inFlight = 0;
+    picks(20);
+    expect(picks(5)).toEqual([13, 13, 13, 13, 13]);
+  });
+
+  it('gives one that warms up few calls, whether there are many under way or one at a time', () => {
+    const { pawns, begin, end, picks } = board(leastConnections, [1, 1, 1, 1]);
+    pawns[0]!.weight = 0.1;
+    const [first, ...others] = counts(picks(400), 4);
+    expect(first).toBeGreaterThan(5);
+    expect(first).toBeLessThan(15);
+    expect(Math.min(...others)).toBeGreaterThan(120);
+    const open = Array.from({ length: 31 }, () => begin());
+    expect(counts(open, 4)).toEqual([1, 10, 10, 10]);
+    pawns[0]!.weight = 1;
+    for (let call = 0; call < 9; call++) open.push(begin());
+    expect(counts(open, 4)).toEqual([10, 10, 10, 10]);
+    for (const index of open) end(index);
+  });
+
+  it('shares calls where all warm up', () => {
+    const { pawns, picks } = board(leastConnections, new Array(100).fill(1));
+    for (const pawn of pawns) pawn.weight = 0.1;
+    expect(Math.max(...counts(picks(1_000), 100))).toBeLessThan(25);
+  });
+
+  it('gives those without weight no calls while others are accepted, and shares them where there are no others', () => {
+    const { begin } = board(leastConnections, [0, 1, 0]);
+    expect(Array.from({ length: 50 }, () => begin())).toEqual(new Array(50).fill(1));
+    const rest = Array.from({ length: 10 }, () => begin({ accepts: (index) => index !== 1 }));
+    expect(counts(rest, 3)).toEqual([5, 0, 5]);
+  });
+
+  it('goes on by what is under way when it begins', () => {
+    const { pawns } = board(leastConnections, [1, 1]);
+    pawns[0]!.inFlight = 3;
+    const pick = leastConnections(pawns, { random: () => 0 });
+    expect(pick({ hashKey: undefined, now: 0, accepts: () => true })).toBe(pawns[1]);
+  });
+
+  it('is not troubled by calls on an instance that is no longer there', () => {
+    const { pawns, picker, pick } = board(leastConnections, [1, 1]);
+    picker.loadChanged!({ ...pawns[0]! });
+    expect(pick()).toBeOneOf([0, 1]);
+  });
+
+  it.each([
+    ['alike', () => 1],
+    ['all different', (index: number) => 1 + index / 7_000],
+  ] as const)('looks at no more instances among ten thousand than among ten, weights %s', (_, weightAt) => {
+    for (const size of [10, 10_000]) {
+      const weights = Array.from({ length: size }, (_, index) => weightAt(index));
+      expect(looksPerCall(leastConnections, weights)).toBeLessThan(70);
+      expect(looksPerCall(leastConnections, weights, { accepts: (index) => index % 10 < 6 })).toBeLessThan(
+        80,
+      );
     }
   });
 });

@@ -1,6 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { random } from '../../../src/balancing/strategies/random.ts';
 import { fakeTimeAndChance, instance, tally, world } from '../helpers.ts';
+import { board, counts, looksPerCall } from './helpers.ts';
 
 fakeTimeAndChance();
 
@@ -55,5 +57,35 @@ describe('random', () => {
     const heavy = ['a', 'b', 'c'].map((id) => instance(id, { weight: 1_000_000 }));
     const fleet = await world([...heavy, instance('d', { weight: 0.001 })], { strategy: 'random' });
     expect(tally(fleet.picks(50, { exclude: new Set(['a', 'b', 'c']) }))).toEqual({ d: 50 });
+  });
+
+  it('draws one that warms up as often as its weight is of the whole', () => {
+    const { pawns, picks } = board(random, [1, 4]);
+    pawns[1]!.weight = 1;
+    expect(counts(picks(2_000), 2)[1]! / 2_000).toBeCloseTo(0.5, 1);
+  });
+
+  it('never draws one without weight beside others, and any where none has weight', () => {
+    const { picks, pick } = board(random, [0, 1, 0, 0.1, 0.2, 0.3]);
+    const [first, , third] = counts(picks(2_000), 6);
+    expect([first, third]).toEqual([0, 0]);
+    expect(pick({ accepts: (index) => index === 0 })).toBe(0);
+    expect(Math.min(...counts(board(random, [0, 0]).picks(200), 2))).toBeGreaterThan(60);
+  });
+
+  it('picks none if none is accepted', () => {
+    expect(board(random, [1, 2]).pick({ accepts: () => false })).toBe(-1);
+  });
+
+  it('takes its chance from the given source', () => {
+    expect(board(random, [1, 1, 1, 1], () => 0.6).picks(3)).toEqual([2, 2, 2]);
+  });
+
+  it('looks at no more instances among ten thousand than among ten', () => {
+    for (const size of [10, 10_000]) {
+      const weights = Array.from({ length: size }, (_, index) => 1 + (index % 7));
+      expect(looksPerCall(random, weights)).toBeLessThan(8);
+      expect(looksPerCall(random, weights, { accepts: (index) => index % 10 < 6 })).toBeLessThan(10);
+    }
   });
 });

@@ -1,6 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { roundRobin } from '../../../src/balancing/strategies/round-robin.ts';
 import { fakeTimeAndChance, tally, world } from '../helpers.ts';
+import { board, counts, looksPerCall } from './helpers.ts';
 
 fakeTimeAndChance();
 
@@ -65,5 +67,30 @@ describe('round-robin', () => {
     );
     expect(Object.values(tally(firsts)).length).toBe(3);
     expect(Math.min(...Object.values(tally(firsts)))).toBeGreaterThan(8);
+  });
+
+  it('lets one that warms up take as many of its turns as its weight is of the whole', () => {
+    const { pawns, picks } = board(roundRobin, [1, 1, 8]);
+    pawns[2]!.weight = 2;
+    const [one, two, warming] = counts(picks(2_250), 3);
+    expect(Math.abs(one! - two!)).toBeLessThan(2);
+    expect(warming! / one!).toBeCloseTo(0.25, 1);
+  });
+
+  it('picks one where all warm up, however cold, and none if none is accepted', () => {
+    const { pawns, picks, pick, looks } = board(roundRobin, new Array(1_000).fill(1));
+    for (const pawn of pawns) pawn.weight = 0.01;
+    looks();
+    expect(picks(100)).not.toContain(-1);
+    expect(looks() / 100).toBeLessThan(60);
+    expect(pick({ accepts: () => false })).toBe(-1);
+  });
+
+  it('looks at no more instances among ten thousand than among ten', () => {
+    for (const size of [10, 10_000]) {
+      expect(looksPerCall(roundRobin, new Array(size).fill(1))).toBeLessThan(8);
+      const some = { accepts: (index: number) => index % 10 < 6 };
+      expect(looksPerCall(roundRobin, new Array(size).fill(1), some)).toBeLessThan(10);
+    }
   });
 });

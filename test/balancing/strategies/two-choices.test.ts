@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { twoChoices } from '../../../src/balancing/strategies/two-choices.ts';
 import type { PickRequest } from '../../../src/balancing/strategy.ts';
 import { fakeTimeAndChance, instance, mostLooks, tally, watched, world } from '../helpers.ts';
+import { board, counts } from './helpers.ts';
 
 fakeTimeAndChance();
 
@@ -57,5 +58,26 @@ describe('the better of two random instances', () => {
     const pick = twoChoices(() => 1)(candidates, { random: Math.random });
     for (let round = 0; round < 20; round++) expect(pick(accepting)).toBe(only);
     expect(pick({ ...request, accepts: () => false })).toBeUndefined();
+  });
+
+  it('compares those without weight by their cost too', () => {
+    const { begin } = board(
+      twoChoices((candidate) => candidate.inFlight + 1),
+      [0, 0],
+    );
+    expect(
+      counts(
+        Array.from({ length: 20 }, () => begin()),
+        2,
+      ),
+    ).toEqual([10, 10]);
+  });
+
+  it('prefers any that has weight to one that has none', () => {
+    const { begin } = board(
+      twoChoices((candidate) => candidate.inFlight + 1),
+      [0, 1],
+    );
+    expect(Array.from({ length: 50 }, () => begin())).toEqual(new Array(50).fill(1));
   });
 });

@@ -1,6 +1,9 @@
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
+import { LoadReports } from '../../../src/balancing/strategies/load-reports.ts';
+import { weightedRoundRobin } from '../../../src/balancing/strategies/weighted-round-robin.ts';
 import { fakeTimeAndChance, instance, tally, world } from '../helpers.ts';
+import { type Board, board, counts, looksPerCall } from './helpers.ts';
 
 fakeTimeAndChance();
 
@@ -11,8 +14,21 @@ const fleetOf = (weights: readonly number[], outlierDetection?: { consecutiveFai
   );
 
 describe('weighted-round-robin', () => {
-  it('mixes the calls of a heavy instance with those of the others', async () => {
-    expect((await fleetOf([5, 1, 1])).picks(14).join('')).toBe('aabacaaaabacaa');
+  it('mixes the calls of a heavy instance with those of the others', () => {
+    const { picks } = board(weightedRoundRobin(), [5, 1, 1], () => 0);
+    expect(
+      picks(14)
+        .map((index) => 'abc'[index])
+        .join(''),
+    ).toBe('aabacaaaabacaa');
+  });
+
+  it('starts with another of equals in another client, so that they do not march in step', () => {
+    const firsts = Array.from({ length: 300 }, () => board(weightedRoundRobin(), [1, 1, 1]).pick());
+    expect(Math.min(...counts(firsts, 3))).toBeGreaterThan(70);
+    for (const first of Array.from({ length: 50 }, () => board(weightedRoundRobin(), [1, 5, 1]).pick())) {
+      expect(first).toBe(1);
+    }
   });
 
   it('gives each exactly its share of every round, and never more than one call ahead of it', async () => {
@@ -43,5 +59,150 @@ describe('weighted-round-robin', () => {
     const fleet = await fleetOf([4, 2, 1], { consecutiveFailures: 1 });
     fleet.fail('a', 1);
     expect(tally(fleet.picks(300))).toEqual({ b: expect.closeTo(200, -1), c: expect.closeTo(100, -1) });
+  });
+
+  it('gives one that warms up as much of its share as its weight is of the whole', () => {
+    const { pawns, picks } = board(weightedRoundRobin(), [1, 1, 4]);
+    picks(20);
+    pawns[2]!.weight = 1;
+    picks(10);
+    expect(counts(picks(300), 3)).toEqual([100, 100, 100]);
+    pawns[2]!.weight = 4;
+    picks(10);
+    expect(counts(picks(300), 3)).toEqual([50, 50, 200]);
+  });
+
+  it('gives those without weight no calls while others are accepted, and shares them where there are no others', () => {
+    const { picks } = board(weightedRoundRobin(), [0, 1, 0]);
+    expect(picks(100)).toEqual(new Array(100).fill(1));
+    expect(counts(picks(100, { accepts: (index) => index !== 1 }), 3)).toEqual([50, 0, 50]);
+    expect(counts(board(weightedRoundRobin(), [0, 0]).picks(100), 2)).toEqual([50, 50]);
+  });
+
+  it('picks none if none is accepted, and goes on when some are again', () => {
+    const { pick, picks } = board(weightedRoundRobin(), [2, 1]);
+    expect(pick({ accepts: () => false })).toBe(-1);
+    expect(counts(picks(30), 2)).toEqual([20, 10]);
+  });
+
+  it.each([
+    ['alike', () => 1],
+    ['all different', (index: number) => 1 + index / 7_000],
+    ['one far above the others', (index: number) => (index === 0 ? 1_000_000 : 1)],
+  ] as const)('looks at no more instances among ten thousand than among ten, weights %s', (_, weightAt) => {
+    for (const size of [10, 10_000]) {
+      const weights = Array.from({ length: size }, (_, index) => weightAt(index));
+      expect(looksPerCall(weightedRoundRobin(), weights)).toBeLessThan(12);
+      expect(
+        looksPerCall(weightedRoundRobin(), weights, { accepts: (index) => index % 10 < 6 }),
+      ).toBeLessThan(20);
+    }
+  });
+
+  it.each([[{ loadReports: {} }], [{ loadReports: 'all' }], [{ reports: new LoadReports() }]])(
+    'takes no options like %o',
+    (options) => {
+      expect(() => weightedRoundRobin(options as never)).toThrow(TypeError);
+    },
+  );
+});
+
+describe('weighted-round-robin by load reports', () => {
+  const options = { blackoutPeriod: 0, weightUpdatePeriod: 0 };
+
+  /** Reports of requests a second at half use: weights of twice as much. */
+  function reporting(weights: readonly number[], qps: readonly (number | undefined)[]): Board {
+    const loadReports = new LoadReports(options);
+    const fleet = board(weightedRoundRobin({ loadReports }), weights);
+    fleet.picks(10);
+    qps.forEach((rate, index) => {
+      if (rate !== undefined) loadReports.report(fleet.pawns[index]!, { cpuUtilization: 0.5, qps: rate });
+    });
+    fleet.picks(100);
+    return fleet;
+  }
+
+  it('shares calls as instances can bear them, whatever their weights are', () => {
+    expect(counts(reporting([1, 1, 1], [300, 200, 100]).picks(600), 3)).toEqual([
+      expect.closeTo(300, -1),
+      expect.closeTo(200, -1),
+      expect.closeTo(100, -1),
+    ]);
+    expect(counts(reporting([1, 1, 100], [300, 200, 100]).picks(600), 3)[2]).toBeCloseTo(100, -1);
+  });
+
+  it('gives one without a report as much as the mean of the others', () => {
+    expect(counts(reporting([1, 1, 1], [300, 100, undefined]).picks(600), 3)).toEqual([
+      expect.closeTo(300, -1),
+      expect.closeTo(100, -1),
+      expect.closeTo(200, -1),
+    ]);
+  });
+
+  it('goes by the weights of instances with fewer than two reports', () => {
+    expect(counts(reporting([3, 2, 1], [10, undefined, undefined]).picks(600), 3)).toEqual([
+      expect.closeTo(300, -1),
+      expect.closeTo(200, -1),
+      expect.closeTo(100, -1),
+    ]);
+  });
+
+  it('does not flood the first two that report, nor starve the others', () => {
+    const loadReports = new LoadReports(options);
+    const fleet = board(weightedRoundRobin({ loadReports }), new Array(100).fill(1));
+    fleet.picks(100);
+    for (const index of [0, 1]) loadReports.report(fleet.pawns[index]!, { cpuUtilization: 0.1, qps: 5_000 });
+    const shares = counts(fleet.picks(1_000), 100);
+    expect(Math.max(...shares)).toBeLessThan(14);
+    expect(Math.min(...shares)).toBeGreaterThan(6);
+  });
+
+  it('does not believe that one could bear more than ten times the mean, or less than a tenth', () => {
+    const shares = counts(
+      reporting(new Array(21).fill(1), [1e9, ...new Array(20).fill(100)]).picks(2_000),
+      21,
+    );
+    expect(shares[0]! / shares[1]!).toBeLessThan(130);
+    expect(Math.min(...shares)).toBeGreaterThan(3);
+  });
+
+  it('lets one that warms up come to its share bit by bit', () => {
+    const fleet = reporting([1, 1], [100, 100]);
+    fleet.pawns[0]!.weight = 0.25;
+    fleet.picks(20);
+    expect(counts(fleet.picks(500), 2)[0]).toBeCloseTo(100, -1);
+  });
+
+  it('follows reports as they change and expire', () => {
+    const loadReports = new LoadReports({ weightUpdatePeriod: 1_000 });
+    const { pawns, picks } = board(weightedRoundRobin({ loadReports }), [1, 1]);
+    const report = () => {
+      loadReports.report(pawns[0]!, { cpuUtilization: 0.5, qps: 300 });
+      loadReports.report(pawns[1]!, { cpuUtilization: 0.5, qps: 100 });
+    };
+    const shareOfFirst = () => {
+      picks(50);
+      return counts(picks(200), 2)[0]! / 200;
+    };
+    report();
+    expect(shareOfFirst()).toBeCloseTo(0.5);
+    vi.advanceTimersByTime(10_000);
+    expect(shareOfFirst()).toBeCloseTo(0.75, 1);
+    vi.advanceTimersByTime(180_000);
+    expect(shareOfFirst()).toBeCloseTo(0.5, 1);
+  });
+
+  it('looks at no more instances among ten thousand than among ten', () => {
+    for (const size of [10, 10_000]) {
+      const loadReports = new LoadReports(options);
+      const strategy = weightedRoundRobin({ loadReports });
+      const reported: typeof strategy = (candidates, context) => {
+        candidates.forEach((candidate, index) => {
+          loadReports.report(candidate, { cpuUtilization: 0.5, qps: 100 + (index % 977) });
+        });
+        return strategy(candidates, context);
+      };
+      expect(looksPerCall(reported, new Array(size).fill(1))).toBeLessThan(15);
+    }
   });
 });

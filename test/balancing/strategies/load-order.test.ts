@@ -1,0 +1,131 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { leastConnections } from '../../../src/balancing/strategies/least-connections.ts';
+import { LoadEntry, LoadOrder } from '../../../src/balancing/strategies/load-order.ts';
+import { board, type Pawn } from './helpers.ts';
+
+const pawns = (weights: readonly number[]) => board(leastConnections, weights).pawns;
+
+/** Counts what it takes to keep levels in order: how often the load of one is read. */
+function watched(weights: readonly number[]) {
+  const all = pawns(weights);
+  const order = new LoadOrder();
+  const entries = all.map((pawn) => new LoadEntry(pawn));
+  const seen = new Set<object>();
+  let reads = 0;
+  const watch = ({ level }: LoadEntry) => {
+    if (level === undefined || seen.has(level)) return;
+    seen.add(level);
+    let { load } = level;
+    Object.defineProperty(level, 'load', {
+      get: () => {
+        reads++;
+        return load;
+      },
+      set: (value: number) => {
+        load = value;
+      },
+    });
+  };
+  for (const entry of entries) {
+    order.add(entry);
+    watch(entry);
+  }
+  return {
+    entries,
+    order,
+    change(entry: LoadEntry, by: number) {
+      (entry.candidate as Pawn).inFlight += by;
+      order.update(entry);
+      watch(entry);
+    },
+    reads: () => {
+      const count = reads;
+      reads = 0;
+      return count;
+    },
+  };
+}
+
+describe('the order by load', () => {
+  it('has one first than which none has less, whatever comes, goes and changes', () => {
+    const weights = fc.array(fc.integer({ min: 0, max: 5 }), { minLength: 1, maxLength: 12 });
+    const step = fc.record({
+      who: fc.nat(11),
+      what: fc.constantFrom('more', 'less', 'come and go', 'weight') as fc.Arbitrary<
+        'more' | 'less' | 'come and go' | 'weight'
+      >,
+      told: fc.boolean(),
+    });
+    fc.assert(
+      fc.property(weights, fc.array(step, { maxLength: 60 }), (given, steps) => {
+        const all = pawns(given);
+        const order = new LoadOrder();
+        const entries = all.map((pawn) => new LoadEntry(pawn));
+        for (const entry of entries) order.add(entry);
+        for (const { who, what, told } of steps) {
+          const pawn = all[who % all.length]!;
+          const entry = entries[who % all.length]!;
+          if (what === 'come and go') {
+            if (entry.level === undefined) order.add(entry);
+            else order.remove(entry);
+          } else if (what === 'less') {
+            pawn.inFlight = Math.max(0, pawn.inFlight - 1);
+            order.update(entry);
+          } else {
+            // What makes it worse may come untold.
+            if (what === 'more') pawn.inFlight++;
+            else pawn.weight = Math.max(pawn.instance.weight / 4, pawn.weight / 2);
+            if (told) order.update(entry);
+          }
+          const here = entries.filter(({ level }) => level !== undefined);
+          const first = order.first();
+          if (here.length === 0) expect(first).toBeUndefined();
+          else expect(first!.load).toBe(Math.min(...here.map(({ load }) => load)));
+        }
+      }),
+    );
+  });
+
+  it('has the one first that came to the load before its equals', () => {
+    const { order, entries, change } = watched([1, 1, 1]);
+    const [a, b, c] = entries as [LoadEntry, LoadEntry, LoadEntry];
+    change(a, 1);
+    change(c, 1);
+    change(b, 1);
+    expect(order.first()).toBe(a);
+    order.yield(a);
+    expect(order.first()).toBe(c);
+  });
+
+  it('takes no more to keep among ten thousand than among ten where weights are alike', () => {
+    const effort = (size: number) => {
+      const { order, change, reads } = watched(new Array(size).fill(1));
+      const open: LoadEntry[] = [];
+      let most = 0;
+      for (let round = 0; round < 1_000; round++) {
+        open.push(order.first()!);
+        change(open.at(-1)!, 1);
+        if (round % 3 > 0) change(open.splice((round * 7) % open.length, 1)[0]!, -1);
+        most = Math.max(most, reads());
+      }
+      return most;
+    };
+    expect(effort(10)).toBeLessThan(30);
+    expect(effort(10_000)).toBeLessThan(30);
+  });
+
+  it('takes as much as a heap does where all weights differ', () => {
+    const { order, change, reads } = watched(
+      Array.from({ length: 10_000 }, (_, index) => 1 + index / 10_000),
+    );
+    const open: LoadEntry[] = [];
+    reads();
+    for (let round = 0; round < 1_000; round++) {
+      open.push(order.first()!);
+      change(open.at(-1)!, 1);
+      if (round % 2 === 1) change(open.splice((round * 7) % open.length, 1)[0]!, -1);
+    }
+    expect(reads() / 1_500).toBeLessThan(10 * Math.log2(10_000));
+  });
+});

@@ -1,0 +1,135 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { Turn, TurnOrder } from '../../../src/balancing/strategies/turn-order.ts';
+import type { Candidate } from '../../../src/balancing/strategy.ts';
+import { counts } from './helpers.ts';
+
+const candidate = {} as Candidate;
+
+function orderOf(given: readonly number[], exact = true) {
+  const weights = [...given];
+  const order = new TurnOrder(({ index }) => weights[index]!, exact);
+  const turns = weights.map((_, index) => new Turn(candidate, index));
+  for (const turn of turns) order.add(turn);
+  const next = (): number => {
+    const turn = order.first()!;
+    order.take(turn);
+    return turn.index;
+  };
+  return { weights, order, turns, next, nexts: (count: number) => Array.from({ length: count }, next) };
+}
+
+/** As nginx goes about it, looking at each. */
+function nginx(weights: readonly number[], count: number): number[] {
+  const total = weights.reduce((sum, weight) => sum + weight, 0);
+  const current = weights.map(() => 0);
+  return Array.from({ length: count }, () => {
+    let best = 0;
+    for (let index = 0; index < weights.length; index++) {
+      current[index]! += weights[index]!;
+      if (current[index]! > current[best]!) best = index;
+    }
+    current[best]! -= total;
+    return best;
+  });
+}
+
+/** How far the one that is furthest from its share ever is, in calls. */
+function furthest(weights: readonly number[], picks: readonly number[]): number {
+  const total = weights.reduce((sum, weight) => sum + weight, 0);
+  const had = weights.map(() => 0);
+  let most = 0;
+  picks.forEach((picked, index) => {
+    had[picked]!++;
+    weights.forEach((weight, who) => {
+      most = Math.max(most, Math.abs(had[who]! - ((index + 1) * weight) / total));
+    });
+  });
+  return most;
+}
+
+describe('the order of turns', () => {
+  it("is nginx's where there are few different weights", () => {
+    expect(orderOf([5, 1, 1]).nexts(7)).toEqual([0, 0, 1, 0, 2, 0, 0]);
+    fc.assert(
+      fc.property(fc.array(fc.integer({ min: 1, max: 16 }), { minLength: 1, maxLength: 40 }), (weights) => {
+        const count = 2 * weights.reduce((sum, weight) => sum + weight, 0);
+        expect(orderOf(weights).nexts(count)).toEqual(nginx(weights, count));
+      }),
+    );
+  });
+
+  it('gives each its share at any time where all weights differ', () => {
+    const weights = fc.array(fc.double({ min: 0.1, max: 100, noNaN: true }), { minLength: 1, maxLength: 40 });
+    fc.assert(
+      fc.property(weights, fc.boolean(), (given, exact) => {
+        // A candidate is always within a few calls of its share: the share is exact in the long run.
+        expect(furthest(given, orderOf(given, exact).nexts(500))).toBeLessThan(4);
+      }),
+    );
+  });
+
+  it('gives each its share of the rest while some are out, and as much as the others when they are back', () => {
+    const { order, turns, nexts } = orderOf([4, 2, 1]);
+    nexts(3);
+    order.remove(turns[0]!);
+    expect(counts(nexts(30), 3)).toEqual([0, expect.closeTo(20, -1), expect.closeTo(10, -1)]);
+    order.add(turns[0]!);
+    const [a, b, c] = counts(nexts(70), 3);
+    expect([a, b, c]).toEqual([expect.closeTo(40, -1), expect.closeTo(20, -1), expect.closeTo(10, -1)]);
+    for (const turn of turns) order.remove(turn);
+    expect(order.first()).toBeUndefined();
+  });
+
+  it('does not make up for turns that one missed while it was out', () => {
+    const { order, turns, nexts } = orderOf([1, 1, 1]);
+    order.remove(turns[1]!);
+    nexts(1_000);
+    order.add(turns[1]!);
+    expect(counts(nexts(6), 3)).toEqual([2, 2, 2]);
+  });
+
+  it('goes by weights as they are, also when there come to be many different ones', () => {
+    const { weights, order, turns, nexts } = orderOf(new Array(20).fill(1));
+    nexts(7);
+    for (const turn of turns) {
+      weights[turn.index] = 1 + turn.index / 10;
+      order.update(turn);
+    }
+    nexts(100);
+    expect(furthest(weights, nexts(1_000))).toBeLessThan(5);
+  });
+
+  it('takes in the weight of one whose turn it is', () => {
+    const { weights, nexts } = orderOf([1, 1]);
+    weights[0] = 3;
+    nexts(4);
+    expect(counts(nexts(40), 2)).toEqual([30, 10]);
+  });
+
+  it.each([
+    ['alike', () => 1, 10],
+    ['of few kinds', (index: number) => 1 + (index % 10), 40],
+    ['all different', (index: number) => 1 + index / 1_000, 40],
+    ['one far above the others', (index: number) => (index === 0 ? 1_000_000 : 1), 20],
+    ['far apart', (index: number) => 2 ** (index % 20) + index / 10_000, 150],
+  ] as const)('takes as much among ten thousand as among few, with weights %s', (_, weightAt, bound) => {
+    const { order, turns, next } = orderOf(Array.from({ length: 10_000 }, (_, index) => weightAt(index)));
+    let looks = 0;
+    for (const turn of turns) {
+      let { evenAt } = turn;
+      Object.defineProperty(turn, 'evenAt', {
+        get: () => {
+          looks++;
+          return evenAt;
+        },
+        set: (value: number) => {
+          evenAt = value;
+        },
+      });
+    }
+    for (let round = 0; round < 2_000; round++) next();
+    expect(looks / 2_000).toBeLessThan(bound);
+    expect(order.first()).toBeDefined();
+  });
+});
