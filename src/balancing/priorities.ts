@@ -1,34 +1,96 @@
+import type { ServiceInstance } from '../discovery/service-instance.ts';
+import { groupBy } from '../internal/group-by.ts';
+
 /**
  * How much more than its share of the load a level is built to carry: with fewer than 1 / 1.4 = 71 % of its
  * instances available it begins to hand over.
  */
 const OVERPROVISIONING = 1.4;
 
-export interface LevelLoad {
-  /** The share of the calls that go to the level. All of them add up to 1. */
-  readonly share: number;
-  /** Whether its ejected instances get calls too, since neither it nor the others can carry the load. */
-  readonly panicking: boolean;
-}
-
 /**
  * How calls are shared among levels of priority. The first takes all of them while it is well enough; what it
  * cannot carry goes to the next, and so on. If all together cannot carry the load, each gets what it is worth
- * among them, and those with more ejected than `panicThreshold` panic.
+ * among them.
  *
- * Source: Envoy, 'Priority levels' and 'Panic threshold', without the rounding to whole percents.
+ * Source: Envoy, 'Priority levels', without the rounding to whole percents.
  *
  * @param available what share of the instances of each level is available, the first level first.
  */
-export function levelLoads(available: readonly number[], panicThreshold: number): LevelLoad[] {
-  const healths = available.map((share) => Math.min(1, share * OVERPROVISIONING));
+export function levelShares(available: readonly number[]): number[] {
+  const healths = available.map(healthOf);
   const total = healths.reduce((sum, health) => sum + health, 0);
-  const scale = total > 0 && total < 1 ? 1 / total : 1;
+  // With nothing available anywhere all goes to the first level.
+  if (total === 0) return healths.map((_, level) => (level === 0 ? 1 : 0));
+  const scale = total < 1 ? 1 / total : 1;
   let left = 1;
-  return healths.map((health, level) => {
-    // With nothing available anywhere all goes to the first level.
-    const share = total === 0 ? (level === 0 ? 1 : 0) : Math.min(left, health * scale);
+  return healths.map((health) => {
+    const share = Math.min(left, health * scale);
     left -= share;
-    return { share, panicking: total < 1 && 1 - available[level]! > panicThreshold };
+    return share;
   });
+}
+
+/**
+ * The levels whose ejected instances get calls too: all together cannot carry the load, and more of their
+ * instances than `panicThreshold` are not available. Source: Envoy, 'Panic threshold'.
+ */
+export function panickingLevels(available: readonly number[], panicThreshold: number): boolean[] {
+  const enough = available.reduce((sum, share) => sum + healthOf(share), 0) >= 1;
+  return available.map((share) => !enough && 1 - share > panicThreshold);
+}
+
+function healthOf(available: number): number {
+  return Math.min(1, available * OVERPROVISIONING);
+}
+
+/** The priority that an instance has by its metadata: 0, the highest, where that says nothing of use. */
+export function priorityByMetadata({ metadata }: ServiceInstance): number {
+  return Number(metadata.priority ?? 0);
+}
+
+/** Made safe: what throws, or is not a number, is 0. */
+export function safely(priorityOf: (instance: ServiceInstance) => number) {
+  return (instance: ServiceInstance): number => {
+    try {
+      return Number(priorityOf(instance)) || 0;
+    } catch {
+      return 0;
+    }
+  };
+}
+
+/** What is grouped by priority. */
+interface Registered {
+  readonly instance: ServiceInstance;
+}
+
+/** Instances by their level of priority. */
+export class Levels<M extends Registered> {
+  /** The highest priority, which is the lowest number, first; none is empty. */
+  readonly members: readonly (readonly M[])[];
+  /** What share of all that are registered at each level its members stand for, the rest being unhealthy. */
+  readonly #healthy: readonly number[];
+
+  /** @param registered the members and those like them that are unhealthy. */
+  constructor(
+    members: readonly M[],
+    registered: readonly M[],
+    priorityOf: (instance: ServiceInstance) => number,
+  ) {
+    const levels = groupBy(members, ({ instance }) => priorityOf(instance));
+    const all = groupBy(registered, ({ instance }) => priorityOf(instance));
+    const priorities = [...levels.keys()].sort((one, other) => one - other);
+    this.members = priorities.map((priority) => levels.get(priority)!);
+    this.#healthy = priorities.map((priority) => {
+      const level = all.get(priority) ?? [];
+      return level.filter(({ instance }) => instance.status !== 'unhealthy').length / level.length || 0;
+    });
+  }
+
+  /** What share of its instances is available at each level. */
+  available(isAvailable: (member: M) => boolean): number[] {
+    return this.members.map(
+      (members, level) => (this.#healthy[level]! * members.filter(isAvailable).length) / members.length,
+    );
+  }
 }

@@ -1,20 +1,24 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { levelLoads } from '../../src/balancing/priorities.ts';
+import {
+  Levels,
+  levelShares,
+  panickingLevels,
+  priorityByMetadata,
+  safely,
+} from '../../src/balancing/priorities.ts';
+import { instance } from './helpers.ts';
 
-/** Whole percents in and out, as Envoy's documentation has them. */
-function percents(available: readonly number[], panicThreshold = 0.5): number[] {
-  return levelLoads(
-    available.map((percent) => percent / 100),
-    panicThreshold,
-  ).map(({ share }) => share * 100);
+/** Percents in and out, as Envoy's documentation has them. */
+function percents(available: readonly number[]): number[] {
+  return levelShares(available.map((percent) => percent / 100)).map((share) => share * 100);
 }
 
 function panics(available: readonly number[], panicThreshold = 0.5): boolean[] {
-  return levelLoads(
+  return panickingLevels(
     available.map((percent) => percent / 100),
     panicThreshold,
-  ).map(({ panicking }) => panicking);
+  );
 }
 
 // Envoy, 'Priority levels', its three tables. There percents are cut to whole ones, so one may be missing here.
@@ -108,9 +112,9 @@ describe('the share of each level of priority', () => {
   it('is never negative, and all of them are everything', () => {
     fc.assert(
       fc.property(fc.array(fc.double({ min: 0, max: 1, noNaN: true }), { minLength: 1 }), (available) => {
-        const loads = levelLoads(available, 0.5);
-        for (const { share } of loads) expect(share).toBeGreaterThanOrEqual(0);
-        expect(loads.reduce((sum, { share }) => sum + share, 0)).toBeCloseTo(1, 9);
+        const shares = levelShares(available);
+        for (const share of shares) expect(share).toBeGreaterThanOrEqual(0);
+        expect(shares.reduce((sum, share) => sum + share, 0)).toBeCloseTo(1, 9);
       }),
     );
   });
@@ -122,8 +126,8 @@ describe('the share of each level of priority', () => {
         fc.double({ min: 0.72, max: 1, noNaN: true }),
         fc.array(fc.double({ min: 0, max: 1, noNaN: true })),
         (above, well, below) => {
-          const loads = levelLoads([...above, well, ...below], 0.5);
-          for (const { share } of loads.slice(above.length + 1)) expect(share).toBeLessThan(1e-9);
+          const shares = levelShares([...above, well, ...below]);
+          for (const share of shares.slice(above.length + 1)) expect(share).toBeLessThan(1e-9);
         },
       ),
     );
@@ -168,5 +172,48 @@ describe('a panic', () => {
     expect(panics([25, 25], 0.75)).toEqual([false, false]);
     expect(panics([24, 25], 0.75)).toEqual([true, false]);
     expect(panics([0, 0], 1)).toEqual([false, false]);
+  });
+});
+
+describe('the priority of an instance', () => {
+  const priorityOf = safely(priorityByMetadata);
+
+  it.each([
+    [{}, 0],
+    [{ priority: '0' }, 0],
+    [{ priority: '2' }, 2],
+    [{ priority: 'high' }, 0],
+    [{ priority: '' }, 0],
+  ])('with the metadata %o is %d', (metadata, priority) => {
+    expect(priorityOf(instance('a', { metadata: metadata as Record<string, string> }))).toBe(priority);
+  });
+
+  it('is 0 if the function that tells it throws, or tells no number', () => {
+    const throwing = safely(() => {
+      throw new Error('no idea');
+    });
+    expect(throwing(instance('a'))).toBe(0);
+    expect(safely(() => Number.NaN)(instance('a'))).toBe(0);
+  });
+});
+
+describe('levels', () => {
+  const member = (id: string, priority: number, status: 'healthy' | 'unhealthy' = 'healthy') => ({
+    instance: instance(id, { metadata: { priority: String(priority) }, status }),
+  });
+  const members = [member('c', 7), member('a', 0), member('b', 0), member('d', 7)];
+  const unhealthy = [member('e', 0, 'unhealthy'), member('f', 0, 'unhealthy'), member('g', 3, 'unhealthy')];
+  const levels = new Levels(members, [...members, ...unhealthy], priorityByMetadata);
+
+  it('are in the order of their numbers, whatever these are, and a level without members is none', () => {
+    expect(levels.members.map((level) => level.map(({ instance: { instanceId } }) => instanceId))).toEqual([
+      ['a', 'b'],
+      ['c', 'd'],
+    ]);
+  });
+
+  it('know what share is available: of all that are registered', () => {
+    expect(levels.available(() => true)).toEqual([0.5, 1]);
+    expect(levels.available(({ instance: { instanceId } }) => instanceId < 'b')).toEqual([0.25, 0]);
   });
 });
