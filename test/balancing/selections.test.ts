@@ -1,0 +1,53 @@
+import { expect, it } from 'vitest';
+import { Selections } from '../../src/balancing/selections.ts';
+import type { Selector } from '../../src/balancing/selector.ts';
+import type { Candidate, Picker } from '../../src/balancing/strategy.ts';
+
+function selections() {
+  const made: Selector[] = [];
+  const told: Selector[] = [];
+  return {
+    made,
+    told,
+    selections: new Selections((selector) => {
+      made.push({ ...selector });
+      const picker: Picker = () => undefined;
+      picker.loadChanged = () => told.push({ ...selector });
+      return picker;
+    }),
+  };
+}
+
+it('make one picker for all selectors that say the same', () => {
+  const { selections: some, made } = selections();
+  const picker = some.pickerFor({ version: '2', region: 'eu' });
+  expect(some.pickerFor({ region: 'eu', version: '2' })).toBe(picker);
+  expect(some.pickerFor({ version: '2' })).not.toBe(picker);
+  expect(made).toHaveLength(2);
+});
+
+it('go by what a selector says now, not by what it said before', () => {
+  const { selections: some, made } = selections();
+  const selector = { version: '2' };
+  some.pickerFor(selector);
+  selector.version = '3';
+  some.pickerFor(selector);
+  expect(made).toEqual([{ version: '2' }, { version: '3' }]);
+});
+
+it('keep no more than a hundred, however many there are: those asked for last', () => {
+  const { selections: some, made, told } = selections();
+  for (let user = 0; user < 1_000; user++) {
+    some.pickerFor({ user: String(user) });
+    some.pickerFor({ version: '2' });
+  }
+  expect(made).toHaveLength(1_001);
+  some.loadChanged({} as Candidate);
+  expect(told).toHaveLength(100);
+});
+
+it.each([[null], ['version'], [{ version: 2 }]])('refuse %o, which is none', (value) => {
+  const { selections: some, made } = selections();
+  expect(() => some.pickerFor(value as unknown as Selector)).toThrow('select');
+  expect(made).toEqual([]);
+});
