@@ -1,0 +1,6 @@
+import type { LimitSample } from '../../../src/policies/concurrency-limit.ts';
+
+/** What a window of 100 calls tells. */
+export function sample(rtt: number | undefined, inFlight: number, dropped = 0): LimitSample {
+  return { rtt, inFlight, calls: 100, dropped };
+}
