@@ -36,6 +36,11 @@ export class WaitQueue {
     waiter?.end(true);
     return waiter !== undefined;
   }
+
+  /** Turns away the one that came last: its wait rejects with `reason`. */
+  dismissLast(reason: unknown): void {
+    this.#waiters.tail?.giveUp(reason);
+  }
 }
 
 class Waiter implements Linked<Waiter> {
@@ -55,6 +60,10 @@ class Waiter implements Linked<Waiter> {
 
   waitAtMost(patience: number, expired: () => void): void {
     if (patience <= MAX_DELAY) this.#timer = setTimeout(expired, patience);
+  }
+
+  giveUp(reason: unknown): void {
+    this.#onAbort.onAbort(reason);
   }
 
   stopWaiting(): void {

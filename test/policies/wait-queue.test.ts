@@ -111,3 +111,23 @@ it.each([Infinity, 2 ** 31])('patience of %d ms is longer than any timer, and ha
   await flush();
   expect(call.outcome).toEqual(admitted);
 });
+
+it('the one that came last can be turned away with a reason, alone, and holds no place', async () => {
+  const queue = new WaitQueue();
+  const { signal } = new AbortController();
+  const [first, second, last] = [wait(queue), wait(queue), wait(queue, { patience: 100, signal })];
+  queue.dismissLast('no room');
+  await flush();
+  expect([first.outcome, second.outcome, last.outcome]).toEqual([
+    undefined,
+    undefined,
+    { ok: false, error: 'no room' },
+  ]);
+  expect([queue.length, vi.getTimerCount(), listenersOn(signal)]).toEqual([2, 0, 0]);
+  queue.dismissLast('no room');
+  queue.admit();
+  await flush();
+  expect([first.outcome, second.outcome]).toEqual([admitted, { ok: false, error: 'no room' }]);
+  queue.dismissLast('nobody is there');
+  expect(queue.length).toBe(0);
+});
