@@ -1,0 +1,374 @@
+import { LimitExceededError, ServiceResponseError, TimeoutError } from '../errors.ts';
+import { Emitter } from '../internal/emitter.ts';
+import {
+  anything,
+  duration,
+  either,
+  func,
+  having,
+  integer,
+  number,
+  oneOf,
+  ratio,
+  requireOption,
+  text,
+  validateOptions,
+} from '../internal/validate.ts';
+import { type ConcurrencyLimit, SampleWindow } from './concurrency-limit.ts';
+import { type CallContext, type CallOptions, type Context, contextOf } from './context.ts';
+import { AimdLimit } from './limits/aimd.ts';
+import { Gradient2Limit } from './limits/gradient2.ts';
+import { VegasLimit } from './limits/vegas.ts';
+import { isExempt, isRefusal, type Outcome, start } from './outcome.ts';
+import type { Operation, Policy } from './policy.ts';
+import { WaitQueue } from './wait-queue.ts';
+
+const ALGORITHMS = {
+  gradient2: () => new Gradient2Limit(),
+  vegas: () => new VegasLimit(),
+  aimd: () => new AimdLimit(),
+} satisfies Record<string, () => ConcurrencyLimit>;
+
+/** A kind of calls, and what it can count on. */
+export interface ConcurrencyPartition {
+  name: string;
+  /**
+   * Share of the limit that its calls get whatever the others do, 0 to 1: rounded down, but to no less than one
+   * place. With 0 they get what the others leave.
+   */
+  share: number;
+}
+
+export interface AdaptiveConcurrencyOptions {
+  /** What finds the limit: one of these, or an object with `next()`. Default 'gradient2'. */
+  algorithm?: keyof typeof ALGORITHMS | ConcurrencyLimit;
+  /** The limit to begin with. Default 20, or the nearest that `minLimit` and `maxLimit` allow. */
+  initialLimit?: number;
+  /** The limit never falls below it. Default 1. */
+  minLimit?: number;
+  /** The limit never rises above it. Default 200. */
+  maxLimit?: number;
+  /** Milliseconds that calls are gathered for before the limit is changed. Default 500. */
+  window?: number;
+  /** Calls that may wait for a place. Default 0, or 100 with `partitions`, which need a queue. */
+  maxQueue?: number;
+  /** Milliseconds that a call may wait for a place. Default: as long as its deadline allows. */
+  queueTimeout?: number;
+  /** The kinds of calls, the most critical first; their shares add up to 1 at most. Default: all calls alike. */
+  partitions?: readonly ConcurrencyPartition[];
+  /** The name of the partition that a call belongs to. One that is not known stands for the least critical. */
+  partition?: (context: CallContext) => string | undefined;
+  /**
+   * Whether an outcome is a sign of overload. Default: a TimeoutError, and an answer of status 429 or 503
+   * that came as a ServiceResponseError.
+   */
+  isDropped?: (outcome: Outcome<unknown>) => boolean;
+}
+
+export interface AdaptiveConcurrencyEvents {
+  /** The limit changed. */
+  limit: [event: { from: number; to: number }];
+  /** A call was refused: at once, after `queueTimeout`, or to make room for a more critical one. */
+  reject: [error: LimitExceededError];
+}
+
+/**
+ * Bounds how many calls are under way at once by a limit that it finds from their latency: it grows while
+ * latency stays, and shrinks when calls begin to queue at what is called. Calls beyond it wait in a bounded
+ * queue, first come first served, or are refused with a LimitExceededError. It uses no timer but for calls
+ * that wait at most `queueTimeout`.
+ *
+ * Successes tell their latency, signs of overload that they were dropped. Other errors, refusals by
+ * Holdfast and cancelled calls tell nothing. A limit that less than half is used of does not grow.
+ *
+ * With `partitions` one list says both what each kind of call is guaranteed, by its share, and which are shed
+ * first, by its order. Any call takes a free place. Once there is none, the next to come free goes to the most
+ * critical partition that waits below its share, or else to the most critical that waits; and a call that finds
+ * the queue full takes the place of the last of the least critical partition that has more than its share, if
+ * that is less critical or it is itself below its share. So the limit holds always, and a guarantee as soon as
+ * calls that were let in before have ended.
+ *
+ * Source: Netflix concurrency-limits; the algorithms are cited at Gradient2Limit, VegasLimit and AimdLimit.
+ * Its AbstractPartitionedLimiter lets a guaranteed call in beyond the limit, which this one does not.
+ *
+ * @example
+ * const limiter = new AdaptiveConcurrency({
+ *   partitions: [{ name: 'checkout', share: 0.5 }, { name: 'browse', share: 0.3 }, { name: 'report', share: 0 }],
+ *   partition: ({ attributes }) => attributes.kind as string,
+ * });
+ * await limiter.execute(({ signal }) => fetch(url, { signal }), { attributes: { kind: 'checkout' } });
+ */
+export class AdaptiveConcurrency extends Emitter<AdaptiveConcurrencyEvents> implements Policy {
+  readonly #algorithm: ConcurrencyLimit;
+  readonly #minLimit: number;
+  readonly #maxLimit: number;
+  readonly #window: SampleWindow;
+  readonly #maxQueue: number;
+  readonly #queueTimeout: number;
+  readonly #partitions: readonly Partition[];
+  readonly #partitionNamed: ((context: CallContext) => string | undefined) | undefined;
+  readonly #isDropped: ((outcome: Outcome<unknown>) => boolean) | undefined;
+  /** The limit with its fraction, which the algorithm goes on from. */
+  #estimate: number;
+  #limit: number;
+  #inFlight = 0;
+
+  constructor(options: AdaptiveConcurrencyOptions = {}) {
+    super('adaptive-concurrency');
+    validateOptions('AdaptiveConcurrency', options, {
+      algorithm: either(
+        "'gradient2', 'vegas', 'aimd' or an object with next()",
+        oneOf(...Object.keys(ALGORITHMS)),
+        having('next'),
+      ),
+      initialLimit: anything,
+      minLimit: integer(1),
+      maxLimit: integer(1),
+      window: duration,
+      maxQueue: integer(0),
+      queueTimeout: duration,
+      partitions: partitionList,
+      partition: func,
+      isDropped: func,
+    });
+    const { algorithm = 'gradient2', minLimit = 1, maxLimit = Math.max(200, minLimit), partitions } = options;
+    const { initialLimit = Math.max(minLimit, Math.min(20, maxLimit)) } = options;
+    const { maxQueue = partitions === undefined ? 0 : 100 } = options;
+    integer(minLimit)(maxLimit, "AdaptiveConcurrency option 'maxLimit'");
+    integer(minLimit, maxLimit)(initialLimit, "AdaptiveConcurrency option 'initialLimit'");
+    if (partitions !== undefined) {
+      requireOption('AdaptiveConcurrency with partitions', options, 'partition');
+      integer(1)(maxQueue, "with partitions, AdaptiveConcurrency option 'maxQueue'");
+    } else if (options.partition !== undefined) {
+      requireOption('AdaptiveConcurrency with partition', options, 'partitions');
+    }
+    this.#algorithm = typeof algorithm === 'string' ? ALGORITHMS[algorithm]() : algorithm;
+    this.#minLimit = minLimit;
+    this.#maxLimit = maxLimit;
+    this.#estimate = this.#limit = initialLimit;
+    this.#window = new SampleWindow(options.window ?? 500);
+    this.#maxQueue = maxQueue;
+    this.#queueTimeout = options.queueTimeout ?? Infinity;
+    this.#partitions = (partitions ?? [{ name: '', share: 1 }]).map(
+      ({ name, share }, rank) => new Partition(name, share, rank),
+    );
+    this.#partitionNamed = options.partition;
+    this.#isDropped = options.isDropped;
+  }
+
+  /** Calls that may be under way at once, now. */
+  get limit(): number {
+    return this.#limit;
+  }
+
+  /** Calls under way: more than the limit for a while after it has fallen. */
+  get inFlight(): number {
+    return this.#inFlight;
+  }
+
+  /** Calls that wait for a place. */
+  get queued(): number {
+    let queued = 0;
+    for (const partition of this.#partitions) queued += partition.queue.length;
+    return queued;
+  }
+
+  execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
+    const context = contextOf(options);
+    if (context.aborted) return Promise.reject(context.reason);
+    let partition: Partition;
+    try {
+      partition = this.#partitionOf(context);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+    if (this.#inFlight >= this.#limit) {
+      return this.#takeTurn(partition, context).then(() => this.#run(operation, context, partition));
+    }
+    this.#enter(partition);
+    return this.#run(operation, context, partition);
+  }
+
+  #run<T>(operation: Operation<T>, context: Context, partition: Partition): Promise<T> {
+    const inFlight = this.#inFlight;
+    const startedAt = performance.now();
+    return start(operation, context).then(
+      (value) => {
+        this.#end(partition, startedAt, inFlight, true, value, context);
+        return value;
+      },
+      (error) => {
+        this.#end(partition, startedAt, inFlight, false, error, context);
+        throw error;
+      },
+    );
+  }
+
+  #partitionOf(context: CallContext): Partition {
+    if (this.#partitionNamed === undefined) return this.#partitions[0]!;
+    const name = this.#partitionNamed(context);
+    return this.#partitions.find((partition) => partition.name === name) ?? this.#partitions.at(-1)!;
+  }
+
+  #enter(partition: Partition): void {
+    this.#inFlight++;
+    partition.inFlight++;
+  }
+
+  #end(
+    partition: Partition,
+    startedAt: number,
+    inFlight: number,
+    ok: boolean,
+    result: unknown,
+    context: Context,
+  ): void {
+    try {
+      const dropped = this.#wasDropped(ok, result, context);
+      if (dropped === undefined) return;
+      const now = performance.now();
+      const sample = this.#window.add(now - startedAt, inFlight, dropped, now);
+      if (sample !== undefined) this.#setEstimate(this.#algorithm.next(this.#estimate, sample));
+    } finally {
+      this.#leave(partition);
+    }
+  }
+
+  #leave(partition: Partition): void {
+    this.#inFlight--;
+    partition.inFlight--;
+    // A place goes straight to one that waits, so that no newcomer can overtake it.
+    while (this.#inFlight < this.#limit) {
+      const next = this.#nextToAdmit();
+      if (next === undefined) return;
+      this.#enter(next);
+      next.queue.admit();
+    }
+  }
+
+  /** The most critical of the waiting partitions that are owed a place, or else of all that wait. */
+  #nextToAdmit(): Partition | undefined {
+    let mostCritical: Partition | undefined;
+    for (const partition of this.#partitions) {
+      if (partition.queue.length === 0) continue;
+      if (partition.inFlight < partition.guaranteed(this.#limit)) return partition;
+      mostCritical ??= partition;
+    }
+    return mostCritical;
+  }
+
+  async #takeTurn(partition: Partition, context: Context): Promise<void> {
+    const evicted = this.queued < this.#maxQueue ? undefined : this.#makeRoomFor(partition);
+    const patience = context.timed
+      ? this.#queueTimeout
+      : Math.min(this.#queueTimeout, context.deadline - performance.now());
+    const turn = partition.queue.wait(context, patience);
+    // Told last: a listener that makes another call finds the queue as it will be.
+    if (evicted !== undefined) this.emit('reject', evicted);
+    if (!(await turn)) {
+      throw this.#refusal(`no place came free within ${Math.round(patience)} ms`);
+    }
+    if (context.aborted) {
+      this.#leave(partition);
+      throw context.reason;
+    }
+  }
+
+  /** Turns away one that waits with less right to than a call of `partition`. Throws if there is none. */
+  #makeRoomFor(partition: Partition): LimitExceededError {
+    const victim = this.#partitions.findLast(
+      (other) => other.queue.length > 0 && other.claims > other.guaranteed(this.#limit),
+    );
+    const owed = partition.claims < partition.guaranteed(this.#limit);
+    if (victim !== undefined && (owed || victim.rank > partition.rank)) {
+      const error = limitExceeded('a more critical call took the place in the queue');
+      victim.queue.dismissLast(error);
+      return error;
+    }
+    throw this.#refusal(`${this.#inFlight} calls under way, ${this.queued} waiting`);
+  }
+
+  #refusal(message: string): LimitExceededError {
+    const error = limitExceeded(message);
+    this.emit('reject', error);
+    return error;
+  }
+
+  /** Whether the end of a call was a sign of overload; undefined if it tells nothing. */
+  #wasDropped(ok: boolean, result: unknown, context: Context): boolean | undefined {
+    if (ok && this.#isDropped === undefined && !context.aborted) return false;
+    if (context.cancelled || (!ok && (isRefusal(result) || isExempt(result)))) return undefined;
+    const outcome = outcomeOf(ok, result, context);
+    return (this.#isDropped ?? isOverload)(outcome) || (outcome.ok ? false : undefined);
+  }
+
+  #setEstimate(estimate: number): void {
+    if (Number.isNaN(estimate)) return;
+    const from = this.#limit;
+    this.#estimate = Math.max(this.#minLimit, Math.min(this.#maxLimit, estimate));
+    this.#limit = Math.floor(this.#estimate);
+    if (this.#limit !== from) this.emit('limit', { from, to: this.#limit });
+  }
+}
+
+class Partition {
+  readonly name: string;
+  readonly share: number;
+  /** 0 for the most critical. */
+  readonly rank: number;
+  readonly queue = new WaitQueue();
+  inFlight = 0;
+
+  constructor(name: string, share: number, rank: number) {
+    this.name = name;
+    this.share = share;
+    this.rank = rank;
+  }
+
+  /** Places that its calls can count on: a share is rounded down, but to no less than one. */
+  guaranteed(limit: number): number {
+    // Such a product as 0.29 × 100 comes out a little too small.
+    return this.share === 0 ? 0 : Math.max(1, Math.floor(this.share * limit + 1e-9));
+  }
+
+  /** Calls under way or waiting. */
+  get claims(): number {
+    return this.inFlight + this.queue.length;
+  }
+}
+
+function limitExceeded(message: string): LimitExceededError {
+  return new LimitExceededError(`concurrency limit reached: ${message}`);
+}
+
+/** Whatever comes after a timeout has released the caller is something that nobody got. */
+function outcomeOf(ok: boolean, result: unknown, context: Context): Outcome<unknown> {
+  if (context.aborted) return { ok: false, error: context.reason };
+  return ok ? { ok, value: result } : { ok, error: result };
+}
+
+function isOverload(outcome: Outcome<unknown>): boolean {
+  if (outcome.ok) return false;
+  const { error } = outcome;
+  return (
+    error instanceof TimeoutError ||
+    (error instanceof ServiceResponseError && (error.status === 429 || error.status === 503))
+  );
+}
+
+function partitionList(value: unknown, option: string): void {
+  if (!Array.isArray(value) || value.length === 0) {
+    throw new TypeError(`${option} must be a list of at least one { name, share }`);
+  }
+  const names = new Set<unknown>();
+  let total = 0;
+  value.forEach((partition: { name?: unknown; share?: unknown } | null, index) => {
+    text(partition?.name, `${option}[${index}].name`);
+    ratio(partition?.share, `${option}[${index}].share`);
+    if (names.has(partition?.name)) throw new TypeError(`${option} has two of the name '${partition?.name}'`);
+    names.add(partition?.name);
+    total += partition?.share as number;
+  });
+  // Shares such as 0.7, 0.2 and 0.1 add up to a little more than 1.
+  number(0, 1 + 1e-9)(total, `the sum of the shares of ${option}`);
+}
