@@ -1,0 +1,317 @@
+import { hash } from 'node:crypto';
+import { LRUCache } from 'lru-cache';
+import { ServiceResponseError } from '../errors.ts';
+import { anything, boolean, validateOptions } from '../internal/validate.ts';
+import { Cache, type CachedCall, type CacheOptions, type Freshness } from '../policies/cache.ts';
+import type { CallContext } from '../policies/context.ts';
+import type { Outcome } from '../policies/outcome.ts';
+import type { CallState } from './call-state.ts';
+import type { Answer, BufferedResponse, ResponseHeaders } from './exchange.ts';
+
+export interface HttpCacheOptions
+  extends Pick<
+    CacheOptions,
+    'jitter' | 'staleWhileRevalidate' | 'staleIfError' | 'negativeTtl' | 'maxEntries' | 'random'
+  > {
+  /** Sum of the sizes of all entries, in bytes. Default 64 MiB. */
+  maxSize?: number;
+  /**
+   * Whether answers to requests that carry Authorization or Cookie may be kept, where the answer itself allows
+   * it: `public`, `s-maxage` or `must-revalidate`. Each credential sees only its own. Default false.
+   */
+  allowAuthorization?: boolean;
+}
+
+/** The part of a CallState that tells which answer it asks for. */
+type HttpCall = Pick<CallState, 'service' | 'request' | 'headers'>;
+
+/** All that is under one path of one service. Dropping it puts out of reach whatever is kept for it. */
+interface Resource {
+  /** Leads every key of the resource; no two resources ever have the same. */
+  readonly name: string;
+  /** The request headers that its answers depend on, by the `Vary` of all those seen so far. */
+  vary: readonly string[];
+}
+
+const DEFAULT_MAX_ENTRIES = 1_000;
+const DEFAULT_MAX_SIZE = 64 * 1024 * 1024;
+/** Resources remembered for each entry, since answers that are not kept have one too. */
+const RESOURCES_PER_ENTRY = 10;
+
+/** RFC 9110, section 15.1, but for 206, which is a part, and 501, which is an error of the call here. */
+const CACHEABLE_STATUSES: ReadonlySet<number> = new Set([200, 203, 204, 300, 301, 308, 404, 405, 410, 414]);
+const SAFE_METHODS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE']);
+const CREDENTIALS: ReadonlySet<string> = new Set(['authorization', 'cookie', 'proxy-authorization']);
+/** Those that ask for a part, or for an answer that means something only to the one who asks. */
+const PARTICULAR: ReadonlySet<string> = new Set([
+  'range',
+  'if-match',
+  'if-none-match',
+  'if-modified-since',
+  'if-unmodified-since',
+  'if-range',
+]);
+/** Those that are another with each call, so that an answer that varies by them is never asked for again. */
+const PER_CALL: ReadonlySet<string> = new Set([
+  'x-request-id',
+  'x-request-timeout',
+  'traceparent',
+  'tracestate',
+]);
+/** Request directives (RFC 9111, section 5.2.1) by which a caller asks for more than what is kept may be. */
+const BYPASSING = ['no-store', 'no-cache', 'max-age', 'min-fresh'];
+const NOT_TO_BE_KEPT = ['no-store', 'no-cache', 'private'];
+/** RFC 9111, section 3.5. */
+const SHAREABLE = ['public', 's-maxage', 'must-revalidate'];
+const NEVER_STALE = ['must-revalidate', 'proxy-revalidate'];
+
+/** Longer headers are not read. */
+const MAX_HEADER_LENGTH = 1_024;
+/** What is under longer ones is not kept. */
+const MAX_PATH_LENGTH = 2_048;
+const MAX_VARY = 8;
+/** Longer keys are kept as their digest. */
+const MAX_KEY_LENGTH = 256;
+/** Seconds: what an answer says by mistake, or by malice, is not believed for more than a day. */
+const MAX_SECONDS = 86_400;
+
+/**
+ * A Cache for the answers of services, as HTTP wants it: a shared cache by RFC 9111 with the stale-* directives
+ * of RFC 5861. It keeps what a GET or HEAD was answered with, if the answer tells for how long by `s-maxage`,
+ * `max-age` or `Expires`, and no longer than a day. It does not revalidate: `no-cache` is not kept.
+ *
+ * An answer with `must-revalidate` or `proxy-revalidate` is never served stale. Beside `s-maxage` only what the
+ * answer itself grants counts; else what it does not say is as the options say.
+ *
+ * Of answers with `Vary` there is one for each set of values of the request headers named. What a resource
+ * varies by is learnt from its answers: one whose request has a header that is named for the first time is not
+ * kept, since it was looked for without.
+ */
+export class HttpCaching {
+  /** Expects a CallState as the attributes of the call, and gives BufferedResponses. */
+  readonly cache: Cache;
+  readonly #allowAuthorization: boolean;
+  readonly #resources: LRUCache<string, Resource>;
+  #resourcesSoFar = 0;
+
+  constructor(options: HttpCacheOptions = {}) {
+    validateOptions('the HTTP cache', options, {
+      jitter: anything,
+      staleWhileRevalidate: anything,
+      staleIfError: anything,
+      negativeTtl: anything,
+      maxEntries: anything,
+      random: anything,
+      maxSize: anything,
+      allowAuthorization: boolean,
+    });
+    const { allowAuthorization = false, ...others } = options;
+    const { maxEntries = DEFAULT_MAX_ENTRIES, maxSize = DEFAULT_MAX_SIZE } = options;
+    this.#allowAuthorization = allowAuthorization;
+    this.cache = new Cache({
+      ...others,
+      maxEntries,
+      maxSize,
+      sizeOf,
+      key: ({ attributes }) => this.#keyOf(attributes as CallState),
+      freshness: (outcome, { attributes }, call) => this.#freshnessOf(outcome, attributes as CallState, call),
+    });
+    this.#resources = new LRUCache({ max: maxEntries * RESOURCES_PER_ENTRY });
+  }
+
+  /** For a Coalesce inside the cache: only requests with all the same headers of their callers share one. */
+  readonly coalesceKey = ({ attributes }: CallContext): string | undefined => {
+    const call = attributes as CallState;
+    const resource = this.#resourceOf(call);
+    return resource && keyFor(call, resource, call.request.headers.join('\n'));
+  };
+
+  /**
+   * To be called when a call is over: what is kept for the path is outdated if the call may have changed it
+   * (RFC 9111, section 4.4), whatever it was answered with.
+   */
+  invalidateAfter(call: HttpCall): void {
+    if (!SAFE_METHODS.has(call.request.method)) this.#resources.delete(placeOf(call));
+  }
+
+  #keyOf(call: HttpCall): string | undefined {
+    const resource = this.#resourceOf(call);
+    if (resource === undefined) return undefined;
+    const names = this.#allowAuthorization ? [...resource.vary, ...CREDENTIALS] : resource.vary;
+    return keyFor(call, resource, variantOf(call.headers, names));
+  }
+
+  /** Undefined if no other answer than the call's own will do. */
+  #resourceOf(call: HttpCall): Resource | undefined {
+    const { method, path, body } = call.request;
+    if ((method !== 'GET' && method !== 'HEAD') || body !== null) return undefined;
+    if (path.length > MAX_PATH_LENGTH || !this.#mayBeShared(call)) return undefined;
+    const place = placeOf(call);
+    let resource = this.#resources.get(place);
+    if (resource === undefined) {
+      resource = { name: `${++this.#resourcesSoFar} ${call.service}${call.request.path}`, vary: [] };
+      this.#resources.set(place, resource);
+    }
+    return resource;
+  }
+
+  #mayBeShared({ headers }: HttpCall): boolean {
+    for (let index = 0; index < headers.length; index += 2) {
+      const name = headers[index]!;
+      if (PARTICULAR.has(name)) return false;
+      if (CREDENTIALS.has(name) && !this.#allowAuthorization) return false;
+      if (name === 'cache-control' || name === 'pragma') {
+        const directives = directivesOf(headers[index + 1]);
+        if (directives === undefined || hasAny(directives, BYPASSING)) return false;
+      }
+    }
+    return true;
+  }
+
+  #freshnessOf(
+    outcome: Outcome<unknown>,
+    call: CallState,
+    { key, elapsed }: CachedCall,
+  ): Freshness | undefined {
+    if (!outcome.ok && !(outcome.error instanceof ServiceResponseError)) return {};
+    const answer = (outcome.ok ? outcome.value : outcome.error) as Answer;
+    const directives = directivesOf(answer.headers['cache-control']);
+    if (directives === undefined || hasAny(directives, NOT_TO_BE_KEPT)) return undefined;
+    if (answer.headers['set-cookie'] !== undefined) return undefined;
+    if (carriesCredentials(call.headers) && !hasAny(directives, SHAREABLE)) return undefined;
+    if (!this.#learn(call, answer.headers.vary)) return undefined;
+    // It was looked for under another key if its `Vary` is news, or if the resource has changed meanwhile.
+    if (this.#keyOf(call) !== key) return undefined;
+    return outcome.ok ? freshnessOf(answer, directives, elapsed) : {};
+  }
+
+  /** False if the answer is one that no other request can be answered with. */
+  #learn(call: HttpCall, header: string | string[] | undefined): boolean {
+    if (header === undefined) return true;
+    const text = String(header).toLowerCase();
+    if (text.length > MAX_HEADER_LENGTH) return false;
+    const resource = this.#resourceOf(call)!;
+    const names = new Set(resource.vary);
+    for (const item of text.split(',')) {
+      const name = item.trim();
+      if (name === '*' || PER_CALL.has(name)) return false;
+      if (name !== '') names.add(name);
+    }
+    if (names.size > MAX_VARY) return false;
+    if (names.size > resource.vary.length) resource.vary = [...names];
+    return true;
+  }
+}
+
+/** A path has no space in it, so that the last one ends the name of the service. */
+function placeOf({ service, request }: HttpCall): string {
+  return `${service} ${request.path}`;
+}
+
+function keyFor({ request, headers }: HttpCall, { name }: Resource, variant: string): string {
+  const digested = variant.length > MAX_KEY_LENGTH || carriesCredentials(headers);
+  return `${request.method} ${name}\n${digested ? hash('sha256', variant, 'base64url') : variant}`;
+}
+
+/** The values of the named headers, which have no line break; an absent one is not the same as an empty one. */
+function variantOf(headers: readonly string[], names: readonly string[]): string {
+  let variant = '';
+  for (const name of names) {
+    for (let index = 0; index < headers.length; index += 2) {
+      if (headers[index] === name) variant += `${name}:${headers[index + 1]}\n`;
+    }
+  }
+  return variant;
+}
+
+function carriesCredentials(headers: readonly string[]): boolean {
+  for (let index = 0; index < headers.length; index += 2) if (CREDENTIALS.has(headers[index]!)) return true;
+  return false;
+}
+
+function hasAny(directives: ReadonlyMap<string, string>, names: readonly string[]): boolean {
+  return names.some((name) => directives.has(name));
+}
+
+/**
+ * The directives of a Cache-Control header, RFC 9111, section 5.2. One that comes twice with different
+ * arguments has none, so that it counts as malformed. Undefined if the header is too long to be read.
+ */
+function directivesOf(header: string | string[] | undefined): ReadonlyMap<string, string> | undefined {
+  const text = header === undefined ? '' : String(header);
+  if (text.length > MAX_HEADER_LENGTH) return undefined;
+  const directives = new Map<string, string>();
+  for (const [, name, quoted, token] of text.matchAll(
+    /([!#$%&'*+.^_`|~\w-]+)(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*)))?/g,
+  )) {
+    const key = name!.toLowerCase();
+    const argument = quoted ?? token ?? '';
+    const before = directives.get(key);
+    directives.set(key, before === undefined || before === argument ? argument : '');
+  }
+  return directives;
+}
+
+function freshnessOf(
+  { status, headers }: Answer,
+  directives: ReadonlyMap<string, string>,
+  elapsed: number,
+): Freshness | undefined {
+  const lifetime = lifetimeOf(directives, headers);
+  if (lifetime === undefined || !CACHEABLE_STATUSES.has(status)) return undefined;
+  // RFC 9111, section 4.2.3: the corrected age value, which needs no clocks that agree.
+  const ttl = 1000 * (Math.min(lifetime, MAX_SECONDS) - ageOf(headers)) - elapsed;
+  if (hasAny(directives, NEVER_STALE)) return { ttl, staleWhileRevalidate: 0, staleIfError: 0 };
+  return {
+    ttl,
+    staleWhileRevalidate: extensionOf(directives, 'stale-while-revalidate'),
+    staleIfError: extensionOf(directives, 'stale-if-error'),
+  };
+}
+
+/** Seconds for which an answer is fresh from when it was made, RFC 9111, section 4.2.1. */
+function lifetimeOf(directives: ReadonlyMap<string, string>, headers: ResponseHeaders): number | undefined {
+  const argument = directives.get('s-maxage') ?? directives.get('max-age');
+  if (argument !== undefined) return secondsOf(argument);
+  if (headers.expires === undefined) return undefined;
+  const expires = dateOf(headers.expires);
+  // Where the answer has no date it is of now: the one use of the wall clock, since `Expires` is a date.
+  const date = headers.date === undefined ? Date.now() : dateOf(headers.date);
+  return expires === undefined || date === undefined ? 0 : (expires - date) / 1000;
+}
+
+/** Milliseconds; undefined leaves it to the options. */
+function extensionOf(directives: ReadonlyMap<string, string>, name: string): number | undefined {
+  const argument = directives.get(name);
+  if (argument !== undefined) return 1000 * Math.min(secondsOf(argument), MAX_SECONDS);
+  // RFC 9111, section 5.2.2.10: `s-maxage` takes back what the options allow, as `proxy-revalidate` does.
+  return directives.has('s-maxage') ? 0 : undefined;
+}
+
+/** RFC 9111, section 4.2.1: what is malformed makes an answer stale. */
+function secondsOf(argument: string): number {
+  return /^\d+$/.test(argument) ? Number(argument) : 0;
+}
+
+/** RFC 9111, section 5.1: of several the first counts, one that is malformed does not. */
+function ageOf({ age }: ResponseHeaders): number {
+  return age === undefined ? 0 : secondsOf(String(age).split(',', 1)[0]!.trim());
+}
+
+/** RFC 9110, section 5.6.7: the form that is sent, and the two obsolete ones, the last of which names no zone. */
+const HTTP_DATE =
+  /^(?:[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT|[A-Z][a-z]{5,8}, \d\d-[A-Z][a-z]{2}-\d\d \d\d:\d\d:\d\d GMT|[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4})$/;
+
+/** Epoch milliseconds. */
+function dateOf(header: string | string[]): number | undefined {
+  if (typeof header !== 'string' || !HTTP_DATE.test(header)) return undefined;
+  const date = Date.parse(header.endsWith('GMT') ? header : `${header} GMT`);
+  return Number.isNaN(date) ? undefined : date;
+}
+
+/** Two bytes for each character is what a string takes at most. */
+function sizeOf(outcome: Outcome<unknown>, key: string): number {
+  const { headers, body } = ((outcome.ok ? outcome.value : outcome.error) ?? {}) as Partial<BufferedResponse>;
+  const content = typeof body === 'string' ? body.length : (JSON.stringify(body)?.length ?? 0);
+  return 2 * (key.length + content + JSON.stringify(headers ?? {}).length);
+}

@@ -1,0 +1,614 @@
+import fc from 'fast-check';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { callState } from '../../src/client/call-state.ts';
+import type { BufferedResponse, ResponseHeaders } from '../../src/client/exchange.ts';
+import { type HttpCacheOptions, HttpCaching } from '../../src/client/http-caching.ts';
+import { prepare, type ServiceCall } from '../../src/client/service-call.ts';
+import { ServiceConnectionError, ServiceResponseError } from '../../src/errors.ts';
+import { Coalesce } from '../../src/policies/coalesce.ts';
+import { compose } from '../../src/policies/policy.ts';
+import { type Deferred, defer, fakeTime, flush, follow, pass } from '../policies/helpers.ts';
+
+beforeEach(fakeTime);
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+const service = 'user-service';
+const from = { instanceId: 'i1' };
+const details = { serviceName: service, ...from };
+let requests = 0;
+
+/** What a client makes of a call; each has a request id of its own. */
+function stateOf(call: Partial<ServiceCall> = {}) {
+  const whole: ServiceCall = { service, path: '/users/u1', ...call };
+  return callState(whole, prepare(whole), ['x-request-id', `r${requests++}`, 'x-service-name', 'tests']);
+}
+
+/** A service that answers as told, behind a cache. */
+function servedBy(headers: ResponseHeaders, options: HttpCacheOptions & { status?: number } = {}) {
+  const { status = 200, ...cacheOptions } = options;
+  const http = new HttpCaching({ jitter: 0, ...cacheOptions });
+  const origin = {
+    http,
+    headers,
+    status,
+    made: 0,
+    error: undefined as Error | undefined,
+    /** The body tells which answer it is. */
+    async get(call: Partial<ServiceCall> = {}): Promise<string> {
+      const attributes = stateOf(call);
+      const response = await http.cache.execute<BufferedResponse>(
+        () => {
+          origin.made++;
+          if (origin.error !== undefined) throw origin.error;
+          return { status: origin.status, headers: origin.headers, ...from, body: `answer ${origin.made}` };
+        },
+        { attributes },
+      );
+      http.invalidateAfter(attributes);
+      return response.body;
+    },
+  };
+  return origin;
+}
+
+/** For how long an answer with such headers is served as it is, in milliseconds; 0 if it is not kept. */
+async function lifetimeOf(headers: ResponseHeaders, options: HttpCacheOptions & { status?: number } = {}) {
+  const origin = servedBy(headers, options);
+  await origin.get();
+  // Halve the interval until it is a millisecond: each probe is a cache of its own.
+  let [served, gone] = [0, 2 ** 28];
+  while (gone - served > 1) {
+    const middle = (served + gone) / 2;
+    const probe = servedBy(headers, options);
+    await probe.get();
+    vi.advanceTimersByTime(middle);
+    await probe.get();
+    if (probe.made === 1) served = middle;
+    else gone = middle;
+  }
+  return served === 0 ? 0 : gone;
+}
+
+const date = (seconds: number) => new Date(Date.UTC(2024, 0, 1) + seconds * 1000).toUTCString();
+
+describe('an answer is kept for as long as it says', () => {
+  it.each<[string, number, ResponseHeaders]>([
+    ['max-age', 60_000, { 'cache-control': 'max-age=60' }],
+    ['max-age, in whatever case and quotes', 60_000, { 'cache-control': 'Public ,MAX-AGE = "60"' }],
+    ['s-maxage, before max-age', 60_000, { 'cache-control': 'max-age=5, s-maxage=60' }],
+    ['what is left of it after its Age', 50_000, { 'cache-control': 'max-age=60', age: '10' }],
+    ['the first Age of several', 50_000, { 'cache-control': 'max-age=60', age: ['10', '59'] }],
+    ['all of it where the Age is malformed', 60_000, { 'cache-control': 'max-age=60', age: '-7' }],
+    ['Expires', 90_000, { expires: date(90), date: date(0) }],
+    ['max-age, before Expires', 60_000, { 'cache-control': 'max-age=60', expires: date(0), date: date(0) }],
+    [
+      'Expires in the oldest forms',
+      60_000,
+      { expires: 'Monday, 01-Jan-24 00:01:00 GMT', date: 'Mon Jan  1 00:00:00 2024' },
+    ],
+    ['several lines', 60_000, { 'cache-control': ['public', 'max-age=60'] }],
+    ['the same twice', 60_000, { 'cache-control': 'max-age=60, max-age=60' }],
+    ['no longer than a day', 86_400_000, { 'cache-control': 'max-age=999999999999999999999999' }],
+    [
+      'no longer than a day less its Age',
+      86_400_000 - 1_000,
+      { 'cache-control': 'max-age=31536000', age: '1' },
+    ],
+  ])('%s (%i ms)', async (_what, lifetime, headers) => {
+    expect(await lifetimeOf(headers)).toBe(lifetime);
+  });
+
+  it('Expires from now where it has no date', async () => {
+    vi.setSystemTime(Date.UTC(2024, 0, 1));
+    const origin = servedBy({ expires: date(60) });
+    await origin.get();
+    await pass(59_999);
+    await origin.get();
+    expect(origin.made).toBe(1);
+    await pass(1);
+    await origin.get();
+    expect(origin.made).toBe(2);
+  });
+
+  it('less the time that it was under way', async () => {
+    const { cache } = new HttpCaching({ jitter: 0 });
+    const answer = defer<BufferedResponse>();
+    follow(cache.execute(() => answer.promise, { attributes: stateOf() }));
+    await pass(10_000);
+    answer.resolve({ status: 200, headers: { 'cache-control': 'max-age=60' }, ...from, body: '' });
+    await flush();
+    await pass(49_999);
+    const operation = vi.fn(() => defer<BufferedResponse>().promise);
+    await cache.execute(operation, { attributes: stateOf() });
+    expect(operation).not.toHaveBeenCalled();
+    await pass(1);
+    follow(cache.execute(operation, { attributes: stateOf() }));
+    expect(operation).toHaveBeenCalled();
+  });
+
+  it.each([200, 203, 204, 300, 301, 308, 404, 405, 410, 414])('with the status %i', async (status) => {
+    expect(await lifetimeOf({ 'cache-control': 'max-age=60' }, { status })).toBe(60_000);
+  });
+});
+
+describe('an answer is not kept', () => {
+  it.each<[string, ResponseHeaders]>([
+    ['says nothing', {}],
+    ['says only that it may be', { 'cache-control': 'public' }],
+    ['has only been modified long ago', { 'last-modified': date(-1e8), date: date(0) }],
+    ['says no-store', { 'cache-control': 'max-age=60, no-store' }],
+    ['says no-cache', { 'cache-control': 'no-cache, max-age=60' }],
+    ['says no-cache of a header', { 'cache-control': 'no-cache="set-cookie", max-age=60' }],
+    ['is private', { 'cache-control': 'private, max-age=60' }],
+    ['is private on a line of its own', { 'cache-control': ['max-age=60', 'PRIVATE'] }],
+    ['is private though a comma is missing', { 'cache-control': 'max-age=60 private' }],
+    ['is private after a quote that does not end', { 'cache-control': 'max-age=60, x="private' }],
+    ['sets a cookie', { 'cache-control': 'public, max-age=60', 'set-cookie': ['session=1'] }],
+    ['is as old as it may be', { 'cache-control': 'max-age=60', age: '60' }],
+    ['is older than any', { 'cache-control': 'max-age=60', age: '9'.repeat(400) }],
+    ['has a max-age of 0', { 'cache-control': 'max-age=0' }],
+    ['has a max-age below 0', { 'cache-control': 'max-age=-1' }],
+    ['has a max-age that is no number', { 'cache-control': 'max-age=1e3' }],
+    ['has a max-age of nothing', { 'cache-control': 'max-age' }],
+    ['has several different max-age', { 'cache-control': ['max-age=60', 'max-age=70'] }],
+    ['has a malformed s-maxage', { 'cache-control': 's-maxage=x, max-age=60' }],
+    ['has expired', { expires: date(0), date: date(0) }],
+    ['expires at 0', { expires: '0', date: date(0) }],
+    ['expires at what is no HTTP date', { expires: '2124-01-01T00:00:00Z', date: date(0) }],
+    ['expires on a day that there is not', { expires: 'Mon, 99 Foo 2124 00:00:00 GMT', date: date(0) }],
+    ['expires more than once', { expires: [date(60), date(90)], date: date(0) }],
+    ['expires after what is no date', { expires: date(60), date: 'yesterday' }],
+    ['has a Cache-Control longer than any', { 'cache-control': `max-age=60, x=${'y'.repeat(1_024)}` }],
+    ['varies by everything', { 'cache-control': 'max-age=60', vary: '*' }],
+    ['varies by everything, on a line of its own', { 'cache-control': 'max-age=60', vary: ['accept', ' *'] }],
+    ['varies by what each call has of its own', { 'cache-control': 'max-age=60', vary: 'X-Request-ID' }],
+    ['varies by more than any', { 'cache-control': 'max-age=60', vary: 'a,b,c,d,e,f,g,h,i' }],
+    ['has a Vary longer than any', { 'cache-control': 'max-age=60', vary: `${'a,'.repeat(1_024)}*` }],
+  ])('that %s', async (_what, headers) => {
+    // Twice, since that of a Vary is not kept the first time anyhow.
+    const origin = servedBy(headers);
+    for (let i = 0; i < 3; i++) await origin.get();
+    expect(origin.made).toBe(3);
+    expect(origin.http.cache.size).toBe(0);
+  });
+
+  it.each([206, 302, 304, 307, 400, 401, 403, 429, 500, 503])('with the status %i', async (status) => {
+    expect(await lifetimeOf({ 'cache-control': 'max-age=60' }, { status })).toBe(0);
+  });
+
+  it('takes no time to read, however it is written', async () => {
+    const origin = servedBy({ 'cache-control': 'x="\\'.repeat(250), vary: ','.repeat(1_000) });
+    const startedAt = process.hrtime.bigint();
+    await origin.get();
+    expect(Number(process.hrtime.bigint() - startedAt) / 1e6).toBeLessThan(200);
+  });
+
+  it.each(['\\', '"', 'no-store="', ',', '=', 'max-age=60;no-store', '\u00ff'])(
+    'nor does a header like %s disturb the call',
+    async (header) => {
+      const headers = { 'cache-control': header, vary: header, age: header, expires: header, date: header };
+      expect(await servedBy(headers).get()).toBe('answer 1');
+    },
+  );
+});
+
+describe('a request', () => {
+  const kept = { 'cache-control': 'max-age=60' };
+
+  it.each<[string, Partial<ServiceCall>]>([
+    ['POST', { method: 'POST' }],
+    ['PUT', { method: 'PUT' }],
+    ['OPTIONS', { method: 'OPTIONS' }],
+    ['a body', { body: 'query' }],
+    ['Authorization', { headers: { authorization: 'Bearer a' } }],
+    ['Cookie', { headers: { cookie: 'session=1' } }],
+    ['a Range', { headers: { range: 'bytes=0-1' } }],
+    ['a condition', { headers: { 'if-none-match': '"e"' } }],
+    ['no-store', { headers: { 'cache-control': 'no-store' } }],
+    ['no-cache', { headers: { 'cache-control': 'max-stale, No-Cache' } }],
+    ['no-cache on a second line', { headers: { 'cache-control': ['max-stale', 'no-cache'] } }],
+    ['max-age', { headers: { 'cache-control': 'max-age=0' } }],
+    ['Pragma', { headers: { pragma: 'no-cache' } }],
+    ['a Cache-Control longer than any', { headers: { 'cache-control': 'x'.repeat(1_025) } }],
+    ['a path longer than any', { path: `/${'x'.repeat(2_048)}` }],
+  ])('with %s is neither served from what is kept, nor is its answer kept', async (_what, call) => {
+    const origin = servedBy({ 'cache-control': 'public, max-age=60' });
+    for (let i = 0; i < 2; i++) await origin.get(call);
+    expect(origin.made).toBe(2);
+    expect(origin.http.cache.size).toBe(0);
+    await origin.get();
+    await origin.get(call);
+    expect(origin.made).toBe(4);
+  });
+
+  it('is served what another one was answered with, whatever its request id', async () => {
+    const origin = servedBy(kept);
+    for (let i = 0; i < 3; i++)
+      expect(await origin.get({ headers: { 'x-other': String(i) } })).toBe('answer 1');
+  });
+
+  it('differs by service, method, path and query', async () => {
+    const origin = servedBy(kept);
+    const calls: Partial<ServiceCall>[] = [
+      {},
+      { service: 'order-service' },
+      { method: 'HEAD' },
+      { path: '/users/u2' },
+      { query: { page: 1 } },
+      { query: { page: 2 } },
+      // Whose service and path read the same in a row.
+      { service: 'a', path: '/b/c' },
+      { service: 'a/b', path: '/c' },
+    ];
+    for (let round = 0; round < 2; round++) for (const call of calls) await origin.get(call);
+    expect(origin.made).toBe(calls.length);
+  });
+});
+
+describe('Authorization and Cookie', () => {
+  const asUser = (name: string): Partial<ServiceCall> => ({ headers: { authorization: `Bearer ${name}` } });
+  const cookie = (value: string): Partial<ServiceCall> => ({ headers: { cookie: value } });
+
+  it.each(['public, max-age=60', 's-maxage=60', 'max-age=60, must-revalidate'])(
+    'are cached for if that is allowed and the answer says %s; each sees its own',
+    async (cacheControl) => {
+      const origin = servedBy({ 'cache-control': cacheControl }, { allowAuthorization: true });
+      const keys: string[] = [];
+      origin.http.cache.on('miss', ({ key }) => keys.push(key));
+      const callers = [asUser('anna'), asUser('bert'), cookie('anna'), cookie('bert'), {}];
+      for (const [index, call] of callers.entries()) {
+        for (let i = 0; i < 2; i++) expect(await origin.get(call)).toBe(`answer ${index + 1}`);
+      }
+      // What stands in keys goes to logs and metrics.
+      expect(keys.join()).not.toMatch(/anna|bert/);
+    },
+  );
+
+  it.each(['max-age=60', 'max-age=60, proxy-revalidate', 'private, public, max-age=60'])(
+    'are not cached for though it is allowed where the answer says only %s',
+    async (cacheControl) => {
+      const origin = servedBy({ 'cache-control': cacheControl }, { allowAuthorization: true });
+      for (const call of [asUser('anna'), cookie('anna')]) {
+        for (let i = 0; i < 2; i++) await origin.get(call);
+      }
+      expect(origin.made).toBe(4);
+    },
+  );
+});
+
+describe('Vary', () => {
+  const inLanguage = (language: string | string[] | undefined): Partial<ServiceCall> => ({
+    headers: { 'accept-language': language, 'x-other': String(requests) },
+  });
+
+  it('keeps an answer for each value of the headers named, but for the one that first names them', async () => {
+    const origin = servedBy({ 'cache-control': 'max-age=60', vary: 'Accept-Language' });
+    await origin.get(inLanguage('en'));
+    const languages = ['en', 'de', '', undefined, ['en', 'de']];
+    const first = [];
+    for (const language of languages) first.push(await origin.get(inLanguage(language)));
+    expect(new Set(first).size).toBe(languages.length);
+    for (const [index, language] of languages.entries())
+      expect(await origin.get(inLanguage(language))).toBe(first[index]);
+  });
+
+  it('never serves one kept before the first Vary was seen, nor one of a Vary since extended', async () => {
+    const origin = servedBy({ 'cache-control': 'max-age=60' });
+    await origin.get(inLanguage('en'));
+    await pass(60_000);
+    origin.headers = { 'cache-control': 'max-age=60', vary: 'accept-language' };
+    for (let i = 0; i < 2; i++) await origin.get(inLanguage('en'));
+    expect(await origin.get(inLanguage('en'))).toBe('answer 3');
+    expect(await origin.get(inLanguage('de'))).toBe('answer 4');
+    origin.headers = { 'cache-control': 'max-age=60', vary: 'x-tenant' };
+    const de = (tenant: string) => ({ headers: { 'accept-language': 'fr', 'x-tenant': tenant } });
+    await origin.get(de('a'));
+    expect(await origin.get(de('a'))).toBe('answer 6');
+    expect(await origin.get(de('a'))).toBe('answer 6');
+    expect(await origin.get(de('b'))).toBe('answer 7');
+  });
+
+  it('goes on where some answers of a resource have it and others have not', async () => {
+    const origin = servedBy({ 'cache-control': 'max-age=60', vary: 'accept-language' });
+    await origin.get(inLanguage('en'));
+    origin.headers = { 'cache-control': 'max-age=60' };
+    await origin.get(inLanguage('en'));
+    expect(await origin.get(inLanguage('en'))).toBe('answer 2');
+    expect(await origin.get(inLanguage('de'))).toBe('answer 3');
+  });
+
+  it('makes no long keys', async () => {
+    const origin = servedBy({ 'cache-control': 'max-age=60', vary: 'accept-language' });
+    const keys: string[] = [];
+    origin.http.cache.on('miss', ({ key }) => keys.push(key));
+    for (const last of ['a', 'a', 'b']) await origin.get(inLanguage(`${'x'.repeat(4_000)}${last}`));
+    expect(origin.made).toBe(3);
+    for (const key of keys) expect(key.length).toBeLessThan(100);
+  });
+
+  it('never serves an answer to a request that it was not for, whatever the answers say', async () => {
+    const header = fc.constantFrom('', 'a', 'b', 'a, b', 'B,A', '*', 'x-request-id');
+    const request = fc.record({
+      a: fc.constantFrom('1', '2', undefined),
+      b: fc.constantFrom('1', '2', undefined),
+    });
+    await fc.assert(
+      fc.asyncProperty(fc.array(fc.tuple(request, header), { maxLength: 40 }), async (calls) => {
+        const { cache } = new HttpCaching({ jitter: 0 });
+        type Answer = BufferedResponse & { to: Record<string, string | undefined> };
+        const running: { answer: Deferred<Answer>; vary: string; to: Record<string, string | undefined> }[] =
+          [];
+        for (const [to, vary] of calls) {
+          const call = follow(
+            cache.execute<Answer>(
+              () => {
+                const answer = defer<Answer>();
+                running.push({ answer, vary, to });
+                return answer.promise;
+              },
+              { attributes: stateOf({ headers: to }) },
+            ),
+          );
+          await flush();
+          if (call.outcome?.ok) {
+            const served = call.outcome.value;
+            const named = String(served.headers.vary).toLowerCase();
+            expect(named).not.toContain('*');
+            for (const name of ['a', 'b'] as const) {
+              if (named.includes(name)) expect(served.to[name]).toBe(to[name]);
+            }
+          }
+          // Answers come late, and not in the order of their requests.
+          if (running.length > 2) {
+            const [late] = running.splice(1, 1);
+            late!.answer.resolve({
+              status: 200,
+              headers: { 'cache-control': 'max-age=60', vary: late!.vary },
+              ...from,
+              body: '',
+              to: late!.to,
+            });
+            await flush();
+          }
+        }
+      }),
+      { numRuns: 150 },
+    );
+  });
+});
+
+describe('an answer that is no longer fresh', () => {
+  const error = new ServiceConnectionError('down', details);
+
+  /** Whether it is served while renewed, and where the call fails, `after` milliseconds. */
+  async function staleness(cacheControl: string, options: HttpCacheOptions, after: number) {
+    const renewed = servedBy({ 'cache-control': cacheControl }, options);
+    const failing = servedBy({ 'cache-control': cacheControl }, options);
+    for (const origin of [renewed, failing]) await origin.get();
+    failing.error = error;
+    await pass(after);
+    const whileRevalidate = (await renewed.get()) === 'answer 1';
+    const ifError = await failing.get().then(
+      () => true,
+      () => false,
+    );
+    return [whileRevalidate, ifError];
+  }
+
+  it.each<[string, [boolean, boolean], HttpCacheOptions]>([
+    ['max-age=60', [false, false], {}],
+    ['max-age=60', [true, true], { staleWhileRevalidate: 20_000, staleIfError: 20_000 }],
+    ['max-age=60, stale-while-revalidate=20', [true, true], {}],
+    ['max-age=60, stale-if-error=20', [false, true], {}],
+    ['max-age=60, stale-if-error=0', [false, false], { staleIfError: 20_000 }],
+    ['max-age=60, stale-if-error=x', [false, false], { staleIfError: 20_000 }],
+    ['max-age=60, must-revalidate, stale-if-error=20', [false, false], { staleIfError: 20_000 }],
+    ['max-age=60, proxy-revalidate', [false, false], { staleWhileRevalidate: 20_000 }],
+    ['s-maxage=60', [false, false], { staleWhileRevalidate: 20_000, staleIfError: 20_000 }],
+    ['s-maxage=60, stale-if-error=20', [false, true], {}],
+  ])('with %s is served %o after it, with the options %o', async (cacheControl, expected, options) => {
+    expect(await staleness(cacheControl, options, 70_000)).toEqual(expected);
+    expect(await staleness(cacheControl, options, 80_000)).toEqual([false, false]);
+  });
+
+  it('counts from when it became stale, though that was before it came', async () => {
+    const headers = { 'cache-control': 'max-age=60, stale-if-error=20', age: '70' };
+    const origin = servedBy(headers);
+    await origin.get();
+    origin.error = error;
+    await pass(9_999);
+    expect(await origin.get()).toBe('answer 1');
+    await pass(1);
+    await expect(origin.get()).rejects.toBe(error);
+  });
+
+  it('is not served for longer than a day', async () => {
+    const long = 'max-age=60, stale-while-revalidate=9999999, stale-if-error=9999999';
+    expect(await staleness(long, {}, 86_459_999)).toEqual([true, true]);
+    expect(await staleness(long, {}, 86_460_000)).toEqual([false, false]);
+  });
+});
+
+describe('a failure', () => {
+  const failureWith = (headers: ResponseHeaders) =>
+    new ServiceResponseError('down', { ...details, status: 503, headers, body: { error: 'down' } });
+
+  it.each<[string, boolean, Error]>([
+    ['without an answer', true, new ServiceConnectionError('down', details)],
+    ['with an answer', true, failureWith({})],
+    ['with an answer that says no-store', false, failureWith({ 'cache-control': 'no-store' })],
+    ['with an answer that varies by everything', false, failureWith({ vary: '*' })],
+  ])('%s is served for negativeTtl: %s', async (_what, kept, error) => {
+    const origin = servedBy({}, { negativeTtl: 1_000 });
+    origin.error = error;
+    for (let i = 0; i < 2; i++) await expect(origin.get()).rejects.toBe(error);
+    expect(origin.made).toBe(kept ? 1 : 2);
+    await pass(1_000);
+    await expect(origin.get()).rejects.toBe(error);
+    expect(origin.made).toBe(kept ? 2 : 3);
+  });
+
+  it('is not kept unless negativeTtl is set, whatever it says', async () => {
+    const origin = servedBy({});
+    origin.error = failureWith({ 'cache-control': 'max-age=60' });
+    for (let i = 0; i < 2; i++) await expect(origin.get()).rejects.toBe(origin.error);
+    expect(origin.made).toBe(2);
+  });
+
+  it('may be anything that can be thrown', async () => {
+    const { cache } = new HttpCaching({ negativeTtl: 1_000 });
+    const call = follow(cache.execute(() => Promise.reject(null), { attributes: stateOf() }));
+    await flush();
+    expect(call.outcome).toEqual({ ok: false, error: null });
+  });
+});
+
+describe('a call that may change what is under a path', () => {
+  const kept = { 'cache-control': 'max-age=60', vary: 'accept' };
+
+  it.each(['POST', 'PUT', 'PATCH', 'DELETE'])(
+    '%s: what was kept for it is not served any more',
+    async (method) => {
+      const origin = servedBy(kept);
+      for (let i = 0; i < 2; i++) await origin.get();
+      await origin.get({ headers: { accept: 'text/plain' } });
+      await origin.get({ path: '/users/u2' });
+      await origin.get({ path: '/users/u2' });
+      await origin.get({ method });
+      for (const call of [{}, { headers: { accept: 'text/plain' } }]) {
+        const { made } = origin;
+        await origin.get(call);
+        expect(origin.made).toBe(made + 1);
+      }
+      const { made } = origin;
+      await origin.get({ path: '/users/u2' });
+      expect(origin.made).toBe(made);
+    },
+  );
+
+  it.each(['GET', 'HEAD', 'OPTIONS'])('is not %s', async (method) => {
+    const origin = servedBy({ 'cache-control': 'max-age=60' });
+    await origin.get();
+    await origin.get({ method });
+    const { made } = origin;
+    await origin.get();
+    expect(origin.made).toBe(made);
+  });
+
+  it('leaves nothing of the calls that were under way, and no later one joins them', async () => {
+    const http = new HttpCaching();
+    const policy = compose(http.cache, new Coalesce({ key: http.coalesceKey }));
+    const answers: Deferred<BufferedResponse>[] = [];
+    const get = () =>
+      follow(
+        policy.execute(
+          () => {
+            answers.push(defer());
+            return answers.at(-1)!.promise;
+          },
+          { attributes: stateOf() },
+        ),
+      );
+    const answer = (body: string) => ({
+      status: 200,
+      headers: { 'cache-control': 'max-age=60' },
+      ...from,
+      body,
+    });
+    const before = get();
+    http.invalidateAfter(stateOf({ method: 'PUT' }));
+    const after = get();
+    expect(answers).toHaveLength(2);
+    answers[1]!.resolve(answer('new'));
+    await flush();
+    answers[0]!.resolve(answer('old'));
+    await flush();
+    const last = get();
+    await flush();
+    expect([before, after, last].map(({ outcome }) => outcome)).toMatchObject([
+      { value: { body: 'old' } },
+      { value: { body: 'new' } },
+      { value: { body: 'new' } },
+    ]);
+    expect(answers).toHaveLength(2);
+  });
+});
+
+describe('calls at the same time', () => {
+  function keyOf(
+    call: Partial<ServiceCall>,
+    options: HttpCacheOptions = {},
+    http = new HttpCaching(options),
+  ) {
+    return http.coalesceKey({ attributes: stateOf(call) } as never);
+  }
+
+  it('share one if their callers ask for the same with the same headers', () => {
+    const http = new HttpCaching();
+    const key = (call: Partial<ServiceCall>) => keyOf(call, {}, http);
+    const headers = { accept: 'text/plain', 'x-tenant': 'a' };
+    expect(key({ headers })).toBe(key({ headers }));
+    const all = [
+      key({ headers }),
+      key({}),
+      key({ headers: { ...headers, 'x-tenant': 'b' } }),
+      key({ headers, path: '/users/u2' }),
+      key({ headers, method: 'HEAD' }),
+      key({ headers, service: 'order-service' }),
+    ];
+    expect(new Set(all).size).toBe(all.length);
+  });
+
+  it.each<[string, Partial<ServiceCall>]>([
+    ['change something', { method: 'POST' }],
+    ['carry Authorization', { headers: { authorization: 'a' } }],
+    ['want no answer but their own', { headers: { 'cache-control': 'no-cache' } }],
+  ])('do not where they %s', (_what, call) => {
+    expect(keyOf(call)).toBeUndefined();
+  });
+
+  it('share with their own credential alone where it is allowed, which does not show in the key', () => {
+    const http = new HttpCaching({ allowAuthorization: true });
+    const as = (name: string) => keyOf({ headers: { authorization: name } }, {}, http);
+    expect(as('anna')).toBe(as('anna'));
+    expect(as('anna')).not.toBe(as('bert'));
+    expect(as('anna')).not.toMatch(/anna/);
+  });
+});
+
+describe('the bounds', () => {
+  it('are 64 MiB and 1,000 answers unless told otherwise, and count the body', async () => {
+    const origin = servedBy({ 'cache-control': 'max-age=60' });
+    for (let i = 0; i < 1_001; i++) await origin.get({ path: `/${i}` });
+    expect(origin.http.cache.size).toBe(1_000);
+    const { cache } = new HttpCaching();
+    for (let i = 0; i < 9; i++) {
+      await cache.execute(
+        () => ({ status: 200, headers: { 'cache-control': 'max-age=60' }, body: 'x'.repeat(4_000_000) }),
+        { attributes: stateOf({ path: `/${i}` }) },
+      );
+    }
+    expect(cache.size).toBe(8);
+  });
+
+  it('hold for resources too: one that was not asked for long is made anew', async () => {
+    const origin = servedBy({ 'cache-control': 'max-age=60' }, { maxEntries: 2 });
+    await origin.get();
+    for (let i = 0; i < 20; i++) await origin.get({ path: `/${i}`, headers: { accept: 'x' } });
+    expect(await origin.get()).toBe('answer 22');
+  });
+});
+
+describe('the options', () => {
+  it.each<[string, Record<string, unknown>]>([
+    ['allowAuthorization', { allowAuthorization: 'yes' }],
+    ['maxSize', { maxSize: -1 }],
+    ['staleIfError', { staleIfError: -1 }],
+    ['ttl', { ttl: 1 }],
+    ['key', { key: () => 'k' }],
+  ])('%s: a wrong one is named (%o)', (option, options) => {
+    expect(() => new HttpCaching(options as never)).toThrow(option);
+  });
+});
