@@ -54,7 +54,12 @@ export class Member implements Candidate {
 
   /** Whether it may get a call: it is not ejected, or its time is over and no probe is under way. */
   availableAt(now: number): boolean {
-    return !this.ejected || now >= Math.max(this.#ejectedAt + this.#ejectionTime, this.#probingUntil);
+    return !this.ejected || now >= Math.max(this.ejectedUntil, this.#probingUntil);
+  }
+
+  /** The end of the time of its ejection, from which on it may get a probe. */
+  get ejectedUntil(): number {
+    return this.#ejectedAt + this.#ejectionTime;
   }
 
   /** A call begins; true if it is the probe that decides on the return. */
@@ -126,7 +131,6 @@ export class Member implements Candidate {
     this.#ejectedAt = now;
     this.ejected = true;
     this.failing = this.#failuresInARow >= rules.consecutiveFailures;
-    this.conduct.reset();
     this.era++;
     return this.#ejectionTime;
   }

@@ -440,6 +440,32 @@ describe('whatever calls, waits, joins and leaves come in between', () => {
   });
 });
 
+it('an instance that a listener takes out while others are ejected is not ejected too', () => {
+  const told: string[] = [];
+  const all = Array.from({ length: 20 }, (_, index) => instance(`i${index}`));
+  const fleet: Fleet = new Fleet(
+    { strategy: inTurn, outlierDetection: rulesOf({}), slowStart: undefined, random: Math.random },
+    {
+      joined: () => {},
+      left: () => {},
+      returned: () => {},
+      ejected: (candidate) => {
+        told.push(candidate.instance.instanceId);
+        fleet.update(all.slice(2));
+      },
+    },
+  );
+  fleet.update(all);
+  for (let call = 0; call < 20 * 100; call++) {
+    const lease = fleet.lease(undefined, undefined)!;
+    const bad = ['i0', 'i1'].includes(lease.instance.instanceId) && Math.floor(call / 20) % 2 === 0;
+    lease.release(bad ? { error } : {});
+  }
+  vi.advanceTimersByTime(10_000);
+  fleet.lease(undefined, undefined)!.release();
+  expect(told).toHaveLength(1);
+});
+
 describe('joining and leaving under load', () => {
   it.each(strategies as readonly StrategyName[])(
     'sends no call to one that has left, and forgets nothing of the others (%s)',

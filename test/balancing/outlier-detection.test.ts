@@ -1,7 +1,12 @@
 import fc from 'fast-check';
 import { describe, expect, it, vi } from 'vitest';
 import type { Lease } from '../../src/balancing/fleet.ts';
-import { type OutlierDetectionOptions, outlierDetection } from '../../src/balancing/outlier-detection.ts';
+import {
+  Conduct,
+  type OutlierDetectionOptions,
+  outlierDetection,
+  outliersAmong,
+} from '../../src/balancing/outlier-detection.ts';
 import { fakeTimeAndChance, inTurn, tally, type World, world } from './helpers.ts';
 
 fakeTimeAndChance();
@@ -220,14 +225,14 @@ describe('when many are ejected', () => {
   });
 });
 
-/** What instances do in an interval: as many calls, the failures spread evenly among them. */
-interface Conduct {
+/** What an instance does in an interval: as many calls, the failures spread evenly among them. */
+interface Deeds {
   calls: number;
   failures?: number;
   latency?: number;
 }
 
-function serve(fleet: World, conducts: Record<string, Conduct>): void {
+function serve(fleet: World, conducts: Record<string, Deeds>): void {
   for (const [id, { calls, failures = 0, latency = 10 }] of Object.entries(conducts)) {
     for (let call = 1; call <= calls; call++) {
       const fails = Math.floor((call * failures) / calls) > Math.floor(((call - 1) * failures) / calls);
@@ -244,7 +249,7 @@ function judge(fleet: World, interval = 10_000): string[] {
 }
 
 /** The ejections after one interval, by the given rules and not by failures in a row. */
-async function judged(conducts: Record<string, Conduct>, rules: OutlierDetectionOptions): Promise<string[]> {
+async function judged(conducts: Record<string, Deeds>, rules: OutlierDetectionOptions): Promise<string[]> {
   const options = { consecutiveFailures: Infinity, successRate: false, ...rules } as const;
   const fleet = await world(Object.keys(conducts), { strategy: inTurn, outlierDetection: options });
   serve(fleet, conducts);
@@ -309,7 +314,7 @@ describe('an instance that fails more often than the others', () => {
   it('is hardly ever one that fails as often as the others, which chance alone tells apart', async () => {
     let ejections = 0;
     for (let round = 0; round < 100; round++) {
-      const conducts: Record<string, Conduct> = {};
+      const conducts: Record<string, Deeds> = {};
       for (const id of ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h']) {
         let failures = 0;
         for (let call = 0; call < 100; call++) failures += Math.random() < 0.1 ? 1 : 0;
@@ -445,7 +450,7 @@ describe('the interval', () => {
 });
 
 describe('of several that do worse than the others', () => {
-  const some = (bad: Record<string, Conduct>, size: number): Record<string, Conduct> => ({
+  const some = (bad: Record<string, Deeds>, size: number): Record<string, Deeds> => ({
     ...bad,
     ...Object.fromEntries(Array.from({ length: size - Object.keys(bad).length }, (_, i) => [`w${i}`, well])),
   });
@@ -473,6 +478,18 @@ describe('of several that do worse than the others', () => {
     expect(judge(fleet)).toEqual(['w0: consecutive-failures']);
     fleet.fail('w1', 5);
     expect(judge(fleet)).toHaveLength(2);
+  });
+
+  it('none is compared with those that are ejected', () => {
+    const one = (failures: number, ejected: boolean) => {
+      return { ejected, conduct: Object.assign(new Conduct(), { calls: 100, failures }) };
+    };
+    const bad = one(30, false);
+    const fleet = [bad, ...Array.from({ length: 5 }, () => one(0, false))];
+    const out = Array.from({ length: 5 }, () => one(100, true));
+    expect(outliersAmong([...fleet, ...out], outlierDetection({}))).toEqual([
+      { outlier: bad, reason: 'success-rate' },
+    ]);
   });
 
   it('each is ejected once, though two rules find it', async () => {
