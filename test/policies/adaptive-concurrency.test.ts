@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import {
   CircuitOpenError,
+  DeadlineExceededError,
   LimitExceededError,
   ServiceResponseError,
   TimeoutError,
@@ -303,6 +304,7 @@ describe('the limit', () => {
     ['an answer of 429', response(429), true],
     ['an answer of 500', response(500), false],
     ['any other error', new Error('bug'), false],
+    ['a deadline of the caller', new DeadlineExceededError('passed', 10), false],
     ['a refusal by Holdfast', new CircuitOpenError('open', 0), false],
     ['a refusal by a limiter further in', new LimitExceededError('full'), false],
     ['an error that says nothing about the whole', exempted, false],
@@ -335,7 +337,7 @@ describe('the limit', () => {
     for (const end of ['resolve', 'reject'] as const) {
       const controller = new AbortController();
       const call = begin(limiter, { signal: controller.signal });
-      controller.abort(new Error('user left'));
+      controller.abort(new DeadlineExceededError('passed', 10));
       call.operation[end](new TimeoutError('late', 1));
       await flush();
     }
@@ -486,7 +488,7 @@ describe('partitions', () => {
 
   it('takes a call of no known partition for the least critical', async () => {
     const limiter = make({ maxQueue: 1 });
-    many(limiter, 10, 'checkout');
+    many(limiter, 10, 'report');
     const unknown = begin(limiter);
     many(limiter, 1, 'browse');
     await flush();
