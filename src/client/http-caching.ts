@@ -195,7 +195,7 @@ export class HttpCaching {
     for (const item of text.split(',')) {
       const name = item.trim();
       if (name === '*' || PER_CALL.has(name)) return false;
-      if (name !== '') names.add(name);
+      names.add(name);
     }
     if (names.size > MAX_VARY) return false;
     if (names.size > resource.vary.length) resource.vary = [...names];
