@@ -5,13 +5,20 @@ import * as mollitia from 'mollitia';
 // @ts-expect-error opossum ships no types
 import Opossum from 'opossum';
 import {
+  AdaptiveConcurrency,
+  AdaptiveThrottle,
   Bulkhead,
+  Cache,
   CircuitBreaker,
+  Coalesce,
   compose,
   Fallback,
+  Hedge,
   type Policy,
+  RateLimiter,
   Retry,
   RetryBudget,
+  resilient,
   Timeout,
 } from '../src/index.ts';
 import { median, table } from './support/measure.ts';
@@ -31,12 +38,7 @@ const GROUPS: Record<string, Record<string, Contender>> = {
     'holdfast CircuitBreaker, consecutive': guarded(() => new CircuitBreaker()),
     'holdfast CircuitBreaker, by ratio': guarded(() => new CircuitBreaker({ failureRatio: 0.5 })),
     'cockatiel circuitBreaker, consecutive': guarded(cockatielBreaker),
-    'cockatiel circuitBreaker, by ratio': guarded(() =>
-      cockatiel.circuitBreaker(handleAll, {
-        halfOpenAfter: 30_000,
-        breaker: new cockatiel.SamplingBreaker({ threshold: 0.5, duration: 10_000 }),
-      }),
-    ),
+    'cockatiel circuitBreaker, by ratio': guarded(cockatielByRatio),
   },
   timeout: {
     'holdfast Timeout': guarded(() => new Timeout(1_000)),
@@ -59,16 +61,68 @@ const GROUPS: Record<string, Record<string, Contender>> = {
       const breaker = new Opossum(operation, { timeout: 1_000, capacity: 100 });
       return () => breaker.fire();
     },
-    mollitia: () => {
-      const modules = [
-        new mollitia.Retry({ attempts: 2 }),
-        new mollitia.SlidingCountBreaker({}),
-        new mollitia.Timeout({ delay: 1_000 }),
-        new mollitia.Bulkhead({ concurrentSize: 100 }),
-      ];
-      const circuit = new mollitia.Circuit({ func: operation, options: { modules } });
-      return () => circuit.execute();
+    mollitia: inMollitia(
+      () => new mollitia.Retry({ attempts: 2 }),
+      () => new mollitia.SlidingCountBreaker({}),
+      () => new mollitia.Timeout({ delay: 1_000 }),
+      () => new mollitia.Bulkhead({ concurrentSize: 100 }),
+    ),
+  },
+  'rate limit, never reached': {
+    'holdfast RateLimiter': guarded(() => new RateLimiter({ limit: 1e9 })),
+    'holdfast RateLimiter with keys': guarded(() => new RateLimiter({ limit: 1e9, key: () => 'tenant' })),
+    'mollitia Ratelimit': inMollitia(
+      () => new mollitia.Ratelimit({ limitPeriod: 1_000, limitForPeriod: 1e9 }),
+    ),
+  },
+  'hedge, never late': {
+    'holdfast Hedge, by percentile': guarded(() => new Hedge()),
+    'holdfast Hedge, after a fixed delay': guarded(() => new Hedge({ delay: 1_000 })),
+    'a timer set and cleared by hand': () => async () => {
+      const timer = setTimeout(() => {}, 1_000);
+      try {
+        return await operation();
+      } finally {
+        clearTimeout(timer);
+      }
     },
+  },
+  'limit on concurrency': {
+    'holdfast AdaptiveConcurrency, gradient2': guarded(() => new AdaptiveConcurrency()),
+    'holdfast AdaptiveConcurrency, vegas': guarded(() => new AdaptiveConcurrency({ algorithm: 'vegas' })),
+    'holdfast AdaptiveConcurrency, aimd': guarded(() => new AdaptiveConcurrency({ algorithm: 'aimd' })),
+    'cockatiel bulkhead, whose limit is fixed': guarded(() => cockatiel.bulkhead(100)),
+  },
+  throttle: {
+    'holdfast AdaptiveThrottle': guarded(() => new AdaptiveThrottle()),
+    'cockatiel circuitBreaker, by ratio, which is all or nothing': guarded(cockatielByRatio),
+  },
+  'coalesce, alone': {
+    'holdfast Coalesce': guarded(() => new Coalesce({ key: () => 'key' })),
+    'opossum (breaker with coalesce)': () => {
+      const options = { timeout: false, coalesce: true, coalesceResetOn: ['success', 'error', 'timeout'] };
+      const breaker = new Opossum(operation, options);
+      return () => breaker.fire();
+    },
+  },
+  'cache, hit': {
+    'holdfast Cache': guarded(() => new Cache({ key: () => 'key', ttl: 1e9 })),
+    'opossum (breaker with cache)': () => {
+      const breaker = new Opossum(operation, { timeout: false, cache: true, cacheTTL: 1e9 });
+      return () => breaker.fire();
+    },
+    'mollitia Cache': inMollitia(() => new mollitia.Cache({ ttl: 1e9 })),
+  },
+  'the standard pipeline': {
+    'holdfast resilient()': guarded(() => resilient()),
+    'cockatiel, the same by hand': guarded(() =>
+      cockatiel.wrap(
+        cockatiel.timeout(30_000, TimeoutStrategy.Aggressive),
+        cockatielRetry(),
+        cockatielByRatio(),
+        cockatiel.timeout(10_000, TimeoutStrategy.Aggressive),
+      ),
+    ),
   },
 };
 
@@ -93,6 +147,21 @@ function cockatielBreaker() {
     halfOpenAfter: 30_000,
     breaker: new cockatiel.ConsecutiveBreaker(5),
   });
+}
+
+function cockatielByRatio() {
+  return cockatiel.circuitBreaker(handleAll, {
+    halfOpenAfter: 30_000,
+    breaker: new cockatiel.SamplingBreaker({ threshold: 0.5, duration: 10_000 }),
+  });
+}
+
+function inMollitia(...makers: (() => mollitia.Module)[]): Contender {
+  return () => {
+    const modules = makers.map((make) => make());
+    const circuit = new mollitia.Circuit({ func: operation, options: { modules } });
+    return () => circuit.execute();
+  };
 }
 
 function cockatielFour(strategy: cockatiel.TimeoutStrategy) {

@@ -1,4 +1,4 @@
-export type { CallResult, Lease } from './balancing/fleet.ts';
+export type { CallResult, Ejection, Lease } from './balancing/fleet.ts';
 export {
   type AcquireOptions,
   LoadBalancer,
@@ -6,11 +6,35 @@ export {
   type LoadBalancerOptions,
   type StrategyName,
 } from './balancing/load-balancer.ts';
-export type { OutlierDetectionOptions } from './balancing/outlier-detection.ts';
-export type { BalancingStrategy, Candidate, Picker, PickRequest } from './balancing/strategy.ts';
+export type {
+  EjectionReason,
+  FailurePercentageOptions,
+  LatencyOptions,
+  OutlierDetectionOptions,
+  SuccessRateOptions,
+} from './balancing/outlier-detection.ts';
+export type { SlowStartOptions } from './balancing/slow-start.ts';
+export { type ConsistentHashOptions, consistentHash } from './balancing/strategies/consistent-hash.ts';
+export {
+  type LoadReport,
+  LoadReports,
+  type LoadReportsOptions,
+} from './balancing/strategies/load-reports.ts';
+export {
+  type WeightedRoundRobinOptions,
+  weightedRoundRobin,
+} from './balancing/strategies/weighted-round-robin.ts';
+export type {
+  BalancingStrategy,
+  Candidate,
+  Picker,
+  PickRequest,
+  StrategyContext,
+} from './balancing/strategy.ts';
 export { type Classification, classify, type Verdict } from './client/classification.ts';
 export type { ConnectionOptions } from './client/connections.ts';
 export type { Answer, ResponseHeaders, ServiceResponse } from './client/exchange.ts';
+export { type HttpCacheOptions, HttpCaching } from './client/http-caching.ts';
 export {
   currentRequestContext,
   RETRIES_SPENT_HEADER,
@@ -40,6 +64,12 @@ export { type StaticInstance, StaticServiceDiscovery } from './discovery/static-
 export * from './errors.ts';
 export type { DiagnosticsMessage } from './internal/emitter.ts';
 export {
+  AdaptiveConcurrency,
+  type AdaptiveConcurrencyEvents,
+  type AdaptiveConcurrencyOptions,
+  type ConcurrencyPartition,
+} from './policies/adaptive-concurrency.ts';
+export {
   AdaptiveThrottle,
   type AdaptiveThrottleEvents,
   type AdaptiveThrottleOptions,
@@ -54,15 +84,27 @@ export {
 } from './policies/backoff.ts';
 export { Bulkhead, type BulkheadEvents, type BulkheadOptions } from './policies/bulkhead.ts';
 export {
+  Cache,
+  type CachedCall,
+  type CacheEvents,
+  type CacheOptions,
+  type Freshness,
+} from './policies/cache.ts';
+export {
   CircuitBreaker,
   type CircuitBreakerEvents,
   type CircuitBreakerOptions,
   type CircuitBreakerSnapshot,
   type CircuitState,
 } from './policies/circuit-breaker.ts';
+export { Coalesce, type CoalesceEvents, type CoalesceOptions } from './policies/coalesce.ts';
+export type { ConcurrencyLimit, LimitSample } from './policies/concurrency-limit.ts';
 export type { Attributes, CallContext, CallOptions } from './policies/context.ts';
 export { Fallback, type FallbackOptions } from './policies/fallback.ts';
 export { Hedge, type HedgeEvents, type HedgeOptions } from './policies/hedge.ts';
+export { AimdLimit, type AimdLimitOptions } from './policies/limits/aimd.ts';
+export { Gradient2Limit, type Gradient2LimitOptions } from './policies/limits/gradient2.ts';
+export { VegasLimit, type VegasLimitOptions } from './policies/limits/vegas.ts';
 export { areRetriesSpent, type Outcome } from './policies/outcome.ts';
 export { compose, type Operation, type Policy, wrap } from './policies/policy.ts';
 export { RateLimiter, type RateLimiterEvents, type RateLimiterOptions } from './policies/rate-limiter.ts';

@@ -48,7 +48,7 @@ export interface ServiceOptions {
    */
   retry?: ServiceRetryOptions | Retry | false;
   /**
-   * The judge of the service as a whole. It opens when the balancer has ejected every instance. Default: also
+   * The judge of the service as a whole. It opens when every instance is ejected because its calls failed in a row. Default: also
    * when 60 % of at least 10 tries within 10 s failed; with a probe after 0.5 to 1 s, then twice as long each time,
    * up to 30 s. What fails on an instance that is ejected already, alone, does not count.
    */
