@@ -81,16 +81,16 @@ export function consistentHash(options: ConsistentHashOptions = {}): BalancingSt
       return leastFilled(request, hash);
     };
 
-    /** One with room, or else the one that is nearest to it. */
+    /** It has room if any has. */
     const leastFilled = (request: PickRequest, hash: number): Candidate | undefined => {
-      for (const owner of owners) look(owner, request.accepts(owner.candidate));
       let least: Owner | undefined;
       for (let index = 0; index < owners.length; index++) {
         const owner = owners[(hash + index) % owners.length]!;
+        look(owner, request.accepts(owner.candidate));
         if (!owner.accepted) continue;
-        if (hasRoom(owner)) return owner.candidate;
-        if (least === undefined || owner.inFlight * least.weight < least.inFlight * owner.weight)
+        if (least === undefined || owner.inFlight * least.weight < least.inFlight * owner.weight) {
           least = owner;
+        }
       }
       return least?.candidate;
     };

@@ -37,17 +37,9 @@ class Group {
   readonly pace: number;
   /** What each member has gained, by its pace for each pick. */
   gained = 0;
-  #latest = -Infinity;
 
   constructor(pace: number) {
     this.pace = pace;
-  }
-
-  /** The last turn is the last to be even, so that the one at the head is always furthest behind. */
-  append(turn: Turn, evenAt: number): void {
-    turn.evenAt = Math.max(evenAt, this.#latest);
-    this.#latest = turn.evenAt;
-    this.turns.append(turn);
   }
 }
 
@@ -131,10 +123,11 @@ export class TurnOrder implements StandingOrder<Turn> {
 
   /** Its turn is over, taken or not. */
   #pass(turn: Turn): void {
-    const group = turn.group!;
-    turn.saved += turn.weight / group.pace;
-    group.turns.remove(turn);
-    group.append(turn, turn.evenAt + this.#total);
+    const { turns, pace } = turn.group!;
+    turn.saved += turn.weight / pace;
+    turn.evenAt += this.#total;
+    turns.remove(turn);
+    turns.append(turn);
   }
 
   #join(turn: Turn): void {
@@ -145,7 +138,8 @@ export class TurnOrder implements StandingOrder<Turn> {
       this.#groups.push(group);
     }
     turn.group = group;
-    group.append(turn, group.gained - turn.lag);
+    turn.evenAt = group.gained - turn.lag;
+    group.turns.append(turn);
     if (this.#exact && this.#groups.length > MAX_EXACT) this.#regroup();
   }
 

@@ -102,7 +102,16 @@ describe('consistent-hash', () => {
       keys.slice(0, 200).map((hashKey) => pick(accepts ? { hashKey, accepts } : { hashKey }));
     expect(new Set(homesOf())).toEqual(new Set([1]));
     expect(new Set(homesOf((index) => index !== 1))).toEqual(new Set([0, 2]));
-    expect(Math.min(...counts(board(consistentHash(), [0, 0]).picks(200), 2))).toBeGreaterThan(60);
+  });
+
+  it('moves only the keys of the one that leaves also where none has weight', async () => {
+    const fleet = await world(
+      ten.map((id) => instance(id, { weight: 0 })),
+      { strategy },
+    );
+    const before = homes(fleet);
+    await fleet.leave('i3');
+    expect(new Set(moved(before, homes(fleet)))).toEqual(new Set(['i3']));
   });
 
   it('picks none if none is accepted, with a key or without', () => {
@@ -113,10 +122,12 @@ describe('consistent-hash', () => {
   });
 
   it('finds the only one that is accepted among many', () => {
-    const { pick } = board(consistentHash(), new Array(500).fill(1));
+    const { pick, looks } = board(consistentHash(), new Array(500).fill(1));
+    looks();
     for (const hashKey of keys.slice(0, 20)) {
       expect(pick({ hashKey, accepts: (index) => index === 123 })).toBe(123);
     }
+    expect(looks() / 20).toBeLessThan(1_000);
   });
 
   it('gives a call without a key to the less busy of two', () => {
@@ -233,6 +244,23 @@ describe('a bound on loads', () => {
     expect(pick({ hashKey: 'the one' })).toBe(next);
     end(home);
     expect(pick({ hashKey: 'the one' })).toBe(home);
+  });
+
+  it('counts the calls that are under way and no more, wherever they ended', () => {
+    const { begin, end } = board(consistentHash(), new Array(10).fill(1));
+    const open = keys.slice(0, 100).map((hashKey) => begin({ hashKey }));
+    for (const index of open) end(index);
+    const calls = Array.from({ length: 8 }, () => begin({ hashKey: 'the one' }));
+    expect(Math.max(...counts(calls, 10))).toBe(1);
+  });
+
+  it('does not count the calls of one that is out', () => {
+    const { begin, pick } = board(consistentHash(), new Array(4).fill(1));
+    const accepts = (index: number) => index !== 2;
+    for (let call = 0; call < 100; call++) begin({ hashKey: 'k', accepts: (index) => index === 2 });
+    for (const hashKey of keys.slice(0, 100)) pick({ hashKey, accepts });
+    const calls = Array.from({ length: 12 }, () => begin({ hashKey: 'the one', accepts }));
+    expect(Math.max(...counts(calls, 4))).toBeLessThanOrEqual(5);
   });
 
   it('is looser the larger the factor, and none with Infinity', () => {

@@ -92,7 +92,9 @@ describe('least-connections', () => {
 
   it('finds the least busy one within a round even if nobody tells it of calls that end', () => {
     const { pawns, begin, picks } = board(leastConnections, new Array(20).fill(1));
-    for (let call = 0; call < 200; call++) begin();
+    for (let call = 0; call < 10; call++) begin({ accepts: (index) => index === 13 });
+    for (let call = 0; call < 100; call++) begin({ accepts: (index) => index !== 13 });
+    picks(20);
     pawns[13]!.inFlight = 0;
     picks(20);
     expect(picks(5)).toEqual([13, 13, 13, 13, 13]);
@@ -117,6 +119,11 @@ describe('least-connections', () => {
     const { pawns, picks } = board(leastConnections, new Array(100).fill(1));
     for (const pawn of pawns) pawn.weight = 0.1;
     expect(Math.max(...counts(picks(1_000), 100))).toBeLessThan(25);
+    const large = board(leastConnections, new Array(1_000).fill(1));
+    for (const pawn of large.pawns) pawn.weight = 0.1;
+    large.looks();
+    large.pick();
+    expect(large.looks()).toBeLessThan(300);
   });
 
   it('gives those without weight no calls while others are accepted, and shares them where there are no others', () => {

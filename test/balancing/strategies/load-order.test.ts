@@ -87,6 +87,25 @@ describe('the order by load', () => {
     );
   });
 
+  it('gives all in order, whichever were taken out before', () => {
+    const loads = fc.uniqueArray(fc.integer({ min: 1, max: 1_000 }), { minLength: 8, maxLength: 40 });
+    fc.assert(
+      fc.property(loads, fc.array(fc.nat(39)), (given, out) => {
+        const order = new LoadOrder();
+        const entries = pawns(given.map((load) => 1 / load)).map((pawn) => new LoadEntry(pawn));
+        for (const entry of entries) order.add(entry);
+        for (const index of out) if (entries[index]?.level !== undefined) order.remove(entries[index]);
+        const expected = entries.filter(({ level }) => level !== undefined).map(({ load }) => load);
+        const found: number[] = [];
+        for (let entry = order.first(); entry !== undefined; entry = order.first()) {
+          found.push(entry.load);
+          order.remove(entry);
+        }
+        expect(found).toEqual(expected.sort((one, other) => one - other));
+      }),
+    );
+  });
+
   it('has the one first that came to the load before its equals', () => {
     const { order, entries, change } = watched([1, 1, 1]);
     const [a, b, c] = entries as [LoadEntry, LoadEntry, LoadEntry];

@@ -65,6 +65,12 @@ describe('random', () => {
     expect(counts(picks(2_000), 2)[1]! / 2_000).toBeCloseTo(0.5, 1);
   });
 
+  it('shares calls as weights say where all are cold', () => {
+    const { pawns, picks } = board(random, [1, 9]);
+    for (const pawn of pawns) pawn.weight *= 0.001;
+    expect(counts(picks(2_000), 2)[1]! / 2_000).toBeCloseTo(0.9, 1);
+  });
+
   it('never draws one without weight beside others, and any where none has weight', () => {
     const { picks, pick } = board(random, [0, 1, 0, 0.1, 0.2, 0.3]);
     const [first, , third] = counts(picks(2_000), 6);

@@ -73,7 +73,7 @@ describe('the order of turns', () => {
     const { order, turns, nexts } = orderOf([4, 2, 1]);
     nexts(3);
     order.remove(turns[0]!);
-    expect(counts(nexts(30), 3)).toEqual([0, expect.closeTo(20, -1), expect.closeTo(10, -1)]);
+    expect(counts(nexts(300), 3)).toEqual([0, expect.closeTo(200, -1), expect.closeTo(100, -1)]);
     order.add(turns[0]!);
     const [a, b, c] = counts(nexts(70), 3);
     expect([a, b, c]).toEqual([expect.closeTo(40, -1), expect.closeTo(20, -1), expect.closeTo(10, -1)]);
@@ -87,6 +87,27 @@ describe('the order of turns', () => {
     nexts(1_000);
     order.add(turns[1]!);
     expect(counts(nexts(6), 3)).toEqual([2, 2, 2]);
+  });
+
+  it('does not forget the turns that one has had because it was out since', () => {
+    const { order, turns, next } = orderOf([5, 1]);
+    const picks = Array.from({ length: 600 }, () => {
+      const picked = next();
+      order.remove(turns[picked]!);
+      order.add(turns[picked]!);
+      return picked;
+    });
+    expect(counts(picks, 2)).toEqual([500, 100]);
+  });
+
+  it('has those first that have not had their turn, when there come to be many different weights', () => {
+    const { weights, order, turns, nexts } = orderOf(new Array(17).fill(1));
+    const had = nexts(6);
+    for (const turn of turns.slice(1)) {
+      weights[turn.index] = 2 - turn.index / 1_000;
+      order.update(turn);
+    }
+    expect(counts([...had, ...nexts(11)], 17)).toEqual(new Array(17).fill(1));
   });
 
   it('goes by weights as they are, also when there come to be many different ones', () => {

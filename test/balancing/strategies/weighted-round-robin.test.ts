@@ -72,6 +72,15 @@ describe('weighted-round-robin', () => {
     expect(counts(picks(300), 3)).toEqual([50, 50, 200]);
   });
 
+  it('sees that one has warmed up before its turn comes, which it may be long in waiting for', () => {
+    const { pawns, picks } = board(weightedRoundRobin(), [1, 1]);
+    pawns[0]!.weight = 0.001;
+    picks(20);
+    pawns[0]!.weight = 1;
+    picks(10);
+    expect(counts(picks(100), 2)).toEqual([50, 50]);
+  });
+
   it('gives those without weight no calls while others are accepted, and shares them where there are no others', () => {
     const { picks } = board(weightedRoundRobin(), [0, 1, 0]);
     expect(picks(100)).toEqual(new Array(100).fill(1));
@@ -149,10 +158,10 @@ describe('weighted-round-robin by load reports', () => {
 
   it('does not flood the first two that report, nor starve the others', () => {
     const loadReports = new LoadReports(options);
-    const fleet = board(weightedRoundRobin({ loadReports }), new Array(100).fill(1));
-    fleet.picks(100);
+    const fleet = board(weightedRoundRobin({ loadReports }), new Array(1_000).fill(1));
     for (const index of [0, 1]) loadReports.report(fleet.pawns[index]!, { cpuUtilization: 0.1, qps: 5_000 });
-    const shares = counts(fleet.picks(1_000), 100);
+    expect(Math.max(...counts(fleet.picks(1_000), 1_000))).toBe(1);
+    const shares = counts(fleet.picks(10_000), 1_000);
     expect(Math.max(...shares)).toBeLessThan(14);
     expect(Math.min(...shares)).toBeGreaterThan(6);
   });
