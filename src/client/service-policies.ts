@@ -117,7 +117,7 @@ export class ServicePolicies {
   readonly connection: ConnectionOptions;
   readonly #options: ServiceOptions;
   readonly #timeout: Timeout | undefined;
-  readonly #coalesce: Coalesce | undefined;
+  readonly #shared: Policy[] = [];
   readonly #forCall: Policy;
   readonly #forRequest: Policy;
   readonly #forOtherTimeouts = new LRUCache<string, Policy>({ max: 100 });
@@ -149,11 +149,12 @@ export class ServicePolicies {
     if (rateLimit !== false) {
       this.rateLimiter = rateLimit instanceof RateLimiter ? rateLimit : new RateLimiter(rateLimit);
     }
-    if (cache !== false) this.caching = cache instanceof HttpCaching ? cache : new HttpCaching(cache);
-    if (options.coalesce)
-      this.#coalesce = new Coalesce({ key: (this.caching ?? new HttpCaching()).coalesceKey });
+    if (cache instanceof HttpCaching) this.caching = cache;
+    else if (cache !== false || options.coalesce) this.caching = new HttpCaching(cache || {});
+    if (cache !== false) this.#shared.push(this.caching!.cache);
+    if (options.coalesce) this.#shared.push(new Coalesce({ key: this.caching!.coalesceKey }));
     this.#timeout = timeoutOf(options.timeout ?? 30_000);
-    this.#forCall = this.#compose('call', this.#timeout);
+    this.#forCall = composePresent(...this.#shared, this.#compose('call', this.#timeout));
     this.#forRequest = this.#compose('request', this.#timeout);
     this.forInstance();
   }
@@ -164,18 +165,30 @@ export class ServicePolicies {
     const key = `${method} ${timeout}`;
     let policy = this.#forOtherTimeouts.get(key);
     if (policy === undefined) {
-      policy = this.#compose(method, new Timeout(timeout));
+      policy = this.#withTimeout(method, new Timeout(timeout));
       this.#forOtherTimeouts.set(key, policy);
     }
     return policy;
   }
 
-  /** A streamed answer belongs to one reader: it is neither shared, nor kept, nor asked for twice. */
+  /** What several calls may share does not end with the first caller's own timeout. */
+  #withTimeout(method: 'call' | 'request', own: Timeout): Policy {
+    if (method === 'request' || this.#shared.length === 0) return this.#compose(method, own);
+    const longer = this.#timeout !== undefined && this.#timeout.duration < own.duration ? own : this.#timeout;
+    return composePresent(own, ...this.#shared, this.#compose(method, longer));
+  }
+
   #compose(method: 'call' | 'request', timeout: Timeout | undefined): Policy {
-    const perTry = [this.adaptiveThrottle, this.circuitBreaker];
-    if (method === 'request') return composePresent(this.rateLimiter, timeout, this.retry, ...perTry);
-    const shared = [this.caching?.cache, this.#coalesce];
-    return composePresent(...shared, this.rateLimiter, timeout, this.retry, this.hedge, ...perTry);
+    // A streamed answer belongs to one reader: it is not asked for twice.
+    const hedge = method === 'call' ? this.hedge : undefined;
+    return composePresent(
+      this.rateLimiter,
+      timeout,
+      this.retry,
+      hedge,
+      this.adaptiveThrottle,
+      this.circuitBreaker,
+    );
   }
 
   succeeded(answer: Answer): boolean {

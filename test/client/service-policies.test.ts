@@ -123,6 +123,39 @@ describe('coalescing', () => {
   });
 });
 
+describe('coalescing and what ends a call', () => {
+  it('each caller leaves at its own timeout, and the others get the answer', async () => {
+    let answer: (() => void) | undefined;
+    const server = await startServer((_request, response) => {
+      answer = () => json(response, { name: 'late' });
+    });
+    const client = clientOf([server], { coalesce: true });
+    const impatient = client.call({ service, path: '/', timeout: 30 });
+    const patient = client.call({ service, path: '/', timeout: 60_000 });
+    expect(await rejectionOf(impatient)).toMatchObject({ code: 'ERR_TIMEOUT', timeout: 30 });
+    answer!();
+    await expect(patient).resolves.toEqual({ name: 'late' });
+    expect(server.requests).toHaveLength(1);
+  });
+
+  it('a read after a write does not join one from before it', async () => {
+    const waiting: (() => void)[] = [];
+    const server = await startServer((request, response) => {
+      if (request.method === 'PUT') json(response, {});
+      else waiting.push(() => json(response, { name: `answer ${waiting.length}` }));
+    });
+    const client = clientOf([server], { coalesce: true });
+    const before = client.call({ service, path: '/' });
+    await expect.poll(() => waiting.length).toBe(1);
+    await client.call({ service, method: 'PUT', path: '/', body: {} });
+    const after = client.call({ service, path: '/' });
+    await expect.poll(() => waiting.length).toBe(2);
+    for (const answer of waiting) answer();
+    await Promise.all([before, after]);
+    expect(server.requests.map(({ method }) => method)).toEqual(['GET', 'PUT', 'GET']);
+  });
+});
+
 describe('a cache', () => {
   it('serves again what the service allows to keep, each time as a value of its own', async () => {
     const server = await startServer(named('kept', { 'cache-control': 'max-age=60' }));
