@@ -1,0 +1,37 @@
+import { mkdir, writeFile } from 'node:fs/promises';
+import { table } from '../support/measure.ts';
+import type { Report } from './report.ts';
+
+/** By the number that `npm run simulate 4` takes. */
+const SIMULATIONS: Record<string, string> = {
+  1: './slow-instance.ts',
+  2: './backoff.ts',
+  3: './two-choices.ts',
+  4: './retry-storm.ts',
+  5: './hedging.ts',
+  6: './adaptive-concurrency.ts',
+  7: './adaptive-throttle.ts',
+};
+const PLOTS = new URL('../../docs/plots/', import.meta.url);
+
+const numbers = process.argv.slice(2);
+const unknown = numbers.find((number) => !Object.hasOwn(SIMULATIONS, number));
+if (unknown !== undefined) {
+  console.error(
+    `no simulation '${unknown}': choose from ${Object.keys(SIMULATIONS).join(', ')}, or none for all`,
+  );
+  process.exitCode = 1;
+} else {
+  // What fails in a simulation is meant to: its stacks would cost more than all the rest, and nobody reads them.
+  Error.stackTraceLimit = 1;
+  await mkdir(PLOTS, { recursive: true });
+  for (const number of numbers.length > 0 ? numbers : Object.keys(SIMULATIONS)) await show(number);
+}
+
+async function show(number: string): Promise<void> {
+  const { report } = (await import(SIMULATIONS[number]!)) as { report: () => Promise<Report> };
+  const { title, source, assumed, head, rows, plots } = await report();
+  table(`${number}. ${title}`, head, rows);
+  console.log(`\nPublished: ${source}. ${assumed}`);
+  for (const [name, svg] of Object.entries(plots)) await writeFile(new URL(`${name}.svg`, PLOTS), svg);
+}
