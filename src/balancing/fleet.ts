@@ -3,8 +3,12 @@ import { number } from '../internal/validate.ts';
 import { UsualLatency } from './latency.ts';
 import { Member } from './member.ts';
 import { type EjectionReason, type OutlierDetection, outliersAmong } from './outlier-detection.ts';
+import { Levels, panickingLevels } from './priorities.ts';
+import { type Health, type Route, type RoutingRules, routeBy, usedAmong } from './routing.ts';
+import { Selections } from './selections.ts';
+import { matches, type Selector } from './selector.ts';
 import { type SlowStart, WarmUp } from './slow-start.ts';
-import type { BalancingStrategy, Candidate, Picker, PickRequest } from './strategy.ts';
+import type { Candidate, Picker, PickRequest } from './strategy.ts';
 
 /** Why and for how long an instance is passed over. */
 export interface Ejection {
@@ -27,11 +31,13 @@ export interface FleetObserver {
 }
 
 /** How a balancer chooses and judges, the same for each of its fleets. */
-export interface FleetRules {
-  readonly strategy: BalancingStrategy;
+export interface FleetRules extends RoutingRules {
   readonly outlierDetection: OutlierDetection;
   readonly slowStart: SlowStart | undefined;
-  readonly random: () => number;
+  /** What is selected where a call does not say. */
+  readonly select?: Selector | undefined;
+  /** What a selector that matches no instance stands for. Default `none`. */
+  readonly selectFallback?: 'none' | 'any' | undefined;
 }
 
 /** How a call on a lease ended. With none of the fields: well. */
@@ -84,7 +90,7 @@ export class Lease {
     this.#fleet.loadChanged(member);
     if (result.cancelled) return false;
     if (this.#era !== member.era) return false;
-    const aboutService = !member.ejected || this.#fleet.panicking;
+    const aboutService = !member.ejected || this.#fleet.panics(member);
     const now = performance.now();
     const latency = result.latency ?? now - this.#startedAt;
     if (result.error === undefined) this.#fleet.succeeded(member, latency, now);
@@ -103,7 +109,7 @@ export class Lease {
 }
 
 /** The instances of one service, and the choice among them. */
-export class Fleet implements PickRequest {
+export class Fleet implements PickRequest, Health {
   readonly #rules: FleetRules;
   readonly #observer: FleetObserver;
   readonly #usualLatency = new UsualLatency();
@@ -114,7 +120,13 @@ export class Fleet implements PickRequest {
   #ejected = 0;
   #failing = 0;
   #intervalEnds: number;
+  changes = 0;
+  // Where there are priorities, each level panics for itself.
+  #levels: Levels<Member> | undefined = undefined;
+  #panicking: ReadonlySet<Member> | undefined = undefined;
+  readonly #route: Route;
   #picker: Picker | undefined;
+  #selections: Selections | undefined = undefined;
   // The pick under way: picking is synchronous, so that one set of fields serves all.
   now = 0;
   hashKey: string | undefined = undefined;
@@ -124,6 +136,7 @@ export class Fleet implements PickRequest {
   constructor(rules: FleetRules, observer: FleetObserver) {
     this.#rules = rules;
     this.#observer = observer;
+    this.#route = routeBy(rules, this);
     this.#intervalEnds = performance.now() + rules.outlierDetection.interval;
   }
 
@@ -132,9 +145,18 @@ export class Fleet implements PickRequest {
     return this.#ejected > this.#rules.outlierDetection.panicThreshold * this.#eligible.length;
   }
 
+  panics(member: Member): boolean {
+    return this.#panicking === undefined ? this.panicking : this.#panicking.has(member);
+  }
+
   /** Whether all have failed as many calls in a row as the rules say, the last ones that they got. */
   get down(): boolean {
     return this.#failing > 0 && this.#failing === this.#eligible.length;
+  }
+
+  /** How many are registered. */
+  get size(): number {
+    return this.#members.size;
   }
 
   /** Takes in who is there now, and keeps what is known of those who stay. */
@@ -148,9 +170,10 @@ export class Fleet implements PickRequest {
       after.set(key, member);
     }
     this.#members = after;
-    this.#makeEligible(eligibleAmong([...after.values()]));
-    this.#picker =
-      this.#eligible.length === 0 ? undefined : this.#rules.strategy(this.#eligible, this.#rules);
+    const registered = this.#registered(this.#rules.select);
+    this.#makeEligible(this.#usedAmong(registered), registered);
+    this.#picker = this.#eligible.length === 0 ? undefined : this.#route(this.#eligible, registered);
+    this.#selections = undefined;
     for (const [key, member] of after) if (!before.has(key)) this.#observer.joined(member);
     for (const [key, member] of before) {
       if (after.has(key)) continue;
@@ -160,39 +183,49 @@ export class Fleet implements PickRequest {
   }
 
   /** An instance that is well and not excluded; failing that, one that is well; failing that, any. */
-  pick(hashKey: string | undefined, exclude: ReadonlySet<string> | undefined): Member | undefined {
-    if (this.#picker === undefined) return undefined;
+  pick(
+    hashKey: string | undefined,
+    exclude: ReadonlySet<string> | undefined,
+    select?: Selector,
+  ): Member | undefined {
+    const picker = select === undefined ? this.#picker : this.#pickerFor(select);
+    if (picker === undefined) return undefined;
     this.now = performance.now();
     this.hashKey = hashKey;
     this.#exclude = exclude;
     this.#strictness = 'untried';
-    let picked = this.#picker(this);
+    let picked = picker(this);
     if (picked === undefined) {
       this.#strictness = 'available';
-      picked = this.#picker(this);
+      picked = picker(this);
     }
     if (picked === undefined) {
       this.#strictness = 'any';
-      picked = this.#picker(this);
+      picked = picker(this);
     }
     return picked as Member | undefined;
   }
 
-  lease(hashKey: string | undefined, exclude: ReadonlySet<string> | undefined): Lease | undefined {
-    const member = this.pick(hashKey, exclude);
+  lease(
+    hashKey: string | undefined,
+    exclude: ReadonlySet<string> | undefined,
+    select?: Selector,
+  ): Lease | undefined {
+    const member = this.pick(hashKey, exclude, select);
     return member && new Lease(this, member, this.now);
   }
 
   accepts(candidate: Candidate): boolean {
     const member = candidate as Member;
     if (this.#strictness === 'any') return true;
-    if (member.ejected && !this.panicking && !member.availableAt(this.now)) return false;
+    if (member.ejected && !this.panics(member) && !member.availableAt(this.now)) return false;
     return this.#strictness === 'available' || !this.#exclude?.has(member.instance.instanceId);
   }
 
   /** To be called after every begin and end of a call. */
   loadChanged(member: Member): void {
     this.#picker?.loadChanged?.(member);
+    this.#selections?.loadChanged(member);
   }
 
   succeeded(member: Member, latency: number, now: number): void {
@@ -237,13 +270,15 @@ export class Fleet implements PickRequest {
 
   /** Takes in that a member has been ejected or has come back. */
   #count(member: Member, wasEjected: boolean, wasFailing: boolean): void {
-    if (!member.eligible) return;
-    this.#ejected += Number(member.ejected) - Number(wasEjected);
-    this.#failing += Number(member.failing) - Number(wasFailing);
+    if (member.eligible) {
+      this.#ejected += Number(member.ejected) - Number(wasEjected);
+      this.#failing += Number(member.failing) - Number(wasFailing);
+    }
+    this.#healthChanged();
   }
 
   /** Those that come to where others already bear the load take it over bit by bit. */
-  #makeEligible(members: readonly Member[]): void {
+  #makeEligible(members: readonly Member[], registered: readonly Member[]): void {
     const before = this.#eligible;
     const now = performance.now();
     if (before.length > 0) for (const member of members) if (!member.eligible) this.#warmUp(member, now);
@@ -252,6 +287,38 @@ export class Fleet implements PickRequest {
     this.#eligible = members;
     this.#ejected = members.filter(({ ejected }) => ejected).length;
     this.#failing = members.filter(({ failing }) => failing).length;
+    const { priorityOf } = this.#rules;
+    if (priorityOf !== undefined) this.#levels = new Levels(members, registered, priorityOf);
+    this.#healthChanged();
+  }
+
+  #healthChanged(): void {
+    this.changes++;
+    if (this.#levels === undefined) return;
+    const available = this.#levels.available(({ ejected }) => !ejected);
+    const panics = panickingLevels(available, this.#rules.outlierDetection.panicThreshold);
+    this.#panicking = new Set(this.#levels.members.filter((_, level) => panics[level]).flat());
+  }
+
+  #pickerFor(select: Selector): Picker {
+    this.#selections ??= new Selections((selector) => {
+      const registered = this.#registered(selector);
+      const used = this.#usedAmong(registered);
+      return used.length === 0 ? () => undefined : this.#route(used, registered);
+    });
+    return this.#selections.pickerFor(select);
+  }
+
+  /** Those that are selected and have weight, the unhealthy ones included. */
+  #registered(selector: Selector | undefined): Member[] {
+    const all = [...this.#members.values()];
+    if (selector === undefined) return weightedAmong(all);
+    const selected = all.filter(({ instance }) => matches(selector, instance));
+    return weightedAmong(selected.length === 0 && this.#rules.selectFallback === 'any' ? all : selected);
+  }
+
+  #usedAmong(registered: Member[]): readonly Member[] {
+    return usedAmong(healthyAmong(registered), this.#rules);
   }
 
   #warmUp(member: Member, now: number): void {
@@ -260,10 +327,14 @@ export class Fleet implements PickRequest {
   }
 }
 
-/** Those that are healthy and have weight; failing that those that have weight; failing that all. */
-function eligibleAmong(members: Member[]): Member[] {
+/** Those that have weight; failing that all. */
+function weightedAmong(members: Member[]): Member[] {
   const weighted = members.filter(({ instance }) => instance.weight > 0);
-  const healthy = weighted.filter(({ instance }) => instance.status !== 'unhealthy');
-  if (healthy.length > 0) return healthy;
   return weighted.length > 0 ? weighted : members;
+}
+
+/** Those that are healthy; failing that all. */
+function healthyAmong(members: Member[]): Member[] {
+  const healthy = members.filter(({ instance }) => instance.status !== 'unhealthy');
+  return healthy.length > 0 ? healthy : members;
 }

@@ -4,15 +4,20 @@ import { ClosedError, NoInstanceError } from '../errors.ts';
 import { Emitter } from '../internal/emitter.ts';
 import {
   anything,
+  boolean,
   either,
   func,
   having,
   oneOf,
+  ratio,
   requireOption,
   validateOptions,
 } from '../internal/validate.ts';
 import { type Ejection, Fleet, type FleetObserver, type FleetRules, type Lease } from './fleet.ts';
 import { type OutlierDetectionOptions, outlierDetection } from './outlier-detection.ts';
+import { priorityByMetadata, safely } from './priorities.ts';
+import type { CanaryOptions } from './routing.ts';
+import { checkSelector, type Selector } from './selector.ts';
 import { type SlowStartOptions, slowStart } from './slow-start.ts';
 import { consistentHash } from './strategies/consistent-hash.ts';
 import { leastConnections } from './strategies/least-connections.ts';
@@ -22,6 +27,8 @@ import { random } from './strategies/random.ts';
 import { roundRobin } from './strategies/round-robin.ts';
 import { weightedRoundRobin } from './strategies/weighted-round-robin.ts';
 import type { BalancingStrategy, Candidate } from './strategy.ts';
+import { type SubsetOptions, subsetting } from './subsetting.ts';
+import { type ZoneOptions, zoneOptions } from './zones.ts';
 
 const STRATEGIES = {
   'round-robin': roundRobin,
@@ -48,6 +55,24 @@ export interface LoadBalancerOptions {
    * from a cold instance with the first slow answer.
    */
   slowStart?: SlowStartOptions | false;
+  /**
+   * The zone of this client: calls stay there while its instances need bear no more than those of other zones.
+   * With fewer than 6 instances (`minInstances`) zones make no difference.
+   */
+  zone?: string | ZoneOptions;
+  /** Keeps this client to a few of the instances where there are very many. */
+  subset?: SubsetOptions;
+  /**
+   * Calls go to the instances of the lowest number while enough of them are well, and then over to the next;
+   * true for the number in `metadata.priority`. What says no number, or throws, is 0. Default false.
+   */
+  priorities?: boolean | ((instance: ServiceInstance) => number);
+  /** Sends a share of the calls to the instances with some metadata, and the rest to the others. */
+  canary?: CanaryOptions;
+  /** Only the instances with this metadata are called, where a call does not say. */
+  select?: Selector;
+  /** Whether a selector that matches no instance stands for `any` of them, or for `none`. Default `none`. */
+  selectFallback?: 'none' | 'any';
   /** Source of all chance, 0 to 1. Default `Math.random`. */
   random?: () => number;
 }
@@ -57,6 +82,8 @@ export interface AcquireOptions {
   hashKey?: string | undefined;
   /** Ids of instances to avoid while there are others: those that the same call has tried. */
   exclude?: ReadonlySet<string> | undefined;
+  /** Only instances with this metadata: `{ version: '2' }`. Default: the `select` of the balancer. */
+  select?: Selector | undefined;
 }
 
 export interface LoadBalancerEvents {
@@ -104,15 +131,27 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
       ),
       outlierDetection: anything,
       slowStart: anything,
+      zone: anything,
+      subset: anything,
+      priorities: either('true, false or a function', boolean, func),
+      canary: anything,
+      select: checkSelector,
+      selectFallback: oneOf('none', 'any'),
       random: func,
     });
     requireOption('LoadBalancer', options, 'discovery');
-    const { strategy = 'peak-ewma' } = options;
+    const { strategy = 'peak-ewma', zone, subset, select } = options;
     this.#discovery = options.discovery;
     this.#rules = {
       strategy: typeof strategy === 'function' ? strategy : STRATEGIES[strategy],
       outlierDetection: outlierDetection(options.outlierDetection),
       slowStart: slowStart(options.slowStart),
+      zone: zone === undefined ? undefined : zoneOptions(zone),
+      subset: subset === undefined ? undefined : subsetting(subset),
+      priorityOf: priorityOf(options.priorities),
+      canary: canary(options.canary),
+      select: select && { ...select },
+      selectFallback: options.selectFallback,
       random: options.random ?? Math.random,
     };
   }
@@ -120,22 +159,29 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
   /**
    * A place on an instance; release it when the call is over.
    *
-   * @throws NoInstanceError if none is registered, with the discovery's error as its cause if that failed.
+   * @throws NoInstanceError if none is registered, with the discovery's error as its cause if that failed, and
+   * one that names the selector if there are instances but it matches none.
    */
   async acquire(serviceName: string, options: AcquireOptions = {}): Promise<Lease> {
-    const lease = (await this.#fleetOf(serviceName)).lease(options.hashKey, options.exclude);
-    if (lease === undefined) throw new NoInstanceError(serviceName);
-    return lease;
+    const { hashKey, exclude, select } = options;
+    const fleet = await this.#fleetOf(serviceName);
+    const lease = fleet.lease(hashKey, exclude, select);
+    if (lease !== undefined) return lease;
+    const selector = select ?? this.#rules.select;
+    if (fleet.size === 0 || selector === undefined) throw new NoInstanceError(serviceName);
+    const cause = new Error(`of ${fleet.size} instances none matches ${JSON.stringify(selector)}`);
+    throw new NoInstanceError(serviceName, { cause });
   }
 
   /** As `acquire`, at once; undefined if there is no instance or the service has not been resolved yet. */
   tryAcquire(serviceName: string, options: AcquireOptions = {}): Lease | undefined {
-    return this.#services.get(serviceName)?.lease(options.hashKey, options.exclude);
+    return this.#services.get(serviceName)?.lease(options.hashKey, options.exclude, options.select);
   }
 
   /** A pick without tracking, or undefined if there is no instance. */
   async getInstance(serviceName: string, options: AcquireOptions = {}): Promise<ServiceInstance | undefined> {
-    return (await this.#fleetOf(serviceName)).pick(options.hashKey, options.exclude)?.instance;
+    const { hashKey, exclude, select } = options;
+    return (await this.#fleetOf(serviceName)).pick(hashKey, exclude, select)?.instance;
   }
 
   /** Stops watching the discovery, which stays open: it is its owner's. */
@@ -189,4 +235,18 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
     ejected: ({ instance }, ejection) => this.emit('eject', { instance, ...ejection }),
     returned: ({ instance }) => this.emit('return', { instance }),
   };
+}
+
+function priorityOf(priorities: LoadBalancerOptions['priorities']) {
+  if (priorities === undefined || priorities === false) return undefined;
+  return safely(priorities === true ? priorityByMetadata : priorities);
+}
+
+function canary(options: CanaryOptions | undefined): CanaryOptions | undefined {
+  if (options === undefined) return undefined;
+  const owner = 'LoadBalancer canary';
+  validateOptions(owner, options, { select: checkSelector, share: ratio });
+  requireOption(owner, options, 'select');
+  requireOption(owner, options, 'share');
+  return { select: { ...options.select }, share: options.share };
 }

@@ -1,4 +1,4 @@
-import { anything, either, integer, requireOption, text, validateOptions } from '../internal/validate.ts';
+import { integer, requireOption, text, validateOptions } from '../internal/validate.ts';
 
 export interface ZoneOptions {
   /** The zone of this client. */
@@ -7,16 +7,14 @@ export interface ZoneOptions {
   minInstances?: number;
 }
 
-/** The options with their defaults. */
+/** The options with their defaults; a name alone stands for them all. */
 export function zoneOptions(options: string | ZoneOptions): Required<ZoneOptions> {
-  if (typeof options === 'string') return { name: options, minInstances: 6 };
+  const given = typeof options === 'string' ? { name: options } : options;
   const owner = 'LoadBalancer zone';
-  validateOptions(owner, options, { name: text, minInstances: integer(0) });
-  requireOption(owner, options, 'name');
-  return { name: options.name, minInstances: options.minInstances ?? 6 };
+  validateOptions(owner, given, { name: text, minInstances: integer(0) });
+  requireOption(owner, given, 'name');
+  return { minInstances: 6, ...given };
 }
-
-export const zoneCheck = either('the name of a zone, or an options object', text, anything);
 
 /**
  * What share of its calls a client sends to each zone, so that calls stay in its own zone as far as that loads

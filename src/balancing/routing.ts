@@ -1,0 +1,181 @@
+import type { ServiceInstance } from '../discovery/service-instance.ts';
+import { groupBy } from '../internal/group-by.ts';
+import { hashOf, mix } from './hash.ts';
+import type { Member } from './member.ts';
+import { Levels, levelShares } from './priorities.ts';
+import { matches, type Selector } from './selector.ts';
+import { shareAt } from './shares.ts';
+import type { BalancingStrategy, Picker, PickRequest, StrategyContext } from './strategy.ts';
+import type { Subsetting } from './subsetting.ts';
+import { type ZoneOptions, zoneShares } from './zones.ts';
+
+/** A part of the calls for a part of the instances: the new version, say. */
+export interface CanaryOptions {
+  /** The instances that are tried out. */
+  select: Selector;
+  /** The share of the calls that goes to them, 0 to 1; the rest goes to the others. */
+  share: number;
+}
+
+/** Which instances a client talks to, before the strategy chooses among them. */
+export interface RoutingRules extends StrategyContext {
+  readonly strategy: BalancingStrategy;
+  readonly subset?: Subsetting | undefined;
+  readonly zone?: Required<ZoneOptions> | undefined;
+  readonly priorityOf?: ((instance: ServiceInstance) => number) | undefined;
+  readonly canary?: CanaryOptions | undefined;
+}
+
+/** What routing goes by besides the members themselves. */
+export interface Health {
+  /** Another number after each ejection and each return. */
+  readonly changes: number;
+  /** Whether ejected members like this one get calls as the others do. */
+  panics(member: Member): boolean;
+}
+
+/**
+ * Makes a picker of members that are eligible.
+ *
+ * @param registered the members and those like them that are unhealthy.
+ */
+export type Route = (members: readonly Member[], registered: readonly Member[]) => Picker;
+
+/**
+ * The way of a call to a group of instances: canary or not, then the level of priority, then the zone; within it
+ * the strategy chooses. Each group has a picker of its own, made with the route, so that a pick costs a draw for
+ * each kind of group. Where the group that was drawn has no instance that is accepted, the others are asked.
+ *
+ * Calls with the same `hashKey` are drawn to the same groups while the shares are the same.
+ */
+export function routeBy(rules: RoutingRules, health: Health): Route {
+  const { strategy, zone, priorityOf, canary } = rules;
+  let route: Route = (members) => strategy(members, rules);
+  if (zone !== undefined) route = byZone(route, zone, rules, health);
+  if (priorityOf !== undefined) route = byPriority(route, priorityOf, rules, health);
+  if (canary !== undefined) route = byCanary(route, canary, rules);
+  return route;
+}
+
+/** Those of the members that the client talks to: a subset of each group that calls are meant to reach. */
+export function usedAmong(
+  members: readonly Member[],
+  { subset, priorityOf, canary }: RoutingRules,
+): readonly Member[] {
+  if (subset === undefined) return members;
+  const groups = groupBy(members, ({ instance }) => {
+    const priority = priorityOf === undefined ? 0 : priorityOf(instance);
+    return `${priority} ${canary !== undefined && matches(canary.select, instance)}`;
+  });
+  return [...groups.values()].flatMap(subset);
+}
+
+function byZone(
+  route: Route,
+  { name, minInstances }: Required<ZoneOptions>,
+  { random }: StrategyContext,
+  health: Health,
+): Route {
+  return (members, registered) => {
+    const everywhere = route(members, registered);
+    const zones = groupBy(members, ({ instance }) => instance.zone);
+    if (members.length < minInstances || zones.size === 1 || !zones.has(name)) return everywhere;
+    const sharesAt = whileHealthLasts(members, health, (isAvailable) => {
+      if (health.panics(members[0]!)) return undefined;
+      const capacities = new Map<string | undefined, number>();
+      for (const [zone, inZone] of zones) capacities.set(zone, weightOf(inZone.filter(isAvailable)));
+      const shares = zoneShares(capacities, name);
+      return shares && [...shares.values()];
+    });
+    const pickers = [everywhere, ...[...zones.values()].map((inZone) => route(inZone, registered))];
+    return drawing(pickers, (request) => {
+      const shares = sharesAt(request.now);
+      return shares === undefined ? 0 : 1 + shareAt(shares, pointOf(request, 1, random));
+    });
+  };
+}
+
+function byPriority(
+  route: Route,
+  priorityOf: (instance: ServiceInstance) => number,
+  { random }: StrategyContext,
+  health: Health,
+): Route {
+  return (members, registered) => {
+    const levels = new Levels(members, registered, priorityOf);
+    if (levels.members.length === 1) return route(members, registered);
+    const sharesAt = whileHealthLasts(members, health, (isAvailable) =>
+      levelShares(levels.available(isAvailable)),
+    );
+    return drawing(
+      levels.members.map((level) => route(level, registered)),
+      (request) => shareAt(sharesAt(request.now), pointOf(request, 2, random)),
+    );
+  };
+}
+
+function byCanary(route: Route, { select, share }: CanaryOptions, { random }: StrategyContext): Route {
+  return (members, registered) => {
+    const isCanary = ({ instance }: Member) => matches(select, instance);
+    const isOther = (member: Member) => !isCanary(member);
+    const groups = [isCanary, isOther].filter((belongs) => members.some(belongs));
+    if (groups.length === 1) return route(members, registered);
+    return drawing(
+      groups.map((belongs) => route(members.filter(belongs), registered.filter(belongs))),
+      (request) => (pointOf(request, 3, random) < share ? 0 : 1),
+    );
+  };
+}
+
+/** Asks the picker that is drawn, and if that has none to give the others, the first one first. */
+export function drawing(pickers: readonly Picker[], draw: (request: PickRequest) => number): Picker {
+  const pick: Picker = (request) => {
+    const drawn = draw(request);
+    let picked = pickers[drawn]!(request);
+    for (let index = 0; picked === undefined && index < pickers.length; index++) {
+      if (index !== drawn) picked = pickers[index]!(request);
+    }
+    return picked;
+  };
+  const told = pickers.filter((picker) => picker.loadChanged !== undefined);
+  if (told.length > 0) {
+    pick.loadChanged = (candidate) => {
+      for (const picker of told) picker.loadChanged!(candidate);
+    };
+  }
+  return pick;
+}
+
+/** A point from 0 to 1: by chance, or by the key of the call, another one for each kind of draw. */
+function pointOf({ hashKey }: PickRequest, kind: number, random: () => number): number {
+  return hashKey === undefined ? random() : mix(hashOf(hashKey) + kind) / 2 ** 32;
+}
+
+/**
+ * What is made of the health of members, made anew when that changes: with an ejection, a return, and the end
+ * of the time of an ejection, from which on the member counts as available, for it would never get the call
+ * that brings it back otherwise.
+ */
+function whileHealthLasts<T>(
+  members: readonly Member[],
+  health: Health,
+  make: (isAvailable: (member: Member) => boolean) => T,
+): (now: number) => T {
+  let made: T;
+  let changes = Number.NaN;
+  let until = 0;
+  return (now) => {
+    if (changes === health.changes && now < until) return made;
+    changes = health.changes;
+    until = Infinity;
+    for (const { ejected, ejectedUntil } of members) {
+      if (ejected && ejectedUntil > now) until = Math.min(until, ejectedUntil);
+    }
+    made = make(({ ejected, ejectedUntil }) => !ejected || ejectedUntil <= now);
+    return made;
+  };
+}
+
+function weightOf(members: readonly Member[]): number {
+  return members.reduce((sum, { instance }) => sum + instance.weight, 0);
+}

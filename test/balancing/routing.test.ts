@@ -1,0 +1,562 @@
+import fc from 'fast-check';
+import { describe, expect, it, vi } from 'vitest';
+import type { LoadBalancerOptions } from '../../src/balancing/load-balancer.ts';
+import type { BalancingStrategy, Candidate } from '../../src/balancing/strategy.ts';
+import type { ServiceInstance } from '../../src/discovery/service-instance.ts';
+import { rejectionOf } from '../policies/helpers.ts';
+import { fakeTimeAndChance, instance, inTurn, service, strategies, tally, world } from './helpers.ts';
+
+fakeTimeAndChance();
+
+const error = new Error('down');
+const outlierDetection = { consecutiveFailures: 2, baseEjectionTime: 1_000, maxEjectionRatio: 1 };
+
+/** a1, a2… in zone a, and so on. */
+function inZones(sizes: Record<string, number>): ServiceInstance[] {
+  return Object.entries(sizes).flatMap(([zone, size]) =>
+    Array.from({ length: size }, (_, index) => instance(`${zone}${index + 1}`, { zone })),
+  );
+}
+
+/** a1, a2… of the first level, b1, b2… of the second. */
+function inLevels(...sizes: number[]): ServiceInstance[] {
+  return sizes.flatMap((size, priority) =>
+    Array.from({ length: size }, (_, index) =>
+      instance(`${'abc'[priority]}${index + 1}`, { metadata: { priority: String(priority) } }),
+    ),
+  );
+}
+
+/** old1, old2…, new1… */
+function versions(old: number, fresh: number): ServiceInstance[] {
+  return Object.entries({ old, new: fresh }).flatMap(([name, size]) =>
+    Array.from({ length: size }, (_, index) =>
+      instance(`${name}${index + 1}`, { metadata: { version: name === 'new' ? '2' : '1' } }),
+    ),
+  );
+}
+
+/** The share of the calls of each group of instances, named by what comes before the number. */
+function shares(picks: string[]): Record<string, number> {
+  const counts = tally(picks.map((id) => id.replace(/\d+$/, '')));
+  return Object.fromEntries(Object.entries(counts).map(([group, count]) => [group, count / picks.length]));
+}
+
+describe('a client in a zone', () => {
+  it.each(strategies)(
+    'stays there while its instances need bear no more than the others (%s)',
+    async (strategy) => {
+      const fleet = await world(inZones({ a: 3, b: 3, c: 3 }), { strategy, zone: 'a' });
+      const picks = fleet.picks(300);
+      expect(shares(picks)).toEqual({ a: 1 });
+      expect(new Set(picks).size).toBe(3);
+    },
+  );
+
+  it('sends what is too much for it to where there is room', async () => {
+    const fleet = await world(inZones({ a: 2, b: 5, c: 5 }), { zone: 'a' });
+    const { a, b, c } = shares(fleet.picks(4_000));
+    expect(a).toBeCloseTo(0.5, 1);
+    expect(b).toBeCloseTo(0.25, 1);
+    expect(c).toBeCloseTo(0.25, 1);
+  });
+
+  it('goes by weights', async () => {
+    const heavy = inZones({ b: 2, c: 2, d: 1 }).map((it) => ({ ...it, weight: 3 }));
+    const fleet = await world([...inZones({ a: 3 }), ...heavy], { zone: 'a', strategy: 'random' });
+    // 3 of 18, where a fourth would be fair.
+    expect(shares(fleet.picks(4_000)).a).toBeCloseTo(2 / 3, 1);
+  });
+
+  it('sends fewer calls there as instances are ejected, and all again once they are back', async () => {
+    const fleet = await world(inZones({ a: 3, b: 3, c: 3 }), { zone: 'a', outlierDetection });
+    expect(shares(fleet.picks(100))).toEqual({ a: 1 });
+    fleet.fail('a1', 2);
+    fleet.fail('a2', 2);
+    expect(shares(fleet.picks(4_000)).a).toBeCloseTo(3 / 7, 1);
+    vi.advanceTimersByTime(1_100);
+    fleet.picks(20);
+    expect(fleet.told.slice(-2).sort()).toEqual(['return a1', 'return a2']);
+    expect(shares(fleet.picks(100))).toEqual({ a: 1 });
+  });
+
+  it('leaves it when all there are ejected, and still finds out when they are back', async () => {
+    const fleet = await world(inZones({ a: 2, b: 3, c: 3 }), { zone: 'a', outlierDetection });
+    fleet.fail('a1', 2);
+    fleet.fail('a2', 2);
+    const away = shares(fleet.picks(1_000));
+    expect(away.a).toBeUndefined();
+    expect(away.b).toBeCloseTo(0.5, 1);
+    vi.advanceTimersByTime(1_100);
+    fleet.picks(20);
+    expect(shares(fleet.picks(1_000)).a).toBeCloseTo(0.75, 1);
+  });
+
+  it('tries the other zones before an instance again that has failed the call, or one that is ejected', async () => {
+    const fleet = await world(inZones({ a: 3, b: 3 }), { zone: 'a', outlierDetection });
+    fleet.fail('a1', 2);
+    expect(shares(fleet.picks(50, { exclude: new Set(['a2', 'a3']) }))).toEqual({ b: 1 });
+    expect(fleet.picks(50, { exclude: new Set(['a2', 'a3', 'b1', 'b2', 'b3']) })).not.toContain('a1');
+  });
+
+  it.each<[string, Record<string, number>, LoadBalancerOptions['zone']]>([
+    ['there are fewer than six instances', { a: 2, b: 3 }, 'a'],
+    ['there are fewer than it wants', { a: 5, b: 5 }, { name: 'a', minInstances: 11 }],
+    ['none is in its zone', { b: 4, c: 4 }, 'a'],
+  ])('spreads its calls over all if %s', async (_, sizes, zone) => {
+    const fleet = await world(inZones(sizes), { zone, strategy: inTurn });
+    const picks = fleet.picks(40);
+    expect(new Set(picks).size).toBe(Object.values(sizes).reduce((sum, size) => sum + size));
+  });
+
+  it('keeps to its zone with fewer, if it is told so', async () => {
+    const fleet = await world(inZones({ a: 1, b: 1 }), { zone: { name: 'a', minInstances: 0 } });
+    expect(shares(fleet.picks(50))).toEqual({ a: 1 });
+  });
+
+  it('spreads its calls over all in a panic', async () => {
+    const fleet = await world(inZones({ a: 3, b: 3 }), { zone: 'a', outlierDetection, strategy: inTurn });
+    for (const id of ['a1', 'b1', 'b2', 'b3']) fleet.fail(id, 2);
+    const lease = fleet.acquire();
+    expect(new Set(Array.from({ length: 6 }, () => fleet.acquire().instance.instanceId)).size).toBe(6);
+    lease.release({ cancelled: true });
+  });
+
+  it('sends calls with one key to one instance, other zones included', async () => {
+    const fleet = await world(inZones({ a: 2, b: 5, c: 5 }), { zone: 'a', strategy: 'consistent-hash' });
+    const homes = Array.from({ length: 1_000 }, (_, user) => {
+      const picks = new Set(fleet.picks(3, { hashKey: `user ${user}` }));
+      expect(picks.size).toBe(1);
+      return [...picks][0]!;
+    });
+    expect(shares(homes).a).toBeCloseTo(0.5, 1);
+    expect(Math.min(...Object.values(tally(homes)))).toBeGreaterThan(20);
+  });
+});
+
+describe('instances with priorities', () => {
+  const priorities = true;
+
+  it.each(strategies)(
+    'of the first level get all calls while enough of them are well (%s)',
+    async (strategy) => {
+      const fleet = await world(inLevels(4, 4), { strategy, priorities, outlierDetection });
+      fleet.fail('a1', 2);
+      const picks = fleet.picks(300);
+      expect(shares(picks)).toEqual({ a: 1 });
+      expect(new Set(picks).size).toBe(3);
+    },
+  );
+
+  it('of the next level get what the first cannot carry', async () => {
+    const fleet = await world(inLevels(4, 2), { priorities, outlierDetection });
+    fleet.fail('a1', 2);
+    fleet.fail('a2', 2);
+    expect(shares(fleet.picks(4_000)).b).toBeCloseTo(0.3, 1);
+  });
+
+  it('count as not available if they are registered as unhealthy', async () => {
+    const instances = inLevels(4, 2).map((it, index) =>
+      index < 2 ? { ...it, status: 'unhealthy' as const } : it,
+    );
+    const fleet = await world(instances, { priorities });
+    const picks = fleet.picks(4_000);
+    expect(shares(picks).b).toBeCloseTo(0.3, 1);
+    expect(Object.keys(tally(picks)).sort()).toEqual(['a3', 'a4', 'b1', 'b2']);
+    expect(shares(fleet.picks(4_000, { select: {} })).b).toBeCloseTo(0.3, 1);
+  });
+
+  it('of the next level take over when the first is gone, until it is back', async () => {
+    const fleet = await world(inLevels(2, 2), { priorities, outlierDetection });
+    fleet.fail('a1', 2);
+    fleet.fail('a2', 2);
+    expect(shares(fleet.picks(200))).toEqual({ b: 1 });
+    vi.advanceTimersByTime(1_100);
+    fleet.picks(10);
+    expect(shares(fleet.picks(200))).toEqual({ a: 1 });
+    await fleet.leave('a1');
+    await fleet.leave('a2');
+    expect(shares(fleet.picks(200))).toEqual({ b: 1 });
+  });
+
+  it('of the first level that are ejected stay so however many they are, while the next can carry the load', async () => {
+    const fleet = await world(inLevels(4, 2), { priorities, outlierDetection, strategy: inTurn });
+    for (const id of ['a1', 'a2', 'a3']) fleet.fail(id, 2);
+    const lease = fleet.acquireOn('a4');
+    fleet.fail('a4', 2);
+    expect(shares(fleet.picks(100))).toEqual({ b: 1 });
+    expect(lease.release({ error })).toBe(false);
+    expect(lease.serviceDown).toBe(false);
+    vi.advanceTimersByTime(1_100);
+    expect(fleet.acquireOn('a4').release({ error })).toBe(false);
+  });
+
+  it('panic level by level when all together cannot carry the load', async () => {
+    const fleet = await world(inLevels(10, 5), { priorities, outlierDetection, strategy: inTurn });
+    for (let index = 1; index <= 9; index++) fleet.fail(`a${index}`, 2);
+    for (const id of ['b1', 'b2']) fleet.fail(id, 2);
+    const picks = Array.from({ length: 300 }, () => fleet.acquire().instance.instanceId);
+    expect(new Set(picks).size).toBe(13);
+    expect(picks).not.toContain('b1');
+  });
+
+  it('may be told by a function, which disturbs nothing if it throws', async () => {
+    const fleet = await world(['a', 'b', 'c'], {
+      priorities: ({ instanceId }) => {
+        if (instanceId === 'a') throw error;
+        return instanceId === 'b' ? -1 : 1;
+      },
+      outlierDetection,
+    });
+    expect(shares(fleet.picks(50))).toEqual({ b: 1 });
+    await fleet.leave('b');
+    expect(shares(fleet.picks(50))).toEqual({ a: 1 });
+  });
+
+  it('make no difference unless asked for', async () => {
+    const fleet = await world(inLevels(2, 2));
+    expect(new Set(fleet.picks(100)).size).toBe(4);
+  });
+});
+
+describe('a canary', () => {
+  const canary = { select: { version: '2' }, share: 0.05 };
+
+  it.each(strategies)('gets its share of the calls, and the others the rest (%s)', async (strategy) => {
+    const fleet = await world(versions(3, 3), { strategy, canary });
+    expect(Math.abs(shares(fleet.picks(4_000)).new! - 0.05)).toBeLessThan(0.015);
+  });
+
+  it('is in for a user or out, where calls have the key of their user', async () => {
+    const fleet = await world(versions(3, 1), { canary: { ...canary, share: 0.2 } });
+    const users = Array.from({ length: 500 }, (_, user) =>
+      shares(fleet.picks(4, { hashKey: `user ${user}` })),
+    );
+    for (const user of users) expect(Object.values(user)).toEqual([1]);
+    expect(users.filter((user) => user.new).length / 500).toBeCloseTo(0.2, 1);
+  });
+
+  it('has the users that are in go to each zone as those that are out do', async () => {
+    const instances = ['1', '2'].flatMap((version) =>
+      inZones({ a: 1, b: 3 }).map((it) => ({
+        ...it,
+        instanceId: `${it.instanceId}v${version}`,
+        metadata: { version },
+      })),
+    );
+    const zone = { name: 'a', minInstances: 2 };
+    const fleet = await world(instances, { zone, canary: { ...canary, share: 0.5 } });
+    const picks = Array.from({ length: 2_000 }, (_, user) => fleet.picks(1, { hashKey: `user ${user}` })[0]!);
+    const groups = tally(picks.map((id) => `${id[0]}${id.at(-1)}`));
+    for (const group of ['a1', 'a2', 'b1', 'b2']) expect(groups[group]! / 2_000).toBeCloseTo(0.25, 1);
+  });
+
+  it('gets nothing while it is ejected, and all if it is all that there is', async () => {
+    const fleet = await world(versions(3, 1), { canary: { ...canary, share: 1 }, outlierDetection });
+    expect(shares(fleet.picks(50))).toEqual({ new: 1 });
+    fleet.fail('new1', 2);
+    expect(shares(fleet.picks(50))).toEqual({ old: 1 });
+    for (const id of ['old1', 'old2', 'old3']) await fleet.leave(id);
+    expect(shares(fleet.picks(50))).toEqual({ new: 1 });
+  });
+
+  it('makes no difference while there is none, and is there as it joins', async () => {
+    const fleet = await world(versions(2, 0), { canary: { ...canary, share: 1 } });
+    expect(shares(fleet.picks(50))).toEqual({ old: 1 });
+    await fleet.join('new1', { metadata: { version: '2' } });
+    expect(shares(fleet.picks(50))).toEqual({ new: 1 });
+  });
+});
+
+describe('a selector', () => {
+  it.each(strategies)('restricts a call to what it matches (%s)', async (strategy) => {
+    const fleet = await world(versions(2, 2), { strategy });
+    const picks = fleet.picks(200, { select: { version: '2' } });
+    expect(shares(picks)).toEqual({ new: 1 });
+    expect(new Set(picks).size).toBe(2);
+    expect(new Set(fleet.picks(200)).size).toBe(4);
+    expect((await fleet.balancer.getInstance(service, { select: { version: '1' } }))?.instanceId).toMatch(
+      /old/,
+    );
+  });
+
+  it('of the balancer is for the calls that have none', async () => {
+    const select: Record<string, string> = { version: '2' };
+    const fleet = await world(versions(2, 2), { select });
+    select.version = '1';
+    await fleet.join('new3', { metadata: { version: '2' } });
+    expect(shares(fleet.picks(50))).toEqual({ new: 1 });
+    expect(shares(fleet.picks(50, { select: { version: '1' } }))).toEqual({ old: 1 });
+    expect(new Set(fleet.picks(200, { select: {} })).size).toBe(5);
+  });
+
+  it('sees who joins and leaves', async () => {
+    const fleet = await world(versions(2, 1));
+    const select = { version: '2' };
+    expect(new Set(fleet.picks(50, { select }))).toEqual(new Set(['new1']));
+    await fleet.join('new2', { metadata: { version: '2' } });
+    await fleet.leave('new1');
+    expect(new Set(fleet.picks(50, { select }))).toEqual(new Set(['new2']));
+  });
+
+  it('that matches none leaves no instance, and the error says so', async () => {
+    const { balancer } = await world(versions(2, 0));
+    const select = { version: '2' };
+    expect(balancer.tryAcquire(service, { select })).toBeUndefined();
+    expect(await balancer.getInstance(service, { select })).toBeUndefined();
+    expect(await rejectionOf(balancer.acquire(service, { select }))).toMatchObject({
+      code: 'ERR_NO_INSTANCE',
+      cause: { message: 'of 2 instances none matches {"version":"2"}' },
+    });
+    const { balancer: strict } = await world(versions(2, 0), { select });
+    expect(await rejectionOf(strict.acquire(service))).toMatchObject({ cause: { message: /none matches/ } });
+  });
+
+  it('that matches none stands for any, if it is told so', async () => {
+    const fleet = await world(versions(2, 0), { select: { version: '2' }, selectFallback: 'any' });
+    expect(shares(fleet.picks(20))).toEqual({ old: 1 });
+    expect(shares(fleet.picks(20, { select: { version: '3' } }))).toEqual({ old: 1 });
+    await fleet.join('new1', { metadata: { version: '2' } });
+    expect(shares(fleet.picks(20))).toEqual({ new: 1 });
+  });
+
+  it('is kept to even if all that it matches is ejected', async () => {
+    const fleet = await world(versions(2, 1), { outlierDetection });
+    fleet.fail('new1', 2);
+    expect(shares(fleet.picks(5, { select: { version: '2' } }))).toEqual({ new: 1 });
+  });
+
+  it('of the balancer says which instances make up the service: it is down if they are', async () => {
+    const fleet = await world(versions(2, 1), { select: { version: '2' }, outlierDetection });
+    const lease = fleet.acquire();
+    fleet.fail('new1', 2);
+    expect(lease.serviceDown).toBe(true);
+  });
+
+  it('sees ejections among what it matches though other calls go elsewhere', async () => {
+    const tried = inZones({ a: 3, b: 3 }).map((it) => ({ ...it, metadata: { version: '2' } }));
+    const { balancer } = await world([...tried, instance('old')], {
+      zone: 'a',
+      select: { version: '1' },
+      outlierDetection,
+    });
+    const call = () => balancer.tryAcquire(service, { select: { version: '2' } })!;
+    const failed = call().instance.instanceId;
+    for (let failures = 0; failures < 2; ) {
+      const lease = call();
+      const fails = lease.instance.instanceId === failed;
+      if (fails) failures++;
+      lease.release(fails ? { error } : {});
+    }
+    const picks = Array.from({ length: 2_000 }, () => {
+      const lease = call();
+      lease.release();
+      return lease.instance.instanceId;
+    });
+    expect(shares(picks).a).toBeCloseTo(0.8, 1);
+  });
+
+  it('that is none is refused', async () => {
+    const { balancer } = await world(['a']);
+    const select = { version: 2 } as unknown as Record<string, string>;
+    expect(() => balancer.tryAcquire(service, { select })).toThrow(TypeError);
+    expect(await rejectionOf(balancer.acquire(service, { select }))).toBeInstanceOf(TypeError);
+  });
+});
+
+describe('a subset', () => {
+  const many = Array.from({ length: 40 }, (_, index) => `i${index}`);
+
+  it('is all that the client talks to, and stays as it is but for what leaves', async () => {
+    const fleet = await world(many, { subset: { size: 5, clientIndex: 3 } });
+    const before = new Set(fleet.picks(500));
+    expect(before.size).toBe(5);
+    const [left] = before;
+    await fleet.leave(left!);
+    const after = new Set(fleet.picks(500));
+    expect(after.size).toBe(5);
+    expect(after).not.toContain(left);
+    expect([...before].filter((id) => after.has(id)).length).toBeGreaterThanOrEqual(3);
+  });
+
+  it('is down when its instances are', async () => {
+    const fleet = await world(many, {
+      subset: { size: 2, clientId: 'me' },
+      outlierDetection,
+      strategy: inTurn,
+    });
+    const lease = fleet.acquire();
+    for (const id of new Set(fleet.picks(100))) fleet.fail(id, 2);
+    expect(lease.serviceDown).toBe(true);
+  });
+
+  it('is taken of each level, and of the canary and the others: none is without', async () => {
+    const levels = await world(inLevels(30, 10), { subset: { size: 4 }, priorities: true, outlierDetection });
+    const first = new Set(levels.picks(300));
+    expect(shares([...first])).toEqual({ a: 1 });
+    expect(first.size).toBe(4);
+    for (const id of first) levels.fail(id, 2);
+    const next = new Set(levels.picks(300));
+    expect(shares([...next])).toEqual({ b: 1 });
+    expect(next.size).toBe(4);
+
+    const canary = { select: { version: '2' }, share: 0.5 };
+    const tried = await world(versions(40, 3), { subset: { size: 4 }, canary });
+    expect(tally([...new Set(tried.picks(500))].map((id) => id.slice(0, 3)))).toEqual({ old: 4, new: 3 });
+  });
+
+  it('is taken of what a call selects', async () => {
+    const fleet = await world(versions(40, 10), { subset: { size: 4 } });
+    const picks = new Set(fleet.picks(300, { select: { version: '2' } }));
+    expect(shares([...picks])).toEqual({ new: 1 });
+    expect(picks.size).toBe(4);
+  });
+});
+
+it('groups are formed when the fleet changes, not with each pick or ejection', async () => {
+  let made = 0;
+  const counted: BalancingStrategy = (candidates, context) => {
+    made++;
+    return inTurn(candidates, context);
+  };
+  const fleet = await world(inZones({ a: 4, b: 4 }), { strategy: counted, zone: 'a', outlierDetection });
+  made = 0;
+  await fleet.join('a5', { zone: 'a' });
+  expect(made).toBe(3);
+  fleet.picks(100);
+  fleet.fail('a1', 2);
+  fleet.picks(100);
+  expect(made).toBe(3);
+  fleet.picks(100, { select: {} });
+  expect(made).toBe(6);
+});
+
+it('every group is told of the load that comes and goes', async () => {
+  const told: string[] = [];
+  const fleet = await world(inZones({ a: 4, b: 4 }), {
+    zone: 'a',
+    strategy: (candidates, context) => {
+      const loadChanged = ({ instance: { instanceId }, inFlight }: Candidate) =>
+        told.push(`${candidates.length}: ${instanceId} ${inFlight}`);
+      return Object.assign(inTurn(candidates, context), { loadChanged });
+    },
+  });
+  fleet.picks(1, { select: {} });
+  told.length = 0;
+  const lease = fleet.acquireOn('a1');
+  lease.release();
+  // Everywhere, both zones; and the same of the selected.
+  expect(tally(told)).toEqual({ '8: a1 1': 2, '4: a1 1': 4, '8: a1 0': 2, '4: a1 0': 4 });
+});
+
+const options = fc.record(
+  {
+    strategy: fc.constantFrom(...strategies),
+    zone: fc.constant({ name: 'a', minInstances: 2 }),
+    subset: fc.record({ size: fc.integer({ min: 1, max: 4 }), clientIndex: fc.nat(20) }),
+    priorities: fc.boolean(),
+    canary: fc.record({
+      select: fc.constant({ version: '2' }),
+      share: fc.double({ min: 0, max: 1, noNaN: true }),
+    }),
+    select: fc.constantFrom({ version: '1' }, { version: '3' }),
+    selectFallback: fc.constant('any' as const),
+  },
+  { requiredKeys: ['strategy', 'selectFallback'] },
+);
+
+const described = fc.record({
+  zone: fc.constantFrom('a', 'b', undefined),
+  weight: fc.constantFrom(0, 1, 1, 3),
+  status: fc.constantFrom('healthy' as const, 'healthy' as const, 'unhealthy' as const),
+  metadata: fc.record({ version: fc.constantFrom('1', '2'), priority: fc.constantFrom('0', '1', '2') }),
+});
+
+it('a pick finds an instance while there is one, whatever the groups', async () => {
+  const step = fc.oneof(
+    fc.record({ do: fc.constantFrom('fail' as const), times: fc.integer({ min: 1, max: 4 }) }),
+    fc.record({ do: fc.constantFrom('wait' as const), times: fc.nat(2_000) }),
+    fc.record({ do: fc.constantFrom('leave' as const, 'succeed' as const), times: fc.nat(11) }),
+  );
+  await fc.assert(
+    fc.asyncProperty(
+      options,
+      fc.array(described, { minLength: 1, maxLength: 12 }),
+      fc.array(step, { maxLength: 25 }),
+      fc.option(fc.constant('key'), { nil: undefined }),
+      async (chosen, descriptions, steps, hashKey) => {
+        const all = descriptions.map((details, index) => instance(`i${index}`, details));
+        const fleet = await world(all, { ...chosen, outlierDetection });
+        const here = new Set(all.map(({ instanceId }) => instanceId));
+        for (const { do: what, times } of steps) {
+          if (what === 'wait') vi.advanceTimersByTime(times);
+          if (what === 'leave' && here.size > 1 && here.delete(`i${times}`)) await fleet.leave(`i${times}`);
+          if (what === 'succeed') fleet.acquire({ hashKey }).release();
+          for (let time = 0; what === 'fail' && time < times; time++)
+            fleet.acquire({ hashKey }).release({ error });
+          for (const select of [undefined, { version: '2' }]) {
+            const lease = fleet.acquire({ hashKey, select });
+            expect(here).toContain(lease.instance.instanceId);
+            lease.release({ cancelled: true });
+          }
+        }
+      },
+    ),
+    { numRuns: 150 },
+  );
+});
+
+it('a pick finds no ejected instance while there is another, whatever the groups', async () => {
+  await fc.assert(
+    fc.asyncProperty(
+      fc.record(
+        {
+          strategy: fc.constantFrom(...strategies),
+          zone: fc.constant({ name: 'a', minInstances: 2 }),
+          priorities: fc.boolean(),
+          canary: fc.constant({ select: { version: '2' }, share: 0.5 }),
+        },
+        { requiredKeys: ['strategy'] },
+      ),
+      fc.array(described, { minLength: 2, maxLength: 8 }),
+      fc.infiniteStream(fc.nat(7)),
+      async (chosen, descriptions, failing) => {
+        const all = descriptions.map((details, index) =>
+          instance(`i${index}`, { ...details, weight: 1, status: 'healthy' }),
+        );
+        const fleet = await world(all, {
+          ...chosen,
+          outlierDetection: { ...outlierDetection, panicThreshold: 1 },
+        });
+        const ejected = new Set<string>();
+        fleet.balancer.on('eject', (event) => ejected.add(event.instance.instanceId));
+        for (const index of failing.take(30)) {
+          if (ejected.size === all.length) break;
+          const lease = fleet.acquire();
+          expect(ejected).not.toContain(lease.instance.instanceId);
+          lease.release({ cancelled: true });
+          const id = `i${index}`;
+          if (index < all.length && !ejected.has(id)) fleet.fail(id, 2);
+        }
+      },
+    ),
+  );
+});
+
+describe('the options of routing', () => {
+  it.each<[string, object]>([
+    ['zone', { zone: '' }],
+    ['zone', { zone: { minInstances: 3 } }],
+    ['size', { subset: {} }],
+    ['size', { subset: { size: 0 } }],
+    ['priorities', { priorities: 'metadata' }],
+    ['share', { canary: { select: {} } }],
+    ['share', { canary: { select: {}, share: 5 } }],
+    ['select', { canary: { share: 0.5 } }],
+    ['select', { canary: { select: 'new', share: 0.5 } }],
+    ['select', { select: ['2'] }],
+    ['selectFallback', { selectFallback: 'some' }],
+  ])('%s: a wrong one is named (%#)', async (option, wrong) => {
+    await expect(world([], wrong as LoadBalancerOptions)).rejects.toThrow(option);
+  });
+});
