@@ -13,6 +13,8 @@ export type {
   OutlierDetectionOptions,
   SuccessRateOptions,
 } from './balancing/outlier-detection.ts';
+export type { CanaryOptions } from './balancing/routing.ts';
+export type { Selector } from './balancing/selector.ts';
 export type { SlowStartOptions } from './balancing/slow-start.ts';
 export { type ConsistentHashOptions, consistentHash } from './balancing/strategies/consistent-hash.ts';
 export {
@@ -31,6 +33,8 @@ export type {
   PickRequest,
   StrategyContext,
 } from './balancing/strategy.ts';
+export type { SubsetOptions } from './balancing/subsetting.ts';
+export type { ZoneOptions } from './balancing/zones.ts';
 export { type Classification, classify, type Verdict } from './client/classification.ts';
 export type { ConnectionOptions } from './client/connections.ts';
 export type { Answer, ResponseHeaders, ServiceResponse } from './client/exchange.ts';

@@ -48,6 +48,8 @@ export interface CallResult {
   latency?: number;
   /** The caller gave up: nothing is learned of the instance. */
   cancelled?: boolean;
+  /** Given up since another instance, which was asked later, has answered: this one took at least so long. */
+  outrun?: boolean;
 }
 
 /** A place on an instance, held while a call is under way. */
@@ -88,7 +90,8 @@ export class Lease {
     const member = this.#member;
     member.end(this.#probe, this.#startedAt);
     this.#fleet.loadChanged(member);
-    if (result.cancelled) return false;
+    if (result.outrun) member.outrun(this.#startedAt, performance.now());
+    if (result.outrun || result.cancelled) return false;
     if (this.#era !== member.era) return false;
     const aboutService = !member.ejected || this.#fleet.panics(member);
     const now = performance.now();

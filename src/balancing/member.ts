@@ -97,6 +97,11 @@ export class Member implements Candidate {
     return true;
   }
 
+  /** A call on it was given up: it would have taken longer still. */
+  outrun(since: number, now: number): void {
+    if (now - since > this.latencyAt(now)) this.#latency.observe(now - since, now);
+  }
+
   /**
    * Charges the failure as twice the latency that was to be expected, and twice that for the next one in a
    * row: an instance that fails fast must not look fast. True if the failure calls for an ejection.

@@ -38,6 +38,7 @@ export function callState(
     request,
     headers: headersOf(request.headers, propagated),
     hashKey: call.hashKey,
+    select: call.select,
     retries: call.retries,
     instanceId: undefined,
     sent: false,

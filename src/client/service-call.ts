@@ -1,4 +1,5 @@
 import { Readable } from 'node:stream';
+import type { Selector } from '../balancing/selector.ts';
 import { InvalidRequestError } from '../errors.ts';
 
 export type QueryValue = string | number | boolean | null | undefined;
@@ -27,6 +28,8 @@ export interface ServiceCall {
   idempotencyKey?: string;
   /** Calls with the same key go to the same instance where the strategy is `consistent-hash`. */
   hashKey?: string;
+  /** Only instances with all of this metadata, as `{ version: '2' }`. Default: as the balancer says. */
+  select?: Selector;
   /** Cancels the call. */
   signal?: AbortSignal;
   /** The largest body that is accepted, in bytes. Default: the service's. */

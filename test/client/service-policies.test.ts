@@ -80,6 +80,16 @@ describe('a hedged call', () => {
     }
   });
 
+  it('charges the instance that was outrun with the time that it was given, so that it gets fewer calls', async () => {
+    const [slow, fast] = [await startServer(never), await startServer(named('fast'))];
+    const client = clientOf([slow, fast], {
+      hedge: { ...hedge, budget: { deposit: () => {}, withdraw: () => true } },
+    });
+    for (let call = 0; call < 50; call++) await client.call({ service, path: '/' });
+    expect(slow.requests.length).toBeLessThan(10);
+    expect(fast.requests).toHaveLength(50);
+  });
+
   it('is never a request(), whose answer has one reader', async () => {
     const servers = [await startServer(never), await startServer(never)];
     const client = clientOf(servers, { hedge, retry: false, timeout: 60 });
