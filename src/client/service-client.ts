@@ -6,7 +6,7 @@ import type { Candidate } from '../balancing/strategy.ts';
 import type { ServiceDiscovery } from '../discovery/service-discovery.ts';
 import { ClosedError, HedgeLostError, ResponseInvalidError, ServiceResponseError } from '../errors.ts';
 import { anything, having, integer, text, validateOptions } from '../internal/validate.ts';
-import { abortableOf } from '../policies/abort.ts';
+import { abortableOf, OnAbort } from '../policies/abort.ts';
 import { CircuitBreaker } from '../policies/circuit-breaker.ts';
 import { type CallContext, Context, contextOf } from '../policies/context.ts';
 import { areRetriesSpent, exempt, markRetriesSpent } from '../policies/outcome.ts';
@@ -239,8 +239,7 @@ export class ServiceClient {
       state.lastResponse?.body.destroy();
       state.lastResponse = undefined;
     }
-    const lease =
-      this.#balancer.tryAcquire(state.service, state) ?? (await this.#balancer.acquire(state.service, state));
+    const lease = this.#balancer.tryAcquire(state.service, state) ?? (await this.#resolve(state, context));
     const { instanceId } = lease.instance;
     state.instanceId = instanceId;
     // A hedge must go elsewhere while this try is still under way.
@@ -268,6 +267,25 @@ export class ServiceClient {
     } finally {
       endpoint.leave();
     }
+  }
+
+  /** Waits for the first resolution of the service, or until the call is aborted. */
+  #resolve(state: CallState, context: Context): Promise<Lease> {
+    return new Promise((resolve, reject) => {
+      const onAbort = new OnAbort(reject);
+      context.listen(onAbort);
+      this.#balancer.acquire(state.service, state).then(
+        (lease) => {
+          context.unlisten(onAbort);
+          if (context.aborted) lease.release({ cancelled: true });
+          resolve(lease);
+        },
+        (error) => {
+          context.unlisten(onAbort);
+          reject(error);
+        },
+      );
+    });
   }
 
   #failed(state: CallState, response: Answer): ServiceResponseError {

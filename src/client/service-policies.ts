@@ -103,6 +103,9 @@ const CHECKS = {
 
 const DEFAULT_MAX_ATTEMPTS = 3;
 
+/** What the client does within a timeout ends as soon as it is aborted. */
+const OBEYED = { strict: false };
+
 /** The policies in force for one service, in the order in which a call meets them. */
 export class ServicePolicies {
   readonly fallback: Fallback | undefined;
@@ -127,7 +130,7 @@ export class ServicePolicies {
     validateOptions(`ServiceClient, service '${serviceName}':`, options, CHECKS);
     this.#options = options;
     this.fallback = options.fallback || undefined;
-    this.#attemptTimeout = timeoutOf(options.attemptTimeout ?? 10_000);
+    this.#attemptTimeout = timeoutOf(options.attemptTimeout ?? 10_000, OBEYED);
     const { retry = {}, circuitBreaker = {} } = options;
     if (retry instanceof Retry) this.retry = retry;
     else if (retry !== false) {
@@ -153,7 +156,7 @@ export class ServicePolicies {
     else if (cache !== false || options.coalesce) this.caching = new HttpCaching(cache || {});
     if (cache !== false) this.#shared.push(this.caching!.cache);
     if (options.coalesce) this.#shared.push(new Coalesce({ key: this.caching!.coalesceKey }));
-    this.#timeout = timeoutOf(options.timeout ?? 30_000);
+    this.#timeout = timeoutOf(options.timeout ?? 30_000, OBEYED);
     this.#forCall = composePresent(...this.#shared, this.#compose('call', this.#timeout));
     this.#forRequest = this.#compose('request', this.#timeout);
     this.forInstance();
@@ -165,7 +168,7 @@ export class ServicePolicies {
     const key = `${method} ${timeout}`;
     let policy = this.#forOtherTimeouts.get(key);
     if (policy === undefined) {
-      policy = this.#withTimeout(method, new Timeout(timeout));
+      policy = this.#withTimeout(method, new Timeout(timeout, OBEYED));
       this.#forOtherTimeouts.set(key, policy);
     }
     return policy;
@@ -175,7 +178,7 @@ export class ServicePolicies {
   #withTimeout(method: 'call' | 'request', own: Timeout): Policy {
     if (method === 'request' || this.#shared.length === 0) return this.#compose(method, own);
     const longer = this.#timeout !== undefined && this.#timeout.duration < own.duration ? own : this.#timeout;
-    return composePresent(own, ...this.#shared, this.#compose(method, longer));
+    return composePresent(new Timeout(own.duration), ...this.#shared, this.#compose(method, longer));
   }
 
   #compose(method: 'call' | 'request', timeout: Timeout | undefined): Policy {

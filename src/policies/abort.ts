@@ -111,7 +111,8 @@ export class AbortScope implements Abortable, AbortListener {
   reason: unknown = undefined;
   readonly #parent: Abortable | undefined;
   readonly #owner: AbortOwner;
-  #listeners: LinkedList<AbortListener> | undefined = undefined;
+  /** Most scopes have one listener at a time, and then no list. */
+  #listeners: AbortListener | LinkedList<AbortListener> | undefined = undefined;
   #controller: AbortController | undefined = undefined;
 
   /** @param owner told before any listener, so that a waiting caller is released first. */
@@ -140,7 +141,7 @@ export class AbortScope implements Abortable, AbortListener {
     this.end();
     this.#owner.onAbort(reason);
     this.#controller?.abort(reason);
-    if (this.#listeners !== undefined) tellAll(this.#listeners, reason);
+    this.#tellListeners(reason);
   }
 
   /** Leaves the parent: from here on its abort no longer comes through. */
@@ -149,12 +150,34 @@ export class AbortScope implements Abortable, AbortListener {
   }
 
   listen(listener: AbortListener): void {
-    this.#listeners ??= new LinkedList();
-    add(this.#listeners, listener);
+    if (this.#listeners === undefined) {
+      this.#listeners = listener;
+      listener.listening = true;
+    } else {
+      add(this.#list(this.#listeners), listener);
+    }
   }
 
   unlisten(listener: AbortListener): void {
-    if (listener.listening) remove(this.#listeners!, listener);
+    if (this.#listeners === listener) {
+      this.#listeners = undefined;
+      listener.listening = false;
+    } else if (listener.listening) {
+      remove(this.#listeners as LinkedList<AbortListener>, listener);
+    }
+  }
+
+  #list(listeners: AbortListener | LinkedList<AbortListener>): LinkedList<AbortListener> {
+    if (listeners instanceof LinkedList) return listeners;
+    const list = new LinkedList<AbortListener>();
+    add(list, listeners);
+    this.#listeners = list;
+    return list;
+  }
+
+  #tellListeners(reason: unknown): void {
+    const listeners = this.#listeners;
+    if (listeners !== undefined) tellAll(this.#list(listeners), reason);
   }
 }
 

@@ -1,11 +1,29 @@
 import { DeadlineExceededError, TimeoutError } from '../errors.ts';
 import { keepOptimized } from '../internal/keep-optimized.ts';
 import { type Linked, LinkedList } from '../internal/linked-list.ts';
-import { type Check, either, having, MAX_DELAY, number, oneOf } from '../internal/validate.ts';
+import {
+  boolean,
+  type Check,
+  either,
+  having,
+  MAX_DELAY,
+  number,
+  oneOf,
+  validateOptions,
+} from '../internal/validate.ts';
 import { type Abortable, type AbortOwner, AbortScope } from './abort.ts';
 import { type CallOptions, Context, contextOf } from './context.ts';
 import { start } from './outcome.ts';
 import type { Operation, Policy } from './policy.ts';
+
+export interface TimeoutOptions {
+  /**
+   * Whether the caller is released when the time is over, even if the operation goes on. False waits for the
+   * operation, which then must obey its signal: for one whose clean-up has to be done before the call is over.
+   * Default true.
+   */
+  strict?: boolean;
+}
 
 /**
  * Gives each call `duration` milliseconds. When they are over the caller gets a TimeoutError at once, even
@@ -23,12 +41,15 @@ import type { Operation, Policy } from './policy.ts';
 export class Timeout implements Policy {
   /** Milliseconds that each call is given. */
   readonly duration: number;
+  readonly #strict: boolean;
   readonly #expiring: ExpiryQueue;
 
   /** @throws TypeError | RangeError if the duration is not a number of milliseconds from 1 to 2^31 − 1. */
-  constructor(duration: number) {
+  constructor(duration: number, options: TimeoutOptions = {}) {
     number(1, MAX_DELAY)(duration, 'the duration of a Timeout');
+    validateOptions('Timeout', options, { strict: boolean });
     this.duration = duration;
+    this.#strict = options.strict ?? true;
     this.#expiring = new ExpiryQueue(duration);
   }
 
@@ -43,11 +64,11 @@ export class Timeout implements Policy {
   }
 
   #forDuration<T>(operation: Operation<T>, outer: Context, deadline: number): Promise<T> {
+    if (!this.#strict) return this.#obeyed(operation, outer, deadline);
     return new Promise((resolve, reject) => {
       const call = new TimedCall(this.#expiring, deadline, outer.source, reject);
       this.#expiring.add(call);
-      const tightest = Math.min(deadline, outer.deadline);
-      start(operation, new Context(outer.attempt, tightest, outer.attributes, call.scope, true)).then(
+      start(operation, call.contextIn(outer)).then(
         (value) => {
           call.finish();
           resolve(value);
@@ -58,6 +79,21 @@ export class Timeout implements Policy {
         },
       );
     });
+  }
+
+  #obeyed<T>(operation: Operation<T>, outer: Context, deadline: number): Promise<T> {
+    const call = new TimedCall(this.#expiring, deadline, outer.source, ignore);
+    this.#expiring.add(call);
+    return start(operation, call.contextIn(outer)).then(
+      (value) => {
+        call.finish();
+        return value;
+      },
+      (error) => {
+        call.finish();
+        throw error;
+      },
+    );
   }
 
   #untilDeadline<T>(operation: Operation<T>, outer: Context, now: number): Promise<T> {
@@ -84,6 +120,8 @@ export class Timeout implements Policy {
   }
 }
 
+function ignore(): void {}
+
 /** An option that is a Timeout, its duration, or false for none. */
 export const timeoutOption: Check = either(
   'milliseconds, a Timeout or false',
@@ -93,9 +131,9 @@ export const timeoutOption: Check = either(
 );
 
 /** The Timeout that such an option stands for. */
-export function timeoutOf(timeout: number | Timeout | false): Timeout | undefined {
+export function timeoutOf(timeout: number | Timeout | false, options?: TimeoutOptions): Timeout | undefined {
   if (timeout === false) return undefined;
-  return typeof timeout === 'number' ? new Timeout(timeout) : timeout;
+  return typeof timeout === 'number' ? new Timeout(timeout, options) : timeout;
 }
 
 /** A call under way: it ends with its operation, or before it with the first abort. */
@@ -118,6 +156,12 @@ class TimedCall implements AbortOwner, Linked<TimedCall> {
     this.#expiring = expiring;
     this.#reject = reject;
     this.scope = new AbortScope(parent, this);
+  }
+
+  /** The context of the operation: that of the call around it, with this end to it. */
+  contextIn(outer: Context): Context {
+    const { attempt, deadline, attributes } = outer;
+    return new Context(attempt, Math.min(this.deadline, deadline), attributes, this.scope, true);
   }
 
   onAbort(reason: unknown): void {

@@ -437,6 +437,15 @@ describe('time', () => {
     await closed;
     expect(getEventListeners(controller.signal, 'abort')).toEqual([]);
   });
+
+  it.each(['call', 'request'] as const)('%s() ends in time while the discovery hangs', async (method) => {
+    const discovery = new StaticServiceDiscovery({});
+    vi.spyOn(discovery, 'instances').mockReturnValue(new Promise(() => {}));
+    const client = new ServiceClient({ discovery });
+    const error = await rejectionOf(client[method]({ service, path: '/', timeout: 20 }));
+    expect(error).toMatchObject({ code: 'ERR_TIMEOUT' });
+    await client.close();
+  });
 });
 
 describe('propagation', () => {

@@ -111,6 +111,26 @@ describe('a part of a call that can be aborted by itself', () => {
     scope.end();
   });
 
+  it('tells exactly those who listen, each once, whoever came and went before', () => {
+    fc.assert(
+      fc.property(fc.array(fc.tuple(fc.boolean(), fc.nat(4)), { maxLength: 40 }), (steps) => {
+        const scope = new AbortScope(undefined, new OnAbort(() => {}));
+        const told: number[] = [];
+        const listening = new Set<number>();
+        const listeners = Array.from({ length: 5 }, (_, index) => new OnAbort(() => void told.push(index)));
+        for (const [join, index] of steps) {
+          if (join && !listening.has(index)) scope.listen(listeners[index]!);
+          else if (!join) scope.unlisten(listeners[index]!);
+          if (join) listening.add(index);
+          else listening.delete(index);
+        }
+        scope.abort('why');
+        expect(told.sort()).toEqual([...listening].sort());
+        expect(listeners.some((listener) => listener.listening)).toBe(false);
+      }),
+    );
+  });
+
   it('gives an aborted signal if asked only after the abort', () => {
     const scope = new AbortScope(undefined, new OnAbort(() => {}));
     scope.abort('why');

@@ -273,6 +273,45 @@ describe('a caller that cancels', () => {
   });
 });
 
+describe('a timeout that is not strict', () => {
+  const timeout = () => new Timeout(1_000, { strict: false });
+
+  it('tells the operation and waits for it, so that its clean-up is done when the call is over', async () => {
+    const cleanUp = defer();
+    const operation = ({ signal }: CallContext) =>
+      new Promise((_resolve, reject) => {
+        signal.addEventListener('abort', () => cleanUp.promise.then(() => reject(signal.reason)));
+      });
+    const call = follow(timeout().execute(operation));
+    await pass(1_000);
+    expect(call.outcome).toBeUndefined();
+    cleanUp.resolve(undefined);
+    await flush();
+    expect(call.outcome).toMatchObject({ ok: false, error: { code: 'ERR_TIMEOUT' } });
+  });
+
+  it('gives what the operation ends with in time, as ever', async () => {
+    await expect(timeout().execute(() => 'fine')).resolves.toBe('fine');
+    const error = new Error('its own');
+    await expect(timeout().execute(() => Promise.reject(error))).rejects.toBe(error);
+  });
+
+  it('tells the operation of a caller that cancels', async () => {
+    const controller = new AbortController();
+    const operation = ({ signal }: CallContext) =>
+      new Promise((_resolve, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
+    const call = follow(timeout().execute(operation, { signal: controller.signal }));
+    controller.abort('enough');
+    await flush();
+    expect(call.outcome).toEqual({ ok: false, error: 'enough' });
+    expect(listenersOn(controller.signal)).toBe(0);
+  });
+
+  it('is told by a boolean', () => {
+    expect(() => new Timeout(5, { strict: 'no' as never })).toThrow(/'strict' must be true or false/);
+  });
+});
+
 describe('many calls at once', () => {
   it('ten thousand of them share one timer', async () => {
     const timeout = new Timeout(100);
