@@ -39,11 +39,15 @@ export class Member implements Candidate {
   }
 
   get weight(): number {
+    return this.instance.weight * this.warmth;
+  }
+
+  get warmth(): number {
     const { warmUp } = this;
-    if (warmUp === undefined) return this.instance.weight;
+    if (warmUp === undefined) return 1;
     const { share } = warmUp;
     if (share === 1) this.warmUp = undefined;
-    return this.instance.weight * share;
+    return share;
   }
 
   /** One that has not answered yet is tried at once, and then taken to be like the others. */

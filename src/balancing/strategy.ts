@@ -5,6 +5,8 @@ export interface Candidate {
   readonly instance: ServiceInstance;
   /** The weight to go by: that of the instance, and less of it while the instance warms up (`slowStart`). */
   readonly weight: number;
+  /** The share of its weight that it has: 1 but while it warms up. */
+  readonly warmth: number;
   /** Calls under way on it, of this balancer. */
   readonly inFlight: number;
   /** What latency to expect of it, in milliseconds: a moving average, peaks and failures charged; 0 for a new one. */

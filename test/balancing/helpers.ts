@@ -162,6 +162,10 @@ export function watched(size: number): {
         looks++;
         return described.weight;
       },
+      get warmth() {
+        looks++;
+        return 1;
+      },
       get inFlight() {
         looks++;
         return index % 7;

@@ -1,7 +1,7 @@
 import { LinkedList } from '../../internal/linked-list.ts';
 import type { Candidate } from '../strategy.ts';
 import type { Entry, StandingOrder } from './standing-order.ts';
-import { warmthOf, wholeWeightOf } from './weight.ts';
+import { wholeWeightOf } from './weight.ts';
 
 /** Candidates that warm up and may be passed over in one pick: where all do, one of them is as good as another. */
 const MAX_PASSED = 16;
@@ -22,12 +22,12 @@ export class LoadEntry implements Entry<LoadEntry> {
   /** What it would bear with one call more, for its weight; a call weighs more while it warms up. */
   get load(): number {
     const { candidate } = this;
-    return (candidate.inFlight / warmthOf(candidate) + 1) / wholeWeightOf(candidate);
+    return (candidate.inFlight / candidate.warmth + 1) / wholeWeightOf(candidate);
   }
 
   /** Whether it takes its turn among equals: while it warms up, as many as its weight is of the whole. */
   takesTurn(): boolean {
-    this.saved += warmthOf(this.candidate);
+    this.saved += this.candidate.warmth;
     if (this.saved < 1) return false;
     this.saved -= 1;
     return true;

@@ -15,17 +15,21 @@ const TRIES = 8;
  * Source: Mitzenmacher, 'The Power of Two Choices in Randomized Load Balancing' (2001).
  */
 export function twoChoices(costOf: (candidate: Candidate, now: number) => number): BalancingStrategy {
-  return (candidates, { random }) =>
-    (request) => {
+  return (candidates, { random }) => {
+    // Most fleets weigh all alike, and then a pick need not look at the instances themselves.
+    const alike = candidates.every((candidate) => wholeWeightOf(candidate) === wholeWeightOf(candidates[0]!));
+    return (request) => {
       const first = sample(candidates, request, undefined, random);
       if (first === undefined || candidates.length === 1) return first;
       const second = sample(candidates, request, first, random);
       if (second === undefined || second === first) return first;
       const { now } = request;
-      return costOf(second, now) / wholeWeightOf(second) < costOf(first, now) / wholeWeightOf(first)
-        ? second
-        : first;
+      const one = costOf(first, now);
+      const other = costOf(second, now);
+      if (alike) return other < one ? second : first;
+      return other / wholeWeightOf(second) < one / wholeWeightOf(first) ? second : first;
     };
+  };
 }
 
 function sample(

@@ -13,16 +13,10 @@ export function wholeWeightOf({ instance }: Candidate): number {
   return instance.weight || NEXT_TO_NOTHING;
 }
 
-/** The share of its whole weight that it has: 1 unless it warms up. */
-export function warmthOf({ weight, instance }: Candidate): number {
-  return weight === instance.weight ? 1 : weight / instance.weight;
-}
-
 /**
  * Whether it takes part in a draw: one that warms up does so as often as its weight is of the whole. Were it
  * compared by its weight of the moment, it would lose to every idle one, and get no call until it is warm.
  */
-export function takesPart(candidate: Candidate, random: () => number): boolean {
-  const warmth = warmthOf(candidate);
+export function takesPart({ warmth }: Candidate, random: () => number): boolean {
   return warmth === 1 || random() < warmth;
 }

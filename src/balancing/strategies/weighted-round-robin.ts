@@ -3,7 +3,7 @@ import { type BalancingStrategy, type Candidate, type PickRequest, randomIndex }
 import type { LoadReports } from './load-reports.ts';
 import { firstAccepted } from './standing-order.ts';
 import { Turn, TurnOrder } from './turn-order.ts';
-import { warmthOf, weightOf } from './weight.ts';
+import { weightOf } from './weight.ts';
 
 export interface WeightedRoundRobinOptions {
   /** Weights by what instances report of their load, in place of those that they were registered with. */
@@ -74,6 +74,6 @@ function weightsByReport(
     else known.delete(turn);
     if (known.size < 2) return weightOf(turn.candidate);
     const ratio = reported === 0 ? 1 : reported / (sum / known.size);
-    return usual * warmthOf(turn.candidate) * Math.min(MAX_RATIO, Math.max(1 / MAX_RATIO, ratio));
+    return usual * turn.candidate.warmth * Math.min(MAX_RATIO, Math.max(1 / MAX_RATIO, ratio));
   };
 }

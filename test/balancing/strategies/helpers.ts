@@ -51,6 +51,10 @@ export function board(
       set weight(value) {
         current = value;
       },
+      get warmth() {
+        looks++;
+        return current === weight ? 1 : current / weight;
+      },
       get inFlight() {
         looks++;
         return inFlight;
