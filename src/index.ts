@@ -103,14 +103,14 @@ export {
 } from './policies/circuit-breaker.ts';
 export { Coalesce, type CoalesceEvents, type CoalesceOptions } from './policies/coalesce.ts';
 export type { ConcurrencyLimit, LimitSample } from './policies/concurrency-limit.ts';
-export type { Attributes, CallContext, CallOptions } from './policies/context.ts';
+export type { Attributes, CallContext, CallOptions, Operation } from './policies/context.ts';
 export { Fallback, type FallbackOptions } from './policies/fallback.ts';
 export { Hedge, type HedgeEvents, type HedgeOptions } from './policies/hedge.ts';
 export { AimdLimit, type AimdLimitOptions } from './policies/limits/aimd.ts';
 export { Gradient2Limit, type Gradient2LimitOptions } from './policies/limits/gradient2.ts';
 export { VegasLimit, type VegasLimitOptions } from './policies/limits/vegas.ts';
 export { areRetriesSpent, type Outcome } from './policies/outcome.ts';
-export { compose, type Operation, type Policy, wrap } from './policies/policy.ts';
+export { compose, type Policy, wrap } from './policies/policy.ts';
 export { RateLimiter, type RateLimiterEvents, type RateLimiterOptions } from './policies/rate-limiter.ts';
 export { type ResilientOptions, type ResilientPolicy, resilient } from './policies/resilient.ts';
 export { type GiveUpReason, Retry, type RetryEvents, type RetryOptions } from './policies/retry.ts';

@@ -15,12 +15,12 @@ import {
   validateOptions,
 } from '../internal/validate.ts';
 import { type ConcurrencyLimit, SampleWindow } from './concurrency-limit.ts';
-import { type CallContext, type CallOptions, type Context, contextOf } from './context.ts';
+import { type CallContext, type CallOptions, type Context, contextOf, type Operation } from './context.ts';
 import { AimdLimit } from './limits/aimd.ts';
 import { Gradient2Limit } from './limits/gradient2.ts';
 import { VegasLimit } from './limits/vegas.ts';
 import { isExempt, isRefusal, type Outcome, start } from './outcome.ts';
-import type { Operation, Policy } from './policy.ts';
+import type { Policy } from './policy.ts';
 import { WaitQueue } from './wait-queue.ts';
 
 const ALGORITHMS = {

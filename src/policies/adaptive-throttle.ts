@@ -1,9 +1,9 @@
 import { ThrottledError } from '../errors.ts';
 import { Emitter } from '../internal/emitter.ts';
 import { func, MAX_DELAY, number, validateOptions } from '../internal/validate.ts';
-import { type CallOptions, type Context, contextOf } from './context.ts';
+import { type CallOptions, type Context, contextOf, type Operation } from './context.ts';
 import { isExempt, isRefusal, type Outcome, start } from './outcome.ts';
-import type { Operation, Policy } from './policy.ts';
+import type { Policy } from './policy.ts';
 import { TimeWindow } from './rolling-window.ts';
 
 export interface AdaptiveThrottleOptions {

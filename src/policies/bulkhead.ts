@@ -1,9 +1,9 @@
 import { BulkheadFullError } from '../errors.ts';
 import { Emitter } from '../internal/emitter.ts';
 import { duration, integer, validateOptions } from '../internal/validate.ts';
-import { type CallOptions, type Context, contextOf } from './context.ts';
+import { type CallOptions, type Context, contextOf, type Operation } from './context.ts';
 import { start } from './outcome.ts';
-import type { Operation, Policy } from './policy.ts';
+import type { Policy } from './policy.ts';
 import { WaitQueue } from './wait-queue.ts';
 
 export interface BulkheadOptions {

@@ -1,9 +1,16 @@
 import { LRUCache } from 'lru-cache';
 import { Emitter } from '../internal/emitter.ts';
 import { func, integer, number, ratio, requireOption, validateOptions } from '../internal/validate.ts';
-import { type Attributes, type CallContext, type CallOptions, Context, contextOf } from './context.ts';
+import {
+  type Attributes,
+  type CallContext,
+  type CallOptions,
+  Context,
+  contextOf,
+  type Operation,
+} from './context.ts';
 import { isRefusal, type Outcome, settle, start, unwrap } from './outcome.ts';
-import type { Operation, Policy } from './policy.ts';
+import type { Policy } from './policy.ts';
 
 /** How long a result is kept, in milliseconds. What is left out is as the options of the cache say. */
 export interface Freshness {

@@ -15,9 +15,9 @@ import {
 } from '../internal/validate.ts';
 import { OnAbort } from './abort.ts';
 import { type Backoff, waitOf } from './backoff.ts';
-import { type CallOptions, type Context, contextOf } from './context.ts';
+import { type CallOptions, type Context, contextOf, type Operation } from './context.ts';
 import { isExempt, isRefusal, type Outcome, start } from './outcome.ts';
-import type { Operation, Policy } from './policy.ts';
+import type { Policy } from './policy.ts';
 import { CountWindow, type RollingWindow, TimeWindow } from './rolling-window.ts';
 
 export type CircuitState = 'closed' | 'open' | 'half-open' | 'isolated';

@@ -2,9 +2,16 @@ import { DeadlineExceededError } from '../errors.ts';
 import { Emitter } from '../internal/emitter.ts';
 import { func, MAX_DELAY, requireOption, validateOptions } from '../internal/validate.ts';
 import { type AbortListener, type AbortOwner, AbortScope } from './abort.ts';
-import { type Attributes, type CallContext, type CallOptions, Context, contextOf } from './context.ts';
+import {
+  type Attributes,
+  type CallContext,
+  type CallOptions,
+  Context,
+  contextOf,
+  type Operation,
+} from './context.ts';
 import { type Outcome, settle, start } from './outcome.ts';
-import type { Operation, Policy } from './policy.ts';
+import type { Policy } from './policy.ts';
 
 export interface CoalesceOptions {
   /** Calls that have the same key at the same time share one. Undefined: the call is made by itself. */

@@ -16,6 +16,9 @@ export interface CallContext {
   readonly attributes: Attributes;
 }
 
+/** The work that a policy guards. */
+export type Operation<T> = (context: CallContext) => PromiseLike<T> | T;
+
 /** What a caller can say about a call. A CallContext is one, so that policies nest. */
 export interface CallOptions {
   /** Cancels the call. */

@@ -1,7 +1,7 @@
 import { func, validateOptions } from '../internal/validate.ts';
-import { type CallContext, type CallOptions, type Context, contextOf } from './context.ts';
+import { type CallContext, type CallOptions, type Context, contextOf, type Operation } from './context.ts';
 import { type Outcome, start, unwrap } from './outcome.ts';
-import type { Operation, Policy } from './policy.ts';
+import type { Policy } from './policy.ts';
 
 export interface FallbackOptions {
   /** Which outcomes are replaced. Default: every failure but a cancellation by the caller. */

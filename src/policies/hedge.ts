@@ -4,10 +4,17 @@ import { keepOptimized } from '../internal/keep-optimized.ts';
 import { type Linked, LinkedList } from '../internal/linked-list.ts';
 import { func, having, integer, MAX_DELAY, number, validateOptions } from '../internal/validate.ts';
 import { type AbortOwner, AbortScope } from './abort.ts';
-import { type Attributes, type CallContext, type CallOptions, Context, contextOf } from './context.ts';
+import {
+  type Attributes,
+  type CallContext,
+  type CallOptions,
+  Context,
+  contextOf,
+  type Operation,
+} from './context.ts';
 import { LatencyHistogram } from './latency-histogram.ts';
 import { type Outcome, start } from './outcome.ts';
-import type { Operation, Policy } from './policy.ts';
+import type { Policy } from './policy.ts';
 import { RetryBudget } from './retry-budget.ts';
 
 export interface HedgeOptions {

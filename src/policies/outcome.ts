@@ -1,6 +1,5 @@
 import { type ErrorCode, HoldfastError } from '../errors.ts';
-import type { CallContext } from './context.ts';
-import type { Operation } from './policy.ts';
+import type { CallContext, Operation } from './context.ts';
 
 /** How a try ended; predicates take this, so that a returned 503 can count as a failure. */
 export type Outcome<T> =

@@ -1,8 +1,5 @@
-import { type CallContext, type CallOptions, contextOf } from './context.ts';
+import { type CallOptions, contextOf, type Operation } from './context.ts';
 import { start } from './outcome.ts';
-
-/** The work that a policy guards. */
-export type Operation<T> = (context: CallContext) => PromiseLike<T> | T;
 
 /** Runs an operation so that it survives a kind of failure. Safe to share among concurrent calls. */
 export interface Policy {

@@ -12,9 +12,9 @@ import {
   validateOptions,
 } from '../internal/validate.ts';
 import { OnAbort } from './abort.ts';
-import { type CallContext, type CallOptions, type Context, contextOf } from './context.ts';
+import { type CallContext, type CallOptions, type Context, contextOf, type Operation } from './context.ts';
 import { start } from './outcome.ts';
-import type { Operation, Policy } from './policy.ts';
+import type { Policy } from './policy.ts';
 
 export interface RateLimiterOptions {
   /** Calls per `interval` in the long run. May be a fraction: 0.1 a second is one in ten seconds. */

@@ -1,8 +1,8 @@
 import { anything, validateOptions } from '../internal/validate.ts';
 import { exponentialBackoff } from './backoff.ts';
 import { CircuitBreaker, type CircuitBreakerOptions } from './circuit-breaker.ts';
-import type { CallOptions } from './context.ts';
-import { composePresent, type Operation, type Policy } from './policy.ts';
+import type { CallOptions, Operation } from './context.ts';
+import { composePresent, type Policy } from './policy.ts';
 import { RateLimiter, type RateLimiterOptions } from './rate-limiter.ts';
 import { Retry, type RetryOptions } from './retry.ts';
 import { RetryBudget } from './retry-budget.ts';

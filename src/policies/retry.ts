@@ -4,7 +4,14 @@ import { Emitter } from '../internal/emitter.ts';
 import { duration, either, func, having, integer, validateOptions } from '../internal/validate.ts';
 import { OnAbort } from './abort.ts';
 import { type Backoff, exponentialBackoff, waitOf } from './backoff.ts';
-import { type Attributes, type CallContext, type CallOptions, type Context, contextOf } from './context.ts';
+import {
+  type Attributes,
+  type CallContext,
+  type CallOptions,
+  type Context,
+  contextOf,
+  type Operation,
+} from './context.ts';
 import {
   areRetriesSpent,
   isRefusal,
@@ -15,7 +22,7 @@ import {
   start,
   unwrap,
 } from './outcome.ts';
-import type { Operation, Policy } from './policy.ts';
+import type { Policy } from './policy.ts';
 import { retryAfterOf } from './retry-after.ts';
 import type { RetryBudget } from './retry-budget.ts';
 

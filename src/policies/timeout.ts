@@ -12,9 +12,9 @@ import {
   validateOptions,
 } from '../internal/validate.ts';
 import { type Abortable, type AbortOwner, AbortScope } from './abort.ts';
-import { type CallOptions, Context, contextOf } from './context.ts';
+import { type CallOptions, Context, contextOf, type Operation } from './context.ts';
 import { start } from './outcome.ts';
-import type { Operation, Policy } from './policy.ts';
+import type { Policy } from './policy.ts';
 
 export interface TimeoutOptions {
   /**

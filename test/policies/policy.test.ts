@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import type { CallOptions } from '../../src/policies/context.ts';
-import { compose, type Operation, type Policy, wrap } from '../../src/policies/policy.ts';
+import type { CallOptions, Operation } from '../../src/policies/context.ts';
+import { compose, type Policy, wrap } from '../../src/policies/policy.ts';
 import { Retry } from '../../src/policies/retry.ts';
 import { Timeout } from '../../src/policies/timeout.ts';
 import { fling, rejectionOf } from './helpers.ts';
