@@ -104,7 +104,7 @@ export {
 export { Coalesce, type CoalesceEvents, type CoalesceOptions } from './policies/coalesce.ts';
 export type { ConcurrencyLimit, LimitSample } from './policies/concurrency-limit.ts';
 export type { Attributes, CallContext, CallOptions, Operation } from './policies/context.ts';
-export { Fallback, type FallbackOptions } from './policies/fallback.ts';
+export { Fallback, type FallbackEvents, type FallbackOptions } from './policies/fallback.ts';
 export { Hedge, type HedgeEvents, type HedgeOptions } from './policies/hedge.ts';
 export { AimdLimit, type AimdLimitOptions } from './policies/limits/aimd.ts';
 export { Gradient2Limit, type Gradient2LimitOptions } from './policies/limits/gradient2.ts';
@@ -116,4 +116,4 @@ export { type ResilientOptions, type ResilientPolicy, resilient } from './polici
 export { type GiveUpReason, Retry, type RetryEvents, type RetryOptions } from './policies/retry.ts';
 export { parseRetryAfter } from './policies/retry-after.ts';
 export { RetryBudget, type RetryBudgetOptions } from './policies/retry-budget.ts';
-export { Timeout } from './policies/timeout.ts';
+export { Timeout, type TimeoutEvents, type TimeoutOptions } from './policies/timeout.ts';

@@ -1,11 +1,24 @@
+import { Emitter } from '../internal/emitter.ts';
 import { func, validateOptions } from '../internal/validate.ts';
-import { type CallContext, type CallOptions, type Context, contextOf, type Operation } from './context.ts';
+import {
+  type Attributes,
+  type CallContext,
+  type CallOptions,
+  type Context,
+  contextOf,
+  type Operation,
+} from './context.ts';
 import { type Outcome, start, unwrap } from './outcome.ts';
 import type { Policy } from './policy.ts';
 
 export interface FallbackOptions {
   /** Which outcomes are replaced. Default: every failure but a cancellation by the caller. */
   shouldFallback?: (outcome: Outcome<unknown>, context: CallContext) => boolean;
+}
+
+export interface FallbackEvents {
+  /** An outcome is replaced. */
+  fallback: [event: { outcome: Outcome<unknown>; attributes: Attributes }];
 }
 
 /**
@@ -16,7 +29,7 @@ export interface FallbackOptions {
  * const recommendations = new Fallback([]);
  * const fromCache = new Fallback((outcome) => cache.get('prices'), { shouldFallback: (outcome) => !outcome.ok });
  */
-export class Fallback<F = unknown> implements Policy {
+export class Fallback<F = unknown> extends Emitter<FallbackEvents> implements Policy {
   readonly #fallback: F | ((outcome: Outcome<unknown>, context: CallContext) => F | PromiseLike<F>);
   readonly #shouldFallback: ((outcome: Outcome<unknown>, context: CallContext) => boolean) | undefined;
 
@@ -24,6 +37,7 @@ export class Fallback<F = unknown> implements Policy {
     fallback: F | ((outcome: Outcome<unknown>, context: CallContext) => F | PromiseLike<F>),
     options: FallbackOptions = {},
   ) {
+    super('fallback');
     validateOptions('Fallback', options, { shouldFallback: func });
     this.#fallback = fallback;
     this.#shouldFallback = options.shouldFallback;
@@ -41,6 +55,7 @@ export class Fallback<F = unknown> implements Policy {
   #resultOf<T>(outcome: Outcome<T>, context: Context): T | PromiseLike<T> {
     const replaced = this.#shouldFallback?.(outcome, context) ?? (!outcome.ok && !context.cancelled);
     if (!replaced) return unwrap(outcome);
+    this.emit('fallback', { outcome, attributes: context.attributes });
     // The caller chose a value that can stand where its operation's would.
     const fallback = this.#fallback as
       | T

@@ -1,4 +1,5 @@
 import { DeadlineExceededError, TimeoutError } from '../errors.ts';
+import { Emitter } from '../internal/emitter.ts';
 import { keepOptimized } from '../internal/keep-optimized.ts';
 import { type Linked, LinkedList } from '../internal/linked-list.ts';
 import {
@@ -11,8 +12,8 @@ import {
   oneOf,
   validateOptions,
 } from '../internal/validate.ts';
-import { type Abortable, type AbortOwner, AbortScope } from './abort.ts';
-import { type CallOptions, Context, contextOf, type Operation } from './context.ts';
+import { type AbortOwner, AbortScope } from './abort.ts';
+import { type Attributes, type CallOptions, Context, contextOf, type Operation } from './context.ts';
 import { start } from './outcome.ts';
 import type { Policy } from './policy.ts';
 
@@ -23,6 +24,11 @@ export interface TimeoutOptions {
    * Default true.
    */
   strict?: boolean;
+}
+
+export interface TimeoutEvents {
+  /** The time of a call was over, or the deadline that it came with had passed. */
+  timeout: [event: { error: TimeoutError; attributes: Attributes }];
 }
 
 /**
@@ -38,7 +44,7 @@ export interface TimeoutOptions {
  * @example
  * await new Timeout(1_000).execute(({ signal }) => fetch(url, { signal }));
  */
-export class Timeout implements Policy {
+export class Timeout extends Emitter<TimeoutEvents> implements Policy {
   /** Milliseconds that each call is given. */
   readonly duration: number;
   readonly #strict: boolean;
@@ -46,11 +52,14 @@ export class Timeout implements Policy {
 
   /** @throws TypeError | RangeError if the duration is not a number of milliseconds from 1 to 2^31 − 1. */
   constructor(duration: number, options: TimeoutOptions = {}) {
+    super('timeout');
     number(1, MAX_DELAY)(duration, 'the duration of a Timeout');
     validateOptions('Timeout', options, { strict: boolean });
     this.duration = duration;
     this.#strict = options.strict ?? true;
-    this.#expiring = new ExpiryQueue(duration);
+    this.#expiring = new ExpiryQueue(duration, ({ outer }, error) =>
+      this.emit('timeout', { error, attributes: outer.attributes }),
+    );
   }
 
   execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
@@ -66,9 +75,9 @@ export class Timeout implements Policy {
   #forDuration<T>(operation: Operation<T>, outer: Context, deadline: number): Promise<T> {
     if (!this.#strict) return this.#obeyed(operation, outer, deadline);
     return new Promise((resolve, reject) => {
-      const call = new TimedCall(this.#expiring, deadline, outer.source, reject);
+      const call = new TimedCall(this.#expiring, deadline, outer, reject);
       this.#expiring.add(call);
-      start(operation, call.contextIn(outer)).then(
+      start(operation, call.context()).then(
         (value) => {
           call.finish();
           resolve(value);
@@ -82,9 +91,9 @@ export class Timeout implements Policy {
   }
 
   #obeyed<T>(operation: Operation<T>, outer: Context, deadline: number): Promise<T> {
-    const call = new TimedCall(this.#expiring, deadline, outer.source, ignore);
+    const call = new TimedCall(this.#expiring, deadline, outer, ignore);
     this.#expiring.add(call);
-    return start(operation, call.contextIn(outer)).then(
+    return start(operation, call.context()).then(
       (value) => {
         call.finish();
         return value;
@@ -102,14 +111,21 @@ export class Timeout implements Policy {
       'the deadline that the call came with has passed',
       Math.max(0, left),
     );
-    if (left <= 0) return Promise.reject(error);
+    const expired = () => this.emit('timeout', { error, attributes: outer.attributes });
+    if (left <= 0) {
+      expired();
+      return Promise.reject(error);
+    }
     return new Promise((resolve, reject) => {
       const onAbort = (reason: unknown) => {
         clearTimeout(timer);
         reject(reason);
       };
       const scope = new AbortScope(outer.source, { onAbort });
-      const timer = setTimeout(() => scope.abort(error), left);
+      const timer = setTimeout(() => {
+        scope.abort(error);
+        expired();
+      }, left);
       const finish = () => {
         scope.end();
         clearTimeout(timer);
@@ -142,25 +158,22 @@ class TimedCall implements AbortOwner, Linked<TimedCall> {
   previous: TimedCall | undefined = undefined;
   waiting = false;
   readonly deadline: number;
+  readonly outer: Context;
   readonly scope: AbortScope;
   readonly #expiring: ExpiryQueue;
   readonly #reject: (reason: unknown) => void;
 
-  constructor(
-    expiring: ExpiryQueue,
-    deadline: number,
-    parent: Abortable | undefined,
-    reject: (reason: unknown) => void,
-  ) {
+  constructor(expiring: ExpiryQueue, deadline: number, outer: Context, reject: (reason: unknown) => void) {
     this.deadline = deadline;
+    this.outer = outer;
     this.#expiring = expiring;
     this.#reject = reject;
-    this.scope = new AbortScope(parent, this);
+    this.scope = new AbortScope(outer.source, this);
   }
 
   /** The context of the operation: that of the call around it, with this end to it. */
-  contextIn(outer: Context): Context {
-    const { attempt, deadline, attributes } = outer;
+  context(): Context {
+    const { attempt, deadline, attributes } = this.outer;
     return new Context(attempt, Math.min(this.deadline, deadline), attributes, this.scope, true);
   }
 
@@ -182,10 +195,12 @@ class TimedCall implements AbortOwner, Linked<TimedCall> {
 class ExpiryQueue {
   readonly #duration: number;
   readonly #calls = new LinkedList<TimedCall>();
+  readonly #expired: (call: TimedCall, error: TimeoutError) => void;
   #timer: NodeJS.Timeout | undefined = undefined;
 
-  constructor(duration: number) {
+  constructor(duration: number, expired: (call: TimedCall, error: TimeoutError) => void) {
     this.#duration = duration;
+    this.#expired = expired;
   }
 
   add(call: TimedCall): void {
@@ -207,7 +222,9 @@ class ExpiryQueue {
     try {
       for (let call = this.#calls.head; call !== undefined && call.deadline <= now; call = this.#calls.head) {
         this.remove(call);
-        call.scope.abort(new TimeoutError(`timed out after ${this.#duration} ms`, this.#duration));
+        const error = new TimeoutError(`timed out after ${this.#duration} ms`, this.#duration);
+        call.scope.abort(error);
+        this.#expired(call, error);
       }
     } finally {
       // Set last, and whatever happens: what is told of an abort may begin other calls, or throw.
@@ -217,4 +234,4 @@ class ExpiryQueue {
   };
 }
 
-keepOptimized(new TimedCall(new ExpiryQueue(1), Infinity, undefined, () => {}));
+keepOptimized(new TimedCall(new ExpiryQueue(1, ignore), Infinity, contextOf(undefined), ignore));

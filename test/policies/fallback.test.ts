@@ -75,3 +75,13 @@ describe('a fallback', () => {
     expect(() => new Fallback('x', { fallbackIf: () => true } as never)).toThrow('fallbackIf');
   });
 });
+
+it('tells each outcome that it replaces, and no other', async () => {
+  const fallback = new Fallback('instead');
+  const told: unknown[] = [];
+  fallback.on('fallback', (event) => told.push(event));
+  const error = new Error('down');
+  await fallback.execute(() => 'fine');
+  await fallback.execute(() => Promise.reject(error), { attributes: { id: 1 } });
+  expect(told).toEqual([{ outcome: { ok: false, error }, attributes: { id: 1 } }]);
+});

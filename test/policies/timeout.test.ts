@@ -312,6 +312,34 @@ describe('a timeout that is not strict', () => {
   });
 });
 
+describe('the events of a timeout', () => {
+  it('tell each call that ran out of time, after its caller was released, and no other', async () => {
+    const timeout = new Timeout(1_000);
+    const told: unknown[] = [];
+    timeout.on('timeout', (event) => told.push(event));
+    await timeout.execute(() => 'in time');
+    const attributes = { service: 'users' };
+    const call = follow(timeout.execute(() => new Promise(() => {}), { attributes }));
+    await pass(1_000);
+    expect(call.outcome).toMatchObject({ ok: false });
+    expect(told).toEqual([{ error: new TimeoutError('timed out after 1000 ms', 1_000), attributes }]);
+  });
+
+  it.each([500, 0])('tell of a deadline that came with the call, %i ms away', async (left) => {
+    const timeout = new Timeout(1_000);
+    const told = vi.fn();
+    timeout.on('timeout', told);
+    const deadline = performance.now() + left;
+    const call = follow(timeout.execute(() => new Promise(() => {}), { deadline }));
+    await pass(left);
+    expect(call.outcome).toMatchObject({ error: { code: 'ERR_DEADLINE_EXCEEDED' } });
+    expect(told).toHaveBeenCalledExactlyOnceWith({
+      error: expect.any(DeadlineExceededError),
+      attributes: {},
+    });
+  });
+});
+
 describe('many calls at once', () => {
   it('ten thousand of them share one timer', async () => {
     const timeout = new Timeout(100);
