@@ -103,8 +103,8 @@ export class Lease {
   }
 
   /**
-   * Whether every instance of the service is ejected because its calls failed one after the other. Those that
-   * were ejected beside the others, as for being slow, still answer.
+   * Whether every instance that calls go to is ejected because its calls failed one after the other. Those that
+   * were ejected beside the others, as for being slow, still answer; so may one that was not tried again for long.
    */
   get serviceDown(): boolean {
     return this.#fleet.down;
@@ -117,7 +117,10 @@ export class Fleet implements PickRequest, Health {
   readonly #observer: FleetObserver;
   readonly #usualLatency = new UsualLatency();
   #members = new Map<string, Member>();
-  /** Those that calls go to: not the unhealthy ones and those without weight, while there are others. */
+  /**
+   * Those that calls go to which select nothing themselves: the `select` and the subset of the balancer, without the
+   * unhealthy ones and those without weight while there are others.
+   */
   #eligible: readonly Member[] = [];
   // Of the eligible ones, kept as they change, so that no pick has to count.
   #ejected = 0;
@@ -152,9 +155,14 @@ export class Fleet implements PickRequest, Health {
     return this.#panicking === undefined ? this.panicking : this.#panicking.has(member);
   }
 
-  /** Whether all have failed as many calls in a row as the rules say, the last ones that they got. */
+  /**
+   * Whether all have failed as many calls in a row as the rules say, the last ones that they got. One that got none
+   * for long after the time of its ejection, as it is of a level held in reserve, may be well again.
+   */
   get down(): boolean {
-    return this.#failing > 0 && this.#failing === this.#eligible.length;
+    if (this.#failing === 0 || this.#failing !== this.#eligible.length) return false;
+    const recently = performance.now() - this.#rules.outlierDetection.interval;
+    return this.#eligible.every(({ ejectedUntil }) => ejectedUntil > recently);
   }
 
   /** How many are registered. */

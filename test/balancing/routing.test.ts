@@ -191,6 +191,24 @@ describe('instances with priorities', () => {
     expect(fleet.acquireOn('a4').release({ error })).toBe(false);
   });
 
+  it('in reserve that failed long ago, and were not tried since, do not make a service down that they may save', async () => {
+    const fleet = await world(inLevels(2, 2), { priorities, outlierDetection });
+    for (const id of ['a1', 'a2', 'b1', 'b2']) fleet.fail(id, 2);
+    const lease = fleet.acquire();
+    expect(lease.serviceDown).toBe(true);
+    vi.advanceTimersByTime(1_100);
+    fleet.fail('a1', 1, { error: undefined });
+    fleet.fail('a2', 1, { error: undefined });
+    vi.advanceTimersByTime(60_000);
+    expect(shares(fleet.picks(200))).toEqual({ a: 1 });
+    fleet.fail('a1', 2);
+    fleet.fail('a2', 2);
+    expect(lease.serviceDown).toBe(false);
+    fleet.fail('b1', 1);
+    fleet.fail('b2', 1);
+    expect(lease.serviceDown).toBe(true);
+  });
+
   it('panic level by level when all together cannot carry the load', async () => {
     const fleet = await world(inLevels(10, 5), { priorities, outlierDetection, strategy: inTurn });
     for (let index = 1; index <= 9; index++) fleet.fail(`a${index}`, 2);
