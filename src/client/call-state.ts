@@ -48,6 +48,11 @@ export function callState(
   };
 }
 
+/** Whether processing it twice is as good as once, and its body can be sent twice. */
+export function mayBeSentTwice({ request }: CallState): boolean {
+  return request.replayable && request.idempotent;
+}
+
 /** Whether another try can do no harm: nothing was processed yet, or processing it twice is as good as once. */
 export function mayBeSentAgain({ request, sent }: CallState): boolean {
   return request.replayable && (request.idempotent || !sent);

@@ -9,10 +9,16 @@ export interface Exchange extends Dispatcher.DispatchHandler {
   connection: Connection | undefined;
 }
 
+/** How often connections must rest, and not be closed, before they are trusted again. */
+const CAUTION = 1_000;
+
 /** One kept-alive connection. It opens itself when it is needed, and again after it broke. */
 export class Connection {
   readonly client: Client;
   free = false;
+  connected = false;
+  /** Whether it was free for a turn of the event loop: had the instance closed it after its last answer, that would be known. */
+  rested = false;
   readonly #free: Connection[];
 
   constructor(client: Client, free: Connection[]) {
@@ -30,6 +36,7 @@ export class Connection {
   release(): void {
     if (this.free) return;
     this.free = true;
+    this.rested = false;
     this.#free.push(this);
   }
 }
@@ -38,60 +45,98 @@ export class Connection {
  * The connections to one instance: as many as calls are under way, or fewer where HTTP/2 lets them share.
  * The one that was used last is used next, so that the others can close when the load sinks, and a choice costs
  * the same however many there are; undici's Pool looks at one after the other.
+ *
+ * Some instances close a connection right after an answer without saying so, and a request that is sent before
+ * that is known fails. One that could not be sent again is therefore never sent on a connection that has only just
+ * become free; nor is any other for a while after an instance has done so, or has crashed.
  */
 export class Connections {
   readonly #origin: string;
   readonly #options: Client.Options;
   readonly #all = new Set<Connection>();
   readonly #free: Connection[] = [];
+  /** Connections that have yet to rest before one is used again at once. */
+  #caution = 0;
 
   constructor(origin: string, options: ConnectionOptions) {
     this.#origin = origin;
     this.#options = { headersTimeout: 0, ...options, connect: connectorOf(options) };
   }
 
-  dispatch(request: Dispatcher.DispatchOptions, exchange: Exchange): void {
-    const connection = this.#free.pop() ?? this.#open();
-    connection.dispatch(request, exchange);
+  /** Sends a request; `again` says that it could be sent a second time if the connection breaks. */
+  dispatch(request: Dispatcher.DispatchOptions, exchange: Exchange, again: boolean): void {
+    const free = again && this.#caution === 0 ? this.#free.pop() : this.#takeRested();
+    (free ?? this.#open()).dispatch(request, exchange);
   }
 
-  /** Resolves when what is under way, streamed bodies included, is done. */
+  /**
+   * Resolves when what is under way, streamed bodies included, is done. On a connection that is still being made
+   * only calls can wait that were given up: those it does not wait for.
+   */
   async close(): Promise<void> {
     await Promise.all(Array.from(this.#all, close));
+  }
+
+  #takeRested(): Connection | undefined {
+    const index = this.#free.findLastIndex(({ rested }) => rested);
+    return index === -1 ? undefined : this.#free.splice(index, 1)[0];
   }
 
   #open(): Connection {
     const client = new Client(this.#origin, this.#options);
     const connection = new Connection(client, this.#free);
-    const dropIfUnused = () => {
-      if (!connection.free) return;
-      this.#free.splice(this.#free.indexOf(connection), 1);
-      this.#all.delete(connection);
-      void close(connection);
+    const broke = () => {
+      connection.connected = false;
+      if (connection.free) this.#drop(connection);
     };
-    client.on('disconnect', dropIfUnused).on('connectionError', dropIfUnused);
+    client
+      .on('connect', () => {
+        connection.connected = true;
+      })
+      .on('drain', () => {
+        connection.rested = true;
+        if (this.#caution > 0) this.#caution--;
+      })
+      .on('connectionError', broke)
+      .on('disconnect', (_origin, _targets, error) => {
+        if (!connection.rested && isUnannounced(error)) this.#caution = CAUTION;
+        broke();
+      });
     this.#all.add(connection);
     return connection;
   }
+
+  #drop(connection: Connection): void {
+    this.#free.splice(this.#free.indexOf(connection), 1);
+    this.#all.delete(connection);
+    void close(connection);
+  }
 }
 
-async function close({ client }: Connection): Promise<void> {
-  if (!client.closed && !client.destroyed) await client.close();
+async function close({ client, connected }: Connection): Promise<void> {
+  if (client.destroyed) return;
+  await (connected ? client.close() : client.destroy());
+}
+
+/** Whether the other side closed; undici's own reasons, as for an answer that said so, have other codes. */
+function isUnannounced(error: Error & { code?: string }): boolean {
+  return error.code === 'UND_ERR_SOCKET' || error.code === 'ECONNRESET' || error.code === 'EPIPE';
 }
 
 /** One for all connections to an instance, since it is what remembers TLS sessions. */
 function connectorOf(options: ConnectionOptions): buildConnector.connector {
   const { connect, connectTimeout, autoSelectFamily, autoSelectFamilyAttemptTimeout } = options;
   if (typeof connect === 'function') return connect;
-  const { allowH2, maxCachedSessions, socketPath } = options;
+  const { allowH2, maxCachedSessions, socketPath, h2Options } = options;
   return buildConnector({
     allowH2,
     maxCachedSessions,
     socketPath,
+    useH2c: h2Options?.useH2c,
     timeout: connectTimeout,
     ...(autoSelectFamily !== undefined && { autoSelectFamily, autoSelectFamilyAttemptTimeout }),
     ...connect,
-  } as buildConnector.BuildOptions);
+  } as unknown as buildConnector.BuildOptions);
 }
 
 /** Lets undici itself say which of its options it does not take. */

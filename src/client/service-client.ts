@@ -10,7 +10,7 @@ import { abortableOf, OnAbort } from '../policies/abort.ts';
 import { CircuitBreaker } from '../policies/circuit-breaker.ts';
 import { type CallContext, Context, contextOf } from '../policies/context.ts';
 import { areRetriesSpent, exempt, markRetriesSpent } from '../policies/outcome.ts';
-import { avoid, type CallState, callState, mayBeSentAgain } from './call-state.ts';
+import { avoid, type CallState, callState, mayBeSentAgain, mayBeSentTwice } from './call-state.ts';
 import { Endpoint } from './endpoint.ts';
 import {
   type Answer,
@@ -135,6 +135,7 @@ export class ServiceClient {
         endpoint.connections.dispatch(
           dispatchOptions(state, context),
           new StreamedExchange(details, state, context.source, cancellation, whenOver, resolve, reject),
+          mayBeSentTwice(state),
         );
       });
     };
@@ -181,6 +182,7 @@ export class ServiceClient {
         endpoint.connections.dispatch(
           options,
           new BufferedExchange(details, state, context.source, resolve, reject),
+          mayBeSentTwice(state),
         );
       });
     };
@@ -206,20 +208,18 @@ export class ServiceClient {
     const deadline = currentRequestContext()?.deadline ?? Infinity;
     const source = call.signal && abortableOf(call.signal);
     const options = new Context(1, deadline, state, source, false);
+    const policy = policies.around(method, call.timeout);
     this.#calls++;
-    return policies
-      .around(method, call.timeout)
-      .execute(attempt, options)
-      .then(
-        (response) => {
-          this.#ended(state, policies);
-          return resultOf(state, response);
-        },
-        (error) => {
-          this.#ended(state, policies);
-          throw error;
-        },
-      );
+    return policy.execute(attempt, options).then(
+      (response) => {
+        this.#ended(state, policies);
+        return resultOf(state, response);
+      },
+      (error) => {
+        this.#ended(state, policies);
+        throw error;
+      },
+    );
   }
 
   #ended(state: CallState, { caching }: ServicePolicies): void {

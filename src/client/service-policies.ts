@@ -25,7 +25,7 @@ import { RateLimiter, type RateLimiterOptions } from '../policies/rate-limiter.t
 import { Retry, type RetryOptions } from '../policies/retry.ts';
 import { RetryBudget } from '../policies/retry-budget.ts';
 import { Timeout, timeoutOf, timeoutOption } from '../policies/timeout.ts';
-import { type CallState, mayBeSentAgain } from './call-state.ts';
+import { type CallState, mayBeSentAgain, mayBeSentTwice } from './call-state.ts';
 import { classify, classifyStatus, type Verdict } from './classification.ts';
 import { type ConnectionOptions, connectionOptions } from './connections.ts';
 import type { Answer } from './exchange.ts';
@@ -243,8 +243,7 @@ function hedgeFor(options: HedgeOptions): Hedge {
   return new Hedge({
     ...options,
     shouldHedge: (context) => {
-      const { replayable, idempotent } = (context.attributes as CallState).request;
-      return replayable && idempotent && (options.shouldHedge?.(context) ?? true);
+      return mayBeSentTwice(context.attributes as CallState) && (options.shouldHedge?.(context) ?? true);
     },
   });
 }

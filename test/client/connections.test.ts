@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import type { Socket } from 'node:net';
+import { type AddressInfo, createServer, type Socket } from 'node:net';
 import type { Dispatcher } from 'undici';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import {
@@ -18,13 +18,13 @@ class Call implements Exchange {
   #resolve!: () => void;
   #reject!: (error: Error) => void;
 
-  constructor(connections: Connections) {
+  constructor(connections: Connections, again = true) {
     this.done = new Promise<void>((resolve, reject) => {
       this.#resolve = resolve;
       this.#reject = reject;
     });
     this.done.catch(() => {});
-    connections.dispatch({ method: 'GET', path: '/' }, this);
+    connections.dispatch({ method: 'GET', path: '/' }, this, again);
   }
 
   abort(): void {
@@ -161,6 +161,27 @@ describe('the connections to an instance', () => {
     await new Call(connections).done;
     await new Call(connections).done;
     expect(server.requests).toHaveLength(3);
+  });
+
+  it.each([
+    ['could not be sent again never fails', false, 0],
+    ['could be sent again fails once, and no other does', true, 1],
+  ])('that the instance closes after each answer without a word: what %s', async (_what, again, failures) => {
+    const server = createServer((socket) => {
+      socket
+        .on('error', () => {})
+        .on('data', () => socket.end('HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok'));
+    });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    onTestFinished(() => void server.close());
+    const { port } = server.address() as AddressInfo;
+    const connections = connectionsTo({ origin: `http://127.0.0.1:${port}` });
+    let failed = 0;
+    for (let count = 0; count < 50; count++) {
+      const call = new Call(connections, again);
+      await call.done.catch(() => failed++);
+    }
+    expect(failed).toBeLessThanOrEqual(failures);
   });
 
   it('close when what is under way is done, not before, and again without harm', async () => {
