@@ -17,7 +17,10 @@ export class Connection {
   readonly client: Client;
   free = false;
   connected = false;
-  /** Whether it was free for a turn of the event loop: had the instance closed it after its last answer, that would be known. */
+  /**
+   * Whether it was free for a turn of the event loop: had the instance closed it after its last answer, that would be
+   * known. Over HTTP/2, where the instance says so, it need not be.
+   */
   rested = false;
   readonly #free: Connection[];
 
@@ -30,13 +33,13 @@ export class Connection {
     exchange.connection = this;
     this.free = false;
     const canTakeMore = this.client.dispatch(request, exchange);
-    if (canTakeMore) this.release();
+    if (canTakeMore) this.release(true);
   }
 
-  release(): void {
+  release(rested = false): void {
     if (this.free) return;
     this.free = true;
-    this.rested = false;
+    this.rested = rested;
     this.#free.push(this);
   }
 }
@@ -94,6 +97,8 @@ export class Connections {
         connection.connected = true;
       })
       .on('drain', () => {
+        // Over HTTP/2 it can take more calls as soon as it is open.
+        connection.release();
         connection.rested = true;
         if (this.#caution > 0) this.#caution--;
       })
@@ -107,9 +112,11 @@ export class Connections {
   }
 
   #drop(connection: Connection): void {
+    // One of HTTP/2 can break twice: when the other side says that it will go away, and when it has gone.
+    if (!this.#all.delete(connection)) return;
     this.#free.splice(this.#free.indexOf(connection), 1);
-    this.#all.delete(connection);
-    void close(connection);
+    // What is under way on one that goes away is still answered.
+    if (!connection.client.destroyed) void connection.client.close();
   }
 }
 

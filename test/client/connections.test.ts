@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import http2 from 'node:http2';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 import type { Dispatcher } from 'undici';
 import { describe, expect, it, onTestFinished } from 'vitest';
@@ -198,6 +199,64 @@ describe('the connections to an instance', () => {
     await closing;
     if (!socket!.destroyed) await once(socket!, 'close');
     await connections.close();
+  });
+});
+
+describe('over HTTP/2', () => {
+  const options = { h2Options: { useH2c: true } };
+
+  async function http2Server(handler: (session: http2.ServerHttp2Session, end: () => void) => void) {
+    const sessions: http2.ServerHttp2Session[] = [];
+    const server = http2.createServer(({ stream }, response) => {
+      handler(stream.session as http2.ServerHttp2Session, () => response.end('ok'));
+    });
+    server.on('session', (session) => sessions.push(session));
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    onTestFinished(() => {
+      server.close();
+      for (const session of sessions) session.destroy();
+    });
+    return { origin: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, sessions };
+  }
+
+  it.each([true, false])(
+    'one serves all calls, whether they could be sent again (%s) or not',
+    async (again) => {
+      const server = await http2Server((_session, end) => end());
+      const connections = connectionsTo(server, options);
+      for (let count = 0; count < 10; count++) await new Call(connections, again).done;
+      await Promise.all(Array.from({ length: 10 }, () => new Call(connections, again).done));
+      expect(server.sessions).toHaveLength(1);
+    },
+  );
+
+  it('one serves other calls as soon as it is open, while the first is under way', async () => {
+    const ends: (() => void)[] = [];
+    const server = await http2Server((_session, end) => void ends.push(end));
+    const connections = connectionsTo(server, options);
+    const first = new Call(connections);
+    await expect.poll(() => ends.length).toBe(1);
+    const second = new Call(connections, false);
+    expect(second.connection).toBe(first.connection);
+    await expect.poll(() => ends.length).toBe(2);
+    for (const end of ends) end();
+    await Promise.all([first.done, second.done]);
+  });
+
+  it('calls under way are answered though the instance goes away, and the next use another', async () => {
+    const ends: (() => void)[] = [];
+    const server = await http2Server((session, end) => {
+      ends.push(end);
+      session.goaway();
+    });
+    const connections = connectionsTo(server, options);
+    const first = new Call(connections);
+    await expect.poll(() => first.connection!.client.closed).toBe(true);
+    const second = new Call(connections);
+    expect(second.connection).not.toBe(first.connection);
+    await expect.poll(() => ends.length).toBe(2);
+    for (const end of ends) end();
+    await Promise.all([first.done, second.done]);
   });
 });
 
