@@ -234,6 +234,8 @@ export class ServiceClient {
     context: Context,
     send: Send<R>,
   ): Promise<R> {
+    // Policies look at this too, but each of them can be off.
+    context.throwIfAborted();
     if (state.lastError !== undefined) {
       if (!mayBeSentAgain(state)) throw state.lastError;
       state.lastResponse?.body.destroy();

@@ -1,4 +1,5 @@
 import { getEventListeners, once } from 'node:events';
+import { type AddressInfo, createServer } from 'node:net';
 import { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
@@ -438,6 +439,23 @@ describe('time', () => {
     expect(getEventListeners(controller.signal, 'abort')).toEqual([]);
   });
 
+  it('is not made at all once it was cancelled, though every policy is off', async () => {
+    const server = await startServer(never);
+    const off = {
+      timeout: false,
+      attemptTimeout: false,
+      retry: false,
+      circuitBreaker: false,
+      bulkhead: false,
+    } as const;
+    const client = clientOf([server], off);
+    const signal = AbortSignal.abort('not needed');
+    await expect(client.call({ service, path: '/', signal })).rejects.toBe('not needed');
+    await expect(client.request({ service, path: '/', signal })).rejects.toBe('not needed');
+    await client.close();
+    expect(server.requests).toEqual([]);
+  });
+
   it.each(['call', 'request'] as const)('%s() ends in time while the discovery hangs', async (method) => {
     const discovery = new StaticServiceDiscovery({});
     vi.spyOn(discovery, 'instances').mockReturnValue(new Promise(() => {}));
@@ -676,6 +694,24 @@ describe('instances that come and go', () => {
 });
 
 describe('close', () => {
+  it('does not wait for a call that was refused for its timeout', async () => {
+    const client = clientOf([await startServer(never)]);
+    await expect(client.call({ service, path: '/', timeout: -1 })).rejects.toThrow(RangeError);
+    await client.close();
+  });
+
+  it('does not wait for a connection that is still being made for a call that was given up', async () => {
+    const server = createServer();
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    onTestFinished(() => void server.close());
+    const origin = `https://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    const client = clientOf([{ origin }], { retry: false });
+    await expect(client.call({ service, path: '/', timeout: 20 })).rejects.toThrow('timed out');
+    const startedAt = performance.now();
+    await client.close();
+    expect(performance.now() - startedAt).toBeLessThan(2_000);
+  });
+
   it('takes no more calls, waits for those under way, and can be called again', async () => {
     const pending: (() => void)[] = [];
     const server = await startServer(
