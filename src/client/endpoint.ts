@@ -8,7 +8,7 @@ export class Endpoint {
   /** Around each attempt on this instance: bulkhead, then attempt timeout. */
   readonly policy: Policy;
   #attempts = 0;
-  #retired = false;
+  #whenClosed: (() => void) | undefined = undefined;
 
   constructor(instance: ServiceInstance, policy: Policy, options: ConnectionOptions) {
     this.connections = new Connections(originOf(instance), options);
@@ -24,14 +24,14 @@ export class Endpoint {
     this.#closeWhenDone();
   }
 
-  /** Closes the connections once the attempts that hold on to them are done. */
-  retire(): void {
-    this.#retired = true;
+  /** Closes the connections once the attempts that hold on to them are done, and tells when they are closed. */
+  retire(whenClosed: () => void): void {
+    this.#whenClosed = whenClosed;
     this.#closeWhenDone();
   }
 
   #closeWhenDone(): void {
-    if (this.#retired && this.#attempts === 0) void this.close();
+    if (this.#whenClosed !== undefined && this.#attempts === 0) void this.close().then(this.#whenClosed);
   }
 
   /** Resolves when what is under way on the connections, streamed bodies included, is done. */

@@ -67,6 +67,8 @@ export class ServiceClient {
   readonly #services: Readonly<Record<string, ServiceOptions>>;
   readonly #policies = new Map<string, ServicePolicies>();
   readonly #endpoints = new Map<Candidate, Endpoint>();
+  /** Those of instances that have left, until what is under way there is done. */
+  readonly #retired = new Set<Endpoint>();
   #calls = 0;
   #whenIdle: (() => void) | undefined = undefined;
   #closing: Promise<void> | undefined = undefined;
@@ -166,7 +168,8 @@ export class ServiceClient {
     }
     this.#balancer.off('leave', this.#onLeave);
     if (this.#ownsBalancer) this.#balancer.close();
-    await Promise.all([...this.#endpoints.values()].map((endpoint) => endpoint.close()));
+    const endpoints = [...this.#endpoints.values(), ...this.#retired];
+    await Promise.all(endpoints.map((endpoint) => endpoint.close()));
     this.#endpoints.clear();
   }
 
@@ -317,8 +320,11 @@ export class ServiceClient {
   }
 
   readonly #onLeave = ({ candidate }: { candidate: Candidate }) => {
-    this.#endpoints.get(candidate)?.retire();
+    const endpoint = this.#endpoints.get(candidate);
+    if (endpoint === undefined) return;
     this.#endpoints.delete(candidate);
+    this.#retired.add(endpoint);
+    endpoint.retire(() => this.#retired.delete(endpoint));
   };
 }
 

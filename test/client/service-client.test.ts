@@ -694,6 +694,33 @@ describe('instances that come and go', () => {
 });
 
 describe('close', () => {
+  it('waits for a body that is read from an instance that has left', async () => {
+    let end = () => {};
+    const server = await startServer((_request, response) => {
+      response.write('half');
+      end = () => void response.end('half');
+    });
+    const discovery = new InMemoryServiceDiscovery();
+    await discovery.register({
+      serviceName: service,
+      instanceId: 'i1',
+      host: '127.0.0.1',
+      port: server.port,
+    });
+    const client = new ServiceClient({ discovery });
+    const { body } = await client.request({ service, path: '/' });
+    await discovery.deregister(service, 'i1');
+    let closed = false;
+    const closing = client.close().then(() => {
+      closed = true;
+    });
+    await new Promise(setImmediate);
+    expect(closed).toBe(false);
+    end();
+    await expect(text(body)).resolves.toBe('halfhalf');
+    await closing;
+  });
+
   it('does not wait for a call that was refused for its timeout', async () => {
     const client = clientOf([await startServer(never)]);
     await expect(client.call({ service, path: '/', timeout: -1 })).rejects.toThrow(RangeError);
