@@ -34,8 +34,13 @@ export interface AdaptiveThrottleEvents {
  * two minutes. Calls that it refuses count as requests, so that it lets about k times as many through as are
  * accepted. Calls that were cancelled, or refused by another policy inside, count as neither.
  *
+ * A call counts when it ends, not when it begins as in the source: else calls that are still under way would
+ * look refused, and of many that begin at once after a silence most would be. So put a Timeout inside, and bound
+ * by a Bulkhead what can hang.
+ *
  * A refused call is rejected with a ThrottledError. Of a backend that accepts nothing at all it lets only
- * about one call a window through: put a CircuitBreaker around what can be down. It uses no timer.
+ * about one call a window through, and when the backend is well again it takes about five windows until it lets
+ * all through: give what can be down a shorter `window`. It uses no timer.
  *
  * Source: 'Site Reliability Engineering', chapter 21, 'Handling Overload', section 'Client-Side Throttling'.
  *
@@ -75,7 +80,13 @@ export class AdaptiveThrottle extends Emitter<AdaptiveThrottleEvents> implements
     const context = contextOf(options);
     if (context.aborted) return Promise.reject(context.reason);
     const probability = this.rejectionProbability;
-    if (probability > 0 && this.#random() < probability) return Promise.reject(this.#refusal(probability));
+    if (probability > 0) {
+      try {
+        if (this.#random() < probability) return Promise.reject(this.#refusal(probability));
+      } catch (error) {
+        return Promise.reject(error);
+      }
+    }
     return start(operation, context).then(
       (value) => {
         this.#count({ ok: true, value }, context);

@@ -229,6 +229,27 @@ describe('what counts', () => {
   });
 });
 
+describe('calls under way', () => {
+  it('do not count until they end: many that begin at once after a silence are all let through', async () => {
+    const throttle = new AdaptiveThrottle({ random: () => 0 });
+    const work = Array.from({ length: 100 }, () => defer());
+    const calls = work.map(({ promise }) => follow(throttle.execute(() => promise)));
+    for (const { resolve } of work) resolve('fine');
+    await flush();
+    expect(calls.every(({ outcome }) => outcome?.ok)).toBe(true);
+    expect(throttle.rejectionProbability).toBe(0);
+  });
+});
+
+it('a source of chance that throws is what the call rejects with; it is not made', async () => {
+  const broken = new Error('broken dice');
+  const throttle = new AdaptiveThrottle({ random: () => fling(broken) });
+  await refuse(throttle, 2);
+  const operation = vi.fn();
+  expect(await rejectionOf(throttle.execute(operation))).toBe(broken);
+  expect(operation).not.toHaveBeenCalled();
+});
+
 describe('the window', () => {
   it('remembers two minutes unless told otherwise, whether or not calls come meanwhile', async () => {
     const throttle = new AdaptiveThrottle({ random: letThrough });
