@@ -59,7 +59,11 @@ export class Bulkhead extends Emitter<BulkheadEvents> implements Policy {
     const context = contextOf(options);
     if (context.aborted) return Promise.reject(context.reason);
     if (this.#inFlight === this.#maxConcurrent) {
-      return this.#takeTurn(context).then(() => this.#run(operation, context));
+      return this.#takeTurn(context).then(() => {
+        if (!context.aborted) return this.#run(operation, context);
+        this.#leave();
+        throw context.reason;
+      });
     }
     this.#inFlight++;
     return this.#run(operation, context);
@@ -94,10 +98,6 @@ export class Bulkhead extends Emitter<BulkheadEvents> implements Policy {
       : Math.min(this.#queueTimeout, context.deadline - performance.now());
     if (!(await this.#queue.wait(context, patience))) {
       throw this.#refusal(`bulkhead full: no place came free within ${Math.round(patience)} ms`);
-    }
-    if (context.aborted) {
-      this.#leave();
-      throw context.reason;
     }
   }
 

@@ -176,6 +176,32 @@ describe('a call that waits in the queue', () => {
     expect(bulkhead).toMatchObject({ inFlight: 0, queued: 0 });
   });
 
+  it.each([0, 1, 2, 3, 4, 5, 6])(
+    'never begins cancelled, %i steps after the place came free',
+    async (steps) => {
+      const bulkhead = new Bulkhead({ maxConcurrent: 1, maxQueue: 1 });
+      const running = begin(bulkhead);
+      const controller = new AbortController();
+      let beganCancelled = false;
+      const waiting = follow(
+        bulkhead.execute(
+          ({ signal }) => {
+            beganCancelled = signal.aborted;
+          },
+          { signal: controller.signal },
+        ),
+      );
+      running.operation.resolve('done');
+      while (bulkhead.queued === 1) await undefined;
+      for (let step = 0; step < steps; step++) await undefined;
+      controller.abort();
+      await flush();
+      expect(beganCancelled).toBe(false);
+      expect(waiting.outcome).toBeDefined();
+      expect(bulkhead.inFlight).toBe(0);
+    },
+  );
+
   it('waits no longer than the deadline that it came with', async () => {
     const { bulkhead } = full();
     const waiting = begin(bulkhead, { deadline: performance.now() + 50 });
