@@ -183,7 +183,11 @@ export class AdaptiveConcurrency extends Emitter<AdaptiveConcurrencyEvents> impl
       return Promise.reject(error);
     }
     if (this.#inFlight >= this.#limit) {
-      return this.#takeTurn(partition, context).then(() => this.#run(operation, context, partition));
+      return this.#takeTurn(partition, context).then(() => {
+        if (!context.aborted) return this.#run(operation, context, partition);
+        this.#leave(partition);
+        throw context.reason;
+      });
     }
     this.#enter(partition);
     return this.#run(operation, context, partition);
@@ -268,10 +272,6 @@ export class AdaptiveConcurrency extends Emitter<AdaptiveConcurrencyEvents> impl
     if (!(await turn)) {
       throw this.#refusal(`no place came free within ${Math.round(patience)} ms`);
     }
-    if (context.aborted) {
-      this.#leave(partition);
-      throw context.reason;
-    }
   }
 
   /** Turns away one that waits with less right to than a call of `partition`. Throws if there is none. */
@@ -303,9 +303,11 @@ export class AdaptiveConcurrency extends Emitter<AdaptiveConcurrencyEvents> impl
   }
 
   #setEstimate(estimate: number): void {
-    if (Number.isNaN(estimate)) return;
+    const bounded = Math.max(this.#minLimit, Math.min(this.#maxLimit, estimate));
+    // What is no number at all comes out as NaN, too.
+    if (Number.isNaN(bounded)) return;
     const from = this.#limit;
-    this.#estimate = Math.max(this.#minLimit, Math.min(this.#maxLimit, estimate));
+    this.#estimate = bounded;
     this.#limit = Math.floor(this.#estimate);
     if (this.#limit !== from) this.emit('limit', { from, to: this.#limit });
   }

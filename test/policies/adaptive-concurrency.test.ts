@@ -181,6 +181,32 @@ describe('a limiter without a free place', () => {
     expect(limiter).toMatchObject({ inFlight: 0, queued: 0 });
   });
 
+  it.each([0, 1, 2, 3, 4, 5, 6])(
+    'never begins cancelled, %i steps after the place came free',
+    async (steps) => {
+      const limiter = new AdaptiveConcurrency({ initialLimit: 1, maxQueue: 1 });
+      const running = begin(limiter);
+      const controller = new AbortController();
+      let beganCancelled = false;
+      const waiting = follow(
+        limiter.execute(
+          ({ signal }) => {
+            beganCancelled = signal.aborted;
+          },
+          { signal: controller.signal },
+        ),
+      );
+      running.operation.resolve('done');
+      while (limiter.queued === 1) await undefined;
+      for (let step = 0; step < steps; step++) await undefined;
+      controller.abort();
+      await flush();
+      expect(beganCancelled).toBe(false);
+      expect(waiting.outcome).toBeDefined();
+      expect(limiter.inFlight).toBe(0);
+    },
+  );
+
   it('waits no longer than the deadline that a call came with', async () => {
     const limiter = new AdaptiveConcurrency({ initialLimit: 1, maxQueue: 1 });
     begin(limiter);
@@ -217,6 +243,13 @@ describe('the limit', () => {
       { from: 7, to: 30 },
       { from: 30, to: 2 },
     ]);
+  });
+
+  it('stays where it is when the algorithm gives what is no number at all', async () => {
+    const algorithm = { next: () => undefined as unknown as number };
+    const limiter = new AdaptiveConcurrency({ algorithm, initialLimit: 2, window: 100 });
+    await callTen(limiter, 20);
+    expect(limiter.limit).toBe(2);
   });
 
   it('keeps its fraction from one window to the next', async () => {
