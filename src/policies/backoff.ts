@@ -35,7 +35,8 @@ export function exponentialBackoff(options: ExponentialBackoffOptions): Backoff 
   requireOption('exponentialBackoff', options, 'base');
   const { base, factor = 2, max = 30_000, jitter = 'full', random = Math.random } = options;
   return (attempt) => {
-    const wait = Math.min(max, base * factor ** (attempt - 1));
+    // Bounded, since 0 times Infinity is no number.
+    const wait = Math.min(max, base * Math.min(factor ** (attempt - 1), Number.MAX_VALUE));
     if (jitter === 'none') return wait;
     return jitter === 'full' ? random() * wait : wait / 2 + random() * (wait / 2);
   };

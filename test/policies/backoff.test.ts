@@ -43,6 +43,10 @@ describe('exponentialBackoff', () => {
   });
 });
 
+it('exponentialBackoff from 0 stays 0 however many retries there are', () => {
+  expect(exponentialBackoff({ base: 0 })(5_000, 0)).toBe(0);
+});
+
 describe('decorrelatedJitter', () => {
   it('lies between base and three times the wait before', () => {
     expect(decorrelatedJitter({ base: 100, random: () => 0 })(1, 0)).toBe(100);
