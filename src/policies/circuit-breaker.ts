@@ -1,5 +1,5 @@
 import { CircuitOpenError } from '../errors.ts';
-import { Emitter } from '../internal/emitter.ts';
+import { Emitter, warnOf } from '../internal/emitter.ts';
 import {
   anything,
   duration,
@@ -264,7 +264,13 @@ export class CircuitBreaker extends Emitter<CircuitBreakerEvents> implements Pol
       state.probes--;
       this.#count(state, outcome, startedAt, context);
     };
-    const onAbort = new OnAbort((error) => finish({ ok: false, error }));
+    const onAbort = new OnAbort((reason) => {
+      try {
+        finish({ ok: false, error: reason });
+      } catch (error) {
+        warnOf(error, 'A function of a CircuitBreaker threw. The probe that was aborted does not count.');
+      }
+    });
     context.listen(onAbort);
     try {
       const value = await operation(context);

@@ -9,7 +9,17 @@ import {
 } from '../../src/policies/circuit-breaker.ts';
 import { compose } from '../../src/policies/policy.ts';
 import { Timeout } from '../../src/policies/timeout.ts';
-import { defer, fakeTime, fling, flush, follow, listenersOn, pass, rejectionOf } from './helpers.ts';
+import {
+  collectWarnings,
+  defer,
+  fakeTime,
+  fling,
+  flush,
+  follow,
+  listenersOn,
+  pass,
+  rejectionOf,
+} from './helpers.ts';
 
 const down = new Error('service down');
 
@@ -855,6 +865,20 @@ it('a breaker uses no timer in any state', async () => {
   breaker.isolate();
   breaker.reset();
   expect(vi.getTimerCount()).toBe(0);
+});
+
+it('a predicate that throws of a probe that a Timeout around it cut short is a warning, and the next one probes', async () => {
+  const collected = collectWarnings('HoldfastListenerWarning');
+  let broken = false;
+  const isFailure = () => (broken ? fling(new Error('broken predicate')) : true);
+  const breaker = await readyToProbe({ isFailure });
+  broken = true;
+  const call = follow(compose(new Timeout(50), breaker).execute(() => new Promise(() => {})));
+  await pass(50);
+  expect(call.outcome).toMatchObject({ error: { code: 'ERR_TIMEOUT' } });
+  await collected.stop();
+  expect(collected.warnings).toHaveLength(1);
+  expect(begin(breaker).began).toBe(true);
 });
 
 describe('the options of a breaker', () => {
