@@ -13,7 +13,7 @@ import {
   type Operation,
 } from './context.ts';
 import { LatencyHistogram } from './latency-histogram.ts';
-import { type Outcome, start } from './outcome.ts';
+import { isRefusal, type Outcome, start } from './outcome.ts';
 import type { Policy } from './policy.ts';
 import { RetryBudget } from './retry-budget.ts';
 
@@ -22,7 +22,8 @@ export interface HedgeOptions {
   delay?: number;
   /**
    * A further try begins when a call takes longer than this share of the calls of the last 30 to 60 seconds
-   * did, 0.5 to 0.9999. Until 20 of them have succeeded none begins, unless there is a `maxDelay`. Default 0.95.
+   * did, 0.5 to 0.9999. Until it is known, from 20 that succeeded or more, none begins unless there is a `maxDelay`:
+   * at 0.99 it takes 100. Default 0.95.
    */
   percentile?: number;
   /** The least that `percentile` may come to, in milliseconds, of at least 1. Default 1. */
@@ -63,7 +64,7 @@ export interface HedgeEvents {
  * The first success is the result; the other tries are aborted at once, each through its own signal, with a
  * HedgeLostError. The signal of the winner stays as it is, since its body may still be read. Hedging is not
  * retrying: a failure ends the call unless another try is under way, and after one no further try begins. If all
- * fail the last failure is the result. A caller that cancels aborts every try and is released at once. No
+ * fail the last failure is the result, but no refusal by Holdfast where there is another. A caller that cancels aborts every try and is released at once. No
  * further try begins past the deadline, nor beyond the budget.
  *
  * Source: Jeffrey Dean and Luiz André Barroso, 'The Tail at Scale', CACM 2013, which defers the second request
@@ -131,14 +132,12 @@ export class Hedge extends Emitter<HedgeEvents> implements Policy {
   execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
     const outer = contextOf(options);
     if (outer.aborted) return Promise.reject(outer.reason);
-    if (this.#shouldHedge !== undefined) {
-      try {
-        if (!this.#shouldHedge(outer)) return start(operation, outer);
-      } catch (error) {
-        return Promise.reject(error);
-      }
+    try {
+      if (this.#shouldHedge !== undefined && !this.#shouldHedge(outer)) return start(operation, outer);
+      this.#budget.deposit();
+    } catch (error) {
+      return Promise.reject(error);
     }
-    this.#budget.deposit();
     return new Promise((resolve, reject) => {
       const call = new HedgedCall(
         operation,
@@ -173,8 +172,7 @@ export class Hedge extends Emitter<HedgeEvents> implements Policy {
       }
     }
     if (!failed) this.#succeeded(call, scope, attempt, outcome);
-    else if (++call.failures === call.scopes.length) call.end(scope, outcome);
-    else this.#waiting.remove(call);
+    else if (!call.failed(scope, outcome)) this.#waiting.remove(call);
   }
 
   /**
@@ -223,6 +221,8 @@ class HedgedCall implements AbortOwner, Linked<HedgedCall> {
   /** When its latest try began. */
   waitingSince = 0;
   failures = 0;
+  /** What it ends with if no try succeeds. */
+  failure: { readonly scope: AbortScope; readonly outcome: Outcome<unknown> } | undefined = undefined;
   over = false;
   readonly startedAt = performance.now();
   readonly operation: Operation<unknown>;
@@ -245,6 +245,16 @@ class HedgedCall implements AbortOwner, Linked<HedgedCall> {
     this.#reject = reject;
     this.#waiting = waiting;
     this.scopes = [new AbortScope(outer.source, this)];
+  }
+
+  /** A try has failed: true if it was the last under way, so that the call is over. */
+  failed(scope: AbortScope, outcome: Outcome<unknown>): boolean {
+    // That a further try was refused says less than what went wrong with one that was made.
+    if (this.failure === undefined || outcome.ok || !isRefusal(outcome.error))
+      this.failure = { scope, outcome };
+    if (++this.failures < this.scopes.length) return false;
+    this.end(this.failure.scope, this.failure.outcome);
+    return true;
   }
 
   /** The outcome of one try is the result, and the others have lost. */
@@ -272,7 +282,8 @@ class HedgedCall implements AbortOwner, Linked<HedgedCall> {
 
 /**
  * A timer that is later than this, in milliseconds, tells that this process stood still: calls look slow whose
- * answers lie unread. They get a turn to be read before anything is called slow.
+ * answers lie unread. They get a turn to be read before anything is called slow, but one only: a process may be
+ * so busy that every timer is late.
  */
 const STALL = 5;
 
@@ -287,6 +298,7 @@ class WaitingCalls {
   readonly #calls = new LinkedList<HedgedCall>();
   #timer: NodeJS.Timeout | undefined = undefined;
   #wakeAt = 0;
+  #stalled = false;
 
   constructor(delayAt: (now: number) => number, due: (call: HedgedCall, now: number) => void) {
     this.#delayAt = delayAt;
@@ -319,7 +331,8 @@ class WaitingCalls {
   readonly #wake = () => {
     const now = performance.now();
     const delay = this.#delayAt(now);
-    const stalled = now - this.#wakeAt > STALL;
+    const stalled = !this.#stalled && now - this.#wakeAt > STALL;
+    this.#stalled = stalled;
     try {
       if (!stalled) this.#takeDue(now, delay);
     } finally {

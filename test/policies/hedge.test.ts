@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { HedgeLostError } from '../../src/errors.ts';
+import { CircuitOpenError, HedgeLostError } from '../../src/errors.ts';
 import { constantBackoff } from '../../src/policies/backoff.ts';
 import { CircuitBreaker } from '../../src/policies/circuit-breaker.ts';
 import type { CallContext, CallOptions } from '../../src/policies/context.ts';
@@ -264,6 +264,25 @@ describe('a try that fails', () => {
     expect(listenersOn(controller.signal)).toBe(0);
   });
 
+  it('is the result, not the refusal by a policy inside that the other try met after it', async () => {
+    const isFailure: HedgeOptions['isFailure'] = (outcome) => !outcome.ok || outcome.value === 503;
+    const hedge = new Hedge({ delay: 10, isFailure });
+    const error = begin(hedge);
+    const value = begin(hedge);
+    const refused = begin(hedge);
+    await pass(10);
+    error.tries[0]!.reject(down);
+    value.tries[0]!.resolve(503);
+    refused.tries[0]!.reject(new CircuitOpenError('first', 0));
+    await flush();
+    for (const { tries } of [error, value, refused]) tries[1]!.reject(new CircuitOpenError('second', 0));
+    await flush();
+    expect(error.call.outcome).toEqual({ ok: false, error: down });
+    expect(value.call.outcome).toEqual({ ok: true, value: 503 });
+    expect(value.tries[0]!.context.signal.aborted).toBe(false);
+    expect(refused.call.outcome).toMatchObject({ error: { message: 'first' } });
+  });
+
   it('may be a value, which wins only if nothing better comes; when passed over it is aborted', async () => {
     const isFailure: HedgeOptions['isFailure'] = (outcome) => !outcome.ok || outcome.value === 503;
     const hedge = new Hedge({ delay: 10, isFailure });
@@ -375,6 +394,22 @@ describe('which calls are made twice', () => {
     expect(slow.tries).toHaveLength(2);
     clock.mockRestore();
   });
+
+  it('but those of a process so busy that every timer is late', async () => {
+    const hedge = new Hedge({ delay: 100 });
+    const slow = begin(hedge);
+    const clock = vi.spyOn(performance, 'now');
+    const now = performance.now();
+    clock.mockReturnValue(now + 120);
+    await pass(100);
+    expect(slow.tries).toHaveLength(1);
+    clock.mockReturnValue(now + 140);
+    await pass(1);
+    expect(slow.tries).toHaveLength(2);
+    clock.mockRestore();
+    slow.tries[0]!.resolve('done');
+    await flush();
+  });
 });
 
 describe('the budget', () => {
@@ -412,6 +447,13 @@ describe('the budget', () => {
     tries[0]!.resolve('slow');
     await flush();
     expect(call.outcome).toEqual({ ok: true, value: 'slow' });
+  });
+
+  it('that throws as a call pays in is what it rejects with; it is not made', async () => {
+    const hedge = new Hedge({ delay: 10, budget: { ...unlimited, deposit: () => fling(down) } });
+    const operation = vi.fn();
+    expect(await rejectionOf(hedge.execute(operation))).toBe(down);
+    expect(operation).not.toHaveBeenCalled();
   });
 
   it('that throws is what the call rejects with, its try aborted; other calls go on', async () => {
