@@ -43,6 +43,11 @@ export interface CacheOptions {
   staleWhileRevalidate?: number;
   /** Milliseconds after `ttl` for which a value is still served where the call for a new one fails. Default 0. */
   staleIfError?: number;
+  /**
+   * Whether `staleIfError` holds for an error. Say false to one that tells that the value is gone, such as 'no such
+   * user'. Default: it does for every error.
+   */
+  shouldServeStale?: (error: unknown) => boolean;
   /** Milliseconds for which a failure is served. Default 0: failures are not kept. */
   negativeTtl?: number;
   /**
@@ -118,6 +123,7 @@ export class Cache extends Emitter<CacheEvents> implements Policy {
       jitter: ratio,
       staleWhileRevalidate: milliseconds,
       staleIfError: milliseconds,
+      shouldServeStale: func,
       negativeTtl: milliseconds,
       freshness: func,
       maxEntries: integer(1, 1_000_000),
@@ -184,6 +190,7 @@ export class Cache extends Emitter<CacheEvents> implements Policy {
     const now = performance.now();
     const entry = this.#entryAt(key, now);
     if (entry === undefined || !entry.outcome.ok || now >= entry.errorUntil) throw outcome.error;
+    if (this.#options.shouldServeStale?.(outcome.error) === false) throw outcome.error;
     this.emit('stale', { key, attributes: context.attributes, error: outcome.error });
     return entry.outcome.value as T;
   }

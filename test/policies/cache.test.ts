@@ -319,6 +319,19 @@ describe('where a call fails', () => {
     expect(await cache.execute(call.operation, id('u1'))).toBe(3);
   });
 
+  it('it is not served for an error that shouldServeStale refuses', async () => {
+    const gone = new Error('no such user');
+    const { cache } = cacheOf({ ...options, shouldServeStale: (error) => error !== gone });
+    await cache.execute(() => 'old', id('u1'));
+    await pass(100);
+    expect(await rejectionOf(cache.execute(() => fling(gone), id('u1')))).toBe(gone);
+    expect(await cache.execute(() => fling(new Error('down')), id('u1'))).toBe('old');
+    const broken = cacheOf({ ...options, shouldServeStale: () => fling(gone) }).cache;
+    await broken.execute(() => 'old', id('u1'));
+    await pass(100);
+    expect(await rejectionOf(broken.execute(() => fling(new Error('down')), id('u1')))).toBe(gone);
+  });
+
   it('it is served if Holdfast refused the call, too', async () => {
     const { cache } = cacheOf(options);
     await cache.execute(() => 'old', id('u1'));
