@@ -1,5 +1,6 @@
 import { hash } from 'node:crypto';
 import { LRUCache } from 'lru-cache';
+import { keyOf as keyOfSelector } from '../balancing/selector.ts';
 import { ServiceResponseError } from '../errors.ts';
 import { anything, boolean, validateOptions } from '../internal/validate.ts';
 import { Cache, type CachedCall, type CacheOptions, type Freshness } from '../policies/cache.ts';
@@ -23,7 +24,7 @@ export interface HttpCacheOptions
 }
 
 /** The part of a CallState that tells which answer it asks for. */
-type HttpCall = Pick<CallState, 'service' | 'request' | 'headers'>;
+type HttpCall = Pick<CallState, 'service' | 'request' | 'headers' | 'select'>;
 
 /** All that is under one path of one service. Dropping it puts out of reach whatever is kept for it. */
 interface Resource {
@@ -63,6 +64,8 @@ const BYPASSING = ['no-store', 'no-cache', 'max-age', 'min-fresh'];
 const NOT_TO_BE_KEPT = ['no-store', 'no-cache', 'private'];
 /** RFC 9111, section 3.5. */
 const SHAREABLE = ['public', 's-maxage', 'must-revalidate'];
+/** RFC 5861, section 4: the errors for which `stale-if-error` holds, besides those without an answer. */
+const STALE_IF_ERROR: ReadonlySet<number> = new Set([500, 502, 503, 504]);
 const NEVER_STALE = ['must-revalidate', 'proxy-revalidate'];
 
 /** Longer headers are not read. */
@@ -81,11 +84,12 @@ const MAX_SECONDS = 86_400;
  * `max-age` or `Expires`, and no longer than a day. It does not revalidate: `no-cache` is not kept.
  *
  * An answer with `must-revalidate` or `proxy-revalidate` is never served stale. Beside `s-maxage` only what the
- * answer itself grants counts; else what it does not say is as the options say.
+ * answer itself grants counts; else what it does not say is as the options say. `stale-if-error` holds where there
+ * is no answer, and for 500, 502, 503 and 504.
  *
  * Of answers with `Vary` there is one for each set of values of the request headers named. What a resource
  * varies by is learnt from its answers: one whose request has a header that is named for the first time is not
- * kept, since it was looked for without.
+ * kept, since it was looked for without. A call with `select` shares answers only with those that select the same.
  */
 export class HttpCaching {
   /** Expects a CallState as the attributes of the call, and gives BufferedResponses. */
@@ -114,6 +118,8 @@ export class HttpCaching {
       maxSize,
       sizeOf,
       key: ({ attributes }) => this.#keyOf(attributes as CallState),
+      shouldServeStale: (error) =>
+        !(error instanceof ServiceResponseError) || STALE_IF_ERROR.has(error.status),
       freshness: (outcome, { attributes }, call) => this.#freshnessOf(outcome, attributes as CallState, call),
     });
     this.#resources = new LRUCache({ max: maxEntries * RESOURCES_PER_ENTRY });
@@ -208,7 +214,9 @@ function placeOf({ service, request }: HttpCall): string {
   return `${service} ${request.path}`;
 }
 
-function keyFor({ request, headers }: HttpCall, { name }: Resource, variant: string): string {
+/** What is selected stands before the headers, none of which has a name that begins like it. */
+function keyFor({ request, headers, select }: HttpCall, { name }: Resource, ofHeaders: string): string {
+  const variant = select ? `${keyOfSelector(select)}\n${ofHeaders}` : ofHeaders;
   const digested = variant.length > MAX_KEY_LENGTH || carriesCredentials(headers);
   return `${request.method} ${name}\n${digested ? hash('sha256', variant, 'base64url') : variant}`;
 }

@@ -6,6 +6,7 @@ import { type HttpCacheOptions, HttpCaching } from '../../src/client/http-cachin
 import { prepare, type ServiceCall } from '../../src/client/service-call.ts';
 import { ServiceConnectionError, ServiceResponseError } from '../../src/errors.ts';
 import { Coalesce } from '../../src/policies/coalesce.ts';
+import type { CallContext } from '../../src/policies/context.ts';
 import { compose } from '../../src/policies/policy.ts';
 import { type Deferred, defer, fakeTime, flush, follow, pass } from '../policies/helpers.ts';
 
@@ -256,6 +257,27 @@ describe('a request', () => {
   });
 });
 
+describe('a call that selects instances', () => {
+  const to = (version: string) => ({ select: { version, zone: 'a' } });
+
+  it('is served only what those answered that it selects', async () => {
+    const origin = servedBy({ 'cache-control': 'max-age=60' });
+    expect(await origin.get()).toBe('answer 1');
+    expect(await origin.get(to('1'))).toBe('answer 2');
+    expect(await origin.get(to('2'))).toBe('answer 3');
+    expect(await origin.get({ select: { zone: 'a', version: '1' } })).toBe('answer 2');
+    expect(await origin.get()).toBe('answer 1');
+  });
+
+  it('shares no call under way with one that selects others', () => {
+    const { coalesceKey } = new HttpCaching();
+    const keys = [{}, to('1'), to('2')].map((call) =>
+      coalesceKey({ attributes: stateOf(call) } as unknown as CallContext),
+    );
+    expect(new Set(keys).size).toBe(3);
+  });
+});
+
 describe('Authorization and Cookie', () => {
   const asUser = (name: string): Partial<ServiceCall> => ({ headers: { authorization: `Bearer ${name}` } });
   const cookie = (value: string): Partial<ServiceCall> => ({ headers: { cookie: value } });
@@ -420,6 +442,24 @@ describe('an answer that is no longer fresh', () => {
   ])('with %s is served %o after it, with the options %o', async (cacheControl, expected, options) => {
     expect(await staleness(cacheControl, options, 70_000)).toEqual(expected);
     expect(await staleness(cacheControl, options, 80_000)).toEqual([false, false]);
+  });
+
+  it.each([
+    [500, true],
+    [502, true],
+    [503, true],
+    [504, true],
+    [404, false],
+    [429, false],
+    [501, false],
+  ])('is served where the call fails with %i: %s', async (status, served) => {
+    const origin = servedBy({ 'cache-control': 'max-age=60' }, { staleIfError: 20_000 });
+    await origin.get();
+    await pass(60_000);
+    const failure = new ServiceResponseError('no', { ...details, status, headers: {}, body: '' });
+    origin.error = failure;
+    const result = await origin.get().catch((error: unknown) => error);
+    expect(result).toBe(served ? 'answer 1' : failure);
   });
 
   it('counts from when it became stale, though that was before it came', async () => {
