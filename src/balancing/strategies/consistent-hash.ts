@@ -47,7 +47,8 @@ export function consistentHash(options: ConsistentHashOptions = {}): BalancingSt
 
   return (candidates, context) => {
     const withoutKey = powerOfTwo(candidates, context);
-    const ring = new HashRing(weightsOf(candidates));
+    // A large one takes a while to make, and of the groups of a fleet many never get a call with a key.
+    let ring: HashRing | undefined;
     const owners = candidates.map((candidate) => new Owner(candidate));
     const ownerOf = new Map(owners.map((owner) => [owner.candidate, owner]));
     let inFlight = 0;
@@ -71,6 +72,7 @@ export function consistentHash(options: ConsistentHashOptions = {}): BalancingSt
 
     const pick = (request: PickRequest): Candidate | undefined => {
       if (request.hashKey === undefined) return withoutKey(request);
+      ring ??= new HashRing(weightsOf(candidates));
       const hash = hashOf(request.hashKey);
       const point = ring.pointFor(hash);
       for (let step = 0; step < Math.min(MAX_STEPS, ring.length); step++) {

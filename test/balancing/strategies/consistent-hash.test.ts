@@ -140,6 +140,17 @@ describe('consistent-hash', () => {
     ).toEqual([10, 10]);
   });
 
+  it('makes its ring with the first key that comes, not for a group of instances that gets none', () => {
+    const { pick, looks } = board(consistentHash(), new Array(500).fill(1));
+    looks();
+    pick();
+    expect(looks()).toBeLessThan(30);
+    pick({ hashKey: 'a' });
+    expect(looks()).toBeGreaterThan(500);
+    pick({ hashKey: 'b' });
+    expect(looks()).toBeLessThan(30);
+  });
+
   it('looks at no more instances among ten thousand than among ten', () => {
     for (const size of [10, 10_000]) {
       const weights = new Array(size).fill(1);
