@@ -17,20 +17,26 @@ export class HashRing {
 
   /** @param owners their shares go by their weights; those without weight have none beside others. */
   constructor(owners: readonly { id: string; weight: number }[]) {
-    // A point is its hash and its owner in one number, so that a typed array sorts them without a comparator.
-    const points: number[] = [];
     const scale = scaleFor(owners);
-    owners.forEach(({ id, weight }, owner) => {
+    const counts = owners.map(({ weight }) => (weight === 0 ? 0 : Math.max(1, Math.round(weight * scale))));
+    const length = counts.reduce((sum, count) => sum + count, 0);
+    // A point is its hash and its owner in one number, so that a typed array sorts them without a comparator.
+    const points = new Float64Array(length);
+    let next = 0;
+    owners.forEach(({ id }, owner) => {
       const first = hashOf(id);
       const step = hashOf(`${id}#`) | 1;
-      const count = weight === 0 ? 0 : Math.max(1, Math.round(weight * scale));
-      for (let point = 0; point < count; point++) {
-        points.push(mix(first + Math.imul(point, step)) * OWNERS + owner);
+      for (let point = 0; point < counts[owner]!; point++) {
+        points[next++] = mix(first + Math.imul(point, step)) * OWNERS + owner;
       }
     });
-    const sorted = Float64Array.from(points).sort();
-    this.#hashes = Uint32Array.from(sorted, (point) => Math.floor(point / OWNERS));
-    this.#owners = Uint32Array.from(sorted, (point) => point % OWNERS);
+    points.sort();
+    this.#hashes = new Uint32Array(length);
+    this.#owners = new Uint32Array(length);
+    for (let point = 0; point < length; point++) {
+      this.#hashes[point] = Math.floor(points[point]! / OWNERS);
+      this.#owners[point] = points[point]! % OWNERS;
+    }
   }
 
   get length(): number {
