@@ -181,7 +181,7 @@ export class Fleet implements PickRequest, Health {
       after.set(key, member);
     }
     this.#members = after;
-    const registered = this.#registered(this.#rules.select);
+    const registered = this.#registered();
     this.#makeEligible(this.#usedAmong(registered), registered);
     this.#picker = this.#eligible.length === 0 ? undefined : this.#route(this.#eligible, registered);
     this.#selections = undefined;
@@ -312,20 +312,31 @@ export class Fleet implements PickRequest, Health {
   }
 
   #pickerFor(select: Selector): Picker {
-    this.#selections ??= new Selections((selector) => {
-      const registered = this.#registered(selector);
-      const used = this.#usedAmong(registered);
-      return used.length === 0 ? () => undefined : this.#route(used, registered);
-    });
+    this.#selections ??= new Selections((selector) => this.#pickerOf(selector));
     return this.#selections.pickerFor(select);
   }
 
-  /** Those that are selected and have weight, the unhealthy ones included. */
-  #registered(selector: Selector | undefined): Member[] {
-    const all = [...this.#members.values()];
-    if (selector === undefined) return weightedAmong(all);
-    const selected = all.filter(({ instance }) => matches(selector, instance));
-    return weightedAmong(selected.length === 0 && this.#rules.selectFallback === 'any' ? all : selected);
+  /** Selectors that match nothing and stand for any instance share one picker, however many they are. */
+  #pickerOf(selector: Selector): Picker {
+    const selected = this.#selected(selector);
+    if (selected.length === 0) return this.#fallsBack ? this.#pickerFor({}) : () => undefined;
+    const registered = weightedAmong(selected);
+    return this.#route(this.#usedAmong(registered), registered);
+  }
+
+  /** Those that are selected where a call does not say, and have weight, the unhealthy ones included. */
+  #registered(): Member[] {
+    const selected = this.#selected(this.#rules.select ?? {});
+    return weightedAmong(selected.length === 0 && this.#fallsBack ? this.#selected({}) : selected);
+  }
+
+  #selected(selector: Selector): Member[] {
+    return [...this.#members.values()].filter(({ instance }) => matches(selector, instance));
+  }
+
+  /** Whether there is anything that a selector which matches nothing may stand for, and it may. */
+  get #fallsBack(): boolean {
+    return this.#rules.selectFallback === 'any' && this.#members.size > 0;
   }
 
   #usedAmong(registered: Member[]): readonly Member[] {

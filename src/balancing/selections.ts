@@ -2,13 +2,20 @@ import { LRUCache } from 'lru-cache';
 import { checkSelector, keyOf, type Selector } from './selector.ts';
 import type { Candidate, Picker } from './strategy.ts';
 
-/** Selectors may come from requests: no more pickers than this are kept. */
+/** Selectors may come from requests: no more pickers than this are kept, and of no longer selectors in all. */
 const MAX_PICKERS = 100;
+const MAX_CHARACTERS = 1_000_000;
 
 /** The pickers of what selectors match, made when first asked for; those asked for last are kept. */
 export class Selections {
   readonly #make: (selector: Selector) => Picker;
-  readonly #pickers = new LRUCache<string, Picker>({ max: MAX_PICKERS });
+  readonly #pickers = new LRUCache<string, Picker>({
+    max: MAX_PICKERS,
+    maxSize: MAX_CHARACTERS,
+    sizeCalculation: (_, key) => key.length,
+  });
+  /** Those kept that want to be told of loads, each once; undefined where others are kept since. */
+  #told: readonly Picker[] | undefined = undefined;
 
   constructor(make: (selector: Selector) => Picker) {
     this.#make = make;
@@ -22,11 +29,15 @@ export class Selections {
     if (picker === undefined) {
       picker = this.#make(selector);
       this.#pickers.set(key, picker);
+      this.#told = undefined;
     }
     return picker;
   }
 
   loadChanged(candidate: Candidate): void {
-    for (const picker of this.#pickers.values()) picker.loadChanged?.(candidate);
+    this.#told ??= [...new Set(this.#pickers.values())].filter(
+      ({ loadChanged }) => loadChanged !== undefined,
+    );
+    for (const picker of this.#told) picker.loadChanged!(candidate);
   }
 }

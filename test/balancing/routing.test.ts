@@ -338,6 +338,24 @@ describe('a selector', () => {
     expect(shares(fleet.picks(20))).toEqual({ new: 1 });
   });
 
+  it('that matches none shares its choice with all others such, however many come', async () => {
+    let made = 0;
+    const counted: BalancingStrategy = (candidates, context) => {
+      made++;
+      return inTurn(candidates, context);
+    };
+    const fleet = await world(versions(2, 0), { selectFallback: 'any', strategy: counted });
+    made = 0;
+    const picks = Array.from({ length: 500 }, (_, user) =>
+      fleet.picks(1, { select: { user: String(user) } }),
+    );
+    expect(tally(picks.flat())).toEqual({ old1: 250, old2: 250 });
+    expect(made).toBe(1);
+    await fleet.leave('old1');
+    await fleet.leave('old2');
+    expect(fleet.balancer.tryAcquire(service, { select: { user: '1' } })).toBeUndefined();
+  });
+
   it('is kept to even if all that it matches is ejected', async () => {
     const fleet = await world(versions(2, 1), { outlierDetection });
     fleet.fail('new1', 2);

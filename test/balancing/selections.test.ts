@@ -46,6 +46,32 @@ it('keep no more than a hundred, however many there are: those asked for last', 
   expect(told).toHaveLength(100);
 });
 
+it('keep none of a selector that is longer than all that are kept may be', () => {
+  const { selections: some, made } = selections();
+  some.pickerFor({ version: '2' });
+  some.pickerFor({ version: 'x'.repeat(1_000_000) });
+  some.pickerFor({ version: 'x'.repeat(1_000_000) });
+  some.pickerFor({ version: '2' });
+  expect(made).toHaveLength(3);
+  for (let user = 0; user < 100; user++) some.pickerFor({ user: String(user).padEnd(100_000) });
+  some.pickerFor({ version: '2' });
+  expect(made).toHaveLength(104);
+});
+
+it('tell each picker once of a load, and those alone that want to know', () => {
+  let told = 0;
+  const one: Picker = () => undefined;
+  one.loadChanged = () => told++;
+  const some = new Selections((selector) => ('none' in selector ? () => undefined : one));
+  const selectors: Selector[] = [{ version: '2' }, { version: '3' }, { none: 'such' }];
+  for (const selector of selectors) some.pickerFor(selector);
+  some.loadChanged({} as Candidate);
+  expect(told).toBe(1);
+  some.pickerFor({ version: '4' });
+  some.loadChanged({} as Candidate);
+  expect(told).toBe(2);
+});
+
 it.each([[null], ['version'], [{ version: 2 }]])('refuse %o, which is none', (value) => {
   const { selections: some, made } = selections();
   expect(() => some.pickerFor(value as unknown as Selector)).toThrow('select');
