@@ -1,6 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it, vi } from 'vitest';
+import type { Lease } from '../../src/balancing/fleet.ts';
 import type { LoadBalancerOptions } from '../../src/balancing/load-balancer.ts';
+import { matches, type Selector } from '../../src/balancing/selector.ts';
 import type { BalancingStrategy, Candidate } from '../../src/balancing/strategy.ts';
 import type { ServiceInstance } from '../../src/discovery/service-instance.ts';
 import { rejectionOf } from '../policies/helpers.ts';
@@ -488,57 +490,130 @@ it('every group is told of the load that comes and goes', async () => {
 const options = fc.record(
   {
     strategy: fc.constantFrom(...strategies),
-    zone: fc.constant({ name: 'a', minInstances: 2 }),
+    zone: fc.record({ name: fc.constantFrom('a', 'b'), minInstances: fc.constantFrom(0, 2, 5) }),
     subset: fc.record({ size: fc.integer({ min: 1, max: 4 }), clientIndex: fc.nat(20) }),
     priorities: fc.boolean(),
     canary: fc.record({
       select: fc.constant({ version: '2' }),
-      share: fc.double({ min: 0, max: 1, noNaN: true }),
+      share: fc.constantFrom(0, 0.05, 0.5, 1),
     }),
-    select: fc.constantFrom({ version: '1' }, { version: '3' }),
-    selectFallback: fc.constant('any' as const),
+    select: fc.constantFrom<Selector>({}, { version: '1' }, { version: '3' }),
+    selectFallback: fc.constantFrom('any' as const, 'none' as const),
+    slowStart: fc.record({ duration: fc.constantFrom(0, 1_000, 60_000) }),
+    outlierDetection: fc.record({
+      consecutiveFailures: fc.integer({ min: 1, max: 3 }),
+      baseEjectionTime: fc.constantFrom(0, 500, 5_000),
+      interval: fc.constantFrom(50, 1_000),
+      maxEjectionRatio: fc.constantFrom(0, 0.1, 1),
+      panicThreshold: fc.constantFrom(0, 0.5, 1),
+      successRate: fc.constantFrom(false as const, {
+        minimumInstances: 2,
+        minimumCalls: 2,
+        stdevFactor: 0.1,
+      }),
+      latency: fc.constantFrom(false as const, { minimumInstances: 2, minimumCalls: 1, factor: 1 }),
+    }),
   },
-  { requiredKeys: ['strategy', 'selectFallback'] },
+  { requiredKeys: ['strategy', 'outlierDetection'] },
 );
 
 const described = fc.record({
+  port: fc.constantFrom(80, 80, 81),
   zone: fc.constantFrom('a', 'b', undefined),
-  weight: fc.constantFrom(0, 1, 1, 3),
-  status: fc.constantFrom('healthy' as const, 'healthy' as const, 'unhealthy' as const),
-  metadata: fc.record({ version: fc.constantFrom('1', '2'), priority: fc.constantFrom('0', '1', '2') }),
+  weight: fc.constantFrom(0, 1, 1, 3, 0.001, 1_000_000),
+  status: fc.constantFrom('healthy' as const, 'healthy' as const, 'unknown' as const, 'unhealthy' as const),
+  metadata: fc.record({
+    version: fc.constantFrom('1', '2'),
+    priority: fc.constantFrom('0', '0', '1', '2', '-1', 'none'),
+  }),
 });
 
-it('a pick finds an instance while there is one, whatever the groups', async () => {
-  const step = fc.oneof(
-    fc.record({ do: fc.constantFrom('fail' as const), times: fc.integer({ min: 1, max: 4 }) }),
-    fc.record({ do: fc.constantFrom('wait' as const), times: fc.nat(2_000) }),
-    fc.record({ do: fc.constantFrom('leave' as const, 'succeed' as const), times: fc.nat(11) }),
-  );
+const which = fc.nat(9);
+const happening = fc.oneof(
+  {
+    weight: 10,
+    arbitrary: fc.record({
+      what: fc.constant('acquire' as const),
+      select: fc.constantFrom<Selector | undefined>(
+        undefined,
+        undefined,
+        {},
+        { version: '1' },
+        { version: '2' },
+        { version: '9' },
+      ),
+      exclude: fc.uniqueArray(which.map((index) => `i${index}`)),
+      hashKey: fc.option(fc.constantFrom('one', 'two', 'three'), { nil: undefined }),
+    }),
+  },
+  {
+    weight: 6,
+    arbitrary: fc.record({
+      what: fc.constantFrom('succeed' as const, 'fail' as const, 'cancel' as const),
+      which,
+    }),
+  },
+  { weight: 2, arbitrary: fc.record({ what: fc.constant('wait' as const), time: fc.nat(6_000) }) },
+  { weight: 2, arbitrary: fc.record({ what: fc.constant('join' as const), which, details: described }) },
+  { weight: 1, arbitrary: fc.record({ what: fc.constant('leave' as const), which }) },
+);
+
+/** Those of them that are so, or all if none is. */
+function preferred<T>(items: readonly T[], isSo: (item: T) => boolean): readonly T[] {
+  const such = items.filter(isSo);
+  return such.length > 0 ? such : items;
+}
+
+it('a pick finds an instance exactly while there is one for it, whatever the options and whatever happens', async () => {
+  const steps = fc.array(happening, { maxLength: 60, size: 'max' });
   await fc.assert(
-    fc.asyncProperty(
-      options,
-      fc.array(described, { minLength: 1, maxLength: 12 }),
-      fc.array(step, { maxLength: 25 }),
-      fc.option(fc.constant('key'), { nil: undefined }),
-      async (chosen, descriptions, steps, hashKey) => {
-        const all = descriptions.map((details, index) => instance(`i${index}`, details));
-        const fleet = await world(all, { ...chosen, outlierDetection });
-        const here = new Set(all.map(({ instanceId }) => instanceId));
-        for (const { do: what, times } of steps) {
-          if (what === 'wait') vi.advanceTimersByTime(times);
-          if (what === 'leave' && here.size > 1 && here.delete(`i${times}`)) await fleet.leave(`i${times}`);
-          if (what === 'succeed') fleet.acquire({ hashKey }).release();
-          for (let time = 0; what === 'fail' && time < times; time++)
-            fleet.acquire({ hashKey }).release({ error });
-          for (const select of [undefined, { version: '2' }]) {
-            const lease = fleet.acquire({ hashKey, select });
-            expect(here).toContain(lease.instance.instanceId);
-            lease.release({ cancelled: true });
-          }
+    fc.asyncProperty(options, fc.array(described, { maxLength: 10 }), steps, async (chosen, first, then) => {
+      const fleet = await world([], chosen);
+      const here = new Map<string, ServiceInstance>();
+      const underWay = new Map<Candidate, number>();
+      fleet.balancer.on('join', ({ candidate }) => underWay.set(candidate, 0));
+      const join = async (index: number, details: Partial<ServiceInstance>) => {
+        here.set(`i${index}`, instance(`i${index}`, details));
+        await fleet.join(`i${index}`, details);
+      };
+      for (const [index, details] of first.entries()) await join(index, details);
+      const open: Lease[] = [];
+      for (const step of then) {
+        if (step.what === 'wait') vi.advanceTimersByTime(step.time);
+        else if (step.what === 'join') await join(step.which, step.details);
+        else if (step.what === 'leave') {
+          here.delete(`i${step.which}`);
+          await fleet.leave(`i${step.which}`);
+        } else if (step.what === 'acquire') {
+          const { hashKey } = step;
+          const exclude = new Set(step.exclude);
+          const select = step.select ?? chosen.select ?? {};
+          const all = [...here.values()];
+          let usable: readonly ServiceInstance[] = all.filter((it) => matches(select, it));
+          if (usable.length === 0 && chosen.selectFallback === 'any') usable = all;
+          usable = preferred(usable, ({ weight }) => weight > 0);
+          usable = preferred(usable, ({ status }) => status !== 'unhealthy');
+          const lease = fleet.balancer.tryAcquire(service, { hashKey, exclude, select: step.select });
+          expect(lease === undefined).toBe(usable.length === 0);
+          if (lease === undefined) continue;
+          const { instanceId, port } = lease.instance;
+          expect(usable.map((it) => it.instanceId)).toContain(instanceId);
+          expect(port).toBe(here.get(instanceId)!.port);
+          if (fleet.told.every((it) => !it.startsWith('eject')) && chosen.subset === undefined)
+            expect(exclude.has(instanceId)).toBe(usable.every((it) => exclude.has(it.instanceId)));
+          underWay.set(lease.candidate, underWay.get(lease.candidate)! + 1);
+          open.push(lease);
+        } else {
+          const [lease] = open.splice(step.which % open.length, 1);
+          lease?.release(step.what === 'fail' ? { error } : { cancelled: step.what === 'cancel' });
+          if (lease) underWay.set(lease.candidate, underWay.get(lease.candidate)! - 1);
         }
-      },
-    ),
-    { numRuns: 150 },
+        for (const [candidate, count] of underWay) expect(candidate.inFlight).toBe(count);
+      }
+      for (const lease of open) lease.release();
+      for (const candidate of underWay.keys()) expect(candidate.inFlight).toBe(0);
+    }),
+    { numRuns: 200 },
   );
 });
 
