@@ -83,7 +83,7 @@ function byZone(
     const sharesAt = whileHealthLasts(members, health, (isAvailable) => {
       if (health.panics(members[0]!)) return undefined;
       const capacities = new Map<string | undefined, number>();
-      for (const [zone, inZone] of zones) capacities.set(zone, weightOf(inZone.filter(isAvailable)));
+      for (const [zone, inZone] of zones) capacities.set(zone, capacityOf(inZone.filter(isAvailable)));
       const shares = zoneShares(capacities, name);
       return shares && [...shares.values()];
     });
@@ -176,6 +176,6 @@ function whileHealthLasts<T>(
   };
 }
 
-function weightOf(members: readonly Member[]): number {
+function capacityOf(members: readonly Member[]): number {
   return members.reduce((sum, { instance }) => sum + instance.weight, 0);
 }

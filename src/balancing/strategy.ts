@@ -19,14 +19,20 @@ export interface PickRequest {
   readonly hashKey: string | undefined;
   /** On the clock of `performance.now()`. */
   readonly now: number;
-  /** Whether the candidate may be picked: it is not ejected and was not tried before by the same call. */
+  /**
+   * Whether the candidate may be picked: it is not ejected and was not tried before by the same call. Where a pick
+   * finds none, another is made that accepts what was tried, and in the end one that accepts all.
+   */
   accepts(candidate: Candidate): boolean;
 }
 
 /** Gives an accepted candidate, or undefined if there is none. */
 export interface Picker {
   (request: PickRequest): Candidate | undefined;
-  /** Told each time that a call has begun or ended on a candidate, for an order that goes by `inFlight`. */
+  /**
+   * Told each time that a call has begun or ended, for an order that goes by `inFlight`: also of candidates that
+   * are not its own, since calls reach the same instance through other groups. Must not throw.
+   */
   loadChanged?(candidate: Candidate): void;
 }
 
@@ -37,8 +43,9 @@ export interface StrategyContext {
 }
 
 /**
- * Made anew whenever the set of candidates changes; there is always at least one. What is known of each
- * candidate outlives the change.
+ * Makes a picker for a group of candidates, anew whenever the instances of the service change: for all of them and,
+ * where the balancer tells groups apart, for each zone, level of priority, canary and selector. There is always at
+ * least one candidate. What is known of each outlives the change.
  *
  * @example
  * const first: BalancingStrategy = (candidates) => (request) => candidates.find((it) => request.accepts(it));

@@ -3,7 +3,7 @@ import { integer, requireOption, text, validateOptions } from '../internal/valid
 export interface ZoneOptions {
   /** The zone of this client. */
   name: string;
-  /** With fewer instances than this the zones make no difference. Default 6. */
+  /** With fewer instances than this, of the same level and canary, the zones make no difference. Default 6. */
   minInstances?: number;
 }
 

@@ -1,10 +1,7 @@
 import { LinkedList } from '../../internal/linked-list.ts';
 import type { Candidate } from '../strategy.ts';
 import type { Entry, StandingOrder } from './standing-order.ts';
-import { wholeWeightOf } from './weight.ts';
-
-/** Candidates that warm up and may be passed over in one pick: where all do, one of them is as good as another. */
-const MAX_PASSED = 16;
+import { MAX_PASSED, wholeWeightOf } from './weight.ts';
 
 export class LoadEntry implements Entry<LoadEntry> {
   readonly candidate: Candidate;

@@ -1,8 +1,5 @@
 import { type BalancingStrategy, type Candidate, randomIndex } from '../strategy.ts';
-import { takesPart } from './weight.ts';
-
-/** Candidates that warm up and may be passed over in one pick: where all do, one of them is as good as another. */
-const MAX_PASSED = 16;
+import { MAX_PASSED, takesPart } from './weight.ts';
 
 /**
  * Each in turn, from a random start, so that many clients do not march in step. Weights do not count, but one that

@@ -3,6 +3,9 @@ import type { Candidate } from '../strategy.ts';
 /** Stands for no weight: a last resort beside others, and an equal among its like. */
 const NEXT_TO_NOTHING = 1e-9;
 
+/** Candidates that warm up and may be passed over in one pick: where all do, one of them is as good as another. */
+export const MAX_PASSED = 16;
+
 /** Its weight of the moment, above 0. */
 export function weightOf(candidate: Candidate): number {
   return candidate.weight || NEXT_TO_NOTHING;
