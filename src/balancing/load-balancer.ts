@@ -169,7 +169,8 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
     if (lease !== undefined) return lease;
     const selector = select ?? this.#rules.select;
     if (fleet.size === 0 || selector === undefined) throw new NoInstanceError(serviceName);
-    const cause = new Error(`of ${fleet.size} instances none matches ${JSON.stringify(selector)}`);
+    const shown = JSON.stringify(selector).slice(0, 200);
+    const cause = new Error(`of ${fleet.size} instances none matches ${shown}`);
     throw new NoInstanceError(serviceName, { cause });
   }
 

@@ -328,6 +328,8 @@ describe('a selector', () => {
       code: 'ERR_NO_INSTANCE',
       cause: { message: 'of 2 instances none matches {"version":"2"}' },
     });
+    const long = await rejectionOf(balancer.acquire(service, { select: { version: 'x'.repeat(1_000_000) } }));
+    expect(((long as Error).cause as Error).message.length).toBeLessThan(300);
     const { balancer: strict } = await world(versions(2, 0), { select });
     expect(await rejectionOf(strict.acquire(service))).toMatchObject({ cause: { message: /none matches/ } });
   });
