@@ -21,10 +21,10 @@ export function levelShares(available: readonly number[]): number[] {
   const total = healths.reduce((sum, health) => sum + health, 0);
   // With nothing available anywhere all goes to the first level.
   if (total === 0) return healths.map((_, level) => (level === 0 ? 1 : 0));
-  const scale = total < 1 ? 1 / total : 1;
+  const load = Math.min(1, total);
   let left = 1;
   return healths.map((health) => {
-    const share = Math.min(left, health * scale);
+    const share = Math.min(left, health / load);
     left -= share;
     return share;
   });

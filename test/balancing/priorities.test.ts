@@ -116,6 +116,7 @@ describe('the share of each level of priority', () => {
         for (const share of shares) expect(share).toBeGreaterThanOrEqual(0);
         expect(shares.reduce((sum, share) => sum + share, 0)).toBeCloseTo(1, 9);
       }),
+      { examples: [[[0, Number.MIN_VALUE]]] },
     );
   });
 
