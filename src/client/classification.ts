@@ -1,5 +1,5 @@
 import { type ErrorCode, HoldfastError, ServiceResponseError } from '../errors.ts';
-import type { Outcome } from '../policies/outcome.ts';
+import { isRefusal, type Outcome } from '../policies/outcome.ts';
 import type { Answer } from './exchange.ts';
 
 /**
@@ -28,7 +28,7 @@ const BY_STATUS: Readonly<Record<number, Classification>> = {
   504: FAILED_FOR_NOW,
 };
 
-/** Any other error counts as a failure. */
+/** Of the other errors a refusal by Holdfast itself says nothing, and any else counts as a failure. */
 const BY_CODE: Readonly<Partial<Record<ErrorCode, Classification>>> = {
   ERR_SERVICE_CONNECTION: FAILED_FOR_NOW,
   ERR_TIMEOUT: FAILED_FOR_NOW,
@@ -37,13 +37,6 @@ const BY_CODE: Readonly<Partial<Record<ErrorCode, Classification>>> = {
   ERR_LIMIT_EXCEEDED: REFUSED_FOR_NOW,
   // The instance may have been well; it is this side that did not want to go on.
   ERR_RESPONSE_TOO_LARGE: UNKNOWN,
-  ERR_DEADLINE_EXCEEDED: UNKNOWN,
-  ERR_CIRCUIT_OPEN: UNKNOWN,
-  ERR_RATE_LIMITED: UNKNOWN,
-  ERR_THROTTLED: UNKNOWN,
-  ERR_NO_INSTANCE: UNKNOWN,
-  ERR_INVALID_REQUEST: UNKNOWN,
-  ERR_CLOSED: UNKNOWN,
 };
 
 /** The defaults for HTTP and for the network below it. */
@@ -51,7 +44,8 @@ export function classify(outcome: Outcome<Answer>): Classification {
   if (outcome.ok) return classifyStatus(outcome.value.status);
   const { error } = outcome;
   if (error instanceof ServiceResponseError) return classifyStatus(error.status);
-  return (error instanceof HoldfastError && BY_CODE[error.code]) || FAILED;
+  const listed = error instanceof HoldfastError ? BY_CODE[error.code] : undefined;
+  return listed ?? (isRefusal(error) ? UNKNOWN : FAILED);
 }
 
 export function classifyStatus(status: number): Classification {
