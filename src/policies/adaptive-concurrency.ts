@@ -19,7 +19,7 @@ import { type CallContext, type CallOptions, type Context, contextOf, type Opera
 import { AimdLimit } from './limits/aimd.ts';
 import { Gradient2Limit } from './limits/gradient2.ts';
 import { VegasLimit } from './limits/vegas.ts';
-import { isExempt, isRefusal, type Outcome, start } from './outcome.ts';
+import { type Outcome, start, tellsNothing } from './outcome.ts';
 import type { Policy } from './policy.ts';
 import { WaitQueue } from './wait-queue.ts';
 
@@ -297,8 +297,10 @@ export class AdaptiveConcurrency extends Emitter<AdaptiveConcurrencyEvents> impl
   /** Whether the end of a call was a sign of overload; undefined if it tells nothing. */
   #wasDropped(ok: boolean, result: unknown, context: Context): boolean | undefined {
     if (ok && this.#isDropped === undefined && !context.aborted) return false;
-    if (context.cancelled || (!ok && (isRefusal(result) || isExempt(result)))) return undefined;
-    const outcome = outcomeOf(ok, result, context);
+    const ended: Outcome<unknown> = ok ? { ok, value: result } : { ok, error: result };
+    if (tellsNothing(ended, context)) return undefined;
+    // Whatever comes after a timeout has released the caller, an error included, is that timeout.
+    const outcome: Outcome<unknown> = context.aborted ? { ok: false, error: context.reason } : ended;
     return (this.#isDropped ?? isOverload)(outcome) || (outcome.ok ? false : undefined);
   }
 
@@ -341,12 +343,6 @@ class Partition {
 
 function limitExceeded(message: string): LimitExceededError {
   return new LimitExceededError(`concurrency limit reached: ${message}`);
-}
-
-/** Whatever comes after a timeout has released the caller is something that nobody got. */
-function outcomeOf(ok: boolean, result: unknown, context: Context): Outcome<unknown> {
-  if (context.aborted) return { ok: false, error: context.reason };
-  return ok ? { ok, value: result } : { ok, error: result };
 }
 
 function isOverload(outcome: Outcome<unknown>): boolean {

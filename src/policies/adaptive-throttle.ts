@@ -2,7 +2,7 @@ import { ThrottledError } from '../errors.ts';
 import { Emitter } from '../internal/emitter.ts';
 import { func, MAX_DELAY, number, validateOptions } from '../internal/validate.ts';
 import { type CallOptions, type Context, contextOf, type Operation } from './context.ts';
-import { isExempt, isRefusal, type Outcome, start } from './outcome.ts';
+import { asReceived, type Outcome, start, tellsNothing } from './outcome.ts';
 import type { Policy } from './policy.ts';
 import { TimeWindow } from './rolling-window.ts';
 
@@ -100,10 +100,8 @@ export class AdaptiveThrottle extends Emitter<AdaptiveThrottleEvents> implements
   }
 
   #count(ended: Outcome<unknown>, context: Context): void {
-    if (context.cancelled || (!ended.ok && (isRefusal(ended.error) || isExempt(ended.error)))) return;
-    // A success that comes after a timeout has released the caller is one that nobody got.
-    const outcome: Outcome<unknown> =
-      ended.ok && context.aborted ? { ok: false, error: context.reason } : ended;
+    if (tellsNothing(ended, context)) return;
+    const outcome = asReceived(ended, context);
     const accepted = this.#isAccepted ? this.#isAccepted(outcome) : outcome.ok;
     this.#requests.record(!accepted, false);
   }

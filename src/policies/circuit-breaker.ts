@@ -16,7 +16,7 @@ import {
 import { OnAbort } from './abort.ts';
 import { type Backoff, waitOf } from './backoff.ts';
 import { type CallOptions, type Context, contextOf, type Operation } from './context.ts';
-import { isExempt, isRefusal, type Outcome, start } from './outcome.ts';
+import { asReceived, isExempt, isRefusal, type Outcome, start } from './outcome.ts';
 import type { Policy } from './policy.ts';
 import { CountWindow, type RollingWindow, TimeWindow } from './rolling-window.ts';
 
@@ -293,9 +293,7 @@ export class CircuitBreaker extends Emitter<CircuitBreakerEvents> implements Pol
   /** Takes in how a call ended, unless its state is over or the outcome is to be ignored. */
   #count(state: Closed | HalfOpen, ended: Outcome<unknown>, startedAt: number, context: Context): void {
     if (state !== this.#state || context.cancelled || (!ended.ok && isExempt(ended.error))) return;
-    // A success that comes after a timeout has released the caller is one that nobody got.
-    const outcome: Outcome<unknown> =
-      ended.ok && context.aborted ? { ok: false, error: context.reason } : ended;
+    const outcome = asReceived(ended, context);
     const { isFailure, isIgnored } = this.#options;
     if (isIgnored ? isIgnored(outcome) : !outcome.ok && isRefusal(outcome.error)) return;
     const failed = isFailure ? isFailure(outcome) : !outcome.ok;

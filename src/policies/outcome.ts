@@ -1,5 +1,5 @@
 import { type ErrorCode, HoldfastError } from '../errors.ts';
-import type { CallContext, Operation } from './context.ts';
+import type { CallContext, Context, Operation } from './context.ts';
 
 /** How a try ended; predicates take this, so that a returned 503 can count as a failure. */
 export type Outcome<T> =
@@ -85,4 +85,14 @@ export function exempt(error: unknown): void {
 
 export function isExempt(error: unknown): boolean {
   return typeof error === 'object' && error !== null && exempted.has(error);
+}
+
+/** Whether the end of a call tells nothing of what was called: it was cancelled, refused, or is exempt. */
+export function tellsNothing(ended: Outcome<unknown>, context: Context): boolean {
+  return context.cancelled || (!ended.ok && (isRefusal(ended.error) || isExempt(ended.error)));
+}
+
+/** What the caller got of it: a success that comes after a timeout has released the caller is one that nobody got. */
+export function asReceived<T>(ended: Outcome<T>, context: Context): Outcome<T> {
+  return ended.ok && context.aborted ? { ok: false, error: context.reason } : ended;
 }
