@@ -21,7 +21,7 @@ import { Gradient2Limit } from './limits/gradient2.ts';
 import { VegasLimit } from './limits/vegas.ts';
 import { type Outcome, start, tellsNothing } from './outcome.ts';
 import type { Policy } from './policy.ts';
-import { WaitQueue } from './wait-queue.ts';
+import { patienceOf, WaitQueue } from './wait-queue.ts';
 
 const ALGORITHMS = {
   gradient2: () => new Gradient2Limit(),
@@ -263,9 +263,7 @@ export class AdaptiveConcurrency extends Emitter<AdaptiveConcurrencyEvents> impl
 
   async #takeTurn(partition: Partition, context: Context): Promise<void> {
     const evicted = this.queued < this.#maxQueue ? undefined : this.#makeRoomFor(partition);
-    const patience = context.timed
-      ? this.#queueTimeout
-      : Math.min(this.#queueTimeout, context.deadline - performance.now());
+    const patience = patienceOf(context, this.#queueTimeout);
     const turn = partition.queue.wait(context, patience);
     // Told last: a listener that makes another call finds the queue as it will be.
     if (evicted !== undefined) this.emit('reject', evicted);

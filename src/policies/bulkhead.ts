@@ -4,7 +4,7 @@ import { duration, integer, validateOptions } from '../internal/validate.ts';
 import { type CallOptions, type Context, contextOf, type Operation } from './context.ts';
 import { start } from './outcome.ts';
 import type { Policy } from './policy.ts';
-import { WaitQueue } from './wait-queue.ts';
+import { patienceOf, WaitQueue } from './wait-queue.ts';
 
 export interface BulkheadOptions {
   /** Calls under way at once. Default 100. */
@@ -93,9 +93,7 @@ export class Bulkhead extends Emitter<BulkheadEvents> implements Policy {
     if (this.#queue.length >= this.#maxQueue) {
       throw this.#refusal(`bulkhead full: ${this.#inFlight} calls under way, ${this.#queue.length} waiting`);
     }
-    const patience = context.timed
-      ? this.#queueTimeout
-      : Math.min(this.#queueTimeout, context.deadline - performance.now());
+    const patience = patienceOf(context, this.#queueTimeout);
     if (!(await this.#queue.wait(context, patience))) {
       throw this.#refusal(`bulkhead full: no place came free within ${Math.round(patience)} ms`);
     }

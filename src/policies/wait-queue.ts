@@ -3,6 +3,11 @@ import { MAX_DELAY } from '../internal/validate.ts';
 import { OnAbort } from './abort.ts';
 import type { Context } from './context.ts';
 
+/** How many milliseconds a call may wait: as long as its deadline allows, unless a timer watches over that anyway. */
+export function patienceOf({ timed, deadline }: Context, queueTimeout: number): number {
+  return timed ? queueTimeout : Math.min(queueTimeout, deadline - performance.now());
+}
+
 /** Calls that wait for their turn, first come first served; each can be cancelled alone. */
 export class WaitQueue {
   readonly #waiters = new LinkedList<Waiter>();
