@@ -15,12 +15,16 @@ import { AdaptiveConcurrency, type AdaptiveConcurrencyOptions } from '../policie
 import { AdaptiveThrottle, type AdaptiveThrottleOptions } from '../policies/adaptive-throttle.ts';
 import { exponentialBackoff } from '../policies/backoff.ts';
 import { Bulkhead, type BulkheadOptions } from '../policies/bulkhead.ts';
-import { CircuitBreaker, type CircuitBreakerOptions } from '../policies/circuit-breaker.ts';
+import {
+  CircuitBreaker,
+  type CircuitBreakerOptions,
+  circuitBreakerWith,
+} from '../policies/circuit-breaker.ts';
 import { Coalesce } from '../policies/coalesce.ts';
 import type { Fallback } from '../policies/fallback.ts';
 import { Hedge, type HedgeOptions } from '../policies/hedge.ts';
 import type { Outcome } from '../policies/outcome.ts';
-import { composePresent, type Policy } from '../policies/policy.ts';
+import { composePresent, type Policy, policyOf } from '../policies/policy.ts';
 import { RateLimiter, type RateLimiterOptions } from '../policies/rate-limiter.ts';
 import { Retry, type RetryOptions } from '../policies/retry.ts';
 import { RetryBudget } from '../policies/retry-budget.ts';
@@ -103,6 +107,12 @@ const CHECKS = {
 
 const DEFAULT_MAX_ATTEMPTS = 3;
 
+const BREAKER_DEFAULTS: CircuitBreakerOptions = {
+  resetTimeout: exponentialBackoff({ base: 1_000, max: 30_000, jitter: 'equal' }),
+  failureRatio: 0.6,
+  minimumCalls: 10,
+};
+
 /** What the client does within a timeout ends as soon as it is aborted. */
 const OBEYED = { strict: false };
 
@@ -137,21 +147,15 @@ export class ServicePolicies {
       this.retryBudget = retry.budget ?? new RetryBudget();
       this.retry = retryFor(retry, this.retryBudget);
     }
-    if (circuitBreaker instanceof CircuitBreaker) this.circuitBreaker = circuitBreaker;
-    else if (circuitBreaker !== false) this.circuitBreaker = breakerFor(serviceName, circuitBreaker);
+    this.circuitBreaker = policyOf(CircuitBreaker, circuitBreaker, (own) =>
+      circuitBreakerWith({ ...BREAKER_DEFAULTS, name: serviceName }, own),
+    );
     this.maxResponseSize = options.maxResponseSize ?? 10 * 1024 * 1024;
     this.connection = options.connection ?? {};
     const { hedge = false, adaptiveThrottle = false, rateLimit = false, cache = false } = options;
-    if (hedge !== false) this.hedge = hedge instanceof Hedge ? hedge : hedgeFor(hedge);
-    if (adaptiveThrottle !== false) {
-      this.adaptiveThrottle =
-        adaptiveThrottle instanceof AdaptiveThrottle
-          ? adaptiveThrottle
-          : new AdaptiveThrottle(adaptiveThrottle);
-    }
-    if (rateLimit !== false) {
-      this.rateLimiter = rateLimit instanceof RateLimiter ? rateLimit : new RateLimiter(rateLimit);
-    }
+    this.hedge = policyOf(Hedge, hedge, hedgeFor);
+    this.adaptiveThrottle = policyOf(AdaptiveThrottle, adaptiveThrottle, (own) => new AdaptiveThrottle(own));
+    this.rateLimiter = policyOf(RateLimiter, rateLimit, (own) => new RateLimiter(own));
     if (cache instanceof HttpCaching) this.caching = cache;
     else if (cache !== false || options.coalesce) this.caching = new HttpCaching(cache || {});
     if (cache !== false) this.#shared.push(this.caching!.cache);
@@ -213,9 +217,9 @@ export class ServicePolicies {
   /** What each attempt on one instance goes through: its bulkhead and limiter, then the attempt timeout. */
   forInstance(): Policy {
     const { bulkhead = { maxConcurrent: 1024 }, adaptiveConcurrency = false } = this.#options;
-    const bound = bulkhead === false || bulkhead instanceof Bulkhead ? bulkhead : new Bulkhead(bulkhead);
+    const bound = policyOf(Bulkhead, bulkhead, (own) => new Bulkhead(own));
     const limiter = adaptiveConcurrency === false ? undefined : new AdaptiveConcurrency(adaptiveConcurrency);
-    return composePresent(bound || undefined, limiter, this.#attemptTimeout);
+    return composePresent(bound, limiter, this.#attemptTimeout);
   }
 }
 
@@ -253,16 +257,4 @@ function mayGoBetter(outcome: Outcome<Answer>, statuses: readonly number[] | und
   if (!outcome.ok && !(answer instanceof ServiceResponseError)) return classify(outcome).retryable;
   const { status } = answer as Answer;
   return statuses?.includes(status) ?? classifyStatus(status).retryable;
-}
-
-function breakerFor(serviceName: string, options: CircuitBreakerOptions): CircuitBreaker {
-  const { failureThreshold, failureRatio, slowCallRatio } = options;
-  const asConfigured =
-    failureThreshold !== undefined || failureRatio !== undefined || slowCallRatio !== undefined;
-  return new CircuitBreaker({
-    name: serviceName,
-    resetTimeout: exponentialBackoff({ base: 1_000, max: 30_000, jitter: 'equal' }),
-    ...(asConfigured ? {} : { failureRatio: 0.6, minimumCalls: 10 }),
-    ...options,
-  });
 }

@@ -372,6 +372,19 @@ export class CircuitBreaker extends Emitter<CircuitBreakerEvents> implements Pol
   }
 }
 
+/** A breaker with other defaults than its own. Their rule for when to open holds unless the options bring one. */
+export function circuitBreakerWith(
+  { failureRatio, minimumCalls, ...defaults }: CircuitBreakerOptions,
+  options: CircuitBreakerOptions,
+): CircuitBreaker {
+  const ownRule = options.failureThreshold ?? options.failureRatio ?? options.slowCallRatio;
+  return new CircuitBreaker({
+    ...defaults,
+    ...(ownRule === undefined && { failureRatio, minimumCalls }),
+    ...options,
+  });
+}
+
 function callsWindow(value: unknown, option: string): void {
   integer(1, 1_000_000)((value as { calls?: unknown } | null)?.calls, `${option}.calls`);
 }

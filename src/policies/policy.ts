@@ -47,6 +47,16 @@ export function composePresent(...policies: (Policy | undefined)[]): Policy {
   return present.length === 0 ? none : compose(...present);
 }
 
+/** The policy that an option stands for: an instance as it is, what is made of options, or none for false. */
+export function policyOf<P extends Policy, O>(
+  type: abstract new (...args: never[]) => P,
+  option: O,
+  make: (options: Exclude<O, P | false>) => P,
+): P | undefined {
+  if (option === false) return undefined;
+  return option instanceof type ? option : make(option as Exclude<O, P | false>);
+}
+
 /** A function with the same arguments whose every call goes through the policy. */
 export function wrap<A extends unknown[], T>(
   policy: Policy,

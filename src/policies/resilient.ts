@@ -1,8 +1,8 @@
 import { anything, validateOptions } from '../internal/validate.ts';
 import { exponentialBackoff } from './backoff.ts';
-import { CircuitBreaker, type CircuitBreakerOptions } from './circuit-breaker.ts';
+import { CircuitBreaker, type CircuitBreakerOptions, circuitBreakerWith } from './circuit-breaker.ts';
 import type { CallOptions, Operation } from './context.ts';
-import { composePresent, type Policy } from './policy.ts';
+import { composePresent, type Policy, policyOf } from './policy.ts';
 import { RateLimiter, type RateLimiterOptions } from './rate-limiter.ts';
 import { Retry, type RetryOptions } from './retry.ts';
 import { RetryBudget } from './retry-budget.ts';
@@ -22,6 +22,8 @@ export interface ResilientOptions {
   attemptTimeout?: number | Timeout | false;
 }
 
+const RESET = exponentialBackoff({ base: 5_000, max: 30_000, jitter: 'none' });
+
 /** What `resilient()` makes: one policy, and those that it consists of, to listen to and to look at. */
 export class ResilientPolicy implements Policy {
   readonly rateLimiter: RateLimiter | undefined;
@@ -39,16 +41,11 @@ export class ResilientPolicy implements Policy {
     });
     const { rateLimit = false, timeout = 30_000, retry = {}, circuitBreaker = {} } = options;
     const { attemptTimeout = 10_000 } = options;
-    if (rateLimit !== false) {
-      this.rateLimiter = rateLimit instanceof RateLimiter ? rateLimit : new RateLimiter(rateLimit);
-    }
-    if (retry !== false) {
-      this.retry = retry instanceof Retry ? retry : new Retry({ budget: new RetryBudget(), ...retry });
-    }
-    if (circuitBreaker !== false) {
-      this.circuitBreaker =
-        circuitBreaker instanceof CircuitBreaker ? circuitBreaker : breakerOf(circuitBreaker);
-    }
+    this.rateLimiter = policyOf(RateLimiter, rateLimit, (own) => new RateLimiter(own));
+    this.retry = policyOf(Retry, retry, (own) => new Retry({ budget: new RetryBudget(), ...own }));
+    this.circuitBreaker = policyOf(CircuitBreaker, circuitBreaker, (own) =>
+      circuitBreakerWith({ resetTimeout: RESET, failureRatio: 0.5 }, own),
+    );
     this.#policy = composePresent(
       this.rateLimiter,
       timeoutOf(timeout),
@@ -61,16 +58,6 @@ export class ResilientPolicy implements Policy {
   execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
     return this.#policy.execute(operation, options);
   }
-}
-
-function breakerOf(options: CircuitBreakerOptions): CircuitBreaker {
-  const { failureThreshold, failureRatio, slowCallRatio } = options;
-  const ownRule = failureThreshold ?? failureRatio ?? slowCallRatio;
-  return new CircuitBreaker({
-    resetTimeout: exponentialBackoff({ base: 5_000, max: 30_000, jitter: 'none' }),
-    ...(ownRule === undefined && { failureRatio: 0.5 }),
-    ...options,
-  });
 }
 
 /**
