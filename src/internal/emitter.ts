@@ -41,16 +41,16 @@ export interface DiagnosticsMessage<Source = unknown, Event = unknown> {
   readonly event: Event;
 }
 
-const channels = new Map<string, Channel>();
+/** The channels of each kind, by event: to look one up in Node takes its whole name, and goes through a weak reference. */
+const channelsOfKinds = new Map<string, Map<PropertyKey, Channel>>();
 
-/** The channel of a name, kept here since looking one up in Node goes through a weak reference. */
-function channelOf(name: string): Channel {
-  let found = channels.get(name);
-  if (found === undefined) {
-    found = channel(name);
-    channels.set(name, found);
+function channelsOf(kind: string): Map<PropertyKey, Channel> {
+  let channels = channelsOfKinds.get(kind);
+  if (channels === undefined) {
+    channels = new Map();
+    channelsOfKinds.set(kind, channels);
   }
-  return found;
+  return channels;
 }
 
 /**
@@ -62,21 +62,37 @@ function channelOf(name: string): Channel {
  */
 export class Emitter<Events extends EventEmitter.ValidEventTypes> extends EventEmitter<Events> {
   readonly #kind: string;
+  readonly #channels: Map<PropertyKey, Channel>;
 
   constructor(kind: string) {
     super();
     this.#kind = kind;
+    this.#channels = channelsOf(kind);
+  }
+
+  /** Whether anyone would be told: asked where an event comes with every call, so as not to make it for nobody. */
+  isObserved<T extends EventEmitter.EventNames<Events>>(event: T): boolean {
+    return this.#channelOf(event).hasSubscribers || this.listenerCount(event) > 0;
   }
 
   override emit<T extends EventEmitter.EventNames<Events>>(
     event: T,
     ...args: EventEmitter.EventArgs<Events, T>
   ): boolean {
-    const diagnostics = channelOf(`holdfast:${this.#kind}:${String(event)}`);
+    const diagnostics = this.#channelOf(event);
     if (diagnostics.hasSubscribers) {
       diagnostics.publish({ source: this, event: args[0] } satisfies DiagnosticsMessage);
     }
     return super.emit(event, ...args);
+  }
+
+  #channelOf(event: PropertyKey): Channel {
+    let found = this.#channels.get(event);
+    if (found === undefined) {
+      found = channel(`holdfast:${this.#kind}:${String(event)}`);
+      this.#channels.set(event, found);
+    }
+    return found;
   }
 
   override on<T extends EventEmitter.EventNames<Events>>(

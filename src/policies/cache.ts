@@ -157,7 +157,7 @@ export class Cache extends Emitter<CacheEvents> implements Policy {
     const now = performance.now();
     const entry = this.#entryAt(key, now);
     if (entry !== undefined && now < entry.freshUntil) {
-      this.emit('hit', { key, attributes: context.attributes });
+      if (this.isObserved('hit')) this.emit('hit', { key, attributes: context.attributes });
       return resultOf<T>(entry);
     }
     if (entry !== undefined && now < entry.revalidateUntil) {

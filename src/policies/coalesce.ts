@@ -72,7 +72,7 @@ export class Coalesce extends Emitter<CoalesceEvents> implements Policy {
         own.takeOff(operation, context);
       } else {
         new Caller(flight, context, left, resolve as (value: unknown) => void, reject);
-        this.emit('join', { key, attributes: context.attributes });
+        if (this.isObserved('join')) this.emit('join', { key, attributes: context.attributes });
       }
     });
   }

@@ -148,3 +148,19 @@ describe('a diagnostics channel', () => {
     expect(published).toEqual([]);
   });
 });
+
+describe('whether an event is observed', () => {
+  it('goes by the listeners of the object and the subscribers of its kind', () => {
+    const emitter = new Emitter<Events>('observed');
+    const listener = () => {};
+    expect(emitter.isObserved('open')).toBe(false);
+    emitter.on('open', listener);
+    expect([emitter.isObserved('open'), emitter.isObserved('close')]).toEqual([true, false]);
+    emitter.off('open', listener);
+    expect(emitter.isObserved('open')).toBe(false);
+    subscribe('holdfast:observed:open', listener);
+    expect([emitter.isObserved('open'), emitter.isObserved('close')]).toEqual([true, false]);
+    unsubscribe('holdfast:observed:open', listener);
+    expect(emitter.isObserved('open')).toBe(false);
+  });
+});
