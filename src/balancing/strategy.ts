@@ -65,6 +65,12 @@ export function acceptedFrom(
   return undefined;
 }
 
+/** The same in turn from a random one on, so that many clients do not march in step. */
+export function fromRandomStart<T>(items: readonly T[], random: () => number): T[] {
+  const start = randomIndex(items.length, random);
+  return items.slice(start).concat(items.slice(0, start));
+}
+
 export function randomIndex(length: number, random: () => number = Math.random): number {
   return Math.floor(random() * length);
 }

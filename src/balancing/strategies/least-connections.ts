@@ -1,4 +1,4 @@
-import { type BalancingStrategy, type Candidate, type PickRequest, randomIndex } from '../strategy.ts';
+import { type BalancingStrategy, type Candidate, fromRandomStart, type PickRequest } from '../strategy.ts';
 import { LoadEntry, LoadOrder } from './load-order.ts';
 import { firstAccepted } from './standing-order.ts';
 
@@ -11,10 +11,7 @@ import { firstAccepted } from './standing-order.ts';
  */
 export const leastConnections: BalancingStrategy = (candidates, { random }) => {
   const order = new LoadOrder();
-  const start = randomIndex(candidates.length, random);
-  const entries = candidates.map(
-    (_, index) => new LoadEntry(candidates[(start + index) % candidates.length]!),
-  );
+  const entries = fromRandomStart(candidates, random).map((candidate) => new LoadEntry(candidate));
   const entryOf = new Map(entries.map((entry) => [entry.candidate, entry]));
   for (const entry of entries) order.add(entry);
   const pick = firstAccepted(order);

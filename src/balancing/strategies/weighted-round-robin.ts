@@ -1,5 +1,5 @@
 import { having, validateOptions } from '../../internal/validate.ts';
-import { type BalancingStrategy, type Candidate, type PickRequest, randomIndex } from '../strategy.ts';
+import { type BalancingStrategy, type Candidate, fromRandomStart, type PickRequest } from '../strategy.ts';
 import type { LoadReports } from './load-reports.ts';
 import { firstAccepted } from './standing-order.ts';
 import { Turn, TurnOrder } from './turn-order.ts';
@@ -38,10 +38,7 @@ export function weightedRoundRobin(options: WeightedRoundRobinOptions = {}): Bal
         ? ({ candidate }: Turn) => weightOf(candidate)
         : weightsByReport(candidates, loadReports, () => now);
     const order = new TurnOrder(weigh, loadReports === undefined);
-    const start = randomIndex(candidates.length, random);
-    const turns = candidates.map(
-      (_, index) => new Turn(candidates[(start + index) % candidates.length]!, index),
-    );
+    const turns = fromRandomStart(candidates, random).map((candidate, index) => new Turn(candidate, index));
     for (const turn of turns) order.add(turn);
     const pick = firstAccepted(order);
     let next = 0;
