@@ -1,4 +1,5 @@
 import { setImmediate as nextImmediate } from 'node:timers';
+import { seeded } from '../support/seeded.ts';
 
 /** What a scenario has in its hands besides the globals, all of which keep virtual time while it runs. */
 export interface World {
@@ -190,16 +191,5 @@ function takeOver(clock: VirtualClock, random: () => number): () => void {
   return () => {
     for (const [object, values] of before) Object.assign(object, values);
     running = false;
-  };
-}
-
-/** Mulberry32. */
-function seeded(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
   };
 }

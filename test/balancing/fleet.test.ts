@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it, vi } from 'vitest';
+import { seeded } from '../../bench/support/seeded.ts';
 import { Fleet, type Lease } from '../../src/balancing/fleet.ts';
 import type { StrategyName } from '../../src/balancing/load-balancer.ts';
 import type { Member } from '../../src/balancing/member.ts';
@@ -8,7 +9,7 @@ import { slowStart } from '../../src/balancing/slow-start.ts';
 import { peakEwma } from '../../src/balancing/strategies/peak-ewma.ts';
 import { powerOfTwo } from '../../src/balancing/strategies/power-of-two.ts';
 import type { Candidate } from '../../src/balancing/strategy.ts';
-import { fakeTimeAndChance, instance, inTurn, seeded, strategies, tally, world } from './helpers.ts';
+import { fakeTimeAndChance, instance, inTurn, strategies, tally, world } from './helpers.ts';
 
 fakeTimeAndChance();
 

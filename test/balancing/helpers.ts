@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, vi } from 'vitest';
+import { seeded } from '../../bench/support/seeded.ts';
 import type { CallResult, Lease } from '../../src/balancing/fleet.ts';
 import {
   type AcquireOptions,
@@ -24,17 +25,6 @@ export function fakeTimeAndChance(): void {
     vi.useRealTimers();
     Math.random = random;
   });
-}
-
-/** Mulberry32. */
-export function seeded(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
 }
 
 export function instance(instanceId: string, details: Partial<ServiceInstance> = {}): ServiceInstance {

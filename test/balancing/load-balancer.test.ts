@@ -1,4 +1,5 @@
 import { describe, expect, it, vi } from 'vitest';
+import { seeded } from '../../bench/support/seeded.ts';
 import { LoadBalancer, type LoadBalancerOptions } from '../../src/balancing/load-balancer.ts';
 import type { BalancingStrategy, Candidate, PickRequest } from '../../src/balancing/strategy.ts';
 import { InMemoryServiceDiscovery } from '../../src/discovery/in-memory-service-discovery.ts';
@@ -11,7 +12,6 @@ import {
   fakeTimeAndChance,
   instance,
   inTurn,
-  seeded,
   service,
   strategies,
   tally,

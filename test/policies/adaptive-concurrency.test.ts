@@ -12,34 +12,16 @@ import {
   type AdaptiveConcurrencyOptions,
 } from '../../src/policies/adaptive-concurrency.ts';
 import type { ConcurrencyLimit, LimitSample } from '../../src/policies/concurrency-limit.ts';
-import type { CallOptions } from '../../src/policies/context.ts';
 import { exempt } from '../../src/policies/outcome.ts';
 import { compose } from '../../src/policies/policy.ts';
 import { Timeout } from '../../src/policies/timeout.ts';
-import { defer, fakeTime, fling, flush, follow, listenersOn, pass, rejectionOf } from './helpers.ts';
+import { begin, defer, fakeTime, fling, flush, follow, listenersOn, pass, rejectionOf } from './helpers.ts';
+import { beginsNoneThatWasCancelled } from './queueing.ts';
 
 beforeEach(fakeTime);
 afterEach(() => {
   vi.useRealTimers();
 });
-
-function begin(limiter: AdaptiveConcurrency, options?: CallOptions) {
-  const operation = defer();
-  let began = false;
-  const call = follow(
-    limiter.execute(() => {
-      began = true;
-      return operation.promise;
-    }, options),
-  );
-  return {
-    call,
-    operation,
-    get began() {
-      return began;
-    },
-  };
-}
 
 const refused = { ok: false, error: { code: 'ERR_LIMIT_EXCEEDED' } };
 
@@ -164,48 +146,7 @@ describe('a limiter without a free place', () => {
     expect([waiting.began, next.began]).toEqual([false, true]);
   });
 
-  it('does not make a call whose caller cancels just as its turn comes, and the place goes on', async () => {
-    const limiter = new AdaptiveConcurrency({ initialLimit: 1, maxQueue: 2 });
-    const running = begin(limiter);
-    const controller = new AbortController();
-    const waiting = begin(limiter, { signal: controller.signal });
-    const next = begin(limiter);
-    running.operation.resolve('done');
-    while (limiter.queued === 2) await undefined;
-    controller.abort(new Error('user left'));
-    await flush();
-    expect(waiting.call.outcome).toMatchObject({ ok: false, error: { message: 'user left' } });
-    expect([waiting.began, next.began]).toEqual([false, true]);
-    next.operation.resolve('done');
-    await flush();
-    expect(limiter).toMatchObject({ inFlight: 0, queued: 0 });
-  });
-
-  it.each([0, 1, 2, 3, 4, 5, 6])(
-    'never begins cancelled, %i steps after the place came free',
-    async (steps) => {
-      const limiter = new AdaptiveConcurrency({ initialLimit: 1, maxQueue: 1 });
-      const running = begin(limiter);
-      const controller = new AbortController();
-      let beganCancelled = false;
-      const waiting = follow(
-        limiter.execute(
-          ({ signal }) => {
-            beganCancelled = signal.aborted;
-          },
-          { signal: controller.signal },
-        ),
-      );
-      running.operation.resolve('done');
-      while (limiter.queued === 1) await undefined;
-      for (let step = 0; step < steps; step++) await undefined;
-      controller.abort();
-      await flush();
-      expect(beganCancelled).toBe(false);
-      expect(waiting.outcome).toBeDefined();
-      expect(limiter.inFlight).toBe(0);
-    },
-  );
+  beginsNoneThatWasCancelled((maxQueue) => new AdaptiveConcurrency({ initialLimit: 1, maxQueue }));
 
   it('waits no longer than the deadline that a call came with', async () => {
     const limiter = new AdaptiveConcurrency({ initialLimit: 1, maxQueue: 1 });

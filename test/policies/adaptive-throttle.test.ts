@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { seeded } from '../../bench/support/seeded.ts';
 import { BulkheadFullError, ThrottledError, TimeoutError } from '../../src/errors.ts';
 import { AdaptiveThrottle } from '../../src/policies/adaptive-throttle.ts';
 import { Bulkhead } from '../../src/policies/bulkhead.ts';
@@ -24,15 +25,6 @@ async function accept(throttle: AdaptiveThrottle, times = 1): Promise<void> {
 
 async function refuse(throttle: AdaptiveThrottle, times = 1): Promise<void> {
   for (let i = 0; i < times; i++) await throttle.execute(() => Promise.reject(overloaded)).catch(() => {});
-}
-
-/** The same numbers for the same seed: a linear congruential generator, after 'Numerical Recipes'. */
-function seeded(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
-    return state / 2 ** 32;
-  };
 }
 
 describe('a throttle in front of a backend that accepts', () => {

@@ -2,33 +2,15 @@ import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { BulkheadFullError } from '../../src/errors.ts';
 import { Bulkhead, type BulkheadOptions } from '../../src/policies/bulkhead.ts';
-import type { CallOptions } from '../../src/policies/context.ts';
 import { compose } from '../../src/policies/policy.ts';
 import { Timeout } from '../../src/policies/timeout.ts';
-import { defer, fakeTime, fling, flush, follow, listenersOn, pass, rejectionOf } from './helpers.ts';
+import { begin, fakeTime, fling, flush, follow, listenersOn, pass, rejectionOf } from './helpers.ts';
+import { beginsNoneThatWasCancelled } from './queueing.ts';
 
 beforeEach(fakeTime);
 afterEach(() => {
   vi.useRealTimers();
 });
-
-function begin(bulkhead: Bulkhead, options?: CallOptions) {
-  const operation = defer();
-  let began = false;
-  const call = follow(
-    bulkhead.execute(() => {
-      began = true;
-      return operation.promise;
-    }, options),
-  );
-  return {
-    call,
-    operation,
-    get began() {
-      return began;
-    },
-  };
-}
 
 describe('a bulkhead with free places', () => {
   it('passes on the value and the error as they are, and gives the place back', async () => {
@@ -160,47 +142,7 @@ describe('a call that waits in the queue', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  it('is not made if its caller cancels just as its turn comes, and the place goes on', async () => {
-    const { bulkhead, running } = full({ maxQueue: 2 });
-    const controller = new AbortController();
-    const waiting = begin(bulkhead, { signal: controller.signal });
-    const next = begin(bulkhead);
-    running.operation.resolve('done');
-    while (bulkhead.queued === 2) await undefined;
-    controller.abort(new Error('user left'));
-    await flush();
-    expect(waiting.call.outcome).toMatchObject({ ok: false, error: { message: 'user left' } });
-    expect([waiting.began, next.began]).toEqual([false, true]);
-    next.operation.resolve('done');
-    await flush();
-    expect(bulkhead).toMatchObject({ inFlight: 0, queued: 0 });
-  });
-
-  it.each([0, 1, 2, 3, 4, 5, 6])(
-    'never begins cancelled, %i steps after the place came free',
-    async (steps) => {
-      const bulkhead = new Bulkhead({ maxConcurrent: 1, maxQueue: 1 });
-      const running = begin(bulkhead);
-      const controller = new AbortController();
-      let beganCancelled = false;
-      const waiting = follow(
-        bulkhead.execute(
-          ({ signal }) => {
-            beganCancelled = signal.aborted;
-          },
-          { signal: controller.signal },
-        ),
-      );
-      running.operation.resolve('done');
-      while (bulkhead.queued === 1) await undefined;
-      for (let step = 0; step < steps; step++) await undefined;
-      controller.abort();
-      await flush();
-      expect(beganCancelled).toBe(false);
-      expect(waiting.outcome).toBeDefined();
-      expect(bulkhead.inFlight).toBe(0);
-    },
-  );
+  beginsNoneThatWasCancelled((maxQueue) => new Bulkhead({ maxConcurrent: 1, maxQueue }));
 
   it('waits no longer than the deadline that it came with', async () => {
     const { bulkhead } = full();

@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { BulkheadFullError } from '../../src/errors.ts';
 import { Cache, type CacheOptions } from '../../src/policies/cache.ts';
 import { Coalesce } from '../../src/policies/coalesce.ts';
-import type { CallContext, CallOptions } from '../../src/policies/context.ts';
+import type { CallContext } from '../../src/policies/context.ts';
 import { compose } from '../../src/policies/policy.ts';
 import { Timeout } from '../../src/policies/timeout.ts';
 import {
@@ -14,9 +14,11 @@ import {
   fling,
   flush,
   follow,
+  id,
   listenersOn,
   pass,
   rejectionOf,
+  service,
 } from './helpers.ts';
 
 beforeEach(fakeTime);
@@ -34,24 +36,6 @@ function cacheOf(options: Partial<CacheOptions> = {}) {
     cache.on(event, () => told.push(event));
   return { cache, told };
 }
-
-/** Operations that end when the test says so. */
-function service() {
-  const calls: (Deferred<unknown> & { context: CallContext })[] = [];
-  return {
-    calls,
-    operation: (context: CallContext) => {
-      const call = Object.assign(defer(), { context });
-      calls.push(call);
-      return call.promise;
-    },
-  };
-}
-
-const id = (value: string, options: CallOptions = {}): CallOptions => ({
-  ...options,
-  attributes: { id: value },
-});
 
 /** An operation that gives 1, 2, 3…, or fails while it is told to. */
 function counting() {

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { Coalesce } from '../../src/policies/coalesce.ts';
-import type { CallContext, CallOptions } from '../../src/policies/context.ts';
+import type { CallContext } from '../../src/policies/context.ts';
 import { compose } from '../../src/policies/policy.ts';
 import { Timeout } from '../../src/policies/timeout.ts';
 import {
@@ -11,9 +11,11 @@ import {
   fling,
   flush,
   follow,
+  id,
   listenersOn,
   pass,
   rejectionOf,
+  service,
 } from './helpers.ts';
 
 beforeEach(fakeTime);
@@ -22,24 +24,6 @@ afterEach(() => {
 });
 
 const byId = () => new Coalesce({ key: ({ attributes }) => attributes.id as string | undefined });
-
-/** An operation that counts how often it is begun and ends when the test says so. */
-function service() {
-  const calls: (Deferred<unknown> & { context: CallContext })[] = [];
-  return {
-    calls,
-    operation: (context: CallContext) => {
-      const call = Object.assign(defer(), { context });
-      calls.push(call);
-      return call.promise;
-    },
-  };
-}
-
-const id = (value: string, options: CallOptions = {}): CallOptions => ({
-  ...options,
-  attributes: { id: value },
-});
 
 describe('calls with the same key at the same time', () => {
   it('share one, and all get its value', async () => {

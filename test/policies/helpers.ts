@@ -1,6 +1,8 @@
 import { getEventListeners } from 'node:events';
 import { vi } from 'vitest';
+import type { CallContext, CallOptions } from '../../src/policies/context.ts';
 import type { Outcome } from '../../src/policies/outcome.ts';
+import type { Policy } from '../../src/policies/policy.ts';
 
 /** Every clock and timer that a policy could look at stands still until a test moves it. */
 export function fakeTime(): void {
@@ -56,6 +58,43 @@ export function follow<T>(call: Promise<T>): { outcome: Outcome<T> | undefined }
     },
   );
   return followed;
+}
+
+/** A call whose operation ends when the test says so. */
+export function begin(policy: Policy, options?: CallOptions) {
+  const operation = defer();
+  let began = false;
+  const call = follow(
+    policy.execute(() => {
+      began = true;
+      return operation.promise;
+    }, options),
+  );
+  return {
+    call,
+    operation,
+    get began() {
+      return began;
+    },
+  };
+}
+
+/** An operation that may be begun any number of times; each ends when the test says so. */
+export function service() {
+  const calls: (Deferred<unknown> & { context: CallContext })[] = [];
+  return {
+    calls,
+    operation: (context: CallContext) => {
+      const call = Object.assign(defer(), { context });
+      calls.push(call);
+      return call.promise;
+    },
+  };
+}
+
+/** The options of a call whose attributes have the id. */
+export function id(value: string, options: CallOptions = {}): CallOptions {
+  return { ...options, attributes: { id: value } };
 }
 
 /** What a call rejects with, whatever it is; fails if it does not reject. */
