@@ -64,8 +64,8 @@ export interface HedgeEvents {
  * The first success is the result; the other tries are aborted at once, each through its own signal, with a
  * HedgeLostError. The signal of the winner stays as it is, since its body may still be read. Hedging is not
  * retrying: a failure ends the call unless another try is under way, and after one no further try begins. If all
- * fail the last failure is the result, but no refusal by Holdfast where there is another. A caller that cancels aborts every try and is released at once. No
- * further try begins past the deadline, nor beyond the budget.
+ * fail the last failure is the result, but no refusal by Holdfast where there is another. A caller that cancels
+ * aborts every try and is released at once. No further try begins past the deadline, nor beyond the budget.
  *
  * Source: Jeffrey Dean and Luiz André Barroso, 'The Tail at Scale', CACM 2013, which defers the second request
  * to the 95th percentile to keep the extra load to about 5 %; a budget against the surge when all calls turn
