@@ -11,6 +11,8 @@ export type ErrorCode =
   | 'ERR_HEDGE_LOST'
   | 'ERR_NO_INSTANCE'
   | 'ERR_INVALID_INSTANCE'
+  | 'ERR_INSTANCE_REPLACED'
+  | 'ERR_DISCOVERY_UNAVAILABLE'
   | 'ERR_INVALID_REQUEST'
   | 'ERR_SERVICE_RESPONSE'
   | 'ERR_SERVICE_CONNECTION'
@@ -161,6 +163,30 @@ export class InvalidInstanceError extends HoldfastError {
   }
 }
 named(InvalidInstanceError, 'InvalidInstanceError');
+
+/** Another process has registered under the id of this instance since: it is the one that counts. */
+export class InstanceReplacedError extends HoldfastError {
+  readonly serviceName: string;
+  readonly instanceId: string;
+
+  constructor(serviceName: string, instanceId: string) {
+    super(
+      'ERR_INSTANCE_REPLACED',
+      `another process has registered as '${instanceId}' of '${serviceName}' since: give each its own instanceId`,
+    );
+    this.serviceName = serviceName;
+    this.instanceId = instanceId;
+  }
+}
+named(InstanceReplacedError, 'InstanceReplacedError');
+
+/** Where instances are registered cannot be reached, and nothing is known from earlier. */
+export class DiscoveryUnavailableError extends HoldfastError {
+  constructor(message: string, options?: ErrorOptions) {
+    super('ERR_DISCOVERY_UNAVAILABLE', message, options);
+  }
+}
+named(DiscoveryUnavailableError, 'DiscoveryUnavailableError');
 
 /** A call that was refused before anything was sent, because a part of it is malformed. */
 export class InvalidRequestError extends HoldfastError {

@@ -58,7 +58,7 @@ export {
   type InMemoryServiceDiscoveryOptions,
 } from './discovery/in-memory-service-discovery.ts';
 export type { InstanceListener, ServiceDiscovery, Unsubscribe } from './discovery/service-discovery.ts';
-export type { InstanceRegistration, ServiceInstance } from './discovery/service-instance.ts';
+export type { InstanceChanges, InstanceRegistration, ServiceInstance } from './discovery/service-instance.ts';
 export {
   ServiceRegistrar,
   type ServiceRegistrarEvents,

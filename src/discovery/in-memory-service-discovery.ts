@@ -2,10 +2,12 @@ import { ClosedError } from '../errors.ts';
 import { either, MAX_DELAY, number, oneOf, validateOptions } from '../internal/validate.ts';
 import type { InstanceListener, ServiceDiscovery, Unsubscribe } from './service-discovery.ts';
 import {
+  type InstanceChanges,
   type InstanceRegistration,
   type ServiceInstance,
   sameInstance,
   toInstance,
+  withChanges,
 } from './service-instance.ts';
 import { Watchers } from './watchers.ts';
 
@@ -72,6 +74,18 @@ export class InMemoryServiceDiscovery implements ServiceDiscovery {
     this.#throwIfClosed();
     const service = this.#live(serviceName);
     if (service === undefined || !service.entries.delete(instanceId)) return false;
+    this.#changed(serviceName, service);
+    return true;
+  }
+
+  async update(serviceName: string, instanceId: string, changes: InstanceChanges): Promise<boolean> {
+    this.#throwIfClosed();
+    const service = this.#live(serviceName);
+    const entry = service?.entries.get(instanceId);
+    if (service === undefined || entry === undefined) return false;
+    const changed = withChanges(entry.instance, changes);
+    if (sameInstance(entry.instance, changed)) return true;
+    entry.instance = changed;
     this.#changed(serviceName, service);
     return true;
   }

@@ -1,4 +1,4 @@
-import type { InstanceRegistration, ServiceInstance } from './service-instance.ts';
+import type { InstanceChanges, InstanceRegistration, ServiceInstance } from './service-instance.ts';
 
 /** Takes back a subscription. Calling it again does nothing. */
 export type Unsubscribe = () => void;
@@ -12,7 +12,13 @@ export interface ServiceDiscovery {
   register(registration: InstanceRegistration): Promise<ServiceInstance>;
   /** True if it was known. */
   deregister(serviceName: string, instanceId: string): Promise<boolean>;
-  /** Keeps it alive; false if it is not known, so that it has to register again. */
+  /** Changes what may change of an instance without registering it again; false if it is not known. */
+  update(serviceName: string, instanceId: string, changes: InstanceChanges): Promise<boolean>;
+  /**
+   * Keeps it alive; false if it is not known, so that it has to register again.
+   *
+   * @throws InstanceReplacedError where the discovery tells that another process has registered under the id.
+   */
   heartbeat(serviceName: string, instanceId: string): Promise<boolean>;
   /** All live instances, whatever their status. */
   instances(serviceName: string): Promise<readonly ServiceInstance[]>;

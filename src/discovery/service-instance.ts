@@ -27,10 +27,14 @@ export interface ServiceInstance {
 export type InstanceRegistration = Pick<ServiceInstance, 'serviceName' | 'host' | 'port'> &
   Partial<ServiceInstance>;
 
+/** What may change of an instance while it is registered. */
+export type InstanceChanges = Partial<Pick<ServiceInstance, 'weight' | 'metadata' | 'status'>>;
+
 const NAME = /^[A-Za-z\d][\w.:-]{0,127}$/;
 const HOST = /^(?=.{1,253}$)[A-Za-z\d_](?:[\w-]{0,62})(?:\.[A-Za-z\d_][\w-]{0,62})*\.?$/;
 const MAX_METADATA = 64;
 const MAX_WEIGHT = 1_000_000;
+const CHANGEABLE = ['weight', 'metadata', 'status'];
 
 /**
  * A registration checked and filled in: an id (a UUID), `http`, weight 1, no metadata, `healthy`.
@@ -90,6 +94,23 @@ export function toInstance(registration: InstanceRegistration): ServiceInstance 
     healthCheckUrl,
   );
   return Object.freeze(instance);
+}
+
+/**
+ * The instance with the changes.
+ *
+ * @throws InvalidInstanceError naming the field that is not what it must be, or may not change.
+ */
+export function withChanges(instance: ServiceInstance, changes: InstanceChanges): ServiceInstance {
+  for (const field of Object.keys(changes)) {
+    if (!CHANGEABLE.includes(field)) {
+      throw new InvalidInstanceError(
+        `the ${field} of an instance cannot be changed, only its ${CHANGEABLE.join(', ')}: register it again`,
+      );
+    }
+  }
+  const { weight = instance.weight, metadata = instance.metadata, status = instance.status } = changes;
+  return toInstance({ ...instance, weight, metadata, status });
 }
 
 /** `http://host:port`, an IPv6 address in brackets. */

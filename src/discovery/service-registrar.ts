@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { ClosedError } from '../errors.ts';
+import { ClosedError, InstanceReplacedError } from '../errors.ts';
 import { Emitter } from '../internal/emitter.ts';
 import {
   anything,
@@ -13,7 +13,12 @@ import {
 } from '../internal/validate.ts';
 import { Timeout } from '../policies/timeout.ts';
 import type { ServiceDiscovery } from './service-discovery.ts';
-import type { InstanceRegistration, ServiceInstance } from './service-instance.ts';
+import {
+  type InstanceChanges,
+  type InstanceRegistration,
+  type ServiceInstance,
+  withChanges,
+} from './service-instance.ts';
 
 export interface ServiceRegistrarOptions {
   discovery: ServiceDiscovery;
@@ -28,6 +33,8 @@ export interface ServiceRegistrarOptions {
 export interface ServiceRegistrarEvents {
   /** It found itself forgotten, as after a restart of the registry, and is registered again. */
   're-registered': [instance: ServiceInstance];
+  /** Another process has registered under the id of the instance since. This one stops, and leaves it that place. */
+  replaced: [error: InstanceReplacedError];
   /** A heartbeat or the deregistration failed. Heartbeats go on, at first soon, then at their usual pace. */
   failure: [error: unknown];
 }
@@ -61,12 +68,13 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
   #beating: Promise<void> | undefined = undefined;
   #timer: NodeJS.Timeout | undefined = undefined;
   #failures = 0;
+  #replaced = false;
   #closing: Promise<void> | undefined = undefined;
 
   constructor(options: ServiceRegistrarOptions) {
     super('service-registrar');
     validateOptions('ServiceRegistrar', options, {
-      discovery: having('register', 'heartbeat', 'deregister'),
+      discovery: having('register', 'update', 'heartbeat', 'deregister'),
       instance: anything,
       heartbeatInterval: number(1, MAX_DELAY),
       deregisterOn: either(
@@ -98,6 +106,21 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
       throw error;
     });
     return this.#registering;
+  }
+
+  /**
+   * Changes the weight, the metadata or the status of the instance, and keeps to that when it has to register
+   * again; false if it is not registered at the moment.
+   *
+   * @throws InvalidInstanceError if a value is not what it must be.
+   */
+  async update(changes: InstanceChanges): Promise<boolean> {
+    if (this.#closing !== undefined) throw new ClosedError('the ServiceRegistrar');
+    if (this.#instance === undefined) return false;
+    this.#instance = withChanges(this.#instance, changes);
+    const { weight, metadata, status, serviceName, instanceId } = this.#instance;
+    this.#registration = { ...this.#registration, weight, metadata, status };
+    return this.#discovery.update(serviceName, instanceId, changes);
   }
 
   /**
@@ -137,6 +160,11 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
       }
       this.#failures = 0;
     } catch (error) {
+      if (error instanceof InstanceReplacedError) {
+        this.#replaced = true;
+        this.emit('replaced', error);
+        return;
+      }
       this.#failures++;
       this.emit('failure', error);
     }
@@ -159,7 +187,7 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
   async #deregister(): Promise<void> {
     await this.#registering;
     await this.#beating;
-    if (this.#instance !== undefined) {
+    if (this.#instance !== undefined && !this.#replaced) {
       await this.#discovery.deregister(this.#instance.serviceName, this.#instance.instanceId);
     }
   }

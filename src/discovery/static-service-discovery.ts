@@ -36,6 +36,11 @@ export class StaticServiceDiscovery implements ServiceDiscovery {
     throw new InvalidInstanceError('a static list cannot be changed: use InMemoryServiceDiscovery');
   }
 
+  /** Rejects: the list does not change. */
+  async update(): Promise<boolean> {
+    throw new InvalidInstanceError('a static list cannot be changed: use InMemoryServiceDiscovery');
+  }
+
   async heartbeat(serviceName: string, instanceId: string): Promise<boolean> {
     return (await this.instances(serviceName)).some((instance) => instance.instanceId === instanceId);
   }
