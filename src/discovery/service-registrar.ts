@@ -74,7 +74,7 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
   constructor(options: ServiceRegistrarOptions) {
     super('service-registrar');
     validateOptions('ServiceRegistrar', options, {
-      discovery: having('register', 'update', 'heartbeat', 'deregister'),
+      discovery: having('register', 'heartbeat', 'deregister'),
       instance: anything,
       heartbeatInterval: number(1, MAX_DELAY),
       deregisterOn: either(
