@@ -3,9 +3,11 @@ import { randomBytes, randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { accessSync, constants } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
-import { createServer } from 'node:net';
+import { connect, createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
+import { Redis } from 'ioredis';
 import { inject, onTestFinished, TestRunner } from 'vitest';
 
 declare module 'vitest' {
@@ -118,6 +120,203 @@ export async function startRedis(options: RedisServerOptions = {}): Promise<Redi
   return server;
 }
 
+/** Masters that share the slots evenly, in order: the first of `servers` has slot 0. */
+export interface RedisCluster {
+  readonly servers: readonly RedisServer[];
+  /** What a client takes to find the cluster. */
+  readonly nodes: readonly { host: string; port: number }[];
+  stop(): Promise<void>;
+}
+
+const SLOTS = 16_384;
+
+/**
+ * Starts a cluster of masters without replicas. It ends as `startRedis` does. It takes two seconds, which a master
+ * waits at its start before it takes writes (CLUSTER_WRITABLE_DELAY of Redis): share one among the tests of a file.
+ *
+ * A node that is killed is noticed within about a second. The slots of the others are still served then
+ * (`cluster-require-full-coverage no`), so that tests can tell keys of a lost node from keys of a lost cluster.
+ */
+export async function startRedisCluster(size = 3): Promise<RedisCluster> {
+  const args = ['--cluster-enabled', 'yes', '--cluster-node-timeout', '500'];
+  args.push('--cluster-require-full-coverage', 'no');
+  const servers = await Promise.all(Array.from({ length: size }, () => startRedis({ args })));
+  const stop = async () => {
+    await Promise.all(servers.map((server) => server.stop()));
+  };
+  const clients = servers.map(({ url }) => new Redis(url));
+  try {
+    await Promise.all(
+      clients.map(async (client, index) => {
+        await client.cluster('SET-CONFIG-EPOCH', index + 1);
+        const start = (at: number) => Math.floor((SLOTS * at) / size);
+        await client.cluster('ADDSLOTSRANGE', start(index), start(index + 1) - 1);
+      }),
+    );
+    await Promise.all(servers.slice(1).map(({ port }) => clients[0]!.cluster('MEET', '127.0.0.1', port)));
+    await Promise.all(
+      clients.map((client) => until(async () => knowsAll(await client.cluster('INFO'), size))),
+    );
+  } catch (error) {
+    await stop();
+    throw error;
+  } finally {
+    for (const client of clients) client.disconnect();
+  }
+  return { servers, nodes: servers.map(({ port }) => ({ host: '127.0.0.1', port })), stop };
+}
+
+function knowsAll(info: unknown, size: number): boolean {
+  return ['cluster_state:ok', `cluster_slots_ok:${SLOTS}`, `cluster_size:${size}`].every((line) =>
+    String(info).split('\r\n').includes(line),
+  );
+}
+
+/** A primary with a replica that has its data. */
+export interface RedisPair {
+  readonly primary: RedisServer;
+  readonly replica: RedisServer;
+  /** Kills the primary and makes the replica a primary, as a Sentinel would. */
+  failover(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+/** Starts a primary and a replica that follows it. They end as `startRedis` does. */
+export async function startRedisWithReplica(): Promise<RedisPair> {
+  // Without the delay a primary waits 5 s for more replicas before it sends its data.
+  const primary = await startRedis({ args: ['--repl-diskless-sync-delay', '0'] });
+  const replica = await startRedis();
+  const stop = async () => {
+    await Promise.all([primary.stop(), replica.stop()]);
+  };
+  const onReplica = async (use: (client: Redis) => Promise<void>) => {
+    const client = new Redis(replica.url);
+    try {
+      await use(client);
+    } finally {
+      client.disconnect();
+    }
+  };
+  await onReplica(async (client) => {
+    await client.replicaof('127.0.0.1', primary.port);
+    await until(async () => (await client.info('replication')).includes('master_link_status:up'));
+  });
+  const failover = async () => {
+    await primary.kill();
+    await onReplica(async (client) => {
+      await client.replicaof('NO', 'ONE');
+    });
+  };
+  return { primary, replica, failover, stop };
+}
+
+/** An address in front of a server, with a network in between that a test can break. */
+export interface Relay {
+  readonly port: number;
+  readonly url: string;
+  /** Connections made from now on go to this port; those that are there stay where they are. */
+  target(port: number): void;
+  /** Destroys the connections and refuses new ones, until `open()`. */
+  cut(): Promise<void>;
+  /** A partition: connections are accepted and stay, nothing gets through in either direction, until `open()`. */
+  block(): void;
+  /** Ends `cut()` or `block()`. What was sent while it was blocked arrives late, as it does in a network. */
+  open(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+/** Starts a relay to a port of 127.0.0.1. Within a test it ends with the test; elsewhere the caller stops it. */
+export async function startRelay(targetPort: number): Promise<Relay> {
+  let to = targetPort;
+  let blocked = false;
+  const links = new Set<Link>();
+  const server = createServer((client) => {
+    const link = new Link(client, to, () => links.delete(link));
+    links.add(link);
+    if (!blocked) link.open();
+  });
+  const port = await freePort([0]);
+  const cut = async () => {
+    for (const link of links) link.destroy();
+    if (!server.listening) return;
+    await new Promise<void>((resolve) => server.close(() => resolve()));
+  };
+  const open = async () => {
+    blocked = false;
+    for (const link of links) link.open();
+    if (!server.listening) await listen(server, port);
+  };
+  await open();
+  endWithTest(cut);
+  return {
+    port,
+    url: `redis://127.0.0.1:${port}`,
+    target: (port) => {
+      to = port;
+    },
+    cut,
+    block: () => {
+      blocked = true;
+      for (const link of links) link.block();
+    },
+    open,
+    stop: cut,
+  };
+}
+
+/** A connection through a relay. */
+class Link {
+  readonly #client: Socket;
+  readonly #port: number;
+  readonly #onDestroy: () => void;
+  #server: Socket | undefined = undefined;
+  #blocked = true;
+
+  constructor(client: Socket, port: number, onDestroy: () => void) {
+    this.#client = client;
+    this.#port = port;
+    this.#onDestroy = onDestroy;
+    this.#endTogether(client);
+  }
+
+  open(): void {
+    if (!this.#blocked) return;
+    this.#blocked = false;
+    if (this.#server === undefined) {
+      this.#server = connect(this.#port, '127.0.0.1');
+      this.#endTogether(this.#server);
+    }
+    if (this.#client.destroyed || this.#server.destroyed) this.destroy();
+    else this.#client.pipe(this.#server).pipe(this.#client);
+  }
+
+  block(): void {
+    if (this.#blocked) return;
+    this.#blocked = true;
+    this.#client.unpipe();
+    this.#server?.unpipe();
+  }
+
+  destroy(): void {
+    this.#client.destroy();
+    this.#server?.destroy();
+    this.#onDestroy();
+  }
+
+  #endTogether(socket: Socket): void {
+    socket.setNoDelay();
+    socket.on('error', () => {});
+    socket.once('close', () => {
+      if (!this.#blocked) this.destroy();
+    });
+  }
+}
+
+/** Asks again and again until the answer is yes; without a limit, since a test has one. */
+async function until(condition: () => Promise<boolean>): Promise<void> {
+  while (!(await condition())) await setTimeout(5);
+}
+
 /** Within a test, `stop` is called when it ends. Elsewhere (`beforeAll`, scripts) the caller has to. */
 function endWithTest(stop: () => Promise<void>): void {
   if (TestRunner.getCurrentTest() !== undefined) onTestFinished(stop);
@@ -131,21 +330,24 @@ async function launch(
 ): Promise<ChildProcess> {
   const settings = ['--bind', '127.0.0.1', '--port', String(port), '--dir', directory];
   const child = spawn(serverBinary(), [...settings, '--save', '', '--appendonly', 'no', ...args], {
-    stdio: ['ignore', 'pipe', 'inherit'],
+    stdio: ['ignore', 'pipe', 'pipe'],
   });
   child.unref();
+  const streams = [child.stdout, child.stderr];
   let output = '';
   // Its own word rather than a PING: on a port that another server holds, that one would answer.
   await new Promise<void>((resolve, reject) => {
-    child.stdout.setEncoding('utf8').on('data', (chunk: string) => {
-      output += chunk;
-      if (output.includes('Ready to accept connections')) resolve();
-    });
+    for (const stream of streams) {
+      stream.setEncoding('utf8').on('data', (chunk: string) => {
+        output += chunk;
+        if (output.includes('Ready to accept connections')) resolve();
+      });
+    }
     child.once('error', reject);
     child.once('close', () => reject(new Error(`${child.spawnfile} ended at its start:\n${output}`)));
     if (child.pid !== undefined) guard(child, temporary ? directory : '');
   });
-  child.stdout.removeAllListeners('data').resume();
+  for (const stream of streams) stream.removeAllListeners('data').resume();
   return child;
 }
 
@@ -198,10 +400,18 @@ async function freePort(offsets: number[]): Promise<number> {
   }
 }
 
-function isFree(port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const probe = createServer();
-    probe.once('error', () => resolve(false));
-    probe.listen(port, '127.0.0.1', () => probe.close(() => resolve(true)));
-  });
+async function isFree(port: number): Promise<boolean> {
+  const probe = createServer();
+  try {
+    await listen(probe, port);
+  } catch {
+    return false;
+  }
+  await new Promise((resolve) => probe.close(resolve));
+  return true;
+}
+
+async function listen(server: Server, port: number): Promise<void> {
+  server.listen(port, '127.0.0.1');
+  await once(server, 'listening');
 }
