@@ -27,7 +27,7 @@ export interface ServiceInstance {
 export type InstanceRegistration = Pick<ServiceInstance, 'serviceName' | 'host' | 'port'> &
   Partial<ServiceInstance>;
 
-/** What may change of an instance while it is registered. */
+/** What may change of a registered instance. What is left out stays; metadata change as a whole. */
 export type InstanceChanges = Partial<Pick<ServiceInstance, 'weight' | 'metadata' | 'status'>>;
 
 const NAME = /^[A-Za-z\d][\w.:-]{0,127}$/;
@@ -48,7 +48,8 @@ export function toInstance(registration: InstanceRegistration): ServiceInstance 
   const now = Date.now();
   const host = hostOf(registration.host);
   const { serviceName, instanceId = randomUUID(), port, protocol = 'http', weight = 1, zone } = registration;
-  const { healthCheckUrl, status = 'healthy', registeredAt = now, lastHeartbeat = now } = registration;
+  const { healthCheckUrl, metadata = {}, status = 'healthy' } = registration;
+  const { registeredAt = now, lastHeartbeat = now } = registration;
   check('serviceName', isName(serviceName), 'letters, digits and . _ : - (at most 128)', serviceName);
   check('instanceId', isName(instanceId), 'letters, digits and . _ : - (at most 128)', instanceId);
   check(
@@ -80,7 +81,7 @@ export function toInstance(registration: InstanceRegistration): ServiceInstance 
     port,
     protocol,
     healthCheckUrl,
-    metadata: metadataOf(registration.metadata ?? {}),
+    metadata: metadataOf(metadata),
     weight,
     zone,
     status,
@@ -102,6 +103,9 @@ export function toInstance(registration: InstanceRegistration): ServiceInstance 
  * @throws InvalidInstanceError naming the field that is not what it must be, or may not change.
  */
 export function withChanges(instance: ServiceInstance, changes: InstanceChanges): ServiceInstance {
+  if (typeof changes !== 'object' || changes === null) {
+    throw new InvalidInstanceError('the changes of an instance must be an object');
+  }
   for (const field of Object.keys(changes)) {
     if (!CHANGEABLE.includes(field)) {
       throw new InvalidInstanceError(

@@ -17,6 +17,7 @@ import {
   type InstanceChanges,
   type InstanceRegistration,
   type ServiceInstance,
+  toInstance,
   withChanges,
 } from './service-instance.ts';
 
@@ -109,17 +110,20 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
   }
 
   /**
-   * Changes the weight, the metadata or the status of the instance, and keeps to that when it has to register
-   * again; false if it is not registered at the moment.
+   * Changes the weight, the metadata (as a whole) or the status of the instance, and keeps to it whenever it
+   * registers. False if the instance is not registered at the moment, or another process has its place.
    *
    * @throws InvalidInstanceError if a value is not what it must be.
    */
   async update(changes: InstanceChanges): Promise<boolean> {
+    // What is being registered just now is what there was before the changes.
+    await Promise.allSettled([this.#registering, this.#beating]);
     if (this.#closing !== undefined) throw new ClosedError('the ServiceRegistrar');
-    if (this.#instance === undefined) return false;
-    this.#instance = withChanges(this.#instance, changes);
-    const { weight, metadata, status, serviceName, instanceId } = this.#instance;
+    const changed = withChanges(this.#instance ?? toInstance(this.#registration), changes);
+    const { weight, metadata, status, serviceName, instanceId } = changed;
     this.#registration = { ...this.#registration, weight, metadata, status };
+    if (this.#instance === undefined || this.#replaced) return false;
+    this.#instance = changed;
     return this.#discovery.update(serviceName, instanceId, changes);
   }
 

@@ -187,6 +187,88 @@ describe('a heartbeat', () => {
   });
 });
 
+describe('an update', () => {
+  it('changes what it names of an instance, and nothing else', async () => {
+    const discovery = new InMemoryServiceDiscovery();
+    const before = await discovery.register(instance('u1', { weight: 2, metadata: { version: '1' } }));
+    const other = await discovery.register(instance('u2'));
+    expect(await discovery.update(service, 'u1', { status: 'unhealthy' })).toBe(true);
+    expect(await discovery.instances(service)).toEqual([{ ...before, status: 'unhealthy' }, other]);
+    expect(idsOf(await discovery.healthyInstances(service))).toEqual(['u2']);
+    expect(await discovery.update(service, 'u1', { weight: 0, metadata: { version: '2' } })).toBe(true);
+    const changed = { ...before, status: 'unhealthy', weight: 0, metadata: { version: '2' } };
+    expect(await discovery.instances(service)).toEqual([changed, other]);
+  });
+
+  it('is told to those that watch, unless it changes nothing', async () => {
+    const discovery = new InMemoryServiceDiscovery();
+    await discovery.register(instance('u1', { metadata: { version: '1' } }));
+    const list = await discovery.instances(service);
+    const listener = vi.fn<InstanceListener>();
+    discovery.watch(service, listener);
+    for (const changes of [{}, { status: 'healthy' as const }, { weight: 1, metadata: { version: '1' } }])
+      expect(await discovery.update(service, 'u1', changes)).toBe(true);
+    expect(listener).not.toHaveBeenCalled();
+    expect(await discovery.instances(service)).toBe(list);
+    await discovery.update(service, 'u1', { weight: 3 });
+    expect(listener).toHaveBeenCalledTimes(1);
+    expect(listener.mock.calls[0]![0]).toMatchObject([{ instanceId: 'u1', weight: 3 }]);
+    expect(list).toMatchObject([{ weight: 1 }]);
+  });
+
+  it('of an instance that is not known, or not any more, is answered with false', async () => {
+    const discovery = new InMemoryServiceDiscovery({ ttl: 1_000 });
+    await discovery.register(instance('u1'));
+    expect(await discovery.update(service, 'u2', { weight: 2 })).toBe(false);
+    expect(await discovery.update('payment-service', 'u1', { weight: 2 })).toBe(false);
+    await pass(1_000);
+    expect(await discovery.update(service, 'u1', { weight: 2 })).toBe(false);
+    expect(await discovery.instances(service)).toEqual([]);
+  });
+
+  it('is no heartbeat: it keeps nothing alive', async () => {
+    const discovery = new InMemoryServiceDiscovery({ ttl: 1_000 });
+    await discovery.register(instance('u1'));
+    await pass(999);
+    expect(await discovery.update(service, 'u1', { status: 'unhealthy' })).toBe(true);
+    await pass(1);
+    expect(await discovery.instances(service)).toEqual([]);
+  });
+
+  it('leaves the time of the last heartbeat as it is', async () => {
+    const discovery = new InMemoryServiceDiscovery();
+    const { lastHeartbeat } = await discovery.register(instance('u1'));
+    await pass(100);
+    await discovery.heartbeat(service, 'u1');
+    await pass(100);
+    await discovery.update(service, 'u1', { weight: 2 });
+    const expected = { weight: 2, lastHeartbeat: lastHeartbeat + 100 };
+    expect(await discovery.instances(service)).toMatchObject([expected]);
+  });
+
+  it('is refused if a value is malformed, or may not change, and nothing changes', async () => {
+    const discovery = new InMemoryServiceDiscovery();
+    const before = await discovery.register(instance('u1'));
+    const { told } = watched(discovery);
+    for (const changes of [{ weight: -1 }, { status: 'up' }, { host: 'evil.example' }, null]) {
+      const refused = discovery.update(service, 'u1', changes as never);
+      await expect(refused).rejects.toBeInstanceOf(InvalidInstanceError);
+    }
+    expect(await discovery.instances(service)).toEqual([before]);
+    expect(told).toEqual([]);
+  });
+
+  it('holds until the instance is registered anew', async () => {
+    const discovery = new InMemoryServiceDiscovery();
+    const registered = await discovery.register(instance('u1'));
+    await discovery.update(service, 'u1', { status: 'unhealthy' });
+    await discovery.heartbeat(service, 'u1');
+    expect(await discovery.instances(service)).toMatchObject([{ status: 'unhealthy' }]);
+    await discovery.register(registered);
+    expect(await discovery.instances(service)).toMatchObject([{ status: 'healthy' }]);
+  });
+});
+
 describe('a list of instances', () => {
   it('is frozen, and does not change when the instances do', async () => {
     const discovery = new InMemoryServiceDiscovery();
@@ -399,6 +481,7 @@ describe('a discovery that is closed', () => {
       discovery.register(instance('u2')),
       discovery.deregister(service, 'u1'),
       discovery.heartbeat(service, 'u1'),
+      discovery.update(service, 'u1', { weight: 2 }),
       discovery.instances(service),
       discovery.healthyInstances(service),
     ])
@@ -436,6 +519,20 @@ it('gives and tells exactly what is registered and alive, whatever happens in wh
     },
     { weight: 2, arbitrary: fc.record({ ...at, do: fc.constant('deregister' as const) }) },
     { weight: 3, arbitrary: fc.record({ ...at, do: fc.constant('heartbeat' as const) }) },
+    {
+      weight: 3,
+      arbitrary: fc.record({
+        ...at,
+        do: fc.constant('update' as const),
+        changes: fc.record(
+          {
+            weight: fc.nat(1),
+            status: fc.constantFrom('healthy' as const, 'unhealthy' as const, 'unknown' as const),
+          },
+          { requiredKeys: [] },
+        ),
+      }),
+    },
     {
       weight: 3,
       arbitrary: fc.record({
@@ -479,6 +576,10 @@ it('gives and tells exactly what is registered and alive, whatever happens in wh
           } else if (next.do === 'heartbeat') {
             expect(await discovery.heartbeat(name, id)).toBe(alive(key));
             if (alive(key)) model.get(key)!.beat = performance.now();
+          } else if (next.do === 'update') {
+            expect(await discovery.update(name, id, next.changes)).toBe(alive(key));
+            const known = model.get(key);
+            if (known !== undefined) known.instance = { ...known.instance, ...next.changes };
           } else {
             watches.get(name)?.unsubscribe();
             const told: View[] = [];

@@ -6,6 +6,7 @@ import {
   originOf,
   sameInstance,
   toInstance,
+  withChanges,
 } from '../../src/discovery/service-instance.ts';
 import { InvalidInstanceError } from '../../src/errors.ts';
 
@@ -194,6 +195,7 @@ describe('a registration is refused, and told which field is why, with', () => {
     ['lastHeartbeat', Number.NaN],
     ['lastHeartbeat', -Infinity],
     ['lastHeartbeat', '1'],
+    ['metadata', null],
     ['metadata', 'a=b'],
     ['metadata', 5],
     ['metadata', { nested: { a: 'b' } }],
@@ -311,6 +313,62 @@ it('an IPv6 address is kept without brackets, and has them in the origin', () =>
     expect(instance.host).toBe('2001:db8::1');
     expect(originOf(instance)).toBe('http://[2001:db8::1]:8001');
   }
+});
+
+describe('an instance with changes', () => {
+  const before = register({
+    instanceId: 'u1',
+    zone: 'eu-1',
+    metadata: { version: '1', team: 'a' },
+    registeredAt: 1,
+    lastHeartbeat: 2,
+  });
+
+  it.each<[string, Record<string, unknown>]>([
+    ['weight', { weight: 0 }],
+    ['metadata', { metadata: { version: '2' } }],
+    ['status', { status: 'unhealthy' }],
+    ['whole', { weight: 5, metadata: {}, status: 'unknown' }],
+  ])('has another %s, and is as it was otherwise', (_what, changes) => {
+    const changed = withChanges(before, changes);
+    expect(changed).toEqual({ ...before, ...changes });
+    expect(Object.isFrozen(changed)).toBe(true);
+    expect(before).toMatchObject({ weight: 1, metadata: { version: '1', team: 'a' }, status: 'healthy' });
+  });
+
+  it('is as it was if they say nothing', () => {
+    for (const changes of [{}, { weight: undefined, metadata: undefined, status: undefined }])
+      expect(withChanges(before, changes)).toEqual(before);
+  });
+
+  it.each<[string, unknown]>([
+    ['weight', -1],
+    ['weight', '2'],
+    ['weight', null],
+    ['metadata', { a: 5 }],
+    ['metadata', null],
+    ['status', 'up'],
+    ['status', null],
+  ])('is refused if its %s would be %o', (field, value) => {
+    const refused = () => withChanges(before, { [field]: value });
+    expect(refused).toThrow(InvalidInstanceError);
+    expect(refused).toThrow(new RegExp(`^the ${field} of an instance must be `));
+  });
+
+  it.each(['host', 'port', 'instanceId', 'healthCheckUrl', 'lastHeartbeat', 'wieght', '__proto__'])(
+    'cannot have another %s: that takes a new registration',
+    (field) => {
+      const refused = () => withChanges(before, Object.fromEntries([[field, '10.0.0.9']]));
+      expect(refused).toThrow(InvalidInstanceError);
+      expect(refused).toThrow(
+        `the ${field} of an instance cannot be changed, only its weight, metadata, status: register it again`,
+      );
+    },
+  );
+
+  it.each([null, undefined, 'heavy', 5])('takes an object; %o is refused', (changes) => {
+    expect(() => withChanges(before, changes as never)).toThrow(InvalidInstanceError);
+  });
 });
 
 describe('two descriptions', () => {

@@ -2,9 +2,13 @@ import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { InMemoryServiceDiscovery } from '../../src/discovery/in-memory-service-discovery.ts';
 import type { ServiceDiscovery } from '../../src/discovery/service-discovery.ts';
-import { type InstanceRegistration, toInstance } from '../../src/discovery/service-instance.ts';
+import {
+  type InstanceChanges,
+  type InstanceRegistration,
+  toInstance,
+} from '../../src/discovery/service-instance.ts';
 import { ServiceRegistrar, type ServiceRegistrarOptions } from '../../src/discovery/service-registrar.ts';
-import { ClosedError, InvalidInstanceError } from '../../src/errors.ts';
+import { ClosedError, InstanceReplacedError, InvalidInstanceError } from '../../src/errors.ts';
 import { defer, fakeTime, fling, flush, follow, pass, rejectionOf } from '../policies/helpers.ts';
 
 beforeEach(fakeTime);
@@ -28,6 +32,7 @@ function stub() {
     register: vi.fn(async (registration: InstanceRegistration) => toInstance(registration)),
     heartbeat: vi.fn(async (_serviceName: string, _instanceId: string) => true),
     deregister: vi.fn(async (_serviceName: string, _instanceId: string) => true),
+    update: vi.fn(async (_serviceName: string, _instanceId: string, _changes: InstanceChanges) => true),
   };
 }
 
@@ -42,7 +47,9 @@ function registrarOf(discovery: Partial<ServiceDiscovery>, options: Partial<Serv
   const again: unknown[] = [];
   registrar.on('failure', (error) => failures.push(error));
   registrar.on('re-registered', ({ instanceId }) => again.push(instanceId));
-  return Object.assign(registrar, { failures, again });
+  const replacements: InstanceReplacedError[] = [];
+  registrar.on('replaced', (error) => replacements.push(error));
+  return Object.assign(registrar, { failures, again, replacements });
 }
 
 describe('a registrar', () => {
@@ -188,6 +195,194 @@ describe('a discovery that has forgotten the instance', () => {
     expect([registrar.failures, registrar.again]).toEqual([[down], []]);
     await pass(1_000);
     expect(registrar.again).toEqual(['u1']);
+  });
+});
+
+describe('an instance that is changed through its registrar', () => {
+  it('is changed in the discovery, by what was named alone', async () => {
+    const discovery = stub();
+    const registrar = registrarOf(discovery);
+    const before = await registrar.register();
+    expect(await registrar.update({ weight: 0 })).toBe(true);
+    expect(discovery.update).toHaveBeenCalledExactlyOnceWith(service, 'u1', { weight: 0 });
+    expect(registrar.instance).toEqual({ ...before, weight: 0 });
+    expect(discovery.register).toHaveBeenCalledTimes(1);
+  });
+
+  it('has all its changes when it has to be registered again', async () => {
+    const discovery = new InMemoryServiceDiscovery();
+    const registrar = registrarOf(discovery, { instance: { ...instance, metadata: { version: '1' } } });
+    const before = await registrar.register();
+    await registrar.update({ weight: 5 });
+    await registrar.update({ status: 'unhealthy' });
+    await registrar.update({ metadata: { version: '2' } });
+    const changes = { weight: 5, status: 'unhealthy', metadata: { version: '2' } };
+    expect(await discovery.instances(service)).toMatchObject([changes]);
+    await discovery.deregister(service, 'u1');
+    await pass(interval);
+    const { registeredAt } = before;
+    expect(await discovery.instances(service)).toMatchObject([{ ...changes, registeredAt }]);
+    expect(registrar.instance).toMatchObject(changes);
+  });
+
+  it('has its changes soon though the discovery had forgotten it, which is answered with false', async () => {
+    const discovery = new InMemoryServiceDiscovery();
+    const registrar = registrarOf(discovery);
+    await registrar.register();
+    await discovery.deregister(service, 'u1');
+    expect(await registrar.update({ weight: 5 })).toBe(false);
+    await pass(interval);
+    expect(await discovery.instances(service)).toMatchObject([{ weight: 5 }]);
+  });
+
+  it('has its changes from the beginning if it is not registered yet, which is answered with false', async () => {
+    const discovery = new InMemoryServiceDiscovery();
+    const registrar = registrarOf(discovery);
+    expect(await registrar.update({ weight: 5 })).toBe(false);
+    expect(await registrar.update({ metadata: { version: '2' } })).toBe(false);
+    expect(await registrar.register()).toMatchObject({ weight: 5, metadata: { version: '2' } });
+  });
+
+  it('has its changes though it was being registered when they were made', async () => {
+    const discovery = stub();
+    const registering = defer<ReturnType<typeof toInstance>>();
+    discovery.register.mockReturnValueOnce(registering.promise);
+    const registrar = registrarOf(discovery);
+    const registered = follow(registrar.register());
+    const updated = follow(registrar.update({ weight: 5 }));
+    await flush();
+    expect(discovery.update).not.toHaveBeenCalled();
+    registering.resolve(toInstance(instance));
+    await flush();
+    expect([registered.outcome?.ok, updated.outcome]).toEqual([true, { ok: true, value: true }]);
+    expect(discovery.update).toHaveBeenCalledExactlyOnceWith(service, 'u1', { weight: 5 });
+    expect(registrar.instance).toMatchObject({ weight: 5 });
+  });
+
+  it('keeps its changes though it was being registered again when they were made', async () => {
+    const discovery = stub();
+    const registrar = registrarOf(discovery);
+    await registrar.register();
+    const registering = defer<ReturnType<typeof toInstance>>();
+    discovery.heartbeat.mockResolvedValueOnce(false).mockResolvedValueOnce(true).mockResolvedValueOnce(false);
+    discovery.register.mockReturnValueOnce(registering.promise);
+    await pass(interval);
+    const updated = follow(registrar.update({ weight: 5 }));
+    await flush();
+    registering.resolve(toInstance(instance));
+    await flush();
+    expect(updated.outcome).toEqual({ ok: true, value: true });
+    await registrar.update({ metadata: { version: '2' } });
+    const changes = { weight: 5, metadata: { version: '2' } };
+    expect(registrar.instance).toMatchObject(changes);
+    await pass(2 * interval);
+    expect(discovery.register).toHaveBeenCalledTimes(3);
+    expect(discovery.register).toHaveBeenLastCalledWith(expect.objectContaining(changes));
+  });
+
+  it('keeps its changes for the next registration if the discovery fails, which the caller is told', async () => {
+    const discovery = stub();
+    const registrar = registrarOf(discovery);
+    await registrar.register();
+    discovery.update.mockRejectedValueOnce(down);
+    expect(await rejectionOf(registrar.update({ weight: 5 }))).toBe(down);
+    discovery.heartbeat.mockResolvedValueOnce(false);
+    await pass(interval);
+    expect(discovery.register).toHaveBeenLastCalledWith(expect.objectContaining({ weight: 5 }));
+    expect(registrar.failures).toEqual([]);
+  });
+
+  it('stays as it is if a change is malformed', async () => {
+    const discovery = stub();
+    const registrar = registrarOf(discovery);
+    for (const registered of [false, true]) {
+      if (registered) await registrar.register();
+      for (const changes of [{ weight: -1 }, { host: '10.0.0.9' }, null]) {
+        const rejection = await rejectionOf(registrar.update(changes as never));
+        expect(rejection).toBeInstanceOf(InvalidInstanceError);
+      }
+    }
+    expect(discovery.update).not.toHaveBeenCalled();
+    discovery.heartbeat.mockResolvedValueOnce(false);
+    await pass(interval);
+    expect(registrar.instance).toMatchObject({ weight: 1, host: '10.0.0.1' });
+  });
+
+  it('cannot be changed once the registrar is closed', async () => {
+    const discovery = stub();
+    const registrar = registrarOf(discovery);
+    await registrar.register();
+    const late = follow(registrar.update({ weight: 5 }));
+    await registrar.close();
+    expect(late.outcome).toMatchObject({ ok: false, error: { code: 'ERR_CLOSED' } });
+    expect(await rejectionOf(registrar.update({ weight: 5 }))).toBeInstanceOf(ClosedError);
+    expect(discovery.update).not.toHaveBeenCalled();
+  });
+});
+
+describe('a registrar whose id another process has taken', () => {
+  const replacement = new InstanceReplacedError(service, 'u1');
+
+  async function replaced(options?: Partial<ServiceRegistrarOptions>) {
+    const discovery = stub();
+    const registrar = registrarOf(discovery, options);
+    await registrar.register();
+    discovery.heartbeat.mockRejectedValueOnce(replacement);
+    await pass(interval);
+    return { discovery, registrar };
+  }
+
+  it('says so once, and sends no more heartbeats', async () => {
+    const { discovery, registrar } = await replaced();
+    expect(registrar.replacements).toEqual([replacement]);
+    expect(registrar.failures).toEqual([]);
+    expect(vi.getTimerCount()).toBe(0);
+    await pass(10 * interval);
+    expect(discovery.heartbeat).toHaveBeenCalledTimes(1);
+    expect(discovery.register).toHaveBeenCalledTimes(1);
+    expect(registrar.replacements).toHaveLength(1);
+  });
+
+  it('leaves the other where it is when it is closed', async () => {
+    const { discovery, registrar } = await replaced();
+    await registrar.close();
+    expect(discovery.deregister).not.toHaveBeenCalled();
+    expect(registrar.failures).toEqual([]);
+  });
+
+  it('leaves the other as it is when it is told to change', async () => {
+    const { discovery, registrar } = await replaced();
+    expect(await registrar.update({ weight: 0 })).toBe(false);
+    expect(discovery.update).not.toHaveBeenCalled();
+  });
+
+  it('leaves the other where it is though it learns of it while it is closing', async () => {
+    const discovery = stub();
+    const registrar = registrarOf(discovery);
+    await registrar.register();
+    const slow = defer<boolean>();
+    discovery.heartbeat.mockReturnValueOnce(slow.promise);
+    await pass(interval);
+    const closed = follow(registrar.close());
+    slow.reject(replacement);
+    await flush();
+    expect(closed.outcome?.ok).toBe(true);
+    expect(discovery.deregister).not.toHaveBeenCalled();
+    expect(registrar.replacements).toEqual([replacement]);
+  });
+
+  it('lets a signal end the process all the same', async () => {
+    const killed = vi.spyOn(process, 'kill').mockReturnValue(true);
+    const others = process.listeners('SIGTERM');
+    process.removeAllListeners('SIGTERM');
+    onTestFinished(() => {
+      for (const listener of others) process.on('SIGTERM', listener);
+    });
+    const { discovery } = await replaced({ deregisterOn: 'SIGTERM' });
+    process.emit('SIGTERM', 'SIGTERM');
+    await flush();
+    expect(discovery.deregister).not.toHaveBeenCalled();
+    expect(killed).toHaveBeenCalledExactlyOnceWith(process.pid, 'SIGTERM');
   });
 });
 

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it, vi } from 'vitest';
+import type { ServiceDiscovery } from '../../src/discovery/service-discovery.ts';
 import { originOf } from '../../src/discovery/service-instance.ts';
 import { type StaticInstance, StaticServiceDiscovery } from '../../src/discovery/static-service-discovery.ts';
 import { ClosedError, InvalidInstanceError } from '../../src/errors.ts';
@@ -177,12 +178,18 @@ describe('a list that never changes', () => {
       expect(Object.isFrozen(list)).toBe(true);
   });
 
-  it('refuses to register and to deregister, and names what does', async () => {
-    const discovery = discoveryOf('http://a');
-    for (const refused of [discovery.register(), discovery.deregister()])
+  it('refuses to register, to deregister and to change an instance, and names what does', async () => {
+    const discovery: ServiceDiscovery = discoveryOf('http://a');
+    const before = await discovery.instances(service);
+    for (const refused of [
+      discovery.register({ serviceName: service, host: 'b', port: 80 }),
+      discovery.deregister(service, 'a:80'),
+      discovery.update(service, 'a:80', { weight: 2 }),
+    ]) {
       await expect(refused).rejects.toThrow(/static list .* use InMemoryServiceDiscovery/);
-    await expect(discovery.register()).rejects.toBeInstanceOf(InvalidInstanceError);
-    expect(await discovery.instances(service)).toHaveLength(1);
+      await expect(refused).rejects.toBeInstanceOf(InvalidInstanceError);
+    }
+    expect(await discovery.instances(service)).toBe(before);
   });
 
   it('knows by their ids the instances that send heartbeats', async () => {
