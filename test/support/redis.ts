@@ -82,6 +82,7 @@ export async function startRedis(options: RedisServerOptions = {}): Promise<Redi
   const end = async (child: ChildProcess) => {
     if (child.exitCode !== null || child.signalCode !== null) return;
     const exited = once(child, 'exit');
+    child.ref();
     child.kill('SIGKILL');
     await exited;
   };
@@ -183,8 +184,9 @@ export interface RedisPair {
 
 /** Starts a primary and a replica that follows it. They end as `startRedis` does. */
 export async function startRedisWithReplica(): Promise<RedisPair> {
-  // Without the delay a primary waits 5 s for more replicas before it sends its data.
-  const primary = await startRedis({ args: ['--repl-diskless-sync-delay', '0'] });
+  // Through a file: when it sends its data directly, a primary first waits 5 s for more replicas, and may count the
+  // replica as one only a second after.
+  const primary = await startRedis({ args: ['--repl-diskless-sync', 'no'] });
   const replica = await startRedis();
   const stop = async () => {
     await Promise.all([primary.stop(), replica.stop()]);
@@ -332,7 +334,6 @@ async function launch(
   const child = spawn(serverBinary(), [...settings, '--save', '', '--appendonly', 'no', ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
   });
-  child.unref();
   const streams = [child.stdout, child.stderr];
   let output = '';
   // Its own word rather than a PING: on a port that another server holds, that one would answer.
@@ -347,7 +348,8 @@ async function launch(
     child.once('close', () => reject(new Error(`${child.spawnfile} ended at its start:\n${output}`)));
     if (child.pid !== undefined) guard(child, temporary ? directory : '');
   });
-  for (const stream of streams) stream.removeAllListeners('data').resume();
+  for (const stream of streams) (stream.removeAllListeners('data').resume() as Socket).unref();
+  child.unref();
   return child;
 }
 
