@@ -79,12 +79,9 @@ export async function startRedis(options: RedisServerOptions = {}): Promise<Redi
     }
   };
 
-  const end = async (child: ChildProcess) => {
-    if (child.exitCode !== null || child.signalCode !== null) return;
-    const exited = once(child, 'exit');
-    child.ref();
-    child.kill('SIGKILL');
-    await exited;
+  const removeDirectory = async () => {
+    // Again if need be: a child of the server that saves its data may outlive it for a moment.
+    if (temporary) await rm(directory, { recursive: true, force: true, maxRetries: 5 });
   };
 
   let port: number;
@@ -95,7 +92,7 @@ export async function startRedis(options: RedisServerOptions = {}): Promise<Redi
         ? await launchOnFreePort()
         : { port: options.port, child: await launchOn(options.port) });
   } catch (error) {
-    if (temporary) await rm(directory, { recursive: true, force: true });
+    await removeDirectory();
     throw error;
   }
   const server: RedisServer = {
@@ -114,7 +111,7 @@ export async function startRedis(options: RedisServerOptions = {}): Promise<Redi
     resume: () => void child.kill('SIGCONT'),
     stop: async () => {
       await end(child);
-      if (temporary) await rm(directory, { recursive: true, force: true });
+      await removeDirectory();
     },
   };
   endWithTest(server.stop);
@@ -351,6 +348,14 @@ async function launch(
   for (const stream of streams) (stream.removeAllListeners('data').resume() as Socket).unref();
   child.unref();
   return child;
+}
+
+async function end(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const exited = once(child, 'exit');
+  child.ref();
+  child.kill('SIGKILL');
+  await exited;
 }
 
 /** A shell that kills the server, and removes its directory, when this process has died, however it died. */
