@@ -3,6 +3,7 @@ import { defineConfig, type Options } from 'tsup';
 
 const entry = {
   index: 'src/index.ts',
+  redis: 'src/redis/index.ts',
 };
 
 const shared: Options = {

@@ -13,6 +13,7 @@ export type ErrorCode =
   | 'ERR_INVALID_INSTANCE'
   | 'ERR_INSTANCE_REPLACED'
   | 'ERR_DISCOVERY_UNAVAILABLE'
+  | 'ERR_REDIS'
   | 'ERR_INVALID_REQUEST'
   | 'ERR_SERVICE_RESPONSE'
   | 'ERR_SERVICE_CONNECTION'
@@ -187,6 +188,14 @@ export class DiscoveryUnavailableError extends HoldfastError {
   }
 }
 named(DiscoveryUnavailableError, 'DiscoveryUnavailableError');
+
+/** Redis is away, took too long, or refused a command. */
+export class RedisError extends HoldfastError {
+  constructor(message: string, options?: ErrorOptions) {
+    super('ERR_REDIS', message, options);
+  }
+}
+named(RedisError, 'RedisError');
 
 /** A call that was refused before anything was sent, because a part of it is malformed. */
 export class InvalidRequestError extends HoldfastError {

@@ -90,7 +90,7 @@ export function toInstance(registration: InstanceRegistration): ServiceInstance 
   };
   check(
     'healthCheckUrl',
-    isOwnUrl(healthCheckUrl, instance),
+    healthCheckUrl === undefined || urlOn(instance, healthCheckUrl) !== undefined,
     'a path, or a URL of the instance itself',
     healthCheckUrl,
   );
@@ -126,6 +126,24 @@ export function originOf({
   return `${protocol}://${host.includes(':') ? `[${host}]` : host}:${port}`;
 }
 
+/** Where a path or a URL leads on the instance; undefined if it is malformed, or leads anywhere else. */
+export function urlOn(
+  instance: Pick<ServiceInstance, 'protocol' | 'host' | 'port'>,
+  url: unknown,
+): URL | undefined {
+  // A backslash separates host and path for some parsers, and not for others.
+  if (typeof url !== 'string' || url.length > 2048 || /[^\x21-\x7e]|\\/.test(url)) return undefined;
+  const base = originOf(instance);
+  if (!URL.canParse(url, base)) return undefined;
+  const parsed = new URL(url, base);
+  const own =
+    parsed.protocol === `${instance.protocol}:` &&
+    parsed.host === new URL(base).host &&
+    parsed.username === '' &&
+    parsed.password === '';
+  return own ? parsed : undefined;
+}
+
 /** Whether two descriptions say the same but for the time of the last heartbeat. */
 export function sameInstance(one: ServiceInstance, other: ServiceInstance): boolean {
   return describe(one) === describe(other);
@@ -146,7 +164,8 @@ function check(field: string, valid: boolean, expected: string, value: unknown):
   throw new InvalidInstanceError(`the ${field} of an instance must be ${expected}; got ${shown}`);
 }
 
-function isName(value: unknown): boolean {
+/** Whether it can be the name of a service, the id of an instance or a zone. */
+export function isName(value: unknown): boolean {
   return typeof value === 'string' && NAME.test(value);
 }
 
@@ -175,19 +194,4 @@ function metadataOf(metadata: unknown): Readonly<Record<string, string>> {
     );
   }
   return Object.freeze(Object.fromEntries(entries));
-}
-
-function isOwnUrl(url: unknown, instance: ServiceInstance): boolean {
-  if (url === undefined) return true;
-  // A backslash separates host and path for some parsers, and not for others.
-  if (typeof url !== 'string' || url.length > 2048 || /[^\x21-\x7e]|\\/.test(url)) return false;
-  const base = originOf(instance);
-  if (!URL.canParse(url, base)) return false;
-  const parsed = new URL(url, base);
-  return (
-    parsed.protocol === `${instance.protocol}:` &&
-    parsed.host === new URL(base).host &&
-    parsed.username === '' &&
-    parsed.password === ''
-  );
 }

@@ -56,6 +56,13 @@ export const text: Check = (value, option) => {
   if (typeof value !== 'string' || value === '') refuse(option, 'a non-empty string', value);
 };
 
+/** A string of a form; `expected` says which. */
+export function matching(form: RegExp, expected: string): Check {
+  return (value, option) => {
+    if (typeof value !== 'string' || !form.test(value)) refuse(option, expected, value);
+  };
+}
+
 /** An object that has the given methods. */
 export function having(...methods: string[]): Check {
   return (value, option) => {

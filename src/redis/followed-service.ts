@@ -1,0 +1,255 @@
+import type { ServiceInstance } from '../discovery/service-instance.ts';
+import {
+  type Change,
+  parseChange,
+  type RegistryEntry,
+  type RegistryState,
+  type ServiceRegistry,
+} from './service-registry.ts';
+import { ServiceView } from './service-view.ts';
+
+/** Up to so many milliseconds after an expiry a client looks, at random: the first one to do so tells the others. */
+const EXPIRY_SPREAD = 500;
+/** What was missed is read within so many milliseconds, at random: many clients miss the same, as when Redis is back. */
+const READ_SPREAD = 100;
+/** Milliseconds after which a failed look is repeated at first; twice as long each time after. */
+const FIRST_RETRY = 250;
+/** Milliseconds after which a service that nobody asked for may be let go. */
+const IDLE = 300_000;
+/** Changes that are kept while the registry is being read; with more of them it is read again. */
+const MAX_HELD = 10_000;
+
+export interface FollowerListener {
+  /** What is known now, whether or not it is a change that watchers are told of. */
+  known(serviceName: string, instances: readonly ServiceInstance[]): void;
+  changed(serviceName: string, instances: readonly ServiceInstance[]): void;
+  /** What is known may be out of date from now on. */
+  stale(serviceName: string, error: unknown): void;
+  /** It is up to date again. */
+  fresh(serviceName: string): void;
+  invalid(serviceName: string, entry: RegistryEntry, error: unknown): void;
+  /** Nobody has asked for it for a while. */
+  idle(serviceName: string): void;
+}
+
+export interface FollowerOptions {
+  /** Milliseconds without news after which it looks whether anything was missed. */
+  refreshInterval: number;
+  /** Milliseconds for which those are kept that vanish together. */
+  grace: number;
+}
+
+/**
+ * Keeps what is known of one service up to date: by what is published, each change once and in order; by reading
+ * all of it after a gap; and by a look at its version when an instance should expire, or there was no news for long.
+ */
+export class FollowedService {
+  readonly serviceName: string;
+  readonly #registry: ServiceRegistry;
+  readonly #refreshInterval: number;
+  readonly #listener: FollowerListener;
+  readonly #hearing: () => boolean;
+  readonly #view: ServiceView;
+  #told: readonly ServiceInstance[];
+  #beginning = true;
+  #recalled = false;
+  #stale = false;
+  #gap = false;
+  #reading: Promise<void> | undefined = undefined;
+  #held: Change[] = [];
+  #timer: NodeJS.Timeout | undefined = undefined;
+  #failures = 0;
+  #askedAt = performance.now();
+  #stopped = false;
+
+  /** @param hearing whether what is published is heard at the moment. */
+  constructor(
+    serviceName: string,
+    registry: ServiceRegistry,
+    hearing: () => boolean,
+    { refreshInterval, grace }: FollowerOptions,
+    listener: FollowerListener,
+  ) {
+    this.serviceName = serviceName;
+    this.#registry = registry;
+    this.#hearing = hearing;
+    this.#refreshInterval = refreshInterval;
+    this.#listener = listener;
+    this.#view = new ServiceView(serviceName, grace, (entry, error) =>
+      listener.invalid(serviceName, entry, error),
+    );
+    this.#told = this.#view.snapshot;
+  }
+
+  /** Whether anything is known: the registry was read, or an earlier process's knowledge taken over. */
+  get known(): boolean {
+    return this.#recalled || this.#view.version !== undefined;
+  }
+
+  /** Whether what is known may be out of date. */
+  get stale(): boolean {
+    return this.#stale;
+  }
+
+  get instances(): readonly ServiceInstance[] {
+    this.#askedAt = performance.now();
+    return this.#view.snapshot;
+  }
+
+  /** Begins with what an earlier process knew, until the registry can be read. */
+  recall(instances: readonly ServiceInstance[]): void {
+    if (this.known) return;
+    this.#recalled = true;
+    this.#view.recall(instances);
+    this.#tell();
+  }
+
+  /** What a health check of this process found while the registry could not be told. */
+  setStatus(instanceId: string, status: ServiceInstance['status']): boolean {
+    const known = this.#view.setStatus(instanceId, status);
+    this.#tell();
+    return known;
+  }
+
+  /** Reads all of it; a reading under way is joined. */
+  read(): Promise<void> {
+    this.#reading ??= this.#read().finally(() => {
+      this.#reading = undefined;
+    });
+    return this.#reading;
+  }
+
+  /** Takes in what was published. */
+  hear(text: string): void {
+    const change = parseChange(text);
+    if (change === undefined) this.#missed();
+    else if (this.#reading === undefined) this.#follow(change);
+    else if (this.#held.length < MAX_HELD) this.#held.push(change);
+  }
+
+  /** What is published is heard from now on: what was published before may have been missed. */
+  hearsAgain(): void {
+    this.#failures = 0;
+    this.#missed();
+  }
+
+  hearsNothing(error: unknown): void {
+    this.#view.suspend();
+    this.#becomeStale(error);
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    clearTimeout(this.#timer);
+  }
+
+  async #read(): Promise<void> {
+    clearTimeout(this.#timer);
+    this.#gap = false;
+    this.#held = [];
+    try {
+      const content = await this.#registry.read(this.serviceName);
+      if (this.#stopped) return;
+      this.#view.load(content);
+      this.#upToDate(content);
+    } catch (error) {
+      this.#failed(error);
+      throw error;
+    }
+    for (const change of this.#held) this.#follow(change);
+    if (this.#gap) this.#lookIn(READ_SPREAD);
+  }
+
+  /** Reads again only if something was missed. */
+  async #look(): Promise<void> {
+    if (performance.now() - this.#askedAt > IDLE) this.#listener.idle(this.serviceName);
+    if (this.#stopped || this.#reading !== undefined) return;
+    if (!this.#gap && this.known) {
+      try {
+        const state = await this.#registry.touch(this.serviceName);
+        if (this.#stopped || this.#reading !== undefined) return;
+        if (state.version === this.#view.version) {
+          this.#upToDate(state);
+          return;
+        }
+      } catch (error) {
+        this.#failed(error);
+        return;
+      }
+    }
+    // What becomes of a failure is settled where it happens.
+    await this.read().catch(() => {});
+  }
+
+  #follow(change: Change): void {
+    const { version } = this.#view;
+    if (version === undefined || change.version <= version) return;
+    if (change.version > version + 1) {
+      this.#missed();
+      return;
+    }
+    this.#view.apply(change);
+    this.#tell();
+    this.#lookAt(change.nextExpiry);
+  }
+
+  /** However often it is told so, it reads once within the spread. */
+  #missed(): void {
+    if (this.#gap || this.#stopped) return;
+    this.#gap = true;
+    if (this.#reading === undefined) this.#lookIn(READ_SPREAD * (0.5 + Math.random() / 2));
+  }
+
+  #upToDate({ nextExpiry }: RegistryState): void {
+    this.#failures = 0;
+    this.#view.settle();
+    if (this.#beginning) {
+      this.#beginning = false;
+      this.#told = this.#view.snapshot;
+      this.#listener.known(this.serviceName, this.#told);
+    }
+    this.#tell();
+    if (this.#stale && this.#hearing()) {
+      this.#stale = false;
+      this.#listener.fresh(this.serviceName);
+    }
+    this.#lookAt(nextExpiry);
+  }
+
+  #failed(error: unknown): void {
+    if (this.#stopped) return;
+    this.#beginning = false;
+    this.#gap = true;
+    this.#becomeStale(error);
+    const wait = Math.min(this.#refreshInterval, FIRST_RETRY * 2 ** Math.min(this.#failures++, 20));
+    this.#lookIn(wait * (0.5 + Math.random() / 2));
+  }
+
+  #becomeStale(error: unknown): void {
+    if (this.#stale || this.#stopped) return;
+    this.#stale = true;
+    this.#listener.stale(this.serviceName, error);
+  }
+
+  #tell(): void {
+    const { snapshot } = this.#view;
+    if (snapshot === this.#told || this.#stopped) return;
+    this.#told = snapshot;
+    this.#listener.known(this.serviceName, snapshot);
+    this.#listener.changed(this.serviceName, snapshot);
+  }
+
+  /** When the next instance should have expired, or the grace period of a missing one is over; else after a while. */
+  #lookAt(nextExpiry: number): void {
+    if (this.#gap) return;
+    const usual = this.#refreshInterval * (0.8 + Math.random() / 5);
+    const expiry = nextExpiry + EXPIRY_SPREAD * Math.random();
+    this.#lookIn(Math.max(1, Math.min(usual, expiry, this.#view.graceEnds + 1)));
+  }
+
+  #lookIn(wait: number): void {
+    clearTimeout(this.#timer);
+    if (this.#stopped) return;
+    this.#timer = setTimeout(() => void this.#look(), Math.ceil(wait)).unref();
+  }
+}

@@ -1,0 +1,317 @@
+import { LRUCache } from 'lru-cache';
+import type { Leases } from '../discovery/leases.ts';
+import type { InstanceListener, ServiceDiscovery, Unsubscribe } from '../discovery/service-discovery.ts';
+import {
+  type InstanceChanges,
+  type InstanceRegistration,
+  isName,
+  type ServiceInstance,
+  toInstance,
+  withChanges,
+} from '../discovery/service-instance.ts';
+import { Watchers } from '../discovery/watchers.ts';
+import { ClosedError, DiscoveryUnavailableError, InvalidInstanceError, RedisError } from '../errors.ts';
+import { Emitter } from '../internal/emitter.ts';
+import { integer, MAX_DELAY, matching, requireOption, text, validateOptions } from '../internal/validate.ts';
+import { FollowedService, type FollowerListener } from './followed-service.ts';
+import { Heartbeats } from './heartbeats.ts';
+import { checkRedisSource, RedisConnection, type RedisSource } from './redis-connection.ts';
+import { RedisLeases } from './redis-leases.ts';
+import { RedisSubscriber } from './redis-subscriber.ts';
+import { instanceOf, type Registration, ServiceRegistry, toJson } from './service-registry.ts';
+import { SnapshotFile } from './snapshot-file.ts';
+
+export interface RedisServiceDiscoveryOptions {
+  /**
+   * A URL (`rediss:` for TLS), options of ioredis, or a client of ioredis: a `Redis`, by Sentinel too, or a `Cluster`.
+   * A client that is given stays open.
+   */
+  redis: RedisSource;
+  /** What the names of all keys and channels begin with. Default `holdfast`. */
+  keyPrefix?: string;
+  /** Milliseconds that an instance registered here stays without a heartbeat. Default 90,000. */
+  ttl?: number;
+  /**
+   * Milliseconds for which instances are kept that vanish from Redis together without having left: it may have lost
+   * them, or they cannot reach it. 0 for not at all. Default: the `ttl`.
+   */
+  grace?: number;
+  /** Milliseconds without news after which it asks Redis whether any were missed. Default 30,000. */
+  refreshInterval?: number;
+  /** Milliseconds that an answer of Redis may take, the connection to it included. Default 5,000. */
+  timeout?: number;
+  /** A file to keep the last known instances in, so that a process can start while Redis is away. Default: none. */
+  snapshotFile?: string;
+}
+
+export interface RedisServiceDiscoveryEvents {
+  /** Redis cannot be reached. What is known of the service stays, but may be out of date from now on. */
+  stale: [event: { serviceName: string; error: unknown }];
+  /** What is known of the service is up to date again. */
+  fresh: [event: { serviceName: string }];
+  /** Redis had forgotten an instance of this process, as after a restart; it is registered again. */
+  're-registered': [event: { instance: ServiceInstance }];
+  /** Something in Redis is not a registration that could have been made: it is left out. */
+  'invalid-entry': [event: { serviceName: string; instanceId: string; error: unknown }];
+  /** The snapshot file could not be read or written. */
+  'snapshot-error': [event: { error: unknown }];
+}
+
+/**
+ * Discovery for services on many hosts, over one Redis, a Redis with replicas behind Sentinel, or a Redis Cluster.
+ *
+ * Each process holds in memory what it asked for, told of each change by Redis, so that nothing waits for Redis after
+ * the first answer. While Redis is away it goes on with what it knows; instances of this process are registered again
+ * when it is back, whatever it remembers. Whether an instance is alive is judged by Redis's clock alone.
+ *
+ * @example
+ * const discovery = new RedisServiceDiscovery({ redis: 'redis://127.0.0.1:6379' });
+ * const client = new ServiceClient({ discovery });
+ */
+export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> implements ServiceDiscovery {
+  /** For a HealthChecker, so that of several only one checks each service. */
+  readonly leases: Leases;
+  readonly #connection: RedisConnection;
+  readonly #subscriber: RedisSubscriber;
+  readonly #registry: ServiceRegistry;
+  readonly #heartbeats: Heartbeats;
+  readonly #snapshotFile: SnapshotFile | undefined;
+  readonly #following: { refreshInterval: number; grace: number };
+  readonly #followed = new Map<string, FollowedService>();
+  readonly #byChannel = new Map<string, FollowedService>();
+  readonly #watchers = new Watchers();
+  /** Entries that the process was warned of: once is enough. */
+  readonly #warnedOf = new LRUCache<string, true>({ max: 1_000 });
+  #closing: Promise<void> | undefined = undefined;
+
+  constructor(options: RedisServiceDiscoveryOptions) {
+    super('service-discovery');
+    validateOptions('RedisServiceDiscovery', options, {
+      redis: checkRedisSource,
+      keyPrefix: matching(/^[\w.:-]{1,64}$/, 'letters, digits and . _ : - (at most 64)'),
+      ttl: integer(1, MAX_DELAY),
+      grace: integer(0, MAX_DELAY),
+      refreshInterval: integer(1, MAX_DELAY),
+      timeout: integer(1, MAX_DELAY),
+      snapshotFile: text,
+    });
+    requireOption('RedisServiceDiscovery', options, 'redis');
+    const { keyPrefix = 'holdfast', ttl = 90_000, timeout = 5_000, snapshotFile } = options;
+    this.#following = { refreshInterval: options.refreshInterval ?? 30_000, grace: options.grace ?? ttl };
+    this.#connection = new RedisConnection(options.redis, timeout);
+    this.#registry = new ServiceRegistry(this.#connection, keyPrefix);
+    this.#heartbeats = new Heartbeats(this.#registry, ttl, (registration) => this.#forgotten(registration));
+    this.#subscriber = new RedisSubscriber(this.#connection, {
+      message: (channel, news) => this.#byChannel.get(channel)?.hear(news),
+      up: () => this.#up(),
+      down: (error) => this.#down(error),
+    });
+    if (snapshotFile !== undefined) {
+      this.#snapshotFile = new SnapshotFile(snapshotFile, (error) => this.emit('snapshot-error', { error }));
+    }
+    this.leases = new RedisLeases(this.#connection, keyPrefix);
+  }
+
+  /**
+   * Registering again what this process has registered is one change of it.
+   *
+   * @throws InvalidInstanceError; RedisError if Redis is away; InstanceReplacedError if another process has registered
+   * under its id since this one did.
+   */
+  async register(registration: InstanceRegistration): Promise<ServiceInstance> {
+    this.#throwIfClosed();
+    const instance = toInstance(registration);
+    // From now on it is told when Redis is back from being away.
+    this.#subscriber.connected().catch(() => {});
+    await this.#heartbeats.register(instance.serviceName, instance.instanceId, toJson(instance));
+    return instance;
+  }
+
+  /**
+   * Of an instance that this process has registered, unless another one took its id since; of any other, whoever
+   * registered it.
+   *
+   * @throws RedisError if Redis is away.
+   */
+  async deregister(serviceName: string, instanceId: string): Promise<boolean> {
+    this.#throwIfClosed();
+    return isName(serviceName) && this.#heartbeats.deregister(serviceName, instanceId);
+  }
+
+  /**
+   * Changes the weight and the metadata of instances that this process has registered, and the status of any. While
+   * Redis is away a status is known to this process only, until it is back.
+   *
+   * @throws InvalidInstanceError, RedisError, InstanceReplacedError
+   */
+  async update(serviceName: string, instanceId: string, changes: InstanceChanges): Promise<boolean> {
+    this.#throwIfClosed();
+    const json = this.#heartbeats.jsonOf(serviceName, instanceId);
+    if (json !== undefined) {
+      const changed = withChanges(instanceOf(serviceName, instanceId, json), changes);
+      await this.#heartbeats.register(serviceName, instanceId, toJson(changed));
+    } else if (changes.weight !== undefined || changes.metadata !== undefined) {
+      throw new InvalidInstanceError(
+        `the weight and the metadata of '${instanceId}' can be changed by the process that registered it, not by this one`,
+      );
+    }
+    if (changes.status === undefined) return json !== undefined;
+    return this.#setStatus(serviceName, instanceId, changes.status);
+  }
+
+  /** @throws RedisError if Redis is away; InstanceReplacedError if another process has registered under its id. */
+  async heartbeat(serviceName: string, instanceId: string): Promise<boolean> {
+    this.#throwIfClosed();
+    return this.#heartbeats.heartbeat(serviceName, instanceId);
+  }
+
+  /** @throws DiscoveryUnavailableError if Redis is away and nothing is known of the service from earlier. */
+  async instances(serviceName: string): Promise<readonly ServiceInstance[]> {
+    this.#throwIfClosed();
+    if (!isName(serviceName)) return [];
+    const service = this.#follow(serviceName);
+    if (!service.known) await this.#begin(service);
+    return service.instances;
+  }
+
+  async healthyInstances(serviceName: string): Promise<readonly ServiceInstance[]> {
+    const instances = await this.instances(serviceName);
+    return Object.freeze(instances.filter(({ status }) => status !== 'unhealthy'));
+  }
+
+  watch(serviceName: string, listener: InstanceListener): Unsubscribe {
+    this.#throwIfClosed();
+    if (isName(serviceName)) this.#follow(serviceName);
+    return this.#watchers.watch(serviceName, listener);
+  }
+
+  /** Whether what is known of the service may be out of date, since Redis cannot be reached. */
+  isStale(serviceName: string): boolean {
+    return this.#followed.get(serviceName)?.stale ?? false;
+  }
+
+  /**
+   * The names of all services that have, or lately had, an instance, in order. Asks Redis.
+   *
+   * @throws RedisError if Redis is away.
+   */
+  async services(): Promise<string[]> {
+    this.#throwIfClosed();
+    return this.#registry.services();
+  }
+
+  /** Ends the watching, and waits for what is under way. Instances stay registered until their time is over. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    for (const service of this.#followed.values()) service.stop();
+    this.#watchers.clear();
+    this.#subscriber.close();
+    await this.#connection.close();
+    await this.#snapshotFile?.flush();
+  }
+
+  #throwIfClosed(): void {
+    if (this.#closing !== undefined) throw new ClosedError('the RedisServiceDiscovery');
+  }
+
+  #follow(serviceName: string): FollowedService {
+    let service = this.#followed.get(serviceName);
+    if (service === undefined) {
+      const hearing = () => this.#subscriber.up;
+      service = new FollowedService(
+        serviceName,
+        this.#registry,
+        hearing,
+        this.#following,
+        this.#followerListener,
+      );
+      const channel = this.#registry.channelOf(serviceName);
+      this.#followed.set(serviceName, service);
+      this.#byChannel.set(channel, service);
+      // Both at once: should something be published in between, the look after the subscription finds it.
+      void service.read().catch(() => {});
+      this.#subscriber.subscribe(channel).then(
+        () => service!.hearsAgain(),
+        () => {},
+      );
+    }
+    return service;
+  }
+
+  /** Waits for the first reading; failing that, begins with what an earlier process knew. */
+  async #begin(service: FollowedService): Promise<void> {
+    try {
+      await service.read();
+    } catch (error) {
+      const recalled = await this.#snapshotFile?.recall(service.serviceName);
+      if (recalled !== undefined) service.recall(recalled);
+      if (service.known) return;
+      throw new DiscoveryUnavailableError(
+        `'${service.serviceName}' cannot be looked up, and nothing is known of it from earlier: ${(error as Error).message}`,
+        { cause: error },
+      );
+    }
+  }
+
+  async #setStatus(
+    serviceName: string,
+    instanceId: string,
+    status: ServiceInstance['status'],
+  ): Promise<boolean> {
+    try {
+      return await this.#registry.setStatus(serviceName, instanceId, status);
+    } catch (error) {
+      const service = this.#followed.get(serviceName);
+      if (!(error instanceof RedisError) || service === undefined) throw error;
+      return service.setStatus(instanceId, status);
+    }
+  }
+
+  #up(): void {
+    for (const service of this.#followed.values()) service.hearsAgain();
+    // What fails here is told by the next heartbeat of each.
+    this.#heartbeats.beat().catch(() => {});
+  }
+
+  #down(error: unknown): void {
+    for (const service of this.#followed.values()) service.hearsNothing(error);
+  }
+
+  #forgotten({ serviceName, instanceId, json }: Registration): void {
+    this.emit('re-registered', { instance: instanceOf(serviceName, instanceId, json) });
+  }
+
+  readonly #followerListener: FollowerListener = {
+    known: (serviceName, instances) => this.#snapshotFile?.remember(serviceName, instances),
+    changed: (serviceName, instances) => this.#watchers.tell(serviceName, instances),
+    stale: (serviceName, error) => this.emit('stale', { serviceName, error }),
+    fresh: (serviceName) => this.emit('fresh', { serviceName }),
+    invalid: (serviceName, { instanceId }, error) => this.#invalid(serviceName, instanceId, error),
+    idle: (serviceName) => this.#letGo(serviceName),
+  };
+
+  #invalid(serviceName: string, instanceId: string, error: unknown): void {
+    this.emit('invalid-entry', { serviceName, instanceId, error });
+    const key = `${serviceName} ${instanceId}`;
+    if (this.#warnedOf.has(key)) return;
+    this.#warnedOf.set(key, true);
+    const what = `${JSON.stringify(instanceId).slice(0, 200)} of '${serviceName}' in Redis at ${this.#connection.address}`;
+    process.emitWarning(`${what} is not a registration, and is left out: ${error}`, {
+      type: 'HoldfastDiscoveryWarning',
+    });
+  }
+
+  /** Names may come from requests: those that nobody watches or asks for are forgotten. */
+  #letGo(serviceName: string): void {
+    if (this.#watchers.has(serviceName)) return;
+    const channel = this.#registry.channelOf(serviceName);
+    this.#followed.get(serviceName)?.stop();
+    this.#followed.delete(serviceName);
+    this.#byChannel.delete(channel);
+    this.#subscriber.unsubscribe(channel).catch(() => {});
+  }
+}

@@ -1,0 +1,181 @@
+import { Script } from './redis-connection.ts';
+
+/*
+ * The registry of one service, in one hash slot. KEYS:
+ *   1 instances  hash   id → '<epoch> <ttl> <what was registered, as JSON>'
+ *   2 leases     zset   id by the time of its expiry
+ *   3 statuses   hash   id → what a health check found since it was registered
+ *   4 meta       hash   version, longest: the longest ttl
+ *
+ * All times are milliseconds of Redis's clock, read within the script: those of the hosts do not matter. Whoever
+ * runs one of the scripts takes out what has expired. Every change counts up the version and is published as
+ * '<version> <now> <time to the next expiry, or −1> <what> <of which instance> <…>'.
+ */
+const PRELUDE = `
+local function now()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local function digits(number)
+  return string.format('%.0f', number)
+end
+
+local function epochOf(record)
+  return record and tonumber(string.match(record, '^(%d+) '))
+end
+
+local function nextExpiry(keys, at)
+  local first = redis.call('ZRANGE', keys[2], 0, 0, 'WITHSCORES')[2]
+  return first and math.max(0, first - at) or -1
+end
+
+-- The first version of all is a time, so that versions go up even if Redis lost everything in between.
+local function publish(keys, channel, at, what)
+  local version = redis.call('HINCRBY', keys[4], 'version', 1)
+  if version == 1 then
+    version = at * 1000
+    redis.call('HSET', keys[4], 'version', digits(version))
+  end
+  local news = { digits(version), digits(at), digits(nextExpiry(keys, at)), what }
+  redis.call('PUBLISH', channel, table.concat(news, ' '))
+end
+
+local function remove(keys, id)
+  redis.call('HDEL', keys[3], id)
+  redis.call('ZREM', keys[2], id)
+  return redis.call('HDEL', keys[1], id)
+end
+
+-- No lease may be longer than the longest ttl: one that is was given before the clock was set back.
+local function reap(keys, channel, at)
+  local longest = tonumber(redis.call('HGET', keys[4], 'longest') or 0)
+  local last = redis.call('ZREVRANGE', keys[2], 0, 0, 'WITHSCORES')[2]
+  if last and longest > 0 and last - at > longest then
+    for _, id in ipairs(redis.call('ZRANGEBYSCORE', keys[2], '(' .. digits(at + longest), '+inf')) do
+      redis.call('ZADD', keys[2], digits(at + longest), id)
+    end
+  end
+  local expired = redis.call('ZRANGEBYSCORE', keys[2], '-inf', digits(at))
+  if #expired == 0 then return end
+  for _, id in ipairs(expired) do remove(keys, id) end
+  publish(keys, channel, at, 'expired ' .. table.concat(expired, ','))
+end
+
+-- What nobody touches any more goes by itself: the instances soon, the version when all clients have forgotten it.
+local function keep(keys, ttl)
+  local longest = math.max(ttl, tonumber(redis.call('HGET', keys[4], 'longest') or 0))
+  redis.call('HSET', keys[4], 'longest', digits(longest))
+  for index = 1, 3 do redis.call('PEXPIRE', keys[index], digits(2 * longest)) end
+  redis.call('PEXPIRE', keys[4], digits(2 * longest + 86400000))
+end
+`;
+
+/**
+ * ARGV: channel, id, epoch ('' at the first registration), ttl, JSON. Gives the epoch; −1 if a later one holds the id.
+ */
+export const REGISTER = new Script(`${PRELUDE}
+local channel, id, given, ttl, json = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
+local at = now()
+reap(KEYS, channel, at)
+local before = redis.call('HGET', KEYS[1], id)
+local epoch = epochOf(before)
+if given and epoch and epoch > given then return '-1' end
+if not given then
+  local time = redis.call('TIME')
+  given = math.max(time[1] * 1000000 + time[2], (epoch or 0) + 1)
+end
+local record = digits(given) .. ' ' .. digits(ttl) .. ' ' .. json
+redis.call('HSET', KEYS[1], id, record)
+redis.call('ZADD', KEYS[2], digits(at + ttl), id)
+if epoch ~= given then redis.call('HDEL', KEYS[3], id) end
+if record ~= before then publish(KEYS, channel, at, 'registered ' .. id .. ' ' .. record) end
+keep(KEYS, ttl)
+return digits(given)
+`);
+
+/**
+ * Of several services at once, four keys for each. ARGV for each: channel, ttl, number of instances, then id and epoch
+ * of each. Gives for each instance 1 if it is kept alive, 0 if it is not known, −1 if a later epoch holds the id.
+ */
+export const HEARTBEAT = new Script(`${PRELUDE}
+local results = {}
+local position = 1
+local at = now()
+for first = 1, #KEYS, 4 do
+  local keys = { KEYS[first], KEYS[first + 1], KEYS[first + 2], KEYS[first + 3] }
+  local channel, ttl, count = ARGV[position], tonumber(ARGV[position + 1]), tonumber(ARGV[position + 2])
+  position = position + 3
+  for _ = 1, count do
+    local id, given = ARGV[position], tonumber(ARGV[position + 1])
+    position = position + 2
+    local epoch = epochOf(redis.call('HGET', keys[1], id))
+    local known = epoch == given
+    if known then redis.call('ZADD', keys[2], digits(at + ttl), id) end
+    results[#results + 1] = known and 1 or (epoch and epoch > given and -1 or 0)
+  end
+  reap(keys, channel, at)
+  keep(keys, ttl)
+end
+return results
+`);
+
+/**
+ * ARGV: channel, id, epoch ('' for whichever holds the id). Gives 1 if it was there. One that Redis forgot is
+ * announced all the same: there are clients that still hold it.
+ */
+export const DEREGISTER = new Script(`${PRELUDE}
+local channel, id, given = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local at = now()
+local epoch = epochOf(redis.call('HGET', KEYS[1], id))
+if given and epoch and epoch > given then return 0 end
+local known = remove(KEYS, id)
+if known == 1 or given then publish(KEYS, channel, at, 'deregistered ' .. id) end
+reap(KEYS, channel, at)
+return known
+`);
+
+/** ARGV: channel, id, status. Gives 1 if the instance is there. */
+export const SET_STATUS = new Script(`${PRELUDE}
+local channel, id, status = ARGV[1], ARGV[2], ARGV[3]
+local at = now()
+reap(KEYS, channel, at)
+if redis.call('HEXISTS', KEYS[1], id) == 0 then return 0 end
+if redis.call('HGET', KEYS[3], id) ~= status then
+  redis.call('HSET', KEYS[3], id, status)
+  publish(KEYS, channel, at, 'status ' .. id .. ' ' .. status)
+end
+return 1
+`);
+
+/** ARGV: channel. Gives the version, the time, the time to the next expiry. */
+export const TOUCH = new Script(`${PRELUDE}
+local at = now()
+reap(KEYS, ARGV[1], at)
+return { redis.call('HGET', KEYS[4], 'version') or '0', digits(at), digits(nextExpiry(KEYS, at)) }
+`);
+
+/** ARGV: channel. Gives what TOUCH gives, then all instances, statuses and leases, as flat lists. */
+export const READ = new Script(`${PRELUDE}
+local at = now()
+reap(KEYS, ARGV[1], at)
+return {
+  redis.call('HGET', KEYS[4], 'version') or '0', digits(at), digits(nextExpiry(KEYS, at)),
+  redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[3]),
+  redis.call('ZRANGE', KEYS[2], 0, -1, 'WITHSCORES'),
+}
+`);
+
+/** KEYS: the lease. ARGV: holder, milliseconds. Gives 1 if the holder has it. */
+export const ACQUIRE_LEASE = new Script(`
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+`);
+
+/** KEYS: the lease. ARGV: holder. */
+export const RELEASE_LEASE = new Script(`
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1])
+`);
