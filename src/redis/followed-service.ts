@@ -55,6 +55,7 @@ export class FollowedService {
   #recalled = false;
   #stale = false;
   #gap = false;
+  #behind = false;
   #reading: Promise<void> | undefined = undefined;
   #held: Change[] = [];
   #timer: NodeJS.Timeout | undefined = undefined;
@@ -172,6 +173,12 @@ export class FollowedService {
           this.#upToDate(state);
           return;
         }
+        // The news of it may still be on its way, that of an expiry that this very look brought about included.
+        if (this.#hearing() && !this.#behind) {
+          this.#behind = true;
+          this.#lookIn(READ_SPREAD);
+          return;
+        }
       } catch (error) {
         this.#failed(error);
         return;
@@ -189,6 +196,7 @@ export class FollowedService {
       return;
     }
     this.#view.apply(change);
+    this.#behind = false;
     this.#tell();
     this.#lookAt(change.nextExpiry);
   }
@@ -202,6 +210,7 @@ export class FollowedService {
 
   #upToDate({ nextExpiry }: RegistryState): void {
     this.#failures = 0;
+    this.#behind = false;
     this.#view.settle();
     if (this.#beginning) {
       this.#beginning = false;

@@ -1,0 +1,47 @@
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+
+/**
+ * One instance of a service that registers itself in Redis, in a process of its own with a clock of its own. It
+ * answers every request, tells its parent when it is registered, and leaves when it is told to.
+ */
+const { redis, keyPrefix, serviceName, instanceId, ttl, heartbeatInterval, clockShift } = JSON.parse(
+  process.argv[2]!,
+);
+
+const RealDate = Date;
+globalThis.Date = class extends RealDate {
+  constructor(...args: []) {
+    super(...(args.length > 0 ? args : ([RealDate.now() + clockShift] as unknown as [])));
+  }
+
+  static override now() {
+    return RealDate.now() + clockShift;
+  }
+} as DateConstructor;
+
+const { RedisServiceDiscovery } = await import('../../src/redis/index.ts');
+const { ServiceRegistrar } = await import('../../src/index.ts');
+
+const server = createServer((_request, response) => {
+  response.writeHead(200, { 'content-type': 'application/json' });
+  response.end(JSON.stringify({ instanceId }));
+});
+await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+const { port } = server.address() as AddressInfo;
+
+const discovery = new RedisServiceDiscovery({ redis, keyPrefix, ttl });
+const registrar = new ServiceRegistrar({
+  discovery,
+  instance: { serviceName, instanceId, host: '127.0.0.1', port },
+  heartbeatInterval,
+});
+await registrar.register();
+process.send?.('registered');
+
+process.on('message', async () => {
+  await registrar.close();
+  await discovery.close();
+  process.exit();
+});
+process.on('disconnect', () => process.exit());
