@@ -1,0 +1,430 @@
+import fc from 'fast-check';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { LoadBalancer } from '../../src/balancing/load-balancer.ts';
+import { DnsLookup, type DnsName, isAbsence } from '../../src/discovery/dns-lookup.ts';
+import { originOf, type ServiceInstance } from '../../src/discovery/service-instance.ts';
+import { StaticServiceDiscovery } from '../../src/discovery/static-service-discovery.ts';
+import { DiscoveryUnavailableError, InvalidInstanceError, TimeoutError } from '../../src/errors.ts';
+import { defer, fakeTime, flush, follow, pass, rejectionOf } from '../policies/helpers.ts';
+import { dnsError, FakeDns, srv } from './dns-helpers.ts';
+
+const service = 'user-service';
+const name = 'users.test';
+
+let dns = new FakeDns();
+beforeEach(() => {
+  fakeTime();
+  dns = new FakeDns();
+});
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+function lookUp(at: Partial<DnsName> = {}, before?: readonly ServiceInstance[]) {
+  return new DnsLookup(dns, service, { name, ...at }, before).run(1_000);
+}
+
+async function found(at?: Partial<DnsName>, before?: readonly ServiceInstance[]) {
+  return (await lookUp(at, before)).instances;
+}
+
+const idsOf = (instances: readonly ServiceInstance[]) => instances.map(({ instanceId }) => instanceId);
+
+describe('the addresses of a name', () => {
+  it('are its instances, at the port that is said', async () => {
+    dns.addresses(name, ['10.0.0.1', '10.0.0.2']);
+    const instances = await found({ port: 8001 });
+    expect(instances).toMatchObject([
+      { serviceName: service, instanceId: '10.0.0.1:8001', host: '10.0.0.1', port: 8001, protocol: 'http' },
+      { instanceId: '10.0.0.2:8001', host: '10.0.0.2', weight: 1, status: 'healthy', metadata: {} },
+    ]);
+    expect(instances.every(Object.isFrozen)).toBe(true);
+  });
+
+  it.each([
+    [undefined, 'http://10.0.0.1:80'],
+    ['http', 'http://10.0.0.1:80'],
+    ['https', 'https://10.0.0.1:443'],
+  ] as const)('are at the usual port of the protocol: %s', async (protocol, origin) => {
+    dns.addresses(name, ['10.0.0.1']);
+    expect((await found({ protocol })).map(originOf)).toEqual([origin]);
+  });
+
+  it('are the IPv4 ones where there are both, so that an instance counts once', async () => {
+    dns.addresses(name, ['10.0.0.1']);
+    dns.addresses(name, ['2001:db8::1']);
+    expect(idsOf(await found())).toEqual(['10.0.0.1:80']);
+    expect(dns.asked).toEqual(['A users.test']);
+  });
+
+  it('are the IPv6 ones where there are no others', async () => {
+    dns.addresses(name, ['2001:db8::1', '::1']);
+    const instances = await found({ port: 8001 });
+    expect(instances.map(originOf)).toEqual(['http://[2001:db8::1]:8001', 'http://[::1]:8001']);
+    expect(idsOf(instances)).toEqual(['2001:db8::1:8001', 'at:::1:8001']);
+  });
+
+  it.each([
+    ['A', ['10.0.0.1:80']],
+    ['AAAA', ['2001:db8::1:80']],
+  ] as const)('are only those of the type that is said: %s', async (type, ids) => {
+    dns.addresses(name, ['10.0.0.1']);
+    dns.addresses(name, ['2001:db8::1']);
+    expect(idsOf(await found({ type }))).toEqual(ids);
+    dns.remove(type, name);
+    const error = await rejectionOf(lookUp({ type }));
+    expect(error).toMatchObject({ message: `DNS has no ${type} records of users.test: ENODATA` });
+    expect(dns.asked).toEqual([`${type} users.test`, `${type} users.test`]);
+  });
+
+  it('may be kept for the least of their times to live', async () => {
+    dns.set('A', name, [
+      { address: '10.0.0.1', ttl: 20 },
+      { address: '10.0.0.2', ttl: 7 },
+    ]);
+    expect(await lookUp()).toMatchObject({ ttl: 7_000 });
+  });
+
+  it('stand in an order that does not change when the servers rotate them', async () => {
+    dns.addresses(name, ['10.0.0.1', '10.0.0.2', '10.0.0.3']);
+    const ids = idsOf(await found());
+    dns.addresses(name, ['10.0.0.3', '10.0.0.1', '10.0.0.2']);
+    expect(idsOf(await found())).toEqual(ids);
+  });
+
+  it('stay the same objects while they stay, whatever the time', async () => {
+    dns.addresses(name, ['10.0.0.1', '10.0.0.2']);
+    const [first] = await found();
+    await pass(60_000);
+    dns.addresses(name, ['10.0.0.3', '10.0.0.1']);
+    const [again, other] = await found({}, [first!]);
+    expect(again).toBe(first);
+    expect(other).toMatchObject({ host: '10.0.0.3', registeredAt: first!.registeredAt + 60_000 });
+  });
+
+  it('count once if they are said twice', async () => {
+    dns.addresses(name, ['10.0.0.1', '10.0.0.1']);
+    expect(await found()).toHaveLength(1);
+  });
+
+  it('are taken to be 1,000 at most, always the same ones', async () => {
+    const all = Array.from({ length: 1_100 }, (_, index) => `10.0.${index >> 8}.${index & 255}`);
+    dns.addresses(name, all);
+    const { instances, flaws } = await lookUp();
+    expect(instances).toHaveLength(1_000);
+    expect(flaws).toMatchObject([
+      { message: "DNS has 1100 records for 'user-service': only 1000 are taken" },
+    ]);
+    dns.addresses(name, all.toReversed());
+    expect(idsOf(await found())).toEqual(idsOf(instances));
+  });
+});
+
+describe('a record that cannot be used', () => {
+  it('is left out, and the others are taken', async () => {
+    dns.addresses(name, ['10.0.0.1', 'evil.example/', '10.0.0.2']);
+    const { instances, flaws } = await lookUp();
+    expect(idsOf(instances)).toEqual(['10.0.0.1:80', '10.0.0.2:80']);
+    expect(flaws).toMatchObject([{ name: 'InvalidInstanceError', message: /the host .*evil/ }]);
+  });
+
+  it('is a failure if there is no other', async () => {
+    dns.addresses(name, ['evil.example/']);
+    const error = await rejectionOf(lookUp());
+    expect(error).toBeInstanceOf(DiscoveryUnavailableError);
+    expect(error).toMatchObject({
+      message: "DNS has nothing for 'user-service' at users.test that can be used",
+      cause: expect.any(InvalidInstanceError),
+    });
+    expect(isAbsence(error)).toBe(false);
+  });
+
+  it.each<[string, unknown[]]>([
+    ['addresses without a TTL', ['10.0.0.1']],
+    ['an address that is none', [{ address: 5, ttl: 5 }]],
+  ])('may be what a resolver of your own says: %s', async (_what, records) => {
+    dns.set('A', name, records);
+    expect(await rejectionOf(lookUp())).toBeInstanceOf(DiscoveryUnavailableError);
+  });
+
+  it('may have no time to live: it is asked for again as soon as may be', async () => {
+    dns.set('A', name, [{ address: '10.0.0.1' }, { address: '10.0.0.2', ttl: 9 }]);
+    expect(await lookUp()).toMatchObject({ ttl: 0, instances: [{}, {}] });
+  });
+});
+
+describe('the targets of service records', () => {
+  it('are instances at each of their addresses, with port, weight and priority', async () => {
+    dns.set('SRV', name, [
+      srv('b.test', 8002, { priority: 10, weight: 5 }),
+      srv('a.test', 8001, { priority: 0, weight: 60 }),
+    ]);
+    dns.addresses('a.test', ['10.0.0.1'], 20);
+    dns.addresses('b.test', ['2001:db8::1'], 6);
+    const { instances, ttl } = await lookUp({ type: 'SRV', protocol: 'https' });
+    expect(instances).toMatchObject([
+      {
+        instanceId: '10.0.0.1:8001',
+        host: '10.0.0.1',
+        port: 8001,
+        protocol: 'https',
+        weight: 60,
+        metadata: { priority: '0', target: 'a.test' },
+      },
+      {
+        instanceId: '2001:db8::1:8002',
+        port: 8002,
+        weight: 5,
+        metadata: { priority: '10', target: 'b.test' },
+      },
+    ]);
+    expect(ttl).toBe(6_000);
+  });
+
+  it('share their weight among their addresses', async () => {
+    dns.set('SRV', name, [srv('a.test', 80, { weight: 9 }), srv('b.test', 80, { weight: 1 })]);
+    dns.addresses('a.test', ['10.0.0.1', '10.0.0.2', '10.0.0.3']);
+    dns.addresses('b.test', ['10.0.0.4']);
+    expect((await found({ type: 'SRV' })).map(({ weight }) => weight)).toEqual([3, 3, 3, 1]);
+  });
+
+  it('are asked for once each, whatever number of ports they have', async () => {
+    dns.set('SRV', name, [srv('a.test', 8001), srv('A.test.', 8002)]);
+    dns.addresses('a.test', ['10.0.0.1']);
+    expect(idsOf(await found({ type: 'SRV' }))).toEqual(['10.0.0.1:8001', '10.0.0.1:8002']);
+    expect(dns.asked).toEqual(['SRV users.test', 'A a.test']);
+  });
+
+  it('are asked for 32 at a time', async () => {
+    const hosts = Array.from({ length: 40 }, (_, index) => `t${index}.test`);
+    dns.set(
+      'SRV',
+      name,
+      hosts.map((host) => srv(host, 80)),
+    );
+    const held = hosts.map((host) => {
+      const answer = defer<readonly unknown[]>();
+      dns.set('A', host, answer.promise);
+      return answer;
+    });
+    const looking = follow(lookUp({ type: 'SRV' }));
+    await flush();
+    expect(dns.asked).toHaveLength(1 + 32);
+    for (const [index, answer] of held.entries()) {
+      answer.resolve([{ address: `10.0.0.${index}`, ttl: 1 }]);
+    }
+    await flush();
+    expect(looking.outcome).toMatchObject({ ok: true });
+    expect(dns.asked).toHaveLength(1 + 40);
+  });
+
+  it('are none if the only target is the root: the service is decidedly not available', async () => {
+    for (const root of ['', '.']) {
+      dns.set('SRV', name, [srv(root, 0)]);
+      expect(await lookUp({ type: 'SRV' })).toEqual({ instances: [], ttl: 0, flaws: [] });
+    }
+  });
+
+  it('count once at one place: where they have the highest priority, then the most weight', async () => {
+    dns.set('SRV', name, [
+      srv('b.test', 80, { priority: 5, weight: 9 }),
+      srv('c.test', 80, { priority: 1, weight: 2 }),
+      srv('a.test', 80, { priority: 1, weight: 3 }),
+    ]);
+    for (const target of ['a.test', 'b.test', 'c.test']) dns.addresses(target, ['10.0.0.1']);
+    expect(await found({ type: 'SRV' })).toMatchObject([{ weight: 3, metadata: { priority: '1' } }]);
+  });
+
+  it('are left out if they cannot be used, and the others are taken', async () => {
+    dns.set('SRV', name, [srv('a.test', 0), srv('b.test', 80)]);
+    for (const target of ['a.test', 'b.test']) dns.addresses(target, ['10.0.0.1']);
+    const { instances, flaws } = await lookUp({ type: 'SRV' });
+    expect(idsOf(instances)).toEqual(['10.0.0.1:80']);
+    expect(flaws).toMatchObject([{ message: /the port .* got 0/ }]);
+  });
+
+  it('are gone if DNS has no address of them', async () => {
+    dns.set('SRV', name, [srv('a.test', 80), srv('b.test', 80)]);
+    dns.addresses('a.test', ['10.0.0.1']);
+    dns.addresses('b.test', ['10.0.0.2'], 9);
+    const before = await found({ type: 'SRV' });
+    dns.forget('a.test');
+    const { instances, ttl, flaws } = await lookUp({ type: 'SRV' }, before);
+    expect(idsOf(instances)).toEqual(['10.0.0.2:80']);
+    expect(ttl).toBe(9_000);
+    expect(flaws).toMatchObject([{ message: 'DNS has no A records of a.test: ENOTFOUND' }]);
+  });
+
+  it('keep the addresses that they had if DNS does not tell them, and are asked for again soon', async () => {
+    dns.set('SRV', name, [srv('a.test', 80), srv('a.test', 81), srv('b.test', 80)]);
+    dns.addresses('a.test', ['10.0.0.1', '10.0.0.2']);
+    dns.addresses('b.test', ['10.0.0.3']);
+    const before = await found({ type: 'SRV' });
+    expect(before).toHaveLength(5);
+    dns.set('A', 'a.test', dnsError('ESERVFAIL'));
+    const { instances, ttl, flaws } = await lookUp({ type: 'SRV' }, before);
+    expect(instances).toEqual(before);
+    instances.forEach((instance, index) => void expect(instance).toBe(before[index]));
+    expect(ttl).toBe(0);
+    expect(flaws).toMatchObject([{ message: 'DNS does not tell the A records of a.test: ESERVFAIL' }]);
+  });
+
+  it('are waited for no longer than the lookup may take: what answered in time is taken', async () => {
+    dns.set('SRV', name, [srv('a.test', 80), srv('b.test', 80)]);
+    dns.set('A', 'a.test', defer<readonly unknown[]>().promise);
+    dns.addresses('b.test', ['10.0.0.2']);
+    const looking = follow(lookUp({ type: 'SRV' }));
+    await pass(999);
+    expect(looking.outcome).toBeUndefined();
+    await pass(1);
+    expect(looking.outcome).toMatchObject({
+      ok: true,
+      value: { instances: [{ host: '10.0.0.2' }], flaws: [{ cause: { name: 'TimeoutError' } }] },
+    });
+  });
+
+  it('make a failure if none of them has an address; an absence if DNS says so of all', async () => {
+    dns.set('SRV', name, [srv('a.test', 80), srv('b.test', 80)]);
+    const absent = await rejectionOf(lookUp({ type: 'SRV' }));
+    expect(absent).toMatchObject({ message: 'DNS has no A records of a.test: ENOTFOUND' });
+    expect(isAbsence(absent)).toBe(true);
+    dns.set('A', 'b.test', dnsError('ESERVFAIL'));
+    const failed = await rejectionOf(lookUp({ type: 'SRV' }));
+    expect(failed).toMatchObject({ message: 'DNS does not tell the A records of b.test: ESERVFAIL' });
+    expect(isAbsence(failed)).toBe(false);
+  });
+
+  it('stand in the same order, as the same objects, however the records are rotated', () => {
+    const record = fc.record({
+      name: fc.constantFrom('a.test', 'b.test', 'c.test'),
+      port: fc.integer({ min: 80, max: 82 }),
+      priority: fc.integer({ min: 0, max: 2 }),
+      weight: fc.integer({ min: 0, max: 2 }),
+    });
+    dns.addresses('a.test', ['10.0.0.1', '10.0.0.2']);
+    dns.addresses('b.test', ['10.0.0.2', '10.0.0.3']);
+    dns.addresses('c.test', ['10.0.0.4']);
+    const shuffled = fc
+      .array(record, { minLength: 1, maxLength: 8 })
+      .chain((records) =>
+        fc.tuple(
+          fc.constant(records),
+          fc.shuffledSubarray(records, { minLength: records.length, maxLength: records.length }),
+        ),
+      );
+    return fc.assert(
+      fc.asyncProperty(shuffled, async ([records, rotated]) => {
+        dns.set('SRV', name, records);
+        const before = await found({ type: 'SRV' });
+        dns.set('SRV', name, rotated);
+        const after = await found({ type: 'SRV' }, before);
+        expect(after.length).toBe(before.length);
+        expect(after.every((instance, index) => instance === before[index])).toBe(true);
+      }),
+    );
+  });
+});
+
+describe('the weight of a service record', () => {
+  const weightsOf = async (...records: { priority?: number; weight: number }[]) => {
+    dns.set(
+      'SRV',
+      name,
+      records.map((record, index) => srv('a.test', index + 1, record)),
+    );
+    dns.addresses('a.test', ['10.0.0.1']);
+    const instances = await found({ type: 'SRV' });
+    return records.map((_, index) => instances.find(({ port }) => port === index + 1)!.weight);
+  };
+
+  it('is the same for all where none has any', async () => {
+    expect(await weightsOf({ weight: 0 }, { weight: 0 })).toEqual([1, 1]);
+  });
+
+  it('is next to nothing, but not nothing, where others of the priority have some', async () => {
+    expect(await weightsOf({ weight: 0 }, { weight: 1 }, { weight: 65_535 })).toEqual([0.01, 1, 65_535]);
+    expect(await weightsOf({ weight: 0 }, { weight: 5, priority: 1 })).toEqual([1, 5]);
+  });
+
+  it('gives the LoadBalancer the shares of RFC 2782, within the priority that comes first', async () => {
+    await weightsOf(
+      { weight: 0, priority: 1 },
+      { weight: 75, priority: 1 },
+      { weight: 25, priority: 1 },
+      { weight: 100, priority: 2 },
+    );
+    const list = (await found({ type: 'SRV' })).map(({ serviceName: _, ...instance }) => instance);
+    const balancer = new LoadBalancer({
+      discovery: new StaticServiceDiscovery({ [service]: list }),
+      strategy: 'weighted-round-robin',
+      priorities: true,
+    });
+    const calls = new Map<number, number>();
+    for (let call = 0; call < 20_002; call++) {
+      const { port } = (await balancer.getInstance(service))!;
+      calls.set(port, (calls.get(port) ?? 0) + 1);
+    }
+    expect(calls.get(1)).toBeGreaterThan(0);
+    expect(calls.get(1)).toBeLessThan(5);
+    expect(calls.get(2)).toBeCloseTo(15_000, -1);
+    expect(calls.get(3)).toBeCloseTo(5_000, -1);
+    expect(calls.get(4)).toBeUndefined();
+  });
+});
+
+describe('a lookup that gets no answer', () => {
+  it.each([
+    ['ESERVFAIL', 'DNS does not tell the A records of users.test: ESERVFAIL', false],
+    ['ECONNREFUSED', 'DNS does not tell the A records of users.test: ECONNREFUSED', false],
+    ['ETIMEOUT', 'DNS does not tell the A records of users.test: ETIMEOUT', false],
+    ['ENOTFOUND', 'DNS has no A records of users.test: ENOTFOUND', true],
+  ])(
+    'fails naming the records and the code, with what DNS said as the cause: %s',
+    async (code, message, absent) => {
+      const cause = dnsError(code);
+      dns.set('A', name, cause);
+      const error = await rejectionOf(lookUp());
+      expect(error).toBeInstanceOf(DiscoveryUnavailableError);
+      expect(error).toMatchObject({ message, cause });
+      expect(isAbsence(error)).toBe(absent);
+      expect(dns.asked).toEqual(['A users.test']);
+    },
+  );
+
+  it.each([undefined, 'A', 'AAAA', 'SRV'] as const)(
+    'knows an absence from an empty answer too: %s',
+    async (type) => {
+      for (const empty of ['A', 'AAAA', 'SRV'] as const) dns.set(empty, name, []);
+      const error = await rejectionOf(lookUp({ type }));
+      expect(error).toMatchObject({
+        message: `DNS has no ${type ?? 'A or AAAA'} records of users.test: ENODATA`,
+      });
+      expect(isAbsence(error)).toBe(true);
+    },
+  );
+
+  it('fails when its time is over', async () => {
+    dns.set('A', name, defer<readonly unknown[]>().promise);
+    const looking = follow(lookUp());
+    await pass(1_000);
+    expect(looking.outcome).toMatchObject({
+      ok: false,
+      error: { name: 'DiscoveryUnavailableError', cause: expect.any(TimeoutError) },
+    });
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  it('asks nothing more once its time is over', async () => {
+    dns.set(
+      'SRV',
+      name,
+      Array.from({ length: 50 }, (_, index) => srv(`t${index}.test`, 80)),
+    );
+    for (let index = 0; index < 50; index++)
+      dns.set('A', `t${index}.test`, defer<readonly unknown[]>().promise);
+    const looking = follow(lookUp({ type: 'SRV' }));
+    await pass(1_000);
+    expect(looking.outcome).toMatchObject({ ok: false });
+    expect(dns.asked).toHaveLength(1 + 32);
+  });
+});
