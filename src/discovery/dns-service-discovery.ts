@@ -1,0 +1,333 @@
+import { Resolver } from 'node:dns/promises';
+import { isIP } from 'node:net';
+import {
+  ClosedError,
+  DiscoveryUnavailableError,
+  type HoldfastError,
+  InvalidInstanceError,
+} from '../errors.ts';
+import { Emitter } from '../internal/emitter.ts';
+import {
+  type Check,
+  either,
+  func,
+  having,
+  integer,
+  MAX_DELAY,
+  number,
+  oneOf,
+  requireOption,
+  validateOptions,
+} from '../internal/validate.ts';
+import { type Backoff, exponentialBackoff } from '../policies/backoff.ts';
+import { DnsLookup, type DnsName, type DnsResolver, isAbsence } from './dns-lookup.ts';
+import type { InstanceListener, ServiceDiscovery, Unsubscribe } from './service-discovery.ts';
+import type { ServiceInstance } from './service-instance.ts';
+import { Watchers } from './watchers.ts';
+
+export interface DnsServiceDiscoveryOptions {
+  /**
+   * Where each service is in DNS, by its name; or a function that says it of any, and undefined of one that
+   * there is not. It may be asked for a name that came with a request.
+   */
+  services: Readonly<Record<string, DnsName>> | ((serviceName: string) => DnsName | undefined);
+  /**
+   * Whom to ask, such as a `Resolver` of `node:dns/promises` with servers of its own; it stays its owner's.
+   * Default: the servers that the host is set up with, each at most twice in a lookup.
+   */
+  resolver?: DnsResolver;
+  /** The least milliseconds from an answer to the next lookup. Default 5,000, or `maxTtl` if that is less. */
+  minTtl?: number;
+  /** The most milliseconds from one lookup to the next. Default 30,000, or `minTtl` if that is more. */
+  maxTtl?: number;
+  /** Milliseconds for a lookup, with all that it has to ask. Default 5,000. */
+  timeout?: number;
+  /**
+   * Milliseconds for which the last instances are kept once DNS says that there are none, or no such name.
+   * Infinity for ever, 0 not to keep them. Default 300,000.
+   */
+  absenceGrace?: number;
+  /** A source of numbers from 0 to 1. Default Math.random. */
+  random?: () => number;
+}
+
+export interface DnsServiceDiscoveryEvents {
+  /**
+   * A lookup failed, or a part of it: a target that has no address, a record that cannot be used. What was
+   * known before goes on, and so does what is well.
+   */
+  failure: [event: { serviceName: string; error: HoldfastError }];
+}
+
+/** What is known of a service that someone watches, or has asked for lately. */
+class Service {
+  readonly name: string;
+  readonly at: DnsName;
+  /** The last good answer. */
+  instances: readonly ServiceInstance[] | undefined = undefined;
+  /** How the lookup failed last: told to those who ask while no answer is known. */
+  failure: unknown = undefined;
+  failures = 0;
+  /** Since when DNS says that there is nothing, on the clock of `performance.now()`. */
+  absentSince: number | undefined = undefined;
+  /** Refreshes since it was watched or asked for. */
+  unused = 0;
+  lookup: DnsLookup | undefined = undefined;
+  looking: Promise<void> | undefined = undefined;
+  timer: NodeJS.Timeout | undefined = undefined;
+
+  constructor(name: string, at: DnsName) {
+    this.name = name;
+    this.at = at;
+  }
+}
+
+const NONE: readonly ServiceInstance[] = Object.freeze([]);
+/** A service that nobody watches is let go when nobody has asked for it in so many refreshes. */
+const MAX_UNUSED = 3;
+/** How much later than DNS says a refresh comes at most, so that a fleet does not ask all at once. */
+const JITTER = 0.1;
+/** Milliseconds until a failed lookup is tried again at first; then twice as long each time, to `maxTtl`. */
+const FIRST_RETRY = 1_000;
+const NAME = /^(?=.{1,254}$)[\w-]{1,63}(?:\.[\w-]{1,63})*\.?$/;
+
+/**
+ * Discovery from DNS: the addresses of a name (A, AAAA), as of a headless service of Kubernetes, or the
+ * targets of SRV records (RFC 2782), as those of Consul, each at its addresses.
+ *
+ * An instance of an SRV record has its `priority` and its `target` in the metadata, for the option
+ * `priorities` of the LoadBalancer, and its weight, shared by the addresses of the target; weight 0 beside
+ * others is next to nothing. A target `.` says that there are no instances.
+ *
+ * A service is looked up when it is first asked for or watched. While it is watched or asked for, it is
+ * looked up again when the first TTL of an address is over, within `minTtl` and `maxTtl` and up to a tenth
+ * later at random. Node does not tell the TTL of SRV records: that of their targets' addresses counts.
+ *
+ * The last good answer outlives every failure of DNS. What DNS says for `absenceGrace` counts though it be
+ * that there is no such name, or nothing at it: gRPC never believes that and Envoy does at once, but servers
+ * under load say so in error, and addresses that were given up may come to belong to others.
+ *
+ * @example
+ * new DnsServiceDiscovery({
+ *   services: {
+ *     'user-service': { name: 'users.prod.svc.cluster.local', port: 8080 },
+ *     'payment-service': { name: '_http._tcp.payments.service.consul', type: 'SRV' },
+ *   },
+ * });
+ * new DnsServiceDiscovery({ services: (service) => ({ name: `${service}.mesh.internal`, port: 8080 }) });
+ */
+export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> implements ServiceDiscovery {
+  readonly #nameOf: (serviceName: string) => DnsName | undefined;
+  readonly #resolver: DnsResolver;
+  /** The resolver, if it was made here. */
+  readonly #own: Resolver | undefined;
+  readonly #minTtl: number;
+  readonly #maxTtl: number;
+  readonly #timeout: number;
+  readonly #absenceGrace: number;
+  readonly #random: () => number;
+  readonly #backoff: Backoff;
+  readonly #services = new Map<string, Service>();
+  readonly #watchers = new Watchers();
+  #closed = false;
+
+  /** @throws TypeError | RangeError naming the option that is not what it must be. */
+  constructor(options: DnsServiceDiscoveryOptions) {
+    super('dns-service-discovery');
+    validateOptions('DnsServiceDiscovery', options, {
+      services: either('an object of DNS names, by service, or a function', func, anObject),
+      resolver: having('resolve4', 'resolve6', 'resolveSrv'),
+      minTtl: number(1, MAX_DELAY),
+      maxTtl: number(1, MAX_DELAY),
+      timeout: number(1, MAX_DELAY),
+      absenceGrace: number(0, Infinity),
+      random: func,
+    });
+    requireOption('DnsServiceDiscovery', options, 'services');
+    const { services, resolver, timeout = 5_000, random = Math.random } = options;
+    this.#minTtl = options.minTtl ?? Math.min(5_000, options.maxTtl ?? Infinity);
+    this.#maxTtl = options.maxTtl ?? Math.max(30_000, this.#minTtl);
+    if (this.#minTtl > this.#maxTtl) {
+      const got = `got ${this.#minTtl} and ${this.#maxTtl}`;
+      throw new RangeError(`DnsServiceDiscovery option 'minTtl' must be at most 'maxTtl'; ${got}`);
+    }
+    this.#nameOf = typeof services === 'function' ? services : namesIn(services);
+    // A second try waits twice as long: both are over in time.
+    this.#own = resolver ? undefined : new Resolver({ timeout: Math.ceil(timeout / 5), tries: 2 });
+    this.#resolver = resolver ?? this.#own!;
+    this.#timeout = timeout;
+    this.#absenceGrace = options.absenceGrace ?? 300_000;
+    this.#random = random;
+    this.#backoff = exponentialBackoff({ base: FIRST_RETRY, max: this.#maxTtl, jitter: 'equal', random });
+  }
+
+  /** Rejects: DNS is written elsewhere. */
+  async register(): Promise<ServiceInstance> {
+    throw new InvalidInstanceError('DNS takes no registrations from here: use RedisServiceDiscovery');
+  }
+
+  /** Rejects: DNS is written elsewhere. */
+  async deregister(): Promise<boolean> {
+    throw new InvalidInstanceError('DNS cannot be changed from here: use RedisServiceDiscovery');
+  }
+
+  /** Rejects: DNS is written elsewhere. */
+  async update(): Promise<boolean> {
+    throw new InvalidInstanceError('DNS cannot be changed from here: use RedisServiceDiscovery');
+  }
+
+  /** Whether DNS has the instance; nothing is kept alive by it. */
+  async heartbeat(serviceName: string, instanceId: string): Promise<boolean> {
+    return (await this.instances(serviceName)).some((instance) => instance.instanceId === instanceId);
+  }
+
+  /**
+   * What is known already, or else what DNS answers.
+   *
+   * @throws DiscoveryUnavailableError if nothing is known and the lookup fails, with what DNS said as its
+   * cause; for a moment after that at once, without asking again.
+   */
+  async instances(serviceName: string): Promise<readonly ServiceInstance[]> {
+    const service = this.#service(serviceName);
+    if (service === undefined) return NONE;
+    service.unused = 0;
+    if (service.instances === undefined) await service.looking;
+    this.#throwIfClosed();
+    if (service.instances === undefined) throw service.failure;
+    return service.instances;
+  }
+
+  async healthyInstances(serviceName: string): Promise<readonly ServiceInstance[]> {
+    return Object.freeze((await this.instances(serviceName)).filter(({ status }) => status !== 'unhealthy'));
+  }
+
+  watch(serviceName: string, listener: InstanceListener): Unsubscribe {
+    const known = this.#service(serviceName) !== undefined;
+    return known ? this.#watchers.watch(serviceName, listener) : () => {};
+  }
+
+  /** Gives up every lookup under way. Whoever waits for one gets a ClosedError. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    for (const { timer, lookup } of this.#services.values()) {
+      clearTimeout(timer);
+      lookup?.cancel(closedError());
+    }
+    this.#services.clear();
+    this.#watchers.clear();
+    this.#own?.cancel();
+  }
+
+  #throwIfClosed(): void {
+    if (this.#closed) throw closedError();
+  }
+
+  /** Undefined if there is no such service. */
+  #service(serviceName: string): Service | undefined {
+    this.#throwIfClosed();
+    const known = this.#services.get(serviceName);
+    if (known !== undefined) return known;
+    const at = this.#at(serviceName);
+    if (at === undefined) return undefined;
+    const service = new Service(serviceName, at);
+    this.#services.set(serviceName, service);
+    this.#refresh(service);
+    return service;
+  }
+
+  #at(serviceName: string): DnsName | undefined {
+    try {
+      const at = this.#nameOf(serviceName);
+      if (at !== undefined) checkName(serviceName, at);
+      return at;
+    } catch (cause) {
+      throw new DiscoveryUnavailableError(`where '${serviceName}' is in DNS is not known`, { cause });
+    }
+  }
+
+  #refresh(service: Service): void {
+    service.lookup = new DnsLookup(this.#resolver, service.name, service.at, service.instances);
+    service.looking = this.#look(service, service.lookup);
+  }
+
+  async #look(service: Service, lookup: DnsLookup): Promise<void> {
+    try {
+      const { instances, ttl, flaws } = await lookup.run(this.#timeout);
+      if (this.#closed) return;
+      service.failures = 0;
+      service.absentSince = undefined;
+      const wait = Math.min(this.#maxTtl, Math.max(this.#minTtl, ttl));
+      this.#refreshAfter(service, wait * (1 + JITTER * this.#random()));
+      this.#learn(service, instances);
+      for (const error of flaws) this.emit('failure', { serviceName: service.name, error });
+    } catch (error) {
+      if (!this.#closed) this.#failed(service, error as HoldfastError);
+    }
+  }
+
+  #failed(service: Service, error: HoldfastError): void {
+    service.failure = error;
+    service.failures++;
+    this.#refreshAfter(service, this.#backoff(service.failures, 0));
+    if (isAbsence(error) && service.instances !== undefined) {
+      const now = performance.now();
+      service.absentSince ??= now;
+      if (now - service.absentSince >= this.#absenceGrace) this.#learn(service, NONE);
+    }
+    this.emit('failure', { serviceName: service.name, error });
+  }
+
+  #learn(service: Service, instances: readonly ServiceInstance[]): void {
+    const before = service.instances;
+    const unchanged =
+      before?.length === instances.length && instances.every((instance, index) => instance === before[index]);
+    if (unchanged) return;
+    service.instances = Object.freeze(instances);
+    this.#watchers.tell(service.name, service.instances);
+  }
+
+  #refreshAfter(service: Service, wait: number): void {
+    service.timer = setTimeout(() => this.#refreshIfUsed(service), Math.min(wait, MAX_DELAY)).unref();
+  }
+
+  /** What failed and is watched by nobody is forgotten: whoever asks again will have it looked up. */
+  #refreshIfUsed(service: Service): void {
+    service.unused = this.#watchers.has(service.name) ? 0 : service.unused + 1;
+    const unknown = service.instances === undefined && service.unused > 0;
+    if (unknown || service.unused > MAX_UNUSED) this.#services.delete(service.name);
+    else this.#refresh(service);
+  }
+}
+
+function closedError(): ClosedError {
+  return new ClosedError('the DnsServiceDiscovery');
+}
+
+const anObject: Check = (value) => {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new TypeError();
+};
+
+const dnsName: Check = either('a name in DNS, such as users.internal', (value) => {
+  if (typeof value !== 'string' || !NAME.test(value) || isIP(value) !== 0) throw new TypeError();
+});
+
+function namesIn(services: Readonly<Record<string, DnsName>>): (serviceName: string) => DnsName | undefined {
+  const names = new Map(Object.entries(services));
+  for (const [serviceName, at] of names) checkName(serviceName, at);
+  return (serviceName) => names.get(serviceName);
+}
+
+function checkName(serviceName: string, at: DnsName): void {
+  const owner = `'${serviceName}' of DnsServiceDiscovery`;
+  validateOptions(owner, at, {
+    name: dnsName,
+    type: oneOf('A', 'AAAA', 'SRV'),
+    port: integer(1, 65_535),
+    protocol: oneOf('http', 'https'),
+  });
+  requireOption(owner, at, 'name');
+  if (at.type === 'SRV' && at.port !== undefined) {
+    throw new TypeError(`${owner} has no option 'port' with SRV records, which say the port themselves`);
+  }
+}

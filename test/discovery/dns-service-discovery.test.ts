@@ -1,0 +1,747 @@
+import { execFile } from 'node:child_process';
+import { Resolver } from 'node:dns/promises';
+import { promisify } from 'node:util';
+import fc from 'fast-check';
+import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
+import { LoadBalancer } from '../../src/balancing/load-balancer.ts';
+import {
+  DnsServiceDiscovery,
+  type DnsServiceDiscoveryEvents,
+  type DnsServiceDiscoveryOptions,
+} from '../../src/discovery/dns-service-discovery.ts';
+import type { ServiceInstance } from '../../src/discovery/service-instance.ts';
+import { ClosedError, DiscoveryUnavailableError, InvalidInstanceError } from '../../src/errors.ts';
+import { defer, fakeTime, fling, flush, follow, pass, rejectionOf } from '../policies/helpers.ts';
+import { startDnsServer } from '../support/dns-server.ts';
+import { dnsError, FakeDns, srv } from './dns-helpers.ts';
+
+const service = 'user-service';
+const name = 'users.test';
+
+let dns = new FakeDns();
+beforeEach(() => {
+  fakeTime();
+  dns = new FakeDns();
+});
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+function discoveryOf(options: Partial<DnsServiceDiscoveryOptions> = {}): DnsServiceDiscovery {
+  const discovery = new DnsServiceDiscovery({
+    services: { [service]: { name } },
+    resolver: dns,
+    random: () => 0,
+    ...options,
+  });
+  onTestFinished(() => discovery.close());
+  return discovery;
+}
+
+const hostsOf = (instances: readonly ServiceInstance[]) => instances.map(({ host }) => host);
+
+/** The hosts that each notification told of. */
+function watched(discovery: DnsServiceDiscovery, serviceName = service) {
+  const told: string[][] = [];
+  const unsubscribe = discovery.watch(serviceName, (instances) => told.push(hostsOf(instances)));
+  return { told, unsubscribe };
+}
+
+function failuresOf(discovery: DnsServiceDiscovery): string[] {
+  const failures: string[] = [];
+  discovery.on('failure', ({ serviceName, error }) => failures.push(`${serviceName}: ${error.message}`));
+  return failures;
+}
+
+describe('a service that is asked for', () => {
+  it('is looked up once, however many ask; from then on whoever asks gets what is known', async () => {
+    dns.addresses(name, ['10.0.0.1', '10.0.0.2']);
+    const discovery = discoveryOf();
+    const [one, other] = await Promise.all([discovery.instances(service), discovery.instances(service)]);
+    expect(hostsOf(one)).toEqual(['10.0.0.1', '10.0.0.2']);
+    expect(other).toBe(one);
+    expect(await discovery.instances(service)).toBe(one);
+    expect(hostsOf(await discovery.healthyInstances(service))).toEqual(['10.0.0.1', '10.0.0.2']);
+    expect(dns.asked).toEqual(['A users.test']);
+    for (const list of [one, await discovery.healthyInstances(service)]) {
+      expect(Object.isFrozen(list)).toBe(true);
+    }
+  });
+
+  it('has no instances if it stands nowhere, whatever its name', async () => {
+    const discovery = discoveryOf();
+    for (const other of ['payment-service', '__proto__', 'constructor', '']) {
+      const instances = await discovery.instances(other);
+      expect(instances).toEqual([]);
+      expect(Object.isFrozen(instances)).toBe(true);
+      discovery.watch(other, () => {})();
+    }
+    expect(dns.asked).toEqual([]);
+  });
+
+  it('stands where a function says, if it does not say undefined', async () => {
+    dns.addresses('users.mesh.test', ['10.0.0.1']);
+    const discovery = discoveryOf({
+      services: (serviceName) =>
+        serviceName === 'nobody' ? undefined : { name: `${serviceName}.mesh.test`, port: 8001 },
+    });
+    expect(await discovery.instances('users')).toMatchObject([{ serviceName: 'users', port: 8001 }]);
+    expect(await discovery.instances('nobody')).toEqual([]);
+    expect(dns.asked).toEqual(['A users.mesh.test']);
+  });
+
+  it.each(['users/..', 'users mesh', '', 'users..', 'users\0', 'ü', 'x'.repeat(64)])(
+    'is not asked of DNS under what is not a name there: %j',
+    async (serviceName) => {
+      const discovery = discoveryOf({ services: (any) => ({ name: `${any}.mesh.test` }) });
+      const error = await rejectionOf(discovery.instances(serviceName));
+      expect(error).toBeInstanceOf(DiscoveryUnavailableError);
+      expect(error).toMatchObject({ cause: { message: /option 'name' must be a name in DNS/ } });
+      expect(() => discovery.watch(serviceName, () => {})).toThrow(DiscoveryUnavailableError);
+      expect(dns.asked).toEqual([]);
+    },
+  );
+
+  it('fails with what the function threw that was to say where it stands', async () => {
+    const cause = new Error('broken');
+    const discovery = discoveryOf({ services: () => fling(cause) });
+    const error = await rejectionOf(discovery.instances(service));
+    expect(error).toBeInstanceOf(DiscoveryUnavailableError);
+    expect(error).toMatchObject({ message: "where 'user-service' is in DNS is not known", cause });
+  });
+
+  it('knows its instances by their ids where heartbeats are sent, and takes no registrations', async () => {
+    dns.addresses(name, ['10.0.0.1']);
+    const discovery = discoveryOf();
+    expect(await discovery.heartbeat(service, '10.0.0.1:80')).toBe(true);
+    expect(await discovery.heartbeat(service, '10.0.0.2:80')).toBe(false);
+    expect(await discovery.heartbeat('payment-service', '10.0.0.1:80')).toBe(false);
+    for (const refused of [discovery.register(), discovery.deregister(), discovery.update()]) {
+      const error = await rejectionOf(refused);
+      expect(error).toBeInstanceOf(InvalidInstanceError);
+      expect(error).toMatchObject({ message: /^DNS .*: use RedisServiceDiscovery$/ });
+    }
+  });
+});
+
+describe('a refresh', () => {
+  /** When the service was looked up, in milliseconds from the start, up to a time. */
+  async function lookups(until: number, options?: Partial<DnsServiceDiscoveryOptions>): Promise<number[]> {
+    const discovery = discoveryOf(options);
+    const start = performance.now();
+    const at: number[] = [];
+    const resolve4 = dns.resolve4.bind(dns);
+    dns.resolve4 = (asked) => {
+      at.push(performance.now() - start);
+      return resolve4(asked);
+    };
+    watched(discovery);
+    await pass(until);
+    await discovery.close();
+    return at;
+  }
+
+  it('comes when the time to live of the answer is over', async () => {
+    dns.addresses(name, ['10.0.0.1'], 7);
+    expect(await lookups(21_000)).toEqual([0, 7_000, 14_000, 21_000]);
+  });
+
+  it.each([
+    [0, {}, [0, 5_000, 10_000]],
+    [3_600, {}, [0, 30_000, 60_000]],
+    [2 ** 32 - 1, {}, [0, 30_000, 60_000]],
+    [0, { minTtl: 1_000 }, [0, 1_000, 2_000]],
+    [1, { minTtl: 40_000 }, [0, 40_000, 80_000]],
+    [3_600, { maxTtl: 2_000 }, [0, 2_000, 4_000]],
+    [3_600, { maxTtl: 600_000 }, [0, 600_000, 1_200_000]],
+  ])('comes within minTtl and maxTtl: a TTL of %i s with %o', async (ttl, options, times) => {
+    dns.addresses(name, ['10.0.0.1'], ttl);
+    expect(await lookups(times[2]!, options)).toEqual(times);
+  });
+
+  it('comes up to a tenth later at random', async () => {
+    dns.addresses(name, ['10.0.0.1'], 10);
+    const random = vi.fn().mockReturnValueOnce(0.5).mockReturnValueOnce(1).mockReturnValue(0);
+    expect(await lookups(31_500, { random })).toEqual([0, 10_500, 21_500, 31_500]);
+  });
+
+  it('comes in time though the clock of the host jumps', async () => {
+    dns.addresses(name, ['10.0.0.1'], 10);
+    const discovery = discoveryOf();
+    watched(discovery);
+    await pass(5_000);
+    for (const jump of [-3_600_000, 7_200_000]) vi.setSystemTime(Date.now() + jump);
+    await pass(4_999);
+    expect(dns.asked).toHaveLength(1);
+    await pass(1);
+    expect(dns.asked).toHaveLength(2);
+  });
+
+  it('tells those who watch what has changed, once; nothing if nothing has', async () => {
+    dns.addresses(name, ['10.0.0.1', '10.0.0.2']);
+    const discovery = discoveryOf();
+    const [one, other] = [watched(discovery), watched(discovery)];
+    const before = await discovery.instances(service);
+    dns.addresses(name, ['10.0.0.2', '10.0.0.1']);
+    await pass(30_000);
+    expect(dns.asked).toHaveLength(2);
+    expect(await discovery.instances(service)).toBe(before);
+    dns.addresses(name, ['10.0.0.3', '10.0.0.2'], 10);
+    await pass(30_000);
+    dns.addresses(name, ['10.0.0.3', '10.0.0.2'], 20);
+    await pass(30_000);
+    for (const { told } of [one, other]) {
+      expect(told).toEqual([
+        ['10.0.0.1', '10.0.0.2'],
+        ['10.0.0.2', '10.0.0.3'],
+      ]);
+    }
+    const after = await discovery.instances(service);
+    expect(after[0]).toBe(before[1]);
+    expect(Object.isFrozen(after)).toBe(true);
+  });
+
+  it('is shared by those who ask while it is under way, who get what was known', async () => {
+    dns.addresses(name, ['10.0.0.1']);
+    const discovery = discoveryOf();
+    const before = await discovery.instances(service);
+    const answer = defer<readonly unknown[]>();
+    dns.set('A', name, answer.promise);
+    await pass(30_000);
+    for (let ask = 0; ask < 5; ask++) expect(await discovery.instances(service)).toBe(before);
+    expect(dns.asked).toHaveLength(2);
+    answer.resolve([{ address: '10.0.0.2', ttl: 30 }]);
+    await flush();
+    expect(hostsOf(await discovery.instances(service))).toEqual(['10.0.0.2']);
+  });
+
+  it('brings a change of weight or priority to those who watch', async () => {
+    dns.set('SRV', name, [srv('a.test', 80, { weight: 1 })]);
+    dns.addresses('a.test', ['10.0.0.1']);
+    const discovery = discoveryOf({ services: { [service]: { name, type: 'SRV' } } });
+    const told: unknown[] = [];
+    discovery.watch(service, (instances) => told.push(instances.map(({ weight }) => weight)));
+    await pass(0);
+    dns.set('SRV', name, [srv('a.test', 80, { weight: 2 })]);
+    await pass(30_000);
+    expect(told).toEqual([[1], [2]]);
+    dns.set('SRV', name, [srv('.', 0)]);
+    await pass(30_000);
+    expect(told).toEqual([[1], [2], []]);
+    dns.set('SRV', name, [srv('a.test', 80)]);
+    await pass(5_000);
+    expect(told).toEqual([[1], [2], [], [1]]);
+  });
+
+  it('comes as long as somebody watches; else while the service is asked for now and then', async () => {
+    dns.addresses(name, ['10.0.0.1']);
+    const discovery = discoveryOf();
+    const { unsubscribe } = watched(discovery);
+    await pass(10 * 30_000);
+    expect(dns.asked).toHaveLength(11);
+    unsubscribe();
+    await pass(2 * 30_000);
+    await discovery.instances(service);
+    await pass(3 * 30_000);
+    expect(dns.asked).toHaveLength(16);
+    expect(vi.getTimerCount()).toBe(1);
+    await pass(30_000);
+    expect(dns.asked).toHaveLength(16);
+    expect(vi.getTimerCount()).toBe(0);
+    dns.addresses(name, ['10.0.0.2']);
+    expect(hostsOf(await discovery.instances(service))).toEqual(['10.0.0.2']);
+  });
+
+  it('leaves those who watch with what DNS said last, told of each change once, whatever it says', () => {
+    const host = fc.integer({ min: 1, max: 4 }).map((last) => `10.0.0.${last}`);
+    const answer = fc.oneof(
+      { weight: 5, arbitrary: fc.array(host, { minLength: 1, maxLength: 5 }) },
+      fc.constantFrom('ESERVFAIL', 'ENOTFOUND', 'ECONNREFUSED'),
+    );
+    return fc.assert(
+      fc.asyncProperty(fc.array(answer, { maxLength: 12 }), async (answers) => {
+        dns = new FakeDns();
+        const discovery = discoveryOf({ absenceGrace: Infinity });
+        const { told } = watched(discovery);
+        const expected: string[][] = [];
+        for (const said of answers) {
+          if (typeof said === 'string') dns.set('A', name, dnsError(said));
+          else {
+            dns.addresses(name, said);
+            const hosts = [...new Set(said)].sort();
+            if (JSON.stringify(hosts) !== JSON.stringify(expected.at(-1))) expected.push(hosts);
+          }
+          await pass(60_000);
+        }
+        await discovery.close();
+        expect(told).toEqual(expected);
+      }),
+      { numRuns: 100 },
+    );
+  });
+});
+
+describe('when DNS does not answer', () => {
+  it.each(['ESERVFAIL', 'ETIMEOUT', 'ECONNREFUSED', 'EREFUSED', 'ECANCELLED'])(
+    'the last good answer stays for ever: %s',
+    async (code) => {
+      dns.addresses(name, ['10.0.0.1']);
+      const discovery = discoveryOf();
+      const { told } = watched(discovery);
+      const failures = failuresOf(discovery);
+      const before = await discovery.instances(service);
+      dns.set('A', name, dnsError(code));
+      await pass(86_400_000);
+      expect(await discovery.instances(service)).toBe(before);
+      expect(told).toEqual([['10.0.0.1']]);
+      expect(failures.length).toBeGreaterThan(1_000);
+      expect(new Set(failures)).toEqual(
+        new Set([`user-service: DNS does not tell the A records of users.test: ${code}`]),
+      );
+      dns.addresses(name, ['10.0.0.2']);
+      await pass(30_000);
+      expect(told).toEqual([['10.0.0.1'], ['10.0.0.2']]);
+    },
+  );
+
+  it('it is asked again soon, then twice as late each time up to maxTtl, half at random', async () => {
+    dns.addresses(name, ['10.0.0.1'], 10);
+    const discovery = discoveryOf({ random: () => 1 });
+    watched(discovery);
+    await flush();
+    dns.set('A', name, dnsError('ESERVFAIL'));
+    await pass(11_000);
+    for (const [retries, wait] of [1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000].entries()) {
+      await pass(wait - 1);
+      expect(dns.asked).toHaveLength(2 + retries);
+      await pass(1);
+      expect(dns.asked).toHaveLength(3 + retries);
+    }
+    dns.addresses(name, ['10.0.0.1'], 10);
+    await pass(30_000);
+    dns.set('A', name, dnsError('ESERVFAIL'));
+    const asked = dns.asked.length;
+    await pass(11_000 + 1_000);
+    expect(dns.asked).toHaveLength(asked + 2);
+  });
+
+  it('the first who ask are told so, with the name, the code and the cause', async () => {
+    const cause = dnsError('ESERVFAIL');
+    dns.set('A', name, cause);
+    const discovery = discoveryOf();
+    const failures = failuresOf(discovery);
+    const errors = await Promise.all([
+      rejectionOf(discovery.instances(service)),
+      rejectionOf(discovery.healthyInstances(service)),
+    ]);
+    for (const error of errors) {
+      expect(error).toBeInstanceOf(DiscoveryUnavailableError);
+      expect(error).toMatchObject({
+        message: 'DNS does not tell the A records of users.test: ESERVFAIL',
+        cause,
+      });
+    }
+    expect(failures).toHaveLength(1);
+  });
+
+  it('a name that is not known is asked for twice a second at most, and then forgotten', async () => {
+    const discovery = discoveryOf();
+    for (let ask = 0; ask < 100; ask++) {
+      expect(await rejectionOf(discovery.instances(service))).toBeInstanceOf(DiscoveryUnavailableError);
+      await pass(10);
+    }
+    expect(dns.asked).toHaveLength(2);
+    await pass(1_000);
+    expect(vi.getTimerCount()).toBe(0);
+    dns.addresses(name, ['10.0.0.1']);
+    expect(hostsOf(await discovery.instances(service))).toEqual(['10.0.0.1']);
+  });
+
+  it('those who watch are told once it does, and those who ask wait for a lookup under way', async () => {
+    dns.set('A', name, dnsError('ESERVFAIL'));
+    const discovery = discoveryOf();
+    const { told } = watched(discovery);
+    await pass(400);
+    const answer = defer<readonly unknown[]>();
+    dns.set('A', name, answer.promise);
+    await pass(100);
+    const asking = follow(discovery.instances(service));
+    await flush();
+    expect(asking.outcome).toBeUndefined();
+    answer.resolve([{ address: '10.0.0.1', ttl: 30 }]);
+    await flush();
+    expect(asking.outcome).toMatchObject({ ok: true, value: [{ host: '10.0.0.1' }] });
+    expect(told).toEqual([['10.0.0.1']]);
+  });
+
+  it('it is waited for 5 seconds, or for `timeout`; what it says after that is not heard', async () => {
+    for (const timeout of [undefined, 200]) {
+      const answer = defer<readonly unknown[]>();
+      dns.set('A', name, answer.promise);
+      const discovery = discoveryOf({ timeout });
+      const { told } = watched(discovery);
+      const asking = follow(discovery.instances(service));
+      await pass((timeout ?? 5_000) - 1);
+      expect(asking.outcome).toBeUndefined();
+      await pass(1);
+      expect(asking.outcome).toMatchObject({ ok: false, error: { cause: { name: 'TimeoutError' } } });
+      answer.resolve([{ address: '10.0.0.9', ttl: 30 }]);
+      await flush();
+      expect(told).toEqual([]);
+      await discovery.close();
+    }
+  });
+
+  it('and a listener breaks, the discovery goes on', async () => {
+    const warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => {});
+    dns.set('A', name, dnsError('ESERVFAIL'));
+    const discovery = discoveryOf();
+    discovery.on('failure', () => fling(new Error('broken')));
+    const { told } = watched(discovery);
+    await flush();
+    expect(warn).toHaveBeenCalledTimes(1);
+    dns.addresses(name, ['10.0.0.1']);
+    await pass(1_000);
+    expect(told).toEqual([['10.0.0.1']]);
+  });
+});
+
+describe('when DNS says that there is nothing', () => {
+  it.each(['ENOTFOUND', 'ENODATA'])(
+    'the last instances stay for 5 minutes, since servers say so in error as well: %s',
+    async (code) => {
+      dns.addresses(name, ['10.0.0.1']);
+      const discovery = discoveryOf({ services: { [service]: { name, type: 'A' } } });
+      const { told } = watched(discovery);
+      await flush();
+      dns.set('A', name, dnsError(code));
+      await pass(30_000 + 299_000);
+      expect(told).toEqual([['10.0.0.1']]);
+      expect(hostsOf(await discovery.instances(service))).toEqual(['10.0.0.1']);
+      await pass(1_000 + 30_000);
+      expect(told).toEqual([['10.0.0.1'], []]);
+      expect(await discovery.instances(service)).toEqual([]);
+      dns.addresses(name, ['10.0.0.2']);
+      await pass(30_000);
+      expect(told).toEqual([['10.0.0.1'], [], ['10.0.0.2']]);
+    },
+  );
+
+  it('they are gone at once with no grace, and stay for ever with an infinite one', async () => {
+    dns.addresses(name, ['10.0.0.1']);
+    const [none, ever] = [discoveryOf({ absenceGrace: 0 }), discoveryOf({ absenceGrace: Infinity })];
+    const [one, other] = [watched(none), watched(ever)];
+    await flush();
+    dns.forget(name);
+    await pass(30_000);
+    expect(one.told).toEqual([['10.0.0.1'], []]);
+    await pass(86_400_000);
+    expect(one.told).toEqual([['10.0.0.1'], []]);
+    expect(other.told).toEqual([['10.0.0.1']]);
+  });
+
+  it('the time begins anew once there was something', async () => {
+    dns.addresses(name, ['10.0.0.1']);
+    const discovery = discoveryOf({ absenceGrace: 60_000 });
+    const { told } = watched(discovery);
+    await flush();
+    for (let time = 0; time < 5; time++) {
+      dns.forget(name);
+      await pass(50_000);
+      dns.addresses(name, ['10.0.0.1']);
+      await pass(30_000);
+    }
+    expect(told).toEqual([['10.0.0.1']]);
+  });
+
+  it('and then does not answer, nothing is concluded from its silence', async () => {
+    dns.addresses(name, ['10.0.0.1']);
+    const discovery = discoveryOf({ absenceGrace: 60_000 });
+    const { told } = watched(discovery);
+    await flush();
+    dns.forget(name);
+    await pass(30_000);
+    dns.set('A', name, dnsError('ESERVFAIL'));
+    await pass(86_400_000);
+    expect(told).toEqual([['10.0.0.1']]);
+    dns.forget(name);
+    await pass(30_000);
+    expect(told).toEqual([['10.0.0.1'], []]);
+  });
+});
+
+describe('a part of an answer that is not well', () => {
+  it('is told of as a failure, and the rest is taken', async () => {
+    dns.set('SRV', name, [srv('a.test', 80), srv('b.test', 80), srv('b.test', 0)]);
+    dns.addresses('b.test', ['10.0.0.2']);
+    const discovery = discoveryOf({ services: { [service]: { name, type: 'SRV' } } });
+    const failures = failuresOf(discovery);
+    expect(hostsOf(await discovery.instances(service))).toEqual(['10.0.0.2']);
+    expect(failures).toEqual([
+      'user-service: DNS has no A records of a.test: ENOTFOUND',
+      'user-service: the port of an instance must be a whole number from 1 to 65535; got 0',
+    ]);
+  });
+
+  it('leaves what was known if nothing of the answer can be used', async () => {
+    dns.addresses(name, ['10.0.0.1']);
+    const discovery = discoveryOf({ absenceGrace: 0 });
+    const { told } = watched(discovery);
+    await flush();
+    dns.addresses(name, ['10.0.0.1/']);
+    await pass(60_000);
+    expect(told).toEqual([['10.0.0.1']]);
+  });
+});
+
+describe('close', () => {
+  it('can be done twice; after it nothing is answered', async () => {
+    dns.addresses(name, ['10.0.0.1']);
+    const discovery = discoveryOf();
+    const { told } = watched(discovery);
+    await flush();
+    dns.addresses(name, ['10.0.0.2']);
+    await discovery.close();
+    await discovery.close();
+    expect(vi.getTimerCount()).toBe(0);
+    await pass(60_000);
+    expect(told).toEqual([['10.0.0.1']]);
+    for (const refused of [
+      discovery.instances(service),
+      discovery.healthyInstances(service),
+      discovery.heartbeat(service, '10.0.0.1:80'),
+    ]) {
+      expect(await rejectionOf(refused)).toBeInstanceOf(ClosedError);
+    }
+    expect(() => discovery.watch(service, () => {})).toThrow(ClosedError);
+  });
+
+  it.each(['A', 'SRV'] as const)(
+    'releases those who wait for a lookup; what it says after that is not heard: %s',
+    async (type) => {
+      const answer = defer<readonly unknown[]>();
+      dns.set('SRV', name, [srv('a.test', 80), srv('b.test', 80)]);
+      for (const held of [name, 'a.test', 'b.test']) dns.set('A', held, answer.promise);
+      const discovery = discoveryOf({ services: { [service]: { name, type } } });
+      const { told } = watched(discovery);
+      const failures = failuresOf(discovery);
+      const asking = follow(discovery.instances(service));
+      await flush();
+      await discovery.close();
+      await flush();
+      expect(asking.outcome).toMatchObject({ ok: false, error: expect.any(ClosedError) });
+      answer.resolve([{ address: '10.0.0.1', ttl: 30 }]);
+      await pass(60_000);
+      expect([told, failures]).toEqual([[], []]);
+      expect(vi.getTimerCount()).toBe(0);
+    },
+  );
+
+  it.each<keyof DnsServiceDiscoveryEvents | 'change'>(['failure', 'change'])(
+    'may be called by a listener that is told of a %s',
+    async (what) => {
+      dns.addresses(name, what === 'change' ? ['10.0.0.1'] : ['?']);
+      const discovery = discoveryOf();
+      if (what === 'change') discovery.watch(service, () => discovery.close() as never);
+      else discovery.on(what, () => void discovery.close());
+      expect(await rejectionOf(discovery.instances(service))).toBeInstanceOf(ClosedError);
+      expect(vi.getTimerCount()).toBe(0);
+    },
+  );
+
+  it('cancels the questions of its own resolver, not those of one that was given', async () => {
+    const cancel = vi.spyOn(Resolver.prototype, 'cancel').mockReturnValue();
+    vi.spyOn(Resolver.prototype, 'resolve4').mockReturnValue(new Promise(() => {}));
+    for (const [resolver, times] of [[new Resolver(), 0] as const, [undefined, 1] as const]) {
+      const discovery = discoveryOf({ resolver });
+      const asking = follow(discovery.instances(service));
+      await discovery.close();
+      await flush();
+      expect(asking.outcome).toMatchObject({ ok: false, error: expect.any(ClosedError) });
+      expect(cancel).toHaveBeenCalledTimes(times);
+    }
+  });
+});
+
+describe('the options', () => {
+  it.each<[object, string]>([
+    [{}, "needs the option 'services'"],
+    [
+      { services: null },
+      "option 'services' must be an object of DNS names, by service, or a function; got null",
+    ],
+    [{ services: [] }, "option 'services' must be"],
+    [{ services: 'users.test' }, "option 'services' must be"],
+    [{ services: {}, resolver: {} }, 'resolve4(), resolve6(), resolveSrv()'],
+    [{ services: {}, minTtl: 0 }, "option 'minTtl' must be"],
+    [{ services: {}, maxTtl: Infinity }, "option 'maxTtl' must be"],
+    [{ services: {}, timeout: 0 }, "option 'timeout' must be"],
+    [{ services: {}, absenceGrace: -1 }, "option 'absenceGrace' must be"],
+    [{ services: {}, random: 1 }, "option 'random' must be"],
+    [{ services: {}, ttl: 1 }, "has no option 'ttl'"],
+    [{ services: {}, minTtl: 2, maxTtl: 1 }, "option 'minTtl' must be at most 'maxTtl'; got 2 and 1"],
+    [{ services: { users: 'users.test' } }, "'users' of DnsServiceDiscovery takes an options object"],
+    [{ services: { users: {} } }, "'users' of DnsServiceDiscovery needs the option 'name'"],
+    [{ services: { users: { name: '10.0.0.1' } } }, "option 'name' must be a name in DNS"],
+    [{ services: { users: { name: 'a b' } } }, "option 'name' must be a name in DNS"],
+    [{ services: { users: { name: 'http://users' } } }, "option 'name' must be a name in DNS"],
+    [{ services: { users: { name: 'a', type: 'MX' } } }, "option 'type' must be 'A' or 'AAAA' or 'SRV'"],
+    [{ services: { users: { name: 'a', port: 0 } } }, "option 'port' must be"],
+    [{ services: { users: { name: 'a', protocol: 'ftp' } } }, "option 'protocol' must be"],
+    [{ services: { users: { name: 'a', type: 'SRV', port: 80 } } }, "has no option 'port' with SRV records"],
+  ])('are refused with the name of the one that is wrong: %j', (options, message) => {
+    expect(() => new DnsServiceDiscovery(options as never)).toThrow(message);
+  });
+
+  it.each(['users', 'users.test.', '_http._tcp.users.service.consul', 'a'.repeat(63)])(
+    'take any name: %s',
+    (any) => {
+      expect(() => discoveryOf({ services: { users: { name: any } } })).not.toThrow();
+    },
+  );
+});
+
+describe("with Node's own resolver and a DNS server", () => {
+  async function real(options: Partial<DnsServiceDiscoveryOptions> = {}) {
+    const server = await startDnsServer();
+    const resolver = new Resolver({ timeout: 100, tries: 1 });
+    resolver.setServers([server.address]);
+    return { server, discovery: discoveryOf({ resolver, ...options }) };
+  }
+
+  /** Resolves with the hosts of the next change. */
+  const nextChange = (discovery: DnsServiceDiscovery) =>
+    new Promise<string[]>((resolve) => {
+      const unsubscribe = discovery.watch(service, (instances) => {
+        unsubscribe();
+        resolve(hostsOf(instances));
+      });
+    });
+
+  it('addresses are found, and asked for again when their TTL is over', async () => {
+    const { server, discovery } = await real();
+    server.set(name, [
+      { type: 'A', address: '10.0.0.2', ttl: 11 },
+      { type: 'A', address: '10.0.0.1', ttl: 7 },
+    ]);
+    expect(hostsOf(await discovery.instances(service))).toEqual(['10.0.0.1', '10.0.0.2']);
+    server.set(name, [{ type: 'A', address: '10.0.0.3', ttl: 7 }]);
+    const change = nextChange(discovery);
+    vi.advanceTimersByTime(6_999);
+    expect(vi.getTimerCount()).toBe(1);
+    vi.advanceTimersByTime(1);
+    expect(await change).toEqual(['10.0.0.3']);
+    expect(server.questions).toEqual(['A users.test', 'A users.test']);
+  });
+
+  it('IPv6 addresses are found where there are no others', async () => {
+    const { server, discovery } = await real();
+    server.set(name, [{ type: 'AAAA', address: '2001:db8::1:2', ttl: 7 }]);
+    expect(hostsOf(await discovery.instances(service))).toEqual(['2001:db8::1:2']);
+    expect(server.questions).toEqual(['A users.test', 'AAAA users.test']);
+  });
+
+  it('service records are found with their targets, and none at the root', async () => {
+    const { server, discovery } = await real({
+      services: { [service]: { name: '_http._tcp.users.test', type: 'SRV' } },
+    });
+    const record = {
+      type: 'SRV',
+      priority: 1,
+      weight: 2,
+      port: 8001,
+      target: 'u1.users.test',
+      ttl: 60,
+    } as const;
+    server.set('_http._tcp.users.test', [record, { ...record, priority: 0, target: 'u2.users.test' }]);
+    server.set('u1.users.test', [{ type: 'A', address: '10.0.0.1', ttl: 60 }]);
+    server.set('u2.users.test', [{ type: 'AAAA', address: '::1', ttl: 7 }]);
+    expect(await discovery.instances(service)).toMatchObject([
+      { host: '::1', port: 8001, weight: 2, metadata: { priority: '0', target: 'u2.users.test' } },
+      { host: '10.0.0.1', port: 8001, weight: 2, metadata: { priority: '1', target: 'u1.users.test' } },
+    ]);
+    server.set('_http._tcp.users.test', [{ ...record, port: 0, target: '.' }]);
+    const change = nextChange(discovery);
+    vi.advanceTimersByTime(7_000);
+    expect(await change).toEqual([]);
+  });
+
+  it.each([
+    ['SERVFAIL', 'ESERVFAIL'],
+    ['REFUSED', 'EREFUSED'],
+    ['FORMERR', 'EFORMERR'],
+    ['NXDOMAIN', 'ENOTFOUND'],
+    ['silence', 'ETIMEOUT'],
+  ] as const)(
+    'a server that answers %s fails the first lookup with %s, and no later one',
+    async (refusal, code) => {
+      const { server, discovery } = await real();
+      server.set(name, refusal);
+      expect(await rejectionOf(discovery.instances(service))).toMatchObject({
+        name: 'DiscoveryUnavailableError',
+        message: expect.stringContaining(`records of users.test: ${code}`),
+        cause: { code, hostname: name },
+      });
+      server.set(name, [{ type: 'A', address: '10.0.0.1', ttl: 7 }]);
+      vi.advanceTimersByTime(1_000);
+      expect(hostsOf(await discovery.instances(service))).toEqual(['10.0.0.1']);
+      server.set(name, refusal);
+      const failure = new Promise<{ error: Error }>((resolve) => void discovery.once('failure', resolve));
+      vi.advanceTimersByTime(7_000);
+      expect((await failure).error).toMatchObject({ cause: { code } });
+      expect(hostsOf(await discovery.instances(service))).toEqual(['10.0.0.1']);
+    },
+  );
+
+  it('a server that is not there fails the first lookup at once', async () => {
+    const { server, discovery } = await real();
+    await server.close();
+    expect(await rejectionOf(discovery.instances(service))).toMatchObject({
+      cause: { code: 'ECONNREFUSED' },
+    });
+  });
+
+  it('a name without records of the kind is an absence', async () => {
+    const { server, discovery } = await real({ absenceGrace: 0 });
+    server.set(name, [{ type: 'A', address: '10.0.0.1', ttl: 7 }]);
+    await discovery.instances(service);
+    server.set(name, []);
+    const change = nextChange(discovery);
+    vi.advanceTimersByTime(7_000);
+    expect(await change).toEqual([]);
+  });
+
+  it('the LoadBalancer follows', async () => {
+    const { server, discovery } = await real();
+    const balancer = new LoadBalancer({ discovery });
+    server.set(name, [{ type: 'A', address: '10.0.0.1', ttl: 7 }]);
+    expect(await balancer.getInstance(service)).toMatchObject({ host: '10.0.0.1' });
+    server.set(name, [{ type: 'A', address: '10.0.0.2', ttl: 7 }]);
+    const change = nextChange(discovery);
+    vi.advanceTimersByTime(7_000);
+    await change;
+    expect(await balancer.getInstance(service)).toMatchObject({ host: '10.0.0.2' });
+    balancer.close();
+  });
+
+  it('a process that has found its instances ends by itself, with the discovery open', async () => {
+    const { server } = await real();
+    server.set(name, [{ type: 'A', address: '10.0.0.1', ttl: 7 }]);
+    const module = new URL('../../src/discovery/dns-service-discovery.ts', import.meta.url);
+    const script = `
+      import { Resolver } from 'node:dns/promises';
+      import { DnsServiceDiscovery } from '${module}';
+      const resolver = new Resolver();
+      resolver.setServers(['${server.address}']);
+      const discovery = new DnsServiceDiscovery({ services: { users: { name: '${name}' } }, resolver });
+      discovery.watch('users', () => {});
+      console.log((await discovery.instances('users')).length);
+    `;
+    const { stdout } = await promisify(execFile)(
+      process.execPath,
+      ['--input-type=module', '--eval', script],
+      { timeout: 4_500 },
+    );
+    expect(stdout).toBe('1\n');
+  });
+});
