@@ -1,78 +1,114 @@
-import { LoadBalancer, StaticServiceDiscovery, type StrategyName } from '../src/index.ts';
+import { Fleet, type FleetObserver, type FleetRules } from '../src/balancing/fleet.ts';
+import { outlierDetection } from '../src/balancing/outlier-detection.ts';
+import { leastConnections } from '../src/balancing/strategies/least-connections.ts';
+import { peakEwma } from '../src/balancing/strategies/peak-ewma.ts';
+import { powerOfTwo } from '../src/balancing/strategies/power-of-two.ts';
+import { random } from '../src/balancing/strategies/random.ts';
+import { roundRobin } from '../src/balancing/strategies/round-robin.ts';
+import {
+  type BalancingStrategy,
+  consistentHash,
+  StaticServiceDiscovery,
+  weightedRoundRobin,
+} from '../src/index.ts';
 import { median, table } from './support/measure.ts';
 
-const STRATEGIES: StrategyName[] = [
-  'round-robin',
-  'random',
-  'power-of-two',
-  'peak-ewma',
-  'consistent-hash',
-  'least-connections',
-  'weighted-round-robin',
-];
+const STRATEGIES: Record<string, BalancingStrategy> = {
+  'round-robin': roundRobin,
+  random,
+  'power-of-two': powerOfTwo,
+  'peak-ewma': peakEwma,
+  'consistent-hash': consistentHash(),
+  'least-connections': leastConnections,
+  'weighted-round-robin': weightedRoundRobin(),
+};
 const SIZES = [10, 1_000, 10_000];
 const ROUNDS = 5;
 /** Milliseconds of a round. */
 const ROUND = 100;
 const BATCH = 64;
+/** Calls of each instance before the measurement: what they took is what Peak EWMA goes by. */
+const CALLS = 20;
+
+const unobserved: FleetObserver = { joined() {}, left() {}, ejected() {}, returned() {} };
 
 export async function picks(): Promise<void> {
-  const rows: string[][] = [];
-  for (const strategy of STRATEGIES) {
+  const picking: string[][] = [];
+  const leasing: string[][] = [];
+  for (const [name, strategy] of Object.entries(STRATEGIES)) {
     const times: Times[] = [];
-    for (const size of SIZES) times.push(await timesOf(strategy, size));
-    const columns = [...times.map(({ pick }) => pick), ...times.map(({ release }) => release)];
-    rows.push([strategy, ...columns.map((nanoseconds) => nanoseconds.toFixed(0))]);
+    for (const size of SIZES) times.push(timesOf(await fleetOf(strategy, size)));
+    picking.push([name, ...times.map(({ pick }) => pick.toFixed(0))]);
+    leasing.push([
+      name,
+      ...times.map(({ lease }) => lease.toFixed(0)),
+      ...times.map(({ release }) => release.toFixed(0)),
+    ]);
   }
   const sizes = SIZES.map((size) => size.toLocaleString('en'));
-  const head = [
-    'ns of',
-    ...sizes.map((size) => `a pick among ${size}`),
-    ...sizes.map((size) => `its release, ${size}`),
-  ];
-  table('Picks', head, rows);
+  table('Picks', ['ns of a pick', ...sizes.map((size) => `among ${size}`)], picking);
+  const steps = ['a pick and its lease', 'the release'];
+  table('Leases', ['ns of', ...steps.flatMap((step) => sizes.map((size) => `${step}, ${size}`))], leasing);
+}
+
+async function fleetOf(strategy: BalancingStrategy, size: number): Promise<Fleet> {
+  const origins = Array.from({ length: size }, (_, index) => `http://10.0.${index >> 8}.${index & 255}:8000`);
+  const rules: FleetRules = {
+    strategy,
+    outlierDetection: outlierDetection(undefined),
+    slowStart: undefined,
+    random: Math.random,
+  };
+  const fleet = new Fleet(rules, unobserved);
+  fleet.update(await new StaticServiceDiscovery({ service: origins }).instances('service'));
+  for (let call = 0; call < size * CALLS; call++) {
+    fleet.lease(keyOf(call), undefined)!.release({ latency: 10 + 10 * Math.random() });
+  }
+  return fleet;
 }
 
 interface Times {
   pick: number;
+  lease: number;
   release: number;
 }
 
-/** Calls begin in batches and end in batches, so that each half is timed by itself. */
-async function timesOf(strategy: StrategyName, size: number): Promise<Times> {
-  const instances = Array.from(
-    { length: size },
-    (_, index) => `http://10.0.${index >> 8}.${index & 255}:8000`,
-  );
-  const balancer = new LoadBalancer({
-    discovery: new StaticServiceDiscovery({ service: instances }),
-    strategy,
-  });
-  const keys = Array.from({ length: 1024 }, (_, index) => ({ hashKey: `user-${index}` }));
-  (await balancer.acquire('service')).release();
-  const leases = Array.from({ length: BATCH }, () => balancer.tryAcquire('service')!);
+/** A pick alone, then with its lease, then the release: calls begin in batches and end in batches. */
+function timesOf(fleet: Fleet): Times {
+  const leases = Array.from({ length: BATCH }, () => fleet.lease('key', undefined)!);
   for (const lease of leases) lease.release();
-  const rounds: Times[] = [];
+  let count = 0;
+  const [pick] = timeOf([() => fleet.pick(keyOf(count++), undefined)]);
+  const [lease, release] = timeOf([
+    (index) => {
+      leases[index] = fleet.lease(keyOf(count++), undefined)!;
+    },
+    (index) => leases[index]!.release(),
+  ]);
+  return { pick: pick!, lease: lease!, release: release! };
+}
+
+/** Nanoseconds of each step, of batches of the first step followed by batches of the second. */
+function timeOf(steps: readonly ((index: number) => unknown)[]): number[] {
+  const rounds: number[][] = [];
   for (let round = -2; round < ROUNDS; round++) {
-    let count = 0;
-    let picking = 0;
-    let releasing = 0;
+    const spent = steps.map(() => 0);
+    let batches = 0;
     const endsAt = performance.now() + ROUND;
-    while (performance.now() < endsAt) {
-      const startedAt = performance.now();
-      for (let index = 0; index < BATCH; index++) {
-        leases[index] = balancer.tryAcquire('service', keys[count++ & 1023])!;
-      }
-      const pickedAt = performance.now();
-      for (let index = 0; index < BATCH; index++) leases[index]!.release();
-      picking += pickedAt - startedAt;
-      releasing += performance.now() - pickedAt;
+    for (; performance.now() < endsAt; batches++) {
+      steps.forEach((step, which) => {
+        const startedAt = performance.now();
+        for (let index = 0; index < BATCH; index++) step(index);
+        spent[which]! += performance.now() - startedAt;
+      });
     }
-    if (round >= 0) rounds.push({ pick: (picking / count) * 1e6, release: (releasing / count) * 1e6 });
+    if (round >= 0) rounds.push(spent.map((time) => (time / batches / BATCH) * 1e6));
   }
-  balancer.close();
-  return {
-    pick: median(rounds.map(({ pick }) => pick)),
-    release: median(rounds.map(({ release }) => release)),
-  };
+  return steps.map((_, which) => median(rounds.map((round) => round[which]!)));
+}
+
+const keys = Array.from({ length: 1024 }, (_, index) => `user-${index}`);
+
+function keyOf(count: number): string {
+  return keys[count & 1023]!;
 }
