@@ -1,5 +1,4 @@
 import {
-  ClosedError,
   DiscoveryUnavailableError,
   type HoldfastError,
   InvalidInstanceError,
@@ -99,8 +98,7 @@ export class DnsLookup {
   /**
    * To be called once. What is not answered after `timeout` milliseconds is left out, if it is not all.
    *
-   * @throws DiscoveryUnavailableError naming the records, with the error of DNS as its cause; what the lookup
-   * was cancelled with, if it was.
+   * @throws DiscoveryUnavailableError naming the records, with the error of DNS as its cause.
    */
   async run(timeout: number): Promise<DnsAnswer> {
     const expire = () => this.cancel(new TimeoutError(`timed out after ${timeout} ms`, timeout));
@@ -112,7 +110,7 @@ export class DnsLookup {
     }
   }
 
-  /** Ends the waiting at once. */
+  /** Ends the waiting at once: what is not answered yet failed for this reason. */
   cancel(reason: HoldfastError): void {
     this.#over = true;
     this.#cancel(reason);
@@ -162,7 +160,6 @@ export class DnsLookup {
     try {
       return await this.#addressesOf(target, undefined);
     } catch (error) {
-      if (error instanceof ClosedError) throw error;
       this.#flaws.push(error as HoldfastError);
       if (isAbsence(error)) return [];
       const known = [...this.#before.values()].filter(({ metadata }) => metadata.target === target);
@@ -196,7 +193,6 @@ export class DnsLookup {
       if (records.length === 0) throw Object.assign(new Error('no records'), { code: 'ENODATA' });
       return records;
     } catch (cause) {
-      if (cause instanceof ClosedError) throw cause;
       const code = codeOf(cause) ?? String(cause);
       const problem = ABSENT.includes(code) ? 'DNS has no' : 'DNS does not tell the';
       throw new DiscoveryUnavailableError(`${problem} ${asked} records of ${name}: ${code}`, { cause });

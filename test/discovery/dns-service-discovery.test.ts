@@ -521,7 +521,8 @@ describe('close', () => {
     async (type) => {
       const answer = defer<readonly unknown[]>();
       dns.set('SRV', name, [srv('a.test', 80), srv('b.test', 80)]);
-      for (const held of [name, 'a.test', 'b.test']) dns.set('A', held, answer.promise);
+      for (const held of [name, 'a.test']) dns.set('A', held, answer.promise);
+      dns.addresses('b.test', ['10.0.0.2']);
       const discovery = discoveryOf({ services: { [service]: { name, type } } });
       const { told } = watched(discovery);
       const failures = failuresOf(discovery);
@@ -548,6 +549,15 @@ describe('close', () => {
       expect(vi.getTimerCount()).toBe(0);
     },
   );
+
+  it('by one who watches leaves nothing to tell to the others', async () => {
+    dns.addresses(name, ['10.0.0.1']);
+    const discovery = discoveryOf();
+    discovery.watch(service, () => void discovery.close());
+    const { told } = watched(discovery);
+    await flush();
+    expect(told).toEqual([]);
+  });
 
   it('cancels the questions of its own resolver, not those of one that was given', async () => {
     const cancel = vi.spyOn(Resolver.prototype, 'cancel').mockReturnValue();
@@ -602,9 +612,9 @@ describe('the options', () => {
 });
 
 describe("with Node's own resolver and a DNS server", () => {
-  async function real(options: Partial<DnsServiceDiscoveryOptions> = {}) {
+  async function real(options: Partial<DnsServiceDiscoveryOptions> = {}, patience = 2_000) {
     const server = await startDnsServer();
-    const resolver = new Resolver({ timeout: 100, tries: 1 });
+    const resolver = new Resolver({ timeout: patience, tries: 1 });
     resolver.setServers([server.address]);
     return { server, discovery: discoveryOf({ resolver, ...options }) };
   }
@@ -675,7 +685,7 @@ describe("with Node's own resolver and a DNS server", () => {
   ] as const)(
     'a server that answers %s fails the first lookup with %s, and no later one',
     async (refusal, code) => {
-      const { server, discovery } = await real();
+      const { server, discovery } = await real({}, refusal === 'silence' ? 250 : 2_000);
       server.set(name, refusal);
       expect(await rejectionOf(discovery.instances(service))).toMatchObject({
         name: 'DiscoveryUnavailableError',
@@ -724,7 +734,7 @@ describe("with Node's own resolver and a DNS server", () => {
     balancer.close();
   });
 
-  it('a process that has found its instances ends by itself, with the discovery open', async () => {
+  it('a process ends by itself, whatever lookups are planned or under way', { timeout: 20_000 }, async () => {
     const { server } = await real();
     server.set(name, [{ type: 'A', address: '10.0.0.1', ttl: 7 }]);
     const module = new URL('../../src/discovery/dns-service-discovery.ts', import.meta.url);
@@ -735,12 +745,20 @@ describe("with Node's own resolver and a DNS server", () => {
       resolver.setServers(['${server.address}']);
       const discovery = new DnsServiceDiscovery({ services: { users: { name: '${name}' } }, resolver });
       discovery.watch('users', () => {});
+      const never = () => new Promise(() => {});
+      const silent = { resolve4: never, resolve6: never, resolveSrv: never };
+      const waiting = new DnsServiceDiscovery({
+        services: { users: { name: '${name}' } },
+        resolver: silent,
+        timeout: 60_000,
+      });
+      waiting.watch('users', () => {});
       console.log((await discovery.instances('users')).length);
     `;
     const { stdout } = await promisify(execFile)(
       process.execPath,
       ['--input-type=module', '--eval', script],
-      { timeout: 4_500 },
+      { timeout: 15_000 },
     );
     expect(stdout).toBe('1\n');
   });
