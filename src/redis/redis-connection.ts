@@ -1,6 +1,15 @@
 import { createHash } from 'node:crypto';
 import { type Cluster, Redis, type RedisOptions } from 'ioredis';
 import { ClosedError, RedisError } from '../errors.ts';
+import {
+  abandon,
+  isRefusal,
+  LONGEST_WAIT,
+  messageOf,
+  Reconnection,
+  takeCareOf,
+  withoutArguments,
+} from './own-connection.ts';
 
 /** Where Redis is: a URL, options of ioredis, or a client of ioredis that is there already. */
 export type RedisSource = string | RedisOptions | Redis | Cluster;
@@ -16,29 +25,51 @@ export class Script {
   }
 }
 
-/** Milliseconds before the first try to connect again; twice as long each time after, up to the longest. */
-const FIRST_WAIT = 20;
-const LONGEST_WAIT = 500;
-
-/** Milliseconds to wait before the given try to connect again, the first being 0: at least half of it, at random. */
-export function reconnectionDelay(tries: number): number {
-  return Math.min(LONGEST_WAIT, FIRST_WAIT * 2 ** Math.min(tries, 10)) * (0.5 + Math.random() / 2);
-}
-
 /** Throws unless it can be a RedisSource. */
 export function checkRedisSource(value: unknown, option: string): void {
   const given = value as Record<string, unknown> | string | null;
   if (typeof given === 'string') {
-    if (!/^rediss?:\/\//.test(given) || !URL.canParse(given)) {
+    const url = redisUrl(given);
+    // Not shown: it may have a password.
+    if (url === undefined) {
       throw new TypeError(`${option} must be a URL such as redis://127.0.0.1:6379, or rediss:// for TLS`);
     }
+    refuseKeyPrefix(url.searchParams.get('keyPrefix'), option);
   } else if (typeof given !== 'object' || given === null || Array.isArray(given)) {
     throw new TypeError(`${option} must be a URL, options of ioredis or an ioredis client`);
-  } else if (isClient(given) && (given.options as RedisOptions).keyPrefix) {
-    throw new TypeError(
-      `${option} is a client with a keyPrefix of its own, which does not reach channels: give keyPrefix here instead`,
-    );
+  } else if (!isClient(given)) {
+    refuseKeyPrefix(given.keyPrefix, option);
+  } else {
+    if (typeof given.evalsha !== 'function') {
+      throw new TypeError(`${option} must be a client of ioredis, not of another library`);
+    }
+    refuseKeyPrefix((given.options as RedisOptions).keyPrefix, option);
   }
+}
+
+function redisUrl(text: string): URL | undefined {
+  try {
+    const url = new URL(text);
+    decodeURIComponent(url.username + url.password);
+    return /^rediss?:\/\//.test(text) ? url : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function refuseKeyPrefix(keyPrefix: unknown, option: string): void {
+  if (!keyPrefix) return;
+  throw new TypeError(
+    `${option} has a keyPrefix of its own, which does not reach channels: give keyPrefix here instead`,
+  );
+}
+
+/** A command that waits for its answer. */
+interface Call {
+  readonly answer: Promise<unknown>;
+  readonly sent: boolean;
+  send(): void;
+  giveUp(reason: unknown): void;
 }
 
 /**
@@ -48,32 +79,34 @@ export function checkRedisSource(value: unknown, option: string): void {
 export class RedisConnection {
   /** Where it leads to, without user name or password. */
   readonly address: string;
+  /** Milliseconds that a command may take, the wait for a connection included. */
+  readonly timeout: number;
   readonly #client: Redis | Cluster;
   readonly #owned: boolean;
-  readonly #timeout: number;
-  /** What waits for an answer, and how to give up on it. */
-  readonly #underWay = new Map<Promise<unknown>, (reason: unknown) => void>();
+  readonly #calls = new Set<Call>();
+  #awaitingReady = false;
   #lastError: unknown = undefined;
-  #becomingReady: Promise<void> | undefined = undefined;
-  #tries = 0;
-  #retrying: NodeJS.Timeout | undefined = undefined;
-  #closed = false;
+  readonly #reconnection: Reconnection;
+  #closing: Promise<void> | undefined = undefined;
 
   /** @param timeout milliseconds that a command may take, the wait for a connection included. */
   constructor(source: RedisSource, timeout: number) {
-    this.#timeout = timeout;
+    this.timeout = timeout;
     this.#owned = !isClient(source);
     this.#client = isClient(source) ? source : clientOf(source, timeout);
     this.address = addressOf(this.#client);
+    this.#reconnection = new Reconnection(() => this.#connect());
     if (!this.#owned) return;
-    this.#client.on('error', (error) => {
-      this.#lastError = error;
+    const client = this.#client as Redis;
+    takeCareOf(client, timeout);
+    client.on('error', (error) => this.#failed(error));
+    client.on('ready', () => {
+      this.#lastError = undefined;
+      this.#reconnection.succeeded();
     });
-    this.#client.on('connect', () => (this.#client as Redis).stream?.unref());
-    this.#client.on('ready', () => {
-      this.#tries = 0;
+    client.on('end', () => {
+      if (this.#closing === undefined) this.#reconnection.schedule(this.#lastError);
     });
-    this.#client.on('end', () => this.#connectAgain());
   }
 
   /** Whether keys of different slots must not meet in one command. */
@@ -97,107 +130,135 @@ export class RedisConnection {
     });
   }
 
-  /** @throws RedisError if Redis is away, takes too long, or refuses. */
-  async run<T>(command: (client: Redis | Cluster) => Promise<T>): Promise<T> {
-    if (this.#closed) throw new ClosedError(`the connection to ${this.address}`);
-    let sent = false;
-    const answer = this.#whenReady().then(() => {
-      sent = true;
-      return command(this.#client);
-    });
-    return this.bounded(answer, () => {
-      if (sent) this.#suspect();
-    });
-  }
-
   /**
-   * What the promise gives, unless it takes longer than a command may.
+   * What waits for a connection is not sent any more once it was given up.
    *
-   * @throws RedisError
+   * @throws RedisError if Redis is away, takes too long, or refuses.
    */
-  bounded<T>(work: Promise<T>, onTimeout?: () => void): Promise<T> {
-    let giveUp!: (reason: unknown) => void;
-    const bounded = new Promise<T>((resolve, reject) => {
-      giveUp = reject;
-      // This timer is what holds the process open for as long as someone waits; the sockets do not.
-      const timer = setTimeout(() => {
-        const cause = this.#client.status === 'ready' ? undefined : this.#lastError;
-        const reason = cause === undefined ? '' : `: ${cause}`;
-        const message = `Redis at ${this.address} did not answer within ${this.#timeout} ms${reason}`;
-        reject(new RedisError(message, cause === undefined ? undefined : { cause }));
-        onTimeout?.();
-      }, this.#timeout);
-      work
-        .then(resolve, (error) => reject(this.#wrapped(error)))
-        .finally(() => {
-          clearTimeout(timer);
-          this.#underWay.delete(bounded);
-        });
-    });
-    this.#underWay.set(bounded, giveUp);
-    return bounded;
+  async run<T>(command: (client: Redis | Cluster) => Promise<T>): Promise<T> {
+    if (this.#closing !== undefined) throw this.#closedError();
+    if (!this.#owned && this.#client.status === 'end') {
+      throw new RedisError(`Redis at ${this.address}: the client that was given has ended its connection`);
+    }
+    const { promise, resolve, reject } = deferred<T>();
+    let sent = false;
+    const call: Call = {
+      answer: promise,
+      get sent() {
+        return sent;
+      },
+      send: () => {
+        sent = true;
+        command(this.#client).then(resolve, (error) => reject(this.#wrapped(error)));
+      },
+      giveUp: reject,
+    };
+    // This timer is what holds the process open for as long as someone waits; the sockets do not.
+    const timer = setTimeout(() => {
+      reject(this.#timeoutError());
+      // It took the command and did not answer: whoever is at the other end may be gone without a word.
+      if (sent && this.#owned)
+        abandon(this.#client as Redis, new Error(`no answer within ${this.timeout} ms`));
+    }, this.timeout);
+    this.#calls.add(call);
+    if (this.#isReady()) call.send();
+    else this.#awaitReady();
+    try {
+      return await promise;
+    } finally {
+      clearTimeout(timer);
+      this.#calls.delete(call);
+    }
   }
 
   /** A connection to hear messages on, not connected yet; undefined while no node of the cluster is known. */
   subscribing(): Redis | undefined {
     const options: Partial<RedisOptions> = {
       lazyConnect: true,
-      enableOfflineQueue: true,
-      enableReadyCheck: true,
+      enableOfflineQueue: false,
       autoResubscribe: false,
       maxRetriesPerRequest: null,
-      connectTimeout: this.#timeout,
+      connectTimeout: this.timeout,
       retryStrategy: () => null,
+      sentinelRetryStrategy: () => null,
+      sentinelCommandTimeout: this.timeout,
     };
-    if (!this.#client.isCluster) return (this.#client as Redis).duplicate(options);
-    const nodes = (this.#client as Cluster).nodes();
+    const nodes = this.#nodes();
     return nodes[Math.floor(Math.random() * nodes.length)]?.duplicate(options);
   }
 
-  /** Waits for what is under way, and ends the connection if it is its own. Calling it again does nothing. */
-  async close(): Promise<void> {
-    this.#closed = true;
-    clearTimeout(this.#retrying);
-    if (this.#client.status !== 'ready') {
-      for (const giveUp of this.#underWay.values())
-        giveUp(new ClosedError(`the connection to ${this.address}`));
-    }
-    await Promise.allSettled(this.#underWay.keys());
-    if (this.#owned) this.#client.disconnect();
+  /** Whether messages can still be heard on it: a node that has left the cluster is told nothing. */
+  leadsToMember({ options: { host, port } }: Redis): boolean {
+    if (!this.clustered) return true;
+    return this.#nodes().some(({ options }) => options.host === host && options.port === port);
   }
 
-  #whenReady(): Promise<void> {
-    const client = this.#client;
-    if (client.status === 'ready') return Promise.resolve();
-    if (client.status === 'wait') client.connect().catch(() => {});
-    this.#becomingReady ??= new Promise((resolve) => {
-      client.once('ready', () => {
-        this.#becomingReady = undefined;
-        resolve();
-      });
-    });
-    return this.#becomingReady;
+  /**
+   * Waits for what was sent, gives up on what waits for a connection, and ends the connection if it is its own.
+   * Calling it again does nothing.
+   */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
   }
 
-  #connectAgain(): void {
-    if (this.#closed) return;
-    this.#retrying = setTimeout(
-      () => {
-        this.#client.connect().catch(() => {});
-      },
-      reconnectionDelay(this.#tries++),
-    ).unref();
+  async #close(): Promise<void> {
+    this.#reconnection.stop();
+    const calls = [...this.#calls];
+    const ready = this.#isReady();
+    for (const { sent, giveUp } of calls) if (!sent || !ready) giveUp(this.#closedError());
+    await Promise.allSettled(calls.map(({ answer }) => answer));
+    this.#client.off('ready', this.#onReady);
+    if (this.#owned) abandon(this.#client as Redis);
   }
 
-  /** It took a command and did not answer: whoever is at the other end may be gone without a word. */
-  #suspect(): void {
-    if (this.#owned && this.#client.status === 'ready') this.#client.disconnect();
+  #isReady(): boolean {
+    if (this.#client.status !== 'ready') return false;
+    return this.#client.isCluster || (this.#client as Redis).stream.writable;
   }
 
-  #wrapped(error: unknown): unknown {
-    if (error instanceof RedisError || error instanceof ClosedError) return error;
-    const message = error instanceof Error ? error.message : String(error);
-    return new RedisError(`Redis at ${this.address}: ${message}`, { cause: error });
+  #awaitReady(): void {
+    if (this.#client.status === 'wait') this.#connect();
+    if (this.#awaitingReady) return;
+    this.#awaitingReady = true;
+    this.#client.once('ready', this.#onReady);
+  }
+
+  readonly #onReady = (): void => {
+    this.#awaitingReady = false;
+    for (const call of this.#calls) if (!call.sent) call.send();
+  };
+
+  #connect(): void {
+    // How it fails is told by events.
+    this.#client.connect().catch(() => {});
+  }
+
+  #failed(error: unknown): void {
+    this.#lastError = withoutArguments(error);
+    if (!isRefusal(error)) return;
+    for (const { sent, giveUp } of this.#calls) if (!sent) giveUp(this.#wrapped(error));
+  }
+
+  #nodes(): Redis[] {
+    return this.#client.isCluster ? (this.#client as Cluster).nodes() : [this.#client as Redis];
+  }
+
+  #closedError(): ClosedError {
+    return new ClosedError(`the connection to Redis at ${this.address}`);
+  }
+
+  #timeoutError(): RedisError {
+    const message = `Redis at ${this.address} did not answer within ${this.timeout} ms`;
+    const { status } = this.#client;
+    if (status === 'ready') return new RedisError(message);
+    if (this.#lastError === undefined) return new RedisError(`${message}: the client is at '${status}'`);
+    return new RedisError(`${message}: ${messageOf(this.#lastError)}`, { cause: this.#lastError });
+  }
+
+  #wrapped(error: unknown): RedisError {
+    const cause = withoutArguments(error);
+    return new RedisError(`Redis at ${this.address}: ${messageOf(cause)}`, { cause });
   }
 }
 
@@ -213,8 +274,12 @@ function clientOf(source: string | RedisOptions, timeout: number): Redis {
     autoResendUnfulfilledCommands: false,
     maxRetriesPerRequest: 0,
     connectTimeout: timeout,
-    reconnectOnError: (error) => error.message.startsWith('READONLY'),
+    maxLoadingRetryTime: LONGEST_WAIT,
+    // A primary that became a replica. Before Redis 7 a script's error has it in the middle.
+    reconnectOnError: (error) => error.message.includes('READONLY'),
     retryStrategy: () => null,
+    sentinelRetryStrategy: () => null,
+    sentinelCommandTimeout: timeout,
   };
   return typeof source === 'string' ? new Redis(source, options) : new Redis({ ...source, ...options });
 }
@@ -223,5 +288,15 @@ function addressOf(client: Redis | Cluster): string {
   if (client.isCluster) return 'the cluster';
   const { host, port, path, sentinels, name } = (client as Redis).options;
   if (sentinels) return `the master '${name}' of Sentinel`;
-  return path ?? `${host}:${port}`;
+  return path ?? `${host?.includes(':') ? `[${host}]` : host}:${port}`;
+}
+
+function deferred<T>() {
+  let resolve!: (value: T) => void;
+  let reject!: (reason: unknown) => void;
+  const promise = new Promise<T>((onValue, onError) => {
+    resolve = onValue;
+    reject = onError;
+  });
+  return { promise, resolve, reject };
 }

@@ -82,6 +82,7 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
   readonly #watchers = new Watchers();
   /** Entries that the process was warned of: once is enough. */
   readonly #warnedOf = new LRUCache<string, true>({ max: 1_000 });
+  readonly #checking: NodeJS.Timeout;
   #closing: Promise<void> | undefined = undefined;
 
   constructor(options: RedisServiceDiscoveryOptions) {
@@ -110,6 +111,11 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
       this.#snapshotFile = new SnapshotFile(snapshotFile, (error) => this.emit('snapshot-error', { error }));
     }
     this.leases = new RedisLeases(this.#connection, keyPrefix);
+    // A connection on which nothing comes may be a quiet one, or one of which the other end is gone.
+    const check = () => {
+      if (this.#followed.size > 0) void this.#subscriber.check();
+    };
+    this.#checking = setInterval(check, this.#following.refreshInterval).unref();
   }
 
   /**
@@ -207,6 +213,7 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
   }
 
   async #close(): Promise<void> {
+    clearInterval(this.#checking);
     for (const service of this.#followed.values()) service.stop();
     this.#watchers.clear();
     this.#subscriber.close();

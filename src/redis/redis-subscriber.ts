@@ -1,12 +1,21 @@
 import type { Redis } from 'ioredis';
-import { type RedisConnection, reconnectionDelay } from './redis-connection.ts';
+import { RedisError } from '../errors.ts';
+import {
+  abandon,
+  abandonAfter,
+  messageOf,
+  Reconnection,
+  takeCareOf,
+  withoutArguments,
+} from './own-connection.ts';
+import type { RedisConnection } from './redis-connection.ts';
 
 export interface SubscriberListener {
   message(channel: string, text: string): void;
   /** All channels are subscribed to, the first time or again: what was published in between was missed. */
   up(): void;
   /** Nothing is heard until it is up again. */
-  down(error: unknown): void;
+  down(error: RedisError): void;
 }
 
 /** Hears what is published on channels, over a connection of its own that is made again whenever it is lost. */
@@ -17,8 +26,7 @@ export class RedisSubscriber {
   #redis: Redis | undefined = undefined;
   #up = false;
   #connecting: { promise: Promise<void>; resolve: () => void } | undefined = undefined;
-  #retrying: NodeJS.Timeout | undefined = undefined;
-  #tries = 0;
+  readonly #reconnection = new Reconnection(() => this.#connect());
   #lastError: unknown = undefined;
   #closed = false;
 
@@ -31,7 +39,7 @@ export class RedisSubscriber {
     return this.#up;
   }
 
-  /** Fulfilled once the channel is subscribed to. */
+  /** Fulfilled once the channel is subscribed to; rejected if it was not at once, but will be when it is up again. */
   async subscribe(channel: string): Promise<void> {
     this.#channels.add(channel);
     if (this.#up) await this.#redis!.subscribe(channel);
@@ -45,39 +53,44 @@ export class RedisSubscriber {
   /** Fulfilled when it is up; it connects by itself. */
   connected(): Promise<void> {
     if (this.#up) return Promise.resolve();
-    if (this.#redis === undefined && this.#retrying === undefined) this.#connect();
     this.#connecting ??= deferred();
+    if (this.#redis === undefined && !this.#reconnection.pending) this.#connect();
     return this.#connecting.promise;
   }
 
-  /** Whether the other end is still there; if not, it connects again. */
+  /** Connects again if the other end does not answer any more, or is not told of what is published. */
   async check(): Promise<void> {
     const redis = this.#redis;
     if (!this.#up || redis === undefined) return;
-    try {
-      await this.#connection.bounded(redis.ping());
-    } catch {
-      redis.disconnect();
+    if (!this.#connection.leadsToMember(redis)) {
+      abandon(redis, new Error('the node has left the cluster'));
+      return;
     }
+    const timer = abandonAfter(redis, this.#connection.timeout);
+    // Whatever comes of it, the end of the connection tells.
+    await redis.ping().catch(() => {});
+    clearTimeout(timer);
   }
 
   close(): void {
     this.#closed = true;
-    clearTimeout(this.#retrying);
-    this.#redis?.disconnect();
+    this.#up = false;
+    this.#reconnection.stop();
+    if (this.#redis !== undefined) abandon(this.#redis);
   }
 
   #connect(): void {
+    if (this.#closed) return;
     const redis = this.#connection.subscribing();
     if (redis === undefined) {
-      this.#connectLater();
+      this.#reconnection.schedule(undefined);
       return;
     }
     this.#redis = redis;
+    takeCareOf(redis, this.#connection.timeout);
     redis.on('error', (error) => {
       this.#lastError = error;
     });
-    redis.on('connect', () => redis.stream?.unref());
     redis.on('ready', () => void this.#subscribeAll(redis));
     redis.on('message', (channel, text) => this.#listener.message(channel, text));
     redis.on('end', () => this.#lost(redis));
@@ -85,45 +98,49 @@ export class RedisSubscriber {
   }
 
   async #subscribeAll(redis: Redis): Promise<void> {
+    const timer = abandonAfter(redis, this.#connection.timeout);
     try {
-      // What is asked for meanwhile is subscribed to as well before it counts as up.
-      const subscribed = new Set<string>();
-      for (;;) {
-        const channels = [...this.#channels].filter((channel) => !subscribed.has(channel));
-        if (channels.length === 0) break;
-        await redis.subscribe(...channels);
-        for (const channel of channels) subscribed.add(channel);
-      }
+      await this.#subscribeTo(redis);
     } catch (error) {
       this.#lastError = error;
-      redis.disconnect();
+      abandon(redis);
       return;
+    } finally {
+      clearTimeout(timer);
     }
     if (this.#closed || redis.status !== 'ready') return;
     this.#up = true;
-    this.#tries = 0;
+    this.#lastError = undefined;
+    this.#reconnection.succeeded();
     this.#connecting?.resolve();
     this.#connecting = undefined;
     this.#listener.up();
   }
 
-  #lost(redis: Redis): void {
-    if (this.#closed || redis !== this.#redis) return;
-    this.#redis = undefined;
-    const wasUp = this.#up;
-    this.#up = false;
-    this.#connectLater();
-    if (wasUp) this.#listener.down(this.#lastError);
+  /** Until it hears the channels that are wanted, and no others: that may change meanwhile. */
+  async #subscribeTo(redis: Redis): Promise<void> {
+    const heard = new Set<string>();
+    for (;;) {
+      const missing = [...this.#channels].filter((channel) => !heard.has(channel));
+      const unwanted = [...heard].filter((channel) => !this.#channels.has(channel));
+      if (missing.length > 0) await redis.subscribe(...missing);
+      if (unwanted.length > 0) await redis.unsubscribe(...unwanted);
+      if (missing.length === 0 && unwanted.length === 0) return;
+      for (const channel of missing) heard.add(channel);
+      for (const channel of unwanted) heard.delete(channel);
+    }
   }
 
-  #connectLater(): void {
-    this.#retrying = setTimeout(
-      () => {
-        this.#retrying = undefined;
-        this.#connect();
-      },
-      reconnectionDelay(this.#tries++),
-    ).unref();
+  #lost(redis: Redis): void {
+    if (this.#closed || redis !== this.#redis) return;
+    const error = withoutArguments(this.#lastError);
+    this.#redis = undefined;
+    this.#reconnection.schedule(error);
+    if (!this.#up) return;
+    this.#up = false;
+    const reason = error === undefined ? '' : `: ${messageOf(error)}`;
+    const message = `the connection to Redis at ${this.#connection.address} was lost${reason}`;
+    this.#listener.down(new RedisError(message, error === undefined ? undefined : { cause: error }));
   }
 }
 
