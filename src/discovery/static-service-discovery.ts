@@ -1,15 +1,47 @@
-import { ClosedError, InvalidInstanceError } from '../errors.ts';
+import { ClosedError, DiscoveryUnavailableError, InvalidInstanceError } from '../errors.ts';
+import { Emitter } from '../internal/emitter.ts';
+import { MAX_DELAY, number, text, validateOptions } from '../internal/validate.ts';
 import type { InstanceListener, ServiceDiscovery, Unsubscribe } from './service-discovery.ts';
-import { type InstanceRegistration, type ServiceInstance, toInstance } from './service-instance.ts';
+import {
+  type InstanceRegistration,
+  type ServiceInstance,
+  sameInstance,
+  toInstance,
+} from './service-instance.ts';
+import { JsonFile } from './static-file.ts';
+import { Watchers } from './watchers.ts';
 
 /** An origin such as `http://10.0.0.1:8001`, or what `register()` of other discoveries takes. */
 export type StaticInstance = string | Omit<InstanceRegistration, 'serviceName'>;
 
+/** Lists by the name of the service. */
+export type StaticServices = Readonly<Record<string, readonly StaticInstance[]>>;
+
+export interface StaticFileOptions {
+  /** Milliseconds between two looks at the file. Default 1,000. */
+  interval?: number;
+}
+
+export interface StaticServiceDiscoveryEvents {
+  /** The file is gone, or what it says cannot be used: the last good list stays. Told once while that lasts. */
+  failure: [error: DiscoveryUnavailableError];
+}
+
+type Services = ReadonlyMap<string, readonly ServiceInstance[]>;
+
 const NONE: readonly ServiceInstance[] = Object.freeze([]);
 
-/** Discovery from a list that never changes, and whose instances always count as alive. */
-export class StaticServiceDiscovery implements ServiceDiscovery {
-  readonly #services: ReadonlyMap<string, readonly ServiceInstance[]>;
+/**
+ * Discovery from a list, whose instances always count as alive. The list is given in code or by the environment and
+ * never changes, or it stands in a file whose every change is taken over.
+ */
+export class StaticServiceDiscovery
+  extends Emitter<StaticServiceDiscoveryEvents>
+  implements ServiceDiscovery
+{
+  readonly #watchers = new Watchers();
+  #services: Services;
+  #file: JsonFile | undefined = undefined;
   #closed = false;
 
   /**
@@ -17,26 +49,80 @@ export class StaticServiceDiscovery implements ServiceDiscovery {
    * new StaticServiceDiscovery({ 'user-service': ['http://10.0.0.1:8001', { host: '10.0.0.2', port: 8001, weight: 2 }] });
    * @throws InvalidInstanceError naming what is wrong with an entry.
    */
-  constructor(services: Readonly<Record<string, readonly StaticInstance[]>>) {
-    if (typeof services !== 'object' || services === null) {
-      throw new TypeError('StaticServiceDiscovery takes an object of lists, by the name of the service');
-    }
-    this.#services = new Map(
-      Object.entries(services).map(([serviceName, list]) => [serviceName, instancesOf(serviceName, list)]),
-    );
+  constructor(services: StaticServices) {
+    super('static-service-discovery');
+    this.#services = servicesOf(services);
   }
 
-  /** Rejects: the list does not change. */
+  /**
+   * From a file of JSON, at most 1 MiB, that says what the constructor takes:
+   * `{ "user-service": ["http://10.0.0.1:8001"] }`. It is read again every `interval`, whether it is edited in place,
+   * replaced, or mounted from a Kubernetes ConfigMap; those who watch are told of the services that changed. What
+   * cannot be read or used changes nothing, and is a `failure` event. It does not hold the process open.
+   *
+   * @throws DiscoveryUnavailableError naming the file and what is wrong with it, if that is so at first.
+   */
+  static async fromFile(
+    path: string | URL,
+    options: StaticFileOptions = {},
+  ): Promise<StaticServiceDiscovery> {
+    validateOptions('StaticServiceDiscovery.fromFile', options, { interval: number(1, MAX_DELAY) });
+    const discovery = new StaticServiceDiscovery({});
+    const file = new JsonFile(path, (content) => discovery.#replace(content as StaticServices));
+    await file.read();
+    file.follow(options.interval ?? 1_000, (error) => discovery.emit('failure', error));
+    discovery.#file = file;
+    return discovery;
+  }
+
+  /**
+   * From environment variables. `HOLDFAST_INSTANCES_USER_SERVICE=http://10.0.0.1:8001,http://10.0.0.2:8001` names the
+   * instances of `user-service`: the rest of the name in lower case, each `_` a `-`. `HOLDFAST_INSTANCES` holds JSON
+   * of what the constructor takes, for other names and for what an origin cannot say. Empty ones count as unset.
+   *
+   * @throws DiscoveryUnavailableError naming the variable and what is wrong with it, or that it names a service that
+   * another one names.
+   */
+  static fromEnvironment(
+    env: Readonly<Record<string, string | undefined>> = process.env,
+    prefix = 'HOLDFAST_INSTANCES',
+  ): StaticServiceDiscovery {
+    text(prefix, 'StaticServiceDiscovery.fromEnvironment prefix');
+    const services = new Map<string, readonly ServiceInstance[]>();
+    for (const [variable, value = ''] of Object.entries(env)) {
+      if (value.trim() === '' || !(variable === prefix || variable.startsWith(`${prefix}_`))) continue;
+      try {
+        const named =
+          variable === prefix ? JSON.parse(value) : fromVariable(variable.slice(prefix.length + 1), value);
+        for (const [serviceName, instances] of servicesOf(named)) {
+          if (services.has(serviceName)) {
+            throw new InvalidInstanceError(`another variable names instances of '${serviceName}' too`);
+          }
+          services.set(serviceName, instances);
+        }
+      } catch (cause) {
+        throw new DiscoveryUnavailableError(
+          `the instances in the environment variable ${variable} cannot be used: ${(cause as Error).message}`,
+          { cause },
+        );
+      }
+    }
+    const discovery = new StaticServiceDiscovery({});
+    discovery.#services = services;
+    return discovery;
+  }
+
+  /** Rejects: the list is not changed by those who use it. */
   async register(): Promise<ServiceInstance> {
     throw new InvalidInstanceError('a static list takes no registrations: use InMemoryServiceDiscovery');
   }
 
-  /** Rejects: the list does not change. */
+  /** Rejects, as `register` does. */
   async deregister(): Promise<boolean> {
     throw new InvalidInstanceError('a static list cannot be changed: use InMemoryServiceDiscovery');
   }
 
-  /** Rejects: the list does not change. */
+  /** Rejects, as `register` does. */
   async update(): Promise<boolean> {
     throw new InvalidInstanceError('a static list cannot be changed: use InMemoryServiceDiscovery');
   }
@@ -54,27 +140,71 @@ export class StaticServiceDiscovery implements ServiceDiscovery {
     return Object.freeze((await this.instances(serviceName)).filter(({ status }) => status !== 'unhealthy'));
   }
 
-  /** Never calls the listener: nothing changes. */
-  watch(_serviceName: string, _listener: InstanceListener): Unsubscribe {
-    return () => {};
+  /** Tells of changes of the file; without one there is nothing to tell. */
+  watch(serviceName: string, listener: InstanceListener): Unsubscribe {
+    return this.#watchers.watch(serviceName, listener);
   }
 
   async close(): Promise<void> {
     this.#closed = true;
+    this.#file?.close();
+    this.#watchers.clear();
+  }
+
+  #replace(content: StaticServices): void {
+    const before = this.#services;
+    const services = servicesOf(content, before);
+    this.#services = services;
+    for (const serviceName of new Set([...before.keys(), ...services.keys()])) {
+      const instances = services.get(serviceName) ?? NONE;
+      if (instances !== (before.get(serviceName) ?? NONE)) this.#watchers.tell(serviceName, instances);
+    }
   }
 }
 
-function instancesOf(serviceName: string, list: readonly StaticInstance[]): readonly ServiceInstance[] {
+/** What has not changed since `before` is the same object as there: an instance, and a list of them. */
+function servicesOf(services: StaticServices, before: Services = new Map()): Services {
+  if (typeof services !== 'object' || services === null || Array.isArray(services)) {
+    throw new TypeError('StaticServiceDiscovery takes an object of lists, by the name of the service');
+  }
+  return new Map(
+    Object.entries(services).map(([serviceName, list]) => [
+      serviceName,
+      instancesOf(serviceName, list, before.get(serviceName) ?? NONE),
+    ]),
+  );
+}
+
+function instancesOf(
+  serviceName: string,
+  list: readonly StaticInstance[],
+  before: readonly ServiceInstance[],
+): readonly ServiceInstance[] {
   if (!Array.isArray(list)) throw new TypeError(`the instances of '${serviceName}' must be a list`);
+  const known = new Map(before.map((instance) => [instance.instanceId, instance]));
   const instances = list.map((entry) => {
     const registration = typeof entry === 'string' ? fromUrl(entry) : entry;
-    const instance = toInstance({ ...registration, serviceName });
-    return registration.instanceId === undefined ? withOwnId(instance) : instance;
+    const checked = toInstance({ ...registration, serviceName });
+    const instance = registration.instanceId === undefined ? withOwnId(checked) : checked;
+    return asKnown(known.get(instance.instanceId), instance, registration.registeredAt);
   });
   const ids = new Set(instances.map(({ instanceId }) => instanceId));
   if (ids.size < instances.length)
     throw new InvalidInstanceError(`'${serviceName}' has two instances with one id`);
-  return Object.freeze(instances);
+  if (instances.length === 0) return NONE;
+  const same =
+    instances.length === before.length && instances.every((instance, index) => instance === before[index]);
+  return same ? before : Object.freeze(instances);
+}
+
+/** The object that is known, unless it says something else; what does not say since when it is registered keeps that. */
+function asKnown(
+  known: ServiceInstance | undefined,
+  instance: ServiceInstance,
+  registeredAt = known?.registeredAt ?? instance.registeredAt,
+): ServiceInstance {
+  const timed = Object.freeze({ ...instance, registeredAt });
+  return known !== undefined && sameInstance(known, timed) ? known : timed;
 }
 
 /** An id that says where it is, so that it is the same in every process that has the list. */
@@ -95,4 +225,9 @@ function fromUrl(text: string): Omit<InstanceRegistration, 'serviceName'> {
   }
   const protocol = url.protocol === 'https:' ? 'https' : 'http';
   return { protocol, host: url.hostname, port: Number(url.port || (protocol === 'https' ? 443 : 80)) };
+}
+
+function fromVariable(name: string, value: string): StaticServices {
+  const origins = value.split(',').filter((origin) => origin.trim() !== '');
+  return { [name.toLowerCase().replaceAll('_', '-')]: origins };
 }

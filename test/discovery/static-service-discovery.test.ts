@@ -1,11 +1,21 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, rename, rm, unlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import fc from 'fast-check';
-import { describe, expect, it, vi } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import type { ServiceDiscovery } from '../../src/discovery/service-discovery.ts';
 import { originOf } from '../../src/discovery/service-instance.ts';
 import { type StaticInstance, StaticServiceDiscovery } from '../../src/discovery/static-service-discovery.ts';
-import { ClosedError, InvalidInstanceError } from '../../src/errors.ts';
+import { ClosedError, DiscoveryUnavailableError, InvalidInstanceError } from '../../src/errors.ts';
+import { rejectionOf } from '../policies/helpers.ts';
 
 const service = 'user-service';
+
+/** Files change in real time: waits until it is so, for as long as a busy machine may need. */
+const eventually = <T>(assertion: () => T | Promise<T>) =>
+  vi.waitFor(assertion, { interval: 5, timeout: 4_000 });
 
 function discoveryOf(...list: StaticInstance[]) {
   return new StaticServiceDiscovery({ [service]: list });
@@ -140,9 +150,12 @@ describe('a list of objects', () => {
     );
   });
 
-  it.each([null, undefined, 'http://a', 5])('stands by the name of its service; %j has none', (services) => {
-    expect(() => new StaticServiceDiscovery(services as never)).toThrow(/takes an object of lists/);
-  });
+  it.each([null, undefined, 'http://a', 5, ['http://a'], []])(
+    'stands by the name of its service; %j has none',
+    (services) => {
+      expect(() => new StaticServiceDiscovery(services as never)).toThrow(/takes an object of lists/);
+    },
+  );
 
   it('is refused under a name that is not one', () => {
     expect(() => new StaticServiceDiscovery({ 'user service': ['http://a'] })).toThrow(/the serviceName/);
@@ -217,5 +230,296 @@ describe('a list that never changes', () => {
     await expect(discovery.instances(service)).rejects.toBeInstanceOf(ClosedError);
     await expect(discovery.healthyInstances(service)).rejects.toBeInstanceOf(ClosedError);
     await expect(discovery.heartbeat(service, 'a:80')).rejects.toBeInstanceOf(ClosedError);
+  });
+});
+
+describe('a list in a file', () => {
+  const origin = (host: string) => `http://${host}:80`;
+  const hostsOf = async (discovery: StaticServiceDiscovery, name = service) =>
+    (await discovery.instances(name)).map(({ host }) => host);
+
+  async function fileOf(content: unknown) {
+    const directory = await mkdtemp(join(tmpdir(), 'holdfast-'));
+    onTestFinished(() => rm(directory, { recursive: true }));
+    const path = join(directory, 'services.json');
+    const write = async (next: unknown) => {
+      const text = typeof next === 'string' ? next : JSON.stringify(next);
+      await writeFile(`${path}.new`, text);
+      await rename(`${path}.new`, path);
+    };
+    await write(content);
+    return { path, write };
+  }
+
+  async function follow(content: unknown) {
+    const { path, write } = await fileOf(content);
+    const discovery = await StaticServiceDiscovery.fromFile(path, { interval: 5 });
+    onTestFinished(() => discovery.close());
+    const failures: DiscoveryUnavailableError[] = [];
+    discovery.on('failure', (error) => failures.push(error));
+    const toldOf = (name: string) => {
+      const told: string[][] = [];
+      discovery.watch(name, (instances) => told.push(instances.map(({ host }) => host)));
+      return told;
+    };
+    return { path, write, discovery, failures, toldOf };
+  }
+
+  it('is known once the discovery is', async () => {
+    const { discovery } = await follow({ [service]: [origin('a'), { host: 'b', port: 1, weight: 2 }] });
+    expect(await discovery.instances(service)).toMatchObject([
+      { serviceName: service, instanceId: 'a:80', weight: 1 },
+      { serviceName: service, instanceId: 'b:1', weight: 2 },
+    ]);
+    await expect(discovery.register()).rejects.toThrow(InvalidInstanceError);
+  });
+
+  it('is taken over with every change, and those who watch the service are told', async () => {
+    const { write, discovery, toldOf } = await follow({ [service]: [origin('a')] });
+    const [users, orders] = [toldOf(service), toldOf('order-service')];
+    const changes = [
+      { [service]: [origin('a'), origin('b')] },
+      { [service]: [origin('b')], 'order-service': [origin('o')] },
+      { [service]: [origin('b'), origin('c')], 'order-service': [] },
+      {},
+      { 'order-service': [origin('o')] },
+    ];
+    for (const [index, change] of changes.entries()) {
+      await write(change);
+      await eventually(() => expect(users.length + orders.length).toBe([1, 3, 5, 6, 7][index]));
+    }
+    expect(users).toEqual([['a', 'b'], ['b'], ['b', 'c'], []]);
+    expect(orders).toEqual([['o'], [], ['o']]);
+    expect(await hostsOf(discovery)).toEqual([]);
+    expect(await hostsOf(discovery, 'order-service')).toEqual(['o']);
+  });
+
+  it('is told with the very list that is given, in which what did not change is the same object', async () => {
+    const { write, discovery } = await follow({ [service]: [origin('a'), { host: 'b', port: 1 }] });
+    const [a, b] = await discovery.instances(service);
+    const listener = vi.fn();
+    discovery.watch(service, listener);
+    await write({ [service]: [{ host: 'b', port: 1, weight: 3 }, origin('a'), origin('c')] });
+    await eventually(() => expect(listener).toHaveBeenCalledTimes(1));
+    const instances = await discovery.instances(service);
+    expect(listener.mock.calls[0]![0]).toBe(instances);
+    expect(Object.isFrozen(instances)).toBe(true);
+    expect(instances[1]).toBe(a);
+    expect(instances[0]).toEqual({ ...b, weight: 3, lastHeartbeat: expect.any(Number) });
+    for (const instance of instances) expect(Object.isFrozen(instance)).toBe(true);
+  });
+
+  it('may say since when an instance is there', async () => {
+    const entry = { host: 'a', port: 1, registeredAt: 1_000 };
+    const { write, discovery, toldOf } = await follow({ [service]: [entry] });
+    const before = await discovery.instances(service);
+    const [users, orders] = [toldOf(service), toldOf('order-service')];
+    await write({ [service]: [entry], 'order-service': [origin('o')] });
+    await eventually(() => expect(orders).toHaveLength(1));
+    expect(await discovery.instances(service)).toBe(before);
+    await write({ [service]: [{ ...entry, registeredAt: 2_000 }] });
+    await eventually(() => expect(users).toHaveLength(1));
+    expect(await discovery.instances(service)).toMatchObject([{ registeredAt: 2_000 }]);
+  });
+
+  it('is shown whole to one who is told of a part of its change', async () => {
+    const { write, discovery } = await follow({});
+    const seen: Promise<string[]>[] = [];
+    for (const [name, other] of [
+      ['a', 'b'],
+      ['b', 'a'],
+    ] as const)
+      discovery.watch(name, () => seen.push(hostsOf(discovery, other)));
+    await write({ a: [origin('a1')], b: [origin('b1')] });
+    await eventually(() => expect(seen).toHaveLength(2));
+    expect(await Promise.all(seen)).toEqual([['b1'], ['a1']]);
+  });
+
+  it('stays as it was when the file is malformed, says what cannot be, or is gone; each is told', async () => {
+    const { path, write, discovery, failures, toldOf } = await follow({ [service]: [origin('a')] });
+    const told = toldOf(service);
+    const wrong: [unknown, string][] = [
+      [`{ "${service}": ["http://b`, 'JSON'],
+      [{ [service]: [origin('b'), { host: 'c', port: 99_999 }] }, 'the port of an instance'],
+      [{ [service]: [origin('b'), origin('b')] }, 'two instances with one id'],
+      [{ [service]: origin('b') }, 'must be a list'],
+      [[origin('b')], 'an object of lists'],
+    ];
+    for (const [index, [content, reason]] of wrong.entries()) {
+      await write(content);
+      await eventually(() => expect(failures).toHaveLength(index + 1));
+      expect(failures.at(-1)).toMatchObject({
+        code: 'ERR_DISCOVERY_UNAVAILABLE',
+        message: expect.stringContaining(`'${path}'`),
+        cause: expect.any(Error),
+      });
+      expect(failures.at(-1)!.message).toContain(reason);
+    }
+    await unlink(path);
+    await eventually(() => expect(failures.at(-1)!.message).toContain('ENOENT'));
+    expect(await hostsOf(discovery)).toEqual(['a']);
+    expect(told).toEqual([]);
+    await write({ [service]: [origin('b')] });
+    await eventually(() => expect(told).toEqual([['b']]));
+  });
+
+  it('must be good at first', async () => {
+    const { path, write } = await fileOf('{');
+    const error = await rejectionOf(StaticServiceDiscovery.fromFile(path));
+    expect(error).toBeInstanceOf(DiscoveryUnavailableError);
+    expect(error).toMatchObject({ message: expect.stringContaining(path), cause: expect.any(SyntaxError) });
+    await write({ [service]: ['ftp://a'] });
+    expect(await rejectionOf(StaticServiceDiscovery.fromFile(path))).toMatchObject({
+      message: expect.stringContaining("got 'ftp://a'"),
+      cause: expect.any(InvalidInstanceError),
+    });
+    expect(await rejectionOf(StaticServiceDiscovery.fromFile(`${path}.none`))).toMatchObject({
+      message: expect.stringContaining(`'${path}.none'`),
+      cause: { code: 'ENOENT' },
+    });
+  });
+
+  it('is not followed any more once the discovery is closed', async () => {
+    const { path, write, discovery, failures, toldOf } = await follow({ [service]: [origin('a')] });
+    const told = toldOf(service);
+    const other = await StaticServiceDiscovery.fromFile(path, { interval: 5 });
+    onTestFinished(() => other.close());
+    const failed = new Promise((resolve) => other.once('failure', resolve));
+    await discovery.close();
+    await discovery.close();
+    await write({ [service]: [origin('b')] });
+    await eventually(async () => expect(await hostsOf(other)).toEqual(['b']));
+    await unlink(path);
+    await failed;
+    expect([told, failures]).toEqual([[], []]);
+    await expect(discovery.instances(service)).rejects.toThrow(ClosedError);
+  });
+
+  it('is not told of any more once a listener has closed the discovery', async () => {
+    const { write, discovery, toldOf } = await follow({});
+    const closed = new Promise<void>((resolve) => {
+      discovery.watch(service, () => resolve(discovery.close()));
+    });
+    const told = [toldOf(service), toldOf('order-service')];
+    await write({ [service]: [origin('a')], 'order-service': [origin('o')] });
+    await closed;
+    expect(told).toEqual([[], []]);
+  });
+
+  it('is looked at every second unless told otherwise', async () => {
+    const { path } = await fileOf({});
+    const waits = vi.spyOn(globalThis, 'setTimeout');
+    const discovery = await StaticServiceDiscovery.fromFile(path);
+    onTestFinished(() => discovery.close());
+    expect(waits.mock.calls.map(([, wait]) => wait)).toEqual([1_000]);
+  });
+
+  it('does not hold the process open', async () => {
+    const { path } = await fileOf({ [service]: [origin('a')] });
+    const module = new URL('../../src/discovery/static-service-discovery.ts', import.meta.url).href;
+    const script = `
+      import { StaticServiceDiscovery } from ${JSON.stringify(module)};
+      const discovery = await StaticServiceDiscovery.fromFile(${JSON.stringify(path)});
+      discovery.watch('${service}', () => {});
+      console.log((await discovery.instances('${service}')).length);
+    `;
+    const child = spawn(process.execPath, ['--input-type=module-typescript', '-e', script], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    onTestFinished(() => void child.kill('SIGKILL'));
+    const exit = once(child, 'exit');
+    expect(await once(child.stdout.setEncoding('utf8'), 'data')).toEqual(['1\n']);
+    expect(await exit).toEqual([0, null]);
+  });
+
+  it.each([{ interval: 0 }, { interval: Number.NaN }, { interval: 2 ** 31 }, { pollInterval: 5 }])(
+    'is not followed with a wrong option: %o',
+    async (options) => {
+      const { path } = await fileOf({});
+      const [name] = Object.keys(options);
+      await expect(StaticServiceDiscovery.fromFile(path, options)).rejects.toThrow(`'${name}'`);
+    },
+  );
+});
+
+describe('a list in the environment', () => {
+  const originsIn = async (env: Record<string, string | undefined>, name = service, prefix?: string) =>
+    (await StaticServiceDiscovery.fromEnvironment(env, prefix).instances(name)).map(originOf);
+
+  it('is one variable for each service, named after it', async () => {
+    const env = {
+      HOLDFAST_INSTANCES_USER_SERVICE: 'http://10.0.0.1:8001, https://[::1]:8002, ',
+      HOLDFAST_INSTANCES_PAYMENT: 'http://pay',
+      HOLDFAST_INSTANCES2: '5',
+      PATH: '/bin',
+    };
+    expect(await originsIn(env)).toEqual(['http://10.0.0.1:8001', 'https://[::1]:8002']);
+    expect(await originsIn(env, 'payment')).toEqual(['http://pay:80']);
+  });
+
+  it('can also be one variable of JSON for all', async () => {
+    const services = { [service]: ['http://a:1'], 'Orders.v2': [{ host: 'o', port: 2, weight: 3 }] };
+    const env = {
+      HOLDFAST_INSTANCES: JSON.stringify(services),
+      HOLDFAST_INSTANCES_PAYMENT: 'http://pay:3',
+    };
+    const discovery = StaticServiceDiscovery.fromEnvironment(env);
+    expect(await discovery.instances('Orders.v2')).toMatchObject([{ host: 'o', weight: 3 }]);
+    expect(await originsIn(env)).toEqual(['http://a:1']);
+    expect(await originsIn(env, 'payment')).toEqual(['http://pay:3']);
+  });
+
+  it('is that of the process unless told otherwise', async () => {
+    vi.stubEnv('HOLDFAST_INSTANCES_USER_SERVICE', 'http://a:1');
+    onTestFinished(() => void vi.unstubAllEnvs());
+    const discovery = StaticServiceDiscovery.fromEnvironment();
+    expect((await discovery.instances(service)).map(originOf)).toEqual(['http://a:1']);
+  });
+
+  it('may have another prefix', async () => {
+    const env = { HOLDFAST_INSTANCES_USER_SERVICE: 'http://a', MESH_USER_SERVICE: 'http://b', MESH: '{}' };
+    expect(await originsIn(env, service, 'MESH')).toEqual(['http://b:80']);
+    expect(() => StaticServiceDiscovery.fromEnvironment(env, '')).toThrow(
+      /prefix must be a non-empty string/,
+    );
+  });
+
+  it.each([{}, { HOLDFAST_INSTANCES: ' ', HOLDFAST_INSTANCES_USER_SERVICE: '' }])(
+    'is empty if nothing is set, or only to nothing: %j',
+    async (env) => {
+      expect(await originsIn({ ...env, HOLDFAST_INSTANCES_OTHER: undefined })).toEqual([]);
+    },
+  );
+
+  it.each<[string, string, string]>([
+    ['HOLDFAST_INSTANCES_USER_SERVICE', '10.0.0.1:8001', "got '10.0.0.1:8001'"],
+    ['HOLDFAST_INSTANCES_USER_SERVICE', 'http://a:1,http://a:1', 'two instances with one id'],
+    ['HOLDFAST_INSTANCES_', 'http://a:1', 'serviceName'],
+    ['HOLDFAST_INSTANCES__', 'http://a:1', 'serviceName'],
+    ['HOLDFAST_INSTANCES', 'http://a:1', 'JSON'],
+    ['HOLDFAST_INSTANCES', '["http://a:1"]', 'an object of lists'],
+    ['HOLDFAST_INSTANCES', '{"a":["http://a:0"]}', 'the port of an instance'],
+  ])('is refused with the name of the variable that is wrong: %s=%s', (variable, value, reason) => {
+    const make = () => StaticServiceDiscovery.fromEnvironment({ [variable]: value });
+    expect(make).toThrow(DiscoveryUnavailableError);
+    expect(make).toThrow(`the environment variable ${variable} cannot be used`);
+    expect(make).toThrow(reason);
+    expect(make).toThrow(expect.objectContaining({ cause: expect.any(Error) }));
+  });
+
+  it.each([
+    { HOLDFAST_INSTANCES: '{"user-service":[]}', HOLDFAST_INSTANCES_USER_SERVICE: 'http://a' },
+    { HOLDFAST_INSTANCES_USER_SERVICE: 'http://a', HOLDFAST_INSTANCES_user_service: 'http://b' },
+  ])('is refused if two variables name one service: %j', (env) => {
+    expect(() => StaticServiceDiscovery.fromEnvironment(env)).toThrow(
+      /variable HOLDFAST_\w+ cannot be used: another variable names instances of 'user-service' too/,
+    );
+  });
+
+  it('never changes', async () => {
+    const env = { HOLDFAST_INSTANCES_USER_SERVICE: 'http://a:1' };
+    const discovery = StaticServiceDiscovery.fromEnvironment(env);
+    env.HOLDFAST_INSTANCES_USER_SERVICE = 'http://b:1';
+    expect((await discovery.instances(service)).map(originOf)).toEqual(['http://a:1']);
   });
 });
