@@ -1,0 +1,670 @@
+import fc from 'fast-check';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { CompositeServiceDiscovery } from '../../src/discovery/composite-service-discovery.ts';
+import { InMemoryServiceDiscovery } from '../../src/discovery/in-memory-service-discovery.ts';
+import type { ServiceDiscovery } from '../../src/discovery/service-discovery.ts';
+import type { InstanceRegistration, ServiceInstance } from '../../src/discovery/service-instance.ts';
+import { StaticServiceDiscovery } from '../../src/discovery/static-service-discovery.ts';
+import { ClosedError, DiscoveryUnavailableError, InvalidInstanceError } from '../../src/errors.ts';
+import { defer, fakeTime, fling, flush, follow, pass, rejectionOf } from '../policies/helpers.ts';
+
+beforeEach(fakeTime);
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+const service = 'user-service';
+const down = new Error('the registry is down');
+
+function instance(instanceId: string, fields: Partial<InstanceRegistration> = {}): InstanceRegistration {
+  return { serviceName: service, instanceId, host: '10.0.0.1', port: 8001, registeredAt: 0, ...fields };
+}
+
+const idsOf = (instances: readonly ServiceInstance[]) => instances.map(({ instanceId }) => instanceId);
+
+/** A discovery in memory that a test can let fail or wait when it is asked for instances. */
+class Registry extends InMemoryServiceDiscovery {
+  error: unknown = undefined;
+  /** What an answer waits for once it is known. */
+  gate: Promise<unknown> | undefined = undefined;
+  asked = 0;
+  watching = 0;
+
+  constructor() {
+    super({ ttl: Infinity });
+  }
+
+  override async instances(serviceName: string) {
+    this.asked++;
+    const { error } = this;
+    const instances = await super.instances(serviceName);
+    await this.gate;
+    if (error !== undefined) throw error;
+    return instances;
+  }
+
+  override watch(...args: Parameters<InMemoryServiceDiscovery['watch']>) {
+    const unsubscribe = super.watch(...args);
+    this.watching++;
+    return () => {
+      this.watching--;
+      unsubscribe();
+    };
+  }
+
+  async add(...ids: string[]): Promise<void> {
+    for (const id of ids) await this.register(instance(id));
+  }
+
+  async remove(...ids: string[]): Promise<void> {
+    for (const id of ids) await this.deregister(service, id);
+  }
+}
+
+async function registry(...ids: string[]): Promise<Registry> {
+  const made = new Registry();
+  await made.add(...ids);
+  return made;
+}
+
+/** The ids that each notification told of. */
+function watched(discovery: ServiceDiscovery, serviceName = service) {
+  const told: string[][] = [];
+  const unsubscribe = discovery.watch(serviceName, (instances) => told.push(idsOf(instances)));
+  return { told, unsubscribe };
+}
+
+const found = async (discovery: ServiceDiscovery) => idsOf(await discovery.instances(service));
+
+describe('the instances of a service', () => {
+  it('are those of the first discovery that knows any', async () => {
+    const [first, second, third] = [await registry(), await registry('b1', 'b2'), await registry('c1')];
+    const discovery = new CompositeServiceDiscovery([first, second, third]);
+    expect(await discovery.instances(service)).toBe(await second.instances(service));
+    expect(third.asked).toBe(0);
+    await first.add('a1');
+    expect(await found(discovery)).toEqual(['a1']);
+    await first.remove('a1');
+    expect(await found(discovery)).toEqual(['b1', 'b2']);
+  });
+
+  it('are none if none knows any', async () => {
+    const discovery = new CompositeServiceDiscovery([await registry(), await registry()]);
+    expect(await discovery.instances(service)).toEqual([]);
+    expect(Object.isFrozen(await discovery.instances(service))).toBe(true);
+  });
+
+  it('are those of the next discovery if one fails, and that is told', async () => {
+    const [first, second] = [await registry('a1'), await registry('b1')];
+    const discovery = new CompositeServiceDiscovery([first, second]);
+    const failures: unknown[] = [];
+    discovery.on('failure', (event) => failures.push(event));
+    first.error = down;
+    expect(await found(discovery)).toEqual(['b1']);
+    expect(failures).toEqual([{ discovery: first, serviceName: service, error: down }]);
+    first.error = undefined;
+    expect(await found(discovery)).toEqual(['a1']);
+  });
+
+  it.each([
+    [[true, false], '1 of 2'],
+    [[false, true], '1 of 2'],
+    [[true, true], '2 of 2'],
+  ])('are not said to be none if a discovery failed (which: %o)', async (fails, count) => {
+    const registries = await Promise.all(fails.map(() => registry()));
+    for (const [index, failing] of fails.entries()) registries[index]!.error = failing ? down : undefined;
+    const error = await rejectionOf(new CompositeServiceDiscovery(registries).instances(service));
+    expect(error).toBeInstanceOf(DiscoveryUnavailableError);
+    expect(error).toMatchObject({ message: expect.stringContaining(`'${service}'`) });
+    expect(error).toMatchObject({ message: expect.stringContaining(count) });
+    const { cause } = error as Error;
+    if (count === '1 of 2') expect(cause).toBe(down);
+    else expect(cause).toMatchObject({ errors: [down, down] });
+  });
+
+  it('are passed over only if there are none: those that are all unhealthy stand', async () => {
+    const [first, second] = [await registry(), await registry('b1')];
+    await first.register(instance('a1', { status: 'unhealthy' }));
+    const discovery = new CompositeServiceDiscovery([first, second]);
+    expect(await found(discovery)).toEqual(['a1']);
+    expect(await discovery.healthyInstances(service)).toEqual([]);
+    await first.register(instance('a2', { status: 'unknown' }));
+    expect(idsOf(await discovery.healthyInstances(service))).toEqual(['a2']);
+    expect(Object.isFrozen(await discovery.healthyInstances(service))).toBe(true);
+  });
+
+  it('survive a discovery that throws', async () => {
+    const broken = await registry();
+    broken.instances = () => fling(down);
+    expect(await found(new CompositeServiceDiscovery([broken, await registry('b1')]))).toEqual(['b1']);
+  });
+});
+
+describe('one that watches a service', () => {
+  it('is told of the changes of the discovery that counts, and of no other', async () => {
+    const [first, second] = [await registry('a1'), await registry('b1')];
+    const discovery = new CompositeServiceDiscovery([first, second]);
+    const { told } = watched(discovery);
+    await flush();
+    await second.add('b2');
+    expect(told).toEqual([]);
+    await first.add('a2');
+    await first.register(instance('p1', { serviceName: 'payment-service' }));
+    expect(told).toEqual([['a1', 'a2']]);
+  });
+
+  it('is told when the first discovery becomes empty, and when it returns', async () => {
+    const [first, second] = [await registry('a1'), await registry('b1')];
+    const discovery = new CompositeServiceDiscovery([first, second]);
+    const { told } = watched(discovery);
+    await flush();
+    await first.remove('a1');
+    await second.add('b2');
+    await first.add('a2');
+    await second.remove('b1', 'b2');
+    await first.remove('a2');
+    expect(told).toEqual([['b1'], ['b1', 'b2'], ['a2'], []]);
+  });
+
+  it('is told nothing of what was there before, wherever it stands', async () => {
+    for (const lists of [
+      [[], ['b1']],
+      [['a1'], []],
+      [[], []],
+    ]) {
+      const registries = await Promise.all(lists.map((ids) => registry(...ids)));
+      const { told } = watched(new CompositeServiceDiscovery(registries));
+      await flush();
+      expect(told).toEqual([]);
+    }
+  });
+
+  it('is told before the one that made the change goes on, with the very list that is given', async () => {
+    const first = await registry('a1');
+    const discovery = new CompositeServiceDiscovery([first]);
+    const listener = vi.fn();
+    discovery.watch(service, listener);
+    await flush();
+    await first.add('a2');
+    expect(listener).toHaveBeenCalledTimes(1);
+    expect(await discovery.instances(service)).toBe(listener.mock.calls[0]![0]);
+  });
+
+  it('can come later than others, and hears the same from then on', async () => {
+    const [first, second] = [await registry('a1'), await registry('b1')];
+    const discovery = new CompositeServiceDiscovery([first, second]);
+    const one = watched(discovery);
+    await flush();
+    await first.add('a2');
+    const other = watched(discovery);
+    await first.remove('a1', 'a2');
+    expect(one.told).toEqual([['a1', 'a2'], ['a2'], ['b1']]);
+    expect(other.told).toEqual([['a2'], ['b1']]);
+    expect([first.watching, first.asked]).toEqual([1, 1]);
+  });
+
+  it('is told of the changes in order though another listener makes one', async () => {
+    const [first, second] = [await registry('a1'), await registry('b1')];
+    const discovery = new CompositeServiceDiscovery([first, second]);
+    const unsubscribe = discovery.watch(service, () => {
+      unsubscribe();
+      void first.add('a2');
+    });
+    const { told } = watched(discovery);
+    await flush();
+    await first.remove('a1');
+    expect(told).toEqual([['b1'], ['a2']]);
+  });
+
+  it('must do so with a function', async () => {
+    const first = await registry();
+    const discovery = new CompositeServiceDiscovery([first]);
+    expect(() => discovery.watch(service, undefined as never)).toThrow(TypeError);
+    expect(first.watching).toBe(0);
+  });
+});
+
+describe('while the first answers are awaited', () => {
+  it('a later discovery does not count before the earlier ones have answered', async () => {
+    const [first, second] = [await registry('a1'), await registry()];
+    const gate = defer();
+    first.gate = gate.promise;
+    const discovery = new CompositeServiceDiscovery([first, second]);
+    const { told } = watched(discovery);
+    const asked = follow(found(discovery));
+    await flush();
+    await second.add('b1');
+    expect(told).toEqual([]);
+    expect(asked.outcome).toBeUndefined();
+    gate.resolve(undefined);
+    await flush();
+    expect(asked.outcome).toEqual({ ok: true, value: ['a1'] });
+    expect(told).toEqual([]);
+    await first.remove('a1');
+    expect(told).toEqual([['b1']]);
+  });
+
+  it('a later discovery counts once the earlier ones have failed, and its changes since then are told', async () => {
+    const [first, second] = [await registry('a1'), await registry('b1')];
+    const gate = defer();
+    first.gate = gate.promise;
+    first.error = down;
+    const { told } = watched(new CompositeServiceDiscovery([first, second]));
+    await flush();
+    await second.add('b2');
+    await second.remove('b1');
+    expect(told).toEqual([]);
+    gate.resolve(undefined);
+    await flush();
+    expect(told).toEqual([['b2']]);
+  });
+
+  it('an earlier discovery that has answered counts though a later one has not', async () => {
+    const [first, second] = [await registry('a1'), await registry('b1')];
+    const gate = defer();
+    second.gate = gate.promise;
+    const discovery = new CompositeServiceDiscovery([first, second]);
+    const { told } = watched(discovery);
+    expect(await found(discovery)).toEqual(['a1']);
+    await first.add('a2');
+    await first.remove('a1', 'a2');
+    expect(told).toEqual([['a1', 'a2'], ['a2']]);
+    gate.resolve(undefined);
+    await flush();
+    expect(told).toEqual([['a1', 'a2'], ['a2'], ['b1']]);
+  });
+
+  it('what a discovery tells is newer than the answer that is under way', async () => {
+    const first = await registry('a1');
+    const gate = defer();
+    first.gate = gate.promise;
+    const discovery = new CompositeServiceDiscovery([first, await registry('b1')]);
+    const { told } = watched(discovery);
+    const asked = found(discovery);
+    await first.add('a2');
+    expect(told).toEqual([['a1', 'a2']]);
+    gate.resolve(undefined);
+    expect(await asked).toEqual(['a1', 'a2']);
+    expect(told).toEqual([['a1', 'a2']]);
+  });
+
+  it('what a discovery tells stands though the answer that is under way is an error', async () => {
+    const first = await registry('a1');
+    const gate = defer();
+    first.gate = gate.promise;
+    first.error = down;
+    const discovery = new CompositeServiceDiscovery([first, await registry('b1')]);
+    const { told } = watched(discovery);
+    await first.add('a2');
+    gate.resolve(undefined);
+    await flush();
+    expect(await found(discovery)).toEqual(['a1', 'a2']);
+    expect(told).toEqual([['a1', 'a2']]);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  it('a change that ends in nothing is told too', async () => {
+    const [first, second] = [await registry('a1'), await registry()];
+    const gate = defer();
+    second.gate = gate.promise;
+    const { told } = watched(new CompositeServiceDiscovery([first, second]));
+    await first.remove('a1');
+    expect(told).toEqual([]);
+    gate.resolve(undefined);
+    await flush();
+    expect(told).toEqual([[]]);
+  });
+
+  it('a discovery that recovers is told of, since one who asked may have passed it over', async () => {
+    const [first, second] = [await registry('a1'), await registry()];
+    const gate = defer();
+    first.error = down;
+    second.gate = gate.promise;
+    const discovery = new CompositeServiceDiscovery([first, second]);
+    const { told } = watched(discovery);
+    const asked = follow(found(discovery));
+    await flush();
+    first.error = undefined;
+    await pass(1_000);
+    expect(told).toEqual([['a1']]);
+    gate.resolve(undefined);
+    await flush();
+    expect(asked.outcome).toMatchObject({ ok: false, error: { cause: down } });
+  });
+
+  it('unsubscribing ends it all', async () => {
+    const first = await registry('a1');
+    const gate = defer();
+    first.gate = gate.promise;
+    first.error = down;
+    const discovery = new CompositeServiceDiscovery([first, await registry('b1')]);
+    const { told, unsubscribe } = watched(discovery);
+    const asked = follow(found(discovery));
+    unsubscribe();
+    gate.resolve(undefined);
+    await flush();
+    await first.add('a2');
+    expect(asked.outcome).toEqual({ ok: true, value: ['b1'] });
+    expect(told).toEqual([]);
+    expect(first.watching).toBe(0);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+});
+
+describe('a discovery that fails', () => {
+  it('is passed over at first, and counts from when it tells of a change', async () => {
+    const [first, second] = [await registry(), await registry('b1')];
+    first.error = down;
+    const discovery = new CompositeServiceDiscovery([first, second]);
+    const { told } = watched(discovery);
+    expect(await found(discovery)).toEqual(['b1']);
+    await second.add('b2');
+    await first.add('a1');
+    expect(told).toEqual([['b1', 'b2'], ['a1']]);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  it('is asked again while someone watches, ever less often, until it answers', async () => {
+    const [first, second] = [await registry('a1'), await registry('b1')];
+    first.error = down;
+    const discovery = new CompositeServiceDiscovery([first, second]);
+    const failures: number[] = [];
+    discovery.on('failure', () => failures.push(performance.now()));
+    const { told } = watched(discovery);
+    await pass(150_000);
+    const waits = failures.slice(1).map((time, index) => time - failures[index]!);
+    expect(waits.length).toBeGreaterThan(6);
+    for (const [index, wait] of waits.entries()) {
+      const longest = Math.min(1_000 * 2 ** index, 30_000);
+      expect(wait).toBeGreaterThanOrEqual(longest / 2);
+      expect(wait).toBeLessThanOrEqual(longest + 1);
+    }
+    expect(first.asked).toBe(failures.length);
+    expect(told).toEqual([]);
+    first.error = undefined;
+    await pass(30_000);
+    expect(told).toEqual([['a1']]);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  it('is asked at once by one who asks, and what it answers is told', async () => {
+    const [first, second] = [await registry('a1'), await registry('b1')];
+    first.error = down;
+    const discovery = new CompositeServiceDiscovery([first, second]);
+    const { told } = watched(discovery);
+    expect(await found(discovery)).toEqual(['b1']);
+    first.error = undefined;
+    expect(await found(discovery)).toEqual(['a1']);
+    expect(told).toEqual([['a1']]);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  it('keeps what it said before while someone watches', async () => {
+    const [first, second] = [await registry('a1'), await registry('b1')];
+    const discovery = new CompositeServiceDiscovery([first, second]);
+    const { told, unsubscribe } = watched(discovery);
+    await flush();
+    first.error = down;
+    expect(await found(discovery)).toEqual(['a1']);
+    expect(told).toEqual([]);
+    unsubscribe();
+    expect(await found(discovery)).toEqual(['b1']);
+  });
+
+  it('with nothing known elsewhere is an error, watched or not, until it has answered', async () => {
+    const [first, second] = [await registry(), await registry()];
+    first.error = down;
+    const discovery = new CompositeServiceDiscovery([first, second]);
+    const { told } = watched(discovery);
+    expect(await rejectionOf(found(discovery))).toBeInstanceOf(DiscoveryUnavailableError);
+    first.error = undefined;
+    await pass(30_000);
+    const { asked } = first;
+    expect(await found(discovery)).toEqual([]);
+    expect(first.asked).toBe(asked);
+    expect(told).toEqual([]);
+  });
+
+  it('also when asked to watch disturbs nobody, and is watched once it can be', async () => {
+    const [first, second] = [await registry('a1'), await registry('b1')];
+    const watch = vi.spyOn(first, 'watch').mockImplementation(() => fling(down));
+    const discovery = new CompositeServiceDiscovery([first, second]);
+    const { told } = watched(discovery);
+    expect(await found(discovery)).toEqual(['b1']);
+    await second.add('b2');
+    watch.mockRestore();
+    await pass(30_000);
+    await first.add('a2');
+    expect(told).toEqual([['b1', 'b2'], ['a1'], ['a1', 'a2']]);
+  });
+
+  it('holds no process open', async () => {
+    const setTimeout = vi.spyOn(globalThis, 'setTimeout');
+    const first = await registry();
+    first.error = down;
+    watched(new CompositeServiceDiscovery([first]));
+    await flush();
+    expect(setTimeout.mock.results.map(({ value }) => value.hasRef())).toEqual([false]);
+  });
+});
+
+describe('one that unsubscribes', () => {
+  it('is told nothing more, and with the last one every discovery is left alone', async () => {
+    const registries = [await registry('a1'), await registry('b1')];
+    registries[0]!.error = down;
+    const discovery = new CompositeServiceDiscovery(registries);
+    const [one, other] = [watched(discovery), watched(discovery)];
+    await flush();
+    for (let again = 0; again < 3; again++) one.unsubscribe();
+    await registries[0]!.add('a2');
+    expect([one.told, other.told]).toEqual([[], [['a1', 'a2']]]);
+    other.unsubscribe();
+    expect(registries.map(({ watching }) => watching)).toEqual([0, 0]);
+    expect(vi.getTimerCount()).toBe(0);
+    await registries[0]!.add('a3');
+    expect(other.told).toHaveLength(1);
+  });
+
+  it('can do so while it is told', async () => {
+    const [first, second] = [await registry('a1'), await registry('b1')];
+    const discovery = new CompositeServiceDiscovery([first, second]);
+    const listener = vi.fn(() => unsubscribe());
+    const unsubscribe = discovery.watch(service, listener);
+    await flush();
+    await first.remove('a1');
+    await first.add('a2');
+    expect(listener).toHaveBeenCalledTimes(1);
+    expect([first.watching, second.watching]).toEqual([0, 0]);
+  });
+
+  it('can watch again, and then hears of what changes from then on', async () => {
+    const first = await registry('a1');
+    const discovery = new CompositeServiceDiscovery([first, await registry('b1')]);
+    watched(discovery).unsubscribe();
+    await flush();
+    await first.remove('a1');
+    const { told } = watched(discovery);
+    expect(await found(discovery)).toEqual(['b1']);
+    await first.add('a2');
+    expect(told).toEqual([['a2']]);
+  });
+});
+
+describe('what registers', () => {
+  it('does so with the first discovery, and nowhere else', async () => {
+    const [first, second] = [await registry(), await registry('u1')];
+    const discovery = new CompositeServiceDiscovery([first, second]);
+    const registered = await discovery.register(instance('u1', { host: 'first' }));
+    expect(await first.instances(service)).toEqual([registered]);
+    expect(await discovery.heartbeat(service, 'u1')).toBe(true);
+    expect(await discovery.update(service, 'u1', { weight: 5 })).toBe(true);
+    expect(await first.instances(service)).toMatchObject([{ host: 'first', weight: 5 }]);
+    expect(await discovery.deregister(service, 'u1')).toBe(true);
+    expect(await discovery.heartbeat(service, 'u1')).toBe(false);
+    expect(await second.instances(service)).toMatchObject([{ host: '10.0.0.1', weight: 1 }]);
+  });
+
+  it('is refused if the first discovery refuses', async () => {
+    const discovery = new CompositeServiceDiscovery([new StaticServiceDiscovery({}), await registry()]);
+    await expect(discovery.register(instance('u1'))).rejects.toThrow(InvalidInstanceError);
+  });
+});
+
+describe('a composite that is closed', () => {
+  it('says so to whoever uses it', async () => {
+    const discovery = new CompositeServiceDiscovery([await registry('a1')]);
+    await discovery.close();
+    for (const use of [
+      discovery.register(instance('u2')),
+      discovery.deregister(service, 'u1'),
+      discovery.update(service, 'u1', {}),
+      discovery.heartbeat(service, 'u1'),
+      discovery.instances(service),
+      discovery.healthyInstances(service),
+    ])
+      await expect(use).rejects.toThrow(new ClosedError('the CompositeServiceDiscovery'));
+    expect(() => discovery.watch(service, () => {})).toThrow(ClosedError);
+  });
+
+  it('has closed all of its discoveries, once, and waits for nothing more', async () => {
+    const registries = [await registry('a1'), await registry('b1')];
+    const closes = registries.map((each) => vi.spyOn(each, 'close'));
+    registries[0]!.error = down;
+    const discovery = new CompositeServiceDiscovery(registries);
+    const { told, unsubscribe } = watched(discovery);
+    await flush();
+    await Promise.all([discovery.close(), discovery.close()]);
+    await discovery.close();
+    for (const close of closes) expect(close).toHaveBeenCalledTimes(1);
+    await expect(registries[1]!.instances(service)).rejects.toThrow(ClosedError);
+    expect(registries.map(({ watching }) => watching)).toEqual([0, 0]);
+    expect(vi.getTimerCount()).toBe(0);
+    unsubscribe();
+    expect(told).toEqual([]);
+  });
+
+  it('tells nothing more, also if a listener closed it', async () => {
+    const first = await registry('a1');
+    const discovery = new CompositeServiceDiscovery([first]);
+    discovery.watch(service, () => void discovery.close());
+    const { told } = watched(discovery);
+    await flush();
+    await first.add('a2');
+    expect(told).toEqual([]);
+  });
+
+  it('has closed the others too if one could not be closed, and rejects', async () => {
+    const [first, second] = [await registry(), await registry()];
+    first.close = () => fling(down);
+    await expect(new CompositeServiceDiscovery([first, second]).close()).rejects.toBe(down);
+    await expect(second.instances(service)).rejects.toThrow(ClosedError);
+  });
+});
+
+it.each([undefined, null, {}, []])('a composite needs discoveries: %o', (discoveries) => {
+  expect(() => new CompositeServiceDiscovery(discoveries as never)).toThrow(
+    /takes a list of at least one discovery/,
+  );
+});
+
+it('a composite names what is not a discovery', async () => {
+  const list = [await registry(), {}] as never;
+  expect(() => new CompositeServiceDiscovery(list)).toThrow(
+    /discovery 1 must be an object with register\(\)/,
+  );
+});
+
+it('does not change with the list that it was made from', async () => {
+  const list = [await registry('a1')];
+  const discovery = new CompositeServiceDiscovery(list);
+  list.unshift(await registry('z1'));
+  expect(await found(discovery)).toEqual(['a1']);
+});
+
+it('whoever watches and asks knows at any time what counts, whatever happens in whatever order', async () => {
+  const at = { source: fc.nat(2) };
+  const id = fc.constantFrom('1', '2');
+  const command = fc.oneof(
+    { weight: 4, arbitrary: fc.record({ ...at, id, do: fc.constant('add' as const) }) },
+    { weight: 4, arbitrary: fc.record({ ...at, id, do: fc.constant('remove' as const) }) },
+    { weight: 2, arbitrary: fc.record({ ...at, do: fc.constant('fail' as const) }) },
+    { weight: 2, arbitrary: fc.record({ ...at, do: fc.constant('recover' as const) }) },
+    { weight: 2, arbitrary: fc.record({ ...at, do: fc.constant('hold' as const) }) },
+    { weight: 2, arbitrary: fc.record({ ...at, do: fc.constant('release' as const) }) },
+    { weight: 2, arbitrary: fc.record({ do: fc.constant('watch' as const) }) },
+    { weight: 1, arbitrary: fc.record({ do: fc.constant('unsubscribe' as const) }) },
+    { weight: 2, arbitrary: fc.record({ do: fc.constant('ask' as const) }) },
+    { weight: 1, arbitrary: fc.record({ do: fc.constant('wait' as const), time: fc.nat(2_000) }) },
+  );
+  await fc.assert(
+    fc.asyncProperty(fc.array(command, { maxLength: 40, size: 'max' }), async (commands) => {
+      const registries = [await registry(), await registry('b1'), await registry()];
+      const gates = registries.map(() => defer());
+      const discovery = new CompositeServiceDiscovery(registries);
+      const clients: ReturnType<typeof client>[] = [];
+      const whatCounts = async () =>
+        (await Promise.all(registries.map(found))).find((ids) => ids.length > 0) ?? [];
+
+      /** What one knows that watches, asks, and takes what it is told for newer than the answer. */
+      function client() {
+        const told: (readonly ServiceInstance[])[] = [];
+        const state = { known: [] as string[], told, unsubscribe: () => {} };
+        state.unsubscribe = discovery.watch(service, (instances) => {
+          state.known = idsOf(instances);
+          told.push(instances);
+        });
+        found(discovery).then(
+          (ids) => {
+            if (told.length === 0) state.known = ids;
+          },
+          () => {},
+        );
+        return state;
+      }
+
+      for (const next of commands) {
+        if (next.do === 'watch') clients.push(client());
+        else if (next.do === 'unsubscribe') clients.shift()?.unsubscribe();
+        else if (next.do === 'ask') void found(discovery).catch(() => {});
+        else if (next.do === 'wait') await pass(next.time);
+        else {
+          const chosen = registries[next.source]!;
+          if (next.do === 'add') await chosen.add(`${'abc'[next.source]}${next.id}`);
+          else if (next.do === 'remove') await chosen.remove(`${'abc'[next.source]}${next.id}`);
+          else if (next.do === 'fail') chosen.error = down;
+          else if (next.do === 'recover') chosen.error = undefined;
+          else if (next.do === 'hold') {
+            if (chosen.gate === undefined) gates[next.source] = defer();
+            chosen.gate = gates[next.source]!.promise;
+          } else {
+            gates[next.source]!.resolve(undefined);
+            chosen.gate = undefined;
+          }
+        }
+        await flush();
+        if (registries.every(({ error, gate }) => error === undefined && gate === undefined)) {
+          const expected = await whatCounts();
+          expect(await found(discovery)).toEqual(expected);
+          for (const { known } of clients) expect(known).toEqual(expected);
+        }
+        for (const { told } of clients) expect(new Set(told.slice(-2)).size).toBe(Math.min(told.length, 2));
+      }
+      for (const [index, { promise, resolve }] of gates.entries()) {
+        registries[index]!.error = undefined;
+        registries[index]!.gate = undefined;
+        resolve(undefined);
+        await promise;
+      }
+      await pass(60_000);
+      const expected = await whatCounts();
+      expect(await found(discovery)).toEqual(expected);
+      for (const { known, unsubscribe } of clients) {
+        expect(known).toEqual(expected);
+        unsubscribe();
+      }
+      expect(registries.map(({ watching }) => watching)).toEqual([0, 0, 0]);
+      expect(vi.getTimerCount()).toBe(0);
+    }),
+    { numRuns: 200 },
+  );
+});
