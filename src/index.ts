@@ -54,6 +54,16 @@ export {
 } from './client/service-client.ts';
 export type { ServiceOptions, ServiceRetryOptions } from './client/service-policies.ts';
 export {
+  CompositeServiceDiscovery,
+  type CompositeServiceDiscoveryEvents,
+} from './discovery/composite-service-discovery.ts';
+export type { DnsAddressRecord, DnsName, DnsResolver, DnsServiceRecord } from './discovery/dns-lookup.ts';
+export {
+  DnsServiceDiscovery,
+  type DnsServiceDiscoveryEvents,
+  type DnsServiceDiscoveryOptions,
+} from './discovery/dns-service-discovery.ts';
+export {
   InMemoryServiceDiscovery,
   type InMemoryServiceDiscoveryOptions,
 } from './discovery/in-memory-service-discovery.ts';
@@ -64,7 +74,13 @@ export {
   type ServiceRegistrarEvents,
   type ServiceRegistrarOptions,
 } from './discovery/service-registrar.ts';
-export { type StaticInstance, StaticServiceDiscovery } from './discovery/static-service-discovery.ts';
+export {
+  type StaticFileOptions,
+  type StaticInstance,
+  StaticServiceDiscovery,
+  type StaticServiceDiscoveryEvents,
+  type StaticServices,
+} from './discovery/static-service-discovery.ts';
 export * from './errors.ts';
 export type { DiagnosticsMessage } from './internal/emitter.ts';
 export {
