@@ -6,6 +6,7 @@ import { Script } from './redis-connection.ts';
  *   2 leases     zset   id by the time of its expiry
  *   3 statuses   hash   id → what a health check found since it was registered
  *   4 meta       hash   version, longest: the longest ttl
+ * Where it is not in a slot of its own, REGISTER takes a fifth: the set of the names of all services.
  *
  * All times are milliseconds of Redis's clock, read within the script: those of the hosts do not matter. Whoever
  * runs one of the scripts takes out what has expired. Every change counts up the version and is published as
@@ -25,6 +26,9 @@ local function epochOf(record)
   return record and tonumber(string.match(record, '^(%d+) '))
 end
 
+-- For a day after all instances are gone, so that clients can forget it before it goes.
+local VERSION_KEPT = 86400000
+
 local function nextExpiry(keys, at)
   local first = redis.call('ZRANGE', keys[2], 0, 0, 'WITHSCORES')[2]
   return first and math.max(0, first - at) or -1
@@ -36,6 +40,7 @@ local function publish(keys, channel, at, what)
   if version == 1 then
     version = at * 1000
     redis.call('HSET', keys[4], 'version', digits(version))
+    redis.call('PEXPIRE', keys[4], VERSION_KEPT)
   end
   local news = { digits(version), digits(at), digits(nextExpiry(keys, at)), what }
   redis.call('PUBLISH', channel, table.concat(news, ' '))
@@ -67,12 +72,13 @@ local function keep(keys, ttl)
   local longest = math.max(ttl, tonumber(redis.call('HGET', keys[4], 'longest') or 0))
   redis.call('HSET', keys[4], 'longest', digits(longest))
   for index = 1, 3 do redis.call('PEXPIRE', keys[index], digits(2 * longest)) end
-  redis.call('PEXPIRE', keys[4], digits(2 * longest + 86400000))
+  redis.call('PEXPIRE', keys[4], digits(2 * longest + VERSION_KEPT))
 end
 `;
 
 /**
- * ARGV: channel, id, epoch ('' at the first registration), ttl, JSON. Gives the epoch; −1 if a later one holds the id.
+ * ARGV: channel, id, epoch ('' at the first registration), ttl, JSON, name of the service. Gives the epoch; −1 if a
+ * later one holds the id.
  */
 export const REGISTER = new Script(`${PRELUDE}
 local channel, id, given, ttl, json = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
@@ -91,6 +97,7 @@ redis.call('ZADD', KEYS[2], digits(at + ttl), id)
 if epoch ~= given then redis.call('HDEL', KEYS[3], id) end
 if record ~= before then publish(KEYS, channel, at, 'registered ' .. id .. ' ' .. record) end
 keep(KEYS, ttl)
+if KEYS[5] then redis.call('SADD', KEYS[5], ARGV[6]) end
 return digits(given)
 `);
 
@@ -140,9 +147,12 @@ export const SET_STATUS = new Script(`${PRELUDE}
 local channel, id, status = ARGV[1], ARGV[2], ARGV[3]
 local at = now()
 reap(KEYS, channel, at)
-if redis.call('HEXISTS', KEYS[1], id) == 0 then return 0 end
+if not redis.call('HGET', KEYS[1], id) then return 0 end
 if redis.call('HGET', KEYS[3], id) ~= status then
   redis.call('HSET', KEYS[3], id, status)
+  -- It goes with the instances, should nobody touch them any more.
+  local left = redis.call('PTTL', KEYS[1])
+  if left > 0 then redis.call('PEXPIRE', KEYS[3], left) end
   publish(KEYS, channel, at, 'status ' .. id .. ' ' .. status)
 end
 return 1

@@ -1,9 +1,12 @@
 import {
   type InstanceRegistration,
+  isName,
   type ServiceInstance,
   toInstance,
 } from '../discovery/service-instance.ts';
+import type { RedisError } from '../errors.ts';
 import { groupBy } from '../internal/group-by.ts';
+import { isRefusal } from './own-connection.ts';
 import type { RedisConnection, Script } from './redis-connection.ts';
 import { DEREGISTER, HEARTBEAT, READ, REGISTER, SET_STATUS, TOUCH } from './registry-scripts.ts';
 
@@ -61,11 +64,12 @@ export class ServiceRegistry {
   /** Gives the epoch: that of the registration, or a new one where it has none; undefined if a later one holds the id. */
   async register(registration: Omit<Registration, 'epoch'> & { epoch?: string | undefined }) {
     const { serviceName, instanceId, epoch = '', ttl, json } = registration;
-    const [given] = await Promise.all([
-      this.#evaluate(REGISTER, serviceName, instanceId, epoch, ttl, json),
-      // In another slot, for whoever wants to know which services there are.
-      this.#connection.run((client) => client.sadd(this.#servicesKey, serviceName)),
-    ]);
+    const keys = this.#keysOf(serviceName);
+    const args = [this.channelOf(serviceName), instanceId, epoch, ttl, json, serviceName];
+    if (!this.#connection.clustered) keys.push(this.#servicesKey);
+    const given = await this.#connection.evaluate(REGISTER, keys, args);
+    // In another slot; and after it, so that whoever forgets the name meanwhile finds what is registered.
+    if (this.#connection.clustered) await this.#addName(serviceName);
     return given === '-1' ? undefined : String(given);
   }
 
@@ -80,18 +84,10 @@ export class ServiceRegistry {
 
   /** Keeps all of them alive, in one command; in a cluster one for each service. In the order given. */
   async heartbeat(registrations: readonly Registration[]): Promise<HeartbeatResult[]> {
-    const services = groupBy(registrations, ({ serviceName }) => serviceName);
-    const batches = this.#connection.clustered ? [...services].map((service) => [service]) : [[...services]];
+    const services = [...groupBy(registrations, ({ serviceName }) => serviceName).values()];
+    const batches = this.#connection.clustered ? services.map((service) => [service]) : [services];
     const results = new Map<Registration, HeartbeatResult>();
-    await Promise.all(
-      batches.map(async (batch) => {
-        const beaten = batch.flatMap(([, group]) => group);
-        const answers = await this.#beat(batch).catch((error: Error) => beaten.map(() => error));
-        beaten.forEach((registration, index) => {
-          results.set(registration, answers[index] ?? 'unknown');
-        });
-      }),
-    );
+    await Promise.all(batches.map((batch) => this.#beat(batch, results)));
     return registrations.map((registration) => results.get(registration)!);
   }
 
@@ -114,11 +110,12 @@ export class ServiceRegistry {
 
   /** The names of all services, in order. Those of which nothing is left are forgotten. */
   async services(): Promise<string[]> {
-    const names = await this.#connection.run((client) => client.smembers(this.#servicesKey));
-    const there = await Promise.all(
-      names.map(async (name) => (await this.#exists(name)) || !(await this.#forget(name))),
+    const members = await this.#connection.run((client) => client.smembers(this.#servicesKey));
+    const names = [...members].filter(isName).sort();
+    const left = await Promise.all(
+      names.map(async (name) => (await this.#isLeft(name)) || !(await this.#forget(name))),
     );
-    return names.filter((_, index) => there[index]).sort();
+    return names.filter((_, index) => left[index]);
   }
 
   get #servicesKey(): string {
@@ -138,28 +135,46 @@ export class ServiceRegistry {
     ]);
   }
 
-  async #beat(services: readonly [string, readonly Registration[]][]): Promise<HeartbeatResult[]> {
-    const keys = services.flatMap(([serviceName]) => this.#keysOf(serviceName));
-    const args = services.flatMap(([serviceName, group]) => [
-      this.channelOf(serviceName),
+  async #beat(
+    services: readonly Registration[][],
+    results: Map<Registration, HeartbeatResult>,
+  ): Promise<void> {
+    const names = services.map((group) => group[0]!.serviceName);
+    const keys = names.flatMap((name) => this.#keysOf(name));
+    const args = services.flatMap((group, index) => [
+      this.channelOf(names[index]!),
       group[0]!.ttl,
       group.length,
       ...group.flatMap(({ instanceId, epoch }) => [instanceId, epoch]),
     ]);
-    const answers = (await this.#connection.evaluate(HEARTBEAT, keys, args)) as unknown[];
-    return answers.map((answer) => HEARTBEAT_RESULTS[String(answer)] ?? 'unknown');
+    try {
+      const answers = (await this.#connection.evaluate(HEARTBEAT, keys, args)) as unknown[];
+      services.flat().forEach((registration, index) => {
+        results.set(registration, HEARTBEAT_RESULTS[String(answers[index])] ?? 'unknown');
+      });
+    } catch (error) {
+      // What is wrong with the keys of one service must not cost the instances of the others their lives.
+      if (services.length > 1 && isRefusal((error as RedisError).cause)) {
+        await Promise.all(services.map((service) => this.#beat([service], results)));
+      } else {
+        for (const registration of services.flat()) results.set(registration, error as RedisError);
+      }
+    }
   }
 
-  async #exists(serviceName: string): Promise<boolean> {
-    const meta = this.#keysOf(serviceName)[3]!;
-    return (await this.#connection.run((client) => client.exists(meta))) === 1;
+  async #isLeft(serviceName: string): Promise<boolean> {
+    return (await this.touch(serviceName)).version > 0;
+  }
+
+  async #addName(serviceName: string): Promise<void> {
+    await this.#connection.run((client) => client.sadd(this.#servicesKey, serviceName));
   }
 
   /** True if it is forgotten: it may have been registered between the look and the removal of its name. */
   async #forget(serviceName: string): Promise<boolean> {
     await this.#connection.run((client) => client.srem(this.#servicesKey, serviceName));
-    if (!(await this.#exists(serviceName))) return true;
-    await this.#connection.run((client) => client.sadd(this.#servicesKey, serviceName));
+    if (!(await this.#isLeft(serviceName))) return true;
+    await this.#addName(serviceName);
     return false;
   }
 }
@@ -198,10 +213,17 @@ interface StatusChanged {
   readonly status: string;
 }
 
+/** Longer than any instance that was checked when it was registered can be, each character escaped. */
+const MAX_RECORD = 512 * 1024;
+const RECORD = /^(\d+) (\d+) (.+)$/s;
+
+/** What is longer is to be read rather than to be heard. */
+const MAX_CHANGE = MAX_RECORD + 1_024;
 const CHANGE = /^(\d+) (\d+) (-1|\d+) (registered|expired|deregistered|status) (\S+)(?: (.+))?$/s;
 
 /** Undefined if it is nothing that the registry publishes. */
 export function parseChange(text: string): Change | undefined {
+  if (text.length > MAX_CHANGE) return undefined;
   const [, version, now, next, kind, ids = '', rest = ''] = CHANGE.exec(text) ?? [];
   const state = stateOf([version, now, next]);
   switch (kind) {
@@ -210,18 +232,16 @@ export function parseChange(text: string): Change | undefined {
       return { ...state, kind, entry: { instanceId: ids, record: rest, status: undefined, expiresAt } };
     }
     case 'expired':
-    case 'deregistered':
-      return { ...state, kind, instanceIds: ids.split(',') };
+    case 'deregistered': {
+      const instanceIds = ids.split(',');
+      return rest === '' && instanceIds.every(isName) ? { ...state, kind, instanceIds } : undefined;
+    }
     case 'status':
       return { ...state, kind, instanceId: ids, status: rest };
     default:
       return undefined;
   }
 }
-
-/** Longer than any instance that was checked when it was registered can be. */
-const MAX_RECORD = 256 * 1024;
-const RECORD = /^(\d+) (\d+) (.+)$/s;
 
 /** An entry that can be trusted to be well-formed, if not to be true. */
 export interface TrustedEntry {
@@ -241,14 +261,14 @@ export function trust(serviceName: string, entry: RegistryEntry): TrustedEntry {
   if (epoch === undefined || ttl === undefined || json === undefined) {
     throw new TypeError("it must be '<epoch> <ttl> <JSON>'");
   }
-  const registered = JSON.parse(json) as InstanceRegistration;
-  const lastHeartbeat = expiresAt - Number(ttl);
+  const registered: unknown = JSON.parse(json);
+  if (typeof registered !== 'object') throw new TypeError('its JSON must be an object');
   const instance = toInstance({
-    ...registered,
+    ...(registered as InstanceRegistration),
     serviceName,
     instanceId,
-    status: (status as ServiceInstance['status'] | undefined) ?? registered.status,
-    lastHeartbeat,
+    ...(status !== undefined && { status: status as ServiceInstance['status'] }),
+    lastHeartbeat: expiresAt - Number(ttl),
   });
   return { epoch, instance };
 }

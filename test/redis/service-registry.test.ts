@@ -1,0 +1,580 @@
+import { once } from 'node:events';
+import fc from 'fast-check';
+import { Cluster, Redis } from 'ioredis';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
+import { RedisError } from '../../src/errors.ts';
+import { RedisConnection } from '../../src/redis/redis-connection.ts';
+import { parseChange, type Registration, ServiceRegistry } from '../../src/redis/service-registry.ts';
+import {
+  type RedisCluster,
+  redisUrl,
+  startRedis,
+  startRedisCluster,
+  uniquePrefix,
+} from '../support/redis.ts';
+
+const TTL = 60_000;
+const JSON_TEXT = '{"host":"10.0.0.1","port":8080}';
+
+type Client = Redis | Cluster;
+
+interface Place {
+  readonly name: string;
+  readonly clustered: boolean;
+  client(): Client;
+  /** Each server that has keys. */
+  servers(): string[];
+}
+
+let cluster: RedisCluster;
+let redis: Redis;
+let clusterClient: Cluster;
+
+beforeAll(async () => {
+  cluster = await startRedisCluster();
+  redis = new Redis(redisUrl());
+  clusterClient = new Cluster([...cluster.nodes]);
+  await once(clusterClient, 'ready');
+}, 15_000);
+
+afterAll(async () => {
+  redis.disconnect();
+  clusterClient.disconnect();
+  await cluster.stop();
+});
+
+const places: Place[] = [
+  { name: 'one Redis', clustered: false, client: () => redis, servers: () => [redisUrl()] },
+  {
+    name: 'a cluster',
+    clustered: true,
+    client: () => clusterClient,
+    servers: () => cluster.servers.map(({ url }) => url),
+  },
+];
+
+function connect(url: string): Redis {
+  const client = new Redis(url);
+  onTestFinished(() => client.disconnect());
+  return client;
+}
+
+/** A process: a connection and a registry of its own, with keys that no other test has. */
+function registryAt({ client }: Place, prefix = uniquePrefix()) {
+  const connection = new RedisConnection(client(), 5_000);
+  onTestFinished(() => connection.close());
+  const registry = new ServiceRegistry(connection, prefix);
+  const start = (serviceName: string, instanceId: string, ttl = TTL, json = JSON_TEXT) =>
+    registered(registry, { serviceName, instanceId, ttl, json });
+  return { connection, registry, prefix, start, keysOf: (service: string) => keysOf(prefix, service) };
+}
+
+function keysOf(prefix: string, serviceName: string) {
+  const key = (what: string) => `${prefix}:{${serviceName}}:${what}`;
+  return {
+    instances: key('instances'),
+    leases: key('leases'),
+    statuses: key('statuses'),
+    meta: key('meta'),
+  };
+}
+
+async function registered(registry: ServiceRegistry, registration: Omit<Registration, 'epoch'>) {
+  const epoch = await registry.register(registration);
+  return { ...registration, epoch: epoch! };
+}
+
+/** What is published of the service from now on, up to the time it is asked for. */
+async function listen({ servers }: Place, registry: ServiceRegistry, serviceName: string) {
+  const subscriber = connect(servers()[0]!);
+  const channel = registry.channelOf(serviceName);
+  const texts: string[] = [];
+  let seen: (text: string) => void = () => {};
+  subscriber.on('message', (_, text) => (text.startsWith('mark') ? seen(text) : texts.push(text)));
+  await subscriber.subscribe(channel);
+  const publisher = connect(servers()[0]!);
+  return async () => {
+    const marked = new Promise((resolve) => {
+      seen = resolve;
+    });
+    // Through the script's own node in a cluster, whose messages arrive in order.
+    await publisher.publish(channel, 'mark');
+    await marked;
+    return texts.map((text) => parseChange(text)!);
+  };
+}
+
+/** The names of the commands that come while `work` is done, with what scripts do in brackets. */
+async function commandsOf({ servers }: Place, prefix: string, work: () => Promise<unknown>) {
+  const commands: string[] = [];
+  const watched = servers().map((url) => connect(url));
+  const monitors = await Promise.all(watched.map((client) => client.monitor()));
+  const ends = monitors.map((monitor) => {
+    onTestFinished(() => monitor.disconnect());
+    return new Promise<void>((resolve) => {
+      monitor.on('monitor', (_time: string, args: string[], source: string) => {
+        const name = args[0]!.toLowerCase();
+        if (args[1] === `${prefix}-end`) resolve();
+        else if (args.some((argument) => argument.startsWith(prefix)))
+          commands.push(source === 'lua' ? `(${name})` : name);
+      });
+    });
+  });
+  await work();
+  await Promise.all(watched.map((client) => client.echo(`${prefix}-end`)));
+  await Promise.all(ends);
+  return commands;
+}
+
+async function expire(client: Client, { leases }: { leases: string }, ...ids: string[]): Promise<void> {
+  await Promise.all(ids.map((id) => client.zadd(leases, 'XX', 1, id)));
+}
+
+/** As FLUSHALL does, for one test's keys alone. */
+async function lose(client: Client, keys: Record<string, string>): Promise<void> {
+  await client.del(...Object.values(keys));
+}
+
+describe.each(places)('in $name', (place) => {
+  test('each thing that is done takes one command, and none looks through the keys', async () => {
+    const { registry, prefix, start } = registryAt(place);
+    let own!: Registration;
+    const work: Record<string, () => Promise<unknown>> = {
+      register: async () => {
+        own = await start('users', 'one');
+      },
+      heartbeat: () => registry.heartbeat([own]),
+      setStatus: () => registry.setStatus('users', 'one', 'unhealthy'),
+      touch: () => registry.touch('users'),
+      read: () => registry.read('users'),
+      deregister: () => registry.deregister('users', 'one', own.epoch),
+    };
+    // So that no script has to be told first.
+    for (const each of Object.values(work)) await each();
+    for (const [name, each] of Object.entries(work)) {
+      const commands = await commandsOf(place, prefix, each);
+      const sent = commands.filter((command) => !command.startsWith('('));
+      expect([name, ...sent]).toEqual([
+        name,
+        'evalsha',
+        ...(place.clustered && name === 'register' ? ['sadd'] : []),
+      ]);
+      expect(commands.filter((command) => /keys|scan/.test(command))).toEqual([]);
+    }
+    const looking = await commandsOf(place, prefix, () => registry.services());
+    expect(looking.filter((command) => /keys|scan/.test(command))).toEqual([]);
+  });
+
+  test('what is registered can be read, with the time that it has left', async () => {
+    const { registry, start } = registryAt(place);
+    expect(await registry.read('users')).toMatchObject({ version: 0, nextExpiry: Infinity, entries: [] });
+    const { epoch } = await start('users', 'one', 1_000);
+    const { version, now, nextExpiry, entries } = await registry.read('users');
+    expect(version).toBeGreaterThan(0);
+    expect(entries).toEqual([
+      {
+        instanceId: 'one',
+        record: `${epoch} 1000 ${JSON_TEXT}`,
+        status: undefined,
+        expiresAt: now + nextExpiry,
+      },
+    ]);
+    expect(nextExpiry).toBeGreaterThan(0);
+    expect(nextExpiry).toBeLessThanOrEqual(1_000);
+    expect(await registry.touch('users')).toMatchObject({ version });
+  });
+
+  test('each change counts the version up by one and is published; what changes nothing is not', async () => {
+    const { registry, start } = registryAt(place);
+    const own = await start('users', 'one');
+    const { version } = await registry.touch('users');
+    const heard = await listen(place, registry, 'users');
+    await registry.register(own);
+    await registry.heartbeat([own]);
+    await registry.register({ ...own, json: '{"weight":2}' });
+    await registry.setStatus('users', 'one', 'unhealthy');
+    await registry.setStatus('users', 'one', 'unhealthy');
+    await start('users', 'two');
+    await registry.deregister('users', 'one', own.epoch);
+    await vi.waitFor(async () =>
+      expect(await heard()).toMatchObject([
+        { kind: 'registered', version: version + 1, entry: { record: `${own.epoch} ${TTL} {"weight":2}` } },
+        { kind: 'status', version: version + 2, instanceId: 'one', status: 'unhealthy' },
+        { kind: 'registered', version: version + 3, entry: { instanceId: 'two' } },
+        { kind: 'deregistered', version: version + 4, instanceIds: ['one'] },
+      ]),
+    );
+    expect(await registry.touch('users')).toMatchObject({ version: version + 4 });
+  });
+
+  test('what is published says when the next instance expires', async () => {
+    const { registry, start } = registryAt(place);
+    const heard = await listen(place, registry, 'users');
+    const own = await start('users', 'one', 5_000);
+    await start('users', 'two', 1_000);
+    await registry.deregister('users', 'two', undefined);
+    await registry.deregister('users', 'one', own.epoch);
+    await vi.waitFor(async () => expect(await heard()).toHaveLength(4));
+    const [one, two, twoGone, oneGone] = await heard();
+    expect([one!.nextExpiry, two!.nextExpiry, oneGone!.nextExpiry]).toEqual([5_000, 1_000, Infinity]);
+    expect(twoGone!.nextExpiry).toBeGreaterThan(1_000);
+    expect(twoGone!.nextExpiry).toBeLessThanOrEqual(5_000);
+  });
+
+  test('an instance that is not kept alive is gone when its time is over', async () => {
+    const { registry, start } = registryAt(place);
+    const heard = await listen(place, registry, 'users');
+    await start('users', 'one', 40);
+    await start('users', 'two', TTL);
+    await vi.waitFor(async () => {
+      const { entries } = await registry.read('users');
+      expect(entries.map(({ instanceId }) => instanceId)).toEqual(['two']);
+    });
+    await vi.waitFor(async () => expect(await heard()).toHaveLength(3));
+    expect((await heard())[2]).toMatchObject({ kind: 'expired', instanceIds: ['one'] });
+  });
+
+  test('one that is kept alive stays for another ttl', async () => {
+    const { registry, start, keysOf } = registryAt(place);
+    const one = await start('users', 'one', 1_000);
+    const { now } = await registry.touch('users');
+    await place.client().zadd(keysOf('users').leases, now + 10, 'one');
+    expect(await registry.heartbeat([one])).toEqual(['alive']);
+    const { nextExpiry } = await registry.touch('users');
+    expect(nextExpiry).toBeGreaterThan(500);
+    expect(nextExpiry).toBeLessThanOrEqual(1_000);
+  });
+
+  test.each<[string, (registry: ServiceRegistry, own: Registration) => Promise<unknown>]>([
+    ['a heartbeat', (registry, own) => registry.heartbeat([own])],
+    ['a registration', (registry, own) => registry.register(own)],
+    ['a look at the version', (registry) => registry.touch('users')],
+    ['a reading', (registry) => registry.read('users')],
+    ['a status', (registry) => registry.setStatus('users', 'own', 'healthy')],
+    ['a deregistration', (registry, own) => registry.deregister('users', 'own', own.epoch)],
+  ])('%s takes out those that expired, which is published once', async (_, work) => {
+    const { registry, start, keysOf } = registryAt(place);
+    const own = await start('users', 'own');
+    await Promise.all(['one', 'two'].map((id) => start('users', id)));
+    await registry.setStatus('users', 'one', 'unhealthy');
+    const heard = await listen(place, registry, 'users');
+    await expire(place.client(), keysOf('users'), 'one', 'two');
+    await Promise.all([work(registry, own), work(registry, own)]);
+    const expired = async () => (await heard()).filter(({ kind }) => kind === 'expired');
+    await vi.waitFor(async () => expect(await expired()).toMatchObject([{ instanceIds: ['one', 'two'] }]));
+    const { instances, leases, statuses } = keysOf('users');
+    const client = place.client();
+    expect(await client.hmget(instances, 'one', 'two')).toEqual([null, null]);
+    expect(await client.hget(statuses, 'one')).toBeNull();
+    expect(await client.zscore(leases, 'one')).toBeNull();
+  });
+
+  test('heartbeats tell of each instance what became of it, in the order given', async () => {
+    const { registry, start } = registryAt(place);
+    const [alive, other, replaced] = [
+      await start('users', 'alive'),
+      await start('orders', 'other'),
+      await start('users', 'replaced'),
+    ];
+    const unknown: Registration = { ...alive, instanceId: 'unknown' };
+    await start('users', 'replaced');
+    expect(await registry.heartbeat([replaced, other, unknown, alive])).toEqual([
+      'replaced',
+      'alive',
+      'unknown',
+      'alive',
+    ]);
+  });
+
+  test('instances of several services are kept alive by one command, or by one for each slot', async () => {
+    const { registry, prefix, start } = registryAt(place);
+    const own = await Promise.all(['a', 'b', 'a', 'c'].map((name, index) => start(name, `id${index}`)));
+    await registry.heartbeat(own);
+    const commands = await commandsOf(place, prefix, () => registry.heartbeat(own));
+    expect(commands.filter((command) => !command.startsWith('('))).toHaveLength(place.clustered ? 3 : 1);
+  });
+
+  test('10,000 instances are kept alive by one command within two seconds', async () => {
+    const { registry, keysOf } = registryAt(place);
+    const client = place.client();
+    const { instances, leases } = keysOf('users');
+    const epoch = '1000000';
+    const own = Array.from({ length: 10_000 }, (_, index) => ({
+      serviceName: 'users',
+      instanceId: `id-${index}`,
+      epoch,
+      ttl: TTL,
+      json: JSON_TEXT,
+    }));
+    const { now } = await registry.touch('users');
+    await client.hset(instances, ...own.flatMap(({ instanceId }) => [instanceId, `${epoch} ${TTL} {}`]));
+    await client.zadd(leases, ...own.flatMap(({ instanceId }) => [now + 1_000, instanceId]));
+    const before = performance.now();
+    expect(new Set(await registry.heartbeat(own))).toEqual(new Set(['alive']));
+    expect(performance.now() - before).toBeLessThan(2_000);
+    const { nextExpiry, entries } = await registry.read('users');
+    expect(entries).toHaveLength(10_000);
+    expect(nextExpiry).toBeGreaterThan(TTL - 5_000);
+  });
+
+  test('of two processes with one id the later start counts', async () => {
+    const { registry, start } = registryAt(place);
+    const old = await start('users', 'one');
+    const late = await start('users', 'one', TTL, '{"host":"late"}');
+    expect(Number(late.epoch)).toBeGreaterThan(Number(old.epoch));
+    expect(await registry.heartbeat([old])).toEqual(['replaced']);
+    expect(await registry.deregister('users', 'one', old.epoch)).toBe(false);
+    expect(await registry.register(old)).toBeUndefined();
+    const { entries } = await registry.read('users');
+    expect(entries).toMatchObject([{ record: `${late.epoch} ${TTL} {"host":"late"}` }]);
+    expect(await registry.heartbeat([late])).toEqual(['alive']);
+    expect(await registry.deregister('users', 'one', late.epoch)).toBe(true);
+  });
+
+  test('a start is later than the one that it replaces even if the clock was set back', async () => {
+    const { registry, start, keysOf } = registryAt(place);
+    const old = await start('users', 'one');
+    const future = String(Number(old.epoch) + 3_600_000_000);
+    await place.client().hset(keysOf('users').instances, 'one', `${future} ${TTL} ${JSON_TEXT}`);
+    const late = await start('users', 'one');
+    expect(late.epoch).toBe(String(Number(future) + 1));
+    expect(await registry.heartbeat([{ ...old, epoch: future }])).toEqual(['replaced']);
+  });
+
+  test.each([
+    ['the old one first', ['old', 'late']],
+    ['the new one first', ['late', 'old']],
+  ])('where Redis lost both, the later start wins: %s', async (_, order) => {
+    const { registry, start, keysOf } = registryAt(place);
+    const processes: Record<string, Registration> = {};
+    processes.old = await start('users', 'one', TTL, '{"host":"old"}');
+    processes.late = await start('users', 'one', TTL, '{"host":"late"}');
+    const { version } = await registry.touch('users');
+    await lose(place.client(), keysOf('users'));
+    for (const name of order) await registry.register(processes[name]!);
+    const content = await registry.read('users');
+    expect(content.entries).toMatchObject([{ record: `${processes.late.epoch} ${TTL} {"host":"late"}` }]);
+    expect(content.version).toBeGreaterThan(version);
+    expect(await registry.heartbeat([processes.old, processes.late])).toEqual(['replaced', 'alive']);
+  });
+
+  test('whatever several starts do, only the latest of those that Redis knows is kept alive', async () => {
+    const { registry, start, keysOf } = registryAt(place);
+    type Step = 'start' | 'lose' | 'expire' | { again: number } | { beat: number } | { leave: number };
+    const which = fc.nat({ max: 5 });
+    const steps = fc.array(
+      fc.oneof(
+        fc.constantFrom<Step>('start', 'lose', 'expire'),
+        fc.record({ again: which }),
+        fc.record({ beat: which }),
+        fc.record({ leave: which }),
+      ),
+      { maxLength: 12 },
+    );
+    let run = 0;
+    const property = fc.asyncProperty(steps, async (steps: Step[]) => {
+      const service = `users${run++}`;
+      const starts = [await start(service, 'one')];
+      let holder: Registration | undefined = starts[0];
+      let version = 0;
+      for (const step of steps) {
+        const one = typeof step === 'object' ? starts[Object.values(step)[0]! % starts.length]! : starts[0]!;
+        const later = holder !== undefined && Number(holder.epoch) > Number(one.epoch);
+        if (step === 'start') {
+          holder = await start(service, 'one');
+          starts.push(holder);
+        } else if (step === 'lose') {
+          await lose(place.client(), keysOf(service));
+          holder = undefined;
+        } else if (step === 'expire') {
+          await expire(place.client(), keysOf(service), 'one');
+          await registry.touch(service);
+          holder = undefined;
+        } else if ('again' in step) {
+          expect(await registry.register(one)).toBe(later ? undefined : one.epoch);
+          if (!later) holder = one;
+        } else if ('beat' in step) {
+          const known = holder?.epoch === one.epoch ? 'alive' : 'unknown';
+          expect(await registry.heartbeat([one])).toEqual([later ? 'replaced' : known]);
+        } else {
+          expect(await registry.deregister(service, 'one', one.epoch)).toBe(holder !== undefined && !later);
+          if (!later) holder = undefined;
+        }
+        const content = await registry.read(service);
+        expect(content.entries.map(({ record }) => record.split(' ')[0])).toEqual(
+          holder === undefined ? [] : [holder.epoch],
+        );
+        if (content.version !== 0) {
+          expect(content.version).toBeGreaterThanOrEqual(version);
+          version = content.version;
+        }
+      }
+    });
+    await fc.assert(property, { numRuns: 15 });
+  });
+
+  test('what a health check found is forgotten with a new start, and stays while it is the same', async () => {
+    const { registry, start } = registryAt(place);
+    const one = await start('users', 'one');
+    const statusOf = async () => (await registry.read('users')).entries[0]!.status;
+    expect(await registry.setStatus('users', 'one', 'unhealthy')).toBe(true);
+    await registry.register({ ...one, json: '{"weight":3}' });
+    expect(await statusOf()).toBe('unhealthy');
+    await start('users', 'one');
+    expect(await statusOf()).toBeUndefined();
+    expect(await registry.setStatus('users', 'unknown', 'unhealthy')).toBe(false);
+  });
+
+  test('a process that leaves is announced even if Redis had forgotten it', async () => {
+    const { registry, start, keysOf } = registryAt(place);
+    const one = await start('users', 'one');
+    await lose(place.client(), keysOf('users'));
+    const heard = await listen(place, registry, 'users');
+    expect(await registry.deregister('users', 'one', one.epoch)).toBe(false);
+    await vi.waitFor(async () =>
+      expect(await heard()).toMatchObject([{ kind: 'deregistered', instanceIds: ['one'] }]),
+    );
+    expect(await registry.deregister('users', 'nobody', undefined)).toBe(false);
+    expect(await heard()).toHaveLength(1);
+  });
+
+  test('whoever holds an id can be deregistered by others', async () => {
+    const { registry, start } = registryAt(place);
+    await start('users', 'one');
+    expect(await registry.deregister('users', 'one', undefined)).toBe(true);
+    expect(await registry.read('users')).toMatchObject({ entries: [] });
+  });
+
+  test('a lease from before the clock was set back is cut to the longest ttl', async () => {
+    const { registry, start, keysOf } = registryAt(place);
+    await start('users', 'one', 1_000);
+    await start('users', 'two', 2_000);
+    const { now } = await registry.touch('users');
+    await place.client().zadd(keysOf('users').leases, now + 600_000, 'one');
+    const { entries, now: later } = await registry.read('users');
+    const lease = entries.find(({ instanceId }) => instanceId === 'one')!.expiresAt;
+    expect(lease).toBe(later + 2_000);
+  });
+
+  test.each<[string, (registry: ServiceRegistry, own: Registration) => Promise<unknown>]>([
+    ['a registration', async () => {}],
+    ['a heartbeat', (registry, own) => registry.heartbeat([own])],
+    ['a status', (registry) => registry.setStatus('users', 'one', 'unhealthy')],
+    ['a deregistration', (registry, own) => registry.deregister('users', 'one', own.epoch)],
+    ['the heartbeat of one that was lost', (registry, own) => registry.heartbeat([{ ...own, epoch: '1' }])],
+  ])('what nobody touches any more goes by itself: after %s', async (_, work) => {
+    const { registry, start, keysOf } = registryAt(place);
+    const one = await start('users', 'one');
+    await work(registry, one);
+    const { meta, ...rest } = keysOf('users');
+    const client = place.client();
+    const left = await Promise.all(Object.values(rest).map((key) => client.pttl(key)));
+    // −2: there is none.
+    for (const time of left.filter((time) => time !== -2)) {
+      expect(time).toBeGreaterThan(TTL);
+      expect(time).toBeLessThanOrEqual(2 * TTL);
+    }
+    expect(await client.pttl(meta)).toBeGreaterThan(24 * 3_600_000);
+  });
+
+  test('what is kept alive does not go by itself', async () => {
+    const { registry, start, keysOf } = registryAt(place);
+    const one = await start('users', 'one');
+    const client = place.client();
+    const { instances, leases, meta } = keysOf('users');
+    await Promise.all([instances, leases, meta].map((key) => client.pexpire(key, 2_000)));
+    await registry.heartbeat([one]);
+    const left = await Promise.all([instances, leases, meta].map((key) => client.pttl(key)));
+    expect(Math.min(...left)).toBeGreaterThan(TTL);
+  });
+
+  test('what was never registered leaves nothing behind for ever when it leaves', async () => {
+    const { registry, keysOf } = registryAt(place);
+    await registry.deregister('users', 'one', '1');
+    await registry.touch('users');
+    await registry.read('users');
+    await registry.setStatus('users', 'one', 'healthy');
+    const { meta, ...rest } = keysOf('users');
+    expect(await place.client().exists(...Object.values(rest))).toBe(0);
+    expect(await place.client().pttl(meta)).toBeGreaterThan(1_000);
+  });
+
+  test('services are listed in order; one of which nothing is left is forgotten', async () => {
+    const { registry, prefix, start, keysOf } = registryAt(place);
+    expect(await registry.services()).toEqual([]);
+    for (const name of ['users', 'orders', 'constructor']) await start(name, 'one');
+    expect(await registry.services()).toEqual(['constructor', 'orders', 'users']);
+    await registry.deregister('orders', 'one', undefined);
+    expect(await registry.services()).toEqual(['constructor', 'orders', 'users']);
+    await lose(place.client(), keysOf('users'));
+    expect(await registry.services()).toEqual(['constructor', 'orders']);
+    expect(await place.client().smembers(`${prefix}:services`)).toHaveLength(2);
+  });
+
+  test('a service that is registered while it is being forgotten is not lost', async () => {
+    const { registry, connection, prefix, start, keysOf } = registryAt(place);
+    await start('users', 'one');
+    await lose(place.client(), keysOf('users'));
+    const other = registryAt(place, prefix);
+    const run = connection.run.bind(connection);
+    let asked = 0;
+    vi.spyOn(connection, 'run').mockImplementation(async (command) => {
+      // The names, the look at it, its removal.
+      if (++asked === 3) await other.start('users', 'two');
+      return run(command);
+    });
+    expect(await registry.services()).toEqual(['users']);
+    expect(await other.registry.services()).toEqual(['users']);
+  });
+
+  test('what cannot be the name of a service is left out of the list', async () => {
+    const { registry, prefix, start } = registryAt(place);
+    await start('users', 'one');
+    await place.client().sadd(`${prefix}:services`, '', '}', 'a b', '\u001b[2J', '__proto__');
+    expect(await registry.services()).toEqual(['users']);
+  });
+
+  test('where the keys of one service are broken, the instances of others are kept alive', async () => {
+    const { registry, start, keysOf } = registryAt(place);
+    const own = await Promise.all(['a', 'broken', 'z'].map((name) => start(name, 'one', 1_000)));
+    const { instances } = keysOf('broken');
+    await place.client().del(instances);
+    await place.client().set(instances, 'not a hash');
+    const results = await registry.heartbeat(own);
+    expect(results[1]).toBeInstanceOf(RedisError);
+    expect([results[0], results[2]]).toEqual(['alive', 'alive']);
+  });
+
+  test('a record that nobody could have registered disturbs no other', async () => {
+    const { registry, start, keysOf } = registryAt(place);
+    const one = await start('users', 'one');
+    const { instances, leases } = keysOf('users');
+    const client = place.client();
+    await client.hset(instances, 'empty', '', 'huge', `${'9'.repeat(400)} 1 {}`, 'no lease', '1 1 {}');
+    await client.zadd(leases, 'inf', 'empty', '1e300', 'huge', '-inf', 'gone');
+    expect(await registry.heartbeat([one])).toEqual(['alive']);
+    const { entries } = await registry.read('users');
+    expect(entries.map(({ instanceId }) => instanceId).sort()).toEqual(['empty', 'huge', 'one']);
+    await start('users', 'empty');
+    expect(await registry.heartbeat([one])).toEqual(['alive']);
+  });
+});
+
+test('after FLUSHALL all that were registered can be registered again, under their epochs', async () => {
+  const server = await startRedis();
+  const connection = new RedisConnection(server.url, 5_000);
+  onTestFinished(() => connection.close());
+  const registry = new ServiceRegistry(connection, 'test');
+  const own = await Promise.all(
+    ['one', 'two'].map((instanceId) =>
+      registered(registry, { serviceName: 'users', instanceId, ttl: TTL, json: JSON_TEXT }),
+    ),
+  );
+  const { version } = await registry.touch('users');
+  await connect(server.url).flushall();
+  expect(await registry.heartbeat(own)).toEqual(['unknown', 'unknown']);
+  for (const one of own) expect(await registry.register(one)).toBe(one.epoch);
+  expect(await registry.heartbeat(own)).toEqual(['alive', 'alive']);
+  expect((await registry.touch('users')).version).toBeGreaterThan(version);
+  expect(await registry.services()).toEqual(['users']);
+});
