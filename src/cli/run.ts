@@ -1,0 +1,56 @@
+import { createRequire } from 'node:module';
+import { parseCommand, USAGE } from './arguments.ts';
+import { CommandError } from './command-error.ts';
+import { Output } from './output.ts';
+import { printable } from './printable.ts';
+import type { Surroundings } from './surroundings.ts';
+
+/** Carries out a command line, and gives its exit code. */
+export async function run(args: readonly string[], surroundings: Surroundings): Promise<number> {
+  const output = new Output(surroundings.stdout);
+  try {
+    await carryOut(args, output, surroundings);
+    await output.finish();
+    return 0;
+  } catch (error) {
+    if (!(error instanceof CommandError)) throw error;
+    surroundings.stderr.write(`holdfast: ${printable(error.message)}\n`);
+    return error.exitCode;
+  }
+}
+
+async function carryOut(args: readonly string[], output: Output, surroundings: Surroundings): Promise<void> {
+  const command = parseCommand(args, surroundings.env);
+  switch (command.command) {
+    case 'help':
+      output.write(USAGE);
+      break;
+    case 'version':
+      output.write(`${versionOfHoldfast()}\n`);
+      break;
+    case 'services': {
+      const { runServicesCommand } = await loadServicesCommand();
+      await runServicesCommand(command, output, surroundings);
+      break;
+    }
+  }
+}
+
+function versionOfHoldfast(): string {
+  const load = createRequire(import.meta.url);
+  return load('holdfast/package.json').version;
+}
+
+/** Only when it is needed: it imports ioredis, which need not be installed. */
+async function loadServicesCommand() {
+  try {
+    return await import('./services-command.ts');
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (code !== 'ERR_MODULE_NOT_FOUND' || !message.includes("'ioredis'")) throw error;
+    throw new CommandError(
+      'services needs the package ioredis, which is not installed beside holdfast: npm install ioredis',
+      { cause: error },
+    );
+  }
+}

@@ -1,0 +1,105 @@
+import { originOf, type ServiceInstance } from '../discovery/service-instance.ts';
+import { RedisError } from '../errors.ts';
+import {
+  type RegistryContent,
+  type RegistryEntry,
+  type ServiceRegistry,
+  trust,
+} from '../redis/service-registry.ts';
+
+export interface InstanceReport {
+  readonly instance: ServiceInstance;
+  /** Milliseconds since its last heartbeat, by Redis's clock. */
+  readonly heartbeatAge: number;
+  /** Milliseconds until it expires, unless there is another heartbeat. */
+  readonly expiresIn: number;
+}
+
+/** Something in Redis that is not a registration. */
+export interface InvalidEntry {
+  /** Not to be trusted; undefined where all of the service cannot be read. */
+  readonly instanceId: string | undefined;
+  readonly reason: string;
+}
+
+/** What the registry holds of a service. */
+export interface ServiceReport {
+  readonly serviceName: string;
+  /** That of the registry, which goes up with each change; 0 if nothing was ever registered. */
+  readonly version: number;
+  /** Redis's clock, epoch milliseconds. */
+  readonly now: number;
+  /** In the order of their ids. */
+  readonly instances: readonly InstanceReport[];
+  readonly invalid: readonly InvalidEntry[];
+}
+
+/** Services that are read at once. */
+const BATCH = 50;
+
+/** In the order of the names. */
+export async function readServices(
+  registry: ServiceRegistry,
+  names: readonly string[],
+): Promise<ServiceReport[]> {
+  const reports: ServiceReport[] = [];
+  for (let first = 0; first < names.length; first += BATCH) {
+    const batch = names.slice(first, first + BATCH);
+    reports.push(...(await Promise.all(batch.map((name) => readService(registry, name)))));
+  }
+  return reports;
+}
+
+async function readService(registry: ServiceRegistry, serviceName: string): Promise<ServiceReport> {
+  try {
+    return reportOf(serviceName, await registry.read(serviceName));
+  } catch (error) {
+    const reason = refusalOf(error);
+    if (reason === undefined) throw error;
+    const invalid = [{ instanceId: undefined, reason }];
+    return { serviceName, version: 0, now: 0, instances: [], invalid };
+  }
+}
+
+/** What Redis says of keys that are not what the registry makes: they concern no other service. */
+function refusalOf(error: unknown): string | undefined {
+  const { cause } = error as Error;
+  if (!(error instanceof RedisError && cause instanceof Error && cause.name === 'ReplyError'))
+    return undefined;
+  return /^(WRONGTYPE|ERR) /.test(cause.message) ? cause.message : undefined;
+}
+
+export function reportOf(serviceName: string, content: RegistryContent): ServiceReport {
+  const instances: InstanceReport[] = [];
+  const invalid: InvalidEntry[] = [];
+  const byId = content.entries.toSorted(({ instanceId: one }, { instanceId: other }) =>
+    one < other ? -1 : 1,
+  );
+  for (const entry of byId) {
+    try {
+      instances.push(instanceReport(serviceName, entry, content.now));
+    } catch (error) {
+      invalid.push({ instanceId: entry.instanceId, reason: (error as Error).message });
+    }
+  }
+  return { serviceName, version: content.version, now: content.now, instances, invalid };
+}
+
+function instanceReport(serviceName: string, entry: RegistryEntry, now: number): InstanceReport {
+  const { instance } = trust(serviceName, entry);
+  return {
+    instance,
+    heartbeatAge: Math.max(0, now - instance.lastHeartbeat),
+    expiresIn: Math.max(0, entry.expiresAt - now),
+  };
+}
+
+/** As `--json` gives it. */
+export function jsonOfInstance({ instance, heartbeatAge, expiresIn }: InstanceReport) {
+  return { ...instance, origin: originOf(instance), heartbeatAge, expiresIn };
+}
+
+/** As `--json` gives it. */
+export function jsonOfService(report: ServiceReport) {
+  return { ...report, instances: report.instances.map(jsonOfInstance) };
+}

@@ -1,0 +1,83 @@
+import { unescape as decode } from 'node:querystring';
+import { HoldfastError } from '../errors.ts';
+import { RedisConnection } from '../redis/redis-connection.ts';
+import { ServiceRegistry } from '../redis/service-registry.ts';
+import type { ServicesCommand } from './arguments.ts';
+import { CommandError } from './command-error.ts';
+import type { Output } from './output.ts';
+import { printableJson } from './printable.ts';
+import { jsonOfService, readServices } from './service-report.ts';
+import { servicesTable } from './service-table.ts';
+import { ServiceWatch, type WatchView } from './service-watch.ts';
+import type { Surroundings } from './surroundings.ts';
+import { jsonLinesView, linesView, screenView } from './watch-views.ts';
+
+/** @throws CommandError if Redis is away, takes too long, or refuses. */
+export async function runServicesCommand(
+  command: ServicesCommand,
+  output: Output,
+  surroundings: Surroundings,
+): Promise<void> {
+  const connection = new RedisConnection(command.redis, command.timeout);
+  const registry = new ServiceRegistry(connection, command.keyPrefix);
+  try {
+    if (command.watch) await watch(command, connection, registry, output, surroundings);
+    else await list(command, connection, registry, output);
+  } catch (error) {
+    if (!(error instanceof HoldfastError)) throw error;
+    throw new CommandError(withoutPassword(error.message, command.redis), { cause: error });
+  } finally {
+    await connection.close();
+  }
+}
+
+async function list(
+  command: ServicesCommand,
+  connection: RedisConnection,
+  registry: ServiceRegistry,
+  output: Output,
+): Promise<void> {
+  const { names, json } = command;
+  const listed = names.length > 0 ? names : await registry.services();
+  const reports = await readServices(registry, listed);
+  if (json) output.write(`${printableJson(reports.map(jsonOfService), 2)}\n`);
+  else output.writeLines(servicesTable(reports, placeOf(command, connection)));
+}
+
+async function watch(
+  command: ServicesCommand,
+  connection: RedisConnection,
+  registry: ServiceRegistry,
+  output: Output,
+  { env, interruption }: Surroundings,
+): Promise<void> {
+  const ending = AbortSignal.any([interruption(), output.closed]);
+  ending.addEventListener('abort', () => void connection.close(), { once: true });
+  const watching = new ServiceWatch(connection, registry, {
+    names: command.names,
+    view: viewOf(command, output, placeOf(command, connection), env),
+    describe: (error) => withoutPassword(error.message, command.redis),
+  });
+  await watching.run(ending);
+}
+
+function viewOf(
+  { json }: ServicesCommand,
+  output: Output,
+  place: string,
+  env: Surroundings['env'],
+): WatchView {
+  if (json) return jsonLinesView(output);
+  return output.stream.isTTY && env.TERM !== 'dumb' ? screenView(output, place) : linesView(output, place);
+}
+
+function placeOf({ keyPrefix }: ServicesCommand, { address }: RedisConnection): string {
+  return `with the prefix '${keyPrefix}' in Redis at ${address}`;
+}
+
+/** Redis may repeat in an error what it was sent. */
+function withoutPassword(text: string, url: string): string {
+  const { password, searchParams } = new URL(url);
+  const secrets = [password, decode(password), searchParams.get('password') ?? ''].filter(Boolean);
+  return secrets.reduce((rest, secret) => rest.replaceAll(secret, '***'), text);
+}

@@ -1,0 +1,98 @@
+import { describe, expect, it } from 'vitest';
+import { type Command, parseCommand } from '../../src/cli/arguments.ts';
+import { CommandError } from '../../src/cli/command-error.ts';
+
+function refusalOf(args: string[], env: Record<string, string> = {}): CommandError {
+  let command: Command;
+  try {
+    command = parseCommand(args, env);
+  } catch (error) {
+    if (error instanceof CommandError) return error;
+    throw error;
+  }
+  throw new Error(`understood as ${JSON.stringify(command)}`);
+}
+
+describe('the command line', () => {
+  it('lists all services of the prefix holdfast unless told otherwise', () => {
+    expect(parseCommand(['services', '--redis', 'redis://redis:6379/2'], {})).toEqual({
+      command: 'services',
+      names: [],
+      redis: 'redis://redis:6379/2',
+      keyPrefix: 'holdfast',
+      watch: false,
+      json: false,
+      timeout: 5_000,
+    });
+  });
+
+  it('takes names of services, each once, and every option', () => {
+    const line = 'services b a b --redis rediss://r --key-prefix p:1 --watch --json --timeout 250';
+    expect(parseCommand(line.split(' '), {})).toEqual({
+      command: 'services',
+      names: ['b', 'a'],
+      redis: 'rediss://r',
+      keyPrefix: 'p:1',
+      watch: true,
+      json: true,
+      timeout: 250,
+    });
+  });
+
+  it('finds Redis by REDIS_URL, unless --redis says something else', () => {
+    const env = { REDIS_URL: 'redis://from-environment' };
+    expect(parseCommand(['services'], env)).toMatchObject({ redis: 'redis://from-environment' });
+    expect(parseCommand(['services', '--redis', 'redis://given'], env)).toMatchObject({
+      redis: 'redis://given',
+    });
+  });
+
+  it.each([
+    [['--help'], 'help'],
+    [['-h'], 'help'],
+    [['services', '--help'], 'help'],
+    [['--version'], 'version'],
+    [['-v'], 'version'],
+  ])('takes %j for %s', (args, command) => {
+    expect(parseCommand(args, {})).toEqual({ command });
+  });
+
+  const redis = ['--redis', 'redis://r'];
+  it.each([
+    [[], 'a command is missing'],
+    [['instances'], "there is no command 'instances'"],
+    [['services', '--nope'], "Unknown option '--nope'"],
+    [['services', '--redis'], "'--redis <value>' argument missing"],
+    [['services', '--watch=yes'], "'--watch' does not take an argument"],
+    [['services'], '--redis <url>, or with REDIS_URL'],
+    [['services', '--redis', ''], '--redis must be a URL'],
+    [['services', '--redis', 'localhost:6379'], '--redis must be a URL'],
+    [['services', '--redis', 'redis://host/zero'], '--redis must be a URL'],
+    [['services', ...redis, 'users', 'no name'], 'unlike name 2'],
+    [['services', ...redis, '--key-prefix', 'a b'], '--key-prefix must be letters'],
+    [['services', ...redis, '--timeout', '0'], '--timeout must be a whole number from 1'],
+    [['services', ...redis, '--timeout', 'soon'], '--timeout must be a whole number from 1'],
+  ])('says of %j that %s', (args, message) => {
+    const refusal = refusalOf(args);
+    expect(refusal.message).toContain(message);
+    expect(refusal.message).toContain('holdfast --help');
+    expect(refusal.exitCode).toBe(2);
+  });
+
+  it('says so if it is REDIS_URL that is no URL, and takes an empty one for none', () => {
+    expect(refusalOf(['services'], { REDIS_URL: 'redis' }).message).toContain('REDIS_URL must be a URL');
+    expect(refusalOf(['services'], { REDIS_URL: '' }).message).toContain('where is Redis?');
+  });
+
+  it.each([
+    [['redis://:hunter2@redis']],
+    [['services', 'redis://:hunter2@redis']],
+    [['services', '--redis', 'http://:hunter2@redis']],
+    [['services', '--redis', 'redis://:hunter2#@redis']],
+    [['services', '--redis', 'redis://:hunter2@redis/zero']],
+    [['services', '--redis://:hunter2@redis']],
+    [['services', '--watch=redis://:hunter2@redis']],
+  ])('never repeats a password, not even of %j', (args) => {
+    expect(refusalOf(args).message).not.toContain('hunter2');
+  });
+});
