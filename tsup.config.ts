@@ -1,13 +1,13 @@
 import { writeFile } from 'node:fs/promises';
 import { defineConfig, type Options } from 'tsup';
 
+/** What users import. */
 const entry = {
   index: 'src/index.ts',
   redis: 'src/redis/index.ts',
 };
 
 const shared: Options = {
-  entry,
   target: 'node20',
   splitting: true,
   sourcemap: true,
@@ -25,6 +25,12 @@ async function writeCommonJsWrappers(): Promise<void> {
 }
 
 export default defineConfig([
-  { ...shared, format: 'esm', clean: true, onSuccess: writeCommonJsWrappers },
-  { ...shared, format: ['esm', 'cjs'], dts: { only: true } },
+  {
+    ...shared,
+    entry: { ...entry, cli: 'src/cli/main.ts' },
+    format: 'esm',
+    clean: true,
+    onSuccess: writeCommonJsWrappers,
+  },
+  { ...shared, entry, format: ['esm', 'cjs'], dts: { only: true } },
 ]);

@@ -31,6 +31,7 @@ const rooms: Record<string, readonly string[]> = {
   postgres: core,
   telemetry: core,
   testing: core,
+  cli: [...core, 'redis'],
   index: core,
 };
 

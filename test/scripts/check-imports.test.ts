@@ -20,6 +20,7 @@ describe('the import rule', () => {
     ['src/saga/orchestrator.ts', "import type { EventBus } from '../events/event-bus.ts';"],
     ['src/redis/discovery.ts', "import { Redis } from 'ioredis';\nimport '../discovery/types.ts';"],
     ['src/telemetry/prometheus.ts', "import { Counter } from 'prom-client';"],
+    ['src/cli/services-command.ts', "import { RedisConnection } from '../redis/redis-connection.ts';"],
     ['src/index.ts', "export { Retry } from './policies/retry.ts';"],
   ])('lets %s say %s', (file, source) => {
     expect(checkImports(file, source, dependencies)).toEqual([]);
@@ -35,6 +36,8 @@ describe('the import rule', () => {
     ['client', 'redis', 'src/client/service-client.ts', '../redis/index.ts'],
     ['client', 'index', 'src/client/service-client.ts', '../index.ts'],
     ['events', 'saga', 'src/events/event-bus.ts', '../saga/saga.ts'],
+    ['redis', 'cli', 'src/redis/discovery.ts', '../cli/run.ts'],
+    ['cli', 'ioredis', 'src/cli/run.ts', 'ioredis'],
     ['index', 'gateway', 'src/index.ts', './gateway/index.ts'],
     ['client', 'test/support/server.ts', 'src/client/service-client.ts', '../../test/support/server.ts'],
     ['discovery', 'ioredis', 'src/discovery/dns.ts', 'ioredis'],
