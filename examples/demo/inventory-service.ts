@@ -1,8 +1,5 @@
 import type { Routes } from './service.ts';
 
-/** Reserved pieces by order: the database that both instances share. */
-export const reservations = new Map<string, number>();
-
 const body = {
   type: 'object',
   required: ['orderId', 'quantity'],
@@ -12,18 +9,20 @@ const body = {
   },
 };
 
-export const inventoryRoutes: Routes = (app) => {
+export const inventoryRoutes: Routes = (app, _client, database) => {
+  /** Reserved pieces by order. */
+  const reservations = database.table<number>('reservations');
+
   // Both do the same however often they are asked: the order is the key.
   app.post<{ Body: { orderId: string; quantity: number } }>(
     '/reservations',
     { schema: { body } },
     async (request) => {
       const { orderId, quantity } = request.body;
-      reservations.set(orderId, quantity);
-      return { orderId, quantity };
+      return { orderId, quantity: await reservations.add(orderId, quantity) };
     },
   );
   app.delete<{ Params: { orderId: string } }>('/reservations/:orderId', async (request) => {
-    return { released: reservations.delete(request.params.orderId) };
+    return { released: await reservations.delete(request.params.orderId) };
   });
 };

@@ -1,55 +1,41 @@
-import { InMemoryServiceDiscovery, ServiceClient, ServiceResponseError } from '../../src/index.ts';
-import { inventoryRoutes, reservations } from './inventory-service.ts';
-import { notificationRoutes } from './notification-service.ts';
-import { orderRoutes, orders } from './order-service.ts';
-import { charges, paymentRoutes } from './payment-service.ts';
+import { setTimeout } from 'node:timers/promises';
+import { ServiceClient, ServiceResponseError } from '../../src/index.ts';
+import { redisOption } from './options.ts';
+import type { Charge } from './payment-service.ts';
 import { Phase } from './report.ts';
-import { type Routes, type RunningInstance, startInstance } from './service.ts';
-import { userRoutes } from './user-service.ts';
+import type { Instance, News } from './service.ts';
+import { SERVICES } from './services.ts';
+import { memoryStage, redisStage } from './stage.ts';
 
 const ORDERS_PER_SECOND = 50;
-const SERVICES: Record<string, Routes> = {
-  'user-service': userRoutes,
-  'order-service': orderRoutes,
-  'payment-service': paymentRoutes,
-  'inventory-service': inventoryRoutes,
-  'notification-service': notificationRoutes,
-};
+/** Milliseconds for which an order is asked for again. */
+const PATIENCE = 30_000;
 
-const discovery = new InMemoryServiceDiscovery();
-const running: Record<string, [RunningInstance, RunningInstance]> = {};
-for (const [name, routes] of Object.entries(SERVICES)) {
-  running[name] = [
-    await startInstance(name, discovery, routes),
-    await startInstance(name, discovery, routes),
-  ];
-}
-const instances = Object.values(running).flat();
+const redis = redisOption();
+const startedAt = performance.now();
+const stage = redis === undefined ? memoryStage() : await redisStage(redis).catch(noRedis);
+const { discovery, database } = stage;
 const shop = new ServiceClient({ discovery, callerName: 'shop' });
 
 let phase = new Phase('');
 const phases: Phase[] = [];
 const accepted = new Set<string>();
 const refused = new Set<string>();
-const startedAt = performance.now();
+const askedAgain = new Set<string>();
+const unanswered = new Set<string>();
 
 narrate('Five services, two instances each, all on this machine. Every order goes through all five.');
-running['order-service']!.forEach(({ client }, index) => {
-  const who = `order-service ${index + 1}`;
-  for (const service of Object.keys(SERVICES)) {
-    const { retry, circuitBreaker } = client.policies(service);
-    retry!.on('retry', () => phase.retries++);
-    circuitBreaker!.on('open', ({ wait }) => {
-      narrate(
-        `  ✗ ${who}: the circuit of ${service} opened; calls fail at once, a probe follows in ${wait.toFixed(0)} ms`,
-      );
-    });
-    circuitBreaker!.on('half-open', () =>
-      narrate(`  ? ${who}: the circuit of ${service} lets one probe through`),
-    );
-    circuitBreaker!.on('close', () => narrate(`  ✓ ${who}: the circuit of ${service} closed; calls go on`));
-  }
-});
+if (redis !== undefined) narrate('Each instance is a process of its own. They find each other by Redis.');
+const running = Object.fromEntries(
+  await Promise.all(
+    Object.keys(SERVICES).map(async (service) => {
+      return [service, await Promise.all([start(service, 1), start(service, 2)])] as const;
+    }),
+  ),
+);
+
+// One after the other, until all code has run in each process.
+for (let index = 0; index < 30; index++) await placeOrder(`first-${index}`);
 
 narrate('1. Steady load, all is well.');
 await during('steady', 2_500);
@@ -58,43 +44,104 @@ narrate('2. One instance of user-service and one of inventory-service crash. Nob
 narrate(
   '   Their calls are tried again on the other instance; after five failures in a row they get no more.',
 );
-await Promise.all([running['user-service']![0].kill(), running['inventory-service']![0].kill()]);
-await during('two crashed', 3_000);
+const crashed = [running['user-service']![0], running['inventory-service']![0]];
+const load = during('two crashed', 3_000);
+// In the middle of orders.
+await setTimeout(200);
+if (redis !== undefined) crashed.forEach(narrateExpiry);
+await Promise.all(crashed.map((instance) => instance.kill()));
+await load;
 
 narrate(
   '3. One instance of notification-service takes 400 ms for each answer. Nothing fails, it is only slow.',
 );
 const [slow, quick] = running['notification-service']!;
-slow.delay = 400;
-const before = [slow.received, quick.received] as const;
+await slow.set({ delay: 400 });
+const before = [await slow.received(), await quick.received()] as const;
 await during('one slow', 3_000);
 narrate(
-  `   The slow one got ${slow.received - before[0]} calls, the other ${quick.received - before[1]}: ` +
+  `   The slow one got ${(await slow.received()) - before[0]} calls, the other ${(await quick.received()) - before[1]}: ` +
     'peak EWMA sends calls to where they are likely to be done first.',
 );
-slow.delay = 0;
+await slow.set({ delay: 0 });
 
 narrate('4. payment-service breaks altogether.');
 const payments = running['payment-service']!;
-const reachedBefore = payments[0].received + payments[1].received;
-for (const payment of payments) payment.broken = true;
+const reachedBefore = await receivedBy(payments);
+for (const payment of payments) await payment.set({ broken: true });
 await during('no payments', 3_000);
 narrate(
-  `   Of ${phase.succeeded + phase.refused} orders, ${payments[0].received + payments[1].received - reachedBefore} ` +
+  `   Of ${phase.succeeded + phase.refused} orders, ${(await receivedBy(payments)) - reachedBefore} ` +
     'calls reached it. The others were refused at once, and their reservations released.',
 );
 
 narrate('5. payment-service is well again. The next probe finds out.');
-for (const payment of payments) payment.broken = false;
+for (const payment of payments) await payment.set({ broken: false });
 await during('recovery', 5_000);
 await during('after', 1_500);
 
+if (redis !== undefined) {
+  narrate('6. Two new instances take the place of those that crashed. Redis tells everyone of them.');
+  const fresh = await Promise.all(crashed.map(({ service }) => start(service, 1)));
+  crashed.forEach(({ service }, index) => {
+    running[service]![0] = fresh[index]!;
+  });
+  await during('replaced', 2_000);
+  narrate(`   They got ${await fresh[0]!.received()} and ${await fresh[1]!.received()} calls.`);
+}
+
 console.log();
 console.table(phases.map(({ row }) => row));
-audit();
+await audit();
 await shop.close();
-await Promise.all(instances.map((instance) => instance.stop()));
-await discovery.close();
+await Promise.all(Object.values(running).flatMap((pair) => pair.map((instance) => instance.stop())));
+await stage.close();
+
+/** @param number tells it from the other instance of the service. */
+function start(service: string, number: 1 | 2): Promise<Instance> {
+  return stage.start(service, (news) => hear(`${service} ${number}`, news));
+}
+
+function hear(who: string, news: News): void {
+  switch (news.kind) {
+    case 'retry':
+      phase.retries++;
+      break;
+    case 'open': {
+      const { service, wait } = news;
+      narrate(
+        `  ✗ ${who}: the circuit of ${service} opened; calls fail at once, a probe follows in ${wait.toFixed(0)} ms`,
+      );
+      break;
+    }
+    case 'half-open':
+      narrate(`  ? ${who}: the circuit of ${news.service} lets one probe through`);
+      break;
+    case 'close':
+      narrate(`  ✓ ${who}: the circuit of ${news.service} closed; calls go on`);
+      break;
+  }
+}
+
+/** Says when the instance is gone from what is known of its service. */
+function narrateExpiry({ service, instanceId }: Instance): void {
+  const unwatch = discovery.watch(service, (instances) => {
+    if (instances.some((instance) => instance.instanceId === instanceId)) return;
+    unwatch();
+    narrate(`   The ${service} that crashed sends no heartbeats: it is no longer in the registry.`);
+  });
+}
+
+async function receivedBy(instances: Instance[]): Promise<number> {
+  const counts = await Promise.all(instances.map((instance) => instance.received()));
+  return counts.reduce((sum, count) => sum + count);
+}
+
+function noRedis(error: Error & { code?: string }): never {
+  const { host } = new URL(redis!);
+  console.error(`No Redis to run on at ${host}: ${error.message || error.code}`);
+  process.exit(1);
+}
 
 /** Places orders at a steady pace, and waits until each has its answer. */
 async function during(title: string, duration: number): Promise<void> {
@@ -116,34 +163,49 @@ async function during(title: string, duration: number): Promise<void> {
   await Promise.all(pending);
 }
 
+/** Asks for the order until it is accepted or refused. */
 async function placeOrder(orderId: string): Promise<void> {
   const counted = phase;
   const begun = performance.now();
-  try {
-    await shop.call({
-      service: 'order-service',
-      method: 'POST',
-      path: '/orders',
-      body: { orderId, userId: 'ada', quantity: 1, amount: 9.5 },
-      idempotencyKey: orderId,
-      timeout: 5_000,
-    });
-    accepted.add(orderId);
-    counted.succeeded++;
-    counted.latencies.push(performance.now() - begun);
-  } catch (error) {
-    if (!(error instanceof ServiceResponseError && error.status === 424)) narrate(`  ${orderId}: ${error}`);
-    refused.add(orderId);
-    counted.refused++;
-    counted.refusals.push(performance.now() - begun);
+  const elapsed = () => performance.now() - begun;
+  while (elapsed() < PATIENCE) {
+    try {
+      await shop.call({
+        service: 'order-service',
+        method: 'POST',
+        path: '/orders',
+        body: { orderId, userId: 'ada', quantity: 1, amount: 9.5 },
+        idempotencyKey: orderId,
+        timeout: 5_000,
+      });
+      accepted.add(orderId);
+      counted.succeeded++;
+      counted.latencies.push(elapsed());
+      return;
+    } catch (error) {
+      if (error instanceof ServiceResponseError && error.status === 424) {
+        refused.add(orderId);
+        counted.refused++;
+        counted.refusals.push(elapsed());
+        return;
+      }
+      // Nobody knows what became of it, as after a timeout. Asked for again under its key, it is the same order.
+      narrate(`  ${orderId}: ${error}. It is asked for again.`);
+      askedAgain.add(orderId);
+      await setTimeout(200);
+    }
   }
+  unanswered.add(orderId);
 }
 
 /** Holds the books of the services against what the shop was told. */
-function audit(): void {
+async function audit(): Promise<void> {
   const faults: string[] = [];
+  const orders = await database.table('orders').entries();
+  const reservations = await database.table('reservations').entries();
+  const charges = await database.table<Charge>('charges').entries();
   const chargesOf = new Map<string, number>();
-  for (const { orderId } of charges) chargesOf.set(orderId, (chargesOf.get(orderId) ?? 0) + 1);
+  for (const { orderId } of charges.values()) chargesOf.set(orderId, (chargesOf.get(orderId) ?? 0) + 1);
 
   for (const orderId of accepted) {
     if (!orders.has(orderId)) faults.push(`${orderId} was lost`);
@@ -156,9 +218,18 @@ function audit(): void {
     if (chargesOf.has(orderId)) faults.push(`${orderId} was refused and charged`);
     if (reservations.has(orderId)) faults.push(`${orderId} was refused and keeps its stock`);
   }
+  for (const orderId of unanswered) faults.push(`${orderId} got no answer`);
   for (const { title, refused: count } of phases) {
     if (count > 0 && !['no payments', 'recovery'].includes(title))
       faults.push(`${count} orders failed in '${title}'`);
+  }
+
+  if (redis !== undefined) {
+    for (const { service, instanceId } of crashed) {
+      const known = await discovery.instances(service);
+      if (known.some((instance) => instance.instanceId === instanceId))
+        faults.push(`the ${service} that crashed is still in the registry`);
+    }
   }
 
   const seconds = ((performance.now() - startedAt) / 1000).toFixed(0);
@@ -167,6 +238,7 @@ function audit(): void {
       `${accepted.size} orders accepted, each charged exactly once and none lost; ${refused.size} refused,`,
     );
     console.log(`none of them charged, all their stock released. It took ${seconds} s.`);
+    if (askedAgain.size > 0) console.log(`${askedAgain.size} of them had to be asked for more than once.`);
   } else {
     console.error(faults.join('\n'));
     process.exitCode = 1;

@@ -1,6 +1,9 @@
-import { OncePerKey, type Routes } from './service.ts';
+import type { Routes } from './service.ts';
 
-const once = new OncePerKey<{ sent: true }>();
+interface Mail {
+  readonly to: string;
+  readonly text: string;
+}
 
 const body = {
   type: 'object',
@@ -9,10 +12,13 @@ const body = {
 };
 const headers = { type: 'object', required: ['idempotency-key'] };
 
-export const notificationRoutes: Routes = (app) => {
-  app.post<{ Headers: { 'idempotency-key': string } }>(
+export const notificationRoutes: Routes = (app, _client, database) => {
+  /** What went out, by the key of the request, so that nothing goes out twice. */
+  const mails = database.table<Mail>('mails');
+
+  app.post<{ Body: Mail; Headers: { 'idempotency-key': string } }>(
     '/notifications',
     { schema: { body, headers } },
-    (request) => once.do(request.headers['idempotency-key'], async () => ({ sent: true })),
+    (request) => mails.add(request.headers['idempotency-key'], request.body),
   );
 };

@@ -1,5 +1,6 @@
-import type { HoldfastError, ServiceClient } from '../../src/index.ts';
-import { OncePerKey, type Routes } from './service.ts';
+import { type HoldfastError, type ServiceClient, TimeoutError } from '../../src/index.ts';
+import type { Table } from './database.ts';
+import type { Routes } from './service.ts';
 
 export interface Order {
   readonly orderId: string;
@@ -7,11 +8,6 @@ export interface Order {
   readonly quantity: number;
   readonly amount: number;
 }
-
-/** The orders that were accepted: the database that both instances share. */
-export const orders = new Map<string, Order>();
-
-const once = new OncePerKey<Order>();
 
 const body = {
   type: 'object',
@@ -24,31 +20,47 @@ const body = {
   },
 };
 
-export const orderRoutes: Routes = (app, client) => {
+export const orderRoutes: Routes = (app, client, database) => {
+  /** Those that were accepted. */
+  const orders = database.table<Order>('orders');
+
   app.post<{ Body: Order }>('/orders', { schema: { body } }, async (request, reply) => {
+    const order = request.body;
     try {
-      return await once.do(request.body.orderId, () => place(client, request.body));
+      // Who asks again, even at the same time, gets the order that was placed.
+      return await database.exclusively(order.orderId, async () => {
+        return (await orders.get(order.orderId)) ?? (await place(order, client, orders));
+      });
     } catch (error) {
-      // Whatever could be tried again was tried again here. A 4xx tells the caller that this service is well, and
-      // that trying once more is of no use.
-      const { message, code } = error as HoldfastError;
-      return reply.code(424).send({ error: message, code });
+      // A 4xx tells the caller that this service is well, and that asking once more is of no use: whatever could be
+      // tried again was tried again here.
+      const refused = error instanceof Refused;
+      const { message, code } = (refused ? error.cause : error) as HoldfastError;
+      return reply.code(refused ? 424 : 503).send({ error: message, code });
     }
   });
 };
 
-async function place(client: ServiceClient, order: Order): Promise<Order> {
-  const { orderId, userId, quantity, amount } = order;
-  const user = await client.call<{ email: string }>({ service: 'user-service', path: `/users/${userId}` });
+/** The order cannot be placed, because of the `cause`; nothing is left of it. */
+class Refused extends Error {}
 
-  await client.call({
-    service: 'inventory-service',
-    method: 'POST',
-    path: '/reservations',
-    body: { orderId, quantity },
-    idempotencyKey: `reserve-${orderId}`,
-  });
+/**
+ * May be asked for again, whatever became of the order before: each step is done once for each order.
+ *
+ * @throws Refused; anything else if nobody knows how far it came.
+ */
+async function place(order: Order, client: ServiceClient, orders: Table<Order>): Promise<Order> {
+  const { orderId, userId, quantity, amount } = order;
+  let user: { email: string };
   try {
+    user = await client.call({ service: 'user-service', path: `/users/${userId}` });
+    await client.call({
+      service: 'inventory-service',
+      method: 'POST',
+      path: '/reservations',
+      body: { orderId, quantity },
+      idempotencyKey: `reserve-${orderId}`,
+    });
     await client.call({
       service: 'payment-service',
       method: 'POST',
@@ -57,10 +69,12 @@ async function place(client: ServiceClient, order: Order): Promise<Order> {
       idempotencyKey: `charge-${orderId}`,
     });
   } catch (error) {
+    // It may have been charged, and the answer be on its way.
+    if (error instanceof TimeoutError) throw error;
     await client.call({ service: 'inventory-service', method: 'DELETE', path: `/reservations/${orderId}` });
-    throw error;
+    throw new Refused('the order is refused', { cause: error });
   }
-  orders.set(orderId, order);
+  await orders.add(orderId, order);
 
   // The order stands whether or not the mail goes out.
   await client

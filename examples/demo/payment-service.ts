@@ -1,14 +1,9 @@
-import { OncePerKey, type Routes } from './service.ts';
+import type { Routes } from './service.ts';
 
-interface Charge {
+export interface Charge {
   readonly orderId: string;
   readonly amount: number;
 }
-
-/** Every charge that was ever made: the database that both instances share. */
-export const charges: Charge[] = [];
-
-const once = new OncePerKey<Charge>();
 
 const body = {
   type: 'object',
@@ -17,14 +12,13 @@ const body = {
 };
 const headers = { type: 'object', required: ['idempotency-key'] };
 
-export const paymentRoutes: Routes = (app) => {
+export const paymentRoutes: Routes = (app, _client, database) => {
+  /** Every charge that was ever made, by the key of the request: who asks again with that key gets the same charge. */
+  const charges = database.table<Charge>('charges');
+
   app.post<{ Body: Charge; Headers: { 'idempotency-key': string } }>(
     '/charges',
     { schema: { body, headers } },
-    (request) =>
-      once.do(request.headers['idempotency-key'], async () => {
-        charges.push(request.body);
-        return request.body;
-      }),
+    (request) => charges.add(request.headers['idempotency-key'], request.body),
   );
 };

@@ -1,66 +1,88 @@
 import Fastify, { type FastifyInstance } from 'fastify';
 import {
-  type InMemoryServiceDiscovery,
   requestContextFrom,
   runWithRequestContext,
   ServiceClient,
+  type ServiceDiscovery,
   ServiceRegistrar,
 } from '../../src/index.ts';
+import type { Database } from './database.ts';
+import { SERVICES } from './services.ts';
 
-/** One running copy of a service, with the switches that the demo throws. */
-export interface RunningInstance {
-  readonly name: string;
-  readonly app: FastifyInstance;
-  /** Its own client: each instance judges those that it calls by what it sees itself. */
-  readonly client: ServiceClient;
+/** One running copy of a service, in this process or in one of its own. */
+export interface Instance {
+  readonly service: string;
+  readonly instanceId: string;
+  set(switches: Partial<Switches>): Promise<void>;
   /** Requests received since the start. */
-  received: number;
-  /** Milliseconds that it waits before it answers. */
-  delay: number;
-  /** Answers 503 to everything. */
-  broken: boolean;
-  /** As a crash: sockets cut, nothing deregistered. */
+  received(): Promise<number>;
+  /** A crash: sockets cut, nothing deregistered. */
   kill(): Promise<void>;
   stop(): Promise<void>;
 }
 
-export type Routes = (app: FastifyInstance, client: ServiceClient) => void;
+/** What the demo can make an instance do. */
+export interface Switches {
+  /** Milliseconds that it waits before it answers. */
+  delay: number;
+  /** Answers 503 to everything. */
+  broken: boolean;
+}
 
-/** Starts an instance on a free port and registers it. */
-export async function startInstance(
-  name: string,
-  discovery: InMemoryServiceDiscovery,
-  routes: Routes,
-): Promise<RunningInstance> {
+/** What an instance tells of its calls to other services. */
+export type News =
+  | { kind: 'retry' }
+  | { kind: 'open'; service: string; wait: number }
+  | { kind: 'half-open' | 'close'; service: string };
+
+/** What an instance needs around it. */
+export interface Surroundings {
+  readonly discovery: ServiceDiscovery;
+  readonly database: Database;
+  /** Milliseconds. */
+  readonly heartbeatInterval?: number;
+  tell(news: News): void;
+}
+
+export type Routes = (app: FastifyInstance, client: ServiceClient, database: Database) => void;
+
+/** Starts an instance in this process, on a free port, and registers it. */
+export async function startInstance(service: string, surroundings: Surroundings): Promise<Instance> {
+  const { discovery, database, heartbeatInterval, tell } = surroundings;
   const app = Fastify({ forceCloseConnections: true });
-  const client = new ServiceClient({ discovery, callerName: name });
+  // Its own client: each instance judges those that it calls by what it sees itself.
+  const client = new ServiceClient({ discovery, callerName: service });
+  const switches: Switches = { delay: 0, broken: false };
+  let received = 0;
 
   // What the caller sent (request id, trace, deadline) goes along with every call that is made for it.
   app.addHook('onRequest', (request, _reply, done) => {
     runWithRequestContext(requestContextFrom(request.headers), done);
   });
   app.addHook('onRequest', async (_request, reply) => {
-    instance.received++;
-    if (instance.delay > 0) await new Promise((resolve) => setTimeout(resolve, instance.delay));
-    if (instance.broken) return reply.code(503).send({ error: `${name} is out of order` });
+    received++;
+    if (switches.delay > 0) await new Promise((resolve) => setTimeout(resolve, switches.delay));
+    if (switches.broken) return reply.code(503).send({ error: `${service} is out of order` });
   });
-  routes(app, client);
+  SERVICES[service]!(app, client, database);
   await app.listen({ host: '127.0.0.1', port: 0 });
 
   const { port } = app.server.address() as { port: number };
   const registrar = new ServiceRegistrar({
     discovery,
-    instance: { serviceName: name, host: '127.0.0.1', port },
+    instance: { serviceName: service, host: '127.0.0.1', port },
+    heartbeatInterval,
   });
-  await registrar.register();
+  const { instanceId } = await registrar.register();
+  tellOf(client, tell);
 
-  const instance: RunningInstance = {
-    name,
-    app,
-    client,
-    received: 0,
-    delay: 0,
-    broken: false,
+  return {
+    service,
+    instanceId,
+    async set(changed) {
+      Object.assign(switches, changed);
+    },
+    received: async () => received,
     kill: () => app.close(),
     async stop() {
       await registrar.close();
@@ -68,21 +90,14 @@ export async function startInstance(
       await app.close();
     },
   };
-  return instance;
 }
 
-/** Answers a request with the same key once: a second one, even at the same time, gets the first one's answer. */
-export class OncePerKey<T> {
-  readonly #answers = new Map<string, Promise<T>>();
-
-  do(key: string, action: () => Promise<T>): Promise<T> {
-    let answer = this.#answers.get(key);
-    if (answer === undefined) {
-      answer = action();
-      this.#answers.set(key, answer);
-      // What failed may be tried again under the same key.
-      answer.catch(() => this.#answers.delete(key));
-    }
-    return answer;
+function tellOf(client: ServiceClient, tell: (news: News) => void): void {
+  for (const service of Object.keys(SERVICES)) {
+    const { retry, circuitBreaker } = client.policies(service);
+    retry!.on('retry', () => tell({ kind: 'retry' }));
+    circuitBreaker!.on('open', ({ wait }) => tell({ kind: 'open', service, wait }));
+    circuitBreaker!.on('half-open', () => tell({ kind: 'half-open', service }));
+    circuitBreaker!.on('close', () => tell({ kind: 'close', service }));
   }
 }

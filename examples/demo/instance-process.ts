@@ -1,0 +1,36 @@
+/** One instance, in a process of its own. It ends when the demo lets go of it, or has died itself. */
+import { RedisRun, TTL } from './redis-run.ts';
+import { type Switches, startInstance } from './service.ts';
+import type { FromInstance } from './stage.ts';
+
+const [service, url, prefix] = process.argv.slice(2) as [string, string, string];
+const run = new RedisRun(url, prefix);
+
+process.once('disconnect', () => void end());
+// Ctrl-C reaches every process of a terminal; what becomes of this one is for the demo to say.
+process.on('SIGINT', () => {});
+
+const { discovery, database } = run;
+const starting = startInstance(service, {
+  discovery,
+  database,
+  heartbeatInterval: TTL / 3,
+  tell: (news) => send({ news }),
+});
+const instance = await starting;
+process.on('message', async (switches: Partial<Switches>) => {
+  await instance.set(switches);
+  send({ received: await instance.received() });
+});
+send({ instanceId: instance.instanceId });
+
+async function end(): Promise<void> {
+  setTimeout(() => process.exit(1), 5_000).unref();
+  await (await starting).stop();
+  await run.close();
+  process.exit();
+}
+
+function send(message: FromInstance): void {
+  if (process.connected) process.send!(message, undefined, undefined, () => {});
+}

@@ -1,0 +1,76 @@
+import { type ChildProcess, fork } from 'node:child_process';
+import { once } from 'node:events';
+import { Redis } from 'ioredis';
+import { expect, onTestFinished, test } from 'vitest';
+import { RedisServiceDiscovery } from '../../src/redis/index.ts';
+import { redisUrl, startRedis, uniquePrefix } from '../support/redis.ts';
+
+/** Processes start slowly on a machine that is busy. */
+const TIMEOUT = 60_000;
+
+function run(program: string, args: string[]): ChildProcess {
+  const path = new URL(`../../examples/demo/${program}`, import.meta.url);
+  const child = fork(path, args, { execArgv: [], stdio: ['ignore', 'pipe', 'pipe', 'ipc'] });
+  onTestFinished(() => {
+    child.kill('SIGKILL');
+  });
+  return child;
+}
+
+async function result(child: ChildProcess) {
+  let errors = '';
+  child.stderr!.setEncoding('utf8').on('data', (text: string) => {
+    errors += text;
+  });
+  const [code] = await once(child, 'close');
+  return { code, errors };
+}
+
+test.each([[['--verbose']], [['--redis', 'somewhere']]])(
+  'the demo tells how it is used when it is called with %j',
+  { timeout: TIMEOUT },
+  async (args) => {
+    const { code, errors } = await result(run('main.ts', args));
+    expect(errors).toContain('Usage: npm run demo');
+    expect(code).toBe(2);
+  },
+);
+
+test('the demo says in one line that there is no Redis', { timeout: TIMEOUT }, async () => {
+  const server = await startRedis();
+  await server.kill();
+  const { code, errors } = await result(run('main.ts', ['--redis', server.url]));
+  expect(errors).toBe(
+    `No Redis to run on at 127.0.0.1:${server.port}: connect ECONNREFUSED 127.0.0.1:${server.port}\n`,
+  );
+  expect(code).toBe(1);
+});
+
+test('an instance ends with the demo that started it, and leaves nothing in Redis', {
+  timeout: TIMEOUT,
+}, async () => {
+  const prefix = uniquePrefix();
+  const redis = new Redis(redisUrl());
+  const discovery = new RedisServiceDiscovery({ redis, keyPrefix: prefix });
+  onTestFinished(async () => {
+    await discovery.close();
+    redis.disconnect();
+  });
+  const child = run('instance-process.ts', ['payment-service', redisUrl(), prefix]);
+  const exited = once(child, 'exit');
+  await once(child, 'message');
+
+  const [instance] = await discovery.instances('payment-service');
+  const answer = await fetch(`http://${instance!.host}:${instance!.port}/charges`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', 'idempotency-key': 'k' },
+    body: JSON.stringify({ orderId: 'o', amount: 9.5 }),
+  });
+  expect(answer.status).toBe(200);
+  expect(await redis.hgetall(`${prefix}:table:charges`)).toEqual({ k: '{"orderId":"o","amount":9.5}' });
+
+  // What a parent leaves behind that is killed: a closed channel.
+  child.disconnect();
+  expect(await exited).toEqual([0, null]);
+  expect(await redis.keys(`${prefix}*`)).toEqual([]);
+});
