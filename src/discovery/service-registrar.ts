@@ -110,7 +110,7 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
   }
 
   /**
-   * Changes the weight, the metadata (as a whole) or the status of the instance, and keeps to it whenever it
+   * Changes the weight, the metadata (as a whole) or the status of the instance, and keeps them whenever it
    * registers. False if the instance is not registered at the moment, or another process has its place.
    *
    * @throws InvalidInstanceError if a value is not what it must be.

@@ -1,0 +1,91 @@
+import type { Socket } from 'node:net';
+import { buildConnector, Client } from 'undici';
+import { TimeoutError } from '../errors.ts';
+import { within } from './health-time.ts';
+import { originOf, type ServiceInstance, urlOn } from './service-instance.ts';
+
+/** What a check found. */
+export interface Finding {
+  readonly passed: boolean;
+  /** What it saw, to be read by people. */
+  readonly reason: string;
+  /** The error, if it was one. */
+  readonly cause?: unknown;
+}
+
+/** Checks an instance once. Rejects if the signal is aborted, or if nothing can be said of the instance. */
+export type Probe = (instance: ServiceInstance, signal: AbortSignal) => Promise<Finding>;
+
+export interface HttpProbeOptions {
+  /** Asked for where the instance has no `healthCheckUrl`. */
+  readonly path: string;
+  readonly isExpected: (status: number) => boolean;
+  /** Milliseconds for the whole check, from the connection to the end of the answer. */
+  readonly timeout: number;
+  readonly connect: buildConnector.BuildOptions | buildConnector.connector;
+}
+
+/** Bytes of an answer that are read; what comes after them does not matter. */
+const MAX_BODY = 65_536;
+const HEADERS = { 'user-agent': 'holdfast-health-checker', accept: '*/*' };
+
+/**
+ * Checks by HTTP: passed if the answer has an expected status and comes to its end. A redirect is an answer
+ * as any other; it is not followed. Each check has a connection of its own: to make one is part of what is
+ * checked, and one kept from the last check may have been closed since.
+ */
+export function httpProbe({ path, isExpected, timeout, connect }: HttpProbeOptions): Probe {
+  const connector = typeof connect === 'function' ? connect : buildConnector({ ...connect, timeout: 0 });
+  return async (instance, signal) => {
+    const url = urlOn(instance, instance.healthCheckUrl ?? path);
+    if (url === undefined) return { passed: false, reason: 'its healthCheckUrl leads elsewhere' };
+    let status: number;
+    try {
+      const ask = (inner: AbortSignal) =>
+        statusOf(originOf(instance), url.pathname + url.search, connector, inner);
+      status = await within(timeout, ask, signal);
+    } catch (cause) {
+      signal.throwIfAborted();
+      return { passed: false, reason: reasonOf(cause), cause };
+    }
+    return { passed: isExpected(status), reason: `it answered ${status}` };
+  };
+}
+
+async function statusOf(
+  origin: string,
+  path: string,
+  connector: buildConnector.connector,
+  signal: AbortSignal,
+): Promise<number> {
+  const connect: buildConnector.connector = (options, callback) => {
+    // undici's own connectors give the socket, though their types do not say so.
+    const socket = connector(options, callback) as unknown as Socket | undefined;
+    socket?.unref();
+    signal.addEventListener('abort', () => socket?.destroy(), { once: true });
+  };
+  const client = new Client(origin, { connect, headersTimeout: 0, bodyTimeout: 0 });
+  try {
+    const { statusCode, body } = await client.request({
+      path,
+      method: 'GET',
+      headers: HEADERS,
+      reset: true,
+      signal,
+    });
+    let size = 0;
+    for await (const chunk of body) {
+      size += chunk.length;
+      if (size > MAX_BODY) break;
+    }
+    return statusCode;
+  } finally {
+    void client.destroy();
+  }
+}
+
+function reasonOf(error: unknown): string {
+  if (error instanceof TimeoutError) return `it did not answer within ${error.timeout} ms`;
+  const { message, code } = error as NodeJS.ErrnoException;
+  return message || code || 'it did not answer';
+}

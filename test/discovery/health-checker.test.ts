@@ -1,0 +1,359 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { afterEach, describe, expect, it, onTestFinished, vi } from 'vitest';
+import { HealthChecker, type HealthCheckerOptions } from '../../src/discovery/health-checker.ts';
+import { InMemoryServiceDiscovery } from '../../src/discovery/in-memory-service-discovery.ts';
+import { type InstanceRegistration, originOf } from '../../src/discovery/service-instance.ts';
+import { ClosedError } from '../../src/errors.ts';
+import { defer, fakeTime, fling, pass } from '../policies/helpers.ts';
+import { type Handler, startServer, type TestServer } from '../support/server.ts';
+import { InMemoryLeases, registration, service } from './health-helpers.ts';
+
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+const well: Handler = (_request, response) => void response.end();
+const ill: Handler = (_request, response) => {
+  response.statusCode = 503;
+  response.end();
+};
+
+/** A checker that is quick, and what it told. */
+function checkerOf(discovery: InMemoryServiceDiscovery, options: Partial<HealthCheckerOptions> = {}) {
+  const checker = new HealthChecker({ discovery, services: [service], interval: 20, ...options });
+  onTestFinished(() => checker.close());
+  const told: string[] = [];
+  const failures: unknown[] = [];
+  for (const status of ['healthy', 'unhealthy'] as const)
+    checker.on(status, ({ instance, reason }) => told.push(`${instance.instanceId} is ${status}: ${reason}`));
+  checker.on('failure', (error) => failures.push(error));
+  return Object.assign(checker, { told, failures });
+}
+
+async function discoveryOf(...registrations: InstanceRegistration[]) {
+  const discovery = new InMemoryServiceDiscovery({ ttl: Infinity });
+  for (const registration of registrations) await discovery.register(registration);
+  return discovery;
+}
+
+const at = ({ port }: TestServer, id = 'u1', fields: Partial<InstanceRegistration> = {}) =>
+  registration(id, { host: '127.0.0.1', port, ...fields });
+
+async function statusesIn(discovery: InMemoryServiceDiscovery, serviceName = service) {
+  return (await discovery.instances(serviceName)).map(({ status }) => status);
+}
+
+/** Waits until the check passes, also on a machine that has much to do. */
+const eventually = (check: () => void | Promise<void>) => vi.waitFor(check, { timeout: 4_000, interval: 5 });
+
+/** Waits for so many more requests. */
+async function requestsTo(server: TestServer, count: number): Promise<void> {
+  const already = server.requests.length;
+  await eventually(() => expect(server.requests.length).toBeGreaterThanOrEqual(already + count));
+}
+
+describe('a checker', () => {
+  it('writes that an instance is unhealthy when checks fail, and healthy when they pass again', async () => {
+    let handler = vi.fn(ill);
+    const server = await startServer((request, response) => handler(request, response));
+    const other = await startServer(well);
+    const discovery = await discoveryOf(at(server), at(other, 'u2'));
+    const checker = checkerOf(discovery);
+    const checks: number[] = [];
+    for (const event of ['unhealthy', 'healthy'] as const)
+      checker.on(event, () => checks.push(handler.mock.calls.length));
+    checker.start();
+    await eventually(async () => expect(await statusesIn(discovery)).toEqual(['unhealthy', 'healthy']));
+    expect((await discovery.healthyInstances(service)).map(({ instanceId }) => instanceId)).toEqual(['u2']);
+    handler = vi.fn(well);
+    await eventually(async () => expect(await statusesIn(discovery)).toEqual(['healthy', 'healthy']));
+    expect(checker.told).toEqual(['u1 is unhealthy: it answered 503', 'u1 is healthy: it answered 200']);
+    expect(checks).toEqual([3, 2]);
+    expect(checker.failures).toEqual([]);
+  });
+
+  it('does nothing before it is started, and begins once', async () => {
+    const server = await startServer(well);
+    const discovery = await discoveryOf(at(server));
+    const instances = vi.spyOn(discovery, 'instances');
+    const watch = vi.spyOn(discovery, 'watch');
+    const checker = checkerOf(discovery, { interval: 10_000, services: [service, service] });
+    expect([instances, watch].map(({ mock }) => mock.calls.length)).toEqual([0, 0]);
+    checker.start();
+    checker.start();
+    expect([instances, watch].map(({ mock }) => mock.calls.length)).toEqual([1, 1]);
+    await requestsTo(server, 1);
+  });
+
+  it('checks the services that it was told to, and no others', async () => {
+    const [users, orders, others] = [await startServer(ill), await startServer(ill), await startServer(ill)];
+    const discovery = await discoveryOf(
+      at(users),
+      at(orders, 'o1', { serviceName: 'order-service' }),
+      at(others, 'x1', { serviceName: 'other-service' }),
+    );
+    checkerOf(discovery, { services: [service, 'order-service'] }).start();
+    await eventually(async () => {
+      expect(await statusesIn(discovery)).toEqual(['unhealthy']);
+      expect(await statusesIn(discovery, 'order-service')).toEqual(['unhealthy']);
+    });
+    expect(await statusesIn(discovery, 'other-service')).toEqual(['healthy']);
+    expect(others.requests).toEqual([]);
+  });
+
+  it('asks for /health, or the path that it was told, unless the instance has its own', async () => {
+    const server = await startServer(well);
+    const discovery = await discoveryOf(at(server), at(server, 'u2', { healthCheckUrl: '/own' }));
+    checkerOf(discovery).start();
+    checkerOf(discovery, { path: '/live?deep=1' }).start();
+    const paths = () => new Set(server.requests.map(({ url }) => url));
+    await eventually(() => expect(paths()).toEqual(new Set(['/health', '/own', '/live?deep=1'])));
+  });
+
+  it.each<[string, HealthCheckerOptions['expectedStatus'], readonly boolean[]]>([
+    ['200 to 299 unless told otherwise', undefined, [true, true, false, false]],
+    ['one', 204, [false, true, false, false]],
+    ['several', [200, 404], [true, false, true, false]],
+    ['by a function', (status: number) => status < 500, [true, true, true, false]],
+  ])('takes as passed the statuses that it should: %s', async (_what, expectedStatus, expected) => {
+    const registrations: InstanceRegistration[] = [];
+    for (const status of [200, 204, 404, 503]) {
+      const server = await startServer((_request, response) => void response.writeHead(status).end());
+      registrations.push(at(server, `u${status}`, { status: 'unknown' }));
+    }
+    const discovery = await discoveryOf(...registrations);
+    checkerOf(discovery, { expectedStatus, interval: 1_000 }).start();
+    const statuses = expected.map((passes) => (passes ? 'healthy' : 'unhealthy'));
+    await eventually(async () => expect(await statusesIn(discovery)).toEqual(statuses));
+  });
+
+  it('has a connection of its making, where it was told how', async () => {
+    const connect = vi.fn((_options: unknown, callback: (error: Error, socket: null) => void) =>
+      callback(new Error('no way'), null),
+    );
+    const discovery = await discoveryOf(registration('u1', { status: 'unknown' }));
+    const checker = checkerOf(discovery, { connect: connect as never });
+    checker.start();
+    await eventually(() => expect(checker.told).toEqual(['u1 is unhealthy: no way']));
+    expect(connect.mock.calls[0]![0]).toMatchObject({ hostname: '10.0.0.1', port: '8001' });
+  });
+
+  it('goes on checking though a listener throws, and though an expectation does', async () => {
+    const warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => {});
+    const server = await startServer(ill);
+    const discovery = await discoveryOf(at(server));
+    let calls = 0;
+    const checker = checkerOf(discovery, {
+      expectedStatus: () => (++calls < 3 ? fling(new Error('broken expectation')) : false),
+    });
+    for (const event of ['unhealthy', 'failure'] as const)
+      checker.on(event, () => fling(new Error('broken listener')));
+    checker.start();
+    await eventually(async () => expect(await statusesIn(discovery)).toEqual(['unhealthy']));
+    await requestsTo(server, 2);
+    expect(checker.failures).toHaveLength(2);
+    expect(warn).toHaveBeenCalledTimes(3);
+  });
+
+  it('checks an instance at the host and port of its registration alone', async () => {
+    const [own, elsewhere] = [await startServer(well), await startServer(well)];
+    const discovery = new InMemoryServiceDiscovery({ ttl: Infinity });
+    const registered = await discovery.register(at(own, 'u1', { status: 'unknown' }));
+    const hostile = { ...registered, healthCheckUrl: `${originOf(at(elsewhere) as never)}/` };
+    vi.spyOn(discovery, 'instances').mockResolvedValue([hostile]);
+    vi.spyOn(discovery, 'update').mockResolvedValue(true);
+    const checker = checkerOf(discovery);
+    checker.start();
+    await eventually(() =>
+      expect(checker.told).toEqual(['u1 is unhealthy: its healthCheckUrl leads elsewhere']),
+    );
+    expect([own.requests, elsewhere.requests]).toEqual([[], []]);
+  });
+});
+
+describe('several checkers', () => {
+  it('that share leases check each instance as often as one does', async () => {
+    const server = await startServer(ill);
+    const discovery = await discoveryOf(at(server));
+    const leases = new InMemoryLeases();
+    const checkers = Array.from({ length: 3 }, () => checkerOf(discovery, { leases, interval: 50 }));
+    for (const checker of checkers) checker.start();
+    const start = performance.now();
+    await requestsTo(server, 8);
+    expect(performance.now() - start).toBeGreaterThan(7 * 0.85 * 50 - 5);
+    expect(checkers.map(({ told }) => told.length)).toEqual([1, 0, 0]);
+    expect([...leases.held.keys()]).toEqual([`health-check:${service}`]);
+  });
+
+  it('take over from one that is closed, and go on from what it found', async () => {
+    const server = await startServer(ill);
+    const discovery = await discoveryOf(at(server));
+    const leases = new InMemoryLeases();
+    const [one, other] = [checkerOf(discovery, { leases }), checkerOf(discovery, { leases })];
+    one.start();
+    other.start();
+    await eventually(() => expect(one.told).toHaveLength(1));
+    await one.close();
+    expect(leases.held.size).toBe(0);
+    await requestsTo(server, 3);
+    expect([...leases.held.keys()]).toEqual([`health-check:${service}`]);
+    expect(other.told).toEqual([]);
+    expect(await statusesIn(discovery)).toEqual(['unhealthy']);
+  });
+
+  it('without leases all check', async () => {
+    const server = await startServer(ill);
+    const discovery = await discoveryOf(at(server));
+    for (let count = 0; count < 3; count++) checkerOf(discovery, { interval: 60_000 }).start();
+    await requestsTo(server, 3);
+  });
+
+  it('whose leases fail all check, and say why', async () => {
+    const server = await startServer(well);
+    const discovery = await discoveryOf(at(server));
+    const down = new Error('leases are down');
+    const leases = { acquire: () => Promise.reject(down), release: () => Promise.reject(down) };
+    const checkers = [checkerOf(discovery, { leases }), checkerOf(discovery, { leases })];
+    for (const checker of checkers) checker.start();
+    await requestsTo(server, 6);
+    for (const { failures } of checkers) expect(failures).toContain(down);
+    await Promise.all(checkers.map((checker) => checker.close()));
+  });
+});
+
+describe('closing', () => {
+  it('gives up the checks under way, can be asked for twice, and is the end', async () => {
+    const server = await startServer(() => {});
+    const discovery = await discoveryOf(at(server));
+    const leases = new InMemoryLeases();
+    const release = vi.spyOn(leases, 'release');
+    const checker = checkerOf(discovery, { timeout: 60_000, leases });
+    checker.start();
+    await requestsTo(server, 1);
+    await Promise.all([checker.close(), checker.close()]);
+    await eventually(() => expect(server.requests[0]!.socket.destroyed).toBe(true));
+    await checker.close();
+    expect(release).toHaveBeenCalledTimes(1);
+    expect(() => checker.start()).toThrow(ClosedError);
+    expect([checker.told, checker.failures, await statusesIn(discovery)]).toEqual([[], [], ['healthy']]);
+  });
+
+  it('waits for a status that is being written', async () => {
+    const server = await startServer(ill);
+    const discovery = await discoveryOf(at(server, 'u1', { status: 'unknown' }));
+    const writing = defer<boolean>();
+    const update = vi.spyOn(discovery, 'update').mockReturnValueOnce(writing.promise);
+    const checker = checkerOf(discovery);
+    checker.start();
+    await eventually(() =>
+      expect(update).toHaveBeenCalledExactlyOnceWith(service, 'u1', { status: 'unhealthy' }),
+    );
+    let closed = false;
+    const closing = checker.close().then(() => {
+      closed = true;
+    });
+    await new Promise(setImmediate);
+    expect(closed).toBe(false);
+    writing.resolve(true);
+    await closing;
+  });
+
+  it('one that was never started is the end of it too', async () => {
+    const checker = checkerOf(await discoveryOf());
+    await checker.close();
+    expect(() => checker.start()).toThrow(ClosedError);
+  });
+});
+
+it('a checker does not hold the process, not even with checks under way', async () => {
+  const server = await startServer(() => {});
+  const source = (file: string) => JSON.stringify(new URL(`../../src/discovery/${file}.ts`, import.meta.url));
+  const script = `
+    import { subscribe } from 'node:diagnostics_channel';
+    import { HealthChecker } from ${source('health-checker')};
+    import { InMemoryServiceDiscovery } from ${source('in-memory-service-discovery')};
+    const at = { serviceName: 'user-service', host: '127.0.0.1', port: ${server.port} };
+    const discovery = new InMemoryServiceDiscovery();
+    for (const instanceId of ['u1', 'u2'])
+      await discovery.register({ ...at, instanceId });
+    const leases = { acquire: async () => true, release: async () => {} };
+    new HealthChecker({ discovery, services: ['user-service'], timeout: 60_000, leases }).start();
+    const hold = setInterval(() => {}, 1_000);
+    let sent = 0;
+    subscribe('undici:client:sendHeaders', () => ++sent === 2 && clearInterval(hold));
+  `;
+  const child = spawn(process.execPath, ['--input-type=module', '--eval', script], { stdio: 'inherit' });
+  onTestFinished(() => void child.kill('SIGKILL'));
+  expect(await once(child, 'exit')).toEqual([0, null]);
+  expect(server.requests).toHaveLength(2);
+});
+
+describe('the options of a checker', () => {
+  const discovery = new InMemoryServiceDiscovery();
+  const good = { discovery, services: [service] };
+  it.each<[string, Record<string, unknown>]>([
+    ['discovery', { services: [service] }],
+    ['discovery', { ...good, discovery: { instances() {}, watch() {} } }],
+    ['services', { discovery }],
+    ['services', { ...good, services: [] }],
+    ['services', { ...good, services: service }],
+    ['services', { ...good, services: [''] }],
+    ['path', { ...good, path: 'health' }],
+    ['path', { ...good, path: '//evil.example/health' }],
+    ['path', { ...good, path: '/\\evil.example' }],
+    ['path', { ...good, path: '/\t/evil.example' }],
+    ['path', { ...good, path: 'http://evil.example/health' }],
+    ['path', { ...good, path: '/a\r\nb' }],
+    ['path', { ...good, path: '' }],
+    ['expectedStatus', { ...good, expectedStatus: 99 }],
+    ['expectedStatus', { ...good, expectedStatus: 600 }],
+    ['expectedStatus', { ...good, expectedStatus: '200' }],
+    ['expectedStatus', { ...good, expectedStatus: [] }],
+    ['expectedStatus', { ...good, expectedStatus: [200, '204'] }],
+    ['timeout', { ...good, timeout: 0 }],
+    ['timeout', { ...good, timeout: Infinity }],
+    ['interval', { ...good, interval: 0 }],
+    ['interval', { ...good, interval: '10s' }],
+    ['rise', { ...good, rise: 0 }],
+    ['fall', { ...good, fall: 1.5 }],
+    ['maxConcurrent', { ...good, maxConcurrent: 0 }],
+    ['leases', { ...good, leases: {} }],
+    ['connect', { ...good, connect: 5 }],
+    ['connect', { ...good, connect: null }],
+    ['retries', { ...good, retries: 5 }],
+  ])('%s: a wrong one is named (%#)', (option, options) => {
+    expect(() => new HealthChecker(options as never)).toThrow(`'${option}'`);
+  });
+
+  it('are 3 failures in a row, every 10 seconds, if nothing is said', async () => {
+    fakeTime();
+    vi.spyOn(Math, 'random').mockReturnValue(0);
+    const connect = vi.fn((_options: unknown, callback: (error: Error) => void) => callback(new Error('no')));
+    const checker = checkerOf(await discoveryOf(registration('u1')), {
+      interval: undefined,
+      connect: connect as never,
+    });
+    checker.start();
+    await pass(19_999);
+    expect([connect.mock.calls.length, checker.told]).toEqual([2, []]);
+    await pass(1);
+    expect(checker.told).toHaveLength(1);
+    await checker.close();
+  });
+
+  it('are 2 seconds for a check, and 50 at once, if nothing is said', async () => {
+    fakeTime();
+    const ids = Array.from({ length: 60 }, (_, index) => `u${index}`);
+    const discovery = await discoveryOf(...ids.map((id) => registration(id, { status: 'unknown' })));
+    const connect = vi.fn();
+    const checker = checkerOf(discovery, { interval: undefined, connect });
+    checker.start();
+    await pass(1_999);
+    expect([connect.mock.calls.length, checker.told]).toEqual([50, []]);
+    await pass(1_000);
+    expect(connect).toHaveBeenCalledTimes(60);
+    expect(checker.told[0]).toMatch(/is unhealthy: it did not answer within 2000 ms$/);
+    await checker.close();
+  });
+});

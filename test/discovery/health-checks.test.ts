@@ -1,0 +1,538 @@
+import fc from 'fast-check';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import {
+  type HealthChange,
+  HealthChecks,
+  type HealthChecksOptions,
+} from '../../src/discovery/health-checks.ts';
+import type { Finding, Probe } from '../../src/discovery/health-probe.ts';
+import { InMemoryServiceDiscovery } from '../../src/discovery/in-memory-service-discovery.ts';
+import type { InstanceListener, ServiceDiscovery } from '../../src/discovery/service-discovery.ts';
+import type { ServiceInstance } from '../../src/discovery/service-instance.ts';
+import { Bulkhead } from '../../src/policies/bulkhead.ts';
+import { type Deferred, defer, fakeTime, fling, flush, follow, pass } from '../policies/helpers.ts';
+import { instance, registration, service } from './health-helpers.ts';
+
+beforeEach(fakeTime);
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+const interval = 1_000;
+const down = new Error('discovery is down');
+const passed: Finding = { passed: true, reason: 'it answered 200' };
+const failed: Finding = { passed: false, reason: 'it answered 503', cause: new Error('why') };
+
+/** A discovery that a test tells what to say. */
+function stub(instances: readonly ServiceInstance[] = []) {
+  let listener: InstanceListener = () => {};
+  const unwatch = vi.fn();
+  return {
+    instances: vi.fn(async (_serviceName: string) => instances),
+    watch: vi.fn((_serviceName: string, listen: InstanceListener) => {
+      listener = listen;
+      return unwatch;
+    }),
+    update: vi.fn<ServiceDiscovery['update']>(async () => true),
+    unwatch,
+    tell: (...list: ServiceInstance[]) => listener(list),
+  };
+}
+
+function checksOf(
+  discovery: Partial<ServiceDiscovery>,
+  probe: Probe = async () => passed,
+  options: Partial<HealthChecksOptions> = {},
+) {
+  const changes: HealthChange[] = [];
+  const failures: unknown[] = [];
+  const probed = vi.fn(probe);
+  const checks = new HealthChecks({
+    discovery: discovery as ServiceDiscovery,
+    serviceName: service,
+    probe: probed,
+    bulkhead: new Bulkhead({ maxConcurrent: 50, maxQueue: 100_000 }),
+    interval,
+    rise: 2,
+    fall: 3,
+    counts: () => true,
+    onChange: (change) => changes.push(change),
+    onFailure: (error) => failures.push(error),
+    ...options,
+  });
+  return {
+    changes,
+    failures,
+    probed,
+    /** The statuses that were told, in order. */
+    get told() {
+      return changes.map(({ instance }) => `${instance.instanceId} ${instance.status}`);
+    },
+    stop: () => checks.stop(),
+  };
+}
+
+/** An in-memory discovery that writes down what is written to it. */
+async function discoveryOf(...instances: ReturnType<typeof registration>[]) {
+  const discovery = new InMemoryServiceDiscovery({ ttl: Infinity });
+  for (const instance of instances) await discovery.register(instance);
+  const written: unknown[] = [];
+  const update = discovery.update.bind(discovery);
+  discovery.update = (...args) => {
+    written.push(args);
+    return update(...args);
+  };
+  const statusOf = async (id: string) =>
+    (await discovery.instances(service)).find(({ instanceId }) => instanceId === id)?.status;
+  return Object.assign(discovery, { written, statusOf });
+}
+
+/** Passes `times` checks of each instance. */
+const rounds = (times: number) => pass(times * interval);
+
+describe('an instance that fails its checks', () => {
+  it('is unhealthy after so many in a row, and healthy after so many that it passes', async () => {
+    vi.spyOn(Math, 'random').mockReturnValue(0);
+    const discovery = await discoveryOf(registration('u1', { weight: 3, metadata: { version: '1' } }));
+    const [before] = await discovery.instances(service);
+    let finding = failed;
+    const checks = checksOf(discovery, async () => finding);
+    await pass(2 * interval - 1);
+    expect([await discovery.statusOf('u1'), checks.probed.mock.calls.length]).toEqual(['healthy', 2]);
+    await pass(1);
+    expect(await discovery.instances(service)).toEqual([{ ...before, status: 'unhealthy' }]);
+    finding = passed;
+    await pass(interval);
+    expect(await discovery.statusOf('u1')).toBe('unhealthy');
+    await pass(interval);
+    expect(await discovery.instances(service)).toEqual([before]);
+    expect(discovery.written).toEqual([
+      [service, 'u1', { status: 'unhealthy' }],
+      [service, 'u1', { status: 'healthy' }],
+    ]);
+    expect(checks.changes).toEqual([
+      { instance: { ...before, status: 'unhealthy' }, reason: failed.reason, cause: failed.cause },
+      { instance: before, reason: passed.reason, cause: undefined },
+    ]);
+    expect(Object.isFrozen(checks.changes[0]!.instance)).toBe(true);
+  });
+
+  it('is judged alone', async () => {
+    const discovery = await discoveryOf(registration('u1'), registration('u2'));
+    const checks = checksOf(discovery, async ({ instanceId }) => (instanceId === 'u1' ? failed : passed));
+    await rounds(10);
+    expect(checks.told).toEqual(['u1 unhealthy']);
+    expect([await discovery.statusOf('u1'), await discovery.statusOf('u2')]).toEqual([
+      'unhealthy',
+      'healthy',
+    ]);
+  });
+
+  it('is unhealthy at once if its status was unknown, and so is one that passes healthy', async () => {
+    const discovery = await discoveryOf(
+      registration('u1', { status: 'unknown' }),
+      registration('u2', { status: 'unknown' }),
+    );
+    const checks = checksOf(discovery, async ({ instanceId }) => (instanceId === 'u1' ? failed : passed));
+    await pass(20);
+    expect(checks.told.toSorted()).toEqual(['u1 unhealthy', 'u2 healthy']);
+    expect(checks.probed).toHaveBeenCalledTimes(2);
+  });
+
+  it('is not told again what the discovery shows already', async () => {
+    const discovery = await discoveryOf(registration('u1', { status: 'unhealthy' }), registration('u2'));
+    const checks = checksOf(discovery, async ({ instanceId }) => (instanceId === 'u1' ? failed : passed));
+    await rounds(20);
+    expect(checks.probed.mock.calls.length).toBeGreaterThan(30);
+    expect([discovery.written, checks.changes]).toEqual([[], []]);
+  });
+
+  it('must pass as many checks as any other if it was unhealthy from the beginning', async () => {
+    vi.spyOn(Math, 'random').mockReturnValue(0);
+    const discovery = await discoveryOf(registration('u1', { status: 'unhealthy' }));
+    checksOf(discovery);
+    await pass(interval - 1);
+    expect(await discovery.statusOf('u1')).toBe('unhealthy');
+    await pass(1);
+    expect(await discovery.statusOf('u1')).toBe('healthy');
+  });
+
+  it('is told at the next check to a discovery that forgot it meanwhile', async () => {
+    const discovery = await discoveryOf(registration('u1'));
+    const checks = checksOf(discovery, async () => failed);
+    await rounds(4);
+    await discovery.register(registration('u1'));
+    expect(await discovery.statusOf('u1')).toBe('healthy');
+    await rounds(1);
+    expect(await discovery.statusOf('u1')).toBe('unhealthy');
+    expect(checks.told).toEqual(['u1 unhealthy', 'u1 unhealthy']);
+  });
+
+  it('has the status that its last checks say, whatever they find, and nothing is told twice', async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(fc.boolean(), { minLength: 1, maxLength: 40 }), async (results) => {
+        vi.spyOn(Math, 'random').mockReturnValue(0);
+        const discovery = await discoveryOf(registration('u1'));
+        let index = 0;
+        const checks = checksOf(discovery, async () => (results[index++] ? passed : failed));
+        await pass((results.length - 1) * interval);
+        expect(index).toBe(results.length);
+        const statuses = ['healthy', ...checks.changes.map(({ instance }) => instance.status)];
+        expect(await discovery.statusOf('u1')).toBe(statuses.at(-1));
+        for (const [at, status] of statuses.slice(1).entries()) expect(status).not.toBe(statuses[at]);
+        if (results.length > 2 && !results.slice(-3).includes(true))
+          expect(statuses.at(-1)).toBe('unhealthy');
+        if (results.length > 1 && !results.slice(-2).includes(false)) expect(statuses.at(-1)).toBe('healthy');
+        await checks.stop();
+        expect(vi.getTimerCount()).toBe(0);
+      }),
+      { numRuns: 50 },
+    );
+  });
+});
+
+describe('the checks', () => {
+  it('of an instance come at random between 85 and 100 % of the interval after one another', async () => {
+    const random = vi.spyOn(Math, 'random');
+    for (const value of [0, 0, 0.999_999, 0.5]) random.mockReturnValueOnce(value);
+    const discovery = await discoveryOf(registration('u1'));
+    const at: number[] = [];
+    const start = performance.now();
+    checksOf(discovery, async () => {
+      at.push(performance.now() - start);
+      return passed;
+    });
+    await pass(3 * interval);
+    for (const [index, expected] of [0, 1_000, 1_850, 2_775].entries())
+      expect(Math.abs(at[index]! - expected)).toBeLessThanOrEqual(2);
+  });
+
+  it('of an instance never overlap: a slow one is waited for', async () => {
+    const discovery = await discoveryOf(registration('u1'));
+    const slow = defer<Finding>();
+    const checks = checksOf(discovery, () => slow.promise);
+    await rounds(10);
+    expect(checks.probed).toHaveBeenCalledTimes(1);
+    slow.resolve(passed);
+    await pass(0.8 * interval);
+    expect(checks.probed).toHaveBeenCalledTimes(1);
+    await pass(0.2 * interval);
+    expect(checks.probed).toHaveBeenCalledTimes(2);
+  });
+
+  it('of many instances are spread over the interval', async () => {
+    let seed = 1;
+    vi.spyOn(Math, 'random').mockImplementation(() => {
+      seed = (seed * 48_271) % 2_147_483_647;
+      return seed / 2_147_483_647;
+    });
+    const instances = Array.from({ length: 2_000 }, (_, index) => instance(`u${index}`));
+    const checks = checksOf(stub(instances));
+    let before = 0;
+    const perTenth: number[] = [];
+    for (let tenth = 0; tenth < 40; tenth++) {
+      await pass(interval / 10);
+      perTenth.push(checks.probed.mock.calls.length - before);
+      before = checks.probed.mock.calls.length;
+    }
+    for (const count of perTenth) {
+      expect(count).toBeGreaterThan(140);
+      expect(count).toBeLessThan(400);
+    }
+  });
+
+  it('of a few new instances come soon', async () => {
+    const discovery = await discoveryOf(registration('u1'), registration('u2'), registration('u3'));
+    const checks = checksOf(discovery);
+    await pass(30);
+    expect(checks.probed).toHaveBeenCalledTimes(3);
+    await discovery.register(registration('u4'));
+    await pass(10);
+    expect(checks.probed.mock.lastCall![0]).toMatchObject({ instanceId: 'u4' });
+  });
+
+  it('under way are as many as are allowed, and each comes to its turn', async () => {
+    let underWay = 0;
+    let most = 0;
+    const instances = Array.from({ length: 100 }, (_, index) => instance(`u${index}`));
+    const slow: Probe = async () => {
+      most = Math.max(most, ++underWay);
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      underWay--;
+      return passed;
+    };
+    const bulkhead = new Bulkhead({ maxConcurrent: 5, maxQueue: 1_000 });
+    const checks = checksOf(stub(instances), slow, { bulkhead });
+    await pass(4_000);
+    expect(most).toBe(5);
+    const ids = checks.probed.mock.calls.map(([{ instanceId }]) => instanceId);
+    expect(new Set(ids).size).toBe(100);
+  });
+
+  it.each([-600_000, 600_000])('come as before if the clock of the host jumps by %i ms', async (jump) => {
+    const discovery = await discoveryOf(registration('u1'));
+    const checks = checksOf(discovery);
+    await pass(interval / 2);
+    vi.setSystemTime(Date.now() + jump);
+    await rounds(10);
+    expect(checks.probed.mock.calls.length).toBeGreaterThanOrEqual(10);
+    expect(checks.probed.mock.calls.length).toBeLessThanOrEqual(13);
+  });
+
+  it('do not hold the process', async () => {
+    const setTimeout = vi.spyOn(globalThis, 'setTimeout');
+    checksOf(await discoveryOf(registration('u1')), async () => failed);
+    const broken = stub();
+    broken.instances.mockRejectedValueOnce(down);
+    checksOf(broken);
+    await rounds(5);
+    expect(setTimeout.mock.results.length).toBeGreaterThan(6);
+    for (const { value } of setTimeout.mock.results) expect(value.hasRef()).toBe(false);
+  });
+
+  it('that can say nothing of the instance change nothing, are told, and go on', async () => {
+    const discovery = await discoveryOf(registration('u1'));
+    const checks = checksOf(discovery, () => Promise.reject(down));
+    await rounds(5);
+    expect(checks.failures.length).toBeGreaterThan(4);
+    expect(new Set(checks.failures)).toEqual(new Set([down]));
+    expect(discovery.written).toEqual([]);
+  });
+
+  it('do not count while another may be checking', async () => {
+    const discovery = await discoveryOf(registration('u1'));
+    let counts = false;
+    checksOf(discovery, async () => failed, { counts: () => counts });
+    await rounds(10);
+    expect(discovery.written).toEqual([]);
+    counts = true;
+    await rounds(1);
+    expect(discovery.written).toEqual([]);
+    await rounds(3);
+    expect(await discovery.statusOf('u1')).toBe('unhealthy');
+  });
+});
+
+describe('an instance that leaves', () => {
+  it('is not checked any more, and a check of it that is under way is given up', async () => {
+    const discovery = await discoveryOf(registration('u1', { status: 'unknown' }));
+    const slow = defer<Finding>();
+    const checks = checksOf(discovery, () => slow.promise);
+    await pass(10);
+    const [, signal] = checks.probed.mock.lastCall!;
+    expect(signal.aborted).toBe(false);
+    await discovery.deregister(service, 'u1');
+    expect(signal.aborted).toBe(true);
+    slow.resolve(failed);
+    await rounds(5);
+    expect(checks.probed).toHaveBeenCalledTimes(1);
+    expect([discovery.written, checks.changes, checks.failures]).toEqual([[], [], []]);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  it('gives its place to those that wait for their turn', async () => {
+    const discovery = await discoveryOf(registration('u1'));
+    const bulkhead = new Bulkhead({ maxConcurrent: 1, maxQueue: 10 });
+    const probe: Probe = ({ instanceId }, signal) =>
+      instanceId === 'u1'
+        ? new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)))
+        : Promise.resolve(passed);
+    const checks = checksOf(discovery, probe, { bulkhead });
+    await pass(10);
+    await discovery.register(registration('u2'));
+    await discovery.register(registration('u3'));
+    await pass(10);
+    await discovery.deregister(service, 'u2');
+    await discovery.deregister(service, 'u1');
+    await flush();
+    expect(checks.probed.mock.calls.map(([{ instanceId }]) => instanceId)).toEqual(['u1', 'u3']);
+    expect(checks.failures).toEqual([]);
+  });
+
+  it('and comes back starts anew', async () => {
+    const discovery = await discoveryOf(registration('u1'));
+    const checks = checksOf(discovery, async () => failed);
+    await pass(10 + 1.5 * interval);
+    expect(checks.probed).toHaveBeenCalledTimes(2);
+    await discovery.deregister(service, 'u1');
+    await discovery.register(registration('u1'));
+    await pass(10 + 1.5 * interval);
+    expect(checks.probed).toHaveBeenCalledTimes(4);
+    expect(discovery.written).toEqual([]);
+  });
+});
+
+describe('an instance that is registered anew under its id', () => {
+  it.each<[string, Record<string, unknown>]>([
+    ['host', { host: '10.0.0.2' }],
+    ['port', { port: 8002 }],
+    ['protocol', { protocol: 'https' }],
+  ])('at another %s starts anew, at once', async (_what, change) => {
+    const discovery = await discoveryOf(registration('u1'));
+    const slow = defer<Finding>();
+    let results: Promise<Finding>[] = [Promise.resolve(failed), Promise.resolve(failed), slow.promise];
+    const checks = checksOf(discovery, () => results.shift() ?? Promise.resolve(failed));
+    await rounds(3);
+    expect(checks.probed).toHaveBeenCalledTimes(3);
+    const [, signal] = checks.probed.mock.lastCall!;
+    results = [];
+    await discovery.register(registration('u1', change));
+    expect(signal.aborted).toBe(true);
+    slow.resolve(failed);
+    await pass(10);
+    expect(checks.probed).toHaveBeenCalledTimes(4);
+    expect(checks.probed.mock.lastCall![0]).toMatchObject(change);
+    expect(discovery.written).toEqual([]);
+    await rounds(2);
+    expect(await discovery.statusOf('u1')).toBe('unhealthy');
+  });
+
+  it('at the same place is checked as before, as what it is now', async () => {
+    vi.spyOn(Math, 'random').mockReturnValue(0);
+    const discovery = await discoveryOf(registration('u1'));
+    const checks = checksOf(discovery, async () => failed);
+    await pass(interval);
+    await discovery.register(registration('u1', { healthCheckUrl: '/ready', weight: 2 }));
+    await pass(interval);
+    expect(checks.probed).toHaveBeenCalledTimes(3);
+    expect(checks.probed.mock.lastCall![0]).toMatchObject({ healthCheckUrl: '/ready' });
+    expect(checks.changes).toMatchObject([{ instance: { weight: 2, status: 'unhealthy' } }]);
+  });
+});
+
+describe('a discovery', () => {
+  it('that does not take a status is told at the next check, which is told of', async () => {
+    const discovery = await discoveryOf(registration('u1'));
+    const { update } = discovery;
+    let refusals = 2;
+    discovery.update = (...args) => (refusals-- > 0 ? Promise.reject(down) : update(...args));
+    const checks = checksOf(discovery, async () => failed);
+    await rounds(7);
+    expect(checks.failures).toEqual([down, down]);
+    expect(checks.told).toEqual(['u1 unhealthy']);
+    expect(await discovery.statusOf('u1')).toBe('unhealthy');
+  });
+
+  it('that never answers is given up after 5 seconds, and the checks go on', async () => {
+    vi.spyOn(Math, 'random').mockReturnValue(0);
+    const discovery = stub([instance('u1')]);
+    discovery.update.mockReturnValueOnce(new Promise(() => {}));
+    const checks = checksOf(discovery, async () => failed);
+    await pass(2 * interval + 4_999);
+    expect([checks.probed.mock.calls.length, checks.failures]).toEqual([3, []]);
+    await pass(1 + interval);
+    expect(checks.failures).toMatchObject([{ code: 'ERR_TIMEOUT', timeout: 5_000 }]);
+    expect(checks.told).toEqual(['u1 unhealthy']);
+  });
+
+  it('that does not know the instance any more is not said to know how it is', async () => {
+    const discovery = stub([instance('u1')]);
+    discovery.update.mockResolvedValue(false);
+    const checks = checksOf(discovery, async () => failed);
+    await rounds(6);
+    expect(discovery.update).toHaveBeenCalled();
+    expect([checks.changes, checks.failures]).toEqual([[], []]);
+  });
+
+  it('that shows late what it was told makes no second event of it', async () => {
+    const discovery = stub([instance('u1')]);
+    const checks = checksOf(discovery, async () => failed);
+    await rounds(6);
+    expect(discovery.update.mock.calls.length).toBeGreaterThan(2);
+    expect(checks.told).toEqual(['u1 unhealthy']);
+    discovery.tell(instance('u1', { status: 'unhealthy' }));
+    discovery.tell(instance('u1'));
+    await rounds(2);
+    expect(checks.told).toEqual(['u1 unhealthy', 'u1 unhealthy']);
+  });
+
+  it('that fails at first is asked again, which is told of', async () => {
+    const discovery = stub([instance('u1')]);
+    discovery.instances.mockRejectedValueOnce(down).mockImplementationOnce(() => fling(down));
+    const checks = checksOf(discovery);
+    await rounds(3);
+    expect(checks.failures).toEqual([down, down]);
+    expect(checks.probed).toHaveBeenCalled();
+    expect(discovery.watch).toHaveBeenCalledTimes(1);
+  });
+
+  it('that cannot be watched at first is asked again', async () => {
+    const discovery = stub([instance('u1')]);
+    discovery.watch.mockImplementationOnce(() => fling(down));
+    const checks = checksOf(discovery);
+    await rounds(2);
+    expect(checks.failures).toEqual([down]);
+    expect(checks.probed).toHaveBeenCalled();
+  });
+
+  it.each<[string, () => Promise<ServiceInstance[]>]>([
+    ['fails', () => Promise.reject(down)],
+    ['gives what was before', async () => [instance('u1')]],
+  ])('that told of a change is believed though its first answer %s', async (_what, answer) => {
+    const discovery = stub();
+    discovery.instances.mockImplementationOnce(answer);
+    const checks = checksOf(discovery);
+    discovery.tell(instance('u2'));
+    await rounds(3);
+    expect(new Set(checks.probed.mock.calls.map(([{ instanceId }]) => instanceId))).toEqual(new Set(['u2']));
+    expect(discovery.instances).toHaveBeenCalledTimes(1);
+  });
+});
+
+describe('stopping', () => {
+  it('gives up the checks under way, and leaves no timer', async () => {
+    const discovery = stub([instance('u1'), instance('u2')]);
+    const probe: Probe = ({ instanceId }, signal) =>
+      instanceId === 'u1'
+        ? new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)))
+        : Promise.resolve(passed);
+    const checks = checksOf(discovery, probe);
+    await pass(20);
+    await checks.stop();
+    expect(discovery.unwatch).toHaveBeenCalledTimes(1);
+    expect(vi.getTimerCount()).toBe(0);
+    await rounds(5);
+    expect(checks.probed).toHaveBeenCalledTimes(2);
+    expect([checks.failures, discovery.update.mock.calls]).toEqual([[], []]);
+  });
+
+  it('waits for what is being written, of which nothing is told any more', async () => {
+    const discovery = stub([instance('u1', { status: 'unknown' })]);
+    const writing = defer<boolean>();
+    discovery.update.mockReturnValueOnce(writing.promise);
+    const checks = checksOf(discovery);
+    await pass(20);
+    const stopped = follow(checks.stop());
+    await flush();
+    expect(stopped.outcome).toBeUndefined();
+    writing.resolve(true);
+    await flush();
+    expect(stopped.outcome).toEqual({ ok: true, value: undefined });
+    expect(checks.changes).toEqual([]);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  it.each<[string, (answer: Deferred<ServiceInstance[]>) => void]>([
+    ['answers', (answer) => answer.resolve([instance('u1')])],
+    ['fails', (answer) => answer.reject(down)],
+  ])('begins nothing though the discovery %s late', async (_how, settle) => {
+    const discovery = stub();
+    const answer = defer<ServiceInstance[]>();
+    discovery.instances.mockReturnValueOnce(answer.promise);
+    const checks = checksOf(discovery);
+    await checks.stop();
+    settle(answer);
+    await rounds(2);
+    expect([checks.probed.mock.calls, checks.failures]).toEqual([[], []]);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  it('ends also the asking of a discovery that fails', async () => {
+    const discovery = stub();
+    discovery.instances.mockRejectedValue(down);
+    const checks = checksOf(discovery);
+    await flush();
+    await checks.stop();
+    expect(vi.getTimerCount()).toBe(0);
+  });
+});

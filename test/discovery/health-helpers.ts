@@ -1,0 +1,31 @@
+import type { Leases } from '../../src/discovery/leases.ts';
+import { type InstanceRegistration, toInstance } from '../../src/discovery/service-instance.ts';
+
+export const service = 'user-service';
+
+export function registration(
+  instanceId: string,
+  fields: Partial<InstanceRegistration> = {},
+): InstanceRegistration {
+  return { serviceName: service, instanceId, host: '10.0.0.1', port: 8001, ...fields };
+}
+
+export function instance(instanceId: string, fields: Partial<InstanceRegistration> = {}) {
+  return toInstance(registration(instanceId, fields));
+}
+
+/** Leases of one process, which run out by the clock of `performance.now()`. */
+export class InMemoryLeases implements Leases {
+  readonly held = new Map<string, { holder: string; until: number }>();
+
+  async acquire(name: string, holder: string, duration: number): Promise<boolean> {
+    const lease = this.held.get(name);
+    if (lease !== undefined && lease.holder !== holder && performance.now() < lease.until) return false;
+    this.held.set(name, { holder, until: performance.now() + duration });
+    return true;
+  }
+
+  async release(name: string, holder: string): Promise<void> {
+    if (this.held.get(name)?.holder === holder) this.held.delete(name);
+  }
+}

@@ -1,0 +1,65 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { within } from '../../src/discovery/health-time.ts';
+import { TimeoutError } from '../../src/errors.ts';
+import { defer, fakeTime, fling, follow, listenersOn, pass, rejectionOf } from '../policies/helpers.ts';
+
+beforeEach(fakeTime);
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+const broken = new Error('broken');
+
+describe('what is waited for only so long', () => {
+  it('gives its result, or its error, and leaves nothing behind', async () => {
+    const outer = new AbortController().signal;
+    expect(await within(100, async () => 'done', outer)).toBe('done');
+    expect(await rejectionOf(within(100, () => Promise.reject(broken), outer))).toBe(broken);
+    expect(await rejectionOf(within(100, () => fling(broken), outer))).toBe(broken);
+    expect([vi.getTimerCount(), listenersOn(outer)]).toEqual([0, 0]);
+  });
+
+  it('is given up when the time is over, and told so', async () => {
+    const operation = defer();
+    let told: AbortSignal | undefined;
+    const call = follow(
+      within(100, (signal) => {
+        told = signal;
+        return operation.promise;
+      }),
+    );
+    await pass(99);
+    expect([call.outcome, told!.aborted]).toEqual([undefined, false]);
+    await pass(1);
+    const error = (call.outcome as { error: unknown }).error;
+    expect(error).toBeInstanceOf(TimeoutError);
+    expect(error).toMatchObject({ timeout: 100 });
+    expect(told!.reason).toBe(error);
+    operation.reject(broken);
+  });
+
+  it('is given up when its caller gives up, and told so', async () => {
+    const outer = new AbortController();
+    let told: AbortSignal | undefined;
+    const call = follow(
+      within(
+        100,
+        (signal) => {
+          told = signal;
+          return new Promise(() => {});
+        },
+        outer.signal,
+      ),
+    );
+    outer.abort(broken);
+    await pass(0);
+    expect(call.outcome).toEqual({ ok: false, error: broken });
+    expect(told!.reason).toBe(broken);
+  });
+
+  it('does not hold the process', () => {
+    const setTimeout = vi.spyOn(globalThis, 'setTimeout');
+    void follow(within(100, () => new Promise(() => {})));
+    expect(setTimeout.mock.results[0]!.value.hasRef()).toBe(false);
+  });
+});
