@@ -64,9 +64,16 @@ export {
   type DnsServiceDiscoveryOptions,
 } from './discovery/dns-service-discovery.ts';
 export {
+  HealthChecker,
+  type HealthCheckerEvents,
+  type HealthCheckerOptions,
+} from './discovery/health-checker.ts';
+export type { HealthChange } from './discovery/health-checks.ts';
+export {
   InMemoryServiceDiscovery,
   type InMemoryServiceDiscoveryOptions,
 } from './discovery/in-memory-service-discovery.ts';
+export type { Leases } from './discovery/leases.ts';
 export type { InstanceListener, ServiceDiscovery, Unsubscribe } from './discovery/service-discovery.ts';
 export type { InstanceChanges, InstanceRegistration, ServiceInstance } from './discovery/service-instance.ts';
 export {
