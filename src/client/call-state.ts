@@ -1,6 +1,7 @@
 import type { AcquireOptions } from '../balancing/load-balancer.ts';
 import type { Attributes } from '../policies/context.ts';
 import type { ServiceResponse } from './exchange.ts';
+import type { RelayedAnswer } from './relay.ts';
 import { indexOfHeader, type PreparedRequest, type ServiceCall } from './service-call.ts';
 
 /**
@@ -23,11 +24,11 @@ export interface CallState extends Attributes, AcquireOptions {
   exclude: Set<string> | undefined;
   lastError: unknown;
   /** The answer behind `lastError`, where its body is still to be read. */
-  lastResponse: ServiceResponse | undefined;
+  lastResponse: ServiceResponse | RelayedAnswer | undefined;
 }
 
 export function callState(
-  call: ServiceCall,
+  call: Pick<ServiceCall, 'service' | 'path' | 'hashKey' | 'select' | 'retries'>,
   request: PreparedRequest,
   propagated: readonly string[],
 ): CallState {

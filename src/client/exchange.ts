@@ -44,7 +44,7 @@ export interface Progress {
   sent: boolean;
 }
 
-function asError(reason: unknown): Error {
+export function asError(reason: unknown): Error {
   return reason instanceof Error ? reason : new Error('the call was cancelled', { cause: reason });
 }
 
@@ -57,7 +57,7 @@ function tooLarge(details: ExchangeDetails): ResponseTooLargeError {
 }
 
 /** What undici says of a failed request, in the terms of the caller. */
-function failureOf(error: Error & { code?: string }, details: ServiceErrorDetails): Error {
+export function failureOf(error: Error & { code?: string }, details: ServiceErrorDetails): Error {
   if (error instanceof ResponseTooLargeError) return error;
   if (error.code === 'UND_ERR_INVALID_ARG') return new InvalidRequestError(error.message, { cause: error });
   const { serviceName, instanceId } = details;

@@ -1,4 +1,5 @@
 import { Readable } from 'node:stream';
+import type { Dispatcher } from 'undici';
 import type { Selector } from '../balancing/selector.ts';
 import { InvalidRequestError } from '../errors.ts';
 
@@ -39,7 +40,7 @@ export interface ServiceCall {
 /** What JSON.stringify makes `{}` of, whatever is in it. */
 const UNSENDABLE = [Blob, FormData, Headers, Map, Set, WeakMap, WeakSet, Promise];
 
-type Body = string | Uint8Array | Readable | null;
+type Body = Exclude<Dispatcher.DispatchOptions['body'], undefined>;
 
 /** A call, checked and ready to be sent to any instance. */
 export interface PreparedRequest {
@@ -74,8 +75,8 @@ const RESERVED_HEADERS: ReadonlySet<string> = new Set([
 const TOKEN = /^[!#$%&'*+.^_`|~\dA-Za-z-]+$/;
 // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it is there to refuse
 const FORBIDDEN_IN_VALUE = /[\x00-\x08\x0a-\x1f\x7f]|[^\x00-\xff]/;
-/** One slash that no other slash follows, then visible ASCII without backslash and fragment. */
-const PATH = /^\/(?!\/)[\x21\x22\x24-\x5b\x5d-\x7e]*$/;
+/** One slash that no other slash follows, then visible ASCII without fragment, and without backslash before the query. */
+const PATH = /^\/(?!\/)[\x21\x22\x24-\x3e\x40-\x5b\x5d-\x7e]*(?:\?[\x21\x22\x24-\x7e]*)?$/;
 
 /** @throws InvalidRequestError naming the part that is malformed. */
 export function prepare(call: ServiceCall): PreparedRequest {
@@ -83,18 +84,22 @@ export function prepare(call: ServiceCall): PreparedRequest {
   const headers: string[] = [];
   const body = bodyOf(call, headers);
   if (call.headers !== undefined && call.headers !== null) addHeaders(call.headers, headers);
-  if (call.idempotencyKey !== undefined) setHeader(headers, 'idempotency-key', idempotencyKeyOf(call));
+  setIdempotencyKey(headers, call);
   return {
     method,
     path: pathOf(call),
     headers,
     body,
     replayable: !(body instanceof Readable),
-    idempotent: IDEMPOTENT_METHODS.has(method) || indexOfHeader(headers, 'idempotency-key') !== -1,
+    idempotent: isIdempotent(method, headers),
   };
 }
 
-function methodOf({ method = 'GET' }: ServiceCall): string {
+export function isIdempotent(method: string, headers: readonly string[]): boolean {
+  return IDEMPOTENT_METHODS.has(method) || indexOfHeader(headers, 'idempotency-key') !== -1;
+}
+
+export function methodOf({ method = 'GET' }: Pick<ServiceCall, 'method'>): string {
   if (IDEMPOTENT_METHODS.has(method)) return method;
   if (typeof method !== 'string' || !TOKEN.test(method))
     throw new InvalidRequestError(`not an HTTP method: ${String(method)}`);
@@ -104,7 +109,7 @@ function methodOf({ method = 'GET' }: ServiceCall): string {
   return upper;
 }
 
-function pathOf({ path, query }: ServiceCall): string {
+export function pathOf({ path, query }: Pick<ServiceCall, 'path' | 'query'>): string {
   if (typeof path !== 'string' || !PATH.test(path)) {
     throw new InvalidRequestError(
       `the path must start with one slash and hold only visible ASCII without backslash and '#' ` +
@@ -148,17 +153,21 @@ export function indexOfHeader(headers: readonly string[], name: string): number 
   return -1;
 }
 
-function setHeader(headers: string[], name: string, value: string): void {
+export function setHeader(headers: string[], name: string, value: string): void {
   const index = indexOfHeader(headers, name);
   if (index === -1) headers.push(name, value);
   else headers[index + 1] = value;
 }
 
-function idempotencyKeyOf({ idempotencyKey }: ServiceCall): string {
+export function setIdempotencyKey(
+  headers: string[],
+  { idempotencyKey }: { idempotencyKey?: string | undefined },
+): void {
+  if (idempotencyKey === undefined) return;
   if (typeof idempotencyKey !== 'string' || !/^[\x21-\x7e]{1,255}$/.test(idempotencyKey)) {
     throw new InvalidRequestError('the idempotencyKey must be 1 to 255 visible ASCII characters');
   }
-  return idempotencyKey;
+  setHeader(headers, 'idempotency-key', idempotencyKey);
 }
 
 function bodyOf({ body }: ServiceCall, headers: string[]): Body {

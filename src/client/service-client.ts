@@ -6,7 +6,7 @@ import type { Candidate } from '../balancing/strategy.ts';
 import type { ServiceDiscovery } from '../discovery/service-discovery.ts';
 import { ClosedError, HedgeLostError, ResponseInvalidError, ServiceResponseError } from '../errors.ts';
 import { anything, having, integer, text, validateOptions } from '../internal/validate.ts';
-import { abortableOf, OnAbort } from '../policies/abort.ts';
+import { type Abortable, abortableOf, OnAbort } from '../policies/abort.ts';
 import { CircuitBreaker } from '../policies/circuit-breaker.ts';
 import { type CallContext, Context, contextOf } from '../policies/context.ts';
 import { areRetriesSpent, exempt, markRetriesSpent } from '../policies/outcome.ts';
@@ -21,8 +21,11 @@ import {
   type ServiceResponse,
   StreamedExchange,
 } from './exchange.ts';
+import { MeshDispatcher } from './mesh-dispatcher.ts';
 import { currentRequestContext, RETRIES_SPENT_HEADER } from './propagation.ts';
-import { prepare, type ServiceCall } from './service-call.ts';
+import { type RelayedAnswer, RelayedCall, RelayedExchange } from './relay.ts';
+import { prepareRelay, type RelayRequest } from './relay-request.ts';
+import { type PreparedRequest, prepare, type ServiceCall } from './service-call.ts';
 import { type ServiceOptions, ServicePolicies } from './service-policies.ts';
 
 export interface ServiceClientOptions {
@@ -42,6 +45,12 @@ export interface ServiceClientOptions {
 export type ServicePolicyHandles = Pick<
   ServicePolicies,
   'circuitBreaker' | 'retry' | 'retryBudget' | 'hedge' | 'adaptiveThrottle' | 'rateLimiter' | 'caching'
+>;
+
+/** What the kinds of calls have in common. */
+type CallParts = Pick<
+  ServiceCall,
+  'service' | 'path' | 'timeout' | 'retries' | 'hashKey' | 'select' | 'maxResponseSize'
 >;
 
 /** Sends the request to an instance and gives its answer. */
@@ -69,6 +78,7 @@ export class ServiceClient {
   readonly #endpoints = new Map<Candidate, Endpoint>();
   /** Those of instances that have left, until what is under way there is done. */
   readonly #retired = new Set<Endpoint>();
+  #dispatcher: MeshDispatcher | undefined = undefined;
   #calls = 0;
   #whenIdle: (() => void) | undefined = undefined;
   #closing: Promise<void> | undefined = undefined;
@@ -127,7 +137,7 @@ export class ServiceClient {
    */
   async request(call: ServiceCall): Promise<ServiceResponse> {
     const policies = this.#policiesOf(call.service);
-    const state = this.#begin(call);
+    const state = this.#begin(call, prepare(call));
     const maxResponseSize = call.maxResponseSize ?? Infinity;
     const cancellation = call.signal && abortableOf(call.signal);
     const send: Send<ServiceResponse> = (lease, endpoint, context) => {
@@ -142,11 +152,55 @@ export class ServiceClient {
       });
     };
     try {
-      return await this.#run('request', call, state, policies, send, (_state, response) => response);
+      return await this.#run(
+        'request',
+        call,
+        cancellation,
+        state,
+        policies,
+        send,
+        (_state, response) => response,
+      );
     } catch (error) {
-      if (state.lastResponse !== undefined && state.lastError === error) return state.lastResponse;
+      if (state.lastResponse !== undefined && state.lastError === error)
+        return state.lastResponse as ServiceResponse;
+      forget(state);
       throw error;
     }
+  }
+
+  /**
+   * Sends a request as `request` does, and hands the answer to a handler of undici's newer protocol as it comes:
+   * what the adapters for other clients are built on. It never throws; the handler is told of one end.
+   *
+   * The handler's `onRequestStart` is called first, once, with a controller that cancels the whole call; its pace is
+   * kept. The answer of a success is handed on at once, that of a failure once no other try will be made. What fails
+   * after the head is reported and not retried.
+   *
+   * @param whenOver told when the handler has been, or is about to be, told of the end
+   */
+  relay(
+    request: RelayRequest,
+    handler: Dispatcher.DispatchHandler,
+    whenOver?: (call: RelayedCall) => void,
+  ): RelayedCall {
+    const signal = request.signal && abortableOf(request.signal);
+    const call = new RelayedCall(handler, signal, whenOver);
+    try {
+      const policies = this.#policiesOf(request.service);
+      const state = this.#begin(request, prepareRelay(request));
+      call.begin();
+      if (!call.over) this.#relay(call, request, state, policies);
+    } catch (error) {
+      call.fail(error as Error);
+    }
+    return call;
+  }
+
+  /** For undici, and for the built-in fetch: see `createDispatcher`, which takes options. Closed with the client. */
+  get dispatcher(): MeshDispatcher {
+    this.#dispatcher ??= new MeshDispatcher(this, false);
+    return this.#dispatcher;
   }
 
   /** The policies in force for a service. */
@@ -166,6 +220,7 @@ export class ServiceClient {
         this.#whenIdle = resolve;
       });
     }
+    await this.#dispatcher?.close();
     this.#balancer.off('leave', this.#onLeave);
     if (this.#ownsBalancer) this.#balancer.close();
     const endpoints = [...this.#endpoints.values(), ...this.#retired];
@@ -174,8 +229,9 @@ export class ServiceClient {
   }
 
   #call<T>(call: ServiceCall, policies: ServicePolicies): Promise<T> {
-    const state = this.#begin(call);
+    const state = this.#begin(call, prepare(call));
     const maxResponseSize = call.maxResponseSize ?? policies.maxResponseSize;
+    const source = call.signal && abortableOf(call.signal);
     const send: Send<BufferedResponse> = (lease, endpoint, context) => {
       return new Promise((resolve, reject) => {
         const details = detailsOf(lease, maxResponseSize);
@@ -189,19 +245,43 @@ export class ServiceClient {
         );
       });
     };
-    return this.#run('call', call, state, policies, send, contentOf<T>);
+    return this.#run('call', call, source, state, policies, send, contentOf<T>);
   }
 
-  #begin(call: ServiceCall): CallState {
+  #relay(call: RelayedCall, request: RelayRequest, state: CallState, policies: ServicePolicies): void {
+    const succeeded = (answer: Answer) => policies.succeeded(answer);
+    const send: Send<RelayedAnswer> = (lease, endpoint, context) => {
+      return new Promise((resolve, reject) => {
+        const details = detailsOf(lease, Infinity);
+        const whenOver = (end: CallResult) => void lease.release(end);
+        endpoint.connections.dispatch(
+          relayOptions(request, state, context),
+          new RelayedExchange(call, details, state, context.source, succeeded, whenOver, resolve, reject),
+          mayBeSentTwice(state),
+        );
+      });
+    };
+    this.#run('request', request, call.scope, state, policies, send, () => {}).catch((error) => {
+      const last = state.lastResponse as RelayedAnswer | undefined;
+      if (last !== undefined && state.lastError === error && !call.over) last.exchange.handOn();
+      else {
+        forget(state);
+        call.fail(error);
+      }
+    });
+  }
+
+  #begin(call: CallParts, request: PreparedRequest): CallState {
     if (this.#closing !== undefined) throw new ClosedError('the ServiceClient');
     if (call.retries !== undefined) integer(0, Infinity)(call.retries, 'retries');
     if (call.maxResponseSize !== undefined) integer(1, Infinity)(call.maxResponseSize, 'maxResponseSize');
-    return callState(call, prepare(call), propagated(this.#callerName));
+    return callState(call, request, propagated(this.#callerName));
   }
 
   #run<R extends Answer, T>(
     method: 'call' | 'request',
-    call: ServiceCall,
+    call: CallParts,
+    source: Abortable | undefined,
     state: CallState,
     policies: ServicePolicies,
     send: Send<R>,
@@ -209,7 +289,6 @@ export class ServiceClient {
   ): Promise<T> {
     const attempt = (context: CallContext) => this.#attempt(state, policies, contextOf(context), send);
     const deadline = currentRequestContext()?.deadline ?? Infinity;
-    const source = call.signal && abortableOf(call.signal);
     const options = new Context(1, deadline, state, source, false);
     const policy = policies.around(method, call.timeout);
     this.#calls++;
@@ -241,8 +320,7 @@ export class ServiceClient {
     context.throwIfAborted();
     if (state.lastError !== undefined) {
       if (!mayBeSentAgain(state)) throw state.lastError;
-      state.lastResponse?.body.destroy();
-      state.lastResponse = undefined;
+      forget(state);
     }
     const lease = this.#balancer.tryAcquire(state.service, state) ?? (await this.#resolve(state, context));
     const { instanceId } = lease.instance;
@@ -256,7 +334,9 @@ export class ServiceClient {
         (inner) => send(lease, endpoint, contextOf(inner)),
         context,
       );
-      if (!policies.succeeded(response)) throw this.#failed(state, response);
+      if (!(isRelayed(response) ? response.stands : policies.succeeded(response))) {
+        throw this.#failed(state, response);
+      }
       if (isBuffered(response)) lease.release();
       return response;
     } catch (error) {
@@ -295,8 +375,8 @@ export class ServiceClient {
 
   #failed(state: CallState, response: Answer): ServiceResponseError {
     if (isBuffered(response)) return responseError(state, response, response.body);
-    state.lastResponse = response as ServiceResponse;
-    return responseError(state, state.lastResponse, undefined);
+    state.lastResponse = response as ServiceResponse | RelayedAnswer;
+    return responseError(state, response, undefined);
   }
 
   #policiesOf(service: string): ServicePolicies {
@@ -338,6 +418,19 @@ function isBuffered(response: object): response is BufferedResponse {
   return typeof (response as { body?: unknown }).body === 'string';
 }
 
+function isRelayed(response: object): response is RelayedAnswer {
+  return 'exchange' in response;
+}
+
+/** Lets go of an answer that was no success, and for which nobody waits. */
+function forget(state: CallState): void {
+  const { lastResponse } = state;
+  state.lastResponse = undefined;
+  if (lastResponse === undefined) return;
+  if ('exchange' in lastResponse) lastResponse.exchange.drop();
+  else lastResponse.body.destroy();
+}
+
 function detailsOf({ instance }: Lease, maxResponseSize: number): ExchangeDetails {
   return { serviceName: instance.serviceName, instanceId: instance.instanceId, maxResponseSize };
 }
@@ -352,23 +445,40 @@ function propagated(callerName: string | undefined): string[] {
   return headers;
 }
 
-function dispatchOptions(state: CallState, { deadline }: Context): Dispatcher.DispatchOptions {
+function dispatchOptions(state: CallState, context: Context): Dispatcher.DispatchOptions {
   const { method, path, body } = state.request;
-  const headers =
-    deadline === Infinity
-      ? state.headers
-      : [
-          ...state.headers,
-          'x-request-timeout',
-          String(Math.max(1, Math.floor(deadline - performance.now()))),
-        ];
   return {
     method: method as Dispatcher.HttpMethod,
     path,
-    headers: headers as string[],
+    headers: headersOf(state, context),
     body,
     bodyTimeout: undefined,
   };
+}
+
+function relayOptions(
+  { query, headersTimeout, bodyTimeout, expectContinue, reset }: RelayRequest,
+  state: CallState,
+  context: Context,
+): Dispatcher.DispatchOptions {
+  const { method, path, body } = state.request;
+  return {
+    method: method as Dispatcher.HttpMethod,
+    path,
+    headers: headersOf(state, context),
+    body,
+    query,
+    headersTimeout,
+    bodyTimeout,
+    expectContinue,
+    reset,
+  } as Dispatcher.DispatchOptions;
+}
+
+function headersOf({ headers }: CallState, { deadline }: Context): string[] {
+  if (deadline === Infinity) return headers as string[];
+  const left = String(Math.max(1, Math.floor(deadline - performance.now())));
+  return [...headers, 'x-request-timeout', left];
 }
 
 function jsonIn(headers: ResponseHeaders): boolean {

@@ -1,0 +1,21 @@
+import { MeshDispatcher, type MeshDispatcherOptions } from './mesh-dispatcher.ts';
+import { clientInUse } from './own-client.ts';
+import type { ServiceClient, ServiceClientOptions } from './service-client.ts';
+
+/**
+ * A Dispatcher of undici's that sends requests for services through the mesh: for undici's `request`, `stream`,
+ * `pipeline` and `fetch`, its `setGlobalDispatcher`, and the `dispatcher` option of Node's built-in fetch.
+ *
+ * Given the options of a ServiceClient it makes one of its own, and closes that with itself.
+ *
+ * @example
+ * const dispatcher = createDispatcher(client);
+ * const answer = await fetch('http://user-service/users/u1', { dispatcher });
+ */
+export function createDispatcher(
+  clientOrOptions: ServiceClient | ServiceClientOptions,
+  options?: MeshDispatcherOptions,
+): MeshDispatcher {
+  const { client, owned } = clientInUse(clientOrOptions);
+  return new MeshDispatcher(client, owned, options);
+}

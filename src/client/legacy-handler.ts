@@ -1,0 +1,90 @@
+import type { IncomingHttpHeaders } from 'node:http';
+import type { Dispatcher } from 'undici';
+
+type Controller = Dispatcher.DispatchController;
+type Handler = Dispatcher.DispatchHandler;
+
+/** A handler of undici's older protocol, which the built-in fetch of Node speaks up to Node 25. */
+export interface LegacyDispatchHandler {
+  onConnect?(abort: (reason?: Error) => void, context?: unknown): void;
+  onHeaders?(
+    status: number,
+    headers: readonly (Buffer | Buffer[])[],
+    resume: () => void,
+    statusText: string | undefined,
+  ): unknown;
+  onData?(chunk: Buffer): unknown;
+  onComplete?(trailers: readonly (Buffer | Buffer[])[]): void;
+  onError?(error: Error): void;
+  onResponseStarted?(): void;
+  onBodySent?(chunk: Buffer): void;
+  onRequestSent?(): void;
+}
+
+/** The handler itself if it speaks undici's newer protocol, else one that translates for it. */
+export function newerHandler(handler: Handler | LegacyDispatchHandler): Handler {
+  return typeof (handler as Handler).onRequestStart === 'function'
+    ? (handler as Handler)
+    : new LegacyHandler(handler as LegacyDispatchHandler);
+}
+
+class LegacyHandler implements Handler {
+  readonly #handler: LegacyDispatchHandler;
+
+  constructor(handler: LegacyDispatchHandler) {
+    this.#handler = handler;
+  }
+
+  onRequestStart(controller: Controller, context: unknown): void {
+    this.#handler.onConnect?.((reason) => controller.abort(reason as Error), context);
+  }
+
+  onResponseStart(
+    controller: Controller,
+    status: number,
+    headers: IncomingHttpHeaders,
+    statusText?: string,
+  ): void {
+    const raw = rawOf(controller.rawHeaders, headers);
+    const more = this.#handler.onHeaders?.(status, raw, () => controller.resume(), statusText);
+    // An answer that is only informational has nothing to hold back.
+    if (more === false && status >= 200) controller.pause();
+  }
+
+  onResponseData(controller: Controller, chunk: Buffer): void {
+    if (this.#handler.onData?.(chunk) === false) controller.pause();
+  }
+
+  onResponseEnd(controller: Controller, trailers: IncomingHttpHeaders): void {
+    this.#handler.onComplete?.(rawOf(controller.rawTrailers, trailers));
+  }
+
+  onResponseError(_controller: Controller, error: Error): void {
+    this.#handler.onError?.(error);
+  }
+
+  onResponseStarted(): void {
+    this.#handler.onResponseStarted?.();
+  }
+
+  onBodySent(chunk: Buffer): void {
+    this.#handler.onBodySent?.(chunk);
+  }
+
+  onRequestSent(): void {
+    this.#handler.onRequestSent?.();
+  }
+}
+
+/** Names and values in turn, as bytes: as they came, or made from what was read of them, as over HTTP/2. */
+function rawOf(raw: Controller['rawHeaders'], parsed: IncomingHttpHeaders): (Buffer | Buffer[])[] {
+  if (Array.isArray(raw)) return raw as Buffer[];
+  return Object.entries(parsed).flatMap(([name, value]) => [
+    bytes(name),
+    Array.isArray(value) ? value.map(bytes) : bytes(value ?? ''),
+  ]);
+}
+
+function bytes(text: string): Buffer {
+  return Buffer.from(text, 'latin1');
+}

@@ -1,0 +1,175 @@
+import { LRUCache } from 'lru-cache';
+import { Agent, Dispatcher } from 'undici';
+import { ClosedError, InvalidRequestError } from '../errors.ts';
+import { having, validateOptions } from '../internal/validate.ts';
+import { type LegacyDispatchHandler, newerHandler } from './legacy-handler.ts';
+import { MESH_CHECKS, type MeshOptions, MeshTargets } from './mesh-target.ts';
+import type { RelayedCall } from './relay.ts';
+import type { RelayRequest } from './relay-request.ts';
+import type { ServiceClient } from './service-client.ts';
+
+export interface MeshDispatcherOptions extends MeshOptions {
+  /** Takes the requests that are not the mesh's. Default: an Agent of undici's, made when there is such a request. */
+  fallback?: Dispatcher;
+}
+
+type Handler = Dispatcher.DispatchHandler | LegacyDispatchHandler;
+/** undici gives it an error and data, as Node does. */
+type Callback = (error?: null, data?: null) => void;
+
+/** What a request can be given besides what undici knows. */
+export interface MeshDispatchOptions
+  extends Dispatcher.DispatchOptions,
+    Pick<RelayRequest, 'timeout' | 'retries' | 'idempotencyKey' | 'hashKey' | 'select'> {}
+
+const MAX_ORIGINS = 1_000;
+
+/**
+ * A Dispatcher of undici's through which requests to services go the way of a ServiceClient's calls. It can be given
+ * to whatever takes one, in any version of undici, the built-in fetch of Node included.
+ */
+export class MeshDispatcher extends Dispatcher {
+  readonly #client: ServiceClient;
+  readonly #ownsClient: boolean;
+  readonly #targets: MeshTargets;
+  readonly #services = new LRUCache<string, { service: string | undefined }>({ max: MAX_ORIGINS });
+  readonly #calls = new Set<RelayedCall>();
+  #fallback: Dispatcher | undefined;
+  #ownFallback: Agent | undefined = undefined;
+  #closing: Promise<void> | undefined = undefined;
+  #destroying: Promise<void> | undefined = undefined;
+  #whenIdle: (() => void) | undefined = undefined;
+
+  constructor(client: ServiceClient, ownsClient: boolean, options: MeshDispatcherOptions = {}) {
+    super();
+    const owner = 'createDispatcher()';
+    validateOptions(owner, options, { ...MESH_CHECKS, fallback: having('dispatch') });
+    this.#client = client;
+    this.#ownsClient = ownsClient;
+    this.#targets = new MeshTargets(owner, { route: options.route, strict: options.strict } as MeshOptions);
+    this.#fallback = options.fallback;
+  }
+
+  get closed(): boolean {
+    return this.#closing !== undefined;
+  }
+
+  get destroyed(): boolean {
+    return this.#destroying !== undefined;
+  }
+
+  override dispatch(options: MeshDispatchOptions, handler: Handler): boolean {
+    if (typeof handler !== 'object' || handler === null) {
+      throw new InvalidRequestError('the handler of a request must be an object');
+    }
+    const newer = newerHandler(handler);
+    try {
+      if (this.closed) throw new ClosedError('the dispatcher');
+      if (typeof options !== 'object' || options === null) {
+        throw new InvalidRequestError('the options of a request must be an object');
+      }
+      const service = this.#serviceOf(options);
+      if (service === undefined) return this.#passOn(options, newer);
+      if (options.upgrade) throw new InvalidRequestError('a service takes no upgrade to another protocol');
+      this.#relay(service, options, newer);
+    } catch (error) {
+      newer.onResponseError?.(undefined as never, error as Error);
+    }
+    return true;
+  }
+
+  #relay(service: string, options: MeshDispatchOptions, handler: Dispatcher.DispatchHandler): void {
+    const { method, path, query, headers, body, idempotent, headersTimeout, bodyTimeout } = options;
+    const { expectContinue, reset, timeout, retries, idempotencyKey, hashKey, select } = options;
+    const request = {
+      service,
+      method,
+      path,
+      query,
+      headers,
+      body,
+      idempotent,
+      headersTimeout,
+      bodyTimeout,
+      expectContinue,
+      reset,
+      timeout,
+      retries,
+      idempotencyKey,
+      hashKey,
+      select,
+    } as RelayRequest;
+    const call = this.#client.relay(request, handler, this.#whenOver);
+    if (!call.over) this.#calls.add(call);
+  }
+
+  readonly #whenOver = (call: RelayedCall) => {
+    this.#calls.delete(call);
+    if (this.#calls.size === 0) this.#whenIdle?.();
+  };
+
+  #serviceOf({ origin, path }: MeshDispatchOptions): string | undefined {
+    if (!this.#targets.byOrigin) return this.#targets.serviceOf(urlOf(origin, path));
+    const key = typeof origin === 'string' ? origin : `${origin?.protocol}//${origin?.host}`;
+    let known = this.#services.get(key);
+    if (known === undefined) {
+      known = { service: this.#targets.serviceOf(urlOf(origin, '/')) };
+      this.#services.set(key, known);
+    }
+    return known.service;
+  }
+
+  #passOn(options: Dispatcher.DispatchOptions, handler: Dispatcher.DispatchHandler): boolean {
+    this.#fallback ??= this.#ownFallback = new Agent();
+    return this.#fallback.dispatch(options, handler);
+  }
+
+  /** Takes no more requests, and resolves when those under way are done. */
+  override close(): Promise<void>;
+  override close(callback: Callback): void;
+  override close(callback?: Callback): Promise<void> | undefined {
+    this.#closing ??= this.#close();
+    return answer(this.#closing, callback);
+  }
+
+  /** Takes no more requests, and ends those under way with the error. */
+  override destroy(error?: Error | null): Promise<void>;
+  override destroy(callback: Callback): void;
+  override destroy(error: Error | null, callback: Callback): void;
+  override destroy(error?: Error | null | Callback, callback?: Callback): Promise<void> | undefined {
+    const reason = error instanceof Error ? error : new ClosedError('the dispatcher');
+    this.#closing ??= this.#close();
+    this.#destroying ??= this.#destroy(reason);
+    return answer(this.#destroying, typeof error === 'function' ? error : callback);
+  }
+
+  async #close(): Promise<void> {
+    if (this.#calls.size > 0) {
+      await new Promise<void>((resolve) => {
+        this.#whenIdle = resolve;
+      });
+    }
+    await this.#ownFallback?.close();
+    if (this.#ownsClient) await this.#client.close();
+  }
+
+  async #destroy(reason: Error): Promise<void> {
+    for (const call of this.#calls) call.abort(reason);
+    await this.#ownFallback?.destroy(reason);
+    await this.#closing;
+  }
+}
+
+function answer(done: Promise<void>, callback: Callback | undefined): Promise<void> | undefined {
+  if (callback === undefined) return done;
+  void done.then(() => callback(null, null));
+  return undefined;
+}
+
+function urlOf(origin: string | URL | undefined, path: string): URL {
+  try {
+    return new URL(path, origin);
+  } catch (cause) {
+    throw new InvalidRequestError(`not a URL: ${String(origin)} with ${path}`, { cause });
+  }
+}

@@ -1,0 +1,343 @@
+import { type Dispatcher, errors } from 'undici';
+import { warnOf } from '../internal/emitter.ts';
+import { type Abortable, type AbortListener, type AbortOwner, AbortScope } from '../policies/abort.ts';
+import type { Connection, Exchange } from './connections.ts';
+import {
+  type Answer,
+  asError,
+  type BodyEnd,
+  type ExchangeDetails,
+  failureOf,
+  type Progress,
+  type ResponseHeaders,
+} from './exchange.ts';
+
+type Controller = Dispatcher.DispatchController;
+type Handler = Dispatcher.DispatchHandler;
+
+/**
+ * A call whose answer goes to a handler of undici's as it comes. It is the controller that the handler is given, from
+ * before the first try to the end of the body, and sees to it that the handler is told of one end.
+ */
+export class RelayedCall implements Controller, AbortOwner {
+  /** What cancels all of the call. */
+  readonly scope: AbortScope;
+  readonly #handler: Handler;
+  readonly #whenOver: ((call: RelayedCall) => void) | undefined;
+  /** The latest try that has reached a connection. */
+  #exchange: RelayedExchange | undefined = undefined;
+  #paused = false;
+  #over = false;
+
+  constructor(handler: Handler, signal: Abortable | undefined, whenOver?: (call: RelayedCall) => void) {
+    this.#handler = handler;
+    this.#whenOver = whenOver;
+    this.scope = new AbortScope(signal, this);
+  }
+
+  get over(): boolean {
+    return this.#over;
+  }
+
+  get aborted(): boolean {
+    return this.scope.aborted;
+  }
+
+  get reason(): Error | null {
+    return (this.scope.reason as Error | undefined) ?? null;
+  }
+
+  get paused(): boolean {
+    return this.#paused;
+  }
+
+  get rawHeaders(): Controller['rawHeaders'] {
+    return this.#exchange?.controller?.rawHeaders;
+  }
+
+  get rawTrailers(): Controller['rawTrailers'] {
+    return this.#exchange?.controller?.rawTrailers;
+  }
+
+  abort(reason?: Error): void {
+    this.scope.abort(reason ?? new errors.RequestAbortedError());
+  }
+
+  pause(): void {
+    this.#paused = true;
+    this.#exchange?.pause();
+  }
+
+  resume(): void {
+    if (!this.#paused) return;
+    this.#paused = false;
+    this.#exchange?.resume();
+  }
+
+  onAbort(reason: unknown): void {
+    this.fail(reason as Error);
+    this.#exchange?.onAbort(reason);
+  }
+
+  begin(): void {
+    try {
+      this.#handler.onRequestStart?.(this, null);
+    } catch (error) {
+      this.abort(error as Error);
+    }
+  }
+
+  goesBy(exchange: RelayedExchange): void {
+    this.#exchange = exchange;
+  }
+
+  bodySent(chunk: Buffer): void {
+    if (this.#over || this.#handler.onBodySent === undefined) return;
+    try {
+      this.#handler.onBodySent(chunk);
+    } catch (error) {
+      this.abort(error as Error);
+    }
+  }
+
+  requestSent(): void {
+    if (this.#over || this.#handler.onRequestSent === undefined) return;
+    try {
+      this.#handler.onRequestSent();
+    } catch (error) {
+      this.abort(error as Error);
+    }
+  }
+
+  responseStarted(): void {
+    if (this.#over || this.#handler.onResponseStarted === undefined) return;
+    try {
+      this.#handler.onResponseStarted();
+    } catch (error) {
+      this.abort(error as Error);
+    }
+  }
+
+  head(status: number, headers: ResponseHeaders, statusText: string | undefined): void {
+    if (this.#over) return;
+    try {
+      this.#handler.onResponseStart?.(this, status, headers, statusText);
+    } catch (error) {
+      this.abort(error as Error);
+    }
+  }
+
+  data(chunk: Buffer): void {
+    if (this.#over) return;
+    try {
+      this.#handler.onResponseData?.(this, chunk);
+    } catch (error) {
+      this.abort(error as Error);
+    }
+  }
+
+  end(trailers: ResponseHeaders): void {
+    if (this.#over) return;
+    this.#finish();
+    try {
+      this.#handler.onResponseEnd?.(this, trailers);
+    } catch (error) {
+      this.#tell(error as Error);
+    }
+  }
+
+  fail(error: Error): void {
+    if (this.#over) return;
+    this.#finish();
+    this.#tell(error);
+  }
+
+  #finish(): void {
+    this.#over = true;
+    this.scope.end();
+    this.#whenOver?.(this);
+  }
+
+  #tell(error: Error): void {
+    try {
+      this.#handler.onResponseError?.(this, error);
+    } catch (thrown) {
+      warnOf(thrown, 'A handler threw when it was told that its request had failed.');
+    }
+  }
+}
+
+/** The answer to a try of a relayed call. */
+export interface RelayedAnswer extends Answer {
+  /** Whether it stands, and is on its way to the handler. One that does not waits for what becomes of the call. */
+  readonly stands: boolean;
+  readonly exchange: RelayedExchange;
+}
+
+/**
+ * One try of a relayed call. A success is handed on at once. Any other answer is held back, its connection paused,
+ * until it is dropped for another try, or handed on since there is none.
+ */
+export class RelayedExchange implements Exchange, AbortListener {
+  connection: Connection | undefined = undefined;
+  next: AbortListener | undefined = undefined;
+  previous: AbortListener | undefined = undefined;
+  listening = false;
+  controller: Controller | undefined = undefined;
+  readonly #call: RelayedCall;
+  readonly #details: ExchangeDetails;
+  readonly #progress: Progress;
+  readonly #source: Abortable | undefined;
+  readonly #succeeded: (answer: Answer) => boolean;
+  readonly #whenOver: (end: BodyEnd) => void;
+  readonly #resolve: (answer: RelayedAnswer) => void;
+  readonly #reject: (error: unknown) => void;
+  #answer: RelayedAnswer | undefined = undefined;
+  #statusText: string | undefined = undefined;
+  #handedOn = false;
+  #abortedWith: Error | undefined = undefined;
+  #complete = false;
+  /** How the body ended while it was held back, which an empty one does. */
+  #end: { error: Error } | { trailers: ResponseHeaders } | undefined = undefined;
+
+  constructor(
+    call: RelayedCall,
+    details: ExchangeDetails,
+    progress: Progress,
+    source: Abortable | undefined,
+    succeeded: (answer: Answer) => boolean,
+    whenOver: (end: BodyEnd) => void,
+    resolve: (answer: RelayedAnswer) => void,
+    reject: (error: unknown) => void,
+  ) {
+    this.#call = call;
+    this.#details = details;
+    this.#progress = progress;
+    this.#source = source;
+    this.#succeeded = succeeded;
+    this.#whenOver = whenOver;
+    this.#resolve = resolve;
+    this.#reject = reject;
+    call.goesBy(this);
+    source?.listen(this);
+  }
+
+  onAbort(reason: unknown): void {
+    if (this.#complete || this.#abortedWith !== undefined) return;
+    this.#abortedWith = asError(reason);
+    if (this.#answer === undefined) {
+      this.#source?.unlisten(this);
+      this.#reject(reason);
+    } else if (this.#handedOn) {
+      this.#whenOver({ cancelled: true });
+    }
+    this.controller?.abort(this.#abortedWith);
+  }
+
+  pause(): void {
+    if (this.#handedOn) this.controller!.pause();
+  }
+
+  resume(): void {
+    if (this.#handedOn) this.controller!.resume();
+  }
+
+  /** Hands on what was held back. */
+  handOn(): void {
+    this.#begin();
+    if (this.#end === undefined) {
+      if (!this.#call.paused) this.controller!.resume();
+    } else if ('error' in this.#end) {
+      this.#call.fail(this.#end.error);
+    } else {
+      this.#call.end(this.#end.trailers);
+    }
+  }
+
+  /** Lets go of what was held back. What is here of it is read, so that the connection can be used again. */
+  drop(): void {
+    if (this.#complete) return;
+    this.controller!.resume();
+    if (!this.#complete) this.onAbort(new Error('another try took the place of this one'));
+  }
+
+  onRequestStart(controller: Controller): void {
+    if (this.#abortedWith !== undefined) {
+      controller.abort(this.#abortedWith);
+      return;
+    }
+    this.#progress.sent = true;
+    this.controller = controller;
+  }
+
+  onBodySent(chunk: Buffer): void {
+    this.#call.bodySent(chunk);
+  }
+
+  onRequestSent(): void {
+    this.#call.requestSent();
+  }
+
+  onResponseStarted(): void {
+    this.#call.responseStarted();
+  }
+
+  onResponseStart(
+    controller: Controller,
+    status: number,
+    headers: ResponseHeaders,
+    statusText?: string,
+  ): void {
+    if (this.#abortedWith !== undefined) return;
+    if (status < 200) {
+      this.#call.head(status, headers, statusText);
+      return;
+    }
+    this.#source?.unlisten(this);
+    const { instanceId } = this.#details;
+    const stands = this.#succeeded({ status, headers, instanceId });
+    this.#answer = { status, headers, instanceId, stands, exchange: this };
+    this.#statusText = statusText;
+    this.#resolve(this.#answer);
+    if (stands) this.#begin();
+    else controller.pause();
+  }
+
+  onResponseData(_controller: Controller, chunk: Buffer): void {
+    if (this.#handedOn) this.#call.data(chunk);
+  }
+
+  onResponseEnd(_controller: Controller, trailers: ResponseHeaders): void {
+    this.connection!.release();
+    this.#complete = true;
+    if (this.#handedOn) {
+      this.#whenOver({});
+      this.#call.end(trailers);
+    } else {
+      this.#end = { trailers };
+    }
+  }
+
+  onResponseError(_controller: Controller, cause: Error): void {
+    this.connection!.release();
+    this.#complete = true;
+    if (this.#abortedWith !== undefined) return;
+    const error = failureOf(cause, this.#details);
+    if (this.#answer === undefined) {
+      this.#source?.unlisten(this);
+      this.#reject(error);
+    } else if (this.#handedOn) {
+      this.#whenOver({ error });
+      this.#call.fail(error);
+    } else {
+      this.#end = { error };
+    }
+  }
+
+  #begin(): void {
+    const { status, headers } = this.#answer!;
+    this.#handedOn = true;
+    if (this.#call.paused) this.controller!.pause();
+    this.#call.head(status, headers, this.#statusText);
+  }
+}
