@@ -25,6 +25,9 @@ const TRACEPARENT = /^(?!ff)[\da-f]{2}-(?!0{32})[\da-f]{32}-(?!0{16})[\da-f]{16}
 
 const storage = new AsyncLocalStorage<RequestContext>();
 
+/** The requests for which a call was made whose retries are spent. */
+const spentFor = new WeakSet<RequestContext>();
+
 /**
  * Reads the context from the headers of an incoming request. Headers come from strangers: what is not well
  * formed, or is too long, counts as not sent.
@@ -60,4 +63,14 @@ export function runWithRequestContext<T>(context: RequestContext, fn: () => T): 
 /** The context of the request that is being served, if there is one. */
 export function currentRequestContext(): RequestContext | undefined {
   return storage.getStore();
+}
+
+/** Notes that a call, made for the request that is being served, was tried in vain as often as it may be. */
+export function noteRetriesSpent(context: RequestContext | undefined = storage.getStore()): void {
+  if (context !== undefined) spentFor.add(context);
+}
+
+/** Whether that was noted of a request: should it fail, its caller had better not try it again. */
+export function wereRetriesSpent(context: RequestContext): boolean {
+  return spentFor.has(context);
 }

@@ -22,7 +22,7 @@ import {
   StreamedExchange,
 } from './exchange.ts';
 import { MeshDispatcher } from './mesh-dispatcher.ts';
-import { currentRequestContext, RETRIES_SPENT_HEADER } from './propagation.ts';
+import { currentRequestContext, noteRetriesSpent, RETRIES_SPENT_HEADER } from './propagation.ts';
 import { type RelayedAnswer, RelayedCall, RelayedExchange } from './relay.ts';
 import { prepareRelay, type RelayRequest } from './relay-request.ts';
 import { type PreparedRequest, prepare, type ServiceCall } from './service-call.ts';
@@ -299,6 +299,7 @@ export class ServiceClient {
       },
       (error) => {
         this.#ended(state, policies);
+        if (areRetriesSpent(error)) noteRetriesSpent();
         throw error;
       },
     );
