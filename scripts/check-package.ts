@@ -2,7 +2,7 @@
 import { spawnSync } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { delimiter, dirname, join, resolve } from 'node:path';
 
 /** The oldest release of each line that is supported, and the majors of our dependencies that npm has to pick there. */
 const nodes = [
@@ -41,17 +41,49 @@ export const nameWithin: (id: string) => Promise<string | undefined> = wrap(
 new Retry({ maxAttempts: 'three' });
 `;
 
+const typedRedisConsumer = `
+import { RedisError, ServiceClient, type ServiceDiscovery } from 'holdfast';
+import { RedisServiceDiscovery } from 'holdfast/redis';
+import { Redis } from 'ioredis';
+
+export async function servicesAt(redis: string | Redis): Promise<string[]> {
+  const discovery = new RedisServiceDiscovery({ redis, keyPrefix: 'typed' });
+  discovery.on('stale', ({ serviceName }) => console.warn(serviceName));
+  try {
+    return await discovery.services();
+  } catch (error) {
+    if (error instanceof RedisError) return [];
+    throw error;
+  } finally {
+    await discovery.close();
+  }
+}
+
+export const clientOf = (discovery: ServiceDiscovery) => new ServiceClient({ discovery });
+export const client = clientOf(new RedisServiceDiscovery({ redis: { host: '127.0.0.1', port: 6379 } }));
+
+// @ts-expect-error the options are typed, not any
+new RedisServiceDiscovery({ redis: 6379 });
+`;
+
 const npm = process.env.npm_execpath ?? '';
+const npx = join(dirname(npm), 'npx-cli.js');
 const bin = resolve('node_modules/.bin');
 const work = mkdtempSync(join(tmpdir(), 'holdfast-package-'));
 
 function run(cwd: string, command: string, ...args: string[]): { stdout: string; stderr: string } {
+  return runTo(0, cwd, command, ...args);
+}
+
+/** A program that starts another Node, as bins do, starts the one that it runs with. */
+function runTo(exitCode: number, cwd: string, command: string, ...args: string[]) {
   const { status, signal, error, stdout, stderr } = spawnSync(command, args, {
     cwd,
     encoding: 'utf8',
     timeout: 120_000,
+    env: { ...process.env, PATH: [dirname(command), process.env.PATH].join(delimiter) },
   });
-  if (status === 0) return { stdout, stderr };
+  if (status === exitCode) return { stdout, stderr };
   const reason = error?.message ?? (signal ? `ended by ${signal}` : `exit code ${status}`);
   throw new Error(`${[command, ...args].join(' ')}\n${stdout}${stderr}${reason}`);
 }
@@ -102,21 +134,48 @@ function checkConsumer(tarball: string, { version, ...majors }: (typeof nodes)[n
   });
   passed(`Node ${version}: npm installs ${picked.join(' and ')}`);
 
+  if (existsSync(join(consumer, 'node_modules/ioredis'))) {
+    throw new Error(`Node ${version}: npm installed ioredis, which is optional`);
+  }
+  checkEntries(version, 'without ioredis');
+  checkCommand(version, /npm install ioredis$/m);
+
+  const ioredis = version.startsWith('20.') ? 'ioredis@5' : 'ioredis';
+  run(consumer, node, npm, 'install', ioredis);
+  checkEntries(version, `with ${ioredis}`);
+  checkCommand(version, /^holdfast: Redis at 127\.0\.0\.1:1 did not answer/m);
+}
+
+function checkEntries(version: string, setting: string): void {
   for (const script of ['esm.mjs', 'commonjs.cjs']) {
-    const { stderr } = run(consumer, node, script);
+    const { stderr } = run(consumerFolder(version), nodeBinary(version), script);
     if (stderr !== '') throw new Error(`Node ${version}: ${script} printed to stderr:\n${stderr}`);
-    passed(`Node ${version}: ${script} loads, calls, retries, closes and exits`);
+    passed(`Node ${version}, ${setting}: ${script} loads, calls, retries, closes and exits`);
   }
 }
 
-/** Compiles the typed consumer against what is installed for the given Node. */
-function checkTypes({ version }: (typeof nodes)[number]): void {
+/** Runs the command that the package installs. There is no Redis: `failure` is what it should say then. */
+function checkCommand(version: string, failure: RegExp): void {
+  const holdfast = (exitCode: number, ...args: string[]) =>
+    runTo(exitCode, consumerFolder(version), nodeBinary(version), npx, 'holdfast', ...args);
+  const expect = (text: string, expected: RegExp) => {
+    if (expected.test(text) && !/^ +at /m.test(text)) return;
+    throw new Error(`Node ${version}: the command did not say ${expected}, but:\n${text}`);
+  };
+  expect(holdfast(0, '--help').stdout, /^Usage: holdfast /);
+  expect(holdfast(0, '--version').stdout, new RegExp(`^${readJson('package.json').version}\n$`));
+  expect(holdfast(1, 'services', '--redis', 'redis://127.0.0.1:1', '--timeout', '200').stderr, failure);
+  passed(`Node ${version}: npx holdfast says ${failure}`);
+}
+
+/** Compiles a typed consumer against what is installed for the given Node. */
+function checkTypes({ version }: (typeof nodes)[number], source: string): void {
   const consumer = consumerFolder(version);
   for (const { module, files } of [
     { module: ['nodenext'], files: ['typed.mts', 'typed.cts'] },
     { module: ['esnext', '--moduleResolution', 'bundler'], files: ['typed.ts'] },
   ]) {
-    for (const file of files) writeFileSync(join(consumer, file), typedConsumer);
+    for (const file of files) writeFileSync(join(consumer, file), source);
     const types = ['--types', 'node', '--typeRoots', resolve('node_modules/@types')];
     run(consumer, join(bin, 'tsc'), '--noEmit', '--strict', '--module', ...module, ...types, ...files);
     passed(`Node ${version}: tsc --module ${module.join(' ')} ${files.join(' ')}`);
@@ -128,10 +187,13 @@ try {
   passed('npm pack');
   run('.', join(bin, 'publint'), 'run', '--strict', tarball);
   passed('publint');
-  run('.', join(bin, 'attw'), tarball);
+  // Older ways of resolving modules know no entries but the main one.
+  run('.', join(bin, 'attw'), '--profile', 'node16', tarball);
   passed('are the types wrong');
   for (const node of nodes) checkConsumer(tarball, node);
-  for (const node of [nodes.at(0)!, nodes.at(-1)!]) checkTypes(node);
+  for (const node of [nodes.at(0)!, nodes.at(-1)!]) {
+    for (const source of [typedConsumer, typedRedisConsumer]) checkTypes(node, source);
+  }
 } catch (error) {
   console.error(`✗ ${error instanceof Error ? error.message : error}`);
   process.exitCode = 1;

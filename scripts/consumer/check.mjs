@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 
 const expectedNames = {
@@ -30,7 +30,12 @@ const expectedNames = {
     'exponentialBackoff',
     'wrap',
   ],
+  'holdfast/redis': ['RedisServiceDiscovery'],
 };
+
+/** What an entry needs that is not installed with the package. */
+const peers = { 'holdfast/redis': 'ioredis' };
+const isInstalled = (name) => existsSync(`node_modules/${name}`);
 
 /** Loads every entry with `load`, compares it with what `loadOther` gives for the other format, and makes calls. */
 export async function check(load, loadOther) {
@@ -42,6 +47,11 @@ export async function check(load, loadOther) {
   );
 
   for (const [entry, names] of Object.entries(expectedNames)) {
+    const peer = peers[entry];
+    if (peer !== undefined && !isInstalled(peer)) {
+      await assert.rejects(async () => load(entry), new RegExp(`Cannot find package '${peer}'`));
+      continue;
+    }
     const loaded = await load(entry);
     const other = await loadOther(entry);
     for (const name of names) assert.ok(loaded[name], `${entry} exports no ${name}`);
@@ -49,11 +59,22 @@ export async function check(load, loadOther) {
     for (const name of Object.keys(loaded)) assert.equal(loaded[name], other[name], `two kinds of ${name}`);
   }
 
-  await makeCalls(await load('holdfast'));
+  const holdfast = await load('holdfast');
+  await makeCalls(holdfast);
+  if (isInstalled('ioredis')) await missRedis(await load('holdfast/redis'), holdfast);
   const done = performance.now();
   process.once('exit', () => {
     assert.ok(performance.now() - done < 1_000, 'something held the process open');
   });
+}
+
+/** An error of one entry is the class that another one exports. */
+async function missRedis({ RedisServiceDiscovery }, { HoldfastError, RedisError }) {
+  const discovery = new RedisServiceDiscovery({ redis: 'redis://127.0.0.1:1', timeout: 100 });
+  const error = await discovery.services().catch((reason) => reason);
+  assert.equal(error.constructor, RedisError);
+  assert.ok(error instanceof HoldfastError);
+  await discovery.close();
 }
 
 async function makeCalls({ ServiceClient, StaticServiceDiscovery }) {
