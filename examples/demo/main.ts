@@ -189,7 +189,7 @@ async function placeOrder(orderId: string): Promise<void> {
         counted.refusals.push(elapsed());
         return;
       }
-      // Nobody knows what became of it, as after a timeout. Asked for again under its key, it is the same order.
+      // Nobody knows what became of it, as after a timeout. Under its key it may be asked for again.
       narrate(`  ${orderId}: ${error}. It is asked for again.`);
       askedAgain.add(orderId);
       await setTimeout(200);

@@ -1,9 +1,9 @@
 import { parseArgs } from 'node:util';
 
 const USAGE = `Usage: npm run demo                                      all in one process
-       npm run demo -- --redis redis://127.0.0.1:6379   each instance in its own; they find each other by Redis`;
+       npm run demo -- --redis redis://127.0.0.1:6379   each instance in its own, over Redis`;
 
-/** The URL of the Redis to run on, if one is given. With anything else on the command line it ends the process. */
+/** The URL of the Redis to run on, if one is given. Anything else on the command line ends the process. */
 export function redisOption(): string | undefined {
   try {
     const { redis } = parseArgs({ options: { redis: { type: 'string' } } }).values;

@@ -4,16 +4,16 @@ import { Redis } from 'ioredis';
 import { RedisServiceDiscovery } from '../../src/redis/index.ts';
 import type { Database, Table } from './database.ts';
 
-/** Milliseconds that an instance stays in the registry without a heartbeat. Short, for a story of half a minute. */
+/** Milliseconds that an instance stays in the registry without a heartbeat: few, for a short story. */
 export const TTL = 5_000;
 /** Milliseconds after which a process that holds a key has died: no order may take so long. */
 const LEASE = 10_000;
-/** Seconds after which the tables are gone, should every process of a run be killed before it can remove them. */
+/** Seconds after which the tables are gone, should every process be killed before it can remove them. */
 const FORGOTTEN_AFTER = 600;
 
 /**
- * What each process of a run has of Redis: its own connection to it, the registry of services, and the database that
- * they share. The keys of a run begin with its prefix, so that several runs can share one Redis.
+ * What each process of a run has of Redis: its own connection to it, the registry of services, and the database
+ * that they share. The keys of a run begin with its prefix, so that several runs can share one Redis.
  */
 export class RedisRun {
   readonly discovery: RedisServiceDiscovery;
