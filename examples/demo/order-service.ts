@@ -32,7 +32,7 @@ export const orderRoutes: Routes = (app, client, database) => {
         return (await orders.get(order.orderId)) ?? (await place(order, client, orders));
       });
     } catch (error) {
-      // A 4xx tells the caller that this service is well, and that asking once more is of no use: whatever could
+      // A 4xx tells the caller that this service is well, and that asking once more is of no use: what could
       // be tried again was tried again here.
       const refused = error instanceof Refused;
       const { message, code } = (refused ? error.cause : error) as HoldfastError;

@@ -44,7 +44,7 @@ export async function redisStage(url: string): Promise<Stage> {
   };
 }
 
-/** What the process of an instance says: that it is ready, how it gets on, and after each command what it received. */
+/** What the process of an instance says: that it is ready, its news, and after each command what it received. */
 export type FromInstance = { instanceId: string } | { news: News } | { received: number };
 
 async function forkInstance(
@@ -53,7 +53,7 @@ async function forkInstance(
   prefix: string,
   tell: (news: News) => void,
 ): Promise<Instance> {
-  // Not by way of ts-node, which brought this process up: Node strips the types by itself, and starts sooner so.
+  // Not by way of ts-node, which brought this process up: Node strips types by itself, and starts sooner.
   const program = new URL('./instance-process.ts', import.meta.url);
   const child = fork(program, [service, url, prefix], { execArgv: [] });
   let ending = false;
