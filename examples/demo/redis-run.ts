@@ -12,7 +12,7 @@ const LEASE = 10_000;
 const FORGOTTEN_AFTER = 600;
 
 /**
- * What each process of a run has of Redis: a connection to it, the registry of services, and the database that
+ * What each process of a run has of Redis: a connection, the registry of services, and the database that
  * they share. The keys of a run begin with its prefix, so that several runs can share one Redis.
  */
 export class RedisRun {

@@ -44,7 +44,7 @@ export async function redisStage(url: string): Promise<Stage> {
   };
 }
 
-/** What the process of an instance says: that it is ready, its news, and after each command what it received. */
+/** What the process of an instance says: that it is ready, its news, after each command what it received. */
 export type FromInstance = { instanceId: string } | { news: News } | { received: number };
 
 async function forkInstance(
