@@ -4,8 +4,8 @@ import { ClosedError, InvalidRequestError } from '../errors.ts';
 import { having, validateOptions } from '../internal/validate.ts';
 import { type LegacyDispatchHandler, newerHandler } from './legacy-handler.ts';
 import { MESH_CHECKS, type MeshOptions, MeshTargets } from './mesh-target.ts';
-import type { RelayedCall } from './relay.ts';
 import type { RelayRequest } from './relay-request.ts';
+import { RelayedCalls } from './relayed-calls.ts';
 import type { ServiceClient } from './service-client.ts';
 
 export interface MeshDispatcherOptions extends MeshOptions {
@@ -33,12 +33,11 @@ export class MeshDispatcher extends Dispatcher {
   readonly #ownsClient: boolean;
   readonly #targets: MeshTargets;
   readonly #services = new LRUCache<string, { service: string | undefined }>({ max: MAX_ORIGINS });
-  readonly #calls = new Set<RelayedCall>();
+  readonly #calls = new RelayedCalls();
   #fallback: Dispatcher | undefined;
   #ownFallback: Agent | undefined = undefined;
   #closing: Promise<void> | undefined = undefined;
   #destroying: Promise<void> | undefined = undefined;
-  #whenIdle: (() => void) | undefined = undefined;
 
   constructor(client: ServiceClient, ownsClient: boolean, options: MeshDispatcherOptions = {}) {
     super();
@@ -99,14 +98,8 @@ export class MeshDispatcher extends Dispatcher {
       hashKey,
       select,
     } as RelayRequest;
-    const call = this.#client.relay(request, handler, this.#whenOver);
-    if (!call.over) this.#calls.add(call);
+    this.#client.relay(request, handler, this.#calls);
   }
-
-  readonly #whenOver = (call: RelayedCall) => {
-    this.#calls.delete(call);
-    if (this.#calls.size === 0) this.#whenIdle?.();
-  };
 
   #serviceOf({ origin, path }: MeshDispatchOptions): string | undefined {
     if (!this.#targets.byOrigin) return this.#targets.serviceOf(urlOf(origin, path));
@@ -144,17 +137,13 @@ export class MeshDispatcher extends Dispatcher {
   }
 
   async #close(): Promise<void> {
-    if (this.#calls.size > 0) {
-      await new Promise<void>((resolve) => {
-        this.#whenIdle = resolve;
-      });
-    }
+    await this.#calls.done();
     await this.#ownFallback?.close();
     if (this.#ownsClient) await this.#client.close();
   }
 
   async #destroy(reason: Error): Promise<void> {
-    for (const call of this.#calls) call.abort(reason);
+    this.#calls.abort(reason);
     await this.#ownFallback?.destroy(reason);
     await this.#closing;
   }

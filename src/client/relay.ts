@@ -1,5 +1,6 @@
 import { type Dispatcher, errors } from 'undici';
 import { warnOf } from '../internal/emitter.ts';
+import type { Linked } from '../internal/linked-list.ts';
 import { type Abortable, type AbortListener, type AbortOwner, AbortScope } from '../policies/abort.ts';
 import type { Connection, Exchange } from './connections.ts';
 import {
@@ -11,6 +12,7 @@ import {
   type Progress,
   type ResponseHeaders,
 } from './exchange.ts';
+import type { RelayedCalls } from './relayed-calls.ts';
 
 type Controller = Dispatcher.DispatchController;
 type Handler = Dispatcher.DispatchHandler;
@@ -19,20 +21,23 @@ type Handler = Dispatcher.DispatchHandler;
  * A call whose answer goes to a handler of undici's as it comes. It is the controller that the handler is given, from
  * before the first try to the end of the body, and sees to it that the handler is told of one end.
  */
-export class RelayedCall implements Controller, AbortOwner {
+export class RelayedCall implements Controller, AbortOwner, Linked<RelayedCall> {
+  next: RelayedCall | undefined = undefined;
+  previous: RelayedCall | undefined = undefined;
   /** What cancels all of the call. */
   readonly scope: AbortScope;
   readonly #handler: Handler;
-  readonly #whenOver: ((call: RelayedCall) => void) | undefined;
+  readonly #calls: RelayedCalls | undefined;
   /** The latest try that has reached a connection. */
   #exchange: RelayedExchange | undefined = undefined;
   #paused = false;
   #over = false;
 
-  constructor(handler: Handler, signal: Abortable | undefined, whenOver?: (call: RelayedCall) => void) {
+  constructor(handler: Handler, signal: Abortable | undefined, calls: RelayedCalls | undefined) {
     this.#handler = handler;
-    this.#whenOver = whenOver;
+    this.#calls = calls;
     this.scope = new AbortScope(signal, this);
+    calls?.began(this);
   }
 
   get over(): boolean {
@@ -155,7 +160,7 @@ export class RelayedCall implements Controller, AbortOwner {
   #finish(): void {
     this.#over = true;
     this.scope.end();
-    this.#whenOver?.(this);
+    this.#calls?.ended(this);
   }
 
   #tell(error: Error): void {

@@ -25,6 +25,7 @@ import { MeshDispatcher } from './mesh-dispatcher.ts';
 import { currentRequestContext, noteRetriesSpent, RETRIES_SPENT_HEADER } from './propagation.ts';
 import { type RelayedAnswer, RelayedCall, RelayedExchange } from './relay.ts';
 import { prepareRelay, type RelayRequest } from './relay-request.ts';
+import type { RelayedCalls } from './relayed-calls.ts';
 import { type PreparedRequest, prepare, type ServiceCall } from './service-call.ts';
 import { type ServiceOptions, ServicePolicies } from './service-policies.ts';
 
@@ -177,15 +178,11 @@ export class ServiceClient {
    * kept. The answer of a success is handed on at once, that of a failure once no other try will be made. What fails
    * after the head is reported and not retried.
    *
-   * @param whenOver told when the handler has been, or is about to be, told of the end
+   * @param calls where the call is counted until its end
    */
-  relay(
-    request: RelayRequest,
-    handler: Dispatcher.DispatchHandler,
-    whenOver?: (call: RelayedCall) => void,
-  ): RelayedCall {
+  relay(request: RelayRequest, handler: Dispatcher.DispatchHandler, calls?: RelayedCalls): void {
     const signal = request.signal && abortableOf(request.signal);
-    const call = new RelayedCall(handler, signal, whenOver);
+    const call = new RelayedCall(handler, signal, calls);
     try {
       const policies = this.#policiesOf(request.service);
       const state = this.#begin(request, prepareRelay(request));
@@ -194,7 +191,6 @@ export class ServiceClient {
     } catch (error) {
       call.fail(error as Error);
     }
-    return call;
   }
 
   /** For undici, and for the built-in fetch: see `createDispatcher`, which takes options. Closed with the client. */
