@@ -47,17 +47,17 @@ export class Reconnection {
 }
 
 /**
- * What ioredis leaves undone for a connection that we make: it does not hold the process open, and a try to connect
- * ends in time even where someone takes the connection and says nothing.
+ * What ioredis leaves undone for a connection that we make: it does not hold the process open, and it is given up if
+ * whoever takes it says nothing.
  */
 export function takeCareOf(redis: Redis, timeout: number): void {
-  let connecting: NodeJS.Timeout | undefined;
-  redis.on('connecting', () => {
-    connecting = abandonAfter(redis, timeout);
+  let greeting: NodeJS.Timeout | undefined;
+  redis.on('connect', () => {
+    redis.stream.unref();
+    greeting = abandonAfter(redis, timeout);
   });
-  redis.on('connect', () => redis.stream.unref());
-  redis.on('ready', () => clearTimeout(connecting));
-  redis.on('end', () => clearTimeout(connecting));
+  redis.on('ready', () => clearTimeout(greeting));
+  redis.on('end', () => clearTimeout(greeting));
 }
 
 /** Ends the connection unless the timer that it gives is cleared within so many milliseconds. */

@@ -176,8 +176,6 @@ export class RedisConnection {
     const options: Partial<RedisOptions> = {
       lazyConnect: true,
       enableOfflineQueue: false,
-      autoResubscribe: false,
-      maxRetriesPerRequest: null,
       connectTimeout: this.timeout,
       retryStrategy: () => null,
       sentinelRetryStrategy: () => null,
@@ -271,8 +269,6 @@ function clientOf(source: string | RedisOptions, timeout: number): Redis {
   const options: RedisOptions = {
     lazyConnect: true,
     enableOfflineQueue: false,
-    autoResendUnfulfilledCommands: false,
-    maxRetriesPerRequest: 0,
     connectTimeout: timeout,
     maxLoadingRetryTime: LONGEST_WAIT,
     // A primary that became a replica. Before Redis 7 a script's error has it in the middle.
