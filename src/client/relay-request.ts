@@ -81,7 +81,8 @@ function bodyOf(body: RelayBody | undefined, headers: string[]): RelayBody {
   return body;
 }
 
-function isReplayable(body: RelayBody): boolean {
+/** Whether it can be sent a second time. */
+export function isReplayable(body: RelayBody): boolean {
   return (
     body === null ||
     typeof body === 'string' ||
