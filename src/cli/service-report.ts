@@ -1,5 +1,6 @@
 import { originOf, type ServiceInstance } from '../discovery/service-instance.ts';
-import { RedisError } from '../errors.ts';
+import type { RedisError } from '../errors.ts';
+import { isRefusal } from '../redis/own-connection.ts';
 import {
   type RegistryContent,
   type RegistryEntry,
@@ -63,10 +64,10 @@ async function readService(registry: ServiceRegistry, serviceName: string): Prom
 
 /** What Redis says of keys that are not what the registry makes: they concern no other service. */
 function refusalOf(error: unknown): string | undefined {
-  const { cause } = error as Error;
-  if (!(error instanceof RedisError && cause instanceof Error && cause.name === 'ReplyError'))
-    return undefined;
-  return /^(WRONGTYPE|ERR) /.test(cause.message) ? cause.message : undefined;
+  const { cause } = error as RedisError;
+  if (!isRefusal(cause)) return undefined;
+  const { message } = cause as Error;
+  return /^(WRONGTYPE|ERR) /.test(message) ? message : undefined;
 }
 
 export function reportOf(serviceName: string, content: RegistryContent): ServiceReport {

@@ -1,3 +1,4 @@
+import { setTimeout as wait } from 'node:timers/promises';
 import { HoldfastError } from '../errors.ts';
 import type { RedisConnection } from '../redis/redis-connection.ts';
 import { RedisSubscriber } from '../redis/redis-subscriber.ts';
@@ -33,6 +34,8 @@ export interface WatchOptions {
 
 /** Milliseconds after which it looks at all services again: for heartbeats, new services, and what was not heard. */
 const LOOK_INTERVAL = 2_000;
+/** Milliseconds in which what is published is gathered before it looks: instances often start and stop together. */
+const GATHERING = 50;
 
 /** Follows services: looks at one when something is published of it, and at all of them every other second. */
 export class ServiceWatch {
@@ -95,19 +98,25 @@ export class ServiceWatch {
     this.#nextLook = performance.now() + LOOK_INTERVAL;
     this.#touched.clear();
     const { names } = this.#options;
-    const listed = names.length > 0 ? names : await this.#registry.services();
+    const stale = this.#stale;
+    const listed = new Set(names.length > 0 ? names : await this.#registry.services());
     const reports = await readServices(this.#registry, [...new Set([...listed, ...this.#reports.keys()])]);
-    const fresh: News[] = this.#stale === undefined ? [] : [{ change: 'fresh' }];
-    this.#stale = undefined;
+    const fresh: News[] = [];
+    // Had the connection been lost meanwhile, it would have to look once more.
+    if (stale !== undefined && stale === this.#stale) {
+      this.#stale = undefined;
+      fresh.push({ change: 'fresh' });
+    }
     const changes = reports.flatMap((report) => this.#take(report));
     for (const { serviceName, instances } of reports) {
-      if (!listed.includes(serviceName) && instances.length === 0) this.#forget(serviceName);
+      if (!listed.has(serviceName) && instances.length === 0) this.#forget(serviceName);
     }
     this.#beginning = false;
     this.#show([...fresh, ...changes]);
   }
 
   async #lookAtTouched(): Promise<void> {
+    await wait(GATHERING);
     const names = [...this.#touched];
     this.#touched.clear();
     const reports = await readServices(this.#registry, names);

@@ -1,6 +1,6 @@
 import { unescape as decode } from 'node:querystring';
 import { HoldfastError } from '../errors.ts';
-import { RedisConnection } from '../redis/redis-connection.ts';
+import { checkRedisSource, RedisConnection } from '../redis/redis-connection.ts';
 import { ServiceRegistry } from '../redis/service-registry.ts';
 import type { ServicesCommand } from './arguments.ts';
 import { CommandError } from './command-error.ts';
@@ -12,12 +12,13 @@ import { ServiceWatch, type WatchView } from './service-watch.ts';
 import type { Surroundings } from './surroundings.ts';
 import { jsonLinesView, linesView, screenView } from './watch-views.ts';
 
-/** @throws CommandError if Redis is away, takes too long, or refuses. */
+/** @throws CommandError if Redis is away, takes too long, or refuses; or for a URL that cannot be used. */
 export async function runServicesCommand(
   command: ServicesCommand,
   output: Output,
   surroundings: Surroundings,
 ): Promise<void> {
+  checkUrl(command.redis);
   const connection = new RedisConnection(command.redis, command.timeout);
   const registry = new ServiceRegistry(connection, command.keyPrefix);
   try {
@@ -73,6 +74,14 @@ function viewOf(
 
 function placeOf({ keyPrefix }: ServicesCommand, { address }: RedisConnection): string {
   return `with the prefix '${keyPrefix}' in Redis at ${address}`;
+}
+
+function checkUrl(url: string): void {
+  try {
+    checkRedisSource(url, 'the URL of Redis');
+  } catch (error) {
+    throw new CommandError((error as Error).message, { exitCode: 2, cause: error });
+  }
 }
 
 /** Redis may repeat in an error what it was sent. */

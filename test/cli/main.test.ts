@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
+import { Redis } from 'ioredis';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { startRedis } from '../support/redis.ts';
 import { registry } from './helpers.ts';
@@ -44,7 +45,7 @@ function spawned(command: string, args: string[]): Child {
 
 const holdfast = (...args: string[]) => spawned(process.execPath, [MAIN, ...args]);
 
-describe('the program holdfast', { timeout: 15_000 }, () => {
+describe('the program holdfast', { timeout: 20_000 }, () => {
   it('lists and exits by itself', async () => {
     const { register, where } = registry();
     await register('a');
@@ -79,10 +80,12 @@ describe('the program holdfast', { timeout: 15_000 }, () => {
     await register('a');
     const child = holdfast('services', '--watch', ...where, '--timeout', '60000');
     await vi.waitFor(() => expect(child.out).toMatch(/^user-service: 1 instance,/), SOON);
-    redis.pause();
+    const admin = new Redis(redis.url);
+    onTestFinished(() => admin.disconnect());
+    await admin.call('CLIENT', 'PAUSE', '60000', 'WRITE');
+    await vi.waitFor(async () => expect(await admin.client('LIST')).toMatch(/flags=b .*cmd=evalsha/), SOON);
     child.process.kill('SIGINT');
     expect(await child.ended).toBe(0);
-    redis.resume();
   });
 
   it('ends quietly when its reader goes away', async () => {

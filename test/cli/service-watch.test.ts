@@ -3,7 +3,7 @@ import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { redisUrl, startRedis, startRelay } from '../support/redis.ts';
 import { finish, type Running, registry, start } from './helpers.ts';
 
-const SOON = { timeout: 4_500, interval: 20 };
+const SOON = { timeout: 8_000, interval: 20 };
 const TIME = String.raw`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z`;
 
 /** Waits until a line is written that matches. */
@@ -19,7 +19,7 @@ function news(running: Running) {
   return running.lines.map((text) => JSON.parse(text));
 }
 
-describe('holdfast services --watch', () => {
+describe('holdfast services --watch', { timeout: 20_000 }, () => {
   it('shows what there is, then who joins, changes and leaves, and ends well on Ctrl-C', async () => {
     const { discovery, register, where } = registry();
     await register('a');
@@ -115,7 +115,7 @@ describe('holdfast services --watch', () => {
     ]);
   });
 
-  it('outlives Redis, says since when it knows nothing new, and goes on', { timeout: 15_000 }, async () => {
+  it('outlives Redis, says since when it knows nothing new, and goes on', async () => {
     const redis = await startRedis();
     const { register, where } = registry(redis.url);
     await register('a');
@@ -131,7 +131,7 @@ describe('holdfast services --watch', () => {
     expect(watching.lines.filter((text) => text.includes('stale since'))).toHaveLength(1);
   });
 
-  it('notices that Redis says nothing any more', { timeout: 15_000 }, async () => {
+  it('notices that Redis says nothing any more', async () => {
     const redis = await startRedis();
     const relay = await startRelay(redis.port);
     const { register, keyPrefix } = registry(redis.url);
@@ -172,7 +172,7 @@ describe('holdfast services --watch', () => {
   });
 });
 
-describe('holdfast services --watch on a terminal', () => {
+describe('holdfast services --watch on a terminal', { timeout: 20_000 }, () => {
   /** What is on the screen after all that was written: it is drawn from the top each time. */
   function screen({ out }: Running): string[] {
     const drawn = out.split('\x1b[H').at(-1)!;
@@ -193,7 +193,7 @@ describe('holdfast services --watch on a terminal', () => {
     expect(watching.out.split('\x1b[2J')).toHaveLength(2);
   });
 
-  it('keeps heartbeats up to date though they are no change', { timeout: 10_000 }, async () => {
+  it('keeps heartbeats up to date though they are no change', async () => {
     const { register, where } = registry();
     await register('a');
     const watching = start(['services', '--watch', ...where], { terminal: { columns: 120, rows: 30 } });

@@ -178,6 +178,16 @@ describe('holdfast services', () => {
     expect(exitCode).toBe(1);
   });
 
+  it.each(['redis://:hunter2%@127.0.0.1:1', 'redis://:hunter2@127.0.0.1:1?keyPrefix=x'])(
+    'refuses %s, which looks like a URL of Redis and cannot be used',
+    async (url) => {
+      const { exitCode, err } = await finish(['services', '--redis', url]);
+      expect(err).toMatch(/^holdfast: the URL of Redis .*\n$/);
+      expect(err).not.toContain('hunter2');
+      expect(exitCode).toBe(2);
+    },
+  );
+
   it('hides the password where Redis repeats it', async () => {
     const redis = await startRedis();
     await client(redis.url).acl('SETUSER', 'default', '-evalsha', '-eval', '-smembers');
