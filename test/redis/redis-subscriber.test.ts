@@ -1,0 +1,318 @@
+import { once } from 'node:events';
+import { type AddressInfo, connect as connectSocket, createServer, type Socket } from 'node:net';
+import fc from 'fast-check';
+import { Cluster, Redis } from 'ioredis';
+import { Redis as Redis5 } from 'ioredis-5';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
+import { RedisError } from '../../src/errors.ts';
+import { RedisConnection, type RedisSource } from '../../src/redis/redis-connection.ts';
+import { RedisServiceDiscovery } from '../../src/redis/redis-service-discovery.ts';
+import { RedisSubscriber } from '../../src/redis/redis-subscriber.ts';
+import {
+  type RedisCluster,
+  type RedisServer,
+  startRedis,
+  startRedisCluster,
+  startRelay,
+  uniquePrefix,
+} from '../support/redis.ts';
+
+let cluster: RedisCluster;
+/** To be paused and killed by each test in turn. */
+let server: RedisServer;
+
+beforeAll(async () => {
+  [cluster, server] = await Promise.all([startRedisCluster(), startRedis()]);
+}, 15_000);
+
+afterAll(async () => {
+  await Promise.all([cluster, server].map((started) => started.stop()));
+});
+
+function directly(url: string): Redis {
+  const client = new Redis(url);
+  client.on('error', () => {});
+  onTestFinished(() => client.disconnect());
+  return client;
+}
+
+/** A subscriber, and in order what it told. */
+function subscribeAt(source: RedisSource, timeout = 2_000) {
+  const connection = new RedisConnection(source, timeout);
+  const told: string[] = [];
+  const errors: RedisError[] = [];
+  const subscriber = new RedisSubscriber(connection, {
+    message: (channel, text) => void told.push(`${channel} ${text}`),
+    up: () => void told.push('up'),
+    down: (error) => {
+      told.push('down');
+      errors.push(error);
+    },
+  });
+  onTestFinished(async () => {
+    subscriber.close();
+    await connection.close();
+  });
+  return { connection, subscriber, told, errors };
+}
+
+/** In front of the server; each of its connections can be made to hear nothing any more. */
+async function startSwallowing(swallow: (sent: string) => boolean) {
+  const links = new Set<Socket>();
+  const relay = createServer((client) => {
+    const target = connectSocket(server.port, '127.0.0.1').on('error', () => {});
+    links.add(client.on('error', () => {})).add(target);
+    client.on('close', () => target.destroy());
+    client.on('data', (sent) => {
+      if (swallow(sent.toString())) target.pause().removeAllListeners('data');
+      target.write(sent);
+    });
+    target.on('data', (answer) => client.write(answer));
+  }).listen(0, '127.0.0.1');
+  onTestFinished(() => {
+    for (const link of links) link.destroy();
+    relay.close();
+  });
+  await once(relay, 'listening');
+  return { port: (relay.address() as AddressInfo).port, links };
+}
+
+describe.each([
+  ['ioredis 6', (port: number) => ({ port })],
+  ['ioredis 5', (port: number) => clientOf5(port)],
+] as [string, (port: number) => RedisSource][])('with %s', (_, sourceAt) => {
+  test('what is published on its channels is heard, and nothing else', async () => {
+    const { subscriber, told } = subscribeAt(sourceAt(server.port));
+    const [a, b, c] = ['a', 'b', 'c'].map((name) => `${uniquePrefix()}:${name}`) as [string, string, string];
+    const publisher = directly(server.url);
+    await subscriber.subscribe(a);
+    await Promise.all([subscriber.subscribe(b), subscriber.subscribe(c)]);
+    expect(subscriber.up).toBe(true);
+    await subscriber.unsubscribe(b);
+    for (const channel of [a, b, c]) await publisher.publish(channel, 'news');
+    await vi.waitFor(() => expect(told).toEqual(['up', `${a} news`, `${c} news`]));
+    await subscriber.check();
+    await publisher.publish(a, 'more');
+    await vi.waitFor(() => expect(told).toEqual(['up', `${a} news`, `${c} news`, `${a} more`]));
+  });
+
+  test('after Redis was away it hears all its channels again, and says so; the loss is told once', async () => {
+    const { subscriber, told, errors } = subscribeAt(sourceAt(server.port));
+    const channels = [uniquePrefix(), uniquePrefix()];
+    await Promise.all(channels.map((channel) => subscriber.subscribe(channel)));
+    await server.kill();
+    await vi.waitFor(() => expect(told).toEqual(['up', 'down']));
+    expect(subscriber.up).toBe(false);
+    const later = uniquePrefix();
+    const subscribed = subscriber.subscribe(later);
+    await server.restart();
+    await subscribed;
+    expect(told).toEqual(['up', 'down', 'up']);
+    const publisher = directly(server.url);
+    for (const channel of [...channels, later]) expect(await publisher.publish(channel, 'news')).toBe(1);
+    await vi.waitFor(() => expect(told.slice(3)).toEqual([...channels, later].map((name) => `${name} news`)));
+    expect(errors).toHaveLength(1);
+    expect(errors[0]).toBeInstanceOf(RedisError);
+    expect(errors[0]!.message).toMatch(
+      new RegExp(`^the connection to Redis at \\w+:${server.port} was lost`),
+    );
+  });
+
+  test('a network that swallows everything is found when it is checked', async () => {
+    const relay = await startRelay(server.port);
+    const { subscriber, told, errors } = subscribeAt(sourceAt(relay.port), 100);
+    const channel = uniquePrefix();
+    await subscriber.subscribe(channel);
+    await subscriber.check();
+    expect(told).toEqual(['up']);
+    relay.block();
+    await subscriber.check();
+    await vi.waitFor(() => expect(told).toEqual(['up', 'down']));
+    expect(errors[0]!.message).toMatch(/was lost: no answer within 100 ms$/);
+    await subscriber.check();
+    await relay.open();
+    await vi.waitFor(() => expect(told).toEqual(['up', 'down', 'up']));
+    await directly(server.url).publish(channel, 'news');
+    await vi.waitFor(() => expect(told.at(-1)).toBe(`${channel} news`));
+  });
+
+  test('who takes the connection and does not answer the subscription is given up', async () => {
+    let swallowed = 0;
+    const { port } = await startSwallowing((sent) => /subscribe/i.test(sent) && swallowed++ === 0);
+    const { subscriber, told } = subscribeAt(sourceAt(port), 150);
+    await subscriber.subscribe(uniquePrefix());
+    expect(swallowed).toBe(2);
+    expect(told).toEqual(['up']);
+  });
+
+  test('whatever is wanted and not wanted any more meanwhile, in the end it hears what is wanted', async () => {
+    const relay = await startRelay(server.port);
+    const prefix = uniquePrefix();
+    const { subscriber } = subscribeAt(sourceAt(relay.port));
+    const publisher = directly(server.url);
+    const wanted = new Set<string>();
+    const steps = fc.array(fc.tuple(fc.constantFrom('a', 'b', 'c'), fc.boolean(), fc.nat(3)), {
+      maxLength: 10,
+    });
+    const property = fc.asyncProperty(steps, fc.boolean(), async (changes, cut) => {
+      if (cut) await relay.cut().then(() => relay.open());
+      for (const [name, wants, turns] of changes) {
+        const channel = `${prefix}:${name}`;
+        if (wants) wanted.add(channel);
+        else wanted.delete(channel);
+        (wants ? subscriber.subscribe(channel) : subscriber.unsubscribe(channel)).catch(() => {});
+        for (let turn = 0; turn < turns; turn++) await publisher.ping();
+      }
+      await subscriber.connected();
+      await vi.waitFor(
+        async () => expect(new Set(await publisher.pubsub('CHANNELS', `${prefix}*`))).toEqual(wanted),
+        { interval: 5 },
+      );
+    });
+    await fc.assert(property, { numRuns: 10 });
+  });
+
+  test('closed, it hears nothing, and does not connect again', async () => {
+    const { subscriber, told } = subscribeAt(sourceAt(server.port));
+    const channel = uniquePrefix();
+    const publisher = directly(server.url);
+    await subscriber.subscribe(channel);
+    subscriber.close();
+    subscriber.close();
+    void subscriber.subscribe(channel);
+    await vi.waitFor(async () => expect(await publisher.publish(channel, 'news')).toBe(0));
+    // Longer than it would take to connect.
+    await vi.waitFor(async () => {
+      const other = subscribeAt(sourceAt(server.port));
+      await other.subscriber.subscribe(channel);
+    });
+    expect(await publisher.publish(channel, 'news')).toBe(1);
+    expect(told).toEqual(['up']);
+    expect(subscriber.up).toBe(false);
+  });
+});
+
+function clientOf5(port: number): RedisSource {
+  const client = new Redis5({ port, lazyConnect: true });
+  client.on('error', () => {});
+  onTestFinished(() => client.disconnect());
+  return client as unknown as RedisSource;
+}
+
+test('a channel that it may not hear is tried again until it may', async () => {
+  const admin = directly(server.url);
+  const user = uniquePrefix();
+  await admin.acl('SETUSER', user, 'on', '>secret', '+@all', '~*', 'resetchannels');
+  const { subscriber, told } = subscribeAt({ port: server.port, username: user, password: 'secret' });
+  const subscribed = vi.fn();
+  subscriber.subscribe('channel').then(subscribed, subscribed);
+  const attempts = async () => Number(/total_connections_received:(\d+)/.exec(await admin.info('stats'))![1]);
+  const before = await attempts();
+  await vi.waitFor(async () => expect(await attempts()).toBeGreaterThan(before + 2));
+  expect(told).toEqual([]);
+  expect(subscribed).not.toHaveBeenCalled();
+  await admin.acl('SETUSER', user, '&*');
+  await vi.waitFor(() => expect(subscribed).toHaveBeenCalledWith(undefined), 3_000);
+  expect(told).toEqual(['up']);
+});
+
+test('a discovery that may not hear changes looks for them', async () => {
+  const admin = directly(server.url);
+  const user = uniquePrefix();
+  await admin.acl('SETUSER', user, 'on', '>secret', '+@all', '~*', 'resetchannels');
+  const keyPrefix = uniquePrefix();
+  const deaf = new RedisServiceDiscovery({
+    redis: { port: server.port, username: user, password: 'secret' },
+    keyPrefix,
+    refreshInterval: 30,
+  });
+  const other = new RedisServiceDiscovery({ redis: server.url, keyPrefix });
+  onTestFinished(async () => void (await Promise.all([deaf.close(), other.close()])));
+  const heard = vi.fn();
+  deaf.watch('users', heard);
+  expect(await deaf.instances('users')).toEqual([]);
+  await other.register({ serviceName: 'users', instanceId: 'one', host: '10.0.0.1', port: 80 });
+  await vi.waitFor(() =>
+    expect(heard).toHaveBeenCalledWith([expect.objectContaining({ instanceId: 'one' })]),
+  );
+});
+
+test('a discovery notices by itself that it hears nothing any more', async () => {
+  let swallowing = false;
+  const { port } = await startSwallowing((sent) => swallowing && /ping/i.test(sent));
+  const discovery = new RedisServiceDiscovery({
+    redis: { port },
+    keyPrefix: uniquePrefix(),
+    refreshInterval: 100,
+    timeout: 300,
+  });
+  onTestFinished(() => discovery.close());
+  const events: string[] = [];
+  discovery.on('stale', ({ error }) => void events.push(`stale: ${(error as Error).message}`));
+  discovery.on('fresh', () => void events.push('fresh'));
+  await discovery.instances('users');
+  swallowing = true;
+  const lost = `stale: the connection to Redis at localhost:${port} was lost: no answer within 300 ms`;
+  await vi.waitFor(() => expect(events).toEqual([lost]), 3_000);
+  swallowing = false;
+  await vi.waitFor(() => expect(events).toEqual([lost, 'fresh']), 3_000);
+});
+
+describe('in a cluster', () => {
+  function clusterClient(): Cluster {
+    const client = new Cluster([...cluster.nodes]);
+    client.on('error', () => {});
+    onTestFinished(() => client.disconnect());
+    return client;
+  }
+
+  /** The index of the node that has a subscriber to the channel; −1 if none has. */
+  async function nodeWith(channel: string, servers = cluster.servers): Promise<number> {
+    const counts = await Promise.all(
+      servers.map(async ({ url }) => (await directly(url).pubsub('NUMSUB', channel))[1]),
+    );
+    return counts.indexOf(1);
+  }
+
+  test('a node that has left the cluster is left when it is checked', async () => {
+    const client = clusterClient();
+    await once(client, 'ready');
+    const { subscriber, told } = subscribeAt(client);
+    await subscriber.subscribe(uniquePrefix());
+    await subscriber.check();
+    expect(told).toEqual(['up']);
+    const nodes = client.nodes();
+    vi.spyOn(client, 'nodes').mockReturnValueOnce([]).mockReturnValue(nodes);
+    await subscriber.check();
+    await vi.waitFor(() => expect(told).toEqual(['up', 'down', 'up']));
+  });
+
+  test('it hears changes of all slots, and goes to another node when its own is killed', async () => {
+    // Its nodes are not known yet.
+    const client = clusterClient();
+    const { subscriber, told } = subscribeAt(client);
+    const channel = uniquePrefix();
+    await subscriber.subscribe(channel);
+    const publishAtAll = async () => {
+      const alive = cluster.servers.filter(({ pid }) => isAlive(pid));
+      for (const { url } of alive) await directly(url).publish(channel, url);
+      await vi.waitFor(() =>
+        expect(told.filter((text) => text.startsWith(channel))).toHaveLength(alive.length),
+      );
+      told.length = 0;
+    };
+    await publishAtAll();
+    await cluster.servers[await nodeWith(channel)]!.kill();
+    await vi.waitFor(() => expect(told).toEqual(['down', 'up']), 3_000);
+    told.length = 0;
+    await publishAtAll();
+  });
+});
+
+function isAlive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch {
+    return false;
+  }
+}
