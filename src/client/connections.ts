@@ -1,4 +1,5 @@
-import { buildConnector, Client, type Dispatcher } from 'undici';
+import type { buildConnector, Client, Dispatcher } from 'undici';
+import * as undici from '../internal/undici.ts';
 import type { Check } from '../internal/validate.ts';
 
 /** How connections are made: options of undici's Client. */
@@ -86,7 +87,7 @@ export class Connections {
   }
 
   #open(): Connection {
-    const client = new Client(this.#origin, this.#options);
+    const client = new undici.Client(this.#origin, this.#options);
     const connection = new Connection(client, this.#free);
     const broke = () => {
       connection.connected = false;
@@ -135,7 +136,7 @@ function connectorOf(options: ConnectionOptions): buildConnector.connector {
   const { connect, connectTimeout, autoSelectFamily, autoSelectFamilyAttemptTimeout } = options;
   if (typeof connect === 'function') return connect;
   const { allowH2, maxCachedSessions, socketPath, h2Options } = options;
-  return buildConnector({
+  return undici.buildConnector({
     allowH2,
     maxCachedSessions,
     socketPath,
@@ -149,7 +150,7 @@ function connectorOf(options: ConnectionOptions): buildConnector.connector {
 /** Lets undici itself say which of its options it does not take. */
 export const connectionOptions: Check = (value, option) => {
   try {
-    new Client('http://localhost', value as ConnectionOptions);
+    new undici.Client('http://localhost', value as ConnectionOptions);
   } catch (cause) {
     throw new TypeError(`${option} is refused: ${(cause as Error).message}`, { cause });
   }

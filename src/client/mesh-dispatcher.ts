@@ -1,6 +1,7 @@
 import { LRUCache } from 'lru-cache';
-import { Agent, Dispatcher } from 'undici';
+import type { Agent, Dispatcher } from 'undici';
 import { ClosedError, InvalidRequestError } from '../errors.ts';
+import * as undici from '../internal/undici.ts';
 import { having, validateOptions } from '../internal/validate.ts';
 import { type LegacyDispatchHandler, newerHandler } from './legacy-handler.ts';
 import { MESH_CHECKS, type MeshOptions, MeshTargets } from './mesh-target.ts';
@@ -28,7 +29,7 @@ const MAX_ORIGINS = 1_000;
  * A Dispatcher of undici's through which requests to services go the way of a ServiceClient's calls. It can be given
  * to whatever takes one, in any version of undici, the built-in fetch of Node included.
  */
-export class MeshDispatcher extends Dispatcher {
+export class MeshDispatcher extends undici.Dispatcher {
   readonly #client: ServiceClient;
   readonly #ownsClient: boolean;
   readonly #targets: MeshTargets;
@@ -113,7 +114,7 @@ export class MeshDispatcher extends Dispatcher {
   }
 
   #passOn(options: Dispatcher.DispatchOptions, handler: Dispatcher.DispatchHandler): boolean {
-    this.#fallback ??= this.#ownFallback = new Agent();
+    this.#fallback ??= this.#ownFallback = new undici.Agent();
     return this.#fallback.dispatch(options, handler);
   }
 

@@ -1,6 +1,7 @@
-import { type Dispatcher, errors } from 'undici';
+import type { Dispatcher } from 'undici';
 import { warnOf } from '../internal/emitter.ts';
 import type { Linked } from '../internal/linked-list.ts';
+import { errors } from '../internal/undici.ts';
 import { type Abortable, type AbortListener, type AbortOwner, AbortScope } from '../policies/abort.ts';
 import type { Connection, Exchange } from './connections.ts';
 import {
