@@ -36,6 +36,7 @@ const rooms: Record<string, readonly string[]> = {
 };
 
 const peerRooms: Record<string, string> = {
+  axios: 'middleware',
   ioredis: 'redis',
   pg: 'postgres',
   fastify: 'gateway',

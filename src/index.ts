@@ -37,8 +37,21 @@ export type { SubsetOptions } from './balancing/subsetting.ts';
 export type { ZoneOptions } from './balancing/zones.ts';
 export { type Classification, classify, type Verdict } from './client/classification.ts';
 export type { ConnectionOptions } from './client/connections.ts';
+export { createDispatcher } from './client/create-dispatcher.ts';
+export {
+  createFetch,
+  type MeshFetch,
+  type MeshFetchOptions,
+  type MeshRequestInit,
+} from './client/create-fetch.ts';
 export type { Answer, ResponseHeaders, ServiceResponse } from './client/exchange.ts';
 export { type HttpCacheOptions, HttpCaching } from './client/http-caching.ts';
+export type {
+  MeshDispatcher,
+  MeshDispatcherOptions,
+  MeshDispatchOptions,
+} from './client/mesh-dispatcher.ts';
+export type { MeshOptions } from './client/mesh-target.ts';
 export {
   currentRequestContext,
   RETRIES_SPENT_HEADER,
@@ -46,6 +59,7 @@ export {
   requestContextFrom,
   runWithRequestContext,
 } from './client/propagation.ts';
+export type { RelayBody, RelayRequest } from './client/relay-request.ts';
 export type { QueryValue, ServiceCall } from './client/service-call.ts';
 export {
   ServiceClient,
@@ -90,6 +104,7 @@ export {
 } from './discovery/static-service-discovery.ts';
 export * from './errors.ts';
 export type { DiagnosticsMessage } from './internal/emitter.ts';
+export { type AxiosMeshAdapter, axiosAdapter } from './middleware/axios-adapter.ts';
 export {
   AdaptiveConcurrency,
   type AdaptiveConcurrencyEvents,
