@@ -1,0 +1,79 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { RETRIES_SPENT_HEADER } from '../../client/propagation.ts';
+import { AbortScope } from '../../policies/abort.ts';
+import { Admission } from './admission.ts';
+import type { ReadyAnswer } from './ready-answer.ts';
+import { guardOf, type ServerGuard, type ServerGuardOptions } from './server-guard.ts';
+import { finishedStatus, whenClosed } from './when-closed.ts';
+
+/** What is needed of a context of Hono. */
+export interface HonoContextLike {
+  readonly req: {
+    readonly method: string;
+    readonly path: string;
+    header(): Record<string, string>;
+  };
+  readonly res: Response;
+  readonly error: Error | undefined;
+  readonly env: unknown;
+  header(name: string, value: string): void;
+}
+
+/** Where the application runs on @hono/node-server. */
+interface NodeEnv {
+  readonly incoming: IncomingMessage;
+  readonly outgoing: ServerResponse;
+}
+
+/**
+ * A ServerGuard for Hono. Use it first. On @hono/node-server a request counts as under way until its answer is sent,
+ * elsewhere until its handler has ended.
+ *
+ * @example
+ * app.use(honoGuard({ maxEventLoopDelay: 100 }));
+ */
+export function honoGuard(options?: ServerGuard | ServerGuardOptions) {
+  const guard = guardOf(options);
+  return async (c: HonoContextLike, next: () => Promise<void>): Promise<Response | undefined> => {
+    const { method, path } = c.req;
+    const gone = new AbortScope(undefined, { onAbort() {} });
+    const node = nodeEnvOf(c);
+    let admission: Admission | undefined;
+    let closed = false;
+    if (node !== undefined) {
+      whenClosed(node.incoming, node.outgoing, () => {
+        closed = true;
+        gone.abort(new Error('the client has gone'));
+        admission?.finish(finishedStatus(node.outgoing));
+      });
+    }
+    const decision = await guard.admit({ request: { method, path, headers: c.req.header() }, gone });
+    if (!(decision instanceof Admission)) return responseOf(decision);
+    admission = decision;
+    let status: number | undefined;
+    try {
+      await admission.run(next);
+      status = c.res.status;
+      if (c.error !== undefined) admission.threw(c.error);
+      if (admission.retriesSpent(status)) c.header(RETRIES_SPENT_HEADER, '1');
+    } catch (error) {
+      admission.threw(error);
+      throw error;
+    } finally {
+      if (node === undefined || closed) admission.finish(status);
+    }
+    return undefined;
+  };
+}
+
+function nodeEnvOf({ env }: HonoContextLike): NodeEnv | undefined {
+  const { incoming, outgoing } = (env ?? {}) as Partial<NodeEnv>;
+  return incoming === undefined || outgoing === undefined ? undefined : { incoming, outgoing };
+}
+
+function responseOf({ status, headers, body }: ReadyAnswer): Response {
+  const list = Object.entries(headers).flatMap(([name, value]) =>
+    [value].flat().map((item): [string, string] => [name, item]),
+  );
+  return new Response(body.length === 0 ? null : (body as string), { status, headers: list });
+}

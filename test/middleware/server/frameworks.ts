@@ -1,0 +1,156 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { text } from 'node:stream/consumers';
+import { serve } from '@hono/node-server';
+import express from 'express';
+import Fastify from 'fastify';
+import { Hono } from 'hono';
+import type { ContentfulStatusCode } from 'hono/utils/http-status';
+import Koa from 'koa';
+import { onTestFinished } from 'vitest';
+import { connectGuard } from '../../../src/middleware/server/connect.ts';
+import { fastifyGuard } from '../../../src/middleware/server/fastify.ts';
+import { honoGuard } from '../../../src/middleware/server/hono.ts';
+import { koaGuard } from '../../../src/middleware/server/koa.ts';
+import { nodeGuard } from '../../../src/middleware/server/node-http.ts';
+import type { ServerGuard, ServerGuardOptions } from '../../../src/middleware/server/server-guard.ts';
+
+export interface Called {
+  readonly method: string;
+  readonly path: string;
+  /** As the framework's own parser gives it. */
+  readonly body: string;
+}
+
+export interface Answered {
+  status?: number;
+  headers?: Record<string, string | string[]>;
+  body?: string;
+}
+
+/** What an application does, whatever the framework: answers, or throws. */
+export type Application = (called: Called) => Answered | Promise<Answered>;
+
+export interface RunningApplication {
+  readonly origin: string;
+  readonly port: number;
+}
+
+export type Framework = (
+  guard: ServerGuard | ServerGuardOptions,
+  application: Application,
+) => Promise<RunningApplication>;
+
+/** What each application answers with itself when its handler throws. */
+export const OWN_ERROR = 'answered by the application';
+
+async function listening(server: Server): Promise<RunningApplication> {
+  if (!server.listening) await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+  onTestFinished(
+    () =>
+      new Promise<void>((resolve) => {
+        server.close(() => resolve());
+        server.closeAllConnections();
+      }),
+  );
+  return { origin: `http://127.0.0.1:${port}`, port };
+}
+
+const fastify: Framework = async (guard, application) => {
+  const app = Fastify();
+  app.register(fastifyGuard(guard));
+  app.addContentTypeParser('*', { parseAs: 'string' }, (_request, body, done) => done(null, body));
+  app.setErrorHandler((_error, _request, reply) => reply.code(500).send(OWN_ERROR));
+  app.all('*', async (request, reply) => {
+    const { method, url: path } = request;
+    const body = typeof request.body === 'string' ? request.body : JSON.stringify(request.body ?? '');
+    const { status = 200, headers = {}, body: answer = '' } = await application({ method, path, body });
+    return reply.code(status).headers(headers).send(answer);
+  });
+  await app.listen({ host: '127.0.0.1', port: 0 });
+  onTestFinished(() => app.close());
+  return listening(app.server);
+};
+
+const connect: Framework = async (guard, application) => {
+  const app = express();
+  app.use(connectGuard(guard));
+  app.use(express.text({ type: '*/*', limit: '1mb' }));
+  app.use(async (request, response) => {
+    const { method, url: path, body = '' } = request;
+    const { status = 200, headers = {}, body: answer = '' } = await application({ method, path, body });
+    response.status(status).set(headers).send(answer);
+  });
+  app.use(((_error, _request, response, _next) => {
+    response.status(500).send(OWN_ERROR);
+  }) as express.ErrorRequestHandler);
+  return listening(createServer(app));
+};
+
+const koa: Framework = async (guard, application) => {
+  const app = new Koa();
+  app.use(async (ctx, next) => {
+    try {
+      await next();
+    } catch {
+      ctx.status = 500;
+      ctx.body = OWN_ERROR;
+    }
+  });
+  app.use(koaGuard(guard));
+  app.use(async (ctx) => {
+    const body = await text(ctx.req);
+    const answer = await application({ method: ctx.method, path: ctx.path, body });
+    ctx.status = answer.status ?? 200;
+    ctx.set((answer.headers ?? {}) as Record<string, string>);
+    ctx.body = answer.body ?? '';
+  });
+  return listening(createServer(app.callback()));
+};
+
+const hono: Framework = async (guard, application) => {
+  const app = new Hono();
+  app.use(honoGuard(guard));
+  app.onError((_error, c) => c.text(OWN_ERROR, 500));
+  app.all('*', async (c) => {
+    const body = await c.req.text();
+    const answer = await application({ method: c.req.method, path: c.req.path, body });
+    return c.body(answer.body ?? '', (answer.status ?? 200) as ContentfulStatusCode, answer.headers);
+  });
+  const server = await new Promise<Server>((resolve) => {
+    const started = serve({ fetch: app.fetch, port: 0, hostname: '127.0.0.1' }, () =>
+      resolve(started as Server),
+    );
+  });
+  return listening(server);
+};
+
+/** As handlers of node:http are often written: the work begins when the end of the body is told. */
+const nodeHttp: Framework = async (guard, application) => {
+  const handler = (request: IncomingMessage, response: ServerResponse) => {
+    let body = '';
+    request.setEncoding('utf8');
+    request.on('data', (chunk: string) => {
+      body += chunk;
+    });
+    request.on('end', async () => {
+      try {
+        const answer = await application({ method: request.method!, path: request.url!, body });
+        response.writeHead(answer.status ?? 200, answer.headers ?? {});
+        response.end(answer.body ?? '');
+      } catch {
+        response.writeHead(500).end(OWN_ERROR);
+      }
+    });
+  };
+  return listening(createServer(nodeGuard(guard, handler)));
+};
+
+export const frameworks: [string, Framework][] = [
+  ['Fastify', fastify],
+  ['Express', connect],
+  ['Koa', koa],
+  ['Hono', hono],
+  ['node:http', nodeHttp],
+];
