@@ -7,6 +7,8 @@ export class Endpoint {
   readonly connections: Connections;
   /** Around each attempt on this instance: bulkhead, then attempt timeout. */
   readonly policy: Policy;
+  /** What else holds connections to the instance, to be closed with these. */
+  readonly others = new Set<{ close(): Promise<void> }>();
   #attempts = 0;
   #whenClosed: (() => void) | undefined = undefined;
 
@@ -35,7 +37,7 @@ export class Endpoint {
   }
 
   /** Resolves when what is under way on the connections, streamed bodies included, is done. */
-  close(): Promise<void> {
-    return this.connections.close();
+  async close(): Promise<void> {
+    await Promise.all([this.connections.close(), ...Array.from(this.others, (other) => other.close())]);
   }
 }

@@ -21,6 +21,13 @@ import {
   type ServiceResponse,
   StreamedExchange,
 } from './exchange.ts';
+import {
+  type ForeignRequest,
+  type ForeignSend,
+  type JudgedAnswer,
+  type Place,
+  prepareForeign,
+} from './foreign-request.ts';
 import { MeshDispatcher } from './mesh-dispatcher.ts';
 import { currentRequestContext, noteRetriesSpent, RETRIES_SPENT_HEADER } from './propagation.ts';
 import { type RelayedAnswer, RelayedCall, RelayedExchange } from './relay.ts';
@@ -193,6 +200,35 @@ export class ServiceClient {
     }
   }
 
+  /**
+   * Finds a place for a request that is sent by other means than this client's connections, and judges how it ends:
+   * what the agent for node:http is built on. It goes the way of a `request()`; until `send` says of a place that the
+   * request has been sent, another is tried as the service's `retry` says. `source` cancels.
+   *
+   * @returns the head of the answer, if it is a success
+   * @throws as `request` does, ServiceResponseError included, and what `send` throws
+   */
+  async admit(request: ForeignRequest, source: Abortable, send: ForeignSend): Promise<Answer> {
+    const policies = this.#policiesOf(request.service);
+    const state = this.#begin(request, prepareForeign(request));
+    const sendThere: Send<JudgedAnswer> = (lease, endpoint, context) => {
+      const place: Place = {
+        instance: lease.instance,
+        endpoint,
+        connection: policies.connection,
+        context,
+        headers: () => headersOf(state, context),
+        sent: () => {
+          state.sent = true;
+        },
+        succeeded: (answer) => policies.succeeded(answer),
+        release: (end) => void lease.release(end),
+      };
+      return send(place);
+    };
+    return this.#run('request', request, source, state, policies, sendThere, (_state, answer) => answer);
+  }
+
   /** For undici, and for the built-in fetch: see `createDispatcher`, which takes options. Closed with the client. */
   get dispatcher(): MeshDispatcher {
     this.#dispatcher ??= new MeshDispatcher(this, false);
@@ -331,7 +367,7 @@ export class ServiceClient {
         (inner) => send(lease, endpoint, contextOf(inner)),
         context,
       );
-      if (!(isRelayed(response) ? response.stands : policies.succeeded(response))) {
+      if (!(isJudged(response) ? response.stands : policies.succeeded(response))) {
         throw this.#failed(state, response);
       }
       if (isBuffered(response)) lease.release();
@@ -372,7 +408,7 @@ export class ServiceClient {
 
   #failed(state: CallState, response: Answer): ServiceResponseError {
     if (isBuffered(response)) return responseError(state, response, response.body);
-    state.lastResponse = response as ServiceResponse | RelayedAnswer;
+    if (isHeld(response)) state.lastResponse = response;
     return responseError(state, response, undefined);
   }
 
@@ -415,8 +451,13 @@ function isBuffered(response: object): response is BufferedResponse {
   return typeof (response as { body?: unknown }).body === 'string';
 }
 
-function isRelayed(response: object): response is RelayedAnswer {
-  return 'exchange' in response;
+function isJudged(response: object): response is JudgedAnswer {
+  return 'stands' in response;
+}
+
+/** Whether its body waits for what becomes of the call. */
+function isHeld(response: object): response is ServiceResponse | RelayedAnswer {
+  return 'body' in response || 'exchange' in response;
 }
 
 /** Lets go of an answer that was no success, and for which nobody waits. */
