@@ -1,5 +1,5 @@
 import { type RequestContext, requestContextFrom } from '../../client/propagation.ts';
-import { LimitExceededError } from '../../errors.ts';
+import { DeadlineExceededError, LimitExceededError } from '../../errors.ts';
 import { Emitter } from '../../internal/emitter.ts';
 import {
   anything,
@@ -11,7 +11,7 @@ import {
   text,
   validateOptions,
 } from '../../internal/validate.ts';
-import type { Abortable } from '../../policies/abort.ts';
+import { type Abortable, AbortScope } from '../../policies/abort.ts';
 import {
   AdaptiveConcurrency,
   type AdaptiveConcurrencyOptions,
@@ -174,25 +174,34 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
   ): Decision | Promise<Decision> {
     let admission: Admission | undefined;
     let admitted: ((admission: Admission) => void) | undefined;
+    let timer: NodeJS.Timeout | undefined;
+    // What ends the wait for a place. Once there is one, it is the answer that gives it back.
+    const wait = new AbortScope(gone, NOBODY);
     const operation = () => {
+      wait.end();
+      clearTimeout(timer);
       const slot = new Slot();
       admission = new Admission(context, slot);
       admitted?.(admission);
       return slot.ended;
     };
     const attributes = { method: request.method, path: request.path, priority };
-    const call = limiter.execute(operation, new Context(1, context.deadline, attributes, gone, false));
+    const call = limiter.execute(operation, new Context(1, Infinity, attributes, wait, false));
     if (admission !== undefined) {
       call.catch(() => {});
       return admission;
+    }
+    if (context.deadline !== Infinity) {
+      timer = setTimeout(() => wait.abort(TOO_LATE), context.deadline - performance.now()).unref();
     }
     return new Promise((resolve, reject) => {
       admitted = resolve;
       call.catch((error) => {
         if (admission !== undefined) return;
+        wait.end();
+        clearTimeout(timer);
         if (gone.aborted) resolve(this.#refuse(request, CLIENT_GONE));
-        // A timer of Node may fire a fraction of a millisecond early.
-        else if (isPast(context, 1)) resolve(this.#refuse(request, PAST_DEADLINE));
+        else if (error === TOO_LATE) resolve(this.#refuse(request, PAST_DEADLINE));
         else if (error instanceof LimitExceededError) resolve(this.#refuse(request, this.#overloaded()));
         else reject(error);
       });
@@ -209,6 +218,9 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
     return answerOf(refusal);
   }
 }
+
+const NOBODY = { onAbort() {} };
+const TOO_LATE = new DeadlineExceededError('the deadline of the request passed while it waited', 0);
 
 const PAST_DEADLINE: Refusal = {
   status: 504,
@@ -229,8 +241,8 @@ const OVERLOADED: Refusal = {
   detail: 'The request was refused without being handled, since there are too many.',
 };
 
-function isPast({ deadline }: RequestContext, tolerance = 0): boolean {
-  return performance.now() + tolerance >= deadline;
+function isPast({ deadline }: RequestContext): boolean {
+  return performance.now() >= deadline;
 }
 
 function isHealthCheck({ path }: IncomingRequest): boolean {
