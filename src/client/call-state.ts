@@ -20,6 +20,8 @@ export interface CallState extends Attributes, AcquireOptions {
   instanceId: string | undefined;
   /** Whether an instance may have processed the request. */
   sent: boolean;
+  /** Whether a try has, or may yet have, a body that can be read only once. */
+  taken: boolean;
   /** The instances that have failed this call, or are at it. */
   exclude: Set<string> | undefined;
   lastError: unknown;
@@ -43,6 +45,7 @@ export function callState(
     retries: call.retries,
     instanceId: undefined,
     sent: false,
+    taken: false,
     exclude: undefined,
     lastError: undefined,
     lastResponse: undefined,
@@ -55,8 +58,8 @@ export function mayBeSentTwice({ request }: CallState): boolean {
 }
 
 /** Whether another try can do no harm: nothing was processed yet, or processing it twice is as good as once. */
-export function mayBeSentAgain({ request, sent }: CallState): boolean {
-  return request.replayable && (request.idempotent || !sent);
+export function mayBeSentAgain({ request, sent, taken }: CallState): boolean {
+  return (request.idempotent || !sent) && (request.replayable || !taken);
 }
 
 /** Further tries go to other instances while there are any. */

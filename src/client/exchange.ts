@@ -42,6 +42,14 @@ export interface ExchangeDetails extends ServiceErrorDetails {
 /** Told when the request is handed to a connection: from then on the instance may have processed it. */
 export interface Progress {
   sent: boolean;
+  /** Whether the body has been read, or will be once there is a connection. */
+  taken: boolean;
+}
+
+/** Tells that the request is with a connection. */
+export function begins(progress: Progress): void {
+  progress.sent = true;
+  progress.taken = true;
 }
 
 export function asError(reason: unknown): Error {
@@ -56,10 +64,19 @@ function tooLarge(details: ExchangeDetails): ResponseTooLargeError {
   );
 }
 
+/** What undici says where it does not like the request, the last one where its body was cut short. */
+const REFUSALS: ReadonlySet<string | undefined> = new Set([
+  'UND_ERR_INVALID_ARG',
+  'UND_ERR_NOT_SUPPORTED',
+  'UND_ERR_REQ_CONTENT_LENGTH_MISMATCH',
+  'UND_ERR_ABORTED',
+]);
+
 /** What undici says of a failed request, in the terms of the caller. */
 export function failureOf(error: Error & { code?: string }, details: ServiceErrorDetails): Error {
   if (error instanceof ResponseTooLargeError) return error;
-  if (error.code === 'UND_ERR_INVALID_ARG') return new InvalidRequestError(error.message, { cause: error });
+  if (REFUSALS.has(error.code))
+    return new InvalidRequestError(error.message || error.code!, { cause: error });
   const { serviceName, instanceId } = details;
   return new ServiceConnectionError(
     `the connection to '${serviceName}' (instance ${instanceId}) failed: ${error.message || error.code}`,
@@ -104,7 +121,9 @@ export class BufferedExchange implements Exchange, AbortListener {
   onAbort(reason: unknown): void {
     this.#reject(reason);
     this.#abortedWith = asError(reason);
-    this.#controller?.abort(this.#abortedWith);
+    // While it waits for a connection undici keeps it, and will do away with its body then.
+    if (this.#controller === undefined) this.#progress.taken = true;
+    else this.#controller.abort(this.#abortedWith);
   }
 
   onRequestStart(controller: Controller): void {
@@ -112,7 +131,7 @@ export class BufferedExchange implements Exchange, AbortListener {
       controller.abort(this.#abortedWith);
       return;
     }
-    this.#progress.sent = true;
+    begins(this.#progress);
     this.#controller = controller;
   }
 
@@ -202,7 +221,8 @@ export class StreamedExchange implements Exchange, AbortListener {
   onAbort(reason: unknown): void {
     this.#reject(reason);
     this.#abortedWith = asError(reason);
-    if (this.#body === undefined) this.#controller?.abort(this.#abortedWith);
+    if (this.#controller === undefined) this.#progress.taken = true;
+    else if (this.#body === undefined) this.#controller.abort(this.#abortedWith);
     else this.#body.destroy(this.#abortedWith);
   }
 
@@ -211,7 +231,7 @@ export class StreamedExchange implements Exchange, AbortListener {
       controller.abort(this.#abortedWith);
       return;
     }
-    this.#progress.sent = true;
+    begins(this.#progress);
     this.#controller = controller;
   }
 

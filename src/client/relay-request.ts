@@ -1,6 +1,8 @@
+import { type Readable, Stream } from 'node:stream';
 import type { Dispatcher } from 'undici';
 import type { Selector } from '../balancing/selector.ts';
 import { InvalidRequestError } from '../errors.ts';
+import { IteratedBody } from './iterated-body.ts';
 import {
   indexOfHeader,
   isIdempotent,
@@ -39,7 +41,10 @@ export interface RelayRequest
   method?: string;
   /** Starts with one slash. */
   path: string;
-  /** What is no stream and no iterable can be sent again. */
+  /**
+   * What is no stream and no iterable can be sent again; an iterable too if its `content-length` is at most 64 KiB. A call
+   * whose body cannot is tried again only while no instance has been given any of it.
+   */
   body?: RelayBody;
   /** Milliseconds for the call up to the head of its answer, retries included. Default: the service's `timeout`. */
   timeout?: number | undefined;
@@ -59,39 +64,45 @@ export interface RelayRequest
 export function prepareRelay(request: RelayRequest): PreparedRequest {
   const method = methodOf(request);
   const headers: string[] = [];
-  const body = bodyOf(request.body, headers);
   if (request.headers !== undefined && request.headers !== null) addHeaders(request.headers, headers);
   setIdempotencyKey(headers, request);
+  const body = bodyOf(request.body, headers);
   return {
     method,
     path: pathOf({ path: request.path }),
     headers,
     body: body as PreparedRequest['body'],
-    replayable: isReplayable(body),
+    replayable: body instanceof IteratedBody ? body.replayable : isReplayable(body),
     idempotent: request.idempotent ?? isIdempotent(method, headers),
   };
 }
 
-function bodyOf(body: RelayBody | undefined, headers: string[]): RelayBody {
-  if (body === undefined) return null;
+function bodyOf(body: RelayBody | undefined, headers: string[]): RelayBody | IteratedBody {
+  if (body === undefined || body === null) return null;
+  if (isReplayable(body) || isNodeStream(body)) return body;
   if (body instanceof URLSearchParams) {
-    headers.push('content-type', 'application/x-www-form-urlencoded;charset=UTF-8');
+    if (indexOfHeader(headers, 'content-type') === -1)
+      headers.push('content-type', 'application/x-www-form-urlencoded;charset=UTF-8');
     return body.toString();
   }
-  return body;
+  if (typeof body !== 'object' || !(Symbol.asyncIterator in body || Symbol.iterator in body)) return body;
+  const length = indexOfHeader(headers, 'content-length');
+  return new IteratedBody(
+    body as Iterable<string | Uint8Array>,
+    length === -1 ? Infinity : Number(headers[length + 1]),
+  );
 }
 
-/** Whether it can be sent a second time. */
+/** Whether a body can be sent twice as it is. */
 export function isReplayable(body: RelayBody): boolean {
-  return (
-    body === null ||
-    typeof body === 'string' ||
-    ArrayBuffer.isView(body) ||
-    body instanceof ArrayBuffer ||
-    body instanceof Blob ||
-    // A form may be one of undici's own class as well.
-    (body as object)[Symbol.toStringTag as never] === 'FormData'
-  );
+  if (body === null || body === undefined || typeof body === 'string') return true;
+  if (ArrayBuffer.isView(body) || body instanceof ArrayBuffer || body instanceof Blob) return true;
+  // A form may be one of undici's own class as well.
+  return (body as { [Symbol.toStringTag]?: unknown })[Symbol.toStringTag] === 'FormData';
+}
+
+export function isNodeStream(body: unknown): body is Readable {
+  return body instanceof Stream || typeof (body as Readable | null)?.pipe === 'function';
 }
 
 /** All the forms in which undici takes headers, as lower-case names and values in turn. */
@@ -134,8 +145,12 @@ function addHeader(headers: string[], name: unknown, value: unknown): void {
  * RFC 9110, section 8.6: the same length several times over stands for one, as the built-in fetch of some versions
  * of Node sends it where the caller has set it.
  */
+export function lengthIn(value: string): string {
+  return /^(\d+)(?:\s*,\s*\1)*$/.exec(value)?.[1] ?? value;
+}
+
 function setContentLength(headers: string[], value: string): void {
-  const length = /^(\d+)(?:\s*,\s*\1)*$/.exec(value)?.[1] ?? value;
+  const length = lengthIn(value);
   const index = indexOfHeader(headers, 'content-length');
   if (index === -1 || headers[index + 1] !== length) headers.push('content-length', length);
 }

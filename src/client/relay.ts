@@ -1,4 +1,5 @@
 import type { Dispatcher } from 'undici';
+import { InvalidRequestError } from '../errors.ts';
 import { warnOf } from '../internal/emitter.ts';
 import type { Linked } from '../internal/linked-list.ts';
 import { errors } from '../internal/undici.ts';
@@ -8,11 +9,14 @@ import {
   type Answer,
   asError,
   type BodyEnd,
+  begins,
   type ExchangeDetails,
   failureOf,
   type Progress,
   type ResponseHeaders,
 } from './exchange.ts';
+import { IteratedBody } from './iterated-body.ts';
+import { isNodeStream } from './relay-request.ts';
 import type { RelayedCalls } from './relayed-calls.ts';
 
 type Controller = Dispatcher.DispatchController;
@@ -31,6 +35,7 @@ export class RelayedCall implements Controller, AbortOwner, Linked<RelayedCall> 
   readonly #calls: RelayedCalls | undefined;
   /** The latest try that has reached a connection. */
   #exchange: RelayedExchange | undefined = undefined;
+  #unwatch: (() => void) | undefined = undefined;
   #paused = false;
   #over = false;
 
@@ -90,6 +95,22 @@ export class RelayedCall implements Controller, AbortOwner, Linked<RelayedCall> 
       this.#handler.onRequestStart?.(this, null);
     } catch (error) {
       this.abort(error as Error);
+    }
+  }
+
+  /** Ends the call if what should give its body fails. */
+  watch(body: unknown): void {
+    const failed = (error: Error) => this.abort(error);
+    if (body instanceof IteratedBody) {
+      body.whenFailed = failed;
+      this.#unwatch = () => body.close();
+    } else if (isNodeStream(body)) {
+      if (body.errored || body.destroyed) {
+        this.abort(body.errored ?? new InvalidRequestError('the body of the request has been destroyed'));
+        return;
+      }
+      body.on('error', failed);
+      this.#unwatch = () => void body.off('error', failed);
     }
   }
 
@@ -162,6 +183,7 @@ export class RelayedCall implements Controller, AbortOwner, Linked<RelayedCall> 
     this.#over = true;
     this.scope.end();
     this.#calls?.ended(this);
+    this.#unwatch?.();
   }
 
   #tell(error: Error): void {
@@ -237,7 +259,9 @@ export class RelayedExchange implements Exchange, AbortListener {
     } else if (this.#handedOn) {
       this.#whenOver({ cancelled: true });
     }
-    this.controller?.abort(this.#abortedWith);
+    // While it waits for a connection undici keeps it, and will do away with its body then.
+    if (this.controller === undefined) this.#progress.taken = true;
+    else this.controller.abort(this.#abortedWith);
   }
 
   pause(): void {
@@ -272,7 +296,7 @@ export class RelayedExchange implements Exchange, AbortListener {
       controller.abort(this.#abortedWith);
       return;
     }
-    this.#progress.sent = true;
+    begins(this.#progress);
     this.controller = controller;
   }
 

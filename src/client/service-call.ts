@@ -17,7 +17,7 @@ export interface ServiceCall {
   query?: Readonly<Record<string, QueryValue | readonly QueryValue[]>>;
   /**
    * Objects and arrays are sent as JSON; strings, bytes and URLSearchParams as they are. Streams and other
-   * async iterables are sent as they come, once: such a call is never tried again.
+   * async iterables are sent as they come, once: such a call is tried again only while no instance has been given any of it.
    */
   body?: unknown;
   headers?: Readonly<Record<string, string | number | readonly string[] | undefined>>;
@@ -37,8 +37,18 @@ export interface ServiceCall {
   maxResponseSize?: number;
 }
 
-/** What JSON.stringify makes `{}` of, whatever is in it. */
-const UNSENDABLE = [Blob, FormData, Headers, Map, Set, WeakMap, WeakSet, Promise];
+/** What JSON.stringify makes `{}` of, whatever is in it: by name, since to mention Headers has Node load its fetch. */
+const UNSENDABLE: ReadonlySet<unknown> = new Set([
+  'Blob',
+  'File',
+  'FormData',
+  'Headers',
+  'Map',
+  'Set',
+  'WeakMap',
+  'WeakSet',
+  'Promise',
+]);
 
 type Body = Exclude<Dispatcher.DispatchOptions['body'], undefined>;
 
@@ -182,7 +192,7 @@ function bodyOf({ body }: ServiceCall, headers: string[]): Body {
   if (typeof body === 'object' && Symbol.asyncIterator in body) {
     return Readable.from(body as AsyncIterable<unknown>, { objectMode: false });
   }
-  if (UNSENDABLE.some((type) => body instanceof type)) {
+  if (UNSENDABLE.has((body as { [Symbol.toStringTag]?: unknown })[Symbol.toStringTag])) {
     throw new InvalidRequestError(
       `a ${body.constructor.name} would be sent as the JSON of an empty object: give its content as bytes, ` +
         'a stream, a plain object or a list',

@@ -194,6 +194,7 @@ export class ServiceClient {
       const policies = this.#policiesOf(request.service);
       const state = this.#begin(request, prepareRelay(request));
       call.begin();
+      if (request.body !== null && typeof request.body === 'object') call.watch(state.request.body);
       if (!call.over) this.#relay(call, request, state, policies);
     } catch (error) {
       call.fail(error as Error);

@@ -1,6 +1,7 @@
 import { Readable } from 'node:stream';
 import { describe, expect, it } from 'vitest';
 import { callState, mayBeSentAgain } from '../../src/client/call-state.ts';
+import { begins } from '../../src/client/exchange.ts';
 import { prepare, type ServiceCall } from '../../src/client/service-call.ts';
 
 function stateOf(details: Partial<ServiceCall>, propagated: readonly string[] = []) {
@@ -41,14 +42,21 @@ describe('a call', () => {
     ['a GET', true, true, {}],
     ['a POST', true, false, { method: 'POST', body: {} }],
     ['a POST with an idempotency key', true, true, { method: 'POST', idempotencyKey: 'k' }],
-    ['a PUT of a stream', false, false, { method: 'PUT', body: Readable.from(['a']) }],
+    ['a PUT of a stream', true, false, { method: 'PUT', body: Readable.from(['a']) }],
+    ['a POST of a stream', true, false, { method: 'POST', body: Readable.from(['a']) }],
   ])(
     'that is %s may be sent again if no instance got it: %s; if one may have: %s',
     (_what, before, after, details) => {
       const state = stateOf(details);
       expect(mayBeSentAgain(state)).toBe(before);
-      state.sent = true;
+      begins(state);
       expect(mayBeSentAgain(state)).toBe(after);
     },
   );
+
+  it('is not sent again with a stream that a try given up may still send once it has a connection', () => {
+    const state = stateOf({ method: 'PUT', body: Readable.from(['a']) });
+    state.taken = true;
+    expect(mayBeSentAgain(state)).toBe(false);
+  });
 });
