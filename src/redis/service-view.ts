@@ -6,8 +6,11 @@ interface Known {
   readonly instance: ServiceInstance;
   readonly epoch: string;
   /** What a health check found, which stands above what was registered. */
-  readonly checked: string | undefined;
-  /** `performance.now()` when it was found gone without a word, if it is kept all the same. */
+  readonly checked: ServiceInstance['status'] | undefined;
+  /**
+   * `performance.now()` when it was found gone without a word, if it is kept all the same; Infinity while the registry
+   * cannot be reached.
+   */
   missingSince: number | undefined;
 }
 
@@ -28,8 +31,8 @@ export class ServiceView {
   readonly #grace: number;
   readonly #onInvalid: (entry: RegistryEntry, error: unknown) => void;
   readonly #known = new Map<string, Known>();
-  /** When those were dropped that vanished, within the last grace period. */
-  #vanished: number[] = [];
+  /** When those were dropped that vanished within the last grace period, and did not come back. */
+  readonly #vanished = new Map<string, number>();
   #snapshot: readonly ServiceInstance[] | undefined = undefined;
   #version: number | undefined = undefined;
 
@@ -53,27 +56,29 @@ export class ServiceView {
 
   /** Milliseconds until the first of those that are missing is to be dropped; Infinity if none is. */
   get graceEnds(): number {
-    const since = [...this.#known.values()].map(({ missingSince }) => missingSince ?? Infinity);
-    return Math.min(Infinity, ...since) + this.#grace - performance.now();
+    let first = Infinity;
+    for (const { missingSince = Infinity } of this.#known.values()) first = Math.min(first, missingSince);
+    return first + this.#grace - performance.now();
   }
 
   /** Begins with instances that were known to an earlier process. */
   recall(instances: readonly ServiceInstance[]): void {
-    for (const instance of instances) this.#put({ instance, epoch: '0', checked: undefined });
+    for (const instance of instances) {
+      this.#put({ instance, epoch: '0', checked: undefined, missingSince: undefined });
+    }
   }
 
   /** Takes in the whole registry of the service. */
   load({ version, entries }: RegistryContent): void {
     this.#version = version;
-    const there = new Set<string>();
-    for (const entry of entries) {
-      this.#take(entry, undefined);
-      there.add(entry.instanceId);
+    const there = new Set(entries.map(({ instanceId }) => instanceId));
+    for (const [instanceId, known] of this.#known) {
+      if (there.has(instanceId)) known.missingSince = undefined;
     }
-    this.#vanish(
-      [...this.#known.keys()].filter((instanceId) => !there.has(instanceId)),
-      0,
-    );
+    this.settle();
+    const believable = this.#believable;
+    for (const entry of entries) this.#take(entry);
+    this.#vanish((instanceId) => !there.has(instanceId), believable);
   }
 
   /** Takes in a change that follows on what is known. */
@@ -83,12 +88,13 @@ export class ServiceView {
       case 'registered':
         this.#take(change.entry, this.#known.get(change.entry.instanceId));
         break;
-      case 'expired':
-        this.#vanish(
-          change.instanceIds.filter((instanceId) => this.#known.has(instanceId)),
-          1,
-        );
+      case 'expired': {
+        this.settle();
+        const expired = new Set(change.instanceIds);
+        // One may be, however few there are: a registry that tells of an expiry did not lose all.
+        this.#vanish((instanceId) => expired.has(instanceId), Math.max(1, this.#believable));
         break;
+      }
       case 'deregistered':
         for (const instanceId of change.instanceIds) this.#drop(instanceId);
         break;
@@ -104,7 +110,7 @@ export class ServiceView {
     if (known === undefined) return false;
     try {
       const instance = withChanges(known.instance, { status: status as ServiceInstance['status'] });
-      this.#put({ ...known, instance, checked: status });
+      this.#put({ ...known, instance, checked: instance.status });
     } catch (error) {
       this.#onInvalid({ instanceId, record: '', status, expiresAt: 0 }, error);
     }
@@ -113,62 +119,72 @@ export class ServiceView {
 
   /** To be called while the registry can be reached: drops those that were missing for the whole grace period. */
   settle(): void {
-    const until = performance.now() - this.#grace;
-    this.#vanished = this.#vanished.filter((at) => at > until);
-    for (const [instanceId, { missingSince }] of this.#known) {
-      if (missingSince !== undefined && missingSince <= until) this.#drop(instanceId);
+    const now = performance.now();
+    for (const [instanceId, at] of this.#vanished) {
+      if (now - at >= this.#grace) this.#vanished.delete(instanceId);
+    }
+    for (const [instanceId, known] of this.#known) {
+      if (known.missingSince === Infinity) known.missingSince = now;
+      else if (known.missingSince !== undefined && now - known.missingSince >= this.#grace) {
+        this.#drop(instanceId);
+      }
     }
   }
 
   /** The registry cannot be reached: who is missing can give no sign, and gets a new grace period when it is back. */
   suspend(): void {
-    this.#vanished = [];
-    for (const known of this.#known.values()) known.missingSince = undefined;
+    for (const known of this.#known.values()) {
+      if (known.missingSince !== undefined) known.missingSince = Infinity;
+    }
   }
 
-  #take(entry: RegistryEntry, before: Known | undefined): void {
+  #take(entry: RegistryEntry, before?: Known): void {
     try {
       const { epoch, instance } = trust(this.#serviceName, entry);
-      const checked = entry.status ?? (before?.epoch === epoch ? before.checked : undefined);
-      const status = checked as ServiceInstance['status'] | undefined;
-      this.#put({ epoch, checked, instance: status ? withChanges(instance, { status }) : instance });
+      // What a check found is forgotten by the registry with the instance: at a new start, or if it was gone meanwhile.
+      const stands =
+        before?.epoch === epoch && before.missingSince === undefined ? before.checked : undefined;
+      this.#put({
+        instance: stands === undefined ? instance : withChanges(instance, { status: stands }),
+        epoch,
+        checked: entry.status === undefined ? stands : instance.status,
+        missingSince: undefined,
+      });
     } catch (error) {
       this.#onInvalid(entry, error);
     }
   }
 
-  #put(known: Omit<Known, 'missingSince'>): void {
+  #put(known: Known): void {
     const { instanceId } = known.instance;
-    const before = this.#known.get(instanceId);
-    const same = before !== undefined && sameInstance(before.instance, known.instance);
-    const instance = same ? before.instance : known.instance;
-    this.#known.set(instanceId, { ...known, instance, missingSince: undefined });
+    const before = this.#known.get(instanceId)?.instance;
+    const same = before !== undefined && sameInstance(before, known.instance);
+    this.#known.set(instanceId, same ? { ...known, instance: before } : known);
+    this.#vanished.delete(instanceId);
     if (!same) this.#snapshot = undefined;
+  }
+
+  /** How many may be gone at once without having said so. */
+  get #believable(): number {
+    return this.#grace === 0 ? Infinity : MAX_VANISHING * (this.#vanished.size + this.#known.size);
   }
 
   #drop(instanceId: string): void {
     if (this.#known.delete(instanceId)) this.#snapshot = undefined;
   }
 
-  /**
-   * They are gone from the registry without having said so.
-   *
-   * @param believable how many may be, however few there are: a registry that tells of an expiry did not lose all.
-   */
-  #vanish(instanceIds: readonly string[], believable: number): void {
-    this.settle();
+  /** Instances are gone from the registry without having said so. */
+  #vanish(isGone: (instanceId: string) => boolean, believable: number): void {
     const now = performance.now();
-    const found = instanceIds.filter((instanceId) => this.#known.get(instanceId)?.missingSince === undefined);
-    const known = [...this.#known.values()];
-    const missing = known.filter(({ missingSince }) => missingSince !== undefined).length;
-    const gone = this.#vanished.length + missing + found.length;
-    const suspicious = gone > Math.max(believable, MAX_VANISHING * (this.#vanished.length + known.length));
-    for (const instanceId of found) {
-      if (suspicious) {
-        this.#known.get(instanceId)!.missingSince = now;
+    const present = [...this.#known].filter(([, { missingSince }]) => missingSince === undefined);
+    const found = present.filter(([instanceId]) => isGone(instanceId));
+    const gone = this.#vanished.size + this.#known.size - present.length + found.length;
+    for (const [instanceId, known] of found) {
+      if (gone > believable) {
+        known.missingSince = now;
       } else {
         this.#drop(instanceId);
-        this.#vanished.push(now);
+        this.#vanished.set(instanceId, now);
       }
     }
   }

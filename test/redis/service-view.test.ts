@@ -1,0 +1,517 @@
+import fc from 'fast-check';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { type ServiceInstance, toInstance } from '../../src/discovery/service-instance.ts';
+import type { Change, RegistryEntry } from '../../src/redis/service-registry.ts';
+import { ServiceView } from '../../src/redis/service-view.ts';
+import { fakeTime, pass } from '../policies/helpers.ts';
+import { entryOf, service } from './fake-registry.ts';
+
+beforeEach(fakeTime);
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+const GRACE = 60_000;
+
+const idsOf = (instances: readonly ServiceInstance[]) => instances.map(({ instanceId }) => instanceId);
+
+/** A view that counts the versions by itself. */
+function viewOf({ grace = GRACE } = {}) {
+  const invalid: string[] = [];
+  const view = new ServiceView(service, grace, ({ instanceId }, error) => {
+    expect(error).toBeInstanceOf(Error);
+    invalid.push(instanceId);
+  });
+  let version = 0;
+  const state = () => ({ version: ++version, now: 0, nextExpiry: Infinity });
+  type News = Change extends infer C
+    ? C extends Change
+      ? Omit<C, keyof ReturnType<typeof state>>
+      : never
+    : never;
+  const apply = (news: News) => view.apply({ ...state(), ...news } as Change);
+  return {
+    view,
+    invalid,
+    get ids() {
+      return idsOf(view.snapshot);
+    },
+    get statuses() {
+      return view.snapshot.map(({ status }) => status);
+    },
+    /** A reading with the given entries, or entries of the given ids. */
+    read: (...entries: (string | RegistryEntry)[]) => {
+      const given = entries.map((entry) => (typeof entry === 'string' ? entryOf(entry) : entry));
+      view.load({ ...state(), entries: given });
+    },
+    registered: (entry: RegistryEntry) => apply({ kind: 'registered', entry }),
+    expired: (...instanceIds: string[]) => apply({ kind: 'expired', instanceIds }),
+    deregistered: (...instanceIds: string[]) => apply({ kind: 'deregistered', instanceIds }),
+    checked: (instanceId: string, status: string) => apply({ kind: 'status', instanceId, status }),
+  };
+}
+
+const TEN = Array.from({ length: 10 }, (_, index) => `u${index}`);
+
+describe('what is known of a service', () => {
+  it('is what was read, with the times of the registry', () => {
+    const known = viewOf();
+    expect(known.view.version).toBeUndefined();
+    expect(known.view.snapshot).toEqual([]);
+    known.read({ ...entryOf('u1', { weight: 3, zone: 'a' }), expiresAt: 1_000_000 });
+    expect(known.view.version).toBe(1);
+    expect(known.view.snapshot).toEqual([
+      toInstance({
+        serviceName: service,
+        instanceId: 'u1',
+        host: '10.0.0.1',
+        port: 8001,
+        weight: 3,
+        zone: 'a',
+        registeredAt: 0,
+        lastHeartbeat: 910_000,
+      }),
+    ]);
+  });
+
+  it('grows and changes by what is registered', () => {
+    const known = viewOf();
+    known.read('u1');
+    known.registered(entryOf('u2'));
+    known.registered(entryOf('u1', { weight: 5 }));
+    expect(known.view.version).toBe(3);
+    expect(known.view.snapshot).toMatchObject([
+      { instanceId: 'u1', weight: 5 },
+      { instanceId: 'u2', weight: 1 },
+    ]);
+  });
+
+  it('loses at once whoever says that it leaves, down to the last', () => {
+    const known = viewOf();
+    known.read('u1', 'u2', 'u3');
+    known.deregistered('u2');
+    expect(known.ids).toEqual(['u1', 'u3']);
+    known.deregistered('u1', 'u3', 'u4');
+    expect(known.ids).toEqual([]);
+  });
+
+  it('begins with what an earlier process knew', () => {
+    const known = viewOf();
+    const recalled = toInstance({ serviceName: service, instanceId: 'u1', host: '10.0.0.1', port: 8001 });
+    known.view.recall([recalled]);
+    expect(known.view.snapshot).toEqual([recalled]);
+    expect(known.view.version).toBeUndefined();
+  });
+});
+
+describe('a list', () => {
+  it('is frozen, and the same one until something changes', () => {
+    const known = viewOf();
+    known.read('u1', 'u2');
+    const before = known.view.snapshot;
+    expect(Object.isFrozen(before)).toBe(true);
+    known.read('u2', 'u1');
+    known.registered(entryOf('u1'));
+    known.deregistered('u3');
+    known.expired('u3');
+    expect(known.view.snapshot).toBe(before);
+    known.registered(entryOf('u1', { port: 8002 }));
+    expect(known.view.snapshot).not.toBe(before);
+    expect(before).toMatchObject([{ port: 8001 }, { port: 8001 }]);
+  });
+
+  it('keeps each instance that did not change', () => {
+    const known = viewOf();
+    known.read('u1', 'u2');
+    const [u1, u2] = known.view.snapshot;
+    known.read(entryOf('u1', { port: 8002 }), 'u2');
+    expect(known.view.snapshot[0]).not.toBe(u1);
+    expect(known.view.snapshot[1]).toBe(u2);
+  });
+
+  it('is not another one for another time of the last heartbeat, or another start', () => {
+    const known = viewOf();
+    known.read('u1');
+    const before = known.view.snapshot;
+    known.read({ ...entryOf('u1', { epoch: 2 }), expiresAt: 500_000 });
+    expect(known.view.snapshot).toBe(before);
+  });
+});
+
+describe('an instance that expires', () => {
+  it('is gone at once if most of the others stay', () => {
+    const known = viewOf();
+    known.read('u1', 'u2', 'u3');
+    known.expired('u2');
+    expect(known.ids).toEqual(['u1', 'u3']);
+  });
+
+  it('is gone at once if it was the only one', () => {
+    const known = viewOf();
+    known.read('u1');
+    known.expired('u1');
+    expect(known.ids).toEqual([]);
+  });
+
+  it('is gone at once if a reading finds it gone and half of the others stay', () => {
+    const known = viewOf();
+    known.read('u1', 'u2');
+    known.read('u2');
+    expect(known.ids).toEqual(['u2']);
+  });
+
+  it('is kept for the grace period with all others that expire, if that is more than half', async () => {
+    const known = viewOf();
+    known.read('u1', 'u2', 'u3');
+    known.expired('u1', 'u2');
+    expect(known.ids).toEqual(['u1', 'u2', 'u3']);
+    await pass(GRACE);
+    known.view.settle();
+    expect(known.ids).toEqual(['u3']);
+  });
+
+  it('is kept if it is the one that makes it more than half within a grace period', async () => {
+    const known = viewOf();
+    known.read(...TEN);
+    for (const instanceId of TEN.slice(0, 5)) {
+      known.expired(instanceId);
+      await pass(GRACE / 10);
+    }
+    expect(known.ids).toEqual(TEN.slice(5));
+    known.expired('u5');
+    known.expired('u6', 'u7');
+    expect(known.ids).toEqual(TEN.slice(5));
+  });
+
+  it('is gone at once again when the others that did so are a grace period away', async () => {
+    const known = viewOf();
+    known.read('u1', 'u2', 'u3', 'u4');
+    known.expired('u1', 'u2');
+    expect(known.ids).toEqual(['u3', 'u4']);
+    await pass(GRACE);
+    known.expired('u3');
+    expect(known.ids).toEqual(['u4']);
+  });
+
+  it('is gone at once if those that expired before it are back', () => {
+    const known = viewOf();
+    known.read('u1', 'u2');
+    known.expired('u1');
+    known.registered(entryOf('u1', { epoch: 2 }));
+    known.expired('u2');
+    expect(known.ids).toEqual(['u1']);
+  });
+});
+
+describe('a registry that suddenly knows less', () => {
+  it('is not believed before the grace period has passed without a sign of those that it lost', async () => {
+    const known = viewOf();
+    known.read('u1', 'u2', 'u3');
+    const before = known.view.snapshot;
+    expect(known.view.graceEnds).toBe(Infinity);
+    known.read();
+    expect(known.view.graceEnds).toBe(GRACE);
+    await pass(GRACE - 1);
+    known.view.settle();
+    expect(known.view.graceEnds).toBe(1);
+    expect(known.view.snapshot).toBe(before);
+    await pass(1);
+    known.view.settle();
+    expect(known.ids).toEqual([]);
+    expect(known.view.graceEnds).toBe(Infinity);
+  });
+
+  it('is not believed either if less than half is left', async () => {
+    const known = viewOf();
+    known.read('u1', 'u2', 'u3', 'u4', 'u5');
+    known.read('u1', 'u5');
+    expect(known.ids).toEqual(['u1', 'u2', 'u3', 'u4', 'u5']);
+    await pass(GRACE);
+    known.view.settle();
+    expect(known.ids).toEqual(['u1', 'u5']);
+  });
+
+  it('is not believed because of how many it knows that are new', () => {
+    const known = viewOf();
+    known.read('u1', 'u2');
+    known.read('v1', 'v2', 'v3');
+    expect(known.ids.sort()).toEqual(['u1', 'u2', 'v1', 'v2', 'v3']);
+  });
+
+  it('is not believed over what an earlier process knew', async () => {
+    const known = viewOf();
+    const recalled = toInstance({ serviceName: service, instanceId: 'u1', host: '10.0.0.1', port: 8001 });
+    known.view.recall([recalled]);
+    known.read();
+    expect(known.view.snapshot).toEqual([recalled]);
+    await pass(GRACE);
+    known.view.settle();
+    expect(known.view.snapshot).toEqual([]);
+  });
+
+  it('refills without a list ever being shorter, one instance after the other', async () => {
+    const known = viewOf();
+    known.read(...TEN);
+    const before = known.view.snapshot;
+    known.read();
+    for (const [index] of TEN.entries()) {
+      await pass(GRACE / 20);
+      known.read(...TEN.slice(0, index + 1));
+      expect(known.view.snapshot).toBe(before);
+    }
+    await pass(2 * GRACE);
+    known.view.settle();
+    expect(known.view.snapshot).toBe(before);
+  });
+
+  it('loses after the grace period only those that gave no sign', async () => {
+    const known = viewOf();
+    known.read('u1', 'u2', 'u3', 'u4');
+    known.read();
+    await pass(GRACE / 2);
+    known.registered(entryOf('u1', { epoch: 2 }));
+    known.read('u1', 'u3');
+    await pass(GRACE / 2);
+    known.view.settle();
+    expect(known.ids).toEqual(['u1', 'u3']);
+  });
+
+  it('is believed when one of those that it lost says that it leaves', () => {
+    const known = viewOf();
+    known.read('u1', 'u2');
+    known.read();
+    known.deregistered('u2');
+    expect(known.ids).toEqual(['u1']);
+  });
+
+  it('does not lose anyone over a reading that comes just as the grace period ends', async () => {
+    const known = viewOf();
+    known.read('u1', 'u2', 'u3');
+    const before = known.view.snapshot;
+    known.read();
+    await pass(GRACE);
+    known.read('u1', 'u2', 'u3');
+    expect(known.view.snapshot).toBe(before);
+
+    known.read();
+    await pass(GRACE);
+    known.read('u4');
+    expect(known.ids).toEqual(['u4']);
+  });
+
+  it('gives a new grace period to those that are missing when it is back from being away', async () => {
+    const known = viewOf();
+    known.read(...TEN);
+    known.read();
+    known.read(...TEN.slice(0, 7));
+    await pass(GRACE / 2);
+    known.view.suspend();
+    await pass(10 * GRACE);
+    expect(known.view.graceEnds).toBe(Infinity);
+    known.read(...TEN.slice(0, 7));
+    expect(known.ids).toEqual(TEN);
+    expect(known.view.graceEnds).toBe(GRACE);
+    await pass(GRACE - 1);
+    known.view.settle();
+    expect(known.ids).toEqual(TEN);
+    await pass(1);
+    known.view.settle();
+    expect(known.ids).toEqual(TEN.slice(0, 7));
+  });
+
+  it('is not believed more readily for having been away', () => {
+    const known = viewOf();
+    known.read(...TEN);
+    known.expired(...TEN.slice(0, 5));
+    known.view.suspend();
+    known.read(...TEN.slice(6));
+    expect(known.ids).toEqual(TEN.slice(5));
+  });
+
+  it('is believed at once without a grace period', () => {
+    const known = viewOf({ grace: 0 });
+    known.read('u1', 'u2', 'u3');
+    known.expired('u1', 'u2');
+    expect(known.ids).toEqual(['u3']);
+    known.read();
+    expect(known.ids).toEqual([]);
+  });
+
+  it('never takes more than half of the instances at once, whatever a reading shows', () => {
+    const ids = fc.uniqueArray(fc.integer({ min: 0, max: 12 }).map((number) => `u${number}`));
+    fc.assert(
+      fc.property(ids, ids, (before, after) => {
+        const known = viewOf();
+        known.read(...before);
+        known.read(...after);
+        const stayed = before.filter((instanceId) => after.includes(instanceId));
+        const believed = stayed.length >= before.length / 2;
+        expect(known.ids.sort()).toEqual([...new Set(believed ? after : [...before, ...after])].sort());
+        known.view.settle();
+        expect(known.invalid).toEqual([]);
+      }),
+    );
+  });
+});
+
+describe('an entry that is poisoned', () => {
+  const json = (text: string) => ({ record: `1 90000 ${text}` });
+  const fields = (given: object) => json(JSON.stringify({ host: '10.0.0.1', port: 8001, ...given }));
+  const poisoned: [string, Partial<RegistryEntry>][] = [
+    ['is garbage', { record: '\u0000\ufffd\n' }],
+    ['is empty', { record: '' }],
+    ['has no epoch', { record: '{"host":"10.0.0.1","port":8001}' }],
+    ['has a ttl beyond all numbers', { record: `1 ${'9'.repeat(400)} {"host":"10.0.0.1","port":1}` }],
+    ['is broken JSON', json('{"host":"10.0.0.1"')],
+    ['is null', json('null')],
+    ['is a list', json('[1,2,3]')],
+    ['is a string', json('"10.0.0.1"')],
+    ['is deeper than any stack', json(`${'['.repeat(100_000)}${']'.repeat(100_000)}`)],
+    ['has no host', json('{"port":8001}')],
+    ['has a host that is a URL', fields({ host: 'http://evil.example/' })],
+    ['has a host with a path', fields({ host: 'evil.example/x?' })],
+    ['has a host with a user', fields({ host: 'user@evil.example' })],
+    ['has a host that is an object', fields({ host: { toString: 'x' } })],
+    ['has a host hidden in the prototype', json('{"__proto__":{"host":"evil.example","port":1}}')],
+    ['has a port that is text', fields({ port: '8001' })],
+    ['has a port out of range', fields({ port: 65_536 })],
+    ['has another protocol', fields({ protocol: 'file' })],
+    ['has a weight beyond all', fields({ weight: 1e300 })],
+    ['is to be checked elsewhere', fields({ healthCheckUrl: 'http://169.254.169.254/latest' })],
+    ['has a status of its own', fields({ status: 'splendid' })],
+    ['has metadata for the prototype', json('{"host":"a","port":1,"metadata":{"__proto__":"x"}}')],
+    ['has metadata that are not strings', fields({ metadata: { a: { b: 1 } } })],
+    ['has a status that no check finds', { status: 'splendid' }],
+    ['has an empty status', { status: '' }],
+    ['has no time', { expiresAt: Number.NaN }],
+    ['is huge', fields({ padding: 'x'.repeat(1_000_000) })],
+  ];
+  const misnamed: [string, Partial<RegistryEntry>][] = [
+    ['has an id that is no name', { instanceId: '../../etc/passwd' }],
+    ['has an id with a space', { instanceId: 'u 1' }],
+    ['has no id', { instanceId: '' }],
+    ['has the id of a prototype', { instanceId: '__proto__' }],
+  ];
+
+  it.each([...poisoned, ...misnamed])(
+    'is left out with one report, and breaks nothing, if it %s',
+    (_, how) => {
+      const bad = { ...entryOf('bad'), ...how };
+      const known = viewOf();
+      known.read('u1', bad, 'u2');
+      expect(known.invalid).toEqual([bad.instanceId]);
+      expect(known.ids).toEqual(['u1', 'u2']);
+      const before = known.view.snapshot;
+      known.registered(bad);
+      expect(known.invalid).toEqual([bad.instanceId, bad.instanceId]);
+      expect(known.view.snapshot).toBe(before);
+      known.registered(entryOf('u3'));
+      expect(known.ids).toEqual(['u1', 'u2', 'u3']);
+      expect(({} as { host?: string }).host).toBeUndefined();
+    },
+  );
+
+  it.each(poisoned)('leaves the instance as it was last trusted if it takes its place and %s', (_, how) => {
+    const bad = { ...entryOf('bad'), ...how };
+    const known = viewOf();
+    known.read('bad', 'u2', 'u3');
+    const before = known.view.snapshot;
+    known.read(bad, 'u2', 'u3');
+    known.registered(bad);
+    expect(known.view.snapshot).toBe(before);
+    expect(known.invalid).toEqual(['bad', 'bad']);
+    // It is not missing either.
+    expect(known.view.graceEnds).toBe(Infinity);
+    known.expired('bad');
+    expect(known.ids).toEqual(['u2', 'u3']);
+  });
+
+  it('is a sign that one that was missing is there', async () => {
+    const known = viewOf();
+    known.read('u1');
+    known.read();
+    known.read({ ...entryOf('u1'), record: 'garbage' });
+    await pass(2 * GRACE);
+    known.view.settle();
+    expect(known.ids).toEqual(['u1']);
+  });
+
+  it('does not take the name of another service', () => {
+    const known = viewOf();
+    known.read({ ...entryOf('u1'), ...fields({ serviceName: 'payment-service', instanceId: 'other' }) });
+    expect(known.view.snapshot).toMatchObject([{ serviceName: service, instanceId: 'u1' }]);
+  });
+});
+
+describe('what a check found', () => {
+  it('stands above what was registered', () => {
+    const known = viewOf();
+    known.read(entryOf('u1', {}, 'unhealthy'), entryOf('u2', { status: 'unhealthy' }));
+    expect(known.statuses).toEqual(['unhealthy', 'unhealthy']);
+    known.checked('u2', 'healthy');
+    known.checked('u1', 'unknown');
+    expect(known.statuses).toEqual(['unknown', 'healthy']);
+  });
+
+  it('stands when the same process changes its registration', () => {
+    const known = viewOf();
+    known.read(entryOf('u1', {}, 'unhealthy'), 'u2');
+    known.checked('u2', 'unknown');
+    known.registered(entryOf('u1', { weight: 2 }));
+    known.registered(entryOf('u2', { weight: 2 }));
+    expect(known.view.snapshot).toMatchObject([
+      { status: 'unhealthy', weight: 2 },
+      { status: 'unknown', weight: 2 },
+    ]);
+  });
+
+  it('is forgotten at a new start', () => {
+    const known = viewOf();
+    known.read(entryOf('u1', {}, 'unhealthy'));
+    known.registered(entryOf('u1', { epoch: 2 }));
+    expect(known.statuses).toEqual(['healthy']);
+  });
+
+  it('is forgotten when a reading does not know of it', () => {
+    const known = viewOf();
+    known.read(entryOf('u1', {}, 'unhealthy'));
+    known.read('u1');
+    expect(known.statuses).toEqual(['healthy']);
+  });
+
+  it('is forgotten when the instance was gone in between, even if it was kept', () => {
+    const known = viewOf();
+    known.read(entryOf('u1', {}, 'unhealthy'), entryOf('u2', {}, 'unhealthy'), 'u3');
+    known.expired('u1', 'u2');
+    known.registered(entryOf('u1'));
+    expect(known.statuses).toEqual(['healthy', 'unhealthy', 'healthy']);
+  });
+
+  it('of one that is missing is no sign of it', async () => {
+    const known = viewOf();
+    known.read('u1', 'u2');
+    known.read();
+    expect(known.view.setStatus('u1', 'unhealthy')).toBe(true);
+    expect(known.statuses).toEqual(['unhealthy', 'healthy']);
+    await pass(GRACE);
+    known.view.settle();
+    expect(known.ids).toEqual([]);
+  });
+
+  it('of one that is not known changes nothing', () => {
+    const known = viewOf();
+    known.read('u1');
+    const before = known.view.snapshot;
+    expect(known.view.setStatus('u2', 'unhealthy')).toBe(false);
+    expect(known.view.snapshot).toBe(before);
+  });
+
+  it('is not believed if it is no status', () => {
+    const known = viewOf();
+    known.read('u1');
+    const before = known.view.snapshot;
+    known.checked('u1', 'splendid');
+    expect(known.view.snapshot).toBe(before);
+    expect(known.invalid).toEqual(['u1']);
+  });
+});
