@@ -10,14 +10,17 @@ import { ServiceView } from './service-view.ts';
 
 /** Up to so many milliseconds after an expiry a client looks, at random: the first one to do so tells the others. */
 const EXPIRY_SPREAD = 500;
-/** What was missed is read within so many milliseconds, at random: many clients miss the same, as when Redis is back. */
+/**
+ * What was missed is read within so many milliseconds, at random: many clients miss the same, as when Redis is back.
+ * Twice as long each time that nothing was missed in truth.
+ */
 const READ_SPREAD = 100;
 /** Milliseconds after which a failed look is repeated at first; twice as long each time after. */
 const FIRST_RETRY = 250;
 /** Milliseconds after which a service that nobody asked for may be let go. */
 const IDLE = 300_000;
 /** Changes that are kept while the registry is being read; with more of them it is read again. */
-const MAX_HELD = 10_000;
+const MAX_HELD = 1_000;
 
 export interface FollowerListener {
   /** What is known now, whether or not it is a change that watchers are told of. */
@@ -50,16 +53,21 @@ export class FollowedService {
   readonly #listener: FollowerListener;
   readonly #hearing: () => boolean;
   readonly #view: ServiceView;
-  #told: readonly ServiceInstance[];
+  #told: readonly ServiceInstance[] | undefined = undefined;
   #beginning = true;
   #recalled = false;
   #stale = false;
   #gap = false;
   #behind = false;
   #reading: Promise<void> | undefined = undefined;
+  /** A question for the version that is not answered yet; a reading answers it too. */
+  #asking: Promise<RegistryState> | undefined = undefined;
   #held: Change[] = [];
   #timer: NodeJS.Timeout | undefined = undefined;
+  /** Looks that failed in a row. */
   #failures = 0;
+  /** Readings in a row that found nothing new. */
+  #inVain = 0;
   #askedAt = performance.now();
   #stopped = false;
 
@@ -79,7 +87,6 @@ export class FollowedService {
     this.#view = new ServiceView(serviceName, grace, (entry, error) =>
       listener.invalid(serviceName, entry, error),
     );
-    this.#told = this.#view.snapshot;
   }
 
   /** Whether anything is known: the registry was read, or an earlier process's knowledge taken over. */
@@ -105,11 +112,12 @@ export class FollowedService {
     this.#tell();
   }
 
-  /** What a health check of this process found while the registry could not be told. */
+  /** What a health check of this process found while the registry could not be told: it stands until that is read. */
   setStatus(instanceId: string, status: ServiceInstance['status']): boolean {
-    const known = this.#view.setStatus(instanceId, status);
+    if (!this.#view.setStatus(instanceId, status)) return false;
     this.#tell();
-    return known;
+    this.#missed();
+    return true;
   }
 
   /** Reads all of it; a reading under way is joined. */
@@ -123,69 +131,83 @@ export class FollowedService {
   /** Takes in what was published. */
   hear(text: string): void {
     const change = parseChange(text);
-    if (change === undefined) this.#missed();
-    else if (this.#reading === undefined) this.#follow(change);
-    else if (this.#held.length < MAX_HELD) this.#held.push(change);
+    if (change !== undefined && this.#reading === undefined) this.#follow(change);
+    else if (change !== undefined && this.#held.length < MAX_HELD) this.#held.push(change);
+    else this.#missed();
   }
 
   /** What is published is heard from now on: what was published before may have been missed. */
   hearsAgain(): void {
     this.#failures = 0;
-    this.#missed();
+    this.#inVain = 0;
+    this.#gap = true;
+    if (this.#reading === undefined) this.#lookAgain(READ_SPREAD, 0);
   }
 
+  /** Nothing that is published is heard from now on. */
   hearsNothing(error: unknown): void {
-    this.#view.suspend();
     this.#becomeStale(error);
   }
 
   stop(): void {
     this.#stopped = true;
+    this.#asking = undefined;
     clearTimeout(this.#timer);
   }
 
   async #read(): Promise<void> {
     clearTimeout(this.#timer);
     this.#gap = false;
-    this.#held = [];
+    this.#asking = undefined;
+    const { version } = this.#view;
     try {
       const content = await this.#registry.read(this.serviceName);
-      if (this.#stopped) return;
       this.#view.load(content);
       this.#upToDate(content);
+      this.#inVain = content.version === version ? this.#inVain + 1 : 0;
     } catch (error) {
       this.#failed(error);
       throw error;
+    } finally {
+      const held = this.#held;
+      this.#held = [];
+      for (const change of held) this.#follow(change);
     }
-    for (const change of this.#held) this.#follow(change);
-    if (this.#gap) this.#lookIn(READ_SPREAD);
+    if (this.#gap) this.#lookAgain(READ_SPREAD, this.#inVain);
   }
 
   /** Reads again only if something was missed. */
   async #look(): Promise<void> {
     if (performance.now() - this.#askedAt > IDLE) this.#listener.idle(this.serviceName);
     if (this.#stopped || this.#reading !== undefined) return;
-    if (!this.#gap && this.known) {
-      try {
-        const state = await this.#registry.touch(this.serviceName);
-        if (this.#stopped || this.#reading !== undefined) return;
-        if (state.version === this.#view.version) {
-          this.#upToDate(state);
-          return;
-        }
-        // The news of it may still be on its way, that of an expiry that this very look brought about included.
-        if (this.#hearing() && !this.#behind) {
-          this.#behind = true;
-          this.#lookIn(READ_SPREAD);
-          return;
-        }
-      } catch (error) {
-        this.#failed(error);
-        return;
-      }
-    }
+    if (this.known && !this.#gap && !(await this.#isBehind())) return;
     // What becomes of a failure is settled where it happens.
     await this.read().catch(() => {});
+  }
+
+  /** Whether something was missed for good. */
+  async #isBehind(): Promise<boolean> {
+    if (this.#asking !== undefined) return false;
+    const question = this.#registry.touch(this.serviceName);
+    this.#asking = question;
+    try {
+      const state = await question;
+      if (this.#asking !== question) return false;
+      if (state.version === this.#view.version) {
+        this.#inVain = 0;
+        this.#upToDate(state);
+        return false;
+      }
+      if (this.#behind || !this.#hearing()) return true;
+      // The news of it may still be on its way, that of an expiry that this very look brought about included.
+      this.#behind = true;
+      this.#lookIn(READ_SPREAD);
+    } catch (error) {
+      if (this.#asking === question) this.#failed(error);
+    } finally {
+      if (this.#asking === question) this.#asking = undefined;
+    }
+    return false;
   }
 
   #follow(change: Change): void {
@@ -203,22 +225,18 @@ export class FollowedService {
 
   /** However often it is told so, it reads once within the spread. */
   #missed(): void {
-    if (this.#gap || this.#stopped) return;
+    if (this.#gap) return;
     this.#gap = true;
-    if (this.#reading === undefined) this.#lookIn(READ_SPREAD * (0.5 + Math.random() / 2));
+    if (this.#reading === undefined) this.#lookAgain(READ_SPREAD, this.#inVain);
   }
 
   #upToDate({ nextExpiry }: RegistryState): void {
     this.#failures = 0;
     this.#behind = false;
     this.#view.settle();
-    if (this.#beginning) {
-      this.#beginning = false;
-      this.#told = this.#view.snapshot;
-      this.#listener.known(this.serviceName, this.#told);
-    }
     this.#tell();
-    if (this.#stale && this.#hearing()) {
+    this.#beginning = false;
+    if (this.#stale && this.#hearing() && !this.#stopped) {
       this.#stale = false;
       this.#listener.fresh(this.serviceName);
     }
@@ -226,15 +244,14 @@ export class FollowedService {
   }
 
   #failed(error: unknown): void {
-    if (this.#stopped) return;
     this.#beginning = false;
     this.#gap = true;
     this.#becomeStale(error);
-    const wait = Math.min(this.#refreshInterval, FIRST_RETRY * 2 ** Math.min(this.#failures++, 20));
-    this.#lookIn(wait * (0.5 + Math.random() / 2));
+    this.#lookAgain(FIRST_RETRY, this.#failures++);
   }
 
   #becomeStale(error: unknown): void {
+    this.#view.suspend();
     if (this.#stale || this.#stopped) return;
     this.#stale = true;
     this.#listener.stale(this.serviceName, error);
@@ -245,7 +262,7 @@ export class FollowedService {
     if (snapshot === this.#told || this.#stopped) return;
     this.#told = snapshot;
     this.#listener.known(this.serviceName, snapshot);
-    this.#listener.changed(this.serviceName, snapshot);
+    if (!this.#beginning) this.#listener.changed(this.serviceName, snapshot);
   }
 
   /** When the next instance should have expired, or the grace period of a missing one is over; else after a while. */
@@ -253,12 +270,18 @@ export class FollowedService {
     if (this.#gap) return;
     const usual = this.#refreshInterval * (0.8 + Math.random() / 5);
     const expiry = nextExpiry + EXPIRY_SPREAD * Math.random();
-    this.#lookIn(Math.max(1, Math.min(usual, expiry, this.#view.graceEnds + 1)));
+    this.#lookIn(Math.min(usual, expiry, this.#view.graceEnds));
+  }
+
+  /** After at most `first`, twice as long each time; at least half of it, at random. */
+  #lookAgain(first: number, times: number): void {
+    const wait = Math.min(this.#refreshInterval, first * 2 ** times);
+    this.#lookIn(wait * (0.5 + Math.random() / 2));
   }
 
   #lookIn(wait: number): void {
     clearTimeout(this.#timer);
     if (this.#stopped) return;
-    this.#timer = setTimeout(() => void this.#look(), Math.ceil(wait)).unref();
+    this.#timer = setTimeout(() => void this.#look(), Math.max(1, Math.ceil(wait))).unref();
   }
 }

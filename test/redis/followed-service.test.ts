@@ -1,0 +1,814 @@
+import fc from 'fast-check';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { type ServiceInstance, toInstance } from '../../src/discovery/service-instance.ts';
+import { FollowedService, type FollowerListener } from '../../src/redis/followed-service.ts';
+import { trust } from '../../src/redis/service-registry.ts';
+import { fakeTime, flush, follow, pass } from '../policies/helpers.ts';
+import { FakeRegistry, service } from './fake-registry.ts';
+
+beforeEach(fakeTime);
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+const REFRESH = 30_000;
+const GRACE = 60_000;
+const away = new Error('Redis is away');
+
+const idsOf = (instances: readonly ServiceInstance[]) => instances.map(({ instanceId }) => instanceId);
+const recalled = toInstance({ serviceName: service, instanceId: 'u0', host: '10.0.0.1', port: 8001 });
+
+/** A service that is followed, hearing at once what its registry publishes unless the test says otherwise. */
+function following(registry = new FakeRegistry(), { refreshInterval = REFRESH, grace = GRACE } = {}) {
+  /** What the listener was told: 'known', 'changed', 'stale'… with ids. */
+  const events: string[] = [];
+  /** The lists of all changes. */
+  const told: (readonly ServiceInstance[])[] = [];
+  const hearing = { now: true };
+  const listener: FollowerListener = {
+    known: (_, instances) => events.push(`known ${idsOf(instances)}`),
+    changed: (_, instances) => {
+      events.push(`changed ${idsOf(instances)}`);
+      told.push(instances);
+    },
+    stale: (_, error) => events.push(`stale: ${(error as Error).message}`),
+    fresh: () => events.push('fresh'),
+    invalid: (_, { instanceId }) => events.push(`invalid ${instanceId}`),
+    idle: () => events.push('idle'),
+  };
+  const followed = new FollowedService(
+    service,
+    registry.asRegistry,
+    () => hearing.now,
+    { refreshInterval, grace },
+    listener,
+  );
+  registry.onPublish = (text) => followed.hear(text);
+  return {
+    followed,
+    registry,
+    hearing,
+    events,
+    told,
+    get ids() {
+      return idsOf(followed.instances);
+    },
+    /** What was told since this was asked the last time. */
+    news: () => events.splice(0),
+  };
+}
+
+/** One that has read a registry with the given instances. */
+async function begun(instanceIds: readonly string[] = ['u1', 'u2'], options = {}) {
+  const registry = new FakeRegistry();
+  for (const instanceId of instanceIds) registry.put(instanceId);
+  const one = following(registry, options);
+  await one.followed.read();
+  one.news();
+  registry.commands.length = 0;
+  return one;
+}
+
+describe('the first reading', () => {
+  it('is known, but no change that anyone is told of', async () => {
+    const one = following();
+    one.registry.put('u1');
+    expect(one.followed.known).toBe(false);
+    await one.followed.read();
+    expect(one.followed.known).toBe(true);
+    expect(one.ids).toEqual(['u1']);
+    expect(one.events).toEqual(['known u1']);
+  });
+
+  it('is known even if there is nobody', async () => {
+    const one = following();
+    await one.followed.read();
+    expect(one.followed.known).toBe(true);
+    expect(one.events).toEqual(['known ']);
+  });
+
+  it('is shared by all who wait for it', async () => {
+    const one = following();
+    one.registry.latency = 10;
+    const readings = Promise.all([one.followed.read(), one.followed.read()]);
+    await pass(10);
+    await readings;
+    expect(one.registry.count('read')).toBe(1);
+  });
+
+  it('is told as a change if one before it failed', async () => {
+    const one = following();
+    one.registry.put('u1');
+    one.registry.failure = away;
+    await expect(one.followed.read()).rejects.toBe(away);
+    expect(one.followed.known).toBe(false);
+    expect(one.news()).toEqual(['stale: Redis is away']);
+    one.registry.failure = undefined;
+    await pass(250);
+    expect(one.news()).toEqual(['known u1', 'changed u1', 'fresh']);
+  });
+
+  it('is told as a change if one before it failed, even if there is nobody', async () => {
+    const one = following();
+    one.registry.failure = away;
+    await expect(one.followed.read()).rejects.toBe(away);
+    one.registry.failure = undefined;
+    await pass(250);
+    expect(one.events).toEqual(['stale: Redis is away', 'known ', 'changed ', 'fresh']);
+  });
+});
+
+describe('a change', () => {
+  it('is told at once, each once and in order', async () => {
+    const one = await begun();
+    one.registry.put('u3');
+    expect(one.news()).toEqual(['known u1,u2,u3', 'changed u1,u2,u3']);
+    one.registry.remove('u1');
+    one.registry.check('u2', 'unhealthy');
+    expect(one.told.map(idsOf)).toEqual([
+      ['u1', 'u2', 'u3'],
+      ['u2', 'u3'],
+      ['u2', 'u3'],
+    ]);
+    expect(one.followed.instances).toMatchObject([{ status: 'unhealthy' }, { status: 'healthy' }]);
+    expect(one.told.at(-1)).toBe(one.followed.instances);
+    expect(one.registry.commands).toEqual([]);
+  });
+
+  it('that is heard twice is told once', async () => {
+    const one = await begun();
+    one.registry.onPublish = (text) => {
+      one.followed.hear(text);
+      one.followed.hear(text);
+    };
+    one.registry.put('u3');
+    one.registry.remove('u3');
+    expect(one.told).toHaveLength(2);
+    await pass(1_000);
+    expect(one.registry.count('read')).toBe(0);
+  });
+
+  it('that changes nothing is not told', async () => {
+    const one = await begun();
+    one.registry.put('u1', { epoch: 99 });
+    expect(one.news()).toEqual([]);
+  });
+
+  it('that is heard while the registry is read is taken in after it, and once', async () => {
+    const one = following();
+    one.registry.put('u1');
+    one.registry.latency = 20;
+    const heard: string[] = [];
+    one.registry.onPublish = (text) => {
+      heard.push(text);
+      one.followed.hear(text);
+    };
+    // Is part of what is read, though it is heard while that is under way.
+    const reading = one.followed.read();
+    one.registry.put('u2');
+    one.registry.remove('u1');
+    await pass(10);
+    expect(one.events).toEqual([]);
+    await pass(10);
+    await reading;
+    for (const text of heard) one.followed.hear(text);
+    expect(one.events).toEqual(['known u1', 'known u1,u2', 'changed u1,u2', 'known u2', 'changed u2']);
+    await pass(1_000);
+    expect(one.registry.count('read')).toBe(1);
+  });
+
+  it('that a reading already knows is not taken in again', async () => {
+    const one = following();
+    const heard: string[] = [];
+    one.registry.onPublish = (text) => heard.push(text);
+    one.registry.put('u1');
+    one.registry.put('u2');
+    one.registry.remove('u1');
+    one.registry.latency = 20;
+    void one.followed.read();
+    for (const text of heard) one.followed.hear(text);
+    await pass(20);
+    expect(one.events).toEqual(['known u2']);
+  });
+
+  it('that is heard while a reading fails is not lost', async () => {
+    const one = await begun();
+    one.registry.latency = 5_000;
+    one.registry.failure = away;
+    const reading = follow(one.followed.read());
+    one.registry.remove('u1');
+    await pass(5_000);
+    expect(reading.outcome).toEqual({ ok: false, error: away });
+    expect(one.ids).toEqual(['u2']);
+  });
+});
+
+describe('what was missed', () => {
+  it('is read once, within 100 ms, however much of it there is', async () => {
+    const one = await begun();
+    const [listen] = [one.registry.onPublish];
+    one.registry.onPublish = () => {};
+    one.registry.put('u3');
+    one.registry.onPublish = listen;
+    for (let count = 0; count < 50; count++) one.registry.put(`v${count}`);
+    one.followed.hear('garbage');
+    expect(one.registry.commands).toEqual([]);
+    await pass(100);
+    expect(one.registry.count('read')).toBe(1);
+    expect(one.told).toHaveLength(1);
+    expect(one.ids).toHaveLength(53);
+    await pass(1_000);
+    expect(one.registry.count('read')).toBe(1);
+  });
+
+  it('while it is being read is read again', async () => {
+    const one = await begun();
+    one.registry.latency = 20;
+    void one.followed.read();
+    one.registry.onPublish = () => {};
+    one.registry.put('u3');
+    one.followed.hear('garbage');
+    await pass(20);
+    expect(one.ids).toEqual(['u1', 'u2']);
+    await pass(220);
+    expect(one.ids).toEqual(['u1', 'u2', 'u3']);
+    expect(one.registry.count('read')).toBe(2);
+  });
+
+  it('is read when what is published is heard again', async () => {
+    const one = await begun();
+    one.registry.onPublish = () => {};
+    one.hearing.now = false;
+    one.followed.hearsNothing(away);
+    one.registry.put('u3');
+    one.hearing.now = true;
+    one.followed.hearsAgain();
+    await pass(100);
+    expect(one.news()).toEqual(['stale: Redis is away', 'known u1,u2,u3', 'changed u1,u2,u3', 'fresh']);
+  });
+
+  it('is read at once when Redis is back, however long it was away', async () => {
+    const one = await begun();
+    one.hearing.now = false;
+    one.followed.hearsNothing(away);
+    one.registry.failure = away;
+    await pass(600_000);
+    one.registry.failure = undefined;
+    one.hearing.now = true;
+    one.registry.onPublish = () => {};
+    one.registry.put('u3');
+    one.followed.hearsAgain();
+    await pass(100);
+    expect(one.ids).toEqual(['u1', 'u2', 'u3']);
+    expect(one.followed.stale).toBe(false);
+  });
+
+  it('is read anew when Redis fell back to an earlier time', async () => {
+    const one = await begun();
+    const { version, held } = one.registry.services.get(service)!;
+    const before = { version, held: new Map(held) };
+    one.registry.put('u3');
+    one.registry.services.set(service, before);
+    one.followed.hearsAgain();
+    await pass(100);
+    expect(one.ids).toEqual(['u1', 'u2']);
+    one.registry.put('u4');
+    expect(one.ids).toEqual(['u1', 'u2', 'u4']);
+  });
+});
+
+describe('a flood of messages', () => {
+  it('that mean nothing does not become a flood of readings', async () => {
+    const one = await begun();
+    for (let millisecond = 0; millisecond < 60_000; millisecond++) {
+      one.followed.hear('garbage');
+      if (millisecond % 10 === 0) await pass(10);
+    }
+    expect(one.registry.count('read')).toBeLessThanOrEqual(12);
+    expect(one.registry.count('touch')).toBe(0);
+  });
+
+  it('that mean nothing keeps no change from being told', async () => {
+    const one = await begun();
+    for (let count = 0; count < 1_000; count++) {
+      one.followed.hear('garbage');
+      one.followed.hear(`${Number.MAX_SAFE_INTEGER} 0 -1 deregistered u1`);
+      await pass(10);
+      if (count === 500) one.registry.put('u3');
+    }
+    expect(one.told.map(idsOf)).toEqual([['u1', 'u2', 'u3']]);
+  });
+
+  it('is forgotten after a while: what is missed is read within 100 ms again', async () => {
+    const one = await begun();
+    for (let count = 0; count < 1_000; count++) {
+      one.followed.hear('garbage');
+      await pass(10);
+    }
+    await pass(2 * REFRESH);
+    const readings = one.registry.count('read');
+    one.followed.hear('garbage');
+    await pass(100);
+    expect(one.registry.count('read')).toBe(readings + 1);
+  });
+
+  it('while Redis is away does not hasten the next try', async () => {
+    const one = await begun();
+    one.registry.failure = away;
+    one.followed.hearsNothing(away);
+    for (let count = 0; count < 6_000; count++) {
+      one.followed.hear('garbage');
+      await pass(10);
+    }
+    expect(one.registry.count('read')).toBeLessThanOrEqual(12);
+  });
+
+  it('while a reading hangs is bounded, and read again', async () => {
+    const one = await begun(['first']);
+    one.registry.latency = 5_000;
+    void one.followed.read();
+    for (let count = 0; count < 3_000; count++) one.registry.put(`u${count}`);
+    await pass(5_000);
+    expect(one.ids).toHaveLength(1_001);
+    one.registry.latency = 0;
+    await pass(200);
+    expect(one.ids).toHaveLength(3_001);
+  });
+
+  it('asks whether anything was missed once at a time, even if Redis does not answer', async () => {
+    const one = await begun();
+    one.registry.latency = 5_000;
+    one.registry.nextExpiry = 0;
+    for (let count = 0; count < 400; count++) {
+      one.registry.put('u3', { weight: count });
+      await pass(10);
+    }
+    await pass(1_000);
+    expect(one.registry.count('touch')).toBe(1);
+    expect(one.registry.count('read')).toBe(0);
+  });
+});
+
+describe('a registry that cannot be read', () => {
+  it('is tried again after waits that grow up to the usual one, but not after stop()', async () => {
+    const one = following();
+    one.registry.failure = away;
+    follow(one.followed.read());
+    await pass(300_000);
+    const times = one.registry.timesOf('read');
+    const waits = times.slice(1).map((time, index) => time - times[index]!);
+    expect(waits.length).toBeGreaterThan(12);
+    for (const [index, wait] of waits.entries()) {
+      const longest = Math.min(REFRESH, 250 * 2 ** index);
+      expect(wait).toBeGreaterThanOrEqual(longest / 2);
+      expect(wait).toBeLessThanOrEqual(longest + 1);
+    }
+    one.followed.stop();
+    expect(vi.getTimerCount()).toBe(0);
+    await pass(300_000);
+    expect(one.registry.count('read')).toBe(times.length);
+  });
+
+  it('is tried no more rarely than the usual, however short that is', async () => {
+    const one = following(new FakeRegistry(), { refreshInterval: 100 });
+    one.registry.failure = away;
+    follow(one.followed.read());
+    await pass(1_000);
+    expect(one.registry.count('read')).toBeGreaterThanOrEqual(10);
+  });
+
+  it('leaves what is known as it is; that it is stale, and fresh again, is told once', async () => {
+    const one = await begun();
+    one.registry.failure = away;
+    await pass(300_000);
+    one.followed.hearsNothing(away);
+    one.followed.hearsNothing(away);
+    expect(one.news()).toEqual(['stale: Redis is away']);
+    expect(one.followed.stale).toBe(true);
+    expect(one.ids).toEqual(['u1', 'u2']);
+    one.registry.failure = undefined;
+    await pass(REFRESH);
+    expect(one.news()).toEqual(['fresh']);
+    expect(one.followed.stale).toBe(false);
+    await pass(300_000);
+    expect(one.events.filter((event) => event !== 'idle')).toEqual([]);
+  });
+
+  it('is not fresh again before what is published is heard', async () => {
+    const one = await begun();
+    one.hearing.now = false;
+    one.followed.hearsNothing(away);
+    await pass(300_000);
+    expect(one.followed.stale).toBe(true);
+    one.hearing.now = true;
+    one.followed.hearsAgain();
+    await pass(100);
+    expect(one.followed.stale).toBe(false);
+  });
+
+  it('is not away because a question that was asked before it could be read is answered too late', async () => {
+    const one = await begun();
+    one.registry.latency = 5_000;
+    one.registry.failure = away;
+    while (one.registry.count('touch') === 0) await pass(50);
+    one.registry.latency = 0;
+    one.registry.failure = undefined;
+    one.followed.hearsAgain();
+    await pass(5_000);
+    expect(one.registry.count('read')).toBe(1);
+    expect(one.events).toEqual([]);
+  });
+
+  it('gives a new grace period to those that were missing', async () => {
+    const one = await begun();
+    one.registry.forgetAll();
+    one.followed.hearsAgain();
+    await pass(GRACE - 5_000);
+    one.registry.failure = away;
+    await pass(60_000);
+    expect(one.ids).toEqual(['u1', 'u2']);
+    one.registry.failure = undefined;
+    await pass(GRACE - 1);
+    expect(one.ids).toEqual(['u1', 'u2']);
+    await pass(REFRESH + 2);
+    expect(one.ids).toEqual([]);
+  });
+});
+
+describe('a look whether anything was missed', () => {
+  it('is taken when there was no news for the usual time', async () => {
+    const one = await begun();
+    await pass(0.8 * REFRESH - 1);
+    expect(one.registry.commands).toEqual([]);
+    await pass(0.2 * REFRESH + 1);
+    expect(one.registry.commands.map(({ name }) => name)).toEqual(['touch']);
+    await pass(10 * REFRESH);
+    expect(one.registry.count('touch')).toBeGreaterThanOrEqual(11);
+    expect(one.registry.count('touch')).toBeLessThanOrEqual(15);
+    expect(one.registry.count('read')).toBe(0);
+  });
+
+  it('is taken when the next instance should have expired, soon after', async () => {
+    const one = await begun();
+    one.registry.nextExpiry = 7_000;
+    one.registry.put('u3');
+    await pass(6_999);
+    expect(one.registry.commands).toEqual([]);
+    await pass(502);
+    expect(one.registry.count('touch')).toBe(1);
+  });
+
+  it('reads all if something was missed, and no news of it comes', async () => {
+    const one = await begun();
+    one.registry.onPublish = () => {};
+    one.registry.put('u3');
+    await pass(REFRESH);
+    await pass(100);
+    expect(one.ids).toEqual(['u1', 'u2', 'u3']);
+    expect(one.registry.count('read')).toBe(1);
+  });
+
+  it('waits for the news of what it found', async () => {
+    const one = await begun();
+    const late: string[] = [];
+    one.registry.onPublish = (text) => late.push(text);
+    const began = performance.now();
+    one.registry.put('u3');
+    while (one.registry.count('touch') === 0) await pass(50);
+    expect(performance.now() - began).toBeLessThanOrEqual(REFRESH + 50);
+    one.followed.hear(late[0]!);
+    await pass(1_000);
+    expect(one.ids).toEqual(['u1', 'u2', 'u3']);
+    expect(one.registry.count('read')).toBe(0);
+  });
+
+  it('does not wait for news if nothing is heard', async () => {
+    const one = await begun();
+    one.registry.onPublish = () => {};
+    one.hearing.now = false;
+    one.followed.hearsNothing(away);
+    one.registry.put('u3');
+    while (one.registry.count('touch') === 0) await pass(50);
+    expect(one.registry.count('read')).toBe(1);
+    expect(one.ids).toEqual(['u1', 'u2', 'u3']);
+  });
+
+  it('drops those that were missing for the grace period just when it is over', async () => {
+    const one = await begun(['u1', 'u2'], { refreshInterval: 10 * GRACE });
+    one.registry.expire('u1', 'u2');
+    expect(one.ids).toEqual(['u1', 'u2']);
+    await pass(GRACE - 1);
+    expect(one.ids).toEqual(['u1', 'u2']);
+    await pass(2);
+    expect(one.ids).toEqual([]);
+    expect(one.told.map(idsOf)).toEqual([[]]);
+  });
+
+  it('is not needed to drop anyone where there is no grace period', async () => {
+    const one = await begun(['u1', 'u2'], { grace: 0 });
+    one.registry.expire('u1', 'u2');
+    expect(one.told.map(idsOf)).toEqual([[]]);
+  });
+
+  it('has no end: the looks go on after each of them', async () => {
+    const one = await begun();
+    one.registry.nextExpiry = 1_000;
+    one.registry.put('u3');
+    await pass(60_000);
+    expect(one.registry.count('touch')).toBeGreaterThanOrEqual(40);
+    expect(one.registry.count('touch')).toBeLessThanOrEqual(60);
+  });
+});
+
+describe('a look that is not answered', () => {
+  it('keeps no later one from being taken once all was read', async () => {
+    const one = await begun();
+    one.registry.latency = 5_000;
+    while (one.registry.count('touch') === 0) await pass(50);
+    Object.assign(one.registry, { latency: 0, nextExpiry: 0 });
+    one.followed.hearsAgain();
+    await pass(100);
+    one.registry.onPublish = () => {};
+    one.registry.put('u3');
+    await pass(1_000);
+    expect(one.ids).toEqual(['u1', 'u2', 'u3']);
+  });
+});
+
+describe('what an earlier process knew', () => {
+  it('is told when the registry cannot be read, and replaced when it can', async () => {
+    const one = following(new FakeRegistry(), { grace: 0 });
+    one.registry.failure = away;
+    await expect(one.followed.read()).rejects.toBe(away);
+    one.news();
+    one.followed.recall([recalled]);
+    expect(one.followed.known).toBe(true);
+    expect(one.news()).toEqual(['known u0', 'changed u0']);
+    expect(one.followed.stale).toBe(true);
+    one.registry.failure = undefined;
+    one.registry.put('u1');
+    await pass(250);
+    expect(one.news()).toEqual(['known u1', 'changed u1', 'fresh']);
+  });
+
+  it('is kept for the grace period beside what the registry knows', async () => {
+    const one = following();
+    one.registry.failure = away;
+    await expect(one.followed.read()).rejects.toBe(away);
+    one.followed.recall([recalled]);
+    one.registry.failure = undefined;
+    await pass(250);
+    expect(one.ids).toEqual(['u0']);
+    await pass(GRACE + 1_000);
+    expect(one.ids).toEqual([]);
+  });
+
+  it('is of no interest when the registry was read', async () => {
+    const one = await begun();
+    one.followed.recall([recalled]);
+    expect(one.ids).toEqual(['u1', 'u2']);
+    expect(one.events).toEqual([]);
+  });
+});
+
+describe('what a check found while the registry could not be told', () => {
+  it('is told, and stands until the registry is read', async () => {
+    const one = await begun();
+    one.registry.failure = away;
+    one.followed.hearsNothing(away);
+    expect(one.followed.setStatus('u1', 'unhealthy')).toBe(true);
+    expect(one.news()).toEqual(['stale: Redis is away', 'known u1,u2', 'changed u1,u2']);
+    await pass(300_000);
+    expect(one.followed.instances[0]!.status).toBe('unhealthy');
+    one.registry.failure = undefined;
+    await pass(REFRESH);
+    expect(one.followed.instances[0]!.status).toBe('healthy');
+  });
+
+  it('does not stand for ever if the registry was not away in truth', async () => {
+    const one = await begun();
+    one.followed.setStatus('u1', 'unhealthy');
+    await pass(100);
+    expect(one.followed.instances[0]!.status).toBe('healthy');
+  });
+
+  it('of an instance that is not known is nothing', async () => {
+    const one = following();
+    expect(one.followed.setStatus('u1', 'unhealthy')).toBe(false);
+    await pass(1_000);
+    expect(one.events).toEqual([]);
+    expect(one.registry.commands).toEqual([]);
+  });
+});
+
+describe('a service that nobody asks for', () => {
+  it('is said to be idle after five minutes', async () => {
+    const one = await begun();
+    await pass(300_000);
+    expect(one.news()).toEqual([]);
+    await pass(REFRESH);
+    expect([...new Set(one.news())]).toEqual(['idle']);
+  });
+
+  it('is not idle while someone does', async () => {
+    const one = await begun();
+    for (let minute = 0; minute < 20; minute++) {
+      await pass(60_000);
+      expect(one.ids).toEqual(['u1', 'u2']);
+    }
+    expect(one.events).toEqual([]);
+  });
+});
+
+describe('after stop()', () => {
+  it('nobody is told of anything, and no time is waited for', async () => {
+    const one = await begun();
+    one.followed.stop();
+    one.registry.put('u3');
+    one.registry.onPublish = () => {};
+    one.registry.put('u4');
+    one.registry.put('u5');
+    one.followed.hear('garbage');
+    one.followed.hearsNothing(away);
+    one.followed.hearsAgain();
+    one.followed.setStatus('u1', 'unhealthy');
+    expect(vi.getTimerCount()).toBe(0);
+    expect(one.events).toEqual([]);
+  });
+
+  it('a reading that was under way still answers who waits for it, and nobody else', async () => {
+    const one = following();
+    one.registry.put('u1');
+    one.registry.latency = 20;
+    const reading = follow(one.followed.read());
+    one.followed.stop();
+    one.registry.put('u2');
+    await pass(20);
+    expect(reading.outcome?.ok).toBe(true);
+    expect(one.ids).toEqual(['u1', 'u2']);
+    expect(one.events).toEqual([]);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  it('a reading that was under way and fails is not tried again', async () => {
+    const one = following();
+    one.registry.failure = away;
+    one.registry.latency = 20;
+    const reading = follow(one.followed.read());
+    one.followed.stop();
+    await pass(20);
+    expect(reading.outcome).toEqual({ ok: false, error: away });
+    expect(one.events).toEqual([]);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  it.each([
+    ['answers', undefined],
+    ['fails', away],
+  ])('a look that was under way and %s has no consequences', async (_, failure) => {
+    const one = await begun();
+    one.registry.onPublish = () => {};
+    one.registry.put('u3');
+    one.hearing.now = false;
+    one.registry.latency = 20;
+    one.registry.failure = failure;
+    while (one.registry.count('touch') === 0) await pass(10);
+    one.followed.stop();
+    await pass(1_000);
+    expect(one.registry.count('read')).toBe(0);
+    expect(one.events).toEqual([]);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  it('by whoever is told that it is idle, it does not look any more', async () => {
+    const registry = new FakeRegistry();
+    const followed: FollowedService = new FollowedService(
+      service,
+      registry.asRegistry,
+      () => true,
+      { refreshInterval: REFRESH, grace: GRACE },
+      { known() {}, changed() {}, stale() {}, fresh() {}, invalid() {}, idle: () => followed.stop() },
+    );
+    await followed.read();
+    await pass(300_000);
+    const looks = registry.count('touch');
+    await pass(300_000);
+    expect(registry.count('touch')).toBe(looks);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+});
+
+describe('whatever happens', () => {
+  const id = fc.integer({ min: 0, max: 5 }).map((number) => `u${number}`);
+  const fate = fc.oneof(
+    { weight: 5, arbitrary: fc.constant('heard' as const) },
+    fc.constantFrom('lost' as const, 'twice' as const),
+    fc.record({ late: fc.integer({ min: 1, max: 3_000 }) }),
+  );
+  const step = fc.oneof(
+    {
+      weight: 6,
+      arbitrary: fc.record({ put: id, port: fc.integer({ min: 1, max: 2 }), anew: fc.boolean() }),
+    },
+    fc.record({ remove: id }),
+    fc.record({ expire: fc.uniqueArray(id, { minLength: 1 }) }),
+    fc.record({ check: id, status: fc.constantFrom('healthy', 'unhealthy', 'unknown') }),
+    fc.record({ learn: id, status: fc.constantFrom('healthy' as const, 'unhealthy' as const) }),
+    fc.record({ poison: id }),
+    fc.constant({ forgetAll: true as const }),
+    fc.record({ failing: fc.boolean() }),
+    fc.record({ hearing: fc.boolean() }),
+    fc.record({ latency: fc.constantFrom(0, 5, 400) }),
+    fc.record({ nextExpiry: fc.constantFrom(0, 300, Infinity) }),
+    fc.constant({ junk: true as const }),
+    { weight: 4, arbitrary: fc.record({ pass: fc.integer({ min: 1, max: 20_000 }) }) },
+    { weight: 3, arbitrary: fc.record({ pass: fc.integer({ min: 1, max: 150 }) }) },
+  );
+  type Step = typeof step extends fc.Arbitrary<infer S> ? S : never;
+
+  /** What the registry holds, as anyone who reads it now would see it. */
+  function truth(registry: FakeRegistry) {
+    const instances = Array.from(registry.held(), ([instanceId, { record, status }]) => {
+      const { port, status: seen } = trust(service, { instanceId, record, status, expiresAt: 0 }).instance;
+      return [instanceId, { port, status: seen }];
+    });
+    return Object.fromEntries(instances);
+  }
+
+  /** @param epochs of the processes that were started last. */
+  async function take(step: Step, one: ReturnType<typeof following>, epochs: Map<string, number>) {
+    const { registry, followed, hearing } = one;
+    if ('put' in step) {
+      const epoch = step.anew ? undefined : epochs.get(step.put);
+      registry.put(step.put, { port: step.port, ...(epoch !== undefined && { epoch }) });
+      epochs.set(step.put, registry.held().get(step.put)!.epoch);
+    } else if ('remove' in step) registry.remove(step.remove);
+    else if ('expire' in step) registry.expire(...step.expire);
+    else if ('check' in step) registry.check(step.check, step.status);
+    else if ('learn' in step) followed.setStatus(step.learn, step.status);
+    else if ('poison' in step) followed.hear(`1 1 -1 expired ${step.poison} ${step.poison}`);
+    else if ('forgetAll' in step) {
+      registry.forgetAll();
+      await pass(1);
+    } else if ('failing' in step) registry.failure = step.failing ? away : undefined;
+    else if ('hearing' in step) {
+      if (step.hearing === hearing.now) return;
+      hearing.now = step.hearing;
+      if (step.hearing) followed.hearsAgain();
+      else followed.hearsNothing(away);
+    } else if ('latency' in step) registry.latency = step.latency;
+    else if ('nextExpiry' in step) registry.nextExpiry = step.nextExpiry;
+    else if ('junk' in step) followed.hear('garbage');
+    else await pass(step.pass);
+  }
+
+  it('the list becomes what the registry holds, and no list is told twice in a row', {
+    timeout: 60_000,
+  }, async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(step, { maxLength: 60, size: 'max' }),
+        fc.infiniteStream(fate),
+        fc.infiniteStream(fc.double({ min: 0, max: 0.999, noNaN: true })),
+        fc.boolean(),
+        async (steps, fates, randoms, grace) => {
+          vi.spyOn(Math, 'random').mockImplementation(() => randoms.next().value);
+          const one = following(new FakeRegistry(), { grace: grace ? GRACE : 0 });
+          const { registry, followed, hearing } = one;
+          registry.onPublish = (text) => {
+            const { value } = fates.next();
+            if (!hearing.now || value === 'lost') return;
+            if (typeof value === 'object') setTimeout(() => hearing.now && followed.hear(text), value.late);
+            else followed.hear(text);
+            if (value === 'twice') followed.hear(text);
+          };
+          follow(followed.read());
+          const epochs = new Map<string, number>();
+          for (const step of steps) await take(step, one, epochs);
+
+          // Then all is well again, for long enough.
+          Object.assign(registry, { failure: undefined, latency: 0, nextExpiry: Infinity });
+          await take({ hearing: true }, one, epochs);
+          await pass(GRACE + 4 * REFRESH);
+          const seen = followed.instances.map(({ instanceId, port, status }) => [
+            instanceId,
+            { port, status },
+          ]);
+          expect(Object.fromEntries(seen)).toEqual(truth(registry));
+          expect(followed.stale).toBe(false);
+
+          for (const [index, list] of one.told.entries()) expect(list).not.toEqual(one.told[index + 1]);
+          if (one.told.length > 0) expect(one.told.at(-1)).toBe(followed.instances);
+          const reports = one.events.filter((event) => event === 'fresh' || event.startsWith('stale'));
+          for (const [index, report] of reports.entries()) {
+            expect(report.startsWith('stale')).toBe(index % 2 === 0);
+          }
+          followed.stop();
+          await flush();
+          vi.clearAllTimers();
+        },
+      ),
+      { numRuns: 300 },
+    );
+  });
+});
