@@ -113,9 +113,11 @@ describe.each([
     await vi.waitFor(() => expect(told.slice(3)).toEqual([...channels, later].map((name) => `${name} news`)));
     expect(errors).toHaveLength(1);
     expect(errors[0]).toBeInstanceOf(RedisError);
-    expect(errors[0]!.message).toMatch(
-      new RegExp(`^the connection to Redis at \\w+:${server.port} was lost`),
-    );
+    const lost = `the connection to Redis at localhost:${server.port} was lost`;
+    expect(errors[0]!.message).toMatch(lost);
+    await publisher.call('CLIENT', 'KILL', 'TYPE', 'pubsub');
+    await vi.waitFor(() => expect(told.slice(6)).toEqual(['down', 'up']));
+    expect(errors[1]!.message).toBe(lost);
   });
 
   test('a network that swallows everything is found when it is checked', async () => {
@@ -136,13 +138,33 @@ describe.each([
     await vi.waitFor(() => expect(told.at(-1)).toBe(`${channel} news`));
   });
 
-  test('who takes the connection and does not answer the subscription is given up', async () => {
+  test.each([
+    ['says nothing', /\r\ninfo\r/i],
+    ['does not answer the subscription', /subscribe/i],
+  ])('who takes the connection and %s is given up', async (_, unanswered) => {
     let swallowed = 0;
-    const { port } = await startSwallowing((sent) => /subscribe/i.test(sent) && swallowed++ === 0);
+    const { port } = await startSwallowing((sent) => unanswered.test(sent) && swallowed++ === 0);
     const { subscriber, told } = subscribeAt(sourceAt(port), 150);
     await subscriber.subscribe(uniquePrefix());
     expect(swallowed).toBe(2);
     expect(told).toEqual(['up']);
+  });
+
+  test('a channel that is not wanted any more when Redis takes it is given back', async () => {
+    const [kept, dropped, late] = ['kept', 'dropped', 'late'].map((name) => `${uniquePrefix()}:${name}`);
+    let seen = false;
+    const { port } = await startSwallowing((sent) => {
+      if (!seen && sent.includes(dropped!)) {
+        seen = true;
+        void subscriber.unsubscribe(dropped!);
+        void subscriber.subscribe(late!);
+      }
+      return false;
+    });
+    const { subscriber } = subscribeAt(sourceAt(port));
+    await Promise.all([subscriber.subscribe(kept!), subscriber.subscribe(dropped!)]);
+    const counts = await directly(server.url).pubsub('NUMSUB', kept!, dropped!, late!);
+    expect(counts).toEqual([kept, 1, dropped, 0, late, 1]);
   });
 
   test('whatever is wanted and not wanted any more meanwhile, in the end it hears what is wanted', async () => {
@@ -180,12 +202,12 @@ describe.each([
     subscriber.close();
     subscriber.close();
     void subscriber.subscribe(channel);
+    const { subscriber: neverOpen } = subscribeAt(sourceAt(server.port));
+    neverOpen.close();
+    void neverOpen.subscribe(channel);
     await vi.waitFor(async () => expect(await publisher.publish(channel, 'news')).toBe(0));
-    // Longer than it would take to connect.
-    await vi.waitFor(async () => {
-      const other = subscribeAt(sourceAt(server.port));
-      await other.subscriber.subscribe(channel);
-    });
+    // As long as it would take them.
+    await subscribeAt(sourceAt(server.port)).subscriber.subscribe(channel);
     expect(await publisher.publish(channel, 'news')).toBe(1);
     expect(told).toEqual(['up']);
     expect(subscriber.up).toBe(false);
