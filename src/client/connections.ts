@@ -62,9 +62,10 @@ export class Connections {
   /** Connections that have yet to rest before one is used again at once. */
   #caution = 0;
 
-  constructor(origin: string, options: ConnectionOptions) {
+  /** @param servername the name that TLS asks for, and that the certificate must be for. Default: the host's. */
+  constructor(origin: string, options: ConnectionOptions, servername?: string) {
     this.#origin = origin;
-    this.#options = { headersTimeout: 0, ...options, connect: connectorOf(options) };
+    this.#options = { headersTimeout: 0, ...options, connect: connectorOf(options, servername) };
   }
 
   /** Sends a request; `again` says that it could be sent a second time if the connection breaks. */
@@ -132,7 +133,7 @@ function isUnannounced(error: Error & { code?: string }): boolean {
 }
 
 /** One for all connections to an instance, since it is what remembers TLS sessions. */
-function connectorOf(options: ConnectionOptions): buildConnector.connector {
+function connectorOf(options: ConnectionOptions, servername: string | undefined): buildConnector.connector {
   const { connect, connectTimeout, autoSelectFamily, autoSelectFamilyAttemptTimeout } = options;
   if (typeof connect === 'function') return connect;
   const { allowH2, maxCachedSessions, socketPath, h2Options } = options;
@@ -142,6 +143,7 @@ function connectorOf(options: ConnectionOptions): buildConnector.connector {
     socketPath,
     useH2c: h2Options?.useH2c,
     timeout: connectTimeout,
+    servername,
     ...(autoSelectFamily !== undefined && { autoSelectFamily, autoSelectFamilyAttemptTimeout }),
     ...connect,
   } as unknown as buildConnector.BuildOptions);

@@ -1,3 +1,4 @@
+import { isIP } from 'node:net';
 import { originOf, type ServiceInstance } from '../discovery/service-instance.ts';
 import type { Policy } from '../policies/policy.ts';
 import { type ConnectionOptions, Connections } from './connections.ts';
@@ -13,7 +14,7 @@ export class Endpoint {
   #whenClosed: (() => void) | undefined = undefined;
 
   constructor(instance: ServiceInstance, policy: Policy, options: ConnectionOptions) {
-    this.connections = new Connections(originOf(instance), options);
+    this.connections = new Connections(originOf(instance), options, tlsNameOf(instance));
     this.policy = policy;
   }
 
@@ -40,4 +41,12 @@ export class Endpoint {
   async close(): Promise<void> {
     await Promise.all([this.connections.close(), ...Array.from(this.others, (other) => other.close())]);
   }
+}
+
+/**
+ * What TLS calls an instance: by the name of its service where it is registered by its address, which certificates are not
+ * made out for as a rule. One that is registered by its host name is called by that.
+ */
+export function tlsNameOf({ host, serviceName }: ServiceInstance): string | undefined {
+  return isIP(host) === 0 ? undefined : serviceName;
 }

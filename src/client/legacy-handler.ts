@@ -1,5 +1,8 @@
 import type { IncomingHttpHeaders } from 'node:http';
+import type { Duplex } from 'node:stream';
 import type { Dispatcher } from 'undici';
+import { InvalidRequestError } from '../errors.ts';
+import { lengthIn } from './relay-request.ts';
 
 type Controller = Dispatcher.DispatchController;
 type Handler = Dispatcher.DispatchHandler;
@@ -7,6 +10,7 @@ type Handler = Dispatcher.DispatchHandler;
 /** A handler of undici's older protocol, which the built-in fetch of Node speaks up to Node 25. */
 export interface LegacyDispatchHandler {
   onConnect?(abort: (reason?: Error) => void, context?: unknown): void;
+  onUpgrade?(status: number, headers: readonly (Buffer | Buffer[])[], socket: Duplex): unknown;
   onHeaders?(
     status: number,
     headers: readonly (Buffer | Buffer[])[],
@@ -21,11 +25,31 @@ export interface LegacyDispatchHandler {
   onRequestSent?(): void;
 }
 
-/** The handler itself if it speaks undici's newer protocol, else one that translates for it. */
+/**
+ * The handler itself if it speaks undici's newer protocol, else one that translates for it.
+ *
+ * @throws InvalidRequestError if it speaks neither.
+ */
 export function newerHandler(handler: Handler | LegacyDispatchHandler): Handler {
-  return typeof (handler as Handler).onRequestStart === 'function'
+  const { onRequestStart, onResponseError, onError } = Object(handler) as Handler & LegacyDispatchHandler;
+  if (typeof onResponseError !== 'function' && typeof onError !== 'function') {
+    throw new InvalidRequestError('the handler of a request must have onResponseError(), or onError()');
+  }
+  return typeof onRequestStart === 'function'
     ? (handler as Handler)
     : new LegacyHandler(handler as LegacyDispatchHandler);
+}
+
+/**
+ * The built-in fetch of Node 20 and 22 gives a Content-Length that its caller has set twice over, `3, 3`, which newer
+ * releases of undici refuse (nodejs/undici#5500).
+ */
+export function withOneLength<O extends Dispatcher.DispatchOptions>(options: O): O {
+  const headers = options.headers as Record<string, unknown> | null | undefined;
+  const name = Object.keys(headers ?? {}).find((key) => key.toLowerCase() === 'content-length');
+  const value = name && headers![name];
+  if (typeof value !== 'string' || !value.includes(',')) return options;
+  return { ...options, headers: { ...headers, [name as string]: lengthIn(value) } };
 }
 
 class LegacyHandler implements Handler {
@@ -37,6 +61,16 @@ class LegacyHandler implements Handler {
 
   onRequestStart(controller: Controller, context: unknown): void {
     this.#handler.onConnect?.((reason) => controller.abort(reason as Error), context);
+  }
+
+  /** Only for what is not the mesh's. */
+  onRequestUpgrade(
+    controller: Controller,
+    status: number,
+    headers: IncomingHttpHeaders,
+    socket: Duplex,
+  ): unknown {
+    return this.#handler.onUpgrade?.(status, rawOf(controller.rawHeaders, headers), socket);
   }
 
   onResponseStart(
@@ -60,7 +94,7 @@ class LegacyHandler implements Handler {
   }
 
   onResponseError(_controller: Controller, error: Error): void {
-    this.#handler.onError?.(error);
+    this.#handler.onError!(error);
   }
 
   onResponseStarted(): void {

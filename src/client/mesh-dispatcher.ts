@@ -3,8 +3,9 @@ import type { Agent, Dispatcher } from 'undici';
 import { ClosedError, InvalidRequestError } from '../errors.ts';
 import * as undici from '../internal/undici.ts';
 import { having, validateOptions } from '../internal/validate.ts';
-import { type LegacyDispatchHandler, newerHandler } from './legacy-handler.ts';
+import { type LegacyDispatchHandler, newerHandler, withOneLength } from './legacy-handler.ts';
 import { MESH_CHECKS, type MeshOptions, MeshTargets } from './mesh-target.ts';
+import { MockPools } from './mock-pools.ts';
 import type { RelayRequest } from './relay-request.ts';
 import { RelayedCalls } from './relayed-calls.ts';
 import type { ServiceClient } from './service-client.ts';
@@ -35,7 +36,8 @@ export class MeshDispatcher extends undici.Dispatcher {
   readonly #targets: MeshTargets;
   readonly #services = new LRUCache<string, { service: string | undefined }>({ max: MAX_ORIGINS });
   readonly #calls = new RelayedCalls();
-  #fallback: Dispatcher | undefined;
+  readonly #fallback: Dispatcher | undefined;
+  readonly #mocks: MockPools;
   #ownFallback: Agent | undefined = undefined;
   #closing: Promise<void> | undefined = undefined;
   #destroying: Promise<void> | undefined = undefined;
@@ -46,8 +48,11 @@ export class MeshDispatcher extends undici.Dispatcher {
     validateOptions(owner, options, { ...MESH_CHECKS, fallback: having('dispatch') });
     this.#client = client;
     this.#ownsClient = ownsClient;
-    this.#targets = new MeshTargets(owner, { route: options.route, strict: options.strict } as MeshOptions);
+    this.#targets = new MeshTargets(owner, { route: options.route, strict: options.strict });
     this.#fallback = options.fallback;
+    this.#mocks = new MockPools(this, (request, handler) => {
+      return this.#send(request, newerHandler(handler), false);
+    });
   }
 
   get closed(): boolean {
@@ -58,27 +63,33 @@ export class MeshDispatcher extends undici.Dispatcher {
     return this.#destroying !== undefined;
   }
 
+  /** @throws InvalidRequestError if the handler is none; of any other error the handler is told. */
   override dispatch(options: MeshDispatchOptions, handler: Handler): boolean {
-    if (typeof handler !== 'object' || handler === null) {
-      throw new InvalidRequestError('the handler of a request must be an object');
-    }
     const newer = newerHandler(handler);
     try {
       if (this.closed) throw new ClosedError('the dispatcher');
       if (typeof options !== 'object' || options === null) {
         throw new InvalidRequestError('the options of a request must be an object');
       }
-      const service = this.#serviceOf(options);
-      if (service === undefined) return this.#passOn(options, newer);
-      if (options.upgrade) throw new InvalidRequestError('a service takes no upgrade to another protocol');
-      this.#relay(service, options, newer);
+      const mocked = this.#mocks.for(options.origin);
+      if (mocked === undefined) return this.#send(options, newer, newer !== handler);
+      return mocked.dispatch(options, newer);
     } catch (error) {
-      newer.onResponseError?.(undefined as never, error as Error);
+      newer.onResponseError?.(null as never, error as Error);
+      return false;
     }
+  }
+
+  #send(options: MeshDispatchOptions, handler: Dispatcher.DispatchHandler, legacy: boolean): boolean {
+    const service = this.#serviceOf(options);
+    if (service !== undefined) this.#relay(service, options, handler);
+    else this.#fallbackOrOwn().dispatch(legacy ? withOneLength(options) : options, handler);
+    // It never asks to wait for a 'drain'.
     return true;
   }
 
   #relay(service: string, options: MeshDispatchOptions, handler: Dispatcher.DispatchHandler): void {
+    if (options.upgrade) throw new InvalidRequestError('a service takes no upgrade to another protocol');
     const { method, path, query, headers, body, idempotent, headersTimeout, bodyTimeout } = options;
     const { expectContinue, reset, timeout, retries, idempotencyKey, hashKey, select } = options;
     const request = {
@@ -113,9 +124,18 @@ export class MeshDispatcher extends undici.Dispatcher {
     return known.service;
   }
 
-  #passOn(options: Dispatcher.DispatchOptions, handler: Dispatcher.DispatchHandler): boolean {
-    this.#fallback ??= this.#ownFallback = new undici.Agent();
-    return this.#fallback.dispatch(options, handler);
+  #fallbackOrOwn(): Dispatcher {
+    this.#ownFallback ??= this.#fallback === undefined ? new undici.Agent() : undefined;
+    return this.#fallback ?? this.#ownFallback!;
+  }
+
+  /** What undici's WebSocket and EventSource, which are never the mesh's, ask of their dispatcher. */
+  get webSocketOptions(): unknown {
+    return (this.#fallbackOrOwn() as { webSocketOptions?: unknown }).webSocketOptions;
+  }
+
+  get eventSourceOptions(): unknown {
+    return (this.#fallbackOrOwn() as { eventSourceOptions?: unknown }).eventSourceOptions;
   }
 
   /** Takes no more requests, and resolves when those under way are done. */
@@ -139,7 +159,7 @@ export class MeshDispatcher extends undici.Dispatcher {
 
   async #close(): Promise<void> {
     await this.#calls.done();
-    await this.#ownFallback?.close();
+    if (this.#ownFallback?.destroyed === false) await this.#ownFallback.close();
     if (this.#ownsClient) await this.#client.close();
   }
 
@@ -156,10 +176,12 @@ function answer(done: Promise<void>, callback: Callback | undefined): Promise<vo
   return undefined;
 }
 
+/** Not `new URL(path, origin)`: a path such as `//elsewhere/` must not change the host. */
 function urlOf(origin: string | URL | undefined, path: string): URL {
   try {
-    return new URL(path, origin);
+    const { protocol, host } = new URL(origin as string);
+    return new URL(`${protocol}//${host}${path.startsWith('/') ? path : '/'}`);
   } catch (cause) {
-    throw new InvalidRequestError(`not a URL: ${String(origin)} with ${path}`, { cause });
+    throw new InvalidRequestError(`not an origin: ${String(origin)}`, { cause });
   }
 }

@@ -8,9 +8,9 @@ export interface MeshOptions {
    * The name of the service that a URL of http or https means, or undefined if it is none of the mesh's. Default: the
    * host, where it has no dot, is not `localhost`, and no port is given: `http://user-service/users/1`.
    */
-  route?: (url: URL) => string | undefined;
+  route?: ((url: URL) => string | undefined) | undefined;
   /** Refuses what is not the mesh's, before anything is sent, instead of letting it pass. Default false. */
-  strict?: boolean;
+  strict?: boolean | undefined;
 }
 
 export const MESH_CHECKS = { route: func, strict: boolean };
