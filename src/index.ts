@@ -106,6 +106,29 @@ export * from './errors.ts';
 export type { DiagnosticsMessage } from './internal/emitter.ts';
 export { type AxiosMeshAdapter, axiosAdapter } from './middleware/axios-adapter.ts';
 export {
+  type Closable,
+  type GracefulShutdown,
+  type GracefulShutdownEvents,
+  type GracefulShutdownOptions,
+  gracefulShutdown,
+  type ShutdownFailure,
+  type ShutdownReport,
+  type ShutdownSignal,
+  type ShutdownStep,
+} from './middleware/server/graceful-shutdown.ts';
+export {
+  type BreakerReport,
+  type CheckReport,
+  Health,
+  type HealthBody,
+  type HealthOptions,
+  type HealthReport,
+  type HealthStatus,
+  type ReadinessCheck,
+  type ReadinessCheckResult,
+  type WatchedDiscovery,
+} from './middleware/server/health.ts';
+export {
   AdaptiveConcurrency,
   type AdaptiveConcurrencyEvents,
   type AdaptiveConcurrencyOptions,
