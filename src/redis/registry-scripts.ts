@@ -13,9 +13,13 @@ import { Script } from './redis-connection.ts';
  * '<version> <now> <time to the next expiry, or −1> <what> <of which instance> <…>'.
  */
 const PRELUDE = `
-local function now()
+local function microseconds()
   local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
+  return time[1] * 1000000 + time[2]
+end
+
+local function now()
+  return math.floor(microseconds() / 1000)
 end
 
 local function digits(number)
@@ -38,7 +42,7 @@ end
 local function publish(keys, channel, at, what)
   local version = redis.call('HINCRBY', keys[4], 'version', 1)
   if version == 1 then
-    version = at * 1000
+    version = microseconds()
     redis.call('HSET', keys[4], 'version', digits(version))
     redis.call('PEXPIRE', keys[4], VERSION_KEPT)
   end
@@ -88,8 +92,7 @@ local before = redis.call('HGET', KEYS[1], id)
 local epoch = epochOf(before)
 if given and epoch and epoch > given then return '-1' end
 if not given then
-  local time = redis.call('TIME')
-  given = math.max(time[1] * 1000000 + time[2], (epoch or 0) + 1)
+  given = math.max(microseconds(), (epoch or 0) + 1)
 end
 local record = digits(given) .. ' ' .. digits(ttl) .. ' ' .. json
 redis.call('HSET', KEYS[1], id, record)
