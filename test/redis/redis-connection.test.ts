@@ -223,14 +223,14 @@ describe.each([6, 5] as const)('with ioredis %i', (version) => {
   test('while Redis is away, a command fails after the timeout, saying where it is and why', async () => {
     const port = await freePort();
     for (const host of ['127.0.0.1', 'localhost']) {
-      const connection = connectTo(`redis://user:secret@${host}:${port}`, 100);
+      const connection = connectTo(`redis://user:secret@${host}:${port}`, 50);
       const { error, after } = await failureOf(connection.run(ping));
       expect(error).toMatchObject(REDIS_ERROR);
-      expect(error.message).toMatch(`Redis at ${host}:${port} did not answer within 100 ms: `);
+      expect(error.message).toMatch(`Redis at ${host}:${port} did not answer within 50 ms: `);
       expect(error.message).toContain(`ECONNREFUSED 127.0.0.1:${port}`);
       expect(error.cause).toMatchObject({ code: 'ECONNREFUSED' });
       expect(inspect(error, { depth: 9 })).not.toContain('secret');
-      expect(after).toBeGreaterThan(95);
+      expect(after).toBeGreaterThan(45);
       expect(after).toBeLessThan(1_000);
     }
   });
@@ -268,14 +268,14 @@ describe.each([6, 5] as const)('with ioredis %i', (version) => {
       });
     });
     const sentinels = [await serve(() => {}), sentinel].map((port) => ({ host: '127.0.0.1', port }));
-    const connection = connectTo({ sentinels, name: 'primary' }, 200);
+    const connection = connectTo({ sentinels, name: 'primary' }, 100);
     await failureOf(connection.run(ping));
     await vi.waitFor(async () => expect(await connection.run(ping)).toBe('PONG'));
   });
 
   test('sentinels that are away are said to be so', async () => {
     const port = await freePort();
-    const connection = connectTo({ sentinels: [{ host: '127.0.0.1', port }], name: 'primary' }, 100);
+    const connection = connectTo({ sentinels: [{ host: '127.0.0.1', port }], name: 'primary' }, 50);
     const { error } = await failureOf(connection.run(ping));
     expect(error.message).toMatch(
       /Redis at the master 'primary' of Sentinel .*All sentinels are unreachable/,
@@ -283,24 +283,24 @@ describe.each([6, 5] as const)('with ioredis %i', (version) => {
   });
 
   test('a Redis that hangs makes commands fail after the timeout, and is asked again when it goes on', async () => {
-    const connection = connectTo(server.url, 100);
+    const connection = connectTo(server.url, 50);
     const id = await idOf(connection);
     server.pause();
     const { error, after } = await failureOf(connection.run(ping));
     expect(error).toMatchObject({
       ...REDIS_ERROR,
-      message: expect.stringMatching(/did not answer within 100 ms$/),
+      message: expect.stringMatching(/did not answer within 50 ms$/),
     });
-    expect(after).toBeGreaterThan(95);
+    expect(after).toBeGreaterThan(45);
     expect(after).toBeLessThan(1_000);
-    expect((await failureOf(connection.run(ping))).error.message).toMatch('no answer within 100 ms');
+    expect((await failureOf(connection.run(ping))).error.message).toMatch('no answer within 50 ms');
     server.resume();
     await vi.waitFor(async () => expect(await idOf(connection)).not.toBe(id));
   });
 
   test('a network that swallows everything is given up; what comes of it later disturbs nobody', async () => {
     const relay = await startRelay(server.port);
-    const connection = connectTo(relay.url, 100);
+    const connection = connectTo(relay.url, 50);
     const key = uniquePrefix();
     await connection.run(ping);
     relay.block();
@@ -315,7 +315,7 @@ describe.each([6, 5] as const)('with ioredis %i', (version) => {
     const port = await serve((socket) => {
       if (++connections > 1) socket.pipe(connectSocket(server.port, '127.0.0.1')).pipe(socket);
     });
-    const connection = connectTo({ port }, 200);
+    const connection = connectTo({ port }, 100);
     await failureOf(connection.run(ping));
     await vi.waitFor(async () => expect(await connection.run(ping)).toBe('PONG'));
     expect(connections).toBe(2);
