@@ -25,7 +25,7 @@ export interface CallState extends Attributes, AcquireOptions {
   /** The instances that have failed this call, or are at it. */
   exclude: Set<string> | undefined;
   lastError: unknown;
-  /** The answer behind `lastError`, where its body is still to be read. */
+  /** The latest answer, the one behind `lastError` if there is one, where its body is still to be read. */
   lastResponse: ServiceResponse | RelayedAnswer | undefined;
 }
 

@@ -172,6 +172,8 @@ export class BufferedExchange implements Exchange, AbortListener {
 
 /** How the body of a streamed answer ended, for the balancer. */
 export interface BodyEnd {
+  /** Milliseconds to its head: how long the rest takes is up to whoever reads it. */
+  readonly latency: number;
   readonly error?: unknown;
   readonly cancelled?: boolean;
 }
@@ -195,6 +197,8 @@ export class StreamedExchange implements Exchange, AbortListener {
   #controller: Controller | undefined = undefined;
   #abortedWith: Error | undefined = undefined;
   #body: Readable | undefined = undefined;
+  readonly #startedAt = performance.now();
+  #latency = 0;
   #size = 0;
   #over = false;
   #complete = false;
@@ -237,6 +241,7 @@ export class StreamedExchange implements Exchange, AbortListener {
 
   onResponseStart(controller: Controller, status: number, headers: ResponseHeaders): void {
     if (status < 200 || this.#abortedWith !== undefined) return;
+    this.#latency = performance.now() - this.#startedAt;
     this.#source?.unlisten(this);
     this.#source = this.#cancellation;
     this.#body = new Readable({
@@ -278,10 +283,10 @@ export class StreamedExchange implements Exchange, AbortListener {
     }
   }
 
-  #finish(end: BodyEnd): void {
+  #finish(end: Omit<BodyEnd, 'latency'>): void {
     if (this.#over) return;
     this.#over = true;
     this.#source?.unlisten(this);
-    this.#whenOver(end);
+    this.#whenOver({ latency: this.#latency, ...end });
   }
 }

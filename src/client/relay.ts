@@ -197,14 +197,21 @@ export class RelayedCall implements Controller, AbortOwner, Linked<RelayedCall> 
 
 /** The answer to a try of a relayed call. */
 export interface RelayedAnswer extends Answer {
-  /** Whether it stands, and is on its way to the handler. One that does not waits for what becomes of the call. */
+  /** Whether it counts as a success. */
   readonly stands: boolean;
   readonly exchange: RelayedExchange;
 }
 
+/** Says of an answer, once, what is to come of it. */
+export interface AnswerJudge {
+  succeeded(answer: Answer): boolean;
+  /** Whether there may be another try though it succeeded. */
+  mayRetry(answer: Answer): boolean;
+}
+
 /**
- * One try of a relayed call. A success is handed on at once. Any other answer is held back, its connection paused,
- * until it is dropped for another try, or handed on since there is none.
+ * One try of a relayed call. The answer of a success is handed on at once. Any other is held back, its connection
+ * paused, until it is dropped for another try, or handed on since there is none.
  */
 export class RelayedExchange implements Exchange, AbortListener {
   connection: Connection | undefined = undefined;
@@ -216,10 +223,12 @@ export class RelayedExchange implements Exchange, AbortListener {
   readonly #details: ExchangeDetails;
   readonly #progress: Progress;
   readonly #source: Abortable | undefined;
-  readonly #succeeded: (answer: Answer) => boolean;
+  readonly #judge: AnswerJudge;
   readonly #whenOver: (end: BodyEnd) => void;
   readonly #resolve: (answer: RelayedAnswer) => void;
   readonly #reject: (error: unknown) => void;
+  readonly #startedAt = performance.now();
+  #latency = 0;
   #answer: RelayedAnswer | undefined = undefined;
   #statusText: string | undefined = undefined;
   #handedOn = false;
@@ -233,7 +242,7 @@ export class RelayedExchange implements Exchange, AbortListener {
     details: ExchangeDetails,
     progress: Progress,
     source: Abortable | undefined,
-    succeeded: (answer: Answer) => boolean,
+    judge: AnswerJudge,
     whenOver: (end: BodyEnd) => void,
     resolve: (answer: RelayedAnswer) => void,
     reject: (error: unknown) => void,
@@ -242,7 +251,7 @@ export class RelayedExchange implements Exchange, AbortListener {
     this.#details = details;
     this.#progress = progress;
     this.#source = source;
-    this.#succeeded = succeeded;
+    this.#judge = judge;
     this.#whenOver = whenOver;
     this.#resolve = resolve;
     this.#reject = reject;
@@ -257,7 +266,7 @@ export class RelayedExchange implements Exchange, AbortListener {
       this.#source?.unlisten(this);
       this.#reject(reason);
     } else if (this.#handedOn) {
-      this.#whenOver({ cancelled: true });
+      this.#whenOver({ latency: this.#latency, cancelled: true });
     }
     // While it waits for a connection undici keeps it, and will do away with its body then.
     if (this.controller === undefined) this.#progress.taken = true;
@@ -272,8 +281,9 @@ export class RelayedExchange implements Exchange, AbortListener {
     if (this.#handedOn) this.controller!.resume();
   }
 
-  /** Hands on what was held back. */
+  /** Hands on what was held back, if it was. */
   handOn(): void {
+    if (this.#handedOn) return;
     this.#begin();
     if (this.#end === undefined) {
       if (!this.#call.paused) this.controller!.resume();
@@ -324,12 +334,14 @@ export class RelayedExchange implements Exchange, AbortListener {
       return;
     }
     this.#source?.unlisten(this);
+    this.#latency = performance.now() - this.#startedAt;
     const { instanceId } = this.#details;
-    const stands = this.#succeeded({ status, headers, instanceId });
+    const answer = { status, headers, instanceId };
+    const stands = this.#judge.succeeded(answer);
     this.#answer = { status, headers, instanceId, stands, exchange: this };
     this.#statusText = statusText;
     this.#resolve(this.#answer);
-    if (stands) this.#begin();
+    if (stands && !this.#judge.mayRetry(answer)) this.#begin();
     else controller.pause();
   }
 
@@ -341,7 +353,7 @@ export class RelayedExchange implements Exchange, AbortListener {
     this.connection!.release();
     this.#complete = true;
     if (this.#handedOn) {
-      this.#whenOver({});
+      this.#whenOver({ latency: this.#latency });
       this.#call.end(trailers);
     } else {
       this.#end = { trailers };
@@ -357,7 +369,7 @@ export class RelayedExchange implements Exchange, AbortListener {
       this.#source?.unlisten(this);
       this.#reject(error);
     } else if (this.#handedOn) {
-      this.#whenOver({ error });
+      this.#whenOver({ latency: this.#latency, error });
       this.#call.fail(error);
     } else {
       this.#end = { error };

@@ -282,19 +282,19 @@ export class ServiceClient {
   }
 
   #relay(call: RelayedCall, request: RelayRequest, state: CallState, policies: ServicePolicies): void {
-    const succeeded = (answer: Answer) => policies.succeeded(answer);
     const send: Send<RelayedAnswer> = (lease, endpoint, context) => {
       return new Promise((resolve, reject) => {
         const details = detailsOf(lease, Infinity);
         const whenOver = (end: CallResult) => void lease.release(end);
         endpoint.connections.dispatch(
           relayOptions(request, state, context),
-          new RelayedExchange(call, details, state, context.source, succeeded, whenOver, resolve, reject),
+          new RelayedExchange(call, details, state, context.source, policies, whenOver, resolve, reject),
           mayBeSentTwice(state),
         );
       });
     };
-    this.#run('request', request, call.scope, state, policies, send, () => {}).catch((error) => {
+    const handOn = (_state: CallState, { exchange }: RelayedAnswer) => exchange.handOn();
+    this.#run('request', request, call.scope, state, policies, send, handOn).catch((error) => {
       const last = state.lastResponse as RelayedAnswer | undefined;
       if (last !== undefined && state.lastError === error && !call.over) last.exchange.handOn();
       else {
@@ -352,8 +352,8 @@ export class ServiceClient {
   ): Promise<R> {
     // Policies look at this too, but each of them can be off.
     context.throwIfAborted();
-    if (state.lastError !== undefined) {
-      if (!mayBeSentAgain(state)) throw state.lastError;
+    if (state.lastError !== undefined || state.lastResponse !== undefined) {
+      if (!mayBeSentAgain(state)) return lastOf<R>(state);
       forget(state);
     }
     const lease = this.#balancer.tryAcquire(state.service, state) ?? (await this.#resolve(state, context));
@@ -372,6 +372,7 @@ export class ServiceClient {
         throw this.#failed(state, response);
       }
       if (isBuffered(response)) lease.release();
+      else if (isHeld(response)) keep(state, response);
       return response;
     } catch (error) {
       const ignored = context.cancelled || policies.verdictOf({ ok: false, error }) === 'ignored';
@@ -461,7 +462,19 @@ function isHeld(response: object): response is ServiceResponse | RelayedAnswer {
   return 'body' in response || 'exchange' in response;
 }
 
-/** Lets go of an answer that was no success, and for which nobody waits. */
+/** A success too: a Retry may want another try nevertheless. */
+function keep(state: CallState, response: ServiceResponse | RelayedAnswer): void {
+  state.lastError = undefined;
+  state.lastResponse = response;
+}
+
+/** How the latest try ended, where there can be no other. */
+function lastOf<R>({ lastError, lastResponse }: CallState): R {
+  if (lastError !== undefined) throw lastError;
+  return lastResponse as R;
+}
+
+/** Lets go of the latest answer, for which nobody waits. */
 function forget(state: CallState): void {
   const { lastResponse } = state;
   state.lastResponse = undefined;

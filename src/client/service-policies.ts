@@ -203,6 +203,14 @@ export class ServicePolicies {
     return this.verdictOf({ ok: true, value: answer }) === 'success';
   }
 
+  /** Whether the service's `retry` may want another try for an answer, though it be a success. */
+  mayRetry(answer: Answer): boolean {
+    const { retry = {} } = this.#options;
+    if (retry === false) return false;
+    if (retry instanceof Retry || retry.shouldRetry !== undefined) return true;
+    return mayGoBetter({ ok: true, value: answer }, retry.statuses);
+  }
+
   /** A `classify` that throws must not keep a place on the instance: it is warned of, and the default holds. */
   verdictOf(outcome: Outcome<Answer>): Verdict {
     let own: Verdict | undefined;
