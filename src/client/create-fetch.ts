@@ -1,5 +1,8 @@
+import { Readable } from 'node:stream';
+import type { ReadableStream as NodeReadableStream } from 'node:stream/web';
 import { InvalidRequestError } from '../errors.ts';
 import { func, validateOptions } from '../internal/validate.ts';
+import { asError } from './exchange.ts';
 import { type FetchedHead, FetchedResponse } from './fetched-response.ts';
 import { MESH_CHECKS, type MeshOptions, MeshTargets } from './mesh-target.ts';
 import { clientInUse } from './own-client.ts';
@@ -26,8 +29,9 @@ export interface MeshFetch {
 const MAX_REDIRECTS = 20;
 const REDIRECTS: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
 
-/** Bytes of a Request's body up to which it is kept, so that it can be sent again. */
+/** What of a Request's body is kept, so that it can be sent again: so many bytes, if they are there in so many ms. */
 const MAX_IN_MEMORY = 1_048_576;
+const MAX_WAIT = 1_000;
 
 /** A request as it goes to an instance; the redirects that it has followed are behind it. */
 interface Sent {
@@ -40,10 +44,16 @@ interface Sent {
 
 /** What stays the same through all redirects. */
 interface Fetching {
+  readonly client: ServiceClient;
+  readonly targets: MeshTargets;
   readonly service: string;
   readonly init: MeshRequestInit;
   readonly signal: AbortSignal | undefined;
+  /** Kept, since the signal of a Request is only aborted for as long as there is the Request. */
+  readonly input: string | URL | Request;
   readonly redirect: Request['redirect'];
+  /** When the timeout of the request is over, if it has one of its own. */
+  readonly deadline: number;
 }
 
 /**
@@ -69,51 +79,63 @@ export function createFetch(
   const targets = new MeshTargets(owner, { route, strict } as MeshOptions);
   const { client, owned } = clientInUse(clientOrOptions);
 
-  const fetch = async (input: string | URL | Request, init: MeshRequestInit = {}): Promise<Response> => {
+  const fetch = async (input: string | URL | Request, given?: MeshRequestInit): Promise<Response> => {
+    const init = given ?? {};
     let service: string | undefined;
     let url: URL;
     try {
       url = new URL(input instanceof Request ? input.url : input);
       service = targets.serviceOf(url);
     } catch (cause) {
-      throw new TypeError(`cannot fetch ${String(input)}: ${(cause as Error).message}`, { cause });
+      throw new TypeError(`cannot fetch ${nameOf(input)}: ${(cause as Error).message}`, { cause });
     }
-    if (service === undefined) return (fallback ?? globalThis.fetch)(input as string, init);
+    if (service === undefined) return (fallback ?? globalThis.fetch)(input as string, given);
     const request = input instanceof Request ? new Request(input, init) : undefined;
-    const signal = request?.signal ?? init.signal ?? undefined;
-    signal?.throwIfAborted();
+    const signal =
+      (init.signal === undefined && input instanceof Request ? input.signal : init.signal) ?? undefined;
     const redirect = request?.redirect ?? init.redirect ?? 'follow';
-    const sent = await (request === undefined ? fromInit(url, init) : fromRequest(url, request));
-    return send(client, { service, init, signal, redirect }, sent);
+    const deadline = init.timeout === undefined ? Infinity : performance.now() + init.timeout;
+    const fetching = { client, targets, service, init, signal, input, redirect, deadline };
+    let sent: Sent;
+    try {
+      sent = await (request === undefined ? fromInit(url, init, signal) : fromRequest(url, request, signal));
+    } catch (error) {
+      throw errorFor(signal, 'fetch failed', error);
+    }
+    if (signal?.aborted) {
+      if (sent.body instanceof Readable) sent.body.on('error', () => {}).destroy(asError(signal.reason));
+      throw signal.reason;
+    }
+    return send(fetching, sent);
   };
   return Object.assign(fetch, { close: async () => (owned ? client.close() : undefined) });
 }
 
-function send(client: ServiceClient, fetching: Fetching, sent: Sent): Promise<Response> {
-  const { service, init, signal, redirect } = fetching;
+function send(fetching: Fetching, sent: Sent): Promise<Response> {
+  const { client, service, init, signal, redirect } = fetching;
   const { url, method, headers, body } = sent;
+  const { retries, idempotencyKey, hashKey, select } = init;
+  const timeout = sent.redirects === 0 ? init.timeout : timeLeft(fetching);
+  const path = (url.pathname || '/') + url.search;
+  // Apart from what leads to the promise: the answer's reader may outlive the Response.
+  const bodyError = (error: unknown) => errorFor(fetching.signal, 'terminated', error);
   return new Promise((resolve, reject) => {
-    const failed = (message: string, error: unknown) =>
-      signal?.aborted ? signal.reason : new TypeError(message, { cause: error });
-    const handler = new FetchedResponse(method === 'HEAD', {
+    const handler = new FetchedResponse(method === 'HEAD', bodyError, {
       wants: (head) => {
         const location = redirect === 'manual' ? undefined : locationOf(head);
         if (location === undefined) return true;
         try {
           const next = redirected(sent, location, head.status, fetching);
           // What is left of this answer is not wanted, and small as a rule.
-          resolve(send(client, fetching, next));
+          resolve(send(fetching, next));
         } catch (error) {
-          reject(failed('fetch failed', error));
+          reject(errorFor(signal, 'fetch failed', error));
         }
         return false;
       },
       resolve: (response) => resolve(placed(response, url, sent.redirects > 0)),
-      reject: (error) => reject(failed('fetch failed', error)),
-      bodyError: (error) => failed('terminated', error),
+      reject: (error) => reject(errorFor(signal, 'fetch failed', error)),
     });
-    const { timeout, retries, idempotencyKey, hashKey, select } = init;
-    const path = (url.pathname || '/') + url.search;
     client.relay(
       { service, method, path, headers, body, signal, timeout, retries, idempotencyKey, hashKey, select },
       handler,
@@ -121,7 +143,24 @@ function send(client: ServiceClient, fetching: Fetching, sent: Sent): Promise<Re
   });
 }
 
-async function fromInit(url: URL, init: MeshRequestInit): Promise<Sent> {
+/** What the caller is told of an error: the reason, if it has given up itself. */
+function errorFor(signal: AbortSignal | undefined, message: string, error: unknown): unknown {
+  if (signal?.aborted) return signal.reason;
+  return error instanceof TypeError ? error : new TypeError(message, { cause: error });
+}
+
+function nameOf(input: string | URL | Request): string {
+  return String(input instanceof Request ? input.url : input).slice(0, 200);
+}
+
+function timeLeft({ deadline }: Fetching): number | undefined {
+  return deadline === Infinity ? undefined : Math.max(1, Math.ceil(deadline - performance.now()));
+}
+
+async function fromInit(url: URL, init: MeshRequestInit, signal: AbortSignal | undefined): Promise<Sent> {
+  if (url.username !== '' || url.password !== '') {
+    throw new TypeError('a URL with a user name or a password cannot be fetched: send them as a header');
+  }
   const method = methodOf(init.method);
   let body = (init.body ?? undefined) as RelayRequest['body'];
   if (body !== undefined && (method === 'GET' || method === 'HEAD')) {
@@ -130,22 +169,32 @@ async function fromInit(url: URL, init: MeshRequestInit): Promise<Sent> {
   const headers = new Map(init.headers === undefined ? [] : new Headers(init.headers));
   if (typeof body === 'string') {
     addDefault(headers, 'content-type', 'text/plain;charset=UTF-8');
+  } else if (body instanceof URLSearchParams) {
+    addDefault(headers, 'content-type', 'application/x-www-form-urlencoded;charset=UTF-8');
+    body = body.toString();
   } else if (body instanceof Blob) {
     addDefault(headers, 'content-type', body.type);
   } else if (body instanceof FormData) {
     // undici takes no form of another undici's, as the one of Node.
     const form = new Response(body);
     addDefault(headers, 'content-type', form.headers.get('content-type')!);
-    body = await inMemory(form.body!);
+    body = await inMemory(form.body!, signal);
+  } else if (ArrayBuffer.isView(body)) {
+    // As they are now, whatever becomes of them until the last try.
+    body = Buffer.copyBytesFrom(new Uint8Array(body.buffer, body.byteOffset, body.byteLength));
+  } else if (body instanceof ArrayBuffer) {
+    body = Buffer.copyBytesFrom(new Uint8Array(body));
+  } else if (body instanceof ReadableStream) {
+    body = readableOf(body);
   }
   addDefault(headers, 'accept', '*/*');
   return { url, method, headers, body, redirects: 0 };
 }
 
-async function fromRequest(url: URL, request: Request): Promise<Sent> {
+async function fromRequest(url: URL, request: Request, signal: AbortSignal | undefined): Promise<Sent> {
   const headers = new Map(request.headers);
   addDefault(headers, 'accept', '*/*');
-  const body = request.body === null ? undefined : await inMemory(request.body);
+  const body = request.body === null ? undefined : await inMemory(request.body, signal);
   return { url, method: request.method, headers, body, redirects: 0 };
 }
 
@@ -153,34 +202,60 @@ function addDefault(headers: Map<string, string>, name: string, value: string): 
   if (value !== '' && !headers.has(name)) headers.set(name, value);
 }
 
-/** Fetch standard, 'normalize a method'. */
+/** Fetch standard, 'normalize a method' and 'forbidden method'. */
 function methodOf(method = 'GET'): string {
-  const upper = method.toUpperCase();
+  const upper = String(method).toUpperCase();
+  if (/^(?:CONNECT|TRACE|TRACK)$/.test(upper)) throw new TypeError(`the method ${upper} cannot be fetched`);
   return /^(?:DELETE|GET|HEAD|OPTIONS|POST|PUT)$/.test(upper) ? upper : method;
 }
 
 /**
- * The body of a Request is a stream whatever it was made of. What fits into memory is sent with its length, and can be
- * sent again; the rest of what does not follows as it comes.
+ * The body of a Request is a stream whatever it was made of. What is soon in memory is sent with its length, and can be
+ * sent again; any other is sent as it comes.
  */
-async function inMemory(body: ReadableStream<Uint8Array>): Promise<RelayRequest['body']> {
+async function inMemory(
+  body: ReadableStream<Uint8Array>,
+  signal: AbortSignal | undefined,
+): Promise<RelayRequest['body']> {
   const reader = body.getReader();
   const chunks: Uint8Array[] = [];
-  for (let size = 0; size <= MAX_IN_MEMORY; ) {
-    const { done, value } = await reader.read();
-    if (done) return Buffer.concat(chunks);
-    chunks.push(value);
-    size += value.length;
+  let stop!: () => void;
+  const stopped = new Promise<undefined>((resolve) => {
+    stop = () => resolve(undefined);
+  });
+  const timer = setTimeout(stop, MAX_WAIT);
+  signal?.addEventListener('abort', stop);
+  if (signal?.aborted) stop();
+  try {
+    for (let size = 0; size <= MAX_IN_MEMORY; ) {
+      const next = await Promise.race([reader.read(), stopped]);
+      if (next === undefined) break;
+      if (next.done) return Buffer.concat(chunks);
+      chunks.push(next.value);
+      size += next.value.length;
+    }
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener('abort', stop);
   }
-  return (async function* () {
-    yield* chunks;
-    for (let next = await reader.read(); !next.done; next = await reader.read()) yield next.value;
-  })();
+  reader.releaseLock();
+  if (signal?.aborted) await body.cancel(signal.reason);
+  signal?.throwIfAborted();
+  const rest = readableOf(body);
+  rest.unshift(Buffer.concat(chunks));
+  return rest;
+}
+
+/** undici ends these when the request has ended; of a web stream it would wait for the next chunk first. */
+function readableOf(body: ReadableStream): Readable {
+  return Readable.fromWeb(body as NodeReadableStream);
 }
 
 function locationOf({ status, headers }: FetchedHead): string | undefined {
   const { location } = headers;
-  return REDIRECTS.has(status) && typeof location === 'string' ? location : undefined;
+  if (!REDIRECTS.has(status) || typeof location !== 'string') return undefined;
+  // Headers are read as Latin-1, a location as UTF-8.
+  return Buffer.from(location, 'latin1').toString();
 }
 
 /**
@@ -188,11 +263,12 @@ function locationOf({ status, headers }: FetchedHead): string | undefined {
  *
  * @throws InvalidRequestError if it may not, or cannot, be followed.
  */
-function redirected(sent: Sent, location: string, status: number, { service, redirect }: Fetching): Sent {
+function redirected(sent: Sent, location: string, status: number, fetching: Fetching): Sent {
+  const { service, targets, redirect } = fetching;
   const where = `'${service}' redirects to ${JSON.stringify(location).slice(0, 200)}`;
   if (redirect === 'error') throw new InvalidRequestError(`${where}, and the request asks for an error then`);
   const url = URL.canParse(location, sent.url.href) ? new URL(location, sent.url) : undefined;
-  if (url?.protocol !== sent.url.protocol || url.host !== sent.url.host) {
+  if (url === undefined || targets.serviceOf(url) !== service) {
     throw new InvalidRequestError(`${where}, and is followed only within the service`);
   }
   if (sent.redirects === MAX_REDIRECTS) throw new InvalidRequestError(`${where}, once too often`);
@@ -210,7 +286,12 @@ function redirected(sent: Sent, location: string, status: number, { service, red
 }
 
 /** The Response as if it had been fetched, which one that is made cannot say of itself. */
-function placed(response: Response, { href, hash }: URL, redirected: boolean): Response {
-  const url = hash === '' ? href : href.slice(0, -hash.length);
-  return Object.defineProperties(response, { url: { value: url }, redirected: { value: redirected } });
+function placed(response: Response, url: URL, redirected: boolean): Response {
+  const { href, hash } = url;
+  return Object.defineProperties(response, {
+    url: { value: hash === '' ? href : href.slice(0, -hash.length) },
+    redirected: { value: redirected },
+    type: { value: 'basic' },
+    clone: { value: () => placed(Response.prototype.clone.call(response), url, redirected) },
+  });
 }

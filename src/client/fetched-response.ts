@@ -10,12 +10,18 @@ const HIGH_WATER_MARK = 65_536;
 const MAX_UNWANTED = 65_536;
 /** Fetch standard, 'null body status'. */
 const WITHOUT_BODY: ReadonlySet<number> = new Set([101, 103, 204, 205, 304]);
+/** RFC 9112, section 4. */
+const REASON_PHRASE = /^[\t\x20-\x7e\x80-\xff]*$/;
 
-/** The head of an answer, and where it came from. */
+/** Ends the calls behind bodies that nobody can read any more, as a program does that looks at the status alone. */
+const forgotten = new FinalizationRegistry<Controller>((controller) => {
+  controller.abort(new Error('the body of the answer was forgotten before it was read'));
+});
+
+/** The head of an answer. */
 export interface FetchedHead {
   readonly status: number;
   readonly headers: ResponseHeaders;
-  readonly controller: Controller;
 }
 
 /** What becomes of an answer. */
@@ -25,8 +31,6 @@ export interface FetchedOutcome {
   /** The answer that is wanted. */
   resolve(response: Response): void;
   reject(error: unknown): void;
-  /** What a reader of the body is to be told of an error after the head. */
-  bodyError(error: unknown): unknown;
 }
 
 /**
@@ -34,7 +38,9 @@ export interface FetchedOutcome {
  * stream between the socket and the reader; of any other the body is streamed at the pace of its reader.
  */
 export class FetchedResponse implements Dispatcher.DispatchHandler {
-  readonly #outcome: FetchedOutcome;
+  /** Not kept any longer than it is needed: it leads to the Response. */
+  #outcome: FetchedOutcome | undefined;
+  readonly #bodyError: (error: unknown) => unknown;
   readonly #withoutBody: boolean;
   #status = 0;
   #statusText = '';
@@ -44,10 +50,16 @@ export class FetchedResponse implements Dispatcher.DispatchHandler {
   #chunks: Buffer[] = [];
   #ended = false;
   #stream: ReadableByteStreamController | undefined = undefined;
+  /** The stream while it is full, and nobody waits for more: it lives as long as somebody may read it. */
+  #full: WeakRef<ReadableByteStreamController> | undefined = undefined;
 
-  /** @param head whether it answers a HEAD request, and has no body whatever its head says. */
-  constructor(head: boolean, outcome: FetchedOutcome) {
+  /**
+   * @param head whether it answers a HEAD request, and has no body whatever its head says
+   * @param bodyError what a reader of the body is to be told of an error after the head
+   */
+  constructor(head: boolean, bodyError: (error: unknown) => unknown, outcome: FetchedOutcome) {
     this.#withoutBody = head;
+    this.#bodyError = bodyError;
     this.#outcome = outcome;
   }
 
@@ -57,14 +69,19 @@ export class FetchedResponse implements Dispatcher.DispatchHandler {
     controller: Controller,
     status: number,
     headers: ResponseHeaders,
-    statusText?: string,
+    statusText: string = '',
   ): void {
     if (status < 200) return;
-    this.#wanted = this.#outcome.wants({ status, headers, controller });
+    this.#wanted = this.#outcome!.wants({ status, headers });
     if (!this.#wanted) return;
     this.#status = status;
     this.#headers = headers;
-    this.#statusText = statusText ?? '';
+    this.#statusText = statusText;
+    if (this.#withoutBody || WITHOUT_BODY.has(status)) {
+      this.#wanted = false;
+      this.#respond(controller, null);
+      return;
+    }
     // The parser has been through all that came with the head before this is called.
     queueMicrotask(() => this.#streamTheRest(controller));
   }
@@ -75,37 +92,54 @@ export class FetchedResponse implements Dispatcher.DispatchHandler {
       if (this.#unwanted > MAX_UNWANTED) controller.abort(new Error('the rest of the answer is not wanted'));
       return;
     }
-    if (this.#stream === undefined) {
+    if (this.#outcome !== undefined) {
       this.#chunks.push(chunk);
       return;
     }
-    this.#stream.enqueue(new Uint8Array(chunk));
-    if ((this.#stream.desiredSize ?? 0) <= 0) controller.pause();
+    const stream = this.#openStream();
+    if (stream === undefined) return;
+    stream.enqueue(new Uint8Array(chunk));
+    this.#waitIfFull(stream, controller);
   }
 
-  onResponseEnd(): void {
+  onResponseEnd(controller: Controller): void {
     this.#ended = true;
     if (!this.#wanted) return;
-    if (this.#stream === undefined) {
-      this.#respond(this.#chunks.length === 1 ? this.#chunks[0]! : Buffer.concat(this.#chunks));
+    if (this.#outcome !== undefined) {
+      this.#respond(controller, this.#chunks.length === 1 ? this.#chunks[0]! : Buffer.concat(this.#chunks));
       return;
     }
-    this.#stream.close();
+    const stream = this.#openStream();
+    stream?.close();
     // A reader with a buffer of its own waits for it to be given back.
-    this.#stream.byobRequest?.respond(0);
+    stream?.byobRequest?.respond(0);
   }
 
   onResponseError(_controller: Controller, error: Error): void {
     const before = this.#ended;
     this.#ended = true;
     if (before || !this.#wanted) return;
-    if (this.#stream === undefined) this.#outcome.reject(error);
-    else this.#stream.error(this.#outcome.bodyError(error));
+    if (this.#outcome !== undefined) this.#outcome.reject(error);
+    else this.#openStream()?.error(this.#bodyError(error));
+  }
+
+  /** None if nobody can read it any more. */
+  #openStream(): ReadableByteStreamController | undefined {
+    return this.#stream ?? this.#full?.deref();
+  }
+
+  #waitIfFull(stream: ReadableByteStreamController, controller: Controller): void {
+    if ((stream.desiredSize ?? 0) > 0) return;
+    controller.pause();
+    this.#stream = undefined;
+    if (this.#full !== undefined) return;
+    this.#full = new WeakRef(stream);
+    forgotten.register(stream, controller);
   }
 
   #streamTheRest(controller: Controller): void {
     if (this.#ended) return;
-    const stream = new ReadableStream(
+    const body = new ReadableStream(
       {
         type: 'bytes',
         start: (stream) => {
@@ -113,7 +147,10 @@ export class FetchedResponse implements Dispatcher.DispatchHandler {
           for (const chunk of this.#chunks) stream.enqueue(new Uint8Array(chunk));
           this.#chunks = [];
         },
-        pull: () => controller.resume(),
+        pull: (stream) => {
+          this.#stream = stream;
+          controller.resume();
+        },
         cancel: (reason) => {
           this.#ended = true;
           this.#wanted = false;
@@ -124,19 +161,30 @@ export class FetchedResponse implements Dispatcher.DispatchHandler {
       },
       { highWaterMark: HIGH_WATER_MARK },
     );
-    this.#respond(stream);
+    this.#waitIfFull(this.#stream!, controller);
+    this.#respond(controller, body);
   }
 
-  #respond(body: ReadableStream | Uint8Array): void {
-    const status = this.#status;
-    const encoding = this.#headers['content-encoding'] as string | undefined;
-    const empty = this.#withoutBody || WITHOUT_BODY.has(status) || (body as Uint8Array).length === 0;
+  #respond(controller: Controller, body: ReadableStream | Uint8Array | null): void {
+    const { resolve, reject } = this.#outcome!;
+    this.#outcome = undefined;
+    const encoding = this.#headers['content-encoding'];
+    const init = {
+      status: this.#status,
+      statusText: REASON_PHRASE.test(this.#statusText) ? this.#statusText : '',
+      headers: headersOf(this.#headers),
+    };
     try {
-      const init = { status, statusText: this.#statusText, headers: headersOf(this.#headers) };
-      const response = new Response(empty ? null : body, init);
-      this.#outcome.resolve(encoding === undefined || empty ? response : decodedResponse(response, encoding));
+      const response = new Response(body, init);
+      const plain = encoding === undefined || body === null || (body as Uint8Array).length === 0;
+      resolve(
+        plain ? response : new Response(decoded(response.body!, String(encoding), this.#bodyError), init),
+      );
     } catch (error) {
-      this.#outcome.reject(error);
+      // A status that no Response can have.
+      this.#wanted = false;
+      controller.abort(error as Error);
+      reject(error);
     }
   }
 }
@@ -154,9 +202,4 @@ function headersOf(headers: ResponseHeaders): Record<string, string> | [string, 
     }
   }
   return several ? pairs : (headers as Record<string, string>);
-}
-
-function decodedResponse(response: Response, encoding: string): Response {
-  const { status, statusText, headers } = response;
-  return new Response(decoded(response.body!, String(encoding)), { status, statusText, headers });
 }

@@ -1,0 +1,376 @@
+import { buffer } from 'node:stream/consumers';
+import { brotliCompressSync, deflateRawSync, deflateSync, gzipSync } from 'node:zlib';
+import { describe, expect, it, vi } from 'vitest';
+import { createFetch } from '../../src/index.ts';
+import { rejectionOf } from '../policies/helpers.ts';
+import { json, startServer } from '../support/server.ts';
+import {
+  clientOf,
+  collectGarbage,
+  flood,
+  MIB,
+  serving,
+  settled,
+  sockets,
+  startRaw,
+  url,
+} from './fetching.ts';
+
+describe('what is fetched', () => {
+  it('is a real Response, read in any of the ways of one', async () => {
+    const { fetch } = await serving((_request, response) =>
+      json(response, { id: 'u1' }, 200, { 'x-a': 'b' }),
+    );
+    const response = await fetch(`${url}/users/u1`);
+    expect(response).toBeInstanceOf(Response);
+    expect(response).toMatchObject({
+      ok: true,
+      status: 200,
+      statusText: 'OK',
+      bodyUsed: false,
+      type: 'basic',
+    });
+    expect(response.headers.get('x-a')).toBe('b');
+    const copies = Array.from({ length: 4 }, () => response.clone());
+    await expect(response.json()).resolves.toEqual({ id: 'u1' });
+    expect(response.bodyUsed).toBe(true);
+    await expect(response.text()).rejects.toThrow(TypeError);
+    await expect(copies[0]!.text()).resolves.toBe('{"id":"u1"}');
+    expect(Buffer.from(await copies[1]!.arrayBuffer()).toString()).toBe('{"id":"u1"}');
+    const blob = await copies[2]!.blob();
+    expect(blob).toMatchObject({ size: 11, type: 'application/json' });
+    const read: Uint8Array[] = [];
+    for await (const chunk of copies[3]!.body!) read.push(chunk);
+    expect(Buffer.concat(read).toString()).toBe('{"id":"u1"}');
+  });
+
+  it('says where it came from, its clones too', async () => {
+    const { fetch } = await serving((_request, response) => void response.end('x'));
+    const response = await fetch(new URL(`${url}/users?a=1#part`));
+    expect(response.url).toBe(`${url}/users?a=1`);
+    expect(response.clone().clone()).toMatchObject({ url: `${url}/users?a=1`, redirected: false });
+  });
+
+  it('is a form where a form was sent', async () => {
+    const { fetch } = await serving(async (request, response) => {
+      const body = await buffer(request);
+      response.writeHead(200, { 'content-type': request.headers['content-type'] }).end(body);
+    });
+    const body = new FormData();
+    body.append('name', 'ü');
+    body.append('file', new Blob(['content'], { type: 'text/x' }), 'a.txt');
+    const form = await (await fetch(url, { method: 'POST', body })).formData();
+    expect(form.get('name')).toBe('ü');
+    const file = form.get('file') as File;
+    expect(file).toMatchObject({ name: 'a.txt', type: 'text/x' });
+    await expect(file.text()).resolves.toBe('content');
+  });
+
+  it('keeps several cookies apart', async () => {
+    const { fetch } = await serving((_request, response) => {
+      response.writeHead(200, { 'set-cookie': ['a=1; Path=/', 'b=2'] }).end();
+    });
+    const { headers } = await fetch(url);
+    expect(headers.getSetCookie()).toEqual(['a=1; Path=/', 'b=2']);
+  });
+
+  it('has no body for HEAD, 204, 205 and 304, whatever the head says', async () => {
+    const { fetch } = await serving((request, response) => {
+      response.writeHead(Number(request.url!.slice(1)), { 'content-encoding': 'gzip', 'content-length': 5 });
+      response.end(request.method === 'HEAD' || request.url !== '/205' ? undefined : 'abcde');
+    });
+    const head = await fetch(`${url}/200`, { method: 'HEAD' });
+    expect(head).toMatchObject({ status: 200, body: null });
+    expect(head.headers.get('content-length')).toBe('5');
+    for (const status of [204, 205, 304]) {
+      const response = await fetch(`${url}/${status}`);
+      expect(response).toMatchObject({ status, body: null });
+      await expect(response.text()).resolves.toBe('');
+    }
+  });
+
+  it('has a body that ends at once where the answer is empty', async () => {
+    const { fetch } = await serving((_request, response) => void response.end());
+    const response = await fetch(url);
+    expect(response.body).toBeInstanceOf(ReadableStream);
+    await expect(response.body!.getReader().read()).resolves.toEqual({ done: true, value: undefined });
+    await expect((await fetch(url)).json()).rejects.toThrow(SyntaxError);
+  });
+
+  it('reads text as UTF-8, even where a character comes in parts', async () => {
+    const { fetch } = await serving((_request, response) => {
+      response.writeHead(200, { 'content-type': 'text/plain; charset=utf-8' });
+      const bytes = Buffer.from('a€b');
+      response.write(bytes.subarray(0, 2));
+      setImmediate(() => response.end(bytes.subarray(2)));
+    });
+    await expect((await fetch(url)).text()).resolves.toBe('a€b');
+  });
+
+  it('is given as it comes, before the instance has said all', async () => {
+    let finish!: () => void;
+    const { fetch } = await serving((_request, response) => {
+      response.write('first');
+      finish = () => response.end('last');
+    });
+    const reader = (await fetch(url)).body!.getReader();
+    expect(Buffer.from((await reader.read()).value!).toString()).toBe('first');
+    finish();
+    expect(Buffer.from((await reader.read()).value!).toString()).toBe('last');
+    await expect(reader.read()).resolves.toMatchObject({ done: true });
+  });
+
+  it('fills the buffer of a reader who brings one', async () => {
+    const { fetch } = await serving((_request, response) => {
+      response.write('abc');
+      setImmediate(() => response.end('de'));
+    });
+    const reader = (await fetch(url)).body!.getReader({ mode: 'byob' });
+    let read = '';
+    for (;;) {
+      const { done, value } = await reader.read(new Uint8Array(2));
+      if (done) break;
+      read += Buffer.from(value!).toString();
+    }
+    expect(read).toBe('abcde');
+  });
+
+  it('takes reason phrases and headers that are not ASCII', async () => {
+    const head = 'HTTP/1.1 200 日本\r\nx-name: ü\r\n__proto__: x\r\ncontent-length: 2\r\n\r\nhi';
+    const fetch = createFetch(clientOf([await startRaw(head)]));
+    const response = await fetch(url);
+    expect(response.status).toBe(200);
+    expect(Buffer.from(response.headers.get('x-name')!, 'latin1').toString()).toBe('ü');
+    await expect(response.text()).resolves.toBe('hi');
+  });
+
+  it('refuses a status that no Response has, and lets go of its body', async () => {
+    const server = await startServer((_request, response) => {
+      response.writeHead(999);
+      flood(response, () => {});
+    });
+    const client = clientOf([server]);
+    const error = await rejectionOf(createFetch(client)(url));
+    expect(error).toBeInstanceOf(TypeError);
+    expect((error as Error).cause).toBeInstanceOf(RangeError);
+    await client.close();
+    await vi.waitFor(async () => expect(await sockets(server)).toBe(0));
+  });
+});
+
+describe('a body that is compressed', () => {
+  const text = 'a long text, '.repeat(1_000);
+
+  it.each([
+    ['gzip', gzipSync(text)],
+    ['X-GZIP', gzipSync(text)],
+    ['deflate', deflateSync(text)],
+    ['deflate', deflateRawSync(text)],
+    ['br', brotliCompressSync(text)],
+    ['br, gzip', gzipSync(brotliCompressSync(text))],
+  ])('is decoded: %s', async (encoding, body) => {
+    const { fetch } = await serving((request, response) => {
+      response.writeHead(200, { 'content-encoding': encoding });
+      if (request.url === '/whole') response.end(body);
+      else for (const byte of body) response.write(Buffer.from([byte]));
+      response.end();
+    });
+    const whole = await fetch(`${url}/whole`);
+    expect(whole).toMatchObject({ status: 200, url: `${url}/whole` });
+    expect(whole.headers.get('content-encoding')).toBe(encoding);
+    await expect(whole.clone().text()).resolves.toBe(text);
+    await expect((await fetch(`${url}/parts`)).text()).resolves.toBe(text);
+  });
+
+  it('is left as it is in a coding that is not known, and in too many', async () => {
+    for (const encoding of ['zip', 'gzip, zip', 'gzip, gzip, gzip, gzip, gzip, gzip']) {
+      const { fetch } = await serving((_request, response) => {
+        response.writeHead(200, { 'content-encoding': encoding }).end('plain');
+      });
+      await expect((await fetch(url)).text()).resolves.toBe('plain');
+    }
+  });
+
+  it('gives what is there of one that ends too soon', async () => {
+    const { fetch } = await serving((_request, response) => {
+      response.writeHead(200, { 'content-encoding': 'gzip' }).end(gzipSync(text).subarray(0, 60));
+    });
+    const part = await (await fetch(url)).text();
+    expect(part).not.toBe('');
+    expect(text.startsWith(part)).toBe(true);
+  });
+
+  it.each(['gzip', 'deflate', 'br'])(
+    'is an error to its reader where it is corrupt: %s',
+    async (encoding) => {
+      const { fetch, client } = await serving((_request, response) => {
+        response.writeHead(200, { 'content-encoding': encoding }).end('xxxxxxxxxxxxx');
+      });
+      const response = await fetch(url);
+      const error = await rejectionOf(response.text());
+      expect(error).toBeInstanceOf(TypeError);
+      expect(error).toMatchObject({
+        message: 'terminated',
+        cause: { code: expect.stringMatching(/^(Z_|ERR_)/) },
+      });
+      await client.close();
+    },
+  );
+
+  it.each([
+    ['gzip', gzipSync],
+    ['deflate', deflateSync],
+    ['deflate', deflateRawSync],
+    ['br', brotliCompressSync],
+  ])(
+    'is decoded at the pace of its reader, so that it cannot fill the memory: %s',
+    async (encoding, compress) => {
+      const bomb = compress(Buffer.alloc(64 * MIB));
+      const { fetch, client } = await serving((_request, response) => {
+        response.writeHead(200, { 'content-encoding': encoding }).end(bomb);
+      });
+      const before = process.memoryUsage();
+      const response = await fetch(url);
+      const reader = response.body!.getReader();
+      await reader.read();
+      const used = () => {
+        const { heapUsed, arrayBuffers } = process.memoryUsage();
+        return heapUsed + arrayBuffers - before.heapUsed - before.arrayBuffers;
+      };
+      await settled(() => Math.round(used() / MIB));
+      expect(used()).toBeLessThan(16 * MIB);
+      await reader.cancel();
+      await client.close();
+    },
+  );
+
+  it('fills the buffer of a reader who brings one', async () => {
+    const { fetch } = await serving((_request, response) => {
+      response.writeHead(200, { 'content-encoding': 'gzip' }).end(gzipSync('abc'));
+    });
+    const reader = (await fetch(url)).body!.getReader({ mode: 'byob' });
+    expect(Buffer.from((await reader.read(new Uint8Array(8))).value!).toString()).toBe('abc');
+    await expect(reader.read(new Uint8Array(8))).resolves.toMatchObject({ done: true });
+  });
+
+  it('is cancelled, or fails, as any other', async () => {
+    const zipped = gzipSync(Buffer.alloc(4 * MIB, 'x'), { level: 0 });
+    const { fetch, server, client } = await serving((request, response) => {
+      response.writeHead(200, { 'content-encoding': 'gzip' });
+      if (request.url === '/cut') response.write(zipped.subarray(0, MIB), () => request.socket.destroy());
+      else flood(response, () => {}, zipped.subarray(0, 65_536));
+    });
+    await (await fetch(`${url}/unread`)).body!.cancel();
+    const reader = (await fetch(`${url}/begun`)).body!.getReader();
+    await reader.read();
+    await reader.cancel('enough');
+    const cut = await rejectionOf((await fetch(`${url}/cut`)).text());
+    expect(cut).toMatchObject({ message: 'terminated', cause: { code: 'ERR_SERVICE_CONNECTION' } });
+    const controller = new AbortController();
+    const aborted = await fetch(`${url}/aborted`, { signal: controller.signal });
+    controller.abort('enough');
+    await expect(rejectionOf(aborted.text())).resolves.toBe('enough');
+    await client.close();
+    await vi.waitFor(async () => expect(await sockets(server)).toBe(0));
+  });
+});
+
+describe('a body that is streamed', () => {
+  it('makes the instance wait while its reader does, and goes on with it', async () => {
+    let sent = 0;
+    const { fetch } = await serving((_request, response) => flood(response, (bytes) => (sent += bytes)));
+    const response = await fetch(url);
+    const reader = response.body!.getReader();
+    const { value } = await reader.read();
+    const first = await settled(() => sent);
+    expect(first).toBeLessThan(32 * MIB);
+    let read = value!.length;
+    while (read < 2 * first) read += (await reader.read()).value!.length;
+    expect(sent).toBeGreaterThan(first);
+    await reader.cancel();
+  });
+
+  it('comes whole and in order, however it is read', async () => {
+    const bytes = Buffer.alloc(2 * MIB);
+    for (let index = 0; index < bytes.length; index++) bytes[index] = index % 251;
+    const { fetch } = await serving((_request, response) => void response.end(bytes));
+    expect(Buffer.from(await (await fetch(url)).arrayBuffer()).equals(bytes)).toBe(true);
+    const response = await fetch(url);
+    const [one, other] = await Promise.all([response.clone().bytes(), response.bytes()]);
+    expect(Buffer.from(one).equals(bytes) && Buffer.from(other).equals(bytes)).toBe(true);
+    const reader = (await fetch(url)).body!.getReader({ mode: 'byob' });
+    const parts: Uint8Array[] = [];
+    for (;;) {
+      const { done, value } = await reader.read(new Uint8Array(100_000));
+      if (done) break;
+      parts.push(value!);
+    }
+    expect(Buffer.concat(parts).equals(bytes)).toBe(true);
+  });
+
+  it('tells its reader where it breaks off, and is not asked for again', async () => {
+    const { fetch, server, client } = await serving((request, response) => {
+      response.writeHead(200, { 'content-length': 10 });
+      response.write('abc', () => setImmediate(() => request.socket.destroy()));
+    });
+    const error = await rejectionOf((await fetch(url)).text());
+    expect(error).toBeInstanceOf(TypeError);
+    expect(error).toMatchObject({
+      message: 'terminated',
+      cause: { code: 'ERR_SERVICE_CONNECTION', serviceName: 'user-service' },
+    });
+    expect(server.requests).toHaveLength(1);
+    await client.close();
+  });
+
+  it('gives its connection back when it is cancelled', async () => {
+    const { fetch, server, client } = await serving((_request, response) => flood(response, () => {}));
+    await (await fetch(url)).body!.cancel();
+    const reader = (await fetch(url)).body!.getReader();
+    await reader.read();
+    await reader.cancel(new Error('enough'));
+    for await (const _chunk of (await fetch(url)).body!) break;
+    await client.close();
+    await vi.waitFor(async () => expect(await sockets(server)).toBe(0));
+  });
+
+  it('holds nothing once the Response is forgotten', async () => {
+    const { fetch, server, client } = await serving((_request, response) => flood(response, () => {}));
+    const { status } = await fetch(url);
+    expect(status).toBe(200);
+    await vi.waitFor(async () => {
+      await collectGarbage();
+      expect(await sockets(server)).toBe(0);
+    });
+    await client.close();
+  });
+
+  it('is kept for whoever still reads it, though the Response is forgotten', async () => {
+    let finish: (() => void) | undefined;
+    const { fetch } = await serving((_request, response) => {
+      response.write(Buffer.alloc(MIB));
+      finish = () => response.end('!');
+    });
+    const lengthOf = async (body: ReadableStream<Uint8Array>) => {
+      let length = 0;
+      for await (const chunk of body) {
+        length += chunk.length;
+        await collectGarbage();
+        if (length === MIB) finish!();
+      }
+      return length;
+    };
+    await expect(fetch(url).then(({ body }) => lengthOf(body!))).resolves.toBe(MIB + 1);
+  });
+
+  it('ends the read of one that is not wanted, so that its connection is free for others', async () => {
+    const { fetch, server, client } = await serving((request, response) => {
+      if (request.url === '/there') return void response.end('there');
+      response.writeHead(302, { location: '/there' });
+      flood(response, () => {});
+    });
+    await expect((await fetch(url)).text()).resolves.toBe('there');
+    await client.close();
+    await vi.waitFor(async () => expect(await sockets(server)).toBe(0));
+  });
+});
