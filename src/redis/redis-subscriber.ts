@@ -3,6 +3,7 @@ import { RedisError } from '../errors.ts';
 import {
   abandon,
   abandonAfter,
+  isRefusal,
   messageOf,
   Reconnection,
   takeCareOf,
@@ -123,11 +124,22 @@ export class RedisSubscriber {
     for (;;) {
       const missing = [...this.#channels].filter((channel) => !heard.has(channel));
       const unwanted = [...heard].filter((channel) => !this.#channels.has(channel));
-      if (missing.length > 0) await redis.subscribe(...missing);
+      if (missing.length > 0) await this.#subscribeToAny(redis, missing);
       if (unwanted.length > 0) await redis.unsubscribe(...unwanted);
       if (missing.length === 0 && unwanted.length === 0) return;
       for (const channel of missing) heard.add(channel);
       for (const channel of unwanted) heard.delete(channel);
+    }
+  }
+
+  /** Redis refuses several together if one of them may not be heard: that one must not cost the others. */
+  async #subscribeToAny(redis: Redis, channels: readonly string[]): Promise<void> {
+    try {
+      await redis.subscribe(...channels);
+    } catch (error) {
+      if (channels.length === 1 || !isRefusal(error)) throw error;
+      const each = await Promise.allSettled(channels.map((channel) => redis.subscribe(channel)));
+      if (each.every(({ status }) => status === 'rejected')) throw error;
     }
   }
 

@@ -238,6 +238,20 @@ test('a channel that it may not hear is tried again until it may', async () => {
   expect(told).toEqual(['up']);
 });
 
+test('a channel that it may not hear costs it no other', async () => {
+  const admin = directly(server.url);
+  const user = uniquePrefix();
+  await admin.acl('SETUSER', user, 'on', '>secret', '+@all', '~*', 'resetchannels', '&open:*');
+  const { subscriber, told } = subscribeAt({ port: server.port, username: user, password: 'secret' });
+  const channels = ['open:one', 'closed:one', 'open:two'];
+  await Promise.all(channels.map((channel) => subscriber.subscribe(channel)));
+  await expect(subscriber.subscribe('closed:two')).rejects.toThrow(/NOPERM/);
+  await admin.call('CLIENT', 'KILL', 'USER', user);
+  await vi.waitFor(() => expect(told).toEqual(['up', 'down', 'up']));
+  const heard = await admin.pubsub('NUMSUB', ...channels, 'closed:two');
+  expect(heard).toEqual(['open:one', 1, 'closed:one', 0, 'open:two', 1, 'closed:two', 0]);
+});
+
 test('a discovery that may not hear changes looks for them', async () => {
   const admin = directly(server.url);
   const user = uniquePrefix();
