@@ -139,7 +139,6 @@ export class FollowedService {
   /** What is published is heard from now on: what was published before may have been missed. */
   hearsAgain(): void {
     this.#failures = 0;
-    this.#inVain = 0;
     this.#gap = true;
     if (this.#reading === undefined) this.#lookAgain(READ_SPREAD, 0);
   }

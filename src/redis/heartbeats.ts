@@ -139,7 +139,6 @@ export class Heartbeats {
     if (epoch === undefined) return false;
     own.epoch = epoch;
     own.aliveAt = now;
-    own.error = undefined;
     return true;
   }
 

@@ -296,6 +296,50 @@ describe('an instance that leaves', () => {
     expect([...one.registry.held().keys()]).toEqual(['u2']);
   });
 
+  it('is not brought back by a heartbeat that was under way when Redis could not be told', async () => {
+    const one = await begun('u1');
+    one.registry.forgetAll();
+    one.registry.latency = 20;
+    const beat = one.heartbeat('u1');
+    one.registry.latency = 30;
+    one.registry.failure = away;
+    const leaving = rejectionOf(one.deregister('u1'));
+    one.registry.failure = undefined;
+    await pass(100);
+    expect(await leaving).toBe(away);
+    expect(await beat).toBe(false);
+    expect(one.sent()).toEqual(['heartbeat', 'deregister']);
+  });
+
+  it('and comes back is registered once, though a heartbeat under way finds it forgotten', async () => {
+    const one = await begun('u1');
+    one.registry.forgetAll();
+    one.registry.latency = 20;
+    const beat = one.heartbeat('u1');
+    const both = Promise.all([one.deregister('u1'), one.register('u1')]);
+    await pass(100);
+    await both;
+    expect(await beat).toBe(true);
+    expect(one.sent()).toEqual(['heartbeat', 'deregister', 'register']);
+    expect(one.forgotten).toEqual([]);
+  });
+
+  it('and comes back is not what a heartbeat found of its start before', async () => {
+    const one = await begun('u1');
+    one.registry.put('u1', { epoch: 99 });
+    one.registry.latency = 50;
+    const beat = follow(one.heartbeat('u1'));
+    one.registry.latency = 10;
+    one.registry.remove('u1');
+    const both = Promise.all([one.deregister('u1'), one.register('u1')]);
+    await pass(100);
+    await both;
+    expect(beat.outcome).toEqual({ ok: true, value: true });
+    await pass(SOON);
+    one.registry.latency = 0;
+    expect(await one.heartbeat('u1')).toBe(true);
+  });
+
   it('is not brought back by being registered again that was under way', async () => {
     const one = await begun('u1');
     one.registry.latency = 20;
@@ -434,6 +478,16 @@ describe('a change of what is registered', () => {
     one.registry.forgetAll();
     expect(await one.heartbeat('u1')).toBe(true);
     expect(one.jsonIn('u1')).toBe(json);
+  });
+
+  it('is not possible before the instance is registered', async () => {
+    const one = beating();
+    one.registry.latency = 20;
+    const first = one.register('u1');
+    expect(one.heartbeats.jsonOf(service, 'u1')).toBeUndefined();
+    await pass(20);
+    await first;
+    expect(one.heartbeats.jsonOf(service, 'u1')).toBe(jsonOf('u1'));
   });
 
   it('that fails the first time leaves nothing behind', async () => {
