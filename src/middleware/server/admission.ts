@@ -6,15 +6,19 @@ import {
 } from '../../client/propagation.ts';
 import { TimeoutError } from '../../errors.ts';
 import { areRetriesSpent } from '../../policies/outcome.ts';
+import type { Hold } from './hold.ts';
 
 /** A request that is let through, until its answer is finished. */
 export class Admission {
   readonly context: RequestContext;
+  /** On its idempotency key, where it has one: the shim sees to it that the answer is kept. */
+  readonly hold: Hold | undefined;
   readonly #slot: Slot | undefined;
   #finished = false;
 
-  constructor(context: RequestContext, slot?: Slot) {
+  constructor(context: RequestContext, hold?: Hold, slot?: Slot) {
     this.context = context;
+    this.hold = hold;
     this.#slot = slot;
   }
 

@@ -23,7 +23,7 @@ export function connectGuard(options?: ServerGuard | ServerGuardOptions): Connec
       if (decision instanceof Admission) decision.run(next);
       else answerNode(response, decision);
     };
-    const decision = admitNode(guard, request, response);
+    const decision = admitNode(guard, request, response, () => (request as { body?: unknown }).body);
     if (decision instanceof Promise) decision.then(go, next);
     else go(decision);
   };

@@ -4,13 +4,16 @@ import { AbortScope } from '../../policies/abort.ts';
 import { Admission } from './admission.ts';
 import type { ReadyAnswer } from './ready-answer.ts';
 import { guardOf, type ServerGuard, type ServerGuardOptions } from './server-guard.ts';
+import { keepResponse } from './web-answer.ts';
+import { WebBody, type WebRequestHolder } from './web-body.ts';
 import { finishedStatus, whenClosed } from './when-closed.ts';
 
 /** What is needed of a context of Hono. */
 export interface HonoContextLike {
-  readonly req: {
+  readonly req: WebRequestHolder & {
     readonly method: string;
     readonly path: string;
+    readonly url: string;
     header(): Record<string, string>;
   };
   readonly res: Response;
@@ -45,9 +48,20 @@ export function honoGuard(options?: ServerGuard | ServerGuardOptions) {
         closed = true;
         gone.abort(new Error('the client has gone'));
         admission?.finish(finishedStatus(node.outgoing));
+        admission?.hold?.clientGone();
       });
     }
-    const decision = await guard.admit({ request: { method, path, headers: c.req.header() }, gone });
+    const decision = await guard.admit({
+      request: { method, path, headers: c.req.header() },
+      get target() {
+        const { pathname, search } = new URL(c.req.url);
+        return pathname + search;
+      },
+      gone,
+      get body() {
+        return new WebBody(c.req);
+      },
+    });
     if (!(decision instanceof Admission)) return responseOf(decision);
     admission = decision;
     let status: number | undefined;
@@ -56,8 +70,10 @@ export function honoGuard(options?: ServerGuard | ServerGuardOptions) {
       status = c.res.status;
       if (c.error !== undefined) admission.threw(c.error);
       if (admission.retriesSpent(status)) c.header(RETRIES_SPENT_HEADER, '1');
+      if (admission.hold !== undefined) await keepResponse(c.res, admission.hold);
     } catch (error) {
       admission.threw(error);
+      admission.hold?.release();
       throw error;
     } finally {
       if (node === undefined || closed) admission.finish(status);

@@ -1,3 +1,6 @@
+import type { Abortable } from '../../policies/abort.ts';
+import type { RequestBody } from './body-hash.ts';
+
 /** A request as a ServerGuard sees it, whichever framework it came through. */
 export interface IncomingRequest {
   readonly method: string;
@@ -5,6 +8,16 @@ export interface IncomingRequest {
   readonly path: string;
   /** By lower-case names, as node:http gives them. */
   readonly headers: Readonly<Record<string, string | string[] | undefined>>;
+}
+
+/** What a shim brings: a request, and how to learn more of it where that is needed. */
+export interface Exchange {
+  readonly request: IncomingRequest;
+  /** The path and the query, as they came. */
+  readonly target: string;
+  /** Aborted when the client has gone. */
+  readonly gone: Abortable;
+  readonly body: RequestBody;
 }
 
 export function pathOf(target: string): string {

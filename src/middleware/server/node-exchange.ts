@@ -2,18 +2,25 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { RETRIES_SPENT_HEADER } from '../../client/propagation.ts';
 import { type Abortable, AbortScope } from '../../policies/abort.ts';
 import { Admission } from './admission.ts';
-import { type IncomingRequest, pathOf } from './incoming-request.ts';
+import { type Exchange, type IncomingRequest, pathOf } from './incoming-request.ts';
+import { keepAnswer } from './node-answer.ts';
+import { NodeBody } from './node-body.ts';
 import type { ReadyAnswer } from './ready-answer.ts';
-import type { Decision, Exchange, ServerGuard } from './server-guard.ts';
+import type { Decision, ServerGuard } from './server-guard.ts';
 import { finishedStatus, whenClosed } from './when-closed.ts';
 
-/** Asks the guard about a request of node:http. One that is let through is watched until its answer is finished. */
+/**
+ * Asks the guard about a request of node:http. One that is let through is watched until its answer is finished.
+ *
+ * @param parsedBody what a parser that came first made of the body, if anything
+ */
 export function admitNode(
   guard: ServerGuard,
   request: IncomingMessage,
   response: ServerResponse,
+  parsedBody: () => unknown = () => undefined,
 ): Decision | Promise<Decision> {
-  const exchange = new NodeExchange(request, response);
+  const exchange = new NodeExchange(request, response, parsedBody);
   const decision = guard.admit(exchange);
   if (decision instanceof Promise) return decision.then((late) => exchange.decided(late));
   return exchange.decided(decision);
@@ -27,18 +34,22 @@ export function answerNode(response: ServerResponse, { status, headers, body }: 
 
 class NodeExchange implements Exchange {
   readonly request: IncomingRequest;
+  readonly target: string;
   readonly #message: IncomingMessage;
   readonly #response: ServerResponse;
+  readonly #parsedBody: () => unknown;
   #gone: AbortScope | undefined = undefined;
   #admission: Admission | undefined = undefined;
   #closed = false;
 
-  constructor(message: IncomingMessage, response: ServerResponse) {
+  constructor(message: IncomingMessage, response: ServerResponse, parsedBody: () => unknown) {
     this.#message = message;
     this.#response = response;
+    this.#parsedBody = parsedBody;
     const { method = 'GET', headers } = message;
     // What Express and Connect call the URL before they took off where the middleware is mounted.
     const { originalUrl = message.url ?? '/' } = message as { originalUrl?: string };
+    this.target = originalUrl;
     this.request = { method, path: pathOf(originalUrl), headers };
     whenClosed(message, response, () => this.#close());
   }
@@ -48,19 +59,29 @@ class NodeExchange implements Exchange {
     return this.#gone;
   }
 
+  get body(): NodeBody {
+    return new NodeBody(this.#message, this.#parsedBody);
+  }
+
   decided(decision: Decision): Decision {
     if (!(decision instanceof Admission)) return decision;
     this.#admission = decision;
-    if (this.#closed) decision.finish(undefined);
+    if (this.#closed) this.#finish(decision);
     bindEvents(this.#message, decision);
     markFailures(this.#response, decision);
+    if (decision.hold !== undefined) keepAnswer(this.#response, decision.hold);
     return decision;
   }
 
   #close(): void {
     this.#closed = true;
-    this.#admission?.finish(finishedStatus(this.#response));
+    if (this.#admission !== undefined) this.#finish(this.#admission);
     this.#gone?.abort(new Error('the client has gone'));
+  }
+
+  #finish(admission: Admission): void {
+    admission.finish(finishedStatus(this.#response));
+    admission.hold?.clientGone();
   }
 }
 

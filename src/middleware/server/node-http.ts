@@ -18,22 +18,23 @@ export function nodeGuard<Request extends IncomingMessage, Response extends Serv
   return (request, response) => {
     const go = (decision: Decision) => {
       if (!(decision instanceof Admission)) return answerNode(response, decision);
-      return observe(decision, () => handler(request, response));
+      return observe(decision, response, () => handler(request, response));
     };
     const decision = admitNode(guard, request, response);
     return decision instanceof Promise ? decision.then(go) : go(decision);
   };
 }
 
-function observe(admission: Admission, handler: () => unknown): unknown {
-  const noted = (error: unknown) => {
+function observe(admission: Admission, response: ServerResponse, handler: () => unknown): unknown {
+  const failed = (error: unknown) => {
     admission.threw(error);
+    if (response.closed) admission.hold?.release();
     throw error;
   };
   try {
     const result = admission.run(handler);
-    return result instanceof Promise ? result.catch(noted) : result;
+    return result instanceof Promise ? result.catch(failed) : result;
   } catch (error) {
-    return noted(error);
+    return failed(error);
   }
 }

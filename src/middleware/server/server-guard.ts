@@ -11,7 +11,7 @@ import {
   text,
   validateOptions,
 } from '../../internal/validate.ts';
-import { type Abortable, AbortScope } from '../../policies/abort.ts';
+import { AbortScope } from '../../policies/abort.ts';
 import {
   AdaptiveConcurrency,
   type AdaptiveConcurrencyOptions,
@@ -21,9 +21,12 @@ import { Context } from '../../policies/context.ts';
 import { policyOf } from '../../policies/policy.ts';
 import { Admission, Slot } from './admission.ts';
 import { EventLoopDelay } from './event-loop-delay.ts';
-import type { IncomingRequest } from './incoming-request.ts';
+import { Hold } from './hold.ts';
+import { Idempotency, type IdempotencyOptions } from './idempotency.ts';
+import type { Exchange, IncomingRequest } from './incoming-request.ts';
 import { Priorities } from './priorities.ts';
-import { answerOf, type ReadyAnswer, type Refusal } from './ready-answer.ts';
+import type { ReadyAnswer } from './ready-answer.ts';
+import { answerOf, CLIENT_GONE, OVERLOADED, PAST_DEADLINE, type Refusal } from './refusal.ts';
 
 export interface ServerGuardOptions {
   /**
@@ -59,6 +62,11 @@ export interface ServerGuardOptions {
    * a stream of events. Default: `/health` and what is below it.
    */
   exempt?: (request: IncomingRequest) => boolean;
+  /**
+   * Answers a POST or PATCH that comes again with the same `Idempotency-Key` as it was answered before. `{}` takes the
+   * defaults. Default false.
+   */
+  idempotency?: IdempotencyOptions | false;
   /** Source of the chances: 0 to 1. Default Math.random. */
   random?: () => number;
 }
@@ -66,13 +74,10 @@ export interface ServerGuardOptions {
 export interface ServerGuardEvents {
   /** A request was refused. */
   refuse: [event: { refusal: Refusal; request: IncomingRequest }];
-}
-
-/** What a shim brings: a request, and how to learn more of it where that is needed. */
-export interface Exchange {
-  readonly request: IncomingRequest;
-  /** Aborted when the client has gone. */
-  readonly gone: Abortable;
+  /** A request was answered as it was before, since it has the same idempotency key. */
+  replay: [event: { request: IncomingRequest }];
+  /** The store of idempotency keys failed, or what is in it is not an answer. */
+  'idempotency-error': [event: { error: unknown }];
 }
 
 export type Decision = Admission | ReadyAnswer;
@@ -106,6 +111,7 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
   readonly #retryAfter: number;
   readonly #exempt: (request: IncomingRequest) => boolean;
   readonly #random: () => number;
+  readonly #idempotency: Idempotency | undefined;
 
   constructor(options: ServerGuardOptions = {}) {
     super('server-guard');
@@ -116,6 +122,7 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
       priorityOf: func,
       retryAfter: duration,
       exempt: func,
+      idempotency: either('options or false', oneOf(false), anyObject),
       random: func,
     });
     const { adaptiveConcurrency = false, priorities } = options;
@@ -134,6 +141,13 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
     this.#retryAfter = options.retryAfter ?? 1_000;
     this.#exempt = options.exempt ?? isHealthCheck;
     this.#random = options.random ?? Math.random;
+    const { idempotency = false } = options;
+    if (idempotency !== false) {
+      this.#idempotency = new Idempotency(idempotency, {
+        retryAfter: () => this.#secondsToWait(),
+        failed: (error) => this.emit('idempotency-error', { error }),
+      });
+    }
   }
 
   /** Milliseconds that the event loop is late; 0 where `maxEventLoopDelay` is not set. */
@@ -149,13 +163,16 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
     if (isPast(context)) return this.#refuse(request, PAST_DEADLINE);
     const priority = this.#priorityOf?.(request);
     if (this.#isLate(priority)) return this.#refuse(request, this.#overloaded());
-    if (this.adaptiveConcurrency === undefined) return new Admission(context);
-    return this.#takeSlot(this.adaptiveConcurrency, exchange, context, priority);
+    const key = this.#idempotency?.keyOf(request);
+    if (typeof key === 'object') return this.#refuse(request, key);
+    if (key === undefined) return this.#admit(exchange, context, priority);
+    return this.#admitOnce(this.#idempotency!, key, exchange, context, priority);
   }
 
-  /** Ends the measuring of the event loop. Calling it again does nothing. */
+  /** Ends the measuring of the event loop, and waits for answers that are on their way to the store of keys. */
   async close(): Promise<void> {
     this.#eventLoop.close();
+    await this.#idempotency?.close();
   }
 
   #isLate(priority: string | undefined): boolean {
@@ -165,12 +182,49 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
     return this.#random() < share;
   }
 
+  async #admitOnce(
+    idempotency: Idempotency,
+    key: string,
+    exchange: Exchange,
+    context: RequestContext,
+    priority: string | undefined,
+  ): Promise<Decision> {
+    const { request } = exchange;
+    const begun = await idempotency.begin(key, exchange, context.deadline);
+    if (begun === undefined) return this.#admit(exchange, context, priority);
+    if ('code' in begun) return this.#refuse(request, begun);
+    if (!(begun instanceof Hold)) {
+      this.emit('replay', { request });
+      return begun;
+    }
+    let decision: Decision | undefined;
+    try {
+      decision = isPast(context)
+        ? this.#refuse(request, PAST_DEADLINE)
+        : await this.#admit(exchange, context, priority, begun);
+      return decision;
+    } finally {
+      if (!(decision instanceof Admission)) begun.release();
+    }
+  }
+
+  #admit(
+    exchange: Exchange,
+    context: RequestContext,
+    priority: string | undefined,
+    hold?: Hold,
+  ): Decision | Promise<Decision> {
+    if (this.adaptiveConcurrency === undefined) return new Admission(context, hold);
+    return this.#takeSlot(this.adaptiveConcurrency, exchange, context, priority, hold);
+  }
+
   /** The slot is taken for as long as the operation that AdaptiveConcurrency guards goes on. */
   #takeSlot(
     limiter: AdaptiveConcurrency,
     { request, gone }: Exchange,
     context: RequestContext,
     priority: string | undefined,
+    hold: Hold | undefined,
   ): Decision | Promise<Decision> {
     let admission: Admission | undefined;
     let admitted: ((admission: Admission) => void) | undefined;
@@ -181,7 +235,7 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
       wait.end();
       clearTimeout(timer);
       const slot = new Slot();
-      admission = new Admission(context, slot);
+      admission = new Admission(context, hold, slot);
       admitted?.(admission);
       return slot.ended;
     };
@@ -209,8 +263,11 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
   }
 
   #overloaded(): Refusal {
-    const seconds = Math.round((this.#retryAfter * (1 + this.#random())) / 1000);
-    return { ...OVERLOADED, retryAfter: Math.max(1, seconds) };
+    return { ...OVERLOADED, retryAfter: this.#secondsToWait() };
+  }
+
+  #secondsToWait(): number {
+    return Math.max(1, Math.round((this.#retryAfter * (1 + this.#random())) / 1000));
   }
 
   #refuse(request: IncomingRequest, refusal: Refusal): ReadyAnswer {
@@ -222,31 +279,16 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
 const NOBODY = { onAbort() {} };
 const TOO_LATE = new DeadlineExceededError('the deadline of the request passed while it waited', 0);
 
-const PAST_DEADLINE: Refusal = {
-  status: 504,
-  code: 'ERR_DEADLINE_EXCEEDED',
-  detail: 'The deadline of the request had passed before it was handled.',
-};
-
-/** Nobody is there to read it, but logs are written. The status is the one that nginx made known. */
-const CLIENT_GONE: Refusal = {
-  status: 499,
-  code: 'ERR_CLIENT_GONE',
-  detail: 'The client has gone before the request was handled.',
-};
-
-const OVERLOADED: Refusal = {
-  status: 503,
-  code: 'ERR_OVERLOADED',
-  detail: 'The request was refused without being handled, since there are too many.',
-};
-
 function isPast({ deadline }: RequestContext): boolean {
   return performance.now() >= deadline;
 }
 
 function isHealthCheck({ path }: IncomingRequest): boolean {
   return path === '/health' || path.startsWith('/health/');
+}
+
+function anyObject(value: unknown): void {
+  if (typeof value !== 'object' || value === null) throw new TypeError();
 }
 
 function positiveDuration(value: unknown, option: string): void {

@@ -17,7 +17,8 @@ afterEach(() => {
 
 function exchange(request: Partial<IncomingRequest> = {}) {
   const gone = new AbortScope(undefined, { onAbort() {} });
-  return { request: { method: 'GET', path: '/', headers: {}, ...request }, gone };
+  const body = { observe: () => {}, read: async () => {} };
+  return { request: { method: 'GET', path: '/', headers: {}, ...request }, target: '/', gone, body };
 }
 
 const timeout = (milliseconds: number) => ({ headers: { 'x-request-timeout': String(milliseconds) } });

@@ -1,0 +1,96 @@
+import { integer, MAX_DELAY, matching, requireOption, validateOptions } from '../internal/validate.ts';
+import type { IdempotencyStore, KeyState } from '../middleware/server/idempotency-store.ts';
+import { checkRedisSource, RedisConnection, type RedisSource, Script } from './redis-connection.ts';
+
+export interface RedisIdempotencyStoreOptions {
+  /** A URL (`rediss:` for TLS), options of ioredis, or a client of ioredis. A client that is given stays open. */
+  redis: RedisSource;
+  /** What the names of all keys begin with. Default `holdfast`. */
+  keyPrefix?: string;
+  /** Milliseconds that an answer of Redis may take, the connection to it included. Default 1,000. */
+  timeout?: number;
+}
+
+/**
+ * Keeps idempotency keys in Redis, for all processes of a service: by its clock, each in a hash that goes by itself.
+ * Give Redis a `maxmemory-policy` that does not evict what is in use, as `noeviction`, and persistence if keys must
+ * outlive it.
+ *
+ * @example
+ * const store = new RedisIdempotencyStore({ redis: 'redis://127.0.0.1:6379' });
+ * app.register(fastifyGuard({ idempotency: { store } }));
+ */
+export class RedisIdempotencyStore implements IdempotencyStore {
+  readonly #connection: RedisConnection;
+  readonly #prefix: string;
+
+  constructor(options: RedisIdempotencyStoreOptions) {
+    validateOptions('RedisIdempotencyStore', options, {
+      redis: checkRedisSource,
+      keyPrefix: matching(/^[\w.:-]{1,64}$/, 'letters, digits and . _ : - (at most 64)'),
+      timeout: integer(1, MAX_DELAY),
+    });
+    requireOption('RedisIdempotencyStore', options, 'redis');
+    this.#connection = new RedisConnection(options.redis, options.timeout ?? 1_000);
+    this.#prefix = options.keyPrefix ?? 'holdfast';
+  }
+
+  /** @throws RedisError if Redis is away. */
+  async begin(key: string, holder: string, lease: number): Promise<KeyState> {
+    const found = await this.#evaluate(BEGIN, key, holder, Math.ceil(lease));
+    const [state, answer] = found as ['begun' | 'held'] | ['done', string];
+    return state === 'done' ? { state, answer } : { state };
+  }
+
+  /** @throws RedisError if Redis is away. */
+  async complete(key: string, holder: string, answer: string, ttl: number): Promise<boolean> {
+    return Number(await this.#evaluate(COMPLETE, key, holder, answer, Math.ceil(ttl))) === 1;
+  }
+
+  /** @throws RedisError if Redis is away. */
+  async release(key: string, holder: string): Promise<void> {
+    await this.#evaluate(RELEASE, key, holder);
+  }
+
+  /** Waits for what is under way. Calling it again does nothing. */
+  close(): Promise<void> {
+    return this.#connection.close();
+  }
+
+  #evaluate(script: Script, key: string, ...args: (string | number)[]): Promise<unknown> {
+    return this.#connection.evaluate(script, [`${this.#prefix}:idempotency:${key}`], args);
+  }
+}
+
+/*
+ * A key is a hash with a `holder`, which expires with its lease, or with an `answer`, which expires with its time to
+ * live.
+ */
+
+/** ARGV: holder, lease. Gives 'begun', 'held', or 'done' and the answer. */
+const BEGIN = new Script(`
+local answer = redis.call('HGET', KEYS[1], 'answer')
+if answer then return { 'done', answer } end
+local holder = redis.call('HGET', KEYS[1], 'holder')
+if holder and holder ~= ARGV[1] then return { 'held' } end
+redis.call('HSET', KEYS[1], 'holder', ARGV[1])
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return { 'begun' }
+`);
+
+/** ARGV: holder, answer, time to live. Gives 1 if the answer is kept. */
+const COMPLETE = new Script(`
+if redis.call('HEXISTS', KEYS[1], 'answer') == 1 then return 0 end
+local holder = redis.call('HGET', KEYS[1], 'holder')
+if holder and holder ~= ARGV[1] then return 0 end
+redis.call('DEL', KEYS[1])
+redis.call('HSET', KEYS[1], 'answer', ARGV[2])
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+return 1
+`);
+
+/** ARGV: holder. Gives 1 if it had the key. */
+const RELEASE = new Script(`
+if redis.call('HGET', KEYS[1], 'holder') ~= ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1])
+`);
