@@ -105,6 +105,7 @@ export {
 export * from './errors.ts';
 export type { DiagnosticsMessage } from './internal/emitter.ts';
 export { type AxiosMeshAdapter, axiosAdapter } from './middleware/axios-adapter.ts';
+export { createHttpAgent, type MeshHttpAgent, type MeshHttpAgentOptions } from './middleware/http-agent.ts';
 export {
   type Closable,
   type GracefulShutdown,

@@ -1,8 +1,7 @@
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import fetch from 'node-fetch';
-import { StaticServiceDiscovery } from '../../src/index.ts';
-import { createHttpAgent } from '../../src/middleware/http-agent.ts';
+import { createHttpAgent, StaticServiceDiscovery } from '../../src/index.ts';
 
 // Two instances of a service, each on a free port.
 const servers = ['one', 'two'].map((name) =>

@@ -2,8 +2,7 @@ import { once } from 'node:events';
 import { createServer, get, type IncomingMessage } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { json } from 'node:stream/consumers';
-import { StaticServiceDiscovery } from '../../src/index.ts';
-import { createHttpAgent } from '../../src/middleware/http-agent.ts';
+import { createHttpAgent, StaticServiceDiscovery } from '../../src/index.ts';
 
 // Two instances of a service, each on a free port.
 const servers = ['one', 'two'].map((name) =>

@@ -1,9 +1,7 @@
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
-// @ts-expect-error: its types are a package of their own, @types/superagent
 import superagent from 'superagent';
-import { StaticServiceDiscovery } from '../../src/index.ts';
-import { createHttpAgent } from '../../src/middleware/http-agent.ts';
+import { createHttpAgent, StaticServiceDiscovery } from '../../src/index.ts';
 
 // Two instances of a service, each on a free port.
 const servers = ['one', 'two'].map((name) =>

@@ -14,7 +14,6 @@ import { text } from 'node:stream/consumers';
 import { pipeline } from 'node:stream/promises';
 import got from 'got';
 import fetch from 'node-fetch';
-// @ts-expect-error: its types are a package of their own, @types/superagent
 import superagent from 'superagent';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import {
