@@ -1,21 +1,50 @@
 import { Readable } from 'node:stream';
 import type { ReadableStream } from 'node:stream/web';
-import { createFetch, type MeshFetchOptions } from '../client/create-fetch.ts';
+import {
+  createFetch,
+  type MeshFetch,
+  type MeshFetchOptions,
+  type MeshRequestInit,
+} from '../client/create-fetch.ts';
 import type { ServiceClient, ServiceClientOptions } from '../client/service-client.ts';
-import { HoldfastError, ServiceConnectionError, TimeoutError } from '../errors.ts';
+import { HoldfastError, InvalidRequestError, ServiceConnectionError, TimeoutError } from '../errors.ts';
 
 /** What is looked at of the configuration of a request. */
 interface AxiosConfig {
+  method?: string;
+  data?: unknown;
+  headers?: { getContentType(): unknown; delete(name: string): unknown };
+  maxContentLength?: number;
   responseType?: string;
+  maxRedirects?: number;
+  fetchOptions?: object;
   onUploadProgress?: unknown;
+  timeoutErrorMessage?: string;
   transitional?: { clarifyTimeoutError?: boolean };
 }
 
 interface AxiosResponse {
   data: unknown;
+  headers: Record<string, unknown>;
+  config: unknown;
+  request: unknown;
+}
+
+interface AxiosError extends Error {
+  isAxiosError?: boolean;
+  code?: string;
+  config?: unknown;
+  request?: unknown;
+  response?: AxiosResponse;
 }
 
 type Adapter = (config: object) => Promise<AxiosResponse>;
+
+interface Adapters {
+  readonly plain: Adapter;
+  readonly tracking: Adapter;
+  urlOf(config: object): string;
+}
 
 /** The `adapter` of an axios instance. */
 export interface AxiosMeshAdapter {
@@ -27,7 +56,8 @@ export interface AxiosMeshAdapter {
 
 /**
  * An adapter for axios, from 1.12 on, that sends requests for services through the mesh. Interceptors, transforms, the
- * errors, cancellation, timeouts and progress stay those of axios.
+ * errors, cancellation, timeouts and progress stay those of axios; what axios offers for the connections themselves
+ * (`httpAgent`, `proxy`, `socketPath`) has no effect.
  *
  * Where there is no answer, the `code` of the error is that of the connection (`ECONNREFUSED`), of axios for a timeout
  * (`ECONNABORTED`), or that of the HoldfastError (`ERR_CIRCUIT_OPEN`), which is its `cause`. What a call can be given
@@ -41,60 +71,116 @@ export function axiosAdapter(
   options?: MeshFetchOptions,
 ): AxiosMeshAdapter {
   const fetch = createFetch(clientOrOptions, options);
-  let adapters: Promise<{ plain: Adapter; tracking: Adapter }> | undefined;
+  let adapters: Promise<Adapters> | undefined;
   const adapter = async (config: AxiosConfig) => {
     adapters ??= adaptersOf(fetch);
-    const { plain, tracking } = await adapters;
+    const { plain, tracking, urlOf } = await adapters;
     const send = config.onUploadProgress ? tracking : plain;
+    const request = {
+      method: config.method?.toUpperCase(),
+      get url() {
+        return urlOf(config);
+      },
+    };
+    letFormSayItsType(config);
+    const letGo = bounded(config) ? new AbortController() : undefined;
     try {
-      const response = await send(config);
-      response.data = asInNode(response.data, config);
-      return response;
+      return asInNode(await send(withOptions(config, letGo)), config, request);
     } catch (error) {
-      throw withCode(error, config);
+      letGo?.abort();
+      if ((error as AxiosError).isAxiosError === true) finish(error as AxiosError, config, request);
+      throw error;
     }
   };
   return Object.assign(adapter, { close: fetch.close });
 }
 
 /** axios's own adapter for a fetch: with Requests, which it needs to track an upload, and without, which is faster. */
-async function adaptersOf(fetch: unknown): Promise<{ plain: Adapter; tracking: Adapter }> {
+async function adaptersOf(meshFetch: MeshFetch): Promise<Adapters> {
   const { default: axios } = await import('axios');
+  const fetch = lettingGo(meshFetch);
   const adapterWith = (env: object) => axios.getAdapter('fetch', { env } as never) as Adapter;
-  return { plain: adapterWith({ fetch, Request: null }), tracking: adapterWith({ fetch }) };
+  return {
+    plain: adapterWith({ fetch, Request: null }),
+    tracking: adapterWith({ fetch }),
+    urlOf: (config) => axios.getUri(config),
+  };
 }
 
-/** What axios gives for the type with its adapter for Node. */
-function asInNode(data: unknown, { responseType }: AxiosConfig): unknown {
-  if (responseType === 'stream') return Readable.fromWeb(data as ReadableStream);
-  if (responseType === 'arraybuffer') return Buffer.from(data as ArrayBuffer);
-  return data;
+/** axios leaves the body of an answer that is longer than it may be unread: `letGo` ends that call. */
+function lettingGo(fetch: MeshFetch) {
+  return (input: string | Request, init: MeshRequestInit & { letGo?: AbortController }) => {
+    const letGo = init?.letGo;
+    if (letGo === undefined) return fetch(input, init);
+    const own = init.signal ?? (input as Request).signal;
+    return fetch(input, { ...init, signal: own ? AbortSignal.any([own, letGo.signal]) : letGo.signal });
+  };
 }
 
-function withCode(error: unknown, config: AxiosConfig): unknown {
-  if ((error as { isAxiosError?: boolean }).isAxiosError !== true) return error;
+function bounded({ maxContentLength }: AxiosConfig): boolean {
+  return maxContentLength !== undefined && maxContentLength > -1;
+}
+
+/** Not every version of axios's adapter looks at `maxRedirects` itself. */
+function withOptions(config: AxiosConfig, letGo: AbortController | undefined): AxiosConfig {
+  if (config.maxRedirects !== 0 && letGo === undefined) return config;
+  const redirect = config.maxRedirects === 0 && { redirect: 'manual' };
+  return { ...config, fetchOptions: { ...config.fetchOptions, ...redirect, ...(letGo && { letGo }) } };
+}
+
+/** axios takes a form for one that is urlencoded outside of browsers, unless it has made it itself. */
+function letFormSayItsType({ data, headers }: AxiosConfig): void {
+  if (!(data instanceof FormData)) return;
+  if (!/boundary=/i.test(String(headers?.getContentType()))) headers?.delete('content-type');
+}
+
+/** What axios gives with its adapter for Node. */
+function asInNode(response: AxiosResponse, config: AxiosConfig, request: object): AxiosResponse {
+  const { data } = response;
+  const type = config.responseType?.toLowerCase();
+  if (type === 'stream')
+    response.data = data === null ? Readable.from([]) : Readable.fromWeb(data as ReadableStream);
+  else if (type === 'arraybuffer') response.data = Buffer.from(data as ArrayBuffer);
+  const { headers } = response;
+  if (typeof headers['set-cookie'] === 'string') headers['set-cookie'] = [headers['set-cookie']];
+  response.config = config;
+  response.request = request;
+  return response;
+}
+
+/** The error in the terms of axios's adapter for Node, and of the mesh. */
+function finish(error: AxiosError, config: AxiosConfig, request: object): void {
+  error.config = config;
+  if (error.response !== undefined) asInNode(error.response, config, request);
   const cause = causeOf(error);
-  if (cause === undefined) {
-    if ((error as NodeJS.ErrnoException).code !== 'ETIMEDOUT') return error;
-    return Object.assign(error as object, { code: timeoutCode(config) });
+  if (!(cause instanceof InvalidRequestError)) error.request = request;
+  if (cause !== undefined) {
+    Object.assign(error, { code: codeOf(cause, config), message: cause.message, cause });
+  } else if (error.code === 'ETIMEDOUT') {
+    error.code = timeoutCode(config);
+    if (config.timeoutErrorMessage) error.message = config.timeoutErrorMessage;
   }
-  return Object.assign(error as object, { code: codeOf(cause, config), message: cause.message, cause });
 }
 
-function causeOf(error: unknown): HoldfastError | undefined {
-  for (let cause = (error as Error).cause; cause instanceof Error; cause = cause.cause) {
+function causeOf(error: Error): HoldfastError | undefined {
+  for (let { cause } = error; cause instanceof Error; cause = cause.cause) {
     if (cause instanceof HoldfastError) return cause;
   }
   return undefined;
 }
 
-/** As axios's adapter for Node has it. */
 function timeoutCode({ transitional }: AxiosConfig): string {
   return transitional?.clarifyTimeoutError ? 'ETIMEDOUT' : 'ECONNABORTED';
 }
 
+/** What Node calls the same. */
+const CODES: Readonly<Record<string, string>> = {
+  UND_ERR_SOCKET: 'ECONNRESET',
+  UND_ERR_CONNECT_TIMEOUT: 'ETIMEDOUT',
+};
+
 function codeOf(error: HoldfastError, config: AxiosConfig): string {
   if (error instanceof TimeoutError) return timeoutCode(config);
   const { code } = (error.cause ?? {}) as NodeJS.ErrnoException;
-  return error instanceof ServiceConnectionError && code !== undefined ? code : error.code;
+  return error instanceof ServiceConnectionError && code !== undefined ? (CODES[code] ?? code) : error.code;
 }

@@ -42,7 +42,7 @@ describe('what is sent', () => {
 
   it('has the type of its body unless it has another', async () => {
     const { fetch } = await serving(echo);
-    const post = async (body: BodyInit, headers: Record<string, string> = {}) => {
+    const post = async (body: RequestInit['body'], headers: Record<string, string> = {}) => {
       const response = await fetch(url, { method: 'POST', body, headers });
       const sent = (await response.json()) as { headers: Record<string, string>; body: string };
       return [sent.headers['content-type'], sent.body];
@@ -177,7 +177,7 @@ describe('what is sent', () => {
     ['a method that is none', { method: 'GET /x' }, undefined],
     ['a method that is forbidden', { method: 'TRACE' }, undefined],
     ['a tunnel', { method: 'connect' }, undefined],
-    ['an object as a body', { method: 'POST', body: {} as BodyInit }, undefined],
+    ['an object as a body', { method: 'POST', body: {} as never }, undefined],
     [
       'another length than that of the body',
       { method: 'POST', body: 'x', headers: { 'content-length': '5' } },
@@ -275,7 +275,7 @@ describe('a call that fails', () => {
       await text(request);
       response.writeHead(503).end();
     });
-    const body = ReadableStream.from(['x']);
+    const body = ReadableStream.from([Buffer.from('x')]);
     await expect(fetch(url, { method: 'PUT', body, duplex: 'half' })).resolves.toMatchObject({ status: 503 });
     expect(server.requests).toHaveLength(1);
   });
@@ -538,7 +538,7 @@ describe('a redirect', () => {
     const { fetch, server } = await serving((request, response) => {
       request.resume().on('end', () => response.writeHead(307, { location: '/there' }).end());
     });
-    const body = ReadableStream.from(['x']);
+    const body = ReadableStream.from([Buffer.from('x')]);
     const error = await rejectionOf(fetch(url, { method: 'POST', body, duplex: 'half' }));
     expect(error).toMatchObject({ name: 'TypeError', cause: { code: 'ERR_INVALID_REQUEST' } });
     expect(server.requests).toHaveLength(1);
