@@ -265,8 +265,8 @@ export class RelayedExchange implements Exchange, AbortListener {
     if (this.#answer === undefined) {
       this.#source?.unlisten(this);
       this.#reject(reason);
-    } else if (this.#handedOn) {
-      this.#whenOver({ latency: this.#latency, cancelled: true });
+    } else {
+      this.#finish({ cancelled: true });
     }
     // While it waits for a connection undici keeps it, and will do away with its body then.
     if (this.controller === undefined) this.#progress.taken = true;
@@ -352,12 +352,9 @@ export class RelayedExchange implements Exchange, AbortListener {
   onResponseEnd(_controller: Controller, trailers: ResponseHeaders): void {
     this.connection!.release();
     this.#complete = true;
-    if (this.#handedOn) {
-      this.#whenOver({ latency: this.#latency });
-      this.#call.end(trailers);
-    } else {
-      this.#end = { trailers };
-    }
+    this.#finish({});
+    if (this.#handedOn) this.#call.end(trailers);
+    else this.#end = { trailers };
   }
 
   onResponseError(_controller: Controller, cause: Error): void {
@@ -368,12 +365,16 @@ export class RelayedExchange implements Exchange, AbortListener {
     if (this.#answer === undefined) {
       this.#source?.unlisten(this);
       this.#reject(error);
-    } else if (this.#handedOn) {
-      this.#whenOver({ latency: this.#latency, error });
-      this.#call.fail(error);
-    } else {
-      this.#end = { error };
+      return;
     }
+    this.#finish({ error });
+    if (this.#handedOn) this.#call.fail(error);
+    else this.#end = { error };
+  }
+
+  /** What did not count as a success has been judged by its head. */
+  #finish(end: Omit<BodyEnd, 'latency'>): void {
+    if (this.#answer!.stands) this.#whenOver({ latency: this.#latency, ...end });
   }
 
   #begin(): void {

@@ -1,0 +1,828 @@
+import { once } from 'node:events';
+import { createServer, type Server, type Socket } from 'node:net';
+import { Readable } from 'node:stream';
+import { text } from 'node:stream/consumers';
+import type { Dispatcher } from 'undici';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
+import { Retry, runWithRequestContext } from '../../src/index.ts';
+import { collectWarnings } from '../policies/helpers.ts';
+import { type Handler, json, startServer } from '../support/server.ts';
+import { meshOf, never, recorder, reset, service } from './relaying.ts';
+
+const NOTHING = { leases: 0, places: 0 };
+
+/** Answers with the given statuses in turn, then 200, and tells its number with each. */
+function statuses(...list: number[]): Handler {
+  let number = 0;
+  return (request, response) => {
+    request.resume();
+    json(response, { number: ++number }, list.shift() ?? 200);
+  };
+}
+
+/** Writes to each connection what it is given, once a request has come in. */
+async function rawServer(answer: (socket: Socket) => void): Promise<{ origin: string; server: Server }> {
+  const server = createServer((socket) => {
+    socket.on('error', () => {});
+    socket.once('data', () => answer(socket));
+  });
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  const sockets = new Set<Socket>();
+  server.on('connection', (socket) => sockets.add(socket));
+  onTestFinished(() => {
+    server.close();
+    for (const socket of sockets) socket.destroy();
+  });
+  return { origin: `http://127.0.0.1:${(server.address() as { port: number }).port}`, server };
+}
+
+async function deadOrigin(): Promise<{ origin: string }> {
+  const server = await startServer(never);
+  await server.stop();
+  return { origin: server.origin };
+}
+
+describe('an answer', () => {
+  it('goes to the handler as it comes, head, body and end, with one controller throughout', async () => {
+    const server = await startServer((_request, response) => {
+      response.writeHead(201, 'Made', { 'x-a': 'b', trailer: 'x-sum' });
+      response.write('first ');
+      response.addTrailers({ 'x-sum': '42' });
+      response.end('second');
+    });
+    const controllers = new Set<Dispatcher.DispatchController>();
+    const heads: unknown[] = [];
+    const record = recorder({
+      onRequestStart: (controller) => void controllers.add(controller),
+      onResponseStart(controller, _status, _headers, statusText) {
+        controllers.add(controller);
+        const raw = (controller.rawHeaders as Buffer[]).map(String);
+        heads.push(statusText, raw[raw.indexOf('x-a') + 1]);
+      },
+      onResponseData: (controller) => void controllers.add(controller),
+      onResponseEnd(controller, trailers) {
+        controllers.add(controller);
+        heads.push(trailers, (controller.rawTrailers as Buffer[]).map(String));
+      },
+    });
+    const { client, underWay } = meshOf([server]);
+    client.relay({ service, path: '/users/1' }, record.handler);
+    await expect(record.end).resolves.toBeUndefined();
+    expect(record.status).toBe(201);
+    expect(record.headers['x-a']).toBe('b');
+    expect(record.body).toBe('first second');
+    expect(record.events.slice(0, 2)).toEqual(['start', 'head 201']);
+    expect(record.events.at(-1)).toBe('end');
+    expect(heads).toEqual(['Made', 'b', { 'x-sum': '42' }, ['x-sum', '42']]);
+    expect(controllers.size).toBe(1);
+    await expect.poll(underWay).toEqual(NOTHING);
+  });
+
+  it('of 404 or a redirect is handed on as it is: nothing is retried, nothing is followed', async () => {
+    const elsewhere = await startServer(never);
+    const server = await startServer((request, response) => {
+      if (request.url === '/moved') response.writeHead(302, { location: elsewhere.origin }).end();
+      else json(response, { why: 'gone' }, 404);
+    });
+    const { client } = meshOf([server]);
+    for (const [path, status] of [
+      ['/moved', 302],
+      ['/gone', 404],
+    ] as const) {
+      const record = recorder();
+      client.relay({ service, path }, record.handler);
+      await record.end;
+      expect(record.status).toBe(status);
+    }
+    expect(server.requests).toHaveLength(2);
+    expect(elsewhere.requests).toEqual([]);
+  });
+
+  it('of 503 is dropped for the next try, and its connection used again', async () => {
+    const server = await startServer(statuses(503, 503));
+    const record = recorder();
+    const { client, underWay } = meshOf([server]);
+    client.relay({ service, path: '/' }, record.handler);
+    await record.end;
+    expect(record.events).toEqual(['start', 'head 200', 'data', 'end']);
+    expect(record.body).toBe('{"number":3}');
+    expect(new Set(server.requests.map(({ socket }) => socket)).size).toBe(1);
+    await expect.poll(underWay).toEqual(NOTHING);
+  });
+
+  it('of 503 is handed on if it was the last, whole', async () => {
+    const server = await startServer(statuses(503, 503, 503));
+    const record = recorder();
+    const { client, underWay } = meshOf([server]);
+    client.relay({ service, path: '/' }, record.handler);
+    await record.end;
+    expect(record.events).toEqual(['start', 'head 503', 'data', 'end']);
+    expect(record.body).toBe('{"number":3}');
+    await expect.poll(underWay).toEqual(NOTHING);
+  });
+
+  it.each(['HEAD', 'GET'])(
+    'of 503 without a body is handed on if it was the last, to a %s',
+    async (method) => {
+      const server = await startServer((_request, response) => {
+        response.writeHead(503, { 'x-a': 'b', ...(method === 'GET' && { 'content-length': '0' }) }).end();
+      });
+      const record = recorder();
+      const { client } = meshOf([server]);
+      client.relay({ service, method, path: '/' }, record.handler);
+      await expect(record.end).resolves.toBeUndefined();
+      expect(record.events).toEqual(['start', 'head 503', 'end']);
+      expect(record.headers['x-a']).toBe('b');
+      expect(server.requests).toHaveLength(3);
+    },
+  );
+
+  it('of 503 whose body goes on for ever is cut off for the next try', async () => {
+    let first = true;
+    const server = await startServer((_request, response) => {
+      if (first) response.writeHead(503).write('and so on');
+      else json(response, {});
+      first = false;
+    });
+    const record = recorder();
+    const { client } = meshOf([server]);
+    client.relay({ service, path: '/' }, record.handler);
+    await record.end;
+    expect(record.status).toBe(200);
+    expect(server.requests[0]!.socket.destroyed).toBe(true);
+  });
+
+  it('waits for a retry that would have another one, though it counts as a success', async () => {
+    const server = await startServer(statuses(409, 409, 409));
+    const some = meshOf([server], { retry: { backoff: () => 0, statuses: [409], maxAttempts: 2 } });
+    const record = recorder();
+    some.client.relay({ service, path: '/' }, record.handler);
+    await record.end;
+    expect([record.status, record.body]).toEqual([409, '{"number":2}']);
+    const own = new Retry({ backoff: () => 0, shouldRetry: () => true, maxAttempts: 3 });
+    const all = meshOf([server], { retry: own });
+    const last = recorder();
+    all.client.relay({ service, path: '/' }, last.handler);
+    await last.end;
+    expect([last.events, last.body]).toEqual([['start', 'head 200', 'data', 'end'], '{"number":5}']);
+    const once = recorder();
+    all.client.relay({ service, method: 'POST', path: '/' }, once.handler);
+    await once.end;
+    expect(once.body).toBe('{"number":6}');
+    await expect.poll(() => [some.underWay(), all.underWay()]).toEqual([NOTHING, NOTHING]);
+  });
+
+  it('that only informs is handed on too', async () => {
+    const server = await startServer((_request, response) => {
+      response.writeEarlyHints({ link: '</a>; rel=preload' }, () => response.end('done'));
+    });
+    const record = recorder();
+    meshOf([server]).client.relay({ service, path: '/' }, record.handler);
+    await record.end;
+    expect(record.events).toEqual(['start', 'head 103', 'head 200', 'data', 'end']);
+  });
+
+  it('goes to another instance for the next try, and says that its tries are spent in the end', async () => {
+    const [one, other] = [await startServer(statuses(503)), await startServer(statuses(503))];
+    const record = recorder();
+    const { client } = meshOf([one, other]);
+    client.relay({ service, path: '/' }, record.handler);
+    await record.end;
+    expect([one.requests.length, other.requests.length].sort()).toEqual([1, 2]);
+  });
+
+  it('is waited for as long as Retry-After says, but not past the deadline', async () => {
+    const server = await startServer((_request, response) =>
+      json(response, {}, 503, { 'retry-after': '60' }),
+    );
+    const record = recorder();
+    meshOf([server]).client.relay({ service, path: '/', timeout: 5_000 }, record.handler);
+    await record.end;
+    expect(record.status).toBe(503);
+    expect(server.requests).toHaveLength(1);
+  });
+});
+
+describe('a failure', () => {
+  it('before the head is retried where that does no harm', async () => {
+    let requests = 0;
+    const server = await startServer((request, response) => {
+      if (++requests < 3) reset(request);
+      else json(response, {});
+    });
+    const record = recorder();
+    const { client, underWay } = meshOf([server]);
+    client.relay({ service, path: '/' }, record.handler);
+    await record.end;
+    expect(record.events).toEqual(['start', 'head 200', 'data', 'end']);
+    await expect.poll(underWay).toEqual(NOTHING);
+  });
+
+  it.each([
+    ['a POST', { method: 'POST', body: 'x' }, 1],
+    ['a POST with an Idempotency-Key', { method: 'POST', headers: { 'Idempotency-Key': 'k' } }, 3],
+    ['a POST with an idempotencyKey', { method: 'POST', idempotencyKey: 'k' }, 3],
+    ['a POST that its caller knows to be idempotent', { method: 'POST', idempotent: true }, 3],
+    ['a GET that its caller knows not to be', { idempotent: false }, 1],
+    ['a PUT of bytes', { method: 'PUT', body: Buffer.from('x') }, 3],
+  ])('once it may have been processed: %s', async (_what, request, times) => {
+    const server = await startServer(reset);
+    const record = recorder();
+    const { client, underWay } = meshOf([server], { circuitBreaker: false });
+    client.relay({ service, path: '/', ...request }, record.handler);
+    await expect(record.end).resolves.toMatchObject({ code: 'ERR_SERVICE_CONNECTION' });
+    expect(record.events).toEqual(['start', 'error']);
+    expect(server.requests).toHaveLength(times);
+    await expect.poll(underWay).toEqual(NOTHING);
+  });
+
+  it.each(['reset', 'cut short'])('after the first byte is reported, never retried: %s', async (how) => {
+    let open!: Socket;
+    const { origin } = await rawServer((socket) => {
+      open = socket;
+      socket.write('HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n12345');
+    });
+    const record = recorder({
+      onResponseData: () => void (how === 'reset' ? open.resetAndDestroy() : open.end()),
+    });
+    const { client, underWay } = meshOf([{ origin }]);
+    client.relay({ service, path: '/' }, record.handler);
+    await expect(record.end).resolves.toMatchObject({
+      code: 'ERR_SERVICE_CONNECTION',
+      serviceName: service,
+      cause: expect.any(Error),
+    });
+    expect(record.events).toEqual(['start', 'head 200', 'data', 'error']);
+    await expect.poll(underWay).toEqual(NOTHING);
+  });
+
+  it('of the body of a 503 that was the last is reported', async () => {
+    const { origin } = await rawServer((socket) => {
+      socket.end('HTTP/1.1 503 No\r\ncontent-length: 10\r\n\r\n12345');
+    });
+    const record = recorder();
+    const { client, underWay } = meshOf([{ origin }], { retry: false });
+    client.relay({ service, path: '/' }, record.handler);
+    await expect(record.end).resolves.toMatchObject({ code: 'ERR_SERVICE_CONNECTION' });
+    expect(record.events[1]).toBe('head 503');
+    await expect.poll(underWay).toEqual(NOTHING);
+  });
+
+  it('is counted by the balancer and by the breaker, which ends the calls at once', async () => {
+    const server = await startServer(statuses(...Array<number>(10).fill(500)));
+    const { client } = meshOf([server], { circuitBreaker: { failureThreshold: 3 } });
+    for (let call = 0; call < 3; call++) {
+      const record = recorder();
+      client.relay({ service, path: '/' }, record.handler);
+      await record.end;
+      expect(record.status).toBe(500);
+    }
+    const record = recorder();
+    client.relay({ service, path: '/' }, record.handler);
+    await expect(record.end).resolves.toMatchObject({ code: 'ERR_CIRCUIT_OPEN' });
+    expect(server.requests).toHaveLength(3);
+  });
+
+  it('is the end where nothing answers in time, and nothing stays open', async () => {
+    const server = await startServer(never);
+    const { client, underWay } = meshOf([server], { attemptTimeout: 20 });
+    const tries = recorder();
+    client.relay({ service, path: '/' }, tries.handler);
+    await expect(tries.end).resolves.toMatchObject({ code: 'ERR_TIMEOUT' });
+    expect(server.requests).toHaveLength(3);
+    const whole = recorder();
+    client.relay({ service, path: '/', timeout: 10 }, whole.handler);
+    await expect(whole.end).resolves.toMatchObject({ code: 'ERR_TIMEOUT', timeout: 10 });
+    await expect.poll(underWay).toEqual(NOTHING);
+    await vi.waitFor(() => expect(server.requests.every(({ socket }) => socket.destroyed)).toBe(true));
+  });
+
+  it('is what an inherited deadline leads to', async () => {
+    const server = await startServer(never);
+    const record = recorder();
+    const deadline = performance.now() + 20;
+    runWithRequestContext({ requestId: 'r1', deadline }, () =>
+      meshOf([server]).client.relay({ service, path: '/' }, record.handler),
+    );
+    await expect(record.end).resolves.toMatchObject({ code: 'ERR_DEADLINE_EXCEEDED' });
+    expect(server.requests[0]!.headers['x-request-id']).toBe('r1');
+  });
+
+  it.each<[string, object]>([
+    ['a path of another host', { path: '//evil.example/' }],
+    ['a URL', { path: 'http://evil.example/' }],
+    ['a tunnel', { method: 'CONNECT' }],
+    ['a header that undici refuses', { headers: { 'transfer-encoding': 'chunked' } }],
+    ['a header with a line break', { headers: { 'x-a': 'b\r\nx-evil: c' } }],
+    ['a length that is none', { method: 'POST', body: 'abc', headers: { 'content-length': 'three' } }],
+    [
+      'a length that is not that of the body',
+      { method: 'POST', body: 'abc', headers: ['content-length', '4'] },
+    ],
+    ['an odd list of headers', { headers: ['x-a'] }],
+    ['pairs that are none', { headers: new Set(['x-a']) }],
+    ['headers that are none', { headers: 'x-a: b' }],
+    ['an expectation', { headers: { expect: '100-continue' } }],
+    ['a body of no kind', { method: 'POST', body: 1 }],
+    ['no timeout', { timeout: -1 }],
+    ['a negative number of retries', { retries: -1 }],
+    ['no name', { service: '' }],
+  ])(
+    'is told to the handler if the request is malformed, before anything is sent: %s',
+    async (_what, part) => {
+      const server = await startServer(never);
+      const record = recorder();
+      const { client, underWay } = meshOf([server]);
+      client.relay({ service, path: '/', ...part }, record.handler);
+      await expect(record.end).resolves.toBeInstanceOf(Error);
+      expect(record.events.filter((event) => event !== 'start')).toEqual(['error']);
+      expect(server.requests).toEqual([]);
+      await expect.poll(underWay).toEqual(NOTHING);
+    },
+  );
+
+  it('is told to the handler where there is no such service', async () => {
+    const record = recorder();
+    meshOf([]).client.relay({ service, path: '/' }, record.handler);
+    await expect(record.end).resolves.toMatchObject({ code: 'ERR_NO_INSTANCE' });
+  });
+
+  it('is told to the handler where the client is closed', async () => {
+    const { client } = meshOf([await startServer(never)]);
+    await client.close();
+    const record = recorder();
+    client.relay({ service, path: '/' }, record.handler);
+    await expect(record.end).resolves.toMatchObject({ code: 'ERR_CLOSED' });
+  });
+});
+
+describe('a caller that gives up', () => {
+  const enough = new Error('enough');
+
+  it('is heard before anything is sent', async () => {
+    const server = await startServer(never);
+    const record = recorder({ onRequestStart: (controller) => controller.abort(enough) });
+    const { client, underWay } = meshOf([server]);
+    client.relay({ service, path: '/' }, record.handler);
+    await expect(record.end).resolves.toBe(enough);
+    expect(record.events).toEqual(['start', 'error']);
+    expect(record.controller).toMatchObject({ aborted: true, reason: enough });
+    await expect.poll(underWay).toEqual(NOTHING);
+    expect(server.requests).toEqual([]);
+  });
+
+  it.each(['by the controller', 'by its signal'])('ends the wait for the head: %s', async (how) => {
+    const server = await startServer(never);
+    const record = recorder();
+    const { client, underWay } = meshOf([server]);
+    const signalled = new AbortController();
+    client.relay({ service, path: '/', signal: signalled.signal }, record.handler);
+    await vi.waitUntil(() => server.requests.length === 1, { interval: 1 });
+    expect(underWay()).toEqual({ leases: 1, places: 1 });
+    if (how === 'by its signal') signalled.abort(enough);
+    else record.controller.abort(enough);
+    expect(record.events).toEqual(['start', 'error']);
+    await expect(record.end).resolves.toBe(enough);
+    await vi.waitUntil(() => server.requests[0]!.socket.destroyed, { interval: 1 });
+    await expect.poll(underWay).toEqual(NOTHING);
+    record.controller.abort(enough);
+    expect(record.events).toEqual(['start', 'error']);
+  });
+
+  it('without a reason is told that the request was aborted', async () => {
+    const server = await startServer(never);
+    const record = recorder();
+    meshOf([server]).client.relay({ service, path: '/' }, record.handler);
+    record.controller.abort(undefined as never);
+    await expect(record.end).resolves.toMatchObject({ code: 'UND_ERR_ABORTED' });
+  });
+
+  it('ends a body, and hears of nothing after that', async () => {
+    const server = await startServer((_request, response) => {
+      response.on('error', () => {});
+      response.write('first');
+    });
+    const record = recorder({ onResponseData: (controller) => controller.abort(enough) });
+    const { client, underWay } = meshOf([server]);
+    client.relay({ service, path: '/' }, record.handler);
+    await expect(record.end).resolves.toBe(enough);
+    expect(record.events).toEqual(['start', 'head 200', 'data', 'error']);
+    await vi.waitUntil(() => server.requests[0]!.socket.destroyed, { interval: 1 });
+    await expect.poll(underWay).toEqual(NOTHING);
+  });
+
+  it('ends it from within the head', async () => {
+    const server = await startServer((_request, response) => json(response, {}));
+    const record = recorder({ onResponseStart: (controller) => controller.abort(enough) });
+    const { client, underWay } = meshOf([server]);
+    client.relay({ service, path: '/' }, record.handler);
+    await expect(record.end).resolves.toBe(enough);
+    expect(record.events).toEqual(['start', 'head 200', 'error']);
+    await expect.poll(underWay).toEqual(NOTHING);
+  });
+
+  it.each([
+    ['an answer is held back', 503],
+    ['a connection was lost', 0],
+  ])('is heard between two tries, while %s', async (_what, status) => {
+    const server = await startServer((request, response) => {
+      if (status === 0) reset(request);
+      else response.writeHead(status).write('and so on');
+    });
+    const record = recorder();
+    const retries = vi.fn();
+    const { client, underWay } = meshOf([server], { retry: { backoff: () => 10_000 } });
+    client.policies(service).retry!.on('retry', retries);
+    client.relay({ service, path: '/' }, record.handler);
+    await vi.waitFor(() => expect(retries).toHaveBeenCalled());
+    record.controller.abort(enough);
+    await expect(record.end).resolves.toBe(enough);
+    expect(record.events).toEqual(['start', 'error']);
+    await vi.waitUntil(() => server.requests[0]!.socket.destroyed, { interval: 1 });
+    expect(server.requests).toHaveLength(1);
+    await expect.poll(underWay).toEqual(NOTHING);
+    await client.close();
+  });
+
+  it('is heard while it waits for a place', async () => {
+    const server = await startServer(never);
+    const { client } = meshOf([server], { bulkhead: { maxConcurrent: 1, maxQueue: 5 } });
+    const [first, second] = [recorder(), recorder()];
+    client.relay({ service, path: '/' }, first.handler);
+    client.relay({ service, path: '/' }, second.handler);
+    second.controller.abort(enough);
+    await expect(second.end).resolves.toBe(enough);
+    first.controller.abort(enough);
+    await vi.waitFor(() => expect(server.requests.length).toBeLessThanOrEqual(1));
+  });
+
+  it('since the time of the whole call has passed leaves no answer held back', async () => {
+    let first = true;
+    const server = await startServer((_request, response) => {
+      if (first) response.writeHead(503).write('and so on');
+      first = false;
+    });
+    const { client, underWay } = meshOf([server]);
+    const record = recorder();
+    client.relay({ service, path: '/', timeout: 60 }, record.handler);
+    await expect(record.end).resolves.toMatchObject({ code: 'ERR_TIMEOUT' });
+    expect(server.requests).toHaveLength(2);
+    await vi.waitUntil(() => server.requests.every(({ socket }) => socket.destroyed), { interval: 1 });
+    await expect.poll(underWay).toEqual(NOTHING);
+    await client.close();
+  });
+
+  it('is not held against anyone', async () => {
+    const server = await startServer(never);
+    const { client } = meshOf([server], { circuitBreaker: { failureThreshold: 1 } });
+    const record = recorder();
+    client.relay({ service, path: '/' }, record.handler);
+    await vi.waitUntil(() => server.requests.length === 1, { interval: 1 });
+    record.controller.abort(enough);
+    await record.end;
+    await new Promise(setImmediate);
+    expect(client.policies(service).circuitBreaker!.state).toBe('closed');
+  });
+});
+
+describe('the pace of the reader', () => {
+  it('is kept: what it does not read is not sent', async () => {
+    const size = 50 * 1024 * 1024;
+    const chunk = Buffer.alloc(64 * 1024);
+    let written = 0;
+    const server = await startServer((_request, response) => {
+      const write = () => {
+        while (written < size) {
+          written += chunk.length;
+          if (!response.write(chunk)) return void response.once('drain', write);
+        }
+        response.end();
+      };
+      write();
+    });
+    const lead: number[] = [];
+    let read = 0;
+    const record = recorder({
+      onResponseData(controller, { length }) {
+        read += length;
+        controller.pause();
+        setImmediate(() => {
+          lead.push(written - read);
+          controller.resume();
+        });
+      },
+    });
+    const { client } = meshOf([server]);
+    client.relay({ service, path: '/' }, record.handler);
+    await expect(record.end).resolves.toBeUndefined();
+    expect(read).toBe(size);
+    // What the kernel and Node's own buffers hold.
+    expect(Math.max(...lead)).toBeLessThan(16 * 1024 * 1024);
+  }, 60_000);
+
+  it('is kept from the head on, and holds for an answer that was held back', async () => {
+    const server = await startServer((request, response) => {
+      response.writeHead(request.url === '/well' ? 200 : 503).end('body');
+    });
+    const { client } = meshOf([server]);
+    for (const path of ['/well', '/unwell']) {
+      const record = recorder({ onResponseStart: (controller) => controller.pause() });
+      client.relay({ service, path }, record.handler);
+      await vi.waitFor(() => expect(record.events).toContain(path === '/well' ? 'head 200' : 'head 503'));
+      expect(record.controller.paused).toBe(true);
+      for (let turn = 0; turn < 5; turn++) await new Promise(setImmediate);
+      expect(record.events).toHaveLength(2);
+      record.controller.resume();
+      await record.end;
+      expect(record.body).toBe('body');
+    }
+  });
+
+  it('may be set before there is anything to read', async () => {
+    const server = await startServer((_request, response) => void response.end('body'));
+    const record = recorder({ onRequestStart: (controller) => controller.pause() });
+    meshOf([server]).client.relay({ service, path: '/' }, record.handler);
+    await vi.waitFor(() => expect(record.events).toEqual(['start', 'head 200']));
+    record.controller.resume();
+    await record.end;
+    expect(record.body).toBe('body');
+  });
+});
+
+describe('a handler that throws', () => {
+  const oops = new Error('oops');
+
+  it.each(['onRequestStart', 'onResponseStart', 'onResponseData', 'onResponseEnd'])(
+    'in %s is told of its own error, once, and nothing is left under way',
+    async (method) => {
+      const server = await startServer((_request, response) => json(response, {}));
+      const record = recorder({
+        [method]: () => {
+          throw oops;
+        },
+      });
+      const { client, underWay } = meshOf([server]);
+      client.relay({ service, path: '/' }, record.handler);
+      await expect(record.end).resolves.toBe(oops);
+      expect(record.events.filter((event) => event === 'error')).toHaveLength(1);
+      await expect.poll(underWay).toEqual(NOTHING);
+      const next = recorder();
+      client.relay({ service, path: '/' }, next.handler);
+      await expect(next.end).resolves.toBeUndefined();
+    },
+  );
+
+  it('in onResponseError has the process warned', async () => {
+    const collected = collectWarnings('HoldfastListenerWarning');
+    const server = await startServer(reset);
+    const record = recorder();
+    const { client, underWay } = meshOf([server]);
+    client.relay(
+      { service, method: 'POST', path: '/' },
+      {
+        ...record.handler,
+        onResponseError(controller, error) {
+          record.handler.onResponseError?.(controller, error);
+          throw oops;
+        },
+      },
+    );
+    await record.end;
+    await collected.stop();
+    expect(collected.warnings).toHaveLength(1);
+    await expect.poll(underWay).toEqual(NOTHING);
+  });
+});
+
+describe('a body', () => {
+  const bodies: [string, () => unknown][] = [
+    ['a string', () => 'body'],
+    ['a Buffer', () => Buffer.from('body')],
+    ['a Uint8Array', () => new Uint8Array(Buffer.from('body'))],
+    ['an ArrayBuffer', () => new TextEncoder().encode('body').buffer],
+    ['a Blob', () => new Blob(['body'])],
+    ['a stream', () => Readable.from([Buffer.from('bo'), Buffer.from('dy')])],
+    ['a web stream', () => new Blob(['body']).stream()],
+    ['a list of chunks', () => ['bo', 'dy']],
+    [
+      'an async iterable',
+      async function* () {
+        yield 'bo';
+        yield 'dy';
+      },
+    ],
+  ];
+
+  it.each(bodies)('is sent: %s', async (_what, body) => {
+    const server = await startServer(async (request, response) => json(response, await text(request)));
+    const record = recorder();
+    meshOf([server]).client.relay(
+      { service, method: 'POST', path: '/', body: body() as never },
+      record.handler,
+    );
+    await record.end;
+    expect(JSON.parse(record.body)).toBe('body');
+  });
+
+  it('is sent with its length if its caller knows it, though twice over', async () => {
+    const server = await startServer(async (request, response) =>
+      json(response, [request.headers['content-length'], await text(request)]),
+    );
+    const record = recorder();
+    meshOf([server]).client.relay(
+      {
+        service,
+        method: 'POST',
+        path: '/',
+        headers: { 'Content-Length': '4, 4' },
+        body: Readable.from(['body'], { objectMode: false }),
+      },
+      record.handler,
+    );
+    await record.end;
+    expect(JSON.parse(record.body)).toEqual(['4', 'body']);
+  });
+
+  it('of parameters is sent as a form', async () => {
+    const server = await startServer(async (request, response) =>
+      json(response, [request.headers['content-type'], await text(request)]),
+    );
+    const record = recorder();
+    const body = new URLSearchParams({ a: 'b' });
+    meshOf([server]).client.relay({ service, method: 'POST', path: '/', body }, record.handler);
+    await record.end;
+    expect(JSON.parse(record.body)).toEqual(['application/x-www-form-urlencoded;charset=UTF-8', 'a=b']);
+  });
+
+  it.each([
+    ['a string', 3],
+    ['a Buffer', 3],
+    ['a Blob', 3],
+    ['a stream', 1],
+    ['a web stream', 1],
+    ['an async iterable', 1],
+  ])('is sent again where it can be: %s, %i tries', async (what, times) => {
+    const server = await startServer(async (request, response) => {
+      json(response, await text(request), 503);
+    });
+    const body = bodies.find(([name]) => name === what)![1]() as never;
+    const record = recorder();
+    const { client, underWay } = meshOf([server]);
+    client.relay({ service, method: 'PUT', path: '/', body }, record.handler);
+    await record.end;
+    expect([record.status, record.body]).toEqual([503, '"body"']);
+    expect(server.requests).toHaveLength(times);
+    await expect.poll(underWay).toEqual(NOTHING);
+  });
+
+  it.each(['an async iterable', 'a web stream', 'a list of chunks'])(
+    'that says how short it is can be sent again: %s',
+    async (what) => {
+      let requests = 0;
+      const server = await startServer(async (request, response) => {
+        const body = await text(request);
+        json(response, body, ++requests < 3 ? 503 : 200);
+      });
+      const body = bodies.find(([name]) => name === what)![1]() as never;
+      const record = recorder();
+      const headers = { 'content-length': '4' };
+      meshOf([server]).client.relay({ service, method: 'PUT', path: '/', headers, body }, record.handler);
+      await record.end;
+      expect([record.status, record.body, requests]).toEqual([200, '"body"', 3]);
+    },
+  );
+
+  it('that comes as a stream goes to another instance if the first one cannot be reached', async () => {
+    const alive = await startServer(async (request, response) => json(response, await text(request)));
+    const { client } = meshOf([await deadOrigin(), alive]);
+    for (let call = 0; call < 10; call++) {
+      const record = recorder();
+      const body = Readable.from(['bo', 'dy'], { objectMode: false });
+      client.relay({ service, method: 'POST', path: '/', body }, record.handler);
+      await record.end;
+      expect([record.status, record.body]).toEqual([200, '"body"']);
+    }
+    expect(alive.requests).toHaveLength(10);
+  });
+
+  it.each([
+    ['a stream', () => Readable.from(failing())],
+    ['an async iterable', () => failing()],
+    ['an async iterable that says how short it is', () => failing()],
+  ])('that fails ends the call with its error, and is held against no instance: %s', async (what, body) => {
+    const server = await startServer(never);
+    const record = recorder();
+    const { client, underWay } = meshOf([server], { circuitBreaker: { failureThreshold: 1 } });
+    const headers = what.endsWith('short it is') ? { 'content-length': '4' } : {};
+    client.relay({ service, method: 'PUT', path: '/', headers, body: body() }, record.handler);
+    await expect(record.end).resolves.toMatchObject({ message: 'no more' });
+    await expect.poll(underWay).toEqual(NOTHING);
+    expect(client.policies(service).circuitBreaker!.state).toBe('closed');
+    expect(server.requests.length).toBeLessThanOrEqual(1);
+  });
+
+  it('that fails before anything is sent does so too', async () => {
+    const server = await startServer(never);
+    const { client } = meshOf([server], { bulkhead: { maxConcurrent: 1, maxQueue: 1 } });
+    const first = recorder();
+    client.relay({ service, path: '/' }, first.handler);
+    const body = new Readable({ read() {} });
+    const record = recorder();
+    client.relay({ service, method: 'PUT', path: '/', body }, record.handler);
+    body.destroy(new Error('no more'));
+    await expect(record.end).resolves.toMatchObject({ message: 'no more' });
+    const late = recorder();
+    client.relay({ service, method: 'PUT', path: '/', body }, late.handler);
+    await expect(late.end).resolves.toMatchObject({ message: 'no more' });
+    first.controller.abort(new Error('enough'));
+  });
+
+  it('that is still being sent when the answer is there is no mistake', async () => {
+    const server = await startServer((_request, response) => json(response, {}, 413));
+    const body = new Readable({ read() {} });
+    body.push('first');
+    const record = recorder();
+    const { client, underWay } = meshOf([server]);
+    client.relay({ service, method: 'PUT', path: '/', body }, record.handler);
+    await expect(record.end).resolves.toBeUndefined();
+    expect(record.status).toBe(413);
+    await expect.poll(underWay).toEqual(NOTHING);
+  });
+
+  it('has no listener of ours once the call is over', async () => {
+    const server = await startServer(async (request, response) => json(response, await text(request)));
+    const body = Readable.from(['body'], { objectMode: false });
+    const before = body.listeners('error');
+    const record = recorder();
+    const { client } = meshOf([server]);
+    client.relay({ service, method: 'PUT', path: '/', body }, record.handler);
+    const ours = body.listeners('error')[before.length];
+    await record.end;
+    expect(body.listeners('error')).not.toContain(ours);
+  });
+});
+
+async function* failing(): AsyncGenerator<string> {
+  yield 'bo';
+  throw new Error('no more');
+}
+
+describe('what goes with a call', () => {
+  it.each<[string, object]>([
+    ['an object', { 'X-A': 'b', 'x-list': ['c', 'd'], 'x-none': undefined }],
+    ['a list', ['X-A', 'b', 'x-list', 'c', 'x-list', 'd']],
+    ['a Map', new Map<string, unknown>(Object.entries({ 'X-A': 'b', 'x-list': ['c', 'd'] }))],
+    ['Headers', new Headers([...Object.entries({ 'X-A': 'b' }), ['x-list', 'c'], ['x-list', 'd']])],
+  ])('is every header of the caller but the host: %s', async (_what, headers) => {
+    const server = await startServer((request, response) => json(response, request.headers));
+    const record = recorder();
+    const { client } = meshOf([server]);
+    client.relay({ service, path: '/', headers: headers as never }, record.handler);
+    const withHost = recorder();
+    client.relay({ service, path: '/', headers: { host: 'evil.example' } }, withHost.handler);
+    await Promise.all([record.end, withHost.end]);
+    expect(JSON.parse(record.body)).toMatchObject({ 'x-a': 'b', 'x-list': 'c, d' });
+    expect(JSON.parse(withHost.body).host).toBe(new URL(server.origin).host);
+  });
+
+  it('is its query, its request id unless the caller gave one, and how long the answer is waited for', async () => {
+    const server = await startServer((request, response) => json(response, [request.url, request.headers]));
+    const record = recorder();
+    const headers = { 'X-Request-ID': 'mine' };
+    const { client } = meshOf([server]);
+    client.relay({ service, path: '/a', query: { b: [1, 2] }, headers, timeout: 500 }, record.handler);
+    await record.end;
+    const [url, sent] = JSON.parse(record.body);
+    expect(url).toBe('/a?b=1&b=2');
+    expect(sent['x-request-id']).toBe('mine');
+    expect(Number(sent['x-request-timeout'])).toBeLessThanOrEqual(500);
+  });
+
+  it('is told to the handler: when a part was sent, all was sent, and an answer begins', async () => {
+    const server = await startServer((_request, response) => json(response, {}));
+    const told: string[] = [];
+    const record = recorder();
+    const { client } = meshOf([server]);
+    client.relay(
+      { service, method: 'POST', path: '/', body: 'body' },
+      {
+        ...record.handler,
+        onBodySent: (chunk) => void told.push(String(chunk)),
+        onRequestSent: () => void told.push('sent'),
+        onResponseStarted: () => void told.push('answer'),
+      },
+    );
+    await record.end;
+    expect(told).toEqual(['body', 'sent', 'answer']);
+  });
+
+  it('bounds the pause between two parts of a body', async () => {
+    const server = await startServer((_request, response) => void response.write('first'));
+    const record = recorder();
+    meshOf([server]).client.relay({ service, path: '/', bodyTimeout: 50 }, record.handler);
+    await expect(record.end).resolves.toMatchObject({
+      code: 'ERR_SERVICE_CONNECTION',
+      cause: { code: 'UND_ERR_BODY_TIMEOUT' },
+    });
+  }, 10_000);
+});
