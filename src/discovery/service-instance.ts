@@ -66,12 +66,7 @@ export function toInstance(registration: InstanceRegistration): ServiceInstance 
     weight,
   );
   check('zone', zone === undefined || isName(zone), 'letters, digits and . _ : - (at most 128)', zone);
-  check(
-    'status',
-    ['healthy', 'unhealthy', 'unknown'].includes(status),
-    "'healthy', 'unhealthy' or 'unknown'",
-    status,
-  );
+  checkStatus(status);
   check('registeredAt', Number.isFinite(registeredAt), 'epoch milliseconds', registeredAt);
   check('lastHeartbeat', Number.isFinite(lastHeartbeat), 'epoch milliseconds', lastHeartbeat);
   const instance: ServiceInstance = {
@@ -151,6 +146,12 @@ export function sameInstance(one: ServiceInstance, other: ServiceInstance): bool
 
 function describe({ lastHeartbeat: _, ...rest }: ServiceInstance): string {
   return JSON.stringify(rest);
+}
+
+/** @throws InvalidInstanceError if it can be no status. */
+export function checkStatus(status: unknown): void {
+  const valid = status === 'healthy' || status === 'unhealthy' || status === 'unknown';
+  check('status', valid, "'healthy', 'unhealthy' or 'unknown'", status);
 }
 
 function check(field: string, valid: boolean, expected: string, value: unknown): void {

@@ -59,6 +59,8 @@ export class FollowedService {
   #stale = false;
   #gap = false;
   #behind = false;
+  /** Redis's time of what was taken in last. */
+  #asOf = 0;
   #reading: Promise<void> | undefined = undefined;
   /** A question for the version that is not answered yet; a reading answers it too. */
   #asking: Promise<RegistryState> | undefined = undefined;
@@ -211,11 +213,13 @@ export class FollowedService {
 
   #follow(change: Change): void {
     const { version } = this.#view;
-    if (version === undefined || change.version <= version) return;
-    if (change.version > version + 1) {
+    if (version === undefined || (change.version <= version && change.now <= this.#asOf)) return;
+    // A version that is there already, and comes later: a failover lost some, and they are given out anew.
+    if (change.version !== version + 1) {
       this.#missed();
       return;
     }
+    this.#asOf = change.now;
     this.#view.apply(change);
     this.#behind = false;
     this.#tell();
@@ -229,7 +233,8 @@ export class FollowedService {
     if (this.#reading === undefined) this.#lookAgain(READ_SPREAD, this.#inVain);
   }
 
-  #upToDate({ nextExpiry }: RegistryState): void {
+  #upToDate({ now, nextExpiry }: RegistryState): void {
+    this.#asOf = now;
     this.#failures = 0;
     this.#behind = false;
     this.#view.settle();

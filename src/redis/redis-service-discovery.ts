@@ -2,6 +2,7 @@ import { LRUCache } from 'lru-cache';
 import type { Leases } from '../discovery/leases.ts';
 import type { InstanceListener, ServiceDiscovery, Unsubscribe } from '../discovery/service-discovery.ts';
 import {
+  checkStatus,
   type InstanceChanges,
   type InstanceRegistration,
   isName,
@@ -152,6 +153,7 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
    */
   async update(serviceName: string, instanceId: string, changes: InstanceChanges): Promise<boolean> {
     this.#throwIfClosed();
+    if (changes.status !== undefined) checkStatus(changes.status);
     const json = this.#heartbeats.jsonOf(serviceName, instanceId);
     if (json !== undefined) {
       const changed = withChanges(instanceOf(serviceName, instanceId, json), changes);

@@ -30,8 +30,8 @@ local function epochOf(record)
   return record and tonumber(string.match(record, '^(%d+) '))
 end
 
--- For a day after all instances are gone, so that clients can forget it before it goes.
-local VERSION_KEPT = 86400000
+-- For a day after the last instance has expired, so that all clients have seen that before it goes.
+local KEPT = 86400000
 
 local function nextExpiry(keys, at)
   local first = redis.call('ZRANGE', keys[2], 0, 0, 'WITHSCORES')[2]
@@ -44,7 +44,7 @@ local function publish(keys, channel, at, what)
   if version == 1 then
     version = microseconds()
     redis.call('HSET', keys[4], 'version', digits(version))
-    redis.call('PEXPIRE', keys[4], VERSION_KEPT)
+    redis.call('PEXPIRE', keys[4], KEPT)
   end
   local news = { digits(version), digits(at), digits(nextExpiry(keys, at)), what }
   redis.call('PUBLISH', channel, table.concat(news, ' '))
@@ -67,16 +67,21 @@ local function reap(keys, channel, at)
   end
   local expired = redis.call('ZRANGEBYSCORE', keys[2], '-inf', digits(at))
   if #expired == 0 then return end
-  for _, id in ipairs(expired) do remove(keys, id) end
-  publish(keys, channel, at, 'expired ' .. table.concat(expired, ','))
+  local known = {}
+  for _, id in ipairs(expired) do
+    remove(keys, id)
+    -- Nobody believed in what is no id; in a list it could be taken for several.
+    if not string.find(id, '[^%w_.:-]') then known[#known + 1] = id end
+  end
+  if #known > 0 then publish(keys, channel, at, 'expired ' .. table.concat(known, ',')) end
 end
 
--- What nobody touches any more goes by itself: the instances soon, the version when all clients have forgotten it.
+-- What nobody touches any more goes by itself, and all of it at once: were the version to stay, a client could not
+-- tell that the instances have gone.
 local function keep(keys, ttl)
   local longest = math.max(ttl, tonumber(redis.call('HGET', keys[4], 'longest') or 0))
   redis.call('HSET', keys[4], 'longest', digits(longest))
-  for index = 1, 3 do redis.call('PEXPIRE', keys[index], digits(2 * longest)) end
-  redis.call('PEXPIRE', keys[4], digits(2 * longest + VERSION_KEPT))
+  for index = 1, 4 do redis.call('PEXPIRE', keys[index], digits(longest + KEPT)) end
 end
 `;
 

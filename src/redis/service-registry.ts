@@ -183,7 +183,7 @@ const HEARTBEAT_RESULTS: Record<string, HeartbeatResult> = { '1': 'alive', '0': 
 
 function stateOf(answer: unknown[]): RegistryState {
   const [version, now, next] = answer.map(Number) as [number, number, number];
-  return { version, now, nextExpiry: next < 0 ? Infinity : next };
+  return { version, now, nextExpiry: next >= 0 ? next : Infinity };
 }
 
 /** A flat list of keys and values, as Redis gives it, as a map. */

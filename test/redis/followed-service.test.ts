@@ -293,6 +293,19 @@ describe('what was missed', () => {
     one.registry.put('u4');
     expect(one.ids).toEqual(['u1', 'u2', 'u4']);
   });
+
+  it('is read anew when Redis fell back unnoticed, and gives out again a version that is known', async () => {
+    const one = await begun();
+    const { version, held } = one.registry.services.get(service)!;
+    const before = { version, held: new Map(held) };
+    await pass(10);
+    one.registry.put('lost');
+    one.registry.services.set(service, before);
+    await pass(10);
+    one.registry.put('u3');
+    await pass(100);
+    expect(one.ids).toEqual(['u1', 'u2', 'u3']);
+  });
 });
 
 describe('a flood of messages', () => {

@@ -1,9 +1,12 @@
+import type { ServerResponse } from 'node:http';
 import { Redis } from 'ioredis';
-import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
+import { nodeGuard } from '../../src/middleware/server/node-http.ts';
 import { RedisIdempotencyStore } from '../../src/redis/redis-idempotency-store.ts';
 import { describeIdempotencyStore } from '../middleware/server/idempotency-store-contract.ts';
 import { rejectionOf } from '../policies/helpers.ts';
 import { redisUrl, startRedis, uniquePrefix } from '../support/redis.ts';
+import { type Handler, startServer } from '../support/server.ts';
 
 let shared: RedisIdempotencyStore;
 beforeAll(() => {
@@ -51,6 +54,35 @@ describe('RedisIdempotencyStore', () => {
     server.pause();
     expect(await rejectionOf(store.begin('k', 'b', 1_000))).toMatchObject({ code: 'ERR_REDIS' });
     server.resume();
+  });
+
+  it('two servers handle a request once between them, and none while Redis is away', async () => {
+    const redis = await startRedis();
+    let calls = 0;
+    const servers = await Promise.all(
+      [1, 2].map(() => {
+        const store = storeOf({ redis: redis.url, keyPrefix: 'holdfast', timeout: 500 });
+        const handler = (_request: unknown, response: ServerResponse) => {
+          response.end(String(++calls));
+        };
+        return startServer(nodeGuard({ idempotency: { store } }, handler) as Handler);
+      }),
+    );
+    const post = (index: number, headers: Record<string, string> = { 'idempotency-key': '"k"' }) =>
+      fetch(servers[index % 2]!.origin, { method: 'POST', headers });
+    const answers = await Promise.all(Array.from({ length: 6 }, (_, index) => post(index)));
+    expect(await Promise.all(answers.map((answer) => answer.text()))).toEqual(Array(6).fill('1'));
+    expect(calls).toBe(1);
+
+    await redis.kill();
+    const refused = await post(0);
+    expect([refused.status, await refused.json()]).toMatchObject([
+      503,
+      { code: 'ERR_IDEMPOTENCY_UNAVAILABLE' },
+    ]);
+    expect(await (await post(0, {})).text()).toBe('2');
+    await redis.restart();
+    await vi.waitFor(async () => expect((await post(0)).status).toBe(200), 4_000);
   });
 
   it('leaves a client that it was given open, and takes no more once it is closed', async () => {

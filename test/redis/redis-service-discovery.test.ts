@@ -1,0 +1,245 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Redis } from 'ioredis';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
+import {
+  ClosedError,
+  DiscoveryUnavailableError,
+  InstanceReplacedError,
+  InvalidInstanceError,
+  RedisError,
+  type ServiceInstance,
+  ServiceRegistrar,
+} from '../../src/index.ts';
+import { RedisServiceDiscovery, type RedisServiceDiscoveryOptions } from '../../src/redis/index.ts';
+import { redisUrl, startRedis, uniquePrefix } from '../support/redis.ts';
+
+const service = 'user-service';
+
+function discover(options: Partial<RedisServiceDiscoveryOptions> = {}): RedisServiceDiscovery {
+  const discovery = new RedisServiceDiscovery({ redis: redisUrl(), ...options });
+  onTestFinished(() => discovery.close());
+  return discovery;
+}
+
+/** Two processes that share a registry of their own. */
+function twoProcesses(options: Partial<RedisServiceDiscoveryOptions> = {}) {
+  const keyPrefix = uniquePrefix();
+  return {
+    ours: discover({ keyPrefix, ...options }),
+    theirs: discover({ keyPrefix, ...options }),
+    keyPrefix,
+  };
+}
+
+function admin(url = redisUrl()): Redis {
+  const redis = new Redis(url);
+  redis.on('error', () => {});
+  onTestFinished(() => redis.disconnect());
+  return redis;
+}
+
+/** As it is registered each time: at the same time, too. */
+const at = (instanceId: string, port = 8001) => ({
+  registeredAt: 1,
+  serviceName: service,
+  instanceId,
+  host: '10.0.0.1',
+  port,
+});
+const idsOf = (instances: readonly ServiceInstance[]) => instances.map(({ instanceId }) => instanceId).sort();
+
+/** The next list that watchers are told. */
+function told(discovery: RedisServiceDiscovery): Promise<readonly ServiceInstance[]> {
+  return new Promise((resolve) => {
+    const unwatch = discovery.watch(service, (instances) => {
+      unwatch();
+      resolve(instances);
+    });
+  });
+}
+
+/** Waits until the one discovery that asks there hears what is published. */
+async function following(discovery: RedisServiceDiscovery, keyPrefix: string, url?: string): Promise<void> {
+  await discovery.instances(service);
+  const redis = admin(url);
+  await vi.waitFor(async () =>
+    expect(await redis.pubsub('NUMSUB', `${keyPrefix}:{${service}}:changes`)).toContain(1),
+  );
+}
+
+describe('an instance that is registered', () => {
+  it('is found by every process, and by its name only', async () => {
+    const { ours, theirs } = twoProcesses();
+    const registered = await ours.register({ ...at('u1'), metadata: { version: '2' }, zone: 'eu-1a' });
+    expect(registered).toMatchObject({ protocol: 'http', weight: 1, status: 'healthy' });
+    expect(await theirs.instances(service)).toMatchObject([
+      { instanceId: 'u1', host: '10.0.0.1', metadata: { version: '2' }, zone: 'eu-1a', weight: 1 },
+    ]);
+    expect(await theirs.instances('payment-service')).toEqual([]);
+    expect(await theirs.instances('no {name}')).toEqual([]);
+    expect(await theirs.services()).toEqual([service]);
+  });
+
+  it('is told of to those who watch, once for each change, in order', async () => {
+    const { ours, theirs, keyPrefix } = twoProcesses();
+    await ours.register(at('u0'));
+    await following(theirs, keyPrefix);
+    const lists: string[][] = [];
+    theirs.watch(service, (instances) => lists.push(idsOf(instances)));
+    await ours.register(at('u1'));
+    await ours.register(at('u2', 8002));
+    await ours.register(at('u2', 8002));
+    expect(await ours.deregister(service, 'u1')).toBe(true);
+    expect(await ours.deregister(service, 'u1')).toBe(false);
+    await vi.waitFor(() =>
+      expect(lists).toEqual([
+        ['u0', 'u1'],
+        ['u0', 'u1', 'u2'],
+        ['u0', 'u2'],
+      ]),
+    );
+  });
+
+  it('changes its weight, metadata and status without being registered again', async () => {
+    const { ours, theirs, keyPrefix } = twoProcesses();
+    await ours.register(at('u1'));
+    await following(theirs, keyPrefix);
+    const change = told(theirs);
+    expect(await ours.update(service, 'u1', { weight: 5, metadata: { version: '3' } })).toBe(true);
+    expect(await change).toMatchObject([{ weight: 5, metadata: { version: '3' }, status: 'healthy' }]);
+
+    const sick = told(theirs);
+    expect(await theirs.update(service, 'u1', { status: 'unhealthy' })).toBe(true);
+    expect(await sick).toMatchObject([{ weight: 5, status: 'unhealthy' }]);
+    expect(await theirs.healthyInstances(service)).toEqual([]);
+  });
+
+  it('is changed by others in nothing but its status, and by nobody to what cannot be', async () => {
+    const { ours, theirs } = twoProcesses();
+    await ours.register(at('u1'));
+    await expect(theirs.update(service, 'u1', { weight: 0 })).rejects.toThrow(InvalidInstanceError);
+    await expect(theirs.update(service, 'u1', { status: 'dead' as never })).rejects.toThrow(/status/);
+    await expect(ours.update(service, 'u1', { weight: -1 })).rejects.toThrow(InvalidInstanceError);
+    expect(await theirs.update(service, 'nobody', { status: 'healthy' })).toBe(false);
+    expect(await theirs.instances(service)).toMatchObject([{ weight: 1, status: 'healthy' }]);
+  });
+
+  it('belongs to the process that started last with its id', async () => {
+    const { ours, theirs } = twoProcesses({ ttl: 60 });
+    const registrar = new ServiceRegistrar({ discovery: ours, instance: at('u1'), heartbeatInterval: 10 });
+    const replaced = new Promise((resolve) => registrar.once('replaced', resolve));
+    await registrar.register();
+    await theirs.register(at('u1', 8002));
+    expect(await replaced).toBeInstanceOf(InstanceReplacedError);
+    await expect(ours.heartbeat(service, 'u1')).rejects.toThrow(InstanceReplacedError);
+    await expect(ours.register(at('u1'))).rejects.toThrow(InstanceReplacedError);
+    expect(await ours.deregister(service, 'u1')).toBe(false);
+    await registrar.close();
+  });
+
+  it('is known to Redis only for as long as it is kept alive', async () => {
+    const { ours, theirs } = twoProcesses({ ttl: 300, grace: 0 });
+    await ours.register(at('u1'));
+    expect(await ours.heartbeat(service, 'u1')).toBe(true);
+    expect(await theirs.heartbeat(service, 'u1')).toBe(false);
+    await vi.waitFor(async () => expect(await theirs.instances(service)).toEqual([]), { timeout: 2_000 });
+  });
+});
+
+describe('what is in Redis', () => {
+  it('is left out with one warning where it is no registration, and the rest stays', async () => {
+    const { ours, theirs, keyPrefix } = twoProcesses();
+    const warnings = vi.spyOn(process, 'emitWarning').mockImplementation(() => {});
+    await ours.register(at('u1'));
+    const invalid: string[] = [];
+    theirs.on('invalid-entry', ({ instanceId }) => invalid.push(instanceId));
+    const redis = admin();
+    const evil = JSON.stringify({ host: 'evil.example/path', port: 80 });
+    for (const [id, record] of [
+      ['evil', `1 60000 ${evil}`],
+      ['junk', 'junk'],
+    ] as const) {
+      await redis.hset(`${keyPrefix}:{${service}}:instances`, id, record);
+      await redis.zadd(`${keyPrefix}:{${service}}:leases`, Date.now() + 60_000, id);
+    }
+    expect(idsOf(await theirs.instances(service))).toEqual(['u1']);
+    expect(invalid.sort()).toEqual(['evil', 'junk']);
+    expect(warnings).toHaveBeenCalledTimes(2);
+  });
+});
+
+describe('with Redis away', () => {
+  it('the first question fails in time, and says why', async () => {
+    const redis = await startRedis();
+    await redis.kill();
+    const discovery = discover({ redis: redis.url, timeout: 100 });
+    const asked = discovery.instances(service);
+    await expect(asked).rejects.toThrow(DiscoveryUnavailableError);
+    await expect(asked).rejects.toThrow(/127\.0\.0\.1:\d+ did not answer within 100 ms.*ECONNREFUSED/);
+    await expect(discovery.register(at('u1'))).rejects.toThrow(RedisError);
+  });
+
+  it('a process can start from what an earlier one knew', async () => {
+    const directory = mkdtempSync(join(tmpdir(), 'holdfast-'));
+    onTestFinished(() => rmSync(directory, { recursive: true }));
+    const snapshotFile = join(directory, 'services.json');
+    const redis = await startRedis();
+    const before = discover({ redis: redis.url, snapshotFile });
+    await before.register(at('u1'));
+    expect(await before.instances(service)).toHaveLength(1);
+    await before.close();
+    await redis.kill();
+
+    const after = discover({ redis: redis.url, snapshotFile, timeout: 100 });
+    expect(idsOf(await after.instances(service))).toEqual(['u1']);
+    expect(after.isStale(service)).toBe(true);
+    await expect(after.instances('payment-service')).rejects.toThrow(DiscoveryUnavailableError);
+  });
+
+  it('what was known stays, a status counts for this process, and all is told anew when it is back', async () => {
+    const redis = await startRedis();
+    const ours = discover({ redis: redis.url, timeout: 300 });
+    const theirs = discover({ redis: redis.url, timeout: 300 });
+    await ours.register(at('u1'));
+    await following(theirs, 'holdfast', redis.url);
+    const stale = new Promise((resolve) => theirs.on('stale', resolve));
+    await redis.kill();
+    await stale;
+    expect(theirs.isStale(service)).toBe(true);
+    expect(idsOf(await theirs.instances(service))).toEqual(['u1']);
+    expect(await theirs.update(service, 'u1', { status: 'unhealthy' })).toBe(true);
+    expect(await theirs.healthyInstances(service)).toEqual([]);
+
+    const registeredAgain = new Promise((resolve) => ours.on('re-registered', resolve));
+    await redis.restart();
+    expect(await registeredAgain).toMatchObject({ instance: { instanceId: 'u1' } });
+    await vi.waitFor(() => expect(theirs.isStale(service)).toBe(false));
+    await vi.waitFor(async () =>
+      expect(await theirs.instances(service)).toMatchObject([{ instanceId: 'u1', status: 'healthy' }]),
+    );
+  });
+});
+
+describe('a discovery', () => {
+  it('is made only with options that make sense', () => {
+    const make = (options: object) => () =>
+      new RedisServiceDiscovery({ redis: 'redis://127.0.0.1', ...options } as never);
+    expect(make({ redis: undefined })).toThrow(/needs the option 'redis'/);
+    expect(make({ redis: 'http://127.0.0.1' })).toThrow(TypeError);
+    expect(make({ redis: 7 })).toThrow(TypeError);
+    expect(make({ keyPrefix: 'a{b}' })).toThrow(/keyPrefix/);
+    expect(make({ ttl: 0 })).toThrow(RangeError);
+    expect(make({ tll: 1 })).toThrow(/no option 'tll'/);
+  });
+
+  it('answers nothing more once it is closed, however often that is', async () => {
+    const discovery = discover({ keyPrefix: uniquePrefix() });
+    await discovery.register(at('u1'));
+    await Promise.all([discovery.close(), discovery.close()]);
+    await expect(discovery.instances(service)).rejects.toThrow(ClosedError);
+    await expect(discovery.register(at('u1'))).rejects.toThrow(ClosedError);
+    expect(() => discovery.watch(service, () => {})).toThrow(ClosedError);
+  });
+});
