@@ -15,14 +15,16 @@ export function keepAnswer(response: ServerResponse, hold: Hold): void {
   const body = new Body(hold.maxAnswerSize);
   let head: { status: number; headers: OutgoingHttpHeaders } | undefined;
   let ended = false;
+  let passing = false;
 
   response.writeHead = (...args: unknown[]) => {
-    const result = writeHead.apply(response, args);
-    head = { status: response.statusCode, headers: { ...response.getHeaders(), ...headersIn(args.at(-1)) } };
-    return result;
+    head = { status: args[0] as number, headers: { ...response.getHeaders(), ...headersIn(args.at(-1)) } };
+    return writeHead.apply(response, args);
   };
 
   response.write = (...args: unknown[]) => {
+    // HTTP/2 writes the last chunk this way when it ends.
+    if (passing) return write.apply(response, args);
     if (ended) return false;
     const [chunk, encoding] = args as [Chunk, BufferEncoding | Callback | undefined];
     body.add(chunk, encoding);
@@ -44,6 +46,7 @@ export function keepAnswer(response: ServerResponse, hold: Hold): void {
     Object.defineProperty(response, 'writableEnded', { value: true, configurable: true });
     void Promise.resolve(kept).then(() => {
       delete (response as { writableEnded?: boolean }).writableEnded;
+      passing = true;
       end.apply(response, args);
     });
     return response;

@@ -28,7 +28,8 @@ export function admitNode(
 
 /** Answers through node:http. */
 export function answerNode(response: ServerResponse, { status, headers, body }: ReadyAnswer): void {
-  response.writeHead(status, headers as Record<string, string | string[]>);
+  const length = body.length === 0 ? {} : { 'content-length': Buffer.byteLength(body) };
+  response.writeHead(status, { ...headers, ...length });
   response.end(body);
 }
 

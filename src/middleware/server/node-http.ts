@@ -1,34 +1,40 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2';
 import { Admission } from './admission.ts';
 import { admitNode, answerNode } from './node-exchange.ts';
 import { type Decision, guardOf, type ServerGuard, type ServerGuardOptions } from './server-guard.ts';
 
 /**
- * A request listener for `createServer` of node:http with a ServerGuard before it. What the handler throws, or rejects
+ * A request listener for `createServer` of node:http, node:https or node:http2, with a ServerGuard before it. What the handler throws, or rejects
  * with, comes out as it would without.
  *
  * @example
  * createServer(nodeGuard({ maxEventLoopDelay: 100 }, (request, response) => response.end('hello')));
  */
-export function nodeGuard<Request extends IncomingMessage, Response extends ServerResponse>(
+export function nodeGuard<
+  Request extends IncomingMessage | Http2ServerRequest = IncomingMessage,
+  Response extends ServerResponse | Http2ServerResponse = ServerResponse,
+>(
   options: ServerGuard | ServerGuardOptions,
   handler: (request: Request, response: Response) => unknown,
 ): (request: Request, response: Response) => unknown {
   const guard = guardOf(options);
   return (request, response) => {
+    // Those of HTTP/2 are made to be used alike.
+    const [incoming, outgoing] = [request as IncomingMessage, response as ServerResponse];
     const go = (decision: Decision) => {
-      if (!(decision instanceof Admission)) return answerNode(response, decision);
-      return observe(decision, response, () => handler(request, response));
+      if (!(decision instanceof Admission)) return answerNode(outgoing, decision);
+      return observe(decision, () => handler(request, response));
     };
-    const decision = admitNode(guard, request, response);
+    const decision = admitNode(guard, incoming, outgoing);
     return decision instanceof Promise ? decision.then(go) : go(decision);
   };
 }
 
-function observe(admission: Admission, response: ServerResponse, handler: () => unknown): unknown {
+function observe(admission: Admission, handler: () => unknown): unknown {
   const failed = (error: unknown) => {
     admission.threw(error);
-    if (response.closed) admission.hold?.release();
+    admission.hold?.release();
     throw error;
   };
   try {
