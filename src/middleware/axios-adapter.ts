@@ -71,10 +71,12 @@ export function axiosAdapter(
   options?: MeshFetchOptions,
 ): AxiosMeshAdapter {
   const fetch = createFetch(clientOrOptions, options);
-  let adapters: Promise<Adapters> | undefined;
+  let loading: Promise<Adapters> | undefined;
+  let adapters: Adapters | undefined;
   const adapter = async (config: AxiosConfig) => {
-    adapters ??= adaptersOf(fetch);
-    const { plain, tracking, urlOf } = await adapters;
+    loading ??= adaptersOf(fetch);
+    adapters ??= await loading;
+    const { plain, tracking, urlOf } = adapters;
     const send = config.onUploadProgress ? tracking : plain;
     const request = {
       method: config.method?.toUpperCase(),
@@ -87,7 +89,7 @@ export function axiosAdapter(
     try {
       return asInNode(await send(withOptions(config, letGo)), config, request);
     } catch (error) {
-      letGo?.abort();
+      if ((error as AxiosError).response === undefined) letGo?.abort();
       if ((error as AxiosError).isAxiosError === true) finish(error as AxiosError, config, request);
       throw error;
     }

@@ -244,6 +244,8 @@ describe('an error', () => {
     const streamed = await failure(api.get('/', { responseType: 'stream' }));
     expect(streamed.response!.data).toBeInstanceOf(Readable);
     await expect(text(streamed.response!.data as Readable)).resolves.toBe('{"why":"gone"}');
+    const bounded = await failure(api.get('/', { responseType: 'stream', maxContentLength: 100 }));
+    await expect(text(bounded.response!.data as Readable)).resolves.toBe('{"why":"gone"}');
     const bytes = await failure(api.get('/', { responseType: 'arraybuffer' }));
     expect(bytes.response!.data).toEqual(Buffer.from('{"why":"gone"}'));
   });
