@@ -106,6 +106,8 @@ export * from './errors.ts';
 export type { DiagnosticsMessage } from './internal/emitter.ts';
 export { type AxiosMeshAdapter, axiosAdapter } from './middleware/axios-adapter.ts';
 export { createHttpAgent, type MeshHttpAgent, type MeshHttpAgentOptions } from './middleware/http-agent.ts';
+export { type ConnectMiddleware, connectGuard } from './middleware/server/connect.ts';
+export { type FastifyPlugin, fastifyGuard } from './middleware/server/fastify.ts';
 export {
   type Closable,
   type GracefulShutdown,
@@ -129,6 +131,22 @@ export {
   type ReadinessCheckResult,
   type WatchedDiscovery,
 } from './middleware/server/health.ts';
+export { honoGuard } from './middleware/server/hono.ts';
+export type { IdempotencyOptions } from './middleware/server/idempotency.ts';
+export type { IdempotencyStore, KeyState } from './middleware/server/idempotency-store.ts';
+export {
+  InMemoryIdempotencyStore,
+  type InMemoryIdempotencyStoreOptions,
+} from './middleware/server/in-memory-idempotency-store.ts';
+export type { IncomingRequest } from './middleware/server/incoming-request.ts';
+export { koaGuard } from './middleware/server/koa.ts';
+export { nodeGuard } from './middleware/server/node-http.ts';
+export type { Refusal, RefusalCode } from './middleware/server/refusal.ts';
+export {
+  ServerGuard,
+  type ServerGuardEvents,
+  type ServerGuardOptions,
+} from './middleware/server/server-guard.ts';
 export {
   AdaptiveConcurrency,
   type AdaptiveConcurrencyEvents,
