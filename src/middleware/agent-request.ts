@@ -34,6 +34,8 @@ export class AgentRequest implements Linked<AgentRequest> {
   readonly scope = new AbortScope(undefined, NOBODY);
   /** Whether it was given a socket: from there on Node tells the caller of how it ends. */
   sent = false;
+  /** Whether it failed after it was given the socket. */
+  failed = false;
   /** Called once, when it and its answer are over. */
   readonly whenOver: () => void;
   readonly #destroy: (error?: Error) => ClientRequest;
@@ -49,7 +51,8 @@ export class AgentRequest implements Linked<AgentRequest> {
     this.#destroy = request.destroy.bind(request);
     request.destroy = (error) => {
       this.#destroy(error);
-      this.scope.abort(new Error('the request was destroyed', { cause: error }));
+      // Some callers destroy a request that has failed: that is not why it did.
+      if (!this.failed) this.scope.abort(new Error('the request was destroyed', { cause: error }));
       return request;
     };
   }
@@ -77,6 +80,7 @@ export class AgentRequest implements Linked<AgentRequest> {
 
   /** Ends it, not for the caller's sake. */
   giveUp(error: Error): void {
+    this.failed = true;
     this.#destroy(error);
   }
 
@@ -271,6 +275,7 @@ class Attempt implements AbortListener {
   #fail(error: unknown): void {
     if (this.#over) return;
     this.#finish();
+    this.#call.failed = this.#sent;
     this.#reject(error);
   }
 

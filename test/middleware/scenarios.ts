@@ -38,8 +38,6 @@ export interface Adapter {
   readonly sendsOnce?: string;
   /** Why it asks again for an answer that breaks off, which the others do not since the caller has a part of it. */
   readonly readsWhole?: string;
-  /** The scenarios that it does not pass, and why. */
-  readonly fails?: Readonly<Record<string, string>>;
   open(client: ServiceClient): Promise<Send>;
 }
 
@@ -123,10 +121,6 @@ export const adapters: readonly Adapter[] = [
   {
     name: 'createHttpAgent() in got',
     sendsOnce: ownRequest,
-    fails: {
-      'an instance that no longer answers is outlived':
-        'got destroys a request that has failed, and the agent takes that for the caller giving it up',
-    },
     async open(client) {
       const agent = createHttpAgent(client, { strict });
       onTestFinished(() => agent.destroy());
