@@ -1,8 +1,9 @@
 import { clients } from './clients.ts';
+import { discovery } from './discovery.ts';
 import { picks } from './picks.ts';
 import { policies } from './policies.ts';
 
-const BENCHMARKS: Record<string, () => Promise<void>> = { policies, clients, picks };
+const BENCHMARKS: Record<string, () => Promise<void>> = { policies, clients, picks, discovery };
 
 const names = process.argv.slice(2);
 const unknown = names.find((name) => !Object.hasOwn(BENCHMARKS, name));
