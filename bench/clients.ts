@@ -2,47 +2,134 @@ import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { Agent as HttpAgent } from 'node:http';
 import axios from 'axios';
+import axiosRetry from 'axios-retry';
+import {
+  ConsecutiveBreaker,
+  circuitBreaker,
+  ExponentialBackoff,
+  handleAll,
+  retry,
+  TimeoutStrategy,
+  timeout,
+  wrap,
+} from 'cockatiel';
 import got from 'got';
 import ky from 'ky';
-import { Pool, fetch as undiciFetch } from 'undici';
-import { ServiceClient, StaticServiceDiscovery } from '../src/index.ts';
+import { type Dispatcher, Pool, RetryAgent, fetch as undiciFetch } from 'undici';
+import {
+  axiosAdapter,
+  createDispatcher,
+  createFetch,
+  createHttpAgent,
+  ServiceClient,
+  StaticServiceDiscovery,
+} from '../src/index.ts';
 import { median, table } from './support/measure.ts';
 import { type Contender, callsPerSecond } from './support/turns.ts';
 
 const CONCURRENCY = 64;
 const PATH = '/users/u1';
+/** The service, as the mesh calls it. */
+const ORIGIN = 'http://user-service';
 
 export const contenders: Record<string, Contender> = {
   'undici Pool.dispatch + JSON.parse (the limit)': (origin) => {
     const pool = new Pool(origin);
     return () => dispatch(pool);
   },
-  '**holdfast ServiceClient.call**, everything on': (origin) => {
-    const discovery = new StaticServiceDiscovery({ 'user-service': [origin] });
-    const client = new ServiceClient({ discovery, callerName: 'bench' });
-    return () => client.call({ service: 'user-service', path: PATH });
-  },
-  'undici request + json()': (origin) => {
+  'undici Pool.request + json()': (origin) => {
     const pool = new Pool(origin);
     return async () => (await pool.request({ path: PATH, method: 'GET' })).body.json();
   },
+  '**holdfast ServiceClient.call**, everything on': (origin) => {
+    const client = meshClient(origin);
+    return () => client.call({ service: 'user-service', path: PATH });
+  },
+  '**holdfast dispatcher**.dispatch + JSON.parse, everything on': (origin) => {
+    const dispatcher = createDispatcher(meshClient(origin));
+    return () => dispatch(dispatcher, ORIGIN);
+  },
+  '**holdfast dispatcher**.request + json(), everything on': (origin) => {
+    const dispatcher = createDispatcher(meshClient(origin));
+    return async () => (await dispatcher.request({ origin: ORIGIN, path: PATH, method: 'GET' })).body.json();
+  },
+  'undici RetryAgent.request + json()': (origin) => {
+    const agent = new RetryAgent(new Pool(origin));
+    return async () => (await agent.request({ origin, path: PATH, method: 'GET' })).body.json();
+  },
   'undici fetch': (origin) => async () => (await undiciFetch(`${origin}${PATH}`)).json(),
+  '**holdfast createFetch**, everything on': (origin) => {
+    const fetch = createFetch(meshClient(origin));
+    return async () => (await fetch(`${ORIGIN}${PATH}`)).json();
+  },
+  'undici fetch in cockatiel: retry, breaker, timeout': (origin) => {
+    const policy = wrap(
+      retry(handleAll, { maxAttempts: 2, backoff: new ExponentialBackoff() }),
+      circuitBreaker(handleAll, { halfOpenAfter: 10_000, breaker: new ConsecutiveBreaker(5) }),
+      timeout(10_000, TimeoutStrategy.Aggressive),
+    );
+    return async () =>
+      (await policy.execute(({ signal }) => undiciFetch(`${origin}${PATH}`, { signal }))).json();
+  },
   'ky (on the built-in fetch)': (origin) => () => ky(`${origin}${PATH}`, { retry: 0 }).json(),
+  '**ky on holdfast createFetch**': (origin) => {
+    const client = ky.create({ fetch: createFetch(meshClient(origin)), retry: 0 });
+    return () => client(`${ORIGIN}${PATH}`).json();
+  },
   got: (origin) => {
     const client = got.extend({ agent: { http: new HttpAgent({ keepAlive: true }) }, retry: { limit: 0 } });
+    return () => client(`${origin}${PATH}`).json();
+  },
+  '**got on holdfast createHttpAgent**': (origin) => {
+    const agent = createHttpAgent(meshClient(origin));
+    const client = got.extend({ agent: { http: agent, https: agent.https }, retry: { limit: 0 } });
+    return () => client(`${ORIGIN}${PATH}`).json();
+  },
+  'got with its retry': (origin) => {
+    const client = got.extend({ agent: { http: new HttpAgent({ keepAlive: true }) } });
     return () => client(`${origin}${PATH}`).json();
   },
   axios: (origin) => {
     const client = axios.create({ httpAgent: new HttpAgent({ keepAlive: true }) });
     return async () => (await client.get(`${origin}${PATH}`)).data;
   },
+  '**axios on holdfast axiosAdapter**': (origin) => {
+    const client = axios.create({ adapter: axiosAdapter(meshClient(origin)) });
+    return async () => (await client.get(`${ORIGIN}${PATH}`)).data;
+  },
+  'axios with axios-retry': (origin) => {
+    const client = axios.create({ httpAgent: new HttpAgent({ keepAlive: true }) });
+    axiosRetry(client, { retries: 2, retryDelay: axiosRetry.exponentialDelay });
+    return async () => (await client.get(`${origin}${PATH}`)).data;
+  },
 };
 
-function dispatch(pool: Pool): Promise<unknown> {
+/** What a contender is set beside: the same client without it. */
+const WITHOUT: Record<string, string> = {
+  '**holdfast ServiceClient.call**, everything on': 'undici Pool.request + json()',
+  '**holdfast dispatcher**.dispatch + JSON.parse, everything on':
+    'undici Pool.dispatch + JSON.parse (the limit)',
+  '**holdfast dispatcher**.request + json(), everything on': 'undici Pool.request + json()',
+  'undici RetryAgent.request + json()': 'undici Pool.request + json()',
+  '**holdfast createFetch**, everything on': 'undici fetch',
+  'undici fetch in cockatiel: retry, breaker, timeout': 'undici fetch',
+  '**ky on holdfast createFetch**': 'ky (on the built-in fetch)',
+  '**got on holdfast createHttpAgent**': 'got',
+  'got with its retry': 'got',
+  '**axios on holdfast axiosAdapter**': 'axios',
+  'axios with axios-retry': 'axios',
+};
+
+function meshClient(origin: string): ServiceClient {
+  const discovery = new StaticServiceDiscovery({ 'user-service': [origin] });
+  return new ServiceClient({ discovery, callerName: 'bench' });
+}
+
+function dispatch(dispatcher: Dispatcher, origin?: string): Promise<unknown> {
   return new Promise((resolve, reject) => {
     const chunks: Buffer[] = [];
-    pool.dispatch(
-      { path: PATH, method: 'GET' },
+    dispatcher.dispatch(
+      { ...(origin && { origin }), path: PATH, method: 'GET' },
       {
         onRequestStart() {},
         onResponseStart() {},
@@ -65,17 +152,21 @@ export async function clients(): Promise<void> {
     concurrency: CONCURRENCY,
   });
   server.disconnect();
-  const [dispatches, , requests] = rates as [number[], number[], number[]];
+  const ratesOf = (name: string) => rates[names.indexOf(name)]!;
   const ratio = (own: number[], others: number[]) =>
     median(own.map((rate, round) => rate / others[round]!)).toFixed(2);
   table(
     `JSON calls, ${CONCURRENCY} at a time, keep-alive, server in another process`,
-    ['', 'calls a second', 'to undici request', 'to dispatch'],
-    rates.map((own, index) => [
-      names[index]!,
-      median(own).toFixed(0),
-      ratio(own, requests),
-      ratio(own, dispatches),
-    ]),
+    ['', 'calls a second', 'to the same without', 'to Pool.dispatch'],
+    rates.map((own, index) => {
+      const name = names[index]!;
+      const without = WITHOUT[name];
+      return [
+        name,
+        median(own).toFixed(0),
+        without === undefined ? '' : ratio(own, ratesOf(without)),
+        ratio(own, rates[0]!),
+      ];
+    }),
   );
 }
