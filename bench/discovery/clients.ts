@@ -37,17 +37,17 @@ export class Clients {
   }
 
   /**
-   * Makes so many changes, one after the other.
+   * Makes so many changes, one after the other; each has a number, from 0 on.
    *
    * @param pause milliseconds between two of them, on average.
    * @returns milliseconds from before each change until each client had heard of it.
    */
-  async timesOf(count: number, change: (index: number) => unknown, pause: number): Promise<number[]> {
+  async timesOf(count: number, change: (number: number) => unknown, pause: number): Promise<number[]> {
     const first = this.#changes;
     const madeAt: number[] = [];
     for (let index = 0; index < count; index++) {
       madeAt.push(now());
-      await change(index);
+      await change(first + index);
       await setTimeout(pause * (0.5 + Math.random()));
     }
     this.#changes += count;

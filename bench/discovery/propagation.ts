@@ -7,7 +7,9 @@ import { brokerOf, DEFAULT_INTERVAL, serviceOf } from './moleculer.ts';
 import { CHANGING, PATIENCE, PROCESSES, serviceName, TURNS } from './registry.ts';
 
 const CLIENTS = 200;
-const CHANGES = 99;
+const CHANGES = 100;
+/** Changes before: with the first, code is compiled and Redis is told the scripts. */
+const WARM_UP = 3;
 /** Milliseconds between changes. */
 const PAUSE = 40;
 /** Milliseconds between heartbeats: none within the time of the changes, and ten times as many as by default. */
@@ -52,7 +54,9 @@ export async function propagation(redis: Redis, url: string): Promise<void> {
 
 async function toBareSubscribers(redis: Redis, url: string): Promise<Times> {
   const clients = await Clients.start({ contender: 'publish', redis: url, clients: CLIENTS });
-  const times = await clients.timesOf(CHANGES, () => redis.publish('changes', 'change'), PAUSE);
+  const publish = () => redis.publish('changes', 'change');
+  await clients.timesOf(WARM_UP, publish, PAUSE);
+  const times = await clients.timesOf(CHANGES, publish, PAUSE);
   await clients.end();
   return times;
 }
@@ -63,14 +67,13 @@ async function toWatchers(redis: Redis, url: string, interval: number): Promise<
   const clients = await Clients.start({ contender: 'holdfast', redis: url, clients: CLIENTS });
   const discovery = new RedisServiceDiscovery({ redis: url, timeout: PATIENCE });
   const instance = { serviceName: serviceName(0), instanceId: CHANGING, host: '10.1.0.1', port: 8000 };
-  const change = (index: number) => {
-    const metadata = { change: String(index) };
-    if (index % TURNS === 0) return discovery.register({ ...instance, metadata });
-    if (index % TURNS === 1) return discovery.update(serviceName(0), CHANGING, { metadata, weight: 2 });
+  const change = (number: number) => {
+    const metadata = { change: String(number) };
+    if (number % TURNS === 0) return discovery.register({ ...instance, metadata });
+    if (number % TURNS === 1) return discovery.update(serviceName(0), CHANGING, { metadata, weight: 2 });
     return discovery.deregister(serviceName(0), CHANGING);
   };
-  // It connects, which is no part of a change.
-  await discovery.services();
+  await clients.timesOf(WARM_UP, change, PAUSE);
   await fleet.failures();
   const times = await clients.timesOf(CHANGES, change, PAUSE);
   const failures = await fleet.failures();
@@ -91,13 +94,13 @@ async function toNodes(redis: Redis, url: string): Promise<{ registrations: Time
   const services = NODES * SERVICES_OF_A_NODE;
   const nodes = Array.from({ length: NODES }, (_, index) => brokerOf(url, `change-${services + index}`));
   await Promise.all(nodes.map((node) => node.start()));
-  const create = (index: number) => nodes[index % NODES]!.createService(serviceOf(`change-${index}`));
+  const create = (number: number) => nodes[number % NODES]!.createService(serviceOf(`change-${number}`));
   const registrations = await clients.timesOf(
     services,
-    (index) => void create(index),
+    (number) => void create(number),
     (1_000 * DEFAULT_INTERVAL) / services,
   );
-  const stops = await clients.timesOf(NODES, (index) => nodes[index]!.stop(), PAUSE);
+  const stops = await clients.timesOf(NODES, (number) => nodes[number - services]!.stop(), PAUSE);
   await clients.end();
   await redis.flushall();
   return { registrations, stops };
