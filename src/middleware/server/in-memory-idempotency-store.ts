@@ -41,6 +41,11 @@ export class InMemoryIdempotencyStore implements IdempotencyStore {
     });
   }
 
+  /** Keys that are held or have an answer. */
+  get size(): number {
+    return this.#held.size + this.#answers.size;
+  }
+
   async begin(key: string, holder: string, lease: number): Promise<KeyState> {
     const answer = this.#answerTo(key);
     if (answer !== undefined) return { state: 'done', answer };

@@ -33,8 +33,8 @@ export interface ServerGuardOptions {
    * Bounds the requests that are handled at once by a limit that is found from their latency; those beyond it wait or
    * are refused. Options, an instance, or false. Default false.
    *
-   * An instance tells the priorities by its own `partitions`: its `partition` finds what `priorityOf` gave as
-   * `attributes.priority`, beside `method` and `path`.
+   * An instance has its own `partitions`: its `partition` finds what `priorityOf` gave as `attributes.priority`,
+   * beside `method` and `path`. Then `priorities` are only for `maxEventLoopDelay`.
    */
   adaptiveConcurrency?:
     | Omit<AdaptiveConcurrencyOptions, 'partitions' | 'partition'>
@@ -88,7 +88,7 @@ export type Decision = Admission | ReadyAnswer;
  * is too much with 503; and marks a failure whose retries are spent, so that callers do not retry it.
  *
  * The shims `fastifyGuard`, `connectGuard`, `koaGuard`, `honoGuard` and `nodeGuard` each take a ServerGuard or its
- * options. What a handler throws is the framework's to answer.
+ * options. A request goes through one once. What a handler throws is the framework's to answer.
  *
  * Source of the shedding by priority: Netflix, 'Keeping Netflix Reliable Using Prioritized Load Shedding'; Google,
  * 'Site Reliability Engineering', chapter 21, 'Criticality'.
@@ -303,7 +303,7 @@ function priorityList(value: unknown, option: string): void {
   if (new Set(names).size < names.length) throw new TypeError(`${option} has two of one name`);
 }
 
-/** The guard that an option of a shim stands for, and whether it was made here. */
+/** The guard that the option of a shim stands for. */
 export function guardOf(option: ServerGuard | ServerGuardOptions | undefined): ServerGuard {
   return option instanceof ServerGuard ? option : new ServerGuard(option);
 }

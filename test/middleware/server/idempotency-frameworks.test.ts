@@ -132,6 +132,28 @@ describe.each(frameworks)('with %s', (_name, start) => {
     expect(await seen(post(origin, 'a'))).toMatchObject({ status: 200, body: 'done', replayed: null });
   });
 
+  it('a client that goes while the store is asked leaves no place taken', async () => {
+    const [asked, answer] = [defer<void>(), defer<never>()];
+    const begin = () => {
+      asked.resolve();
+      return answer.promise;
+    };
+    const store = { begin, complete: async () => true, release: async () => {} };
+    const guard = guardOf({ store, whenUnavailable: 'handle' });
+    const handler = counting();
+    const { port } = await start(guard, handler);
+    const socket = connect(port, '127.0.0.1');
+    socket.write('POST / HTTP/1.1\r\nhost: a\r\nidempotency-key: "k1"\r\ncontent-length: 0\r\n\r\n');
+    await asked.promise;
+    socket.destroy();
+    const execute = vi.spyOn(guard.adaptiveConcurrency!, 'execute');
+    // What the server notices of the end of a connection comes before what it notices of another.
+    await (await fetch(`http://127.0.0.1:${port}/health`)).text();
+    answer.reject(new Error('away'));
+    await vi.waitFor(() => expect(execute).toHaveBeenCalled());
+    await vi.waitFor(() => expect(guard.adaptiveConcurrency!.inFlight).toBe(0));
+  });
+
   it('an answer that is too large is sent, not kept, and handled again', async () => {
     const handler = vi.fn<Application>(() => ({ body: 'x'.repeat(1_001) }));
     const { origin } = await start(guardOf({ maxAnswerSize: 1_000 }), handler);

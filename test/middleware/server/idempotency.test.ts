@@ -366,6 +366,54 @@ describe('the hold on a key', () => {
     expect(again.decision).toEqual(handled);
   });
 
+  it('is given back where its renewal was on its way', async () => {
+    const memory = new InMemoryIdempotencyStore();
+    let slow = false;
+    const store: IdempotencyStore = {
+      async begin(...args) {
+        if (slow) await new Promise((resolve) => setTimeout(resolve, 50));
+        return memory.begin(...args);
+      },
+      complete: (...args) => memory.complete(...args),
+      release: (...args) => memory.release(...args),
+    };
+    const guard = guardOf({ store, lease: 3_000 });
+    const first = send(guard);
+    await flush();
+    slow = true;
+    await pass(1_020);
+    await first.answer(500);
+    await pass(100);
+    slow = false;
+    const again = send(guard);
+    await flush();
+    expect(again.decision).toEqual(handled);
+  });
+
+  it('is renewed no more once another has the key', async () => {
+    const { store, calls } = shaky();
+    const first = send(guardOf({ store, lease: 3_000 }));
+    await flush();
+    vi.spyOn(store, 'begin').mockImplementation(async () => {
+      calls.push('begin');
+      return { state: 'held' };
+    });
+    await pass(10_000);
+    expect(calls).toEqual(['begin', 'begin']);
+    first.admission.hold!.release();
+  });
+
+  it('is given back where the client has gone while the store was asked', async () => {
+    const guard = guardOf();
+    const first = send(guard);
+    first.gone.abort(new Error('gone'));
+    await flush();
+    expect(first.decision).toMatchObject({ status: 499 });
+    const again = send(guard);
+    await flush();
+    expect(again.decision).toEqual(handled);
+  });
+
   it('is given back once: only the first of an answer and a release counts', async () => {
     const guard = guardOf();
     const first = send(guard);

@@ -45,6 +45,17 @@ describe('InMemoryIdempotencyStore', () => {
     for (let key = 0; key < 100; key++) expect(await stateOf(store, `k${key}`)).toBe('held');
   });
 
+  it('forgets keys whose holders never came back', async () => {
+    fakeTime();
+    const store = new InMemoryIdempotencyStore();
+    for (let key = 0; key < 100; key++) await store.begin(`k${key}`, 'a', 1_000);
+    await pass(500);
+    await store.begin('k0', 'a', 1_000);
+    await pass(500);
+    await store.begin('new', 'a', 1_000);
+    expect(store.size).toBe(2);
+  });
+
   it('holds and keeps for as long as was said, to the millisecond', async () => {
     fakeTime();
     const store = new InMemoryIdempotencyStore();

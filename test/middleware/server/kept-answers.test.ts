@@ -17,7 +17,7 @@ import type { IdempotencyStore } from '../../../src/middleware/server/idempotenc
 import { InMemoryIdempotencyStore } from '../../../src/middleware/server/in-memory-idempotency-store.ts';
 import { koaGuard } from '../../../src/middleware/server/koa.ts';
 import { nodeGuard } from '../../../src/middleware/server/node-http.ts';
-import { defer } from '../../policies/helpers.ts';
+import { defer, fling } from '../../policies/helpers.ts';
 import { type Handler, startServer } from '../../support/server.ts';
 
 type Listener = (request: IncomingMessage, response: ServerResponse) => unknown;
@@ -243,7 +243,9 @@ describe('the body of a request that has been looked at before', () => {
     const first = await post(origin, '{"a":1}', json);
     const same = await post(origin, '{"a":1}', json);
     const other = await post(origin, '{"a":2}', json);
+    const longer = await post(origin, '{"a":1}, and more', json);
     expect(handler).toHaveBeenCalledTimes(1);
+    expect(longer.status).not.toBe(200);
     return [first.status, replayed(same), other.status];
   }
 
@@ -352,7 +354,39 @@ describe('with Koa, a client that has gone before the answer', () => {
   });
 });
 
+it('with Koa, what fails when the client has gone is handled again', async () => {
+  const began = defer<void>();
+  const koa = new Koa();
+  koa.silent = true;
+  koa.use(koaGuard({ idempotency: {} }));
+  let calls = 0;
+  koa.use(async (ctx) => {
+    if (++calls === 1) {
+      began.resolve();
+      await once(ctx.res, 'close');
+      throw new Error('broken');
+    }
+    ctx.body = 'again';
+  });
+  const { origin, port } = await startServer(koa.callback() as Handler);
+  const socket = connect(port, '127.0.0.1');
+  socket.write('POST / HTTP/1.1\r\nhost: a\r\nidempotency-key: "k1"\r\ncontent-length: 0\r\n\r\n');
+  await began.promise;
+  socket.destroy();
+  expect((await post(origin)).text).toBe('again');
+});
+
 describe('with Hono', () => {
+  it('what is thrown and is no error, which Hono does not answer, is handled again', async () => {
+    let calls = 0;
+    const app = new Hono();
+    app.use(honoGuard({ idempotency: {} }));
+    app.post('/', (c) => (++calls === 1 ? fling('text') : c.text('abc')));
+    const ask = () => app.request('/', { method: 'POST', headers: key });
+    await expect(ask()).rejects.toBe('text');
+    expect(await (await ask()).text()).toBe('abc');
+  });
+
   it('a stream is kept as a whole; a stream of events is sent as it comes, and not kept', async () => {
     let calls = 0;
     const app = new Hono();

@@ -131,6 +131,16 @@ describe('with adaptiveConcurrency', () => {
     expect(late.decision).toMatchObject({ status: 504 });
   });
 
+  it('one that gets a place in time has no timer left', async () => {
+    const guard = new ServerGuard({ adaptiveConcurrency: { ...one, maxQueue: 1 } });
+    const first = admit(guard);
+    const second = waiting(guard, timeout(100));
+    first.finish(200);
+    await flush();
+    expect(second.decision).toBeInstanceOf(Admission);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
   it('one that waits for longer than queueTimeout is refused with 503', async () => {
     const guard = new ServerGuard({ adaptiveConcurrency: { ...one, maxQueue: 1, queueTimeout: 50 } });
     admit(guard);

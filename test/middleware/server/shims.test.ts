@@ -2,15 +2,19 @@ import type { ServerResponse } from 'node:http';
 import express from 'express';
 import Fastify from 'fastify';
 import { Hono } from 'hono';
+import Koa from 'koa';
 import { describe, expect, it, vi } from 'vitest';
 import { currentRequestContext, noteRetriesSpent } from '../../../src/client/propagation.ts';
 import { connectGuard } from '../../../src/middleware/server/connect.ts';
 import { fastifyGuard } from '../../../src/middleware/server/fastify.ts';
 import { honoGuard } from '../../../src/middleware/server/hono.ts';
+import { koaGuard } from '../../../src/middleware/server/koa.ts';
 import { nodeGuard } from '../../../src/middleware/server/node-http.ts';
 import { ServerGuard } from '../../../src/middleware/server/server-guard.ts';
+import { constantBackoff } from '../../../src/policies/backoff.ts';
+import { Retry } from '../../../src/policies/retry.ts';
 import { fling } from '../../policies/helpers.ts';
-import { startServer } from '../../support/server.ts';
+import { type Handler, startServer } from '../../support/server.ts';
 
 describe('fastifyGuard', () => {
   it('guards the routes of the instance that it is registered on, those of its plugins included', async () => {
@@ -56,6 +60,46 @@ describe('fastifyGuard', () => {
     expect(close).not.toHaveBeenCalled();
     await app.close();
     expect(close).toHaveBeenCalledTimes(1);
+  });
+});
+
+describe('an error that a Retry of the application gave up on is marked', () => {
+  const retry = new Retry({ maxAttempts: 2, backoff: constantBackoff(0) });
+  const inVain = () => retry.execute(() => Promise.reject(new Error('broken')));
+
+  it('by Fastify', async () => {
+    const app = Fastify();
+    app.register(fastifyGuard());
+    app.get('/', inVain);
+    const { statusCode, headers } = await app.inject('/');
+    expect([statusCode, headers['x-retries-spent']]).toEqual([500, '1']);
+  });
+
+  it('by Koa', async () => {
+    const app = new Koa();
+    app.silent = true;
+    app.use(koaGuard()).use(inVain);
+    const { origin } = await startServer(app.callback() as Handler);
+    const { status, headers } = await fetch(origin);
+    expect([status, headers.get('x-retries-spent')]).toEqual([500, '1']);
+  });
+
+  it('by Hono', async () => {
+    const app = new Hono();
+    app.onError((_error, c) => c.text('broken', 500));
+    app.use(honoGuard());
+    app.get('/', inVain);
+    const { status, headers } = await app.request('/');
+    expect([status, headers.get('x-retries-spent')]).toEqual([500, '1']);
+  });
+
+  it('by a listener of node:http whose rejection is answered around it', async () => {
+    const guarded = nodeGuard({}, inVain);
+    const { origin } = await startServer(async (request, response) => {
+      await Promise.resolve(guarded(request, response)).catch(() => response.writeHead(500).end());
+    });
+    const { status, headers } = await fetch(origin);
+    expect([status, headers.get('x-retries-spent')]).toEqual([500, '1']);
   });
 });
 
