@@ -68,8 +68,9 @@ export const contenders: Record<string, Contender> = {
       circuitBreaker(handleAll, { halfOpenAfter: 10_000, breaker: new ConsecutiveBreaker(5) }),
       timeout(10_000, TimeoutStrategy.Aggressive),
     );
-    return async () =>
-      (await policy.execute(({ signal }) => undiciFetch(`${origin}${PATH}`, { signal }))).json();
+    // Within the policy: it aborts the signal when the call is over.
+    return () =>
+      policy.execute(async ({ signal }) => (await undiciFetch(`${origin}${PATH}`, { signal })).json());
   },
   'ky (on the built-in fetch)': (origin) => () => ky(`${origin}${PATH}`, { retry: 0 }).json(),
   '**ky on holdfast createFetch**': (origin) => {

@@ -78,10 +78,15 @@ end
 
 -- What nobody touches any more goes by itself, and all of it at once: were the version to stay, a client could not
 -- tell that the instances have gone.
-local function keep(keys, ttl)
-  local longest = math.max(ttl, tonumber(redis.call('HGET', keys[4], 'longest') or 0))
-  redis.call('HSET', keys[4], 'longest', digits(longest))
-  for index = 1, 4 do redis.call('PEXPIRE', keys[index], digits(longest + KEPT)) end
+local function keep(keys, ttl, anew)
+  local longest = tonumber(redis.call('HGET', keys[4], 'longest') or 0)
+  if ttl > longest then
+    longest = ttl
+    redis.call('HSET', keys[4], 'longest', digits(longest))
+  end
+  if anew or redis.call('PTTL', keys[4]) < longest + KEPT / 2 then
+    for index = 1, 4 do redis.call('PEXPIRE', keys[index], digits(longest + KEPT)) end
+  end
 end
 `;
 
@@ -104,7 +109,7 @@ redis.call('HSET', KEYS[1], id, record)
 redis.call('ZADD', KEYS[2], digits(at + ttl), id)
 if epoch ~= given then redis.call('HDEL', KEYS[3], id) end
 if record ~= before then publish(KEYS, channel, at, 'registered ' .. id .. ' ' .. record) end
-keep(KEYS, ttl)
+keep(KEYS, ttl, true)
 if KEYS[5] then redis.call('SADD', KEYS[5], ARGV[6]) end
 return digits(given)
 `);
@@ -130,7 +135,7 @@ for first = 1, #KEYS, 4 do
     results[#results + 1] = known and 1 or (epoch and epoch > given and -1 or 0)
   end
   reap(keys, channel, at)
-  keep(keys, ttl)
+  keep(keys, ttl, false)
 end
 return results
 `);
