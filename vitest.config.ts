@@ -5,10 +5,9 @@ export default defineConfig({
     include: ['test/**/*.test.ts'],
     globalSetup: ['test/support/require-redis.ts'],
     pool: 'forks',
-    // More than there are cores: many tests wait for other processes.
-    maxWorkers: 3,
-    testTimeout: 5_000,
-    hookTimeout: 5_000,
+    maxWorkers: 2,
+    testTimeout: 15_000,
+    hookTimeout: 15_000,
     restoreMocks: true,
   },
 });

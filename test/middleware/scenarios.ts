@@ -217,7 +217,7 @@ export const scenarios: readonly Scenario[] = [
   },
   {
     name: 'an instance that no longer answers is outlived',
-    options: { attemptTimeout: 100 },
+    options: { attemptTimeout: 250 },
     instances: [hangs, works],
     run: outlives,
   },

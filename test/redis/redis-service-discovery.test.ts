@@ -200,7 +200,7 @@ describe('with Redis away', () => {
 
   it('what was known stays, a status counts for this process, and all is told anew when it is back', async () => {
     const redis = await startRedis();
-    const ours = discover({ redis: redis.url, timeout: 300 });
+    const ours = discover({ redis: redis.url });
     const theirs = discover({ redis: redis.url, timeout: 300 });
     await ours.register(at('u1'));
     await following(theirs, 'holdfast', redis.url);
