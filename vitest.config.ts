@@ -5,7 +5,6 @@ export default defineConfig({
     include: ['test/**/*.test.ts'],
     globalSetup: ['test/support/require-redis.ts'],
     pool: 'forks',
-    maxWorkers: 2,
     testTimeout: 15_000,
     hookTimeout: 15_000,
     restoreMocks: true,
