@@ -1,20 +1,12 @@
 import type { Dispatcher } from 'undici';
+import type { CallResult, Lease } from '../balancing/fleet.ts';
 import { InvalidRequestError } from '../errors.ts';
 import { warnOf } from '../internal/emitter.ts';
 import type { Linked } from '../internal/linked-list.ts';
 import { errors } from '../internal/undici.ts';
 import { type Abortable, type AbortListener, type AbortOwner, AbortScope } from '../policies/abort.ts';
 import type { Connection, Exchange } from './connections.ts';
-import {
-  type Answer,
-  asError,
-  type BodyEnd,
-  begins,
-  type ExchangeDetails,
-  failureOf,
-  type Progress,
-  type ResponseHeaders,
-} from './exchange.ts';
+import { type Answer, asError, begins, failureOf, type Progress, type ResponseHeaders } from './exchange.ts';
 import { IteratedBody } from './iterated-body.ts';
 import { isNodeStream } from './relay-request.ts';
 import type { RelayedCalls } from './relayed-calls.ts';
@@ -31,7 +23,9 @@ export class RelayedCall implements Controller, AbortOwner, Linked<RelayedCall> 
   previous: RelayedCall | undefined = undefined;
   /** What cancels all of the call. */
   readonly scope: AbortScope;
-  readonly #handler: Handler;
+  rawHeaders: Controller['rawHeaders'] = undefined;
+  rawTrailers: Controller['rawTrailers'] = undefined;
+  #handler: Handler;
   readonly #calls: RelayedCalls | undefined;
   /** The latest try that has reached a connection. */
   #exchange: RelayedExchange | undefined = undefined;
@@ -62,14 +56,6 @@ export class RelayedCall implements Controller, AbortOwner, Linked<RelayedCall> 
     return this.#paused;
   }
 
-  get rawHeaders(): Controller['rawHeaders'] {
-    return this.#exchange?.controller?.rawHeaders;
-  }
-
-  get rawTrailers(): Controller['rawTrailers'] {
-    return this.#exchange?.controller?.rawTrailers;
-  }
-
   abort(reason?: Error): void {
     this.scope.abort(reason ?? new errors.RequestAbortedError());
   }
@@ -86,8 +72,9 @@ export class RelayedCall implements Controller, AbortOwner, Linked<RelayedCall> 
   }
 
   onAbort(reason: unknown): void {
+    const exchange = this.#exchange;
     this.fail(reason as Error);
-    this.#exchange?.onAbort(reason);
+    exchange?.onAbort(reason);
   }
 
   begin(): void {
@@ -145,8 +132,14 @@ export class RelayedCall implements Controller, AbortOwner, Linked<RelayedCall> 
     }
   }
 
-  head(status: number, headers: ResponseHeaders, statusText: string | undefined): void {
+  head(
+    { rawHeaders }: Controller,
+    status: number,
+    headers: ResponseHeaders,
+    statusText: string | undefined,
+  ): void {
     if (this.#over) return;
+    this.rawHeaders = rawHeaders;
     try {
       this.#handler.onResponseStart?.(this, status, headers, statusText);
     } catch (error) {
@@ -163,35 +156,45 @@ export class RelayedCall implements Controller, AbortOwner, Linked<RelayedCall> 
     }
   }
 
-  end(trailers: ResponseHeaders): void {
+  end({ rawTrailers }: Controller, trailers: ResponseHeaders): void {
     if (this.#over) return;
-    this.#finish();
+    this.rawTrailers = rawTrailers;
+    const handler = this.#finish();
     try {
-      this.#handler.onResponseEnd?.(this, trailers);
+      handler.onResponseEnd?.(this, trailers);
     } catch (error) {
-      this.#tell(error as Error);
+      tell(handler, this, error as Error);
     }
   }
 
   fail(error: Error): void {
-    if (this.#over) return;
-    this.#finish();
-    this.#tell(error);
+    if (!this.#over) tell(this.#finish(), this, error);
   }
 
-  #finish(): void {
+  /**
+   * Lets go of all that it knows, for it may be known for longer itself: while one call leads to the next, each of
+   * them would otherwise keep the one after it from an early end in V8's collections of young objects.
+   */
+  #finish(): Handler {
+    const handler = this.#handler;
+    this.#handler = NOBODY;
+    this.#exchange = undefined;
     this.#over = true;
     this.scope.end();
     this.#calls?.ended(this);
     this.#unwatch?.();
+    return handler;
   }
+}
 
-  #tell(error: Error): void {
-    try {
-      this.#handler.onResponseError?.(this, error);
-    } catch (thrown) {
-      warnOf(thrown, 'A handler threw when it was told that its request had failed.');
-    }
+/** In place of a handler that has been told of the end. */
+const NOBODY: Handler = {};
+
+function tell(handler: Handler, call: RelayedCall, error: Error): void {
+  try {
+    handler.onResponseError?.(call, error);
+  } catch (thrown) {
+    warnOf(thrown, 'A handler threw when it was told that its request had failed.');
   }
 }
 
@@ -220,15 +223,15 @@ export class RelayedExchange implements Exchange, AbortListener {
   listening = false;
   controller: Controller | undefined = undefined;
   readonly #call: RelayedCall;
-  readonly #details: ExchangeDetails;
+  readonly #lease: Lease;
   readonly #progress: Progress;
   readonly #source: Abortable | undefined;
   readonly #judge: AnswerJudge;
-  readonly #whenOver: (end: BodyEnd) => void;
   readonly #resolve: (answer: RelayedAnswer) => void;
   readonly #reject: (error: unknown) => void;
-  readonly #startedAt = performance.now();
-  #latency = 0;
+  readonly #startedAt: number;
+  /** Milliseconds to the head, if the body is still to come when it has been seen by all: what is left is up to the reader. */
+  #latency: number | undefined = undefined;
   #answer: RelayedAnswer | undefined = undefined;
   #statusText: string | undefined = undefined;
   #handedOn = false;
@@ -239,20 +242,20 @@ export class RelayedExchange implements Exchange, AbortListener {
 
   constructor(
     call: RelayedCall,
-    details: ExchangeDetails,
+    lease: Lease,
     progress: Progress,
     source: Abortable | undefined,
     judge: AnswerJudge,
-    whenOver: (end: BodyEnd) => void,
+    startedAt: number,
     resolve: (answer: RelayedAnswer) => void,
     reject: (error: unknown) => void,
   ) {
     this.#call = call;
-    this.#details = details;
+    this.#lease = lease;
     this.#progress = progress;
     this.#source = source;
     this.#judge = judge;
-    this.#whenOver = whenOver;
+    this.#startedAt = startedAt;
     this.#resolve = resolve;
     this.#reject = reject;
     call.goesBy(this);
@@ -281,6 +284,11 @@ export class RelayedExchange implements Exchange, AbortListener {
     if (this.#handedOn) this.controller!.resume();
   }
 
+  /** The head has been seen by all that judge it. */
+  goesOn(): void {
+    if (!this.#complete) this.#latency = performance.now() - this.#startedAt;
+  }
+
   /** Hands on what was held back, if it was. */
   handOn(): void {
     if (this.#handedOn) return;
@@ -290,7 +298,7 @@ export class RelayedExchange implements Exchange, AbortListener {
     } else if ('error' in this.#end) {
       this.#call.fail(this.#end.error);
     } else {
-      this.#call.end(this.#end.trailers);
+      this.#call.end(this.controller!, this.#end.trailers);
     }
   }
 
@@ -330,12 +338,11 @@ export class RelayedExchange implements Exchange, AbortListener {
   ): void {
     if (this.#abortedWith !== undefined) return;
     if (status < 200) {
-      this.#call.head(status, headers, statusText);
+      this.#call.head(controller, status, headers, statusText);
       return;
     }
     this.#source?.unlisten(this);
-    this.#latency = performance.now() - this.#startedAt;
-    const { instanceId } = this.#details;
+    const { instanceId } = this.#lease.instance;
     const answer = { status, headers, instanceId };
     const stands = this.#judge.succeeded(answer);
     this.#answer = { status, headers, instanceId, stands, exchange: this };
@@ -349,11 +356,11 @@ export class RelayedExchange implements Exchange, AbortListener {
     if (this.#handedOn) this.#call.data(chunk);
   }
 
-  onResponseEnd(_controller: Controller, trailers: ResponseHeaders): void {
+  onResponseEnd(controller: Controller, trailers: ResponseHeaders): void {
     this.connection!.release();
     this.#complete = true;
     this.#finish({});
-    if (this.#handedOn) this.#call.end(trailers);
+    if (this.#handedOn) this.#call.end(controller, trailers);
     else this.#end = { trailers };
   }
 
@@ -361,7 +368,7 @@ export class RelayedExchange implements Exchange, AbortListener {
     this.connection!.release();
     this.#complete = true;
     if (this.#abortedWith !== undefined) return;
-    const error = failureOf(cause, this.#details);
+    const error = failureOf(cause, this.#lease.instance);
     if (this.#answer === undefined) {
       this.#source?.unlisten(this);
       this.#reject(error);
@@ -373,14 +380,16 @@ export class RelayedExchange implements Exchange, AbortListener {
   }
 
   /** What did not count as a success has been judged by its head. */
-  #finish(end: Omit<BodyEnd, 'latency'>): void {
-    if (this.#answer!.stands) this.#whenOver({ latency: this.#latency, ...end });
+  #finish(end: CallResult): void {
+    if (!this.#answer!.stands) return;
+    if (this.#latency !== undefined) end.latency = this.#latency;
+    this.#lease.release(end);
   }
 
   #begin(): void {
     const { status, headers } = this.#answer!;
     this.#handedOn = true;
     if (this.#call.paused) this.controller!.pause();
-    this.#call.head(status, headers, this.#statusText);
+    this.#call.head(this.controller!, status, headers, this.#statusText);
   }
 }

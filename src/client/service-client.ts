@@ -194,7 +194,7 @@ export class ServiceClient {
       const policies = this.#policiesOf(request.service);
       const state = this.#begin(request, prepareRelay(request));
       call.begin();
-      if (request.body !== null && typeof request.body === 'object') call.watch(state.request.body);
+      if (!call.over && typeof request.body === 'object') call.watch(state.request.body);
       if (!call.over) this.#relay(call, request, state, policies);
     } catch (error) {
       call.fail(error as Error);
@@ -284,24 +284,21 @@ export class ServiceClient {
   #relay(call: RelayedCall, request: RelayRequest, state: CallState, policies: ServicePolicies): void {
     const send: Send<RelayedAnswer> = (lease, endpoint, context) => {
       return new Promise((resolve, reject) => {
-        const details = detailsOf(lease, Infinity);
-        const whenOver = (end: CallResult) => void lease.release(end);
+        const now = performance.now();
         endpoint.connections.dispatch(
-          relayOptions(request, state, context),
-          new RelayedExchange(call, details, state, context.source, policies, whenOver, resolve, reject),
+          relayOptions(request, state, context, now),
+          new RelayedExchange(call, lease, state, context.source, policies, now, resolve, reject),
           mayBeSentTwice(state),
         );
       });
     };
-    const handOn = (_state: CallState, { exchange }: RelayedAnswer) => exchange.handOn();
-    this.#run('request', request, call.scope, state, policies, send, handOn).catch((error) => {
+    const failed = (error: unknown) => {
       const last = state.lastResponse as RelayedAnswer | undefined;
-      if (last !== undefined && state.lastError === error && !call.over) last.exchange.handOn();
-      else {
-        forget(state);
-        call.fail(error);
-      }
-    });
+      if (last !== undefined && state.lastError === error && !call.over) return last.exchange.handOn();
+      forget(state);
+      call.fail(error as Error);
+    };
+    void this.#run('request', request, call.scope, state, policies, send, handOn, failed);
   }
 
   #begin(call: CallParts, request: PreparedRequest): CallState {
@@ -319,6 +316,7 @@ export class ServiceClient {
     policies: ServicePolicies,
     send: Send<R>,
     resultOf: (state: CallState, response: R) => T,
+    failed: (error: unknown) => T = rethrow,
   ): Promise<T> {
     const attempt = (context: CallContext) => this.#attempt(state, policies, contextOf(context), send);
     const deadline = currentRequestContext()?.deadline ?? Infinity;
@@ -333,7 +331,7 @@ export class ServiceClient {
       (error) => {
         this.#ended(state, policies);
         if (areRetriesSpent(error)) noteRetriesSpent();
-        throw error;
+        return failed(error);
       },
     );
   }
@@ -466,6 +464,15 @@ function isHeld(response: object): response is ServiceResponse | RelayedAnswer {
 function keep(state: CallState, response: ServiceResponse | RelayedAnswer): void {
   state.lastError = undefined;
   state.lastResponse = response;
+  if ('exchange' in response) response.exchange.goesOn();
+}
+
+function handOn(_state: CallState, { exchange }: RelayedAnswer): void {
+  exchange.handOn();
+}
+
+function rethrow(error: unknown): never {
+  throw error;
 }
 
 /** How the latest try ended, where there can be no other. */
@@ -490,8 +497,12 @@ function detailsOf({ instance }: Lease, maxResponseSize: number): ExchangeDetail
 /** What goes with every call, as names and values in turn. */
 function propagated(callerName: string | undefined): string[] {
   const incoming = currentRequestContext();
-  const headers = ['x-request-id', incoming?.requestId ?? randomUUID()];
-  if (callerName !== undefined) headers.push('x-service-name', callerName);
+  const requestId = incoming?.requestId ?? randomUUID();
+  // Lists that are pushed to grow by more than they need.
+  const headers =
+    callerName === undefined
+      ? ['x-request-id', requestId]
+      : ['x-request-id', requestId, 'x-service-name', callerName];
   if (incoming?.traceparent !== undefined) headers.push('traceparent', incoming.traceparent);
   if (incoming?.tracestate !== undefined) headers.push('tracestate', incoming.tracestate);
   return headers;
@@ -512,12 +523,13 @@ function relayOptions(
   { query, headersTimeout, bodyTimeout, expectContinue, reset }: RelayRequest,
   state: CallState,
   context: Context,
+  now: number,
 ): Dispatcher.DispatchOptions {
   const { method, path, body } = state.request;
   return {
     method: method as Dispatcher.HttpMethod,
     path,
-    headers: headersOf(state, context),
+    headers: headersOf(state, context, now),
     body,
     query,
     headersTimeout,
@@ -527,10 +539,10 @@ function relayOptions(
   } as Dispatcher.DispatchOptions;
 }
 
-function headersOf({ headers }: CallState, { deadline }: Context): string[] {
+function headersOf({ headers }: CallState, { deadline }: Context, now: number = performance.now()): string[] {
   if (deadline === Infinity) return headers as string[];
-  const left = String(Math.max(1, Math.floor(deadline - performance.now())));
-  return [...headers, 'x-request-timeout', left];
+  const left = String(Math.max(1, Math.floor(deadline - now)));
+  return headers.concat('x-request-timeout', left);
 }
 
 function jsonIn(headers: ResponseHeaders): boolean {
