@@ -144,6 +144,35 @@ function checkConsumer(tarball: string, { version, ...majors }: (typeof nodes)[n
   run(consumer, node, npm, 'install', ioredis);
   checkEntries(version, `with ${ioredis}`);
   checkCommand(version, /^holdfast: Redis at 127\.0\.0\.1:1 did not answer/m);
+  checkDispatcher(version, majors.undici);
+}
+
+/**
+ * Runs what concerns undici, with each major of it that the given Node can load: used by the package, and installed
+ * beside it by somebody else.
+ */
+function checkDispatcher(version: string, picked: string): void {
+  const consumer = consumerFolder(version);
+  const node = nodeBinary(version);
+  const install = (...packages: string[]) => run(consumer, node, npm, 'install', '--force', ...packages);
+  const loadable = picked === '8' ? ['7', '8'] : ['7'];
+  install(...loadable.map((major) => `undici-${major}@npm:undici@${major}`));
+  for (const major of loadable.toReversed()) {
+    if (major !== picked) install(`undici@${major}`);
+    const globalsWith = (...packages: string[]) =>
+      run(consumer, node, 'global-dispatcher.mjs', ...packages).stdout;
+    const [none, undici] = [globalsWith(), globalsWith('undici')];
+    for (const [found, expected] of [
+      [globalsWith('holdfast'), none],
+      [globalsWith('holdfast', 'undici'), undici],
+      [globalsWith('undici', 'holdfast'), undici],
+    ] as const) {
+      if (found !== expected) throw new Error(`Node ${version}: not ${expected} but ${found}`);
+    }
+    passed(`Node ${version}, undici ${major}: importing holdfast leaves the global dispatcher alone`);
+    const { stdout } = run(consumer, node, 'dispatcher.mjs');
+    passed(`Node ${version}, undici ${major}: the dispatcher works with ${stdout.trim()}`);
+  }
 }
 
 function checkEntries(version: string, setting: string): void {

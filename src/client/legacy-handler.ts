@@ -2,7 +2,6 @@ import type { IncomingHttpHeaders } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { Dispatcher } from 'undici';
 import { InvalidRequestError } from '../errors.ts';
-import { lengthIn } from './relay-request.ts';
 
 type Controller = Dispatcher.DispatchController;
 type Handler = Dispatcher.DispatchHandler;
@@ -38,18 +37,6 @@ export function newerHandler(handler: Handler | LegacyDispatchHandler): Handler 
   return typeof onRequestStart === 'function'
     ? (handler as Handler)
     : new LegacyHandler(handler as LegacyDispatchHandler);
-}
-
-/**
- * The built-in fetch of Node 20 and 22 gives a Content-Length that its caller has set twice over, `3, 3`, which newer
- * releases of undici refuse (nodejs/undici#5500).
- */
-export function withOneLength<O extends Dispatcher.DispatchOptions>(options: O): O {
-  const headers = options.headers as Record<string, unknown> | null | undefined;
-  const name = Object.keys(headers ?? {}).find((key) => key.toLowerCase() === 'content-length');
-  const value = name && headers![name];
-  if (typeof value !== 'string' || !value.includes(',')) return options;
-  return { ...options, headers: { ...headers, [name as string]: lengthIn(value) } };
 }
 
 class LegacyHandler implements Handler {

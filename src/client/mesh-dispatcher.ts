@@ -3,10 +3,10 @@ import type { Agent, Dispatcher } from 'undici';
 import { ClosedError, InvalidRequestError } from '../errors.ts';
 import * as undici from '../internal/undici.ts';
 import { having, validateOptions } from '../internal/validate.ts';
-import { type LegacyDispatchHandler, newerHandler, withOneLength } from './legacy-handler.ts';
+import { type LegacyDispatchHandler, newerHandler } from './legacy-handler.ts';
 import { MESH_CHECKS, type MeshOptions, MeshTargets } from './mesh-target.ts';
 import { MockPools } from './mock-pools.ts';
-import type { RelayRequest } from './relay-request.ts';
+import { lengthIn, type RelayRequest } from './relay-request.ts';
 import { RelayedCalls } from './relayed-calls.ts';
 import type { ServiceClient } from './service-client.ts';
 
@@ -51,7 +51,7 @@ export class MeshDispatcher extends undici.Dispatcher {
     this.#targets = new MeshTargets(owner, { route: options.route, strict: options.strict });
     this.#fallback = options.fallback;
     this.#mocks = new MockPools(this, (request, handler) => {
-      return this.#send(request, newerHandler(handler), false);
+      return this.#send(request, newerHandler(handler));
     });
   }
 
@@ -72,7 +72,7 @@ export class MeshDispatcher extends undici.Dispatcher {
         throw new InvalidRequestError('the options of a request must be an object');
       }
       const mocked = this.#mocks.for(options.origin);
-      if (mocked === undefined) return this.#send(options, newer, newer !== handler);
+      if (mocked === undefined) return this.#send(options, newer);
       return mocked.dispatch(options, newer);
     } catch (error) {
       newer.onResponseError?.(null as never, error as Error);
@@ -80,10 +80,10 @@ export class MeshDispatcher extends undici.Dispatcher {
     }
   }
 
-  #send(options: MeshDispatchOptions, handler: Dispatcher.DispatchHandler, legacy: boolean): boolean {
+  #send(options: MeshDispatchOptions, handler: Dispatcher.DispatchHandler): boolean {
     const service = this.#serviceOf(options);
     if (service !== undefined) this.#relay(service, options, handler);
-    else this.#fallbackOrOwn().dispatch(legacy ? withOneLength(options) : options, handler);
+    else this.#fallbackOrOwn().dispatch(withOneLength(options), handler);
     // It never asks to wait for a 'drain'.
     return true;
   }
@@ -174,6 +174,18 @@ function answer(done: Promise<void>, callback: Callback | undefined): Promise<vo
   if (callback === undefined) return done;
   void done.then(() => callback(null, null));
   return undefined;
+}
+
+/**
+ * The built-in fetch of some versions of Node gives a Content-Length that its caller has set twice over, `3, 3`, which
+ * newer releases of undici refuse (nodejs/undici#5500).
+ */
+function withOneLength<O extends Dispatcher.DispatchOptions>(options: O): O {
+  const headers = options.headers as Record<string, unknown> | null | undefined;
+  const name = Object.keys(headers ?? {}).find((key) => key.toLowerCase() === 'content-length');
+  const value = name && headers![name];
+  if (typeof value !== 'string' || !value.includes(',')) return options;
+  return { ...options, headers: { ...headers, [name as string]: lengthIn(value) } };
 }
 
 /** Not `new URL(path, origin)`: a path such as `//elsewhere/` must not change the host. */
