@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net';
-import { buildConnector, Client } from 'undici';
+import type * as undici from 'undici';
 import { TimeoutError } from '../errors.ts';
+import { buildConnector, Client } from '../internal/undici.ts';
 import { within } from './health-time.ts';
 import { originOf, type ServiceInstance, urlOn } from './service-instance.ts';
 
@@ -22,7 +23,7 @@ export interface HttpProbeOptions {
   readonly isExpected: (status: number) => boolean;
   /** Milliseconds for the whole check, from the connection to the end of the answer. */
   readonly timeout: number;
-  readonly connect: buildConnector.BuildOptions | buildConnector.connector;
+  readonly connect: undici.buildConnector.BuildOptions | undici.buildConnector.connector;
 }
 
 /** Bytes of an answer that are read; what comes after them does not matter. */
@@ -55,10 +56,10 @@ export function httpProbe({ path, isExpected, timeout, connect }: HttpProbeOptio
 async function statusOf(
   origin: string,
   path: string,
-  connector: buildConnector.connector,
+  connector: undici.buildConnector.connector,
   signal: AbortSignal,
 ): Promise<number> {
-  const connect: buildConnector.connector = (options, callback) => {
+  const connect: undici.buildConnector.connector = (options, callback) => {
     // undici's own connectors give the socket, though their types do not say so.
     const socket = connector(options, callback) as unknown as Socket | undefined;
     socket?.unref();
