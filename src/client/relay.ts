@@ -318,7 +318,8 @@ export class RelayedExchange implements Exchange, AbortListener {
     this.controller = controller;
   }
 
-  onBodySent(chunk: Buffer): void {
+  /** The types of undici 7 say that it is given numbers; it is given what was sent. */
+  onBodySent(chunk: never): void {
     this.#call.bodySent(chunk);
   }
 
