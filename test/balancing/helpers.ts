@@ -22,7 +22,6 @@ export function fakeTimeAndChance(): void {
     Math.random = seeded(1);
   });
   afterEach(() => {
-    vi.useRealTimers();
     Math.random = random;
   });
 }

@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
+import { beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { callState } from '../../src/client/call-state.ts';
 import type { BufferedResponse, ResponseHeaders } from '../../src/client/exchange.ts';
 import { type HttpCacheOptions, HttpCaching } from '../../src/client/http-caching.ts';
@@ -11,9 +11,6 @@ import { compose } from '../../src/policies/policy.ts';
 import { type Deferred, defer, fakeTime, flush, follow, pass } from '../policies/helpers.ts';
 
 beforeEach(fakeTime);
-afterEach(() => {
-  vi.useRealTimers();
-});
 
 const service = 'user-service';
 const from = { instanceId: 'i1' };

@@ -1,6 +1,6 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import fc from 'fast-check';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 import {
   currentRequestContext,
   type RequestContext,
@@ -17,10 +17,6 @@ const anything = fc.array(fc.nat(0x17f), { maxLength: 12 }).map((codes) => Strin
 
 describe('the context of an incoming request', () => {
   beforeEach(fakeTime);
-  afterEach(() => {
-    vi.useRealTimers();
-  });
-
   it('is what its caller sent', () => {
     const headers = {
       'x-request-id': 'r-1.2:3=4+5/6@7_8',

@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { CompositeServiceDiscovery } from '../../src/discovery/composite-service-discovery.ts';
 import { InMemoryServiceDiscovery } from '../../src/discovery/in-memory-service-discovery.ts';
 import type { ServiceDiscovery } from '../../src/discovery/service-discovery.ts';
@@ -9,9 +9,6 @@ import { ClosedError, DiscoveryUnavailableError, InvalidInstanceError } from '..
 import { defer, fakeTime, fling, flush, follow, pass, rejectionOf } from '../policies/helpers.ts';
 
 beforeEach(fakeTime);
-afterEach(() => {
-  vi.useRealTimers();
-});
 
 const service = 'user-service';
 const down = new Error('the registry is down');

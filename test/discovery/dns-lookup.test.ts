@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { LoadBalancer } from '../../src/balancing/load-balancer.ts';
 import { DnsLookup, type DnsName, isAbsence } from '../../src/discovery/dns-lookup.ts';
 import { originOf, type ServiceInstance } from '../../src/discovery/service-instance.ts';
@@ -16,10 +16,6 @@ beforeEach(() => {
   fakeTime();
   dns = new FakeDns();
 });
-afterEach(() => {
-  vi.useRealTimers();
-});
-
 function lookUp(at: Partial<DnsName> = {}, before?: readonly ServiceInstance[]) {
   return new DnsLookup(dns, service, { name, ...at }, before).run(1_000);
 }

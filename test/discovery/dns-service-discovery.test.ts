@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process';
 import { Resolver } from 'node:dns/promises';
 import { promisify } from 'node:util';
 import fc from 'fast-check';
-import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
+import { beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { LoadBalancer } from '../../src/balancing/load-balancer.ts';
 import {
   DnsServiceDiscovery,
@@ -23,10 +23,6 @@ beforeEach(() => {
   fakeTime();
   dns = new FakeDns();
 });
-afterEach(() => {
-  vi.useRealTimers();
-});
-
 function discoveryOf(options: Partial<DnsServiceDiscoveryOptions> = {}): DnsServiceDiscovery {
   const discovery = new DnsServiceDiscovery({
     services: { [service]: { name } },

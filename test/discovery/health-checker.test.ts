@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { afterEach, describe, expect, it, onTestFinished, vi } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { HealthChecker, type HealthCheckerOptions } from '../../src/discovery/health-checker.ts';
 import { InMemoryServiceDiscovery } from '../../src/discovery/in-memory-service-discovery.ts';
 import { type InstanceRegistration, originOf } from '../../src/discovery/service-instance.ts';
@@ -8,10 +8,6 @@ import { ClosedError } from '../../src/errors.ts';
 import { defer, fakeTime, fling, pass } from '../policies/helpers.ts';
 import { type Handler, startServer, type TestServer } from '../support/server.ts';
 import { InMemoryLeases, registration, service } from './health-helpers.ts';
-
-afterEach(() => {
-  vi.useRealTimers();
-});
 
 const well: Handler = (_request, response) => void response.end();
 const ill: Handler = (_request, response) => {

@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 import {
   type HealthChange,
   HealthChecks,
@@ -14,9 +14,6 @@ import { type Deferred, defer, fakeTime, fling, flush, follow, pass } from '../p
 import { instance, registration, service } from './health-helpers.ts';
 
 beforeEach(fakeTime);
-afterEach(() => {
-  vi.useRealTimers();
-});
 
 const interval = 1_000;
 const down = new Error('discovery is down');

@@ -1,14 +1,11 @@
 import fc from 'fast-check';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { HealthTenure } from '../../src/discovery/health-tenure.ts';
 import type { Leases } from '../../src/discovery/leases.ts';
 import { defer, fakeTime, fling, flush, follow, pass } from '../policies/helpers.ts';
 import { InMemoryLeases } from './health-helpers.ts';
 
 beforeEach(fakeTime);
-afterEach(() => {
-  vi.useRealTimers();
-});
 
 const interval = 1_000;
 const down = new Error('leases are down');

@@ -1,12 +1,9 @@
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { within } from '../../src/discovery/health-time.ts';
 import { TimeoutError } from '../../src/errors.ts';
 import { defer, fakeTime, fling, follow, listenersOn, pass, rejectionOf } from '../policies/helpers.ts';
 
 beforeEach(fakeTime);
-afterEach(() => {
-  vi.useRealTimers();
-});
 
 const broken = new Error('broken');
 

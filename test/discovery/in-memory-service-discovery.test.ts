@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { InMemoryServiceDiscovery } from '../../src/discovery/in-memory-service-discovery.ts';
 import type { InstanceListener } from '../../src/discovery/service-discovery.ts';
 import type { InstanceRegistration, ServiceInstance } from '../../src/discovery/service-instance.ts';
@@ -7,9 +7,6 @@ import { ClosedError, InvalidInstanceError } from '../../src/errors.ts';
 import { fakeTime, fling, flush, pass } from '../policies/helpers.ts';
 
 beforeEach(fakeTime);
-afterEach(() => {
-  vi.useRealTimers();
-});
 
 const service = 'user-service';
 

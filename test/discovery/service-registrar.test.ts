@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
+import { beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { InMemoryServiceDiscovery } from '../../src/discovery/in-memory-service-discovery.ts';
 import type { ServiceDiscovery } from '../../src/discovery/service-discovery.ts';
 import {
@@ -12,9 +12,6 @@ import { ClosedError, InstanceReplacedError, InvalidInstanceError } from '../../
 import { defer, fakeTime, fling, flush, follow, pass, rejectionOf } from '../policies/helpers.ts';
 
 beforeEach(fakeTime);
-afterEach(() => {
-  vi.useRealTimers();
-});
 
 const service = 'user-service';
 const instance: InstanceRegistration = {

@@ -2,7 +2,7 @@ import { mkdir, mkdtemp, rename, rm, symlink, truncate, unlink, writeFile } from
 import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
+import { beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { JsonFile } from '../../src/discovery/static-file.ts';
 import { DiscoveryUnavailableError } from '../../src/errors.ts';
 import { fling, flush, rejectionOf } from '../policies/helpers.ts';
@@ -144,10 +144,6 @@ describe('a file that is closed', () => {
   beforeEach(() => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
   });
-  afterEach(() => {
-    vi.useRealTimers();
-  });
-
   it('is not looked at again', async () => {
     const { file } = follow(await fileWith('[1]'));
     file.close();

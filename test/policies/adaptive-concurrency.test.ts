@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 import {
   CircuitOpenError,
   DeadlineExceededError,
@@ -19,9 +19,6 @@ import { begin, defer, fakeTime, fling, flush, follow, listenersOn, pass, reject
 import { beginsNoneThatWasCancelled } from './queueing.ts';
 
 beforeEach(fakeTime);
-afterEach(() => {
-  vi.useRealTimers();
-});
 
 const refused = { ok: false, error: { code: 'ERR_LIMIT_EXCEEDED' } };
 

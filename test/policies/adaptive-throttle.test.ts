@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { seeded } from '../../bench/support/seeded.ts';
 import { BulkheadFullError, ThrottledError, TimeoutError } from '../../src/errors.ts';
 import { AdaptiveThrottle } from '../../src/policies/adaptive-throttle.ts';
@@ -12,9 +12,6 @@ import { collectWarnings, defer, fakeTime, fling, flush, follow, pass, rejection
 const overloaded = new Error('overloaded');
 
 beforeEach(fakeTime);
-afterEach(() => {
-  vi.useRealTimers();
-});
 
 /** Its own refusals only when the test says so: at 1 it lets everything through. */
 const letThrough = () => 1;

@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { BulkheadFullError } from '../../src/errors.ts';
 import { Bulkhead, type BulkheadOptions } from '../../src/policies/bulkhead.ts';
 import { compose } from '../../src/policies/policy.ts';
@@ -8,9 +8,6 @@ import { begin, fakeTime, fling, flush, follow, listenersOn, pass, rejectionOf }
 import { beginsNoneThatWasCancelled } from './queueing.ts';
 
 beforeEach(fakeTime);
-afterEach(() => {
-  vi.useRealTimers();
-});
 
 describe('a bulkhead with free places', () => {
   it('passes on the value and the error as they are, and gives the place back', async () => {

@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { BulkheadFullError } from '../../src/errors.ts';
 import { Cache, type CacheOptions } from '../../src/policies/cache.ts';
 import { Coalesce } from '../../src/policies/coalesce.ts';
@@ -22,9 +22,6 @@ import {
 } from './helpers.ts';
 
 beforeEach(fakeTime);
-afterEach(() => {
-  vi.useRealTimers();
-});
 
 const key = ({ attributes }: CallContext) => attributes.id as string | undefined;
 

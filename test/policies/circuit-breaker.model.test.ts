@@ -1,13 +1,10 @@
 import fc from 'fast-check';
-import { afterEach, beforeEach, expect, it, vi } from 'vitest';
+import { beforeEach, expect, it, vi } from 'vitest';
 import { CircuitOpenError } from '../../src/errors.ts';
 import { CircuitBreaker, type CircuitState } from '../../src/policies/circuit-breaker.ts';
 import { type Deferred, defer, fakeTime, flush, follow } from './helpers.ts';
 
 beforeEach(fakeTime);
-afterEach(() => {
-  vi.useRealTimers();
-});
 
 interface Settings {
   failureThreshold: number | undefined;

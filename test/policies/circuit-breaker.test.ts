@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { BulkheadFullError, CircuitOpenError } from '../../src/errors.ts';
 import { constantBackoff, exponentialBackoff } from '../../src/policies/backoff.ts';
 import { Bulkhead } from '../../src/policies/bulkhead.ts';
@@ -24,10 +24,6 @@ import {
 const down = new Error('service down');
 
 beforeEach(fakeTime);
-afterEach(() => {
-  vi.useRealTimers();
-});
-
 async function fail(breaker: CircuitBreaker, times = 1): Promise<void> {
   for (let i = 0; i < times; i++) await breaker.execute(() => Promise.reject(down)).catch(() => {});
 }

@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { Coalesce } from '../../src/policies/coalesce.ts';
 import type { CallContext } from '../../src/policies/context.ts';
 import { compose } from '../../src/policies/policy.ts';
@@ -19,9 +19,6 @@ import {
 } from './helpers.ts';
 
 beforeEach(fakeTime);
-afterEach(() => {
-  vi.useRealTimers();
-});
 
 const byId = () => new Coalesce({ key: ({ attributes }) => attributes.id as string | undefined });
 

@@ -31,7 +31,6 @@ afterEach(async () => {
   // A timer that no call needs any more may still run out.
   await vi.runAllTimersAsync();
   expect(vi.getTimerCount()).toBe(0);
-  vi.useRealTimers();
 });
 
 interface Try extends Deferred<unknown> {

@@ -1,12 +1,9 @@
 import fc from 'fast-check';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { LatencyHistogram } from '../../src/policies/latency-histogram.ts';
 import { fakeTime } from './helpers.ts';
 
 beforeEach(fakeTime);
-afterEach(() => {
-  vi.useRealTimers();
-});
 
 function record(histogram: LatencyHistogram, latency: number, times: number): void {
   for (let i = 0; i < times; i++) histogram.record(latency);

@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { RateLimitedError } from '../../src/errors.ts';
 import type { CallOptions } from '../../src/policies/context.ts';
 import { compose } from '../../src/policies/policy.ts';
@@ -17,9 +17,6 @@ import {
 } from './helpers.ts';
 
 beforeEach(fakeTime);
-afterEach(() => {
-  vi.useRealTimers();
-});
 
 function begin(limiter: RateLimiter, options?: CallOptions) {
   let beganAt: number | undefined;

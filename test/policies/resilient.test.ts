@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { CircuitOpenError, RateLimitedError, TimeoutError } from '../../src/errors.ts';
 import { constantBackoff } from '../../src/policies/backoff.ts';
 import { CircuitBreaker } from '../../src/policies/circuit-breaker.ts';
@@ -15,9 +15,6 @@ const fails = () => fling(down);
 const atOnce = { backoff: constantBackoff(0) };
 
 beforeEach(fakeTime);
-afterEach(() => {
-  vi.useRealTimers();
-});
 
 /** How a call ends when time goes by as it needs. */
 async function outcomeOf(call: Promise<unknown>): Promise<unknown> {

@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { CircuitOpenError, HoldfastError } from '../../src/errors.ts';
 import { parseRetryAfter, retryAfterOf } from '../../src/policies/retry-after.ts';
 import { fakeTime } from './helpers.ts';
@@ -8,10 +8,6 @@ beforeEach(() => {
   fakeTime();
   vi.setSystemTime(new Date('2026-01-01T00:00:00Z'));
 });
-afterEach(() => {
-  vi.useRealTimers();
-});
-
 describe('a Retry-After header', () => {
   it.each([
     ['0', 0],

@@ -1,14 +1,11 @@
 import fc from 'fast-check';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { RetryBudget } from '../../src/policies/retry-budget.ts';
 import { fakeTime } from './helpers.ts';
 
 const MEMORY = 10_000;
 
 beforeEach(fakeTime);
-afterEach(() => {
-  vi.useRealTimers();
-});
 
 function withdrawAll(budget: RetryBudget): number {
   let withdrawn = 0;

@@ -21,7 +21,6 @@ const down = new Error('service down');
 beforeEach(fakeTime);
 afterEach(() => {
   expect(vi.getTimerCount()).toBe(0);
-  vi.useRealTimers();
 });
 
 /** The waits that were announced, and the times of the tries, when every try fails. */

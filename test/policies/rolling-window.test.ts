@@ -1,12 +1,9 @@
 import fc from 'fast-check';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { CountWindow, TimeWindow } from '../../src/policies/rolling-window.ts';
 import { fakeTime } from './helpers.ts';
 
 beforeEach(fakeTime);
-afterEach(() => {
-  vi.useRealTimers();
-});
 
 interface Mark {
   failed: boolean;

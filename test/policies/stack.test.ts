@@ -1,6 +1,6 @@
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { Bulkhead } from '../../src/policies/bulkhead.ts';
 import { CircuitBreaker } from '../../src/policies/circuit-breaker.ts';
 import type { CallContext } from '../../src/policies/context.ts';
@@ -43,10 +43,6 @@ function operationOf(index: number) {
 
 describe('ten thousand calls that share one long-lived AbortSignal', () => {
   beforeEach(fakeTime);
-  afterEach(() => {
-    vi.useRealTimers();
-  });
-
   it('one after another, leave no listener on it, and never more than one at a time (cockatiel #69)', async () => {
     const collected = collectWarnings('MaxListenersExceededWarning');
     const stack = makeStack();

@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import fc from 'fast-check';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { DeadlineExceededError, TimeoutError } from '../../src/errors.ts';
 import type { CallContext } from '../../src/policies/context.ts';
 import { compose } from '../../src/policies/policy.ts';
@@ -20,9 +20,6 @@ import {
 const never = () => new Promise<never>(() => {});
 
 beforeEach(fakeTime);
-afterEach(() => {
-  vi.useRealTimers();
-});
 
 describe('a call within its time', () => {
   it('ends as its operation does', async () => {

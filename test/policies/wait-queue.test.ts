@@ -1,12 +1,9 @@
-import { afterEach, beforeEach, expect, it, vi } from 'vitest';
+import { beforeEach, expect, it, vi } from 'vitest';
 import { contextOf } from '../../src/policies/context.ts';
 import { WaitQueue } from '../../src/policies/wait-queue.ts';
 import { fakeTime, flush, follow, listenersOn, pass } from './helpers.ts';
 
 beforeEach(fakeTime);
-afterEach(() => {
-  vi.useRealTimers();
-});
 
 function wait(
   queue: WaitQueue,

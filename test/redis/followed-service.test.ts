@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { type ServiceInstance, toInstance } from '../../src/discovery/service-instance.ts';
 import { FollowedService, type FollowerListener } from '../../src/redis/followed-service.ts';
 import { trust } from '../../src/redis/service-registry.ts';
@@ -7,9 +7,6 @@ import { fakeTime, flush, follow, pass } from '../policies/helpers.ts';
 import { FakeRegistry, service } from './fake-registry.ts';
 
 beforeEach(fakeTime);
-afterEach(() => {
-  vi.useRealTimers();
-});
 
 const REFRESH = 30_000;
 const GRACE = 60_000;

@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { InstanceReplacedError } from '../../src/errors.ts';
 import { Heartbeats } from '../../src/redis/heartbeats.ts';
 import type { Registration } from '../../src/redis/service-registry.ts';
@@ -7,9 +7,6 @@ import { fakeTime, follow, pass, rejectionOf } from '../policies/helpers.ts';
 import { FakeRegistry, jsonOf, service, TTL } from './fake-registry.ts';
 
 beforeEach(fakeTime);
-afterEach(() => {
-  vi.useRealTimers();
-});
 
 /** Milliseconds between the heartbeats of an instance, as usual. */
 const INTERVAL = TTL / 3;

@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 import { type ServiceInstance, toInstance } from '../../src/discovery/service-instance.ts';
 import type { Change, RegistryEntry } from '../../src/redis/service-registry.ts';
 import { ServiceView } from '../../src/redis/service-view.ts';
@@ -7,9 +7,6 @@ import { fakeTime, pass } from '../policies/helpers.ts';
 import { entryOf, service } from './fake-registry.ts';
 
 beforeEach(fakeTime);
-afterEach(() => {
-  vi.useRealTimers();
-});
 
 const GRACE = 60_000;
 

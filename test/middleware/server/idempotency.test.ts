@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { Admission } from '../../../src/middleware/server/admission.ts';
 import type { BodyHash } from '../../../src/middleware/server/body-hash.ts';
 import type { IdempotencyOptions } from '../../../src/middleware/server/idempotency.ts';
@@ -11,9 +11,6 @@ import { AbortScope } from '../../../src/policies/abort.ts';
 import { fakeTime, fling, flush, follow, pass } from '../../policies/helpers.ts';
 
 beforeEach(fakeTime);
-afterEach(() => {
-  vi.useRealTimers();
-});
 
 interface Sent {
   method?: string;

@@ -1,4 +1,4 @@
-import { afterEach, describe, expect, it, vi } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { InMemoryIdempotencyStore } from '../../../src/middleware/server/in-memory-idempotency-store.ts';
 import { fakeTime, pass } from '../../policies/helpers.ts';
 import { describeIdempotencyStore } from './idempotency-store-contract.ts';
@@ -6,10 +6,6 @@ import { describeIdempotencyStore } from './idempotency-store-contract.ts';
 describeIdempotencyStore('InMemoryIdempotencyStore', () => new InMemoryIdempotencyStore());
 
 describe('InMemoryIdempotencyStore', () => {
-  afterEach(() => {
-    vi.useRealTimers();
-  });
-
   async function answered(store: InMemoryIdempotencyStore, key: string, answer = 'answer') {
     await store.begin(key, 'a', 1_000);
     await store.complete(key, 'a', answer, 1_000);

@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { currentRequestContext } from '../../../src/client/propagation.ts';
 import { Admission } from '../../../src/middleware/server/admission.ts';
 import { EventLoopDelay } from '../../../src/middleware/server/event-loop-delay.ts';
@@ -11,9 +11,6 @@ import type { LimitSample } from '../../../src/policies/concurrency-limit.ts';
 import { fakeTime, fling, flush, pass } from '../../policies/helpers.ts';
 
 beforeEach(fakeTime);
-afterEach(() => {
-  vi.useRealTimers();
-});
 
 function exchange(request: Partial<IncomingRequest> = {}) {
   const gone = new AbortScope(undefined, { onAbort() {} });
