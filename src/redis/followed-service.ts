@@ -163,7 +163,7 @@ export class FollowedService {
     const { version } = this.#view;
     try {
       const content = await this.#registry.read(this.serviceName);
-      this.#view.load(content);
+      this.#view.load(content, this.#hasForgotten(content));
       this.#upToDate(content);
       this.#inVain = content.version === version ? this.#inVain + 1 : 0;
     } catch (error) {
@@ -175,6 +175,17 @@ export class FollowedService {
       for (const change of held) this.#follow(change);
     }
     if (this.#gap) this.#lookAgain(READ_SPREAD, this.#inVain);
+  }
+
+  /**
+   * Whether Redis lost what it held: it is at an earlier version, or it began anew after the last news of it, as the
+   * first version of all is its time in microseconds.
+   */
+  #hasForgotten({ version }: RegistryState): boolean {
+    const { version: known } = this.#view;
+    if (known === undefined) return false;
+    const lastNews = this.#asOf * 1000;
+    return version < known || (known < lastNews && version >= lastNews);
   }
 
   /** Reads again only if something was missed. */

@@ -68,15 +68,18 @@ export class ServiceView {
     }
   }
 
-  /** Takes in the whole registry of the service. */
-  load({ version, entries }: RegistryContent): void {
+  /**
+   * Takes in the whole registry of the service. Where that has forgotten something, all who are missing may only have
+   * to register again, and are kept for a grace period, however few they are.
+   */
+  load({ version, entries }: RegistryContent, forgetful: boolean): void {
     this.#version = version;
     const there = new Set(entries.map(({ instanceId }) => instanceId));
     for (const [instanceId, known] of this.#known) {
       if (there.has(instanceId)) known.missingSince = undefined;
     }
     this.settle();
-    const believable = this.#believable;
+    const believable = forgetful && this.#grace > 0 ? 0 : this.#believable;
     for (const entry of entries) this.#take(entry);
     this.#vanish((instanceId) => !there.has(instanceId), believable);
   }

@@ -125,9 +125,12 @@ describe('when Redis comes back empty', () => {
     const ours = discover(redis.url, { ttl: 1_200 });
     const theirs = discover(redis.url, { ttl: 1_200 });
     const registrars = [];
-    for (let count = 0; count < 5; count++) registrars.push(await startRegistered(ours, 200));
+    for (let count = 0; count < 4; count++) registrars.push(await startRegistered(ours, 200));
+    expect(await theirs.instances(service)).toHaveLength(4);
+    registrars.push(await startRegistered(ours, 200));
     const ids = registrars.map(({ instance }) => instance!.instanceId).sort();
-    expect(idsOf(await theirs.instances(service))).toEqual(ids);
+    // Only once it is subscribed does it know of the last one, and become stale when Redis is gone.
+    await vi.waitFor(async () => expect(idsOf(await theirs.instances(service))).toEqual(ids));
     return { ours, theirs, ids };
   }
 

@@ -287,9 +287,35 @@ describe('what was missed', () => {
     one.registry.services.set(service, before);
     one.followed.hearsAgain();
     await pass(100);
-    expect(one.ids).toEqual(['u1', 'u2']);
     one.registry.put('u4');
+    expect(one.ids).toEqual(['u1', 'u2', 'u3', 'u4']);
+    await pass(GRACE);
     expect(one.ids).toEqual(['u1', 'u2', 'u4']);
+  });
+
+  it('is no reason to drop the few that have not registered again yet when Redis began anew', async () => {
+    const one = await begun(['u1', 'u2', 'u3', 'u4']);
+    await pass(10);
+    one.registry.put('u5');
+    await pass(10);
+    one.registry.onPublish = () => {};
+    one.registry.forgetAll();
+    for (const instanceId of ['u1', 'u2', 'u3', 'u4']) one.registry.put(instanceId);
+    one.followed.hearsAgain();
+    await pass(100);
+    expect(one.ids).toHaveLength(5);
+    await pass(GRACE);
+    expect(one.ids).toEqual(['u1', 'u2', 'u3', 'u4']);
+  });
+
+  it('is believed when the registry is the same as before: the few that are missing are gone', async () => {
+    const one = await begun(['u1', 'u2', 'u3', 'u4', 'u5']);
+    await pass(10);
+    one.registry.onPublish = () => {};
+    one.registry.expire('u5');
+    one.followed.hearsAgain();
+    await pass(100);
+    expect(one.ids).toEqual(['u1', 'u2', 'u3', 'u4']);
   });
 
   it('is read anew when Redis fell back unnoticed, and gives out again a version that is known', async () => {
@@ -839,7 +865,7 @@ describe('whatever happens', () => {
           vi.clearAllTimers();
         },
       ),
-      { numRuns: 300 },
+      { numRuns: 100 },
     );
   });
 });

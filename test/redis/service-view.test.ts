@@ -39,7 +39,7 @@ function viewOf({ grace = GRACE } = {}) {
     /** A reading with the given entries, or entries of the given ids. */
     read: (...entries: (string | RegistryEntry)[]) => {
       const given = entries.map((entry) => (typeof entry === 'string' ? entryOf(entry) : entry));
-      view.load({ ...state(), entries: given });
+      view.load({ ...state(), entries: given }, false);
     },
     registered: (entry: RegistryEntry) => apply({ kind: 'registered', entry }),
     expired: (...instanceIds: string[]) => apply({ kind: 'expired', instanceIds }),
