@@ -119,8 +119,9 @@ function send(fetching: Fetching, sent: Sent): Promise<Response> {
   const path = (url.pathname || '/') + url.search;
   // Apart from what leads to the promise: the answer's reader may outlive the Response.
   const bodyError = (error: unknown) => errorFor(fetching.signal, 'terminated', error);
+  const origin = { url: withoutFragment(url), redirected: sent.redirects > 0 };
   return new Promise((resolve, reject) => {
-    const handler = new FetchedResponse(method === 'HEAD', bodyError, {
+    const handler = new FetchedResponse(method === 'HEAD', origin, bodyError, {
       wants: (head) => {
         const location = redirect === 'manual' ? undefined : locationOf(head);
         if (location === undefined) return true;
@@ -133,7 +134,7 @@ function send(fetching: Fetching, sent: Sent): Promise<Response> {
         }
         return false;
       },
-      resolve: (response) => resolve(placed(response, url, sent.redirects > 0)),
+      resolve,
       reject: (error) => reject(errorFor(signal, 'fetch failed', error)),
     });
     client.relay(
@@ -285,13 +286,6 @@ function redirected(sent: Sent, location: string, status: number, fetching: Fetc
   return { ...sent, url, redirects };
 }
 
-/** The Response as if it had been fetched, which one that is made cannot say of itself. */
-function placed(response: Response, url: URL, redirected: boolean): Response {
-  const { href, hash } = url;
-  return Object.defineProperties(response, {
-    url: { value: hash === '' ? href : href.slice(0, -hash.length) },
-    redirected: { value: redirected },
-    type: { value: 'basic' },
-    clone: { value: () => placed(Response.prototype.clone.call(response), url, redirected) },
-  });
+function withoutFragment({ href, hash }: URL): string {
+  return hash === '' ? href : href.slice(0, -hash.length);
 }

@@ -1,6 +1,7 @@
 import type { Dispatcher } from 'undici';
 import { decoded } from './content-encoding.ts';
 import type { ResponseHeaders } from './exchange.ts';
+import { meshResponseClass, type Origin } from './mesh-response.ts';
 
 type Controller = Dispatcher.DispatchController;
 
@@ -42,6 +43,7 @@ export class FetchedResponse implements Dispatcher.DispatchHandler {
   #outcome: FetchedOutcome | undefined;
   readonly #bodyError: (error: unknown) => unknown;
   readonly #withoutBody: boolean;
+  readonly #origin: Origin;
   #status = 0;
   #statusText = '';
   #headers: ResponseHeaders = {};
@@ -55,10 +57,17 @@ export class FetchedResponse implements Dispatcher.DispatchHandler {
 
   /**
    * @param head whether it answers a HEAD request, and has no body whatever its head says
+   * @param origin where it comes from
    * @param bodyError what a reader of the body is to be told of an error after the head
    */
-  constructor(head: boolean, bodyError: (error: unknown) => unknown, outcome: FetchedOutcome) {
+  constructor(
+    head: boolean,
+    origin: Origin,
+    bodyError: (error: unknown) => unknown,
+    outcome: FetchedOutcome,
+  ) {
     this.#withoutBody = head;
+    this.#origin = origin;
     this.#bodyError = bodyError;
     this.#outcome = outcome;
   }
@@ -175,11 +184,9 @@ export class FetchedResponse implements Dispatcher.DispatchHandler {
       headers: headersOf(this.#headers),
     };
     try {
-      const response = new Response(body, init);
       const plain = encoding === undefined || body === null || (body as Uint8Array).length === 0;
-      resolve(
-        plain ? response : new Response(decoded(response.body!, String(encoding), this.#bodyError), init),
-      );
+      const content = plain ? body : decoded(new Response(body).body!, String(encoding), this.#bodyError);
+      resolve(new (meshResponseClass())(content, init, this.#origin));
     } catch (error) {
       // A status that no Response can have.
       this.#wanted = false;

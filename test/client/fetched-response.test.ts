@@ -44,6 +44,42 @@ describe('what is fetched', () => {
     expect(Buffer.concat(read).toString()).toBe('{"id":"u1"}');
   });
 
+  it('is read once, whatever it is read as', async () => {
+    const { fetch } = await serving((_request, response) => void response.end('{"id":"u1"}'));
+    const read = async (how: 'json' | 'text' | 'bytes' | 'blob' | 'arrayBuffer') => {
+      const response = await fetch(url);
+      await response[how]();
+      expect(response.bodyUsed).toBe(true);
+      expect(response.body?.locked).toBe(true);
+      expect(() => response.clone()).toThrow(TypeError);
+      for (const again of ['json', 'text', 'bytes', 'blob', 'arrayBuffer'] as const) {
+        await expect(response[again]()).rejects.toThrow(TypeError);
+      }
+    };
+    for (const how of ['json', 'text', 'bytes', 'blob', 'arrayBuffer'] as const) await read(how);
+    const looked = await fetch(url);
+    expect(looked.body).toBe(looked.body);
+    expect(looked.bodyUsed).toBe(false);
+    await expect(looked.json()).resolves.toEqual({ id: 'u1' });
+  });
+
+  it('is never empty for who reads it by the methods of another Response', async () => {
+    const { fetch } = await serving((_request, response) => void response.end('x'));
+    const { text } = Response.prototype;
+    for (let times = 0; times < 2; times++) {
+      const response = await fetch(url);
+      await expect(text.call(response)).rejects.toThrow(TypeError);
+      await expect(response.text()).resolves.toBe('x');
+    }
+  });
+
+  it('is text without its mark of byte order, and a SyntaxError where it is no JSON', async () => {
+    const { fetch } = await serving((_request, response) => void response.end('\ufeff[1'));
+    const response = await fetch(url);
+    await expect(response.clone().text()).resolves.toBe('[1');
+    await expect(response.json()).rejects.toThrow(SyntaxError);
+  });
+
   it('says where it came from, its clones too', async () => {
     const { fetch } = await serving((_request, response) => void response.end('x'));
     const response = await fetch(new URL(`${url}/users?a=1#part`));
