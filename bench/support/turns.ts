@@ -15,7 +15,7 @@ export interface Turns {
 
 /** Many short turns rather than a few long ones: the speed of a machine drifts, and a ratio is taken within a round. */
 const ROUNDS = 21;
-const WARM_UP = 4;
+const WARM_UP = 16;
 const TURN = 100;
 
 /**
