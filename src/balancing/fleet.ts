@@ -46,10 +46,8 @@ export interface CallResult {
   error?: unknown;
   /** Milliseconds. Default: since the lease was acquired. */
   latency?: number;
-  /** The caller gave up: nothing is learned of the instance. */
+  /** The caller gave up: all that is learned of the instance is that it would have taken longer still. */
   cancelled?: boolean;
-  /** Given up since another instance, which was asked later, has answered: this one took at least so long. */
-  outrun?: boolean;
 }
 
 /** A place on an instance, held while a call is under way. */
@@ -90,12 +88,11 @@ export class Lease {
     const member = this.#member;
     member.end(this.#probe, this.#startedAt);
     this.#fleet.loadChanged(member);
-    if (result.outrun) member.outrun(this.#startedAt, performance.now());
-    if (result.outrun || result.cancelled) return false;
-    if (this.#era !== member.era) return false;
-    const aboutService = !member.ejected || this.#fleet.panics(member);
     const now = performance.now();
     const latency = result.latency ?? now - this.#startedAt;
+    if (result.cancelled) member.giveUp(latency, now);
+    if (result.cancelled || this.#era !== member.era) return false;
+    const aboutService = !member.ejected || this.#fleet.panics(member);
     if (result.error === undefined) this.#fleet.succeeded(member, latency, now);
     else this.#fleet.failed(member, latency, now, this.#probe, result.error);
     this.#fleet.passed(now);

@@ -102,8 +102,8 @@ export class Member implements Candidate {
   }
 
   /** A call on it was given up: it would have taken longer still. */
-  outrun(since: number, now: number): void {
-    if (now - since > this.latencyAt(now)) this.#latency.observe(now - since, now);
+  giveUp(latency: number, now: number): void {
+    if (latency > this.latencyAt(now)) this.#latency.observe(latency, now);
   }
 
   /**

@@ -4,7 +4,7 @@ import type { CallResult, Lease } from '../balancing/fleet.ts';
 import { LoadBalancer } from '../balancing/load-balancer.ts';
 import type { Candidate } from '../balancing/strategy.ts';
 import type { ServiceDiscovery } from '../discovery/service-discovery.ts';
-import { ClosedError, HedgeLostError, ResponseInvalidError, ServiceResponseError } from '../errors.ts';
+import { ClosedError, ResponseInvalidError, ServiceResponseError } from '../errors.ts';
 import { anything, having, integer, text, validateOptions } from '../internal/validate.ts';
 import { type Abortable, abortableOf, OnAbort } from '../policies/abort.ts';
 import { CircuitBreaker } from '../policies/circuit-breaker.ts';
@@ -374,8 +374,7 @@ export class ServiceClient {
       return response;
     } catch (error) {
       const ignored = context.cancelled || policies.verdictOf({ ok: false, error }) === 'ignored';
-      const outrun = context.reason instanceof HedgeLostError;
-      if (!lease.release(ignored ? { cancelled: true, outrun } : { error })) exempt(error);
+      if (!lease.release(ignored ? { cancelled: true } : { error })) exempt(error);
       if (!ignored && lease.serviceDown) policies.circuitBreaker?.trip();
       if (!context.cancelled) {
         avoid(state, instanceId);

@@ -174,6 +174,21 @@ describe('an instance that a call has tried', () => {
   });
 });
 
+describe('a call that its caller gave up', () => {
+  it('took at least so long: its instance is expected to, unless it was already', async () => {
+    const fleet = await world(['a', 'b']);
+    const giveUpAfter = (milliseconds: number) => {
+      const lease = fleet.acquireOn('a');
+      vi.advanceTimersByTime(milliseconds);
+      lease.release({ cancelled: true });
+      return lease.candidate.latencyAt(performance.now());
+    };
+    expect(giveUpAfter(500)).toBeCloseTo(500);
+    expect(giveUpAfter(1)).toBeGreaterThan(499);
+    expect(giveUpAfter(800)).toBeCloseTo(800);
+  });
+});
+
 describe('what the end of a call says of the service', () => {
   it('is something while its instance is well', async () => {
     const fleet = await world(['a', 'b', 'c'], { outlierDetection });

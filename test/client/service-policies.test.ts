@@ -99,6 +99,20 @@ describe('a hedged call', () => {
   });
 });
 
+describe('callers with less patience than the service is given', () => {
+  it('are sent elsewhere once a few have given up on an instance that hangs', async () => {
+    const [hanging, fast] = [await startServer(never), await startServer(named('fast'))];
+    const client = clientOf([hanging, fast]);
+    let failed = 0;
+    for (let call = 0; call < 40; call++) {
+      await client.call({ service, path: '/', signal: AbortSignal.timeout(100) }).catch(() => failed++);
+    }
+    expect(failed).toBe(hanging.requests.length);
+    expect(failed).toBeGreaterThan(0);
+    expect(failed).toBeLessThan(10);
+  });
+});
+
 describe('coalescing', () => {
   it('lets calls that ask for the same at the same time share one request', async () => {
     const server = await startServer(named('one'));
