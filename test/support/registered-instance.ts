@@ -1,4 +1,5 @@
 import { createServer } from 'node:http';
+import { flushCompileCache } from 'node:module';
 import type { AddressInfo } from 'node:net';
 
 /**
@@ -20,8 +21,8 @@ globalThis.Date = class extends RealDate {
   }
 } as DateConstructor;
 
-const { RedisServiceDiscovery } = await import('../../src/redis/index.ts');
-const { ServiceRegistrar } = await import('../../src/index.ts');
+const { RedisServiceDiscovery } = await import('../../src/redis/redis-service-discovery.ts');
+const { ServiceRegistrar } = await import('../../src/discovery/service-registrar.ts');
 
 const server = createServer((_request, response) => {
   response.writeHead(200, { 'content-type': 'application/json' });
@@ -37,6 +38,8 @@ const registrar = new ServiceRegistrar({
   heartbeatInterval,
 });
 await registrar.register();
+// Most end by SIGKILL, and would keep nothing for the next one.
+flushCompileCache();
 process.send?.('registered');
 
 process.on('message', async () => {

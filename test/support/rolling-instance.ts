@@ -56,5 +56,6 @@ function tell(message: unknown): Promise<void> {
 process.on('disconnect', () => process.exit());
 process.once('message', () => void begin().then(() => tell('registered')));
 await app.ready();
+// It ends by a signal, and would keep nothing for the next one.
 flushCompileCache();
 await tell('prepared');

@@ -1,6 +1,5 @@
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
-import { fileURLToPath } from 'node:url';
 import { onTestFinished } from 'vitest';
 
 export interface RollingInstanceOptions {
@@ -20,16 +19,9 @@ export interface RollingInstance {
   terminate(): Promise<{ orders: string[]; signal: NodeJS.Signals | null }>;
 }
 
-/** It halves the time that a process takes to start: a restart of the service is one start after the other. */
-const NODE_COMPILE_CACHE = fileURLToPath(
-  new URL('../../node_modules/.cache/rolling-instance', import.meta.url),
-);
-
 /** Starts the process, and waits until it only has to be told to begin. */
 export async function prepareInstance(options: RollingInstanceOptions): Promise<RollingInstance> {
-  const child = fork(new URL('./rolling-instance.ts', import.meta.url), [JSON.stringify(options)], {
-    env: { ...process.env, NODE_COMPILE_CACHE },
-  });
+  const child = fork(new URL('./rolling-instance.ts', import.meta.url), [JSON.stringify(options)]);
   const exited = once(child, 'exit');
   onTestFinished(async () => {
     child.kill('SIGKILL');
