@@ -5,7 +5,7 @@ import type { Check } from '../internal/validate.ts';
 /** How connections are made: options of undici's Client. */
 export type ConnectionOptions = Omit<Client.Options, 'pipelining'>;
 
-/** What handles an answer, and gives back the connection when it is whole or has failed. */
+/** What handles an answer, and gives back the connection when it is whole or has failed, if it has it still. */
 export interface Exchange extends Dispatcher.DispatchHandler {
   connection: Connection | undefined;
 }

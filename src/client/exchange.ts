@@ -44,12 +44,32 @@ export interface Progress {
   sent: boolean;
   /** Whether the body has been read, or will be once there is a connection. */
   taken: boolean;
+  readonly request: { readonly replayable: boolean };
 }
 
 /** Tells that the request is with a connection. */
 export function begins(progress: Progress): void {
   progress.sent = true;
   progress.taken = true;
+}
+
+/**
+ * Leaves a connection that is still being made to the next call, which need not make one of its own. undici keeps what
+ * was given up until it would begin.
+ */
+export function leaveEarly(exchange: Exchange, progress: Progress): void {
+  progress.taken = true;
+  exchange.connection?.release(true);
+  exchange.connection = undefined;
+}
+
+/**
+ * Ends what was given up when it would begin. An error that is thrown there costs no more than the request, the
+ * controller's abort the connection as well; but that does away with a body that is a stream.
+ */
+export function endAtStart(controller: Controller, { request }: Progress, reason: Error): void {
+  if (request.replayable) throw reason;
+  controller.abort(reason);
 }
 
 export function asError(reason: unknown): Error {
@@ -121,14 +141,13 @@ export class BufferedExchange implements Exchange, AbortListener {
   onAbort(reason: unknown): void {
     this.#reject(reason);
     this.#abortedWith = asError(reason);
-    // While it waits for a connection undici keeps it, and will do away with its body then.
-    if (this.#controller === undefined) this.#progress.taken = true;
+    if (this.#controller === undefined) leaveEarly(this, this.#progress);
     else this.#controller.abort(this.#abortedWith);
   }
 
   onRequestStart(controller: Controller): void {
     if (this.#abortedWith !== undefined) {
-      controller.abort(this.#abortedWith);
+      endAtStart(controller, this.#progress, this.#abortedWith);
       return;
     }
     begins(this.#progress);
@@ -164,7 +183,7 @@ export class BufferedExchange implements Exchange, AbortListener {
   }
 
   onResponseError(_controller: Controller, error: Error): void {
-    this.connection!.release();
+    this.connection?.release();
     this.#source?.unlisten(this);
     this.#reject(failureOf(error, this.#details));
   }
@@ -225,14 +244,14 @@ export class StreamedExchange implements Exchange, AbortListener {
   onAbort(reason: unknown): void {
     this.#reject(reason);
     this.#abortedWith = asError(reason);
-    if (this.#controller === undefined) this.#progress.taken = true;
+    if (this.#controller === undefined) leaveEarly(this, this.#progress);
     else if (this.#body === undefined) this.#controller.abort(this.#abortedWith);
     else this.#body.destroy(this.#abortedWith);
   }
 
   onRequestStart(controller: Controller): void {
     if (this.#abortedWith !== undefined) {
-      controller.abort(this.#abortedWith);
+      endAtStart(controller, this.#progress, this.#abortedWith);
       return;
     }
     begins(this.#progress);
@@ -272,7 +291,7 @@ export class StreamedExchange implements Exchange, AbortListener {
   }
 
   onResponseError(_controller: Controller, error: Error): void {
-    this.connection!.release();
+    this.connection?.release();
     this.#complete = true;
     const failure = failureOf(error, this.#details);
     if (this.#body === undefined) {

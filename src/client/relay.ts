@@ -6,7 +6,16 @@ import type { Linked } from '../internal/linked-list.ts';
 import { errors } from '../internal/undici.ts';
 import { type Abortable, type AbortListener, type AbortOwner, AbortScope } from '../policies/abort.ts';
 import type { Connection, Exchange } from './connections.ts';
-import { type Answer, asError, begins, failureOf, type Progress, type ResponseHeaders } from './exchange.ts';
+import {
+  type Answer,
+  asError,
+  begins,
+  endAtStart,
+  failureOf,
+  leaveEarly,
+  type Progress,
+  type ResponseHeaders,
+} from './exchange.ts';
 import { IteratedBody } from './iterated-body.ts';
 import { isNodeStream } from './relay-request.ts';
 import type { RelayedCalls } from './relayed-calls.ts';
@@ -271,8 +280,7 @@ export class RelayedExchange implements Exchange, AbortListener {
     } else {
       this.#finish({ cancelled: true });
     }
-    // While it waits for a connection undici keeps it, and will do away with its body then.
-    if (this.controller === undefined) this.#progress.taken = true;
+    if (this.controller === undefined) leaveEarly(this, this.#progress);
     else this.controller.abort(this.#abortedWith);
   }
 
@@ -311,7 +319,7 @@ export class RelayedExchange implements Exchange, AbortListener {
 
   onRequestStart(controller: Controller): void {
     if (this.#abortedWith !== undefined) {
-      controller.abort(this.#abortedWith);
+      endAtStart(controller, this.#progress, this.#abortedWith);
       return;
     }
     begins(this.#progress);
@@ -366,7 +374,7 @@ export class RelayedExchange implements Exchange, AbortListener {
   }
 
   onResponseError(_controller: Controller, cause: Error): void {
-    this.connection!.release();
+    this.connection?.release();
     this.#complete = true;
     if (this.#abortedWith !== undefined) return;
     const error = failureOf(cause, this.#lease.instance);

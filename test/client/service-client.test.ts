@@ -1,7 +1,8 @@
 import { getEventListeners, once } from 'node:events';
-import { type AddressInfo, createServer } from 'node:net';
+import { type AddressInfo, createConnection, createServer } from 'node:net';
 import { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
+import type { buildConnector } from 'undici';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import {
   areRetriesSpent,
@@ -651,6 +652,44 @@ describe('request', () => {
     expect(getEventListeners(controller.signal, 'abort')).toEqual([]);
     const large = await client.request({ service, path: '/', maxResponseSize: 1_000 });
     await expect(text(large.body)).rejects.toMatchObject({ code: 'ERR_RESPONSE_TOO_LARGE' });
+  });
+});
+
+describe('a call that is given up while its connection is being made', () => {
+  const ways: Record<string, (client: ServiceClient, signal?: AbortSignal) => Promise<unknown>> = {
+    call: (client, signal) => client.call({ service, path: '/', signal }),
+    request: async (client, signal) => text((await client.request({ service, path: '/', signal })).body),
+    dispatcher: async (client, signal) => {
+      const options = { origin: `http://${service}`, path: '/', method: 'GET' as const, signal };
+      return (await client.dispatcher.request(options)).body.text();
+    },
+  };
+
+  it.each(Object.entries(ways))('leaves it to the next one (%s)', async (_way, send) => {
+    let made = 0;
+    let open!: () => void;
+    const opened = new Promise<void>((resolve) => {
+      open = resolve;
+    });
+    const server = await startServer(statuses());
+    const connect: buildConnector.connector = (_options, callback) => {
+      made++;
+      const socket = createConnection(server.port, '127.0.0.1').setNoDelay();
+      void opened.then(() => callback(null, socket));
+    };
+    const client = clientOf([server], { connection: { connect }, retry: false });
+    for (let count = 0; count < 100; count++) {
+      const giveUp = new AbortController();
+      const given = send(client, giveUp.signal);
+      giveUp.abort(new Error('too late'));
+      await expect(given).rejects.toThrow('too late');
+    }
+    const [one, other] = [send(client), send(client)];
+    open();
+    await Promise.all([one, other]);
+    await send(client);
+    expect(made).toBe(2);
+    expect(server.requests).toHaveLength(3);
   });
 });
 
