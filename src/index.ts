@@ -38,12 +38,7 @@ export type { ZoneOptions } from './balancing/zones.ts';
 export { type Classification, classify, type Verdict } from './client/classification.ts';
 export type { ConnectionOptions } from './client/connections.ts';
 export { createDispatcher } from './client/create-dispatcher.ts';
-export {
-  createFetch,
-  type MeshFetch,
-  type MeshFetchOptions,
-  type MeshRequestInit,
-} from './client/create-fetch.ts';
+export { createFetch } from './client/create-fetch.ts';
 export type { Answer, ResponseHeaders, ServiceResponse } from './client/exchange.ts';
 export { type HttpCacheOptions, HttpCaching } from './client/http-caching.ts';
 export type {
@@ -51,6 +46,7 @@ export type {
   MeshDispatcherOptions,
   MeshDispatchOptions,
 } from './client/mesh-dispatcher.ts';
+export type { MeshFetch, MeshFetchOptions, MeshRequestInit } from './client/mesh-fetch.ts';
 export type { MeshOptions } from './client/mesh-target.ts';
 export {
   currentRequestContext,

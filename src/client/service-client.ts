@@ -29,6 +29,7 @@ import {
   prepareForeign,
 } from './foreign-request.ts';
 import { MeshDispatcher } from './mesh-dispatcher.ts';
+import { type MeshFetch, meshFetch } from './mesh-fetch.ts';
 import { currentRequestContext, noteRetriesSpent, RETRIES_SPENT_HEADER } from './propagation.ts';
 import { type RelayedAnswer, RelayedCall, RelayedExchange } from './relay.ts';
 import { prepareRelay, type RelayRequest } from './relay-request.ts';
@@ -87,6 +88,7 @@ export class ServiceClient {
   /** Those of instances that have left, until what is under way there is done. */
   readonly #retired = new Set<Endpoint>();
   #dispatcher: MeshDispatcher | undefined = undefined;
+  #fetch: MeshFetch | undefined = undefined;
   #calls = 0;
   #whenIdle: (() => void) | undefined = undefined;
   #closing: Promise<void> | undefined = undefined;
@@ -234,6 +236,12 @@ export class ServiceClient {
   get dispatcher(): MeshDispatcher {
     this.#dispatcher ??= new MeshDispatcher(this, false);
     return this.#dispatcher;
+  }
+
+  /** As the global `fetch`, for services: see `createFetch`, which takes options. It needs no `this`. */
+  get fetch(): MeshFetch {
+    this.#fetch ??= meshFetch(this, false);
+    return this.#fetch;
   }
 
   /** The policies in force for a service. */

@@ -1,11 +1,7 @@
 import { Readable } from 'node:stream';
 import type { ReadableStream } from 'node:stream/web';
-import {
-  createFetch,
-  type MeshFetch,
-  type MeshFetchOptions,
-  type MeshRequestInit,
-} from '../client/create-fetch.ts';
+import { createFetch } from '../client/create-fetch.ts';
+import type { MeshFetch, MeshFetchOptions, MeshRequestInit } from '../client/mesh-fetch.ts';
 import type { ServiceClient, ServiceClientOptions } from '../client/service-client.ts';
 import { HoldfastError, InvalidRequestError, ServiceConnectionError, TimeoutError } from '../errors.ts';
 

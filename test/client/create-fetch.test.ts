@@ -21,6 +21,16 @@ import {
   url,
 } from './fetching.ts';
 
+it('is had of a client as well, and the same each time', async () => {
+  const client = clientOf([await startServer(echo)]);
+  const { fetch } = client;
+  expect(fetch).toBe(client.fetch);
+  const response = await fetch(`${url}/users`);
+  await expect(response.json()).resolves.toMatchObject({ url: '/users' });
+  await fetch.close();
+  await expect(client.call({ service, path: '/' })).resolves.toMatchObject({ method: 'GET' });
+});
+
 describe('what is sent', () => {
   it('is what the init says', async () => {
     const { fetch } = await serving(echo);

@@ -298,7 +298,9 @@ describe('a failure', () => {
   });
 
   it('is what an inherited deadline leads to', async () => {
-    const server = await startServer((request, response) => request.url === '/warm' && response.end());
+    const server = await startServer((request, response) => {
+      if (request.url === '/warm') response.end();
+    });
     const { client } = meshOf([server]);
     const warm = recorder();
     client.relay({ service, path: '/warm' }, warm.handler);
