@@ -33,7 +33,7 @@ export default defineConfig({
     ],
     env: { NODE_COMPILE_CACHE },
     globalSetup: ['test/support/require-redis.ts'],
-    setupFiles: ['test/support/real-time.ts'],
+    setupFiles: ['test/support/real-time.ts', 'test/support/patience.ts'],
     pool: 'forks',
     maxWorkers: 2,
     testTimeout: 15_000,
