@@ -6,9 +6,9 @@ import { having, validateOptions } from '../internal/validate.ts';
 import { type LegacyDispatchHandler, newerHandler } from './legacy-handler.ts';
 import { MESH_CHECKS, type MeshOptions, MeshTargets } from './mesh-target.ts';
 import { MockPools } from './mock-pools.ts';
+import type { Relay } from './relay.ts';
 import { lengthIn, type RelayRequest } from './relay-request.ts';
 import { RelayedCalls } from './relayed-calls.ts';
-import type { ServiceClient } from './service-client.ts';
 
 export interface MeshDispatcherOptions extends MeshOptions {
   /** Takes the requests that are not the mesh's. Default: an Agent of undici's, made when there is such a request. */
@@ -31,7 +31,7 @@ const MAX_ORIGINS = 1_000;
  * to whatever takes one, in any version of undici, the built-in fetch of Node included.
  */
 export class MeshDispatcher extends undici.Dispatcher {
-  readonly #client: ServiceClient;
+  readonly #client: Relay;
   readonly #ownsClient: boolean;
   readonly #targets: MeshTargets;
   readonly #services = new LRUCache<string, { service: string | undefined }>({ max: MAX_ORIGINS });
@@ -42,7 +42,7 @@ export class MeshDispatcher extends undici.Dispatcher {
   #closing: Promise<void> | undefined = undefined;
   #destroying: Promise<void> | undefined = undefined;
 
-  constructor(client: ServiceClient, ownsClient: boolean, options: MeshDispatcherOptions = {}) {
+  constructor(client: Relay, ownsClient: boolean, options: MeshDispatcherOptions = {}) {
     super();
     const owner = 'createDispatcher()';
     validateOptions(owner, options, { ...MESH_CHECKS, fallback: having('dispatch') });

@@ -5,8 +5,8 @@ import { func, validateOptions } from '../internal/validate.ts';
 import { asError } from './exchange.ts';
 import { type FetchedHead, FetchedResponse } from './fetched-response.ts';
 import { MESH_CHECKS, type MeshOptions, MeshTargets } from './mesh-target.ts';
+import type { Relay } from './relay.ts';
 import { isReplayable, type RelayRequest } from './relay-request.ts';
-import type { ServiceClient } from './service-client.ts';
 
 export interface MeshFetchOptions extends MeshOptions {
   /** Takes the requests that are not the mesh's. Default: the global `fetch`. */
@@ -43,7 +43,7 @@ interface Sent {
 
 /** What stays the same through all redirects. */
 interface Fetching {
-  readonly client: ServiceClient;
+  readonly client: Relay;
   readonly targets: MeshTargets;
   readonly service: string;
   readonly init: MeshRequestInit;
@@ -60,11 +60,7 @@ interface Fetching {
  *
  * @throws TypeError naming the option that is not what it must be.
  */
-export function meshFetch(
-  client: ServiceClient,
-  ownsClient: boolean,
-  options: MeshFetchOptions = {},
-): MeshFetch {
+export function meshFetch(client: Relay, ownsClient: boolean, options: MeshFetchOptions = {}): MeshFetch {
   const owner = 'createFetch()';
   validateOptions(owner, options, { ...MESH_CHECKS, fallback: func });
   const { fallback, route, strict } = options;

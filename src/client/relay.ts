@@ -2,7 +2,6 @@ import type { Dispatcher } from 'undici';
 import type { CallResult, Lease } from '../balancing/fleet.ts';
 import { InvalidRequestError } from '../errors.ts';
 import { warnOf } from '../internal/emitter.ts';
-import type { Linked } from '../internal/linked-list.ts';
 import { errors } from '../internal/undici.ts';
 import { type Abortable, type AbortListener, type AbortOwner, AbortScope } from '../policies/abort.ts';
 import type { Connection, Exchange } from './connections.ts';
@@ -17,19 +16,25 @@ import {
   type ResponseHeaders,
 } from './exchange.ts';
 import { IteratedBody } from './iterated-body.ts';
-import { isNodeStream } from './relay-request.ts';
-import type { RelayedCalls } from './relayed-calls.ts';
+import { isNodeStream, type RelayRequest } from './relay-request.ts';
+import type { CallUnderWay, RelayedCalls } from './relayed-calls.ts';
 
 type Controller = Dispatcher.DispatchController;
 type Handler = Dispatcher.DispatchHandler;
+
+/** What relays calls: a ServiceClient. */
+export interface Relay {
+  relay(request: RelayRequest, handler: Handler, calls?: RelayedCalls): void;
+  close(): Promise<void>;
+}
 
 /**
  * A call whose answer goes to a handler of undici's as it comes. It is the controller that the handler is given, from
  * before the first try to the end of the body, and sees to it that the handler is told of one end.
  */
-export class RelayedCall implements Controller, AbortOwner, Linked<RelayedCall> {
-  next: RelayedCall | undefined = undefined;
-  previous: RelayedCall | undefined = undefined;
+export class RelayedCall implements Controller, AbortOwner, CallUnderWay {
+  next: CallUnderWay | undefined = undefined;
+  previous: CallUnderWay | undefined = undefined;
   /** What cancels all of the call. */
   readonly scope: AbortScope;
   rawHeaders: Controller['rawHeaders'] = undefined;

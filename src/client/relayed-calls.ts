@@ -1,19 +1,22 @@
-import { LinkedList } from '../internal/linked-list.ts';
-import type { RelayedCall } from './relay.ts';
+import { type Linked, LinkedList } from '../internal/linked-list.ts';
+
+export interface CallUnderWay extends Linked<CallUnderWay> {
+  abort(reason?: Error): void;
+}
 
 /**
  * The relayed calls under way that one owner has to see to the end. Not a Set: V8 keeps the former tables of one that
  * is filled and emptied all the time alive through its collections of young objects, one by the other.
  */
 export class RelayedCalls {
-  readonly #calls = new LinkedList<RelayedCall>();
+  readonly #calls = new LinkedList<CallUnderWay>();
   #whenNone: (() => void) | undefined = undefined;
 
-  began(call: RelayedCall): void {
+  began(call: CallUnderWay): void {
     this.#calls.append(call);
   }
 
-  ended(call: RelayedCall): void {
+  ended(call: CallUnderWay): void {
     this.#calls.remove(call);
     if (this.#calls.length === 0) this.#whenNone?.();
   }
