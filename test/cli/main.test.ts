@@ -83,6 +83,8 @@ describe('the program holdfast', { timeout: 20_000 }, () => {
     const admin = new Redis(redis.url);
     onTestFinished(() => admin.disconnect());
     await admin.call('CLIENT', 'PAUSE', '60000', 'WRITE');
+    // It looks again at once.
+    await admin.call('CLIENT', 'KILL', 'TYPE', 'pubsub');
     await vi.waitFor(async () => expect(await admin.client('LIST')).toMatch(/flags=b .*cmd=evalsha/), SOON);
     child.process.kill('SIGINT');
     expect(await child.ended).toBe(0);

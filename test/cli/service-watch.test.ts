@@ -15,6 +15,16 @@ function line(running: Running, pattern: RegExp): Promise<string> {
   }, SOON);
 }
 
+/** From now on time passes as a test waits for something, and in leaps. */
+function takeTime(): void {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
+}
+
+/** Lets most of the time pass until it looks at all services again, but not what it takes to connect. */
+async function nextLook(): Promise<void> {
+  await vi.advanceTimersByTimeAsync(1_700);
+}
+
 function news(running: Running) {
   return running.lines.map((text) => JSON.parse(text));
 }
@@ -54,18 +64,25 @@ describe('holdfast services --watch', { timeout: 20_000 }, () => {
   });
 
   it('tells who expired from who left', async () => {
-    const { register, where } = registry(redisUrl(), { ttl: 1_500 });
+    const { register, where } = registry(redisUrl(), { ttl: 300 });
+    takeTime();
+    const watching = start(['services', 'user-service', '--watch', ...where]);
+    await line(watching, /^user-service: no instances/);
     await register('a');
-    const watching = start(['services', '--watch', ...where]);
-    await line(watching, /^ {2}a /);
+    await line(watching, /user-service {2}a joined/);
+    const expired = async () => expect((await finish(['services', ...where])).out).not.toMatch(/^ {2}a /m);
+    await vi.waitFor(expired, SOON);
+    await nextLook();
     await line(watching, /user-service {2}a expired: /);
   });
 
   it('notices a service that is new', async () => {
     const { register, where } = registry();
+    takeTime();
     const watching = start(['services', '--watch', ...where]);
     await line(watching, /^no services with the prefix/);
     await register('o', { serviceName: 'order-service' });
+    await nextLook();
     await line(watching, /order-service {2}o joined/);
   });
 
@@ -137,11 +154,14 @@ describe('holdfast services --watch', { timeout: 20_000 }, () => {
     const { register, keyPrefix } = registry(redis.url);
     await register('a');
     const where = ['--redis', relay.url, '--key-prefix', keyPrefix, '--timeout', '200'];
+    takeTime();
     const watching = start(['services', '--watch', '--json', ...where]);
     await line(watching, /"present"/);
     relay.block();
+    await nextLook();
     await line(watching, /"stale","reason":"Redis at .* did not answer within 200 ms/);
     await relay.open();
+    await nextLook();
     await line(watching, /"fresh"/);
   });
 
@@ -196,12 +216,14 @@ describe('holdfast services --watch on a terminal', { timeout: 20_000 }, () => {
   it('keeps heartbeats up to date though they are no change', async () => {
     const { register, where } = registry();
     await register('a');
+    takeTime();
     const watching = start(['services', '--watch', ...where], { terminal: { columns: 120, rows: 30 } });
     const times = () => screen(watching).find((text) => text.startsWith('  a '));
     const first = await vi.waitFor(() => {
       if (times() === undefined) throw new Error('nothing drawn');
       return times();
     }, SOON);
+    await nextLook();
     await vi.waitFor(() => expect(times()).not.toBe(first), SOON);
   });
 
