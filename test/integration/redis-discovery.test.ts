@@ -77,15 +77,15 @@ describe('when Redis dies under 500 calls a second', () => {
     timeout: 20_000,
   }, async () => {
     const redis = await startRedis();
-    const ours = discover(redis.url, { ttl: 1_500 });
-    const theirs = discover(redis.url, { ttl: 1_500 });
+    const ours = discover(redis.url, { ttl: 1_000 });
+    const theirs = discover(redis.url, { ttl: 1_000 });
     const client = new ServiceClient({ discovery: theirs });
     onTestFinished(() => client.close());
     await startRegistered(ours);
     await startRegistered(ours);
     await client.call({ service, path: '/' });
 
-    // A minute without Redis, forty times as fast: two whole ttls of 90 seconds, compressed with all the rest.
+    // Without Redis for more than two whole ttls, as for more than three minutes with one of 90 seconds.
     const seen = new Promise<number>((resolve) => {
       theirs.watch(service, (instances) => instances.length === 3 && resolve(performance.now()));
     });
@@ -98,16 +98,16 @@ describe('when Redis dies under 500 calls a second', () => {
     let back: Promise<void> | undefined;
     const report = await load(() => client.call({ service, path: '/' }), {
       perSecond: 500,
-      duration: 5_000,
+      duration: 3_200,
       at: {
-        500: () => void redis.kill(),
-        4000: () => {
+        200: () => void redis.kill(),
+        2400: () => {
           back = comeBack();
         },
       },
     });
     await back;
-    expect(report.sent).toBeGreaterThan(2_400);
+    expect(report.sent).toBeGreaterThan(1_500);
     expect(report.failures).toEqual([]);
     expect((await seen) - backAt).toBeLessThan(1_000);
   });
@@ -231,13 +231,13 @@ describe('hosts whose clocks are ten minutes apart', () => {
     const unwatch = client.watch(service, (instances) => lists.push(idsOf(instances)));
 
     const started = Date.now();
-    // Three times the ttl: nobody expires who is alive.
+    // Twice the ttl: nobody expires who is alive.
     await vi.waitFor(
       async () => {
         const admin = new Redis(redisUrl());
         try {
           const [seconds, micros] = await admin.time();
-          expect(Number(seconds) * 1000 + Number(micros) / 1000).toBeGreaterThan(started + 3 * ttl);
+          expect(Number(seconds) * 1000 + Number(micros) / 1000).toBeGreaterThan(started + 2 * ttl);
         } finally {
           admin.disconnect();
         }
@@ -249,11 +249,10 @@ describe('hosts whose clocks are ten minutes apart', () => {
 
     // Those that die are gone in time, whichever way their clocks are wrong.
     const wrong = hosts.filter(({ instanceId }) => instanceId !== 'right');
-    for (const host of wrong) {
-      const gone = whenGone(client, host.instanceId);
-      const killedAt = performance.now();
-      await host.kill();
-      expect((await gone) - killedAt).toBeLessThan(ttl + 1_000);
-    }
+    const gone = wrong.map(({ instanceId }) => whenGone(client, instanceId));
+    const killedAt = performance.now();
+    await Promise.all(wrong.map((host) => host.kill()));
+    for (const goneAt of await Promise.all(gone)) expect(goneAt - killedAt).toBeLessThan(ttl + 1_000);
+    expect(idsOf(await client.instances(service))).toEqual(['right']);
   });
 });
