@@ -5,7 +5,7 @@ import type { ServiceInstance } from '../../src/discovery/service-instance.ts';
 import { RedisConnection, type RedisSource } from '../../src/redis/redis-connection.ts';
 import { RedisServiceDiscovery } from '../../src/redis/redis-service-discovery.ts';
 import { RedisSubscriber } from '../../src/redis/redis-subscriber.ts';
-import { startRedis, startRedisCluster } from '../support/redis.ts';
+import { clusterOfFile, startRedis } from '../support/redis.ts';
 
 /** As docs/discovery.md gives it. */
 const USER = [
@@ -16,6 +16,8 @@ const USER = [
 ];
 /** What ioredis asks a cluster for. */
 const OF_CLUSTERS = ['+cluster|slots', '+cluster|info'];
+
+const cluster = clusterOfFile();
 
 const COMMANDS = USER.filter((rule) => rule.startsWith('+')).map((rule) => rule.slice(1));
 
@@ -85,7 +87,7 @@ test('a user with the documented rights, and with none of them too many, can do 
 });
 
 test('in a cluster it takes two more', { timeout: 15_000 }, async () => {
-  const { servers, nodes } = await startRedisCluster();
+  const { servers, nodes } = await cluster();
   await Promise.all(servers.map(({ url }) => directly(url).call('ACL', 'SETUSER', ...USER, ...OF_CLUSTERS)));
   const redisOptions = { username: 'holdfast', password: 'secret' };
   const client = new Cluster([...nodes], { redisOptions });

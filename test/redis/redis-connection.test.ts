@@ -6,11 +6,10 @@ import { Redis, type RedisOptions } from 'ioredis';
 import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import type { RedisConnection, RedisSource } from '../../src/redis/redis-connection.ts';
 import {
-  type RedisCluster,
+  clusterOfFile,
   type RedisServer,
   redisUrl,
   startRedis,
-  startRedisCluster,
   startRelay,
   uniquePrefix,
 } from '../support/redis.ts';
@@ -73,7 +72,7 @@ async function failureOf(call: Promise<unknown>): Promise<{ error: Error; after:
 const ping = (client: { ping(): Promise<string> }) => client.ping();
 const idOf = (connection: RedisConnection) => connection.run((client) => client.client('ID'));
 
-let cluster: RedisCluster;
+const startedCluster = clusterOfFile();
 /** To be paused and killed by each test in turn. */
 let server: RedisServer;
 /** With the password `right`. */
@@ -82,17 +81,13 @@ const unexpected: unknown[] = [];
 const remember = (problem: unknown) => void unexpected.push(problem);
 
 beforeAll(async () => {
-  [cluster, server, locked] = await Promise.all([
-    startRedisCluster(),
-    startRedis(),
-    startRedis({ args: ['--requirepass', 'right'] }),
-  ]);
+  [server, locked] = await Promise.all([startRedis(), startRedis({ args: ['--requirepass', 'right'] })]);
   process.on('unhandledRejection', remember).on('warning', remember);
-}, 15_000);
+});
 
 afterAll(async () => {
   process.off('unhandledRejection', remember).off('warning', remember);
-  await Promise.all([cluster, server, locked].map((started) => started.stop()));
+  await Promise.all([server, locked].map((started) => started.stop()));
 });
 
 beforeEach(() => {
@@ -143,22 +138,6 @@ describe.each([6, 5] as const)('with ioredis %i', (version) => {
     expect(connections).toEqual([]);
     await failureOf(connection.run(ping));
     expect(connections).toHaveLength(1);
-  });
-
-  test('commands of a cluster are answered, and scripts that a node was not told of', async () => {
-    const client = new library.Cluster([...cluster.nodes]);
-    onTestFinished(() => client.disconnect());
-    const connection = connectTo(client);
-    expect(connection.clustered).toBe(true);
-    expect(connection.address).toBe('the cluster');
-    const script = new module.Script(`return redis.call('INCRBY', KEYS[1], ARGV[1]) -- ${uniquePrefix()}`);
-    const keys = ['a', 'b', 'c'].map((name) => `${uniquePrefix()}:{${name}}`);
-    for (const turn of [1, 2]) {
-      for (const key of keys) expect(await connection.evaluate(script, [key], [2])).toBe(2 * turn);
-      await Promise.all(cluster.servers.map(({ url }) => directly(url).script('FLUSH')));
-    }
-    await connection.close();
-    expect(await client.get(keys[0]!)).toBe('4');
   });
 
   test('a script that Redis has forgotten is told again', async () => {
@@ -489,6 +468,23 @@ describe.each([6, 5] as const)('with ioredis %i', (version) => {
       'rediss://u:p@h:1/2',
     ])
       expect(check(source)).not.toThrow();
+  });
+
+  test('commands of a cluster are answered, and scripts that a node was not told of', async () => {
+    const cluster = await startedCluster();
+    const client = new library.Cluster([...cluster.nodes]);
+    onTestFinished(() => client.disconnect());
+    const connection = connectTo(client);
+    expect(connection.clustered).toBe(true);
+    expect(connection.address).toBe('the cluster');
+    const script = new module.Script(`return redis.call('INCRBY', KEYS[1], ARGV[1]) -- ${uniquePrefix()}`);
+    const keys = ['a', 'b', 'c'].map((name) => `${uniquePrefix()}:{${name}}`);
+    for (const turn of [1, 2]) {
+      for (const key of keys) expect(await connection.evaluate(script, [key], [2])).toBe(2 * turn);
+      await Promise.all(cluster.servers.map(({ url }) => directly(url).script('FLUSH')));
+    }
+    await connection.close();
+    expect(await client.get(keys[0]!)).toBe('4');
   });
 });
 

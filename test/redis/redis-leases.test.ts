@@ -4,7 +4,7 @@ import { expect, onTestFinished, test, vi } from 'vitest';
 import { RedisError } from '../../src/errors.ts';
 import { RedisConnection } from '../../src/redis/redis-connection.ts';
 import { RedisLeases } from '../../src/redis/redis-leases.ts';
-import { redisUrl, startRedis, startRedisCluster, uniquePrefix } from '../support/redis.ts';
+import { clusterOfFile, redisUrl, startRedis, uniquePrefix } from '../support/redis.ts';
 
 function leasesAt(source: string | Cluster, prefix = uniquePrefix()) {
   const connection = new RedisConnection(source, 1_000);
@@ -17,6 +17,8 @@ function directly(): Redis {
   onTestFinished(() => client.disconnect());
   return client;
 }
+
+const cluster = clusterOfFile();
 
 const MINUTE = 60_000;
 
@@ -70,7 +72,7 @@ test('a lease is freed by its holder, and by nobody else', async () => {
 });
 
 test('leases are shared by way of a cluster', { timeout: 15_000 }, async () => {
-  const { nodes } = await startRedisCluster();
+  const { nodes } = await cluster();
   const client = new Cluster([...nodes]);
   onTestFinished(() => client.disconnect());
   await once(client, 'ready');

@@ -9,25 +9,23 @@ import { RedisConnection, type RedisSource } from '../../src/redis/redis-connect
 import { RedisServiceDiscovery } from '../../src/redis/redis-service-discovery.ts';
 import { RedisSubscriber } from '../../src/redis/redis-subscriber.ts';
 import {
+  clusterOfFile,
   type RedisCluster,
   type RedisServer,
   startRedis,
-  startRedisCluster,
   startRelay,
   uniquePrefix,
 } from '../support/redis.ts';
 
-let cluster: RedisCluster;
+const startedCluster = clusterOfFile();
 /** To be paused and killed by each test in turn. */
 let server: RedisServer;
 
 beforeAll(async () => {
-  [cluster, server] = await Promise.all([startRedisCluster(), startRedis()]);
-}, 15_000);
-
-afterAll(async () => {
-  await Promise.all([cluster, server].map((started) => started.stop()));
+  server = await startRedis();
 });
+
+afterAll(() => server.stop());
 
 function directly(url: string): Redis {
   const client = new Redis(url);
@@ -295,6 +293,11 @@ test('a discovery notices by itself that it hears nothing any more', async () =>
 });
 
 describe('in a cluster', () => {
+  let cluster: RedisCluster;
+  beforeAll(async () => {
+    cluster = await startedCluster();
+  });
+
   function clusterClient(): Cluster {
     const client = new Cluster([...cluster.nodes]);
     client.on('error', () => {});

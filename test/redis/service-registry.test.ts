@@ -5,13 +5,7 @@ import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 
 import { RedisError } from '../../src/errors.ts';
 import { RedisConnection } from '../../src/redis/redis-connection.ts';
 import { parseChange, type Registration, ServiceRegistry } from '../../src/redis/service-registry.ts';
-import {
-  type RedisCluster,
-  redisUrl,
-  startRedis,
-  startRedisCluster,
-  uniquePrefix,
-} from '../support/redis.ts';
+import { clusterOfFile, type RedisCluster, redisUrl, startRedis, uniquePrefix } from '../support/redis.ts';
 
 const TTL = 60_000;
 const DAY = 24 * 3_600_000;
@@ -22,34 +16,43 @@ type Client = Redis | Cluster;
 interface Place {
   readonly name: string;
   readonly clustered: boolean;
+  prepare(): Promise<void>;
   client(): Client;
   /** Each server that has keys. */
   servers(): string[];
 }
 
+const startedCluster = clusterOfFile();
 let cluster: RedisCluster;
 let redis: Redis;
-let clusterClient: Cluster;
+let clusterClient: Cluster | undefined;
 
-beforeAll(async () => {
-  cluster = await startRedisCluster();
+beforeAll(() => {
   redis = new Redis(redisUrl());
-  clusterClient = new Cluster([...cluster.nodes]);
-  await once(clusterClient, 'ready');
-}, 15_000);
+});
 
-afterAll(async () => {
+afterAll(() => {
   redis.disconnect();
-  clusterClient.disconnect();
-  await cluster.stop();
+  clusterClient?.disconnect();
 });
 
 const places: Place[] = [
-  { name: 'one Redis', clustered: false, client: () => redis, servers: () => [redisUrl()] },
+  {
+    name: 'one Redis',
+    clustered: false,
+    prepare: async () => {},
+    client: () => redis,
+    servers: () => [redisUrl()],
+  },
   {
     name: 'a cluster',
     clustered: true,
-    client: () => clusterClient,
+    prepare: async () => {
+      cluster = await startedCluster();
+      clusterClient = new Cluster([...cluster.nodes]);
+      await once(clusterClient, 'ready');
+    },
+    client: () => clusterClient!,
     servers: () => cluster.servers.map(({ url }) => url),
   },
 ];
@@ -138,6 +141,8 @@ async function lose(client: Client, keys: Record<string, string>): Promise<void>
 }
 
 describe.each(places)('in $name', (place) => {
+  beforeAll(place.prepare);
+
   test('each thing that is done takes one command, and none looks through the keys', async () => {
     const { registry, prefix, start } = registryAt(place);
     let own!: Registration;

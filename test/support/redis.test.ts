@@ -7,9 +7,9 @@ import { join } from 'node:path';
 import { Cluster, Redis, type RedisOptions } from 'ioredis';
 import { expect, onTestFinished, test, vi } from 'vitest';
 import {
+  clusterOfFile,
   redisUrl,
   startRedis,
-  startRedisCluster,
   startRedisWithReplica,
   startRelay,
   uniquePrefix,
@@ -39,6 +39,8 @@ async function pendingFor(answer: Promise<unknown>, other: Redis): Promise<boole
   for (let asked = 0; asked < 20; asked++) await other.ping();
   return pending;
 }
+
+const cluster = clusterOfFile();
 
 test('tests share a Redis and keep apart by prefix', async () => {
   const redis = connect(redisUrl());
@@ -116,24 +118,6 @@ test('a server does not outlive a process that was killed', async () => {
   await vi.waitFor(() => expect(existsSync(directory)).toBe(false));
 });
 
-test('a cluster spreads keys over its nodes, and goes on without one that is killed', {
-  timeout: 15_000,
-}, async () => {
-  const { servers, nodes } = await startRedisCluster();
-  const cluster = new Cluster([...nodes]);
-  cluster.on('error', () => {});
-  onTestFinished(() => cluster.disconnect());
-  await Promise.all(['a', 'b', 'c'].map((key) => cluster.set(key, `value of ${key}`)));
-  // Their slots are 15495, 3300 and 7365.
-  const keys = await Promise.all(servers.map(({ url }) => connect(url).keys('*')));
-  expect(keys).toEqual([['b'], ['c'], ['a']]);
-  await servers[2]!.kill();
-  const left = connect(servers[0]!.url);
-  const noticed = async () => expect(await left.cluster('INFO')).toContain('cluster_slots_fail:5462');
-  await vi.waitFor(noticed, { timeout: 3_000, interval: 10 });
-  expect(await Promise.all(['b', 'c'].map((key) => cluster.get(key)))).toEqual(['value of b', 'value of c']);
-});
-
 test('a replica has what the primary had when it takes over, and takes writes', async () => {
   const { primary, replica, failover } = await startRedisWithReplica();
   const redis = connect(primary.url);
@@ -190,4 +174,20 @@ test('what is sent through a relay that is blocked arrives when it is open again
   expect(await answer).toBe('OK');
   expect(await direct.get('key')).toBe('value');
   expect(await answerOfNewcomer).toBe('PONG');
+});
+
+test('a cluster spreads keys over its nodes, and goes on without one that is killed', async () => {
+  const { servers, nodes } = await cluster();
+  const client = new Cluster([...nodes]);
+  client.on('error', () => {});
+  onTestFinished(() => client.disconnect());
+  await Promise.all(['a', 'b', 'c'].map((key) => client.set(key, `value of ${key}`)));
+  // Their slots are 15495, 3300 and 7365.
+  const keys = await Promise.all(servers.map(({ url }) => connect(url).keys('*')));
+  expect(keys).toEqual([['b'], ['c'], ['a']]);
+  await servers[2]!.kill();
+  const left = connect(servers[0]!.url);
+  const noticed = async () => expect(await left.cluster('INFO')).toContain('cluster_slots_fail:5462');
+  await vi.waitFor(noticed, { timeout: 3_000, interval: 10 });
+  expect(await Promise.all(['b', 'c'].map((key) => client.get(key)))).toEqual(['value of b', 'value of c']);
 });

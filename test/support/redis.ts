@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { Redis } from 'ioredis';
-import { inject, onTestFinished, TestRunner } from 'vitest';
+import { afterAll, beforeAll, inject, onTestFinished, TestRunner } from 'vitest';
 
 declare module 'vitest' {
   interface ProvidedContext {
@@ -62,6 +62,7 @@ export interface RedisServerOptions {
  */
 export async function startRedis(options: RedisServerOptions = {}): Promise<RedisServer> {
   const { args = [] } = options;
+  const withinTest = isWithinTest();
   const directory = options.directory ?? (await mkdtemp(join(tmpdir(), 'holdfast-redis-')));
   const temporary = options.directory === undefined;
   const portsPerServer = args.includes('--cluster-enabled') ? [0, BUS_OFFSET] : [0];
@@ -114,7 +115,7 @@ export async function startRedis(options: RedisServerOptions = {}): Promise<Redi
       await removeDirectory();
     },
   };
-  endWithTest(server.stop);
+  if (withinTest) onTestFinished(server.stop);
   return server;
 }
 
@@ -130,7 +131,7 @@ const SLOTS = 16_384;
 
 /**
  * Starts a cluster of masters without replicas. It ends as `startRedis` does. It takes two seconds, which a master
- * waits at its start before it takes writes (CLUSTER_WRITABLE_DELAY of Redis): share one among the tests of a file.
+ * waits at its start before it takes writes (CLUSTER_WRITABLE_DELAY of Redis): see `clusterOfFile`.
  *
  * A node that is killed is noticed within about a second. The slots of the others are still served then
  * (`cluster-require-full-coverage no`), so that tests can tell keys of a lost node from keys of a lost cluster.
@@ -162,6 +163,20 @@ export async function startRedisCluster(size = 3): Promise<RedisCluster> {
     for (const client of clients) client.disconnect();
   }
   return { servers, nodes: servers.map(({ port }) => ({ host: '127.0.0.1', port })), stop };
+}
+
+/**
+ * A cluster for all tests of a file. It starts before the first of them, which need not wait for it, and ends after
+ * the last.
+ */
+export function clusterOfFile(): () => Promise<RedisCluster> {
+  let starting: Promise<RedisCluster>;
+  beforeAll(() => {
+    starting = startRedisCluster();
+    starting.catch(() => {});
+  });
+  afterAll(async () => (await starting).stop());
+  return () => starting;
 }
 
 function knowsAll(info: unknown, size: number): boolean {
@@ -226,6 +241,7 @@ export interface Relay {
 
 /** Starts a relay to a port of 127.0.0.1. Within a test it ends with the test; elsewhere the caller stops it. */
 export async function startRelay(targetPort: number): Promise<Relay> {
+  const withinTest = isWithinTest();
   let to = targetPort;
   let blocked = false;
   const links = new Set<Link>();
@@ -246,7 +262,7 @@ export async function startRelay(targetPort: number): Promise<Relay> {
     if (!server.listening) await listen(server, port);
   };
   await open();
-  endWithTest(cut);
+  if (withinTest) onTestFinished(cut);
   return {
     port,
     url: `redis://127.0.0.1:${port}`,
@@ -316,9 +332,9 @@ async function until(condition: () => Promise<boolean>): Promise<void> {
   while (!(await condition())) await setTimeout(5);
 }
 
-/** Within a test, `stop` is called when it ends. Elsewhere (`beforeAll`, scripts) the caller has to. */
-function endWithTest(stop: () => Promise<void>): void {
-  if (TestRunner.getCurrentTest() !== undefined) onTestFinished(stop);
+/** Within a test, what was started ends with it. Elsewhere (`beforeAll`, scripts) the caller has to end it. */
+function isWithinTest(): boolean {
+  return TestRunner.getCurrentTest() !== undefined;
 }
 
 async function launch(
