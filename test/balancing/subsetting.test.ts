@@ -134,11 +134,15 @@ describe('clients that have numbers', () => {
 
   it('have little in common with their neighbours: no client shares its whole fate with another', () => {
     const chosen = subsets(fleet, 200, numbered(20)).map((subset) => new Set(subset));
+    let most = 0;
     for (const [client, one] of chosen.entries()) {
       for (const other of chosen.slice(client + 1)) {
-        expect([...one].filter((id) => other.has(id)).length).toBeLessThan(12);
+        let common = 0;
+        for (const id of one) if (other.has(id)) common++;
+        most = Math.max(most, common);
       }
     }
+    expect(most).toBeLessThan(12);
   });
 });
 

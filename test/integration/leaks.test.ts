@@ -77,7 +77,10 @@ it('10,000 calls that share a signal leave no listener on it and cause no warnin
   process.on('warning', onWarning);
   onTestFinished(() => void process.off('warning', onWarning));
   let requests = 0;
-  const sometimes: Handler = (_request, response) => json(response, {}, ++requests % 50 === 0 ? 503 : 200);
+  const sometimes: Handler = (_request, response) => {
+    forgetRequests();
+    json(response, {}, ++requests % 50 === 0 ? 503 : 200);
+  };
   const client = await clientOf(sometimes, sometimes);
   const { signal } = new AbortController();
   let most = 0;
