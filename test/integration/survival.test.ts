@@ -50,7 +50,7 @@ describe('a service that loses one of its instances', () => {
       at: { 500: killBusier },
     });
 
-    expect(report.sent).toBeGreaterThanOrEqual(299);
+    expect(report.sent).toBeGreaterThan(200);
     expect(report.failures).toEqual([]);
     expect(Math.min(one.received, other.received)).toBeGreaterThan(40);
   });

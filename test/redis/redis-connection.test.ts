@@ -263,7 +263,7 @@ describe.each([6, 5] as const)('with ioredis %i', (version) => {
 
   test('a Redis that hangs makes commands fail after the timeout, and is asked again when it goes on', async () => {
     const connection = connectTo(server.url, 50);
-    const id = await idOf(connection);
+    const id = await vi.waitFor(() => idOf(connection));
     server.pause();
     const { error, after } = await failureOf(connection.run(ping));
     expect(error).toMatchObject({
@@ -281,7 +281,7 @@ describe.each([6, 5] as const)('with ioredis %i', (version) => {
     const relay = await startRelay(server.port);
     const connection = connectTo(relay.url, 50);
     const key = uniquePrefix();
-    await connection.run(ping);
+    await vi.waitFor(() => connection.run(ping));
     relay.block();
     await Promise.all([1, 2, 3].map(() => failureOf(connection.run((client) => client.incr(key)))));
     await failureOf(connection.run(ping));

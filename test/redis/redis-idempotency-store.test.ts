@@ -50,7 +50,7 @@ describe('RedisIdempotencyStore', () => {
   it('fails in time where Redis is there and says nothing', async () => {
     const server = await startRedis();
     const store = storeOf({ redis: server.url, timeout: 50 });
-    await store.begin('k', 'a', 1_000);
+    await vi.waitFor(() => store.begin('k', 'a', 1_000));
     server.pause();
     expect(await rejectionOf(store.begin('k', 'b', 1_000))).toMatchObject({ code: 'ERR_REDIS' });
     server.resume();
