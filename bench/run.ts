@@ -2,8 +2,15 @@ import { clients } from './clients.ts';
 import { discovery } from './discovery.ts';
 import { picks } from './picks.ts';
 import { policies } from './policies.ts';
+import { streams } from './streams.ts';
 
-const BENCHMARKS: Record<string, () => Promise<void>> = { policies, clients, picks, discovery };
+const BENCHMARKS: Record<string, () => Promise<void>> = {
+  policies,
+  clients,
+  streams,
+  picks,
+  discovery,
+};
 
 const names = process.argv.slice(2);
 const unknown = names.find((name) => !Object.hasOwn(BENCHMARKS, name));
