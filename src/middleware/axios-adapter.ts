@@ -81,12 +81,12 @@ export function axiosAdapter(
       },
     };
     letFormSayItsType(config);
-    const letGo = bounded(config) ? new AbortController() : undefined;
+    const letGo = bounded(config) || streamed(config) ? new AbortController() : undefined;
     try {
-      return asInNode(await send(withOptions(config, letGo)), config, request);
+      return asInNode(await send(withOptions(config, letGo)), config, request, letGo);
     } catch (error) {
       if ((error as AxiosError).response === undefined) letGo?.abort();
-      if ((error as AxiosError).isAxiosError === true) finish(error as AxiosError, config, request);
+      if ((error as AxiosError).isAxiosError === true) finish(error as AxiosError, config, request, letGo);
       throw error;
     }
   };
@@ -105,7 +105,10 @@ async function adaptersOf(meshFetch: MeshFetch): Promise<Adapters> {
   };
 }
 
-/** axios leaves the body of an answer that is longer than it may be unread: `letGo` ends that call. */
+/**
+ * axios leaves the body of an answer that is longer than it may be unread, and to cancel one that it tracks it waits for
+ * more of it, which may never come: `letGo` ends those calls.
+ */
 function lettingGo(fetch: MeshFetch) {
   return (input: string | Request, init: MeshRequestInit & { letGo?: AbortController }) => {
     const letGo = init?.letGo;
@@ -117,6 +120,10 @@ function lettingGo(fetch: MeshFetch) {
 
 function bounded({ maxContentLength }: AxiosConfig): boolean {
   return maxContentLength !== undefined && maxContentLength > -1;
+}
+
+function streamed({ responseType }: AxiosConfig): boolean {
+  return responseType?.toLowerCase() === 'stream';
 }
 
 /** Not every version of axios's adapter looks at `maxRedirects` itself. */
@@ -133,12 +140,17 @@ function letFormSayItsType({ data, headers }: AxiosConfig): void {
 }
 
 /** What axios gives with its adapter for Node. */
-function asInNode(response: AxiosResponse, config: AxiosConfig, request: object): AxiosResponse {
+function asInNode(
+  response: AxiosResponse,
+  config: AxiosConfig,
+  request: object,
+  letGo: AbortController | undefined,
+): AxiosResponse {
   const { data } = response;
-  const type = config.responseType?.toLowerCase();
-  if (type === 'stream')
-    response.data = data === null ? Readable.from([]) : Readable.fromWeb(data as ReadableStream);
-  else if (type === 'arraybuffer') response.data = Buffer.from(data as ArrayBuffer);
+  if (streamed(config)) response.data = readable(data as ReadableStream | null, letGo);
+  else if (config.responseType?.toLowerCase() === 'arraybuffer') {
+    response.data = Buffer.from(data as ArrayBuffer);
+  }
   const { headers } = response;
   if (typeof headers['set-cookie'] === 'string') headers['set-cookie'] = [headers['set-cookie']];
   response.config = config;
@@ -146,10 +158,26 @@ function asInNode(response: AxiosResponse, config: AxiosConfig, request: object)
   return response;
 }
 
+function readable(body: ReadableStream | null, letGo: AbortController | undefined): Readable {
+  if (body === null) return Readable.from([]);
+  const stream = Readable.fromWeb(body);
+  const destroy = stream._destroy;
+  stream._destroy = (error, done) => {
+    destroy.call(stream, error, done);
+    if (!stream.readableEnded) letGo?.abort();
+  };
+  return stream;
+}
+
 /** The error in the terms of axios's adapter for Node, and of the mesh. */
-function finish(error: AxiosError, config: AxiosConfig, request: object): void {
+function finish(
+  error: AxiosError,
+  config: AxiosConfig,
+  request: object,
+  letGo: AbortController | undefined,
+): void {
   error.config = config;
-  if (error.response !== undefined) asInNode(error.response, config, request);
+  if (error.response !== undefined) asInNode(error.response, config, request, letGo);
   const cause = causeOf(error);
   if (!(cause instanceof InvalidRequestError)) error.request = request;
   if (cause !== undefined) {

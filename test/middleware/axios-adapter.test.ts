@@ -369,6 +369,32 @@ describe('a request that is cancelled', () => {
     expect(server.requests).toEqual([]);
   });
 
+  it.each<[string, object]>([
+    ['', {}],
+    [', with a signal', { signal: new AbortController().signal }],
+    [', with a timeout', { timeout: 60_000 }],
+    [', with its progress told', { onDownloadProgress: () => {} }],
+    [', with a bound', { maxContentLength: MIB }],
+    [', of an answer that axios takes for a failure', { timeout: 60_000, validateStatus: () => false }],
+  ])('ends when its reader stops, though nothing more is coming%s', async (_how, config) => {
+    const { api, server, client } = await serving((_request, response) => void response.write('first'));
+    const get = api.get('/', { responseType: 'stream', ...config });
+    const { data } = await get.catch((error: AxiosError) => error.response as { data: Readable });
+    for await (const _chunk of data) break;
+    await vi.waitFor(() => expect(server.requests[0]!.socket.destroyed).toBe(true));
+    await vi.waitFor(() => expect(data.closed).toBe(true));
+    await client.close();
+  });
+
+  it('leaves the connection of one that was read to its end to the next', async () => {
+    const { api, server } = await serving(echo);
+    for (let call = 0; call < 3; call++) {
+      const { data } = await api.get('/', { responseType: 'stream', timeout: 60_000 });
+      await text(data);
+    }
+    expect(new Set(server.requests.map(({ socket }) => socket)).size).toBe(1);
+  });
+
   it('stops its upload', async () => {
     const { api, server } = await serving(never);
     const body = new PassThrough();
