@@ -5,7 +5,8 @@ import { Readable } from 'node:stream';
 import { play } from '../support/part.ts';
 import { chunks } from './chunks.ts';
 
-const FIRST = 'x'.repeat(65_536);
+/** Little enough that every buffer on its way waits for more, which is when a client may fail to let go. */
+const FIRST = 'x'.repeat(16_384);
 
 await play(async () => {
   const server = createServer((request, response) => {
