@@ -10,7 +10,7 @@ export const AT_ONCE = 50;
 
 /** What is ours may not need more: bytes while it streams, and bytes that are left of cancelled calls. */
 export const MAX_WHILE_STREAMING = 16 * MIB;
-export const MAX_LEFT = MIB;
+export const MAX_LEFT = 2 * MIB;
 
 /** Milliseconds in which a client has to be done with one of them. */
 export const MAX_TIME = 120_000;
