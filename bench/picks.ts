@@ -1,5 +1,6 @@
 import { Fleet, type FleetObserver, type FleetRules } from '../src/balancing/fleet.ts';
 import { outlierDetection } from '../src/balancing/outlier-detection.ts';
+import type { AcquireOptions } from '../src/balancing/pick.ts';
 import { leastConnections } from '../src/balancing/strategies/least-connections.ts';
 import { peakEwma } from '../src/balancing/strategies/peak-ewma.ts';
 import { powerOfTwo } from '../src/balancing/strategies/power-of-two.ts';
@@ -30,7 +31,14 @@ const BATCH = 64;
 /** Calls of each instance before the measurement: what they took is what Peak EWMA goes by. */
 const CALLS = 20;
 
-const unobserved: FleetObserver = { joined() {}, left() {}, ejected() {}, returned() {} };
+const unobserved: FleetObserver = {
+  joined() {},
+  left() {},
+  ejected() {},
+  returned() {},
+  renewed() {},
+  gotNoResponse() {},
+};
 
 export async function picks(): Promise<void> {
   const picking: string[][] = [];
@@ -62,7 +70,7 @@ async function fleetOf(strategy: BalancingStrategy, size: number): Promise<Fleet
   const fleet = new Fleet(rules, unobserved);
   fleet.update(await new StaticServiceDiscovery({ service: origins }).instances('service'));
   for (let call = 0; call < size * CALLS; call++) {
-    fleet.lease(keyOf(call), undefined)!.release({ latency: 10 + 10 * Math.random() });
+    fleet.lease(callOf(call))!.release({ latency: 10 + 10 * Math.random() });
   }
   return fleet;
 }
@@ -75,13 +83,13 @@ interface Times {
 
 /** A pick alone, then with its lease, then the release: calls begin in batches and end in batches. */
 function timesOf(fleet: Fleet): Times {
-  const leases = Array.from({ length: BATCH }, () => fleet.lease('key', undefined)!);
+  const leases = Array.from({ length: BATCH }, () => fleet.lease(callOf(0))!);
   for (const lease of leases) lease.release();
   let count = 0;
-  const [pick] = timeOf([() => fleet.pick(keyOf(count++), undefined)]);
+  const [pick] = timeOf([() => fleet.pick(callOf(count++))]);
   const [lease, release] = timeOf([
     (index) => {
-      leases[index] = fleet.lease(keyOf(count++), undefined)!;
+      leases[index] = fleet.lease(callOf(count++))!;
     },
     (index) => leases[index]!.release(),
   ]);
@@ -107,8 +115,8 @@ function timeOf(steps: readonly ((index: number) => unknown)[]): number[] {
   return steps.map((_, which) => median(rounds.map((round) => round[which]!)));
 }
 
-const keys = Array.from({ length: 1024 }, (_, index) => `user-${index}`);
+const calls = Array.from({ length: 1024 }, (_, index) => ({ hashKey: `user-${index}` }));
 
-function keyOf(count: number): string {
-  return keys[count & 1023]!;
+function callOf(count: number): AcquireOptions {
+  return calls[count & 1023]!;
 }

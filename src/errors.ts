@@ -257,8 +257,12 @@ named(ServiceResponseError, 'ServiceResponseError');
 
 /** The connection to the instance could not be made, or broke before the answer was whole. */
 export class ServiceConnectionError extends ServiceError {
-  constructor(message: string, details: ServiceErrorDetails) {
+  /** Whether the instance may have received the request, or a part of it. False where no connection could be made. */
+  readonly sent: boolean;
+
+  constructor(message: string, details: ServiceErrorDetails & { sent?: boolean }) {
     super('ERR_SERVICE_CONNECTION', message, details);
+    this.sent = details.sent ?? true;
   }
 }
 named(ServiceConnectionError, 'ServiceConnectionError');

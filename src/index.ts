@@ -1,6 +1,6 @@
-export type { CallResult, Ejection, Lease } from './balancing/fleet.ts';
+export type { Ejection, Renewal } from './balancing/fleet.ts';
+export type { CallResult, Lease, ReleaseOutcome } from './balancing/lease.ts';
 export {
-  type AcquireOptions,
   LoadBalancer,
   type LoadBalancerEvents,
   type LoadBalancerOptions,
@@ -13,10 +13,12 @@ export type {
   OutlierDetectionOptions,
   SuccessRateOptions,
 } from './balancing/outlier-detection.ts';
+export type { AcquireOptions } from './balancing/pick.ts';
 export type { CanaryOptions } from './balancing/routing.ts';
 export type { Selector } from './balancing/selector.ts';
 export type { SlowStartOptions } from './balancing/slow-start.ts';
 export { type ConsistentHashOptions, consistentHash } from './balancing/strategies/consistent-hash.ts';
+export { exploring } from './balancing/strategies/exploring.ts';
 export {
   type LoadReport,
   LoadReports,

@@ -1,14 +1,16 @@
 import { originOf, type ServiceInstance } from '../discovery/service-instance.ts';
-import { number } from '../internal/validate.ts';
+import { ServiceConnectionError, ServiceResponseError } from '../errors.ts';
 import { UsualLatency } from './latency.ts';
+import { Lease } from './lease.ts';
 import { Member } from './member.ts';
 import { type EjectionReason, type OutlierDetection, outliersAmong } from './outlier-detection.ts';
+import { type AcquireOptions, Pick, type PickedFleet } from './pick.ts';
 import { Levels, panickingLevels } from './priorities.ts';
 import { type Health, type Route, type RoutingRules, routeBy, usedAmong } from './routing.ts';
 import { Selections } from './selections.ts';
 import { matches, type Selector } from './selector.ts';
 import { type SlowStart, WarmUp } from './slow-start.ts';
-import type { Candidate, Picker, PickRequest } from './strategy.ts';
+import type { Candidate, Picker } from './strategy.ts';
 
 /** Why and for how long an instance is passed over. */
 export interface Ejection {
@@ -22,12 +24,18 @@ export interface Ejection {
   error: unknown;
 }
 
+/** What makes an ejected instance likely to be well: another process runs in its place, or it is said to be healthy. */
+export type Renewal = 'restarted' | 'healthy';
+
 /** What a fleet tells about its instances. */
 export interface FleetObserver {
   joined(candidate: Candidate): void;
+  renewed(candidate: Candidate, reason: Renewal): void;
   left(candidate: Candidate): void;
   ejected(candidate: Candidate, ejection: Ejection): void;
   returned(candidate: Candidate): void;
+  /** A call got no response, so that the list of the instances may be out of date. */
+  gotNoResponse(): void;
 }
 
 /** How a balancer chooses and judges, the same for each of its fleets. */
@@ -40,76 +48,12 @@ export interface FleetRules extends RoutingRules {
   readonly selectFallback?: 'none' | 'any' | undefined;
 }
 
-/** How a call on a lease ended. With none of the fields: well. */
-export interface CallResult {
-  /** What went wrong on the side of the instance. Leave it out for an answer that blames the caller (4xx). */
-  error?: unknown;
-  /** Milliseconds. Default: since the lease was acquired. */
-  latency?: number;
-  /** The caller gave up: all that is learned of the instance is that it would have taken longer still. */
-  cancelled?: boolean;
-}
-
-/** A place on an instance, held while a call is under way. */
-export class Lease {
-  readonly instance: ServiceInstance;
-  /** What the balancer knows of the instance. */
-  readonly candidate: Candidate;
-  readonly #fleet: Fleet;
-  readonly #member: Member;
-  readonly #startedAt: number;
-  readonly #era: number;
-  readonly #probe: boolean;
-  #released = false;
-
-  constructor(fleet: Fleet, member: Member, now: number) {
-    this.instance = member.instance;
-    this.candidate = member;
-    this.#fleet = fleet;
-    this.#member = member;
-    this.#startedAt = now;
-    this.#era = member.era;
-    this.#probe = member.begin(now);
-    fleet.loadChanged(member);
-  }
-
-  /**
-   * Gives the place back and tells how the call ended; only the first time counts.
-   *
-   * @returns whether the result says something about the service as a whole. It does not if the instance
-   * is ejected, alone among others that are well: that is then known, and no reason to stop calling them.
-   * Nor does a call that began before its instance was ejected, or left, however many such there are.
-   * @throws RangeError if the latency is not a number of at least 0.
-   */
-  release(result: CallResult = {}): boolean {
-    if (result.latency !== undefined) number(0)(result.latency, 'the latency of a call');
-    if (this.#released) return false;
-    this.#released = true;
-    const member = this.#member;
-    member.end(this.#probe, this.#startedAt);
-    this.#fleet.loadChanged(member);
-    const now = performance.now();
-    const latency = result.latency ?? now - this.#startedAt;
-    if (result.cancelled) member.giveUp(latency, now);
-    if (result.cancelled || this.#era !== member.era) return false;
-    const aboutService = !member.ejected || this.#fleet.panics(member);
-    if (result.error === undefined) this.#fleet.succeeded(member, latency, now);
-    else this.#fleet.failed(member, latency, now, this.#probe, result.error);
-    this.#fleet.passed(now);
-    return aboutService;
-  }
-
-  /**
-   * Whether every instance that calls go to is ejected because its calls failed one after the other. Those that
-   * were ejected beside the others, as for being slow, still answer; so may one that was not tried again for long.
-   */
-  get serviceDown(): boolean {
-    return this.#fleet.down;
-  }
-}
+/** Milliseconds that a probe is given at least, and how many times the usual latency. */
+const MIN_PROBE_TIMEOUT = 1_000;
+const PROBE_LATENCIES = 10;
 
 /** The instances of one service, and the choice among them. */
-export class Fleet implements PickRequest, Health {
+export class Fleet implements Health, PickedFleet {
   readonly #rules: FleetRules;
   readonly #observer: FleetObserver;
   readonly #usualLatency = new UsualLatency();
@@ -122,25 +66,42 @@ export class Fleet implements PickRequest, Health {
   // Of the eligible ones, kept as they change, so that no pick has to count.
   #ejected = 0;
   #failing = 0;
+  ejectedMembers: Member[] = [];
   #intervalEnds: number;
   changes = 0;
+  picks = 0;
   // Where there are priorities, each level panics for itself.
   #levels: Levels<Member> | undefined = undefined;
   #panicking: ReadonlySet<Member> | undefined = undefined;
   readonly #route: Route;
   #picker: Picker | undefined;
   #selections: Selections | undefined = undefined;
-  // The pick under way: picking is synchronous, so that one set of fields serves all.
-  now = 0;
-  hashKey: string | undefined = undefined;
-  #exclude: ReadonlySet<string> | undefined = undefined;
-  #strictness: 'untried' | 'available' | 'any' = 'any';
+  readonly #pick = new Pick(this);
 
   constructor(rules: FleetRules, observer: FleetObserver) {
     this.#rules = rules;
     this.#observer = observer;
     this.#route = routeBy(rules, this);
     this.#intervalEnds = performance.now() + rules.outlierDetection.interval;
+  }
+
+  /** Those that calls go to. */
+  get eligible(): readonly Candidate[] {
+    return this.#eligible;
+  }
+
+  /** How many calls go to. */
+  get size(): number {
+    return this.#eligible.length;
+  }
+
+  /** How many are registered. */
+  get registered(): number {
+    return this.#members.size;
+  }
+
+  get probeTimeout(): number {
+    return Math.max(MIN_PROBE_TIMEOUT, PROBE_LATENCIES * this.#usualLatency.value);
   }
 
   /** Whether so many are ejected that passing them over would do more harm than good. */
@@ -159,75 +120,62 @@ export class Fleet implements PickRequest, Health {
   get down(): boolean {
     if (this.#failing === 0 || this.#failing !== this.#eligible.length) return false;
     const recently = performance.now() - this.#rules.outlierDetection.interval;
-    return this.#eligible.every(({ ejectedUntil }) => ejectedUntil > recently);
-  }
-
-  /** How many are registered. */
-  get size(): number {
-    return this.#members.size;
+    return this.#eligible.every(({ health }) => health.dueAt > recently);
   }
 
   /** Takes in who is there now, and keeps what is known of those who stay. */
   update(instances: readonly ServiceInstance[]): void {
     const before = this.#members;
     const after = new Map<string, Member>();
+    const renewed: [Member, Renewal][] = [];
     for (const instance of instances) {
       const key = `${instance.instanceId} ${originOf(instance)}`;
-      const member = before.get(key) ?? new Member(instance, this.#usualLatency);
+      const known = before.get(key);
+      const renewal = known && renewalBetween(known.instance, instance);
+      const member = known ?? new Member(instance, this.#usualLatency);
       member.instance = instance;
       after.set(key, member);
+      if (renewal !== undefined) renewed.push([member, renewal]);
     }
     this.#members = after;
+    const now = performance.now();
+    for (const [member, reason] of renewed) {
+      if (reason === 'restarted') member.startAnew(now);
+      else member.health.expectWell(now);
+    }
     const registered = this.#registered();
     this.#makeEligible(this.#usedAmong(registered), registered);
     this.#picker = this.#eligible.length === 0 ? undefined : this.#route(this.#eligible, registered);
     this.#selections = undefined;
     for (const [key, member] of after) if (!before.has(key)) this.#observer.joined(member);
+    for (const [member, reason] of renewed) this.#observer.renewed(member, reason);
     for (const [key, member] of before) {
       if (after.has(key)) continue;
-      member.leave();
+      member.startAnew(now);
       this.#observer.left(member);
     }
   }
 
-  /** An instance that is well and not excluded; failing that, one that is well; failing that, any. */
-  pick(
-    hashKey: string | undefined,
-    exclude: ReadonlySet<string> | undefined,
-    select?: Selector,
-  ): Member | undefined {
+  /** The instance that the next call should go to, without a place on it. */
+  pick(options: AcquireOptions): Member | undefined {
+    return this.#choose(options, false);
+  }
+
+  lease(options: AcquireOptions): Lease | undefined {
+    const member = this.#choose(options, true);
+    return member && new Lease(this, member, this.#pick.now, this.#pick.explored === member);
+  }
+
+  #choose(options: AcquireOptions, forCall: boolean): Member | undefined {
+    const { select } = options;
     const picker = select === undefined ? this.#picker : this.#pickerFor(select);
     if (picker === undefined) return undefined;
-    this.now = performance.now();
-    this.hashKey = hashKey;
-    this.#exclude = exclude;
-    this.#strictness = 'untried';
-    let picked = picker(this);
-    if (picked === undefined) {
-      this.#strictness = 'available';
-      picked = picker(this);
-    }
-    if (picked === undefined) {
-      this.#strictness = 'any';
-      picked = picker(this);
-    }
+    const pick = this.#pick;
+    this.picks++;
+    pick.begin(performance.now(), options, forCall);
+    let picked = picker(pick);
+    while (picked === undefined && pick.next()) picked = picker(pick);
     return picked as Member | undefined;
-  }
-
-  lease(
-    hashKey: string | undefined,
-    exclude: ReadonlySet<string> | undefined,
-    select?: Selector,
-  ): Lease | undefined {
-    const member = this.pick(hashKey, exclude, select);
-    return member && new Lease(this, member, this.now);
-  }
-
-  accepts(candidate: Candidate): boolean {
-    const member = candidate as Member;
-    if (this.#strictness === 'any') return true;
-    if (member.ejected && !this.panics(member) && !member.availableAt(this.now)) return false;
-    return this.#strictness === 'available' || !this.#exclude?.has(member.instance.instanceId);
   }
 
   /** To be called after every begin and end of a call. */
@@ -236,19 +184,25 @@ export class Fleet implements PickRequest, Health {
     this.#selections?.loadChanged(member);
   }
 
-  succeeded(member: Member, latency: number, now: number): void {
+  succeeded(member: Member, latency: number, now: number, exploring: boolean): void {
     this.#usualLatency.observe(latency);
     if (this.#rules.outlierDetection.latency) member.conduct.took(latency);
     const { ejected, failing } = member;
-    if (!member.succeed(latency, now)) return;
+    if (!member.succeed(latency, now, exploring)) return;
+    const last = member.eligible && this.#ejected === this.#eligible.length;
     this.#count(member, ejected, failing);
     this.#warmUp(member, now);
+    // What was wrong with all of them is over for one: it may be for all.
+    if (last) for (const other of this.#eligible) other.health.expectWell(now);
     this.#observer.returned(member);
   }
 
   failed(member: Member, latency: number, now: number, probe: boolean, error: unknown): void {
-    if (!member.fail(latency, now, probe, this.#rules.outlierDetection)) return;
-    this.#eject(member, now, probe ? 'probe' : 'consecutive-failures', error);
+    if (member.fail(latency, now, probe, this.#rules.outlierDetection)) {
+      const reached = !(error instanceof ServiceConnectionError && !error.sent);
+      this.#eject(member, now, probe ? 'probe' : 'consecutive-failures', error, reached);
+    }
+    if (!(error instanceof ServiceResponseError)) this.#observer.gotNoResponse();
   }
 
   /** A call has passed: the first one after the end of an interval has the interval judged, which takes no timer. */
@@ -263,17 +217,19 @@ export class Fleet implements PickRequest, Health {
     this.#intervalEnds = now + outlierDetection.interval;
     const found = recent ? outliersAmong(this.#eligible, outlierDetection) : [];
     for (const member of this.#members.values()) member.conduct.reset();
+    const { maxEjectionRatio } = outlierDetection;
     for (const { outlier, reason } of found) {
-      if (this.#ejected >= outlierDetection.maxEjectionRatio * this.#eligible.length) return;
-      if (outlier.eligible && !outlier.ejected) this.#eject(outlier, now, reason, undefined);
+      const most = maxEjectionRatio === 0 ? 0 : Math.max(1, maxEjectionRatio * this.#eligible.length);
+      if (this.#ejected + 1 > most) return;
+      if (outlier.eligible && !outlier.ejected) this.#eject(outlier, now, reason, undefined, true);
     }
   }
 
-  #eject(member: Member, now: number, reason: EjectionReason, error: unknown): void {
-    const { ejected, failing } = member;
-    const duration = member.eject(now, this.#rules.outlierDetection, this.#rules.random);
+  #eject(member: Member, now: number, reason: EjectionReason, error: unknown, reached: boolean): void {
+    const { ejected, failing, health } = member;
+    const duration = health.eject(now, reached, this.#rules.outlierDetection, this.#rules.random);
     this.#count(member, ejected, failing);
-    this.#observer.ejected(member, { duration, ejections: member.ejections, reason, error });
+    this.#observer.ejected(member, { duration, ejections: health.ejections, reason, error });
   }
 
   /** Takes in that a member has been ejected or has come back. */
@@ -281,6 +237,10 @@ export class Fleet implements PickRequest, Health {
     if (member.eligible) {
       this.#ejected += Number(member.ejected) - Number(wasEjected);
       this.#failing += Number(member.failing) - Number(wasFailing);
+    }
+    if (member.ejected !== wasEjected) {
+      if (member.ejected) this.ejectedMembers.push(member);
+      else this.ejectedMembers.splice(this.ejectedMembers.indexOf(member), 1);
     }
     this.#healthChanged();
   }
@@ -295,6 +255,7 @@ export class Fleet implements PickRequest, Health {
     this.#eligible = members;
     this.#ejected = members.filter(({ ejected }) => ejected).length;
     this.#failing = members.filter(({ failing }) => failing).length;
+    this.ejectedMembers = [...this.#members.values()].filter(({ ejected }) => ejected);
     const { priorityOf } = this.#rules;
     if (priorityOf !== undefined) this.#levels = new Levels(members, registered, priorityOf);
     this.#healthChanged();
@@ -342,8 +303,14 @@ export class Fleet implements PickRequest, Health {
 
   #warmUp(member: Member, now: number): void {
     const { slowStart } = this.#rules;
-    if (slowStart) member.warmUp = new WarmUp(slowStart, now, this);
+    if (slowStart) member.warmUp = new WarmUp(slowStart, now, this.#pick);
   }
+}
+
+/** What a new entry for an instance says that makes it likely to be well. */
+function renewalBetween(before: ServiceInstance, after: ServiceInstance): Renewal | undefined {
+  if (before.registeredAt !== after.registeredAt) return 'restarted';
+  return before.status === 'unhealthy' && after.status === 'healthy' ? 'healthy' : undefined;
 }
 
 /** Those that have weight; failing that all. */

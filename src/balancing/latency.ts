@@ -25,6 +25,17 @@ export class PeakEwma {
     this.#average = latency > faded ? latency : faded + latency * (1 - weight);
     this.#updatedAt = now;
   }
+
+  /** Takes the latency in place of all that was observed before, which it refutes. */
+  replace(latency: number, now: number): void {
+    this.#average = latency;
+    this.#updatedAt = now;
+  }
+
+  /** Forgets everything: the instance has started anew. */
+  forget(): void {
+    this.#updatedAt = -1;
+  }
 }
 
 /** Share of each observation in the usual latency. */

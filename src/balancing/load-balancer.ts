@@ -1,7 +1,7 @@
 import type { ServiceDiscovery, Unsubscribe } from '../discovery/service-discovery.ts';
 import type { ServiceInstance } from '../discovery/service-instance.ts';
 import { ClosedError, NoInstanceError } from '../errors.ts';
-import { Emitter } from '../internal/emitter.ts';
+import { Emitter, warnOf } from '../internal/emitter.ts';
 import {
   anything,
   boolean,
@@ -13,8 +13,10 @@ import {
   requireOption,
   validateOptions,
 } from '../internal/validate.ts';
-import { type Ejection, Fleet, type FleetObserver, type FleetRules, type Lease } from './fleet.ts';
+import { type Ejection, Fleet, type FleetObserver, type FleetRules, type Renewal } from './fleet.ts';
+import type { Lease } from './lease.ts';
 import { type OutlierDetectionOptions, outlierDetection } from './outlier-detection.ts';
+import type { AcquireOptions } from './pick.ts';
 import { priorityByMetadata, safely } from './priorities.ts';
 import type { CanaryOptions } from './routing.ts';
 import { checkSelector, type Selector } from './selector.ts';
@@ -77,17 +79,13 @@ export interface LoadBalancerOptions {
   random?: () => number;
 }
 
-export interface AcquireOptions {
-  /** Calls with the same key go to the same instance where the strategy is `consistent-hash`. */
-  hashKey?: string | undefined;
-  /** Ids of instances to avoid while there are others: those that the same call has tried. */
-  exclude?: ReadonlySet<string> | undefined;
-  /** Only instances with this metadata: `{ version: '2' }`. Default: the `select` of the balancer. */
-  select?: Selector | undefined;
-}
-
 export interface LoadBalancerEvents {
   join: [event: { instance: ServiceInstance; candidate: Candidate }];
+  /**
+   * What the discovery says of an instance makes it likely to be well: another process has `restarted` in its place (its
+   * `registeredAt` changed), or its status turned `healthy`. If it is ejected, a call may probe it at once.
+   */
+  renew: [event: { instance: ServiceInstance; candidate: Candidate; reason: Renewal }];
   leave: [event: { instance: ServiceInstance; candidate: Candidate }];
   /** Passed over from now on. */
   eject: [event: { instance: ServiceInstance } & Ejection];
@@ -99,8 +97,8 @@ export interface LoadBalancerEvents {
  * Chooses which instance of a service to call. It keeps the instances of each service that it was asked for
  * in memory, told of changes by the discovery, so that a choice waits for nothing but the first resolution.
  *
- * An instance that fails several times in a row, or far more often than the others, is ejected for a while,
- * alone, and comes back through a probe; with more than half of them ejected all are eligible again.
+ * An instance that fails several times in a row, or far more often than the others, is ejected for a while, alone, and comes
+ * back through a probe, which is a call that a first attempt makes. While one instance is well, the ejected ones get no other.
  *
  * @example
  * const lease = await balancer.acquire('user-service');
@@ -163,26 +161,25 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
    * one that names the selector if there are instances but it matches none.
    */
   async acquire(serviceName: string, options: AcquireOptions = {}): Promise<Lease> {
-    const { hashKey, exclude, select } = options;
     const fleet = await this.#fleetOf(serviceName);
-    const lease = fleet.lease(hashKey, exclude, select);
+    const lease = fleet.lease(options);
     if (lease !== undefined) return lease;
-    const selector = select ?? this.#rules.select;
-    if (fleet.size === 0 || selector === undefined) throw new NoInstanceError(serviceName);
+    this.#refresh(serviceName);
+    const selector = options.select ?? this.#rules.select;
+    if (fleet.registered === 0 || selector === undefined) throw new NoInstanceError(serviceName);
     const shown = JSON.stringify(selector).slice(0, 200);
-    const cause = new Error(`of ${fleet.size} instances none matches ${shown}`);
+    const cause = new Error(`of ${fleet.registered} instances none matches ${shown}`);
     throw new NoInstanceError(serviceName, { cause });
   }
 
   /** As `acquire`, at once; undefined if there is no instance or the service has not been resolved yet. */
   tryAcquire(serviceName: string, options: AcquireOptions = {}): Lease | undefined {
-    return this.#services.get(serviceName)?.lease(options.hashKey, options.exclude, options.select);
+    return this.#services.get(serviceName)?.lease(options);
   }
 
   /** A pick without tracking, or undefined if there is no instance. */
   async getInstance(serviceName: string, options: AcquireOptions = {}): Promise<ServiceInstance | undefined> {
-    const { hashKey, exclude, select } = options;
-    return (await this.#fleetOf(serviceName)).pick(hashKey, exclude, select)?.instance;
+    return (await this.#fleetOf(serviceName)).pick(options)?.instance;
   }
 
   /** Stops watching the discovery, which stays open: it is its owner's. */
@@ -207,7 +204,7 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
 
   /** Watches before it reads, so that no change falls between the two; what was pushed is newer than the read. */
   async #resolve(serviceName: string): Promise<Fleet> {
-    const fleet = new Fleet(this.#rules, this.#observer);
+    const fleet = new Fleet(this.#rules, this.#observerOf(serviceName));
     let pushed = false;
     let unwatch: Unsubscribe | undefined;
     try {
@@ -230,12 +227,25 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
     return fleet;
   }
 
-  readonly #observer: FleetObserver = {
-    joined: (candidate) => this.emit('join', { instance: candidate.instance, candidate }),
-    left: (candidate) => this.emit('leave', { instance: candidate.instance, candidate }),
-    ejected: ({ instance }, ejection) => this.emit('eject', { instance, ...ejection }),
-    returned: ({ instance }) => this.emit('return', { instance }),
-  };
+  #observerOf(serviceName: string): FleetObserver {
+    return {
+      joined: (candidate) => this.emit('join', { instance: candidate.instance, candidate }),
+      renewed: (candidate, reason) => this.emit('renew', { instance: candidate.instance, candidate, reason }),
+      left: (candidate) => this.emit('leave', { instance: candidate.instance, candidate }),
+      ejected: ({ instance }, ejection) => this.emit('eject', { instance, ...ejection }),
+      returned: ({ instance }) => this.emit('return', { instance }),
+      gotNoResponse: () => this.#refresh(serviceName),
+    };
+  }
+
+  /** Lets the discovery look again, as often as it sees fit. */
+  #refresh(serviceName: string): void {
+    try {
+      this.#discovery.refresh?.(serviceName);
+    } catch (error) {
+      warnOf(error, 'The refresh() of a discovery threw, which it must not.');
+    }
+  }
 }
 
 function priorityOf(priorities: LoadBalancerOptions['priorities']) {

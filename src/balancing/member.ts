@@ -1,4 +1,6 @@
 import type { ServiceInstance } from '../discovery/service-instance.ts';
+import { Exploration } from './exploration.ts';
+import { InstanceHealth } from './instance-health.ts';
 import { PeakEwma, type UsualLatency } from './latency.ts';
 import { Conduct, type OutlierDetection } from './outlier-detection.ts';
 import type { WarmUp } from './slow-start.ts';
@@ -6,6 +8,10 @@ import type { Candidate } from './strategy.ts';
 
 /** The most that failures are charged, in milliseconds of latency. */
 const MAX_CHARGE = 60_000;
+/** Milliseconds that an instance whose latest call failed is idle before a call explores it. */
+const SUSPECT_WAIT = 1_000;
+/** How much longer it is for a call that cannot be repeated elsewhere, should no other call have explored it. */
+const RESERVED = 500;
 
 /** An instance as the balancer knows it. What is learned here outlives changes of the fleet around it. */
 export class Member implements Candidate {
@@ -13,25 +19,17 @@ export class Member implements Candidate {
   inFlight = 0;
   /** Whether calls go to it while it is well: not if it is unhealthy or without weight and others are not. */
   eligible = false;
-  /** Since when it counts as it does: a call that began before an ejection, a return or its leaving says nothing after it. */
-  era = 0;
-  /** True from an ejection until a probe, or any call in a panic, has succeeded. */
-  ejected = false;
-  /** True while it is ejected and failed its last calls, as many in a row as the rules say: it is down. */
-  failing = false;
+  readonly health = new InstanceHealth();
   readonly conduct = new Conduct();
   /** Until it has its whole weight. */
   warmUp: WarmUp | undefined = undefined;
+  /** When its last call began, on the clock of `performance.now()`. */
+  lastCallAt = -Infinity;
   readonly #usual: UsualLatency;
   readonly #latency = new PeakEwma();
-  #failuresInARow = 0;
-  #ejections = 0;
-  #ejectionTime = 0;
-  #ejectedAt = 0;
-  #returnedAt = 0;
-  /** Until when a probe keeps others out: one that never ends must not do so for ever. */
-  #probingUntil = 0;
-  #probeBegan = 0;
+  readonly #exploration = new Exploration();
+  #idleSince = -Infinity;
+  #lastPick = 0;
 
   constructor(instance: ServiceInstance, usual: UsualLatency) {
     this.instance = instance;
@@ -50,54 +48,59 @@ export class Member implements Candidate {
     return share;
   }
 
-  /** One that has not answered yet is tried at once, and then taken to be like the others. */
+  get ejected(): boolean {
+    return this.health.ejected;
+  }
+
+  get failing(): boolean {
+    return this.health.failing;
+  }
+
+  /** An instance without a result is called at once, and then taken to be like the others. */
   latencyAt(now: number): number {
     if (this.#latency.known) return this.#latency.at(now);
     return this.inFlight === 0 ? 0 : this.#usual.value;
   }
 
-  /** Whether it may get a call: it is not ejected, or its time is over and no probe is under way. */
-  availableAt(now: number): boolean {
-    return !this.ejected || now >= Math.max(this.ejectedUntil, this.#probingUntil);
+  /**
+   * Whether a call should explore it, since it gets none by its expected latency.
+   *
+   * @param picks made in the fleet so far. @param repeatable whether the call can go elsewhere if this instance fails.
+   */
+  wantsExploring(now: number, picks: number, fleetSize: number, repeatable: boolean): boolean {
+    if (this.inFlight > 0 || !this.#latency.known || this.ejected) return false;
+    if (!this.#exploration.isPassedOver(picks - this.#lastPick, fleetSize)) return false;
+    const idle = now - this.#idleSince;
+    if (this.health.suspect) return idle >= SUSPECT_WAIT + (repeatable ? 0 : RESERVED);
+    return this.#exploration.isDue(idle, this.#latency.at(now));
   }
 
-  /** The end of the time of its ejection, from which on it may get a probe. */
-  get ejectedUntil(): number {
-    return this.#ejectedAt + this.#ejectionTime;
-  }
-
-  /** A call begins; true if it is the probe that decides on the return. */
-  begin(now: number): boolean {
+  /** A call begins. */
+  begin(now: number, picks: number): void {
     this.inFlight++;
-    const probe = this.ejected && this.availableAt(now);
-    if (probe) {
-      this.#probeBegan = now;
-      this.#probingUntil = now + this.#ejectionTime;
-    }
-    return probe;
+    this.lastCallAt = now;
+    this.#lastPick = picks;
   }
 
-  /** The end of a probe that took so long that another was let through does not make room for a third. */
-  end(probe: boolean, began: number): void {
+  /** A call ends, however it does. */
+  end(now: number): void {
     this.inFlight--;
-    if (probe && began === this.#probeBegan) this.#probingUntil = 0;
+    this.#idleSince = now;
   }
 
-  leave(): void {
-    this.era++;
-  }
-
-  /** True if it ends an ejection. */
-  succeed(latency: number, now: number): boolean {
-    this.#latency.observe(latency, now);
+  /**
+   * True if it ends an ejection. The latency of a success that comes after failures, or that refutes a peak, takes the
+   * place of the estimate that those have raised.
+   */
+  succeed(latency: number, now: number, exploring: boolean): boolean {
+    const { health } = this;
+    const refuted = exploring && this.#exploration.take(latency, this.#usual.value);
+    if (refuted || health.suspect || health.ejected) this.#latency.replace(latency, now);
+    else this.#latency.observe(latency, now);
     this.conduct.calls++;
-    this.#failuresInARow = 0;
-    if (!this.ejected) return false;
-    this.ejected = false;
-    this.failing = false;
-    this.#returnedAt = now;
+    if (!health.succeed(now)) return false;
+    this.#exploration.reset();
     this.conduct.reset();
-    this.era++;
     return true;
   }
 
@@ -117,34 +120,14 @@ export class Member implements Candidate {
     );
     this.conduct.calls++;
     this.conduct.failures++;
-    this.#failuresInARow++;
-    return probe || this.#failuresInARow === rules.consecutiveFailures;
+    return this.health.fail(probe, rules);
   }
 
-  /**
-   * Passes it over for a while; gives the time in milliseconds, with up to a tenth of jitter. As in Envoy the
-   * time grows by one base with each ejection, up to the maximum, and shrinks by one with each interval that
-   * the instance is well.
-   */
-  eject(now: number, rules: OutlierDetection, random: () => number = Math.random): number {
-    const { baseEjectionTime, maxEjectionTime, interval } = rules;
-    if (!this.ejected) {
-      const well = Math.floor((now - this.#returnedAt) / interval);
-      if (well > 0) {
-        const most = Math.ceil(maxEjectionTime / Math.max(1, baseEjectionTime));
-        this.#ejections = Math.max(0, Math.min(this.#ejections, most) - well);
-      }
-    }
-    this.#ejections++;
-    this.#ejectionTime = Math.min(maxEjectionTime, baseEjectionTime * this.#ejections * (1 + random() / 10));
-    this.#ejectedAt = now;
-    this.ejected = true;
-    this.failing = this.#failuresInARow >= rules.consecutiveFailures;
-    this.era++;
-    return this.#ejectionTime;
-  }
-
-  get ejections(): number {
-    return this.#ejections;
+  /** Another process has taken its place: what is known of the one before says nothing about it. */
+  startAnew(now: number): void {
+    this.health.startAnew(now);
+    this.#latency.forget();
+    this.#exploration.reset();
+    this.conduct.reset();
   }
 }

@@ -53,19 +53,34 @@ export interface OutlierDetectionOptions {
   /** Milliseconds after which those three rules judge what happened since. Default 10,000. */
   interval?: number;
   /**
-   * Those three rules eject only while fewer than this share are ejected, 0 to 1: they pass over instances that
-   * still answer, and those that are left must bear the load. Default 0.1, so that of up to 10 it is one.
+   * The largest share of the instances, 0 to 1, that may be ejected once one of those three rules has ejected another: they
+   * pass over instances that still respond, and those that are left must bear the load. One may always be, unless it
+   * is 0. Default 0.1.
    */
   maxEjectionRatio?: number;
   /**
-   * Milliseconds of the first ejection. Each further one takes as much longer, each interval that the instance
-   * is well takes one of them back. Default 30,000.
+   * Milliseconds of the first ejection. Each further one takes twice as long after failures in a row, and as much longer by
+   * the other rules; each interval that the instance is well takes one of them back. Default 1,000 after failures in a
+   * row, 30,000 by the other rules.
    */
   baseEjectionTime?: number;
-  /** The longest ejection, in milliseconds. Default 300,000. */
+  /** The longest ejection, in milliseconds. Default 10,000 after failures in a row, 300,000 by the other rules. */
   maxEjectionTime?: number;
-  /** With a larger share than this ejected, all are eligible again. Default 0.5. */
+  /**
+   * With a larger share than this ejected, all are eligible again, though others are well. Default 1: while one is left,
+   * no ejected instance gets calls but for probes. With none left, the one whose last call is longest ago gets the next.
+   */
   panicThreshold?: number;
+}
+
+/** How long the ejections by one kind of rule last. */
+export interface EjectionTime {
+  /** Milliseconds of the ejection with this number, the first being 1, before the bound and jitter. */
+  of(ejections: number): number;
+  /** In milliseconds. */
+  readonly max: number;
+  /** The number of ejections from which on they last no longer. */
+  readonly most: number;
 }
 
 /** The options with their defaults. */
@@ -76,8 +91,8 @@ export interface OutlierDetection {
   readonly latency: Required<LatencyOptions> | false;
   readonly interval: number;
   readonly maxEjectionRatio: number;
-  readonly baseEjectionTime: number;
-  readonly maxEjectionTime: number;
+  readonly failingEjectionTime: EjectionTime;
+  readonly comparedEjectionTime: EjectionTime;
   readonly panicThreshold: number;
 }
 
@@ -132,10 +147,21 @@ export function outlierDetection(options: OutlierDetectionOptions | false | unde
     },
     interval: given.interval ?? 10_000,
     maxEjectionRatio: given.maxEjectionRatio ?? 0.1,
-    baseEjectionTime: given.baseEjectionTime ?? 30_000,
-    maxEjectionTime: given.maxEjectionTime ?? 300_000,
-    panicThreshold: given.panicThreshold ?? 0.5,
+    failingEjectionTime: doubling(given.baseEjectionTime ?? 1_000, given.maxEjectionTime ?? 10_000),
+    comparedEjectionTime: linear(given.baseEjectionTime ?? 30_000, given.maxEjectionTime ?? 300_000),
+    panicThreshold: given.panicThreshold ?? 1,
   };
+}
+
+/** A cap of minutes would have an instance wait for as long as its outage was. */
+function doubling(base: number, max: number): EjectionTime {
+  const doublings = Math.ceil(Math.log2(Math.max(1, max / Math.max(1, base))));
+  return { of: (ejections) => base * 2 ** Math.min(ejections - 1, doublings), max, most: doublings + 1 };
+}
+
+/** As in Envoy: instances that respond must stay away for long enough to help. */
+function linear(base: number, max: number): EjectionTime {
+  return { of: (ejections) => base * ejections, max, most: Math.ceil(max / Math.max(1, base)) };
 }
 
 function rule(name: string, table: Record<string, Check>): Check {

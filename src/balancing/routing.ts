@@ -2,6 +2,7 @@ import type { ServiceInstance } from '../discovery/service-instance.ts';
 import { groupBy } from '../internal/group-by.ts';
 import { hashOf, mix } from './hash.ts';
 import type { Member } from './member.ts';
+import type { Pick } from './pick.ts';
 import { Levels, levelShares } from './priorities.ts';
 import { matches, type Selector } from './selector.ts';
 import { shareAt } from './shares.ts';
@@ -30,6 +31,8 @@ export interface RoutingRules extends StrategyContext {
 export interface Health {
   /** Another number after each ejection and each return. */
   readonly changes: number;
+  /** All that are ejected, in no order. */
+  readonly ejectedMembers: readonly Member[];
   /** Whether ejected members like this one get calls as the others do. */
   panics(member: Member): boolean;
 }
@@ -50,7 +53,7 @@ export type Route = (members: readonly Member[], registered: readonly Member[]) 
  */
 export function routeBy(rules: RoutingRules, health: Health): Route {
   const { strategy, zone, priorityOf, canary } = rules;
-  let route: Route = (members) => strategy(members, rules);
+  let route: Route = (members) => withProbes(strategy(members, rules), members, health);
   if (zone !== undefined) route = byZone(route, zone, rules, health);
   if (priorityOf !== undefined) route = byPriority(route, priorityOf, rules, health);
   if (canary !== undefined) route = byCanary(route, canary, rules);
@@ -68,6 +71,32 @@ export function usedAmong(
     return `${priority} ${canary !== undefined && matches(canary.select, instance)}`;
   });
   return [...groups.values()].flatMap(subset);
+}
+
+/** Ejected members that a pick looks at, in turn: it costs the same however many there are. */
+const LOOKS = 4;
+
+/**
+ * The choice of the strategy, but for two things that no strategy can withhold: the probe that finds an ejected instance
+ * well, and, where all of the group are ejected, a call to each of them in turn.
+ */
+function withProbes(picker: Picker, members: readonly Member[], health: Health): Picker {
+  let group: ReadonlySet<Member> | undefined;
+  let next = 0;
+  const pick: Picker = (request) => {
+    const { ejectedMembers } = health;
+    if (ejectedMembers.length === 0) return picker(request);
+    const { mayProbe, now, repeatable } = request as Pick;
+    for (let looks = mayProbe ? Math.min(LOOKS, ejectedMembers.length) : 0; looks > 0; looks--) {
+      next = (next + 1) % ejectedMembers.length;
+      const member = ejectedMembers[next]!;
+      group ??= new Set(members);
+      if (member.health.mayProbe(now, repeatable) && group.has(member)) return member;
+    }
+    (request as Pick).resortTo(members);
+    return picker(request);
+  };
+  return picker.loadChanged === undefined ? pick : Object.assign(pick, { loadChanged: picker.loadChanged });
 }
 
 function byZone(
@@ -168,10 +197,10 @@ function whileHealthLasts<T>(
     if (changes === health.changes && now < until) return made;
     changes = health.changes;
     until = Infinity;
-    for (const { ejected, ejectedUntil } of members) {
-      if (ejected && ejectedUntil > now) until = Math.min(until, ejectedUntil);
+    for (const { ejected, health } of members) {
+      if (ejected && health.dueAt > now) until = Math.min(until, health.dueAt);
     }
-    made = make(({ ejected, ejectedUntil }) => !ejected || ejectedUntil <= now);
+    made = make(({ ejected, health }) => !ejected || health.dueAt <= now);
     return made;
   };
 }

@@ -9,6 +9,8 @@ export interface Candidate {
   readonly warmth: number;
   /** Calls under way on it, of this balancer. */
   readonly inFlight: number;
+  /** Whether it is ejected because its calls failed one after the other: as far as is known, it is down. */
+  readonly failing: boolean;
   /** What latency to expect of it, in milliseconds: a moving average, peaks and failures charged; 0 for a new one. */
   latencyAt(now: number): number;
 }
@@ -20,10 +22,16 @@ export interface PickRequest {
   /** On the clock of `performance.now()`. */
   readonly now: number;
   /**
-   * Whether the candidate may be picked: it is not ejected and was not tried before by the same call. Where a pick
-   * finds none, another is made that accepts what was tried, and in the end one that accepts all.
+   * Whether the candidate may be picked: it is not ejected. A retry asks for one that is healthy and that it has not
+   * tried, then for one less good, and so on. Where none is in rotation, the one is accepted whose last call began
+   * longest ago.
    */
   accepts(candidate: Candidate): boolean;
+  /**
+   * Whether this call should find out if the latency that is expected of the candidate still holds, since it has had no
+   * calls for long. A strategy that goes by latency asks it of one candidate for each pick: see `exploring`.
+   */
+  explores(candidate: Candidate): boolean;
 }
 
 /** Gives an accepted candidate, or undefined if there is none. */

@@ -1,4 +1,4 @@
-import type { AcquireOptions } from '../balancing/load-balancer.ts';
+import type { AcquireOptions } from '../balancing/pick.ts';
 import type { Attributes } from '../policies/context.ts';
 import type { ServiceResponse } from './exchange.ts';
 import type { RelayedAnswer } from './relay.ts';
@@ -16,6 +16,8 @@ export interface CallState extends Attributes, AcquireOptions {
   /** Names and values in turn, what is propagated included. */
   readonly headers: readonly string[];
   readonly retries: number | undefined;
+  /** Whether the latest attempt found out of an instance without calls that it is not well: another is due, whatever its failure. */
+  explored: boolean;
   /** Where the latest try went. */
   instanceId: string | undefined;
   /** Whether an instance may have processed the request. */
@@ -43,6 +45,8 @@ export function callState(
     hashKey: call.hashKey,
     select: call.select,
     retries: call.retries,
+    repeatable: undefined,
+    explored: false,
     instanceId: undefined,
     sent: false,
     taken: false,

@@ -92,15 +92,23 @@ const REFUSALS: ReadonlySet<string | undefined> = new Set([
   'UND_ERR_ABORTED',
 ]);
 
-/** What undici says of a failed request, in the terms of the caller. */
-export function failureOf(error: Error & { code?: string }, details: ServiceErrorDetails): Error {
+/**
+ * What undici says of a failed request, in the terms of the caller.
+ *
+ * @param sent whether the request was handed to a connection.
+ */
+export function failureOf(
+  error: Error & { code?: string },
+  details: ServiceErrorDetails,
+  sent: boolean,
+): Error {
   if (error instanceof ResponseTooLargeError) return error;
   if (REFUSALS.has(error.code))
     return new InvalidRequestError(error.message || error.code!, { cause: error });
   const { serviceName, instanceId } = details;
   return new ServiceConnectionError(
     `the connection to '${serviceName}' (instance ${instanceId}) failed: ${error.message || error.code}`,
-    { serviceName, instanceId, cause: error },
+    { serviceName, instanceId, sent, cause: error },
   );
 }
 
@@ -185,7 +193,7 @@ export class BufferedExchange implements Exchange, AbortListener {
   onResponseError(_controller: Controller, error: Error): void {
     this.connection?.release();
     this.#source?.unlisten(this);
-    this.#reject(failureOf(error, this.#details));
+    this.#reject(failureOf(error, this.#details, this.#controller !== undefined));
   }
 }
 
@@ -293,7 +301,7 @@ export class StreamedExchange implements Exchange, AbortListener {
   onResponseError(_controller: Controller, error: Error): void {
     this.connection?.release();
     this.#complete = true;
-    const failure = failureOf(error, this.#details);
+    const failure = failureOf(error, this.#details, this.#controller !== undefined);
     if (this.#body === undefined) {
       this.#source?.unlisten(this);
       this.#reject(failure);

@@ -1,4 +1,4 @@
-import type { CallResult } from '../balancing/fleet.ts';
+import type { CallResult } from '../balancing/lease.ts';
 import type { ServiceInstance } from '../discovery/service-instance.ts';
 import type { Context } from '../policies/context.ts';
 import type { ConnectionOptions } from './connections.ts';

@@ -1,5 +1,5 @@
 import type { Dispatcher } from 'undici';
-import type { CallResult, Lease } from '../balancing/fleet.ts';
+import type { CallResult, Lease } from '../balancing/lease.ts';
 import { InvalidRequestError } from '../errors.ts';
 import { warnOf } from '../internal/emitter.ts';
 import { errors } from '../internal/undici.ts';
@@ -382,7 +382,7 @@ export class RelayedExchange implements Exchange, AbortListener {
     this.connection?.release();
     this.#complete = true;
     if (this.#abortedWith !== undefined) return;
-    const error = failureOf(cause, this.#lease.instance);
+    const error = failureOf(cause, this.#lease.instance, this.controller !== undefined);
     if (this.#answer === undefined) {
       this.#source?.unlisten(this);
       this.#reject(error);

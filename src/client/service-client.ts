@@ -1,15 +1,22 @@
 import { randomUUID } from 'node:crypto';
 import type { Dispatcher } from 'undici';
-import type { CallResult, Lease } from '../balancing/fleet.ts';
+import type { CallResult, Lease } from '../balancing/lease.ts';
 import { LoadBalancer } from '../balancing/load-balancer.ts';
 import type { Candidate } from '../balancing/strategy.ts';
 import type { ServiceDiscovery } from '../discovery/service-discovery.ts';
-import { ClosedError, ResponseInvalidError, ServiceResponseError } from '../errors.ts';
+import type { ServiceInstance } from '../discovery/service-instance.ts';
+import {
+  ClosedError,
+  ResponseInvalidError,
+  ServiceConnectionError,
+  ServiceResponseError,
+} from '../errors.ts';
 import { anything, having, integer, text, validateOptions } from '../internal/validate.ts';
 import { type Abortable, abortableOf, OnAbort } from '../policies/abort.ts';
 import { CircuitBreaker } from '../policies/circuit-breaker.ts';
 import { type CallContext, Context, contextOf } from '../policies/context.ts';
 import { areRetriesSpent, exempt, markRetriesSpent } from '../policies/outcome.ts';
+import { Timeout } from '../policies/timeout.ts';
 import { avoid, type CallState, callState, mayBeSentAgain, mayBeSentTwice } from './call-state.ts';
 import { Endpoint } from './endpoint.ts';
 import {
@@ -55,6 +62,12 @@ export type ServicePolicyHandles = Pick<
   ServicePolicies,
   'circuitBreaker' | 'retry' | 'retryBudget' | 'hedge' | 'adaptiveThrottle' | 'rateLimiter' | 'caching'
 >;
+
+/** Instances that one attempt goes on to, at most, while their connections cannot be made. */
+const MAX_MOVES = 10;
+
+/** What the client does within a timeout ends as soon as it is aborted. */
+const COOPERATIVE = { strict: false };
 
 /** What the kinds of calls have in common. */
 type CallParts = Pick<
@@ -116,7 +129,7 @@ export class ServiceClient {
     }
     new ServicePolicies('defaults', this.#defaults);
     for (const name of Object.keys(this.#services)) this.#policiesOf(name);
-    this.#balancer.on('leave', this.#onLeave);
+    this.#balancer.on('join', this.#onNews).on('renew', this.#onNews).on('leave', this.#onLeave);
   }
 
   /**
@@ -262,7 +275,7 @@ export class ServiceClient {
       });
     }
     await this.#dispatcher?.close();
-    this.#balancer.off('leave', this.#onLeave);
+    this.#balancer.off('join', this.#onNews).off('renew', this.#onNews).off('leave', this.#onLeave);
     if (this.#ownsBalancer) this.#balancer.close();
     const endpoints = [...this.#endpoints.values(), ...this.#retired];
     await Promise.all(endpoints.map((endpoint) => endpoint.close()));
@@ -362,36 +375,74 @@ export class ServiceClient {
       if (!mayBeSentAgain(state)) return lastOf<R>(state);
       forget(state);
     }
-    const lease = this.#balancer.tryAcquire(state.service, state) ?? (await this.#resolve(state, context));
-    const { instanceId } = lease.instance;
-    state.instanceId = instanceId;
-    // A hedge must go elsewhere while this try is still under way.
-    if (policies.hedge !== undefined) avoid(state, instanceId);
-    const endpoint = this.#endpointOf(lease, policies);
-    endpoint.enter();
-    try {
-      const response = await endpoint.policy.execute(
-        (inner) => send(lease, endpoint, contextOf(inner)),
-        context,
-      );
-      if (!(isJudged(response) ? response.stands : policies.succeeded(response))) {
-        throw this.#failed(state, response);
-      }
-      if (isBuffered(response)) lease.release();
-      else if (isHeld(response)) keep(state, response);
-      return response;
-    } catch (error) {
-      const ignored = context.cancelled || policies.verdictOf({ ok: false, error }) === 'ignored';
-      if (!lease.release(ignored ? { cancelled: true } : { error })) exempt(error);
-      if (!ignored && lease.serviceDown) policies.circuitBreaker?.trip();
-      if (!context.cancelled) {
+    state.repeatable = mayBeSentTwice(state) && policies.canRetry(state.retries);
+    let lease = this.#balancer.tryAcquire(state.service, state) ?? (await this.#resolve(state, context));
+    for (let moves = 0; ; moves++) {
+      const { instanceId } = lease.instance;
+      state.instanceId = instanceId;
+      // A hedge must go elsewhere while this attempt is still under way.
+      if (policies.hedge !== undefined) avoid(state, instanceId);
+      const endpoint = this.#endpointOf(lease, policies);
+      const startedAt = performance.now();
+      endpoint.enter();
+      try {
+        const response = await this.#sendTo(lease, endpoint, state, context, send);
+        if (!(isJudged(response) ? response.stands : policies.succeeded(response))) {
+          throw this.#failed(state, response);
+        }
+        policies.record(lease, { ok: true, value: response }, false, startedAt);
+        if (isBuffered(response)) {
+          lease.release();
+        } else {
+          lease.responded();
+          if (isHeld(response)) keep(state, response);
+        }
+        return response;
+      } catch (error) {
+        const outcome = { ok: false, error } as const;
+        const verdict = context.cancelled ? 'ignored' : policies.verdictOf(outcome);
+        const conclusive = verdict !== 'ignored';
+        lease.release(conclusive ? { error } : unjudged(context));
+        if (!conclusive || policies.record(lease, outcome, true, startedAt)) exempt(error);
+        if (context.cancelled) throw error;
         avoid(state, instanceId);
-        state.lastError = error;
+        state.explored = conclusive && (lease.probe || lease.exploring);
+        const next = moves < MAX_MOVES ? this.#moveOn(state, policies, error) : undefined;
+        if (next === undefined) {
+          state.lastError = error;
+          throw error;
+        }
+        lease = next;
+      } finally {
+        endpoint.leave();
       }
-      throw error;
-    } finally {
-      endpoint.leave();
     }
+  }
+
+  /** A probe of a call that can be made elsewhere is given up soon: an instance that hangs is not to cost the attempt timeout. */
+  #sendTo<R extends Answer>(
+    lease: Lease,
+    endpoint: Endpoint,
+    { repeatable }: CallState,
+    context: Context,
+    send: Send<R>,
+  ): Promise<R> {
+    const attempt = (outer: CallContext) =>
+      endpoint.policy.execute((inner) => send(lease, endpoint, contextOf(inner)), outer);
+    if (!lease.probe || !repeatable) return attempt(context);
+    return new Timeout(lease.probeTimeout, COOPERATIVE).execute(attempt, context);
+  }
+
+  /**
+   * Another instance for an attempt whose connection could not be made: nothing was sent, so that any request may go
+   * there, and no retry is paid for it. Source: gRFC A6, 'Transparent Retries'.
+   */
+  #moveOn(state: CallState, { circuitBreaker }: ServicePolicies, error: unknown): Lease | undefined {
+    if (!(error instanceof ServiceConnectionError) || error.sent) return undefined;
+    if (state.taken && !state.request.replayable) return undefined;
+    if (circuitBreaker !== undefined && circuitBreaker.state !== 'closed') return undefined;
+    const { hashKey, select, exclude } = state;
+    return this.#balancer.tryAcquire(state.service, { hashKey, select, exclude, onlyWell: true });
   }
 
   /** Waits for the first resolution of the service, or until the call is aborted. */
@@ -439,6 +490,10 @@ export class ServiceClient {
     return endpoint;
   }
 
+  readonly #onNews = ({ instance }: { instance: ServiceInstance }) => {
+    this.#policies.get(instance.serviceName)?.takeNews();
+  };
+
   readonly #onLeave = ({ candidate }: { candidate: Candidate }) => {
     const endpoint = this.#endpoints.get(candidate);
     if (endpoint === undefined) return;
@@ -446,6 +501,11 @@ export class ServiceClient {
     this.#retired.add(endpoint);
     endpoint.retire(() => this.#retired.delete(endpoint));
   };
+}
+
+/** What the end of an attempt that counts neither for nor against the instance says: how long its caller waited, if it gave up. */
+function unjudged({ cancelled }: Context): CallResult {
+  return cancelled ? { cancelled } : { inconclusive: true };
 }
 
 function headerText(value: unknown, option: string): void {

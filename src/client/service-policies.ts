@@ -1,4 +1,5 @@
 import { LRUCache } from 'lru-cache';
+import type { Lease } from '../balancing/lease.ts';
 import { ServiceResponseError } from '../errors.ts';
 import { warnOf } from '../internal/emitter.ts';
 import {
@@ -15,11 +16,7 @@ import { AdaptiveConcurrency, type AdaptiveConcurrencyOptions } from '../policie
 import { AdaptiveThrottle, type AdaptiveThrottleOptions } from '../policies/adaptive-throttle.ts';
 import { exponentialBackoff } from '../policies/backoff.ts';
 import { Bulkhead, type BulkheadOptions } from '../policies/bulkhead.ts';
-import {
-  CircuitBreaker,
-  type CircuitBreakerOptions,
-  circuitBreakerWith,
-} from '../policies/circuit-breaker.ts';
+import { breakerOptions, CircuitBreaker, type CircuitBreakerOptions } from '../policies/circuit-breaker.ts';
 import { Coalesce } from '../policies/coalesce.ts';
 import type { Fallback } from '../policies/fallback.ts';
 import { Hedge, type HedgeOptions } from '../policies/hedge.ts';
@@ -34,6 +31,7 @@ import { classify, classifyStatus, type Verdict } from './classification.ts';
 import { type ConnectionOptions, connectionOptions } from './connections.ts';
 import type { Answer } from './exchange.ts';
 import { type HttpCacheOptions, HttpCaching } from './http-caching.ts';
+import { ServiceEvidence } from './service-evidence.ts';
 
 export interface ServiceRetryOptions extends RetryOptions {
   /** Statuses that are worth another try, in place of the default: 429, 502, 503, 504. */
@@ -52,9 +50,11 @@ export interface ServiceOptions {
    */
   retry?: ServiceRetryOptions | Retry | false;
   /**
-   * The judge of the service as a whole. It opens when every instance is ejected because its calls failed in a row. Default: also
-   * when 60 % of at least 10 tries within 10 s failed; with a probe after 0.5 to 1 s, then twice as long each time,
-   * up to 30 s. What fails on an instance that is ejected already, alone, does not count.
+   * The judge of the service as a whole. By default it opens when 60 % of at least 10 attempts within 10 s failed, and lets a
+   * probe through after 0.5 s, then half as long again each time, up to 5 s. Whatever its options, it opens only if no
+   * instance is well, and at once if every instance is ejected and as many attempts in a row failed as `minimumCalls`
+   * says. An instance passed by the user goes by its own rules alone: what fails where only that instance is bad does
+   * not count for it. See docs/service-client.md for what each option counts.
    */
   circuitBreaker?: CircuitBreakerOptions | CircuitBreaker | false;
   /** Options make one for each instance; an instance is shared by all. Default: 1,024 calls at once on each. */
@@ -106,12 +106,25 @@ const CHECKS = {
 };
 
 const DEFAULT_MAX_ATTEMPTS = 3;
+/** Those of a CircuitBreaker. */
+const DEFAULT_MINIMUM_CALLS = 20;
+const DEFAULT_SLOW_CALL = 1_000;
 
-const BREAKER_DEFAULTS: CircuitBreakerOptions = {
-  resetTimeout: exponentialBackoff({ base: 1_000, max: 30_000, jitter: 'equal' }),
+const BREAKER_DEFAULTS = {
+  resetTimeout: untilProbe,
   failureRatio: 0.6,
   minimumCalls: 10,
-};
+} satisfies CircuitBreakerOptions;
+
+const growing = exponentialBackoff({ base: 500, factor: 1.5, max: 5_000, jitter: 'none' });
+
+/** Short, since a probe costs one call: with waits of half a minute a service is away for twice as long as it was down. */
+function untilProbe(openings: number, previous: number): number {
+  return growing(openings, previous) * (1 + Math.random() / 10);
+}
+
+/** The least milliseconds between two probes that news of instances allow. */
+const NEWS_INTERVAL = 1_000;
 
 /** What the client does within a timeout ends as soon as it is aborted. */
 const OBEYED = { strict: false };
@@ -124,6 +137,7 @@ export class ServicePolicies {
   readonly hedge: Hedge | undefined;
   readonly adaptiveThrottle: AdaptiveThrottle | undefined;
   readonly circuitBreaker: CircuitBreaker | undefined;
+  readonly evidence: ServiceEvidence | undefined;
   readonly rateLimiter: RateLimiter | undefined;
   readonly caching: HttpCaching | undefined;
   readonly maxResponseSize: number;
@@ -135,6 +149,9 @@ export class ServicePolicies {
   readonly #forRequest: Policy;
   readonly #forOtherTimeouts = new LRUCache<string, Policy>({ max: 100 });
   readonly #attemptTimeout: Timeout | undefined;
+  /** Undefined where the breaker is the user's. */
+  readonly #breakerRules: CircuitBreakerOptions | undefined = undefined;
+  #newsAt = -Infinity;
 
   constructor(serviceName: string, options: ServiceOptions) {
     validateOptions(`ServiceClient, service '${serviceName}':`, options, CHECKS);
@@ -147,9 +164,20 @@ export class ServicePolicies {
       this.retryBudget = retry.budget ?? new RetryBudget();
       this.retry = retryFor(retry, this.retryBudget);
     }
-    this.circuitBreaker = policyOf(CircuitBreaker, circuitBreaker, (own) =>
-      circuitBreakerWith({ ...BREAKER_DEFAULTS, name: serviceName }, own),
-    );
+    if (circuitBreaker instanceof CircuitBreaker) {
+      this.circuitBreaker = circuitBreaker;
+      this.evidence = new ServiceEvidence(BREAKER_DEFAULTS);
+    } else if (circuitBreaker !== false) {
+      const own = breakerOptions({ ...BREAKER_DEFAULTS, name: serviceName }, circuitBreaker);
+      const { minimumCalls = DEFAULT_MINIMUM_CALLS } = own;
+      this.#breakerRules = own;
+      const evidence = new ServiceEvidence({ ...own, minimumCalls });
+      this.evidence = evidence;
+      this.circuitBreaker = new CircuitBreaker(own, (rule) =>
+        rule === 'ratio' ? evidence.isDown() : evidence.allFailedLast(),
+      );
+      this.circuitBreaker.on('close', () => evidence.clear());
+    }
     this.maxResponseSize = options.maxResponseSize ?? 10 * 1024 * 1024;
     this.connection = options.connection ?? {};
     const { hedge = false, adaptiveThrottle = false, rateLimit = false, cache = false } = options;
@@ -196,6 +224,55 @@ export class ServicePolicies {
       this.adaptiveThrottle,
       this.circuitBreaker,
     );
+  }
+
+  /** Whether a call can be made again should an attempt fail, as far as attempts and budget go. */
+  canRetry(retries: number | undefined): boolean {
+    if (this.retry === undefined || retries === 0) return false;
+    return this.retryBudget === undefined || this.retryBudget.balance >= 1;
+  }
+
+  /**
+   * Takes in how an attempt ended that says something of its instance. Opens the breaker at once where every instance fails.
+   *
+   * @returns whether the breaker is not to count it: it is the user's, and the instance is bad while another is well.
+   */
+  record(lease: Lease, outcome: Outcome<Answer>, failed: boolean, startedAt: number): boolean {
+    const { evidence } = this;
+    if (evidence === undefined) return false;
+    const { candidate, candidates } = lease;
+    const counted = this.#countedAs(outcome, failed);
+    if (counted !== undefined) evidence.record(candidate, candidates, counted, this.#isSlow(startedAt));
+    if (!failed) return false;
+    if (this.#breakerRules === undefined) return evidence.isBadAlone(candidate);
+    if (evidence.allFailed && lease.serviceDown) this.circuitBreaker!.trip();
+    return false;
+  }
+
+  /** An instance has joined, or is likely to be well again: an open breaker need not wait, once a second. */
+  takeNews(): void {
+    if (this.#breakerRules === undefined || this.circuitBreaker!.state !== 'open') return;
+    const now = performance.now();
+    if (now - this.#newsAt < NEWS_INTERVAL) return;
+    this.#newsAt = now;
+    this.circuitBreaker!.allowProbe();
+  }
+
+  /** As the breaker's own predicates count it; undefined if they ignore it. What they throw, the breaker throws again. */
+  #countedAs(outcome: Outcome<Answer>, failed: boolean): boolean | undefined {
+    const { isFailure, isIgnored } = this.#breakerRules ?? {};
+    if (isFailure === undefined && isIgnored === undefined) return failed;
+    try {
+      if (isIgnored?.(outcome)) return undefined;
+      return isFailure === undefined ? failed : isFailure(outcome);
+    } catch {
+      return failed;
+    }
+  }
+
+  #isSlow(startedAt: number): boolean {
+    const { slowCallRatio, slowCallDuration = DEFAULT_SLOW_CALL } = this.#breakerRules ?? {};
+    return slowCallRatio !== undefined && performance.now() - startedAt >= slowCallDuration;
   }
 
   succeeded(answer: Answer): boolean {
@@ -245,8 +322,10 @@ function retryFor({ statuses, ...options }: ServiceRetryOptions, budget: RetryBu
       if (retries !== undefined) return retries + 1;
       return typeof maxAttempts === 'number' ? maxAttempts : maxAttempts(context);
     },
-    shouldRetry: (outcome, context) =>
-      mayBeSentAgain(context.attributes as CallState) && worthIt(outcome, context),
+    shouldRetry: (outcome, context) => {
+      const state = context.attributes as CallState;
+      return mayBeSentAgain(state) && (state.explored || worthIt(outcome, context));
+    },
   });
 }
 

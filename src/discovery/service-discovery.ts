@@ -26,6 +26,11 @@ export interface ServiceDiscovery {
   healthyInstances(serviceName: string): Promise<readonly ServiceInstance[]>;
   /** Tells of each change from now on; what is there now, `instances` tells. */
   watch(serviceName: string, listener: InstanceListener): Unsubscribe;
+  /**
+   * Hints that what is known of the service seems to be out of date: a call got no response, or there is no instance. The
+   * discovery may look again soon, and bounds how often. It never throws.
+   */
+  refresh?(serviceName: string): void;
   /** Ends the watching. Calling it again does nothing. */
   close(): Promise<void>;
 }

@@ -17,7 +17,7 @@ export interface ServiceInstance {
   readonly weight: number;
   readonly zone?: string | undefined;
   readonly status: 'healthy' | 'unhealthy' | 'unknown';
-  /** Epoch milliseconds: to be shown; nothing is decided by it. */
+  /** Epoch milliseconds. Another value than before tells that another process runs in the place of the instance. */
   readonly registeredAt: number;
   /** Epoch milliseconds: to be shown; nothing is decided by it. */
   readonly lastHeartbeat: number;

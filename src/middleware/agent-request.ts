@@ -1,7 +1,7 @@
 import { errorMonitor } from 'node:events';
 import type { ClientRequest, IncomingMessage, RequestOptions } from 'node:http';
 import { isIP, type Socket } from 'node:net';
-import type { CallResult } from '../balancing/fleet.ts';
+import type { CallResult } from '../balancing/lease.ts';
 import { asError, failureOf, type ResponseHeaders } from '../client/exchange.ts';
 import type { JudgedAnswer, Place } from '../client/foreign-request.ts';
 import type { ServiceClient } from '../client/service-client.ts';
@@ -265,11 +265,11 @@ class Attempt implements AbortListener {
   readonly #onResponseClose = () => {
     if (this.#response!.complete) this.#end({ latency: this.#latency });
     else if (this.#broken === undefined || this.#call.scope.aborted) this.#end({ cancelled: true });
-    else this.#end({ error: failureOf(this.#broken, this.#place.instance) });
+    else this.#end({ error: failureOf(this.#broken, this.#place.instance, true) });
   };
 
   #connectionFailed(error: Error): void {
-    this.#fail(failureOf(error, this.#place.instance));
+    this.#fail(failureOf(error, this.#place.instance, this.#sent));
   }
 
   #fail(error: unknown): void {

@@ -18,7 +18,7 @@ import { type Backoff, waitOf } from './backoff.ts';
 import { type CallOptions, type Context, contextOf, type Operation } from './context.ts';
 import { asReceived, isExempt, isRefusal, type Outcome, start } from './outcome.ts';
 import type { Policy } from './policy.ts';
-import { CountWindow, type RollingWindow, TimeWindow } from './rolling-window.ts';
+import { type RollingWindow, rollingWindow } from './rolling-window.ts';
 
 export type CircuitState = 'closed' | 'open' | 'half-open' | 'isolated';
 
@@ -123,9 +123,11 @@ export class CircuitBreaker extends Emitter<CircuitBreakerEvents> implements Pol
   readonly #failureThreshold: number;
   readonly #minimumCalls: number;
   readonly #slowCallDuration: number;
+  readonly #mayOpen: MayOpen;
   #state: State;
 
-  constructor(options: CircuitBreakerOptions = {}) {
+  /** @param mayOpen for who knows more than a breaker sees: decides whether a rule that is reached opens it. */
+  constructor(options: CircuitBreakerOptions = {}, mayOpen: MayOpen = always) {
     super('circuit-breaker');
     validateOptions('CircuitBreaker', options, {
       name: text,
@@ -150,6 +152,7 @@ export class CircuitBreaker extends Emitter<CircuitBreakerEvents> implements Pol
     const byRatio = failureRatio !== undefined || slowCallRatio !== undefined;
     this.name = options.name;
     this.#options = options;
+    this.#mayOpen = mayOpen;
     this.#failureThreshold = options.failureThreshold ?? (byRatio ? Infinity : 5);
     this.#minimumCalls = Math.min(
       options.minimumCalls ?? 20,
@@ -186,6 +189,14 @@ export class CircuitBreaker extends Emitter<CircuitBreakerEvents> implements Pol
   /** Opens it if it is closed, as a reached threshold would: for who knows better that calls must fail now. */
   trip(): void {
     if (this.#state.kind === 'closed') this.#open(1, 0, undefined);
+  }
+
+  /**
+   * While it is open, lets the next call through as a probe at once, and counts its openings anew: for who learns that
+   * what is called may be well again, as by a new instance. It does nothing in any other state.
+   */
+  allowProbe(): void {
+    if (this.#state.kind === 'open') this.#enter({ ...this.#state, openings: 1, probeAt: performance.now() });
   }
 
   /** Opens it until `reset()`: for maintenance, or to cut off a dependency by hand. */
@@ -317,8 +328,8 @@ export class CircuitBreaker extends Emitter<CircuitBreakerEvents> implements Pol
     }
     state.failuresInARow = failed ? state.failuresInARow + 1 : 0;
     state.window?.record(failed, slow);
-    if (state.failuresInARow >= this.#failureThreshold || this.#ratioReached(state.window))
-      this.#open(1, 0, outcome);
+    const inARow = state.failuresInARow >= this.#failureThreshold && this.#mayOpen('failures-in-a-row');
+    if (inARow || (this.#ratioReached(state.window) && this.#mayOpen('ratio'))) this.#open(1, 0, outcome);
   }
 
   #ratioReached(window: RollingWindow | undefined): boolean {
@@ -344,14 +355,14 @@ export class CircuitBreaker extends Emitter<CircuitBreakerEvents> implements Pol
   }
 
   #closed(): Closed {
-    const { failureRatio, slowCallRatio, window = 10_000 } = this.#options;
+    const { failureRatio, slowCallRatio, window } = this.#options;
     if (failureRatio === undefined && slowCallRatio === undefined) {
       return { kind: 'closed', failuresInARow: 0, window: undefined };
     }
     return {
       kind: 'closed',
       failuresInARow: 0,
-      window: typeof window === 'number' ? new TimeWindow(window) : new CountWindow(window.calls),
+      window: rollingWindow(window),
     };
   }
 
@@ -372,17 +383,25 @@ export class CircuitBreaker extends Emitter<CircuitBreakerEvents> implements Pol
   }
 }
 
-/** A breaker with other defaults than its own. Their rule for when to open holds unless the options bring one. */
-export function circuitBreakerWith(
+/** The rules by which a breaker opens. */
+type OpeningRule = 'failures-in-a-row' | 'ratio';
+type MayOpen = (rule: OpeningRule) => boolean;
+
+function always(): boolean {
+  return true;
+}
+
+/** Options with other defaults than a breaker's own. Their rule for when to open holds unless the options bring one. */
+export function breakerOptions(
   { failureRatio, minimumCalls, ...defaults }: CircuitBreakerOptions,
   options: CircuitBreakerOptions,
-): CircuitBreaker {
+): CircuitBreakerOptions {
   const ownRule = options.failureThreshold ?? options.failureRatio ?? options.slowCallRatio;
-  return new CircuitBreaker({
+  return {
     ...defaults,
     ...(ownRule === undefined && { failureRatio, minimumCalls }),
     ...options,
-  });
+  };
 }
 
 function callsWindow(value: unknown, option: string): void {

@@ -1,6 +1,6 @@
 import { anything, validateOptions } from '../internal/validate.ts';
 import { exponentialBackoff } from './backoff.ts';
-import { CircuitBreaker, type CircuitBreakerOptions, circuitBreakerWith } from './circuit-breaker.ts';
+import { breakerOptions, CircuitBreaker, type CircuitBreakerOptions } from './circuit-breaker.ts';
 import type { CallOptions, Operation } from './context.ts';
 import { composePresent, type Policy, policyOf } from './policy.ts';
 import { RateLimiter, type RateLimiterOptions } from './rate-limiter.ts';
@@ -43,8 +43,10 @@ export class ResilientPolicy implements Policy {
     const { attemptTimeout = 10_000 } = options;
     this.rateLimiter = policyOf(RateLimiter, rateLimit, (own) => new RateLimiter(own));
     this.retry = policyOf(Retry, retry, (own) => new Retry({ budget: new RetryBudget(), ...own }));
-    this.circuitBreaker = policyOf(CircuitBreaker, circuitBreaker, (own) =>
-      circuitBreakerWith({ resetTimeout: RESET, failureRatio: 0.5 }, own),
+    this.circuitBreaker = policyOf(
+      CircuitBreaker,
+      circuitBreaker,
+      (own) => new CircuitBreaker(breakerOptions({ resetTimeout: RESET, failureRatio: 0.5 }, own)),
     );
     this.#policy = composePresent(
       this.rateLimiter,

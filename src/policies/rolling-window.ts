@@ -4,6 +4,13 @@ export interface RollingWindow {
   readonly failures: number;
   readonly slow: number;
   record(failed: boolean, slow: boolean): void;
+  /** Drops what is too old. `record` does so too; before reading after a silence it must be asked for. */
+  forget(): void;
+}
+
+/** The window that an option of so many milliseconds, or so many calls, stands for. Default 10,000 milliseconds. */
+export function rollingWindow(window: number | { calls: number } = 10_000): RollingWindow {
+  return typeof window === 'number' ? new TimeWindow(window) : new CountWindow(window.calls);
 }
 
 const FAILED = 1;
@@ -34,6 +41,9 @@ export class CountWindow implements RollingWindow {
     this.#marks[this.#oldest] = (failed ? FAILED : 0) | (slow ? SLOW : 0);
     this.#oldest = (this.#oldest + 1) % this.#marks.length;
   }
+
+  /** Calls grow old by those after them alone. */
+  forget(): void {}
 }
 
 const SLICES = 10;
@@ -67,7 +77,6 @@ export class TimeWindow implements RollingWindow {
     }
   }
 
-  /** Drops what is too old. `record` does so too; before reading after a silence it must be asked for. */
   forget(): void {
     const now = this.#sliceNow();
     for (let passed = Math.min(now - this.#current, SLICES); passed > 0; passed--) {

@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it, vi } from 'vitest';
 import { seeded } from '../../bench/support/seeded.ts';
-import { Fleet, type Lease } from '../../src/balancing/fleet.ts';
+import { Fleet } from '../../src/balancing/fleet.ts';
+import type { Lease } from '../../src/balancing/lease.ts';
 import type { StrategyName } from '../../src/balancing/load-balancer.ts';
 import type { Member } from '../../src/balancing/member.ts';
 import { outlierDetection as rulesOf } from '../../src/balancing/outlier-detection.ts';

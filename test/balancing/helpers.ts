@@ -1,12 +1,12 @@
 import { afterEach, beforeEach, vi } from 'vitest';
 import { seeded } from '../../bench/support/seeded.ts';
-import type { CallResult, Lease } from '../../src/balancing/fleet.ts';
+import type { CallResult, Lease } from '../../src/balancing/lease.ts';
 import {
-  type AcquireOptions,
   LoadBalancer,
   type LoadBalancerEvents,
   type LoadBalancerOptions,
 } from '../../src/balancing/load-balancer.ts';
+import type { AcquireOptions } from '../../src/balancing/pick.ts';
 import type { BalancingStrategy, Candidate, PickRequest } from '../../src/balancing/strategy.ts';
 import { InMemoryServiceDiscovery } from '../../src/discovery/in-memory-service-discovery.ts';
 import { type ServiceInstance, toInstance } from '../../src/discovery/service-instance.ts';
@@ -159,6 +159,7 @@ export function watched(size: number): {
         looks++;
         return index % 7;
       },
+      failing: false,
       latencyAt: () => {
         looks++;
         return index % 11;
@@ -171,7 +172,7 @@ export function watched(size: number): {
       return Reflect.get(target, key, receiver);
     },
   });
-  const request: PickRequest = { hashKey: undefined, now: 0, accepts: () => true };
+  const request: PickRequest = { hashKey: undefined, now: 0, accepts: () => true, explores: () => false };
   return {
     candidates,
     request,

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it, vi } from 'vitest';
-import type { Lease } from '../../src/balancing/fleet.ts';
+import type { Lease } from '../../src/balancing/lease.ts';
 import {
   Conduct,
   type OutlierDetectionOptions,

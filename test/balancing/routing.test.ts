@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it, vi } from 'vitest';
-import type { Lease } from '../../src/balancing/fleet.ts';
+import type { Lease } from '../../src/balancing/lease.ts';
 import type { LoadBalancerOptions } from '../../src/balancing/load-balancer.ts';
 import { matches, type Selector } from '../../src/balancing/selector.ts';
 import type { BalancingStrategy, Candidate } from '../../src/balancing/strategy.ts';

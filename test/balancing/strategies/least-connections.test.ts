@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { Lease } from '../../../src/balancing/fleet.ts';
+import type { Lease } from '../../../src/balancing/lease.ts';
 import { leastConnections } from '../../../src/balancing/strategies/least-connections.ts';
 import { fakeTimeAndChance, instance, tally, world } from '../helpers.ts';
 import { board, counts, looksPerCall } from './helpers.ts';

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { Lease } from '../../../src/balancing/fleet.ts';
+import type { Lease } from '../../../src/balancing/lease.ts';
 import { powerOfTwo } from '../../../src/balancing/strategies/power-of-two.ts';
 import { fakeTimeAndChance, instance, mostLooks, tally, world } from '../helpers.ts';
 

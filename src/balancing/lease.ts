@@ -1,0 +1,111 @@
+import type { ServiceInstance } from '../discovery/service-instance.ts';
+import { number } from '../internal/validate.ts';
+import type { Fleet } from './fleet.ts';
+import type { Probe } from './instance-health.ts';
+import type { Member } from './member.ts';
+import type { Candidate } from './strategy.ts';
+
+/** How a call on a lease ended. With none of the fields: well. */
+export interface CallResult {
+  /** What went wrong on the side of the instance. Leave it out for a response that blames the caller (4xx). */
+  error?: unknown;
+  /** Milliseconds. Default: since the lease was acquired. */
+  latency?: number;
+  /** The caller gave up: all that is learned of the instance is that it would have taken longer still. */
+  cancelled?: boolean;
+  /** The end of the call says nothing about the instance, as when it was rejected before it was sent. */
+  inconclusive?: boolean;
+}
+
+/**
+ * What became of the result of a call: it was `recorded`; it is `outdated`, since the instance was ejected, has returned,
+ * has started anew or has left after the call began; it was `inconclusive` or cancelled; the lease was `released` before.
+ */
+export type ReleaseOutcome = 'recorded' | 'outdated' | 'inconclusive' | 'released';
+
+/** A place on an instance, held while a call is under way. */
+export class Lease {
+  readonly instance: ServiceInstance;
+  /** What the balancer knows of the instance. */
+  readonly candidate: Candidate;
+  /** Whether the call explores an instance that got none by its expected latency. */
+  readonly exploring: boolean;
+  readonly #fleet: Fleet;
+  readonly #member: Member;
+  readonly #startedAt: number;
+  readonly #generation: number;
+  readonly #probe: Probe | undefined;
+  #released = false;
+
+  /** Made by a balancer. */
+  constructor(fleet: Fleet, member: Member, now: number, exploring: boolean) {
+    this.instance = member.instance;
+    this.candidate = member;
+    this.exploring = exploring;
+    this.#fleet = fleet;
+    this.#member = member;
+    this.#startedAt = now;
+    this.#generation = member.health.generation;
+    this.#probe = member.health.begin(now);
+    member.begin(now, fleet.picks);
+    fleet.loadChanged(member);
+  }
+
+  /** Whether the call decides on the return of an ejected instance. */
+  get probe(): boolean {
+    return this.#probe !== undefined;
+  }
+
+  /** Milliseconds after which a probe that can be repeated elsewhere should be: an instance that hangs costs no more. */
+  get probeTimeout(): number {
+    return this.#fleet.probeTimeout;
+  }
+
+  /** All instances that calls go to while they are well. */
+  get candidates(): readonly Candidate[] {
+    return this.#fleet.eligible;
+  }
+
+  /**
+   * The response has begun, and is a success. Its end decides on the health of the instance, which may take long; but a probe
+   * has its result.
+   */
+  responded(latency: number = performance.now() - this.#startedAt): void {
+    if (this.#released || this.#probe === undefined || this.#generation !== this.#member.health.generation)
+      return;
+    this.#fleet.succeeded(this.#member, latency, performance.now(), false);
+  }
+
+  /**
+   * Gives the place back and tells how the call ended; only the first time counts.
+   *
+   * @throws RangeError if the latency is not a number of at least 0.
+   */
+  release(result: CallResult = {}): ReleaseOutcome {
+    if (result.latency !== undefined) number(0)(result.latency, 'the latency of a call');
+    if (this.#released) return 'released';
+    this.#released = true;
+    const member = this.#member;
+    const fleet = this.#fleet;
+    const now = performance.now();
+    member.end(now);
+    if (this.#probe !== undefined) member.health.abandon(this.#probe);
+    fleet.loadChanged(member);
+    const latency = result.latency ?? now - this.#startedAt;
+    if (result.cancelled) member.giveUp(latency, now);
+    if (result.cancelled || result.inconclusive) return 'inconclusive';
+    if (this.#generation !== member.health.generation) return 'outdated';
+    if (result.error === undefined) fleet.succeeded(member, latency, now, this.exploring);
+    else fleet.failed(member, latency, now, this.probe, result.error);
+    fleet.passed(now);
+    return 'recorded';
+  }
+
+  /**
+   * Whether every instance that calls go to is ejected because its calls failed one after the other. Those that
+   * were ejected beside the others, as for being slow, still respond; so may one that was not tried again for long.
+   */
+  get serviceDown(): boolean {
+    return this.#fleet.down;
+  }
+}

@@ -1,0 +1,24 @@
+import { type BalancingStrategy, type Picker, randomIndex } from '../strategy.ts';
+
+/**
+ * A strategy that goes by latency, and besides gives a call now and then to a candidate that gets none: to learn
+ * whether it is as slow as it once was. Each pick looks at one candidate, in turn. That each instance is looked at
+ * again, rather than left to an estimate that fades, is what Prequal does with probes of its own ('Load is not what you
+ * should balance', NSDI 2024); here calls are the probes.
+ *
+ * @example
+ * const strategy = exploring(twoChoices((candidate, now) => candidate.latencyAt(now)));
+ */
+export function exploring(strategy: BalancingStrategy): BalancingStrategy {
+  return (candidates, context) => {
+    const picker = strategy(candidates, context);
+    if (candidates.length === 1) return picker;
+    let next = randomIndex(candidates.length, context.random);
+    const pick: Picker = (request) => {
+      const candidate = candidates[next]!;
+      next = next + 1 === candidates.length ? 0 : next + 1;
+      return request.explores(candidate) ? candidate : picker(request);
+    };
+    return picker.loadChanged === undefined ? pick : Object.assign(pick, { loadChanged: picker.loadChanged });
+  };
+}
