@@ -418,7 +418,7 @@ describe('the policies of the service', () => {
         classify: (outcome) => (outcome.ok && outcome.value.status === 404 ? 'failure' : undefined),
       },
     });
-    for (let index = 0; index < 5; index++) expect((await ask(agent)).status).toBe(404);
+    for (let index = 0; index < 10; index++) expect((await ask(agent)).status).toBe(404);
     expect(breaker.state).toBe('open');
   });
 
