@@ -41,7 +41,7 @@ function readArguments(): { names: string[]; seed: number | undefined } {
 /** True if every row has what it requires. A trial that takes too long ends the process. */
 async function runTrial(name: string, seed: number): Promise<boolean> {
   const { about, run } = (await import(`./${name}.ts`)) as Trial;
-  console.log(`\n## ${name}\n\n${about}\n\nSeed ${seed}.`);
+  console.log(`\n${name}, with the seed ${seed}: ${about}`);
   const limit = setTimeout(() => {
     console.error(`\n${name} has not ended within ${LIMIT / 60_000} minutes (seed ${seed}).`);
     process.exit(1);
