@@ -178,6 +178,16 @@ export class Fleet implements Health, PickedFleet {
     return picked as Member | undefined;
   }
 
+  /** Whether there is a selected instance outside `exclude` whose latest call was a success. */
+  hasHealthy(exclude: ReadonlySet<string> | undefined, select: Selector | undefined): boolean {
+    return this.#eligible.some(
+      ({ health, instance }) =>
+        health.healthy &&
+        !exclude?.has(instance.instanceId) &&
+        (select === undefined || matches(select, instance)),
+    );
+  }
+
   /** To be called after every begin and end of a call. */
   loadChanged(member: Member): void {
     this.#picker?.loadChanged?.(member);

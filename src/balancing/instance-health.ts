@@ -38,8 +38,8 @@ const SUSPECT: Suspect = { kind: 'suspect' };
 /** The longest that a probe is kept for calls that can be repeated, in milliseconds. */
 const RESERVED = 1_000;
 
-/** The shortest time for which a probe keeps others out, in milliseconds. */
-const MIN_PROBE = 1_000;
+/** Milliseconds for which a probe keeps others out, at most: longer than calls take as a rule, for one that never ends. */
+const MAX_PROBE = 30_000;
 
 /** Shows which probe a call is, so that the end of an earlier one does not make room for a third. */
 export type Probe = object;
@@ -113,11 +113,7 @@ export class InstanceHealth {
   begin(now: number): Probe | undefined {
     const ejection = this.#ejection;
     if (ejection === undefined || !this.mayProbe(now, true)) return undefined;
-    const probing: Probing = {
-      kind: 'probing',
-      ejection,
-      expiresAt: now + Math.max(MIN_PROBE, ejection.wait),
-    };
+    const probing: Probing = { kind: 'probing', ejection, expiresAt: now + MAX_PROBE };
     this.#state = probing;
     return probing;
   }

@@ -3,6 +3,7 @@ import { number } from '../internal/validate.ts';
 import type { Fleet } from './fleet.ts';
 import type { Probe } from './instance-health.ts';
 import type { Member } from './member.ts';
+import type { AcquireOptions } from './pick.ts';
 import type { Candidate } from './strategy.ts';
 
 /** How a call on a lease ended. With none of the fields: well. */
@@ -64,6 +65,11 @@ export class Lease {
   /** All instances that calls go to while they are well. */
   get candidates(): readonly Candidate[] {
     return this.#fleet.eligible;
+  }
+
+  /** Whether a call with these options, which has tried the instance, could go on to one whose latest call was a success. */
+  hasHealthyOther({ exclude, select }: AcquireOptions): boolean {
+    return this.#fleet.hasHealthy(exclude, select);
   }
 
   /**

@@ -42,7 +42,7 @@ import { type RelayedAnswer, RelayedCall, RelayedExchange } from './relay.ts';
 import { prepareRelay, type RelayRequest } from './relay-request.ts';
 import type { RelayedCalls } from './relayed-calls.ts';
 import { type PreparedRequest, prepare, type ServiceCall } from './service-call.ts';
-import { type ServiceOptions, ServicePolicies } from './service-policies.ts';
+import { DEFAULT_MAX_ATTEMPTS, type ServiceOptions, ServicePolicies } from './service-policies.ts';
 
 export interface ServiceClientOptions {
   /** Who is out there. Needed unless a `loadBalancer` is given. */
@@ -407,6 +407,7 @@ export class ServiceClient {
         if (context.cancelled) throw error;
         avoid(state, instanceId);
         state.explored = conclusive && (lease.probe || lease.exploring);
+        state.healthyLeft = context.attempt >= DEFAULT_MAX_ATTEMPTS && lease.hasHealthyOther(state);
         const next = moves < MAX_MOVES ? this.#moveOn(state, policies, error) : undefined;
         if (next === undefined) {
           state.lastError = error;

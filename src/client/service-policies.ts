@@ -45,7 +45,8 @@ export interface ServiceOptions {
   /** Milliseconds for each try, up to the end of the answer, or to its head with `request()`. Default 10,000. */
   attemptTimeout?: number | Timeout | false;
   /**
-   * Default: 3 tries, exponential backoff from 25 ms to 1 s with full jitter, a budget of a fifth of the calls.
+   * Default: 3 attempts, or up to 10 while there are instances that were healthy when last called and that the call has not
+   * tried; exponential backoff from 25 ms to 1 s with full jitter, a budget of a fifth of the calls.
    * Whatever it says, a call that the service may have processed is sent again only if it is idempotent.
    */
   retry?: ServiceRetryOptions | Retry | false;
@@ -105,7 +106,9 @@ const CHECKS = {
   connection: connectionOptions,
 };
 
-const DEFAULT_MAX_ATTEMPTS = 3;
+export const DEFAULT_MAX_ATTEMPTS = 3;
+/** While there is an instance that was healthy when it was last called, and that the call has not tried. */
+const MOST_ATTEMPTS = 10;
 /** Those of a CircuitBreaker. */
 const DEFAULT_MINIMUM_CALLS = 20;
 const DEFAULT_SLOW_CALL = 1_000;
@@ -311,15 +314,16 @@ export class ServicePolicies {
 function retryFor({ statuses, ...options }: ServiceRetryOptions, budget: RetryBudget): Retry {
   const worthIt =
     options.shouldRetry ?? ((outcome: Outcome<unknown>) => mayGoBetter(outcome as Outcome<Answer>, statuses));
-  const { maxAttempts = DEFAULT_MAX_ATTEMPTS } = options;
+  const { maxAttempts } = options;
   if (typeof maxAttempts === 'number') integer(1, Infinity)(maxAttempts, "Retry option 'maxAttempts'");
   return new Retry({
     backoff: exponentialBackoff({ base: 25, max: 1_000 }),
     ...options,
     budget,
     maxAttempts: (context) => {
-      const { retries } = context.attributes as CallState;
+      const { retries, healthyLeft } = context.attributes as CallState;
       if (retries !== undefined) return retries + 1;
+      if (maxAttempts === undefined) return healthyLeft ? MOST_ATTEMPTS : DEFAULT_MAX_ATTEMPTS;
       return typeof maxAttempts === 'number' ? maxAttempts : maxAttempts(context);
     },
     shouldRetry: (outcome, context) => {

@@ -27,7 +27,7 @@ import { retryAfterOf } from './retry-after.ts';
 import type { RetryBudget } from './retry-budget.ts';
 
 export interface RetryOptions {
-  /** Tries in all, the first one included; or a function that tells them for a call. Default 3. */
+  /** Attempts in all, the first one included; or a function that tells them for a call, asked anew after each. Default 3. */
   maxAttempts?: number | ((context: CallContext) => number);
   /** How long to wait before each retry. Default: exponential from 100 ms to 10 s with full jitter. */
   backoff?: Backoff;
@@ -167,13 +167,13 @@ export class Retry extends Emitter<RetryEvents> implements Policy {
     };
 
     // Judged here and not in the attempt, since p-retry would try again after a predicate that throws there.
-    const beforeNext = async ({ retriesLeft }: { retriesLeft: number }) => {
+    const beforeNext = async () => {
       if (attempts > 1 && !this.#wants(outcome, current)) {
         this.#end(attempts, outcome, context);
         throw UNSATISFIED;
       }
       if (areRetriesSpent(outcome.ok ? outcome.value : outcome.error, since)) throw stop('spent');
-      if (retriesLeft === 0) throw stop('attempts');
+      if (attempts >= this.#attemptsOf(context)) throw stop('attempts');
       wait = Math.max(waitOf(this.#backoff, attempts, wait, outcome), retryAfterOf(outcome) ?? 0);
       const reason = this.#reasonToStop(outcome, wait, context, latest);
       if (reason !== undefined) throw stop(reason);
@@ -182,15 +182,19 @@ export class Retry extends Emitter<RetryEvents> implements Policy {
       if (wait > 0) await pause(wait, context);
     };
 
-    const maxAttempts =
-      typeof this.#maxAttempts === 'number' ? this.#maxAttempts : this.#maxAttempts(context);
-    integer(1, Infinity)(maxAttempts, "what Retry option 'maxAttempts' gives");
     try {
-      await pRetry(attempt, { retries: maxAttempts - 1, minTimeout: 0, onFailedAttempt: beforeNext });
+      await pRetry(attempt, { retries: Infinity, minTimeout: 0, onFailedAttempt: beforeNext });
     } catch (error) {
       if (error !== UNSATISFIED) throw error;
     }
     return unwrap(outcome);
+  }
+
+  #attemptsOf(context: Context): number {
+    if (typeof this.#maxAttempts === 'number') return this.#maxAttempts;
+    const given = this.#maxAttempts(context);
+    integer(1, Infinity)(given, "what Retry option 'maxAttempts' gives");
+    return given;
   }
 
   #reasonToStop(
