@@ -39,6 +39,11 @@ export class Exploration {
     return refuted;
   }
 
+  /** Takes in that an exploring call was given up after so long, which can only confirm that the instance is slow. */
+  takeCancelled(latency: number, usual: number): void {
+    if (latency > SLOW * usual) this.#confirmations++;
+  }
+
   reset(): void {
     this.#confirmations = 0;
   }

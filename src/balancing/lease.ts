@@ -98,7 +98,7 @@ export class Lease {
     if (this.#probe !== undefined) member.health.abandon(this.#probe);
     fleet.loadChanged(member);
     const latency = result.latency ?? now - this.#startedAt;
-    if (result.cancelled) member.giveUp(latency, now);
+    if (result.cancelled) member.giveUp(latency, now, this.exploring);
     if (result.cancelled || result.inconclusive) return 'inconclusive';
     if (this.#generation !== member.health.generation) return 'outdated';
     if (result.error === undefined) fleet.succeeded(member, latency, now, this.exploring);

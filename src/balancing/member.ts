@@ -105,7 +105,8 @@ export class Member implements Candidate {
   }
 
   /** A call on it was given up: it would have taken longer still. */
-  giveUp(latency: number, now: number): void {
+  giveUp(latency: number, now: number, exploring: boolean): void {
+    if (exploring) this.#exploration.takeCancelled(latency, this.#usual.value);
     if (latency > this.latencyAt(now)) this.#latency.observe(latency, now);
   }
 
