@@ -1,0 +1,229 @@
+import fc from 'fast-check';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
+import type { Candidate } from '../../src/balancing/strategy.ts';
+import { type EvidenceRules, ServiceEvidence } from '../../src/client/service-evidence.ts';
+import { fakeTime } from '../policies/helpers.ts';
+
+const rules: EvidenceRules = { failureRatio: 0.6, minimumCalls: 10 };
+
+interface FakeCandidate extends Candidate {
+  failing: boolean;
+  inFlight: number;
+}
+
+function fleetOf(size: number): FakeCandidate[] {
+  return Array.from({ length: size }, () => ({ failing: false, inFlight: 0 }) as FakeCandidate);
+}
+
+/** So many results of each kind on an instance. */
+interface Results {
+  readonly failures?: number;
+  readonly successes?: number;
+  readonly slow?: number;
+}
+
+function evidenceOf(
+  fleet: readonly FakeCandidate[],
+  results: readonly Results[],
+  own = rules,
+): ServiceEvidence {
+  const evidence = new ServiceEvidence(own);
+  results.forEach(({ failures = 0, successes = 0, slow = 0 }, index) => {
+    const record = (failed: boolean, late: boolean) => evidence.record(fleet[index]!, fleet, failed, late);
+    for (let count = 0; count < successes; count++) record(false, false);
+    for (let count = 0; count < slow; count++) record(false, true);
+    for (let count = 0; count < failures; count++) record(true, false);
+  });
+  return evidence;
+}
+
+function isDown(results: readonly Results[], { size = results.length, own = rules } = {}): boolean {
+  return evidenceOf(fleetOf(size), results, own).isDown();
+}
+
+beforeEach(fakeTime);
+
+describe('a service', () => {
+  it('of one instance is down whenever the rule of the breaker is reached', () => {
+    expect(isDown([{ failures: 1, successes: 9 }])).toBe(true);
+  });
+
+  it('is down if each of its instances fails as large a share of its calls as opens the breaker', () => {
+    expect(
+      isDown([
+        { failures: 6, successes: 4 },
+        { failures: 7, successes: 3 },
+      ]),
+    ).toBe(true);
+  });
+
+  it('is down if its instances do so on average, and none is clearly well', () => {
+    expect(
+      isDown([
+        { failures: 5, successes: 5 },
+        { failures: 8, successes: 2 },
+      ]),
+    ).toBe(true);
+    expect(
+      isDown([
+        { failures: 5, successes: 5 },
+        { failures: 6, successes: 4 },
+      ]),
+    ).toBe(false);
+  });
+
+  it('is not down while an instance fails less than half of that share, however bad the others are', () => {
+    const bad = Array.from({ length: 9 }, () => ({ failures: 100 }));
+    expect(isDown([...bad, { failures: 29, successes: 71 }])).toBe(false);
+    expect(isDown([...bad, { failures: 31, successes: 69 }])).toBe(true);
+  });
+
+  it.each([2, 5, 10])('of %i instances is not down while too little is known of one', (size) => {
+    const enough = Math.max(3, Math.ceil(10 / size));
+    const bad = Array.from({ length: size - 1 }, () => ({ failures: 100 }));
+    expect(isDown([...bad, { failures: enough - 1 }])).toBe(false);
+    expect(isDown([...bad, { failures: enough }])).toBe(true);
+  });
+
+  it('is not down while nothing is known of an instance that has just joined', () => {
+    const [one, other, joined] = fleetOf(3) as [FakeCandidate, FakeCandidate, FakeCandidate];
+    const evidence = evidenceOf([one, other], [{ failures: 50 }, { failures: 50 }]);
+    expect(evidence.isDown()).toBe(true);
+    evidence.record(one, [one, other, joined], true, false);
+    expect(evidence.isDown()).toBe(false);
+  });
+
+  it('counts an instance that is ejected for failures in a row as failing all of its calls', () => {
+    const fleet = fleetOf(2);
+    const evidence = evidenceOf(fleet, [{ failures: 10 }, { successes: 50 }]);
+    expect(evidence.isDown()).toBe(false);
+    fleet[1]!.failing = true;
+    expect(evidence.isDown()).toBe(true);
+  });
+
+  it('is judged by the results of the window alone', () => {
+    const fleet = fleetOf(2);
+    const evidence = evidenceOf(fleet, [{ successes: 50 }, { successes: 50 }]);
+    vi.advanceTimersByTime(11_000);
+    for (const candidate of fleet)
+      for (let count = 0; count < 5; count++) evidence.record(candidate, fleet, true, false);
+    expect(evidence.isDown()).toBe(true);
+  });
+
+  it('begins anew once the breaker has closed', () => {
+    const fleet = fleetOf(2);
+    const evidence = evidenceOf(fleet, [{ failures: 50 }, { failures: 50 }]);
+    evidence.clear();
+    evidence.record(fleet[0]!, fleet, true, false);
+    expect(evidence.isDown()).toBe(false);
+    expect(evidence.allFailed).toBe(false);
+  });
+
+  it('is down for being slow as for failing, where slow calls open the breaker', () => {
+    const own: EvidenceRules = { slowCallRatio: 0.5, minimumCalls: 10 };
+    expect(
+      isDown(
+        [
+          { slow: 6, successes: 4 },
+          { slow: 6, successes: 4 },
+        ],
+        { own },
+      ),
+    ).toBe(true);
+    expect(isDown([{ slow: 10 }, { successes: 8, slow: 2 }], { own })).toBe(false);
+  });
+
+  it('of more than ten instances is known by ten of them', () => {
+    const bad = (count: number) => Array.from({ length: count }, () => ({ failures: 3 }));
+    expect(isDown(bad(9), { size: 100 })).toBe(false);
+    expect(isDown(bad(10), { size: 100 })).toBe(true);
+  });
+
+  it('of more than ten instances is not down while one of which little is known had a success, or has a call', () => {
+    const fleet = fleetOf(100);
+    const bad = Array.from({ length: 10 }, () => ({ failures: 3 }));
+    expect(evidenceOf(fleet, [...bad, { failures: 1, successes: 1 }]).isDown()).toBe(false);
+    expect(evidenceOf(fleet, [...bad, { failures: 2 }]).isDown()).toBe(true);
+    fleet[50]!.inFlight = 1;
+    expect(evidenceOf(fleet, [...bad, { failures: 2 }]).isDown()).toBe(false);
+  });
+
+  it('is never down while a known instance fails less than half of the share, whatever came before', () => {
+    const result = fc.record({
+      index: fc.nat(11),
+      failed: fc.boolean(),
+      wait: fc.constantFrom(0, 0, 0, 700),
+    });
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 2, max: 12 }),
+        fc.array(result, { maxLength: 300, size: 'max' }),
+        (size, results) => {
+          const fleet = fleetOf(size);
+          const evidence = new ServiceEvidence(rules);
+          const seen: { at: number; index: number; failed: boolean }[] = [];
+          for (const { index, failed, wait } of results) {
+            vi.advanceTimersByTime(wait);
+            const which = index % size;
+            evidence.record(fleet[which]!, fleet, failed, false);
+            seen.push({ at: performance.now(), index: which, failed });
+            if (!evidence.isDown()) continue;
+            // A window is kept in slices of a second: what is younger than nine seconds is in it.
+            const recent = seen.filter(({ at }) => at > performance.now() - 9_000);
+            for (let of = 0; of < size; of++) {
+              const all = seen.filter((it) => it.index === of && it.at > performance.now() - 10_000);
+              const known = recent.filter((it) => it.index === of);
+              const failures = all.filter((it) => it.failed).length;
+              expect(known.length >= 5 && failures / known.length < 0.3).toBe(false);
+            }
+          }
+        },
+      ),
+      { numRuns: 50 },
+    );
+  });
+});
+
+describe('attempts in a row', () => {
+  it('all failed once as many did as the breaker needs results, whatever their instances', () => {
+    const fleet = fleetOf(3);
+    const evidence = new ServiceEvidence(rules);
+    for (let count = 0; count < 9; count++) evidence.record(fleet[count % 3]!, fleet, true, false);
+    expect(evidence.allFailed).toBe(false);
+    evidence.record(fleet[0]!, fleet, true, false);
+    expect(evidence.allFailed).toBe(true);
+    evidence.record(fleet[1]!, fleet, false, false);
+    expect(evidence.allFailed).toBe(false);
+  });
+
+  it('speak of the service only if no instance succeeded last, and none is unknown', () => {
+    const [one, other] = fleetOf(2) as [FakeCandidate, FakeCandidate];
+    const fleet = [one, other];
+    const evidence = new ServiceEvidence(rules);
+    for (let count = 0; count < 20; count++) evidence.record(one, fleet, true, false);
+    expect(evidence.allFailedLast()).toBe(false);
+    evidence.record(other, fleet, false, false);
+    evidence.record(one, fleet, true, false);
+    expect(evidence.allFailedLast()).toBe(false);
+    evidence.record(other, fleet, true, false);
+    expect(evidence.allFailedLast()).toBe(true);
+  });
+});
+
+describe('an instance', () => {
+  it('is bad alone while it fails as much as would open the breaker and another is clearly well', () => {
+    const fleet = fleetOf(3);
+    const evidence = evidenceOf(fleet, [
+      { failures: 8, successes: 2 },
+      { successes: 10 },
+      { failures: 4, successes: 6 },
+    ]);
+    expect(fleet.map((candidate) => evidence.isBadAlone(candidate))).toEqual([true, false, false]);
+  });
+
+  it('is not bad alone if no other is known to be well', () => {
+    const fleet = fleetOf(2);
+    const evidence = evidenceOf(fleet, [{ failures: 10 }, { failures: 5, successes: 5 }]);
+    expect(evidence.isBadAlone(fleet[0]!)).toBe(false);
+  });
+});
