@@ -154,6 +154,14 @@ export class SimulatedService {
     return Promise.all(calls);
   }
 
+  /** The attempts that an instance got in a stretch of time, as a multiple of its fair share. */
+  shareOf(instance: SimulatedInstance, from: number, to: number): number {
+    const within = ({ attempts }: SimulatedInstance) =>
+      attempts.filter(({ beganAt }) => beganAt >= from && beganAt < to).length;
+    const all = this.instances.reduce((sum, each) => sum + within(each), 0);
+    return (within(instance) * this.instances.length) / all;
+  }
+
   dispatch(client: Client, request: Dispatcher.DispatchOptions, handler: Handler): boolean {
     const { hostname } = (client as unknown as Record<symbol, URL>)[kUrl]!;
     this.#byHost.get(hostname)!.receive(client, this.#callOf(request.path), handler);
@@ -196,7 +204,7 @@ export class SimulatedInstance {
   takes: () => number;
   readonly #world: World;
   readonly #connected = new Set<Client>();
-  #behaviour: Behaviour = 'well';
+  #behaviour: Behaviour | (() => Behaviour) = 'well';
 
   constructor(world: World, id: string, takes: () => number) {
     this.#world = world;
@@ -205,12 +213,11 @@ export class SimulatedInstance {
     this.takes = takes;
   }
 
-  get behaviour(): Behaviour {
-    return this.#behaviour;
-  }
-
-  /** From now on; what is under way ends as it began. One that refuses connections has closed those that were idle. */
-  become(behaviour: Behaviour): void {
+  /**
+   * From now on; what is under way ends as it began. One that refuses connections has closed those that were idle. A
+   * function tells it anew for each request.
+   */
+  become(behaviour: Behaviour | (() => Behaviour)): void {
     this.#behaviour = behaviour;
     if (behaviour !== 'refused') return;
     for (const client of this.#connected) this.#disconnect(client, otherSideClosed());
@@ -234,12 +241,13 @@ export class SimulatedInstance {
   }
 
   #respond(exchange: SimulatedExchange): void {
-    if (!exchange.begin() || this.#behaviour === 'hang') return;
-    if (this.#behaviour === 'reset') {
+    const behaviour = typeof this.#behaviour === 'function' ? this.#behaviour() : this.#behaviour;
+    if (!exchange.begin() || behaviour === 'hang') return;
+    if (behaviour === 'reset') {
       this.#world.later(FAIL, () => exchange.reset());
       return;
     }
-    const status = typeof this.#behaviour === 'number' ? this.#behaviour : 200;
+    const status = typeof behaviour === 'number' ? behaviour : 200;
     this.#world.later(status === 200 ? this.takes() : FAIL, () => exchange.respond(status));
   }
 
