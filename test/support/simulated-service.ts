@@ -85,6 +85,8 @@ export class SimulatedService {
   readonly breaker: { readonly to: string; readonly at: number }[] = [];
   /** How many retries there were. */
   retries = 0;
+  /** Told of each attempt as it begins. */
+  onAttempt: (attempt: Attempt) => void = () => {};
   readonly #byHost = new Map<string, SimulatedInstance>();
   readonly #takes: () => number;
 
@@ -164,7 +166,8 @@ export class SimulatedService {
 
   dispatch(client: Client, request: Dispatcher.DispatchOptions, handler: Handler): boolean {
     const { hostname } = (client as unknown as Record<symbol, URL>)[kUrl]!;
-    this.#byHost.get(hostname)!.receive(client, this.#callOf(request.path), handler);
+    const attempt = this.#byHost.get(hostname)!.receive(client, this.#callOf(request.path), handler);
+    this.onAttempt(attempt);
     return false;
   }
 
@@ -224,10 +227,11 @@ export class SimulatedInstance {
   }
 
   /** Takes a request as a connection of undici does, and ends it as this instance behaves. */
-  receive(client: Client, call: Call, handler: Handler): void {
+  receive(client: Client, call: Call, handler: Handler): Attempt {
     const exchange = new SimulatedExchange(client, call, this, handler);
     if (this.#connected.has(client)) this.#respond(exchange);
     else this.#world.later(CONNECT, () => this.#connect(client, exchange));
+    return exchange.attempt;
   }
 
   #connect(client: Client, exchange: SimulatedExchange): void {
@@ -273,15 +277,15 @@ class SimulatedExchange {
   reason: Error | null = null;
   readonly #client: Client;
   readonly #handler: Handler;
-  readonly #attempt: Attempt;
+  readonly attempt: Attempt;
 
   constructor(client: Client, call: Call, instance: SimulatedInstance, handler: Handler) {
     this.#client = client;
     this.#handler = handler;
     const beganAt = performance.now();
-    this.#attempt = { call, instance, beganAt, endedAt: Number.POSITIVE_INFINITY, failed: false };
-    call.attempts.push(this.#attempt);
-    instance.attempts.push(this.#attempt);
+    this.attempt = { call, instance, beganAt, endedAt: Number.POSITIVE_INFINITY, failed: false };
+    call.attempts.push(this.attempt);
+    instance.attempts.push(this.attempt);
   }
 
   get #controller(): Dispatcher.DispatchController {
@@ -293,7 +297,7 @@ class SimulatedExchange {
     this.aborted = true;
     this.reason = reason;
     this.#fail(reason);
-    queueMicrotask(() => this.#attempt.instance.disconnect(this.#client, reason));
+    queueMicrotask(() => this.attempt.instance.disconnect(this.#client, reason));
   }
 
   /** False if the handler does not want it any more: it has thrown, as one does that was aborted before. */
@@ -325,11 +329,11 @@ class SimulatedExchange {
   reset(): void {
     const error = otherSideClosed();
     this.#fail(error);
-    this.#attempt.instance.disconnect(this.#client, error);
+    this.attempt.instance.disconnect(this.#client, error);
   }
 
   get #over(): boolean {
-    return this.#attempt.endedAt !== Number.POSITIVE_INFINITY;
+    return this.attempt.endedAt !== Number.POSITIVE_INFINITY;
   }
 
   #fail(error: Error): void {
@@ -339,8 +343,8 @@ class SimulatedExchange {
   }
 
   #end(failed: boolean): void {
-    this.#attempt.endedAt = performance.now();
-    this.#attempt.failed = failed;
+    this.attempt.endedAt = performance.now();
+    this.attempt.failed = failed;
   }
 }
 
