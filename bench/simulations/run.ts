@@ -11,6 +11,8 @@ const SIMULATIONS: Record<string, string> = {
   5: './hedging.ts',
   6: './adaptive-concurrency.ts',
   7: './adaptive-throttle.ts',
+  8: './returning-instance.ts',
+  9: './partial-failure.ts',
 };
 const PLOTS = new URL('../../docs/plots/', import.meta.url);
 

@@ -85,6 +85,8 @@ export class SimulatedService {
   readonly breaker: { readonly to: string; readonly at: number }[] = [];
   /** How many retries there were. */
   retries = 0;
+  /** Told of each attempt as it begins. */
+  onAttempt: (attempt: Attempt) => void = () => {};
   readonly #byHost = new Map<string, SimulatedInstance>();
   readonly #takes: () => number;
 
@@ -154,9 +156,18 @@ export class SimulatedService {
     return Promise.all(calls);
   }
 
+  /** The attempts that an instance got in a stretch of time, as a multiple of its fair share. */
+  shareOf(instance: SimulatedInstance, from: number, to: number): number {
+    const within = ({ attempts }: SimulatedInstance) =>
+      attempts.filter(({ beganAt }) => beganAt >= from && beganAt < to).length;
+    const all = this.instances.reduce((sum, each) => sum + within(each), 0);
+    return (within(instance) * this.instances.length) / all;
+  }
+
   dispatch(client: Client, request: Dispatcher.DispatchOptions, handler: Handler): boolean {
     const { hostname } = (client as unknown as Record<symbol, URL>)[kUrl]!;
-    this.#byHost.get(hostname)!.receive(client, this.#callOf(request.path), handler);
+    const attempt = this.#byHost.get(hostname)!.receive(client, this.#callOf(request.path), handler);
+    this.onAttempt(attempt);
     return false;
   }
 
@@ -196,7 +207,7 @@ export class SimulatedInstance {
   takes: () => number;
   readonly #world: World;
   readonly #connected = new Set<Client>();
-  #behaviour: Behaviour = 'well';
+  #behaviour: Behaviour | (() => Behaviour) = 'well';
 
   constructor(world: World, id: string, takes: () => number) {
     this.#world = world;
@@ -205,22 +216,22 @@ export class SimulatedInstance {
     this.takes = takes;
   }
 
-  get behaviour(): Behaviour {
-    return this.#behaviour;
-  }
-
-  /** From now on; what is under way ends as it began. One that refuses connections has closed those that were idle. */
-  become(behaviour: Behaviour): void {
+  /**
+   * From now on; what is under way ends as it began. One that refuses connections has closed those that were idle. A
+   * function tells it anew for each request.
+   */
+  become(behaviour: Behaviour | (() => Behaviour)): void {
     this.#behaviour = behaviour;
     if (behaviour !== 'refused') return;
     for (const client of this.#connected) this.#disconnect(client, otherSideClosed());
   }
 
   /** Takes a request as a connection of undici does, and ends it as this instance behaves. */
-  receive(client: Client, call: Call, handler: Handler): void {
+  receive(client: Client, call: Call, handler: Handler): Attempt {
     const exchange = new SimulatedExchange(client, call, this, handler);
     if (this.#connected.has(client)) this.#respond(exchange);
     else this.#world.later(CONNECT, () => this.#connect(client, exchange));
+    return exchange.attempt;
   }
 
   #connect(client: Client, exchange: SimulatedExchange): void {
@@ -234,12 +245,13 @@ export class SimulatedInstance {
   }
 
   #respond(exchange: SimulatedExchange): void {
-    if (!exchange.begin() || this.#behaviour === 'hang') return;
-    if (this.#behaviour === 'reset') {
+    const behaviour = typeof this.#behaviour === 'function' ? this.#behaviour() : this.#behaviour;
+    if (!exchange.begin() || behaviour === 'hang') return;
+    if (behaviour === 'reset') {
       this.#world.later(FAIL, () => exchange.reset());
       return;
     }
-    const status = typeof this.#behaviour === 'number' ? this.#behaviour : 200;
+    const status = typeof behaviour === 'number' ? behaviour : 200;
     this.#world.later(status === 200 ? this.takes() : FAIL, () => exchange.respond(status));
   }
 
@@ -265,15 +277,15 @@ class SimulatedExchange {
   reason: Error | null = null;
   readonly #client: Client;
   readonly #handler: Handler;
-  readonly #attempt: Attempt;
+  readonly attempt: Attempt;
 
   constructor(client: Client, call: Call, instance: SimulatedInstance, handler: Handler) {
     this.#client = client;
     this.#handler = handler;
     const beganAt = performance.now();
-    this.#attempt = { call, instance, beganAt, endedAt: Number.POSITIVE_INFINITY, failed: false };
-    call.attempts.push(this.#attempt);
-    instance.attempts.push(this.#attempt);
+    this.attempt = { call, instance, beganAt, endedAt: Number.POSITIVE_INFINITY, failed: false };
+    call.attempts.push(this.attempt);
+    instance.attempts.push(this.attempt);
   }
 
   get #controller(): Dispatcher.DispatchController {
@@ -285,7 +297,7 @@ class SimulatedExchange {
     this.aborted = true;
     this.reason = reason;
     this.#fail(reason);
-    queueMicrotask(() => this.#attempt.instance.disconnect(this.#client, reason));
+    queueMicrotask(() => this.attempt.instance.disconnect(this.#client, reason));
   }
 
   /** False if the handler does not want it any more: it has thrown, as one does that was aborted before. */
@@ -317,11 +329,11 @@ class SimulatedExchange {
   reset(): void {
     const error = otherSideClosed();
     this.#fail(error);
-    this.#attempt.instance.disconnect(this.#client, error);
+    this.attempt.instance.disconnect(this.#client, error);
   }
 
   get #over(): boolean {
-    return this.#attempt.endedAt !== Number.POSITIVE_INFINITY;
+    return this.attempt.endedAt !== Number.POSITIVE_INFINITY;
   }
 
   #fail(error: Error): void {
@@ -331,8 +343,8 @@ class SimulatedExchange {
   }
 
   #end(failed: boolean): void {
-    this.#attempt.endedAt = performance.now();
-    this.#attempt.failed = failed;
+    this.attempt.endedAt = performance.now();
+    this.attempt.failed = failed;
   }
 }
 

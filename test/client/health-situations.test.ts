@@ -1,0 +1,257 @@
+import { describe, expect, it } from 'vitest';
+import type { LoadBalancerEvents } from '../../src/index.ts';
+import {
+  type Behaviour,
+  type Call,
+  type SimulatedInstance,
+  type SimulatedService,
+  withService,
+} from '../support/simulated-service.ts';
+
+const SEEDS = [1, 2, 3];
+
+/** Fails so large a share of its calls. */
+function failing(share: number, status = 500): () => Behaviour {
+  return () => (Math.random() < share ? status : 'well');
+}
+
+function succeeded(calls: readonly Call[]): number {
+  return calls.filter(({ error }) => error === undefined).length / calls.length;
+}
+
+function median(values: readonly number[]): number {
+  return values.toSorted((a, b) => a - b)[values.length >> 1]!;
+}
+
+/** Its share from a moment on: at least 60 % of what is fair in each five seconds, 80 % over fifteen. */
+function expectFairShare(simulated: SimulatedService, instance: SimulatedInstance, from: number): void {
+  for (const begin of [from, from + 5_000, from + 10_000]) {
+    expect(
+      simulated.shareOf(instance, begin, begin + 5_000),
+      `the share from ${begin} ms on`,
+    ).toBeGreaterThan(0.6);
+  }
+  expect(simulated.shareOf(instance, from, from + 15_000)).toBeGreaterThan(0.8);
+}
+
+describe('an instance that was bad gets its share back', () => {
+  const takes = () => 2.5 + Math.random();
+
+  it.each([2, 5])(
+    'an instance of %d with one slow response, from three seconds after it on',
+    async (instances) => {
+      for (const seed of SEEDS) {
+        await withService(
+          { instances, takes },
+          async (simulated) => {
+            const slow = simulated.instances[0]!;
+            await simulated.steady(100, 5_000);
+            slow.takes = () => {
+              slow.takes = takes;
+              return 500;
+            };
+            await simulated.steady(100, 19_000);
+            const { endedAt } = slow.attempts.find((attempt) => attempt.endedAt - attempt.beganAt > 400)!;
+            expectFairShare(simulated, slow, endedAt + 3_000);
+          },
+          seed,
+        );
+      }
+    },
+  );
+
+  it.each([2, 5])(
+    'an instance of %d that responded 503 for six seconds, from six seconds after them on',
+    async (instances) => {
+      for (const seed of SEEDS) {
+        await withService(
+          { instances, takes },
+          async (simulated) => {
+            const mended = simulated.instances[0]!;
+            await simulated.steady(100, 3_000);
+            mended.become(503);
+            await simulated.steady(100, 6_000);
+            mended.become('well');
+            const mendedAt = performance.now();
+            await simulated.steady(100, 21_000);
+            expect(succeeded(simulated.calls)).toBe(1);
+            expectFairShare(simulated, mended, mendedAt + 6_000);
+          },
+          seed,
+        );
+      }
+    },
+  );
+
+  it('an instance that serves only POSTs, and responded 503 for six seconds', async () => {
+    await withService({ instances: 2, takes }, async (simulated) => {
+      const mended = simulated.instances[0]!;
+      await simulated.steady(100, 3_000, 'POST');
+      mended.become(503);
+      await simulated.steady(100, 6_000, 'POST');
+      mended.become('well');
+      const mendedAt = performance.now();
+      await simulated.steady(100, 21_000, 'POST');
+      expectFairShare(simulated, mended, mendedAt + 6_000);
+    });
+  });
+});
+
+describe('a service whose instances are all down', () => {
+  const OUTAGE = 15_000;
+
+  describe.each([1, 2, 10])('all %d of them', (instances) => {
+    it.each(['refused', 'reset', 503, 'hang'] as const)(
+      'opens its breaker, gets one probe for each wait, and is used as a whole when it is back (%s)',
+      async (kind) => {
+        const client = kind === 'hang' ? { attemptTimeout: 1_000 } : {};
+        await withService({ instances, client }, async (simulated) => {
+          await simulated.steady(100, 3_000);
+          const begun = performance.now();
+          for (const instance of simulated.instances) instance.become(kind);
+          const during = simulated.steady(100, OUTAGE);
+          await simulated.world.sleep(OUTAGE);
+          const mended = performance.now();
+          for (const instance of simulated.instances) instance.become('well');
+          await simulated.steady(100, 22_000);
+          await during;
+
+          const opened = simulated.breaker.find(({ to }) => to === 'open')!;
+          expect(opened.at).toBeLessThan(begun + (kind === 'hang' ? 2_000 : 1_000));
+          const rejected = simulated.calls.filter(
+            ({ error, attempts }) => error?.code === 'ERR_CIRCUIT_OPEN' && attempts.length === 0,
+          );
+          expect(rejected.length).toBeGreaterThan(500);
+          for (const { beganAt, endedAt } of rejected) expect(endedAt - beganAt).toBeLessThan(5);
+
+          const waits = simulated.breaker.filter(({ to, at }) => to === 'half-open' && at < mended).length;
+          const probes = simulated.instances.flatMap(({ attempts }) =>
+            attempts.filter(({ beganAt }) => beganAt > opened.at && beganAt < mended),
+          );
+          expect(waits).toBeGreaterThan(1);
+          expect(probes.length).toBeLessThanOrEqual(waits);
+
+          const paid = 0.2 * simulated.calls.filter(({ beganAt }) => beganAt < mended).length;
+          expect(simulated.retries).toBeLessThanOrEqual(100 + (10 * (mended - begun)) / 1_000 + paid);
+
+          const first = simulated.calls.find(
+            ({ beganAt, error }) => beganAt >= mended && error === undefined,
+          )!;
+          expect(first.beganAt).toBeLessThan(mended + 6_000);
+          const after = simulated.calls.filter(({ beganAt }) => beganAt >= first.beganAt);
+          expect(succeeded(after)).toBeGreaterThanOrEqual(0.99);
+          for (const instance of simulated.instances) expectFairShare(simulated, instance, mended + 6_000);
+        });
+      },
+    );
+  });
+});
+
+describe('an instance that registers after the only one has died', () => {
+  describe.each([45, 130])('by %d seconds', (seconds) => {
+    it.each([
+      ['is registered still', Number.POSITIVE_INFINITY],
+      ['has just left', 1_000 * seconds - 500],
+      ['left long ago', 15_000],
+    ])('is called within a second, if the dead one %s', async (_, leavesAfter) => {
+      await withService({ instances: 1 }, async (simulated) => {
+        const dead = simulated.instances[0]!;
+        await simulated.steady(10, 3_000);
+        dead.become('refused');
+        simulated.world.later(leavesAfter, () => void simulated.leave(dead));
+        await simulated.steady(10, 1_000 * seconds);
+        await simulated.join();
+        const joined = performance.now();
+        await simulated.steady(10, 5_000);
+        const first = simulated.calls.find(({ beganAt, error }) => beganAt >= joined && error === undefined);
+        expect(first?.endedAt ?? Number.POSITIVE_INFINITY).toBeLessThan(joined + 1_000);
+        expect(succeeded(simulated.calls.filter(({ beganAt }) => beganAt >= first!.beganAt))).toBe(1);
+      });
+    });
+  });
+});
+
+describe('instances that fail a part of their calls', () => {
+  it.each([20, 100])(
+    'an instance alone that fails half of them serves the other half, at %d calls a second',
+    async (rate) => {
+      for (const seed of SEEDS) {
+        await withService(
+          { instances: 1 },
+          async (simulated) => {
+            simulated.instances[0]!.become(failing(0.5));
+            const share = succeeded(await simulated.steady(rate, 60_000));
+            expect(share).toBeGreaterThan(0.45);
+            expect(share).toBeLessThan(0.55);
+          },
+          seed,
+        );
+      }
+    },
+  );
+
+  /** When the breaker opened, and how many attempts that took, of a new client. */
+  function opening(instances: number, seed: number): Promise<{ at: number; attempts: number }> {
+    return withService(
+      { instances },
+      async (simulated) => {
+        for (const instance of simulated.instances) instance.become(failing(0.7));
+        await simulated.steady(100, Math.max(2_000, 100 * instances));
+        const at = simulated.breaker.find(({ to }) => to === 'open')?.at ?? Number.POSITIVE_INFINITY;
+        const attempts = simulated.instances.flatMap((instance) =>
+          instance.attempts.filter(({ beganAt }) => beganAt <= at),
+        );
+        return { at, attempts: attempts.length };
+      },
+      seed,
+    );
+  }
+
+  it.each([1, 2, 3, 4, 5, 6, 7, 8, 9, 10])(
+    'all %d fail seven in ten of their calls: the breaker opens within half a second',
+    async (instances) => {
+      const times: number[] = [];
+      for (const seed of [1, 2, 3, 4, 5]) times.push((await opening(instances, seed)).at);
+      expect(median(times)).toBeLessThanOrEqual(500);
+    },
+  );
+
+  it.each([20, 50])(
+    'all %d fail seven in ten of their calls: the breaker opens within three attempts for each',
+    async (instances) => {
+      const counts: number[] = [];
+      for (const seed of SEEDS) {
+        const { at, attempts } = await opening(instances, seed);
+        expect(at).toBeLessThan(Number.POSITIVE_INFINITY);
+        counts.push(attempts);
+      }
+      expect(median(counts)).toBeLessThanOrEqual(3 * instances);
+    },
+  );
+
+  it('two of three fail nine in ten of their calls: a maxEjectionRatio of a half ejects one of them at a time', async () => {
+    const outlierDetection = {
+      consecutiveFailures: Number.POSITIVE_INFINITY,
+      successRate: false,
+      failurePercentage: { threshold: 0.5, minimumInstances: 3, minimumCalls: 20 },
+      interval: 1_000,
+      maxEjectionRatio: 0.5,
+    } as const;
+    const balancer = { strategy: 'round-robin', outlierDetection } as const;
+    await withService({ instances: 3, balancer }, async (simulated) => {
+      const ejected = new Set<string>();
+      let most = 0;
+      const idOf = ({ instance }: Pick<LoadBalancerEvents['eject'][0], 'instance'>) => instance.instanceId;
+      simulated.balancer.on('eject', (event) => {
+        ejected.add(idOf(event));
+        most = Math.max(most, ejected.size);
+      });
+      simulated.balancer.on('return', (event) => ejected.delete(idOf(event)));
+      const [first, second] = simulated.instances;
+      first!.become(failing(0.9));
+      second!.become(failing(0.9));
+      await simulated.steady(100, 20_000, 'POST');
+      expect(most).toBe(1);
+    });
+  });
+});
