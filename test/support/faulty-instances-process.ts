@@ -61,13 +61,17 @@ class FaultyInstance {
 const instances = new Map<string, FaultyInstance>();
 
 async function add(count: number, behaviour: Behaviour): Promise<string[]> {
-  const added = Array.from({ length: count }, () => new FaultyInstance());
-  for (const instance of added) {
+  const ids: string[] = [];
+  while (ids.length < count) {
+    const instance = new FaultyInstance();
     await instance.listen();
-    await instance.behave(behaviour);
+    // The port of an instance that refuses stays its own.
+    if (instances.has(instance.id)) continue;
     instances.set(instance.id, instance);
+    ids.push(instance.id);
+    await instance.behave(behaviour);
   }
-  return added.map(({ id }) => id);
+  return ids;
 }
 
 async function answer(question: Question): Promise<unknown> {

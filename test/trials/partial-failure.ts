@@ -1,5 +1,5 @@
 import type { Row } from '../support/trial.ts';
-import { coldBursts, coldHangs, idleBursts, QUICK } from './partial-failure/bursts.ts';
+import { coldBursts, coldHangs, idleBurst, idleClients, QUICK } from './partial-failure/bursts.ts';
 import { quickLoads, slowLoads, warmLoads } from './partial-failure/loads.ts';
 import { newcomers, recoveries } from './partial-failure/recoveries.ts';
 import { serviceHealth } from './partial-failure/service-health.ts';
@@ -13,10 +13,14 @@ export async function run(seed: number): Promise<Row[]> {
   const setting = new Setting(seed);
   try {
     const aside = newcomers(setting);
+    const idle = idleClients(setting, QUICK);
+    const idleToo = idleClients(setting, ['hang']);
+    const rows = await coldBursts(setting);
+    for (const client of await idle) rows.push(await idleBurst(setting, client));
+    const idleHangs = (await idleToo).map((client) => idleBurst(setting, client));
     return [
-      ...(await coldBursts(setting)),
-      ...(await idleBursts(setting, QUICK)),
-      ...(await Promise.all([slowLoads(setting), coldHangs(setting), idleBursts(setting, ['hang'])])).flat(),
+      ...rows,
+      ...(await Promise.all([slowLoads(setting), coldHangs(setting), Promise.all(idleHangs)])).flat(),
       ...(await quickLoads(setting)),
       ...(await warmLoads(setting)),
       ...(await recoveries(setting)),

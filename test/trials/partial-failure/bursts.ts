@@ -15,6 +15,8 @@ export const FLEETS: readonly Fleet[] = [
 ];
 export const QUICK: readonly Fault[] = ['refused', 'reset', 503, 500];
 const OTHER_FACES: readonly Face[] = ['request', 'fetch', 'dispatcher', 'axios', 'agent'];
+/** Milliseconds for which a breaker remembers calls, and a little more. */
+const WINDOW = 11_000;
 const SAMPLE: readonly Fleet[] = [
   [2, 3],
   [9, 10],
@@ -58,34 +60,35 @@ async function coldBurst(setting: Setting, fleet: Fleet, fault: Fault, face: Fac
   });
 }
 
-/** The instances die while a client that knows them is idle. */
-export async function idleBursts(setting: Setting, faults: readonly Fault[]): Promise<Row[]> {
-  const clients: { fleet: Fleet; fault: Fault; service: Service }[] = [];
+interface IdleClient extends Service {
+  readonly fleet: Fleet;
+  readonly fault: Fault;
+}
+
+/** Clients that know their instances as well, from calls that none of them will remember. */
+export async function idleClients(setting: Setting, faults: readonly Fault[]): Promise<IdleClient[]> {
+  const clients: IdleClient[] = [];
   for (const fleet of FLEETS) {
     for (const fault of faults) {
       const service = await setting.service(fleet, { latency: LATENCY });
       await service.client.burst(40);
-      clients.push({ fleet, fault, service });
+      clients.push({ ...service, fleet, fault });
     }
   }
-  await setTimeout(1_000);
-  const rows: Row[] = [];
-  const test = async ({ fleet, fault, service }: (typeof clients)[number]) => {
-    const { bad, client } = service;
-    await setting.servers.set(bad, { fault });
-    await client.burst(40);
-    await client.burst(100);
-    rows.push(
-      partialFailure({
-        situation: `${fleet.join(' of ')} ${fault} while the client is idle, 40 at once, then 100 more`,
-        client,
-        fault,
-        bad: bad.length,
-        warm: true,
-      }),
-    );
-  };
-  if (faults.includes('hang')) await Promise.all(clients.map(test));
-  else for (const each of clients) await test(each);
-  return rows;
+  await setTimeout(WINDOW);
+  return clients;
+}
+
+/** The instances have died while the client was idle. */
+export async function idleBurst(setting: Setting, { fleet, fault, bad, client }: IdleClient): Promise<Row> {
+  await setting.servers.set(bad, { fault });
+  await client.burst(40);
+  await client.burst(100);
+  return partialFailure({
+    situation: `${fleet.join(' of ')} ${fault} while the client is idle, 40 at once, then 100 more`,
+    client,
+    fault,
+    bad: bad.length,
+    warm: true,
+  });
 }

@@ -24,14 +24,17 @@ export interface PartialFailure {
   readonly repeatable?: boolean;
 }
 
-/** What is required of calls while some instances of a service are bad and at least one is well. */
+/**
+ * What is required of calls while some instances of a service are bad and at least one is well. In its words `unpaid` is
+ * a call that the retry budget could not pay a retry for, `late` one that begins 0.5 s after the first failure, and
+ * `after the fifth` one that begins when five failures of its instance are known.
+ */
 export function partialFailure({ situation, client, ...how }: PartialFailure): Row {
   const { measured, required, ok } = judge(client, how);
   const { calls, failures, openings } = client;
   const open = failures.filter(isCircuitOpen).length;
   const shown = [`${failures.length} of ${calls.length} fail`];
-  if (open > 0) shown.push(`${open} with ERR_CIRCUIT_OPEN`);
-  if (openings.length > 0) shown.push(`the breaker opens ${openings.length} ×`);
+  if (openings.length > 0) shown.push(`breaker open ${openings.length} × for ${open}`);
   return {
     situation,
     measured: [...shown, ...measured].join(', '),
@@ -58,8 +61,8 @@ function noneFails({ failures }: ObservedClient): Judgement {
 function soonNoneFails({ failures, firstFailure, unpaid }: ObservedClient): Judgement {
   const later = failures.filter(({ begun }) => begun > firstFailure + 500).length;
   return {
-    measured: [`${unpaid} unpaid`, `${later} begun after 0.5 s`],
-    required: 'only unpaid ones fail, none that begins 0.5 s after the first failure',
+    measured: [`${unpaid} unpaid`, `${later} late`],
+    required: 'only unpaid, none late',
     ok: later === 0 && failures.length <= unpaid,
   };
 }
@@ -68,14 +71,11 @@ function noneWaitsLong({ calls, failures, firstFailure, unpaid }: ObservedClient
   const longest = longestOf(calls);
   const later = longestOf(calls.filter(({ begun }) => begun > firstFailure + 500));
   return {
-    measured: [`${unpaid} unpaid`, `waits up to ${seconds(longest)}`, `later up to ${seconds(later)}`],
-    required: 'only unpaid ones fail, none waits for more than 20 s, 0.5 s after the first failure for 1 s',
-    ok:
-      failures.length <= unpaid && longest <= 2 * ATTEMPT_TIMEOUT + LATE && later <= PROBE + LATENCY_AND_LATE,
+    measured: [`${unpaid} unpaid`, `waits ${seconds(longest)}`, `late ${seconds(later)}`],
+    required: 'only unpaid; waits 20 s, late 1 s',
+    ok: failures.length <= unpaid && longest <= 2 * ATTEMPT_TIMEOUT + LATE && later <= PROBE + LATE,
   };
 }
-
-const LATENCY_AND_LATE = 20 + LATE;
 
 /** Calls that are not sent again fail, but not those that begin once their instance is known to be bad. */
 function fewFail({ failures }: ObservedClient, bad: number, probes: number): Judgement {
@@ -88,8 +88,8 @@ function fewFail({ failures }: ObservedClient, bad: number, probes: number): Jud
   }
   const most = bad * probes;
   return {
-    measured: [`${late} begun after the fifth on its instance was known`],
-    required: most === 0 ? 'none after the fifth was known' : `after it at most one per probe, ${most}`,
+    measured: [`${late} after the fifth`],
+    required: `at most ${most} after the fifth`,
     ok: late <= most,
   };
 }
