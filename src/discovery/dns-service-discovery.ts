@@ -312,7 +312,6 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
   }
 
   #refresh(service: Service): void {
-    clearTimeout(service.timer);
     service.lookedAt = performance.now();
     service.lookup = new DnsLookup(this.#resolver, service.name, service.at, service.list?.listed);
     service.looking = this.#look(service, service.lookup);
@@ -348,7 +347,7 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
     if (absent && service.list !== undefined) service.absentSince ??= now;
     const closely = absent ? this.#closeWait(service) : Infinity;
     this.#refreshAfter(service, closely < Infinity ? closely : this.#backoff(service.failures, 0));
-    const gone = absent && now - (service.absentSince ?? now) >= this.#absenceGrace;
+    const gone = absent && now - (service.absentSince ?? Infinity) >= this.#absenceGrace;
     if (gone && this.#take(service, NONE)) this.#tell(service);
     this.emit('failure', { serviceName: service.name, error });
   }
@@ -388,6 +387,7 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
 
   /** What failed and is watched by nobody is forgotten: whoever asks again will have it looked up. */
   #refreshIfUsed(service: Service): void {
+    clearTimeout(service.timer);
     const now = performance.now();
     const watched = this.#watchers.has(service.name);
     if (watched) service.usedAt = now;
