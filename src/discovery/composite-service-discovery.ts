@@ -18,6 +18,12 @@ interface WatchedService {
   current: readonly ServiceInstance[] | undefined;
 }
 
+/** The discovery whose instances are those of a service. */
+interface Counting {
+  readonly discovery: ServiceDiscovery;
+  readonly instances: readonly ServiceInstance[];
+}
+
 const NONE: readonly ServiceInstance[] = Object.freeze([]);
 
 /** How long a discovery that failed is left alone, while the service is watched. */
@@ -39,7 +45,8 @@ const isDiscovery = having(
  * be they healthy or not. One that fails is passed over. While a service is watched, what each discovery last said of
  * it holds, also if it should fail later; one that has not answered yet is asked again until it does.
  *
- * What registers does so with the first discovery.
+ * What registers does so with the first discovery. The status of an instance is written to the discovery whose
+ * instances count.
  *
  * @example
  * new CompositeServiceDiscovery([redisDiscovery, await StaticServiceDiscovery.fromFile('services.json')]);
@@ -51,6 +58,8 @@ export class CompositeServiceDiscovery
   readonly #discoveries: readonly ServiceDiscovery[];
   readonly #watchers = new Watchers();
   readonly #watched = new Map<string, WatchedService>();
+  /** The instances that were registered here. */
+  readonly #registered = new Set<string>();
   #closing: Promise<void> | undefined = undefined;
 
   constructor(discoveries: readonly ServiceDiscovery[]) {
@@ -66,17 +75,28 @@ export class CompositeServiceDiscovery
 
   /** With the first discovery. */
   async register(registration: InstanceRegistration): Promise<ServiceInstance> {
-    return this.#first().register(registration);
+    const instance = await this.#first().register(registration);
+    this.#registered.add(keyOf(instance.serviceName, instance.instanceId));
+    return instance;
   }
 
   /** With the first discovery. */
   async deregister(serviceName: string, instanceId: string): Promise<boolean> {
-    return this.#first().deregister(serviceName, instanceId);
+    const first = this.#first();
+    this.#registered.delete(keyOf(serviceName, instanceId));
+    return first.deregister(serviceName, instanceId);
   }
 
-  /** With the first discovery. */
+  /**
+   * With the discovery whose instances count, if the instance is one of them. What was registered here is updated
+   * where it was registered, with the first discovery, which is also told of instances that are nowhere known.
+   */
   async update(serviceName: string, instanceId: string, changes: InstanceChanges): Promise<boolean> {
-    return this.#first().update(serviceName, instanceId, changes);
+    const first = this.#first();
+    const isOwn = this.#registered.has(keyOf(serviceName, instanceId));
+    const holder = isOwn ? first : ((await this.#holderOf(serviceName, instanceId)) ?? first);
+    this.#throwIfClosed();
+    return holder.update(serviceName, instanceId, changes);
   }
 
   /** With the first discovery. */
@@ -86,21 +106,7 @@ export class CompositeServiceDiscovery
 
   /** @throws DiscoveryUnavailableError if none knows instances and at least one failed. */
   async instances(serviceName: string): Promise<readonly ServiceInstance[]> {
-    this.#throwIfClosed();
-    const errors: unknown[] = [];
-    for (const source of this.#watched.get(serviceName)?.sources ?? this.#sourcesOf(serviceName)) {
-      try {
-        const instances = await source.instances();
-        if (instances.length > 0) return instances;
-      } catch (error) {
-        errors.push(error);
-      }
-    }
-    if (errors.length === 0) return NONE;
-    throw new DiscoveryUnavailableError(
-      `no instance of '${serviceName}' is known, and ${errors.length} of ${this.#discoveries.length} discoveries failed`,
-      { cause: errors.length === 1 ? errors[0] : new AggregateError(errors) },
-    );
+    return (await this.#counting(serviceName))?.instances ?? NONE;
   }
 
   /** Those of `instances` that are not known to be unhealthy: maybe none, though a later discovery had some. */
@@ -116,6 +122,15 @@ export class CompositeServiceDiscovery
       unsubscribe();
       if (!this.#watchers.has(serviceName)) this.#unfollow(serviceName);
     };
+  }
+
+  /** Passes the hint on to each discovery that takes one. What it throws is a `failure` event. */
+  refresh(serviceName: string): void {
+    if (this.#closing !== undefined) return;
+    for (const discovery of this.#discoveries) {
+      const hint = async () => discovery.refresh?.(serviceName);
+      hint().catch((error: unknown) => this.emit('failure', { discovery, serviceName, error }));
+    }
   }
 
   /** Closes all of the discoveries too: it stands for them. Rejects with what the first that fails rejects with. */
@@ -138,6 +153,32 @@ export class CompositeServiceDiscovery
   #first(): ServiceDiscovery {
     this.#throwIfClosed();
     return this.#discoveries[0]!;
+  }
+
+  /** Undefined if the instance is not one of those that count, or if that cannot be told. */
+  async #holderOf(serviceName: string, instanceId: string): Promise<ServiceDiscovery | undefined> {
+    const counting = await this.#counting(serviceName).catch(() => undefined);
+    const isListed = counting?.instances.some((instance) => instance.instanceId === instanceId);
+    return isListed ? counting?.discovery : undefined;
+  }
+
+  /** The first discovery that knows instances, and those; undefined if none knows any. */
+  async #counting(serviceName: string): Promise<Counting | undefined> {
+    this.#throwIfClosed();
+    const errors: unknown[] = [];
+    for (const source of this.#watched.get(serviceName)?.sources ?? this.#sourcesOf(serviceName)) {
+      try {
+        const instances = await source.instances();
+        if (instances.length > 0) return { discovery: source.discovery, instances };
+      } catch (error) {
+        errors.push(error);
+      }
+    }
+    if (errors.length === 0) return undefined;
+    throw new DiscoveryUnavailableError(
+      `no instance of '${serviceName}' is known, and ${errors.length} of ${this.#discoveries.length} discoveries failed`,
+      { cause: errors.length === 1 ? errors[0] : new AggregateError(errors) },
+    );
   }
 
   #sourcesOf(serviceName: string): Source[] {
@@ -174,9 +215,14 @@ export class CompositeServiceDiscovery
   }
 }
 
+/** Of an instance; a space is in no name. */
+function keyOf(serviceName: string, instanceId: string): string {
+  return `${serviceName} ${instanceId}`;
+}
+
 /** What one discovery says of one service. */
 class Source {
-  readonly #discovery: ServiceDiscovery;
+  readonly discovery: ServiceDiscovery;
   readonly #serviceName: string;
   readonly #failed: (error: unknown) => void;
   /** Set while it is followed. */
@@ -190,7 +236,7 @@ class Source {
   changed = false;
 
   constructor(discovery: ServiceDiscovery, serviceName: string, failed: (error: unknown) => void) {
-    this.#discovery = discovery;
+    this.discovery = discovery;
     this.#serviceName = serviceName;
     this.#failed = failed;
   }
@@ -235,7 +281,7 @@ class Source {
     clearTimeout(this.#timer);
     try {
       if (this.#onChange !== undefined) this.#unwatch ??= this.#watch();
-      const instances = await this.#discovery.instances(this.#serviceName);
+      const instances = await this.discovery.instances(this.#serviceName);
       if (this.#known === undefined) {
         this.changed = this.#failures > 0;
         this.#learn(instances);
@@ -250,7 +296,7 @@ class Source {
   }
 
   #watch(): Unsubscribe {
-    return this.#discovery.watch(this.#serviceName, (instances) => {
+    return this.discovery.watch(this.#serviceName, (instances) => {
       this.changed = true;
       clearTimeout(this.#timer);
       this.#learn(instances);

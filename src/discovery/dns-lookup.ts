@@ -1,3 +1,4 @@
+import { isIPv4 } from 'node:net';
 import {
   DiscoveryUnavailableError,
   type HoldfastError,
@@ -5,6 +6,7 @@ import {
   TimeoutError,
 } from '../errors.ts';
 import { groupBy } from '../internal/group-by.ts';
+import { type Outcome, unwrap } from '../policies/outcome.ts';
 import {
   type InstanceRegistration,
   type ServiceInstance,
@@ -19,7 +21,8 @@ export interface DnsName {
   /**
    * `A` or `AAAA`: each IPv4 or IPv6 address of the name is an instance. `SRV` (RFC 2782): each address of
    * each target is one. Default: the IPv4 addresses, or the IPv6 ones of a name that has no others, so that
-   * an instance with both counts once; the addresses of targets are found in this way too.
+   * an instance with both counts once; the addresses of targets are found in this way too. While DNS does not
+   * tell the IPv4 addresses, the IPv6 ones count beside the last IPv4 ones.
    */
   type?: 'A' | 'AAAA' | 'SRV';
   /** Default 80, or 443 for `https`. Not with `SRV`, whose records say it. */
@@ -64,8 +67,12 @@ const MAX_RECORDS = 1_000;
 const MAX_QUESTIONS = 32;
 /** Stands for the weight 0 of a record beside others that have weight: next to nothing, but not nothing. */
 const SMALL_WEIGHT = 0.01;
-/** The codes of Node for NXDOMAIN, and for a name that exists but has no such records. */
-const ABSENT: readonly unknown[] = ['ENOTFOUND', 'ENODATA'];
+/** The share of its time after which a lookup that waits for IPv4 addresses asks for IPv6 ones as well. */
+const SLOW = 1 / 5;
+/** The code of Node for NXDOMAIN: there are no records of any type. */
+const NO_SUCH_NAME = 'ENOTFOUND';
+/** That, and the code for a name that exists but has no such records. */
+const ABSENT: readonly unknown[] = [NO_SUCH_NAME, 'ENODATA'];
 
 /** Asks DNS once for the instances of a service. */
 export class DnsLookup {
@@ -76,6 +83,7 @@ export class DnsLookup {
   readonly #flaws: HoldfastError[] = [];
   readonly #cancelled: Promise<never>;
   #cancel!: (reason: unknown) => void;
+  #timeout = 0;
   #over = false;
 
   /** @param before what the last lookup found: an instance that is still the same stays the same object. */
@@ -103,6 +111,7 @@ export class DnsLookup {
   async run(timeout: number): Promise<DnsAnswer> {
     const expire = () => this.cancel(new TimeoutError(`timed out after ${timeout} ms`, timeout));
     const timer = setTimeout(expire, timeout).unref();
+    this.#timeout = timeout;
     try {
       return await (this.#at.type === 'SRV' ? this.#byServiceRecords() : this.#byAddresses(this.#at.type));
     } finally {
@@ -118,7 +127,7 @@ export class DnsLookup {
 
   async #byAddresses(type: 'A' | 'AAAA' | undefined): Promise<DnsAnswer> {
     const { name, protocol, port = protocol === 'https' ? 443 : 80 } = this.#at;
-    const records = await this.#addressesOf(name, type);
+    const records = await this.#addressesOf(name, type, this.#knownHosts());
     return this.#answer(
       records.map(({ address }) => ({ host: address, port })),
       ttlOf(records),
@@ -157,23 +166,63 @@ export class DnsLookup {
    * A target that cannot be asked for keeps the addresses that it had; one that has none any more is gone.
    */
   async #addressesOfTarget(target: string): Promise<readonly DnsAddressRecord[]> {
+    const known = this.#knownHosts(target);
     try {
-      return await this.#addressesOf(target, undefined);
+      return await this.#addressesOf(target, undefined, known);
     } catch (error) {
       this.#flaws.push(error as HoldfastError);
-      if (isAbsence(error)) return [];
-      const known = [...this.#before.values()].filter(({ metadata }) => metadata.target === target);
-      return [...new Set(known.map(({ host }) => host))].map((address) => ({ address, ttl: 0 }));
+      return isAbsence(error) ? [] : known.map(toKeptRecord);
     }
   }
 
-  async #addressesOf(name: string, type: 'A' | 'AAAA' | undefined): Promise<readonly DnsAddressRecord[]> {
+  /** The hosts of the last lookup: all, or those of a target. */
+  #knownHosts(target?: string): readonly string[] {
+    const known = [...this.#before.values()].filter(({ metadata }) => metadata.target === target);
+    return [...new Set(known.map(({ host }) => host))];
+  }
+
+  /** @param known what the last lookup found at the name. */
+  async #addressesOf(
+    name: string,
+    type: 'A' | 'AAAA' | undefined,
+    known: readonly string[],
+  ): Promise<readonly DnsAddressRecord[]> {
+    if (type === 'A') return this.#addresses4(name);
     if (type === 'AAAA') return this.#addresses6(name, 'AAAA');
+    const asking = toOutcome(this.#addresses4(name));
+    const early = await this.#unlessSlow(asking);
+    if (early?.ok) return early.value;
+    if (early !== undefined && codeOf((early.error as Error).cause) === NO_SUCH_NAME) throw early.error;
+    const [four, six] = await Promise.all([asking, toOutcome(this.#addresses6(name, 'A or AAAA'))]);
+    if (four.ok) return four.value;
+    if (isAbsence(four.error)) return unwrap(six);
+    return this.#withoutAnswer4(four.error as HoldfastError, six, known);
+  }
+
+  /**
+   * DNS does not tell the IPv4 addresses. The IPv6 ones that it tells count, so that a fault in one family hides
+   * nothing of the other, beside the last IPv4 ones, of which nothing is said. Both are asked for again soon.
+   */
+  #withoutAnswer4(
+    error: HoldfastError,
+    six: Outcome<readonly DnsAddressRecord[]>,
+    known: readonly string[],
+  ): readonly DnsAddressRecord[] {
+    if (!six.ok) throw error;
+    this.#flaws.push(error);
+    return [...known.filter(isIPv4), ...six.value.map(({ address }) => address)].map(toKeptRecord);
+  }
+
+  /** Undefined if it takes long. */
+  async #unlessSlow<T>(asking: Promise<T>): Promise<T | undefined> {
+    let timer: NodeJS.Timeout | undefined;
+    const slow = new Promise<undefined>((resolve) => {
+      timer = setTimeout(() => resolve(undefined), SLOW * this.#timeout).unref();
+    });
     try {
-      return await this.#addresses4(name);
-    } catch (error) {
-      if (type === 'A' || codeOf((error as Error).cause) !== 'ENODATA') throw error;
-      return this.#addresses6(name, 'A or AAAA');
+      return await Promise.race([asking, slow]);
+    } finally {
+      clearTimeout(timer);
     }
   }
 
@@ -248,6 +297,18 @@ export class DnsLookup {
 /** Whether DNS has said that there is nothing, which is not the same as not having said anything. */
 export function isAbsence(error: unknown): boolean {
   return error instanceof DiscoveryUnavailableError && ABSENT.includes(codeOf(error.cause));
+}
+
+/** A record of an address that is to be asked for again as soon as may be. */
+function toKeptRecord(address: string): DnsAddressRecord {
+  return { address, ttl: 0 };
+}
+
+function toOutcome<T>(promise: Promise<T>): Promise<Outcome<T>> {
+  return promise.then(
+    (value): Outcome<T> => ({ ok: true, value }),
+    (error: unknown): Outcome<T> => ({ ok: false, error }),
+  );
 }
 
 function codeOf(error: unknown): unknown {

@@ -20,9 +20,10 @@ import {
   validateOptions,
 } from '../internal/validate.ts';
 import { type Backoff, exponentialBackoff } from '../policies/backoff.ts';
-import { DnsLookup, type DnsName, type DnsResolver, isAbsence } from './dns-lookup.ts';
+import { type DnsAnswer, DnsLookup, type DnsName, type DnsResolver, isAbsence } from './dns-lookup.ts';
+import { OverlaidList } from './overlaid-list.ts';
 import type { InstanceListener, ServiceDiscovery, Unsubscribe } from './service-discovery.ts';
-import type { ServiceInstance } from './service-instance.ts';
+import type { InstanceChanges, ServiceInstance } from './service-instance.ts';
 import { Watchers } from './watchers.ts';
 
 export interface DnsServiceDiscoveryOptions {
@@ -36,7 +37,10 @@ export interface DnsServiceDiscoveryOptions {
    * Default: the servers that the host is set up with, each at most twice in a lookup.
    */
   resolver?: DnsResolver;
-  /** The least milliseconds from an answer to the next lookup. Default 5,000, or `maxTtl` if that is less. */
+  /**
+   * The least milliseconds from an answer to the next lookup, but for one that `refresh()` asks for. Default
+   * 5,000, or `maxTtl` if that is less.
+   */
   minTtl?: number;
   /** The most milliseconds from one lookup to the next. Default 30,000, or `minTtl` if that is more. */
   maxTtl?: number;
@@ -64,16 +68,24 @@ class Service {
   readonly name: string;
   readonly at: DnsName;
   /** The last good answer. */
-  instances: readonly ServiceInstance[] | undefined = undefined;
+  list: OverlaidList | undefined = undefined;
   /** How the lookup failed last: told to those who ask while no answer is known. */
   failure: unknown = undefined;
   failures = 0;
-  /** Since when DNS says that there is nothing, on the clock of `performance.now()`. */
+  /** When `refresh()` was called last, and since when it has been called without a change of the list. */
+  hintedAt = -Infinity;
+  doubtedSince = -Infinity;
+  /** Since when DNS says that there is nothing. */
   absentSince: number | undefined = undefined;
-  /** Refreshes since it was watched or asked for. */
-  unused = 0;
+  /** When it was last asked for, or known to be watched. Times are those of `performance.now()`. */
+  usedAt = performance.now();
+  /** The lookup under way. */
   lookup: DnsLookup | undefined = undefined;
   looking: Promise<void> | undefined = undefined;
+  /** When the last lookup began. */
+  lookedAt = 0;
+  /** When the next one is due. */
+  dueAt = Infinity;
   timer: NodeJS.Timeout | undefined = undefined;
 
   constructor(name: string, at: DnsName) {
@@ -83,12 +95,25 @@ class Service {
 }
 
 const NONE: readonly ServiceInstance[] = Object.freeze([]);
-/** A service that nobody watches is let go when nobody has asked for it in so many refreshes. */
+/** A service that nobody watches is let go when nobody has asked for it for this many times `maxTtl`. */
 const MAX_UNUSED = 3;
 /** How much later than DNS says a refresh comes at most, so that a fleet does not ask all at once. */
 const JITTER = 0.1;
-/** Milliseconds until a failed lookup is tried again at first; then twice as long each time, to `maxTtl`. */
+/** Milliseconds until a failed lookup is retried at first; then twice as long each time, to `maxTtl`. */
 const FIRST_RETRY = 1_000;
+/** The least milliseconds from the beginning of a lookup to that of one that `refresh()` asks for. */
+const MIN_INTERVAL = 1_000;
+/**
+ * The least and the most milliseconds between lookups while a name has vanished, or what is known of it is in
+ * doubt: whatever changes then is seen within 2 seconds.
+ */
+const CLOSE_WAIT = { min: 1_000, max: 1_800 };
+/** Milliseconds for which a service is looked up that often: no longer, if nothing changes. */
+const CLOSE_WATCH = 300_000;
+/** Milliseconds for which a hint keeps what is known in doubt. */
+const DOUBT = 10_000;
+/** Hints with no more milliseconds between them are of one doubt. */
+const SAME_DOUBT = 60_000;
 const NAME = /^(?=.{1,254}$)[\w-]{1,63}(?:\.[\w-]{1,63})*\.?$/;
 
 /**
@@ -102,6 +127,9 @@ const NAME = /^(?=.{1,254}$)[\w-]{1,63}(?:\.[\w-]{1,63})*\.?$/;
  * A service is looked up when it is first asked for or watched. While it is watched or asked for, it is
  * looked up again when the first TTL of an address is over, within `minTtl` and `maxTtl` and up to a tenth
  * later at random. Node does not tell the TTL of SRV records: that of their targets' addresses counts.
+ * `refresh()`, which the LoadBalancer calls when it cannot connect, has it looked up at once, at most once a
+ * second, and closely watched: every 1 to 2 seconds, until the answer changes or 10 seconds after the last such
+ * hint. A name that vanishes is watched closely too. Neither lasts longer than 5 minutes.
  *
  * The last good answer outlives every failure of DNS. What DNS says for `absenceGrace` counts though it be
  * that there is no such name, or nothing at it: gRPC never believes that and Envoy does at once, but servers
@@ -171,9 +199,23 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
     throw new InvalidInstanceError('DNS cannot be changed from here: use RedisServiceDiscovery');
   }
 
-  /** Rejects: DNS is written elsewhere. */
-  async update(): Promise<boolean> {
-    throw new InvalidInstanceError('DNS cannot be changed from here: use RedisServiceDiscovery');
+  /**
+   * Changes the instance in this process alone. The changes stand, whatever DNS says later, for as long as it
+   * has the instance and somebody watches the service or asks for it.
+   *
+   * @throws InvalidInstanceError naming the field that is not what it must be, or may not change;
+   * DiscoveryUnavailableError if nothing is known of the service and the lookup fails.
+   */
+  async update(serviceName: string, instanceId: string, changes: InstanceChanges): Promise<boolean> {
+    const service = await this.#lookedUp(serviceName);
+    if (service?.list === undefined) {
+      if (service === undefined || isAbsence(service.failure)) return false;
+      throw service.failure;
+    }
+    const before = service.list.instances;
+    if (!service.list.update(instanceId, changes)) return false;
+    if (service.list.instances !== before) this.#tell(service);
+    return true;
   }
 
   /** Whether DNS has the instance; nothing is kept alive by it. */
@@ -188,13 +230,10 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
    * cause; for a moment after that at once, without asking again.
    */
   async instances(serviceName: string): Promise<readonly ServiceInstance[]> {
-    const service = this.#service(serviceName);
+    const service = await this.#lookedUp(serviceName);
     if (service === undefined) return NONE;
-    service.unused = 0;
-    if (service.instances === undefined) await service.looking;
-    this.#throwIfClosed();
-    if (service.instances === undefined) throw service.failure;
-    return service.instances;
+    if (service.list === undefined) throw service.failure;
+    return service.list.instances;
   }
 
   async healthyInstances(serviceName: string): Promise<readonly ServiceInstance[]> {
@@ -204,6 +243,22 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
   watch(serviceName: string, listener: InstanceListener): Unsubscribe {
     const known = this.#service(serviceName) !== undefined;
     return known ? this.#watchers.watch(serviceName, listener) : () => {};
+  }
+
+  /**
+   * Looks the service up, whatever its TTL and `minTtl`, if it is watched or was asked for lately: at once, or
+   * a second after its last lookup began. A lookup under way serves for that.
+   */
+  refresh(serviceName: string): void {
+    const service = this.#services.get(serviceName);
+    if (service === undefined) return;
+    const now = performance.now();
+    if (now - service.hintedAt > SAME_DOUBT) service.doubtedSince = now;
+    service.hintedAt = now;
+    if (service.lookup !== undefined) return;
+    const at = Math.max(now, service.lookedAt + MIN_INTERVAL);
+    if (at === now) this.#refreshIfUsed(service);
+    else if (at < service.dueAt) this.#refreshAfter(service, at - now);
   }
 
   /** Gives up every lookup under way. Whoever waits for one gets a ClosedError. */
@@ -221,6 +276,16 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
 
   #throwIfClosed(): void {
     if (this.#closed) throw closedError();
+  }
+
+  /** The service once its first lookup is over, if there is such a service. */
+  async #lookedUp(serviceName: string): Promise<Service | undefined> {
+    const service = this.#service(serviceName);
+    if (service === undefined) return undefined;
+    service.usedAt = performance.now();
+    if (service.list === undefined) await service.looking;
+    this.#throwIfClosed();
+    return service;
   }
 
   /** Undefined if there is no such service. */
@@ -247,55 +312,87 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
   }
 
   #refresh(service: Service): void {
-    service.lookup = new DnsLookup(this.#resolver, service.name, service.at, service.instances);
+    service.lookedAt = performance.now();
+    service.lookup = new DnsLookup(this.#resolver, service.name, service.at, service.list?.listed);
     service.looking = this.#look(service, service.lookup);
   }
 
   async #look(service: Service, lookup: DnsLookup): Promise<void> {
     try {
-      const { instances, ttl, flaws } = await lookup.run(this.#timeout);
-      if (this.#closed) return;
-      service.failures = 0;
-      service.absentSince = undefined;
-      const wait = Math.min(this.#maxTtl, Math.max(this.#minTtl, ttl));
-      this.#refreshAfter(service, wait * (1 + JITTER * this.#random()));
-      this.#learn(service, instances);
-      for (const error of flaws) this.emit('failure', { serviceName: service.name, error });
+      const answer = await lookup.run(this.#timeout);
+      service.lookup = undefined;
+      if (!this.#closed) this.#answered(service, answer);
     } catch (error) {
+      service.lookup = undefined;
       if (!this.#closed) this.#failed(service, error as HoldfastError);
     }
   }
 
+  #answered(service: Service, { instances, ttl, flaws }: DnsAnswer): void {
+    service.failures = 0;
+    if (instances.length > 0) service.absentSince = undefined;
+    else service.absentSince ??= performance.now();
+    const changed = this.#take(service, instances);
+    const wait = Math.min(this.#maxTtl, Math.max(this.#minTtl, ttl)) * (1 + JITTER * this.#random());
+    this.#refreshAfter(service, Math.min(wait, this.#closeWait(service)));
+    if (changed) this.#tell(service);
+    for (const error of flaws) this.emit('failure', { serviceName: service.name, error });
+  }
+
   #failed(service: Service, error: HoldfastError): void {
+    const now = performance.now();
+    const absent = isAbsence(error);
     service.failure = error;
     service.failures++;
-    this.#refreshAfter(service, this.#backoff(service.failures, 0));
-    if (isAbsence(error) && service.instances !== undefined) {
-      const now = performance.now();
-      service.absentSince ??= now;
-      if (now - service.absentSince >= this.#absenceGrace) this.#learn(service, NONE);
-    }
+    if (absent && service.list !== undefined) service.absentSince ??= now;
+    const closely = absent ? this.#closeWait(service) : Infinity;
+    this.#refreshAfter(service, closely < Infinity ? closely : this.#backoff(service.failures, 0));
+    const gone = absent && now - (service.absentSince ?? Infinity) >= this.#absenceGrace;
+    if (gone && this.#take(service, NONE)) this.#tell(service);
     this.emit('failure', { serviceName: service.name, error });
   }
 
-  #learn(service: Service, instances: readonly ServiceInstance[]): void {
-    const before = service.instances;
-    const unchanged =
-      before?.length === instances.length && instances.every((instance, index) => instance === before[index]);
-    if (unchanged) return;
-    service.instances = Object.freeze(instances);
-    this.#watchers.tell(service.name, service.instances);
+  /** Infinity where the service is not watched closely. */
+  #closeWait({ absentSince = -Infinity, hintedAt, doubtedSince }: Service): number {
+    const now = performance.now();
+    const absent = now - absentSince < CLOSE_WATCH;
+    const doubted = now - hintedAt < DOUBT && now - doubtedSince < CLOSE_WATCH;
+    if (!absent && !doubted) return Infinity;
+    const { min, max } = CLOSE_WAIT;
+    return Math.min(this.#maxTtl, min + this.#random() * (max - min));
+  }
+
+  /** Whether the service is another than before. That settles a doubt. */
+  #take(service: Service, listed: readonly ServiceInstance[]): boolean {
+    const before = service.list?.instances;
+    service.list ??= new OverlaidList();
+    service.list.replace(listed);
+    const changed = service.list.instances !== before;
+    if (changed) service.hintedAt = -Infinity;
+    return changed;
+  }
+
+  #tell({ name, list }: Service): void {
+    this.#watchers.tell(name, list!.instances);
   }
 
   #refreshAfter(service: Service, wait: number): void {
-    service.timer = setTimeout(() => this.#refreshIfUsed(service), Math.min(wait, MAX_DELAY)).unref();
+    clearTimeout(service.timer);
+    service.dueAt = performance.now() + wait;
+    service.timer = setTimeout(
+      () => this.#refreshIfUsed(service),
+      Math.ceil(Math.min(wait, MAX_DELAY)),
+    ).unref();
   }
 
   /** What failed and is watched by nobody is forgotten: whoever asks again will have it looked up. */
   #refreshIfUsed(service: Service): void {
-    service.unused = this.#watchers.has(service.name) ? 0 : service.unused + 1;
-    const unknown = service.instances === undefined && service.unused > 0;
-    if (unknown || service.unused > MAX_UNUSED) this.#services.delete(service.name);
+    clearTimeout(service.timer);
+    const now = performance.now();
+    const watched = this.#watchers.has(service.name);
+    if (watched) service.usedAt = now;
+    const unknown = service.list === undefined && !watched;
+    if (unknown || now - service.usedAt > MAX_UNUSED * this.#maxTtl) this.#services.delete(service.name);
     else this.#refresh(service);
   }
 }

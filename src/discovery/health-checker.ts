@@ -48,8 +48,8 @@ export interface HealthCheckerOptions {
   maxConcurrent?: number;
   /**
    * Shares the work among checkers: each service is checked by the one that has its lease, and by another
-   * within four intervals of its death. While the leases cannot be asked each checks by itself. Default: it
-   * always checks.
+   * within four intervals of its death. While the leases cannot be asked each checks by itself. Leave it out
+   * where each process keeps the status for itself, as over static lists and DNS. Default: it always checks.
    */
   leases?: Leases;
   /** How connections are made: TLS, or a function, as `connection.connect` of a ServiceClient. */

@@ -12,7 +12,10 @@ export interface ServiceDiscovery {
   register(registration: InstanceRegistration): Promise<ServiceInstance>;
   /** True if it was known. */
   deregister(serviceName: string, instanceId: string): Promise<boolean>;
-  /** Changes what may change of an instance without registering it again; false if it is not known. */
+  /**
+   * Changes what may change of an instance without registering it again; false if it is not known. A discovery whose
+   * lists are written elsewhere keeps the changes in this process.
+   */
   update(serviceName: string, instanceId: string, changes: InstanceChanges): Promise<boolean>;
   /**
    * Keeps it alive; false if it is not known, so that it has to register again.
@@ -27,8 +30,8 @@ export interface ServiceDiscovery {
   /** Tells of each change from now on; what is there now, `instances` tells. */
   watch(serviceName: string, listener: InstanceListener): Unsubscribe;
   /**
-   * Hints that what is known of the service seems to be out of date: a call got no response, or there is no instance. The
-   * discovery may look again soon, and bounds how often. It never throws.
+   * Hints that what is known of the service seems out of date: a connection failed, or no instance is left. The
+   * discovery may look again soon, and decides itself how often, so that every failure may be hinted. Never throws.
    */
   refresh?(serviceName: string): void;
   /** Ends the watching. Calling it again does nothing. */

@@ -1,15 +1,17 @@
 import { ClosedError, DiscoveryUnavailableError, InvalidInstanceError } from '../errors.ts';
 import { Emitter } from '../internal/emitter.ts';
 import { MAX_DELAY, number, text, validateOptions } from '../internal/validate.ts';
+import { OverlaidList } from './overlaid-list.ts';
 import type { InstanceListener, ServiceDiscovery, Unsubscribe } from './service-discovery.ts';
 import {
+  type InstanceChanges,
   type InstanceRegistration,
   type ServiceInstance,
   sameInstance,
   toInstance,
 } from './service-instance.ts';
 import { JsonFile } from './static-file.ts';
-import { Watchers } from './watchers.ts';
+import { type ServiceChange, Watchers } from './watchers.ts';
 
 /** An origin such as `http://10.0.0.1:8001`, or what `register()` of other discoveries takes. */
 export type StaticInstance = string | Omit<InstanceRegistration, 'serviceName'>;
@@ -33,14 +35,15 @@ const NONE: readonly ServiceInstance[] = Object.freeze([]);
 
 /**
  * Discovery from a list, whose instances always count as alive. The list is given in code or by the environment and
- * never changes, or it stands in a file whose every change is taken over.
+ * never changes, or it stands in a file whose every change is taken over. What `update()` changes of an instance, this
+ * process alone knows.
  */
 export class StaticServiceDiscovery
   extends Emitter<StaticServiceDiscoveryEvents>
   implements ServiceDiscovery
 {
   readonly #watchers = new Watchers();
-  #services: Services;
+  #lists: Map<string, OverlaidList>;
   #file: JsonFile | undefined = undefined;
   #closed = false;
 
@@ -51,7 +54,7 @@ export class StaticServiceDiscovery
    */
   constructor(services: StaticServices) {
     super('static-service-discovery');
-    this.#services = servicesOf(services);
+    this.#lists = toLists(servicesOf(services));
   }
 
   /**
@@ -108,7 +111,7 @@ export class StaticServiceDiscovery
       }
     }
     const discovery = new StaticServiceDiscovery({});
-    discovery.#services = services;
+    discovery.#lists = toLists(services);
     return discovery;
   }
 
@@ -122,9 +125,19 @@ export class StaticServiceDiscovery
     throw new InvalidInstanceError('a static list cannot be changed: use InMemoryServiceDiscovery');
   }
 
-  /** Rejects, as `register` does. */
-  async update(): Promise<boolean> {
-    throw new InvalidInstanceError('a static list cannot be changed: use InMemoryServiceDiscovery');
+  /**
+   * Changes the instance in this process alone. The changes stand, whatever the file says of the same fields, until the
+   * instance leaves the file, moves, or is said there to be registered at another time.
+   *
+   * @throws InvalidInstanceError naming the field that is not what it must be, or may not change.
+   */
+  async update(serviceName: string, instanceId: string, changes: InstanceChanges): Promise<boolean> {
+    this.#throwIfClosed();
+    const before = this.#instancesOf(serviceName);
+    if (!this.#lists.get(serviceName)?.update(instanceId, changes)) return false;
+    const instances = this.#instancesOf(serviceName);
+    if (instances !== before) this.#watchers.tell(serviceName, instances);
+    return true;
   }
 
   async heartbeat(serviceName: string, instanceId: string): Promise<boolean> {
@@ -132,15 +145,15 @@ export class StaticServiceDiscovery
   }
 
   async instances(serviceName: string): Promise<readonly ServiceInstance[]> {
-    if (this.#closed) throw new ClosedError('the StaticServiceDiscovery');
-    return this.#services.get(serviceName) ?? NONE;
+    this.#throwIfClosed();
+    return this.#instancesOf(serviceName);
   }
 
   async healthyInstances(serviceName: string): Promise<readonly ServiceInstance[]> {
     return Object.freeze((await this.instances(serviceName)).filter(({ status }) => status !== 'unhealthy'));
   }
 
-  /** Tells of changes of the file; without one there is nothing to tell. */
+  /** Tells of changes of the file, and of those that `update` makes. */
   watch(serviceName: string, listener: InstanceListener): Unsubscribe {
     return this.#watchers.watch(serviceName, listener);
   }
@@ -151,15 +164,37 @@ export class StaticServiceDiscovery
     this.#watchers.clear();
   }
 
-  #replace(content: StaticServices): void {
-    const before = this.#services;
-    const services = servicesOf(content, before);
-    this.#services = services;
-    for (const serviceName of new Set([...before.keys(), ...services.keys()])) {
-      const instances = services.get(serviceName) ?? NONE;
-      if (instances !== (before.get(serviceName) ?? NONE)) this.#watchers.tell(serviceName, instances);
-    }
+  #throwIfClosed(): void {
+    if (this.#closed) throw new ClosedError('the StaticServiceDiscovery');
   }
+
+  #instancesOf(serviceName: string): readonly ServiceInstance[] {
+    return this.#lists.get(serviceName)?.instances ?? NONE;
+  }
+
+  #replace(content: StaticServices): void {
+    const before = new Map(Array.from(this.#lists, ([serviceName, { listed }]) => [serviceName, listed]));
+    const services = servicesOf(content, before);
+    const changes: ServiceChange[] = [];
+    for (const serviceName of new Set([...before.keys(), ...services.keys()])) {
+      const shown = this.#instancesOf(serviceName);
+      this.#take(serviceName, services.get(serviceName));
+      const instances = this.#instancesOf(serviceName);
+      if (instances !== shown) changes.push({ serviceName, instances });
+    }
+    this.#watchers.tellAll(changes);
+  }
+
+  #take(serviceName: string, listed: readonly ServiceInstance[] | undefined): void {
+    const list = this.#lists.get(serviceName);
+    if (listed === undefined) this.#lists.delete(serviceName);
+    else if (list === undefined) this.#lists.set(serviceName, new OverlaidList(listed));
+    else list.replace(listed);
+  }
+}
+
+function toLists(services: Services): Map<string, OverlaidList> {
+  return new Map(Array.from(services, ([serviceName, listed]) => [serviceName, new OverlaidList(listed)]));
 }
 
 /** What has not changed since `before` is the same object as there: an instance, and a list of them. */

@@ -2,10 +2,15 @@ import { guard } from '../internal/emitter.ts';
 import type { InstanceListener, Unsubscribe } from './service-discovery.ts';
 import type { ServiceInstance } from './service-instance.ts';
 
+export interface ServiceChange {
+  readonly serviceName: string;
+  readonly instances: readonly ServiceInstance[];
+}
+
 /** Those who watch a discovery. Each is told of every change once, in order, those included that a listener makes. */
 export class Watchers {
   readonly #listeners = new Map<string, Set<InstanceListener>>();
-  readonly #news: { serviceName: string; instances: readonly ServiceInstance[] }[] = [];
+  readonly #news: ServiceChange[] = [];
   #telling = false;
   #size = 0;
 
@@ -34,7 +39,12 @@ export class Watchers {
   }
 
   tell(serviceName: string, instances: readonly ServiceInstance[]): void {
-    this.#news.push({ serviceName, instances });
+    this.tellAll([{ serviceName, instances }]);
+  }
+
+  /** Tells of changes that happened at once: before any that a listener makes when it is told of the first. */
+  tellAll(changes: readonly ServiceChange[]): void {
+    this.#news.push(...changes);
     if (this.#telling) return;
     this.#telling = true;
     for (let news = this.#news.shift(); news !== undefined; news = this.#news.shift()) {

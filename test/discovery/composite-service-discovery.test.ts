@@ -1,12 +1,14 @@
 import fc from 'fast-check';
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { CompositeServiceDiscovery } from '../../src/discovery/composite-service-discovery.ts';
+import { DnsServiceDiscovery } from '../../src/discovery/dns-service-discovery.ts';
 import { InMemoryServiceDiscovery } from '../../src/discovery/in-memory-service-discovery.ts';
 import type { ServiceDiscovery } from '../../src/discovery/service-discovery.ts';
 import type { InstanceRegistration, ServiceInstance } from '../../src/discovery/service-instance.ts';
 import { StaticServiceDiscovery } from '../../src/discovery/static-service-discovery.ts';
 import { ClosedError, DiscoveryUnavailableError, InvalidInstanceError } from '../../src/errors.ts';
 import { defer, fakeTime, fling, flush, follow, pass, rejectionOf } from '../policies/helpers.ts';
+import { FakeDns } from './dns-helpers.ts';
 
 beforeEach(fakeTime);
 
@@ -504,6 +506,141 @@ describe('what registers', () => {
   it('is refused if the first discovery refuses', async () => {
     const discovery = new CompositeServiceDiscovery([new StaticServiceDiscovery({}), await registry()]);
     await expect(discovery.register(instance('u1'))).rejects.toThrow(InvalidInstanceError);
+  });
+});
+
+describe('an update of an instance', () => {
+  const unhealthy = { status: 'unhealthy' } as const;
+  const statusesIn = async (discovery: ServiceDiscovery) =>
+    (await discovery.instances(service)).map(({ instanceId, status }) => `${instanceId} ${status}`);
+  const fileOf = (...hosts: string[]) =>
+    new StaticServiceDiscovery({ [service]: hosts.map((host) => ({ host, port: 80, instanceId: host })) });
+
+  it.each(['watched', 'not watched'])(
+    'goes to the discovery whose instances count, and is told: %s',
+    async (how) => {
+      const [first, second, third] = [await registry(), fileOf('b1', 'b2'), await registry('b1')];
+      const discovery = new CompositeServiceDiscovery([first, second, third]);
+      const told: string[][] = [];
+      if (how === 'watched')
+        discovery.watch(service, (instances) => told.push(instances.map(({ status }) => status)));
+      await flush();
+      expect(await discovery.update(service, 'b1', unhealthy)).toBe(true);
+      expect(await statusesIn(discovery)).toEqual(['b1 unhealthy', 'b2 healthy']);
+      expect(idsOf(await discovery.healthyInstances(service))).toEqual(['b2']);
+      expect(await statusesIn(third)).toEqual(['b1 healthy']);
+      expect(told).toEqual(how === 'watched' ? [['unhealthy', 'healthy']] : []);
+    },
+  );
+
+  it('follows from discovery to discovery, each of which keeps what it was told', async () => {
+    const [first, second] = [await registry(), fileOf('u1')];
+    const discovery = new CompositeServiceDiscovery([first, second]);
+    watched(discovery);
+    await flush();
+    await discovery.update(service, 'u1', unhealthy);
+    await first.add('u1');
+    expect(await statusesIn(discovery)).toEqual(['u1 healthy']);
+    await discovery.update(service, 'u1', { status: 'unknown' });
+    expect(await statusesIn(discovery)).toEqual(['u1 unknown']);
+    await first.remove('u1');
+    expect(await statusesIn(discovery)).toEqual(['u1 unhealthy']);
+  });
+
+  it('is false where none has the instance', async () => {
+    const discovery = new CompositeServiceDiscovery([await registry('a1'), fileOf('b1')]);
+    expect(await discovery.update(service, 'b1', unhealthy)).toBe(false);
+    expect(await discovery.update('payment-service', 'a1', unhealthy)).toBe(false);
+    expect(await statusesIn(discovery)).toEqual(['a1 healthy']);
+  });
+
+  it('that was registered here goes to where it was registered, and is not held up by a reading', async () => {
+    const [first, second] = [await registry(), fileOf('u1')];
+    const discovery = new CompositeServiceDiscovery([first, second]);
+    await discovery.register(instance('u1'));
+    first.gate = new Promise(() => {});
+    expect(await discovery.update(service, 'u1', { weight: 0 })).toBe(true);
+    first.gate = undefined;
+    expect(await first.instances(service)).toMatchObject([{ weight: 0 }]);
+    await discovery.deregister(service, 'u1');
+    expect(await discovery.update(service, 'u1', unhealthy)).toBe(true);
+    expect(await statusesIn(second)).toEqual(['u1 unhealthy']);
+  });
+
+  it('is left to the first discovery while none can tell what it has', async () => {
+    const [first, second] = [await registry('u1'), await registry()];
+    first.error = down;
+    const discovery = new CompositeServiceDiscovery([first, second]);
+    expect(await discovery.update(service, 'u1', unhealthy)).toBe(true);
+    first.error = undefined;
+    expect(await statusesIn(first)).toEqual(['u1 unhealthy']);
+  });
+
+  it('rejects if the composite is closed while it finds out where the instance is', async () => {
+    const first = await registry('u1');
+    const gate = defer();
+    first.gate = gate.promise;
+    const discovery = new CompositeServiceDiscovery([first]);
+    const updating = follow(discovery.update(service, 'u1', unhealthy));
+    await flush();
+    await discovery.close();
+    gate.resolve(undefined);
+    await flush();
+    expect(updating.outcome).toMatchObject({
+      ok: false,
+      error: new ClosedError('the CompositeServiceDiscovery'),
+    });
+  });
+});
+
+describe('a hint that what is known is out of date', () => {
+  it('is passed on to each discovery that takes one', async () => {
+    const registries = [await registry(), await registry('b1'), await registry()];
+    const hints = [vi.fn(), undefined, vi.fn()];
+    const discovery = new CompositeServiceDiscovery(
+      registries.map((each, index) => Object.assign(each, { refresh: hints[index] })),
+    );
+    discovery.refresh(service);
+    expect(hints.map((hint) => hint?.mock.calls)).toEqual([[[service]], undefined, [[service]]]);
+    await discovery.close();
+    discovery.refresh(service);
+    expect(hints[0]).toHaveBeenCalledTimes(1);
+  });
+
+  it('disturbs nobody where a discovery throws or rejects, and that is told', async () => {
+    const errors = [new Error('thrown'), new Error('rejected')];
+    const takes = vi.fn();
+    const registries = [
+      Object.assign(await registry(), { refresh: () => fling(errors[0]) }),
+      Object.assign(await registry(), { refresh: () => Promise.reject(errors[1]) as never }),
+      Object.assign(await registry(), { refresh: takes }),
+    ];
+    const discovery = new CompositeServiceDiscovery(registries);
+    const failures: unknown[] = [];
+    discovery.on('failure', (event) => failures.push(event));
+    discovery.refresh(service);
+    await flush();
+    expect(takes).toHaveBeenCalledTimes(1);
+    expect(failures).toEqual(
+      errors.map((error, index) => ({ discovery: registries[index], serviceName: service, error })),
+    );
+  });
+
+  it('brings what DNS has learned since, though another discovery comes first', async () => {
+    const dns = new FakeDns();
+    dns.addresses('users.test', ['10.0.0.1']);
+    const discovery = new CompositeServiceDiscovery([
+      await registry(),
+      new DnsServiceDiscovery({ services: { [service]: { name: 'users.test' } }, resolver: dns }),
+    ]);
+    const { told } = watched(discovery);
+    await pass(5_000);
+    dns.addresses('users.test', ['10.0.0.2']);
+    discovery.refresh(service);
+    await flush();
+    expect(told.at(-1)).toEqual(['10.0.0.2:80']);
+    await discovery.close();
+    expect(vi.getTimerCount()).toBe(0);
   });
 });
 

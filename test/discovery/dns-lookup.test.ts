@@ -116,6 +116,117 @@ describe('the addresses of a name', () => {
   });
 });
 
+describe('a fault in one address family', () => {
+  const addressesOf = (last: string, ttl = 30) => [{ address: last, ttl }];
+
+  it.each(['ESERVFAIL', 'EREFUSED', 'ETIMEOUT', 'ECONNREFUSED', 'ECANCELLED'])(
+    'of IPv4 does not hide the IPv6 addresses, and is a flaw of the answer: %s',
+    async (code) => {
+      dns.set('A', name, dnsError(code));
+      dns.addresses(name, ['2001:db8::1', '2001:db8::2'], 60);
+      const { instances, ttl, flaws } = await lookUp();
+      expect(idsOf(instances)).toEqual(['2001:db8::1:80', '2001:db8::2:80']);
+      expect(ttl).toBe(0);
+      expect(flaws).toMatchObject([
+        { message: `DNS does not tell the A records of users.test: ${code}`, cause: { code } },
+      ]);
+    },
+  );
+
+  it('of IPv4 leaves the last IPv4 addresses beside the IPv6 ones, until DNS tells them again', async () => {
+    dns.addresses(name, ['10.0.0.1', '10.0.0.2']);
+    dns.addresses(name, ['2001:db8::1']);
+    const before = await found();
+    dns.set('A', name, dnsError('ESERVFAIL'));
+    const during = await found({}, before);
+    expect(idsOf(during)).toEqual(['10.0.0.1:80', '10.0.0.2:80', '2001:db8::1:80']);
+    expect(during.slice(0, 2).every((instance, index) => instance === before[index])).toBe(true);
+    expect(idsOf(await found({}, during))).toEqual(idsOf(during));
+    dns.addresses(name, ['10.0.0.2']);
+    expect(idsOf(await found({}, during))).toEqual(['10.0.0.2:80']);
+  });
+
+  it('of IPv4 that lasts does not hide that the IPv6 addresses change', async () => {
+    dns.addresses(name, ['2001:db8::1']);
+    const before = await found();
+    dns.set('A', name, dnsError('ESERVFAIL'));
+    dns.addresses(name, ['2001:db8::2']);
+    expect(idsOf(await found({}, before))).toEqual(['2001:db8::2:80']);
+  });
+
+  it('of IPv6 does not hide the IPv4 addresses, and is not even noticed', async () => {
+    dns.addresses(name, ['10.0.0.1']);
+    dns.set('AAAA', name, dnsError('ESERVFAIL'));
+    expect(await lookUp()).toMatchObject({ instances: [{ host: '10.0.0.1' }], flaws: [] });
+    expect(dns.asked).toEqual(['A users.test']);
+  });
+
+  it('of IPv6 is a failure, and no absence, where there are no IPv4 addresses', async () => {
+    dns.set('A', name, []);
+    dns.set('AAAA', name, dnsError('ESERVFAIL'));
+    const error = await rejectionOf(lookUp());
+    expect(error).toMatchObject({
+      message: 'DNS does not tell the A or AAAA records of users.test: ESERVFAIL',
+    });
+    expect(isAbsence(error)).toBe(false);
+  });
+
+  it('of IPv4 is a failure, and no absence, where there are no IPv6 addresses', async () => {
+    dns.set('A', name, dnsError('EREFUSED'));
+    const error = await rejectionOf(lookUp());
+    expect(error).toMatchObject({ message: 'DNS does not tell the A records of users.test: EREFUSED' });
+    expect(isAbsence(error)).toBe(false);
+  });
+
+  it('that is silence of IPv4 has the IPv6 addresses asked for after a fifth of the time', async () => {
+    dns.set('A', name, defer<readonly unknown[]>().promise);
+    dns.addresses(name, ['2001:db8::1']);
+    const looking = follow(lookUp());
+    await pass(199);
+    expect(dns.asked).toEqual(['A users.test']);
+    await pass(1);
+    expect(dns.asked).toEqual(['A users.test', 'AAAA users.test']);
+    await pass(800);
+    expect(looking.outcome).toMatchObject({
+      ok: true,
+      value: { instances: [{ host: '2001:db8::1' }], flaws: [{ cause: { name: 'TimeoutError' } }] },
+    });
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  it.each<[string, unknown, string]>([
+    ['its addresses', addressesOf('10.0.0.1'), '10.0.0.1'],
+    ['that it has none', [], '2001:db8::1'],
+  ])('that is slowness of IPv4 hides nothing of what it says in time: %s', async (_what, answer, host) => {
+    const slow = defer<readonly unknown[]>();
+    dns.set('A', name, slow.promise);
+    dns.addresses(name, ['2001:db8::1']);
+    const looking = follow(lookUp());
+    await pass(900);
+    expect(looking.outcome).toBeUndefined();
+    slow.resolve(answer as readonly unknown[]);
+    await flush();
+    expect(looking.outcome).toMatchObject({ ok: true, value: { instances: [{ host }], flaws: [] } });
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  it('of a target of service records leaves its last addresses beside the others', async () => {
+    dns.set('SRV', name, [srv('a.test', 80), srv('b.test', 80)]);
+    dns.addresses('a.test', ['10.0.0.1']);
+    dns.addresses('b.test', ['10.0.0.2']);
+    const before = await found({ type: 'SRV' });
+    for (const target of ['a.test', 'b.test']) dns.set('A', target, dnsError('ESERVFAIL'));
+    dns.addresses('a.test', ['2001:db8::1']);
+    const { instances, ttl, flaws } = await lookUp({ type: 'SRV' }, before);
+    expect(instances.map(({ host, metadata }) => [host, metadata.target])).toEqual([
+      ['10.0.0.1', 'a.test'],
+      ['2001:db8::1', 'a.test'],
+      ['10.0.0.2', 'b.test'],
+    ]);
+    expect([ttl, flaws.length]).toEqual([0, 2]);
+  });
+});
+
 describe('a record that cannot be used', () => {
   it('is left out, and the others are taken', async () => {
     dns.addresses(name, ['10.0.0.1', 'evil.example/', '10.0.0.2']);
@@ -383,7 +494,7 @@ describe('a lookup that gets no answer', () => {
       expect(error).toBeInstanceOf(DiscoveryUnavailableError);
       expect(error).toMatchObject({ message, cause });
       expect(isAbsence(error)).toBe(absent);
-      expect(dns.asked).toEqual(['A users.test']);
+      expect(dns.asked).toEqual(absent ? ['A users.test'] : ['A users.test', 'AAAA users.test']);
     },
   );
 
@@ -419,8 +530,11 @@ describe('a lookup that gets no answer', () => {
     for (let index = 0; index < 50; index++)
       dns.set('A', `t${index}.test`, defer<readonly unknown[]>().promise);
     const looking = follow(lookUp({ type: 'SRV' }));
-    await pass(1_000);
+    await pass(999);
+    const { length } = dns.asked;
+    expect(new Set(dns.asked.slice(1).map((asked) => asked.split(' ')[1])).size).toBe(32);
+    await pass(60_000);
     expect(looking.outcome).toMatchObject({ ok: false });
-    expect(dns.asked).toHaveLength(1 + 32);
+    expect(dns.asked).toHaveLength(length);
   });
 });

@@ -112,7 +112,7 @@ describe('a service that is asked for', () => {
     expect(await discovery.heartbeat(service, '10.0.0.1:80')).toBe(true);
     expect(await discovery.heartbeat(service, '10.0.0.2:80')).toBe(false);
     expect(await discovery.heartbeat('payment-service', '10.0.0.1:80')).toBe(false);
-    for (const refused of [discovery.register(), discovery.deregister(), discovery.update()]) {
+    for (const refused of [discovery.register(), discovery.deregister()]) {
       const error = await rejectionOf(refused);
       expect(error).toBeInstanceOf(InvalidInstanceError);
       expect(error).toMatchObject({ message: /^DNS .*: use RedisServiceDiscovery$/ });
@@ -302,7 +302,7 @@ describe('when DNS does not answer', () => {
 
   it('it is asked again soon, then twice as late each time up to maxTtl, half at random', async () => {
     dns.addresses(name, ['10.0.0.1'], 10);
-    const discovery = discoveryOf({ random: () => 1 });
+    const discovery = discoveryOf({ services: { [service]: { name, type: 'A' } }, random: () => 1 });
     watched(discovery);
     await flush();
     dns.set('A', name, dnsError('ESERVFAIL'));
@@ -466,7 +466,420 @@ describe('when DNS says that there is nothing', () => {
   });
 });
 
+/** When the service was looked up, in milliseconds from now on. */
+function lookupTimes(): number[] {
+  const start = performance.now();
+  const times: number[] = [];
+  const resolve4 = dns.resolve4.bind(dns);
+  dns.resolve4 = (asked) => {
+    times.push(performance.now() - start);
+    return resolve4(asked);
+  };
+  return times;
+}
+
+describe('a name that vanishes', () => {
+  it.each([
+    ['ENOTFOUND', 300_000],
+    ['ENODATA', 300_000],
+    ['ENODATA', 0],
+    ['ENODATA', Infinity],
+  ])(
+    'and returns within 5 minutes is seen within 2 seconds: %s, absenceGrace %d',
+    async (code, absenceGrace) => {
+      let random = 0;
+      const discovery = discoveryOf({
+        services: { [service]: { name, type: 'A' } },
+        absenceGrace,
+        minTtl: 20_000,
+        random: () => random,
+      });
+      const { told } = watched(discovery);
+      for (const [index, after] of [500, 10_000, 250_000].entries()) {
+        random = index / 2;
+        dns.addresses(name, [`10.0.0.${index}`]);
+        await pass(35_000);
+        dns.set('A', name, dnsError(code));
+        await pass(33_000 + after);
+        dns.addresses(name, [`10.0.1.${index}`]);
+        await pass(2_000);
+        expect(told.at(-1)).toEqual([`10.0.1.${index}`]);
+      }
+    },
+  );
+
+  it('is looked up every 1 to 1.8 seconds for 5 minutes, then ever less often', async () => {
+    dns.addresses(name, ['10.0.0.1']);
+    const random = vi.fn(() => 0.5);
+    watched(discoveryOf({ services: { [service]: { name, type: 'A' } }, random }));
+    await flush();
+    dns.set('A', name, dnsError('ENOTFOUND'));
+    await pass(31_500);
+    random.mockReturnValueOnce(0).mockReturnValueOnce(1);
+    const times = lookupTimes();
+    await pass(600_000);
+    const waits = times.map((time, index) => time - (times[index - 1] ?? 0));
+    expect(waits.slice(1, 4)).toEqual([1_000, 1_800, 1_400]);
+    const often = times.filter((time) => time < 300_000);
+    expect(often.length).toBeGreaterThan(200);
+    expect(times.length - often.length).toBeLessThan(15);
+    expect(Math.max(...waits.slice(0, often.length))).toBeLessThanOrEqual(1_800);
+  });
+
+  it('and that nobody watches or asks for is let go', async () => {
+    dns.addresses(name, ['10.0.0.1']);
+    const discovery = discoveryOf();
+    await discovery.instances(service);
+    dns.forget(name);
+    await pass(60_000);
+    expect(hostsOf(await discovery.instances(service))).toEqual(['10.0.0.1']);
+    await pass(100_000);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  it('to a target at the root, and returns, is seen as soon', async () => {
+    dns.set('SRV', name, [srv('a.test', 80)]);
+    dns.addresses('a.test', ['10.0.0.1']);
+    const { told } = watched(discoveryOf({ services: { [service]: { name, type: 'SRV' } } }));
+    await flush();
+    dns.set('SRV', name, [srv('.', 0)]);
+    await pass(40_000);
+    dns.set('SRV', name, [srv('a.test', 80)]);
+    await pass(2_000);
+    expect(told).toEqual([['10.0.0.1'], [], ['10.0.0.1']]);
+  });
+
+  it('and then fails to be told is asked for with backoff, since servers may be overloaded', async () => {
+    dns.addresses(name, ['10.0.0.1']);
+    watched(discoveryOf({ services: { [service]: { name, type: 'A' } } }));
+    await flush();
+    dns.set('A', name, dnsError('ENODATA'));
+    await pass(32_000);
+    dns.set('A', name, dnsError('ESERVFAIL'));
+    const times = lookupTimes();
+    await pass(120_000);
+    expect(times.length).toBeLessThan(12);
+  });
+
+  it('but has never been there is not looked up that often, whatever names are asked for', async () => {
+    watched(discoveryOf());
+    const times = lookupTimes();
+    await pass(300_000);
+    expect(times.length).toBeLessThan(30);
+  });
+});
+
+describe('a hint that what is known is out of date', () => {
+  async function followed(options: Partial<DnsServiceDiscoveryOptions> = {}) {
+    dns.addresses(name, ['10.0.0.1']);
+    const discovery = discoveryOf(options);
+    const { told, unsubscribe } = watched(discovery);
+    await flush();
+    return { discovery, told, unsubscribe };
+  }
+
+  it('has the service looked up at once, whatever the TTL and minTtl', async () => {
+    const { discovery, told } = await followed({ minTtl: 20_000 });
+    await pass(1_500);
+    dns.addresses(name, ['10.0.0.2']);
+    discovery.refresh(service);
+    await flush();
+    expect(told).toEqual([['10.0.0.1'], ['10.0.0.2']]);
+    const times = lookupTimes();
+    await pass(30_000);
+    expect(times).toEqual([30_000]);
+  });
+
+  it('that is given all the time has it looked up once a second, and no other lookup beside', async () => {
+    const { discovery } = await followed();
+    const times = lookupTimes();
+    for (let time = 0; time < 5_000; time += 10) {
+      discovery.refresh(service);
+      await pass(10);
+    }
+    expect(times).toEqual([1_000, 2_000, 3_000, 4_000, 5_000]);
+    expect(vi.getTimerCount()).toBe(1);
+  });
+
+  it('does not put off a lookup that is due sooner', async () => {
+    const { discovery } = await followed({ minTtl: 1, maxTtl: 500 });
+    const times = lookupTimes();
+    discovery.refresh(service);
+    await pass(1_000);
+    expect(times).toEqual([500, 1_000]);
+  });
+
+  it('joins a lookup under way, after which it is looked up again soon', async () => {
+    const { discovery, told } = await followed();
+    const answer = defer<readonly unknown[]>();
+    dns.set('A', name, answer.promise);
+    await pass(30_500);
+    expect(dns.asked).toHaveLength(2);
+    for (let hint = 0; hint < 10; hint++) discovery.refresh(service);
+    await flush();
+    expect(dns.asked).toHaveLength(2);
+    answer.resolve([{ address: '10.0.0.1', ttl: 30 }]);
+    await flush();
+    dns.addresses(name, ['10.0.0.2']);
+    await pass(1_999);
+    expect(told).toEqual([['10.0.0.1'], ['10.0.0.2']]);
+  });
+
+  it('once has the change seen within 2 seconds that comes up to 10 seconds later', async () => {
+    const { discovery, told } = await followed({ random: () => 1 });
+    await pass(5_000);
+    const times = lookupTimes();
+    discovery.refresh(service);
+    await pass(9_000);
+    dns.addresses(name, ['10.0.0.2']);
+    await pass(2_000);
+    expect(told).toEqual([['10.0.0.1'], ['10.0.0.2']]);
+    expect(times).toEqual([0, 1_800, 3_600, 5_400, 7_200, 9_000, 10_800]);
+    await pass(32_000);
+    expect(times).toHaveLength(7);
+  });
+
+  it('once without a change has the service looked up more often for 10 seconds only', async () => {
+    const { discovery } = await followed();
+    await pass(5_000);
+    const times = lookupTimes();
+    discovery.refresh(service);
+    await pass(60_000);
+    expect(times.length).toBeLessThan(14);
+    expect(times.filter((time) => time > 11_000)).toEqual([40_000]);
+  });
+
+  it('that comes back every 10 seconds for ever is believed for 5 minutes: then it brings one lookup each', async () => {
+    const { discovery } = await followed();
+    await pass(5_000);
+    const times = lookupTimes();
+    const until = performance.now() + 900_000;
+    while (performance.now() < until) {
+      discovery.refresh(service);
+      await pass(10_000);
+    }
+    const within = (from: number, to: number) => times.filter((time) => time >= from && time < to).length;
+    expect(within(0, 300_000)).toBeGreaterThan(250);
+    expect(within(300_000, 600_000)).toBeLessThanOrEqual(31);
+    expect(within(600_000, 900_000)).toBe(30);
+  });
+
+  it('is believed anew once the list has changed', async () => {
+    const { discovery, told } = await followed();
+    for (let time = 0; time < 400_000; time += 10_000) {
+      discovery.refresh(service);
+      await pass(10_000);
+    }
+    dns.addresses(name, ['10.0.0.2']);
+    discovery.refresh(service);
+    await pass(1_000);
+    expect(told).toEqual([['10.0.0.1'], ['10.0.0.2']]);
+    discovery.refresh(service);
+    await pass(4_000);
+    dns.addresses(name, ['10.0.0.3']);
+    await pass(2_000);
+    expect(told.at(-1)).toEqual(['10.0.0.3']);
+  });
+
+  it('has a name looked up at once that was not there when it was first asked for', async () => {
+    const discovery = discoveryOf();
+    const { told } = watched(discovery);
+    await pass(100_000);
+    dns.addresses(name, ['10.0.0.1']);
+    discovery.refresh(service);
+    await flush();
+    expect(told).toEqual([['10.0.0.1']]);
+  });
+
+  it('has DNS asked that does not answer, once a second, and its return is seen within 2 seconds', async () => {
+    const { discovery, told } = await followed({ services: { [service]: { name, type: 'A' } } });
+    dns.set('A', name, dnsError('ESERVFAIL'));
+    const times = lookupTimes();
+    for (let time = 0; time < 60_000; time += 100) {
+      discovery.refresh(service);
+      await pass(100);
+    }
+    expect(times.length).toBeGreaterThan(58);
+    for (const [index, time] of times.slice(1).entries())
+      expect(time - times[index]!).toBeGreaterThanOrEqual(500);
+    dns.addresses(name, ['10.0.0.2']);
+    discovery.refresh(service);
+    await pass(2_000);
+    expect(told).toEqual([['10.0.0.1'], ['10.0.0.2']]);
+  });
+
+  it('is of no service that is not known, or that was let go, or of any once it is closed', async () => {
+    const { discovery, unsubscribe } = await followed();
+    for (const other of ['payment-service', '__proto__', '', 'a b']) discovery.refresh(other);
+    unsubscribe();
+    await pass(200_000);
+    const { length } = dns.asked;
+    discovery.refresh(service);
+    await pass(10_000);
+    expect([dns.asked.length, vi.getTimerCount()]).toEqual([length, 0]);
+    await discovery.instances(service);
+    await pass(2_000);
+    await discovery.close();
+    discovery.refresh(service);
+    await pass(10_000);
+    expect([dns.asked.length, vi.getTimerCount()]).toEqual([length + 1, 0]);
+  });
+
+  it('does not keep a service that nobody watches or asks for', async () => {
+    const { discovery, unsubscribe } = await followed();
+    unsubscribe();
+    for (let time = 0; time < 200_000; time += 500) {
+      discovery.refresh(service);
+      await pass(500);
+    }
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  it('may come from a listener, and from one that closes the discovery', async () => {
+    const { discovery, told } = await followed();
+    discovery.watch(service, () => discovery.refresh(service));
+    discovery.on('failure', () => discovery.refresh(service));
+    await pass(2_000);
+    for (const answer of ['10.0.0.2', 'ESERVFAIL', '10.0.0.3']) {
+      if (answer === 'ESERVFAIL') dns.set('A', name, dnsError(answer));
+      else dns.addresses(name, [answer]);
+      discovery.refresh(service);
+      await pass(2_000);
+    }
+    expect(told).toEqual([['10.0.0.1'], ['10.0.0.2'], ['10.0.0.3']]);
+    discovery.watch(service, () => {
+      discovery.refresh(service);
+      void discovery.close();
+      discovery.refresh(service);
+    });
+    dns.addresses(name, ['10.0.0.4']);
+    await pass(12_000);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  it('comes in time though the clock of the host jumps', async () => {
+    const { discovery, told } = await followed();
+    vi.setSystemTime(Date.now() - 86_400_000);
+    dns.addresses(name, ['10.0.0.2']);
+    discovery.refresh(service);
+    await pass(1_000);
+    expect(told).toEqual([['10.0.0.1'], ['10.0.0.2']]);
+  });
+});
+
+describe('an update of an instance that DNS has', () => {
+  const unhealthy = { status: 'unhealthy' } as const;
+
+  it('changes it in this process, and tells those who watch with the very list that is given', async () => {
+    dns.addresses(name, ['10.0.0.1', '10.0.0.2']);
+    const discovery = discoveryOf();
+    const told: (readonly ServiceInstance[])[] = [];
+    discovery.watch(service, (instances) => told.push(instances));
+    await flush();
+    expect(await discovery.update(service, '10.0.0.1:80', unhealthy)).toBe(true);
+    const instances = await discovery.instances(service);
+    expect(instances.map(({ status }) => status)).toEqual(['unhealthy', 'healthy']);
+    expect(told).toHaveLength(2);
+    expect(told[1]).toBe(instances);
+    expect(hostsOf(await discovery.healthyInstances(service))).toEqual(['10.0.0.2']);
+    expect(await discovery.update(service, '10.0.0.1:80', unhealthy)).toBe(true);
+    expect(told).toHaveLength(2);
+  });
+
+  it('outlives lookups, failures and an absence, but not the instance', async () => {
+    dns.addresses(name, ['10.0.0.1', '10.0.0.2']);
+    const discovery = discoveryOf();
+    const told: string[] = [];
+    discovery.watch(service, (instances) =>
+      told.push(instances.map(({ host, status }) => `${host} ${status}`).join(', ')),
+    );
+    await flush();
+    await discovery.update(service, '10.0.0.1:80', unhealthy);
+    const before = await discovery.instances(service);
+    await pass(65_000);
+    dns.set('A', name, dnsError('ESERVFAIL'));
+    await pass(65_000);
+    dns.forget(name);
+    await pass(65_000);
+    expect(await discovery.instances(service)).toBe(before);
+    dns.addresses(name, ['10.0.0.1']);
+    await pass(2_000);
+    dns.addresses(name, ['10.0.0.2']);
+    await pass(30_000);
+    dns.addresses(name, ['10.0.0.1']);
+    await pass(30_000);
+    expect(told).toEqual([
+      '10.0.0.1 healthy, 10.0.0.2 healthy',
+      '10.0.0.1 unhealthy, 10.0.0.2 healthy',
+      '10.0.0.1 unhealthy',
+      '10.0.0.2 healthy',
+      '10.0.0.1 healthy',
+    ]);
+  });
+
+  it('may be of the weight and the metadata, which then outlive what service records say', async () => {
+    dns.set('SRV', name, [srv('a.test', 80, { weight: 1 })]);
+    dns.addresses('a.test', ['10.0.0.1']);
+    const discovery = discoveryOf({ services: { [service]: { name, type: 'SRV' } } });
+    watched(discovery);
+    await flush();
+    expect(await discovery.update(service, '10.0.0.1:80', { weight: 0, metadata: { zone: 'a' } })).toBe(true);
+    dns.set('SRV', name, [srv('a.test', 80, { weight: 9 })]);
+    dns.set('A', 'a.test', dnsError('ESERVFAIL'));
+    await pass(60_000);
+    expect(await discovery.instances(service)).toMatchObject([
+      { host: '10.0.0.1', weight: 0, metadata: { zone: 'a' } },
+    ]);
+  });
+
+  it('is false where the instance is not known, and waits for a first lookup to know that', async () => {
+    dns.addresses(name, ['10.0.0.1']);
+    const discovery = discoveryOf({ services: { [service]: { name }, gone: { name: 'gone.test' } } });
+    const [known, unknown] = [
+      discovery.update(service, '10.0.0.1:80', unhealthy),
+      discovery.update(service, '10.0.0.2:80', unhealthy),
+    ];
+    expect([await known, await unknown]).toEqual([true, false]);
+    for (const other of ['payment-service', '__proto__', 'gone'])
+      expect(await discovery.update(other, '10.0.0.1:80', unhealthy)).toBe(false);
+    expect(await discovery.instances(service)).toMatchObject([unhealthy]);
+  });
+
+  it('rejects if DNS does not tell, if a field is wrong, and once the discovery is closed', async () => {
+    dns.set('A', name, dnsError('ESERVFAIL'));
+    const discovery = discoveryOf();
+    expect(await rejectionOf(discovery.update(service, '10.0.0.1:80', unhealthy))).toBeInstanceOf(
+      DiscoveryUnavailableError,
+    );
+    dns.addresses(name, ['10.0.0.1']);
+    await pass(1_000);
+    expect(
+      await rejectionOf(discovery.update(service, '10.0.0.1:80', { status: 'dead' as never })),
+    ).toBeInstanceOf(InvalidInstanceError);
+    await discovery.close();
+    const late = await rejectionOf(discovery.update(service, '10.0.0.1:80', unhealthy));
+    expect(late).toBeInstanceOf(ClosedError);
+    const other = discoveryOf();
+    const waiting = follow(other.update(service, '10.0.0.1:80', unhealthy));
+    await other.close();
+    await flush();
+    expect(waiting.outcome).toMatchObject({ ok: false, error: expect.any(ClosedError) });
+  });
+});
+
 describe('a part of an answer that is not well', () => {
+  it('is told of as a failure where only one address family is, and the other is taken', async () => {
+    dns.set('A', name, dnsError('ESERVFAIL'));
+    dns.addresses(name, ['2001:db8::1']);
+    const discovery = discoveryOf();
+    const failures = failuresOf(discovery);
+    expect(hostsOf(await discovery.instances(service))).toEqual(['2001:db8::1']);
+    expect(failures).toEqual(['user-service: DNS does not tell the A records of users.test: ESERVFAIL']);
+    dns.addresses(name, ['10.0.0.1']);
+    await pass(5_000);
+    expect(hostsOf(await discovery.instances(service))).toEqual(['10.0.0.1']);
+  });
+
   it('is told of as a failure, and the rest is taken', async () => {
     dns.set('SRV', name, [srv('a.test', 80), srv('b.test', 80), srv('b.test', 0)]);
     dns.addresses('b.test', ['10.0.0.2']);

@@ -1,12 +1,21 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
+import { LoadBalancer } from '../../src/balancing/load-balancer.ts';
+import { CompositeServiceDiscovery } from '../../src/discovery/composite-service-discovery.ts';
+import { DnsServiceDiscovery } from '../../src/discovery/dns-service-discovery.ts';
 import { HealthChecker, type HealthCheckerOptions } from '../../src/discovery/health-checker.ts';
 import { InMemoryServiceDiscovery } from '../../src/discovery/in-memory-service-discovery.ts';
+import type { ServiceDiscovery } from '../../src/discovery/service-discovery.ts';
 import { type InstanceRegistration, originOf } from '../../src/discovery/service-instance.ts';
+import { StaticServiceDiscovery } from '../../src/discovery/static-service-discovery.ts';
 import { ClosedError } from '../../src/errors.ts';
 import { defer, fakeTime, fling, pass } from '../policies/helpers.ts';
 import { type Handler, startServer, type TestServer } from '../support/server.ts';
+import { FakeDns } from './dns-helpers.ts';
 import { InMemoryLeases, registration, service } from './health-helpers.ts';
 
 const well: Handler = (_request, response) => void response.end();
@@ -16,7 +25,7 @@ const ill: Handler = (_request, response) => {
 };
 
 /** A checker that is quick, and what it told. */
-function checkerOf(discovery: InMemoryServiceDiscovery, options: Partial<HealthCheckerOptions> = {}) {
+function checkerOf(discovery: ServiceDiscovery, options: Partial<HealthCheckerOptions> = {}) {
   const checker = new HealthChecker({ discovery, services: [service], interval: 20, ...options });
   onTestFinished(() => checker.close());
   const told: string[] = [];
@@ -36,7 +45,7 @@ async function discoveryOf(...registrations: InstanceRegistration[]) {
 const at = ({ port }: TestServer, id = 'u1', fields: Partial<InstanceRegistration> = {}) =>
   registration(id, { host: '127.0.0.1', port, ...fields });
 
-async function statusesIn(discovery: InMemoryServiceDiscovery, serviceName = service) {
+async function statusesIn(discovery: ServiceDiscovery, serviceName = service) {
   return (await discovery.instances(serviceName)).map(({ status }) => status);
 }
 
@@ -165,6 +174,142 @@ describe('a checker', () => {
       expect(checker.told).toEqual(['u1 is unhealthy: its healthCheckUrl leads elsewhere']),
     );
     expect([own.requests, elsewhere.requests]).toEqual([[], []]);
+  });
+});
+
+describe('a checker over', () => {
+  /** A discovery of one kind that lists a server's instance. */
+  type Listing = (server: TestServer) => Promise<ServiceDiscovery>;
+
+  async function dnsOf({ port }: TestServer): Promise<ServiceDiscovery> {
+    const dns = new FakeDns();
+    dns.addresses('users.test', ['127.0.0.1']);
+    return new DnsServiceDiscovery({ services: { [service]: { name: 'users.test', port } }, resolver: dns });
+  }
+
+  async function fileOf({ origin }: TestServer): Promise<ServiceDiscovery> {
+    const directory = await mkdtemp(join(tmpdir(), 'holdfast-'));
+    onTestFinished(() => rm(directory, { recursive: true }));
+    const path = join(directory, 'services.json');
+    await writeFile(path, JSON.stringify({ [service]: [origin] }));
+    return StaticServiceDiscovery.fromFile(path, { interval: 5 });
+  }
+
+  const listed = async ({ origin }: TestServer) => new StaticServiceDiscovery({ [service]: [origin] });
+  const listings: [string, Listing][] = [
+    ['memory', (server) => discoveryOf(at(server))],
+    ['a static list', listed],
+    ['a file', fileOf],
+    [
+      'the environment',
+      async ({ origin }) =>
+        StaticServiceDiscovery.fromEnvironment({ HOLDFAST_INSTANCES_USER_SERVICE: origin }),
+    ],
+    ['DNS', dnsOf],
+    [
+      'a composite whose first discovery knows nothing',
+      async (server) => new CompositeServiceDiscovery([new InMemoryServiceDiscovery(), await listed(server)]),
+    ],
+    [
+      'a composite of DNS before a list',
+      async (server) => new CompositeServiceDiscovery([await dnsOf(server), await listed(server)]),
+    ],
+  ];
+
+  it.each(listings)(
+    '%s changes the status, is followed by those who watch, and changes it back',
+    async (_kind, list) => {
+      let handler = ill;
+      const server = await startServer((request, response) => handler(request, response));
+      const discovery = await list(server);
+      onTestFinished(() => discovery.close());
+      const told: string[] = [];
+      discovery.watch(service, ([instance]) => void (instance && told.push(instance.status)));
+      const checker = checkerOf(discovery);
+      checker.start();
+      await eventually(async () => expect(await statusesIn(discovery)).toEqual(['unhealthy']));
+      expect(await discovery.healthyInstances(service)).toEqual([]);
+      handler = well;
+      await eventually(async () => expect(await statusesIn(discovery)).toEqual(['healthy']));
+      expect(await discovery.healthyInstances(service)).toHaveLength(1);
+      await eventually(() => expect(checker.told).toHaveLength(2));
+      expect(checker.told.map((change) => change.replace(/^\S+ /, ''))).toEqual([
+        'is unhealthy: it answered 503',
+        'is healthy: it answered 200',
+      ]);
+      expect(checker.failures).toEqual([]);
+      expect(told.filter((status, index) => status !== (told[index - 1] ?? 'healthy'))).toEqual([
+        'unhealthy',
+        'healthy',
+      ]);
+    },
+  );
+
+  it.each(listings)('%s is heard of by the LoadBalancer', async (_kind, list) => {
+    const server = await startServer(ill);
+    const discovery = await list(server);
+    onTestFinished(() => discovery.close());
+    const balancer = new LoadBalancer({ discovery });
+    onTestFinished(() => balancer.close());
+    expect(await balancer.getInstance(service)).toMatchObject({ status: 'healthy' });
+    checkerOf(discovery).start();
+    await eventually(async () =>
+      expect(await balancer.getInstance(service)).toMatchObject({ status: 'unhealthy' }),
+    );
+  });
+
+  it('one list together with another checker writes and tells each status once', async () => {
+    const server = await startServer(ill);
+    const discovery = await listed(server);
+    const update = vi.spyOn(discovery, 'update');
+    const checkers = [checkerOf(discovery), checkerOf(discovery)];
+    for (const checker of checkers) checker.start();
+    await eventually(async () => expect(await statusesIn(discovery)).toEqual(['unhealthy']));
+    await checkers[0]!.close();
+    await requestsTo(server, 4);
+    expect(await statusesIn(discovery)).toEqual(['unhealthy']);
+    expect(update).toHaveBeenCalledTimes(1);
+    expect(checkers.flatMap(({ told }) => told)).toHaveLength(1);
+    expect(checkers.flatMap(({ failures }) => failures)).toEqual([]);
+  });
+
+  it('a file goes on with the instances that the file has, and forgets the status of one that left', async () => {
+    const [bad, good] = [await startServer(ill), await startServer(well)];
+    const directory = await mkdtemp(join(tmpdir(), 'holdfast-'));
+    onTestFinished(() => rm(directory, { recursive: true }));
+    const path = join(directory, 'services.json');
+    const write = async (...servers: TestServer[]) => {
+      await writeFile(`${path}.new`, JSON.stringify({ [service]: servers.map(({ origin }) => origin) }));
+      await rename(`${path}.new`, path);
+    };
+    await write(bad);
+    const discovery = await StaticServiceDiscovery.fromFile(path, { interval: 5 });
+    onTestFinished(() => discovery.close());
+    checkerOf(discovery).start();
+    await eventually(async () => expect(await statusesIn(discovery)).toEqual(['unhealthy']));
+    await write(bad, good);
+    await eventually(async () => expect(await statusesIn(discovery)).toEqual(['unhealthy', 'healthy']));
+    await write(good);
+    await eventually(async () => expect(await statusesIn(discovery)).toEqual(['healthy']));
+    await requestsTo(good, 2);
+    const listener = vi.fn();
+    discovery.watch(service, listener);
+    await write(bad, good);
+    await eventually(() => expect(listener).toHaveBeenCalled());
+    expect(listener.mock.calls[0]![0][0]).toMatchObject({ status: 'healthy' });
+    await eventually(async () => expect(await statusesIn(discovery)).toEqual(['unhealthy', 'healthy']));
+  });
+
+  it('a discovery that is closed meanwhile tells of failures, and can be closed', async () => {
+    const server = await startServer(ill);
+    const discovery = await listed(server);
+    const checker = checkerOf(discovery);
+    checker.start();
+    await requestsTo(server, 1);
+    await discovery.close();
+    await eventually(() => expect(checker.failures[0]).toBeInstanceOf(ClosedError));
+    await checker.close();
+    expect(checker.told).toEqual([]);
   });
 });
 

@@ -191,13 +191,12 @@ describe('a list that never changes', () => {
       expect(Object.isFrozen(list)).toBe(true);
   });
 
-  it('refuses to register, to deregister and to change an instance, and names what does', async () => {
+  it('refuses to register and to deregister an instance, and names what does', async () => {
     const discovery: ServiceDiscovery = discoveryOf('http://a');
     const before = await discovery.instances(service);
     for (const refused of [
       discovery.register({ serviceName: service, host: 'b', port: 80 }),
       discovery.deregister(service, 'a:80'),
-      discovery.update(service, 'a:80', { weight: 2 }),
     ]) {
       await expect(refused).rejects.toThrow(/static list .* use InMemoryServiceDiscovery/);
       await expect(refused).rejects.toBeInstanceOf(InvalidInstanceError);
@@ -212,7 +211,7 @@ describe('a list that never changes', () => {
     expect(await discovery.heartbeat('other', 'a:80')).toBe(false);
   });
 
-  it('never calls those that watch', async () => {
+  it('never calls those that watch while nothing is updated', async () => {
     const discovery = discoveryOf('http://a');
     const listener = vi.fn();
     const unsubscribe = discovery.watch(service, listener);
@@ -230,6 +229,88 @@ describe('a list that never changes', () => {
     await expect(discovery.instances(service)).rejects.toBeInstanceOf(ClosedError);
     await expect(discovery.healthyInstances(service)).rejects.toBeInstanceOf(ClosedError);
     await expect(discovery.heartbeat(service, 'a:80')).rejects.toBeInstanceOf(ClosedError);
+  });
+});
+
+describe('an update of a static list', () => {
+  it('changes an instance in this process, and tells those who watch with the very list that is given', async () => {
+    const discovery = discoveryOf('http://a', 'http://b');
+    const [a, b] = await discovery.instances(service);
+    const listener = vi.fn();
+    discovery.watch(service, listener);
+    expect(await discovery.update(service, 'a:80', { status: 'unhealthy' })).toBe(true);
+    expect(await discovery.update(service, 'a:80', { weight: 3, metadata: { version: '2' } })).toBe(true);
+    const instances = await discovery.instances(service);
+    expect(instances).toEqual([{ ...a, status: 'unhealthy', weight: 3, metadata: { version: '2' } }, b]);
+    expect(listener.mock.calls.map(([list]) => list[0].weight)).toEqual([1, 3]);
+    expect(listener.mock.lastCall![0]).toBe(instances);
+    expect(await discovery.healthyInstances(service)).toEqual([b]);
+    expect(await discoveryOf('http://a').healthyInstances(service)).toHaveLength(1);
+  });
+
+  it('of what is so already tells nobody', async () => {
+    const discovery = discoveryOf('http://a');
+    const listener = vi.fn();
+    discovery.watch(service, listener);
+    expect(await discovery.update(service, 'a:80', { status: 'healthy' })).toBe(true);
+    expect(listener).not.toHaveBeenCalled();
+  });
+
+  it.each([
+    [service, 'b:80'],
+    ['other-service', 'a:80'],
+    ['__proto__', 'a:80'],
+  ])('is false where the instance is not known: %s %s', async (serviceName, instanceId) => {
+    const discovery = discoveryOf('http://a');
+    expect(await discovery.update(serviceName, instanceId, { status: 'unhealthy' })).toBe(false);
+    expect(await discovery.healthyInstances(service)).toHaveLength(1);
+  });
+
+  it('rejects with the name of the field that is wrong', async () => {
+    const discovery = discoveryOf('http://a');
+    await expect(discovery.update(service, 'a:80', { status: 'dead' as never })).rejects.toThrow(
+      /the status/,
+    );
+    await expect(discovery.update(service, 'a:80', { host: 'b' } as never)).rejects.toThrow(
+      InvalidInstanceError,
+    );
+  });
+
+  it('works for a list from the environment as well', async () => {
+    const discovery = StaticServiceDiscovery.fromEnvironment({
+      HOLDFAST_INSTANCES_USER_SERVICE: 'http://a,http://b',
+    });
+    expect(await discovery.update(service, 'a:80', { status: 'unhealthy' })).toBe(true);
+    expect((await discovery.healthyInstances(service)).map(({ host }) => host)).toEqual(['b']);
+  });
+
+  it('rejects once the discovery is closed, and tells nobody', async () => {
+    const discovery = discoveryOf('http://a');
+    const listener = vi.fn();
+    discovery.watch(service, listener);
+    await discovery.close();
+    await expect(discovery.update(service, 'a:80', { weight: 2 })).rejects.toBeInstanceOf(ClosedError);
+    expect(listener).not.toHaveBeenCalled();
+  });
+
+  it('survives a listener that throws, and one that updates or closes in turn', async () => {
+    const warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => {});
+    const discovery = discoveryOf('http://a', 'http://b');
+    discovery.watch(service, () => {
+      throw new Error('broken');
+    });
+    discovery.watch(service, () => void discovery.update(service, 'b:80', { status: 'unhealthy' }));
+    const told: number[] = [];
+    discovery.watch(service, (instances) =>
+      told.push(instances.filter(({ status }) => status === 'unhealthy').length),
+    );
+    expect(await discovery.update(service, 'a:80', { status: 'unhealthy' })).toBe(true);
+    expect(told).toEqual([1, 2]);
+    expect(warn).toHaveBeenCalledTimes(2);
+    discovery.watch(service, () => void discovery.close());
+    expect(await discovery.update(service, 'a:80', { status: 'healthy' })).toBe(true);
+    expect(told).toEqual([1, 2, 1]);
+    await expect(discovery.instances(service)).rejects.toBeInstanceOf(ClosedError);
   });
 });
 
@@ -361,6 +442,53 @@ describe('a list in a file', () => {
     expect(told).toEqual([]);
     await write({ [service]: [origin('b')] });
     await eventually(() => expect(told).toEqual([['b']]));
+  });
+
+  it('keeps what was updated while an instance stays at its place, and forgets it when the instance leaves', async () => {
+    const { write, discovery } = await follow({ [service]: [origin('a'), origin('b')] });
+    const told: string[][] = [];
+    discovery.watch(service, (instances) =>
+      told.push(instances.map(({ host, status, weight }) => `${host} ${status} ${weight}`)),
+    );
+    await discovery.update(service, 'a:80', { status: 'unhealthy' });
+    await write({ [service]: [{ host: 'a', port: 80, weight: 5 }, origin('c')] });
+    await eventually(() => expect(told).toHaveLength(2));
+    expect((await discovery.healthyInstances(service)).map(({ host }) => host)).toEqual(['c']);
+    await write({ [service]: [origin('c')] });
+    await eventually(() => expect(told).toHaveLength(3));
+    await write({ [service]: [origin('a'), origin('c')] });
+    await eventually(() => expect(told).toHaveLength(4));
+    expect(told).toEqual([
+      ['a unhealthy 1', 'b healthy 1'],
+      ['a unhealthy 5', 'c healthy 1'],
+      ['c healthy 1'],
+      ['a healthy 1', 'c healthy 1'],
+    ]);
+  });
+
+  it('keeps what was updated when it cannot be used, and when it changes for another service', async () => {
+    const { write, discovery, failures, toldOf } = await follow({ [service]: [origin('a')] });
+    await discovery.update(service, 'a:80', { status: 'unhealthy' });
+    const [users, orders] = [toldOf(service), toldOf('order-service')];
+    const before = await discovery.instances(service);
+    await write('{');
+    await eventually(() => expect(failures).toHaveLength(1));
+    await write({ [service]: [origin('a')], 'order-service': [origin('o')] });
+    await eventually(() => expect(orders).toHaveLength(1));
+    expect(await discovery.instances(service)).toBe(before);
+    expect(before).toMatchObject([{ status: 'unhealthy' }]);
+    expect(users).toEqual([]);
+  });
+
+  it('is told in the order of the changes though a listener updates another service of the same change', async () => {
+    const { write, discovery } = await follow({});
+    const told: string[] = [];
+    discovery.watch('a', () => void discovery.update('b', 'b1:80', { status: 'unhealthy' }));
+    discovery.watch('b', ([b1]) => told.push(b1!.status));
+    await write({ a: [origin('a1')], b: [origin('b1')] });
+    await eventually(() => expect(told).toHaveLength(2));
+    expect(told).toEqual(['healthy', 'unhealthy']);
+    expect(await discovery.instances('b')).toMatchObject([{ status: 'unhealthy' }]);
   });
 
   it('must be good at first', async () => {
