@@ -64,14 +64,27 @@ named(CircuitOpenError, 'CircuitOpenError');
 export class TimeoutError extends HoldfastError {
   /** Milliseconds that the operation was given. */
   readonly timeout: number;
+  /**
+   * Milliseconds of them for which the event loop of this process is known to have been blocked; 0 unless they were
+   * more than 15 and more than a tenth. Above 0 it is not known who was too slow, so breakers, limiters, health checks
+   * and balancers do not count the timeout. Default 0.
+   */
+  readonly stalled: number;
 
   constructor(
     message: string,
     timeout: number,
     code: 'ERR_TIMEOUT' | 'ERR_DEADLINE_EXCEEDED' = 'ERR_TIMEOUT',
+    stalled = 0,
   ) {
-    super(code, message);
+    super(
+      code,
+      stalled > 0
+        ? `${message}; the event loop of this process was blocked for at least ${Math.round(stalled)} ms`
+        : message,
+    );
     this.timeout = timeout;
+    this.stalled = stalled;
   }
 }
 named(TimeoutError, 'TimeoutError');
@@ -81,8 +94,8 @@ named(TimeoutError, 'TimeoutError');
  * service that was called, so breakers and balancers do not count it.
  */
 export class DeadlineExceededError extends TimeoutError {
-  constructor(message: string, timeout: number) {
-    super(message, timeout, 'ERR_DEADLINE_EXCEEDED');
+  constructor(message: string, timeout: number, stalled = 0) {
+    super(message, timeout, 'ERR_DEADLINE_EXCEEDED', stalled);
   }
 }
 named(DeadlineExceededError, 'DeadlineExceededError');

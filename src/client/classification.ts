@@ -1,5 +1,5 @@
 import { type ErrorCode, HoldfastError, ServiceResponseError } from '../errors.ts';
-import { isRefusal, type Outcome } from '../policies/outcome.ts';
+import { isRefusal, isStalled, type Outcome } from '../policies/outcome.ts';
 import type { Answer } from './exchange.ts';
 
 /**
@@ -28,7 +28,10 @@ const BY_STATUS: Readonly<Record<number, Classification>> = {
   504: FAILED_FOR_NOW,
 };
 
-/** Of the other errors a refusal by Holdfast itself says nothing, and any else counts as a failure. */
+/**
+ * Of the other errors a refusal by Holdfast itself says nothing, nor does a timeout within which this process was
+ * blocked; any else counts as a failure.
+ */
 const BY_CODE: Readonly<Partial<Record<ErrorCode, Classification>>> = {
   ERR_SERVICE_CONNECTION: FAILED_FOR_NOW,
   ERR_TIMEOUT: FAILED_FOR_NOW,
@@ -44,6 +47,7 @@ export function classify(outcome: Outcome<Answer>): Classification {
   if (outcome.ok) return classifyStatus(outcome.value.status);
   const { error } = outcome;
   if (error instanceof ServiceResponseError) return classifyStatus(error.status);
+  if (isStalled(error) && !isRefusal(error)) return REFUSED_FOR_NOW;
   const listed = error instanceof HoldfastError ? BY_CODE[error.code] : undefined;
   return listed ?? (isRefusal(error) ? UNKNOWN : FAILED);
 }

@@ -61,7 +61,10 @@ export interface HealthCheckerEvents {
   healthy: [change: HealthChange];
   /** The discovery has been told that an instance is unhealthy. */
   unhealthy: [change: HealthChange];
-  /** The discovery, the leases or `expectedStatus` failed. The checks go on; what was to be told will be. */
+  /**
+   * The discovery, the leases or `expectedStatus` failed, or a check that ran out of time while this process was
+   * blocked counted for nothing. The checks go on; what was to be told will be.
+   */
   failure: [error: unknown];
 }
 

@@ -2,6 +2,7 @@ import type { Socket } from 'node:net';
 import type * as undici from 'undici';
 import { TimeoutError } from '../errors.ts';
 import { buildConnector, Client } from '../internal/undici.ts';
+import { isStalled } from '../policies/outcome.ts';
 import { within } from './health-time.ts';
 import { originOf, type ServiceInstance, urlOn } from './service-instance.ts';
 
@@ -14,7 +15,10 @@ export interface Finding {
   readonly cause?: unknown;
 }
 
-/** Checks an instance once. Rejects if the signal is aborted, or if nothing can be said of the instance. */
+/**
+ * Checks an instance once. Rejects if the signal is aborted, or if nothing can be said of the instance: a check that
+ * ran out of time while this process was blocked has neither passed nor failed.
+ */
 export type Probe = (instance: ServiceInstance, signal: AbortSignal) => Promise<Finding>;
 
 export interface HttpProbeOptions {
@@ -47,6 +51,7 @@ export function httpProbe({ path, isExpected, timeout, connect }: HttpProbeOptio
       status = await within(timeout, ask, signal);
     } catch (cause) {
       signal.throwIfAborted();
+      if (isStalled(cause)) throw cause;
       return { passed: false, reason: reasonOf(cause), cause };
     }
     return { passed: isExpected(status), reason: `it answered ${status}` };

@@ -1,4 +1,5 @@
 import { TimeoutError } from '../errors.ts';
+import { StallAwareTimer } from '../internal/event-loop-stall.ts';
 
 /** Milliseconds that the discovery, or the leases, have to do what they are asked. */
 export const PATIENCE = 5_000;
@@ -11,7 +12,7 @@ export function jittered(wait: number): number {
 /**
  * What the operation gives, or a TimeoutError after `duration` milliseconds, or the reason of `outer` when
  * that is aborted; the operation's signal is aborted with the same. Unlike a Timeout it does not hold the
- * process open.
+ * process open; as there, what has come is read first.
  */
 export function within<T>(
   duration: number,
@@ -25,14 +26,19 @@ export function within<T>(
       reject(reason);
     };
     const onAbort = () => giveUp(outer?.reason);
-    const onTimeout = () => giveUp(new TimeoutError(`timed out after ${duration} ms`, duration));
-    const timer = setTimeout(onTimeout, duration).unref();
+    const startedAt = performance.now();
+    const timer = new StallAwareTimer(() => {
+      const stalled = timer.stalledSince(startedAt, duration);
+      giveUp(new TimeoutError(`timed out after ${duration} ms`, duration, 'ERR_TIMEOUT', stalled));
+    });
+    timer.start(duration, startedAt + duration);
+    timer.unref();
     outer?.addEventListener('abort', onAbort, { once: true });
     const run = async () => {
       try {
         return await operation(controller.signal);
       } finally {
-        clearTimeout(timer);
+        timer.stop();
         outer?.removeEventListener('abort', onAbort);
       }
     };

@@ -7,6 +7,7 @@ import type { JudgedAnswer, Place } from '../client/foreign-request.ts';
 import type { ServiceClient } from '../client/service-client.ts';
 import { originOf } from '../discovery/service-instance.ts';
 import { InvalidRequestError, ServiceConnectionError } from '../errors.ts';
+import { whenRead } from '../internal/event-loop-stall.ts';
 import type { Linked } from '../internal/linked-list.ts';
 import { type AbortListener, AbortScope, OnAbort } from '../policies/abort.ts';
 import type { InstanceSockets } from './instance-sockets.ts';
@@ -149,7 +150,7 @@ class Attempt implements AbortListener {
   begin(): void {
     this.#place.context.listen(this);
     try {
-      this.#sockets.begin(this, connectionOptions(this.#call.options, this.#place));
+      this.#sockets.begin(this, this.#connectionOptions());
     } catch (cause) {
       const { message } = asError(cause);
       this.#fail(new InvalidRequestError(`no connection can be made: ${message}`, { cause }));
@@ -164,9 +165,26 @@ class Attempt implements AbortListener {
       socket!.emit('free');
     } else {
       this.#socket = socket!;
-      if (this.#sockets.open.has(socket!)) this.#handOn();
+      if (this.#sockets.open.has(socket!)) whenRead(() => this.#reuse(socket!));
       else this.#awaitOpening(socket!);
     }
+  }
+
+  /** On a socket that the instance has closed the request would fail, and it cannot be sent again from here. */
+  #reuse(socket: Socket): void {
+    if (this.#over) return;
+    if (socket.readable && socket.writable) {
+      this.#handOn();
+      return;
+    }
+    this.#socket = undefined;
+    socket.destroy();
+    this.reusedSocket = false;
+    this.#sockets.find(this, this.#connectionOptions());
+  }
+
+  #connectionOptions(): object {
+    return connectionOptions(this.#call.options, this.#place);
   }
 
   onAbort(reason: unknown): void {

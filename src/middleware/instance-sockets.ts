@@ -47,6 +47,11 @@ export class InstanceSockets {
   /** Finds a socket for what stands in for a request: its `onSocket` is called with one. */
   begin(request: object, options: object): void {
     this.#requests++;
+    this.find(request, options);
+  }
+
+  /** Finds another socket for what has begun. */
+  find(request: object, options: object): void {
     (this.#agent as unknown as TakesRequests).addRequest(request, options);
   }
 

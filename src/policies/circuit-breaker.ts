@@ -16,7 +16,8 @@ import {
 import { OnAbort } from './abort.ts';
 import { type Backoff, waitOf } from './backoff.ts';
 import { type CallOptions, type Context, contextOf, type Operation } from './context.ts';
-import { asReceived, isExempt, isRefusal, type Outcome, start } from './outcome.ts';
+import { type Expiring, ExpiryQueue } from './expiry-queue.ts';
+import { asReceived, isExcluded, isRefusal, type Outcome, start } from './outcome.ts';
 import type { Policy } from './policy.ts';
 import { type RollingWindow, rollingWindow } from './rolling-window.ts';
 
@@ -40,7 +41,10 @@ export interface CircuitBreakerOptions {
   failureRatio?: number;
   /** Share of slow calls within the window that opens it, 0 to 1. Off unless set. */
   slowCallRatio?: number;
-  /** Milliseconds from which a call is slow. Default 1,000; matters only with `slowCallRatio`. */
+  /**
+   * Milliseconds from which a call is slow; but none is because this process was blocked and did not read. Default
+   * 1,000; matters only with `slowCallRatio`.
+   */
   slowCallDuration?: number;
   /** What the ratios are taken over: milliseconds, or a number of calls. Default 10,000 ms. */
   window?: number | { calls: number };
@@ -56,7 +60,8 @@ export interface CircuitBreakerOptions {
   isFailure?: (outcome: Outcome<unknown>) => boolean;
   /**
    * Whether an outcome counts as neither success nor failure. Default: errors by which Holdfast itself
-   * refused the call, such as a full bulkhead. Calls that their caller cancelled never count.
+   * refused the call, such as a full bulkhead. Calls that their caller cancelled never count, nor do timeouts within
+   * which this process was blocked.
    */
   isIgnored?: (outcome: Outcome<unknown>) => boolean;
   /** Where to start, as from another breaker's `toJSON()`. Default `closed`. */
@@ -108,7 +113,7 @@ type State = Closed | Open | HalfOpen | Isolated;
  * Closed, it counts; after `failureThreshold` failures in a row, or too large a share of failed or slow
  * calls in the window, it opens. Open, it refuses calls with a CircuitOpenError for `resetTimeout`. Then
  * the next call is a probe (half-open): enough successes close it, one failure opens it again. A probe
- * that never ends holds its place, so put a Timeout inside. It uses no timer.
+ * that never ends holds its place, so put a Timeout inside. It uses no timer unless `slowCallRatio` is set.
  *
  * Source: Michael Nygard, 'Release It!', chapter 'Stability Patterns'; the ratios and windows are those
  * of resilience4j's CircuitBreaker.
@@ -124,6 +129,8 @@ export class CircuitBreaker extends Emitter<CircuitBreakerEvents> implements Pol
   readonly #minimumCalls: number;
   readonly #slowCallDuration: number;
   readonly #mayOpen: MayOpen;
+  /** Those under way, until they are slow. Only with `slowCallRatio`. */
+  readonly #notYetSlow: ExpiryQueue<Stopwatch> | undefined;
   #state: State;
 
   /** @param mayOpen for who knows more than a breaker sees: decides whether a rule that is reached opens it. */
@@ -158,7 +165,9 @@ export class CircuitBreaker extends Emitter<CircuitBreakerEvents> implements Pol
       options.minimumCalls ?? 20,
       typeof window === 'object' ? window.calls : Infinity,
     );
-    this.#slowCallDuration = slowCallRatio === undefined ? Infinity : (options.slowCallDuration ?? 1_000);
+    this.#slowCallDuration = options.slowCallDuration ?? 1_000;
+    if (slowCallRatio !== undefined)
+      this.#notYetSlow = new ExpiryQueue(this.#slowCallDuration, markSlow, false);
     this.#state = this.#stateFrom(options.initialState ?? 'closed');
   }
 
@@ -173,14 +182,14 @@ export class CircuitBreaker extends Emitter<CircuitBreakerEvents> implements Pol
     const state = this.#admit();
     if (state instanceof CircuitOpenError) return Promise.reject(state);
     if (state.kind === 'half-open') return this.#probe(state, operation, context);
-    const startedAt = this.#slowCallDuration === Infinity ? 0 : performance.now();
+    const stopwatch = this.#stopwatch();
     return start(operation, context).then(
       (value) => {
-        this.#succeeded(state, value, startedAt, context);
+        this.#succeeded(state, value, this.#isSlow(stopwatch), context);
         return value;
       },
       (error) => {
-        this.#count(state, { ok: false, error }, startedAt, context);
+        this.#count(state, { ok: false, error }, this.#isSlow(stopwatch), context);
         throw error;
       },
     );
@@ -266,14 +275,14 @@ export class CircuitBreaker extends Emitter<CircuitBreakerEvents> implements Pol
 
   /** A probe that is aborted leaves at once, even if its operation goes on. */
   async #probe<T>(state: HalfOpen, operation: Operation<T>, context: Context): Promise<T> {
-    const startedAt = performance.now();
+    const stopwatch = this.#stopwatch();
     let over = false;
     const finish = (outcome: Outcome<unknown>) => {
       if (over) return;
       over = true;
       context.unlisten(onAbort);
       state.probes--;
-      this.#count(state, outcome, startedAt, context);
+      this.#count(state, outcome, this.#isSlow(stopwatch), context);
     };
     const onAbort = new OnAbort((reason) => {
       try {
@@ -293,26 +302,35 @@ export class CircuitBreaker extends Emitter<CircuitBreakerEvents> implements Pol
     }
   }
 
-  #succeeded(state: Closed, value: unknown, startedAt: number, context: Context): void {
+  #stopwatch(): Stopwatch | undefined {
+    if (this.#notYetSlow === undefined) return undefined;
+    const stopwatch = new Stopwatch(performance.now() + this.#slowCallDuration);
+    this.#notYetSlow.add(stopwatch);
+    return stopwatch;
+  }
+
+  #isSlow(stopwatch: Stopwatch | undefined): boolean {
+    if (stopwatch === undefined) return false;
+    this.#notYetSlow!.remove(stopwatch);
+    return stopwatch.slow || this.#slowCallDuration === 0;
+  }
+
+  #succeeded(state: Closed, value: unknown, slow: boolean, context: Context): void {
     if (this.#options.isFailure !== undefined || this.#options.isIgnored !== undefined || context.aborted) {
-      this.#count(state, { ok: true, value }, startedAt, context);
+      this.#count(state, { ok: true, value }, slow, context);
     } else if (state === this.#state) {
-      this.#score(state, false, this.#isSlow(startedAt), undefined);
+      this.#score(state, false, slow, undefined);
     }
   }
 
   /** Takes in how a call ended, unless its state is over or the outcome is to be ignored. */
-  #count(state: Closed | HalfOpen, ended: Outcome<unknown>, startedAt: number, context: Context): void {
-    if (state !== this.#state || context.cancelled || (!ended.ok && isExempt(ended.error))) return;
+  #count(state: Closed | HalfOpen, ended: Outcome<unknown>, slow: boolean, context: Context): void {
+    if (state !== this.#state || isExcluded(ended, context)) return;
     const outcome = asReceived(ended, context);
     const { isFailure, isIgnored } = this.#options;
     if (isIgnored ? isIgnored(outcome) : !outcome.ok && isRefusal(outcome.error)) return;
     const failed = isFailure ? isFailure(outcome) : !outcome.ok;
-    this.#score(state, failed, this.#isSlow(startedAt), outcome);
-  }
-
-  #isSlow(startedAt: number): boolean {
-    return this.#slowCallDuration !== Infinity && performance.now() - startedAt >= this.#slowCallDuration;
+    this.#score(state, failed, slow, outcome);
   }
 
   #score(
@@ -381,6 +399,23 @@ export class CircuitBreaker extends Emitter<CircuitBreakerEvents> implements Pol
     const left = Math.min(wait, Math.max(0, probeAt - Date.now()));
     return { kind: 'open', openings, wait, probeAt: performance.now() + left };
   }
+}
+
+/** Tells whether a call was slow. */
+class Stopwatch implements Expiring<Stopwatch> {
+  next: Stopwatch | undefined = undefined;
+  previous: Stopwatch | undefined = undefined;
+  waiting = false;
+  slow = false;
+  readonly deadline: number;
+
+  constructor(deadline: number) {
+    this.deadline = deadline;
+  }
+}
+
+function markSlow(stopwatch: Stopwatch, stalled: number): void {
+  stopwatch.slow = stalled === 0;
 }
 
 /** The rules by which a breaker opens. */

@@ -1,5 +1,6 @@
 import { HedgeLostError } from '../errors.ts';
 import { Emitter } from '../internal/emitter.ts';
+import { StallAwareTimer } from '../internal/event-loop-stall.ts';
 import { keepOptimized } from '../internal/keep-optimized.ts';
 import { type Linked, LinkedList } from '../internal/linked-list.ts';
 import { func, having, integer, MAX_DELAY, number, validateOptions } from '../internal/validate.ts';
@@ -281,24 +282,15 @@ class HedgedCall implements AbortOwner, Linked<HedgedCall> {
 }
 
 /**
- * A timer that is later than this, in milliseconds, tells that this process stood still: calls look slow whose
- * answers lie unread. They get a turn to be read before anything is called slow, but one only: a process may be
- * so busy that every timer is late.
- */
-const STALL = 5;
-
-/**
  * The calls that may be tried again, longest under way first. The same delay holds for all of them at any
  * moment, so that they come due in that order, and one list and one timer serve them all. When the delay
- * shrinks the timer that is already set still runs to its end.
+ * shrinks the timer that is already set still runs to its end. What lies unread is read before a call is called slow.
  */
 class WaitingCalls {
   readonly #delayAt: (now: number) => number;
   readonly #due: (call: HedgedCall, now: number) => void;
   readonly #calls = new LinkedList<HedgedCall>();
-  #timer: NodeJS.Timeout | undefined = undefined;
-  #wakeAt = 0;
-  #stalled = false;
+  readonly #timer = new StallAwareTimer((firedAt) => this.#wake(firedAt));
 
   constructor(delayAt: (now: number) => number, due: (call: HedgedCall, now: number) => void) {
     this.#delayAt = delayAt;
@@ -311,7 +303,7 @@ class WaitingCalls {
     call.waiting = true;
     call.waitingSince = now;
     this.#calls.append(call);
-    if (this.#timer === undefined) this.#sleep(now, delay);
+    if (!this.#timer.active) this.#sleep(now, delay);
     else if (this.#calls.length === 1) this.#timer.ref();
   }
 
@@ -319,39 +311,31 @@ class WaitingCalls {
     if (!call.waiting) return;
     call.waiting = false;
     this.#calls.remove(call);
-    if (this.#calls.length === 0) this.#timer?.unref();
+    if (this.#calls.length === 0) this.#timer.unref();
   }
 
   #sleep(now: number, delay: number): void {
     const wait = Math.ceil(delay);
-    this.#wakeAt = now + wait;
-    this.#timer = setTimeout(this.#wake, wait);
+    this.#timer.start(wait, now + wait);
   }
 
-  readonly #wake = () => {
+  #wake(firedAt: number): void {
     const now = performance.now();
     const delay = this.#delayAt(now);
-    const stalled = !this.#stalled && now - this.#wakeAt > STALL;
-    this.#stalled = stalled;
     try {
-      if (!stalled) this.#takeDue(now, delay);
+      for (
+        let call = this.#calls.head;
+        call !== undefined && call.waitingSince + delay <= firedAt;
+        call = this.#calls.head
+      ) {
+        this.remove(call);
+        this.#due(call, now);
+      }
     } finally {
       // Set last, and whatever happens: what is told that a call is due may begin others.
-      this.#timer = undefined;
       const next = this.#calls.head;
-      if (next !== undefined && delay !== Infinity)
-        this.#sleep(now, stalled ? 1 : next.waitingSince + delay - now);
-    }
-  };
-
-  #takeDue(now: number, delay: number): void {
-    for (
-      let call = this.#calls.head;
-      call !== undefined && call.waitingSince + delay <= now;
-      call = this.#calls.head
-    ) {
-      this.remove(call);
-      this.#due(call, now);
+      if (next !== undefined && delay !== Infinity) this.#sleep(now, next.waitingSince + delay - now);
+      else this.#timer.stop();
     }
   }
 }

@@ -1,4 +1,4 @@
-import { type ErrorCode, HoldfastError } from '../errors.ts';
+import { type ErrorCode, HoldfastError, TimeoutError } from '../errors.ts';
 import type { CallContext, Context, Operation } from './context.ts';
 
 /** How a try ended; predicates take this, so that a returned 503 can count as a failure. */
@@ -83,13 +83,25 @@ export function exempt(error: unknown): void {
   if (error instanceof HoldfastError) exempted.add(error);
 }
 
-export function isExempt(error: unknown): boolean {
-  return typeof error === 'object' && error !== null && exempted.has(error);
+/** Whether an error is a timeout within which this process was blocked, so that nobody knows who was too slow. */
+export function isStalled(error: unknown): boolean {
+  return error instanceof TimeoutError && error.stalled > 0;
 }
 
-/** Whether the end of a call tells nothing of what was called: it was cancelled, refused, or is exempt. */
+/**
+ * Whether the end of a call is to be counted by no judge, whatever it was told to count: the call was cancelled, it is
+ * exempt, or it ran out of time while this process was blocked.
+ */
+export function isExcluded(ended: Outcome<unknown>, context: Context): boolean {
+  if (context.cancelled || isStalled(context.reason)) return true;
+  if (ended.ok) return false;
+  const { error } = ended;
+  return isStalled(error) || (typeof error === 'object' && error !== null && exempted.has(error));
+}
+
+/** Whether the end of a call tells nothing of what was called: it is excluded, or Holdfast refused the call. */
 export function tellsNothing(ended: Outcome<unknown>, context: Context): boolean {
-  return context.cancelled || (!ended.ok && (isRefusal(ended.error) || isExempt(ended.error)));
+  return isExcluded(ended, context) || (!ended.ok && isRefusal(ended.error));
 }
 
 /** What the caller got of it: a success that comes after a timeout has released the caller is one that nobody got. */

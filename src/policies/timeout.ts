@@ -1,7 +1,7 @@
 import { DeadlineExceededError, TimeoutError } from '../errors.ts';
 import { Emitter } from '../internal/emitter.ts';
+import { StallAwareTimer } from '../internal/event-loop-stall.ts';
 import { keepOptimized } from '../internal/keep-optimized.ts';
-import { type Linked, LinkedList } from '../internal/linked-list.ts';
 import {
   boolean,
   type Check,
@@ -14,6 +14,7 @@ import {
 } from '../internal/validate.ts';
 import { type AbortOwner, AbortScope } from './abort.ts';
 import { type Attributes, type CallOptions, Context, contextOf, type Operation } from './context.ts';
+import { type Expiring, ExpiryQueue } from './expiry-queue.ts';
 import { start } from './outcome.ts';
 import type { Policy } from './policy.ts';
 
@@ -39,6 +40,9 @@ export interface TimeoutEvents {
  * Nested timeouts give the tightest deadline, which `context.deadline` tells. A deadline that came with
  * the call and is tighter still ends it with a DeadlineExceededError.
  *
+ * What has come by then counts, however late this process reads it: the event loop reads before a call is ended. Where
+ * it was blocked for a considerable part of the time the error says so (`stalled`), and counts for no breaker or limiter.
+ *
  * A call under way holds the process open, for its caller is waiting; nothing else does.
  *
  * @example
@@ -48,7 +52,7 @@ export class Timeout extends Emitter<TimeoutEvents> implements Policy {
   /** Milliseconds that each call is given. */
   readonly duration: number;
   readonly #strict: boolean;
-  readonly #expiring: ExpiryQueue;
+  readonly #expiring: ExpiryQueue<TimedCall>;
 
   /** @throws TypeError | RangeError if the duration is not a number of milliseconds from 1 to 2^31 − 1. */
   constructor(duration: number, options: TimeoutOptions = {}) {
@@ -57,9 +61,7 @@ export class Timeout extends Emitter<TimeoutEvents> implements Policy {
     validateOptions('Timeout', options, { strict: boolean });
     this.duration = duration;
     this.#strict = options.strict ?? true;
-    this.#expiring = new ExpiryQueue(duration, ({ outer }, error) =>
-      this.emit('timeout', { error, attributes: outer.attributes }),
-    );
+    this.#expiring = new ExpiryQueue(duration, (call, stalled) => this.#expired(call, stalled), true);
   }
 
   execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
@@ -105,30 +107,45 @@ export class Timeout extends Emitter<TimeoutEvents> implements Policy {
     );
   }
 
+  #expired({ scope, outer }: TimedCall, stalled: number): void {
+    const error = new TimeoutError(
+      `timed out after ${this.duration} ms`,
+      this.duration,
+      'ERR_TIMEOUT',
+      stalled,
+    );
+    scope.abort(error);
+    this.emit('timeout', { error, attributes: outer.attributes });
+  }
+
   #untilDeadline<T>(operation: Operation<T>, outer: Context, now: number): Promise<T> {
     const left = outer.deadline - now;
-    const error = new DeadlineExceededError(
-      'the deadline that the call came with has passed',
-      Math.max(0, left),
-    );
-    const expired = () => this.emit('timeout', { error, attributes: outer.attributes });
+    const exceeded = (stalled: number) => {
+      const message = 'the deadline that the call came with has passed';
+      return new DeadlineExceededError(message, Math.max(0, left), stalled);
+    };
+    const expired = (error: DeadlineExceededError) =>
+      this.emit('timeout', { error, attributes: outer.attributes });
     if (left <= 0) {
-      expired();
+      const error = exceeded(0);
+      expired(error);
       return Promise.reject(error);
     }
     return new Promise((resolve, reject) => {
       const onAbort = (reason: unknown) => {
-        clearTimeout(timer);
+        timer.stop();
         reject(reason);
       };
       const scope = new AbortScope(outer.source, { onAbort });
-      const timer = setTimeout(() => {
+      const timer = new StallAwareTimer(() => {
+        const error = exceeded(timer.stalledSince(now, left));
         scope.abort(error);
-        expired();
-      }, left);
+        expired(error);
+      });
+      timer.start(left, outer.deadline);
       const finish = () => {
         scope.end();
-        clearTimeout(timer);
+        timer.stop();
       };
       const context = new Context(outer.attempt, outer.deadline, outer.attributes, scope, true);
       start(operation, context).finally(finish).then(resolve, reject);
@@ -153,17 +170,22 @@ export function timeoutOf(timeout: number | Timeout | false, options?: TimeoutOp
 }
 
 /** A call under way: it ends with its operation, or before it with the first abort. */
-class TimedCall implements AbortOwner, Linked<TimedCall> {
+class TimedCall implements AbortOwner, Expiring<TimedCall> {
   next: TimedCall | undefined = undefined;
   previous: TimedCall | undefined = undefined;
   waiting = false;
   readonly deadline: number;
   readonly outer: Context;
   readonly scope: AbortScope;
-  readonly #expiring: ExpiryQueue;
+  readonly #expiring: ExpiryQueue<TimedCall>;
   readonly #reject: (reason: unknown) => void;
 
-  constructor(expiring: ExpiryQueue, deadline: number, outer: Context, reject: (reason: unknown) => void) {
+  constructor(
+    expiring: ExpiryQueue<TimedCall>,
+    deadline: number,
+    outer: Context,
+    reject: (reason: unknown) => void,
+  ) {
     this.deadline = deadline;
     this.outer = outer;
     this.#expiring = expiring;
@@ -188,50 +210,4 @@ class TimedCall implements AbortOwner, Linked<TimedCall> {
   }
 }
 
-/**
- * Calls that were all given the same time expire in the order in which they began, so that one list and
- * one timer serve them all, and a call that ends in time touches no timer.
- */
-class ExpiryQueue {
-  readonly #duration: number;
-  readonly #calls = new LinkedList<TimedCall>();
-  readonly #expired: (call: TimedCall, error: TimeoutError) => void;
-  #timer: NodeJS.Timeout | undefined = undefined;
-
-  constructor(duration: number, expired: (call: TimedCall, error: TimeoutError) => void) {
-    this.#duration = duration;
-    this.#expired = expired;
-  }
-
-  add(call: TimedCall): void {
-    call.waiting = true;
-    this.#calls.append(call);
-    if (this.#timer === undefined) this.#timer = setTimeout(this.#expire, this.#duration);
-    else if (this.#calls.length === 1) this.#timer.ref();
-  }
-
-  remove(call: TimedCall): void {
-    if (!call.waiting) return;
-    call.waiting = false;
-    this.#calls.remove(call);
-    if (this.#calls.length === 0) this.#timer?.unref();
-  }
-
-  readonly #expire = () => {
-    const now = performance.now();
-    try {
-      for (let call = this.#calls.head; call !== undefined && call.deadline <= now; call = this.#calls.head) {
-        this.remove(call);
-        const error = new TimeoutError(`timed out after ${this.#duration} ms`, this.#duration);
-        call.scope.abort(error);
-        this.#expired(call, error);
-      }
-    } finally {
-      // Set last, and whatever happens: what is told of an abort may begin other calls, or throw.
-      const next = this.#calls.head;
-      this.#timer = next && setTimeout(this.#expire, Math.ceil(next.deadline - now));
-    }
-  };
-}
-
-keepOptimized(new TimedCall(new ExpiryQueue(1, ignore), Infinity, contextOf(undefined), ignore));
+keepOptimized(new TimedCall(new ExpiryQueue(1, ignore, true), Infinity, contextOf(undefined), ignore));

@@ -1,3 +1,4 @@
+import { StallAwareTimer } from '../internal/event-loop-stall.ts';
 import { type Linked, LinkedList } from '../internal/linked-list.ts';
 import { MAX_DELAY } from '../internal/validate.ts';
 import { OnAbort } from './abort.ts';
@@ -18,7 +19,8 @@ export class WaitQueue {
 
   /**
    * Waits for a turn. Resolves with true when it comes, with false when `patience` milliseconds went by without;
-   * rejects with the reason if the call is aborted meanwhile. A call that has given up holds no place.
+   * rejects with the reason if the call is aborted meanwhile. A call that has given up holds no place. None gives up
+   * while what would make room for it lies unread.
    */
   wait(context: Context, patience: number): Promise<boolean> {
     return new Promise((resolve, reject) => {
@@ -54,7 +56,7 @@ class Waiter implements Linked<Waiter> {
   readonly #context: Context;
   readonly #onAbort: OnAbort;
   readonly #resolve: (admitted: boolean) => void;
-  #timer: NodeJS.Timeout | undefined = undefined;
+  #timer: StallAwareTimer | undefined = undefined;
 
   constructor(context: Context, resolve: (admitted: boolean) => void, cancelled: (reason: unknown) => void) {
     this.#context = context;
@@ -64,7 +66,9 @@ class Waiter implements Linked<Waiter> {
   }
 
   waitAtMost(patience: number, expired: () => void): void {
-    if (patience <= MAX_DELAY) this.#timer = setTimeout(expired, patience);
+    if (patience > MAX_DELAY) return;
+    this.#timer = new StallAwareTimer(expired);
+    this.#timer.start(patience);
   }
 
   giveUp(reason: unknown): void {
@@ -72,7 +76,7 @@ class Waiter implements Linked<Waiter> {
   }
 
   stopWaiting(): void {
-    clearTimeout(this.#timer);
+    this.#timer?.stop();
     this.#context.unlisten(this.#onAbort);
   }
 

@@ -47,10 +47,12 @@ describe('an error', () => {
   it.each<[unknown, string, boolean]>([
     [new ServiceConnectionError('m', details), 'failure', true],
     [new TimeoutError('m', 5), 'failure', true],
+    [new TimeoutError('m', 5, 'ERR_TIMEOUT', 50), 'ignored', true],
     [new BulkheadFullError('m'), 'ignored', true],
     [new LimitExceededError('m'), 'ignored', true],
     [new ResponseTooLargeError('m', { ...details, maxResponseSize: 1 }), 'ignored', false],
     [new DeadlineExceededError('m', 5), 'ignored', false],
+    [new DeadlineExceededError('m', 5, 50), 'ignored', false],
     [new CircuitOpenError('m', 5), 'ignored', false],
     [new RateLimitedError('m', 5), 'ignored', false],
     [new ThrottledError('m'), 'ignored', false],

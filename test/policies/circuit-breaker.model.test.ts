@@ -243,6 +243,7 @@ it('a breaker does what its model does, whatever calls begin, end, and are cance
         for (const operation of abandoned) operation.reject(new Error('too late'));
         await flush();
         expect(breaker.state).toBe(model.state);
+        if (options.slowCallRatio !== undefined) vi.advanceTimersByTime(options.slowCallDuration);
         expect(vi.getTimerCount()).toBe(0);
       },
     ),

@@ -7,7 +7,7 @@ import {
   type CircuitBreakerOptions,
   type CircuitBreakerSnapshot,
 } from '../../src/policies/circuit-breaker.ts';
-import { compose } from '../../src/policies/policy.ts';
+import { compose, type Policy } from '../../src/policies/policy.ts';
 import { Timeout } from '../../src/policies/timeout.ts';
 import {
   collectWarnings,
@@ -19,6 +19,7 @@ import {
   listenersOn,
   pass,
   rejectionOf,
+  stall,
 } from './helpers.ts';
 
 const down = new Error('service down');
@@ -33,7 +34,7 @@ async function succeed(breaker: CircuitBreaker, times = 1): Promise<void> {
 }
 
 /** A call under way that the test ends itself. */
-function begin(breaker: CircuitBreaker, options?: { signal: AbortSignal }) {
+function begin(breaker: Policy, options?: { signal: AbortSignal }) {
   const operation = defer();
   let began = false;
   const call = follow(
@@ -844,10 +845,9 @@ describe('a breaker that goes on where another process left off', () => {
   });
 });
 
-it('a breaker uses no timer in any state', async () => {
+it('a breaker that does not look for slow calls uses no timer in any state', async () => {
   const breaker = new CircuitBreaker({
     failureRatio: 0.5,
-    slowCallRatio: 0.5,
     failureThreshold: 1,
     resetTimeout: 1_000,
   });
@@ -861,6 +861,70 @@ it('a breaker uses no timer in any state', async () => {
   breaker.isolate();
   breaker.reset();
   expect(vi.getTimerCount()).toBe(0);
+});
+
+it('a breaker that looks for slow calls uses one timer for all of them, and none once they are over', async () => {
+  const breaker = new CircuitBreaker({ slowCallRatio: 1, slowCallDuration: 100 });
+  const calls = Array.from({ length: 10 }, () => begin(breaker));
+  expect(vi.getTimerCount()).toBe(1);
+  for (const call of calls) await call.succeed();
+  await pass(100);
+  expect(vi.getTimerCount()).toBe(0);
+});
+
+describe('a breaker, while this process is blocked,', () => {
+  const options = { slowCallRatio: 0.1, slowCallDuration: 100, minimumCalls: 1 };
+
+  it('takes no call for slow whose response was there when the event loop could read it', async () => {
+    const breaker = new CircuitBreaker(options);
+    const call = begin(breaker);
+    await stall(300, () => call.succeed());
+    expect(call.call.outcome).toEqual({ ok: true, value: 'fine' });
+    expect(breaker.state).toBe('closed');
+    await pass(1_000);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  it('takes no call for slow that may not have been sent before', async () => {
+    const breaker = new CircuitBreaker(options);
+    const call = begin(breaker);
+    await stall(300);
+    await pass(50);
+    await call.succeed();
+    expect(breaker.state).toBe('closed');
+  });
+
+  it('takes one for slow that began when it was over', async () => {
+    const breaker = new CircuitBreaker(options);
+    const before = begin(breaker);
+    await stall(300);
+    await before.succeed();
+    const after = begin(breaker);
+    await pass(100);
+    await after.succeed();
+    expect(breaker.state).toBe('open');
+  });
+
+  it.each(['inside', 'outside'])('does not count a call that a Timeout %s has ended', async (where) => {
+    const breaker = new CircuitBreaker({ failureThreshold: 1, isIgnored: () => false });
+    const timeout = new Timeout(100);
+    const call = begin(where === 'inside' ? compose(breaker, timeout) : compose(timeout, breaker));
+    await stall(300);
+    expect(call.call.outcome).toMatchObject({ error: { code: 'ERR_TIMEOUT', stalled: 200 } });
+    await call.fail();
+    expect(breaker.state).toBe('closed');
+  });
+
+  it('counts no probe that ran out of time, so that the next call probes', async () => {
+    const breaker = await readyToProbe();
+    const guarded = compose(breaker, new Timeout(100));
+    const probe = begin(guarded);
+    await stall(300);
+    expect(probe.call.outcome).toMatchObject({ error: { code: 'ERR_TIMEOUT' } });
+    expect(breaker.state).toBe('half-open');
+    await guarded.execute(() => 'well');
+    expect(breaker.state).toBe('closed');
+  });
 });
 
 it('a predicate that throws of a probe that a Timeout around it cut short is a warning, and the next one probes', async () => {

@@ -24,6 +24,25 @@ export async function pass(milliseconds: number): Promise<void> {
   await vi.advanceTimersByTimeAsync(milliseconds);
 }
 
+/**
+ * Blocks the event loop for `milliseconds`, as far as timers can tell: those that are due meanwhile fire at the end,
+ * late. Then the event loop reads: what `read` does had arrived. Then it goes on.
+ */
+export async function stall(milliseconds: number, read: () => unknown = () => {}): Promise<void> {
+  const goOn: (() => void)[] = [];
+  const clock = vi.spyOn(performance, 'now').mockReturnValue(performance.now() + milliseconds);
+  const immediate = vi.spyOn(globalThis, 'setImmediate');
+  immediate.mockImplementation(((callback: () => void) => goOn.push(callback)) as never);
+  vi.advanceTimersByTime(milliseconds);
+  clock.mockRestore();
+  immediate.mockRestore();
+  await flush();
+  await read();
+  await flush();
+  for (const callback of goOn) callback();
+  await flush();
+}
+
 /** Lets what has already been decided reach those that await it; no time passes. */
 export async function flush(): Promise<void> {
   for (let turn = 0; turn < 30; turn++) await undefined;

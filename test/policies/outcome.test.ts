@@ -10,7 +10,7 @@ import {
   TimeoutError,
 } from '../../src/errors.ts';
 import { contextOf } from '../../src/policies/context.ts';
-import { exempt, isExempt, isRefusal, settle, unwrap } from '../../src/policies/outcome.ts';
+import { exempt, isExcluded, isRefusal, settle, unwrap } from '../../src/policies/outcome.ts';
 import { fling } from './helpers.ts';
 
 const details = { serviceName: 'users', instanceId: 'u1' };
@@ -46,13 +46,28 @@ it.each([
 });
 
 it('only an error of Holdfast can be exempted, and only that very one', () => {
+  const excluded = (error: unknown) => isExcluded({ ok: false, error }, contextOf(undefined));
   const error = new ServiceConnectionError('reset', details);
   exempt(error);
-  expect(isExempt(error)).toBe(true);
-  expect(isExempt(new ServiceConnectionError('reset', details))).toBe(false);
+  expect(excluded(error)).toBe(true);
+  expect(excluded(new ServiceConnectionError('reset', details))).toBe(false);
   const theirs = new Error('theirs');
   for (const other of [theirs, 'text', undefined, null]) {
     exempt(other);
-    expect(isExempt(other)).toBe(false);
+    expect(excluded(other)).toBe(false);
   }
 });
+
+it.each([
+  [0, false],
+  [50, true],
+])(
+  'a timeout of which this process was blocked for %d ms is excluded from every judgement: %s',
+  (stalled, excluded) => {
+    const error = new TimeoutError('slow', 100, 'ERR_TIMEOUT', stalled);
+    expect(isExcluded({ ok: false, error }, contextOf(undefined))).toBe(excluded);
+    const around = contextOf({ signal: AbortSignal.abort(error) });
+    expect(isExcluded({ ok: true, value: 'too late' }, around)).toBe(excluded);
+    expect(isExcluded({ ok: false, error: new Error('an error of its own') }, around)).toBe(excluded);
+  },
+);
