@@ -4,6 +4,7 @@ import { promisify } from 'node:util';
 import fc from 'fast-check';
 import { beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { LoadBalancer } from '../../src/balancing/load-balancer.ts';
+import type { DnsAddressRecord } from '../../src/discovery/dns-lookup.ts';
 import {
   DnsServiceDiscovery,
   type DnsServiceDiscoveryEvents,
@@ -765,6 +766,59 @@ describe('a hint that what is known is out of date', () => {
     await pass(1_000);
     expect(told).toEqual([['10.0.0.1'], ['10.0.0.2']]);
   });
+});
+
+it('lookups of a service never overlap, are a second apart, and bring what DNS says, whatever is hinted when', () => {
+  const step = fc.record({
+    answer: fc.constantFrom('10.0.0.1', '10.0.0.2', '10.0.0.3', 'ENODATA', 'ESERVFAIL'),
+    duration: fc.constantFrom(0, 0, 10, 900, 2_500),
+    hints: fc.nat(3),
+    wait: fc.constantFrom(0, 1, 300, 1_000, 5_000, 61_000),
+  });
+  return fc.assert(
+    fc.asyncProperty(fc.array(step, { maxLength: 20 }), async (steps) => {
+      const lookups: { begin: number; end: number }[] = [];
+      let now = steps[0];
+      const resolve4 = () => {
+        const { answer, duration } = now!;
+        const lookup = { begin: performance.now(), end: Infinity };
+        lookups.push(lookup);
+        return new Promise<DnsAddressRecord[]>((resolve, reject) => {
+          setTimeout(() => {
+            lookup.end = performance.now();
+            if (answer.startsWith('E')) reject(dnsError(answer));
+            else resolve([{ address: answer, ttl: 5 }]);
+          }, duration);
+        });
+      };
+      const discovery = discoveryOf({
+        services: { [service]: { name, type: 'A' } },
+        resolver: Object.assign(new FakeDns(), { resolve4 }),
+        absenceGrace: Infinity,
+        random: () => 1,
+      });
+      if (steps.length > 0) watched(discovery);
+      for (const next of steps) {
+        now = next;
+        for (let hint = 0; hint < next.hints; hint++) discovery.refresh(service);
+        await pass(next.wait);
+        expect(vi.getTimerCount()).toBeLessThanOrEqual(2);
+      }
+      now = { answer: '10.0.0.3', duration: 0, hints: 1, wait: 0 };
+      await pass(2_500);
+      discovery.refresh(service);
+      await pass(2_000);
+      if (steps.length > 0) expect(hostsOf(await discovery.instances(service))).toEqual(['10.0.0.3']);
+      for (const [index, { begin }] of lookups.entries()) {
+        const before = lookups[index - 1] ?? { begin: -Infinity, end: -Infinity };
+        expect(begin - before.begin).toBeGreaterThanOrEqual(1_000);
+        expect(begin).toBeGreaterThanOrEqual(before.end);
+      }
+      await discovery.close();
+      expect(vi.getTimerCount()).toBe(0);
+    }),
+    { numRuns: 200 },
+  );
 });
 
 describe('an update of an instance that DNS has', () => {
