@@ -156,7 +156,12 @@ const KNOWN = 5;
 
 /** What the course did that it must not, in words. */
 export function violations(course: Course, kind: Kind, method: Method): string[] {
-  return [...neverOpen(course), ...probesInTurn(course), ...REQUIREMENTS[kind](course, method)];
+  return [
+    ...troubled(course),
+    ...neverOpen(course),
+    ...probesInTurn(course),
+    ...REQUIREMENTS[kind](course, method),
+  ];
 }
 
 const REQUIREMENTS: Readonly<Record<Kind, (course: Course, method: Method) => string[]>> = {
@@ -166,6 +171,12 @@ const REQUIREMENTS: Readonly<Record<Kind, (course: Course, method: Method) => st
   500: failsUntilKnown,
   hang: waitsUntilKnown,
 };
+
+/** A course in which nothing was the matter would show nothing. */
+function troubled({ simulated }: Course): string[] {
+  const failures = simulated.instances.some(({ attempts }) => attempts.some(({ failed: bad }) => bad));
+  return failures ? [] : ['no attempt has failed'];
+}
 
 function neverOpen({ simulated }: Course): string[] {
   return [
@@ -182,7 +193,7 @@ function probesInTurn({ simulated }: Course): string[] {
       const previous = probes[index - 1];
       const found: string[] = [];
       if (probe.call.attempts.indexOf(probe) > 0) found.push(`a retry is sent to ${known(probe)}`);
-      if (previous === undefined || sameStretch(previous, probe) === false) return found;
+      if (previous === undefined || !sameStretch(previous, probe)) return found;
       if (probe.beganAt < previous.endedAt) found.push(`a second probe at once is sent to ${known(probe)}`);
       else if (probe.beganAt < previous.beganAt + PROBE)
         found.push(
