@@ -97,6 +97,60 @@ describe('an instance that was bad gets its share back', () => {
   });
 });
 
+describe('instances that are dead', () => {
+  it.each([
+    [2, 3],
+    [3, 5],
+    [3, 4],
+  ])(
+    '%d of %d, from the beginning: a new client loses no call in thirty-five seconds',
+    async (dead, instances) => {
+      for (const kind of ['refused', 503] as const) {
+        await withService({ instances }, async (simulated) => {
+          for (const instance of simulated.instances.slice(0, dead)) instance.become(kind);
+          await simulated.steady(50, 35_000);
+          const lost = simulated.calls.filter(({ error }) => error !== undefined);
+          expect(simulated.breaker).toEqual([]);
+          // Nobody can know which of the instances is well until one has responded.
+          expect(lost.length).toBeLessThanOrEqual(kind === 'refused' ? 0 : 1);
+          for (const { beganAt } of lost) expect(beganAt).toBeLessThan(500);
+        });
+      }
+    },
+  );
+
+  it('are replaced by others whose first response is slow: these have their share from the third second on', async () => {
+    for (const seed of SEEDS) {
+      await withService(
+        { instances: 3 },
+        async (simulated) => {
+          const [stays, ...crashed] = simulated.instances as [SimulatedInstance, ...SimulatedInstance[]];
+          await simulated.steady(50, 5_000);
+          for (const instance of crashed) instance.become('refused');
+          await simulated.steady(50, 2_000);
+          for (const instance of crashed) await simulated.leave(instance);
+          const fresh = [await simulated.join(), await simulated.join()];
+          for (const instance of fresh) {
+            const { takes } = instance;
+            instance.takes = () => {
+              instance.takes = takes;
+              return 300;
+            };
+          }
+          const joined = performance.now();
+          await simulated.steady(50, 8_000);
+          expect(succeeded(simulated.calls)).toBe(1);
+          for (const instance of fresh) {
+            const share = simulated.shareOf(instance, joined + 2_000, joined + 8_000, [stays, ...fresh]);
+            expect(share).toBeGreaterThan(0.6);
+          }
+        },
+        seed,
+      );
+    }
+  });
+});
+
 describe('a service whose instances are all down', () => {
   const OUTAGE = 15_000;
 

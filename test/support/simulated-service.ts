@@ -156,12 +156,17 @@ export class SimulatedService {
     return Promise.all(calls);
   }
 
-  /** The attempts that an instance got in a stretch of time, as a multiple of its fair share. */
-  shareOf(instance: SimulatedInstance, from: number, to: number): number {
+  /** The attempts that an instance got in a stretch of time, as a multiple of its fair share among these. */
+  shareOf(
+    instance: SimulatedInstance,
+    from: number,
+    to: number,
+    among: readonly SimulatedInstance[] = this.instances,
+  ): number {
     const within = ({ attempts }: SimulatedInstance) =>
       attempts.filter(({ beganAt }) => beganAt >= from && beganAt < to).length;
-    const all = this.instances.reduce((sum, each) => sum + within(each), 0);
-    return (within(instance) * this.instances.length) / all;
+    const all = among.reduce((sum, each) => sum + within(each), 0);
+    return (within(instance) * among.length) / all;
   }
 
   dispatch(client: Client, request: Dispatcher.DispatchOptions, handler: Handler): boolean {
