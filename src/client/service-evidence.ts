@@ -2,15 +2,25 @@ import type { Candidate } from '../balancing/strategy.ts';
 import type { CircuitBreakerOptions } from '../policies/circuit-breaker.ts';
 import { type RollingWindow, rollingWindow } from '../policies/rolling-window.ts';
 
-/** Results that an instance must have to be known, at least. Fewer would let chance speak for it. */
+/** Results that an instance must have to be known, at least. */
 const MIN_RESULTS = 3;
-/** In larger fleets so many known instances speak for the rest. */
+/** With so many results an instance that is not known, and whose latest call failed, does not count as well. */
+const MIN_FAILURES = 2;
+/** In a larger fleet so many known instances speak for the rest. */
 const SAMPLE = 10;
-/** An instance that fails less than this part of what would open the breaker is well. */
+/** An instance is well while less than this part of the share that opens the breaker fails. */
 const WELL = 0.5;
+/** How unlikely it must be that an instance among so many does as well as it does by chance, to say that it is well. */
+const SIGNIFICANCE = 0.01;
+/**
+ * Failures beyond the share that opens the breaker, of all attempts: by a sequential likelihood ratio test, a service that
+ * fails half of its calls is then cut off by chance in one case of ten, and one that fails 70 % after 20 to 50 calls.
+ */
+const MARGIN = 2.5;
 
 /** What this client has seen of one instance. */
 interface InstanceResults {
+  /** What counts as failed in it failed, or was slow where that can open the breaker. */
   readonly window: RollingWindow;
   failedLast: boolean;
 }
@@ -18,29 +28,35 @@ interface InstanceResults {
 /** The options of a breaker that the evidence goes by. */
 export type EvidenceRules = Pick<CircuitBreakerOptions, 'window' | 'failureRatio' | 'slowCallRatio'> & {
   readonly minimumCalls: number;
+  /** Whether the share of failures is to be certain before it counts. What a user sets is taken as it is. */
+  readonly certain: boolean;
 };
 
 /**
  * What a client has seen of a service, by instance: whether the service is down, or only some of its instances are.
  * A share of all attempts cannot tell: with nine of ten instances down most attempts fail, and the tenth would serve them.
  *
- * The badness of an instance is the share of its calls within the breaker's window that failed, or were slow, divided by
- * the share that opens the breaker; an instance that is ejected for failures in a row fails all of them. An instance
- * with too few results is unknown, and may be well. In a small fleet one unknown instance, or one that is clearly well,
- * keeps the breaker closed. In a fleet of more than ten it takes ten known instances, and of the others none that has
- * had a success, or has a call under way. Then the mean badness decides.
+ * An instance is known once it has had its part of `minimumCalls`. It is well if it fails less than half of the share
+ * that opens the breaker, and if the rest make it no chance; one that is ejected for failures in a row fails all of its calls. In
+ * a fleet of up to ten, one instance that is well, or that may be since too little is known of it, keeps the breaker
+ * closed. In a larger one untried instances are passed over, but ten must be known, and of those that had calls no more
+ * may look well than chance would make. Then the mean share of failures of those that are known decides.
  */
 export class ServiceEvidence {
   readonly #rules: EvidenceRules;
+  /** The share of failed calls that opens the breaker. */
+  readonly #ratio: number;
   #results = new WeakMap<Candidate, InstanceResults>();
   /** The instances that calls went to when the latest attempt ended. */
   #candidates: readonly Candidate[] = [];
+  #recorded = 0;
   #failuresInARow = 0;
-  /** The instance that last kept the breaker closed: it probably still does, and then no other need be looked at. */
-  #objector: Candidate | undefined = undefined;
+  /** In a large fleet not each result has all instances looked at. */
+  #looksAgainAt = 0;
 
   constructor(rules: EvidenceRules) {
     this.#rules = rules;
+    this.#ratio = Math.min(rules.failureRatio ?? 1, rules.slowCallRatio ?? 1);
   }
 
   /** Takes in how an attempt on one of the candidates ended. */
@@ -50,9 +66,12 @@ export class ServiceEvidence {
       results = { window: rollingWindow(this.#rules.window), failedLast: false };
       this.#results.set(candidate, results);
     }
-    results.window.record(failed, slow);
+    const { slowCallRatio, failureRatio } = this.#rules;
+    const bad = slowCallRatio === undefined ? failed : slow || (failed && failureRatio !== undefined);
+    results.window.record(bad, false);
     results.failedLast = failed;
     this.#candidates = candidates;
+    this.#recorded++;
     this.#failuresInARow = failed ? this.#failuresInARow + 1 : 0;
   }
 
@@ -60,7 +79,7 @@ export class ServiceEvidence {
   clear(): void {
     this.#results = new WeakMap();
     this.#failuresInARow = 0;
-    this.#objector = undefined;
+    this.#looksAgainAt = 0;
   }
 
   /** Whether as many attempts in a row failed as a breaker needs results, whatever the instances. */
@@ -76,59 +95,81 @@ export class ServiceEvidence {
 
   /** Whether a rule that goes by a share of the attempts speaks of the service. */
   isDown(): boolean {
-    const candidates = this.#candidates;
-    const { length } = candidates;
+    const { length } = this.#candidates;
+    if (this.#recorded < this.#looksAgainAt) return false;
+    if (length > SAMPLE) this.#looksAgainAt = this.#recorded + length / SAMPLE;
+    const ratio = this.#ratio;
+    const survey = this.#survey();
+    if (survey === undefined) return false;
+    const { calls, failures, known, shares, promising, tried, doubtful } = survey;
+    if (this.#rules.certain && failures - ratio * calls < MARGIN) return false;
     // Of a lone instance, as behind one stable address, the breaker's own rule says all.
     if (length < 2) return true;
-    const enough = Math.max(MIN_RESULTS, Math.ceil(this.#rules.minimumCalls / length));
-    if (this.#objector !== undefined && this.#objects(this.#objector, length, enough)) return false;
-    let known = 0;
-    let sum = 0;
-    for (const candidate of candidates) {
-      if (this.#objects(candidate, length, enough)) {
-        this.#objector = candidate;
-        return false;
-      }
-      const badness = this.#badnessOf(candidate, enough);
-      if (badness === undefined) continue;
-      known++;
-      sum += badness;
+    const unlikely = SIGNIFICANCE * Math.min(1, SAMPLE / length);
+    for (const window of promising) {
+      const successRateOfOthers = 1 - (failures - window.failures) / (calls - window.calls);
+      if (chanceOf(window, successRateOfOthers) < unlikely) return false;
     }
-    return known >= Math.min(length, SAMPLE) && sum >= known;
+    if (length > SAMPLE) {
+      const bad = known - promising.length;
+      const badShares = shares - promising.reduce((sum, window) => sum + shareOf(window), 0);
+      const byChance = (tried + known) * (1 - badShares / bad);
+      if (doubtful + promising.length > byChance) return false;
+    }
+    return known >= Math.min(length / 2, SAMPLE) && shares >= ratio * known;
   }
 
   /** Whether the instance is bad while another is well, so that what fails there says nothing about the service. */
   isBadAlone(candidate: Candidate): boolean {
     const candidates = this.#candidates;
-    const enough = Math.max(MIN_RESULTS, Math.ceil(this.#rules.minimumCalls / candidates.length));
-    const badness = this.#badnessOf(candidate, enough);
-    if (badness === undefined || badness < 1) return false;
-    return candidates.some((other) => other !== candidate && this.#isWell(other, enough));
+    const enough = this.#enough;
+    const share = (of: Candidate): number | undefined => {
+      if (of.failing) return 1;
+      const window = this.#windowOf(of);
+      return window !== undefined && window.calls >= enough ? shareOf(window) : undefined;
+    };
+    if (!(share(candidate)! >= this.#ratio)) return false;
+    return candidates.some((other) => share(other)! < WELL * this.#ratio);
   }
 
-  /** Whether the instance speaks against the service being down. */
-  #objects(candidate: Candidate, fleetSize: number, enough: number): boolean {
-    if (this.#badnessOf(candidate, enough) !== undefined) return this.#isWell(candidate, enough);
-    if (fleetSize <= SAMPLE || candidate.inFlight > 0) return true;
-    const window = this.#windowOf(candidate);
-    return window !== undefined && window.failures < window.calls;
+  /** Looks at every instance; undefined if one of a small fleet may be well, for all that is known of it. */
+  #survey(): Survey | undefined {
+    const candidates = this.#candidates;
+    const survey: Survey = {
+      calls: 0,
+      failures: 0,
+      known: 0,
+      shares: 0,
+      promising: [],
+      tried: 0,
+      doubtful: 0,
+    };
+    for (const candidate of candidates) {
+      const window = this.#windowOf(candidate);
+      const calls = window?.calls ?? 0;
+      survey.calls += calls;
+      survey.failures += window?.failures ?? 0;
+      if (candidate.failing || calls >= this.#enough) {
+        const share = candidate.failing ? 1 : shareOf(window!);
+        survey.known++;
+        survey.shares += share;
+        if (share < WELL * this.#ratio) survey.promising.push(window!);
+        continue;
+      }
+      const mayBeWell = candidate.inFlight > 0 || (calls > 0 && !this.#results.get(candidate)!.failedLast);
+      if (candidates.length <= SAMPLE) {
+        if (mayBeWell || calls < MIN_FAILURES) return undefined;
+      } else if (calls > 0 || candidate.inFlight > 0) {
+        survey.tried++;
+        if (mayBeWell) survey.doubtful++;
+      }
+    }
+    return survey;
   }
 
-  #isWell(candidate: Candidate, enough: number): boolean {
-    const badness = this.#badnessOf(candidate, enough);
-    return badness !== undefined && badness < WELL;
-  }
-
-  /** From 1 on, the instance alone would open the breaker. Undefined if it is not known. */
-  #badnessOf(candidate: Candidate, enough: number): number | undefined {
-    const { failureRatio, slowCallRatio } = this.#rules;
-    if (candidate.failing) return 1 / Math.min(failureRatio ?? 1, slowCallRatio ?? 1);
-    const window = this.#windowOf(candidate);
-    if (window === undefined || window.calls < enough) return undefined;
-    return Math.max(
-      badness(window.failures / window.calls, failureRatio),
-      badness(window.slow / window.calls, slowCallRatio),
-    );
+  /** Results that an instance must have to be known. */
+  get #enough(): number {
+    return Math.max(MIN_RESULTS, Math.ceil(this.#rules.minimumCalls / this.#candidates.length));
   }
 
   #windowOf(candidate: Candidate): RollingWindow | undefined {
@@ -138,6 +179,34 @@ export class ServiceEvidence {
   }
 }
 
-function badness(share: number, ratio: number | undefined): number {
-  return ratio === undefined || share === 0 ? 0 : share / ratio;
+/** What there is to say of the instances of a service. */
+interface Survey {
+  calls: number;
+  failures: number;
+  /** Instances of which enough is known, and the sum of their shares of failures. */
+  known: number;
+  shares: number;
+  /** The results of those that fail little. */
+  readonly promising: RollingWindow[];
+  /** Other instances that have had calls, and those of them that may be well. */
+  tried: number;
+  doubtful: number;
+}
+
+function shareOf({ failures, calls }: RollingWindow): number {
+  return failures / calls;
+}
+
+/**
+ * How likely an instance does at least as well by chance where each call succeeds with the same probability.
+ * Source: the bound of Chernoff and Hoeffding, 'Probability Inequalities for Sums of Bounded Random Variables' (1963),
+ * Theorem 1.
+ */
+function chanceOf(window: RollingWindow, successRate: number): number {
+  const share = 1 - shareOf(window);
+  if (share <= successRate) return 1;
+  const divergence =
+    share * Math.log(share / successRate) +
+    (share === 1 ? 0 : (1 - share) * Math.log((1 - share) / (1 - successRate)));
+  return Math.exp(-window.calls * divergence);
 }

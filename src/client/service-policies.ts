@@ -51,7 +51,7 @@ export interface ServiceOptions {
    */
   retry?: ServiceRetryOptions | Retry | false;
   /**
-   * The judge of the service as a whole. By default it opens when 60 % of at least 10 attempts within 10 s failed, and lets a
+   * The judge of the service as a whole. By default it opens when 60 % of at least 20 attempts within 10 s failed, and lets a
    * probe through after 0.5 s, then half as long again each time, up to 5 s. Whatever its options, it opens only if no
    * instance is well, and at once if every instance is ejected and as many attempts in a row failed as `minimumCalls`
    * says. An instance passed by the user goes by its own rules alone: what fails where only that instance is bad does
@@ -116,7 +116,7 @@ const DEFAULT_SLOW_CALL = 1_000;
 const BREAKER_DEFAULTS = {
   resetTimeout: untilProbe,
   failureRatio: 0.6,
-  minimumCalls: 10,
+  minimumCalls: 20,
 } satisfies CircuitBreakerOptions;
 
 const growing = exponentialBackoff({ base: 500, factor: 1.5, max: 5_000, jitter: 'none' });
@@ -169,12 +169,13 @@ export class ServicePolicies {
     }
     if (circuitBreaker instanceof CircuitBreaker) {
       this.circuitBreaker = circuitBreaker;
-      this.evidence = new ServiceEvidence(BREAKER_DEFAULTS);
+      this.evidence = new ServiceEvidence({ ...BREAKER_DEFAULTS, certain: false });
     } else if (circuitBreaker !== false) {
       const own = breakerOptions({ ...BREAKER_DEFAULTS, name: serviceName }, circuitBreaker);
       const { minimumCalls = DEFAULT_MINIMUM_CALLS } = own;
       this.#breakerRules = own;
-      const evidence = new ServiceEvidence({ ...own, minimumCalls });
+      const certain = own.failureRatio === BREAKER_DEFAULTS.failureRatio;
+      const evidence = new ServiceEvidence({ ...own, minimumCalls, certain });
       this.evidence = evidence;
       this.circuitBreaker = new CircuitBreaker(own, (rule) =>
         rule === 'ratio' ? evidence.isDown() : evidence.allFailedLast(),

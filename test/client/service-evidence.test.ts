@@ -4,7 +4,7 @@ import type { Candidate } from '../../src/balancing/strategy.ts';
 import { type EvidenceRules, ServiceEvidence } from '../../src/client/service-evidence.ts';
 import { fakeTime } from '../policies/helpers.ts';
 
-const rules: EvidenceRules = { failureRatio: 0.6, minimumCalls: 10 };
+const rules: EvidenceRules = { failureRatio: 0.6, minimumCalls: 10, certain: false };
 
 interface FakeCandidate extends Candidate {
   failing: boolean;
@@ -78,11 +78,21 @@ describe('a service', () => {
     expect(isDown([...bad, { failures: 31, successes: 69 }])).toBe(true);
   });
 
-  it.each([2, 5, 10])('of %i instances is not down while too little is known of one', (size) => {
-    const enough = Math.max(3, Math.ceil(10 / size));
+  it.each([2, 5, 10])('of %i instances is not down while one that is little known may be well', (size) => {
     const bad = Array.from({ length: size - 1 }, () => ({ failures: 100 }));
-    expect(isDown([...bad, { failures: enough - 1 }])).toBe(false);
-    expect(isDown([...bad, { failures: enough }])).toBe(true);
+    expect(isDown([...bad, {}])).toBe(false);
+    expect(isDown([...bad, { failures: 1 }])).toBe(false);
+    expect(isDown([...bad, { failures: 2 }])).toBe(true);
+    const fleet = fleetOf(size);
+    const evidence = evidenceOf(fleet, [...bad, { failures: 2 }]);
+    fleet[size - 1]!.inFlight = 1;
+    expect(evidence.isDown()).toBe(false);
+  });
+
+  it('is not down by what is known of less than half of its instances', () => {
+    const little = Array.from({ length: 5 }, () => ({ failures: 2 }));
+    expect(isDown([...little, { failures: 50 }, { failures: 50 }, { failures: 50 }])).toBe(false);
+    expect(isDown([...little.slice(2), { failures: 50 }, { failures: 50 }, { failures: 50 }])).toBe(true);
   });
 
   it('is not down while nothing is known of an instance that has just joined', () => {
@@ -120,7 +130,7 @@ describe('a service', () => {
   });
 
   it('is down for being slow as for failing, where slow calls open the breaker', () => {
-    const own: EvidenceRules = { slowCallRatio: 0.5, minimumCalls: 10 };
+    const own: EvidenceRules = { slowCallRatio: 0.5, minimumCalls: 10, certain: false };
     expect(
       isDown(
         [
@@ -139,46 +149,66 @@ describe('a service', () => {
     expect(isDown(bad(10), { size: 100 })).toBe(true);
   });
 
-  it('of more than ten instances is not down while one of which little is known had a success, or has a call', () => {
+  it('of more than ten instances that fail all calls is not down while another succeeds, or has a call', () => {
     const fleet = fleetOf(100);
     const bad = Array.from({ length: 10 }, () => ({ failures: 3 }));
-    expect(evidenceOf(fleet, [...bad, { failures: 1, successes: 1 }]).isDown()).toBe(false);
-    expect(evidenceOf(fleet, [...bad, { failures: 2 }]).isDown()).toBe(true);
+    expect(evidenceOf(fleet, [...bad, { successes: 1 }]).isDown()).toBe(false);
+    expect(evidenceOf(fleet, [...bad, { failures: 1 }]).isDown()).toBe(true);
     fleet[50]!.inFlight = 1;
-    expect(evidenceOf(fleet, [...bad, { failures: 2 }]).isDown()).toBe(false);
+    expect(evidenceOf(fleet, [...bad, { failures: 1 }]).isDown()).toBe(false);
   });
 
-  it('is never down while a known instance fails less than half of the share, whatever came before', () => {
+  it('of more than ten instances that fail most calls is down though as many succeed as chance lets', () => {
+    const bad = Array.from({ length: 10 }, () => ({ successes: 1, failures: 3 }));
+    const little = (successes: number, failures: number) => [
+      ...Array.from({ length: successes }, () => ({ successes: 1 })),
+      ...Array.from({ length: failures }, () => ({ failures: 1 })),
+    ];
+    expect(isDown([...bad, ...little(5, 5)])).toBe(true);
+    expect(isDown([...bad, ...little(6, 4)])).toBe(false);
+  });
+
+  it('is not cut off for what may be chance, unless the user has set the share', () => {
+    const fleet = fleetOf(1);
+    const half = [{ successes: 8, failures: 12 }];
+    expect(evidenceOf(fleet, half).isDown()).toBe(true);
+    expect(evidenceOf(fleet, half, { ...rules, certain: true }).isDown()).toBe(false);
+    expect(evidenceOf(fleet, [{ successes: 5, failures: 15 }], { ...rules, certain: true }).isDown()).toBe(
+      true,
+    );
+  });
+
+  it('is down though a few calls in a row succeed on an instance, as they do by chance on one of many', () => {
+    const alike = Array.from({ length: 9 }, () => ({ successes: 3, failures: 7 }));
+    expect(isDown([...alike, { successes: 3 }])).toBe(true);
+    expect(isDown([...alike, { successes: 6 }])).toBe(false);
+  });
+
+  it('is never down while an instance has had many successes and no failure, whatever came before', () => {
     const result = fc.record({
       index: fc.nat(11),
       failed: fc.boolean(),
       wait: fc.constantFrom(0, 0, 0, 700),
     });
+    const course = fc.array(result, { maxLength: 300, size: 'max' });
     fc.assert(
-      fc.property(
-        fc.integer({ min: 2, max: 12 }),
-        fc.array(result, { maxLength: 300, size: 'max' }),
-        (size, results) => {
-          const fleet = fleetOf(size);
-          const evidence = new ServiceEvidence(rules);
-          const seen: { at: number; index: number; failed: boolean }[] = [];
-          for (const { index, failed, wait } of results) {
-            vi.advanceTimersByTime(wait);
-            const which = index % size;
-            evidence.record(fleet[which]!, fleet, failed, false);
-            seen.push({ at: performance.now(), index: which, failed });
-            if (!evidence.isDown()) continue;
+      fc.property(fc.integer({ min: 2, max: 12 }), course, (size, results) => {
+        const fleet = fleetOf(size);
+        const evidence = new ServiceEvidence(rules);
+        const seen: { at: number; index: number; failed: boolean }[] = [];
+        for (const { index, failed, wait } of results) {
+          vi.advanceTimersByTime(wait);
+          evidence.record(fleet[index % size]!, fleet, failed, false);
+          seen.push({ at: performance.now(), index: index % size, failed });
+          if (!evidence.isDown()) continue;
+          for (let of = 0; of < size; of++) {
             // A window is kept in slices of a second: what is younger than nine seconds is in it.
-            const recent = seen.filter(({ at }) => at > performance.now() - 9_000);
-            for (let of = 0; of < size; of++) {
-              const all = seen.filter((it) => it.index === of && it.at > performance.now() - 10_000);
-              const known = recent.filter((it) => it.index === of);
-              const failures = all.filter((it) => it.failed).length;
-              expect(known.length >= 5 && failures / known.length < 0.3).toBe(false);
-            }
+            const own = seen.filter((it) => it.index === of && it.at > performance.now() - 10_000);
+            const certain = own.filter(({ at }) => at > performance.now() - 9_000);
+            expect(certain.length >= 7 && own.every((it) => !it.failed)).toBe(false);
           }
-        },
-      ),
+        }
+      }),
       { numRuns: 50 },
     );
   });
