@@ -1,5 +1,4 @@
 import type { buildConnector, Client, Dispatcher } from 'undici';
-import { whenRead } from '../internal/event-loop-stall.ts';
 import * as undici from '../internal/undici.ts';
 import type { Check } from '../internal/validate.ts';
 
@@ -53,8 +52,7 @@ export class Connection {
  *
  * Some instances close a connection right after an answer without saying so, and a request that is sent before
  * that is known fails. One that could not be sent again is therefore never sent on a connection that has only just
- * become free; nor is any other for a while after an instance has done so, or has crashed. Nor is it sent on one whose
- * end lies unread because this process was blocked.
+ * become free; nor is any other for a while after an instance has done so, or has crashed.
  */
 export class Connections {
   readonly #origin: string;
@@ -72,11 +70,6 @@ export class Connections {
 
   /** Sends a request; `again` says that it could be sent a second time if the connection breaks. */
   dispatch(request: Dispatcher.DispatchOptions, exchange: Exchange, again: boolean): void {
-    if (again || this.#free.length === 0) this.#send(request, exchange, again);
-    else whenRead(() => this.#send(request, exchange, again));
-  }
-
-  #send(request: Dispatcher.DispatchOptions, exchange: Exchange, again: boolean): void {
     const free = again && this.#caution === 0 ? this.#free.pop() : this.#takeRested();
     (free ?? this.#open()).dispatch(request, exchange);
   }

@@ -79,7 +79,8 @@ export interface AdaptiveConcurrencyEvents {
  * that wait at most `queueTimeout`.
  *
  * Successes tell their latency, signs of overload that they were dropped. Other errors, refusals by
- * Holdfast and cancelled calls tell nothing. A limit that less than half is used of does not grow.
+ * Holdfast and cancelled calls tell nothing, nor do timeouts within which this process was blocked. A limit that less
+ * than half is used of does not grow. The latency of a response that this process read late includes the stall.
  *
  * With `partitions` one list says both what each kind of call is guaranteed, by its share, and which are shed
  * first, by its order. Any call takes a free place. Once there is none, the next to come free goes to the most

@@ -1,7 +1,16 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { within } from '../../src/discovery/health-time.ts';
 import { TimeoutError } from '../../src/errors.ts';
-import { defer, fakeTime, fling, follow, listenersOn, pass, rejectionOf } from '../policies/helpers.ts';
+import {
+  defer,
+  fakeTime,
+  fling,
+  follow,
+  listenersOn,
+  pass,
+  rejectionOf,
+  stall,
+} from '../policies/helpers.ts';
 
 beforeEach(fakeTime);
 
@@ -52,6 +61,21 @@ describe('what is waited for only so long', () => {
     await pass(0);
     expect(call.outcome).toEqual({ ok: false, error: broken });
     expect(told!.reason).toBe(broken);
+  });
+
+  it('gives what lay unread while this process was blocked', async () => {
+    const operation = defer();
+    const call = follow(within(100, () => operation.promise));
+    await stall(300, () => operation.resolve('read'));
+    expect(call.outcome).toEqual({ ok: true, value: 'read' });
+    await pass(1_000);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  it('says for how long this process was blocked, where there was nothing to read', async () => {
+    const call = follow(within(100, () => new Promise(() => {})));
+    await stall(300);
+    expect(call.outcome).toMatchObject({ error: { code: 'ERR_TIMEOUT', timeout: 100, stalled: 200 } });
   });
 
   it('does not hold the process', () => {

@@ -504,6 +504,20 @@ describe('a request that its caller gives up', () => {
     expect(inFlight()).toBe(0);
   });
 
+  it('while what has come on its socket is read ends at once, and is not sent', async () => {
+    const server = await startServer(ok);
+    const { agent } = setUp([server]);
+    await ask(agent);
+    // Longer than what has just been read is trusted for.
+    await new Promise((resolve) => setTimeout(resolve, 30));
+    const sent = get(url, { agent });
+    const failed = errorOf(sent);
+    process.nextTick(() => sent.destroy(new Error('enough')));
+    await failed;
+    await ask(agent);
+    expect(server.requests).toHaveLength(2);
+  });
+
   it('while it connects ends at once, and is told of its timeout as ever', async () => {
     const { strategy, inFlight } = watched();
     const { agent } = setUp([], { origins: [await startSilent()], strategy });

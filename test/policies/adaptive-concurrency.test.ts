@@ -15,7 +15,18 @@ import type { ConcurrencyLimit, LimitSample } from '../../src/policies/concurren
 import { exempt } from '../../src/policies/outcome.ts';
 import { compose } from '../../src/policies/policy.ts';
 import { Timeout } from '../../src/policies/timeout.ts';
-import { begin, defer, fakeTime, fling, flush, follow, listenersOn, pass, rejectionOf } from './helpers.ts';
+import {
+  begin,
+  defer,
+  fakeTime,
+  fling,
+  flush,
+  follow,
+  listenersOn,
+  pass,
+  rejectionOf,
+  stall,
+} from './helpers.ts';
 import { beginsNoneThatWasCancelled } from './queueing.ts';
 
 beforeEach(fakeTime);
@@ -279,6 +290,11 @@ describe('the limit', () => {
     ['a refusal by Holdfast', new CircuitOpenError('open', 0), false],
     ['a refusal by a limiter further in', new LimitExceededError('full'), false],
     ['an error that says nothing about the whole', exempted, false],
+    [
+      'a timeout within which this process was blocked',
+      new TimeoutError('late', 10, 'ERR_TIMEOUT', 20),
+      false,
+    ],
   ])('%s counts as it should', async (_, error, counted) => {
     const { limiter, samples } = make();
     await rejectionOf(limiter.execute(() => Promise.reject(error)));
@@ -302,6 +318,21 @@ describe('the limit', () => {
     }
     expect(samples).toMatchObject([{ calls: 10, dropped: 2 }]);
   });
+
+  it.each(['inside', 'outside'])(
+    'learns nothing from a Timeout %s that ends a call while this process is blocked',
+    async (where) => {
+      const { limiter, samples } = make();
+      const timeout = new Timeout(100);
+      const call = begin(where === 'inside' ? compose(limiter, timeout) : compose(timeout, limiter));
+      await stall(300);
+      expect(call.call.outcome).toMatchObject({ error: { stalled: 200 } });
+      call.operation.resolve('too late');
+      await flush();
+      await callTen(limiter, 20);
+      expect(samples).toMatchObject([{ calls: 10, dropped: 0 }]);
+    },
+  );
 
   it('learns nothing from a call that its caller cancelled', async () => {
     const { limiter, samples } = make();

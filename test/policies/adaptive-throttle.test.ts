@@ -7,7 +7,17 @@ import { Bulkhead } from '../../src/policies/bulkhead.ts';
 import { exempt } from '../../src/policies/outcome.ts';
 import { compose } from '../../src/policies/policy.ts';
 import { Timeout } from '../../src/policies/timeout.ts';
-import { collectWarnings, defer, fakeTime, fling, flush, follow, pass, rejectionOf } from './helpers.ts';
+import {
+  collectWarnings,
+  defer,
+  fakeTime,
+  fling,
+  flush,
+  follow,
+  pass,
+  rejectionOf,
+  stall,
+} from './helpers.ts';
 
 const overloaded = new Error('overloaded');
 
@@ -193,6 +203,18 @@ describe('what counts', () => {
     late.resolve('too late');
     await flush();
     expect(throttle.rejectionProbability).toBe(2 / 3);
+  });
+
+  it('a timeout counts as neither, within and around, if this process was blocked meanwhile', async () => {
+    const throttle = counting();
+    const within = follow(compose(throttle, new Timeout(50)).execute(() => new Promise(() => {})));
+    const late = defer();
+    const around = follow(compose(new Timeout(50), throttle).execute(() => late.promise));
+    await stall(300);
+    late.resolve('too late');
+    await flush();
+    for (const { outcome } of [within, around]) expect(outcome).toMatchObject({ error: { stalled: 250 } });
+    expect(throttle.rejectionProbability).toBe(0);
   });
 
   it('isAccepted can tell an error that is no sign of overload, and a value that is', async () => {

@@ -4,7 +4,7 @@ import { BulkheadFullError } from '../../src/errors.ts';
 import { Bulkhead, type BulkheadOptions } from '../../src/policies/bulkhead.ts';
 import { compose } from '../../src/policies/policy.ts';
 import { Timeout } from '../../src/policies/timeout.ts';
-import { begin, fakeTime, fling, flush, follow, listenersOn, pass, rejectionOf } from './helpers.ts';
+import { begin, fakeTime, fling, flush, follow, listenersOn, pass, rejectionOf, stall } from './helpers.ts';
 import { beginsNoneThatWasCancelled } from './queueing.ts';
 
 beforeEach(fakeTime);
@@ -233,6 +233,15 @@ it('never holds more than its places and its queue, and serves in order, whateve
     ),
     { numRuns: 200 },
   );
+});
+
+it('a bulkhead gives a call the place that came free while this process was blocked for its queueTimeout', async () => {
+  const bulkhead = new Bulkhead({ maxConcurrent: 1, maxQueue: 2, queueTimeout: 100 });
+  const first = begin(bulkhead);
+  const [second, third] = [begin(bulkhead), begin(bulkhead)];
+  await stall(300, () => first.operation.resolve('read'));
+  expect(second.began).toBe(true);
+  expect(third.call.outcome).toMatchObject({ error: { code: 'ERR_BULKHEAD_FULL' } });
 });
 
 describe('the options of a bulkhead', () => {

@@ -15,6 +15,7 @@ import {
   listenersOn,
   pass,
   rejectionOf,
+  stall,
 } from './helpers.ts';
 
 const never = () => new Promise<never>(() => {});
@@ -334,6 +335,93 @@ describe('the events of a timeout', () => {
       error: expect.any(DeadlineExceededError),
       attributes: {},
     });
+  });
+});
+
+describe('a timeout, while this process is blocked for longer than a call is given,', () => {
+  const deadlineIn = (milliseconds: number) => ({ deadline: performance.now() + milliseconds });
+
+  it.each(['of its own', 'that came with the call'])(
+    'lets a call end with a response that lay unread, under a time %s',
+    async (whose) => {
+      const operation = defer();
+      let context!: CallContext;
+      const timeout = new Timeout(whose === 'of its own' ? 100 : 1_000);
+      const told = vi.fn();
+      timeout.on('timeout', told);
+      const call = follow(
+        timeout.execute(
+          (given) => {
+            context = given;
+            return operation.promise;
+          },
+          whose === 'of its own' ? {} : deadlineIn(100),
+        ),
+      );
+      await stall(300, () => operation.resolve('read'));
+      expect(call.outcome).toEqual({ ok: true, value: 'read' });
+      expect(context.signal.aborted).toBe(false);
+      await pass(1_000);
+      expect(told).not.toHaveBeenCalled();
+      expect(vi.getTimerCount()).toBe(0);
+    },
+  );
+
+  it('ends a call without a response, and its error says for how long it was blocked', async () => {
+    const call = follow(new Timeout(100).execute(never));
+    await stall(300);
+    expect(call.outcome).toMatchObject({
+      error: {
+        code: 'ERR_TIMEOUT',
+        timeout: 100,
+        stalled: 200,
+        message: 'timed out after 100 ms; the event loop of this process was blocked for at least 200 ms',
+      },
+    });
+  });
+
+  it('says so of a deadline that came with the call, too', async () => {
+    const call = follow(new Timeout(1_000).execute(never, deadlineIn(100)));
+    await stall(300);
+    expect(call.outcome).toMatchObject({
+      error: { code: 'ERR_DEADLINE_EXCEEDED', timeout: 100, stalled: 200 },
+    });
+  });
+
+  it('says nothing of it in the error of a call that began later', async () => {
+    const timeout = new Timeout(100);
+    follow(timeout.execute(never));
+    let later: ReturnType<typeof follow> | undefined;
+    await stall(300, () => {
+      later = follow(timeout.execute(never));
+    });
+    await pass(99);
+    expect(later!.outcome).toBeUndefined();
+    await pass(1);
+    expect(later!.outcome).toMatchObject({ error: { stalled: 0, message: 'timed out after 100 ms' } });
+  });
+
+  it('says so in the error of a call that it fell into, though its time was over only afterwards', async () => {
+    const timeout = new Timeout(100);
+    follow(timeout.execute(never));
+    await pass(60);
+    const call = follow(timeout.execute(never));
+    await stall(80);
+    expect(call.outcome).toBeUndefined();
+    await pass(20);
+    expect(call.outcome).toMatchObject({ error: { stalled: 40 } });
+  });
+
+  it('cancels a call while what has come is read, if its caller says so', async () => {
+    const controller = new AbortController();
+    const timeout = new Timeout(100);
+    const told = vi.fn();
+    timeout.on('timeout', told);
+    const call = follow(timeout.execute(never, controller));
+    await stall(300, () => controller.abort('enough'));
+    expect(call.outcome).toEqual({ ok: false, error: 'enough' });
+    expect(told).not.toHaveBeenCalled();
+    expect(vi.getTimerCount()).toBe(0);
   });
 });
 

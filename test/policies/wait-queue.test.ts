@@ -1,7 +1,7 @@
 import { beforeEach, expect, it, vi } from 'vitest';
 import { contextOf } from '../../src/policies/context.ts';
 import { WaitQueue } from '../../src/policies/wait-queue.ts';
-import { fakeTime, flush, follow, listenersOn, pass } from './helpers.ts';
+import { fakeTime, flush, follow, listenersOn, pass, stall } from './helpers.ts';
 
 beforeEach(fakeTime);
 
@@ -127,4 +127,12 @@ it('the one that came last can be turned away with a reason, alone, and holds no
   expect([first.outcome, second.outcome]).toEqual([admitted, { ok: false, error: 'no room' }]);
   queue.dismissLast('nobody is there');
   expect(queue.length).toBe(0);
+});
+
+it('one does not give up while what makes room for it lies unread', async () => {
+  const queue = new WaitQueue();
+  const [first, second] = [wait(queue, { patience: 100 }), wait(queue, { patience: 100 })];
+  await stall(300, () => queue.admit());
+  expect([first.outcome, second.outcome]).toEqual([admitted, gaveUp]);
+  expect([queue.length, vi.getTimerCount()]).toEqual([0, 0]);
 });
