@@ -77,7 +77,14 @@ narrate(
 
 narrate('5. payment-service is well again. The next probe finds out.');
 for (const payment of payments) await payment.set({ broken: false });
+const orderServices = running['order-service']!;
+const ordersBefore = await receivedByEach(orderServices);
 await during('recovery', 5_000);
+const [first, second] = (await receivedByEach(orderServices)).map((count, i) => count - ordersBefore[i]!);
+narrate(
+  `   In these 5 s ${phase.row.succeeded} of the orders succeeded; one order-service got ${first} calls, ` +
+    `the other ${second}.`,
+);
 await during('after', 1_500);
 
 if (redis !== undefined) {
@@ -86,8 +93,17 @@ if (redis !== undefined) {
   crashed.forEach(({ service }, index) => {
     running[service]![0] = fresh[index]!;
   });
-  await during('replaced', 2_000);
-  narrate(`   They got ${await fresh[0]!.received()} and ${await fresh[1]!.received()} calls.`);
+  const replaced = during('replaced', 5_000);
+  await setTimeout(2_000);
+  const pairs = crashed.map(({ service }) => running[service]!);
+  const receivedBefore = await Promise.all(pairs.map(receivedByEach));
+  await replaced;
+  for (const [index, pair] of pairs.entries()) {
+    const [own, others] = (await receivedByEach(pair)).map((count, i) => count - receivedBefore[index]![i]!);
+    narrate(
+      `   From the third second on the new ${crashed[index]!.service} got ${own} calls, the other ${others}.`,
+    );
+  }
 }
 
 console.log();
@@ -132,9 +148,12 @@ function narrateExpiry({ service, instanceId }: Instance): void {
   });
 }
 
+function receivedByEach(instances: Instance[]): Promise<number[]> {
+  return Promise.all(instances.map((instance) => instance.received()));
+}
+
 async function receivedBy(instances: Instance[]): Promise<number> {
-  const counts = await Promise.all(instances.map((instance) => instance.received()));
-  return counts.reduce((sum, count) => sum + count);
+  return (await receivedByEach(instances)).reduce((sum, count) => sum + count);
 }
 
 function noRedis(error: Error & { code?: string }): never {

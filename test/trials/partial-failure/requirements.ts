@@ -10,7 +10,7 @@ const ATTEMPT_TIMEOUT = 10_000;
 /** Milliseconds after which a probe is given up. */
 const PROBE = 1_000;
 /** Milliseconds by which this process may be late. */
-const LATE = 250;
+const LATE = 500;
 
 export interface PartialFailure {
   readonly situation: string;
