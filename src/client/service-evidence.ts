@@ -21,8 +21,10 @@ const MARGIN = 2.5;
 /** What this client has seen of one instance. */
 interface InstanceResults {
   /** What counts as failed in it failed, or was slow where that can open the breaker. */
-  readonly window: RollingWindow;
+  window: RollingWindow;
   failedLast: boolean;
+  /** Whether it was ejected for failures in a row at its latest result. */
+  failing: boolean;
 }
 
 /** The options of a breaker that the evidence goes by. */
@@ -63,9 +65,13 @@ export class ServiceEvidence {
   record(candidate: Candidate, candidates: readonly Candidate[], failed: boolean, slow: boolean): void {
     let results = this.#results.get(candidate);
     if (results === undefined) {
-      results = { window: rollingWindow(this.#rules.window), failedLast: false };
+      results = { window: rollingWindow(this.#rules.window), failedLast: false, failing: false };
       this.#results.set(candidate, results);
     }
+    // It has returned: what it did before its ejection says nothing about now. (A lone one is called while it is ejected.)
+    const returned = results.failing && !candidate.failing && candidates.length > 1;
+    if (returned) results.window = rollingWindow(this.#rules.window);
+    results.failing = candidate.failing;
     const { slowCallRatio, failureRatio } = this.#rules;
     const bad = slowCallRatio === undefined ? failed : slow || (failed && failureRatio !== undefined);
     results.window.record(bad, false);

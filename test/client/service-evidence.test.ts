@@ -111,6 +111,18 @@ describe('a service', () => {
     expect(evidence.isDown()).toBe(true);
   });
 
+  it('is not judged by what an instance did before it was ejected and has returned', () => {
+    const fleet = fleetOf(2);
+    const evidence = evidenceOf(fleet, [{ failures: 50 }, { failures: 50 }]);
+    const returning = fleet[0]!;
+    returning.failing = true;
+    evidence.record(returning, fleet, false, false);
+    expect(evidence.isDown()).toBe(true);
+    returning.failing = false;
+    evidence.record(returning, fleet, false, false);
+    expect(evidence.isDown()).toBe(false);
+  });
+
   it('is judged by the results of the window alone', () => {
     const fleet = fleetOf(2);
     const evidence = evidenceOf(fleet, [{ successes: 50 }, { successes: 50 }]);
