@@ -178,11 +178,12 @@ export class Fleet implements Health, PickedFleet {
     return picked as Member | undefined;
   }
 
-  /** Whether there is a selected instance outside `exclude` whose latest call was a success. */
-  hasHealthy(exclude: ReadonlySet<string> | undefined, select: Selector | undefined): boolean {
+  /** Whether there is a selected instance outside `exclude` whose latest call did not fail. */
+  hasWell(exclude: ReadonlySet<string> | undefined, select: Selector | undefined): boolean {
     return this.#eligible.some(
       ({ health, instance }) =>
-        health.healthy &&
+        !health.suspect &&
+        !health.ejected &&
         !exclude?.has(instance.instanceId) &&
         (select === undefined || matches(select, instance)),
     );

@@ -36,6 +36,7 @@ export class Lease {
   readonly #startedAt: number;
   readonly #generation: number;
   readonly #probe: Probe | undefined;
+  readonly #suspect: boolean;
   #released = false;
 
   /** Made by a balancer. */
@@ -48,6 +49,7 @@ export class Lease {
     this.#startedAt = now;
     this.#generation = member.health.generation;
     this.#probe = member.health.begin(now);
+    this.#suspect = member.health.suspect;
     member.begin(now, fleet.picks);
     fleet.loadChanged(member);
   }
@@ -57,9 +59,12 @@ export class Lease {
     return this.#probe !== undefined;
   }
 
-  /** Milliseconds after which a probe that can be repeated elsewhere should be: an instance that hangs costs no more. */
-  get probeTimeout(): number {
-    return this.#fleet.probeTimeout;
+  /**
+   * Milliseconds after which the call should be made elsewhere, if it can be: should an instance hang that is not known to be
+   * well, it costs no more. Undefined where the call is not there to find out.
+   */
+  get probeTimeout(): number | undefined {
+    return this.probe || (this.exploring && this.#suspect) ? this.#fleet.probeTimeout : undefined;
   }
 
   /** All instances that calls go to while they are well. */
@@ -67,9 +72,9 @@ export class Lease {
     return this.#fleet.eligible;
   }
 
-  /** Whether a call with these options, which has tried the instance, could go on to one whose latest call was a success. */
-  hasHealthyOther({ exclude, select }: AcquireOptions): boolean {
-    return this.#fleet.hasHealthy(exclude, select);
+  /** Whether a call with these options, which has tried the instance, could go on to one whose latest call did not fail. */
+  hasWellOther({ exclude, select }: AcquireOptions): boolean {
+    return this.#fleet.hasWell(exclude, select);
   }
 
   /**

@@ -18,8 +18,8 @@ export interface CallState extends Attributes, AcquireOptions {
   readonly retries: number | undefined;
   /** Whether the latest attempt found out of an instance without calls that it is not well: another is due, whatever its failure. */
   explored: boolean;
-  /** Whether there was an untried healthy instance when the latest attempt failed; not looked for after the first ones. */
-  healthyLeft: boolean;
+  /** Whether there was an untried instance that seemed well when the latest attempt failed; not looked for at first. */
+  wellLeft: boolean;
   /** Where the latest try went. */
   instanceId: string | undefined;
   /** Whether an instance may have processed the request. */
@@ -49,7 +49,7 @@ export function callState(
     retries: call.retries,
     repeatable: undefined,
     explored: false,
-    healthyLeft: false,
+    wellLeft: false,
     instanceId: undefined,
     sent: false,
     taken: false,

@@ -407,7 +407,7 @@ export class ServiceClient {
         if (context.cancelled) throw error;
         avoid(state, instanceId);
         state.explored = conclusive && (lease.probe || lease.exploring);
-        state.healthyLeft = context.attempt >= DEFAULT_MAX_ATTEMPTS && lease.hasHealthyOther(state);
+        state.wellLeft = context.attempt >= DEFAULT_MAX_ATTEMPTS && lease.hasWellOther(state);
         const next = moves < MAX_MOVES ? this.#moveOn(state, policies, error) : undefined;
         if (next === undefined) {
           state.lastError = error;
@@ -430,8 +430,9 @@ export class ServiceClient {
   ): Promise<R> {
     const attempt = (outer: CallContext) =>
       endpoint.policy.execute((inner) => send(lease, endpoint, contextOf(inner)), outer);
-    if (!lease.probe || !repeatable) return attempt(context);
-    return new Timeout(lease.probeTimeout, COOPERATIVE).execute(attempt, context);
+    const { probeTimeout } = lease;
+    if (probeTimeout === undefined || !repeatable) return attempt(context);
+    return new Timeout(probeTimeout, COOPERATIVE).execute(attempt, context);
   }
 
   /**

@@ -45,8 +45,8 @@ export interface ServiceOptions {
   /** Milliseconds for each try, up to the end of the answer, or to its head with `request()`. Default 10,000. */
   attemptTimeout?: number | Timeout | false;
   /**
-   * Default: 3 attempts, or up to 10 while there are instances that were healthy when last called and that the call has not
-   * tried; exponential backoff from 25 ms to 1 s with full jitter, a budget of a fifth of the calls.
+   * Default: 3 attempts, or up to 10 while there are instances that the call has not tried and whose latest call did not
+   * fail; exponential backoff from 25 ms to 1 s with full jitter, a budget of a fifth of the calls.
    * Whatever it says, a call that the service may have processed is sent again only if it is idempotent.
    */
   retry?: ServiceRetryOptions | Retry | false;
@@ -107,7 +107,7 @@ const CHECKS = {
 };
 
 export const DEFAULT_MAX_ATTEMPTS = 3;
-/** While there is an instance that was healthy when it was last called, and that the call has not tried. */
+/** While there is an instance that the call has not tried, and whose latest call did not fail. */
 const MOST_ATTEMPTS = 10;
 /** Those of a CircuitBreaker. */
 const DEFAULT_MINIMUM_CALLS = 20;
@@ -322,9 +322,9 @@ function retryFor({ statuses, ...options }: ServiceRetryOptions, budget: RetryBu
     ...options,
     budget,
     maxAttempts: (context) => {
-      const { retries, healthyLeft } = context.attributes as CallState;
+      const { retries, wellLeft } = context.attributes as CallState;
       if (retries !== undefined) return retries + 1;
-      if (maxAttempts === undefined) return healthyLeft ? MOST_ATTEMPTS : DEFAULT_MAX_ATTEMPTS;
+      if (maxAttempts === undefined) return wellLeft ? MOST_ATTEMPTS : DEFAULT_MAX_ATTEMPTS;
       return typeof maxAttempts === 'number' ? maxAttempts : maxAttempts(context);
     },
     shouldRetry: (outcome, context) => {

@@ -33,10 +33,10 @@ export class StallAwareTimer {
     return this.#timer !== undefined;
   }
 
-  /** Starts it anew. @param due when it is to fire, on the clock of `performance.now()`. */
+  /** Starts it anew. @param due when it is to fire, on the clock of `performance.now()`; that may have passed. */
   start(delay: number, due: number = performance.now() + delay): void {
     this.#due = due;
-    this.#timer = setTimeout(this.#fire, delay);
+    this.#timer = setTimeout(this.#fire, Math.max(0, delay));
   }
 
   stop(): void {
