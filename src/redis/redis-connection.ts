@@ -3,6 +3,7 @@ import { type Cluster, Redis, type RedisOptions } from 'ioredis';
 import { ClosedError, RedisError } from '../errors.ts';
 import {
   abandon,
+  isDenial,
   isRefusal,
   LONGEST_WAIT,
   messageOf,
@@ -256,7 +257,8 @@ export class RedisConnection {
 
   #wrapped(error: unknown): RedisError {
     const cause = withoutArguments(error);
-    return new RedisError(`Redis at ${this.address}: ${messageOf(cause)}`, { cause });
+    const message = `Redis at ${this.address}: ${messageOf(cause)}`;
+    return new RedisError(message, { cause, denied: isDenial(cause) });
   }
 }
 

@@ -20,7 +20,7 @@ function viewOf({ grace = GRACE } = {}) {
     invalid.push(instanceId);
   });
   let version = 0;
-  const state = () => ({ version: ++version, now: 0, nextExpiry: Infinity });
+  const state = () => ({ version: ++version, now: 0, nextExpiry: Infinity, rejection: undefined });
   type News = Change extends infer C
     ? C extends Change
       ? Omit<C, keyof ReturnType<typeof state>>
@@ -143,11 +143,19 @@ describe('an instance that expires', () => {
     expect(known.ids).toEqual(['u1', 'u3']);
   });
 
-  it('is gone at once if it was the only one', () => {
+  it('is kept for ten grace periods if it was the only one', async () => {
     const known = viewOf();
     known.read('u1');
     known.expired('u1');
+    expect(known.view.missing).toEqual(['u1']);
+    expect(known.view.graceEnds).toBe(10 * GRACE);
+    await pass(10 * GRACE - 1);
+    known.view.settle();
+    expect(known.ids).toEqual(['u1']);
+    await pass(1);
+    known.view.settle();
     expect(known.ids).toEqual([]);
+    expect(known.view.missing).toEqual([]);
   });
 
   it('is gone at once if a reading finds it gone and half of the others stay', () => {
@@ -162,6 +170,10 @@ describe('an instance that expires', () => {
     known.read('u1', 'u2', 'u3');
     known.expired('u1', 'u2');
     expect(known.ids).toEqual(['u1', 'u2', 'u3']);
+    await pass(GRACE);
+    known.view.settle();
+    expect(known.ids).toEqual(['u2', 'u3']);
+    expect(known.view.graceEnds).toBe(GRACE);
     await pass(GRACE);
     known.view.settle();
     expect(known.ids).toEqual(['u3']);
@@ -201,21 +213,71 @@ describe('an instance that expires', () => {
 });
 
 describe('a registry that suddenly knows less', () => {
-  it('is not believed before the grace period has passed without a sign of those that it lost', async () => {
+  it('is not believed before ten grace periods have passed without a sign of anyone', async () => {
     const known = viewOf();
     known.read('u1', 'u2', 'u3');
     const before = known.view.snapshot;
     expect(known.view.graceEnds).toBe(Infinity);
     known.read();
-    expect(known.view.graceEnds).toBe(GRACE);
-    await pass(GRACE - 1);
-    known.view.settle();
+    expect(known.view.graceEnds).toBe(10 * GRACE);
+    await pass(10 * GRACE - 1);
+    known.read();
     expect(known.view.graceEnds).toBe(1);
     expect(known.view.snapshot).toBe(before);
     await pass(1);
     known.view.settle();
+    expect(known.ids).toEqual(['u2', 'u3']);
+    expect(known.view.graceEnds).toBe(GRACE);
+    await pass(GRACE);
+    known.view.settle();
+    expect(known.ids).toEqual(['u3']);
+    await pass(GRACE);
+    known.read();
     expect(known.ids).toEqual([]);
     expect(known.view.graceEnds).toBe(Infinity);
+  });
+
+  it('that is silent about all gives back those that it took out within the grace period', async () => {
+    const known = viewOf();
+    known.read(...TEN);
+    for (const instanceId of TEN) {
+      known.expired(instanceId);
+      expect(known.ids.length).toBeGreaterThanOrEqual(5);
+      await pass(GRACE / 20);
+    }
+    expect(known.ids.sort()).toEqual(TEN);
+    expect(known.view.missing.sort()).toEqual(TEN);
+    await pass(9 * GRACE);
+    known.view.settle();
+    expect(known.ids.sort()).toEqual(TEN);
+    for (const instanceId of TEN) known.registered(entryOf(instanceId));
+    expect(known.view.missing).toEqual([]);
+    await pass(20 * GRACE);
+    known.view.settle();
+    expect(known.ids.sort()).toEqual(TEN);
+  });
+
+  it('that is silent about all does not give back one that said that it leaves', () => {
+    const known = viewOf();
+    known.read('u1', 'u2', 'u3');
+    known.expired('u1');
+    known.deregistered('u1');
+    known.expired('u2', 'u3');
+    expect(known.ids).toEqual(['u2', 'u3']);
+  });
+
+  it('loses in one grace period no more than half of those about which it is silent beside others', async () => {
+    const known = viewOf();
+    known.read(...TEN);
+    known.read('u9');
+    const sizes: number[] = [];
+    for (let period = 0; period < 6; period++) {
+      await pass(GRACE);
+      known.view.settle();
+      sizes.push(known.ids.length);
+    }
+    expect(sizes).toEqual([5, 3, 2, 1, 1, 1]);
+    expect(known.ids).toEqual(['u9']);
   });
 
   it('is not believed either if less than half is left', async () => {
@@ -223,6 +285,9 @@ describe('a registry that suddenly knows less', () => {
     known.read('u1', 'u2', 'u3', 'u4', 'u5');
     known.read('u1', 'u5');
     expect(known.ids).toEqual(['u1', 'u2', 'u3', 'u4', 'u5']);
+    await pass(GRACE);
+    known.view.settle();
+    expect(known.ids).toEqual(['u1', 'u4', 'u5']);
     await pass(GRACE);
     known.view.settle();
     expect(known.ids).toEqual(['u1', 'u5']);
@@ -241,7 +306,7 @@ describe('a registry that suddenly knows less', () => {
     known.view.recall([recalled]);
     known.read();
     expect(known.view.snapshot).toEqual([recalled]);
-    await pass(GRACE);
+    await pass(10 * GRACE);
     known.view.settle();
     expect(known.view.snapshot).toEqual([]);
   });
@@ -290,10 +355,13 @@ describe('a registry that suddenly knows less', () => {
     known.read('u1', 'u2', 'u3');
     expect(known.view.snapshot).toBe(before);
 
-    known.read();
+    known.read('u3');
     await pass(GRACE);
-    known.read('u4');
-    expect(known.ids).toEqual(['u4']);
+    known.read('u3', 'u4');
+    expect(known.ids).toEqual(['u2', 'u3', 'u4']);
+    await pass(GRACE);
+    known.read('u3', 'u4');
+    expect(known.ids).toEqual(['u3', 'u4']);
   });
 
   it('gives a new grace period to those that are missing when it is back from being away', async () => {
@@ -490,6 +558,9 @@ describe('what a check found', () => {
     known.read();
     expect(known.view.setStatus('u1', 'unhealthy')).toBe(true);
     expect(known.statuses).toEqual(['unhealthy', 'healthy']);
+    await pass(10 * GRACE);
+    known.view.settle();
+    expect(known.ids).toEqual(['u2']);
     await pass(GRACE);
     known.view.settle();
     expect(known.ids).toEqual([]);
