@@ -65,6 +65,8 @@ export class ServiceRegistry {
   readonly #prefix: string;
   /** False once Redis has said that this client may only read: it is not asked again and again, which ACL LOG shows. */
   #mayWrite = true;
+  /** True once Redis has let this client run scripts only as one that reads. */
+  #readsOnly = false;
   /** `performance.now()` when the names of all services were written last, in a cluster. */
   #namedAt = performance.now();
 
@@ -146,13 +148,26 @@ export class ServiceRegistry {
   }
 
   async #look(script: Script, serviceName: string): Promise<unknown[]> {
-    return (await this.#evaluate(script, serviceName, this.#mayWrite ? 1 : 0)) as unknown[];
+    const args = [this.channelOf(serviceName), this.#mayWrite ? 1 : 0];
+    const look = (readOnly: boolean) =>
+      this.#connection.evaluate(script, this.#keysOf(serviceName), args, readOnly) as Promise<unknown[]>;
+    if (this.#readsOnly) return look(true);
+    try {
+      return await look(false);
+    } catch (error) {
+      if (!(error as RedisError).denied) throw error;
+      const answer = await look(true).catch(() => {
+        throw error;
+      });
+      this.#readsOnly = true;
+      return answer;
+    }
   }
 
   #lookOf(answer: unknown[]): RegistryLook {
     const state = stateOf(answer);
     const rejection = String(answer[3]);
-    const readOnly = /READONLY|NOPERM|user executing the script/.test(rejection);
+    const readOnly = /READONLY|NOPERM|user executing the script|read-only scripts/.test(rejection);
     if (readOnly) this.#mayWrite = false;
     // Whoever may write takes out what has expired, unless it is overdue.
     const inOrder = rejection === '' || (readOnly && state.nextExpiry > 0);

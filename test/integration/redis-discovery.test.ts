@@ -256,7 +256,7 @@ describe('hosts whose clocks are ten minutes apart', () => {
       startHost('right', keyPrefix, ttl),
       startHost('ahead', keyPrefix, ttl, TEN_MINUTES),
     ]);
-    const client = discover(redisUrl(), { keyPrefix, ttl });
+    const client = discover(redisUrl(), { keyPrefix, ttl, grace: 0 });
     const all = ['ahead', 'behind', 'right'];
     expect(idsOf(await client.instances(service))).toEqual(all);
     const lists: string[][] = [];

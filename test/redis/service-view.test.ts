@@ -419,6 +419,129 @@ describe('a registry that suddenly knows less', () => {
   });
 });
 
+describe('silence', () => {
+  const id = fc.integer({ min: 0, max: 9 }).map((number) => `u${number}`);
+  const ids = fc.uniqueArray(id);
+  const step = fc.oneof(
+    fc.record({ read: ids, forgetful: fc.boolean() }),
+    fc.record({ expired: fc.uniqueArray(id, { minLength: 1, maxLength: 4 }) }),
+    fc.record({ registered: id }),
+    fc.record({ deregistered: id }),
+    fc.constant({ suspend: true as const }),
+    { weight: 3, arbitrary: fc.record({ pass: fc.integer({ min: 1, max: GRACE }) }) },
+    fc.record({ pass: fc.integer({ min: GRACE, max: 6 * GRACE }) }),
+  );
+  type Step = typeof step extends fc.Arbitrary<infer S> ? S : never;
+
+  /** A view, and what a client may expect of it. */
+  class Observed {
+    readonly known = viewOf();
+    readonly seen: { at: number; ids: string[] }[] = [];
+    /** When it was said of an instance that it leaves. */
+    readonly left: { at: number; instanceId: string }[] = [];
+    /** Since when the registry could be read, and was silent about an instance. */
+    readonly silentSince = new Map<string, number>();
+    #truth = new Set<string>();
+    #suspended = false;
+
+    async take(step: Step): Promise<void> {
+      const now = performance.now();
+      if ('pass' in step) await pass(step.pass);
+      else if ('suspend' in step) {
+        this.#suspended = true;
+        this.known.view.suspend();
+        return;
+      } else if ('read' in step) {
+        this.#truth = new Set(step.read);
+        const entries = step.read.map((instanceId) => entryOf(instanceId));
+        const state = { version: 1, now: 0, nextExpiry: Infinity, rejection: undefined };
+        this.known.view.load({ ...state, entries }, step.forgetful);
+      } else if ('expired' in step) {
+        for (const instanceId of step.expired) this.#truth.delete(instanceId);
+        this.known.expired(...step.expired);
+      } else if ('registered' in step) {
+        this.#truth.add(step.registered);
+        this.known.registered(entryOf(step.registered));
+      } else {
+        this.#truth.delete(step.deregistered);
+        this.left.push({ at: now, instanceId: step.deregistered });
+        this.known.deregistered(step.deregistered);
+      }
+      this.known.view.settle();
+      this.#check();
+    }
+
+    #check(): void {
+      const now = performance.now();
+      const list = this.known.ids;
+      const before = this.seen.at(-1)?.ids ?? [];
+      if (this.#suspended) this.silentSince.clear();
+      this.#suspended = false;
+      for (const instanceId of new Set([...list, ...before])) {
+        if (this.#truth.has(instanceId)) this.silentSince.delete(instanceId);
+        else if (!this.silentSince.has(instanceId)) this.silentSince.set(instanceId, now);
+      }
+      if (list.length === 0) {
+        for (const instanceId of this.#lostSince(before, now)) {
+          expect(now - (this.silentSince.get(instanceId) ?? now)).toBeGreaterThanOrEqual(10 * GRACE);
+        }
+      }
+      this.seen.push({ at: now, ids: list });
+      const joined = new Set<string>();
+      for (const earlier of this.seen.toReversed()) {
+        if (now - earlier.at >= GRACE) break;
+        for (const instanceId of earlier.ids) joined.add(instanceId);
+        const lost = this.#lostSince(earlier.ids, earlier.at);
+        const last = earlier.ids.length === 1 && list.length === 0;
+        if (!last) expect(lost.length).toBeLessThanOrEqual(joined.size / 2);
+      }
+      expect(this.known.view.missing.sort()).toEqual(list.filter((one) => !this.#truth.has(one)).sort());
+    }
+
+    #lostSince(ids: readonly string[], at: number): string[] {
+      const list = new Set(this.known.ids);
+      const left = new Set(this.left.flatMap((one) => (one.at >= at ? [one.instanceId] : [])));
+      return ids.filter((instanceId) => !list.has(instanceId) && !left.has(instanceId));
+    }
+
+    get truth(): string[] {
+      return [...this.#truth].sort();
+    }
+  }
+
+  it('never takes more than half of a list in a grace period, nor the last before ten of them', async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { maxLength: 60, size: 'max' }), async (steps) => {
+        const observed = new Observed();
+        await observed.take({ read: TEN, forgetful: false });
+        for (const step of steps) await observed.take(step);
+        // Silence is believed at last, and nothing is waited for any more.
+        for (let period = 0; period < 16; period++) await observed.take({ pass: GRACE });
+        expect(observed.known.ids.sort()).toEqual(observed.truth);
+        expect(observed.known.view.graceEnds).toBe(Infinity);
+      }),
+      { numRuns: 300 },
+    );
+  });
+
+  it('is believed just when it is said to be, if it is looked at only then', async () => {
+    const silences = fc.uniqueArray(id, { minLength: 1 });
+    await fc.assert(
+      fc.asyncProperty(silences, fc.array(silences, { maxLength: 3 }), async (first, others) => {
+        const observed = new Observed();
+        await observed.take({ read: TEN, forgetful: false });
+        for (const expired of [first, ...others]) await observed.take({ expired });
+        let looks = 0;
+        while (observed.known.view.graceEnds < Infinity) {
+          expect(looks++).toBeLessThan(20);
+          await observed.take({ pass: Math.max(1, Math.ceil(observed.known.view.graceEnds)) });
+        }
+        expect(observed.known.ids.sort()).toEqual(observed.truth);
+      }),
+    );
+  });
+});
+
 describe('an entry that is poisoned', () => {
   const json = (text: string) => ({ record: `1 90000 ${text}` });
   const fields = (given: object) => json(JSON.stringify({ host: '10.0.0.1', port: 8001, ...given }));
