@@ -230,7 +230,13 @@ export class ServiceRegistry {
 
   /** True if it is forgotten: it may have been registered between the look and the removal of its name. */
   async #forget(serviceName: string): Promise<boolean> {
-    await this.#connection.run((client) => client.srem(this.#servicesKey, serviceName));
+    try {
+      await this.#connection.run((client) => client.srem(this.#servicesKey, serviceName));
+    } catch (error) {
+      // Whoever may write will.
+      if (isRefusal((error as RedisError).cause)) return true;
+      throw error;
+    }
     if (!(await this.#isLeft(serviceName))) return true;
     await this.#addName(serviceName);
     return false;
