@@ -54,6 +54,8 @@ export interface RegistryEntry {
 
 export interface RegistryContent extends RegistryLook {
   readonly entries: readonly RegistryEntry[];
+  /** Ids of which Redis has only a part, as when it evicted the other: instances do not expire or leave so. */
+  readonly damaged: readonly string[];
 }
 
 /** An error if it could not be told. */
@@ -124,7 +126,11 @@ export class ServiceRegistry {
       // What has no lease was never registered, and would stay for ever.
       if (Number.isFinite(expiresAt)) entries.push({ instanceId, record, status, expiresAt });
     }
-    return { ...this.#lookOf(answer), entries };
+    const damaged = [
+      ...[...records!.keys()].filter((instanceId) => !leases!.has(instanceId)),
+      ...[...leases!.keys()].filter((instanceId) => !records!.has(instanceId)),
+    ];
+    return { ...this.#lookOf(answer), entries, damaged };
   }
 
   /** The names of all services, in order. Those of which nothing is left are forgotten. */

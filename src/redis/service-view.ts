@@ -88,9 +88,9 @@ export class ServiceView {
 
   /**
    * Takes in the whole registry of the service. Where that has forgotten something, all who are missing may only have
-   * to register again, and are kept for a grace period, however few they are.
+   * to register again, and are kept for a grace period, however few they are; so are those of which it has lost a part.
    */
-  load({ version, entries }: RegistryContent, forgetful: boolean): void {
+  load({ version, entries, damaged }: RegistryContent, forgetful: boolean): void {
     this.#version = version;
     const there = new Set(entries.map(({ instanceId }) => instanceId));
     for (const [instanceId, known] of this.#known) {
@@ -99,7 +99,7 @@ export class ServiceView {
     this.settle();
     const believable = forgetful && this.#grace > 0 ? 0 : this.#believable;
     for (const entry of entries) this.#take(entry);
-    this.#vanish((instanceId) => !there.has(instanceId), believable);
+    this.#vanish((instanceId) => !there.has(instanceId), believable, new Set(damaged));
   }
 
   /** Takes in a change that follows on what is known. */
@@ -219,14 +219,18 @@ export class ServiceView {
     if (this.#known.delete(instanceId)) this.#snapshot = undefined;
   }
 
-  /** Instances are gone from the registry without having said so. */
-  #vanish(isGone: (instanceId: string) => boolean, believable: number): void {
+  /**
+   * Instances are gone from the registry without having said so.
+   *
+   * @param kept those of them that are not dropped at once in any case.
+   */
+  #vanish(isGone: (instanceId: string) => boolean, believable: number, kept?: ReadonlySet<string>): void {
     const now = performance.now();
     const present = [...this.#known].filter(([, { missingSince }]) => missingSince === undefined);
     const found = present.filter(([instanceId]) => isGone(instanceId));
     const gone = this.#vanished.size + this.#known.size - present.length + found.length;
     for (const [instanceId, known] of found) {
-      if (gone > believable) {
+      if (gone > believable || (this.#grace > 0 && kept?.has(instanceId))) {
         known.missingSince = now;
       } else {
         this.#drop(instanceId);

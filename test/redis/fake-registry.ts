@@ -107,7 +107,7 @@ export class FakeRegistry {
         status,
         expiresAt: TTL,
       }));
-      return { ...this.#state(serviceName), entries };
+      return { ...this.#state(serviceName), entries, damaged: [] };
     });
   }
 

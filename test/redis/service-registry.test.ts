@@ -521,11 +521,12 @@ describe.each(places)('in $name', (place) => {
     await registry.setStatus('users', 'one', 'unhealthy');
     const { leases } = keysOf('users');
     await place.client().del(leases);
-    expect(await registry.read('users')).toMatchObject({ entries: [] });
+    expect(await registry.read('users')).toMatchObject({ entries: [], damaged: ['one', 'two'] });
     const heard = await listen(place, registry, 'users');
     expect(await registry.heartbeat([one, two])).toEqual(['alive', 'alive']);
     expect(await registry.heartbeat([one, two])).toEqual(['alive', 'alive']);
-    const { entries } = await registry.read('users');
+    const { entries, damaged } = await registry.read('users');
+    expect(damaged).toEqual([]);
     expect(entries).toMatchObject([
       { instanceId: 'one', status: undefined },
       { instanceId: 'two', status: undefined },

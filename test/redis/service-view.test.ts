@@ -39,7 +39,7 @@ function viewOf({ grace = GRACE } = {}) {
     /** A reading with the given entries, or entries of the given ids. */
     read: (...entries: (string | RegistryEntry)[]) => {
       const given = entries.map((entry) => (typeof entry === 'string' ? entryOf(entry) : entry));
-      view.load({ ...state(), entries: given }, false);
+      view.load({ ...state(), entries: given, damaged: [] }, false);
     },
     registered: (entry: RegistryEntry) => apply({ kind: 'registered', entry }),
     expired: (...instanceIds: string[]) => apply({ kind: 'expired', instanceIds }),
@@ -237,6 +237,19 @@ describe('a registry that suddenly knows less', () => {
     expect(known.view.graceEnds).toBe(Infinity);
   });
 
+  it('that has lost a part of an instance keeps it for a grace period, however few they are', async () => {
+    const known = viewOf();
+    known.read(...TEN);
+    const entries = TEN.slice(2).map((instanceId) => entryOf(instanceId));
+    const state = { version: 1, now: 0, nextExpiry: Infinity, rejection: undefined };
+    known.view.load({ ...state, entries, damaged: ['u0', 'stranger'] }, false);
+    expect(known.ids).toEqual(TEN.filter((instanceId) => instanceId !== 'u1'));
+    expect(known.view.missing).toEqual(['u0']);
+    await pass(GRACE);
+    known.view.settle();
+    expect(known.ids).toEqual(TEN.slice(2));
+  });
+
   it('that is silent about all gives back those that it took out within the grace period', async () => {
     const known = viewOf();
     known.read(...TEN);
@@ -423,7 +436,7 @@ describe('silence', () => {
   const id = fc.integer({ min: 0, max: 9 }).map((number) => `u${number}`);
   const ids = fc.uniqueArray(id);
   const step = fc.oneof(
-    fc.record({ read: ids, forgetful: fc.boolean() }),
+    fc.record({ read: ids, damaged: ids, forgetful: fc.boolean() }),
     fc.record({ expired: fc.uniqueArray(id, { minLength: 1, maxLength: 4 }) }),
     fc.record({ registered: id }),
     fc.record({ deregistered: id }),
@@ -455,7 +468,7 @@ describe('silence', () => {
         this.#truth = new Set(step.read);
         const entries = step.read.map((instanceId) => entryOf(instanceId));
         const state = { version: 1, now: 0, nextExpiry: Infinity, rejection: undefined };
-        this.known.view.load({ ...state, entries }, step.forgetful);
+        this.known.view.load({ ...state, entries, damaged: step.damaged }, step.forgetful);
       } else if ('expired' in step) {
         for (const instanceId of step.expired) this.#truth.delete(instanceId);
         this.known.expired(...step.expired);
@@ -513,7 +526,7 @@ describe('silence', () => {
     await fc.assert(
       fc.asyncProperty(fc.array(step, { maxLength: 60, size: 'max' }), async (steps) => {
         const observed = new Observed();
-        await observed.take({ read: TEN, forgetful: false });
+        await observed.take({ read: TEN, damaged: [], forgetful: false });
         for (const step of steps) await observed.take(step);
         // Silence is believed at last, and nothing is waited for any more.
         for (let period = 0; period < 16; period++) await observed.take({ pass: GRACE });
@@ -529,7 +542,7 @@ describe('silence', () => {
     await fc.assert(
       fc.asyncProperty(silences, fc.array(silences, { maxLength: 3 }), async (first, others) => {
         const observed = new Observed();
-        await observed.take({ read: TEN, forgetful: false });
+        await observed.take({ read: TEN, damaged: [], forgetful: false });
         for (const expired of [first, ...others]) await observed.take({ expired });
         let looks = 0;
         while (observed.known.view.graceEnds < Infinity) {
