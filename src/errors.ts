@@ -204,8 +204,13 @@ named(DiscoveryUnavailableError, 'DiscoveryUnavailableError');
 
 /** Redis is away, took too long, or refused a command. */
 export class RedisError extends HoldfastError {
-  constructor(message: string, options?: ErrorOptions) {
-    super('ERR_REDIS', message, options);
+  /** Whether Redis denies this client access: a wrong password, a right that it has not. */
+  readonly denied: boolean;
+
+  constructor(message: string, options: ErrorOptions & { denied?: boolean } = {}) {
+    const { denied = false, ...rest } = options;
+    super('ERR_REDIS', message, rest);
+    this.denied = denied;
   }
 }
 named(RedisError, 'RedisError');

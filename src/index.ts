@@ -89,6 +89,7 @@ export type { Leases } from './discovery/leases.ts';
 export type { InstanceListener, ServiceDiscovery, Unsubscribe } from './discovery/service-discovery.ts';
 export type { InstanceChanges, InstanceRegistration, ServiceInstance } from './discovery/service-instance.ts';
 export {
+  type RegisterOptions,
   ServiceRegistrar,
   type ServiceRegistrarEvents,
   type ServiceRegistrarOptions,

@@ -1,5 +1,11 @@
 import { randomUUID } from 'node:crypto';
-import { ClosedError, InstanceReplacedError } from '../errors.ts';
+import {
+  ClosedError,
+  DiscoveryUnavailableError,
+  InstanceReplacedError,
+  InvalidInstanceError,
+  RedisError,
+} from '../errors.ts';
 import { Emitter } from '../internal/emitter.ts';
 import {
   anything,
@@ -31,17 +37,28 @@ export interface ServiceRegistrarOptions {
   deregisterOn?: NodeJS.Signals | false;
 }
 
+export interface RegisterOptions {
+  /** Milliseconds after which `register()` rejects, if the instance is not registered by then. Default 5,000. */
+  timeout?: number;
+}
+
 export interface ServiceRegistrarEvents {
+  /** The instance has become registered: the first time, or again after it was forgotten. */
+  registered: [event: { instance: ServiceInstance }];
   /** It found itself forgotten, as after a restart of the registry, and is registered again. */
   're-registered': [instance: ServiceInstance];
   /** Another process has registered under the id of the instance since. This one stops, and leaves it that place. */
   replaced: [error: InstanceReplacedError];
-  /** A heartbeat or the deregistration failed. Heartbeats go on, at first soon, then at their usual pace. */
+  /**
+   * A registration, a heartbeat or the deregistration failed. Registrations that may succeed later and heartbeats go
+   * on, at first soon, then at their usual pace.
+   */
   failure: [error: unknown];
 }
 
-/** Milliseconds after which a failed heartbeat is tried again at first; twice as long each time after. */
+/** Milliseconds after which a failed registration or heartbeat is repeated at first; twice as long each time after. */
 const FIRST_RETRY = 1_000;
+const DEFAULT_TIMEOUT = 5_000;
 /** Milliseconds that `close()` waits for the discovery. */
 const PATIENCE = 5_000;
 
@@ -49,8 +66,8 @@ const PATIENCE = 5_000;
 let leaving: Promise<unknown> = Promise.resolve();
 
 /**
- * Keeps one instance registered: registers it, sends heartbeats, registers it again when it was forgotten,
- * and deregisters it on close. It does not hold the process open.
+ * Keeps one instance registered: registers it, if need be as soon as the discovery can be reached, sends heartbeats,
+ * registers it again when it was forgotten, and deregisters it on close. It does not hold the process open.
  *
  * @example
  * const registrar = new ServiceRegistrar({ discovery, instance: { serviceName: 'user-service', host, port } });
@@ -64,7 +81,15 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
   readonly #signal: NodeJS.Signals | false;
   readonly #patience = new Timeout(PATIENCE);
   #registration: InstanceRegistration;
+  /** Until it is registered, however often that is attempted. */
   #registering: Promise<ServiceInstance> | undefined = undefined;
+  /** The last attempt to register. */
+  #attempt: Promise<ServiceInstance> | undefined = undefined;
+  /** Why the last attempt failed. */
+  #lastError: unknown = undefined;
+  /** Whether a caller was told that the registrar goes on. */
+  #promised = false;
+  #endPause: () => void = () => {};
   #instance: ServiceInstance | undefined = undefined;
   #beating: Promise<void> | undefined = undefined;
   #timer: NodeJS.Timeout | undefined = undefined;
@@ -99,14 +124,23 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
     return this.#instance;
   }
 
-  /** Registers and begins to send heartbeats. Called again it gives the same registration; after a failure it tries anew. */
-  register(): Promise<ServiceInstance> {
-    if (this.#closing !== undefined) return Promise.reject(new ClosedError('the ServiceRegistrar'));
-    this.#registering ??= this.#register().catch((error) => {
-      this.#registering = undefined;
-      throw error;
-    });
-    return this.#registering;
+  /**
+   * Registers, and begins to send heartbeats. Called again it gives the same registration, or waits for the one that is
+   * under way.
+   *
+   * While the discovery cannot be reached, or takes no registrations for now, it repeats the attempt after 1, 2, 4…
+   * seconds, at most the interval of the heartbeats. It goes on with that after the `timeout`, until it is closed; the
+   * event `registered` then tells.
+   *
+   * @throws DiscoveryUnavailableError after the timeout, with the last failure as its cause. At once, and without any
+   * further attempt: InvalidInstanceError; InstanceReplacedError; RedisError if Redis denies this client access;
+   * ClosedError if the registrar or the discovery is closed.
+   */
+  async register(options: RegisterOptions = {}): Promise<ServiceInstance> {
+    validateOptions('register()', options, { timeout: number(1, MAX_DELAY) });
+    if (this.#closing !== undefined) throw new ClosedError('the ServiceRegistrar');
+    this.#registering ??= this.#registerAtLast();
+    return this.#within(options.timeout ?? DEFAULT_TIMEOUT, this.#registering);
   }
 
   /**
@@ -117,7 +151,7 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
    */
   async update(changes: InstanceChanges): Promise<boolean> {
     // What is being registered just now is what there was before the changes.
-    await Promise.allSettled([this.#registering, this.#beating]);
+    await Promise.allSettled([this.#attempt, this.#beating]);
     if (this.#closing !== undefined) throw new ClosedError('the ServiceRegistrar');
     const changed = withChanges(this.#instance ?? toInstance(this.#registration), changes);
     const { weight, metadata, status, serviceName, instanceId } = changed;
@@ -136,22 +170,95 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
     return this.#closing;
   }
 
+  /** The timer holds the process open for as long as the caller waits; the registrar does not. */
+  #within(timeout: number, registering: Promise<ServiceInstance>): Promise<ServiceInstance> {
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => {
+        this.#promised = true;
+        reject(this.#timeoutError(timeout));
+      }, timeout);
+      registering.then(
+        (instance) => {
+          clearTimeout(timer);
+          resolve(instance);
+        },
+        (error) => {
+          clearTimeout(timer);
+          reject(error);
+        },
+      );
+    });
+  }
+
+  #timeoutError(timeout: number): DiscoveryUnavailableError {
+    const { serviceName, instanceId } = this.#registration;
+    const cause = this.#lastError;
+    const reason = cause === undefined ? 'the discovery did not answer' : messageOf(cause);
+    return new DiscoveryUnavailableError(
+      `'${instanceId}' of '${serviceName}' could not be registered within ${timeout} ms, which goes on in the background: ${reason}`,
+      cause === undefined ? undefined : { cause },
+    );
+  }
+
+  /** Repeats what fails until it succeeds, cannot succeed, or the registrar is closed. */
+  async #registerAtLast(): Promise<ServiceInstance> {
+    if (this.#signal) process.once(this.#signal, this.#onSignal);
+    try {
+      for (let failures = 0; ; failures++) {
+        try {
+          this.#attempt = this.#register();
+          return await this.#attempt;
+        } catch (error) {
+          this.#lastError = error;
+          this.emit('failure', error);
+          if (this.#closing !== undefined || this.#isFinal(error)) throw error;
+        }
+        await this.#pause(Math.min(this.#interval, FIRST_RETRY * 2 ** failures));
+        if (this.#closing !== undefined) throw new ClosedError('the ServiceRegistrar');
+      }
+    } catch (error) {
+      this.#registering = undefined;
+      if (this.#signal) process.off(this.#signal, this.#onSignal);
+      throw error;
+    } finally {
+      this.#lastError = undefined;
+      this.#promised = false;
+    }
+  }
+
   async #register(): Promise<ServiceInstance> {
     const instance = await this.#discovery.register(this.#registration);
     this.#instance = instance;
     this.#registration = { ...this.#registration, registeredAt: instance.registeredAt };
     if (this.#closing === undefined) {
-      if (this.#signal) process.once(this.#signal, this.#onSignal);
       this.#beatAfter(this.#interval);
+      this.emit('registered', { instance });
     }
     return instance;
   }
 
+  /** Whether it makes no sense to repeat the attempt. A caller who waits had better know of a wrong password at once. */
+  #isFinal(error: unknown): boolean {
+    if (error instanceof RedisError) return error.denied && !this.#promised;
+    return (
+      error instanceof InvalidInstanceError ||
+      error instanceof InstanceReplacedError ||
+      error instanceof ClosedError
+    );
+  }
+
+  async #pause(wait: number): Promise<void> {
+    if (this.#closing !== undefined) return;
+    await new Promise<void>((resolve) => {
+      this.#endPause = resolve;
+      this.#timer = setTimeout(resolve, jittered(wait)).unref();
+    });
+  }
+
   #beatAfter(wait: number): void {
-    const jittered = wait * (1 - 0.15 * Math.random());
     this.#timer = setTimeout(() => {
       this.#beating = this.#beat();
-    }, jittered).unref();
+    }, jittered(wait)).unref();
   }
 
   async #beat(): Promise<void> {
@@ -161,6 +268,7 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
       if (!known && this.#closing === undefined) {
         this.#instance = await this.#discovery.register(this.#registration);
         this.emit('re-registered', this.#instance);
+        this.emit('registered', { instance: this.#instance });
       }
       this.#failures = 0;
     } catch (error) {
@@ -180,6 +288,7 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
 
   async #close(): Promise<void> {
     clearTimeout(this.#timer);
+    this.#endPause();
     if (this.#signal) process.off(this.#signal, this.#onSignal);
     try {
       await this.#patience.execute(() => this.#deregister());
@@ -189,7 +298,8 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
   }
 
   async #deregister(): Promise<void> {
-    await this.#registering;
+    // Why it failed, whoever waits for it was told.
+    await this.#registering?.catch(() => {});
     await this.#beating;
     if (this.#instance !== undefined && !this.#replaced) {
       await this.#discovery.deregister(this.#instance.serviceName, this.#instance.instanceId);
@@ -202,4 +312,12 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
     leaving = Promise.all([leaving, this.close()]);
     if (alone) void leaving.then(() => process.kill(process.pid, signal));
   };
+}
+
+function jittered(wait: number): number {
+  return wait * (1 - 0.15 * Math.random());
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }

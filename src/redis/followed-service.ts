@@ -1,8 +1,10 @@
 import type { ServiceInstance } from '../discovery/service-instance.ts';
+import { RedisError } from '../errors.ts';
 import {
   type Change,
   parseChange,
   type RegistryEntry,
+  type RegistryLook,
   type RegistryState,
   type ServiceRegistry,
 } from './service-registry.ts';
@@ -19,6 +21,8 @@ const READ_SPREAD = 100;
 const FIRST_RETRY = 250;
 /** Milliseconds after which a service that nobody asked for may be let go. */
 const IDLE = 300_000;
+/** Ids that an error names at most. */
+const MAX_NAMED = 10;
 /** Changes that are kept while the registry is being read; with more of them it is read again. */
 const MAX_HELD = 1_000;
 
@@ -26,7 +30,7 @@ export interface FollowerListener {
   /** What is known now, whether or not it is a change that watchers are told of. */
   known(serviceName: string, instances: readonly ServiceInstance[]): void;
   changed(serviceName: string, instances: readonly ServiceInstance[]): void;
-  /** What is known may be out of date from now on. */
+  /** What is known may be out of date from now on: the registry cannot be reached, or is silent about some. */
   stale(serviceName: string, error: unknown): void;
   /** It is up to date again. */
   fresh(serviceName: string): void;
@@ -56,6 +60,8 @@ export class FollowedService {
   #told: readonly ServiceInstance[] | undefined = undefined;
   #beginning = true;
   #recalled = false;
+  /** Why the registry cannot be reached, heard or kept up to date; undefined while it can. */
+  #trouble: { readonly error: unknown } | undefined = undefined;
   #stale = false;
   #gap = false;
   #behind = false;
@@ -63,7 +69,7 @@ export class FollowedService {
   #asOf = 0;
   #reading: Promise<void> | undefined = undefined;
   /** A question for the version that is not answered yet; a reading answers it too. */
-  #asking: Promise<RegistryState> | undefined = undefined;
+  #asking: Promise<RegistryLook> | undefined = undefined;
   #held: Change[] = [];
   #timer: NodeJS.Timeout | undefined = undefined;
   /** Looks that failed in a row. */
@@ -147,7 +153,8 @@ export class FollowedService {
 
   /** Nothing that is published is heard from now on. */
   hearsNothing(error: unknown): void {
-    this.#becomeStale(error);
+    this.#troubled(error);
+    this.#tellStaleness();
   }
 
   stop(): void {
@@ -234,6 +241,7 @@ export class FollowedService {
     this.#view.apply(change);
     this.#behind = false;
     this.#tell();
+    this.#tellStaleness();
     this.#lookAt(change.nextExpiry);
   }
 
@@ -244,32 +252,51 @@ export class FollowedService {
     if (this.#reading === undefined) this.#lookAgain(READ_SPREAD, this.#inVain);
   }
 
-  #upToDate({ now, nextExpiry }: RegistryState): void {
+  #upToDate({ now, nextExpiry, rejection }: RegistryLook): void {
     this.#asOf = now;
-    this.#failures = 0;
     this.#behind = false;
-    this.#view.settle();
+    if (rejection !== undefined) this.#troubled(new RedisError(`Redis rejects writes: ${rejection}`));
+    else {
+      this.#failures = 0;
+      if (this.#hearing()) this.#trouble = undefined;
+      this.#view.settle();
+    }
     this.#tell();
     this.#beginning = false;
-    if (this.#stale && this.#hearing() && !this.#stopped) {
-      this.#stale = false;
-      this.#listener.fresh(this.serviceName);
-    }
-    this.#lookAt(nextExpiry);
+    this.#tellStaleness();
+    if (rejection === undefined) this.#lookAt(nextExpiry);
+    else if (!this.#gap) this.#lookAgain(FIRST_RETRY, this.#failures++);
   }
 
   #failed(error: unknown): void {
     this.#beginning = false;
     this.#gap = true;
-    this.#becomeStale(error);
+    this.#troubled(error);
+    this.#tellStaleness();
     this.#lookAgain(FIRST_RETRY, this.#failures++);
   }
 
-  #becomeStale(error: unknown): void {
+  /** Whoever is missing can give no sign. */
+  #troubled(error: unknown): void {
     this.#view.suspend();
-    if (this.#stale || this.#stopped) return;
-    this.#stale = true;
-    this.#listener.stale(this.serviceName, error);
+    this.#trouble ??= { error };
+  }
+
+  #tellStaleness(): void {
+    const { missing } = this.#view;
+    const stale = this.#trouble !== undefined || missing.length > 0;
+    if (stale === this.#stale || this.#stopped) return;
+    this.#stale = stale;
+    if (stale) this.#listener.stale(this.serviceName, this.#trouble?.error ?? this.#silence(missing));
+    else this.#listener.fresh(this.serviceName);
+  }
+
+  #silence(missing: readonly string[]): RedisError {
+    const ids = missing.slice(0, MAX_NAMED).join(', ') + (missing.length > MAX_NAMED ? ', …' : '');
+    const { length } = this.#view.snapshot;
+    return new RedisError(
+      `${missing.length} of the ${length} instances of '${this.serviceName}' are gone from Redis without having left, and are kept for now: ${ids}`,
+    );
   }
 
   #tell(): void {

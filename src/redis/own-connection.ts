@@ -89,6 +89,13 @@ export function isRefusal(error: unknown): boolean {
   return error instanceof Error && error.name === 'ReplyError';
 }
 
+const DENIALS = /^(WRONGPASS|NOAUTH|NOPERM|DENIED|ERR AUTH|ERR invalid password)|user executing the script/;
+
+/** Whether Redis answers that this client may not do it: a wrong password, a right that it has not. */
+export function isDenial(error: unknown): boolean {
+  return isRefusal(error) && DENIALS.test((error as Error).message);
+}
+
 /** What an error says. */
 export function messageOf(error: unknown): string {
   // Of a host name with several addresses: it has no message of its own.

@@ -3,6 +3,7 @@ import { type Cluster, Redis, type RedisOptions } from 'ioredis';
 import { ClosedError, RedisError } from '../errors.ts';
 import {
   abandon,
+  isDenial,
   isRefusal,
   LONGEST_WAIT,
   messageOf,
@@ -114,18 +115,25 @@ export class RedisConnection {
     return this.#client.isCluster;
   }
 
-  /** @throws RedisError if Redis is away, takes too long, or refuses. */
+  /**
+   * @param readOnly as one that may only read the keys, which Redis knows from version 7 on.
+   * @throws RedisError if Redis is away, takes too long, or refuses.
+   */
   async evaluate(
     script: Script,
     keys: readonly string[],
     args: readonly (string | number)[],
+    readOnly = false,
   ): Promise<unknown> {
+    const [evalsha, evaluate] = readOnly
+      ? (['evalsha_ro', 'eval_ro'] as const)
+      : (['evalsha', 'eval'] as const);
     return this.run(async (client) => {
       try {
-        return await client.evalsha(script.sha, keys.length, ...keys, ...args);
+        return await client[evalsha](script.sha, keys.length, ...keys, ...args);
       } catch (error) {
         if (!(error instanceof Error && error.message.startsWith('NOSCRIPT'))) throw error;
-        return client.eval(script.lua, keys.length, ...keys, ...args);
+        return client[evaluate](script.lua, keys.length, ...keys, ...args);
       }
     });
   }
@@ -256,7 +264,8 @@ export class RedisConnection {
 
   #wrapped(error: unknown): RedisError {
     const cause = withoutArguments(error);
-    return new RedisError(`Redis at ${this.address}: ${messageOf(cause)}`, { cause });
+    const message = `Redis at ${this.address}: ${messageOf(cause)}`;
+    return new RedisError(message, { cause, denied: isDenial(cause) });
   }
 }
 

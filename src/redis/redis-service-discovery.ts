@@ -34,7 +34,8 @@ export interface RedisServiceDiscoveryOptions {
   ttl?: number;
   /**
    * Milliseconds for which instances are kept that vanish from Redis together without having left: it may have lost
-   * them, or they cannot reach it. 0 for not at all. Default: the `ttl`.
+   * them, or they cannot reach it. No more than half of a list goes so in each such period, and the last instances
+   * stay for ten. 0 for not at all. Default: the `ttl`.
    */
   grace?: number;
   /** Milliseconds without news after which it asks Redis whether any were missed. Default 30,000. */
@@ -46,7 +47,10 @@ export interface RedisServiceDiscoveryOptions {
 }
 
 export interface RedisServiceDiscoveryEvents {
-  /** Redis cannot be reached. What is known of the service stays, but may be out of date from now on. */
+  /**
+   * Redis cannot be reached, takes no writes, or is silent about instances that are kept all the same: the error says
+   * which. What is known of the service stays, but may be out of date from now on.
+   */
   stale: [event: { serviceName: string; error: unknown }];
   /** What is known of the service is up to date again. */
   fresh: [event: { serviceName: string }];
@@ -193,7 +197,10 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
     return this.#watchers.watch(serviceName, listener);
   }
 
-  /** Whether what is known of the service may be out of date, since Redis cannot be reached. */
+  /**
+   * Whether what is known of the service may be out of date: Redis cannot be reached, takes no writes, or is silent about
+   * instances that are kept all the same.
+   */
   isStale(serviceName: string): boolean {
     return this.#followed.get(serviceName)?.stale ?? false;
   }

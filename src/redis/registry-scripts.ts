@@ -6,10 +6,12 @@ import { Script } from './redis-connection.ts';
  *   2 leases     zset   id by the time of its expiry
  *   3 statuses   hash   id → what a health check found since it was registered
  *   4 meta       hash   version, longest: the longest ttl
- * Where it is not in a slot of its own, REGISTER takes a fifth: the set of the names of all services.
+ * Where it is not in a slot of its own, REGISTER takes a fifth: the set of the names of all services. HEARTBEAT takes it
+ * after the keys of all its services.
  *
  * All times are milliseconds of Redis's clock, read within the script: those of the hosts do not matter. Whoever
- * runs one of the scripts takes out what has expired. Every change counts up the version and is published as
+ * runs one of the scripts takes out what has expired, if Redis takes writes. Every change counts up the version and is
+ * published as
  * '<version> <now> <time to the next expiry, or −1> <what> <of which instance> <…>'.
  */
 const PRELUDE = `
@@ -39,13 +41,16 @@ local function nextExpiry(keys, at)
 end
 
 -- The first version of all is a time, so that versions go up even if Redis lost everything in between.
+local function beginVersions(keys)
+  local version = microseconds()
+  redis.call('HSET', keys[4], 'version', digits(version))
+  redis.call('PEXPIRE', keys[4], KEPT)
+  return version
+end
+
 local function publish(keys, channel, at, what)
   local version = redis.call('HINCRBY', keys[4], 'version', 1)
-  if version == 1 then
-    version = microseconds()
-    redis.call('HSET', keys[4], 'version', digits(version))
-    redis.call('PEXPIRE', keys[4], KEPT)
-  end
+  if version == 1 then version = beginVersions(keys) end
   local news = { digits(version), digits(at), digits(nextExpiry(keys, at)), what }
   redis.call('PUBLISH', channel, table.concat(news, ' '))
 end
@@ -56,17 +61,29 @@ local function remove(keys, id)
   return redis.call('HDEL', keys[1], id)
 end
 
+-- Why Redis rejects writes, as when it is full; '' if it takes them. To be asked before the script has written
+-- anything, since Redis lets it go on then.
+local function rejection(keys)
+  local reply = redis.pcall('ZADD', keys[2], 'XX', 0, '')
+  return type(reply) == 'table' and reply.err or ''
+end
+
+-- Where writes are rejected, heartbeats are too, and that an instance sent none means nothing: all of them stay. Gives
+-- why, or ''.
 -- No lease may be longer than the longest ttl: one that is was given before the clock was set back.
 local function reap(keys, channel, at)
   local longest = tonumber(redis.call('HGET', keys[4], 'longest') or 0)
   local last = redis.call('ZREVRANGE', keys[2], 0, 0, 'WITHSCORES')[2]
-  if last and longest > 0 and last - at > longest then
+  local tooLong = last and longest > 0 and last - at > longest
+  local expired = redis.call('ZRANGEBYSCORE', keys[2], '-inf', digits(at))
+  if #expired == 0 and not tooLong then return '' end
+  local rejected = rejection(keys)
+  if rejected ~= '' then return rejected end
+  if tooLong then
     for _, id in ipairs(redis.call('ZRANGEBYSCORE', keys[2], '(' .. digits(at + longest), '+inf')) do
       redis.call('ZADD', keys[2], digits(at + longest), id)
     end
   end
-  local expired = redis.call('ZRANGEBYSCORE', keys[2], '-inf', digits(at))
-  if #expired == 0 then return end
   local known = {}
   for _, id in ipairs(expired) do
     remove(keys, id)
@@ -74,12 +91,14 @@ local function reap(keys, channel, at)
     if not string.find(id, '[^%w_.:-]') then known[#known + 1] = id end
   end
   if #known > 0 then publish(keys, channel, at, 'expired ' .. table.concat(known, ',')) end
+  return ''
 end
 
 -- What nobody touches any more goes by itself, and all of it at once: were the version to stay, a client could not
 -- tell that the instances have gone.
 local function keep(keys, ttl, anew)
   local longest = tonumber(redis.call('HGET', keys[4], 'longest') or 0)
+  if longest == 0 and not redis.call('HGET', keys[4], 'version') then beginVersions(keys) end
   if ttl > longest then
     longest = ttl
     redis.call('HSET', keys[4], 'longest', digits(longest))
@@ -115,27 +134,45 @@ return digits(given)
 `);
 
 /**
- * Of several services at once, four keys for each. ARGV for each: channel, ttl, number of instances, then id and epoch
- * of each. Gives for each instance 1 if it is kept alive, 0 if it is not known, −1 if a later epoch holds the id.
+ * Of several services at once, four keys for each. ARGV: the number of services; for each of them channel, ttl, number
+ * of instances, then id and epoch of each; then the names of the services, if the key for them was given. Gives for
+ * each instance 1 if it is kept alive, 0 if it is not known, −1 if a later epoch holds the id.
+ *
+ * A full Redis lets heartbeats through, since they take no memory: without them all would have expired when there is
+ * room again. A script may go on there once it has written what Redis takes even then, such as a removal.
  */
 export const HEARTBEAT = new Script(`${PRELUDE}
+local full = rejection(KEYS) ~= ''
+if full then redis.call('HDEL', KEYS[3], '') end
 local results = {}
-local position = 1
+local services, position = tonumber(ARGV[1]), 2
 local at = now()
-for first = 1, #KEYS, 4 do
+for first = 1, 4 * services, 4 do
   local keys = { KEYS[first], KEYS[first + 1], KEYS[first + 2], KEYS[first + 3] }
   local channel, ttl, count = ARGV[position], tonumber(ARGV[position + 1]), tonumber(ARGV[position + 2])
   position = position + 3
+  local lost = false
   for _ = 1, count do
     local id, given = ARGV[position], tonumber(ARGV[position + 1])
     position = position + 2
-    local epoch = epochOf(redis.call('HGET', keys[1], id))
+    local record = redis.call('HGET', keys[1], id)
+    local epoch = epochOf(record)
     local known = epoch == given
-    if known then redis.call('ZADD', keys[2], digits(at + ttl), id) end
+    -- One that had no lease was in no list any more.
+    if known and redis.call('ZADD', keys[2], digits(at + ttl), id) == 1 then
+      lost = true
+      redis.call('HDEL', keys[3], id)
+      publish(keys, channel, at, 'registered ' .. id .. ' ' .. record)
+    end
     results[#results + 1] = known and 1 or (epoch and epoch > given and -1 or 0)
   end
-  reap(keys, channel, at)
-  keep(keys, ttl, false)
+  if not full then reap(keys, channel, at) end
+  keep(keys, ttl, lost)
+end
+-- Redis may have lost the names. Whatever is wrong with them, no instance must expire for it.
+local names = KEYS[4 * services + 1]
+for first = position, names and #ARGV or 0, 1000 do
+  redis.pcall('SADD', names, unpack(ARGV, first, math.min(#ARGV, first + 999)))
 end
 return results
 `);
@@ -149,9 +186,10 @@ local channel, id, given = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local at = now()
 local epoch = epochOf(redis.call('HGET', KEYS[1], id))
 if given and epoch and epoch > given then return 0 end
+local rejected = rejection(KEYS)
 local known = remove(KEYS, id)
 if known == 1 or given then publish(KEYS, channel, at, 'deregistered ' .. id) end
-reap(KEYS, channel, at)
+if rejected == '' then reap(KEYS, channel, at) end
 return known
 `);
 
@@ -171,19 +209,25 @@ end
 return 1
 `);
 
-/** ARGV: channel. Gives the version, the time, the time to the next expiry. */
-export const TOUCH = new Script(`${PRELUDE}
+const LOOK = `${PRELUDE}
+local channel, ask = ARGV[1], ARGV[2] == '1'
 local at = now()
-reap(KEYS, ARGV[1], at)
-return { redis.call('HGET', KEYS[4], 'version') or '0', digits(at), digits(nextExpiry(KEYS, at)) }
+local rejected = reap(KEYS, channel, at)
+if rejected == '' and ask then rejected = rejection(KEYS) end
+`;
+
+/**
+ * ARGV: channel, 1 to ask whether Redis takes writes although nothing has expired. Gives the version, the time, the
+ * time to the next expiry, and why Redis rejects writes, or ''. It reads even there.
+ */
+export const TOUCH = new Script(`${LOOK}
+return { redis.call('HGET', KEYS[4], 'version') or '0', digits(at), digits(nextExpiry(KEYS, at)), rejected }
 `);
 
-/** ARGV: channel. Gives what TOUCH gives, then all instances, statuses and leases, as flat lists. */
-export const READ = new Script(`${PRELUDE}
-local at = now()
-reap(KEYS, ARGV[1], at)
+/** ARGV: as of TOUCH. Gives what TOUCH gives, then all instances, statuses and leases, as flat lists. */
+export const READ = new Script(`${LOOK}
 return {
-  redis.call('HGET', KEYS[4], 'version') or '0', digits(at), digits(nextExpiry(KEYS, at)),
+  redis.call('HGET', KEYS[4], 'version') or '0', digits(at), digits(nextExpiry(KEYS, at)), rejected,
   redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[3]),
   redis.call('ZRANGE', KEYS[2], 0, -1, 'WITHSCORES'),
 }

@@ -10,6 +10,9 @@ import { isRefusal } from './own-connection.ts';
 import type { RedisConnection, Script } from './redis-connection.ts';
 import { DEREGISTER, HEARTBEAT, READ, REGISTER, SET_STATUS, TOUCH } from './registry-scripts.ts';
 
+/** Milliseconds after which the names of services are written again in a cluster. */
+const NAMING_INTERVAL = 600_000;
+
 /** What the registry keeps of an instance. */
 export interface Registration {
   readonly serviceName: string;
@@ -31,6 +34,15 @@ export interface RegistryState {
   readonly nextExpiry: number;
 }
 
+/** What a look at the registry finds. */
+export interface RegistryLook extends RegistryState {
+  /**
+   * Why the registry is not kept up to date: Redis rejects all writes, as when it is full; or some instances should
+   * have expired, and this client has not the right to take them out. Undefined if it is.
+   */
+  readonly rejection: string | undefined;
+}
+
 /** An instance as it stands in the registry, not yet trusted. */
 export interface RegistryEntry {
   readonly instanceId: string;
@@ -40,8 +52,10 @@ export interface RegistryEntry {
   readonly expiresAt: number;
 }
 
-export interface RegistryContent extends RegistryState {
+export interface RegistryContent extends RegistryLook {
   readonly entries: readonly RegistryEntry[];
+  /** Ids of which Redis has only a part, as when it evicted the other: instances do not expire or leave so. */
+  readonly damaged: readonly string[];
 }
 
 /** An error if it could not be told. */
@@ -51,6 +65,12 @@ export type HeartbeatResult = 'alive' | 'unknown' | 'replaced' | Error;
 export class ServiceRegistry {
   readonly #connection: RedisConnection;
   readonly #prefix: string;
+  /** False once Redis has said that this client may only read: it is not asked again and again, which ACL LOG shows. */
+  #mayWrite = true;
+  /** True once Redis has let this client run scripts only as one that reads. */
+  #readsOnly = false;
+  /** `performance.now()` when the names of all services were written last, in a cluster. */
+  #namedAt = performance.now();
 
   constructor(connection: RedisConnection, keyPrefix: string) {
     this.#connection = connection;
@@ -85,19 +105,20 @@ export class ServiceRegistry {
   /** Keeps all of them alive, in one command; in a cluster one for each service. In the order given. */
   async heartbeat(registrations: readonly Registration[]): Promise<HeartbeatResult[]> {
     const services = [...groupBy(registrations, ({ serviceName }) => serviceName).values()];
+    this.#nameAgain(services.map(([first]) => first!.serviceName));
     const batches = this.#connection.clustered ? services.map((service) => [service]) : [services];
     const results = new Map<Registration, HeartbeatResult>();
     await Promise.all(batches.map((batch) => this.#beat(batch, results)));
     return registrations.map((registration) => results.get(registration)!);
   }
 
-  async touch(serviceName: string): Promise<RegistryState> {
-    return stateOf((await this.#evaluate(TOUCH, serviceName)) as unknown[]);
+  async touch(serviceName: string): Promise<RegistryLook> {
+    return this.#lookOf(await this.#look(TOUCH, serviceName));
   }
 
   async read(serviceName: string): Promise<RegistryContent> {
-    const answer = (await this.#evaluate(READ, serviceName)) as unknown[];
-    const [records, statuses, leases] = answer.slice(3).map((list) => pairs(list as unknown[]));
+    const answer = await this.#look(READ, serviceName);
+    const [records, statuses, leases] = answer.slice(4).map((list) => pairs(list as unknown[]));
     const entries: RegistryEntry[] = [];
     for (const [instanceId, record] of records!) {
       const expiresAt = Number(leases!.get(instanceId));
@@ -105,7 +126,11 @@ export class ServiceRegistry {
       // What has no lease was never registered, and would stay for ever.
       if (Number.isFinite(expiresAt)) entries.push({ instanceId, record, status, expiresAt });
     }
-    return { ...stateOf(answer), entries };
+    const damaged = [
+      ...[...records!.keys()].filter((instanceId) => !leases!.has(instanceId)),
+      ...[...leases!.keys()].filter((instanceId) => !records!.has(instanceId)),
+    ];
+    return { ...this.#lookOf(answer), entries, damaged };
   }
 
   /** The names of all services, in order. Those of which nothing is left are forgotten. */
@@ -128,6 +153,33 @@ export class ServiceRegistry {
     );
   }
 
+  async #look(script: Script, serviceName: string): Promise<unknown[]> {
+    const args = [this.channelOf(serviceName), this.#mayWrite ? 1 : 0];
+    const look = (readOnly: boolean) =>
+      this.#connection.evaluate(script, this.#keysOf(serviceName), args, readOnly) as Promise<unknown[]>;
+    if (this.#readsOnly) return look(true);
+    try {
+      return await look(false);
+    } catch (error) {
+      if (!(error as RedisError).denied) throw error;
+      const answer = await look(true).catch(() => {
+        throw error;
+      });
+      this.#readsOnly = true;
+      return answer;
+    }
+  }
+
+  #lookOf(answer: unknown[]): RegistryLook {
+    const state = stateOf(answer);
+    const rejection = String(answer[3]);
+    const readOnly = /READONLY|NOPERM|user executing the script|read-only scripts/.test(rejection);
+    if (readOnly) this.#mayWrite = false;
+    // Whoever may write takes out what has expired, unless it is overdue.
+    const inOrder = rejection === '' || (readOnly && state.nextExpiry > 0);
+    return { ...state, rejection: inOrder ? undefined : rejection };
+  }
+
   #evaluate(script: Script, serviceName: string, ...args: (string | number)[]): Promise<unknown> {
     return this.#connection.evaluate(script, this.#keysOf(serviceName), [
       this.channelOf(serviceName),
@@ -147,6 +199,11 @@ export class ServiceRegistry {
       group.length,
       ...group.flatMap(({ instanceId, epoch }) => [instanceId, epoch]),
     ]);
+    args.unshift(services.length);
+    if (!this.#connection.clustered) {
+      keys.push(this.#servicesKey);
+      args.push(...names);
+    }
     try {
       const answers = (await this.#connection.evaluate(HEARTBEAT, keys, args)) as unknown[];
       services.flat().forEach((registration, index) => {
@@ -162,6 +219,13 @@ export class ServiceRegistry {
     }
   }
 
+  /** In a cluster the names are in a slot of their own, and so are written now and then, should Redis have lost them. */
+  #nameAgain(names: readonly string[]): void {
+    if (!this.#connection.clustered || performance.now() - this.#namedAt < NAMING_INTERVAL) return;
+    this.#namedAt = performance.now();
+    this.#connection.run((client) => client.sadd(this.#servicesKey, ...names)).catch(() => {});
+  }
+
   async #isLeft(serviceName: string): Promise<boolean> {
     return (await this.touch(serviceName)).version > 0;
   }
@@ -172,7 +236,13 @@ export class ServiceRegistry {
 
   /** True if it is forgotten: it may have been registered between the look and the removal of its name. */
   async #forget(serviceName: string): Promise<boolean> {
-    await this.#connection.run((client) => client.srem(this.#servicesKey, serviceName));
+    try {
+      await this.#connection.run((client) => client.srem(this.#servicesKey, serviceName));
+    } catch (error) {
+      // Whoever may write will.
+      if (isRefusal((error as RedisError).cause)) return true;
+      throw error;
+    }
     if (!(await this.#isLeft(serviceName))) return true;
     await this.#addName(serviceName);
     return false;
@@ -182,7 +252,7 @@ export class ServiceRegistry {
 const HEARTBEAT_RESULTS: Record<string, HeartbeatResult> = { '1': 'alive', '0': 'unknown', '-1': 'replaced' };
 
 function stateOf(answer: unknown[]): RegistryState {
-  const [version, now, next] = answer.map(Number) as [number, number, number];
+  const [version, now, next] = answer.slice(0, 3).map(Number) as [number, number, number];
   return { version, now, nextExpiry: next >= 0 ? next : Infinity };
 }
 

@@ -14,8 +14,17 @@ interface Known {
   missingSince: number | undefined;
 }
 
+/** An instance that was dropped since the registry was silent about it. */
+interface Vanished {
+  readonly known: Known;
+  /** `performance.now()`. */
+  readonly at: number;
+}
+
 /** Of the instances known at the beginning of a grace period, no larger share may just vanish in it. */
 const MAX_VANISHING = 0.5;
+/** Grace periods for which the last instances are kept while the registry is silent about all of them. */
+const PATIENT_GRACES = 10;
 
 /**
  * What a client knows of a service: the registry as it was last told, and the distrust of a registry that suddenly
@@ -23,7 +32,9 @@ const MAX_VANISHING = 0.5;
  *
  * An instance that says that it leaves is gone at once, and so is one that expires while most of the others stay.
  * But where more than half are gone without a word within a grace period, it is likelier that Redis lost them, or
- * that they cannot reach it: the last of them are kept until the grace period has passed without a sign of them.
+ * that they cannot reach it: the last of them are kept until a grace period has passed without a sign of them, and
+ * then again no more than half go in each grace period. Where the registry is silent about all, all are kept, those
+ * included that vanished just before, until it could be read for ten grace periods without a sign of any.
  * Source: Netflix Eureka, self-preservation.
  */
 export class ServiceView {
@@ -31,8 +42,8 @@ export class ServiceView {
   readonly #grace: number;
   readonly #onInvalid: (entry: RegistryEntry, error: unknown) => void;
   readonly #known = new Map<string, Known>();
-  /** When those were dropped that vanished within the last grace period, and did not come back. */
-  readonly #vanished = new Map<string, number>();
+  /** Those that were dropped within the last grace period, and did not come back; the first ones first. */
+  readonly #vanished = new Map<string, Vanished>();
   #snapshot: readonly ServiceInstance[] | undefined = undefined;
   #version: number | undefined = undefined;
 
@@ -54,11 +65,18 @@ export class ServiceView {
     return this.#snapshot;
   }
 
+  /** The ids of those that are kept although the registry is silent about them. */
+  get missing(): string[] {
+    return this.#missing().map(([instanceId]) => instanceId);
+  }
+
   /** Milliseconds until the first of those that are missing is to be dropped; Infinity if none is. */
   get graceEnds(): number {
-    let first = Infinity;
-    for (const { missingSince = Infinity } of this.#known.values()) first = Math.min(first, missingSince);
-    return first + this.#grace - performance.now();
+    const missing = this.#missing();
+    const first = Math.min(...missing.map(([, { missingSince }]) => missingSince!));
+    const over = first + this.#patience;
+    const next = this.#mayDrop() ? over : Math.max(over, this.#firstVanishedAt + this.#grace);
+    return next - performance.now();
   }
 
   /** Begins with instances that were known to an earlier process. */
@@ -70,9 +88,9 @@ export class ServiceView {
 
   /**
    * Takes in the whole registry of the service. Where that has forgotten something, all who are missing may only have
-   * to register again, and are kept for a grace period, however few they are.
+   * to register again, and are kept for a grace period, however few they are; so are those of which it has lost a part.
    */
-  load({ version, entries }: RegistryContent, forgetful: boolean): void {
+  load({ version, entries, damaged }: RegistryContent, forgetful: boolean): void {
     this.#version = version;
     const there = new Set(entries.map(({ instanceId }) => instanceId));
     for (const [instanceId, known] of this.#known) {
@@ -81,7 +99,7 @@ export class ServiceView {
     this.settle();
     const believable = forgetful && this.#grace > 0 ? 0 : this.#believable;
     for (const entry of entries) this.#take(entry);
-    this.#vanish((instanceId) => !there.has(instanceId), believable);
+    this.#vanish((instanceId) => !there.has(instanceId), believable, new Set(damaged));
   }
 
   /** Takes in a change that follows on what is known. */
@@ -94,12 +112,14 @@ export class ServiceView {
       case 'expired': {
         this.settle();
         const expired = new Set(change.instanceIds);
-        // One may be, however few there are: a registry that tells of an expiry did not lose all.
-        this.#vanish((instanceId) => expired.has(instanceId), Math.max(1, this.#believable));
+        this.#vanish((instanceId) => expired.has(instanceId), this.#believable);
         break;
       }
       case 'deregistered':
-        for (const instanceId of change.instanceIds) this.#drop(instanceId);
+        for (const instanceId of change.instanceIds) {
+          this.#drop(instanceId);
+          this.#vanished.delete(instanceId);
+        }
         break;
       case 'status':
         this.setStatus(change.instanceId, change.status);
@@ -120,25 +140,26 @@ export class ServiceView {
     return true;
   }
 
-  /** To be called while the registry can be reached: drops those that were missing for the whole grace period. */
+  /** To be called while the registry can be reached: drops those that were missing for long enough, the first ones first. */
   settle(): void {
     const now = performance.now();
-    for (const [instanceId, at] of this.#vanished) {
+    for (const [instanceId, { at }] of this.#vanished) {
       if (now - at >= this.#grace) this.#vanished.delete(instanceId);
     }
-    for (const [instanceId, known] of this.#known) {
-      if (known.missingSince === Infinity) known.missingSince = now;
-      else if (known.missingSince !== undefined && now - known.missingSince >= this.#grace) {
-        this.#drop(instanceId);
-      }
+    const missing = this.#missing();
+    for (const [, known] of missing) if (known.missingSince === Infinity) known.missingSince = now;
+    missing.sort(([, one], [, other]) => one.missingSince! - other.missingSince!);
+    const patience = this.#patience;
+    for (const [instanceId, known] of missing) {
+      if (now - known.missingSince! < patience || !this.#mayDrop()) return;
+      this.#drop(instanceId);
+      this.#vanished.set(instanceId, { known, at: now });
     }
   }
 
   /** The registry cannot be reached: who is missing can give no sign, and gets a new grace period when it is back. */
   suspend(): void {
-    for (const known of this.#known.values()) {
-      if (known.missingSince !== undefined) known.missingSince = Infinity;
-    }
+    for (const [, known] of this.#missing()) known.missingSince = Infinity;
   }
 
   #take(entry: RegistryEntry, before?: Known): void {
@@ -167,28 +188,64 @@ export class ServiceView {
     if (!same) this.#snapshot = undefined;
   }
 
+  #missing(): [string, Known][] {
+    const missing: [string, Known][] = [];
+    for (const entry of this.#known) if (entry[1].missingSince !== undefined) missing.push(entry);
+    return missing;
+  }
+
+  /** Milliseconds that one is missing before it is dropped. */
+  get #patience(): number {
+    const allMissing = this.#missing().length === this.#known.size;
+    return allMissing ? PATIENT_GRACES * this.#grace : this.#grace;
+  }
+
   /** How many may be gone at once without having said so. */
   get #believable(): number {
     return this.#grace === 0 ? Infinity : MAX_VANISHING * (this.#vanished.size + this.#known.size);
+  }
+
+  /** Whether one that was missing for long enough may be dropped now. The last of all is half of no list. */
+  #mayDrop(): boolean {
+    return this.#vanished.size + 1 <= Math.max(this.#believable, this.#known.size === 1 ? 1 : 0);
+  }
+
+  get #firstVanishedAt(): number {
+    for (const { at } of this.#vanished.values()) return at;
+    return -Infinity;
   }
 
   #drop(instanceId: string): void {
     if (this.#known.delete(instanceId)) this.#snapshot = undefined;
   }
 
-  /** Instances are gone from the registry without having said so. */
-  #vanish(isGone: (instanceId: string) => boolean, believable: number): void {
+  /**
+   * Instances are gone from the registry without having said so.
+   *
+   * @param kept those of them that are not dropped at once in any case.
+   */
+  #vanish(isGone: (instanceId: string) => boolean, believable: number, kept?: ReadonlySet<string>): void {
     const now = performance.now();
     const present = [...this.#known].filter(([, { missingSince }]) => missingSince === undefined);
     const found = present.filter(([instanceId]) => isGone(instanceId));
     const gone = this.#vanished.size + this.#known.size - present.length + found.length;
     for (const [instanceId, known] of found) {
-      if (gone > believable) {
+      if (gone > believable || (this.#grace > 0 && kept?.has(instanceId))) {
         known.missingSince = now;
       } else {
         this.#drop(instanceId);
-        this.#vanished.set(instanceId, now);
+        this.#vanished.set(instanceId, { known, at: now });
       }
     }
+    if (found.length > 0 && found.length === present.length && gone > believable) this.#restore();
+  }
+
+  /** The registry is silent about all: those that vanished within the grace period are as likely to be there. */
+  #restore(): void {
+    for (const [instanceId, { known, at }] of this.#vanished) {
+      this.#known.set(instanceId, { ...known, missingSince: at });
+      this.#snapshot = undefined;
+    }
+    this.#vanished.clear();
   }
 }

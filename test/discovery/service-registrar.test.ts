@@ -8,7 +8,13 @@ import {
   toInstance,
 } from '../../src/discovery/service-instance.ts';
 import { ServiceRegistrar, type ServiceRegistrarOptions } from '../../src/discovery/service-registrar.ts';
-import { ClosedError, InstanceReplacedError, InvalidInstanceError } from '../../src/errors.ts';
+import {
+  ClosedError,
+  DiscoveryUnavailableError,
+  InstanceReplacedError,
+  InvalidInstanceError,
+  RedisError,
+} from '../../src/errors.ts';
 import { defer, fakeTime, fling, flush, follow, pass, rejectionOf } from '../policies/helpers.ts';
 
 beforeEach(fakeTime);
@@ -22,6 +28,7 @@ const instance: InstanceRegistration = {
 };
 const interval = 10_000;
 const down = new Error('discovery is down');
+const invalid = new InvalidInstanceError('no port');
 
 /** A discovery that agrees to everything, and whose methods a test can replace. */
 function stub() {
@@ -46,7 +53,9 @@ function registrarOf(discovery: Partial<ServiceDiscovery>, options: Partial<Serv
   registrar.on('re-registered', ({ instanceId }) => again.push(instanceId));
   const replacements: InstanceReplacedError[] = [];
   registrar.on('replaced', (error) => replacements.push(error));
-  return Object.assign(registrar, { failures, again, replacements });
+  const registered: unknown[] = [];
+  registrar.on('registered', (event) => registered.push(event.instance));
+  return Object.assign(registrar, { failures, again, replacements, registered });
 }
 
 describe('a registrar', () => {
@@ -126,41 +135,339 @@ describe('a registrar', () => {
     const setTimeout = vi.spyOn(globalThis, 'setTimeout');
     const discovery = stub();
     await registrarOf(discovery).register();
+    // The caller's own wait is over.
+    expect(vi.getTimerCount()).toBe(1);
     discovery.heartbeat.mockRejectedValueOnce(down);
     await pass(3 * interval);
-    expect(setTimeout.mock.results.length).toBeGreaterThan(2);
-    for (const { value } of setTimeout.mock.results) expect(value.hasRef()).toBe(false);
+    const [waiting, ...others] = setTimeout.mock.results.map(({ value }) => value.hasRef());
+    expect(waiting).toBe(true);
+    expect(others.length).toBeGreaterThan(2);
+    for (const holds of others) expect(holds).toBe(false);
+  });
+
+  it('tells each time that it has become registered', async () => {
+    const discovery = stub();
+    const registrar = registrarOf(discovery);
+    const instances = [await registrar.register()];
+    expect(registrar.registered).toEqual(instances);
+    discovery.heartbeat.mockResolvedValueOnce(false);
+    await pass(interval);
+    expect(registrar.registered).toEqual([...instances, registrar.instance]);
+    await pass(5 * interval);
+    expect(registrar.registered).toHaveLength(2);
   });
 });
 
 describe('a registration that fails', () => {
   it('is the error of whoever asked for it, and no heartbeats are sent', async () => {
     const discovery = stub();
-    discovery.register.mockRejectedValueOnce(down);
+    discovery.register.mockRejectedValueOnce(invalid);
     const registrar = registrarOf(discovery);
-    expect(await rejectionOf(registrar.register())).toBe(down);
+    expect(await rejectionOf(registrar.register())).toBe(invalid);
     expect(registrar.instance).toBeUndefined();
+    expect(registrar.failures).toEqual([invalid]);
     expect(vi.getTimerCount()).toBe(0);
     await registrar.close();
     expect(discovery.deregister).not.toHaveBeenCalled();
   });
 
+  it.each<[string, Error]>([
+    ['the instance is malformed', invalid],
+    ['the discovery is closed', new ClosedError('the discovery')],
+    ['another process has its id', new InstanceReplacedError(service, 'u1')],
+    ['Redis denies access', new RedisError('WRONGPASS', { denied: true })],
+  ])('rejects at once and is not repeated if %s', async (_, error) => {
+    const discovery = stub();
+    discovery.register.mockRejectedValue(error);
+    const registrar = registrarOf(discovery);
+    const both = [follow(registrar.register()), follow(registrar.register())];
+    await flush();
+    for (const { outcome } of both) expect(outcome).toEqual({ ok: false, error });
+    await pass(10 * interval);
+    expect(discovery.register).toHaveBeenCalledTimes(1);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
   it('is an error of the promise also if the discovery throws, or the instance is malformed', async () => {
     const discovery = stub();
-    discovery.register.mockImplementationOnce(() => fling(down));
-    expect(await rejectionOf(registrarOf(discovery).register())).toBe(down);
+    discovery.register.mockImplementationOnce(() => fling(invalid));
+    expect(await rejectionOf(registrarOf(discovery).register())).toBe(invalid);
     const malformed = registrarOf(new InMemoryServiceDiscovery(), { instance: { ...instance, port: 0 } });
     expect(await rejectionOf(malformed.register())).toBeInstanceOf(InvalidInstanceError);
   });
 
   it('can be tried anew', async () => {
     const discovery = stub();
-    discovery.register.mockRejectedValueOnce(down);
+    discovery.register.mockRejectedValueOnce(invalid);
     const registrar = registrarOf(discovery);
     await rejectionOf(registrar.register());
     await expect(registrar.register()).resolves.toMatchObject({ instanceId: 'u1' });
     await pass(interval);
     expect(discovery.heartbeat).toHaveBeenCalledTimes(1);
+  });
+});
+
+describe('a registration that may succeed later', () => {
+  it('is repeated after 1, 2, 4… seconds, and fulfils the call if it succeeds within its timeout', async () => {
+    vi.spyOn(Math, 'random').mockReturnValue(0);
+    const discovery = stub();
+    discovery.register.mockRejectedValueOnce(down).mockImplementationOnce(() => fling(down));
+    const registrar = registrarOf(discovery);
+    const registered = follow(registrar.register());
+    await pass(2_999);
+    expect(registered.outcome).toBeUndefined();
+    expect(registrar.failures).toEqual([down, down]);
+    await pass(1);
+    expect(registered.outcome).toEqual({ ok: true, value: registrar.instance });
+    expect(registrar.registered).toEqual([registrar.instance]);
+    expect(vi.getTimerCount()).toBe(1);
+  });
+
+  it('rejects after the timeout, and goes on until it succeeds', async () => {
+    vi.spyOn(Math, 'random').mockReturnValue(0);
+    const discovery = stub();
+    discovery.register.mockRejectedValue(down);
+    const registrar = registrarOf(discovery);
+    const start = performance.now();
+    const registered = follow(registrar.register());
+    await pass(4_999);
+    expect(registered.outcome).toBeUndefined();
+    await pass(1);
+    expect(registered.outcome).toMatchObject({
+      ok: false,
+      error: {
+        code: 'ERR_DISCOVERY_UNAVAILABLE',
+        message: expect.stringMatching(/'u1' of 'user-service'.* 5000 ms.*: discovery is down$/),
+        cause: down,
+      },
+    });
+    expect(registrar.instance).toBeUndefined();
+    const at: number[] = [];
+    discovery.register.mockImplementation(async (registration) => {
+      at.push(performance.now() - start);
+      if (at.length < 4) throw down;
+      return toInstance(registration);
+    });
+    await pass(5 * interval);
+    expect(at).toEqual([7_000, 15_000, 25_000, 35_000]);
+    expect(registrar.registered).toEqual([registrar.instance]);
+    expect(await registrar.register()).toBe(registrar.instance);
+    expect(discovery.heartbeat).toHaveBeenCalledTimes(2);
+    await registrar.close();
+    expect(discovery.deregister).toHaveBeenCalledExactlyOnceWith(service, 'u1');
+  });
+
+  it('rejects after the timeout that it was given, and joins the attempts that are under way', async () => {
+    const discovery = stub();
+    const registering = defer<ReturnType<typeof toInstance>>();
+    discovery.register.mockReturnValueOnce(registering.promise);
+    const registrar = registrarOf(discovery);
+    const [short, long] = [registrar.register({ timeout: 100 }), registrar.register({ timeout: 60_000 })];
+    const rejected = await Promise.all([rejectionOf(short), pass(100)]);
+    expect(rejected[0]).toBeInstanceOf(DiscoveryUnavailableError);
+    expect((rejected[0] as Error).message).toMatch(/did not answer$/);
+    expect(rejected[0]).not.toHaveProperty('cause');
+    const later = registrar.register({ timeout: 1 });
+    registering.resolve(toInstance(instance));
+    expect(await long).toBe(registrar.instance);
+    expect(await later).toBe(registrar.instance);
+    expect(discovery.register).toHaveBeenCalledTimes(1);
+    expect(vi.getTimerCount()).toBe(1);
+  });
+
+  it('goes on in the background though Redis denies access by then', async () => {
+    const discovery = stub();
+    discovery.register.mockRejectedValueOnce(down);
+    discovery.register.mockRejectedValueOnce(new RedisError('WRONGPASS', { denied: true }));
+    const registrar = registrarOf(discovery);
+    follow(registrar.register({ timeout: 10 }));
+    await pass(3_000);
+    expect(registrar.failures).toHaveLength(2);
+    expect(registrar.registered).toHaveLength(1);
+  });
+
+  it('ends in the background with what cannot succeed any more, and can be begun anew', async () => {
+    const discovery = stub();
+    discovery.register.mockRejectedValueOnce(down).mockRejectedValueOnce(invalid);
+    const registrar = registrarOf(discovery);
+    follow(registrar.register({ timeout: 10 }));
+    await pass(10 * interval);
+    expect(registrar.failures).toEqual([down, invalid]);
+    expect(discovery.register).toHaveBeenCalledTimes(2);
+    expect(vi.getTimerCount()).toBe(0);
+    expect(await registrar.register()).toMatchObject({ instanceId: 'u1' });
+  });
+
+  it('holds the process open only for as long as a caller waits', async () => {
+    const setTimeout = vi.spyOn(globalThis, 'setTimeout');
+    const discovery = stub();
+    discovery.register.mockRejectedValue(down);
+    const registrar = registrarOf(discovery);
+    follow(registrar.register());
+    await pass(10 * interval);
+    const holding = setTimeout.mock.results.filter(({ value }) => value.hasRef());
+    expect(holding).toHaveLength(1);
+    expect(setTimeout.mock.calls[setTimeout.mock.results.indexOf(holding[0]!)]![1]).toBe(5_000);
+    expect(setTimeout.mock.calls.length).toBeGreaterThan(10);
+  });
+
+  it('takes the changes that are made meanwhile', async () => {
+    const discovery = stub();
+    discovery.register.mockRejectedValueOnce(down);
+    const registrar = registrarOf(discovery);
+    follow(registrar.register({ timeout: 10 }));
+    await pass(100);
+    expect(await registrar.update({ weight: 5 })).toBe(false);
+    expect(discovery.update).not.toHaveBeenCalled();
+    await pass(1_000);
+    expect(registrar.registered).toMatchObject([{ weight: 5 }]);
+    expect(discovery.register).toHaveBeenLastCalledWith(expect.objectContaining({ weight: 5 }));
+  });
+
+  it('takes changes that are made during an attempt that fails', async () => {
+    const discovery = stub();
+    const registering = defer<ReturnType<typeof toInstance>>();
+    discovery.register.mockReturnValueOnce(registering.promise);
+    const registrar = registrarOf(discovery);
+    follow(registrar.register({ timeout: 10 }));
+    const updated = follow(registrar.update({ weight: 5 }));
+    await pass(100);
+    expect(updated.outcome).toBeUndefined();
+    registering.reject(down);
+    await flush();
+    expect(updated.outcome).toEqual({ ok: true, value: false });
+    await pass(1_000);
+    expect(registrar.registered).toMatchObject([{ weight: 5 }]);
+  });
+
+  it('ends when the registrar is closed between two attempts, which its callers are told', async () => {
+    const discovery = stub();
+    discovery.register.mockRejectedValue(down);
+    const registrar = registrarOf(discovery, { deregisterOn: 'SIGTERM' });
+    const listeners = process.listenerCount('SIGTERM');
+    const registered = follow(registrar.register());
+    await pass(100);
+    expect(process.listenerCount('SIGTERM')).toBe(listeners + 1);
+    const closed = follow(registrar.close());
+    await flush();
+    expect(registered.outcome).toMatchObject({ ok: false, error: { code: 'ERR_CLOSED' } });
+    expect(closed.outcome).toEqual({ ok: true, value: undefined });
+    expect(process.listenerCount('SIGTERM')).toBe(listeners);
+    await pass(10 * interval);
+    expect(discovery.register).toHaveBeenCalledTimes(1);
+    expect(discovery.deregister).not.toHaveBeenCalled();
+    expect(registrar.failures).toEqual([down]);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  it('ends when a listener closes the registrar because of a failure', async () => {
+    const discovery = stub();
+    discovery.register.mockRejectedValue(down);
+    const registrar = registrarOf(discovery);
+    registrar.on('failure', () => void registrar.close());
+    const registered = follow(registrar.register());
+    await pass(10 * interval);
+    expect(registered.outcome).toEqual({ ok: false, error: down });
+    expect(discovery.register).toHaveBeenCalledTimes(1);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  it('is taken back if it succeeds long after the registrar was closed', async () => {
+    const discovery = stub();
+    const late = defer<ReturnType<typeof toInstance>>();
+    discovery.register.mockReturnValueOnce(late.promise);
+    discovery.deregister.mockRejectedValue(down);
+    const registrar = registrarOf(discovery);
+    follow(registrar.register());
+    await pass(interval);
+    const closed = follow(registrar.close());
+    await pass(5_000);
+    expect(closed.outcome).toEqual({ ok: true, value: undefined });
+    expect(discovery.deregister).not.toHaveBeenCalled();
+    late.resolve(toInstance(instance));
+    await flush();
+    expect(discovery.deregister).toHaveBeenCalledExactlyOnceWith(service, 'u1');
+    expect(registrar.registered).toEqual([]);
+    await pass(10 * interval);
+    expect(discovery.heartbeat).not.toHaveBeenCalled();
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  it('ends when the process is told to end, which it does then', async () => {
+    const killed = vi.spyOn(process, 'kill').mockReturnValue(true);
+    const others = process.listeners('SIGTERM');
+    process.removeAllListeners('SIGTERM');
+    onTestFinished(() => {
+      for (const listener of others) process.on('SIGTERM', listener);
+    });
+    const discovery = stub();
+    discovery.register.mockRejectedValue(down);
+    const registrar = registrarOf(discovery, { deregisterOn: 'SIGTERM' });
+    follow(registrar.register({ timeout: 10 }));
+    await pass(100);
+    process.emit('SIGTERM', 'SIGTERM');
+    await flush();
+    expect(killed).toHaveBeenCalledExactlyOnceWith(process.pid, 'SIGTERM');
+    await pass(10 * interval);
+    expect(discovery.register).toHaveBeenCalledTimes(1);
+  });
+
+  it.each<[string, unknown, string]>([
+    ['a timeout of nothing', { timeout: 0 }, 'RangeError'],
+    ['a timeout that no timer can keep', { timeout: Infinity }, 'RangeError'],
+    ['a timeout that is text', { timeout: '5s' }, 'TypeError'],
+    ['an option that there is not', { timeuot: 5 }, 'TypeError'],
+    ['no options object', 5, 'TypeError'],
+  ])('is not begun with %s', async (_, options, name) => {
+    const discovery = stub();
+    const rejection = await rejectionOf(registrarOf(discovery).register(options as never));
+    expect(rejection).toMatchObject({ name, message: expect.stringContaining('register()') });
+    expect(discovery.register).not.toHaveBeenCalled();
+  });
+
+  it('is registered once and kept alive, whatever fails and whoever calls when', async () => {
+    const outcome = fc.constantFrom('succeeds' as const, 'fails' as const, 'hangs' as const);
+    const call = fc.constantFrom('register' as const, 'update' as const, 'nothing' as const);
+    const steps = fc.array(fc.tuple(call, fc.integer({ min: 0, max: 3 * interval })), { maxLength: 8 });
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(outcome, { maxLength: 6 }),
+        steps,
+        fc.boolean(),
+        async (outcomes, calls, closes) => {
+          const held = new Set<string>();
+          let running = 0;
+          const discovery = stub();
+          discovery.register.mockImplementation(async (registration) => {
+            expect(++running).toBe(1);
+            const next = outcomes.shift() ?? 'succeeds';
+            await new Promise((resolve) => setTimeout(resolve, next === 'hangs' ? 4 * interval : 10));
+            running--;
+            if (next === 'fails') throw down;
+            held.add('u1');
+            return toInstance(registration);
+          });
+          discovery.deregister.mockImplementation(async () => held.delete('u1'));
+          const registrar = registrarOf(discovery);
+          const results = [follow(registrar.register({ timeout: 500 }))];
+          for (const [call, wait] of calls) {
+            if (call === 'register') results.push(follow(registrar.register()));
+            else if (call === 'update') follow(registrar.update({ weight: 2 }));
+            await pass(wait);
+          }
+          if (closes) follow(registrar.close());
+          await pass(40 * interval);
+          for (const { outcome } of results) expect(outcome).toBeDefined();
+          expect([...held]).toEqual(closes ? [] : ['u1']);
+          expect(registrar.registered.length).toBeLessThanOrEqual(1);
+          follow(registrar.close());
+          await pass(5_000);
+          expect(held.size).toBe(0);
+          expect(vi.getTimerCount()).toBe(0);
+        },
+      ),
+      { numRuns: 100 },
+    );
   });
 });
 
@@ -574,7 +881,7 @@ describe('closing', () => {
       const discovery = stub();
       discovery[method].mockReturnValue(new Promise<never>(() => {}));
       const registrar = registrarOf(discovery);
-      void registrar.register();
+      follow(registrar.register());
       await pass(interval);
       const closed = follow(registrar.close());
       await pass(4_999);
@@ -625,9 +932,11 @@ describe('a registrar that deregisters on SIGTERM', () => {
 
   it('does not listen if the registration fails', async () => {
     const discovery = stub();
-    discovery.register.mockRejectedValue(down);
+    discovery.register.mockRejectedValue(invalid);
     const registrar = registrarOf(discovery, { deregisterOn: 'SIGTERM' });
-    for (let attempt = 0; attempt < 3; attempt++) await rejectionOf(registrar.register());
+    for (let attempt = 0; attempt < 3; attempt++) {
+      expect(await rejectionOf(registrar.register())).toBe(invalid);
+    }
     expect(process.listenerCount('SIGTERM')).toBe(before);
   });
 

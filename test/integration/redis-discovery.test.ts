@@ -2,7 +2,7 @@ import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { Redis } from 'ioredis';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
-import { ServiceClient, type ServiceInstance, ServiceRegistrar } from '../../src/index.ts';
+import { RedisError, ServiceClient, type ServiceInstance, ServiceRegistrar } from '../../src/index.ts';
 import { RedisServiceDiscovery, type RedisServiceDiscoveryOptions } from '../../src/redis/index.ts';
 import { load } from '../support/load.ts';
 import { type RedisServer, redisUrl, startRedis, uniquePrefix } from '../support/redis.ts';
@@ -180,15 +180,47 @@ describe('an instance that ends', () => {
     for (const client of clients) expect(idsOf(await client.instances(service))).toEqual(['u2', 'u3']);
   });
 
-  it('without a word is gone even if it was the only one', async () => {
+  it('without a word is gone after ten grace periods if it was the only one', async () => {
     const keyPrefix = uniquePrefix();
-    const ttl = 500;
+    const [ttl, grace] = [300, 100];
     const ours = discover(redisUrl(), { keyPrefix, ttl });
-    const client = discover(redisUrl(), { keyPrefix, ttl, grace: 60_000 });
+    const client = discover(redisUrl(), { keyPrefix, ttl, grace });
+    const believing = discover(redisUrl(), { keyPrefix, ttl, grace: 0 });
     await ours.register({ serviceName: service, instanceId: 'u1', host: '127.0.0.1', port: 1 });
     const registeredAt = performance.now();
-    expect(await client.instances(service)).toHaveLength(1);
-    expect((await whenGone(client, 'u1')) - registeredAt).toBeLessThan(ttl + 1_000);
+    for (const discovery of [client, believing]) expect(await discovery.instances(service)).toHaveLength(1);
+    const stale = vi.fn();
+    client.on('stale', stale);
+    const gone = whenGone(client, 'u1');
+    expect((await whenGone(believing, 'u1')) - registeredAt).toBeLessThan(ttl + 1_000);
+    const goneAfter = (await gone) - registeredAt;
+    expect(goneAfter).toBeGreaterThan(ttl + 10 * grace);
+    expect(stale).toHaveBeenCalledExactlyOnceWith({ serviceName: service, error: expect.any(RedisError) });
+    await vi.waitFor(() => expect(client.isStale(service)).toBe(false));
+  });
+
+  it.each([
+    ['one of two', 2, 1],
+    ['two of three', 3, 2],
+  ])('without a word is gone from every client: %s', { timeout: 15_000 }, async (_, all, dying) => {
+    const keyPrefix = uniquePrefix();
+    const ttl = 400;
+    const [mortal, lasting] = [discover(redisUrl(), { keyPrefix, ttl }), discover(redisUrl(), { keyPrefix })];
+    for (let count = 0; count < all; count++) {
+      const owner = count < dying ? mortal : lasting;
+      const instanceId = `u${count}`;
+      await owner.register({ serviceName: service, instanceId, host: '127.0.0.1', port: 1 });
+    }
+    const registeredAt = performance.now();
+    const clients = Array.from({ length: 3 }, () => discover(redisUrl(), { keyPrefix, ttl }));
+    for (const client of clients) expect(await client.instances(service)).toHaveLength(all);
+    const left = Array.from({ length: all - dying }, (__, index) => `u${dying + index}`);
+    for (const client of clients) {
+      await vi.waitFor(async () => expect(idsOf(await client.instances(service))).toEqual(left));
+      expect(client.isStale(service)).toBe(false);
+    }
+    // A ttl, and a grace period for each but half of them.
+    expect(performance.now() - registeredAt).toBeLessThan(ttl + (all === 2 ? 0 : 2 * ttl) + 1_500);
   });
 
   it('by itself is gone from every client within 50 ms', { timeout: 15_000 }, async () => {
@@ -224,7 +256,7 @@ describe('hosts whose clocks are ten minutes apart', () => {
       startHost('right', keyPrefix, ttl),
       startHost('ahead', keyPrefix, ttl, TEN_MINUTES),
     ]);
-    const client = discover(redisUrl(), { keyPrefix, ttl });
+    const client = discover(redisUrl(), { keyPrefix, ttl, grace: 0 });
     const all = ['ahead', 'behind', 'right'];
     expect(idsOf(await client.instances(service))).toEqual(all);
     const lists: string[][] = [];

@@ -4,7 +4,7 @@ import {
   type Registration,
   type RegistryContent,
   type RegistryEntry,
-  type RegistryState,
+  type RegistryLook,
   type ServiceRegistry,
   toJson,
 } from '../../src/redis/service-registry.ts';
@@ -49,6 +49,8 @@ export class FakeRegistry {
   latency = 0;
   /** What commands fail with. */
   failure: Error | undefined = undefined;
+  /** Why Redis rejects writes, if it does: tests then register and expire nobody. */
+  rejection: string | undefined = undefined;
   nextExpiry = Infinity;
   #epoch = 0;
 
@@ -105,11 +107,11 @@ export class FakeRegistry {
         status,
         expiresAt: TTL,
       }));
-      return { ...this.#state(serviceName), entries };
+      return { ...this.#state(serviceName), entries, damaged: [] };
     });
   }
 
-  async touch(serviceName: string): Promise<RegistryState> {
+  async touch(serviceName: string): Promise<RegistryLook> {
     return this.#command('touch', [], () => this.#state(serviceName));
   }
 
@@ -160,9 +162,10 @@ export class FakeRegistry {
     return found;
   }
 
-  #state(serviceName: string): RegistryState {
+  #state(serviceName: string): RegistryLook {
     const { version } = this.#service(serviceName);
-    return { version, now: Math.floor(Date.now()), nextExpiry: this.nextExpiry };
+    const { nextExpiry, rejection } = this;
+    return { version, now: Math.floor(Date.now()), nextExpiry, rejection };
   }
 
   #hold(serviceName: string, instanceId: string, epoch: number, record: string): void {

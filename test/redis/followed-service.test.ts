@@ -478,15 +478,101 @@ describe('a registry that cannot be read', () => {
     const one = await begun();
     one.registry.forgetAll();
     one.followed.hearsAgain();
-    await pass(GRACE - 5_000);
+    await pass(10 * GRACE - 5_000);
     one.registry.failure = away;
     await pass(60_000);
     expect(one.ids).toEqual(['u1', 'u2']);
     one.registry.failure = undefined;
-    await pass(GRACE - 1);
+    await pass(10 * GRACE - 1);
     expect(one.ids).toEqual(['u1', 'u2']);
     await pass(REFRESH + 2);
+    expect(one.ids).toEqual(['u2']);
+    await pass(GRACE + 2);
     expect(one.ids).toEqual([]);
+  });
+});
+
+describe('a registry that is silent about instances', () => {
+  it('makes what is known stale for as long as they are kept, which is told once', async () => {
+    const one = await begun(['u1', 'u2', 'u3']);
+    one.registry.expire('u1');
+    expect(one.news()).toEqual(['known u2,u3', 'changed u2,u3']);
+    one.registry.expire('u2', 'u3');
+    expect(one.news()).toEqual([
+      'known u2,u3,u1',
+      'changed u2,u3,u1',
+      `stale: 3 of the 3 instances of '${service}' are gone from Redis without having left, and are kept for now: u2, u3, u1`,
+    ]);
+    await pass(9 * GRACE);
+    expect(one.followed.stale).toBe(true);
+    expect(one.events.filter((event) => event !== 'idle')).toEqual([]);
+  });
+
+  it('is up to date again when it tells of the last of them', async () => {
+    const one = await begun(['u1', 'u2', 'u3']);
+    one.registry.expire('u1', 'u2', 'u3');
+    for (const instanceId of ['u1', 'u2', 'u3']) {
+      expect(one.followed.stale).toBe(true);
+      one.registry.put(instanceId, { epoch: 1 });
+    }
+    expect(one.events.at(-1)).toBe('fresh');
+    expect(one.followed.stale).toBe(false);
+    expect(one.told).toEqual([]);
+  });
+
+  it('is up to date again when the last of them was dropped', async () => {
+    const one = await begun(['u1', 'u2', 'u3']);
+    one.registry.expire('u1', 'u2');
+    expect(one.followed.stale).toBe(true);
+    await pass(2 * GRACE + 2);
+    expect(one.ids).toEqual(['u3']);
+    expect(one.followed.stale).toBe(false);
+    expect(one.events.at(-1)).toBe('fresh');
+  });
+
+  it('is not up to date for having told of all while it is not heard', async () => {
+    const one = await begun(['u1', 'u2']);
+    one.registry.expire('u1', 'u2');
+    one.hearing.now = false;
+    one.followed.hearsNothing(away);
+    for (const instanceId of ['u1', 'u2']) one.registry.put(instanceId);
+    expect(one.followed.stale).toBe(true);
+    one.hearing.now = true;
+    one.followed.hearsAgain();
+    await pass(100);
+    expect(one.followed.stale).toBe(false);
+  });
+});
+
+describe('a Redis that rejects writes', () => {
+  it('makes what is known stale, drops nobody, and is asked ever more rarely until it takes them again', async () => {
+    const one = await begun(['u1', 'u2', 'u3']);
+    one.registry.expire('u1', 'u2');
+    Object.assign(one.registry, { rejection: 'OOM command not allowed', nextExpiry: 0 });
+    one.news();
+    await pass(20 * GRACE);
+    expect(one.ids).toEqual(['u1', 'u2', 'u3']);
+    expect(one.followed.stale).toBe(true);
+    expect(one.registry.count('touch')).toBeLessThan(100);
+    Object.assign(one.registry, { rejection: undefined, nextExpiry: Infinity });
+    await pass(REFRESH + 1);
+    expect(one.followed.stale).toBe(true);
+    for (const instanceId of ['u1', 'u2']) one.registry.put(instanceId);
+    expect(one.followed.stale).toBe(false);
+    expect(one.events.filter((event) => event !== 'idle')).toEqual(['fresh']);
+  });
+
+  it('can be read for the first time, and says why what is known is stale', async () => {
+    const registry = new FakeRegistry();
+    registry.put('u1');
+    registry.rejection = 'OOM command not allowed';
+    const one = following(registry);
+    await one.followed.read();
+    expect(one.ids).toEqual(['u1']);
+    expect(one.events).toEqual(['known u1', 'stale: Redis rejects writes: OOM command not allowed']);
+    registry.rejection = undefined;
+    await pass(251);
+    expect(one.followed.stale).toBe(false);
   });
 });
 
@@ -554,11 +640,12 @@ describe('a look whether anything was missed', () => {
     const one = await begun(['u1', 'u2'], { refreshInterval: 10 * GRACE });
     one.registry.expire('u1', 'u2');
     expect(one.ids).toEqual(['u1', 'u2']);
-    await pass(GRACE - 1);
+    await pass(10 * GRACE - 1);
     expect(one.ids).toEqual(['u1', 'u2']);
     await pass(2);
-    expect(one.ids).toEqual([]);
-    expect(one.told.map(idsOf)).toEqual([[]]);
+    expect(one.ids).toEqual(['u2']);
+    await pass(GRACE + 1);
+    expect(one.told.map(idsOf)).toEqual([['u2'], []]);
   });
 
   it('is not needed to drop anyone where there is no grace period', async () => {
@@ -616,8 +703,10 @@ describe('what an earlier process knew', () => {
     one.registry.failure = undefined;
     await pass(250);
     expect(one.ids).toEqual(['u0']);
-    await pass(GRACE + 1_000);
+    expect(one.followed.stale).toBe(true);
+    await pass(10 * GRACE + 1_000);
     expect(one.ids).toEqual([]);
+    expect(one.followed.stale).toBe(false);
   });
 
   it('is of no interest when the registry was read', async () => {
@@ -774,6 +863,7 @@ describe('whatever happens', () => {
     fc.record({ poison: id }),
     fc.constant({ forgetAll: true as const }),
     fc.record({ failing: fc.boolean() }),
+    fc.record({ full: fc.boolean() }),
     fc.record({ hearing: fc.boolean() }),
     fc.record({ latency: fc.constantFrom(0, 5, 400) }),
     fc.record({ nextExpiry: fc.constantFrom(0, 300, Infinity) }),
@@ -808,6 +898,7 @@ describe('whatever happens', () => {
       registry.forgetAll();
       await pass(1);
     } else if ('failing' in step) registry.failure = step.failing ? away : undefined;
+    else if ('full' in step) registry.rejection = step.full ? 'OOM' : undefined;
     else if ('hearing' in step) {
       if (step.hearing === hearing.now) return;
       hearing.now = step.hearing;
@@ -844,9 +935,14 @@ describe('whatever happens', () => {
           for (const step of steps) await take(step, one, epochs);
 
           // Then all is well again, for long enough.
-          Object.assign(registry, { failure: undefined, latency: 0, nextExpiry: Infinity });
+          Object.assign(registry, {
+            failure: undefined,
+            rejection: undefined,
+            latency: 0,
+            nextExpiry: Infinity,
+          });
           await take({ hearing: true }, one, epochs);
-          await pass(GRACE + 4 * REFRESH);
+          await pass(16 * GRACE + 4 * REFRESH);
           const seen = followed.instances.map(({ instanceId, port, status }) => [
             instanceId,
             { port, status },

@@ -514,6 +514,64 @@ describe.each(places)('in $name', (place) => {
     expect(await place.client().pttl(meta)).toBeGreaterThan(1_000);
   });
 
+  test('a heartbeat gives an instance its lease again that Redis has lost, which is published', async () => {
+    const { registry, start, keysOf } = registryAt(place);
+    const one = await start('users', 'one');
+    const two = await start('users', 'two');
+    await registry.setStatus('users', 'one', 'unhealthy');
+    const { leases } = keysOf('users');
+    await place.client().del(leases);
+    expect(await registry.read('users')).toMatchObject({ entries: [], damaged: ['one', 'two'] });
+    const heard = await listen(place, registry, 'users');
+    expect(await registry.heartbeat([one, two])).toEqual(['alive', 'alive']);
+    expect(await registry.heartbeat([one, two])).toEqual(['alive', 'alive']);
+    const { entries, damaged } = await registry.read('users');
+    expect(damaged).toEqual([]);
+    expect(entries).toMatchObject([
+      { instanceId: 'one', status: undefined },
+      { instanceId: 'two', status: undefined },
+    ]);
+    await vi.waitFor(async () =>
+      expect(await heard()).toMatchObject([
+        { kind: 'registered', entry: { instanceId: 'one', record: entries[0]!.record } },
+        { kind: 'registered', entry: { instanceId: 'two', record: entries[1]!.record } },
+      ]),
+    );
+    expect(await place.client().pttl(leases)).toBeGreaterThan(TTL);
+  });
+
+  test('a heartbeat begins the versions anew that Redis has lost, and the service is still listed', async () => {
+    const { registry, start, keysOf } = registryAt(place);
+    const one = await start('users', 'one');
+    const { version } = await registry.touch('users');
+    await place.client().del(keysOf('users').meta);
+    expect(await registry.touch('users')).toMatchObject({ version: 0 });
+    expect(await registry.heartbeat([one])).toEqual(['alive']);
+    expect((await registry.touch('users')).version).toBeGreaterThan(version);
+    expect(await registry.services()).toEqual(['users']);
+    expect(await place.client().hget(keysOf('users').meta, 'longest')).toBe(String(TTL));
+  });
+
+  test('heartbeats give back the names of services that Redis has lost', async () => {
+    const { registry, prefix, start } = registryAt(place);
+    const own = await Promise.all(['users', 'orders'].map((name) => start(name, 'one')));
+    await place.client().del(`${prefix}:services`);
+    if (place.clustered) {
+      const now = performance.now();
+      vi.spyOn(performance, 'now').mockImplementation(() => now + 600_001);
+    }
+    await registry.heartbeat(own);
+    await vi.waitFor(async () => expect(await registry.services()).toEqual(['orders', 'users']));
+  });
+
+  test('heartbeats do not depend on the names of services', async () => {
+    const { registry, prefix, start } = registryAt(place);
+    const own = await start('users', 'one');
+    await place.client().del(`${prefix}:services`);
+    await place.client().set(`${prefix}:services`, 'not a set');
+    expect(await registry.heartbeat([own])).toEqual(['alive']);
+  });
+
   test('services are listed in order; one of which nothing is left is forgotten', async () => {
     const { registry, prefix, start, keysOf } = registryAt(place);
     expect(await registry.services()).toEqual([]);
@@ -572,6 +630,61 @@ describe.each(places)('in $name', (place) => {
     expect(entries.map(({ instanceId }) => instanceId).sort()).toEqual(['empty', 'huge', 'one']);
     await start('users', 'empty');
     expect(await registry.heartbeat([one])).toEqual(['alive']);
+  });
+});
+
+describe('in a Redis that is full', () => {
+  /** With two services of two instances each, of which the second should have expired. */
+  async function full() {
+    const server = await startRedis();
+    const client = connect(server.url);
+    const connection = new RedisConnection(server.url, 5_000);
+    onTestFinished(() => connection.close());
+    const registry = new ServiceRegistry(connection, 'test');
+    const own: Registration[] = [];
+    for (const serviceName of ['users', 'orders']) {
+      for (const instanceId of ['one', 'two']) {
+        own.push(await registered(registry, { serviceName, instanceId, ttl: TTL, json: JSON_TEXT }));
+      }
+    }
+    const keys = keysOf('test', 'users');
+    await expire(client, keys, 'two');
+    await expire(client, keysOf('test', 'orders'), 'two');
+    await client.config('SET', 'maxmemory', '1mb');
+    await expect(client.set('any', 'thing')).rejects.toThrow(/OOM/);
+    return { client, registry, own };
+  }
+
+  test('instances are kept alive, and none expires whoever looks', async () => {
+    const { registry, own } = await full();
+    for (const one of own) {
+      if (one.instanceId === 'one') expect(await registry.heartbeat([one])).toEqual(['alive']);
+    }
+    expect(await registry.deregister('users', 'one', own[0]!.epoch)).toBe(true);
+    await expect(registry.setStatus('users', 'two', 'unhealthy')).rejects.toThrow(/OOM/);
+    await expect(registry.register({ ...own[0]!, epoch: undefined })).rejects.toThrow(/OOM/);
+    expect(await registry.touch('users')).toMatchObject({
+      nextExpiry: 0,
+      rejection: expect.stringContaining('OOM'),
+    });
+    const { entries, rejection } = await registry.read('users');
+    expect(entries.map(({ instanceId }) => instanceId)).toEqual(['two']);
+    expect(rejection).toMatch(/OOM/);
+    expect(await registry.heartbeat([own[1]!])).toEqual(['alive']);
+    expect((await registry.touch('users')).nextExpiry).toBeGreaterThan(1_000);
+  });
+
+  test('no instance of another service expires by a heartbeat', async () => {
+    const { client, registry, own } = await full();
+    expect(await registry.heartbeat([own[0]!, own[2]!, { ...own[1]!, instanceId: 'unknown' }])).toEqual([
+      'alive',
+      'alive',
+      'unknown',
+    ]);
+    expect((await registry.read('orders')).entries).toHaveLength(2);
+    await client.config('SET', 'maxmemory', '0');
+    expect((await registry.read('orders')).entries).toHaveLength(1);
+    expect((await registry.touch('orders')).rejection).toBeUndefined();
   });
 });
 

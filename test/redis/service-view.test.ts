@@ -20,7 +20,7 @@ function viewOf({ grace = GRACE } = {}) {
     invalid.push(instanceId);
   });
   let version = 0;
-  const state = () => ({ version: ++version, now: 0, nextExpiry: Infinity });
+  const state = () => ({ version: ++version, now: 0, nextExpiry: Infinity, rejection: undefined });
   type News = Change extends infer C
     ? C extends Change
       ? Omit<C, keyof ReturnType<typeof state>>
@@ -39,7 +39,7 @@ function viewOf({ grace = GRACE } = {}) {
     /** A reading with the given entries, or entries of the given ids. */
     read: (...entries: (string | RegistryEntry)[]) => {
       const given = entries.map((entry) => (typeof entry === 'string' ? entryOf(entry) : entry));
-      view.load({ ...state(), entries: given }, false);
+      view.load({ ...state(), entries: given, damaged: [] }, false);
     },
     registered: (entry: RegistryEntry) => apply({ kind: 'registered', entry }),
     expired: (...instanceIds: string[]) => apply({ kind: 'expired', instanceIds }),
@@ -143,11 +143,19 @@ describe('an instance that expires', () => {
     expect(known.ids).toEqual(['u1', 'u3']);
   });
 
-  it('is gone at once if it was the only one', () => {
+  it('is kept for ten grace periods if it was the only one', async () => {
     const known = viewOf();
     known.read('u1');
     known.expired('u1');
+    expect(known.view.missing).toEqual(['u1']);
+    expect(known.view.graceEnds).toBe(10 * GRACE);
+    await pass(10 * GRACE - 1);
+    known.view.settle();
+    expect(known.ids).toEqual(['u1']);
+    await pass(1);
+    known.view.settle();
     expect(known.ids).toEqual([]);
+    expect(known.view.missing).toEqual([]);
   });
 
   it('is gone at once if a reading finds it gone and half of the others stay', () => {
@@ -162,6 +170,10 @@ describe('an instance that expires', () => {
     known.read('u1', 'u2', 'u3');
     known.expired('u1', 'u2');
     expect(known.ids).toEqual(['u1', 'u2', 'u3']);
+    await pass(GRACE);
+    known.view.settle();
+    expect(known.ids).toEqual(['u2', 'u3']);
+    expect(known.view.graceEnds).toBe(GRACE);
     await pass(GRACE);
     known.view.settle();
     expect(known.ids).toEqual(['u3']);
@@ -201,21 +213,84 @@ describe('an instance that expires', () => {
 });
 
 describe('a registry that suddenly knows less', () => {
-  it('is not believed before the grace period has passed without a sign of those that it lost', async () => {
+  it('is not believed before ten grace periods have passed without a sign of anyone', async () => {
     const known = viewOf();
     known.read('u1', 'u2', 'u3');
     const before = known.view.snapshot;
     expect(known.view.graceEnds).toBe(Infinity);
     known.read();
-    expect(known.view.graceEnds).toBe(GRACE);
-    await pass(GRACE - 1);
-    known.view.settle();
+    expect(known.view.graceEnds).toBe(10 * GRACE);
+    await pass(10 * GRACE - 1);
+    known.read();
     expect(known.view.graceEnds).toBe(1);
     expect(known.view.snapshot).toBe(before);
     await pass(1);
     known.view.settle();
+    expect(known.ids).toEqual(['u2', 'u3']);
+    expect(known.view.graceEnds).toBe(GRACE);
+    await pass(GRACE);
+    known.view.settle();
+    expect(known.ids).toEqual(['u3']);
+    await pass(GRACE);
+    known.read();
     expect(known.ids).toEqual([]);
     expect(known.view.graceEnds).toBe(Infinity);
+  });
+
+  it('that has lost a part of an instance keeps it for a grace period, however few they are', async () => {
+    const known = viewOf();
+    known.read(...TEN);
+    const entries = TEN.slice(2).map((instanceId) => entryOf(instanceId));
+    const state = { version: 1, now: 0, nextExpiry: Infinity, rejection: undefined };
+    known.view.load({ ...state, entries, damaged: ['u0', 'stranger'] }, false);
+    expect(known.ids).toEqual(TEN.filter((instanceId) => instanceId !== 'u1'));
+    expect(known.view.missing).toEqual(['u0']);
+    await pass(GRACE);
+    known.view.settle();
+    expect(known.ids).toEqual(TEN.slice(2));
+  });
+
+  it('that is silent about all gives back those that it took out within the grace period', async () => {
+    const known = viewOf();
+    known.read(...TEN);
+    for (const instanceId of TEN) {
+      known.expired(instanceId);
+      expect(known.ids.length).toBeGreaterThanOrEqual(5);
+      await pass(GRACE / 20);
+    }
+    expect(known.ids.sort()).toEqual(TEN);
+    expect(known.view.missing.sort()).toEqual(TEN);
+    await pass(9 * GRACE);
+    known.view.settle();
+    expect(known.ids.sort()).toEqual(TEN);
+    for (const instanceId of TEN) known.registered(entryOf(instanceId));
+    expect(known.view.missing).toEqual([]);
+    await pass(20 * GRACE);
+    known.view.settle();
+    expect(known.ids.sort()).toEqual(TEN);
+  });
+
+  it('that is silent about all does not give back one that said that it leaves', () => {
+    const known = viewOf();
+    known.read('u1', 'u2', 'u3');
+    known.expired('u1');
+    known.deregistered('u1');
+    known.expired('u2', 'u3');
+    expect(known.ids).toEqual(['u2', 'u3']);
+  });
+
+  it('loses in one grace period no more than half of those about which it is silent beside others', async () => {
+    const known = viewOf();
+    known.read(...TEN);
+    known.read('u9');
+    const sizes: number[] = [];
+    for (let period = 0; period < 6; period++) {
+      await pass(GRACE);
+      known.view.settle();
+      sizes.push(known.ids.length);
+    }
+    expect(sizes).toEqual([5, 3, 2, 1, 1, 1]);
+    expect(known.ids).toEqual(['u9']);
   });
 
   it('is not believed either if less than half is left', async () => {
@@ -223,6 +298,9 @@ describe('a registry that suddenly knows less', () => {
     known.read('u1', 'u2', 'u3', 'u4', 'u5');
     known.read('u1', 'u5');
     expect(known.ids).toEqual(['u1', 'u2', 'u3', 'u4', 'u5']);
+    await pass(GRACE);
+    known.view.settle();
+    expect(known.ids).toEqual(['u1', 'u4', 'u5']);
     await pass(GRACE);
     known.view.settle();
     expect(known.ids).toEqual(['u1', 'u5']);
@@ -241,7 +319,7 @@ describe('a registry that suddenly knows less', () => {
     known.view.recall([recalled]);
     known.read();
     expect(known.view.snapshot).toEqual([recalled]);
-    await pass(GRACE);
+    await pass(10 * GRACE);
     known.view.settle();
     expect(known.view.snapshot).toEqual([]);
   });
@@ -290,10 +368,13 @@ describe('a registry that suddenly knows less', () => {
     known.read('u1', 'u2', 'u3');
     expect(known.view.snapshot).toBe(before);
 
-    known.read();
+    known.read('u3');
     await pass(GRACE);
-    known.read('u4');
-    expect(known.ids).toEqual(['u4']);
+    known.read('u3', 'u4');
+    expect(known.ids).toEqual(['u2', 'u3', 'u4']);
+    await pass(GRACE);
+    known.read('u3', 'u4');
+    expect(known.ids).toEqual(['u3', 'u4']);
   });
 
   it('gives a new grace period to those that are missing when it is back from being away', async () => {
@@ -346,6 +427,129 @@ describe('a registry that suddenly knows less', () => {
         expect(known.ids.sort()).toEqual([...new Set(believed ? after : [...before, ...after])].sort());
         known.view.settle();
         expect(known.invalid).toEqual([]);
+      }),
+    );
+  });
+});
+
+describe('silence', () => {
+  const id = fc.integer({ min: 0, max: 9 }).map((number) => `u${number}`);
+  const ids = fc.uniqueArray(id);
+  const step = fc.oneof(
+    fc.record({ read: ids, damaged: ids, forgetful: fc.boolean() }),
+    fc.record({ expired: fc.uniqueArray(id, { minLength: 1, maxLength: 4 }) }),
+    fc.record({ registered: id }),
+    fc.record({ deregistered: id }),
+    fc.constant({ suspend: true as const }),
+    { weight: 3, arbitrary: fc.record({ pass: fc.integer({ min: 1, max: GRACE }) }) },
+    fc.record({ pass: fc.integer({ min: GRACE, max: 6 * GRACE }) }),
+  );
+  type Step = typeof step extends fc.Arbitrary<infer S> ? S : never;
+
+  /** A view, and what a client may expect of it. */
+  class Observed {
+    readonly known = viewOf();
+    readonly seen: { at: number; ids: string[] }[] = [];
+    /** When it was said of an instance that it leaves. */
+    readonly left: { at: number; instanceId: string }[] = [];
+    /** Since when the registry could be read, and was silent about an instance. */
+    readonly silentSince = new Map<string, number>();
+    #truth = new Set<string>();
+    #suspended = false;
+
+    async take(step: Step): Promise<void> {
+      const now = performance.now();
+      if ('pass' in step) await pass(step.pass);
+      else if ('suspend' in step) {
+        this.#suspended = true;
+        this.known.view.suspend();
+        return;
+      } else if ('read' in step) {
+        this.#truth = new Set(step.read);
+        const entries = step.read.map((instanceId) => entryOf(instanceId));
+        const state = { version: 1, now: 0, nextExpiry: Infinity, rejection: undefined };
+        this.known.view.load({ ...state, entries, damaged: step.damaged }, step.forgetful);
+      } else if ('expired' in step) {
+        for (const instanceId of step.expired) this.#truth.delete(instanceId);
+        this.known.expired(...step.expired);
+      } else if ('registered' in step) {
+        this.#truth.add(step.registered);
+        this.known.registered(entryOf(step.registered));
+      } else {
+        this.#truth.delete(step.deregistered);
+        this.left.push({ at: now, instanceId: step.deregistered });
+        this.known.deregistered(step.deregistered);
+      }
+      this.known.view.settle();
+      this.#check();
+    }
+
+    #check(): void {
+      const now = performance.now();
+      const list = this.known.ids;
+      const before = this.seen.at(-1)?.ids ?? [];
+      if (this.#suspended) this.silentSince.clear();
+      this.#suspended = false;
+      for (const instanceId of new Set([...list, ...before])) {
+        if (this.#truth.has(instanceId)) this.silentSince.delete(instanceId);
+        else if (!this.silentSince.has(instanceId)) this.silentSince.set(instanceId, now);
+      }
+      if (list.length === 0) {
+        for (const instanceId of this.#lostSince(before, now)) {
+          expect(now - (this.silentSince.get(instanceId) ?? now)).toBeGreaterThanOrEqual(10 * GRACE);
+        }
+      }
+      this.seen.push({ at: now, ids: list });
+      const joined = new Set<string>();
+      for (const earlier of this.seen.toReversed()) {
+        if (now - earlier.at >= GRACE) break;
+        for (const instanceId of earlier.ids) joined.add(instanceId);
+        const lost = this.#lostSince(earlier.ids, earlier.at);
+        const last = earlier.ids.length === 1 && list.length === 0;
+        if (!last) expect(lost.length).toBeLessThanOrEqual(joined.size / 2);
+      }
+      expect(this.known.view.missing.sort()).toEqual(list.filter((one) => !this.#truth.has(one)).sort());
+    }
+
+    #lostSince(ids: readonly string[], at: number): string[] {
+      const list = new Set(this.known.ids);
+      const left = new Set(this.left.flatMap((one) => (one.at >= at ? [one.instanceId] : [])));
+      return ids.filter((instanceId) => !list.has(instanceId) && !left.has(instanceId));
+    }
+
+    get truth(): string[] {
+      return [...this.#truth].sort();
+    }
+  }
+
+  it('never takes more than half of a list in a grace period, nor the last before ten of them', async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { maxLength: 60, size: 'max' }), async (steps) => {
+        const observed = new Observed();
+        await observed.take({ read: TEN, damaged: [], forgetful: false });
+        for (const step of steps) await observed.take(step);
+        // Silence is believed at last, and nothing is waited for any more.
+        for (let period = 0; period < 16; period++) await observed.take({ pass: GRACE });
+        expect(observed.known.ids.sort()).toEqual(observed.truth);
+        expect(observed.known.view.graceEnds).toBe(Infinity);
+      }),
+      { numRuns: 300 },
+    );
+  });
+
+  it('is believed just when it is said to be, if it is looked at only then', async () => {
+    const silences = fc.uniqueArray(id, { minLength: 1 });
+    await fc.assert(
+      fc.asyncProperty(silences, fc.array(silences, { maxLength: 3 }), async (first, others) => {
+        const observed = new Observed();
+        await observed.take({ read: TEN, damaged: [], forgetful: false });
+        for (const expired of [first, ...others]) await observed.take({ expired });
+        let looks = 0;
+        while (observed.known.view.graceEnds < Infinity) {
+          expect(looks++).toBeLessThan(20);
+          await observed.take({ pass: Math.max(1, Math.ceil(observed.known.view.graceEnds)) });
+        }
+        expect(observed.known.ids.sort()).toEqual(observed.truth);
       }),
     );
   });
@@ -490,6 +694,9 @@ describe('what a check found', () => {
     known.read();
     expect(known.view.setStatus('u1', 'unhealthy')).toBe(true);
     expect(known.statuses).toEqual(['unhealthy', 'healthy']);
+    await pass(10 * GRACE);
+    known.view.settle();
+    expect(known.ids).toEqual(['u2']);
     await pass(GRACE);
     known.view.settle();
     expect(known.ids).toEqual([]);
