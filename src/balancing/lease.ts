@@ -47,7 +47,7 @@ export class Lease {
     this.#startedAt = now;
     this.#generation = member.health.generation;
     this.#probe = member.health.begin(now);
-    member.begin(now, fleet.picks);
+    member.begin(fleet.picks);
     fleet.loadChanged(member);
   }
 
