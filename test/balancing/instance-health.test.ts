@@ -564,7 +564,10 @@ class Model {
 }
 
 type Command =
-  | { do: 'start' | 'compare' | 'news' | 'start anew' }
+  | { do: 'start' }
+  | { do: 'compare' }
+  | { do: 'news' }
+  | { do: 'start anew' }
   | { do: 'succeed' | 'fail' | 'cancel'; call: number; reached: boolean }
   | { do: 'pass'; milliseconds: number };
 

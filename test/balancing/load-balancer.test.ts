@@ -278,19 +278,20 @@ describe('a listener that throws', () => {
       outlierDetection: { consecutiveFailures: 1, baseEjectionTime: 0 },
     });
     const heard: string[] = [];
-    for (const event of ['join', 'leave', 'eject', 'return'] as const) {
+    for (const event of ['join', 'renew', 'leave', 'eject', 'return'] as const) {
       fleet.balancer.on(event, () => {
         throw error;
       });
       fleet.balancer.on(event, () => heard.push(event));
     }
     await fleet.join('d');
+    await fleet.join('d', { registeredAt: 1 });
     await fleet.leave('d');
     fleet.fail('a', 1);
     fleet.acquireOn('a').release();
-    expect(heard).toEqual(['join', 'leave', 'eject', 'return']);
+    expect(heard).toEqual(['join', 'renew', 'leave', 'eject', 'return']);
     expect(tally(fleet.picks(9))).toEqual({ a: 3, b: 3, c: 3 });
-    expect(warn).toHaveBeenCalledTimes(4);
+    expect(warn).toHaveBeenCalledTimes(5);
   });
 });
 
