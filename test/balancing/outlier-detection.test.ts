@@ -490,6 +490,34 @@ describe('of several that do worse than the others', () => {
     expect(await judged(some(two, 10), { successRate: {}, maxEjectionRatio: 0 })).toEqual([]);
   });
 
+  it.each([
+    [0.5, 3, 1],
+    [0.67, 3, 2],
+    [0, 3, 0],
+    [0.01, 3, 1],
+    [0.29, 100, 29],
+    [1, 3, 2],
+  ])(
+    'the share %d of %d holds after the ejection: %d of those that do worse',
+    async (ratio, size, ejections) => {
+      const bad = { calls: 10, failures: 9 };
+      const conducts = Object.fromEntries(
+        Array.from({ length: size }, (_, index) => [`i${index}`, index === 0 ? { calls: 10 } : bad]),
+      );
+      const rules = { failurePercentage: { minimumInstances: 2, minimumCalls: 10 }, maxEjectionRatio: ratio };
+      expect(await judged(conducts, rules)).toHaveLength(ejections);
+    },
+  );
+
+  it('those that are left get the calls, though half of them are ejected and others are bad', async () => {
+    const rules = { failurePercentage: { minimumInstances: 2, minimumCalls: 10 }, maxEjectionRatio: 0.5 };
+    const options = { consecutiveFailures: Infinity, successRate: false, ...rules } as const;
+    const fleet = await world(['a', 'b', 'c'], { strategy: inTurn, outlierDetection: options });
+    serve(fleet, { a: { calls: 10, failures: 9 }, b: { calls: 20, failures: 20 }, c: { calls: 10 } });
+    expect(judge(fleet)).toEqual(['b: failure-percentage']);
+    expect(tally(fleet.picks(20))).toEqual({ a: 10, c: 10 });
+  });
+
   it('none is ejected while as many are, whatever for; failures in a row eject all the same', async () => {
     const fleet = await world(Object.keys(some(two, 10)), { strategy: inTurn });
     serve(fleet, some(two, 10));
