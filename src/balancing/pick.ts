@@ -5,7 +5,10 @@ import type { Candidate, PickRequest } from './strategy.ts';
 export interface AcquireOptions {
   /** Calls with the same key go to the same instance where the strategy is `consistent-hash`. */
   hashKey?: string | undefined;
-  /** Ids of instances to avoid while there are others: those that the same call has tried. It then is no first attempt. */
+  /**
+   * Ids of instances to avoid while there are others: those that the same call has tried. With any of them the call is a
+   * retry, which finds nothing out of other instances.
+   */
   exclude?: ReadonlySet<string> | undefined;
   /** Only instances with this metadata: `{ version: '2' }`. Default: the `select` of the balancer. */
   select?: Selector | undefined;

@@ -1,4 +1,5 @@
 import { describe, expect, it, vi } from 'vitest';
+import { InstanceHealth } from '../../src/balancing/instance-health.ts';
 import type { AcquireOptions } from '../../src/balancing/pick.ts';
 import type { BalancingStrategy } from '../../src/balancing/strategy.ts';
 import { NoInstanceError } from '../../src/errors.ts';
@@ -332,6 +333,15 @@ describe('a probe that is due', () => {
     fleet.fail('i0', 2);
     vi.advanceTimersByTime(1_100);
     expect(fleet.picks(8)).toContain('i0');
+  });
+
+  it('costs a call four looks at most, however many are ejected', async () => {
+    const ids = Array.from({ length: 200 }, (_, index) => `i${index}`);
+    const fleet = await world(ids, { outlierDetection: { ...outlierDetection, baseEjectionTime: 10_000 } });
+    for (const id of ids.slice(10)) fleet.fail(id, 2);
+    const looks = vi.spyOn(InstanceHealth.prototype, 'mayProbe');
+    fleet.picks(100);
+    expect(looks).toHaveBeenCalledTimes(400);
   });
 
   it('is taken by one call at a time, though a burst begins before it ends', async () => {
