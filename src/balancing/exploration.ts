@@ -3,10 +3,10 @@ const MIN_WAIT = 20;
 const MAX_FIRST_WAIT = 5_000;
 /** The longest that confirmations make that wait, in milliseconds. */
 const MAX_WAIT = 60_000;
-/** Picks for each instance of the fleet that must have passed it over. Among so many, chance skips one in 150 times. */
-const PICKS_PER_INSTANCE = 5;
+/** Calls that an instance has missed, by its fair share of all: strategies that draw at random miss as many one in 150 times. */
+const MISSED_CALLS = 5;
 /** How many times that number confirmations make it at most. */
-const MAX_PICKS_FACTOR = 256;
+const MAX_MISSED_FACTOR = 256;
 /** How many times the usual latency confirms that an instance is slow. */
 const SLOW = 2;
 
@@ -21,9 +21,9 @@ const SLOW = 2;
 export class Exploration {
   #confirmations = 0;
 
-  /** Whether so many picks have passed it over that it was no chance. */
-  isPassedOver(picks: number, fleetSize: number): boolean {
-    return picks >= PICKS_PER_INSTANCE * fleetSize * Math.min(2 ** this.#confirmations, MAX_PICKS_FACTOR);
+  /** Whether it has missed so many calls, by its fair share of the picks since its last one, that it was no chance. */
+  isPassedOver(missed: number): boolean {
+    return missed >= MISSED_CALLS * Math.min(2 ** this.#confirmations, MAX_MISSED_FACTOR);
   }
 
   /** Whether an instance that has been idle for so many milliseconds, and is expected to take so many, is to be explored. */

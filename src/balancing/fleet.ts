@@ -10,6 +10,7 @@ import { type Health, type Route, type RoutingRules, routeBy, usedAmong } from '
 import { Selections } from './selections.ts';
 import { matches, type Selector } from './selector.ts';
 import { type SlowStart, WarmUp } from './slow-start.ts';
+import { wholeWeightOf } from './strategies/weight.ts';
 import type { Candidate, Picker } from './strategy.ts';
 
 /** Why and for how long an instance is passed over. */
@@ -63,6 +64,7 @@ export class Fleet implements Health, PickedFleet {
    * unhealthy ones and those without weight while there are others.
    */
   #eligible: readonly Member[] = [];
+  weight = 0;
   // Of the eligible ones, kept as they change, so that no pick has to count.
   #ejected = 0;
   #failing = 0;
@@ -88,11 +90,6 @@ export class Fleet implements Health, PickedFleet {
   /** Those that calls go to. */
   get eligible(): readonly Candidate[] {
     return this.#eligible;
-  }
-
-  /** How many calls go to. */
-  get size(): number {
-    return this.#eligible.length;
   }
 
   /** How many are registered. */
@@ -171,7 +168,7 @@ export class Fleet implements Health, PickedFleet {
     const picker = select === undefined ? this.#picker : this.#pickerFor(select);
     if (picker === undefined) return undefined;
     const pick = this.#pick;
-    this.picks++;
+    if (forCall) this.picks++;
     pick.begin(performance.now(), options, forCall);
     let picked = picker(pick);
     while (picked === undefined && pick.next()) picked = picker(pick);
@@ -228,12 +225,16 @@ export class Fleet implements Health, PickedFleet {
     this.#intervalEnds = now + outlierDetection.interval;
     const found = recent ? outliersAmong(this.#eligible, outlierDetection) : [];
     for (const member of this.#members.values()) member.conduct.reset();
-    const { maxEjectionRatio } = outlierDetection;
     for (const { outlier, reason } of found) {
-      const most = maxEjectionRatio === 0 ? 0 : Math.max(1, maxEjectionRatio * this.#eligible.length);
-      if (this.#ejected + 1 > most) return;
+      if (!this.#mayEjectAnother()) return;
       if (outlier.eligible && !outlier.ejected) this.#eject(outlier, now, reason, undefined, true);
     }
+  }
+
+  #mayEjectAnother(): boolean {
+    const { maxEjectionRatio } = this.#rules.outlierDetection;
+    if (this.#ejected === 0) return maxEjectionRatio > 0;
+    return (this.#ejected + 1) / this.#eligible.length <= maxEjectionRatio;
   }
 
   #eject(member: Member, now: number, reason: EjectionReason, error: unknown, reached: boolean): void {
@@ -264,6 +265,7 @@ export class Fleet implements Health, PickedFleet {
     for (const member of before) member.eligible = false;
     for (const member of members) member.eligible = true;
     this.#eligible = members;
+    this.weight = members.reduce((sum, member) => sum + wholeWeightOf(member), 0);
     this.#ejected = members.filter(({ ejected }) => ejected).length;
     this.#failing = members.filter(({ failing }) => failing).length;
     this.ejectedMembers = [...this.#members.values()].filter(({ ejected }) => ejected);

@@ -55,8 +55,8 @@ export type Probe = object;
  *                              │ success                                            due: a probe │      │
  *                              └─────────────────────────────────────────────────────────────probing ──┘
  *
- * Each ejection, each return and each new start of the instance begins a generation. What began in an earlier one has no
- * effect on this machine. A call that reached an ejected instance for want of another returns it by a success if the
+ * Each ejection, each return, each new start of the instance and each news of an ejected one begins a generation. What began
+ * in an earlier one has no effect on this machine. A call that reached an ejected instance for want of another returns it by a success if the
  * instance was ejected for failures in a row; one success does not refute a comparison.
  *
  * Failures in a row eject for a base, doubled by each failed probe, so that an instance is found well soon; comparing
@@ -67,14 +67,18 @@ export type Probe = object;
  * has; Envoy, 'Outlier detection', whose ejection times it takes for the comparing rules.
  */
 export class InstanceHealth {
-  /** Another number in each generation. */
-  generation = 0;
+  #generation = 0;
   #state: State = UNKNOWN;
   #failuresInARow = 0;
   /** Ejections by the same kind of rule, without those that were forgiven since. */
   #ejections = 0;
   #time: EjectionTime | undefined = undefined;
   #returnedAt = 0;
+
+  /** Another number in each generation. */
+  get generation(): number {
+    return this.#generation;
+  }
 
   get ejected(): boolean {
     return this.#state.kind === 'ejected' || this.#state.kind === 'probing';
@@ -133,7 +137,7 @@ export class InstanceHealth {
     this.#state = HEALTHY;
     if (returns) {
       this.#returnedAt = now;
-      this.generation++;
+      this.#generation++;
     }
     return returns;
   }
@@ -152,32 +156,38 @@ export class InstanceHealth {
    * @returns the milliseconds until a probe, with up to a tenth of jitter so that clients do not probe in step.
    */
   eject(now: number, reached: boolean, rules: OutlierDetection, random: () => number): number {
-    const failing = this.#failuresInARow >= rules.consecutiveFailures;
+    const failing = this.failing || this.#failuresInARow >= rules.consecutiveFailures;
     const time = failing ? rules.failingEjectionTime : rules.comparedEjectionTime;
     if (time !== this.#time) this.#ejections = 0;
-    else if (!this.ejected) this.#forgive(now, rules.interval);
+    else if (!this.ejected) this.#forgive(now, rules.interval, time.most);
     this.#time = time;
     this.#ejections++;
     const wait = Math.min(time.max, time.of(this.#ejections) * (1 + random() / 10));
     const dueAt = now + wait;
     const reserved = reached ? Math.min(RESERVED, wait / 2) : 0;
     this.#state = { kind: 'ejected', failing, wait, dueAt, dueForAllAt: dueAt + reserved };
-    this.generation++;
+    this.#generation++;
     return wait;
   }
 
   /** There is news of it, or of others like it, which makes it likely to be well: it may be probed at once, by any call. */
   expectWell(now: number): void {
     const ejection = this.#ejection;
-    if (ejection !== undefined) this.#state = { ...ejection, dueAt: now, dueForAllAt: now };
+    if (ejection === undefined) return;
+    this.#state = { ...ejection, dueAt: now, dueForAllAt: now };
+    this.#generation++;
   }
 
   /** It has started anew, or has left: what began before says nothing about it. */
   startAnew(now: number): void {
-    this.generation++;
     this.#failuresInARow = 0;
-    if (this.ejected) this.expectWell(now);
-    else this.#state = UNKNOWN;
+    this.#ejections = 0;
+    if (this.ejected) {
+      this.expectWell(now);
+    } else {
+      this.#state = UNKNOWN;
+      this.#generation++;
+    }
   }
 
   get #ejection(): Ejected | undefined {
@@ -187,8 +197,8 @@ export class InstanceHealth {
   }
 
   /** However many ejections an outage took, those count that made the time longer. */
-  #forgive(now: number, interval: number): void {
+  #forgive(now: number, interval: number, most: number): void {
     const well = Math.floor((now - this.#returnedAt) / interval);
-    if (well > 0) this.#ejections = Math.max(0, Math.min(this.#ejections, this.#time!.most) - well);
+    if (well > 0) this.#ejections = Math.max(0, Math.min(this.#ejections, most) - well);
   }
 }

@@ -50,7 +50,7 @@ export class Lease {
     this.#generation = member.health.generation;
     this.#probe = member.health.begin(now);
     this.#suspect = member.health.suspect;
-    member.begin(now, fleet.picks);
+    member.begin(fleet.picks);
     fleet.loadChanged(member);
   }
 

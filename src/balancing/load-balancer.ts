@@ -240,10 +240,14 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
 
   /** Lets the discovery look again, as often as it sees fit. */
   #refresh(serviceName: string): void {
-    try {
-      this.#discovery.refresh?.(serviceName);
-    } catch (error) {
+    if (this.#closed) return;
+    const report = (error: unknown) =>
       warnOf(error, 'The refresh() of a discovery threw, which it must not.');
+    try {
+      const refreshing: unknown = this.#discovery.refresh?.(serviceName);
+      if (refreshing instanceof Promise) refreshing.catch(report);
+    } catch (error) {
+      report(error);
     }
   }
 }

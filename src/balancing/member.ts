@@ -4,6 +4,7 @@ import { InstanceHealth } from './instance-health.ts';
 import { PeakEwma, type UsualLatency } from './latency.ts';
 import { Conduct, type OutlierDetection } from './outlier-detection.ts';
 import type { WarmUp } from './slow-start.ts';
+import { weightOf } from './strategies/weight.ts';
 import type { Candidate } from './strategy.ts';
 
 /** The most that failures are charged, in milliseconds of latency. */
@@ -23,13 +24,12 @@ export class Member implements Candidate {
   readonly conduct = new Conduct();
   /** Until it has its whole weight. */
   warmUp: WarmUp | undefined = undefined;
-  /** When its last call began, on the clock of `performance.now()`. */
-  lastCallAt = -Infinity;
+  /** The number of the fleet's pick by which it got its last call; 0 before the first. */
+  lastPick = 0;
   readonly #usual: UsualLatency;
   readonly #latency = new PeakEwma();
   readonly #exploration = new Exploration();
   #idleSince = -Infinity;
-  #lastPick = 0;
 
   constructor(instance: ServiceInstance, usual: UsualLatency) {
     this.instance = instance;
@@ -65,21 +65,23 @@ export class Member implements Candidate {
   /**
    * Whether a call should explore it, since it gets none by its expected latency.
    *
-   * @param picks made in the fleet so far. @param repeatable whether the call can go elsewhere if this instance fails.
+   * @param picks made in the fleet so far.
+   * @param fleetWeight the weights of all instances that calls go to.
+   * @param repeatable whether the call can go elsewhere if this instance fails.
    */
-  wantsExploring(now: number, picks: number, fleetSize: number, repeatable: boolean): boolean {
+  wantsExploring(now: number, picks: number, fleetWeight: number, repeatable: boolean): boolean {
     if (this.inFlight > 0 || !this.#latency.known || this.ejected) return false;
-    if (!this.#exploration.isPassedOver(picks - this.#lastPick, fleetSize)) return false;
+    const fairShare = weightOf(this) / fleetWeight;
+    if (!this.#exploration.isPassedOver((picks - this.lastPick) * fairShare)) return false;
     const idle = now - this.#idleSince;
     if (this.health.suspect) return idle >= SUSPECT_WAIT + (repeatable ? 0 : RESERVED);
     return this.#exploration.isDue(idle, this.#latency.at(now));
   }
 
   /** A call begins. */
-  begin(now: number, picks: number): void {
+  begin(picks: number): void {
     this.inFlight++;
-    this.lastCallAt = now;
-    this.#lastPick = picks;
+    this.lastPick = picks;
   }
 
   /** A call ends, however it does. */

@@ -5,7 +5,10 @@ import type { Candidate, PickRequest } from './strategy.ts';
 export interface AcquireOptions {
   /** Calls with the same key go to the same instance where the strategy is `consistent-hash`. */
   hashKey?: string | undefined;
-  /** Ids of instances to avoid while there are others: those that the same call has tried. It then is no first attempt. */
+  /**
+   * Ids of instances to avoid while there are others: those that the same call has tried. With any of them the call is a
+   * retry, which finds nothing out of other instances.
+   */
   exclude?: ReadonlySet<string> | undefined;
   /** Only instances with this metadata: `{ version: '2' }`. Default: the `select` of the balancer. */
   select?: Selector | undefined;
@@ -26,7 +29,7 @@ type Pass =
   | 'well'
   | 'untried'
   | 'in-rotation'
-  /** None is in rotation: the one whose last call began longest ago. */
+  /** None is in rotation: the one whose last call began longest ago, rather one that may respond. */
   | 'last-resort';
 
 const FIRST_ATTEMPT: readonly Pass[] = ['in-rotation', 'last-resort'];
@@ -37,9 +40,9 @@ const ONLY_WELL: readonly Pass[] = ['well'];
 export interface PickedFleet {
   /** Whether ejected members like this one get calls as the others do. */
   panics(member: Member): boolean;
-  /** How many instances calls go to. */
-  readonly size: number;
-  /** How many picks were made so far. */
+  /** The weights of the instances that calls go to, summed up. */
+  readonly weight: number;
+  /** How many picks for calls were made so far. */
   readonly picks: number;
 }
 
@@ -70,7 +73,7 @@ export class Pick implements PickRequest {
     this.now = now;
     this.hashKey = hashKey;
     this.#exclude = exclude;
-    this.mayProbe = forCall && !retry;
+    this.mayProbe = forCall && !retry && !onlyWell;
     this.repeatable = repeatable;
     this.explored = undefined;
     this.#lastResort = undefined;
@@ -106,19 +109,19 @@ export class Pick implements PickRequest {
 
   explores(candidate: Candidate): boolean {
     if (!this.mayProbe) return false;
-    const { size, picks } = this.#fleet;
-    if (!(candidate as Member).wantsExploring(this.now, picks, size, this.repeatable)) return false;
+    const { picks, weight } = this.#fleet;
+    if (!(candidate as Member).wantsExploring(this.now, picks, weight, this.repeatable)) return false;
     this.explored = candidate;
     return true;
   }
 
   /**
-   * For a group that has none in rotation: from here on only the member is accepted whose last call began longest ago, so that each of them
-   * gets its turn to be found well.
+   * For a group that has none in rotation: from here on one member alone is accepted, that whose last call began longest
+   * ago, so that each gets its turn to be found well. Those that were ejected by comparison come first: they respond.
    */
   resortTo(members: readonly Member[]): void {
     if (this.#pass !== 'last-resort') return;
-    this.#lastResort = members.every(({ ejected }) => ejected) ? longestIdle(members) : undefined;
+    this.#lastResort = members.every(({ ejected }) => ejected) ? members.reduce(better) : undefined;
   }
 
   #isUntried({ instance }: Member): boolean {
@@ -126,6 +129,8 @@ export class Pick implements PickRequest {
   }
 }
 
-function longestIdle(members: readonly Member[]): Member {
-  return members.reduce((idlest, member) => (member.lastCallAt < idlest.lastCallAt ? member : idlest));
+/** The better of two members that are ejected. */
+function better(one: Member, other: Member): Member {
+  if (one.failing !== other.failing) return one.failing ? other : one;
+  return other.lastPick < one.lastPick ? other : one;
 }

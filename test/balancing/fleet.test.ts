@@ -1,20 +1,35 @@
 import fc from 'fast-check';
 import { describe, expect, it, vi } from 'vitest';
 import { seeded } from '../../bench/support/seeded.ts';
-import { Fleet } from '../../src/balancing/fleet.ts';
+import { Fleet, type FleetObserver } from '../../src/balancing/fleet.ts';
 import type { Lease } from '../../src/balancing/lease.ts';
 import type { StrategyName } from '../../src/balancing/load-balancer.ts';
 import type { Member } from '../../src/balancing/member.ts';
-import { outlierDetection as rulesOf } from '../../src/balancing/outlier-detection.ts';
+import {
+  type OutlierDetectionOptions,
+  outlierDetection as rulesOf,
+} from '../../src/balancing/outlier-detection.ts';
 import { slowStart } from '../../src/balancing/slow-start.ts';
+import { consistentHash } from '../../src/balancing/strategies/consistent-hash.ts';
+import { leastConnections } from '../../src/balancing/strategies/least-connections.ts';
 import { peakEwma } from '../../src/balancing/strategies/peak-ewma.ts';
 import { powerOfTwo } from '../../src/balancing/strategies/power-of-two.ts';
-import type { Candidate } from '../../src/balancing/strategy.ts';
+import { random } from '../../src/balancing/strategies/random.ts';
+import { roundRobin } from '../../src/balancing/strategies/round-robin.ts';
+import { weightedRoundRobin } from '../../src/balancing/strategies/weighted-round-robin.ts';
+import type { BalancingStrategy, Candidate } from '../../src/balancing/strategy.ts';
+import { ServiceConnectionError } from '../../src/errors.ts';
 import { fakeTimeAndChance, instance, inTurn, strategies, tally, world } from './helpers.ts';
 
 fakeTimeAndChance();
 
 const error = new Error('down');
+/** A connection that could not be made. */
+const unreached = new ServiceConnectionError('refused', {
+  serviceName: 'user-service',
+  instanceId: 'i',
+  sent: false,
+});
 const outlierDetection = { consecutiveFailures: 2 };
 
 describe('the calls under way on an instance', () => {
@@ -33,8 +48,8 @@ describe('the calls under way on an instance', () => {
   it('do not become fewer if a place is given back twice, and the second ending does not count', async () => {
     const fleet = await world(['a'], { outlierDetection: { consecutiveFailures: 1 } });
     const [first, second] = [fleet.acquire(), fleet.acquire()];
-    expect(first.release()).toBe(true);
-    expect(first.release({ error })).toBe(false);
+    expect(first.release()).toBe('recorded');
+    expect(first.release({ error })).toBe('released');
     expect(second.candidate.inFlight).toBe(1);
     expect(fleet.ejections).toEqual([]);
   });
@@ -46,7 +61,7 @@ describe('the calls under way on an instance', () => {
       const lease = fleet.acquireOn('a');
       expect(() => lease.release({ latency })).toThrow(RangeError);
       expect(lease.candidate.inFlight).toBe(1);
-      expect(lease.release({ latency: 5 })).toBe(true);
+      expect(lease.release({ latency: 5 })).toBe('recorded');
       expect(lease.candidate.inFlight).toBe(0);
     },
   );
@@ -190,39 +205,53 @@ describe('a call that its caller gave up', () => {
   });
 });
 
-describe('what the end of a call says of the service', () => {
-  it('is something while its instance is well', async () => {
+describe('the result of a call', () => {
+  it('is recorded if it says something of the instance, and inconclusive if not', async () => {
     const fleet = await world(['a', 'b', 'c'], { outlierDetection });
-    expect(fleet.acquireOn('a').release()).toBe(true);
-    expect(fleet.acquireOn('a').release({ error })).toBe(true);
-    expect(fleet.acquireOn('a').release({ cancelled: true })).toBe(false);
+    expect(fleet.acquireOn('a').release()).toBe('recorded');
+    expect(fleet.acquireOn('a').release({ error })).toBe('recorded');
+    expect(fleet.acquireOn('a').release({ cancelled: true })).toBe('inconclusive');
+    expect(fleet.acquireOn('a').release({ inconclusive: true })).toBe('inconclusive');
+    expect(fleet.acquireOn('a').release({ error, inconclusive: true })).toBe('inconclusive');
+    expect(fleet.ejections).toEqual([]);
   });
 
-  it('is nothing if its instance was ejected meanwhile, however many such calls there are', async () => {
+  it('is outdated if its instance was ejected meanwhile, however many such calls there are', async () => {
     const fleet = await world(['a', 'b', 'c'], { outlierDetection });
     const leases = Array.from({ length: 100 }, () => fleet.acquireOn('a'));
-    expect(leases.filter((lease) => lease.release({ error }))).toHaveLength(2);
+    expect(tally(leases.map((lease) => lease.release({ error })))).toEqual({ recorded: 2, outdated: 98 });
   });
 
-  it('is nothing if it is the probe of a lone instance', async () => {
+  it('is recorded if the call is a probe', async () => {
     const fleet = await world(['a', 'b', 'c'], {
       strategy: inTurn,
       outlierDetection: { ...outlierDetection, baseEjectionTime: 0 },
     });
     fleet.fail('a', 2);
-    expect(fleet.acquireOn('a').release({ error })).toBe(false);
-    expect(fleet.acquireOn('a').release()).toBe(false);
-    expect(fleet.acquireOn('a').release()).toBe(true);
+    const probe = fleet.acquireOn('a');
+    expect(probe.probe).toBe(true);
+    expect(probe.release({ error })).toBe('recorded');
+    expect(fleet.acquireOn('a').release()).toBe('recorded');
+    expect(fleet.acquireOn('a').probe).toBe(false);
   });
 
-  it('is something of one among many that are ejected', async () => {
+  it('is recorded where no instance is left but those that are ejected', async () => {
     const fleet = await world(['a', 'b', 'c'], { outlierDetection });
-    fleet.fail('a', 2);
-    fleet.fail('b', 2);
-    expect(fleet.acquireOn('a').release({ error })).toBe(true);
+    for (const id of ['a', 'b', 'c']) fleet.fail(id, 2);
+    expect(fleet.acquireOn('a').release({ error })).toBe('recorded');
   });
 
-  it('is that the service is down exactly while every instance is ejected', async () => {
+  it('is outdated if its instance has left, which is not ejected any more', async () => {
+    const fleet = await world(['a', 'b', 'c'], { strategy: inTurn, outlierDetection });
+    const leases = Array.from({ length: 50 }, () => fleet.acquireOn('a'));
+    await fleet.leave('a');
+    expect(tally(leases.map((lease) => lease.release({ error })))).toEqual({ outdated: 50 });
+    expect(fleet.told.at(-1)).toBe('leave a');
+  });
+});
+
+describe('a service', () => {
+  it('is down exactly while every instance is ejected for failures in a row', async () => {
     const fleet = await world(['a', 'b'], { strategy: inTurn, outlierDetection });
     const lease = fleet.acquire();
     expect(lease.serviceDown).toBe(false);
@@ -244,22 +273,14 @@ describe('what the end of a call says of the service', () => {
   it.each([
     ['are unhealthy', { status: 'unhealthy' }],
     ['have weight 0', { weight: 0 }],
-  ] as const)('is the same whether or not there are others that %s and get no calls', async (_, idle) => {
+  ] as const)('is down whether or not there are others that %s and get no calls', async (_, idle) => {
     const instances = ['a', 'b', instance('c', idle), instance('d', idle)];
     const fleet = await world(instances, { strategy: inTurn, outlierDetection });
     fleet.fail('a', 2);
     fleet.fail('b', 2);
     const lease = fleet.acquire();
     expect(lease.serviceDown).toBe(true);
-    expect(lease.release({ error })).toBe(true);
-  });
-
-  it('is nothing if its instance has left, which is not ejected any more', async () => {
-    const fleet = await world(['a', 'b', 'c'], { strategy: inTurn, outlierDetection });
-    const leases = Array.from({ length: 50 }, () => fleet.acquireOn('a'));
-    await fleet.leave('a');
-    expect(leases.filter((lease) => lease.release({ error }))).toEqual([]);
-    expect(fleet.told.at(-1)).toBe('leave a');
+    expect(lease.release({ error })).toBe('recorded');
   });
 });
 
@@ -325,11 +346,24 @@ describe('a change of the fleet', () => {
 
 /** What may happen to a fleet, in any order. */
 const happening = fc.oneof(
-  { weight: 30, arbitrary: fc.record({ what: fc.constant('acquire' as const), which: fc.nat(99) }) },
   {
     weight: 30,
     arbitrary: fc.record({
-      what: fc.constantFrom('succeed' as const, 'fail' as const, 'fail' as const, 'cancel' as const),
+      what: fc.constant('acquire' as const),
+      which: fc.nat(99),
+      repeatable: fc.boolean(),
+      tried: fc.oneof(
+        { weight: 3, arbitrary: fc.constant<number[]>([]) },
+        { weight: 1, arbitrary: fc.uniqueArray(fc.nat(7), { maxLength: 4 }) },
+      ),
+    }),
+  },
+  {
+    weight: 30,
+    arbitrary: fc.record({
+      what: fc.constantFrom(
+        ...(['succeed', 'fail', 'fail', 'fail unreached', 'cancel', 'prove nothing', 'respond'] as const),
+      ),
       which: fc.nat(99),
     }),
   },
@@ -337,11 +371,12 @@ const happening = fc.oneof(
   {
     weight: 1,
     arbitrary: fc.record({
-      what: fc.constantFrom('join' as const, 'leave' as const, 'sicken' as const),
+      what: fc.constantFrom('join' as const, 'leave' as const, 'sicken' as const, 'restart' as const),
       which: fc.nat(7),
     }),
   },
 );
+type Happening = typeof happening extends fc.Arbitrary<infer T> ? T : never;
 
 const hasty = {
   consecutiveFailures: 3,
@@ -353,31 +388,76 @@ const hasty = {
   latency: { minimumInstances: 2, minimumCalls: 2, factor: 1.2 },
 };
 
+const unobserved: FleetObserver = {
+  joined: () => {},
+  renewed: () => {},
+  left: () => {},
+  ejected: () => {},
+  returned: () => {},
+  gotNoResponse: () => {},
+};
+
+const allStrategies: Record<StrategyName, BalancingStrategy> = {
+  'round-robin': roundRobin,
+  random,
+  'least-connections': leastConnections,
+  'power-of-two': powerOfTwo,
+  'peak-ewma': peakEwma,
+  'weighted-round-robin': weightedRoundRobin(),
+  'consistent-hash': consistentHash(),
+};
+
+/** How good an instance is for a call that has tried some: the better the lower. */
+function rank(
+  { health, instance: { instanceId } }: Member,
+  tried: ReadonlySet<string>,
+  panicking: boolean,
+): number {
+  const inRotation = !health.ejected || panicking;
+  if (tried.size === 0) return inRotation ? 0 : 1;
+  if (tried.has(instanceId)) return inRotation ? 3 : 4;
+  if (health.healthy) return 0;
+  if (!health.suspect && !health.ejected) return 1;
+  return inRotation ? 2 : 4;
+}
+
+interface Driven {
+  readonly fleet: Fleet;
+  readonly members: ReadonlySet<Member>;
+  readonly open: Lease[];
+  /** Whatever was not as it should be. */
+  readonly violations: string[];
+}
+
 /** Runs what happens, with a bad half of the instances, and tells each step. */
 function drive(
-  maxEjectionRatio: number,
-  steps: readonly { what: string; which: number }[],
-  after: (fleet: Fleet, members: ReadonlySet<Member>) => void,
-  strategy = peakEwma,
-) {
+  options: OutlierDetectionOptions,
+  steps: readonly Happening[],
+  after: (driven: Driven) => void,
+  strategy: BalancingStrategy,
+): Driven {
   const members = new Set<Member>();
   const violations: string[] = [];
-  const probes = new Map<Lease, { endsBy: number; era: number }>();
+  const probes = new Map<Lease, { endsBy: number; generation: number }>();
+  const outlierDetection = rulesOf({ ...hasty, ...options });
+  const { maxEjectionRatio } = outlierDetection;
   const rules = {
     strategy,
-    outlierDetection: rulesOf({ ...hasty, maxEjectionRatio }),
+    outlierDetection,
     slowStart: slowStart({ duration: 500 }),
     random: seeded(7),
   };
   const fleet: Fleet = new Fleet(rules, {
+    ...unobserved,
     joined: (candidate) => members.add(candidate as Member),
     left: (candidate) => members.delete(candidate as Member),
-    returned: () => {},
     ejected: (_, { reason }) => {
+      if (reason === 'consecutive-failures' || reason === 'probe') return;
       const eligible = [...members].filter((member) => member.eligible);
       const ejected = eligible.filter((member) => member.ejected).length;
-      const compared = reason !== 'consecutive-failures' && reason !== 'probe';
-      if (compared && ejected > Math.ceil(maxEjectionRatio * eligible.length)) violations.push(reason);
+      if (maxEjectionRatio === 0 || (ejected > 1 && ejected / eligible.length > maxEjectionRatio)) {
+        violations.push(`${reason} ejected ${ejected} of ${eligible.length}`);
+      }
     },
   });
   const known = new Map<string, ReturnType<typeof instance>>();
@@ -385,75 +465,137 @@ function drive(
   const update = () => fleet.update([...known.values()]);
   update();
   const open: Lease[] = [];
+  const driven = { fleet, members, open, violations };
   const all = new Set<Candidate>();
-  for (const { what, which } of steps) {
+  for (const step of steps) {
+    const { what, which } = step;
     const id = `i${which}`;
     if (what === 'wait') vi.advanceTimersByTime(which);
     else if (what === 'join') known.set(id, instance(id));
     else if (what === 'leave') known.delete(id);
     else if (what === 'sicken' && known.has(id)) known.set(id, instance(id, { status: 'unhealthy' }));
-    if (what === 'join' || what === 'leave' || what === 'sicken') update();
+    else if (what === 'restart' && known.has(id))
+      known.set(id, instance(id, { registeredAt: known.size + all.size }));
+    if (what === 'join' || what === 'leave' || what === 'sicken' || what === 'restart') update();
     if (what === 'acquire') {
+      const { repeatable } = step;
+      const now = performance.now();
+      const exclude = new Set(step.tried.map((index) => `i${index}`));
+      const eligible = [...members].filter((member) => member.eligible);
       const { panicking } = fleet;
-      const ejected = new Set([...members].filter((member) => member.ejected));
-      const lease = fleet.lease(undefined, undefined);
+      const best = Math.min(...eligible.map((member) => rank(member, exclude, panicking)));
+      const ranks = new Map(eligible.map((member) => [member, rank(member, exclude, panicking)]));
+      const mayProbe = eligible.filter(({ health }) => health.mayProbe(now, repeatable));
+      const lease = fleet.lease({ hashKey: id, exclude, repeatable });
       if ((lease === undefined) !== (members.size === 0)) violations.push('no instance is eligible');
       if (lease === undefined) continue;
       const member = lease.candidate as Member;
       if (!member.eligible) violations.push('an instance got a call that was to get none');
-      if (ejected.has(member) && !panicking) {
-        const now = performance.now();
-        for (const [probe, { endsBy, era }] of probes) {
-          const held = probe.candidate === member && era === member.era && now < endsBy;
+      const takesProbe = exclude.size === 0 && mayProbe.includes(member);
+      if (!takesProbe && ranks.get(member) !== best)
+        violations.push(`a call got an instance beside a better one`);
+      // A pick looks at four of those that are ejected, in turn.
+      const seen = fleet.ejectedMembers.length <= 4;
+      if (exclude.size === 0 && mayProbe.length > 0 && seen && !takesProbe)
+        violations.push('a due probe was withheld');
+      if (lease.probe) {
+        const { generation } = member.health;
+        for (const [probe, earlier] of probes) {
+          const held =
+            probe.candidate === member && generation === earlier.generation && now < earlier.endsBy;
           if (held) violations.push('two probes at once');
         }
-        probes.set(lease, { endsBy: now + hasty.baseEjectionTime, era: member.era });
+        probes.set(lease, { endsBy: now + 1_000, generation });
       }
       all.add(member);
       open.push(lease);
-    } else if (what === 'succeed' || what === 'fail' || what === 'cancel') {
+    } else if (what === 'respond') {
+      open[which % open.length]?.responded();
+    } else if (
+      what !== 'wait' &&
+      what !== 'join' &&
+      what !== 'leave' &&
+      what !== 'sicken' &&
+      what !== 'restart'
+    ) {
       const [lease] = open.splice(which % open.length, 1);
       if (lease === undefined) continue;
       probes.delete(lease);
       const latency = lease.instance.instanceId < 'i3' ? which : 10;
-      lease.release(
-        what === 'cancel' ? { cancelled: true } : what === 'fail' ? { error, latency } : { latency },
-      );
+      if (what === 'succeed') lease.release({ latency });
+      else if (what === 'cancel') lease.release({ cancelled: true });
+      else if (what === 'prove nothing') lease.release({ inconclusive: true });
+      else lease.release({ latency, error: what === 'fail' ? error : unreached });
     }
     for (const candidate of all) if (candidate.inFlight < 0) violations.push('fewer than none in flight');
-    after(fleet, members);
+    after(driven);
   }
-  for (const lease of open) lease.release();
-  for (const candidate of all) if (candidate.inFlight !== 0) violations.push('some left in flight');
-  return violations;
+  return driven;
 }
 
-describe('whatever calls, waits, joins and leaves come in between', () => {
+describe('whatever calls, waits, joins, leaves and new starts come in between', () => {
   const ratio = fc.constantFrom(0, 0.1, 0.3, 0.5, 1);
   const steps = fc.array(happening, { minLength: 100, maxLength: 300, size: 'max' });
+  const strategy = fc.constantFrom(...strategies).map((name) => allStrategies[name]);
 
-  it('comparing never ejects more than its share, some instance gets each call, a probe is alone', () => {
+  it('comparing ejects no more than its share, a call gets the best there is, a probe is alone and not withheld', () => {
     fc.assert(
-      fc.property(ratio, steps, fc.constantFrom(peakEwma, powerOfTwo), (maxEjectionRatio, what, strategy) => {
-        expect(drive(maxEjectionRatio, what, () => {}, strategy)).toEqual([]);
-      }),
-      { numRuns: 60 },
+      fc.property(
+        ratio,
+        fc.constantFrom(0.5, 1),
+        steps,
+        strategy,
+        (maxEjectionRatio, panicThreshold, what, chosen) => {
+          const { open, violations } = drive({ maxEjectionRatio, panicThreshold }, what, () => {}, chosen);
+          const candidates = new Set(open.map((lease) => lease.candidate));
+          for (const lease of open) lease.release();
+          for (const candidate of candidates) expect(candidate.inFlight).toBe(0);
+          expect(violations).toEqual([]);
+        },
+      ),
+      { numRuns: 100 },
     );
   });
 
-  it('the fleet knows without counting how many are ejected, and whether all are down', () => {
+  it('the fleet knows without counting how many are ejected, what they weigh, and whether all are down', () => {
     fc.assert(
       fc.property(ratio, steps, (maxEjectionRatio, what) => {
-        drive(maxEjectionRatio, what, (fleet, members) => {
+        const check = ({ fleet, members }: Driven) => {
           const eligible = [...members].filter((member) => member.eligible);
           const ejected = eligible.filter((member) => member.ejected).length;
           expect(fleet.panicking).toBe(ejected > 0.5 * eligible.length);
+          expect(new Set(fleet.ejectedMembers)).toEqual(
+            new Set([...members].filter((member) => member.ejected)),
+          );
+          expect(fleet.weight).toBe(eligible.length);
           const tried = performance.now() - hasty.interval;
-          const down = eligible.filter((member) => member.failing && member.ejectedUntil > tried).length;
+          const down = eligible.filter(({ failing, health }) => failing && health.dueAt > tried).length;
           expect(fleet.down).toBe(down > 0 && down === eligible.length);
-        });
+        };
+        drive({ maxEjectionRatio, panicThreshold: 0.5 }, what, check, peakEwma);
       }),
       { numRuns: 40 },
+    );
+  });
+
+  it('no instance waits for ever: once all are well, each gets a call', () => {
+    fc.assert(
+      fc.property(ratio, steps, strategy, fc.boolean(), (maxEjectionRatio, what, chosen, repeatable) => {
+        const { fleet, members, open } = drive({ maxEjectionRatio }, what, () => {}, chosen);
+        for (const lease of open) lease.release({ cancelled: true });
+        const waiting = new Set([...members].filter((member) => member.eligible));
+        const began = performance.now();
+        for (let call = 0; waiting.size > 0 && call < 20_000; call++) {
+          const lease = fleet.lease({ hashKey: `key ${call}`, repeatable })!;
+          waiting.delete(lease.candidate as Member);
+          vi.advanceTimersByTime(10);
+          lease.release();
+        }
+        expect(waiting.size).toBe(0);
+        const most = chosen === peakEwma ? 90_000 : 5_000;
+        expect(performance.now() - began).toBeLessThan(most);
+      }),
+      { numRuns: 60 },
     );
   });
 });
@@ -464,9 +606,7 @@ it('an instance that a listener takes out while others are ejected is not ejecte
   const fleet: Fleet = new Fleet(
     { strategy: inTurn, outlierDetection: rulesOf({}), slowStart: undefined, random: Math.random },
     {
-      joined: () => {},
-      left: () => {},
-      returned: () => {},
+      ...unobserved,
       ejected: (candidate) => {
         told.push(candidate.instance.instanceId);
         fleet.update(all.slice(2));
@@ -475,12 +615,12 @@ it('an instance that a listener takes out while others are ejected is not ejecte
   );
   fleet.update(all);
   for (let call = 0; call < 20 * 100; call++) {
-    const lease = fleet.lease(undefined, undefined)!;
+    const lease = fleet.lease({})!;
     const bad = ['i0', 'i1'].includes(lease.instance.instanceId) && Math.floor(call / 20) % 2 === 0;
     lease.release(bad ? { error } : {});
   }
   vi.advanceTimersByTime(10_000);
-  fleet.lease(undefined, undefined)!.release();
+  fleet.lease({})!.release();
   expect(told).toHaveLength(1);
 });
 

@@ -38,7 +38,10 @@ export interface World {
   join(instanceId: string, details?: Partial<ServiceInstance>): Promise<unknown>;
   leave(instanceId: string): Promise<unknown>;
   acquire(options?: AcquireOptions): Lease;
-  /** A place on that very instance: the others are excluded. */
+  /**
+   * A place on that very instance, without a probe of another: as a retry if the instance is in rotation, else as a first
+   * attempt, which is its probe if that is due.
+   */
   acquireOn(instanceId: string): Lease;
   /** Calls that are over at once, one after the other. */
   fail(instanceId: string, times: number, result?: CallResult): void;
@@ -61,7 +64,7 @@ export async function world(
   const balancer = new LoadBalancer({ discovery, ...options });
   const told: string[] = [];
   const ejections: LoadBalancerEvents['eject'][0][] = [];
-  for (const event of ['join', 'leave', 'eject', 'return'] as const) {
+  for (const event of ['join', 'renew', 'leave', 'eject', 'return'] as const) {
     balancer.on(event, ({ instance: { instanceId } }) => told.push(`${event} ${instanceId}`));
   }
   balancer.on('eject', (ejection) => ejections.push(ejection));
@@ -76,9 +79,16 @@ export async function world(
   const acquireOn = (instanceId: string): Lease => {
     const exclude = new Set(ids);
     exclude.delete(instanceId);
-    const lease = acquire({ exclude });
-    if (lease.instance.instanceId === instanceId) return lease;
-    lease.release({ cancelled: true });
+    const others: Lease[] = [];
+    try {
+      for (let attempt = 0; attempt <= 4 * ids.size; attempt++) {
+        const lease = acquire(attempt === 0 ? { exclude } : {});
+        if (lease.instance.instanceId === instanceId) return lease;
+        others.push(lease);
+      }
+    } finally {
+      for (const lease of others) lease.release({ cancelled: true });
+    }
     throw new Error(`${instanceId} gets no calls`);
   };
   return {

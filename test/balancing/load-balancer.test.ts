@@ -1,12 +1,23 @@
 import { describe, expect, it, vi } from 'vitest';
 import { seeded } from '../../bench/support/seeded.ts';
-import { LoadBalancer, type LoadBalancerOptions } from '../../src/balancing/load-balancer.ts';
+import type { CallResult } from '../../src/balancing/lease.ts';
+import {
+  LoadBalancer,
+  type LoadBalancerEvents,
+  type LoadBalancerOptions,
+} from '../../src/balancing/load-balancer.ts';
 import type { BalancingStrategy, Candidate, PickRequest } from '../../src/balancing/strategy.ts';
 import { InMemoryServiceDiscovery } from '../../src/discovery/in-memory-service-discovery.ts';
 import type { InstanceListener, ServiceDiscovery } from '../../src/discovery/service-discovery.ts';
 import type { ServiceInstance } from '../../src/discovery/service-instance.ts';
 import { StaticServiceDiscovery } from '../../src/discovery/static-service-discovery.ts';
-import { ClosedError, NoInstanceError } from '../../src/errors.ts';
+import {
+  ClosedError,
+  NoInstanceError,
+  ServiceConnectionError,
+  ServiceResponseError,
+  TimeoutError,
+} from '../../src/errors.ts';
 import { type Deferred, defer, flush, follow, rejectionOf } from '../policies/helpers.ts';
 import {
   fakeTimeAndChance,
@@ -270,6 +281,171 @@ describe('the source of chance', () => {
   });
 });
 
+describe('an instance that is registered again', () => {
+  const outlierDetection = { consecutiveFailures: 2, baseEjectionTime: 10_000 };
+
+  /** Three, of which 'a' is ejected, and the events of renewal. */
+  async function renewing() {
+    const fleet = await world(['a', 'b', 'c'], { strategy: inTurn, outlierDetection });
+    const renewals: LoadBalancerEvents['renew'][0][] = [];
+    fleet.balancer.on('renew', (event) => renewals.push(event));
+    return { ...fleet, renewals };
+  }
+
+  it('by another process is told to have restarted, with its candidate', async () => {
+    const fleet = await renewing();
+    const { candidate } = fleet.acquireOn('a');
+    await fleet.join('a', { registeredAt: 5 });
+    expect(fleet.renewals).toEqual([
+      {
+        instance: expect.objectContaining({ instanceId: 'a', registeredAt: 5 }),
+        candidate,
+        reason: 'restarted',
+      },
+    ]);
+    expect(fleet.told.slice(-1)).toEqual(['renew a']);
+  });
+
+  it('as healthy, having been unhealthy, is told to be; as anything else it is not', async () => {
+    const fleet = await renewing();
+    for (const status of ['unhealthy', 'unknown', 'healthy', 'unhealthy', 'unhealthy'] as const) {
+      await fleet.join('a', { status });
+    }
+    await fleet.join('a', { status: 'unhealthy', weight: 3, metadata: { version: '2' } });
+    expect(fleet.renewals).toEqual([]);
+    await fleet.join('a', { status: 'healthy' });
+    expect(fleet.renewals).toMatchObject([{ instance: { instanceId: 'a' }, reason: 'healthy' }]);
+  });
+
+  it.each([
+    ['another process', { registeredAt: 5 }],
+    ['healthy', { status: 'healthy' }],
+  ] as const)(
+    'as %s is due at once if it is ejected, for a call that cannot be repeated too',
+    async (_, details) => {
+      const fleet = await renewing();
+      fleet.fail('a', 2);
+      await fleet.join('a', { status: 'unhealthy' });
+      expect(fleet.picks(10)).not.toContain('a');
+      await fleet.join('a', details);
+      const lease = fleet.acquire({ repeatable: false });
+      expect([lease.instance.instanceId, lease.probe]).toEqual(['a', true]);
+      lease.release();
+      expect(fleet.told.at(-1)).toBe('return a');
+    },
+  );
+
+  it('by another process has nothing of the latency and the failures of the one before', async () => {
+    const fleet = await renewing();
+    fleet.acquireOn('a').release({ latency: 5_000 });
+    fleet.fail('a', 1);
+    const late = fleet.acquireOn('a');
+    await fleet.join('a', { registeredAt: 5 });
+    expect(late.release({ error })).toBe('outdated');
+    expect(late.candidate.latencyAt(performance.now())).toBe(0);
+    fleet.fail('a', 1);
+    expect(fleet.ejections).toEqual([]);
+    fleet.fail('a', 1);
+    expect(fleet.ejections).toHaveLength(1);
+  });
+
+  it('as healthy has its latency and failures still', async () => {
+    const fleet = await renewing();
+    fleet.acquireOn('a').release({ latency: 5_000 });
+    fleet.fail('a', 1);
+    await fleet.join('a', { status: 'unhealthy' });
+    await fleet.join('a', { status: 'healthy' });
+    const lease = fleet.acquireOn('a');
+    expect(lease.candidate.latencyAt(performance.now())).toBeGreaterThan(5_000);
+    expect(lease.release({ error })).toBe('recorded');
+    expect(fleet.told.at(-1)).toBe('eject a');
+  });
+});
+
+describe('a discovery that can look again', () => {
+  /** A balancer whose discovery counts how often it is asked to. */
+  async function refreshing(...ids: string[]) {
+    const refreshed: string[] = [];
+    const inner = new InMemoryServiceDiscovery({ ttl: Infinity });
+    for (const id of ids) await inner.register(instance(id));
+    const discovery: ServiceDiscovery = {
+      instances: (name) => inner.instances(name),
+      healthyInstances: (name) => inner.healthyInstances(name),
+      watch: (name, listener) => inner.watch(name, listener),
+      refresh: (name) => void refreshed.push(name),
+      close: () => inner.close(),
+    } as ServiceDiscovery;
+    return { balancer: new LoadBalancer({ discovery }), discovery, refreshed };
+  }
+
+  it('is asked to when a call got no response, not when the response was a failure or the call proves nothing', async () => {
+    const { balancer, refreshed } = await refreshing('a', 'b');
+    const details = { serviceName: service, instanceId: 'a' };
+    const ends = async (result: CallResult) => (await balancer.acquire(service)).release(result);
+    await ends({});
+    await ends({
+      error: new ServiceResponseError('503', { ...details, status: 503, headers: {}, body: '' }),
+    });
+    await ends({ error, cancelled: true });
+    await ends({ error, inconclusive: true });
+    expect(refreshed).toEqual([]);
+    await ends({ error: new ServiceConnectionError('refused', { ...details, sent: false }) });
+    await ends({ error: new ServiceConnectionError('reset', details) });
+    await ends({ error: new TimeoutError('too long', 200) });
+    expect(refreshed).toEqual([service, service, service]);
+  });
+
+  it('is asked to when there is no instance, or none that is selected', async () => {
+    const { balancer, refreshed } = await refreshing();
+    await rejectionOf(balancer.acquire(service));
+    expect(refreshed).toEqual([service]);
+    const other = await refreshing('a');
+    await rejectionOf(other.balancer.acquire(service, { select: { version: '2' } }));
+    expect(other.refreshed).toEqual([service]);
+  });
+
+  it('is asked nothing once the balancer is closed', async () => {
+    const { balancer, refreshed } = await refreshing('a');
+    const lease = await balancer.acquire(service);
+    balancer.close();
+    lease.release({ error });
+    expect(refreshed).toEqual([]);
+  });
+
+  it.each<[string, () => void]>([
+    [
+      'throws',
+      () => {
+        throw error;
+      },
+    ],
+    [
+      'rejects',
+      async () => {
+        throw error;
+      },
+    ],
+  ])('disturbs nothing if it %s, and the process is warned', async (_, refresh) => {
+    const warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => {});
+    const { balancer, discovery } = await refreshing('a');
+    discovery.refresh = refresh;
+    const lease = await balancer.acquire(service);
+    expect(lease.release({ error })).toBe('recorded');
+    expect(await rejectionOf(balancer.acquire(service, { select: { version: '2' } }))).toBeInstanceOf(
+      NoInstanceError,
+    );
+    await flush();
+    expect(warn).toHaveBeenCalledTimes(2);
+    expect(lease.candidate.inFlight).toBe(0);
+  });
+
+  it('need not be able to', async () => {
+    const { balancer, discovery } = await refreshing('a');
+    discovery.refresh = undefined;
+    expect((await balancer.acquire(service)).release({ error })).toBe('recorded');
+  });
+});
+
 describe('a listener that throws', () => {
   it('disturbs neither the balancer nor the other listeners', async () => {
     const warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => {});
@@ -278,19 +454,20 @@ describe('a listener that throws', () => {
       outlierDetection: { consecutiveFailures: 1, baseEjectionTime: 0 },
     });
     const heard: string[] = [];
-    for (const event of ['join', 'leave', 'eject', 'return'] as const) {
+    for (const event of ['join', 'renew', 'leave', 'eject', 'return'] as const) {
       fleet.balancer.on(event, () => {
         throw error;
       });
       fleet.balancer.on(event, () => heard.push(event));
     }
     await fleet.join('d');
+    await fleet.join('d', { registeredAt: 1 });
     await fleet.leave('d');
     fleet.fail('a', 1);
     fleet.acquireOn('a').release();
-    expect(heard).toEqual(['join', 'leave', 'eject', 'return']);
+    expect(heard).toEqual(['join', 'renew', 'leave', 'eject', 'return']);
     expect(tally(fleet.picks(9))).toEqual({ a: 3, b: 3, c: 3 });
-    expect(warn).toHaveBeenCalledTimes(4);
+    expect(warn).toHaveBeenCalledTimes(5);
   });
 });
 

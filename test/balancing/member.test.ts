@@ -1,4 +1,3 @@
-import fc from 'fast-check';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { UsualLatency } from '../../src/balancing/latency.ts';
 import { Member } from '../../src/balancing/member.ts';
@@ -7,12 +6,7 @@ import { fakeTimeAndChance, instance } from './helpers.ts';
 
 fakeTimeAndChance();
 
-const rules = outlierDetection({
-  consecutiveFailures: 3,
-  baseEjectionTime: 1_000,
-  maxEjectionTime: 5_000,
-  interval: 2_000,
-});
+const rules = outlierDetection({ consecutiveFailures: 3 });
 
 let usual: UsualLatency;
 let member: Member;
@@ -21,162 +15,180 @@ beforeEach(() => {
   member = new Member(instance('a'), usual);
 });
 
+const succeed = (latency: number, now: number, exploring = false) => member.succeed(latency, now, exploring);
+const fail = (latency: number, now: number, probe = false) => member.fail(latency, now, probe, rules);
+const eject = (now: number) => member.health.eject(now, true, rules, () => 0);
+
+/** A call from its beginning to its success. */
+function call(latency: number, endsAt: number, exploring = false): void {
+  member.begin(0);
+  member.end(endsAt);
+  succeed(latency, endsAt, exploring);
+}
+
 describe('the latency to expect of an instance', () => {
-  it('is nothing for a new one, so that it is tried at once, then the usual until it has answered', () => {
+  it('is nothing for a new one, so that it is called at once, then the usual until it has responded', () => {
     usual.observe(40);
     expect(member.latencyAt(0)).toBe(0);
-    member.begin(0);
+    member.begin(1);
     expect(member.latencyAt(0)).toBe(40);
-    member.succeed(7, 1);
+    succeed(7, 1);
     expect(member.latencyAt(1)).toBe(7);
   });
 
   it('is at least twice the usual after a failure, however fast, and doubles with the next', () => {
     usual.observe(40);
     const charges = Array.from({ length: 3 }, () => {
-      member.fail(0, 0, false, rules);
+      fail(0, 0);
       return member.latencyAt(0);
     });
     expect(charges).toEqual([80, 160, 320]);
   });
 
   it('is twice what a slow failure took', () => {
-    member.fail(3_000, 0, false, rules);
+    fail(3_000, 0);
     expect(member.latencyAt(0)).toBe(6_000);
   });
 
   it('is never charged more than a minute for failures', () => {
-    for (let failure = 0; failure < 100; failure++) member.fail(50_000, 0, false, rules);
+    for (let failure = 0; failure < 100; failure++) fail(50_000, 0);
     expect(member.latencyAt(0)).toBe(60_000);
+  });
+
+  it('is that of the first success after failures, which take no part in it any more', () => {
+    succeed(10, 0);
+    fail(500, 0);
+    succeed(12, 1);
+    expect(member.latencyAt(1)).toBe(12);
+    for (let failure = 0; failure < 3; failure++) fail(5_000, 2);
+    eject(2);
+    expect(succeed(11, 1_002)).toBe(true);
+    expect(member.latencyAt(1_002)).toBe(11);
+  });
+
+  it('is a peak until it has faded, unless an exploring call refutes it: then that of this call', () => {
+    usual.observe(10);
+    succeed(500, 0);
+    succeed(10, 1);
+    expect(member.latencyAt(1)).toBeGreaterThan(400);
+    succeed(21, 2, true);
+    expect(member.latencyAt(2)).toBeGreaterThan(400);
+    succeed(20, 3, true);
+    expect(member.latencyAt(3)).toBe(20);
+  });
+
+  it('is nothing again, as of a new one, if it has started anew', () => {
+    succeed(500, 0);
+    member.startAnew(1);
+    expect(member.latencyAt(1)).toBe(0);
   });
 });
 
 describe('the failures that eject an instance', () => {
   it('are as many in a row as the rules say; a success begins the count anew', () => {
-    const fail = () => member.fail(1, 0, false, rules);
-    expect([fail(), fail()]).toEqual([false, false]);
-    member.succeed(1, 0);
-    expect([fail(), fail(), fail()]).toEqual([false, false, true]);
+    expect([fail(1, 0), fail(1, 0)]).toEqual([false, false]);
+    succeed(1, 0);
+    expect([fail(1, 0), fail(1, 0), fail(1, 0)]).toEqual([false, false, true]);
   });
 
   it('are one if it is the probe', () => {
-    member.eject(0, rules);
-    expect(member.fail(1, 0, false, rules)).toBe(false);
-    expect(member.fail(1, 0, true, rules)).toBe(true);
+    eject(0);
+    expect(fail(1, 0)).toBe(false);
+    expect(fail(1, 0, true)).toBe(true);
   });
 
-  it('count from nothing after an ejection', () => {
-    for (let failure = 0; failure < 3; failure++) member.fail(1, 0, false, rules);
-    member.eject(0, rules);
-    member.succeed(1, 0);
-    expect(member.fail(1, 0, false, rules)).toBe(false);
-  });
-});
-
-describe('an ejected instance', () => {
-  it('may get calls again exactly when its time is over', () => {
-    const time = member.eject(500, rules);
-    expect(member.availableAt(500 + time - 0.01)).toBe(false);
-    expect(member.availableAt(500 + time)).toBe(true);
-  });
-
-  it('takes one probe at a time', () => {
-    const over = member.eject(0, rules);
-    expect(member.begin(over)).toBe(true);
-    expect(member.availableAt(over)).toBe(false);
-    expect(member.begin(over)).toBe(false);
-    member.end(false, over);
-    expect(member.availableAt(over)).toBe(false);
-    member.end(true, over);
-    expect(member.availableAt(over)).toBe(true);
-  });
-
-  it('takes no third probe when the first ends, for which it waited in vain before it took the second', () => {
-    const time = member.eject(0, rules);
-    member.begin(time);
-    expect(member.begin(2 * time)).toBe(true);
-    member.end(true, time);
-    expect(member.availableAt(2 * time)).toBe(false);
-    member.end(true, 2 * time);
-    expect(member.availableAt(2 * time)).toBe(true);
-  });
-
-  it('takes a call before its time is over, as in a panic, as no probe', () => {
-    const time = member.eject(0, rules);
-    expect(member.begin(time / 2)).toBe(false);
-  });
-
-  it('is well again with one success', () => {
-    member.eject(0, rules);
-    expect(member.succeed(1, 1)).toBe(true);
-    expect(member.ejected).toBe(false);
-    expect(member.availableAt(1)).toBe(true);
-    expect(member.succeed(1, 1)).toBe(false);
-  });
-
-  it('counts differently from each ejection and each return on', () => {
-    const eras = [member.era];
-    member.eject(0, rules);
-    eras.push(member.era);
-    member.eject(0, rules);
-    eras.push(member.era);
-    member.succeed(1, 0);
-    eras.push(member.era);
-    member.succeed(1, 0);
-    expect(new Set(eras).size).toBe(4);
-    expect(member.era).toBe(eras[3]);
+  it('count from nothing after a return', () => {
+    for (let failure = 0; failure < 3; failure++) fail(1, 0);
+    eject(0);
+    expect(succeed(1, 0)).toBe(true);
+    expect([fail(1, 0), fail(1, 0), fail(1, 0)]).toEqual([false, false, true]);
   });
 });
 
-describe('the time of an ejection', () => {
-  it('lies within a tenth above its due, whatever chance says, so that clients do not come back in step', () => {
-    const times = Array.from({ length: 200 }, () => new Member(instance('a'), usual).eject(0, rules));
-    expect(Math.min(...times)).toBeGreaterThanOrEqual(1_000);
-    expect(Math.max(...times)).toBeLessThanOrEqual(1_100);
-    expect(Math.max(...times) - Math.min(...times)).toBeGreaterThan(80);
+describe('what an instance did in the interval', () => {
+  it('is what it did since its return, or since it started anew', () => {
+    for (const begins of [() => succeed(1, 0), () => member.startAnew(0)]) {
+      for (let failure = 0; failure < 3; failure++) fail(1, 0);
+      eject(0);
+      begins();
+      expect([member.conduct.calls, member.conduct.failures]).toEqual([0, 0]);
+    }
+  });
+});
+
+describe('an instance that is passed over', () => {
+  /** Among four like it, after so many picks and milliseconds without a call. */
+  const wants = (idle: number, picks: number, repeatable = true) =>
+    member.wantsExploring(idle, picks, 4, repeatable);
+
+  beforeEach(() => usual.observe(10));
+
+  it('is explored once it has been idle for twice its expected latency, and missed five calls of its share', () => {
+    call(100, 0);
+    expect(wants(150, 20)).toBe(false);
+    expect(wants(200, 19)).toBe(false);
+    expect(wants(200, 20)).toBe(true);
   });
 
-  it('grows by one base with each ejection in a row, up to the maximum', () => {
-    Math.random = () => 0;
-    let now = 0;
-    const times = Array.from({ length: 7 }, () => {
-      const time = member.eject(now, rules);
-      now += time;
-      return time;
-    });
-    expect(times).toEqual([1_000, 2_000, 3_000, 4_000, 5_000, 5_000, 5_000]);
-    expect(member.ejections).toBe(7);
+  it('is explored by no call before its first result, while a call is under way, or while it is ejected', () => {
+    expect(wants(10_000, 10_000)).toBe(false);
+    call(100, 0);
+    member.begin(0);
+    expect(wants(10_000, 10_000)).toBe(false);
+    member.end(0);
+    expect(wants(10_000, 10_000)).toBe(true);
+    eject(0);
+    expect(wants(10_000, 10_000)).toBe(false);
   });
 
-  it('is never longer than the maximum, whatever chance says', () => {
-    Math.random = () => 0.999;
-    const short = { ...rules, maxEjectionTime: 1_000 };
-    expect(member.eject(0, short)).toBe(1_000);
-    expect(member.eject(1_000, short)).toBe(1_000);
+  it('misses calls by its weight, and by less of it while it warms up', () => {
+    call(100, 0);
+    member.instance = instance('a', { weight: 0.5 });
+    expect(wants(200, 39)).toBe(false);
+    expect(wants(200, 40)).toBe(true);
+    member.warmUp = { share: 0.1 } as Member['warmUp'];
+    expect(wants(200, 399)).toBe(false);
+    expect(wants(200, 400)).toBe(true);
   });
 
-  it('shrinks by one base with each interval that it is well, and not while it is not', () => {
-    Math.random = () => 0;
-    fc.assert(
-      fc.property(fc.integer({ min: 1, max: 8 }), fc.nat(9_000), (before, well) => {
-        const flapping = new Member(instance('a'), usual);
-        let now = 0;
-        for (let ejection = 0; ejection < before; ejection++) now += flapping.eject(now, rules);
-        now += 60_000;
-        flapping.succeed(1, now);
-        const forgiven = Math.floor(well / rules.interval);
-        const left = forgiven === 0 ? before : Math.max(0, Math.min(before, 5) - forgiven);
-        expect(flapping.eject(now + well, rules)).toBe(Math.min(5_000, 1_000 * (left + 1)));
-        expect(flapping.ejections).toBe(left + 1);
-      }),
-    );
+  it('waits for twice as long and as many after each call that confirms that it is slow', () => {
+    call(100, 0);
+    call(100, 0, true);
+    // The expected latency fades a little meanwhile, and with it the wait.
+    expect(wants(380, 40)).toBe(false);
+    expect(wants(400, 39)).toBe(false);
+    expect(wants(400, 40)).toBe(true);
+    call(100, 0, true);
+    expect(wants(700, 80)).toBe(false);
+    expect(wants(800, 79)).toBe(false);
+    expect(wants(800, 80)).toBe(true);
+    call(15, 0, true);
+    expect(wants(30, 20)).toBe(true);
   });
 
-  it('needs no longer to shrink after an outage of a day than after one of which the maximum tells', () => {
-    Math.random = () => 0;
-    let now = 0;
-    for (let ejection = 0; ejection < 500; ejection++) now += member.eject(now, rules);
-    member.succeed(1, now);
-    expect(member.eject(now + 5 * rules.interval, rules)).toBe(1_000);
+  it('waits as at first after its return, and after a new start', () => {
+    const returns = () => {
+      for (let failure = 0; failure < 3; failure++) fail(1, 0);
+      eject(0);
+      succeed(100, 0);
+    };
+    for (const begins of [returns, () => member.startAnew(0)]) {
+      call(100, 0);
+      for (let confirmed = 0; confirmed < 5; confirmed++) call(100, 0, true);
+      expect(wants(1_000, 20)).toBe(false);
+      begins();
+      expect(member.ejected).toBe(false);
+      call(100, 0);
+      expect(wants(1_000, 20)).toBe(true);
+    }
+  });
+
+  it('waits for a second after a failure, and half a second more for a call that cannot be repeated', () => {
+    call(10, 0);
+    fail(10_000, 0);
+    member.begin(0);
+    member.end(0);
+    expect([wants(999, 20), wants(1_000, 20)]).toEqual([false, true]);
+    expect([wants(1_499, 20, false), wants(1_500, 20, false)]).toEqual([false, true]);
   });
 });

@@ -12,6 +12,7 @@ fakeTimeAndChance();
 
 const error = new Error('down');
 const outlierDetection = { consecutiveFailures: 2, baseEjectionTime: 1_000, maxEjectionRatio: 1 };
+const anxious = { ...outlierDetection, panicThreshold: 0.5 };
 
 /** a1, a2… in zone a, and so on. */
 function inZones(sizes: Record<string, number>): ServiceInstance[] {
@@ -116,8 +117,18 @@ describe('a client in a zone', () => {
     expect(shares(fleet.picks(50))).toEqual({ a: 1 });
   });
 
+  it('leaves it for the only instance that is well', async () => {
+    const fleet = await world(inZones({ a: 3, b: 3 }), { zone: 'a', outlierDetection });
+    for (const id of ['a1', 'a2', 'a3', 'b2', 'b3']) fleet.fail(id, 2);
+    expect(tally(fleet.picks(50))).toEqual({ b1: 50 });
+  });
+
   it('spreads its calls over all in a panic', async () => {
-    const fleet = await world(inZones({ a: 3, b: 3 }), { zone: 'a', outlierDetection, strategy: inTurn });
+    const fleet = await world(inZones({ a: 3, b: 3 }), {
+      zone: 'a',
+      outlierDetection: anxious,
+      strategy: inTurn,
+    });
     for (const id of ['a1', 'b1', 'b2', 'b3']) fleet.fail(id, 2);
     const lease = fleet.acquire();
     expect(new Set(Array.from({ length: 6 }, () => fleet.acquire().instance.instanceId)).size).toBe(6);
@@ -187,10 +198,12 @@ describe('instances with priorities', () => {
     const lease = fleet.acquireOn('a4');
     fleet.fail('a4', 2);
     expect(shares(fleet.picks(100))).toEqual({ b: 1 });
-    expect(lease.release({ error })).toBe(false);
+    expect(lease.release({ error })).toBe('outdated');
     expect(lease.serviceDown).toBe(false);
     vi.advanceTimersByTime(1_100);
-    expect(fleet.acquireOn('a4').release({ error })).toBe(false);
+    expect(fleet.acquireOn('a4').release({ error })).toBe('recorded');
+    expect(fleet.ejections.at(-1)).toMatchObject({ instance: { instanceId: 'a4' }, reason: 'probe' });
+    expect(lease.serviceDown).toBe(false);
   });
 
   it('in reserve that failed long ago, and were not tried since, do not make a service down that they may save', async () => {
@@ -212,7 +225,7 @@ describe('instances with priorities', () => {
   });
 
   it('panic level by level when all together cannot carry the load', async () => {
-    const fleet = await world(inLevels(10, 5), { priorities, outlierDetection, strategy: inTurn });
+    const fleet = await world(inLevels(10, 5), { priorities, outlierDetection: anxious, strategy: inTurn });
     for (let index = 1; index <= 9; index++) fleet.fail(`a${index}`, 2);
     for (const id of ['b1', 'b2']) fleet.fail(id, 2);
     const picks = Array.from({ length: 300 }, () => fleet.acquire().instance.instanceId);

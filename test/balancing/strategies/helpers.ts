@@ -62,6 +62,7 @@ export function board(
       set inFlight(value) {
         inFlight = value;
       },
+      failing: false,
       latencyAt: () => {
         looks++;
         return 0;
@@ -78,6 +79,7 @@ export function board(
         looks++;
         return accepts((candidate as Pawn).index);
       },
+      explores: () => false,
     });
     return picked === undefined ? -1 : (picked as Pawn).index;
   };

@@ -34,6 +34,7 @@ function numbers(size: number) {
           asked++;
           return accepts((candidate as unknown as Numbered).number);
         },
+        explores: () => false,
       };
       return pick(request)?.number;
     },

@@ -8,6 +8,7 @@ const candidate = (weight: number, now = weight): Candidate => ({
   weight: now,
   warmth: weight === 0 ? 1 : now / weight,
   inFlight: 0,
+  failing: false,
   latencyAt: () => 0,
 });
 

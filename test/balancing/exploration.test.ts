@@ -1,0 +1,95 @@
+import fc from 'fast-check';
+import { beforeEach, describe, expect, it } from 'vitest';
+import { Exploration } from '../../src/balancing/exploration.ts';
+
+let exploration: Exploration;
+beforeEach(() => {
+  exploration = new Exploration();
+});
+
+const confirm = (times = 1) => {
+  for (let time = 0; time < times; time++) expect(exploration.take(100, 10)).toBe(false);
+};
+
+/** The idle milliseconds from which on an instance that is expected to take so long is explored. */
+function waitFor(expected: number): number {
+  let wait = 0;
+  while (!exploration.isDue(wait, expected)) wait++;
+  return wait;
+}
+
+describe('the time without calls after which an instance is explored', () => {
+  it('is twice its expected latency, 20 ms at least and 5 s at most', () => {
+    expect([0, 4, 10, 11, 500, 2_500, 60_000].map(waitFor)).toEqual([20, 20, 20, 22, 1_000, 5_000, 5_000]);
+  });
+
+  it('doubles with each exploring call that confirms that it is slow, up to a minute', () => {
+    const waits = Array.from({ length: 9 }, () => {
+      const wait = waitFor(500);
+      confirm();
+      return wait;
+    });
+    expect(waits).toEqual([1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000, 60_000]);
+  });
+
+  it('is as at first once a call refutes it, or what was known is forgotten', () => {
+    confirm(5);
+    expect(exploration.take(20, 10)).toBe(true);
+    expect(waitFor(500)).toBe(1_000);
+    confirm(5);
+    exploration.reset();
+    expect(waitFor(500)).toBe(1_000);
+  });
+});
+
+describe('the calls that an instance must have missed to be explored', () => {
+  it('are five of its fair share, doubled with each confirmation, 256 times as many at most', () => {
+    const missed = Array.from({ length: 11 }, () => {
+      let calls = 0;
+      while (!exploration.isPassedOver(calls)) calls++;
+      confirm();
+      return calls;
+    });
+    expect(missed).toEqual([5, 10, 20, 40, 80, 160, 320, 640, 1_280, 1_280, 1_280]);
+  });
+});
+
+describe('an exploring call', () => {
+  it('refutes that an instance is slow with up to twice the usual latency', () => {
+    expect([0, 10, 20, 20.1, 1_000].map((latency) => exploration.take(latency, 10))).toEqual([
+      true,
+      true,
+      true,
+      false,
+      false,
+    ]);
+  });
+});
+
+it('an instance that stays slow costs fewer than one call in a thousand in the long run', () => {
+  fc.assert(
+    fc.property(
+      fc.integer({ min: 2, max: 20 }),
+      fc.integer({ min: 1, max: 1_000 }),
+      (fleetSize, perSecond) => {
+        const slow = new Exploration();
+        const minutes = 30;
+        const gap = 1_000 / perSecond;
+        let explorations = 0;
+        let last = 0;
+        // From one exploring call to the next, by the later of the two conditions.
+        for (let now = 0; now < minutes * 60_000; ) {
+          let picks = 1;
+          while (!slow.isPassedOver(picks / fleetSize)) picks *= 2;
+          now = Math.max(now + picks * gap, last);
+          while (!slow.isDue(now - last, 200)) now += 500;
+          slow.take(200, 10);
+          last = now;
+          explorations++;
+        }
+        const calls = minutes * 60 * perSecond;
+        expect(explorations).toBeLessThanOrEqual(Math.max(12, calls / 1_000));
+      },
+    ),
+  );
+});

@@ -1,0 +1,95 @@
+import { describe, expect, it, vi } from 'vitest';
+import { fakeTimeAndChance, inTurn, type World, world } from './helpers.ts';
+
+fakeTimeAndChance();
+
+const error = new Error('down');
+const outlierDetection = { consecutiveFailures: 2, baseEjectionTime: 1_000 };
+
+/** Three, of which 'a' is due for a probe. */
+async function due(options: object = {}): Promise<World> {
+  const fleet = await world(['a', 'b', 'c'], { strategy: inTurn, outlierDetection, ...options });
+  fleet.fail('a', 2);
+  vi.advanceTimersByTime(1_100);
+  return fleet;
+}
+
+describe('the beginning of a response', () => {
+  it('returns an instance by a probe whose body is still under way', async () => {
+    const fleet = await due();
+    const lease = fleet.acquireOn('a');
+    expect(lease.probe).toBe(true);
+    vi.advanceTimersByTime(5);
+    lease.responded();
+    expect(fleet.told.at(-1)).toBe('return a');
+    expect(lease.candidate.inFlight).toBe(1);
+    expect(lease.candidate.latencyAt(performance.now())).toBe(5);
+    expect(fleet.picks(3).sort()).toEqual(['a', 'b', 'c']);
+    expect(lease.release()).toBe('outdated');
+    expect(lease.candidate.inFlight).toBe(0);
+  });
+
+  it('counts once, and the end of the body, however it ends, does not count again', async () => {
+    for (const end of [{}, { error }, { cancelled: true }]) {
+      const fleet = await due();
+      const lease = fleet.acquireOn('a');
+      lease.responded();
+      lease.responded();
+      lease.release(end);
+      lease.responded();
+      expect(fleet.told.filter((event) => !event.startsWith('join'))).toEqual(['eject a', 'return a']);
+      fleet.fail('a', 1);
+      expect(fleet.ejections).toHaveLength(1);
+    }
+  });
+
+  it('says nothing of a call that is no probe: its end does', async () => {
+    const fleet = await world(['a', 'b'], { strategy: inTurn, outlierDetection });
+    const lease = fleet.acquireOn('a');
+    fleet.fail('a', 1);
+    lease.responded();
+    lease.release({ error });
+    expect(fleet.told.at(-1)).toBe('eject a');
+  });
+
+  it('says nothing of a probe that is outdated', async () => {
+    const fleet = await due();
+    const lease = fleet.acquireOn('a');
+    await fleet.leave('a');
+    lease.responded();
+    expect(fleet.told.at(-1)).toBe('leave a');
+  });
+});
+
+describe('a probe', () => {
+  it('whose end proves nothing, or whose caller gave up, makes room for the next', async () => {
+    for (const end of [{ cancelled: true }, { inconclusive: true }]) {
+      const fleet = await due();
+      const lease = fleet.acquire();
+      expect(lease.probe).toBe(true);
+      expect(fleet.acquire().probe).toBe(false);
+      lease.release(end);
+      expect(fleet.told.at(-1)).toBe('eject a');
+      expect(fleet.acquire().probe).toBe(true);
+    }
+  });
+
+  it('should be given up after ten times the usual latency, a second at least', async () => {
+    const fleet = await world(['a', 'b']);
+    expect(fleet.acquire().probeTimeout).toBe(1_000);
+    for (let call = 0; call < 10; call++) fleet.acquireOn('a').release({ latency: 250 });
+    expect(fleet.acquire().probeTimeout).toBeCloseTo(2_500);
+  });
+});
+
+describe('the candidates of a lease', () => {
+  it('are all that calls go to, as they change', async () => {
+    const fleet = await world(['a', 'b']);
+    const lease = fleet.acquire();
+    const ids = () => lease.candidates.map(({ instance: { instanceId } }) => instanceId);
+    expect(ids()).toEqual(['a', 'b']);
+    await fleet.join('c');
+    await fleet.join('b', { status: 'unhealthy' });
+    expect(ids()).toEqual(['a', 'c']);
+  });
+});
