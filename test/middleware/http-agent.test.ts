@@ -381,7 +381,7 @@ describe('the policies of the service', () => {
     const servers = await Promise.all([failing, failing].map((handler) => startServer(handler)));
     const connections = servers.map(countConnections);
     const { agent, breaker } = setUp(servers);
-    for (let index = 0; index < 12 && breaker.state === 'closed'; index++) await ask(agent);
+    for (let index = 0; index < 25 && breaker.state === 'closed'; index++) await ask(agent);
     expect(breaker.state).toBe('open');
     const before = servers.map(({ requests }) => requests.length);
     const error = await errorOf(get(url, { agent }));
@@ -418,7 +418,7 @@ describe('the policies of the service', () => {
         classify: (outcome) => (outcome.ok && outcome.value.status === 404 ? 'failure' : undefined),
       },
     });
-    for (let index = 0; index < 10; index++) expect((await ask(agent)).status).toBe(404);
+    for (let index = 0; index < 20; index++) expect((await ask(agent)).status).toBe(404);
     expect(breaker.state).toBe('open');
   });
 
