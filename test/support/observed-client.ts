@@ -104,12 +104,17 @@ export class ObservedClient {
   unpaid = 0;
   /** When the first failure of an attempt was known. */
   firstFailure = Infinity;
+  /** When each instance was first ejected. */
+  readonly ejectedAt = new Map<string, number>();
   readonly #send: Send;
   readonly #toClose: (() => void)[] = [];
 
   constructor({ instances, face = 'call', ...options }: ObservedClientOptions) {
     const discovery = 'watch' in instances ? instances : discoveryOf(instances);
     this.balancer = new LoadBalancer({ discovery, ...options });
+    this.balancer.on('eject', ({ instance: { instanceId } }) => {
+      if (!this.ejectedAt.has(instanceId)) this.ejectedAt.set(instanceId, performance.now());
+    });
     this.client = new ServiceClient({ loadBalancer: this.balancer });
     this.#send = FACES[face](this.client, (close) => this.#toClose.push(close));
     const { circuitBreaker, retry } = this.client.policies(service);

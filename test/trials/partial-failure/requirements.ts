@@ -26,8 +26,9 @@ export interface PartialFailure {
 
 /**
  * What is required of calls while some instances of a service are bad and at least one is well. In its words `unpaid` is
- * a call that the retry budget could not pay a retry for, `late` one that begins 0.5 s after the first failure, and
- * `after the fifth` one that begins when five failures of its instance are known.
+ * a call that the retry budget could not pay a retry for, `late` one that begins 0.5 s after the first failure (with
+ * instances that hang: once all of them are ejected), and `after the fifth` one that begins when five failures of its
+ * instance are known.
  */
 export function partialFailure({ situation, client, ...how }: PartialFailure): Row {
   const { measured, required, ok } = judge(client, how);
@@ -49,7 +50,7 @@ function judge(client: ObservedClient, how: Omit<PartialFailure, 'situation' | '
   const { fault, bad, warm = false, repeatable = true } = how;
   if (fault === 'refused') return noneFails(client);
   if (!repeatable) return fewFail(client, bad, probesSince(client));
-  if (fault === 'hang') return noneWaitsLong(client);
+  if (fault === 'hang') return noneWaitsLong(client, bad);
   if (fault === 500) return fewFail(client, bad, 0);
   return warm ? noneFails(client) : soonNoneFails(client);
 }
@@ -67,9 +68,11 @@ function soonNoneFails({ failures, firstFailure, unpaid }: ObservedClient): Judg
   };
 }
 
-function noneWaitsLong({ calls, failures, firstFailure, unpaid }: ObservedClient): Judgement {
+/** An instance is known to hang by five failures in a row, as it is to fail. */
+function noneWaitsLong({ calls, failures, ejectedAt, unpaid }: ObservedClient, bad: number): Judgement {
   const longest = longestOf(calls);
-  const later = longestOf(calls.filter(({ begun }) => begun > firstFailure + 500));
+  const known = ejectedAt.size < bad ? Infinity : Math.max(...ejectedAt.values());
+  const later = longestOf(calls.filter(({ begun }) => begun > known));
   return {
     measured: [`${unpaid} unpaid`, `waits ${seconds(longest)}`, `late ${seconds(later)}`],
     required: 'only unpaid; waits 20 s, late 1 s',
