@@ -184,10 +184,10 @@ export class Fleet implements Health, PickedFleet {
   succeeded(member: Member, latency: number, now: number, exploring: boolean): void {
     this.#usualLatency.observe(latency);
     if (this.#rules.outlierDetection.latency) member.conduct.took(latency);
-    const { ejected, failing } = member;
+    const { failing } = member;
     if (!member.succeed(latency, now, exploring)) return;
     const last = member.eligible && this.#ejected === this.#eligible.length;
-    this.#count(member, ejected, failing);
+    this.#count(member, true, failing);
     this.#warmUp(member, now);
     // What was wrong with all of them is over for one: it may be for all.
     if (last) for (const other of this.#eligible) other.health.expectWell(now);

@@ -81,7 +81,7 @@ export class InstanceHealth {
   }
 
   get ejected(): boolean {
-    return this.#state.kind === 'ejected' || this.#state.kind === 'probing';
+    return this.#ejection !== undefined;
   }
 
   get healthy(): boolean {
