@@ -1,8 +1,12 @@
-/** Milliseconds that an instance is idle, at least and at most, before a call explores it for the first time. */
+/** Milliseconds after which a call explores an instance for the first time, at least and at most. */
 const MIN_WAIT = 20;
 const MAX_FIRST_WAIT = 5_000;
 /** The longest that confirmations make that wait, in milliseconds. */
 const MAX_WAIT = 60_000;
+/** Milliseconds after which a call explores an instance whose latest call failed. */
+const SUSPECT_WAIT = 1_000;
+/** How much longer it is for a call that cannot be repeated elsewhere, should no other call have explored it. */
+const RESERVED = 500;
 /** Calls that an instance has missed, by its fair share of all: strategies that draw at random miss as many one in 150 times. */
 const MISSED_CALLS = 5;
 /** How many times that number confirmations make it at most. */
@@ -17,33 +21,49 @@ const SLOW = 2;
  *
  * A peak that nothing confirmed soon is uncertain, so that the first wait is short: twice the latency that is expected.
  * Each exploring call that is slow too doubles the wait, and what a slow instance costs its callers sinks below 0.1 %.
+ * The wait counts from the latest call that was slow, failed or explored: the few calls that an instance gets
+ * meanwhile, as by retries, must not put it off.
  */
 export class Exploration {
   #confirmations = 0;
+  #checkedAt = -Infinity;
 
   /** Whether it has missed so many calls, by its fair share of the picks since its last one, that it was no chance. */
   isPassedOver(missed: number): boolean {
     return missed >= MISSED_CALLS * Math.min(2 ** this.#confirmations, MAX_MISSED_FACTOR);
   }
 
-  /** Whether an instance that has been idle for so many milliseconds, and is expected to take so many, is to be explored. */
-  isDue(idle: number, expected: number): boolean {
+  /** Whether it is time to explore an instance that is expected to take so many milliseconds. */
+  isDue(now: number, expected: number): boolean {
     const first = Math.min(MAX_FIRST_WAIT, Math.max(MIN_WAIT, 2 * expected));
-    return idle >= Math.min(MAX_WAIT, first * 2 ** this.#confirmations);
+    return now - this.#checkedAt >= Math.min(MAX_WAIT, first * 2 ** this.#confirmations);
   }
 
-  /** Takes in what an exploring call took. True if it refutes that the instance is slow. */
-  take(latency: number, usual: number): boolean {
-    const refuted = latency <= SLOW * usual;
-    this.#confirmations = refuted ? 0 : this.#confirmations + 1;
-    return refuted;
+  /** Whether it is time to explore an instance whose latest call failed. */
+  isDueAfterFailure(now: number, repeatable: boolean): boolean {
+    return now - this.#checkedAt >= SUSPECT_WAIT + (repeatable ? 0 : RESERVED);
   }
 
-  /** Takes in that an exploring call was given up after so long, which can only confirm that the instance is slow. */
-  takeCancelled(latency: number, usual: number): void {
-    if (latency > SLOW * usual) this.#confirmations++;
+  /** Takes in the latency of a success. True if the call explored, and refutes that the instance is slow. */
+  succeed(latency: number, usual: number, now: number, exploring: boolean): boolean {
+    const slow = latency > SLOW * usual;
+    if (exploring) this.#confirmations = slow ? this.#confirmations + 1 : 0;
+    if (exploring || slow) this.#checkedAt = now;
+    return exploring && !slow;
   }
 
+  /** A call was given up after so long. One that explored can only confirm that the instance is slow. */
+  giveUp(latency: number, usual: number, now: number, exploring: boolean): void {
+    if (exploring && latency > SLOW * usual) this.#confirmations++;
+    this.#checkedAt = now;
+  }
+
+  /** A call failed: the next one that explores has to wait. */
+  fail(now: number): void {
+    this.#checkedAt = now;
+  }
+
+  /** What was confirmed is over. */
   reset(): void {
     this.#confirmations = 0;
   }

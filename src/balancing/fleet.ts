@@ -68,6 +68,7 @@ export class Fleet implements Health, PickedFleet {
   // Of the eligible ones, kept as they change, so that no pick has to count.
   #ejected = 0;
   #failing = 0;
+  healthy = 0;
   ejectedMembers: Member[] = [];
   #intervalEnds: number;
   changes = 0;
@@ -195,10 +196,13 @@ export class Fleet implements Health, PickedFleet {
   succeeded(member: Member, latency: number, now: number, exploring: boolean): void {
     this.#usualLatency.observe(latency);
     if (this.#rules.outlierDetection.latency) member.conduct.took(latency);
-    const { ejected, failing } = member;
-    if (!member.succeed(latency, now, exploring)) return;
+    const { failing, health, eligible } = member;
+    if (eligible && !health.healthy) this.healthy++;
+    const returned = member.succeed(latency, now, exploring);
+    if (eligible && !health.healthy) this.healthy--;
+    if (!returned) return;
     const last = member.eligible && this.#ejected === this.#eligible.length;
-    this.#count(member, ejected, failing);
+    this.#count(member, true, failing);
     this.#warmUp(member, now);
     // What was wrong with all of them is over for one: it may be for all.
     if (last) for (const other of this.#eligible) other.health.expectWell(now);
@@ -206,7 +210,11 @@ export class Fleet implements Health, PickedFleet {
   }
 
   failed(member: Member, latency: number, now: number, probe: boolean, error: unknown): void {
-    if (member.fail(latency, now, probe, this.#rules.outlierDetection)) {
+    const { health, eligible } = member;
+    if (eligible && health.healthy) this.healthy--;
+    const ejects = member.fail(latency, now, probe, this.#rules.outlierDetection);
+    if (eligible && health.healthy) this.healthy++;
+    if (ejects) {
       const reached = !(error instanceof ServiceConnectionError && !error.sent);
       this.#eject(member, now, probe ? 'probe' : 'consecutive-failures', error, reached);
     }
@@ -239,6 +247,7 @@ export class Fleet implements Health, PickedFleet {
 
   #eject(member: Member, now: number, reason: EjectionReason, error: unknown, reached: boolean): void {
     const { ejected, failing, health } = member;
+    if (member.eligible && health.healthy) this.healthy--;
     const duration = health.eject(now, reached, this.#rules.outlierDetection, this.#rules.random);
     this.#count(member, ejected, failing);
     this.#observer.ejected(member, { duration, ejections: health.ejections, reason, error });
@@ -268,6 +277,7 @@ export class Fleet implements Health, PickedFleet {
     this.weight = members.reduce((sum, member) => sum + wholeWeightOf(member), 0);
     this.#ejected = members.filter(({ ejected }) => ejected).length;
     this.#failing = members.filter(({ failing }) => failing).length;
+    this.healthy = members.filter(({ health }) => health.healthy).length;
     this.ejectedMembers = [...this.#members.values()].filter(({ ejected }) => ejected);
     const { priorityOf } = this.#rules;
     if (priorityOf !== undefined) this.#levels = new Levels(members, registered, priorityOf);

@@ -55,9 +55,9 @@ export type Probe = object;
  *                              │ success                                            due: a probe │      │
  *                              └─────────────────────────────────────────────────────────────probing ──┘
  *
- * Each ejection, each return, each new start of the instance and each news of an ejected one begins a generation. What began
- * in an earlier one has no effect on this machine. A call that reached an ejected instance for want of another returns it by a success if the
- * instance was ejected for failures in a row; one success does not refute a comparison.
+ * Each ejection, each return, each new start of the instance and each news of an ejected one begins a generation. What
+ * began in an earlier one has no effect on this machine. A call that reached an ejected instance for want of another returns
+ * it by a success if the instance was ejected for failures in a row; one success does not refute a comparison.
  *
  * Failures in a row eject for a base, doubled by each failed probe, so that an instance is found well soon; comparing
  * rules eject for a base more each time, since instances that respond must stay away long enough for it to help. Each
@@ -67,22 +67,16 @@ export type Probe = object;
  * has; Envoy, 'Outlier detection', whose ejection times it takes for the comparing rules.
  */
 export class InstanceHealth {
-  #generation = 0;
+  /** Another number in each generation. */
+  generation = 0;
+  /** Whether it is ejected, a probe under way or not. */
+  ejected = false;
   #state: State = UNKNOWN;
   #failuresInARow = 0;
   /** Ejections by the same kind of rule, without those that were forgiven since. */
   #ejections = 0;
   #time: EjectionTime | undefined = undefined;
   #returnedAt = 0;
-
-  /** Another number in each generation. */
-  get generation(): number {
-    return this.#generation;
-  }
-
-  get ejected(): boolean {
-    return this.#state.kind === 'ejected' || this.#state.kind === 'probing';
-  }
 
   get healthy(): boolean {
     return this.#state === HEALTHY;
@@ -115,9 +109,8 @@ export class InstanceHealth {
 
   /** A call begins; gives the probe that it is, if it is one. */
   begin(now: number): Probe | undefined {
-    const ejection = this.#ejection;
-    if (ejection === undefined || !this.mayProbe(now, true)) return undefined;
-    const probing: Probing = { kind: 'probing', ejection, expiresAt: now + MAX_PROBE };
+    if (!this.ejected || !this.mayProbe(now, true)) return undefined;
+    const probing: Probing = { kind: 'probing', ejection: this.#ejection!, expiresAt: now + MAX_PROBE };
     this.#state = probing;
     return probing;
   }
@@ -133,13 +126,12 @@ export class InstanceHealth {
     const state = this.#state;
     if (state === HEALTHY) return false;
     if (state.kind === 'ejected' && !state.failing && now < state.dueAt) return false;
-    const returns = this.ejected;
     this.#state = HEALTHY;
-    if (returns) {
-      this.#returnedAt = now;
-      this.#generation++;
-    }
-    return returns;
+    if (!this.ejected) return false;
+    this.ejected = false;
+    this.#returnedAt = now;
+    this.generation++;
+    return true;
   }
 
   /** Takes in a failure. True if it calls for an ejection. */
@@ -165,8 +157,9 @@ export class InstanceHealth {
     const wait = Math.min(time.max, time.of(this.#ejections) * (1 + random() / 10));
     const dueAt = now + wait;
     const reserved = reached ? Math.min(RESERVED, wait / 2) : 0;
+    this.ejected = true;
     this.#state = { kind: 'ejected', failing, wait, dueAt, dueForAllAt: dueAt + reserved };
-    this.#generation++;
+    this.generation++;
     return wait;
   }
 
@@ -175,7 +168,7 @@ export class InstanceHealth {
     const ejection = this.#ejection;
     if (ejection === undefined) return;
     this.#state = { ...ejection, dueAt: now, dueForAllAt: now };
-    this.#generation++;
+    this.generation++;
   }
 
   /** It has started anew, or has left: what began before says nothing about it. */
@@ -186,7 +179,7 @@ export class InstanceHealth {
       this.expectWell(now);
     } else {
       this.#state = UNKNOWN;
-      this.#generation++;
+      this.generation++;
     }
   }
 

@@ -99,7 +99,7 @@ export class Lease {
     const member = this.#member;
     const fleet = this.#fleet;
     const now = performance.now();
-    member.end(now);
+    member.end();
     if (this.#probe !== undefined) member.health.abandon(this.#probe);
     fleet.loadChanged(member);
     const latency = result.latency ?? now - this.#startedAt;

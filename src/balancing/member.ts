@@ -9,10 +9,6 @@ import type { Candidate } from './strategy.ts';
 
 /** The most that failures are charged, in milliseconds of latency. */
 const MAX_CHARGE = 60_000;
-/** Milliseconds that an instance whose latest call failed is idle before a call explores it. */
-const SUSPECT_WAIT = 1_000;
-/** How much longer it is for a call that cannot be repeated elsewhere, should no other call have explored it. */
-const RESERVED = 500;
 
 /** An instance as the balancer knows it. What is learned here outlives changes of the fleet around it. */
 export class Member implements Candidate {
@@ -29,7 +25,6 @@ export class Member implements Candidate {
   readonly #usual: UsualLatency;
   readonly #latency = new PeakEwma();
   readonly #exploration = new Exploration();
-  #idleSince = -Infinity;
 
   constructor(instance: ServiceInstance, usual: UsualLatency) {
     this.instance = instance;
@@ -73,9 +68,8 @@ export class Member implements Candidate {
     if (this.inFlight > 0 || !this.#latency.known || this.ejected) return false;
     const fairShare = weightOf(this) / fleetWeight;
     if (!this.#exploration.isPassedOver((picks - this.lastPick) * fairShare)) return false;
-    const idle = now - this.#idleSince;
-    if (this.health.suspect) return idle >= SUSPECT_WAIT + (repeatable ? 0 : RESERVED);
-    return this.#exploration.isDue(idle, this.#latency.at(now));
+    if (this.health.suspect) return this.#exploration.isDueAfterFailure(now, repeatable);
+    return this.#exploration.isDue(now, this.#latency.at(now));
   }
 
   /** A call begins. */
@@ -85,9 +79,8 @@ export class Member implements Candidate {
   }
 
   /** A call ends, however it does. */
-  end(now: number): void {
+  end(): void {
     this.inFlight--;
-    this.#idleSince = now;
   }
 
   /**
@@ -96,7 +89,7 @@ export class Member implements Candidate {
    */
   succeed(latency: number, now: number, exploring: boolean): boolean {
     const { health } = this;
-    const refuted = exploring && this.#exploration.take(latency, this.#usual.value);
+    const refuted = this.#exploration.succeed(latency, this.#usual.value, now, exploring);
     if (refuted || health.suspect || health.ejected) this.#latency.replace(latency, now);
     else this.#latency.observe(latency, now);
     this.conduct.calls++;
@@ -108,7 +101,7 @@ export class Member implements Candidate {
 
   /** A call on it was given up: it would have taken longer still. */
   giveUp(latency: number, now: number, exploring: boolean): void {
-    if (exploring) this.#exploration.takeCancelled(latency, this.#usual.value);
+    this.#exploration.giveUp(latency, this.#usual.value, now, exploring);
     if (latency > this.latencyAt(now)) this.#latency.observe(latency, now);
   }
 
@@ -121,6 +114,7 @@ export class Member implements Candidate {
       Math.min(MAX_CHARGE, 2 * Math.max(latency, this.#usual.value, this.latencyAt(now))),
       now,
     );
+    this.#exploration.fail(now);
     this.conduct.calls++;
     this.conduct.failures++;
     return this.health.fail(probe, rules);

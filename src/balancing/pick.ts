@@ -34,6 +34,8 @@ type Pass =
 
 const FIRST_ATTEMPT: readonly Pass[] = ['in-rotation', 'last-resort'];
 const RETRY: readonly Pass[] = ['healthy', 'well', 'untried', 'in-rotation', 'last-resort'];
+/** Where none is healthy, a pass that asks for one would have a strategy look at all of them. */
+const RETRY_IN_COLD: readonly Pass[] = RETRY.slice(1);
 const ONLY_WELL: readonly Pass[] = ['well'];
 
 /** What a pick goes by besides the members themselves. */
@@ -42,6 +44,8 @@ export interface PickedFleet {
   panics(member: Member): boolean;
   /** The weights of the instances that calls go to, summed up. */
   readonly weight: number;
+  /** How many of them are healthy. */
+  readonly healthy: number;
   /** How many picks for calls were made so far. */
   readonly picks: number;
 }
@@ -77,7 +81,9 @@ export class Pick implements PickRequest {
     this.repeatable = repeatable;
     this.explored = undefined;
     this.#lastResort = undefined;
-    this.#passes = onlyWell ? ONLY_WELL : retry ? RETRY : FIRST_ATTEMPT;
+    if (onlyWell) this.#passes = ONLY_WELL;
+    else if (!retry) this.#passes = FIRST_ATTEMPT;
+    else this.#passes = this.#fleet.healthy > 0 ? RETRY : RETRY_IN_COLD;
     this.#index = 0;
     this.#pass = this.#passes[0]!;
   }

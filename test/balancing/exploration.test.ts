@@ -5,20 +5,21 @@ import { Exploration } from '../../src/balancing/exploration.ts';
 let exploration: Exploration;
 beforeEach(() => {
   exploration = new Exploration();
+  exploration.succeed(100, 10, 0, false);
 });
 
 const confirm = (times = 1) => {
-  for (let time = 0; time < times; time++) expect(exploration.take(100, 10)).toBe(false);
+  for (let time = 0; time < times; time++) expect(exploration.succeed(100, 10, 0, true)).toBe(false);
 };
 
-/** The idle milliseconds from which on an instance that is expected to take so long is explored. */
+/** The time from which on an instance that is expected to take so long is explored. */
 function waitFor(expected: number): number {
   let wait = 0;
   while (!exploration.isDue(wait, expected)) wait++;
   return wait;
 }
 
-describe('the time without calls after which an instance is explored', () => {
+describe('the time after which an instance is explored', () => {
   it('is twice its expected latency, 20 ms at least and 5 s at most', () => {
     expect([0, 4, 10, 11, 500, 2_500, 60_000].map(waitFor)).toEqual([20, 20, 20, 22, 1_000, 5_000, 5_000]);
   });
@@ -34,11 +35,28 @@ describe('the time without calls after which an instance is explored', () => {
 
   it('is as at first once a call refutes it, or what was known is forgotten', () => {
     confirm(5);
-    expect(exploration.take(20, 10)).toBe(true);
+    expect(exploration.succeed(20, 10, 0, true)).toBe(true);
     expect(waitFor(500)).toBe(1_000);
     confirm(5);
     exploration.reset();
     expect(waitFor(500)).toBe(1_000);
+  });
+
+  it('begins with each call that is slow, fails, is given up or explores, and with no other', () => {
+    for (let now = 0; now < 900; now += 10) exploration.succeed(20, 10, now, false);
+    expect(waitFor(500)).toBe(1_000);
+    exploration.succeed(20.1, 10, 100, false);
+    expect(waitFor(500)).toBe(1_100);
+    exploration.fail(200);
+    expect(waitFor(500)).toBe(1_200);
+    exploration.succeed(10, 10, 300, true);
+    expect(waitFor(500)).toBe(1_300);
+  });
+
+  it('is a second after a failure, and half a second more for a call that cannot be repeated', () => {
+    exploration.fail(500);
+    expect([1_499, 1_500].map((now) => exploration.isDueAfterFailure(now, true))).toEqual([false, true]);
+    expect([1_999, 2_000].map((now) => exploration.isDueAfterFailure(now, false))).toEqual([false, true]);
   });
 });
 
@@ -56,7 +74,7 @@ describe('the calls that an instance must have missed to be explored', () => {
 
 describe('an exploring call', () => {
   it('refutes that an instance is slow with up to twice the usual latency', () => {
-    expect([0, 10, 20, 20.1, 1_000].map((latency) => exploration.take(latency, 10))).toEqual([
+    expect([0, 10, 20, 20.1, 1_000].map((latency) => exploration.succeed(latency, 10, 0, true))).toEqual([
       true,
       true,
       true,
@@ -82,8 +100,8 @@ it('an instance that stays slow costs fewer than one call in a thousand in the l
           let picks = 1;
           while (!slow.isPassedOver(picks / fleetSize)) picks *= 2;
           now = Math.max(now + picks * gap, last);
-          while (!slow.isDue(now - last, 200)) now += 500;
-          slow.take(200, 10);
+          while (!slow.isDue(now, 200)) now += 500;
+          slow.succeed(200, 10, now, true);
           last = now;
           explorations++;
         }

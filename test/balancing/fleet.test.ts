@@ -505,7 +505,7 @@ function drive(
             probe.candidate === member && generation === earlier.generation && now < earlier.endsBy;
           if (held) violations.push('two probes at once');
         }
-        probes.set(lease, { endsBy: now + 1_000, generation });
+        probes.set(lease, { endsBy: now + 30_000, generation });
       }
       all.add(member);
       open.push(lease);

@@ -250,25 +250,25 @@ describe('a probe', () => {
     expect(ejected.begin().probe).toBeDefined();
   });
 
-  it('keeps others out for a second, or as long as the instance waited for it, and no longer if it never ends', () => {
+  it('keeps others out for half a minute, and no longer if it never ends', () => {
     const ejected = failing();
     ejected.now = 1_000;
     ejected.begin();
-    expect(ejected.due()).toEqual([1_000, 1_000]);
-    ejected.now = 2_000;
+    expect(ejected.due()).toEqual([30_000, 30_000]);
+    ejected.now = 31_000;
     const second = ejected.begin();
     expect(second.probe).toBeDefined();
     expect(second.fail()).toBe(2_000);
-    ejected.now = 4_000;
+    ejected.now = 33_000;
     ejected.begin();
-    expect(ejected.due()).toEqual([2_000, 2_000]);
+    expect(ejected.due()).toEqual([30_000, 30_000]);
   });
 
   it('that ends too late makes no room for a third while the second is under way', () => {
     const ejected = failing();
     ejected.now = 1_000;
     const first = ejected.begin();
-    ejected.now = 2_000;
+    ejected.now = 31_000;
     const second = ejected.begin();
     first.cancel();
     expect(ejected.begin().probe).toBeUndefined();
@@ -492,7 +492,7 @@ class Model {
 
   start(): ModelCall {
     if (!this.mayProbe(true)) return { epoch: this.epoch, probe: undefined };
-    this.probe = { until: this.now + Math.max(1_000, this.ejection!.wait) };
+    this.probe = { until: this.now + 30_000 };
     return { epoch: this.epoch, probe: this.probe };
   }
 

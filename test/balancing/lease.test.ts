@@ -74,11 +74,30 @@ describe('a probe', () => {
     }
   });
 
-  it('should be given up after ten times the usual latency, a second at least', async () => {
+  it('should be given up after ten times the usual latency, a second at least; no other call should', async () => {
+    const fleet = await world(['a', 'b'], { outlierDetection: { consecutiveFailures: 1 } });
+    const probe = () => {
+      fleet.fail('a', 1);
+      vi.advanceTimersByTime(20_000);
+      return fleet.acquire();
+    };
+    expect(fleet.acquireOn('b').probeTimeout).toBeUndefined();
+    const first = probe();
+    expect(first.probeTimeout).toBe(1_000);
+    first.release();
+    for (let call = 0; call < 200; call++) fleet.acquireOn('b').release({ latency: 250 });
+    expect(probe().probeTimeout).toBeCloseTo(2_500, 0);
+  });
+
+  it('has a limit of its own as well if it explores an instance whose latest call failed', async () => {
     const fleet = await world(['a', 'b']);
-    expect(fleet.acquire().probeTimeout).toBe(1_000);
-    for (let call = 0; call < 10; call++) fleet.acquireOn('a').release({ latency: 250 });
-    expect(fleet.acquire().probeTimeout).toBeCloseTo(2_500);
+    for (const id of ['a', 'b']) fleet.acquireOn(id).release({ latency: 10 });
+    fleet.fail('a', 1);
+    fleet.picks(50);
+    vi.advanceTimersByTime(1_000);
+    const exploring = [fleet.acquire(), fleet.acquire()].find((lease) => lease.exploring)!;
+    expect(exploring.instance.instanceId).toBe('a');
+    expect(exploring.probeTimeout).toBe(1_000);
   });
 });
 

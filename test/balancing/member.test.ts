@@ -22,7 +22,7 @@ const eject = (now: number) => member.health.eject(now, true, rules, () => 0);
 /** A call from its beginning to its success. */
 function call(latency: number, endsAt: number, exploring = false): void {
   member.begin(0);
-  member.end(endsAt);
+  member.end();
   succeed(latency, endsAt, exploring);
 }
 
@@ -118,12 +118,12 @@ describe('what an instance did in the interval', () => {
 
 describe('an instance that is passed over', () => {
   /** Among four like it, after so many picks and milliseconds without a call. */
-  const wants = (idle: number, picks: number, repeatable = true) =>
-    member.wantsExploring(idle, picks, 4, repeatable);
+  const wants = (now: number, picks: number, repeatable = true) =>
+    member.wantsExploring(now, picks, 4, repeatable);
 
   beforeEach(() => usual.observe(10));
 
-  it('is explored once it has been idle for twice its expected latency, and missed five calls of its share', () => {
+  it('is explored after twice its expected latency, once it has missed five calls of its share', () => {
     call(100, 0);
     expect(wants(150, 20)).toBe(false);
     expect(wants(200, 19)).toBe(false);
@@ -135,7 +135,7 @@ describe('an instance that is passed over', () => {
     call(100, 0);
     member.begin(0);
     expect(wants(10_000, 10_000)).toBe(false);
-    member.end(0);
+    member.end();
     expect(wants(10_000, 10_000)).toBe(true);
     eject(0);
     expect(wants(10_000, 10_000)).toBe(false);
@@ -186,8 +186,6 @@ describe('an instance that is passed over', () => {
   it('waits for a second after a failure, and half a second more for a call that cannot be repeated', () => {
     call(10, 0);
     fail(10_000, 0);
-    member.begin(0);
-    member.end(0);
     expect([wants(999, 20), wants(1_000, 20)]).toEqual([false, true]);
     expect([wants(1_499, 20, false), wants(1_500, 20, false)]).toEqual([false, true]);
   });

@@ -62,6 +62,33 @@ describe('an instance that was slow once', () => {
     ).toBeGreaterThan(0.4);
   });
 
+  it.each([
+    [100, 20],
+    [2_000, 0],
+    [2_000, 20],
+  ])(
+    'gets it again though a few calls go to it meanwhile (%d calls a second, each %dth a retry)',
+    async (perSecond, nth) => {
+      const fleet = await world(['a', 'b']);
+      let calls = 0;
+      const serve = (seconds: number) => {
+        const attempts: string[] = [];
+        for (let call = 0; call < seconds * perSecond; call++) {
+          const retry = nth > 0 && calls++ % nth === 0;
+          const lease = fleet.acquire(retry ? { exclude: new Set(['b']) } : {});
+          if (!retry) attempts.push(lease.instance.instanceId);
+          setTimeout(() => lease.release(), 3);
+          vi.advanceTimersByTime(1_000 / perSecond);
+        }
+        return shareOf('a', attempts);
+      };
+      serve(1);
+      fleet.acquireOn('a').release({ latency: 500 });
+      serve(3);
+      expect(serve(3)).toBeGreaterThan(0.4);
+    },
+  );
+
   it('gets it again as one that failed does', async () => {
     const fleet = await world(['a', 'b', 'c']);
     steady(fleet, 2, () => ({ takes: 3 }));
