@@ -8,7 +8,7 @@ const SUSPECT_WAIT = 1_000;
 /** How much longer it is for a call that cannot be repeated elsewhere, should no other call have explored it. */
 const RESERVED = 500;
 /** Calls that an instance has missed, by its fair share of all: strategies that draw at random miss as many one in 150 times. */
-const MISSED_CALLS = 5;
+export const MISSED_CALLS = 5;
 /** How many times that number confirmations make it at most. */
 const MAX_MISSED_FACTOR = 256;
 /** How many times the usual latency confirms that an instance is slow. */

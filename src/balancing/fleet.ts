@@ -1,17 +1,25 @@
 import { originOf, type ServiceInstance } from '../discovery/service-instance.ts';
 import { ServiceConnectionError, ServiceResponseError } from '../errors.ts';
+import { MISSED_CALLS } from './exploration.ts';
 import { UsualLatency } from './latency.ts';
 import { Lease } from './lease.ts';
 import { Member } from './member.ts';
 import { type EjectionReason, type OutlierDetection, outliersAmong } from './outlier-detection.ts';
 import { type AcquireOptions, Pick, type PickedFleet } from './pick.ts';
 import { Levels, panickingLevels } from './priorities.ts';
-import { type Health, type Route, type RoutingRules, routeBy, usedAmong } from './routing.ts';
+import {
+  type GroupPicker,
+  type Health,
+  type Route,
+  type RoutingRules,
+  routeBy,
+  usedAmong,
+} from './routing.ts';
 import { Selections } from './selections.ts';
 import { matches, type Selector } from './selector.ts';
 import { type SlowStart, WarmUp } from './slow-start.ts';
 import { wholeWeightOf } from './strategies/weight.ts';
-import type { Candidate, Picker } from './strategy.ts';
+import type { Candidate } from './strategy.ts';
 
 /** Why and for how long an instance is passed over. */
 export interface Ejection {
@@ -65,6 +73,7 @@ export class Fleet implements Health, PickedFleet {
    */
   #eligible: readonly Member[] = [];
   weight = 0;
+  fewestMissed = Infinity;
   // Of the eligible ones, kept as they change, so that no pick has to count.
   #ejected = 0;
   #failing = 0;
@@ -77,7 +86,7 @@ export class Fleet implements Health, PickedFleet {
   #levels: Levels<Member> | undefined = undefined;
   #panicking: ReadonlySet<Member> | undefined = undefined;
   readonly #route: Route;
-  #picker: Picker | undefined;
+  #picker: GroupPicker | undefined;
   #selections: Selections | undefined = undefined;
   readonly #pick = new Pick(this);
 
@@ -171,7 +180,8 @@ export class Fleet implements Health, PickedFleet {
     const pick = this.#pick;
     if (forCall) this.picks++;
     pick.begin(performance.now(), options, forCall);
-    let picked = picker(pick);
+    // Where none is ejected there is no probe to find, and the strategy is asked directly.
+    let picked = (this.ejectedMembers.length === 0 ? (picker.strategy ?? picker) : picker)(pick);
     while (picked === undefined && pick.next()) picked = picker(pick);
     return picked as Member | undefined;
   }
@@ -179,9 +189,9 @@ export class Fleet implements Health, PickedFleet {
   /** Whether there is a selected instance outside `exclude` whose latest call did not fail. */
   hasWell(exclude: ReadonlySet<string> | undefined, select: Selector | undefined): boolean {
     return this.#eligible.some(
-      ({ health, instance }) =>
+      ({ ejected, health, instance }) =>
         !health.suspect &&
-        !health.ejected &&
+        !ejected &&
         !exclude?.has(instance.instanceId) &&
         (select === undefined || matches(select, instance)),
     );
@@ -196,13 +206,15 @@ export class Fleet implements Health, PickedFleet {
   succeeded(member: Member, latency: number, now: number, exploring: boolean): void {
     this.#usualLatency.observe(latency);
     if (this.#rules.outlierDetection.latency) member.conduct.took(latency);
-    const { failing, health, eligible } = member;
-    if (eligible && !health.healthy) this.healthy++;
-    const returned = member.succeed(latency, now, exploring);
-    if (eligible && !health.healthy) this.healthy--;
-    if (!returned) return;
+    const { ejected, failing } = member;
+    if (!member.succeed(latency, now, exploring)) return;
+    if (member.eligible) this.healthy++;
+    if (ejected) this.#returned(member, failing, now);
+  }
+
+  #returned(member: Member, wasFailing: boolean, now: number): void {
     const last = member.eligible && this.#ejected === this.#eligible.length;
-    this.#count(member, true, failing);
+    this.#count(member, true, wasFailing);
     this.#warmUp(member, now);
     // What was wrong with all of them is over for one: it may be for all.
     if (last) for (const other of this.#eligible) other.health.expectWell(now);
@@ -248,7 +260,7 @@ export class Fleet implements Health, PickedFleet {
   #eject(member: Member, now: number, reason: EjectionReason, error: unknown, reached: boolean): void {
     const { ejected, failing, health } = member;
     if (member.eligible && health.healthy) this.healthy--;
-    const duration = health.eject(now, reached, this.#rules.outlierDetection, this.#rules.random);
+    const duration = member.eject(now, reached, this.#rules.outlierDetection, this.#rules.random);
     this.#count(member, ejected, failing);
     this.#observer.ejected(member, { duration, ejections: health.ejections, reason, error });
   }
@@ -275,6 +287,8 @@ export class Fleet implements Health, PickedFleet {
     for (const member of members) member.eligible = true;
     this.#eligible = members;
     this.weight = members.reduce((sum, member) => sum + wholeWeightOf(member), 0);
+    const heaviest = members.reduce((most, member) => Math.max(most, wholeWeightOf(member)), 0);
+    this.fewestMissed = (MISSED_CALLS * this.weight) / heaviest;
     this.#ejected = members.filter(({ ejected }) => ejected).length;
     this.#failing = members.filter(({ failing }) => failing).length;
     this.healthy = members.filter(({ health }) => health.healthy).length;
@@ -292,13 +306,13 @@ export class Fleet implements Health, PickedFleet {
     this.#panicking = new Set(this.#levels.members.filter((_, level) => panics[level]).flat());
   }
 
-  #pickerFor(select: Selector): Picker {
+  #pickerFor(select: Selector): GroupPicker {
     this.#selections ??= new Selections((selector) => this.#pickerOf(selector));
     return this.#selections.pickerFor(select);
   }
 
   /** Selectors that match nothing and stand for any instance share one picker, however many they are. */
-  #pickerOf(selector: Selector): Picker {
+  #pickerOf(selector: Selector): GroupPicker {
     const selected = this.#selected(selector);
     if (selected.length === 0) return this.#fallsBack ? this.#pickerFor({}) : () => undefined;
     const registered = weightedAmong(selected);

@@ -120,17 +120,18 @@ export class InstanceHealth {
     if (this.#state === probe) this.#state = (probe as Probing).ejection;
   }
 
-  /** Takes in a success. True if it returns the instance. */
+  /** Takes in a success. True if the instance was not healthy and is now. */
   succeed(now: number): boolean {
     this.#failuresInARow = 0;
     const state = this.#state;
     if (state === HEALTHY) return false;
     if (state.kind === 'ejected' && !state.failing && now < state.dueAt) return false;
     this.#state = HEALTHY;
-    if (!this.ejected) return false;
-    this.ejected = false;
-    this.#returnedAt = now;
-    this.generation++;
+    if (this.ejected) {
+      this.ejected = false;
+      this.#returnedAt = now;
+      this.generation++;
+    }
     return true;
   }
 

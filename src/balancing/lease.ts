@@ -36,6 +36,7 @@ export class Lease {
   readonly #startedAt: number;
   readonly #generation: number;
   readonly #probe: Probe | undefined;
+  /** Whether it explores an instance whose latest call failed. */
   readonly #suspect: boolean;
   #released = false;
 
@@ -49,7 +50,7 @@ export class Lease {
     this.#startedAt = now;
     this.#generation = member.health.generation;
     this.#probe = member.health.begin(now);
-    this.#suspect = member.health.suspect;
+    this.#suspect = exploring && member.health.suspect;
     member.begin(fleet.picks);
     fleet.loadChanged(member);
   }
@@ -64,7 +65,7 @@ export class Lease {
    * well, it costs no more. Undefined where the call is not there to find out.
    */
   get probeTimeout(): number | undefined {
-    return this.probe || (this.exploring && this.#suspect) ? this.#fleet.probeTimeout : undefined;
+    return this.probe || this.#suspect ? this.#fleet.probeTimeout : undefined;
   }
 
   /** All instances that calls go to while they are well. */

@@ -16,6 +16,8 @@ export class Member implements Candidate {
   inFlight = 0;
   /** Whether calls go to it while it is well: not if it is unhealthy or without weight and others are not. */
   eligible = false;
+  /** As its health says; here since each pick asks it of each candidate that it looks at. */
+  ejected = false;
   readonly health = new InstanceHealth();
   readonly conduct = new Conduct();
   /** Until it has its whole weight. */
@@ -43,10 +45,6 @@ export class Member implements Candidate {
     return share;
   }
 
-  get ejected(): boolean {
-    return this.health.ejected;
-  }
-
   get failing(): boolean {
     return this.health.failing;
   }
@@ -65,7 +63,7 @@ export class Member implements Candidate {
    * @param repeatable whether the call can go elsewhere if this instance fails.
    */
   wantsExploring(now: number, picks: number, fleetWeight: number, repeatable: boolean): boolean {
-    if (this.inFlight > 0 || !this.#latency.known || this.ejected) return false;
+    if (this.inFlight > 0 || this.ejected || !this.#latency.known) return false;
     const fairShare = weightOf(this) / fleetWeight;
     if (!this.#exploration.isPassedOver((picks - this.lastPick) * fairShare)) return false;
     if (this.health.suspect) return this.#exploration.isDueAfterFailure(now, repeatable);
@@ -84,18 +82,28 @@ export class Member implements Candidate {
   }
 
   /**
-   * True if it ends an ejection. The latency of a success that comes after failures, or that refutes a peak, takes the
-   * place of the estimate that those have raised.
+   * True if it was not healthy before and is now. The latency of a success that comes after failures, or that refutes a
+   * peak, takes the place of the estimate that those have raised.
    */
   succeed(latency: number, now: number, exploring: boolean): boolean {
     const { health } = this;
     const refuted = this.#exploration.succeed(latency, this.#usual.value, now, exploring);
-    if (refuted || health.suspect || health.ejected) this.#latency.replace(latency, now);
-    else this.#latency.observe(latency, now);
     this.conduct.calls++;
+    if (health.healthy) {
+      if (refuted) this.#latency.replace(latency, now);
+      else this.#latency.observe(latency, now);
+      health.succeed(now);
+      return false;
+    }
+    const { ejected } = this;
+    if (refuted || ejected || health.suspect) this.#latency.replace(latency, now);
+    else this.#latency.observe(latency, now);
     if (!health.succeed(now)) return false;
-    this.#exploration.reset();
-    this.conduct.reset();
+    if (ejected) {
+      this.ejected = false;
+      this.#exploration.reset();
+      this.conduct.reset();
+    }
     return true;
   }
 
@@ -118,6 +126,12 @@ export class Member implements Candidate {
     this.conduct.calls++;
     this.conduct.failures++;
     return this.health.fail(probe, rules);
+  }
+
+  /** Gives the milliseconds until a probe: see `InstanceHealth.eject`. */
+  eject(now: number, reached: boolean, rules: OutlierDetection, random: () => number): number {
+    this.ejected = true;
+    return this.health.eject(now, reached, rules, random);
   }
 
   /** Another process has taken its place: what is known of the one before says nothing about it. */

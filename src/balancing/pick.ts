@@ -21,22 +21,15 @@ export interface AcquireOptions {
   onlyWell?: boolean | undefined;
 }
 
-/** Which instances are asked for, from one pass to the next until one is found. */
-type Pass =
-  /** The latest call to it was a success, and this call has not tried it. */
-  | 'healthy'
-  /** The latest call to it was not a failure, and this call has not tried it. */
-  | 'well'
-  | 'untried'
-  | 'in-rotation'
-  /** None is in rotation: the one whose last call began longest ago, rather one that may respond. */
-  | 'last-resort';
-
-const FIRST_ATTEMPT: readonly Pass[] = ['in-rotation', 'last-resort'];
-const RETRY: readonly Pass[] = ['healthy', 'well', 'untried', 'in-rotation', 'last-resort'];
-/** Where none is healthy, a pass that asks for one would have a strategy look at all of them. */
-const RETRY_IN_COLD: readonly Pass[] = RETRY.slice(1);
-const ONLY_WELL: readonly Pass[] = ['well'];
+// Which instances are asked for, from one pass to the next until one is found.
+/** The latest call to it was a success, and this call has not tried it. */
+const HEALTHY = 0;
+/** The latest call to it was not a failure, and this call has not tried it. */
+const WELL = 1;
+const UNTRIED = 2;
+const IN_ROTATION = 3;
+/** None is in rotation: the one whose last call began longest ago, rather one that may respond. */
+const LAST_RESORT = 4;
 
 /** What a pick goes by besides the members themselves. */
 export interface PickedFleet {
@@ -44,6 +37,8 @@ export interface PickedFleet {
   panics(member: Member): boolean;
   /** The weights of the instances that calls go to, summed up. */
   readonly weight: number;
+  /** Picks that must have passed over any of them, at least, before a call explores it. */
+  readonly fewestMissed: number;
   /** How many of them are healthy. */
   readonly healthy: number;
   /** How many picks for calls were made so far. */
@@ -56,14 +51,12 @@ export class Pick implements PickRequest {
   hashKey: string | undefined = undefined;
   /** Whether the call may find out of an instance without calls what has become of it. */
   mayProbe = false;
-  repeatable = true;
   /** The member that is picked since a call is to explore it. */
   explored: Candidate | undefined = undefined;
   readonly #fleet: PickedFleet;
-  #exclude: ReadonlySet<string> | undefined = undefined;
-  #passes = FIRST_ATTEMPT;
-  #index = 0;
-  #pass: Pass = 'in-rotation';
+  #options: AcquireOptions = {};
+  #pass = IN_ROTATION;
+  #lastPass = LAST_RESORT;
   #lastResort: Candidate | undefined = undefined;
 
   constructor(fleet: PickedFleet) {
@@ -72,50 +65,56 @@ export class Pick implements PickRequest {
 
   /** Begins a pick with its first pass. `forCall` says whether what is picked will be called. */
   begin(now: number, options: AcquireOptions, forCall: boolean): void {
-    const { hashKey, exclude, repeatable = true, onlyWell = false } = options;
-    const retry = exclude !== undefined && exclude.size > 0;
+    const { exclude, onlyWell } = options;
     this.now = now;
-    this.hashKey = hashKey;
-    this.#exclude = exclude;
-    this.mayProbe = forCall && !retry && !onlyWell;
-    this.repeatable = repeatable;
+    this.hashKey = options.hashKey;
+    this.#options = options;
     this.explored = undefined;
-    this.#lastResort = undefined;
-    if (onlyWell) this.#passes = ONLY_WELL;
-    else if (!retry) this.#passes = FIRST_ATTEMPT;
-    else this.#passes = this.#fleet.healthy > 0 ? RETRY : RETRY_IN_COLD;
-    this.#index = 0;
-    this.#pass = this.#passes[0]!;
+    this.mayProbe = false;
+    this.#lastPass = LAST_RESORT;
+    if (onlyWell) {
+      this.#pass = this.#lastPass = WELL;
+    } else if (exclude !== undefined && exclude.size > 0) {
+      // Where none is healthy, a pass that asks for one would have a strategy look at all of them.
+      this.#pass = this.#fleet.healthy > 0 ? HEALTHY : WELL;
+    } else {
+      this.mayProbe = forCall;
+      this.#pass = IN_ROTATION;
+    }
+  }
+
+  get repeatable(): boolean {
+    return this.#options.repeatable ?? true;
   }
 
   /** Goes on to the next pass; false if there is none. */
   next(): boolean {
     this.mayProbe = false;
     this.#lastResort = undefined;
-    if (++this.#index >= this.#passes.length) return false;
-    this.#pass = this.#passes[this.#index]!;
-    return true;
+    return ++this.#pass <= this.#lastPass;
   }
 
   accepts(candidate: Candidate): boolean {
     const member = candidate as Member;
     switch (this.#pass) {
-      case 'in-rotation':
+      case IN_ROTATION:
         return !member.ejected || this.#fleet.panics(member);
-      case 'healthy':
+      case HEALTHY:
         return member.health.healthy && this.#isUntried(member);
-      case 'well':
+      case WELL:
         return !member.health.suspect && !member.ejected && this.#isUntried(member);
-      case 'untried':
+      case UNTRIED:
         return (!member.ejected || this.#fleet.panics(member)) && this.#isUntried(member);
-      case 'last-resort':
+      default:
         return this.#lastResort === undefined || candidate === this.#lastResort;
     }
   }
 
   explores(candidate: Candidate): boolean {
     if (!this.mayProbe) return false;
-    const { picks, weight } = this.#fleet;
+    const { picks, weight, fewestMissed } = this.#fleet;
+    // Most are asked too early, which one look at them tells.
+    if (picks - (candidate as Member).lastPick < fewestMissed) return false;
     if (!(candidate as Member).wantsExploring(this.now, picks, weight, this.repeatable)) return false;
     this.explored = candidate;
     return true;
@@ -126,12 +125,12 @@ export class Pick implements PickRequest {
    * ago, so that each gets its turn to be found well. Those that were ejected by comparison come first: they respond.
    */
   resortTo(members: readonly Member[]): void {
-    if (this.#pass !== 'last-resort') return;
+    if (this.#pass !== LAST_RESORT) return;
     this.#lastResort = members.every(({ ejected }) => ejected) ? members.reduce(better) : undefined;
   }
 
   #isUntried({ instance }: Member): boolean {
-    return !this.#exclude?.has(instance.instanceId);
+    return !this.#options.exclude?.has(instance.instanceId);
   }
 }
 

@@ -37,12 +37,18 @@ export interface Health {
   panics(member: Member): boolean;
 }
 
+/** The picker of a group of members. */
+export interface GroupPicker extends Picker {
+  /** What to ask in its place while none is ejected, if the group is not divided further. */
+  readonly strategy?: Picker;
+}
+
 /**
  * Makes a picker of members that are eligible.
  *
  * @param registered the members and those like them that are unhealthy.
  */
-export type Route = (members: readonly Member[], registered: readonly Member[]) => Picker;
+export type Route = (members: readonly Member[], registered: readonly Member[]) => GroupPicker;
 
 /**
  * The way of a call to a group of instances: canary or not, then the level of priority, then the zone; within it
@@ -80,7 +86,7 @@ const LOOKS = 4;
  * The choice of the strategy, but for two things that no strategy can withhold: the probe that finds an ejected instance
  * well, and, where all of the group are ejected, a call to each of them in turn.
  */
-function withProbes(picker: Picker, members: readonly Member[], health: Health): Picker {
+function withProbes(picker: Picker, members: readonly Member[], health: Health): GroupPicker {
   let group: ReadonlySet<Member> | undefined;
   let next = 0;
   const pick: Picker = (request) => {
@@ -96,7 +102,9 @@ function withProbes(picker: Picker, members: readonly Member[], health: Health):
     (request as Pick).resortTo(members);
     return picker(request);
   };
-  return picker.loadChanged === undefined ? pick : Object.assign(pick, { loadChanged: picker.loadChanged });
+  const told =
+    picker.loadChanged === undefined ? pick : Object.assign(pick, { loadChanged: picker.loadChanged });
+  return Object.assign(told, { strategy: picker });
 }
 
 function byZone(

@@ -17,7 +17,7 @@ beforeEach(() => {
 
 const succeed = (latency: number, now: number, exploring = false) => member.succeed(latency, now, exploring);
 const fail = (latency: number, now: number, probe = false) => member.fail(latency, now, probe, rules);
-const eject = (now: number) => member.health.eject(now, true, rules, () => 0);
+const eject = (now: number) => member.eject(now, true, rules, () => 0);
 
 /** A call from its beginning to its success. */
 function call(latency: number, endsAt: number, exploring = false): void {
