@@ -217,8 +217,14 @@ export class Fleet implements Health, PickedFleet {
     this.#count(member, true, wasFailing);
     this.#warmUp(member, now);
     // What was wrong with all of them is over for one: it may be for all.
-    if (last) for (const other of this.#eligible) other.health.expectWell(now);
+    if (last) this.allowProbes(now);
     this.#observer.returned(member);
+  }
+
+  /** All that are ejected may be probed at once. */
+  allowProbes(now: number = performance.now()): void {
+    for (const member of this.ejectedMembers) member.health.expectWell(now);
+    this.#healthChanged();
   }
 
   failed(member: Member, latency: number, now: number, probe: boolean, error: unknown): void {

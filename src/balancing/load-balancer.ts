@@ -182,6 +182,14 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
     return (await this.#fleetOf(serviceName)).pick(options)?.instance;
   }
 
+  /**
+   * Lets every ejected instance of a service be probed by the next calls, without further waiting: for who learns that the
+   * service is likely to be well again. A ServiceClient does so when the circuit breaker of the service closes.
+   */
+  allowProbes(serviceName: string): void {
+    this.#services.get(serviceName)?.allowProbes();
+  }
+
   /** Stops watching the discovery, which stays open: it is its owner's. */
   close(): void {
     this.#closed = true;

@@ -478,6 +478,7 @@ export class ServiceClient {
       text(service, 'the service of a call');
       const own = Object.hasOwn(this.#services, service) ? this.#services[service] : undefined;
       policies = new ServicePolicies(service, { ...this.#defaults, ...own });
+      policies.circuitBreaker?.on('close', () => this.#balancer.allowProbes(service));
       this.#policies.set(service, policies);
     }
     return policies;

@@ -556,3 +556,16 @@ describe('the options of a balancer', () => {
     expect(make).toThrow("'fastest'");
   });
 });
+
+describe('a service that is likely to be well again', () => {
+  it('has its ejected instances probed by the next calls, if its balancer is told so', async () => {
+    const { balancer, fail, picks } = await world(['a', 'b'], {
+      outlierDetection: { consecutiveFailures: 1 },
+    });
+    fail('a', 1);
+    expect(picks(10)).not.toContain('a');
+    balancer.allowProbes(service);
+    expect(picks(1)).toEqual(['a']);
+    expect(() => balancer.allowProbes('another-service')).not.toThrow();
+  });
+});
