@@ -6,6 +6,7 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import {
   DnsServiceDiscovery,
   type DnsServiceDiscoveryOptions,
+  ServiceClient,
   type ServiceInstance,
 } from '../../src/index.ts';
 import { type DnsServer, startDnsServer } from '../support/dns-server.ts';
@@ -80,6 +81,29 @@ describe('a name in DNS', () => {
     expect(failures).toBeGreaterThan(0);
     expect(duration).toBeLessThan(2_000);
     expect(dns.questions).toHaveLength(2);
+  });
+
+  it('whose address changes fails no calls of a client for longer than 2 seconds, POSTs included', async () => {
+    const dns = await startDnsServer();
+    const one = await startAt('127.0.0.1');
+    const discovery = discoveryOf(dns, { services: { [service]: { name, port: one.port } } });
+    dns.set(name, [{ type: 'A', address: '127.0.0.1', ttl: 3_600 }]);
+    const client = new ServiceClient({ discovery });
+    onTestFinished(() => client.close());
+    const call = (method: string) => client.call({ service, method, path: '/' });
+    expect(await call('GET')).toBe('127.0.0.1');
+
+    await one.stop();
+    await startAt('127.0.0.2', one.port);
+    dns.set(name, [{ type: 'A', address: '127.0.0.2', ttl: 3_600 }]);
+    const changed = performance.now();
+    let reached: unknown;
+    for (let calls = 0; reached === undefined; calls++) {
+      reached = await call(calls % 2 === 0 ? 'POST' : 'GET').catch(() => undefined);
+    }
+    expect(reached).toBe('127.0.0.2');
+    expect(performance.now() - changed).toBeLessThan(2_000);
+    for (const method of ['GET', 'POST']) expect(await call(method)).toBe('127.0.0.2');
   });
 
   it('whose address changes after the connection was refused is told at the new one within 2 seconds', async () => {
