@@ -1,4 +1,5 @@
 import type { buildConnector, Client, Dispatcher } from 'undici';
+import { whenRead } from '../internal/event-loop-stall.ts';
 import * as undici from '../internal/undici.ts';
 import type { Check } from '../internal/validate.ts';
 
@@ -52,7 +53,8 @@ export class Connection {
  *
  * Some instances close a connection right after an answer without saying so, and a request that is sent before
  * that is known fails. One that could not be sent again is therefore never sent on a connection that has only just
- * become free; nor is any other for a while after an instance has done so, or has crashed.
+ * become free, nor before this process has read what came while it computed; nor is any other for a while after an
+ * instance has done so, or has crashed.
  */
 export class Connections {
   readonly #origin: string;
@@ -70,8 +72,9 @@ export class Connections {
 
   /** Sends a request; `again` says that it could be sent a second time if the connection breaks. */
   dispatch(request: Dispatcher.DispatchOptions, exchange: Exchange, again: boolean): void {
-    const free = again && this.#caution === 0 ? this.#free.pop() : this.#takeRested();
-    (free ?? this.#open()).dispatch(request, exchange);
+    if (again && this.#caution === 0) (this.#free.pop() ?? this.#open()).dispatch(request, exchange);
+    else if (this.#free.length === 0) this.#open().dispatch(request, exchange);
+    else whenRead(() => (this.#takeRested() ?? this.#open()).dispatch(request, exchange));
   }
 
   /**

@@ -48,6 +48,10 @@ export class ServiceEvidence {
   readonly #rules: EvidenceRules;
   /** The share of failed calls that opens the breaker. */
   readonly #ratio: number;
+  /** Results that a window can hold. */
+  readonly #windowSize: number;
+  /** As of a breaker, which cannot have more results than its window holds. */
+  readonly #minimumCalls: number;
   #results = new WeakMap<Candidate, InstanceResults>();
   /** The instances that calls went to when the latest attempt ended. */
   #candidates: readonly Candidate[] = [];
@@ -59,6 +63,8 @@ export class ServiceEvidence {
   constructor(rules: EvidenceRules) {
     this.#rules = rules;
     this.#ratio = Math.min(rules.failureRatio ?? 1, rules.slowCallRatio ?? 1);
+    this.#windowSize = typeof rules.window === 'object' ? rules.window.calls : Infinity;
+    this.#minimumCalls = Math.min(rules.minimumCalls, this.#windowSize);
   }
 
   /** Takes in how an attempt on one of the candidates ended. */
@@ -90,7 +96,7 @@ export class ServiceEvidence {
 
   /** Whether as many attempts in a row failed as a breaker needs results, whatever the instances. */
   get allFailed(): boolean {
-    return this.#failuresInARow >= this.#rules.minimumCalls;
+    return this.#failuresInARow >= this.#minimumCalls;
   }
 
   /** Whether a rule that goes by failures in a row speaks of the service: no instance succeeded last, or is unknown. */
@@ -113,7 +119,9 @@ export class ServiceEvidence {
     if (length < 2) return true;
     const unlikely = SIGNIFICANCE * Math.min(1, SAMPLE / length);
     for (const window of promising) {
-      const successRateOfOthers = 1 - (failures - window.failures) / (calls - window.calls);
+      const callsOfOthers = calls - window.calls;
+      // Others are known without a call if they are ejected for failures in a row.
+      const successRateOfOthers = callsOfOthers === 0 ? 0 : 1 - (failures - window.failures) / callsOfOthers;
       if (chanceOf(window, successRateOfOthers) < unlikely) return false;
     }
     if (length > SAMPLE) {
@@ -175,7 +183,8 @@ export class ServiceEvidence {
 
   /** Results that an instance must have to be known. */
   get #enough(): number {
-    return Math.max(MIN_RESULTS, Math.ceil(this.#rules.minimumCalls / this.#candidates.length));
+    const share = Math.ceil(this.#minimumCalls / this.#candidates.length);
+    return Math.min(this.#windowSize, Math.max(MIN_RESULTS, share));
   }
 
   #windowOf(candidate: Candidate): RollingWindow | undefined {

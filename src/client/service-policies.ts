@@ -174,7 +174,7 @@ export class ServicePolicies {
       const own = breakerOptions({ ...BREAKER_DEFAULTS, name: serviceName }, circuitBreaker);
       const { minimumCalls = DEFAULT_MINIMUM_CALLS } = own;
       this.#breakerRules = own;
-      const certain = own.failureRatio === BREAKER_DEFAULTS.failureRatio;
+      const certain = own.failureRatio !== undefined && circuitBreaker.failureRatio === undefined;
       const evidence = new ServiceEvidence({ ...own, minimumCalls, certain });
       this.evidence = evidence;
       this.circuitBreaker = new CircuitBreaker(own, (rule) =>

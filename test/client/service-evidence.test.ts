@@ -132,6 +132,30 @@ describe('a service', () => {
     expect(evidence.isDown()).toBe(true);
   });
 
+  it.each([1, 2, 10])(
+    'of %i instances is judged by as many results as a window of calls can hold',
+    (size) => {
+      const own: EvidenceRules = { ...rules, window: { calls: 2 }, minimumCalls: 20 };
+      const fleet = fleetOf(size);
+      const evidence = evidenceOf(
+        fleet,
+        fleet.map(() => ({ failures: 2 })),
+        own,
+      );
+      for (const candidate of fleet) candidate.inFlight = 1;
+      expect(evidence.isDown()).toBe(true);
+      expect(evidence.allFailed).toBe(true);
+    },
+  );
+
+  it('is not down while an instance is clearly well and the others are ejected for failures in a row', () => {
+    const own: EvidenceRules = { ...rules, minimumCalls: 3 };
+    const fleet = fleetOf(2);
+    const evidence = evidenceOf(fleet, [{ successes: 3, failures: 1 }], own);
+    fleet[1]!.failing = true;
+    expect(evidence.isDown()).toBe(false);
+  });
+
   it('begins anew once the breaker has closed', () => {
     const fleet = fleetOf(2);
     const evidence = evidenceOf(fleet, [{ failures: 50 }, { failures: 50 }]);

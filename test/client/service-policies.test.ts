@@ -260,6 +260,29 @@ describe('limits', () => {
   });
 });
 
+it.each([
+  ['the default share of failures must be exceeded, so that chance does not open it', {}, 'closed'],
+  [
+    'a share of failures that the user sets is exact, be it that of the default',
+    { failureRatio: 0.6 },
+    'open',
+  ],
+  [
+    'calls of a window that are fewer than 20 are enough',
+    { failureRatio: 0.6, window: { calls: 5 } },
+    'open',
+  ],
+] as const)('in the breaker of a service %s', async (_rule, circuitBreaker, state) => {
+  let calls = 0;
+  const server = await startServer((request, response) => {
+    request.resume();
+    json(response, {}, calls++ % 5 < 3 ? 500 : 200);
+  });
+  const client = clientOf([server], { retry: false, circuitBreaker });
+  for (let call = 0; call < 20; call++) await client.call({ service, path: '/' }).catch(() => {});
+  expect(client.policies(service).circuitBreaker!.state).toBe(state);
+});
+
 it('calls with the same timeout of their own share one policy', () => {
   const policies = new ServicePolicies(service, {});
   expect(policies.around('call', 500)).toBe(policies.around('call', 500));
