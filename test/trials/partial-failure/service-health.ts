@@ -103,7 +103,8 @@ async function allDown(setting: Setting, size: number, fault: Fault): Promise<Ro
   await setTimeout(1_000);
   const before = client.calls.length;
   await setting.servers.set(bad, { fault });
-  await setTimeout(1_500);
+  // Between two probes: the breaker opens within 0.3 s, and waits for 0.5 s, then for 0.75 s.
+  await setTimeout(1_100);
   // All that was under way when the breaker opened has ended.
   const opened = client.openings.length > 0;
   const quiet = performance.now();
