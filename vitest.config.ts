@@ -26,7 +26,7 @@ export default defineConfig({
         test: {
           name: 'outside',
           include: ['test/**/*.test.ts'],
-          exclude: [...ALONE, ...LOGIC],
+          exclude: [...ALONE, ...LOGIC, 'test/trials/**'],
           isolate: false,
         },
       },

@@ -154,13 +154,12 @@ export class Fleet implements Health, PickedFleet {
     this.#makeEligible(this.#usedAmong(registered), registered);
     this.#picker = this.#eligible.length === 0 ? undefined : this.#route(this.#eligible, registered);
     this.#selections = undefined;
+    const left = [...before].filter(([key]) => !after.has(key)).map(([, member]) => member);
+    // Before anybody is told, who may end calls: those on one that has left count for no fleet any more.
+    for (const member of left) member.startAnew(now);
     for (const [key, member] of after) if (!before.has(key)) this.#observer.joined(member);
     for (const [member, reason] of renewed) this.#observer.renewed(member, reason);
-    for (const [key, member] of before) {
-      if (after.has(key)) continue;
-      member.startAnew(now);
-      this.#observer.left(member);
-    }
+    for (const member of left) this.#observer.left(member);
   }
 
   /** The instance that the next call should go to, without a place on it. */
@@ -183,6 +182,7 @@ export class Fleet implements Health, PickedFleet {
     // Where none is ejected there is no probe to find, and the strategy is asked directly.
     let picked = (this.ejectedMembers.length === 0 ? (picker.strategy ?? picker) : picker)(pick);
     while (picked === undefined && pick.next()) picked = picker(pick);
+    pick.end();
     return picked as Member | undefined;
   }
 

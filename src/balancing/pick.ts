@@ -21,6 +21,8 @@ export interface AcquireOptions {
   onlyWell?: boolean | undefined;
 }
 
+const NO_OPTIONS: AcquireOptions = {};
+
 // Which instances are asked for, from one pass to the next until one is found.
 /** The latest call to it was a success, and this call has not tried it. */
 const HEALTHY = 0;
@@ -54,7 +56,7 @@ export class Pick implements PickRequest {
   /** The member that is picked since a call is to explore it. */
   explored: Candidate | undefined = undefined;
   readonly #fleet: PickedFleet;
-  #options: AcquireOptions = {};
+  #options = NO_OPTIONS;
   #pass = IN_ROTATION;
   #lastPass = LAST_RESORT;
   #lastResort: Candidate | undefined = undefined;
@@ -81,6 +83,12 @@ export class Pick implements PickRequest {
       this.mayProbe = forCall;
       this.#pass = IN_ROTATION;
     }
+  }
+
+  /** Lets go of the call, which may be large, until the next pick. */
+  end(): void {
+    this.#options = NO_OPTIONS;
+    this.#lastResort = undefined;
   }
 
   get repeatable(): boolean {

@@ -612,6 +612,7 @@ it('the health of an instance does what its model does, whatever calls begin and
       const { health } = patient;
       const running: { model: ModelCall; call: Call }[] = [];
       for (const next of commands) {
+        const before = health.failing ? 'failing' : model.probe ? 'probing' : model.state;
         if (next.do === 'start') {
           const began = { model: model.start(), call: patient.begin() };
           expect(began.call.probe !== undefined).toBe(began.model.probe !== undefined);
@@ -657,7 +658,7 @@ it('the health of an instance does what its model does, whatever calls begin and
         const current = running.filter(({ call }) => call.probe !== undefined && !call.outdated);
         const held = current.filter(({ model: { probe } }) => (probe as Model['probe'])!.until > patient.now);
         expect(held.length).toBeLessThanOrEqual(1);
-        seen.add(`${next.do} when ${health.failing ? 'failing' : model.probe ? 'probing' : model.state}`);
+        seen.add(`${next.do} when ${before}`);
       }
     }),
     { numRuns: 300 },

@@ -349,6 +349,29 @@ describe('an instance that is registered again', () => {
     expect(fleet.ejections).toHaveLength(1);
   });
 
+  it('counts for nothing any more once it has left, though a call on it ends while others are told of that', async () => {
+    const { balancer, asked, watching } = discoveryByHand();
+    const resolving = balancer.getInstance(service);
+    await flush();
+    const [a, b] = [instance('a'), instance('b')];
+    asked[0]!.resolve([a, b]);
+    await resolving;
+    for (let call = 0; call < 10; call++) balancer.tryAcquire(service)!.release({ error });
+    await vi.advanceTimersByTimeAsync(1_200);
+    const probes = [balancer.tryAcquire(service)!, balancer.tryAcquire(service)!];
+    expect(probes.map(({ probe }) => probe)).toEqual([true, true]);
+    const [probeOfA, probeOfB] = probes.sort((one, other) =>
+      one.instance.instanceId < other.instance.instanceId ? -1 : 1,
+    );
+    const returned: string[] = [];
+    balancer.on('return', ({ instance: { instanceId } }) => returned.push(instanceId));
+    balancer.on('join', () => expect(probeOfA!.release()).toBe('outdated'));
+    for (const listener of watching) listener([b, instance('c')]);
+    expect(returned).toEqual([]);
+    expect(probeOfB!.release()).toBe('recorded');
+    expect(returned).toEqual(['b']);
+  });
+
   it('as healthy has its latency and failures still', async () => {
     const fleet = await renewing();
     fleet.acquireOn('a').release({ latency: 5_000 });

@@ -237,8 +237,8 @@ describe('over HTTP/2', () => {
     const first = new Call(connections);
     await expect.poll(() => ends.length).toBe(1);
     const second = new Call(connections, false);
-    expect(second.connection).toBe(first.connection);
     await expect.poll(() => ends.length).toBe(2);
+    expect(second.connection).toBe(first.connection);
     for (const end of ends) end();
     await Promise.all([first.done, second.done]);
   });

@@ -2,7 +2,7 @@ import { getEventListeners } from 'node:events';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { expect, it, onTestFinished } from 'vitest';
-import { ServiceClient, StaticServiceDiscovery } from '../../src/index.ts';
+import { LoadBalancer, ServiceClient, StaticServiceDiscovery } from '../../src/index.ts';
 import { type Handler, json, startServer, type TestServer } from '../support/server.ts';
 
 const service = 'user-service';
@@ -69,6 +69,23 @@ it('100,000 calls leave heap, handles, listeners and timers where they began', {
   expect(await timersAndHandles()).toEqual(before.handles);
   expect(listeners()).toBe(before.listeners);
   expect(process.memoryUsage().heapUsed - before.heap).toBeLessThan(100_000 * KEPT);
+});
+
+it('a balancer keeps nothing of the call that it found an instance for last', async () => {
+  const discovery = new StaticServiceDiscovery({ [service]: ['http://127.0.0.1:1', 'http://127.0.0.1:2'] });
+  const balancer = new LoadBalancer({ discovery });
+  onTestFinished(() => balancer.close());
+  await balancer.getInstance(service);
+  const acquire = () => {
+    const options = { exclude: new Set(['127.0.0.1:1']) };
+    balancer.tryAcquire(service, options)!.release();
+    return new WeakRef(options);
+  };
+  const call = acquire();
+  // A reference that was just made holds what it refers to until the end of the turn.
+  await new Promise(setImmediate);
+  collectGarbage();
+  expect(call.deref()).toBeUndefined();
 });
 
 it('10,000 calls that share a signal leave no listener on it and cause no warning, retries and timeouts included', async () => {

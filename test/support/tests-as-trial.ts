@@ -1,0 +1,34 @@
+import { fileURLToPath } from 'node:url';
+import { startVitest } from 'vitest/node';
+import type { Row } from './trial.ts';
+
+const SETUP = ['./real-time.ts', './patience.ts'].map((file) =>
+  fileURLToPath(new URL(file, import.meta.url)),
+);
+
+/** Runs a file of tests that take too long for `npm test`. What the title of each says is required. */
+export async function rowsOfTests(file: URL): Promise<Row[]> {
+  const vitest = await startVitest('test', [], {
+    config: false,
+    watch: false,
+    reporters: [],
+    include: [fileURLToPath(file)],
+    setupFiles: SETUP,
+    pool: 'forks',
+    testTimeout: 60_000,
+    restoreMocks: true,
+  });
+  try {
+    const modules = vitest.state.getTestModules();
+    const errors = [...vitest.state.getUnhandledErrors(), ...modules.flatMap((module) => module.errors())];
+    if (errors.length > 0) throw new AggregateError(errors, 'there were errors outside of the tests');
+    const tests = modules.flatMap((module) => [...module.children.allTests()]);
+    return tests.map((test) => {
+      const { state, errors = [] } = test.result();
+      const measured = errors.map(({ message }) => message).join('; ') || state;
+      return { situation: test.fullName, measured, required: 'passed', ok: state === 'passed' };
+    });
+  } finally {
+    await vitest.close();
+  }
+}
