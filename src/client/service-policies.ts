@@ -329,7 +329,8 @@ function retryFor({ statuses, ...options }: ServiceRetryOptions, budget: RetryBu
     },
     shouldRetry: (outcome, context) => {
       const state = context.attributes as CallState;
-      return mayBeSentAgain(state) && (state.explored || worthIt(outcome, context));
+      const found = !outcome.ok && outcome.error === state.exploringFailure;
+      return mayBeSentAgain(state) && (found || worthIt(outcome, context));
     },
   });
 }
