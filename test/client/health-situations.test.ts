@@ -170,6 +170,21 @@ describe('a call that finds out that an instance is not well', () => {
       }
     },
   );
+
+  it('is none that has no attempt left, so that it is not given up before its time', async () => {
+    await withService({ instances: 2, client: { retry: { maxAttempts: 1 } } }, async (simulated) => {
+      const [dead] = simulated.instances as [SimulatedInstance];
+      dead.become(503);
+      await simulated.steady(100, 1_000);
+      dead.takes = () => 3_000;
+      dead.become('well');
+      const mended = performance.now();
+      await simulated.steady(100, 6_000);
+      const probes = dead.attempts.filter(({ beganAt }) => beganAt > mended);
+      expect(probes.length).toBeGreaterThan(0);
+      for (const { call } of probes) expect(call.error).toBeUndefined();
+    });
+  });
 });
 
 describe('a service whose instances are all down', () => {
