@@ -16,8 +16,8 @@ export interface CallState extends Attributes, AcquireOptions {
   /** Names and values in turn, what is propagated included. */
   readonly headers: readonly string[];
   readonly retries: number | undefined;
-  /** Whether the latest attempt found out of an instance without calls that it is not well: another is due, whatever its failure. */
-  explored: boolean;
+  /** How the latest attempt failed that was to find out what has become of an instance: another is due, whatever the failure. */
+  exploringFailure: unknown;
   /** Whether there was an untried instance that seemed well when the latest attempt failed; not looked for at first. */
   wellLeft: boolean;
   /** Where the latest try went. */
@@ -48,7 +48,7 @@ export function callState(
     select: call.select,
     retries: call.retries,
     repeatable: undefined,
-    explored: false,
+    exploringFailure: undefined,
     wellLeft: false,
     instanceId: undefined,
     sent: false,

@@ -406,7 +406,7 @@ export class ServiceClient {
         if (!conclusive || policies.record(lease, outcome, true, startedAt)) exempt(error);
         if (context.cancelled) throw error;
         avoid(state, instanceId);
-        state.explored = conclusive && (lease.probe || lease.exploring);
+        if (conclusive && (lease.probe || lease.exploring)) state.exploringFailure = error;
         state.wellLeft = context.attempt >= DEFAULT_MAX_ATTEMPTS && lease.hasWellOther(state);
         const next = moves < MAX_MOVES ? this.#moveOn(state, policies, error) : undefined;
         if (next === undefined) {

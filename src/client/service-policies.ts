@@ -152,6 +152,8 @@ export class ServicePolicies {
   readonly #forRequest: Policy;
   readonly #forOtherTimeouts = new LRUCache<string, Policy>({ max: 100 });
   readonly #attemptTimeout: Timeout | undefined;
+  /** How many there may be where a call does not say, as far as that is known before it begins. */
+  readonly #retries: number = Infinity;
   /** Undefined where the breaker is the user's. */
   readonly #breakerRules: CircuitBreakerOptions | undefined = undefined;
   #newsAt = -Infinity;
@@ -166,6 +168,7 @@ export class ServicePolicies {
     else if (retry !== false) {
       this.retryBudget = retry.budget ?? new RetryBudget();
       this.retry = retryFor(retry, this.retryBudget);
+      if (typeof retry.maxAttempts === 'number') this.#retries = retry.maxAttempts - 1;
     }
     if (circuitBreaker instanceof CircuitBreaker) {
       this.circuitBreaker = circuitBreaker;
@@ -232,7 +235,7 @@ export class ServicePolicies {
 
   /** Whether a call can be made again should an attempt fail, as far as attempts and budget go. */
   canRetry(retries: number | undefined): boolean {
-    if (this.retry === undefined || retries === 0) return false;
+    if (this.retry === undefined || (retries ?? this.#retries) === 0) return false;
     return this.retryBudget === undefined || this.retryBudget.balance >= 1;
   }
 
@@ -329,7 +332,8 @@ function retryFor({ statuses, ...options }: ServiceRetryOptions, budget: RetryBu
     },
     shouldRetry: (outcome, context) => {
       const state = context.attributes as CallState;
-      return mayBeSentAgain(state) && (state.explored || worthIt(outcome, context));
+      const found = !outcome.ok && outcome.error === state.exploringFailure;
+      return mayBeSentAgain(state) && (found || worthIt(outcome, context));
     },
   });
 }

@@ -151,6 +151,42 @@ describe('instances that are dead', () => {
   });
 });
 
+describe('a call that finds out that an instance is not well', () => {
+  it.each(['refused', 'reset', 503, 500] as const)(
+    'is done with the first success on another, whatever attempts are left (%s)',
+    async (kind) => {
+      for (const retry of [undefined, { maxAttempts: 6 }]) {
+        await withService({ instances: 2, client: retry && { retry } }, async (simulated) => {
+          const [dead] = simulated.instances as [SimulatedInstance];
+          dead.become(kind);
+          const calls = await simulated.steady(100, 8_000);
+          const probing = calls.filter(
+            ({ beganAt, attempts }) => beganAt > 1_000 && attempts[0]?.instance === dead,
+          );
+          expect(probing.length).toBeGreaterThan(2);
+          for (const { attempts } of probing)
+            expect(attempts.map(({ failed }) => failed)).toEqual([true, false]);
+        });
+      }
+    },
+  );
+
+  it('is none that has no attempt left, so that it is not given up before its time', async () => {
+    await withService({ instances: 2, client: { retry: { maxAttempts: 1 } } }, async (simulated) => {
+      const [dead] = simulated.instances as [SimulatedInstance];
+      dead.become(503);
+      await simulated.steady(100, 1_000);
+      dead.takes = () => 3_000;
+      dead.become('well');
+      const mended = performance.now();
+      await simulated.steady(100, 6_000);
+      const probes = dead.attempts.filter(({ beganAt }) => beganAt > mended);
+      expect(probes.length).toBeGreaterThan(0);
+      for (const { call } of probes) expect(call.error).toBeUndefined();
+    });
+  });
+});
+
 describe('a service whose instances are all down', () => {
   const OUTAGE = 15_000;
 
