@@ -97,6 +97,8 @@ export class ServiceClient {
   readonly #defaults: ServiceOptions;
   readonly #services: Readonly<Record<string, ServiceOptions>>;
   readonly #policies = new Map<string, ServicePolicies>();
+  /** A breaker of the user's outlives the client. */
+  readonly #unsubscribes: (() => void)[] = [];
   readonly #endpoints = new Map<Candidate, Endpoint>();
   /** Those of instances that have left, until what is under way there is done. */
   readonly #retired = new Set<Endpoint>();
@@ -276,6 +278,7 @@ export class ServiceClient {
     }
     await this.#dispatcher?.close();
     this.#balancer.off('join', this.#onNews).off('renew', this.#onNews).off('leave', this.#onLeave);
+    for (const unsubscribe of this.#unsubscribes) unsubscribe();
     if (this.#ownsBalancer) this.#balancer.close();
     const endpoints = [...this.#endpoints.values(), ...this.#retired];
     await Promise.all(endpoints.map((endpoint) => endpoint.close()));
@@ -478,8 +481,11 @@ export class ServiceClient {
       text(service, 'the service of a call');
       const own = Object.hasOwn(this.#services, service) ? this.#services[service] : undefined;
       policies = new ServicePolicies(service, { ...this.#defaults, ...own });
-      policies.circuitBreaker?.on('close', () => this.#balancer.allowProbes(service));
       this.#policies.set(service, policies);
+      const { circuitBreaker } = policies;
+      const allowProbes = () => this.#balancer.allowProbes(service);
+      circuitBreaker?.on('close', allowProbes);
+      this.#unsubscribes.push(() => circuitBreaker?.off('close', allowProbes));
     }
     return policies;
   }

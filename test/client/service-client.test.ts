@@ -760,6 +760,17 @@ describe('close', () => {
     await closing;
   });
 
+  it('leaves no listener on a balancer and a breaker that others go on with', async () => {
+    const circuitBreaker = new CircuitBreaker();
+    const loadBalancer = new LoadBalancer({ discovery: new InMemoryServiceDiscovery() });
+    onTestFinished(() => loadBalancer.close());
+    const client = new ServiceClient({ loadBalancer, services: { [service]: { circuitBreaker } } });
+    expect(circuitBreaker.listenerCount('close')).toBe(1);
+    await client.close();
+    expect(circuitBreaker.eventNames()).toEqual([]);
+    expect(loadBalancer.eventNames()).toEqual([]);
+  });
+
   it('does not wait for a call that was refused for its timeout', async () => {
     const client = clientOf([await startServer(never)]);
     await expect(client.call({ service, path: '/', timeout: -1 })).rejects.toThrow(RangeError);
