@@ -148,7 +148,7 @@ export class Fleet implements Health, PickedFleet {
     const now = performance.now();
     for (const [member, reason] of renewed) {
       if (reason === 'restarted') member.startAnew(now);
-      else member.health.expectWell(now);
+      else member.expectWell(now);
     }
     const registered = this.#registered();
     this.#makeEligible(this.#usedAmong(registered), registered);
@@ -180,7 +180,8 @@ export class Fleet implements Health, PickedFleet {
     if (forCall) this.picks++;
     pick.begin(performance.now(), options, forCall);
     // Where none is ejected there is no probe to find, and the strategy is asked directly.
-    let picked = (this.ejectedMembers.length === 0 ? (picker.strategy ?? picker) : picker)(pick);
+    const directly = this.ejectedMembers.length === 0 && !pick.inTurn;
+    let picked = (directly ? (picker.strategy ?? picker) : picker)(pick);
     while (picked === undefined && pick.next()) picked = picker(pick);
     pick.end();
     return picked as Member | undefined;

@@ -22,7 +22,7 @@ export class Member implements Candidate {
   readonly conduct = new Conduct();
   /** Until it has its whole weight. */
   warmUp: WarmUp | undefined = undefined;
-  /** The number of the fleet's pick by which it got its last call; 0 before the first. */
+  /** The number of the fleet's pick by which it got its last call; 0 before the first, and after news of it. */
   lastPick = 0;
   readonly #usual: UsualLatency;
   readonly #latency = new PeakEwma();
@@ -134,8 +134,15 @@ export class Member implements Candidate {
     return this.health.eject(now, reached, rules, random);
   }
 
+  /** There is news that makes it likely to be well: where it is ejected it is the next to be probed. */
+  expectWell(now: number): void {
+    this.lastPick = 0;
+    this.health.expectWell(now);
+  }
+
   /** Another process has taken its place: what is known of the one before says nothing about it. */
   startAnew(now: number): void {
+    this.lastPick = 0;
     this.health.startAnew(now);
     this.#latency.forget();
     this.#exploration.reset();

@@ -19,6 +19,11 @@ export interface AcquireOptions {
   repeatable?: boolean | undefined;
   /** Only an instance that is neither ejected, nor has failed its latest call, nor is in `exclude`. Default false. */
   onlyWell?: boolean | undefined;
+  /**
+   * The instance whose last call began longest ago, ejected or not, in place of the strategy's choice: for a call that is to
+   * find out whether the service is well again, so that none waits for ever. Default false.
+   */
+  inTurn?: boolean | undefined;
 }
 
 const NO_OPTIONS: AcquireOptions = {};
@@ -67,7 +72,7 @@ export class Pick implements PickRequest {
 
   /** Begins a pick with its first pass. `forCall` says whether what is picked will be called. */
   begin(now: number, options: AcquireOptions, forCall: boolean): void {
-    const { exclude, onlyWell } = options;
+    const { exclude, onlyWell, inTurn } = options;
     this.now = now;
     this.hashKey = options.hashKey;
     this.#options = options;
@@ -76,6 +81,8 @@ export class Pick implements PickRequest {
     this.#lastPass = LAST_RESORT;
     if (onlyWell) {
       this.#pass = this.#lastPass = WELL;
+    } else if (inTurn) {
+      this.#pass = LAST_RESORT;
     } else if (exclude !== undefined && exclude.size > 0) {
       // Where none is healthy, a pass that asks for one would have a strategy look at all of them.
       this.#pass = this.#fleet.healthy > 0 ? HEALTHY : WELL;
@@ -93,6 +100,10 @@ export class Pick implements PickRequest {
 
   get repeatable(): boolean {
     return this.#options.repeatable ?? true;
+  }
+
+  get inTurn(): boolean {
+    return this.#options.inTurn ?? false;
   }
 
   /** Goes on to the next pass; false if there is none. */
@@ -129,12 +140,14 @@ export class Pick implements PickRequest {
   }
 
   /**
-   * For a group that has none in rotation: from here on one member alone is accepted, that whose last call began longest
-   * ago, so that each gets its turn to be found well. Those that were ejected by comparison come first: they respond.
+   * For a group that has none in rotation, or a call that takes them in turn: from here on one member alone is accepted, that
+   * whose last call began longest ago, so that each gets its turn to be found well. In the former case those that were
+   * ejected by comparison come first: they respond.
    */
   resortTo(members: readonly Member[]): void {
     if (this.#pass !== LAST_RESORT) return;
-    this.#lastResort = members.every(({ ejected }) => ejected) ? members.reduce(better) : undefined;
+    if (this.inTurn) this.#lastResort = members.reduce(earlier);
+    else this.#lastResort = members.every(({ ejected }) => ejected) ? members.reduce(better) : undefined;
   }
 
   #isUntried({ instance }: Member): boolean {
@@ -145,5 +158,10 @@ export class Pick implements PickRequest {
 /** The better of two members that are ejected. */
 function better(one: Member, other: Member): Member {
   if (one.failing !== other.failing) return one.failing ? other : one;
+  return earlier(one, other);
+}
+
+/** The one whose last call began longest ago. */
+function earlier(one: Member, other: Member): Member {
   return other.lastPick < one.lastPick ? other : one;
 }

@@ -91,8 +91,8 @@ function withProbes(picker: Picker, members: readonly Member[], health: Health):
   let next = 0;
   const pick: Picker = (request) => {
     const { ejectedMembers } = health;
-    if (ejectedMembers.length === 0) return picker(request);
-    const { mayProbe, now, repeatable } = request as Pick;
+    const { mayProbe, now, repeatable, inTurn } = request as Pick;
+    if (ejectedMembers.length === 0 && !inTurn) return picker(request);
     for (let looks = mayProbe ? Math.min(LOOKS, ejectedMembers.length) : 0; looks > 0; looks--) {
       next = (next + 1) % ejectedMembers.length;
       const member = ejectedMembers[next]!;

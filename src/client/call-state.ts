@@ -48,6 +48,7 @@ export function callState(
     select: call.select,
     retries: call.retries,
     repeatable: undefined,
+    inTurn: undefined,
     exploringFailure: undefined,
     wellLeft: false,
     instanceId: undefined,

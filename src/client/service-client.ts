@@ -379,6 +379,7 @@ export class ServiceClient {
       forget(state);
     }
     state.repeatable = mayBeSentTwice(state) && policies.canRetry(state.retries);
+    state.inTurn = policies.circuitBreaker?.state === 'half-open';
     let lease = this.#balancer.tryAcquire(state.service, state) ?? (await this.#resolve(state, context));
     for (let moves = 0; ; moves++) {
       const { instanceId } = lease.instance;

@@ -202,6 +202,42 @@ describe('where no instance is left but ejected ones', () => {
   });
 });
 
+describe('a call that takes the instances in turn', () => {
+  const turns = (fleet: World, count: number): string[] =>
+    Array.from({ length: count }, () => {
+      const lease = fleet.acquire({ inTurn: true });
+      lease.release({ cancelled: true });
+      return lease.instance.instanceId;
+    });
+
+  it.each(strategies)(
+    'goes to the one whose last call began longest ago, ejected or not (%s)',
+    async (strategy) => {
+      const fleet = await mixed({ strategy });
+      vi.advanceTimersByTime(1_200);
+      const unknown = turns(fleet, 2);
+      expect(unknown.sort()).toEqual(['unknown1', 'unknown2']);
+      expect(turns(fleet, 6)).toEqual([
+        'ejected1',
+        'ejected2',
+        'suspect1',
+        'suspect2',
+        'healthy1',
+        'healthy2',
+      ]);
+    },
+  );
+
+  it('goes first to one of which there is news', async () => {
+    const ids = ['a', 'b', 'c'];
+    const fleet = await world(ids, { outlierDetection });
+    for (const id of ids) fleet.fail(id, 2);
+    vi.advanceTimersByTime(1_200);
+    await fleet.join('c', { registeredAt: Date.now() });
+    expect(turns(fleet, 3)).toEqual(['c', 'a', 'b']);
+  });
+});
+
 describe('a call that wants only a well instance', () => {
   const onlyWell = true;
 

@@ -265,6 +265,28 @@ describe('an instance that registers after the only one has died', () => {
   });
 });
 
+describe('news of an instance of a service that has been down for long', () => {
+  describe.each([5, 30])('with %d instances, all dead', (instances) => {
+    it.each(['joins', 'restarts'])('has it called within a second if it %s', async (news) => {
+      await withService({ instances }, async (simulated) => {
+        for (const instance of simulated.instances) instance.become(503);
+        await simulated.steady(20, 45_000);
+        const { id, host } = simulated.instances[1]!;
+        if (news === 'joins') await simulated.join();
+        else {
+          simulated.instances[1]!.become('well');
+          await simulated.discovery.register({ serviceName: 'user-service', instanceId: id, host, port: 80 });
+        }
+        const calls = await simulated.steady(20, 3_000);
+        const first = calls.findIndex(({ error }) => error === undefined);
+        expect(first).not.toBe(-1);
+        expect(first).toBeLessThan(20);
+        expect(succeeded(calls.slice(first))).toBe(1);
+      });
+    });
+  });
+});
+
 describe('instances that fail a part of their calls', () => {
   it.each([20, 100])(
     'an instance alone that fails half of them serves the other half, at %d calls a second',
