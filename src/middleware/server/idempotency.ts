@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { isKeyedMethod } from '../../client/methods.ts';
 import {
   boolean,
   either,
@@ -74,8 +75,6 @@ export interface IdempotencyHost {
 /** A Hold on the key, an answer, a refusal, or undefined to handle the request as one without a key. */
 export type Begun = Hold | ReadyAnswer | Refusal | undefined;
 
-const METHODS: ReadonlySet<string> = new Set(['POST', 'PATCH']);
-
 /** Duplicates that wait at the same time: those beyond are refused. */
 const MAX_WAITING = 1_000;
 /** Milliseconds between two looks at a key that another holds, growing from the first to the longest. */
@@ -118,7 +117,7 @@ export class Idempotency {
 
   /** The key of a request; undefined where it needs none, a refusal where it is missing or not well formed. */
   keyOf(request: IncomingRequest): string | Refusal | undefined {
-    if (!METHODS.has(request.method)) return undefined;
+    if (!isKeyedMethod(request.method)) return undefined;
     const field = request.headers['idempotency-key'];
     if (field !== undefined) return parseIdempotencyKey(field) ?? KEY_INVALID;
     const { required = false } = this.#options;
