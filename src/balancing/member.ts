@@ -52,7 +52,7 @@ export class Member implements Candidate {
   /** An instance without a result is called at once, and then taken to be like the others. */
   latencyAt(now: number): number {
     if (this.#latency.known) return this.#latency.at(now);
-    return this.inFlight === 0 ? 0 : this.#usual.value;
+    return this.lastPick === 0 ? 0 : this.#usual.value;
   }
 
   /**

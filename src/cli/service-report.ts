@@ -1,12 +1,8 @@
 import { originOf, type ServiceInstance } from '../discovery/service-instance.ts';
 import type { RedisError } from '../errors.ts';
 import { isRefusal } from '../redis/own-connection.ts';
-import {
-  type RegistryContent,
-  type RegistryEntry,
-  type ServiceRegistry,
-  trust,
-} from '../redis/service-registry.ts';
+import { type RegistryEntry, trust } from '../redis/registry-format.ts';
+import type { RegistryContent, ServiceRegistry } from '../redis/service-registry.ts';
 
 export interface InstanceReport {
   readonly instance: ServiceInstance;

@@ -18,7 +18,7 @@ export interface CallState extends Attributes, AcquireOptions {
   readonly retries: number | undefined;
   /** How the latest attempt failed that was to find out what has become of an instance: another is due, whatever the failure. */
   exploringFailure: unknown;
-  /** Whether there was an untried instance that seemed well when the latest attempt failed; not looked for at first. */
+  /** Whether there was an untried instance that seemed well when the latest attempt failed; not looked for where it makes no difference. */
   wellLeft: boolean;
   /** Where the latest try went. */
   instanceId: string | undefined;

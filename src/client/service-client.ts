@@ -429,7 +429,8 @@ export class ServiceClient {
         if (context.cancelled) throw error;
         avoid(state, instanceId);
         if (conclusive && (lease.probe || lease.exploring)) state.exploringFailure = error;
-        state.wellLeft = context.attempt >= DEFAULT_MAX_ATTEMPTS && lease.hasWellOther(state);
+        const matters = context.attempt >= DEFAULT_MAX_ATTEMPTS || asksToWait(error);
+        state.wellLeft = matters && lease.hasWellOther(state);
         const next = moves < MAX_MOVES ? this.#moveOn(state, policies, error) : undefined;
         if (next === undefined) {
           state.lastError = error;
@@ -535,6 +536,12 @@ export class ServiceClient {
 /** What the end of an attempt that counts neither for nor against the instance says: how long its caller waited, if it gave up. */
 function unjudged({ cancelled }: Context): CallResult {
   return cancelled ? { cancelled } : { inconclusive: true };
+}
+
+/** Whether an instance asked for a while without calls. A 429 is about the caller, whichever the instance. */
+function asksToWait(error: unknown): boolean {
+  if (!(error instanceof ServiceResponseError) || error.status === 429) return false;
+  return error.headers['retry-after'] !== undefined;
 }
 
 function headerText(value: unknown, option: string): void {

@@ -340,7 +340,7 @@ function retryFor({ statuses, ...options }: ServiceRetryOptions, budget: RetryBu
     options.shouldRetry ?? ((outcome: Outcome<unknown>) => mayGoBetter(outcome as Outcome<Answer>, statuses));
   const { maxAttempts } = options;
   if (typeof maxAttempts === 'number') integer(1, Infinity)(maxAttempts, "Retry option 'maxAttempts'");
-  return new Retry({
+  const own: RetryOptions = {
     backoff: exponentialBackoff({ base: 25, max: 1_000 }),
     ...options,
     budget,
@@ -355,7 +355,9 @@ function retryFor({ statuses, ...options }: ServiceRetryOptions, budget: RetryBu
       const found = !outcome.ok && outcome.error === state.exploringFailure;
       return mayBeSentAgain(state) && (found || worthIt(outcome, context));
     },
-  });
+  };
+  // It speaks of the instance that sent it.
+  return new Retry(own, ({ attributes }) => !(attributes as CallState).wellLeft);
 }
 
 /** Whatever it says, only what may be sent twice is. */

@@ -82,8 +82,10 @@ export class Retry extends Emitter<RetryEvents> implements Policy {
   readonly #budget: RetryBudget | undefined;
   readonly #maxElapsed: number;
   readonly #maxRetryAfter: number;
+  readonly #obeysRetryAfter: (context: CallContext) => boolean;
 
-  constructor(options: RetryOptions = {}) {
+  /** @param obeysRetryAfter for who can make the next try elsewhere: whether it has to wait as the called side asked. */
+  constructor(options: RetryOptions = {}, obeysRetryAfter: (context: CallContext) => boolean = always) {
     super('retry');
     validateOptions('Retry', options, {
       maxAttempts: either('a whole number of at least 1, or a function', integer(1, Infinity), func),
@@ -99,6 +101,7 @@ export class Retry extends Emitter<RetryEvents> implements Policy {
     this.#budget = options.budget;
     this.#maxElapsed = options.maxElapsed ?? Infinity;
     this.#maxRetryAfter = options.maxRetryAfter ?? 60_000;
+    this.#obeysRetryAfter = obeysRetryAfter;
   }
 
   execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
@@ -174,8 +177,9 @@ export class Retry extends Emitter<RetryEvents> implements Policy {
       }
       if (areRetriesSpent(outcome.ok ? outcome.value : outcome.error, since)) throw stop('spent');
       if (attempts >= this.#attemptsOf(context)) throw stop('attempts');
-      wait = Math.max(waitOf(this.#backoff, attempts, wait, outcome), retryAfterOf(outcome) ?? 0);
-      const reason = this.#reasonToStop(outcome, wait, context, latest);
+      const askedFor = this.#obeysRetryAfter(context) ? (retryAfterOf(outcome) ?? 0) : 0;
+      wait = Math.max(waitOf(this.#backoff, attempts, wait, outcome), askedFor);
+      const reason = this.#reasonToStop(askedFor, wait, context, latest);
       if (reason !== undefined) throw stop(reason);
       this.emit('retry', { attempt: attempts + 1, delay: wait, outcome, attributes: context.attributes });
       context.throwIfAborted();
@@ -197,13 +201,8 @@ export class Retry extends Emitter<RetryEvents> implements Policy {
     return given;
   }
 
-  #reasonToStop(
-    outcome: Outcome<unknown>,
-    wait: number,
-    context: Context,
-    latest: number,
-  ): GiveUpReason | undefined {
-    if ((retryAfterOf(outcome) ?? 0) > this.#maxRetryAfter) return 'retry-after';
+  #reasonToStop(askedFor: number, wait: number, context: Context, latest: number): GiveUpReason | undefined {
+    if (askedFor > this.#maxRetryAfter) return 'retry-after';
     const next = performance.now() + wait;
     if (next >= context.deadline) return 'deadline';
     if (next > latest) return 'elapsed';
@@ -220,6 +219,10 @@ export class Retry extends Emitter<RetryEvents> implements Policy {
     if (reason === 'budget' || (reason === 'attempts' && attempts > 1)) markRetriesSpent(outcome);
     this.emit('give-up', { attempts, reason, outcome, attributes: context.attributes });
   }
+}
+
+function always(): boolean {
+  return true;
 }
 
 /** Waits; rejects at once with the reason if the call is aborted meanwhile. */

@@ -1,13 +1,7 @@
 import type { ServiceInstance } from '../discovery/service-instance.ts';
 import { RedisError } from '../errors.ts';
-import {
-  type Change,
-  parseChange,
-  type RegistryEntry,
-  type RegistryLook,
-  type RegistryState,
-  type ServiceRegistry,
-} from './service-registry.ts';
+import { type Change, parseChange, type RegistryEntry, type RegistryState } from './registry-format.ts';
+import type { RegistryLook, ServiceRegistry } from './service-registry.ts';
 import { ServiceView } from './service-view.ts';
 
 /** Up to so many milliseconds after an expiry a client looks, at random: the first one to do so tells the others. */

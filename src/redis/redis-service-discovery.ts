@@ -19,7 +19,8 @@ import { Heartbeats } from './heartbeats.ts';
 import { checkRedisSource, RedisConnection, type RedisSource } from './redis-connection.ts';
 import { RedisLeases } from './redis-leases.ts';
 import { RedisSubscriber } from './redis-subscriber.ts';
-import { instanceOf, type Registration, ServiceRegistry, toJson } from './service-registry.ts';
+import { instanceOf, toJson } from './registry-format.ts';
+import { type Registration, ServiceRegistry } from './service-registry.ts';
 import { SnapshotFile } from './snapshot-file.ts';
 
 export interface RedisServiceDiscoveryOptions {

@@ -1,13 +1,9 @@
-import {
-  type InstanceRegistration,
-  isName,
-  type ServiceInstance,
-  toInstance,
-} from '../discovery/service-instance.ts';
+import { isName } from '../discovery/service-instance.ts';
 import type { RedisError } from '../errors.ts';
 import { groupBy } from '../internal/group-by.ts';
 import { isRefusal } from './own-connection.ts';
 import type { RedisConnection, Script } from './redis-connection.ts';
+import { type RegistryEntry, type RegistryState, stateOf } from './registry-format.ts';
 import { DEREGISTER, HEARTBEAT, READ, REGISTER, SET_STATUS, TOUCH } from './registry-scripts.ts';
 
 /** Milliseconds after which the names of services are written again in a cluster. */
@@ -25,15 +21,6 @@ export interface Registration {
   readonly json: string;
 }
 
-/** Where the registry of a service stands. Two that are the same have the same version. */
-export interface RegistryState {
-  readonly version: number;
-  /** Redis's clock, epoch milliseconds. */
-  readonly now: number;
-  /** Milliseconds until an instance expires, if it is not kept alive; Infinity if there is none. */
-  readonly nextExpiry: number;
-}
-
 /** What a look at the registry finds. */
 export interface RegistryLook extends RegistryState {
   /**
@@ -41,15 +28,6 @@ export interface RegistryLook extends RegistryState {
    * have expired, and this client has not the right to take them out. Undefined if it is.
    */
   readonly rejection: string | undefined;
-}
-
-/** An instance as it stands in the registry, not yet trusted. */
-export interface RegistryEntry {
-  readonly instanceId: string;
-  readonly record: string;
-  readonly status: string | undefined;
-  /** Epoch milliseconds by Redis's clock. */
-  readonly expiresAt: number;
 }
 
 export interface RegistryContent extends RegistryLook {
@@ -251,109 +229,10 @@ export class ServiceRegistry {
 
 const HEARTBEAT_RESULTS: Record<string, HeartbeatResult> = { '1': 'alive', '0': 'unknown', '-1': 'replaced' };
 
-function stateOf(answer: unknown[]): RegistryState {
-  const [version, now, next] = answer.slice(0, 3).map(Number) as [number, number, number];
-  return { version, now, nextExpiry: next >= 0 ? next : Infinity };
-}
-
 /** A flat list of keys and values, as Redis gives it, as a map. */
 function pairs(list: readonly unknown[]): Map<string, string> {
   const map = new Map<string, string>();
   for (let index = 0; index + 1 < list.length; index += 2)
     map.set(String(list[index]), String(list[index + 1]));
   return map;
-}
-
-/** What changed, as it was published. */
-export type Change = RegistryState & (Registered | Gone | StatusChanged);
-
-interface Registered {
-  readonly kind: 'registered';
-  readonly entry: RegistryEntry;
-}
-
-interface Gone {
-  readonly kind: 'expired' | 'deregistered';
-  readonly instanceIds: readonly string[];
-}
-
-interface StatusChanged {
-  readonly kind: 'status';
-  readonly instanceId: string;
-  readonly status: string;
-}
-
-/** Longer than any instance that was checked when it was registered can be, each character escaped. */
-const MAX_RECORD = 512 * 1024;
-const RECORD = /^(\d+) (\d+) (.+)$/s;
-
-/** What is longer is to be read rather than to be heard. */
-const MAX_CHANGE = MAX_RECORD + 1_024;
-const CHANGE = /^(\d+) (\d+) (-1|\d+) (registered|expired|deregistered|status) (\S+)(?: (.+))?$/s;
-
-/** Undefined if it is nothing that the registry publishes. */
-export function parseChange(text: string): Change | undefined {
-  if (text.length > MAX_CHANGE) return undefined;
-  const [, version, now, next, kind, ids = '', rest = ''] = CHANGE.exec(text) ?? [];
-  const state = stateOf([version, now, next]);
-  switch (kind) {
-    case 'registered': {
-      const expiresAt = state.now + Number(RECORD.exec(rest)?.[2] ?? 0);
-      return { ...state, kind, entry: { instanceId: ids, record: rest, status: undefined, expiresAt } };
-    }
-    case 'expired':
-    case 'deregistered': {
-      const instanceIds = ids.split(',');
-      return rest === '' && instanceIds.every(isName) ? { ...state, kind, instanceIds } : undefined;
-    }
-    case 'status':
-      return { ...state, kind, instanceId: ids, status: rest };
-    default:
-      return undefined;
-  }
-}
-
-/** An entry that can be trusted to be well-formed, if not to be true. */
-export interface TrustedEntry {
-  readonly epoch: string;
-  readonly instance: ServiceInstance;
-}
-
-/**
- * Entries come from whoever can write to Redis.
- *
- * @throws InvalidInstanceError, SyntaxError or TypeError saying what is wrong with it.
- */
-export function trust(serviceName: string, entry: RegistryEntry): TrustedEntry {
-  const { instanceId, record, status, expiresAt } = entry;
-  if (record.length > MAX_RECORD) throw new TypeError(`it is longer than ${MAX_RECORD} characters`);
-  const [, epoch, ttl, json] = RECORD.exec(record) ?? [];
-  if (epoch === undefined || ttl === undefined || json === undefined) {
-    throw new TypeError("it must be '<epoch> <ttl> <JSON>'");
-  }
-  const registered: unknown = JSON.parse(json);
-  if (typeof registered !== 'object') throw new TypeError('its JSON must be an object');
-  const instance = toInstance({
-    ...(registered as InstanceRegistration),
-    serviceName,
-    instanceId,
-    ...(status !== undefined && { status: status as ServiceInstance['status'] }),
-    lastHeartbeat: expiresAt - Number(ttl),
-  });
-  return { epoch, instance };
-}
-
-/** What was registered by this process. */
-export function instanceOf(serviceName: string, instanceId: string, json: string): ServiceInstance {
-  return toInstance({ ...JSON.parse(json), serviceName, instanceId });
-}
-
-/** What is kept of an instance: the rest, the registry knows by itself. */
-export function toJson({
-  serviceName: _,
-  instanceId: __,
-  lastHeartbeat: ___,
-  ...rest
-}: ServiceInstance): string {
-  return JSON.stringify(rest);
 }

@@ -1,5 +1,6 @@
 import { type ServiceInstance, sameInstance, withChanges } from '../discovery/service-instance.ts';
-import { type Change, type RegistryContent, type RegistryEntry, trust } from './service-registry.ts';
+import { type Change, type RegistryEntry, trust } from './registry-format.ts';
+import type { RegistryContent } from './service-registry.ts';
 
 /** What is known of one instance. */
 interface Known {

@@ -36,6 +36,13 @@ describe('the latency to expect of an instance', () => {
     expect(member.latencyAt(1)).toBe(7);
   });
 
+  it('is the usual after a call that said nothing of it, so that what always rejects calls does not get them all', () => {
+    usual.observe(40);
+    member.begin(1);
+    member.end();
+    expect(member.latencyAt(0)).toBe(40);
+  });
+
   it('is at least twice the usual after a failure, however fast, and doubles with the next', () => {
     usual.observe(40);
     const charges = Array.from({ length: 3 }, () => {

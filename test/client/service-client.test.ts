@@ -343,6 +343,26 @@ describe('retries', () => {
     expect(server.requests).toHaveLength(1);
   });
 
+  it('goes on to a well instance at once, however long another asks in Retry-After to be left alone', async () => {
+    const shedding = await startServer((_request, response) =>
+      json(response, {}, 503, { 'retry-after': '60' }),
+    );
+    const well = await startServer((_request, response) => json(response, { ok: true }));
+    const client = clientOf([shedding, well], quick);
+    const calls = Array.from({ length: 20 }, () => client.call({ service, path: '/', timeout: 5_000 }));
+    await expect(Promise.all(calls)).resolves.toHaveLength(20);
+    expect(shedding.requests.length).toBeGreaterThan(0);
+  });
+
+  it('waits as 429 says though another instance is well, since it is about the caller', async () => {
+    const servers = await Promise.all(
+      [1, 2].map(() => startServer((_request, response) => json(response, {}, 429, { 'retry-after': '60' }))),
+    );
+    const client = clientOf(servers, quick);
+    await expect(client.call({ service, path: '/', timeout: 5_000 })).rejects.toMatchObject({ status: 429 });
+    expect(servers.flatMap(({ requests }) => requests)).toHaveLength(1);
+  });
+
   it('stops when the budget is spent, which the last error tells', async () => {
     const server = await startServer(statuses(503, 503, 503));
     const { RetryBudget } = await import('../../src/index.ts');

@@ -1,12 +1,11 @@
 import { type InstanceRegistration, toInstance } from '../../src/discovery/service-instance.ts';
-import {
-  type HeartbeatResult,
-  type Registration,
-  type RegistryContent,
-  type RegistryEntry,
-  type RegistryLook,
-  type ServiceRegistry,
-  toJson,
+import { type RegistryEntry, toJson } from '../../src/redis/registry-format.ts';
+import type {
+  HeartbeatResult,
+  Registration,
+  RegistryContent,
+  RegistryLook,
+  ServiceRegistry,
 } from '../../src/redis/service-registry.ts';
 
 export const service = 'user-service';

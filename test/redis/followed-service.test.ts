@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { type ServiceInstance, toInstance } from '../../src/discovery/service-instance.ts';
 import { FollowedService, type FollowerListener } from '../../src/redis/followed-service.ts';
-import { trust } from '../../src/redis/service-registry.ts';
+import { trust } from '../../src/redis/registry-format.ts';
 import { fakeTime, flush, follow, pass } from '../policies/helpers.ts';
 import { FakeRegistry, service } from './fake-registry.ts';
 

@@ -8,7 +8,7 @@ import {
   type RegistryEntry,
   toJson,
   trust,
-} from '../../src/redis/service-registry.ts';
+} from '../../src/redis/registry-format.ts';
 import { recordOf, service } from './fake-registry.ts';
 
 function entry(fields: Partial<RegistryEntry>): RegistryEntry {

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { type ServiceInstance, toInstance } from '../../src/discovery/service-instance.ts';
-import type { Change, RegistryEntry } from '../../src/redis/service-registry.ts';
+import type { Change, RegistryEntry } from '../../src/redis/registry-format.ts';
 import { ServiceView } from '../../src/redis/service-view.ts';
 import { fakeTime, pass } from '../policies/helpers.ts';
 import { entryOf, service } from './fake-registry.ts';
