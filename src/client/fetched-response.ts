@@ -53,6 +53,7 @@ export class FetchedResponse implements Dispatcher.DispatchHandler {
   #status = 0;
   #statusText = '';
   #headers: ResponseHeaders = {};
+  #instance: ServiceInstance | undefined = undefined;
   #wanted = true;
   #unwanted = 0;
   #chunks: Buffer[] = [];
@@ -91,6 +92,7 @@ export class FetchedResponse implements Dispatcher.DispatchHandler {
     if (!this.#wanted) return;
     this.#status = status;
     this.#headers = headers;
+    this.#instance = controller.instance;
     this.#statusText = statusText;
     if (this.#withoutBody || WITHOUT_BODY.has(status)) {
       this.#wanted = false;
@@ -191,7 +193,7 @@ export class FetchedResponse implements Dispatcher.DispatchHandler {
     };
     try {
       const plain = encoding === undefined || body === null || (body as Uint8Array).length === 0;
-      const content = plain ? body : this.#decoded(body, String(encoding), outcome, controller);
+      const content = plain ? body : this.#decoded(body, String(encoding), outcome.maxDecoded());
       outcome.resolve(new (meshResponseClass())(content, init, this.#origin));
     } catch (error) {
       // A status that no Response can have.
@@ -201,14 +203,8 @@ export class FetchedResponse implements Dispatcher.DispatchHandler {
     }
   }
 
-  #decoded(
-    body: ReadableStream | Uint8Array,
-    encoding: string,
-    outcome: FetchedOutcome,
-    { instance }: Controller,
-  ): ReadableStream {
-    const max = outcome.maxDecoded();
-    const { serviceName = '', instanceId = '' } = instance ?? {};
+  #decoded(body: ReadableStream | Uint8Array, encoding: string, max: number): ReadableStream {
+    const { serviceName = '', instanceId = '' } = this.#instance ?? {};
     return decoded(new Response(body as ReadableStream).body!, encoding, {
       max,
       tooLarge: () => tooLarge({ serviceName, instanceId, maxResponseSize: max }),

@@ -201,7 +201,10 @@ function ownRequest(request: Request): Request {
   } as RequestInit);
 }
 
-function leastTimeout({ timeout, timeLimit }: MeshRequestInit & TimeLimited, usual: number): number | undefined {
+function leastTimeout(
+  { timeout, timeLimit }: MeshRequestInit & TimeLimited,
+  usual: number,
+): number | undefined {
   return timeLimit === undefined || timeLimit >= (timeout ?? usual) ? timeout : timeLimit;
 }
 
