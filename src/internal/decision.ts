@@ -1,0 +1,26 @@
+/** Whether `await` would wait for the value. */
+export function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return (
+    ((typeof value === 'object' && value !== null) || typeof value === 'function') &&
+    typeof (value as { then?: unknown }).then === 'function'
+  );
+}
+
+/**
+ * Gives back what a function of the user decided. A promise would count as true, or as an object, so it is an error,
+ * and what it may reject with is handled.
+ *
+ * @param option the full name to show, such as "CircuitBreaker option 'isFailure'".
+ * @throws TypeError that names the option if the value is a promise.
+ */
+export function decided<T>(value: T, option: string): T {
+  if (isThenable(value)) throw promised(value, option);
+  return value;
+}
+
+function promised(value: PromiseLike<unknown>, option: string): TypeError {
+  Promise.resolve(value).catch(ignore);
+  return new TypeError(`${option} must decide at once; it gave a promise, as an async function does`);
+}
+
+function ignore(): void {}
