@@ -249,7 +249,8 @@ export class ServicePolicies {
     if (counted !== undefined) evidence.record(candidate, candidates, counted, this.#isSlow(startedAt));
     if (!failed) return false;
     if (this.#breakerRules === undefined) return evidence.isBadAlone(candidate);
-    if (evidence.allFailed && lease.serviceDown) this.circuitBreaker!.trip();
+    const breaker = this.circuitBreaker!;
+    if (evidence.allFailed && breaker.state === 'closed' && lease.serviceDown) breaker.trip();
     return false;
   }
 

@@ -18,6 +18,24 @@ export function decided<T>(value: T, option: string): T {
   return value;
 }
 
+/**
+ * Gives back the key that a function of the user decided on. An object would be a key of its own each time, so that
+ * nothing would ever have the same one.
+ *
+ * @throws TypeError that names the option if the value is a promise or any other object.
+ */
+export function decidedKey(value: string | undefined, option: string): string | undefined {
+  if (typeof value === 'string' || value === undefined) return value;
+  decided<unknown>(value, option);
+  const kind = typeof value as string;
+  if (value !== null && (kind === 'object' || kind === 'function' || kind === 'symbol')) {
+    throw new TypeError(
+      `${option} must give a string, or undefined; it gave ${kind === 'object' ? 'an' : 'a'} ${kind}`,
+    );
+  }
+  return value;
+}
+
 function promised(value: PromiseLike<unknown>, option: string): TypeError {
   Promise.resolve(value).catch(ignore);
   return new TypeError(`${option} must decide at once; it gave a promise, as an async function does`);

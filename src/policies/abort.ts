@@ -1,5 +1,6 @@
 import { keepOptimized } from '../internal/keep-optimized.ts';
 import { type Linked, LinkedList } from '../internal/linked-list.ts';
+import { abortSignal } from '../internal/validate.ts';
 
 /** Is told when what belongs to it is aborted. */
 export interface AbortOwner {
@@ -89,10 +90,15 @@ class SharedSignal implements Abortable {
 
 const shared = new WeakMap<AbortSignal, SharedSignal>();
 
-/** The one Abortable that stands for a given AbortSignal. */
+/**
+ * The one Abortable that stands for a given AbortSignal.
+ *
+ * @throws TypeError if it is none.
+ */
 export function abortableOf(signal: AbortSignal): Abortable {
   let abortable = shared.get(signal);
   if (abortable === undefined) {
+    abortSignal(signal, "the call option 'signal'");
     abortable = new SharedSignal(signal);
     shared.set(signal, abortable);
   }

@@ -1,5 +1,6 @@
 import { LRUCache } from 'lru-cache';
 import { RateLimitedError } from '../errors.ts';
+import { decidedKey } from '../internal/decision.ts';
 import { Emitter } from '../internal/emitter.ts';
 import { type Linked, LinkedList } from '../internal/linked-list.ts';
 import {
@@ -114,7 +115,7 @@ export class RateLimiter extends Emitter<RateLimiterEvents> implements Policy {
     if (context.aborted) return Promise.reject(context.reason);
     let bucket: Bucket;
     try {
-      bucket = this.#bucketOf(this.#key?.(context));
+      bucket = this.#bucketOf(decidedKey(this.#key?.(context), "RateLimiter option 'key'"));
     } catch (error) {
       return Promise.reject(error);
     }
