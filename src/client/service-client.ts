@@ -11,7 +11,7 @@ import {
   ServiceConnectionError,
   ServiceResponseError,
 } from '../errors.ts';
-import { anything, having, integer, text, validateOptions } from '../internal/validate.ts';
+import { anObject, having, integer, text, validateOptions } from '../internal/validate.ts';
 import { type Abortable, abortableOf, OnAbort } from '../policies/abort.ts';
 import { CircuitBreaker } from '../policies/circuit-breaker.ts';
 import { type CallContext, Context, contextOf } from '../policies/context.ts';
@@ -111,8 +111,8 @@ export class ServiceClient {
       discovery: having('instances', 'watch'),
       loadBalancer: having('acquire', 'tryAcquire'),
       callerName: headerText,
-      defaults: anything,
-      services: anything,
+      defaults: anObject,
+      services: serviceTable,
     });
     const { discovery, loadBalancer } = options;
     if (loadBalancer !== undefined) this.#balancer = loadBalancer;
@@ -509,6 +509,11 @@ export class ServiceClient {
 /** What the end of an attempt that counts neither for nor against the instance says: how long its caller waited, if it gave up. */
 function unjudged({ cancelled }: Context): CallResult {
   return cancelled ? { cancelled } : { inconclusive: true };
+}
+
+function serviceTable(value: unknown, option: string): void {
+  anObject(value, option);
+  for (const [name, own] of Object.entries(value as object)) anObject(own, `${option}, service '${name}'`);
 }
 
 function headerText(value: unknown, option: string): void {

@@ -1,4 +1,4 @@
-import { func, having } from '../internal/validate.ts';
+import { anObject, type Check, either, func, having, instanceOf, oneOf } from '../internal/validate.ts';
 import { type CallOptions, contextOf, type Operation } from './context.ts';
 import { start } from './outcome.ts';
 
@@ -49,6 +49,17 @@ const none: Policy = {
 export function composePresent(...policies: (Policy | undefined)[]): Policy {
   const present = policies.filter((policy) => policy !== undefined);
   return present.length === 0 ? none : compose(...present);
+}
+
+/** Checks an option that is a policy of the type, options for one, or false for none. */
+export function policyOption(type: abstract new (...args: never[]) => Policy, expected: string): Check {
+  const options: Check = (value, option) => {
+    anObject(value, option);
+    if (typeof (value as Partial<Policy>).execute === 'function')
+      throw new TypeError('a policy of another type');
+  };
+  const expectation = `${expected}, an object of its options ({} for the defaults), or false for none`;
+  return either(expectation, instanceOf(type, expected), options, oneOf(false));
 }
 
 /** The policy that an option stands for: an instance as it is, what is made of options, or none for false. */
