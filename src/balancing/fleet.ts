@@ -1,5 +1,6 @@
 import { originOf, type ServiceInstance } from '../discovery/service-instance.ts';
 import { ServiceConnectionError, ServiceResponseError } from '../errors.ts';
+import { decided } from '../internal/decision.ts';
 import { MISSED_CALLS } from './exploration.ts';
 import { UsualLatency } from './latency.ts';
 import { Lease } from './lease.ts';
@@ -183,7 +184,10 @@ export class Fleet implements Health, PickedFleet {
     // Where none is ejected there is no probe to find, and the strategy is asked directly.
     let picked = (this.ejectedMembers.length === 0 ? (picker.strategy ?? picker) : picker)(pick);
     while (picked === undefined && pick.next()) picked = picker(pick);
-    return picked as Member | undefined;
+    if (picked === undefined || picked instanceof Member) return picked;
+    const option = "LoadBalancer option 'strategy'";
+    decided<unknown>(picked, option);
+    throw new TypeError(`${option} must make a picker that gives one of its candidates, or undefined`);
   }
 
   /** Whether there is a selected instance outside `exclude` whose latest call did not fail. */
