@@ -192,12 +192,13 @@ export class ServicePolicies {
       const own = breakerOptions({ ...BREAKER_DEFAULTS, name: serviceName }, circuitBreaker);
       const { minimumCalls = DEFAULT_MINIMUM_CALLS } = own;
       this.#breakerRules = own;
-      const certain = own.failureRatio === BREAKER_DEFAULTS.failureRatio;
-      const evidence = new ServiceEvidence({ ...own, minimumCalls, certain });
-      this.evidence = evidence;
+      // It checks the options, so that it is made first.
       this.circuitBreaker = new CircuitBreaker(own, (rule) =>
         rule === 'ratio' ? evidence.isDown() : evidence.allFailedLast(),
       );
+      const certain = own.failureRatio === BREAKER_DEFAULTS.failureRatio;
+      const evidence = new ServiceEvidence({ ...own, minimumCalls, certain });
+      this.evidence = evidence;
       this.circuitBreaker.on('close', () => evidence.clear());
     }
     this.maxResponseSize = options.maxResponseSize ?? 10 * 1024 * 1024;

@@ -173,7 +173,7 @@ export class CircuitBreaker extends Emitter<CircuitBreakerEvents> implements Pol
     this.#slowCallDuration = options.slowCallDuration ?? 1_000;
     if (slowCallRatio !== undefined)
       this.#notYetSlow = new ExpiryQueue(this.#slowCallDuration, markSlow, false);
-    this.#state = this.#stateFrom(options.initialState ?? 'closed');
+    this.#state = this.#stateFrom(options.initialState === undefined ? 'closed' : options.initialState);
   }
 
   /** Open turns to half-open when the first call after the wait arrives. */
