@@ -1,5 +1,6 @@
 import { originOf, type ServiceInstance } from '../discovery/service-instance.ts';
 import { ServiceConnectionError, ServiceResponseError } from '../errors.ts';
+import { decided } from '../internal/decision.ts';
 import { MISSED_CALLS } from './exploration.ts';
 import { UsualLatency } from './latency.ts';
 import { Lease } from './lease.ts';
@@ -184,7 +185,10 @@ export class Fleet implements Health, PickedFleet {
     let picked = (directly ? (picker.strategy ?? picker) : picker)(pick);
     while (picked === undefined && pick.next()) picked = picker(pick);
     pick.end();
-    return picked as Member | undefined;
+    if (picked === undefined || picked instanceof Member) return picked;
+    const option = "LoadBalancer option 'strategy'";
+    decided<unknown>(picked, option);
+    throw new TypeError(`${option} must make a picker that gives one of its candidates, or undefined`);
   }
 
   /** Whether there is a selected instance outside `exclude` whose latest call did not fail. */

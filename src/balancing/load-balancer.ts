@@ -1,6 +1,7 @@
 import type { ServiceDiscovery, Unsubscribe } from '../discovery/service-discovery.ts';
-import type { ServiceInstance } from '../discovery/service-instance.ts';
+import { type ServiceInstance, toInstance } from '../discovery/service-instance.ts';
 import { ClosedError, NoInstanceError } from '../errors.ts';
+import { decided } from '../internal/decision.ts';
 import { Emitter, warnOf } from '../internal/emitter.ts';
 import {
   anything,
@@ -14,7 +15,9 @@ import {
   validateOptions,
 } from '../internal/validate.ts';
 import { type Ejection, Fleet, type FleetObserver, type FleetRules, type Renewal } from './fleet.ts';
+import { UsualLatency } from './latency.ts';
 import type { Lease } from './lease.ts';
+import { Member } from './member.ts';
 import { type OutlierDetectionOptions, outlierDetection } from './outlier-detection.ts';
 import type { AcquireOptions } from './pick.ts';
 import { priorityByMetadata, safely } from './priorities.ts';
@@ -28,7 +31,7 @@ import { powerOfTwo } from './strategies/power-of-two.ts';
 import { random } from './strategies/random.ts';
 import { roundRobin } from './strategies/round-robin.ts';
 import { weightedRoundRobin } from './strategies/weighted-round-robin.ts';
-import type { BalancingStrategy, Candidate } from './strategy.ts';
+import type { BalancingStrategy, Candidate, Picker } from './strategy.ts';
 import { type SubsetOptions, subsetting } from './subsetting.ts';
 import { type ZoneOptions, zoneOptions } from './zones.ts';
 
@@ -41,6 +44,8 @@ const STRATEGIES = {
   'weighted-round-robin': weightedRoundRobin(),
   'consistent-hash': consistentHash(),
 } satisfies Record<string, BalancingStrategy>;
+
+const STRATEGY_NAMES = Object.keys(STRATEGIES).join(', ');
 
 export type StrategyName = keyof typeof STRATEGIES;
 
@@ -117,16 +122,14 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
   readonly #watches = new Set<Unsubscribe>();
   readonly #resolving = new Map<string, Promise<Fleet>>();
   #closed = false;
+  /** What a function of the options gave that makes no sense. It is thrown with every choice from then on. */
+  #fault: unknown = undefined;
 
   constructor(options: LoadBalancerOptions) {
     super('load-balancer');
     validateOptions('LoadBalancer', options, {
       discovery: having('instances', 'watch'),
-      strategy: either(
-        `${Object.keys(STRATEGIES).join(', ')} or a strategy function`,
-        oneOf(...Object.keys(STRATEGIES)),
-        func,
-      ),
+      strategy: either(`${STRATEGY_NAMES} or a strategy function`, oneOf(...Object.keys(STRATEGIES)), func),
       outlierDetection: anything,
       slowStart: anything,
       zone: anything,
@@ -141,16 +144,16 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
     const { strategy = 'peak-ewma', zone, subset, select } = options;
     this.#discovery = options.discovery;
     this.#rules = {
-      strategy: typeof strategy === 'function' ? strategy : STRATEGIES[strategy],
+      strategy: typeof strategy === 'function' ? this.#checkedStrategy(strategy) : STRATEGIES[strategy],
       outlierDetection: outlierDetection(options.outlierDetection),
       slowStart: slowStart(options.slowStart),
       zone: zone === undefined ? undefined : zoneOptions(zone),
       subset: subset === undefined ? undefined : subsetting(subset),
-      priorityOf: priorityOf(options.priorities),
+      priorityOf: this.#priorityOf(options.priorities),
       canary: canary(options.canary),
       select: select && { ...select },
       selectFallback: options.selectFallback,
-      random: options.random ?? Math.random,
+      random: options.random === undefined ? Math.random : this.#checkedRandom(options.random),
     };
   }
 
@@ -162,7 +165,7 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
    */
   async acquire(serviceName: string, options: AcquireOptions = {}): Promise<Lease> {
     const fleet = await this.#fleetOf(serviceName);
-    const lease = fleet.lease(options);
+    const lease = this.#lease(fleet, options);
     if (lease !== undefined) return lease;
     this.#refresh(serviceName);
     const selector = options.select ?? this.#rules.select;
@@ -174,12 +177,22 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
 
   /** As `acquire`, at once; undefined if there is no instance or the service has not been resolved yet. */
   tryAcquire(serviceName: string, options: AcquireOptions = {}): Lease | undefined {
-    return this.#services.get(serviceName)?.lease(options);
+    const fleet = this.#services.get(serviceName);
+    return fleet && this.#lease(fleet, options);
   }
 
   /** A pick without tracking, or undefined if there is no instance. */
   async getInstance(serviceName: string, options: AcquireOptions = {}): Promise<ServiceInstance | undefined> {
-    return (await this.#fleetOf(serviceName)).pick(options)?.instance;
+    const picked = (await this.#fleetOf(serviceName)).pick(options);
+    if (this.#fault !== undefined) throw this.#fault;
+    return picked?.instance;
+  }
+
+  #lease(fleet: Fleet, options: AcquireOptions): Lease | undefined {
+    const lease = fleet.lease(options);
+    if (this.#fault === undefined) return lease;
+    lease?.release({ inconclusive: true });
+    throw this.#fault;
   }
 
   /**
@@ -246,6 +259,42 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
     };
   }
 
+  /**
+   * What a function of the options decided. A promise is kept to be thrown by the next choice, since not all that asks can
+   * fail: an update of the instances, or the end of a call.
+   */
+  #decided<T>(value: T, option: string, otherwise: T): T {
+    try {
+      return decided(value, `LoadBalancer option '${option}'`);
+    } catch (error) {
+      this.#fault = error;
+      return otherwise;
+    }
+  }
+
+  #checkedRandom(random: () => number): () => number {
+    return () => this.#decided(random(), 'random', 0);
+  }
+
+  #priorityOf(priorities: LoadBalancerOptions['priorities']) {
+    if (priorities === undefined || priorities === false) return undefined;
+    if (priorities === true) return safely(priorityByMetadata);
+    return safely((instance) => this.#decided(priorities(instance), 'priorities', 0));
+  }
+
+  #checkedStrategy(strategy: BalancingStrategy): BalancingStrategy {
+    checkStrategy(strategy);
+    return (candidates, context) => {
+      const picker = strategy(candidates, context);
+      try {
+        return checkPicker(picker);
+      } catch (error) {
+        this.#fault = error;
+        return () => undefined;
+      }
+    };
+  }
+
   /** Lets the discovery look again, as often as it sees fit. */
   #refresh(serviceName: string): void {
     if (this.#closed) return;
@@ -260,9 +309,27 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
   }
 }
 
-function priorityOf(priorities: LoadBalancerOptions['priorities']) {
-  if (priorities === undefined || priorities === false) return undefined;
-  return safely(priorities === true ? priorityByMetadata : priorities);
+/** Has the strategy make a picker of a sample: what it throws may lie in that, but what it gives has to be a picker. */
+function checkStrategy(strategy: BalancingStrategy): void {
+  const sample = new Member(
+    toInstance({ serviceName: 'sample', host: 'localhost', port: 1 }),
+    new UsualLatency(),
+  );
+  let picker: Picker;
+  try {
+    picker = strategy([sample], { random: () => 0 });
+  } catch {
+    return;
+  }
+  checkPicker(picker);
+}
+
+function checkPicker(picker: Picker): Picker {
+  const option = "LoadBalancer option 'strategy'";
+  if (typeof decided(picker, option) === 'function') return picker;
+  throw new TypeError(
+    `${option} must be ${STRATEGY_NAMES} or a function that makes a picker, (request) => candidate, of candidates; it gave a value of type ${typeof picker}`,
+  );
 }
 
 function canary(options: CanaryOptions | undefined): CanaryOptions | undefined {

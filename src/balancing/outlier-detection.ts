@@ -113,7 +113,7 @@ export type EjectionReason =
  */
 export function outlierDetection(options: OutlierDetectionOptions | false | undefined): OutlierDetection {
   if (options === false) return outlierDetection({ consecutiveFailures: Infinity, successRate: false });
-  const given = options ?? {};
+  const given = options === undefined ? {} : options;
   const volume = { minimumInstances: integer(1), minimumCalls: integer(1) };
   validateOptions('LoadBalancer outlierDetection', given, {
     consecutiveFailures: integer(1, Infinity),

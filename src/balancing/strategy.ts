@@ -53,7 +53,8 @@ export interface StrategyContext {
 /**
  * Makes a picker for a group of candidates, anew whenever the instances of the service change: for all of them and,
  * where the balancer tells groups apart, for each zone, level of priority, canary and selector. There is always at
- * least one candidate. What is known of each outlives the change.
+ * least one candidate. What is known of each outlives the change. A balancer that is made asks it once for the picker of
+ * a sample, so that a function which makes none is found then.
  *
  * @example
  * const first: BalancingStrategy = (candidates) => (request) => candidates.find((it) => request.accepts(it));

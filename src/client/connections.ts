@@ -1,7 +1,7 @@
 import type { buildConnector, Client, Dispatcher } from 'undici';
 import { whenRead } from '../internal/event-loop-stall.ts';
 import * as undici from '../internal/undici.ts';
-import type { Check } from '../internal/validate.ts';
+import { anObject, type Check } from '../internal/validate.ts';
 
 /** How connections are made: options of undici's Client. */
 export type ConnectionOptions = Omit<Client.Options, 'pipelining'>;
@@ -154,6 +154,7 @@ function connectorOf(options: ConnectionOptions, servername: string | undefined)
 
 /** Lets undici itself say which of its options it does not take. */
 export const connectionOptions: Check = (value, option) => {
+  anObject(value, option);
   try {
     new undici.Client('http://localhost', value as ConnectionOptions);
   } catch (cause) {

@@ -1,5 +1,6 @@
 import { isName } from '../discovery/service-instance.ts';
 import { InvalidRequestError } from '../errors.ts';
+import { decided } from '../internal/decision.ts';
 import { boolean, func, validateOptions } from '../internal/validate.ts';
 
 /** Which URLs mean a service of the mesh. */
@@ -21,6 +22,7 @@ export const MESH_CHECKS = { route: func, strict: boolean };
  */
 export class MeshTargets {
   readonly #route: (url: URL) => string | undefined;
+  readonly #routeOption: string;
   readonly #strict: boolean;
   /** Whether the host and the port of a URL are all that decides. */
   readonly byOrigin: boolean;
@@ -29,6 +31,7 @@ export class MeshTargets {
   constructor(owner: string, { route, strict = false }: MeshOptions = {}) {
     validateOptions(owner, { route, strict }, MESH_CHECKS);
     this.#route = route ?? serviceOfHost;
+    this.#routeOption = `${owner} option 'route'`;
     this.#strict = strict;
     this.byOrigin = route === undefined;
   }
@@ -40,7 +43,7 @@ export class MeshTargets {
   serviceOf(url: URL): string | undefined {
     if (url.protocol === 'service:') return serviceOfUrl(url);
     const web = url.protocol === 'http:' || url.protocol === 'https:';
-    const service = web ? (this.#route(url) ?? undefined) : undefined;
+    const service = web ? (decided(this.#route(url), this.#routeOption) ?? undefined) : undefined;
     if (service === undefined) {
       if (this.#strict) throw new InvalidRequestError(`${url.origin} is no service of the mesh`);
       return undefined;

@@ -11,7 +11,7 @@ import {
   ServiceConnectionError,
   ServiceResponseError,
 } from '../errors.ts';
-import { anything, having, text, validateOptions } from '../internal/validate.ts';
+import { anObject, having, text, validateOptions } from '../internal/validate.ts';
 import { type Abortable, abortableOf, isSignal, OnAbort } from '../policies/abort.ts';
 import { CircuitBreaker } from '../policies/circuit-breaker.ts';
 import { type CallContext, Context, contextOf } from '../policies/context.ts';
@@ -122,8 +122,8 @@ export class ServiceClient {
       discovery: having('instances', 'watch'),
       loadBalancer: having('acquire', 'tryAcquire'),
       callerName: headerText,
-      defaults: anything,
-      services: anything,
+      defaults: anObject,
+      services: serviceTable,
     });
     const { discovery, loadBalancer } = options;
     if (loadBalancer !== undefined) this.#balancer = loadBalancer;
@@ -542,6 +542,11 @@ function unjudged({ cancelled }: Context): CallResult {
 function asksToWait(error: unknown): boolean {
   if (!(error instanceof ServiceResponseError) || error.status === 429) return false;
   return error.headers['retry-after'] !== undefined;
+}
+
+function serviceTable(value: unknown, option: string): void {
+  anObject(value, option);
+  for (const [name, own] of Object.entries(value as object)) anObject(own, `${option}, service '${name}'`);
 }
 
 function headerText(value: unknown, option: string): void {

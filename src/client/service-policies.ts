@@ -1,14 +1,16 @@
 import { LRUCache } from 'lru-cache';
 import type { Lease } from '../balancing/lease.ts';
 import { ServiceResponseError, TimeoutError } from '../errors.ts';
+import { decided } from '../internal/decision.ts';
 import { warnOf } from '../internal/emitter.ts';
 import {
-  anything,
+  anObject,
   boolean,
   either,
   func,
   having,
   integer,
+  listOf,
   oneOf,
   validateOptions,
 } from '../internal/validate.ts';
@@ -23,9 +25,9 @@ import { type CallOptions, contextOf, type Operation } from '../policies/context
 import type { Fallback } from '../policies/fallback.ts';
 import { Hedge, type HedgeOptions } from '../policies/hedge.ts';
 import type { Outcome } from '../policies/outcome.ts';
-import { composePresent, type Policy, policyOf } from '../policies/policy.ts';
+import { composePresent, type Policy, policyOf, policyOption } from '../policies/policy.ts';
 import { RateLimiter, type RateLimiterOptions } from '../policies/rate-limiter.ts';
-import { Retry, type RetryOptions } from '../policies/retry.ts';
+import { RETRY_CHECKS, Retry, type RetryOptions } from '../policies/retry.ts';
 import { RetryBudget } from '../policies/retry-budget.ts';
 import { Timeout, timeoutOf, timeoutOption } from '../policies/timeout.ts';
 import { type CallState, mayBeSentAgain, mayBeSentTwice } from './call-state.ts';
@@ -93,19 +95,34 @@ export interface ServiceOptions {
 const CHECKS = {
   timeout: timeoutOption,
   attemptTimeout: timeoutOption,
-  retry: anything,
-  circuitBreaker: anything,
-  bulkhead: anything,
-  adaptiveConcurrency: anything,
-  adaptiveThrottle: anything,
-  hedge: anything,
-  rateLimit: anything,
+  retry: policyOption(Retry, 'a Retry'),
+  circuitBreaker: policyOption(CircuitBreaker, 'a CircuitBreaker'),
+  bulkhead: policyOption(Bulkhead, 'a Bulkhead'),
+  adaptiveConcurrency: limiterOptions,
+  adaptiveThrottle: policyOption(AdaptiveThrottle, 'an AdaptiveThrottle'),
+  hedge: policyOption(Hedge, 'a Hedge'),
+  rateLimit: policyOption(RateLimiter, 'a RateLimiter'),
   coalesce: boolean,
-  cache: anything,
+  cache: either(
+    'an object of options ({} for the defaults), an HttpCaching, or false for none',
+    anObject,
+    oneOf(false),
+  ),
   classify: func,
   fallback: either('a Fallback or false', having('execute'), oneOf(false)),
   maxResponseSize: integer(1, Infinity),
   connection: connectionOptions,
+};
+
+/** Each instance has a limiter of its own, so that none can be given. */
+function limiterOptions(value: unknown, option: string): void {
+  if (value instanceof AdaptiveConcurrency)
+    throw new TypeError(`${option} must be options: each instance of the service gets a limiter of its own`);
+  if (value !== false) anObject(value, option);
+}
+
+const STATUSES = {
+  statuses: listOf(integer(100, 999), 'a list of HTTP statuses, such as [503]'),
 };
 
 export const DEFAULT_MAX_ATTEMPTS = 3;
@@ -159,6 +176,7 @@ export class ServicePolicies {
   /** Undefined where the breaker is the user's. */
   readonly #breakerRules: CircuitBreakerOptions | undefined = undefined;
   #newsAt = -Infinity;
+  #warnedOfClassify = false;
 
   constructor(serviceName: string, options: ServiceOptions) {
     validateOptions(`ServiceClient, service '${serviceName}':`, options, CHECKS);
@@ -179,12 +197,13 @@ export class ServicePolicies {
       const own = breakerOptions({ ...BREAKER_DEFAULTS, name: serviceName }, circuitBreaker);
       const { minimumCalls = DEFAULT_MINIMUM_CALLS } = own;
       this.#breakerRules = own;
-      const certain = own.failureRatio !== undefined && circuitBreaker.failureRatio === undefined;
-      const evidence = new ServiceEvidence({ ...own, minimumCalls, certain });
-      this.evidence = evidence;
+      // It checks the options, so that it is made first.
       this.circuitBreaker = new CircuitBreaker(own, (rule) =>
         rule === 'ratio' ? evidence.isDown() : evidence.allFailedLast(),
       );
+      const certain = own.failureRatio !== undefined && circuitBreaker.failureRatio === undefined;
+      const evidence = new ServiceEvidence({ ...own, minimumCalls, certain });
+      this.evidence = evidence;
       this.circuitBreaker.on('close', () => evidence.clear());
     }
     this.maxResponseSize = options.maxResponseSize ?? 10 * 1024 * 1024;
@@ -261,7 +280,8 @@ export class ServicePolicies {
     if (counted !== undefined) evidence.record(candidate, candidates, counted, this.#isSlow(startedAt));
     if (!failed) return false;
     if (this.#breakerRules === undefined) return evidence.isBadAlone(candidate);
-    if (evidence.allFailed && lease.serviceDown) this.circuitBreaker!.trip();
+    const breaker = this.circuitBreaker!;
+    if (evidence.allFailed && breaker.state === 'closed' && lease.serviceDown) breaker.trip();
     return false;
   }
 
@@ -279,8 +299,8 @@ export class ServicePolicies {
     const { isFailure, isIgnored } = this.#breakerRules ?? {};
     if (isFailure === undefined && isIgnored === undefined) return failed;
     try {
-      if (isIgnored?.(outcome)) return undefined;
-      return isFailure === undefined ? failed : isFailure(outcome);
+      if (decided(isIgnored?.(outcome), 'isIgnored')) return undefined;
+      return isFailure === undefined ? failed : decided(isFailure(outcome), 'isFailure');
     } catch {
       return failed;
     }
@@ -304,13 +324,18 @@ export class ServicePolicies {
     return mayGoBetter({ ok: true, value: answer }, retry.statuses);
   }
 
-  /** A `classify` that throws must not keep a place on the instance: it is warned of, and the default holds. */
+  /**
+   * A `classify` that throws, or gives a promise, must not keep a place on the instance: it is warned of once, and the
+   * default holds.
+   */
   verdictOf(outcome: Outcome<Answer>): Verdict {
     let own: Verdict | undefined;
     try {
-      own = this.#options.classify?.(outcome);
+      own = decided(this.#options.classify?.(outcome), "ServiceClient option 'classify'");
     } catch (error) {
-      warnOf(error, 'A classify function threw. The default classification was used.');
+      if (!this.#warnedOfClassify)
+        warnOf(error, 'A classify function threw, or gave a promise. The default classification is used.');
+      this.#warnedOfClassify = true;
     }
     return own ?? classify(outcome).verdict;
   }
@@ -336,10 +361,10 @@ function servingStale(policy: Policy, cache: Cache): Policy {
 }
 
 function retryFor({ statuses, ...options }: ServiceRetryOptions, budget: RetryBudget): Retry {
+  validateOptions('Retry', { statuses, ...options }, { ...RETRY_CHECKS, ...STATUSES });
   const worthIt =
     options.shouldRetry ?? ((outcome: Outcome<unknown>) => mayGoBetter(outcome as Outcome<Answer>, statuses));
   const { maxAttempts } = options;
-  if (typeof maxAttempts === 'number') integer(1, Infinity)(maxAttempts, "Retry option 'maxAttempts'");
   const own: RetryOptions = {
     backoff: exponentialBackoff({ base: 25, max: 1_000 }),
     ...options,
@@ -362,6 +387,7 @@ function retryFor({ statuses, ...options }: ServiceRetryOptions, budget: RetryBu
 
 /** Whatever it says, only what may be sent twice is. */
 function hedgeFor(options: HedgeOptions): Hedge {
+  if (options.shouldHedge !== undefined) func(options.shouldHedge, "Hedge option 'shouldHedge'");
   return new Hedge({
     ...options,
     shouldHedge: (context) => {

@@ -73,6 +73,39 @@ export function having(...methods: string[]): Check {
   };
 }
 
+/** An object with fields of its own: no list, no function, no null. */
+export const anObject: Check = (value, option) => {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) refuse(option, 'an object', value);
+};
+
+/** An instance of the class. */
+export function instanceOf(type: abstract new (...args: never[]) => unknown, expected: string): Check {
+  return (value, option) => {
+    if (!(value instanceof type)) refuse(option, expected, value);
+  };
+}
+
+/** A list of what passes the check. */
+export function listOf(check: Check, expected: string): Check {
+  return (value, option) => {
+    if (!Array.isArray(value)) refuse(option, expected, value);
+    value.forEach((item, index) => void check(item, `${option}[${index}]`));
+  };
+}
+
+/** An AbortSignal, or what acts like one: that of a polyfill is no instance of the global class. */
+export const abortSignal: Check = (value, option) => {
+  const signal = value as Partial<AbortSignal> | null | undefined;
+  const passes =
+    typeof signal?.aborted === 'boolean' &&
+    typeof signal.addEventListener === 'function' &&
+    typeof signal.removeEventListener === 'function';
+  if (passes) return;
+  if (value instanceof AbortController)
+    throw new TypeError(`${option} must be an AbortSignal; got an AbortController: give its signal`);
+  refuse(option, 'an AbortSignal', value);
+};
+
 /** One of some literals. */
 export function oneOf(...allowed: readonly unknown[]): Check {
   return (value, option) => {

@@ -113,7 +113,7 @@ export function checkSignal(value: unknown, option: string): void {
 export function abortableOf(signal: AbortSignal): Abortable {
   let abortable = shared.get(signal);
   if (abortable === undefined) {
-    checkSignal(signal, 'the signal of a call');
+    checkSignal(signal, "the call option 'signal'");
     abortable = new SharedSignal(signal);
     shared.set(signal, abortable);
   }

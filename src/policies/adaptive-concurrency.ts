@@ -1,4 +1,5 @@
 import { LimitExceededError, ServiceResponseError, TimeoutError } from '../errors.ts';
+import { decided } from '../internal/decision.ts';
 import { Emitter } from '../internal/emitter.ts';
 import {
   anything,
@@ -211,7 +212,7 @@ export class AdaptiveConcurrency extends Emitter<AdaptiveConcurrencyEvents> impl
 
   #partitionOf(context: CallContext): Partition {
     if (this.#partitionNamed === undefined) return this.#partitions[0]!;
-    const name = this.#partitionNamed(context);
+    const name = decided(this.#partitionNamed(context), "AdaptiveConcurrency option 'partition'");
     return this.#partitions.find((partition) => partition.name === name) ?? this.#partitions.at(-1)!;
   }
 
@@ -233,7 +234,9 @@ export class AdaptiveConcurrency extends Emitter<AdaptiveConcurrencyEvents> impl
       if (dropped === undefined) return;
       const now = performance.now();
       const sample = this.#window.add(now - startedAt, inFlight, dropped, now);
-      if (sample !== undefined) this.#setEstimate(this.#algorithm.next(this.#estimate, sample));
+      if (sample === undefined) return;
+      const next = this.#algorithm.next(this.#estimate, sample);
+      this.#setEstimate(decided(next, "AdaptiveConcurrency option 'algorithm'"));
     } finally {
       this.#leave(partition);
     }
@@ -300,7 +303,11 @@ export class AdaptiveConcurrency extends Emitter<AdaptiveConcurrencyEvents> impl
     if (tellsNothing(ended, context)) return undefined;
     // Whatever comes after a timeout has released the caller, an error included, is that timeout.
     const outcome: Outcome<unknown> = context.aborted ? { ok: false, error: context.reason } : ended;
-    return (this.#isDropped ?? isOverload)(outcome) || (outcome.ok ? false : undefined);
+    const dropped =
+      this.#isDropped === undefined
+        ? isOverload(outcome)
+        : decided(this.#isDropped(outcome), "AdaptiveConcurrency option 'isDropped'");
+    return dropped || (outcome.ok ? false : undefined);
   }
 
   #setEstimate(estimate: number): void {

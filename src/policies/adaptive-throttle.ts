@@ -1,4 +1,5 @@
 import { ThrottledError } from '../errors.ts';
+import { decided } from '../internal/decision.ts';
 import { Emitter } from '../internal/emitter.ts';
 import { func, MAX_DELAY, number, validateOptions } from '../internal/validate.ts';
 import { type CallOptions, type Context, contextOf, type Operation } from './context.ts';
@@ -82,7 +83,8 @@ export class AdaptiveThrottle extends Emitter<AdaptiveThrottleEvents> implements
     const probability = this.rejectionProbability;
     if (probability > 0) {
       try {
-        if (this.#random() < probability) return Promise.reject(this.#refusal(probability));
+        if (decided(this.#random(), "AdaptiveThrottle option 'random'") < probability)
+          return Promise.reject(this.#refusal(probability));
       } catch (error) {
         return Promise.reject(error);
       }
@@ -102,7 +104,9 @@ export class AdaptiveThrottle extends Emitter<AdaptiveThrottleEvents> implements
   #count(ended: Outcome<unknown>, context: Context): void {
     if (tellsNothing(ended, context)) return;
     const outcome = asReceived(ended, context);
-    const accepted = this.#isAccepted ? this.#isAccepted(outcome) : outcome.ok;
+    const accepted = this.#isAccepted
+      ? decided(this.#isAccepted(outcome), "AdaptiveThrottle option 'isAccepted'")
+      : outcome.ok;
     this.#requests.record(!accepted, false);
   }
 

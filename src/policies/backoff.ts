@@ -1,3 +1,4 @@
+import { decided } from '../internal/decision.ts';
 import { func, MAX_DELAY, number, oneOf, requireOption, validateOptions } from '../internal/validate.ts';
 import type { Outcome } from './outcome.ts';
 
@@ -33,7 +34,8 @@ export function exponentialBackoff(options: ExponentialBackoffOptions): Backoff 
     random: func,
   });
   requireOption('exponentialBackoff', options, 'base');
-  const { base, factor = 2, max = 30_000, jitter = 'full', random = Math.random } = options;
+  const { base, factor = 2, max = 30_000, jitter = 'full' } = options;
+  const random = randomOf(options, "exponentialBackoff option 'random'");
   return (attempt) => {
     // Bounded, since 0 times Infinity is no number.
     const wait = Math.min(max, base * Math.min(factor ** (attempt - 1), Number.MAX_VALUE));
@@ -62,7 +64,8 @@ export function decorrelatedJitter(options: DecorrelatedJitterOptions): Backoff 
     random: func,
   });
   requireOption('decorrelatedJitter', options, 'base');
-  const { base, max = 30_000, random = Math.random } = options;
+  const { base, max = 30_000 } = options;
+  const random = randomOf(options, "decorrelatedJitter option 'random'");
   return (_attempt, previous) => Math.min(max, base + random() * (3 * (previous || base) - base));
 }
 
@@ -72,15 +75,22 @@ export function constantBackoff(wait: number): Backoff {
   return () => wait;
 }
 
-/** Asks a backoff, which may be a user's own, for a wait that a timer can keep. */
+function randomOf({ random }: { random?: () => number }, option: string): () => number {
+  return random === undefined ? Math.random : () => decided(random(), option);
+}
+
+/** Asks a backoff, which may be a user's own and is given as `option`, for a wait that a timer can keep. */
 export function waitOf(
   backoff: Backoff,
+  option: string,
   attempt: number,
   previous: number,
   outcome?: Outcome<unknown>,
 ): number {
-  const wait = backoff(attempt, previous, outcome);
+  const wait = decided(backoff(attempt, previous, outcome), option);
   if (!(wait >= 0))
-    throw new RangeError(`a backoff must give a number of milliseconds of at least 0; it gave ${wait}`);
+    throw new RangeError(
+      `${option}: a backoff must give a number of milliseconds of at least 0; it gave ${wait}`,
+    );
   return Math.min(wait, MAX_DELAY);
 }

@@ -1,4 +1,5 @@
 import { LRUCache } from 'lru-cache';
+import { decided, decidedKey } from '../internal/decision.ts';
 import { Emitter } from '../internal/emitter.ts';
 import { func, integer, number, ratio, requireOption, validateOptions } from '../internal/validate.ts';
 import {
@@ -149,7 +150,7 @@ export class Cache extends Emitter<CacheEvents> implements Policy {
     if (context.aborted) return Promise.reject(context.reason);
     let key: string | undefined;
     try {
-      key = this.#options.key(context);
+      key = decidedKey(this.#options.key(context), "Cache option 'key'");
     } catch (error) {
       return Promise.reject(error);
     }
@@ -207,7 +208,7 @@ export class Cache extends Emitter<CacheEvents> implements Policy {
     const now = performance.now();
     const entry = this.#entryAt(key, now);
     if (entry === undefined || !entry.outcome.ok || now >= entry.errorUntil) throw error;
-    if (this.#options.shouldServeStale?.(error) === false) throw error;
+    if (decided(this.#options.shouldServeStale?.(error), "Cache option 'shouldServeStale'") === false) throw error;
     this.emit('stale', { key, attributes, error });
     return entry.outcome.value;
   }
@@ -265,12 +266,16 @@ export class Cache extends Emitter<CacheEvents> implements Policy {
     if (!outcome.ok && (context.aborted || isRefusal(outcome.error))) return undefined;
     const now = performance.now();
     const { freshness, jitter = 0.1, random = Math.random } = this.#options;
-    const own = freshness === undefined ? {} : freshness(outcome, context, { key, elapsed: now - begunAt });
+    const own =
+      freshness === undefined
+        ? {}
+        : decided(freshness(outcome, context, { key, elapsed: now - begunAt }), "Cache option 'freshness'");
     if (own === undefined) return undefined;
     const { ttl = outcome.ok ? (this.#options.ttl ?? 0) : (this.#options.negativeTtl ?? 0) } = own;
     const { staleWhileRevalidate = this.#options.staleWhileRevalidate ?? 0 } = own;
     const { staleIfError = this.#options.staleIfError ?? 0 } = own;
-    const freshUntil = now + (ttl > 0 ? ttl * (1 - jitter * random()) : ttl);
+    const freshUntil =
+      now + (ttl > 0 ? ttl * (1 - jitter * decided(random(), "Cache option 'random'")) : ttl);
     const entry: Entry = {
       outcome,
       begunAt,
@@ -295,7 +300,8 @@ export class Cache extends Emitter<CacheEvents> implements Policy {
 
   #sizing(outcome: Outcome<unknown>, key: string): { size: number } | undefined {
     const { sizeOf } = this.#options;
-    return sizeOf && { size: Math.max(1, Math.ceil(sizeOf(outcome, key))) };
+    if (sizeOf === undefined) return undefined;
+    return { size: Math.max(1, Math.ceil(decided(sizeOf(outcome, key), "Cache option 'sizeOf'"))) };
   }
 }
 

@@ -1,4 +1,5 @@
 import { CircuitOpenError } from '../errors.ts';
+import { decided } from '../internal/decision.ts';
 import { Emitter, warnOf } from '../internal/emitter.ts';
 import {
   anything,
@@ -19,7 +20,7 @@ import { type CallOptions, type Context, contextOf, type Operation } from './con
 import { type Expiring, ExpiryQueue } from './expiry-queue.ts';
 import { asReceived, isExcluded, isRefusal, type Outcome, start } from './outcome.ts';
 import type { Policy } from './policy.ts';
-import { type RollingWindow, rollingWindow } from './rolling-window.ts';
+import { type RollingWindow, rollingWindow, type WindowCounts } from './rolling-window.ts';
 
 export type CircuitState = 'closed' | 'open' | 'half-open' | 'isolated';
 
@@ -30,6 +31,10 @@ export interface CircuitBreakerSnapshot {
   openings: number;
   /** When it may let a probe through: epoch milliseconds. Only while open. */
   probeAt?: number;
+  /** Only while closed. */
+  failuresInARow?: number;
+  /** What the window holds, the oldest first. Only while closed, and with `failureRatio` or `slowCallRatio`. */
+  window?: readonly WindowCounts[];
 }
 
 export interface CircuitBreakerOptions {
@@ -168,7 +173,7 @@ export class CircuitBreaker extends Emitter<CircuitBreakerEvents> implements Pol
     this.#slowCallDuration = options.slowCallDuration ?? 1_000;
     if (slowCallRatio !== undefined)
       this.#notYetSlow = new ExpiryQueue(this.#slowCallDuration, markSlow, false);
-    this.#state = this.#stateFrom(options.initialState ?? 'closed');
+    this.#state = this.#stateFrom(options.initialState === undefined ? 'closed' : options.initialState);
   }
 
   /** Open turns to half-open when the first call after the wait arrives. */
@@ -195,9 +200,17 @@ export class CircuitBreaker extends Emitter<CircuitBreakerEvents> implements Pol
     );
   }
 
-  /** Opens it if it is closed, as a reached threshold would: for who knows better that calls must fail now. */
+  /**
+   * Opens a closed breaker as a reached threshold would, and one that is half-open or due for a probe as a failed probe
+   * would: for a caller that knows better that calls must fail now. It does nothing to one that is isolated, or open with
+   * a wait that is not over.
+   */
   trip(): void {
-    if (this.#state.kind === 'closed') this.#open(1, 0, undefined);
+    const state = this.#state;
+    if (state.kind === 'closed') this.#open(1, 0, undefined);
+    else if (state.kind === 'half-open' || (state.kind === 'open' && performance.now() >= state.probeAt)) {
+      this.#open(state.openings + 1, state.wait, undefined);
+    }
   }
 
   /**
@@ -228,6 +241,10 @@ export class CircuitBreaker extends Emitter<CircuitBreakerEvents> implements Pol
     if (state.kind === 'open') {
       const probeAt = Math.round(Date.now() + Math.max(0, state.probeAt - performance.now()));
       return { state: state.kind, openings: state.openings, probeAt };
+    }
+    if (state.kind === 'closed') {
+      const { failuresInARow, window } = state;
+      return { state: state.kind, openings: 0, failuresInARow, ...(window && { window: window.save() }) };
     }
     return { state: state.kind, openings: state.kind === 'half-open' ? state.openings : 0 };
   }
@@ -328,8 +345,15 @@ export class CircuitBreaker extends Emitter<CircuitBreakerEvents> implements Pol
     if (state !== this.#state || isExcluded(ended, context)) return;
     const outcome = asReceived(ended, context);
     const { isFailure, isIgnored } = this.#options;
-    if (isIgnored ? isIgnored(outcome) : !outcome.ok && isRefusal(outcome.error)) return;
-    const failed = isFailure ? isFailure(outcome) : !outcome.ok;
+    const ignored =
+      isIgnored === undefined
+        ? !outcome.ok && isRefusal(outcome.error)
+        : decided(isIgnored(outcome), "CircuitBreaker option 'isIgnored'");
+    if (ignored) return;
+    const failed =
+      isFailure === undefined
+        ? !outcome.ok
+        : decided(isFailure(outcome), "CircuitBreaker option 'isFailure'");
     this.#score(state, failed, slow, outcome);
   }
 
@@ -369,7 +393,7 @@ export class CircuitBreaker extends Emitter<CircuitBreakerEvents> implements Pol
     const { resetTimeout = 30_000 } = this.#options;
     return typeof resetTimeout === 'number'
       ? resetTimeout
-      : waitOf(resetTimeout, openings, previous, outcome);
+      : waitOf(resetTimeout, "CircuitBreaker option 'resetTimeout'", openings, previous, outcome);
   }
 
   #closed(): Closed {
@@ -384,12 +408,21 @@ export class CircuitBreaker extends Emitter<CircuitBreakerEvents> implements Pol
     };
   }
 
+  #closedFrom({ failuresInARow = 0, window = [] }: CircuitBreakerSnapshot): Closed {
+    integer(0)(failuresInARow, "CircuitBreaker option 'initialState.failuresInARow'");
+    checkCounts(window, 'initialState.window');
+    const closed = this.#closed();
+    closed.failuresInARow = failuresInARow;
+    closed.window?.restore(window);
+    return closed;
+  }
+
   /** The wall clock may have jumped since the snapshot: the wait left is never longer than a whole one. */
   #stateFrom(initial: CircuitState | CircuitBreakerSnapshot): State {
     const snapshot: CircuitBreakerSnapshot =
       typeof initial === 'string' ? { state: initial, openings: 1 } : initial;
     oneOf('closed', 'open', 'half-open', 'isolated')(snapshot?.state, "CircuitBreaker option 'initialState'");
-    if (snapshot.state === 'closed') return this.#closed();
+    if (snapshot.state === 'closed') return this.#closedFrom(snapshot);
     if (snapshot.state === 'isolated') return { kind: 'isolated' };
     const openings = snapshot.openings ?? 1;
     integer(1)(openings, "CircuitBreaker option 'initialState.openings'");
@@ -439,6 +472,21 @@ export function breakerOptions(
   };
 }
 
+/** A snapshot comes from where it was kept: it is not taken on trust, and a newer version may have written more. */
+function checkCounts(value: unknown, option: string): void {
+  if (!Array.isArray(value))
+    throw new TypeError(`CircuitBreaker option '${option}' must be a list, as toJSON() gives it`);
+  value.forEach((counts: Partial<WindowCounts> | null, index) => {
+    const named = (field: string) => `CircuitBreaker option '${option}[${index}].${field}'`;
+    integer(0, MAX_WINDOW_CALLS)(counts?.calls, named('calls'));
+    integer(0, counts!.calls)(counts!.failures, named('failures'));
+    integer(0, counts!.calls)(counts!.slow, named('slow'));
+    if (counts!.at !== undefined) number(0)(counts!.at, named('at'));
+  });
+}
+
+const MAX_WINDOW_CALLS = 1_000_000;
+
 function callsWindow(value: unknown, option: string): void {
-  integer(1, 1_000_000)((value as { calls?: unknown } | null)?.calls, `${option}.calls`);
+  integer(1, MAX_WINDOW_CALLS)((value as { calls?: unknown } | null)?.calls, `${option}.calls`);
 }

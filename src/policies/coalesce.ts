@@ -1,4 +1,5 @@
 import { DeadlineExceededError } from '../errors.ts';
+import { decidedKey } from '../internal/decision.ts';
 import { Emitter } from '../internal/emitter.ts';
 import { func, MAX_DELAY, requireOption, validateOptions } from '../internal/validate.ts';
 import { type AbortListener, type AbortOwner, AbortScope } from './abort.ts';
@@ -58,7 +59,7 @@ export class Coalesce extends Emitter<CoalesceEvents> implements Policy {
     const context = contextOf(options);
     if (context.aborted) return Promise.reject(context.reason);
     return new Promise((resolve, reject) => {
-      const key = this.#key(context);
+      const key = decidedKey(this.#key(context), "Coalesce option 'key'");
       if (key === undefined) {
         resolve(start(operation, context));
         return;

@@ -1,5 +1,6 @@
 import { DeadlineExceededError, TimeoutError } from '../errors.ts';
 import { keepOptimized } from '../internal/keep-optimized.ts';
+import { anObject, either, integer, number } from '../internal/validate.ts';
 import { type Abortable, type AbortListener, abortableOf } from './abort.ts';
 
 /** Facts about a call for predicates and telemetry: service, method, instance… */
@@ -100,11 +101,49 @@ export class Context implements CallContext {
 
 keepOptimized(new Context(1, Infinity, NO_ATTRIBUTES, undefined, false));
 
-/** The context of a call: the caller's own if it is one of ours, else made from what the caller says. */
+/**
+ * The context of a call: the caller's own if it is one of ours, else made from what the caller says. A call that says
+ * what makes no sense is over before it begins, with a TypeError or RangeError as its reason.
+ */
 export function contextOf(options: CallOptions | undefined): Context {
   if (options instanceof Context) return options;
   if (options === undefined) return new Context(1, Infinity, NO_ATTRIBUTES, undefined, false);
-  const { signal, deadline = Infinity, attributes = NO_ATTRIBUTES, attempt = 1 } = options;
-  const source = signal === undefined || signal === null ? undefined : abortableOf(signal);
-  return new Context(attempt, deadline, attributes, source, false);
+  try {
+    checkCallOptions(options);
+    const { signal, deadline = Infinity, attributes = NO_ATTRIBUTES, attempt = 1 } = options;
+    const source = signal === undefined || signal === null ? undefined : abortableOf(signal);
+    return new Context(attempt, deadline, attributes, source, false);
+  } catch (error) {
+    return new Context(1, Infinity, NO_ATTRIBUTES, abortableOf(AbortSignal.abort(error)), false);
+  }
+}
+
+const checkDeadline = either(
+  'a number of milliseconds on the clock of performance.now()',
+  number(-Infinity, Infinity),
+);
+
+/** Looks at what each call says: without a table, so as to cost next to nothing. */
+function checkCallOptions(options: CallOptions): void {
+  if (typeof options !== 'object' || options === null) {
+    throw new TypeError(
+      `the options of a call must be an object, such as { signal }; got ${String(options)}`,
+    );
+  }
+  const { deadline, attributes, attempt } = options;
+  if (deadline !== undefined && (typeof deadline !== 'number' || Number.isNaN(deadline)))
+    checkDeadline(deadline, "the call option 'deadline'");
+  if (attributes !== undefined && (typeof attributes !== 'object' || attributes === null))
+    anObject(attributes, "the call option 'attributes'");
+  if (attempt !== undefined && !(Number.isInteger(attempt) && attempt >= 1))
+    integer(1)(attempt, "the call option 'attempt'");
+  // The context of a call may come from elsewhere, and hold more; what is written by hand holds what it means.
+  if (Object.getPrototypeOf(options) !== Object.prototype) return;
+  for (const name in options) {
+    if (name !== 'signal' && name !== 'deadline' && name !== 'attributes' && name !== 'attempt') {
+      throw new TypeError(
+        `a call through a policy has no option '${name}'; its options are signal, deadline, attributes`,
+      );
+    }
+  }
 }

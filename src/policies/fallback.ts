@@ -1,3 +1,4 @@
+import { isThenable } from '../internal/decision.ts';
 import { Emitter } from '../internal/emitter.ts';
 import { func, validateOptions } from '../internal/validate.ts';
 import {
@@ -12,8 +13,10 @@ import { type Outcome, start, unwrap } from './outcome.ts';
 import type { Policy } from './policy.ts';
 
 export interface FallbackOptions {
-  /** Which outcomes are replaced. Default: every failure but a cancellation by the caller. */
-  shouldFallback?: (outcome: Outcome<unknown>, context: CallContext) => boolean;
+  /**
+   * Which outcomes are replaced; a promise is waited for. Default: every failure except a cancellation by the caller.
+   */
+  shouldFallback?: (outcome: Outcome<unknown>, context: CallContext) => boolean | PromiseLike<boolean>;
 }
 
 export interface FallbackEvents {
@@ -31,7 +34,7 @@ export interface FallbackEvents {
  */
 export class Fallback<F = unknown> extends Emitter<FallbackEvents> implements Policy {
   readonly #fallback: F | ((outcome: Outcome<unknown>, context: CallContext) => F | PromiseLike<F>);
-  readonly #shouldFallback: ((outcome: Outcome<unknown>, context: CallContext) => boolean) | undefined;
+  readonly #shouldFallback: FallbackOptions['shouldFallback'];
 
   constructor(
     fallback: F | ((outcome: Outcome<unknown>, context: CallContext) => F | PromiseLike<F>),
@@ -53,7 +56,16 @@ export class Fallback<F = unknown> extends Emitter<FallbackEvents> implements Po
   }
 
   #resultOf<T>(outcome: Outcome<T>, context: Context): T | PromiseLike<T> {
-    const replaced = this.#shouldFallback?.(outcome, context) ?? (!outcome.ok && !context.cancelled);
+    const replaced =
+      this.#shouldFallback === undefined
+        ? !outcome.ok && !context.cancelled
+        : this.#shouldFallback(outcome, context);
+    return isThenable(replaced)
+      ? Promise.resolve(replaced).then((known) => this.#replace(outcome, known, context))
+      : this.#replace(outcome, replaced, context);
+  }
+
+  #replace<T>(outcome: Outcome<T>, replaced: boolean, context: Context): T | PromiseLike<T> {
     if (!replaced) return unwrap(outcome);
     this.emit('fallback', { outcome, attributes: context.attributes });
     // The caller chose a value that can stand where its operation's would.

@@ -1,4 +1,5 @@
 import { HedgeLostError } from '../errors.ts';
+import { decided } from '../internal/decision.ts';
 import { Emitter } from '../internal/emitter.ts';
 import { StallAwareTimer } from '../internal/event-loop-stall.ts';
 import { keepOptimized } from '../internal/keep-optimized.ts';
@@ -134,8 +135,13 @@ export class Hedge extends Emitter<HedgeEvents> implements Policy {
     const outer = contextOf(options);
     if (outer.aborted) return Promise.reject(outer.reason);
     try {
-      if (this.#shouldHedge !== undefined && !this.#shouldHedge(outer)) return start(operation, outer);
-      this.#budget.deposit();
+      if (
+        this.#shouldHedge !== undefined &&
+        !decided(this.#shouldHedge(outer), "Hedge option 'shouldHedge'")
+      ) {
+        return start(operation, outer);
+      }
+      decided(this.#budget.deposit(), "Hedge option 'budget': deposit()");
     } catch (error) {
       return Promise.reject(error);
     }
@@ -166,7 +172,7 @@ export class Hedge extends Emitter<HedgeEvents> implements Policy {
     let failed = !outcome.ok;
     if (this.#isFailure !== undefined) {
       try {
-        failed = this.#isFailure(outcome);
+        failed = decided(this.#isFailure(outcome), "Hedge option 'isFailure'");
       } catch (error) {
         call.abort(error);
         return;
@@ -193,7 +199,7 @@ export class Hedge extends Emitter<HedgeEvents> implements Policy {
   #hedge(call: HedgedCall, now: number): void {
     if (now >= call.outer.deadline) return;
     try {
-      if (!this.#budget.withdraw()) return;
+      if (!decided(this.#budget.withdraw(), "Hedge option 'budget': withdraw()")) return;
     } catch (error) {
       call.abort(error);
       return;

@@ -1,3 +1,4 @@
+import { anObject, type Check, either, func, having, instanceOf, oneOf } from '../internal/validate.ts';
 import { type CallOptions, contextOf, type Operation } from './context.ts';
 import { start } from './outcome.ts';
 
@@ -38,13 +39,27 @@ export function compose(...policies: Policy[]): Policy {
 
 /** Does nothing but to call. */
 const none: Policy = {
-  execute: (operation, options) => start(operation, contextOf(options)),
+  execute: (operation, options) => {
+    const context = contextOf(options);
+    return context.aborted ? Promise.reject(context.reason) : start(operation, context);
+  },
 };
 
 /** As `compose`, of those that there are. */
 export function composePresent(...policies: (Policy | undefined)[]): Policy {
   const present = policies.filter((policy) => policy !== undefined);
   return present.length === 0 ? none : compose(...present);
+}
+
+/** Checks an option that is a policy of the type, options for one, or false for none. */
+export function policyOption(type: abstract new (...args: never[]) => Policy, expected: string): Check {
+  const options: Check = (value, option) => {
+    anObject(value, option);
+    if (typeof (value as Partial<Policy>).execute === 'function')
+      throw new TypeError('a policy of another type');
+  };
+  const expectation = `${expected}, an object of its options ({} for the defaults), or false for none`;
+  return either(expectation, instanceOf(type, expected), options, oneOf(false));
 }
 
 /** The policy that an option stands for: an instance as it is, what is made of options, or none for false. */
@@ -57,10 +72,18 @@ export function policyOf<P extends Policy, O>(
   return option instanceof type ? option : make(option as Exclude<O, P | false>);
 }
 
-/** A function with the same arguments whose every call goes through the policy. */
-export function wrap<A extends unknown[], T>(
+/**
+ * A function with the same `this` and arguments whose every call goes through the policy.
+ *
+ * @throws TypeError if the one is no policy, or the other no function.
+ */
+export function wrap<This, A extends unknown[], T>(
   policy: Policy,
-  fn: (...args: A) => PromiseLike<T> | T,
-): (...args: A) => Promise<T> {
-  return (...args) => policy.execute(() => fn(...args));
+  fn: (this: This, ...args: A) => PromiseLike<T> | T,
+): (this: This, ...args: A) => Promise<T> {
+  having('execute')(policy, 'the policy of wrap()');
+  func(fn, 'the function of wrap()');
+  return function (...args) {
+    return policy.execute(() => fn.apply(this, args));
+  };
 }

@@ -1,5 +1,6 @@
 import { LRUCache } from 'lru-cache';
 import { RateLimitedError } from '../errors.ts';
+import { decidedKey } from '../internal/decision.ts';
 import { Emitter } from '../internal/emitter.ts';
 import { type Linked, LinkedList } from '../internal/linked-list.ts';
 import {
@@ -114,7 +115,7 @@ export class RateLimiter extends Emitter<RateLimiterEvents> implements Policy {
     if (context.aborted) return Promise.reject(context.reason);
     let bucket: Bucket;
     try {
-      bucket = this.#bucketOf(this.#key?.(context));
+      bucket = this.#bucketOf(decidedKey(this.#key?.(context), "RateLimiter option 'key'"));
     } catch (error) {
       return Promise.reject(error);
     }
@@ -124,13 +125,22 @@ export class RateLimiter extends Emitter<RateLimiterEvents> implements Policy {
   /**
    * Counts a call that is made elsewhere: true if it may begin now. It never waits, and does not overtake
    * those that do.
+   *
+   * @throws TypeError if the key is no string, or if there is more: each call is counted by itself.
    */
-  tryAcquire(key?: string): boolean {
+  tryAcquire(key?: string, more?: never): boolean {
+    if (more !== undefined) {
+      throw new TypeError(
+        'tryAcquire() of RateLimiter takes a key alone: call it once for each call to count',
+      );
+    }
+    checkKey(key, 'tryAcquire()');
     return this.#take(this.#bucketOf(key));
   }
 
   /** Milliseconds until one more call could begin; 0 if it could now. */
   retryAfter(key?: string): number {
+    checkKey(key, 'retryAfter()');
     const bucket = key === undefined ? this.#unkeyed : this.#keyed?.peek(key);
     return bucket === undefined ? 0 : this.#wait(bucket, performance.now());
   }
@@ -236,6 +246,14 @@ export class RateLimiter extends Emitter<RateLimiterEvents> implements Policy {
     );
     this.emit('reject', error);
     return error;
+  }
+}
+
+function checkKey(key: unknown, method: string): void {
+  if (key !== undefined && typeof key !== 'string') {
+    throw new TypeError(
+      `the key of ${method} of RateLimiter must be a string; got a value of type ${typeof key}`,
+    );
   }
 }
 

@@ -1,8 +1,8 @@
-import { anything, validateOptions } from '../internal/validate.ts';
+import { validateOptions } from '../internal/validate.ts';
 import { exponentialBackoff } from './backoff.ts';
 import { breakerOptions, CircuitBreaker, type CircuitBreakerOptions } from './circuit-breaker.ts';
 import type { CallOptions, Operation } from './context.ts';
-import { composePresent, type Policy, policyOf } from './policy.ts';
+import { composePresent, type Policy, policyOf, policyOption } from './policy.ts';
 import { RateLimiter, type RateLimiterOptions } from './rate-limiter.ts';
 import { Retry, type RetryOptions } from './retry.ts';
 import { RetryBudget } from './retry-budget.ts';
@@ -33,10 +33,10 @@ export class ResilientPolicy implements Policy {
 
   constructor(options: ResilientOptions) {
     validateOptions('resilient()', options, {
-      rateLimit: anything,
+      rateLimit: policyOption(RateLimiter, 'a RateLimiter'),
       timeout: timeoutOption,
-      retry: anything,
-      circuitBreaker: anything,
+      retry: policyOption(Retry, 'a Retry'),
+      circuitBreaker: policyOption(CircuitBreaker, 'a CircuitBreaker'),
       attemptTimeout: timeoutOption,
     });
     const { rateLimit = false, timeout = 30_000, retry = {}, circuitBreaker = {} } = options;

@@ -1,6 +1,8 @@
 import { HoldfastError } from '../errors.ts';
 import type { Outcome } from './outcome.ts';
 
+const NAME = 'retry-after';
+
 /**
  * Milliseconds from now that a Retry-After header asks for: a number of seconds or an HTTP date (RFC 9110,
  * section 10.2.3). Undefined if it is neither.
@@ -9,8 +11,13 @@ export function parseRetryAfter(header: unknown): number | undefined {
   if (typeof header !== 'string') return undefined;
   const value = header.trim();
   if (/^\d+$/.test(value)) return Number(value) * 1000;
-  const date = /^[A-Za-z]{3,9},? /.test(value) ? Date.parse(value) : Number.NaN;
+  const date = /^[A-Za-z]{3,9},? /.test(value) ? Date.parse(inUtc(value)) : Number.NaN;
   return Number.isNaN(date) ? undefined : Math.max(0, date - Date.now());
+}
+
+/** RFC 9110, section 5.6.7: all dates are in UTC, and the form of asctime does not say so. */
+function inUtc(date: string): string {
+  return /\d$/.test(date) && !/[+-]\d\d:?\d\d$/.test(date) ? `${date} GMT` : date;
 }
 
 function headersOf(holder: unknown): unknown {
@@ -27,10 +34,16 @@ export function retryAfterOf(outcome: Outcome<unknown>): number | undefined {
   const headers =
     headersOf(holder) ?? headersOf((holder as { response?: unknown } | null | undefined)?.response);
   if (typeof headers !== 'object' || headers === null) return undefined;
+  return parseRetryAfter(headerIn(headers));
+}
+
+/** The value of a Headers object, a Map or a plain object, in whatever case the name is written. */
+function headerIn(headers: object): unknown {
   const { get } = headers as { get?: unknown };
-  return parseRetryAfter(
-    typeof get === 'function'
-      ? get.call(headers, 'retry-after')
-      : (headers as Record<string, unknown>)['retry-after'],
-  );
+  const found =
+    typeof get === 'function' ? get.call(headers, NAME) : (headers as Record<string, unknown>)[NAME];
+  if (found !== undefined && found !== null) return found;
+  const entries = headers instanceof Map ? headers : Object.entries(headers);
+  for (const [name, value] of entries) if (String(name).toLowerCase() === NAME) return value;
+  return undefined;
 }

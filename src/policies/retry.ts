@@ -1,5 +1,6 @@
 import pRetry from 'p-retry';
 import { HoldfastError, RetryBudgetExhausted } from '../errors.ts';
+import { decided, isThenable } from '../internal/decision.ts';
 import { Emitter } from '../internal/emitter.ts';
 import { duration, either, func, having, integer, validateOptions } from '../internal/validate.ts';
 import { OnAbort } from './abort.ts';
@@ -31,8 +32,11 @@ export interface RetryOptions {
   maxAttempts?: number | ((context: CallContext) => number);
   /** How long to wait before each retry. Default: exponential from 100 ms to 10 s with full jitter. */
   backoff?: Backoff;
-  /** Which outcomes are tried again. Default: every failure but those by which Holdfast refused the call itself. */
-  shouldRetry?: (outcome: Outcome<unknown>, context: CallContext) => boolean;
+  /**
+   * Which outcomes are retried; a promise is waited for. Default: every failure except those with which Holdfast rejected
+   * the call itself.
+   */
+  shouldRetry?: (outcome: Outcome<unknown>, context: CallContext) => boolean | PromiseLike<boolean>;
   /** What retries are paid from. Default: none, so that only `maxAttempts` bounds them. */
   budget?: RetryBudget;
   /** Milliseconds since the first try began after which no retry begins. Default: no such bound. */
@@ -63,6 +67,15 @@ export interface RetryEvents {
   recover: [event: { attempts: number; attributes: Attributes }];
 }
 
+export const RETRY_CHECKS = {
+  maxAttempts: either('a whole number of at least 1, or a function', integer(1, Infinity), func),
+  backoff: func,
+  shouldRetry: func,
+  budget: having('deposit', 'withdraw'),
+  maxElapsed: duration,
+  maxRetryAfter: duration,
+};
+
 /** What p-retry is told of every outcome; it never leaves this file. */
 const UNSATISFIED = new Error('unsatisfied');
 
@@ -87,14 +100,7 @@ export class Retry extends Emitter<RetryEvents> implements Policy {
   /** @param obeysRetryAfter for who can make the next try elsewhere: whether it has to wait as the called side asked. */
   constructor(options: RetryOptions = {}, obeysRetryAfter: (context: CallContext) => boolean = always) {
     super('retry');
-    validateOptions('Retry', options, {
-      maxAttempts: either('a whole number of at least 1, or a function', integer(1, Infinity), func),
-      backoff: func,
-      shouldRetry: func,
-      budget: having('deposit', 'withdraw'),
-      maxElapsed: duration,
-      maxRetryAfter: duration,
-    });
+    validateOptions('Retry', options, RETRY_CHECKS);
     this.#maxAttempts = options.maxAttempts ?? 3;
     this.#backoff = options.backoff ?? exponentialBackoff({ base: 100, max: 10_000, jitter: 'full' });
     this.#shouldRetry = options.shouldRetry;
@@ -107,7 +113,11 @@ export class Retry extends Emitter<RetryEvents> implements Policy {
   execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
     const context = contextOf(options);
     if (context.aborted) return Promise.reject(context.reason);
-    this.#budget?.deposit();
+    try {
+      decided(this.#budget?.deposit(), "Retry option 'budget': deposit()");
+    } catch (error) {
+      return Promise.reject(error);
+    }
     const latest = this.#maxElapsed === Infinity ? Infinity : performance.now() + this.#maxElapsed;
     const since = retriesSpentSoFar();
     return start(operation, context).then(
@@ -123,12 +133,29 @@ export class Retry extends Emitter<RetryEvents> implements Policy {
     latest: number,
     since: number,
   ): T | Promise<T> {
-    if (this.#wants(first, context)) return this.#tryAgain(operation, context, first, latest, since);
+    const wanted = this.#wants(first, context);
+    if (isThenable(wanted)) {
+      return unlessAborted(wanted, context).then((known) =>
+        this.#follow(known, operation, context, first, latest, since),
+      );
+    }
+    return this.#follow(wanted, operation, context, first, latest, since);
+  }
+
+  #follow<T>(
+    wanted: boolean,
+    operation: Operation<T>,
+    context: Context,
+    first: Outcome<T>,
+    latest: number,
+    since: number,
+  ): T | Promise<T> {
+    if (wanted) return this.#tryAgain(operation, context, first, latest, since);
     this.#end(1, first, context);
     return unwrap(first);
   }
 
-  #wants(outcome: Outcome<unknown>, context: Context): boolean {
+  #wants(outcome: Outcome<unknown>, context: Context): boolean | PromiseLike<boolean> {
     if (context.aborted) return false;
     return this.#shouldRetry === undefined
       ? !outcome.ok && !isRefusal(outcome.error)
@@ -171,14 +198,18 @@ export class Retry extends Emitter<RetryEvents> implements Policy {
 
     // Judged here and not in the attempt, since p-retry would try again after a predicate that throws there.
     const beforeNext = async () => {
-      if (attempts > 1 && !this.#wants(outcome, current)) {
-        this.#end(attempts, outcome, context);
-        throw UNSATISFIED;
+      if (attempts > 1) {
+        const wanted = this.#wants(outcome, current);
+        const known = isThenable(wanted) ? await unlessAborted(wanted, current) : wanted;
+        if (!known) {
+          this.#end(attempts, outcome, context);
+          throw UNSATISFIED;
+        }
       }
       if (areRetriesSpent(outcome.ok ? outcome.value : outcome.error, since)) throw stop('spent');
       if (attempts >= this.#attemptsOf(context)) throw stop('attempts');
       const askedFor = this.#obeysRetryAfter(context) ? (retryAfterOf(outcome) ?? 0) : 0;
-      wait = Math.max(waitOf(this.#backoff, attempts, wait, outcome), askedFor);
+      wait = Math.max(waitOf(this.#backoff, "Retry option 'backoff'", attempts, wait, outcome), askedFor);
       const reason = this.#reasonToStop(askedFor, wait, context, latest);
       if (reason !== undefined) throw stop(reason);
       this.emit('retry', { attempt: attempts + 1, delay: wait, outcome, attributes: context.attributes });
@@ -196,7 +227,7 @@ export class Retry extends Emitter<RetryEvents> implements Policy {
 
   #attemptsOf(context: Context): number {
     if (typeof this.#maxAttempts === 'number') return this.#maxAttempts;
-    const given = this.#maxAttempts(context);
+    const given = decided(this.#maxAttempts(context), "Retry option 'maxAttempts'");
     integer(1, Infinity)(given, "what Retry option 'maxAttempts' gives");
     return given;
   }
@@ -206,7 +237,8 @@ export class Retry extends Emitter<RetryEvents> implements Policy {
     const next = performance.now() + wait;
     if (next >= context.deadline) return 'deadline';
     if (next > latest) return 'elapsed';
-    if (this.#budget?.withdraw() === false) return 'budget';
+    const paid = decided(this.#budget?.withdraw(), "Retry option 'budget': withdraw()");
+    if (paid === false) return 'budget';
     return undefined;
   }
 
@@ -223,6 +255,25 @@ export class Retry extends Emitter<RetryEvents> implements Policy {
 
 function always(): boolean {
   return true;
+}
+
+/** What a promise gives; rejects at once with the reason if the call is aborted before. */
+function unlessAborted<T>(promise: PromiseLike<T>, context: Context): Promise<T> {
+  return new Promise((resolve, reject) => {
+    if (context.aborted) return reject(context.reason);
+    const onAbort = new OnAbort(reject);
+    context.listen(onAbort);
+    Promise.resolve(promise).then(
+      (value) => {
+        context.unlisten(onAbort);
+        resolve(value);
+      },
+      (error) => {
+        context.unlisten(onAbort);
+        reject(error);
+      },
+    );
+  });
 }
 
 /** Waits; rejects at once with the reason if the call is aborted meanwhile. */

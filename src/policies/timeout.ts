@@ -6,7 +6,7 @@ import {
   boolean,
   type Check,
   either,
-  having,
+  instanceOf,
   MAX_DELAY,
   number,
   oneOf,
@@ -159,7 +159,7 @@ function ignore(): void {}
 export const timeoutOption: Check = either(
   'milliseconds, a Timeout or false',
   number(1, MAX_DELAY),
-  having('execute'),
+  instanceOf(Timeout, 'a Timeout'),
   oneOf(false),
 );
 

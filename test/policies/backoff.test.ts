@@ -92,13 +92,13 @@ it('constantBackoff waits the same each time', () => {
 
 describe('a wait that a backoff gives', () => {
   it.each([Number.NaN, -0.1, undefined, null, 'soon', {}])('%o is an error that says so', (wait) => {
-    const ask = () => waitOf(() => wait as number, 1, 0);
+    const ask = () => waitOf(() => wait as number, "Retry option 'backoff'", 1, 0);
     if (wait === null) expect(ask()).toBe(0);
-    else expect(ask).toThrow(/backoff must give a number of milliseconds/);
+    else expect(ask).toThrow(/^Retry option 'backoff': a backoff must give a number of milliseconds/);
   });
 
   it('is cut to what a timer can keep', () => {
-    expect(waitOf(() => Infinity, 1, 0)).toBe(2 ** 31 - 1);
+    expect(waitOf(() => Infinity, "Retry option 'backoff'", 1, 0)).toBe(2 ** 31 - 1);
   });
 });
 

@@ -673,21 +673,41 @@ describe('isolate() and reset()', () => {
 });
 
 describe('trip()', () => {
-  it('opens a closed breaker as a reached threshold would, and touches no other', async () => {
+  it('opens a closed breaker as a reached threshold would, and leaves an open and an isolated one alone', async () => {
     const breaker = new CircuitBreaker({ resetTimeout: 1_000 });
     breaker.trip();
     await pass(400);
     breaker.trip();
     await expect(breaker.execute(() => 'no')).rejects.toMatchObject({ retryAfter: 600 });
     await pass(600);
-    const probe = begin(breaker);
-    breaker.trip();
-    expect(breaker.state).toBe('half-open');
-    await probe.succeed();
+    await begin(breaker).succeed();
     expect(breaker.state).toBe('closed');
     breaker.isolate();
     breaker.trip();
     expect(breaker.state).toBe('isolated');
+  });
+
+  it('opens a half-open breaker as a failed probe would, and the probe that ends later changes nothing', async () => {
+    const breaker = new CircuitBreaker({ failureThreshold: 1, resetTimeout: (openings) => openings * 1_000 });
+    const opened = vi.fn();
+    await fail(breaker);
+    await pass(1_000);
+    const probe = begin(breaker);
+    breaker.on('open', opened);
+    breaker.trip();
+    expect(opened).toHaveBeenCalledExactlyOnceWith({ outcome: undefined, wait: 2_000, openings: 2 });
+    await probe.succeed();
+    await expect(breaker.execute(() => 'no')).rejects.toMatchObject({ retryAfter: 2_000 });
+  });
+
+  it('lets no probe through a breaker that is due for one, until another wait is over', async () => {
+    const breaker = new CircuitBreaker({ failureThreshold: 1, resetTimeout: (openings) => openings * 1_000 });
+    await fail(breaker);
+    await pass(1_000);
+    breaker.trip();
+    await expect(breaker.execute(() => 'no')).rejects.toMatchObject({ retryAfter: 2_000 });
+    await pass(2_000);
+    expect(await breaker.execute(() => 'probe')).toBe('probe');
   });
 });
 
@@ -799,6 +819,92 @@ describe('a breaker that goes on where another process left off', () => {
     await pass(1_000);
     await fail(after);
     await expect(after.execute(() => 'no')).rejects.toMatchObject({ retryAfter: 3_000 });
+  });
+
+  it('opens after 5 failures in a row, each in a process of its own', async () => {
+    let breaker = new CircuitBreaker();
+    for (let run = 1; run <= 5; run++) {
+      expect(breaker.state).toBe('closed');
+      await fail(breaker);
+      breaker = restart(breaker, {});
+    }
+    expect(breaker.state).toBe('open');
+  });
+
+  it.each<[string, CircuitBreakerOptions['window']]>([
+    ['of time', 60_000],
+    ['of calls', { calls: 40 }],
+  ])(
+    'opens by a ratio over a window %s after 20 failures, each in a process of its own',
+    async (_, window) => {
+      const options = { failureRatio: 0.5, minimumCalls: 20, window };
+      let breaker = new CircuitBreaker(options);
+      for (let run = 1; run <= 20; run++) {
+        expect(breaker.state).toBe('closed');
+        await fail(breaker);
+        await pass(1_000);
+        breaker = restart(breaker, options);
+      }
+      expect(breaker.state).toBe('open');
+    },
+  );
+
+  it('forgets what is older than its window, though its processes were short', async () => {
+    const options = { failureRatio: 0.5, minimumCalls: 20, window: 10_000 };
+    let breaker = new CircuitBreaker(options);
+    for (let run = 1; run <= 30; run++) {
+      await fail(breaker);
+      await pass(1_000);
+      breaker = restart(breaker, options);
+    }
+    expect(breaker.state).toBe('closed');
+    expect(breaker.toJSON().window!.length).toBeLessThanOrEqual(10);
+  });
+
+  it.each([-86_400_000, 86_400_000])(
+    'when the wall clock jumped by %i ms it forgets or keeps its counts, but no longer than a window',
+    async (jump) => {
+      const options = { failureRatio: 0.5, minimumCalls: 20, window: 10_000 };
+      const before = new CircuitBreaker(options);
+      await fail(before, 19);
+      const after = restart(before, options, jump);
+      await pass(10_000);
+      await fail(after);
+      expect(after.state).toBe('closed');
+    },
+  );
+
+  it('a window that fits fewer calls than the one before keeps their shares', async () => {
+    const before = new CircuitBreaker({ failureRatio: 0.9, window: { calls: 100 } });
+    for (let round = 0; round < 50; round++) {
+      await fail(before);
+      await succeed(before, 1);
+    }
+    expect(before.toJSON().window).toEqual([{ calls: 100, failures: 50, slow: 0 }]);
+    const after = restart(before, { failureRatio: 0.9, window: { calls: 20 } });
+    expect(after.toJSON().window).toEqual([{ calls: 20, failures: 10, slow: 0 }]);
+  });
+
+  it('keeps the counts of a snapshot that is taken again at once', async () => {
+    const options = { failureRatio: 0.9, slowCallRatio: 0.9, window: 10_000 };
+    const before = new CircuitBreaker(options);
+    await fail(before, 3);
+    await pass(3_000);
+    await succeed(before, 2);
+    const after = restart(before, options);
+    expect(after.toJSON()).toEqual(before.toJSON());
+    expect(after.toJSON()).toMatchObject({ state: 'closed', failuresInARow: 0 });
+  });
+
+  it('ignores what a newer version wrote besides', () => {
+    const initialState = {
+      state: 'closed',
+      openings: 0,
+      failuresInARow: 4,
+      window: [{ calls: 1, failures: 0, slow: 0, at: 0, zone: 'a' }],
+      more: true,
+    } as unknown as CircuitBreakerSnapshot;
+    expect(new CircuitBreaker({ initialState }).toJSON()).toMatchObject({ failuresInARow: 4 });
   });
 
   it('stays closed, isolated, and probes at once after half-open', async () => {
@@ -966,6 +1072,19 @@ describe('the options of a breaker', () => {
     ['name', { name: '' }, 'TypeError'],
     ['initialState', { initialState: 'ajar' }, 'TypeError'],
     ['initialState', { initialState: 5 }, 'TypeError'],
+    ['initialState.failuresInARow', { initialState: { state: 'closed', failuresInARow: -1 } }, 'RangeError'],
+    ['initialState.window', { initialState: { state: 'closed', window: 5 } }, 'TypeError'],
+    ['initialState.window[0].calls', { initialState: { state: 'closed', window: [null] } }, 'TypeError'],
+    [
+      'initialState.window[0].failures',
+      { initialState: { state: 'closed', window: [{ calls: 1, failures: 2, slow: 0 }] } },
+      'RangeError',
+    ],
+    [
+      'initialState.window[0].at',
+      { initialState: { state: 'closed', window: [{ calls: 1, failures: 1, slow: 0, at: 'now' }] } },
+      'TypeError',
+    ],
     ['initialState.openings', { initialState: { state: 'open', openings: 0 } }, 'RangeError'],
     [
       'initialState.probeAt',

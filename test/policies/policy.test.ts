@@ -76,6 +76,28 @@ describe('compose', () => {
 });
 
 describe('wrap', () => {
+  it('keeps the `this` of the function, as of a method', async () => {
+    class Users {
+      readonly #names = new Map([['u1', 'Ada']]);
+      readonly find = wrap(new Retry(), this.findAtOnce);
+      findAtOnce(id: string): string | undefined {
+        return this.#names.get(id);
+      }
+    }
+    const users = new Users();
+    expect(await users.find('u1')).toBe('Ada');
+    Users.prototype.findAtOnce = wrap(new Retry(), Users.prototype.findAtOnce) as never;
+    expect(await users.findAtOnce('u1')).toBe('Ada');
+  });
+
+  it.each([
+    ['policy', () => wrap({} as never, () => 1)],
+    ['policy', () => wrap(undefined as never, () => 1)],
+    ['function', () => wrap(new Retry(), 5 as never)],
+  ])('says what is wrong with its %s', (which, make) => {
+    expect(make).toThrow(new RegExp(`the ${which} of wrap\\(\\) must be`));
+  });
+
   it('makes a function of the same arguments whose every call goes through the policy', async () => {
     let left = 2;
     const add = wrap(new Retry({ backoff: () => 0 }), (a: number, b: number) => {

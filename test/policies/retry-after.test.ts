@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { beforeEach, describe, expect, it, vi } from 'vitest';
+import { beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { CircuitOpenError, HoldfastError } from '../../src/errors.ts';
 import { parseRetryAfter, retryAfterOf } from '../../src/policies/retry-after.ts';
 import { fakeTime } from './helpers.ts';
@@ -16,6 +16,9 @@ describe('a Retry-After header', () => {
     ['Thu, 01 Jan 2026 00:00:30 GMT', 30_000],
     ['Thursday, 01-Jan-26 00:00:30 GMT', 30_000],
     ['Wed, 31 Dec 2025 23:00:00 GMT', 0],
+    ['Thu Jan  1 00:00:30 2026', 30_000],
+    ['Thu, 01 Jan 2026 00:00:30', 30_000],
+    ['Thu, 01 Jan 2026 01:00:30 +0100', 30_000],
   ])("'%s' asks for %i ms", (header, milliseconds) => {
     expect(parseRetryAfter(header)).toBe(milliseconds);
   });
@@ -39,6 +42,20 @@ describe('a Retry-After header', () => {
   ])('%o asks for nothing', (header) => {
     expect(parseRetryAfter(header)).toBeUndefined();
   });
+
+  it.each(['America/New_York', 'Asia/Tokyo'])(
+    'in the form of asctime is in UTC where the clock is that of %s',
+    (zone) => {
+      const { TZ } = process.env;
+      onTestFinished(() => {
+        if (TZ === undefined) delete process.env.TZ;
+        else process.env.TZ = TZ;
+      });
+      process.env.TZ = zone;
+      expect(new Date().getTimezoneOffset()).not.toBe(0);
+      expect(parseRetryAfter('Thu Jan  1 00:00:30 2026')).toBe(30_000);
+    },
+  );
 
   it('whatever it says gives no number or one of at least 0', () => {
     fc.assert(
@@ -66,6 +83,15 @@ describe('where a Retry-After is found', () => {
       expect(returned({ headers })).toBe(2_000);
       expect(failed(Object.assign(new Error('429'), { headers }))).toBe(2_000);
       expect(failed(Object.assign(new Error('429'), { response: { headers } }))).toBe(2_000);
+    }
+  });
+
+  it('whatever the case in which the name of the header is written', () => {
+    for (const name of ['Retry-After', 'RETRY-AFTER', 'retry-After']) {
+      for (const headers of [{ [name]: '2' }, new Map([[name, '2']]), { get: () => null, [name]: '2' }]) {
+        expect(returned({ headers })).toBe(2_000);
+        expect(failed(Object.assign(new Error('429'), { response: { headers } }))).toBe(2_000);
+      }
     }
   });
 

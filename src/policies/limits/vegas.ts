@@ -1,3 +1,4 @@
+import { decided } from '../../internal/decision.ts';
 import { func, validateOptions } from '../../internal/validate.ts';
 import type { ConcurrencyLimit, LimitSample } from '../concurrency-limit.ts';
 import { BaselineProbe } from './baseline-probe.ts';
@@ -62,7 +63,7 @@ export class VegasLimit implements ConcurrencyLimit {
   }
 
   #newJitter(): number {
-    return 0.5 + this.#random() / 2;
+    return 0.5 + decided(this.#random(), "VegasLimit option 'random'") / 2;
   }
 }
 

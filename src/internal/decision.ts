@@ -1,0 +1,44 @@
+/** Whether `await` would wait for the value. */
+export function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return (
+    ((typeof value === 'object' && value !== null) || typeof value === 'function') &&
+    typeof (value as { then?: unknown }).then === 'function'
+  );
+}
+
+/**
+ * Gives back what a function of the user decided. A promise would count as true, or as an object, so it is an error,
+ * and what it may reject with is handled.
+ *
+ * @param option the full name to show, such as "CircuitBreaker option 'isFailure'".
+ * @throws TypeError that names the option if the value is a promise.
+ */
+export function decided<T>(value: T, option: string): T {
+  if (isThenable(value)) throw promised(value, option);
+  return value;
+}
+
+/**
+ * Gives back the key that a function of the user decided on. An object would be a key of its own each time, so that
+ * nothing would ever have the same one.
+ *
+ * @throws TypeError that names the option if the value is a promise or any other object.
+ */
+export function decidedKey(value: string | undefined, option: string): string | undefined {
+  if (typeof value === 'string' || value === undefined) return value;
+  decided<unknown>(value, option);
+  const kind = typeof value as string;
+  if (value !== null && (kind === 'object' || kind === 'function' || kind === 'symbol')) {
+    throw new TypeError(
+      `${option} must give a string, or undefined; it gave ${kind === 'object' ? 'an' : 'a'} ${kind}`,
+    );
+  }
+  return value;
+}
+
+function promised(value: PromiseLike<unknown>, option: string): TypeError {
+  Promise.resolve(value).catch(ignore);
+  return new TypeError(`${option} must decide at once; it gave a promise, as an async function does`);
+}
+
+function ignore(): void {}

@@ -1,0 +1,294 @@
+import { once } from 'node:events';
+import { get } from 'node:http';
+import * as undici from 'undici';
+import { LoadBalancer, type LoadBalancerOptions } from '../../src/balancing/load-balancer.ts';
+import type { Candidate } from '../../src/balancing/strategy.ts';
+import { createDispatcher } from '../../src/client/create-dispatcher.ts';
+import { createFetch } from '../../src/client/create-fetch.ts';
+import { ServiceClient } from '../../src/client/service-client.ts';
+import type { ServiceOptions } from '../../src/client/service-policies.ts';
+import { InMemoryServiceDiscovery } from '../../src/discovery/in-memory-service-discovery.ts';
+import { StaticServiceDiscovery } from '../../src/discovery/static-service-discovery.ts';
+import { createHttpAgent } from '../../src/middleware/http-agent.ts';
+import { AdaptiveConcurrency } from '../../src/policies/adaptive-concurrency.ts';
+import { AdaptiveThrottle } from '../../src/policies/adaptive-throttle.ts';
+import { decorrelatedJitter, exponentialBackoff } from '../../src/policies/backoff.ts';
+import { Cache } from '../../src/policies/cache.ts';
+import { CircuitBreaker } from '../../src/policies/circuit-breaker.ts';
+import { Coalesce } from '../../src/policies/coalesce.ts';
+import { Fallback } from '../../src/policies/fallback.ts';
+import { Hedge } from '../../src/policies/hedge.ts';
+import { VegasLimit } from '../../src/policies/limits/vegas.ts';
+import { RateLimiter } from '../../src/policies/rate-limiter.ts';
+import { Retry } from '../../src/policies/retry.ts';
+
+/** A function of the user. What it gives decides, so that no promise may stand for it. */
+export type Decide = () => never;
+
+/** An option that is such a function. */
+export interface Decision {
+  /** As the error names it. */
+  readonly option: string;
+  /** Has the function decide, and fails as the call that it decides about does. */
+  run(decide: Decide): Promise<unknown>;
+}
+
+/** An option whose function may give a promise: it is waited for. */
+export interface AwaitedDecision {
+  readonly option: string;
+  /** Whether what the function decided was yes. */
+  run(decide: () => boolean | PromiseLike<boolean>): Promise<boolean>;
+}
+
+const fails = () => Promise.reject(new Error('down'));
+const budget = { deposit: () => {}, withdraw: () => true };
+
+/** Fails if what made the call holds something still that the call had taken. */
+async function andNothingHeld(call: Promise<unknown>, held: () => number): Promise<unknown> {
+  const [settled] = await Promise.allSettled([call]);
+  if (held() !== 0) throw new Error(`${held()} places are still taken`);
+  return settled.status === 'fulfilled' ? settled.value : Promise.reject(settled.reason);
+}
+
+async function choose(options: Partial<LoadBalancerOptions>): Promise<unknown> {
+  const discovery = new StaticServiceDiscovery({ users: ['http://127.0.0.1:1', 'http://127.0.0.1:2'] });
+  const balancer = new LoadBalancer({ discovery, ...options });
+  const candidates: Candidate[] = [];
+  balancer.on('join', ({ candidate }) => candidates.push(candidate));
+  const lease = () => balancer.acquire('users', { hashKey: undefined });
+  return andNothingHeld(lease(), () => candidates.reduce((sum, { inFlight }) => sum + inFlight, 0));
+}
+
+async function call(options: ServiceOptions): Promise<unknown> {
+  const client = new ServiceClient({ discovery: new InMemoryServiceDiscovery(), defaults: options });
+  try {
+    return await client.call({ service: 'users', path: '/' });
+  } finally {
+    await client.close();
+  }
+}
+
+async function halfOpen(options: object): Promise<CircuitBreaker> {
+  return new CircuitBreaker({ initialState: 'half-open', ...options });
+}
+
+/** Each option of the rooms policies, balancing and client whose function decides. */
+export const DECISIONS: readonly Decision[] = [
+  {
+    option: "Retry option 'maxAttempts'",
+    run: (maxAttempts) => new Retry({ maxAttempts, backoff: () => 0 }).execute(fails),
+  },
+  {
+    option: "Retry option 'maxAttempts'",
+    run: (maxAttempts) => call({ retry: { maxAttempts, shouldRetry: () => true } }),
+  },
+  { option: "Retry option 'backoff'", run: (backoff) => new Retry({ backoff }).execute(fails) },
+  {
+    option: "Retry option 'budget': deposit()",
+    run: (deposit) => new Retry({ budget: { ...budget, deposit } as never }).execute(fails),
+  },
+  {
+    option: "Retry option 'budget': withdraw()",
+    run: (withdraw) => new Retry({ budget: { ...budget, withdraw } as never }).execute(fails),
+  },
+  {
+    option: "exponentialBackoff option 'random'",
+    run: (random) => new Retry({ backoff: exponentialBackoff({ base: 1, random }) }).execute(fails),
+  },
+  {
+    option: "decorrelatedJitter option 'random'",
+    run: (random) => new Retry({ backoff: decorrelatedJitter({ base: 1, random }) }).execute(fails),
+  },
+  {
+    option: "Hedge option 'shouldHedge'",
+    run: (shouldHedge) => new Hedge({ delay: 1, shouldHedge }).execute(() => 1),
+  },
+  {
+    option: "Hedge option 'shouldHedge'",
+    run: (shouldHedge) => call({ hedge: { delay: 1, shouldHedge }, circuitBreaker: false, retry: false }),
+  },
+  {
+    option: "Hedge option 'isFailure'",
+    run: (isFailure) => new Hedge({ delay: 1, isFailure }).execute(() => 1),
+  },
+  {
+    option: "Hedge option 'budget': deposit()",
+    run: (deposit) => new Hedge({ delay: 1, budget: { ...budget, deposit } }).execute(() => 1),
+  },
+  {
+    option: "Hedge option 'budget': withdraw()",
+    run: (withdraw) =>
+      new Hedge({ delay: 1, budget: { ...budget, withdraw } }).execute(() => new Promise(() => {})),
+  },
+  {
+    option: "CircuitBreaker option 'isFailure'",
+    run: (isFailure) => new CircuitBreaker({ isFailure }).execute(() => 1),
+  },
+  {
+    option: "CircuitBreaker option 'isFailure'",
+    // A probe gives its place back: a second one is let through, and fails alike.
+    run: async (isFailure) => {
+      const breaker = await halfOpen({ isFailure });
+      await breaker.execute(fails).catch(() => {});
+      return breaker.execute(fails);
+    },
+  },
+  {
+    option: "CircuitBreaker option 'isFailure'",
+    run: (isFailure) => call({ circuitBreaker: { isFailure, isIgnored: () => false }, retry: false }),
+  },
+  {
+    option: "CircuitBreaker option 'isIgnored'",
+    run: (isIgnored) => new CircuitBreaker({ isIgnored }).execute(fails),
+  },
+  {
+    option: "CircuitBreaker option 'isIgnored'",
+    run: (isIgnored) => call({ circuitBreaker: { isIgnored }, retry: false }),
+  },
+  {
+    option: "CircuitBreaker option 'resetTimeout'",
+    run: (resetTimeout) => new CircuitBreaker({ failureThreshold: 1, resetTimeout }).execute(fails),
+  },
+  {
+    option: "RateLimiter option 'key'",
+    run: (key) => {
+      const limiter = new RateLimiter({ limit: 1, maxQueue: 5, key });
+      return andNothingHeld(
+        limiter.execute(() => 1),
+        () => limiter.queued,
+      );
+    },
+  },
+  { option: "Cache option 'key'", run: (key) => new Cache({ key, ttl: 1_000 }).execute(() => 1) },
+  {
+    option: "Cache option 'freshness'",
+    run: (freshness) => new Cache({ key: () => 'a', freshness }).execute(() => 1),
+  },
+  {
+    option: "Cache option 'sizeOf'",
+    run: (sizeOf) => new Cache({ key: () => 'a', ttl: 1_000, maxSize: 10, sizeOf }).execute(() => 1),
+  },
+  {
+    option: "Cache option 'random'",
+    run: (random) => new Cache({ key: () => 'a', ttl: 1_000, random }).execute(() => 1),
+  },
+  {
+    option: "Cache option 'shouldServeStale'",
+    run: async (shouldServeStale) => {
+      const freshness = () => ({ ttl: -1, staleIfError: 60_000 });
+      const cache = new Cache({ key: () => 'a', freshness, shouldServeStale });
+      await cache.execute(() => 1);
+      return cache.execute(fails);
+    },
+  },
+  {
+    option: "Coalesce option 'key'",
+    run: (key) => {
+      const coalesce = new Coalesce({ key });
+      return andNothingHeld(
+        coalesce.execute(() => 1),
+        () => coalesce.inFlight,
+      );
+    },
+  },
+  {
+    option: "AdaptiveConcurrency option 'partition'",
+    run: (partition) => {
+      const limiter = new AdaptiveConcurrency({ partitions: [{ name: 'a', share: 1 }], partition });
+      return andNothingHeld(
+        limiter.execute(() => 1),
+        () => limiter.inFlight,
+      );
+    },
+  },
+  {
+    option: "AdaptiveConcurrency option 'isDropped'",
+    run: (isDropped) => {
+      const limiter = new AdaptiveConcurrency({ isDropped });
+      return andNothingHeld(
+        limiter.execute(() => 1),
+        () => limiter.inFlight,
+      );
+    },
+  },
+  {
+    option: "AdaptiveConcurrency option 'algorithm'",
+    run: async (next) => {
+      const limiter = new AdaptiveConcurrency({ algorithm: { next }, window: 0 });
+      const calls = async () => {
+        for (let call = 0; call < 20; call++) await limiter.execute(() => 1);
+      };
+      return andNothingHeld(calls(), () => limiter.inFlight);
+    },
+  },
+  {
+    option: "AdaptiveThrottle option 'isAccepted'",
+    run: (isAccepted) => new AdaptiveThrottle({ isAccepted }).execute(() => 1),
+  },
+  {
+    option: "AdaptiveThrottle option 'random'",
+    run: async (random) => {
+      const throttle = new AdaptiveThrottle({ random });
+      await throttle.execute(fails).catch(() => {});
+      return throttle.execute(() => 1);
+    },
+  },
+  { option: "VegasLimit option 'random'", run: async (random) => new VegasLimit({ random }) },
+  { option: "LoadBalancer option 'random'", run: (random) => choose({ random, strategy: 'random' }) },
+  { option: "LoadBalancer option 'priorities'", run: (priorities) => choose({ priorities }) },
+  { option: "LoadBalancer option 'strategy'", run: (strategy) => choose({ strategy }) },
+  { option: "LoadBalancer option 'strategy'", run: (picker) => choose({ strategy: () => picker }) },
+  {
+    option: "createFetch() option 'route'",
+    run: (route) => createFetch({ discovery: new InMemoryServiceDiscovery() }, { route })('http://users/'),
+  },
+  {
+    option: "createDispatcher() option 'route'",
+    run: (route) => {
+      const dispatcher = createDispatcher({ discovery: new InMemoryServiceDiscovery() }, { route });
+      return undici.request('http://users/', { dispatcher });
+    },
+  },
+  {
+    option: "createHttpAgent() option 'route'",
+    run: (route) => {
+      const agent = createHttpAgent({ discovery: new InMemoryServiceDiscovery() }, { route });
+      return once(get('http://users/', { agent }), 'response');
+    },
+  },
+];
+
+/** Each option whose function may give a promise. */
+export const AWAITED_DECISIONS: readonly AwaitedDecision[] = [
+  {
+    option: "Retry option 'shouldRetry'",
+    run: async (decide) => {
+      let attempts = 0;
+      const shouldRetry = () => (attempts < 2 ? decide() : false);
+      await new Retry({ shouldRetry, backoff: () => 0 }).execute(() => ++attempts);
+      return attempts > 1;
+    },
+  },
+  {
+    option: "Retry option 'shouldRetry'",
+    // After a retry it is asked elsewhere than after the first attempt.
+    run: async (decide) => {
+      let attempts = 0;
+      const shouldRetry = () => (attempts === 1 ? true : attempts === 2 ? decide() : false);
+      await new Retry({ shouldRetry, backoff: () => 0 }).execute(() => ++attempts);
+      return attempts > 2;
+    },
+  },
+  {
+    option: "Fallback option 'shouldFallback'",
+    run: async (shouldFallback) =>
+      (await new Fallback('instead', { shouldFallback }).execute(() => 'own')) === 'instead',
+  },
+];
+
+/** Functions that decide nothing, or that another row stands for, by what becomes of them. */
+export const NOT_DECIDING: Readonly<Record<string, string>> = {
+  "the HTTP cache option 'random'": 'is given to a Cache',
+  "createFetch() option 'fallback'": 'sends what is not for the mesh',
+  "ServiceClient, service 'defaults': option 'classify'": 'is warned of, and the default holds',
+};
