@@ -33,6 +33,46 @@ describe('the context of a call', () => {
     expect(contextOf({ attempt, deadline, attributes, signal })).toMatchObject({ attempt: 3, deadline: 500 });
   });
 
+  it.each<[string, unknown]>([
+    [
+      "the call option 'signal' must be an AbortSignal; got an AbortController: give its signal",
+      { signal: new AbortController() },
+    ],
+    ["the call option 'signal' must be an AbortSignal", { signal: {} }],
+    ["the call option 'signal' must be an AbortSignal", { signal: '' }],
+    ["the call option 'signal' must be an AbortSignal", { signal: 0 }],
+    ["the call option 'deadline' must be a number of milliseconds", { deadline: Number.NaN }],
+    ["the call option 'attributes' must be an object", { attributes: 5 }],
+    ["a call through a policy has no option 'timeout'", { timeout: 5 }],
+    ['the options of a call must be an object', 5],
+    ['the options of a call must be an object', null],
+  ])('is over before it begins, with an error that says: %s', (message, options) => {
+    const context = contextOf(options as never);
+    expect(context.aborted).toBe(true);
+    expect((context.reason as Error).message).toContain(message);
+    expect(context.cancelled).toBe(true);
+  });
+
+  it('may come from another copy of the package, whose contexts are of another class', () => {
+    class Other {
+      readonly attempt = 2;
+      readonly timed = false;
+      readonly deadline = 500;
+      readonly attributes = {};
+      get signal() {
+        return new AbortController().signal;
+      }
+    }
+    expect(contextOf(new Other())).toMatchObject({ attempt: 2, deadline: 500, aborted: false });
+  });
+
+  it('takes the signal of a polyfill, and null for none as fetch() does', () => {
+    const { signal } = new AbortController();
+    const polyfill = Object.create(signal, { aborted: { value: false } }) as AbortSignal;
+    expect(contextOf({ signal: polyfill }).signal).toBe(polyfill);
+    expect(contextOf({ signal: null as never }).aborted).toBe(false);
+  });
+
   it('is the same at another attempt but for the attempt', () => {
     const { signal } = new AbortController();
     const context = contextOf({ signal, deadline: 500, attributes: { a: 1 } });

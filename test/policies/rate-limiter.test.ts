@@ -656,6 +656,30 @@ it('under steady demand begins as many as the rate allows', async () => {
   expect(calls.filter(({ began }) => began)).toHaveLength(50 + 100);
 });
 
+describe('tryAcquire() and retryAfter()', () => {
+  it.each<[string, unknown[]]>([
+    ['a key alone', ['tenant', 5]],
+    ['must be a string', [5]],
+    ['must be a string', [{}]],
+    ['must be a string', [null]],
+  ])('of a limiter say what is wrong: %s', (message, given) => {
+    const limiter = new RateLimiter({ limit: 1 });
+    expect(() => (limiter.tryAcquire as (...args: unknown[]) => boolean).call(limiter, ...given)).toThrow(
+      new RegExp(`tryAcquire\\(\\).*${message}`),
+    );
+    expect(limiter.tryAcquire()).toBe(true);
+    if (typeof given[0] !== 'string') expect(() => limiter.retryAfter(given[0] as never)).toThrow(TypeError);
+  });
+});
+
+it.each([{}, [], Symbol('tenant'), () => 'tenant'])(
+  'a key that is another object each time is an error: %o',
+  async (key) => {
+    const limiter = new RateLimiter({ limit: 1, key: () => key as never });
+    await expect(limiter.execute(() => 1)).rejects.toThrow("RateLimiter option 'key' must give a string");
+  },
+);
+
 describe('the options of a rate limiter', () => {
   it.each<[string, Record<string, unknown>]>([
     ['limit', {}],
