@@ -76,7 +76,11 @@ export function meshFetch(client: Relay, ownsClient: boolean, options: MeshFetch
     } catch (cause) {
       throw new TypeError(`cannot fetch ${nameOf(input)}: ${(cause as Error).message}`, { cause });
     }
-    if (service === undefined) return (fallback ?? globalThis.fetch)(input as string, given);
+    if (service === undefined) {
+      const nearMiss = targets.nearMissOf(url);
+      if (nearMiss !== undefined) client.notePassthrough(nearMiss);
+      return (fallback ?? globalThis.fetch)(input as string, given);
+    }
     const request = input instanceof Request ? new Request(input, init) : undefined;
     const signal =
       (init.signal === undefined && input instanceof Request ? input.signal : init.signal) ?? undefined;

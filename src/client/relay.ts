@@ -16,6 +16,7 @@ import {
   type ResponseHeaders,
 } from './exchange.ts';
 import { IteratedBody } from './iterated-body.ts';
+import type { NearMiss } from './mesh-target.ts';
 import { isNodeStream, type RelayRequest } from './relay-request.ts';
 import type { CallUnderWay, RelayedCalls } from './relayed-calls.ts';
 
@@ -25,6 +26,7 @@ type Handler = Dispatcher.DispatchHandler;
 /** What relays calls: a ServiceClient. */
 export interface Relay {
   relay(request: RelayRequest, handler: Handler, calls?: RelayedCalls): void;
+  notePassthrough(nearMiss: NearMiss): void;
   close(): Promise<void>;
 }
 
