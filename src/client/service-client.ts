@@ -62,8 +62,8 @@ export interface ServiceClientOptions {
 
 export interface ServiceClientEvents {
   /**
-   * A request to `host` has gone past the mesh: it is outside, but `service`, which is known here, seems to have been
-   * meant. Such as `http://user-service:3000`, which has a port.
+   * A request to `host` bypasses the mesh: the host is outside, but `service`, which is known here, seems to be meant.
+   * Such as `http://user-service:3000`, which has a port.
    */
   passthrough: [event: { host: string; service: string }];
 }

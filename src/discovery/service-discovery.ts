@@ -29,7 +29,7 @@ export interface ServiceDiscovery {
   healthyInstances(serviceName: string): Promise<readonly ServiceInstance[]>;
   /**
    * Whether the service is known without a lookup: it is configured here, or has instances in memory. It begins nothing
-   * and never throws, since it is asked for any host that goes past the mesh.
+   * and never throws, since it is asked for any host outside the mesh.
    */
   knows?(serviceName: string): boolean;
   /** Tells of each change from now on; what is there now, `instances` tells. */

@@ -3,7 +3,7 @@ import { get, Agent as HttpAgent } from 'node:http';
 import type { LookupFunction } from 'node:net';
 import axios from 'axios';
 import { Agent, request, fetch as undiciFetch } from 'undici';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import {
   axiosAdapter,
   createDispatcher,
@@ -216,14 +216,13 @@ describe('a near miss', () => {
 
   it('is warned of for a bounded number of hosts, and leaves nothing behind of unknown ones', async () => {
     const client = clientOver(new StaticServiceDiscovery({ [service]: ['http://10.0.0.1:1'] }));
-    const warned = warnings();
+    const warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => {});
     const events = published();
     for (let port = 1_000; port < 3_000; port++) {
       client.notePassthrough({ host: `${service}:${port}`, services: [service] });
       client.notePassthrough({ host: `unknown-${port}:1`, services: [`unknown-${port}`] });
     }
-    await warned.stop();
-    expect(warned.warnings).toHaveLength(1_000);
+    expect(warn).toHaveBeenCalledTimes(1_000);
     expect(events).toHaveLength(2_000);
   });
 });
