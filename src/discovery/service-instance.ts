@@ -167,7 +167,7 @@ function check(field: string, valid: boolean, expected: string, value: unknown):
   throw new InvalidInstanceError(`the ${field} of an instance must be ${expected}; got ${shown}`);
 }
 
-/** Whether it can be the name of a service, the id of an instance or a zone. */
+/** Whether it can be the id of an instance, a zone, or the name of a service as a registry may hold it. */
 export function isName(value: unknown): boolean {
   return typeof value === 'string' && NAME.test(value);
 }

@@ -145,7 +145,7 @@ describe('a near miss', () => {
   it('is noticed of a service that is known in any way, without a lookup', async () => {
     const inMemory = new InMemoryServiceDiscovery();
     await inMemory.register({ serviceName: service, host: '10.0.0.1', port: 1 });
-    const resolver = { resolve4: fail, resolve6: fail, resolveSrv: fail };
+    const resolver = { resolve4: vi.fn(), resolve6: vi.fn(), resolveSrv: vi.fn() };
     const dns = new DnsServiceDiscovery({
       services: { [service]: { name: 'users.test', port: 1 } },
       resolver,
@@ -157,6 +157,7 @@ describe('a near miss', () => {
       await note(client, `http://${service}:3000/`);
       expect(events).toEqual([{ host: `${service}:3000`, service }]);
     }
+    for (const resolve of Object.values(resolver)) expect(resolve).not.toHaveBeenCalled();
   });
 
   it('is noticed of a service whose instances only the balancer has in memory', async () => {
