@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { text } from 'node:stream/consumers';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it, type TestContext } from 'vitest';
 import { examplesIn, readmeExamples } from '../../scripts/readme-examples.ts';
 
 /** Processes start slowly on a machine that is busy. */
@@ -10,7 +10,7 @@ const TIMEOUT = 60_000;
 const PORT = 21_000 + (process.pid % 900) * 10;
 
 /** Node 24 runs TypeScript from its standard input; what is built of the package need not be there. */
-async function run(code: string) {
+async function run(code: string, onTestFinished: TestContext['onTestFinished']) {
   const child = spawn(process.execPath, ['--input-type=module-typescript', '-'], {
     stdio: ['pipe', 'pipe', 'pipe'],
   });
@@ -23,10 +23,13 @@ async function run(code: string) {
 describe.concurrent('README.md', { timeout: TIMEOUT }, () => {
   it.for(readmeExamples(PORT))(
     '$name runs as it stands and prints what it says',
-    async ({ code, prints }) => {
+    async ({ code, prints }, { onTestFinished }) => {
       const serves = code.includes('gracefulShutdown(');
       const asked = `console.log((await fetch('http://localhost:${/port: (\d+)/.exec(code)?.[1]}/users/u1')).status);`;
-      const { lines, stderr } = await run(serves ? `${code}\n${asked}\nprocess.exit();` : code);
+      const { lines, stderr } = await run(
+        serves ? `${code}\n${asked}\nprocess.exit();` : code,
+        onTestFinished,
+      );
       expect(stderr).toBe('');
       expect(lines).toEqual(serves ? ['200'] : prints);
     },
