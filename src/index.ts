@@ -61,6 +61,7 @@ export type { RelayBody, RelayRequest } from './client/relay-request.ts';
 export type { QueryValue, ServiceCall } from './client/service-call.ts';
 export {
   ServiceClient,
+  type ServiceClientEvents,
   type ServiceClientOptions,
   type ServicePolicyHandles,
 } from './client/service-client.ts';

@@ -203,6 +203,12 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
     this.#services.get(serviceName)?.allowProbes();
   }
 
+  /** Whether the service is known without a lookup: instances of it are in memory here, or the discovery knows it. */
+  knows(serviceName: string): boolean {
+    if ((this.#services.get(serviceName)?.registered ?? 0) > 0) return true;
+    return this.#ask('knows', () => this.#discovery.knows?.(serviceName)) === true;
+  }
+
   /** Stops watching the discovery, which stays open: it is its owner's. */
   close(): void {
     this.#closed = true;
@@ -297,14 +303,20 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
 
   /** Lets the discovery look again, as often as it sees fit. */
   #refresh(serviceName: string): void {
-    if (this.#closed) return;
+    if (!this.#closed) this.#ask('refresh', () => this.#discovery.refresh?.(serviceName));
+  }
+
+  /** Calls a method of the discovery that must not throw; undefined if it does. */
+  #ask(method: string, call: () => unknown): unknown {
     const report = (error: unknown) =>
-      warnOf(error, 'The refresh() of a discovery threw, which it must not.');
+      warnOf(error, `The ${method}() of a discovery threw, which it must not.`);
     try {
-      const refreshing: unknown = this.#discovery.refresh?.(serviceName);
-      if (refreshing instanceof Promise) refreshing.catch(report);
+      const result = call();
+      if (result instanceof Promise) result.catch(report);
+      return result;
     } catch (error) {
       report(error);
+      return undefined;
     }
   }
 }

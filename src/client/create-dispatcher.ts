@@ -10,7 +10,8 @@ import type { ServiceClient, ServiceClientOptions } from './service-client.ts';
  *
  * @example
  * const dispatcher = createDispatcher(client);
- * const answer = await fetch('http://user-service/users/u1', { dispatcher });
+ * // The cast is for TypeScript, whose RequestInit has no dispatcher where the types of the DOM are there.
+ * const response = await fetch('http://user-service/users/u1', { dispatcher } as RequestInit);
  */
 export function createDispatcher(
   clientOrOptions: ServiceClient | ServiceClientOptions,

@@ -4,7 +4,7 @@ import { ClosedError, InvalidRequestError } from '../errors.ts';
 import * as undici from '../internal/undici.ts';
 import { having, validateOptions } from '../internal/validate.ts';
 import { type LegacyDispatchHandler, newerHandler } from './legacy-handler.ts';
-import { MESH_CHECKS, type MeshOptions, MeshTargets } from './mesh-target.ts';
+import { MESH_CHECKS, type MeshOptions, MeshTargets, type NearMiss } from './mesh-target.ts';
 import { MockPools } from './mock-pools.ts';
 import type { Relay } from './relay.ts';
 import { lengthIn, type RelayRequest } from './relay-request.ts';
@@ -24,6 +24,12 @@ export interface MeshDispatchOptions
   extends Dispatcher.DispatchOptions,
     Pick<RelayRequest, 'timeout' | 'retries' | 'idempotencyKey' | 'hashKey' | 'select'> {}
 
+/** What an origin means. */
+interface Target {
+  readonly service: string | undefined;
+  readonly nearMiss: NearMiss | undefined;
+}
+
 const MAX_ORIGINS = 1_000;
 
 /**
@@ -34,7 +40,7 @@ export class MeshDispatcher extends undici.Dispatcher {
   readonly #client: Relay;
   readonly #ownsClient: boolean;
   readonly #targets: MeshTargets;
-  readonly #services = new LRUCache<string, { service: string | undefined }>({ max: MAX_ORIGINS });
+  readonly #services = new LRUCache<string, Target>({ max: MAX_ORIGINS });
   readonly #calls = new RelayedCalls();
   readonly #fallback: Dispatcher | undefined;
   readonly #mocks: MockPools;
@@ -81,9 +87,12 @@ export class MeshDispatcher extends undici.Dispatcher {
   }
 
   #send(options: MeshDispatchOptions, handler: Dispatcher.DispatchHandler): boolean {
-    const service = this.#serviceOf(options);
+    const { service, nearMiss } = this.#targetOf(options);
     if (service !== undefined) this.#relay(service, options, handler);
-    else this.#fallbackOrOwn().dispatch(withOneLength(options), handler);
+    else {
+      if (nearMiss !== undefined) this.#client.notePassthrough(nearMiss);
+      this.#fallbackOrOwn().dispatch(withOneLength(options), handler);
+    }
     // It never asks to wait for a 'drain'.
     return true;
   }
@@ -113,15 +122,19 @@ export class MeshDispatcher extends undici.Dispatcher {
     this.#client.relay(request, handler, this.#calls);
   }
 
-  #serviceOf({ origin, path }: MeshDispatchOptions): string | undefined {
-    if (!this.#targets.byOrigin) return this.#targets.serviceOf(urlOf(origin, path));
+  #targetOf({ origin, path }: MeshDispatchOptions): Target {
+    if (!this.#targets.byOrigin) {
+      return { service: this.#targets.serviceOf(urlOf(origin, path)), nearMiss: undefined };
+    }
     const key = typeof origin === 'string' ? origin : `${origin?.protocol}//${origin?.host}`;
     let known = this.#services.get(key);
     if (known === undefined) {
-      known = { service: this.#targets.serviceOf(urlOf(origin, '/')) };
+      const url = urlOf(origin, '/');
+      const service = this.#targets.serviceOf(url);
+      known = { service, nearMiss: service === undefined ? this.#targets.nearMissOf(url) : undefined };
       this.#services.set(key, known);
     }
-    return known.service;
+    return known;
   }
 
   #fallbackOrOwn(): Dispatcher {

@@ -103,7 +103,11 @@ export function meshFetch(
     } catch (cause) {
       throw new TypeError(`cannot fetch ${nameOf(input)}: ${(cause as Error).message}`, { cause });
     }
-    if (service === undefined) return (fallback ?? globalThis.fetch)(input as string, given);
+    if (service === undefined) {
+      const nearMiss = targets.nearMissOf(url);
+      if (nearMiss !== undefined) client.notePassthrough(nearMiss);
+      return (fallback ?? globalThis.fetch)(input as string, given);
+    }
     warnOfNearMisses(init);
     const signal = (init.signal === undefined && isRequest ? input.signal : init.signal) ?? undefined;
     const { retries, hashKey, select } = init;

@@ -1,4 +1,4 @@
-import { isName } from '../discovery/service-instance.ts';
+import { isName, isServiceHost } from '../discovery/service-instance.ts';
 import { InvalidRequestError } from '../errors.ts';
 import { decided } from '../internal/decision.ts';
 import { boolean, func, validateOptions } from '../internal/validate.ts';
@@ -10,11 +10,19 @@ export interface MeshOptions {
    * host, where it has no dot, is not `localhost`, and no port is given: `http://user-service/users/1`.
    */
   route?: ((url: URL) => string | undefined) | undefined;
-  /** Refuses what is not the mesh's, before anything is sent, instead of letting it pass. Default false. */
+  /** Rejects what is not the mesh's, before anything is sent, instead of letting it pass. Default false. */
   strict?: boolean | undefined;
 }
 
 export const MESH_CHECKS = { route: func, strict: boolean };
+
+/** A host that is outside the mesh, but looks like the host of a service. */
+export interface NearMiss {
+  /** As it was written, with its port. */
+  readonly host: string;
+  /** The services that may have been meant, the likeliest first. */
+  readonly services: readonly string[];
+}
 
 /**
  * Tells which service of the mesh a URL means. `service://user-service/…` always means the mesh, and there the name
@@ -45,7 +53,10 @@ export class MeshTargets {
     const web = url.protocol === 'http:' || url.protocol === 'https:';
     const service = web ? (decided(this.#route(url), this.#routeOption) ?? undefined) : undefined;
     if (service === undefined) {
-      if (this.#strict) throw new InvalidRequestError(`${url.origin} is no service of the mesh`);
+      if (this.#strict) {
+        const hint = this.byOrigin && web && url.port !== '' ? ': the URL of a service has no port' : '';
+        throw new InvalidRequestError(`${url.origin} is no service of the mesh${hint}`);
+      }
       return undefined;
     }
     if (!isName(service)) {
@@ -53,7 +64,22 @@ export class MeshTargets {
     }
     return service;
   }
+
+  /**
+   * What a URL that is not the mesh's may have been meant for: a service whose URL was given a port, or a name in full, as
+   * in Compose and Kubernetes. Undefined where a `route` decides.
+   */
+  nearMissOf({ protocol, hostname, host }: URL): NearMiss | undefined {
+    if (!this.byOrigin || (protocol !== 'http:' && protocol !== 'https:')) return undefined;
+    const name = hostname.replace(/\.$/, '');
+    if (!isName(name) || name === 'localhost') return undefined;
+    const inKubernetes = KUBERNETES_SERVICE.exec(name)?.[1];
+    return { host, services: inKubernetes === undefined ? [name] : [name, inKubernetes] };
+  }
 }
+
+/** A Kubernetes Service's name in the cluster: https://kubernetes.io/docs/concepts/services-networking/dns-pod-service/ */
+const KUBERNETES_SERVICE = /^([^.]+)\.[^.]+\.svc(?:\.|$)/;
 
 function serviceOfUrl({ hostname, port, href }: URL): string {
   if (port !== '' || !isName(hostname)) {
@@ -64,8 +90,6 @@ function serviceOfUrl({ hostname, port, href }: URL): string {
   return hostname;
 }
 
-/** Dots are in IPv4 addresses as well, and what holds colons, an IPv6 address, is in brackets. */
 function serviceOfHost({ hostname, port }: URL): string | undefined {
-  const plain = port === '' && hostname !== 'localhost' && /^[^.[]+$/.test(hostname);
-  return plain && isName(hostname) ? hostname : undefined;
+  return port === '' && isServiceHost(hostname) ? hostname : undefined;
 }

@@ -17,6 +17,7 @@ import {
   type ResponseHeaders,
 } from './exchange.ts';
 import { IteratedBody } from './iterated-body.ts';
+import type { NearMiss } from './mesh-target.ts';
 import { isNodeStream, type RelayRequest } from './relay-request.ts';
 import type { CallUnderWay, RelayedCalls } from './relayed-calls.ts';
 
@@ -27,6 +28,7 @@ type Handler = Dispatcher.DispatchHandler;
 export interface Relay {
   relay(request: RelayRequest, handler: Handler, calls?: RelayedCalls): void;
   policies(service: string): { readonly maxResponseSize: number; readonly timeout: number };
+  notePassthrough(nearMiss: NearMiss): void;
   close(): Promise<void>;
 }
 

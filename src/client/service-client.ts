@@ -11,6 +11,7 @@ import {
   ServiceConnectionError,
   ServiceResponseError,
 } from '../errors.ts';
+import { Emitter } from '../internal/emitter.ts';
 import { anObject, having, text, validateOptions } from '../internal/validate.ts';
 import { type Abortable, abortableOf, isSignal, OnAbort } from '../policies/abort.ts';
 import { CircuitBreaker } from '../policies/circuit-breaker.ts';
@@ -38,6 +39,8 @@ import {
 } from './foreign-request.ts';
 import { MeshDispatcher } from './mesh-dispatcher.ts';
 import { type MeshFetch, meshFetch } from './mesh-fetch.ts';
+import type { NearMiss } from './mesh-target.ts';
+import { PassthroughWarnings } from './passthrough-warnings.ts';
 import { currentRequestContext, noteRetriesSpent, RETRIES_SPENT_HEADER } from './propagation.ts';
 import { type RelayedAnswer, RelayedCall, RelayedExchange } from './relay.ts';
 import { prepareRelay, type RelayRequest } from './relay-request.ts';
@@ -56,6 +59,14 @@ export interface ServiceClientOptions {
   defaults?: ServiceOptions;
   /** What is different for some of them, by name. */
   services?: Readonly<Record<string, ServiceOptions>>;
+}
+
+export interface ServiceClientEvents {
+  /**
+   * A request to `host` bypasses the mesh: the host is outside, but `service`, which is known here, seems to be meant.
+   * Such as `http://user-service:3000`, which has a port.
+   */
+  passthrough: [event: { host: string; service: string }];
 }
 
 /** The policies in force for a service: to listen to, to look at, to isolate by hand. */
@@ -99,7 +110,7 @@ type Send<R> = (lease: Lease, endpoint: Endpoint, context: Context) => Promise<R
  * const user = await client.call<User>({ service: 'user-service', path: '/users/u1' });
  * await client.close();
  */
-export class ServiceClient {
+export class ServiceClient extends Emitter<ServiceClientEvents> {
   readonly #balancer: LoadBalancer;
   readonly #ownsBalancer: boolean;
   readonly #callerName: string | undefined;
@@ -111,6 +122,7 @@ export class ServiceClient {
   readonly #endpoints = new Map<Candidate, Endpoint>();
   /** Those of instances that have left, until what is under way there is done. */
   readonly #retired = new Set<Endpoint>();
+  readonly #passthroughWarnings = new PassthroughWarnings();
   #dispatcher: MeshDispatcher | undefined = undefined;
   #fetch: MeshFetch | undefined = undefined;
   #calls = 0;
@@ -118,6 +130,7 @@ export class ServiceClient {
   #closing: Promise<void> | undefined = undefined;
 
   constructor(options: ServiceClientOptions) {
+    super('service-client');
     validateOptions('ServiceClient', options, {
       discovery: having('instances', 'watch'),
       loadBalancer: having('acquire', 'tryAcquire'),
@@ -269,6 +282,19 @@ export class ServiceClient {
   get fetch(): MeshFetch {
     this.#fetch ??= meshFetch(this, false);
     return this.#fetch;
+  }
+
+  /**
+   * Tells of a request that an adapter lets pass to a host outside the mesh, if one of the services that may have been
+   * meant is known: by the event `passthrough`, and by a warning of the process, once for each host.
+   */
+  notePassthrough({ host, services }: NearMiss): void {
+    const service = services.find(
+      (name) => Object.hasOwn(this.#services, name) || this.#balancer.knows(name),
+    );
+    if (service === undefined) return;
+    this.emit('passthrough', { host, service });
+    this.#passthroughWarnings.warn(host, service);
   }
 
   /** The policies in force for a service. */

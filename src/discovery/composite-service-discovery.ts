@@ -114,6 +114,10 @@ export class CompositeServiceDiscovery
     return Object.freeze((await this.instances(serviceName)).filter(({ status }) => status !== 'unhealthy'));
   }
 
+  knows(serviceName: string): boolean {
+    return this.#discoveries.some((discovery) => discovery.knows?.(serviceName));
+  }
+
   watch(serviceName: string, listener: InstanceListener): Unsubscribe {
     this.#throwIfClosed();
     const unsubscribe = this.#watchers.watch(serviceName, listener);

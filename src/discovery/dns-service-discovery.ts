@@ -23,7 +23,7 @@ import { type Backoff, exponentialBackoff } from '../policies/backoff.ts';
 import { type DnsAnswer, DnsLookup, type DnsName, type DnsResolver, isAbsence } from './dns-lookup.ts';
 import { OverlaidList } from './overlaid-list.ts';
 import type { InstanceListener, ServiceDiscovery, Unsubscribe } from './service-discovery.ts';
-import type { InstanceChanges, ServiceInstance } from './service-instance.ts';
+import { checkServiceName, type InstanceChanges, type ServiceInstance } from './service-instance.ts';
 import { Watchers } from './watchers.ts';
 
 export interface DnsServiceDiscoveryOptions {
@@ -146,6 +146,8 @@ const NAME = /^(?=.{1,254}$)[\w-]{1,63}(?:\.[\w-]{1,63})*\.?$/;
  */
 export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> implements ServiceDiscovery {
   readonly #nameOf: (serviceName: string) => DnsName | undefined;
+  /** The names that are listed, where they are. */
+  readonly #listed: ReadonlyMap<string, DnsName>;
   readonly #resolver: DnsResolver;
   /** The resolver, if it was made here. */
   readonly #own: Resolver | undefined;
@@ -159,7 +161,10 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
   readonly #watchers = new Watchers();
   #closed = false;
 
-  /** @throws TypeError | RangeError naming the option that is not what it must be. */
+  /**
+   * @throws TypeError | RangeError naming the option that is not what it must be; InvalidInstanceError naming a service
+   * whose name none can have.
+   */
   constructor(options: DnsServiceDiscoveryOptions) {
     super('dns-service-discovery');
     validateOptions('DnsServiceDiscovery', options, {
@@ -179,7 +184,12 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
       const got = `got ${this.#minTtl} and ${this.#maxTtl}`;
       throw new RangeError(`DnsServiceDiscovery option 'minTtl' must be at most 'maxTtl'; ${got}`);
     }
-    this.#nameOf = typeof services === 'function' ? services : namesIn(services);
+    this.#listed = new Map(typeof services === 'function' ? [] : Object.entries(services));
+    for (const [serviceName, at] of this.#listed) {
+      checkServiceName(serviceName);
+      checkName(serviceName, at);
+    }
+    this.#nameOf = typeof services === 'function' ? services : (name) => this.#listed.get(name);
     // A second try waits twice as long: both are over in time.
     this.#own = resolver ? undefined : new Resolver({ timeout: Math.ceil(timeout / 5), tries: 2 });
     this.#resolver = resolver ?? this.#own!;
@@ -238,6 +248,13 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
 
   async healthyInstances(serviceName: string): Promise<readonly ServiceInstance[]> {
     return Object.freeze((await this.instances(serviceName)).filter(({ status }) => status !== 'unhealthy'));
+  }
+
+  /** Whether it is listed, or has been found and not let go. */
+  knows(serviceName: string): boolean {
+    return (
+      this.#listed.has(serviceName) || (this.#services.get(serviceName)?.list?.instances.length ?? 0) > 0
+    );
   }
 
   watch(serviceName: string, listener: InstanceListener): Unsubscribe {
@@ -408,12 +425,6 @@ const anObject: Check = (value) => {
 const dnsName: Check = either('a name in DNS, such as users.internal', (value) => {
   if (typeof value !== 'string' || !NAME.test(value) || isIP(value) !== 0) throw new TypeError();
 });
-
-function namesIn(services: Readonly<Record<string, DnsName>>): (serviceName: string) => DnsName | undefined {
-  const names = new Map(Object.entries(services));
-  for (const [serviceName, at] of names) checkName(serviceName, at);
-  return (serviceName) => names.get(serviceName);
-}
 
 function checkName(serviceName: string, at: DnsName): void {
   const owner = `'${serviceName}' of DnsServiceDiscovery`;

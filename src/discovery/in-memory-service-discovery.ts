@@ -2,6 +2,7 @@ import { ClosedError } from '../errors.ts';
 import { either, MAX_DELAY, number, oneOf, validateOptions } from '../internal/validate.ts';
 import type { InstanceListener, ServiceDiscovery, Unsubscribe } from './service-discovery.ts';
 import {
+  checkServiceName,
   type InstanceChanges,
   type InstanceRegistration,
   type ServiceInstance,
@@ -55,6 +56,7 @@ export class InMemoryServiceDiscovery implements ServiceDiscovery {
     this.#throwIfClosed();
     const instance = toInstance(registration);
     const { serviceName, instanceId } = instance;
+    checkServiceName(serviceName);
     this.#live(serviceName);
     const service = this.#services.get(serviceName) ?? { entries: new Map(), snapshot: undefined };
     this.#services.set(serviceName, service);
@@ -108,6 +110,10 @@ export class InMemoryServiceDiscovery implements ServiceDiscovery {
   async healthyInstances(serviceName: string): Promise<readonly ServiceInstance[]> {
     const instances = await this.instances(serviceName);
     return Object.freeze(instances.filter(({ status }) => status !== 'unhealthy'));
+  }
+
+  knows(serviceName: string): boolean {
+    return (this.#live(serviceName)?.entries.size ?? 0) > 0;
   }
 
   watch(serviceName: string, listener: InstanceListener): Unsubscribe {

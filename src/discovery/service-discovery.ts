@@ -27,6 +27,11 @@ export interface ServiceDiscovery {
   instances(serviceName: string): Promise<readonly ServiceInstance[]>;
   /** Those that are not known to be unhealthy. */
   healthyInstances(serviceName: string): Promise<readonly ServiceInstance[]>;
+  /**
+   * Whether the service is known without a lookup: it is configured here, or has instances in memory. It begins nothing
+   * and never throws, since it is asked for any host outside the mesh.
+   */
+  knows?(serviceName: string): boolean;
   /** Tells of each change from now on; what is there now, `instances` tells. */
   watch(serviceName: string, listener: InstanceListener): Unsubscribe;
   /**

@@ -31,6 +31,8 @@ export type InstanceRegistration = Pick<ServiceInstance, 'serviceName' | 'host' 
 export type InstanceChanges = Partial<Pick<ServiceInstance, 'weight' | 'metadata' | 'status'>>;
 
 const NAME = /^[A-Za-z\d][\w.:-]{0,127}$/;
+/** One label of a host as URLs give it. */
+const SERVICE_HOST = /^[a-z\d][a-z\d_-]{0,127}$/;
 const HOST = /^(?=.{1,253}$)[A-Za-z\d_](?:[\w-]{0,62})(?:\.[A-Za-z\d_][\w-]{0,62})*\.?$/;
 const MAX_METADATA = 64;
 const MAX_WEIGHT = 1_000_000;
@@ -165,9 +167,32 @@ function check(field: string, valid: boolean, expected: string, value: unknown):
   throw new InvalidInstanceError(`the ${field} of an instance must be ${expected}; got ${shown}`);
 }
 
-/** Whether it can be the name of a service, the id of an instance or a zone. */
+/** Whether it can be the id of an instance, a zone, or the name of a service as a registry may hold it. */
 export function isName(value: unknown): boolean {
   return typeof value === 'string' && NAME.test(value);
+}
+
+/** Whether a host, as URLs give it, can be the name of a service. */
+export function isServiceHost(hostname: string): boolean {
+  return SERVICE_HOST.test(hostname) && hostname !== 'localhost';
+}
+
+/**
+ * Checks a name that a service is to be registered under: `http://name/` has to mean that service and nothing else. URLs
+ * lower-case the host, take a number for an address, and with a dot it may be any host outside the mesh. What is read from
+ * a registry may have other names: an older version has let them be registered, and they can still be called.
+ *
+ * @throws InvalidInstanceError
+ */
+export function checkServiceName(name: string): void {
+  const valid =
+    isServiceHost(name) && URL.canParse(`http://${name}`) && new URL(`http://${name}`).host === name;
+  check(
+    'serviceName',
+    valid,
+    "one that http://serviceName/ can mean: lower-case letters, digits, _ and - (at most 128), neither 'localhost' nor a number",
+    name,
+  );
 }
 
 function hostOf(host: unknown): string {

@@ -4,6 +4,7 @@ import { MAX_DELAY, number, text, validateOptions } from '../internal/validate.t
 import { OverlaidList } from './overlaid-list.ts';
 import type { InstanceListener, ServiceDiscovery, Unsubscribe } from './service-discovery.ts';
 import {
+  checkServiceName,
   type InstanceChanges,
   type InstanceRegistration,
   type ServiceInstance,
@@ -153,6 +154,10 @@ export class StaticServiceDiscovery
     return Object.freeze((await this.instances(serviceName)).filter(({ status }) => status !== 'unhealthy'));
   }
 
+  knows(serviceName: string): boolean {
+    return this.#instancesOf(serviceName).length > 0;
+  }
+
   /** Tells of changes of the file, and of those that `update` makes. */
   watch(serviceName: string, listener: InstanceListener): Unsubscribe {
     return this.#watchers.watch(serviceName, listener);
@@ -203,10 +208,10 @@ function servicesOf(services: StaticServices, before: Services = new Map()): Ser
     throw new TypeError('StaticServiceDiscovery takes an object of lists, by the name of the service');
   }
   return new Map(
-    Object.entries(services).map(([serviceName, list]) => [
-      serviceName,
-      instancesOf(serviceName, list, before.get(serviceName) ?? NONE),
-    ]),
+    Object.entries(services).map(([serviceName, list]) => {
+      checkServiceName(serviceName);
+      return [serviceName, instancesOf(serviceName, list, before.get(serviceName) ?? NONE)];
+    }),
   );
 }
 

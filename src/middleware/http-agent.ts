@@ -154,8 +154,13 @@ class Mesh {
   /** Takes a request if it is for a service, or has to be refused. */
   takes(request: AgentClientRequest, options: RequestOptions, protocol: string): boolean {
     try {
-      const service = this.#targets.serviceOf(urlOf(options, protocol));
-      if (service === undefined) return false;
+      const url = urlOf(options, protocol);
+      const service = this.#targets.serviceOf(url);
+      if (service === undefined) {
+        const nearMiss = this.#targets.nearMissOf(url);
+        if (nearMiss !== undefined) this.#client.notePassthrough(nearMiss);
+        return false;
+      }
       if (this.#closing !== undefined) throw new ClosedError('the agent');
       if (request.destroyed) request.onSocket(null);
       else this.#send(request, options, service);

@@ -101,6 +101,10 @@ export class FollowedService {
     return this.#stale;
   }
 
+  get hasInstances(): boolean {
+    return this.#view.snapshot.length > 0;
+  }
+
   get instances(): readonly ServiceInstance[] {
     this.#askedAt = performance.now();
     return this.#view.snapshot;

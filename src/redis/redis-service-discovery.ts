@@ -2,6 +2,7 @@ import { LRUCache } from 'lru-cache';
 import type { Leases } from '../discovery/leases.ts';
 import type { InstanceListener, ServiceDiscovery, Unsubscribe } from '../discovery/service-discovery.ts';
 import {
+  checkServiceName,
   checkStatus,
   type InstanceChanges,
   type InstanceRegistration,
@@ -133,6 +134,7 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
   async register(registration: InstanceRegistration): Promise<ServiceInstance> {
     this.#throwIfClosed();
     const instance = toInstance(registration);
+    checkServiceName(instance.serviceName);
     // From now on it is told when Redis is back from being away.
     this.#subscriber.connected().catch(() => {});
     await this.#heartbeats.register(instance.serviceName, instance.instanceId, toJson(instance));
@@ -190,6 +192,10 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
   async healthyInstances(serviceName: string): Promise<readonly ServiceInstance[]> {
     const instances = await this.instances(serviceName);
     return Object.freeze(instances.filter(({ status }) => status !== 'unhealthy'));
+  }
+
+  knows(serviceName: string): boolean {
+    return this.#followed.get(serviceName)?.hasInstances ?? false;
   }
 
   watch(serviceName: string, listener: InstanceListener): Unsubscribe {

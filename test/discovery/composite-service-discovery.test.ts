@@ -802,3 +802,14 @@ it('whoever watches and asks knows at any time what counts, whatever happens in 
     { numRuns: 200 },
   );
 });
+
+it('a service is known without a lookup if it is known to one of the discoveries', async () => {
+  const registry = new Registry();
+  const discovery = new CompositeServiceDiscovery([new StaticServiceDiscovery({}), registry]);
+  expect(discovery.knows(service)).toBe(false);
+  await registry.add('a');
+  expect(discovery.knows(service)).toBe(true);
+  await registry.remove('a');
+  expect(discovery.knows(service)).toBe(false);
+  expect(registry.asked).toBe(0);
+});

@@ -586,13 +586,13 @@ describe('a list in the environment', () => {
   });
 
   it('can also be one variable of JSON for all', async () => {
-    const services = { [service]: ['http://a:1'], 'Orders.v2': [{ host: 'o', port: 2, weight: 3 }] };
+    const services = { [service]: ['http://a:1'], orders_v2: [{ host: 'o', port: 2, weight: 3 }] };
     const env = {
       HOLDFAST_INSTANCES: JSON.stringify(services),
       HOLDFAST_INSTANCES_PAYMENT: 'http://pay:3',
     };
     const discovery = StaticServiceDiscovery.fromEnvironment(env);
-    expect(await discovery.instances('Orders.v2')).toMatchObject([{ host: 'o', weight: 3 }]);
+    expect(await discovery.instances('orders_v2')).toMatchObject([{ host: 'o', weight: 3 }]);
     expect(await originsIn(env)).toEqual(['http://a:1']);
     expect(await originsIn(env, 'payment')).toEqual(['http://pay:3']);
   });

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Redis } from 'ioredis';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
+import { toInstance } from '../../src/discovery/service-instance.ts';
 import {
   ClosedError,
   DiscoveryUnavailableError,
@@ -13,6 +14,9 @@ import {
   ServiceRegistrar,
 } from '../../src/index.ts';
 import { RedisServiceDiscovery, type RedisServiceDiscoveryOptions } from '../../src/redis/index.ts';
+import { RedisConnection } from '../../src/redis/redis-connection.ts';
+import { ServiceRegistry, toJson } from '../../src/redis/registry-format.ts';
+import { rejectionOf } from '../policies/helpers.ts';
 import { redisUrl, startRedis, uniquePrefix } from '../support/redis.ts';
 
 const service = 'user-service';
@@ -80,6 +84,33 @@ describe('an instance that is registered', () => {
     expect(await theirs.instances('payment-service')).toEqual([]);
     expect(await theirs.instances('no {name}')).toEqual([]);
     expect(await theirs.services()).toEqual([service]);
+  });
+
+  it('has a name that an http:// URL reaches, but those of an older version are read and called', async () => {
+    const { ours, theirs, keyPrefix } = twoProcesses();
+    const serviceName = 'User.Service';
+    expect(await rejectionOf(ours.register({ ...at('u1'), serviceName }))).toBeInstanceOf(
+      InvalidInstanceError,
+    );
+    const connection = new RedisConnection(redisUrl(), 5_000);
+    onTestFinished(() => connection.close());
+    const registry = new ServiceRegistry(connection, keyPrefix);
+    const record = toJson(toInstance({ ...at('u1'), serviceName }));
+    await registry.register({ serviceName, instanceId: 'u1', ttl: 60_000, json: record });
+    expect(await theirs.instances(serviceName)).toMatchObject([{ serviceName, instanceId: 'u1' }]);
+    expect(await theirs.update(serviceName, 'u1', { status: 'unhealthy' })).toBe(true);
+    await vi.waitFor(async () => expect(await theirs.healthyInstances(serviceName)).toEqual([]));
+    expect(await theirs.services()).toEqual([serviceName]);
+  });
+
+  it('is known without a lookup once it has been asked for', async () => {
+    const { ours, theirs } = twoProcesses();
+    await ours.register(at('u1'));
+    expect(theirs.knows(service)).toBe(false);
+    await theirs.instances(service);
+    expect(theirs.knows(service)).toBe(true);
+    await theirs.instances('payment-service');
+    expect(theirs.knows('payment-service')).toBe(false);
   });
 
   it('is told of to those who watch, once for each change, in order', async () => {
