@@ -15,7 +15,8 @@ import {
 } from '../../src/index.ts';
 import { RedisServiceDiscovery, type RedisServiceDiscoveryOptions } from '../../src/redis/index.ts';
 import { RedisConnection } from '../../src/redis/redis-connection.ts';
-import { ServiceRegistry, toJson } from '../../src/redis/registry-format.ts';
+import { toJson } from '../../src/redis/registry-format.ts';
+import { ServiceRegistry } from '../../src/redis/service-registry.ts';
 import { rejectionOf } from '../policies/helpers.ts';
 import { redisUrl, startRedis, uniquePrefix } from '../support/redis.ts';
 
