@@ -58,9 +58,12 @@ export interface FleetRules extends RoutingRules {
   readonly selectFallback?: 'none' | 'any' | undefined;
 }
 
-/** Milliseconds that a probe is given at least, and how many times the usual latency. */
+/** How many times the usual latency an instance may take before it seems to hang. */
+const OVERDUE = 10;
+/** Milliseconds that a probe is given at least. */
 const MIN_PROBE_TIMEOUT = 1_000;
-const PROBE_LATENCIES = 10;
+/** Milliseconds that an instance had at least when a caller gave up that says something about it. */
+const MIN_OVERDUE = 100;
 
 /** The instances of one service, and the choice among them. */
 export class Fleet implements Health, PickedFleet {
@@ -109,7 +112,13 @@ export class Fleet implements Health, PickedFleet {
   }
 
   get probeTimeout(): number {
-    return Math.max(MIN_PROBE_TIMEOUT, PROBE_LATENCIES * this.#usualLatency.value);
+    return Math.max(MIN_PROBE_TIMEOUT, OVERDUE * this.#usualLatency.value);
+  }
+
+  /** Milliseconds after which an instance that has not responded seems to hang; Infinity while no latency is known. */
+  get overdue(): number {
+    const { known, value } = this.#usualLatency;
+    return known ? Math.max(MIN_OVERDUE, OVERDUE * value) : Infinity;
   }
 
   /** Whether so many are ejected that passing them over would do more harm than good. */

@@ -45,6 +45,10 @@ const SHARE = 0.05;
 export class UsualLatency {
   #value = 0;
 
+  get known(): boolean {
+    return this.#value > 0;
+  }
+
   /** Milliseconds; 1 before the first observation. */
   get value(): number {
     return this.#value || 1;

@@ -12,7 +12,10 @@ export interface CallResult {
   error?: unknown;
   /** Milliseconds. Default: since the lease was acquired. */
   latency?: number;
-  /** The caller gave up: all that is learned of the instance is that it would have taken longer still. */
+  /**
+   * The caller gave up: all that is learned of the instance is that it would have taken longer still. But a probe that had
+   * ten times the usual latency has failed; so has any call that had, where `error` says that it ran out of time.
+   */
   cancelled?: boolean;
   /** The end of the call says nothing about the instance, as when it was rejected before it was sent. */
   inconclusive?: boolean;
@@ -104,9 +107,14 @@ export class Lease {
     if (this.#probe !== undefined) member.health.abandon(this.#probe);
     fleet.loadChanged(member);
     const latency = result.latency ?? now - this.#startedAt;
-    if (result.cancelled) member.giveUp(latency, now, this.exploring);
+    const outdated = this.#generation !== member.health.generation;
+    if (result.cancelled) {
+      member.giveUp(latency, now, this.exploring);
+      const failed = (this.probe || result.error !== undefined) && latency >= fleet.overdue;
+      if (failed && !outdated) fleet.failed(member, latency, now, this.probe, result.error);
+    }
     if (result.cancelled || result.inconclusive) return 'inconclusive';
-    if (this.#generation !== member.health.generation) return 'outdated';
+    if (outdated) return 'outdated';
     if (result.error === undefined) fleet.succeeded(member, latency, now, this.exploring);
     else fleet.failed(member, latency, now, this.probe, result.error);
     fleet.passed(now);

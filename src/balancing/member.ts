@@ -110,7 +110,7 @@ export class Member implements Candidate {
   /** A call on it was given up: it would have taken longer still. */
   giveUp(latency: number, now: number, exploring: boolean): void {
     this.#exploration.giveUp(latency, this.#usual.value, now, exploring);
-    if (latency > this.latencyAt(now)) this.#latency.observe(latency, now);
+    if (!this.#latency.known || latency > this.#latency.at(now)) this.#latency.observe(latency, now);
   }
 
   /**

@@ -7,6 +7,7 @@ import type { ServiceDiscovery } from '../discovery/service-discovery.ts';
 import type { ServiceInstance } from '../discovery/service-instance.ts';
 import {
   ClosedError,
+  DeadlineExceededError,
   ResponseInvalidError,
   ServiceConnectionError,
   ServiceResponseError,
@@ -559,9 +560,14 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
   };
 }
 
-/** What the end of an attempt that counts neither for nor against the instance says: how long its caller waited, if it gave up. */
-function unjudged({ cancelled }: Context): CallResult {
-  return cancelled ? { cancelled } : { inconclusive: true };
+/**
+ * What the end of an attempt that counts neither for nor against the service says of the instance: how long its caller
+ * waited, if it gave up, and whether that was since the time of the call was over.
+ */
+function unjudged({ cancelled, reason }: Context): CallResult {
+  if (!cancelled) return { inconclusive: true };
+  const ranOut = reason instanceof DeadlineExceededError && reason.stalled === 0;
+  return ranOut ? { cancelled, error: reason } : { cancelled };
 }
 
 /** Whether an instance asked for a while without calls. A 429 is about the caller, whichever the instance. */

@@ -112,3 +112,40 @@ describe('the candidates of a lease', () => {
     expect(ids()).toEqual(['a', 'c']);
   });
 });
+
+describe('a call that was given up', () => {
+  const outlierDetection = { consecutiveFailures: 1 };
+  const error = new Error('its time is over');
+
+  /** The usual latency is 20 ms. */
+  async function known(): Promise<World> {
+    const fleet = await world(['a', 'b'], { outlierDetection });
+    for (const id of ['a', 'b']) fleet.acquireOn(id).release({ latency: 20 });
+    return fleet;
+  }
+
+  it('is a failure of its instance if its time was over after ten times the usual latency', async () => {
+    const fleet = await known();
+    expect(fleet.acquireOn('a').release({ cancelled: true, error, latency: 199 })).toBe('inconclusive');
+    expect(fleet.acquireOn('a').release({ cancelled: true, latency: 10_000 })).toBe('inconclusive');
+    expect(fleet.ejections).toEqual([]);
+    expect(fleet.acquireOn('a').release({ cancelled: true, error, latency: 201 })).toBe('inconclusive');
+    expect(fleet.ejections).toMatchObject([{ reason: 'consecutive-failures', error }]);
+  });
+
+  it('is none while no usual latency is known', async () => {
+    const fleet = await world(['a', 'b'], { outlierDetection });
+    fleet.acquireOn('a').release({ cancelled: true, error, latency: 10_000 });
+    expect(fleet.ejections).toEqual([]);
+  });
+
+  it('is a failed probe after as long, whoever gave it up: the next one waits', async () => {
+    const fleet = await known();
+    fleet.fail('a', 1);
+    vi.advanceTimersByTime(1_100);
+    fleet.acquireOn('a').release({ cancelled: true, latency: 50 });
+    fleet.acquireOn('a').release({ cancelled: true, latency: 300 });
+    expect(fleet.ejections.map(({ reason }) => reason)).toEqual(['consecutive-failures', 'probe']);
+    expect(fleet.picks(10)).not.toContain('a');
+  });
+});

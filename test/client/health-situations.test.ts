@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { LoadBalancerEvents } from '../../src/index.ts';
+import { type LoadBalancerEvents, runWithRequestContext } from '../../src/index.ts';
 import {
   type Behaviour,
   type Call,
@@ -368,6 +368,29 @@ describe('instances that fail a part of their calls', () => {
       second!.become(failing(0.9));
       await simulated.steady(100, 20_000, 'POST');
       expect(most).toBe(1);
+    });
+  });
+});
+
+describe('instances that hang for callers with little time', () => {
+  it.each([
+    [1, 2],
+    [2, 3],
+  ])('%d of %d are known after a few calls, though their deadlines cut these off', async (bad, of) => {
+    await withService({ instances: of, balancer: { strategy: 'round-robin' } }, async (simulated) => {
+      await simulated.burst(20);
+      for (const instance of simulated.instances.slice(0, bad)) instance.become('hang');
+      const call = () =>
+        runWithRequestContext({ requestId: 'r', deadline: performance.now() + 300 }, () => simulated.call());
+      const calls: Promise<Call>[] = [];
+      for (let count = 0; count < 2_000; count++) {
+        calls.push(call());
+        await simulated.world.sleep(10);
+      }
+      const ended = await Promise.all(calls);
+      expect(succeeded(ended.slice(0, 200))).toBeGreaterThan(0.6);
+      expect(succeeded(ended.slice(200))).toBeGreaterThan(0.98);
+      expect(simulated.breaker).toEqual([]);
     });
   });
 });

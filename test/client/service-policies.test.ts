@@ -159,6 +159,7 @@ describe('coalescing and what ends a call', () => {
     const impatient = client.call({ service, path: '/', timeout: 30 });
     const patient = client.call({ service, path: '/', timeout: 60_000 });
     expect(await rejectionOf(impatient)).toMatchObject({ code: 'ERR_TIMEOUT', timeout: 30 });
+    await vi.waitUntil(() => answer !== undefined);
     answer!();
     await expect(patient).resolves.toEqual({ name: 'late' });
     expect(server.requests).toHaveLength(1);
