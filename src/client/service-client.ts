@@ -159,10 +159,11 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
 
   /**
    * Sends a request and gives the parsed body of the answer: the value where it is JSON, else text; undefined
-   * where it is empty.
+   * where it is empty. Bodies that are encoded as gzip, deflate, br or zstd are decoded.
    *
    * @throws ServiceResponseError for any status but 2xx, redirects included: they are never followed
    * @throws ServiceConnectionError, TimeoutError, CircuitOpenError, BulkheadFullError, NoInstanceError
+   * @throws ResponseTooLargeError, and ResponseInvalidError for a body that is neither JSON nor UTF-8 text
    * @throws InvalidRequestError if the call is malformed; nothing was sent then
    * @throws the reason of the signal if the caller cancels
    */

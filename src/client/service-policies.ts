@@ -86,7 +86,10 @@ export interface ServiceOptions {
   classify?: (outcome: Outcome<Answer>) => Verdict | undefined;
   /** Stands in for the result of `call()`. Default: none. */
   fallback?: Fallback | false;
-  /** The largest body that `call()` accepts, in bytes. Default 10 MiB. With `request()` only if the call says so. */
+  /**
+   * The largest body that `call()` accepts, in bytes, decoded; and that `fetch` and axios make of one that is encoded.
+   * Default 10 MiB. With `request()` only if the call says so.
+   */
   maxResponseSize?: number;
   /** Options of undici's Client for each connection: TLS (`connect`), keep-alive. A bulkhead bounds their number. */
   connection?: ConnectionOptions;

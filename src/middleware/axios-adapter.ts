@@ -66,8 +66,9 @@ export interface AxiosMeshAdapter {
 
 /**
  * An adapter for axios, from 1.12 on, that sends requests for services through the mesh. Interceptors, transforms, the
- * errors, cancellation, timeouts and progress stay those of axios; what axios offers for the connections themselves
- * (`httpAgent`, `proxy`, `socketPath`) has no effect.
+ * errors, cancellation, timeouts and progress stay those of axios; a `timeout` is also the deadline that the service is
+ * told, where it is less than the service's. What axios offers for the connections themselves (`httpAgent`, `proxy`,
+ * `socketPath`) has no effect.
  *
  * Where there is no answer, the `code` of the error is that of the connection (`ECONNREFUSED`), of axios for a timeout
  * (`ECONNABORTED`), or that of the HoldfastError (`ERR_CIRCUIT_OPEN`), which is its `cause`. What a call can be given
