@@ -37,7 +37,12 @@ import {
 } from './foreign-request.ts';
 import { MeshDispatcher } from './mesh-dispatcher.ts';
 import { type MeshFetch, meshFetch } from './mesh-fetch.ts';
-import { currentRequestContext, noteRetriesSpent, RETRIES_SPENT_HEADER } from './propagation.ts';
+import {
+  currentRequestContext,
+  noteRetriesSpent,
+  RETRIES_SPENT_HEADER,
+  TIMEOUT_HEADER,
+} from './propagation.ts';
 import { type RelayedAnswer, RelayedCall, RelayedExchange } from './relay.ts';
 import { prepareRelay, type RelayRequest } from './relay-request.ts';
 import type { RelayedCalls } from './relayed-calls.ts';
@@ -609,10 +614,15 @@ function relayOptions(
   } as Dispatcher.DispatchOptions;
 }
 
-function headersOf({ headers }: CallState, { deadline }: Context, now: number = performance.now()): string[] {
-  if (deadline === Infinity) return headers as string[];
-  const left = String(Math.max(1, Math.floor(deadline - now)));
-  return headers.concat('x-request-timeout', left);
+function headersOf(
+  { headers, expiresAt }: CallState,
+  { deadline }: Context,
+  now: number = performance.now(),
+): string[] {
+  const until = Math.min(deadline, expiresAt);
+  if (until === Infinity) return headers as string[];
+  const left = String(Math.max(1, Math.floor(until - now)));
+  return headers.concat(TIMEOUT_HEADER, left);
 }
 
 function jsonIn(headers: ResponseHeaders): boolean {
