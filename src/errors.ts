@@ -297,7 +297,7 @@ export class ResponseTooLargeError extends ServiceError {
 }
 named(ResponseTooLargeError, 'ResponseTooLargeError');
 
-/** The answer calls itself JSON and is not. */
+/** The response is not what it calls itself: JSON, or encoded in some way; or for `call()`, neither JSON nor text. */
 export class ResponseInvalidError extends ServiceError {
   constructor(message: string, details: ServiceErrorDetails) {
     super('ERR_RESPONSE_INVALID', message, details);

@@ -58,7 +58,7 @@ export {
   runWithRequestContext,
 } from './client/propagation.ts';
 export type { RelayBody, RelayRequest } from './client/relay-request.ts';
-export type { QueryValue, ServiceCall } from './client/service-call.ts';
+export type { CallHeaders, CallQuery, HeaderValue, QueryValue, ServiceCall } from './client/service-call.ts';
 export {
   ServiceClient,
   type ServiceClientOptions,

@@ -8,8 +8,9 @@ import type { ServiceClient, ServiceClientOptions } from './service-client.ts';
  * OpenAI SDK and others that can be given a `fetch`.
  *
  * As the standard says it rejects with a TypeError, 'fetch failed', where there is no answer; the cause is the
- * HoldfastError. Redirects are followed within the service, and refused to anywhere else; a `timeout` of the request
- * holds for all of them. Answers are not asked for compressed, but decompressed if they are.
+ * HoldfastError. Redirects are followed within the service, to an instance's own address too, and refused to anywhere
+ * else; a `timeout` of the request holds for all of them. Responses are not asked for compressed, but decompressed if they
+ * are, up to the service's `maxResponseSize`.
  *
  * @example
  * const fetch = createFetch(client);

@@ -1,13 +1,16 @@
+import { isUtf8 } from 'node:buffer';
 import { Readable } from 'node:stream';
 import type { Dispatcher } from 'undici';
 import {
   InvalidRequestError,
+  ResponseInvalidError,
   ResponseTooLargeError,
   ServiceConnectionError,
   type ServiceErrorDetails,
 } from '../errors.ts';
 import type { Abortable, AbortListener } from '../policies/abort.ts';
 import type { Connection, Exchange } from './connections.ts';
+import { decodeWhole } from './content-encoding.ts';
 
 export type ResponseHeaders = Record<string, string | string[] | undefined>;
 
@@ -21,7 +24,10 @@ export interface Answer {
 
 /** An answer whose body was read to its end. */
 export interface BufferedResponse extends Answer {
+  /** Decoded, without a byte order mark; empty if it is `binary`. */
   readonly body: string;
+  /** Whether the body is no UTF-8 text. */
+  readonly binary?: boolean;
 }
 
 /**
@@ -44,7 +50,7 @@ export interface Progress {
   sent: boolean;
   /** Whether the body has been read, or will be once there is a connection. */
   taken: boolean;
-  readonly request: { readonly replayable: boolean };
+  readonly request: { readonly method: string; readonly replayable: boolean };
 }
 
 /** Tells that the request is with a connection. */
@@ -76,7 +82,7 @@ export function asError(reason: unknown): Error {
   return reason instanceof Error ? reason : new Error('the call was cancelled', { cause: reason });
 }
 
-function tooLarge(details: ExchangeDetails): ResponseTooLargeError {
+export function tooLarge(details: ExchangeDetails): ResponseTooLargeError {
   const { serviceName, maxResponseSize } = details;
   return new ResponseTooLargeError(
     `the answer of '${serviceName}' is larger than ${maxResponseSize} bytes`,
@@ -130,6 +136,7 @@ export class BufferedExchange implements Exchange, AbortListener {
   #first: Buffer | undefined = undefined;
   #rest: Buffer[] | undefined = undefined;
   #size = 0;
+  #complete = false;
 
   constructor(
     details: ExchangeDetails,
@@ -148,6 +155,8 @@ export class BufferedExchange implements Exchange, AbortListener {
 
   onAbort(reason: unknown): void {
     this.#reject(reason);
+    // What is being decoded holds no connection any more.
+    if (this.#complete) return;
     this.#abortedWith = asError(reason);
     if (this.#controller === undefined) leaveEarly(this, this.#progress);
     else this.#controller.abort(this.#abortedWith);
@@ -166,7 +175,9 @@ export class BufferedExchange implements Exchange, AbortListener {
     if (status < 200) return;
     this.#status = status;
     this.#headers = headers;
-    if (Number(headers['content-length']) > this.#details.maxResponseSize)
+    // RFC 9110, section 8.6: of these it is the length of what another response would have.
+    const none = status === 304 || this.#progress.request.method === 'HEAD';
+    if (!none && Number(headers['content-length']) > this.#details.maxResponseSize)
       controller.abort(tooLarge(this.#details));
   }
 
@@ -180,13 +191,36 @@ export class BufferedExchange implements Exchange, AbortListener {
 
   onResponseEnd(): void {
     this.connection!.release();
-    this.#source?.unlisten(this);
+    this.#complete = true;
     const bytes = this.#rest === undefined ? this.#first : Buffer.concat(this.#rest, this.#size);
+    const encoding = this.#headers['content-encoding'];
+    if (bytes === undefined || encoding === undefined) this.#settle(bytes);
+    else void this.#decode(bytes, String(encoding));
+  }
+
+  async #decode(bytes: Buffer, encoding: string): Promise<void> {
+    const { serviceName, maxResponseSize } = this.#details;
+    try {
+      this.#settle(await decodeWhole(bytes, encoding, maxResponseSize));
+    } catch (cause) {
+      this.#source?.unlisten(this);
+      const large = (cause as { code?: string }).code === 'ERR_BUFFER_TOO_LARGE';
+      const message = `the body of the response of '${serviceName}' cannot be decoded as ${encoding.slice(0, 100)}`;
+      this.#reject(
+        large ? tooLarge(this.#details) : new ResponseInvalidError(message, { ...this.#details, cause }),
+      );
+    }
+  }
+
+  #settle(bytes: Buffer | undefined): void {
+    this.#source?.unlisten(this);
+    const binary = bytes !== undefined && !isUtf8(bytes);
     this.#resolve({
       status: this.#status,
       headers: this.#headers,
       instanceId: this.#details.instanceId,
-      body: bytes === undefined ? '' : bytes.toString(),
+      body: bytes === undefined || binary ? '' : textOf(bytes),
+      binary,
     });
   }
 
@@ -195,6 +229,12 @@ export class BufferedExchange implements Exchange, AbortListener {
     this.#source?.unlisten(this);
     this.#reject(failureOf(error, this.#details, this.#controller !== undefined));
   }
+}
+
+/** Without a byte order mark, which JSON.parse takes for no JSON. */
+function textOf(bytes: Buffer): string {
+  const marked = bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf;
+  return bytes.toString('utf8', marked ? 3 : 0);
 }
 
 /** How the body of a streamed answer ended, for the balancer. */

@@ -1,9 +1,13 @@
 import type { Dispatcher } from 'undici';
+import type { ServiceInstance } from '../discovery/service-instance.ts';
 import { decoded } from './content-encoding.ts';
-import type { ResponseHeaders } from './exchange.ts';
+import { type ResponseHeaders, tooLarge } from './exchange.ts';
 import { meshResponseClass, type Origin } from './mesh-response.ts';
 
-type Controller = Dispatcher.DispatchController;
+/** A controller that knows where the response came from. */
+interface Controller extends Dispatcher.DispatchController {
+  readonly instance?: ServiceInstance | undefined;
+}
 
 /** Bytes that are kept for a reader who is slower than the instance, before the instance is made to wait. */
 const HIGH_WATER_MARK = 65_536;
@@ -27,8 +31,10 @@ export interface FetchedHead {
 
 /** What becomes of an answer. */
 export interface FetchedOutcome {
-  /** Whether the answer is wanted: a redirect that is followed is not. Called once, with its head. */
-  wants(head: FetchedHead): boolean;
+  /** Whether the answer is wanted: a redirect that is followed is not. Called once, with its head and whose it is. */
+  wants(head: FetchedHead, instance: ServiceInstance | undefined): boolean;
+  /** The largest body, in bytes, that is made of one that is encoded. */
+  maxDecoded(): number;
   /** The answer that is wanted. */
   resolve(response: Response): void;
   reject(error: unknown): void;
@@ -47,6 +53,7 @@ export class FetchedResponse implements Dispatcher.DispatchHandler {
   #status = 0;
   #statusText = '';
   #headers: ResponseHeaders = {};
+  #instance: ServiceInstance | undefined = undefined;
   #wanted = true;
   #unwanted = 0;
   #chunks: Buffer[] = [];
@@ -81,10 +88,11 @@ export class FetchedResponse implements Dispatcher.DispatchHandler {
     statusText: string = '',
   ): void {
     if (status < 200) return;
-    this.#wanted = this.#outcome!.wants({ status, headers });
+    this.#wanted = this.#outcome!.wants({ status, headers }, controller.instance);
     if (!this.#wanted) return;
     this.#status = status;
     this.#headers = headers;
+    this.#instance = controller.instance;
     this.#statusText = statusText;
     if (this.#withoutBody || WITHOUT_BODY.has(status)) {
       this.#wanted = false;
@@ -175,7 +183,7 @@ export class FetchedResponse implements Dispatcher.DispatchHandler {
   }
 
   #respond(controller: Controller, body: ReadableStream | Uint8Array | null): void {
-    const { resolve, reject } = this.#outcome!;
+    const outcome = this.#outcome!;
     this.#outcome = undefined;
     const encoding = this.#headers['content-encoding'];
     const init = {
@@ -185,14 +193,23 @@ export class FetchedResponse implements Dispatcher.DispatchHandler {
     };
     try {
       const plain = encoding === undefined || body === null || (body as Uint8Array).length === 0;
-      const content = plain ? body : decoded(new Response(body).body!, String(encoding), this.#bodyError);
-      resolve(new (meshResponseClass())(content, init, this.#origin));
+      const content = plain ? body : this.#decoded(body, String(encoding), outcome.maxDecoded());
+      outcome.resolve(new (meshResponseClass())(content, init, this.#origin));
     } catch (error) {
       // A status that no Response can have.
       this.#wanted = false;
       controller.abort(error as Error);
-      reject(error);
+      outcome.reject(error);
     }
+  }
+
+  #decoded(body: ReadableStream | Uint8Array, encoding: string, max: number): ReadableStream {
+    const { serviceName = '', instanceId = '' } = this.#instance ?? {};
+    return decoded(new Response(body as ReadableStream).body!, encoding, {
+      max,
+      tooLarge: () => tooLarge({ serviceName, instanceId, maxResponseSize: max }),
+      errorOf: this.#bodyError,
+    });
   }
 }
 

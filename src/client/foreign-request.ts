@@ -4,7 +4,7 @@ import type { Context } from '../policies/context.ts';
 import type { ConnectionOptions } from './connections.ts';
 import type { Endpoint } from './endpoint.ts';
 import type { Answer } from './exchange.ts';
-import { methodOf, type PreparedRequest, pathOf, type ServiceCall } from './service-call.ts';
+import { methodOf, type PreparedRequest, pathOfUrl, type ServiceCall } from './service-call.ts';
 
 /** A request that is sent by other means than the connections of a client: what the client has to know of it. */
 export interface ForeignRequest extends Pick<ServiceCall, 'service' | 'method' | 'path'> {}
@@ -38,7 +38,7 @@ export type ForeignSend = (place: Place) => Promise<JudgedAnswer>;
 export function prepareForeign(request: ForeignRequest): PreparedRequest {
   return {
     method: methodOf(request),
-    path: pathOf({ path: request.path }),
+    path: pathOfUrl(request.path),
     headers: [],
     body: null,
     // As long as nothing is sent any place will do.

@@ -9,6 +9,7 @@ import type { Outcome } from '../policies/outcome.ts';
 import type { CallState } from './call-state.ts';
 import { AUTHENTICATION_HEADERS, headerNames, IDENTITY_HEADERS } from './credentials.ts';
 import type { Answer, BufferedResponse, ResponseHeaders } from './exchange.ts';
+import { isRetrieval, isSafeMethod } from './methods.ts';
 
 export interface HttpCacheOptions
   extends Pick<
@@ -47,7 +48,6 @@ const RESOURCES_PER_ENTRY = 10;
 
 /** RFC 9110, section 15.1, but for 206, which is a part, and 501, which is an error of the call here. */
 const CACHEABLE_STATUSES: ReadonlySet<number> = new Set([200, 203, 204, 300, 301, 308, 404, 405, 410, 414]);
-const SAFE_METHODS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE']);
 const CREDENTIALS: ReadonlySet<string> = new Set(AUTHENTICATION_HEADERS);
 /** Those that ask for a part, or for an answer that means something only to the one who asks. */
 const PARTICULAR: ReadonlySet<string> = new Set([
@@ -151,7 +151,7 @@ export class HttpCaching {
    * (RFC 9111, section 4.4), whatever it was answered with.
    */
   invalidateAfter(call: HttpCall): void {
-    if (!SAFE_METHODS.has(call.request.method)) this.#resources.delete(placeOf(call));
+    if (!isSafeMethod(call.request.method)) this.#resources.delete(placeOf(call));
   }
 
   #keyOf(call: HttpCall): string | undefined {
@@ -170,7 +170,7 @@ export class HttpCaching {
   /** Undefined if no other answer than the call's own will do. */
   #resourceOf(call: HttpCall): Resource | undefined {
     const { method, path, body } = call.request;
-    if ((method !== 'GET' && method !== 'HEAD') || body !== null) return undefined;
+    if (!isRetrieval(method) || body !== null) return undefined;
     if (path.length > MAX_PATH_LENGTH || !this.#mayBeShared(call)) return undefined;
     const place = placeOf(call);
     let resource = this.#resources.get(place);

@@ -1,10 +1,14 @@
 import { Readable } from 'node:stream';
 import type { ReadableStream as NodeReadableStream } from 'node:stream/web';
+import { originOf, type ServiceInstance } from '../discovery/service-instance.ts';
 import { InvalidRequestError } from '../errors.ts';
+import { shown } from '../internal/shown.ts';
 import { func, validateOptions } from '../internal/validate.ts';
+import { checkOptions, warnOfNearMisses } from './call-options.ts';
 import { asError } from './exchange.ts';
 import { type FetchedHead, FetchedResponse } from './fetched-response.ts';
 import { MESH_CHECKS, type MeshOptions, MeshTargets } from './mesh-target.ts';
+import { isRetrieval } from './methods.ts';
 import type { Relay } from './relay.ts';
 import { isReplayable, type RelayRequest } from './relay-request.ts';
 
@@ -16,6 +20,12 @@ export interface MeshFetchOptions extends MeshOptions {
 /** What a request can be given besides what `fetch` knows. */
 export type MeshRequestInit = RequestInit &
   Pick<RelayRequest, 'timeout' | 'retries' | 'idempotencyKey' | 'hashKey' | 'select'>;
+
+/** What an adapter of another client adds to that. */
+export interface TimeLimited {
+  /** Milliseconds after which the caller gives up: the lesser of it and the timeout of the call is the deadline. */
+  timeLimit?: number | undefined;
+}
 
 /** As the global `fetch`, for services of the mesh too. */
 export interface MeshFetch {
@@ -51,16 +61,32 @@ interface Fetching {
   /** Kept, since the signal of a Request is only aborted for as long as there is the Request. */
   readonly input: string | URL | Request;
   readonly redirect: Request['redirect'];
-  /** When the timeout of the request is over, if it has one of its own. */
+  /** Milliseconds that the request has, if it says. */
+  readonly timeout: number | undefined;
+  /** When they are over. */
   readonly deadline: number;
+  readonly rules: FetchRules;
 }
+
+/** Where a fetch differs from what the standard says, for the client that it is used in. */
+export interface FetchRules {
+  /** Whether a GET or HEAD may have a body, as with Node's own client. */
+  readonly bodyWithAny: boolean;
+}
+
+const STANDARD: FetchRules = { bodyWithAny: false };
 
 /**
  * A `fetch` over a client.
  *
  * @throws TypeError naming the option that is not what it must be.
  */
-export function meshFetch(client: Relay, ownsClient: boolean, options: MeshFetchOptions = {}): MeshFetch {
+export function meshFetch(
+  client: Relay,
+  ownsClient: boolean,
+  options: MeshFetchOptions = {},
+  rules: FetchRules = STANDARD,
+): MeshFetch {
   const owner = 'createFetch()';
   validateOptions(owner, options, { ...MESH_CHECKS, fallback: func });
   const { fallback, route, strict } = options;
@@ -68,24 +94,32 @@ export function meshFetch(client: Relay, ownsClient: boolean, options: MeshFetch
 
   const fetch = async (input: string | URL | Request, given?: MeshRequestInit): Promise<Response> => {
     const init = given ?? {};
+    const isRequest = isRequestOfAny(input);
     let service: string | undefined;
     let url: URL;
     try {
-      url = new URL(input instanceof Request ? input.url : input);
+      url = new URL(isRequest ? input.url : input);
       service = targets.serviceOf(url);
     } catch (cause) {
       throw new TypeError(`cannot fetch ${nameOf(input)}: ${(cause as Error).message}`, { cause });
     }
     if (service === undefined) return (fallback ?? globalThis.fetch)(input as string, given);
-    const request = input instanceof Request ? new Request(input, init) : undefined;
-    const signal =
-      (init.signal === undefined && input instanceof Request ? input.signal : init.signal) ?? undefined;
+    warnOfNearMisses(init);
+    const signal = (init.signal === undefined && isRequest ? input.signal : init.signal) ?? undefined;
+    const { retries, hashKey, select } = init;
+    try {
+      checkOptions({ timeout: init.timeout, retries, hashKey, select, signal });
+    } catch (cause) {
+      throw new TypeError((cause as Error).message, { cause });
+    }
+    const timeout = leastTimeout(init, client.policies(service).timeout);
+    const request = isRequest ? new Request(ownRequest(input), init) : undefined;
     const redirect = request?.redirect ?? init.redirect ?? 'follow';
-    const deadline = init.timeout === undefined ? Infinity : performance.now() + init.timeout;
-    const fetching = { client, targets, service, init, signal, input, redirect, deadline };
+    const deadline = timeout === undefined ? Infinity : performance.now() + timeout;
+    const fetching = { client, targets, service, init, signal, input, redirect, timeout, deadline, rules };
     let sent: Sent;
     try {
-      sent = await (request === undefined ? fromInit(url, init, signal) : fromRequest(url, request, signal));
+      sent = await (request === undefined ? fromInit(url, init, rules) : fromRequest(url, request, signal));
     } catch (error) {
       throw errorFor(signal, 'fetch failed', error);
     }
@@ -102,18 +136,18 @@ function send(fetching: Fetching, sent: Sent): Promise<Response> {
   const { client, service, init, signal, redirect } = fetching;
   const { url, method, headers, body } = sent;
   const { retries, idempotencyKey, hashKey, select } = init;
-  const timeout = sent.redirects === 0 ? init.timeout : timeLeft(fetching);
+  const timeout = sent.redirects === 0 ? fetching.timeout : timeLeft(fetching);
   const path = (url.pathname || '/') + url.search;
   // Apart from what leads to the promise: the answer's reader may outlive the Response.
   const bodyError = (error: unknown) => errorFor(fetching.signal, 'terminated', error);
   const origin = { url: withoutFragment(url), redirected: sent.redirects > 0 };
   return new Promise((resolve, reject) => {
     const handler = new FetchedResponse(method === 'HEAD', origin, bodyError, {
-      wants: (head) => {
+      wants: (head, instance) => {
         const location = redirect === 'manual' ? undefined : locationOf(head);
         if (location === undefined) return true;
         try {
-          const next = redirected(sent, location, head.status, fetching);
+          const next = redirected(sent, location, head.status, instance, fetching);
           // What is left of this answer is not wanted, and small as a rule.
           resolve(send(fetching, next));
         } catch (error) {
@@ -121,6 +155,7 @@ function send(fetching: Fetching, sent: Sent): Promise<Response> {
         }
         return false;
       },
+      maxDecoded: () => client.policies(service).maxResponseSize,
       resolve,
       reject: (error) => reject(errorFor(signal, 'fetch failed', error)),
     });
@@ -138,20 +173,52 @@ function errorFor(signal: AbortSignal | undefined, message: string, error: unkno
 }
 
 function nameOf(input: string | URL | Request): string {
-  return String(input instanceof Request ? input.url : input).slice(0, 200);
+  if (isRequestOfAny(input)) return input.url.slice(0, 200);
+  return input instanceof URL ? input.href.slice(0, 200) : shown(input);
+}
+
+/** Whether it is a Request, of any undici: they know each other's no better than they know a plain object. */
+function isRequestOfAny(input: unknown): input is Request {
+  if (input instanceof Request) return true;
+  const { [Symbol.toStringTag]: tag, url } = Object(input) as {
+    [Symbol.toStringTag]?: unknown;
+    url?: unknown;
+  };
+  return tag === 'Request' && typeof url === 'string';
+}
+
+/** The Request, or one of the global class that takes its place, its body included. */
+function ownRequest(request: Request): Request {
+  if (request instanceof Request) return request;
+  const { url, method, headers, body, redirect, signal } = request as Request;
+  return new Request(url, {
+    method,
+    headers: [...headers],
+    body,
+    redirect,
+    signal,
+    ...(body !== null && { duplex: 'half' }),
+  } as RequestInit);
+}
+
+function leastTimeout(
+  { timeout, timeLimit }: MeshRequestInit & TimeLimited,
+  usual: number,
+): number | undefined {
+  return timeLimit === undefined || timeLimit >= (timeout ?? usual) ? timeout : timeLimit;
 }
 
 function timeLeft({ deadline }: Fetching): number | undefined {
   return deadline === Infinity ? undefined : Math.max(1, Math.ceil(deadline - performance.now()));
 }
 
-async function fromInit(url: URL, init: MeshRequestInit, signal: AbortSignal | undefined): Promise<Sent> {
+async function fromInit(url: URL, init: MeshRequestInit, { bodyWithAny }: FetchRules): Promise<Sent> {
   if (url.username !== '' || url.password !== '') {
     throw new TypeError('a URL with a user name or a password cannot be fetched: send them as a header');
   }
   const method = methodOf(init.method);
   let body = (init.body ?? undefined) as RelayRequest['body'];
-  if (body !== undefined && (method === 'GET' || method === 'HEAD')) {
+  if (body !== undefined && isRetrieval(method) && !bodyWithAny) {
     throw new TypeError(`a request with the method ${method} has no body`);
   }
   const headers = new Map(init.headers === undefined ? [] : new Headers(init.headers));
@@ -162,11 +229,6 @@ async function fromInit(url: URL, init: MeshRequestInit, signal: AbortSignal | u
     body = body.toString();
   } else if (body instanceof Blob) {
     addDefault(headers, 'content-type', body.type);
-  } else if (body instanceof FormData) {
-    // undici takes no form of another undici's, as the one of Node.
-    const form = new Response(body);
-    addDefault(headers, 'content-type', form.headers.get('content-type')!);
-    body = await inMemory(form.body!, signal);
   } else if (ArrayBuffer.isView(body)) {
     // As they are now, whatever becomes of them until the last try.
     body = Buffer.copyBytesFrom(new Uint8Array(body.buffer, body.byteOffset, body.byteLength));
@@ -251,11 +313,19 @@ function locationOf({ status, headers }: FetchedHead): string | undefined {
  *
  * @throws InvalidRequestError if it may not, or cannot, be followed.
  */
-function redirected(sent: Sent, location: string, status: number, fetching: Fetching): Sent {
+function redirected(
+  sent: Sent,
+  location: string,
+  status: number,
+  instance: ServiceInstance | undefined,
+  fetching: Fetching,
+): Sent {
   const { service, targets, redirect } = fetching;
   const where = `'${service}' redirects to ${JSON.stringify(location).slice(0, 200)}`;
   if (redirect === 'error') throw new InvalidRequestError(`${where}, and the request asks for an error then`);
-  const url = URL.canParse(location, sent.url.href) ? new URL(location, sent.url) : undefined;
+  const url = URL.canParse(location, sent.url.href)
+    ? asService(new URL(location, sent.url), sent.url, instance)
+    : undefined;
   if (url === undefined || targets.serviceOf(url) !== service) {
     throw new InvalidRequestError(`${where}, and is followed only within the service`);
   }
@@ -263,7 +333,7 @@ function redirected(sent: Sent, location: string, status: number, fetching: Fetc
   const redirects = sent.redirects + 1;
   const { method } = sent;
   const asPost = method === 'POST' && (status === 301 || status === 302);
-  if (asPost || (status === 303 && method !== 'GET' && method !== 'HEAD')) {
+  if (asPost || (status === 303 && !isRetrieval(method))) {
     const headers = new Map([...sent.headers].filter(([name]) => !name.startsWith('content-')));
     return { url, method: 'GET', headers, body: undefined, redirects };
   }
@@ -271,6 +341,13 @@ function redirected(sent: Sent, location: string, status: number, fetching: Fetc
     throw new InvalidRequestError(`${where}, and the body, a stream, cannot be sent again`);
   }
   return { ...sent, url, redirects };
+}
+
+/** The URL in terms of the service, where an instance calls itself by its own address, as nginx does by default. */
+function asService(url: URL, service: URL, instance: ServiceInstance | undefined): URL {
+  if (instance === undefined || url.origin !== new URL(originOf(instance)).origin) return url;
+  const { protocol, host } = service;
+  return new URL(`${protocol}//${host}${url.pathname}${url.search}${url.hash}`);
 }
 
 function withoutFragment({ href, hash }: URL): string {

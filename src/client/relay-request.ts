@@ -2,13 +2,16 @@ import { type Readable, Stream } from 'node:stream';
 import type { Dispatcher } from 'undici';
 import type { Selector } from '../balancing/selector.ts';
 import { InvalidRequestError } from '../errors.ts';
+import { checkOptions } from './call-options.ts';
+import { FormBody } from './form-body.ts';
 import { IteratedBody } from './iterated-body.ts';
+import { forEachHeader } from './pairs.ts';
 import {
   indexOfHeader,
   isIdempotent,
   methodOf,
   type PreparedRequest,
-  pathOf,
+  pathOfUrl,
   setHeader,
   setIdempotencyKey,
 } from './service-call.ts';
@@ -39,7 +42,7 @@ export interface RelayRequest
   service: string;
   /** Default GET. */
   method?: string;
-  /** Starts with one slash. */
+  /** Starts with a slash. */
   path: string;
   /**
    * What is no stream and no iterable can be sent again; an iterable too if its `content-length` is at most 64 KiB. A call
@@ -62,23 +65,28 @@ export interface RelayRequest
 
 /** @throws InvalidRequestError naming the part that is malformed. What undici itself refuses is left to it. */
 export function prepareRelay(request: RelayRequest): PreparedRequest {
+  checkOptions(request);
   const method = methodOf(request);
   const headers: string[] = [];
-  if (request.headers !== undefined && request.headers !== null) addHeaders(request.headers, headers);
+  if (request.headers !== undefined && request.headers !== null) {
+    forEachHeader(request.headers, (name, value) => addHeader(headers, name, value));
+  }
   setIdempotencyKey(headers, request);
   const body = bodyOf(request.body, headers);
   return {
     method,
-    path: pathOf({ path: request.path }),
+    path: pathOfUrl(request.path),
     headers,
     body: body as PreparedRequest['body'],
-    replayable: body instanceof IteratedBody ? body.replayable : isReplayable(body),
+    replayable:
+      body instanceof IteratedBody || body instanceof FormBody ? body.replayable : isReplayable(body),
     idempotent: request.idempotent ?? isIdempotent(method, headers),
   };
 }
 
-function bodyOf(body: RelayBody | undefined, headers: string[]): RelayBody | IteratedBody {
+function bodyOf(body: RelayBody | undefined, headers: string[]): RelayBody | IteratedBody | FormBody {
   if (body === undefined || body === null) return null;
+  if (isForm(body)) return formOf(body, headers);
   if (isReplayable(body) || isNodeStream(body)) return body;
   if (body instanceof URLSearchParams) {
     if (indexOfHeader(headers, 'content-type') === -1)
@@ -93,35 +101,32 @@ function bodyOf(body: RelayBody | undefined, headers: string[]): RelayBody | Ite
   );
 }
 
+/** undici takes no form of another undici's, as the one of Node. */
+function formOf(form: FormData, headers: string[]): FormBody {
+  const body = new FormBody(form);
+  if (indexOfHeader(headers, 'content-type') === -1) headers.push('content-type', body.type);
+  if (indexOfHeader(headers, 'content-length') === -1) headers.push('content-length', String(body.length));
+  return body;
+}
+
+/** Whether it is a FormData, of any undici. The package form-data calls its streams so as well. */
+function isForm(body: unknown): body is FormData {
+  const { [Symbol.toStringTag]: tag, [Symbol.iterator]: iterator } = Object(body) as Partial<FormData>;
+  return tag === 'FormData' && typeof iterator === 'function' && !isNodeStream(body);
+}
+
 /** Whether a body can be sent twice as it is. */
 export function isReplayable(body: RelayBody): boolean {
   if (body === null || body === undefined || typeof body === 'string') return true;
   if (ArrayBuffer.isView(body) || body instanceof ArrayBuffer || body instanceof Blob) return true;
-  // A form may be one of undici's own class as well.
-  return (body as { [Symbol.toStringTag]?: unknown })[Symbol.toStringTag] === 'FormData';
+  return isForm(body);
 }
 
 export function isNodeStream(body: unknown): body is Readable {
   return body instanceof Stream || typeof (body as Readable | null)?.pipe === 'function';
 }
 
-/** All the forms in which undici takes headers, as lower-case names and values in turn. */
-function addHeaders(given: NonNullable<RelayRequest['headers']>, headers: string[]): void {
-  if (Array.isArray(given)) {
-    if (given.length % 2 !== 0) throw new InvalidRequestError('a list of headers must have an even length');
-    for (let index = 0; index < given.length; index += 2) addHeader(headers, given[index], given[index + 1]);
-  } else if (typeof given !== 'object') {
-    throw new InvalidRequestError('the headers must be an object, a list, or an iterable of pairs');
-  } else if (Symbol.iterator in given) {
-    for (const pair of given as Iterable<unknown>) {
-      if (!Array.isArray(pair) || pair.length !== 2) throw new InvalidRequestError('not a pair of headers');
-      addHeader(headers, pair[0], pair[1]);
-    }
-  } else {
-    for (const name of Object.keys(given)) addHeader(headers, name, (given as Record<string, unknown>)[name]);
-  }
-}
-
+/** Adds a header as undici takes it, its name in lower case. */
 function addHeader(headers: string[], name: unknown, value: unknown): void {
   if (value === undefined) return;
   if (typeof name !== 'string') throw new InvalidRequestError('the name of a header must be a string');
@@ -134,7 +139,7 @@ function addHeader(headers: string[], name: unknown, value: unknown): void {
     else headers.push(lower, value);
   } else if (Array.isArray(value)) {
     for (const item of value) addHeader(headers, lower, item);
-  } else if (typeof value === 'object' && value !== null) {
+  } else if ((typeof value === 'object' && value !== null) || typeof value === 'symbol') {
     throw new InvalidRequestError(`the value of the header '${lower}' must be a string`);
   } else {
     addHeader(headers, lower, value === null ? '' : String(value));

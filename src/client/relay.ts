@@ -1,5 +1,6 @@
 import type { Dispatcher } from 'undici';
 import type { CallResult, Lease } from '../balancing/lease.ts';
+import type { ServiceInstance } from '../discovery/service-instance.ts';
 import { InvalidRequestError } from '../errors.ts';
 import { warnOf } from '../internal/emitter.ts';
 import { errors } from '../internal/undici.ts';
@@ -25,6 +26,7 @@ type Handler = Dispatcher.DispatchHandler;
 /** What relays calls: a ServiceClient. */
 export interface Relay {
   relay(request: RelayRequest, handler: Handler, calls?: RelayedCalls): void;
+  policies(service: string): { readonly maxResponseSize: number; readonly timeout: number };
   close(): Promise<void>;
 }
 
@@ -56,6 +58,11 @@ export class RelayedCall implements Controller, AbortOwner, CallUnderWay {
 
   get over(): boolean {
     return this.#over;
+  }
+
+  /** The instance that the latest attempt went to; undefined before the first, and after the end. */
+  get instance(): ServiceInstance | undefined {
+    return this.#exchange?.instance;
   }
 
   get aborted(): boolean {
@@ -274,6 +281,10 @@ export class RelayedExchange implements Exchange, AbortListener {
     this.#reject = reject;
     call.goesBy(this);
     source?.listen(this);
+  }
+
+  get instance(): ServiceInstance {
+    return this.#lease.instance;
   }
 
   onAbort(reason: unknown): void {

@@ -2,8 +2,25 @@ import { Readable } from 'node:stream';
 import type { Dispatcher } from 'undici';
 import type { Selector } from '../balancing/selector.ts';
 import { InvalidRequestError } from '../errors.ts';
+import { shown } from '../internal/shown.ts';
+import { isIdempotentMethod } from './methods.ts';
+import { forEachHeader, forEachPair } from './pairs.ts';
 
-export type QueryValue = string | number | boolean | null | undefined;
+export type QueryValue = string | number | bigint | boolean | null | undefined;
+
+/** The query of a call: names and values as an object, a Map, URLSearchParams or pairs; or as it is sent, `a=1&b=2`. */
+export type CallQuery =
+  | string
+  | Readonly<Record<string, QueryValue | readonly QueryValue[]>>
+  | Iterable<readonly [string, QueryValue | readonly QueryValue[]]>;
+
+export type HeaderValue = string | number | readonly string[] | undefined;
+
+/** The headers of a call: an object, Headers, a Map, pairs, or a list of names and values in turn. */
+export type CallHeaders =
+  | Readonly<Record<string, HeaderValue>>
+  | Iterable<readonly [string, HeaderValue]>
+  | readonly string[];
 
 /** A call to a service, as its caller describes it. */
 export interface ServiceCall {
@@ -13,14 +30,18 @@ export interface ServiceCall {
   method?: string;
   /** Starts with one slash; what is not plain ASCII must be percent-encoded. */
   path: string;
-  /** Appended to the path; a list gives the name once for each value, undefined and null are left out. */
-  query?: Readonly<Record<string, QueryValue | readonly QueryValue[]>>;
   /**
-   * Objects and arrays are sent as JSON; strings, bytes and URLSearchParams as they are. Streams and other
-   * async iterables are sent as they come, once: such a call is tried again only while no instance has been given any of it.
+   * Appended to the path; a list gives the name once for each value, undefined and null are left out. A Date or any other
+   * object is refused: say as what text it is to be sent.
+   */
+  query?: CallQuery | undefined;
+  /**
+   * Objects and arrays are sent as JSON; strings, bytes and URLSearchParams as they are, a string that is the JSON of an
+   * object or a list as `application/json` unless the headers name a type. Streams, generators and other iterables are
+   * sent as they come, once: such a call is retried only while no instance has been given any of it.
    */
   body?: unknown;
-  headers?: Readonly<Record<string, string | number | readonly string[] | undefined>>;
+  headers?: CallHeaders | undefined;
   /** Milliseconds for the whole call, retries included. Default: the service's `timeout`. */
   timeout?: number;
   /** Tries after the first. Default: as the service's `retry` says. */
@@ -48,6 +69,9 @@ const UNSENDABLE: ReadonlySet<unknown> = new Set([
   'WeakMap',
   'WeakSet',
   'Promise',
+  'Request',
+  'Response',
+  'WeakRef',
 ]);
 
 type Body = Exclude<Dispatcher.DispatchOptions['body'], undefined>;
@@ -64,9 +88,6 @@ export interface PreparedRequest {
   /** Whether sending it twice does the same as sending it once. */
   readonly idempotent: boolean;
 }
-
-/** RFC 9110, section 9.2.2. */
-const IDEMPOTENT_METHODS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE', 'PUT', 'DELETE']);
 
 /** By such a key nobody can tell whether a request was there before. */
 const BLANK_KEY = /^[\s"]*$/;
@@ -91,6 +112,9 @@ const FORBIDDEN_IN_VALUE = /[\x00-\x08\x0a-\x1f\x7f]|[^\x00-\xff]/;
 /** One slash that no other slash follows, then visible ASCII without fragment, and without backslash before the query. */
 const PATH = /^\/(?!\/)[\x21\x22\x24-\x3e\x40-\x5b\x5d-\x7e]*(?:\?[\x21\x22\x24-\x7e]*)?$/;
 
+/** Visible ASCII without fragment. */
+const SEARCH = /^[\x21\x22\x24-\x7e]*$/;
+
 /** @throws InvalidRequestError naming the part that is malformed. */
 export function prepare(call: ServiceCall): PreparedRequest {
   const method = methodOf(call);
@@ -109,15 +133,15 @@ export function prepare(call: ServiceCall): PreparedRequest {
 }
 
 export function isIdempotent(method: string, headers: readonly string[]): boolean {
-  if (IDEMPOTENT_METHODS.has(method)) return true;
+  if (isIdempotentMethod(method)) return true;
   const index = indexOfHeader(headers, 'idempotency-key');
   return index !== -1 && !BLANK_KEY.test(headers[index + 1]!);
 }
 
 export function methodOf({ method = 'GET' }: Pick<ServiceCall, 'method'>): string {
-  if (IDEMPOTENT_METHODS.has(method)) return method;
+  if (isIdempotentMethod(method)) return method;
   if (typeof method !== 'string' || !TOKEN.test(method))
-    throw new InvalidRequestError(`not an HTTP method: ${String(method)}`);
+    throw new InvalidRequestError(`not an HTTP method: ${shown(method)}`);
   const upper = method.toUpperCase();
   if (upper === 'CONNECT')
     throw new InvalidRequestError('CONNECT asks for a tunnel to another host, which a service does not give');
@@ -125,41 +149,86 @@ export function methodOf({ method = 'GET' }: Pick<ServiceCall, 'method'>): strin
 }
 
 export function pathOf({ path, query }: Pick<ServiceCall, 'path' | 'query'>): string {
-  if (typeof path !== 'string' || !PATH.test(path)) {
-    throw new InvalidRequestError(
-      `the path must start with one slash and hold only visible ASCII without backslash and '#' ` +
-        `(percent-encode the rest); got ${JSON.stringify(path)}`,
-    );
-  }
+  if (typeof path !== 'string' || !PATH.test(path)) throw notPath(path, 'start with one slash and');
   if (query === undefined || query === null) return path;
-  const search = new URLSearchParams();
-  for (const [name, value] of Object.entries(query)) {
-    for (const item of Array.isArray(value) ? value : [value]) {
-      if (item !== undefined && item !== null) search.append(name, String(item));
-    }
-  }
-  if (search.size === 0) return path;
+  const search = searchOf(query);
+  if (search === '') return path;
   return `${path}${path.includes('?') ? '&' : '?'}${search}`;
 }
 
+/**
+ * The path of a request that another client has made of a URL. There `http://user-service//x` asks for `//x`, which
+ * cannot lead to another host: the connection is chosen by then.
+ */
+export function pathOfUrl(path: unknown): string {
+  if (typeof path !== 'string' || !PATH.test(path.replace(/^\/+/, '/')))
+    throw notPath(path, 'start with a slash and');
+  return path;
+}
+
+function notPath(path: unknown, how: string): InvalidRequestError {
+  return new InvalidRequestError(
+    `the path must ${how} hold only visible ASCII without backslash and '#' (percent-encode the rest); ` +
+      `got ${shown(path)}`,
+  );
+}
+
+/** Without the question mark. */
+function searchOf(query: CallQuery): string {
+  if (typeof query === 'string') {
+    if (SEARCH.test(query)) return query.startsWith('?') ? query.slice(1) : query;
+    throw new InvalidRequestError(
+      `a query that is a string must hold only visible ASCII without '#' (percent-encode the rest, or give an ` +
+        'object); got another',
+    );
+  }
+  const search = new URLSearchParams();
+  const append = (name: string, value: unknown) => {
+    if (value === undefined || value === null) return;
+    if (typeof value === 'object' || typeof value === 'function' || typeof value === 'symbol') {
+      const hint =
+        value instanceof Date ? 'toISOString(), say' : 'as a string, or several with a list of strings';
+      throw new InvalidRequestError(
+        `the query '${name}' must be a string, a number, true or false, or a list of them; got ${shown(value)}: give it ${hint}`,
+      );
+    }
+    search.append(name, String(value));
+  };
+  forEachPair(query, 'query', (name, value) => {
+    if (typeof name !== 'string') throw new InvalidRequestError(`not the name of a query: ${shown(name)}`);
+    if (Array.isArray(value)) for (const item of value) append(name, item);
+    else append(name, value);
+  });
+  return search.toString();
+}
+
 function addHeaders(given: NonNullable<ServiceCall['headers']>, headers: string[]): void {
-  for (const [name, value] of Object.entries(given)) {
-    if (value === undefined || value === null) continue;
+  forEachHeader(given, (name, value) => {
+    if (value === undefined || value === null) return;
+    if (typeof name !== 'string' || !TOKEN.test(name))
+      throw new InvalidRequestError(`not a header name: ${shown(name)}`);
     const lower = name.toLowerCase();
-    if (!TOKEN.test(name)) throw new InvalidRequestError(`not a header name: ${JSON.stringify(name)}`);
     if (RESERVED_HEADERS.has(lower))
       throw new InvalidRequestError(`the header '${lower}' is set by the client itself`);
-    for (const item of Array.isArray(value) ? value : [value]) {
-      const text = String(item);
-      if (FORBIDDEN_IN_VALUE.test(text))
-        throw new InvalidRequestError(
-          `the value of the header '${lower}' has a control character or one beyond Latin-1`,
-        );
-      // A content type of the caller's takes the place of ours.
-      if (lower === 'content-type') setHeader(headers, lower, text);
-      else headers.push(lower, text);
-    }
+    if (Array.isArray(value)) for (const item of value) addHeader(headers, lower, item);
+    else addHeader(headers, lower, value);
+  });
+}
+
+function addHeader(headers: string[], name: string, value: unknown): void {
+  if (typeof value === 'object' || typeof value === 'function' || typeof value === 'symbol') {
+    throw new InvalidRequestError(
+      `the value of the header '${name}' must be a string, a number or a list of them; got ${shown(value)}`,
+    );
   }
+  const text = String(value);
+  if (FORBIDDEN_IN_VALUE.test(text))
+    throw new InvalidRequestError(
+      `the value of the header '${name}' has a control character or one beyond Latin-1`,
+    );
+  // A content type of the caller's takes the place of ours.
+  if (name === 'content-type') setHeader(headers, name, text);
+  else headers.push(name, text);
 }
 
 /** Where a name stands in a list of names and values in turn; -1 if nowhere. */
@@ -192,15 +261,16 @@ export function setIdempotencyKey(
 
 function bodyOf({ body }: ServiceCall, headers: string[]): Body {
   if (body === undefined || body === null) return null;
-  if (typeof body === 'string' || body instanceof Uint8Array || body instanceof Readable) return body;
+  if (typeof body === 'string') {
+    if (isJson(body)) headers.push('content-type', 'application/json');
+    return body;
+  }
+  if (body instanceof Uint8Array || body instanceof Readable) return body;
   if (body instanceof ArrayBuffer) return new Uint8Array(body);
   if (ArrayBuffer.isView(body)) return new Uint8Array(body.buffer, body.byteOffset, body.byteLength);
   if (body instanceof URLSearchParams) {
     headers.push('content-type', 'application/x-www-form-urlencoded;charset=UTF-8');
     return body.toString();
-  }
-  if (typeof body === 'object' && Symbol.asyncIterator in body) {
-    return Readable.from(body as AsyncIterable<unknown>, { objectMode: false });
   }
   if (UNSENDABLE.has((body as { [Symbol.toStringTag]?: unknown })[Symbol.toStringTag])) {
     throw new InvalidRequestError(
@@ -208,8 +278,30 @@ function bodyOf({ body }: ServiceCall, headers: string[]): Body {
         'a stream, a plain object or a list',
     );
   }
+  if (isSource(body)) return Readable.from(body, { objectMode: false });
   headers.push('content-type', 'application/json');
   return jsonOf(body);
+}
+
+/** Whether a text is the JSON of an object or a list. Its ends tell of most texts that they are none. */
+function isJson(text: string): boolean {
+  const ends = `${text.trimStart().at(0)}${text.trimEnd().at(-1)}`;
+  if (ends !== '{}' && ends !== '[]') return false;
+  try {
+    JSON.parse(text);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Whether a body is to be asked for its content piece by piece, since JSON would not have it. */
+function isSource(body: unknown): body is Iterable<string | Uint8Array> | AsyncIterable<string | Uint8Array> {
+  if (typeof body !== 'object' || body === null) return false;
+  if (Symbol.asyncIterator in body) return true;
+  if (!(Symbol.iterator in body) || Array.isArray(body) || body instanceof String || 'toJSON' in body)
+    return false;
+  return Object.keys(body).length === 0;
 }
 
 function jsonOf(body: unknown): string {

@@ -11,12 +11,13 @@ import {
   ServiceConnectionError,
   ServiceResponseError,
 } from '../errors.ts';
-import { anything, having, integer, text, validateOptions } from '../internal/validate.ts';
-import { type Abortable, abortableOf, OnAbort } from '../policies/abort.ts';
+import { anything, having, text, validateOptions } from '../internal/validate.ts';
+import { type Abortable, abortableOf, isSignal, OnAbort } from '../policies/abort.ts';
 import { CircuitBreaker } from '../policies/circuit-breaker.ts';
 import { type CallContext, Context, contextOf } from '../policies/context.ts';
 import { areRetriesSpent, exempt, markRetriesSpent } from '../policies/outcome.ts';
 import { Timeout } from '../policies/timeout.ts';
+import { checkCall } from './call-options.ts';
 import { avoid, type CallState, callState, mayBeSentAgain, mayBeSentTwice } from './call-state.ts';
 import { Endpoint } from './endpoint.ts';
 import {
@@ -65,7 +66,15 @@ export interface ServiceClientOptions {
 /** The policies in force for a service: to listen to, to look at, to isolate by hand. */
 export type ServicePolicyHandles = Pick<
   ServicePolicies,
-  'circuitBreaker' | 'retry' | 'retryBudget' | 'hedge' | 'adaptiveThrottle' | 'rateLimiter' | 'caching'
+  | 'circuitBreaker'
+  | 'retry'
+  | 'retryBudget'
+  | 'hedge'
+  | 'adaptiveThrottle'
+  | 'rateLimiter'
+  | 'caching'
+  | 'maxResponseSize'
+  | 'timeout'
 >;
 
 /** Instances that one attempt goes on to, at most, while their connections cannot be made. */
@@ -139,15 +148,17 @@ export class ServiceClient {
 
   /**
    * Sends a request and gives the parsed body of the answer: the value where it is JSON, else text; undefined
-   * where it is empty.
+   * where it is empty. Bodies that are encoded as gzip, deflate, br or zstd are decoded.
    *
    * @throws ServiceResponseError for any status but 2xx, redirects included: they are never followed
    * @throws ServiceConnectionError, TimeoutError, CircuitOpenError, BulkheadFullError, NoInstanceError
+   * @throws ResponseTooLargeError, and ResponseInvalidError for a body that is neither JSON nor UTF-8 text
    * @throws InvalidRequestError if the call is malformed; nothing was sent then
    * @throws the reason of the signal if the caller cancels
    */
   call<T = unknown>(call: ServiceCall): Promise<T> {
     try {
+      checkCall(call);
       const policies = this.#policiesOf(call.service);
       const { fallback } = policies;
       if (fallback === undefined) return this.#call<T>(call, policies);
@@ -164,10 +175,11 @@ export class ServiceClient {
    * but for ServiceResponseError.
    */
   async request(call: ServiceCall): Promise<ServiceResponse> {
+    checkCall(call);
     const policies = this.#policiesOf(call.service);
     const state = this.#begin(call, prepare(call));
     const maxResponseSize = call.maxResponseSize ?? Infinity;
-    const cancellation = call.signal && abortableOf(call.signal);
+    const cancellation = sourceOf(call.signal);
     const send: Send<ServiceResponse> = (lease, endpoint, context) => {
       return new Promise((resolve, reject) => {
         const details = detailsOf(lease, maxResponseSize);
@@ -208,8 +220,9 @@ export class ServiceClient {
    * @param calls where the call is counted until its end
    */
   relay(request: RelayRequest, handler: Dispatcher.DispatchHandler, calls?: RelayedCalls): void {
-    const signal = request.signal && abortableOf(request.signal);
-    const call = new RelayedCall(handler, signal, calls);
+    // What is no signal is refused with the rest of the request.
+    const source = isSignal(request.signal) ? abortableOf(request.signal) : undefined;
+    const call = new RelayedCall(handler, source, calls);
     try {
       const policies = this.#policiesOf(request.service);
       const state = this.#begin(request, prepareRelay(request));
@@ -290,7 +303,7 @@ export class ServiceClient {
   #call<T>(call: ServiceCall, policies: ServicePolicies): Promise<T> {
     const state = this.#begin(call, prepare(call));
     const maxResponseSize = call.maxResponseSize ?? policies.maxResponseSize;
-    const source = call.signal && abortableOf(call.signal);
+    const source = sourceOf(call.signal);
     const send: Send<BufferedResponse> = (lease, endpoint, context) => {
       return new Promise((resolve, reject) => {
         const details = detailsOf(lease, maxResponseSize);
@@ -307,7 +320,8 @@ export class ServiceClient {
     return this.#run('call', call, source, state, policies, send, contentOf<T>);
   }
 
-  #relay(call: RelayedCall, request: RelayRequest, state: CallState, policies: ServicePolicies): void {
+  #relay(call: RelayedCall, given: RelayRequest, state: CallState, policies: ServicePolicies): void {
+    const request = withLeastTimeout(given, policies.timeout);
     const send: Send<RelayedAnswer> = (lease, endpoint, context) => {
       return new Promise((resolve, reject) => {
         const now = performance.now();
@@ -329,8 +343,6 @@ export class ServiceClient {
 
   #begin(call: CallParts, request: PreparedRequest): CallState {
     if (this.#closing !== undefined) throw new ClosedError('the ServiceClient');
-    if (call.retries !== undefined) integer(0, Infinity)(call.retries, 'retries');
-    if (call.maxResponseSize !== undefined) integer(1, Infinity)(call.maxResponseSize, 'maxResponseSize');
     return callState(call, request, propagated(this.#callerName));
   }
 
@@ -348,8 +360,15 @@ export class ServiceClient {
     const deadline = currentRequestContext()?.deadline ?? Infinity;
     const options = new Context(1, deadline, state, source, false);
     const policy = policies.around(method, call.timeout);
+    let result: Promise<R>;
     this.#calls++;
-    return policy.execute(attempt, options).then(
+    try {
+      result = policy.execute(attempt, options);
+    } catch (error) {
+      // A policy of the user's may throw. The call has ended then as any other.
+      result = Promise.reject(error);
+    }
+    return result.then(
       (response) => {
         this.#ended(state, policies);
         return resultOf(state, response);
@@ -472,7 +491,8 @@ export class ServiceClient {
   }
 
   #failed(state: CallState, response: Answer): ServiceResponseError {
-    if (isBuffered(response)) return responseError(state, response, response.body);
+    if (isBuffered(response))
+      return responseError(state, response, response.binary ? undefined : response.body);
     if (isHeld(response)) state.lastResponse = response;
     return responseError(state, response, undefined);
   }
@@ -544,6 +564,18 @@ function keep(state: CallState, response: ServiceResponse | RelayedAnswer): void
 
 function handOn(_state: CallState, { exchange }: RelayedAnswer): void {
   exchange.handOn();
+}
+
+function sourceOf(signal: AbortSignal | null | undefined): Abortable | undefined {
+  return signal === undefined || signal === null ? undefined : abortableOf(signal);
+}
+
+/** undici's `headersTimeout` bounds the wait for the head as the timeout of a call does: the lesser one is the deadline. */
+function withLeastTimeout(request: RelayRequest, usual: number): RelayRequest {
+  const { headersTimeout, timeout = usual } = request;
+  if (typeof headersTimeout !== 'number' || !(headersTimeout >= 1 && headersTimeout < timeout))
+    return request;
+  return { ...request, timeout: headersTimeout };
 }
 
 function rethrow(error: unknown): never {
@@ -632,8 +664,15 @@ function jsonIn(headers: ResponseHeaders): boolean {
 
 /** The parsed body of an answer of 2xx; any other is thrown. */
 function contentOf<T>(state: CallState, response: BufferedResponse): T {
-  const { status, headers, instanceId, body } = response;
-  if (status < 200 || status > 299) throw responseError(state, response, body);
+  const { status, headers, instanceId, body, binary } = response;
+  if (status < 200 || status > 299) throw responseError(state, response, binary ? undefined : body);
+  if (binary) {
+    throw new ResponseInvalidError(
+      `'${state.service}' answered ${state.method} ${state.path} with what is neither JSON nor UTF-8 text: ` +
+        'request() gives the bytes',
+      { serviceName: state.service, instanceId },
+    );
+  }
   if (body === '') return undefined as T;
   if (!jsonIn(headers)) return body as T;
   try {

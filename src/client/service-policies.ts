@@ -1,6 +1,6 @@
 import { LRUCache } from 'lru-cache';
 import type { Lease } from '../balancing/lease.ts';
-import { ServiceResponseError } from '../errors.ts';
+import { ServiceResponseError, TimeoutError } from '../errors.ts';
 import { warnOf } from '../internal/emitter.ts';
 import {
   anything,
@@ -16,8 +16,10 @@ import { AdaptiveConcurrency, type AdaptiveConcurrencyOptions } from '../policie
 import { AdaptiveThrottle, type AdaptiveThrottleOptions } from '../policies/adaptive-throttle.ts';
 import { exponentialBackoff } from '../policies/backoff.ts';
 import { Bulkhead, type BulkheadOptions } from '../policies/bulkhead.ts';
+import type { Cache } from '../policies/cache.ts';
 import { breakerOptions, CircuitBreaker, type CircuitBreakerOptions } from '../policies/circuit-breaker.ts';
 import { Coalesce } from '../policies/coalesce.ts';
+import { type CallOptions, contextOf, type Operation } from '../policies/context.ts';
 import type { Fallback } from '../policies/fallback.ts';
 import { Hedge, type HedgeOptions } from '../policies/hedge.ts';
 import type { Outcome } from '../policies/outcome.ts';
@@ -82,7 +84,10 @@ export interface ServiceOptions {
   classify?: (outcome: Outcome<Answer>) => Verdict | undefined;
   /** Stands in for the result of `call()`. Default: none. */
   fallback?: Fallback | false;
-  /** The largest body that `call()` accepts, in bytes. Default 10 MiB. With `request()` only if the call says so. */
+  /**
+   * The largest body that `call()` accepts, in bytes, decoded; and that `fetch` and axios make of one that is encoded.
+   * Default 10 MiB. With `request()` only if the call says so.
+   */
   maxResponseSize?: number;
   /** Options of undici's Client for each connection: TLS (`connect`), keep-alive. A bulkhead bounds their number. */
   connection?: ConnectionOptions;
@@ -198,6 +203,11 @@ export class ServicePolicies {
     this.forInstance();
   }
 
+  /** Milliseconds that a call has which says nothing of its own. */
+  get timeout(): number {
+    return this.#timeout?.duration ?? Infinity;
+  }
+
   /** What a call goes through as a whole, and then with each try until an instance is chosen. */
   around(method: 'call' | 'request', timeout: number | undefined): Policy {
     if (timeout === undefined) return method === 'call' ? this.#forCall : this.#forRequest;
@@ -214,7 +224,9 @@ export class ServicePolicies {
   #withTimeout(method: 'call' | 'request', own: Timeout): Policy {
     if (method === 'request' || this.#shared.length === 0) return this.#compose(method, own);
     const longer = this.#timeout !== undefined && this.#timeout.duration < own.duration ? own : this.#timeout;
-    return composePresent(new Timeout(own.duration), ...this.#shared, this.#compose(method, longer));
+    const shared = composePresent(new Timeout(own.duration), ...this.#shared, this.#compose(method, longer));
+    const caching = this.#options.cache ? this.caching : undefined;
+    return caching === undefined ? shared : servingStale(shared, caching.cache);
   }
 
   #compose(method: 'call' | 'request', timeout: Timeout | undefined): Policy {
@@ -310,6 +322,17 @@ export class ServicePolicies {
     const limiter = adaptiveConcurrency === false ? undefined : new AdaptiveConcurrency(adaptiveConcurrency);
     return composePresent(bound, limiter, this.#attemptTimeout);
   }
+}
+
+/** A timeout outside the cache is a failure like one inside it: what is kept may be served in its place. */
+function servingStale(policy: Policy, cache: Cache): Policy {
+  return {
+    execute: <T>(operation: Operation<T>, options?: CallOptions) =>
+      policy.execute(operation, options).catch((error) => {
+        if (!(error instanceof TimeoutError) || contextOf(options).aborted) throw error;
+        return cache.serveStaleOr<T>(error, options);
+      }),
+  };
 }
 
 function retryFor({ statuses, ...options }: ServiceRetryOptions, budget: RetryBudget): Retry {

@@ -1,15 +1,29 @@
 import { Readable } from 'node:stream';
 import type { ReadableStream } from 'node:stream/web';
-import { createFetch } from '../client/create-fetch.ts';
-import type { MeshFetch, MeshFetchOptions, MeshRequestInit } from '../client/mesh-fetch.ts';
+import { DECODABLE } from '../client/content-encoding.ts';
+import {
+  type MeshFetch,
+  type MeshFetchOptions,
+  type MeshRequestInit,
+  meshFetch,
+} from '../client/mesh-fetch.ts';
+import { isRetrieval } from '../client/methods.ts';
+import { clientInUse } from '../client/own-client.ts';
 import type { ServiceClient, ServiceClientOptions } from '../client/service-client.ts';
 import { HoldfastError, InvalidRequestError, ServiceConnectionError, TimeoutError } from '../errors.ts';
+import { MAX_DELAY } from '../internal/validate.ts';
 
 /** What is looked at of the configuration of a request. */
 interface AxiosConfig {
   method?: string;
   data?: unknown;
-  headers?: { getContentType(): unknown; delete(name: string): unknown };
+  headers?: {
+    getContentType(): unknown;
+    delete(name: string): unknown;
+    set(name: string, value: string, rewrite: boolean): unknown;
+  };
+  decompress?: boolean;
+  timeout?: unknown;
   maxContentLength?: number;
   responseType?: string;
   maxRedirects?: number;
@@ -52,8 +66,9 @@ export interface AxiosMeshAdapter {
 
 /**
  * An adapter for axios, from 1.12 on, that sends requests for services through the mesh. Interceptors, transforms, the
- * errors, cancellation, timeouts and progress stay those of axios; what axios offers for the connections themselves
- * (`httpAgent`, `proxy`, `socketPath`) has no effect.
+ * errors, cancellation, timeouts and progress stay those of axios; a `timeout` is also the deadline that the service is
+ * told, where it is less than the service's. What axios offers for the connections themselves (`httpAgent`, `proxy`,
+ * `socketPath`) has no effect.
  *
  * Where there is no answer, the `code` of the error is that of the connection (`ECONNREFUSED`), of axios for a timeout
  * (`ECONNABORTED`), or that of the HoldfastError (`ERR_CIRCUIT_OPEN`), which is its `cause`. What a call can be given
@@ -66,21 +81,26 @@ export function axiosAdapter(
   clientOrOptions: ServiceClient | ServiceClientOptions,
   options?: MeshFetchOptions,
 ): AxiosMeshAdapter {
-  const fetch = createFetch(clientOrOptions, options);
+  const { client, owned } = clientInUse(clientOrOptions);
+  // As with axios's adapter for Node.
+  const fetch = meshFetch(client, owned, options, { bodyWithAny: true });
   let loading: Promise<Adapters> | undefined;
   let adapters: Adapters | undefined;
   const adapter = async (config: AxiosConfig) => {
     loading ??= adaptersOf(fetch);
     adapters ??= await loading;
     const { plain, tracking, urlOf } = adapters;
-    const send = config.onUploadProgress ? tracking : plain;
+    const method = config.method?.toUpperCase();
+    // A Request, which tracking needs, has no body with GET and HEAD.
+    const send = config.onUploadProgress && !isRetrieval(method ?? 'GET') ? tracking : plain;
     const request = {
-      method: config.method?.toUpperCase(),
+      method,
       get url() {
         return urlOf(config);
       },
     };
     letFormSayItsType(config);
+    if (config.decompress !== false) config.headers?.set('accept-encoding', DECODABLE, false);
     const letGo = bounded(config) || streamed(config) ? new AbortController() : undefined;
     try {
       return asInNode(await send(withOptions(config, letGo)), config, request, letGo);
@@ -126,11 +146,22 @@ function streamed({ responseType }: AxiosConfig): boolean {
   return responseType?.toLowerCase() === 'stream';
 }
 
-/** Not every version of axios's adapter looks at `maxRedirects` itself. */
+/** Not every version of axios's adapter looks at `maxRedirects` itself; none tells a service of its `timeout`. */
 function withOptions(config: AxiosConfig, letGo: AbortController | undefined): AxiosConfig {
-  if (config.maxRedirects !== 0 && letGo === undefined) return config;
-  const redirect = config.maxRedirects === 0 && { redirect: 'manual' };
-  return { ...config, fetchOptions: { ...config.fetchOptions, ...redirect, ...(letGo && { letGo }) } };
+  const timeLimit = timeLimitOf(config);
+  if (config.maxRedirects !== 0 && letGo === undefined && timeLimit === undefined) return config;
+  const fetchOptions = {
+    ...config.fetchOptions,
+    ...(config.maxRedirects === 0 && { redirect: 'manual' }),
+    ...(letGo && { letGo }),
+    timeLimit,
+  };
+  return { ...config, fetchOptions };
+}
+
+function timeLimitOf({ timeout }: AxiosConfig): number | undefined {
+  const limit = Number(timeout);
+  return limit >= 1 && limit <= MAX_DELAY ? limit : undefined;
 }
 
 /** axios takes a form for one that is urlencoded outside of browsers, unless it has made it itself. */

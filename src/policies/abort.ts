@@ -1,5 +1,6 @@
 import { keepOptimized } from '../internal/keep-optimized.ts';
 import { type Linked, LinkedList } from '../internal/linked-list.ts';
+import { shown } from '../internal/shown.ts';
 
 /** Is told when what belongs to it is aborted. */
 export interface AbortOwner {
@@ -89,10 +90,30 @@ class SharedSignal implements Abortable {
 
 const shared = new WeakMap<AbortSignal, SharedSignal>();
 
-/** The one Abortable that stands for a given AbortSignal. */
+/** Whether the value is an AbortSignal, of any realm. */
+export function isSignal(value: unknown): value is AbortSignal {
+  if (value instanceof AbortSignal) return true;
+  const { aborted, addEventListener, removeEventListener } = Object(value) as Partial<AbortSignal>;
+  const listens = typeof addEventListener === 'function' && typeof removeEventListener === 'function';
+  return listens && typeof aborted === 'boolean';
+}
+
+/** Throws unless the value is an AbortSignal, or null, which counts as none, as with `fetch`. */
+export function checkSignal(value: unknown, option: string): void {
+  if (value === null || isSignal(value)) return;
+  const hint = value instanceof AbortController ? ' (give the `signal` of the controller)' : '';
+  throw new TypeError(`${option} must be an AbortSignal${hint}; got ${shown(value)}`);
+}
+
+/**
+ * The one Abortable that stands for a given AbortSignal.
+ *
+ * @throws TypeError if it is none
+ */
 export function abortableOf(signal: AbortSignal): Abortable {
   let abortable = shared.get(signal);
   if (abortable === undefined) {
+    checkSignal(signal, 'the signal of a call');
     abortable = new SharedSignal(signal);
     shared.set(signal, abortable);
   }

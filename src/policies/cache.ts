@@ -187,12 +187,29 @@ export class Cache extends Emitter<CacheEvents> implements Policy {
   async #fetch<T>(key: string, operation: Operation<T>, context: Context): Promise<T> {
     const outcome = await this.#call(key, operation, context, this.#underWayFor(key));
     if (outcome.ok || context.aborted) return unwrap(outcome);
+    return this.#staleOr(outcome.error, key, context) as T;
+  }
+
+  /**
+   * For what ends calls outside the cache, as a timeout of one caller: the value that `staleIfError` lets it serve in place
+   * of the error.
+   *
+   * @throws the error if there is none
+   */
+  serveStaleOr<T>(error: unknown, options?: CallOptions): T {
+    const context = contextOf(options);
+    const key = this.#options.key(context);
+    if (key === undefined) throw error;
+    return this.#staleOr(error, key, context) as T;
+  }
+
+  #staleOr(error: unknown, key: string, { attributes }: Context): unknown {
     const now = performance.now();
     const entry = this.#entryAt(key, now);
-    if (entry === undefined || !entry.outcome.ok || now >= entry.errorUntil) throw outcome.error;
-    if (this.#options.shouldServeStale?.(outcome.error) === false) throw outcome.error;
-    this.emit('stale', { key, attributes: context.attributes, error: outcome.error });
-    return entry.outcome.value as T;
+    if (entry === undefined || !entry.outcome.ok || now >= entry.errorUntil) throw error;
+    if (this.#options.shouldServeStale?.(error) === false) throw error;
+    this.emit('stale', { key, attributes, error });
+    return entry.outcome.value;
   }
 
   /** In the name of nobody: the caller has been served, and may cancel without harm to it. */

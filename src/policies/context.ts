@@ -105,5 +105,6 @@ export function contextOf(options: CallOptions | undefined): Context {
   if (options instanceof Context) return options;
   if (options === undefined) return new Context(1, Infinity, NO_ATTRIBUTES, undefined, false);
   const { signal, deadline = Infinity, attributes = NO_ATTRIBUTES, attempt = 1 } = options;
-  return new Context(attempt, deadline, attributes, signal && abortableOf(signal), false);
+  const source = signal === undefined || signal === null ? undefined : abortableOf(signal);
+  return new Context(attempt, deadline, attributes, source, false);
 }

@@ -483,7 +483,10 @@ describe('dispatch', () => {
     expect(server.requests.map(({ headers }) => headers['idempotency-key'])).toEqual(['k', 'k']);
     const timed = recorder();
     dispatcher.dispatch({ ...options, timeout: 0.5 }, timed.handler);
-    await expect(timed.end).resolves.toBeInstanceOf(RangeError);
+    await expect(timed.end).resolves.toMatchObject({
+      code: 'ERR_INVALID_REQUEST',
+      cause: expect.any(RangeError),
+    });
   });
 
   it('goes where the route of the user says, by the host that is called and not by the path', async () => {

@@ -324,7 +324,7 @@ describe('a failure', () => {
   });
 
   it.each<[string, object]>([
-    ['a path of another host', { path: '//evil.example/' }],
+    ['a path with a backslash', { path: '//evil.example\\' }],
     ['a URL', { path: 'http://evil.example/' }],
     ['a tunnel', { method: 'CONNECT' }],
     ['a header that undici refuses', { headers: { 'transfer-encoding': 'chunked' } }],

@@ -762,7 +762,10 @@ describe('close', () => {
 
   it('does not wait for a call that was refused for its timeout', async () => {
     const client = clientOf([await startServer(never)]);
-    await expect(client.call({ service, path: '/', timeout: -1 })).rejects.toThrow(RangeError);
+    await expect(client.call({ service, path: '/', timeout: -1 })).rejects.toMatchObject({
+      code: 'ERR_INVALID_REQUEST',
+      cause: expect.any(RangeError),
+    });
     await client.close();
   });
 

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { headerNames } from '../../client/credentials.ts';
+import { isKeyedMethod } from '../../client/methods.ts';
 import { isThenable } from '../../internal/decision.ts';
 import {
   boolean,
@@ -93,8 +94,6 @@ interface Lock {
   readonly holder: string;
 }
 
-const METHODS: ReadonlySet<string> = new Set(['POST', 'PATCH']);
-
 /** Duplicates that wait at the same time within one scope: those beyond are refused. */
 const MAX_WAITING_PER_SCOPE = 1_000;
 /** Milliseconds between two looks at a key that another holds, growing from the first to the longest. */
@@ -154,7 +153,7 @@ export class Idempotency {
    * only where `required` gives one.
    */
   keyOf(request: IncomingRequest): Key | Promise<Key> {
-    if (!METHODS.has(request.method)) return undefined;
+    if (!isKeyedMethod(request.method)) return undefined;
     const field = request.headers['idempotency-key'];
     if (field !== undefined) return parseIdempotencyKey(field) ?? KEY_INVALID;
     const { required = false } = this.#options;

@@ -1,0 +1,51 @@
+import { InvalidRequestError } from '../errors.ts';
+import { shown } from '../internal/shown.ts';
+
+type Visit = (name: unknown, value: unknown) => void;
+
+/**
+ * Calls a function with each name and value of the headers of a request: an object, or whatever gives pairs, such as
+ * Headers, a Map or a list; or a list of names and values in turn, as undici and Node have them.
+ *
+ * @throws InvalidRequestError if the headers are none of these
+ */
+export function forEachHeader(given: unknown, visit: Visit): void {
+  if (!Array.isArray(given) || Array.isArray(given[0])) {
+    forEachPair(given, 'headers', visit);
+    return;
+  }
+  if (given.length % 2 !== 0) throw new InvalidRequestError('a list of headers must have an even length');
+  for (let index = 0; index < given.length; index += 2) visit(given[index], given[index + 1]);
+}
+
+/**
+ * Calls a function with each name and value of an object, or of whatever gives pairs.
+ *
+ * @param what what the pairs are, for the message
+ * @throws InvalidRequestError if it is neither: what it holds would be lost
+ */
+export function forEachPair(given: unknown, what: string, visit: Visit): void {
+  if (typeof given !== 'object' || given === null) throw notPairs(given, what);
+  if (Symbol.iterator in given) {
+    for (const pair of given as Iterable<unknown>) {
+      if (!Array.isArray(pair) || pair.length !== 2) throw notPairs(pair, what, 'an iterable with ');
+      visit(pair[0], pair[1]);
+    }
+    return;
+  }
+  const names = Object.keys(given);
+  if (names.length === 0 && !isPlain(given)) throw notPairs(given, what);
+  for (const name of names) visit(name, (given as Record<string, unknown>)[name]);
+}
+
+/** Whether an object is one of `{}`, in any realm, or without a prototype. */
+function isPlain(value: object): boolean {
+  const prototype = Object.getPrototypeOf(value);
+  return prototype === null || Object.getPrototypeOf(prototype) === null;
+}
+
+function notPairs(value: unknown, what: string, where = ''): InvalidRequestError {
+  return new InvalidRequestError(
+    `the ${what} must be an object, a Map, or pairs of a name and a value; got ${where}${shown(value)}`,
+  );
+}

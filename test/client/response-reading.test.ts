@@ -1,0 +1,239 @@
+import { type Agent, get, type IncomingMessage } from 'node:http';
+import { buffer } from 'node:stream/consumers';
+import { brotliCompressSync, deflateRawSync, deflateSync, gzipSync, zstdCompressSync } from 'node:zlib';
+import axios from 'axios';
+import { request } from 'undici';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
+import {
+  axiosAdapter,
+  createDispatcher,
+  createFetch,
+  createHttpAgent,
+  type ServiceClient,
+  type ServiceOptions,
+} from '../../src/index.ts';
+import { rejectionOf } from '../policies/helpers.ts';
+import { valuesOf } from '../support/entries.ts';
+import { type Handler, startServer, type TestServer } from '../support/server.ts';
+import { clientOf, MIB, service, sockets, startRaw, url } from './fetching.ts';
+
+const CONTENT = '{"name":"ü"}';
+
+type Encode = (content: string | Buffer) => Buffer;
+
+const codings: readonly [string, Encode][] = [
+  ['gzip', gzipSync],
+  ['x-gzip', gzipSync],
+  ['br', brotliCompressSync],
+  ['zstd', zstdCompressSync],
+  ['deflate', deflateSync],
+  ['deflate', deflateRawSync],
+  ['GZIP, identity', gzipSync],
+  ['deflate, gzip', (content) => gzipSync(deflateSync(content))],
+];
+
+/** The entries that read a response for their caller, each to its parsed JSON. */
+const readers: readonly [string, (client: ServiceClient) => Promise<unknown>][] = [
+  ['call()', (client) => client.call({ service, path: '/' })],
+  ['createFetch()', async (client) => (await createFetch(client)(url)).json()],
+  ['axiosAdapter()', async (client) => (await axios.get(url, { adapter: axiosAdapter(client) })).data],
+];
+
+/** The entries that pass the bytes of a response on. */
+const passers: readonly [string, (client: ServiceClient) => Promise<Buffer>][] = [
+  ['request()', async (client) => buffer((await client.request({ service, path: '/' })).body)],
+  [
+    'createDispatcher()',
+    async (client) => buffer((await request(url, { dispatcher: createDispatcher(client) })).body),
+  ],
+  ['createHttpAgent()', async (client) => overHttp(createHttpAgent(client))],
+];
+
+async function overHttp(agent: Agent): Promise<Buffer> {
+  onTestFinished(() => agent.destroy());
+  const response = await new Promise<IncomingMessage>((resolve, reject) => {
+    get(url, { agent }, resolve).on('error', reject);
+  });
+  return buffer(response);
+}
+
+function sending(body: Buffer, headers: Record<string, string | number>, status = 200): Handler {
+  return (incoming, response) => {
+    incoming.resume();
+    response.writeHead(status, headers).end(body);
+  };
+}
+
+async function serving(
+  handler: Handler,
+  options: ServiceOptions = {},
+): Promise<{ client: ServiceClient; server: TestServer }> {
+  const server = await startServer(handler);
+  return { client: clientOf([server], options), server };
+}
+
+const JSON_TYPE = { 'content-type': 'application/json' };
+
+describe.each(readers)('%s', (name, read) => {
+  it.each(codings)('decodes a response that is encoded as %s', async (coding, encode) => {
+    const headers = { ...JSON_TYPE, 'content-encoding': coding };
+    const { client } = await serving(sending(encode(CONTENT), headers));
+    await expect(read(client)).resolves.toEqual({ name: 'ü' });
+  });
+
+  it.each(codings)('does not inflate a bomb in %s beyond maxResponseSize', async (coding, encode) => {
+    const bomb = encode(Buffer.alloc(8 * MIB));
+    const headers = { ...JSON_TYPE, 'content-encoding': coding };
+    const { client, server } = await serving(sending(bomb, headers), { maxResponseSize: 100_000 });
+    const error = await rejectionOf(read(client));
+    expect(causesOf(error)).toContainEqual(
+      expect.objectContaining({
+        code: 'ERR_RESPONSE_TOO_LARGE',
+        maxResponseSize: 100_000,
+        serviceName: service,
+      }),
+    );
+    expect(server.requests).toHaveLength(1);
+    await client.close();
+  });
+
+  it('reads what is encoded and no larger than maxResponseSize', async () => {
+    const content = JSON.stringify('x'.repeat(99_998));
+    const headers = { ...JSON_TYPE, 'content-encoding': 'gzip' };
+    const { client } = await serving(sending(gzipSync(content), headers), { maxResponseSize: 100_000 });
+    await expect(read(client)).resolves.toHaveLength(99_998);
+  });
+
+  it('reads JSON behind a byte order mark', async () => {
+    const { client } = await serving(sending(Buffer.from(`\ufeff${CONTENT}`), JSON_TYPE));
+    await expect(read(client)).resolves.toEqual({ name: 'ü' });
+  });
+
+  it('leaves no connection behind what it does not read', async () => {
+    const { client, server } = await serving(
+      (incoming, response) => {
+        incoming.resume();
+        response.writeHead(200, { 'content-encoding': 'gzip' }).end(gzipSync(Buffer.alloc(64 * MIB)));
+      },
+      { maxResponseSize: 1_000 },
+    );
+    await rejectionOf(read(client));
+    await client.close();
+    await vi.waitFor(async () => expect(await sockets(server)).toBe(0));
+    expect(name).not.toBe('');
+  });
+});
+
+describe.each(passers)('%s', (_name, read) => {
+  it('passes on the bytes of a response as they are', async () => {
+    const encoded = gzipSync(CONTENT);
+    const binary = Buffer.from([0xff, 0xfe, 0x00, 0x80, 0xef, 0xbb, 0xbf]);
+    for (const [bytes, headers] of [
+      [encoded, { 'content-encoding': 'gzip' }],
+      [binary, {}],
+    ] as const) {
+      const { client } = await serving(sending(bytes, headers), { maxResponseSize: 1 });
+      expect(await read(client)).toEqual(bytes);
+    }
+  });
+});
+
+describe('call()', () => {
+  const call = { service, path: '/' };
+
+  it('rejects a body that is neither JSON nor text, and names request()', async () => {
+    const binary = Buffer.from([0x89, 0x50, 0x4e, 0x47, 0xff]);
+    for (const type of ['image/png', 'application/json', 'text/plain; charset=utf-16']) {
+      const { client } = await serving(sending(binary, { 'content-type': type }));
+      expect(await rejectionOf(client.call(call))).toMatchObject({
+        code: 'ERR_RESPONSE_INVALID',
+        message: expect.stringContaining('request()'),
+        serviceName: service,
+      });
+      // The instance has done nothing wrong.
+      expect(client.policies(service).circuitBreaker!.toJSON()).toMatchObject({ state: 'closed' });
+    }
+  });
+
+  it('tells the status of an error whose body is binary', async () => {
+    const { client } = await serving(sending(Buffer.from([0xff]), {}, 404));
+    expect(await rejectionOf(client.call(call))).toMatchObject({
+      code: 'ERR_SERVICE_RESPONSE',
+      status: 404,
+      body: undefined,
+    });
+  });
+
+  it('decodes the body of an error', async () => {
+    const headers = { ...JSON_TYPE, 'content-encoding': 'br' };
+    const { client } = await serving(sending(brotliCompressSync(CONTENT), headers, 409));
+    expect(await rejectionOf(client.call(call))).toMatchObject({ status: 409, body: { name: 'ü' } });
+  });
+
+  it('rejects what is not encoded as its head says, or not to its end', async () => {
+    for (const bytes of [Buffer.from('plain text'), gzipSync(CONTENT).subarray(0, -8)]) {
+      const { client } = await serving(sending(bytes, { 'content-encoding': 'gzip' }));
+      expect(await rejectionOf(client.call(call))).toMatchObject({
+        code: 'ERR_RESPONSE_INVALID',
+        message: expect.stringContaining('gzip'),
+        cause: expect.any(Error),
+      });
+      await client.close();
+    }
+  });
+
+  it('leaves what is encoded in a way that is not known as it is', async () => {
+    const { client } = await serving(sending(Buffer.from('text'), { 'content-encoding': 'aes128gcm' }));
+    await expect(client.call(call)).resolves.toBe('text');
+  });
+
+  it('takes a HEAD and a 304 with a Content-Length over the bound', async () => {
+    const large = '1000000';
+    const { client } = await serving(sending(Buffer.alloc(0), { 'content-length': large, etag: '"a"' }), {
+      maxResponseSize: 1_000,
+    });
+    await expect(client.call({ ...call, method: 'HEAD' })).resolves.toBeUndefined();
+    const raw = await startRaw(`HTTP/1.1 304 Not Modified\r\ncontent-length: ${large}\r\netag: "a"\r\n\r\n`);
+    const notModified = clientOf([raw], { maxResponseSize: 1_000, retry: false });
+    expect(await rejectionOf(notModified.call(call))).toMatchObject({ status: 304 });
+  });
+
+  it('keeps in the cache what it has decoded', async () => {
+    const headers = { ...JSON_TYPE, 'content-encoding': 'gzip', 'cache-control': 'max-age=60' };
+    const { client, server } = await serving(sending(gzipSync(CONTENT), headers), { cache: {} });
+    for (let time = 0; time < 2; time++) await expect(client.call(call)).resolves.toEqual({ name: 'ü' });
+    expect(server.requests).toHaveLength(1);
+  });
+
+  it('is released by its signal while a body is being decoded', async () => {
+    const own = new AbortController();
+    const body = gzipSync(Buffer.alloc(32 * MIB));
+    const { client } = await serving(sending(body, { 'content-encoding': 'gzip' }), {
+      maxResponseSize: 64 * MIB,
+    });
+    const pending = client.call({ ...call, signal: own.signal });
+    setTimeout(() => own.abort(new Error('enough')), 5);
+    expect(await rejectionOf(pending)).toMatchObject({ message: 'enough' });
+    await client.close();
+  });
+});
+
+describe('axiosAdapter()', () => {
+  it('asks for what it can decode, once, unless its caller says otherwise', async () => {
+    const { client, server } = await serving(sending(Buffer.from('{}'), JSON_TYPE));
+    const api = axios.create({ baseURL: url, adapter: axiosAdapter(client) });
+    const asked = () => valuesOf(server.requests.at(-1)!, 'accept-encoding');
+    await api.get('/');
+    expect(asked()).toEqual(['gzip, deflate, br, zstd']);
+    await api.post('/', { a: 1 }, { onUploadProgress: () => {} });
+    expect(asked()).toEqual(['gzip, deflate, br, zstd']);
+    await api.get('/', { headers: { 'Accept-Encoding': 'identity' } });
+    expect(asked()).toEqual(['identity']);
+    await api.get('/', { decompress: false });
+    expect(asked()).toEqual([]);
+  });
+});
+
+function causesOf(error: unknown): unknown[] {
+  return error instanceof Error ? [error, ...causesOf(error.cause)] : [];
+}
