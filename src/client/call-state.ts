@@ -2,7 +2,8 @@ import type { AcquireOptions } from '../balancing/pick.ts';
 import type { Attributes } from '../policies/context.ts';
 import type { ServiceResponse } from './exchange.ts';
 import type { RelayedAnswer } from './relay.ts';
-import { indexOfHeader, type PreparedRequest, type ServiceCall } from './service-call.ts';
+import { mergeHeaders, PROPAGATED_HEADERS } from './sent-headers.ts';
+import type { PreparedRequest, ServiceCall } from './service-call.ts';
 
 /**
  * What one call remembers from try to try. It is the call's `attributes` as well, so that retry predicates
@@ -13,8 +14,10 @@ export interface CallState extends Attributes, AcquireOptions {
   readonly method: string;
   readonly path: string;
   readonly request: PreparedRequest;
-  /** Names and values in turn, what is propagated included. */
+  /** Names and values in turn, what is propagated included, but for the time limit. */
   readonly headers: readonly string[];
+  /** When the time is over that the caller's own `X-Request-Timeout` leaves, by `performance.now()`; Infinity without one. */
+  readonly expiresAt: number;
   readonly retries: number | undefined;
   /** How the latest attempt failed that was to find out what has become of an instance: another is due, whatever the failure. */
   exploringFailure: unknown;
@@ -38,12 +41,16 @@ export function callState(
   request: PreparedRequest,
   propagated: readonly string[],
 ): CallState {
+  const own = request.headers;
+  const both = setsPropagated(own) ? mergeHeaders(own, propagated) : undefined;
+  const timeout = both?.timeout;
   return {
     service: call.service,
     method: request.method,
     path: call.path,
     request,
-    headers: headersOf(request.headers, propagated),
+    headers: both?.headers ?? (own.length === 0 ? propagated : own.concat(propagated)),
+    expiresAt: timeout === undefined ? Infinity : performance.now() + timeout,
     hashKey: call.hashKey,
     select: call.select,
     retries: call.retries,
@@ -76,13 +83,9 @@ export function avoid(state: CallState, instanceId: string): void {
   state.exclude.add(instanceId);
 }
 
-/** The caller's own headers, and those propagated that it did not set itself. */
-function headersOf(own: readonly string[], propagated: readonly string[]): readonly string[] {
-  if (own.length === 0) return propagated;
-  const headers = [...own];
-  for (let index = 0; index < propagated.length; index += 2) {
-    if (indexOfHeader(own, propagated[index]!) === -1)
-      headers.push(propagated[index]!, propagated[index + 1]!);
+function setsPropagated(headers: readonly string[]): boolean {
+  for (let index = 0; index < headers.length; index += 2) {
+    if (PROPAGATED_HEADERS.has(headers[index]!)) return true;
   }
-  return headers;
+  return false;
 }

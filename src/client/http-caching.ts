@@ -7,6 +7,7 @@ import { Cache, type CachedCall, type CacheOptions, type Freshness } from '../po
 import type { CallContext } from '../policies/context.ts';
 import type { Outcome } from '../policies/outcome.ts';
 import type { CallState } from './call-state.ts';
+import { AUTHENTICATION_HEADERS, headerNames, IDENTITY_HEADERS } from './credentials.ts';
 import type { Answer, BufferedResponse, ResponseHeaders } from './exchange.ts';
 import { isRetrieval, isSafeMethod } from './methods.ts';
 
@@ -22,6 +23,11 @@ export interface HttpCacheOptions
    * it: `public`, `s-maxage` or `must-revalidate`. Each credential sees only its own. Default false.
    */
   allowAuthorization?: boolean;
+  /**
+   * Names of further request headers that tell callers or tenants apart: answers are kept for each value by itself, as
+   * they are for `X-Api-Key`, `X-Auth-Token`, `X-Goog-Api-Key` and `X-Tenant-Id`.
+   */
+  credentialHeaders?: readonly string[];
 }
 
 /** The part of a CallState that tells which answer it asks for. */
@@ -42,7 +48,7 @@ const RESOURCES_PER_ENTRY = 10;
 
 /** RFC 9110, section 15.1, but for 206, which is a part, and 501, which is an error of the call here. */
 const CACHEABLE_STATUSES: ReadonlySet<number> = new Set([200, 203, 204, 300, 301, 308, 404, 405, 410, 414]);
-const CREDENTIALS: ReadonlySet<string> = new Set(['authorization', 'cookie', 'proxy-authorization']);
+const CREDENTIALS: ReadonlySet<string> = new Set(AUTHENTICATION_HEADERS);
 /** Those that ask for a part, or for an answer that means something only to the one who asks. */
 const PARTICULAR: ReadonlySet<string> = new Set([
   'range',
@@ -89,12 +95,14 @@ const MAX_SECONDS = 86_400;
  *
  * Of answers with `Vary` there is one for each set of values of the request headers named. What a resource
  * varies by is learnt from its answers: one whose request has a header that is named for the first time is not
- * kept, since it was looked for without. A call with `select` shares answers only with those that select the same.
+ * kept, since it was looked for without. The headers that tell callers or tenants apart count as named by all. A call with `select` shares answers only with those that select the same.
  */
 export class HttpCaching {
   /** Expects a CallState as the attributes of the call, and gives BufferedResponses. */
   readonly cache: Cache;
   readonly #allowAuthorization: boolean;
+  /** The headers whose values are part of each key. */
+  readonly #identity: ReadonlySet<string>;
   readonly #resources: LRUCache<string, Resource>;
   #resourcesSoFar = 0;
 
@@ -108,10 +116,16 @@ export class HttpCaching {
       random: anything,
       maxSize: anything,
       allowAuthorization: boolean,
+      credentialHeaders: headerNames,
     });
-    const { allowAuthorization = false, ...others } = options;
+    const { allowAuthorization = false, credentialHeaders = [], ...others } = options;
     const { maxEntries = DEFAULT_MAX_ENTRIES, maxSize = DEFAULT_MAX_SIZE } = options;
     this.#allowAuthorization = allowAuthorization;
+    this.#identity = new Set([
+      ...IDENTITY_HEADERS,
+      ...credentialHeaders.map((name) => name.toLowerCase()),
+      ...(allowAuthorization ? CREDENTIALS : []),
+    ]);
     this.cache = new Cache({
       ...others,
       maxEntries,
@@ -129,7 +143,7 @@ export class HttpCaching {
   readonly coalesceKey = ({ attributes }: CallContext): string | undefined => {
     const call = attributes as CallState;
     const resource = this.#resourceOf(call);
-    return resource && keyFor(call, resource, call.request.headers.join('\n'));
+    return resource && keyFor(call, resource, call.request.headers.join('\n'), this.#isSecret(call));
   };
 
   /**
@@ -143,8 +157,14 @@ export class HttpCaching {
   #keyOf(call: HttpCall): string | undefined {
     const resource = this.#resourceOf(call);
     if (resource === undefined) return undefined;
-    const names = this.#allowAuthorization ? [...resource.vary, ...CREDENTIALS] : resource.vary;
-    return keyFor(call, resource, variantOf(call.headers, names));
+    const secret = this.#isSecret(call);
+    const names = secret ? [...resource.vary, ...this.#identity] : resource.vary;
+    return keyFor(call, resource, variantOf(call.headers, names), secret);
+  }
+
+  /** Whether the headers say who asks, which is not to be read from a key. */
+  #isSecret({ headers }: HttpCall): boolean {
+    return hasHeaderOf(this.#identity, headers);
   }
 
   /** Undefined if no other answer than the call's own will do. */
@@ -184,7 +204,7 @@ export class HttpCaching {
     const directives = directivesOf(answer.headers['cache-control']);
     if (directives === undefined || hasAny(directives, NOT_TO_BE_KEPT)) return undefined;
     if (answer.headers['set-cookie'] !== undefined) return undefined;
-    if (carriesCredentials(call.headers) && !hasAny(directives, SHAREABLE)) return undefined;
+    if (hasHeaderOf(CREDENTIALS, call.headers) && !hasAny(directives, SHAREABLE)) return undefined;
     if (!this.#learn(call, answer.headers.vary)) return undefined;
     // It was looked for under another key if its `Vary` is news, or if the resource has changed meanwhile.
     if (this.#keyOf(call) !== key) return undefined;
@@ -215,9 +235,14 @@ function placeOf({ service, request }: HttpCall): string {
 }
 
 /** What is selected stands before the headers, none of which has a name that begins like it. */
-function keyFor({ request, headers, select }: HttpCall, { name }: Resource, ofHeaders: string): string {
+function keyFor(
+  { request, select }: HttpCall,
+  { name }: Resource,
+  ofHeaders: string,
+  secret: boolean,
+): string {
   const variant = select ? `${keyOfSelector(select)}\n${ofHeaders}` : ofHeaders;
-  const digested = variant.length > MAX_KEY_LENGTH || carriesCredentials(headers);
+  const digested = secret || variant.length > MAX_KEY_LENGTH;
   return `${request.method} ${name}\n${digested ? hash('sha256', variant, 'base64url') : variant}`;
 }
 
@@ -232,8 +257,8 @@ function variantOf(headers: readonly string[], names: readonly string[]): string
   return variant;
 }
 
-function carriesCredentials(headers: readonly string[]): boolean {
-  for (let index = 0; index < headers.length; index += 2) if (CREDENTIALS.has(headers[index]!)) return true;
+function hasHeaderOf(names: ReadonlySet<string>, headers: readonly string[]): boolean {
+  for (let index = 0; index < headers.length; index += 2) if (names.has(headers[index]!)) return true;
   return false;
 }
 

@@ -18,10 +18,16 @@ export interface RequestContext {
  */
 export const RETRIES_SPENT_HEADER = 'x-retries-spent';
 
+/** Milliseconds for which the caller waits from when it sent the request. */
+export const TIMEOUT_HEADER = 'x-request-timeout';
+
 type IncomingHeaders = Readonly<Record<string, string | string[] | undefined>>;
 
 /** W3C Trace Context, section 3.2.2: version ff and ids of zeros alone are invalid. */
 const TRACEPARENT = /^(?!ff)[\da-f]{2}-(?!0{32})[\da-f]{32}-(?!0{16})[\da-f]{16}-[\da-f]{2}$/;
+
+/** A longer list of time limits is not read. */
+const MAX_TIMEOUTS_LENGTH = 256;
 
 const storage = new AsyncLocalStorage<RequestContext>();
 
@@ -34,13 +40,26 @@ const spentFor = new WeakSet<RequestContext>();
  */
 export function requestContextFrom(headers: IncomingHeaders): RequestContext {
   const traceparent = wellFormed(headers.traceparent, TRACEPARENT);
-  const timeout = wellFormed(headers['x-request-timeout'], /^\d{1,9}$/);
+  const timeout = leastTimeout(headers[TIMEOUT_HEADER]);
   return {
     requestId: wellFormed(headers['x-request-id'], /^[\w.:=+/@-]{1,128}$/) ?? randomUUID(),
     traceparent,
     tracestate: traceparent && wellFormed(headers.tracestate, /^[\x20-\x7e]{1,512}$/),
-    deadline: timeout === undefined ? Infinity : performance.now() + Number(timeout),
+    deadline: timeout === undefined ? Infinity : performance.now() + timeout,
   };
+}
+
+/**
+ * The milliseconds of an `X-Request-Timeout`: the least where there are several, as where whoever forwarded the request
+ * added one of its own. Undefined if none is well formed.
+ */
+export function leastTimeout(value: string | readonly string[] | undefined): number | undefined {
+  if (value === undefined) return undefined;
+  const text = typeof value === 'string' ? value : value.join();
+  if (/^\d{1,9}$/.test(text)) return Number(text);
+  if (text.length > MAX_TIMEOUTS_LENGTH) return undefined;
+  const several = text.split(/[ \t]*,[ \t]*/).filter((item) => /^\d{1,9}$/.test(item));
+  return several.length === 0 ? undefined : Math.min(...several.map(Number));
 }
 
 function wellFormed(value: string | string[] | undefined, pattern: RegExp): string | undefined {

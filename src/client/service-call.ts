@@ -89,6 +89,9 @@ export interface PreparedRequest {
   readonly idempotent: boolean;
 }
 
+/** By such a key nobody can tell whether a request was there before. */
+const BLANK_KEY = /^[\s"]*$/;
+
 /** Those by which a caller could change where a request goes or where it ends. */
 const RESERVED_HEADERS: ReadonlySet<string> = new Set([
   'host',
@@ -130,7 +133,9 @@ export function prepare(call: ServiceCall): PreparedRequest {
 }
 
 export function isIdempotent(method: string, headers: readonly string[]): boolean {
-  return isIdempotentMethod(method) || indexOfHeader(headers, 'idempotency-key') !== -1;
+  if (isIdempotentMethod(method)) return true;
+  const index = indexOfHeader(headers, 'idempotency-key');
+  return index !== -1 && !BLANK_KEY.test(headers[index + 1]!);
 }
 
 export function methodOf({ method = 'GET' }: Pick<ServiceCall, 'method'>): string {
@@ -235,7 +240,12 @@ export function indexOfHeader(headers: readonly string[], name: string): number 
 export function setHeader(headers: string[], name: string, value: string): void {
   const index = indexOfHeader(headers, name);
   if (index === -1) headers.push(name, value);
-  else headers[index + 1] = value;
+  else {
+    headers[index + 1] = value;
+    for (let other = headers.length - 2; other > index; other -= 2) {
+      if (headers[other] === name) headers.splice(other, 2);
+    }
+  }
 }
 
 export function setIdempotencyKey(

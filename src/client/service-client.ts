@@ -42,7 +42,12 @@ import { MeshDispatcher } from './mesh-dispatcher.ts';
 import { type MeshFetch, meshFetch } from './mesh-fetch.ts';
 import type { NearMiss } from './mesh-target.ts';
 import { PassthroughWarnings } from './passthrough-warnings.ts';
-import { currentRequestContext, noteRetriesSpent, RETRIES_SPENT_HEADER } from './propagation.ts';
+import {
+  currentRequestContext,
+  noteRetriesSpent,
+  RETRIES_SPENT_HEADER,
+  TIMEOUT_HEADER,
+} from './propagation.ts';
 import { type RelayedAnswer, RelayedCall, RelayedExchange } from './relay.ts';
 import { prepareRelay, type RelayRequest } from './relay-request.ts';
 import type { RelayedCalls } from './relayed-calls.ts';
@@ -692,10 +697,15 @@ function relayOptions(
   } as Dispatcher.DispatchOptions;
 }
 
-function headersOf({ headers }: CallState, { deadline }: Context, now: number = performance.now()): string[] {
-  if (deadline === Infinity) return headers as string[];
-  const left = String(Math.max(1, Math.floor(deadline - now)));
-  return headers.concat('x-request-timeout', left);
+function headersOf(
+  { headers, expiresAt }: CallState,
+  { deadline }: Context,
+  now: number = performance.now(),
+): string[] {
+  const until = Math.min(deadline, expiresAt);
+  if (until === Infinity) return headers as string[];
+  const left = String(Math.max(1, Math.floor(until - now)));
+  return headers.concat(TIMEOUT_HEADER, left);
 }
 
 function jsonIn(headers: ResponseHeaders): boolean {

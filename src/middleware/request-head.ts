@@ -1,4 +1,5 @@
 import { type ClientRequest, validateHeaderValue } from 'node:http';
+import { PROPAGATED_HEADERS, pairsOf, valuesToSend } from '../client/sent-headers.ts';
 
 /** What Node keeps of a request that has no socket yet; http-proxy-agent has relied on it for long. */
 interface Rendered {
@@ -8,9 +9,9 @@ interface Rendered {
 
 /**
  * Completes the head of a request that is about to be sent: with the `Host`, in place of the one there is, if one is
- * given, and with those of the headers, names and values in turn, that it has not. Node writes the head down as soon
- * as the request is ended or its body begins, which it does while there is no socket yet: then what is written is
- * changed.
+ * given, and with the headers, names and values in turn. What the caller has set of these is sent once: see
+ * `valuesToSend`. Node writes the head down as soon as the request is ended or its body begins, which it does while
+ * there is no socket yet: then what is written is changed.
  *
  * @throws TypeError if a value cannot stand in a header.
  */
@@ -19,30 +20,46 @@ export function completeHead(
   host: string | undefined,
   headers: readonly string[],
 ): void {
-  if (request.headersSent) {
-    changeHead(request as unknown as Rendered, host, headers);
-    return;
-  }
+  const ours = new Map(pairsOf(headers));
+  if (request.headersSent) changeHead(request as unknown as Rendered, host, ours);
+  else setHead(request, host, ours);
+}
+
+function setHead(request: ClientRequest, host: string | undefined, ours: ReadonlyMap<string, string>): void {
   if (host !== undefined) request.setHeader('Host', host);
-  for (let index = 0; index < headers.length; index += 2) {
-    if (!request.hasHeader(headers[index]!)) request.setHeader(headers[index]!, headers[index + 1]!);
+  const given = new Map<string, string[]>();
+  for (const name of PROPAGATED_HEADERS) {
+    const value = request.getHeader(name);
+    if (value !== undefined) given.set(name, [value].flat().map(String));
+  }
+  for (const name of PROPAGATED_HEADERS) {
+    const values = valuesToSend(name, given, ours);
+    if (values.length > 0) request.setHeader(name, values.length === 1 ? values[0]! : values);
+    else request.removeHeader(name);
   }
 }
 
-function changeHead(request: Rendered, host: string | undefined, headers: readonly string[]): void {
+function changeHead(request: Rendered, host: string | undefined, ours: ReadonlyMap<string, string>): void {
   const before = request._header;
   const lines = before.split('\r\n');
-  const has = (name: string) => lines.some((line) => line.toLowerCase().startsWith(`${name}:`));
+  const given = new Map<string, string[]>();
+  const kept = lines.filter((line, index) => {
+    const [, name, value] = (index > 0 && /^([^:]+):[ \t]*(.*)$/.exec(line)) || [];
+    const lower = name?.toLowerCase();
+    if (lower === undefined || !PROPAGATED_HEADERS.has(lower)) return true;
+    given.set(lower, [...(given.get(lower) ?? []), value!]);
+    return false;
+  });
+  if (host !== undefined) kept[kept.findIndex((line) => /^host:/i.test(line))] = `Host: ${host}`;
   const added: string[] = [];
-  for (let index = 0; index < headers.length; index += 2) {
-    const name = headers[index]!;
-    const value = headers[index + 1]!;
-    validateHeaderValue(name, value);
-    if (!has(name)) added.push(`${name}: ${value}`);
+  for (const name of PROPAGATED_HEADERS) {
+    for (const value of valuesToSend(name, given, ours)) {
+      validateHeaderValue(name, value);
+      added.push(`${name}: ${value}`);
+    }
   }
-  if (host !== undefined) lines[lines.findIndex((line) => /^host:/i.test(line))] = `Host: ${host}`;
-  lines.splice(1, 0, ...added);
-  const after = lines.join('\r\n');
+  kept.splice(1, 0, ...added);
+  const after = kept.join('\r\n');
   request._header = after;
   const first = request.outputData[0];
   if (typeof first?.data === 'string' && first.data.startsWith(before)) {

@@ -5,6 +5,11 @@ import { checkRedisSource, RedisConnection, type RedisSource, Script } from './r
 export interface RedisIdempotencyStoreOptions {
   /** A URL (`rediss:` for TLS), options of ioredis, or a client of ioredis. A client that is given stays open. */
   redis: RedisSource;
+  /**
+   * The name of the service whose keys these are, the same in all its processes: keys of two services do not meet. Letters,
+   * digits and . _ - (at most 128).
+   */
+  service: string;
   /** What the names of all keys begin with. Default `holdfast`. */
   keyPrefix?: string;
   /** Milliseconds that an answer of Redis may take, the connection to it included. Default 1,000. */
@@ -17,7 +22,7 @@ export interface RedisIdempotencyStoreOptions {
  * outlive it.
  *
  * @example
- * const store = new RedisIdempotencyStore({ redis: 'redis://127.0.0.1:6379' });
+ * const store = new RedisIdempotencyStore({ redis: 'redis://127.0.0.1:6379', service: 'email-service' });
  * app.register(fastifyGuard({ idempotency: { store } }));
  */
 export class RedisIdempotencyStore implements IdempotencyStore {
@@ -27,12 +32,15 @@ export class RedisIdempotencyStore implements IdempotencyStore {
   constructor(options: RedisIdempotencyStoreOptions) {
     validateOptions('RedisIdempotencyStore', options, {
       redis: checkRedisSource,
+      // Without a colon: where the name ends in the key must be clear.
+      service: matching(/^[\w.-]{1,128}$/, 'letters, digits and . _ - (at most 128)'),
       keyPrefix: matching(/^[\w.:-]{1,64}$/, 'letters, digits and . _ : - (at most 64)'),
       timeout: integer(1, MAX_DELAY),
     });
     requireOption('RedisIdempotencyStore', options, 'redis');
+    requireOption('RedisIdempotencyStore', options, 'service');
     this.#connection = new RedisConnection(options.redis, options.timeout ?? 1_000);
-    this.#prefix = options.keyPrefix ?? 'holdfast';
+    this.#prefix = `${options.keyPrefix ?? 'holdfast'}:idempotency:${options.service}`;
   }
 
   /** @throws RedisError if Redis is away. */
@@ -58,19 +66,19 @@ export class RedisIdempotencyStore implements IdempotencyStore {
   }
 
   #evaluate(script: Script, key: string, ...args: (string | number)[]): Promise<unknown> {
-    return this.#connection.evaluate(script, [`${this.#prefix}:idempotency:${key}`], args);
+    return this.#connection.evaluate(script, [`${this.#prefix}:${key}`], args);
   }
 }
 
 /*
- * A key is a hash with a `holder`, which expires with its lease, or with an `answer`, which expires with its time to
+ * A key is a hash with a `holder`, which expires with its lease, or with a `response`, which expires with its time to
  * live.
  */
 
-/** ARGV: holder, lease. Gives 'begun', 'held', or 'done' and the answer. */
+/** ARGV: holder, lease. Gives 'begun', 'held', or 'done' and the response. */
 const BEGIN = new Script(`
-local answer = redis.call('HGET', KEYS[1], 'answer')
-if answer then return { 'done', answer } end
+local response = redis.call('HGET', KEYS[1], 'response')
+if response then return { 'done', response } end
 local holder = redis.call('HGET', KEYS[1], 'holder')
 if holder and holder ~= ARGV[1] then return { 'held' } end
 redis.call('HSET', KEYS[1], 'holder', ARGV[1])
@@ -78,13 +86,13 @@ redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return { 'begun' }
 `);
 
-/** ARGV: holder, answer, time to live. Gives 1 if the answer is kept. */
+/** ARGV: holder, response, time to live. Gives 1 if the response is kept. */
 const COMPLETE = new Script(`
-if redis.call('HEXISTS', KEYS[1], 'answer') == 1 then return 0 end
+if redis.call('HEXISTS', KEYS[1], 'response') == 1 then return 0 end
 local holder = redis.call('HGET', KEYS[1], 'holder')
 if holder and holder ~= ARGV[1] then return 0 end
 redis.call('DEL', KEYS[1])
-redis.call('HSET', KEYS[1], 'answer', ARGV[2])
+redis.call('HSET', KEYS[1], 'response', ARGV[2])
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 return 1
 `);

@@ -306,6 +306,41 @@ describe('Authorization and Cookie', () => {
   );
 });
 
+describe('a header that tells callers or tenants apart', () => {
+  it.each(['X-Api-Key', 'x-auth-token', 'x-goog-api-key', 'X-Tenant-ID', 'x-shop'])(
+    '%s is part of the key: no caller gets the response to another',
+    async (name) => {
+      const origin = servedBy({ 'cache-control': 'max-age=60' }, { credentialHeaders: ['X-Shop'] });
+      const as = (caller: string) => origin.get({ headers: { [name]: caller } });
+      expect([await as('a'), await as('b'), await origin.get()]).toEqual([
+        'answer 1',
+        'answer 2',
+        'answer 3',
+      ]);
+      expect([await as('a'), await as('b'), await origin.get()]).toEqual([
+        'answer 1',
+        'answer 2',
+        'answer 3',
+      ]);
+    },
+  );
+
+  it.each(['authorization', 'proxy-authorization', 'cookie'])('%s keeps a response out', async (name) => {
+    const origin = servedBy({ 'cache-control': 'max-age=60' }, { credentialHeaders: [name] });
+    for (let i = 0; i < 2; i++) await origin.get({ headers: { [name]: 'a' } });
+    expect(origin.made).toBe(2);
+  });
+
+  it('cannot be read from the key', async () => {
+    const origin = servedBy({ 'cache-control': 'max-age=60' });
+    const keys: unknown[] = [];
+    origin.http.cache.on('miss', ({ key }) => keys.push(key));
+    await origin.get({ headers: { 'x-api-key': 'secret' } });
+    expect(keys).toHaveLength(1);
+    expect(JSON.stringify(keys)).not.toContain('secret');
+  });
+});
+
 describe('Vary', () => {
   const inLanguage = (language: string | string[] | undefined): Partial<ServiceCall> => ({
     headers: { 'accept-language': language, 'x-other': String(requests) },
@@ -650,6 +685,7 @@ describe('the bounds', () => {
 describe('the options', () => {
   it.each<[string, Record<string, unknown>]>([
     ['allowAuthorization', { allowAuthorization: 'yes' }],
+    ['credentialHeaders', { credentialHeaders: 'x-shop' }],
     ['maxSize', { maxSize: -1 }],
     ['staleIfError', { staleIfError: -1 }],
     ['ttl', { ttl: 1 }],

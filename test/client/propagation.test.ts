@@ -75,12 +75,33 @@ describe('the context of an incoming request', () => {
     expect(requestContextFrom({ 'x-request-timeout': '0' }).deadline).toBe(performance.now());
   });
 
-  it.each(['', '-1', '1.5', '1e3', 'Infinity', 'NaN', '0x10', ' 5', '5\n', '5, 6', '1000000000', ['5']])(
-    'has no deadline where the timeout sent is not well formed: %j',
-    (timeout) => {
-      expect(requestContextFrom({ 'x-request-timeout': timeout }).deadline).toBe(Infinity);
-    },
-  );
+  it.each([
+    '',
+    '-1',
+    '1.5',
+    '1e3',
+    'Infinity',
+    'NaN',
+    '0x10',
+    ' 5',
+    '5\n',
+    '1000000000',
+    ',',
+    '5,'.repeat(200),
+  ])('has no deadline where the timeout sent is not well formed: %j', (timeout) => {
+    expect(requestContextFrom({ 'x-request-timeout': timeout }).deadline).toBe(Infinity);
+  });
+
+  it.each<[string | string[], number]>([
+    ['5, 6', 5],
+    ['9999,400', 400],
+    [['9999', '400'], 400],
+    [['5'], 5],
+    ['abc, 5', 5],
+    ['7,7', 7],
+  ])('ends at the least of several timeouts: of %j at %i', (timeout, least) => {
+    expect(requestContextFrom({ 'x-request-timeout': timeout }).deadline).toBe(performance.now() + least);
+  });
 
   it.each([
     '',

@@ -45,6 +45,11 @@ describe('the method', () => {
     expect(prepared({ method })).toMatchObject({ method: sent, idempotent });
   });
 
+  it.each(['', ' ', '\t', '""', '" "'])('is not safe to send twice for an idempotency key of %j', (key) => {
+    expect(prepared({ method: 'POST', headers: { 'Idempotency-Key': key } }).idempotent).toBe(false);
+    expect(prepared({ method: 'PUT', headers: { 'Idempotency-Key': key } }).idempotent).toBe(true);
+  });
+
   it.each(['', 'GET /evil', 'GET\r\n', 'GÉT', 'a b', null, 5])('%j is refused', (method) => {
     expect(refusalOf({ method })).toBeInstanceOf(InvalidRequestError);
     expect(refusalOf({ method }).message).toMatch(/not an HTTP method/);

@@ -1,23 +1,30 @@
 import type { ServerResponse } from 'node:http';
 import { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
+import type { IdempotencyStore } from '../../src/middleware/server/idempotency-store.ts';
 import { nodeGuard } from '../../src/middleware/server/node-http.ts';
+import { ServerGuard } from '../../src/middleware/server/server-guard.ts';
 import { RedisIdempotencyStore } from '../../src/redis/redis-idempotency-store.ts';
 import { describeIdempotencyStore } from '../middleware/server/idempotency-store-contract.ts';
-import { rejectionOf } from '../policies/helpers.ts';
+import { type Deferred, defer, rejectionOf } from '../policies/helpers.ts';
 import { redisUrl, startRedis, uniquePrefix } from '../support/redis.ts';
 import { type Handler, startServer } from '../support/server.ts';
 
 let shared: RedisIdempotencyStore;
 beforeAll(() => {
-  shared = new RedisIdempotencyStore({ redis: redisUrl(), keyPrefix: uniquePrefix() });
+  shared = new RedisIdempotencyStore({ redis: redisUrl(), service: 'tests', keyPrefix: uniquePrefix() });
 });
 afterAll(() => shared.close());
 
 describeIdempotencyStore('RedisIdempotencyStore', () => shared);
 
 function storeOf(options: Partial<ConstructorParameters<typeof RedisIdempotencyStore>[0]> = {}) {
-  const store = new RedisIdempotencyStore({ redis: redisUrl(), keyPrefix: uniquePrefix(), ...options });
+  const store = new RedisIdempotencyStore({
+    redis: redisUrl(),
+    service: 'tests',
+    keyPrefix: uniquePrefix(),
+    ...options,
+  });
   onTestFinished(() => store.close());
   return store;
 }
@@ -33,12 +40,79 @@ describe('RedisIdempotencyStore', () => {
     expect(await two.begin('k', 'b', 60_000)).toEqual({ state: 'done', answer: 'answer' });
   });
 
+  it('keeps the keys of two services on one Redis apart', async () => {
+    const keyPrefix = uniquePrefix();
+    const origins = await Promise.all(
+      ['email-service', 'sms-service'].map(async (sentBy) => {
+        const store = storeOf({ keyPrefix, service: sentBy });
+        const handler: Handler = (_request, response) => void response.end(sentBy);
+        return (await startServer(nodeGuard({ idempotency: { store } }, handler) as Handler)).origin;
+      }),
+    );
+    const post = async (origin: string) => {
+      const response = await fetch(origin, { method: 'POST', headers: { 'idempotency-key': '"k"' } });
+      return [response.headers.get('idempotent-replayed'), await response.text()];
+    };
+    const first = await Promise.all(origins.map(post));
+    const again = await Promise.all(origins.map(post));
+    expect(first).toEqual([
+      [null, 'email-service'],
+      [null, 'sms-service'],
+    ]);
+    expect(again).toEqual([
+      ['true', 'email-service'],
+      ['true', 'sms-service'],
+    ]);
+  });
+
+  it('does not keep the response of one whose lock was lost meanwhile, and the guard tells', async () => {
+    const keyPrefix = uniquePrefix();
+    const [one, two] = [storeOf({ keyPrefix }), storeOf({ keyPrefix })];
+    // As from a process that is blocked, nothing more is heard of the first one's lock.
+    let begun = 0;
+    const blocked: IdempotencyStore = {
+      begin: (...args) => (begun++ === 0 ? one.begin(...args) : new Promise(() => {})),
+      complete: (...args) => one.complete(...args),
+      release: (...args) => one.release(...args),
+    };
+    const answers: Record<string, Deferred<void>> = { late: defer(), right: defer() };
+    const called: string[] = [];
+    const start = async (name: string, store: IdempotencyStore) => {
+      const guard = new ServerGuard({ idempotency: { store, lease: 100 } });
+      const lost: unknown[] = [];
+      guard.on('lock-lost', (event) => lost.push(event));
+      const handler: Handler = async (_request, response) => {
+        called.push(name);
+        await answers[name]!.promise;
+        response.end(name);
+      };
+      const { origin } = await startServer(nodeGuard(guard, handler) as Handler);
+      const post = async () => {
+        const response = await fetch(origin, { method: 'POST', headers: { 'idempotency-key': '"k"' } });
+        return response.text();
+      };
+      return { lost, post };
+    };
+    const [late, right] = [await start('late', blocked), await start('right', two)];
+    const first = late.post();
+    await vi.waitFor(() => expect(called).toEqual(['late']));
+    const second = right.post();
+    await vi.waitFor(() => expect(called).toEqual(['late', 'right']));
+    answers.late!.resolve();
+    expect(await first).toBe('late');
+    expect(late.lost).toEqual([{ request: { method: 'POST', path: '/' } }]);
+    answers.right!.resolve();
+    expect(await second).toBe('right');
+    expect(await right.post()).toBe('right');
+    expect(right.lost).toEqual([]);
+  });
+
   it('leaves nothing in Redis for ever', async () => {
     const keyPrefix = uniquePrefix();
     const store = storeOf({ keyPrefix });
     const redis = new Redis(redisUrl());
     onTestFinished(() => redis.disconnect());
-    const left = () => redis.pttl(`${keyPrefix}:idempotency:k`);
+    const left = () => redis.pttl(`${keyPrefix}:idempotency:tests:k`);
     await store.begin('k', 'a', 5_000);
     expect(await left()).toBeGreaterThan(4_000);
     expect(await left()).toBeLessThanOrEqual(5_000);
@@ -88,7 +162,7 @@ describe('RedisIdempotencyStore', () => {
   it('leaves a client that it was given open, and takes no more once it is closed', async () => {
     const redis = new Redis(redisUrl());
     onTestFinished(() => redis.disconnect());
-    const store = new RedisIdempotencyStore({ redis, keyPrefix: uniquePrefix() });
+    const store = new RedisIdempotencyStore({ redis, service: 'tests', keyPrefix: uniquePrefix() });
     await store.begin('k', 'a', 1_000);
     await store.close();
     await store.close();
@@ -98,9 +172,12 @@ describe('RedisIdempotencyStore', () => {
 
   it.each([
     [{}, /needs the option 'redis'/],
-    [{ redis: 'http://localhost' }, /redis/],
-    [{ redis: 'redis://localhost', keyPrefix: 'a b' }, /keyPrefix/],
-    [{ redis: 'redis://localhost', timeout: 0 }, /timeout/],
+    [{ redis: 'redis://localhost' }, /needs the option 'service'/],
+    [{ redis: 'redis://localhost', service: '' }, /service/],
+    [{ redis: 'redis://localhost', service: 'a:b' }, /service/],
+    [{ redis: 'http://localhost', service: 'a' }, /redis/],
+    [{ redis: 'redis://localhost', service: 'a', keyPrefix: 'a b' }, /keyPrefix/],
+    [{ redis: 'redis://localhost', service: 'a', timeout: 0 }, /timeout/],
   ])('refuses the options %j', (options, message) => {
     expect(() => new RedisIdempotencyStore(options as never)).toThrow(message);
   });

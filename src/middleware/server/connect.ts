@@ -23,7 +23,13 @@ export function connectGuard(options?: ServerGuard | ServerGuardOptions): Connec
       if (decision instanceof Admission) decision.run(next);
       else answerNode(response, decision);
     };
-    const decision = admitNode(guard, request, response, () => (request as { body?: unknown }).body);
+    let decision: Decision | Promise<Decision>;
+    try {
+      decision = admitNode(guard, request, response, () => (request as { body?: unknown }).body);
+    } catch (error) {
+      next(error);
+      return;
+    }
     if (decision instanceof Promise) decision.then(go, next);
     else go(decision);
   };

@@ -55,7 +55,13 @@ export function fastifyGuard(options?: ServerGuard | ServerGuardOptions): Fastif
             .send(body);
         }
       };
-      const decision = admitNode(guard, raw, reply.raw);
+      let decision: Decision | Promise<Decision>;
+      try {
+        decision = admitNode(guard, raw, reply.raw);
+      } catch (error) {
+        next(error as Error);
+        return;
+      }
       if (decision instanceof Promise) decision.then(go, next);
       else go(decision);
     });

@@ -17,7 +17,10 @@ import {
 import { CircuitBreaker } from '../../policies/circuit-breaker.ts';
 import type { Operation } from '../../policies/context.ts';
 import { Timeout } from '../../policies/timeout.ts';
-import { pathOf } from './incoming-request.ts';
+import { pathOf, type RequestSummary } from './incoming-request.ts';
+import { answerNode } from './node-exchange.ts';
+import { DEFAULT_PREFIX, isProbe, probePaths } from './probe-paths.ts';
+import type { ReadyAnswer } from './ready-answer.ts';
 
 /** What a check found: false for a failure; an object passes, and is shown if the health is `verbose`. */
 // biome-ignore lint/suspicious/noConfusingVoidType: a check that only has to come to its end
@@ -51,8 +54,8 @@ export interface HealthOptions {
   /** Milliseconds that what the checks found is used again, so that probes do not become load. Default 1,000. */
   cacheFor?: number;
   /**
-   * Shows what checks returned, and the messages of those that failed. They may tell hosts and names: for networks
-   * that you trust. Default false.
+   * Shows the checks, breakers and stale services by name, what checks returned, and the messages of those that
+   * failed: for networks that you trust. Default false: only how it stands with all of them together.
    */
   verbose?: boolean;
   /** What the paths begin with: `/health` for `/health/live` and `/health/ready`. Default `/health`. */
@@ -66,18 +69,20 @@ export interface HealthBody {
   readonly status: HealthStatus;
   /** That the instance is on its way out. */
   readonly shuttingDown?: true;
+  /** Only if `verbose`. */
   readonly checks?: Readonly<Record<string, CheckReport>>;
+  /** Only if `verbose`. */
   readonly breakers?: Readonly<Record<string, BreakerReport>>;
-  /** The services of which the discovery may be out of date. */
-  readonly discovery?: { readonly status: HealthStatus; readonly stale: readonly string[] };
+  /** The services of which the discovery may be out of date: which ones, only if `verbose`. */
+  readonly discovery?: { readonly status: HealthStatus; readonly stale?: readonly string[] };
   readonly registered?: boolean;
 }
 
 export interface CheckReport {
   readonly status: HealthStatus;
-  /** What it returned. Only if `verbose`. */
+  /** What it returned. */
   readonly details?: object;
-  /** Why it failed. Only if `verbose`. */
+  /** Why it failed. */
   readonly error?: string;
 }
 
@@ -92,8 +97,7 @@ export interface HealthReport {
   readonly body: HealthBody;
 }
 
-interface TextAnswer {
-  readonly status: number;
+interface TextAnswer extends ReadyAnswer {
   readonly headers: Readonly<Record<string, string>>;
   readonly body: string;
 }
@@ -155,7 +159,7 @@ export class Health {
     this.#timeout = new Timeout(options.timeout ?? 1_000);
     this.#cacheFor = options.cacheFor ?? 1_000;
     this.#verbose = options.verbose ?? false;
-    this.#prefix = options.prefix ?? '/health';
+    this.#prefix = options.prefix ?? DEFAULT_PREFIX;
   }
 
   /** Whether the process is alive: it is, or it could not say so. Also while it shuts down. */
@@ -176,18 +180,21 @@ export class Health {
     this.#shuttingDown = true;
   }
 
+  /** Whether it answers a request: for the `exempt` of a ServerGuard, where the `prefix` is another than `/health`. */
+  readonly isProbe = (request: RequestSummary): boolean => isProbe(request, this.#prefix);
+
   /** For node:http, Express and Connect. What is not for it goes to `next`, or is not found where there is none. */
   readonly handler = (request: IncomingMessage, response: ServerResponse, next?: () => void): void => {
-    const answer = this.#answer(request.method, pathOf(request.url ?? '/'));
+    const answer = this.#answer(request.method!, pathOf(request.url ?? '/'));
     if (answer !== undefined) {
-      void answer.then(({ status, headers, body }) => response.writeHead(status, { ...headers }).end(body));
+      void answer.then((ready) => answerNode(response, ready));
     } else if (next !== undefined) next();
     else response.writeHead(404).end();
   };
 
   /** A plugin for Fastify: `app.register(health.fastify)`. */
   readonly fastify = (app: FastifyRoutes, _options: unknown, done: () => void): void => {
-    for (const path of this.#paths()) {
+    for (const path of probePaths(this.#prefix)) {
       app.get(path, async (_request, reply) => {
         const { status, headers, body } = await this.#answer('GET', path)!;
         return reply
@@ -220,15 +227,10 @@ export class Health {
     return new Response(answer.body, { status: answer.status, headers: answer.headers });
   };
 
-  #paths(): [live: string, ready: string] {
-    return [`${this.#prefix}/live`, `${this.#prefix}/ready`];
-  }
-
-  #answer(method: string | undefined, path: string): Promise<TextAnswer> | undefined {
-    if (method !== 'GET' && method !== 'HEAD') return undefined;
-    const [live, ready] = this.#paths();
-    if (path === live) return Promise.resolve(answerOf(this.live()));
-    return path === ready ? this.ready().then(answerOf) : undefined;
+  #answer(method: string, path: string): Promise<TextAnswer> | undefined {
+    if (!this.isProbe({ method, path })) return undefined;
+    const [live] = probePaths(this.#prefix);
+    return path === live ? Promise.resolve(answerOf(this.live())) : this.ready().then(answerOf);
   }
 
   #find(): Promise<Record<string, CheckReport>> {
@@ -267,18 +269,19 @@ export class Health {
       status: status === 'fail' ? 503 : 200,
       body: {
         status,
-        ...(this.#checks.length > 0 && { checks }),
-        ...(this.#breakers.length > 0 && { breakers }),
+        ...(this.#verbose && this.#checks.length > 0 && { checks }),
+        ...(this.#verbose && this.#breakers.length > 0 && { breakers }),
         ...(discovery && { discovery }),
         ...(this.#registrar && { registered: this.#registrar.instance !== undefined }),
       },
     };
   }
 
-  #reportOfDiscovery(discovery: WatchedDiscovery): HealthBody['discovery'] {
+  #reportOfDiscovery(discovery: WatchedDiscovery): NonNullable<HealthBody['discovery']> {
     // It does not tell of services that it no longer follows.
-    for (const name of this.#stale) if (!discovery.isStale?.(name)) this.#stale.delete(name);
-    return { status: this.#stale.size > 0 ? 'warn' : 'pass', stale: [...this.#stale].sort() };
+    for (const name of this.#stale) if (!isStale(discovery, name)) this.#stale.delete(name);
+    const status = this.#stale.size > 0 ? 'warn' : 'pass';
+    return this.#verbose ? { status, stale: [...this.#stale].sort() } : { status };
   }
 }
 
@@ -314,6 +317,15 @@ function answerOf({ status, body }: HealthReport): TextAnswer {
     headers: { 'content-type': 'application/json; charset=utf-8', 'cache-control': 'no-store' },
     body: JSON.stringify(body),
   };
+}
+
+/** One that cannot say is taken for stale, which fails nothing. */
+function isStale(discovery: WatchedDiscovery, name: string): boolean {
+  try {
+    return discovery.isStale?.(name) ?? false;
+  } catch {
+    return true;
+  }
 }
 
 function worstOf(statuses: readonly HealthStatus[]): HealthStatus {

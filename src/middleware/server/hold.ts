@@ -17,6 +17,10 @@ export interface HoldHost {
   failed(error: unknown): void;
   /** What is to be waited for before the process ends. */
   track(work: Promise<void>): void;
+  /** Another has locked the key meanwhile: the response is not kept. Called once at most. */
+  lost(): void;
+  /** It is known how the request ended, or nobody waits for that any more: the store alone says whose the key is. */
+  ended(): void;
 }
 
 /** How often a lease is renewed before it would end. */
@@ -36,6 +40,9 @@ export class Hold {
   readonly #renewing: NodeJS.Timeout;
   #until = Infinity;
   #state: 'held' | 'answered' | 'released' = 'held';
+  #lost = false;
+  /** Whether an attempt to keep the response failed, although the store may have done so. */
+  #unclear = false;
 
   constructor(store: IdempotencyStore, details: HoldDetails, hash: BodyHash, host: HoldHost) {
     this.#store = store;
@@ -59,13 +66,15 @@ export class Hold {
     if (!this.#end('answered')) return;
     const text = encodeAnswer(answer, this.#hash.fingerprint());
     const first = this.#keep(text);
-    this.#host.track(first.then((kept) => (kept ? undefined : this.#keepLater(text))));
+    this.#host.track(first.then((settled) => (settled ? this.#host.ended() : this.#keepLater(text))));
     await first;
   }
 
   /** The request may be handled again. */
   release(): void {
-    if (this.#end('released')) this.#host.track(this.#giveBack());
+    if (!this.#end('released')) return;
+    this.#host.track(this.#giveBack());
+    this.#host.ended();
   }
 
   /** The client has gone. Its handler may still come to an end, of which the next try is to be told. */
@@ -83,29 +92,40 @@ export class Hold {
   async #renew(): Promise<void> {
     if (performance.now() >= this.#until) {
       clearInterval(this.#renewing);
+      this.#host.ended();
       return;
     }
     const { name, holder, lease } = this.#details;
     try {
       const { state } = await this.#store.begin(name, holder, lease);
-      // Another has taken it: this process was away for longer than the lease.
-      if (state !== 'begun') clearInterval(this.#renewing);
+      if (state !== 'begun' && this.#state === 'held') this.#lose();
       if (this.#state === 'released') await this.#giveBack();
     } catch (error) {
       this.#host.failed(error);
     }
   }
 
-  #giveBack(): Promise<void> {
-    return this.#store.release(this.#details.name, this.#details.holder);
+  /** This process was away for longer than the lease. */
+  #lose(): void {
+    clearInterval(this.#renewing);
+    if (!this.#lost) this.#host.lost();
+    this.#lost = true;
   }
 
+  /** Also where the store throws at once. */
+  async #giveBack(): Promise<void> {
+    await this.#store.release(this.#details.name, this.#details.holder);
+  }
+
+  /** Whether the store has said what became of it. */
   async #keep(text: string): Promise<boolean> {
     const { name, holder, ttl } = this.#details;
     try {
-      await this.#store.complete(name, holder, text, ttl);
+      const kept = await this.#store.complete(name, holder, text, ttl);
+      if (!kept && !this.#unclear) this.#lose();
       return true;
     } catch (error) {
+      this.#unclear = true;
       this.#host.failed(error);
       return false;
     }
@@ -116,7 +136,8 @@ export class Hold {
     const until = performance.now() + this.#details.lease;
     for (let wait = FIRST_WAIT; performance.now() < until; wait = Math.min(LONGEST_WAIT, 2 * wait)) {
       await new Promise((resolve) => setTimeout(resolve, wait).unref());
-      if (await this.#keep(text)) return;
+      if (await this.#keep(text)) break;
     }
+    this.#host.ended();
   }
 }

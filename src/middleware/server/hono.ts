@@ -6,6 +6,7 @@ import type { ReadyAnswer } from './ready-answer.ts';
 import { guardOf, type ServerGuard, type ServerGuardOptions } from './server-guard.ts';
 import { keepResponse } from './web-answer.ts';
 import { WebBody, type WebRequestHolder } from './web-body.ts';
+import { whenBrokenOff } from './when-broken-off.ts';
 import { finishedStatus, whenClosed } from './when-closed.ts';
 
 /** What is needed of a context of Hono. */
@@ -64,6 +65,10 @@ export function honoGuard(options?: ServerGuard | ServerGuardOptions) {
     });
     if (!(decision instanceof Admission)) return responseOf(decision);
     admission = decision;
+    const { hold, context } = decision;
+    if (node !== undefined && hold !== undefined) {
+      whenBrokenOff(node.incoming, node.outgoing, context, () => hold.release());
+    }
     let status: number | undefined;
     try {
       await admission.run(next);

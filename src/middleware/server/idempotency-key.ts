@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { AUTHENTICATION_HEADERS, IDENTITY_HEADERS } from '../../client/credentials.ts';
 import type { IncomingRequest } from './incoming-request.ts';
 
 /** RFC 9651, section 3.3.3: a string in double quotes, with a backslash before quotes and backslashes. */
@@ -13,12 +14,19 @@ export function parseIdempotencyKey(field: string | string[]): string | undefine
   return BARE.test(field) ? field : undefined;
 }
 
-/** What tells callers apart. Whoever has none of these shares its keys with all others that have none. */
-const CREDENTIALS = ['authorization', 'cookie', 'x-api-key', 'x-service-name'];
+/** What tells callers apart by default. */
+export const SCOPE_HEADERS: readonly string[] = [
+  ...AUTHENTICATION_HEADERS,
+  ...IDENTITY_HEADERS,
+  'x-service-name',
+];
 
-/** The same for a caller as long as its credentials are, and for no other that has any. */
-export function credentialsOf({ headers }: IncomingRequest): string {
-  return JSON.stringify(CREDENTIALS.map((name) => headers[name] ?? null));
+/**
+ * The same for a caller as long as its credentials are, and for no other that has any. Whoever has none shares its keys
+ * with all others that have none.
+ */
+export function credentialsOf({ headers }: IncomingRequest, names = SCOPE_HEADERS): string {
+  return JSON.stringify(names.map((name) => headers[name] ?? null));
 }
 
 /** Under what a key of a caller is kept: neither can be read from it. */

@@ -1,5 +1,7 @@
 import { randomUUID } from 'node:crypto';
+import { headerNames } from '../../client/credentials.ts';
 import { isKeyedMethod } from '../../client/methods.ts';
+import { isThenable } from '../../internal/decision.ts';
 import {
   boolean,
   either,
@@ -14,7 +16,7 @@ import {
 import { type Abortable, OnAbort } from '../../policies/abort.ts';
 import { BodyHash } from './body-hash.ts';
 import { Hold } from './hold.ts';
-import { credentialsOf, parseIdempotencyKey, storageKey } from './idempotency-key.ts';
+import { credentialsOf, parseIdempotencyKey, SCOPE_HEADERS, storageKey } from './idempotency-key.ts';
 import type { IdempotencyStore, KeyState } from './idempotency-store.ts';
 import { InMemoryIdempotencyStore } from './in-memory-idempotency-store.ts';
 import type { Exchange, IncomingRequest } from './incoming-request.ts';
@@ -34,13 +36,14 @@ import { decodeAnswer, type StoredAnswer } from './stored-answer.ts';
 export interface IdempotencyOptions {
   /** Where answers are kept. Default: an InMemoryIdempotencyStore, which is right where the service is one process. */
   store?: IdempotencyStore;
-  /** Whether a POST or PATCH has to have a key: without one it is refused with 400. Default false. */
-  required?: boolean | ((request: IncomingRequest) => boolean);
+  /** Whether a POST or PATCH has to have a key: without one it is refused with 400. It is awaited. Default false. */
+  required?: boolean | ((request: IncomingRequest) => boolean | PromiseLike<boolean>);
   /** Milliseconds that an answer is given again. Default 24 hours. */
   ttl?: number;
   /**
    * Milliseconds that a key stays taken when its holder is gone without a word. While a request is handled it is
-   * renewed; when its client has gone, for ten times as long at most. Default 30,000.
+   * renewed; when its client has gone, for ten times as long at most. Where the server itself breaks the response off,
+   * the key is free at once. Default 30,000.
    */
   lease?: number;
   /** What a duplicate does while the first is handled: waits for its answer, or is refused with 409. Default 'wait'. */
@@ -53,11 +56,14 @@ export interface IdempotencyOptions {
    */
   maxAnswerSize?: number;
   /**
-   * Whose key it is: the same for a caller each time, and for no other. Default: the headers `Authorization`,
-   * `Cookie`, `X-Api-Key` and `X-Service-Name` together. Where those change between tries, as tokens that are renewed
-   * do, give the id of the user or of the tenant, from what cannot be forged.
+   * Whose key it is: the same for a caller each time, and for no other. It is awaited. Default: the headers
+   * `Authorization`, `Proxy-Authorization`, `Cookie`, `X-Api-Key`, `X-Auth-Token`, `X-Goog-Api-Key`, `X-Tenant-Id` and
+   * `X-Service-Name` together, and the `credentialHeaders`. Where those change between attempts, as tokens that are
+   * renewed do, give the id of the user or of the tenant, from what cannot be forged.
    */
-  scope?: (request: IncomingRequest) => string;
+  scope?: (request: IncomingRequest) => string | PromiseLike<string>;
+  /** Names of further headers that tell callers or tenants apart, for the default `scope`. */
+  credentialHeaders?: readonly string[];
   /**
    * What to do where the store is away: refuse requests that have a key with 503, or handle them as if they had none.
    * Default 'refuse': what must not happen twice does not.
@@ -70,13 +76,26 @@ export interface IdempotencyHost {
   /** Seconds, by chance. */
   retryAfter(): number;
   failed(error: unknown): void;
+  /** Another has locked the key of a request that is still handled. */
+  lost(request: IncomingRequest): void;
 }
 
 /** A Hold on the key, an answer, a refusal, or undefined to handle the request as one without a key. */
 export type Begun = Hold | ReadyAnswer | Refusal | undefined;
 
-/** Duplicates that wait at the same time: those beyond are refused. */
-const MAX_WAITING = 1_000;
+type Key = string | Refusal | undefined;
+
+/** One request's claim to a key. */
+interface Lock {
+  /** Whose key it is. */
+  readonly scope: string;
+  /** Of the key in the store. */
+  readonly name: string;
+  readonly holder: string;
+}
+
+/** Duplicates that wait at the same time within one scope: those beyond are refused. */
+const MAX_WAITING_PER_SCOPE = 1_000;
 /** Milliseconds between two looks at a key that another holds, growing from the first to the longest. */
 const FIRST_WAIT = 20;
 const LONGEST_WAIT = 500;
@@ -91,9 +110,16 @@ export class Idempotency {
   readonly #options: IdempotencyOptions;
   readonly #host: IdempotencyHost;
   readonly #kept: { lease: number; ttl: number; maxAnswerSize: number };
+  readonly #scope: NonNullable<IdempotencyOptions['scope']>;
+  /**
+   * The keys of requests that this guard has let through, until it is known how they ended. The store may take one for
+   * free before, where the event loop was blocked for longer than the lease.
+   */
+  readonly #held = new Set<string>();
   /** What is on its way to the store. */
   readonly #pending = new Set<Promise<void>>();
-  #waiting = 0;
+  /** How many duplicates wait, by scope. */
+  readonly #waiting = new Map<string, number>();
 
   constructor(options: IdempotencyOptions, host: IdempotencyHost) {
     const milliseconds = number(1, MAX_DELAY);
@@ -106,6 +132,7 @@ export class Idempotency {
       waitTimeout: milliseconds,
       maxAnswerSize: integer(0),
       scope: func,
+      credentialHeaders: headerNames,
       whenUnavailable: oneOf('refuse', 'handle'),
     });
     this.#options = options;
@@ -113,28 +140,41 @@ export class Idempotency {
     this.#store = options.store ?? new InMemoryIdempotencyStore();
     const { lease = 30_000, ttl = 24 * 3_600_000, maxAnswerSize = 1024 * 1024 } = options;
     this.#kept = { lease, ttl, maxAnswerSize };
+    if (options.scope !== undefined && options.credentialHeaders !== undefined) {
+      throw new TypeError("idempotency takes the option 'scope' or 'credentialHeaders', not both");
+    }
+    const { credentialHeaders = [] } = options;
+    const names = [...SCOPE_HEADERS, ...credentialHeaders.map((name) => name.toLowerCase())];
+    this.#scope = options.scope ?? ((request) => credentialsOf(request, names));
   }
 
-  /** The key of a request; undefined where it needs none, a refusal where it is missing or not well formed. */
-  keyOf(request: IncomingRequest): string | Refusal | undefined {
+  /**
+   * The key of a request; undefined where it needs none, a refusal where it is missing or not well formed. A promise
+   * only where `required` gives one.
+   */
+  keyOf(request: IncomingRequest): Key | Promise<Key> {
     if (!isKeyedMethod(request.method)) return undefined;
     const field = request.headers['idempotency-key'];
     if (field !== undefined) return parseIdempotencyKey(field) ?? KEY_INVALID;
     const { required = false } = this.#options;
-    return (typeof required === 'function' ? required(request) : required) ? KEY_MISSING : undefined;
+    const missing = typeof required === 'function' ? required(request) : required;
+    return isThenable(missing) ? Promise.resolve(missing).then(keyWithout) : keyWithout(missing);
   }
 
   /** Takes the key, or finds out what it was answered with: at once, or after waiting for whoever has it. */
   async begin(key: string, exchange: Exchange, deadline: number): Promise<Begun> {
-    const { scope = credentialsOf } = this.#options;
-    const name = storageKey(scope(exchange.request), key);
-    const holder = randomUUID();
+    const given = this.#scope(exchange.request);
+    const scope = isThenable(given) ? await given : given;
+    if (typeof scope !== 'string') {
+      throw new TypeError(`idempotency option 'scope' must give a string; got ${typeof scope}`);
+    }
+    const lock = { scope, name: storageKey(scope, key), holder: randomUUID() };
     try {
-      return await this.#begin(name, holder, exchange, deadline);
+      return await this.#begin(lock, exchange, deadline);
     } catch (error) {
       this.#host.failed(error);
       // The key may be taken although nobody said so.
-      this.#track(this.#store.release(name, holder));
+      this.#track(this.#giveBack(lock));
       if (this.#options.whenUnavailable === 'handle') return undefined;
       return { ...KEYS_UNAVAILABLE, retryAfter: this.#host.retryAfter() };
     }
@@ -145,16 +185,20 @@ export class Idempotency {
     while (this.#pending.size > 0) await Promise.all(this.#pending);
   }
 
-  async #begin(name: string, holder: string, exchange: Exchange, deadline: number): Promise<Begun> {
-    const state = await this.#state(name, holder, exchange.gone, deadline);
+  async #begin(lock: Lock, exchange: Exchange, deadline: number): Promise<Begun> {
+    const state = await this.#state(lock, exchange.gone, deadline);
     if ('status' in state) return state;
     const { request, target, gone, body } = exchange;
     if (state.state === 'done') return this.#again(decodeAnswer(state.answer), exchange);
     const hash = new BodyHash(request.method, target);
+    const { name, holder } = lock;
     const hold = new Hold(this.#store, { name, holder, ...this.#kept }, hash, {
       failed: (error) => this.#host.failed(error),
       track: (work) => this.#track(work),
+      lost: () => this.#host.lost(request),
+      ended: () => this.#held.delete(name),
     });
+    this.#held.add(name);
     try {
       await body.observe(hash);
     } catch (error) {
@@ -168,23 +212,41 @@ export class Idempotency {
 
   /** How it stands with the key once nobody else holds it; a refusal where that takes too long. */
   async #state(
-    name: string,
-    holder: string,
+    lock: Lock,
     gone: Abortable,
     deadline: number,
   ): Promise<Exclude<KeyState, { state: 'held' }> | Refusal> {
     const { duplicates = 'wait', waitTimeout = 10_000 } = this.#options;
     const until = Math.min(deadline, performance.now() + waitTimeout);
     for (let wait = FIRST_WAIT; ; wait = Math.min(LONGEST_WAIT, wait * 1.5)) {
-      const state = await this.#store.begin(name, holder, this.#kept.lease);
+      const state = await this.#ask(lock);
       if (state.state !== 'held') return state;
       if (gone.aborted) return CLIENT_GONE;
       if (performance.now() >= deadline) return PAST_DEADLINE;
-      const refused = duplicates === 'refuse' || this.#waiting >= MAX_WAITING || performance.now() >= until;
+      const waiting = this.#waiting.get(lock.scope) ?? 0;
+      const refused =
+        duplicates === 'refuse' || waiting >= MAX_WAITING_PER_SCOPE || performance.now() >= until;
       if (refused) return { ...KEY_IN_PROGRESS, retryAfter: this.#host.retryAfter() };
-      this.#waiting++;
+      this.#waiting.set(lock.scope, waiting + 1);
       await pause(Math.min(wait * (0.5 + Math.random() / 2), until - performance.now()), gone);
-      this.#waiting--;
+      this.#endWait(lock.scope);
+    }
+  }
+
+  #endWait(scope: string): void {
+    const others = this.#waiting.get(scope)! - 1;
+    if (others === 0) this.#waiting.delete(scope);
+    else this.#waiting.set(scope, others);
+  }
+
+  /** Locks the key, unless it is locked. A lock that has expired before the store's word came is not one. */
+  async #ask({ name, holder }: Lock): Promise<KeyState> {
+    const { lease } = this.#kept;
+    for (;;) {
+      if (this.#held.has(name)) return { state: 'held' };
+      const askedAt = performance.now();
+      const state = await this.#store.begin(name, holder, lease);
+      if (state.state !== 'begun' || performance.now() - askedAt < lease) return state;
     }
   }
 
@@ -195,12 +257,21 @@ export class Idempotency {
     return hash.matches() ? answer : KEY_REUSED;
   }
 
+  /** Also where the store throws at once. */
+  async #giveBack({ name, holder }: Lock): Promise<void> {
+    await this.#store.release(name, holder);
+  }
+
   #track(work: Promise<void>): void {
     const tracked = work
       .catch((error) => this.#host.failed(error))
       .then(() => void this.#pending.delete(tracked));
     this.#pending.add(tracked);
   }
+}
+
+function keyWithout(required: boolean): Refusal | undefined {
+  return required ? KEY_MISSING : undefined;
 }
 
 /** Waits, or less where the client goes meanwhile. */

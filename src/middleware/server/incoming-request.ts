@@ -10,6 +10,13 @@ export interface IncomingRequest {
   readonly headers: Readonly<Record<string, string | string[] | undefined>>;
 }
 
+/** What events tell of a request: nothing that its caller could not see in a log. */
+export type RequestSummary = Pick<IncomingRequest, 'method' | 'path'>;
+
+export function summaryOf({ method, path }: IncomingRequest): RequestSummary {
+  return { method, path };
+}
+
 /** What a shim brings: a request, and how to learn more of it where that is needed. */
 export interface Exchange {
   readonly request: IncomingRequest;

@@ -44,11 +44,15 @@ export function keepAnswer(response: ServerResponse, hold: Hold): void {
     const kept = body.tooLarge ? hold.release() : hold.complete({ status, headers, body: body.bytes() });
     // To the application it has ended.
     Object.defineProperty(response, 'writableEnded', { value: true, configurable: true });
-    void Promise.resolve(kept).then(() => {
+    const finish = () => {
       delete (response as { writableEnded?: boolean }).writableEnded;
       passing = true;
       end.apply(response, args);
-    });
+    };
+    // What Node throws of an end, as where it does not fit the length that was announced, has no caller any more.
+    void Promise.resolve(kept)
+      .then(finish)
+      .catch((error) => void response.destroy(error));
     return response;
   };
 }

@@ -7,6 +7,7 @@ import { keepAnswer } from './node-answer.ts';
 import { NodeBody } from './node-body.ts';
 import type { ReadyAnswer } from './ready-answer.ts';
 import type { Decision, ServerGuard } from './server-guard.ts';
+import { whenBrokenOff } from './when-broken-off.ts';
 import { finishedStatus, whenClosed } from './when-closed.ts';
 
 /**
@@ -26,8 +27,9 @@ export function admitNode(
   return exchange.decided(decision);
 }
 
-/** Answers through node:http. */
+/** Answers through node:http, unless that was done meanwhile, as by a middleware that lets requests time out. */
 export function answerNode(response: ServerResponse, { status, headers, body }: ReadyAnswer): void {
+  if (response.headersSent || response.destroyed) return;
   const length = body.length === 0 ? {} : { 'content-length': Buffer.byteLength(body) };
   response.writeHead(status, { ...headers, ...length });
   response.end(body);
@@ -41,6 +43,7 @@ class NodeExchange implements Exchange {
   readonly #parsedBody: () => unknown;
   #gone: AbortScope | undefined = undefined;
   #admission: Admission | undefined = undefined;
+  #stopWatching: (() => void) | undefined = undefined;
   #closed = false;
 
   constructor(message: IncomingMessage, response: ServerResponse, parsedBody: () => unknown) {
@@ -56,7 +59,10 @@ class NodeExchange implements Exchange {
   }
 
   get gone(): Abortable {
-    this.#gone ??= new AbortScope(undefined, NOBODY);
+    if (this.#gone === undefined) {
+      this.#gone = new AbortScope(undefined, NOBODY);
+      if (this.#closed) this.#gone.abort(CLIENT_HAS_GONE);
+    }
     return this.#gone;
   }
 
@@ -70,14 +76,19 @@ class NodeExchange implements Exchange {
     if (this.#closed) this.#finish(decision);
     bindEvents(this.#message, decision);
     markFailures(this.#response, decision);
-    if (decision.hold !== undefined) keepAnswer(this.#response, decision.hold);
+    const { hold, context } = decision;
+    if (hold !== undefined) {
+      keepAnswer(this.#response, hold);
+      this.#stopWatching = whenBrokenOff(this.#message, this.#response, context, () => hold.release());
+    }
     return decision;
   }
 
   #close(): void {
     this.#closed = true;
+    this.#stopWatching?.();
     if (this.#admission !== undefined) this.#finish(this.#admission);
-    this.#gone?.abort(new Error('the client has gone'));
+    this.#gone?.abort(CLIENT_HAS_GONE);
   }
 
   #finish(admission: Admission): void {
@@ -87,6 +98,7 @@ class NodeExchange implements Exchange {
 }
 
 const NOBODY = { onAbort() {} };
+const CLIENT_HAS_GONE = new Error('the client has gone');
 
 /** Node emits what comes of a request, as the end of its body, outside of the context in which it is handled. */
 function bindEvents(message: IncomingMessage, admission: Admission): void {

@@ -2,11 +2,13 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2';
 import { Admission } from './admission.ts';
 import { admitNode, answerNode } from './node-exchange.ts';
+import { answerOf, GUARD_FAILED } from './refusal.ts';
 import { type Decision, guardOf, type ServerGuard, type ServerGuardOptions } from './server-guard.ts';
 
 /**
- * A request listener for `createServer` of node:http, node:https or node:http2, with a ServerGuard before it. What the handler throws, or rejects
- * with, comes out as it would without.
+ * A request listener for `createServer` of node:http, node:https or node:http2, with a ServerGuard before it. What the
+ * handler throws, or rejects with, comes out as it would without. What a function of the options throws is answered with
+ * 500, since nobody else would.
  *
  * @example
  * createServer(nodeGuard({ maxEventLoopDelay: 100 }, (request, response) => response.end('hello')));
@@ -26,8 +28,14 @@ export function nodeGuard<
       if (!(decision instanceof Admission)) return answerNode(outgoing, decision);
       return observe(decision, () => handler(request, response));
     };
-    const decision = admitNode(guard, incoming, outgoing);
-    return decision instanceof Promise ? decision.then(go) : go(decision);
+    const fail = () => answerNode(outgoing, answerOf(GUARD_FAILED));
+    let decision: Decision | Promise<Decision>;
+    try {
+      decision = admitNode(guard, incoming, outgoing);
+    } catch {
+      return fail();
+    }
+    return decision instanceof Promise ? decision.then(go, fail) : go(decision);
   };
 }
 

@@ -10,7 +10,8 @@ export type RefusalCode =
   | 'ERR_IDEMPOTENCY_KEY_INVALID'
   | 'ERR_IDEMPOTENCY_KEY_REUSED'
   | 'ERR_IDEMPOTENCY_KEY_IN_PROGRESS'
-  | 'ERR_IDEMPOTENCY_UNAVAILABLE';
+  | 'ERR_IDEMPOTENCY_UNAVAILABLE'
+  | 'ERR_GUARD_FAILED';
 
 /** Why a request was refused. */
 export interface Refusal {
@@ -80,4 +81,10 @@ export const KEYS_UNAVAILABLE: Refusal = {
   status: 503,
   code: 'ERR_IDEMPOTENCY_UNAVAILABLE',
   detail: 'It cannot be found out whether a request with this Idempotency-Key was handled before.',
+};
+
+export const GUARD_FAILED: Refusal = {
+  status: 500,
+  code: 'ERR_GUARD_FAILED',
+  detail: 'The request was not handled, since it could not be found out whether it may be.',
 };

@@ -1,8 +1,8 @@
 import { type RequestContext, requestContextFrom } from '../../client/propagation.ts';
 import { DeadlineExceededError, LimitExceededError } from '../../errors.ts';
+import { decided } from '../../internal/decision.ts';
 import { Emitter } from '../../internal/emitter.ts';
 import {
-  anything,
   duration,
   either,
   func,
@@ -23,8 +23,9 @@ import { Admission, Slot } from './admission.ts';
 import { EventLoopDelay } from './event-loop-delay.ts';
 import { Hold } from './hold.ts';
 import { Idempotency, type IdempotencyOptions } from './idempotency.ts';
-import type { Exchange, IncomingRequest } from './incoming-request.ts';
+import { type Exchange, type IncomingRequest, type RequestSummary, summaryOf } from './incoming-request.ts';
 import { Priorities } from './priorities.ts';
+import { isProbe } from './probe-paths.ts';
 import type { ReadyAnswer } from './ready-answer.ts';
 import { answerOf, CLIENT_GONE, OVERLOADED, PAST_DEADLINE, type Refusal } from './refusal.ts';
 
@@ -50,7 +51,7 @@ export interface ServerGuardOptions {
    * count on. Goes with `priorityOf`. Default: all requests alike.
    */
   priorities?: readonly (string | ConcurrencyPartition)[];
-  /** The priority of a request, by name. One that is not known stands for the least critical. */
+  /** The priority of a request, by name, at once. One that is not known stands for the least critical. */
   priorityOf?: (request: IncomingRequest) => string | undefined;
   /**
    * Milliseconds after which a refused request may be tried again: `Retry-After` says once to twice as many, by
@@ -59,7 +60,8 @@ export interface ServerGuardOptions {
   retryAfter?: number;
   /**
    * Requests that are let through whatever happens, and count for nothing: those for health, and what stays open, as
-   * a stream of events. Default: `/health` and what is below it.
+   * a stream of events. It decides at once. Default: GET and HEAD of `/health/live` and `/health/ready`; where the
+   * Health has another `prefix`, give its `isProbe`.
    */
   exempt?: (request: IncomingRequest) => boolean;
   /**
@@ -73,11 +75,18 @@ export interface ServerGuardOptions {
 
 export interface ServerGuardEvents {
   /** A request was refused. */
-  refuse: [event: { refusal: Refusal; request: IncomingRequest }];
+  refuse: [event: { refusal: Refusal; request: RequestSummary }];
   /** A request was answered as it was before, since it has the same idempotency key. */
-  replay: [event: { request: IncomingRequest }];
+  replay: [event: { request: RequestSummary }];
   /** The store of idempotency keys failed, or what is in it is not an answer. */
   'idempotency-error': [event: { error: unknown }];
+  /**
+   * A request was handled for longer than its lock on the idempotency key lasted, as while the event loop is blocked,
+   * and another process has locked the key since: the response of the later one is kept, not that of this one.
+   */
+  'lock-lost': [event: { request: RequestSummary }];
+  /** A function of the options threw, or gave what it may not: the request is not handled, and gets 500. */
+  'decision-error': [event: { error: Error; request: RequestSummary }];
 }
 
 export type Decision = Admission | ReadyAnswer;
@@ -116,7 +125,7 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
   constructor(options: ServerGuardOptions = {}) {
     super('server-guard');
     validateOptions('ServerGuard', options, {
-      adaptiveConcurrency: anything,
+      adaptiveConcurrency: noPromise,
       maxEventLoopDelay: either('a duration of at least 1 ms, or false', oneOf(false), positiveDuration),
       priorities: priorityList,
       priorityOf: func,
@@ -139,13 +148,15 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
     this.#maxDelay = options.maxEventLoopDelay || Infinity;
     this.#priorityOf = options.priorityOf;
     this.#retryAfter = options.retryAfter ?? 1_000;
-    this.#exempt = options.exempt ?? isHealthCheck;
-    this.#random = options.random ?? Math.random;
+    this.#exempt = options.exempt ?? ((request) => isProbe(request));
+    const { random = Math.random } = options;
+    this.#random = () => decided(random(), "ServerGuard option 'random'");
     const { idempotency = false } = options;
     if (idempotency !== false) {
       this.#idempotency = new Idempotency(idempotency, {
         retryAfter: () => this.#secondsToWait(),
         failed: (error) => this.emit('idempotency-error', { error }),
+        lost: (request) => this.emit('lock-lost', { request: summaryOf(request) }),
       });
     }
   }
@@ -155,18 +166,54 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
     return this.#maxDelay === Infinity ? 0 : this.#eventLoop.current;
   }
 
-  /** Lets a request through, or says what to answer instead: at once, unless it has to wait. */
+  /**
+   * Lets a request through, or says what to answer instead: at once, unless it has to wait.
+   *
+   * @throws what a function of the options throws, or rejects with; it is always an Error, and the request gets 500
+   */
   admit(exchange: Exchange): Decision | Promise<Decision> {
+    try {
+      const decision = this.#decide(exchange);
+      if (!(decision instanceof Promise)) return decision;
+      return decision.catch((error) => this.#fail(exchange.request, error));
+    } catch (error) {
+      return this.#fail(exchange.request, error);
+    }
+  }
+
+  #decide(exchange: Exchange): Decision | Promise<Decision> {
     const { request } = exchange;
     const context = requestContextFrom(request.headers);
-    if (this.#exempt(request)) return new Admission(context);
+    if (decided(this.#exempt(request), "ServerGuard option 'exempt'")) return new Admission(context);
     if (isPast(context)) return this.#refuse(request, PAST_DEADLINE);
-    const priority = this.#priorityOf?.(request);
+    const priority = decided(this.#priorityOf?.(request), "ServerGuard option 'priorityOf'");
     if (this.#isLate(priority)) return this.#refuse(request, this.#overloaded());
     const key = this.#idempotency?.keyOf(request);
-    if (typeof key === 'object') return this.#refuse(request, key);
+    if (!(key instanceof Promise)) return this.#admitWith(key, exchange, context, priority);
+    return key.then((late) => {
+      if (exchange.gone.aborted) return this.#refuse(request, CLIENT_GONE);
+      if (isPast(context)) return this.#refuse(request, PAST_DEADLINE);
+      return this.#admitWith(late, exchange, context, priority);
+    });
+  }
+
+  #admitWith(
+    key: string | Refusal | undefined,
+    exchange: Exchange,
+    context: RequestContext,
+    priority: string | undefined,
+  ): Decision | Promise<Decision> {
+    if (typeof key === 'object') return this.#refuse(exchange.request, key);
     if (key === undefined) return this.#admit(exchange, context, priority);
     return this.#admitOnce(this.#idempotency!, key, exchange, context, priority);
+  }
+
+  /** What is thrown on is an Error: frameworks take `undefined`, or a string, from their middleware for a pass. */
+  #fail(request: IncomingRequest, cause: unknown): never {
+    const error =
+      cause instanceof Error ? cause : new Error('a function of the guard threw no error', { cause });
+    this.emit('decision-error', { error, request: summaryOf(request) });
+    throw error;
   }
 
   /** Ends the measuring of the event loop, and waits for answers that are on their way to the store of keys. */
@@ -194,7 +241,7 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
     if (begun === undefined) return this.#admit(exchange, context, priority);
     if ('code' in begun) return this.#refuse(request, begun);
     if (!(begun instanceof Hold)) {
-      this.emit('replay', { request });
+      this.emit('replay', { request: summaryOf(request) });
       return begun;
     }
     let decision: Decision | undefined;
@@ -248,17 +295,21 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
     if (context.deadline !== Infinity) {
       timer = setTimeout(() => wait.abort(TOO_LATE), context.deadline - performance.now()).unref();
     }
-    return new Promise((resolve, reject) => {
-      admitted = resolve;
-      call.catch((error) => {
-        if (admission !== undefined) return;
+    const decision = call.then(
+      () => admission!,
+      (error) => {
+        if (admission !== undefined) return admission;
         wait.end();
         clearTimeout(timer);
-        if (gone.aborted) resolve(this.#refuse(request, CLIENT_GONE));
-        else if (error === TOO_LATE) resolve(this.#refuse(request, PAST_DEADLINE));
-        else if (error instanceof LimitExceededError) resolve(this.#refuse(request, this.#overloaded()));
-        else reject(error);
-      });
+        if (gone.aborted) return this.#refuse(request, CLIENT_GONE);
+        if (error === TOO_LATE) return this.#refuse(request, PAST_DEADLINE);
+        if (error instanceof LimitExceededError) return this.#refuse(request, this.#overloaded());
+        throw error;
+      },
+    );
+    return new Promise((resolve, reject) => {
+      admitted = resolve;
+      decision.then(resolve, reject);
     });
   }
 
@@ -271,7 +322,7 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
   }
 
   #refuse(request: IncomingRequest, refusal: Refusal): ReadyAnswer {
-    this.emit('refuse', { refusal, request });
+    this.emit('refuse', { refusal, request: summaryOf(request) });
     return answerOf(refusal);
   }
 }
@@ -283,11 +334,12 @@ function isPast({ deadline }: RequestContext): boolean {
   return performance.now() >= deadline;
 }
 
-function isHealthCheck({ path }: IncomingRequest): boolean {
-  return path === '/health' || path.startsWith('/health/');
+function noPromise(value: unknown, option: string): void {
+  decided(value, option);
 }
 
-function anyObject(value: unknown): void {
+function anyObject(value: unknown, option: string): void {
+  decided(value, option);
   if (typeof value !== 'object' || value === null) throw new TypeError();
 }
 
@@ -297,7 +349,9 @@ function positiveDuration(value: unknown, option: string): void {
 }
 
 function priorityList(value: unknown, option: string): void {
+  decided(value, option);
   if (!Array.isArray(value) || value.length === 0) throw new TypeError(`${option} must be a list of names`);
+  for (const priority of value) decided(priority, `each name of ${option}`);
   const names = value.map((priority) => (typeof priority === 'string' ? priority : priority?.name));
   for (const name of names) text(name, `each name of ${option}`);
   if (new Set(names).size < names.length) throw new TypeError(`${option} has two of one name`);

@@ -1,7 +1,9 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
-import { serve } from '@hono/node-server';
+import { pipeline } from 'node:stream/promises';
+import { type HttpBindings, serve } from '@hono/node-server';
 import express from 'express';
 import Fastify from 'fastify';
 import { Hono } from 'hono';
@@ -20,12 +22,14 @@ export interface Called {
   readonly path: string;
   /** As the framework's own parser gives it. */
   readonly body: string;
+  /** Node's own objects, which all frameworks give away. */
+  readonly raw: { readonly request: IncomingMessage; readonly response: ServerResponse };
 }
 
 export interface Answered {
   status?: number;
   headers?: Record<string, string | string[]>;
-  body?: string;
+  body?: string | Readable;
 }
 
 /** What an application does, whatever the framework: answers, or throws. */
@@ -65,7 +69,8 @@ const fastify: Framework = async (guard, application) => {
   app.all('*', async (request, reply) => {
     const { method, url: path } = request;
     const body = typeof request.body === 'string' ? request.body : JSON.stringify(request.body ?? '');
-    const { status = 200, headers = {}, body: answer = '' } = await application({ method, path, body });
+    const raw = { request: request.raw, response: reply.raw };
+    const { status = 200, headers = {}, body: answer = '' } = await application({ method, path, body, raw });
     return reply.code(status).headers(headers).send(answer);
   });
   await app.listen({ host: '127.0.0.1', port: 0 });
@@ -79,17 +84,22 @@ const connect: Framework = async (guard, application) => {
   app.use(express.text({ type: '*/*', limit: '1mb' }));
   app.use(async (request, response) => {
     const { method, url: path, body = '' } = request;
-    const { status = 200, headers = {}, body: answer = '' } = await application({ method, path, body });
-    response.status(status).set(headers).send(answer);
+    const raw = { request, response };
+    const { status = 200, headers = {}, body: answer = '' } = await application({ method, path, body, raw });
+    response.status(status).set(headers);
+    if (typeof answer === 'string') response.send(answer);
+    else await pipeline(answer, response);
   });
-  app.use(((_error, _request, response, _next) => {
-    response.status(500).send(OWN_ERROR);
+  app.use(((error, _request, response, next) => {
+    if (response.headersSent) next(error);
+    else response.status(500).send(OWN_ERROR);
   }) as express.ErrorRequestHandler);
   return listening(createServer(app));
 };
 
 const koa: Framework = async (guard, application) => {
   const app = new Koa();
+  app.silent = true;
   app.use(async (ctx, next) => {
     try {
       await next();
@@ -101,7 +111,8 @@ const koa: Framework = async (guard, application) => {
   app.use(koaGuard(guard));
   app.use(async (ctx) => {
     const body = await text(ctx.req);
-    const answer = await application({ method: ctx.method, path: ctx.path, body });
+    const raw = { request: ctx.req, response: ctx.res };
+    const answer = await application({ method: ctx.method, path: ctx.path, body, raw });
     ctx.status = answer.status ?? 200;
     ctx.set((answer.headers ?? {}) as Record<string, string>);
     ctx.body = answer.body ?? '';
@@ -110,13 +121,16 @@ const koa: Framework = async (guard, application) => {
 };
 
 const hono: Framework = async (guard, application) => {
-  const app = new Hono();
+  const app = new Hono<{ Bindings: HttpBindings }>();
   app.use(honoGuard(guard));
   app.onError((_error, c) => c.text(OWN_ERROR, 500));
   app.all('*', async (c) => {
     const body = await c.req.text();
-    const answer = await application({ method: c.req.method, path: c.req.path, body });
-    return c.body(answer.body ?? '', (answer.status ?? 200) as ContentfulStatusCode, answer.headers);
+    const raw = { request: c.env.incoming, response: c.env.outgoing };
+    const answer = await application({ method: c.req.method, path: c.req.path, body, raw });
+    const { body: text = '' } = answer;
+    const content = typeof text === 'string' ? text : (Readable.toWeb(text) as ReadableStream);
+    return c.body(content, (answer.status ?? 200) as ContentfulStatusCode, answer.headers);
   });
   const server = await new Promise<Server>((resolve) => {
     const started = serve({ fetch: app.fetch, port: 0, hostname: '127.0.0.1' }, () =>
@@ -136,11 +150,13 @@ const nodeHttp: Framework = async (guard, application) => {
     });
     request.on('end', async () => {
       try {
-        const answer = await application({ method: request.method!, path: request.url!, body });
+        const raw = { request, response };
+        const answer = await application({ method: request.method!, path: request.url!, body, raw });
         response.writeHead(answer.status ?? 200, answer.headers ?? {});
-        response.end(answer.body ?? '');
+        if (answer.body instanceof Readable) await pipeline(answer.body, response);
+        else response.end(answer.body ?? '');
       } catch {
-        response.writeHead(500).end(OWN_ERROR);
+        if (!response.headersSent) response.writeHead(500).end(OWN_ERROR);
       }
     });
   };

@@ -23,16 +23,20 @@ describe('whether an instance is ready', () => {
     const health = new Health({
       checks: { database: () => database, cache: async () => {}, queue: () => ({ depth: 3 }) },
       cacheFor: 0,
+      verbose: true,
     });
     const passed = { status: 'pass' };
     expect(await health.ready()).toEqual({
       status: 200,
-      body: { status: 'pass', checks: { database: passed, cache: passed, queue: passed } },
+      body: {
+        status: 'pass',
+        checks: { database: passed, cache: passed, queue: { status: 'pass', details: { depth: 3 } } },
+      },
     });
     database = false;
-    expect(await health.ready()).toEqual({
+    expect(await health.ready()).toMatchObject({
       status: 503,
-      body: { status: 'fail', checks: { database: { status: 'fail' }, cache: passed, queue: passed } },
+      body: { status: 'fail', checks: { database: { status: 'fail' }, cache: passed } },
     });
   });
 
@@ -76,6 +80,7 @@ describe('whether an instance is ready', () => {
         fine: () => true,
       },
       timeout: 300,
+      verbose: true,
     });
     const report = follow(health.ready());
     await flush();
@@ -123,7 +128,8 @@ describe('a circuit breaker', () => {
 
   it('that is open is shown, and makes the instance unready only if the user says that it is critical', async () => {
     const [one, other] = [new CircuitBreaker(), new CircuitBreaker()];
-    const ready = (critical: string[]) => new Health({ breakers: { one, other }, critical }).ready();
+    const ready = (critical: string[]) =>
+      new Health({ breakers: { one, other }, critical, verbose: true }).ready();
     expect(await ready(['one'])).toMatchObject({ status: 200, body: { status: 'pass' } });
     other.trip();
     expect(await ready(['one'])).toEqual({
@@ -155,11 +161,63 @@ describe('a circuit breaker', () => {
     const discovery = new InMemoryServiceDiscovery();
     const client = new ServiceClient({ discovery });
     onTestFinished(() => client.close());
-    const health = new Health({ breakers: { 'user-service': client }, critical: ['user-service'] });
+    const health = new Health({
+      breakers: { 'user-service': client },
+      critical: ['user-service'],
+      verbose: true,
+    });
     client.policies('user-service').circuitBreaker!.isolate();
     expect(await health.ready()).toMatchObject({
       status: 503,
       body: { breakers: { 'user-service': { state: 'isolated' } } },
+    });
+  });
+});
+
+describe('names', () => {
+  it.each([false, true])(
+    'of checks, breakers and services are told only if the health is verbose: %s',
+    async (verbose) => {
+      let tell: (event: { serviceName: string }) => void = () => {};
+      const discovery: WatchedDiscovery = {
+        instances: async () => [],
+        isStale: () => true,
+        on: (_event, listener) => {
+          tell = listener;
+        },
+      };
+      const breaker = new CircuitBreaker();
+      breaker.trip();
+      const health = new Health({
+        checks: { 'orders-database': () => false },
+        breakers: { 'payment-service': breaker },
+        discovery,
+        verbose,
+      });
+      tell({ serviceName: 'user-service' });
+      const { status, body } = await health.ready();
+      expect([status, body.status, body.discovery?.status]).toEqual([503, 'fail', 'warn']);
+      const text = JSON.stringify(body);
+      for (const name of ['orders-database', 'payment-service', 'user-service']) {
+        expect(text.includes(name)).toBe(verbose);
+      }
+    },
+  );
+
+  it('are found for a readiness although the discovery cannot say what is stale', async () => {
+    let tell: (event: { serviceName: string }) => void = () => {};
+    const discovery: WatchedDiscovery = {
+      instances: async () => [],
+      isStale: () => fling(new Error('broken')),
+      on: (_event, listener) => {
+        tell = listener;
+      },
+    };
+    const health = new Health({ discovery });
+    tell({ serviceName: 'user-service' });
+    expect(await health.ready()).toEqual({
+      status: 200,
+      body: { status: 'warn', discovery: { status: 'warn' } },
     });
   });
 });
@@ -175,7 +233,7 @@ describe('the mesh', () => {
         tell = listener;
       },
     };
-    const health = new Health({ discovery });
+    const health = new Health({ discovery, verbose: true });
     expect((await health.ready()).body.discovery).toEqual({ status: 'pass', stale: [] });
     for (const serviceName of ['user-service', 'order-service']) {
       stale.add(serviceName);
@@ -245,7 +303,10 @@ describe('the probes', () => {
   };
 
   it.each(Object.keys(frameworks))('are answered on %s, and the application gets the rest', async (name) => {
-    const health = new Health({ checks: { database: () => true } });
+    const health = new Health({
+      checks: { database: () => true },
+      breakers: { billing: new CircuitBreaker() },
+    });
     const origin = await frameworks[name]!(health);
     const get = async (path: string, method = 'GET') => {
       const response = await fetch(origin + path, { method, headers: { connection: 'close' } });
@@ -254,7 +315,7 @@ describe('the probes', () => {
 
     const ready = await get('/health/ready?from=kubelet');
     expect(ready.status).toBe(200);
-    expect(JSON.parse(ready.text)).toEqual({ status: 'pass', checks: { database: { status: 'pass' } } });
+    expect(JSON.parse(ready.text)).toEqual({ status: 'pass' });
     expect(ready.headers.get('content-type')).toMatch(/^application\/json/);
     expect(ready.headers.get('cache-control')).toBe('no-store');
     expect(await get('/health/ready', 'HEAD')).toMatchObject({ status: 200, text: '' });

@@ -1,5 +1,13 @@
 import { once } from 'node:events';
-import { type ClientHttp2Session, connect, createServer, type IncomingHttpHeaders } from 'node:http2';
+import {
+  type ClientHttp2Session,
+  connect,
+  constants,
+  createServer,
+  type Http2ServerRequest,
+  type Http2ServerResponse,
+  type IncomingHttpHeaders,
+} from 'node:http2';
 import type { AddressInfo, Server } from 'node:net';
 import { text } from 'node:stream/consumers';
 import Fastify from 'fastify';
@@ -9,6 +17,7 @@ import { fastifyGuard } from '../../../src/middleware/server/fastify.ts';
 import { nodeGuard } from '../../../src/middleware/server/node-http.ts';
 import { ServerGuard } from '../../../src/middleware/server/server-guard.ts';
 import type { LimitSample } from '../../../src/policies/concurrency-limit.ts';
+import { defer } from '../../policies/helpers.ts';
 
 function sessionTo(server: Server): ClientHttp2Session {
   const session = connect(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
@@ -26,26 +35,31 @@ async function ask(session: ClientHttp2Session, headers: IncomingHttpHeaders, bo
 const key = { 'idempotency-key': 'k1', 'content-type': 'application/json', 'x-request-id': 'r1' };
 
 describe('over HTTP/2', () => {
-  async function start(guard: ServerGuard) {
-    let calls = 0;
-    const server = createServer(
-      nodeGuard(guard, (request, response) => {
-        request.resume().on('end', () => {
-          if (request.url === '/fail') {
-            noteRetriesSpent();
-            response.writeHead(502).end();
-            return;
-          }
-          response.writeHead(201, { 'x-own': 'yes' });
-          response.write('first, ');
-          response.end(`${++calls} ${currentRequestContext()?.requestId}`);
-        });
-      }),
-    );
+  async function listen(
+    guard: ServerGuard,
+    handler: (request: Http2ServerRequest, response: Http2ServerResponse) => unknown,
+  ) {
+    const server = createServer(nodeGuard(guard, handler));
     server.listen(0, '127.0.0.1');
     await once(server, 'listening');
     onTestFinished(() => void server.close());
     return sessionTo(server);
+  }
+
+  function start(guard: ServerGuard) {
+    let calls = 0;
+    return listen(guard, (request, response) => {
+      request.resume().on('end', () => {
+        if (request.url === '/fail') {
+          noteRetriesSpent();
+          response.writeHead(502).end();
+          return;
+        }
+        response.writeHead(201, { 'x-own': 'yes' });
+        response.write('first, ');
+        response.end(`${++calls} ${currentRequestContext()?.requestId}`);
+      });
+    });
   }
 
   it('an answer is given again, with its headers', async () => {
@@ -81,6 +95,38 @@ describe('over HTTP/2', () => {
     await vi.waitFor(() => expect(guard.adaptiveConcurrency!.inFlight).toBe(1));
     open.destroy();
     await vi.waitFor(() => expect(guard.adaptiveConcurrency!.inFlight).toBe(0));
+  });
+
+  it.each<[string, (response: Http2ServerResponse) => void]>([
+    ['the response is destroyed', (response) => response.destroy()],
+    ['the stream is destroyed', (response) => response.stream.destroy(new Error('broken'))],
+    ['the stream is closed', (response) => response.stream.close(constants.NGHTTP2_INTERNAL_ERROR)],
+  ])('a request is handled again at once where %s by the handler', async (_how, breakOff) => {
+    const guard = new ServerGuard({ idempotency: { duplicates: 'refuse' } });
+    let broken = true;
+    const session = await listen(guard, (_request, response) => {
+      if (broken) breakOff(response);
+      else response.end('done');
+    });
+    const stream = session.request({ ':method': 'POST', ':path': '/', ...key });
+    stream.on('error', () => {}).end();
+    await new Promise((resolve) => stream.once('close', resolve));
+    broken = false;
+    expect(await ask(session, key)).toMatchObject({ status: 200, body: 'done' });
+  });
+
+  it('a key stays locked where the client resets the stream', async () => {
+    const guard = new ServerGuard({ idempotency: { duplicates: 'refuse' } });
+    const closed = defer<Http2ServerResponse>();
+    const session = await listen(guard, (_request, response) => {
+      response.once('close', () => closed.resolve(response));
+    });
+    const stream = session.request({ ':method': 'POST', ':path': '/', ...key });
+    stream.on('error', () => {}).end();
+    await vi.waitFor(() => expect(stream.sentHeaders).toBeDefined());
+    stream.close(constants.NGHTTP2_CANCEL);
+    (await closed.promise).destroy();
+    expect((await ask(session, key)).status).toBe(409);
   });
 
   it('Fastify is guarded as well', async () => {

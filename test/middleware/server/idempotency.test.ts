@@ -8,7 +8,7 @@ import { InMemoryIdempotencyStore } from '../../../src/middleware/server/in-memo
 import type { ReadyAnswer } from '../../../src/middleware/server/ready-answer.ts';
 import { ServerGuard, type ServerGuardOptions } from '../../../src/middleware/server/server-guard.ts';
 import { AbortScope } from '../../../src/policies/abort.ts';
-import { fakeTime, fling, flush, follow, pass } from '../../policies/helpers.ts';
+import { fakeTime, fling, flush, follow, pass, stall } from '../../policies/helpers.ts';
 
 beforeEach(fakeTime);
 
@@ -119,6 +119,19 @@ describe('a request with an idempotency key', () => {
     const [stranger, nobody] = [send(guard, { headers: { authorization: 'Bearer b' } }), send(guard)];
     await flush();
     expect([stranger.decision, nobody.decision]).toEqual([handled, handled]);
+  });
+
+  it('belongs to the caller that further headers tell', async () => {
+    const guard = guardOf({ credentialHeaders: ['X-Shop'] });
+    const first = send(guard, { headers: { 'x-shop': 'a' } });
+    await flush();
+    await first.answer();
+    const [again, other] = [
+      send(guard, { headers: { 'x-shop': 'a' } }),
+      send(guard, { headers: { 'x-shop': 'b' } }),
+    ];
+    await flush();
+    expect([again.decision, other.decision]).toEqual([replayed, handled]);
   });
 
   it('belongs to whom the application says', async () => {
@@ -290,6 +303,23 @@ describe('a duplicate while the first is handled', () => {
     expect(more.decision).toMatchObject(inProgress);
     expect(waiting.every(({ decision }) => decision === undefined)).toBe(true);
   });
+
+  it('waits although a thousand of another caller do, and its own thousand may once they are answered', async () => {
+    const guard = guardOf();
+    const [busy, quiet] = [{ headers: { 'x-tenant-id': 'a' } }, { headers: { 'x-tenant-id': 'b' } }];
+    const [first, other] = [send(guard, busy), send(guard, quiet)];
+    await flush();
+    const waiting = Array.from({ length: 1_000 }, () => send(guard, busy));
+    await flush();
+    const duplicate = send(guard, quiet);
+    await flush();
+    expect(duplicate.decision).toBeUndefined();
+    await Promise.all([first.answer(), other.answer()]);
+    await pass(500);
+    expect([...waiting, duplicate].every(({ decision }) => (decision as ReadyAnswer).status === 201)).toBe(
+      true,
+    );
+  });
 });
 
 describe('the hold on a key', () => {
@@ -302,6 +332,66 @@ describe('the hold on a key', () => {
     expect(second.decision).toMatchObject(inProgress);
     await first.answer();
     const third = send(guard);
+    await flush();
+    expect(third.decision).toEqual(replayed);
+  });
+
+  it('is not taken by another request of the process while the event loop is blocked', async () => {
+    const guard = guardOf({ lease: 300 });
+    const first = send(guard);
+    const waiting = send(guard);
+    await flush();
+    await stall(1_000);
+    const late = send(guard);
+    await pass(5_000);
+    expect([waiting.decision, late.decision]).toEqual([undefined, undefined]);
+    await first.answer();
+    await pass(500);
+    expect([waiting.decision, late.decision]).toEqual([replayed, replayed]);
+  });
+
+  it('does not begin where it was over when the store said that it is taken', async () => {
+    const memory = new InMemoryIdempotencyStore();
+    let slow = true;
+    const store: IdempotencyStore = {
+      async begin(...args) {
+        const state = await memory.begin(...args);
+        if (slow) await new Promise((resolve) => setTimeout(resolve, 400));
+        slow = false;
+        return state;
+      },
+      complete: (...args) => memory.complete(...args),
+      release: (...args) => memory.release(...args),
+    };
+    const slept = send(guardOf({ store, lease: 300, duplicates: 'refuse' }));
+    await pass(350);
+    const other = send(guardOf({ store: memory, lease: 300 }));
+    await flush();
+    expect(other.decision).toEqual(handled);
+    await pass(50);
+    expect(slept.decision).toMatchObject(inProgress);
+    other.admission.hold!.release();
+  });
+
+  it.each(['when it is renewed', 'when it is answered'])('is told as lost %s, once', async (when) => {
+    const store = new InMemoryIdempotencyStore();
+    const [one, two] = [guardOf({ store, lease: 300 }), guardOf({ store, lease: 300 })];
+    const lost: unknown[] = [];
+    one.on('lock-lost', (event) => lost.push(event));
+    const late = send(one);
+    await flush();
+    // The other process sees the lock expire while the first cannot renew it.
+    const clock = vi.spyOn(performance, 'now').mockReturnValue(performance.now() + 300);
+    const second = send(two);
+    await flush();
+    clock.mockRestore();
+    expect(second.decision).toEqual(handled);
+    if (when === 'when it is renewed') await pass(100);
+    expect(lost).toHaveLength(when === 'when it is renewed' ? 1 : 0);
+    await late.answer(201, 'late');
+    await second.answer();
+    expect(lost).toEqual([{ request: { method: 'POST', path: '/orders' } }]);
+    const third = send(one);
     await flush();
     expect(third.decision).toEqual(replayed);
   });
@@ -568,6 +658,9 @@ it.each([
   [{ maxAnswerSize: -1 }, /maxAnswerSize/],
   [{ required: 'yes' }, /required/],
   [{ scope: 'user' }, /scope/],
+  [{ credentialHeaders: 'x-shop' }, /credentialHeaders/],
+  [{ credentialHeaders: ['a b'] }, /credentialHeaders/],
+  [{ credentialHeaders: ['x-shop'], scope: () => 'a' }, /not both/],
   [{ whenUnavailable: 'wait' }, /whenUnavailable/],
   [{ keys: 1 }, /no option 'keys'/],
 ])('the options %j are refused', (idempotency, message) => {

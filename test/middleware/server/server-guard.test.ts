@@ -2,6 +2,7 @@ import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { currentRequestContext } from '../../../src/client/propagation.ts';
 import { Admission } from '../../../src/middleware/server/admission.ts';
 import { EventLoopDelay } from '../../../src/middleware/server/event-loop-delay.ts';
+import { Health } from '../../../src/middleware/server/health.ts';
 import type { IncomingRequest } from '../../../src/middleware/server/incoming-request.ts';
 import type { ReadyAnswer } from '../../../src/middleware/server/ready-answer.ts';
 import { ServerGuard, type ServerGuardOptions } from '../../../src/middleware/server/server-guard.ts';
@@ -56,8 +57,45 @@ describe('deadlines', () => {
     expect(refused).toMatchObject([{ refusal: { status: 504 }, request: { path: '/' } }]);
   });
 
-  it.each(['/health', '/health/live'])('%s is let through all the same', (path) => {
-    admit(new ServerGuard(), { path, ...timeout(0) });
+  it.each(['GET', 'HEAD'])('a %s of a probe is let through all the same', (method) => {
+    for (const path of ['/health/live', '/health/ready']) {
+      admit(new ServerGuard(), { method, path, ...timeout(0) });
+    }
+  });
+
+  it.each([
+    ['POST', '/health/live'],
+    ['PUT', '/health/ready'],
+    ['GET', '/health'],
+    ['GET', '/health/live/'],
+    ['GET', '/health/records/7'],
+    ['GET', '/healthy'],
+  ])('a %s of %s is no probe, and is refused as any', (method, path) => {
+    expect(new ServerGuard().admit(exchange({ method, path, ...timeout(0) }))).toMatchObject({ status: 504 });
+  });
+
+  it('a POST below /health has its idempotency key, as any', () => {
+    const decision = new ServerGuard({ idempotency: { required: true } }).admit(
+      exchange({ method: 'POST', path: '/health/records' }),
+    );
+    expect(decision).toMatchObject({ status: 400 });
+  });
+
+  it('the probes of a Health with a prefix of its own are let through where the guard is told', () => {
+    const health = new Health({ prefix: '/internal' });
+    const guard = new ServerGuard({ exempt: health.isProbe });
+    admit(guard, { path: '/internal/ready', ...timeout(0) });
+    for (const request of [{ path: '/health/ready' }, { path: '/internal/ready', method: 'POST' }]) {
+      expect(guard.admit(exchange({ ...request, ...timeout(0) }))).toMatchObject({ status: 504 });
+    }
+  });
+
+  it('events tell of a request nothing but its method and its path', () => {
+    const guard = new ServerGuard();
+    const events: unknown[] = [];
+    guard.on('refuse', (event) => events.push(event.request));
+    void guard.admit(exchange({ headers: { authorization: 'secret', 'x-request-timeout': '0' } }));
+    expect(events).toEqual([{ method: 'GET', path: '/' }]);
   });
 
   it('what is exempt is as the application says', () => {
