@@ -93,19 +93,6 @@ export function listOf(check: Check, expected: string): Check {
   };
 }
 
-/** An AbortSignal, or what acts like one: that of a polyfill is no instance of the global class. */
-export const abortSignal: Check = (value, option) => {
-  const signal = value as Partial<AbortSignal> | null | undefined;
-  const passes =
-    typeof signal?.aborted === 'boolean' &&
-    typeof signal.addEventListener === 'function' &&
-    typeof signal.removeEventListener === 'function';
-  if (passes) return;
-  if (value instanceof AbortController)
-    throw new TypeError(`${option} must be an AbortSignal; got an AbortController: give its signal`);
-  refuse(option, 'an AbortSignal', value);
-};
-
 /** One of some literals. */
 export function oneOf(...allowed: readonly unknown[]): Check {
   return (value, option) => {

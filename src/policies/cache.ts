@@ -208,7 +208,8 @@ export class Cache extends Emitter<CacheEvents> implements Policy {
     const now = performance.now();
     const entry = this.#entryAt(key, now);
     if (entry === undefined || !entry.outcome.ok || now >= entry.errorUntil) throw error;
-    if (decided(this.#options.shouldServeStale?.(error), "Cache option 'shouldServeStale'") === false) throw error;
+    if (decided(this.#options.shouldServeStale?.(error), "Cache option 'shouldServeStale'") === false)
+      throw error;
     this.emit('stale', { key, attributes, error });
     return entry.outcome.value;
   }

@@ -35,7 +35,7 @@ describe('the context of a call', () => {
 
   it.each<[string, unknown]>([
     [
-      "the call option 'signal' must be an AbortSignal; got an AbortController: give its signal",
+      "the call option 'signal' must be an AbortSignal (give the `signal` of the controller)",
       { signal: new AbortController() },
     ],
     ["the call option 'signal' must be an AbortSignal", { signal: {} }],

@@ -135,7 +135,7 @@ it('a policy of the user that throws leaves nothing under way', async () => {
       throw new Error('broken');
     },
   };
-  const client = clientOf([await startServer(echo)], { timeout: broken as never });
+  const client = clientOf([await startServer(echo)], { fallback: broken as never });
   await expect(client.call({ service, path: '/' })).rejects.toThrow('broken');
   await client.close();
 });

@@ -439,6 +439,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
       random: NO_FUNCTION,
       maxSize: [0, ...NO_COUNT],
       allowAuthorization: NO_BOOLEAN,
+      credentialHeaders: ['x-api-key', [5], ['no name'], 5],
     },
   },
   {
