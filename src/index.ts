@@ -145,6 +145,7 @@ export {
   ServerGuard,
   type ServerGuardEvents,
   type ServerGuardOptions,
+  type ShownRequest,
 } from './middleware/server/server-guard.ts';
 export {
   AdaptiveConcurrency,

@@ -73,7 +73,10 @@ export function meshFetch(client: Relay, ownsClient: boolean, options: MeshFetch
     try {
       url = new URL(input instanceof Request ? input.url : input);
       service = targets.serviceOf(url);
-    } catch (cause) {
+    } catch (error) {
+      // What Node throws has the whole URL.
+      const invalid = (error as NodeJS.ErrnoException).code === 'ERR_INVALID_URL';
+      const cause = invalid ? new InvalidRequestError('it is not a URL') : error;
       throw new TypeError(`cannot fetch ${nameOf(input)}: ${(cause as Error).message}`, { cause });
     }
     if (service === undefined) return (fallback ?? globalThis.fetch)(input as string, given);
@@ -137,8 +140,10 @@ function errorFor(signal: AbortSignal | undefined, message: string, error: unkno
   return error instanceof TypeError ? error : new TypeError(message, { cause: error });
 }
 
+/** Without a query and a password, which no log must have. */
 function nameOf(input: string | URL | Request): string {
-  return String(input instanceof Request ? input.url : input).slice(0, 200);
+  const [name] = String(input instanceof Request ? input.url : input).split(/[?#]/, 1);
+  return name!.replace(/\/\/[^/]*@/, '//').slice(0, 200);
 }
 
 function timeLeft({ deadline }: Fetching): number | undefined {
@@ -253,7 +258,7 @@ function locationOf({ status, headers }: FetchedHead): string | undefined {
  */
 function redirected(sent: Sent, location: string, status: number, fetching: Fetching): Sent {
   const { service, targets, redirect } = fetching;
-  const where = `'${service}' redirects to ${JSON.stringify(location).slice(0, 200)}`;
+  const where = `'${service}' redirects to ${JSON.stringify(location.split(/[?#]/, 1)[0]).slice(0, 200)}`;
   if (redirect === 'error') throw new InvalidRequestError(`${where}, and the request asks for an error then`);
   const url = URL.canParse(location, sent.url.href) ? new URL(location, sent.url) : undefined;
   if (url === undefined || targets.serviceOf(url) !== service) {

@@ -52,10 +52,11 @@ export class MeshTargets {
   }
 }
 
-function serviceOfUrl({ hostname, port, href }: URL): string {
+/** An error shows neither the query nor a password. */
+function serviceOfUrl({ protocol, host, hostname, port, pathname }: URL): string {
   if (port !== '' || !isName(hostname)) {
     throw new InvalidRequestError(
-      `a URL of a service is service://name/path, the name of letters, digits, '.', '_' and '-'; got ${href.slice(0, 100)}`,
+      `a URL of a service is service://name/path, the name of letters, digits, '.', '_' and '-'; got ${`${protocol}//${host}${pathname}`.slice(0, 100)}`,
     );
   }
   return hostname;

@@ -123,7 +123,7 @@ export function pathOf({ path, query }: Pick<ServiceCall, 'path' | 'query'>): st
   if (typeof path !== 'string' || !PATH.test(path)) {
     throw new InvalidRequestError(
       `the path must start with one slash and hold only visible ASCII without backslash and '#' ` +
-        `(percent-encode the rest); got ${JSON.stringify(path)}`,
+        `(percent-encode the rest); got ${typeof path === 'string' ? JSON.stringify(path.split(/[?#]/, 1)[0]!.slice(0, 200)) : typeof path}`,
     );
   }
   if (query === undefined || query === null) return path;
@@ -141,7 +141,10 @@ function addHeaders(given: NonNullable<ServiceCall['headers']>, headers: string[
   for (const [name, value] of Object.entries(given)) {
     if (value === undefined || value === null) continue;
     const lower = name.toLowerCase();
-    if (!TOKEN.test(name)) throw new InvalidRequestError(`not a header name: ${JSON.stringify(name)}`);
+    if (!TOKEN.test(name))
+      throw new InvalidRequestError(
+        `not a header name: one that begins with ${JSON.stringify(/^[\w-]*/.exec(name)![0])}`,
+      );
     if (RESERVED_HEADERS.has(lower))
       throw new InvalidRequestError(`the header '${lower}' is set by the client itself`);
     for (const item of Array.isArray(value) ? value : [value]) {

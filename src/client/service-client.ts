@@ -14,10 +14,18 @@ import {
 import { anything, having, integer, text, validateOptions } from '../internal/validate.ts';
 import { type Abortable, abortableOf, OnAbort } from '../policies/abort.ts';
 import { CircuitBreaker } from '../policies/circuit-breaker.ts';
-import { type CallContext, Context, contextOf } from '../policies/context.ts';
+import { type Attributes, type CallContext, Context, contextOf } from '../policies/context.ts';
 import { areRetriesSpent, exempt, markRetriesSpent } from '../policies/outcome.ts';
 import { Timeout } from '../policies/timeout.ts';
-import { avoid, type CallState, callState, mayBeSentAgain, mayBeSentTwice } from './call-state.ts';
+import {
+  avoid,
+  CallState,
+  describeCall,
+  FallbackRecord,
+  mayBeSentAgain,
+  mayBeSentTwice,
+  withoutQuery,
+} from './call-state.ts';
 import { Endpoint } from './endpoint.ts';
 import {
   type Answer,
@@ -146,8 +154,9 @@ export class ServiceClient {
       const policies = this.#policiesOf(call.service);
       const { fallback } = policies;
       if (fallback === undefined) return this.#call<T>(call, policies);
-      const options = { signal: call.signal, attributes: { service: call.service } };
-      return fallback.execute(() => this.#call<T>(call, policies), options);
+      const record = new FallbackRecord(call);
+      const options = { signal: call.signal, attributes: record as unknown as Attributes };
+      return fallback.execute(() => this.#call<T>(call, policies, record), options);
     } catch (error) {
       return Promise.reject(error);
     }
@@ -282,8 +291,9 @@ export class ServiceClient {
     this.#endpoints.clear();
   }
 
-  #call<T>(call: ServiceCall, policies: ServicePolicies): Promise<T> {
+  #call<T>(call: ServiceCall, policies: ServicePolicies, record?: FallbackRecord): Promise<T> {
     const state = this.#begin(call, prepare(call));
+    if (record !== undefined) record.state = state;
     const maxResponseSize = call.maxResponseSize ?? policies.maxResponseSize;
     const source = call.signal && abortableOf(call.signal);
     const send: Send<BufferedResponse> = (lease, endpoint, context) => {
@@ -326,7 +336,7 @@ export class ServiceClient {
     if (this.#closing !== undefined) throw new ClosedError('the ServiceClient');
     if (call.retries !== undefined) integer(0, Infinity)(call.retries, 'retries');
     if (call.maxResponseSize !== undefined) integer(1, Infinity)(call.maxResponseSize, 'maxResponseSize');
-    return callState(call, request, propagated(this.#callerName));
+    return new CallState(call, request, propagated(this.#callerName));
   }
 
   #run<R extends Answer, T>(
@@ -351,6 +361,7 @@ export class ServiceClient {
       },
       (error) => {
         this.#ended(state, policies);
+        describeCall(error, state);
         if (areRetriesSpent(error)) noteRetriesSpent();
         return failed(error);
       },
@@ -371,6 +382,7 @@ export class ServiceClient {
   ): Promise<R> {
     // Policies look at this too, but each of them can be off.
     context.throwIfAborted();
+    state.attempt = context.attempt;
     if (state.lastError !== undefined || state.lastResponse !== undefined) {
       if (!mayBeSentAgain(state)) return lastOf<R>(state);
       forget(state);
@@ -399,6 +411,7 @@ export class ServiceClient {
         }
         return response;
       } catch (error) {
+        describeCall(error, state);
         const outcome = { ok: false, error } as const;
         const verdict = context.cancelled ? 'ignored' : policies.verdictOf(outcome);
         const conclusive = verdict !== 'ignored';
@@ -620,6 +633,10 @@ function jsonIn(headers: ResponseHeaders): boolean {
   return typeof type === 'string' && /^application\/(?:[\w.+-]+\+)?json\b/i.test(type);
 }
 
+function nameOf({ request }: CallState): string {
+  return `${request.method} ${withoutQuery(request.path)}`;
+}
+
 /** The parsed body of an answer of 2xx; any other is thrown. */
 function contentOf<T>(state: CallState, response: BufferedResponse): T {
   const { status, headers, instanceId, body } = response;
@@ -629,14 +646,11 @@ function contentOf<T>(state: CallState, response: BufferedResponse): T {
   try {
     return JSON.parse(body) as T;
   } catch (cause) {
-    throw new ResponseInvalidError(
-      `'${state.service}' answered ${state.method} ${state.path} with what is not JSON`,
-      {
-        serviceName: state.service,
-        instanceId,
-        cause,
-      },
-    );
+    throw new ResponseInvalidError(`'${state.service}' answered ${nameOf(state)} with what is not JSON`, {
+      serviceName: state.service,
+      instanceId,
+      cause,
+    });
   }
 }
 
@@ -650,16 +664,13 @@ function responseError(state: CallState, answer: Answer, text: string | undefine
       // The text as it came says more than that it is not JSON.
     }
   }
-  const error = new ServiceResponseError(
-    `'${state.service}' answered ${state.method} ${state.path} with ${status}`,
-    {
-      serviceName: state.service,
-      instanceId,
-      status,
-      headers,
-      body,
-    },
-  );
+  const error = new ServiceResponseError(`'${state.service}' answered ${nameOf(state)} with ${status}`, {
+    serviceName: state.service,
+    instanceId,
+    status,
+    headers,
+    body,
+  });
   if (areRetriesSpent(answer) || headers[RETRIES_SPENT_HEADER] !== undefined) {
     markRetriesSpent({ ok: false, error });
   }

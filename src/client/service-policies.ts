@@ -26,7 +26,7 @@ import { RateLimiter, type RateLimiterOptions } from '../policies/rate-limiter.t
 import { Retry, type RetryOptions } from '../policies/retry.ts';
 import { RetryBudget } from '../policies/retry-budget.ts';
 import { Timeout, timeoutOf, timeoutOption } from '../policies/timeout.ts';
-import { type CallState, mayBeSentAgain, mayBeSentTwice } from './call-state.ts';
+import { mayBeSentAgain, mayBeSentTwice, stateOf } from './call-state.ts';
 import { classify, classifyStatus, type Verdict } from './classification.ts';
 import { type ConnectionOptions, connectionOptions } from './connections.ts';
 import type { Answer } from './exchange.ts';
@@ -322,13 +322,13 @@ function retryFor({ statuses, ...options }: ServiceRetryOptions, budget: RetryBu
     ...options,
     budget,
     maxAttempts: (context) => {
-      const { retries, wellLeft } = context.attributes as CallState;
+      const { retries, wellLeft } = stateOf(context);
       if (retries !== undefined) return retries + 1;
       if (maxAttempts === undefined) return wellLeft ? MOST_ATTEMPTS : DEFAULT_MAX_ATTEMPTS;
       return typeof maxAttempts === 'number' ? maxAttempts : maxAttempts(context);
     },
     shouldRetry: (outcome, context) => {
-      const state = context.attributes as CallState;
+      const state = stateOf(context);
       return mayBeSentAgain(state) && (state.explored || worthIt(outcome, context));
     },
   });
@@ -339,7 +339,7 @@ function hedgeFor(options: HedgeOptions): Hedge {
   return new Hedge({
     ...options,
     shouldHedge: (context) => {
-      return mayBeSentTwice(context.attributes as CallState) && (options.shouldHedge?.(context) ?? true);
+      return mayBeSentTwice(stateOf(context)) && (options.shouldHedge?.(context) ?? true);
     },
   });
 }

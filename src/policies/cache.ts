@@ -161,11 +161,11 @@ export class Cache extends Emitter<CacheEvents> implements Policy {
       return resultOf<T>(entry);
     }
     if (entry !== undefined && now < entry.revalidateUntil) {
-      this.emit('stale', { key, attributes: context.attributes });
+      if (this.isObserved('stale')) this.emit('stale', { key, attributes: context.attributes });
       this.#refresh(key, operation, context);
       return resultOf<T>(entry);
     }
-    this.emit('miss', { key, attributes: context.attributes });
+    if (this.isObserved('miss')) this.emit('miss', { key, attributes: context.attributes });
     return this.#fetch(key, operation, context);
   }
 
@@ -196,12 +196,14 @@ export class Cache extends Emitter<CacheEvents> implements Policy {
   }
 
   /** In the name of nobody: the caller has been served, and may cancel without harm to it. */
-  #refresh(key: string, operation: Operation<unknown>, { attributes }: Context): void {
+  #refresh(key: string, operation: Operation<unknown>, { record }: Context): void {
     const underWay = this.#underWayFor(key);
     if (underWay.refreshing) return;
     underWay.refreshing = true;
-    const failed = (error: unknown) => void this.emit('refresh-error', { key, attributes, error });
-    void this.#call(key, operation, new Context(1, Infinity, attributes, undefined, false), underWay)
+    const context = new Context(1, Infinity, record, undefined, false);
+    const failed = (error: unknown) =>
+      void this.emit('refresh-error', { key, attributes: context.attributes, error });
+    void this.#call(key, operation, context, underWay)
       .then((outcome) => outcome.ok || failed(outcome.error), failed)
       .then(() => {
         underWay.refreshing = false;

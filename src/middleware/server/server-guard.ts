@@ -71,11 +71,14 @@ export interface ServerGuardOptions {
   random?: () => number;
 }
 
+/** What events tell of a request: its headers may hold what no log must. */
+export type ShownRequest = Pick<IncomingRequest, 'method' | 'path'>;
+
 export interface ServerGuardEvents {
   /** A request was refused. */
-  refuse: [event: { refusal: Refusal; request: IncomingRequest }];
+  refuse: [event: { refusal: Refusal; request: ShownRequest }];
   /** A request was answered as it was before, since it has the same idempotency key. */
-  replay: [event: { request: IncomingRequest }];
+  replay: [event: { request: ShownRequest }];
   /** The store of idempotency keys failed, or what is in it is not an answer. */
   'idempotency-error': [event: { error: unknown }];
 }
@@ -194,7 +197,7 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
     if (begun === undefined) return this.#admit(exchange, context, priority);
     if ('code' in begun) return this.#refuse(request, begun);
     if (!(begun instanceof Hold)) {
-      this.emit('replay', { request });
+      this.emit('replay', { request: shown(request) });
       return begun;
     }
     let decision: Decision | undefined;
@@ -271,9 +274,13 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
   }
 
   #refuse(request: IncomingRequest, refusal: Refusal): ReadyAnswer {
-    this.emit('refuse', { refusal, request });
+    this.emit('refuse', { refusal, request: shown(request) });
     return answerOf(refusal);
   }
+}
+
+function shown({ method, path }: IncomingRequest): ShownRequest {
+  return Object.freeze({ method, path });
 }
 
 const NOBODY = { onAbort() {} };
