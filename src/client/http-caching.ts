@@ -1,7 +1,8 @@
 import { hash, randomUUID } from 'node:crypto';
-import { LRUCache } from 'lru-cache';
+import type { LRUCache } from 'lru-cache';
 import { keyOf as keyOfSelector } from '../balancing/selector.ts';
 import { ServiceResponseError } from '../errors.ts';
+import { growingLru } from '../internal/growing-lru.ts';
 import { anything, boolean, validateOptions } from '../internal/validate.ts';
 import { Cache, type CachedCall, type CacheOptions, type Freshness } from '../policies/cache.ts';
 import type { CallContext } from '../policies/context.ts';
@@ -122,7 +123,7 @@ export class HttpCaching {
         !(error instanceof ServiceResponseError) || STALE_IF_ERROR.has(error.status),
       freshness: (outcome, context, call) => this.#freshnessOf(outcome, stateOf(context), call),
     });
-    this.#resources = new LRUCache({ max: maxEntries * RESOURCES_PER_ENTRY });
+    this.#resources = growingLru(maxEntries * RESOURCES_PER_ENTRY);
   }
 
   /** For a Coalesce inside the cache: only requests with all the same headers of their callers share one. */

@@ -74,9 +74,9 @@ export function meshFetch(client: Relay, ownsClient: boolean, options: MeshFetch
       url = new URL(input instanceof Request ? input.url : input);
       service = targets.serviceOf(url);
     } catch (error) {
-      // What Node throws has the whole URL.
       const invalid = (error as NodeJS.ErrnoException).code === 'ERR_INVALID_URL';
       const cause = invalid ? new InvalidRequestError('it is not a URL') : error;
+      // biome-ignore lint/style/useErrorCause: the error of Node has the whole URL, with its query
       throw new TypeError(`cannot fetch ${nameOf(input)}: ${(cause as Error).message}`, { cause });
     }
     if (service === undefined) return (fallback ?? globalThis.fetch)(input as string, given);

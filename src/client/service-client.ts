@@ -4,14 +4,15 @@ import type { CallResult, Lease } from '../balancing/lease.ts';
 import { LoadBalancer } from '../balancing/load-balancer.ts';
 import type { Candidate } from '../balancing/strategy.ts';
 import type { ServiceDiscovery } from '../discovery/service-discovery.ts';
-import type { ServiceInstance } from '../discovery/service-instance.ts';
+import { isName, type ServiceInstance } from '../discovery/service-instance.ts';
 import {
   ClosedError,
+  InvalidRequestError,
   ResponseInvalidError,
   ServiceConnectionError,
   ServiceResponseError,
 } from '../errors.ts';
-import { anything, having, integer, text, validateOptions } from '../internal/validate.ts';
+import { anything, having, integer, validateOptions } from '../internal/validate.ts';
 import { type Abortable, abortableOf, OnAbort } from '../policies/abort.ts';
 import { CircuitBreaker } from '../policies/circuit-breaker.ts';
 import { type Attributes, type CallContext, Context, contextOf } from '../policies/context.ts';
@@ -45,12 +46,14 @@ import {
 } from './foreign-request.ts';
 import { MeshDispatcher } from './mesh-dispatcher.ts';
 import { type MeshFetch, meshFetch } from './mesh-fetch.ts';
+import { PoliciesByName } from './policies-by-name.ts';
 import { currentRequestContext, noteRetriesSpent, RETRIES_SPENT_HEADER } from './propagation.ts';
 import { type RelayedAnswer, RelayedCall, RelayedExchange } from './relay.ts';
 import { prepareRelay, type RelayRequest } from './relay-request.ts';
 import type { RelayedCalls } from './relayed-calls.ts';
 import { type PreparedRequest, prepare, type ServiceCall } from './service-call.ts';
 import { DEFAULT_MAX_ATTEMPTS, type ServiceOptions, ServicePolicies } from './service-policies.ts';
+import { SharedTimeouts } from './shared-timeouts.ts';
 
 export interface ServiceClientOptions {
   /** Who is out there. Needed unless a `loadBalancer` is given. */
@@ -104,7 +107,7 @@ export class ServiceClient {
   readonly #callerName: string | undefined;
   readonly #defaults: ServiceOptions;
   readonly #services: Readonly<Record<string, ServiceOptions>>;
-  readonly #policies = new Map<string, ServicePolicies>();
+  readonly #policies: PoliciesByName;
   readonly #endpoints = new Map<Candidate, Endpoint>();
   /** Those of instances that have left, until what is under way there is done. */
   readonly #retired = new Set<Endpoint>();
@@ -136,7 +139,12 @@ export class ServiceClient {
       );
     }
     new ServicePolicies('defaults', this.#defaults);
-    for (const name of Object.keys(this.#services)) this.#policiesOf(name);
+    const timeouts = new SharedTimeouts();
+    this.#policies = new PoliciesByName(Object.keys(this.#services), (service) => {
+      const own = Object.hasOwn(this.#services, service) ? this.#services[service] : undefined;
+      const options = { ...this.#defaults, ...own };
+      return new ServicePolicies(service, options, timeouts, () => this.#balancer.allowProbes(service));
+    });
     this.#balancer.on('join', this.#onNews).on('renew', this.#onNews).on('leave', this.#onLeave);
   }
 
@@ -268,7 +276,7 @@ export class ServiceClient {
 
   /** The policies in force for a service. */
   policies(service: string): ServicePolicyHandles {
-    return this.#policiesOf(service);
+    return this.#policiesOf(service).handOut();
   }
 
   /** Takes no more calls, waits for those under way, then closes its connections. */
@@ -278,6 +286,7 @@ export class ServiceClient {
   }
 
   async #close(): Promise<void> {
+    this.#policies.close();
     if (this.#calls > 0) {
       await new Promise<void>((resolve) => {
         this.#whenIdle = resolve;
@@ -354,6 +363,7 @@ export class ServiceClient {
     const options = new Context(1, deadline, state, source, false);
     const policy = policies.around(method, call.timeout);
     this.#calls++;
+    policies.enter();
     return policy.execute(attempt, options).then(
       (response) => {
         this.#ended(state, policies);
@@ -368,8 +378,9 @@ export class ServiceClient {
     );
   }
 
-  #ended(state: CallState, { caching }: ServicePolicies): void {
-    caching?.invalidateAfter(state);
+  #ended(state: CallState, policies: ServicePolicies): void {
+    policies.leave();
+    policies.caching?.invalidateAfter(state);
     if (--this.#calls === 0) this.#whenIdle?.();
   }
 
@@ -389,6 +400,7 @@ export class ServiceClient {
     }
     state.repeatable = mayBeSentTwice(state) && policies.canRetry(state.retries);
     let lease = this.#balancer.tryAcquire(state.service, state) ?? (await this.#resolve(state, context));
+    policies.reached = true;
     for (let moves = 0; ; moves++) {
       const { instanceId } = lease.instance;
       state.instanceId = instanceId;
@@ -486,15 +498,13 @@ export class ServiceClient {
   }
 
   #policiesOf(service: string): ServicePolicies {
-    let policies = this.#policies.get(service);
-    if (policies === undefined) {
-      text(service, 'the service of a call');
-      const own = Object.hasOwn(this.#services, service) ? this.#services[service] : undefined;
-      policies = new ServicePolicies(service, { ...this.#defaults, ...own });
-      policies.circuitBreaker?.on('close', () => this.#balancer.allowProbes(service));
-      this.#policies.set(service, policies);
-    }
-    return policies;
+    const known = this.#policies.peek(service);
+    if (known !== undefined) return known;
+    if (isName(service)) return this.#policies.get(service);
+    const shown = typeof service === 'string' ? JSON.stringify(service).slice(0, 100) : typeof service;
+    throw new InvalidRequestError(
+      `the service of a call must be a name of letters, digits and . _ : - (at most 128); got ${shown}`,
+    );
   }
 
   #endpointOf(lease: Lease, policies: ServicePolicies): Endpoint {
@@ -507,7 +517,7 @@ export class ServiceClient {
   }
 
   readonly #onNews = ({ instance }: { instance: ServiceInstance }) => {
-    this.#policies.get(instance.serviceName)?.takeNews();
+    this.#policies.peek(instance.serviceName)?.takeNews();
   };
 
   readonly #onLeave = ({ candidate }: { candidate: Candidate }) => {

@@ -1,7 +1,7 @@
-import { LRUCache } from 'lru-cache';
 import type { Lease } from '../balancing/lease.ts';
 import { ServiceResponseError } from '../errors.ts';
-import { warnOf } from '../internal/emitter.ts';
+import { type Emitter, warnOf } from '../internal/emitter.ts';
+import { growingLru } from '../internal/growing-lru.ts';
 import {
   anything,
   boolean,
@@ -25,13 +25,14 @@ import { composePresent, type Policy, policyOf } from '../policies/policy.ts';
 import { RateLimiter, type RateLimiterOptions } from '../policies/rate-limiter.ts';
 import { Retry, type RetryOptions } from '../policies/retry.ts';
 import { RetryBudget } from '../policies/retry-budget.ts';
-import { Timeout, timeoutOf, timeoutOption } from '../policies/timeout.ts';
+import { type Timeout, timeoutOption } from '../policies/timeout.ts';
 import { mayBeSentAgain, mayBeSentTwice, stateOf } from './call-state.ts';
 import { classify, classifyStatus, type Verdict } from './classification.ts';
 import { type ConnectionOptions, connectionOptions } from './connections.ts';
 import type { Answer } from './exchange.ts';
 import { type HttpCacheOptions, HttpCaching } from './http-caching.ts';
 import { ServiceEvidence } from './service-evidence.ts';
+import { SharedTimeouts } from './shared-timeouts.ts';
 
 export interface ServiceRetryOptions extends RetryOptions {
   /** Statuses that are worth another try, in place of the default: 429, 502, 503, 504. */
@@ -129,9 +130,6 @@ function untilProbe(openings: number, previous: number): number {
 /** The least milliseconds between two probes that news of instances allow. */
 const NEWS_INTERVAL = 1_000;
 
-/** What the client does within a timeout ends as soon as it is aborted. */
-const OBEYED = { strict: false };
-
 /** The policies in force for one service, in the order in which a call meets them. */
 export class ServicePolicies {
   readonly fallback: Fallback | undefined;
@@ -150,17 +148,35 @@ export class ServicePolicies {
   readonly #shared: Policy[] = [];
   readonly #forCall: Policy;
   readonly #forRequest: Policy;
-  readonly #forOtherTimeouts = new LRUCache<string, Policy>({ max: 100 });
+  readonly #forOtherTimeouts = growingLru<string, Policy>(100);
   readonly #attemptTimeout: Timeout | undefined;
   /** Undefined where the breaker is the user's. */
   readonly #breakerRules: CircuitBreakerOptions | undefined = undefined;
   #newsAt = -Infinity;
+  readonly #timeouts: SharedTimeouts;
+  /** What was made for this service alone, and can be listened to. */
+  readonly #own: Emitter<never>[];
+  readonly #ownListeners: number;
+  #calls = 0;
+  /** `performance.now()` when the latest call began. */
+  calledAt = -Infinity;
+  /** Whether a call has found an instance of the service. */
+  reached = false;
+  /** Whether somebody may hold them, or one of them. */
+  handedOut = false;
 
-  constructor(serviceName: string, options: ServiceOptions) {
+  /** @param onClose called when the circuit breaker, if it is not the user's, has closed. */
+  constructor(
+    serviceName: string,
+    options: ServiceOptions,
+    timeouts = new SharedTimeouts(),
+    onClose: () => void = () => {},
+  ) {
+    this.#timeouts = timeouts;
     validateOptions(`ServiceClient, service '${serviceName}':`, options, CHECKS);
     this.#options = options;
     this.fallback = options.fallback || undefined;
-    this.#attemptTimeout = timeoutOf(options.attemptTimeout ?? 10_000, OBEYED);
+    this.#attemptTimeout = this.#timeoutOf(options.attemptTimeout ?? 10_000);
     const { retry = {}, circuitBreaker = {} } = options;
     if (retry instanceof Retry) this.retry = retry;
     else if (retry !== false) {
@@ -192,10 +208,69 @@ export class ServicePolicies {
     else if (cache !== false || options.coalesce) this.caching = new HttpCaching(cache || {});
     if (cache !== false) this.#shared.push(this.caching!.cache);
     if (options.coalesce) this.#shared.push(new Coalesce({ key: this.caching!.coalesceKey }));
-    this.#timeout = timeoutOf(options.timeout ?? 30_000, OBEYED);
+    this.#timeout = this.#timeoutOf(options.timeout ?? 30_000);
     this.#forCall = composePresent(...this.#shared, this.#compose('call', this.#timeout));
     this.#forRequest = this.#compose('request', this.#timeout);
     this.forInstance();
+    this.circuitBreaker?.on('close', onClose);
+    this.#own = this.#ownAmong(options);
+    this.#ownListeners = listenersOf(this.#own);
+  }
+
+  /** A call has begun, which holds on to the policies until `leave()`. */
+  enter(): void {
+    this.#calls++;
+    this.calledAt = performance.now();
+  }
+
+  leave(): void {
+    this.#calls--;
+  }
+
+  /** Whoever is given one of the policies keeps all of them alive. */
+  handOut(): this {
+    if (this.handedOut) return this;
+    this.handedOut = true;
+    for (const policy of this.#own) holders.set(policy, this);
+    if (this.retryBudget !== undefined) holders.set(this.retryBudget, this);
+    if (this.caching !== undefined) holders.set(this.caching, this);
+    return this;
+  }
+
+  /**
+   * Whether new policies would do as well: there is no call under way, nobody listens, no instance was called lately, and
+   * neither the breaker nor the limiter holds calls back.
+   *
+   * @param idle milliseconds since the last call after which what was learned of a service that has instances means little
+   */
+  mayBeForgotten(now: number, idle: number): boolean {
+    if (this.#calls > 0 || listenersOf(this.#own) > this.#ownListeners) return false;
+    if (this.reached && (now - this.calledAt < idle || this.rateLimiter?.quiet === false)) return false;
+    return !this.circuitBreaker?.holding;
+  }
+
+  #ownAmong({
+    retry,
+    hedge,
+    adaptiveThrottle,
+    rateLimit,
+    cache,
+    circuitBreaker,
+  }: ServiceOptions): Emitter<never>[] {
+    const own: (object | undefined)[] = [
+      this.retry === retry ? undefined : this.retry,
+      this.hedge === hedge ? undefined : this.hedge,
+      this.adaptiveThrottle === adaptiveThrottle ? undefined : this.adaptiveThrottle,
+      this.rateLimiter === rateLimit ? undefined : this.rateLimiter,
+      this.circuitBreaker === circuitBreaker ? undefined : this.circuitBreaker,
+      this.caching === cache ? undefined : this.caching?.cache,
+    ];
+    return own.filter((policy) => policy !== undefined) as Emitter<never>[];
+  }
+
+  #timeoutOf(timeout: number | Timeout | false): Timeout | undefined {
+    if (timeout === false) return undefined;
+    return typeof timeout === 'number' ? this.#timeouts.of(timeout, false) : timeout;
   }
 
   /** What a call goes through as a whole, and then with each try until an instance is chosen. */
@@ -204,7 +279,7 @@ export class ServicePolicies {
     const key = `${method} ${timeout}`;
     let policy = this.#forOtherTimeouts.get(key);
     if (policy === undefined) {
-      policy = this.#withTimeout(method, new Timeout(timeout, OBEYED));
+      policy = this.#withTimeout(method, this.#timeouts.of(timeout, false));
       this.#forOtherTimeouts.set(key, policy);
     }
     return policy;
@@ -214,7 +289,11 @@ export class ServicePolicies {
   #withTimeout(method: 'call' | 'request', own: Timeout): Policy {
     if (method === 'request' || this.#shared.length === 0) return this.#compose(method, own);
     const longer = this.#timeout !== undefined && this.#timeout.duration < own.duration ? own : this.#timeout;
-    return composePresent(new Timeout(own.duration), ...this.#shared, this.#compose(method, longer));
+    return composePresent(
+      this.#timeouts.of(own.duration, true),
+      ...this.#shared,
+      this.#compose(method, longer),
+    );
   }
 
   #compose(method: 'call' | 'request', timeout: Timeout | undefined): Policy {
@@ -310,6 +389,16 @@ export class ServicePolicies {
     const limiter = adaptiveConcurrency === false ? undefined : new AdaptiveConcurrency(adaptiveConcurrency);
     return composePresent(bound, limiter, this.#attemptTimeout);
   }
+}
+
+/** The policies of which a policy that was handed out is one. */
+const holders = new WeakMap<object, ServicePolicies>();
+
+function listenersOf(emitters: readonly Emitter<never>[]): number {
+  let count = 0;
+  for (const emitter of emitters)
+    for (const event of emitter.eventNames()) count += emitter.listenerCount(event);
+  return count;
 }
 
 function retryFor({ statuses, ...options }: ServiceRetryOptions, budget: RetryBudget): Retry {

@@ -1,5 +1,6 @@
 import { LRUCache } from 'lru-cache';
 import { Emitter } from '../internal/emitter.ts';
+import { growingLru } from '../internal/growing-lru.ts';
 import { func, integer, number, ratio, requireOption, validateOptions } from '../internal/validate.ts';
 import {
   type Attributes,
@@ -111,6 +112,7 @@ interface UnderWay {
  */
 export class Cache extends Emitter<CacheEvents> implements Policy {
   readonly #options: CacheOptions;
+  readonly #maxEntries: number;
   readonly #entries: LRUCache<string, Entry>;
   readonly #underWay = new Map<string, UnderWay>();
 
@@ -136,7 +138,9 @@ export class Cache extends Emitter<CacheEvents> implements Policy {
     if (options.maxSize !== undefined) requireOption('Cache', options, 'sizeOf');
     if (options.sizeOf !== undefined) requireOption('Cache', options, 'maxSize');
     this.#options = options;
-    this.#entries = new LRUCache({ max: options.maxEntries ?? 1_000, maxSize: options.maxSize ?? 0 });
+    this.#maxEntries = options.maxEntries ?? 1_000;
+    const { maxSize } = options;
+    this.#entries = maxSize === undefined ? growingLru(this.#maxEntries) : new LRUCache({ maxSize });
   }
 
   /** Entries that it holds. */
@@ -275,6 +279,7 @@ export class Cache extends Emitter<CacheEvents> implements Policy {
       if (outcome.ok) this.#entries.delete(key);
     } else if (outcome.ok || !present?.outcome.ok || !isUsable(present, performance.now())) {
       this.#entries.set(key, entry, this.#sizing(outcome, key));
+      if (this.#entries.size > this.#maxEntries) this.#entries.pop();
     }
   }
 
