@@ -20,7 +20,7 @@ const READ_SPREAD = 100;
 /** Milliseconds after which a failed look is repeated at first; twice as long each time after. */
 const FIRST_RETRY = 250;
 /** Milliseconds after which a service that nobody asked for may be let go. */
-const IDLE = 300_000;
+const IDLE = 600_000;
 /** Ids that an error names at most. */
 const MAX_NAMED = 10;
 /** Changes that are kept while the registry is being read; with more of them it is read again. */
@@ -105,6 +105,11 @@ export class FollowedService {
   /** Whether what is known may be out of date. */
   get stale(): boolean {
     return this.#stale;
+  }
+
+  /** Whether any instance is known. */
+  get inhabited(): boolean {
+    return this.#view.snapshot.length > 0;
   }
 
   get instances(): readonly ServiceInstance[] {

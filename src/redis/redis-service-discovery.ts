@@ -1,4 +1,4 @@
-import { LRUCache } from 'lru-cache';
+import { hash } from 'node:crypto';
 import type { Leases } from '../discovery/leases.ts';
 import type { InstanceListener, ServiceDiscovery, Unsubscribe } from '../discovery/service-discovery.ts';
 import {
@@ -62,6 +62,11 @@ export interface RedisServiceDiscoveryEvents {
   'snapshot-error': [event: { error: unknown }];
 }
 
+/** Services that are of no use now and are kept at most. */
+const MAX_VACANT = 100;
+/** Invalid entries that the process is warned of at most: one that is warned of is remembered. */
+const MAX_WARNINGS = 100_000;
+
 /**
  * Discovery for services on many hosts, over one Redis, a Redis with replicas behind Sentinel, or a Redis Cluster.
  *
@@ -85,8 +90,10 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
   readonly #followed = new Map<string, FollowedService>();
   readonly #byChannel = new Map<string, FollowedService>();
   readonly #watchers = new Watchers();
+  /** Services that nobody watches and of which no instance is known, those asked for last the last. */
+  readonly #vacant = new Set<FollowedService>();
   /** Entries that the process was warned of: once is enough. */
-  readonly #warnedOf = new LRUCache<string, true>({ max: 1_000 });
+  readonly #warnedOf = new Set<string>();
   readonly #checking: NodeJS.Timeout;
   #closing: Promise<void> | undefined = undefined;
 
@@ -182,8 +189,12 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
     this.#throwIfClosed();
     if (!isName(serviceName)) return [];
     const service = this.#follow(serviceName);
-    if (!service.known) await this.#begin(service);
-    return service.instances;
+    try {
+      if (!service.known) await this.#begin(service);
+      return service.instances;
+    } finally {
+      this.#noteVacancy(service);
+    }
   }
 
   async healthyInstances(serviceName: string): Promise<readonly ServiceInstance[]> {
@@ -193,8 +204,15 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
 
   watch(serviceName: string, listener: InstanceListener): Unsubscribe {
     this.#throwIfClosed();
-    if (isName(serviceName)) this.#follow(serviceName);
-    return this.#watchers.watch(serviceName, listener);
+    const unwatch = this.#watchers.watch(serviceName, listener);
+    if (!isName(serviceName)) return unwatch;
+    const service = this.#follow(serviceName);
+    this.#vacant.delete(service);
+    this.#hear(service);
+    return () => {
+      unwatch();
+      this.#noteVacancy(service);
+    };
   }
 
   /**
@@ -245,17 +263,40 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
         this.#following,
         this.#followerListener,
       );
-      const channel = this.#registry.channelOf(serviceName);
       this.#followed.set(serviceName, service);
-      this.#byChannel.set(channel, service);
-      // Both at once: should something be published in between, the look after the subscription finds it.
       void service.read().catch(() => {});
-      this.#subscriber.subscribe(channel).then(
-        () => service!.hearsAgain(),
-        () => {},
-      );
     }
     return service;
+  }
+
+  /**
+   * Has the service hear what is published of it: once somebody watches it, or it is found to have instances, since the
+   * names that are asked for may come from requests. Should anything be published before, the look after the subscription
+   * finds it.
+   */
+  #hear(service: FollowedService): void {
+    const channel = this.#registry.channelOf(service.serviceName);
+    if (this.#byChannel.has(channel)) return;
+    this.#byChannel.set(channel, service);
+    this.#subscriber.subscribe(channel).then(
+      () => service.hearsAgain(),
+      () => {},
+    );
+  }
+
+  /** To be called after each use of a service: of those that are of no use only the latest are kept. */
+  #noteVacancy(service: FollowedService): void {
+    const { serviceName } = service;
+    if (this.#followed.get(serviceName) !== service || this.#closing !== undefined) return;
+    this.#vacant.delete(service);
+    if (service.inhabited || this.#watchers.has(serviceName)) {
+      this.#hear(service);
+      return;
+    }
+    this.#vacant.add(service);
+    if (service.known) this.#hear(service);
+    if (this.#vacant.size <= MAX_VACANT) return;
+    for (const earliest of this.#vacant) return this.#letGo(earliest.serviceName);
   }
 
   /** Waits for the first reading; failing that, begins with what an earlier process knew. */
@@ -302,7 +343,11 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
   }
 
   readonly #followerListener: FollowerListener = {
-    known: (serviceName, instances) => this.#snapshotFile?.remember(serviceName, instances),
+    known: (serviceName, instances) => {
+      this.#snapshotFile?.remember(serviceName, instances);
+      const service = this.#followed.get(serviceName);
+      if (service !== undefined) this.#noteVacancy(service);
+    },
     changed: (serviceName, instances) => this.#watchers.tell(serviceName, instances),
     stale: (serviceName, error) => this.emit('stale', { serviceName, error }),
     fresh: (serviceName) => this.emit('fresh', { serviceName }),
@@ -312,9 +357,9 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
 
   #invalid(serviceName: string, instanceId: string, error: unknown): void {
     this.emit('invalid-entry', { serviceName, instanceId, error });
-    const key = `${serviceName} ${instanceId}`;
-    if (this.#warnedOf.has(key)) return;
-    this.#warnedOf.set(key, true);
+    const key = hash('sha256', `${serviceName} ${instanceId}`, 'base64url');
+    if (this.#warnedOf.has(key) || this.#warnedOf.size >= MAX_WARNINGS) return;
+    this.#warnedOf.add(key);
     const what = `${JSON.stringify(instanceId).slice(0, 200)} of '${serviceName}' in Redis at ${this.#connection.address}`;
     process.emitWarning(`${what} is not a registration, and is left out: ${error}`, {
       type: 'HoldfastDiscoveryWarning',
@@ -323,11 +368,12 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
 
   /** Names may come from requests: those that nobody watches or asks for are forgotten. */
   #letGo(serviceName: string): void {
-    if (this.#watchers.has(serviceName)) return;
+    const service = this.#followed.get(serviceName);
+    if (service === undefined || this.#watchers.has(serviceName)) return;
     const channel = this.#registry.channelOf(serviceName);
-    this.#followed.get(serviceName)?.stop();
+    service.stop();
     this.#followed.delete(serviceName);
-    this.#byChannel.delete(channel);
-    this.#subscriber.unsubscribe(channel).catch(() => {});
+    this.#vacant.delete(service);
+    if (this.#byChannel.delete(channel)) this.#subscriber.unsubscribe(channel).catch(() => {});
   }
 }
