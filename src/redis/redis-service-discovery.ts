@@ -58,6 +58,11 @@ export interface RedisServiceDiscoveryEvents {
   're-registered': [event: { instance: ServiceInstance }];
   /** Something in Redis is not a registration that could have been made: it is left out. */
   'invalid-entry': [event: { serviceName: string; instanceId: string; error: unknown }];
+  /**
+   * Keys of a service held what no registry has written, such as a value of another type: they were begun anew, since no
+   * instance could register there. Instances that were lost by it are registered again with their next heartbeats.
+   */
+  healed: [event: { serviceName: string; keys: readonly string[] }];
   /** The snapshot file could not be read or written. */
   'snapshot-error': [event: { error: unknown }];
 }
@@ -112,7 +117,9 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
     const { keyPrefix = 'holdfast', ttl = 90_000, timeout = 5_000, snapshotFile } = options;
     this.#following = { refreshInterval: options.refreshInterval ?? 30_000, grace: options.grace ?? ttl };
     this.#connection = new RedisConnection(options.redis, timeout);
-    this.#registry = new ServiceRegistry(this.#connection, keyPrefix);
+    this.#registry = new ServiceRegistry(this.#connection, keyPrefix, (serviceName, keys) => {
+      this.emit('healed', { serviceName, keys });
+    });
     this.#heartbeats = new Heartbeats(this.#registry, ttl, (registration) => this.#forgotten(registration));
     this.#subscriber = new RedisSubscriber(this.#connection, {
       message: (channel, news) => this.#byChannel.get(channel)?.hear(news),
