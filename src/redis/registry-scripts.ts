@@ -237,7 +237,11 @@ end
 -- Redis may have lost the names. Whatever is wrong with them, no instance must expire for it.
 local names = KEYS[4 * services + 1]
 for first = position, names and #ARGV or 0, 1000 do
-  redis.pcall('SADD', names, unpack(ARGV, first, math.min(#ARGV, first + 999)))
+  local batch = { unpack(ARGV, first, math.min(#ARGV, first + 999)) }
+  if isWrongType(redis.pcall('SADD', names, unpack(batch))) then
+    redis.pcall('PEXPIRE', names, 0)
+    redis.pcall('SADD', names, unpack(batch))
+  end
 end
 for service = 1, services do results[#results + 1] = healed[service] end
 return results

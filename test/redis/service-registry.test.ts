@@ -613,9 +613,15 @@ describe.each(places)('in $name', (place) => {
     const { instances } = keysOf('broken');
     await place.client().del(instances);
     await place.client().set(instances, 'not a hash');
-    const results = await registry.heartbeat(own);
-    expect(results[1]).toBeInstanceOf(RedisError);
-    expect([results[0], results[2]]).toEqual(['alive', 'alive']);
+    // What had been registered there is gone, and is to be registered again.
+    expect(await registry.heartbeat(own)).toEqual(['alive', 'unknown', 'alive']);
+  });
+
+  test('where the names of services are of another type, they begin anew with the next registration', async () => {
+    const { registry, prefix, start } = registryAt(place);
+    await place.client().set(`${prefix}:services`, 'not a set');
+    await start('users', 'one');
+    expect(await registry.services()).toEqual(['users']);
   });
 
   test('a record that nobody could have registered disturbs no other', async () => {
