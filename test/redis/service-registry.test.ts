@@ -2,7 +2,6 @@ import { once } from 'node:events';
 import fc from 'fast-check';
 import { Cluster, Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
-import { RedisError } from '../../src/errors.ts';
 import { RedisConnection } from '../../src/redis/redis-connection.ts';
 import { parseChange, type Registration, ServiceRegistry } from '../../src/redis/service-registry.ts';
 import { clusterOfFile, type RedisCluster, redisUrl, startRedis, uniquePrefix } from '../support/redis.ts';
