@@ -28,6 +28,7 @@ function open(): Registry {
       const discovery = new RedisServiceDiscovery({
         redis: redisUrl(),
         keyPrefix: prefix,
+        ttl: 3_000,
         refreshInterval: 200,
       });
       discovery.on('healed', (event) => healed.push(event));
