@@ -6,7 +6,7 @@ import {
   type InstanceRegistration,
   type ServiceInstance,
   sameInstance,
-  toInstance,
+  toRegisteredInstance,
   withChanges,
 } from './service-instance.ts';
 import { Watchers } from './watchers.ts';
@@ -53,7 +53,7 @@ export class InMemoryServiceDiscovery implements ServiceDiscovery {
 
   async register(registration: InstanceRegistration): Promise<ServiceInstance> {
     this.#throwIfClosed();
-    const instance = toInstance(registration);
+    const instance = toRegisteredInstance(registration);
     const { serviceName, instanceId } = instance;
     this.#live(serviceName);
     const service = this.#services.get(serviceName) ?? { entries: new Map(), snapshot: undefined };

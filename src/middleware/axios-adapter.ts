@@ -67,11 +67,8 @@ export function axiosAdapter(
   options?: MeshFetchOptions,
 ): AxiosMeshAdapter {
   const fetch = createFetch(clientOrOptions, options);
-  let loading: Promise<Adapters> | undefined;
-  let adapters: Adapters | undefined;
   const adapter = async (config: AxiosConfig) => {
-    loading ??= adaptersOf(fetch);
-    adapters ??= await loading;
+    adapters ??= await loadAdapters();
     const { plain, tracking, urlOf } = adapters;
     const send = config.onUploadProgress ? tracking : plain;
     const request = {
@@ -83,7 +80,7 @@ export function axiosAdapter(
     letFormSayItsType(config);
     const letGo = bounded(config) || streamed(config) ? new AbortController() : undefined;
     try {
-      return asInNode(await send(withOptions(config, letGo)), config, request, letGo);
+      return asInNode(await send(withOptions(config, fetch, letGo)), config, request, letGo);
     } catch (error) {
       if ((error as AxiosError).response === undefined) letGo?.abort();
       if ((error as AxiosError).isAxiosError === true) finish(error as AxiosError, config, request, letGo);
@@ -93,29 +90,37 @@ export function axiosAdapter(
   return Object.assign(adapter, { close: fetch.close });
 }
 
-/** axios's own adapter for a fetch: with Requests, which it needs to track an upload, and without, which is faster. */
-async function adaptersOf(meshFetch: MeshFetch): Promise<Adapters> {
+let adapters: Adapters | undefined;
+
+/**
+ * axios's own adapter for a fetch: with Requests, which it needs to track an upload, and without, which is faster. axios
+ * keeps one for good for each fetch that it is given, so that it is given one for all.
+ */
+async function loadAdapters(): Promise<Adapters> {
   const { default: axios } = await import('axios');
-  const fetch = lettingGo(meshFetch);
   const adapterWith = (env: object) => axios.getAdapter('fetch', { env } as never) as Adapter;
   return {
-    plain: adapterWith({ fetch, Request: null }),
-    tracking: adapterWith({ fetch }),
+    plain: adapterWith({ fetch: fetchThrough, Request: null }),
+    tracking: adapterWith({ fetch: fetchThrough }),
     urlOf: (config) => axios.getUri(config),
   };
 }
 
-/**
- * axios leaves the body of an answer that is longer than it may be unread, and to cancel one that it tracks it waits for
- * more of it, which may never come: `letGo` ends those calls.
- */
-function lettingGo(fetch: MeshFetch) {
-  return (input: string | Request, init: MeshRequestInit & { letGo?: AbortController }) => {
-    const letGo = init?.letGo;
-    if (letGo === undefined) return fetch(input, init);
-    const own = init.signal ?? (input as Request).signal;
-    return fetch(input, { ...init, signal: own ? AbortSignal.any([own, letGo.signal]) : letGo.signal });
-  };
+/** What an adapter adds to the `fetchOptions` of a request. */
+interface Through {
+  meshFetch: MeshFetch;
+  /**
+   * axios leaves the body of a response that is longer than it may be unread, and to cancel one that it tracks it waits for
+   * more of it, which may never come: this ends those calls.
+   */
+  letGo?: AbortController;
+}
+
+function fetchThrough(input: string | Request, init: MeshRequestInit & Through): Promise<Response> {
+  const { meshFetch, letGo } = init;
+  if (letGo === undefined) return meshFetch(input, init);
+  const own = init.signal ?? (input as Request).signal;
+  return meshFetch(input, { ...init, signal: own ? AbortSignal.any([own, letGo.signal]) : letGo.signal });
 }
 
 function bounded({ maxContentLength }: AxiosConfig): boolean {
@@ -127,10 +132,14 @@ function streamed({ responseType }: AxiosConfig): boolean {
 }
 
 /** Not every version of axios's adapter looks at `maxRedirects` itself. */
-function withOptions(config: AxiosConfig, letGo: AbortController | undefined): AxiosConfig {
-  if (config.maxRedirects !== 0 && letGo === undefined) return config;
+function withOptions(
+  config: AxiosConfig,
+  meshFetch: MeshFetch,
+  letGo: AbortController | undefined,
+): AxiosConfig {
   const redirect = config.maxRedirects === 0 && { redirect: 'manual' };
-  return { ...config, fetchOptions: { ...config.fetchOptions, ...redirect, ...(letGo && { letGo }) } };
+  const through: Through = { meshFetch, ...(letGo && { letGo }) };
+  return { ...config, fetchOptions: { ...config.fetchOptions, ...redirect, ...through } };
 }
 
 /** axios takes a form for one that is urlencoded outside of browsers, unless it has made it itself. */

@@ -7,7 +7,7 @@ import {
   type InstanceRegistration,
   isName,
   type ServiceInstance,
-  toInstance,
+  toRegisteredInstance,
   withChanges,
 } from '../discovery/service-instance.ts';
 import { Watchers } from '../discovery/watchers.ts';
@@ -145,7 +145,7 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
    */
   async register(registration: InstanceRegistration): Promise<ServiceInstance> {
     this.#throwIfClosed();
-    const instance = toInstance(registration);
+    const instance = toRegisteredInstance(registration);
     // From now on it is told when Redis is back from being away.
     this.#subscriber.connected().catch(() => {});
     await this.#heartbeats.register(instance.serviceName, instance.instanceId, toJson(instance));
