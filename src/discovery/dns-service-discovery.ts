@@ -358,8 +358,8 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
     if (this.#services.get(name) !== service) return;
     if ((list?.instances ?? NONE).length > 0 || this.#watchers.has(name)) return;
     this.#vacant.add(service);
-    if (this.#vacant.size <= MAX_VACANT) return;
-    for (const earliest of this.#vacant) return this.#forget(earliest);
+    const [earliest] = this.#vacant;
+    if (this.#vacant.size > MAX_VACANT) this.#forget(earliest!);
   }
 
   #forget(service: Service): void {

@@ -302,8 +302,8 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
     }
     this.#vacant.add(service);
     if (service.known) this.#hear(service);
-    if (this.#vacant.size <= MAX_VACANT) return;
-    for (const earliest of this.#vacant) return this.#letGo(earliest.serviceName);
+    const [earliest] = this.#vacant;
+    if (this.#vacant.size > MAX_VACANT) this.#letGo(earliest!.serviceName);
   }
 
   /** Waits for the first reading; failing that, begins with what an earlier process knew. */
