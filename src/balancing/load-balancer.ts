@@ -99,7 +99,8 @@ export interface LoadBalancerEvents {
 }
 
 /**
- * Chooses which instance of a service to call. It keeps the instances of each service that it was asked for
+ * Chooses which instance of a service to call. Of the services that have no instances it follows the 500 that were asked
+ * for last, each for ten minutes after that, since names may come from requests. It keeps the instances of each service that it was asked for
  * in memory, told of changes by the discovery, so that a choice waits for nothing but the first resolution.
  *
  * An instance that fails several times in a row, or far more often than the others, is ejected for a while, alone, and comes
@@ -268,8 +269,14 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
   }
 
   #noteVacancy(serviceName: string, fleet: Fleet): void {
-    if (fleet.registered > 0) this.#vacant.delete(serviceName);
-    else this.#keepVacant(serviceName);
+    if (fleet.registered === 0) {
+      this.#keepVacant(serviceName);
+      return;
+    }
+    this.#vacant.delete(serviceName);
+    if (this.#vacant.size > 0) return;
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
   }
 
   #keepVacant(serviceName: string): void {
