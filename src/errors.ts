@@ -27,9 +27,24 @@ export type ErrorCode =
  */
 const BRAND = Symbol.for('holdfast.error');
 
+/** What may be told of a call anywhere: nothing of its headers, its query or its body. Frozen. */
+export interface CallDescription {
+  readonly service: string;
+  readonly method: string;
+  /** Without the query. */
+  readonly path: string;
+  /** The instance that the latest attempt went to; undefined before the first one. */
+  readonly instanceId: string | undefined;
+  /** The number of the latest attempt; 1 before and with the first one. */
+  readonly attempt: number;
+  readonly [other: string]: unknown;
+}
+
 /** Base of every error that Holdfast makes. `code` is stable; `cause` is what lay beneath, if anything did. */
 export class HoldfastError extends Error {
   readonly code: ErrorCode;
+  /** What was called, where the error is of a call by a ServiceClient. */
+  declare call?: CallDescription;
 
   constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
     super(message, options);
@@ -250,12 +265,15 @@ export class ServiceError extends HoldfastError {
 }
 named(ServiceError, 'ServiceError');
 
-/** The service answered with a status outside 200 to 299. */
+/**
+ * The service answered with a status outside 200 to 299. The headers and the body of the response are not enumerable, so
+ * that what logs the error does not log them.
+ */
 export class ServiceResponseError extends ServiceError {
   readonly status: number;
-  readonly headers: Record<string, string | string[] | undefined>;
+  declare readonly headers: Record<string, string | string[] | undefined>;
   /** The body: parsed where it is JSON, else text. */
-  readonly body: unknown;
+  declare readonly body: unknown;
 
   constructor(
     message: string,
@@ -267,8 +285,9 @@ export class ServiceResponseError extends ServiceError {
   ) {
     super('ERR_SERVICE_RESPONSE', message, details);
     this.status = details.status;
-    this.headers = details.headers;
-    this.body = details.body;
+    const { headers, body } = details;
+    Object.defineProperty(this, 'headers', { value: headers, writable: true, configurable: true });
+    Object.defineProperty(this, 'body', { value: body, writable: true, configurable: true });
   }
 }
 named(ServiceResponseError, 'ServiceResponseError');

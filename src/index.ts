@@ -138,7 +138,7 @@ export {
   InMemoryIdempotencyStore,
   type InMemoryIdempotencyStoreOptions,
 } from './middleware/server/in-memory-idempotency-store.ts';
-export type { IncomingRequest } from './middleware/server/incoming-request.ts';
+export type { IncomingRequest, RequestSummary } from './middleware/server/incoming-request.ts';
 export { koaGuard } from './middleware/server/koa.ts';
 export { nodeGuard } from './middleware/server/node-http.ts';
 export type { Refusal, RefusalCode } from './middleware/server/refusal.ts';

@@ -1,5 +1,5 @@
 import type { ServiceDiscovery, Unsubscribe } from '../discovery/service-discovery.ts';
-import { type ServiceInstance, toInstance } from '../discovery/service-instance.ts';
+import { isName, type ServiceInstance, toInstance } from '../discovery/service-instance.ts';
 import { ClosedError, NoInstanceError } from '../errors.ts';
 import { decided } from '../internal/decision.ts';
 import { Emitter, warnOf } from '../internal/emitter.ts';
@@ -34,6 +34,11 @@ import { weightedRoundRobin } from './strategies/weighted-round-robin.ts';
 import type { BalancingStrategy, Candidate, Picker } from './strategy.ts';
 import { type SubsetOptions, subsetting } from './subsetting.ts';
 import { type ZoneOptions, zoneOptions } from './zones.ts';
+
+/** Services without instances that are remembered at most: names may come from requests. */
+const MAX_VACANT = 500;
+/** Milliseconds after which a service without instances that nobody asks for is forgotten. */
+const IDLE = 600_000;
 
 const STRATEGIES = {
   'round-robin': roundRobin,
@@ -99,7 +104,8 @@ export interface LoadBalancerEvents {
 }
 
 /**
- * Chooses which instance of a service to call. It keeps the instances of each service that it was asked for
+ * Chooses which instance of a service to call. Of the services that have no instances it follows the 500 that were asked
+ * for last, each for ten minutes after that, since names may come from requests. It keeps the instances of each service that it was asked for
  * in memory, told of changes by the discovery, so that a choice waits for nothing but the first resolution.
  *
  * An instance that fails several times in a row, or far more often than the others, is ejected for a while, alone, and comes
@@ -119,8 +125,11 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
   readonly #discovery: ServiceDiscovery;
   readonly #rules: FleetRules;
   readonly #services = new Map<string, Fleet>();
-  readonly #watches = new Set<Unsubscribe>();
+  readonly #watches = new Map<Fleet, Unsubscribe>();
   readonly #resolving = new Map<string, Promise<Fleet>>();
+  /** Services without instances, by `performance.now()` when they were last asked for; the earliest first. */
+  readonly #vacant = new Map<string, number>();
+  #timer: NodeJS.Timeout | undefined = undefined;
   #closed = false;
   /** What a function of the options gave that makes no sense. It is thrown with every choice from then on. */
   #fault: unknown = undefined;
@@ -212,15 +221,21 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
   /** Stops watching the discovery, which stays open: it is its owner's. */
   close(): void {
     this.#closed = true;
-    for (const unwatch of this.#watches) unwatch();
+    clearTimeout(this.#timer);
+    for (const unwatch of this.#watches.values()) unwatch();
     this.#watches.clear();
     this.#services.clear();
+    this.#vacant.clear();
   }
 
   async #fleetOf(serviceName: string): Promise<Fleet> {
     if (this.#closed) throw new ClosedError('the LoadBalancer');
     const known = this.#services.get(serviceName);
-    if (known !== undefined) return known;
+    if (known !== undefined) {
+      if (known.registered === 0) this.#keepVacant(serviceName);
+      return known;
+    }
+    if (!isName(serviceName)) throw new NoInstanceError(serviceName);
     let resolving = this.#resolving.get(serviceName);
     if (resolving === undefined) {
       resolving = this.#resolve(serviceName).finally(() => this.#resolving.delete(serviceName));
@@ -229,8 +244,24 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
     return resolving;
   }
 
-  /** Watches before it reads, so that no change falls between the two; what was pushed is newer than the read. */
+  /** With as many resolutions under way as may be, a name that nobody has registered is not watched at all. */
   async #resolve(serviceName: string): Promise<Fleet> {
+    if (!this.#makeRoom() && (await this.#read(serviceName)).length === 0) {
+      throw new NoInstanceError(serviceName);
+    }
+    return this.#watch(serviceName);
+  }
+
+  async #read(serviceName: string): Promise<readonly ServiceInstance[]> {
+    try {
+      return await this.#discovery.instances(serviceName);
+    } catch (error) {
+      throw new NoInstanceError(serviceName, { cause: error });
+    }
+  }
+
+  /** Watches before it reads, so that no change falls between the two; what was pushed is newer than the read. */
+  async #watch(serviceName: string): Promise<Fleet> {
     const fleet = new Fleet(this.#rules, this.#observerOf(serviceName));
     let pushed = false;
     let unwatch: Unsubscribe | undefined;
@@ -238,20 +269,69 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
       unwatch = this.#discovery.watch(serviceName, (instances) => {
         pushed = true;
         fleet.update(instances);
+        if (this.#services.get(serviceName) === fleet) this.#noteVacancy(serviceName, fleet);
       });
-      this.#watches.add(unwatch);
+      this.#watches.set(fleet, unwatch);
       const instances = await this.#discovery.instances(serviceName);
       if (!pushed) fleet.update(instances);
     } catch (error) {
       if (!pushed) {
         unwatch?.();
-        this.#watches.delete(unwatch!);
+        this.#watches.delete(fleet);
         throw new NoInstanceError(serviceName, { cause: error });
       }
     }
     if (this.#closed) throw new ClosedError('the LoadBalancer');
     this.#services.set(serviceName, fleet);
+    this.#noteVacancy(serviceName, fleet);
     return fleet;
+  }
+
+  #noteVacancy(serviceName: string, fleet: Fleet): void {
+    if (fleet.registered === 0) {
+      this.#keepVacant(serviceName);
+      return;
+    }
+    this.#vacant.delete(serviceName);
+    if (this.#vacant.size > 0) return;
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+  }
+
+  #keepVacant(serviceName: string): void {
+    this.#vacant.delete(serviceName);
+    this.#vacant.set(serviceName, performance.now());
+    this.#timer ??= setTimeout(() => this.#forgetIdle(), IDLE).unref();
+  }
+
+  /** Forgets services without instances, those asked for last the last; false if there is no room for another one. */
+  #makeRoom(): boolean {
+    for (const serviceName of this.#vacant.keys()) {
+      if (this.#vacant.size + this.#resolving.size < MAX_VACANT) break;
+      this.#forget(serviceName);
+    }
+    return this.#vacant.size + this.#resolving.size < MAX_VACANT;
+  }
+
+  #forgetIdle(): void {
+    this.#timer = undefined;
+    const now = performance.now();
+    for (const [serviceName, askedAt] of this.#vacant) {
+      const left = askedAt + IDLE - now;
+      if (left > 0) {
+        this.#timer = setTimeout(() => this.#forgetIdle(), Math.ceil(left)).unref();
+        return;
+      }
+      this.#forget(serviceName);
+    }
+  }
+
+  #forget(serviceName: string): void {
+    const fleet = this.#services.get(serviceName)!;
+    this.#vacant.delete(serviceName);
+    this.#services.delete(serviceName);
+    this.#watches.get(fleet)?.();
+    this.#watches.delete(fleet);
   }
 
   #observerOf(serviceName: string): FleetObserver {

@@ -10,7 +10,6 @@ const MAX_CHARACTERS = 1_000_000;
 export class Selections {
   readonly #make: (selector: Selector) => Picker;
   readonly #pickers = new LRUCache<string, Picker>({
-    max: MAX_PICKERS,
     maxSize: MAX_CHARACTERS,
     sizeCalculation: (_, key) => key.length,
   });
@@ -29,6 +28,7 @@ export class Selections {
     if (picker === undefined) {
       picker = this.#make(selector);
       this.#pickers.set(key, picker);
+      if (this.#pickers.size > MAX_PICKERS) this.#pickers.pop();
       this.#told = undefined;
     }
     return picker;

@@ -1,70 +1,111 @@
 import type { AcquireOptions } from '../balancing/pick.ts';
-import type { Attributes } from '../policies/context.ts';
+import type { Selector } from '../balancing/selector.ts';
+import { type CallDescription, HoldfastError } from '../errors.ts';
+import { type CallContext, type CallRecord, type Context, SHOWN } from '../policies/context.ts';
 import type { ServiceResponse } from './exchange.ts';
 import type { RelayedAnswer } from './relay.ts';
 import { mergeHeaders, PROPAGATED_HEADERS } from './sent-headers.ts';
 import type { PreparedRequest, ServiceCall } from './service-call.ts';
 
+type StatedCall = Pick<ServiceCall, 'service' | 'path' | 'hashKey' | 'select' | 'retries'>;
+
 /**
- * What one call remembers from try to try. It is the call's `attributes` as well, so that retry predicates
- * and telemetry see the service, the method and the instance.
+ * What a call remembers from attempt to attempt. Predicates and events see no more of it than the attributes: headers,
+ * query and body may hold what no log must.
  */
-export interface CallState extends Attributes, AcquireOptions {
+export class CallState implements CallRecord, AcquireOptions {
   readonly service: string;
-  readonly method: string;
-  readonly path: string;
   readonly request: PreparedRequest;
   /** Names and values in turn, what is propagated included, but for the time limit. */
   readonly headers: readonly string[];
   /** When the time is over that the caller's own `X-Request-Timeout` leaves, by `performance.now()`; Infinity without one. */
   readonly expiresAt: number;
+  readonly hashKey: string | undefined;
+  readonly select: Selector | undefined;
   readonly retries: number | undefined;
+  repeatable: boolean | undefined = undefined;
+  inTurn: boolean | undefined = undefined;
   /** How the latest attempt failed that was to find out what has become of an instance: another is due, whatever the failure. */
-  exploringFailure: unknown;
+  exploringFailure: unknown = undefined;
   /** Whether there was an untried instance that seemed well when the latest attempt failed; not looked for where it makes no difference. */
-  wellLeft: boolean;
+  wellLeft = false;
+  /** The number of the latest attempt. */
+  attempt = 1;
   /** Where the latest try went. */
-  instanceId: string | undefined;
+  instanceId: string | undefined = undefined;
   /** Whether an instance may have processed the request. */
-  sent: boolean;
+  sent = false;
   /** Whether a try has, or may yet have, a body that can be read only once. */
-  taken: boolean;
+  taken = false;
   /** The instances that have failed this call, or are at it. */
-  exclude: Set<string> | undefined;
-  lastError: unknown;
+  exclude: Set<string> | undefined = undefined;
+  lastError: unknown = undefined;
   /** The latest answer, the one behind `lastError` if there is one, where its body is still to be read. */
-  lastResponse: ServiceResponse | RelayedAnswer | undefined;
+  lastResponse: ServiceResponse | RelayedAnswer | undefined = undefined;
+  #shown: CallDescription | undefined = undefined;
+
+  constructor(call: StatedCall, request: PreparedRequest, propagated: readonly string[]) {
+    this.service = call.service;
+    this.request = request;
+    const own = request.headers;
+    const both = setsPropagated(own) ? mergeHeaders(own, propagated) : undefined;
+    const timeout = both?.timeout;
+    this.headers = both?.headers ?? (own.length === 0 ? propagated : own.concat(propagated));
+    this.expiresAt = timeout === undefined ? Infinity : performance.now() + timeout;
+    this.hashKey = call.hashKey;
+    this.select = call.select;
+    this.retries = call.retries;
+  }
+
+  /** Frozen, and made when it is first asked for after an attempt has gone to an instance. */
+  get [SHOWN](): CallDescription {
+    const { instanceId, attempt } = this;
+    const known = this.#shown;
+    if (known !== undefined && known.instanceId === instanceId && known.attempt === attempt) return known;
+    const { service, request } = this;
+    const path = withoutQuery(request.path);
+    this.#shown = Object.freeze({ service, method: request.method, path, instanceId, attempt });
+    return this.#shown;
+  }
 }
 
-export function callState(
-  call: Pick<ServiceCall, 'service' | 'path' | 'hashKey' | 'select' | 'retries'>,
-  request: PreparedRequest,
-  propagated: readonly string[],
-): CallState {
-  const own = request.headers;
-  const both = setsPropagated(own) ? mergeHeaders(own, propagated) : undefined;
-  const timeout = both?.timeout;
-  return {
-    service: call.service,
-    method: request.method,
-    path: call.path,
-    request,
-    headers: both?.headers ?? (own.length === 0 ? propagated : own.concat(propagated)),
-    expiresAt: timeout === undefined ? Infinity : performance.now() + timeout,
-    hashKey: call.hashKey,
-    select: call.select,
-    retries: call.retries,
-    repeatable: undefined,
-    inTurn: undefined,
-    exploringFailure: undefined,
-    wellLeft: false,
-    instanceId: undefined,
-    sent: false,
-    taken: false,
-    exclude: undefined,
-    lastError: undefined,
-    lastResponse: undefined,
-  };
+/** What a fallback is told of a call: what was asked for, and what the call shows once it is found to be well-formed. */
+export class FallbackRecord implements CallRecord {
+  state: CallState | undefined = undefined;
+  readonly #call: ServiceCall;
+
+  constructor(call: ServiceCall) {
+    this.#call = call;
+  }
+
+  get [SHOWN](): CallDescription {
+    if (this.state !== undefined) return this.state[SHOWN];
+    const { service, method = 'GET', path } = this.#call;
+    return Object.freeze({
+      service,
+      method: String(method),
+      path: withoutQuery(String(path)),
+      instanceId: undefined,
+      attempt: 1,
+    });
+  }
+}
+
+/** Has an error tell of which call it is, unless it does so already. */
+export function describeCall(error: unknown, state: CallState): void {
+  if (!(error instanceof HoldfastError) || error.call !== undefined || !Object.isExtensible(error)) return;
+  error.call = state[SHOWN];
+}
+
+/** The state of the call that a policy of its service is told of. */
+export function stateOf(context: CallContext): CallState {
+  return (context as Context).record as CallState;
+}
+
+/** What may be shown of a path. */
+export function withoutQuery(path: string): string {
+  const end = path.indexOf('?');
+  return end === -1 ? path : path.slice(0, end);
 }
 
 /** Whether processing it twice is as good as once, and its body can be sent twice. */

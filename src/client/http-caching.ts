@@ -1,12 +1,13 @@
-import { hash } from 'node:crypto';
-import { LRUCache } from 'lru-cache';
+import { hash, randomUUID } from 'node:crypto';
+import type { LRUCache } from 'lru-cache';
 import { keyOf as keyOfSelector } from '../balancing/selector.ts';
 import { ServiceResponseError } from '../errors.ts';
+import { growingLru } from '../internal/growing-lru.ts';
 import { anything, boolean, validateOptions } from '../internal/validate.ts';
 import { Cache, type CachedCall, type CacheOptions, type Freshness } from '../policies/cache.ts';
 import type { CallContext } from '../policies/context.ts';
 import type { Outcome } from '../policies/outcome.ts';
-import type { CallState } from './call-state.ts';
+import { type CallState, stateOf, withoutQuery } from './call-state.ts';
 import { AUTHENTICATION_HEADERS, headerNames, IDENTITY_HEADERS } from './credentials.ts';
 import type { Answer, BufferedResponse, ResponseHeaders } from './exchange.ts';
 import { isRetrieval, isSafeMethod } from './methods.ts';
@@ -79,8 +80,8 @@ const MAX_HEADER_LENGTH = 1_024;
 /** What is under longer ones is not kept. */
 const MAX_PATH_LENGTH = 2_048;
 const MAX_VARY = 8;
-/** Longer keys are kept as their digest. */
-const MAX_KEY_LENGTH = 256;
+/** Of this process: whoever sees the digest of a header cannot tell which value it is of by trying some. */
+const SALT = randomUUID();
 /** Seconds: what an answer says by mistake, or by malice, is not believed for more than a day. */
 const MAX_SECONDS = 86_400;
 
@@ -98,7 +99,7 @@ const MAX_SECONDS = 86_400;
  * kept, since it was looked for without. The headers that tell callers or tenants apart count as named by all. A call with `select` shares answers only with those that select the same.
  */
 export class HttpCaching {
-  /** Expects a CallState as the attributes of the call, and gives BufferedResponses. */
+  /** Expects a CallState as the record of the call, and gives BufferedResponses. */
   readonly cache: Cache;
   readonly #allowAuthorization: boolean;
   /** The headers whose values are part of each key. */
@@ -131,19 +132,19 @@ export class HttpCaching {
       maxEntries,
       maxSize,
       sizeOf,
-      key: ({ attributes }) => this.#keyOf(attributes as CallState),
+      key: (context) => this.#keyOf(stateOf(context)),
       shouldServeStale: (error) =>
         !(error instanceof ServiceResponseError) || STALE_IF_ERROR.has(error.status),
-      freshness: (outcome, { attributes }, call) => this.#freshnessOf(outcome, attributes as CallState, call),
+      freshness: (outcome, context, call) => this.#freshnessOf(outcome, stateOf(context), call),
     });
-    this.#resources = new LRUCache({ max: maxEntries * RESOURCES_PER_ENTRY });
+    this.#resources = growingLru(maxEntries * RESOURCES_PER_ENTRY);
   }
 
   /** For a Coalesce inside the cache: only requests with all the same headers of their callers share one. */
-  readonly coalesceKey = ({ attributes }: CallContext): string | undefined => {
-    const call = attributes as CallState;
+  readonly coalesceKey = (context: CallContext): string | undefined => {
+    const call = stateOf(context);
     const resource = this.#resourceOf(call);
-    return resource && keyFor(call, resource, call.request.headers.join('\n'), this.#isSecret(call));
+    return resource && keyFor(call, resource, call.request.headers.join('\n'));
   };
 
   /**
@@ -157,14 +158,9 @@ export class HttpCaching {
   #keyOf(call: HttpCall): string | undefined {
     const resource = this.#resourceOf(call);
     if (resource === undefined) return undefined;
-    const secret = this.#isSecret(call);
-    const names = secret ? [...resource.vary, ...this.#identity] : resource.vary;
-    return keyFor(call, resource, variantOf(call.headers, names), secret);
-  }
-
-  /** Whether the headers say who asks, which is not to be read from a key. */
-  #isSecret({ headers }: HttpCall): boolean {
-    return hasHeaderOf(this.#identity, headers);
+    const identified = hasHeaderOf(this.#identity, call.headers);
+    const names = identified ? [...resource.vary, ...this.#identity] : resource.vary;
+    return keyFor(call, resource, variantOf(call.headers, names));
   }
 
   /** Undefined if no other answer than the call's own will do. */
@@ -175,7 +171,7 @@ export class HttpCaching {
     const place = placeOf(call);
     let resource = this.#resources.get(place);
     if (resource === undefined) {
-      resource = { name: `${++this.#resourcesSoFar} ${call.service}${call.request.path}`, vary: [] };
+      resource = { name: `${++this.#resourcesSoFar} ${call.service}${withoutQuery(path)}`, vary: [] };
       this.#resources.set(place, resource);
     }
     return resource;
@@ -234,16 +230,14 @@ function placeOf({ service, request }: HttpCall): string {
   return `${service} ${request.path}`;
 }
 
-/** What is selected stands before the headers, none of which has a name that begins like it. */
-function keyFor(
-  { request, select }: HttpCall,
-  { name }: Resource,
-  ofHeaders: string,
-  secret: boolean,
-): string {
+/**
+ * What is selected stands before the headers, none of which has a name that begins like it. Both are told by a digest: the
+ * events of the cache show the key.
+ */
+function keyFor({ request, select }: HttpCall, { name }: Resource, ofHeaders: string): string {
   const variant = select ? `${keyOfSelector(select)}\n${ofHeaders}` : ofHeaders;
-  const digested = secret || variant.length > MAX_KEY_LENGTH;
-  return `${request.method} ${name}\n${digested ? hash('sha256', variant, 'base64url') : variant}`;
+  if (variant === '') return `${request.method} ${name}`;
+  return `${request.method} ${name}\n${hash('sha256', `${SALT}${variant}`, 'base64url')}`;
 }
 
 /** The values of the named headers, which have no line break; an absent one is not the same as an empty one. */

@@ -1,6 +1,6 @@
-import { LRUCache } from 'lru-cache';
 import type { Agent, Dispatcher } from 'undici';
 import { ClosedError, InvalidRequestError } from '../errors.ts';
+import { growingLru } from '../internal/growing-lru.ts';
 import * as undici from '../internal/undici.ts';
 import { having, validateOptions } from '../internal/validate.ts';
 import { type LegacyDispatchHandler, newerHandler } from './legacy-handler.ts';
@@ -40,7 +40,7 @@ export class MeshDispatcher extends undici.Dispatcher {
   readonly #client: Relay;
   readonly #ownsClient: boolean;
   readonly #targets: MeshTargets;
-  readonly #services = new LRUCache<string, Target>({ max: MAX_ORIGINS });
+  readonly #services = growingLru<string, Target>(MAX_ORIGINS);
   readonly #calls = new RelayedCalls();
   readonly #fallback: Dispatcher | undefined;
   readonly #mocks: MockPools;

@@ -100,7 +100,10 @@ export function meshFetch(
     try {
       url = new URL(isRequest ? input.url : input);
       service = targets.serviceOf(url);
-    } catch (cause) {
+    } catch (error) {
+      const invalid = (error as NodeJS.ErrnoException).code === 'ERR_INVALID_URL';
+      const cause = invalid ? new InvalidRequestError('it is not a URL') : error;
+      // biome-ignore lint/style/useErrorCause: the error of Node has the whole URL, with its query
       throw new TypeError(`cannot fetch ${nameOf(input)}: ${(cause as Error).message}`, { cause });
     }
     if (service === undefined) {
@@ -176,9 +179,11 @@ function errorFor(signal: AbortSignal | undefined, message: string, error: unkno
   return error instanceof TypeError ? error : new TypeError(message, { cause: error });
 }
 
+/** Without a query and a password, which no log must have. */
 function nameOf(input: string | URL | Request): string {
-  if (isRequestOfAny(input)) return input.url.slice(0, 200);
-  return input instanceof URL ? input.href.slice(0, 200) : shown(input);
+  const url = isRequestOfAny(input) ? input.url : input instanceof URL ? input.href : shown(input);
+  const [name] = url.split(/[?#]/, 1);
+  return name!.replace(/\/\/[^/]*@/, '//').slice(0, 200);
 }
 
 /** Whether it is a Request, of any undici: they know each other's no better than they know a plain object. */
@@ -325,7 +330,7 @@ function redirected(
   fetching: Fetching,
 ): Sent {
   const { service, targets, redirect } = fetching;
-  const where = `'${service}' redirects to ${JSON.stringify(location).slice(0, 200)}`;
+  const where = `'${service}' redirects to ${JSON.stringify(location.split(/[?#]/, 1)[0]).slice(0, 200)}`;
   if (redirect === 'error') throw new InvalidRequestError(`${where}, and the request asks for an error then`);
   const url = URL.canParse(location, sent.url.href)
     ? asService(new URL(location, sent.url), sent.url, instance)

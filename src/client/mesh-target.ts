@@ -81,10 +81,11 @@ export class MeshTargets {
 /** A Kubernetes Service's name in the cluster: https://kubernetes.io/docs/concepts/services-networking/dns-pod-service/ */
 const KUBERNETES_SERVICE = /^([^.]+)\.[^.]+\.svc(?:\.|$)/;
 
-function serviceOfUrl({ hostname, port, href }: URL): string {
+/** An error shows neither the query nor a password. */
+function serviceOfUrl({ protocol, host, hostname, port, pathname }: URL): string {
   if (port !== '' || !isName(hostname)) {
     throw new InvalidRequestError(
-      `a URL of a service is service://name/path, the name of letters, digits, '.', '_' and '-'; got ${href.slice(0, 100)}`,
+      `a URL of a service is service://name/path, the name of letters, digits, '.', '_' and '-'; got ${`${protocol}//${host}${pathname}`.slice(0, 100)}`,
     );
   }
   return hostname;

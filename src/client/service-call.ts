@@ -169,7 +169,7 @@ export function pathOfUrl(path: unknown): string {
 function notPath(path: unknown, how: string): InvalidRequestError {
   return new InvalidRequestError(
     `the path must ${how} hold only visible ASCII without backslash and '#' (percent-encode the rest); ` +
-      `got ${shown(path)}`,
+      `got ${shown(typeof path === 'string' ? path.split(/[?#]/, 1)[0]!.slice(0, 200) : path)}`,
   );
 }
 
@@ -206,7 +206,11 @@ function addHeaders(given: NonNullable<ServiceCall['headers']>, headers: string[
   forEachHeader(given, (name, value) => {
     if (value === undefined || value === null) return;
     if (typeof name !== 'string' || !TOKEN.test(name))
-      throw new InvalidRequestError(`not a header name: ${shown(name)}`);
+      throw new InvalidRequestError(
+        typeof name === 'string'
+          ? `not a header name: one that begins with ${JSON.stringify(/^[\w-]*/.exec(name)![0])}`
+          : `not a header name: ${shown(name)}`,
+      );
     const lower = name.toLowerCase();
     if (RESERVED_HEADERS.has(lower))
       throw new InvalidRequestError(`the header '${lower}' is set by the client itself`);

@@ -4,23 +4,32 @@ import type { CallResult, Lease } from '../balancing/lease.ts';
 import { LoadBalancer } from '../balancing/load-balancer.ts';
 import type { Candidate } from '../balancing/strategy.ts';
 import type { ServiceDiscovery } from '../discovery/service-discovery.ts';
-import type { ServiceInstance } from '../discovery/service-instance.ts';
+import { isName, type ServiceInstance } from '../discovery/service-instance.ts';
 import {
   ClosedError,
   DeadlineExceededError,
+  InvalidRequestError,
   ResponseInvalidError,
   ServiceConnectionError,
   ServiceResponseError,
 } from '../errors.ts';
 import { Emitter } from '../internal/emitter.ts';
-import { anObject, having, text, validateOptions } from '../internal/validate.ts';
+import { anObject, having, validateOptions } from '../internal/validate.ts';
 import { type Abortable, abortableOf, isSignal, OnAbort } from '../policies/abort.ts';
 import { CircuitBreaker } from '../policies/circuit-breaker.ts';
-import { type CallContext, Context, contextOf } from '../policies/context.ts';
+import { type Attributes, type CallContext, Context, contextOf } from '../policies/context.ts';
 import { areRetriesSpent, exempt, markRetriesSpent } from '../policies/outcome.ts';
 import { Timeout } from '../policies/timeout.ts';
 import { checkCall } from './call-options.ts';
-import { avoid, type CallState, callState, mayBeSentAgain, mayBeSentTwice } from './call-state.ts';
+import {
+  avoid,
+  CallState,
+  describeCall,
+  FallbackRecord,
+  mayBeSentAgain,
+  mayBeSentTwice,
+  withoutQuery,
+} from './call-state.ts';
 import { Endpoint } from './endpoint.ts';
 import {
   type Answer,
@@ -42,6 +51,7 @@ import { MeshDispatcher } from './mesh-dispatcher.ts';
 import { type MeshFetch, meshFetch } from './mesh-fetch.ts';
 import type { NearMiss } from './mesh-target.ts';
 import { PassthroughWarnings } from './passthrough-warnings.ts';
+import { PoliciesByName } from './policies-by-name.ts';
 import {
   currentRequestContext,
   noteRetriesSpent,
@@ -53,6 +63,7 @@ import { prepareRelay, type RelayRequest } from './relay-request.ts';
 import type { RelayedCalls } from './relayed-calls.ts';
 import { type PreparedRequest, prepare, type ServiceCall } from './service-call.ts';
 import { DEFAULT_MAX_ATTEMPTS, type ServiceOptions, ServicePolicies } from './service-policies.ts';
+import { SharedTimeouts } from './shared-timeouts.ts';
 
 export interface ServiceClientOptions {
   /** Who is out there. Needed unless a `loadBalancer` is given. */
@@ -122,9 +133,7 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
   readonly #callerName: string | undefined;
   readonly #defaults: ServiceOptions;
   readonly #services: Readonly<Record<string, ServiceOptions>>;
-  readonly #policies = new Map<string, ServicePolicies>();
-  /** A breaker of the user's outlives the client. */
-  readonly #unsubscribes: (() => void)[] = [];
+  readonly #policies: PoliciesByName;
   readonly #endpoints = new Map<Candidate, Endpoint>();
   /** Those of instances that have left, until what is under way there is done. */
   readonly #retired = new Set<Endpoint>();
@@ -158,7 +167,12 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
       );
     }
     new ServicePolicies('defaults', this.#defaults);
-    for (const name of Object.keys(this.#services)) this.#policiesOf(name);
+    const timeouts = new SharedTimeouts();
+    this.#policies = new PoliciesByName(Object.keys(this.#services), (service) => {
+      const own = Object.hasOwn(this.#services, service) ? this.#services[service] : undefined;
+      const options = { ...this.#defaults, ...own };
+      return new ServicePolicies(service, options, timeouts, () => this.#balancer.allowProbes(service));
+    });
     this.#balancer.on('join', this.#onNews).on('renew', this.#onNews).on('leave', this.#onLeave);
   }
 
@@ -178,8 +192,9 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
       const policies = this.#policiesOf(call.service);
       const { fallback } = policies;
       if (fallback === undefined) return this.#call<T>(call, policies);
-      const options = { signal: call.signal, attributes: { service: call.service } };
-      return fallback.execute(() => this.#call<T>(call, policies), options);
+      const record = new FallbackRecord(call);
+      const options = { signal: call.signal, attributes: record as unknown as Attributes };
+      return fallback.execute(() => this.#call<T>(call, policies, record), options);
     } catch (error) {
       return Promise.reject(error);
     }
@@ -306,7 +321,7 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
 
   /** The policies in force for a service. */
   policies(service: string): ServicePolicyHandles {
-    return this.#policiesOf(service);
+    return this.#policiesOf(service).handOut();
   }
 
   /** Takes no more calls, waits for those under way, then closes its connections. */
@@ -316,6 +331,7 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
   }
 
   async #close(): Promise<void> {
+    this.#policies.close();
     if (this.#calls > 0) {
       await new Promise<void>((resolve) => {
         this.#whenIdle = resolve;
@@ -323,15 +339,15 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
     }
     await this.#dispatcher?.close();
     this.#balancer.off('join', this.#onNews).off('renew', this.#onNews).off('leave', this.#onLeave);
-    for (const unsubscribe of this.#unsubscribes) unsubscribe();
     if (this.#ownsBalancer) this.#balancer.close();
     const endpoints = [...this.#endpoints.values(), ...this.#retired];
     await Promise.all(endpoints.map((endpoint) => endpoint.close()));
     this.#endpoints.clear();
   }
 
-  #call<T>(call: ServiceCall, policies: ServicePolicies): Promise<T> {
+  #call<T>(call: ServiceCall, policies: ServicePolicies, record?: FallbackRecord): Promise<T> {
     const state = this.#begin(call, prepare(call));
+    if (record !== undefined) record.state = state;
     const maxResponseSize = call.maxResponseSize ?? policies.maxResponseSize;
     const source = sourceOf(call.signal);
     const send: Send<BufferedResponse> = (lease, endpoint, context) => {
@@ -373,7 +389,7 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
 
   #begin(call: CallParts, request: PreparedRequest): CallState {
     if (this.#closing !== undefined) throw new ClosedError('the ServiceClient');
-    return callState(call, request, propagated(this.#callerName));
+    return new CallState(call, request, propagated(this.#callerName));
   }
 
   #run<R extends Answer, T>(
@@ -392,6 +408,7 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
     const policy = policies.around(method, call.timeout);
     let result: Promise<R>;
     this.#calls++;
+    policies.enter();
     try {
       result = policy.execute(attempt, options);
     } catch (error) {
@@ -405,14 +422,16 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
       },
       (error) => {
         this.#ended(state, policies);
+        describeCall(error, state);
         if (areRetriesSpent(error)) noteRetriesSpent();
         return failed(error);
       },
     );
   }
 
-  #ended(state: CallState, { caching }: ServicePolicies): void {
-    caching?.invalidateAfter(state);
+  #ended(state: CallState, policies: ServicePolicies): void {
+    policies.leave();
+    policies.caching?.invalidateAfter(state);
     if (--this.#calls === 0) this.#whenIdle?.();
   }
 
@@ -425,6 +444,7 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
   ): Promise<R> {
     // Policies look at this too, but each of them can be off.
     context.throwIfAborted();
+    state.attempt = context.attempt;
     if (state.lastError !== undefined || state.lastResponse !== undefined) {
       if (!mayBeSentAgain(state)) return lastOf<R>(state);
       forget(state);
@@ -432,6 +452,7 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
     state.repeatable = mayBeSentTwice(state) && policies.canRetry(state.retries);
     state.inTurn = policies.circuitBreaker?.state === 'half-open';
     let lease = this.#balancer.tryAcquire(state.service, state) ?? (await this.#resolve(state, context));
+    policies.reached = true;
     for (let moves = 0; ; moves++) {
       const { instanceId } = lease.instance;
       state.instanceId = instanceId;
@@ -454,6 +475,7 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
         }
         return response;
       } catch (error) {
+        describeCall(error, state);
         const outcome = { ok: false, error } as const;
         const verdict = context.cancelled ? 'ignored' : policies.verdictOf(outcome);
         const conclusive = verdict !== 'ignored';
@@ -530,18 +552,13 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
   }
 
   #policiesOf(service: string): ServicePolicies {
-    let policies = this.#policies.get(service);
-    if (policies === undefined) {
-      text(service, 'the service of a call');
-      const own = Object.hasOwn(this.#services, service) ? this.#services[service] : undefined;
-      policies = new ServicePolicies(service, { ...this.#defaults, ...own });
-      this.#policies.set(service, policies);
-      const { circuitBreaker } = policies;
-      const allowProbes = () => this.#balancer.allowProbes(service);
-      circuitBreaker?.on('close', allowProbes);
-      this.#unsubscribes.push(() => circuitBreaker?.off('close', allowProbes));
-    }
-    return policies;
+    const known = this.#policies.peek(service);
+    if (known !== undefined) return known;
+    if (isName(service)) return this.#policies.get(service);
+    const shown = typeof service === 'string' ? JSON.stringify(service).slice(0, 100) : typeof service;
+    throw new InvalidRequestError(
+      `the service of a call must be a name of letters, digits and . _ : - (at most 128); got ${shown}`,
+    );
   }
 
   #endpointOf(lease: Lease, policies: ServicePolicies): Endpoint {
@@ -554,7 +571,7 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
   }
 
   readonly #onNews = ({ instance }: { instance: ServiceInstance }) => {
-    this.#policies.get(instance.serviceName)?.takeNews();
+    this.#policies.peek(instance.serviceName)?.takeNews();
   };
 
   readonly #onLeave = ({ candidate }: { candidate: Candidate }) => {
@@ -713,13 +730,17 @@ function jsonIn(headers: ResponseHeaders): boolean {
   return typeof type === 'string' && /^application\/(?:[\w.+-]+\+)?json\b/i.test(type);
 }
 
+function nameOf({ request }: CallState): string {
+  return `${request.method} ${withoutQuery(request.path)}`;
+}
+
 /** The parsed body of an answer of 2xx; any other is thrown. */
 function contentOf<T>(state: CallState, response: BufferedResponse): T {
   const { status, headers, instanceId, body, binary } = response;
   if (status < 200 || status > 299) throw responseError(state, response, binary ? undefined : body);
   if (binary) {
     throw new ResponseInvalidError(
-      `'${state.service}' answered ${state.method} ${state.path} with what is neither JSON nor UTF-8 text: ` +
+      `'${state.service}' answered ${nameOf(state)} with what is neither JSON nor UTF-8 text: ` +
         'request() gives the bytes',
       { serviceName: state.service, instanceId },
     );
@@ -729,14 +750,11 @@ function contentOf<T>(state: CallState, response: BufferedResponse): T {
   try {
     return JSON.parse(body) as T;
   } catch (cause) {
-    throw new ResponseInvalidError(
-      `'${state.service}' answered ${state.method} ${state.path} with what is not JSON`,
-      {
-        serviceName: state.service,
-        instanceId,
-        cause,
-      },
-    );
+    throw new ResponseInvalidError(`'${state.service}' answered ${nameOf(state)} with what is not JSON`, {
+      serviceName: state.service,
+      instanceId,
+      cause,
+    });
   }
 }
 
@@ -750,16 +768,13 @@ function responseError(state: CallState, answer: Answer, text: string | undefine
       // The text as it came says more than that it is not JSON.
     }
   }
-  const error = new ServiceResponseError(
-    `'${state.service}' answered ${state.method} ${state.path} with ${status}`,
-    {
-      serviceName: state.service,
-      instanceId,
-      status,
-      headers,
-      body,
-    },
-  );
+  const error = new ServiceResponseError(`'${state.service}' answered ${nameOf(state)} with ${status}`, {
+    serviceName: state.service,
+    instanceId,
+    status,
+    headers,
+    body,
+  });
   if (areRetriesSpent(answer) || headers[RETRIES_SPENT_HEADER] !== undefined) {
     markRetriesSpent({ ok: false, error });
   }

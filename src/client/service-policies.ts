@@ -1,8 +1,8 @@
-import { LRUCache } from 'lru-cache';
 import type { Lease } from '../balancing/lease.ts';
 import { ServiceResponseError, TimeoutError } from '../errors.ts';
 import { decided } from '../internal/decision.ts';
-import { warnOf } from '../internal/emitter.ts';
+import { type Emitter, warnOf } from '../internal/emitter.ts';
+import { growingLru } from '../internal/growing-lru.ts';
 import {
   anObject,
   boolean,
@@ -29,13 +29,14 @@ import { composePresent, type Policy, policyOf, policyOption } from '../policies
 import { RateLimiter, type RateLimiterOptions } from '../policies/rate-limiter.ts';
 import { RETRY_CHECKS, Retry, type RetryOptions } from '../policies/retry.ts';
 import { RetryBudget } from '../policies/retry-budget.ts';
-import { Timeout, timeoutOf, timeoutOption } from '../policies/timeout.ts';
-import { type CallState, mayBeSentAgain, mayBeSentTwice } from './call-state.ts';
+import { type Timeout, timeoutOption } from '../policies/timeout.ts';
+import { mayBeSentAgain, mayBeSentTwice, stateOf } from './call-state.ts';
 import { classify, classifyStatus, type Verdict } from './classification.ts';
 import { type ConnectionOptions, connectionOptions } from './connections.ts';
 import type { Answer } from './exchange.ts';
 import { type HttpCacheOptions, HttpCaching } from './http-caching.ts';
 import { ServiceEvidence } from './service-evidence.ts';
+import { SharedTimeouts } from './shared-timeouts.ts';
 
 export interface ServiceRetryOptions extends RetryOptions {
   /** Statuses that are worth another try, in place of the default: 429, 502, 503, 504. */
@@ -151,9 +152,6 @@ function untilProbe(openings: number, previous: number): number {
 /** The least milliseconds between two probes that news of instances allow. */
 const NEWS_INTERVAL = 1_000;
 
-/** What the client does within a timeout ends as soon as it is aborted. */
-const OBEYED = { strict: false };
-
 /** The policies in force for one service, in the order in which a call meets them. */
 export class ServicePolicies {
   readonly fallback: Fallback | undefined;
@@ -172,7 +170,7 @@ export class ServicePolicies {
   readonly #shared: Policy[] = [];
   readonly #forCall: Policy;
   readonly #forRequest: Policy;
-  readonly #forOtherTimeouts = new LRUCache<string, Policy>({ max: 100 });
+  readonly #forOtherTimeouts = growingLru<string, Policy>(100);
   readonly #attemptTimeout: Timeout | undefined;
   /** How many there may be where a call does not say, as far as that is known before it begins. */
   readonly #retries: number = Infinity;
@@ -180,12 +178,30 @@ export class ServicePolicies {
   readonly #breakerRules: CircuitBreakerOptions | undefined = undefined;
   #newsAt = -Infinity;
   #warnedOfClassify = false;
+  readonly #timeouts: SharedTimeouts;
+  /** What was made for this service alone, and can be listened to. */
+  readonly #own: Emitter<never>[];
+  readonly #ownListeners: number;
+  #calls = 0;
+  /** `performance.now()` when the latest call began. */
+  calledAt = -Infinity;
+  /** Whether a call has found an instance of the service. */
+  reached = false;
+  /** Whether somebody may hold them, or one of them. */
+  handedOut = false;
 
-  constructor(serviceName: string, options: ServiceOptions) {
+  /** @param onClose called when the circuit breaker, if it is not the user's, has closed. */
+  constructor(
+    serviceName: string,
+    options: ServiceOptions,
+    timeouts = new SharedTimeouts(),
+    onClose: () => void = () => {},
+  ) {
+    this.#timeouts = timeouts;
     validateOptions(`ServiceClient, service '${serviceName}':`, options, CHECKS);
     this.#options = options;
     this.fallback = options.fallback || undefined;
-    this.#attemptTimeout = timeoutOf(options.attemptTimeout ?? 10_000, OBEYED);
+    this.#attemptTimeout = this.#timeoutOf(options.attemptTimeout ?? 10_000);
     const { retry = {}, circuitBreaker = {} } = options;
     if (retry instanceof Retry) this.retry = retry;
     else if (retry !== false) {
@@ -219,10 +235,69 @@ export class ServicePolicies {
     else if (cache !== false || options.coalesce) this.caching = new HttpCaching(cache || {});
     if (cache !== false) this.#shared.push(this.caching!.cache);
     if (options.coalesce) this.#shared.push(new Coalesce({ key: this.caching!.coalesceKey }));
-    this.#timeout = timeoutOf(options.timeout ?? 30_000, OBEYED);
+    this.#timeout = this.#timeoutOf(options.timeout ?? 30_000);
     this.#forCall = composePresent(...this.#shared, this.#compose('call', this.#timeout));
     this.#forRequest = this.#compose('request', this.#timeout);
     this.forInstance();
+    if (this.#breakerRules !== undefined) this.circuitBreaker!.on('close', onClose);
+    this.#own = this.#ownAmong(options);
+    this.#ownListeners = listenersOf(this.#own);
+  }
+
+  /** A call has begun, which holds on to the policies until `leave()`. */
+  enter(): void {
+    this.#calls++;
+    this.calledAt = performance.now();
+  }
+
+  leave(): void {
+    this.#calls--;
+  }
+
+  /** Whoever is given one of the policies keeps all of them alive. */
+  handOut(): this {
+    if (this.handedOut) return this;
+    this.handedOut = true;
+    for (const policy of this.#own) holders.set(policy, this);
+    if (this.retryBudget !== undefined) holders.set(this.retryBudget, this);
+    if (this.caching !== undefined) holders.set(this.caching, this);
+    return this;
+  }
+
+  /**
+   * Whether new policies would do as well: there is no call under way, nobody listens, no instance was called lately, and
+   * neither the breaker nor the limiter holds calls back.
+   *
+   * @param idle milliseconds since the last call after which what was learned of a service that has instances means little
+   */
+  mayBeForgotten(now: number, idle: number): boolean {
+    if (this.#calls > 0 || listenersOf(this.#own) > this.#ownListeners) return false;
+    if (this.reached && (now - this.calledAt < idle || this.rateLimiter?.quiet === false)) return false;
+    return !this.circuitBreaker?.holding;
+  }
+
+  #ownAmong({
+    retry,
+    hedge,
+    adaptiveThrottle,
+    rateLimit,
+    cache,
+    circuitBreaker,
+  }: ServiceOptions): Emitter<never>[] {
+    const own: (object | undefined)[] = [
+      this.retry === retry ? undefined : this.retry,
+      this.hedge === hedge ? undefined : this.hedge,
+      this.adaptiveThrottle === adaptiveThrottle ? undefined : this.adaptiveThrottle,
+      this.rateLimiter === rateLimit ? undefined : this.rateLimiter,
+      this.circuitBreaker === circuitBreaker ? undefined : this.circuitBreaker,
+      this.caching === cache ? undefined : this.caching?.cache,
+    ];
+    return own.filter((policy) => policy !== undefined) as Emitter<never>[];
+  }
+
+  #timeoutOf(timeout: number | Timeout | false): Timeout | undefined {
+    if (timeout === false) return undefined;
+    return typeof timeout === 'number' ? this.#timeouts.of(timeout, false) : timeout;
   }
 
   /** Milliseconds that a call has which says nothing of its own. */
@@ -236,7 +311,7 @@ export class ServicePolicies {
     const key = `${method} ${timeout}`;
     let policy = this.#forOtherTimeouts.get(key);
     if (policy === undefined) {
-      policy = this.#withTimeout(method, new Timeout(timeout, OBEYED));
+      policy = this.#withTimeout(method, this.#timeouts.of(timeout, false));
       this.#forOtherTimeouts.set(key, policy);
     }
     return policy;
@@ -246,7 +321,11 @@ export class ServicePolicies {
   #withTimeout(method: 'call' | 'request', own: Timeout): Policy {
     if (method === 'request' || this.#shared.length === 0) return this.#compose(method, own);
     const longer = this.#timeout !== undefined && this.#timeout.duration < own.duration ? own : this.#timeout;
-    const shared = composePresent(new Timeout(own.duration), ...this.#shared, this.#compose(method, longer));
+    const shared = composePresent(
+      this.#timeouts.of(own.duration, true),
+      ...this.#shared,
+      this.#compose(method, longer),
+    );
     const caching = this.#options.cache ? this.caching : undefined;
     return caching === undefined ? shared : servingStale(shared, caching.cache);
   }
@@ -363,6 +442,16 @@ function servingStale(policy: Policy, cache: Cache): Policy {
   };
 }
 
+/** The policies of which a policy that was handed out is one. */
+const holders = new WeakMap<object, ServicePolicies>();
+
+function listenersOf(emitters: readonly Emitter<never>[]): number {
+  let count = 0;
+  for (const emitter of emitters)
+    for (const event of emitter.eventNames()) count += emitter.listenerCount(event);
+  return count;
+}
+
 function retryFor({ statuses, ...options }: ServiceRetryOptions, budget: RetryBudget): Retry {
   validateOptions('Retry', { statuses, ...options }, { ...RETRY_CHECKS, ...STATUSES });
   const worthIt =
@@ -373,19 +462,19 @@ function retryFor({ statuses, ...options }: ServiceRetryOptions, budget: RetryBu
     ...options,
     budget,
     maxAttempts: (context) => {
-      const { retries, wellLeft } = context.attributes as CallState;
+      const { retries, wellLeft } = stateOf(context);
       if (retries !== undefined) return retries + 1;
       if (maxAttempts === undefined) return wellLeft ? MOST_ATTEMPTS : DEFAULT_MAX_ATTEMPTS;
       return typeof maxAttempts === 'number' ? maxAttempts : maxAttempts(context);
     },
     shouldRetry: (outcome, context) => {
-      const state = context.attributes as CallState;
+      const state = stateOf(context);
       const found = !outcome.ok && outcome.error === state.exploringFailure;
       return mayBeSentAgain(state) && (found || worthIt(outcome, context));
     },
   };
   // It speaks of the instance that sent it.
-  return new Retry(own, ({ attributes }) => !(attributes as CallState).wellLeft);
+  return new Retry(own, (context) => !stateOf(context).wellLeft);
 }
 
 /** Whatever it says, only what may be sent twice is. */
@@ -394,7 +483,7 @@ function hedgeFor(options: HedgeOptions): Hedge {
   return new Hedge({
     ...options,
     shouldHedge: (context) => {
-      return mayBeSentTwice(context.attributes as CallState) && (options.shouldHedge?.(context) ?? true);
+      return mayBeSentTwice(stateOf(context)) && (options.shouldHedge?.(context) ?? true);
     },
   });
 }

@@ -23,7 +23,7 @@ import { type Backoff, exponentialBackoff } from '../policies/backoff.ts';
 import { type DnsAnswer, DnsLookup, type DnsName, type DnsResolver, isAbsence } from './dns-lookup.ts';
 import { OverlaidList } from './overlaid-list.ts';
 import type { InstanceListener, ServiceDiscovery, Unsubscribe } from './service-discovery.ts';
-import { checkServiceName, type InstanceChanges, type ServiceInstance } from './service-instance.ts';
+import { checkServiceName, type InstanceChanges, isName, type ServiceInstance } from './service-instance.ts';
 import { Watchers } from './watchers.ts';
 
 export interface DnsServiceDiscoveryOptions {
@@ -95,6 +95,8 @@ class Service {
 }
 
 const NONE: readonly ServiceInstance[] = Object.freeze([]);
+/** Services without instances that nobody watches and that are kept at most. */
+const MAX_VACANT = 1_000;
 /** A service that nobody watches is let go when nobody has asked for it for this many times `maxTtl`. */
 const MAX_UNUSED = 3;
 /** How much later than DNS says a refresh comes at most, so that a fleet does not ask all at once. */
@@ -158,6 +160,8 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
   readonly #random: () => number;
   readonly #backoff: Backoff;
   readonly #services = new Map<string, Service>();
+  /** Those of `#services` that have no instances and that nobody watches; those looked up last the last. */
+  readonly #vacant = new Set<Service>();
   readonly #watchers = new Watchers();
   #closed = false;
 
@@ -258,8 +262,14 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
   }
 
   watch(serviceName: string, listener: InstanceListener): Unsubscribe {
-    const known = this.#service(serviceName) !== undefined;
-    return known ? this.#watchers.watch(serviceName, listener) : () => {};
+    const service = this.#service(serviceName);
+    if (service === undefined) return () => {};
+    this.#vacant.delete(service);
+    const unwatch = this.#watchers.watch(serviceName, listener);
+    return () => {
+      unwatch();
+      this.#boundVacant(service);
+    };
   }
 
   /**
@@ -287,6 +297,7 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
       lookup?.cancel(closedError());
     }
     this.#services.clear();
+    this.#vacant.clear();
     this.#watchers.clear();
     this.#own?.cancel();
   }
@@ -311,7 +322,7 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
     const known = this.#services.get(serviceName);
     if (known !== undefined) return known;
     const at = this.#at(serviceName);
-    if (at === undefined) return undefined;
+    if (at === undefined || !isName(serviceName)) return undefined;
     const service = new Service(serviceName, at);
     this.#services.set(serviceName, service);
     this.#refresh(service);
@@ -353,7 +364,25 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
     const wait = Math.min(this.#maxTtl, Math.max(this.#minTtl, ttl)) * (1 + JITTER * this.#random());
     this.#refreshAfter(service, Math.min(wait, this.#closeWait(service)));
     if (changed) this.#tell(service);
+    this.#boundVacant(service);
     for (const error of flaws) this.emit('failure', { serviceName: service.name, error });
+  }
+
+  /** Names may come from requests: of the services that have no instances and are not watched only the latest are kept. */
+  #boundVacant(service: Service): void {
+    const { name, list } = service;
+    this.#vacant.delete(service);
+    if (this.#services.get(name) !== service) return;
+    if ((list?.instances ?? NONE).length > 0 || this.#watchers.has(name)) return;
+    this.#vacant.add(service);
+    const [earliest] = this.#vacant;
+    if (this.#vacant.size > MAX_VACANT) this.#forget(earliest!);
+  }
+
+  #forget(service: Service): void {
+    clearTimeout(service.timer);
+    this.#vacant.delete(service);
+    this.#services.delete(service.name);
   }
 
   #failed(service: Service, error: HoldfastError): void {
@@ -366,6 +395,7 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
     this.#refreshAfter(service, closely < Infinity ? closely : this.#backoff(service.failures, 0));
     const gone = absent && now - (service.absentSince ?? Infinity) >= this.#absenceGrace;
     if (gone && this.#take(service, NONE)) this.#tell(service);
+    this.#boundVacant(service);
     this.emit('failure', { serviceName: service.name, error });
   }
 
@@ -395,6 +425,7 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
 
   #refreshAfter(service: Service, wait: number): void {
     clearTimeout(service.timer);
+    if (this.#services.get(service.name) !== service) return;
     service.dueAt = performance.now() + wait;
     service.timer = setTimeout(
       () => this.#refreshIfUsed(service),
@@ -409,7 +440,7 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
     const watched = this.#watchers.has(service.name);
     if (watched) service.usedAt = now;
     const unknown = service.list === undefined && !watched;
-    if (unknown || now - service.usedAt > MAX_UNUSED * this.#maxTtl) this.#services.delete(service.name);
+    if (unknown || now - service.usedAt > MAX_UNUSED * this.#maxTtl) this.#forget(service);
     else this.#refresh(service);
   }
 }

@@ -7,7 +7,7 @@ import {
   type InstanceRegistration,
   type ServiceInstance,
   sameInstance,
-  toInstance,
+  toRegisteredInstance,
   withChanges,
 } from './service-instance.ts';
 import { Watchers } from './watchers.ts';
@@ -54,7 +54,7 @@ export class InMemoryServiceDiscovery implements ServiceDiscovery {
 
   async register(registration: InstanceRegistration): Promise<ServiceInstance> {
     this.#throwIfClosed();
-    const instance = toInstance(registration);
+    const instance = toRegisteredInstance(registration);
     const { serviceName, instanceId } = instance;
     checkServiceName(serviceName);
     this.#live(serviceName);

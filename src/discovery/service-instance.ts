@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { isIPv6 } from 'node:net';
 import { InvalidInstanceError } from '../errors.ts';
+import { nearestName } from '../internal/near-name.ts';
 
 /** One running copy of a service. Immutable. */
 export interface ServiceInstance {
@@ -37,6 +38,45 @@ const HOST = /^(?=.{1,253}$)[A-Za-z\d_](?:[\w-]{0,62})(?:\.[A-Za-z\d_][\w-]{0,62
 const MAX_METADATA = 64;
 const MAX_WEIGHT = 1_000_000;
 const CHANGEABLE = ['weight', 'metadata', 'status'];
+
+const FIELDS: readonly (keyof ServiceInstance)[] = [
+  'serviceName',
+  'instanceId',
+  'host',
+  'port',
+  'protocol',
+  'healthCheckUrl',
+  'metadata',
+  'weight',
+  'zone',
+  'status',
+  'registeredAt',
+  'lastHeartbeat',
+];
+
+/**
+ * A registration that this process makes, checked and filled in as `toInstance` does. A field that there is not is an
+ * error here, since it may be misspelled; in what is read it may come from a newer version.
+ *
+ * @throws InvalidInstanceError naming the field.
+ */
+export function toRegisteredInstance(registration: InstanceRegistration): ServiceInstance {
+  checkFields(registration);
+  return toInstance(registration);
+}
+
+/** @throws InvalidInstanceError naming a field that no instance has. */
+export function checkFields(registration: object): void {
+  if (typeof registration !== 'object' || registration === null) return;
+  for (const field of Object.keys(registration)) {
+    if ((FIELDS as readonly string[]).includes(field)) continue;
+    const meant = nearestName(field, FIELDS);
+    const hint = meant === undefined ? `its fields are ${FIELDS.join(', ')}` : `did you mean '${meant}'?`;
+    throw new InvalidInstanceError(
+      `an instance has no field ${JSON.stringify(field).slice(0, 100)}: ${hint}`,
+    );
+  }
+}
 
 /**
  * A registration checked and filled in: an id (a UUID), `http`, weight 1, no metadata, `healthy`.

@@ -64,6 +64,32 @@ const PATIENCE = 5_000;
 
 /** The registrars that are deregistering because of a signal: the process is not ended before they are done. */
 let leaving: Promise<unknown> = Promise.resolve();
+/** The registrars that leave when a signal arrives. */
+const listening = new Map<NodeJS.Signals, Set<ServiceRegistrar>>();
+
+/** However many registrars there are, the process has one listener for each signal. */
+function listenFor(signal: NodeJS.Signals, registrar: ServiceRegistrar): void {
+  const registrars = listening.get(signal) ?? new Set();
+  if (!process.listeners(signal).includes(leave)) process.once(signal, leave);
+  listening.set(signal, registrars.add(registrar));
+}
+
+function stopListening(signal: NodeJS.Signals, registrar: ServiceRegistrar): void {
+  const registrars = listening.get(signal);
+  if (registrars?.delete(registrar) && registrars.size === 0) process.off(signal, leave);
+}
+
+/**
+ * Deregisters all of them. Whoever else listens decides what the signal does; with nobody else it ends the process, as it
+ * would have.
+ */
+function leave(signal: NodeJS.Signals): void {
+  const alone = process.listenerCount(signal) === 0;
+  const registrars = [...(listening.get(signal) ?? [])];
+  listening.delete(signal);
+  leaving = Promise.all([leaving, ...registrars.map((registrar) => registrar.close())]);
+  if (alone) void leaving.then(() => process.kill(process.pid, signal));
+}
 
 /**
  * Keeps one instance registered: registers it, if need be as soon as the discovery can be reached, sends heartbeats,
@@ -202,7 +228,7 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
 
   /** Repeats what fails until it succeeds, cannot succeed, or the registrar is closed. */
   async #registerAtLast(): Promise<ServiceInstance> {
-    if (this.#signal) process.once(this.#signal, this.#onSignal);
+    if (this.#signal) listenFor(this.#signal, this);
     try {
       for (let failures = 0; ; failures++) {
         try {
@@ -218,7 +244,7 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
       }
     } catch (error) {
       this.#registering = undefined;
-      if (this.#signal) process.off(this.#signal, this.#onSignal);
+      if (this.#signal) stopListening(this.#signal, this);
       throw error;
     } finally {
       this.#lastError = undefined;
@@ -289,7 +315,7 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
   async #close(): Promise<void> {
     clearTimeout(this.#timer);
     this.#endPause();
-    if (this.#signal) process.off(this.#signal, this.#onSignal);
+    if (this.#signal) stopListening(this.#signal, this);
     try {
       await this.#patience.execute(() => this.#deregister());
     } catch (error) {
@@ -305,13 +331,6 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
       await this.#discovery.deregister(this.#instance.serviceName, this.#instance.instanceId);
     }
   }
-
-  /** Whoever else listens decides what the signal does; with nobody else it ends the process, as it would have. */
-  readonly #onSignal = (signal: NodeJS.Signals) => {
-    const alone = process.listenerCount(signal) === 0;
-    leaving = Promise.all([leaving, this.close()]);
-    if (alone) void leaving.then(() => process.kill(process.pid, signal));
-  };
 }
 
 function jittered(wait: number): number {

@@ -4,6 +4,7 @@ import { MAX_DELAY, number, text, validateOptions } from '../internal/validate.t
 import { OverlaidList } from './overlaid-list.ts';
 import type { InstanceListener, ServiceDiscovery, Unsubscribe } from './service-discovery.ts';
 import {
+  checkFields,
   checkServiceName,
   type InstanceChanges,
   type InstanceRegistration,
@@ -56,6 +57,7 @@ export class StaticServiceDiscovery
   constructor(services: StaticServices) {
     super('static-service-discovery');
     this.#lists = toLists(servicesOf(services));
+    for (const entry of Object.values(services).flat()) if (typeof entry === 'object') checkFields(entry);
   }
 
   /**

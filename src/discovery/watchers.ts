@@ -1,6 +1,6 @@
 import { guard } from '../internal/emitter.ts';
 import type { InstanceListener, Unsubscribe } from './service-discovery.ts';
-import type { ServiceInstance } from './service-instance.ts';
+import { isName, type ServiceInstance } from './service-instance.ts';
 
 export interface ServiceChange {
   readonly serviceName: string;
@@ -24,6 +24,8 @@ export class Watchers {
 
   watch(serviceName: string, listener: InstanceListener): Unsubscribe {
     const guarded = guard(listener);
+    // There is never anything to tell of it, and names may come from requests.
+    if (!isName(serviceName)) return () => {};
     // A function of its own, so that the same listener can watch twice.
     const subscription: InstanceListener = (instances) => guarded(instances);
     const listeners = this.#listeners.get(serviceName) ?? new Set();

@@ -84,11 +84,8 @@ export function axiosAdapter(
   const { client, owned } = clientInUse(clientOrOptions);
   // As with axios's adapter for Node.
   const fetch = meshFetch(client, owned, options, { bodyWithAny: true });
-  let loading: Promise<Adapters> | undefined;
-  let adapters: Adapters | undefined;
   const adapter = async (config: AxiosConfig) => {
-    loading ??= adaptersOf(fetch);
-    adapters ??= await loading;
+    adapters ??= await loadAdapters();
     const { plain, tracking, urlOf } = adapters;
     const method = config.method?.toUpperCase();
     // A Request, which tracking needs, has no body with GET and HEAD.
@@ -103,7 +100,7 @@ export function axiosAdapter(
     if (config.decompress !== false) config.headers?.set('accept-encoding', DECODABLE, false);
     const letGo = bounded(config) || streamed(config) ? new AbortController() : undefined;
     try {
-      return asInNode(await send(withOptions(config, letGo)), config, request, letGo);
+      return asInNode(await send(withOptions(config, fetch, letGo)), config, request, letGo);
     } catch (error) {
       if ((error as AxiosError).response === undefined) letGo?.abort();
       if ((error as AxiosError).isAxiosError === true) finish(error as AxiosError, config, request, letGo);
@@ -113,29 +110,37 @@ export function axiosAdapter(
   return Object.assign(adapter, { close: fetch.close });
 }
 
-/** axios's own adapter for a fetch: with Requests, which it needs to track an upload, and without, which is faster. */
-async function adaptersOf(meshFetch: MeshFetch): Promise<Adapters> {
+let adapters: Adapters | undefined;
+
+/**
+ * axios's own adapter for a fetch: with Requests, which it needs to track an upload, and without, which is faster. axios
+ * keeps one for good for each fetch that it is given, so that it is given one for all.
+ */
+async function loadAdapters(): Promise<Adapters> {
   const { default: axios } = await import('axios');
-  const fetch = lettingGo(meshFetch);
   const adapterWith = (env: object) => axios.getAdapter('fetch', { env } as never) as Adapter;
   return {
-    plain: adapterWith({ fetch, Request: null }),
-    tracking: adapterWith({ fetch }),
+    plain: adapterWith({ fetch: fetchThrough, Request: null }),
+    tracking: adapterWith({ fetch: fetchThrough }),
     urlOf: (config) => axios.getUri(config),
   };
 }
 
-/**
- * axios leaves the body of an answer that is longer than it may be unread, and to cancel one that it tracks it waits for
- * more of it, which may never come: `letGo` ends those calls.
- */
-function lettingGo(fetch: MeshFetch) {
-  return (input: string | Request, init: MeshRequestInit & { letGo?: AbortController }) => {
-    const letGo = init?.letGo;
-    if (letGo === undefined) return fetch(input, init);
-    const own = init.signal ?? (input as Request).signal;
-    return fetch(input, { ...init, signal: own ? AbortSignal.any([own, letGo.signal]) : letGo.signal });
-  };
+/** What an adapter adds to the `fetchOptions` of a request. */
+interface Through {
+  meshFetch: MeshFetch;
+  /**
+   * axios leaves the body of a response that is longer than it may be unread, and to cancel one that it tracks it waits for
+   * more of it, which may never come: this ends those calls.
+   */
+  letGo?: AbortController;
+}
+
+function fetchThrough(input: string | Request, init: MeshRequestInit & Through): Promise<Response> {
+  const { meshFetch, letGo } = init;
+  if (letGo === undefined) return meshFetch(input, init);
+  const own = init.signal ?? (input as Request).signal;
+  return meshFetch(input, { ...init, signal: own ? AbortSignal.any([own, letGo.signal]) : letGo.signal });
 }
 
 function bounded({ maxContentLength }: AxiosConfig): boolean {
@@ -147,16 +152,15 @@ function streamed({ responseType }: AxiosConfig): boolean {
 }
 
 /** Not every version of axios's adapter looks at `maxRedirects` itself; none tells a service of its `timeout`. */
-function withOptions(config: AxiosConfig, letGo: AbortController | undefined): AxiosConfig {
+function withOptions(
+  config: AxiosConfig,
+  meshFetch: MeshFetch,
+  letGo: AbortController | undefined,
+): AxiosConfig {
+  const redirect = config.maxRedirects === 0 && { redirect: 'manual' };
+  const through: Through = { meshFetch, ...(letGo && { letGo }) };
   const timeLimit = timeLimitOf(config);
-  if (config.maxRedirects !== 0 && letGo === undefined && timeLimit === undefined) return config;
-  const fetchOptions = {
-    ...config.fetchOptions,
-    ...(config.maxRedirects === 0 && { redirect: 'manual' }),
-    ...(letGo && { letGo }),
-    timeLimit,
-  };
-  return { ...config, fetchOptions };
+  return { ...config, fetchOptions: { ...config.fetchOptions, ...redirect, ...through, timeLimit } };
 }
 
 function timeLimitOf({ timeout }: AxiosConfig): number | undefined {

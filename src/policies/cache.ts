@@ -1,6 +1,7 @@
 import { LRUCache } from 'lru-cache';
 import { decided, decidedKey } from '../internal/decision.ts';
 import { Emitter } from '../internal/emitter.ts';
+import { growingLru } from '../internal/growing-lru.ts';
 import { func, integer, number, ratio, requireOption, validateOptions } from '../internal/validate.ts';
 import {
   type Attributes,
@@ -112,6 +113,7 @@ interface UnderWay {
  */
 export class Cache extends Emitter<CacheEvents> implements Policy {
   readonly #options: CacheOptions;
+  readonly #maxEntries: number;
   readonly #entries: LRUCache<string, Entry>;
   readonly #underWay = new Map<string, UnderWay>();
 
@@ -137,7 +139,9 @@ export class Cache extends Emitter<CacheEvents> implements Policy {
     if (options.maxSize !== undefined) requireOption('Cache', options, 'sizeOf');
     if (options.sizeOf !== undefined) requireOption('Cache', options, 'maxSize');
     this.#options = options;
-    this.#entries = new LRUCache({ max: options.maxEntries ?? 1_000, maxSize: options.maxSize ?? 0 });
+    this.#maxEntries = options.maxEntries ?? 1_000;
+    const { maxSize } = options;
+    this.#entries = maxSize === undefined ? growingLru(this.#maxEntries) : new LRUCache({ maxSize });
   }
 
   /** Entries that it holds. */
@@ -162,11 +166,11 @@ export class Cache extends Emitter<CacheEvents> implements Policy {
       return resultOf<T>(entry);
     }
     if (entry !== undefined && now < entry.revalidateUntil) {
-      this.emit('stale', { key, attributes: context.attributes });
+      if (this.isObserved('stale')) this.emit('stale', { key, attributes: context.attributes });
       this.#refresh(key, operation, context);
       return resultOf<T>(entry);
     }
-    this.emit('miss', { key, attributes: context.attributes });
+    if (this.isObserved('miss')) this.emit('miss', { key, attributes: context.attributes });
     return this.#fetch(key, operation, context);
   }
 
@@ -215,12 +219,14 @@ export class Cache extends Emitter<CacheEvents> implements Policy {
   }
 
   /** In the name of nobody: the caller has been served, and may cancel without harm to it. */
-  #refresh(key: string, operation: Operation<unknown>, { attributes }: Context): void {
+  #refresh(key: string, operation: Operation<unknown>, { record }: Context): void {
     const underWay = this.#underWayFor(key);
     if (underWay.refreshing) return;
     underWay.refreshing = true;
-    const failed = (error: unknown) => void this.emit('refresh-error', { key, attributes, error });
-    void this.#call(key, operation, new Context(1, Infinity, attributes, undefined, false), underWay)
+    const context = new Context(1, Infinity, record, undefined, false);
+    const failed = (error: unknown) =>
+      void this.emit('refresh-error', { key, attributes: context.attributes, error });
+    void this.#call(key, operation, context, underWay)
       .then((outcome) => outcome.ok || failed(outcome.error), failed)
       .then(() => {
         underWay.refreshing = false;
@@ -296,6 +302,7 @@ export class Cache extends Emitter<CacheEvents> implements Policy {
       if (outcome.ok) this.#entries.delete(key);
     } else if (outcome.ok || !present?.outcome.ok || !isUsable(present, performance.now())) {
       this.#entries.set(key, entry, this.#sizing(outcome, key));
+      if (this.#entries.size > this.#maxEntries) this.#entries.pop();
     }
   }
 

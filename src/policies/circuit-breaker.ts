@@ -181,6 +181,12 @@ export class CircuitBreaker extends Emitter<CircuitBreakerEvents> implements Pol
     return this.#state.kind;
   }
 
+  /** Whether it would hold back a call that comes now: it is isolated, or open and not yet due for a probe. */
+  get holding(): boolean {
+    const state = this.#state;
+    return state.kind === 'isolated' || (state.kind === 'open' && performance.now() < state.probeAt);
+  }
+
   execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
     const context = contextOf(options);
     if (context.aborted) return Promise.reject(context.reason);

@@ -100,8 +100,8 @@ class Flight implements AbortOwner {
     flights.set(key, this);
   }
 
-  takeOff(operation: Operation<unknown>, { attempt, attributes }: Context): void {
-    const context = new Context(attempt, Infinity, attributes, this.#scope, false);
+  takeOff(operation: Operation<unknown>, { attempt, record }: Context): void {
+    const context = new Context(attempt, Infinity, record, this.#scope, false);
     void settle(operation, context).then((outcome) => this.#land(outcome));
   }
 

@@ -6,6 +6,14 @@ import { type Abortable, type AbortListener, abortableOf } from './abort.ts';
 /** Facts about a call for predicates and telemetry: service, method, instance… */
 export type Attributes = Readonly<Record<string, unknown>>;
 
+/** The key under which a CallRecord has what is shown of it. */
+export const SHOWN = Symbol('shown');
+
+/** What a client keeps of a call for itself. The attributes of the call are what it shows of that. */
+export interface CallRecord {
+  readonly [SHOWN]: Attributes;
+}
+
 /** What an operation is told about the call that it is part of. */
 export interface CallContext {
   /** Aborted on timeout, on cancellation by the caller, on a lost hedge. Created on first use. */
@@ -37,25 +45,35 @@ const NO_ATTRIBUTES: Attributes = Object.freeze({});
 export class Context implements CallContext {
   readonly attempt: number;
   readonly deadline: number;
-  readonly attributes: Attributes;
   /** What can abort this call, if anything. */
   readonly source: Abortable | undefined;
   /** Whether a timer already watches over `deadline`. */
   readonly timed: boolean;
+  /** Not to be seen by whoever looks at the context: a record may hold more than it shows. */
+  readonly #record: Attributes | CallRecord;
   #signal: AbortSignal | undefined = undefined;
 
   constructor(
     attempt: number,
     deadline: number,
-    attributes: Attributes,
+    record: Attributes | CallRecord,
     source: Abortable | undefined,
     timed: boolean,
   ) {
     this.attempt = attempt;
     this.deadline = deadline;
-    this.attributes = attributes;
+    this.#record = record;
     this.source = source;
     this.timed = timed;
+  }
+
+  get attributes(): Attributes {
+    return (this.#record as Partial<CallRecord> | null)?.[SHOWN] ?? (this.#record as Attributes);
+  }
+
+  /** The attributes that the call was given, or the record that shows them. */
+  get record(): Attributes | CallRecord {
+    return this.#record;
   }
 
   get signal(): AbortSignal {
@@ -85,7 +103,7 @@ export class Context implements CallContext {
 
   /** The same call at another attempt. */
   at(attempt: number): Context {
-    return new Context(attempt, this.deadline, this.attributes, this.source, this.timed);
+    return new Context(attempt, this.deadline, this.#record, this.source, this.timed);
   }
 
   /**

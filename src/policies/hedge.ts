@@ -159,9 +159,9 @@ export class Hedge extends Emitter<HedgeEvents> implements Policy {
   }
 
   #begin(call: HedgedCall, scope: AbortScope): void {
-    const { attempt, deadline, attributes, timed } = call.outer;
+    const { attempt, deadline, record, timed } = call.outer;
     const number = attempt + call.scopes.length - 1;
-    start(call.operation, new Context(number, deadline, attributes, scope, timed)).then(
+    start(call.operation, new Context(number, deadline, record, scope, timed)).then(
       (value) => this.#ended(call, scope, number, { ok: true, value }),
       (error) => this.#ended(call, scope, number, { ok: false, error }),
     );

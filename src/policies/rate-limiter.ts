@@ -1,7 +1,8 @@
-import { LRUCache } from 'lru-cache';
+import type { LRUCache } from 'lru-cache';
 import { RateLimitedError } from '../errors.ts';
 import { decidedKey } from '../internal/decision.ts';
 import { Emitter } from '../internal/emitter.ts';
+import { growingLru } from '../internal/growing-lru.ts';
 import { type Linked, LinkedList } from '../internal/linked-list.ts';
 import {
   duration,
@@ -108,6 +109,13 @@ export class RateLimiter extends Emitter<RateLimiterEvents> implements Policy {
   /** Calls that wait for their turn, of all keys. */
   get queued(): number {
     return this.#queued;
+  }
+
+  /** Whether all of its keys are as good as new, so that a new limiter would do as well. */
+  get quiet(): boolean {
+    if (this.#queued > 0) return false;
+    const now = performance.now();
+    return this.#unkeyed.theoreticalArrival <= now && this.#keyed?.isQuiet(now) !== false;
   }
 
   execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
@@ -317,7 +325,7 @@ class KeyedBuckets {
 
   constructor(max: number) {
     this.#max = max;
-    this.#idle = new LRUCache({ max });
+    this.#idle = growingLru(max);
   }
 
   peek(key: string): Bucket | undefined {
@@ -346,6 +354,12 @@ class KeyedBuckets {
     if (bucket.key === undefined) return;
     this.#waitedFor.delete(bucket.key);
     this.#add(bucket.key, bucket);
+  }
+
+  /** Whether forgetting all of them would change nothing. None is waited for. */
+  isQuiet(now: number): boolean {
+    for (const { theoreticalArrival } of this.#idle.values()) if (theoreticalArrival > now) return false;
+    return true;
   }
 
   #add(key: string, bucket: Bucket): void {

@@ -147,7 +147,7 @@ export class Timeout extends Emitter<TimeoutEvents> implements Policy {
         scope.end();
         timer.stop();
       };
-      const context = new Context(outer.attempt, outer.deadline, outer.attributes, scope, true);
+      const context = new Context(outer.attempt, outer.deadline, outer.record, scope, true);
       start(operation, context).finally(finish).then(resolve, reject);
     });
   }
@@ -195,8 +195,8 @@ class TimedCall implements AbortOwner, Expiring<TimedCall> {
 
   /** The context of the operation: that of the call around it, with this end to it. */
   context(): Context {
-    const { attempt, deadline, attributes } = this.outer;
-    return new Context(attempt, Math.min(this.deadline, deadline), attributes, this.scope, true);
+    const { attempt, deadline, record } = this.outer;
+    return new Context(attempt, Math.min(this.deadline, deadline), record, this.scope, true);
   }
 
   onAbort(reason: unknown): void {

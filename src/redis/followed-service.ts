@@ -14,7 +14,7 @@ const READ_SPREAD = 100;
 /** Milliseconds after which a failed look is repeated at first; twice as long each time after. */
 const FIRST_RETRY = 250;
 /** Milliseconds after which a service that nobody asked for may be let go. */
-const IDLE = 300_000;
+const IDLE = 600_000;
 /** Ids that an error names at most. */
 const MAX_NAMED = 10;
 /** Changes that are kept while the registry is being read; with more of them it is read again. */
@@ -101,7 +101,8 @@ export class FollowedService {
     return this.#stale;
   }
 
-  get hasInstances(): boolean {
+  /** Whether any instance is known. */
+  get inhabited(): boolean {
     return this.#view.snapshot.length > 0;
   }
 

@@ -1,4 +1,4 @@
-import { LRUCache } from 'lru-cache';
+import { hash } from 'node:crypto';
 import type { Leases } from '../discovery/leases.ts';
 import type { InstanceListener, ServiceDiscovery, Unsubscribe } from '../discovery/service-discovery.ts';
 import {
@@ -8,7 +8,7 @@ import {
   type InstanceRegistration,
   isName,
   type ServiceInstance,
-  toInstance,
+  toRegisteredInstance,
   withChanges,
 } from '../discovery/service-instance.ts';
 import { Watchers } from '../discovery/watchers.ts';
@@ -60,9 +60,19 @@ export interface RedisServiceDiscoveryEvents {
   're-registered': [event: { instance: ServiceInstance }];
   /** Something in Redis is not a registration that could have been made: it is left out. */
   'invalid-entry': [event: { serviceName: string; instanceId: string; error: unknown }];
+  /**
+   * Keys of a service held what no registry has written, such as a value of another type: they were begun anew, since no
+   * instance could register there. Instances that were lost by it are registered again with their next heartbeats.
+   */
+  healed: [event: { serviceName: string; keys: readonly string[] }];
   /** The snapshot file could not be read or written. */
   'snapshot-error': [event: { error: unknown }];
 }
+
+/** Services that are of no use now and are kept at most. */
+const MAX_VACANT = 100;
+/** Invalid entries that the process is warned of at most: one that is warned of is remembered. */
+const MAX_WARNINGS = 100_000;
 
 /**
  * Discovery for services on many hosts, over one Redis, a Redis with replicas behind Sentinel, or a Redis Cluster.
@@ -87,8 +97,10 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
   readonly #followed = new Map<string, FollowedService>();
   readonly #byChannel = new Map<string, FollowedService>();
   readonly #watchers = new Watchers();
+  /** Services that nobody watches and of which no instance is known, those asked for last the last. */
+  readonly #vacant = new Set<FollowedService>();
   /** Entries that the process was warned of: once is enough. */
-  readonly #warnedOf = new LRUCache<string, true>({ max: 1_000 });
+  readonly #warnedOf = new Set<string>();
   readonly #checking: NodeJS.Timeout;
   #closing: Promise<void> | undefined = undefined;
 
@@ -107,7 +119,9 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
     const { keyPrefix = 'holdfast', ttl = 90_000, timeout = 5_000, snapshotFile } = options;
     this.#following = { refreshInterval: options.refreshInterval ?? 30_000, grace: options.grace ?? ttl };
     this.#connection = new RedisConnection(options.redis, timeout);
-    this.#registry = new ServiceRegistry(this.#connection, keyPrefix);
+    this.#registry = new ServiceRegistry(this.#connection, keyPrefix, (serviceName, keys) => {
+      this.emit('healed', { serviceName, keys });
+    });
     this.#heartbeats = new Heartbeats(this.#registry, ttl, (registration) => this.#forgotten(registration));
     this.#subscriber = new RedisSubscriber(this.#connection, {
       message: (channel, news) => this.#byChannel.get(channel)?.hear(news),
@@ -133,7 +147,7 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
    */
   async register(registration: InstanceRegistration): Promise<ServiceInstance> {
     this.#throwIfClosed();
-    const instance = toInstance(registration);
+    const instance = toRegisteredInstance(registration);
     checkServiceName(instance.serviceName);
     // From now on it is told when Redis is back from being away.
     this.#subscriber.connected().catch(() => {});
@@ -185,8 +199,12 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
     this.#throwIfClosed();
     if (!isName(serviceName)) return [];
     const service = this.#follow(serviceName);
-    if (!service.known) await this.#begin(service);
-    return service.instances;
+    try {
+      if (!service.known) await this.#begin(service);
+      return service.instances;
+    } finally {
+      this.#noteVacancy(service);
+    }
   }
 
   async healthyInstances(serviceName: string): Promise<readonly ServiceInstance[]> {
@@ -195,13 +213,20 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
   }
 
   knows(serviceName: string): boolean {
-    return this.#followed.get(serviceName)?.hasInstances ?? false;
+    return this.#followed.get(serviceName)?.inhabited ?? false;
   }
 
   watch(serviceName: string, listener: InstanceListener): Unsubscribe {
     this.#throwIfClosed();
-    if (isName(serviceName)) this.#follow(serviceName);
-    return this.#watchers.watch(serviceName, listener);
+    const unwatch = this.#watchers.watch(serviceName, listener);
+    if (!isName(serviceName)) return unwatch;
+    const service = this.#follow(serviceName);
+    this.#vacant.delete(service);
+    this.#hear(service);
+    return () => {
+      unwatch();
+      this.#noteVacancy(service);
+    };
   }
 
   /**
@@ -252,17 +277,40 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
         this.#following,
         this.#followerListener,
       );
-      const channel = this.#registry.channelOf(serviceName);
       this.#followed.set(serviceName, service);
-      this.#byChannel.set(channel, service);
-      // Both at once: should something be published in between, the look after the subscription finds it.
       void service.read().catch(() => {});
-      this.#subscriber.subscribe(channel).then(
-        () => service!.hearsAgain(),
-        () => {},
-      );
     }
     return service;
+  }
+
+  /**
+   * Has the service hear what is published of it: once somebody watches it, or it is found to have instances, since the
+   * names that are asked for may come from requests. Should anything be published before, the look after the subscription
+   * finds it.
+   */
+  #hear(service: FollowedService): void {
+    const channel = this.#registry.channelOf(service.serviceName);
+    if (this.#byChannel.has(channel)) return;
+    this.#byChannel.set(channel, service);
+    this.#subscriber.subscribe(channel).then(
+      () => service.hearsAgain(),
+      () => {},
+    );
+  }
+
+  /** To be called after each use of a service: of those that are of no use only the latest are kept. */
+  #noteVacancy(service: FollowedService): void {
+    const { serviceName } = service;
+    if (this.#followed.get(serviceName) !== service || this.#closing !== undefined) return;
+    this.#vacant.delete(service);
+    if (service.inhabited || this.#watchers.has(serviceName)) {
+      this.#hear(service);
+      return;
+    }
+    this.#vacant.add(service);
+    if (service.known) this.#hear(service);
+    const [earliest] = this.#vacant;
+    if (this.#vacant.size > MAX_VACANT) this.#letGo(earliest!.serviceName);
   }
 
   /** Waits for the first reading; failing that, begins with what an earlier process knew. */
@@ -309,7 +357,11 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
   }
 
   readonly #followerListener: FollowerListener = {
-    known: (serviceName, instances) => this.#snapshotFile?.remember(serviceName, instances),
+    known: (serviceName, instances) => {
+      this.#snapshotFile?.remember(serviceName, instances);
+      const service = this.#followed.get(serviceName);
+      if (service !== undefined) this.#noteVacancy(service);
+    },
     changed: (serviceName, instances) => this.#watchers.tell(serviceName, instances),
     stale: (serviceName, error) => this.emit('stale', { serviceName, error }),
     fresh: (serviceName) => this.emit('fresh', { serviceName }),
@@ -319,9 +371,9 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
 
   #invalid(serviceName: string, instanceId: string, error: unknown): void {
     this.emit('invalid-entry', { serviceName, instanceId, error });
-    const key = `${serviceName} ${instanceId}`;
-    if (this.#warnedOf.has(key)) return;
-    this.#warnedOf.set(key, true);
+    const key = hash('sha256', `${serviceName} ${instanceId}`, 'base64url');
+    if (this.#warnedOf.has(key) || this.#warnedOf.size >= MAX_WARNINGS) return;
+    this.#warnedOf.add(key);
     const what = `${JSON.stringify(instanceId).slice(0, 200)} of '${serviceName}' in Redis at ${this.#connection.address}`;
     process.emitWarning(`${what} is not a registration, and is left out: ${error}`, {
       type: 'HoldfastDiscoveryWarning',
@@ -330,11 +382,12 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
 
   /** Names may come from requests: those that nobody watches or asks for are forgotten. */
   #letGo(serviceName: string): void {
-    if (this.#watchers.has(serviceName)) return;
+    const service = this.#followed.get(serviceName);
+    if (service === undefined || this.#watchers.has(serviceName)) return;
     const channel = this.#registry.channelOf(serviceName);
-    this.#followed.get(serviceName)?.stop();
+    service.stop();
     this.#followed.delete(serviceName);
-    this.#byChannel.delete(channel);
-    this.#subscriber.unsubscribe(channel).catch(() => {});
+    this.#vacant.delete(service);
+    if (this.#byChannel.delete(channel)) this.#subscriber.unsubscribe(channel).catch(() => {});
   }
 }

@@ -28,12 +28,22 @@ local function digits(number)
   return string.format('%.0f', number)
 end
 
+-- The largest number up to which Lua, and JavaScript, can count one by one.
+local COUNTABLE = 9007199254740991
+
 local function epochOf(record)
-  return record and tonumber(string.match(record, '^(%d+) '))
+  local epoch = record and tonumber(string.match(record, '^(%d+) '))
+  return epoch and epoch < COUNTABLE and epoch or nil
+end
+
+local function isWrongType(reply)
+  return type(reply) == 'table' and reply.err and string.find(reply.err, 'WRONGTYPE', 1, true) ~= nil
 end
 
 -- For a day after the last instance has expired, so that all clients have seen that before it goes.
 local KEPT = 86400000
+-- Milliseconds: no ttl is longer.
+local MAX_TTL = 2147483647
 
 local function nextExpiry(keys, at)
   local first = redis.call('ZRANGE', keys[2], 0, 0, 'WITHSCORES')[2]
@@ -94,6 +104,47 @@ local function reap(keys, channel, at)
   return ''
 end
 
+local function longestOf(keys)
+  local longest = 0
+  for index, record in ipairs(redis.call('HGETALL', keys[1])) do
+    local ttl = index % 2 == 0 and tonumber(string.match(record, '^%d+ (%d+) '))
+    if ttl and ttl <= MAX_TTL then longest = math.max(longest, ttl) end
+  end
+  return longest
+end
+
+-- Begins anew what no registry has written: a key of another type, a version or a longest ttl that is none. No instance
+-- could register before somebody deletes it. To be called before anything else. Gives the keys, or ''.
+local function heal(keys, channel, at)
+  local healed = {}
+  for index = 1, 4 do
+    local reply
+    if index == 2 then reply = redis.pcall('ZRANGE', keys[2], 0, 0) else reply = redis.pcall('HGET', keys[index], '') end
+    if isWrongType(reply) then
+      redis.call('PEXPIRE', keys[index], 0)
+      healed[#healed + 1] = keys[index]
+    end
+  end
+  local anew = healed[#healed] == keys[4]
+  for name, most in pairs({ version = COUNTABLE - 1, longest = MAX_TTL }) do
+    local value = redis.call('HGET', keys[4], name)
+    if value and not (string.find(value, '^%d+$') and tonumber(value) <= most) then
+      redis.call('HDEL', keys[4], name)
+      if healed[#healed] ~= keys[4] then healed[#healed + 1] = keys[4] end
+      anew = true
+    end
+  end
+  if #healed == 0 then return '' end
+  if anew then
+    if not redis.call('HGET', keys[4], 'version') then beginVersions(keys) end
+    if not redis.call('HGET', keys[4], 'longest') then
+      redis.call('HSET', keys[4], 'longest', digits(longestOf(keys)))
+    end
+  end
+  publish(keys, channel, at, 'healed')
+  return table.concat(healed, ' ')
+end
+
 -- What nobody touches any more goes by itself, and all of it at once: were the version to stay, a client could not
 -- tell that the instances have gone.
 local function keep(keys, ttl, anew)
@@ -110,16 +161,17 @@ end
 `;
 
 /**
- * ARGV: channel, id, epoch ('' at the first registration), ttl, JSON, name of the service. Gives the epoch; −1 if a
- * later one holds the id.
+ * ARGV: channel, id, epoch ('' at the first registration), ttl, JSON, name of the service. Gives the epoch, −1 if a
+ * later one holds the id; and the keys that it had to begin anew, or ''.
  */
 export const REGISTER = new Script(`${PRELUDE}
 local channel, id, given, ttl, json = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
 local at = now()
+local healed = heal(KEYS, channel, at)
 reap(KEYS, channel, at)
 local before = redis.call('HGET', KEYS[1], id)
 local epoch = epochOf(before)
-if given and epoch and epoch > given then return '-1' end
+if given and epoch and epoch > given then return { '-1', healed } end
 if not given then
   given = math.max(microseconds(), (epoch or 0) + 1)
 end
@@ -129,24 +181,37 @@ redis.call('ZADD', KEYS[2], digits(at + ttl), id)
 if epoch ~= given then redis.call('HDEL', KEYS[3], id) end
 if record ~= before then publish(KEYS, channel, at, 'registered ' .. id .. ' ' .. record) end
 keep(KEYS, ttl, true)
-if KEYS[5] then redis.call('SADD', KEYS[5], ARGV[6]) end
-return digits(given)
+if KEYS[5] and isWrongType(redis.pcall('SADD', KEYS[5], ARGV[6])) then
+  redis.call('PEXPIRE', KEYS[5], 0)
+  redis.call('SADD', KEYS[5], ARGV[6])
+  healed = healed == '' and KEYS[5] or healed .. ' ' .. KEYS[5]
+end
+return { digits(given), healed }
 `);
 
 /**
  * Of several services at once, four keys for each. ARGV: the number of services; for each of them channel, ttl, number
  * of instances, then id and epoch of each; then the names of the services, if the key for them was given. Gives for
- * each instance 1 if it is kept alive, 0 if it is not known, −1 if a later epoch holds the id.
+ * each instance 1 if it is kept alive, 0 if it is not known, −1 if a later epoch holds the id; then for each service the keys
+ * that it had to begin anew, or ''.
  *
  * A full Redis lets heartbeats through, since they take no memory: without them all would have expired when there is
  * room again. A script may go on there once it has written what Redis takes even then, such as a removal.
  */
 export const HEARTBEAT = new Script(`${PRELUDE}
+local at = now()
+local healed = {}
+local services, position = tonumber(ARGV[1]), 2
+for service = 1, services do
+  local first = 4 * service - 3
+  local keys = { KEYS[first], KEYS[first + 1], KEYS[first + 2], KEYS[first + 3] }
+  healed[service] = heal(keys, ARGV[position], at)
+  position = position + 3 + 2 * tonumber(ARGV[position + 2])
+end
+position = 2
 local full = rejection(KEYS) ~= ''
 if full then redis.call('HDEL', KEYS[3], '') end
 local results = {}
-local services, position = tonumber(ARGV[1]), 2
-local at = now()
 for first = 1, 4 * services, 4 do
   local keys = { KEYS[first], KEYS[first + 1], KEYS[first + 2], KEYS[first + 3] }
   local channel, ttl, count = ARGV[position], tonumber(ARGV[position + 1]), tonumber(ARGV[position + 2])
@@ -172,8 +237,13 @@ end
 -- Redis may have lost the names. Whatever is wrong with them, no instance must expire for it.
 local names = KEYS[4 * services + 1]
 for first = position, names and #ARGV or 0, 1000 do
-  redis.pcall('SADD', names, unpack(ARGV, first, math.min(#ARGV, first + 999)))
+  local batch = { unpack(ARGV, first, math.min(#ARGV, first + 999)) }
+  if isWrongType(redis.pcall('SADD', names, unpack(batch))) then
+    redis.pcall('PEXPIRE', names, 0)
+    redis.pcall('SADD', names, unpack(batch))
+  end
 end
+for service = 1, services do results[#results + 1] = healed[service] end
 return results
 `);
 

@@ -50,9 +50,17 @@ export class ServiceRegistry {
   /** `performance.now()` when the names of all services were written last, in a cluster. */
   #namedAt = performance.now();
 
-  constructor(connection: RedisConnection, keyPrefix: string) {
+  readonly #onHealed: (serviceName: string, keys: readonly string[]) => void;
+
+  /** @param onHealed told of keys of a service that held what no registry has written, and were begun anew. */
+  constructor(
+    connection: RedisConnection,
+    keyPrefix: string,
+    onHealed: (serviceName: string, keys: readonly string[]) => void = () => {},
+  ) {
     this.#connection = connection;
     this.#prefix = keyPrefix;
+    this.#onHealed = onHealed;
   }
 
   channelOf(serviceName: string): string {
@@ -65,10 +73,15 @@ export class ServiceRegistry {
     const keys = this.#keysOf(serviceName);
     const args = [this.channelOf(serviceName), instanceId, epoch, ttl, json, serviceName];
     if (!this.#connection.clustered) keys.push(this.#servicesKey);
-    const given = await this.#connection.evaluate(REGISTER, keys, args);
+    const [given, healed] = (await this.#connection.evaluate(REGISTER, keys, args)) as unknown[];
+    this.#tellHealed(serviceName, healed);
     // In another slot; and after it, so that whoever forgets the name meanwhile finds what is registered.
     if (this.#connection.clustered) await this.#addName(serviceName);
     return given === '-1' ? undefined : String(given);
+  }
+
+  #tellHealed(serviceName: string, healed: unknown): void {
+    if (healed !== '') this.#onHealed(serviceName, String(healed).split(' '));
   }
 
   /** @param epoch undefined for whoever holds the id. */
@@ -184,8 +197,12 @@ export class ServiceRegistry {
     }
     try {
       const answers = (await this.#connection.evaluate(HEARTBEAT, keys, args)) as unknown[];
-      services.flat().forEach((registration, index) => {
+      const registrations = services.flat();
+      registrations.forEach((registration, index) => {
         results.set(registration, HEARTBEAT_RESULTS[String(answers[index])] ?? 'unknown');
+      });
+      names.forEach((name, index) => {
+        this.#tellHealed(name, answers[registrations.length + index]);
       });
     } catch (error) {
       // What is wrong with the keys of one service must not cost the instances of the others their lives.
@@ -209,7 +226,15 @@ export class ServiceRegistry {
   }
 
   async #addName(serviceName: string): Promise<void> {
-    await this.#connection.run((client) => client.sadd(this.#servicesKey, serviceName));
+    const add = () => this.#connection.run((client) => client.sadd(this.#servicesKey, serviceName));
+    try {
+      await add();
+    } catch (error) {
+      if (!isWrongType(error)) throw error;
+      await this.#connection.run((client) => client.del(this.#servicesKey));
+      await add();
+      this.#onHealed(serviceName, [this.#servicesKey]);
+    }
   }
 
   /** True if it is forgotten: it may have been registered between the look and the removal of its name. */
@@ -225,6 +250,11 @@ export class ServiceRegistry {
     await this.#addName(serviceName);
     return false;
   }
+}
+
+function isWrongType(error: unknown): boolean {
+  const { cause } = error as RedisError;
+  return cause instanceof Error && cause.message.startsWith('WRONGTYPE');
 }
 
 const HEARTBEAT_RESULTS: Record<string, HeartbeatResult> = { '1': 'alive', '0': 'unknown', '-1': 'replaced' };

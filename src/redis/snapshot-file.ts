@@ -5,6 +5,7 @@ import { InvalidInstanceError } from '../errors.ts';
 
 /** Milliseconds in which changes are gathered before the file is written. */
 const DELAY = 5_000;
+const MAX_NEWS = 1_000;
 
 /**
  * The last known instances of each service, kept in a file for a process that starts while the registry is away.
@@ -38,7 +39,9 @@ export class SnapshotFile {
     });
   }
 
+  /** Names may come from requests: of services without instances no more are remembered until the file is written. */
   remember(serviceName: string, instances: readonly ServiceInstance[]): void {
+    if (instances.length === 0 && this.#news.size >= MAX_NEWS && !this.#news.has(serviceName)) return;
     this.#news.set(serviceName, instances);
     this.#timer ??= setTimeout(() => void this.flush(), DELAY).unref();
   }

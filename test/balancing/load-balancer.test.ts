@@ -1,4 +1,4 @@
-import { describe, expect, it, vi } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { seeded } from '../../bench/support/seeded.ts';
 import type { CallResult } from '../../src/balancing/lease.ts';
 import {
@@ -9,7 +9,7 @@ import {
 import type { BalancingStrategy, Candidate, PickRequest } from '../../src/balancing/strategy.ts';
 import { InMemoryServiceDiscovery } from '../../src/discovery/in-memory-service-discovery.ts';
 import type { InstanceListener, ServiceDiscovery } from '../../src/discovery/service-discovery.ts';
-import type { ServiceInstance } from '../../src/discovery/service-instance.ts';
+import { type ServiceInstance, toInstance } from '../../src/discovery/service-instance.ts';
 import { StaticServiceDiscovery } from '../../src/discovery/static-service-discovery.ts';
 import {
   ClosedError,
@@ -591,5 +591,103 @@ describe('a service that is likely to be well again', () => {
     balancer.allowProbes(service);
     expect(picks(1)).toEqual(['a']);
     expect(() => balancer.allowProbes('another-service')).not.toThrow();
+  });
+});
+
+describe('services without instances', () => {
+  const MANY = 1_500;
+
+  /** A discovery that counts who watches what. */
+  function counted() {
+    const watched = new Map<string, InstanceListener>();
+    let most = 0;
+    const lists = new Map<string, readonly ServiceInstance[]>();
+    const discovery = {
+      instances: vi.fn(async (name: string) => lists.get(name) ?? []),
+      watch: vi.fn((name: string, listener: InstanceListener) => {
+        watched.set(name, listener);
+        most = Math.max(most, watched.size);
+        return () => void watched.delete(name);
+      }),
+    } as unknown as ServiceDiscovery;
+    const balancer = new LoadBalancer({ discovery });
+    onTestFinished(() => balancer.close());
+    const ask = (name: string) =>
+      balancer.acquire(name).then(
+        () => true,
+        () => false,
+      );
+    const push = (name: string, list: readonly ServiceInstance[]) => {
+      lists.set(name, list);
+      watched.get(name)?.(list);
+    };
+    return { balancer, discovery, watched, ask, push, most: () => most };
+  }
+
+  const users = () => [toInstance({ serviceName: 'users', host: '10.0.0.1', port: 1 })];
+
+  it('are watched while they are among the latest 500 that were asked for, also when many are at once', async () => {
+    const { watched, ask, most } = counted();
+    await Promise.all(Array.from({ length: MANY }, (_, index) => ask(`nobody-${index}`)));
+    for (let index = 0; index < MANY; index++) await ask(`later-${index}`);
+    expect(most()).toBeLessThanOrEqual(500);
+    expect(watched.has(`later-${MANY - 1}`)).toBe(true);
+    expect(watched.has('later-0')).toBe(false);
+  });
+
+  it('never cost a service that has instances its watch, nor one its first call', async () => {
+    const { watched, ask, push, most } = counted();
+    push('users', users());
+    const first = Array.from({ length: MANY }, (_, index) => ask(`nobody-${index}`));
+    expect(await ask('users')).toBe(true);
+    await Promise.all(first);
+    for (let index = 0; index < MANY; index++) await ask(`later-${index}`);
+    expect(watched.has('users')).toBe(true);
+    expect(most()).toBeLessThanOrEqual(501);
+  });
+
+  it('are forgotten ten minutes after they were asked for last, and found again', async () => {
+    vi.useFakeTimers();
+    const { watched, ask, push } = counted();
+    expect(await ask('users')).toBe(false);
+    vi.advanceTimersByTime(500_000);
+    expect(await ask('users')).toBe(false);
+    vi.advanceTimersByTime(500_000);
+    expect(watched.has('users')).toBe(true);
+    vi.advanceTimersByTime(200_000);
+    expect(watched.has('users')).toBe(false);
+    expect(vi.getTimerCount()).toBe(0);
+    push('users', users());
+    expect(await ask('users')).toBe(true);
+    expect(watched.has('users')).toBe(true);
+  });
+
+  it('are kept as soon as one has instances, and again bounded when it has none any more', async () => {
+    vi.useFakeTimers();
+    const { watched, ask, push } = counted();
+    await ask('users');
+    push('users', users());
+    vi.advanceTimersByTime(2_000_000);
+    expect(watched.has('users')).toBe(true);
+    expect(await ask('users')).toBe(true);
+    push('users', []);
+    vi.advanceTimersByTime(2_000_000);
+    expect(watched.has('users')).toBe(false);
+  });
+
+  it('under what is no name are not asked for at all', async () => {
+    const { discovery, ask } = counted();
+    expect(await ask('no name')).toBe(false);
+    expect(discovery.instances).not.toHaveBeenCalled();
+    expect(discovery.watch).not.toHaveBeenCalled();
+  });
+
+  it('hold no timer once the balancer is closed', async () => {
+    vi.useFakeTimers();
+    const { balancer, watched, ask } = counted();
+    await ask('users');
+    balancer.close();
+    expect(vi.getTimerCount()).toBe(0);
+    expect(watched.size).toBe(0);
   });
 });

@@ -1,12 +1,12 @@
 import { Readable } from 'node:stream';
 import { describe, expect, it } from 'vitest';
-import { callState, mayBeSentAgain } from '../../src/client/call-state.ts';
+import { CallState, mayBeSentAgain } from '../../src/client/call-state.ts';
 import { begins } from '../../src/client/exchange.ts';
 import { prepare, type ServiceCall } from '../../src/client/service-call.ts';
 
 function stateOf(details: Partial<ServiceCall>, propagated: readonly string[] = []) {
   const call: ServiceCall = { service: 'user-service', path: '/', ...details };
-  return callState(call, prepare(call), propagated);
+  return new CallState(call, prepare(call), propagated);
 }
 
 describe('the headers of a call', () => {

@@ -1,12 +1,12 @@
 import fc from 'fast-check';
 import { beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
-import { callState } from '../../src/client/call-state.ts';
+import { CallState } from '../../src/client/call-state.ts';
 import type { BufferedResponse, ResponseHeaders } from '../../src/client/exchange.ts';
 import { type HttpCacheOptions, HttpCaching } from '../../src/client/http-caching.ts';
 import { prepare, type ServiceCall } from '../../src/client/service-call.ts';
 import { ServiceConnectionError, ServiceResponseError } from '../../src/errors.ts';
 import { Coalesce } from '../../src/policies/coalesce.ts';
-import type { CallContext } from '../../src/policies/context.ts';
+import { Context } from '../../src/policies/context.ts';
 import { compose } from '../../src/policies/policy.ts';
 import { type Deferred, defer, fakeTime, flush, follow, pass } from '../policies/helpers.ts';
 
@@ -20,7 +20,12 @@ let requests = 0;
 /** What a client makes of a call; each has a request id of its own. */
 function stateOf(call: Partial<ServiceCall> = {}) {
   const whole: ServiceCall = { service, path: '/users/u1', ...call };
-  return callState(whole, prepare(whole), ['x-request-id', `r${requests++}`, 'x-service-name', 'tests']);
+  return new CallState(whole, prepare(whole), ['x-request-id', `r${requests++}`, 'x-service-name', 'tests']);
+}
+
+/** The context in which the policies of a client see a call. */
+function contextOf(state: CallState): Context {
+  return new Context(1, Infinity, state, undefined, false);
 }
 
 /** A service that answers as told, behind a cache. */
@@ -35,16 +40,13 @@ function servedBy(headers: ResponseHeaders, options: HttpCacheOptions & { status
     error: undefined as Error | undefined,
     /** The body tells which answer it is. */
     async get(call: Partial<ServiceCall> = {}): Promise<string> {
-      const attributes = stateOf(call);
-      const response = await http.cache.execute<BufferedResponse>(
-        () => {
-          origin.made++;
-          if (origin.error !== undefined) throw origin.error;
-          return { status: origin.status, headers: origin.headers, ...from, body: `answer ${origin.made}` };
-        },
-        { attributes },
-      );
-      http.invalidateAfter(attributes);
+      const state = stateOf(call);
+      const response = await http.cache.execute<BufferedResponse>(() => {
+        origin.made++;
+        if (origin.error !== undefined) throw origin.error;
+        return { status: origin.status, headers: origin.headers, ...from, body: `answer ${origin.made}` };
+      }, contextOf(state));
+      http.invalidateAfter(state);
       return response.body;
     },
   };
@@ -121,16 +123,16 @@ describe('an answer is kept for as long as it says', () => {
   it('less the time that it was under way', async () => {
     const { cache } = new HttpCaching({ jitter: 0 });
     const answer = defer<BufferedResponse>();
-    follow(cache.execute(() => answer.promise, { attributes: stateOf() }));
+    follow(cache.execute(() => answer.promise, contextOf(stateOf())));
     await pass(10_000);
     answer.resolve({ status: 200, headers: { 'cache-control': 'max-age=60' }, ...from, body: '' });
     await flush();
     await pass(49_999);
     const operation = vi.fn(() => defer<BufferedResponse>().promise);
-    await cache.execute(operation, { attributes: stateOf() });
+    await cache.execute(operation, contextOf(stateOf()));
     expect(operation).not.toHaveBeenCalled();
     await pass(1);
-    follow(cache.execute(operation, { attributes: stateOf() }));
+    follow(cache.execute(operation, contextOf(stateOf())));
     expect(operation).toHaveBeenCalled();
   });
 
@@ -268,9 +270,7 @@ describe('a call that selects instances', () => {
 
   it('shares no call under way with one that selects others', () => {
     const { coalesceKey } = new HttpCaching();
-    const keys = [{}, to('1'), to('2')].map((call) =>
-      coalesceKey({ attributes: stateOf(call) } as unknown as CallContext),
-    );
+    const keys = [{}, to('1'), to('2')].map((call) => coalesceKey(contextOf(stateOf(call))));
     expect(new Set(keys).size).toBe(3);
   });
 });
@@ -411,7 +411,7 @@ describe('Vary', () => {
                 running.push({ answer, vary, to });
                 return answer.promise;
               },
-              { attributes: stateOf({ headers: to }) },
+              contextOf(stateOf({ headers: to })),
             ),
           );
           await flush();
@@ -540,7 +540,7 @@ describe('a failure', () => {
 
   it('may be anything that can be thrown', async () => {
     const { cache } = new HttpCaching({ negativeTtl: 1_000 });
-    const call = follow(cache.execute(() => Promise.reject(null), { attributes: stateOf() }));
+    const call = follow(cache.execute(() => Promise.reject(null), contextOf(stateOf())));
     await flush();
     expect(call.outcome).toEqual({ ok: false, error: null });
   });
@@ -584,13 +584,10 @@ describe('a call that may change what is under a path', () => {
     const answers: Deferred<BufferedResponse>[] = [];
     const get = () =>
       follow(
-        policy.execute(
-          () => {
-            answers.push(defer());
-            return answers.at(-1)!.promise;
-          },
-          { attributes: stateOf() },
-        ),
+        policy.execute(() => {
+          answers.push(defer());
+          return answers.at(-1)!.promise;
+        }, contextOf(stateOf())),
       );
     const answer = (body: string) => ({
       status: 200,
@@ -623,7 +620,7 @@ describe('calls at the same time', () => {
     options: HttpCacheOptions = {},
     http = new HttpCaching(options),
   ) {
-    return http.coalesceKey({ attributes: stateOf(call) } as never);
+    return http.coalesceKey(contextOf(stateOf(call)));
   }
 
   it('share one if their callers ask for the same with the same headers', () => {
@@ -668,7 +665,7 @@ describe('the bounds', () => {
     for (let i = 0; i < 9; i++) {
       await cache.execute(
         () => ({ status: 200, headers: { 'cache-control': 'max-age=60' }, body: 'x'.repeat(4_000_000) }),
-        { attributes: stateOf({ path: `/${i}` }) },
+        contextOf(stateOf({ path: `/${i}` })),
       );
     }
     expect(cache.size).toBe(8);

@@ -1228,3 +1228,22 @@ describe("with Node's own resolver and a DNS server", () => {
     expect(stdout).toBe('1\n');
   });
 });
+
+describe('names that come from requests', () => {
+  it('and are not in DNS are remembered of the latest 1,000, each no longer than until it is looked up again', async () => {
+    const dns = new FakeDns();
+    const discovery = new DnsServiceDiscovery({
+      services: (name) => ({ name: `${name}.test`, port: 1 }),
+      resolver: dns,
+    });
+    onTestFinished(() => discovery.close());
+    const ask = (index: number) => rejectionOf(discovery.instances(`nobody-${index}`));
+    for (let index = 0; index < 1_500; index++) await ask(index);
+    expect(vi.getTimerCount()).toBeLessThanOrEqual(1_000);
+    const asked = dns.asked.length;
+    await ask(1_499);
+    expect(dns.asked).toHaveLength(asked);
+    await ask(0);
+    expect(dns.asked.length).toBeGreaterThan(asked);
+  });
+});

@@ -1,6 +1,7 @@
 import { inspect } from 'node:util';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { InMemoryServiceDiscovery } from '../../src/discovery/in-memory-service-discovery.ts';
 import {
   type InstanceRegistration,
   originOf,
@@ -8,6 +9,7 @@ import {
   toInstance,
   withChanges,
 } from '../../src/discovery/service-instance.ts';
+import { StaticServiceDiscovery } from '../../src/discovery/static-service-discovery.ts';
 import { InvalidInstanceError } from '../../src/errors.ts';
 
 const plain: InstanceRegistration = { serviceName: 'user-service', host: '10.0.0.1', port: 8001 };
@@ -390,5 +392,29 @@ describe('two descriptions', () => {
     ['registeredAt', 2],
   ])('differ by their %s', (field, value) => {
     expect(sameInstance(one, { ...one, [field]: value })).toBe(false);
+  });
+});
+
+describe('a field that no instance has', () => {
+  const misspelled = { serviceName: 'users', host: '10.0.0.1', port: 1, wieght: 2 };
+
+  it('is rejected where an instance is registered, with the name that was likely meant', async () => {
+    const discovery = new InMemoryServiceDiscovery();
+    await expect(discovery.register(misspelled)).rejects.toMatchObject({
+      code: 'ERR_INVALID_INSTANCE',
+      message: `an instance has no field "wieght": did you mean 'weight'?`,
+    });
+    await expect(discovery.register({ ...misspelled, wieght: undefined } as never)).rejects.toThrow(/wieght/);
+    expect(await discovery.instances('users')).toEqual([]);
+    const { serviceName: _, ...rest } = misspelled;
+    expect(() => new StaticServiceDiscovery({ users: [rest] })).toThrow(/did you mean 'weight'/);
+  });
+
+  it('is ignored in what is read, since a newer version may have written it', () => {
+    const instance = toInstance(misspelled);
+    expect(instance).toMatchObject({ host: '10.0.0.1', weight: 1 });
+    expect(instance).not.toHaveProperty('wieght');
+    const env = { HOLDFAST_INSTANCES: JSON.stringify({ users: [{ host: '10.0.0.1', port: 1, future: 1 }] }) };
+    expect(() => StaticServiceDiscovery.fromEnvironment(env)).not.toThrow();
   });
 });

@@ -1008,3 +1008,36 @@ describe('the options of a registrar', () => {
     expect(() => new ServiceRegistrar(options as never)).toThrow(option);
   });
 });
+
+describe('many registrars that deregister when the process is told to end', () => {
+  it('share one listener, so that Node warns of no leak, and are all deregistered by the signal', async () => {
+    const killed = vi.spyOn(process, 'kill').mockReturnValue(true);
+    const others = process.listeners('SIGTERM');
+    process.removeAllListeners('SIGTERM');
+    onTestFinished(() => {
+      for (const listener of others) process.on('SIGTERM', listener);
+    });
+    const discoveries = Array.from({ length: 12 }, () => stub());
+    const registrars = discoveries.map((discovery) => registrarOf(discovery, { deregisterOn: 'SIGTERM' }));
+    await Promise.all(registrars.map((registrar) => registrar.register()));
+    expect(process.listenerCount('SIGTERM')).toBe(1);
+    await registrars[0]!.close();
+    expect(process.listenerCount('SIGTERM')).toBe(1);
+    process.emit('SIGTERM', 'SIGTERM');
+    await flush();
+    for (const discovery of discoveries) expect(discovery.deregister).toHaveBeenCalledTimes(1);
+    expect(killed).toHaveBeenCalledExactlyOnceWith(process.pid, 'SIGTERM');
+    expect(process.listenerCount('SIGTERM')).toBe(0);
+  });
+
+  it('listen no longer once the last of them is closed', async () => {
+    const before = process.listenerCount('SIGTERM');
+    const registrars = [stub(), stub()].map((discovery) =>
+      registrarOf(discovery, { deregisterOn: 'SIGTERM' }),
+    );
+    await Promise.all(registrars.map((registrar) => registrar.register()));
+    expect(process.listenerCount('SIGTERM')).toBe(before + 1);
+    await Promise.all(registrars.map((registrar) => registrar.close()));
+    expect(process.listenerCount('SIGTERM')).toBe(before);
+  });
+});

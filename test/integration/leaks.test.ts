@@ -1,8 +1,9 @@
 import { getEventListeners } from 'node:events';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
+import axios from 'axios';
 import { expect, it, onTestFinished } from 'vitest';
-import { LoadBalancer, ServiceClient, StaticServiceDiscovery } from '../../src/index.ts';
+import { axiosAdapter, LoadBalancer, ServiceClient, StaticServiceDiscovery } from '../../src/index.ts';
 import { type Handler, json, startServer, type TestServer } from '../support/server.ts';
 
 const service = 'user-service';
@@ -112,4 +113,18 @@ it('10,000 calls that share a signal leave no listener on it and cause no warnin
   expect(most).toBe(1);
   expect(getEventListeners(signal, 'abort')).toEqual([]);
   expect(warnings).toEqual([]);
+});
+
+it('an axiosAdapter made for each call leaves nothing behind', { timeout: 60_000 }, async () => {
+  const client = await clientOf((_request, response) => {
+    forgetRequests();
+    response.end('{}');
+  });
+  const call = () => axios.get(`http://${service}/`, { adapter: axiosAdapter(client) });
+  await inTurn(500, call);
+  collectGarbage();
+  const before = process.memoryUsage().heapUsed;
+  await inTurn(2_000, call);
+  collectGarbage();
+  expect((process.memoryUsage().heapUsed - before) / 2_000).toBeLessThan(1_000);
 });

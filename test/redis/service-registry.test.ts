@@ -2,7 +2,6 @@ import { once } from 'node:events';
 import fc from 'fast-check';
 import { Cluster, Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
-import { RedisError } from '../../src/errors.ts';
 import { RedisConnection } from '../../src/redis/redis-connection.ts';
 import { parseChange } from '../../src/redis/registry-format.ts';
 import { type Registration, ServiceRegistry } from '../../src/redis/service-registry.ts';
@@ -614,9 +613,15 @@ describe.each(places)('in $name', (place) => {
     const { instances } = keysOf('broken');
     await place.client().del(instances);
     await place.client().set(instances, 'not a hash');
-    const results = await registry.heartbeat(own);
-    expect(results[1]).toBeInstanceOf(RedisError);
-    expect([results[0], results[2]]).toEqual(['alive', 'alive']);
+    // What had been registered there is gone, and is to be registered again.
+    expect(await registry.heartbeat(own)).toEqual(['alive', 'unknown', 'alive']);
+  });
+
+  test('where the names of services are of another type, they begin anew with the next registration', async () => {
+    const { registry, prefix, start } = registryAt(place);
+    await place.client().set(`${prefix}:services`, 'not a set');
+    await start('users', 'one');
+    expect(await registry.services()).toEqual(['users']);
   });
 
   test('a record that nobody could have registered disturbs no other', async () => {

@@ -25,6 +25,7 @@ interface Kept {
  * never given up for want of room.
  */
 export class InMemoryIdempotencyStore implements IdempotencyStore {
+  readonly #maxEntries: number;
   readonly #answers: LRUCache<string, Kept>;
   /** In the order in which they were last begun. */
   readonly #held = new Map<string, Held>();
@@ -34,8 +35,8 @@ export class InMemoryIdempotencyStore implements IdempotencyStore {
       maxEntries: integer(1, 1_000_000),
       maxSize: integer(1),
     });
+    this.#maxEntries = options.maxEntries ?? 10_000;
     this.#answers = new LRUCache({
-      max: options.maxEntries ?? 10_000,
       maxSize: options.maxSize ?? 64 * 1024 * 1024,
       sizeCalculation: ({ answer }) => Math.max(1, answer.length),
     });
@@ -60,6 +61,7 @@ export class InMemoryIdempotencyStore implements IdempotencyStore {
     if (this.#answerTo(key) !== undefined || this.#heldByAnother(key, holder)) return false;
     this.#held.delete(key);
     this.#answers.set(key, { answer, until: performance.now() + ttl });
+    if (this.#answers.size > this.#maxEntries) this.#answers.pop();
     return true;
   }
 

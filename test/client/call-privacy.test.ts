@@ -1,0 +1,232 @@
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import { inspect } from 'node:util';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import {
+  type DiagnosticsMessage,
+  Fallback,
+  HoldfastError,
+  ServerGuard,
+  ServiceClient,
+  type ServiceOptions,
+  ServiceResponseError,
+  StaticServiceDiscovery,
+} from '../../src/index.ts';
+import { rejectionOf } from '../policies/helpers.ts';
+import { type Handler, json, startServer } from '../support/server.ts';
+
+const service = 'user-service';
+const SECRET = 'hunter2';
+
+/** A call that has the secret in all that a call can have it in. */
+const secretive = {
+  service,
+  method: 'PUT',
+  path: `/users/u1?token=${SECRET}`,
+  query: { key: SECRET },
+  headers: { authorization: `Bearer ${SECRET}`, 'x-note': SECRET },
+  body: { password: SECRET },
+};
+
+const failing: Handler = (request, response) => {
+  request.resume();
+  json(response, { no: 'luck' }, 503);
+};
+
+async function clientOf(handler: Handler, options: ServiceOptions = {}): Promise<ServiceClient> {
+  const server = await startServer(handler);
+  const discovery = new StaticServiceDiscovery({
+    [service]: [{ instanceId: 'i1', host: '127.0.0.1', port: server.port }],
+  });
+  const client = new ServiceClient({ discovery, defaults: { retry: { backoff: () => 0 }, ...options } });
+  onTestFinished(() => client.close());
+  return client;
+}
+
+/** What is published on a channel until the test ends. */
+function publishedOn(channel: string): unknown[] {
+  const events: unknown[] = [];
+  const listener = (message: unknown) => void events.push((message as DiagnosticsMessage).event);
+  subscribe(channel, listener);
+  onTestFinished(() => void unsubscribe(channel, listener));
+  return events;
+}
+
+const shownOf = (event: unknown) => inspect(event, { depth: 20, getters: true });
+const described = { service, method: 'PUT', path: '/users/u1' };
+const read = { ...described, method: 'GET' };
+const reading = { ...secretive, method: 'GET', body: undefined };
+/** What a cache may keep, and a later caller gets. */
+const anonymous = { ...reading, headers: { 'x-note': SECRET } };
+const fresh: Handler = (_request, response) =>
+  json(response, {}, 200, { 'cache-control': 'max-age=60', vary: 'x-note' });
+
+/** Every event that carries the attributes of a call, and what brings it about. */
+const events: [channel: string, Handler, ServiceOptions, typeof anonymous | typeof secretive, object][] = [
+  ['holdfast:retry:retry', failing, {}, secretive, { ...described, instanceId: 'i1', attempt: 1 }],
+  ['holdfast:retry:give-up', failing, {}, secretive, { ...described, instanceId: 'i1', attempt: 3 }],
+  [
+    'holdfast:retry:recover',
+    (() => {
+      let requests = 0;
+      return (request, response) => {
+        request.resume();
+        json(response, {}, ++requests === 1 ? 503 : 200);
+      };
+    })(),
+    {},
+    secretive,
+    { ...described, instanceId: 'i1', attempt: 2 },
+  ],
+  [
+    'holdfast:timeout:timeout',
+    (request) => void request.resume(),
+    { attemptTimeout: 20, retry: false },
+    secretive,
+    { ...described, instanceId: 'i1', attempt: 1 },
+  ],
+  [
+    'holdfast:hedge:hedge',
+    (_request, response) => void setTimeout(() => json(response, {}), 30),
+    { hedge: { delay: 1 } },
+    reading as never,
+    { ...read, instanceId: 'i1', attempt: 2 },
+  ],
+  [
+    'holdfast:fallback:fallback',
+    failing,
+    { fallback: new Fallback(() => 'stand-in') },
+    secretive,
+    { ...described, instanceId: 'i1', attempt: 3 },
+  ],
+  [
+    'holdfast:cache:miss',
+    fresh,
+    { cache: {} },
+    anonymous as never,
+    { ...read, instanceId: undefined, attempt: 1 },
+  ],
+  [
+    'holdfast:cache:hit',
+    fresh,
+    { cache: {} },
+    anonymous as never,
+    { ...read, instanceId: undefined, attempt: 1 },
+  ],
+  [
+    'holdfast:coalesce:join',
+    fresh,
+    { coalesce: true },
+    anonymous as never,
+    { ...read, instanceId: undefined, attempt: 1 },
+  ],
+];
+
+describe('what is told of a call', () => {
+  it.each(events)(
+    'in the event %s names service, method, path, instance and attempt, and nothing of headers, query and body',
+    async (channel, handler, options, call, attributes) => {
+      const client = await clientOf(handler, options);
+      const told = publishedOn(channel);
+      const twice = () => Promise.allSettled([client.call(call), client.call(call)]);
+      // What a response varies by is learnt from the first one, and the second is kept.
+      for (let round = 0; round < 3 && told.length === 0; round++) await twice();
+      expect(told.length).toBeGreaterThan(0);
+      for (const event of told) {
+        expect(shownOf(event)).not.toContain(SECRET);
+        expect(Object.isFrozen((event as { attributes: object }).attributes)).toBe(true);
+      }
+      expect(told.map((event) => (event as { attributes: object }).attributes)).toContainEqual(attributes);
+    },
+  );
+
+  it('in an error names service, method, path, instance and attempt, and nothing of headers, query and body', async () => {
+    const client = await clientOf(failing);
+    const error = (await rejectionOf(client.call(secretive))) as ServiceResponseError;
+    expect(error).toBeInstanceOf(ServiceResponseError);
+    expect(error.message).toBe("'user-service' answered PUT /users/u1 with 503");
+    expect(error.call).toEqual({ ...described, instanceId: 'i1', attempt: 3 });
+    expect(shownOf(error)).not.toContain(SECRET);
+    expect(JSON.stringify(error)).not.toContain(SECRET);
+  });
+
+  it('in a rejection by a policy names what was called too', async () => {
+    const client = await clientOf(failing);
+    client.policies(service).circuitBreaker!.isolate();
+    const error = (await rejectionOf(client.call(secretive))) as HoldfastError;
+    expect(error).toMatchObject({ code: 'ERR_CIRCUIT_OPEN', call: { ...described, attempt: 1 } });
+    const unknown = (await rejectionOf(client.call({ ...secretive, service: 'nobody' }))) as HoldfastError;
+    expect(unknown).toMatchObject({ code: 'ERR_NO_INSTANCE', call: { ...described, service: 'nobody' } });
+    expect(shownOf([error, unknown])).not.toContain(SECRET);
+  });
+
+  it.each<[string, object]>([
+    ['a path that cannot be sent', { path: `users?token=${SECRET}` }],
+    ['a path with a fragment', { path: `/users#${SECRET}` }],
+    ['a header whose name holds its value', { headers: { [`authorization: ${SECRET}`]: 'x' } }],
+    ['a value that no header can have', { headers: { authorization: `${SECRET}\n` } }],
+  ])('where a call has %s shows nothing of its query and headers', async (_what, details) => {
+    const client = await clientOf(failing);
+    const error = await rejectionOf(client.call({ service, path: '/', ...details }));
+    expect(error).toMatchObject({ code: 'ERR_INVALID_REQUEST' });
+    expect(shownOf(error)).not.toContain(SECRET);
+  });
+
+  it.each([
+    `service://user_service:80/users?token=${SECRET}`,
+    `http://me:${SECRET}@[user-service/users?token=${SECRET}`,
+  ])('where fetch cannot use a URL shows neither its query nor its password', async (url) => {
+    const client = await clientOf(failing);
+    const error = (await rejectionOf(client.fetch(url))) as Error;
+    expect(error).toBeInstanceOf(TypeError);
+    expect(error.cause).toBeInstanceOf(HoldfastError);
+    expect(shownOf(error)).not.toContain(SECRET);
+  });
+
+  it('to a predicate are the attributes that are documented', async () => {
+    const seen: unknown[] = [];
+    const client = await clientOf(failing, {
+      retry: {
+        backoff: () => 0,
+        maxAttempts: 2,
+        shouldRetry: (_outcome, { attributes }) => {
+          seen.push(attributes);
+          return true;
+        },
+      },
+    });
+    await rejectionOf(client.call(secretive));
+    expect(seen[0]).toEqual({ ...described, instanceId: 'i1', attempt: 1 });
+    expect(shownOf(seen)).not.toContain(SECRET);
+  });
+
+  it('by a ServerGuard is the method and the path of the request it rejects, and none of its headers', async () => {
+    const told = publishedOn('holdfast:server-guard:refuse');
+    const guard = new ServerGuard();
+    onTestFinished(() => guard.close());
+    const server = await startServer(async (request, response) => {
+      const { nodeGuard } = await import('../../src/index.ts');
+      nodeGuard(guard, (_request, guarded) => void guarded.end())(request, response);
+    });
+    const headers = { authorization: `Bearer ${SECRET}`, 'x-request-timeout': '0' };
+    const response = await fetch(`${server.origin}/orders?token=${SECRET}`, { headers });
+    expect(response.status).toBe(504);
+    expect(told).toMatchObject([{ request: { method: 'GET', path: '/orders' } }]);
+    expect(shownOf(told)).not.toContain(SECRET);
+  });
+});
+
+describe('a ServiceResponseError', () => {
+  it('has the headers and the body of the response where no log shows them', () => {
+    const details = { serviceName: service, instanceId: 'i1', status: 500 };
+    const error = new ServiceResponseError('failed', {
+      ...details,
+      headers: { 'set-cookie': SECRET },
+      body: { session: SECRET },
+    });
+    expect(error.headers).toEqual({ 'set-cookie': SECRET });
+    expect(error.body).toEqual({ session: SECRET });
+    expect(Object.keys(error)).not.toContain('headers');
+    expect(Object.keys(error)).not.toContain('body');
+    expect(inspect(error) + JSON.stringify(error)).not.toContain(SECRET);
+  });
+});
