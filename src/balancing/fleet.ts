@@ -3,7 +3,7 @@ import { ServiceConnectionError, ServiceResponseError } from '../errors.ts';
 import { decided } from '../internal/decision.ts';
 import { MISSED_CALLS } from './exploration.ts';
 import { UsualLatency } from './latency.ts';
-import { Lease } from './lease.ts';
+import { Lease, type LeasingFleet } from './lease.ts';
 import { Member } from './member.ts';
 import { type EjectionReason, type OutlierDetection, outliersAmong } from './outlier-detection.ts';
 import { type AcquireOptions, Pick, type PickedFleet } from './pick.ts';
@@ -66,7 +66,7 @@ const MIN_PROBE_TIMEOUT = 1_000;
 const MIN_OVERDUE = 100;
 
 /** The instances of one service, and the choice among them. */
-export class Fleet implements Health, PickedFleet {
+export class Fleet implements Health, LeasingFleet, PickedFleet {
   readonly #rules: FleetRules;
   readonly #observer: FleetObserver;
   readonly #usualLatency = new UsualLatency();

@@ -1,9 +1,9 @@
 import type { ServiceInstance } from '../discovery/service-instance.ts';
 import { number } from '../internal/validate.ts';
-import type { Fleet } from './fleet.ts';
 import type { Probe } from './instance-health.ts';
 import type { Member } from './member.ts';
 import type { AcquireOptions } from './pick.ts';
+import type { Selector } from './selector.ts';
 import type { Candidate } from './strategy.ts';
 
 /** How a call on a lease ended. With none of the fields: well. */
@@ -27,6 +27,21 @@ export interface CallResult {
  */
 export type ReleaseOutcome = 'recorded' | 'outdated' | 'inconclusive' | 'released';
 
+/** What a lease needs of the fleet of its instance. */
+export interface LeasingFleet {
+  readonly eligible: readonly Candidate[];
+  readonly picks: number;
+  readonly probeTimeout: number;
+  /** Milliseconds after which an instance that has not responded seems to hang. */
+  readonly overdue: number;
+  readonly down: boolean;
+  hasWell(exclude: ReadonlySet<string> | undefined, select: Selector | undefined): boolean;
+  loadChanged(member: Member): void;
+  succeeded(member: Member, latency: number, now: number, exploring: boolean): void;
+  failed(member: Member, latency: number, now: number, probe: boolean, error: unknown): void;
+  passed(now: number): void;
+}
+
 /** A place on an instance, held while a call is under way. */
 export class Lease {
   readonly instance: ServiceInstance;
@@ -34,7 +49,7 @@ export class Lease {
   readonly candidate: Candidate;
   /** Whether the call explores an instance that got none by its expected latency. */
   readonly exploring: boolean;
-  readonly #fleet: Fleet;
+  readonly #fleet: LeasingFleet;
   readonly #member: Member;
   readonly #startedAt: number;
   readonly #generation: number;
@@ -44,7 +59,7 @@ export class Lease {
   #released = false;
 
   /** Made by a balancer. */
-  constructor(fleet: Fleet, member: Member, now: number, exploring: boolean) {
+  constructor(fleet: LeasingFleet, member: Member, now: number, exploring: boolean) {
     this.instance = member.instance;
     this.candidate = member;
     this.exploring = exploring;

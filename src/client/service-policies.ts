@@ -57,7 +57,7 @@ export interface ServiceOptions {
   retry?: ServiceRetryOptions | Retry | false;
   /**
    * The judge of the service as a whole. By default it opens when 60 % of at least 20 attempts within 10 s failed, and lets a
-   * probe through after 0.5 s, then half as long again each time, up to 5 s. Whatever its options, it opens only if no
+   * probe through after 0.5 s, a quarter longer each time, up to 5 s. Whatever its options, it opens only if no
    * instance is well, and at once if every instance is ejected and as many attempts in a row failed as `minimumCalls`
    * says. An instance passed by the user goes by its own rules alone: what fails where only that instance is bad does
    * not count for it. See docs/service-client.md for what each option counts.
@@ -142,7 +142,7 @@ const BREAKER_DEFAULTS = {
   minimumCalls: 20,
 } satisfies CircuitBreakerOptions;
 
-const growing = exponentialBackoff({ base: 500, factor: 1.5, max: 5_000, jitter: 'none' });
+const growing = exponentialBackoff({ base: 500, factor: 1.25, max: 5_000, jitter: 'none' });
 
 /** Short, since a probe costs one call: with waits of half a minute a service is away for twice as long as it was down. */
 function untilProbe(openings: number, previous: number): number {

@@ -19,16 +19,22 @@ export async function serviceHealth(setting: Setting): Promise<Row[]> {
 
 /** So many that their median is no chance: one client in six needs longer than it. */
 const CLIENTS = 15;
+/** More would have this process, not the services, decide how soon. */
+const AT_ONCE = 5;
 
 /** Every instance fails 70 % of its calls, as with a broken database behind all of them. */
 async function mostlyFailing(setting: Setting, size: number): Promise<Row> {
   const fault = { fault: 500, share: 0.7, latency: 3 };
-  const services = await Promise.all(
-    Array.from({ length: CLIENTS }, () => setting.service([size, size], fault)),
-  );
-  const begun = performance.now();
-  await Promise.all(services.map(({ client }) => client.steady(100, 1_500)));
-  const wait = median(services.map(({ client }) => (client.openings[0] ?? Infinity) - begun));
+  const waits: number[] = [];
+  while (waits.length < CLIENTS) {
+    const services = await Promise.all(
+      Array.from({ length: AT_ONCE }, () => setting.service([size, size], fault)),
+    );
+    const begun = performance.now();
+    await Promise.all(services.map(({ client }) => client.steady(100, 1_500)));
+    waits.push(...services.map(({ client }) => (client.openings[0] ?? Infinity) - begun));
+  }
+  const wait = median(waits);
   return {
     situation: `each of ${size} responds 500 to 70 % of the calls, 100 a second, median of ${CLIENTS} clients`,
     measured:
