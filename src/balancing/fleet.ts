@@ -235,9 +235,9 @@ export class Fleet implements Health, LeasingFleet, PickedFleet {
     this.#observer.returned(member);
   }
 
-  /** All that are ejected may be probed at once. */
+  /** All that are ejected may be probed at once; a probe that is under way decides all the same. */
   allowProbes(now: number = performance.now()): void {
-    for (const member of this.ejectedMembers) member.health.expectWell(now);
+    for (const { health } of this.ejectedMembers) if (!health.probing) health.expectWell(now);
     this.#healthChanged();
   }
 

@@ -86,6 +86,11 @@ export class InstanceHealth {
     return this.#state === SUSPECT;
   }
 
+  /** Whether a probe is under way. */
+  get probing(): boolean {
+    return this.#state.kind === 'probing';
+  }
+
   /** Whether it is ejected because its calls failed one after the other: as far as is known, it is down. */
   get failing(): boolean {
     return this.#ejection?.failing ?? false;

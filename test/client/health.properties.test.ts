@@ -10,6 +10,9 @@ import {
   withService,
 } from '../support/simulated-service.ts';
 
+/** The course of each run follows from it: what is found once is found again. */
+const SEED = 11;
+
 type Step =
   | { readonly is: 'become'; readonly which: number; readonly behaviour: Behaviour | 'failing' }
   | { readonly is: 'join' }
@@ -117,7 +120,9 @@ function isClearlyWell({ attempts }: SimulatedInstance, now: number): boolean {
   return !failedLately && ended.some(({ failed, endedAt }) => !failed && endedAt > now - 8_000);
 }
 
-it('whatever happens, the breaker does not open while a clearly well instance responds', async () => {
+it('whatever happens, the breaker does not open while a clearly well instance responds', {
+  timeout: 60_000,
+}, async () => {
   await fc.assert(
     fc.asyncProperty(settings, steps, async ({ instances, strategy, seed }, all) => {
       await withService(
@@ -137,11 +142,13 @@ it('whatever happens, the breaker does not open while a clearly well instance re
         seed,
       );
     }),
-    { numRuns: 100 },
+    { numRuns: 100, seed: SEED },
   );
 });
 
-it('whatever happened, every instance that is well again gets calls before long', async () => {
+it('whatever happened, every instance that is well again gets calls before long', {
+  timeout: 60_000,
+}, async () => {
   await fc.assert(
     fc.asyncProperty(settings, steps, async ({ instances, strategy, seed }, all) => {
       await withService(
@@ -169,11 +176,13 @@ it('whatever happened, every instance that is well again gets calls before long'
         seed,
       );
     }),
-    { numRuns: 40 },
+    { numRuns: 40, seed: SEED },
   );
 });
 
-it('whatever happens, an ejected instance gets one probe at a time while another is not ejected', async () => {
+it('whatever happens, an ejected instance gets one probe at a time while another is not ejected', {
+  timeout: 60_000,
+}, async () => {
   await fc.assert(
     fc.asyncProperty(settings, steps, async ({ instances, strategy, seed }, all) => {
       await withService(
@@ -198,11 +207,13 @@ it('whatever happens, an ejected instance gets one probe at a time while another
         seed,
       );
     }),
-    { numRuns: 100 },
+    { numRuns: 100, seed: SEED },
   );
 });
 
-it('whatever happens, what is ejected by comparison stays within its ratio, or is one instance', async () => {
+it('whatever happens, what is ejected by comparison stays within its ratio, or is one instance', {
+  timeout: 60_000,
+}, async () => {
   const volume = { minimumInstances: 2, minimumCalls: 5 };
   const outlierDetection = {
     consecutiveFailures: Number.POSITIVE_INFINITY,
@@ -239,6 +250,6 @@ it('whatever happens, what is ejected by comparison stays within its ratio, or i
         seed,
       );
     }),
-    { numRuns: 60 },
+    { numRuns: 60, seed: SEED },
   );
 });
