@@ -101,7 +101,7 @@ export class Fleet implements Health, LeasingFleet, PickedFleet {
     this.#intervalEnds = performance.now() + rules.outlierDetection.interval;
   }
 
-  /** Those that calls go to. */
+  /** The instances that calls go to. */
   get eligible(): readonly Candidate[] {
     return this.#eligible;
   }
