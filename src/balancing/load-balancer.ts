@@ -19,7 +19,7 @@ import { UsualLatency } from './latency.ts';
 import type { Lease } from './lease.ts';
 import { Member } from './member.ts';
 import { type OutlierDetectionOptions, outlierDetection } from './outlier-detection.ts';
-import type { AcquireOptions } from './pick.ts';
+import { type AcquireOptions, checkAcquireOptions, NO_OPTIONS } from './pick.ts';
 import { priorityByMetadata, safely } from './priorities.ts';
 import type { CanaryOptions } from './routing.ts';
 import { checkSelector, type Selector } from './selector.ts';
@@ -170,9 +170,10 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
    * A place on an instance; release it when the call is over.
    *
    * @throws NoInstanceError if none is registered, with the discovery's error as its cause if that failed, and
-   * one that names the selector if there are instances but it matches none.
+   * one that names the selector if there are instances but it matches none; TypeError naming the option that makes no sense.
    */
-  async acquire(serviceName: string, options: AcquireOptions = {}): Promise<Lease> {
+  async acquire(serviceName: string, options: AcquireOptions = NO_OPTIONS): Promise<Lease> {
+    checkAcquireOptions('acquire()', options);
     const fleet = await this.#fleetOf(serviceName);
     const lease = this.#lease(fleet, options);
     if (lease !== undefined) return lease;
@@ -185,13 +186,18 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
   }
 
   /** As `acquire`, at once; undefined if there is no instance or the service has not been resolved yet. */
-  tryAcquire(serviceName: string, options: AcquireOptions = {}): Lease | undefined {
+  tryAcquire(serviceName: string, options: AcquireOptions = NO_OPTIONS): Lease | undefined {
+    checkAcquireOptions('tryAcquire()', options);
     const fleet = this.#services.get(serviceName);
     return fleet && this.#lease(fleet, options);
   }
 
   /** A pick without tracking, or undefined if there is no instance. */
-  async getInstance(serviceName: string, options: AcquireOptions = {}): Promise<ServiceInstance | undefined> {
+  async getInstance(
+    serviceName: string,
+    options: AcquireOptions = NO_OPTIONS,
+  ): Promise<ServiceInstance | undefined> {
+    checkAcquireOptions('getInstance()', options);
     const picked = (await this.#fleetOf(serviceName)).pick(options);
     if (this.#fault !== undefined) throw this.#fault;
     return picked?.instance;

@@ -1,5 +1,6 @@
+import { boolean, type Check, having, text, validateOptions } from '../internal/validate.ts';
 import type { Member } from './member.ts';
-import type { Selector } from './selector.ts';
+import { checkSelector, type Selector } from './selector.ts';
 import type { Candidate, PickRequest } from './strategy.ts';
 
 export interface AcquireOptions {
@@ -26,7 +27,36 @@ export interface AcquireOptions {
   inTurn?: boolean | undefined;
 }
 
-const NO_OPTIONS: AcquireOptions = {};
+export const NO_OPTIONS: AcquireOptions = {};
+
+const CHECKS: Readonly<Record<keyof AcquireOptions, Check>> = {
+  hashKey: text,
+  exclude: having('has'),
+  select: checkSelector,
+  repeatable: boolean,
+  onlyWell: boolean,
+  inTurn: boolean,
+};
+
+/**
+ * Checks the options that a caller has written for `method`. Each choice of an instance asks for it: what makes sense is not
+ * looked up in the table. The state of a client's call, which is no plain object, holds more, and was checked.
+ *
+ * @throws TypeError naming the option that is not what it must be, or that there is not.
+ */
+export function checkAcquireOptions(method: string, options: AcquireOptions): void {
+  if (options === NO_OPTIONS || areSound(options)) return;
+  validateOptions(`${method} of LoadBalancer`, options, CHECKS);
+}
+
+function areSound(options: AcquireOptions): boolean {
+  if (typeof options !== 'object' || options === null) return false;
+  const prototype = Object.getPrototypeOf(options);
+  if (prototype !== Object.prototype) return prototype !== Array.prototype;
+  for (const name in options) if (name !== 'hashKey') return false;
+  const { hashKey } = options;
+  return hashKey === undefined || (typeof hashKey === 'string' && hashKey !== '');
+}
 
 // Which instances are asked for, from one pass to the next until one is found.
 /** The latest call to it was a success, and this call has not tried it. */

@@ -68,13 +68,15 @@ interface Fetching {
   readonly rules: FetchRules;
 }
 
-/** Where a fetch differs from what the standard says, for the client that it is used in. */
+/** What makes the fetch, and where that differs from what the standard says. */
 export interface FetchRules {
+  /** As errors name it. */
+  readonly owner: string;
   /** Whether a GET or HEAD may have a body, as with Node's own client. */
   readonly bodyWithAny: boolean;
 }
 
-const STANDARD: FetchRules = { bodyWithAny: false };
+const STANDARD: FetchRules = { owner: 'createFetch()', bodyWithAny: false };
 
 /**
  * A `fetch` over a client.
@@ -87,7 +89,7 @@ export function meshFetch(
   options: MeshFetchOptions = {},
   rules: FetchRules = STANDARD,
 ): MeshFetch {
-  const owner = 'createFetch()';
+  const { owner } = rules;
   validateOptions(owner, options, { ...MESH_CHECKS, fallback: func });
   const { fallback, route, strict } = options;
   const targets = new MeshTargets(owner, { route, strict });

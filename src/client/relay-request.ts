@@ -1,17 +1,21 @@
+import { type ParsedUrlQueryInput, stringify } from 'node:querystring';
 import { type Readable, Stream } from 'node:stream';
 import type { Dispatcher } from 'undici';
 import type { Selector } from '../balancing/selector.ts';
 import { InvalidRequestError } from '../errors.ts';
+import { shown } from '../internal/shown.ts';
 import { checkOptions } from './call-options.ts';
 import { FormBody } from './form-body.ts';
 import { IteratedBody } from './iterated-body.ts';
-import { forEachHeader } from './pairs.ts';
+import { forEachHeader, isPlain } from './pairs.ts';
 import {
+  type CallQuery,
   indexOfHeader,
   isIdempotent,
   methodOf,
   type PreparedRequest,
   pathOfUrl,
+  searchOf,
   setHeader,
   setIdempotencyKey,
 } from './service-call.ts';
@@ -33,10 +37,7 @@ export type RelayBody =
 /** A call to a service in the terms of undici, whose answer a handler of undici's takes. */
 export interface RelayRequest
   extends Partial<
-    Pick<
-      Options,
-      'headers' | 'query' | 'headersTimeout' | 'bodyTimeout' | 'expectContinue' | 'reset' | 'idempotent'
-    >
+    Pick<Options, 'headers' | 'headersTimeout' | 'bodyTimeout' | 'expectContinue' | 'reset' | 'idempotent'>
   > {
   /** The name under which the service is registered. */
   service: string;
@@ -44,6 +45,8 @@ export interface RelayRequest
   method?: string;
   /** Starts with a slash. */
   path: string;
+  /** Added to the path. An object is written as undici does. */
+  query?: CallQuery | Options['query'] | null | undefined;
   /**
    * What is no stream and no iterable can be sent again; an iterable too if its `content-length` is at most 64 KiB. A call
    * whose body cannot is tried again only while no instance has been given any of it.
@@ -75,13 +78,33 @@ export function prepareRelay(request: RelayRequest): PreparedRequest {
   const body = bodyOf(request.body, headers);
   return {
     method,
-    path: pathOfUrl(request.path),
+    path: relayedPath(request),
     headers,
     body: body as PreparedRequest['body'],
     replayable:
       body instanceof IteratedBody || body instanceof FormBody ? body.replayable : isReplayable(body),
-    idempotent: request.idempotent ?? isIdempotent(method, headers),
+    idempotent: flag(request.idempotent) ?? isIdempotent(method, headers),
   };
+}
+
+/**
+ * The path with the query, as undici writes a query that is an object: of any other, such as URLSearchParams, it would send
+ * nothing.
+ */
+function relayedPath({ path, query }: RelayRequest): string {
+  const own = pathOfUrl(path);
+  if (query === undefined || query === null) return own;
+  const checked = searchOf(query);
+  const search =
+    typeof query === 'object' && isPlain(query) ? stringify(query as ParsedUrlQueryInput) : checked;
+  if (search === '') return own;
+  return `${own}${own.includes('?') ? '&' : '?'}${search}`;
+}
+
+function flag(idempotent: unknown): boolean | undefined {
+  if (typeof idempotent === 'boolean') return idempotent;
+  if (idempotent === undefined || idempotent === null) return undefined;
+  throw new InvalidRequestError(`idempotent must be true or false; got ${shown(idempotent)}`);
 }
 
 function bodyOf(body: RelayBody | undefined, headers: string[]): RelayBody | IteratedBody | FormBody {

@@ -174,7 +174,7 @@ function notPath(path: unknown, how: string): InvalidRequestError {
 }
 
 /** Without the question mark. */
-function searchOf(query: CallQuery): string {
+export function searchOf(query: CallQuery): string {
   if (typeof query === 'string') {
     if (SEARCH.test(query)) return query.startsWith('?') ? query.slice(1) : query;
     throw new InvalidRequestError(
@@ -317,5 +317,7 @@ function jsonOf(body: unknown): string {
   }
   if (json === undefined)
     throw new InvalidRequestError(`a body of type ${typeof body} cannot be written as JSON`);
+  if (typeof body === 'number' && json === 'null')
+    throw new InvalidRequestError(`a body of ${body} would be sent as null, since JSON has no such number`);
   return json;
 }

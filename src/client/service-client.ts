@@ -695,7 +695,7 @@ function dispatchOptions(state: CallState, context: Context): Dispatcher.Dispatc
 }
 
 function relayOptions(
-  { query, headersTimeout, bodyTimeout, expectContinue, reset }: RelayRequest,
+  { headersTimeout, bodyTimeout, expectContinue, reset }: RelayRequest,
   state: CallState,
   context: Context,
   now: number,
@@ -706,7 +706,6 @@ function relayOptions(
     path,
     headers: headersOf(state, context, now),
     body,
-    query,
     headersTimeout,
     bodyTimeout,
     expectContinue,

@@ -6,8 +6,10 @@ import {
   type HoldfastError,
   InvalidInstanceError,
 } from '../errors.ts';
+import { decided } from '../internal/decision.ts';
 import { Emitter } from '../internal/emitter.ts';
 import {
+  anObject,
   type Check,
   either,
   func,
@@ -193,14 +195,17 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
       checkServiceName(serviceName);
       checkName(serviceName, at);
     }
-    this.#nameOf = typeof services === 'function' ? services : (name) => this.#listed.get(name);
+    this.#nameOf =
+      typeof services === 'function'
+        ? (name) => decided(services(name), "DnsServiceDiscovery option 'services'")
+        : (name) => this.#listed.get(name);
     // A second try waits twice as long: both are over in time.
     this.#own = resolver ? undefined : new Resolver({ timeout: Math.ceil(timeout / 5), tries: 2 });
     this.#resolver = resolver ?? this.#own!;
     this.#timeout = timeout;
     this.#absenceGrace = options.absenceGrace ?? 300_000;
     this.#random = random;
-    this.#backoff = exponentialBackoff({ base: FIRST_RETRY, max: this.#maxTtl, jitter: 'equal', random });
+    this.#backoff = exponentialBackoff({ base: FIRST_RETRY, max: this.#maxTtl, jitter: 'none' });
   }
 
   /** Rejects: DNS is written elsewhere. */
@@ -361,7 +366,7 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
     if (instances.length > 0) service.absentSince = undefined;
     else service.absentSince ??= performance.now();
     const changed = this.#take(service, instances);
-    const wait = Math.min(this.#maxTtl, Math.max(this.#minTtl, ttl)) * (1 + JITTER * this.#random());
+    const wait = Math.min(this.#maxTtl, Math.max(this.#minTtl, ttl)) * (1 + JITTER * this.#chance(service));
     this.#refreshAfter(service, Math.min(wait, this.#closeWait(service)));
     if (changed) this.#tell(service);
     this.#boundVacant(service);
@@ -392,7 +397,8 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
     service.failures++;
     if (absent && service.list !== undefined) service.absentSince ??= now;
     const closely = absent ? this.#closeWait(service) : Infinity;
-    this.#refreshAfter(service, closely < Infinity ? closely : this.#backoff(service.failures, 0));
+    const wait = () => (this.#backoff(service.failures, 0) / 2) * (1 + this.#chance(service));
+    this.#refreshAfter(service, closely < Infinity ? closely : wait());
     const gone = absent && now - (service.absentSince ?? Infinity) >= this.#absenceGrace;
     if (gone && this.#take(service, NONE)) this.#tell(service);
     this.#boundVacant(service);
@@ -400,13 +406,27 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
   }
 
   /** Infinity where the service is not watched closely. */
-  #closeWait({ absentSince = -Infinity, hintedAt, doubtedSince }: Service): number {
+  #closeWait(service: Service): number {
+    const { absentSince = -Infinity, hintedAt, doubtedSince } = service;
     const now = performance.now();
     const absent = now - absentSince < CLOSE_WATCH;
     const doubted = now - hintedAt < DOUBT && now - doubtedSince < CLOSE_WATCH;
     if (!absent && !doubted) return Infinity;
     const { min, max } = CLOSE_WAIT;
-    return Math.min(this.#maxTtl, min + this.#random() * (max - min));
+    return Math.min(this.#maxTtl, min + this.#chance(service) * (max - min));
+  }
+
+  /** A number from 0 to 1. Where the user's source of them fails it is told of, and the lookups go on. */
+  #chance({ name }: Service): number {
+    try {
+      return decided(this.#random(), "DnsServiceDiscovery option 'random'");
+    } catch (cause) {
+      const error = new DiscoveryUnavailableError(`no random number for the next lookup of '${name}'`, {
+        cause,
+      });
+      this.emit('failure', { serviceName: name, error });
+      return Math.random();
+    }
   }
 
   /** Whether the service is another than before. That settles a doubt. */
@@ -448,10 +468,6 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
 function closedError(): ClosedError {
   return new ClosedError('the DnsServiceDiscovery');
 }
-
-const anObject: Check = (value) => {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new TypeError();
-};
 
 const dnsName: Check = either('a name in DNS, such as users.internal', (value) => {
   if (typeof value !== 'string' || !NAME.test(value) || isIP(value) !== 0) throw new TypeError();

@@ -1,7 +1,9 @@
 import type { buildConnector } from 'undici';
 import { ClosedError } from '../errors.ts';
+import { decided } from '../internal/decision.ts';
 import { Emitter } from '../internal/emitter.ts';
 import {
+  anObject,
   type Check,
   either,
   func,
@@ -79,12 +81,6 @@ const checkPath: Check = (value, option) => {
   }
 };
 
-const checkConnect: Check = (value, option) => {
-  if (typeof value !== 'function' && (typeof value !== 'object' || value === null)) {
-    throw new TypeError(`${option} must be an object of options or a function`);
-  }
-};
-
 const status = integer(100, 599);
 
 /** A list of at least one value, each of which passes the check. */
@@ -138,7 +134,7 @@ export class HealthChecker extends Emitter<HealthCheckerEvents> {
       fall: integer(1),
       maxConcurrent: integer(1),
       leases: having('acquire', 'release'),
-      connect: checkConnect,
+      connect: either('an object of options or a function', anObject, func),
     });
     requireOption('HealthChecker', options, 'discovery');
     requireOption('HealthChecker', options, 'services');
@@ -188,7 +184,9 @@ export class HealthChecker extends Emitter<HealthCheckerEvents> {
 function expectationOf(
   expected: HealthCheckerOptions['expectedStatus'] = (status) => status >= 200 && status < 300,
 ): (status: number) => boolean {
-  if (typeof expected === 'function') return expected;
+  if (typeof expected === 'function') {
+    return (status) => decided(expected(status), "HealthChecker option 'expectedStatus'");
+  }
   const statuses = new Set(typeof expected === 'number' ? [expected] : expected);
   return (status) => statuses.has(status);
 }

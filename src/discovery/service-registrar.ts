@@ -8,7 +8,7 @@ import {
 } from '../errors.ts';
 import { Emitter } from '../internal/emitter.ts';
 import {
-  anything,
+  anObject,
   either,
   having,
   MAX_DELAY,
@@ -24,6 +24,7 @@ import {
   type InstanceRegistration,
   type ServiceInstance,
   toInstance,
+  toRegisteredInstance,
   withChanges,
 } from './service-instance.ts';
 
@@ -123,11 +124,15 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
   #replaced = false;
   #closing: Promise<void> | undefined = undefined;
 
+  /**
+   * @throws TypeError | RangeError naming the option that is not what it must be; InvalidInstanceError naming the field of
+   * the instance that is not.
+   */
   constructor(options: ServiceRegistrarOptions) {
     super('service-registrar');
     validateOptions('ServiceRegistrar', options, {
       discovery: having('register', 'heartbeat', 'deregister'),
-      instance: anything,
+      instance: anObject,
       heartbeatInterval: number(1, MAX_DELAY),
       deregisterOn: either(
         "a signal such as 'SIGTERM', or false",
@@ -136,6 +141,7 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
     });
     requireOption('ServiceRegistrar', options, 'discovery');
     requireOption('ServiceRegistrar', options, 'instance');
+    toRegisteredInstance(options.instance);
     this.#discovery = options.discovery;
     this.#registration = {
       ...options.instance,

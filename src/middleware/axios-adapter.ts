@@ -83,7 +83,7 @@ export function axiosAdapter(
 ): AxiosMeshAdapter {
   const { client, owned } = clientInUse(clientOrOptions);
   // As with axios's adapter for Node.
-  const fetch = meshFetch(client, owned, options, { bodyWithAny: true });
+  const fetch = meshFetch(client, owned, options, { owner: 'axiosAdapter()', bodyWithAny: true });
   const adapter = async (config: AxiosConfig) => {
     adapters ??= await loadAdapters();
     const { plain, tracking, urlOf } = adapters;

@@ -160,7 +160,7 @@ function checkCallOptions(options: CallOptions): void {
   for (const name in options) {
     if (name !== 'signal' && name !== 'deadline' && name !== 'attributes' && name !== 'attempt') {
       throw new TypeError(
-        `a call through a policy has no option '${name}'; its options are signal, deadline, attributes`,
+        `a call through a policy has no option '${name}'; its options are signal, deadline, attributes, attempt`,
       );
     }
   }

@@ -1,6 +1,9 @@
 import { globSync, readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { OPTION_TAKERS, type OptionTaker } from '../support/options.ts';
+import { HoldfastError } from '../../src/errors.ts';
+import * as holdfast from '../../src/index.ts';
+import * as redis from '../../src/redis/index.ts';
+import { ELSEWHERE, OPTION_TAKERS, type OptionTaker, WITHOUT_OPTIONS } from '../support/options.ts';
 
 /** What no option takes. */
 const NONSENSE: readonly unknown[] = [null, Number.NaN, Symbol('nonsense')];
@@ -8,82 +11,136 @@ const NONSENSE: readonly unknown[] = [null, Number.NaN, Symbol('nonsense')];
 /** It is given what others have been given, and looks at that again. */
 const WITHIN = ['client/mesh-target.ts'];
 
-/** Those of the other rooms have tests of their own. */
-const ROOMS = ['policies', 'balancing', 'client'];
+/** The entries of the package. */
+const ENTRIES = { 'src/index.ts': holdfast, 'src/redis/index.ts': redis };
 
-async function errorOf(taker: OptionTaker, options: object): Promise<unknown> {
+/** What it is rejected with; undefined where it is not, or fails as what is right does. */
+async function errorOf(taker: OptionTaker, options: object): Promise<Error | undefined> {
   try {
-    await taker.make({ ...taker.required, ...options });
-  } catch (error) {
-    return error;
+    const made = await taker.make({ ...taker.required, ...options });
+    await (made as { close?(): unknown } | undefined)?.close?.();
+  } catch (thrown) {
+    const error = toHoldfast(thrown as Error);
+    return taker.fails !== undefined && (error as HoldfastError).code === taker.fails ? undefined : error;
   }
   return undefined;
 }
 
-/** The names of its options, as it tells them to who gives another. */
-async function optionsOf(taker: OptionTaker): Promise<string[]> {
-  const error = (await errorOf(taker, { nonsense: 1 })) as Error;
-  const told = /has no option 'nonsense'; its options are (.+)$/.exec(error.message);
-  return told![1]!.split(', ');
+/** fetch, and what is built on it, says that it failed, and why as the cause. */
+function toHoldfast(error: Error): Error {
+  return error.cause instanceof HoldfastError ? error.cause : error;
 }
 
-describe.each(OPTION_TAKERS.map((taker) => [`${taker.name} (${taker.file})`, taker] as const))(
-  '%s',
-  (_title, taker) => {
-    it('rejects an option that it does not know with a TypeError that lists those that it knows', async () => {
+function isRejection(taker: OptionTaker, error: unknown): boolean {
+  if (taker.rejects !== undefined) return (error as HoldfastError | undefined)?.code === taker.rejects;
+  return error instanceof TypeError || error instanceof RangeError;
+}
+
+/** The names of its options, as it tells them to who gives another. */
+async function optionsOf(taker: OptionTaker): Promise<string[]> {
+  if (taker.ignoresOthers) return Object.keys(taker.wrong);
+  const error = await errorOf(taker, { nonsense: 1 });
+  const told = /(?:its options are|: a call has|its fields are|only its) ([\w, ]+)/.exec(error!.message);
+  return told![1]!.split(', ').filter((name) => !taker.tells?.includes(name));
+}
+
+function shown(value: unknown): string {
+  return typeof value === 'object' ? JSON.stringify(value) : String(value);
+}
+
+describe.each(
+  OPTION_TAKERS.map((taker) => [`${taker.name}, of ${taker.of}, as ${taker.type}`, taker] as const),
+)('%s', (_title, taker) => {
+  it.skipIf(taker.ignoresOthers)(
+    'rejects an option that it does not know with an error that lists those that it knows',
+    async () => {
       const error = await errorOf(taker, { nonsense: 1 });
-      expect(error).toBeInstanceOf(TypeError);
-      expect((error as Error).message).toContain(`${taker.name} has no option 'nonsense'`);
-    });
+      expect(error).toSatisfy((thrown) => isRejection(taker, thrown));
+      expect(error!.message).toMatch(/nonsense/);
+      if (taker.rejects === undefined)
+        expect(error!.message).toContain(`${taker.name} has no option 'nonsense'`);
+    },
+  );
 
-    it('has wrong values in the table for each of its options', async () => {
-      expect(Object.keys(taker.wrong)).toEqual(expect.arrayContaining(await optionsOf(taker)));
-    });
+  it.runIf(taker.ignoresOthers)(
+    'ignores what may be an option of the client that it stands in for',
+    async () => {
+      expect(await errorOf(taker, { nonsense: 1 })).toBeUndefined();
+    },
+  );
 
-    it.each(Object.entries(taker.wrong))(
-      "rejects what makes no sense as '%s' with an error that names the option",
-      async (option, wrong) => {
-        const allowed = taker.none?.[option] ?? [];
-        for (const value of [...NONSENSE, ...wrong]) {
-          const error = await errorOf(taker, { [option]: value });
-          if (allowed.includes(value)) {
-            expect(error).toBeUndefined();
-            continue;
-          }
-          const shown = typeof value === 'object' ? JSON.stringify(value) : String(value);
-          expect(error, `${option}: ${shown}`).toSatisfy(
-            (thrown) => thrown instanceof TypeError || thrown instanceof RangeError,
-          );
-          const named = value !== null && typeof value === 'object' && Object.keys(value).length > 0;
-          // What is wrong within the value is named itself.
-          if (!named) expect((error as Error).message, `${option}: ${shown}`).toContain(option);
+  it('has wrong values in the table for each of its options, and for no other', async () => {
+    expect(Object.keys(taker.wrong).sort()).toEqual((await optionsOf(taker)).sort());
+  });
+
+  it.each(Object.entries(taker.wrong))(
+    "rejects what makes no sense as '%s' with an error that names the option",
+    async (option, wrong) => {
+      const allowed = taker.none?.[option] ?? [];
+      for (const value of [...NONSENSE, ...wrong]) {
+        const error = await errorOf(taker, { [option]: value });
+        if (allowed.includes(value)) {
+          expect(error, `${option}: ${shown(value)}`).toBeUndefined();
+          continue;
         }
-      },
-    );
-
-    it('takes undefined for an option that is left out', async () => {
-      for (const option of await optionsOf(taker)) {
-        if (taker.required !== undefined && option in taker.required) continue;
-        expect(await errorOf(taker, { [option]: undefined }), option).toBeUndefined();
+        expect(error, `${option}: ${shown(value)}`).toSatisfy((thrown) => isRejection(taker, thrown));
+        const named = value !== null && typeof value === 'object' && Object.keys(value).length > 0;
+        // What is wrong within the value is named itself.
+        if (!named) expect(error!.message, `${option}: ${shown(value)}`).toContain(option);
       }
-    });
-  },
-);
+    },
+  );
 
-it('every place that validates options stands in the table', () => {
-  const files = ROOMS.flatMap((room) => globSync(`src/${room}/**/*.ts`));
-  const places = files.flatMap((file) =>
-    [...readFileSync(file, 'utf8').matchAll(/\bvalidateOptions\(/g)].map(() =>
+  it('takes undefined for an option that is left out', async () => {
+    for (const option of await optionsOf(taker)) {
+      if (taker.required !== undefined && option in taker.required) continue;
+      expect(await errorOf(taker, { [option]: undefined }), option).toBeUndefined();
+    }
+  });
+});
+
+/** Where options are looked at, below src/, once for each time that it is done there. */
+function placesThatValidate(): string[] {
+  return globSync('src/**/*.ts').flatMap((file) =>
+    [...readFileSync(file, 'utf8').matchAll(/(?<!function )\bvalidateOptions\(/g)].map(() =>
       file.replaceAll('\\', '/').slice(4),
     ),
   );
-  expect(places.length).toBeGreaterThan(25);
+}
+
+it('every place that validates options stands in the table', () => {
+  const places = placesThatValidate();
+  expect(places.length).toBeGreaterThan(40);
   const listed = OPTION_TAKERS.map(({ file }) => file);
   for (const file of new Set(places)) {
     if (WITHIN.includes(file)) continue;
-    const count = (of: readonly string[]) => of.filter((other) => other === file).length;
+    const count = (of: readonly (string | undefined)[]) => of.filter((other) => other === file).length;
     expect(count(listed), `rows of test/support/options.ts for ${file}`).toBeGreaterThanOrEqual(
       count(places),
     );
   }
+});
+
+it.each(Object.entries(ENTRIES))(
+  'every class and function that %s exports stands in the table',
+  (_path, entry) => {
+    const rows = new Set(OPTION_TAKERS.map(({ of }) => of));
+    const missing: string[] = [];
+    for (const [name, value] of Object.entries(entry)) {
+      if (typeof value !== 'function' || value.prototype instanceof HoldfastError) continue;
+      const listed = Number(rows.has(name)) + Number(WITHOUT_OPTIONS.includes(name));
+      if (listed !== 1) missing.push(name);
+    }
+    expect(missing).toEqual([]);
+  },
+);
+
+it.each(Object.keys(ENTRIES))('every type of options that %s exports stands in the table', (path) => {
+  const source = readFileSync(path, 'utf8');
+  const types = new Set(
+    [...source.matchAll(/\b\w+(?:Options|Init|Call|Registration|Changes)\b/g)].map(String),
+  );
+  expect(types.size).toBeGreaterThan(1);
+  const known = new Set<string>([...OPTION_TAKERS.map(({ type }) => type), ...Object.keys(ELSEWHERE)]);
+  expect([...types].filter((type) => !known.has(type))).toEqual([]);
 });

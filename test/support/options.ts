@@ -1,44 +1,141 @@
-import { LoadBalancer } from '../../src/balancing/load-balancer.ts';
-import { consistentHash } from '../../src/balancing/strategies/consistent-hash.ts';
-import { LoadReports } from '../../src/balancing/strategies/load-reports.ts';
-import { weightedRoundRobin } from '../../src/balancing/strategies/weighted-round-robin.ts';
-import { createDispatcher } from '../../src/client/create-dispatcher.ts';
-import { createFetch } from '../../src/client/create-fetch.ts';
-import { HttpCaching } from '../../src/client/http-caching.ts';
-import { ServiceClient } from '../../src/client/service-client.ts';
-import { InMemoryServiceDiscovery } from '../../src/discovery/in-memory-service-discovery.ts';
-import { createHttpAgent } from '../../src/middleware/http-agent.ts';
-import { AdaptiveConcurrency } from '../../src/policies/adaptive-concurrency.ts';
-import { AdaptiveThrottle } from '../../src/policies/adaptive-throttle.ts';
-import { decorrelatedJitter, exponentialBackoff } from '../../src/policies/backoff.ts';
-import { Bulkhead } from '../../src/policies/bulkhead.ts';
-import { Cache } from '../../src/policies/cache.ts';
-import { CircuitBreaker } from '../../src/policies/circuit-breaker.ts';
-import { Coalesce } from '../../src/policies/coalesce.ts';
-import { Fallback } from '../../src/policies/fallback.ts';
-import { Hedge } from '../../src/policies/hedge.ts';
-import { AimdLimit } from '../../src/policies/limits/aimd.ts';
-import { Gradient2Limit } from '../../src/policies/limits/gradient2.ts';
-import { VegasLimit } from '../../src/policies/limits/vegas.ts';
-import { RateLimiter } from '../../src/policies/rate-limiter.ts';
-import { resilient } from '../../src/policies/resilient.ts';
-import { Retry } from '../../src/policies/retry.ts';
-import { RetryBudget } from '../../src/policies/retry-budget.ts';
-import { Timeout } from '../../src/policies/timeout.ts';
+import axios from 'axios';
+import * as undici from 'undici';
+import * as holdfast from '../../src/index.ts';
+import * as redis from '../../src/redis/index.ts';
 
-/** Something that takes an options object. */
-export interface OptionTaker {
-  /** Below src/: where its `validateOptions` stands. */
-  readonly file: string;
+type Given<T> = Exclude<T, undefined>;
+
+/** What a request of undici's may say of the mesh besides. */
+type DispatchParts = Omit<holdfast.MeshDispatchOptions, keyof undici.Dispatcher.DispatchOptions>;
+/** What of the standard's the mesh looks at, and what is its own. */
+type FetchParts = Omit<holdfast.MeshRequestInit, Exclude<keyof RequestInit, 'signal'>>;
+/** axios has a signal of its own. */
+type AxiosParts = Omit<FetchParts, 'signal'>;
+
+/** What options there are, by the name of their type. What the entries export has to stand here or in `ELSEWHERE`. */
+export interface OptionTypes {
+  AcquireOptions: holdfast.AcquireOptions;
+  AdaptiveConcurrencyOptions: holdfast.AdaptiveConcurrencyOptions;
+  AdaptiveThrottleOptions: holdfast.AdaptiveThrottleOptions;
+  AimdLimitOptions: holdfast.AimdLimitOptions;
+  AxiosFetchOptions: AxiosParts;
+  BulkheadOptions: holdfast.BulkheadOptions;
+  CacheOptions: holdfast.CacheOptions;
+  CallOptions: holdfast.CallOptions;
+  CanaryOptions: holdfast.CanaryOptions;
+  CircuitBreakerOptions: holdfast.CircuitBreakerOptions;
+  CoalesceOptions: holdfast.CoalesceOptions;
+  ConsistentHashOptions: holdfast.ConsistentHashOptions;
+  DecorrelatedJitterOptions: holdfast.DecorrelatedJitterOptions;
+  DnsName: holdfast.DnsName;
+  DnsServiceDiscoveryOptions: holdfast.DnsServiceDiscoveryOptions;
+  ExponentialBackoffOptions: holdfast.ExponentialBackoffOptions;
+  FailurePercentageOptions: holdfast.FailurePercentageOptions;
+  FallbackOptions: holdfast.FallbackOptions;
+  GracefulShutdownOptions: holdfast.GracefulShutdownOptions;
+  Gradient2LimitOptions: holdfast.Gradient2LimitOptions;
+  HealthCheckerOptions: holdfast.HealthCheckerOptions;
+  HealthOptions: holdfast.HealthOptions;
+  HedgeOptions: holdfast.HedgeOptions;
+  HttpCacheOptions: holdfast.HttpCacheOptions;
+  IdempotencyOptions: holdfast.IdempotencyOptions;
+  InMemoryIdempotencyStoreOptions: holdfast.InMemoryIdempotencyStoreOptions;
+  InMemoryServiceDiscoveryOptions: holdfast.InMemoryServiceDiscoveryOptions;
+  InstanceChanges: holdfast.InstanceChanges;
+  InstanceRegistration: holdfast.InstanceRegistration;
+  LatencyOptions: holdfast.LatencyOptions;
+  LoadBalancerOptions: holdfast.LoadBalancerOptions;
+  LoadReportsOptions: holdfast.LoadReportsOptions;
+  MeshDispatcherOptions: holdfast.MeshDispatcherOptions;
+  MeshDispatchOptions: DispatchParts;
+  MeshFetchOptions: holdfast.MeshFetchOptions;
+  MeshHttpAgentFallback: Given<holdfast.MeshHttpAgentOptions['fallback']>;
+  MeshHttpAgentOptions: holdfast.MeshHttpAgentOptions;
+  MeshRequestInit: FetchParts;
+  OutlierDetectionOptions: holdfast.OutlierDetectionOptions;
+  RateLimiterOptions: holdfast.RateLimiterOptions;
+  RedisIdempotencyStoreOptions: redis.RedisIdempotencyStoreOptions;
+  RedisServiceDiscoveryOptions: redis.RedisServiceDiscoveryOptions;
+  RegisterOptions: holdfast.RegisterOptions;
+  RelayRequest: holdfast.RelayRequest;
+  ResilientOptions: holdfast.ResilientOptions;
+  RetryBudgetOptions: holdfast.RetryBudgetOptions;
+  RetryOptions: holdfast.RetryOptions;
+  ServerGuardOptions: holdfast.ServerGuardOptions;
+  ServiceCall: holdfast.ServiceCall;
+  ServiceClientOptions: holdfast.ServiceClientOptions;
+  ServiceOptions: holdfast.ServiceOptions;
+  ServiceRegistrarOptions: holdfast.ServiceRegistrarOptions;
+  ServiceRetryOptions: holdfast.ServiceRetryOptions;
+  SlowStartOptions: holdfast.SlowStartOptions;
+  StaticFileOptions: holdfast.StaticFileOptions;
+  StaticInstance: Exclude<holdfast.StaticInstance, string>;
+  SubsetOptions: holdfast.SubsetOptions;
+  SuccessRateOptions: holdfast.SuccessRateOptions;
+  TimeoutOptions: holdfast.TimeoutOptions;
+  VegasLimitOptions: holdfast.VegasLimitOptions;
+  WeightedRoundRobinOptions: holdfast.WeightedRoundRobinOptions;
+  ZoneOptions: holdfast.ZoneOptions;
+}
+
+/** Types of options that no row has, and why. */
+export const ELSEWHERE: Readonly<Record<string, string>> = {
+  CachedCall: 'what a Cache tells',
+  ConnectionOptions: "undici's, which checks them",
+  MeshOptions: 'a part of those of each adapter',
+};
+
+/** What is exported and takes no options. */
+export const WITHOUT_OPTIONS: readonly string[] = [
+  'areRetriesSpent',
+  'classify',
+  'compose',
+  'constantBackoff',
+  'currentRequestContext',
+  'exploring',
+  'parseRetryAfter',
+  'requestContextFrom',
+  'runWithRequestContext',
+  'wrap',
+];
+
+/** Values that are wrong for each option, besides those that are wrong for every option. An option that is new does not compile until it is named here. */
+type Wrong<O> = Readonly<Record<keyof O, readonly unknown[]>>;
+
+interface Row {
+  /** What is exported. */
+  readonly of: string;
+  /** Below src/: where its `validateOptions` stands, if that looks at them. */
+  readonly file?: string;
+  /** As it is named where an option is none of its. */
   readonly name: string;
   /** Makes it, or makes a call; the error comes as an exception or as a rejection. */
   make(options: object): unknown;
   /** What it cannot be made without. */
-  readonly required?: Record<string, unknown>;
-  /** Values that are wrong for each of its options, besides those that are wrong for every option. */
-  readonly wrong: Record<string, readonly unknown[]>;
+  readonly required?: Readonly<Record<string, unknown>>;
   /** Values that stand for nothing given, though they are wrong for every other option. */
-  readonly none?: Record<string, readonly unknown[]>;
+  readonly none?: Readonly<Record<string, readonly unknown[]>>;
+  /** The code of the error for what is wrong. Default: a TypeError, or a RangeError for a number. */
+  readonly rejects?: string;
+  /** The code of the error with which it fails where nothing is wrong with its options, since there is nobody. */
+  readonly fails?: string;
+  /** Names that it tells of besides: they are not the caller's to give. */
+  readonly tells?: readonly string[];
+  /** Whether options that it does not know are none of its business. */
+  readonly ignoresOthers?: boolean;
+}
+
+/** Something that takes an options object. */
+export interface OptionTaker extends Row {
+  readonly type: keyof OptionTypes;
+  readonly wrong: Readonly<Record<string, readonly unknown[]>>;
+}
+
+function takes<K extends keyof OptionTypes>(
+  type: K,
+  row: Row & { readonly wrong: Wrong<OptionTypes[K]> },
+): OptionTaker {
+  return { type, ...row };
 }
 
 const NO_FUNCTION = [5, 'x', {}, [], true];
@@ -91,13 +188,13 @@ const BREAKER = {
 
 const MESH = { route: NO_FUNCTION, strict: NO_BOOLEAN };
 
-const SERVICE = {
+const POLICIES = {
   timeout: NO_TIMEOUT,
   attemptTimeout: NO_TIMEOUT,
   retry: [...NO_POLICY, { statuses: 503 }, { statuses: ['503'] }, { statuses: [5] }],
   circuitBreaker: NO_POLICY,
   bulkhead: NO_POLICY,
-  adaptiveConcurrency: [0, 3, 'x', true, [], () => {}, { nonsense: 1 }, new AdaptiveConcurrency()],
+  adaptiveConcurrency: [0, 3, 'x', true, [], () => {}, { nonsense: 1 }, new holdfast.AdaptiveConcurrency()],
   adaptiveThrottle: NO_POLICY,
   hedge: NO_POLICY,
   rateLimit: NO_POLICY,
@@ -109,36 +206,247 @@ const SERVICE = {
   connection: NO_OBJECT,
 };
 
-function discovery(): InMemoryServiceDiscovery {
-  return new InMemoryServiceDiscovery();
+function discovery(): holdfast.InMemoryServiceDiscovery {
+  return new holdfast.InMemoryServiceDiscovery();
 }
 
-function client(): ServiceClient {
-  return new ServiceClient({ discovery: discovery() });
+function client(): holdfast.ServiceClient {
+  return new holdfast.ServiceClient({ discovery: discovery() });
 }
 
 /** Has one policy of a client be made of the options. */
-function clientWith(policy: string): (options: object) => ServiceClient {
-  return (options) => new ServiceClient({ discovery: discovery(), defaults: { [policy]: options } });
+function clientWith(policy: string): (options: object) => holdfast.ServiceClient {
+  return (options) => new holdfast.ServiceClient({ discovery: discovery(), defaults: { [policy]: options } });
 }
 
-function balancerWith(option: string): (options: object) => LoadBalancer {
-  return (options) => new LoadBalancer({ discovery: discovery(), [option]: options });
+function balancerWith(option: string): (options: object) => holdfast.LoadBalancer {
+  return (options) => new holdfast.LoadBalancer({ discovery: discovery(), [option]: options });
 }
 
-/** Each place of the rooms policies, balancing and client that takes options. */
+const NO_SELECTOR = [5, 'v2', [], true, { version: 2 }, () => ({})];
+const NO_REDIS = [5, '', 'x', 'http://127.0.0.1', [], true, () => {}, { keyPrefix: 'a' }];
+const NO_PREFIX = [...NO_TEXT, 'a b', 'x'.repeat(65)];
+
+const CLIENT = {
+  discovery: [5, 'x', {}, true],
+  loadBalancer: [5, 'x', {}, true],
+  callerName: [...NO_TEXT, 'a\nb', 'ä'],
+  defaults: NO_OBJECT,
+  services: [...NO_OBJECT, { 'user-service': null }, { 'user-service': 5 }],
+};
+
+const NAMES = ['', 'a b', '-a', 5, {}, [], true];
+const CHANGES = {
+  weight: [-1, 1_000_001, Infinity, '5', true, {}],
+  metadata: [5, 'x', true, { a: 1 }, { a: null }],
+  status: ['well', '', 5, true, {}],
+};
+const INSTANCE = {
+  ...CHANGES,
+  serviceName: [...NAMES, 'localhost', 'User', 'a.b'],
+  instanceId: NAMES,
+  host: ['', 'a b', 'http://a', 'a:1', 5, {}, true],
+  port: [0, 65_536, 1.5, '80', true, {}],
+  protocol: ['ftp', 5, true, {}],
+  healthCheckUrl: ['http://elsewhere/', 'a b', 5, {}, true],
+  zone: NAMES,
+  registeredAt: ['5', Infinity, true, {}],
+  lastHeartbeat: ['5', Infinity, true, {}],
+};
+
+const SERVICE = 'user-service';
+const PLACE = { serviceName: SERVICE, host: '127.0.0.1', port: 8_001 };
+const DNS_NAME = { name: 'users.internal', port: 8_001 };
+/** Nobody listens there. */
+const NOWHERE = 'http://127.0.0.1:1';
+const AWAY = 'redis://127.0.0.1:1';
+const RESOLVER: holdfast.DnsResolver = {
+  resolve4: async () => [{ address: '127.0.0.1', ttl: 60 }],
+  resolve6: async () => [],
+  resolveSrv: async () => [],
+} as never;
+
+function withoutService({ serviceName: _, ...others }: typeof INSTANCE) {
+  return others;
+}
+
+/** What no option of a call may be, whichever way it is made. */
+const OWN_PARTS = {
+  timeout: [0, -1, Number.NaN, 2 ** 31, '500', true, {}],
+  retries: [-1, 1.5, '2', true, {}],
+  idempotencyKey: ['', ' ', 'a b', 5, true, {}],
+  hashKey: NO_TEXT,
+  select: NO_SELECTOR,
+};
+const NO_SIGNAL = ['', 0, false, 'abort', {}, new AbortController(), () => {}];
+const NO_METHOD = ['', 'a b', 5, {}, true];
+const NO_PATH = ['', 'users', '/a b', 5, {}, true];
+const PARTS = {
+  ...OWN_PARTS,
+  signal: NO_SIGNAL,
+  service: ['', 'a b', 5, {}, true],
+  method: NO_METHOD,
+  path: [...NO_PATH, '//elsewhere/', 10n],
+  query: [5, true, new Date(), { at: new Date() }, { a: {} }, ['a'], () => {}],
+  body: [() => {}, 10n],
+  headers: [5, 'x', true, new Date(), { a: {} }, { 'a b': 'c' }, { a: 'b\nc' }, ['a'], () => {}],
+  maxResponseSize: [0, ...NO_COUNT],
+};
+const NO_PARTS = { signal: [null], query: [null], body: [null], headers: [null] };
+
+const CALL = { service: SERVICE, path: '/' };
+
+/** A way to make a call that takes options. */
+export interface CallTaker {
+  readonly type:
+    | 'ServiceCall'
+    | 'RelayRequest'
+    | 'MeshRequestInit'
+    | 'AxiosFetchOptions'
+    | 'MeshDispatchOptions';
+  readonly of: string;
+  readonly name: string;
+  readonly wrong: Readonly<Record<string, readonly unknown[]>>;
+  readonly none?: Readonly<Record<string, readonly unknown[]>>;
+  readonly ignoresOthers?: boolean;
+  send(client: holdfast.ServiceClient, options: object): Promise<unknown>;
+}
+
+function calls<K extends CallTaker['type']>(
+  type: K,
+  taker: Omit<CallTaker, 'type' | 'wrong'> & { readonly wrong: Wrong<OptionTypes[K]> },
+): CallTaker {
+  return { type, ...taker };
+}
+
+/** The entries whose requests can be given options. A new one is covered when it is added here. */
+export const CALL_TAKERS: readonly CallTaker[] = [
+  calls('ServiceCall', {
+    of: 'ServiceClient',
+    name: 'client.call()',
+    wrong: PARTS,
+    none: NO_PARTS,
+    send: (client, options) => client.call({ ...CALL, ...options }),
+  }),
+  calls('ServiceCall', {
+    of: 'ServiceClient',
+    name: 'client.request()',
+    wrong: PARTS,
+    none: NO_PARTS,
+    send: (client, options) => client.request({ ...CALL, ...options }),
+  }),
+  calls('RelayRequest', {
+    of: 'ServiceClient',
+    name: 'client.relay()',
+    ignoresOthers: true,
+    wrong: {
+      ...OWN_PARTS,
+      signal: NO_SIGNAL,
+      service: PARTS.service,
+      method: NO_METHOD,
+      path: NO_PATH,
+      query: PARTS.query,
+      body: [5, true, {}, () => {}],
+      headers: [5, 'x', true, new Date(), { a: {} }, ['a']],
+      headersTimeout: ['5', -1, true, {}],
+      bodyTimeout: ['5', -1, true, {}],
+      expectContinue: [5, 'x', {}],
+      reset: [5, 'x', {}],
+      idempotent: NO_BOOLEAN,
+    },
+    none: {
+      ...NO_PARTS,
+      headersTimeout: [null],
+      bodyTimeout: [null],
+      expectContinue: [null],
+      reset: [null],
+      idempotent: [null],
+    },
+    send: (client, options) =>
+      new Promise((resolve, reject) => {
+        const onResponseError = (_controller: unknown, error: Error) => reject(error);
+        client.relay({ ...CALL, ...options }, { onResponseError, onResponseEnd: resolve });
+      }),
+  }),
+  calls('MeshRequestInit', {
+    of: 'createFetch',
+    name: 'createFetch()',
+    ignoresOthers: true,
+    wrong: { ...OWN_PARTS, signal: NO_SIGNAL },
+    none: NO_PARTS,
+    send: (client, init) => holdfast.createFetch(client)(`http://${SERVICE}/`, init),
+  }),
+  calls('AxiosFetchOptions', {
+    of: 'axiosAdapter',
+    name: "axiosAdapter() in 'fetchOptions'",
+    ignoresOthers: true,
+    wrong: OWN_PARTS,
+    send: (client, fetchOptions) =>
+      axios.get(`http://${SERVICE}/`, { adapter: holdfast.axiosAdapter(client), fetchOptions }),
+  }),
+  calls('MeshDispatchOptions', {
+    of: 'createDispatcher',
+    name: "createDispatcher() in undici's request",
+    ignoresOthers: true,
+    wrong: OWN_PARTS,
+    send: (client, options) => {
+      const dispatcher = holdfast.createDispatcher(client);
+      return undici.request(`http://${SERVICE}/`, { dispatcher, ...options } as object);
+    },
+  }),
+];
+
+const handled = () => {};
+const GUARDS: readonly (readonly [of: string, make: (options: object) => unknown])[] = [
+  ['ServerGuard', (options) => new holdfast.ServerGuard(options)],
+  ['connectGuard', (options) => holdfast.connectGuard(options)],
+  ['fastifyGuard', (options) => holdfast.fastifyGuard(options)],
+  ['honoGuard', (options) => holdfast.honoGuard(options)],
+  ['koaGuard', (options) => holdfast.koaGuard(options)],
+  ['nodeGuard', (options) => holdfast.nodeGuard(options, handled)],
+];
+
+function staticDiscovery(): holdfast.StaticServiceDiscovery {
+  return new holdfast.StaticServiceDiscovery({ [SERVICE]: ['http://127.0.0.1:8001'] });
+}
+
+/** Knows its instance, so that it can choose at once. */
+async function resolved(): Promise<holdfast.LoadBalancer> {
+  const balancer = new holdfast.LoadBalancer({ discovery: staticDiscovery() });
+  await balancer.acquire(SERVICE);
+  return balancer;
+}
+
+async function registerOverRedis(instance: object): Promise<unknown> {
+  const discovery = new redis.RedisServiceDiscovery({ redis: AWAY, timeout: 20 });
+  try {
+    return await discovery.register(instance as never);
+  } finally {
+    await discovery.close();
+  }
+}
+
+/** Each place that takes options. */
 export const OPTION_TAKERS: readonly OptionTaker[] = [
-  { file: 'policies/retry.ts', name: 'Retry', make: (options) => new Retry(options), wrong: RETRY },
-  {
+  takes('RetryOptions', {
+    of: 'Retry',
+    file: 'policies/retry.ts',
+    name: 'Retry',
+    make: (options) => new holdfast.Retry(options),
+    wrong: RETRY,
+  }),
+  takes('RetryBudgetOptions', {
+    of: 'RetryBudget',
     file: 'policies/retry-budget.ts',
     name: 'RetryBudget',
-    make: (options) => new RetryBudget(options),
+    make: (options) => new holdfast.RetryBudget(options),
     wrong: { ratio: NO_NUMBER, minPerSecond: NO_NUMBER },
-  },
-  {
+  }),
+  takes('ExponentialBackoffOptions', {
+    of: 'exponentialBackoff',
     file: 'policies/backoff.ts',
     name: 'exponentialBackoff',
-    make: (options) => exponentialBackoff(options as never),
+    make: (options) => holdfast.exponentialBackoff(options as never),
     required: { base: 1 },
     wrong: {
       base: NO_DURATION,
@@ -147,30 +455,34 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
       jitter: ['some', true, 5],
       random: NO_FUNCTION,
     },
-  },
-  {
+  }),
+  takes('DecorrelatedJitterOptions', {
+    of: 'decorrelatedJitter',
     file: 'policies/backoff.ts',
     name: 'decorrelatedJitter',
-    make: (options) => decorrelatedJitter(options as never),
+    make: (options) => holdfast.decorrelatedJitter(options as never),
     required: { base: 1 },
     wrong: { base: NO_DURATION, max: NO_DURATION, random: NO_FUNCTION },
-  },
-  {
+  }),
+  takes('TimeoutOptions', {
+    of: 'Timeout',
     file: 'policies/timeout.ts',
     name: 'Timeout',
-    make: (options) => new Timeout(1_000, options),
+    make: (options) => new holdfast.Timeout(1_000, options),
     wrong: { strict: NO_BOOLEAN },
-  },
-  {
+  }),
+  takes('FallbackOptions', {
+    of: 'Fallback',
     file: 'policies/fallback.ts',
     name: 'Fallback',
-    make: (options) => new Fallback(0, options),
+    make: (options) => new holdfast.Fallback(0, options),
     wrong: { shouldFallback: NO_FUNCTION },
-  },
-  {
+  }),
+  takes('RateLimiterOptions', {
+    of: 'RateLimiter',
     file: 'policies/rate-limiter.ts',
     name: 'RateLimiter',
-    make: (options) => new RateLimiter(options as never),
+    make: (options) => new holdfast.RateLimiter(options as never),
     required: { limit: 1 },
     wrong: {
       limit: [0, ...NO_NUMBER],
@@ -181,23 +493,31 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
       key: NO_FUNCTION,
       maxKeys: [0, ...NO_COUNT],
     },
-  },
-  {
+  }),
+  takes('AdaptiveThrottleOptions', {
+    of: 'AdaptiveThrottle',
     file: 'policies/adaptive-throttle.ts',
     name: 'AdaptiveThrottle',
-    make: (options) => new AdaptiveThrottle(options),
+    make: (options) => new holdfast.AdaptiveThrottle(options),
     wrong: {
       k: [0.5, ...NO_NUMBER],
       window: [0, ...NO_DURATION],
       isAccepted: NO_FUNCTION,
       random: NO_FUNCTION,
     },
-  },
-  { file: 'policies/hedge.ts', name: 'Hedge', make: (options) => new Hedge(options), wrong: HEDGE },
-  {
+  }),
+  takes('HedgeOptions', {
+    of: 'Hedge',
+    file: 'policies/hedge.ts',
+    name: 'Hedge',
+    make: (options) => new holdfast.Hedge(options),
+    wrong: HEDGE,
+  }),
+  takes('AdaptiveConcurrencyOptions', {
+    of: 'AdaptiveConcurrency',
     file: 'policies/adaptive-concurrency.ts',
     name: 'AdaptiveConcurrency',
-    make: (options) => new AdaptiveConcurrency(options),
+    make: (options) => new holdfast.AdaptiveConcurrency(options),
     wrong: {
       algorithm: ['fast', 5, {}, true],
       initialLimit: [0, 1_000, ...NO_COUNT],
@@ -210,47 +530,53 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
       partition: NO_FUNCTION,
       isDropped: NO_FUNCTION,
     },
-  },
-  {
+  }),
+  takes('Gradient2LimitOptions', {
+    of: 'Gradient2Limit',
     file: 'policies/limits/gradient2.ts',
     name: 'Gradient2Limit',
-    make: (options) => new Gradient2Limit(options),
+    make: (options) => new holdfast.Gradient2Limit(options),
     wrong: {
       tolerance: [0.5, ...NO_NUMBER],
       queueSize: NO_NUMBER,
       smoothing: NO_RATIO,
       longWindow: [0, ...NO_COUNT],
     },
-  },
-  {
+  }),
+  takes('AimdLimitOptions', {
+    of: 'AimdLimit',
     file: 'policies/limits/aimd.ts',
     name: 'AimdLimit',
-    make: (options) => new AimdLimit(options),
+    make: (options) => new holdfast.AimdLimit(options),
     wrong: { backoffRatio: [0.4, ...NO_RATIO], timeout: [0, ...NO_DURATION] },
-  },
-  {
+  }),
+  takes('VegasLimitOptions', {
+    of: 'VegasLimit',
     file: 'policies/limits/vegas.ts',
     name: 'VegasLimit',
-    make: (options) => new VegasLimit(options),
+    make: (options) => new holdfast.VegasLimit(options),
     wrong: { random: NO_FUNCTION },
-  },
-  {
+  }),
+  takes('CoalesceOptions', {
+    of: 'Coalesce',
     file: 'policies/coalesce.ts',
     name: 'Coalesce',
-    make: (options) => new Coalesce(options as never),
+    make: (options) => new holdfast.Coalesce(options as never),
     required: { key: () => 'a' },
     wrong: { key: NO_FUNCTION },
-  },
-  {
+  }),
+  takes('CircuitBreakerOptions', {
+    of: 'CircuitBreaker',
     file: 'policies/circuit-breaker.ts',
     name: 'CircuitBreaker',
-    make: (options) => new CircuitBreaker(options),
+    make: (options) => new holdfast.CircuitBreaker(options),
     wrong: BREAKER,
-  },
-  {
+  }),
+  takes('ResilientOptions', {
+    of: 'resilient',
     file: 'policies/resilient.ts',
     name: 'resilient()',
-    make: (options) => resilient(options),
+    make: (options) => holdfast.resilient(options),
     wrong: {
       rateLimit: NO_POLICY,
       timeout: NO_TIMEOUT,
@@ -258,11 +584,12 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
       circuitBreaker: NO_POLICY,
       attemptTimeout: NO_TIMEOUT,
     },
-  },
-  {
+  }),
+  takes('CacheOptions', {
+    of: 'Cache',
     file: 'policies/cache.ts',
     name: 'Cache',
-    make: (options) => new Cache(options as never),
+    make: (options) => new holdfast.Cache(options as never),
     required: { key: () => 'a', ttl: 1_000 },
     wrong: {
       key: NO_FUNCTION,
@@ -278,17 +605,19 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
       sizeOf: NO_FUNCTION,
       random: NO_FUNCTION,
     },
-  },
-  {
+  }),
+  takes('BulkheadOptions', {
+    of: 'Bulkhead',
     file: 'policies/bulkhead.ts',
     name: 'Bulkhead',
-    make: (options) => new Bulkhead(options),
+    make: (options) => new holdfast.Bulkhead(options),
     wrong: { maxConcurrent: [0, ...NO_COUNT], maxQueue: NO_COUNT, queueTimeout: NO_DURATION },
-  },
-  {
+  }),
+  takes('CallOptions', {
+    of: 'Bulkhead',
     file: 'policies/context.ts',
     name: 'a call through a policy',
-    make: (options) => new Bulkhead().execute(() => 1, options),
+    make: (options) => new holdfast.Bulkhead().execute(() => 1, options),
     wrong: {
       signal: ['', 0, 'x', {}, [], true, false, () => {}, new AbortController(), new EventTarget()],
       deadline: ['5', {}, true, () => 5],
@@ -297,11 +626,12 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
     },
     // As in the options of fetch().
     none: { signal: [null] },
-  },
-  {
+  }),
+  takes('LoadBalancerOptions', {
+    of: 'LoadBalancer',
     file: 'balancing/load-balancer.ts',
     name: 'LoadBalancer',
-    make: (options) => new LoadBalancer(options as never),
+    make: (options) => new holdfast.LoadBalancer(options as never),
     required: { discovery: discovery() },
     wrong: {
       discovery: [5, 'x', {}, true],
@@ -316,15 +646,17 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
       selectFallback: ['some', 5, true],
       random: NO_FUNCTION,
     },
-  },
-  {
+  }),
+  takes('CanaryOptions', {
+    of: 'LoadBalancer',
     file: 'balancing/load-balancer.ts',
     name: 'LoadBalancer canary',
     make: balancerWith('canary'),
     required: { select: { version: '2' }, share: 0.1 },
     wrong: { select: [...NO_OBJECT, { version: 2 }], share: NO_RATIO },
-  },
-  {
+  }),
+  takes('OutlierDetectionOptions', {
+    of: 'LoadBalancer',
     file: 'balancing/outlier-detection.ts',
     name: 'LoadBalancer outlierDetection',
     make: balancerWith('outlierDetection'),
@@ -339,8 +671,9 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
       maxEjectionTime: NO_DURATION,
       panicThreshold: NO_RATIO,
     },
-  },
-  {
+  }),
+  takes('SuccessRateOptions', {
+    of: 'LoadBalancer',
     file: 'balancing/outlier-detection.ts',
     name: 'LoadBalancer outlierDetection.successRate',
     make: (successRate) => balancerWith('outlierDetection')({ successRate }),
@@ -350,86 +683,97 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
       minimumInstances: [0, ...NO_COUNT],
       minimumCalls: [0, ...NO_COUNT],
     },
-  },
-  {
+  }),
+  takes('SlowStartOptions', {
+    of: 'LoadBalancer',
     file: 'balancing/slow-start.ts',
     name: 'LoadBalancer slowStart',
     make: balancerWith('slowStart'),
     wrong: { duration: NO_DURATION, aggression: [0, ...NO_NUMBER], minWeight: [0, ...NO_RATIO] },
-  },
-  {
+  }),
+  takes('SubsetOptions', {
+    of: 'LoadBalancer',
     file: 'balancing/subsetting.ts',
     name: 'LoadBalancer subset',
     make: balancerWith('subset'),
     required: { size: 1 },
     wrong: { size: [0, ...NO_COUNT], clientIndex: NO_COUNT, clientId: NO_TEXT },
-  },
-  {
+  }),
+  takes('ZoneOptions', {
+    of: 'LoadBalancer',
     file: 'balancing/zones.ts',
     name: 'LoadBalancer zone',
     make: balancerWith('zone'),
     required: { name: 'a' },
     wrong: { name: NO_TEXT, minInstances: NO_COUNT },
-  },
-  {
+  }),
+  takes('ConsistentHashOptions', {
+    of: 'consistentHash',
     file: 'balancing/strategies/consistent-hash.ts',
     name: 'consistentHash',
-    make: (options) => consistentHash(options),
+    make: (options) => holdfast.consistentHash(options),
     wrong: { loadFactor: [0.5, ...NO_NUMBER] },
-  },
-  {
+  }),
+  takes('LoadReportsOptions', {
+    of: 'LoadReports',
     file: 'balancing/strategies/load-reports.ts',
     name: 'LoadReports',
-    make: (options) => new LoadReports(options),
+    make: (options) => new holdfast.LoadReports(options),
     wrong: {
       blackoutPeriod: NO_DURATION,
       weightExpirationPeriod: NO_DURATION,
       weightUpdatePeriod: NO_DURATION,
       errorUtilizationPenalty: NO_NUMBER,
     },
-  },
-  {
+  }),
+  takes('WeightedRoundRobinOptions', {
+    of: 'weightedRoundRobin',
     file: 'balancing/strategies/weighted-round-robin.ts',
     name: 'weightedRoundRobin',
-    make: (options) => weightedRoundRobin(options),
+    make: (options) => holdfast.weightedRoundRobin(options),
     wrong: { loadReports: [5, 'x', {}, true, () => {}] },
-  },
-  {
+  }),
+  takes('ServiceClientOptions', {
+    of: 'ServiceClient',
     file: 'client/service-client.ts',
     name: 'ServiceClient',
-    make: (options) => new ServiceClient(options),
+    make: (options) => new holdfast.ServiceClient(options),
     required: { discovery: discovery() },
-    wrong: {
-      discovery: [5, 'x', {}, true],
-      loadBalancer: [5, 'x', {}, true],
-      callerName: [...NO_TEXT, 'a\nb', 'ä'],
-      defaults: NO_OBJECT,
-      services: [...NO_OBJECT, { 'user-service': null }, { 'user-service': 5 }],
-    },
-  },
-  {
+    wrong: CLIENT,
+  }),
+  takes('ServiceOptions', {
+    of: 'ServiceClient',
     file: 'client/service-policies.ts',
     name: "ServiceClient, service 'defaults':",
-    make: (defaults) => new ServiceClient({ discovery: discovery(), defaults }),
-    wrong: SERVICE,
-  },
-  {
+    make: (defaults) => new holdfast.ServiceClient({ discovery: discovery(), defaults }),
+    wrong: POLICIES,
+  }),
+  takes('ServiceRetryOptions', {
+    of: 'ServiceClient',
     file: 'client/service-policies.ts',
     name: 'Retry',
     make: clientWith('retry'),
     wrong: { ...RETRY, statuses: [503, '503', {}, true, ['503'], [5], [503.5], () => [503]] },
-  },
-  { file: 'policies/hedge.ts', name: 'Hedge', make: clientWith('hedge'), wrong: HEDGE },
-  {
+  }),
+  takes('HedgeOptions', {
+    of: 'Hedge',
+    file: 'policies/hedge.ts',
+    name: 'Hedge',
+    make: clientWith('hedge'),
+    wrong: HEDGE,
+  }),
+  takes('CircuitBreakerOptions', {
+    of: 'CircuitBreaker',
     file: 'policies/circuit-breaker.ts',
     name: 'CircuitBreaker',
     make: clientWith('circuitBreaker'),
     wrong: BREAKER,
-  },
-  {
+  }),
+  takes('HttpCacheOptions', {
+    of: 'HttpCaching',
     file: 'client/http-caching.ts',
     name: 'the HTTP cache',
-    make: (options) => new HttpCaching(options),
+    make: (options) => new holdfast.HttpCaching(options),
     wrong: {
       jitter: NO_RATIO,
       staleWhileRevalidate: NO_NUMBER,
@@ -441,29 +785,375 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
       allowAuthorization: NO_BOOLEAN,
       credentialHeaders: ['x-api-key', [5], ['no name'], 5],
     },
-  },
-  {
+  }),
+  takes('MeshFetchOptions', {
+    of: 'createFetch',
     file: 'client/mesh-fetch.ts',
     name: 'createFetch()',
-    make: (options) => createFetch(client(), options),
+    make: (options) => holdfast.createFetch(client(), options),
     wrong: { ...MESH, fallback: NO_FUNCTION },
-  },
-  {
+  }),
+  takes('MeshDispatcherOptions', {
+    of: 'createDispatcher',
     file: 'client/mesh-dispatcher.ts',
     name: 'createDispatcher()',
-    make: (options) => createDispatcher(client(), options),
+    make: (options) => holdfast.createDispatcher(client(), options),
     wrong: { ...MESH, fallback: [5, 'x', {}, true] },
-  },
-  {
+  }),
+  takes('MeshHttpAgentOptions', {
+    of: 'createHttpAgent',
     file: 'middleware/http-agent.ts',
     name: 'createHttpAgent()',
-    make: (options) => createHttpAgent(client(), options),
+    make: (options) => holdfast.createHttpAgent(client(), options),
     wrong: { ...MESH, agent: [5, 'x', true], fallback: NO_OBJECT },
-  },
-  {
+  }),
+  takes('MeshHttpAgentFallback', {
+    of: 'createHttpAgent',
     file: 'middleware/http-agent.ts',
     name: "createHttpAgent(), option 'fallback'",
-    make: (fallback) => createHttpAgent(client(), { fallback }),
+    make: (fallback) => holdfast.createHttpAgent(client(), { fallback }),
     wrong: { http: [5, 'x', {}, true], https: [5, 'x', {}, true] },
-  },
+  }),
+  takes('FailurePercentageOptions', {
+    of: 'LoadBalancer',
+    file: 'balancing/outlier-detection.ts',
+    name: 'LoadBalancer outlierDetection.failurePercentage',
+    make: (failurePercentage) => balancerWith('outlierDetection')({ failurePercentage }),
+    wrong: { threshold: NO_RATIO, minimumInstances: [0, ...NO_COUNT], minimumCalls: [0, ...NO_COUNT] },
+  }),
+  takes('LatencyOptions', {
+    of: 'LoadBalancer',
+    file: 'balancing/outlier-detection.ts',
+    name: 'LoadBalancer outlierDetection.latency',
+    make: (latency) => balancerWith('outlierDetection')({ latency }),
+    wrong: {
+      factor: [0.5, ...NO_NUMBER],
+      minimumInstances: [0, ...NO_COUNT],
+      minimumCalls: [0, ...NO_COUNT],
+    },
+  }),
+  ...(['acquire', 'tryAcquire', 'getInstance'] as const).map((method) =>
+    takes('AcquireOptions', {
+      of: 'LoadBalancer',
+      file: 'balancing/pick.ts',
+      name: `${method}() of LoadBalancer`,
+      make: async (options) => (await resolved())[method](SERVICE, options),
+      wrong: {
+        hashKey: NO_TEXT,
+        exclude: [5, 'x', {}, ['a'], true, () => {}],
+        select: NO_SELECTOR,
+        repeatable: NO_BOOLEAN,
+        onlyWell: NO_BOOLEAN,
+        inTurn: NO_BOOLEAN,
+      },
+    }),
+  ),
+  takes('InMemoryServiceDiscoveryOptions', {
+    of: 'InMemoryServiceDiscovery',
+    file: 'discovery/in-memory-service-discovery.ts',
+    name: 'InMemoryServiceDiscovery',
+    make: (options) => new holdfast.InMemoryServiceDiscovery(options),
+    wrong: { ttl: [0, -1, 2 ** 31, '5', true, {}, () => 5] },
+  }),
+  takes('InstanceRegistration', {
+    of: 'InMemoryServiceDiscovery',
+    name: 'an instance',
+    make: (instance) => discovery().register(instance as never),
+    rejects: 'ERR_INVALID_INSTANCE',
+    required: PLACE,
+    wrong: INSTANCE,
+  }),
+  takes('InstanceRegistration', {
+    of: 'CompositeServiceDiscovery',
+    name: 'an instance',
+    make: (instance) => new holdfast.CompositeServiceDiscovery([discovery()]).register(instance as never),
+    rejects: 'ERR_INVALID_INSTANCE',
+    required: PLACE,
+    wrong: INSTANCE,
+  }),
+  takes('InstanceRegistration', {
+    of: 'ServiceRegistrar',
+    name: 'an instance',
+    make: (instance) =>
+      new holdfast.ServiceRegistrar({ discovery: discovery(), instance: instance as never }),
+    rejects: 'ERR_INVALID_INSTANCE',
+    required: PLACE,
+    // Which names a service may have is the discovery's to say.
+    wrong: { ...INSTANCE, serviceName: NAMES },
+  }),
+  takes('InstanceRegistration', {
+    of: 'RedisServiceDiscovery',
+    name: 'an instance',
+    make: (instance) => registerOverRedis(instance),
+    rejects: 'ERR_INVALID_INSTANCE',
+    fails: 'ERR_REDIS',
+    required: PLACE,
+    wrong: INSTANCE,
+  }),
+  takes('StaticInstance', {
+    of: 'StaticServiceDiscovery',
+    name: 'an instance',
+    make: (instance) => new holdfast.StaticServiceDiscovery({ [SERVICE]: [instance as never] }),
+    rejects: 'ERR_INVALID_INSTANCE',
+    required: { host: '127.0.0.1', port: 8_001 },
+    tells: ['serviceName'],
+    wrong: withoutService(INSTANCE),
+  }),
+  takes('InstanceChanges', {
+    of: 'InMemoryServiceDiscovery',
+    name: 'of an instance',
+    make: async (changes) => {
+      const registry = discovery();
+      const { instanceId } = await registry.register(PLACE);
+      return registry.update(SERVICE, instanceId, changes);
+    },
+    rejects: 'ERR_INVALID_INSTANCE',
+    wrong: CHANGES,
+  }),
+  takes('InstanceChanges', {
+    of: 'StaticServiceDiscovery',
+    name: 'of an instance',
+    make: (changes) => staticDiscovery().update(SERVICE, '127.0.0.1:8001', changes),
+    rejects: 'ERR_INVALID_INSTANCE',
+    wrong: CHANGES,
+  }),
+  takes('InstanceChanges', {
+    of: 'DnsServiceDiscovery',
+    name: 'of an instance',
+    make: async (changes) => {
+      const dns = new holdfast.DnsServiceDiscovery({ services: { [SERVICE]: DNS_NAME }, resolver: RESOLVER });
+      const [instance] = await dns.instances(SERVICE);
+      return dns.update(SERVICE, instance!.instanceId, changes).finally(() => dns.close());
+    },
+    rejects: 'ERR_INVALID_INSTANCE',
+    wrong: CHANGES,
+  }),
+  takes('InstanceChanges', {
+    of: 'ServiceRegistrar',
+    name: 'of an instance',
+    make: (changes) =>
+      new holdfast.ServiceRegistrar({ discovery: discovery(), instance: PLACE }).update(changes),
+    rejects: 'ERR_INVALID_INSTANCE',
+    wrong: CHANGES,
+  }),
+  takes('StaticFileOptions', {
+    of: 'StaticServiceDiscovery',
+    file: 'discovery/static-service-discovery.ts',
+    name: 'StaticServiceDiscovery.fromFile',
+    make: (options) => holdfast.StaticServiceDiscovery.fromFile('/nowhere.json', options),
+    fails: 'ERR_DISCOVERY_UNAVAILABLE',
+    wrong: { interval: [0, ...NO_DURATION] },
+  }),
+  takes('DnsServiceDiscoveryOptions', {
+    of: 'DnsServiceDiscovery',
+    file: 'discovery/dns-service-discovery.ts',
+    name: 'DnsServiceDiscovery',
+    make: (options) => new holdfast.DnsServiceDiscovery(options as never),
+    required: { services: {} },
+    wrong: {
+      services: [5, 'x', [], true, { users: 'users.internal' }, { users: null }],
+      resolver: [5, 'x', {}, true],
+      minTtl: [0, ...NO_DURATION],
+      maxTtl: [0, ...NO_DURATION],
+      timeout: [0, ...NO_DURATION],
+      absenceGrace: NO_NUMBER,
+      random: NO_FUNCTION,
+    },
+  }),
+  takes('DnsName', {
+    of: 'DnsServiceDiscovery',
+    file: 'discovery/dns-service-discovery.ts',
+    name: "'user-service' of DnsServiceDiscovery",
+    make: (name) => new holdfast.DnsServiceDiscovery({ services: { 'user-service': name as never } }),
+    required: { name: 'users.internal' },
+    wrong: {
+      name: [...NO_TEXT, 'a b', '127.0.0.1'],
+      type: ['MX', 5, true, {}],
+      port: [0, 65_536, ...NO_COUNT],
+      protocol: ['ftp', 5, true, {}],
+    },
+  }),
+  takes('ServiceRegistrarOptions', {
+    of: 'ServiceRegistrar',
+    file: 'discovery/service-registrar.ts',
+    name: 'ServiceRegistrar',
+    make: (options) => new holdfast.ServiceRegistrar(options as never),
+    required: { discovery: discovery(), instance: PLACE },
+    wrong: {
+      discovery: [5, 'x', {}, true],
+      instance: NO_OBJECT,
+      heartbeatInterval: [0, ...NO_DURATION],
+      deregisterOn: [true, 'SIGKILL', 'SIGUSR1', 5, {}, ['SIGTERM']],
+    },
+  }),
+  takes('RegisterOptions', {
+    of: 'ServiceRegistrar',
+    file: 'discovery/service-registrar.ts',
+    name: 'register()',
+    make: async (options) => {
+      const registrar = new holdfast.ServiceRegistrar({ discovery: discovery(), instance: PLACE });
+      await registrar.register(options);
+      await registrar.close();
+    },
+    wrong: { timeout: [0, ...NO_DURATION] },
+  }),
+  takes('HealthCheckerOptions', {
+    of: 'HealthChecker',
+    file: 'discovery/health-checker.ts',
+    name: 'HealthChecker',
+    make: (options) => new holdfast.HealthChecker(options as never),
+    required: { discovery: discovery(), services: [SERVICE] },
+    wrong: {
+      discovery: [5, 'x', {}, true],
+      services: ['x', 5, {}, [], [5], [''], true],
+      path: [...NO_TEXT, 'health', 'http://elsewhere/health', '/a b'],
+      expectedStatus: ['200', 99, 600, 200.5, [], ['200'], true, {}],
+      timeout: [0, ...NO_DURATION],
+      interval: [0, ...NO_DURATION],
+      rise: [0, ...NO_COUNT],
+      fall: [0, ...NO_COUNT],
+      maxConcurrent: [0, ...NO_COUNT],
+      leases: [5, 'x', {}, true],
+      connect: [5, 'x', [], true],
+    },
+  }),
+  takes('HealthOptions', {
+    of: 'Health',
+    file: 'middleware/server/health.ts',
+    name: 'Health',
+    make: (options) => new holdfast.Health(options),
+    required: { breakers: { a: new holdfast.CircuitBreaker() } },
+    wrong: {
+      checks: [...NO_OBJECT, { a: 5 }, { a: null }],
+      breakers: [...NO_OBJECT, { a: 5 }, { a: null }, { a: {} }, { a: new holdfast.Retry() }],
+      critical: ['a', 5, {}, [5], ['b'], true, () => ['a']],
+      discovery: [5, 'x', {}, true],
+      registrar: [5, 'x', {}, true],
+      timeout: [0, ...NO_DURATION],
+      cacheFor: NO_DURATION,
+      verbose: NO_BOOLEAN,
+      prefix: ['health', '/health/', '/', 5, {}, true, '/a b'],
+    },
+  }),
+  takes('GracefulShutdownOptions', {
+    of: 'gracefulShutdown',
+    file: 'middleware/server/graceful-shutdown.ts',
+    name: 'gracefulShutdown',
+    make: (options) => holdfast.gracefulShutdown(options),
+    // Else the process would be ended by it.
+    required: { signals: false },
+    wrong: {
+      server: [5, 'x', {}, [{}], [null], true],
+      health: [5, 'x', {}, [], true],
+      registrar: [5, 'x', {}, [{}], true],
+      drainDelay: NO_DURATION,
+      timeout: NO_DURATION,
+      client: [5, 'x', {}, [{}], true],
+      close: ['x', 5, {}, [5], [null], true, () => {}],
+      signals: [true, 'SIGTERM', ['SIGKILL'], [5], {}],
+    },
+  }),
+  ...GUARDS.map(([of, make]) =>
+    takes('ServerGuardOptions', {
+      of,
+      file: 'middleware/server/server-guard.ts',
+      name: 'ServerGuard',
+      make,
+      required: { priorities: ['a'], priorityOf: () => 'a' },
+      wrong: {
+        adaptiveConcurrency: NO_POLICY,
+        maxEventLoopDelay: [0, 0.5, true, ...NO_DURATION],
+        priorities: ['a', 5, {}, [], [5], [''], [null], [{}], ['a', 'a'], [{ name: 'a', share: 2 }], true],
+        priorityOf: NO_FUNCTION,
+        retryAfter: NO_DURATION,
+        exempt: NO_FUNCTION,
+        idempotency: [0, 3, 'x', true, [], () => {}, { nonsense: 1 }],
+        random: NO_FUNCTION,
+      },
+    }),
+  ),
+  takes('IdempotencyOptions', {
+    of: 'ServerGuard',
+    file: 'middleware/server/idempotency.ts',
+    name: 'idempotency',
+    make: (idempotency) => new holdfast.ServerGuard({ idempotency }),
+    wrong: {
+      store: [5, 'x', {}, true],
+      required: ['x', 5, {}, []],
+      ttl: [0, ...NO_NUMBER],
+      lease: [99, ...NO_DURATION],
+      duplicates: ['both', 5, true],
+      waitTimeout: [0, ...NO_DURATION],
+      maxAnswerSize: NO_COUNT,
+      scope: NO_FUNCTION,
+      credentialHeaders: ['x-api-key', [5], ['no name'], 5],
+      whenUnavailable: ['wait', 5, true],
+    },
+  }),
+  takes('InMemoryIdempotencyStoreOptions', {
+    of: 'InMemoryIdempotencyStore',
+    file: 'middleware/server/in-memory-idempotency-store.ts',
+    name: 'InMemoryIdempotencyStore',
+    make: (options) => new holdfast.InMemoryIdempotencyStore(options),
+    wrong: { maxEntries: [0, ...NO_COUNT], maxSize: [0, ...NO_COUNT] },
+  }),
+  takes('RedisServiceDiscoveryOptions', {
+    of: 'RedisServiceDiscovery',
+    file: 'redis/redis-service-discovery.ts',
+    name: 'RedisServiceDiscovery',
+    make: (options) => new redis.RedisServiceDiscovery(options as never),
+    required: { redis: AWAY },
+    wrong: {
+      redis: NO_REDIS,
+      keyPrefix: NO_PREFIX,
+      ttl: [0, ...NO_COUNT],
+      grace: NO_COUNT,
+      refreshInterval: [0, ...NO_COUNT],
+      timeout: [0, ...NO_COUNT],
+      snapshotFile: NO_TEXT,
+    },
+  }),
+  takes('RedisIdempotencyStoreOptions', {
+    of: 'RedisIdempotencyStore',
+    file: 'redis/redis-idempotency-store.ts',
+    name: 'RedisIdempotencyStore',
+    make: (options) => new redis.RedisIdempotencyStore(options as never),
+    required: { redis: AWAY, service: SERVICE },
+    wrong: {
+      redis: NO_REDIS,
+      service: [...NO_TEXT, 'a b', 'a:b', 'x'.repeat(129)],
+      keyPrefix: NO_PREFIX,
+      timeout: [0, ...NO_COUNT],
+    },
+  }),
+  takes('MeshFetchOptions', {
+    of: 'axiosAdapter',
+    file: 'client/mesh-fetch.ts',
+    name: 'axiosAdapter()',
+    make: (options) => holdfast.axiosAdapter(client(), options),
+    wrong: { ...MESH, fallback: NO_FUNCTION },
+  }),
+  ...[holdfast.createFetch, holdfast.createDispatcher, holdfast.createHttpAgent, holdfast.axiosAdapter].map(
+    (create) =>
+      takes('ServiceClientOptions', {
+        of: create.name,
+        name: 'ServiceClient',
+        make: (options) => create(options),
+        required: { discovery: discovery() },
+        wrong: CLIENT,
+      }),
+  ),
+  ...CALL_TAKERS.map(({ send, ...taker }) => ({
+    ...taker,
+    async make(options: object) {
+      const caller = new holdfast.ServiceClient({
+        discovery: new holdfast.StaticServiceDiscovery({ [SERVICE]: [NOWHERE] }),
+        defaults: { retry: false, circuitBreaker: false },
+      });
+      await send(caller, options).finally(() => caller.close());
+    },
+    required: CALL,
+    rejects: 'ERR_INVALID_REQUEST',
+    fails: 'ERR_SERVICE_CONNECTION',
+  })),
 ];

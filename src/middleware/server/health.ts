@@ -3,15 +3,19 @@ import { inspect } from 'node:util';
 import type { ServiceClient } from '../../client/service-client.ts';
 import type { ServiceDiscovery } from '../../discovery/service-discovery.ts';
 import type { ServiceRegistrar } from '../../discovery/service-registrar.ts';
+import { decided } from '../../internal/decision.ts';
 import {
-  anything,
+  anObject,
   boolean,
+  type Check,
   duration,
   func,
   having,
   integer,
+  listOf,
   MAX_DELAY,
   matching,
+  text,
   validateOptions,
 } from '../../internal/validate.ts';
 import { CircuitBreaker } from '../../policies/circuit-breaker.ts';
@@ -141,9 +145,9 @@ export class Health {
 
   constructor(options: HealthOptions = {}) {
     validateOptions('Health', options, {
-      checks: functions,
-      breakers: anything,
-      critical: anything,
+      checks: tableOf(func),
+      breakers: tableOf(breaker),
+      critical: listOf(text, 'a list of names'),
       discovery: having('instances'),
       registrar: having('register', 'close'),
       timeout: integer(1, MAX_DELAY),
@@ -322,7 +326,7 @@ function answerOf({ status, body }: HealthReport): TextAnswer {
 /** One that cannot say is taken for stale, which fails nothing. */
 function isStale(discovery: WatchedDiscovery, name: string): boolean {
   try {
-    return discovery.isStale?.(name) ?? false;
+    return decided(discovery.isStale?.(name) ?? false, "isStale() of Health option 'discovery'");
   } catch {
     return true;
   }
@@ -359,6 +363,16 @@ function breakersOf({ breakers = {}, critical = [] }: HealthOptions): [string, C
   });
 }
 
-function functions(value: unknown, option: string): void {
-  for (const [name, check] of Object.entries(value as object)) func(check, `${option}, '${name}'`);
+/** An object each of whose values passes the check. */
+function tableOf(check: Check): Check {
+  return (value, option) => {
+    anObject(value, option);
+    for (const [name, item] of Object.entries(value as object)) check(item, `${option}, '${name}'`);
+  };
+}
+
+function breaker(value: unknown, option: string): void {
+  if (value instanceof CircuitBreaker) return;
+  if (typeof (value as Partial<ServiceClient> | null | undefined)?.policies !== 'function')
+    throw new TypeError(`${option} must be a CircuitBreaker or a ServiceClient`);
 }

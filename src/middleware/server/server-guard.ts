@@ -7,6 +7,7 @@ import {
   either,
   func,
   oneOf,
+  ratio,
   requireOption,
   text,
   validateOptions,
@@ -18,7 +19,7 @@ import {
   type ConcurrencyPartition,
 } from '../../policies/adaptive-concurrency.ts';
 import { Context } from '../../policies/context.ts';
-import { policyOf } from '../../policies/policy.ts';
+import { policyOf, policyOption } from '../../policies/policy.ts';
 import { Admission, Slot } from './admission.ts';
 import { EventLoopDelay } from './event-loop-delay.ts';
 import { Hold } from './hold.ts';
@@ -125,7 +126,7 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
   constructor(options: ServerGuardOptions = {}) {
     super('server-guard');
     validateOptions('ServerGuard', options, {
-      adaptiveConcurrency: noPromise,
+      adaptiveConcurrency: limiter,
       maxEventLoopDelay: either('a duration of at least 1 ms, or false', oneOf(false), positiveDuration),
       priorities: priorityList,
       priorityOf: func,
@@ -334,8 +335,11 @@ function isPast({ deadline }: RequestContext): boolean {
   return performance.now() >= deadline;
 }
 
-function noPromise(value: unknown, option: string): void {
+const limiterOption = policyOption(AdaptiveConcurrency, 'an AdaptiveConcurrency');
+
+function limiter(value: unknown, option: string): void {
   decided(value, option);
+  limiterOption(value, option);
 }
 
 function anyObject(value: unknown, option: string): void {
@@ -354,6 +358,10 @@ function priorityList(value: unknown, option: string): void {
   for (const priority of value) decided(priority, `each name of ${option}`);
   const names = value.map((priority) => (typeof priority === 'string' ? priority : priority?.name));
   for (const name of names) text(name, `each name of ${option}`);
+  for (const priority of value) {
+    if (typeof priority !== 'string')
+      validateOptions(`each of ${option}`, priority, { name: text, share: ratio });
+  }
   if (new Set(names).size < names.length) throw new TypeError(`${option} has two of one name`);
 }
 
