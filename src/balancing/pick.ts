@@ -1,4 +1,4 @@
-import { boolean, type Check, having, text, validateOptions } from '../internal/validate.ts';
+import { boolean, type Check, having, matching, validateOptions } from '../internal/validate.ts';
 import type { Member } from './member.ts';
 import { checkSelector, type Selector } from './selector.ts';
 import type { Candidate, PickRequest } from './strategy.ts';
@@ -30,7 +30,7 @@ export interface AcquireOptions {
 export const NO_OPTIONS: AcquireOptions = {};
 
 const CHECKS: Readonly<Record<keyof AcquireOptions, Check>> = {
-  hashKey: text,
+  hashKey: matching(/^/, 'a string'),
   exclude: having('has'),
   select: checkSelector,
   repeatable: boolean,
@@ -55,7 +55,7 @@ function areSound(options: AcquireOptions): boolean {
   if (prototype !== Object.prototype) return prototype !== Array.prototype;
   for (const name in options) if (name !== 'hashKey') return false;
   const { hashKey } = options;
-  return hashKey === undefined || (typeof hashKey === 'string' && hashKey !== '');
+  return hashKey === undefined || typeof hashKey === 'string';
 }
 
 // Which instances are asked for, from one pass to the next until one is found.

@@ -1,4 +1,5 @@
 import type { ServiceInstance } from '../discovery/service-instance.ts';
+import { noPromise } from '../internal/validate.ts';
 
 /** The instances whose metadata has all of these: `{ version: '2' }`. */
 export type Selector = Readonly<Record<string, string>>;
@@ -16,6 +17,7 @@ export function matches(selector: Selector, { metadata }: ServiceInstance): bool
 
 /** Throws unless the value is a selector. */
 export function checkSelector(value: unknown, option: string): void {
+  noPromise(value, option);
   const valid =
     typeof value === 'object' &&
     value !== null &&

@@ -278,7 +278,7 @@ function bodyOf({ body }: ServiceCall, headers: string[]): Body {
   }
   if (UNSENDABLE.has((body as { [Symbol.toStringTag]?: unknown })[Symbol.toStringTag])) {
     throw new InvalidRequestError(
-      `a ${body.constructor.name} would be sent as the JSON of an empty object: give its content as bytes, ` +
+      `a body that is a ${body.constructor.name} would be sent as the JSON of an empty object: give its content as bytes, ` +
         'a stream, a plain object or a list',
     );
   }

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { isIPv6 } from 'node:net';
+import { isPromise } from 'node:util/types';
 import { InvalidInstanceError } from '../errors.ts';
 import { nearestName } from '../internal/near-name.ts';
 
@@ -247,7 +248,8 @@ function hostOf(host: unknown): string {
 }
 
 function metadataOf(metadata: unknown): Readonly<Record<string, string>> {
-  check('metadata', typeof metadata === 'object' && metadata !== null, 'an object of strings', metadata);
+  const isObject = typeof metadata === 'object' && metadata !== null && !isPromise(metadata);
+  check('metadata', isObject, 'an object of strings', metadata);
   const entries = Object.entries(metadata as object);
   check('metadata', entries.length <= MAX_METADATA, `at most ${MAX_METADATA} entries`, entries.length);
   for (const [key, value] of entries) {

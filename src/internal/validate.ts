@@ -1,7 +1,10 @@
+import { isPromise } from 'node:util/types';
+
 /** Throws if the value is not allowed; `option` is the full name to show. */
 export type Check = (value: unknown, option: string) => void;
 
 function refuse(option: string, expected: string, value: unknown): never {
+  noPromise(value, option);
   const shown =
     typeof value === 'string'
       ? `'${value}'`
@@ -116,12 +119,22 @@ export function either(expected: string, ...checks: Check[]): Check {
   };
 }
 
+/**
+ * A promise has no fields that anybody looks for: it would count as an empty object. What it may reject with is handled.
+ * Other thenables may be meant: an instance of Fastify is one.
+ */
+export const noPromise: Check = (value, option) => {
+  if (!isPromise(value)) return;
+  value.catch(() => {});
+  throw new TypeError(`${option} must not be a promise: await it first`);
+};
+
 /** Leaves the value to whoever takes it next. */
 export const anything: Check = () => {};
 
 /**
  * Checks an options object: each option by its check unless it is undefined, and no option that the
- * table does not know, so that a misspelled name is an error and not a silent default.
+ * table does not know, so that a misspelled name is an error and not a silent default. No option is a promise.
  */
 export function validateOptions(owner: string, options: object, table: Record<string, Check>): void {
   if (typeof options !== 'object' || options === null || Array.isArray(options)) {
@@ -129,6 +142,7 @@ export function validateOptions(owner: string, options: object, table: Record<st
       `${owner} takes an options object; got ${options === null ? 'null' : typeof options}`,
     );
   }
+  noPromise(options, `the options of ${owner}`);
   for (const [name, value] of Object.entries(options)) {
     const check = Object.hasOwn(table, name) ? table[name] : undefined;
     if (check === undefined) {
@@ -136,7 +150,9 @@ export function validateOptions(owner: string, options: object, table: Record<st
         `${owner} has no option '${name}'; its options are ${Object.keys(table).join(', ')}`,
       );
     }
-    if (value !== undefined) check(value, `${owner} option '${name}'`);
+    if (value === undefined) continue;
+    noPromise(value, `${owner} option '${name}'`);
+    check(value, `${owner} option '${name}'`);
   }
 }
 

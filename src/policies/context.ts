@@ -1,6 +1,6 @@
 import { DeadlineExceededError, TimeoutError } from '../errors.ts';
 import { keepOptimized } from '../internal/keep-optimized.ts';
-import { anObject, either, integer, number } from '../internal/validate.ts';
+import { anObject, either, integer, noPromise, number } from '../internal/validate.ts';
 import { type Abortable, type AbortListener, abortableOf } from './abort.ts';
 
 /** Facts about a call for predicates and telemetry: service, method, instance… */
@@ -151,8 +151,11 @@ function checkCallOptions(options: CallOptions): void {
   const { deadline, attributes, attempt } = options;
   if (deadline !== undefined && (typeof deadline !== 'number' || Number.isNaN(deadline)))
     checkDeadline(deadline, "the call option 'deadline'");
-  if (attributes !== undefined && (typeof attributes !== 'object' || attributes === null))
-    anObject(attributes, "the call option 'attributes'");
+  if (attributes !== undefined) {
+    if (typeof attributes !== 'object' || attributes === null)
+      anObject(attributes, "the call option 'attributes'");
+    else if (attributes instanceof Promise) noPromise(attributes, "the call option 'attributes'");
+  }
   if (attempt !== undefined && !(Number.isInteger(attempt) && attempt >= 1))
     integer(1)(attempt, "the call option 'attempt'");
   // The context of a call may come from elsewhere, and hold more; what is written by hand holds what it means.

@@ -6,7 +6,10 @@ import * as redis from '../../src/redis/index.ts';
 import { ELSEWHERE, OPTION_TAKERS, type OptionTaker, WITHOUT_OPTIONS } from '../support/options.ts';
 
 /** What no option takes. */
-const NONSENSE: readonly unknown[] = [null, Number.NaN, Symbol('nonsense')];
+const NONSENSE: readonly unknown[] = [null, Number.NaN, Symbol('nonsense'), Promise.resolve({})];
+
+/** Stands for a promise that rejects, which nobody else handles. */
+const REJECTING = Symbol('rejecting');
 
 /** It is given what others have been given, and looks at that again. */
 const WITHIN = ['client/mesh-target.ts'];
@@ -77,7 +80,8 @@ describe.each(
     "rejects what makes no sense as '%s' with an error that names the option",
     async (option, wrong) => {
       const allowed = taker.none?.[option] ?? [];
-      for (const value of [...NONSENSE, ...wrong]) {
+      for (const item of [...NONSENSE, ...wrong, ...(taker.file === undefined ? [] : [REJECTING])]) {
+        const value = item === REJECTING ? Promise.reject(new Error('late')) : item;
         const error = await errorOf(taker, { [option]: value });
         if (allowed.includes(value)) {
           expect(error, `${option}: ${shown(value)}`).toBeUndefined();

@@ -1,15 +1,25 @@
 import { once } from 'node:events';
-import { get } from 'node:http';
+import { createServer, get } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import axios from 'axios';
 import * as undici from 'undici';
 import { LoadBalancer, type LoadBalancerOptions } from '../../src/balancing/load-balancer.ts';
+import { exploring } from '../../src/balancing/strategies/exploring.ts';
 import type { Candidate } from '../../src/balancing/strategy.ts';
 import { createDispatcher } from '../../src/client/create-dispatcher.ts';
 import { createFetch } from '../../src/client/create-fetch.ts';
 import { ServiceClient } from '../../src/client/service-client.ts';
 import type { ServiceOptions } from '../../src/client/service-policies.ts';
+import type { DnsResolver } from '../../src/discovery/dns-lookup.ts';
+import { DnsServiceDiscovery } from '../../src/discovery/dns-service-discovery.ts';
+import { HealthChecker } from '../../src/discovery/health-checker.ts';
 import { InMemoryServiceDiscovery } from '../../src/discovery/in-memory-service-discovery.ts';
 import { StaticServiceDiscovery } from '../../src/discovery/static-service-discovery.ts';
+import { axiosAdapter } from '../../src/middleware/axios-adapter.ts';
 import { createHttpAgent } from '../../src/middleware/http-agent.ts';
+import { Admission } from '../../src/middleware/server/admission.ts';
+import type { Exchange } from '../../src/middleware/server/incoming-request.ts';
+import { ServerGuard, type ServerGuardOptions } from '../../src/middleware/server/server-guard.ts';
 import { AdaptiveConcurrency } from '../../src/policies/adaptive-concurrency.ts';
 import { AdaptiveThrottle } from '../../src/policies/adaptive-throttle.ts';
 import { decorrelatedJitter, exponentialBackoff } from '../../src/policies/backoff.ts';
@@ -68,11 +78,33 @@ async function call(options: ServiceOptions): Promise<unknown> {
   }
 }
 
+const RESOLVER: DnsResolver = {
+  resolve4: async () => [{ address: '127.0.0.1', ttl: 60 }],
+  resolve6: async () => [],
+  resolveSrv: async () => [],
+};
+
+/** A request with an idempotency key, or without. */
+function exchange(headers: Record<string, string> = {}): Exchange {
+  const gone = { aborted: false, reason: undefined, listen() {}, unlisten() {} };
+  const request = { method: 'POST', path: '/orders', headers };
+  const body = { observe() {}, read: async () => Buffer.from('') };
+  return { request, target: '/orders', gone, body } as unknown as Exchange;
+}
+
+async function admit(options: ServerGuardOptions, headers?: Record<string, string>): Promise<unknown> {
+  return new ServerGuard(options).admit(exchange(headers));
+}
+
+function causeOf({ cause }: Error): Promise<never> {
+  return Promise.reject(cause);
+}
+
 async function halfOpen(options: object): Promise<CircuitBreaker> {
   return new CircuitBreaker({ initialState: 'half-open', ...options });
 }
 
-/** Each option of the rooms policies, balancing and client whose function decides. */
+/** Each option whose function decides. */
 export const DECISIONS: readonly Decision[] = [
   {
     option: "Retry option 'maxAttempts'",
@@ -239,6 +271,75 @@ export const DECISIONS: readonly Decision[] = [
   { option: "LoadBalancer option 'strategy'", run: (strategy) => choose({ strategy }) },
   { option: "LoadBalancer option 'strategy'", run: (picker) => choose({ strategy: () => picker }) },
   {
+    option: "LoadBalancer option 'strategy'",
+    run: (picker) => choose({ strategy: exploring(picker) }),
+  },
+  {
+    option: "LoadBalancer option 'strategy'",
+    run: (picker) => choose({ strategy: exploring(() => picker) }),
+  },
+  {
+    option: "DnsServiceDiscovery option 'services'",
+    run: (services) => new DnsServiceDiscovery({ services }).instances('users').catch(causeOf),
+  },
+  {
+    option: "DnsServiceDiscovery option 'random'",
+    // Lookups go on without it: of what it gives an event tells.
+    run: async (random) => {
+      const services = { users: { name: 'users.internal', port: 80 } };
+      const discovery = new DnsServiceDiscovery({ services, resolver: RESOLVER, random });
+      const failure = new Promise<Error>((resolve) =>
+        discovery.once('failure', ({ error }) => resolve(error)),
+      );
+      await discovery.instances('users');
+      const error = await failure;
+      await discovery.close();
+      return causeOf(error);
+    },
+  },
+  {
+    option: "HealthChecker option 'expectedStatus'",
+    // An instance stays as it is where nothing can be said of it: of that an event tells.
+    run: async (expectedStatus) => {
+      const server = createServer((_request, response) => response.end()).listen(0, '127.0.0.1');
+      await once(server, 'listening');
+      const { port } = server.address() as AddressInfo;
+      const discovery = new StaticServiceDiscovery({ users: [`http://127.0.0.1:${port}`] });
+      const checker = new HealthChecker({ discovery, services: ['users'], expectedStatus });
+      const failure = new Promise((resolve) => checker.once('failure', resolve));
+      checker.start();
+      const error = await failure;
+      await checker.close();
+      server.close();
+      throw error;
+    },
+  },
+  { option: "ServerGuard option 'exempt'", run: (exempt) => admit({ exempt }) },
+  {
+    option: "ServerGuard option 'priorityOf'",
+    run: (priorityOf) => admit({ priorityOf, priorities: ['a', 'b'] }),
+  },
+  {
+    option: "ServerGuard option 'random'",
+    // It is asked when a request that is rejected may come again.
+    run: async (random) => {
+      const guard = new ServerGuard({ random, adaptiveConcurrency: { initialLimit: 1, maxLimit: 1 } });
+      const first = (await guard.admit(exchange())) as Admission;
+      try {
+        return await guard.admit(exchange());
+      } finally {
+        first.finish(200);
+      }
+    },
+  },
+  {
+    option: "axiosAdapter() option 'route'",
+    run: (route) => {
+      const adapter = axiosAdapter({ discovery: new InMemoryServiceDiscovery() }, { route });
+      return axios.get('http://users/', { adapter }).catch(({ cause }) => Promise.reject(cause));
+    },
+  },
+  {
     option: "createFetch() option 'route'",
     run: (route) => createFetch({ discovery: new InMemoryServiceDiscovery() }, { route })('http://users/'),
   },
@@ -284,11 +385,40 @@ export const AWAITED_DECISIONS: readonly AwaitedDecision[] = [
     run: async (shouldFallback) =>
       (await new Fallback('instead', { shouldFallback }).execute(() => 'own')) === 'instead',
   },
+  {
+    option: "idempotency option 'required'",
+    run: async (required) => !((await admit({ idempotency: { required } })) instanceof Admission),
+  },
+  {
+    option: "idempotency option 'scope'",
+    // Whether a second caller with the same key is another: he is let in then, while the first has not been answered.
+    run: async (decide) => {
+      let callers = 0;
+      const scope = () => {
+        if (callers++ === 0) return 'first';
+        const another = decide();
+        const toScope = (decided: boolean) => (decided ? 'second' : 'first');
+        return typeof another === 'boolean' ? toScope(another) : another.then(toScope);
+      };
+      const guard = new ServerGuard({ idempotency: { scope, duplicates: 'refuse' } });
+      const ask = async () => guard.admit(exchange({ 'idempotency-key': 'k' }));
+      const first = (await ask()) as Admission;
+      try {
+        const second = await ask();
+        if (second instanceof Admission) second.hold!.release();
+        return second instanceof Admission;
+      } finally {
+        first.hold!.release();
+      }
+    },
+  },
 ];
 
 /** Functions that decide nothing, or that another row stands for, by what becomes of them. */
 export const NOT_DECIDING: Readonly<Record<string, string>> = {
   "the HTTP cache option 'random'": 'is given to a Cache',
+  "axiosAdapter() option 'fallback'": 'sends what is not for the mesh',
   "createFetch() option 'fallback'": 'sends what is not for the mesh',
+  "HealthChecker option 'connect'": 'makes a connection, as undici says',
   "ServiceClient, service 'defaults': option 'classify'": 'is warned of, and the default holds',
 };

@@ -615,7 +615,6 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
   }),
   takes('CallOptions', {
     of: 'Bulkhead',
-    file: 'policies/context.ts',
     name: 'a call through a policy',
     make: (options) => new holdfast.Bulkhead().execute(() => 1, options),
     wrong: {
@@ -839,7 +838,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
       name: `${method}() of LoadBalancer`,
       make: async (options) => (await resolved())[method](SERVICE, options),
       wrong: {
-        hashKey: NO_TEXT,
+        hashKey: [5, {}, [], true, () => 'x'],
         exclude: [5, 'x', {}, ['a'], true, () => {}],
         select: NO_SELECTOR,
         repeatable: NO_BOOLEAN,

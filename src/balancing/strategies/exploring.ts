@@ -1,3 +1,4 @@
+import { func } from '../../internal/validate.ts';
 import { type BalancingStrategy, type Picker, randomIndex } from '../strategy.ts';
 
 /**
@@ -8,11 +9,14 @@ import { type BalancingStrategy, type Picker, randomIndex } from '../strategy.ts
  *
  * @example
  * const strategy = exploring(twoChoices((candidate, now) => candidate.latencyAt(now)));
+ * @throws TypeError if it is no function.
  */
 export function exploring(strategy: BalancingStrategy): BalancingStrategy {
+  func(strategy, 'the strategy of exploring()');
   return (candidates, context) => {
     const picker = strategy(candidates, context);
-    if (candidates.length === 1) return picker;
+    // What is no picker is the balancer's to reject.
+    if (candidates.length === 1 || typeof picker !== 'function') return picker;
     let next = randomIndex(candidates.length, context.random);
     const pick: Picker = (request) => {
       const candidate = candidates[next]!;

@@ -1,6 +1,6 @@
-import { having, validateOptions } from '../../internal/validate.ts';
+import { instanceOf, validateOptions } from '../../internal/validate.ts';
 import { type BalancingStrategy, type Candidate, fromRandomStart, type PickRequest } from '../strategy.ts';
-import type { LoadReports } from './load-reports.ts';
+import { LoadReports } from './load-reports.ts';
 import { firstAccepted } from './standing-order.ts';
 import { Turn, TurnOrder } from './turn-order.ts';
 import { weightOf } from './weight.ts';
@@ -28,7 +28,7 @@ const MAX_RATIO = 10;
  * loadReports.report(lease.candidate, { cpuUtilization: 0.4, qps: 120 });
  */
 export function weightedRoundRobin(options: WeightedRoundRobinOptions = {}): BalancingStrategy {
-  validateOptions('weightedRoundRobin', options, { loadReports: having('report', 'weightOf') });
+  validateOptions('weightedRoundRobin', options, { loadReports: instanceOf(LoadReports, 'a LoadReports') });
   const { loadReports } = options;
 
   return (candidates, { random }) => {

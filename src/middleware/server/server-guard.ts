@@ -3,9 +3,11 @@ import { DeadlineExceededError, LimitExceededError } from '../../errors.ts';
 import { decided } from '../../internal/decision.ts';
 import { Emitter } from '../../internal/emitter.ts';
 import {
+  anObject,
   duration,
   either,
   func,
+  noPromise,
   oneOf,
   ratio,
   requireOption,
@@ -126,13 +128,13 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
   constructor(options: ServerGuardOptions = {}) {
     super('server-guard');
     validateOptions('ServerGuard', options, {
-      adaptiveConcurrency: limiter,
+      adaptiveConcurrency: policyOption(AdaptiveConcurrency, 'an AdaptiveConcurrency'),
       maxEventLoopDelay: either('a duration of at least 1 ms, or false', oneOf(false), positiveDuration),
       priorities: priorityList,
       priorityOf: func,
       retryAfter: duration,
       exempt: func,
-      idempotency: either('options or false', oneOf(false), anyObject),
+      idempotency: either('options or false', oneOf(false), anObject),
       random: func,
     });
     const { adaptiveConcurrency = false, priorities } = options;
@@ -335,27 +337,14 @@ function isPast({ deadline }: RequestContext): boolean {
   return performance.now() >= deadline;
 }
 
-const limiterOption = policyOption(AdaptiveConcurrency, 'an AdaptiveConcurrency');
-
-function limiter(value: unknown, option: string): void {
-  decided(value, option);
-  limiterOption(value, option);
-}
-
-function anyObject(value: unknown, option: string): void {
-  decided(value, option);
-  if (typeof value !== 'object' || value === null) throw new TypeError();
-}
-
 function positiveDuration(value: unknown, option: string): void {
   duration(value, option);
   if ((value as number) < 1) throw new RangeError(`${option} must be at least 1`);
 }
 
 function priorityList(value: unknown, option: string): void {
-  decided(value, option);
   if (!Array.isArray(value) || value.length === 0) throw new TypeError(`${option} must be a list of names`);
-  for (const priority of value) decided(priority, `each name of ${option}`);
+  for (const priority of value) noPromise(priority, `each name of ${option}`);
   const names = value.map((priority) => (typeof priority === 'string' ? priority : priority?.name));
   for (const name of names) text(name, `each name of ${option}`);
   for (const priority of value) {

@@ -159,19 +159,6 @@ function hold(limiter: AdaptiveConcurrency): () => void {
   return () => free();
 }
 
-it.each(['priorities', 'adaptiveConcurrency', 'idempotency'])(
-  'a promise given as %s is a TypeError that names it',
-  async (name) => {
-    const errors = unhandled();
-    const promise = Promise.reject(new Error('broken'));
-    const options = { [name]: promise, ...(name === 'priorities' && { priorityOf: () => 'a' }) };
-    expect(() => new ServerGuard(options as ServerGuardOptions)).toThrow(TypeError);
-    expect(() => new ServerGuard(options as ServerGuardOptions)).toThrow(name);
-    await new Promise((resolve) => setImmediate(resolve));
-    expect(errors).toEqual([]);
-  },
-);
-
 it.each([undefined, null, 5, {}, ['a'], new Map()])(
   'a scope of %s is an error, since callers could share it',
   async (scope) => {
