@@ -30,7 +30,7 @@ import { Watchers } from './watchers.ts';
 
 export interface DnsServiceDiscoveryOptions {
   /**
-   * Where each service is in DNS, by its name; or a function that says it of any, and undefined of one that
+   * Where each service is in DNS, by its name; or a function that says it of any, at once, and undefined of one that
    * there is not. It may be asked for a name that came with a request.
    */
   services: Readonly<Record<string, DnsName>> | ((serviceName: string) => DnsName | undefined);

@@ -30,7 +30,7 @@ export interface HealthCheckerOptions {
   services: readonly string[];
   /** Asked for with GET where an instance has no `healthCheckUrl`. Default '/health'. */
   path?: string;
-  /** The status of an answer that passes: one, several, or a function that tells. Default 200 to 299. */
+  /** The status of an answer that passes: one, several, or a function that tells at once. Default 200 to 299. */
   expectedStatus?: number | readonly number[] | ((status: number) => boolean);
   /** Milliseconds for a check, from the connection to the end of the answer. Default 2,000. */
   timeout?: number;

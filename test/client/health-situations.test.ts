@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { type LoadBalancerEvents, runWithRequestContext } from '../../src/index.ts';
 import {
   type Behaviour,
@@ -168,6 +168,27 @@ describe('a call that finds out that an instance is not well', () => {
             expect(attempts.map(({ failed }) => failed)).toEqual([true, false]);
         });
       }
+    },
+  );
+
+  it.each([503, 500] as const)(
+    'is made up for on another whatever `shouldRetry` says, which decides about the other failures (%s)',
+    async (kind) => {
+      const retry = { shouldRetry: vi.fn(() => false) };
+      await withService({ instances: 2, client: { retry } }, async (simulated) => {
+        const [dead] = simulated.instances as [SimulatedInstance];
+        dead.become(kind);
+        const calls = await simulated.steady(100, 8_000);
+        const sent = calls.filter(({ attempts }) => attempts[0]?.instance === dead);
+        const probing = sent.filter(({ beganAt }) => beganAt > 1_000);
+        expect(probing.length).toBeGreaterThan(2);
+        for (const { attempts } of probing)
+          expect(attempts.map(({ failed }) => failed)).toEqual([true, false]);
+        const others = sent.filter((call) => !probing.includes(call));
+        expect(others.length).toBeGreaterThan(0);
+        expect(others.some(({ attempts }) => attempts.length === 1)).toBe(true);
+        expect(retry.shouldRetry).toHaveBeenCalled();
+      });
     },
   );
 

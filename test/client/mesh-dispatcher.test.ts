@@ -193,6 +193,36 @@ describe("undici's functions", () => {
     await expect(own.body.json()).resolves.toMatchObject({ url: '/' });
   });
 
+  it.each([
+    ['an object', { a: 'b c', d: [1, 2] }, '?a=b%20c&d=1&d=2'],
+    ['URLSearchParams', new URLSearchParams({ a: 'b c' }), '?a=b+c'],
+    ['a Map', new Map([['a', 'b']]), '?a=b'],
+    ['pairs', [['a', 'b']], '?a=b'],
+    ['a string', 'a=b', '?a=b'],
+    ['empty', {}, ''],
+  ])('request, with a query that is %s', async (_what, query, search) => {
+    const { dispatcher } = await serving(echo);
+    for (const send of [
+      () => request(`${url}/users/1`, { dispatcher, query } as never),
+      () => dispatcher.request({ origin: url, path: '/users/1', method: 'GET', query } as never),
+    ]) {
+      const { body } = await send();
+      expect(await body.json()).toMatchObject({ url: `/users/1${search}` });
+    }
+  });
+
+  it.each([
+    ['a Date', new Date()],
+    ['an object with one', { at: new Date() }],
+    ['a number', 5],
+    ['a list of names', ['a']],
+  ])('request, with a query that is %s, is rejected, and not sent without it', async (_what, query) => {
+    const { dispatcher, server } = await serving(echo);
+    const error = await rejectionOf(request(`${url}/`, { dispatcher, query } as never));
+    expect(error).toMatchObject({ code: 'ERR_INVALID_REQUEST', message: expect.stringContaining('query') });
+    expect(server.requests).toEqual([]);
+  });
+
   it('request, cancelled', async () => {
     const { dispatcher, server } = await serving((_received, response) => void response.write('first'));
     const controller = new AbortController();

@@ -25,6 +25,8 @@ export interface Entry {
   readonly name: string;
   /** Whether a request can be given an `idempotencyKey` besides its headers. */
   readonly takesKey: boolean;
+  /** Whether what has been sent cannot be sent again from there. */
+  readonly once?: boolean;
   /** Sends a request, and resolves when its response, of any status, was read to its end. */
   send(client: ServiceClient, request: EntryRequest): Promise<void>;
 }
@@ -96,6 +98,7 @@ export const entries: readonly Entry[] = [
   {
     name: 'createHttpAgent() in node:http',
     takesKey: false,
+    once: true,
     async send(client, { service, path = '/', method, headers, body }) {
       const agent = createHttpAgent(client);
       onTestFinished(() => agent.destroy());

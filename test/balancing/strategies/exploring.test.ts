@@ -200,6 +200,12 @@ describe('exploring', () => {
     expect(explores).not.toHaveBeenCalled();
   });
 
+  it('rejects what is no strategy when it is made', () => {
+    for (const strategy of [undefined, null, 5, 'peak-ewma', {}]) {
+      expect(() => exploring(strategy as never)).toThrow(/the strategy of exploring\(\) must be a function/);
+    }
+  });
+
   it('costs one look more, among ten thousand as among ten', () => {
     for (const size of [10, 10_000]) {
       expect(

@@ -204,11 +204,14 @@ describe('names', () => {
     },
   );
 
-  it('are found for a readiness although the discovery cannot say what is stale', async () => {
+  it.each<[string, () => boolean]>([
+    ['throws', () => fling(new Error('broken'))],
+    ['gives a promise', async () => fling(new Error('broken'))],
+  ] as never)('of stale services are kept where the discovery %s when it is asked', async (_how, isStale) => {
     let tell: (event: { serviceName: string }) => void = () => {};
     const discovery: WatchedDiscovery = {
       instances: async () => [],
-      isStale: () => fling(new Error('broken')),
+      isStale,
       on: (_event, listener) => {
         tell = listener;
       },
