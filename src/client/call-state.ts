@@ -1,3 +1,4 @@
+import type { Lease } from '../balancing/lease.ts';
 import type { AcquireOptions } from '../balancing/pick.ts';
 import type { Selector } from '../balancing/selector.ts';
 import { type CallDescription, HoldfastError } from '../errors.ts';
@@ -27,8 +28,8 @@ export class CallState implements CallRecord, AcquireOptions {
   inTurn: boolean | undefined = undefined;
   /** How the latest attempt failed that was to find out what has become of an instance: another is due, whatever the failure. */
   exploringFailure: unknown = undefined;
-  /** Whether there was an untried instance that seemed well when the latest attempt failed; not looked for where it makes no difference. */
-  wellLeft = false;
+  /** The place that the latest attempt has, or had. */
+  lease: Lease | undefined = undefined;
   /** The number of the latest attempt. */
   attempt = 1;
   /** Where the latest try went. */
@@ -55,6 +56,11 @@ export class CallState implements CallRecord, AcquireOptions {
     this.hashKey = call.hashKey;
     this.select = call.select;
     this.retries = call.retries;
+  }
+
+  /** Whether there is an instance that the call has not tried, and whose latest call did not fail. */
+  get wellLeft(): boolean {
+    return this.lease?.hasWellOther(this) ?? false;
   }
 
   /** Frozen, and made when it is first asked for after an attempt has gone to an instance. */

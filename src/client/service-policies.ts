@@ -35,6 +35,7 @@ import { classify, classifyStatus, type Verdict } from './classification.ts';
 import { type ConnectionOptions, connectionOptions } from './connections.ts';
 import type { Answer } from './exchange.ts';
 import { type HttpCacheOptions, HttpCaching } from './http-caching.ts';
+import { LearningAllowance } from './learning-allowance.ts';
 import { ServiceEvidence } from './service-evidence.ts';
 import { SharedTimeouts } from './shared-timeouts.ts';
 
@@ -129,7 +130,7 @@ const STATUSES = {
   statuses: listOf(integer(100, 999), 'a list of HTTP statuses, such as [503]'),
 };
 
-export const DEFAULT_MAX_ATTEMPTS = 3;
+const DEFAULT_MAX_ATTEMPTS = 3;
 /** While there is an instance that the call has not tried, and whose latest call did not fail. */
 const MOST_ATTEMPTS = 10;
 /** Those of a CircuitBreaker. */
@@ -206,7 +207,8 @@ export class ServicePolicies {
     if (retry instanceof Retry) this.retry = retry;
     else if (retry !== false) {
       this.retryBudget = retry.budget ?? new RetryBudget();
-      this.retry = retryFor(retry, this.retryBudget);
+      const allowance = retry.budget === undefined ? new LearningAllowance() : undefined;
+      this.retry = retryFor(retry, this.retryBudget, allowance);
       if (typeof retry.maxAttempts === 'number') this.#retries = retry.maxAttempts - 1;
     }
     if (circuitBreaker instanceof CircuitBreaker) {
@@ -452,7 +454,12 @@ function listenersOf(emitters: readonly Emitter<never>[]): number {
   return count;
 }
 
-function retryFor({ statuses, ...options }: ServiceRetryOptions, budget: RetryBudget): Retry {
+/** @param allowance pays for what it takes to learn which instances are down; none where the budget is the user's. */
+function retryFor(
+  { statuses, ...options }: ServiceRetryOptions,
+  budget: RetryBudget,
+  allowance: LearningAllowance | undefined,
+): Retry {
   validateOptions('Retry', { statuses, ...options }, { ...RETRY_CHECKS, ...STATUSES });
   const worthIt =
     options.shouldRetry ?? ((outcome: Outcome<unknown>) => mayGoBetter(outcome as Outcome<Answer>, statuses));
@@ -462,9 +469,10 @@ function retryFor({ statuses, ...options }: ServiceRetryOptions, budget: RetryBu
     ...options,
     budget,
     maxAttempts: (context) => {
-      const { retries, wellLeft } = stateOf(context);
-      if (retries !== undefined) return retries + 1;
-      if (maxAttempts === undefined) return wellLeft ? MOST_ATTEMPTS : DEFAULT_MAX_ATTEMPTS;
+      const state = stateOf(context);
+      if (state.retries !== undefined) return state.retries + 1;
+      if (maxAttempts === undefined)
+        return state.attempt >= DEFAULT_MAX_ATTEMPTS && state.wellLeft ? MOST_ATTEMPTS : DEFAULT_MAX_ATTEMPTS;
       return typeof maxAttempts === 'number' ? maxAttempts : maxAttempts(context);
     },
     shouldRetry: (outcome, context) => {
@@ -473,8 +481,16 @@ function retryFor({ statuses, ...options }: ServiceRetryOptions, budget: RetryBu
       return mayBeSentAgain(state) && (found || worthIt(outcome, context));
     },
   };
-  // It speaks of the instance that sent it.
-  return new Retry(own, (context) => !stateOf(context).wellLeft);
+  return new Retry(own, {
+    obeysRetryAfter: (context) => {
+      const state = stateOf(context);
+      return isAboutCaller(state.lastError) || !state.wellLeft;
+    },
+    pays: (context) => {
+      const state = stateOf(context);
+      return allowance !== undefined && state.wellLeft && allowance.withdraw(state.lease!.candidate);
+    },
+  });
 }
 
 /** Whatever it says, only what may be sent twice is. */
@@ -486,6 +502,11 @@ function hedgeFor(options: HedgeOptions): Hedge {
       return mayBeSentTwice(stateOf(context)) && (options.shouldHedge?.(context) ?? true);
     },
   });
+}
+
+/** What an instance says of the caller holds on the others, too. */
+function isAboutCaller(error: unknown): boolean {
+  return error instanceof ServiceResponseError && error.status === 429;
 }
 
 function mayGoBetter(outcome: Outcome<Answer>, statuses: readonly number[] | undefined): boolean {

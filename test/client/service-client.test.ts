@@ -366,7 +366,7 @@ describe('retries', () => {
   it('stops when the budget is spent, which the last error tells', async () => {
     const server = await startServer(statuses(503, 503, 503));
     const { RetryBudget } = await import('../../src/index.ts');
-    const budget = new RetryBudget({ ratio: 0, minPerSecond: 0 });
+    const budget = new RetryBudget({ ratio: 0, initial: 0 });
     const client = clientOf([server], { retry: { backoff: () => 0, budget } });
     await expect(client.call({ service, path: '/' })).rejects.toMatchObject({
       status: 503,

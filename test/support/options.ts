@@ -133,7 +133,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
     file: 'policies/retry-budget.ts',
     name: 'RetryBudget',
     make: (options) => new RetryBudget(options),
-    wrong: { ratio: NO_NUMBER, minPerSecond: NO_NUMBER },
+    wrong: { ratio: NO_NUMBER, initial: NO_NUMBER, minPerSecond: NO_NUMBER },
   },
   {
     file: 'policies/backoff.ts',
