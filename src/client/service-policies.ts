@@ -57,7 +57,7 @@ export interface ServiceOptions {
    */
   retry?: ServiceRetryOptions | Retry | false;
   /**
-   * The judge of the service as a whole. By default it opens when 60 % of at least 20 attempts within 10 s failed, and lets a
+   * The judge of the service as a whole. By default it opens when 60 % of the attempts of 10 s, or of the last 20 if those are more, failed, and lets a
    * probe through after 0.5 s, a quarter longer each time, up to 5 s. Whatever its options, it opens only if no
    * instance is well, and at once if every instance is ejected and as many attempts in a row failed as `minimumCalls`
    * says. An instance passed by the user goes by its own rules alone: what fails where only that instance is bad does
@@ -133,14 +133,12 @@ const STATUSES = {
 const DEFAULT_MAX_ATTEMPTS = 3;
 /** While there is an instance that the call has not tried, and whose latest call did not fail. */
 const MOST_ATTEMPTS = 10;
-/** Those of a CircuitBreaker. */
-const DEFAULT_MINIMUM_CALLS = 20;
+/** That of a CircuitBreaker. */
 const DEFAULT_SLOW_CALL = 1_000;
 
 const BREAKER_DEFAULTS = {
   resetTimeout: untilProbe,
   failureRatio: 0.6,
-  minimumCalls: 20,
 } satisfies CircuitBreakerOptions;
 
 const growing = exponentialBackoff({ base: 500, factor: 1.25, max: 5_000, jitter: 'none' });
@@ -216,14 +214,13 @@ export class ServicePolicies {
       this.evidence = new ServiceEvidence({ ...BREAKER_DEFAULTS, certain: false });
     } else if (circuitBreaker !== false) {
       const own = breakerOptions({ ...BREAKER_DEFAULTS, name: serviceName }, circuitBreaker);
-      const { minimumCalls = DEFAULT_MINIMUM_CALLS } = own;
       this.#breakerRules = own;
       // It checks the options, so that it is made first.
       this.circuitBreaker = new CircuitBreaker(own, (rule) =>
         rule === 'ratio' ? evidence.isDown() : evidence.allFailedLast(),
       );
       const certain = own.failureRatio !== undefined && circuitBreaker.failureRatio === undefined;
-      const evidence = new ServiceEvidence({ ...own, minimumCalls, certain });
+      const evidence = new ServiceEvidence({ ...own, certain });
       this.evidence = evidence;
       this.circuitBreaker.on('close', () => evidence.clear());
     }
