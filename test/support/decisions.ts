@@ -341,4 +341,9 @@ export const NOT_DECIDING: Readonly<Record<string, string>> = {
   "the HTTP cache option 'random'": 'is given to a Cache',
   "createFetch() option 'fallback'": 'sends what is not for the mesh',
   "ServiceClient, service 'defaults': option 'classify'": 'is warned of, and the default holds',
+  "HealthChecker option 'connect'": 'makes a connection',
+  "ServerGuard option 'exempt'": 'is tried with each framework',
+  "ServerGuard option 'random'": 'is tried with each framework',
+  "idempotency option 'required'": 'is tried with each framework',
+  "idempotency option 'scope'": 'is tried with each framework',
 };
