@@ -149,6 +149,37 @@ describe('what is told of a call', () => {
     expect(JSON.stringify(error)).not.toContain(SECRET);
   });
 
+  it.each<[string, string, Handler]>([
+    ['is a redirect', 'ERR_SERVICE_RESPONSE', (_request, response) => void response.writeHead(302).end()],
+    [
+      'is not the JSON that it says',
+      'ERR_RESPONSE_INVALID',
+      (_request, response) =>
+        void response.writeHead(200, { 'content-type': 'application/json' }).end(`{ "${SECRET}`),
+    ],
+    ['is no text', 'ERR_RESPONSE_INVALID', (_request, response) => void response.end(Buffer.of(0xff))],
+  ])('in the error of a response that %s names what was called too', async (_what, code, respond) => {
+    const client = await clientOf(
+      (request, response) => void request.resume().on('end', () => respond(request, response)),
+    );
+    const error = await rejectionOf(client.call(secretive));
+    expect(error).toMatchObject({ code, call: { ...described, instanceId: 'i1', attempt: 1 } });
+  });
+
+  it('in the error of a body that breaks off names what was called too', async () => {
+    const client = await clientOf((request, response) => {
+      request.resume();
+      response.writeHead(200, { 'content-length': 10 }).write('12345', () => response.destroy());
+    });
+    const { body } = await client.request(secretive);
+    const error = await rejectionOf(body.toArray());
+    expect(error).toMatchObject({
+      code: 'ERR_SERVICE_CONNECTION',
+      call: { ...described, instanceId: 'i1', attempt: 1 },
+    });
+    expect(shownOf(error)).not.toContain(SECRET);
+  });
+
   it('in a rejection by a policy names what was called too', async () => {
     const client = await clientOf(failing);
     client.policies(service).circuitBreaker!.isolate();
