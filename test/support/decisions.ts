@@ -205,6 +205,10 @@ export const DECISIONS: readonly Decision[] = [
   },
   { option: "Cache option 'key'", run: (key) => new Cache({ key, ttl: 1_000 }).execute(() => 1) },
   {
+    option: "Cache option 'key'",
+    run: async (key) => new Cache({ key, ttl: 1_000 }).serveStaleOr(new Error('down')),
+  },
+  {
     option: "Cache option 'freshness'",
     run: (freshness) => new Cache({ key: () => 'a', freshness }).execute(() => 1),
   },
