@@ -166,13 +166,24 @@ describe('what is told of a call', () => {
     expect(error).toMatchObject({ code, call: { ...described, instanceId: 'i1', attempt: 1 } });
   });
 
-  it('in the error of a body that breaks off names what was called too', async () => {
+  it.each<[string, (client: ServiceClient) => Promise<unknown>]>([
+    ['request()', async (client) => (await client.request(secretive)).body.toArray()],
+    [
+      'fetch()',
+      async (client) => {
+        const body = JSON.stringify(secretive.body);
+        const { headers } = secretive;
+        const url = `http://${service}/users/u1?token=${SECRET}`;
+        const response = await client.fetch(url, { method: 'PUT', headers, body });
+        return response.text().catch(({ cause }) => Promise.reject(cause));
+      },
+    ],
+  ])('in the error of a body that breaks off names what was called too, by %s', async (_name, read) => {
     const client = await clientOf((request, response) => {
       request.resume();
       response.writeHead(200, { 'content-length': 10 }).write('12345', () => response.destroy());
     });
-    const { body } = await client.request(secretive);
-    const error = await rejectionOf(body.toArray());
+    const error = await rejectionOf(read(client));
     expect(error).toMatchObject({
       code: 'ERR_SERVICE_CONNECTION',
       call: { ...described, instanceId: 'i1', attempt: 1 },
