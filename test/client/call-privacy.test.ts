@@ -205,6 +205,9 @@ describe('what is told of a call', () => {
     ['a path that cannot be sent', { path: `users?token=${SECRET}` }],
     ['a path with a fragment', { path: `/users#${SECRET}` }],
     ['a header whose name holds its value', { headers: { [`authorization: ${SECRET}`]: 'x' } }],
+    ['headers that are a string', { headers: `authorization: ${SECRET}` }],
+    ['headers that are no pairs', { headers: new Set([`authorization: ${SECRET}`]) }],
+    ['a query that is no pairs', { query: [`token=${SECRET}`] }],
     ['a value that no header can have', { headers: { authorization: `${SECRET}\n` } }],
   ])('where a call has %s shows nothing of its query and headers', async (_what, details) => {
     const client = await clientOf(failing);
