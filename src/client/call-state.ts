@@ -2,6 +2,7 @@ import type { Lease } from '../balancing/lease.ts';
 import type { AcquireOptions } from '../balancing/pick.ts';
 import type { Selector } from '../balancing/selector.ts';
 import { type CallDescription, HoldfastError } from '../errors.ts';
+import { shown } from '../internal/shown.ts';
 import { type CallContext, type CallRecord, type Context, SHOWN } from '../policies/context.ts';
 import type { ServiceResponse } from './exchange.ts';
 import type { RelayedAnswer } from './relay.ts';
@@ -87,10 +88,11 @@ export class FallbackRecord implements CallRecord {
   get [SHOWN](): CallDescription {
     if (this.state !== undefined) return this.state[SHOWN];
     const { service, method = 'GET', path } = this.#call;
+    // What is no string is rejected, and may be replaced by the fallback all the same.
     return Object.freeze({
       service,
-      method: String(method),
-      path: withoutQuery(String(path)),
+      method: typeof method === 'string' ? method : shown(method),
+      path: typeof path === 'string' ? withoutQuery(path) : shown(path),
       instanceId: undefined,
       attempt: 1,
     });

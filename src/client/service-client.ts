@@ -214,7 +214,10 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
     const send: Send<ServiceResponse> = (lease, endpoint, context) => {
       return new Promise((resolve, reject) => {
         const details = detailsOf(lease, maxResponseSize);
-        const whenOver = (end: CallResult) => void lease.release(end);
+        const whenOver = (end: CallResult) => {
+          describeCall(end.error, state);
+          lease.release(end);
+        };
         endpoint.connections.dispatch(
           dispatchOptions(state, context),
           new StreamedExchange(details, state, context.source, cancellation, whenOver, resolve, reject),
@@ -418,7 +421,12 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
     return result.then(
       (response) => {
         this.#ended(state, policies);
-        return resultOf(state, response);
+        try {
+          return resultOf(state, response);
+        } catch (error) {
+          describeCall(error, state);
+          throw error;
+        }
       },
       (error) => {
         this.#ended(state, policies);

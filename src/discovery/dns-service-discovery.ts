@@ -6,6 +6,7 @@ import {
   type HoldfastError,
   InvalidInstanceError,
 } from '../errors.ts';
+import { decided } from '../internal/decision.ts';
 import { Emitter } from '../internal/emitter.ts';
 import {
   type Check,
@@ -164,6 +165,8 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
   readonly #vacant = new Set<Service>();
   readonly #watchers = new Watchers();
   #closed = false;
+  /** Why `random` gave no number: a lookup must not fail of it, so that it is thrown to whoever asks. */
+  #fault: unknown = undefined;
 
   /**
    * @throws TypeError | RangeError naming the option that is not what it must be; InvalidInstanceError naming a service
@@ -199,8 +202,13 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
     this.#resolver = resolver ?? this.#own!;
     this.#timeout = timeout;
     this.#absenceGrace = options.absenceGrace ?? 300_000;
-    this.#random = random;
-    this.#backoff = exponentialBackoff({ base: FIRST_RETRY, max: this.#maxTtl, jitter: 'equal', random });
+    this.#random = this.#checkedRandom(random);
+    this.#backoff = exponentialBackoff({
+      base: FIRST_RETRY,
+      max: this.#maxTtl,
+      jitter: 'equal',
+      random: this.#random,
+    });
   }
 
   /** Rejects: DNS is written elsewhere. */
@@ -313,7 +321,19 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
     service.usedAt = performance.now();
     if (service.list === undefined) await service.looking;
     this.#throwIfClosed();
+    if (this.#fault !== undefined) throw this.#fault;
     return service;
+  }
+
+  #checkedRandom(random: () => number): () => number {
+    return () => {
+      try {
+        return decided(random(), "DnsServiceDiscovery option 'random'");
+      } catch (error) {
+        this.#fault = error;
+        return 0;
+      }
+    };
   }
 
   /** Undefined if there is no such service. */
@@ -331,7 +351,7 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
 
   #at(serviceName: string): DnsName | undefined {
     try {
-      const at = this.#nameOf(serviceName);
+      const at = decided(this.#nameOf(serviceName), "DnsServiceDiscovery option 'services'");
       if (at !== undefined) checkName(serviceName, at);
       return at;
     } catch (cause) {

@@ -1,5 +1,6 @@
 import type { buildConnector } from 'undici';
 import { ClosedError } from '../errors.ts';
+import { decided } from '../internal/decision.ts';
 import { Emitter } from '../internal/emitter.ts';
 import {
   type Check,
@@ -188,7 +189,9 @@ export class HealthChecker extends Emitter<HealthCheckerEvents> {
 function expectationOf(
   expected: HealthCheckerOptions['expectedStatus'] = (status) => status >= 200 && status < 300,
 ): (status: number) => boolean {
-  if (typeof expected === 'function') return expected;
+  if (typeof expected === 'function') {
+    return (status) => decided(expected(status), "HealthChecker option 'expectedStatus'");
+  }
   const statuses = new Set(typeof expected === 'number' ? [expected] : expected);
   return (status) => statuses.has(status);
 }

@@ -8,7 +8,7 @@ import {
 } from '../errors.ts';
 import { Emitter } from '../internal/emitter.ts';
 import {
-  anything,
+  anObject,
   either,
   having,
   MAX_DELAY,
@@ -127,7 +127,7 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
     super('service-registrar');
     validateOptions('ServiceRegistrar', options, {
       discovery: having('register', 'heartbeat', 'deregister'),
-      instance: anything,
+      instance: anObject,
       heartbeatInterval: number(1, MAX_DELAY),
       deregisterOn: either(
         "a signal such as 'SIGTERM', or false",

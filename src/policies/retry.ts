@@ -266,9 +266,9 @@ export class Retry extends Emitter<RetryEvents> implements Policy {
 /** What a promise gives; rejects at once with the reason if the call is aborted before. */
 function unlessAborted<T>(promise: PromiseLike<T>, context: Context): Promise<T> {
   return new Promise((resolve, reject) => {
-    if (context.aborted) return reject(context.reason);
     const onAbort = new OnAbort(reject);
-    context.listen(onAbort);
+    if (context.aborted) reject(context.reason);
+    else context.listen(onAbort);
     Promise.resolve(promise).then(
       (value) => {
         context.unlisten(onAbort);

@@ -7,6 +7,11 @@ import { createDispatcher } from '../../src/client/create-dispatcher.ts';
 import { createFetch } from '../../src/client/create-fetch.ts';
 import { ServiceClient } from '../../src/client/service-client.ts';
 import type { ServiceOptions } from '../../src/client/service-policies.ts';
+import {
+  DnsServiceDiscovery,
+  type DnsServiceDiscoveryOptions,
+} from '../../src/discovery/dns-service-discovery.ts';
+import { HealthChecker } from '../../src/discovery/health-checker.ts';
 import { InMemoryServiceDiscovery } from '../../src/discovery/in-memory-service-discovery.ts';
 import { StaticServiceDiscovery } from '../../src/discovery/static-service-discovery.ts';
 import { createHttpAgent } from '../../src/middleware/http-agent.ts';
@@ -21,6 +26,7 @@ import { Hedge } from '../../src/policies/hedge.ts';
 import { VegasLimit } from '../../src/policies/limits/vegas.ts';
 import { RateLimiter } from '../../src/policies/rate-limiter.ts';
 import { Retry } from '../../src/policies/retry.ts';
+import { startServer } from './server.ts';
 
 /** A function of the user. What it gives decides, so that no promise may stand for it. */
 export type Decide = () => never;
@@ -68,11 +74,49 @@ async function call(options: ServiceOptions): Promise<unknown> {
   }
 }
 
+async function lookUp(options: Partial<DnsServiceDiscoveryOptions>): Promise<unknown> {
+  const resolver = {
+    resolve4: async () => [{ address: '10.0.0.1', ttl: 1 }],
+    resolve6: fails,
+    resolveSrv: fails,
+  };
+  const services = { users: { name: 'users.internal' } };
+  const discovery = new DnsServiceDiscovery({ services, resolver: resolver as never, ...options });
+  try {
+    return await discovery.instances('users');
+  } finally {
+    await discovery.close();
+  }
+}
+
+/** Fails as the first check that fails, unless the instance has passed one before. */
+async function checkHealth(expectedStatus: Decide): Promise<unknown> {
+  const checks = { begun: () => {} };
+  const checkedTwice = new Promise<void>((resolve) => {
+    let begun = 0;
+    checks.begun = () => ++begun === 2 && resolve();
+  });
+  const { port } = await startServer((_request, response) => {
+    checks.begun();
+    response.end();
+  });
+  const discovery = new InMemoryServiceDiscovery();
+  await discovery.register({ serviceName: 'users', host: '127.0.0.1', port });
+  const checker = new HealthChecker({ discovery, services: ['users'], interval: 1, expectedStatus });
+  const failed = new Promise((_resolve, reject) => void checker.once('failure', reject));
+  checker.start();
+  try {
+    return await Promise.race([failed, checkedTwice]);
+  } finally {
+    await checker.close();
+  }
+}
+
 async function halfOpen(options: object): Promise<CircuitBreaker> {
   return new CircuitBreaker({ initialState: 'half-open', ...options });
 }
 
-/** Each option of the rooms policies, balancing and client whose function decides. */
+/** Each option whose function decides, but for those of a ServerGuard, which are tried with each framework. */
 export const DECISIONS: readonly Decision[] = [
   {
     option: "Retry option 'maxAttempts'",
@@ -161,6 +205,10 @@ export const DECISIONS: readonly Decision[] = [
   },
   { option: "Cache option 'key'", run: (key) => new Cache({ key, ttl: 1_000 }).execute(() => 1) },
   {
+    option: "Cache option 'key'",
+    run: async (key) => new Cache({ key, ttl: 1_000 }).serveStaleOr(new Error('down')),
+  },
+  {
     option: "Cache option 'freshness'",
     run: (freshness) => new Cache({ key: () => 'a', freshness }).execute(() => 1),
   },
@@ -239,6 +287,12 @@ export const DECISIONS: readonly Decision[] = [
   { option: "LoadBalancer option 'strategy'", run: (strategy) => choose({ strategy }) },
   { option: "LoadBalancer option 'strategy'", run: (picker) => choose({ strategy: () => picker }) },
   {
+    option: "DnsServiceDiscovery option 'services'",
+    run: (services) => lookUp({ services }).catch(({ cause }) => Promise.reject(cause)),
+  },
+  { option: "DnsServiceDiscovery option 'random'", run: (random) => lookUp({ random }) },
+  { option: "HealthChecker option 'expectedStatus'", run: checkHealth },
+  {
     option: "createFetch() option 'route'",
     run: (route) => createFetch({ discovery: new InMemoryServiceDiscovery() }, { route })('http://users/'),
   },
@@ -291,4 +345,9 @@ export const NOT_DECIDING: Readonly<Record<string, string>> = {
   "the HTTP cache option 'random'": 'is given to a Cache',
   "createFetch() option 'fallback'": 'sends what is not for the mesh',
   "ServiceClient, service 'defaults': option 'classify'": 'is warned of, and the default holds',
+  "HealthChecker option 'connect'": 'makes a connection',
+  "ServerGuard option 'exempt'": 'is tried with each framework',
+  "ServerGuard option 'random'": 'is tried with each framework',
+  "idempotency option 'required'": 'is tried with each framework',
+  "idempotency option 'scope'": 'is tried with each framework',
 };

@@ -6,8 +6,17 @@ import { createDispatcher } from '../../src/client/create-dispatcher.ts';
 import { createFetch } from '../../src/client/create-fetch.ts';
 import { HttpCaching } from '../../src/client/http-caching.ts';
 import { ServiceClient } from '../../src/client/service-client.ts';
+import { DnsServiceDiscovery } from '../../src/discovery/dns-service-discovery.ts';
+import { HealthChecker } from '../../src/discovery/health-checker.ts';
 import { InMemoryServiceDiscovery } from '../../src/discovery/in-memory-service-discovery.ts';
+import { ServiceRegistrar } from '../../src/discovery/service-registrar.ts';
+import { StaticServiceDiscovery } from '../../src/discovery/static-service-discovery.ts';
+import { DiscoveryUnavailableError } from '../../src/errors.ts';
 import { createHttpAgent } from '../../src/middleware/http-agent.ts';
+import { gracefulShutdown } from '../../src/middleware/server/graceful-shutdown.ts';
+import { Health } from '../../src/middleware/server/health.ts';
+import { InMemoryIdempotencyStore } from '../../src/middleware/server/in-memory-idempotency-store.ts';
+import { ServerGuard } from '../../src/middleware/server/server-guard.ts';
 import { AdaptiveConcurrency } from '../../src/policies/adaptive-concurrency.ts';
 import { AdaptiveThrottle } from '../../src/policies/adaptive-throttle.ts';
 import { decorrelatedJitter, exponentialBackoff } from '../../src/policies/backoff.ts';
@@ -25,6 +34,8 @@ import { resilient } from '../../src/policies/resilient.ts';
 import { Retry } from '../../src/policies/retry.ts';
 import { RetryBudget } from '../../src/policies/retry-budget.ts';
 import { Timeout } from '../../src/policies/timeout.ts';
+import { RedisIdempotencyStore } from '../../src/redis/redis-idempotency-store.ts';
+import { RedisServiceDiscovery } from '../../src/redis/redis-service-discovery.ts';
 
 /** Something that takes an options object. */
 export interface OptionTaker {
@@ -126,7 +137,17 @@ function balancerWith(option: string): (options: object) => LoadBalancer {
   return (options) => new LoadBalancer({ discovery: discovery(), [option]: options });
 }
 
-/** Each place of the rooms policies, balancing and client that takes options. */
+function unlessMissing(error: unknown): void {
+  if (!(error instanceof DiscoveryUnavailableError)) throw error;
+}
+
+/** What has begun to look for Redis must not do so for longer than the test. */
+function closed<T extends { close(): Promise<void> }>(made: T): T {
+  void made.close();
+  return made;
+}
+
+/** Each place that takes options. */
 export const OPTION_TAKERS: readonly OptionTaker[] = [
   { file: 'policies/retry.ts', name: 'Retry', make: (options) => new Retry(options), wrong: RETRY },
   {
@@ -465,5 +486,181 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
     name: "createHttpAgent(), option 'fallback'",
     make: (fallback) => createHttpAgent(client(), { fallback }),
     wrong: { http: [5, 'x', {}, true], https: [5, 'x', {}, true] },
+  },
+  {
+    file: 'discovery/in-memory-service-discovery.ts',
+    name: 'InMemoryServiceDiscovery',
+    make: (options) => new InMemoryServiceDiscovery(options),
+    wrong: { ttl: [0, -1, 2 ** 31, '5', true, {}, () => 5] },
+  },
+  {
+    file: 'discovery/static-service-discovery.ts',
+    name: 'StaticServiceDiscovery.fromFile',
+    make: (options) => StaticServiceDiscovery.fromFile('no-such-file.json', options).catch(unlessMissing),
+    wrong: { interval: [0, ...NO_DURATION] },
+  },
+  {
+    file: 'discovery/dns-service-discovery.ts',
+    name: 'DnsServiceDiscovery',
+    make: (options) => new DnsServiceDiscovery(options as never),
+    required: { services: {} },
+    wrong: {
+      services: [5, 'x', [], true, { users: 5 }, { users: null }],
+      resolver: [5, 'x', {}, true],
+      minTtl: [0, ...NO_DURATION],
+      maxTtl: [0, ...NO_DURATION],
+      timeout: [0, ...NO_DURATION],
+      absenceGrace: NO_NUMBER,
+      random: NO_FUNCTION,
+    },
+  },
+  {
+    file: 'discovery/dns-service-discovery.ts',
+    name: "'users' of DnsServiceDiscovery",
+    make: (users) => new DnsServiceDiscovery({ services: { users } as never }),
+    required: { name: 'users.internal' },
+    wrong: {
+      name: [...NO_TEXT, 'a..b', '10.0.0.1'],
+      type: ['MX', 5, true],
+      port: [0, 65_536, ...NO_COUNT],
+      protocol: ['ftp', 5, true],
+    },
+  },
+  {
+    file: 'discovery/health-checker.ts',
+    name: 'HealthChecker',
+    make: (options) => new HealthChecker(options as never),
+    required: { discovery: discovery(), services: ['users'] },
+    wrong: {
+      discovery: [5, 'x', {}, true],
+      services: [5, 'x', {}, [], true, [5], ['']],
+      path: [...NO_TEXT, 'health', '//elsewhere/'],
+      expectedStatus: [99, 600, 200.5, '200', {}, [], [99], true],
+      timeout: [0, ...NO_DURATION],
+      interval: [0, ...NO_DURATION],
+      rise: [0, ...NO_COUNT],
+      fall: [0, ...NO_COUNT],
+      maxConcurrent: [0, ...NO_COUNT],
+      leases: [5, 'x', {}, true],
+      connect: [5, 'x', true],
+    },
+  },
+  {
+    file: 'discovery/service-registrar.ts',
+    name: 'ServiceRegistrar',
+    make: (options) => new ServiceRegistrar(options as never),
+    required: { discovery: discovery(), instance: { serviceName: 'users', host: '127.0.0.1', port: 8001 } },
+    wrong: {
+      discovery: [5, 'x', {}, true],
+      instance: NO_OBJECT,
+      heartbeatInterval: [0, ...NO_DURATION],
+      deregisterOn: ['SIGNAL', 'SIGKILL', 5, true, {}],
+    },
+  },
+  {
+    file: 'discovery/service-registrar.ts',
+    name: 'register()',
+    make: async (options) => {
+      const instance = { serviceName: 'users', host: '127.0.0.1', port: 8001 };
+      const registrar = new ServiceRegistrar({ discovery: discovery(), instance });
+      await registrar.register(options).finally(() => registrar.close());
+    },
+    wrong: { timeout: [0, ...NO_DURATION] },
+  },
+  {
+    file: 'middleware/server/server-guard.ts',
+    name: 'ServerGuard',
+    make: (options) => new ServerGuard(options),
+    wrong: {
+      adaptiveConcurrency: [0, 3, 'x', true, [], () => {}, { nonsense: 1 }],
+      maxEventLoopDelay: [0, 0.5, ...NO_DURATION],
+      priorities: [5, 'x', {}, [], true, [5], [''], ['a', 'a'], ['a']],
+      priorityOf: NO_FUNCTION,
+      retryAfter: NO_DURATION,
+      exempt: NO_FUNCTION,
+      idempotency: [0, 3, 'x', true, [], () => {}, { nonsense: 1 }],
+      random: NO_FUNCTION,
+    },
+  },
+  {
+    file: 'middleware/server/idempotency.ts',
+    name: 'idempotency',
+    make: (idempotency) => new ServerGuard({ idempotency }),
+    wrong: {
+      store: [5, 'x', {}, true],
+      required: [0, 1, 'yes', {}],
+      ttl: [0, ...NO_NUMBER],
+      lease: [99, ...NO_DURATION],
+      duplicates: ['handle', 5, true],
+      waitTimeout: [0, ...NO_DURATION],
+      maxAnswerSize: NO_COUNT,
+      scope: NO_FUNCTION,
+      credentialHeaders: ['x-api-key', [5], ['no name'], 5],
+      whenUnavailable: ['wait', 5, true],
+    },
+  },
+  {
+    file: 'middleware/server/in-memory-idempotency-store.ts',
+    name: 'InMemoryIdempotencyStore',
+    make: (options) => new InMemoryIdempotencyStore(options),
+    wrong: { maxEntries: [0, ...NO_COUNT], maxSize: [0, ...NO_COUNT] },
+  },
+  {
+    file: 'middleware/server/health.ts',
+    name: 'Health',
+    make: (options) => new Health(options),
+    wrong: {
+      checks: [...NO_OBJECT, { database: 5 }],
+      breakers: [...NO_OBJECT, { users: 5 }, { users: null }, { users: {} }],
+      critical: [5, 'x', {}, true, [5], ['users']],
+      discovery: [5, 'x', {}, true],
+      registrar: [5, 'x', {}, true],
+      timeout: [0, ...NO_COUNT],
+      cacheFor: NO_DURATION,
+      verbose: NO_BOOLEAN,
+      prefix: ['health', '/health/', 5, {}, true],
+    },
+  },
+  {
+    file: 'middleware/server/graceful-shutdown.ts',
+    name: 'gracefulShutdown',
+    make: (options) => gracefulShutdown({ signals: false, ...options } as never),
+    wrong: {
+      server: [5, 'x', {}, true, [5]],
+      health: [5, 'x', {}, true],
+      registrar: [5, 'x', {}, true, [5]],
+      drainDelay: NO_DURATION,
+      timeout: NO_DURATION,
+      client: [5, 'x', {}, true, [5]],
+      close: [5, 'x', {}, true, () => {}, [5]],
+      signals: ['SIGTERM', 5, {}, true, ['SIGKILL']],
+    },
+  },
+  {
+    file: 'redis/redis-service-discovery.ts',
+    name: 'RedisServiceDiscovery',
+    make: (options) => closed(new RedisServiceDiscovery(options as never)),
+    required: { redis: 'redis://127.0.0.1:1' },
+    wrong: {
+      redis: [5, 'x', 'http://127.0.0.1', [], true, () => {}],
+      keyPrefix: [...NO_TEXT, 'a b', '{a}'],
+      ttl: [0, ...NO_COUNT],
+      grace: NO_COUNT,
+      refreshInterval: [0, ...NO_COUNT],
+      timeout: [0, ...NO_COUNT],
+      snapshotFile: NO_TEXT,
+    },
+  },
+  {
+    file: 'redis/redis-idempotency-store.ts',
+    name: 'RedisIdempotencyStore',
+    make: (options) => closed(new RedisIdempotencyStore(options as never)),
+    required: { redis: 'redis://127.0.0.1:1', service: 'users' },
+    wrong: {
+      redis: [5, 'x', 'http://127.0.0.1', [], true, () => {}],
+      service: [...NO_TEXT, 'a:b', 'a b'],
+      keyPrefix: [...NO_TEXT, 'a b', '{a}'],
+      timeout: [0, ...NO_COUNT],
+    },
   },
 ];

@@ -4,14 +4,18 @@ import type { ServiceClient } from '../../client/service-client.ts';
 import type { ServiceDiscovery } from '../../discovery/service-discovery.ts';
 import type { ServiceRegistrar } from '../../discovery/service-registrar.ts';
 import {
-  anything,
+  anObject,
   boolean,
   duration,
+  either,
   func,
   having,
+  instanceOf,
   integer,
+  listOf,
   MAX_DELAY,
   matching,
+  text,
   validateOptions,
 } from '../../internal/validate.ts';
 import { CircuitBreaker } from '../../policies/circuit-breaker.ts';
@@ -142,8 +146,8 @@ export class Health {
   constructor(options: HealthOptions = {}) {
     validateOptions('Health', options, {
       checks: functions,
-      breakers: anything,
-      critical: anything,
+      breakers: breakerTable,
+      critical: listOf(text, "a list of names of the 'breakers'"),
       discovery: having('instances'),
       registrar: having('register', 'close'),
       timeout: integer(1, MAX_DELAY),
@@ -359,6 +363,18 @@ function breakersOf({ breakers = {}, critical = [] }: HealthOptions): [string, C
   });
 }
 
+const breakerOrClient = either(
+  'a CircuitBreaker or a ServiceClient',
+  instanceOf(CircuitBreaker, 'a CircuitBreaker'),
+  having('policies'),
+);
+
+function breakerTable(value: unknown, option: string): void {
+  anObject(value, option);
+  for (const [name, of] of Object.entries(value as object)) breakerOrClient(of, `${option}, '${name}'`);
+}
+
 function functions(value: unknown, option: string): void {
+  anObject(value, option);
   for (const [name, check] of Object.entries(value as object)) func(check, `${option}, '${name}'`);
 }

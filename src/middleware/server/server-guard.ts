@@ -18,7 +18,7 @@ import {
   type ConcurrencyPartition,
 } from '../../policies/adaptive-concurrency.ts';
 import { Context } from '../../policies/context.ts';
-import { policyOf } from '../../policies/policy.ts';
+import { policyOf, policyOption } from '../../policies/policy.ts';
 import { Admission, Slot } from './admission.ts';
 import { EventLoopDelay } from './event-loop-delay.ts';
 import { Hold } from './hold.ts';
@@ -125,7 +125,7 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
   constructor(options: ServerGuardOptions = {}) {
     super('server-guard');
     validateOptions('ServerGuard', options, {
-      adaptiveConcurrency: noPromise,
+      adaptiveConcurrency: limiterOption,
       maxEventLoopDelay: either('a duration of at least 1 ms, or false', oneOf(false), positiveDuration),
       priorities: priorityList,
       priorityOf: func,
@@ -334,8 +334,11 @@ function isPast({ deadline }: RequestContext): boolean {
   return performance.now() >= deadline;
 }
 
-function noPromise(value: unknown, option: string): void {
+const limiterOrOptions = policyOption(AdaptiveConcurrency, 'an AdaptiveConcurrency');
+
+function limiterOption(value: unknown, option: string): void {
   decided(value, option);
+  limiterOrOptions(value, option);
 }
 
 function anyObject(value: unknown, option: string): void {
