@@ -122,8 +122,7 @@ export async function report(): Promise<Report> {
     assumed:
       'Three services in a row, 3 attempts each with the default backoff, budgets with their defaults; the backend ' +
       '(400 calls a second, a queue of 1,000, loaded to 80 %) refuses all calls for 30 s; attempts at it time out ' +
-      'after 1 s, and it does not notice. Load: calls at the backend for each request in the outage. ' +
-      'With less traffic the ten retries a second that a budget always grants weigh more.',
+      'after 1 s, and it does not notice. Load: calls at the backend for each request in the outage.',
     head: [
       'three layers of 3 attempts',
       'load in the outage',

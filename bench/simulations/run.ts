@@ -13,6 +13,7 @@ const SIMULATIONS: Record<string, string> = {
   7: './adaptive-throttle.ts',
   8: './returning-instance.ts',
   9: './partial-failure.ts',
+  10: './false-openings.ts',
 };
 const PLOTS = new URL('../../docs/plots/', import.meta.url);
 

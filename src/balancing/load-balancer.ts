@@ -153,7 +153,7 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
     const { strategy = 'peak-ewma', zone, subset, select } = options;
     this.#discovery = options.discovery;
     this.#rules = {
-      strategy: typeof strategy === 'function' ? this.#checkedStrategy(strategy) : STRATEGIES[strategy],
+      strategy: typeof strategy === 'function' ? checkedStrategy(strategy) : STRATEGIES[strategy],
       outlierDetection: outlierDetection(options.outlierDetection),
       slowStart: slowStart(options.slowStart),
       zone: zone === undefined ? undefined : zoneOptions(zone),
@@ -374,19 +374,6 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
     return safely((instance) => this.#decided(priorities(instance), 'priorities', 0));
   }
 
-  #checkedStrategy(strategy: BalancingStrategy): BalancingStrategy {
-    checkStrategy(strategy);
-    return (candidates, context) => {
-      const picker = strategy(candidates, context);
-      try {
-        return checkPicker(picker);
-      } catch (error) {
-        this.#fault = error;
-        return () => undefined;
-      }
-    };
-  }
-
   /** Lets the discovery look again, as often as it sees fit. */
   #refresh(serviceName: string): void {
     if (!this.#closed) this.#ask('refresh', () => this.#discovery.refresh?.(serviceName));
@@ -405,6 +392,22 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
       return undefined;
     }
   }
+}
+
+/** A strategy of the user's, whose every picker is checked. */
+function checkedStrategy(strategy: BalancingStrategy): BalancingStrategy {
+  checkStrategy(strategy);
+  return (candidates, context) => {
+    const picker = strategy(candidates, context);
+    try {
+      return checkPicker(picker);
+    } catch (error) {
+      // Each choice among these instances fails; those of other services do not.
+      return () => {
+        throw error;
+      };
+    }
+  };
 }
 
 /** Has the strategy make a picker of a sample: what it throws may lie in that, but what it gives has to be a picker. */

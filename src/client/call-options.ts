@@ -89,7 +89,7 @@ export function checkCall(call: ServiceCall): void {
   if (typeof call !== 'object' || call === null) {
     throw new InvalidRequestError(`a call must be an object such as { service, path }; got ${shown(call)}`);
   }
-  for (const name in call) if (!isPart(name)) refuseUnknown(name);
+  for (const name in call) if (!isPart(name)) rejectUnknown(name);
   if (typeof call.service !== 'string' || call.service === '') {
     throw new InvalidRequestError(
       `the service of a call must be a non-empty string; got ${shown(call.service)}`,
@@ -117,7 +117,7 @@ function check(name: keyof CallOptions, value: unknown): void {
   }
 }
 
-function refuseUnknown(name: string): void {
+function rejectUnknown(name: string): void {
   // What some other library has added to all objects is not the caller's.
   if (name in Object.prototype) return;
   const near = ALIASES[name] ?? nearestName(name, NAMES);

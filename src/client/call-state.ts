@@ -1,6 +1,8 @@
+import type { Lease } from '../balancing/lease.ts';
 import type { AcquireOptions } from '../balancing/pick.ts';
 import type { Selector } from '../balancing/selector.ts';
 import { type CallDescription, HoldfastError } from '../errors.ts';
+import { shown } from '../internal/shown.ts';
 import { type CallContext, type CallRecord, type Context, SHOWN } from '../policies/context.ts';
 import type { ServiceResponse } from './exchange.ts';
 import type { RelayedAnswer } from './relay.ts';
@@ -27,8 +29,8 @@ export class CallState implements CallRecord, AcquireOptions {
   inTurn: boolean | undefined = undefined;
   /** How the latest attempt failed that was to find out what has become of an instance: another is due, whatever the failure. */
   exploringFailure: unknown = undefined;
-  /** Whether there was an untried instance that seemed well when the latest attempt failed; not looked for where it makes no difference. */
-  wellLeft = false;
+  /** The place that the latest attempt has, or had. */
+  lease: Lease | undefined = undefined;
   /** The number of the latest attempt. */
   attempt = 1;
   /** Where the latest try went. */
@@ -57,6 +59,11 @@ export class CallState implements CallRecord, AcquireOptions {
     this.retries = call.retries;
   }
 
+  /** Whether there is an instance that the call has not tried, and whose latest call did not fail. */
+  get wellLeft(): boolean {
+    return this.lease?.hasWellOther(this) ?? false;
+  }
+
   /** Frozen, and made when it is first asked for after an attempt has gone to an instance. */
   get [SHOWN](): CallDescription {
     const { instanceId, attempt } = this;
@@ -81,10 +88,11 @@ export class FallbackRecord implements CallRecord {
   get [SHOWN](): CallDescription {
     if (this.state !== undefined) return this.state[SHOWN];
     const { service, method = 'GET', path } = this.#call;
+    // What is no string is rejected, and may be replaced by the fallback all the same.
     return Object.freeze({
       service,
-      method: String(method),
-      path: withoutQuery(String(path)),
+      method: typeof method === 'string' ? method : shown(method),
+      path: typeof path === 'string' ? withoutQuery(path) : shown(path),
       instanceId: undefined,
       attempt: 1,
     });

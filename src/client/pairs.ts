@@ -44,8 +44,10 @@ export function isPlain(value: object): boolean {
   return prototype === null || Object.getPrototypeOf(prototype) === null;
 }
 
+/** What is in a string is not shown: it may be a credential. */
 function notPairs(value: unknown, what: string, where = ''): InvalidRequestError {
+  const kind = typeof value === 'string' ? 'a string' : shown(value);
   return new InvalidRequestError(
-    `the ${what} must be an object, a Map, or pairs of a name and a value; got ${where}${shown(value)}`,
+    `the ${what} must be an object, a Map, or pairs of a name and a value; got ${where}${kind}`,
   );
 }

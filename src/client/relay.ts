@@ -5,6 +5,7 @@ import { InvalidRequestError } from '../errors.ts';
 import { warnOf } from '../internal/emitter.ts';
 import { errors } from '../internal/undici.ts';
 import { type Abortable, type AbortListener, type AbortOwner, AbortScope } from '../policies/abort.ts';
+import { type CallState, describeCall } from './call-state.ts';
 import type { Connection, Exchange } from './connections.ts';
 import {
   type Answer,
@@ -13,7 +14,6 @@ import {
   endAtStart,
   failureOf,
   leaveEarly,
-  type Progress,
   type ResponseHeaders,
 } from './exchange.ts';
 import { IteratedBody } from './iterated-body.ts';
@@ -247,7 +247,7 @@ export class RelayedExchange implements Exchange, AbortListener {
   controller: Controller | undefined = undefined;
   readonly #call: RelayedCall;
   readonly #lease: Lease;
-  readonly #progress: Progress;
+  readonly #state: CallState;
   readonly #source: Abortable | undefined;
   readonly #judge: AnswerJudge;
   readonly #resolve: (answer: RelayedAnswer) => void;
@@ -266,7 +266,7 @@ export class RelayedExchange implements Exchange, AbortListener {
   constructor(
     call: RelayedCall,
     lease: Lease,
-    progress: Progress,
+    state: CallState,
     source: Abortable | undefined,
     judge: AnswerJudge,
     startedAt: number,
@@ -275,7 +275,7 @@ export class RelayedExchange implements Exchange, AbortListener {
   ) {
     this.#call = call;
     this.#lease = lease;
-    this.#progress = progress;
+    this.#state = state;
     this.#source = source;
     this.#judge = judge;
     this.#startedAt = startedAt;
@@ -298,7 +298,7 @@ export class RelayedExchange implements Exchange, AbortListener {
     } else {
       this.#finish({ cancelled: true });
     }
-    if (this.controller === undefined) leaveEarly(this, this.#progress);
+    if (this.controller === undefined) leaveEarly(this, this.#state);
     else this.controller.abort(this.#abortedWith);
   }
 
@@ -337,10 +337,10 @@ export class RelayedExchange implements Exchange, AbortListener {
 
   onRequestStart(controller: Controller): void {
     if (this.#abortedWith !== undefined) {
-      endAtStart(controller, this.#progress, this.#abortedWith);
+      endAtStart(controller, this.#state, this.#abortedWith);
       return;
     }
-    begins(this.#progress);
+    begins(this.#state);
     this.controller = controller;
   }
 
@@ -396,6 +396,7 @@ export class RelayedExchange implements Exchange, AbortListener {
     this.#complete = true;
     if (this.#abortedWith !== undefined) return;
     const error = failureOf(cause, this.#lease.instance, this.controller !== undefined);
+    describeCall(error, this.#state);
     if (this.#answer === undefined) {
       this.#source?.unlisten(this);
       this.#reject(error);

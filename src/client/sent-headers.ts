@@ -37,16 +37,23 @@ export function mergeHeaders(own: readonly string[], propagated: readonly string
   return { headers, timeout: leastTimeout(given.get(TIMEOUT_HEADER)) };
 }
 
-/** What is sent under a name that both may set: the caller's value, or the lesser time limit. */
+/**
+ * What is sent under a name that both may set: the caller's value, or the lesser time limit.
+ *
+ * @param elapsed milliseconds that have passed since the caller said its time limit
+ */
 export function valuesToSend(
   name: string,
   given: ReadonlyMap<string, readonly string[]>,
   ours: ReadonlyMap<string, string>,
+  elapsed = 0,
 ): readonly string[] {
   const own = given.get(name);
   const set = ours.get(name);
   if (name === TIMEOUT_HEADER) {
-    const least = leastTimeout([...(own ?? []), ...(set === undefined ? [] : [set])]);
+    const limit = leastTimeout(own);
+    const left = limit === undefined ? [] : [String(Math.max(1, Math.floor(limit - elapsed)))];
+    const least = leastTimeout(set === undefined ? left : [...left, set]);
     return least === undefined ? [] : [String(least)];
   }
   if (own !== undefined) return name === 'tracestate' ? own : own.slice(0, 1);

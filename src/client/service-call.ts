@@ -119,8 +119,8 @@ const SEARCH = /^[\x21\x22\x24-\x7e]*$/;
 export function prepare(call: ServiceCall): PreparedRequest {
   const method = methodOf(call);
   const headers: string[] = [];
-  const body = bodyOf(call, headers);
   if (call.headers !== undefined && call.headers !== null) addHeaders(call.headers, headers);
+  const body = bodyOf(call, headers);
   setIdempotencyKey(headers, call);
   return {
     method,
@@ -230,7 +230,7 @@ function addHeader(headers: string[], name: string, value: unknown): void {
     throw new InvalidRequestError(
       `the value of the header '${name}' has a control character or one beyond Latin-1`,
     );
-  // A content type of the caller's takes the place of ours.
+  // It is sent once, as the caller said it last.
   if (name === 'content-type') setHeader(headers, name, text);
   else headers.push(name, text);
 }
@@ -265,15 +265,16 @@ export function setIdempotencyKey(
 
 function bodyOf({ body }: ServiceCall, headers: string[]): Body {
   if (body === undefined || body === null) return null;
+  const typed = indexOfHeader(headers, 'content-type') !== -1;
   if (typeof body === 'string') {
-    if (isJson(body)) headers.push('content-type', 'application/json');
+    if (!typed && isJson(body)) headers.push('content-type', 'application/json');
     return body;
   }
   if (body instanceof Uint8Array || body instanceof Readable) return body;
   if (body instanceof ArrayBuffer) return new Uint8Array(body);
   if (ArrayBuffer.isView(body)) return new Uint8Array(body.buffer, body.byteOffset, body.byteLength);
   if (body instanceof URLSearchParams) {
-    headers.push('content-type', 'application/x-www-form-urlencoded;charset=UTF-8');
+    if (!typed) headers.push('content-type', 'application/x-www-form-urlencoded;charset=UTF-8');
     return body.toString();
   }
   if (UNSENDABLE.has((body as { [Symbol.toStringTag]?: unknown })[Symbol.toStringTag])) {
@@ -283,7 +284,7 @@ function bodyOf({ body }: ServiceCall, headers: string[]): Body {
     );
   }
   if (isSource(body)) return Readable.from(body, { objectMode: false });
-  headers.push('content-type', 'application/json');
+  if (!typed) headers.push('content-type', 'application/json');
   return jsonOf(body);
 }
 

@@ -62,7 +62,7 @@ import { type RelayedAnswer, RelayedCall, RelayedExchange } from './relay.ts';
 import { prepareRelay, type RelayRequest } from './relay-request.ts';
 import type { RelayedCalls } from './relayed-calls.ts';
 import { type PreparedRequest, prepare, type ServiceCall } from './service-call.ts';
-import { DEFAULT_MAX_ATTEMPTS, type ServiceOptions, ServicePolicies } from './service-policies.ts';
+import { type ServiceOptions, ServicePolicies } from './service-policies.ts';
 import { SharedTimeouts } from './shared-timeouts.ts';
 
 export interface ServiceClientOptions {
@@ -214,7 +214,10 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
     const send: Send<ServiceResponse> = (lease, endpoint, context) => {
       return new Promise((resolve, reject) => {
         const details = detailsOf(lease, maxResponseSize);
-        const whenOver = (end: CallResult) => void lease.release(end);
+        const whenOver = (end: CallResult) => {
+          describeCall(end.error, state);
+          lease.release(end);
+        };
         endpoint.connections.dispatch(
           dispatchOptions(state, context),
           new StreamedExchange(details, state, context.source, cancellation, whenOver, resolve, reject),
@@ -418,7 +421,12 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
     return result.then(
       (response) => {
         this.#ended(state, policies);
-        return resultOf(state, response);
+        try {
+          return resultOf(state, response);
+        } catch (error) {
+          describeCall(error, state);
+          throw error;
+        }
       },
       (error) => {
         this.#ended(state, policies);
@@ -456,6 +464,7 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
     for (let moves = 0; ; moves++) {
       const { instanceId } = lease.instance;
       state.instanceId = instanceId;
+      state.lease = lease;
       // A hedge must go elsewhere while this attempt is still under way.
       if (policies.hedge !== undefined) avoid(state, instanceId);
       const endpoint = this.#endpointOf(lease, policies);
@@ -484,8 +493,6 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
         if (context.cancelled) throw error;
         avoid(state, instanceId);
         if (conclusive && (lease.probe || lease.exploring)) state.exploringFailure = error;
-        const matters = context.attempt >= DEFAULT_MAX_ATTEMPTS || asksToWait(error);
-        state.wellLeft = matters && lease.hasWellOther(state);
         const next = moves < MAX_MOVES ? this.#moveOn(state, policies, error) : undefined;
         if (next === undefined) {
           state.lastError = error;
@@ -591,12 +598,6 @@ function unjudged({ cancelled, reason }: Context): CallResult {
   if (!cancelled) return { inconclusive: true };
   const ranOut = reason instanceof DeadlineExceededError && reason.stalled === 0;
   return ranOut ? { cancelled, error: reason } : { cancelled };
-}
-
-/** Whether an instance asked for a while without calls. A 429 is about the caller, whichever the instance. */
-function asksToWait(error: unknown): boolean {
-  if (!(error instanceof ServiceResponseError) || error.status === 429) return false;
-  return error.headers['retry-after'] !== undefined;
 }
 
 function serviceTable(value: unknown, option: string): void {

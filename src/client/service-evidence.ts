@@ -1,6 +1,12 @@
 import type { Candidate } from '../balancing/strategy.ts';
 import type { CircuitBreakerOptions } from '../policies/circuit-breaker.ts';
-import { type RollingWindow, rollingWindow } from '../policies/rolling-window.ts';
+import {
+  followsRate,
+  MINIMUM_CALLS,
+  type RollingWindow,
+  rollingWindow,
+  TimeWindow,
+} from '../policies/rolling-window.ts';
 
 /** Results that an instance must have to be known, at least. */
 const MIN_RESULTS = 3;
@@ -28,8 +34,10 @@ interface InstanceResults {
 }
 
 /** The options of a breaker that the evidence goes by. */
-export type EvidenceRules = Pick<CircuitBreakerOptions, 'window' | 'failureRatio' | 'slowCallRatio'> & {
-  readonly minimumCalls: number;
+export type EvidenceRules = Pick<
+  CircuitBreakerOptions,
+  'window' | 'minimumCalls' | 'failureRatio' | 'slowCallRatio'
+> & {
   /** Whether the share of failures is to be certain before it counts. What a user sets is taken as it is. */
   readonly certain: boolean;
 };
@@ -64,25 +72,26 @@ export class ServiceEvidence {
     this.#rules = rules;
     this.#ratio = Math.min(rules.failureRatio ?? 1, rules.slowCallRatio ?? 1);
     this.#windowSize = typeof rules.window === 'object' ? rules.window.calls : Infinity;
-    this.#minimumCalls = Math.min(rules.minimumCalls, this.#windowSize);
+    this.#minimumCalls = Math.min(rules.minimumCalls ?? MINIMUM_CALLS, this.#windowSize);
   }
 
   /** Takes in how an attempt on one of the candidates ended. */
   record(candidate: Candidate, candidates: readonly Candidate[], failed: boolean, slow: boolean): void {
+    this.#candidates = candidates;
     let results = this.#results.get(candidate);
     if (results === undefined) {
-      results = { window: rollingWindow(this.#rules.window), failedLast: false, failing: false };
+      results = { window: rollingWindow(this.#rules), failedLast: false, failing: false };
       this.#results.set(candidate, results);
     }
     // It has returned: what it did before its ejection says nothing about now. (A lone one is called while it is ejected.)
     const returned = results.failing && !candidate.failing && candidates.length > 1;
-    if (returned) results.window = rollingWindow(this.#rules.window);
+    if (returned) results.window = rollingWindow(this.#rules);
+    this.#followRate(results.window);
     results.failing = candidate.failing;
     const { slowCallRatio, failureRatio } = this.#rules;
     const bad = slowCallRatio === undefined ? failed : slow || (failed && failureRatio !== undefined);
     results.window.record(bad, false);
     results.failedLast = failed;
-    this.#candidates = candidates;
     this.#recorded++;
     this.#failuresInARow = failed ? this.#failuresInARow + 1 : 0;
   }
@@ -189,8 +198,15 @@ export class ServiceEvidence {
 
   #windowOf(candidate: Candidate): RollingWindow | undefined {
     const window = this.#results.get(candidate)?.window;
-    window?.forget();
+    if (window === undefined) return undefined;
+    this.#followRate(window);
+    window.forget();
     return window;
+  }
+
+  /** A window that follows the rate holds what the instance must have to be known, however long ago it was. */
+  #followRate(window: RollingWindow): void {
+    if (window instanceof TimeWindow && followsRate(this.#rules)) window.atLeast = this.#enough;
   }
 }
 

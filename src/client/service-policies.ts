@@ -35,6 +35,7 @@ import { classify, classifyStatus, type Verdict } from './classification.ts';
 import { type ConnectionOptions, connectionOptions } from './connections.ts';
 import type { Answer } from './exchange.ts';
 import { type HttpCacheOptions, HttpCaching } from './http-caching.ts';
+import { LearningAllowance } from './learning-allowance.ts';
 import { ServiceEvidence } from './service-evidence.ts';
 import { SharedTimeouts } from './shared-timeouts.ts';
 
@@ -56,7 +57,7 @@ export interface ServiceOptions {
    */
   retry?: ServiceRetryOptions | Retry | false;
   /**
-   * The judge of the service as a whole. By default it opens when 60 % of at least 20 attempts within 10 s failed, and lets a
+   * The judge of the service as a whole. By default it opens when 60 % of the attempts of 10 s, or of the last 20 if those are more, failed, and lets a
    * probe through after 0.5 s, a quarter longer each time, up to 5 s. Whatever its options, it opens only if no
    * instance is well, and at once if every instance is ejected and as many attempts in a row failed as `minimumCalls`
    * says. An instance passed by the user goes by its own rules alone: what fails where only that instance is bad does
@@ -129,17 +130,15 @@ const STATUSES = {
   statuses: listOf(integer(100, 999), 'a list of HTTP statuses, such as [503]'),
 };
 
-export const DEFAULT_MAX_ATTEMPTS = 3;
+const DEFAULT_MAX_ATTEMPTS = 3;
 /** While there is an instance that the call has not tried, and whose latest call did not fail. */
 const MOST_ATTEMPTS = 10;
-/** Those of a CircuitBreaker. */
-const DEFAULT_MINIMUM_CALLS = 20;
+/** That of a CircuitBreaker. */
 const DEFAULT_SLOW_CALL = 1_000;
 
 const BREAKER_DEFAULTS = {
   resetTimeout: untilProbe,
   failureRatio: 0.6,
-  minimumCalls: 20,
 } satisfies CircuitBreakerOptions;
 
 const growing = exponentialBackoff({ base: 500, factor: 1.25, max: 5_000, jitter: 'none' });
@@ -206,7 +205,8 @@ export class ServicePolicies {
     if (retry instanceof Retry) this.retry = retry;
     else if (retry !== false) {
       this.retryBudget = retry.budget ?? new RetryBudget();
-      this.retry = retryFor(retry, this.retryBudget);
+      const allowance = retry.budget === undefined ? new LearningAllowance() : undefined;
+      this.retry = retryFor(retry, this.retryBudget, allowance);
       if (typeof retry.maxAttempts === 'number') this.#retries = retry.maxAttempts - 1;
     }
     if (circuitBreaker instanceof CircuitBreaker) {
@@ -214,14 +214,13 @@ export class ServicePolicies {
       this.evidence = new ServiceEvidence({ ...BREAKER_DEFAULTS, certain: false });
     } else if (circuitBreaker !== false) {
       const own = breakerOptions({ ...BREAKER_DEFAULTS, name: serviceName }, circuitBreaker);
-      const { minimumCalls = DEFAULT_MINIMUM_CALLS } = own;
       this.#breakerRules = own;
       // It checks the options, so that it is made first.
       this.circuitBreaker = new CircuitBreaker(own, (rule) =>
         rule === 'ratio' ? evidence.isDown() : evidence.allFailedLast(),
       );
       const certain = own.failureRatio !== undefined && circuitBreaker.failureRatio === undefined;
-      const evidence = new ServiceEvidence({ ...own, minimumCalls, certain });
+      const evidence = new ServiceEvidence({ ...own, certain });
       this.evidence = evidence;
       this.circuitBreaker.on('close', () => evidence.clear());
     }
@@ -452,7 +451,12 @@ function listenersOf(emitters: readonly Emitter<never>[]): number {
   return count;
 }
 
-function retryFor({ statuses, ...options }: ServiceRetryOptions, budget: RetryBudget): Retry {
+/** @param allowance pays for what it takes to learn which instances are down; none where the budget is the user's. */
+function retryFor(
+  { statuses, ...options }: ServiceRetryOptions,
+  budget: RetryBudget,
+  allowance: LearningAllowance | undefined,
+): Retry {
   validateOptions('Retry', { statuses, ...options }, { ...RETRY_CHECKS, ...STATUSES });
   const worthIt =
     options.shouldRetry ?? ((outcome: Outcome<unknown>) => mayGoBetter(outcome as Outcome<Answer>, statuses));
@@ -462,9 +466,10 @@ function retryFor({ statuses, ...options }: ServiceRetryOptions, budget: RetryBu
     ...options,
     budget,
     maxAttempts: (context) => {
-      const { retries, wellLeft } = stateOf(context);
-      if (retries !== undefined) return retries + 1;
-      if (maxAttempts === undefined) return wellLeft ? MOST_ATTEMPTS : DEFAULT_MAX_ATTEMPTS;
+      const state = stateOf(context);
+      if (state.retries !== undefined) return state.retries + 1;
+      if (maxAttempts === undefined)
+        return state.attempt >= DEFAULT_MAX_ATTEMPTS && state.wellLeft ? MOST_ATTEMPTS : DEFAULT_MAX_ATTEMPTS;
       return typeof maxAttempts === 'number' ? maxAttempts : maxAttempts(context);
     },
     shouldRetry: (outcome, context) => {
@@ -473,8 +478,16 @@ function retryFor({ statuses, ...options }: ServiceRetryOptions, budget: RetryBu
       return mayBeSentAgain(state) && (found || worthIt(outcome, context));
     },
   };
-  // It speaks of the instance that sent it.
-  return new Retry(own, (context) => !stateOf(context).wellLeft);
+  return new Retry(own, {
+    obeysRetryAfter: (context) => {
+      const state = stateOf(context);
+      return isAboutCaller(state.lastError) || !state.wellLeft;
+    },
+    pays: (context) => {
+      const state = stateOf(context);
+      return allowance !== undefined && state.wellLeft && allowance.withdraw(state.lease!.candidate);
+    },
+  });
 }
 
 /** Whatever it says, only what may be sent twice is. */
@@ -486,6 +499,11 @@ function hedgeFor(options: HedgeOptions): Hedge {
       return mayBeSentTwice(stateOf(context)) && (options.shouldHedge?.(context) ?? true);
     },
   });
+}
+
+/** What an instance says of the caller holds on the others, too. */
+function isAboutCaller(error: unknown): boolean {
+  return error instanceof ServiceResponseError && error.status === 429;
 }
 
 function mayGoBetter(outcome: Outcome<Answer>, statuses: readonly number[] | undefined): boolean {

@@ -166,6 +166,8 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
   readonly #vacant = new Set<Service>();
   readonly #watchers = new Watchers();
   #closed = false;
+  /** Why `random` gave no number: a lookup must not fail of it, so that it is thrown to whoever asks. */
+  #fault: unknown = undefined;
 
   /**
    * @throws TypeError | RangeError naming the option that is not what it must be; InvalidInstanceError naming a service
@@ -195,17 +197,19 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
       checkServiceName(serviceName);
       checkName(serviceName, at);
     }
-    this.#nameOf =
-      typeof services === 'function'
-        ? (name) => decided(services(name), "DnsServiceDiscovery option 'services'")
-        : (name) => this.#listed.get(name);
+    this.#nameOf = typeof services === 'function' ? services : (name) => this.#listed.get(name);
     // A second try waits twice as long: both are over in time.
     this.#own = resolver ? undefined : new Resolver({ timeout: Math.ceil(timeout / 5), tries: 2 });
     this.#resolver = resolver ?? this.#own!;
     this.#timeout = timeout;
     this.#absenceGrace = options.absenceGrace ?? 300_000;
-    this.#random = random;
-    this.#backoff = exponentialBackoff({ base: FIRST_RETRY, max: this.#maxTtl, jitter: 'none' });
+    this.#random = this.#checkedRandom(random);
+    this.#backoff = exponentialBackoff({
+      base: FIRST_RETRY,
+      max: this.#maxTtl,
+      jitter: 'equal',
+      random: this.#random,
+    });
   }
 
   /** Rejects: DNS is written elsewhere. */
@@ -318,7 +322,19 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
     service.usedAt = performance.now();
     if (service.list === undefined) await service.looking;
     this.#throwIfClosed();
+    if (this.#fault !== undefined) throw this.#fault;
     return service;
+  }
+
+  #checkedRandom(random: () => number): () => number {
+    return () => {
+      try {
+        return decided(random(), "DnsServiceDiscovery option 'random'");
+      } catch (error) {
+        this.#fault = error;
+        return 0;
+      }
+    };
   }
 
   /** Undefined if there is no such service. */
@@ -336,7 +352,7 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
 
   #at(serviceName: string): DnsName | undefined {
     try {
-      const at = this.#nameOf(serviceName);
+      const at = decided(this.#nameOf(serviceName), "DnsServiceDiscovery option 'services'");
       if (at !== undefined) checkName(serviceName, at);
       return at;
     } catch (cause) {
@@ -366,7 +382,7 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
     if (instances.length > 0) service.absentSince = undefined;
     else service.absentSince ??= performance.now();
     const changed = this.#take(service, instances);
-    const wait = Math.min(this.#maxTtl, Math.max(this.#minTtl, ttl)) * (1 + JITTER * this.#chance(service));
+    const wait = Math.min(this.#maxTtl, Math.max(this.#minTtl, ttl)) * (1 + JITTER * this.#random());
     this.#refreshAfter(service, Math.min(wait, this.#closeWait(service)));
     if (changed) this.#tell(service);
     this.#boundVacant(service);
@@ -397,8 +413,7 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
     service.failures++;
     if (absent && service.list !== undefined) service.absentSince ??= now;
     const closely = absent ? this.#closeWait(service) : Infinity;
-    const wait = () => (this.#backoff(service.failures, 0) / 2) * (1 + this.#chance(service));
-    this.#refreshAfter(service, closely < Infinity ? closely : wait());
+    this.#refreshAfter(service, closely < Infinity ? closely : this.#backoff(service.failures, 0));
     const gone = absent && now - (service.absentSince ?? Infinity) >= this.#absenceGrace;
     if (gone && this.#take(service, NONE)) this.#tell(service);
     this.#boundVacant(service);
@@ -406,27 +421,13 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
   }
 
   /** Infinity where the service is not watched closely. */
-  #closeWait(service: Service): number {
-    const { absentSince = -Infinity, hintedAt, doubtedSince } = service;
+  #closeWait({ absentSince = -Infinity, hintedAt, doubtedSince }: Service): number {
     const now = performance.now();
     const absent = now - absentSince < CLOSE_WATCH;
     const doubted = now - hintedAt < DOUBT && now - doubtedSince < CLOSE_WATCH;
     if (!absent && !doubted) return Infinity;
     const { min, max } = CLOSE_WAIT;
-    return Math.min(this.#maxTtl, min + this.#chance(service) * (max - min));
-  }
-
-  /** A number from 0 to 1. Where the user's source of them fails it is told of, and the lookups go on. */
-  #chance({ name }: Service): number {
-    try {
-      return decided(this.#random(), "DnsServiceDiscovery option 'random'");
-    } catch (cause) {
-      const error = new DiscoveryUnavailableError(`no random number for the next lookup of '${name}'`, {
-        cause,
-      });
-      this.emit('failure', { serviceName: name, error });
-      return Math.random();
-    }
+    return Math.min(this.#maxTtl, min + this.#random() * (max - min));
   }
 
   /** Whether the service is another than before. That settles a doubt. */

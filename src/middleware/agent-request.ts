@@ -42,6 +42,7 @@ export class AgentRequest implements Linked<AgentRequest> {
   readonly #destroy: (error?: Error) => ClientRequest;
   /** The `Host` that Node made of the URL; undefined if the caller has said which. */
   readonly #host: unknown;
+  readonly #madeAt = performance.now();
 
   constructor(request: AgentClientRequest, options: RequestOptions, whenOver: () => void) {
     this.request = request;
@@ -90,7 +91,7 @@ export class AgentRequest implements Linked<AgentRequest> {
     const unchanged = this.#host !== undefined && this.request.getHeader('host') === this.#host;
     const authority = unchanged ? new URL(originOf(instance)).host : undefined;
     try {
-      completeHead(this.request, authority, headers());
+      completeHead(this.request, authority, headers(), performance.now() - this.#madeAt);
     } catch (cause) {
       throw new InvalidRequestError(`a header cannot be sent: ${(cause as Error).message}`, { cause });
     }

@@ -13,19 +13,26 @@ interface Rendered {
  * `valuesToSend`. Node writes the head down as soon as the request is ended or its body begins, which it does while
  * there is no socket yet: then what is written is changed.
  *
+ * @param elapsed milliseconds since the caller made the request
  * @throws TypeError if a value cannot stand in a header.
  */
 export function completeHead(
   request: ClientRequest,
   host: string | undefined,
   headers: readonly string[],
+  elapsed: number,
 ): void {
   const ours = new Map(pairsOf(headers));
-  if (request.headersSent) changeHead(request as unknown as Rendered, host, ours);
-  else setHead(request, host, ours);
+  if (request.headersSent) changeHead(request as unknown as Rendered, host, ours, elapsed);
+  else setHead(request, host, ours, elapsed);
 }
 
-function setHead(request: ClientRequest, host: string | undefined, ours: ReadonlyMap<string, string>): void {
+function setHead(
+  request: ClientRequest,
+  host: string | undefined,
+  ours: ReadonlyMap<string, string>,
+  elapsed: number,
+): void {
   if (host !== undefined) request.setHeader('Host', host);
   const given = new Map<string, string[]>();
   for (const name of PROPAGATED_HEADERS) {
@@ -33,13 +40,18 @@ function setHead(request: ClientRequest, host: string | undefined, ours: Readonl
     if (value !== undefined) given.set(name, [value].flat().map(String));
   }
   for (const name of PROPAGATED_HEADERS) {
-    const values = valuesToSend(name, given, ours);
+    const values = valuesToSend(name, given, ours, elapsed);
     if (values.length > 0) request.setHeader(name, values.length === 1 ? values[0]! : values);
     else request.removeHeader(name);
   }
 }
 
-function changeHead(request: Rendered, host: string | undefined, ours: ReadonlyMap<string, string>): void {
+function changeHead(
+  request: Rendered,
+  host: string | undefined,
+  ours: ReadonlyMap<string, string>,
+  elapsed: number,
+): void {
   const before = request._header;
   const lines = before.split('\r\n');
   const given = new Map<string, string[]>();
@@ -53,7 +65,7 @@ function changeHead(request: Rendered, host: string | undefined, ours: ReadonlyM
   if (host !== undefined) kept[kept.findIndex((line) => /^host:/i.test(line))] = `Host: ${host}`;
   const added: string[] = [];
   for (const name of PROPAGATED_HEADERS) {
-    for (const value of valuesToSend(name, given, ours)) {
+    for (const value of valuesToSend(name, given, ours, elapsed)) {
       validateHeaderValue(name, value);
       added.push(`${name}: ${value}`);
     }

@@ -154,7 +154,7 @@ export class Cache extends Emitter<CacheEvents> implements Policy {
     if (context.aborted) return Promise.reject(context.reason);
     let key: string | undefined;
     try {
-      key = decidedKey(this.#options.key(context), "Cache option 'key'");
+      key = this.#keyOf(context);
     } catch (error) {
       return Promise.reject(error);
     }
@@ -172,6 +172,10 @@ export class Cache extends Emitter<CacheEvents> implements Policy {
     }
     if (this.isObserved('miss')) this.emit('miss', { key, attributes: context.attributes });
     return this.#fetch(key, operation, context);
+  }
+
+  #keyOf(context: Context): string | undefined {
+    return decidedKey(this.#options.key(context), "Cache option 'key'");
   }
 
   /**
@@ -203,7 +207,7 @@ export class Cache extends Emitter<CacheEvents> implements Policy {
    */
   serveStaleOr<T>(error: unknown, options?: CallOptions): T {
     const context = contextOf(options);
-    const key = this.#options.key(context);
+    const key = this.#keyOf(context);
     if (key === undefined) throw error;
     return this.#staleOr(error, key, context) as T;
   }

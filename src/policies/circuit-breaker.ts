@@ -20,7 +20,7 @@ import { type CallOptions, type Context, contextOf, type Operation } from './con
 import { type Expiring, ExpiryQueue } from './expiry-queue.ts';
 import { asReceived, isExcluded, isRefusal, type Outcome, start } from './outcome.ts';
 import type { Policy } from './policy.ts';
-import { type RollingWindow, rollingWindow, type WindowCounts } from './rolling-window.ts';
+import { MINIMUM_CALLS, type RollingWindow, rollingWindow, type WindowCounts } from './rolling-window.ts';
 
 export type CircuitState = 'closed' | 'open' | 'half-open' | 'isolated';
 
@@ -51,7 +51,10 @@ export interface CircuitBreakerOptions {
    * 1,000; matters only with `slowCallRatio`.
    */
   slowCallDuration?: number;
-  /** What the ratios are taken over: milliseconds, or a number of calls. Default 10,000 ms. */
+  /**
+   * What the ratios are taken over: milliseconds, or a number of calls. Default 10,000 ms; and if `minimumCalls` is not given
+   * either, the last 20 calls where those are more, up to five minutes, so that a breaker with few calls can open too.
+   */
   window?: number | { calls: number };
   /** Calls that the window must hold before a ratio counts. Default 20, at most the calls of the window. */
   minimumCalls?: number;
@@ -167,7 +170,7 @@ export class CircuitBreaker extends Emitter<CircuitBreakerEvents> implements Pol
     this.#mayOpen = mayOpen;
     this.#failureThreshold = options.failureThreshold ?? (byRatio ? Infinity : 5);
     this.#minimumCalls = Math.min(
-      options.minimumCalls ?? 20,
+      options.minimumCalls ?? MINIMUM_CALLS,
       typeof window === 'object' ? window.calls : Infinity,
     );
     this.#slowCallDuration = options.slowCallDuration ?? 1_000;
@@ -403,15 +406,9 @@ export class CircuitBreaker extends Emitter<CircuitBreakerEvents> implements Pol
   }
 
   #closed(): Closed {
-    const { failureRatio, slowCallRatio, window } = this.#options;
-    if (failureRatio === undefined && slowCallRatio === undefined) {
-      return { kind: 'closed', failuresInARow: 0, window: undefined };
-    }
-    return {
-      kind: 'closed',
-      failuresInARow: 0,
-      window: rollingWindow(window),
-    };
+    const { failureRatio, slowCallRatio } = this.#options;
+    const byRatio = failureRatio !== undefined || slowCallRatio !== undefined;
+    return { kind: 'closed', failuresInARow: 0, window: byRatio ? rollingWindow(this.#options) : undefined };
   }
 
   #closedFrom({ failuresInARow = 0, window = [] }: CircuitBreakerSnapshot): Closed {
@@ -467,15 +464,11 @@ function always(): boolean {
 
 /** Options with other defaults than a breaker's own. Their rule for when to open holds unless the options bring one. */
 export function breakerOptions(
-  { failureRatio, minimumCalls, ...defaults }: CircuitBreakerOptions,
+  { failureRatio, ...defaults }: CircuitBreakerOptions,
   options: CircuitBreakerOptions,
 ): CircuitBreakerOptions {
   const ownRule = options.failureThreshold ?? options.failureRatio ?? options.slowCallRatio;
-  return {
-    ...defaults,
-    ...(ownRule === undefined && { failureRatio, minimumCalls }),
-    ...options,
-  };
+  return { ...defaults, ...(ownRule === undefined && { failureRatio }), ...options };
 }
 
 /** A snapshot comes from where it was kept: it is not taken on trust, and a newer version may have written more. */

@@ -35,8 +35,8 @@ export interface HedgeOptions {
   /** Further tries of a call, besides the first. Default 1. */
   maxHedges?: number;
   /**
-   * What further tries are paid from. Default: a RetryBudget of its own that grants one for every 20 calls and
-   * one a second besides.
+   * What further tries are paid from. Default: a RetryBudget of its own that grants ten, and then one for every 20
+   * calls.
    */
   budget?: Pick<RetryBudget, 'deposit' | 'withdraw'>;
   /**
@@ -119,7 +119,7 @@ export class Hedge extends Emitter<HedgeEvents> implements Policy {
     this.#minDelay = minDelay;
     this.#maxDelay = maxDelay;
     this.#maxHedges = options.maxHedges ?? 1;
-    this.#budget = options.budget ?? new RetryBudget({ ratio: 0.05, minPerSecond: 1 });
+    this.#budget = options.budget ?? new RetryBudget({ ratio: 0.05 });
     this.#shouldHedge = options.shouldHedge;
     this.#isFailure = options.isFailure;
     if (delay === undefined) this.#durations = new LatencyHistogram();

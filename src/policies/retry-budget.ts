@@ -1,36 +1,54 @@
 import { number, validateOptions } from '../internal/validate.ts';
 
 export interface RetryBudgetOptions {
-  /** Retries earned by each first try: 0.2 lets retries add a fifth to the load. Default 0.2. */
+  /** Retries earned by each first attempt: 0.2 lets retries add a fifth to the load. Default 0.2. */
   ratio?: number;
-  /** Retries a second that are granted whatever the traffic, so that a quiet client can retry too. Default 10. */
+  /** Retries that can be made before any is earned, and that can be saved up however little traffic there is. Default 10. */
+  initial?: number;
+  /**
+   * Retries a second that are granted whatever the traffic. Each process grants them by itself: with 100 processes of
+   * 10 calls a second, a floor of 10 lets retries double the load. Default 0.
+   */
   minPerSecond?: number;
 }
 
-/** Milliseconds after which what was earned is forgotten, and for which the floor can be saved up. */
+/** Milliseconds of traffic whose earnings can be saved up, and of the floor. */
 const MEMORY = 10_000;
 
 /**
- * Spends a token for each retry and earns a fraction of one for each first try, so that retries stay a
- * bounded share of traffic whatever fails downstream. Share one among policies or clients to bound
- * them together.
+ * Spends a token for each retry and earns a fraction of one for each first attempt, so that retries stay a
+ * bounded share of traffic whatever fails downstream, in one large process or in a hundred small ones. Share one among
+ * policies or clients to bound them together.
  *
- * Source: Finagle, `com.twitter.finagle.service.RetryBudget`: the same 10 seconds of memory and the same
- * reserve (`minPerSecond` × 10 s, full at the start); what was earned leaks away with that time
- * constant here and expires in windows there.
+ * It begins with `initial` tokens. What is earned is kept until it is spent, up to what the traffic of about 10 seconds
+ * earns, or `initial` if that is more: a process with one call a minute can retry it, too.
+ *
+ * Sources: Finagle, `com.twitter.finagle.service.RetryBudget`, for the ratio, the floor and 10 seconds of memory; Marc
+ * Brooker, 'Fixing retries with token buckets and circuit breakers' (2022), and gRFC A6 for a bucket that is filled by
+ * calls alone. Theirs begin full, with 5 to 500 tokens, and hold as many however much traffic there is; A6 counts
+ * failures, not retries.
  */
 export class RetryBudget {
   readonly #ratio: number;
+  readonly #initial: number;
   readonly #perMillisecond: number;
   readonly #fullReserve: number;
-  #earned = 0;
+  #earned: number;
+  /** What the traffic of late earned, spent or not. */
+  #earnings = 0;
   #reserve: number;
   #updatedAt = performance.now();
 
   constructor(options: RetryBudgetOptions = {}) {
-    validateOptions('RetryBudget', options, { ratio: number(0, 1000), minPerSecond: number(0) });
-    const { ratio = 0.2, minPerSecond = 10 } = options;
+    validateOptions('RetryBudget', options, {
+      ratio: number(0, 1000),
+      initial: number(0),
+      minPerSecond: number(0),
+    });
+    const { ratio = 0.2, initial = 10, minPerSecond = 0 } = options;
     this.#ratio = ratio;
+    this.#initial = initial;
+    this.#earned = initial;
     this.#perMillisecond = minPerSecond / 1000;
     this.#fullReserve = this.#perMillisecond * MEMORY;
     this.#reserve = this.#fullReserve;
@@ -42,10 +60,11 @@ export class RetryBudget {
     return Math.floor(this.#earned + this.#reserve);
   }
 
-  /** Earns for a first try. */
+  /** Earns for a first attempt. */
   deposit(): void {
     this.#update();
-    this.#earned += this.#ratio;
+    this.#earnings += this.#ratio;
+    this.#earned = Math.min(this.#earned + this.#ratio, this.#cap);
   }
 
   /** Pays for a retry: true if it may be made. */
@@ -58,12 +77,17 @@ export class RetryBudget {
     return true;
   }
 
+  get #cap(): number {
+    return Math.max(this.#initial, this.#earnings);
+  }
+
   #update(): void {
     const now = performance.now();
     const elapsed = now - this.#updatedAt;
     if (elapsed <= 0) return;
     this.#updatedAt = now;
-    this.#earned *= elapsed < MEMORY ? 1 - elapsed / MEMORY : 0;
+    this.#earnings *= elapsed < MEMORY ? 1 - elapsed / MEMORY : 0;
+    this.#earned = Math.min(this.#earned, this.#cap);
     this.#reserve = Math.min(this.#fullReserve, this.#reserve + elapsed * this.#perMillisecond);
   }
 }

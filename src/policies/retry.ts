@@ -76,6 +76,16 @@ export const RETRY_CHECKS = {
   maxRetryAfter: duration,
 };
 
+/** What is known of the place where the next attempt will be made, if it is another one. */
+export interface RetryElsewhere {
+  /** Whether the wait that the called side asked for holds there, too. */
+  obeysRetryAfter(context: CallContext): boolean;
+  /** Whether the retry needs no token of the budget. */
+  pays(context: CallContext): boolean;
+}
+
+const NOWHERE: RetryElsewhere = { obeysRetryAfter: () => true, pays: () => false };
+
 /** What p-retry is told of every outcome; it never leaves this file. */
 const UNSATISFIED = new Error('unsatisfied');
 
@@ -95,10 +105,10 @@ export class Retry extends Emitter<RetryEvents> implements Policy {
   readonly #budget: RetryBudget | undefined;
   readonly #maxElapsed: number;
   readonly #maxRetryAfter: number;
-  readonly #obeysRetryAfter: (context: CallContext) => boolean;
+  readonly #elsewhere: RetryElsewhere;
 
-  /** @param obeysRetryAfter for who can make the next try elsewhere: whether it has to wait as the called side asked. */
-  constructor(options: RetryOptions = {}, obeysRetryAfter: (context: CallContext) => boolean = always) {
+  /** @param elsewhere for who can make the next attempt somewhere else. */
+  constructor(options: RetryOptions = {}, elsewhere: RetryElsewhere = NOWHERE) {
     super('retry');
     validateOptions('Retry', options, RETRY_CHECKS);
     this.#maxAttempts = options.maxAttempts ?? 3;
@@ -107,7 +117,7 @@ export class Retry extends Emitter<RetryEvents> implements Policy {
     this.#budget = options.budget;
     this.#maxElapsed = options.maxElapsed ?? Infinity;
     this.#maxRetryAfter = options.maxRetryAfter ?? 60_000;
-    this.#obeysRetryAfter = obeysRetryAfter;
+    this.#elsewhere = elsewhere;
   }
 
   execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
@@ -208,7 +218,7 @@ export class Retry extends Emitter<RetryEvents> implements Policy {
       }
       if (areRetriesSpent(outcome.ok ? outcome.value : outcome.error, since)) throw stop('spent');
       if (attempts >= this.#attemptsOf(context)) throw stop('attempts');
-      const askedFor = this.#obeysRetryAfter(context) ? (retryAfterOf(outcome) ?? 0) : 0;
+      const askedFor = this.#elsewhere.obeysRetryAfter(context) ? (retryAfterOf(outcome) ?? 0) : 0;
       wait = Math.max(waitOf(this.#backoff, "Retry option 'backoff'", attempts, wait, outcome), askedFor);
       const reason = this.#reasonToStop(askedFor, wait, context, latest);
       if (reason !== undefined) throw stop(reason);
@@ -237,9 +247,9 @@ export class Retry extends Emitter<RetryEvents> implements Policy {
     const next = performance.now() + wait;
     if (next >= context.deadline) return 'deadline';
     if (next > latest) return 'elapsed';
-    const paid = decided(this.#budget?.withdraw(), "Retry option 'budget': withdraw()");
-    if (paid === false) return 'budget';
-    return undefined;
+    if (this.#budget === undefined || this.#elsewhere.pays(context)) return undefined;
+    const paid = decided(this.#budget.withdraw(), "Retry option 'budget': withdraw()");
+    return paid ? undefined : 'budget';
   }
 
   #giveUp(reason: GiveUpReason, attempts: number, outcome: Outcome<unknown>, context: Context): void {
@@ -253,16 +263,12 @@ export class Retry extends Emitter<RetryEvents> implements Policy {
   }
 }
 
-function always(): boolean {
-  return true;
-}
-
 /** What a promise gives; rejects at once with the reason if the call is aborted before. */
 function unlessAborted<T>(promise: PromiseLike<T>, context: Context): Promise<T> {
   return new Promise((resolve, reject) => {
-    if (context.aborted) return reject(context.reason);
     const onAbort = new OnAbort(reject);
-    context.listen(onAbort);
+    if (context.aborted) reject(context.reason);
+    else context.listen(onAbort);
     Promise.resolve(promise).then(
       (value) => {
         context.unlisten(onAbort);

@@ -21,9 +21,25 @@ export interface RollingWindow {
   restore(counts: readonly WindowCounts[]): void;
 }
 
-/** The window that an option of so many milliseconds, or so many calls, stands for. Default 10,000 milliseconds. */
-export function rollingWindow(window: number | { calls: number } = 10_000): RollingWindow {
-  return typeof window === 'number' ? new TimeWindow(window) : new CountWindow(window.calls);
+export interface WindowOptions {
+  readonly window?: number | { calls: number } | undefined;
+  readonly minimumCalls?: number | undefined;
+}
+
+/** Milliseconds of a window, and calls that it must hold to be judged by, unless it is said otherwise. */
+const WINDOW = 10_000;
+export const MINIMUM_CALLS = 20;
+
+/** Whether the window follows the rate of the calls: where neither its length nor its calls are given. */
+export function followsRate({ window, minimumCalls }: WindowOptions): boolean {
+  return window === undefined && minimumCalls === undefined;
+}
+
+/** The window that such options stand for. */
+export function rollingWindow(options: WindowOptions): RollingWindow {
+  const { window = WINDOW } = options;
+  if (typeof window === 'object') return new CountWindow(window.calls);
+  return new TimeWindow(window, followsRate(options) ? MINIMUM_CALLS : 0);
 }
 
 const FAILED = 1;
@@ -80,23 +96,42 @@ function isSpreadTo(call: number, marked: number, calls: number): boolean {
 
 const SLICES = 10;
 
-/** The calls of the last `duration` milliseconds, in ten slices: memory stays the same however many there are. */
+/** How long a window holds on to calls for their number, in milliseconds. */
+const MAX_AGE = 300_000;
+
+interface Slice {
+  /** In slices since the clock's zero. */
+  readonly time: number;
+  calls: number;
+  failures: number;
+  slow: number;
+}
+
+/**
+ * The calls of the last `duration` milliseconds, in slices of a tenth of that: memory stays the same however many there are.
+ * With `atLeast` it is as many of the last calls if those are more, unless they are older than five minutes: a window
+ * that follows the rate, since where calls are few ten seconds hold too few of them to judge by.
+ */
 export class TimeWindow implements RollingWindow {
+  /** Calls that are kept however old they are, up to five minutes. */
+  atLeast: number;
   readonly #sliceLength: number;
-  readonly #slices = Array.from({ length: SLICES }, () => ({ calls: 0, failures: 0, slow: 0 }));
-  #current: number;
+  readonly #maxAge: number;
+  /** The oldest first; none is empty. */
+  readonly #slices: Slice[] = [];
   calls = 0;
   failures = 0;
   slow = 0;
 
-  constructor(duration: number) {
+  constructor(duration: number, atLeast = 0) {
+    this.atLeast = atLeast;
     this.#sliceLength = duration / SLICES;
-    this.#current = this.#sliceNow();
+    this.#maxAge = Math.max(SLICES, MAX_AGE / this.#sliceLength);
   }
 
   record(failed: boolean, slow: boolean): void {
-    this.forget();
-    const slice = this.#slices[this.#current % SLICES]!;
+    const now = this.#now();
+    const slice = this.#sliceAt(now);
     slice.calls++;
     this.calls++;
     if (failed) {
@@ -107,38 +142,52 @@ export class TimeWindow implements RollingWindow {
       slice.slow++;
       this.slow++;
     }
+    this.#forgetBy(now);
   }
 
   forget(): void {
-    const now = this.#sliceNow();
-    for (let passed = Math.min(now - this.#current, SLICES); passed > 0; passed--) {
-      const slice = this.#slices[(now - passed + 1) % SLICES]!;
-      this.calls -= slice.calls;
-      this.failures -= slice.failures;
-      this.slow -= slice.slow;
-      slice.calls = slice.failures = slice.slow = 0;
+    this.#forgetBy(this.#now());
+  }
+
+  #forgetBy(now: number): void {
+    const slices = this.#slices;
+    let oldest = slices[0];
+    while (oldest !== undefined && this.#isTooOld(oldest, now - oldest.time)) {
+      this.calls -= oldest.calls;
+      this.failures -= oldest.failures;
+      this.slow -= oldest.slow;
+      slices.shift();
+      oldest = slices[0];
     }
-    this.#current = now;
+  }
+
+  #isTooOld({ calls }: Slice, age: number): boolean {
+    return age >= SLICES && (this.calls - calls >= this.atLeast || age >= this.#maxAge);
   }
 
   save(): WindowCounts[] {
-    this.forget();
-    const saved: WindowCounts[] = [];
-    const now = Date.now();
-    for (let age = SLICES - 1; age >= 0; age--) {
-      const { calls, failures, slow } = this.#sliceAt(this.#current - age);
-      if (calls > 0) saved.push({ calls, failures, slow, at: Math.round(now - age * this.#sliceLength) });
-    }
-    return saved;
+    const now = this.#now();
+    this.#forgetBy(now);
+    const time = Date.now();
+    return this.#slices.map(({ time: at, calls, failures, slow }) => ({
+      calls,
+      failures,
+      slow,
+      at: Math.round(time - (now - at) * this.#sliceLength),
+    }));
   }
 
   /** The wall clock may have jumped since then: what lies in the future ended now. */
   restore(counts: readonly WindowCounts[]): void {
-    this.forget();
-    for (const { calls, failures, slow, at = -Infinity } of counts) {
-      const age = Math.floor(Math.max(0, Date.now() - at) / this.#sliceLength);
-      if (age >= SLICES) continue;
-      const slice = this.#sliceAt(this.#current - age);
+    const now = this.#now();
+    const time = Date.now();
+    const aged = counts.map(({ at = -Infinity, ...count }) => ({
+      ...count,
+      age: Math.floor(Math.max(0, time - at) / this.#sliceLength),
+    }));
+    for (const { calls, failures, slow, age } of aged.sort((one, other) => other.age - one.age)) {
+      if (calls === 0 || age >= this.#maxAge) continue;
+      const slice = this.#sliceAt(now - age);
       slice.calls += calls;
       slice.failures += failures;
       slice.slow += slow;
@@ -146,14 +195,19 @@ export class TimeWindow implements RollingWindow {
       this.failures += failures;
       this.slow += slow;
     }
+    this.#forgetBy(now);
   }
 
-  /** The index may lie before the start of the process, and be negative. */
-  #sliceAt(index: number): { calls: number; failures: number; slow: number } {
-    return this.#slices[((index % SLICES) + SLICES) % SLICES]!;
+  /** The slice of that time, or the newest if the clock has gone back. */
+  #sliceAt(time: number): Slice {
+    const newest = this.#slices.at(-1);
+    if (newest !== undefined && newest.time >= time) return newest;
+    const slice = { time, calls: 0, failures: 0, slow: 0 };
+    this.#slices.push(slice);
+    return slice;
   }
 
-  #sliceNow(): number {
+  #now(): number {
     return Math.floor(performance.now() / this.#sliceLength);
   }
 }

@@ -239,6 +239,23 @@ describe('the strategy', () => {
     await expect(balancer.acquire(service)).rejects.toThrow(NoInstanceError);
     expect(await balancer.getInstance(service)).toBeUndefined();
   });
+
+  it('that makes no picker of the instances of one service fails the calls to that service alone', async () => {
+    const discovery = new StaticServiceDiscovery({ users: ['http://10.0.0.1'], orders: ['http://10.0.0.2'] });
+    let broken = true;
+    const strategy: BalancingStrategy = (candidates) => {
+      const [first] = candidates;
+      return broken && first!.instance.serviceName === 'orders' ? (5 as never) : () => first;
+    };
+    const balancer = new LoadBalancer({ discovery, strategy });
+    expect(await rejectionOf(balancer.acquire('orders'))).toBeInstanceOf(TypeError);
+    expect((await balancer.acquire('users')).instance.host).toBe('10.0.0.1');
+    expect(() => balancer.tryAcquire('orders')).toThrow("option 'strategy'");
+    broken = false;
+    const [{ instanceId }] = (await discovery.instances('orders')) as [ServiceInstance];
+    await discovery.update('orders', instanceId, { weight: 2 });
+    expect((await balancer.acquire('orders')).instance.host).toBe('10.0.0.2');
+  });
 });
 
 describe('the source of chance', () => {

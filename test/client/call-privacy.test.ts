@@ -149,6 +149,48 @@ describe('what is told of a call', () => {
     expect(JSON.stringify(error)).not.toContain(SECRET);
   });
 
+  it.each<[string, string, Handler]>([
+    ['is a redirect', 'ERR_SERVICE_RESPONSE', (_request, response) => void response.writeHead(302).end()],
+    [
+      'is not the JSON that it says',
+      'ERR_RESPONSE_INVALID',
+      (_request, response) =>
+        void response.writeHead(200, { 'content-type': 'application/json' }).end(`{ "${SECRET}`),
+    ],
+    ['is no text', 'ERR_RESPONSE_INVALID', (_request, response) => void response.end(Buffer.of(0xff))],
+  ])('in the error of a response that %s names what was called too', async (_what, code, respond) => {
+    const client = await clientOf(
+      (request, response) => void request.resume().on('end', () => respond(request, response)),
+    );
+    const error = await rejectionOf(client.call(secretive));
+    expect(error).toMatchObject({ code, call: { ...described, instanceId: 'i1', attempt: 1 } });
+  });
+
+  it.each<[string, (client: ServiceClient) => Promise<unknown>]>([
+    ['request()', async (client) => (await client.request(secretive)).body.toArray()],
+    [
+      'fetch()',
+      async (client) => {
+        const body = JSON.stringify(secretive.body);
+        const { headers } = secretive;
+        const url = `http://${service}/users/u1?token=${SECRET}`;
+        const response = await client.fetch(url, { method: 'PUT', headers, body });
+        return response.text().catch(({ cause }) => Promise.reject(cause));
+      },
+    ],
+  ])('in the error of a body that breaks off names what was called too, by %s', async (_name, read) => {
+    const client = await clientOf((request, response) => {
+      request.resume();
+      response.writeHead(200, { 'content-length': 10 }).write('12345', () => response.destroy());
+    });
+    const error = await rejectionOf(read(client));
+    expect(error).toMatchObject({
+      code: 'ERR_SERVICE_CONNECTION',
+      call: { ...described, instanceId: 'i1', attempt: 1 },
+    });
+    expect(shownOf(error)).not.toContain(SECRET);
+  });
+
   it('in a rejection by a policy names what was called too', async () => {
     const client = await clientOf(failing);
     client.policies(service).circuitBreaker!.isolate();
@@ -163,6 +205,9 @@ describe('what is told of a call', () => {
     ['a path that cannot be sent', { path: `users?token=${SECRET}` }],
     ['a path with a fragment', { path: `/users#${SECRET}` }],
     ['a header whose name holds its value', { headers: { [`authorization: ${SECRET}`]: 'x' } }],
+    ['headers that are a string', { headers: `authorization: ${SECRET}` }],
+    ['headers that are no pairs', { headers: new Set([`authorization: ${SECRET}`]) }],
+    ['a query that is no pairs', { query: [`token=${SECRET}`] }],
     ['a value that no header can have', { headers: { authorization: `${SECRET}\n` } }],
   ])('where a call has %s shows nothing of its query and headers', async (_what, details) => {
     const client = await clientOf(failing);

@@ -3,7 +3,7 @@ import { PoliciesByName } from '../../src/client/policies-by-name.ts';
 import { type ServiceOptions, ServicePolicies } from '../../src/client/service-policies.ts';
 
 const TEN_MINUTES = 600_000;
-const MANY = 2_000;
+const MANY = 1_000;
 
 beforeEach(() => {
   vi.useFakeTimers();

@@ -1,7 +1,7 @@
 import { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { prepare, type ServiceCall } from '../../src/client/service-call.ts';
 import { InvalidRequestError } from '../../src/errors.ts';
 
@@ -232,6 +232,15 @@ describe('the body', () => {
       expect(request.body).toBe(body);
       expect(request).toMatchObject({ headers: [], replayable: true });
     }
+  });
+
+  it('of text is not parsed where the caller says of what type it is', () => {
+    const parse = vi.spyOn(JSON, 'parse');
+    onTestFinished(() => parse.mockRestore());
+    const headers = { 'Content-Type': 'application/merge-patch+json' };
+    const request = prepared({ method: 'PATCH', body: '{"a":1}', headers });
+    expect(request).toMatchObject({ headers: ['content-type', 'application/merge-patch+json'] });
+    expect(parse).not.toHaveBeenCalled();
   });
 
   it.each([

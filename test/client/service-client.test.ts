@@ -154,6 +154,14 @@ describe('call', () => {
     await expect(client.call({ service, path: '/' })).resolves.toEqual({ name: 'nobody' });
   });
 
+  it.each([[{ path: Object.create(null) }], [{ path: Symbol('path') }], [{ method: Object.create(null) }]])(
+    'has a fallback stand in for a call that is malformed, whatever is in it: %o',
+    async (part) => {
+      const client = clientOf([await startServer(statuses(200))], { fallback: new Fallback('instead') });
+      await expect(client.call({ service, path: '/', ...part })).resolves.toBe('instead');
+    },
+  );
+
   it('names a service that nobody registered', async () => {
     const client = clientOf([]);
     await expect(client.call({ service: 'nobody', path: '/' })).rejects.toMatchObject({
@@ -366,7 +374,7 @@ describe('retries', () => {
   it('stops when the budget is spent, which the last error tells', async () => {
     const server = await startServer(statuses(503, 503, 503));
     const { RetryBudget } = await import('../../src/index.ts');
-    const budget = new RetryBudget({ ratio: 0, minPerSecond: 0 });
+    const budget = new RetryBudget({ ratio: 0, initial: 0 });
     const client = clientOf([server], { retry: { backoff: () => 0, budget } });
     await expect(client.call({ service, path: '/' })).rejects.toMatchObject({
       status: 503,

@@ -57,7 +57,7 @@ describe('a hedged call', () => {
     ['a PUT whose body is a stream', { method: 'PUT', body: (async function* () {})() }, false],
   ])('that is %s is sent a second time only if that does no harm', async (_what, call, hedged) => {
     const servers = [await startServer(never), await startServer(never)];
-    const client = clientOf(servers, { hedge, retry: false, timeout: 100 });
+    const client = clientOf(servers, { hedge, retry: false, timeout: 400 });
     await expect(client.call({ service, path: '/', ...call })).rejects.toMatchObject({ code: 'ERR_TIMEOUT' });
     expect(servers.flatMap(({ requests }) => requests)).toHaveLength(hedged ? 2 : 1);
   });

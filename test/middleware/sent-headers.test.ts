@@ -2,7 +2,7 @@ import { get } from 'node:http';
 import { text } from 'node:stream/consumers';
 import axios from 'axios';
 import { request } from 'undici';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import {
   axiosAdapter,
   createHttpAgent,
@@ -136,6 +136,24 @@ describe.each(byName)('by %s', (_name, entry) => {
     expect(Number(sent[0])).toBeGreaterThanOrEqual(min);
     expect(Number(sent[0])).toBeLessThanOrEqual(max);
     expect(context.deadline).not.toBe(Infinity);
+  });
+
+  it('what is left of the time limit of the caller is sent, however long an instance was waited for', async () => {
+    const server = await startServer((_request, response) => json(response, {}));
+    const discovery = new StaticServiceDiscovery({ [service]: [server.origin] });
+    let passed = 0;
+    const now = performance.now.bind(performance);
+    const clock = vi.spyOn(performance, 'now').mockImplementation(() => now() + passed);
+    onTestFinished(() => clock.mockRestore());
+    const instances = discovery.instances.bind(discovery);
+    vi.spyOn(discovery, 'instances').mockImplementation((name) => {
+      passed = 200;
+      return instances(name);
+    });
+    const client = new ServiceClient({ discovery });
+    onTestFinished(() => client.close());
+    await entry(client, { 'X-Request-Timeout': '500' });
+    expect(Number(server.requests[0]!.headers['x-request-timeout'])).toBeLessThanOrEqual(300);
   });
 
   it('the time limit of the caller is sent where the client has none', async () => {

@@ -7,6 +7,7 @@ import { wrap } from '../../src/policies/policy.ts';
 import { RateLimiter } from '../../src/policies/rate-limiter.ts';
 import { resilient } from '../../src/policies/resilient.ts';
 import { Retry } from '../../src/policies/retry.ts';
+import { RetryBudget } from '../../src/policies/retry-budget.ts';
 import { Timeout } from '../../src/policies/timeout.ts';
 import { fakeTime, fling, follow, pass, rejectionOf } from './helpers.ts';
 
@@ -51,7 +52,9 @@ describe('the standard pipeline', () => {
 
   it('counts every try in its circuit, which opens at half of twenty and ends the retrying', async () => {
     const operation = vi.fn(fails);
-    const policy = resilient({ retry: { ...atOnce, maxAttempts: 100 } });
+    const policy = resilient({
+      retry: { ...atOnce, maxAttempts: 100, budget: new RetryBudget({ initial: 100 }) },
+    });
     expect(await outcomeOf(policy.execute(operation))).toMatchObject({ ok: false });
     expect(operation).toHaveBeenCalledTimes(20);
     expect(policy.circuitBreaker!.state).toBe('open');

@@ -18,17 +18,17 @@ function deposit(budget: RetryBudget, times: number): void {
 }
 
 describe('a retry budget', () => {
-  it('grants a fifth of the first tries and ten retries a second unless told otherwise', () => {
+  it('grants ten retries at the start, and then a fifth of the first attempts, unless told otherwise', () => {
     const budget = new RetryBudget();
-    expect(withdrawAll(budget)).toBe(100);
+    expect(withdrawAll(budget)).toBe(10);
     deposit(budget, 51);
     expect(withdrawAll(budget)).toBe(10);
-    vi.advanceTimersByTime(1_000);
-    expect(withdrawAll(budget)).toBe(10);
+    vi.advanceTimersByTime(60_000);
+    expect(withdrawAll(budget)).toBe(0);
   });
 
   it('tells its balance, and looking at it costs nothing', () => {
-    const budget = new RetryBudget({ ratio: 0.5, minPerSecond: 1 });
+    const budget = new RetryBudget({ ratio: 0.5, minPerSecond: 1, initial: 0 });
     expect(budget.balance).toBe(10);
     deposit(budget, 3);
     expect(budget.balance).toBe(11);
@@ -36,8 +36,8 @@ describe('a retry budget', () => {
     expect(budget.balance).toBe(10);
   });
 
-  it('grants nothing without traffic when there is no floor', () => {
-    const budget = new RetryBudget({ ratio: 0.1, minPerSecond: 0 });
+  it('grants nothing before it has earned when it begins empty', () => {
+    const budget = new RetryBudget({ ratio: 0.1, initial: 0 });
     expect(budget.withdraw()).toBe(false);
     deposit(budget, 9);
     expect(budget.withdraw()).toBe(false);
@@ -47,7 +47,7 @@ describe('a retry budget', () => {
   });
 
   it('saves up its floor for 10 seconds and no longer', () => {
-    const budget = new RetryBudget({ ratio: 0, minPerSecond: 2 });
+    const budget = new RetryBudget({ ratio: 0, minPerSecond: 2, initial: 0 });
     withdrawAll(budget);
     vi.advanceTimersByTime(5_000);
     expect(budget.balance).toBe(10);
@@ -55,26 +55,43 @@ describe('a retry budget', () => {
     expect(withdrawAll(budget)).toBe(20);
   });
 
-  it('forgets what was earned: none of it is left after 10 silent seconds', () => {
-    const budget = new RetryBudget({ ratio: 1, minPerSecond: 0 });
-    deposit(budget, 100);
+  it('keeps what a call a minute earns, up to what it began with', () => {
+    const budget = new RetryBudget({ ratio: 0.25, initial: 5 });
+    withdrawAll(budget);
+    const balances = [];
+    for (let minute = 1; minute <= 40; minute++) {
+      vi.advanceTimersByTime(60_000);
+      budget.deposit();
+      if (minute % 10 === 0) balances.push(budget.balance);
+    }
+    expect(balances).toEqual([2, 5, 5, 5]);
+  });
+
+  it('keeps what about ten seconds of traffic earn, and forgets it when the traffic goes', () => {
+    const budget = new RetryBudget({ ratio: 0.2 });
+    for (let call = 0; call < 60_000; call++) {
+      vi.advanceTimersByTime(1);
+      budget.deposit();
+    }
+    expect(budget.balance).toBeGreaterThan(1_900);
+    expect(budget.balance).toBeLessThanOrEqual(2_000);
     vi.advanceTimersByTime(5_000);
-    expect(budget.balance).toBe(50);
+    expect(budget.balance).toBeLessThanOrEqual(1_000);
     vi.advanceTimersByTime(10_000);
-    expect(budget.balance).toBe(0);
+    expect(budget.balance).toBe(10);
   });
 
   it('spends the floor before what was earned', () => {
-    const budget = new RetryBudget({ ratio: 1, minPerSecond: 1 });
-    deposit(budget, 5);
+    const budget = new RetryBudget({ ratio: 1, minPerSecond: 1, initial: 5 });
     for (let i = 0; i < 10; i++) budget.withdraw();
-    vi.advanceTimersByTime(0);
     expect(budget.balance).toBe(5);
+    vi.advanceTimersByTime(5_000);
+    expect(withdrawAll(budget)).toBe(10);
   });
 
-  it('neither earns nor leaks while the clock stands still or goes back', () => {
+  it('changes nothing while the clock stands still or goes back', () => {
     const now = vi.spyOn(performance, 'now').mockReturnValue(50_000);
-    const budget = new RetryBudget({ ratio: 0.5, minPerSecond: 1 });
+    const budget = new RetryBudget({ ratio: 0.5, minPerSecond: 1, initial: 0 });
     withdrawAll(budget);
     deposit(budget, 4);
     expect(budget.balance).toBe(2);
@@ -87,7 +104,7 @@ describe('a retry budget', () => {
     expect(budget.balance).toBe(1);
   });
 
-  it('never grants more in any 10 seconds than ratio and floor allow, whatever the traffic', () => {
+  it('never grants more in any time than it had saved up, earns and gets by its floor, whatever the traffic', () => {
     const step = fc.oneof(
       fc.record({ do: fc.constant('deposit' as const), times: fc.integer({ min: 1, max: 40 }) }),
       fc.record({ do: fc.constant('withdraw' as const), times: fc.integer({ min: 1, max: 40 }) }),
@@ -97,9 +114,11 @@ describe('a retry budget', () => {
       fc.property(
         fc.double({ min: 0, max: 2, noNaN: true }),
         fc.constantFrom(0, 0.1, 1, 5),
+        fc.constantFrom(0, 1, 10, 25),
         fc.array(step, { maxLength: 60, size: 'max' }),
-        (ratio, minPerSecond, steps) => {
-          const budget = new RetryBudget({ ratio, minPerSecond });
+        (ratio, minPerSecond, initial, steps) => {
+          const budget = new RetryBudget({ ratio, minPerSecond, initial });
+          const start = performance.now();
           const deposits: number[] = [];
           const withdrawals: number[] = [];
           for (const { do: what, times } of steps) {
@@ -111,15 +130,20 @@ describe('a retry budget', () => {
               } else if (budget.withdraw()) withdrawals.push(performance.now());
             }
           }
-          // A window can begin with a full reserve and fill it once more. What was earned before it still
-          // counts by e^(−age/10 s) at most: leaking step by step, 1 − x for each, leaves no more than e^−x.
-          const reserve = minPerSecond * (MEMORY / 1_000);
-          for (const from of new Set(withdrawals)) {
-            const granted = withdrawals.filter((at) => at >= from && at <= from + MEMORY).length;
-            const earned = deposits
-              .filter((at) => at <= from + MEMORY)
-              .reduce((sum, at) => sum + ratio * Math.exp(-Math.max(0, from - at) / MEMORY), 0);
-            expect(granted).toBeLessThanOrEqual(earned + 2 * reserve + 1e-6);
+          // What was earned x ms before still counts by e^(−x/10 s) at most: leaking step by step, 1 − y for each,
+          // leaves no more than e^−y.
+          const savedUpAt = (time: number) =>
+            deposits
+              .filter((at) => at < time)
+              .reduce((sum, at) => sum + ratio * Math.exp((at - time) / MEMORY), 0);
+          for (const from of new Set([start, ...withdrawals])) {
+            for (const to of new Set(withdrawals.filter((at) => at >= from))) {
+              const granted = withdrawals.filter((at) => at >= from && at <= to).length;
+              const saved = Math.max(initial, savedUpAt(from)) + minPerSecond * (MEMORY / 1_000);
+              const earned = ratio * deposits.filter((at) => at >= from && at <= to).length;
+              const floor = (minPerSecond * (to - from)) / 1_000;
+              expect(granted).toBeLessThanOrEqual(saved + earned + floor + 1e-6);
+            }
           }
         },
       ),
@@ -139,6 +163,8 @@ describe('a retry budget', () => {
     ['ratio', { ratio: '20%' }],
     ['minPerSecond', { minPerSecond: Number.NaN }],
     ['minPerSecond', { minPerSecond: -1 }],
+    ['initial', { initial: -1 }],
+    ['initial', { initial: '10' }],
     ['perSecond', { perSecond: 1 }],
   ])('%s: a wrong option is named (%o)', (option, options) => {
     expect(() => new RetryBudget(options)).toThrow(option);

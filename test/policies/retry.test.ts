@@ -446,10 +446,10 @@ describe('a caller that cancels', () => {
 });
 
 describe('a retry budget', () => {
-  const spent = () => new RetryBudget({ ratio: 0, minPerSecond: 0 });
+  const spent = () => new RetryBudget({ ratio: 0, initial: 0 });
 
   it('bounds the retries of all the policies that share it', async () => {
-    const budget = new RetryBudget({ ratio: 0, minPerSecond: 0.5 });
+    const budget = new RetryBudget({ ratio: 0, minPerSecond: 0.5, initial: 0 });
     const options = { maxAttempts: 4, backoff: constantBackoff(0), budget };
     const one = flaky(Infinity);
     const two = flaky(Infinity);
@@ -460,14 +460,14 @@ describe('a retry budget', () => {
   });
 
   it('is earned by first tries, not by retries', async () => {
-    const budget = new RetryBudget({ ratio: 1, minPerSecond: 0 });
+    const budget = new RetryBudget({ ratio: 1, initial: 0 });
     const operation = flaky(Infinity);
     await rejectionOf(new Retry({ maxAttempts: 9, backoff: constantBackoff(0), budget }).execute(operation));
     expect(operation).toHaveBeenCalledTimes(2);
   });
 
   it('is not spent on a retry that the deadline forbids, nor on the last failure', async () => {
-    const budget = new RetryBudget({ ratio: 0, minPerSecond: 1 });
+    const budget = new RetryBudget({ ratio: 0, minPerSecond: 1, initial: 0 });
     const retry = new Retry({ maxAttempts: 2, backoff: constantBackoff(100), budget });
     await rejectionOf(retry.execute(flaky(9), { deadline: performance.now() + 50 }));
     expect(budget.balance).toBe(10);
@@ -536,7 +536,7 @@ describe('one Retry within another', () => {
   });
 
   it('does not try again what a spent budget has ended', async () => {
-    const budget = new RetryBudget({ ratio: 0, minPerSecond: 0 });
+    const budget = new RetryBudget({ ratio: 0, initial: 0 });
     expect(await triesOf(compose(twice(), new Retry({ budget })))).toBe(1);
   });
 

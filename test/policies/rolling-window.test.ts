@@ -89,3 +89,82 @@ describe('a window of time', () => {
     expect(window).toMatchObject({ calls: 1, failures: 0, slow: 0 });
   });
 });
+
+describe('a window that follows the rate', () => {
+  it('holds the last calls, as many as it is told, where the last ten seconds hold fewer', () => {
+    const timed = fc.tuple(mark, fc.integer({ min: 0, max: 12_000 }));
+    fc.assert(
+      fc.property(
+        fc.constantFrom(1, 3, 20),
+        fc.array(timed, { maxLength: 80, size: 'max' }),
+        (atLeast, calls) => {
+          const window = new TimeWindow(10_000, atLeast);
+          const recorded: (Mark & { at: number })[] = [];
+          for (const [{ failed, slow }, wait] of calls) {
+            vi.advanceTimersByTime(wait);
+            const now = performance.now();
+            recorded.push({ failed, slow, at: now });
+            window.record(failed, slow);
+            const lately = recorded.filter(({ at }) => now - at <= 9_000 - 1e-6).length;
+            const newest = Math.max(lately, Math.min(atLeast, recorded.length));
+            const least = countsOf(recorded.slice(recorded.length - newest));
+            // Calls that ended within one second of each other leave together.
+            const since = recorded[recorded.length - newest]!.at - 1_000;
+            const most = countsOf(recorded.filter(({ at }) => now - at < 10_000 || at > since));
+            for (const what of ['calls', 'failures', 'slow'] as const) {
+              expect(window[what]).toBeGreaterThanOrEqual(least[what]);
+              expect(window[what]).toBeLessThanOrEqual(most[what]);
+            }
+          }
+        },
+      ),
+    );
+  });
+
+  it('forgets calls that are older than five minutes however few it holds', () => {
+    const window = new TimeWindow(10_000, 20);
+    window.record(true, false);
+    vi.advanceTimersByTime(200_000);
+    window.record(false, true);
+    vi.advanceTimersByTime(99_000);
+    window.forget();
+    expect(window).toMatchObject({ calls: 2, failures: 1, slow: 1 });
+    vi.advanceTimersByTime(2_000);
+    window.forget();
+    expect(window).toMatchObject({ calls: 1, failures: 0, slow: 1 });
+  });
+
+  it('goes on in another process where it was saved, whatever the order of what was kept', () => {
+    const window = new TimeWindow(10_000, 20);
+    for (let call = 0; call < 8; call++) {
+      window.record(call % 2 === 0, false);
+      vi.advanceTimersByTime(15_000);
+    }
+    const restored = new TimeWindow(10_000, 20);
+    restored.restore(window.save().reverse());
+    expect(restored).toMatchObject({ calls: 8, failures: 4, slow: 0 });
+    vi.advanceTimersByTime(285_000 - 105_000 - 1_000);
+    restored.forget();
+    expect(restored.calls).toBeGreaterThan(6);
+    vi.advanceTimersByTime(30_000);
+    restored.forget();
+    expect(restored.calls).toBeLessThan(7);
+  });
+
+  it('stands still while the clock goes back', () => {
+    const now = vi.spyOn(performance, 'now').mockReturnValue(50_000);
+    const window = new TimeWindow(10_000, 2);
+    window.record(true, false);
+    now.mockReturnValue(20_000);
+    window.record(true, false);
+    window.record(false, false);
+    expect(window).toMatchObject({ calls: 3, failures: 2 });
+    now.mockReturnValue(70_000);
+    window.forget();
+    expect(window).toMatchObject({ calls: 3, failures: 2 });
+    window.record(false, false);
+    window.record(false, false);
+    expect(window).toMatchObject({ calls: 2, failures: 0 });
+    now.mockRestore();
+  });
+});

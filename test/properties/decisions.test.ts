@@ -1,6 +1,7 @@
 import { setImmediate } from 'node:timers/promises';
 import fc from 'fast-check';
 import { beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
+import { Retry } from '../../src/policies/retry.ts';
 import { AWAITED_DECISIONS, DECISIONS, NOT_DECIDING } from '../support/decisions.ts';
 import { OPTION_TAKERS } from '../support/options.ts';
 
@@ -62,6 +63,19 @@ describe.each(rowsOf(AWAITED_DECISIONS))('%s, case %i', (_option, _index, { run 
     await setImmediate();
     expect(unhandled).not.toHaveBeenCalled();
   });
+});
+
+it('a shouldRetry that cancels the call that it is asked about leaves no rejection unhandled', async () => {
+  const controller = new AbortController();
+  const enough = new Error('enough');
+  const shouldRetry = async () => {
+    controller.abort(enough);
+    throw new Error('no decision');
+  };
+  const call = new Retry({ shouldRetry }).execute(() => 'value', { signal: controller.signal });
+  await expect(call).rejects.toBe(enough);
+  await setImmediate();
+  expect(unhandled).not.toHaveBeenCalled();
 });
 
 it('every option that takes a function stands in the table of decisions', async () => {

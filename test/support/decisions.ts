@@ -1,6 +1,5 @@
 import { once } from 'node:events';
-import { createServer, get } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { get } from 'node:http';
 import axios from 'axios';
 import * as undici from 'undici';
 import { LoadBalancer, type LoadBalancerOptions } from '../../src/balancing/load-balancer.ts';
@@ -10,8 +9,10 @@ import { createDispatcher } from '../../src/client/create-dispatcher.ts';
 import { createFetch } from '../../src/client/create-fetch.ts';
 import { ServiceClient } from '../../src/client/service-client.ts';
 import type { ServiceOptions } from '../../src/client/service-policies.ts';
-import type { DnsResolver } from '../../src/discovery/dns-lookup.ts';
-import { DnsServiceDiscovery } from '../../src/discovery/dns-service-discovery.ts';
+import {
+  DnsServiceDiscovery,
+  type DnsServiceDiscoveryOptions,
+} from '../../src/discovery/dns-service-discovery.ts';
 import { HealthChecker } from '../../src/discovery/health-checker.ts';
 import { InMemoryServiceDiscovery } from '../../src/discovery/in-memory-service-discovery.ts';
 import { StaticServiceDiscovery } from '../../src/discovery/static-service-discovery.ts';
@@ -31,6 +32,7 @@ import { Hedge } from '../../src/policies/hedge.ts';
 import { VegasLimit } from '../../src/policies/limits/vegas.ts';
 import { RateLimiter } from '../../src/policies/rate-limiter.ts';
 import { Retry } from '../../src/policies/retry.ts';
+import { startServer } from './server.ts';
 
 /** A function of the user. What it gives decides, so that no promise may stand for it. */
 export type Decide = () => never;
@@ -78,11 +80,43 @@ async function call(options: ServiceOptions): Promise<unknown> {
   }
 }
 
-const RESOLVER: DnsResolver = {
-  resolve4: async () => [{ address: '127.0.0.1', ttl: 60 }],
-  resolve6: async () => [],
-  resolveSrv: async () => [],
-};
+async function lookUp(options: Partial<DnsServiceDiscoveryOptions>): Promise<unknown> {
+  const resolver = {
+    resolve4: async () => [{ address: '10.0.0.1', ttl: 1 }],
+    resolve6: fails,
+    resolveSrv: fails,
+  };
+  const services = { users: { name: 'users.internal' } };
+  const discovery = new DnsServiceDiscovery({ services, resolver: resolver as never, ...options });
+  try {
+    return await discovery.instances('users');
+  } finally {
+    await discovery.close();
+  }
+}
+
+/** Fails as the first check that fails, unless the instance has passed one before. */
+async function checkHealth(expectedStatus: Decide): Promise<unknown> {
+  const checks = { begun: () => {} };
+  const checkedTwice = new Promise<void>((resolve) => {
+    let begun = 0;
+    checks.begun = () => ++begun === 2 && resolve();
+  });
+  const { port } = await startServer((_request, response) => {
+    checks.begun();
+    response.end();
+  });
+  const discovery = new InMemoryServiceDiscovery();
+  await discovery.register({ serviceName: 'users', host: '127.0.0.1', port });
+  const checker = new HealthChecker({ discovery, services: ['users'], interval: 1, expectedStatus });
+  const failed = new Promise((_resolve, reject) => void checker.once('failure', reject));
+  checker.start();
+  try {
+    return await Promise.race([failed, checkedTwice]);
+  } finally {
+    await checker.close();
+  }
+}
 
 /** A request with an idempotency key, or without. */
 function exchange(headers: Record<string, string> = {}): Exchange {
@@ -94,10 +128,6 @@ function exchange(headers: Record<string, string> = {}): Exchange {
 
 async function admit(options: ServerGuardOptions, headers?: Record<string, string>): Promise<unknown> {
   return new ServerGuard(options).admit(exchange(headers));
-}
-
-function causeOf({ cause }: Error): Promise<never> {
-  return Promise.reject(cause);
 }
 
 async function halfOpen(options: object): Promise<CircuitBreaker> {
@@ -193,6 +223,10 @@ export const DECISIONS: readonly Decision[] = [
   },
   { option: "Cache option 'key'", run: (key) => new Cache({ key, ttl: 1_000 }).execute(() => 1) },
   {
+    option: "Cache option 'key'",
+    run: async (key) => new Cache({ key, ttl: 1_000 }).serveStaleOr(new Error('down')),
+  },
+  {
     option: "Cache option 'freshness'",
     run: (freshness) => new Cache({ key: () => 'a', freshness }).execute(() => 1),
   },
@@ -280,40 +314,10 @@ export const DECISIONS: readonly Decision[] = [
   },
   {
     option: "DnsServiceDiscovery option 'services'",
-    run: (services) => new DnsServiceDiscovery({ services }).instances('users').catch(causeOf),
+    run: (services) => lookUp({ services }).catch(({ cause }) => Promise.reject(cause)),
   },
-  {
-    option: "DnsServiceDiscovery option 'random'",
-    // Lookups go on without it: of what it gives an event tells.
-    run: async (random) => {
-      const services = { users: { name: 'users.internal', port: 80 } };
-      const discovery = new DnsServiceDiscovery({ services, resolver: RESOLVER, random });
-      const failure = new Promise<Error>((resolve) =>
-        discovery.once('failure', ({ error }) => resolve(error)),
-      );
-      await discovery.instances('users');
-      const error = await failure;
-      await discovery.close();
-      return causeOf(error);
-    },
-  },
-  {
-    option: "HealthChecker option 'expectedStatus'",
-    // An instance stays as it is where nothing can be said of it: of that an event tells.
-    run: async (expectedStatus) => {
-      const server = createServer((_request, response) => response.end()).listen(0, '127.0.0.1');
-      await once(server, 'listening');
-      const { port } = server.address() as AddressInfo;
-      const discovery = new StaticServiceDiscovery({ users: [`http://127.0.0.1:${port}`] });
-      const checker = new HealthChecker({ discovery, services: ['users'], expectedStatus });
-      const failure = new Promise((resolve) => checker.once('failure', resolve));
-      checker.start();
-      const error = await failure;
-      await checker.close();
-      server.close();
-      throw error;
-    },
-  },
+  { option: "DnsServiceDiscovery option 'random'", run: (random) => lookUp({ random }) },
+  { option: "HealthChecker option 'expectedStatus'", run: checkHealth },
   { option: "ServerGuard option 'exempt'", run: (exempt) => admit({ exempt }) },
   {
     option: "ServerGuard option 'priorityOf'",

@@ -225,7 +225,7 @@ function balancerWith(option: string): (options: object) => holdfast.LoadBalance
 
 const NO_SELECTOR = [5, 'v2', [], true, { version: 2 }, () => ({})];
 const NO_REDIS = [5, '', 'x', 'http://127.0.0.1', [], true, () => {}, { keyPrefix: 'a' }];
-const NO_PREFIX = [...NO_TEXT, 'a b', 'x'.repeat(65)];
+const NO_PREFIX = [...NO_TEXT, 'a b', '{a}', 'x'.repeat(65)];
 
 const CLIENT = {
   discovery: [5, 'x', {}, true],
@@ -440,7 +440,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
     file: 'policies/retry-budget.ts',
     name: 'RetryBudget',
     make: (options) => new holdfast.RetryBudget(options),
-    wrong: { ratio: NO_NUMBER, minPerSecond: NO_NUMBER },
+    wrong: { ratio: NO_NUMBER, initial: NO_NUMBER, minPerSecond: NO_NUMBER },
   }),
   takes('ExponentialBackoffOptions', {
     of: 'exponentialBackoff',
@@ -1005,7 +1005,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
     wrong: {
       discovery: [5, 'x', {}, true],
       services: ['x', 5, {}, [], [5], [''], true],
-      path: [...NO_TEXT, 'health', 'http://elsewhere/health', '/a b'],
+      path: [...NO_TEXT, 'health', '//elsewhere/', 'http://elsewhere/health', '/a b'],
       expectedStatus: ['200', 99, 600, 200.5, [], ['200'], true, {}],
       timeout: [0, ...NO_DURATION],
       interval: [0, ...NO_DURATION],

@@ -7,10 +7,11 @@ import { decided } from '../../internal/decision.ts';
 import {
   anObject,
   boolean,
-  type Check,
   duration,
+  either,
   func,
   having,
+  instanceOf,
   integer,
   listOf,
   MAX_DELAY,
@@ -145,9 +146,9 @@ export class Health {
 
   constructor(options: HealthOptions = {}) {
     validateOptions('Health', options, {
-      checks: tableOf(func),
-      breakers: tableOf(breaker),
-      critical: listOf(text, 'a list of names'),
+      checks: functions,
+      breakers: breakerTable,
+      critical: listOf(text, "a list of names of the 'breakers'"),
       discovery: having('instances'),
       registrar: having('register', 'close'),
       timeout: integer(1, MAX_DELAY),
@@ -363,16 +364,18 @@ function breakersOf({ breakers = {}, critical = [] }: HealthOptions): [string, C
   });
 }
 
-/** An object each of whose values passes the check. */
-function tableOf(check: Check): Check {
-  return (value, option) => {
-    anObject(value, option);
-    for (const [name, item] of Object.entries(value as object)) check(item, `${option}, '${name}'`);
-  };
+const breakerOrClient = either(
+  'a CircuitBreaker or a ServiceClient',
+  instanceOf(CircuitBreaker, 'a CircuitBreaker'),
+  having('policies'),
+);
+
+function breakerTable(value: unknown, option: string): void {
+  anObject(value, option);
+  for (const [name, of] of Object.entries(value as object)) breakerOrClient(of, `${option}, '${name}'`);
 }
 
-function breaker(value: unknown, option: string): void {
-  if (value instanceof CircuitBreaker) return;
-  if (typeof (value as Partial<ServiceClient> | null | undefined)?.policies !== 'function')
-    throw new TypeError(`${option} must be a CircuitBreaker or a ServiceClient`);
+function functions(value: unknown, option: string): void {
+  anObject(value, option);
+  for (const [name, check] of Object.entries(value as object)) func(check, `${option}, '${name}'`);
 }

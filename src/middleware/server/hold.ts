@@ -95,6 +95,7 @@ export class Hold {
       this.#host.ended();
       return;
     }
+    if (this.#lost) return;
     const { name, holder, lease } = this.#details;
     try {
       const { state } = await this.#store.begin(name, holder, lease);
@@ -107,7 +108,6 @@ export class Hold {
 
   /** This process was away for longer than the lease. */
   #lose(): void {
-    clearInterval(this.#renewing);
     if (!this.#lost) this.#host.lost();
     this.#lost = true;
   }

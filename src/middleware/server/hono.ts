@@ -44,9 +44,11 @@ export function honoGuard(options?: ServerGuard | ServerGuardOptions) {
     const node = nodeEnvOf(c);
     let admission: Admission | undefined;
     let closed = false;
+    let stopWatching: (() => void) | undefined;
     if (node !== undefined) {
       whenClosed(node.incoming, node.outgoing, () => {
         closed = true;
+        stopWatching?.();
         gone.abort(new Error('the client has gone'));
         admission?.finish(finishedStatus(node.outgoing));
         admission?.hold?.clientGone();
@@ -66,8 +68,8 @@ export function honoGuard(options?: ServerGuard | ServerGuardOptions) {
     if (!(decision instanceof Admission)) return responseOf(decision);
     admission = decision;
     const { hold, context } = decision;
-    if (node !== undefined && hold !== undefined) {
-      whenBrokenOff(node.incoming, node.outgoing, context, () => hold.release());
+    if (node !== undefined && hold !== undefined && !closed) {
+      stopWatching = whenBrokenOff(node.incoming, node.outgoing, context, () => hold.release());
     }
     let status: number | undefined;
     try {

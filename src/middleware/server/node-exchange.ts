@@ -77,8 +77,9 @@ class NodeExchange implements Exchange {
     bindEvents(this.#message, decision);
     markFailures(this.#response, decision);
     const { hold, context } = decision;
-    if (hold !== undefined) {
-      keepAnswer(this.#response, hold);
+    if (hold === undefined) return decision;
+    keepAnswer(this.#response, hold);
+    if (!this.#closed) {
       this.#stopWatching = whenBrokenOff(this.#message, this.#response, context, () => hold.release());
     }
     return decision;

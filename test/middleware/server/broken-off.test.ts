@@ -1,8 +1,12 @@
+import { once } from 'node:events';
+import { Agent, type IncomingMessage, request } from 'node:http';
 import { connect } from 'node:net';
 import { Readable } from 'node:stream';
-import { describe, expect, it, vi } from 'vitest';
+import { text } from 'node:stream/consumers';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { InMemoryIdempotencyStore } from '../../../src/middleware/server/in-memory-idempotency-store.ts';
 import { ServerGuard } from '../../../src/middleware/server/server-guard.ts';
+import { collectGarbage } from '../../client/fetching.ts';
 import { defer } from '../../policies/helpers.ts';
 import { type Answered, type Application, type Called, frameworks } from './frameworks.ts';
 
@@ -73,6 +77,29 @@ describe.each(frameworks)('with %s', (_name, start) => {
     const again = await post(origin);
     expect([again.status, await again.text()]).toEqual([200, 'done']);
     expect(handler).toHaveBeenCalledTimes(2);
+  });
+
+  it('no request with a key is remembered once it is over, though its connection stays open', async () => {
+    const responses: WeakRef<object>[] = [];
+    const connections = new Set<object>();
+    const { origin } = await start({ idempotency: {} }, ({ raw }) => {
+      responses.push(new WeakRef(raw.response));
+      connections.add(raw.request.socket);
+      return { body: 'done' };
+    });
+    const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+    onTestFinished(() => agent.destroy());
+    for (let order = 0; order < 5; order++) {
+      const headers = { ...key, 'idempotency-key': `"k${order}"` };
+      const sent = request(`${origin}/orders`, { agent, method: 'POST', headers }).end('a');
+      const [response] = (await once(sent, 'response')) as [IncomingMessage];
+      expect(await text(response)).toBe('done');
+    }
+    await vi.waitFor(async () => {
+      await collectGarbage();
+      expect(responses.map((response) => response.deref() === undefined)).toEqual(Array(5).fill(true));
+    });
+    expect(connections.size).toBe(1);
   });
 
   it('a key stays locked where a shutdown ends the connection while the handler is at work', async () => {

@@ -396,6 +396,30 @@ describe('the hold on a key', () => {
     expect(third.decision).toEqual(replayed);
   });
 
+  it('that is lost is not held for ever by a handler that never ends, once its client has gone', async () => {
+    const store = new InMemoryIdempotencyStore();
+    const [one, two] = [guardOf({ store, lease: 300 }), guardOf({ store, lease: 300 })];
+    const lost = vi.fn();
+    one.on('lock-lost', lost);
+    const hanging = send(one);
+    await flush();
+    const clock = vi.spyOn(performance, 'now').mockReturnValue(performance.now() + 300);
+    const second = send(two);
+    await flush();
+    clock.mockRestore();
+    const renew = vi.spyOn(store, 'begin');
+    await pass(100);
+    expect(lost).toHaveBeenCalledTimes(1);
+    renew.mockClear();
+    await second.answer();
+    hanging.admission.hold!.clientGone();
+    await pass(3_200);
+    expect(renew).not.toHaveBeenCalled();
+    const third = send(one);
+    await flush();
+    expect(third.decision).toEqual(replayed);
+  });
+
   it('ends with its lease when its process has died', async () => {
     const store = new InMemoryIdempotencyStore();
     const dead = guardOf({ store, lease: 300 });

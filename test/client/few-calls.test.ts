@@ -1,0 +1,33 @@
+import { describe, expect, it } from 'vitest';
+import { withService } from '../support/simulated-service.ts';
+
+/** Fleets of small processes: each sees few calls, and judges by them alone. */
+describe.each([1, 3, 10])('a process with 0.4 calls a second to %i instances', (instances) => {
+  it('opens its breaker within two minutes of all of them failing', async () => {
+    await withService({ instances }, async (simulated) => {
+      await simulated.steady(0.4, 300_000);
+      for (const instance of simulated.instances) instance.become(503);
+      const failing = performance.now();
+      await simulated.steady(0.4, 120_000);
+      const opened = simulated.breaker.find(({ to }) => to === 'open');
+      expect(opened?.at).toBeLessThan(failing + 120_000);
+      expect(simulated.breaker.every(({ at }) => at > failing)).toBe(true);
+    });
+  });
+});
+
+describe.each([0.4, 4])('a process with %f calls a second', (rate) => {
+  it.each([1, 3, 10])(
+    'keeps its breaker closed for an hour while %i instances fail a tenth of them',
+    async (instances) => {
+      await withService({ instances }, async (simulated) => {
+        for (const instance of simulated.instances)
+          instance.become(() => (Math.random() < 0.1 ? 503 : 'well'));
+        await simulated.steady(rate, 3_600_000);
+        expect(simulated.breaker).toEqual([]);
+        const failed = simulated.calls.filter(({ error }) => error !== undefined);
+        expect(failed.length).toBeLessThan(simulated.calls.length / 100);
+      });
+    },
+  );
+});

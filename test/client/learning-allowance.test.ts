@@ -1,0 +1,36 @@
+import { expect, it } from 'vitest';
+import type { Candidate } from '../../src/balancing/strategy.ts';
+import { LearningAllowance } from '../../src/client/learning-allowance.ts';
+
+function candidate(): Candidate & { failing: boolean } {
+  return {
+    instance: { serviceName: 's', instanceId: 'i', host: 'h', port: 1 } as Candidate['instance'],
+    weight: 1,
+    warmth: 1,
+    inFlight: 0,
+    failing: false,
+    latencyAt: () => 0,
+  };
+}
+
+const paid = (allowance: LearningAllowance, of: Candidate, retries: number) =>
+  Array.from({ length: retries }, () => allowance.withdraw(of)).filter(Boolean).length;
+
+it('an allowance pays for five retries of calls that an instance failed, for each instance', () => {
+  const allowance = new LearningAllowance();
+  const one = candidate();
+  expect(paid(allowance, one, 20)).toBe(5);
+  expect(paid(allowance, candidate(), 20)).toBe(5);
+  expect(paid(allowance, one, 20)).toBe(0);
+});
+
+it('an allowance pays again once an instance that was ejected has returned', () => {
+  const allowance = new LearningAllowance();
+  const one = candidate();
+  paid(allowance, one, 4);
+  one.failing = true;
+  expect(paid(allowance, one, 10)).toBe(1);
+  one.failing = false;
+  expect(paid(allowance, one, 10)).toBe(5);
+  expect(paid(allowance, one, 10)).toBe(0);
+});
