@@ -87,9 +87,10 @@ export class InstanceHealth {
     return this.#state === SUSPECT;
   }
 
-  /** Whether a probe is under way. */
-  get probing(): boolean {
-    return this.#state.kind === 'probing';
+  /** Whether a probe is under way that keeps others out. */
+  isProbing(now: number): boolean {
+    const state = this.#state;
+    return state.kind === 'probing' && now < state.expiresAt;
   }
 
   /** Whether it is ejected because its calls failed one after the other: as far as is known, it is down. */
