@@ -237,7 +237,7 @@ export class Fleet implements Health, LeasingFleet, PickedFleet {
 
   /** All that are ejected may be probed at once; a probe that is under way decides all the same. */
   allowProbes(now: number = performance.now()): void {
-    for (const { health } of this.ejectedMembers) if (!health.probing) health.expectWell(now);
+    for (const { health } of this.ejectedMembers) if (!health.isProbing(now)) health.expectWell(now);
     this.#healthChanged();
   }
 

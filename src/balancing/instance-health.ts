@@ -26,7 +26,8 @@ interface Ejected {
 /** A probe is under way. One that has not ended by `expiresAt` keeps no other out. */
 interface Probing {
   readonly kind: 'probing';
-  readonly ejection: Ejected;
+  /** What the instance goes back to if the probe gives no result. */
+  ejection: Ejected;
   readonly expiresAt: number;
 }
 type State = Unknown | Healthy | Suspect | Ejected | Probing;
@@ -86,9 +87,10 @@ export class InstanceHealth {
     return this.#state === SUSPECT;
   }
 
-  /** Whether a probe is under way. */
-  get probing(): boolean {
-    return this.#state.kind === 'probing';
+  /** Whether a probe is under way that keeps others out. */
+  isProbing(now: number): boolean {
+    const state = this.#state;
+    return state.kind === 'probing' && now < state.expiresAt;
   }
 
   /** Whether it is ejected because its calls failed one after the other: as far as is known, it is down. */
@@ -169,24 +171,26 @@ export class InstanceHealth {
     return wait;
   }
 
-  /** There is news of it, or of others like it, which makes it likely to be well: it may be probed at once, by any call. */
+  /**
+   * There is news of it, or of others like it, which makes it likely to be well: it may be probed at once, by any call. A
+   * probe that is under way keeps other calls out until it ends; its result is older than the news, and has no effect.
+   */
   expectWell(now: number): void {
     const ejection = this.#ejection;
     if (ejection === undefined) return;
-    this.#state = { ...ejection, dueAt: now, dueForAllAt: now };
+    const due = dueSince(now, ejection);
+    if (this.#state.kind === 'probing') this.#state.ejection = due;
+    else this.#state = due;
     this.generation++;
   }
 
-  /** It has started anew, or has left: what began before says nothing about it. */
+  /** It has started anew, or has left: what began before says nothing about it, and keeps no call out. */
   startAnew(now: number): void {
     this.#failuresInARow = 0;
     this.#ejections = 0;
-    if (this.ejected) {
-      this.expectWell(now);
-    } else {
-      this.#state = UNKNOWN;
-      this.generation++;
-    }
+    const ejection = this.#ejection;
+    this.#state = ejection === undefined ? UNKNOWN : dueSince(now, ejection);
+    this.generation++;
   }
 
   get #ejection(): Ejected | undefined {
@@ -200,4 +204,8 @@ export class InstanceHealth {
     const well = Math.floor((now - this.#returnedAt) / interval);
     if (well > 0) this.#ejections = Math.max(0, Math.min(this.#ejections, most) - well);
   }
+}
+
+function dueSince(now: number, ejection: Ejected): Ejected {
+  return { ...ejection, dueAt: now, dueForAllAt: now };
 }

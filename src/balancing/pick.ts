@@ -22,7 +22,8 @@ export interface AcquireOptions {
   onlyWell?: boolean | undefined;
   /**
    * The instance whose last call began longest ago, ejected or not, in place of the strategy's choice: for a call that is to
-   * find out whether the service is well again, so that none waits for ever. Default false.
+   * find out whether the service is well again, so that none waits for ever. One with a probe under way comes last. Default
+   * false.
    */
   inTurn?: boolean | undefined;
 }
@@ -176,8 +177,13 @@ export class Pick implements PickRequest {
    */
   resortTo(members: readonly Member[]): void {
     if (this.#pass !== LAST_RESORT) return;
-    if (this.inTurn) this.#lastResort = members.reduce(earlier);
+    if (this.inTurn) this.#lastResort = this.#firstInTurn(members);
     else this.#lastResort = members.every(({ ejected }) => ejected) ? members.reduce(better) : undefined;
+  }
+
+  #firstInTurn(members: readonly Member[]): Member {
+    const free = members.filter(({ health }) => !health.isProbing(this.now));
+    return (free.length > 0 ? free : members).reduce(earlier);
   }
 
   #isUntried({ instance }: Member): boolean {

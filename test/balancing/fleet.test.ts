@@ -371,7 +371,7 @@ const happening = fc.oneof(
   {
     weight: 1,
     arbitrary: fc.record({
-      what: fc.constantFrom('join' as const, 'leave' as const, 'sicken' as const, 'restart' as const),
+      what: fc.constantFrom(...(['join', 'leave', 'sicken', 'heal', 'restart'] as const)),
       which: fc.nat(7),
     }),
   },
@@ -438,7 +438,8 @@ function drive(
 ): Driven {
   const members = new Set<Member>();
   const violations: string[] = [];
-  const probes = new Map<Lease, { endsBy: number; generation: number }>();
+  /** The probe that is under way on each ejected instance, and until when it keeps others out. */
+  const probes = new Map<Candidate, { lease: Lease; endsBy: number }>();
   const outlierDetection = rulesOf({ ...hasty, ...options });
   const { maxEjectionRatio } = outlierDetection;
   const rules = {
@@ -450,8 +451,10 @@ function drive(
   const fleet: Fleet = new Fleet(rules, {
     ...unobserved,
     joined: (candidate) => members.add(candidate as Member),
+    renewed: (candidate, reason) => reason === 'restarted' && probes.delete(candidate),
     left: (candidate) => members.delete(candidate as Member),
-    ejected: (_, { reason }) => {
+    ejected: (candidate, { reason }) => {
+      probes.delete(candidate);
       if (reason === 'consecutive-failures' || reason === 'probe') return;
       const eligible = [...members].filter((member) => member.eligible);
       const ejected = eligible.filter((member) => member.ejected).length;
@@ -474,9 +477,11 @@ function drive(
     else if (what === 'join') known.set(id, instance(id));
     else if (what === 'leave') known.delete(id);
     else if (what === 'sicken' && known.has(id)) known.set(id, instance(id, { status: 'unhealthy' }));
+    else if (what === 'heal' && known.has(id)) known.set(id, { ...known.get(id)!, status: 'healthy' });
     else if (what === 'restart' && known.has(id))
       known.set(id, instance(id, { registeredAt: known.size + all.size }));
-    if (what === 'join' || what === 'leave' || what === 'sicken' || what === 'restart') update();
+    if (what === 'join' || what === 'leave' || what === 'sicken' || what === 'heal' || what === 'restart')
+      update();
     if (what === 'acquire') {
       const { repeatable } = step;
       const now = performance.now();
@@ -499,13 +504,8 @@ function drive(
       if (exclude.size === 0 && mayProbe.length > 0 && seen && !takesProbe)
         violations.push('a due probe was withheld');
       if (lease.probe) {
-        const { generation } = member.health;
-        for (const [probe, earlier] of probes) {
-          const held =
-            probe.candidate === member && generation === earlier.generation && now < earlier.endsBy;
-          if (held) violations.push('two probes at once');
-        }
-        probes.set(lease, { endsBy: now + 30_000, generation });
+        if (now < (probes.get(member)?.endsBy ?? now)) violations.push('two probes at once');
+        probes.set(member, { lease, endsBy: now + 30_000 });
       }
       all.add(member);
       open.push(lease);
@@ -516,11 +516,12 @@ function drive(
       what !== 'join' &&
       what !== 'leave' &&
       what !== 'sicken' &&
+      what !== 'heal' &&
       what !== 'restart'
     ) {
       const [lease] = open.splice(which % open.length, 1);
       if (lease === undefined) continue;
-      probes.delete(lease);
+      if (probes.get(lease.candidate)?.lease === lease) probes.delete(lease.candidate);
       const latency = lease.instance.instanceId < 'i3' ? which : 10;
       if (what === 'succeed') lease.release({ latency });
       else if (what === 'cancel') lease.release({ cancelled: true });

@@ -405,17 +405,19 @@ describe('news of an instance', () => {
     expect([patient.state, patient.health.generation]).toEqual(['suspect', generation]);
   });
 
-  it('lets one call probe, though an earlier probe is still under way', () => {
-    const ejected = failing();
-    ejected.now = 1_000;
-    const early = ejected.begin();
-    ejected.health.expectWell(1_000);
-    const late = ejected.begin();
-    expect(late.probe).toBeDefined();
-    expect(ejected.begin().probe).toBeUndefined();
-    early.cancel();
-    expect(ejected.begin().probe).toBeUndefined();
-    expect(late.succeed()).toBe(true);
+  it('lets no call probe beside a probe that is under way, and any call as soon as that has ended', () => {
+    for (const end of ['succeed', 'fail', 'cancel'] as const) {
+      const ejected = failing();
+      ejected.now = 1_000;
+      const early = ejected.begin();
+      ejected.health.expectWell(1_000);
+      expect(ejected.begin().probe).toBeUndefined();
+      early[end]();
+      expect([ejected.state, ...ejected.due()]).toEqual(['ejected', 0, 0]);
+      const late = ejected.begin();
+      expect(late.probe).toBeDefined();
+      expect(late.succeed()).toBe(true);
+    }
   });
 
   it('leaves the ejection as long as ever if the probe fails', () => {
@@ -445,6 +447,19 @@ describe('an instance that starts anew', () => {
     expect([ejected.health.failing, ejected.health.ejections]).toEqual([true, 1]);
     ejected.now = 2_500;
     expect(ejected.succeed()).toBe(true);
+  });
+
+  it('gets one probe, though a probe of the process before is still under way', () => {
+    const ejected = failing();
+    ejected.now = 1_000;
+    const early = ejected.begin();
+    ejected.health.startAnew(1_000);
+    const late = ejected.begin();
+    expect(late.probe).toBeDefined();
+    expect(ejected.begin().probe).toBeUndefined();
+    early.cancel();
+    expect(ejected.begin().probe).toBeUndefined();
+    expect(late.succeed()).toBe(true);
   });
 });
 
@@ -550,7 +565,6 @@ class Model {
   news(): void {
     if (this.ejection === undefined) return;
     this.ejection = { ...this.ejection, dueAt: this.now, dueForAllAt: this.now };
-    this.probe = undefined;
     this.epoch++;
   }
 
@@ -558,6 +572,7 @@ class Model {
     this.failures = 0;
     this.ejections = [];
     this.anyResult = false;
+    this.probe = undefined;
     if (this.ejection === undefined) this.epoch++;
     else this.news();
   }

@@ -353,6 +353,35 @@ describe('an instance that is registered again', () => {
     },
   );
 
+  it('as healthy lets no second probe begin beside one under way, which may fail without harm', async () => {
+    const fleet = await renewing();
+    fleet.fail('a', 2);
+    vi.advanceTimersByTime(11_000);
+    const early = fleet.acquire();
+    expect([early.instance.instanceId, early.probe]).toEqual(['a', true]);
+    const { registeredAt } = early.instance;
+    await fleet.join('a', { registeredAt, status: 'unhealthy' });
+    await fleet.join('a', { registeredAt, status: 'healthy' });
+    expect(fleet.renewals).toMatchObject([{ reason: 'healthy' }]);
+    expect(fleet.picks(10)).not.toContain('a');
+    expect(early.release({ error })).toBe('outdated');
+    expect(fleet.acquire().probe).toBe(true);
+    expect(fleet.ejections).toHaveLength(1);
+  });
+
+  it('by another process lets a probe begin beside one of the process before', async () => {
+    const fleet = await renewing();
+    fleet.fail('a', 2);
+    vi.advanceTimersByTime(11_000);
+    const early = fleet.acquire();
+    await fleet.join('a', { registeredAt: 5 });
+    const late = fleet.acquire();
+    expect([late.instance.instanceId, early.probe, late.probe]).toEqual(['a', true, true]);
+    expect(early.release({ error })).toBe('outdated');
+    expect(late.release()).toBe('recorded');
+    expect(fleet.told.at(-1)).toBe('return a');
+  });
+
   it('by another process has nothing of the latency and the failures of the one before', async () => {
     const fleet = await renewing();
     fleet.acquireOn('a').release({ latency: 5_000 });

@@ -236,6 +236,21 @@ describe('a call that takes the instances in turn', () => {
     await fleet.join('c', { registeredAt: Date.now() });
     expect(turns(fleet, 3)).toEqual(['c', 'a', 'b']);
   });
+
+  it('goes to one with a probe under way only if there is no other, or if that takes longer than half a minute', async () => {
+    const fleet = await world(['a', 'b', 'c'], { outlierDetection });
+    for (const id of ['a', 'b']) fleet.fail(id, 2);
+    vi.advanceTimersByTime(1_200);
+    const probes = [fleet.acquire(), fleet.acquire()];
+    expect(probes.map(({ probe }) => probe)).toEqual([true, true]);
+    expect(turns(fleet, 3)).toEqual(['c', 'c', 'c']);
+    await fleet.leave('c');
+    const [first, second] = probes.map(({ instance: { instanceId } }) => instanceId);
+    expect(turns(fleet, 3)).toEqual([first, second, first]);
+    await fleet.join('c');
+    vi.advanceTimersByTime(30_000);
+    expect(new Set(turns(fleet, 3))).toEqual(new Set(['a', 'b', 'c']));
+  });
 });
 
 describe('a call that wants only a well instance', () => {

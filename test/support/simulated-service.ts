@@ -85,8 +85,6 @@ export class SimulatedService {
   readonly breaker: { readonly to: string; readonly at: number }[] = [];
   /** How many retries there were. */
   retries = 0;
-  /** Told of each attempt as it begins. */
-  onAttempt: (attempt: Attempt) => void = () => {};
   readonly #byHost = new Map<string, SimulatedInstance>();
   readonly #takes: () => number;
 
@@ -171,8 +169,7 @@ export class SimulatedService {
 
   dispatch(client: Client, request: Dispatcher.DispatchOptions, handler: Handler): boolean {
     const { hostname } = (client as unknown as Record<symbol, URL>)[kUrl]!;
-    const attempt = this.#byHost.get(hostname)!.receive(client, this.#callOf(request.path), handler);
-    this.onAttempt(attempt);
+    this.#byHost.get(hostname)!.receive(client, this.#callOf(request.path), handler);
     return false;
   }
 
@@ -232,11 +229,10 @@ export class SimulatedInstance {
   }
 
   /** Takes a request as a connection of undici does, and ends it as this instance behaves. */
-  receive(client: Client, call: Call, handler: Handler): Attempt {
+  receive(client: Client, call: Call, handler: Handler): void {
     const exchange = new SimulatedExchange(client, call, this, handler);
     if (this.#connected.has(client)) this.#respond(exchange);
     else this.#world.later(CONNECT, () => this.#connect(client, exchange));
-    return exchange.attempt;
   }
 
   #connect(client: Client, exchange: SimulatedExchange): void {
