@@ -1,6 +1,7 @@
 import {
   CircuitBreaker,
   compose,
+  constantBackoff,
   type Policy,
   Retry,
   RetryBudget,
@@ -116,6 +117,9 @@ const ATTEMPTS = { maxAttempts: 3 };
 /** By name; the ServiceClient is one with its defaults, but for the timeout of an attempt. */
 export const CONTENDERS = {
   'no retries': { policy: (timeout) => new Timeout(timeout) },
+  'five attempts at once': {
+    policy: (timeout) => compose(new Retry({ maxAttempts: 5, backoff: constantBackoff(0) }), new Timeout(timeout)),
+  },
   'three attempts': { policy: (timeout) => compose(new Retry(ATTEMPTS), new Timeout(timeout)) },
   'and 10 retries a second': {
     policy: (timeout) =>
