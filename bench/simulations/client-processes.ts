@@ -10,6 +10,7 @@ import {
 } from '../../src/index.ts';
 import { withService } from '../../test/support/simulated-service.ts';
 import { simulate, type World } from './harness.ts';
+import { mean, percent } from './report.ts';
 
 /**
  * What receives the calls: tells how many milliseconds the response to a request that comes now takes. It does the work
@@ -34,8 +35,7 @@ export interface ProcessesOptions {
   /** Milliseconds after which an attempt is given up. */
   attemptTimeout: number;
   demand: Demand;
-  /** Makes one instance of the backend, of so many that share its capacity. */
-  backend: (world: World, instances: number) => Backend;
+  backend: (world: World) => Backend;
 }
 
 /** What all processes together saw, by the second in which it began. */
@@ -45,7 +45,10 @@ export interface Course {
   attempts: number[];
 }
 
-/** What stands between the callers and the backend, in each process: policies, or a ServiceClient with so many instances. */
+/**
+ * What stands between the callers and the backend in each process: policies, or a ServiceClient, to which so many instances
+ * lead that share the backend, as a database.
+ */
 type Contender = { policy: (attemptTimeout: number) => Policy } | { instances: number };
 
 /** Runs client processes with a demand on a backend. */
@@ -54,7 +57,7 @@ export function runProcesses(options: ProcessesOptions): Promise<Course> {
   if ('policy' in contender) {
     return simulate(seed, (world) => {
       const policies = Array.from({ length: processes }, () => contender.policy(attemptTimeout));
-      const takes = backend(world, 1);
+      const takes = backend(world);
       return courseOf(world, demand, (countAttempt) => {
         const policy = policies[Math.floor(Math.random() * processes)]!;
         return policy.execute(() => {
@@ -68,7 +71,8 @@ export function runProcesses(options: ProcessesOptions): Promise<Course> {
   return withService(
     { instances, processes, client: { attemptTimeout } },
     async (simulated, world) => {
-      for (const instance of simulated.instances) instance.takes = backend(world, instances);
+      const takes = backend(world);
+      for (const instance of simulated.instances) instance.takes = takes;
       let countAttempt = () => {};
       simulated.onAttempt = () => countAttempt();
       return courseOf(world, demand, async (count) => {
@@ -112,29 +116,26 @@ async function courseOf(
   return course;
 }
 
-const ATTEMPTS = { maxAttempts: 3 };
+const THREE = { maxAttempts: 3 };
 
-/** By name; the ServiceClient is one with its defaults, but for the timeout of an attempt. */
+/** By name. All have the defaults, but for the timeout of an attempt. */
 export const CONTENDERS = {
   'no retries': { policy: (timeout) => new Timeout(timeout) },
+  'three attempts': { policy: (timeout) => compose(new Retry(THREE), new Timeout(timeout)) },
   'five attempts at once': {
-    policy: (timeout) => compose(new Retry({ maxAttempts: 5, backoff: constantBackoff(0) }), new Timeout(timeout)),
-  },
-  'three attempts': { policy: (timeout) => compose(new Retry(ATTEMPTS), new Timeout(timeout)) },
-  'and 10 retries a second': {
     policy: (timeout) =>
-      compose(
-        new Retry({ ...ATTEMPTS, budget: new RetryBudget({ minPerSecond: 10 }) }),
-        new Timeout(timeout),
-      ),
+      compose(new Retry({ maxAttempts: 5, backoff: constantBackoff(0) }), new Timeout(timeout)),
   },
-  'and a RetryBudget': {
+  'with a floor of 10 a second': {
     policy: (timeout) =>
-      compose(new Retry({ ...ATTEMPTS, budget: new RetryBudget() }), new Timeout(timeout)),
+      compose(new Retry({ ...THREE, budget: new RetryBudget({ minPerSecond: 10 }) }), new Timeout(timeout)),
   },
-  'and a ratio breaker': {
+  'with a RetryBudget': {
+    policy: (timeout) => compose(new Retry({ ...THREE, budget: new RetryBudget() }), new Timeout(timeout)),
+  },
+  'with a ratio breaker': {
     policy: (timeout) =>
-      compose(new Retry(ATTEMPTS), new CircuitBreaker({ failureRatio: 0.5 }), new Timeout(timeout)),
+      compose(new Retry(THREE), new CircuitBreaker({ failureRatio: 0.5 }), new Timeout(timeout)),
   },
   'resilient()': { policy: (attemptTimeout) => resilient({ attemptTimeout }) },
   'ServiceClient, 1 instance': { instances: 1 },
@@ -143,16 +144,32 @@ export const CONTENDERS = {
 
 export type ContenderName = keyof typeof CONTENDERS;
 
+/** Numbers of client processes that share the same demand. */
+export const PROCESSES = [1, 5, 20, 100];
+
 /** The share of the calls begun from one second to another that succeeded. */
 export function successBetween({ calls, succeeded }: Course, from: number, to: number): number {
-  return sum(succeeded, from, to) / sum(calls, from, to);
+  return sum(succeeded.slice(from, to)) / sum(calls.slice(from, to));
 }
 
 /** Attempts that the backend got from one second to another, for each call. */
 export function loadBetween({ calls, attempts }: Course, from: number, to: number): number {
-  return sum(attempts, from, to) / sum(calls, from, to);
+  return sum(attempts.slice(from, to)) / sum(calls.slice(from, to));
 }
 
-function sum(counts: readonly number[], from: number, to: number): number {
-  return counts.slice(from, to).reduce((total, count) => total + count, 0);
+/** The share of the calls begun in each second that succeeded; in the middle of it, for a plot. */
+export function successBySecond(courses: readonly Course[]): [second: number, share: number][] {
+  return courses[0]!.calls.map((_, second) => [
+    second + 0.5,
+    mean(courses.map((course) => successBetween(course, second, second + 1))),
+  ]);
+}
+
+/** The mean of some runs, with the worst of them in brackets. */
+export function meanAndWorst(shares: readonly number[]): string {
+  return `${percent(mean(shares), 0)} (${percent(Math.min(...shares), 0)})`;
+}
+
+function sum(counts: readonly number[]): number {
+  return counts.reduce((total, count) => total + count, 0);
 }
