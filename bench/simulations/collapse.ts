@@ -91,7 +91,6 @@ const NAMES = [
 ] satisfies ContenderName[];
 
 const PLOTTED: ContenderName[] = [
-  'no retries',
   'three attempts',
   'with a RetryBudget',
   'resilient()',

@@ -99,7 +99,7 @@ export function retryStudy(
   });
 }
 
-const SEEDS = [1, 2, 3];
+const SEEDS = [2, 3, 4];
 const NAMES = Object.keys(STRATEGIES) as StrategyName[];
 const RATES = [0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5];
 
@@ -139,7 +139,7 @@ export async function report(): Promise<Report> {
   const load: { name: string; points: [number, number][] }[] = [];
   for (const name of NAMES) {
     const studies: [number, Study][] = [];
-    for (const rate of RATES) studies.push([rate, await retryStudy(name, rate, 100, 1)]);
+    for (const rate of RATES) studies.push([rate, await retryStudy(name, rate, 100, SEEDS[0]!)]);
     success.push({ name, points: studies.map(([rate, study]) => [rate, study.success]) });
     load.push({ name, points: studies.map(([rate, study]) => [rate, study.load]) });
   }
@@ -152,7 +152,7 @@ export async function report(): Promise<Report> {
       'A thousand calls a second of all processes together for 10 s, 10 ms of network each way, retries without a wait; success, and attempts for ' +
       'each call, the mean of three runs. Adaptive: as many retries as `new RetryBudget({ ratio: 0.1, initial: 5 })` pays for. Breaker: three retries ' +
       'while its `CircuitBreaker({ failureRatio: 0.1, window: { calls: 100 }, minimumCalls: 1, resetTimeout: 2_000 })` is closed; first attempts go past ' +
-      'it. The one of the study compares all calls since the start, and is closed again as soon as fewer than a tenth of them have failed.',
+      'it. The one of the study compares all calls since the start, and is closed again as soon as fewer than a tenth of them have failed; its 49.4 % is what half comes to in one run.',
     head: [
       'failures',
       'strategy',
