@@ -14,6 +14,9 @@ const SIMULATIONS: Record<string, string> = {
   8: './returning-instance.ts',
   9: './partial-failure.ts',
   10: './false-openings.ts',
+  11: './collapse.ts',
+  12: './retry-study.ts',
+  13: './metastable-failures.ts',
 };
 const PLOTS = new URL('../../docs/plots/', import.meta.url);
 

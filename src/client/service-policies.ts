@@ -26,6 +26,7 @@ import type { Fallback } from '../policies/fallback.ts';
 import { Hedge, type HedgeOptions } from '../policies/hedge.ts';
 import type { Outcome } from '../policies/outcome.ts';
 import { composePresent, type Policy, policyOf, policyOption } from '../policies/policy.ts';
+import { probeWait } from '../policies/probe-wait.ts';
 import { RateLimiter, type RateLimiterOptions } from '../policies/rate-limiter.ts';
 import { RETRY_CHECKS, Retry, type RetryOptions } from '../policies/retry.ts';
 import { RetryBudget } from '../policies/retry-budget.ts';
@@ -137,16 +138,9 @@ const MOST_ATTEMPTS = 10;
 const DEFAULT_SLOW_CALL = 1_000;
 
 const BREAKER_DEFAULTS = {
-  resetTimeout: untilProbe,
+  resetTimeout: probeWait,
   failureRatio: 0.6,
 } satisfies CircuitBreakerOptions;
-
-const growing = exponentialBackoff({ base: 500, factor: 1.25, max: 5_000, jitter: 'none' });
-
-/** Short, since a probe costs one call: with waits of half a minute a service is away for twice as long as it was down. */
-function untilProbe(openings: number, previous: number): number {
-  return growing(openings, previous) * (1 + Math.random() / 10);
-}
 
 /** The least milliseconds between two probes that news of instances allow. */
 const NEWS_INTERVAL = 1_000;
