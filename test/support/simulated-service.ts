@@ -91,6 +91,8 @@ export class SimulatedService {
   readonly breaker: { readonly to: string; readonly at: number }[] = [];
   /** How many retries there were. */
   retries = 0;
+  /** Is told of each attempt as it begins. */
+  onAttempt: (attempt: Attempt) => void = () => {};
   readonly #byHost = new Map<string, SimulatedInstance>();
   readonly #takes: () => number;
 
@@ -191,7 +193,8 @@ export class SimulatedService {
 
   dispatch(client: Client, request: Dispatcher.DispatchOptions, handler: Handler): boolean {
     const { hostname } = (client as unknown as Record<symbol, URL>)[kUrl]!;
-    this.#byHost.get(hostname)!.receive(client, this.#callOf(request.path), handler);
+    const attempt = this.#byHost.get(hostname)!.receive(client, this.#callOf(request.path), handler);
+    this.onAttempt(attempt);
     return false;
   }
 
