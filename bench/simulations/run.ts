@@ -13,6 +13,9 @@ const SIMULATIONS: Record<string, string> = {
   7: './adaptive-throttle.ts',
   8: './returning-instance.ts',
   9: './partial-failure.ts',
+  13: './limiter-growth.ts',
+  14: './cold-overload.ts',
+  15: './throttle-recovery.ts',
 };
 const PLOTS = new URL('../../docs/plots/', import.meta.url);
 
