@@ -17,6 +17,9 @@ const SIMULATIONS: Record<string, string> = {
   11: './collapse.ts',
   12: './retry-study.ts',
   13: './metastable-failures.ts',
+  14: './limiter-growth.ts',
+  15: './cold-overload.ts',
+  16: './throttle-recovery.ts',
 };
 const PLOTS = new URL('../../docs/plots/', import.meta.url);
 

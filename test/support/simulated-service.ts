@@ -254,10 +254,11 @@ export class SimulatedInstance {
   }
 
   /** Takes a request as a connection of undici does, and ends it as this instance behaves. */
-  receive(client: Client, call: Call, handler: Handler): void {
+  receive(client: Client, call: Call, handler: Handler): Attempt {
     const exchange = new SimulatedExchange(client, call, this, handler);
     if (this.#connected.has(client)) this.#respond(exchange);
     else this.#world.later(CONNECT, () => this.#connect(client, exchange));
+    return exchange.attempt;
   }
 
   #connect(client: Client, exchange: SimulatedExchange): void {
