@@ -35,6 +35,8 @@ export class CallState implements CallRecord, AcquireOptions {
   attempt = 1;
   /** Where the latest try went. */
   instanceId: string | undefined = undefined;
+  /** When the latest attempt began, by `performance.now()`. */
+  startedAt = 0;
   /** Whether an instance may have processed the request. */
   sent = false;
   /** Whether a try has, or may yet have, a body that can be read only once. */

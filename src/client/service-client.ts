@@ -469,6 +469,7 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
       if (policies.hedge !== undefined) avoid(state, instanceId);
       const endpoint = this.#endpointOf(lease, policies);
       const startedAt = performance.now();
+      state.startedAt = startedAt;
       endpoint.enter();
       try {
         const response = await this.#sendTo(lease, endpoint, state, context, send);

@@ -169,6 +169,8 @@ export class ServicePolicies {
   readonly #retries: number = Infinity;
   /** Undefined where the breaker is the user's. */
   readonly #breakerRules: CircuitBreakerOptions | undefined = undefined;
+  /** Undefined where the budget is the user's. */
+  readonly #allowance: LearningAllowance | undefined = undefined;
   #newsAt = -Infinity;
   #warnedOfClassify = false;
   readonly #timeouts: SharedTimeouts;
@@ -199,8 +201,8 @@ export class ServicePolicies {
     if (retry instanceof Retry) this.retry = retry;
     else if (retry !== false) {
       this.retryBudget = retry.budget ?? new RetryBudget();
-      const allowance = retry.budget === undefined ? new LearningAllowance() : undefined;
-      this.retry = retryFor(retry, this.retryBudget, allowance);
+      if (retry.budget === undefined) this.#allowance = new LearningAllowance();
+      this.retry = retryFor(retry, this.retryBudget, this.#allowance);
       if (typeof retry.maxAttempts === 'number') this.#retries = retry.maxAttempts - 1;
     }
     if (circuitBreaker instanceof CircuitBreaker) {
@@ -348,9 +350,10 @@ export class ServicePolicies {
    * @returns whether the breaker is not to count it: it is the user's, and the instance is bad while another is well.
    */
   record(lease: Lease, outcome: Outcome<Answer>, failed: boolean, startedAt: number): boolean {
+    const { candidate, candidates } = lease;
+    if (!failed) this.#allowance?.succeeded(candidate, startedAt);
     const { evidence } = this;
     if (evidence === undefined) return false;
-    const { candidate, candidates } = lease;
     const counted = this.#countedAs(outcome, failed);
     if (counted !== undefined) evidence.record(candidate, candidates, counted, this.#isSlow(startedAt));
     if (!failed) return false;
@@ -477,9 +480,14 @@ function retryFor(
       const state = stateOf(context);
       return isAboutCaller(state.lastError) || !state.wellLeft;
     },
-    pays: (context) => {
+    priceOf: (context, usual) => {
       const state = stateOf(context);
-      return allowance !== undefined && state.wellLeft && allowance.withdraw(state.lease!.candidate);
+      if (allowance === undefined || !state.wellLeft) return usual;
+      const { candidate } = state.lease!;
+      // A timeout may mean that the service has too much to do, unless the others respond.
+      const price = candidate.failing ? 1 : usual;
+      const pays = price === 1 || allowance.isAlone(candidate, state.startedAt);
+      return pays && allowance.withdraw(candidate) ? 0 : price;
     },
   });
 }

@@ -80,11 +80,11 @@ export const RETRY_CHECKS = {
 export interface RetryElsewhere {
   /** Whether the wait that the called side asked for holds there, too. */
   obeysRetryAfter(context: CallContext): boolean;
-  /** Whether the retry needs no token of the budget. */
-  pays(context: CallContext): boolean;
+  /** Tokens of the budget that the retry costs, of so many that it would cost here. */
+  priceOf(context: CallContext, usual: number): number;
 }
 
-const NOWHERE: RetryElsewhere = { obeysRetryAfter: () => true, pays: () => false };
+const NOWHERE: RetryElsewhere = { obeysRetryAfter: () => true, priceOf: (_context, usual) => usual };
 
 /**
  * Tokens of the budget that a retry costs after an attempt that timed out. What was called may still work on that attempt,
@@ -262,8 +262,9 @@ export class Retry extends Emitter<RetryEvents> implements Policy {
     const next = performance.now() + wait;
     if (next >= context.deadline) return 'deadline';
     if (next > latest) return 'elapsed';
-    if (this.#budget === undefined || (price === 1 && this.#elsewhere.pays(context))) return undefined;
-    const paid = decided(this.#budget.withdraw(price), "Retry option 'budget': withdraw()");
+    if (this.#budget === undefined) return undefined;
+    const tokens = this.#elsewhere.priceOf(context, price);
+    const paid = tokens === 0 || decided(this.#budget.withdraw(tokens), "Retry option 'budget': withdraw()");
     return paid ? undefined : 'budget';
   }
 
