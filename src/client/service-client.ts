@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { Readable } from 'node:stream';
 import type { Dispatcher } from 'undici';
 import type { CallResult, Lease } from '../balancing/lease.ts';
 import { LoadBalancer } from '../balancing/load-balancer.ts';
@@ -64,6 +65,7 @@ import type { RelayedCalls } from './relayed-calls.ts';
 import { type PreparedRequest, prepare, type ServiceCall } from './service-call.ts';
 import { type ServiceOptions, ServicePolicies } from './service-policies.ts';
 import { SharedTimeouts } from './shared-timeouts.ts';
+import { WatchedBody } from './watched-body.ts';
 
 export interface ServiceClientOptions {
   /** Who is out there. Needed unless a `loadBalancer` is given. */
@@ -210,11 +212,13 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
     const policies = this.#policiesOf(call.service);
     const state = this.#begin(call, prepare(call));
     const maxResponseSize = call.maxResponseSize ?? Infinity;
-    const cancellation = sourceOf(call.signal);
+    const watched = watchedBody(call, state);
+    const cancellation = watched?.scope ?? sourceOf(call.signal);
     const send: Send<ServiceResponse> = (lease, endpoint, context) => {
       return new Promise((resolve, reject) => {
         const details = detailsOf(lease, maxResponseSize);
         const whenOver = (end: CallResult) => {
+          watched?.end();
           describeCall(end.error, state);
           lease.release(end);
         };
@@ -238,6 +242,7 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
     } catch (error) {
       if (state.lastResponse !== undefined && state.lastError === error)
         return state.lastResponse as ServiceResponse;
+      watched?.end();
       forget(state);
       throw error;
     }
@@ -352,7 +357,8 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
     const state = this.#begin(call, prepare(call));
     if (record !== undefined) record.state = state;
     const maxResponseSize = call.maxResponseSize ?? policies.maxResponseSize;
-    const source = sourceOf(call.signal);
+    const watched = watchedBody(call, state);
+    const source = watched?.scope ?? sourceOf(call.signal);
     const send: Send<BufferedResponse> = (lease, endpoint, context) => {
       return new Promise((resolve, reject) => {
         const details = detailsOf(lease, maxResponseSize);
@@ -366,7 +372,8 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
         );
       });
     };
-    return this.#run('call', call, source, state, policies, send, contentOf<T>);
+    const result = this.#run('call', call, source, state, policies, send, contentOf<T>);
+    return watched === undefined ? result : result.finally(() => watched.end());
   }
 
   #relay(call: RelayedCall, given: RelayRequest, state: CallState, policies: ServicePolicies): void {
@@ -633,6 +640,15 @@ function keep(state: CallState, response: ServiceResponse | RelayedAnswer): void
 
 function handOn(_state: CallState, { exchange }: RelayedAnswer): void {
   exchange.handOn();
+}
+
+/** Undefined if the body is no stream. */
+function watchedBody(
+  { signal }: Pick<ServiceCall, 'signal'>,
+  { request }: CallState,
+): WatchedBody | undefined {
+  const { body } = request;
+  return body instanceof Readable ? new WatchedBody(body, sourceOf(signal)) : undefined;
 }
 
 function sourceOf(signal: AbortSignal | null | undefined): Abortable | undefined {
