@@ -33,8 +33,8 @@ export interface FetchedHead {
 export interface FetchedOutcome {
   /** Whether the answer is wanted: a redirect that is followed is not. Called once, with its head and whose it is. */
   wants(head: FetchedHead, instance: ServiceInstance | undefined): boolean;
-  /** The largest body, in bytes, that is made of one that is encoded. */
-  maxDecoded(): number;
+  /** The largest body, in bytes, that is made of one that is encoded; undefined if that is left as it is. */
+  maxDecoded(): number | undefined;
   /** The answer that is wanted. */
   resolve(response: Response): void;
   reject(error: unknown): void;
@@ -193,7 +193,8 @@ export class FetchedResponse implements Dispatcher.DispatchHandler {
     };
     try {
       const plain = encoding === undefined || body === null || (body as Uint8Array).length === 0;
-      const content = plain ? body : this.#decoded(body, String(encoding), outcome.maxDecoded());
+      const max = plain ? undefined : outcome.maxDecoded();
+      const content = max === undefined ? body : this.#decoded(body!, String(encoding), max);
       outcome.resolve(new (meshResponseClass())(content, init, this.#origin));
     } catch (error) {
       // A status that no Response can have.

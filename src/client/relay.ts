@@ -233,6 +233,8 @@ export interface AnswerJudge {
   succeeded(answer: Answer): boolean;
   /** Whether there may be another try though it succeeded. */
   mayRetry(answer: Answer): boolean;
+  /** To be called before its caller learns of it, and may ask for the same at once. */
+  invalidateAfter(state: CallState): void;
 }
 
 /**
@@ -417,6 +419,7 @@ export class RelayedExchange implements Exchange, AbortListener {
   #begin(): void {
     const { status, headers } = this.#answer!;
     this.#handedOn = true;
+    this.#judge.invalidateAfter(this.#state);
     if (this.#call.paused) this.controller!.pause();
     this.#call.head(this.controller!, status, headers, this.#statusText);
   }

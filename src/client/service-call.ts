@@ -3,6 +3,7 @@ import type { Dispatcher } from 'undici';
 import type { Selector } from '../balancing/selector.ts';
 import { InvalidRequestError } from '../errors.ts';
 import { shown } from '../internal/shown.ts';
+import { isIdempotencyKey } from './idempotency-key.ts';
 import { isIdempotentMethod } from './methods.ts';
 import { forEachHeader, forEachPair } from './pairs.ts';
 
@@ -89,9 +90,6 @@ export interface PreparedRequest {
   readonly idempotent: boolean;
 }
 
-/** By such a key nobody can tell whether a request was there before. */
-const BLANK_KEY = /^[\s"]*$/;
-
 /** Those by which a caller could change where a request goes or where it ends. */
 const RESERVED_HEADERS: ReadonlySet<string> = new Set([
   'host',
@@ -135,7 +133,7 @@ export function prepare(call: ServiceCall): PreparedRequest {
 export function isIdempotent(method: string, headers: readonly string[]): boolean {
   if (isIdempotentMethod(method)) return true;
   const index = indexOfHeader(headers, 'idempotency-key');
-  return index !== -1 && !BLANK_KEY.test(headers[index + 1]!);
+  return index !== -1 && isIdempotencyKey(headers[index + 1]!);
 }
 
 export function methodOf({ method = 'GET' }: Pick<ServiceCall, 'method'>): string {
@@ -252,15 +250,34 @@ export function setHeader(headers: string[], name: string, value: string): void 
   }
 }
 
+/**
+ * Has headers give the idempotency key of a call, and once: the option of the call takes the place of what they say.
+ *
+ * @throws InvalidRequestError if that is not well formed, or if the headers say several
+ */
 export function setIdempotencyKey(
   headers: string[],
   { idempotencyKey }: { idempotencyKey?: string | undefined },
 ): void {
-  if (idempotencyKey === undefined) return;
+  if (idempotencyKey === undefined) {
+    keepOneKey(headers);
+    return;
+  }
   if (typeof idempotencyKey !== 'string' || !/^[\x21-\x7e]{1,255}$/.test(idempotencyKey)) {
     throw new InvalidRequestError('the idempotencyKey must be 1 to 255 visible ASCII characters');
   }
   setHeader(headers, 'idempotency-key', idempotencyKey);
+}
+
+function keepOneKey(headers: string[]): void {
+  const index = indexOfHeader(headers, 'idempotency-key');
+  if (index === -1) return;
+  const key = headers[index + 1]!;
+  for (let other = index + 2; other < headers.length; other += 2) {
+    if (headers[other] === 'idempotency-key' && headers[other + 1] !== key)
+      throw new InvalidRequestError('a request has one Idempotency-Key; its headers say several');
+  }
+  setHeader(headers, 'idempotency-key', key);
 }
 
 function bodyOf({ body }: ServiceCall, headers: string[]): Body {

@@ -15,7 +15,7 @@ import {
   ServiceResponseError,
 } from '../errors.ts';
 import { Emitter } from '../internal/emitter.ts';
-import { anObject, having, validateOptions } from '../internal/validate.ts';
+import { anObject, having, MAX_DELAY, validateOptions } from '../internal/validate.ts';
 import { type Abortable, abortableOf, isSignal, OnAbort } from '../policies/abort.ts';
 import { CircuitBreaker } from '../policies/circuit-breaker.ts';
 import { type Attributes, type CallContext, Context, contextOf } from '../policies/context.ts';
@@ -107,6 +107,9 @@ const MAX_MOVES = 10;
 
 /** What the client does within a timeout ends as soon as it is aborted. */
 const COOPERATIVE = { strict: false };
+
+/** Watches over the deadline of a call that has no timeout. */
+const UNTIL_DEADLINE = new Timeout(MAX_DELAY, COOPERATIVE);
 
 /** What the kinds of calls have in common. */
 type CallParts = Pick<
@@ -294,7 +297,10 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
         sent: () => {
           state.sent = true;
         },
-        succeeded: (answer) => policies.succeeded(answer),
+        responded: (answer) => {
+          policies.invalidateAfter(state);
+          return policies.succeeded(answer);
+        },
         release: (end) => void lease.release(end),
       };
       return send(place);
@@ -413,14 +419,17 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
     failed: (error: unknown) => T = rethrow,
   ): Promise<T> {
     const attempt = (context: CallContext) => this.#attempt(state, policies, contextOf(context), send);
-    const deadline = currentRequestContext()?.deadline ?? Infinity;
+    const deadline = Math.min(currentRequestContext()?.deadline ?? Infinity, state.expiresAt);
     const options = new Context(1, deadline, state, source, false);
     const policy = policies.around(method, call.timeout);
+    const unwatched = deadline !== Infinity && (call.timeout ?? policies.timeout) === Infinity;
     let result: Promise<R>;
     this.#calls++;
     policies.enter();
     try {
-      result = policy.execute(attempt, options);
+      result = unwatched
+        ? UNTIL_DEADLINE.execute((context) => policy.execute(attempt, context), options)
+        : policy.execute(attempt, options);
     } catch (error) {
       // A policy of the user's may throw. The call has ended then as any other.
       result = Promise.reject(error);
@@ -446,7 +455,7 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
 
   #ended(state: CallState, policies: ServicePolicies): void {
     policies.leave();
-    policies.caching?.invalidateAfter(state);
+    policies.invalidateAfter(state);
     if (--this.#calls === 0) this.#whenIdle?.();
   }
 
@@ -736,7 +745,8 @@ function headersOf(
   { deadline }: Context,
   now: number = performance.now(),
 ): string[] {
-  const until = Math.min(deadline, expiresAt);
+  // What several calls share, or nobody waits for, has another deadline than the caller that began it.
+  const until = expiresAt > now ? Math.min(deadline, expiresAt) : deadline;
   if (until === Infinity) return headers as string[];
   const left = String(Math.max(1, Math.floor(until - now)));
   return headers.concat(TIMEOUT_HEADER, left);

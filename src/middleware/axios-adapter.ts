@@ -2,6 +2,8 @@ import { Readable } from 'node:stream';
 import type { ReadableStream } from 'node:stream/web';
 import { DECODABLE } from '../client/content-encoding.ts';
 import {
+  ADAPTED,
+  type Adapted,
   type MeshFetch,
   type MeshFetchOptions,
   type MeshRequestInit,
@@ -129,18 +131,23 @@ async function loadAdapters(): Promise<Adapters> {
 /** What an adapter adds to the `fetchOptions` of a request. */
 interface Through {
   meshFetch: MeshFetch;
+  timeLimit: number | undefined;
+  decode: boolean;
   /**
    * axios leaves the body of a response that is longer than it may be unread, and to cancel one that it tracks it waits for
    * more of it, which may never come: this ends those calls.
    */
-  letGo?: AbortController;
+  letGo: AbortController | undefined;
 }
 
 function fetchThrough(input: string | Request, init: MeshRequestInit & Through): Promise<Response> {
-  const { meshFetch, letGo } = init;
-  if (letGo === undefined) return meshFetch(input, init);
-  const own = init.signal ?? (input as Request).signal;
-  return meshFetch(input, { ...init, signal: own ? AbortSignal.any([own, letGo.signal]) : letGo.signal });
+  const { meshFetch, letGo, timeLimit, decode } = init;
+  const adapted: MeshRequestInit & Adapted = { ...init, [ADAPTED]: { timeLimit, decode } };
+  if (letGo !== undefined) {
+    const own = init.signal ?? (input as Request).signal;
+    adapted.signal = own ? AbortSignal.any([own, letGo.signal]) : letGo.signal;
+  }
+  return meshFetch(input, adapted);
 }
 
 function bounded({ maxContentLength }: AxiosConfig): boolean {
@@ -158,9 +165,13 @@ function withOptions(
   letGo: AbortController | undefined,
 ): AxiosConfig {
   const redirect = config.maxRedirects === 0 && { redirect: 'manual' };
-  const through: Through = { meshFetch, ...(letGo && { letGo }) };
-  const timeLimit = timeLimitOf(config);
-  return { ...config, fetchOptions: { ...config.fetchOptions, ...redirect, ...through, timeLimit } };
+  const through: Through = {
+    meshFetch,
+    timeLimit: timeLimitOf(config),
+    decode: config.decompress !== false,
+    letGo,
+  };
+  return { ...config, fetchOptions: { ...config.fetchOptions, ...redirect, ...through } };
 }
 
 function timeLimitOf({ timeout }: AxiosConfig): number | undefined {
