@@ -1,7 +1,8 @@
 import type { Dispatcher } from 'undici';
 import type { ServiceInstance } from '../discovery/service-instance.ts';
+import { HoldfastError, ResponseInvalidError } from '../errors.ts';
 import { decoded } from './content-encoding.ts';
-import { type ResponseHeaders, tooLarge } from './exchange.ts';
+import { type ResponseHeaders, tooLarge, undecodable } from './exchange.ts';
 import { meshResponseClass, type Origin } from './mesh-response.ts';
 
 /** A controller that knows where the response came from. */
@@ -209,7 +210,18 @@ export class FetchedResponse implements Dispatcher.DispatchHandler {
     return decoded(new Response(body as ReadableStream).body!, encoding, {
       max,
       tooLarge: () => tooLarge({ serviceName, instanceId, maxResponseSize: max }),
-      errorOf: this.#bodyError,
+      errorOf: (error) => {
+        const known = error instanceof TypeError || error instanceof HoldfastError;
+        return this.#bodyError(
+          known
+            ? error
+            : new ResponseInvalidError(undecodable(serviceName, encoding), {
+                serviceName,
+                instanceId,
+                cause: error,
+              }),
+        );
+      },
     });
   }
 }

@@ -39,7 +39,7 @@ export function forEachPair(given: unknown, what: string, visit: Visit): void {
 }
 
 /** Whether an object is one of `{}`, in any realm, or without a prototype. */
-function isPlain(value: object): boolean {
+export function isPlain(value: object): boolean {
   const prototype = Object.getPrototypeOf(value);
   return prototype === null || Object.getPrototypeOf(prototype) === null;
 }

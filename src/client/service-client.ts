@@ -51,7 +51,7 @@ import {
 import { MeshDispatcher } from './mesh-dispatcher.ts';
 import { type MeshFetch, meshFetch } from './mesh-fetch.ts';
 import type { NearMiss } from './mesh-target.ts';
-import { PassthroughWarnings } from './passthrough-warnings.ts';
+import { warnOfPassthrough } from './passthrough-warnings.ts';
 import { PoliciesByName } from './policies-by-name.ts';
 import {
   currentRequestContext,
@@ -142,7 +142,6 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
   readonly #endpoints = new Map<Candidate, Endpoint>();
   /** Those of instances that have left, until what is under way there is done. */
   readonly #retired = new Set<Endpoint>();
-  readonly #passthroughWarnings = new PassthroughWarnings();
   #dispatcher: MeshDispatcher | undefined = undefined;
   #fetch: MeshFetch | undefined = undefined;
   #calls = 0;
@@ -330,7 +329,7 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
     );
     if (service === undefined) return;
     this.emit('passthrough', { host, service });
-    this.#passthroughWarnings.warn(host, service);
+    warnOfPassthrough(host, service);
   }
 
   /** The policies in force for a service. */
@@ -568,8 +567,7 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
   }
 
   #failed(state: CallState, response: Answer): ServiceResponseError {
-    if (isBuffered(response))
-      return responseError(state, response, response.binary ? undefined : response.body);
+    if (isBuffered(response)) return responseError(state, response, textOf(response));
     if (isHeld(response)) state.lastResponse = response;
     return responseError(state, response, undefined);
   }
@@ -757,15 +755,29 @@ function jsonIn(headers: ResponseHeaders): boolean {
   return typeof type === 'string' && /^application\/(?:[\w.+-]+\+)?json\b/i.test(type);
 }
 
+/** The charsets that have ASCII's bytes for its characters. */
+const ASCII_COMPATIBLE = /^(?:us-ascii|ascii|iso-?8859-\d+|latin-?\d+|windows-125\d|cp125\d)$/i;
+
+/** The body as text; undefined if it is none in UTF-8. RFC 8259, section 8.1: JSON is in UTF-8 whatever its type says. */
+function textOf({ headers, body, binary }: BufferedResponse): string | undefined {
+  if (binary) return undefined;
+  const type = headers['content-type'];
+  if (body === '' || typeof type !== 'string' || jsonIn(headers)) return body;
+  const charset = /;\s*charset\s*=\s*"?([^\s";]+)/i.exec(type)?.[1];
+  if (charset === undefined || /^utf-?8$/i.test(charset)) return body;
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are ASCII, too
+  return ASCII_COMPATIBLE.test(charset) && /^[\x00-\x7f]*$/.test(body) ? body : undefined;
+}
+
 function nameOf({ request }: CallState): string {
   return `${request.method} ${withoutQuery(request.path)}`;
 }
 
 /** The parsed body of an answer of 2xx; any other is thrown. */
 function contentOf<T>(state: CallState, response: BufferedResponse): T {
-  const { status, headers, instanceId, body, binary } = response;
-  if (status < 200 || status > 299) throw responseError(state, response, binary ? undefined : body);
-  if (binary) {
+  const { status, headers, instanceId, body } = response;
+  if (status < 200 || status > 299) throw responseError(state, response, textOf(response));
+  if (textOf(response) === undefined) {
     throw new ResponseInvalidError(
       `'${state.service}' answered ${nameOf(state)} with what is neither JSON nor UTF-8 text: ` +
         'request() gives the bytes',

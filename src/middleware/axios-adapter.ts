@@ -14,6 +14,7 @@ import { clientInUse } from '../client/own-client.ts';
 import type { ServiceClient, ServiceClientOptions } from '../client/service-client.ts';
 import { HoldfastError, InvalidRequestError, ServiceConnectionError, TimeoutError } from '../errors.ts';
 import { MAX_DELAY } from '../internal/validate.ts';
+import { checkSignal } from '../policies/abort.ts';
 
 /** What is looked at of the configuration of a request. */
 interface AxiosConfig {
@@ -24,6 +25,7 @@ interface AxiosConfig {
     delete(name: string): unknown;
     set(name: string, value: string, rewrite: boolean): unknown;
   };
+  signal?: unknown;
   decompress?: boolean;
   timeout?: unknown;
   maxContentLength?: number;
@@ -89,6 +91,7 @@ export function axiosAdapter(
   const adapter = async (config: AxiosConfig) => {
     adapters ??= await loadAdapters();
     const { plain, tracking, urlOf } = adapters;
+    rejectNoSignal(config);
     const method = config.method?.toUpperCase();
     // A Request, which tracking needs, has no body with GET and HEAD.
     const send = config.onUploadProgress && !isRetrieval(method ?? 'GET') ? tracking : plain;
@@ -110,6 +113,11 @@ export function axiosAdapter(
     }
   };
   return Object.assign(adapter, { close: fetch.close });
+}
+
+/** axios itself would throw a TypeError that does not say what is wrong. What is falsy it ignores. */
+function rejectNoSignal({ signal }: AxiosConfig): void {
+  if (signal) checkSignal(signal, "the 'signal' of a request");
 }
 
 let adapters: Adapters | undefined;
