@@ -1,5 +1,6 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { randomUUID } from 'node:crypto';
+import { forEachHeader } from './pairs.ts';
 
 /** What a service was told by its caller, and tells those that it calls in turn. */
 export interface RequestContext {
@@ -23,6 +24,9 @@ export const TIMEOUT_HEADER = 'x-request-timeout';
 
 type IncomingHeaders = Readonly<Record<string, string | string[] | undefined>>;
 
+/** Headers whose names may be in any case: an object, as Node has it; or Headers, a Map or pairs. */
+export type ContextHeaders = IncomingHeaders | Iterable<readonly [string, string | string[] | undefined]>;
+
 /** W3C Trace Context, section 3.2.2: version ff and ids of zeros alone are invalid. */
 const TRACEPARENT = /^(?!ff)[\da-f]{2}-(?!0{32})[\da-f]{32}-(?!0{16})[\da-f]{16}-[\da-f]{2}$/;
 
@@ -35,10 +39,19 @@ const storage = new AsyncLocalStorage<RequestContext>();
 const spentFor = new WeakSet<RequestContext>();
 
 /**
- * Reads the context from the headers of an incoming request. Headers come from strangers: what is not well
- * formed, or is too long, counts as not sent.
+ * Reads the context from the headers of an incoming request, whatever the case of their names. Headers come from
+ * strangers: what is not well formed, or is too long, counts as not sent.
  */
-export function requestContextFrom(headers: IncomingHeaders): RequestContext {
+export function requestContextFrom(headers: ContextHeaders): RequestContext {
+  const inLowerCase: Record<string, string | string[]> = Object.create(null);
+  forEachHeader(headers, (name, value) => {
+    if (typeof name === 'string' && value !== undefined) inLowerCase[name.toLowerCase()] = value as string;
+  });
+  return contextFrom(inLowerCase);
+}
+
+/** The same for headers whose names are in lower case, as Node gives them. */
+export function contextFrom(headers: IncomingHeaders): RequestContext {
   const traceparent = wellFormed(headers.traceparent, TRACEPARENT);
   const timeout = leastTimeout(headers[TIMEOUT_HEADER]);
   return {

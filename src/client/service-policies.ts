@@ -31,7 +31,7 @@ import { RateLimiter, type RateLimiterOptions } from '../policies/rate-limiter.t
 import { RETRY_CHECKS, Retry, type RetryOptions } from '../policies/retry.ts';
 import { RetryBudget } from '../policies/retry-budget.ts';
 import { type Timeout, timeoutOption } from '../policies/timeout.ts';
-import { mayBeSentAgain, mayBeSentTwice, stateOf } from './call-state.ts';
+import { type CallState, mayBeSentAgain, mayBeSentTwice, stateOf } from './call-state.ts';
 import { classify, classifyStatus, type Verdict } from './classification.ts';
 import { type ConnectionOptions, connectionOptions } from './connections.ts';
 import type { Answer } from './exchange.ts';
@@ -387,6 +387,13 @@ export class ServicePolicies {
   #isSlow(startedAt: number): boolean {
     const { slowCallRatio, slowCallDuration = DEFAULT_SLOW_CALL } = this.#breakerRules ?? {};
     return slowCallRatio !== undefined && performance.now() - startedAt >= slowCallDuration;
+  }
+
+  /** Drops what is kept of a path that a call may have changed: once, or it would drop what is read next. */
+  invalidateAfter(state: CallState): void {
+    if (this.caching === undefined || state.invalidated) return;
+    state.invalidated = true;
+    this.caching.invalidateAfter(state);
   }
 
   succeeded(answer: Answer): boolean {

@@ -1,7 +1,12 @@
 import { DeadlineExceededError, TimeoutError } from '../errors.ts';
 import { keepOptimized } from '../internal/keep-optimized.ts';
+<<<<<<< HEAD
 import { anObject, either, integer, noPromise, number } from '../internal/validate.ts';
 import { type Abortable, type AbortListener, abortableOf } from './abort.ts';
+=======
+import { anObject, either, integer, number } from '../internal/validate.ts';
+import { type Abortable, type AbortListener, abortableOf, OnAbort } from './abort.ts';
+>>>>>>> 037d96c4bd68870670732b6fe1081ea1565bf343
 
 /** Facts about a call for predicates and telemetry: service, method, instance… */
 export type Attributes = Readonly<Record<string, unknown>>;
@@ -167,4 +172,23 @@ function checkCallOptions(options: CallOptions): void {
       );
     }
   }
+}
+
+/** What a promise gives; rejects at once with the reason if the call is aborted before. */
+export function unlessAborted<T>(promise: PromiseLike<T>, context: Context): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const onAbort = new OnAbort(reject);
+    if (context.aborted) reject(context.reason);
+    else context.listen(onAbort);
+    Promise.resolve(promise).then(
+      (value) => {
+        context.unlisten(onAbort);
+        resolve(value);
+      },
+      (error) => {
+        context.unlisten(onAbort);
+        reject(error);
+      },
+    );
+  });
 }

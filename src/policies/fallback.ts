@@ -8,6 +8,7 @@ import {
   type Context,
   contextOf,
   type Operation,
+  unlessAborted,
 } from './context.ts';
 import { type Outcome, start, unwrap } from './outcome.ts';
 import type { Policy } from './policy.ts';
@@ -61,7 +62,7 @@ export class Fallback<F = unknown> extends Emitter<FallbackEvents> implements Po
         ? !outcome.ok && !context.cancelled
         : this.#shouldFallback(outcome, context);
     return isThenable(replaced)
-      ? Promise.resolve(replaced).then((known) => this.#replace(outcome, known, context))
+      ? unlessAborted(replaced, context).then((known) => this.#replace(outcome, known, context))
       : this.#replace(outcome, replaced, context);
   }
 

@@ -12,6 +12,7 @@ import {
   type Context,
   contextOf,
   type Operation,
+  unlessAborted,
 } from './context.ts';
 import {
   areRetriesSpent,
@@ -277,25 +278,6 @@ export class Retry extends Emitter<RetryEvents> implements Policy {
     if (reason === 'budget' || (reason === 'attempts' && attempts > 1)) markRetriesSpent(outcome);
     this.emit('give-up', { attempts, reason, outcome, attributes: context.attributes });
   }
-}
-
-/** What a promise gives; rejects at once with the reason if the call is aborted before. */
-function unlessAborted<T>(promise: PromiseLike<T>, context: Context): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const onAbort = new OnAbort(reject);
-    if (context.aborted) reject(context.reason);
-    else context.listen(onAbort);
-    Promise.resolve(promise).then(
-      (value) => {
-        context.unlisten(onAbort);
-        resolve(value);
-      },
-      (error) => {
-        context.unlisten(onAbort);
-        reject(error);
-      },
-    );
-  });
 }
 
 /** Waits; rejects at once with the reason if the call is aborted meanwhile. */

@@ -212,3 +212,20 @@ describe('what runs for a request', () => {
 it('outside of any request there is no context', () => {
   expect(currentRequestContext()).toBeUndefined();
 });
+
+it.each<[string, (pairs: [string, string][]) => never]>([
+  ['Headers', (pairs) => new Headers(pairs) as never],
+  ['a Map', (pairs) => new Map(pairs) as never],
+  ['a list of pairs', (pairs) => pairs as never],
+  ['an object whose names are in other cases', (pairs) => Object.fromEntries(pairs) as never],
+])('a context is read from %s', (_form, make) => {
+  const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
+  const pairs: [string, string][] = [
+    ['X-Request-ID', 'r1'],
+    ['Traceparent', traceparent],
+    ['X-REQUEST-TIMEOUT', '5000'],
+  ];
+  const context = requestContextFrom(make(pairs));
+  expect(context).toMatchObject({ requestId: 'r1', traceparent });
+  expect(context.deadline).toBeLessThanOrEqual(performance.now() + 5_000);
+});

@@ -1,4 +1,4 @@
-import { type RequestContext, requestContextFrom } from '../../client/propagation.ts';
+import { contextFrom, type RequestContext } from '../../client/propagation.ts';
 import { DeadlineExceededError, LimitExceededError } from '../../errors.ts';
 import { decided } from '../../internal/decision.ts';
 import { Emitter } from '../../internal/emitter.ts';
@@ -186,7 +186,7 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
 
   #decide(exchange: Exchange): Decision | Promise<Decision> {
     const { request } = exchange;
-    const context = requestContextFrom(request.headers);
+    const context = contextFrom(request.headers);
     if (decided(this.#exempt(request), "ServerGuard option 'exempt'")) return new Admission(context);
     if (isPast(context)) return this.#refuse(request, PAST_DEADLINE);
     const priority = decided(this.#priorityOf?.(request), "ServerGuard option 'priorityOf'");
