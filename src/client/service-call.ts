@@ -297,20 +297,11 @@ function bodyOf({ body }: ServiceCall, headers: string[]): Body {
     if (!typed) headers.push('content-type', 'application/x-www-form-urlencoded;charset=UTF-8');
     return body.toString();
   }
-<<<<<<< HEAD
-  if (UNSENDABLE.has((body as { [Symbol.toStringTag]?: unknown })[Symbol.toStringTag])) {
-    throw new InvalidRequestError(
-      `a body that is a ${body.constructor.name} would be sent as the JSON of an empty object: give its content as bytes, ` +
-        'a stream, a plain object or a list',
-    );
-  }
-=======
   if (UNSENDABLE.has((body as { [Symbol.toStringTag]?: unknown })[Symbol.toStringTag]))
     throw wouldBeEmpty(body);
   if (isThenable(body))
     throw new InvalidRequestError('the body of a call must not be a promise: await it before');
   if (isNativeError(body) && !('toJSON' in body)) throw wouldBeEmpty(body);
->>>>>>> 037d96c4bd68870670732b6fe1081ea1565bf343
   if (isSource(body)) return Readable.from(body, { objectMode: false });
   if (!typed) headers.push('content-type', 'application/json');
   return jsonOf(body);
@@ -357,12 +348,9 @@ function jsonOf(body: unknown): string {
   }
   if (json === undefined)
     throw new InvalidRequestError(`a body of type ${typeof body} cannot be written as JSON`);
-<<<<<<< HEAD
   if (typeof body === 'number' && json === 'null')
     throw new InvalidRequestError(`a body of ${body} would be sent as null, since JSON has no such number`);
-=======
   if (json === '{}' && !isPlain(body as object) && Object.keys(body as object).length === 0)
     throw wouldBeEmpty(body as object);
->>>>>>> 037d96c4bd68870670732b6fe1081ea1565bf343
   return json;
 }

@@ -1,12 +1,7 @@
 import { DeadlineExceededError, TimeoutError } from '../errors.ts';
 import { keepOptimized } from '../internal/keep-optimized.ts';
-<<<<<<< HEAD
 import { anObject, either, integer, noPromise, number } from '../internal/validate.ts';
-import { type Abortable, type AbortListener, abortableOf } from './abort.ts';
-=======
-import { anObject, either, integer, number } from '../internal/validate.ts';
 import { type Abortable, type AbortListener, abortableOf, OnAbort } from './abort.ts';
->>>>>>> 037d96c4bd68870670732b6fe1081ea1565bf343
 
 /** Facts about a call for predicates and telemetry: service, method, instance… */
 export type Attributes = Readonly<Record<string, unknown>>;

@@ -26,8 +26,6 @@ export interface Entry {
   readonly name: string;
   /** Whether a request can be given an `idempotencyKey` besides its headers. */
   readonly takesKey: boolean;
-  /** Whether what has been sent cannot be sent again from there. */
-  readonly once?: boolean;
   /** Sends a request, and resolves when its response, of any status, was read to its end. */
   send(client: ServiceClient, request: EntryRequest): Promise<void>;
 }
@@ -107,15 +105,6 @@ export const entries: readonly Entry[] = [
   {
     name: 'createHttpAgent() in node:http',
     takesKey: false,
-<<<<<<< HEAD
-    once: true,
-    async send(client, { service, path = '/', method, headers, body }) {
-      const agent = createHttpAgent(client);
-      onTestFinished(() => agent.destroy());
-      const request = httpRequest(`http://${service}${path}`, { agent, method, headers });
-      const response = await new Promise<IncomingMessage>((resolve, reject) => {
-        request.on('response', resolve).on('error', reject).end(body);
-=======
     send: (client, request) => sendByAgent(client, request, () => {}),
   },
   {
@@ -130,7 +119,6 @@ export const entries: readonly Entry[] = [
     send: (client, { headers = {}, ...request }) => {
       return sendByAgent(client, request, (sent) => {
         for (const [name, value] of Object.entries(headers)) sent.setHeader(name, value);
->>>>>>> 037d96c4bd68870670732b6fe1081ea1565bf343
       });
     },
   },
