@@ -58,6 +58,7 @@ export {
   runWithRequestContext,
 } from './client/propagation.ts';
 export type { RelayBody, RelayRequest } from './client/relay-request.ts';
+export type { ServiceRetryOptions } from './client/retry-rule.ts';
 export type { CallHeaders, CallQuery, HeaderValue, QueryValue, ServiceCall } from './client/service-call.ts';
 export {
   ServiceClient,
@@ -65,7 +66,7 @@ export {
   type ServiceClientOptions,
   type ServicePolicyHandles,
 } from './client/service-client.ts';
-export type { ServiceOptions, ServiceRetryOptions } from './client/service-policies.ts';
+export type { ServiceOptions } from './client/service-policies.ts';
 export {
   CompositeServiceDiscovery,
   type CompositeServiceDiscoveryEvents,

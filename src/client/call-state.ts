@@ -63,11 +63,6 @@ export class CallState implements CallRecord, AcquireOptions {
     this.retries = call.retries;
   }
 
-  /** Whether there is an instance that the call has not tried, and whose latest call did not fail. */
-  get wellLeft(): boolean {
-    return this.lease?.hasWellOther(this) ?? false;
-  }
-
   /** Frozen, and made when it is first asked for after an attempt has gone to an instance. */
   get [SHOWN](): CallDescription {
     const { instanceId, attempt } = this;
@@ -118,16 +113,6 @@ export function stateOf(context: CallContext): CallState {
 export function withoutQuery(path: string): string {
   const end = path.indexOf('?');
   return end === -1 ? path : path.slice(0, end);
-}
-
-/** Whether processing it twice is as good as once, and its body can be sent twice. */
-export function mayBeSentTwice({ request }: CallState): boolean {
-  return request.replayable && request.idempotent;
-}
-
-/** Whether another try can do no harm: nothing was processed yet, or processing it twice is as good as once. */
-export function mayBeSentAgain({ request, sent, taken }: CallState): boolean {
-  return (request.idempotent || !sent) && (request.replayable || !taken);
 }
 
 /** Further tries go to other instances while there are any. */

@@ -231,8 +231,7 @@ export interface RelayedAnswer extends Answer {
 /** Says of an answer, once, what is to come of it. */
 export interface AnswerJudge {
   succeeded(answer: Answer): boolean;
-  /** Whether there may be another try though it succeeded. */
-  mayRetry(answer: Answer): boolean;
+  readonly retryRule: { mayRetrySuccess(answer: Answer): boolean };
   /** To be called before its caller learns of it, and may ask for the same at once. */
   invalidateAfter(state: CallState): void;
 }
@@ -377,7 +376,7 @@ export class RelayedExchange implements Exchange, AbortListener {
     this.#answer = { status, headers, instanceId, stands, exchange: this };
     this.#statusText = statusText;
     this.#resolve(this.#answer);
-    if (stands && !this.#judge.mayRetry(answer)) this.#begin();
+    if (stands && !this.#judge.retryRule.mayRetrySuccess(answer)) this.#begin();
     else controller.pause();
   }
 

@@ -22,15 +22,7 @@ import { type Attributes, type CallContext, Context, contextOf } from '../polici
 import { areRetriesSpent, exempt, markRetriesSpent } from '../policies/outcome.ts';
 import { Timeout } from '../policies/timeout.ts';
 import { checkCall } from './call-options.ts';
-import {
-  avoid,
-  CallState,
-  describeCall,
-  FallbackRecord,
-  mayBeSentAgain,
-  mayBeSentTwice,
-  withoutQuery,
-} from './call-state.ts';
+import { avoid, CallState, describeCall, FallbackRecord, withoutQuery } from './call-state.ts';
 import { Endpoint } from './endpoint.ts';
 import {
   type Answer,
@@ -62,6 +54,7 @@ import {
 import { type RelayedAnswer, RelayedCall, RelayedExchange } from './relay.ts';
 import { prepareRelay, type RelayRequest } from './relay-request.ts';
 import type { RelayedCalls } from './relayed-calls.ts';
+import { mayBeSentAgain, mayBeSentTwice } from './retry-rule.ts';
 import { type PreparedRequest, prepare, type ServiceCall } from './service-call.ts';
 import { type ServiceOptions, ServicePolicies } from './service-policies.ts';
 import { SharedTimeouts } from './shared-timeouts.ts';
@@ -472,7 +465,7 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
       if (!mayBeSentAgain(state)) return lastOf<R>(state);
       forget(state);
     }
-    state.repeatable = mayBeSentTwice(state) && policies.canRetry(state.retries);
+    state.repeatable = mayBeSentTwice(state) && policies.retryRule.canRetry(state.retries);
     state.inTurn = policies.circuitBreaker?.state === 'half-open';
     let lease = this.#balancer.tryAcquire(state.service, state) ?? (await this.#resolve(state, context));
     policies.reached = true;
@@ -593,7 +586,7 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
   }
 
   readonly #onNews = ({ instance }: { instance: ServiceInstance }) => {
-    this.#policies.peek(instance.serviceName)?.takeNews();
+    this.#policies.peek(instance.serviceName)?.breakerRule.takeNews();
   };
 
   readonly #onLeave = ({ candidate }: { candidate: Candidate }) => {

@@ -1,8 +1,6 @@
 import type { Lease } from '../balancing/lease.ts';
-import { ServiceResponseError, TimeoutError } from '../errors.ts';
 import { decided } from '../internal/decision.ts';
 import { type Emitter, warnOf } from '../internal/emitter.ts';
-import { growingLru } from '../internal/growing-lru.ts';
 import {
   anObject,
   boolean,
@@ -10,40 +8,30 @@ import {
   func,
   having,
   integer,
-  listOf,
   oneOf,
   validateOptions,
 } from '../internal/validate.ts';
 import { AdaptiveConcurrency, type AdaptiveConcurrencyOptions } from '../policies/adaptive-concurrency.ts';
 import { AdaptiveThrottle, type AdaptiveThrottleOptions } from '../policies/adaptive-throttle.ts';
-import { exponentialBackoff } from '../policies/backoff.ts';
 import { Bulkhead, type BulkheadOptions } from '../policies/bulkhead.ts';
-import type { Cache } from '../policies/cache.ts';
-import { breakerOptions, CircuitBreaker, type CircuitBreakerOptions } from '../policies/circuit-breaker.ts';
-import { Coalesce } from '../policies/coalesce.ts';
-import { type CallOptions, contextOf, type Operation } from '../policies/context.ts';
+import { CircuitBreaker, type CircuitBreakerOptions } from '../policies/circuit-breaker.ts';
 import type { Fallback } from '../policies/fallback.ts';
 import { Hedge, type HedgeOptions } from '../policies/hedge.ts';
 import type { Outcome } from '../policies/outcome.ts';
-import { composePresent, type Policy, policyOf, policyOption } from '../policies/policy.ts';
-import { probeWait } from '../policies/probe-wait.ts';
+import { type Policy, policyOf, policyOption } from '../policies/policy.ts';
 import { RateLimiter, type RateLimiterOptions } from '../policies/rate-limiter.ts';
-import { RETRY_CHECKS, Retry, type RetryOptions } from '../policies/retry.ts';
-import { RetryBudget } from '../policies/retry-budget.ts';
+import { Retry } from '../policies/retry.ts';
+import type { RetryBudget } from '../policies/retry-budget.ts';
 import { type Timeout, timeoutOption } from '../policies/timeout.ts';
-import { type CallState, mayBeSentAgain, mayBeSentTwice, stateOf } from './call-state.ts';
-import { classify, classifyStatus, type Verdict } from './classification.ts';
+import { BreakerRule } from './breaker-rule.ts';
+import type { CallState } from './call-state.ts';
+import { classify, type Verdict } from './classification.ts';
 import { type ConnectionOptions, connectionOptions } from './connections.ts';
 import type { Answer } from './exchange.ts';
 import { type HttpCacheOptions, HttpCaching } from './http-caching.ts';
-import { LearningAllowance } from './learning-allowance.ts';
-import { ServiceEvidence } from './service-evidence.ts';
+import { composeForInstance, Pipeline } from './pipeline.ts';
+import { createHedge, RetryRule, type ServiceRetryOptions } from './retry-rule.ts';
 import { SharedTimeouts } from './shared-timeouts.ts';
-
-export interface ServiceRetryOptions extends RetryOptions {
-  /** Statuses that are worth another try, in place of the default: 429, 502, 503, 504. */
-  statuses?: readonly number[];
-}
 
 /** How calls to a service are guarded. Each policy: options, an instance, or false for none. */
 export interface ServiceOptions {
@@ -127,51 +115,21 @@ function limiterOptions(value: unknown, option: string): void {
   if (value !== false) anObject(value, option);
 }
 
-const STATUSES = {
-  statuses: listOf(integer(100, 999), 'a list of HTTP statuses, such as [503]'),
-};
-
-const DEFAULT_MAX_ATTEMPTS = 3;
-/** While there is an instance that the call has not tried, and whose latest call did not fail. */
-const MOST_ATTEMPTS = 10;
-/** That of a CircuitBreaker. */
-const DEFAULT_SLOW_CALL = 1_000;
-
-const BREAKER_DEFAULTS = {
-  resetTimeout: probeWait,
-  failureRatio: 0.6,
-} satisfies CircuitBreakerOptions;
-
-/** The least milliseconds between two probes that news of instances allow. */
-const NEWS_INTERVAL = 1_000;
-
 /** The policies in force for one service, in the order in which a call meets them. */
 export class ServicePolicies {
   readonly fallback: Fallback | undefined;
-  readonly retry: Retry | undefined;
-  readonly retryBudget: RetryBudget | undefined;
+  readonly retryRule: RetryRule;
   readonly hedge: Hedge | undefined;
   readonly adaptiveThrottle: AdaptiveThrottle | undefined;
-  readonly circuitBreaker: CircuitBreaker | undefined;
-  readonly evidence: ServiceEvidence | undefined;
+  readonly breakerRule: BreakerRule;
   readonly rateLimiter: RateLimiter | undefined;
   readonly caching: HttpCaching | undefined;
   readonly maxResponseSize: number;
   readonly connection: ConnectionOptions;
   readonly #options: ServiceOptions;
   readonly #timeout: Timeout | undefined;
-  readonly #shared: Policy[] = [];
-  readonly #forCall: Policy;
-  readonly #forRequest: Policy;
-  readonly #forOtherTimeouts = growingLru<string, Policy>(100);
+  readonly #pipeline: Pipeline;
   readonly #attemptTimeout: Timeout | undefined;
-  /** How many there may be where a call does not say, as far as that is known before it begins. */
-  readonly #retries: number = Infinity;
-  /** Undefined where the breaker is the user's. */
-  readonly #breakerRules: CircuitBreakerOptions | undefined = undefined;
-  /** Undefined where the budget is the user's. */
-  readonly #allowance: LearningAllowance | undefined = undefined;
-  #newsAt = -Infinity;
   #warnedOfClassify = false;
   readonly #timeouts: SharedTimeouts;
   /** What was made for this service alone, and can be listened to. */
@@ -198,45 +156,52 @@ export class ServicePolicies {
     this.fallback = options.fallback || undefined;
     this.#attemptTimeout = this.#timeoutOf(options.attemptTimeout ?? 10_000);
     const { retry = {}, circuitBreaker = {} } = options;
-    if (retry instanceof Retry) this.retry = retry;
-    else if (retry !== false) {
-      this.retryBudget = retry.budget ?? new RetryBudget();
-      if (retry.budget === undefined) this.#allowance = new LearningAllowance();
-      this.retry = retryFor(retry, this.retryBudget, this.#allowance);
-      if (typeof retry.maxAttempts === 'number') this.#retries = retry.maxAttempts - 1;
-    }
-    if (circuitBreaker instanceof CircuitBreaker) {
-      this.circuitBreaker = circuitBreaker;
-      this.evidence = new ServiceEvidence({ ...BREAKER_DEFAULTS, certain: false });
-    } else if (circuitBreaker !== false) {
-      const own = breakerOptions({ ...BREAKER_DEFAULTS, name: serviceName }, circuitBreaker);
-      this.#breakerRules = own;
-      // It checks the options, so that it is made first.
-      this.circuitBreaker = new CircuitBreaker(own, (rule) =>
-        rule === 'ratio' ? evidence.isDown() : evidence.allFailedLast(),
-      );
-      const certain = own.failureRatio !== undefined && circuitBreaker.failureRatio === undefined;
-      const evidence = new ServiceEvidence({ ...own, certain });
-      this.evidence = evidence;
-      this.circuitBreaker.on('close', () => evidence.clear());
-    }
+    this.retryRule = new RetryRule(retry);
+    this.breakerRule = new BreakerRule(serviceName, circuitBreaker);
     this.maxResponseSize = options.maxResponseSize ?? 10 * 1024 * 1024;
     this.connection = options.connection ?? {};
     const { hedge = false, adaptiveThrottle = false, rateLimit = false, cache = false } = options;
-    this.hedge = policyOf(Hedge, hedge, hedgeFor);
+    this.hedge = policyOf(Hedge, hedge, createHedge);
     this.adaptiveThrottle = policyOf(AdaptiveThrottle, adaptiveThrottle, (own) => new AdaptiveThrottle(own));
     this.rateLimiter = policyOf(RateLimiter, rateLimit, (own) => new RateLimiter(own));
     if (cache instanceof HttpCaching) this.caching = cache;
     else if (cache !== false || options.coalesce) this.caching = new HttpCaching(cache || {});
-    if (cache !== false) this.#shared.push(this.caching!.cache);
-    if (options.coalesce) this.#shared.push(new Coalesce({ key: this.caching!.coalesceKey }));
     this.#timeout = this.#timeoutOf(options.timeout ?? 30_000);
-    this.#forCall = composePresent(...this.#shared, this.#compose('call', this.#timeout));
-    this.#forRequest = this.#compose('request', this.#timeout);
+    this.#pipeline = new Pipeline(
+      {
+        caching: this.caching,
+        cache: cache !== false,
+        coalesce: options.coalesce === true,
+        rateLimiter: this.rateLimiter,
+        timeout: this.#timeout,
+        retry: this.retry,
+        hedge: this.hedge,
+        adaptiveThrottle: this.adaptiveThrottle,
+        circuitBreaker: this.circuitBreaker,
+      },
+      timeouts,
+    );
     this.forInstance();
-    if (this.#breakerRules !== undefined) this.circuitBreaker!.on('close', onClose);
+    this.breakerRule.onClose(onClose);
     this.#own = this.#ownAmong(options);
     this.#ownListeners = listenersOf(this.#own);
+  }
+
+  get retry(): Retry | undefined {
+    return this.retryRule.retry;
+  }
+
+  get retryBudget(): RetryBudget | undefined {
+    return this.retryRule.budget;
+  }
+
+  get circuitBreaker(): CircuitBreaker | undefined {
+    return this.breakerRule.breaker;
+  }
+
+  /** The policies around a call with this timeout; undefined stands for the service's. */
+  around(method: 'call' | 'request', timeout: number | undefined): Policy {
+    return this.#pipeline.around(method, timeout);
   }
 
   /** A call has begun, which holds on to the policies until `leave()`. */
@@ -300,93 +265,14 @@ export class ServicePolicies {
     return this.#timeout?.duration ?? Infinity;
   }
 
-  /** What a call goes through as a whole, and then with each try until an instance is chosen. */
-  around(method: 'call' | 'request', timeout: number | undefined): Policy {
-    if (timeout === undefined) return method === 'call' ? this.#forCall : this.#forRequest;
-    const key = `${method} ${timeout}`;
-    let policy = this.#forOtherTimeouts.get(key);
-    if (policy === undefined) {
-      policy = this.#withTimeout(method, this.#timeouts.of(timeout, false));
-      this.#forOtherTimeouts.set(key, policy);
-    }
-    return policy;
-  }
-
-  /** What several calls may share does not end with the first caller's own timeout. */
-  #withTimeout(method: 'call' | 'request', own: Timeout): Policy {
-    if (method === 'request' || this.#shared.length === 0) return this.#compose(method, own);
-    const longer = this.#timeout !== undefined && this.#timeout.duration < own.duration ? own : this.#timeout;
-    const shared = composePresent(
-      this.#timeouts.of(own.duration, true),
-      ...this.#shared,
-      this.#compose(method, longer),
-    );
-    const caching = this.#options.cache ? this.caching : undefined;
-    return caching === undefined ? shared : servingStale(shared, caching.cache);
-  }
-
-  #compose(method: 'call' | 'request', timeout: Timeout | undefined): Policy {
-    // A streamed answer belongs to one reader: it is not asked for twice.
-    const hedge = method === 'call' ? this.hedge : undefined;
-    return composePresent(
-      this.rateLimiter,
-      timeout,
-      this.retry,
-      hedge,
-      this.adaptiveThrottle,
-      this.circuitBreaker,
-    );
-  }
-
-  /** Whether a call can be made again should an attempt fail, as far as attempts and budget go. */
-  canRetry(retries: number | undefined): boolean {
-    if (this.retry === undefined || (retries ?? this.#retries) === 0) return false;
-    return this.retryBudget === undefined || this.retryBudget.balance >= 1;
-  }
-
   /**
-   * Takes in how an attempt ended that says something of its instance. Opens the breaker at once where every instance fails.
+   * Takes in how an attempt ended that says something of its instance.
    *
-   * @returns whether the breaker is not to count it: it is the user's, and the instance is bad while another is well.
+   * @returns whether the breaker is not to count it.
    */
   record(lease: Lease, outcome: Outcome<Answer>, failed: boolean, startedAt: number): boolean {
-    const { candidate, candidates } = lease;
-    if (!failed) this.#allowance?.succeeded(candidate, startedAt);
-    const { evidence } = this;
-    if (evidence === undefined) return false;
-    const counted = this.#countedAs(outcome, failed);
-    if (counted !== undefined) evidence.record(candidate, candidates, counted, this.#isSlow(startedAt));
-    if (!failed) return false;
-    if (this.#breakerRules === undefined) return evidence.isBadAlone(candidate);
-    const breaker = this.circuitBreaker!;
-    if (evidence.allFailed && breaker.state === 'closed' && lease.serviceDown) breaker.trip();
-    return false;
-  }
-
-  /** An instance has joined, or is likely to be well again: an open breaker need not wait, once a second. */
-  takeNews(): void {
-    if (this.#breakerRules === undefined || this.circuitBreaker!.state !== 'open') return;
-    const now = performance.now();
-    if (now - this.#newsAt < NEWS_INTERVAL) return;
-    this.#newsAt = now;
-    this.circuitBreaker!.allowProbe();
-  }
-
-  /** As the breaker's own predicates count it; undefined if they ignore it. What they throw, the breaker throws again. */
-  #countedAs(outcome: Outcome<Answer>, failed: boolean): boolean | undefined {
-    const { isFailure, isIgnored } = this.#breakerRules ?? {};
-    if (isFailure === undefined && isIgnored === undefined) return failed;
-    try {
-      if (decided(isIgnored?.(outcome), 'isIgnored')) return undefined;
-      return isFailure === undefined ? failed : decided(isFailure(outcome), 'isFailure');
-    } catch {
-      return failed;
-    }
-  }
-
-  #isSlow(startedAt: number): boolean {
-    const { slowCallRatio, slowCallDuration = DEFAULT_SLOW_CALL } = this.#breakerRules ?? {};
-    return slowCallRatio !== undefined && performance.now() - startedAt >= slowCallDuration;
+    if (!failed) this.retryRule.recordSuccess(lease.candidate, startedAt);
+    return this.breakerRule.record(lease, outcome, failed, startedAt);
   }
 
   /** Drops what is kept of a path that a call may have changed: once, or it would drop what is read next. */
@@ -399,14 +285,6 @@ export class ServicePolicies {
   succeeded(answer: Answer): boolean {
     if (answer.status < 400 && this.#options.classify === undefined) return true;
     return this.verdictOf({ ok: true, value: answer }) === 'success';
-  }
-
-  /** Whether the service's `retry` may want another try for an answer, though it be a success. */
-  mayRetry(answer: Answer): boolean {
-    const { retry = {} } = this.#options;
-    if (retry === false) return false;
-    if (retry instanceof Retry || retry.shouldRetry !== undefined) return true;
-    return mayGoBetter({ ok: true, value: answer }, retry.statuses);
   }
 
   /**
@@ -425,24 +303,16 @@ export class ServicePolicies {
     return own ?? classify(outcome).verdict;
   }
 
-  /** What each attempt on one instance goes through: its bulkhead and limiter, then the attempt timeout. */
+  /** The policies around each attempt on one instance. */
   forInstance(): Policy {
     const { bulkhead = { maxConcurrent: 1024 }, adaptiveConcurrency = false } = this.#options;
-    const bound = policyOf(Bulkhead, bulkhead, (own) => new Bulkhead(own));
-    const limiter = adaptiveConcurrency === false ? undefined : new AdaptiveConcurrency(adaptiveConcurrency);
-    return composePresent(bound, limiter, this.#attemptTimeout);
+    return composeForInstance({
+      bulkhead: policyOf(Bulkhead, bulkhead, (own) => new Bulkhead(own)),
+      adaptiveConcurrency:
+        adaptiveConcurrency === false ? undefined : new AdaptiveConcurrency(adaptiveConcurrency),
+      attemptTimeout: this.#attemptTimeout,
+    });
   }
-}
-
-/** A timeout outside the cache is a failure like one inside it: what is kept may be served in its place. */
-function servingStale(policy: Policy, cache: Cache): Policy {
-  return {
-    execute: <T>(operation: Operation<T>, options?: CallOptions) =>
-      policy.execute(operation, options).catch((error) => {
-        if (!(error instanceof TimeoutError) || contextOf(options).aborted) throw error;
-        return cache.serveStaleOr<T>(error, options);
-      }),
-  };
 }
 
 /** The policies of which a policy that was handed out is one. */
@@ -453,71 +323,4 @@ function listenersOf(emitters: readonly Emitter<never>[]): number {
   for (const emitter of emitters)
     for (const event of emitter.eventNames()) count += emitter.listenerCount(event);
   return count;
-}
-
-/** @param allowance pays for what it takes to learn which instances are down; none where the budget is the user's. */
-function retryFor(
-  { statuses, ...options }: ServiceRetryOptions,
-  budget: RetryBudget,
-  allowance: LearningAllowance | undefined,
-): Retry {
-  validateOptions('Retry', { statuses, ...options }, { ...RETRY_CHECKS, ...STATUSES });
-  const worthIt =
-    options.shouldRetry ?? ((outcome: Outcome<unknown>) => mayGoBetter(outcome as Outcome<Answer>, statuses));
-  const { maxAttempts } = options;
-  const own: RetryOptions = {
-    backoff: exponentialBackoff({ base: 25, max: 1_000 }),
-    ...options,
-    budget,
-    maxAttempts: (context) => {
-      const state = stateOf(context);
-      if (state.retries !== undefined) return state.retries + 1;
-      if (maxAttempts === undefined)
-        return state.attempt >= DEFAULT_MAX_ATTEMPTS && state.wellLeft ? MOST_ATTEMPTS : DEFAULT_MAX_ATTEMPTS;
-      return typeof maxAttempts === 'number' ? maxAttempts : maxAttempts(context);
-    },
-    shouldRetry: (outcome, context) => {
-      const state = stateOf(context);
-      const found = !outcome.ok && outcome.error === state.exploringFailure;
-      return mayBeSentAgain(state) && (found || worthIt(outcome, context));
-    },
-  };
-  return new Retry(own, {
-    obeysRetryAfter: (context) => {
-      const state = stateOf(context);
-      return isAboutCaller(state.lastError) || !state.wellLeft;
-    },
-    priceOf: (context, usual) => {
-      const state = stateOf(context);
-      if (allowance === undefined || !state.wellLeft) return usual;
-      const { candidate } = state.lease!;
-      // A timeout may mean that the service has too much to do, unless the others respond.
-      const price = candidate.failing ? 1 : usual;
-      const pays = price === 1 || allowance.isAlone(candidate, state.startedAt);
-      return pays && allowance.withdraw(candidate) ? 0 : price;
-    },
-  });
-}
-
-/** Whatever it says, only what may be sent twice is. */
-function hedgeFor(options: HedgeOptions): Hedge {
-  if (options.shouldHedge !== undefined) func(options.shouldHedge, "Hedge option 'shouldHedge'");
-  return new Hedge({
-    ...options,
-    shouldHedge: (context) => {
-      return mayBeSentTwice(stateOf(context)) && (options.shouldHedge?.(context) ?? true);
-    },
-  });
-}
-
-/** What an instance says of the caller holds on the others, too. */
-function isAboutCaller(error: unknown): boolean {
-  return error instanceof ServiceResponseError && error.status === 429;
-}
-
-function mayGoBetter(outcome: Outcome<Answer>, statuses: readonly number[] | undefined): boolean {
-  const answer = outcome.ok ? outcome.value : outcome.error;
-  if (!outcome.ok && !(answer instanceof ServiceResponseError)) return classify(outcome).retryable;
-  const { status } = answer as Answer;
-  return statuses?.includes(status) ?? classifyStatus(status).retryable;
 }

@@ -1,7 +1,8 @@
 import { Readable } from 'node:stream';
 import { describe, expect, it } from 'vitest';
-import { CallState, mayBeSentAgain } from '../../src/client/call-state.ts';
+import { CallState } from '../../src/client/call-state.ts';
 import { begins } from '../../src/client/exchange.ts';
+import { mayBeSentAgain } from '../../src/client/retry-rule.ts';
 import { prepare, type ServiceCall } from '../../src/client/service-call.ts';
 
 function stateOf(details: Partial<ServiceCall>, propagated: readonly string[] = []) {

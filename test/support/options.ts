@@ -749,7 +749,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
   }),
   takes('ServiceRetryOptions', {
     of: 'ServiceClient',
-    file: 'client/service-policies.ts',
+    file: 'client/retry-rule.ts',
     name: 'Retry',
     make: clientWith('retry'),
     wrong: { ...RETRY, statuses: [503, '503', {}, true, ['503'], [5], [503.5], () => [503]] },

@@ -1,0 +1,96 @@
+import type { Lease } from '../balancing/lease.ts';
+import { decided } from '../internal/decision.ts';
+import { breakerOptions, CircuitBreaker, type CircuitBreakerOptions } from '../policies/circuit-breaker.ts';
+import type { Outcome } from '../policies/outcome.ts';
+import { probeWait } from '../policies/probe-wait.ts';
+import type { Answer } from './exchange.ts';
+import { ServiceEvidence } from './service-evidence.ts';
+
+/** Milliseconds from which a call counts as slow: the default of a CircuitBreaker. */
+const DEFAULT_SLOW_CALL = 1_000;
+
+const BREAKER_DEFAULTS = {
+  resetTimeout: probeWait,
+  failureRatio: 0.6,
+} satisfies CircuitBreakerOptions;
+
+/** The least milliseconds between two probes that news of instances allow. */
+const NEWS_INTERVAL = 1_000;
+
+/** Decides when the CircuitBreaker of a service opens and lets a probe through, by what each instance has shown. */
+export class BreakerRule {
+  /** Undefined where the service has none. */
+  readonly breaker: CircuitBreaker | undefined = undefined;
+  readonly #evidence: ServiceEvidence | undefined = undefined;
+  /** Undefined where the breaker is the user's. */
+  readonly #options: CircuitBreakerOptions | undefined = undefined;
+  #newsAt = -Infinity;
+
+  constructor(serviceName: string, circuitBreaker: CircuitBreakerOptions | CircuitBreaker | false) {
+    if (circuitBreaker === false) return;
+    if (circuitBreaker instanceof CircuitBreaker) {
+      this.breaker = circuitBreaker;
+      this.#evidence = new ServiceEvidence({ ...BREAKER_DEFAULTS, certain: false });
+      return;
+    }
+    const options = breakerOptions({ ...BREAKER_DEFAULTS, name: serviceName }, circuitBreaker);
+    this.#options = options;
+    // The breaker checks the options, so that it is made first.
+    this.breaker = new CircuitBreaker(options, (rule) =>
+      rule === 'ratio' ? evidence.isDown() : evidence.allFailedLast(),
+    );
+    const certain = options.failureRatio !== undefined && circuitBreaker.failureRatio === undefined;
+    const evidence = new ServiceEvidence({ ...options, certain });
+    this.#evidence = evidence;
+    this.breaker.on('close', () => evidence.clear());
+  }
+
+  /** Calls the listener when the breaker, if it is not the user's, has closed. */
+  onClose(listener: () => void): void {
+    if (this.#options !== undefined) this.breaker!.on('close', listener);
+  }
+
+  /**
+   * Takes in how an attempt ended that says something of its instance. Opens the breaker at once where every instance fails.
+   *
+   * @returns whether the breaker is not to count it: it is the user's, and the instance is bad while another is well.
+   */
+  record(lease: Lease, outcome: Outcome<Answer>, failed: boolean, startedAt: number): boolean {
+    const evidence = this.#evidence;
+    if (evidence === undefined) return false;
+    const { candidate, candidates } = lease;
+    const counted = this.#countedAs(outcome, failed);
+    if (counted !== undefined) evidence.record(candidate, candidates, counted, this.#isSlow(startedAt));
+    if (!failed) return false;
+    if (this.#options === undefined) return evidence.isBadAlone(candidate);
+    const breaker = this.breaker!;
+    if (evidence.allFailed && breaker.state === 'closed' && lease.serviceDown) breaker.trip();
+    return false;
+  }
+
+  /** An instance has joined, or is likely to be well again: an open breaker need not wait, once a second. */
+  takeNews(): void {
+    if (this.#options === undefined || this.breaker!.state !== 'open') return;
+    const now = performance.now();
+    if (now - this.#newsAt < NEWS_INTERVAL) return;
+    this.#newsAt = now;
+    this.breaker!.allowProbe();
+  }
+
+  /** As the breaker's own predicates count it; undefined if they ignore it. What they throw, the breaker throws again. */
+  #countedAs(outcome: Outcome<Answer>, failed: boolean): boolean | undefined {
+    const { isFailure, isIgnored } = this.#options ?? {};
+    if (isFailure === undefined && isIgnored === undefined) return failed;
+    try {
+      if (decided(isIgnored?.(outcome), 'isIgnored')) return undefined;
+      return isFailure === undefined ? failed : decided(isFailure(outcome), 'isFailure');
+    } catch {
+      return failed;
+    }
+  }
+
+  #isSlow(startedAt: number): boolean {
+    const { slowCallRatio, slowCallDuration = DEFAULT_SLOW_CALL } = this.#options ?? {};
+    return slowCallRatio !== undefined && performance.now() - startedAt >= slowCallDuration;
+  }
+}

@@ -1,0 +1,159 @@
+import type { Candidate } from '../balancing/strategy.ts';
+import { ServiceResponseError } from '../errors.ts';
+import { func, integer, listOf, validateOptions } from '../internal/validate.ts';
+import { exponentialBackoff } from '../policies/backoff.ts';
+import type { CallContext } from '../policies/context.ts';
+import { Hedge, type HedgeOptions } from '../policies/hedge.ts';
+import type { Outcome } from '../policies/outcome.ts';
+import { RETRY_CHECKS, Retry, type RetryElsewhere, type RetryOptions } from '../policies/retry.ts';
+import { RetryBudget } from '../policies/retry-budget.ts';
+import { type CallState, stateOf } from './call-state.ts';
+import { classify, classifyStatus } from './classification.ts';
+import type { Answer } from './exchange.ts';
+import { LearningAllowance } from './learning-allowance.ts';
+
+export interface ServiceRetryOptions extends RetryOptions {
+  /** Statuses that are worth a retry, in place of the default: 429, 502, 503, 504. */
+  statuses?: readonly number[];
+}
+
+const STATUSES = {
+  statuses: listOf(integer(100, 999), 'a list of HTTP statuses, such as [503]'),
+};
+
+const DEFAULT_MAX_ATTEMPTS = 3;
+/** Attempts of a call while there is an instance that it has not tried, and whose latest call did not fail. */
+const MOST_ATTEMPTS = 10;
+
+/**
+ * Decides for HTTP what the Retry of a service sends again: which statuses and errors are worth a retry, which requests may
+ * be sent again, how many attempts a call has, and what a retry costs. Waits, budget and deadline are those of the Retry.
+ */
+export class RetryRule {
+  /** Undefined where nothing is retried. */
+  readonly retry: Retry | undefined = undefined;
+  /** Undefined where the Retry is the user's. */
+  readonly budget: RetryBudget | undefined = undefined;
+  /** Undefined where the budget is the user's. */
+  readonly #allowance: LearningAllowance | undefined = undefined;
+  readonly #options: ServiceRetryOptions | undefined = undefined;
+  /** Retries of a call that does not say how many, as far as that is known before it begins. */
+  readonly #retries: number = Infinity;
+
+  constructor(retry: ServiceRetryOptions | Retry | false) {
+    if (retry instanceof Retry) this.retry = retry;
+    if (retry instanceof Retry || retry === false) return;
+    this.#options = retry;
+    this.budget = retry.budget ?? new RetryBudget();
+    if (retry.budget === undefined) this.#allowance = new LearningAllowance();
+    if (typeof retry.maxAttempts === 'number') this.#retries = retry.maxAttempts - 1;
+    this.retry = createRetry(retry, this.budget, this.#allowance);
+  }
+
+  /** Whether a call can be made again should an attempt fail, as far as attempts and budget go. */
+  canRetry(retries: number | undefined): boolean {
+    if (this.retry === undefined || (retries ?? this.#retries) === 0) return false;
+    return this.budget === undefined || this.budget.balance >= 1;
+  }
+
+  /** Whether there may be a retry after a response that is a success. */
+  mayRetrySuccess(response: Answer): boolean {
+    if (this.retry === undefined) return false;
+    if (this.#options === undefined || this.#options.shouldRetry !== undefined) return true;
+    return isRetryable({ ok: true, value: response }, this.#options.statuses);
+  }
+
+  /** Takes in the success of an attempt that began at this time. */
+  recordSuccess(candidate: Candidate, startedAt: number): void {
+    this.#allowance?.succeeded(candidate, startedAt);
+  }
+}
+
+/** Whether processing the request twice is as good as once, and its body can be sent twice. */
+export function mayBeSentTwice({ request }: CallState): boolean {
+  return request.replayable && request.idempotent;
+}
+
+/** Whether another attempt can do no harm: nothing was processed yet, or processing it twice is as good as once. */
+export function mayBeSentAgain({ request, sent, taken }: CallState): boolean {
+  return (request.idempotent || !sent) && (request.replayable || !taken);
+}
+
+/** Whether there is an instance that the call has not tried, and whose latest call did not fail. */
+function hasWellOther(call: CallState): boolean {
+  return call.lease?.hasWellOther(call) ?? false;
+}
+
+/** @param allowance pays for what it takes to learn which instances are down. */
+function createRetry(
+  { statuses, ...options }: ServiceRetryOptions,
+  budget: RetryBudget,
+  allowance: LearningAllowance | undefined,
+): Retry {
+  validateOptions('Retry', { statuses, ...options }, { ...RETRY_CHECKS, ...STATUSES });
+  const { maxAttempts } = options;
+  const shouldRetry =
+    options.shouldRetry ?? ((outcome: Outcome<unknown>) => isRetryable(outcome as Outcome<Answer>, statuses));
+  const own: RetryOptions = {
+    backoff: exponentialBackoff({ base: 25, max: 1_000 }),
+    ...options,
+    budget,
+    maxAttempts: (context) => {
+      const call = stateOf(context);
+      if (call.retries !== undefined) return call.retries + 1;
+      if (maxAttempts === undefined) {
+        const more = call.attempt >= DEFAULT_MAX_ATTEMPTS && hasWellOther(call);
+        return more ? MOST_ATTEMPTS : DEFAULT_MAX_ATTEMPTS;
+      }
+      return typeof maxAttempts === 'number' ? maxAttempts : maxAttempts(context);
+    },
+    shouldRetry: (outcome, context) => {
+      const call = stateOf(context);
+      const found = !outcome.ok && outcome.error === call.exploringFailure;
+      return mayBeSentAgain(call) && (found || shouldRetry(outcome, context));
+    },
+  };
+  return new Retry(own, elsewhere(allowance));
+}
+
+/** A Hedge that sends twice only what may be sent twice, whatever its options say. */
+export function createHedge(options: HedgeOptions): Hedge {
+  if (options.shouldHedge !== undefined) func(options.shouldHedge, "Hedge option 'shouldHedge'");
+  return new Hedge({
+    ...options,
+    shouldHedge: (context) => {
+      return mayBeSentTwice(stateOf(context)) && (options.shouldHedge?.(context) ?? true);
+    },
+  });
+}
+
+/** What the Retry is told of the instance that the next attempt goes to. */
+function elsewhere(allowance: LearningAllowance | undefined): RetryElsewhere {
+  return {
+    obeysRetryAfter: (context: CallContext) => {
+      const call = stateOf(context);
+      return isAboutCaller(call.lastError) || !hasWellOther(call);
+    },
+    priceOf: (context: CallContext, usual: number) => {
+      const call = stateOf(context);
+      if (allowance === undefined || !hasWellOther(call)) return usual;
+      const { candidate } = call.lease!;
+      // A timeout may mean that the service has too much to do, unless the others respond.
+      const price = candidate.failing ? 1 : usual;
+      const pays = price === 1 || allowance.isAlone(candidate, call.startedAt);
+      return pays && allowance.withdraw(candidate) ? 0 : price;
+    },
+  };
+}
+
+/** What an instance says of the caller holds on the others, too. */
+function isAboutCaller(error: unknown): boolean {
+  return error instanceof ServiceResponseError && error.status === 429;
+}
+
+function isRetryable(outcome: Outcome<Answer>, statuses: readonly number[] | undefined): boolean {
+  const response = outcome.ok ? outcome.value : outcome.error;
+  if (!outcome.ok && !(response instanceof ServiceResponseError)) return classify(outcome).retryable;
+  const { status } = response as Answer;
+  return statuses?.includes(status) ?? classifyStatus(status).retryable;
+}
