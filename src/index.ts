@@ -41,7 +41,6 @@ export { type Classification, classify, type Verdict } from './client/classifica
 export type { ConnectionOptions } from './client/connections.ts';
 export { createDispatcher } from './client/create-dispatcher.ts';
 export { createFetch } from './client/create-fetch.ts';
-export type { Answer, ResponseHeaders, ServiceResponse } from './client/exchange.ts';
 export { type HttpCacheOptions, HttpCaching } from './client/http-caching.ts';
 export type {
   MeshDispatcher,
@@ -57,7 +56,7 @@ export {
   requestContextFrom,
   runWithRequestContext,
 } from './client/propagation.ts';
-export type { RelayBody, RelayRequest } from './client/relay-request.ts';
+export type { ResponseHead, ResponseHeaders, ServiceResponse } from './client/response.ts';
 export type { ServiceRetryOptions } from './client/retry-rule.ts';
 export type { CallHeaders, CallQuery, HeaderValue, QueryValue, ServiceCall } from './client/service-call.ts';
 export {

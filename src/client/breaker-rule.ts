@@ -3,7 +3,7 @@ import { decided } from '../internal/decision.ts';
 import { breakerOptions, CircuitBreaker, type CircuitBreakerOptions } from '../policies/circuit-breaker.ts';
 import type { Outcome } from '../policies/outcome.ts';
 import { probeWait } from '../policies/probe-wait.ts';
-import type { Answer } from './exchange.ts';
+import type { ResponseHead } from './response.ts';
 import { ServiceEvidence } from './service-evidence.ts';
 
 /** Milliseconds from which a call counts as slow: the default of a CircuitBreaker. */
@@ -55,7 +55,7 @@ export class BreakerRule {
    *
    * @returns whether the breaker is not to count it: it is the user's, and the instance is bad while another is well.
    */
-  record(lease: Lease, outcome: Outcome<Answer>, failed: boolean, startedAt: number): boolean {
+  record(lease: Lease, outcome: Outcome<ResponseHead>, failed: boolean, startedAt: number): boolean {
     const evidence = this.#evidence;
     if (evidence === undefined) return false;
     const { candidate, candidates } = lease;
@@ -78,7 +78,7 @@ export class BreakerRule {
   }
 
   /** As the breaker's own predicates count it; undefined if they ignore it. What they throw, the breaker throws again. */
-  #countedAs(outcome: Outcome<Answer>, failed: boolean): boolean | undefined {
+  #countedAs(outcome: Outcome<ResponseHead>, failed: boolean): boolean | undefined {
     const { isFailure, isIgnored } = this.#options ?? {};
     if (isFailure === undefined && isIgnored === undefined) return failed;
     try {

@@ -4,18 +4,19 @@ import type { Selector } from '../balancing/selector.ts';
 import { type CallDescription, HoldfastError } from '../errors.ts';
 import { shown } from '../internal/shown.ts';
 import { type CallContext, type CallRecord, type Context, SHOWN } from '../policies/context.ts';
-import type { ServiceResponse } from './exchange.ts';
-import type { RelayedAnswer } from './relay.ts';
-import { mergeHeaders, PROPAGATED_HEADERS } from './sent-headers.ts';
+import { mergeHeaders, PROPAGATED_HEADERS } from './outgoing-headers.ts';
+import type { SentCall } from './sending.ts';
 import type { PreparedRequest, ServiceCall } from './service-call.ts';
+import type { AttemptResult } from './transport.ts';
 
-type StatedCall = Pick<ServiceCall, 'service' | 'path' | 'hashKey' | 'select' | 'retries'>;
+/** The parts of a call that the engine goes by. */
+export type StatedCall = Pick<ServiceCall, 'service' | 'path' | 'hashKey' | 'select' | 'retries'>;
 
 /**
  * What a call remembers from attempt to attempt. Predicates and events see no more of it than the attributes: headers,
  * query and body may hold what no log must.
  */
-export class CallState implements CallRecord, AcquireOptions {
+export class CallState implements CallRecord, AcquireOptions, SentCall {
   readonly service: string;
   readonly request: PreparedRequest;
   /** Names and values in turn, what is propagated included, but for the time limit. */
@@ -39,15 +40,15 @@ export class CallState implements CallRecord, AcquireOptions {
   startedAt = 0;
   /** Whether an instance may have processed the request. */
   sent = false;
-  /** Whether a try has, or may yet have, a body that can be read only once. */
-  taken = false;
+  /** Whether an attempt has read, or may yet read, a body that can be read only once. */
+  bodyConsumed = false;
   /** Whether what the cache keeps of its path has been dropped. */
   invalidated = false;
   /** The instances that have failed this call, or are at it. */
   exclude: Set<string> | undefined = undefined;
   lastError: unknown = undefined;
-  /** The latest answer, the one behind `lastError` if there is one, where its body is still to be read. */
-  lastResponse: ServiceResponse | RelayedAnswer | undefined = undefined;
+  /** The latest response, the one behind `lastError` if there is one. */
+  lastResult: AttemptResult<unknown> | undefined = undefined;
   #shown: CallDescription | undefined = undefined;
 
   constructor(call: StatedCall, request: PreparedRequest, propagated: readonly string[]) {
@@ -61,6 +62,12 @@ export class CallState implements CallRecord, AcquireOptions {
     this.hashKey = call.hashKey;
     this.select = call.select;
     this.retries = call.retries;
+  }
+
+  /** Notes that the request is with a connection: from here on the instance may have processed it. */
+  markSent(): void {
+    this.sent = true;
+    this.bodyConsumed = true;
   }
 
   /** Frozen, and made when it is first asked for after an attempt has gone to an instance. */

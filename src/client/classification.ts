@@ -1,6 +1,6 @@
 import { type ErrorCode, HoldfastError, ServiceResponseError } from '../errors.ts';
 import { isRefusal, isStalled, type Outcome } from '../policies/outcome.ts';
-import type { Answer } from './exchange.ts';
+import type { ResponseHead } from './response.ts';
 
 /**
  * How a try counts for the judges, which are the circuit breaker of the service and the balancer: `failure` is held
@@ -43,7 +43,7 @@ const BY_CODE: Readonly<Partial<Record<ErrorCode, Classification>>> = {
 };
 
 /** The defaults for HTTP and for the network below it. */
-export function classify(outcome: Outcome<Answer>): Classification {
+export function classify(outcome: Outcome<ResponseHead>): Classification {
   if (outcome.ok) return classifyStatus(outcome.value.status);
   const { error } = outcome;
   if (error instanceof ServiceResponseError) return classifyStatus(error.status);

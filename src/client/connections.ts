@@ -6,8 +6,8 @@ import { anObject, type Check } from '../internal/validate.ts';
 /** How connections are made: options of undici's Client. */
 export type ConnectionOptions = Omit<Client.Options, 'pipelining'>;
 
-/** What handles an answer, and gives back the connection when it is whole or has failed, if it has it still. */
-export interface Exchange extends Dispatcher.DispatchHandler {
+/** Handles the response to an attempt, and releases the connection when the response is whole or has failed. */
+export interface AttemptHandler extends Dispatcher.DispatchHandler {
   connection: Connection | undefined;
 }
 
@@ -31,10 +31,10 @@ export class Connection {
     this.#free = free;
   }
 
-  dispatch(request: Dispatcher.DispatchOptions, exchange: Exchange): void {
-    exchange.connection = this;
+  dispatch(request: Dispatcher.DispatchOptions, handler: AttemptHandler): void {
+    handler.connection = this;
     this.free = false;
-    const canTakeMore = this.client.dispatch(request, exchange);
+    const canTakeMore = this.client.dispatch(request, handler);
     if (canTakeMore) this.release(true);
   }
 
@@ -71,10 +71,10 @@ export class Connections {
   }
 
   /** Sends a request; `again` says that it could be sent a second time if the connection breaks. */
-  dispatch(request: Dispatcher.DispatchOptions, exchange: Exchange, again: boolean): void {
-    if (again && this.#caution === 0) (this.#free.pop() ?? this.#open()).dispatch(request, exchange);
-    else if (this.#free.length === 0) this.#open().dispatch(request, exchange);
-    else whenRead(() => (this.#takeRested() ?? this.#open()).dispatch(request, exchange));
+  dispatch(request: Dispatcher.DispatchOptions, handler: AttemptHandler, again: boolean): void {
+    if (again && this.#caution === 0) (this.#free.pop() ?? this.#open()).dispatch(request, handler);
+    else if (this.#free.length === 0) this.#open().dispatch(request, handler);
+    else whenRead(() => (this.#takeRested() ?? this.#open()).dispatch(request, handler));
   }
 
   /**

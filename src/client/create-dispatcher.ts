@@ -1,5 +1,5 @@
 import { MeshDispatcher, type MeshDispatcherOptions } from './mesh-dispatcher.ts';
-import { clientInUse } from './own-client.ts';
+import { resolveClient } from './resolve-client.ts';
 import type { ServiceClient, ServiceClientOptions } from './service-client.ts';
 
 /**
@@ -17,6 +17,5 @@ export function createDispatcher(
   clientOrOptions: ServiceClient | ServiceClientOptions,
   options?: MeshDispatcherOptions,
 ): MeshDispatcher {
-  const { client, owned } = clientInUse(clientOrOptions);
-  return new MeshDispatcher(client, owned, options);
+  return new MeshDispatcher(resolveClient(clientOrOptions), options);
 }

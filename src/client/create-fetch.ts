@@ -1,5 +1,5 @@
-import { type MeshFetch, type MeshFetchOptions, meshFetch } from './mesh-fetch.ts';
-import { clientInUse } from './own-client.ts';
+import { createMeshFetch, type MeshFetch, type MeshFetchOptions } from './mesh-fetch.ts';
+import { resolveClient } from './resolve-client.ts';
 import type { ServiceClient, ServiceClientOptions } from './service-client.ts';
 
 /**
@@ -20,6 +20,5 @@ export function createFetch(
   clientOrOptions: ServiceClient | ServiceClientOptions,
   options?: MeshFetchOptions,
 ): MeshFetch {
-  const { client, owned } = clientInUse(clientOrOptions);
-  return meshFetch(client, owned, options);
+  return createMeshFetch(resolveClient(clientOrOptions), options);
 }

@@ -1,9 +1,10 @@
 import type { Dispatcher } from 'undici';
 import type { ServiceInstance } from '../discovery/service-instance.ts';
-import { HoldfastError, ResponseInvalidError } from '../errors.ts';
+import { HoldfastError } from '../errors.ts';
 import { decoded } from './content-encoding.ts';
-import { type ResponseHeaders, tooLarge, undecodable } from './exchange.ts';
 import { meshResponseClass, type Origin } from './mesh-response.ts';
+import type { ResponseHeaders } from './response.ts';
+import { createTooLargeError, createUndecodableError } from './service-errors.ts';
 
 /** A controller that knows where the response came from. */
 interface Controller extends Dispatcher.DispatchController {
@@ -209,18 +210,11 @@ export class FetchedResponse implements Dispatcher.DispatchHandler {
     const { serviceName = '', instanceId = '' } = this.#instance ?? {};
     return decoded(new Response(body as ReadableStream).body!, encoding, {
       max,
-      tooLarge: () => tooLarge({ serviceName, instanceId, maxResponseSize: max }),
+      tooLarge: () => createTooLargeError({ serviceName, instanceId }, max),
       errorOf: (error) => {
         const known = error instanceof TypeError || error instanceof HoldfastError;
-        return this.#bodyError(
-          known
-            ? error
-            : new ResponseInvalidError(undecodable(serviceName, encoding), {
-                serviceName,
-                instanceId,
-                cause: error,
-              }),
-        );
+        const instance = { serviceName, instanceId };
+        return this.#bodyError(known ? error : createUndecodableError(instance, encoding, error));
       },
     });
   }

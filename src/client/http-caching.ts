@@ -9,8 +9,8 @@ import type { CallContext } from '../policies/context.ts';
 import type { Outcome } from '../policies/outcome.ts';
 import { type CallState, stateOf, withoutQuery } from './call-state.ts';
 import { AUTHENTICATION_HEADERS, headerNames, IDENTITY_HEADERS } from './credentials.ts';
-import type { Answer, BufferedResponse, ResponseHeaders } from './exchange.ts';
 import { isRetrieval, isSafeMethod } from './methods.ts';
+import type { ResponseHead, ResponseHeaders } from './response.ts';
 
 export interface HttpCacheOptions
   extends Pick<
@@ -196,7 +196,7 @@ export class HttpCaching {
     { key, elapsed }: CachedCall,
   ): Freshness | undefined {
     if (!outcome.ok && !(outcome.error instanceof ServiceResponseError)) return {};
-    const answer = (outcome.ok ? outcome.value : outcome.error) as Answer;
+    const answer = (outcome.ok ? outcome.value : outcome.error) as ResponseHead;
     const directives = directivesOf(answer.headers['cache-control']);
     if (directives === undefined || hasAny(directives, NOT_TO_BE_KEPT)) return undefined;
     if (answer.headers['set-cookie'] !== undefined) return undefined;
@@ -280,7 +280,7 @@ function directivesOf(header: string | string[] | undefined): ReadonlyMap<string
 }
 
 function freshnessOf(
-  { status, headers }: Answer,
+  { status, headers }: ResponseHead,
   directives: ReadonlyMap<string, string>,
   elapsed: number,
 ): Freshness | undefined {
@@ -338,7 +338,10 @@ function dateOf(header: string | string[]): number | undefined {
 
 /** Two bytes for each character is what a string takes at most. */
 function sizeOf(outcome: Outcome<unknown>, key: string): number {
-  const { headers, body } = ((outcome.ok ? outcome.value : outcome.error) ?? {}) as Partial<BufferedResponse>;
+  const { headers, body } = ((outcome.ok ? outcome.value : outcome.error) ?? {}) as {
+    headers?: ResponseHeaders;
+    body?: unknown;
+  };
   const content = typeof body === 'string' ? body.length : (JSON.stringify(body)?.length ?? 0);
   return 2 * (key.length + content + JSON.stringify(headers ?? {}).length);
 }

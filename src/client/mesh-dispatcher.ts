@@ -3,10 +3,11 @@ import { ClosedError, InvalidRequestError } from '../errors.ts';
 import { growingLru } from '../internal/growing-lru.ts';
 import * as undici from '../internal/undici.ts';
 import { having, validateOptions } from '../internal/validate.ts';
+import type { EngineHandle } from './call-engine.ts';
 import { type LegacyDispatchHandler, newerHandler } from './legacy-handler.ts';
 import { MESH_CHECKS, type MeshOptions, MeshTargets, type NearMiss } from './mesh-target.ts';
 import { MockPools } from './mock-pools.ts';
-import type { Relay } from './relay.ts';
+import { relay } from './relay.ts';
 import { lengthIn, type RelayRequest } from './relay-request.ts';
 import { RelayedCalls } from './relayed-calls.ts';
 
@@ -37,8 +38,7 @@ const MAX_ORIGINS = 1_000;
  * to whatever takes one, in any version of undici, the built-in fetch of Node included.
  */
 export class MeshDispatcher extends undici.Dispatcher {
-  readonly #client: Relay;
-  readonly #ownsClient: boolean;
+  readonly #client: EngineHandle;
   readonly #targets: MeshTargets;
   readonly #services = growingLru<string, Target>(MAX_ORIGINS);
   readonly #calls = new RelayedCalls();
@@ -48,12 +48,11 @@ export class MeshDispatcher extends undici.Dispatcher {
   #closing: Promise<void> | undefined = undefined;
   #destroying: Promise<void> | undefined = undefined;
 
-  constructor(client: Relay, ownsClient: boolean, options: MeshDispatcherOptions = {}) {
+  constructor(client: EngineHandle, options: MeshDispatcherOptions = {}) {
     super();
     const owner = 'createDispatcher()';
     validateOptions(owner, options, { ...MESH_CHECKS, fallback: having('dispatch') });
     this.#client = client;
-    this.#ownsClient = ownsClient;
     this.#targets = new MeshTargets(owner, { route: options.route, strict: options.strict });
     this.#fallback = options.fallback;
     this.#mocks = new MockPools(this, (request, handler) => {
@@ -90,7 +89,7 @@ export class MeshDispatcher extends undici.Dispatcher {
     const { service, nearMiss } = this.#targetOf(options);
     if (service !== undefined) this.#relay(service, options, handler);
     else {
-      if (nearMiss !== undefined) this.#client.notePassthrough(nearMiss);
+      if (nearMiss !== undefined) this.#client.engine.notePassthrough(nearMiss);
       this.#fallbackOrOwn().dispatch(withOneLength(options), handler);
     }
     // It never asks to wait for a 'drain'.
@@ -119,7 +118,7 @@ export class MeshDispatcher extends undici.Dispatcher {
       hashKey,
       select,
     } as RelayRequest;
-    this.#client.relay(request, handler, this.#calls);
+    relay(this.#client.engine, request, handler, this.#calls);
   }
 
   #targetOf({ origin, path }: MeshDispatchOptions): Target {
@@ -173,7 +172,7 @@ export class MeshDispatcher extends undici.Dispatcher {
   async #close(): Promise<void> {
     await this.#calls.done();
     if (this.#ownFallback?.destroyed === false) await this.#ownFallback.close();
-    if (this.#ownsClient) await this.#client.close();
+    await this.#client.close();
   }
 
   async #destroy(reason: Error): Promise<void> {

@@ -30,6 +30,11 @@ export class PoliciesByName {
     this.#sweepAt = this.#known.size + MAX_OTHERS;
   }
 
+  /** Whether the service is one of those that are configured. */
+  isConfigured(service: string): boolean {
+    return this.#configured.has(service);
+  }
+
   /** Undefined if they are not remembered. */
   peek(service: string): ServicePolicies | undefined {
     return this.#known.get(service);

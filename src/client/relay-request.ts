@@ -6,17 +6,16 @@ import { InvalidRequestError } from '../errors.ts';
 import { shown } from '../internal/shown.ts';
 import { checkOptions } from './call-options.ts';
 import { FormBody } from './form-body.ts';
+import { indexOfHeader, setHeader } from './header-list.ts';
 import { IteratedBody } from './iterated-body.ts';
 import { forEachHeader, isPlain } from './pairs.ts';
 import {
   type CallQuery,
-  indexOfHeader,
   isIdempotent,
   methodOf,
   type PreparedRequest,
   pathOfUrl,
   searchOf,
-  setHeader,
   setIdempotencyKey,
 } from './service-call.ts';
 

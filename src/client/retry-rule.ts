@@ -9,8 +9,8 @@ import { RETRY_CHECKS, Retry, type RetryElsewhere, type RetryOptions } from '../
 import { RetryBudget } from '../policies/retry-budget.ts';
 import { type CallState, stateOf } from './call-state.ts';
 import { classify, classifyStatus } from './classification.ts';
-import type { Answer } from './exchange.ts';
 import { LearningAllowance } from './learning-allowance.ts';
+import type { ResponseHead } from './response.ts';
 
 export interface ServiceRetryOptions extends RetryOptions {
   /** Statuses that are worth a retry, in place of the default: 429, 502, 503, 504. */
@@ -57,7 +57,7 @@ export class RetryRule {
   }
 
   /** Whether there may be a retry after a response that is a success. */
-  mayRetrySuccess(response: Answer): boolean {
+  mayRetrySuccess(response: ResponseHead): boolean {
     if (this.retry === undefined) return false;
     if (this.#options === undefined || this.#options.shouldRetry !== undefined) return true;
     return isRetryable({ ok: true, value: response }, this.#options.statuses);
@@ -75,8 +75,8 @@ export function mayBeSentTwice({ request }: CallState): boolean {
 }
 
 /** Whether another attempt can do no harm: nothing was processed yet, or processing it twice is as good as once. */
-export function mayBeSentAgain({ request, sent, taken }: CallState): boolean {
-  return (request.idempotent || !sent) && (request.replayable || !taken);
+export function mayBeSentAgain({ request, sent, bodyConsumed }: CallState): boolean {
+  return (request.idempotent || !sent) && (request.replayable || !bodyConsumed);
 }
 
 /** Whether there is an instance that the call has not tried, and whose latest call did not fail. */
@@ -93,7 +93,8 @@ function createRetry(
   validateOptions('Retry', { statuses, ...options }, { ...RETRY_CHECKS, ...STATUSES });
   const { maxAttempts } = options;
   const shouldRetry =
-    options.shouldRetry ?? ((outcome: Outcome<unknown>) => isRetryable(outcome as Outcome<Answer>, statuses));
+    options.shouldRetry ??
+    ((outcome: Outcome<unknown>) => isRetryable(outcome as Outcome<ResponseHead>, statuses));
   const own: RetryOptions = {
     backoff: exponentialBackoff({ base: 25, max: 1_000 }),
     ...options,
@@ -151,9 +152,9 @@ function isAboutCaller(error: unknown): boolean {
   return error instanceof ServiceResponseError && error.status === 429;
 }
 
-function isRetryable(outcome: Outcome<Answer>, statuses: readonly number[] | undefined): boolean {
+function isRetryable(outcome: Outcome<ResponseHead>, statuses: readonly number[] | undefined): boolean {
   const response = outcome.ok ? outcome.value : outcome.error;
   if (!outcome.ok && !(response instanceof ServiceResponseError)) return classify(outcome).retryable;
-  const { status } = response as Answer;
+  const { status } = response as ResponseHead;
   return statuses?.includes(status) ?? classifyStatus(status).retryable;
 }

@@ -27,9 +27,9 @@ import { BreakerRule } from './breaker-rule.ts';
 import type { CallState } from './call-state.ts';
 import { classify, type Verdict } from './classification.ts';
 import { type ConnectionOptions, connectionOptions } from './connections.ts';
-import type { Answer } from './exchange.ts';
 import { type HttpCacheOptions, HttpCaching } from './http-caching.ts';
 import { composeForInstance, Pipeline } from './pipeline.ts';
+import type { ResponseHead } from './response.ts';
 import { createHedge, RetryRule, type ServiceRetryOptions } from './retry-rule.ts';
 import { SharedTimeouts } from './shared-timeouts.ts';
 
@@ -74,7 +74,7 @@ export interface ServiceOptions {
    * How a try counts for the breaker and the balancer; undefined leaves it to the default: below 500 the service has
    * answered, from 500 on, or without an answer, it has failed; 429 and what Holdfast refused itself say nothing.
    */
-  classify?: (outcome: Outcome<Answer>) => Verdict | undefined;
+  classify?: (outcome: Outcome<ResponseHead>) => Verdict | undefined;
   /** Stands in for the result of `call()`. Default: none. */
   fallback?: Fallback | false;
   /**
@@ -270,7 +270,7 @@ export class ServicePolicies {
    *
    * @returns whether the breaker is not to count it.
    */
-  record(lease: Lease, outcome: Outcome<Answer>, failed: boolean, startedAt: number): boolean {
+  record(lease: Lease, outcome: Outcome<ResponseHead>, failed: boolean, startedAt: number): boolean {
     if (!failed) this.retryRule.recordSuccess(lease.candidate, startedAt);
     return this.breakerRule.record(lease, outcome, failed, startedAt);
   }
@@ -282,7 +282,7 @@ export class ServicePolicies {
     this.caching.invalidateAfter(state);
   }
 
-  succeeded(answer: Answer): boolean {
+  succeeded(answer: ResponseHead): boolean {
     if (answer.status < 400 && this.#options.classify === undefined) return true;
     return this.verdictOf({ ok: true, value: answer }) === 'success';
   }
@@ -291,7 +291,7 @@ export class ServicePolicies {
    * A `classify` that throws, or gives a promise, must not keep a place on the instance: it is warned of once, and the
    * default holds.
    */
-  verdictOf(outcome: Outcome<Answer>): Verdict {
+  verdictOf(outcome: Outcome<ResponseHead>): Verdict {
     let own: Verdict | undefined;
     try {
       own = decided(this.#options.classify?.(outcome), "ServiceClient option 'classify'");

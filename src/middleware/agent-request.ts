@@ -1,13 +1,18 @@
 import { errorMonitor } from 'node:events';
 import type { ClientRequest, IncomingMessage, RequestOptions } from 'node:http';
 import { isIP, type Socket } from 'node:net';
-import type { CallResult } from '../balancing/lease.ts';
-import { asError, failureOf, type ResponseHeaders } from '../client/exchange.ts';
-import type { JudgedAnswer, Place } from '../client/foreign-request.ts';
+import type { CallResult, Lease } from '../balancing/lease.ts';
+import type { Attempt } from '../client/attempt.ts';
+import type { CallEngine } from '../client/call-engine.ts';
+import type { CallState } from '../client/call-state.ts';
+import { prepareExternal } from '../client/external-request.ts';
 import { TIMEOUT_HEADER } from '../client/propagation.ts';
-import type { ServiceClient } from '../client/service-client.ts';
+import type { ResponseHeaders } from '../client/response.ts';
+import { toResponseError } from '../client/response-content.ts';
+import { asError, toServiceError } from '../client/service-errors.ts';
+import type { AttemptResult } from '../client/transport.ts';
 import { originOf } from '../discovery/service-instance.ts';
-import { InvalidRequestError, ServiceConnectionError } from '../errors.ts';
+import { InvalidRequestError, ServiceConnectionError, type ServiceResponseError } from '../errors.ts';
 import { whenRead } from '../internal/event-loop-stall.ts';
 import type { Linked } from '../internal/linked-list.ts';
 import { type AbortListener, AbortScope, OnAbort } from '../policies/abort.ts';
@@ -21,8 +26,8 @@ export interface AgentClientRequest extends ClientRequest {
   timeout?: number;
 }
 
-/** Finds the sockets to the instance of a place. */
-export type SocketsOf = (place: Place) => InstanceSockets;
+/** Finds the sockets to the instance of an attempt. */
+export type SocketsOf = (attempt: Attempt) => InstanceSockets;
 
 /** The headers that say how a request is to be called. */
 const CALLING_HEADERS = [TIMEOUT_HEADER, 'idempotency-key'];
@@ -67,20 +72,27 @@ export class AgentRequest implements Linked<AgentRequest> {
     };
   }
 
-  async send(client: ServiceClient, service: string, socketsOf: SocketsOf): Promise<void> {
+  async send(engine: CallEngine, service: string, socketsOf: SocketsOf): Promise<void> {
     // The caller may set headers right after it has made the request.
     await undefined;
     const { method, path } = this.request;
     try {
       const headers = CALLING_HEADERS.flatMap((name) => namedBy(this.request, name));
-      await client.admit({ service, method, path, headers }, this.scope, (place) => {
-        return new Promise((resolve, reject) => {
-          new Attempt(this, place, socketsOf(place), resolve, reject).begin();
-        });
-      });
+      const policies = engine.policiesOf(service);
+      const request = { service, method, path, headers };
+      const state = engine.begin(request, prepareExternal(request));
+      const transport = (attempt: Attempt) => this.#sendTo(attempt, socketsOf(attempt));
+      const common = { state, policies, timeout: undefined, source: this.scope };
+      await engine.run({ method: 'request', ...common, transport });
     } catch (error) {
       if (!this.sent) this.#refuse(error);
     }
+  }
+
+  #sendTo(attempt: Attempt, sockets: InstanceSockets): Promise<AgentResponse> {
+    return new Promise((resolve, reject) => {
+      new AgentAttempt(this, attempt, sockets, resolve, reject).begin();
+    });
   }
 
   /** What Node says of a connection that cannot be made is passed on as it is: callers know its codes. */
@@ -98,11 +110,12 @@ export class AgentRequest implements Linked<AgentRequest> {
   }
 
   /** @throws InvalidRequestError if what is to go with it cannot stand in a header. */
-  completeFor({ instance, headers }: Place): void {
+  completeFor(attempt: Attempt): void {
     const unchanged = this.#host !== undefined && this.request.getHeader('host') === this.#host;
-    const authority = unchanged ? new URL(originOf(instance)).host : undefined;
+    const authority = unchanged ? new URL(originOf(attempt.instance)).host : undefined;
+    const now = performance.now();
     try {
-      completeHead(this.request, authority, headers(), performance.now() - this.#madeAt);
+      completeHead(this.request, authority, attempt.headers(now), now - this.#madeAt);
     } catch (cause) {
       throw new InvalidRequestError(`a header cannot be sent: ${(cause as Error).message}`, { cause });
     }
@@ -116,40 +129,66 @@ function namesHost(headers: RequestOptions['headers']): boolean {
   );
 }
 
+/** The response to a request of node:http, which has gone to the caller by itself. */
+class AgentResponse implements AttemptResult<void> {
+  readonly status: number;
+  readonly headers: ResponseHeaders;
+  readonly instanceId: string;
+  readonly succeeded: boolean;
+
+  constructor(attempt: Attempt, status: number, headers: ResponseHeaders) {
+    this.status = status;
+    this.headers = headers;
+    this.instanceId = attempt.instance.instanceId;
+    this.succeeded = attempt.judge(this);
+  }
+
+  hold(lease: Lease): void {
+    lease.responded();
+  }
+
+  deliver(): void {}
+
+  discard(): void {}
+
+  toError(call: CallState): ServiceResponseError {
+    return toResponseError(call, this, undefined);
+  }
+}
+
 /**
- * One try of a request: it finds a socket to its place and, once that is open, leaves the request to Node and looks on.
- * The agent of the instance takes it for the request until then.
+ * One attempt of a request: it finds a socket to the instance and, once that is open, leaves the request to Node and looks
+ * on. The agent of the instance takes it for the request until then.
  */
-class Attempt implements AbortListener {
+class AgentAttempt implements AbortListener {
   next: AbortListener | undefined = undefined;
   previous: AbortListener | undefined = undefined;
   listening = false;
   /** Set by the agent of the instance. */
   reusedSocket = false;
   readonly #call: AgentRequest;
-  readonly #place: Place;
+  readonly #attempt: Attempt;
   readonly #sockets: InstanceSockets;
-  readonly #resolve: (answer: JudgedAnswer) => void;
+  readonly #resolve: (response: AgentResponse) => void;
   readonly #reject: (error: unknown) => void;
-  readonly #startedAt = performance.now();
   #socket: Socket | undefined = undefined;
   #sent = false;
-  #answer: JudgedAnswer | undefined = undefined;
-  #response: IncomingMessage | undefined = undefined;
-  /** Milliseconds to the head of the answer. */
+  #response: AgentResponse | undefined = undefined;
+  #message: IncomingMessage | undefined = undefined;
+  /** Milliseconds to the head of the response. */
   #latency = 0;
   #broken: Error | undefined = undefined;
   #over = false;
 
   constructor(
     call: AgentRequest,
-    place: Place,
+    attempt: Attempt,
     sockets: InstanceSockets,
-    resolve: (answer: JudgedAnswer) => void,
+    resolve: (response: AgentResponse) => void,
     reject: (error: unknown) => void,
   ) {
     this.#call = call;
-    this.#place = place;
+    this.#attempt = attempt;
     this.#sockets = sockets;
     this.#resolve = resolve;
     this.#reject = reject;
@@ -160,7 +199,7 @@ class Attempt implements AbortListener {
   }
 
   begin(): void {
-    this.#place.context.listen(this);
+    this.#attempt.context.listen(this);
     try {
       this.#sockets.begin(this, this.#connectionOptions());
     } catch (cause) {
@@ -186,7 +225,7 @@ class Attempt implements AbortListener {
   #reuse(socket: Socket): void {
     if (this.#over) return;
     if (socket.readable && socket.writable) {
-      this.#handOn();
+      this.#handOver();
       return;
     }
     this.#socket = undefined;
@@ -196,7 +235,7 @@ class Attempt implements AbortListener {
   }
 
   #connectionOptions(): object {
-    return connectionOptions(this.#call.options, this.#place);
+    return connectionOptions(this.#call.options, this.#attempt);
   }
 
   onAbort(reason: unknown): void {
@@ -218,7 +257,7 @@ class Attempt implements AbortListener {
   readonly #onOpen = () => {
     this.#sockets.open.add(this.#socket!);
     this.#leaveSocket();
-    this.#handOn();
+    this.#handOver();
   };
 
   /** Node would tell the request of it if it had the socket already. */
@@ -226,11 +265,11 @@ class Attempt implements AbortListener {
     if (this.timeout !== undefined) this.#call.request.emit('timeout');
   };
 
-  #handOn(): void {
+  #handOver(): void {
     const socket = this.#socket!;
     const { request } = this.#call;
     try {
-      this.#call.completeFor(this.#place);
+      this.#call.completeFor(this.#attempt);
     } catch (error) {
       socket.destroy();
       this.#fail(error);
@@ -238,7 +277,7 @@ class Attempt implements AbortListener {
     }
     this.#sent = true;
     this.#call.sent = true;
-    this.#place.sent();
+    this.#attempt.call.markSent();
     request
       .prependOnceListener('response', this.#onResponse)
       .once(errorMonitor, this.#onError)
@@ -251,55 +290,54 @@ class Attempt implements AbortListener {
   readonly #onResponse = (response: IncomingMessage) => {
     // Node reads to its end what nobody takes, unless somebody listens.
     if (this.#call.request.listenerCount('response') === 0) response.resume();
-    this.#response = response;
+    this.#message = response;
     response.once('close', this.#onResponseClose);
-    this.#answered(response.statusCode!, response.headers);
+    this.#responded(response.statusCode!, response.headers);
   };
 
   /** The socket has left its agent: it is the caller's now, and the place is taken until it closes. */
   readonly #onUpgrade = () => {
-    this.#answered(101, {});
+    this.#responded(101, {});
     const socket = this.#socket!;
     socket.off('close', this.#onSocketClose);
     socket.once('close', () => this.#end({ latency: this.#latency }));
     this.#call.scope.listen(new OnAbort(() => socket.destroy()));
   };
 
-  #answered(status: number, headers: ResponseHeaders): void {
-    const { instance, context } = this.#place;
-    const { instanceId } = instance;
-    context.unlisten(this);
-    this.#latency = performance.now() - this.#startedAt;
-    const stands = this.#place.responded({ status, headers, instanceId });
-    this.#answer = { status, headers, instanceId, stands };
-    this.#resolve(this.#answer);
+  #responded(status: number, headers: ResponseHeaders): void {
+    this.#attempt.context.unlisten(this);
+    this.#latency = performance.now() - this.#attempt.startedAt;
+    this.#attempt.invalidateCache();
+    this.#response = new AgentResponse(this.#attempt, status, headers);
+    this.#resolve(this.#response);
   }
 
   readonly #onError = (error: Error) => {
-    if (this.#answer === undefined) this.#connectionFailed(error);
+    if (this.#response === undefined) this.#connectionFailed(error);
     else this.#broken ??= error;
   };
 
   readonly #onRequestClose = () => {
-    if (this.#answer === undefined) this.#connectionFailed(new Error('it closed before there was an answer'));
+    if (this.#response === undefined)
+      this.#connectionFailed(new Error('it closed before there was an answer'));
   };
 
   /** Comes before Node ends what was under way there, so that it can be told who has. */
   readonly #onSocketClose = () => {
-    const response = this.#response;
+    const response = this.#message;
     if (response === undefined) this.#connectionFailed(new Error('it closed before there was an answer'));
     else if (!response.complete && !response.destroyed)
       this.#broken ??= new Error('it closed within the answer');
   };
 
   readonly #onResponseClose = () => {
-    if (this.#response!.complete) this.#end({ latency: this.#latency });
+    if (this.#message!.complete) this.#end({ latency: this.#latency });
     else if (this.#broken === undefined || this.#call.scope.aborted) this.#end({ cancelled: true });
-    else this.#end({ error: failureOf(this.#broken, this.#place.instance, true) });
+    else this.#end({ error: toServiceError(this.#broken, this.#attempt.instance, true) });
   };
 
   #connectionFailed(error: Error): void {
-    this.#fail(failureOf(error, this.#place.instance, this.#sent));
+    this.#fail(toServiceError(error, this.#attempt.instance, this.#sent));
   }
 
   #fail(error: unknown): void {
@@ -311,12 +349,12 @@ class Attempt implements AbortListener {
 
   #end(end: CallResult): void {
     this.#finish();
-    if (this.#answer!.stands) this.#place.release(end);
+    if (this.#response!.succeeded) this.#attempt.lease.release(end);
   }
 
   #finish(): void {
     this.#over = true;
-    this.#place.context.unlisten(this);
+    this.#attempt.context.unlisten(this);
     this.#leaveSocket();
     this.#call.request
       .off('response', this.#onResponse)
@@ -341,7 +379,8 @@ class Attempt implements AbortListener {
  * What the caller has asked of the connection, and where it is not said what the service's own connections are made
  * with; to the instance, in the protocol that it is registered with.
  */
-function connectionOptions(given: RequestOptions, { instance, connection }: Place): object {
+function connectionOptions(given: RequestOptions, { instance, policies }: Attempt): object {
+  const { connection } = policies;
   const { serviceName, protocol, host, port } = instance;
   const where = { host, port, socketPath: undefined };
   // Without a name Node's agent makes one of the request's Host.

@@ -4,13 +4,13 @@ import { DECODABLE } from '../client/content-encoding.ts';
 import {
   ADAPTED,
   type Adapted,
+  createMeshFetch,
   type MeshFetch,
   type MeshFetchOptions,
   type MeshRequestInit,
-  meshFetch,
 } from '../client/mesh-fetch.ts';
 import { isRetrieval } from '../client/methods.ts';
-import { clientInUse } from '../client/own-client.ts';
+import { resolveClient } from '../client/resolve-client.ts';
 import type { ServiceClient, ServiceClientOptions } from '../client/service-client.ts';
 import { HoldfastError, InvalidRequestError, ServiceConnectionError, TimeoutError } from '../errors.ts';
 import { MAX_DELAY } from '../internal/validate.ts';
@@ -85,9 +85,9 @@ export function axiosAdapter(
   clientOrOptions: ServiceClient | ServiceClientOptions,
   options?: MeshFetchOptions,
 ): AxiosMeshAdapter {
-  const { client, owned } = clientInUse(clientOrOptions);
   // As with axios's adapter for Node.
-  const fetch = meshFetch(client, owned, options, { owner: 'axiosAdapter()', bodyWithAny: true });
+  const rules = { owner: 'axiosAdapter()', bodyWithAny: true };
+  const fetch = createMeshFetch(resolveClient(clientOrOptions), options, rules);
   const adapter = async (config: AxiosConfig) => {
     adapters ??= await loadAdapters();
     const { plain, tracking, urlOf } = adapters;

@@ -1,10 +1,11 @@
 import { Agent as HttpAgent, type RequestOptions } from 'node:http';
 import { type AgentOptions, Agent as HttpsAgent } from 'node:https';
-import type { Endpoint } from '../client/endpoint.ts';
-import { asError } from '../client/exchange.ts';
+import type { EngineHandle } from '../client/call-engine.ts';
+import type { InstanceClient } from '../client/instance-client.ts';
 import { MESH_CHECKS, type MeshOptions, MeshTargets } from '../client/mesh-target.ts';
-import { type ClientInUse, clientInUse } from '../client/own-client.ts';
+import { resolveClient } from '../client/resolve-client.ts';
 import type { ServiceClient, ServiceClientOptions } from '../client/service-client.ts';
+import { asError } from '../client/service-errors.ts';
 import { ClosedError, InvalidRequestError } from '../errors.ts';
 import { LinkedList } from '../internal/linked-list.ts';
 import { anything, type Check, having, validateOptions } from '../internal/validate.ts';
@@ -58,7 +59,7 @@ export function createHttpAgent(
     https: having('addRequest'),
   });
   const targets = new MeshTargets(OWNER, { route, strict } as MeshOptions);
-  return new MeshHttpAgent(new Mesh(clientInUse(clientOrOptions), targets, agent), agent, fallback);
+  return new MeshHttpAgent(new Mesh(resolveClient(clientOrOptions), targets, agent), agent, fallback);
 }
 
 const object: Check = (value, option) => {
@@ -135,18 +136,16 @@ function passOn(
 
 /** What the two agents share. */
 class Mesh {
-  readonly #client: ServiceClient;
-  readonly #ownsClient: boolean;
+  readonly #client: EngineHandle;
   readonly #targets: MeshTargets;
   readonly #agentOptions: AgentOptions;
-  readonly #sockets = new Map<Endpoint, InstanceSockets>();
+  readonly #sockets = new Map<InstanceClient, InstanceSockets>();
   readonly #underWay = new LinkedList<AgentRequest>();
   #whenNone: (() => void) | undefined = undefined;
   #closing: Promise<void> | undefined = undefined;
 
-  constructor({ client, owned }: ClientInUse, targets: MeshTargets, agentOptions: AgentOptions) {
+  constructor(client: EngineHandle, targets: MeshTargets, agentOptions: AgentOptions) {
     this.#client = client;
-    this.#ownsClient = owned;
     this.#targets = targets;
     this.#agentOptions = agentOptions;
   }
@@ -158,7 +157,7 @@ class Mesh {
       const service = this.#targets.serviceOf(url);
       if (service === undefined) {
         const nearMiss = this.#targets.nearMissOf(url);
-        if (nearMiss !== undefined) this.#client.notePassthrough(nearMiss);
+        if (nearMiss !== undefined) this.#client.engine.notePassthrough(nearMiss);
         return false;
       }
       if (this.#closing !== undefined) throw new ClosedError('the agent');
@@ -176,16 +175,16 @@ class Mesh {
       if (this.#underWay.length === 0) this.#whenNone?.();
     });
     this.#underWay.append(call);
-    void call.send(this.#client, service, this.#socketsOf);
+    void call.send(this.#client.engine, service, this.#socketsOf);
   }
 
-  readonly #socketsOf: SocketsOf = ({ endpoint, instance }) => {
-    let sockets = this.#sockets.get(endpoint);
+  readonly #socketsOf: SocketsOf = ({ client, instance }) => {
+    let sockets = this.#sockets.get(client);
     if (sockets === undefined) {
-      sockets = new InstanceSockets(endpoint, instance, this.#agentOptions, () => {
-        this.#sockets.delete(endpoint);
+      sockets = new InstanceSockets(client, instance, this.#agentOptions, () => {
+        this.#sockets.delete(client);
       });
-      this.#sockets.set(endpoint, sockets);
+      this.#sockets.set(client, sockets);
     }
     return sockets;
   };
@@ -202,7 +201,7 @@ class Mesh {
       });
     }
     await Promise.all(Array.from(this.#sockets.values(), (sockets) => sockets.close()));
-    if (this.#ownsClient) await this.#client.close();
+    await this.#client.close();
   }
 
   destroy(): void {
@@ -210,7 +209,7 @@ class Mesh {
     for (let call = this.#underWay.head; call !== undefined; call = call.next) calls.push(call);
     for (const { request } of calls) request.destroy();
     for (const sockets of this.#sockets.values()) sockets.destroy();
-    if (this.#ownsClient) void this.close();
+    if (this.#client.owned) void this.close();
   }
 }
 

@@ -1,7 +1,7 @@
 import { type AgentOptions, Agent as HttpAgent } from 'node:http';
 import { Agent as HttpsAgent } from 'node:https';
 import type { Socket } from 'node:net';
-import type { Endpoint } from '../client/endpoint.ts';
+import type { InstanceClient } from '../client/instance-client.ts';
 import type { ServiceInstance } from '../discovery/service-instance.ts';
 
 /** What an agent of Node's does with a request, which its types leave out. */
@@ -23,13 +23,13 @@ export class InstanceSockets {
   /** Those that are open, all handshakes done. */
   readonly open = new WeakSet<Socket>();
   readonly #agent: HttpAgent;
-  readonly #endpoint: Endpoint;
+  readonly #client: InstanceClient;
   readonly #whenClosed: () => void;
   #requests = 0;
   #whenIdle: (() => void) | undefined = undefined;
 
   constructor(
-    endpoint: Endpoint,
+    client: InstanceClient,
     { protocol }: ServiceInstance,
     options: AgentOptions,
     whenClosed: () => void,
@@ -39,9 +39,9 @@ export class InstanceSockets {
       timeout: IDLE,
       ...options,
     });
-    this.#endpoint = endpoint;
+    this.#client = client;
     this.#whenClosed = whenClosed;
-    endpoint.others.add(this);
+    client.others.add(this);
   }
 
   /** Finds a socket for what stands in for a request: its `onSocket` is called with one. */
@@ -68,7 +68,7 @@ export class InstanceSockets {
         this.#whenIdle = resolve;
       });
     }
-    this.#endpoint.others.delete(this);
+    this.#client.others.delete(this);
     this.#whenClosed();
   }
 

@@ -1,5 +1,5 @@
 import { type ClientRequest, validateHeaderValue } from 'node:http';
-import { PROPAGATED_HEADERS, pairsOf, valuesToSend } from '../client/sent-headers.ts';
+import { PROPAGATED_HEADERS, pairsOf, valuesToSend } from '../client/outgoing-headers.ts';
 
 /** What Node keeps of a request that has no socket yet; http-proxy-agent has relied on it for long. */
 interface Rendered {

@@ -1,7 +1,6 @@
 import { Readable } from 'node:stream';
 import { describe, expect, it } from 'vitest';
 import { CallState } from '../../src/client/call-state.ts';
-import { begins } from '../../src/client/exchange.ts';
 import { mayBeSentAgain } from '../../src/client/retry-rule.ts';
 import { prepare, type ServiceCall } from '../../src/client/service-call.ts';
 
@@ -50,14 +49,14 @@ describe('a call', () => {
     (_what, before, after, details) => {
       const state = stateOf(details);
       expect(mayBeSentAgain(state)).toBe(before);
-      begins(state);
+      state.markSent();
       expect(mayBeSentAgain(state)).toBe(after);
     },
   );
 
   it('is not sent again with a stream that a try given up may still send once it has a connection', () => {
     const state = stateOf({ method: 'PUT', body: Readable.from(['a']) });
-    state.taken = true;
+    state.bodyConsumed = true;
     expect(mayBeSentAgain(state)).toBe(false);
   });
 });

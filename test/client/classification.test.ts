@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { classify } from '../../src/client/classification.ts';
-import type { Answer } from '../../src/client/exchange.ts';
+import type { ResponseHead } from '../../src/client/response.ts';
 import {
   BulkheadFullError,
   CircuitOpenError,
@@ -18,7 +18,7 @@ import {
 } from '../../src/errors.ts';
 
 const details = { serviceName: 'users', instanceId: 'u1' };
-const answer = (status: number): Answer => ({ status, headers: {}, instanceId: 'u1' });
+const answer = (status: number): ResponseHead => ({ status, headers: {}, instanceId: 'u1' });
 
 describe('an answer', () => {
   it.each<[number, string, boolean]>([

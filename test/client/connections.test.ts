@@ -4,15 +4,15 @@ import { type AddressInfo, createServer, type Socket } from 'node:net';
 import type { Dispatcher } from 'undici';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import {
+  type AttemptHandler,
   type Connection,
   Connections,
   connectionOptions,
-  type Exchange,
 } from '../../src/client/connections.ts';
 import { type Handler, startServer, type TestServer } from '../support/server.ts';
 
 /** Resolves when the answer is whole, rejects when there will be none. */
-class Call implements Exchange {
+class Call implements AttemptHandler {
   connection: Connection | undefined = undefined;
   readonly done: Promise<void>;
   #controller: Dispatcher.DispatchController | undefined;

@@ -1,14 +1,18 @@
 import fc from 'fast-check';
 import { beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { CallState } from '../../src/client/call-state.ts';
-import type { BufferedResponse, ResponseHeaders } from '../../src/client/exchange.ts';
 import { type HttpCacheOptions, HttpCaching } from '../../src/client/http-caching.ts';
+import type { ResponseHead, ResponseHeaders } from '../../src/client/response.ts';
 import { prepare, type ServiceCall } from '../../src/client/service-call.ts';
 import { ServiceConnectionError, ServiceResponseError } from '../../src/errors.ts';
 import { Coalesce } from '../../src/policies/coalesce.ts';
 import { Context } from '../../src/policies/context.ts';
 import { compose } from '../../src/policies/policy.ts';
 import { type Deferred, defer, fakeTime, flush, follow, pass } from '../policies/helpers.ts';
+
+interface KeptResponse extends ResponseHead {
+  readonly body: string;
+}
 
 beforeEach(fakeTime);
 
@@ -41,7 +45,7 @@ function servedBy(headers: ResponseHeaders, options: HttpCacheOptions & { status
     /** The body tells which answer it is. */
     async get(call: Partial<ServiceCall> = {}): Promise<string> {
       const state = stateOf(call);
-      const response = await http.cache.execute<BufferedResponse>(() => {
+      const response = await http.cache.execute<KeptResponse>(() => {
         origin.made++;
         if (origin.error !== undefined) throw origin.error;
         return { status: origin.status, headers: origin.headers, ...from, body: `answer ${origin.made}` };
@@ -122,13 +126,13 @@ describe('an answer is kept for as long as it says', () => {
 
   it('less the time that it was under way', async () => {
     const { cache } = new HttpCaching({ jitter: 0 });
-    const answer = defer<BufferedResponse>();
+    const answer = defer<KeptResponse>();
     follow(cache.execute(() => answer.promise, contextOf(stateOf())));
     await pass(10_000);
     answer.resolve({ status: 200, headers: { 'cache-control': 'max-age=60' }, ...from, body: '' });
     await flush();
     await pass(49_999);
-    const operation = vi.fn(() => defer<BufferedResponse>().promise);
+    const operation = vi.fn(() => defer<KeptResponse>().promise);
     await cache.execute(operation, contextOf(stateOf()));
     expect(operation).not.toHaveBeenCalled();
     await pass(1);
@@ -400,7 +404,7 @@ describe('Vary', () => {
     await fc.assert(
       fc.asyncProperty(fc.array(fc.tuple(request, header), { maxLength: 40 }), async (calls) => {
         const { cache } = new HttpCaching({ jitter: 0 });
-        type Answer = BufferedResponse & { to: Record<string, string | undefined> };
+        type Answer = KeptResponse & { to: Record<string, string | undefined> };
         const running: { answer: Deferred<Answer>; vary: string; to: Record<string, string | undefined> }[] =
           [];
         for (const [to, vary] of calls) {
@@ -581,7 +585,7 @@ describe('a call that may change what is under a path', () => {
   it('leaves nothing of the calls that were under way, and no later one joins them', async () => {
     const http = new HttpCaching();
     const policy = compose(http.cache, new Coalesce({ key: http.coalesceKey }));
-    const answers: Deferred<BufferedResponse>[] = [];
+    const answers: Deferred<KeptResponse>[] = [];
     const get = () =>
       follow(
         policy.execute(() => {

@@ -4,6 +4,7 @@ import type { LookupFunction } from 'node:net';
 import axios from 'axios';
 import { Agent, request, fetch as undiciFetch } from 'undici';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
+import { engineOf } from '../../src/client/call-engine.ts';
 import {
   axiosAdapter,
   createDispatcher,
@@ -222,9 +223,9 @@ describe('a near miss', () => {
     const warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => {});
     const events = published();
     for (let port = 1_000; port < 3_000; port++) {
-      client.notePassthrough({ host: `${service}:${port}`, services: [service] });
-      other.notePassthrough({ host: `${service}:${port}`, services: [service] });
-      client.notePassthrough({ host: `unknown-${port}:1`, services: [`unknown-${port}`] });
+      engineOf(client).notePassthrough({ host: `${service}:${port}`, services: [service] });
+      engineOf(other).notePassthrough({ host: `${service}:${port}`, services: [service] });
+      engineOf(client).notePassthrough({ host: `unknown-${port}:1`, services: [`unknown-${port}`] });
     }
     // The process is warned of each host once, by all its clients and all tests above.
     const warned = warn.mock.calls.map(([message]) => String(message));

@@ -3,7 +3,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { expect, it, onTestFinished, vi } from 'vitest';
 import { createDispatcher } from '../../src/client/create-dispatcher.ts';
 import { json, startServer } from '../support/server.ts';
-import { meshOf, recorder, service } from './relaying.ts';
+import { meshOf, recorder, relay, service } from './relaying.ts';
 
 const CALLS = 10_000;
 const AT_ONCE = 100;
@@ -33,7 +33,7 @@ it('ten thousand calls that are cancelled at any moment leave nothing under way'
     const record = recorder();
     if (index % 3 === 0)
       dispatcher.dispatch({ origin: `http://${service}`, path, method: 'GET' }, record.handler);
-    else client.relay({ service, path, signal }, record.handler);
+    else relay(client, { service, path, signal }, record.handler);
     if (index % 28 === 27) await record.end;
     else if (index % 5 === 1) await new Promise(setImmediate);
     else if (index % 5 > 1) await pause(index % (3 * BACKOFF));
@@ -69,7 +69,7 @@ it('ten thousand calls that end well leave nothing either', { timeout: 60_000 },
   const worker = async () => {
     while (begun++ < CALLS) {
       const record = recorder();
-      client.relay({ service, path: '/', signal }, record.handler);
+      relay(client, { service, path: '/', signal }, record.handler);
       errors.push(await record.end);
     }
   };

@@ -7,7 +7,7 @@ import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { Retry, RetryBudget, runWithRequestContext, type ServiceClient } from '../../src/index.ts';
 import { collectWarnings } from '../policies/helpers.ts';
 import { type Handler, json, startServer } from '../support/server.ts';
-import { meshOf, never, recorder, reset, service } from './relaying.ts';
+import { meshOf, never, recorder, relay, reset, service } from './relaying.ts';
 
 const NOTHING = { leases: 0, places: 0 };
 
@@ -49,7 +49,7 @@ function warmOr(handler: Handler): Handler {
 
 async function warm(client: ServiceClient): Promise<void> {
   const record = recorder();
-  client.relay({ service, path: '/warm' }, record.handler);
+  relay(client, { service, path: '/warm' }, record.handler);
   await record.end;
 }
 
@@ -77,7 +77,7 @@ describe('an answer', () => {
       },
     });
     const { client, underWay } = meshOf([server]);
-    client.relay({ service, path: '/users/1' }, record.handler);
+    relay(client, { service, path: '/users/1' }, record.handler);
     await expect(record.end).resolves.toBeUndefined();
     expect(record.status).toBe(201);
     expect(record.headers['x-a']).toBe('b');
@@ -101,7 +101,7 @@ describe('an answer', () => {
       ['/gone', 404],
     ] as const) {
       const record = recorder();
-      client.relay({ service, path }, record.handler);
+      relay(client, { service, path }, record.handler);
       await record.end;
       expect(record.status).toBe(status);
     }
@@ -113,7 +113,7 @@ describe('an answer', () => {
     const server = await startServer(statuses(503, 503));
     const record = recorder();
     const { client, underWay } = meshOf([server]);
-    client.relay({ service, path: '/' }, record.handler);
+    relay(client, { service, path: '/' }, record.handler);
     await record.end;
     expect(record.events).toEqual(['start', 'head 200', 'data', 'end']);
     expect(record.body).toBe('{"number":3}');
@@ -125,7 +125,7 @@ describe('an answer', () => {
     const server = await startServer(statuses(503, 503, 503));
     const record = recorder();
     const { client, underWay } = meshOf([server]);
-    client.relay({ service, path: '/' }, record.handler);
+    relay(client, { service, path: '/' }, record.handler);
     await record.end;
     expect(record.events).toEqual(['start', 'head 503', 'data', 'end']);
     expect(record.body).toBe('{"number":3}');
@@ -140,7 +140,7 @@ describe('an answer', () => {
       });
       const record = recorder();
       const { client } = meshOf([server]);
-      client.relay({ service, method, path: '/' }, record.handler);
+      relay(client, { service, method, path: '/' }, record.handler);
       await expect(record.end).resolves.toBeUndefined();
       expect(record.events).toEqual(['start', 'head 503', 'end']);
       expect(record.headers['x-a']).toBe('b');
@@ -157,7 +157,7 @@ describe('an answer', () => {
     });
     const record = recorder();
     const { client } = meshOf([server]);
-    client.relay({ service, path: '/' }, record.handler);
+    relay(client, { service, path: '/' }, record.handler);
     await record.end;
     expect(record.status).toBe(200);
     expect(server.requests[0]!.socket.destroyed).toBe(true);
@@ -167,17 +167,17 @@ describe('an answer', () => {
     const server = await startServer(statuses(409, 409, 409));
     const some = meshOf([server], { retry: { backoff: () => 0, statuses: [409], maxAttempts: 2 } });
     const record = recorder();
-    some.client.relay({ service, path: '/' }, record.handler);
+    relay(some.client, { service, path: '/' }, record.handler);
     await record.end;
     expect([record.status, record.body]).toEqual([409, '{"number":2}']);
     const own = new Retry({ backoff: () => 0, shouldRetry: () => true, maxAttempts: 3 });
     const all = meshOf([server], { retry: own });
     const last = recorder();
-    all.client.relay({ service, path: '/' }, last.handler);
+    relay(all.client, { service, path: '/' }, last.handler);
     await last.end;
     expect([last.events, last.body]).toEqual([['start', 'head 200', 'data', 'end'], '{"number":5}']);
     const once = recorder();
-    all.client.relay({ service, method: 'POST', path: '/' }, once.handler);
+    relay(all.client, { service, method: 'POST', path: '/' }, once.handler);
     await once.end;
     expect(once.body).toBe('{"number":6}');
     await expect.poll(() => [some.underWay(), all.underWay()]).toEqual([NOTHING, NOTHING]);
@@ -188,7 +188,7 @@ describe('an answer', () => {
       response.writeEarlyHints({ link: '</a>; rel=preload' }, () => response.end('done'));
     });
     const record = recorder();
-    meshOf([server]).client.relay({ service, path: '/' }, record.handler);
+    relay(meshOf([server]).client, { service, path: '/' }, record.handler);
     await record.end;
     expect(record.events).toEqual(['start', 'head 103', 'head 200', 'data', 'end']);
   });
@@ -197,7 +197,7 @@ describe('an answer', () => {
     const [one, other] = [await startServer(statuses(503)), await startServer(statuses(503))];
     const record = recorder();
     const { client } = meshOf([one, other]);
-    client.relay({ service, path: '/' }, record.handler);
+    relay(client, { service, path: '/' }, record.handler);
     await record.end;
     expect([one.requests.length, other.requests.length].sort()).toEqual([1, 2]);
   });
@@ -207,7 +207,7 @@ describe('an answer', () => {
       json(response, {}, 503, { 'retry-after': '60' }),
     );
     const record = recorder();
-    meshOf([server]).client.relay({ service, path: '/', timeout: 5_000 }, record.handler);
+    relay(meshOf([server]).client, { service, path: '/', timeout: 5_000 }, record.handler);
     await record.end;
     expect(record.status).toBe(503);
     expect(server.requests).toHaveLength(1);
@@ -223,7 +223,7 @@ describe('a failure', () => {
     });
     const record = recorder();
     const { client, underWay } = meshOf([server]);
-    client.relay({ service, path: '/' }, record.handler);
+    relay(client, { service, path: '/' }, record.handler);
     await record.end;
     expect(record.events).toEqual(['start', 'head 200', 'data', 'end']);
     await expect.poll(underWay).toEqual(NOTHING);
@@ -240,7 +240,7 @@ describe('a failure', () => {
     const server = await startServer(reset);
     const record = recorder();
     const { client, underWay } = meshOf([server], { circuitBreaker: false });
-    client.relay({ service, path: '/', ...request }, record.handler);
+    relay(client, { service, path: '/', ...request }, record.handler);
     await expect(record.end).resolves.toMatchObject({ code: 'ERR_SERVICE_CONNECTION' });
     expect(record.events).toEqual(['start', 'error']);
     expect(server.requests).toHaveLength(times);
@@ -257,7 +257,7 @@ describe('a failure', () => {
       onResponseData: () => void (how === 'reset' ? open.resetAndDestroy() : open.end()),
     });
     const { client, underWay } = meshOf([{ origin }]);
-    client.relay({ service, path: '/' }, record.handler);
+    relay(client, { service, path: '/' }, record.handler);
     await expect(record.end).resolves.toMatchObject({
       code: 'ERR_SERVICE_CONNECTION',
       serviceName: service,
@@ -273,7 +273,7 @@ describe('a failure', () => {
     });
     const record = recorder();
     const { client, underWay } = meshOf([{ origin }], { retry: false });
-    client.relay({ service, path: '/' }, record.handler);
+    relay(client, { service, path: '/' }, record.handler);
     await expect(record.end).resolves.toMatchObject({ code: 'ERR_SERVICE_CONNECTION' });
     expect(record.events[1]).toBe('head 503');
     await expect.poll(underWay).toEqual(NOTHING);
@@ -284,12 +284,12 @@ describe('a failure', () => {
     const { client } = meshOf([server], { circuitBreaker: { failureThreshold: 3 } });
     for (let call = 0; call < 3; call++) {
       const record = recorder();
-      client.relay({ service, path: '/' }, record.handler);
+      relay(client, { service, path: '/' }, record.handler);
       await record.end;
       expect(record.status).toBe(500);
     }
     const record = recorder();
-    client.relay({ service, path: '/' }, record.handler);
+    relay(client, { service, path: '/' }, record.handler);
     await expect(record.end).resolves.toMatchObject({ code: 'ERR_CIRCUIT_OPEN' });
     expect(server.requests).toHaveLength(3);
   });
@@ -300,11 +300,11 @@ describe('a failure', () => {
     const { client, underWay } = meshOf([server], { attemptTimeout: 100, retry });
     await warm(client);
     const tries = recorder();
-    client.relay({ service, path: '/' }, tries.handler);
+    relay(client, { service, path: '/' }, tries.handler);
     await expect(tries.end).resolves.toMatchObject({ code: 'ERR_TIMEOUT' });
     expect(server.requests).toHaveLength(4);
     const whole = recorder();
-    client.relay({ service, path: '/', timeout: 10 }, whole.handler);
+    relay(client, { service, path: '/', timeout: 10 }, whole.handler);
     await expect(whole.end).resolves.toMatchObject({ code: 'ERR_TIMEOUT', timeout: 10 });
     await expect.poll(underWay).toEqual(NOTHING);
     const [, ...late] = server.requests;
@@ -318,7 +318,7 @@ describe('a failure', () => {
     const record = recorder();
     const deadline = performance.now() + 100;
     runWithRequestContext({ requestId: 'r1', deadline }, () =>
-      client.relay({ service, path: '/' }, record.handler),
+      relay(client, { service, path: '/' }, record.handler),
     );
     await expect(record.end).resolves.toMatchObject({ code: 'ERR_DEADLINE_EXCEEDED' });
     expect(server.requests[1]!.headers['x-request-id']).toBe('r1');
@@ -349,7 +349,7 @@ describe('a failure', () => {
       const server = await startServer(never);
       const record = recorder();
       const { client, underWay } = meshOf([server]);
-      client.relay({ service, path: '/', ...part }, record.handler);
+      relay(client, { service, path: '/', ...part }, record.handler);
       await expect(record.end).resolves.toBeInstanceOf(Error);
       expect(record.events.filter((event) => event !== 'start')).toEqual(['error']);
       expect(server.requests).toEqual([]);
@@ -359,7 +359,7 @@ describe('a failure', () => {
 
   it('is told to the handler where there is no such service', async () => {
     const record = recorder();
-    meshOf([]).client.relay({ service, path: '/' }, record.handler);
+    relay(meshOf([]).client, { service, path: '/' }, record.handler);
     await expect(record.end).resolves.toMatchObject({ code: 'ERR_NO_INSTANCE' });
   });
 
@@ -367,7 +367,7 @@ describe('a failure', () => {
     const { client } = meshOf([await startServer(never)]);
     await client.close();
     const record = recorder();
-    client.relay({ service, path: '/' }, record.handler);
+    relay(client, { service, path: '/' }, record.handler);
     await expect(record.end).resolves.toMatchObject({ code: 'ERR_CLOSED' });
   });
 });
@@ -379,7 +379,7 @@ describe('a caller that gives up', () => {
     const server = await startServer(never);
     const record = recorder({ onRequestStart: (controller) => controller.abort(enough) });
     const { client, underWay } = meshOf([server]);
-    client.relay({ service, path: '/' }, record.handler);
+    relay(client, { service, path: '/' }, record.handler);
     await expect(record.end).resolves.toBe(enough);
     expect(record.events).toEqual(['start', 'error']);
     expect(record.controller).toMatchObject({ aborted: true, reason: enough });
@@ -392,7 +392,7 @@ describe('a caller that gives up', () => {
     const record = recorder();
     const { client, underWay } = meshOf([server]);
     const signalled = new AbortController();
-    client.relay({ service, path: '/', signal: signalled.signal }, record.handler);
+    relay(client, { service, path: '/', signal: signalled.signal }, record.handler);
     await vi.waitUntil(() => server.requests.length === 1, { interval: 1 });
     expect(underWay()).toEqual({ leases: 1, places: 1 });
     if (how === 'by its signal') signalled.abort(enough);
@@ -408,7 +408,7 @@ describe('a caller that gives up', () => {
   it('without a reason is told that the request was aborted', async () => {
     const server = await startServer(never);
     const record = recorder();
-    meshOf([server]).client.relay({ service, path: '/' }, record.handler);
+    relay(meshOf([server]).client, { service, path: '/' }, record.handler);
     record.controller.abort(undefined as never);
     await expect(record.end).resolves.toMatchObject({ code: 'UND_ERR_ABORTED' });
   });
@@ -420,7 +420,7 @@ describe('a caller that gives up', () => {
     });
     const record = recorder({ onResponseData: (controller) => controller.abort(enough) });
     const { client, underWay } = meshOf([server]);
-    client.relay({ service, path: '/' }, record.handler);
+    relay(client, { service, path: '/' }, record.handler);
     await expect(record.end).resolves.toBe(enough);
     expect(record.events).toEqual(['start', 'head 200', 'data', 'error']);
     await vi.waitUntil(() => server.requests[0]!.socket.destroyed, { interval: 1 });
@@ -431,7 +431,7 @@ describe('a caller that gives up', () => {
     const server = await startServer((_request, response) => json(response, {}));
     const record = recorder({ onResponseStart: (controller) => controller.abort(enough) });
     const { client, underWay } = meshOf([server]);
-    client.relay({ service, path: '/' }, record.handler);
+    relay(client, { service, path: '/' }, record.handler);
     await expect(record.end).resolves.toBe(enough);
     expect(record.events).toEqual(['start', 'head 200', 'error']);
     await expect.poll(underWay).toEqual(NOTHING);
@@ -449,7 +449,7 @@ describe('a caller that gives up', () => {
     const retries = vi.fn();
     const { client, underWay } = meshOf([server], { retry: { backoff: () => 10_000 } });
     client.policies(service).retry!.on('retry', retries);
-    client.relay({ service, path: '/' }, record.handler);
+    relay(client, { service, path: '/' }, record.handler);
     await vi.waitFor(() => expect(retries).toHaveBeenCalled());
     record.controller.abort(enough);
     await expect(record.end).resolves.toBe(enough);
@@ -464,8 +464,8 @@ describe('a caller that gives up', () => {
     const server = await startServer(never);
     const { client } = meshOf([server], { bulkhead: { maxConcurrent: 1, maxQueue: 5 } });
     const [first, second] = [recorder(), recorder()];
-    client.relay({ service, path: '/' }, first.handler);
-    client.relay({ service, path: '/' }, second.handler);
+    relay(client, { service, path: '/' }, first.handler);
+    relay(client, { service, path: '/' }, second.handler);
     second.controller.abort(enough);
     await expect(second.end).resolves.toBe(enough);
     first.controller.abort(enough);
@@ -483,7 +483,7 @@ describe('a caller that gives up', () => {
     const { client, underWay } = meshOf([server]);
     await warm(client);
     const record = recorder();
-    client.relay({ service, path: '/', timeout: 200 }, record.handler);
+    relay(client, { service, path: '/', timeout: 200 }, record.handler);
     await expect(record.end).resolves.toMatchObject({ code: 'ERR_TIMEOUT' });
     expect(server.requests).toHaveLength(3);
     await vi.waitUntil(() => server.requests.every(({ socket }) => socket.destroyed), { interval: 1 });
@@ -495,7 +495,7 @@ describe('a caller that gives up', () => {
     const server = await startServer(never);
     const { client } = meshOf([server], { circuitBreaker: { failureThreshold: 1 } });
     const record = recorder();
-    client.relay({ service, path: '/' }, record.handler);
+    relay(client, { service, path: '/' }, record.handler);
     await vi.waitUntil(() => server.requests.length === 1, { interval: 1 });
     record.controller.abort(enough);
     await record.end;
@@ -532,7 +532,7 @@ describe('the pace of the reader', () => {
       },
     });
     const { client } = meshOf([server]);
-    client.relay({ service, path: '/' }, record.handler);
+    relay(client, { service, path: '/' }, record.handler);
     await expect(record.end).resolves.toBeUndefined();
     expect(read).toBe(size);
     // What the kernel and Node's own buffers hold.
@@ -546,7 +546,7 @@ describe('the pace of the reader', () => {
     const { client } = meshOf([server]);
     for (const path of ['/well', '/unwell']) {
       const record = recorder({ onResponseStart: (controller) => controller.pause() });
-      client.relay({ service, path }, record.handler);
+      relay(client, { service, path }, record.handler);
       await vi.waitFor(() => expect(record.events).toContain(path === '/well' ? 'head 200' : 'head 503'));
       expect(record.controller.paused).toBe(true);
       for (let turn = 0; turn < 5; turn++) await new Promise(setImmediate);
@@ -560,7 +560,7 @@ describe('the pace of the reader', () => {
   it('may be set before there is anything to read', async () => {
     const server = await startServer((_request, response) => void response.end('body'));
     const record = recorder({ onRequestStart: (controller) => controller.pause() });
-    meshOf([server]).client.relay({ service, path: '/' }, record.handler);
+    relay(meshOf([server]).client, { service, path: '/' }, record.handler);
     await vi.waitFor(() => expect(record.events).toEqual(['start', 'head 200']));
     record.controller.resume();
     await record.end;
@@ -581,12 +581,12 @@ describe('a handler that throws', () => {
         },
       });
       const { client, underWay } = meshOf([server]);
-      client.relay({ service, path: '/' }, record.handler);
+      relay(client, { service, path: '/' }, record.handler);
       await expect(record.end).resolves.toBe(oops);
       expect(record.events.filter((event) => event === 'error')).toHaveLength(1);
       await expect.poll(underWay).toEqual(NOTHING);
       const next = recorder();
-      client.relay({ service, path: '/' }, next.handler);
+      relay(client, { service, path: '/' }, next.handler);
       await expect(next.end).resolves.toBeUndefined();
     },
   );
@@ -596,7 +596,8 @@ describe('a handler that throws', () => {
     const server = await startServer(reset);
     const record = recorder();
     const { client, underWay } = meshOf([server]);
-    client.relay(
+    relay(
+      client,
       { service, method: 'POST', path: '/' },
       {
         ...record.handler,
@@ -635,7 +636,8 @@ describe('a body', () => {
   it.each(bodies)('is sent: %s', async (_what, body) => {
     const server = await startServer(async (request, response) => json(response, await text(request)));
     const record = recorder();
-    meshOf([server]).client.relay(
+    relay(
+      meshOf([server]).client,
       { service, method: 'POST', path: '/', body: body() as never },
       record.handler,
     );
@@ -648,7 +650,8 @@ describe('a body', () => {
       json(response, [request.headers['content-length'], await text(request)]),
     );
     const record = recorder();
-    meshOf([server]).client.relay(
+    relay(
+      meshOf([server]).client,
       {
         service,
         method: 'POST',
@@ -668,7 +671,7 @@ describe('a body', () => {
     );
     const record = recorder();
     const body = new URLSearchParams({ a: 'b' });
-    meshOf([server]).client.relay({ service, method: 'POST', path: '/', body }, record.handler);
+    relay(meshOf([server]).client, { service, method: 'POST', path: '/', body }, record.handler);
     await record.end;
     expect(JSON.parse(record.body)).toEqual(['application/x-www-form-urlencoded;charset=UTF-8', 'a=b']);
   });
@@ -687,7 +690,7 @@ describe('a body', () => {
     const body = bodies.find(([name]) => name === what)![1]() as never;
     const record = recorder();
     const { client, underWay } = meshOf([server]);
-    client.relay({ service, method: 'PUT', path: '/', body }, record.handler);
+    relay(client, { service, method: 'PUT', path: '/', body }, record.handler);
     await record.end;
     expect([record.status, record.body]).toEqual([503, '"body"']);
     expect(server.requests).toHaveLength(times);
@@ -705,7 +708,7 @@ describe('a body', () => {
       const body = bodies.find(([name]) => name === what)![1]() as never;
       const record = recorder();
       const headers = { 'content-length': '4' };
-      meshOf([server]).client.relay({ service, method: 'PUT', path: '/', headers, body }, record.handler);
+      relay(meshOf([server]).client, { service, method: 'PUT', path: '/', headers, body }, record.handler);
       await record.end;
       expect([record.status, record.body, requests]).toEqual([200, '"body"', 3]);
     },
@@ -717,7 +720,7 @@ describe('a body', () => {
     for (let call = 0; call < 10; call++) {
       const record = recorder();
       const body = Readable.from(['bo', 'dy'], { objectMode: false });
-      client.relay({ service, method: 'POST', path: '/', body }, record.handler);
+      relay(client, { service, method: 'POST', path: '/', body }, record.handler);
       await record.end;
       expect([record.status, record.body]).toEqual([200, '"body"']);
     }
@@ -733,7 +736,7 @@ describe('a body', () => {
     const record = recorder();
     const { client, underWay } = meshOf([server], { circuitBreaker: { failureThreshold: 1 } });
     const headers = what.endsWith('short it is') ? { 'content-length': '4' } : {};
-    client.relay({ service, method: 'PUT', path: '/', headers, body: body() }, record.handler);
+    relay(client, { service, method: 'PUT', path: '/', headers, body: body() }, record.handler);
     await expect(record.end).resolves.toMatchObject({ message: 'no more' });
     await expect.poll(underWay).toEqual(NOTHING);
     expect(client.policies(service).circuitBreaker!.state).toBe('closed');
@@ -744,14 +747,14 @@ describe('a body', () => {
     const server = await startServer(never);
     const { client } = meshOf([server], { bulkhead: { maxConcurrent: 1, maxQueue: 1 } });
     const first = recorder();
-    client.relay({ service, path: '/' }, first.handler);
+    relay(client, { service, path: '/' }, first.handler);
     const body = new Readable({ read() {} });
     const record = recorder();
-    client.relay({ service, method: 'PUT', path: '/', body }, record.handler);
+    relay(client, { service, method: 'PUT', path: '/', body }, record.handler);
     body.destroy(new Error('no more'));
     await expect(record.end).resolves.toMatchObject({ message: 'no more' });
     const late = recorder();
-    client.relay({ service, method: 'PUT', path: '/', body }, late.handler);
+    relay(client, { service, method: 'PUT', path: '/', body }, late.handler);
     await expect(late.end).resolves.toMatchObject({ message: 'no more' });
     first.controller.abort(new Error('enough'));
   });
@@ -762,7 +765,7 @@ describe('a body', () => {
     body.push('first');
     const record = recorder();
     const { client, underWay } = meshOf([server]);
-    client.relay({ service, method: 'PUT', path: '/', body }, record.handler);
+    relay(client, { service, method: 'PUT', path: '/', body }, record.handler);
     await expect(record.end).resolves.toBeUndefined();
     expect(record.status).toBe(413);
     await expect.poll(underWay).toEqual(NOTHING);
@@ -774,7 +777,7 @@ describe('a body', () => {
     const before = body.listeners('error');
     const record = recorder();
     const { client } = meshOf([server]);
-    client.relay({ service, method: 'PUT', path: '/', body }, record.handler);
+    relay(client, { service, method: 'PUT', path: '/', body }, record.handler);
     const ours = body.listeners('error')[before.length];
     await record.end;
     expect(body.listeners('error')).not.toContain(ours);
@@ -796,9 +799,9 @@ describe('what goes with a call', () => {
     const server = await startServer((request, response) => json(response, request.headers));
     const record = recorder();
     const { client } = meshOf([server]);
-    client.relay({ service, path: '/', headers: headers as never }, record.handler);
+    relay(client, { service, path: '/', headers: headers as never }, record.handler);
     const withHost = recorder();
-    client.relay({ service, path: '/', headers: { host: 'evil.example' } }, withHost.handler);
+    relay(client, { service, path: '/', headers: { host: 'evil.example' } }, withHost.handler);
     await Promise.all([record.end, withHost.end]);
     expect(JSON.parse(record.body)).toMatchObject({ 'x-a': 'b', 'x-list': 'c, d' });
     expect(JSON.parse(withHost.body).host).toBe(new URL(server.origin).host);
@@ -809,7 +812,7 @@ describe('what goes with a call', () => {
     const record = recorder();
     const headers = { 'X-Request-ID': 'mine' };
     const { client } = meshOf([server]);
-    client.relay({ service, path: '/a', query: { b: [1, 2] }, headers, timeout: 500 }, record.handler);
+    relay(client, { service, path: '/a', query: { b: [1, 2] }, headers, timeout: 500 }, record.handler);
     await record.end;
     const [url, sent] = JSON.parse(record.body);
     expect(url).toBe('/a?b=1&b=2');
@@ -822,7 +825,8 @@ describe('what goes with a call', () => {
     const told: string[] = [];
     const record = recorder();
     const { client } = meshOf([server]);
-    client.relay(
+    relay(
+      client,
       { service, method: 'POST', path: '/', body: 'body' },
       {
         ...record.handler,
@@ -838,7 +842,7 @@ describe('what goes with a call', () => {
   it('bounds the pause between two parts of a body', async () => {
     const server = await startServer((_request, response) => void response.write('first'));
     const record = recorder();
-    meshOf([server]).client.relay({ service, path: '/', bodyTimeout: 50 }, record.handler);
+    relay(meshOf([server]).client, { service, path: '/', bodyTimeout: 50 }, record.handler);
     await expect(record.end).resolves.toMatchObject({
       code: 'ERR_SERVICE_CONNECTION',
       cause: { code: 'UND_ERR_BODY_TIMEOUT' },

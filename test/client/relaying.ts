@@ -2,6 +2,9 @@ import type { IncomingMessage } from 'node:http';
 import type { Dispatcher } from 'undici';
 import { onTestFinished } from 'vitest';
 import type { Candidate } from '../../src/balancing/strategy.ts';
+import { engineOf } from '../../src/client/call-engine.ts';
+import { relay as relayThrough } from '../../src/client/relay.ts';
+import type { RelayRequest } from '../../src/client/relay-request.ts';
 import {
   Bulkhead,
   LoadBalancer,
@@ -113,4 +116,13 @@ export function reset(request: IncomingMessage): void {
 
 export function never(request: IncomingMessage): void {
   request.resume();
+}
+
+/** Sends a request through a client as its adapters do. */
+export function relay(
+  client: ServiceClient,
+  request: RelayRequest,
+  handler: Dispatcher.DispatchHandler,
+): void {
+  relayThrough(engineOf(client), request, handler);
 }

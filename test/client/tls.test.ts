@@ -5,7 +5,7 @@ import type { AddressInfo } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import type { Dispatcher } from 'undici';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { tlsNameOf } from '../../src/client/endpoint.ts';
+import { tlsNameOf } from '../../src/client/instance-client.ts';
 import type { LegacyDispatchHandler } from '../../src/client/legacy-handler.ts';
 import {
   ServiceClient,
@@ -14,7 +14,7 @@ import {
   StaticServiceDiscovery,
 } from '../../src/index.ts';
 import { USER_SERVICE_TLS } from '../support/tls.ts';
-import { recorder } from './relaying.ts';
+import { recorder, relay } from './relaying.ts';
 
 const { cert: ca } = USER_SERVICE_TLS;
 
@@ -87,7 +87,7 @@ describe('an instance that speaks TLS', () => {
     });
     expect(headers.slice(0, 4)).toEqual(['set-cookie', 'a=1,b=2', 'x-version', '2.0']);
     const record = recorder();
-    client.relay({ service: 'user-service', path: '/' }, record.handler);
+    relay(client, { service: 'user-service', path: '/' }, record.handler);
     await record.end;
     expect([record.body, record.headers['set-cookie']]).toEqual(['body', ['a=1', 'b=2']]);
     const response = await fetch('http://user-service/', { dispatcher: client.dispatcher } as RequestInit);

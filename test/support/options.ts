@@ -1,5 +1,8 @@
 import axios from 'axios';
 import * as undici from 'undici';
+import { engineOf } from '../../src/client/call-engine.ts';
+import { relay } from '../../src/client/relay.ts';
+import type { RelayRequest } from '../../src/client/relay-request.ts';
 import * as holdfast from '../../src/index.ts';
 import * as redis from '../../src/redis/index.ts';
 
@@ -57,7 +60,7 @@ export interface OptionTypes {
   RedisIdempotencyStoreOptions: redis.RedisIdempotencyStoreOptions;
   RedisServiceDiscoveryOptions: redis.RedisServiceDiscoveryOptions;
   RegisterOptions: holdfast.RegisterOptions;
-  RelayRequest: holdfast.RelayRequest;
+  RelayRequest: RelayRequest;
   ResilientOptions: holdfast.ResilientOptions;
   RetryBudgetOptions: holdfast.RetryBudgetOptions;
   RetryOptions: holdfast.RetryOptions;
@@ -337,7 +340,7 @@ export const CALL_TAKERS: readonly CallTaker[] = [
   }),
   calls('RelayRequest', {
     of: 'ServiceClient',
-    name: 'client.relay()',
+    name: 'relay()',
     ignoresOthers: true,
     wrong: {
       ...OWN_PARTS,
@@ -365,7 +368,7 @@ export const CALL_TAKERS: readonly CallTaker[] = [
     send: (client, options) =>
       new Promise((resolve, reject) => {
         const onResponseError = (_controller: unknown, error: Error) => reject(error);
-        client.relay({ ...CALL, ...options }, { onResponseError, onResponseEnd: resolve });
+        relay(engineOf(client), { ...CALL, ...options }, { onResponseError, onResponseEnd: resolve });
       }),
   }),
   calls('MeshRequestInit', {

@@ -1,10 +1,13 @@
 import { isIP } from 'node:net';
+import type { Lease } from '../balancing/lease.ts';
+import type { Candidate } from '../balancing/strategy.ts';
 import { originOf, type ServiceInstance } from '../discovery/service-instance.ts';
 import type { Policy } from '../policies/policy.ts';
 import { type ConnectionOptions, Connections } from './connections.ts';
+import type { ServicePolicies } from './service-policies.ts';
 
 /** The connections to one instance, and the policies that guard it. */
-export class Endpoint {
+export class InstanceClient {
   readonly connections: Connections;
   /** Around each attempt on this instance: bulkhead, then attempt timeout. */
   readonly policy: Policy;
@@ -40,6 +43,39 @@ export class Endpoint {
   /** Resolves when what is under way on the connections, streamed bodies included, is done. */
   async close(): Promise<void> {
     await Promise.all([this.connections.close(), ...Array.from(this.others, (other) => other.close())]);
+  }
+}
+
+/** The clients of all instances that calls were sent to, until those that have left are done. */
+export class InstanceClients {
+  readonly #clients = new Map<Candidate, InstanceClient>();
+  /** The clients of instances that have left, until the attempts under way there are done. */
+  readonly #retired = new Set<InstanceClient>();
+
+  /** The client of the instance of a lease, made by the policies of its service. */
+  get({ candidate, instance }: Lease, policies: ServicePolicies): InstanceClient {
+    let client = this.#clients.get(candidate);
+    if (client === undefined) {
+      client = new InstanceClient(instance, policies.forInstance(), policies.connection);
+      this.#clients.set(candidate, client);
+    }
+    return client;
+  }
+
+  /** Closes the client of an instance that has left, once its attempts are done. */
+  retire(candidate: Candidate): void {
+    const client = this.#clients.get(candidate);
+    if (client === undefined) return;
+    this.#clients.delete(candidate);
+    this.#retired.add(client);
+    client.retire(() => this.#retired.delete(client));
+  }
+
+  /** Resolves when the bodies under way have ended. */
+  async close(): Promise<void> {
+    const clients = [...this.#clients.values(), ...this.#retired];
+    await Promise.all(clients.map((client) => client.close()));
+    this.#clients.clear();
   }
 }
 

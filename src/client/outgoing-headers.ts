@@ -1,4 +1,6 @@
-import { leastTimeout, TIMEOUT_HEADER } from './propagation.ts';
+import { randomUUID } from 'node:crypto';
+import type { CallState } from './call-state.ts';
+import { currentRequestContext, leastTimeout, TIMEOUT_HEADER } from './propagation.ts';
 
 /**
  * The headers that a client sets itself beside those of its caller. A caller may set them too, as one that forwards a
@@ -64,4 +66,31 @@ export function valuesToSend(
 
 export function* pairsOf(headers: readonly string[]): Generator<[name: string, value: string]> {
   for (let index = 0; index < headers.length; index += 2) yield [headers[index]!, headers[index + 1]!];
+}
+
+/** The headers that go with every call, as names and values in turn. */
+export function propagatedHeaders(callerName: string | undefined): string[] {
+  const incoming = currentRequestContext();
+  const requestId = incoming?.requestId ?? randomUUID();
+  // Lists that are pushed to grow by more than they need.
+  const headers =
+    callerName === undefined
+      ? ['x-request-id', requestId]
+      : ['x-request-id', requestId, 'x-service-name', callerName];
+  if (incoming?.traceparent !== undefined) headers.push('traceparent', incoming.traceparent);
+  if (incoming?.tracestate !== undefined) headers.push('tracestate', incoming.tracestate);
+  return headers;
+}
+
+/** The headers of a call as they are sent: with the time that is left for it, if that is bounded. */
+export function headersToSend(
+  { headers, expiresAt }: Pick<CallState, 'headers' | 'expiresAt'>,
+  deadline: number,
+  now: number,
+): string[] {
+  // A call that is shared, or that nobody waits for, has another deadline than the caller that began it.
+  const until = expiresAt > now ? Math.min(deadline, expiresAt) : deadline;
+  if (until === Infinity) return headers as string[];
+  const left = String(Math.max(1, Math.floor(until - now)));
+  return headers.concat(TIMEOUT_HEADER, left);
 }

@@ -1,0 +1,62 @@
+import type { Dispatcher } from 'undici';
+import type { Lease } from '../balancing/lease.ts';
+import type { ServiceInstance } from '../discovery/service-instance.ts';
+import type { Context } from '../policies/context.ts';
+import type { CallState } from './call-state.ts';
+import type { AttemptHandler } from './connections.ts';
+import type { InstanceClient } from './instance-client.ts';
+import { headersToSend } from './outgoing-headers.ts';
+import type { ResponseHead } from './response.ts';
+import { mayBeSentTwice } from './retry-rule.ts';
+import type { ServicePolicies } from './service-policies.ts';
+
+/** One sending of a call, to one instance: what a transport has to know of it. */
+export class Attempt {
+  readonly call: CallState;
+  readonly policies: ServicePolicies;
+  readonly lease: Lease;
+  /** The connections to the instance. */
+  readonly client: InstanceClient;
+  /** Is aborted when the attempt is to be given up before the head of the response is there. */
+  readonly context: Context;
+  /** `performance.now()` when the attempt was given its place on the instance. */
+  readonly startedAt = performance.now();
+
+  constructor(
+    call: CallState,
+    policies: ServicePolicies,
+    lease: Lease,
+    client: InstanceClient,
+    context: Context,
+  ) {
+    this.call = call;
+    this.policies = policies;
+    this.lease = lease;
+    this.client = client;
+    this.context = context;
+  }
+
+  get instance(): ServiceInstance {
+    return this.lease.instance;
+  }
+
+  /** The headers of the request, as names and values in turn, with the time that is left at `now`. */
+  headers(now: number = this.startedAt): string[] {
+    return headersToSend(this.call, this.context.deadline, now);
+  }
+
+  /** Sends the request over one of the client's connections to the instance. */
+  dispatch(options: Dispatcher.DispatchOptions, handler: AttemptHandler): void {
+    this.client.connections.dispatch(options, handler, mayBeSentTwice(this.call));
+  }
+
+  /** Whether a response counts as a success. */
+  judge(response: ResponseHead): boolean {
+    return this.policies.succeeded(response);
+  }
+
+  /** Drops what the cache keeps of the path: to be called before the caller learns of the response, and may read again. */
+  invalidateCache(): void {
+    this.policies.invalidateAfter(this.call);
+  }
+}

@@ -1,0 +1,336 @@
+import type { CallResult, Lease } from '../balancing/lease.ts';
+import type { LoadBalancer } from '../balancing/load-balancer.ts';
+import type { Candidate } from '../balancing/strategy.ts';
+import { isName, type ServiceInstance } from '../discovery/service-instance.ts';
+import {
+  ClosedError,
+  DeadlineExceededError,
+  InvalidRequestError,
+  ServiceConnectionError,
+} from '../errors.ts';
+import { MAX_DELAY } from '../internal/validate.ts';
+import { type Abortable, OnAbort } from '../policies/abort.ts';
+import { type CallContext, Context, contextOf } from '../policies/context.ts';
+import { areRetriesSpent, exempt } from '../policies/outcome.ts';
+import { Timeout } from '../policies/timeout.ts';
+import { Attempt } from './attempt.ts';
+import { avoid, CallState, describeCall, type StatedCall } from './call-state.ts';
+import { type InstanceClient, InstanceClients } from './instance-client.ts';
+import type { NearMiss } from './mesh-target.ts';
+import { propagatedHeaders } from './outgoing-headers.ts';
+import { warnOfPassthrough } from './passthrough-warnings.ts';
+import type { PoliciesByName } from './policies-by-name.ts';
+import { currentRequestContext, noteRetriesSpent } from './propagation.ts';
+import { mayBeSentAgain, mayBeSentTwice } from './retry-rule.ts';
+import type { PreparedRequest } from './service-call.ts';
+import type { ServicePolicies } from './service-policies.ts';
+import type { AttemptResult, Transport } from './transport.ts';
+
+/** A call as the engine runs it; `T` is what the caller gets. */
+export interface EngineCall<T> {
+  /** Which policies hold around it: a `call` may be cached, shared and hedged. */
+  readonly method: 'call' | 'request';
+  readonly state: CallState;
+  readonly policies: ServicePolicies;
+  /** Milliseconds; undefined stands for the service's timeout. */
+  readonly timeout: number | undefined;
+  /** Cancels the call. */
+  readonly source: Abortable | undefined;
+  readonly transport: Transport<AttemptResult<T>>;
+}
+
+export interface CallEngineOptions {
+  readonly balancer: LoadBalancer;
+  /** Whether the balancer is closed with the engine. */
+  readonly ownsBalancer: boolean;
+  readonly callerName: string | undefined;
+  readonly policies: PoliciesByName;
+  readonly onPassthrough: (event: { host: string; service: string }) => void;
+}
+
+/** Instances that one attempt goes on to, at most, while their connections cannot be made. */
+const MAX_MOVES = 10;
+
+/** What the client does within a timeout ends as soon as it is aborted. */
+const COOPERATIVE = { strict: false };
+
+/** Watches over the deadline of a call that has no timeout. */
+const UNTIL_DEADLINE = new Timeout(MAX_DELAY, COOPERATIVE);
+
+const engines = new WeakMap<object, CallEngine>();
+
+/** Makes the engine of a client known to its adapters. */
+export function setEngine(client: object, engine: CallEngine): void {
+  engines.set(client, engine);
+}
+
+/** The engine of a ServiceClient. */
+export function engineOf(client: object): CallEngine {
+  return engines.get(client)!;
+}
+
+/** An engine that an adapter makes its calls through. */
+export interface EngineHandle {
+  readonly engine: CallEngine;
+  /** Whether the client was made for the adapter. */
+  readonly owned: boolean;
+  /** Closes the client if it is owned; else it does nothing. */
+  close(): Promise<void>;
+}
+
+/** The handle of an engine that is closed elsewhere. */
+export function sharedEngine(engine: CallEngine): EngineHandle {
+  return { engine, owned: false, close: async () => {} };
+}
+
+/**
+ * Runs calls to services, whichever way their requests are sent: it guards a call by the policies of its service, has the
+ * balancer pick an instance for each attempt, has the transport of the call send the attempt, and records how it ended.
+ *
+ * ServiceClient, dispatcher, fetch and agent are its faces: each brings a transport, which says what its callers get.
+ */
+export class CallEngine {
+  readonly #balancer: LoadBalancer;
+  readonly #ownsBalancer: boolean;
+  readonly #callerName: string | undefined;
+  readonly #policies: PoliciesByName;
+  readonly #onPassthrough: CallEngineOptions['onPassthrough'];
+  readonly #clients = new InstanceClients();
+  #calls = 0;
+  #draining = false;
+  #whenIdle: (() => void) | undefined = undefined;
+
+  constructor({ balancer, ownsBalancer, callerName, policies, onPassthrough }: CallEngineOptions) {
+    this.#balancer = balancer;
+    this.#ownsBalancer = ownsBalancer;
+    this.#callerName = callerName;
+    this.#policies = policies;
+    this.#onPassthrough = onPassthrough;
+    balancer.on('join', this.#onNews).on('renew', this.#onNews).on('leave', this.#onLeave);
+  }
+
+  /** The policies of a service. @throws InvalidRequestError if it is no name of one */
+  policiesOf(service: string): ServicePolicies {
+    const known = this.#policies.peek(service);
+    if (known !== undefined) return known;
+    if (isName(service)) return this.#policies.get(service);
+    const shown = typeof service === 'string' ? JSON.stringify(service).slice(0, 100) : typeof service;
+    throw new InvalidRequestError(
+      `the service of a call must be a name of letters, digits and . _ : - (at most 128); got ${shown}`,
+    );
+  }
+
+  /** @throws ClosedError if the engine takes no more calls */
+  begin(call: StatedCall, request: PreparedRequest): CallState {
+    if (this.#draining) throw new ClosedError('the ServiceClient');
+    return new CallState(call, request, propagatedHeaders(this.#callerName));
+  }
+
+  /** Runs a call to its end, and gives what its transport delivers. */
+  run<T>(call: EngineCall<T>): Promise<T> {
+    const { state, policies } = call;
+    const deadline = Math.min(currentRequestContext()?.deadline ?? Infinity, state.expiresAt);
+    const options = new Context(1, deadline, state, call.source, false);
+    this.#calls++;
+    policies.enter();
+    return this.#guard(call, options).then(
+      (result) => {
+        this.#end(call);
+        try {
+          return result.deliver(state);
+        } catch (error) {
+          describeCall(error, state);
+          throw error;
+        }
+      },
+      (error) => {
+        this.#end(call);
+        describeCall(error, state);
+        if (areRetriesSpent(error)) noteRetriesSpent();
+        const { lastResult } = state;
+        if (lastResult !== undefined && state.lastError === error)
+          return lastResult.deliver(state, error) as T;
+        forget(state);
+        throw error;
+      },
+    );
+  }
+
+  /** Tells of a request that passes to a host outside the mesh, if one of the services that may be meant is known. */
+  notePassthrough({ host, services }: NearMiss): void {
+    const service = services.find((name) => this.#policies.isConfigured(name) || this.#balancer.knows(name));
+    if (service === undefined) return;
+    this.#onPassthrough({ host, service });
+    warnOfPassthrough(host, service);
+  }
+
+  /** Takes no more calls, and resolves when none is under way. */
+  async drain(): Promise<void> {
+    this.#draining = true;
+    this.#policies.close();
+    if (this.#calls === 0) return;
+    await new Promise<void>((resolve) => {
+      this.#whenIdle = resolve;
+    });
+  }
+
+  /** Closes the connections, and the balancer if it is its own; resolves when the bodies under way have ended. */
+  async close(): Promise<void> {
+    this.#balancer.off('join', this.#onNews).off('renew', this.#onNews).off('leave', this.#onLeave);
+    if (this.#ownsBalancer) this.#balancer.close();
+    await this.#clients.close();
+  }
+
+  #guard<T>(call: EngineCall<T>, options: Context): Promise<AttemptResult<T>> {
+    const { method, policies, timeout } = call;
+    const attempt = (context: CallContext) => this.#attempt(call, contextOf(context));
+    const unwatched = options.deadline !== Infinity && (timeout ?? policies.timeout) === Infinity;
+    try {
+      const policy = policies.around(method, timeout);
+      return unwatched
+        ? UNTIL_DEADLINE.execute((context) => policy.execute(attempt, context), options)
+        : policy.execute(attempt, options);
+    } catch (error) {
+      // A policy of the user's may throw. The call has ended then as any other.
+      return Promise.reject(error);
+    }
+  }
+
+  #end<T>({ state, policies }: EngineCall<T>): void {
+    policies.leave();
+    policies.invalidateAfter(state);
+    if (--this.#calls === 0) this.#whenIdle?.();
+  }
+
+  /** One attempt. A response that is no success is an error here, so that every policy judges it as one. */
+  async #attempt<T>(call: EngineCall<T>, context: Context): Promise<AttemptResult<T>> {
+    const { state, policies } = call;
+    // Policies look at this too, but each of them can be off.
+    context.throwIfAborted();
+    state.attempt = context.attempt;
+    if (state.lastError !== undefined || state.lastResult !== undefined) {
+      if (!mayBeSentAgain(state)) return lastOf<T>(state);
+      forget(state);
+    }
+    state.repeatable = mayBeSentTwice(state) && policies.retryRule.canRetry(state.retries);
+    state.inTurn = policies.circuitBreaker?.state === 'half-open';
+    let lease = this.#balancer.tryAcquire(state.service, state) ?? (await this.#resolve(state, context));
+    policies.reached = true;
+    for (let moves = 0; ; moves++) {
+      const { instanceId } = lease.instance;
+      state.instanceId = instanceId;
+      state.lease = lease;
+      // A hedge must go elsewhere while this attempt is still under way.
+      if (policies.hedge !== undefined) avoid(state, instanceId);
+      const client = this.#clients.get(lease, policies);
+      const startedAt = performance.now();
+      state.startedAt = startedAt;
+      client.enter();
+      try {
+        const result = await this.#send(call, lease, client, context);
+        state.lastResult = result;
+        if (!result.succeeded) throw result.toError(state);
+        policies.record(lease, { ok: true, value: result }, false, startedAt);
+        result.hold(lease);
+        // A success too: a Retry may want another attempt nevertheless.
+        state.lastError = undefined;
+        return result;
+      } catch (error) {
+        describeCall(error, state);
+        const outcome = { ok: false, error } as const;
+        const verdict = context.cancelled ? 'ignored' : policies.verdictOf(outcome);
+        const conclusive = verdict !== 'ignored';
+        lease.release(conclusive ? { error } : unjudged(context));
+        if (!conclusive || policies.record(lease, outcome, true, startedAt)) exempt(error);
+        if (context.cancelled) throw error;
+        avoid(state, instanceId);
+        if (conclusive && (lease.probe || lease.exploring)) state.exploringFailure = error;
+        const next = moves < MAX_MOVES ? this.#moveOn(state, policies, error) : undefined;
+        if (next === undefined) {
+          state.lastError = error;
+          throw error;
+        }
+        lease = next;
+      } finally {
+        client.leave();
+      }
+    }
+  }
+
+  /** A probe of a call that can be made elsewhere is given up soon: an instance that hangs is not to cost the attempt timeout. */
+  #send<T>(
+    { state, policies, transport }: EngineCall<T>,
+    lease: Lease,
+    client: InstanceClient,
+    context: Context,
+  ): Promise<AttemptResult<T>> {
+    const send = (outer: CallContext) =>
+      client.policy.execute(
+        (inner) => transport(new Attempt(state, policies, lease, client, contextOf(inner))),
+        outer,
+      );
+    const { probeTimeout } = lease;
+    if (probeTimeout === undefined || !state.repeatable) return send(context);
+    return new Timeout(probeTimeout, COOPERATIVE).execute(send, context);
+  }
+
+  /**
+   * Another instance for an attempt whose connection could not be made: nothing was sent, so that any request may go
+   * there, and no retry is paid for it. Source: gRFC A6, 'Transparent Retries'.
+   */
+  #moveOn(state: CallState, { circuitBreaker }: ServicePolicies, error: unknown): Lease | undefined {
+    if (!(error instanceof ServiceConnectionError) || error.sent) return undefined;
+    if (state.bodyConsumed && !state.request.replayable) return undefined;
+    if (circuitBreaker !== undefined && circuitBreaker.state !== 'closed') return undefined;
+    const { hashKey, select, exclude } = state;
+    return this.#balancer.tryAcquire(state.service, { hashKey, select, exclude, onlyWell: true });
+  }
+
+  /** Waits for the first resolution of the service, or until the call is aborted. */
+  #resolve(state: CallState, context: Context): Promise<Lease> {
+    return new Promise((resolve, reject) => {
+      const onAbort = new OnAbort(reject);
+      context.listen(onAbort);
+      this.#balancer.acquire(state.service, state).then(
+        (lease) => {
+          context.unlisten(onAbort);
+          if (context.aborted) lease.release({ cancelled: true });
+          resolve(lease);
+        },
+        (error) => {
+          context.unlisten(onAbort);
+          reject(error);
+        },
+      );
+    });
+  }
+
+  readonly #onNews = ({ instance }: { instance: ServiceInstance }) => {
+    this.#policies.peek(instance.serviceName)?.breakerRule.takeNews();
+  };
+
+  readonly #onLeave = ({ candidate }: { candidate: Candidate }) => this.#clients.retire(candidate);
+}
+
+/**
+ * The result of an attempt that counts neither for nor against the service: how long its caller waited, if it gave up, and
+ * whether that was since the time of the call was over.
+ */
+function unjudged({ cancelled, reason }: Context): CallResult {
+  if (!cancelled) return { inconclusive: true };
+  const ranOut = reason instanceof DeadlineExceededError && reason.stalled === 0;
+  return ranOut ? { cancelled, error: reason } : { cancelled };
+}
+
+/** How the latest attempt ended, where there can be no other. */
+function lastOf<T>({ lastError, lastResult }: CallState): AttemptResult<T> {
+  if (lastError !== undefined) throw lastError;
+  return lastResult as AttemptResult<T>;
+}
+
+/** Lets go of the latest response, for which nobody waits. */
+function forget(state: CallState): void {
+  const { lastResult } = state;
+  state.lastResult = undefined;
+  lastResult?.discard();
+}
