@@ -1,5 +1,5 @@
 import { integer, MAX_DELAY, matching, requireOption, validateOptions } from '../internal/validate.ts';
-import type { IdempotencyStore, KeyState } from '../middleware/server/idempotency-store.ts';
+import type { IdempotencyStore, KeyState } from '../middleware/server/idempotency/idempotency-store.ts';
 import { checkRedisSource, RedisConnection, type RedisSource, Script } from './redis-connection.ts';
 
 export interface RedisIdempotencyStoreOptions {

@@ -1,11 +1,11 @@
 import type { ServerResponse } from 'node:http';
 import { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
-import type { IdempotencyStore } from '../../src/middleware/server/idempotency-store.ts';
-import { nodeGuard } from '../../src/middleware/server/node-http.ts';
-import { ServerGuard } from '../../src/middleware/server/server-guard.ts';
+import { nodeGuard } from '../../src/middleware/server/frameworks/node-http.ts';
+import { ServerGuard } from '../../src/middleware/server/guard/server-guard.ts';
+import type { IdempotencyStore } from '../../src/middleware/server/idempotency/idempotency-store.ts';
 import { RedisIdempotencyStore } from '../../src/redis/redis-idempotency-store.ts';
-import { describeIdempotencyStore } from '../middleware/server/idempotency-store-contract.ts';
+import { describeIdempotencyStore } from '../middleware/server/idempotency/idempotency-store-contract.ts';
 import { type Deferred, defer, rejectionOf } from '../policies/helpers.ts';
 import { redisUrl, startRedis, uniquePrefix } from '../support/redis.ts';
 import { type Handler, startServer } from '../support/server.ts';

@@ -18,9 +18,9 @@ import { InMemoryServiceDiscovery } from '../../src/discovery/in-memory-service-
 import { StaticServiceDiscovery } from '../../src/discovery/static-service-discovery.ts';
 import { axiosAdapter } from '../../src/middleware/axios-adapter.ts';
 import { createHttpAgent } from '../../src/middleware/http-agent.ts';
-import { Admission } from '../../src/middleware/server/admission.ts';
-import type { Exchange } from '../../src/middleware/server/incoming-request.ts';
-import { ServerGuard, type ServerGuardOptions } from '../../src/middleware/server/server-guard.ts';
+import { Admission } from '../../src/middleware/server/guard/admission.ts';
+import type { Exchange } from '../../src/middleware/server/guard/incoming-request.ts';
+import { ServerGuard, type ServerGuardOptions } from '../../src/middleware/server/guard/server-guard.ts';
 import { AdaptiveConcurrency } from '../../src/policies/adaptive-concurrency.ts';
 import { AdaptiveThrottle } from '../../src/policies/adaptive-throttle.ts';
 import { decorrelatedJitter, exponentialBackoff } from '../../src/policies/backoff.ts';

@@ -1018,7 +1018,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
   }),
   takes('HealthOptions', {
     of: 'Health',
-    file: 'middleware/server/health.ts',
+    file: 'middleware/server/lifecycle/health.ts',
     name: 'Health',
     make: (options) => new holdfast.Health(options),
     required: { breakers: { a: new holdfast.CircuitBreaker() } },
@@ -1036,7 +1036,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
   }),
   takes('GracefulShutdownOptions', {
     of: 'gracefulShutdown',
-    file: 'middleware/server/graceful-shutdown.ts',
+    file: 'middleware/server/lifecycle/graceful-shutdown.ts',
     name: 'gracefulShutdown',
     make: (options) => holdfast.gracefulShutdown(options),
     // Else the process would be ended by it.
@@ -1055,7 +1055,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
   ...GUARDS.map(([of, make]) =>
     takes('ServerGuardOptions', {
       of,
-      file: 'middleware/server/server-guard.ts',
+      file: 'middleware/server/guard/server-guard.ts',
       name: 'ServerGuard',
       make,
       required: { priorities: ['a'], priorityOf: () => 'a' },
@@ -1073,7 +1073,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
   ),
   takes('IdempotencyOptions', {
     of: 'ServerGuard',
-    file: 'middleware/server/idempotency.ts',
+    file: 'middleware/server/idempotency/idempotency.ts',
     name: 'idempotency',
     make: (idempotency) => new holdfast.ServerGuard({ idempotency }),
     wrong: {
@@ -1091,7 +1091,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
   }),
   takes('InMemoryIdempotencyStoreOptions', {
     of: 'InMemoryIdempotencyStore',
-    file: 'middleware/server/in-memory-idempotency-store.ts',
+    file: 'middleware/server/idempotency/in-memory-idempotency-store.ts',
     name: 'InMemoryIdempotencyStore',
     make: (options) => new holdfast.InMemoryIdempotencyStore(options),
     wrong: { maxEntries: [0, ...NO_COUNT], maxSize: [0, ...NO_COUNT] },

@@ -10,12 +10,12 @@ import { Hono } from 'hono';
 import type { ContentfulStatusCode } from 'hono/utils/http-status';
 import Koa from 'koa';
 import { onTestFinished } from 'vitest';
-import { connectGuard } from '../../../src/middleware/server/connect.ts';
-import { fastifyGuard } from '../../../src/middleware/server/fastify.ts';
-import { honoGuard } from '../../../src/middleware/server/hono.ts';
-import { koaGuard } from '../../../src/middleware/server/koa.ts';
-import { nodeGuard } from '../../../src/middleware/server/node-http.ts';
-import type { ServerGuard, ServerGuardOptions } from '../../../src/middleware/server/server-guard.ts';
+import { connectGuard } from '../../../src/middleware/server/frameworks/connect.ts';
+import { fastifyGuard } from '../../../src/middleware/server/frameworks/fastify.ts';
+import { honoGuard } from '../../../src/middleware/server/frameworks/hono.ts';
+import { koaGuard } from '../../../src/middleware/server/frameworks/koa.ts';
+import { nodeGuard } from '../../../src/middleware/server/frameworks/node-http.ts';
+import type { ServerGuard, ServerGuardOptions } from '../../../src/middleware/server/guard/server-guard.ts';
 
 export interface Called {
   readonly method: string;
