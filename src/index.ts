@@ -112,7 +112,7 @@ export { honoGuard } from './middleware/server/frameworks/hono.ts';
 export { koaGuard } from './middleware/server/frameworks/koa.ts';
 export { nodeGuard } from './middleware/server/frameworks/node-http.ts';
 export type { IncomingRequest, RequestSummary } from './middleware/server/guard/incoming-request.ts';
-export type { Refusal, RefusalCode } from './middleware/server/guard/rejection.ts';
+export type { Rejection, RejectionCode } from './middleware/server/guard/rejection.ts';
 export {
   ServerGuard,
   type ServerGuardEvents,

@@ -132,11 +132,26 @@ export const noPromise: Check = (value, option) => {
 /** Leaves the value to whoever takes it next. */
 export const anything: Check = () => {};
 
+/** Runs a check, after it has rejected the former name of a value with a TypeError that tells the new name. */
+export function withRenamedValue(former: string, name: string, check: Check): Check {
+  return (value, option) => {
+    if (value === former) throw new TypeError(`${option}: '${former}' was renamed to '${name}'`);
+    check(value, option);
+  };
+}
+
 /**
  * Checks an options object: each option by its check unless it is undefined, and no option that the
  * table does not know, so that a misspelled name is an error and not a silent default. No option is a promise.
+ *
+ * @param renamed new names of options by their former names, which the TypeError for a former name tells
  */
-export function validateOptions(owner: string, options: object, table: Record<string, Check>): void {
+export function validateOptions(
+  owner: string,
+  options: object,
+  table: Record<string, Check>,
+  renamed: Readonly<Record<string, string>> = {},
+): void {
   if (typeof options !== 'object' || options === null || Array.isArray(options)) {
     throw new TypeError(
       `${owner} takes an options object; got ${options === null ? 'null' : typeof options}`,
@@ -146,6 +161,9 @@ export function validateOptions(owner: string, options: object, table: Record<st
   for (const [name, value] of Object.entries(options)) {
     const check = Object.hasOwn(table, name) ? table[name] : undefined;
     if (check === undefined) {
+      if (Object.hasOwn(renamed, name)) {
+        throw new TypeError(`${owner} option '${name}' was renamed to '${renamed[name]}'`);
+      }
       throw new TypeError(
         `${owner} has no option '${name}'; its options are ${Object.keys(table).join(', ')}`,
       );

@@ -1,9 +1,9 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { Admission } from '../guard/admission.ts';
-import { type Decision, guardOf, type ServerGuard, type ServerGuardOptions } from '../guard/server-guard.ts';
-import { admitNode, answerNode } from './node-request.ts';
+import { type Decision, type ServerGuard, type ServerGuardOptions, toGuard } from '../guard/server-guard.ts';
+import { admitNodeRequest, sendNodeResponse } from './node-request.ts';
 
-/** Middleware for Express 4 and 5, Connect, and whatever else calls `(request, response, next)`. */
+/** Middleware for Express 4 and 5, Connect, and others that call `(request, response, next)`. */
 export type ConnectMiddleware = (
   request: IncomingMessage,
   response: ServerResponse,
@@ -17,20 +17,20 @@ export type ConnectMiddleware = (
  * app.use(connectGuard({ maxEventLoopDelay: 100 }));
  */
 export function connectGuard(options?: ServerGuard | ServerGuardOptions): ConnectMiddleware {
-  const guard = guardOf(options);
+  const guard = toGuard(options);
   return (request, response, next) => {
-    const go = (decision: Decision) => {
+    const proceed = (decision: Decision) => {
       if (decision instanceof Admission) decision.run(next);
-      else answerNode(response, decision);
+      else sendNodeResponse(response, decision);
     };
     let decision: Decision | Promise<Decision>;
     try {
-      decision = admitNode(guard, request, response, () => (request as { body?: unknown }).body);
+      decision = admitNodeRequest(guard, request, response, () => (request as { body?: unknown }).body);
     } catch (error) {
       next(error);
       return;
     }
-    if (decision instanceof Promise) decision.then(go, next);
-    else go(decision);
+    if (decision instanceof Promise) decision.then(proceed, next);
+    else proceed(decision);
   };
 }

@@ -1,14 +1,14 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { Admission } from '../guard/admission.ts';
-import { type Decision, guardOf, ServerGuard, type ServerGuardOptions } from '../guard/server-guard.ts';
-import { admitNode } from './node-request.ts';
+import { type Decision, ServerGuard, type ServerGuardOptions, toGuard } from '../guard/server-guard.ts';
+import { admitNodeRequest } from './node-request.ts';
 
-/** What is needed of a request of Fastify. */
+/** The part of Fastify's request that a guard needs. */
 export interface FastifyRequestLike {
   readonly raw: IncomingMessage;
 }
 
-/** What is needed of a reply of Fastify. */
+/** The part of Fastify's reply that a guard needs. */
 export interface FastifyReplyLike {
   readonly raw: ServerResponse;
   code(status: number): FastifyReplyLike;
@@ -16,7 +16,7 @@ export interface FastifyReplyLike {
   send(body: unknown): FastifyReplyLike;
 }
 
-/** What is needed of an instance of Fastify. */
+/** The part of a Fastify instance that a guard needs. */
 export interface FastifyLike {
   addHook(
     name: 'onRequest',
@@ -32,18 +32,18 @@ export interface FastifyLike {
 export type FastifyPlugin = (app: FastifyLike, options: unknown, done: () => void) => void;
 
 /**
- * A ServerGuard as a plugin of Fastify, for all routes of the instance that it is registered on. One that it makes
- * itself is closed with that.
+ * A ServerGuard as a plugin of Fastify, for all routes of the instance that it is registered on. A guard
+ * that the plugin makes itself is closed with the instance.
  *
  * @example
  * app.register(fastifyGuard({ maxEventLoopDelay: 100 }));
  */
 export function fastifyGuard(options?: ServerGuard | ServerGuardOptions): FastifyPlugin {
-  const guard = guardOf(options);
+  const guard = toGuard(options);
   const admissions = new WeakMap<IncomingMessage, Admission>();
   const plugin: FastifyPlugin = (app, _options, done) => {
     app.addHook('onRequest', ({ raw }, reply, next) => {
-      const go = (decision: Decision) => {
+      const proceed = (decision: Decision) => {
         if (decision instanceof Admission) {
           admissions.set(raw, decision);
           decision.run(next);
@@ -57,22 +57,22 @@ export function fastifyGuard(options?: ServerGuard | ServerGuardOptions): Fastif
       };
       let decision: Decision | Promise<Decision>;
       try {
-        decision = admitNode(guard, raw, reply.raw);
+        decision = admitNodeRequest(guard, raw, reply.raw);
       } catch (error) {
         next(error as Error);
         return;
       }
-      if (decision instanceof Promise) decision.then(go, next);
-      else go(decision);
+      if (decision instanceof Promise) decision.then(proceed, next);
+      else proceed(decision);
     });
     app.addHook('onError', ({ raw }, _reply, error, next) => {
-      admissions.get(raw)?.threw(error);
+      admissions.get(raw)?.recordError(error);
       next();
     });
     if (!(options instanceof ServerGuard)) app.addHook('onClose', () => guard.close());
     done();
   };
-  // As fastify-plugin does: the hooks belong to the instance itself, not to one of the plugin's own.
+  // As with fastify-plugin, the hooks belong to the instance itself, not to a context of the plugin.
   return Object.assign(plugin, {
     [Symbol.for('skip-override')]: true,
     [Symbol.for('fastify.display-name')]: 'holdfast',

@@ -2,14 +2,14 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { RETRIES_SPENT_HEADER } from '../../../client/propagation.ts';
 import { AbortScope } from '../../../policies/abort.ts';
 import { Admission } from '../guard/admission.ts';
-import type { ReadyAnswer } from '../guard/local-response.ts';
-import { guardOf, type ServerGuard, type ServerGuardOptions } from '../guard/server-guard.ts';
-import { finishedStatus, whenClosed } from './response-close.ts';
+import type { LocalResponse } from '../guard/local-response.ts';
+import { type ServerGuard, type ServerGuardOptions, toGuard } from '../guard/server-guard.ts';
+import { onServerAbort } from './node-patches.ts';
+import { finishedStatus, onResponseClose } from './response-close.ts';
 import { WebBody, type WebRequestHolder } from './web-body.ts';
-import { keepResponse } from './web-response.ts';
-import { whenBrokenOff } from './when-broken-off.ts';
+import { storeWebResponse } from './web-response.ts';
 
-/** What is needed of a context of Hono. */
+/** The part of Hono's context that a guard needs. */
 export interface HonoContextLike {
   readonly req: WebRequestHolder & {
     readonly method: string;
@@ -23,35 +23,35 @@ export interface HonoContextLike {
   header(name: string, value: string): void;
 }
 
-/** Where the application runs on @hono/node-server. */
+/** The `env` of an application that runs on @hono/node-server. */
 interface NodeEnv {
   readonly incoming: IncomingMessage;
   readonly outgoing: ServerResponse;
 }
 
 /**
- * A ServerGuard for Hono. Use it first. On @hono/node-server a request counts as under way until its answer is sent,
- * elsewhere until its handler has ended.
+ * A ServerGuard for Hono. Use it first. On @hono/node-server a request counts as in flight until its
+ * response is sent, elsewhere until its handler has ended.
  *
  * @example
  * app.use(honoGuard({ maxEventLoopDelay: 100 }));
  */
 export function honoGuard(options?: ServerGuard | ServerGuardOptions) {
-  const guard = guardOf(options);
+  const guard = toGuard(options);
   return async (c: HonoContextLike, next: () => Promise<void>): Promise<Response | undefined> => {
     const { method, path } = c.req;
-    const gone = new AbortScope(undefined, { onAbort() {} });
+    const disconnected = new AbortScope(undefined, { onAbort() {} });
     const node = nodeEnvOf(c);
     let admission: Admission | undefined;
     let closed = false;
     let stopWatching: (() => void) | undefined;
     if (node !== undefined) {
-      whenClosed(node.incoming, node.outgoing, () => {
+      onResponseClose(node.incoming, node.outgoing, () => {
         closed = true;
         stopWatching?.();
-        gone.abort(new Error('the client has gone'));
+        disconnected.abort(new Error('the client has disconnected'));
         admission?.finish(finishedStatus(node.outgoing));
-        admission?.hold?.clientGone();
+        admission?.keyLock?.onClientDisconnect();
       });
     }
     const decision = await guard.admit({
@@ -60,27 +60,27 @@ export function honoGuard(options?: ServerGuard | ServerGuardOptions) {
         const { pathname, search } = new URL(c.req.url);
         return pathname + search;
       },
-      gone,
+      disconnected,
       get body() {
         return new WebBody(c.req);
       },
     });
-    if (!(decision instanceof Admission)) return responseOf(decision);
+    if (!(decision instanceof Admission)) return toWebResponse(decision);
     admission = decision;
-    const { hold, context } = decision;
-    if (node !== undefined && hold !== undefined && !closed) {
-      stopWatching = whenBrokenOff(node.incoming, node.outgoing, context, () => hold.release());
+    const { keyLock, context } = decision;
+    if (node !== undefined && keyLock !== undefined && !closed) {
+      stopWatching = onServerAbort(node.incoming, node.outgoing, context, () => keyLock.release());
     }
     let status: number | undefined;
     try {
       await admission.run(next);
       status = c.res.status;
-      if (c.error !== undefined) admission.threw(c.error);
-      if (admission.retriesSpent(status)) c.header(RETRIES_SPENT_HEADER, '1');
-      if (admission.hold !== undefined) await keepResponse(c.res, admission.hold);
+      if (c.error !== undefined) admission.recordError(c.error);
+      if (admission.shouldMarkRetriesSpent(status)) c.header(RETRIES_SPENT_HEADER, '1');
+      if (admission.keyLock !== undefined) await storeWebResponse(c.res, admission.keyLock);
     } catch (error) {
-      admission.threw(error);
-      admission.hold?.release();
+      admission.recordError(error);
+      admission.keyLock?.release();
       throw error;
     } finally {
       if (node === undefined || closed) admission.finish(status);
@@ -94,7 +94,7 @@ function nodeEnvOf({ env }: HonoContextLike): NodeEnv | undefined {
   return incoming === undefined || outgoing === undefined ? undefined : { incoming, outgoing };
 }
 
-function responseOf({ status, headers, body }: ReadyAnswer): Response {
+function toWebResponse({ status, headers, body }: LocalResponse): Response {
   const list = Object.entries(headers).flatMap(([name, value]) =>
     [value].flat().map((item): [string, string] => [name, item]),
   );

@@ -1,16 +1,16 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { Admission } from '../guard/admission.ts';
-import { guardOf, type ServerGuard, type ServerGuardOptions } from '../guard/server-guard.ts';
-import type { GivenAnswer } from '../idempotency/stored-response.ts';
-import { admitNode } from './node-request.ts';
+import { type ServerGuard, type ServerGuardOptions, toGuard } from '../guard/server-guard.ts';
+import type { HandlerResponse } from '../idempotency/stored-response.ts';
+import { admitNodeRequest } from './node-request.ts';
 
-/** What is needed of a context of Koa. */
+/** The part of Koa's context that a guard needs. */
 export interface KoaContextLike {
   readonly req: IncomingMessage;
   readonly res: ServerResponse;
   readonly request: object;
-  readonly response: { readonly headers: GivenAnswer['headers'] };
-  /** Whether an answer can still be sent. */
+  readonly response: { readonly headers: HandlerResponse['headers'] };
+  /** Whether a response can still be sent. */
   readonly writable: boolean;
   status: number;
   body: unknown;
@@ -24,9 +24,14 @@ export interface KoaContextLike {
  * app.use(koaGuard({ maxEventLoopDelay: 100 }));
  */
 export function koaGuard(options?: ServerGuard | ServerGuardOptions) {
-  const guard = guardOf(options);
+  const guard = toGuard(options);
   return async (ctx: KoaContextLike, next: () => Promise<unknown>): Promise<void> => {
-    const decision = await admitNode(guard, ctx.req, ctx.res, () => (ctx.request as { body?: unknown }).body);
+    const decision = await admitNodeRequest(
+      guard,
+      ctx.req,
+      ctx.res,
+      () => (ctx.request as { body?: unknown }).body,
+    );
     if (!(decision instanceof Admission)) {
       ctx.status = decision.status;
       ctx.body = Buffer.from(decision.body);
@@ -35,24 +40,27 @@ export function koaGuard(options?: ServerGuard | ServerGuardOptions) {
     }
     try {
       await decision.run(next);
-      // Koa sends nothing to a client that has gone: the next try is to be told all the same.
-      if (!ctx.writable) await keepUnsent(ctx, decision);
+      // Koa sends nothing to a disconnected client, but the next attempt is to get the response.
+      if (!ctx.writable) await storeUnsent(ctx, decision);
     } catch (error) {
-      decision.threw(error);
-      if (!ctx.writable) decision.hold?.release();
+      decision.recordError(error);
+      if (!ctx.writable) decision.keyLock?.release();
       throw error;
     }
   };
 }
 
-async function keepUnsent({ status, body, response }: KoaContextLike, { hold }: Admission): Promise<void> {
-  if (hold === undefined) return;
+async function storeUnsent(
+  { status, body, response }: KoaContextLike,
+  { keyLock }: Admission,
+): Promise<void> {
+  if (keyLock === undefined) return;
   const bytes = bytesOf(body);
-  if (bytes === undefined || bytes.length > hold.maxAnswerSize) hold.release();
-  else await hold.complete({ status, headers: response.headers, body: bytes });
+  if (bytes === undefined || bytes.length > keyLock.maxResponseSize) keyLock.release();
+  else await keyLock.complete({ status, headers: response.headers, body: bytes });
 }
 
-/** What Koa would send; undefined of a stream. */
+/** The bytes that Koa would send; undefined for a stream. */
 function bytesOf(body: unknown): Uint8Array | undefined {
   if (body === null || body === undefined) return new Uint8Array(0);
   if (body instanceof Uint8Array) return body;

@@ -1,15 +1,16 @@
 import type { IncomingMessage } from 'node:http';
 import type { BodyHash, RequestBody } from '../idempotency/body-hash.ts';
+import { observeChunks } from './node-patches.ts';
 
 /**
- * The body of a request of node:http. It is looked at while Node hands it to the stream, so that whoever reads it
- * finds it as it would be without, and nothing is held in memory.
+ * The body of a request of node:http. It is hashed while Node hands it to the stream, so that the handler
+ * reads it as it would without a guard, and no part of it is held in memory.
  */
 export class NodeBody implements RequestBody {
   readonly #message: IncomingMessage;
   readonly #parsed: () => unknown;
 
-  /** @param parsed what a parser that came first made of the body */
+  /** @param parsed gives the body as an earlier parser left it, if one did */
   constructor(message: IncomingMessage, parsed: () => unknown) {
     this.#message = message;
     this.#parsed = parsed;
@@ -27,12 +28,10 @@ export class NodeBody implements RequestBody {
       message.unshift(chunk);
     }
     if (message.complete) hash.end();
-    const { push } = message;
-    message.push = (chunk: Buffer | string | null, encoding?: BufferEncoding) => {
+    observeChunks(message, (chunk, encoding) => {
       if (chunk === null) hash.end();
       else hash.update(bytesOf(chunk, encoding));
-      return push.call(message, chunk, encoding);
-    };
+    });
   }
 
   read(hash: BodyHash): Promise<void> {
@@ -44,13 +43,13 @@ export class NodeBody implements RequestBody {
         resolve();
       };
       const onData = () => {
-        if (!hash.wantsMore) done();
+        if (!hash.needsMore) done();
       };
-      if (!hash.wantsMore || message.readableEnded || message.destroyed) {
+      if (!hash.needsMore || message.readableEnded || message.destroyed) {
         resolve();
         return;
       }
-      // The rest, if any, flows to nowhere, so that the connection can be used again.
+      // The rest of the body is read and dropped, so that the connection can be used again.
       message.on('data', onData).once('end', done).once('close', done).once('error', done);
     });
   }

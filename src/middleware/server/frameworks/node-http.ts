@@ -1,14 +1,14 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2';
 import { Admission } from '../guard/admission.ts';
-import { answerOf, GUARD_FAILED } from '../guard/rejection.ts';
-import { type Decision, guardOf, type ServerGuard, type ServerGuardOptions } from '../guard/server-guard.ts';
-import { admitNode, answerNode } from './node-request.ts';
+import { GUARD_FAILED, toRejectionResponse } from '../guard/rejection.ts';
+import { type Decision, type ServerGuard, type ServerGuardOptions, toGuard } from '../guard/server-guard.ts';
+import { admitNodeRequest, sendNodeResponse } from './node-request.ts';
 
 /**
- * A request listener for `createServer` of node:http, node:https or node:http2, with a ServerGuard before it. What the
- * handler throws, or rejects with, comes out as it would without. What a function of the options throws is answered with
- * 500, since nobody else would.
+ * A request listener for `createServer` of node:http, node:https or node:http2, with a ServerGuard before
+ * it. What the handler throws, or rejects with, comes out as it would without a guard. When a function
+ * of the options throws, nodeGuard responds with 500, since there is no framework to do it.
  *
  * @example
  * createServer(nodeGuard({ maxEventLoopDelay: 100 }, (request, response) => response.end('hello')));
@@ -20,29 +20,29 @@ export function nodeGuard<
   options: ServerGuard | ServerGuardOptions,
   handler: (request: Request, response: Response) => unknown,
 ): (request: Request, response: Response) => unknown {
-  const guard = guardOf(options);
+  const guard = toGuard(options);
   return (request, response) => {
-    // Those of HTTP/2 are made to be used alike.
+    // The objects of HTTP/2 are made to be used alike.
     const [incoming, outgoing] = [request as IncomingMessage, response as ServerResponse];
-    const go = (decision: Decision) => {
-      if (!(decision instanceof Admission)) return answerNode(outgoing, decision);
-      return observe(decision, () => handler(request, response));
+    const proceed = (decision: Decision) => {
+      if (!(decision instanceof Admission)) return sendNodeResponse(outgoing, decision);
+      return runHandler(decision, () => handler(request, response));
     };
-    const fail = () => answerNode(outgoing, answerOf(GUARD_FAILED));
+    const fail = () => sendNodeResponse(outgoing, toRejectionResponse(GUARD_FAILED));
     let decision: Decision | Promise<Decision>;
     try {
-      decision = admitNode(guard, incoming, outgoing);
+      decision = admitNodeRequest(guard, incoming, outgoing);
     } catch {
       return fail();
     }
-    return decision instanceof Promise ? decision.then(go, fail) : go(decision);
+    return decision instanceof Promise ? decision.then(proceed, fail) : proceed(decision);
   };
 }
 
-function observe(admission: Admission, handler: () => unknown): unknown {
+function runHandler(admission: Admission, handler: () => unknown): unknown {
   const failed = (error: unknown) => {
-    admission.threw(error);
-    admission.hold?.release();
+    admission.recordError(error);
+    admission.keyLock?.release();
     throw error;
   };
   try {

@@ -1,63 +1,124 @@
-import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
-import type { Hold } from '../idempotency/key-lock.ts';
+/**
+ * Replaces methods of Node's objects. No other file of the server does. Listed in the order in which
+ * they are replaced for a request, so that a later one wraps an earlier one:
+ *
+ * 1. `request.push`: observeChunks, when the guard has locked the request's idempotency key
+ * 2. `request.emit`: bindEvents, when the request is let through
+ * 3. `response.writeHead`: markRetriesSpent
+ * 4. `response.writeHead`, `write`, `end` and the property `writableEnded`: storeNodeResponse, for a
+ *    request with a locked key. It sees the head before markRetriesSpent adds to it.
+ * 5. `response.destroy`, `request.destroy` and `socket.destroy`, or for HTTP/2 `stream.destroy` and
+ *    `stream.close`: onServerAbort, for a request with a locked key
+ *
+ * The client's part replaces one method: middleware/agent-request.ts `request.destroy`, of requests that
+ * an http.Agent sends.
+ */
+import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
+import type { ServerHttp2Stream } from 'node:http2';
+import type { Socket } from 'node:net';
+import {
+  currentRequestContext,
+  RETRIES_SPENT_HEADER,
+  type RequestContext,
+} from '../../../client/propagation.ts';
+import type { Admission } from '../guard/admission.ts';
+import type { KeyLock } from '../idempotency/key-lock.ts';
+import { readHeadHeaders } from './head-headers.ts';
+import { type Chunk, type ChunkCallback, ResponseBuffer } from './response-buffer.ts';
 
-type Callback = (error?: Error | null) => void;
-type Chunk = string | Uint8Array;
+type Method = (...args: unknown[]) => unknown;
+
+/** Calls a function with each chunk that Node hands to the stream of a request, and with null at its end. */
+export function observeChunks(
+  message: IncomingMessage,
+  onChunk: (chunk: Buffer | string | null, encoding?: BufferEncoding) => void,
+): void {
+  const { push } = message;
+  message.push = (chunk: Buffer | string | null, encoding?: BufferEncoding) => {
+    onChunk(chunk, encoding);
+    return push.call(message, chunk, encoding);
+  };
+}
 
 /**
- * Keeps what a response of node:http sends under the idempotency key. The end of the answer is held back until it is
- * kept, so that nobody has seen an answer that is not given again.
+ * Runs the listeners of a request in the context of its admission: Node emits events, such as the end of
+ * the body, outside of the context in which the request is handled.
  */
-export function keepAnswer(response: ServerResponse, hold: Hold): void {
+export function bindEvents(message: IncomingMessage, admission: Admission): void {
+  const { emit } = message;
+  message.emit = (...event: Parameters<IncomingMessage['emit']>) =>
+    admission.run(() => emit.apply(message, event));
+}
+
+/** Adds the header that tells callers not to retry, if the retries of a failed request are spent. */
+export function markRetriesSpent(response: ServerResponse, admission: Admission): void {
+  const writeHead = response.writeHead as (...head: unknown[]) => ServerResponse;
+  response.writeHead = (status: number, ...rest: unknown[]) => {
+    if (!response.headersSent && admission.shouldMarkRetriesSpent(status))
+      response.setHeader(RETRIES_SPENT_HEADER, '1');
+    return writeHead.call(response, status, ...rest);
+  };
+}
+
+/**
+ * Stores what a response of node:http sends under the idempotency key. The end of the response is held
+ * back until it is stored, so that no client has seen a response that is not replayed.
+ */
+export function storeNodeResponse(response: ServerResponse, keyLock: KeyLock): void {
   const write = response.write as (...args: unknown[]) => boolean;
   const end = response.end as (...args: unknown[]) => ServerResponse;
   const writeHead = response.writeHead as (...args: unknown[]) => ServerResponse;
-  const body = new Body(hold.maxAnswerSize);
+  const body = new ResponseBuffer(keyLock.maxResponseSize);
   let head: { status: number; headers: OutgoingHttpHeaders } | undefined;
-  let ended = false;
-  let passing = false;
+  let phase: 'open' | 'storing' | 'ending' = 'open';
 
   response.writeHead = (...args: unknown[]) => {
-    head = { status: args[0] as number, headers: { ...response.getHeaders(), ...headersIn(args.at(-1)) } };
+    const headers = { ...response.getHeaders(), ...readHeadHeaders(args.at(-1)) };
+    head = { status: args[0] as number, headers };
     return writeHead.apply(response, args);
   };
 
   response.write = (...args: unknown[]) => {
     // HTTP/2 writes the last chunk this way when it ends.
-    if (passing) return write.apply(response, args);
-    if (ended) return false;
-    const [chunk, encoding] = args as [Chunk, BufferEncoding | Callback | undefined];
+    if (phase === 'ending') return write.apply(response, args);
+    if (phase === 'storing') return false;
+    const [chunk, encoding] = args as [Chunk, BufferEncoding | ChunkCallback | undefined];
     body.add(chunk, encoding);
     return write.apply(response, args);
   };
 
   response.end = (...args: unknown[]) => {
-    if (ended) return response;
-    const [chunk, encoding] = args as [Chunk | Callback | undefined, BufferEncoding | Callback | undefined];
+    if (phase !== 'open') return response;
+    const [chunk, encoding] = args as [
+      Chunk | ChunkCallback | undefined,
+      BufferEncoding | ChunkCallback | undefined,
+    ];
     if (chunk !== undefined && chunk !== null && typeof chunk !== 'function') body.add(chunk, encoding);
-    ended = true;
+    phase = 'storing';
     if (!response.headersSent) {
       announceLength(response, body.length);
       response.writeHead(response.statusCode);
     }
     const { status, headers } = head!;
-    const kept = body.tooLarge ? hold.release() : hold.complete({ status, headers, body: body.bytes() });
-    // To the application it has ended.
+    const stored = body.isTooLarge
+      ? keyLock.release()
+      : keyLock.complete({ status, headers, body: body.bytes() });
+    // The application sees a response that has ended.
     Object.defineProperty(response, 'writableEnded', { value: true, configurable: true });
     const finish = () => {
       delete (response as { writableEnded?: boolean }).writableEnded;
-      passing = true;
+      phase = 'ending';
       end.apply(response, args);
     };
-    // What Node throws of an end, as where it does not fit the length that was announced, has no caller any more.
-    void Promise.resolve(kept)
+    // Node throws if the body does not fit the length that was announced; there is no caller any more.
+    void Promise.resolve(stored)
       .then(finish)
       .catch((error) => void response.destroy(error));
     return response;
   };
 }
 
-/** As Node does for an answer that ends with its first chunk. */
+/** Announces the length as Node does for a response that ends with its first chunk. */
 function announceLength(response: ServerResponse, length: number): void {
   const { statusCode } = response;
   if (statusCode === 204 || statusCode === 304) return;
@@ -65,52 +126,82 @@ function announceLength(response: ServerResponse, length: number): void {
   response.setHeader('content-length', length);
 }
 
-/** The headers that were given with the head: an object, or a list of names and values in turn, or of pairs. */
-function headersIn(given: unknown): OutgoingHttpHeaders {
-  if (typeof given !== 'object' || given === null) return {};
-  if (!Array.isArray(given)) return lowerCase(Object.entries(given));
-  const pairs: [string, string][] = [];
-  const list = given.flat();
-  for (let index = 0; index + 1 < list.length; index += 2) pairs.push([list[index], list[index + 1]]);
-  return lowerCase(pairs);
+type AbortWatcher = (error: unknown) => void;
+
+/** The watchers of each connection, one for each response in flight, called before it is destroyed. */
+const watchersBySocket = new WeakMap<Socket, Set<AbortWatcher>>();
+
+/**
+ * Calls the listener when the server itself, rather than its client, aborts a response: when any code
+ * destroys the response or the request, or destroys the connection from within the context of the
+ * request, as Express does on an error that comes after the head. A connection that a timeout or a
+ * shutdown ends says nothing of the handler, which may still be at work.
+ *
+ * @returns a function that ends the watching
+ */
+export function onServerAbort(
+  request: IncomingMessage,
+  response: ServerResponse,
+  context: RequestContext,
+  listener: () => void,
+): () => void {
+  const { stream } = response as ServerResponse & { stream?: ServerHttp2Stream };
+  if (request.httpVersionMajor >= 2 && stream !== undefined) return watchStream(stream, listener);
+  const { socket } = request;
+  const notify = () => {
+    if (!socket.destroyed && !socket.readableEnded) listener();
+  };
+  intercept(response, 'destroy', notify);
+  intercept(request, 'destroy', () => {
+    if (!request.complete || !request.readableEnded) notify();
+  });
+  const watchers = watchersOf(socket);
+  const watcher = (error: unknown) => {
+    if (currentRequestContext() === context && !isSocketError(error)) notify();
+  };
+  watchers.add(watcher);
+  return () => watchers.delete(watcher);
 }
 
-function lowerCase(pairs: Iterable<[string, string | string[]]>): OutgoingHttpHeaders {
-  const headers: Record<string, string | string[]> = {};
-  for (const [name, value] of pairs) {
-    const lower = name.toLowerCase();
-    const before = headers[lower];
-    headers[lower] = before === undefined ? value : [before, value].flat();
-  }
-  return headers;
+/**
+ * Watches the stream that each exchange has to itself over HTTP/2. A stream that the client resets is
+ * closed before it is destroyed.
+ */
+function watchStream(stream: ServerHttp2Stream, listener: () => void): () => void {
+  const notify = () => {
+    if (!stream.closed && !stream.destroyed && stream.session?.destroyed === false) listener();
+  };
+  intercept(stream, 'destroy', notify);
+  intercept(stream, 'close', notify);
+  return () => {};
 }
 
-/** The bytes that were sent, as long as they may be kept. */
-class Body {
-  readonly #max: number;
-  #chunks: Uint8Array[] = [];
-  length = 0;
-
-  constructor(max: number) {
-    this.#max = max;
+/** Gives the watchers of a connection, whose `destroy` is replaced once. */
+function watchersOf(socket: Socket): Set<AbortWatcher> {
+  let watchers = watchersBySocket.get(socket);
+  if (watchers === undefined) {
+    const added = new Set<AbortWatcher>();
+    intercept(socket, 'destroy', (error) => {
+      for (const watcher of added) watcher(error);
+    });
+    watchersBySocket.set(socket, added);
+    watchers = added;
   }
+  return watchers;
+}
 
-  get tooLarge(): boolean {
-    return this.length > this.#max;
-  }
+/** Whether it is Node's error of a failed read or write: then the connection broke elsewhere. */
+function isSocketError(error: unknown): boolean {
+  const { syscall } = (error ?? {}) as NodeJS.ErrnoException;
+  return syscall === 'read' || syscall === 'write';
+}
 
-  add(chunk: Chunk, encoding: BufferEncoding | Callback | undefined): void {
-    // A copy: whoever wrote it may use its buffer again.
-    const bytes =
-      typeof chunk === 'string'
-        ? Buffer.from(chunk, typeof encoding === 'string' ? encoding : 'utf8')
-        : Buffer.from(chunk);
-    this.length += bytes.length;
-    if (this.tooLarge) this.#chunks = [];
-    else this.#chunks.push(bytes);
-  }
-
-  bytes(): Buffer {
-    return Buffer.concat(this.#chunks);
-  }
+/** Calls a function with the arguments of a method before each call of the method. */
+function intercept(object: object, name: string, before: (...args: unknown[]) => void): void {
+  const methods = object as Record<string, Method>;
+  const method = methods[name]!;
+  methods[name] = (...args) => {
+    before(...args);
+    return method.apply(object, args);
+  };
 }

@@ -1,47 +1,49 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { RETRIES_SPENT_HEADER } from '../../../client/propagation.ts';
 import { type Abortable, AbortScope } from '../../../policies/abort.ts';
 import { Admission } from '../guard/admission.ts';
-import { type Exchange, type IncomingRequest, pathOf } from '../guard/incoming-request.ts';
-import type { ReadyAnswer } from '../guard/local-response.ts';
+import { type GuardedRequest, type IncomingRequest, pathOf } from '../guard/incoming-request.ts';
+import type { LocalResponse } from '../guard/local-response.ts';
 import type { Decision, ServerGuard } from '../guard/server-guard.ts';
 import { NodeBody } from './node-body.ts';
-import { keepAnswer } from './node-patches.ts';
-import { finishedStatus, whenClosed } from './response-close.ts';
-import { whenBrokenOff } from './when-broken-off.ts';
+import { bindEvents, markRetriesSpent, onServerAbort, storeNodeResponse } from './node-patches.ts';
+import { finishedStatus, onResponseClose } from './response-close.ts';
 
 /**
- * Asks the guard about a request of node:http. One that is let through is watched until its answer is finished.
+ * Asks the guard about a request of node:http. A request that is let through is watched until its
+ * response is finished.
  *
- * @param parsedBody what a parser that came first made of the body, if anything
+ * @param parsedBody gives the body as an earlier parser left it, if one did
  */
-export function admitNode(
+export function admitNodeRequest(
   guard: ServerGuard,
-  request: IncomingMessage,
+  message: IncomingMessage,
   response: ServerResponse,
   parsedBody: () => unknown = () => undefined,
 ): Decision | Promise<Decision> {
-  const exchange = new NodeExchange(request, response, parsedBody);
-  const decision = guard.admit(exchange);
-  if (decision instanceof Promise) return decision.then((late) => exchange.decided(late));
-  return exchange.decided(decision);
+  const request = new NodeRequest(message, response, parsedBody);
+  const decision = guard.admit(request);
+  if (decision instanceof Promise) return decision.then((late) => request.apply(late));
+  return request.apply(decision);
 }
 
-/** Answers through node:http, unless that was done meanwhile, as by a middleware that lets requests time out. */
-export function answerNode(response: ServerResponse, { status, headers, body }: ReadyAnswer): void {
+/**
+ * Sends a response through node:http, unless one was sent meanwhile, as by a middleware that lets
+ * requests time out.
+ */
+export function sendNodeResponse(response: ServerResponse, { status, headers, body }: LocalResponse): void {
   if (response.headersSent || response.destroyed) return;
   const length = body.length === 0 ? {} : { 'content-length': Buffer.byteLength(body) };
   response.writeHead(status, { ...headers, ...length });
   response.end(body);
 }
 
-class NodeExchange implements Exchange {
+class NodeRequest implements GuardedRequest {
   readonly request: IncomingRequest;
   readonly target: string;
   readonly #message: IncomingMessage;
   readonly #response: ServerResponse;
   readonly #parsedBody: () => unknown;
-  #gone: AbortScope | undefined = undefined;
+  #disconnected: AbortScope | undefined = undefined;
   #admission: Admission | undefined = undefined;
   #stopWatching: (() => void) | undefined = undefined;
   #closed = false;
@@ -51,36 +53,37 @@ class NodeExchange implements Exchange {
     this.#response = response;
     this.#parsedBody = parsedBody;
     const { method = 'GET', headers } = message;
-    // What Express and Connect call the URL before they took off where the middleware is mounted.
+    // Express and Connect keep the URL here when they take off the path of a mounted middleware.
     const { originalUrl = message.url ?? '/' } = message as { originalUrl?: string };
     this.target = originalUrl;
     this.request = { method, path: pathOf(originalUrl), headers };
-    whenClosed(message, response, () => this.#close());
+    onResponseClose(message, response, () => this.#close());
   }
 
-  get gone(): Abortable {
-    if (this.#gone === undefined) {
-      this.#gone = new AbortScope(undefined, NOBODY);
-      if (this.#closed) this.#gone.abort(CLIENT_HAS_GONE);
+  get disconnected(): Abortable {
+    if (this.#disconnected === undefined) {
+      this.#disconnected = new AbortScope(undefined, NO_LISTENER);
+      if (this.#closed) this.#disconnected.abort(CLIENT_DISCONNECTED);
     }
-    return this.#gone;
+    return this.#disconnected;
   }
 
   get body(): NodeBody {
     return new NodeBody(this.#message, this.#parsedBody);
   }
 
-  decided(decision: Decision): Decision {
+  /** Watches the request and its response, if the decision lets it through. */
+  apply(decision: Decision): Decision {
     if (!(decision instanceof Admission)) return decision;
     this.#admission = decision;
     if (this.#closed) this.#finish(decision);
     bindEvents(this.#message, decision);
-    markFailures(this.#response, decision);
-    const { hold, context } = decision;
-    if (hold === undefined) return decision;
-    keepAnswer(this.#response, hold);
+    markRetriesSpent(this.#response, decision);
+    const { keyLock, context } = decision;
+    if (keyLock === undefined) return decision;
+    storeNodeResponse(this.#response, keyLock);
     if (!this.#closed) {
-      this.#stopWatching = whenBrokenOff(this.#message, this.#response, context, () => hold.release());
+      this.#stopWatching = onServerAbort(this.#message, this.#response, context, () => keyLock.release());
     }
     return decision;
   }
@@ -89,30 +92,14 @@ class NodeExchange implements Exchange {
     this.#closed = true;
     this.#stopWatching?.();
     if (this.#admission !== undefined) this.#finish(this.#admission);
-    this.#gone?.abort(CLIENT_HAS_GONE);
+    this.#disconnected?.abort(CLIENT_DISCONNECTED);
   }
 
   #finish(admission: Admission): void {
     admission.finish(finishedStatus(this.#response));
-    admission.hold?.clientGone();
+    admission.keyLock?.onClientDisconnect();
   }
 }
 
-const NOBODY = { onAbort() {} };
-const CLIENT_HAS_GONE = new Error('the client has gone');
-
-/** Node emits what comes of a request, as the end of its body, outside of the context in which it is handled. */
-function bindEvents(message: IncomingMessage, admission: Admission): void {
-  const { emit } = message;
-  message.emit = (...event: Parameters<IncomingMessage['emit']>) =>
-    admission.run(() => emit.apply(message, event));
-}
-
-function markFailures(response: ServerResponse, admission: Admission): void {
-  const writeHead = response.writeHead as (...head: unknown[]) => ServerResponse;
-  response.writeHead = (status: number, ...rest: unknown[]) => {
-    if (!response.headersSent && admission.retriesSpent(status))
-      response.setHeader(RETRIES_SPENT_HEADER, '1');
-    return writeHead.call(response, status, ...rest);
-  };
-}
+const NO_LISTENER = { onAbort() {} };
+const CLIENT_DISCONNECTED = new Error('the client has disconnected');

@@ -1,12 +1,12 @@
 import type { BodyHash, RequestBody } from '../idempotency/body-hash.ts';
 
-/** What is needed of a request of Hono. */
+/** The part of Hono's request that a guard needs. */
 export interface WebRequestHolder {
   raw: Request;
   arrayBuffer(): Promise<ArrayBuffer>;
 }
 
-/** The body of a WHATWG Request, which is looked at while it is read. */
+/** The body of a WHATWG Request. It is hashed while it is read. */
 export class WebBody implements RequestBody {
   readonly #holder: WebRequestHolder;
 
@@ -21,7 +21,7 @@ export class WebBody implements RequestBody {
       hash.end();
       return;
     }
-    const body = observed(raw.body, hash);
+    const body = observeStream(raw.body, hash);
     this.#holder.raw = new Request(raw, { body, duplex: 'half' } as RequestInit);
   }
 
@@ -34,17 +34,17 @@ export class WebBody implements RequestBody {
     }
     const reader = raw.body.getReader();
     try {
-      while (hash.wantsMore) {
+      while (hash.needsMore) {
         const { done, value } = await reader.read();
         if (done) hash.end();
         else hash.update(value);
       }
     } catch {
-      // The client has gone: there is nobody to whom it matters whether this was the same request.
+      // The client has disconnected: whether this was the same request matters to nobody.
     }
   }
 
-  /** Hono keeps what was read through it. What was read otherwise cannot be known. */
+  /** Hashes what was read through Hono, which keeps it. What was read otherwise cannot be known. */
   async #observeRead(hash: BodyHash): Promise<void> {
     try {
       hash.update(new Uint8Array(await this.#holder.arrayBuffer()));
@@ -53,7 +53,7 @@ export class WebBody implements RequestBody {
   }
 }
 
-function observed(body: ReadableStream<Uint8Array>, hash: BodyHash): ReadableStream<Uint8Array> {
+function observeStream(body: ReadableStream<Uint8Array>, hash: BodyHash): ReadableStream<Uint8Array> {
   const reader = body.getReader();
   return new ReadableStream<Uint8Array>({
     async pull(controller) {

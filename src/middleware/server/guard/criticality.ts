@@ -1,8 +1,8 @@
 import type { ConcurrencyPartition } from '../../../policies/adaptive-concurrency.ts';
 
-/** How critical requests are to one another. */
-export class Priorities {
-  /** The most critical first. */
+/** The levels of criticality that the `priorities` of a ServerGuard name. */
+export class CriticalityLevels {
+  /** The levels as partitions of the concurrency, the most critical first. */
   readonly partitions: readonly ConcurrencyPartition[];
 
   constructor(priorities: readonly (string | ConcurrencyPartition)[]) {
@@ -12,11 +12,11 @@ export class Priorities {
   }
 
   /**
-   * The share of requests of a priority to refuse at an overload of 0 (none) to 1 (all): each priority is refused
-   * gradually, and none before those below it are refused altogether. A name that is not known stands for the least
-   * critical.
+   * The share of the requests of a level to reject at an overload of 0 (none) to 1 (all). Each level
+   * is rejected gradually, and only once all levels below it are rejected altogether. An unknown name
+   * counts as the least critical level.
    */
-  refusedShare(name: string | undefined, overload: number): number {
+  rejectedShare(name: string | undefined, overload: number): number {
     const count = this.partitions.length;
     const known = this.partitions.findIndex((partition) => partition.name === name);
     const rank = known === -1 ? count - 1 : known;

@@ -2,12 +2,12 @@ import { monitorEventLoopDelay } from 'node:perf_hooks';
 
 type Histogram = ReturnType<typeof monitorEventLoopDelay>;
 
-/** Milliseconds between two looks at the event loop. */
+/** Milliseconds between two measurements of the event loop. */
 const RESOLUTION = 20;
 
 /**
- * How late the event loop is: the mean over the last `window` milliseconds or a little more, looked up when it is
- * asked for. The measuring begins with the first question, and does not hold the process open.
+ * Measures how late the event loop is: the mean over the last `window` milliseconds or a little more,
+ * read on demand. Measuring begins with the first read, and does not hold the process open.
  */
 export class EventLoopDelay {
   readonly #window: number;
@@ -22,7 +22,7 @@ export class EventLoopDelay {
     this.#window = window;
   }
 
-  /** Milliseconds; 0 after `close()`. */
+  /** The delay in milliseconds; 0 after `close()`. */
   get current(): number {
     if (this.#closed) return 0;
     const now = performance.now();
@@ -42,8 +42,9 @@ export class EventLoopDelay {
   }
 
   /**
-   * Takes what was added since the last time. The histogram is never reset: it would lose the interval in which that
-   * happens, and with it all there is to know of a loop that is blocked for longer than the window each time.
+   * Reads what was added since the last read. The histogram is never reset: a reset would lose the
+   * interval in which it happens, and with it all that is known of a loop that is blocked for longer
+   * than the window each time.
    */
   #read({ count, mean }: Histogram, now: number): void {
     const sum = count === 0 ? 0 : count * (mean / 1e6);

@@ -4,26 +4,26 @@ import type { RequestBody } from '../idempotency/body-hash.ts';
 /** A request as a ServerGuard sees it, whichever framework it came through. */
 export interface IncomingRequest {
   readonly method: string;
-  /** Without the query. */
+  /** The path without the query. */
   readonly path: string;
-  /** By lower-case names, as node:http gives them. */
+  /** The headers by lower-case names, as node:http gives them. */
   readonly headers: Readonly<Record<string, string | string[] | undefined>>;
 }
 
-/** What events tell of a request: nothing that its caller could not see in a log. */
+/** The part of a request that events tell: nothing that its caller could not see in a log. */
 export type RequestSummary = Pick<IncomingRequest, 'method' | 'path'>;
 
 export function summaryOf({ method, path }: IncomingRequest): RequestSummary {
   return { method, path };
 }
 
-/** What a shim brings: a request, and how to learn more of it where that is needed. */
-export interface Exchange {
+/** A request that a framework hands to the guard, with the ways to learn more of it. */
+export interface GuardedRequest {
   readonly request: IncomingRequest;
   /** The path and the query, as they came. */
   readonly target: string;
-  /** Aborted when the client has gone. */
-  readonly gone: Abortable;
+  /** Aborted when the client has disconnected. */
+  readonly disconnected: Abortable;
   readonly body: RequestBody;
 }
 

@@ -1,5 +1,5 @@
-/** An answer that a ServerGuard gives by itself: the handler is not called. */
-export interface ReadyAnswer {
+/** A response that the process gives by itself, as Envoy's local replies: no handler is called. */
+export interface LocalResponse {
   readonly status: number;
   readonly headers: Readonly<Record<string, string | string[]>>;
   readonly body: string | Uint8Array;

@@ -1,8 +1,8 @@
 import { STATUS_CODES } from 'node:http';
-import type { ReadyAnswer } from './local-response.ts';
+import type { LocalResponse } from './local-response.ts';
 
-/** The stable codes of refusals, in their bodies: match on these, not on texts. */
-export type RefusalCode =
+/** The stable codes in the bodies of rejections: match on these, not on texts. */
+export type RejectionCode =
   | 'ERR_DEADLINE_EXCEEDED'
   | 'ERR_OVERLOADED'
   | 'ERR_CLIENT_GONE'
@@ -13,17 +13,17 @@ export type RefusalCode =
   | 'ERR_IDEMPOTENCY_UNAVAILABLE'
   | 'ERR_GUARD_FAILED';
 
-/** Why a request was refused. */
-export interface Refusal {
+/** Says why a request was rejected. */
+export interface Rejection {
   readonly status: number;
-  readonly code: RefusalCode;
+  readonly code: RejectionCode;
   readonly detail: string;
-  /** Seconds after which it may be tried again. */
+  /** Seconds after which the request may be retried. */
   readonly retryAfter?: number;
 }
 
-/** The refusal as problem+json (RFC 9457). */
-export function answerOf({ status, code, detail, retryAfter }: Refusal): ReadyAnswer {
+/** Builds the response to a rejected request, as problem+json (RFC 9457). */
+export function toRejectionResponse({ status, code, detail, retryAfter }: Rejection): LocalResponse {
   return {
     status,
     headers: {
@@ -34,57 +34,57 @@ export function answerOf({ status, code, detail, retryAfter }: Refusal): ReadyAn
   };
 }
 
-export const PAST_DEADLINE: Refusal = {
+export const PAST_DEADLINE: Rejection = {
   status: 504,
   code: 'ERR_DEADLINE_EXCEEDED',
   detail: 'The deadline of the request had passed before it was handled.',
 };
 
-export const OVERLOADED: Refusal = {
+export const OVERLOADED: Rejection = {
   status: 503,
   code: 'ERR_OVERLOADED',
-  detail: 'The request was refused without being handled, since there are too many.',
+  detail: 'The request was rejected without being handled, since there are too many.',
 };
 
-/** Nobody is there to read it, but logs are written. The status is the one that nginx made known. */
-export const CLIENT_GONE: Refusal = {
+/** Nobody reads this response, but logs are written. Its status is the one that nginx made known. */
+export const CLIENT_GONE: Rejection = {
   status: 499,
   code: 'ERR_CLIENT_GONE',
-  detail: 'The client has gone before the request was handled.',
+  detail: 'The client disconnected before the request was handled.',
 };
 
-export const KEY_MISSING: Refusal = {
+export const KEY_MISSING: Rejection = {
   status: 400,
   code: 'ERR_IDEMPOTENCY_KEY_MISSING',
   detail: 'The request needs a header Idempotency-Key: a string that is new for each thing to be done.',
 };
 
-export const KEY_INVALID: Refusal = {
+export const KEY_INVALID: Rejection = {
   status: 400,
   code: 'ERR_IDEMPOTENCY_KEY_INVALID',
   detail: 'The header Idempotency-Key must be one string of 1 to 255 ASCII characters.',
 };
 
-export const KEY_REUSED: Refusal = {
+export const KEY_REUSED: Rejection = {
   status: 422,
   code: 'ERR_IDEMPOTENCY_KEY_REUSED',
   detail: 'The Idempotency-Key was used for another request: each needs its own.',
 };
 
-export const KEY_IN_PROGRESS: Refusal = {
+export const KEY_IN_PROGRESS: Rejection = {
   status: 409,
   code: 'ERR_IDEMPOTENCY_KEY_IN_PROGRESS',
   detail: 'A request with this Idempotency-Key is being handled.',
 };
 
-export const KEYS_UNAVAILABLE: Refusal = {
+export const KEYS_UNAVAILABLE: Rejection = {
   status: 503,
   code: 'ERR_IDEMPOTENCY_UNAVAILABLE',
-  detail: 'It cannot be found out whether a request with this Idempotency-Key was handled before.',
+  detail: 'The service cannot find out whether a request with this Idempotency-Key was handled before.',
 };
 
-export const GUARD_FAILED: Refusal = {
+export const GUARD_FAILED: Rejection = {
   status: 500,
   code: 'ERR_GUARD_FAILED',
-  detail: 'The request was not handled, since it could not be found out whether it may be.',
+  detail: 'The request was not handled, since the guard failed to decide about it.',
 };

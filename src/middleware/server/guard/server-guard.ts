@@ -23,87 +23,96 @@ import {
 import { Context } from '../../../policies/context.ts';
 import { policyOf, policyOption } from '../../../policies/policy.ts';
 import { Idempotency, type IdempotencyOptions } from '../idempotency/idempotency.ts';
-import { Hold } from '../idempotency/key-lock.ts';
+import type { KeyLock } from '../idempotency/key-lock.ts';
 import { isProbe } from '../lifecycle/probe-paths.ts';
-import { Admission, Slot } from './admission.ts';
-import { Priorities } from './criticality.ts';
+import { Admission, Permit } from './admission.ts';
+import { CriticalityLevels } from './criticality.ts';
 import { EventLoopDelay } from './event-loop-delay.ts';
-import { type Exchange, type IncomingRequest, type RequestSummary, summaryOf } from './incoming-request.ts';
-import type { ReadyAnswer } from './local-response.ts';
-import { answerOf, CLIENT_GONE, OVERLOADED, PAST_DEADLINE, type Refusal } from './rejection.ts';
+import {
+  type GuardedRequest,
+  type IncomingRequest,
+  type RequestSummary,
+  summaryOf,
+} from './incoming-request.ts';
+import type { LocalResponse } from './local-response.ts';
+import { CLIENT_GONE, OVERLOADED, PAST_DEADLINE, type Rejection, toRejectionResponse } from './rejection.ts';
 
 export interface ServerGuardOptions {
   /**
-   * Bounds the requests that are handled at once by a limit that is found from their latency; those beyond it wait or
-   * are refused. Options, an instance, or false. Default false.
+   * Bounds the requests that are handled at once by a limit that is found from their latency. Requests
+   * beyond it wait or are rejected. Options, an instance, or false. Default false.
    *
-   * An instance has its own `partitions`: its `partition` finds what `priorityOf` gave as `attributes.priority`,
-   * beside `method` and `path`. Then `priorities` are only for `maxEventLoopDelay`.
+   * An instance has its own `partitions`: its `partition` reads the result of `priorityOf` as
+   * `attributes.priority`, beside `method` and `path`. Then `priorities` only serve `maxEventLoopDelay`.
    */
   adaptiveConcurrency?:
     | Omit<AdaptiveConcurrencyOptions, 'partitions' | 'partition'>
     | AdaptiveConcurrency
     | false;
   /**
-   * Milliseconds that the event loop may be late, on average over half a second. Above that requests are refused: the
-   * more the later it is, the least critical first, and all of them at twice that. Default false: any delay.
+   * Milliseconds that the event loop may be late, on average over half a second. Above that the guard
+   * rejects requests: the more the later the loop is, the least critical first, and all of them at
+   * twice that. Default false: any delay.
    */
   maxEventLoopDelay?: number | false;
   /**
-   * The kinds of requests, the most critical first: names, or names with the share of the concurrency that each can
-   * count on. Goes with `priorityOf`. Default: all requests alike.
+   * The levels of criticality, the most critical first: names, or names with the share of the
+   * concurrency that each level can count on. Requires `priorityOf`. Default: all requests are alike.
    */
   priorities?: readonly (string | ConcurrencyPartition)[];
-  /** The priority of a request, by name, at once. One that is not known stands for the least critical. */
+  /** Gives the name of a request's priority, at once. An unknown name counts as the least critical one. */
   priorityOf?: (request: IncomingRequest) => string | undefined;
   /**
-   * Milliseconds after which a refused request may be tried again: `Retry-After` says once to twice as many, by
-   * chance, in whole seconds, so that those refused together do not come back together. Default 1,000.
+   * Milliseconds after which a rejected request may be retried. `Retry-After` says once to twice as
+   * many, by chance, in whole seconds, so that requests that were rejected together do not come back
+   * together. Default 1,000.
    */
   retryAfter?: number;
   /**
-   * Requests that are let through whatever happens, and count for nothing: those for health, and what stays open, as
-   * a stream of events. It decides at once. Default: GET and HEAD of `/health/live` and `/health/ready`; where the
-   * Health has another `prefix`, give its `isProbe`.
+   * Decides, at once, which requests are let through whatever happens and count for nothing: probes of
+   * health, and responses that stay open, such as a stream of events. Default: GET and HEAD of
+   * `/health/live` and `/health/ready`; if the Health has another `prefix`, give its `isProbe`.
    */
   exempt?: (request: IncomingRequest) => boolean;
   /**
-   * Answers a POST or PATCH that comes again with the same `Idempotency-Key` as it was answered before. `{}` takes the
-   * defaults. Default false.
+   * Replays the stored response to a POST or PATCH that comes again with the same `Idempotency-Key`.
+   * `{}` takes the defaults. Default false.
    */
   idempotency?: IdempotencyOptions | false;
-  /** Source of the chances: 0 to 1. Default Math.random. */
+  /** Gives random numbers from 0 to 1. Default Math.random. */
   random?: () => number;
 }
 
 export interface ServerGuardEvents {
-  /** A request was refused. */
-  refuse: [event: { refusal: Refusal; request: RequestSummary }];
-  /** A request was answered as it was before, since it has the same idempotency key. */
+  /** A request was rejected. */
+  reject: [event: { rejection: Rejection; request: RequestSummary }];
+  /** The stored response was sent again, since a request has the same idempotency key as an earlier one. */
   replay: [event: { request: RequestSummary }];
-  /** The store of idempotency keys failed, or what is in it is not an answer. */
+  /** The store of idempotency keys failed, or gave something that is not a stored response. */
   'idempotency-error': [event: { error: unknown }];
   /**
-   * A request was handled for longer than its lock on the idempotency key lasted, as while the event loop is blocked,
-   * and another process has locked the key since: the response of the later one is kept, not that of this one.
+   * A request was handled for longer than its lock on the idempotency key lasted, as while the event
+   * loop is blocked, and another process has locked the key since: the response of the later request
+   * is stored, not that of this one.
    */
   'lock-lost': [event: { request: RequestSummary }];
-  /** A function of the options threw, or gave what it may not: the request is not handled, and gets 500. */
+  /** A function of the options threw, or gave a wrong value: the request is not handled, and gets 500. */
   'decision-error': [event: { error: Error; request: RequestSummary }];
 }
 
-export type Decision = Admission | ReadyAnswer;
+export type Decision = Admission | LocalResponse;
 
 /**
- * The server's part in the mesh, whatever the framework: it takes what the caller sent along (request id, trace,
- * deadline), so that calls made for the request inherit it; refuses what nobody waits for any more with 504, and what
- * is too much with 503; and marks a failure whose retries are spent, so that callers do not retry it.
+ * Does the server's part in the mesh, whatever the framework. The guard reads what the caller sent
+ * along (request id, trace, deadline), so that calls made for the request inherit it; rejects requests
+ * that nobody waits for any more with 504, and requests beyond its limits with 503; and marks a failure
+ * whose retries are spent, so that callers do not retry it.
  *
- * The shims `fastifyGuard`, `connectGuard`, `koaGuard`, `honoGuard` and `nodeGuard` each take a ServerGuard or its
- * options. A request goes through one once. What a handler throws is the framework's to answer.
+ * `fastifyGuard`, `connectGuard`, `koaGuard`, `honoGuard` and `nodeGuard` each take a ServerGuard or its
+ * options. A request goes through one of them once. The framework responds to what a handler throws.
  *
- * Source of the shedding by priority: Netflix, 'Keeping Netflix Reliable Using Prioritized Load Shedding'; Google,
- * 'Site Reliability Engineering', chapter 21, 'Criticality'.
+ * Sources of the shedding by criticality: Netflix, 'Keeping Netflix Reliable Using Prioritized Load
+ * Shedding'; Google, 'Site Reliability Engineering', chapter 21, 'Criticality'.
  *
  * @example
  * const guard = new ServerGuard({
@@ -114,11 +123,11 @@ export type Decision = Admission | ReadyAnswer;
  * app.register(fastifyGuard(guard));
  */
 export class ServerGuard extends Emitter<ServerGuardEvents> {
-  /** The limiter in force, if there is one: to look at, and to listen to. */
+  /** The limiter in force, if there is one, to read and to listen to. */
   readonly adaptiveConcurrency: AdaptiveConcurrency | undefined;
   readonly #maxDelay: number;
   readonly #eventLoop = new EventLoopDelay();
-  readonly #priorities: Priorities;
+  readonly #levels: CriticalityLevels;
   readonly #priorityOf: ServerGuardOptions['priorityOf'];
   readonly #retryAfter: number;
   readonly #exempt: (request: IncomingRequest) => boolean;
@@ -142,11 +151,11 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
     if (options.priorityOf !== undefined && !own)
       requireOption('ServerGuard with priorityOf', options, 'priorities');
     if (priorities !== undefined) requireOption('ServerGuard with priorities', options, 'priorityOf');
-    this.#priorities = new Priorities(priorities ?? ['all']);
+    this.#levels = new CriticalityLevels(priorities ?? ['all']);
     this.adaptiveConcurrency = policyOf(AdaptiveConcurrency, adaptiveConcurrency, (given) => {
       if (priorities === undefined) return new AdaptiveConcurrency(given);
       const partition = ({ attributes }: { attributes: { priority?: string } }) => attributes.priority;
-      return new AdaptiveConcurrency({ ...given, partitions: this.#priorities.partitions, partition });
+      return new AdaptiveConcurrency({ ...given, partitions: this.#levels.partitions, partition });
     });
     this.#maxDelay = options.maxEventLoopDelay || Infinity;
     this.#priorityOf = options.priorityOf;
@@ -157,61 +166,63 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
     const { idempotency = false } = options;
     if (idempotency !== false) {
       this.#idempotency = new Idempotency(idempotency, {
-        retryAfter: () => this.#secondsToWait(),
-        failed: (error) => this.emit('idempotency-error', { error }),
-        lost: (request) => this.emit('lock-lost', { request: summaryOf(request) }),
+        retryAfter: () => this.#drawRetryAfter(),
+        onStoreError: (error) => this.emit('idempotency-error', { error }),
+        onLockLost: (request) => this.emit('lock-lost', { request: summaryOf(request) }),
       });
     }
   }
 
-  /** Milliseconds that the event loop is late; 0 where `maxEventLoopDelay` is not set. */
+  /** Milliseconds that the event loop is late; 0 if `maxEventLoopDelay` is not set. */
   get eventLoopDelay(): number {
     return this.#maxDelay === Infinity ? 0 : this.#eventLoop.current;
   }
 
   /**
-   * Lets a request through, or says what to answer instead: at once, unless it has to wait.
+   * Lets a request through, or gives the response to send instead: at once, unless the request has to
+   * wait.
    *
-   * @throws what a function of the options throws, or rejects with; it is always an Error, and the request gets 500
+   * @throws what a function of the options throws, or rejects with; it is always an Error, and the
+   *   request gets 500
    */
-  admit(exchange: Exchange): Decision | Promise<Decision> {
+  admit(guarded: GuardedRequest): Decision | Promise<Decision> {
     try {
-      const decision = this.#decide(exchange);
+      const decision = this.#decide(guarded);
       if (!(decision instanceof Promise)) return decision;
-      return decision.catch((error) => this.#fail(exchange.request, error));
+      return decision.catch((error) => this.#fail(guarded.request, error));
     } catch (error) {
-      return this.#fail(exchange.request, error);
+      return this.#fail(guarded.request, error);
     }
   }
 
-  #decide(exchange: Exchange): Decision | Promise<Decision> {
-    const { request } = exchange;
+  #decide(guarded: GuardedRequest): Decision | Promise<Decision> {
+    const { request } = guarded;
     const context = requestContextFrom(request.headers);
     if (decided(this.#exempt(request), "ServerGuard option 'exempt'")) return new Admission(context);
-    if (isPast(context)) return this.#refuse(request, PAST_DEADLINE);
+    if (isPast(context)) return this.#reject(request, PAST_DEADLINE);
     const priority = decided(this.#priorityOf?.(request), "ServerGuard option 'priorityOf'");
-    if (this.#isLate(priority)) return this.#refuse(request, this.#overloaded());
-    const key = this.#idempotency?.keyOf(request);
-    if (!(key instanceof Promise)) return this.#admitWith(key, exchange, context, priority);
+    if (this.#isLate(priority)) return this.#reject(request, this.#overloaded());
+    const key = this.#idempotency?.readKey(request);
+    if (!(key instanceof Promise)) return this.#admitWith(key, guarded, context, priority);
     return key.then((late) => {
-      if (exchange.gone.aborted) return this.#refuse(request, CLIENT_GONE);
-      if (isPast(context)) return this.#refuse(request, PAST_DEADLINE);
-      return this.#admitWith(late, exchange, context, priority);
+      if (guarded.disconnected.aborted) return this.#reject(request, CLIENT_GONE);
+      if (isPast(context)) return this.#reject(request, PAST_DEADLINE);
+      return this.#admitWith(late, guarded, context, priority);
     });
   }
 
   #admitWith(
-    key: string | Refusal | undefined,
-    exchange: Exchange,
+    key: string | Rejection | undefined,
+    guarded: GuardedRequest,
     context: RequestContext,
     priority: string | undefined,
   ): Decision | Promise<Decision> {
-    if (typeof key === 'object') return this.#refuse(exchange.request, key);
-    if (key === undefined) return this.#admit(exchange, context, priority);
-    return this.#admitOnce(this.#idempotency!, key, exchange, context, priority);
+    if (typeof key === 'object') return this.#reject(guarded.request, key);
+    if (key === undefined) return this.#admit(guarded, context, priority);
+    return this.#admitOnce(this.#idempotency!, key, guarded, context, priority);
   }
 
-  /** What is thrown on is an Error: frameworks take `undefined`, or a string, from their middleware for a pass. */
+  /** Throws an Error in any case: frameworks take `undefined`, or a string, from a middleware for a pass. */
   #fail(request: IncomingRequest, cause: unknown): never {
     const error =
       cause instanceof Error ? cause : new Error('a function of the guard threw no error', { cause });
@@ -219,7 +230,7 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
     throw error;
   }
 
-  /** Ends the measuring of the event loop, and waits for answers that are on their way to the store of keys. */
+  /** Ends the measuring of the event loop, and waits for responses on their way to the store of keys. */
   async close(): Promise<void> {
     this.#eventLoop.close();
     await this.#idempotency?.close();
@@ -228,66 +239,70 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
   #isLate(priority: string | undefined): boolean {
     const delay = this.eventLoopDelay;
     if (delay <= this.#maxDelay) return false;
-    const share = this.#priorities.refusedShare(priority, (delay - this.#maxDelay) / this.#maxDelay);
+    const share = this.#levels.rejectedShare(priority, (delay - this.#maxDelay) / this.#maxDelay);
     return this.#random() < share;
   }
 
   async #admitOnce(
     idempotency: Idempotency,
     key: string,
-    exchange: Exchange,
+    guarded: GuardedRequest,
     context: RequestContext,
     priority: string | undefined,
   ): Promise<Decision> {
-    const { request } = exchange;
-    const begun = await idempotency.begin(key, exchange, context.deadline);
-    if (begun === undefined) return this.#admit(exchange, context, priority);
-    if ('code' in begun) return this.#refuse(request, begun);
-    if (!(begun instanceof Hold)) {
-      this.emit('replay', { request: summaryOf(request) });
-      return begun;
+    const { request } = guarded;
+    const begun = await idempotency.begin(key, guarded, context.deadline);
+    switch (begun.state) {
+      case 'unavailable':
+        return this.#admit(guarded, context, priority);
+      case 'rejected':
+        return this.#reject(request, begun.rejection);
+      case 'done':
+        this.emit('replay', { request: summaryOf(request) });
+        return begun.response;
     }
+    const { keyLock } = begun;
     let decision: Decision | undefined;
     try {
       decision = isPast(context)
-        ? this.#refuse(request, PAST_DEADLINE)
-        : await this.#admit(exchange, context, priority, begun);
+        ? this.#reject(request, PAST_DEADLINE)
+        : await this.#admit(guarded, context, priority, keyLock);
       return decision;
     } finally {
-      if (!(decision instanceof Admission)) begun.release();
+      if (!(decision instanceof Admission)) keyLock.release();
     }
   }
 
   #admit(
-    exchange: Exchange,
+    guarded: GuardedRequest,
     context: RequestContext,
     priority: string | undefined,
-    hold?: Hold,
+    keyLock?: KeyLock,
   ): Decision | Promise<Decision> {
-    if (this.adaptiveConcurrency === undefined) return new Admission(context, hold);
-    return this.#takeSlot(this.adaptiveConcurrency, exchange, context, priority, hold);
+    if (this.adaptiveConcurrency === undefined) return new Admission(context, keyLock);
+    return this.#acquirePermit(this.adaptiveConcurrency, guarded, context, priority, keyLock);
   }
 
-  /** The slot is taken for as long as the operation that AdaptiveConcurrency guards goes on. */
-  #takeSlot(
+  /** Acquires a permit, which is taken for as long as the operation that AdaptiveConcurrency guards runs. */
+  #acquirePermit(
     limiter: AdaptiveConcurrency,
-    { request, gone }: Exchange,
+    { request, disconnected }: GuardedRequest,
     context: RequestContext,
     priority: string | undefined,
-    hold: Hold | undefined,
+    keyLock: KeyLock | undefined,
   ): Decision | Promise<Decision> {
     let admission: Admission | undefined;
     let admitted: ((admission: Admission) => void) | undefined;
     let timer: NodeJS.Timeout | undefined;
-    // What ends the wait for a place. Once there is one, it is the answer that gives it back.
-    const wait = new AbortScope(gone, NOBODY);
+    // The scope ends the wait for a permit. An acquired permit is given back by the end of the response.
+    const wait = new AbortScope(disconnected, NO_LISTENER);
     const operation = () => {
       wait.end();
       clearTimeout(timer);
-      const slot = new Slot();
-      admission = new Admission(context, hold, slot);
+      const permit = new Permit();
+      admission = new Admission(context, keyLock, permit);
       admitted?.(admission);
-      return slot.ended;
+      return permit.released;
     };
     const attributes = { method: request.method, path: request.path, priority };
     const call = limiter.execute(operation, new Context(1, Infinity, attributes, wait, false));
@@ -304,9 +319,9 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
         if (admission !== undefined) return admission;
         wait.end();
         clearTimeout(timer);
-        if (gone.aborted) return this.#refuse(request, CLIENT_GONE);
-        if (error === TOO_LATE) return this.#refuse(request, PAST_DEADLINE);
-        if (error instanceof LimitExceededError) return this.#refuse(request, this.#overloaded());
+        if (disconnected.aborted) return this.#reject(request, CLIENT_GONE);
+        if (error === TOO_LATE) return this.#reject(request, PAST_DEADLINE);
+        if (error instanceof LimitExceededError) return this.#reject(request, this.#overloaded());
         throw error;
       },
     );
@@ -316,21 +331,22 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
     });
   }
 
-  #overloaded(): Refusal {
-    return { ...OVERLOADED, retryAfter: this.#secondsToWait() };
+  #overloaded(): Rejection {
+    return { ...OVERLOADED, retryAfter: this.#drawRetryAfter() };
   }
 
-  #secondsToWait(): number {
+  /** Draws the seconds of `Retry-After`. */
+  #drawRetryAfter(): number {
     return Math.max(1, Math.round((this.#retryAfter * (1 + this.#random())) / 1000));
   }
 
-  #refuse(request: IncomingRequest, refusal: Refusal): ReadyAnswer {
-    this.emit('refuse', { refusal, request: summaryOf(request) });
-    return answerOf(refusal);
+  #reject(request: IncomingRequest, rejection: Rejection): LocalResponse {
+    this.emit('reject', { rejection, request: summaryOf(request) });
+    return toRejectionResponse(rejection);
   }
 }
 
-const NOBODY = { onAbort() {} };
+const NO_LISTENER = { onAbort() {} };
 const TOO_LATE = new DeadlineExceededError('the deadline of the request passed while it waited', 0);
 
 function isPast({ deadline }: RequestContext): boolean {
@@ -354,7 +370,7 @@ function priorityList(value: unknown, option: string): void {
   if (new Set(names).size < names.length) throw new TypeError(`${option} has two of one name`);
 }
 
-/** The guard that the option of a shim stands for. */
-export function guardOf(option: ServerGuard | ServerGuardOptions | undefined): ServerGuard {
+/** Gives the guard that was given to a framework's guard, or makes one of the options. */
+export function toGuard(option: ServerGuard | ServerGuardOptions | undefined): ServerGuard {
   return option instanceof ServerGuard ? option : new ServerGuard(option);
 }

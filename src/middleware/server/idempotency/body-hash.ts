@@ -1,41 +1,44 @@
 import { createHash } from 'node:crypto';
 
-/** What is known of a request: enough to tell whether another is the same. */
+/** A fingerprint tells whether another request is the same. */
 export interface Fingerprint {
-  /** SHA-256 of the method, the target and as much of the body as was read. */
+  /** The SHA-256 of the method, the target and as much of the body as was read. */
   readonly digest: string;
-  /** Bytes of the body in it. */
+  /** The number of bytes of the body in the digest. */
   readonly bytes: number;
-  /** Whether that is the whole body. */
+  /** Whether those bytes are the whole body. */
   readonly complete: boolean;
 }
 
-/** Takes the fingerprint of a request while its body goes by. */
+/** Takes the fingerprint of a request while its body is read. */
 export class BodyHash {
   readonly #hash = createHash('sha256');
   readonly #expected: Fingerprint | undefined;
   #bytes = 0;
   #complete = false;
 
-  /** @param expected the fingerprint that it is to be compared with: no more of the body is needed than is in it. */
+  /**
+   * @param expected the fingerprint to compare with: no more of the body is needed than that one
+   *   contains
+   */
   constructor(method: string, target: string, expected?: Fingerprint) {
     this.#hash.update(JSON.stringify([method, target]));
     this.#expected = expected;
   }
 
   update(chunk: Uint8Array): void {
-    const wanted = this.#expected === undefined ? chunk.length : this.#expected.bytes - this.#bytes;
-    this.#hash.update(chunk.subarray(0, Math.max(0, wanted)));
+    const needed = this.#expected === undefined ? chunk.length : this.#expected.bytes - this.#bytes;
+    this.#hash.update(chunk.subarray(0, Math.max(0, needed)));
     this.#bytes += chunk.length;
   }
 
-  /** The body is over. */
+  /** Records that the body has ended. */
   end(): void {
     this.#complete = true;
   }
 
-  /** Whether more of the body could change what is known. */
-  get wantsMore(): boolean {
+  /** Whether more of the body could change the result. */
+  get needsMore(): boolean {
     if (this.#complete) return false;
     if (this.#expected === undefined) return true;
     const { bytes, complete } = this.#expected;
@@ -47,7 +50,7 @@ export class BodyHash {
     return { digest, bytes: this.#bytes, complete: this.#complete };
   }
 
-  /** Whether it is the same request, as far as the body of the expected one was read. */
+  /** Whether it is the same request, as far as the body of the expected request was read. */
   matches(): boolean {
     const { digest, bytes, complete } = this.#expected!;
     const own = this.fingerprint();
@@ -56,10 +59,13 @@ export class BodyHash {
   }
 }
 
-/** The body of a request, which belongs to the handler. */
+/** The body of a request. It belongs to the handler. */
 export interface RequestBody {
-  /** Takes note of what the handler reads from now on, and of what was read already as far as that can be known. */
+  /**
+   * Adds to the hash what the handler reads from now on, and what was read already, as far as that can
+   * be known.
+   */
   observe(hash: BodyHash): void | Promise<void>;
-  /** Reads it in place of a handler, for as long as the hash wants more. */
+  /** Reads the body in place of a handler, for as long as the hash needs more. */
   read(hash: BodyHash): Promise<void>;
 }

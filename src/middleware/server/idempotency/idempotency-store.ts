@@ -1,24 +1,28 @@
-/** What a store knows of a key: whose it is now, or what it was answered with. */
+/**
+ * The state of a key in a store: `begun` if the holder that asked has locked it, `locked` if another
+ * holder has, `done` if there is a stored response.
+ */
 export type KeyState =
   | { readonly state: 'begun' }
-  | { readonly state: 'held' }
-  | { readonly state: 'done'; readonly answer: string };
+  | { readonly state: 'locked' }
+  | { readonly state: 'done'; readonly response: string };
 
 /**
- * Where idempotency keys are kept. Each method is atomic, and ends in time by itself: a request waits for it. What it
- * throws counts as the store being away.
+ * Stores idempotency keys. Each method is atomic, and ends in time by itself, since a request waits for
+ * it. When a method throws, the store counts as unavailable.
  */
 export interface IdempotencyStore {
   /**
-   * Takes the key for the holder for so many milliseconds, or for as many again where it holds it already: `begun`.
-   * `held` where another holder has it, `done` where there is an answer.
+   * Locks the key for the holder for `lockTimeout` milliseconds, or renews the lock for as many if the
+   * holder has it already: `begun`. Gives `locked` if another holder has the lock, `done` if there is a
+   * stored response.
    */
-  begin(key: string, holder: string, lease: number): Promise<KeyState>;
+  begin(key: string, holder: string, lockTimeout: number): Promise<KeyState>;
   /**
-   * Keeps the answer for `ttl` milliseconds. Gives false, and keeps nothing, where another holder has the key, or it
-   * has an answer already: a holder that comes late overwrites nothing.
+   * Stores the response for `ttl` milliseconds. Gives false, and stores nothing, if another holder has
+   * the lock, or if there is a stored response already: a late holder overwrites nothing.
    */
-  complete(key: string, holder: string, answer: string, ttl: number): Promise<boolean>;
-  /** Lets others take the key, if it is the holder's. */
+  complete(key: string, holder: string, response: string, ttl: number): Promise<boolean>;
+  /** Unlocks the key if the holder has the lock. */
   release(key: string, holder: string): Promise<void>;
 }

@@ -12,10 +12,11 @@ import {
   number,
   oneOf,
   validateOptions,
+  withRenamedValue,
 } from '../../../internal/validate.ts';
 import { type Abortable, OnAbort } from '../../../policies/abort.ts';
-import type { Exchange, IncomingRequest } from '../guard/incoming-request.ts';
-import type { ReadyAnswer } from '../guard/local-response.ts';
+import type { GuardedRequest, IncomingRequest } from '../guard/incoming-request.ts';
+import type { LocalResponse } from '../guard/local-response.ts';
 import {
   CLIENT_GONE,
   KEY_IN_PROGRESS,
@@ -24,122 +25,150 @@ import {
   KEY_REUSED,
   KEYS_UNAVAILABLE,
   PAST_DEADLINE,
-  type Refusal,
+  type Rejection,
 } from '../guard/rejection.ts';
 import { BodyHash } from './body-hash.ts';
 import { credentialsOf, parseIdempotencyKey, SCOPE_HEADERS, storageKey } from './idempotency-key.ts';
 import type { IdempotencyStore, KeyState } from './idempotency-store.ts';
 import { InMemoryIdempotencyStore } from './in-memory-idempotency-store.ts';
-import { Hold } from './key-lock.ts';
-import { decodeAnswer, type StoredAnswer } from './stored-response.ts';
+import { KeyLock } from './key-lock.ts';
+import { decodeResponse, type StoredResponse } from './stored-response.ts';
 
 export interface IdempotencyOptions {
-  /** Where answers are kept. Default: an InMemoryIdempotencyStore, which is right where the service is one process. */
+  /**
+   * Stores the responses. Default: an InMemoryIdempotencyStore, which is right for a service that is one
+   * process.
+   */
   store?: IdempotencyStore;
-  /** Whether a POST or PATCH has to have a key: without one it is refused with 400. It is awaited. Default false. */
+  /**
+   * Whether a POST or PATCH must have a key: without one it is rejected with 400. A promise is awaited.
+   * Default false.
+   */
   required?: boolean | ((request: IncomingRequest) => boolean | PromiseLike<boolean>);
-  /** Milliseconds that an answer is given again. Default 24 hours. */
+  /** Milliseconds for which a response is stored and replayed. Default 24 hours. */
   ttl?: number;
   /**
-   * Milliseconds that a key stays taken when its holder is gone without a word. While a request is handled it is
-   * renewed; when its client has gone, for ten times as long at most. Where the server itself breaks the response off,
-   * the key is free at once. Default 30,000.
+   * Milliseconds for which a key stays locked when its process died. While a request is handled its lock
+   * is renewed; when its client has disconnected, for ten times as long at most. When the server itself
+   * aborts the response, the key is unlocked at once. Default 30,000.
    */
-  lease?: number;
-  /** What a duplicate does while the first is handled: waits for its answer, or is refused with 409. Default 'wait'. */
-  duplicates?: 'wait' | 'refuse';
-  /** Milliseconds that a duplicate waits, if its deadline is not sooner; then it is refused with 409. Default 10,000. */
+  lockTimeout?: number;
+  /**
+   * Whether a duplicate waits for the response while the first request is handled, or is rejected with
+   * 409. Default 'wait'.
+   */
+  duplicates?: 'wait' | 'reject';
+  /**
+   * Milliseconds that a duplicate waits, unless its deadline is sooner; then it is rejected with 409.
+   * Default 10,000.
+   */
   waitTimeout?: number;
   /**
-   * The largest body that is kept, in bytes. An answer that is larger is sent and not kept: the request is handled
-   * again if it comes again. Default 1 MiB.
+   * The largest body that is stored, in bytes. A larger response is sent and not stored: the request is
+   * handled again if it comes again. Default 1 MiB.
    */
-  maxAnswerSize?: number;
+  maxResponseSize?: number;
   /**
-   * Whose key it is: the same for a caller each time, and for no other. It is awaited. Default: the headers
-   * `Authorization`, `Proxy-Authorization`, `Cookie`, `X-Api-Key`, `X-Auth-Token`, `X-Goog-Api-Key`, `X-Tenant-Id` and
-   * `X-Service-Name` together, and the `credentialHeaders`. Where those change between attempts, as tokens that are
-   * renewed do, give the id of the user or of the tenant, from what cannot be forged.
+   * Gives the scope of a key: the same for a caller each time, and for no other. A promise is awaited.
+   * Default: the headers `Authorization`, `Proxy-Authorization`, `Cookie`, `X-Api-Key`, `X-Auth-Token`,
+   * `X-Goog-Api-Key`, `X-Tenant-Id` and `X-Service-Name` together, and the `credentialHeaders`. If those
+   * change between attempts, as tokens that are renewed do, give the id of the user or of the tenant,
+   * from a source that cannot be forged.
    */
   scope?: (request: IncomingRequest) => string | PromiseLike<string>;
   /** Names of further headers that tell callers or tenants apart, for the default `scope`. */
   credentialHeaders?: readonly string[];
   /**
-   * What to do where the store is away: refuse requests that have a key with 503, or handle them as if they had none.
-   * Default 'refuse': what must not happen twice does not.
+   * Whether requests that have a key are rejected with 503 while the store is unavailable, or handled as
+   * if they had none. Default 'reject': nothing that must not happen twice does.
    */
-  whenUnavailable?: 'refuse' | 'handle';
+  whenUnavailable?: 'reject' | 'handle';
 }
 
-/** Who is told, and what it costs a caller to come again. */
-export interface IdempotencyHost {
-  /** Seconds, by chance. */
+export interface IdempotencyCallbacks {
+  /** Gives the seconds of `Retry-After`, by chance. */
   retryAfter(): number;
-  failed(error: unknown): void;
-  /** Another has locked the key of a request that is still handled. */
-  lost(request: IncomingRequest): void;
+  onStoreError(error: unknown): void;
+  /** Is called when another process has locked the key of a request that is still handled. */
+  onLockLost(request: IncomingRequest): void;
 }
 
-/** A Hold on the key, an answer, a refusal, or undefined to handle the request as one without a key. */
-export type Begun = Hold | ReadyAnswer | Refusal | undefined;
+/**
+ * The result of beginning a request: it has locked its key (`begun`), has a stored response (`done`), is
+ * rejected, or is to be handled without a lock since the store is unavailable.
+ */
+export type BeginResult =
+  | { readonly state: 'begun'; readonly keyLock: KeyLock }
+  | { readonly state: 'done'; readonly response: LocalResponse }
+  | { readonly state: 'rejected'; readonly rejection: Rejection }
+  | { readonly state: 'unavailable' };
 
-type Key = string | Refusal | undefined;
+type Rejected = Extract<BeginResult, { state: 'rejected' }>;
+
+/** The key of a request, if it has one, or the rejection of a missing or malformed key. */
+type ReadKey = string | Rejection | undefined;
 
 /** One request's claim to a key. */
-interface Lock {
-  /** Whose key it is. */
+interface KeyClaim {
+  /** The scope of the caller. */
   readonly scope: string;
-  /** Of the key in the store. */
+  /** The name of the key in the store. */
   readonly name: string;
   readonly holder: string;
 }
 
-/** Duplicates that wait at the same time within one scope: those beyond are refused. */
+/** The number of duplicates that may wait at the same time in one scope: more are rejected. */
 const MAX_WAITING_PER_SCOPE = 1_000;
-/** Milliseconds between two looks at a key that another holds, growing from the first to the longest. */
+/** Milliseconds between two polls of a locked key, growing from the first to the longest. */
 const FIRST_WAIT = 20;
 const LONGEST_WAIT = 500;
 
 /**
- * Lets what was asked for with an idempotency key happen once: whoever asks again gets the same answer.
+ * Handles a request with an idempotency key once, and replays its response to all that come again.
  *
- * Source: the IETF draft 'The Idempotency-Key HTTP Header Field' (draft-ietf-httpapi-idempotency-key-header-07).
+ * Source: the IETF draft 'The Idempotency-Key HTTP Header Field'
+ * (draft-ietf-httpapi-idempotency-key-header-07).
  */
 export class Idempotency {
   readonly #store: IdempotencyStore;
   readonly #options: IdempotencyOptions;
-  readonly #host: IdempotencyHost;
-  readonly #kept: { lease: number; ttl: number; maxAnswerSize: number };
+  readonly #callbacks: IdempotencyCallbacks;
+  readonly #limits: { lockTimeout: number; ttl: number; maxResponseSize: number };
   readonly #scope: NonNullable<IdempotencyOptions['scope']>;
   /**
-   * The keys of requests that this guard has let through, until it is known how they ended. The store may take one for
-   * free before, where the event loop was blocked for longer than the lease.
+   * The keys of requests that this guard has let through, until it is known how they ended. The store may
+   * unlock such a key before, if the event loop was blocked for longer than the lock's timeout.
    */
-  readonly #held = new Set<string>();
-  /** What is on its way to the store. */
+  readonly #lockedNames = new Set<string>();
+  /** The writes on their way to the store. */
   readonly #pending = new Set<Promise<void>>();
-  /** How many duplicates wait, by scope. */
+  /** The number of duplicates that wait, by scope. */
   readonly #waiting = new Map<string, number>();
 
-  constructor(options: IdempotencyOptions, host: IdempotencyHost) {
+  constructor(options: IdempotencyOptions, callbacks: IdempotencyCallbacks) {
     const milliseconds = number(1, MAX_DELAY);
-    validateOptions('idempotency', options, {
-      store: having('begin', 'complete', 'release'),
-      required: either('true, false or a function', boolean, func),
-      ttl: number(1),
-      lease: number(100, MAX_DELAY),
-      duplicates: oneOf('wait', 'refuse'),
-      waitTimeout: milliseconds,
-      maxAnswerSize: integer(0),
-      scope: func,
-      credentialHeaders: headerNames,
-      whenUnavailable: oneOf('refuse', 'handle'),
-    });
+    validateOptions(
+      'idempotency',
+      options,
+      {
+        store: having('begin', 'complete', 'release'),
+        required: either('true, false or a function', boolean, func),
+        ttl: number(1),
+        lockTimeout: number(100, MAX_DELAY),
+        duplicates: withRenamedValue('refuse', 'reject', oneOf('wait', 'reject')),
+        waitTimeout: milliseconds,
+        maxResponseSize: integer(0),
+        scope: func,
+        credentialHeaders: headerNames,
+        whenUnavailable: withRenamedValue('refuse', 'reject', oneOf('reject', 'handle')),
+      },
+      { lease: 'lockTimeout', maxAnswerSize: 'maxResponseSize' },
+    );
     this.#options = options;
-    this.#host = host;
+    this.#callbacks = callbacks;
     this.#store = options.store ?? new InMemoryIdempotencyStore();
-    const { lease = 30_000, ttl = 24 * 3_600_000, maxAnswerSize = 1024 * 1024 } = options;
-    this.#kept = { lease, ttl, maxAnswerSize };
+    const { lockTimeout = 30_000, ttl = 24 * 3_600_000, maxResponseSize = 1024 * 1024 } = options;
+    this.#limits = { lockTimeout, ttl, maxResponseSize };
     if (options.scope !== undefined && options.credentialHeaders !== undefined) {
       throw new TypeError("idempotency takes the option 'scope' or 'credentialHeaders', not both");
     }
@@ -149,87 +178,86 @@ export class Idempotency {
   }
 
   /**
-   * The key of a request; undefined where it needs none, a refusal where it is missing or not well formed. A promise
-   * only where `required` gives one.
+   * Reads the key of a request; gives undefined if the request needs none, a rejection if the key is
+   * missing or not well formed. Gives a promise only if `required` does.
    */
-  keyOf(request: IncomingRequest): Key | Promise<Key> {
+  readKey(request: IncomingRequest): ReadKey | Promise<ReadKey> {
     if (!isKeyedMethod(request.method)) return undefined;
     const field = request.headers['idempotency-key'];
     if (field !== undefined) return parseIdempotencyKey(field) ?? KEY_INVALID;
     const { required = false } = this.#options;
     const missing = typeof required === 'function' ? required(request) : required;
-    return isThenable(missing) ? Promise.resolve(missing).then(keyWithout) : keyWithout(missing);
+    return isThenable(missing) ? Promise.resolve(missing).then(checkMissing) : checkMissing(missing);
   }
 
-  /** Takes the key, or finds out what it was answered with: at once, or after waiting for whoever has it. */
-  async begin(key: string, exchange: Exchange, deadline: number): Promise<Begun> {
-    const given = this.#scope(exchange.request);
+  /** Locks the key, or finds the stored response: at once, or after waiting for the request that has the lock. */
+  async begin(key: string, guarded: GuardedRequest, deadline: number): Promise<BeginResult> {
+    const given = this.#scope(guarded.request);
     const scope = isThenable(given) ? await given : given;
     if (typeof scope !== 'string') {
       throw new TypeError(`idempotency option 'scope' must give a string; got ${typeof scope}`);
     }
-    const lock = { scope, name: storageKey(scope, key), holder: randomUUID() };
+    const claim = { scope, name: storageKey(scope, key), holder: randomUUID() };
     try {
-      return await this.#begin(lock, exchange, deadline);
+      return await this.#begin(claim, guarded, deadline);
     } catch (error) {
-      this.#host.failed(error);
-      // The key may be taken although nobody said so.
-      this.#track(this.#giveBack(lock));
-      if (this.#options.whenUnavailable === 'handle') return undefined;
-      return { ...KEYS_UNAVAILABLE, retryAfter: this.#host.retryAfter() };
+      this.#callbacks.onStoreError(error);
+      // The store may have locked the key without saying so.
+      this.#track(this.#unlock(claim));
+      if (this.#options.whenUnavailable === 'handle') return { state: 'unavailable' };
+      return this.#rejectForNow(KEYS_UNAVAILABLE);
     }
   }
 
-  /** Waits for what is on its way to the store. */
+  /** Waits for the writes on their way to the store. */
   async close(): Promise<void> {
     while (this.#pending.size > 0) await Promise.all(this.#pending);
   }
 
-  async #begin(lock: Lock, exchange: Exchange, deadline: number): Promise<Begun> {
-    const state = await this.#state(lock, exchange.gone, deadline);
-    if ('status' in state) return state;
-    const { request, target, gone, body } = exchange;
-    if (state.state === 'done') return this.#again(decodeAnswer(state.answer), exchange);
+  async #begin(claim: KeyClaim, guarded: GuardedRequest, deadline: number): Promise<BeginResult> {
+    const { request, target, disconnected, body } = guarded;
+    const found = await this.#waitForKey(claim, disconnected, deadline);
+    if (found.state === 'rejected') return found;
+    if (found.state === 'done') return this.#replay(decodeResponse(found.response), guarded);
     const hash = new BodyHash(request.method, target);
-    const { name, holder } = lock;
-    const hold = new Hold(this.#store, { name, holder, ...this.#kept }, hash, {
-      failed: (error) => this.#host.failed(error),
+    const { name, holder } = claim;
+    const keyLock = new KeyLock(this.#store, { name, holder, ...this.#limits }, hash, {
+      onStoreError: (error) => this.#callbacks.onStoreError(error),
       track: (work) => this.#track(work),
-      lost: () => this.#host.lost(request),
-      ended: () => this.#held.delete(name),
+      onLost: () => this.#callbacks.onLockLost(request),
+      onEnd: () => this.#lockedNames.delete(name),
     });
-    this.#held.add(name);
+    this.#lockedNames.add(name);
     try {
       await body.observe(hash);
     } catch (error) {
-      hold.release();
+      keyLock.release();
       throw error;
     }
-    if (!gone.aborted) return hold;
-    hold.release();
-    return CLIENT_GONE;
+    if (!disconnected.aborted) return { state: 'begun', keyLock };
+    keyLock.release();
+    return reject(CLIENT_GONE);
   }
 
-  /** How it stands with the key once nobody else holds it; a refusal where that takes too long. */
-  async #state(
-    lock: Lock,
-    gone: Abortable,
+  /** Waits until no other request has locked the key; rejects a request that waits for too long. */
+  async #waitForKey(
+    claim: KeyClaim,
+    disconnected: Abortable,
     deadline: number,
-  ): Promise<Exclude<KeyState, { state: 'held' }> | Refusal> {
+  ): Promise<Exclude<KeyState, { state: 'locked' }> | Rejected> {
     const { duplicates = 'wait', waitTimeout = 10_000 } = this.#options;
     const until = Math.min(deadline, performance.now() + waitTimeout);
     for (let wait = FIRST_WAIT; ; wait = Math.min(LONGEST_WAIT, wait * 1.5)) {
-      const state = await this.#ask(lock);
-      if (state.state !== 'held') return state;
-      if (gone.aborted) return CLIENT_GONE;
-      if (performance.now() >= deadline) return PAST_DEADLINE;
-      const waiting = this.#waiting.get(lock.scope) ?? 0;
-      const refused =
-        duplicates === 'refuse' || waiting >= MAX_WAITING_PER_SCOPE || performance.now() >= until;
-      if (refused) return { ...KEY_IN_PROGRESS, retryAfter: this.#host.retryAfter() };
-      this.#waiting.set(lock.scope, waiting + 1);
-      await pause(Math.min(wait * (0.5 + Math.random() / 2), until - performance.now()), gone);
-      this.#endWait(lock.scope);
+      const found = await this.#lock(claim);
+      if (found.state !== 'locked') return found;
+      if (disconnected.aborted) return reject(CLIENT_GONE);
+      if (performance.now() >= deadline) return reject(PAST_DEADLINE);
+      const waiting = this.#waiting.get(claim.scope) ?? 0;
+      const mayWait = duplicates === 'wait' && waiting < MAX_WAITING_PER_SCOPE && performance.now() < until;
+      if (!mayWait) return this.#rejectForNow(KEY_IN_PROGRESS);
+      this.#waiting.set(claim.scope, waiting + 1);
+      await pause(Math.min(wait * (0.5 + Math.random() / 2), until - performance.now()), disconnected);
+      this.#endWait(claim.scope);
     }
   }
 
@@ -239,51 +267,70 @@ export class Idempotency {
     else this.#waiting.set(scope, others);
   }
 
-  /** Locks the key, unless it is locked. A lock that has expired before the store's word came is not one. */
-  async #ask({ name, holder }: Lock): Promise<KeyState> {
-    const { lease } = this.#kept;
+  /**
+   * Locks the key, unless another request has. A lock that has expired before the store's reply came does
+   * not count.
+   */
+  async #lock({ name, holder }: KeyClaim): Promise<KeyState> {
+    const { lockTimeout } = this.#limits;
     for (;;) {
-      if (this.#held.has(name)) return { state: 'held' };
+      if (this.#lockedNames.has(name)) return { state: 'locked' };
       const askedAt = performance.now();
-      const state = await this.#store.begin(name, holder, lease);
-      if (state.state !== 'begun' || performance.now() - askedAt < lease) return state;
+      const found = await this.#store.begin(name, holder, lockTimeout);
+      if (found.state !== 'begun') return checkKeyState(found);
+      if (performance.now() - askedAt < lockTimeout) return found;
     }
   }
 
-  /** The answer that was given, unless this is another request. */
-  async #again({ answer, fingerprint }: StoredAnswer, exchange: Exchange): Promise<ReadyAnswer | Refusal> {
-    const hash = new BodyHash(exchange.request.method, exchange.target, fingerprint);
-    await exchange.body.read(hash);
-    return hash.matches() ? answer : KEY_REUSED;
+  /** Gives the stored response, unless this is another request than the one that it was for. */
+  async #replay({ response, fingerprint }: StoredResponse, guarded: GuardedRequest): Promise<BeginResult> {
+    const hash = new BodyHash(guarded.request.method, guarded.target, fingerprint);
+    await guarded.body.read(hash);
+    return hash.matches() ? { state: 'done', response } : reject(KEY_REUSED);
   }
 
-  /** Also where the store throws at once. */
-  async #giveBack({ name, holder }: Lock): Promise<void> {
+  #rejectForNow(rejection: Rejection): Rejected {
+    return reject({ ...rejection, retryAfter: this.#callbacks.retryAfter() });
+  }
+
+  /** Rejects, rather than throws, even if the store throws at once. */
+  async #unlock({ name, holder }: KeyClaim): Promise<void> {
     await this.#store.release(name, holder);
   }
 
   #track(work: Promise<void>): void {
     const tracked = work
-      .catch((error) => this.#host.failed(error))
+      .catch((error) => this.#callbacks.onStoreError(error))
       .then(() => void this.#pending.delete(tracked));
     this.#pending.add(tracked);
   }
 }
 
-function keyWithout(required: boolean): Refusal | undefined {
+function reject(rejection: Rejection): Rejected {
+  return { state: 'rejected', rejection };
+}
+
+function checkMissing(required: boolean): Rejection | undefined {
   return required ? KEY_MISSING : undefined;
 }
 
-/** Waits, or less where the client goes meanwhile. */
-function pause(wait: number, gone: Abortable): Promise<void> {
+/** Rejects any other state: it must not count as a lock, lest the request be handled twice. */
+function checkKeyState(found: KeyState): KeyState {
+  if (found.state === 'locked' || found.state === 'done') return found;
+  const { state } = found as { state: unknown };
+  throw new TypeError(`a store of idempotency keys must give 'begun', 'locked' or 'done'; got '${state}'`);
+}
+
+/** Waits for so many milliseconds, or until the client disconnects. */
+function pause(wait: number, disconnected: Abortable): Promise<void> {
   return new Promise((resolve) => {
     const stop = () => {
       clearTimeout(timer);
-      gone.unlisten(onAbort);
+      disconnected.unlisten(onAbort);
       resolve();
     };
     const onAbort = new OnAbort(stop);
     const timer = setTimeout(stop, wait).unref();
-    gone.listen(onAbort);
+    disconnected.listen(onAbort);
   });
 }

@@ -3,32 +3,35 @@ import { integer, validateOptions } from '../../../internal/validate.ts';
 import type { IdempotencyStore, KeyState } from './idempotency-store.ts';
 
 export interface InMemoryIdempotencyStoreOptions {
-  /** Answers that it keeps at most; the least recently used goes first. Default 10,000. */
+  /** The largest number of responses that are stored; the least recently used goes first. Default 10,000. */
   maxEntries?: number;
-  /** Sum of the lengths of the answers, in characters; a body counts a third more than it is long. Default 64 Mi. */
+  /**
+   * The largest sum of the lengths of the responses, in characters; a body counts a third more than its
+   * length. Default 64 Mi.
+   */
   maxSize?: number;
 }
 
 /** Times are on the clock of `performance.now()`. */
-interface Held {
+interface Lock {
   readonly holder: string;
   readonly until: number;
 }
 
-interface Kept {
-  readonly answer: string;
+interface StoredText {
+  readonly response: string;
   readonly until: number;
 }
 
 /**
- * Keeps idempotency keys in this process: right where a service is one process, or for tests. Keys that are held are
- * never given up for want of room.
+ * Stores idempotency keys in this process: right for a service that is one process, or for tests.
+ * Locked keys are never removed for want of room.
  */
 export class InMemoryIdempotencyStore implements IdempotencyStore {
   readonly #maxEntries: number;
-  readonly #answers: LRUCache<string, Kept>;
-  /** In the order in which they were last begun. */
-  readonly #held = new Map<string, Held>();
+  readonly #responses: LRUCache<string, StoredText>;
+  /** The locks in the order in which they were last taken or renewed. */
+  readonly #locks = new Map<string, Lock>();
 
   constructor(options: InMemoryIdempotencyStoreOptions = {}) {
     validateOptions('InMemoryIdempotencyStore', options, {
@@ -36,56 +39,56 @@ export class InMemoryIdempotencyStore implements IdempotencyStore {
       maxSize: integer(1),
     });
     this.#maxEntries = options.maxEntries ?? 10_000;
-    this.#answers = new LRUCache({
+    this.#responses = new LRUCache({
       maxSize: options.maxSize ?? 64 * 1024 * 1024,
-      sizeCalculation: ({ answer }) => Math.max(1, answer.length),
+      sizeCalculation: ({ response }) => Math.max(1, response.length),
     });
   }
 
-  /** Keys that are held or have an answer. */
+  /** The number of keys that are locked or have a response. */
   get size(): number {
-    return this.#held.size + this.#answers.size;
+    return this.#locks.size + this.#responses.size;
   }
 
-  async begin(key: string, holder: string, lease: number): Promise<KeyState> {
-    const answer = this.#answerTo(key);
-    if (answer !== undefined) return { state: 'done', answer };
-    if (this.#heldByAnother(key, holder)) return { state: 'held' };
-    this.#forgetExpired();
-    this.#held.delete(key);
-    this.#held.set(key, { holder, until: performance.now() + lease });
+  async begin(key: string, holder: string, lockTimeout: number): Promise<KeyState> {
+    const response = this.#readResponse(key);
+    if (response !== undefined) return { state: 'done', response };
+    if (this.#isLockedByAnother(key, holder)) return { state: 'locked' };
+    this.#removeExpiredLocks();
+    this.#locks.delete(key);
+    this.#locks.set(key, { holder, until: performance.now() + lockTimeout });
     return { state: 'begun' };
   }
 
-  async complete(key: string, holder: string, answer: string, ttl: number): Promise<boolean> {
-    if (this.#answerTo(key) !== undefined || this.#heldByAnother(key, holder)) return false;
-    this.#held.delete(key);
-    this.#answers.set(key, { answer, until: performance.now() + ttl });
-    if (this.#answers.size > this.#maxEntries) this.#answers.pop();
+  async complete(key: string, holder: string, response: string, ttl: number): Promise<boolean> {
+    if (this.#readResponse(key) !== undefined || this.#isLockedByAnother(key, holder)) return false;
+    this.#locks.delete(key);
+    this.#responses.set(key, { response, until: performance.now() + ttl });
+    if (this.#responses.size > this.#maxEntries) this.#responses.pop();
     return true;
   }
 
   async release(key: string, holder: string): Promise<void> {
-    if (this.#held.get(key)?.holder === holder) this.#held.delete(key);
+    if (this.#locks.get(key)?.holder === holder) this.#locks.delete(key);
   }
 
-  #answerTo(key: string): string | undefined {
-    const kept = this.#answers.get(key);
-    if (kept === undefined || performance.now() < kept.until) return kept?.answer;
-    this.#answers.delete(key);
+  #readResponse(key: string): string | undefined {
+    const stored = this.#responses.get(key);
+    if (stored === undefined || performance.now() < stored.until) return stored?.response;
+    this.#responses.delete(key);
     return undefined;
   }
 
-  #heldByAnother(key: string, holder: string): boolean {
-    const held = this.#held.get(key);
-    return held !== undefined && held.holder !== holder && performance.now() < held.until;
+  #isLockedByAnother(key: string, holder: string): boolean {
+    const lock = this.#locks.get(key);
+    return lock !== undefined && lock.holder !== holder && performance.now() < lock.until;
   }
 
-  /** Those whose holders never came back. With leases of one length the first to expire stands first. */
-  #forgetExpired(): void {
-    for (const [key, { until }] of this.#held) {
+  /** Removes the locks whose holders never came back. With equal timeouts the first one expires first. */
+  #removeExpiredLocks(): void {
+    for (const [key, { until }] of this.#locks) {
       if (performance.now() < until) return;
-      this.#held.delete(key);
+      this.#locks.delete(key);
     }
   }
 }

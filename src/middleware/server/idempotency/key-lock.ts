@@ -1,143 +1,151 @@
 import type { BodyHash } from './body-hash.ts';
 import type { IdempotencyStore } from './idempotency-store.ts';
-import { encodeAnswer, type GivenAnswer, isFinal } from './stored-response.ts';
+import { encodeResponse, type HandlerResponse, isFinal } from './stored-response.ts';
 
-export interface HoldDetails {
+export interface KeyLockOptions {
+  /** The name of the key in the store. */
   readonly name: string;
+  /** The id of the request that holds the lock. */
   readonly holder: string;
   /** Milliseconds. */
-  readonly lease: number;
+  readonly lockTimeout: number;
   /** Milliseconds. */
   readonly ttl: number;
   /** Bytes. */
-  readonly maxAnswerSize: number;
+  readonly maxResponseSize: number;
 }
 
-export interface HoldHost {
-  failed(error: unknown): void;
-  /** What is to be waited for before the process ends. */
+export interface KeyLockCallbacks {
+  onStoreError(error: unknown): void;
+  /** Takes work that must be done before the process ends. */
   track(work: Promise<void>): void;
-  /** Another has locked the key meanwhile: the response is not kept. Called once at most. */
-  lost(): void;
-  /** It is known how the request ended, or nobody waits for that any more: the store alone says whose the key is. */
-  ended(): void;
+  /** Is called once at most: another process has locked the key meanwhile, and the response is not stored. */
+  onLost(): void;
+  /**
+   * Is called when it is known how the request ended, or when nobody waits for that any more: from now
+   * on the store alone says whose the key is.
+   */
+  onEnd(): void;
 }
 
-/** How often a lease is renewed before it would end. */
+/** How often a lock is renewed within its timeout. */
 const RENEWALS = 3;
-/** Leases for which a key stays taken when nobody waits for the answer any more. */
-const LEASES_AFTER_CLIENT = 10;
-/** Milliseconds between two tries to keep an answer. */
+/** Lock timeouts for which a key stays locked when nobody waits for the response any more. */
+const TIMEOUTS_AFTER_DISCONNECT = 10;
+/** Milliseconds between two attempts to store a response, growing from the first to the longest. */
 const FIRST_WAIT = 100;
 const LONGEST_WAIT = 1_000;
 
-/** A request's hold on its idempotency key, renewed until its answer is kept or the key given back. */
-export class Hold {
+/** A request's lock on its idempotency key, renewed until its response is stored or the key released. */
+export class KeyLock {
   readonly #store: IdempotencyStore;
-  readonly #details: HoldDetails;
+  readonly #options: KeyLockOptions;
   readonly #hash: BodyHash;
-  readonly #host: HoldHost;
-  readonly #renewing: NodeJS.Timeout;
-  #until = Infinity;
-  #state: 'held' | 'answered' | 'released' = 'held';
+  readonly #callbacks: KeyLockCallbacks;
+  readonly #renewal: NodeJS.Timeout;
+  #renewUntil = Infinity;
+  #state: 'locked' | 'completed' | 'released' = 'locked';
   #lost = false;
-  /** Whether an attempt to keep the response failed, although the store may have done so. */
+  /** Whether an attempt to store the response failed, although the store may have stored it. */
   #unclear = false;
 
-  constructor(store: IdempotencyStore, details: HoldDetails, hash: BodyHash, host: HoldHost) {
+  constructor(store: IdempotencyStore, options: KeyLockOptions, hash: BodyHash, callbacks: KeyLockCallbacks) {
     this.#store = store;
-    this.#details = details;
+    this.#options = options;
     this.#hash = hash;
-    this.#host = host;
-    this.#renewing = setInterval(() => void this.#renew(), details.lease / RENEWALS).unref();
+    this.#callbacks = callbacks;
+    this.#renewal = setInterval(() => void this.#renew(), options.lockTimeout / RENEWALS).unref();
   }
 
-  /** The largest body that is kept, in bytes. */
-  get maxAnswerSize(): number {
-    return this.#details.maxAnswerSize;
+  /** The largest body that is stored, in bytes. */
+  get maxResponseSize(): number {
+    return this.#options.maxResponseSize;
   }
 
   /**
-   * The handler has answered. Resolves when the answer is kept, or the key given back where it is not the final word;
-   * where the store is away, after the first try. Only the first call counts, of this and `release()`.
+   * Stores the response of the handler, or releases the key if the response is not final. Resolves when
+   * that is done or, if the store is unavailable, after the first attempt. Only the first call of
+   * `complete()` and `release()` counts.
    */
-  async complete(answer: GivenAnswer): Promise<void> {
-    if (!isFinal(answer.status)) return this.release();
-    if (!this.#end('answered')) return;
-    const text = encodeAnswer(answer, this.#hash.fingerprint());
-    const first = this.#keep(text);
-    this.#host.track(first.then((settled) => (settled ? this.#host.ended() : this.#keepLater(text))));
+  async complete(response: HandlerResponse): Promise<void> {
+    if (!isFinal(response.status)) return this.release();
+    if (!this.#end('completed')) return;
+    const text = encodeResponse(response, this.#hash.fingerprint());
+    const first = this.#save(text);
+    this.#callbacks.track(
+      first.then((settled) => (settled ? this.#callbacks.onEnd() : this.#keepSaving(text))),
+    );
     await first;
   }
 
-  /** The request may be handled again. */
+  /** Releases the key: the request may be handled again. */
   release(): void {
     if (!this.#end('released')) return;
-    this.#host.track(this.#giveBack());
-    this.#host.ended();
+    this.#callbacks.track(this.#unlock());
+    this.#callbacks.onEnd();
   }
 
-  /** The client has gone. Its handler may still come to an end, of which the next try is to be told. */
-  clientGone(): void {
-    this.#until = performance.now() + LEASES_AFTER_CLIENT * this.#details.lease;
+  /** Bounds the lock, whose handler may still end with a response that the next attempt is to get. */
+  onClientDisconnect(): void {
+    this.#renewUntil = performance.now() + TIMEOUTS_AFTER_DISCONNECT * this.#options.lockTimeout;
   }
 
-  #end(how: 'answered' | 'released'): boolean {
-    if (this.#state !== 'held') return false;
-    this.#state = how;
-    clearInterval(this.#renewing);
+  #end(state: 'completed' | 'released'): boolean {
+    if (this.#state !== 'locked') return false;
+    this.#state = state;
+    clearInterval(this.#renewal);
     return true;
   }
 
   async #renew(): Promise<void> {
-    if (performance.now() >= this.#until) {
-      clearInterval(this.#renewing);
-      this.#host.ended();
+    if (performance.now() >= this.#renewUntil) {
+      clearInterval(this.#renewal);
+      this.#callbacks.onEnd();
       return;
     }
     if (this.#lost) return;
-    const { name, holder, lease } = this.#details;
+    const { name, holder, lockTimeout } = this.#options;
     try {
-      const { state } = await this.#store.begin(name, holder, lease);
-      if (state !== 'begun' && this.#state === 'held') this.#lose();
-      if (this.#state === 'released') await this.#giveBack();
+      const { state } = await this.#store.begin(name, holder, lockTimeout);
+      if (state !== 'begun' && this.#state === 'locked') this.#lose();
+      if (this.#state === 'released') await this.#unlock();
     } catch (error) {
-      this.#host.failed(error);
+      this.#callbacks.onStoreError(error);
     }
   }
 
-  /** This process was away for longer than the lease. */
+  /** Records that this process was stalled for longer than the lock's timeout. */
   #lose(): void {
-    if (!this.#lost) this.#host.lost();
+    if (!this.#lost) this.#callbacks.onLost();
     this.#lost = true;
   }
 
-  /** Also where the store throws at once. */
-  async #giveBack(): Promise<void> {
-    await this.#store.release(this.#details.name, this.#details.holder);
+  /** Rejects, rather than throws, even if the store throws at once. */
+  async #unlock(): Promise<void> {
+    await this.#store.release(this.#options.name, this.#options.holder);
   }
 
-  /** Whether the store has said what became of it. */
-  async #keep(text: string): Promise<boolean> {
-    const { name, holder, ttl } = this.#details;
+  /** Resolves with whether the store has said what became of the response. */
+  async #save(text: string): Promise<boolean> {
+    const { name, holder, ttl } = this.#options;
     try {
-      const kept = await this.#store.complete(name, holder, text, ttl);
-      if (!kept && !this.#unclear) this.#lose();
+      const stored = await this.#store.complete(name, holder, text, ttl);
+      if (!stored && !this.#unclear) this.#lose();
       return true;
     } catch (error) {
       this.#unclear = true;
-      this.#host.failed(error);
+      this.#callbacks.onStoreError(error);
       return false;
     }
   }
 
-  /** For as long as the key could still be ours. */
-  async #keepLater(text: string): Promise<void> {
-    const until = performance.now() + this.#details.lease;
+  /** Retries for as long as the key could still be locked by this request. */
+  async #keepSaving(text: string): Promise<void> {
+    const until = performance.now() + this.#options.lockTimeout;
     for (let wait = FIRST_WAIT; performance.now() < until; wait = Math.min(LONGEST_WAIT, 2 * wait)) {
       await new Promise((resolve) => setTimeout(resolve, wait).unref());
-      if (await this.#keep(text)) break;
+      if (await this.#save(text)) break;
     }
-    this.#host.ended();
+    this.#callbacks.onEnd();
   }
 }

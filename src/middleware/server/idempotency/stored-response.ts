@@ -1,20 +1,23 @@
-import type { ReadyAnswer } from '../guard/local-response.ts';
+import type { LocalResponse } from '../guard/local-response.ts';
 import type { Fingerprint } from './body-hash.ts';
 
-/** The answer of a handler, as it went to the client. */
-export interface GivenAnswer {
+/** A handler's response, as it went to the client. */
+export interface HandlerResponse {
   readonly status: number;
-  /** By lower-case names. */
+  /** The headers by lower-case names. */
   readonly headers: Readonly<Record<string, string | number | readonly string[] | undefined>>;
   readonly body: Uint8Array;
 }
 
-export interface StoredAnswer {
-  readonly answer: ReadyAnswer;
+export interface StoredResponse {
+  readonly response: LocalResponse;
   readonly fingerprint: Fingerprint;
 }
 
-/** Those that belong to the connection or to one message, or that are no one else's: a cookie may be a session. */
+/**
+ * Headers that belong to the connection or to one message, or to one client alone: a cookie may be a
+ * session.
+ */
 const NOT_STORED: ReadonlySet<string> = new Set([
   'connection',
   'content-length',
@@ -27,28 +30,36 @@ const NOT_STORED: ReadonlySet<string> = new Set([
   'upgrade',
 ]);
 
-/** Answers below 500 that ask to come again, perhaps with other credentials: they settle nothing. */
+/**
+ * Statuses below 500 that ask the client to retry, perhaps with other credentials: the request may
+ * still be handled.
+ */
 const PROVISIONAL: ReadonlySet<number> = new Set([401, 403, 407, 408, 425, 429]);
 
-/** Whether an answer is the final word on a request: what failed may be tried again. */
+/** Whether a response settles its request: a failed request may be retried. */
 export function isFinal(status: number): boolean {
   return status < 500 && !PROVISIONAL.has(status);
 }
 
-export function encodeAnswer({ status, headers, body }: GivenAnswer, fingerprint: Fingerprint): string {
-  const kept = Object.entries(headers)
+/** Writes a response for the store, without the headers that are not stored. */
+export function encodeResponse({ status, headers, body }: HandlerResponse, fingerprint: Fingerprint): string {
+  const stored = Object.entries(headers)
     .filter(([name, value]) => value !== undefined && !NOT_STORED.has(name.toLowerCase()))
     .map(([name, value]) => [name.toLowerCase(), Array.isArray(value) ? value.map(String) : String(value)]);
   return JSON.stringify({
     status,
-    headers: Object.fromEntries(kept),
+    headers: Object.fromEntries(stored),
     body: Buffer.from(body.buffer, body.byteOffset, body.byteLength).toString('base64'),
     fingerprint,
   });
 }
 
-/** @throws TypeError or SyntaxError if it is nothing that encodeAnswer gives: stores can be written by others. */
-export function decodeAnswer(text: string): StoredAnswer {
+/**
+ * Reads what encodeResponse wrote.
+ *
+ * @throws TypeError or SyntaxError if it is anything else: others may write to the store
+ */
+export function decodeResponse(text: string): StoredResponse {
   const { status, headers, body, fingerprint } = JSON.parse(text);
   const { digest, bytes, complete } = fingerprint;
   const wellFormed =
@@ -60,9 +71,9 @@ export function decodeAnswer(text: string): StoredAnswer {
     typeof digest === 'string' &&
     Number.isInteger(bytes) &&
     typeof complete === 'boolean';
-  if (!wellFormed) throw new TypeError('what is stored under the idempotency key is not an answer');
+  if (!wellFormed) throw new TypeError('what is stored under the idempotency key is not a response');
   return {
-    answer: {
+    response: {
       status,
       headers: { ...headers, 'idempotent-replayed': 'true' },
       body: Buffer.from(body, 'base64'),

@@ -22,9 +22,9 @@ import {
 import { CircuitBreaker } from '../../../policies/circuit-breaker.ts';
 import type { Operation } from '../../../policies/context.ts';
 import { Timeout } from '../../../policies/timeout.ts';
-import { answerNode } from '../frameworks/node-request.ts';
+import { sendNodeResponse } from '../frameworks/node-request.ts';
 import { pathOf, type RequestSummary } from '../guard/incoming-request.ts';
-import type { ReadyAnswer } from '../guard/local-response.ts';
+import type { LocalResponse } from '../guard/local-response.ts';
 import { DEFAULT_PREFIX, isProbe, probePaths } from './probe-paths.ts';
 
 /** What a check found: false for a failure; an object passes, and is shown if the health is `verbose`. */
@@ -102,7 +102,7 @@ export interface HealthReport {
   readonly body: HealthBody;
 }
 
-interface TextAnswer extends ReadyAnswer {
+interface TextResponse extends LocalResponse {
   readonly headers: Readonly<Record<string, string>>;
   readonly body: string;
 }
@@ -157,7 +157,7 @@ export class Health {
       prefix: matching(/^(?:\/[\w.~-]+)*$/, "a path that begins, and does not end, with a slash, or ''"),
     });
     this.#checks = Object.entries(options.checks ?? {});
-    this.#breakers = breakersOf(options);
+    this.#breakers = resolveBreakers(options);
     this.#discovery = options.discovery;
     this.#discovery?.on?.('stale', ({ serviceName }) => void this.#stale.add(serviceName));
     this.#registrar = options.registrar;
@@ -190,18 +190,18 @@ export class Health {
 
   /** For node:http, Express and Connect. What is not for it goes to `next`, or is not found where there is none. */
   readonly handler = (request: IncomingMessage, response: ServerResponse, next?: () => void): void => {
-    const answer = this.#answer(request.method!, pathOf(request.url ?? '/'));
+    const answer = this.#respond(request.method!, pathOf(request.url ?? '/'));
     if (answer !== undefined) {
-      void answer.then((ready) => answerNode(response, ready));
+      void answer.then((ready) => sendNodeResponse(response, ready));
     } else if (next !== undefined) next();
     else response.writeHead(404).end();
   };
 
   /** A plugin for Fastify: `app.register(health.fastify)`. */
-  readonly fastify = (app: FastifyRoutes, _options: unknown, done: () => void): void => {
+  readonly fastify = (app: FastifyRoutesLike, _options: unknown, done: () => void): void => {
     for (const path of probePaths(this.#prefix)) {
       app.get(path, async (_request, reply) => {
-        const { status, headers, body } = await this.#answer('GET', path)!;
+        const { status, headers, body } = await this.#respond('GET', path)!;
         return reply
           .code(status)
           .headers({ ...headers })
@@ -212,8 +212,8 @@ export class Health {
   };
 
   /** Middleware for Koa. */
-  readonly koa = async (ctx: KoaExchange, next: () => Promise<unknown>): Promise<void> => {
-    const answer = await this.#answer(ctx.method, ctx.path);
+  readonly koa = async (ctx: KoaProbeContext, next: () => Promise<unknown>): Promise<void> => {
+    const answer = await this.#respond(ctx.method, ctx.path);
     if (answer === undefined) await next();
     else {
       ctx.status = answer.status;
@@ -223,8 +223,8 @@ export class Health {
   };
 
   /** Middleware for Hono. */
-  readonly hono = async (c: HonoExchange, next: () => Promise<void>): Promise<Response | undefined> => {
-    const answer = await this.#answer(c.req.method, c.req.path);
+  readonly hono = async (c: HonoProbeContext, next: () => Promise<void>): Promise<Response | undefined> => {
+    const answer = await this.#respond(c.req.method, c.req.path);
     if (answer === undefined) {
       await next();
       return undefined;
@@ -232,10 +232,10 @@ export class Health {
     return new Response(answer.body, { status: answer.status, headers: answer.headers });
   };
 
-  #answer(method: string, path: string): Promise<TextAnswer> | undefined {
+  #respond(method: string, path: string): Promise<TextResponse> | undefined {
     if (!this.isProbe({ method, path })) return undefined;
     const [live] = probePaths(this.#prefix);
-    return path === live ? Promise.resolve(answerOf(this.live())) : this.ready().then(answerOf);
+    return path === live ? Promise.resolve(toResponse(this.live())) : this.ready().then(toResponse);
   }
 
   #find(): Promise<Record<string, CheckReport>> {
@@ -291,19 +291,19 @@ export class Health {
 }
 
 /** What is needed of an instance of Fastify. */
-export interface FastifyRoutes {
-  get(path: string, handler: (request: unknown, reply: FastifyAnswer) => Promise<unknown>): unknown;
+export interface FastifyRoutesLike {
+  get(path: string, handler: (request: unknown, reply: FastifyProbeReply) => Promise<unknown>): unknown;
 }
 
 /** What is needed of a reply of Fastify. */
-export interface FastifyAnswer {
-  code(status: number): FastifyAnswer;
-  headers(headers: Record<string, unknown>): FastifyAnswer;
-  send(body: unknown): FastifyAnswer;
+export interface FastifyProbeReply {
+  code(status: number): FastifyProbeReply;
+  headers(headers: Record<string, unknown>): FastifyProbeReply;
+  send(body: unknown): FastifyProbeReply;
 }
 
 /** What is needed of a context of Koa. */
-export interface KoaExchange {
+export interface KoaProbeContext {
   readonly method: string;
   readonly path: string;
   status: number;
@@ -312,11 +312,11 @@ export interface KoaExchange {
 }
 
 /** What is needed of a context of Hono. */
-export interface HonoExchange {
+export interface HonoProbeContext {
   readonly req: { readonly method: string; readonly path: string };
 }
 
-function answerOf({ status, body }: HealthReport): TextAnswer {
+function toResponse({ status, body }: HealthReport): TextResponse {
   return {
     status,
     headers: { 'content-type': 'application/json; charset=utf-8', 'cache-control': 'no-store' },
@@ -341,16 +341,19 @@ function worstOf(statuses: readonly HealthStatus[]): HealthStatus {
 function reportOf(breaker: CircuitBreaker, critical: boolean): BreakerReport {
   const { state } = breaker;
   if (state === 'closed') return { status: 'pass', state };
-  return { status: critical && refuses(breaker) ? 'fail' : 'warn', state };
+  return { status: critical && rejectsCalls(breaker) ? 'fail' : 'warn', state };
 }
 
 /** Whether it lets nothing through just now. It stays open until a call comes, which may be the probe that closes it. */
-function refuses(breaker: CircuitBreaker): boolean {
+function rejectsCalls(breaker: CircuitBreaker): boolean {
   const { state, probeAt = Infinity } = breaker.toJSON();
   return state === 'isolated' || (state === 'open' && Date.now() < probeAt);
 }
 
-function breakersOf({ breakers = {}, critical = [] }: HealthOptions): [string, CircuitBreaker, boolean][] {
+function resolveBreakers({
+  breakers = {},
+  critical = [],
+}: HealthOptions): [string, CircuitBreaker, boolean][] {
   const unknown = critical.find((name) => !Object.hasOwn(breakers, name));
   if (unknown !== undefined) {
     throw new TypeError(`Health option 'critical' names '${unknown}', which is none of the 'breakers'`);

@@ -124,16 +124,16 @@ describe.each(frameworks)('with %s', (_name, start) => {
     expect(below.server.requests).toHaveLength(3);
   });
 
-  it('what is too much at once is refused, with when to come again, and there is place again after an answer', async () => {
+  it('what is too much at once is rejected, with when to come again, and there is place again after an answer', async () => {
     const { answers, application } = held();
     const guard = new ServerGuard({ adaptiveConcurrency: { initialLimit: 1, maxLimit: 1 } });
     const app = await start(guard, application);
     const first = ask(app);
     await vi.waitFor(() => expect(answers).toHaveLength(1));
-    const refused = await fetch(app.origin);
-    expect(refused.status).toBe(503);
-    expect(refused.headers.get('retry-after')).toMatch(/^[12]$/);
-    expect(await refused.json()).toMatchObject({ code: 'ERR_OVERLOADED' });
+    const rejected = await fetch(app.origin);
+    expect(rejected.status).toBe(503);
+    expect(rejected.headers.get('retry-after')).toMatch(/^[12]$/);
+    expect(await rejected.json()).toMatchObject({ code: 'ERR_OVERLOADED' });
     const health = ask(app, {}, '/health/live');
     await vi.waitFor(() => expect(answers).toHaveLength(2));
     answers[1]!.resolve({ body: 'alive' });

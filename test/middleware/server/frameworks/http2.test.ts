@@ -102,7 +102,7 @@ describe('over HTTP/2', () => {
     ['the stream is destroyed', (response) => response.stream.destroy(new Error('broken'))],
     ['the stream is closed', (response) => response.stream.close(constants.NGHTTP2_INTERNAL_ERROR)],
   ])('a request is handled again at once where %s by the handler', async (_how, breakOff) => {
-    const guard = new ServerGuard({ idempotency: { duplicates: 'refuse' } });
+    const guard = new ServerGuard({ idempotency: { duplicates: 'reject' } });
     let broken = true;
     const session = await listen(guard, (_request, response) => {
       if (broken) breakOff(response);
@@ -116,7 +116,7 @@ describe('over HTTP/2', () => {
   });
 
   it('a key stays locked where the client resets the stream', async () => {
-    const guard = new ServerGuard({ idempotency: { duplicates: 'refuse' } });
+    const guard = new ServerGuard({ idempotency: { duplicates: 'reject' } });
     const closed = defer<Http2ServerResponse>();
     const session = await listen(guard, (_request, response) => {
       response.once('close', () => closed.resolve(response));

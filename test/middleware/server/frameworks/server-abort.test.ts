@@ -12,8 +12,8 @@ import { type Answered, type Application, type Called, frameworks } from '../fra
 
 const key = { 'idempotency-key': '"k1"', 'content-type': 'text/plain' };
 
-function guardOf() {
-  return new ServerGuard({ idempotency: { duplicates: 'refuse' }, adaptiveConcurrency: {} });
+function toGuard() {
+  return new ServerGuard({ idempotency: { duplicates: 'reject' }, adaptiveConcurrency: {} });
 }
 
 function post(origin: string): Promise<Response> {
@@ -69,7 +69,7 @@ const breaks: [string, Application][] = [
 describe.each(frameworks)('with %s', (_name, start) => {
   it.each(breaks)('a request is handled again at once where its handler %s', async (_how, breakOff) => {
     const handler = vi.fn<Application>(breakOff);
-    const { origin } = await start(guardOf(), handler);
+    const { origin } = await start(toGuard(), handler);
     // A server of Hono answers 500 where the body fails before its first piece is sent.
     const first = post(origin).then(async (response) => [response.status, await response.text()]);
     expect(await first.catch(() => 'broken off')).not.toContain(200);
@@ -105,7 +105,7 @@ describe.each(frameworks)('with %s', (_name, start) => {
   it('a key stays locked where a shutdown ends the connection while the handler is at work', async () => {
     const answer = defer<Answered>();
     const handler = vi.fn<Application>(() => answer.promise);
-    const { origin } = await start(guardOf(), handler);
+    const { origin } = await start(toGuard(), handler);
     const first = post(origin);
     const { raw } = await calledWith(handler);
     // From outside of the handler, as closeAllConnections() does.
@@ -120,7 +120,7 @@ describe.each(frameworks)('with %s', (_name, start) => {
   it('a key stays locked where the client has gone before the response is destroyed', async () => {
     const answer = defer<Answered>();
     const handler = vi.fn<Application>(() => answer.promise);
-    const guard = guardOf();
+    const guard = toGuard();
     const { origin, port } = await start(guard, handler);
     const socket = connect(port, '127.0.0.1');
     socket.write(
@@ -142,7 +142,7 @@ describe.each(frameworks)('with %s', (_name, start) => {
     const begin = vi.spyOn(store, 'begin');
     const answer = defer<Answered>();
     const handler = vi.fn<Application>(() => answer.promise);
-    const { origin } = await start({ idempotency: { store, lease: 100 } }, handler);
+    const { origin } = await start({ idempotency: { store, lockTimeout: 100 } }, handler);
     const first = post(origin);
     await vi.waitFor(() => expect(handler).toHaveBeenCalled());
     const others = [post(origin), post(origin), post(origin)];

@@ -1,10 +1,10 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { Priorities } from '../../../../src/middleware/server/guard/criticality.ts';
+import { CriticalityLevels } from '../../../../src/middleware/server/guard/criticality.ts';
 
 const names = ['checkout', 'browse', 'report'];
-const priorities = new Priorities(names);
-const shares = (overload: number) => names.map((name) => priorities.refusedShare(name, overload));
+const priorities = new CriticalityLevels(names);
+const shares = (overload: number) => names.map((name) => priorities.rejectedShare(name, overload));
 
 describe('which requests are refused', () => {
   it.each([
@@ -21,8 +21,8 @@ describe('which requests are refused', () => {
   });
 
   it('a priority that is not known is the least critical', () => {
-    expect(priorities.refusedShare('unknown', 1 / 6)).toBe(priorities.refusedShare('report', 1 / 6));
-    expect(priorities.refusedShare(undefined, 1 / 6)).toBe(priorities.refusedShare('report', 1 / 6));
+    expect(priorities.rejectedShare('unknown', 1 / 6)).toBe(priorities.rejectedShare('report', 1 / 6));
+    expect(priorities.rejectedShare(undefined, 1 / 6)).toBe(priorities.rejectedShare('report', 1 / 6));
   });
 
   it('no priority loses a request before those below it have lost all, whatever the overload', () => {

@@ -3,7 +3,7 @@ import { currentRequestContext } from '../../../../src/client/propagation.ts';
 import { Admission } from '../../../../src/middleware/server/guard/admission.ts';
 import { EventLoopDelay } from '../../../../src/middleware/server/guard/event-loop-delay.ts';
 import type { IncomingRequest } from '../../../../src/middleware/server/guard/incoming-request.ts';
-import type { ReadyAnswer } from '../../../../src/middleware/server/guard/local-response.ts';
+import type { LocalResponse } from '../../../../src/middleware/server/guard/local-response.ts';
 import {
   ServerGuard,
   type ServerGuardOptions,
@@ -16,22 +16,25 @@ import { fakeTime, fling, flush, pass } from '../../../policies/helpers.ts';
 
 beforeEach(fakeTime);
 
-function exchange(request: Partial<IncomingRequest> = {}) {
-  const gone = new AbortScope(undefined, { onAbort() {} });
+function guarded(request: Partial<IncomingRequest> = {}) {
+  const disconnected = new AbortScope(undefined, { onAbort() {} });
   const body = { observe: () => {}, read: async () => {} };
-  return { request: { method: 'GET', path: '/', headers: {}, ...request }, target: '/', gone, body };
+  return { request: { method: 'GET', path: '/', headers: {}, ...request }, target: '/', disconnected, body };
 }
 
 const timeout = (milliseconds: number) => ({ headers: { 'x-request-timeout': String(milliseconds) } });
 
 function bodyOf(decision: unknown): { code?: string } {
-  return JSON.parse((decision as ReadyAnswer).body as string);
+  return JSON.parse((decision as LocalResponse).body as string);
 }
 
 /** A request that waits, and what was decided of it, if anything. */
 function waiting(guard: ServerGuard, request?: Partial<IncomingRequest>) {
-  const asked = exchange(request);
-  const followed: { gone: AbortScope; decision: unknown } = { gone: asked.gone, decision: undefined };
+  const asked = guarded(request);
+  const followed: { disconnected: AbortScope; decision: unknown } = {
+    disconnected: asked.disconnected,
+    decision: undefined,
+  };
   void Promise.resolve(guard.admit(asked)).then((decision) => {
     followed.decision = decision;
   });
@@ -39,7 +42,7 @@ function waiting(guard: ServerGuard, request?: Partial<IncomingRequest>) {
 }
 
 function admit(guard: ServerGuard, request?: Partial<IncomingRequest>): Admission {
-  const decision = guard.admit(exchange(request));
+  const decision = guard.admit(guarded(request));
   expect(decision).toBeInstanceOf(Admission);
   return decision as Admission;
 }
@@ -52,12 +55,12 @@ describe('deadlines', () => {
 
   it('one whose deadline is past is refused with 504, and told to listeners', () => {
     const guard = new ServerGuard();
-    const refused: unknown[] = [];
-    guard.on('refuse', (event) => refused.push(event));
-    const decision = guard.admit(exchange(timeout(0)));
+    const rejected: unknown[] = [];
+    guard.on('reject', (event) => rejected.push(event));
+    const decision = guard.admit(guarded(timeout(0)));
     expect(decision).toMatchObject({ status: 504 });
     expect(bodyOf(decision)).toMatchObject({ code: 'ERR_DEADLINE_EXCEEDED', status: 504 });
-    expect(refused).toMatchObject([{ refusal: { status: 504 }, request: { path: '/' } }]);
+    expect(rejected).toMatchObject([{ rejection: { status: 504 }, request: { path: '/' } }]);
   });
 
   it.each(['GET', 'HEAD'])('a %s of a probe is let through all the same', (method) => {
@@ -74,12 +77,12 @@ describe('deadlines', () => {
     ['GET', '/health/records/7'],
     ['GET', '/healthy'],
   ])('a %s of %s is no probe, and is refused as any', (method, path) => {
-    expect(new ServerGuard().admit(exchange({ method, path, ...timeout(0) }))).toMatchObject({ status: 504 });
+    expect(new ServerGuard().admit(guarded({ method, path, ...timeout(0) }))).toMatchObject({ status: 504 });
   });
 
   it('a POST below /health has its idempotency key, as any', () => {
     const decision = new ServerGuard({ idempotency: { required: true } }).admit(
-      exchange({ method: 'POST', path: '/health/records' }),
+      guarded({ method: 'POST', path: '/health/records' }),
     );
     expect(decision).toMatchObject({ status: 400 });
   });
@@ -89,22 +92,22 @@ describe('deadlines', () => {
     const guard = new ServerGuard({ exempt: health.isProbe });
     admit(guard, { path: '/internal/ready', ...timeout(0) });
     for (const request of [{ path: '/health/ready' }, { path: '/internal/ready', method: 'POST' }]) {
-      expect(guard.admit(exchange({ ...request, ...timeout(0) }))).toMatchObject({ status: 504 });
+      expect(guard.admit(guarded({ ...request, ...timeout(0) }))).toMatchObject({ status: 504 });
     }
   });
 
   it('events tell of a request nothing but its method and its path', () => {
     const guard = new ServerGuard();
     const events: unknown[] = [];
-    guard.on('refuse', (event) => events.push(event.request));
-    void guard.admit(exchange({ headers: { authorization: 'secret', 'x-request-timeout': '0' } }));
+    guard.on('reject', (event) => events.push(event.request));
+    void guard.admit(guarded({ headers: { authorization: 'secret', 'x-request-timeout': '0' } }));
     expect(events).toEqual([{ method: 'GET', path: '/' }]);
   });
 
   it('what is exempt is as the application says', () => {
     const guard = new ServerGuard({ exempt: ({ path }) => path === '/ping' });
     admit(guard, { path: '/ping', ...timeout(0) });
-    expect(guard.admit(exchange({ path: '/health', ...timeout(0) }))).toMatchObject({ status: 504 });
+    expect(guard.admit(guarded({ path: '/health', ...timeout(0) }))).toMatchObject({ status: 504 });
   });
 });
 
@@ -191,7 +194,7 @@ describe('with adaptiveConcurrency', () => {
     const guard = new ServerGuard({ adaptiveConcurrency: { ...one, maxQueue: 1 } });
     const first = admit(guard);
     const second = waiting(guard);
-    second.gone.abort(new Error('gone'));
+    second.disconnected.abort(new Error('gone'));
     await flush();
     expect(guard.adaptiveConcurrency!.queued).toBe(0);
     expect(second.decision).toMatchObject({ status: 499 });
@@ -204,7 +207,7 @@ describe('with adaptiveConcurrency', () => {
     const error = new Error('broken');
     const partitions = [{ name: 'a', share: 1 }];
     const limiter = new AdaptiveConcurrency({ partitions, partition: () => fling(error) });
-    await expect(new ServerGuard({ adaptiveConcurrency: limiter }).admit(exchange())).rejects.toBe(error);
+    await expect(new ServerGuard({ adaptiveConcurrency: limiter }).admit(guarded())).rejects.toBe(error);
   });
 
   describe('an answer tells the limiter', () => {
@@ -249,11 +252,14 @@ describe('with maxEventLoopDelay', () => {
     return new ServerGuard({ maxEventLoopDelay: 100, ...options });
   }
 
-  /** The share of requests that are refused, over all chances. */
-  function refused(guard: (random: () => number) => ServerGuard, request?: Partial<IncomingRequest>): number {
+  /** The share of requests that are rejected, over all chances. */
+  function rejected(
+    guard: (random: () => number) => ServerGuard,
+    request?: Partial<IncomingRequest>,
+  ): number {
     let count = 0;
     for (let chance = 0.005; chance < 1; chance += 0.01) {
-      if (!(guard(() => chance).admit(exchange(request)) instanceof Admission)) count++;
+      if (!(guard(() => chance).admit(guarded(request)) instanceof Admission)) count++;
     }
     return count / 100;
   }
@@ -266,7 +272,7 @@ describe('with maxEventLoopDelay', () => {
     [200, 1],
     [1_000, 1],
   ])('of requests at a delay of %d ms the share of %d is refused', (delay, share) => {
-    expect(refused((random) => late(delay, { random }))).toBeCloseTo(share, 1);
+    expect(rejected((random) => late(delay, { random }))).toBeCloseTo(share, 1);
   });
 
   it('the least critical are refused first', () => {
@@ -275,8 +281,8 @@ describe('with maxEventLoopDelay', () => {
       priorityOf: ({ path }: IncomingRequest) => path,
     };
     const guard = (random: () => number) => late(150, { ...priorities, random });
-    expect(refused(guard, { path: 'report' })).toBe(1);
-    expect(refused(guard, { path: 'checkout' })).toBe(0);
+    expect(rejected(guard, { path: 'report' })).toBe(1);
+    expect(rejected(guard, { path: 'checkout' })).toBe(0);
   });
 
   it('what is exempt is let through', () => {
@@ -285,7 +291,7 @@ describe('with maxEventLoopDelay', () => {
 
   it('the refusal is 503 and says when to come again, by chance', () => {
     const retryAfter = (chance: number, options?: ServerGuardOptions) => {
-      const decision = late(1_000, { random: () => chance, ...options }).admit(exchange()) as ReadyAnswer;
+      const decision = late(1_000, { random: () => chance, ...options }).admit(guarded()) as LocalResponse;
       expect(decision).toMatchObject({ status: 503 });
       expect(bodyOf(decision)).toMatchObject({ code: 'ERR_OVERLOADED' });
       return decision.headers['retry-after'];

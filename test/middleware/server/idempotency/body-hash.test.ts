@@ -20,12 +20,12 @@ function isSame(
 ) {
   const hash = new BodyHash('POST', target, expected);
   let at = 0;
-  for (let piece = 0; at < body.length && hash.wantsMore; piece++) {
+  for (let piece = 0; at < body.length && hash.needsMore; piece++) {
     const size = Math.max(1, sizes[piece % sizes.length] ?? 1);
     hash.update(body.subarray(at, at + size));
     at += size;
   }
-  if (at >= body.length && hash.wantsMore) hash.end();
+  if (at >= body.length && hash.needsMore) hash.end();
   return hash.matches();
 }
 
@@ -54,9 +54,9 @@ it('where the first was not read to its end, another is the same if it begins so
 it('a longer body is not the same, and is not read to its end', () => {
   const hash = new BodyHash(...request, fingerprintOf(Buffer.from('abc')));
   hash.update(Buffer.from('abc'));
-  expect(hash.wantsMore).toBe(true);
+  expect(hash.needsMore).toBe(true);
   hash.update(Buffer.from('d'));
-  expect(hash.wantsMore).toBe(false);
+  expect(hash.needsMore).toBe(false);
   expect(hash.matches()).toBe(false);
 });
 

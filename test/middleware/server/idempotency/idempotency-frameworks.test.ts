@@ -7,7 +7,7 @@ import type { IdempotencyOptions } from '../../../../src/middleware/server/idemp
 import { defer } from '../../../policies/helpers.ts';
 import { type Answered, type Application, frameworks } from '../frameworks.ts';
 
-function guardOf(idempotency: IdempotencyOptions = {}) {
+function toGuard(idempotency: IdempotencyOptions = {}) {
   return new ServerGuard({ idempotency, adaptiveConcurrency: {} });
 }
 
@@ -53,7 +53,7 @@ describe.each(frameworks)('with %s', (_name, start) => {
     const handler = counting({
       headers: { 'x-own': 'yes', 'content-type': 'text/x-own', 'set-cookie': 'session=1' },
     });
-    const { origin } = await start(guardOf(), handler);
+    const { origin } = await start(toGuard(), handler);
     const first = await seen(post(origin, 'ünï'));
     expect(first).toMatchObject({
       status: 201,
@@ -67,9 +67,9 @@ describe.each(frameworks)('with %s', (_name, start) => {
     expect(handler).toHaveBeenCalledTimes(1);
   });
 
-  it('another body with the same key is refused, however long it is, and the connection goes on', async () => {
+  it('another body with the same key is rejected, however long it is, and the connection goes on', async () => {
     const handler = counting();
-    const { origin } = await start(guardOf(), handler);
+    const { origin } = await start(toGuard(), handler);
     const long = 'x'.repeat(300_000);
     expect(await seen(post(origin, long))).toMatchObject({ status: 201 });
     expect(await seen(post(origin, `${long}y`))).toMatchObject({ status: 422 });
@@ -83,7 +83,7 @@ describe.each(frameworks)('with %s', (_name, start) => {
   });
 
   it('the handler reads the body that was sent, in a context of its own', async () => {
-    const { origin } = await start(guardOf(), ({ body }) => ({ body: String(body.length) }));
+    const { origin } = await start(toGuard(), ({ body }) => ({ body: String(body.length) }));
     expect((await seen(post(origin, 'ü'.repeat(100_000)))).body).toBe('100000');
     expect((await seen(post(origin, '', { headers: { 'idempotency-key': 'other' } }))).body).toBe('0');
   });
@@ -91,7 +91,7 @@ describe.each(frameworks)('with %s', (_name, start) => {
   it('duplicates at the same time wait, and are answered alike', async () => {
     const answer = defer<Answered>();
     const handler = vi.fn<Application>(() => answer.promise);
-    const { origin } = await start(guardOf(), handler);
+    const { origin } = await start(toGuard(), handler);
     const all = [post(origin, 'a'), post(origin, 'a'), post(origin, 'a')];
     await vi.waitFor(() => expect(handler).toHaveBeenCalled());
     answer.resolve({ body: 'done' });
@@ -102,7 +102,7 @@ describe.each(frameworks)('with %s', (_name, start) => {
 
   it('what fails is handled again', async () => {
     const handler = vi.fn<Application>(() => Promise.reject(new Error('broken')));
-    const { origin } = await start(guardOf(), handler);
+    const { origin } = await start(toGuard(), handler);
     expect((await post(origin, 'a')).status).toBe(500);
     handler.mockImplementation(() => ({ body: 'done' }));
     expect(await seen(post(origin, 'a'))).toMatchObject({ status: 200, body: 'done', replayed: null });
@@ -112,7 +112,7 @@ describe.each(frameworks)('with %s', (_name, start) => {
   it('a client that has gone before the answer gets it when it comes again', async () => {
     const answer = defer<Answered>();
     const handler = vi.fn<Application>(() => answer.promise);
-    const guard = guardOf();
+    const guard = toGuard();
     const { origin, port } = await start(guard, handler);
     await sendAndGo(port, guard, handler);
     const again = post(origin, 'a');
@@ -124,7 +124,7 @@ describe.each(frameworks)('with %s', (_name, start) => {
   it('what fails after its client has gone is handled again', async () => {
     const answer = defer<Answered>();
     const handler = vi.fn<Application>(() => answer.promise);
-    const guard = guardOf();
+    const guard = toGuard();
     const { origin, port } = await start(guard, handler);
     await sendAndGo(port, guard, handler);
     handler.mockImplementation(() => ({ body: 'done' }));
@@ -139,7 +139,7 @@ describe.each(frameworks)('with %s', (_name, start) => {
       return answer.promise;
     };
     const store = { begin, complete: async () => true, release: async () => {} };
-    const guard = guardOf({ store, whenUnavailable: 'handle' });
+    const guard = toGuard({ store, whenUnavailable: 'handle' });
     const handler = counting();
     const { port } = await start(guard, handler);
     const socket = connect(port, '127.0.0.1');
@@ -156,7 +156,7 @@ describe.each(frameworks)('with %s', (_name, start) => {
 
   it('an answer that is too large is sent, not kept, and handled again', async () => {
     const handler = vi.fn<Application>(() => ({ body: 'x'.repeat(1_001) }));
-    const { origin } = await start(guardOf({ maxAnswerSize: 1_000 }), handler);
+    const { origin } = await start(toGuard({ maxResponseSize: 1_000 }), handler);
     expect((await seen(post(origin, 'a'))).body).toHaveLength(1_001);
     handler.mockImplementation(() => ({ body: 'x'.repeat(1_000) }));
     expect(await seen(post(origin, 'a'))).toMatchObject({ replayed: null });
@@ -166,14 +166,14 @@ describe.each(frameworks)('with %s', (_name, start) => {
 
   it('an answer without a body is given again without one', async () => {
     const handler = vi.fn<Application>(() => ({ status: 404 }));
-    const { origin } = await start(guardOf(), handler);
+    const { origin } = await start(toGuard(), handler);
     expect(await seen(post(origin, 'a'))).toMatchObject({ status: 404, body: '' });
     expect(await seen(post(origin, 'a'))).toMatchObject({ status: 404, body: '', replayed: 'true' });
     expect(handler).toHaveBeenCalledTimes(1);
   });
 
   it('a key that is missing or malformed is told to the client', async () => {
-    const { origin } = await start(guardOf({ required: true }), counting());
+    const { origin } = await start(toGuard({ required: true }), counting());
     const missing = await fetch(origin, { method: 'POST' });
     expect([missing.status, await missing.json()]).toMatchObject([
       400,
@@ -189,7 +189,7 @@ describe.each(frameworks)('with %s', (_name, start) => {
   it('a ServiceClient that tries again after a timeout gets the answer of its first try', async () => {
     const answer = defer<Answered>();
     const handler = vi.fn<Application>(() => answer.promise);
-    const { origin } = await start(guardOf(), handler);
+    const { origin } = await start(toGuard(), handler);
     const discovery = new StaticServiceDiscovery({ orders: [origin] });
     const client = new ServiceClient({ discovery, defaults: { attemptTimeout: 300 } });
     onTestFinished(() => client.close());

@@ -13,7 +13,7 @@ export function describeIdempotencyStore(name: string, make: () => IdempotencySt
     it('gives a key to one holder', async () => {
       const { store, key } = setUp();
       expect(await store.begin(key, 'a', LONG)).toEqual({ state: 'begun' });
-      expect(await store.begin(key, 'b', LONG)).toEqual({ state: 'held' });
+      expect(await store.begin(key, 'b', LONG)).toEqual({ state: 'locked' });
       expect(await store.begin(`${key}2`, 'b', LONG)).toEqual({ state: 'begun' });
     });
 
@@ -21,7 +21,7 @@ export function describeIdempotencyStore(name: string, make: () => IdempotencySt
       const { store, key } = setUp();
       await store.begin(key, 'a', LONG);
       await store.release(key, 'b');
-      expect(await store.begin(key, 'b', LONG)).toEqual({ state: 'held' });
+      expect(await store.begin(key, 'b', LONG)).toEqual({ state: 'locked' });
       await store.release(key, 'a');
       await store.release(key, 'a');
       expect(await store.begin(key, 'b', LONG)).toEqual({ state: 'begun' });
@@ -35,49 +35,49 @@ export function describeIdempotencyStore(name: string, make: () => IdempotencySt
       await vi.waitFor(async () =>
         expect(await store.begin(`${key}2`, 'b', LONG)).toEqual({ state: 'begun' }),
       );
-      expect(await store.begin(key, 'b', LONG)).toEqual({ state: 'held' });
+      expect(await store.begin(key, 'b', LONG)).toEqual({ state: 'locked' });
     });
 
-    it('gives the answer once there is one, whoever asks, and keeps it as it is', async () => {
+    it('gives the response once there is one, whoever asks, and keeps it as it is', async () => {
       const { store, key } = setUp();
-      const answer = JSON.stringify({ text: 'ü\u0000\n"€😀' });
+      const response = JSON.stringify({ text: 'ü\u0000\n"€😀' });
       await store.begin(key, 'a', LONG);
-      expect(await store.complete(key, 'a', answer, LONG)).toBe(true);
-      expect(await store.begin(key, 'a', LONG)).toEqual({ state: 'done', answer });
-      expect(await store.begin(key, 'b', LONG)).toEqual({ state: 'done', answer });
+      expect(await store.complete(key, 'a', response, LONG)).toBe(true);
+      expect(await store.begin(key, 'a', LONG)).toEqual({ state: 'done', response });
+      expect(await store.begin(key, 'b', LONG)).toEqual({ state: 'done', response });
       await store.release(key, 'a');
       expect(await store.complete(key, 'a', 'other', LONG)).toBe(false);
-      expect(await store.begin(key, 'b', LONG)).toEqual({ state: 'done', answer });
+      expect(await store.begin(key, 'b', LONG)).toEqual({ state: 'done', response });
     });
 
-    it('forgets the answer when its time is over', async () => {
+    it('forgets the response when its time is over', async () => {
       const { store, key } = setUp();
       await store.begin(key, 'a', LONG);
-      await store.complete(key, 'a', 'answer', 1);
+      await store.complete(key, 'a', 'response', 1);
       await vi.waitFor(async () => expect(await store.begin(key, 'b', LONG)).toEqual({ state: 'begun' }));
     });
 
-    it('a holder that comes late overwrites neither the holder after it nor its answer', async () => {
+    it('a holder that comes late overwrites neither the holder after it nor its response', async () => {
       const { store, key } = setUp();
       await store.begin(key, 'a', 1);
       await vi.waitFor(async () => expect(await store.begin(key, 'b', LONG)).toEqual({ state: 'begun' }));
       expect(await store.complete(key, 'a', 'late', LONG)).toBe(false);
       await store.release(key, 'a');
-      expect(await store.begin(key, 'c', LONG)).toEqual({ state: 'held' });
+      expect(await store.begin(key, 'c', LONG)).toEqual({ state: 'locked' });
       expect(await store.complete(key, 'b', 'right', LONG)).toBe(true);
       expect(await store.complete(key, 'a', 'late', LONG)).toBe(false);
-      expect(await store.begin(key, 'c', LONG)).toEqual({ state: 'done', answer: 'right' });
+      expect(await store.begin(key, 'c', LONG)).toEqual({ state: 'done', response: 'right' });
     });
 
-    it('a holder whose lease is over keeps its answer where nobody came after it', async () => {
+    it('a holder whose lease is over keeps its response where nobody came after it', async () => {
       const { store, key } = setUp();
       await store.begin(key, 'a', LONG);
       await store.release(key, 'a');
       expect(await store.complete(key, 'a', 'late', LONG)).toBe(true);
-      expect(await store.begin(key, 'b', LONG)).toEqual({ state: 'done', answer: 'late' });
+      expect(await store.begin(key, 'b', LONG)).toEqual({ state: 'done', response: 'late' });
     });
 
-    it('never lets two hold a key, nor changes an answer, in whatever order it is asked', async () => {
+    it('never lets two hold a key, nor changes an response, in whatever order it is asked', async () => {
       const step = fc.record({
         action: fc.constantFrom('begin', 'complete', 'release'),
         holder: fc.constantFrom('a', 'b', 'c'),
@@ -86,17 +86,17 @@ export function describeIdempotencyStore(name: string, make: () => IdempotencySt
         fc.asyncProperty(fc.array(step, { maxLength: 20 }), async (steps) => {
           const { store, key } = setUp();
           let held: string | undefined;
-          let answer: string | undefined;
+          let response: string | undefined;
           for (const { action, holder } of steps) {
             if (action === 'begin') {
               const state = await store.begin(key, holder, LONG);
-              if (answer !== undefined) expect(state).toEqual({ state: 'done', answer });
-              else expect(state.state).toBe(held === undefined || held === holder ? 'begun' : 'held');
+              if (response !== undefined) expect(state).toEqual({ state: 'done', response });
+              else expect(state.state).toBe(held === undefined || held === holder ? 'begun' : 'locked');
               if (state.state === 'begun') held = holder;
             } else if (action === 'complete') {
               const kept = await store.complete(key, holder, `of ${holder}`, LONG);
-              expect(kept).toBe(answer === undefined && (held === undefined || held === holder));
-              if (kept) answer = `of ${holder}`;
+              expect(kept).toBe(response === undefined && (held === undefined || held === holder));
+              if (kept) response = `of ${holder}`;
               if (kept) held = undefined;
             } else {
               await store.release(key, holder);

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { Admission } from '../../../../src/middleware/server/guard/admission.ts';
-import type { ReadyAnswer } from '../../../../src/middleware/server/guard/local-response.ts';
+import type { LocalResponse } from '../../../../src/middleware/server/guard/local-response.ts';
 import {
   ServerGuard,
   type ServerGuardOptions,
@@ -24,15 +24,17 @@ interface Sent {
 
 /** A request with the key `k`, and what was decided of it, if anything. */
 function send(guard: ServerGuard, { method = 'POST', target = '/orders', headers, body = '' }: Sent = {}) {
-  const gone = new AbortScope(undefined, { onAbort() {} });
+  const disconnected = new AbortScope(undefined, { onAbort() {} });
   const read = async (hash: BodyHash) => {
     hash.update(Buffer.from(body));
     hash.end();
   };
   const request = { method, path: target, headers: { 'idempotency-key': '"k"', ...headers } };
-  const call = follow(Promise.resolve(guard.admit({ request, target, gone, body: { observe: read, read } })));
+  const call = follow(
+    Promise.resolve(guard.admit({ request, target, disconnected, body: { observe: read, read } })),
+  );
   return {
-    gone,
+    disconnected,
     get decision(): unknown {
       return call.outcome?.ok ? call.outcome.value : call.outcome?.error;
     },
@@ -41,20 +43,24 @@ function send(guard: ServerGuard, { method = 'POST', target = '/orders', headers
       return this.decision as Admission;
     },
     /** The handler answers. */
-    answer(status = 201, text = 'done'): Promise<void> {
-      return this.admission.hold!.complete({ status, headers: { 'x-own': 'yes' }, body: Buffer.from(text) });
+    respond(status = 201, text = 'done'): Promise<void> {
+      return this.admission.keyLock!.complete({
+        status,
+        headers: { 'x-own': 'yes' },
+        body: Buffer.from(text),
+      });
     },
   };
 }
 
-function guardOf(idempotency: IdempotencyOptions = {}, options: ServerGuardOptions = {}) {
+function toGuard(idempotency: IdempotencyOptions = {}, options: ServerGuardOptions = {}) {
   return new ServerGuard({ idempotency, random: () => 0, ...options });
 }
 
 const handled = expect.any(Admission);
 const replayed = expect.objectContaining({ status: 201, body: Buffer.from('done') });
-const refused = (status: number, code: string) => ({ status, body: expect.stringContaining(`"${code}"`) });
-const inProgress = refused(409, 'ERR_IDEMPOTENCY_KEY_IN_PROGRESS');
+const rejected = (status: number, code: string) => ({ status, body: expect.stringContaining(`"${code}"`) });
+const inProgress = rejected(409, 'ERR_IDEMPOTENCY_KEY_IN_PROGRESS');
 
 /** A store that is away while the test says so. */
 function shaky() {
@@ -83,12 +89,12 @@ function shaky() {
 
 describe('a request with an idempotency key', () => {
   it('is handled once: the same request is answered as it was', async () => {
-    const guard = guardOf();
+    const guard = toGuard();
     const replays: unknown[] = [];
     guard.on('replay', ({ request }) => replays.push(request.path));
     const first = send(guard);
     await flush();
-    await first.answer();
+    await first.respond();
     const again = send(guard);
     await flush();
     expect(again.decision).toEqual({
@@ -105,30 +111,30 @@ describe('a request with an idempotency key', () => {
     ['with another method', { method: 'PATCH' }],
     ['with another body', { body: 'other' }],
   ])('is refused with 422 where the key was used for one %s', async (_what, other) => {
-    const guard = guardOf();
+    const guard = toGuard();
     const first = send(guard);
     await flush();
-    await first.answer();
+    await first.respond();
     const second = send(guard, other);
     await flush();
-    expect(second.decision).toMatchObject(refused(422, 'ERR_IDEMPOTENCY_KEY_REUSED'));
+    expect(second.decision).toMatchObject(rejected(422, 'ERR_IDEMPOTENCY_KEY_REUSED'));
   });
 
   it('does not meet the same key of another caller', async () => {
-    const guard = guardOf();
+    const guard = toGuard();
     const first = send(guard, { headers: { authorization: 'Bearer a' } });
     await flush();
-    await first.answer();
+    await first.respond();
     const [stranger, nobody] = [send(guard, { headers: { authorization: 'Bearer b' } }), send(guard)];
     await flush();
     expect([stranger.decision, nobody.decision]).toEqual([handled, handled]);
   });
 
   it('belongs to the caller that further headers tell', async () => {
-    const guard = guardOf({ credentialHeaders: ['X-Shop'] });
+    const guard = toGuard({ credentialHeaders: ['X-Shop'] });
     const first = send(guard, { headers: { 'x-shop': 'a' } });
     await flush();
-    await first.answer();
+    await first.respond();
     const [again, other] = [
       send(guard, { headers: { 'x-shop': 'a' } }),
       send(guard, { headers: { 'x-shop': 'b' } }),
@@ -138,11 +144,11 @@ describe('a request with an idempotency key', () => {
   });
 
   it('belongs to whom the application says', async () => {
-    const guard = guardOf({ scope: ({ headers }) => String(headers['x-user']) });
+    const guard = toGuard({ scope: ({ headers }) => String(headers['x-user']) });
     const headers = { 'x-user': 'u1' };
     const first = send(guard, { headers: { ...headers, authorization: 'Bearer a' } });
     await flush();
-    await first.answer();
+    await first.respond();
     const renewed = send(guard, { headers: { ...headers, authorization: 'Bearer b' } });
     const other = send(guard, { headers: { 'x-user': 'u2', authorization: 'Bearer a' } });
     await flush();
@@ -151,16 +157,16 @@ describe('a request with an idempotency key', () => {
 
   it('gets the error of the application where its scope throws', async () => {
     const error = new Error('broken');
-    const request = send(guardOf({ scope: () => fling(error) }));
+    const request = send(toGuard({ scope: () => fling(error) }));
     await flush();
     expect(request.decision).toBe(error);
   });
 
   it('is handled again when the answer is too old', async () => {
-    const guard = guardOf({ ttl: 5_000 });
+    const guard = toGuard({ ttl: 5_000 });
     const first = send(guard);
     await flush();
-    await first.answer();
+    await first.respond();
     await pass(4_999);
     const again = send(guard);
     await flush();
@@ -172,10 +178,10 @@ describe('a request with an idempotency key', () => {
   });
 
   it('the answer is given for a day by default', async () => {
-    const guard = guardOf();
+    const guard = toGuard();
     const first = send(guard);
     await flush();
-    await first.answer();
+    await first.respond();
     vi.setSystemTime(Date.now() + 1_000_000);
     await pass(24 * 3_600_000 - 1);
     const again = send(guard);
@@ -184,26 +190,26 @@ describe('a request with an idempotency key', () => {
   });
 
   it.each([500, 503, 401, 429])('is handled again after an answer of %i', async (status) => {
-    const guard = guardOf();
+    const guard = toGuard();
     const first = send(guard);
     await flush();
-    await first.answer(status);
+    await first.respond(status);
     const again = send(guard);
     await flush();
     expect(again.decision).toEqual(handled);
   });
 
   it.each(['GET', 'PUT', 'DELETE'])('is nothing special with the method %s', async (method) => {
-    const guard = guardOf();
+    const guard = toGuard();
     const [first, second] = [send(guard, { method }), send(guard, { method })];
     await flush();
-    expect([first.admission.hold, second.admission.hold]).toEqual([undefined, undefined]);
+    expect([first.admission.keyLock, second.admission.keyLock]).toEqual([undefined, undefined]);
   });
 
   it.each(['"open', 'a, b', ''])('is refused with 400 where the key is %j', async (key) => {
-    const request = send(guardOf(), { headers: { 'idempotency-key': key } });
+    const request = send(toGuard(), { headers: { 'idempotency-key': key } });
     await flush();
-    expect(request.decision).toMatchObject(refused(400, 'ERR_IDEMPOTENCY_KEY_INVALID'));
+    expect(request.decision).toMatchObject(rejected(400, 'ERR_IDEMPOTENCY_KEY_INVALID'));
   });
 });
 
@@ -211,18 +217,18 @@ describe('a request without a key', () => {
   const without = { headers: { 'idempotency-key': undefined as never } };
 
   it('is handled as any', async () => {
-    const request = send(guardOf(), without);
+    const request = send(toGuard(), without);
     await flush();
-    expect(request.admission.hold).toBeUndefined();
+    expect(request.admission.keyLock).toBeUndefined();
   });
 
   it('is refused with 400 where it needs one', async () => {
-    const always = send(guardOf({ required: true }), without);
-    const guard = guardOf({ required: ({ path }) => path === '/orders' });
+    const always = send(toGuard({ required: true }), without);
+    const guard = toGuard({ required: ({ path }) => path === '/orders' });
     const [orders, other] = [send(guard, without), send(guard, { ...without, target: '/searches' })];
-    const get = send(guardOf({ required: true }), { ...without, method: 'GET' });
+    const get = send(toGuard({ required: true }), { ...without, method: 'GET' });
     await flush();
-    const missing = refused(400, 'ERR_IDEMPOTENCY_KEY_MISSING');
+    const missing = rejected(400, 'ERR_IDEMPOTENCY_KEY_MISSING');
     expect([always.decision, orders.decision]).toMatchObject([missing, missing]);
     expect([other.decision, get.decision]).toEqual([handled, handled]);
   });
@@ -230,32 +236,32 @@ describe('a request without a key', () => {
 
 describe('a duplicate while the first is handled', () => {
   it('waits, and gets the answer of the first', async () => {
-    const guard = guardOf();
+    const guard = toGuard();
     const first = send(guard);
     const second = send(guard);
     await pass(3_000);
     expect(second.decision).toBeUndefined();
-    await first.answer();
+    await first.respond();
     await pass(500);
     expect(second.decision).toEqual(replayed);
   });
 
   it('is handled itself where the first has failed; the others go on waiting', async () => {
-    const guard = guardOf();
+    const guard = toGuard();
     const first = send(guard);
     const others = [send(guard), send(guard)];
     await pass(1_000);
-    await first.answer(500);
+    await first.respond(500);
     await pass(1_000);
     const decided = others.filter(({ decision }) => decision !== undefined);
     expect(decided).toHaveLength(1);
-    await decided[0]!.answer();
+    await decided[0]!.respond();
     await pass(500);
     expect(others.map(({ decision }) => decision)).toEqual(expect.arrayContaining([handled, replayed]));
   });
 
   it('is refused with 409 at once, with when to come again, where the application says so', async () => {
-    const guard = guardOf({ duplicates: 'refuse' });
+    const guard = toGuard({ duplicates: 'reject' });
     send(guard);
     const second = send(guard);
     await flush();
@@ -263,7 +269,7 @@ describe('a duplicate while the first is handled', () => {
   });
 
   it('is refused with 409 when it has waited for long enough', async () => {
-    const guard = guardOf({ waitTimeout: 2_000 });
+    const guard = toGuard({ waitTimeout: 2_000 });
     send(guard);
     const second = send(guard);
     await pass(1_999);
@@ -273,30 +279,30 @@ describe('a duplicate while the first is handled', () => {
   });
 
   it('is refused with 504 when its own deadline has passed', async () => {
-    const guard = guardOf();
+    const guard = toGuard();
     send(guard);
     const second = send(guard, { headers: { 'x-request-timeout': '700' } });
     await pass(700);
-    expect(second.decision).toMatchObject(refused(504, 'ERR_DEADLINE_EXCEEDED'));
+    expect(second.decision).toMatchObject(rejected(504, 'ERR_DEADLINE_EXCEEDED'));
   });
 
-  it('waits no more when its client has gone, and asks the store no more', async () => {
+  it('waits no more when its client has disconnected, and asks the store no more', async () => {
     const store = shaky();
-    const guard = guardOf({ store: store.store });
+    const guard = toGuard({ store: store.store });
     const first = send(guard);
     const second = send(guard);
     await pass(1_000);
-    second.gone.abort(new Error('gone'));
+    second.disconnected.abort(new Error('gone'));
     await flush();
     expect(second.decision).toMatchObject({ status: 499 });
     const calls = store.calls.length;
     await pass(1_000);
     expect(store.calls.length).toBe(calls);
-    first.admission.hold!.release();
+    first.admission.keyLock!.release();
   });
 
   it('is refused with 409 where a thousand wait already', async () => {
-    const guard = guardOf();
+    const guard = toGuard();
     send(guard);
     await flush();
     const waiting = Array.from({ length: 1_000 }, () => send(guard));
@@ -308,7 +314,7 @@ describe('a duplicate while the first is handled', () => {
   });
 
   it('waits although a thousand of another caller do, and its own thousand may once they are answered', async () => {
-    const guard = guardOf();
+    const guard = toGuard();
     const [busy, quiet] = [{ headers: { 'x-tenant-id': 'a' } }, { headers: { 'x-tenant-id': 'b' } }];
     const [first, other] = [send(guard, busy), send(guard, quiet)];
     await flush();
@@ -317,9 +323,9 @@ describe('a duplicate while the first is handled', () => {
     const duplicate = send(guard, quiet);
     await flush();
     expect(duplicate.decision).toBeUndefined();
-    await Promise.all([first.answer(), other.answer()]);
+    await Promise.all([first.respond(), other.respond()]);
     await pass(500);
-    expect([...waiting, duplicate].every(({ decision }) => (decision as ReadyAnswer).status === 201)).toBe(
+    expect([...waiting, duplicate].every(({ decision }) => (decision as LocalResponse).status === 201)).toBe(
       true,
     );
   });
@@ -327,20 +333,20 @@ describe('a duplicate while the first is handled', () => {
 
 describe('the hold on a key', () => {
   it('lasts as long as the request is handled, however much longer than its lease', async () => {
-    const guard = guardOf({ lease: 300, duplicates: 'refuse' });
+    const guard = toGuard({ lockTimeout: 300, duplicates: 'reject' });
     const first = send(guard);
     await pass(10_000);
     const second = send(guard);
     await flush();
     expect(second.decision).toMatchObject(inProgress);
-    await first.answer();
+    await first.respond();
     const third = send(guard);
     await flush();
     expect(third.decision).toEqual(replayed);
   });
 
   it('is not taken by another request of the process while the event loop is blocked', async () => {
-    const guard = guardOf({ lease: 300 });
+    const guard = toGuard({ lockTimeout: 300 });
     const first = send(guard);
     const waiting = send(guard);
     await flush();
@@ -348,7 +354,7 @@ describe('the hold on a key', () => {
     const late = send(guard);
     await pass(5_000);
     expect([waiting.decision, late.decision]).toEqual([undefined, undefined]);
-    await first.answer();
+    await first.respond();
     await pass(500);
     expect([waiting.decision, late.decision]).toEqual([replayed, replayed]);
   });
@@ -366,19 +372,19 @@ describe('the hold on a key', () => {
       complete: (...args) => memory.complete(...args),
       release: (...args) => memory.release(...args),
     };
-    const slept = send(guardOf({ store, lease: 300, duplicates: 'refuse' }));
+    const slept = send(toGuard({ store, lockTimeout: 300, duplicates: 'reject' }));
     await pass(350);
-    const other = send(guardOf({ store: memory, lease: 300 }));
+    const other = send(toGuard({ store: memory, lockTimeout: 300 }));
     await flush();
     expect(other.decision).toEqual(handled);
     await pass(50);
     expect(slept.decision).toMatchObject(inProgress);
-    other.admission.hold!.release();
+    other.admission.keyLock!.release();
   });
 
   it.each(['when it is renewed', 'when it is answered'])('is told as lost %s, once', async (when) => {
     const store = new InMemoryIdempotencyStore();
-    const [one, two] = [guardOf({ store, lease: 300 }), guardOf({ store, lease: 300 })];
+    const [one, two] = [toGuard({ store, lockTimeout: 300 }), toGuard({ store, lockTimeout: 300 })];
     const lost: unknown[] = [];
     one.on('lock-lost', (event) => lost.push(event));
     const late = send(one);
@@ -391,8 +397,8 @@ describe('the hold on a key', () => {
     expect(second.decision).toEqual(handled);
     if (when === 'when it is renewed') await pass(100);
     expect(lost).toHaveLength(when === 'when it is renewed' ? 1 : 0);
-    await late.answer(201, 'late');
-    await second.answer();
+    await late.respond(201, 'late');
+    await second.respond();
     expect(lost).toEqual([{ request: { method: 'POST', path: '/orders' } }]);
     const third = send(one);
     await flush();
@@ -401,7 +407,7 @@ describe('the hold on a key', () => {
 
   it('that is lost is not held for ever by a handler that never ends, once its client has gone', async () => {
     const store = new InMemoryIdempotencyStore();
-    const [one, two] = [guardOf({ store, lease: 300 }), guardOf({ store, lease: 300 })];
+    const [one, two] = [toGuard({ store, lockTimeout: 300 }), toGuard({ store, lockTimeout: 300 })];
     const lost = vi.fn();
     one.on('lock-lost', lost);
     const hanging = send(one);
@@ -414,8 +420,8 @@ describe('the hold on a key', () => {
     await pass(100);
     expect(lost).toHaveBeenCalledTimes(1);
     renew.mockClear();
-    await second.answer();
-    hanging.admission.hold!.clientGone();
+    await second.respond();
+    hanging.admission.keyLock!.onClientDisconnect();
     await pass(3_200);
     expect(renew).not.toHaveBeenCalled();
     const third = send(one);
@@ -425,11 +431,11 @@ describe('the hold on a key', () => {
 
   it('ends with its lease when its process has died', async () => {
     const store = new InMemoryIdempotencyStore();
-    const dead = guardOf({ store, lease: 300 });
+    const dead = toGuard({ store, lockTimeout: 300 });
     send(dead);
     await flush();
     vi.clearAllTimers();
-    const second = send(guardOf({ store, lease: 300 }));
+    const second = send(toGuard({ store, lockTimeout: 300 }));
     await pass(299);
     expect(second.decision).toBeUndefined();
     await pass(501);
@@ -438,25 +444,25 @@ describe('the hold on a key', () => {
 
   it('is not taken back by one that comes late', async () => {
     const store = new InMemoryIdempotencyStore();
-    const [one, two] = [guardOf({ store, lease: 300 }), guardOf({ store, lease: 300 })];
+    const [one, two] = [toGuard({ store, lockTimeout: 300 }), toGuard({ store, lockTimeout: 300 })];
     const late = send(one);
     await flush();
     vi.clearAllTimers();
     await pass(300);
     const second = send(two);
     await flush();
-    await late.answer(201, 'late');
-    await second.answer();
+    await late.respond(201, 'late');
+    await second.respond();
     const third = send(one);
     await flush();
     expect(third.decision).toEqual(replayed);
   });
 
-  it('goes on when the client has gone, for the handler to come to its end, but not for ever', async () => {
-    const guard = guardOf({ lease: 300, duplicates: 'refuse' });
+  it('goes on when the client has disconnected, for the handler to come to its end, but not for ever', async () => {
+    const guard = toGuard({ lockTimeout: 300, duplicates: 'reject' });
     const first = send(guard);
     await flush();
-    first.admission.hold!.clientGone();
+    first.admission.keyLock!.onClientDisconnect();
     await pass(2_900);
     const second = send(guard);
     await flush();
@@ -468,12 +474,12 @@ describe('the hold on a key', () => {
   });
 
   it('is given back where the request is refused after all', async () => {
-    const guard = guardOf({}, { adaptiveConcurrency: { initialLimit: 1, maxLimit: 1 } });
+    const guard = toGuard({}, { adaptiveConcurrency: { initialLimit: 1, maxLimit: 1 } });
     const other = send(guard, { headers: { 'idempotency-key': 'other' } });
     await flush();
     const first = send(guard);
     await flush();
-    expect(first.decision).toMatchObject(refused(503, 'ERR_OVERLOADED'));
+    expect(first.decision).toMatchObject(rejected(503, 'ERR_OVERLOADED'));
     other.admission.finish(201);
     const again = send(guard);
     await flush();
@@ -491,12 +497,12 @@ describe('the hold on a key', () => {
       complete: (...args) => memory.complete(...args),
       release: (...args) => memory.release(...args),
     };
-    const guard = guardOf({ store, lease: 3_000 });
+    const guard = toGuard({ store, lockTimeout: 3_000 });
     const first = send(guard);
     await flush();
     slow = true;
     await pass(1_020);
-    await first.answer(500);
+    await first.respond(500);
     await pass(100);
     slow = false;
     const again = send(guard);
@@ -506,21 +512,21 @@ describe('the hold on a key', () => {
 
   it('is renewed no more once another has the key', async () => {
     const { store, calls } = shaky();
-    const first = send(guardOf({ store, lease: 3_000 }));
+    const first = send(toGuard({ store, lockTimeout: 3_000 }));
     await flush();
     vi.spyOn(store, 'begin').mockImplementation(async () => {
       calls.push('begin');
-      return { state: 'held' };
+      return { state: 'locked' };
     });
     await pass(10_000);
     expect(calls).toEqual(['begin', 'begin']);
-    first.admission.hold!.release();
+    first.admission.keyLock!.release();
   });
 
   it('is given back where the client has gone while the store was asked', async () => {
-    const guard = guardOf();
+    const guard = toGuard();
     const first = send(guard);
-    first.gone.abort(new Error('gone'));
+    first.disconnected.abort(new Error('gone'));
     await flush();
     expect(first.decision).toMatchObject({ status: 499 });
     const again = send(guard);
@@ -529,23 +535,23 @@ describe('the hold on a key', () => {
   });
 
   it('is given back once: only the first of an answer and a release counts', async () => {
-    const guard = guardOf();
+    const guard = toGuard();
     const first = send(guard);
     await flush();
-    await first.answer();
-    first.admission.hold!.release();
-    await first.answer(201, 'other');
+    await first.respond();
+    first.admission.keyLock!.release();
+    await first.respond(201, 'other');
     const again = send(guard);
     await flush();
     expect(again.decision).toEqual(replayed);
   });
 
   it('leaves no timer behind', async () => {
-    const guard = guardOf();
+    const guard = toGuard();
     const first = send(guard);
     const second = send(guard);
     await pass(100);
-    await first.answer();
+    await first.respond();
     await pass(500);
     expect(second.decision).toEqual(replayed);
     expect(vi.getTimerCount()).toBe(0);
@@ -556,13 +562,13 @@ describe('while the store is away', () => {
   it('a request with a key is refused with 503, and one without is handled', async () => {
     const store = shaky();
     store.away = true;
-    const guard = guardOf({ store: store.store });
+    const guard = toGuard({ store: store.store });
     const errors: unknown[] = [];
     guard.on('idempotency-error', ({ error }) => errors.push(error));
     const [keyed, other] = [send(guard), send(guard, { method: 'GET' })];
     await flush();
     expect(keyed.decision).toMatchObject({
-      ...refused(503, 'ERR_IDEMPOTENCY_UNAVAILABLE'),
+      ...rejected(503, 'ERR_IDEMPOTENCY_UNAVAILABLE'),
       headers: { 'retry-after': '1' },
     });
     expect(other.decision).toEqual(handled);
@@ -572,9 +578,9 @@ describe('while the store is away', () => {
   it('a request with a key is handled where the application says so', async () => {
     const store = shaky();
     store.away = true;
-    const request = send(guardOf({ store: store.store, whenUnavailable: 'handle' }));
+    const request = send(toGuard({ store: store.store, whenUnavailable: 'handle' }));
     await flush();
-    expect(request.admission.hold).toBeUndefined();
+    expect(request.admission.keyLock).toBeUndefined();
   });
 
   it('a key that was taken although the store did not say so is given back', async () => {
@@ -589,7 +595,7 @@ describe('while the store is away', () => {
       complete: (...args) => memory.complete(...args),
       release: (...args) => memory.release(...args),
     };
-    const guard = guardOf({ store });
+    const guard = toGuard({ store });
     const first = send(guard);
     await flush();
     expect(first.decision).toMatchObject({ status: 503 });
@@ -601,11 +607,11 @@ describe('while the store is away', () => {
 
   it('an answer is not held back, and is kept when the store is there again', async () => {
     const store = shaky();
-    const guard = guardOf({ store: store.store });
+    const guard = toGuard({ store: store.store });
     const first = send(guard);
     await flush();
     store.away = true;
-    await first.answer();
+    await first.respond();
     await pass(3_000);
     store.away = false;
     await pass(1_000);
@@ -617,11 +623,11 @@ describe('while the store is away', () => {
 
   it('an answer is given up when the key is no longer its own', async () => {
     const store = shaky();
-    const guard = guardOf({ store: store.store, lease: 2_000 });
+    const guard = toGuard({ store: store.store, lockTimeout: 2_000 });
     const first = send(guard);
     await flush();
     store.away = true;
-    await first.answer();
+    await first.respond();
     await pass(4_000);
     const calls = store.calls.length;
     await pass(10_000);
@@ -630,7 +636,7 @@ describe('while the store is away', () => {
 
   it('a hold is renewed when the store is there again', async () => {
     const store = shaky();
-    const guard = guardOf({ store: store.store, lease: 3_000, duplicates: 'refuse' });
+    const guard = toGuard({ store: store.store, lockTimeout: 3_000, duplicates: 'reject' });
     send(guard);
     await flush();
     store.away = true;
@@ -642,16 +648,34 @@ describe('while the store is away', () => {
     expect(second.decision).toMatchObject(inProgress);
   });
 
-  it('what is in the store is not sent where it is no answer', async () => {
+  it('a store that gives an unknown state of a key counts as unavailable', async () => {
     const memory = new InMemoryIdempotencyStore();
     const store: IdempotencyStore = {
-      begin: async () => ({ state: 'done', answer: '{"status":200,"headers":{"a\\r\\n":"b"},"body":""}' }),
+      begin: async () => ({ state: 'held' }) as never,
       complete: (...args) => memory.complete(...args),
       release: (...args) => memory.release(...args),
     };
-    const request = send(guardOf({ store }));
+    const guard = toGuard({ store });
+    const errors: unknown[] = [];
+    guard.on('idempotency-error', ({ error }) => errors.push(error));
+    const request = send(guard);
     await flush();
-    expect(request.decision).toMatchObject(refused(503, 'ERR_IDEMPOTENCY_UNAVAILABLE'));
+    expect(request.decision).toMatchObject(rejected(503, 'ERR_IDEMPOTENCY_UNAVAILABLE'));
+    expect(errors).toMatchObject([
+      { message: expect.stringContaining("'begun', 'locked' or 'done'; got 'held'") },
+    ]);
+  });
+
+  it('what is in the store is not sent where it is no answer', async () => {
+    const memory = new InMemoryIdempotencyStore();
+    const store: IdempotencyStore = {
+      begin: async () => ({ state: 'done', response: '{"status":200,"headers":{"a\\r\\n":"b"},"body":""}' }),
+      complete: (...args) => memory.complete(...args),
+      release: (...args) => memory.release(...args),
+    };
+    const request = send(toGuard({ store }));
+    await flush();
+    expect(request.decision).toMatchObject(rejected(503, 'ERR_IDEMPOTENCY_UNAVAILABLE'));
   });
 });
 
@@ -665,10 +689,10 @@ it('closing waits for answers on their way to the store', async () => {
     },
     release: (...args) => memory.release(...args),
   };
-  const guard = guardOf({ store });
+  const guard = toGuard({ store });
   const first = send(guard);
   await flush();
-  void first.answer();
+  void first.respond();
   const closed = follow(guard.close());
   await pass(99);
   expect(closed.outcome).toBeUndefined();
@@ -677,12 +701,12 @@ it('closing waits for answers on their way to the store', async () => {
 });
 
 it.each([
-  [{ lease: 10 }, /lease/],
+  [{ lockTimeout: 10 }, /lockTimeout/],
   [{ ttl: 0 }, /ttl/],
   [{ store: {} }, /store/],
   [{ duplicates: 'drop' }, /duplicates/],
   [{ waitTimeout: -1 }, /waitTimeout/],
-  [{ maxAnswerSize: -1 }, /maxAnswerSize/],
+  [{ maxResponseSize: -1 }, /maxResponseSize/],
   [{ required: 'yes' }, /required/],
   [{ scope: 'user' }, /scope/],
   [{ credentialHeaders: 'x-shop' }, /credentialHeaders/],
@@ -690,6 +714,10 @@ it.each([
   [{ credentialHeaders: ['x-shop'], scope: () => 'a' }, /not both/],
   [{ whenUnavailable: 'wait' }, /whenUnavailable/],
   [{ keys: 1 }, /no option 'keys'/],
+  [{ lease: 300 }, /option 'lease' was renamed to 'lockTimeout'/],
+  [{ maxAnswerSize: 1 }, /option 'maxAnswerSize' was renamed to 'maxResponseSize'/],
+  [{ duplicates: 'refuse' }, /'duplicates': 'refuse' was renamed to 'reject'/],
+  [{ whenUnavailable: 'refuse' }, /'whenUnavailable': 'refuse' was renamed to 'reject'/],
 ])('the options %j are refused', (idempotency, message) => {
   expect(() => new ServerGuard({ idempotency: idempotency as IdempotencyOptions })).toThrow(message);
 });
@@ -726,27 +754,27 @@ it('two processes handle what succeeds once, and never at the same time, however
           complete: (...args) => slow(() => memory.complete(...args)),
           release: (...args) => slow(() => memory.release(...args)),
         };
-        const guards = [guardOf({ store, lease: 5_000 }), guardOf({ store, lease: 5_000 })];
+        const guards = [toGuard({ store, lockTimeout: 5_000 }), toGuard({ store, lockTimeout: 5_000 })];
         let underWay = 0;
         const succeeded: string[] = [];
-        const answers: string[] = [];
+        const responses: string[] = [];
         const run = async (at: number, index: number) => {
           const { process, takes, status, goes } = requests[index]!;
           await new Promise((resolve) => setTimeout(resolve, at));
-          const gone = new AbortScope(undefined, { onAbort() {} });
-          if (goes !== undefined) setTimeout(() => gone.abort(new Error('gone')), goes);
+          const disconnected = new AbortScope(undefined, { onAbort() {} });
+          if (goes !== undefined) setTimeout(() => disconnected.abort(new Error('gone')), goes);
           const body = { observe: () => {}, read: async (hash: BodyHash) => hash.end() };
           const headers = { 'idempotency-key': 'k' };
           const decision = await guards[process]!.admit({
             request: { method: 'POST', path: '/', headers },
             target: '/',
-            gone,
+            disconnected,
             body,
           });
           if (!(decision instanceof Admission)) {
-            const { status: given, body: text } = decision as ReadyAnswer;
+            const { status: given, body: text } = decision as LocalResponse;
             expect([201, 409, 499]).toContain(given);
-            if (given === 201) answers.push(String(text));
+            if (given === 201) responses.push(String(text));
             return;
           }
           expect(++underWay).toBe(1);
@@ -754,14 +782,14 @@ it('two processes handle what succeeds once, and never at the same time, however
           await new Promise((resolve) => setTimeout(resolve, takes));
           underWay--;
           if (status === 201) succeeded.push(String(index));
-          await decision.hold!.complete({ status, headers: {}, body: Buffer.from(String(index)) });
+          await decision.keyLock!.complete({ status, headers: {}, body: Buffer.from(String(index)) });
         };
         const all = Promise.all(requests.map(({ at }, index) => run(at, index)));
         const ended = follow(all);
         await pass(60_000);
         expect(ended.outcome).toMatchObject({ ok: true });
         expect(succeeded.length).toBeLessThanOrEqual(1);
-        for (const answer of answers) expect(answer).toBe(succeeded[0]);
+        for (const response of responses) expect(response).toBe(succeeded[0]);
       },
     ),
     { numRuns: 100 },
@@ -771,5 +799,5 @@ it('two processes handle what succeeds once, and never at the same time, however
 it('a guard without idempotency takes no notice of keys', async () => {
   const request = send(new ServerGuard());
   await flush();
-  expect(request.admission.hold).toBeUndefined();
+  expect(request.admission.keyLock).toBeUndefined();
 });

@@ -6,9 +6,9 @@ import { describeIdempotencyStore } from './idempotency-store-contract.ts';
 describeIdempotencyStore('InMemoryIdempotencyStore', () => new InMemoryIdempotencyStore());
 
 describe('InMemoryIdempotencyStore', () => {
-  async function answered(store: InMemoryIdempotencyStore, key: string, answer = 'answer') {
+  async function respond(store: InMemoryIdempotencyStore, key: string, response = 'response') {
     await store.begin(key, 'a', 1_000);
-    await store.complete(key, 'a', answer, 1_000);
+    await store.complete(key, 'a', response, 1_000);
   }
 
   const stateOf = async (store: InMemoryIdempotencyStore, key: string) =>
@@ -16,10 +16,10 @@ describe('InMemoryIdempotencyStore', () => {
 
   it('keeps so many answers, and forgets the one that was used longest ago', async () => {
     const store = new InMemoryIdempotencyStore({ maxEntries: 2 });
-    await answered(store, 'k1');
-    await answered(store, 'k2');
+    await respond(store, 'k1');
+    await respond(store, 'k2');
     await stateOf(store, 'k1');
-    await answered(store, 'k3');
+    await respond(store, 'k3');
     expect(await stateOf(store, 'k1')).toBe('done');
     expect(await stateOf(store, 'k3')).toBe('done');
     expect(await stateOf(store, 'k2')).toBe('begun');
@@ -27,9 +27,9 @@ describe('InMemoryIdempotencyStore', () => {
 
   it('keeps answers of so many characters in all', async () => {
     const store = new InMemoryIdempotencyStore({ maxSize: 10 });
-    await answered(store, 'k1', '123456');
-    await answered(store, 'k2', '123456');
-    await answered(store, 'k3', '12345678901');
+    await respond(store, 'k1', '123456');
+    await respond(store, 'k2', '123456');
+    await respond(store, 'k3', '12345678901');
     expect(await stateOf(store, 'k1')).toBe('begun');
     expect(await stateOf(store, 'k2')).toBe('done');
     expect(await stateOf(store, 'k3')).toBe('begun');
@@ -38,7 +38,7 @@ describe('InMemoryIdempotencyStore', () => {
   it('gives up no key that is held, however many there are', async () => {
     const store = new InMemoryIdempotencyStore({ maxEntries: 1, maxSize: 10 });
     for (let key = 0; key < 100; key++) await store.begin(`k${key}`, 'a', 1_000);
-    for (let key = 0; key < 100; key++) expect(await stateOf(store, `k${key}`)).toBe('held');
+    for (let key = 0; key < 100; key++) expect(await stateOf(store, `k${key}`)).toBe('locked');
   });
 
   it('forgets keys whose holders never came back', async () => {
@@ -56,9 +56,9 @@ describe('InMemoryIdempotencyStore', () => {
     fakeTime();
     const store = new InMemoryIdempotencyStore();
     await store.begin('k1', 'a', 1_000);
-    await answered(store, 'k2');
+    await respond(store, 'k2');
     await pass(999);
-    expect([await stateOf(store, 'k1'), await stateOf(store, 'k2')]).toEqual(['held', 'done']);
+    expect([await stateOf(store, 'k1'), await stateOf(store, 'k2')]).toEqual(['locked', 'done']);
     await pass(1);
     expect([await stateOf(store, 'k1'), await stateOf(store, 'k2')]).toEqual(['begun', 'begun']);
   });

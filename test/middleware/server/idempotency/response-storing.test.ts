@@ -198,7 +198,7 @@ describe('an answer that is kept', () => {
   it('is none where the connection is broken by the handler: the request is handled again later', async () => {
     let broken = true;
     const { origin } = await startServer(
-      nodeGuard({ idempotency: { lease: 100 } }, (_request, response) => {
+      nodeGuard({ idempotency: { lockTimeout: 100 } }, (_request, response) => {
         if (broken) response.destroy();
         else response.end('abc');
       }) as Handler,

@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
-  decodeAnswer,
-  encodeAnswer,
+  decodeResponse,
+  encodeResponse,
   isFinal,
 } from '../../../../src/middleware/server/idempotency/stored-response.ts';
 
@@ -12,10 +12,10 @@ function again(
   headers: Record<string, string | number | string[] | undefined>,
   body: Uint8Array = Buffer.alloc(0),
 ) {
-  return decodeAnswer(encodeAnswer({ status: 201, headers, body }, fingerprint));
+  return decodeResponse(encodeResponse({ status: 201, headers, body }, fingerprint));
 }
 
-it('an answer is given again as it was, and says that it is', () => {
+it('an response is given again as it was, and says that it is', () => {
   fc.assert(
     fc.property(fc.uint8Array(), (body) => {
       const stored = again(
@@ -23,14 +23,14 @@ it('an answer is given again as it was, and says that it is', () => {
         body,
       );
       expect(stored.fingerprint).toEqual(fingerprint);
-      expect(stored.answer.status).toBe(201);
-      expect(stored.answer.headers).toEqual({
+      expect(stored.response.status).toBe(201);
+      expect(stored.response.headers).toEqual({
         'content-type': 'image/png',
         link: ['<a>', '<b>'],
         age: '5',
         'idempotent-replayed': 'true',
       });
-      expect(Buffer.compare(stored.answer.body as Uint8Array, body)).toBe(0);
+      expect(Buffer.compare(stored.response.body as Uint8Array, body)).toBe(0);
     }),
   );
 });
@@ -38,15 +38,15 @@ it('an answer is given again as it was, and says that it is', () => {
 it.each(['Set-Cookie', 'Date', 'Connection', 'Content-Length', 'Transfer-Encoding', 'Keep-Alive'])(
   'the header %s is not kept',
   (name) => {
-    expect(again({ [name]: 'x' }).answer.headers).toEqual({ 'idempotent-replayed': 'true' });
+    expect(again({ [name]: 'x' }).response.headers).toEqual({ 'idempotent-replayed': 'true' });
   },
 );
 
-it.each([200, 201, 204, 302, 400, 404, 409, 422])('an answer of %i is final', (status) => {
+it.each([200, 201, 204, 302, 400, 404, 409, 422])('an response of %i is final', (status) => {
   expect(isFinal(status)).toBe(true);
 });
 
-it.each([401, 403, 408, 425, 429, 500, 502, 503, 504])('an answer of %i is not', (status) => {
+it.each([401, 403, 408, 425, 429, 500, 502, 503, 504])('an response of %i is not', (status) => {
   expect(isFinal(status)).toBe(false);
 });
 
@@ -74,11 +74,11 @@ describe('what others wrote to the store', () => {
     { ...valid, fingerprint: { ...fingerprint, bytes: 0.5 } },
     { ...valid, fingerprint: { ...fingerprint, complete: 'yes' } },
     { ...valid, fingerprint: { ...fingerprint, digest: 5 } },
-  ])('is not taken for an answer: %j', (content) => {
-    expect(() => decodeAnswer(typeof content === 'string' ? content : JSON.stringify(content))).toThrow();
+  ])('is not taken for an response: %j', (content) => {
+    expect(() => decodeResponse(typeof content === 'string' ? content : JSON.stringify(content))).toThrow();
   });
 
   it('is taken for one if it is well formed', () => {
-    expect(decodeAnswer(JSON.stringify(valid)).answer.status).toBe(200);
+    expect(decodeResponse(JSON.stringify(valid)).response.status).toBe(200);
   });
 });
