@@ -32,8 +32,8 @@ export interface FastifyLike {
 export type FastifyPlugin = (app: FastifyLike, options: unknown, done: () => void) => void;
 
 /**
- * A ServerGuard as a plugin of Fastify, for all routes of the instance that it is registered on. A guard
- * that the plugin makes itself is closed with the instance.
+ * A ServerGuard as a plugin of Fastify, for all routes of the instance that it is registered on. A
+ * guard that the plugin makes itself is closed with the instance.
  *
  * @example
  * app.register(fastifyGuard({ maxEventLoopDelay: 100 }));
@@ -72,7 +72,7 @@ export function fastifyGuard(options?: ServerGuard | ServerGuardOptions): Fastif
     if (!(options instanceof ServerGuard)) app.addHook('onClose', () => guard.close());
     done();
   };
-  // As with fastify-plugin, the hooks belong to the instance itself, not to a context of the plugin.
+  // As with fastify-plugin, the hooks belong to the instance, not to a context of the plugin.
   return Object.assign(plugin, {
     [Symbol.for('skip-override')]: true,
     [Symbol.for('fastify.display-name')]: 'holdfast',

@@ -1,8 +1,8 @@
 import type { OutgoingHttpHeaders } from 'node:http';
 
 /**
- * Reads the headers that were given to `writeHead`: an object, or a list of names and values in turn, or
- * a list of pairs.
+ * Reads the headers that were given to `writeHead`: an object, or a list of names and values in
+ * turn, or a list of pairs.
  */
 export function readHeadHeaders(given: unknown): OutgoingHttpHeaders {
   if (typeof given !== 'object' || given === null) return {};

@@ -30,8 +30,8 @@ interface NodeEnv {
 }
 
 /**
- * A ServerGuard for Hono. Use it first. On @hono/node-server a request counts as in flight until its
- * response is sent, elsewhere until its handler has ended.
+ * A ServerGuard for Hono. Use it first. On @hono/node-server a request counts as in flight until
+ * its response is sent, elsewhere until its handler has ended.
  *
  * @example
  * app.use(honoGuard({ maxEventLoopDelay: 100 }));

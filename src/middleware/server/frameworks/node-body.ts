@@ -3,8 +3,8 @@ import type { BodyHash, RequestBody } from '../idempotency/body-hash.ts';
 import { observeChunks } from './node-patches.ts';
 
 /**
- * The body of a request of node:http. It is hashed while Node hands it to the stream, so that the handler
- * reads it as it would without a guard, and no part of it is held in memory.
+ * The body of a request of node:http. It is hashed while Node hands it to the stream, so that the
+ * handler reads it as it would without a guard, and no part of it is held in memory.
  */
 export class NodeBody implements RequestBody {
   readonly #message: IncomingMessage;

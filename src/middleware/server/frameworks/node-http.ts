@@ -6,9 +6,9 @@ import { type Decision, type ServerGuard, type ServerGuardOptions, toGuard } fro
 import { admitNodeRequest, sendNodeResponse } from './node-request.ts';
 
 /**
- * A request listener for `createServer` of node:http, node:https or node:http2, with a ServerGuard before
- * it. What the handler throws, or rejects with, comes out as it would without a guard. When a function
- * of the options throws, nodeGuard responds with 500, since there is no framework to do it.
+ * A request listener for `createServer` of node:http, node:https or node:http2, with a ServerGuard
+ * before it. An error of the handler comes out as it would without a guard. When a function of the
+ * options throws, nodeGuard responds with 500, since there is no framework to do it.
  *
  * @example
  * createServer(nodeGuard({ maxEventLoopDelay: 100 }, (request, response) => response.end('hello')));

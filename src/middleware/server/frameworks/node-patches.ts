@@ -1,17 +1,17 @@
 /**
- * Replaces methods of Node's objects. No other file of the server does. Listed in the order in which
- * they are replaced for a request, so that a later one wraps an earlier one:
+ * This file alone replaces methods of Node's objects for the server. They are replaced for a request
+ * in the order of this list, so that a later replacement wraps an earlier one:
  *
- * 1. `request.push`: observeChunks, when the guard has locked the request's idempotency key
+ * 1. `request.push`: observeChunks, when the request's idempotency key is locked or has a response
  * 2. `request.emit`: bindEvents, when the request is let through
  * 3. `response.writeHead`: markRetriesSpent
- * 4. `response.writeHead`, `write`, `end` and the property `writableEnded`: storeNodeResponse, for a
- *    request with a locked key. It sees the head before markRetriesSpent adds to it.
+ * 4. `response.writeHead`, `write`, `end` and the property `writableEnded`: storeNodeResponse, for
+ *    a request with a locked key; it stores the head as it is before markRetriesSpent adds to it
  * 5. `response.destroy`, `request.destroy` and `socket.destroy`, or for HTTP/2 `stream.destroy` and
  *    `stream.close`: onServerAbort, for a request with a locked key
  *
- * The client's part replaces one method: middleware/agent-request.ts `request.destroy`, of requests that
- * an http.Agent sends.
+ * On the side of the client, src/middleware/agent-request.ts replaces `request.destroy` of requests
+ * that are sent through an http.Agent.
  */
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import type { ServerHttp2Stream } from 'node:http2';
@@ -28,7 +28,7 @@ import { type Chunk, type ChunkCallback, ResponseBuffer } from './response-buffe
 
 type Method = (...args: unknown[]) => unknown;
 
-/** Calls a function with each chunk that Node hands to the stream of a request, and with null at its end. */
+/** Calls a function with each chunk that Node hands to a request's stream, and with null at its end. */
 export function observeChunks(
   message: IncomingMessage,
   onChunk: (chunk: Buffer | string | null, encoding?: BufferEncoding) => void,
@@ -41,8 +41,8 @@ export function observeChunks(
 }
 
 /**
- * Runs the listeners of a request in the context of its admission: Node emits events, such as the end of
- * the body, outside of the context in which the request is handled.
+ * Runs the listeners of a request in the context of its admission: Node emits events, such as the
+ * end of the body, outside of the context in which the request is handled.
  */
 export function bindEvents(message: IncomingMessage, admission: Admission): void {
   const { emit } = message;
@@ -50,7 +50,7 @@ export function bindEvents(message: IncomingMessage, admission: Admission): void
     admission.run(() => emit.apply(message, event));
 }
 
-/** Adds the header that tells callers not to retry, if the retries of a failed request are spent. */
+/** Adds the header that tells callers not to retry, if a failed request's retries are spent. */
 export function markRetriesSpent(response: ServerResponse, admission: Admission): void {
   const writeHead = response.writeHead as (...head: unknown[]) => ServerResponse;
   response.writeHead = (status: number, ...rest: unknown[]) => {
@@ -61,8 +61,8 @@ export function markRetriesSpent(response: ServerResponse, admission: Admission)
 }
 
 /**
- * Stores what a response of node:http sends under the idempotency key. The end of the response is held
- * back until it is stored, so that no client has seen a response that is not replayed.
+ * Stores a response of node:http under the idempotency key, as it is sent. The end of the response
+ * is held back until it is stored, so that no client has seen a response that is not replayed.
  */
 export function storeNodeResponse(response: ServerResponse, keyLock: KeyLock): void {
   const write = response.write as (...args: unknown[]) => boolean;
@@ -79,7 +79,7 @@ export function storeNodeResponse(response: ServerResponse, keyLock: KeyLock): v
   };
 
   response.write = (...args: unknown[]) => {
-    // HTTP/2 writes the last chunk this way when it ends.
+    // HTTP/2 calls write() for the last chunk when it ends.
     if (phase === 'ending') return write.apply(response, args);
     if (phase === 'storing') return false;
     const [chunk, encoding] = args as [Chunk, BufferEncoding | ChunkCallback | undefined];
@@ -110,7 +110,7 @@ export function storeNodeResponse(response: ServerResponse, keyLock: KeyLock): v
       phase = 'ending';
       end.apply(response, args);
     };
-    // Node throws if the body does not fit the length that was announced; there is no caller any more.
+    // Node throws if the body does not fit the announced length; there is no caller any more.
     void Promise.resolve(stored)
       .then(finish)
       .catch((error) => void response.destroy(error));
@@ -128,14 +128,14 @@ function announceLength(response: ServerResponse, length: number): void {
 
 type AbortWatcher = (error: unknown) => void;
 
-/** The watchers of each connection, one for each response in flight, called before it is destroyed. */
+/** The watchers of each connection, one for each response in flight: called before its `destroy`. */
 const watchersBySocket = new WeakMap<Socket, Set<AbortWatcher>>();
 
 /**
- * Calls the listener when the server itself, rather than its client, aborts a response: when any code
- * destroys the response or the request, or destroys the connection from within the context of the
- * request, as Express does on an error that comes after the head. A connection that a timeout or a
- * shutdown ends says nothing of the handler, which may still be at work.
+ * Calls the listener when the server itself, rather than its client, aborts a response: when any
+ * code destroys the response or the request, or destroys the connection from within the context of
+ * the request, as Express does on an error that comes after the head. A connection that a timeout
+ * or a shutdown ends says nothing of the handler, which may still be at work.
  *
  * @returns a function that ends the watching
  */
@@ -164,8 +164,8 @@ export function onServerAbort(
 }
 
 /**
- * Watches the stream that each exchange has to itself over HTTP/2. A stream that the client resets is
- * closed before it is destroyed.
+ * Watches the stream that each exchange has to itself over HTTP/2. A stream that the client resets
+ * is closed before it is destroyed.
  */
 function watchStream(stream: ServerHttp2Stream, listener: () => void): () => void {
   const notify = () => {

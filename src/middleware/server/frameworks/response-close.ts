@@ -2,14 +2,14 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 
 /**
- * The open responses of each connection: one listener of the socket serves all, however many requests a
- * client pipelines.
+ * The open responses of each connection: one listener of the socket serves all, however many
+ * requests a client pipelines.
  */
 const openBySocket = new WeakMap<Socket, Set<() => void>>();
 
 /**
- * Calls the listener once, when the response is finished or the client has disconnected. Node 20 does
- * not tell all responses of pipelined requests when their connection breaks.
+ * Calls the listener once, when the response is finished or the client has disconnected. Node 20
+ * does not tell all responses of pipelined requests when their connection breaks.
  */
 export function onResponseClose(
   request: IncomingMessage,

@@ -44,7 +44,7 @@ export class WebBody implements RequestBody {
     }
   }
 
-  /** Hashes what was read through Hono, which keeps it. What was read otherwise cannot be known. */
+  /** Hashes a body that was read through Hono, which keeps it. Any other read body is unknown. */
   async #observeRead(hash: BodyHash): Promise<void> {
     try {
       hash.update(new Uint8Array(await this.#holder.arrayBuffer()));

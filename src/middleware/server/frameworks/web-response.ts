@@ -1,8 +1,8 @@
 import type { KeyLock } from '../idempotency/key-lock.ts';
 
 /**
- * Stores a Response under the idempotency key before it is sent, also when its client has disconnected.
- * A stream of events, which may have no end, is not stored.
+ * Stores a Response under the idempotency key before it is sent, also when its client has
+ * disconnected. A stream of events, which may have no end, is not stored.
  */
 export async function storeWebResponse(response: Response, keyLock: KeyLock): Promise<void> {
   const { status, headers } = response;

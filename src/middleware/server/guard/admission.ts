@@ -11,7 +11,7 @@ import type { KeyLock } from '../idempotency/key-lock.ts';
 /** A request that was let through, until its response is finished. */
 export class Admission {
   readonly context: RequestContext;
-  /** The lock on the request's idempotency key, if it has one: the framework's guard stores the response. */
+  /** The lock on the request's idempotency key, if it has one: the response is to be stored. */
   readonly keyLock: KeyLock | undefined;
   readonly #permit: Permit | undefined;
   #finished = false;
@@ -27,19 +27,19 @@ export class Admission {
     return runWithRequestContext(this.context, fn);
   }
 
-  /** Records what the handler threw. The framework still responds to it. */
+  /** Records an error of the handler. The framework still responds to it. */
   recordError(error: unknown): void {
     if (areRetriesSpent(error)) noteRetriesSpent(this.context);
   }
 
-  /** Whether a response of this status must tell, by `RETRIES_SPENT_HEADER`, that its retries are spent. */
+  /** Whether a response of this status must carry `RETRIES_SPENT_HEADER`. */
   shouldMarkRetriesSpent(status: number): boolean {
     return status >= 500 && wereRetriesSpent(this.context);
   }
 
   /**
-   * Gives the permit back when the response is finished, or when it no longer can be: then `status` is
-   * undefined. Calling it again does nothing.
+   * Gives the permit back when the response is finished, or when it no longer can be: then `status`
+   * is undefined. Calling it again does nothing.
    */
   finish(status: number | undefined): void {
     if (this.#finished) return;
@@ -64,7 +64,7 @@ export class Permit {
     });
   }
 
-  /** Ends the operation. A late response is a sign of overload; a failure, however fast, says nothing. */
+  /** Ends the operation. A late response is a sign of overload; a failure says nothing of it. */
   release(status: number | undefined, late: boolean): void {
     if (late) this.#reject(LATE);
     else if (status !== undefined && status < 500) this.#resolve({ status });

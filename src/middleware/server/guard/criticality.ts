@@ -12,9 +12,9 @@ export class CriticalityLevels {
   }
 
   /**
-   * The share of the requests of a level to reject at an overload of 0 (none) to 1 (all). Each level
-   * is rejected gradually, and only once all levels below it are rejected altogether. An unknown name
-   * counts as the least critical level.
+   * The share of the requests of a level to reject at an overload of 0 (none) to 1 (all). Each
+   * level is rejected gradually, and only once all levels below it are rejected altogether. An
+   * unknown name counts as the least critical level.
    */
   rejectedShare(name: string | undefined, overload: number): number {
     const count = this.partitions.length;

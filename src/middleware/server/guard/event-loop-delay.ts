@@ -6,8 +6,8 @@ type Histogram = ReturnType<typeof monitorEventLoopDelay>;
 const RESOLUTION = 20;
 
 /**
- * Measures how late the event loop is: the mean over the last `window` milliseconds or a little more,
- * read on demand. Measuring begins with the first read, and does not hold the process open.
+ * Measures how late the event loop is: the mean over the last `window` milliseconds or a little
+ * more, read on demand. Measuring begins with the first read, and does not hold the process open.
  */
 export class EventLoopDelay {
   readonly #window: number;
@@ -42,9 +42,9 @@ export class EventLoopDelay {
   }
 
   /**
-   * Reads what was added since the last read. The histogram is never reset: a reset would lose the
-   * interval in which it happens, and with it all that is known of a loop that is blocked for longer
-   * than the window each time.
+   * Reads the intervals that were added since the last read. The histogram is never reset: a reset
+   * would lose the interval in which it happens, and with it all that is known of a loop that is
+   * blocked for longer than the window each time.
    */
   #read({ count, mean }: Histogram, now: number): void {
     const sum = count === 0 ? 0 : count * (mean / 1e6);

@@ -46,7 +46,7 @@ export const OVERLOADED: Rejection = {
   detail: 'The request was rejected without being handled, since there are too many.',
 };
 
-/** Nobody reads this response, but logs are written. Its status is the one that nginx made known. */
+/** Nobody reads this response, but logs tell it. Its status is the one that nginx made known. */
 export const CLIENT_GONE: Rejection = {
   status: 499,
   code: 'ERR_CLIENT_GONE',

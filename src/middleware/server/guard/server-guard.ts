@@ -39,44 +39,45 @@ import { CLIENT_GONE, OVERLOADED, PAST_DEADLINE, type Rejection, toRejectionResp
 
 export interface ServerGuardOptions {
   /**
-   * Bounds the requests that are handled at once by a limit that is found from their latency. Requests
-   * beyond it wait or are rejected. Options, an instance, or false. Default false.
+   * Bounds the requests that are handled at once by a limit that is found from their latency.
+   * Requests beyond it wait or are rejected. Options, an instance, or false. Default false.
    *
    * An instance has its own `partitions`: its `partition` reads the result of `priorityOf` as
-   * `attributes.priority`, beside `method` and `path`. Then `priorities` only serve `maxEventLoopDelay`.
+   * `attributes.priority`, beside `method` and `path`. Then `priorities` only serve
+   * `maxEventLoopDelay`.
    */
   adaptiveConcurrency?:
     | Omit<AdaptiveConcurrencyOptions, 'partitions' | 'partition'>
     | AdaptiveConcurrency
     | false;
   /**
-   * Milliseconds that the event loop may be late, on average over half a second. Above that the guard
-   * rejects requests: the more the later the loop is, the least critical first, and all of them at
-   * twice that. Default false: any delay.
+   * Milliseconds that the event loop may be late, on average over half a second. Above that the
+   * guard rejects requests: the more the later the loop is, the least critical first, and all of
+   * them at twice that. Default false: any delay.
    */
   maxEventLoopDelay?: number | false;
   /**
    * The levels of criticality, the most critical first: names, or names with the share of the
-   * concurrency that each level can count on. Requires `priorityOf`. Default: all requests are alike.
+   * concurrency that each level can count on. Requires `priorityOf`. Default: no levels.
    */
   priorities?: readonly (string | ConcurrencyPartition)[];
-  /** Gives the name of a request's priority, at once. An unknown name counts as the least critical one. */
+  /** Gives the name of a request's priority, at once. An unknown one counts as the least critical. */
   priorityOf?: (request: IncomingRequest) => string | undefined;
   /**
    * Milliseconds after which a rejected request may be retried. `Retry-After` says once to twice as
-   * many, by chance, in whole seconds, so that requests that were rejected together do not come back
-   * together. Default 1,000.
+   * many, by chance, in whole seconds, so that requests that were rejected together do not come
+   * back together. Default 1,000.
    */
   retryAfter?: number;
   /**
-   * Decides, at once, which requests are let through whatever happens and count for nothing: probes of
-   * health, and responses that stay open, such as a stream of events. Default: GET and HEAD of
+   * Decides, at once, which requests are let through whatever happens and count for nothing: probes
+   * of health, and responses that stay open, such as a stream of events. Default: GET and HEAD of
    * `/health/live` and `/health/ready`; if the Health has another `prefix`, give its `isProbe`.
    */
   exempt?: (request: IncomingRequest) => boolean;
   /**
-   * Replays the stored response to a POST or PATCH that comes again with the same `Idempotency-Key`.
-   * `{}` takes the defaults. Default false.
+   * Replays the stored response to a POST or PATCH that comes again with the same
+   * `Idempotency-Key`. `{}` takes the defaults. Default false.
    */
   idempotency?: IdempotencyOptions | false;
   /** Gives random numbers from 0 to 1. Default Math.random. */
@@ -86,17 +87,17 @@ export interface ServerGuardOptions {
 export interface ServerGuardEvents {
   /** A request was rejected. */
   reject: [event: { rejection: Rejection; request: RequestSummary }];
-  /** The stored response was sent again, since a request has the same idempotency key as an earlier one. */
+  /** The stored response was sent again, to a request with the key of an earlier one. */
   replay: [event: { request: RequestSummary }];
   /** The store of idempotency keys failed, or gave something that is not a stored response. */
   'idempotency-error': [event: { error: unknown }];
   /**
-   * A request was handled for longer than its lock on the idempotency key lasted, as while the event
-   * loop is blocked, and another process has locked the key since: the response of the later request
-   * is stored, not that of this one.
+   * A request was handled for longer than its lock on the idempotency key lasted, as while the
+   * event loop is blocked, and another process has locked the key since: the response of the later
+   * request is stored, not that of this one.
    */
   'lock-lost': [event: { request: RequestSummary }];
-  /** A function of the options threw, or gave a wrong value: the request is not handled, and gets 500. */
+  /** A function of the options threw, or gave a wrong value: the request gets 500, unhandled. */
   'decision-error': [event: { error: Error; request: RequestSummary }];
 }
 
@@ -104,12 +105,13 @@ export type Decision = Admission | LocalResponse;
 
 /**
  * Does the server's part in the mesh, whatever the framework. The guard reads what the caller sent
- * along (request id, trace, deadline), so that calls made for the request inherit it; rejects requests
- * that nobody waits for any more with 504, and requests beyond its limits with 503; and marks a failure
- * whose retries are spent, so that callers do not retry it.
+ * along (request id, trace, deadline), so that calls made for the request inherit it; rejects
+ * requests that nobody waits for any more with 504, and requests beyond its limits with 503; and
+ * marks a failure whose retries are spent, so that callers do not retry it.
  *
- * `fastifyGuard`, `connectGuard`, `koaGuard`, `honoGuard` and `nodeGuard` each take a ServerGuard or its
- * options. A request goes through one of them once. The framework responds to what a handler throws.
+ * `fastifyGuard`, `connectGuard`, `koaGuard`, `honoGuard` and `nodeGuard` each take a ServerGuard
+ * or its options. A request goes through one of them once. The framework responds to an error of a
+ * handler.
  *
  * Sources of the shedding by criticality: Netflix, 'Keeping Netflix Reliable Using Prioritized Load
  * Shedding'; Google, 'Site Reliability Engineering', chapter 21, 'Criticality'.
@@ -179,11 +181,10 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
   }
 
   /**
-   * Lets a request through, or gives the response to send instead: at once, unless the request has to
-   * wait.
+   * Lets a request through, or gives the response to send instead: at once, unless the request has
+   * to wait.
    *
-   * @throws what a function of the options throws, or rejects with; it is always an Error, and the
-   *   request gets 500
+   * @throws the error that a function of the options throws, or rejects with; the request gets 500
    */
   admit(guarded: GuardedRequest): Decision | Promise<Decision> {
     try {
@@ -222,7 +223,7 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
     return this.#admitOnce(this.#idempotency!, key, guarded, context, priority);
   }
 
-  /** Throws an Error in any case: frameworks take `undefined`, or a string, from a middleware for a pass. */
+  /** Throws an Error in any case: frameworks take `undefined`, or a string, for a pass. */
   #fail(request: IncomingRequest, cause: unknown): never {
     const error =
       cause instanceof Error ? cause : new Error('a function of the guard threw no error', { cause });
@@ -230,7 +231,7 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
     throw error;
   }
 
-  /** Ends the measuring of the event loop, and waits for responses on their way to the store of keys. */
+  /** Ends the measuring of the event loop, and waits for responses on their way to the store. */
   async close(): Promise<void> {
     this.#eventLoop.close();
     await this.#idempotency?.close();
@@ -283,7 +284,7 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
     return this.#acquirePermit(this.adaptiveConcurrency, guarded, context, priority, keyLock);
   }
 
-  /** Acquires a permit, which is taken for as long as the operation that AdaptiveConcurrency guards runs. */
+  /** Acquires a permit, for as long as the operation that AdaptiveConcurrency guards runs. */
   #acquirePermit(
     limiter: AdaptiveConcurrency,
     { request, disconnected }: GuardedRequest,
@@ -294,7 +295,7 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
     let admission: Admission | undefined;
     let admitted: ((admission: Admission) => void) | undefined;
     let timer: NodeJS.Timeout | undefined;
-    // The scope ends the wait for a permit. An acquired permit is given back by the end of the response.
+    // The scope ends the wait for a permit. The end of the response gives an acquired one back.
     const wait = new AbortScope(disconnected, NO_LISTENER);
     const operation = () => {
       wait.end();

@@ -62,8 +62,8 @@ export class BodyHash {
 /** The body of a request. It belongs to the handler. */
 export interface RequestBody {
   /**
-   * Adds to the hash what the handler reads from now on, and what was read already, as far as that can
-   * be known.
+   * Adds the chunks to the hash that the handler reads from now on, and the body that was read
+   * already, as far as that can be known.
    */
   observe(hash: BodyHash): void | Promise<void>;
   /** Reads the body in place of a handler, for as long as the hash needs more. */

@@ -2,9 +2,7 @@ import { createHash } from 'node:crypto';
 import { AUTHENTICATION_HEADERS, IDENTITY_HEADERS } from '../../../client/credentials.ts';
 import type { IncomingRequest } from '../guard/incoming-request.ts';
 
-/**
- * A string in double quotes, with a backslash before quotes and backslashes: RFC 9651, section 3.3.3.
- */
+/** A string in double quotes, where a backslash escapes both: RFC 9651, section 3.3.3. */
 const QUOTED = /^"(?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\]){1,255}"$/;
 /** A key as most clients send it, without the quotes that the draft requires. */
 const BARE = /^[\x21\x23-\x7e][\x21-\x7e]{0,254}$/;
@@ -24,8 +22,8 @@ export const SCOPE_HEADERS: readonly string[] = [
 ];
 
 /**
- * The scope of a caller's keys: the same for as long as its credentials are, and different for every
- * other caller that has credentials. Callers without any share one scope.
+ * The scope of a caller's keys: the same for as long as its credentials are, and different for
+ * every other caller that has credentials. Callers without any share one scope.
  */
 export function credentialsOf({ headers }: IncomingRequest, names = SCOPE_HEADERS): string {
   return JSON.stringify(names.map((name) => headers[name] ?? null));

@@ -36,51 +36,51 @@ import { decodeResponse, type StoredResponse } from './stored-response.ts';
 
 export interface IdempotencyOptions {
   /**
-   * Stores the responses. Default: an InMemoryIdempotencyStore, which is right for a service that is one
-   * process.
+   * Stores the responses. Default: an InMemoryIdempotencyStore, which is right for a service that
+   * is one process.
    */
   store?: IdempotencyStore;
   /**
-   * Whether a POST or PATCH must have a key: without one it is rejected with 400. A promise is awaited.
-   * Default false.
+   * Whether a POST or PATCH must have a key: without one it is rejected with 400. A promise is
+   * awaited. Default false.
    */
   required?: boolean | ((request: IncomingRequest) => boolean | PromiseLike<boolean>);
   /** Milliseconds for which a response is stored and replayed. Default 24 hours. */
   ttl?: number;
   /**
-   * Milliseconds for which a key stays locked when its process died. While a request is handled its lock
-   * is renewed; when its client has disconnected, for ten times as long at most. When the server itself
-   * aborts the response, the key is unlocked at once. Default 30,000.
+   * Milliseconds for which a key stays locked when its process died. While a request is handled its
+   * lock is renewed; when its client has disconnected, for ten times as long at most. When the
+   * server itself aborts the response, the key is unlocked at once. Default 30,000.
    */
   lockTimeout?: number;
   /**
-   * Whether a duplicate waits for the response while the first request is handled, or is rejected with
-   * 409. Default 'wait'.
+   * Whether a duplicate waits for the response while the first request is handled, or is rejected
+   * with 409. Default 'wait'.
    */
   duplicates?: 'wait' | 'reject';
   /**
-   * Milliseconds that a duplicate waits, unless its deadline is sooner; then it is rejected with 409.
-   * Default 10,000.
+   * Milliseconds that a duplicate waits, unless its deadline is sooner; then it is rejected with
+   * 409. Default 10,000.
    */
   waitTimeout?: number;
   /**
-   * The largest body that is stored, in bytes. A larger response is sent and not stored: the request is
-   * handled again if it comes again. Default 1 MiB.
+   * The largest body that is stored, in bytes. A larger response is sent and not stored: the
+   * request is handled again if it comes again. Default 1 MiB.
    */
   maxResponseSize?: number;
   /**
-   * Gives the scope of a key: the same for a caller each time, and for no other. A promise is awaited.
-   * Default: the headers `Authorization`, `Proxy-Authorization`, `Cookie`, `X-Api-Key`, `X-Auth-Token`,
-   * `X-Goog-Api-Key`, `X-Tenant-Id` and `X-Service-Name` together, and the `credentialHeaders`. If those
-   * change between attempts, as tokens that are renewed do, give the id of the user or of the tenant,
-   * from a source that cannot be forged.
+   * Gives the scope of a key: the same for a caller each time, and for no other. A promise is
+   * awaited. Default: the headers `Authorization`, `Proxy-Authorization`, `Cookie`, `X-Api-Key`,
+   * `X-Auth-Token`, `X-Goog-Api-Key`, `X-Tenant-Id` and `X-Service-Name` together, and the
+   * `credentialHeaders`. If those change between attempts, as tokens that are renewed do, give the
+   * id of the user or of the tenant, from a source that cannot be forged.
    */
   scope?: (request: IncomingRequest) => string | PromiseLike<string>;
   /** Names of further headers that tell callers or tenants apart, for the default `scope`. */
   credentialHeaders?: readonly string[];
   /**
-   * Whether requests that have a key are rejected with 503 while the store is unavailable, or handled as
-   * if they had none. Default 'reject': nothing that must not happen twice does.
+   * Whether requests that have a key are rejected with 503 while the store is unavailable, or
+   * handled as if they had none. Default 'reject': nothing that must not happen twice does.
    */
   whenUnavailable?: 'reject' | 'handle';
 }
@@ -94,8 +94,8 @@ export interface IdempotencyCallbacks {
 }
 
 /**
- * The result of beginning a request: it has locked its key (`begun`), has a stored response (`done`), is
- * rejected, or is to be handled without a lock since the store is unavailable.
+ * The result of beginning a request: it has locked its key (`begun`), has a stored response
+ * (`done`), is rejected, or is to be handled without a lock since the store is unavailable.
  */
 export type BeginResult =
   | { readonly state: 'begun'; readonly keyLock: KeyLock }
@@ -136,8 +136,9 @@ export class Idempotency {
   readonly #limits: { lockTimeout: number; ttl: number; maxResponseSize: number };
   readonly #scope: NonNullable<IdempotencyOptions['scope']>;
   /**
-   * The keys of requests that this guard has let through, until it is known how they ended. The store may
-   * unlock such a key before, if the event loop was blocked for longer than the lock's timeout.
+   * The keys of requests that this guard has let through, until it is known how they ended. The
+   * store may unlock such a key before, if the event loop was blocked for longer than the lock's
+   * timeout.
    */
   readonly #lockedNames = new Set<string>();
   /** The writes on their way to the store. */
@@ -178,8 +179,8 @@ export class Idempotency {
   }
 
   /**
-   * Reads the key of a request; gives undefined if the request needs none, a rejection if the key is
-   * missing or not well formed. Gives a promise only if `required` does.
+   * Reads the key of a request; gives undefined if the request needs none, a rejection if the key
+   * is missing or not well formed. Gives a promise only if `required` does.
    */
   readKey(request: IncomingRequest): ReadKey | Promise<ReadKey> {
     if (!isKeyedMethod(request.method)) return undefined;
@@ -190,7 +191,10 @@ export class Idempotency {
     return isThenable(missing) ? Promise.resolve(missing).then(checkMissing) : checkMissing(missing);
   }
 
-  /** Locks the key, or finds the stored response: at once, or after waiting for the request that has the lock. */
+  /**
+   * Locks the key, or finds the stored response: at once, or after waiting for the request that has
+   * the lock.
+   */
   async begin(key: string, guarded: GuardedRequest, deadline: number): Promise<BeginResult> {
     const given = this.#scope(guarded.request);
     const scope = isThenable(given) ? await given : given;
@@ -268,8 +272,8 @@ export class Idempotency {
   }
 
   /**
-   * Locks the key, unless another request has. A lock that has expired before the store's reply came does
-   * not count.
+   * Locks the key, unless another request has. A lock that has expired before the store's reply
+   * came does not count.
    */
   async #lock({ name, holder }: KeyClaim): Promise<KeyState> {
     const { lockTimeout } = this.#limits;

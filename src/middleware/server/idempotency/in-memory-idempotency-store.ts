@@ -3,11 +3,14 @@ import { integer, validateOptions } from '../../../internal/validate.ts';
 import type { IdempotencyStore, KeyState } from './idempotency-store.ts';
 
 export interface InMemoryIdempotencyStoreOptions {
-  /** The largest number of responses that are stored; the least recently used goes first. Default 10,000. */
+  /**
+   * The largest number of responses that are stored; the least recently used goes first. Default
+   * 10,000.
+   */
   maxEntries?: number;
   /**
-   * The largest sum of the lengths of the responses, in characters; a body counts a third more than its
-   * length. Default 64 Mi.
+   * The largest sum of the lengths of the responses, in characters; a body counts a third more than
+   * its length. Default 64 Mi.
    */
   maxSize?: number;
 }
@@ -84,7 +87,10 @@ export class InMemoryIdempotencyStore implements IdempotencyStore {
     return lock !== undefined && lock.holder !== holder && performance.now() < lock.until;
   }
 
-  /** Removes the locks whose holders never came back. With equal timeouts the first one expires first. */
+  /**
+   * Removes the locks whose holders never came back. With equal timeouts the first one expires
+   * first.
+   */
   #removeExpiredLocks(): void {
     for (const [key, { until }] of this.#locks) {
       if (performance.now() < until) return;

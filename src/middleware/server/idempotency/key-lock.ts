@@ -19,11 +19,14 @@ export interface KeyLockCallbacks {
   onStoreError(error: unknown): void;
   /** Takes work that must be done before the process ends. */
   track(work: Promise<void>): void;
-  /** Is called once at most: another process has locked the key meanwhile, and the response is not stored. */
+  /**
+   * Is called once at most: another process has locked the key meanwhile, and the response is not
+   * stored.
+   */
   onLost(): void;
   /**
-   * Is called when it is known how the request ended, or when nobody waits for that any more: from now
-   * on the store alone says whose the key is.
+   * Is called when it is known how the request ended, or when nobody waits for that any more: from
+   * now on only the store knows which request has locked the key.
    */
   onEnd(): void;
 }
@@ -36,7 +39,10 @@ const TIMEOUTS_AFTER_DISCONNECT = 10;
 const FIRST_WAIT = 100;
 const LONGEST_WAIT = 1_000;
 
-/** A request's lock on its idempotency key, renewed until its response is stored or the key released. */
+/**
+ * A request's lock on its idempotency key, renewed until its response is stored or the key
+ * released.
+ */
 export class KeyLock {
   readonly #store: IdempotencyStore;
   readonly #options: KeyLockOptions;
@@ -63,9 +69,9 @@ export class KeyLock {
   }
 
   /**
-   * Stores the response of the handler, or releases the key if the response is not final. Resolves when
-   * that is done or, if the store is unavailable, after the first attempt. Only the first call of
-   * `complete()` and `release()` counts.
+   * Stores the response of the handler, or releases the key if the response is not final. Resolves
+   * when that is done or, if the store is unavailable, after the first attempt. Only the first call
+   * of `complete()` and `release()` counts.
    */
   async complete(response: HandlerResponse): Promise<void> {
     if (!isFinal(response.status)) return this.release();
@@ -85,7 +91,9 @@ export class KeyLock {
     this.#callbacks.onEnd();
   }
 
-  /** Bounds the lock, whose handler may still end with a response that the next attempt is to get. */
+  /**
+   * Bounds the lock, whose handler may still end with a response that the next attempt is to get.
+   */
   onClientDisconnect(): void {
     this.#renewUntil = performance.now() + TIMEOUTS_AFTER_DISCONNECT * this.#options.lockTimeout;
   }
@@ -125,7 +133,7 @@ export class KeyLock {
     await this.#store.release(this.#options.name, this.#options.holder);
   }
 
-  /** Resolves with whether the store has said what became of the response. */
+  /** Resolves with whether the store has replied. */
   async #save(text: string): Promise<boolean> {
     const { name, holder, ttl } = this.#options;
     try {

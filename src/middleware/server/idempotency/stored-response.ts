@@ -15,8 +15,8 @@ export interface StoredResponse {
 }
 
 /**
- * Headers that belong to the connection or to one message, or to one client alone: a cookie may be a
- * session.
+ * Headers that belong to the connection or to one message, or to one client alone: a cookie may be
+ * a session.
  */
 const NOT_STORED: ReadonlySet<string> = new Set([
   'connection',
@@ -55,7 +55,7 @@ export function encodeResponse({ status, headers, body }: HandlerResponse, finge
 }
 
 /**
- * Reads what encodeResponse wrote.
+ * Reads a text that encodeResponse wrote.
  *
  * @throws TypeError or SyntaxError if it is anything else: others may write to the store
  */
@@ -71,7 +71,7 @@ export function decodeResponse(text: string): StoredResponse {
     typeof digest === 'string' &&
     Number.isInteger(bytes) &&
     typeof complete === 'boolean';
-  if (!wellFormed) throw new TypeError('what is stored under the idempotency key is not a response');
+  if (!wellFormed) throw new TypeError('the text that is stored under the idempotency key is not a response');
   return {
     response: {
       status,

@@ -1,9 +1,4 @@
-import { Server as HttpServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import type { Http2Server, ServerHttp2Session, ServerHttp2Stream } from 'node:http2';
-import { Server as HttpsServer } from 'node:https';
-import { Server as NetServer, type Socket } from 'node:net';
 import { constants } from 'node:os';
-import { Server as TlsServer } from 'node:tls';
 import type { ServiceRegistrar } from '../../../discovery/service-registrar.ts';
 import { Emitter } from '../../../internal/emitter.ts';
 import {
@@ -16,37 +11,43 @@ import {
   validateOptions,
 } from '../../../internal/validate.ts';
 import { Timeout } from '../../../policies/timeout.ts';
+import { DrainingServer, isNodeServer, nodeServerOf } from './draining-server.ts';
 
 type OneOrMore<T> = T | readonly T[];
 
 /**
- * A server of node:http, https or http2; what has such a one as `server`, as Fastify has; or anything else that is
- * closed, and promises to be done when what is in flight there is.
+ * A server of node:http, https or http2; an object that has one as `server`, as Fastify has; or
+ * anything else whose `close` promises that nothing is in flight there any more.
  */
 export interface Closable {
   close(): unknown;
 }
 
 export interface GracefulShutdownOptions {
-  /** What takes requests. Give it before it listens, so that none is overlooked. */
+  /**
+   * The servers that take requests. Give each before it listens, so that no request is overlooked.
+   */
   server?: OneOrMore<Closable>;
-  /** Told first: it is not ready from then on. */
+  /** Is told first, and reports that the instance is not ready from then on. */
   health?: { shutDown(): void };
-  /** What is registered is deregistered. */
+  /** Deregisters the instances that it has registered. */
   registrar?: OneOrMore<ServiceRegistrar>;
   /**
-   * Milliseconds from the deregistration until no more connections are accepted, for all who call to learn of it.
-   * Through Redis they know within 50 ms; where they ask DNS, or a load balancer asks whether this is ready, it takes
-   * as long as they keep the answer: give more than that. Default 2,000.
+   * Milliseconds from the deregistration until no more connections are accepted, so that all
+   * callers learn of it. Through Redis they know within 50 ms. Callers that ask DNS, and load
+   * balancers that probe, know only when their cache expires: give more than that. Default 2,000.
    */
   drainDelay?: number;
-  /** Milliseconds that what is still in flight then may take. Default 15,000. */
+  /** Milliseconds that requests which are in flight then may take. Default 15,000. */
   timeout?: number;
-  /** Closed when nothing is in flight any more, before `close`: a ServiceClient, for example. */
+  /**
+   * The clients, such as a ServiceClient, that are closed before `close`, once nothing is in
+   * flight.
+   */
   client?: OneOrMore<Closable>;
-  /** What else is to be done then, one after the other: to close a discovery, a database. */
+  /** Functions that are called at the end, one after the other, such as to close a database. */
   close?: readonly (() => unknown)[];
-  /** Signals that begin it; false for none. Default SIGTERM and SIGINT. */
+  /** The signals that begin the shutdown; false for none. Default SIGTERM and SIGINT. */
   signals?: readonly ShutdownSignal[] | false;
 }
 
@@ -54,7 +55,7 @@ const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGUSR2'] as const;
 
 export type ShutdownSignal = (typeof SIGNALS)[number];
 
-/** What a step of the shutdown is called. */
+/** The name of a step of the shutdown. */
 export type ShutdownStep = 'health' | 'deregister' | 'server' | 'client' | 'close';
 
 export interface ShutdownFailure {
@@ -63,47 +64,50 @@ export interface ShutdownFailure {
 }
 
 export interface ShutdownReport {
-  /** What began it: a signal, or what `shutDown` was given. */
+  /** The signal that began the shutdown, or the argument of `shutDown`. */
   readonly reason: string;
-  /** Requests that were still in flight when their time was over, and were cut off. */
+  /**
+   * The number of requests that were cut off, since they were still in flight after the `timeout`.
+   */
   readonly cut: number;
   readonly failures: readonly ShutdownFailure[];
-  /** Milliseconds that it took. */
+  /** Milliseconds that the shutdown took. */
   readonly duration: number;
 }
 
 export interface GracefulShutdownEvents {
   begin: [event: { reason: string }];
-  /** A step failed, or took too long. The others are not affected. */
+  /** A step failed, or took too long. The other steps are not affected. */
   failure: [failure: ShutdownFailure];
   /** Requests were cut off. */
   cut: [event: { requests: number }];
   end: [report: ShutdownReport];
 }
 
-/** Milliseconds for all deregistrations together, and again for all that is closed at the end. */
-const PATIENCE = 5_000;
+/** Milliseconds for all deregistrations together, and again for all closing at the end. */
+const CLOSE_TIMEOUT = 5_000;
+/** Milliseconds between two checks of whether a request is in flight. */
+const POLL_INTERVAL = 10;
 /**
- * Milliseconds that connections which are idle, or were only just accepted, stay open after the last new one. A client
- * of the mesh that knows closes them itself; another may have sent a POST on one, and could not send it again.
+ * Milliseconds within which a second signal counts as the first one again: npm passes on a Ctrl+C
+ * that its child has got as well.
  */
-const LINGER = 1_000;
-/** Milliseconds between two looks whether anything is in flight. */
-const INTERVAL = 10;
-/** Milliseconds in which a signal is taken for the same one: npm passes on a Ctrl+C that its child has got too. */
-const SAME_SIGNAL = 500;
+const SAME_SIGNAL_WINDOW = 500;
 
 /**
- * Takes a process out of the mesh without a failed call: makes it unready, deregisters it, waits until all who call
- * have learned of that, lets what is in flight finish, and closes the rest. Each step is bounded: with the defaults
- * all of it takes less than the 30 seconds after which Kubernetes kills.
+ * Takes a process out of the mesh without a failed call: makes it unready, deregisters it, waits
+ * until all callers have learned of that, lets requests in flight finish, and closes the rest. Each
+ * step is bounded: with the defaults all of it takes less than the 30 seconds after which
+ * Kubernetes kills.
  *
- * Requests are answered as ever until the end, for a caller that does not know yet has a right to an answer. But from
- * the beginning each answer says that its connection is closed after it (`Connection: close`, or GOAWAY over HTTP/2),
- * so that no request is under way on a connection when it is closed: a POST that is lost there cannot be sent again.
+ * Requests are handled as ever until the end, since some callers do not know of the shutdown yet.
+ * But from the beginning each response says that its connection is closed after it (`Connection:
+ * close`, or GOAWAY over HTTP/2), so that no request is in flight on a connection when it is
+ * closed: a POST that is lost there cannot be sent again.
  *
- * With a signal the process ends at last as it would have at once, unless someone else listens to the signal too,
- * who then decides. A second signal ends it at once. A shutdown under way holds the process open.
+ * After a signal the process ends at last as it would have at once, unless another listener of the
+ * signal is there, which then decides. A second signal ends the process at once. A running shutdown
+ * holds the process open.
  *
  * @example
  * gracefulShutdown({ server: app, registrar, health, client, close: [() => discovery.close()] });
@@ -114,13 +118,13 @@ export function gracefulShutdown(options: GracefulShutdownOptions): GracefulShut
   return new GracefulShutdown(options);
 }
 
-/** What `gracefulShutdown` gives: to begin it by hand, to listen to, to look at. */
+/** A shutdown that `gracefulShutdown` has prepared, to begin by hand, to listen to and to read. */
 export class GracefulShutdown extends Emitter<GracefulShutdownEvents> {
   readonly #options: GracefulShutdownOptions;
   readonly #servers: readonly DrainingServer[];
-  /** Frameworks: they are closed when their servers are done. */
+  /** The frameworks, which are closed when their servers are done. */
   readonly #frameworks: readonly Closable[];
-  /** Servers of any other kind, which are done when they say so. */
+  /** The servers of any other kind, which are done when their `close` says so. */
   readonly #others: readonly Closable[];
   readonly #signals: readonly ShutdownSignal[];
   readonly #failures: ShutdownFailure[] = [];
@@ -140,7 +144,7 @@ export class GracefulShutdown extends Emitter<GracefulShutdownEvents> {
       signals: either('a list of signals, or false', oneOf(false), listOf(oneOf(...SIGNALS))),
     });
     this.#options = options;
-    const given = listed(options.server);
+    const given = toList(options.server);
     this.#servers = given.map(nodeServerOf).flatMap((server) => (server ? [new DrainingServer(server)] : []));
     this.#others = given.filter((server) => nodeServerOf(server) === undefined);
     this.#frameworks = given.filter((server) => !isNodeServer(server) && !this.#others.includes(server));
@@ -148,12 +152,15 @@ export class GracefulShutdown extends Emitter<GracefulShutdownEvents> {
     for (const name of this.#signals) process.on(name, this.#onSignal);
   }
 
-  /** Requests that are being handled on servers of Node, Fastify's included. */
+  /** The number of requests that are handled on servers of Node, Fastify's included. */
   get inFlight(): number {
     return this.#servers.reduce((sum, server) => sum + server.inFlight, 0);
   }
 
-  /** Shuts down, and tells how it went; it never rejects, and does not end the process. Called again it gives the same. */
+  /**
+   * Shuts down, and resolves with a report. It never rejects, and does not end the process. Called
+   * again, it gives the same promise.
+   */
   shutDown(reason = 'shutDown()'): Promise<ShutdownReport> {
     this.#shutDown ??= this.#run(reason);
     return this.#shutDown;
@@ -163,49 +170,51 @@ export class GracefulShutdown extends Emitter<GracefulShutdownEvents> {
     const { health, registrar, drainDelay = 2_000 } = this.#options;
     const startedAt = performance.now();
     this.emit('begin', { reason });
-    await this.#step('health', PATIENCE, () => health?.shutDown());
+    await this.#step('health', CLOSE_TIMEOUT, () => health?.shutDown());
     for (const server of this.#servers) server.announce();
-    await Promise.all(listed(registrar).map((one) => this.#deregister(one)));
-    await passed(drainDelay);
+    await Promise.all(toList(registrar).map((one) => this.#deregister(one)));
+    await sleep(drainDelay);
     const cut = await this.#drain();
-    await this.#closeTheRest();
+    await this.#closeAll();
     this.#stopListening();
     const report = { reason, cut, failures: this.#failures, duration: performance.now() - startedAt };
     this.emit('end', report);
     return report;
   }
 
-  async #step(step: ShutdownStep, patience: number, operation: () => unknown): Promise<void> {
+  async #step(step: ShutdownStep, timeout: number, operation: () => unknown): Promise<void> {
     try {
-      await new Timeout(Math.max(1, patience)).execute(operation);
+      await new Timeout(Math.max(1, timeout)).execute(operation);
     } catch (error) {
-      this.#failed({ step, error });
+      this.#recordFailure({ step, error });
     }
   }
 
-  #failed(failure: ShutdownFailure): void {
+  #recordFailure(failure: ShutdownFailure): void {
     this.#failures.push(failure);
     this.emit('failure', failure);
   }
 
-  /** It tells by an event what its deregistration failed of. */
+  /** Deregisters, and reports the error that a registrar tells by an event only. */
   async #deregister(registrar: ServiceRegistrar): Promise<void> {
-    const onFailure = (error: unknown) => this.#failed({ step: 'deregister', error });
+    const onFailure = (error: unknown) => this.#recordFailure({ step: 'deregister', error });
     registrar.on('failure', onFailure);
-    await this.#step('deregister', PATIENCE, () => registrar.close());
+    await this.#step('deregister', CLOSE_TIMEOUT, () => registrar.close());
     registrar.off('failure', onFailure);
   }
 
-  /** Accepts no more, and waits for what is in flight; gives how many requests it had to cut off. */
+  /**
+   * Accepts no more, and waits for requests in flight; resolves with how many had to be cut off.
+   */
   async #drain(): Promise<number> {
     const { timeout = 15_000 } = this.#options;
-    // Right after the system was asked what has come: what is known of by now is not lost.
+    // At this phase of the event loop Node has read all arrived data: no such request is lost.
     await new Promise((resolve) => setImmediate(resolve));
     for (const server of this.#servers) server.stop();
     const closing = this.#others.map((server) => this.#step('server', timeout, () => server.close()));
     const until = performance.now() + timeout;
     while (performance.now() < until && this.#servers.some((server) => !server.isDone())) {
-      await passed(INTERVAL);
+      await sleep(POLL_INTERVAL);
     }
     await Promise.all(closing);
     const requests = this.inFlight;
@@ -214,14 +223,14 @@ export class GracefulShutdown extends Emitter<GracefulShutdownEvents> {
     return requests;
   }
 
-  async #closeTheRest(): Promise<void> {
+  async #closeAll(): Promise<void> {
     const { client, close = [] } = this.#options;
-    const until = performance.now() + PATIENCE;
+    const until = performance.now() + CLOSE_TIMEOUT;
     const step = (name: ShutdownStep, operation: () => unknown) => {
       return this.#step(name, until - performance.now(), operation);
     };
     for (const framework of this.#frameworks) await step('server', () => framework.close());
-    await Promise.all(listed(client).map((one) => step('client', () => one.close())));
+    await Promise.all(toList(client).map((one) => step('client', () => one.close())));
     for (const operation of close) await step('close', operation);
     for (const server of this.#servers) server.destroy();
   }
@@ -233,159 +242,35 @@ export class GracefulShutdown extends Emitter<GracefulShutdownEvents> {
   readonly #onSignal = (name: NodeJS.Signals) => {
     if (this.#signalledAt === undefined) {
       this.#signalledAt = performance.now();
-      void this.shutDown(name).then(() => endBy(name, false));
-    } else if (performance.now() - this.#signalledAt >= SAME_SIGNAL) {
+      void this.shutDown(name).then(() => endProcess(name, false));
+    } else if (performance.now() - this.#signalledAt >= SAME_SIGNAL_WINDOW) {
       this.#stopListening();
-      endBy(name, true);
+      endProcess(name, true);
     }
   };
 }
 
-/** Ends the process as the signal would have; if others listen to it, only where it must end `anyway`. */
-function endBy(name: NodeJS.Signals, anyway: boolean): void {
+/** Ends the process as the signal would have; if others listen to the signal, only by `force`. */
+function endProcess(name: NodeJS.Signals, force: boolean): void {
   const alone = process.listenerCount(name) === 0;
-  // To the first process of a container Linux delivers only those signals that it listens to.
+  // Linux delivers to the first process of a container only the signals that it listens to.
   if (alone && process.pid !== 1) process.kill(process.pid, name);
-  else if (alone || anyway) process.exit(128 + constants.signals[name]);
+  else if (alone || force) process.exit(128 + constants.signals[name]);
 }
 
-type NodeServer = HttpServer | HttpsServer | Http2Server;
-
-function nodeServerOf(given: Closable): NodeServer | undefined {
-  if (isNodeServer(given)) return given;
-  const { server } = given as { server?: unknown };
-  return isNodeServer(server) ? server : undefined;
-}
-
-function isNodeServer(server: unknown): server is NodeServer {
-  return server instanceof HttpServer || server instanceof HttpsServer || isHttp2(server);
-}
-
-function isHttp2(server: unknown): server is Http2Server {
-  return server instanceof NetServer && 'updateSettings' in server;
-}
-
-/** Lets a client use all streams that are under way, and none after them. RFC 9113, section 6.8. */
-const ANY_STREAM = 2 ** 31 - 1;
-
-/** A server of Node whose connections and requests are counted, so that it can be closed without losing any. */
-class DrainingServer {
-  readonly #server: NodeServer;
-  /** By connection, since Node does not tell of the end of all requests that a client pipelines on one that breaks. */
-  readonly #connections = new Map<Socket, Set<ServerResponse>>();
-  readonly #sessions = new Set<ServerHttp2Session>();
-  readonly #streams = new Set<ServerHttp2Stream>();
-  #announced = false;
-  #stoppedAt = Infinity;
-
-  constructor(server: NodeServer) {
-    this.#server = server;
-    server.on(server instanceof TlsServer ? 'secureConnection' : 'connection', (socket: Socket) => {
-      this.#responsesOn(socket);
-    });
-    if (isHttp2(server)) {
-      server.on('session', (session) => this.#onSession(session));
-      server.prependListener('stream', (stream) => this.#onStream(stream));
-    }
-    // Otherwise HTTP/2 would make a request of each stream, for nobody.
-    if (!isHttp2(server) || server.listenerCount('request') > 0) {
-      (server as HttpServer).prependListener('request', (request, response) =>
-        this.#onRequest(request, response),
-      );
-    }
-  }
-
-  get inFlight(): number {
-    let requests = this.#streams.size;
-    for (const responses of this.#connections.values()) requests += responses.size;
-    return requests;
-  }
-
-  /** From now on each answer is the last one on its connection. */
-  announce(): void {
-    this.#announced = true;
-    for (const responses of this.#connections.values()) for (const response of responses) makeLast(response);
-    for (const session of this.#sessions) goAway(session);
-  }
-
-  /** Accepts no more connections. Those that are open stay so: the server's own `close` would end the idle ones. */
-  stop(): void {
-    this.#stoppedAt = performance.now();
-    NetServer.prototype.close.call(this.#server);
-    for (const session of this.#sessions) session.close();
-  }
-
-  /** Whether nothing is in flight any more, nor likely to come on a connection that is open. */
-  isDone(): boolean {
-    if (this.inFlight > 0) return false;
-    return this.#connections.size === 0 || performance.now() - this.#stoppedAt >= LINGER;
-  }
-
-  /** Ends what is open, but for connections that HTTP has handed over: to WebSockets, for example. */
-  cut(): void {
-    this.#server.close();
-    if ('closeAllConnections' in this.#server) this.#server.closeAllConnections();
-    for (const session of this.#sessions) session.destroy();
-  }
-
-  /** Ends all connections. */
-  destroy(): void {
-    for (const socket of this.#connections.keys()) socket.destroy();
-  }
-
-  #responsesOn(socket: Socket): Set<ServerResponse> {
-    let responses = this.#connections.get(socket);
-    if (responses === undefined) {
-      responses = new Set();
-      this.#connections.set(socket, responses);
-      socket.once('close', () => this.#connections.delete(socket));
-    }
-    return responses;
-  }
-
-  #onRequest(request: IncomingMessage, response: ServerResponse): void {
-    if (request.httpVersionMajor > 1) return;
-    const responses = this.#responsesOn(request.socket);
-    responses.add(response);
-    response.once('close', () => responses.delete(response));
-    if (this.#announced) makeLast(response);
-  }
-
-  #onSession(session: ServerHttp2Session): void {
-    this.#sessions.add(session);
-    session.once('close', () => this.#sessions.delete(session));
-  }
-
-  /** A client of a new session is told after its first request: else it would try again, and be told again. */
-  #onStream(stream: ServerHttp2Stream): void {
-    this.#streams.add(stream);
-    stream.once('close', () => this.#streams.delete(stream));
-    if (this.#announced && stream.session !== undefined) goAway(stream.session as ServerHttp2Session);
-  }
-}
-
-function makeLast(response: ServerResponse): void {
-  // Unlike a header it stays when a framework clears those to answer an error.
-  response.shouldKeepAlive = false;
-}
-
-function goAway(session: ServerHttp2Session): void {
-  if (!session.closed && !session.destroyed) session.goaway(0, ANY_STREAM);
-}
-
-/** Holds the process open, as the shutdown must. */
-function passed(milliseconds: number): Promise<void> {
+/** Waits, and holds the process open meanwhile, as the shutdown must. */
+function sleep(milliseconds: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
 
-function listed<T>(given: OneOrMore<T> | undefined): readonly T[] {
+function toList<T>(given: OneOrMore<T> | undefined): readonly T[] {
   if (given === undefined) return [];
   return Array.isArray(given) ? given : [given as T];
 }
 
 function oneOrMore(check: Check): Check {
   return (value, option) => {
-    for (const one of listed(value)) check(one, option);
+    for (const one of toList(value)) check(one, option);
   };
 }
 

@@ -27,67 +27,90 @@ import { pathOf, type RequestSummary } from '../guard/incoming-request.ts';
 import type { LocalResponse } from '../guard/local-response.ts';
 import { DEFAULT_PREFIX, isProbe, probePaths } from './probe-paths.ts';
 
-/** What a check found: false for a failure; an object passes, and is shown if the health is `verbose`. */
+/**
+ * The result of a check: false is a failure; an object passes, and is shown if the health is
+ * `verbose`.
+ */
 // biome-ignore lint/suspicious/noConfusingVoidType: a check that only has to come to its end
 export type ReadinessCheckResult = boolean | object | undefined | void;
 
-/** Looks whether something works. What it throws is a failure. Its context's `signal` aborts when its time is over. */
+/**
+ * Checks whether something works. An error is a failure. The `signal` of its context aborts when
+ * the `timeout` is over.
+ */
 export type ReadinessCheck = Operation<ReadinessCheckResult>;
 
-/** A discovery; one that can be stale, as that over Redis, is asked whether it is. */
+/** A discovery. If it can be stale, as RedisServiceDiscovery can, the health asks whether it is. */
 export interface WatchedDiscovery extends Pick<ServiceDiscovery, 'instances'> {
   on?(event: 'stale', listener: (event: { serviceName: string }) => void): unknown;
   isStale?(serviceName: string): boolean;
 }
 
 export interface HealthOptions {
-  /** What must work for requests to be answered, by the name under which it is shown: a database, a cache that is warm. */
+  /**
+   * The checks that must pass for requests to be handled, as of a database, by the name to show.
+   */
   checks?: Readonly<Record<string, ReadinessCheck>>;
-  /** The circuit breakers to show, by name: a CircuitBreaker, or the client that calls the service of that name. */
+  /**
+   * The circuit breakers to show, by name: a CircuitBreaker, or the client that calls the service
+   * of that name.
+   */
   breakers?: Readonly<Record<string, CircuitBreaker | ServiceClient>>;
   /**
-   * Those of the `breakers` that make the instance unready while they are open. Name only what nothing can be answered
-   * without: all instances have the same dependencies, and are unready together. Default: none.
+   * The names of the `breakers` that make the instance unready while they are open. Name only
+   * services without which no request can be handled: all instances have the same dependencies, and
+   * are unready together. Default: none.
    */
   critical?: readonly string[];
-  /** It is shown of which services it is out of date. That fails nothing: calls go on with what was known. */
+  /**
+   * Its stale services are shown. That fails nothing: calls use the instances that were known last.
+   */
   discovery?: WatchedDiscovery;
-  /** It is shown whether it is registered. */
+  /** Whether it has registered the instance is shown. */
   registrar?: ServiceRegistrar;
   /** Milliseconds that each check may take. Default 1,000. */
   timeout?: number;
-  /** Milliseconds that what the checks found is used again, so that probes do not become load. Default 1,000. */
+  /**
+   * Milliseconds that the results of checks are reused, so that probes do not become load. Default
+   * 1,000.
+   */
   cacheFor?: number;
   /**
-   * Shows the checks, breakers and stale services by name, what checks returned, and the messages of those that
-   * failed: for networks that you trust. Default false: only how it stands with all of them together.
+   * Shows the checks, breakers and stale services by name, the results of checks, and the messages
+   * of failed ones: for networks that you trust. Default false: only the status of all of them
+   * together.
    */
   verbose?: boolean;
-  /** What the paths begin with: `/health` for `/health/live` and `/health/ready`. Default `/health`. */
+  /**
+   * The beginning of the paths: `/health` for `/health/live` and `/health/ready`. Default
+   * `/health`.
+   */
   prefix?: string;
 }
 
-/** `warn` is a pass: something is amiss, but requests are answered. */
+/** `warn` is a pass: something is amiss, but requests are handled. */
 export type HealthStatus = 'pass' | 'warn' | 'fail';
 
 export interface HealthBody {
   readonly status: HealthStatus;
-  /** That the instance is on its way out. */
+  /** Is there while the instance shuts down. */
   readonly shuttingDown?: true;
-  /** Only if `verbose`. */
+  /** The checks by name; only if `verbose`. */
   readonly checks?: Readonly<Record<string, CheckReport>>;
-  /** Only if `verbose`. */
+  /** The breakers by name; only if `verbose`. */
   readonly breakers?: Readonly<Record<string, BreakerReport>>;
-  /** The services of which the discovery may be out of date: which ones, only if `verbose`. */
+  /**
+   * Whether the discovery may be stale for a service; the names of such services only if `verbose`.
+   */
   readonly discovery?: { readonly status: HealthStatus; readonly stale?: readonly string[] };
   readonly registered?: boolean;
 }
 
 export interface CheckReport {
   readonly status: HealthStatus;
-  /** What it returned. */
+  /** The result of the check. */
   readonly details?: object;
-  /** Why it failed. */
+  /** The message of the check's error. */
   readonly error?: string;
 }
 
@@ -97,7 +120,7 @@ export interface BreakerReport {
 }
 
 export interface HealthReport {
-  /** 200 or 503, as a probe wants it. */
+  /** The HTTP status for a probe. */
   readonly status: 200 | 503;
   readonly body: HealthBody;
 }
@@ -108,20 +131,23 @@ interface TextResponse extends LocalResponse {
 }
 
 const ALIVE: HealthReport = { status: 200, body: { status: 'pass' } };
-const LEAVING: HealthReport = { status: 503, body: { status: 'fail', shuttingDown: true } };
+const SHUTTING_DOWN: HealthReport = { status: 503, body: { status: 'fail', shuttingDown: true } };
 
 /**
- * Says whether the process is alive and whether it is ready for requests, for the probes of Kubernetes, of load
- * balancers and of a HealthChecker.
+ * Reports whether the process is alive and whether it is ready for requests, for the probes of
+ * Kubernetes, of load balancers and of a HealthChecker.
  *
- * Alive means that it answers at all, and depends on nothing else: who asks for it restarts what is not, and no
- * restart mends a database that is down; it would only take all instances away at once, with what they had cached
- * and had under way. Ready means that the checks pass and no critical breaker is open, until `shutDown()`. Checks
- * run at once, each within the `timeout`; probes that come together share one run.
+ * A process is alive if it responds at all, whatever else is down: an orchestrator restarts a
+ * process that is not alive, and no restart mends a database that is down. Restarts would only take
+ * all instances away at once, with their caches and the requests in flight. A process is ready if
+ * the checks pass and no critical breaker is open, until `shutDown()`. All checks run at once, each
+ * within the `timeout`; probes that come together share one run.
  *
- * An open breaker makes an instance unready only until its next probe is due: without requests none would be sent.
+ * An open breaker makes an instance unready only until its next probe is due: without requests no
+ * probe would be sent.
  *
- * Source of the bodies: Irakli Nadareishvili, 'Health Check Response Format for HTTP APIs' (draft-inadarei).
+ * Source of the bodies: Irakli Nadareishvili, 'Health Check Response Format for HTTP APIs'
+ * (draft-inadarei).
  *
  * @example
  * const health = new Health({
@@ -140,13 +166,13 @@ export class Health {
   readonly #cacheFor: number;
   readonly #verbose: boolean;
   readonly #prefix: string;
-  #found: Promise<Record<string, CheckReport>> | undefined = undefined;
-  #foundUntil = 0;
+  #checkResults: Promise<Record<string, CheckReport>> | undefined = undefined;
+  #checkResultsUntil = 0;
   #shuttingDown = false;
 
   constructor(options: HealthOptions = {}) {
     validateOptions('Health', options, {
-      checks: functions,
+      checks: checkTable,
       breakers: breakerTable,
       critical: listOf(text, "a list of names of the 'breakers'"),
       discovery: having('instances'),
@@ -167,32 +193,41 @@ export class Health {
     this.#prefix = options.prefix ?? DEFAULT_PREFIX;
   }
 
-  /** Whether the process is alive: it is, or it could not say so. Also while it shuts down. */
+  /**
+   * Reports that the process is alive, as it is if it can report. It is so while it shuts down,
+   * too.
+   */
   live(): HealthReport {
     return ALIVE;
   }
 
-  /** Whether it is ready for requests. Never rejects. */
+  /** Reports whether the instance is ready for requests. Never rejects. */
   async ready(): Promise<HealthReport> {
-    if (this.#shuttingDown) return LEAVING;
-    const checks = await this.#find();
-    // It may have been told so in the meantime.
-    return this.#shuttingDown ? LEAVING : this.#report(checks);
+    if (this.#shuttingDown) return SHUTTING_DOWN;
+    const checks = await this.#readChecks();
+    // shutDown() may have been called in the meantime.
+    return this.#shuttingDown ? SHUTTING_DOWN : this.#report(checks);
   }
 
-  /** From now on it is not ready: nobody should send it anything more. */
+  /** Makes the instance unready from now on, so that no more requests are sent to it. */
   shutDown(): void {
     this.#shuttingDown = true;
   }
 
-  /** Whether it answers a request: for the `exempt` of a ServerGuard, where the `prefix` is another than `/health`. */
+  /**
+   * Whether a request is a probe: for the `exempt` of a ServerGuard, if the `prefix` is not
+   * `/health`.
+   */
   readonly isProbe = (request: RequestSummary): boolean => isProbe(request, this.#prefix);
 
-  /** For node:http, Express and Connect. What is not for it goes to `next`, or is not found where there is none. */
+  /**
+   * Responds on node:http, Express and Connect. Other requests go to `next`, or get 404 without
+   * one.
+   */
   readonly handler = (request: IncomingMessage, response: ServerResponse, next?: () => void): void => {
-    const answer = this.#respond(request.method!, pathOf(request.url ?? '/'));
-    if (answer !== undefined) {
-      void answer.then((ready) => sendNodeResponse(response, ready));
+    const probed = this.#respond(request.method!, pathOf(request.url ?? '/'));
+    if (probed !== undefined) {
+      void probed.then((local) => sendNodeResponse(response, local));
     } else if (next !== undefined) next();
     else response.writeHead(404).end();
   };
@@ -213,23 +248,23 @@ export class Health {
 
   /** Middleware for Koa. */
   readonly koa = async (ctx: KoaProbeContext, next: () => Promise<unknown>): Promise<void> => {
-    const answer = await this.#respond(ctx.method, ctx.path);
-    if (answer === undefined) await next();
+    const response = await this.#respond(ctx.method, ctx.path);
+    if (response === undefined) await next();
     else {
-      ctx.status = answer.status;
-      ctx.body = answer.body;
-      ctx.set({ ...answer.headers });
+      ctx.status = response.status;
+      ctx.body = response.body;
+      ctx.set({ ...response.headers });
     }
   };
 
   /** Middleware for Hono. */
   readonly hono = async (c: HonoProbeContext, next: () => Promise<void>): Promise<Response | undefined> => {
-    const answer = await this.#respond(c.req.method, c.req.path);
-    if (answer === undefined) {
+    const response = await this.#respond(c.req.method, c.req.path);
+    if (response === undefined) {
       await next();
       return undefined;
     }
-    return new Response(answer.body, { status: answer.status, headers: answer.headers });
+    return new Response(response.body, { status: response.status, headers: response.headers });
   };
 
   #respond(method: string, path: string): Promise<TextResponse> | undefined {
@@ -238,14 +273,14 @@ export class Health {
     return path === live ? Promise.resolve(toResponse(this.live())) : this.ready().then(toResponse);
   }
 
-  #find(): Promise<Record<string, CheckReport>> {
-    if (this.#found === undefined || performance.now() >= this.#foundUntil) {
-      this.#foundUntil = Infinity;
-      this.#found = this.#runChecks().finally(() => {
-        this.#foundUntil = performance.now() + this.#cacheFor;
+  #readChecks(): Promise<Record<string, CheckReport>> {
+    if (this.#checkResults === undefined || performance.now() >= this.#checkResultsUntil) {
+      this.#checkResultsUntil = Infinity;
+      this.#checkResults = this.#runChecks().finally(() => {
+        this.#checkResultsUntil = performance.now() + this.#cacheFor;
       });
     }
-    return this.#found;
+    return this.#checkResults;
   }
 
   async #runChecks(): Promise<Record<string, CheckReport>> {
@@ -283,26 +318,26 @@ export class Health {
   }
 
   #reportOfDiscovery(discovery: WatchedDiscovery): NonNullable<HealthBody['discovery']> {
-    // It does not tell of services that it no longer follows.
+    // The discovery does not tell when it stops following a service.
     for (const name of this.#stale) if (!isStale(discovery, name)) this.#stale.delete(name);
     const status = this.#stale.size > 0 ? 'warn' : 'pass';
     return this.#verbose ? { status, stale: [...this.#stale].sort() } : { status };
   }
 }
 
-/** What is needed of an instance of Fastify. */
+/** The part of a Fastify instance that a health needs. */
 export interface FastifyRoutesLike {
   get(path: string, handler: (request: unknown, reply: FastifyProbeReply) => Promise<unknown>): unknown;
 }
 
-/** What is needed of a reply of Fastify. */
+/** The part of Fastify's reply that a health needs. */
 export interface FastifyProbeReply {
   code(status: number): FastifyProbeReply;
   headers(headers: Record<string, unknown>): FastifyProbeReply;
   send(body: unknown): FastifyProbeReply;
 }
 
-/** What is needed of a context of Koa. */
+/** The part of Koa's context that a health needs. */
 export interface KoaProbeContext {
   readonly method: string;
   readonly path: string;
@@ -311,7 +346,7 @@ export interface KoaProbeContext {
   set(headers: { [name: string]: string | string[] }): void;
 }
 
-/** What is needed of a context of Hono. */
+/** The part of Hono's context that a health needs. */
 export interface HonoProbeContext {
   readonly req: { readonly method: string; readonly path: string };
 }
@@ -324,7 +359,10 @@ function toResponse({ status, body }: HealthReport): TextResponse {
   };
 }
 
-/** One that cannot say is taken for stale, which fails nothing. */
+/**
+ * Whether a service is stale. If the discovery's function throws, it counts as stale, which fails
+ * nothing.
+ */
 function isStale(discovery: WatchedDiscovery, name: string): boolean {
   try {
     return decided(discovery.isStale?.(name) ?? false, "isStale() of Health option 'discovery'");
@@ -344,7 +382,10 @@ function reportOf(breaker: CircuitBreaker, critical: boolean): BreakerReport {
   return { status: critical && rejectsCalls(breaker) ? 'fail' : 'warn', state };
 }
 
-/** Whether it lets nothing through just now. It stays open until a call comes, which may be the probe that closes it. */
+/**
+ * Whether a breaker rejects calls just now. It stays open until a call comes, which may be the
+ * probe that closes it.
+ */
 function rejectsCalls(breaker: CircuitBreaker): boolean {
   const { state, probeAt = Infinity } = breaker.toJSON();
   return state === 'isolated' || (state === 'open' && Date.now() < probeAt);
@@ -378,7 +419,7 @@ function breakerTable(value: unknown, option: string): void {
   for (const [name, of] of Object.entries(value as object)) breakerOrClient(of, `${option}, '${name}'`);
 }
 
-function functions(value: unknown, option: string): void {
+function checkTable(value: unknown, option: string): void {
   anObject(value, option);
   for (const [name, check] of Object.entries(value as object)) func(check, `${option}, '${name}'`);
 }

@@ -2,7 +2,7 @@ import type { RequestSummary } from '../guard/incoming-request.ts';
 
 export const DEFAULT_PREFIX = '/health';
 
-/** Where a Health answers. */
+/** The paths of the probes of a Health. */
 export function probePaths(prefix: string): [live: string, ready: string] {
   return [`${prefix}/live`, `${prefix}/ready`];
 }
