@@ -7,7 +7,7 @@ import { ServerGuard } from '../../../../src/middleware/server/guard/server-guar
 import type { LimitSample } from '../../../../src/policies/concurrency-limit.ts';
 import { defer, rejectionOf } from '../../../policies/helpers.ts';
 import { json, startServer } from '../../../support/server.ts';
-import { type Answered, type Application, frameworks, OWN_ERROR } from '../frameworks.ts';
+import { type Application, type AppResponse, frameworks, OWN_ERROR } from '../frameworks.ts';
 
 const traceparent = '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01';
 
@@ -18,34 +18,34 @@ function clientOf(service: string, origin: string, options: Partial<ServiceClien
   return client;
 }
 
-/** A service that fails, and how often it was asked. */
+/** Starts a service that fails and counts its requests. */
 async function failing(status = 503) {
   const server = await startServer((_request, response) => json(response, { error: 'out of order' }, status));
   const client = clientOf('below', server.origin, { defaults: { retry: { maxAttempts: 3 } } });
   return { server, call: () => client.call({ service: 'below', path: '/' }) };
 }
 
-/** Asks, and takes care that nothing is left over where the test fails before it looks at the answer. */
+/** Sends a request, and handles its failure if the test fails before it looks at the response. */
 function ask({ origin }: { origin: string }, init?: RequestInit, path = ''): Promise<Response> {
   const response = fetch(`${origin}${path}`, init);
   response.catch(() => {});
   return response;
 }
 
-/** An application whose answers the test gives. */
+/** An application whose responses the test gives. */
 function held() {
-  const answers: ReturnType<typeof defer<Answered>>[] = [];
+  const responses: ReturnType<typeof defer<AppResponse>>[] = [];
   const application: Application = () => {
-    const answer = defer<Answered>();
-    answers.push(answer);
-    return answer.promise;
+    const deferred = defer<AppResponse>();
+    responses.push(deferred);
+    return deferred.promise;
   };
-  return { answers, application };
+  return { responses, application };
 }
 
-describe.each(frameworks)('with %s', (_name, start) => {
+describe.each(frameworks)('a guard with %s', (_name, start) => {
   it.each(['GET', 'POST'])(
-    'calls made for a %s inherit its request id, its trace and its deadline',
+    'calls that are made for a %s inherit its request id, trace and deadline',
     async (method) => {
       const below = await startServer((_request, response) => json(response, {}));
       const client = clientOf('below', below.origin);
@@ -66,7 +66,7 @@ describe.each(frameworks)('with %s', (_name, start) => {
     },
   );
 
-  it('what nobody waits for any more is answered with 504, and not handled', async () => {
+  it('a request after its deadline gets 504 and is not handled', async () => {
     const handler = vi.fn(() => ({}));
     const app = await start({}, handler);
     const response = await fetch(app.origin, { headers: { 'x-request-timeout': '0' } });
@@ -76,7 +76,7 @@ describe.each(frameworks)('with %s', (_name, start) => {
     expect(handler).not.toHaveBeenCalled();
   });
 
-  it('an error that was tried in vain is answered by the application, and marked', async () => {
+  it('the application responds to an error whose retries are spent, and the response is marked', async () => {
     const below = await failing();
     const app = await start({}, async () => {
       await below.call();
@@ -91,26 +91,29 @@ describe.each(frameworks)('with %s', (_name, start) => {
     [502, '1'],
     [404, null],
     [200, null],
-  ])('where the handler makes a %i of what was tried in vain, the mark is %s', async (status, mark) => {
-    const below = await failing();
-    const app = await start({}, async () => {
-      await rejectionOf(below.call());
-      return { status, headers: { 'x-own': 'yes' }, body: 'own' };
-    });
-    const response = await fetch(app.origin);
-    expect([response.status, await response.text()]).toEqual([status, 'own']);
-    expect(response.headers.get('x-own')).toBe('yes');
-    expect(response.headers.get('x-retries-spent')).toBe(mark);
-  });
+  ])(
+    'when the handler responds with %i to a call whose retries are spent, the mark is %s',
+    async (status, mark) => {
+      const below = await failing();
+      const app = await start({}, async () => {
+        await rejectionOf(below.call());
+        return { status, headers: { 'x-own': 'yes' }, body: 'own' };
+      });
+      const response = await fetch(app.origin);
+      expect([response.status, await response.text()]).toEqual([status, 'own']);
+      expect(response.headers.get('x-own')).toBe('yes');
+      expect(response.headers.get('x-retries-spent')).toBe(mark);
+    },
+  );
 
-  it('a failure that was not tried again is not marked', async () => {
+  it('a response to a failure that was not retried is not marked', async () => {
     const app = await start({}, () => Promise.reject(new Error('broken')));
     const response = await fetch(app.origin);
     expect([response.status, response.headers.get('x-retries-spent')]).toEqual([500, null]);
     await response.text();
   });
 
-  it('two layers with three tries each try three times, not nine', async () => {
+  it('two layers with three attempts each make three attempts, not nine', async () => {
     const below = await failing();
     const app = await start({}, async () => {
       await below.call();
@@ -124,44 +127,44 @@ describe.each(frameworks)('with %s', (_name, start) => {
     expect(below.server.requests).toHaveLength(3);
   });
 
-  it('what is too much at once is rejected, with when to come again, and there is place again after an answer', async () => {
-    const { answers, application } = held();
+  it('a request beyond the limit gets 503 with Retry-After, and a later one is handled once a response is finished', async () => {
+    const { responses, application } = held();
     const guard = new ServerGuard({ adaptiveConcurrency: { initialLimit: 1, maxLimit: 1 } });
     const app = await start(guard, application);
     const first = ask(app);
-    await vi.waitFor(() => expect(answers).toHaveLength(1));
+    await vi.waitFor(() => expect(responses).toHaveLength(1));
     const rejected = await fetch(app.origin);
     expect(rejected.status).toBe(503);
     expect(rejected.headers.get('retry-after')).toMatch(/^[12]$/);
     expect(await rejected.json()).toMatchObject({ code: 'ERR_OVERLOADED' });
     const health = ask(app, {}, '/health/live');
-    await vi.waitFor(() => expect(answers).toHaveLength(2));
-    answers[1]!.resolve({ body: 'alive' });
+    await vi.waitFor(() => expect(responses).toHaveLength(2));
+    responses[1]!.resolve({ body: 'alive' });
     expect(await (await health).text()).toBe('alive');
 
-    answers[0]!.resolve({ body: 'first' });
+    responses[0]!.resolve({ body: 'first' });
     expect(await (await first).text()).toBe('first');
     await vi.waitFor(() => expect(guard.adaptiveConcurrency!.inFlight).toBe(0));
     const next = ask(app);
-    await vi.waitFor(() => expect(answers).toHaveLength(3));
-    answers[2]!.resolve({ body: 'next' });
+    await vi.waitFor(() => expect(responses).toHaveLength(3));
+    responses[2]!.resolve({ body: 'next' });
     expect(await (await next).text()).toBe('next');
   });
 
-  it('a place is free again when the client has gone, before there is an answer', async () => {
-    const { answers, application } = held();
+  it('a permit is given back when the client disconnects before the response', async () => {
+    const { responses, application } = held();
     const guard = new ServerGuard({ adaptiveConcurrency: {} });
     const app = await start(guard, application);
     const socket = connect(app.port, '127.0.0.1');
-    // Pipelined, so that the second answer has no connection of its own.
+    // Pipelined, so that the second response has no connection of its own.
     socket.write('GET /1 HTTP/1.1\r\nhost: a\r\n\r\nGET /2 HTTP/1.1\r\nhost: a\r\n\r\n');
-    await vi.waitFor(() => expect(answers.length).toBeGreaterThan(0));
+    await vi.waitFor(() => expect(responses.length).toBeGreaterThan(0));
     socket.destroy();
     await vi.waitFor(() => expect(guard.adaptiveConcurrency!.inFlight).toBe(0));
-    for (const answer of answers) answer.resolve({});
+    for (const deferred of responses) deferred.resolve({});
   });
 
-  it('the limit is found from the latency of answers', async () => {
+  it('the limiter is told the latency of responses', async () => {
     const samples: LimitSample[] = [];
     const next = (limit: number, sample: LimitSample) => {
       samples.push(sample);
@@ -176,41 +179,41 @@ describe.each(frameworks)('with %s', (_name, start) => {
     expect(samples[0]).toMatchObject({ dropped: 0 });
   });
 
-  it('one that waits for a place is handled when there is one', async () => {
-    const { answers, application } = held();
+  it('a request that waits for a permit is handled when one is free', async () => {
+    const { responses, application } = held();
     const guard = new ServerGuard({ adaptiveConcurrency: { initialLimit: 1, maxLimit: 1, maxQueue: 1 } });
     const app = await start(guard, application);
     const first = ask(app);
-    await vi.waitFor(() => expect(answers).toHaveLength(1));
+    await vi.waitFor(() => expect(responses).toHaveLength(1));
     const second = ask(app, { method: 'POST', body: 'text', headers: { 'x-request-id': 'r2' } });
     await vi.waitFor(() => expect(guard.adaptiveConcurrency!.queued).toBe(1));
-    answers[0]!.resolve({ body: 'first' });
-    await vi.waitFor(() => expect(answers).toHaveLength(2));
-    answers[1]!.resolve({ body: 'second' });
+    responses[0]!.resolve({ body: 'first' });
+    await vi.waitFor(() => expect(responses).toHaveLength(2));
+    responses[1]!.resolve({ body: 'second' });
     expect(await (await first).text()).toBe('first');
     expect(await (await second).text()).toBe('second');
   });
 
-  it('one whose deadline passes while it waits for a place is answered with 504, and not handled', async () => {
-    const { answers, application } = held();
+  it('a request whose deadline passes while it waits for a permit gets 504 and is not handled', async () => {
+    const { responses, application } = held();
     const guard = new ServerGuard({ adaptiveConcurrency: { initialLimit: 1, maxLimit: 1, maxQueue: 1 } });
     const app = await start(guard, application);
     const first = ask(app);
-    await vi.waitFor(() => expect(answers).toHaveLength(1));
+    await vi.waitFor(() => expect(responses).toHaveLength(1));
     const late = await fetch(app.origin, { headers: { 'x-request-timeout': '20' } });
     expect(late.status).toBe(504);
     await late.text();
-    answers[0]!.resolve({});
+    responses[0]!.resolve({});
     await (await first).text();
-    expect(answers).toHaveLength(1);
+    expect(responses).toHaveLength(1);
   });
 
-  it('one whose client goes while it waits for a place leaves the queue, and is not handled', async () => {
-    const { answers, application } = held();
+  it('a request whose client disconnects while it waits for a permit leaves the queue and is not handled', async () => {
+    const { responses, application } = held();
     const guard = new ServerGuard({ adaptiveConcurrency: { initialLimit: 1, maxLimit: 1, maxQueue: 1 } });
     const app = await start(guard, application);
     const first = ask(app);
-    await vi.waitFor(() => expect(answers).toHaveLength(1));
+    await vi.waitFor(() => expect(responses).toHaveLength(1));
     const socket = connect(app.port, '127.0.0.1');
     socket.write('GET / HTTP/1.1\r\nhost: a\r\n\r\n');
     await vi.waitFor(() => expect(guard.adaptiveConcurrency!.queued).toBe(1));
@@ -218,8 +221,8 @@ describe.each(frameworks)('with %s', (_name, start) => {
     socket.destroy();
     await closed;
     await vi.waitFor(() => expect(guard.adaptiveConcurrency!.queued).toBe(0));
-    answers[0]!.resolve({});
+    responses[0]!.resolve({});
     await (await first).text();
-    expect(answers).toHaveLength(1);
+    expect(responses).toHaveLength(1);
   });
 });

@@ -28,13 +28,13 @@ function sessionTo(server: Server): ClientHttp2Session {
 async function ask(session: ClientHttp2Session, headers: IncomingHttpHeaders, body = '') {
   const stream = session.request({ ':method': 'POST', ':path': '/', ...headers });
   stream.end(body);
-  const [answered] = (await once(stream, 'response')) as [IncomingHttpHeaders];
-  return { status: answered[':status'], headers: answered, body: await text(stream) };
+  const [head] = (await once(stream, 'response')) as [IncomingHttpHeaders];
+  return { status: head[':status'], headers: head, body: await text(stream) };
 }
 
 const key = { 'idempotency-key': 'k1', 'content-type': 'application/json', 'x-request-id': 'r1' };
 
-describe('over HTTP/2', () => {
+describe('a guard over HTTP/2', () => {
   async function listen(
     guard: ServerGuard,
     handler: (request: Http2ServerRequest, response: Http2ServerResponse) => unknown,
@@ -62,7 +62,7 @@ describe('over HTTP/2', () => {
     });
   }
 
-  it('an answer is given again, with its headers', async () => {
+  it('a guard over HTTP/2 replays a response with its headers', async () => {
     const session = await start(new ServerGuard({ idempotency: {} }));
     const body = 'x'.repeat(100_000);
     const first = await ask(session, key, body);
@@ -73,13 +73,13 @@ describe('over HTTP/2', () => {
     expect((await ask(session, key, 'other')).status).toBe(422);
   });
 
-  it('what was tried in vain is marked, and what is late refused', async () => {
+  it('a guard over HTTP/2 marks a failure whose retries are spent, and rejects a late request', async () => {
     const session = await start(new ServerGuard());
     expect((await ask(session, { ':path': '/fail' })).headers['x-retries-spent']).toBe('1');
     expect((await ask(session, { 'x-request-timeout': '0' })).status).toBe(504);
   });
 
-  it('the limit is found from answers, and a place is free again when a client has gone', async () => {
+  it('a guard over HTTP/2 tells the limiter of responses, and gives a permit back when the client disconnects', async () => {
     const samples: LimitSample[] = [];
     const next = (limit: number, sample: LimitSample) => {
       samples.push(sample);
@@ -101,7 +101,7 @@ describe('over HTTP/2', () => {
     ['the response is destroyed', (response) => response.destroy()],
     ['the stream is destroyed', (response) => response.stream.destroy(new Error('broken'))],
     ['the stream is closed', (response) => response.stream.close(constants.NGHTTP2_INTERNAL_ERROR)],
-  ])('a request is handled again at once where %s by the handler', async (_how, breakOff) => {
+  ])('a request over HTTP/2 is handled again at once when %s by the handler', async (_how, breakOff) => {
     const guard = new ServerGuard({ idempotency: { duplicates: 'reject' } });
     let broken = true;
     const session = await listen(guard, (_request, response) => {
@@ -115,7 +115,7 @@ describe('over HTTP/2', () => {
     expect(await ask(session, key)).toMatchObject({ status: 200, body: 'done' });
   });
 
-  it('a key stays locked where the client resets the stream', async () => {
+  it('a key stays locked when a client of HTTP/2 resets the stream', async () => {
     const guard = new ServerGuard({ idempotency: { duplicates: 'reject' } });
     const closed = defer<Http2ServerResponse>();
     const session = await listen(guard, (_request, response) => {
@@ -129,7 +129,7 @@ describe('over HTTP/2', () => {
     expect((await ask(session, key)).status).toBe(409);
   });
 
-  it('Fastify is guarded as well', async () => {
+  it('fastifyGuard guards a server of HTTP/2', async () => {
     let calls = 0;
     const app = Fastify({ http2: true });
     app.register(fastifyGuard({ idempotency: {} }));

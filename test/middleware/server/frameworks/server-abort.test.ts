@@ -8,7 +8,7 @@ import { ServerGuard } from '../../../../src/middleware/server/guard/server-guar
 import { InMemoryIdempotencyStore } from '../../../../src/middleware/server/idempotency/in-memory-idempotency-store.ts';
 import { collectGarbage } from '../../../client/fetching.ts';
 import { defer } from '../../../policies/helpers.ts';
-import { type Answered, type Application, type Called, frameworks } from '../frameworks.ts';
+import { type Application, type AppResponse, type Called, frameworks } from '../frameworks.ts';
 
 const key = { 'idempotency-key': '"k1"', 'content-type': 'text/plain' };
 
@@ -22,7 +22,7 @@ function post(origin: string): Promise<Response> {
   return response;
 }
 
-/** Waits for what the handler was called with. */
+/** Waits for the handler to be called; gives its argument. */
 async function calledWith(handler: ReturnType<typeof vi.fn<Application>>): Promise<Called> {
   await vi.waitFor(() => expect(handler).toHaveBeenCalled());
   return handler.mock.calls[0]![0];
@@ -38,7 +38,7 @@ function failing(): Readable {
   return Readable.from(pieces(), { objectMode: false });
 }
 
-/** Does it, then answers as if nothing were. */
+/** Calls a function, then responds as if nothing were. */
 function after(run: (called: Called) => unknown): Application {
   return (called) => {
     run(called);
@@ -50,14 +50,14 @@ const readError = Object.assign(new Error('read ECONNRESET'), { syscall: 'read' 
 
 const breaks: [string, Application][] = [
   ['destroys the response', after(({ raw }) => raw.response.destroy())],
-  ['destroys it with an error', after(({ raw }) => raw.response.destroy(new Error('broken')))],
+  ['destroys the response with an error', after(({ raw }) => raw.response.destroy(new Error('broken')))],
   [
-    'destroys it with the error of a connection of its own',
+    'destroys the response with the error of a connection of its own',
     after(({ raw }) => raw.response.destroy(readError)),
   ],
   ['destroys the connection', after(({ raw }) => raw.request.socket.destroy())],
   [
-    'destroys the response and never comes to an end',
+    'destroys the response and never ends',
     ({ raw }) => {
       raw.response.destroy();
       return new Promise(() => {});
@@ -66,11 +66,11 @@ const breaks: [string, Application][] = [
   ['gives a body that fails', () => ({ body: failing() })],
 ];
 
-describe.each(frameworks)('with %s', (_name, start) => {
-  it.each(breaks)('a request is handled again at once where its handler %s', async (_how, breakOff) => {
+describe.each(frameworks)('an aborted response with %s', (_name, start) => {
+  it.each(breaks)('a request is handled again at once when its handler %s', async (_how, breakOff) => {
     const handler = vi.fn<Application>(breakOff);
     const { origin } = await start(toGuard(), handler);
-    // A server of Hono answers 500 where the body fails before its first piece is sent.
+    // A server of Hono sends 500 if the body fails before its first piece is sent.
     const first = post(origin).then(async (response) => [response.status, await response.text()]);
     expect(await first.catch(() => 'broken off')).not.toContain(200);
     handler.mockImplementation(() => ({ body: 'done' }));
@@ -79,7 +79,7 @@ describe.each(frameworks)('with %s', (_name, start) => {
     expect(handler).toHaveBeenCalledTimes(2);
   });
 
-  it('no request with a key is remembered once it is over, though its connection stays open', async () => {
+  it('a finished request with a key is not kept in memory while its connection stays open', async () => {
     const responses: WeakRef<object>[] = [];
     const connections = new Set<object>();
     const { origin } = await start({ idempotency: {} }, ({ raw }) => {
@@ -102,24 +102,24 @@ describe.each(frameworks)('with %s', (_name, start) => {
     expect(connections.size).toBe(1);
   });
 
-  it('a key stays locked where a shutdown ends the connection while the handler is at work', async () => {
-    const answer = defer<Answered>();
-    const handler = vi.fn<Application>(() => answer.promise);
+  it('a key stays locked when a shutdown ends the connection while the handler runs', async () => {
+    const deferred = defer<AppResponse>();
+    const handler = vi.fn<Application>(() => deferred.promise);
     const { origin } = await start(toGuard(), handler);
     const first = post(origin);
     const { raw } = await calledWith(handler);
-    // From outside of the handler, as closeAllConnections() does.
+    // The test destroys it from outside of the handler, as closeAllConnections() does.
     raw.request.socket.destroy();
     await expect(first).rejects.toThrow();
     expect((await post(origin)).status).toBe(409);
-    answer.resolve({ status: 201, body: 'done' });
+    deferred.resolve({ status: 201, body: 'done' });
     await vi.waitFor(async () => expect((await post(origin)).status).toBe(201));
     expect(handler).toHaveBeenCalledTimes(1);
   });
 
-  it('a key stays locked where the client has gone before the response is destroyed', async () => {
-    const answer = defer<Answered>();
-    const handler = vi.fn<Application>(() => answer.promise);
+  it('a key stays locked when the client disconnects before the response is destroyed', async () => {
+    const deferred = defer<AppResponse>();
+    const handler = vi.fn<Application>(() => deferred.promise);
     const guard = toGuard();
     const { origin, port } = await start(guard, handler);
     const socket = connect(port, '127.0.0.1');
@@ -132,31 +132,31 @@ describe.each(frameworks)('with %s', (_name, start) => {
     await vi.waitFor(() => expect(guard.adaptiveConcurrency!.inFlight).toBe(0));
     raw.response.destroy();
     expect((await post(origin)).status).toBe(409);
-    answer.resolve({ status: 201, body: 'done' });
+    deferred.resolve({ status: 201, body: 'done' });
     await vi.waitFor(async () => expect((await post(origin)).status).toBe(201));
     expect(handler).toHaveBeenCalledTimes(1);
   });
 
-  it('a handler that blocks the event loop for longer than the lease does not run twice', async () => {
+  it('a handler that blocks the event loop for longer than the lock timeout does not run twice', async () => {
     const store = new InMemoryIdempotencyStore();
     const begin = vi.spyOn(store, 'begin');
-    const answer = defer<Answered>();
-    const handler = vi.fn<Application>(() => answer.promise);
+    const deferred = defer<AppResponse>();
+    const handler = vi.fn<Application>(() => deferred.promise);
     const { origin } = await start({ idempotency: { store, lockTimeout: 100 } }, handler);
     const first = post(origin);
     await vi.waitFor(() => expect(handler).toHaveBeenCalled());
     const others = [post(origin), post(origin), post(origin)];
-    // Each has found out that it has to wait.
+    // Each duplicate has found the key locked.
     await vi.waitFor(() => expect(begin.mock.calls.length).toBeGreaterThan(0));
     await new Promise((resolve) => setImmediate(resolve));
     for (let round = 0; round < 3; round++) {
       const until = performance.now() + 120;
       while (performance.now() < until);
-      // What became due meanwhile, and what arrived.
+      // Due timers and arrived data are handled now.
       await new Promise((resolve) => setTimeout(resolve, 0));
       await new Promise((resolve) => setImmediate(resolve));
     }
-    answer.resolve({ body: 'done' });
+    deferred.resolve({ body: 'done' });
     for (const response of [first, ...others]) expect(await (await response).text()).toBe('done');
     expect(handler).toHaveBeenCalledTimes(1);
   });

@@ -17,7 +17,7 @@ import { fling } from '../../../policies/helpers.ts';
 import { type Handler, startServer } from '../../../support/server.ts';
 
 describe('fastifyGuard', () => {
-  it('guards the routes of the instance that it is registered on, those of its plugins included', async () => {
+  it('fastifyGuard guards the routes of its instance and of the plugins of that instance', async () => {
     const app = Fastify();
     app.register(fastifyGuard());
     app.register((inner, _options, done) => {
@@ -30,7 +30,7 @@ describe('fastifyGuard', () => {
     expect([late.statusCode, late.json().code]).toEqual([504, 'ERR_DEADLINE_EXCEEDED']);
   });
 
-  it('gives the place back where a request is injected', async () => {
+  it('fastifyGuard gives the permit of an injected request back', async () => {
     const guard = new ServerGuard({ adaptiveConcurrency: {} });
     const app = Fastify();
     app.register(fastifyGuard(guard));
@@ -39,7 +39,7 @@ describe('fastifyGuard', () => {
     await vi.waitFor(() => expect(guard.adaptiveConcurrency!.inFlight).toBe(0));
   });
 
-  it('runs the hooks of the application for what it refuses as well', async () => {
+  it('fastifyGuard runs the hooks of the application for rejected requests, too', async () => {
     const app = Fastify();
     app.register(fastifyGuard());
     app.addHook('onSend', async (_request, reply) => void reply.header('x-seen', 'yes'));
@@ -48,7 +48,7 @@ describe('fastifyGuard', () => {
     expect([late.statusCode, late.headers['x-seen']]).toEqual([504, 'yes']);
   });
 
-  it('closes a guard of its own with the application, and leaves one that it was given open', async () => {
+  it('fastifyGuard closes a guard that it made with the application, and leaves a given guard open', async () => {
     const close = vi.spyOn(ServerGuard.prototype, 'close');
     const given = new ServerGuard();
     const [app, other] = [Fastify(), Fastify()];
@@ -63,11 +63,11 @@ describe('fastifyGuard', () => {
   });
 });
 
-describe('an error that a Retry of the application gave up on is marked', () => {
+describe('the response to an error that a Retry of the application gave up on', () => {
   const retry = new Retry({ maxAttempts: 2, backoff: constantBackoff(0) });
   const inVain = () => retry.execute(() => Promise.reject(new Error('broken')));
 
-  it('by Fastify', async () => {
+  it('Fastify marks the response to an error that a Retry gave up on', async () => {
     const app = Fastify();
     app.register(fastifyGuard());
     app.get('/', inVain);
@@ -75,7 +75,7 @@ describe('an error that a Retry of the application gave up on is marked', () => 
     expect([statusCode, headers['x-retries-spent']]).toEqual([500, '1']);
   });
 
-  it('by Koa', async () => {
+  it('Koa marks the response to an error that a Retry gave up on', async () => {
     const app = new Koa();
     app.silent = true;
     app.use(koaGuard()).use(inVain);
@@ -84,7 +84,7 @@ describe('an error that a Retry of the application gave up on is marked', () => 
     expect([status, headers.get('x-retries-spent')]).toEqual([500, '1']);
   });
 
-  it('by Hono', async () => {
+  it('Hono marks the response to an error that a Retry gave up on', async () => {
     const app = new Hono();
     app.onError((_error, c) => c.text('broken', 500));
     app.use(honoGuard());
@@ -93,7 +93,7 @@ describe('an error that a Retry of the application gave up on is marked', () => 
     expect([status, headers.get('x-retries-spent')]).toEqual([500, '1']);
   });
 
-  it('by a listener of node:http whose rejection is answered around it', async () => {
+  it('nodeGuard marks the response that the code around it sends to an error that a Retry gave up on', async () => {
     const guarded = nodeGuard({}, inVain);
     const { origin } = await startServer(async (request, response) => {
       await Promise.resolve(guarded(request, response)).catch(() => response.writeHead(500).end());
@@ -104,7 +104,7 @@ describe('an error that a Retry of the application gave up on is marked', () => 
 });
 
 describe('connectGuard', () => {
-  it('tells the whole path where it is mounted below one', async () => {
+  it('connectGuard tells the whole path of a request when it is mounted below a path', async () => {
     const paths: string[] = [];
     const app = express();
     const priorityOf = ({ path }: { path: string }) => {
@@ -118,7 +118,7 @@ describe('connectGuard', () => {
     expect(paths).toEqual(['/api/orders']);
   });
 
-  it('lets the application answer what its own options throw', async () => {
+  it('connectGuard lets the application respond to an error of its options', async () => {
     const app = express();
     app.use(connectGuard({ exempt: () => fling(new Error('broken')) }));
     app.use(((error, _request, response, _next) => {
@@ -131,7 +131,7 @@ describe('connectGuard', () => {
 });
 
 describe('nodeGuard', () => {
-  it('gives what the handler gives or throws', async () => {
+  it('nodeGuard returns the result of the handler, or throws its error', async () => {
     const error = new Error('broken');
     const outcomes: unknown[] = [];
     const listeners = [
@@ -153,7 +153,7 @@ describe('nodeGuard', () => {
     expect(outcomes).toEqual([5, 6, error, error]);
   });
 
-  it('keeps headers that are given with the head, beside the mark', async () => {
+  it('nodeGuard sends the headers that are given to writeHead beside the mark', async () => {
     const guard = new ServerGuard();
     const heads: ((response: ServerResponse) => void)[] = [
       (response) => response.writeHead(502, { 'x-own': 'a' }),
@@ -184,7 +184,7 @@ describe('nodeGuard', () => {
 });
 
 describe('honoGuard', () => {
-  it('guards an application that runs on no server of node:http', async () => {
+  it('honoGuard guards an application that runs without a server of node:http', async () => {
     const guard = new ServerGuard({ adaptiveConcurrency: {} });
     const app = new Hono();
     app.use(honoGuard(guard));
@@ -199,7 +199,7 @@ describe('honoGuard', () => {
     ]);
   });
 
-  it('gives the place back where what is thrown is no error, and Hono answers it not', async () => {
+  it('honoGuard gives the permit back when a handler throws a value that is no error, to which Hono does not respond', async () => {
     const guard = new ServerGuard({ adaptiveConcurrency: {} });
     const app = new Hono();
     app.use(honoGuard(guard));

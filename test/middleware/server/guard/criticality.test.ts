@@ -6,7 +6,7 @@ const names = ['checkout', 'browse', 'report'];
 const priorities = new CriticalityLevels(names);
 const shares = (overload: number) => names.map((name) => priorities.rejectedShare(name, overload));
 
-describe('which requests are refused', () => {
+describe('the levels of criticality', () => {
   it.each([
     [0, [0, 0, 0]],
     [1 / 6, [0, 0, 0.5]],
@@ -15,17 +15,17 @@ describe('which requests are refused', () => {
     [2 / 3, [0, 1, 1]],
     [1, [1, 1, 1]],
     [7, [1, 1, 1]],
-  ])('at an overload of %d: the least critical first, gradually', (overload, expected) => {
+  ])('at an overload of %d the least critical levels are rejected first, gradually', (overload, expected) => {
     const found = shares(overload);
     for (const [rank, share] of expected.entries()) expect(found[rank]).toBeCloseTo(share);
   });
 
-  it('a priority that is not known is the least critical', () => {
+  it('an unknown priority counts as the least critical level', () => {
     expect(priorities.rejectedShare('unknown', 1 / 6)).toBe(priorities.rejectedShare('report', 1 / 6));
     expect(priorities.rejectedShare(undefined, 1 / 6)).toBe(priorities.rejectedShare('report', 1 / 6));
   });
 
-  it('no priority loses a request before those below it have lost all, whatever the overload', () => {
+  it('no level loses a request before the levels below it have lost all, at any overload', () => {
     fc.assert(
       fc.property(fc.double({ min: 0, max: 3, noNaN: true }), (overload) => {
         const [checkout, browse, report] = shares(overload) as [number, number, number];

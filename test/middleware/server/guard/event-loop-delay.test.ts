@@ -13,10 +13,10 @@ function block(milliseconds: number): void {
   while (performance.now() < until);
 }
 
-/** Lets the event loop turn; what is due in it is done. */
+/** Lets the event loop turn, so that due work is done. */
 const turn = () => new Promise<void>((resolve) => setTimeout(resolve, 0));
 
-it('tells how late the event loop is, and that it is in time again', async () => {
+it('an EventLoopDelay tells how late the event loop is, and that it is in time again', async () => {
   const delay = measure(100);
   await vi.waitFor(() => {
     block(60);
@@ -25,7 +25,7 @@ it('tells how late the event loop is, and that it is in time again', async () =>
   await vi.waitFor(() => expect(delay.current).toBeLessThan(15), 3_000);
 });
 
-it('notices a loop that is blocked for longer than the window each time', async () => {
+it('an EventLoopDelay notices a loop that is blocked for longer than the window each time', async () => {
   const delay = measure(50);
   const seen: number[] = [];
   for (let round = 0; round < 4; round++) {
@@ -37,14 +37,14 @@ it('notices a loop that is blocked for longer than the window each time', async 
   expect(Math.min(...seen.slice(1))).toBeGreaterThan(50);
 });
 
-it('notices a block that has not ended yet', async () => {
+it('an EventLoopDelay notices a block that has not ended yet', async () => {
   const delay = measure(100);
   await turn();
   block(150);
   expect(delay.current).toBeGreaterThan(100);
 });
 
-it('measures nothing any more after it is closed', async () => {
+it('an EventLoopDelay measures nothing after it is closed', async () => {
   const delay = measure(10);
   delay.close();
   delay.close();

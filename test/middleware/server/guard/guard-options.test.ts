@@ -15,12 +15,12 @@ type FunctionsOf<T> = {
 }[keyof T];
 
 interface DecidingOption {
-  /** What becomes of a promise from it. */
+  /** Whether the guard awaits a promise from the function. */
   readonly promise: 'awaited' | 'an error' | "the limiter's to judge";
   options(decide: () => never): ServerGuardOptions;
 }
 
-/** Every function that a guard can be given: one that is new does not compile until it is named here. */
+/** The functions among the options: a new one does not compile until it is named here. */
 const deciding: Record<
   FunctionsOf<ServerGuardOptions> | FunctionsOf<IdempotencyOptions> | 'partition',
   DecidingOption
@@ -42,7 +42,7 @@ const deciding: Record<
   },
 };
 
-/** How a function of an application fails. What is thrown is not always an error; some strings mean something to Express. */
+/** The ways in which a function fails: with errors, and with strings that Express gives a meaning. */
 const failures: [string, (option: DecidingOption) => boolean, () => never][] = [
   ['throws', () => true, () => fling(new Error('broken'))],
   ['throws undefined', () => true, () => fling(undefined)],
@@ -61,7 +61,7 @@ const cases = Object.entries(deciding).flatMap(([name, option]) =>
     .map(([how, , fail]) => [name, how, option, fail] as const),
 );
 
-/** What no handler of an error has dealt with: it would end a process. */
+/** Collects unhandled errors, which would end a process. */
 function unhandled(): unknown[] {
   const found: unknown[] = [];
   const note = (error: unknown) => found.push(error);
@@ -74,9 +74,9 @@ function unhandled(): unknown[] {
   return found;
 }
 
-describe.each(frameworks)('with %s', (_name, start) => {
+describe.each(frameworks)('the options of a guard with %s', (_name, start) => {
   it.each(cases)(
-    'a request gets 500 and the guard tells why where its %s %s',
+    "a request gets 500, and the guard tells the error, when its '%s' %s",
     async (name, how, option, fail) => {
       const errors = unhandled();
       let broken = true;
@@ -91,7 +91,7 @@ describe.each(frameworks)('with %s', (_name, start) => {
         return { body: 'done' };
       };
       const { origin } = await start(guard, application);
-      // A request for which a random number is needed is one too many.
+      // Only a rejected request needs a random number.
       const limiter = guard.adaptiveConcurrency;
       const held = name === 'random' ? hold(limiter!) : undefined;
       const headers: Record<string, string> = name === 'required' ? {} : { 'idempotency-key': 'k1' };
@@ -118,7 +118,7 @@ describe.each(frameworks)('with %s', (_name, start) => {
     },
   );
 
-  it('two tenants whose scope is found out asynchronously do not meet', async () => {
+  it('two tenants with an asynchronous scope do not share keys', async () => {
     const scope = async ({ headers }: { headers: Readonly<Record<string, unknown>> }) => {
       await new Promise((resolve) => setImmediate(resolve));
       return String(headers['x-tenant']);
@@ -132,7 +132,7 @@ describe.each(frameworks)('with %s', (_name, start) => {
     expect([await post('a'), await post('b'), await post('a')]).toEqual(['1', '2', '1']);
   });
 
-  it('a key is asked for where an asynchronous function says so, and only there', async () => {
+  it("a guard requires a key where an asynchronous 'required' says so, and only there", async () => {
     const required = async ({ path }: { path: string }) => path === '/orders';
     const { origin } = await start({ idempotency: { required } }, () => ({ body: 'done' }));
     const post = async (path: string) => (await fetch(origin + path, { method: 'POST', body: 'a' })).status;
@@ -140,7 +140,7 @@ describe.each(frameworks)('with %s', (_name, start) => {
   });
 });
 
-/** What each option decides once it works. */
+/** The value that each option gives once it works. */
 const fixed: Record<string, unknown> = {
   exempt: false,
   priorityOf: 'a',
@@ -150,7 +150,7 @@ const fixed: Record<string, unknown> = {
   partition: 'a',
 };
 
-/** Takes the only place, until it is given back. */
+/** Takes the only permit, and gives a function that releases it. */
 function hold(limiter: AdaptiveConcurrency): () => void {
   let free!: () => void;
   void limiter.execute(
@@ -163,13 +163,13 @@ function hold(limiter: AdaptiveConcurrency): () => void {
 }
 
 it.each([undefined, null, 5, {}, ['a'], new Map()])(
-  'a scope of %s is an error, since callers could share it',
+  'a guard rejects a scope of %s with an error, since callers could share it',
   async (scope) => {
     const guard = new ServerGuard({ idempotency: { scope: () => scope as never } });
     const exchange = {
       request: { method: 'POST', path: '/', headers: { 'idempotency-key': 'k' } },
       target: '/',
-      gone: { aborted: false, reason: undefined, listen: () => {}, unlisten: () => {} },
+      disconnected: { aborted: false, reason: undefined, listen: () => {}, unlisten: () => {} },
       body: { observe: () => {}, read: async () => {} },
     };
     await expect(guard.admit(exchange as never)).rejects.toThrow(/'scope' must give a string/);

@@ -28,7 +28,7 @@ function bodyOf(decision: unknown): { code?: string } {
   return JSON.parse((decision as LocalResponse).body as string);
 }
 
-/** A request that waits, and what was decided of it, if anything. */
+/** Sends a request that waits; gives the decision about it, once there is one. */
 function waiting(guard: ServerGuard, request?: Partial<IncomingRequest>) {
   const asked = guarded(request);
   const followed: { disconnected: AbortScope; decision: unknown } = {
@@ -47,13 +47,13 @@ function admit(guard: ServerGuard, request?: Partial<IncomingRequest>): Admissio
   return decision as Admission;
 }
 
-describe('deadlines', () => {
-  it('a request that still has time is let through, with its deadline as context', () => {
+describe('the admission of a ServerGuard', () => {
+  it('a guard lets a request through that has time left, with its deadline as context', () => {
     const admission = admit(new ServerGuard(), timeout(100));
     expect(admission.run(currentRequestContext)).toMatchObject({ deadline: performance.now() + 100 });
   });
 
-  it('one whose deadline is past is refused with 504, and told to listeners', () => {
+  it('a guard rejects a request after its deadline with 504, and tells listeners', () => {
     const guard = new ServerGuard();
     const rejected: unknown[] = [];
     guard.on('reject', (event) => rejected.push(event));
@@ -63,7 +63,7 @@ describe('deadlines', () => {
     expect(rejected).toMatchObject([{ rejection: { status: 504 }, request: { path: '/' } }]);
   });
 
-  it.each(['GET', 'HEAD'])('a %s of a probe is let through all the same', (method) => {
+  it.each(['GET', 'HEAD'])('a guard lets a %s of a probe through after its deadline', (method) => {
     for (const path of ['/health/live', '/health/ready']) {
       admit(new ServerGuard(), { method, path, ...timeout(0) });
     }
@@ -76,18 +76,18 @@ describe('deadlines', () => {
     ['GET', '/health/live/'],
     ['GET', '/health/records/7'],
     ['GET', '/healthy'],
-  ])('a %s of %s is no probe, and is refused as any', (method, path) => {
+  ])('a guard does not take a %s of %s for a probe, and rejects it after its deadline', (method, path) => {
     expect(new ServerGuard().admit(guarded({ method, path, ...timeout(0) }))).toMatchObject({ status: 504 });
   });
 
-  it('a POST below /health has its idempotency key, as any', () => {
+  it('a guard requires the idempotency key of a POST below /health, too', () => {
     const decision = new ServerGuard({ idempotency: { required: true } }).admit(
       guarded({ method: 'POST', path: '/health/records' }),
     );
     expect(decision).toMatchObject({ status: 400 });
   });
 
-  it('the probes of a Health with a prefix of its own are let through where the guard is told', () => {
+  it("a guard lets the probes of a Health with another prefix through if 'exempt' is its isProbe", () => {
     const health = new Health({ prefix: '/internal' });
     const guard = new ServerGuard({ exempt: health.isProbe });
     admit(guard, { path: '/internal/ready', ...timeout(0) });
@@ -96,7 +96,7 @@ describe('deadlines', () => {
     }
   });
 
-  it('events tell of a request nothing but its method and its path', () => {
+  it('the events of a guard tell only the method and the path of a request', () => {
     const guard = new ServerGuard();
     const events: unknown[] = [];
     guard.on('reject', (event) => events.push(event.request));
@@ -104,17 +104,17 @@ describe('deadlines', () => {
     expect(events).toEqual([{ method: 'GET', path: '/' }]);
   });
 
-  it('what is exempt is as the application says', () => {
+  it("a guard lets the requests through that 'exempt' decides, and no others", () => {
     const guard = new ServerGuard({ exempt: ({ path }) => path === '/ping' });
     admit(guard, { path: '/ping', ...timeout(0) });
     expect(guard.admit(guarded({ path: '/health', ...timeout(0) }))).toMatchObject({ status: 504 });
   });
 });
 
-describe('with adaptiveConcurrency', () => {
+describe('a ServerGuard with adaptiveConcurrency', () => {
   const one = { initialLimit: 1, maxLimit: 1 };
 
-  it('a place is held until the answer is finished, and given back once', () => {
+  it('an admitted request keeps its permit until its response is finished, and gives it back once', () => {
     const guard = new ServerGuard({ adaptiveConcurrency: { initialLimit: 2, maxLimit: 2 } });
     const [first, second] = [admit(guard), admit(guard)];
     expect(guard.adaptiveConcurrency!.inFlight).toBe(2);
@@ -127,7 +127,7 @@ describe('with adaptiveConcurrency', () => {
     });
   });
 
-  it('a limiter that the application made is used as it is', () => {
+  it('a guard uses an AdaptiveConcurrency that it is given as it is', () => {
     const limiter = new AdaptiveConcurrency(one);
     const guard = new ServerGuard({ adaptiveConcurrency: limiter });
     expect(guard.adaptiveConcurrency).toBe(limiter);
@@ -135,7 +135,7 @@ describe('with adaptiveConcurrency', () => {
     expect(limiter.inFlight).toBe(1);
   });
 
-  it('a limiter of the application finds method, path and priority in the attributes', () => {
+  it('a guard gives a limiter of the application the method, path and priority of a request as attributes', () => {
     const seen: unknown[] = [];
     const limiter = new AdaptiveConcurrency({
       partitions: [{ name: 'a', share: 1 }],
@@ -146,7 +146,7 @@ describe('with adaptiveConcurrency', () => {
     expect(seen).toEqual([{ method: 'POST', path: '/orders', priority: 'checkout' }]);
   });
 
-  it('the most critical of those that wait is next, and takes the place of the least critical in a full queue', async () => {
+  it('the most critical of the waiting requests is admitted first, and displaces the least critical one from a full queue', async () => {
     const guard = new ServerGuard({
       adaptiveConcurrency: { ...one, maxQueue: 2 },
       priorities: ['checkout', { name: 'browse', share: 0 }, 'report'],
@@ -164,7 +164,7 @@ describe('with adaptiveConcurrency', () => {
     expect(browse.decision).toBeUndefined();
   });
 
-  it('one that waits past its deadline is refused with 504', async () => {
+  it('a guard rejects a request that waits past its deadline with 504', async () => {
     const guard = new ServerGuard({ adaptiveConcurrency: { ...one, maxQueue: 1 } });
     admit(guard);
     const late = waiting(guard, timeout(100));
@@ -172,7 +172,7 @@ describe('with adaptiveConcurrency', () => {
     expect(late.decision).toMatchObject({ status: 504 });
   });
 
-  it('one that gets a place in time has no timer left', async () => {
+  it('a request that gets a permit in time leaves no timer behind', async () => {
     const guard = new ServerGuard({ adaptiveConcurrency: { ...one, maxQueue: 1 } });
     const first = admit(guard);
     const second = waiting(guard, timeout(100));
@@ -182,7 +182,7 @@ describe('with adaptiveConcurrency', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  it('one that waits for longer than queueTimeout is refused with 503', async () => {
+  it('a guard rejects a request that waits for longer than queueTimeout with 503', async () => {
     const guard = new ServerGuard({ adaptiveConcurrency: { ...one, maxQueue: 1, queueTimeout: 50 } });
     admit(guard);
     const late = waiting(guard, timeout(100));
@@ -190,7 +190,7 @@ describe('with adaptiveConcurrency', () => {
     expect(late.decision).toMatchObject({ status: 503 });
   });
 
-  it('one whose client goes leaves the queue', async () => {
+  it('a request leaves the queue when its client disconnects', async () => {
     const guard = new ServerGuard({ adaptiveConcurrency: { ...one, maxQueue: 1 } });
     const first = admit(guard);
     const second = waiting(guard);
@@ -203,15 +203,15 @@ describe('with adaptiveConcurrency', () => {
     expect(guard.adaptiveConcurrency!.inFlight).toBe(0);
   });
 
-  it('what the application throws while it is asked for the partition comes out', async () => {
+  it("admit() rejects with the error that the limiter's 'partition' throws", async () => {
     const error = new Error('broken');
     const partitions = [{ name: 'a', share: 1 }];
     const limiter = new AdaptiveConcurrency({ partitions, partition: () => fling(error) });
     await expect(new ServerGuard({ adaptiveConcurrency: limiter }).admit(guarded())).rejects.toBe(error);
   });
 
-  describe('an answer tells the limiter', () => {
-    /** Of ten requests, which is what the limiter needs to draw a conclusion. */
+  describe('the response to an admitted request', () => {
+    /** The samples of ten requests: the limiter needs as many for one. */
     async function samplesOf(status: number | undefined, request?: Partial<IncomingRequest>) {
       const samples: LimitSample[] = [];
       const next = (limit: number, sample: LimitSample) => {
@@ -229,24 +229,27 @@ describe('with adaptiveConcurrency', () => {
       return samples;
     }
 
-    it.each([201, 404])('its latency, where its status is %i', async (status) => {
+    it.each([201, 404])('a response of status %i tells the limiter its latency', async (status) => {
       expect(await samplesOf(status)).toMatchObject([{ rtt: 40, dropped: 0 }]);
     });
 
     it.each([500, undefined])(
-      'nothing, where its status is %s: it failed or the client has gone',
+      'a response of status %s, which failed or lost its client, tells the limiter nothing',
       async (status) => {
         expect(await samplesOf(status)).toEqual([]);
       },
     );
 
-    it.each([200, 500, undefined])('of overload, where it comes too late, with status %s', async (status) => {
-      expect(await samplesOf(status, timeout(30))).toMatchObject([{ calls: 10, dropped: 10 }]);
-    });
+    it.each([200, 500, undefined])(
+      'a response of status %s after the deadline tells the limiter of overload',
+      async (status) => {
+        expect(await samplesOf(status, timeout(30))).toMatchObject([{ calls: 10, dropped: 10 }]);
+      },
+    );
   });
 });
 
-describe('with maxEventLoopDelay', () => {
+describe('a ServerGuard with maxEventLoopDelay', () => {
   function late(delay: number, options: ServerGuardOptions = {}) {
     vi.spyOn(EventLoopDelay.prototype, 'current', 'get').mockReturnValue(delay);
     return new ServerGuard({ maxEventLoopDelay: 100, ...options });
@@ -271,11 +274,11 @@ describe('with maxEventLoopDelay', () => {
     [150, 0.5],
     [200, 1],
     [1_000, 1],
-  ])('of requests at a delay of %d ms the share of %d is refused', (delay, share) => {
+  ])('at an event loop delay of %d ms a guard rejects the share %d of requests', (delay, share) => {
     expect(rejected((random) => late(delay, { random }))).toBeCloseTo(share, 1);
   });
 
-  it('the least critical are refused first', () => {
+  it('a guard rejects the least critical requests first while the event loop is late', () => {
     const priorities = {
       priorities: ['checkout', 'report'],
       priorityOf: ({ path }: IncomingRequest) => path,
@@ -285,11 +288,11 @@ describe('with maxEventLoopDelay', () => {
     expect(rejected(guard, { path: 'checkout' })).toBe(0);
   });
 
-  it('what is exempt is let through', () => {
+  it('a guard lets an exempt request through while the event loop is late', () => {
     admit(late(1_000), { path: '/health/ready' });
   });
 
-  it('the refusal is 503 and says when to come again, by chance', () => {
+  it('a guard rejects an excess request with 503 and a Retry-After with jitter', () => {
     const retryAfter = (chance: number, options?: ServerGuardOptions) => {
       const decision = late(1_000, { random: () => chance, ...options }).admit(guarded()) as LocalResponse;
       expect(decision).toMatchObject({ status: 503 });
@@ -309,7 +312,7 @@ describe('with maxEventLoopDelay', () => {
     expect(retryAfter(0.5, { retryAfter: 0 })).toBe('1');
   });
 
-  it('the delay can be looked at, until the guard is closed', async () => {
+  it('a guard tells its event loop delay until it is closed', async () => {
     expect(late(40).eventLoopDelay).toBe(40);
     expect(new ServerGuard().eventLoopDelay).toBe(0);
     vi.restoreAllMocks();
@@ -320,7 +323,7 @@ describe('with maxEventLoopDelay', () => {
   });
 });
 
-describe('options', () => {
+describe('the options of a ServerGuard', () => {
   const priorityOf = () => 'a';
 
   it.each([
@@ -335,7 +338,7 @@ describe('options', () => {
     [{ exempt: '/health' }, /exempt/],
     [{ adaptiveConcurrency: { maxLimit: 0 } }, /maxLimit/],
     [{ maxEventloopDelay: 1 }, /no option 'maxEventloopDelay'/],
-  ])('%j is refused', (options, message) => {
+  ])('a guard rejects the options %j', (options, message) => {
     expect(() => new ServerGuard(options as ServerGuardOptions)).toThrow(message);
   });
 });

@@ -11,7 +11,7 @@ function fingerprintOf(body: Uint8Array, complete = true): Fingerprint {
   return hash.fingerprint();
 }
 
-/** Whether a request with this body is the same, read as far as needed in pieces of the given sizes. */
+/** Whether a request with this body matches, read as far as needed in pieces of the given sizes. */
 function isSame(
   expected: Fingerprint,
   body: Uint8Array,
@@ -32,7 +32,7 @@ function isSame(
 const bytes = fc.uint8Array({ maxLength: 40 });
 const sizes = fc.array(fc.integer({ min: 1, max: 10 }), { minLength: 1, maxLength: 5 });
 
-it('a request is the same as one with the same body, in whatever pieces it comes, and as no other', () => {
+it('a request matches a request with the same body, in any chunks, and no other', () => {
   fc.assert(
     fc.property(bytes, bytes, sizes, (body, other, pieces) => {
       expect(isSame(fingerprintOf(body), body, pieces)).toBe(true);
@@ -41,7 +41,7 @@ it('a request is the same as one with the same body, in whatever pieces it comes
   );
 });
 
-it('where the first was not read to its end, another is the same if it begins so', () => {
+it('a request matches one that was not read to its end if its body begins with the read part', () => {
   fc.assert(
     fc.property(bytes, bytes, sizes, (read, rest, pieces) => {
       const expected = fingerprintOf(read, false);
@@ -51,7 +51,7 @@ it('where the first was not read to its end, another is the same if it begins so
   );
 });
 
-it('a longer body is not the same, and is not read to its end', () => {
+it('a longer body does not match, and is not read to its end', () => {
   const hash = new BodyHash(...request, fingerprintOf(Buffer.from('abc')));
   hash.update(Buffer.from('abc'));
   expect(hash.needsMore).toBe(true);
@@ -60,7 +60,7 @@ it('a longer body is not the same, and is not read to its end', () => {
   expect(hash.matches()).toBe(false);
 });
 
-it('a request to another target, or with another method, is not the same', () => {
+it('a request with another target or method does not match', () => {
   const expected = fingerprintOf(Buffer.from('abc'));
   expect(isSame(expected, Buffer.from('abc'), [3], '/orders?a=2' as never)).toBe(false);
   const hash = new BodyHash('PATCH', '/orders?a=1', expected);

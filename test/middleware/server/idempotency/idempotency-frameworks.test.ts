@@ -5,13 +5,16 @@ import { StaticServiceDiscovery } from '../../../../src/discovery/static-service
 import { ServerGuard } from '../../../../src/middleware/server/guard/server-guard.ts';
 import type { IdempotencyOptions } from '../../../../src/middleware/server/idempotency/idempotency.ts';
 import { defer } from '../../../policies/helpers.ts';
-import { type Answered, type Application, frameworks } from '../frameworks.ts';
+import { type Application, type AppResponse, frameworks } from '../frameworks.ts';
 
 function toGuard(idempotency: IdempotencyOptions = {}) {
   return new ServerGuard({ idempotency, adaptiveConcurrency: {} });
 }
 
-/** Sends the request, and breaks the connection once it is handled. Resolves when the server has noticed. */
+/**
+ * Sends the request, and breaks the connection once it is handled. Resolves when the server has
+ * noticed.
+ */
 async function sendAndGo(port: number, guard: ServerGuard, handler: Application): Promise<void> {
   const socket = connect(port, '127.0.0.1');
   socket.write(
@@ -42,14 +45,14 @@ async function seen(response: Response | Promise<Response>) {
   };
 }
 
-/** Answers each time with how often it was called. */
-function counting(answer: Answered = {}) {
+/** An application that responds with the number of its calls. */
+function counting(deferred: AppResponse = {}) {
   let calls = 0;
-  return vi.fn<Application>(({ body }) => ({ status: 201, body: `${++calls}: ${body}`, ...answer }));
+  return vi.fn<Application>(({ body }) => ({ status: 201, body: `${++calls}: ${body}`, ...deferred }));
 }
 
-describe.each(frameworks)('with %s', (_name, start) => {
-  it('the same request is answered as it was before, and handled once', async () => {
+describe.each(frameworks)('idempotency keys with %s', (_name, start) => {
+  it('a request that comes again gets the stored response, and is handled once', async () => {
     const handler = counting({
       headers: { 'x-own': 'yes', 'content-type': 'text/x-own', 'set-cookie': 'session=1' },
     });
@@ -67,7 +70,7 @@ describe.each(frameworks)('with %s', (_name, start) => {
     expect(handler).toHaveBeenCalledTimes(1);
   });
 
-  it('another body with the same key is rejected, however long it is, and the connection goes on', async () => {
+  it('a request with the same key and another body is rejected, however long it is, and the connection stays usable', async () => {
     const handler = counting();
     const { origin } = await start(toGuard(), handler);
     const long = 'x'.repeat(300_000);
@@ -82,25 +85,25 @@ describe.each(frameworks)('with %s', (_name, start) => {
     expect(handler).toHaveBeenCalledTimes(1);
   });
 
-  it('the handler reads the body that was sent, in a context of its own', async () => {
+  it('the handler of a request with a key reads the sent body in the context of the request', async () => {
     const { origin } = await start(toGuard(), ({ body }) => ({ body: String(body.length) }));
     expect((await seen(post(origin, 'ü'.repeat(100_000)))).body).toBe('100000');
     expect((await seen(post(origin, '', { headers: { 'idempotency-key': 'other' } }))).body).toBe('0');
   });
 
-  it('duplicates at the same time wait, and are answered alike', async () => {
-    const answer = defer<Answered>();
-    const handler = vi.fn<Application>(() => answer.promise);
+  it('duplicates at the same time wait, and get the same response', async () => {
+    const deferred = defer<AppResponse>();
+    const handler = vi.fn<Application>(() => deferred.promise);
     const { origin } = await start(toGuard(), handler);
     const all = [post(origin, 'a'), post(origin, 'a'), post(origin, 'a')];
     await vi.waitFor(() => expect(handler).toHaveBeenCalled());
-    answer.resolve({ body: 'done' });
-    const answers = await Promise.all(all.map(seen));
-    expect(answers.map(({ body }) => body)).toEqual(['done', 'done', 'done']);
+    deferred.resolve({ body: 'done' });
+    const responses = await Promise.all(all.map(seen));
+    expect(responses.map(({ body }) => body)).toEqual(['done', 'done', 'done']);
     expect(handler).toHaveBeenCalledTimes(1);
   });
 
-  it('what fails is handled again', async () => {
+  it('a request that failed is handled again', async () => {
     const handler = vi.fn<Application>(() => Promise.reject(new Error('broken')));
     const { origin } = await start(toGuard(), handler);
     expect((await post(origin, 'a')).status).toBe(500);
@@ -109,34 +112,34 @@ describe.each(frameworks)('with %s', (_name, start) => {
     expect(handler).toHaveBeenCalledTimes(2);
   });
 
-  it('a client that has gone before the answer gets it when it comes again', async () => {
-    const answer = defer<Answered>();
-    const handler = vi.fn<Application>(() => answer.promise);
+  it('a client that disconnects before the response gets it when it comes again', async () => {
+    const deferred = defer<AppResponse>();
+    const handler = vi.fn<Application>(() => deferred.promise);
     const guard = toGuard();
     const { origin, port } = await start(guard, handler);
     await sendAndGo(port, guard, handler);
     const again = post(origin, 'a');
-    answer.resolve({ status: 201, body: 'done' });
+    deferred.resolve({ status: 201, body: 'done' });
     expect(await seen(again)).toMatchObject({ status: 201, body: 'done', replayed: 'true' });
     expect(handler).toHaveBeenCalledTimes(1);
   });
 
-  it('what fails after its client has gone is handled again', async () => {
-    const answer = defer<Answered>();
-    const handler = vi.fn<Application>(() => answer.promise);
+  it('a request that fails after its client has disconnected is handled again', async () => {
+    const deferred = defer<AppResponse>();
+    const handler = vi.fn<Application>(() => deferred.promise);
     const guard = toGuard();
     const { origin, port } = await start(guard, handler);
     await sendAndGo(port, guard, handler);
     handler.mockImplementation(() => ({ body: 'done' }));
-    answer.reject(new Error('broken'));
+    deferred.reject(new Error('broken'));
     expect(await seen(post(origin, 'a'))).toMatchObject({ status: 200, body: 'done', replayed: null });
   });
 
-  it('a client that goes while the store is asked leaves no place taken', async () => {
-    const [asked, answer] = [defer<void>(), defer<never>()];
+  it('a client that disconnects while the store is asked leaves no permit taken', async () => {
+    const [asked, deferred] = [defer<void>(), defer<never>()];
     const begin = () => {
       asked.resolve();
-      return answer.promise;
+      return deferred.promise;
     };
     const store = { begin, complete: async () => true, release: async () => {} };
     const guard = toGuard({ store, whenUnavailable: 'handle' });
@@ -147,14 +150,14 @@ describe.each(frameworks)('with %s', (_name, start) => {
     await asked.promise;
     socket.destroy();
     const execute = vi.spyOn(guard.adaptiveConcurrency!, 'execute');
-    // What the server notices of the end of a connection comes before what it notices of another.
+    // The server notices the end of the first connection before it notices the second one.
     await (await fetch(`http://127.0.0.1:${port}/health`)).text();
-    answer.reject(new Error('away'));
+    deferred.reject(new Error('away'));
     await vi.waitFor(() => expect(execute).toHaveBeenCalled());
     await vi.waitFor(() => expect(guard.adaptiveConcurrency!.inFlight).toBe(0));
   });
 
-  it('an answer that is too large is sent, not kept, and handled again', async () => {
+  it('a response that is too large is sent and not stored, and its request is handled again', async () => {
     const handler = vi.fn<Application>(() => ({ body: 'x'.repeat(1_001) }));
     const { origin } = await start(toGuard({ maxResponseSize: 1_000 }), handler);
     expect((await seen(post(origin, 'a'))).body).toHaveLength(1_001);
@@ -164,7 +167,7 @@ describe.each(frameworks)('with %s', (_name, start) => {
     expect(handler).toHaveBeenCalledTimes(2);
   });
 
-  it('an answer without a body is given again without one', async () => {
+  it('a response without a body is replayed without one', async () => {
     const handler = vi.fn<Application>(() => ({ status: 404 }));
     const { origin } = await start(toGuard(), handler);
     expect(await seen(post(origin, 'a'))).toMatchObject({ status: 404, body: '' });
@@ -172,7 +175,7 @@ describe.each(frameworks)('with %s', (_name, start) => {
     expect(handler).toHaveBeenCalledTimes(1);
   });
 
-  it('a key that is missing or malformed is told to the client', async () => {
+  it('a missing or malformed key is rejected with 400', async () => {
     const { origin } = await start(toGuard({ required: true }), counting());
     const missing = await fetch(origin, { method: 'POST' });
     expect([missing.status, await missing.json()]).toMatchObject([
@@ -186,14 +189,14 @@ describe.each(frameworks)('with %s', (_name, start) => {
     ]);
   });
 
-  it('a ServiceClient that tries again after a timeout gets the answer of its first try', async () => {
-    const answer = defer<Answered>();
-    const handler = vi.fn<Application>(() => answer.promise);
+  it('a ServiceClient that retries after a timeout gets the response to its first attempt', async () => {
+    const deferred = defer<AppResponse>();
+    const handler = vi.fn<Application>(() => deferred.promise);
     const { origin } = await start(toGuard(), handler);
     const discovery = new StaticServiceDiscovery({ orders: [origin] });
     const client = new ServiceClient({ discovery, defaults: { attemptTimeout: 300 } });
     onTestFinished(() => client.close());
-    client.policies('orders').retry!.on('retry', () => answer.resolve({ body: 'done' }));
+    client.policies('orders').retry!.on('retry', () => deferred.resolve({ body: 'done' }));
     const call = { service: 'orders', method: 'POST', path: '/orders', body: { item: 1 } };
     expect(await client.call({ ...call, idempotencyKey: 'k1' })).toBe('done');
     expect(handler).toHaveBeenCalledTimes(1);

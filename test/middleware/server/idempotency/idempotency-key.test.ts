@@ -5,7 +5,7 @@ import {
   storageKey,
 } from '../../../../src/middleware/server/idempotency/idempotency-key.ts';
 
-describe('the key of a header', () => {
+describe('the header Idempotency-Key', () => {
   it.each([
     ['"8e03978e-40d5-43dd-bc93-6cf2a89b9ae5"', '8e03978e-40d5-43dd-bc93-6cf2a89b9ae5'],
     ['8e03978e-40d5-43dd-bc93-6cf2a89b9ae5', '8e03978e-40d5-43dd-bc93-6cf2a89b9ae5'],
@@ -14,7 +14,7 @@ describe('the key of a header', () => {
     ['a"b;c=d', 'a"b;c=d'],
     [`"${'k'.repeat(255)}"`, 'k'.repeat(255)],
     ['k'.repeat(255), 'k'.repeat(255)],
-  ])('%s is %s', (field, key) => {
+  ])('the header %s has the key %s', (field, key) => {
     expect(parseIdempotencyKey(field)).toBe(key);
   });
 
@@ -34,15 +34,15 @@ describe('the key of a header', () => {
     `"${'k'.repeat(256)}"`,
     'k'.repeat(256),
     ['one'],
-  ])('%j is none', (field) => {
+  ])('the header %j has no key', (field) => {
     expect(parseIdempotencyKey(field)).toBeUndefined();
   });
 });
 
-describe('whose key it is', () => {
+describe('the scope of a key', () => {
   const scope = (headers: Record<string, string>) => credentialsOf({ method: 'POST', path: '/', headers });
 
-  it('is told by the credentials of the request', () => {
+  it('the scope of a key is made of the credentials of the request', () => {
     expect(scope({ authorization: 'a', accept: '*/*' })).toBe(
       scope({ authorization: 'a', 'user-agent': 'b' }),
     );
@@ -63,7 +63,7 @@ describe('whose key it is', () => {
     expect(new Set(all).size).toBe(all.length);
   });
 
-  it('goes into the name under which the key is kept, from which neither can be read', () => {
+  it('the name of a stored key depends on scope and key, and neither can be read from it', () => {
     const names = [storageKey('a', 'b'), storageKey('a', 'c'), storageKey('b', 'b'), storageKey('ab', '')];
     expect(new Set(names).size).toBe(4);
     expect(storageKey('secret-token', 'key')).toMatch(/^[\w-]{43}$/);

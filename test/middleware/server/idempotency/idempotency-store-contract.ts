@@ -5,19 +5,19 @@ import type { IdempotencyStore } from '../../../../src/middleware/server/idempot
 
 const LONG = 60_000;
 
-/** What every store of idempotency keys does. */
+/** Tests the contract that every store of idempotency keys keeps. */
 export function describeIdempotencyStore(name: string, make: () => IdempotencyStore): void {
   describe(`${name}, as a store of idempotency keys`, () => {
     const setUp = () => ({ store: make(), key: randomUUID() });
 
-    it('gives a key to one holder', async () => {
+    it('a store lets one holder lock a key', async () => {
       const { store, key } = setUp();
       expect(await store.begin(key, 'a', LONG)).toEqual({ state: 'begun' });
       expect(await store.begin(key, 'b', LONG)).toEqual({ state: 'locked' });
       expect(await store.begin(`${key}2`, 'b', LONG)).toEqual({ state: 'begun' });
     });
 
-    it('gives it to another when it is given back, by whoever holds it', async () => {
+    it('a store lets another holder lock a key that its holder has released', async () => {
       const { store, key } = setUp();
       await store.begin(key, 'a', LONG);
       await store.release(key, 'b');
@@ -27,7 +27,7 @@ export function describeIdempotencyStore(name: string, make: () => IdempotencySt
       expect(await store.begin(key, 'b', LONG)).toEqual({ state: 'begun' });
     });
 
-    it('gives it to another when its lease is over, and renews it where the holder comes again', async () => {
+    it('a store lets another holder lock a key whose lock has expired, and renews the lock of the same holder', async () => {
       const { store, key } = setUp();
       await store.begin(key, 'a', 1);
       await store.begin(key, 'a', LONG);
@@ -38,7 +38,7 @@ export function describeIdempotencyStore(name: string, make: () => IdempotencySt
       expect(await store.begin(key, 'b', LONG)).toEqual({ state: 'locked' });
     });
 
-    it('gives the response once there is one, whoever asks, and keeps it as it is', async () => {
+    it('a store gives a stored response to every holder, and never changes it', async () => {
       const { store, key } = setUp();
       const response = JSON.stringify({ text: 'ü\u0000\n"€😀' });
       await store.begin(key, 'a', LONG);
@@ -50,14 +50,14 @@ export function describeIdempotencyStore(name: string, make: () => IdempotencySt
       expect(await store.begin(key, 'b', LONG)).toEqual({ state: 'done', response });
     });
 
-    it('forgets the response when its time is over', async () => {
+    it('a store removes a response after its ttl', async () => {
       const { store, key } = setUp();
       await store.begin(key, 'a', LONG);
       await store.complete(key, 'a', 'response', 1);
       await vi.waitFor(async () => expect(await store.begin(key, 'b', LONG)).toEqual({ state: 'begun' }));
     });
 
-    it('a holder that comes late overwrites neither the holder after it nor its response', async () => {
+    it('a late holder overwrites neither the lock of the next holder nor its response', async () => {
       const { store, key } = setUp();
       await store.begin(key, 'a', 1);
       await vi.waitFor(async () => expect(await store.begin(key, 'b', LONG)).toEqual({ state: 'begun' }));
@@ -69,7 +69,7 @@ export function describeIdempotencyStore(name: string, make: () => IdempotencySt
       expect(await store.begin(key, 'c', LONG)).toEqual({ state: 'done', response: 'right' });
     });
 
-    it('a holder whose lease is over keeps its response where nobody came after it', async () => {
+    it('a holder whose lock has ended stores its response if no other holder came after it', async () => {
       const { store, key } = setUp();
       await store.begin(key, 'a', LONG);
       await store.release(key, 'a');
@@ -77,7 +77,7 @@ export function describeIdempotencyStore(name: string, make: () => IdempotencySt
       expect(await store.begin(key, 'b', LONG)).toEqual({ state: 'done', response: 'late' });
     });
 
-    it('never lets two hold a key, nor changes an response, in whatever order it is asked', async () => {
+    it('a store never lets two holders lock a key, nor changes a response, in any order of calls', async () => {
       const step = fc.record({
         action: fc.constantFrom('begin', 'complete', 'release'),
         holder: fc.constantFrom('a', 'b', 'c'),

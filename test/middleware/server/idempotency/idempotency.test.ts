@@ -22,7 +22,7 @@ interface Sent {
   body?: string;
 }
 
-/** A request with the key `k`, and what was decided of it, if anything. */
+/** Sends a request with the key `k`; gives the decision about it, once there is one. */
 function send(guard: ServerGuard, { method = 'POST', target = '/orders', headers, body = '' }: Sent = {}) {
   const disconnected = new AbortScope(undefined, { onAbort() {} });
   const read = async (hash: BodyHash) => {
@@ -42,7 +42,7 @@ function send(guard: ServerGuard, { method = 'POST', target = '/orders', headers
       expect(this.decision).toBeInstanceOf(Admission);
       return this.decision as Admission;
     },
-    /** The handler answers. */
+    /** Has the handler respond. */
     respond(status = 201, text = 'done'): Promise<void> {
       return this.admission.keyLock!.complete({
         status,
@@ -62,13 +62,13 @@ const replayed = expect.objectContaining({ status: 201, body: Buffer.from('done'
 const rejected = (status: number, code: string) => ({ status, body: expect.stringContaining(`"${code}"`) });
 const inProgress = rejected(409, 'ERR_IDEMPOTENCY_KEY_IN_PROGRESS');
 
-/** A store that is away while the test says so. */
+/** A store that is unavailable while the test says so. */
 function shaky() {
   const store = new InMemoryIdempotencyStore();
   const state = { away: false, calls: [] as string[] };
   const check = (name: string) => {
     state.calls.push(name);
-    if (state.away) throw new Error('the store is away');
+    if (state.away) throw new Error('the store is unavailable');
   };
   const proxy: IdempotencyStore = {
     async begin(...args) {
@@ -88,7 +88,7 @@ function shaky() {
 }
 
 describe('a request with an idempotency key', () => {
-  it('is handled once: the same request is answered as it was', async () => {
+  it('a request with a key is handled once, and its response is replayed', async () => {
     const guard = toGuard();
     const replays: unknown[] = [];
     guard.on('replay', ({ request }) => replays.push(request.path));
@@ -106,11 +106,11 @@ describe('a request with an idempotency key', () => {
   });
 
   it.each([
-    ['to another path', { target: '/refunds' }],
-    ['with another query', { target: '/orders?a=1' }],
-    ['with another method', { method: 'PATCH' }],
-    ['with another body', { body: 'other' }],
-  ])('is refused with 422 where the key was used for one %s', async (_what, other) => {
+    ['another path', { target: '/refunds' }],
+    ['another query', { target: '/orders?a=1' }],
+    ['another method', { method: 'PATCH' }],
+    ['another body', { body: 'other' }],
+  ])('a request with the key of a request with %s is rejected with 422', async (_what, other) => {
     const guard = toGuard();
     const first = send(guard);
     await flush();
@@ -120,7 +120,7 @@ describe('a request with an idempotency key', () => {
     expect(second.decision).toMatchObject(rejected(422, 'ERR_IDEMPOTENCY_KEY_REUSED'));
   });
 
-  it('does not meet the same key of another caller', async () => {
+  it('a request does not meet the same key of another caller', async () => {
     const guard = toGuard();
     const first = send(guard, { headers: { authorization: 'Bearer a' } });
     await flush();
@@ -130,7 +130,7 @@ describe('a request with an idempotency key', () => {
     expect([stranger.decision, nobody.decision]).toEqual([handled, handled]);
   });
 
-  it('belongs to the caller that further headers tell', async () => {
+  it('a key belongs to the caller that the credentialHeaders tell', async () => {
     const guard = toGuard({ credentialHeaders: ['X-Shop'] });
     const first = send(guard, { headers: { 'x-shop': 'a' } });
     await flush();
@@ -143,7 +143,7 @@ describe('a request with an idempotency key', () => {
     expect([again.decision, other.decision]).toEqual([replayed, handled]);
   });
 
-  it('belongs to whom the application says', async () => {
+  it('a key belongs to the scope that the application gives', async () => {
     const guard = toGuard({ scope: ({ headers }) => String(headers['x-user']) });
     const headers = { 'x-user': 'u1' };
     const first = send(guard, { headers: { ...headers, authorization: 'Bearer a' } });
@@ -155,14 +155,14 @@ describe('a request with an idempotency key', () => {
     expect([renewed.decision, other.decision]).toEqual([replayed, handled]);
   });
 
-  it('gets the error of the application where its scope throws', async () => {
+  it("a request gets the error that 'scope' throws", async () => {
     const error = new Error('broken');
     const request = send(toGuard({ scope: () => fling(error) }));
     await flush();
     expect(request.decision).toBe(error);
   });
 
-  it('is handled again when the answer is too old', async () => {
+  it('a request is handled again after the ttl of its response', async () => {
     const guard = toGuard({ ttl: 5_000 });
     const first = send(guard);
     await flush();
@@ -177,7 +177,7 @@ describe('a request with an idempotency key', () => {
     expect(late.decision).toEqual(handled);
   });
 
-  it('the answer is given for a day by default', async () => {
+  it('a response is replayed for a day by default', async () => {
     const guard = toGuard();
     const first = send(guard);
     await flush();
@@ -189,7 +189,7 @@ describe('a request with an idempotency key', () => {
     expect(again.decision).toEqual(replayed);
   });
 
-  it.each([500, 503, 401, 429])('is handled again after an answer of %i', async (status) => {
+  it.each([500, 503, 401, 429])('a request is handled again after a response of %i', async (status) => {
     const guard = toGuard();
     const first = send(guard);
     await flush();
@@ -199,14 +199,14 @@ describe('a request with an idempotency key', () => {
     expect(again.decision).toEqual(handled);
   });
 
-  it.each(['GET', 'PUT', 'DELETE'])('is nothing special with the method %s', async (method) => {
+  it.each(['GET', 'PUT', 'DELETE'])('a request of the method %s does not lock its key', async (method) => {
     const guard = toGuard();
     const [first, second] = [send(guard, { method }), send(guard, { method })];
     await flush();
     expect([first.admission.keyLock, second.admission.keyLock]).toEqual([undefined, undefined]);
   });
 
-  it.each(['"open', 'a, b', ''])('is refused with 400 where the key is %j', async (key) => {
+  it.each(['"open', 'a, b', ''])('a request with the key %j is rejected with 400', async (key) => {
     const request = send(toGuard(), { headers: { 'idempotency-key': key } });
     await flush();
     expect(request.decision).toMatchObject(rejected(400, 'ERR_IDEMPOTENCY_KEY_INVALID'));
@@ -216,13 +216,13 @@ describe('a request with an idempotency key', () => {
 describe('a request without a key', () => {
   const without = { headers: { 'idempotency-key': undefined as never } };
 
-  it('is handled as any', async () => {
+  it('a request without a key is handled without a lock', async () => {
     const request = send(toGuard(), without);
     await flush();
     expect(request.admission.keyLock).toBeUndefined();
   });
 
-  it('is refused with 400 where it needs one', async () => {
+  it('a request without a required key is rejected with 400', async () => {
     const always = send(toGuard({ required: true }), without);
     const guard = toGuard({ required: ({ path }) => path === '/orders' });
     const [orders, other] = [send(guard, without), send(guard, { ...without, target: '/searches' })];
@@ -234,8 +234,8 @@ describe('a request without a key', () => {
   });
 });
 
-describe('a duplicate while the first is handled', () => {
-  it('waits, and gets the answer of the first', async () => {
+describe('a duplicate while the first request is handled', () => {
+  it('a duplicate waits, and gets the response to the first request', async () => {
     const guard = toGuard();
     const first = send(guard);
     const second = send(guard);
@@ -246,7 +246,7 @@ describe('a duplicate while the first is handled', () => {
     expect(second.decision).toEqual(replayed);
   });
 
-  it('is handled itself where the first has failed; the others go on waiting', async () => {
+  it('one duplicate is handled when the first request has failed; the others wait for it', async () => {
     const guard = toGuard();
     const first = send(guard);
     const others = [send(guard), send(guard)];
@@ -260,7 +260,7 @@ describe('a duplicate while the first is handled', () => {
     expect(others.map(({ decision }) => decision)).toEqual(expect.arrayContaining([handled, replayed]));
   });
 
-  it('is refused with 409 at once, with when to come again, where the application says so', async () => {
+  it("a duplicate is rejected with 409 and Retry-After at once if duplicates is 'reject'", async () => {
     const guard = toGuard({ duplicates: 'reject' });
     send(guard);
     const second = send(guard);
@@ -268,7 +268,7 @@ describe('a duplicate while the first is handled', () => {
     expect(second.decision).toMatchObject({ ...inProgress, headers: { 'retry-after': '1' } });
   });
 
-  it('is refused with 409 when it has waited for long enough', async () => {
+  it('a duplicate is rejected with 409 after the waitTimeout', async () => {
     const guard = toGuard({ waitTimeout: 2_000 });
     send(guard);
     const second = send(guard);
@@ -278,7 +278,7 @@ describe('a duplicate while the first is handled', () => {
     expect(second.decision).toMatchObject(inProgress);
   });
 
-  it('is refused with 504 when its own deadline has passed', async () => {
+  it('a duplicate is rejected with 504 when its own deadline has passed', async () => {
     const guard = toGuard();
     send(guard);
     const second = send(guard, { headers: { 'x-request-timeout': '700' } });
@@ -286,7 +286,7 @@ describe('a duplicate while the first is handled', () => {
     expect(second.decision).toMatchObject(rejected(504, 'ERR_DEADLINE_EXCEEDED'));
   });
 
-  it('waits no more when its client has disconnected, and asks the store no more', async () => {
+  it('a duplicate stops waiting and polling when its client disconnects', async () => {
     const store = shaky();
     const guard = toGuard({ store: store.store });
     const first = send(guard);
@@ -301,7 +301,7 @@ describe('a duplicate while the first is handled', () => {
     first.admission.keyLock!.release();
   });
 
-  it('is refused with 409 where a thousand wait already', async () => {
+  it('a duplicate is rejected with 409 when a thousand of its scope wait already', async () => {
     const guard = toGuard();
     send(guard);
     await flush();
@@ -313,7 +313,7 @@ describe('a duplicate while the first is handled', () => {
     expect(waiting.every(({ decision }) => decision === undefined)).toBe(true);
   });
 
-  it('waits although a thousand of another caller do, and its own thousand may once they are answered', async () => {
+  it('a duplicate waits although a thousand of another caller do, and all of them get a response', async () => {
     const guard = toGuard();
     const [busy, quiet] = [{ headers: { 'x-tenant-id': 'a' } }, { headers: { 'x-tenant-id': 'b' } }];
     const [first, other] = [send(guard, busy), send(guard, quiet)];
@@ -331,8 +331,8 @@ describe('a duplicate while the first is handled', () => {
   });
 });
 
-describe('the hold on a key', () => {
-  it('lasts as long as the request is handled, however much longer than its lease', async () => {
+describe('the lock on a key', () => {
+  it('a key stays locked while its request is handled, however much longer than the lock timeout', async () => {
     const guard = toGuard({ lockTimeout: 300, duplicates: 'reject' });
     const first = send(guard);
     await pass(10_000);
@@ -345,7 +345,7 @@ describe('the hold on a key', () => {
     expect(third.decision).toEqual(replayed);
   });
 
-  it('is not taken by another request of the process while the event loop is blocked', async () => {
+  it('a key is not locked by another request of the process while the event loop is blocked', async () => {
     const guard = toGuard({ lockTimeout: 300 });
     const first = send(guard);
     const waiting = send(guard);
@@ -359,7 +359,7 @@ describe('the hold on a key', () => {
     expect([waiting.decision, late.decision]).toEqual([replayed, replayed]);
   });
 
-  it('does not begin where it was over when the store said that it is taken', async () => {
+  it('a request does not take a lock that has expired before the reply of the store', async () => {
     const memory = new InMemoryIdempotencyStore();
     let slow = true;
     const store: IdempotencyStore = {
@@ -382,7 +382,7 @@ describe('the hold on a key', () => {
     other.admission.keyLock!.release();
   });
 
-  it.each(['when it is renewed', 'when it is answered'])('is told as lost %s, once', async (when) => {
+  it.each(['on its renewal', 'on its response'])('a lost lock is told once, %s', async (when) => {
     const store = new InMemoryIdempotencyStore();
     const [one, two] = [toGuard({ store, lockTimeout: 300 }), toGuard({ store, lockTimeout: 300 })];
     const lost: unknown[] = [];
@@ -395,8 +395,8 @@ describe('the hold on a key', () => {
     await flush();
     clock.mockRestore();
     expect(second.decision).toEqual(handled);
-    if (when === 'when it is renewed') await pass(100);
-    expect(lost).toHaveLength(when === 'when it is renewed' ? 1 : 0);
+    if (when === 'on its renewal') await pass(100);
+    expect(lost).toHaveLength(when === 'on its renewal' ? 1 : 0);
     await late.respond(201, 'late');
     await second.respond();
     expect(lost).toEqual([{ request: { method: 'POST', path: '/orders' } }]);
@@ -405,7 +405,7 @@ describe('the hold on a key', () => {
     expect(third.decision).toEqual(replayed);
   });
 
-  it('that is lost is not held for ever by a handler that never ends, once its client has gone', async () => {
+  it('a lost key is free after the client has disconnected, although its handler never ends', async () => {
     const store = new InMemoryIdempotencyStore();
     const [one, two] = [toGuard({ store, lockTimeout: 300 }), toGuard({ store, lockTimeout: 300 })];
     const lost = vi.fn();
@@ -429,7 +429,7 @@ describe('the hold on a key', () => {
     expect(third.decision).toEqual(replayed);
   });
 
-  it('ends with its lease when its process has died', async () => {
+  it('a lock ends with its timeout when its process has died', async () => {
     const store = new InMemoryIdempotencyStore();
     const dead = toGuard({ store, lockTimeout: 300 });
     send(dead);
@@ -442,7 +442,7 @@ describe('the hold on a key', () => {
     expect(second.decision).toEqual(handled);
   });
 
-  it('is not taken back by one that comes late', async () => {
+  it('a late request does not take back a key that another has locked since', async () => {
     const store = new InMemoryIdempotencyStore();
     const [one, two] = [toGuard({ store, lockTimeout: 300 }), toGuard({ store, lockTimeout: 300 })];
     const late = send(one);
@@ -458,7 +458,7 @@ describe('the hold on a key', () => {
     expect(third.decision).toEqual(replayed);
   });
 
-  it('goes on when the client has disconnected, for the handler to come to its end, but not for ever', async () => {
+  it('a key stays locked for ten lock timeouts after the client has disconnected', async () => {
     const guard = toGuard({ lockTimeout: 300, duplicates: 'reject' });
     const first = send(guard);
     await flush();
@@ -473,7 +473,7 @@ describe('the hold on a key', () => {
     expect(third.decision).toEqual(handled);
   });
 
-  it('is given back where the request is refused after all', async () => {
+  it('a key is released when its request is rejected after all', async () => {
     const guard = toGuard({}, { adaptiveConcurrency: { initialLimit: 1, maxLimit: 1 } });
     const other = send(guard, { headers: { 'idempotency-key': 'other' } });
     await flush();
@@ -486,7 +486,7 @@ describe('the hold on a key', () => {
     expect(again.decision).toEqual(handled);
   });
 
-  it('is given back where its renewal was on its way', async () => {
+  it('a key is released although a renewal of its lock is on its way', async () => {
     const memory = new InMemoryIdempotencyStore();
     let slow = false;
     const store: IdempotencyStore = {
@@ -510,7 +510,7 @@ describe('the hold on a key', () => {
     expect(again.decision).toEqual(handled);
   });
 
-  it('is renewed no more once another has the key', async () => {
+  it('a lock is not renewed once another request has locked the key', async () => {
     const { store, calls } = shaky();
     const first = send(toGuard({ store, lockTimeout: 3_000 }));
     await flush();
@@ -523,7 +523,7 @@ describe('the hold on a key', () => {
     first.admission.keyLock!.release();
   });
 
-  it('is given back where the client has gone while the store was asked', async () => {
+  it('a key is released when the client disconnects while the store is asked', async () => {
     const guard = toGuard();
     const first = send(guard);
     first.disconnected.abort(new Error('gone'));
@@ -534,7 +534,7 @@ describe('the hold on a key', () => {
     expect(again.decision).toEqual(handled);
   });
 
-  it('is given back once: only the first of an answer and a release counts', async () => {
+  it('only the first of complete() and release() counts', async () => {
     const guard = toGuard();
     const first = send(guard);
     await flush();
@@ -546,7 +546,7 @@ describe('the hold on a key', () => {
     expect(again.decision).toEqual(replayed);
   });
 
-  it('leaves no timer behind', async () => {
+  it('a request with a key leaves no timer behind', async () => {
     const guard = toGuard();
     const first = send(guard);
     const second = send(guard);
@@ -558,8 +558,8 @@ describe('the hold on a key', () => {
   });
 });
 
-describe('while the store is away', () => {
-  it('a request with a key is refused with 503, and one without is handled', async () => {
+describe('a store of keys that is unavailable', () => {
+  it('while the store is unavailable a request with a key is rejected with 503, and one without is handled', async () => {
     const store = shaky();
     store.away = true;
     const guard = toGuard({ store: store.store });
@@ -572,10 +572,10 @@ describe('while the store is away', () => {
       headers: { 'retry-after': '1' },
     });
     expect(other.decision).toEqual(handled);
-    expect(errors[0]).toMatchObject({ message: 'the store is away' });
+    expect(errors[0]).toMatchObject({ message: 'the store is unavailable' });
   });
 
-  it('a request with a key is handled where the application says so', async () => {
+  it("while the store is unavailable a request with a key is handled if whenUnavailable is 'handle'", async () => {
     const store = shaky();
     store.away = true;
     const request = send(toGuard({ store: store.store, whenUnavailable: 'handle' }));
@@ -583,13 +583,13 @@ describe('while the store is away', () => {
     expect(request.admission.keyLock).toBeUndefined();
   });
 
-  it('a key that was taken although the store did not say so is given back', async () => {
+  it('a key is released that the store has locked without saying so', async () => {
     const memory = new InMemoryIdempotencyStore();
     let deaf = true;
     const store: IdempotencyStore = {
       async begin(...args) {
         const state = await memory.begin(...args);
-        if (deaf) throw new Error('no answer in time');
+        if (deaf) throw new Error('no reply in time');
         return state;
       },
       complete: (...args) => memory.complete(...args),
@@ -605,7 +605,7 @@ describe('while the store is away', () => {
     expect(again.decision).toEqual(handled);
   });
 
-  it('an answer is not held back, and is kept when the store is there again', async () => {
+  it('a response is sent while the store is unavailable, and stored when the store is back', async () => {
     const store = shaky();
     const guard = toGuard({ store: store.store });
     const first = send(guard);
@@ -621,7 +621,7 @@ describe('while the store is away', () => {
     await guard.close();
   });
 
-  it('an answer is given up when the key is no longer its own', async () => {
+  it('a response is no longer stored once the lock on its key has expired', async () => {
     const store = shaky();
     const guard = toGuard({ store: store.store, lockTimeout: 2_000 });
     const first = send(guard);
@@ -634,7 +634,7 @@ describe('while the store is away', () => {
     expect(store.calls.length).toBe(calls);
   });
 
-  it('a hold is renewed when the store is there again', async () => {
+  it('a lock is renewed when the store is back', async () => {
     const store = shaky();
     const guard = toGuard({ store: store.store, lockTimeout: 3_000, duplicates: 'reject' });
     send(guard);
@@ -666,7 +666,7 @@ describe('while the store is away', () => {
     ]);
   });
 
-  it('what is in the store is not sent where it is no answer', async () => {
+  it('a text in the store that is no response is not sent', async () => {
     const memory = new InMemoryIdempotencyStore();
     const store: IdempotencyStore = {
       begin: async () => ({ state: 'done', response: '{"status":200,"headers":{"a\\r\\n":"b"},"body":""}' }),
@@ -679,7 +679,7 @@ describe('while the store is away', () => {
   });
 });
 
-it('closing waits for answers on their way to the store', async () => {
+it('close() waits for responses on their way to the store', async () => {
   const memory = new InMemoryIdempotencyStore();
   const store: IdempotencyStore = {
     begin: (...args) => memory.begin(...args),
@@ -718,15 +718,15 @@ it.each([
   [{ maxAnswerSize: 1 }, /option 'maxAnswerSize' was renamed to 'maxResponseSize'/],
   [{ duplicates: 'refuse' }, /'duplicates': 'refuse' was renamed to 'reject'/],
   [{ whenUnavailable: 'refuse' }, /'whenUnavailable': 'refuse' was renamed to 'reject'/],
-])('the options %j are refused', (idempotency, message) => {
+])('a guard rejects the options %j of idempotency', (idempotency, message) => {
   expect(() => new ServerGuard({ idempotency: idempotency as IdempotencyOptions })).toThrow(message);
 });
 
-it.each([true, null, 5])('idempotency: %s is refused', (idempotency) => {
+it.each([true, null, 5])('a guard rejects the value %s of idempotency', (idempotency) => {
   expect(() => new ServerGuard({ idempotency: idempotency as never })).toThrow(/idempotency/);
 });
 
-it('two processes handle what succeeds once, and never at the same time, however requests and store interleave', async () => {
+it('two processes handle a request that succeeds once, and never at the same time, in any interleaving of requests and store', async () => {
   const milliseconds = fc.integer({ min: 0, max: 400 });
   const request = fc.record({
     process: fc.nat(1),
@@ -796,7 +796,7 @@ it('two processes handle what succeeds once, and never at the same time, however
   );
 }, 30_000);
 
-it('a guard without idempotency takes no notice of keys', async () => {
+it('a guard without idempotency ignores keys', async () => {
   const request = send(new ServerGuard());
   await flush();
   expect(request.admission.keyLock).toBeUndefined();

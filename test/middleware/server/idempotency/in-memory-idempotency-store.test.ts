@@ -14,7 +14,7 @@ describe('InMemoryIdempotencyStore', () => {
   const stateOf = async (store: InMemoryIdempotencyStore, key: string) =>
     (await store.begin(key, 'other', 1_000)).state;
 
-  it('keeps so many answers, and forgets the one that was used longest ago', async () => {
+  it('an InMemoryIdempotencyStore stores maxEntries responses, and removes the least recently used one', async () => {
     const store = new InMemoryIdempotencyStore({ maxEntries: 2 });
     await respond(store, 'k1');
     await respond(store, 'k2');
@@ -25,7 +25,7 @@ describe('InMemoryIdempotencyStore', () => {
     expect(await stateOf(store, 'k2')).toBe('begun');
   });
 
-  it('keeps answers of so many characters in all', async () => {
+  it('an InMemoryIdempotencyStore stores responses of maxSize characters in all', async () => {
     const store = new InMemoryIdempotencyStore({ maxSize: 10 });
     await respond(store, 'k1', '123456');
     await respond(store, 'k2', '123456');
@@ -35,13 +35,13 @@ describe('InMemoryIdempotencyStore', () => {
     expect(await stateOf(store, 'k3')).toBe('begun');
   });
 
-  it('gives up no key that is held, however many there are', async () => {
+  it('an InMemoryIdempotencyStore removes no locked key, however many there are', async () => {
     const store = new InMemoryIdempotencyStore({ maxEntries: 1, maxSize: 10 });
     for (let key = 0; key < 100; key++) await store.begin(`k${key}`, 'a', 1_000);
     for (let key = 0; key < 100; key++) expect(await stateOf(store, `k${key}`)).toBe('locked');
   });
 
-  it('forgets keys whose holders never came back', async () => {
+  it('an InMemoryIdempotencyStore removes expired locks whose holders never came back', async () => {
     fakeTime();
     const store = new InMemoryIdempotencyStore();
     for (let key = 0; key < 100; key++) await store.begin(`k${key}`, 'a', 1_000);
@@ -52,7 +52,7 @@ describe('InMemoryIdempotencyStore', () => {
     expect(store.size).toBe(2);
   });
 
-  it('holds and keeps for as long as was said, to the millisecond', async () => {
+  it('an InMemoryIdempotencyStore locks keys and stores responses for the given time, to the millisecond', async () => {
     fakeTime();
     const store = new InMemoryIdempotencyStore();
     await store.begin('k1', 'a', 1_000);
@@ -67,7 +67,7 @@ describe('InMemoryIdempotencyStore', () => {
     [{ maxEntries: 0 }, /maxEntries/],
     [{ maxSize: 0 }, /maxSize/],
     [{ size: 1 }, /no option 'size'/],
-  ])('refuses %j', (options, message) => {
+  ])('an InMemoryIdempotencyStore rejects the options %j', (options, message) => {
     expect(() => new InMemoryIdempotencyStore(options as object)).toThrow(message);
   });
 });

@@ -33,7 +33,7 @@ async function post(origin: string, body = '', headers: Record<string, string> =
 
 const replayed = ({ headers }: { headers: Headers }) => headers.get('idempotent-replayed');
 
-/** Calls with the key `k1`, twice: gives the answers, which must be alike but for the mark. */
+/** Calls twice with the key `k1`; gives the responses, which must be alike but for the mark. */
 async function twice(listener: Listener) {
   const handler = vi.fn(listener);
   const { origin } = await startServer(nodeGuard({ idempotency: {} }, handler) as Handler);
@@ -45,7 +45,7 @@ async function twice(listener: Listener) {
   return [first, second] as const;
 }
 
-describe('an answer of node:http is given again', () => {
+describe('the replayed response of node:http', () => {
   it.each<[string, Listener]>([
     ['an end alone', (_request, response) => response.end('abc')],
     ['an end with a callback', (_request, response) => response.end('abc', () => {})],
@@ -86,7 +86,7 @@ describe('an answer of node:http is given again', () => {
         response.end('abc');
       },
     ],
-  ])('%s', async (_how, listener) => {
+  ])('a response by %s is replayed', async (_how, listener) => {
     const [first] = await twice(listener);
     expect(first.text).toBe('abc');
   });
@@ -115,18 +115,18 @@ describe('an answer of node:http is given again', () => {
           .writeHead(201, { 'x-own': ['a', 'b'] })
           .end('abc'),
     ],
-  ])('headers that were %s', async (_how, listener) => {
+  ])('headers that were %s are replayed', async (_how, listener) => {
     for (const { status, headers } of await twice(listener)) {
       expect([status, headers.get('x-own')]).toEqual([201, 'a, b']);
     }
   });
 
-  it.each([204, 304])('an answer of %i, which has no body', async (status) => {
+  it.each([204, 304])('a response of %i, which has no body, is replayed', async (status) => {
     const [first, second] = await twice((_request, response) => response.writeHead(status).end());
     expect([first.status, second.status, second.text]).toEqual([status, status, '']);
   });
 
-  it('bytes that are no text', async () => {
+  it('a response of bytes that are no text is replayed', async () => {
     const zipped = gzipSync('abc');
     const [first, second] = await twice((_request, response) =>
       response.writeHead(200, { 'content-encoding': 'gzip', 'content-length': zipped.length }).end(zipped),
@@ -135,14 +135,14 @@ describe('an answer of node:http is given again', () => {
     expect(second.headers.get('content-encoding')).toBe('gzip');
   });
 
-  it('its length is known to the client as without a guard', async () => {
+  it('a stored response announces its length as without a guard', async () => {
     const [first, second] = await twice((_request, response) => response.end('abc'));
     expect([first, second].map(({ headers }) => headers.get('content-length'))).toEqual(['3', '3']);
   });
 });
 
-describe('an answer that is kept', () => {
-  it('ends for the client only when it is kept', async () => {
+describe('a stored response', () => {
+  it('a response ends for the client only when it is stored', async () => {
     const memory = new InMemoryIdempotencyStore();
     const asked = defer<void>();
     const kept = defer<void>();
@@ -175,7 +175,7 @@ describe('an answer that is kept', () => {
     expect(ended).toEqual([true, true, false]);
   });
 
-  it('is told to the application as finished', async () => {
+  it('a response has ended for the application while it is stored', async () => {
     const events: string[] = [];
     const { origin } = await startServer(
       nodeGuard({ idempotency: {} }, (_request, response) => {
@@ -187,7 +187,7 @@ describe('an answer that is kept', () => {
     await vi.waitFor(() => expect(events.sort()).toEqual(['callback', 'close', 'finish']));
   });
 
-  it('may be given before the body was read: another that begins alike is the same', async () => {
+  it('a response before the body is read is replayed to a request whose body begins alike', async () => {
     const handler = vi.fn((_request: IncomingMessage, response: ServerResponse) => void response.end('abc'));
     const { origin } = await startServer(nodeGuard({ idempotency: {} }, handler) as Handler);
     expect((await post(origin, 'x'.repeat(10))).text).toBe('abc');
@@ -195,7 +195,7 @@ describe('an answer that is kept', () => {
     expect(handler).toHaveBeenCalledTimes(1);
   });
 
-  it('is none where the connection is broken by the handler: the request is handled again later', async () => {
+  it('a request whose handler breaks the connection is handled again later', async () => {
     let broken = true;
     const { origin } = await startServer(
       nodeGuard({ idempotency: { lockTimeout: 100 } }, (_request, response) => {
@@ -208,7 +208,7 @@ describe('an answer that is kept', () => {
     expect((await post(origin)).text).toBe('abc');
   });
 
-  it('is not kept where an asynchronous handler fails after its client has gone', async () => {
+  it('no response is stored when an asynchronous handler fails after its client has disconnected', async () => {
     const began = defer<void>();
     let calls = 0;
     const guarded = nodeGuard({ idempotency: {} }, async (_request, response) => {
@@ -230,8 +230,8 @@ describe('an answer that is kept', () => {
   });
 });
 
-describe('the body of a request that has been looked at before', () => {
-  async function answers(use: (app: express.Express) => void) {
+describe('the body of a request that was read before the guard', () => {
+  async function respondTwice(use: (app: express.Express) => void) {
     const app = express();
     use(app);
     const handler = vi.fn(
@@ -249,12 +249,12 @@ describe('the body of a request that has been looked at before', () => {
     return [first.status, replayed(same), other.status];
   }
 
-  it('counts where a parser came first', async () => {
-    const seen = await answers((app) => app.use(express.json(), connectGuard({ idempotency: {} })));
+  it('a body counts that a parser read before the guard', async () => {
+    const seen = await respondTwice((app) => app.use(express.json(), connectGuard({ idempotency: {} })));
     expect(seen).toEqual([200, 'true', 422]);
   });
 
-  it('counts where what came first took its time and read nothing', async () => {
+  it('a body counts when a slow middleware before the guard read nothing', async () => {
     const slow: express.RequestHandler = (request, _response, next) => {
       const look = () => {
         if (request.complete) next();
@@ -263,7 +263,7 @@ describe('the body of a request that has been looked at before', () => {
       look();
     };
     const bodies: unknown[] = [];
-    const seen = await answers((app) =>
+    const seen = await respondTwice((app) =>
       app.use(slow, connectGuard({ idempotency: {} }), express.json(), (request, _response, next) => {
         bodies.push(request.body);
         next();
@@ -273,7 +273,7 @@ describe('the body of a request that has been looked at before', () => {
     expect(bodies).toEqual([{ a: 1 }]);
   });
 
-  it('counts in Koa and in Hono where a parser came first', async () => {
+  it('a body counts in Koa and in Hono that a parser read before the guard', async () => {
     const koa = new Koa();
     koa.use(async (ctx, next) => {
       const chunks = await Readable.from(ctx.req).toArray();
@@ -304,8 +304,8 @@ describe('the body of a request that has been looked at before', () => {
   });
 });
 
-describe('with Fastify', () => {
-  it('answers are kept of requests that are injected, and of streams', async () => {
+describe('stored responses with Fastify', () => {
+  it('Fastify stores the responses to injected requests, and streams', async () => {
     const app = Fastify();
     app.register(fastifyGuard({ idempotency: {} }));
     let calls = 0;
@@ -322,15 +322,15 @@ describe('with Fastify', () => {
   });
 });
 
-describe('with Koa, a client that has gone before the answer', () => {
+describe('a client of Koa that disconnects before the response', () => {
   it.each<[string, () => unknown, string | undefined]>([
     ['an object', () => ({ a: 1 }), '{"a":1}'],
     ['a list', () => [1], '[1]'],
     ['text', () => 'abc', 'abc'],
     ['bytes', () => Buffer.from('abc'), 'abc'],
     ['nothing', () => null, ''],
-    ['a stream, of which nothing is kept', () => new PassThrough().end('abc'), undefined],
-  ])('finds %s', async (_what, bodyOf, kept) => {
+    ['no stream, which is not stored', () => new PassThrough().end('abc'), undefined],
+  ])('a client of Koa that disconnected before the response finds %s', async (_what, bodyOf, kept) => {
     const began = defer<void>();
     const koa = new Koa();
     koa.use(koaGuard({ idempotency: {} }));
@@ -354,7 +354,7 @@ describe('with Koa, a client that has gone before the answer', () => {
   });
 });
 
-it('with Koa, what fails when the client has gone is handled again', async () => {
+it('Koa handles a request again that failed after its client had disconnected', async () => {
   const began = defer<void>();
   const koa = new Koa();
   koa.silent = true;
@@ -376,8 +376,8 @@ it('with Koa, what fails when the client has gone is handled again', async () =>
   expect((await post(origin)).text).toBe('again');
 });
 
-describe('with Hono', () => {
-  it('what is thrown and is no error, which Hono does not answer, is handled again', async () => {
+describe('stored responses with Hono', () => {
+  it('Hono handles a request again whose handler threw a value that is no error', async () => {
     let calls = 0;
     const app = new Hono();
     app.use(honoGuard({ idempotency: {} }));
@@ -387,7 +387,7 @@ describe('with Hono', () => {
     expect(await (await ask()).text()).toBe('abc');
   });
 
-  it('a stream is kept as a whole; a stream of events is sent as it comes, and not kept', async () => {
+  it('Hono stores a stream as a whole; a stream of events is sent as it comes, and not stored', async () => {
     let calls = 0;
     const app = new Hono();
     app.use(honoGuard({ idempotency: {} }));
@@ -420,7 +420,7 @@ describe('with Hono', () => {
     expect(calls).toBe(3);
   });
 
-  it('an answer that fails while it is sent is not kept', async () => {
+  it('Hono does not store a response that fails while it is sent', async () => {
     let calls = 0;
     const app = new Hono();
     app.use(honoGuard({ idempotency: {} }));

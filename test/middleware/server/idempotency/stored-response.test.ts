@@ -15,7 +15,7 @@ function again(
   return decodeResponse(encodeResponse({ status: 201, headers, body }, fingerprint));
 }
 
-it('an response is given again as it was, and says that it is', () => {
+it('a stored response is replayed unchanged, and says that it is a replay', () => {
   fc.assert(
     fc.property(fc.uint8Array(), (body) => {
       const stored = again(
@@ -36,21 +36,21 @@ it('an response is given again as it was, and says that it is', () => {
 });
 
 it.each(['Set-Cookie', 'Date', 'Connection', 'Content-Length', 'Transfer-Encoding', 'Keep-Alive'])(
-  'the header %s is not kept',
+  'the header %s is not stored',
   (name) => {
     expect(again({ [name]: 'x' }).response.headers).toEqual({ 'idempotent-replayed': 'true' });
   },
 );
 
-it.each([200, 201, 204, 302, 400, 404, 409, 422])('an response of %i is final', (status) => {
+it.each([200, 201, 204, 302, 400, 404, 409, 422])('a response of %i is final', (status) => {
   expect(isFinal(status)).toBe(true);
 });
 
-it.each([401, 403, 408, 425, 429, 500, 502, 503, 504])('an response of %i is not', (status) => {
+it.each([401, 403, 408, 425, 429, 500, 502, 503, 504])('a response of %i is not final', (status) => {
   expect(isFinal(status)).toBe(false);
 });
 
-describe('what others wrote to the store', () => {
+describe('a text that others wrote to the store', () => {
   const valid = { status: 200, headers: { a: 'b' }, body: '', fingerprint };
 
   it.each([
@@ -74,11 +74,11 @@ describe('what others wrote to the store', () => {
     { ...valid, fingerprint: { ...fingerprint, bytes: 0.5 } },
     { ...valid, fingerprint: { ...fingerprint, complete: 'yes' } },
     { ...valid, fingerprint: { ...fingerprint, digest: 5 } },
-  ])('is not taken for an response: %j', (content) => {
+  ])('a text in the store is not taken for a response: %j', (content) => {
     expect(() => decodeResponse(typeof content === 'string' ? content : JSON.stringify(content))).toThrow();
   });
 
-  it('is taken for one if it is well formed', () => {
+  it('a text in the store is decoded if it is well formed', () => {
     expect(decodeResponse(JSON.stringify(valid)).response.status).toBe(200);
   });
 });

@@ -53,7 +53,7 @@ function registrarAt(port = 8_000) {
   return { discovery, registrar };
 }
 
-/** A server that holds each request until the test answers it. */
+/** A server that holds each request until the test responds. */
 async function holdingServer() {
   const held: ServerResponse[] = [];
   const server = createServer((_request, response) => void held.push(response));
@@ -76,7 +76,7 @@ async function keptConnection(port: number): Promise<Socket & { received: string
 
 const GET = 'GET / HTTP/1.1\r\nhost: user-service\r\n\r\n';
 
-const answered = (socket: { received: string }, body: string) =>
+const receivedAll = (socket: { received: string }, body: string) =>
   vi.waitUntil(() => socket.received.includes(body), { interval: 5 });
 const closed = (socket: Socket) => vi.waitUntil(() => socket.closed, { interval: 5 });
 const notListening = (server: NetServer) => vi.waitUntil(() => !server.listening, { interval: 5 });
@@ -91,7 +91,7 @@ async function get(port: number, agent?: Agent): Promise<{ response: IncomingMes
 }
 
 describe('a graceful shutdown', () => {
-  it('goes from unready to deregistered, answers until all have noticed, and closes what is left in order', async () => {
+  it('a shutdown makes the instance unready, deregisters it, handles requests through the drainDelay, and closes the rest in order', async () => {
     const steps: string[] = [];
     const health = new Health();
     const { server, port, held, isHolding } = await holdingServer();
@@ -141,7 +141,7 @@ describe('a graceful shutdown', () => {
     ]);
   });
 
-  it('is one shutdown however often it is asked for', async () => {
+  it('shutDown() shuts down once, however often it is called', async () => {
     const close = vi.fn();
     const shutdown = shutdownOf({ close: [close] });
     const [one, other] = await Promise.all([shutdown.shutDown('one'), shutdown.shutDown('other')]);
@@ -150,7 +150,7 @@ describe('a graceful shutdown', () => {
     expect(close).toHaveBeenCalledTimes(1);
   });
 
-  it('shuts down several servers together, and waits for one of another kind until it says that it is done', async () => {
+  it('a shutdown drains several servers together, and waits for a server of another kind until its close() resolves', async () => {
     const [one, other] = [await holdingServer(), await holdingServer()];
     const done = defer<void>();
     const third = { close: vi.fn(() => done.promise) };
@@ -162,7 +162,7 @@ describe('a graceful shutdown', () => {
     const report = shutdown.shutDown();
     await Promise.all([notListening(one.server), notListening(other.server)]);
     expect(third.close).toHaveBeenCalledTimes(1);
-    for (const { held } of [one, other]) held[0]!.end('answered');
+    for (const { held } of [one, other]) held[0]!.end('response');
     await calls;
     await vi.waitUntil(() => shutdown.inFlight === 0, { interval: 5 });
     expect(client.close).not.toHaveBeenCalled();
@@ -171,7 +171,7 @@ describe('a graceful shutdown', () => {
     expect(client.close).toHaveBeenCalledTimes(1);
   });
 
-  it('closes a Fastify instance when its requests are answered, and runs its hooks before the clients are closed', async () => {
+  it('a shutdown closes a Fastify instance when its requests are finished, and runs its hooks before it closes the clients', async () => {
     const steps: string[] = [];
     const app = fastify();
     const work = defer<string>();
@@ -198,14 +198,14 @@ describe('a graceful shutdown', () => {
 });
 
 describe('a connection that a client keeps', () => {
-  it('is announced to be closed with the next answer, from the beginning on, and with those under way', async () => {
+  it('each response from the beginning of a shutdown on announces that its connection is closed', async () => {
     const { server, port, held, isHolding } = await holdingServer();
     const shutdown = shutdownOf({ server, drainDelay: 150 });
     const [busy, idle] = [await keptConnection(port), await keptConnection(port)];
     idle.write(GET);
     await isHolding(1);
     held[0]!.end('first');
-    await answered(idle, 'first');
+    await receivedAll(idle, 'first');
     expect(idle.received).toMatch(/connection: keep-alive/i);
     busy.write(GET);
     await isHolding(2);
@@ -216,7 +216,7 @@ describe('a connection that a client keeps', () => {
     await isHolding(3);
     held[1]!.end('second');
     held[2]!.end('third');
-    await Promise.all([answered(busy, 'second'), answered(idle, 'third')]);
+    await Promise.all([receivedAll(busy, 'second'), receivedAll(idle, 'third')]);
     expect(server.listening).toBe(true);
     for (const socket of [busy, idle]) {
       expect(socket.received.split('HTTP/1.1').at(-1)).toMatch(/connection: close/i);
@@ -225,7 +225,7 @@ describe('a connection that a client keeps', () => {
     expect(await report).toMatchObject({ cut: 0 });
   });
 
-  it('stays open for a second when no new ones are accepted, so that what is sent on it meanwhile is not lost', async () => {
+  it('an idle connection stays open for a second after the server has stopped accepting, so that no request on it is lost', async () => {
     const { server, port, held, isHolding } = await holdingServer();
     const shutdown = shutdownOf({ server });
     const [used, unused, fresh] = [
@@ -236,7 +236,7 @@ describe('a connection that a client keeps', () => {
     for (const socket of [used, unused]) socket.write(GET);
     await isHolding(2);
     for (const response of held) response.end('first');
-    await Promise.all([answered(used, 'first'), answered(unused, 'first')]);
+    await Promise.all([receivedAll(used, 'first'), receivedAll(unused, 'first')]);
 
     const report = follow(shutdown.shutDown());
     await notListening(server);
@@ -245,7 +245,7 @@ describe('a connection that a client keeps', () => {
     expect(shutdown.inFlight).toBe(2);
     held[2]!.end('second');
     held[3]!.end('second');
-    await Promise.all([answered(used, 'second'), answered(fresh, 'second')]);
+    await Promise.all([receivedAll(used, 'second'), receivedAll(fresh, 'second')]);
     await Promise.all([closed(used), closed(fresh)]);
     expect(unused.closed).toBe(false);
     expect(report.outcome).toBeUndefined();
@@ -254,7 +254,7 @@ describe('a connection that a client keeps', () => {
     await closed(unused);
   });
 
-  it('ends the waiting as soon as its client closes it', async () => {
+  it('a shutdown stops waiting for an idle connection as soon as its client closes it', async () => {
     const { server, port } = await holdingServer();
     const shutdown = shutdownOf({ server });
     const socket = await keptConnection(port);
@@ -264,7 +264,7 @@ describe('a connection that a client keeps', () => {
     expect((await report).duration).toBeLessThan(900);
   });
 
-  it('is closed after an answer that a framework makes of an error, too', async () => {
+  it('a connection is closed after a response that a framework makes of an error, too', async () => {
     const app = new Koa().on('error', () => {});
     app.use(() => fling(new Error('broken')));
     const server = createServer(app.callback() as RequestListener);
@@ -278,8 +278,8 @@ describe('a connection that a client keeps', () => {
   });
 });
 
-describe('requests in flight', () => {
-  it('are cut off and counted when their time is over; those of the others are answered', async () => {
+describe('requests in flight during a shutdown', () => {
+  it('a shutdown cuts off and counts the requests in flight after the timeout; the others get their responses', async () => {
     const { server, port, held, isHolding } = await holdingServer();
     const shutdown = shutdownOf({ server, timeout: 150 });
     const cut = vi.fn();
@@ -295,7 +295,7 @@ describe('requests in flight', () => {
     expect(calls.filter(({ outcome }) => outcome!.ok)).toHaveLength(1);
   });
 
-  it('are no more when their client has gone, those that it had pipelined included', async () => {
+  it('no request is in flight whose client has disconnected, pipelined ones included', async () => {
     const { server, port, isHolding } = await holdingServer();
     const shutdown = shutdownOf({ server });
     const socket = await keptConnection(port);
@@ -307,7 +307,7 @@ describe('requests in flight', () => {
     expect(await shutdown.shutDown()).toMatchObject({ cut: 0 });
   });
 
-  it('do not include connections that were upgraded: those are for `close` to end, and are cut at last', async () => {
+  it('upgraded connections are not in flight: close functions end them, and the shutdown cuts the rest', async () => {
     const { server, port } = await holdingServer();
     server.on('upgrade', (_request, socket: Socket) => {
       socket.on('error', () => {});
@@ -317,21 +317,21 @@ describe('requests in flight', () => {
     const shutdown = shutdownOf({ server, close: [close] });
     const socket = await keptConnection(port);
     socket.write('GET / HTTP/1.1\r\nhost: h\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n');
-    await answered(socket, '101');
+    await receivedAll(socket, '101');
     expect(await shutdown.shutDown()).toMatchObject({ cut: 0, failures: [] });
     expect(close).toHaveBeenCalledTimes(1);
     await closed(socket);
   });
 });
 
-describe('over HTTP/2', () => {
+describe('a graceful shutdown over HTTP/2', () => {
   async function http2Server() {
     const held: (() => void)[] = [];
     const server = createHttp2Server().on('stream', (stream) => {
       stream.on('error', () => {});
       held.push(() => {
         stream.respond({ ':status': 200 });
-        stream.end('answered');
+        stream.end('response');
       });
     });
     const port = await listen(server);
@@ -352,7 +352,7 @@ describe('over HTTP/2', () => {
     return body;
   }
 
-  it('clients are told to go away at the beginning, new ones after their first request, and all are answered', async () => {
+  it('clients of HTTP/2 are told to go away at the beginning, new ones after their first request, and all get their responses', async () => {
     const { server, port, held } = await http2Server();
     const shutdown = shutdownOf({ server, drainDelay: 150 });
     const client = await session(port);
@@ -367,12 +367,12 @@ describe('over HTTP/2', () => {
     await Promise.all([once(later, 'goaway'), vi.waitUntil(() => held.length === 2, { interval: 5 })]);
     expect(server.listening).toBe(true);
     await notListening(server);
-    for (const answer of held) answer();
-    expect(await Promise.all([first, second])).toEqual(['answered', 'answered']);
+    for (const respond of held) respond();
+    expect(await Promise.all([first, second])).toEqual(['response', 'response']);
     expect(await report).toMatchObject({ cut: 0, failures: [] });
   });
 
-  it('streams are cut off and counted when their time is over', async () => {
+  it('a shutdown cuts off and counts the streams in flight after the timeout', async () => {
     const { server, port, held } = await http2Server();
     const shutdown = shutdownOf({ server, timeout: 100 });
     const call = follow(bodyOf(await session(port)));
@@ -382,10 +382,10 @@ describe('over HTTP/2', () => {
   });
 });
 
-describe('a step that fails', () => {
+describe('a failing step of a shutdown', () => {
   beforeEach(fakeTime);
 
-  it('is reported and does not stop the others', async () => {
+  it('a failing step is reported and does not stop the others', async () => {
     const { discovery, registrar } = registrarAt();
     await registrar.register();
     const errors = Array.from({ length: 5 }, (_, index) => new Error(String(index)));
@@ -410,7 +410,7 @@ describe('a step that fails', () => {
     expect(last).toHaveBeenCalledTimes(1);
   });
 
-  it('because it hangs is left behind in time: all of it takes less than the 30 seconds of Kubernetes', async () => {
+  it('a shutdown with hanging steps takes less than the 30 seconds of Kubernetes', async () => {
     const hang = () => new Promise<never>(() => {});
     const { discovery, registrar } = registrarAt();
     await registrar.register();
@@ -435,13 +435,13 @@ describe('a step that fails', () => {
   });
 });
 
-describe('a signal', () => {
+describe('a signal to a process with a graceful shutdown', () => {
   beforeEach(fakeTime);
 
   const kill = () => vi.spyOn(process, 'kill').mockReturnValue(true);
   const exit = () => vi.spyOn(process, 'exit').mockReturnValue(undefined as never);
   const sigterm = () => process.emit('SIGTERM', 'SIGTERM');
-  /** Takes those off that listen to signals already, until the test is over. */
+  /** Removes the present listeners of signals until the test is over. */
   const nobodyElseListens = () => {
     for (const name of ['SIGTERM', 'SIGINT']) {
       const others = process.listeners(name as 'SIGTERM');
@@ -453,7 +453,7 @@ describe('a signal', () => {
     }
   };
 
-  it('begins it, and ends the process when it is done', async () => {
+  it('a signal begins the shutdown, and ends the process when it is done', async () => {
     nobodyElseListens();
     const killed = kill();
     const shutdown = gracefulShutdown({ drainDelay: 1_000 });
@@ -468,7 +468,7 @@ describe('a signal', () => {
     expect(process.listenerCount('SIGTERM') + process.listenerCount('SIGINT')).toBe(0);
   });
 
-  it('is not listened to if the user says so, nor after a shutdown that was asked for', async () => {
+  it('a shutdown does not listen to signals with signals: false, nor after shutDown()', async () => {
     nobodyElseListens();
     const listening = () => process.listenerCount('SIGTERM') + process.listenerCount('SIGINT');
     shutdownOf({ signals: false });
@@ -481,7 +481,7 @@ describe('a signal', () => {
     expect(listening()).toBe(0);
   });
 
-  it('leaves the end of the process to those who listen to it too', async () => {
+  it('a signal leaves the end of the process to other listeners of the signal', async () => {
     nobodyElseListens();
     const [killed, exited] = [kill(), exit()];
     const other = vi.fn();
@@ -496,7 +496,7 @@ describe('a signal', () => {
     expect(exited).not.toHaveBeenCalled();
   });
 
-  it('ends the process when the last of several shutdowns is done', async () => {
+  it('a signal ends the process when the last of several shutdowns is done', async () => {
     nobodyElseListens();
     const killed = kill();
     for (const drainDelay of [100, 200]) gracefulShutdown({ drainDelay });
@@ -507,7 +507,7 @@ describe('a signal', () => {
     expect(killed).toHaveBeenCalledExactlyOnceWith(process.pid, 'SIGTERM');
   });
 
-  it('that comes again ends the process at once, unless it is the same one passed on by npm', async () => {
+  it('a second signal ends the process at once, unless npm passes on the first one', async () => {
     nobodyElseListens();
     const killed = kill();
     gracefulShutdown({ drainDelay: 10_000 });
@@ -520,7 +520,7 @@ describe('a signal', () => {
     expect(killed).toHaveBeenCalledExactlyOnceWith(process.pid, 'SIGTERM');
   });
 
-  it('that comes again ends the process at once whoever else listens', async () => {
+  it('a second signal ends the process at once although others listen to it', async () => {
     nobodyElseListens();
     const exited = exit();
     process.on('SIGTERM', () => {});
@@ -531,7 +531,7 @@ describe('a signal', () => {
     expect(exited).toHaveBeenCalledExactlyOnceWith(143);
   });
 
-  it('ends also the first process of a container, which the system would not end by it', async () => {
+  it('a signal ends the first process of a container, which the system would not end', async () => {
     nobodyElseListens();
     const [killed, exited] = [kill(), exit()];
     const { pid } = process;
@@ -560,7 +560,7 @@ describe('the options of a graceful shutdown', () => {
     ['signals', { signals: ['SIGKILL'] }],
     ['signals', { signals: true }],
     ['servers', { servers: [] }],
-  ])('%s: a wrong one is named (%#)', (option, options) => {
+  ])("a shutdown rejects a wrong option '%s' with an error that names it (%#)", (option, options) => {
     expect(() => gracefulShutdown({ signals: false, ...options } as never)).toThrow(option);
   });
 });

@@ -19,10 +19,10 @@ import {
 } from '../../../../src/middleware/server/lifecycle/health.ts';
 import { fakeTime, fling, flush, follow, pass } from '../../../policies/helpers.ts';
 
-describe('whether an instance is ready', () => {
+describe('the readiness of an instance', () => {
   beforeEach(fakeTime);
 
-  it('is what all checks say together, each shown by its name', async () => {
+  it('an instance is ready if all checks pass, and each check is shown by its name', async () => {
     let database = true;
     const health = new Health({
       checks: { database: () => database, cache: async () => {}, queue: () => ({ depth: 3 }) },
@@ -47,7 +47,7 @@ describe('whether an instance is ready', () => {
   it.each<[string, () => unknown]>([
     ['throws', () => fling(new Error('password for admin@10.0.0.1 is wrong'))],
     ['rejects', () => Promise.reject(new Error('password for admin@10.0.0.1 is wrong'))],
-  ])('is no if a check %s, and why is kept from strangers unless it is verbose', async (_how, check) => {
+  ])('an instance is not ready if a check %s, and only a verbose health shows why', async (_how, check) => {
     const checks = { database: check as () => Promise<void>, queue: () => ({ host: '10.0.0.2' }) };
     const { status, body } = await new Health({ checks }).ready();
     expect(status).toBe(503);
@@ -60,14 +60,14 @@ describe('whether an instance is ready', () => {
     });
   });
 
-  it('is no, and said so, if what a check gives for show cannot be written as JSON', async () => {
+  it('an instance is not ready if the result of a check cannot be written as JSON', async () => {
     const loop: Record<string, unknown> = {};
     loop.loop = loop;
     const { status } = await new Health({ checks: { loop: () => loop }, verbose: true }).ready();
     expect(status).toBe(503);
   });
 
-  it('is known within the timeout although a check hangs; its signal is aborted, the others are not waited for', async () => {
+  it('a health reports within the timeout although a check hangs, aborts its signal and runs the checks at once', async () => {
     const signals: AbortSignal[] = [];
     const began: string[] = [];
     const hang = (name: string) => () => {
@@ -98,7 +98,7 @@ describe('whether an instance is ready', () => {
     expect(signals[0]!.aborted).toBe(true);
   });
 
-  it('is asked by any number of probes for the price of one check a second', async () => {
+  it('any number of probes cost one run of the checks a second', async () => {
     const check = vi.fn(() => new Promise<boolean>((resolve) => setTimeout(() => resolve(true), 50)));
     const health = new Health({ checks: { database: check } });
     const together = Promise.all([health.ready(), health.ready(), health.ready()]);
@@ -114,7 +114,7 @@ describe('whether an instance is ready', () => {
     expect(check).toHaveBeenCalledTimes(2);
   });
 
-  it('is no from the shutdown on, whatever was found before or is being looked at', async () => {
+  it('an instance is not ready from the shutdown on, whatever its checks find', async () => {
     const check = vi.fn(() => new Promise<boolean>((resolve) => setTimeout(() => resolve(true), 50)));
     const health = new Health({ checks: { database: check } });
     const underWay = health.ready();
@@ -127,10 +127,10 @@ describe('whether an instance is ready', () => {
   });
 });
 
-describe('a circuit breaker', () => {
+describe('the circuit breakers of a Health', () => {
   beforeEach(fakeTime);
 
-  it('that is open is shown, and makes the instance unready only if the user says that it is critical', async () => {
+  it('an open breaker is shown, and makes the instance unready only if it is critical', async () => {
     const [one, other] = [new CircuitBreaker(), new CircuitBreaker()];
     const ready = (critical: string[]) =>
       new Health({ breakers: { one, other }, critical, verbose: true }).ready();
@@ -146,7 +146,7 @@ describe('a circuit breaker', () => {
     expect(await ready(['one', 'other'])).toMatchObject({ status: 503, body: { status: 'fail' } });
   });
 
-  it('that is critical lets requests come again once its probe is due, or it would never be sent', async () => {
+  it('a critical breaker makes the instance ready again once its probe is due', async () => {
     const breaker = new CircuitBreaker({ resetTimeout: 10_000 });
     const health = new Health({ breakers: { payments: breaker }, critical: ['payments'] });
     breaker.trip();
@@ -161,7 +161,7 @@ describe('a circuit breaker', () => {
     expect((await health.ready()).status).toBe(503);
   });
 
-  it('may be that of a client for the service of that name', async () => {
+  it('a health takes a client for the breaker of the service of that name', async () => {
     const discovery = new InMemoryServiceDiscovery();
     const client = new ServiceClient({ discovery });
     onTestFinished(() => client.close());
@@ -178,9 +178,9 @@ describe('a circuit breaker', () => {
   });
 });
 
-describe('names', () => {
+describe('the names in a health report', () => {
   it.each([false, true])(
-    'of checks, breakers and services are told only if the health is verbose: %s',
+    'a health tells the names of checks, breakers and services only if it is verbose: %s',
     async (verbose) => {
       let tell: (event: { serviceName: string }) => void = () => {};
       const discovery: WatchedDiscovery = {
@@ -211,7 +211,7 @@ describe('names', () => {
   it.each<[string, () => boolean]>([
     ['throws', () => fling(new Error('broken'))],
     ['gives a promise', async () => fling(new Error('broken'))],
-  ] as never)('of stale services are kept where the discovery %s when it is asked', async (_how, isStale) => {
+  ] as never)('a service counts as stale if the isStale() of the discovery %s', async (_how, isStale) => {
     let tell: (event: { serviceName: string }) => void = () => {};
     const discovery: WatchedDiscovery = {
       instances: async () => [],
@@ -229,8 +229,8 @@ describe('names', () => {
   });
 });
 
-describe('the mesh', () => {
-  it('shows of which services the discovery is out of date, and goes on', async () => {
+describe('the mesh in a health report', () => {
+  it('a health shows the stale services of the discovery, and stays ready', async () => {
     const stale = new Set<string>();
     let tell: (event: { serviceName: string }) => void = () => {};
     const discovery: WatchedDiscovery = {
@@ -254,7 +254,7 @@ describe('the mesh', () => {
     expect((await health.ready()).body).toMatchObject({ status: 'pass', discovery: { stale: [] } });
   });
 
-  it('shows whether the instance is registered', async () => {
+  it('a health shows whether the instance is registered', async () => {
     const discovery = new InMemoryServiceDiscovery();
     const instance = { serviceName: 'user-service', host: '127.0.0.1', port: 8000 };
     const registrar = new ServiceRegistrar({ discovery, instance });
@@ -266,7 +266,7 @@ describe('the mesh', () => {
   });
 });
 
-describe('the probes', () => {
+describe('the probes of a Health', () => {
   const listening = async (server: ServerType) => {
     if (!server.listening) await new Promise<void>((resolve) => server.once('listening', resolve));
     onTestFinished(() => void server.close());
@@ -309,32 +309,35 @@ describe('the probes', () => {
     },
   };
 
-  it.each(Object.keys(frameworks))('are answered on %s, and the application gets the rest', async (name) => {
-    const health = new Health({
-      checks: { database: () => true },
-      breakers: { billing: new CircuitBreaker() },
-    });
-    const origin = await frameworks[name]!(health);
-    const get = async (path: string, method = 'GET') => {
-      const response = await fetch(origin + path, { method, headers: { connection: 'close' } });
-      return { status: response.status, headers: response.headers, text: await response.text() };
-    };
+  it.each(Object.keys(frameworks))(
+    'a health responds to probes on %s, and the application gets the other requests',
+    async (name) => {
+      const health = new Health({
+        checks: { database: () => true },
+        breakers: { billing: new CircuitBreaker() },
+      });
+      const origin = await frameworks[name]!(health);
+      const get = async (path: string, method = 'GET') => {
+        const response = await fetch(origin + path, { method, headers: { connection: 'close' } });
+        return { status: response.status, headers: response.headers, text: await response.text() };
+      };
 
-    const ready = await get('/health/ready?from=kubelet');
-    expect(ready.status).toBe(200);
-    expect(JSON.parse(ready.text)).toEqual({ status: 'pass' });
-    expect(ready.headers.get('content-type')).toMatch(/^application\/json/);
-    expect(ready.headers.get('cache-control')).toBe('no-store');
-    expect(await get('/health/ready', 'HEAD')).toMatchObject({ status: 200, text: '' });
-    expect((await get('/users')).text).toBe('the application');
+      const ready = await get('/health/ready?from=kubelet');
+      expect(ready.status).toBe(200);
+      expect(JSON.parse(ready.text)).toEqual({ status: 'pass' });
+      expect(ready.headers.get('content-type')).toMatch(/^application\/json/);
+      expect(ready.headers.get('cache-control')).toBe('no-store');
+      expect(await get('/health/ready', 'HEAD')).toMatchObject({ status: 200, text: '' });
+      expect((await get('/users')).text).toBe('the application');
 
-    health.shutDown();
-    expect((await get('/health/ready')).status).toBe(503);
-    const live = await get('/health/live');
-    expect([live.status, JSON.parse(live.text)]).toEqual([200, { status: 'pass' }]);
-  });
+      health.shutDown();
+      expect((await get('/health/ready')).status).toBe(503);
+      const live = await get('/health/live');
+      expect([live.status, JSON.parse(live.text)]).toEqual([200, { status: 'pass' }]);
+    },
+  );
 
-  it('have the path that the user gives them; without an application, others are not found', async () => {
+  it('probes have the prefix of the options, and other requests get 404 without an application', async () => {
     const { handler } = new Health({ prefix: '/internal/status' });
     const origin = await listening(createServer(handler).listen(0, '127.0.0.1'));
     const statusOf = async (path: string, method = 'GET') => (await fetch(origin + path, { method })).status;
@@ -359,7 +362,7 @@ describe('the options of a Health', () => {
     ['prefix', { prefix: 'health' }],
     ['prefix', { prefix: '/health/' }],
     ['liveness', { liveness: {} }],
-  ])('%s: a wrong one is named (%#)', (option, options) => {
+  ])("a health rejects a wrong option '%s' with an error that names it (%#)", (option, options) => {
     expect(() => new Health(options as HealthOptions)).toThrow(option);
   });
 });
