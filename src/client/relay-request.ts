@@ -7,7 +7,7 @@ import { shown } from '../internal/shown.ts';
 import { checkOptions } from './call-options.ts';
 import { FormBody } from './form-body.ts';
 import { IteratedBody } from './iterated-body.ts';
-import { forEachHeader, isPlain } from './pairs.ts';
+import { forEachHeader } from './pairs.ts';
 import {
   type CallQuery,
   indexOfHeader,

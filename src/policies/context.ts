@@ -1,6 +1,6 @@
 import { DeadlineExceededError, TimeoutError } from '../errors.ts';
 import { keepOptimized } from '../internal/keep-optimized.ts';
-import { anObject, either, integer, noPromise, number } from '../internal/validate.ts';
+import { anObject, either, integer, number, readByName } from '../internal/validate.ts';
 import { type Abortable, type AbortListener, abortableOf } from './abort.ts';
 
 /** Facts about a call for predicates and telemetry: service, method, instance… */
@@ -154,12 +154,16 @@ function checkCallOptions(options: CallOptions): void {
   if (attributes !== undefined) {
     if (typeof attributes !== 'object' || attributes === null)
       anObject(attributes, "the call option 'attributes'");
-    else if (attributes instanceof Promise) noPromise(attributes, "the call option 'attributes'");
+    else if (Object.getPrototypeOf(attributes) !== Object.prototype)
+      readByName(attributes, "the call option 'attributes'");
   }
   if (attempt !== undefined && !(Number.isInteger(attempt) && attempt >= 1))
     integer(1)(attempt, "the call option 'attempt'");
   // The context of a call may come from elsewhere, and hold more; what is written by hand holds what it means.
-  if (Object.getPrototypeOf(options) !== Object.prototype) return;
+  if (Object.getPrototypeOf(options) !== Object.prototype) {
+    readByName(options, 'the options of a call');
+    return;
+  }
   for (const name in options) {
     if (name !== 'signal' && name !== 'deadline' && name !== 'attributes' && name !== 'attempt') {
       throw new TypeError(
