@@ -4,6 +4,7 @@ import type { Dispatcher } from 'undici';
 import type { Selector } from '../balancing/selector.ts';
 import { InvalidRequestError } from '../errors.ts';
 import { shown } from '../internal/shown.ts';
+import { isPlain } from '../internal/validate.ts';
 import { checkOptions } from './call-options.ts';
 import { FormBody } from './form-body.ts';
 import { IteratedBody } from './iterated-body.ts';

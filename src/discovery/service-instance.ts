@@ -133,12 +133,8 @@ export function toInstance(registration: InstanceRegistration): ServiceInstance 
   return Object.freeze(instance);
 }
 
-/**
- * The instance with the changes.
- *
- * @throws InvalidInstanceError naming the field that is not what it must be, or may not change.
- */
-export function withChanges(instance: ServiceInstance, changes: InstanceChanges): ServiceInstance {
+/** @throws InvalidInstanceError if they are no object, or name a field that may not change. */
+export function checkChanges(changes: InstanceChanges): void {
   checkObject(changes, 'the changes of an instance');
   for (const field of Object.keys(changes)) {
     if (!CHANGEABLE.includes(field)) {
@@ -147,6 +143,15 @@ export function withChanges(instance: ServiceInstance, changes: InstanceChanges)
       );
     }
   }
+}
+
+/**
+ * The instance with the changes.
+ *
+ * @throws InvalidInstanceError naming the field that is not what it must be, or may not change.
+ */
+export function withChanges(instance: ServiceInstance, changes: InstanceChanges): ServiceInstance {
+  checkChanges(changes);
   const { weight = instance.weight, metadata = instance.metadata, status = instance.status } = changes;
   return toInstance({ ...instance, weight, metadata, status });
 }
@@ -187,10 +192,14 @@ function describe({ lastHeartbeat: _, ...rest }: ServiceInstance): string {
   return JSON.stringify(rest);
 }
 
+/** Whether this version knows the status. */
+export function isStatus(status: unknown): status is ServiceInstance['status'] {
+  return status === 'healthy' || status === 'unhealthy' || status === 'unknown';
+}
+
 /** @throws InvalidInstanceError if it can be no status. */
 export function checkStatus(status: unknown): void {
-  const valid = status === 'healthy' || status === 'unhealthy' || status === 'unknown';
-  check('status', valid, "'healthy', 'unhealthy' or 'unknown'", status);
+  check('status', isStatus(status), "'healthy', 'unhealthy' or 'unknown'", status);
 }
 
 function check(field: string, valid: boolean, expected: string, value: unknown): void {
@@ -207,8 +216,8 @@ function check(field: string, valid: boolean, expected: string, value: unknown):
 function checkObject(value: unknown, what: string): void {
   try {
     anObject(value, what);
-  } catch (error) {
-    throw new InvalidInstanceError((error as Error).message);
+  } catch (cause) {
+    throw new InvalidInstanceError((cause as Error).message, { cause });
   }
 }
 

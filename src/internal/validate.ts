@@ -25,7 +25,7 @@ function messageOf(option: string, expected: string, value: unknown): string {
 export function number(min: number, max = Number.MAX_VALUE): Check {
   const expected =
     max === Number.MAX_VALUE || max === Infinity
-      ? `a number of at least ${min}`
+      ? `a number${min === -Infinity ? '' : ` of at least ${min}`}`
       : `a number from ${min} to ${max}`;
   return (value, option) => {
     if (typeof value !== 'number') refuse(option, expected, value);

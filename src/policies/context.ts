@@ -1,5 +1,6 @@
 import { DeadlineExceededError, TimeoutError } from '../errors.ts';
 import { keepOptimized } from '../internal/keep-optimized.ts';
+import { shown } from '../internal/shown.ts';
 import { anObject, either, integer, number, readByName } from '../internal/validate.ts';
 import { type Abortable, type AbortListener, abortableOf } from './abort.ts';
 
@@ -119,6 +120,12 @@ export class Context implements CallContext {
 
 keepOptimized(new Context(1, Infinity, NO_ATTRIBUTES, undefined, false));
 
+/** As `contextOf`, for a policy: a call whose operation is no function is over before it begins as well. */
+export function contextFor(operation: unknown, options: CallOptions | undefined): Context {
+  if (typeof operation === 'function') return contextOf(options);
+  return failedContext(new TypeError(`a policy takes a function to call; got ${shown(operation)}`));
+}
+
 /**
  * The context of a call: the caller's own if it is one of ours, else made from what the caller says. A call that says
  * what makes no sense is over before it begins, with a TypeError or RangeError as its reason.
@@ -132,8 +139,12 @@ export function contextOf(options: CallOptions | undefined): Context {
     const source = signal === undefined || signal === null ? undefined : abortableOf(signal);
     return new Context(attempt, deadline, attributes, source, false);
   } catch (error) {
-    return new Context(1, Infinity, NO_ATTRIBUTES, abortableOf(AbortSignal.abort(error)), false);
+    return failedContext(error);
   }
+}
+
+function failedContext(error: unknown): Context {
+  return new Context(1, Infinity, NO_ATTRIBUTES, abortableOf(AbortSignal.abort(error)), false);
 }
 
 const checkDeadline = either(

@@ -153,7 +153,9 @@ describe('a list of objects', () => {
   it.each([null, undefined, 'http://a', 5, ['http://a'], []])(
     'stands by the name of its service; %j has none',
     (services) => {
-      expect(() => new StaticServiceDiscovery(services as never)).toThrow(/takes an object of lists/);
+      expect(() => new StaticServiceDiscovery(services as never)).toThrow(
+        /lists of StaticServiceDiscovery, by the name of the service, must be an object/,
+      );
     },
   );
 

@@ -94,7 +94,8 @@ describe('a wait that a backoff gives', () => {
   it.each([Number.NaN, -0.1, undefined, null, 'soon', {}])('%o is an error that says so', (wait) => {
     const ask = () => waitOf(() => wait as number, "Retry option 'backoff'", 1, 0);
     if (wait === null) expect(ask()).toBe(0);
-    else expect(ask).toThrow(/^Retry option 'backoff': a backoff must give a number of milliseconds/);
+    else
+      expect(ask).toThrow(/^Retry option 'backoff': the milliseconds that a backoff gives must be a number/);
   });
 
   it('is cut to what a timer can keep', () => {
