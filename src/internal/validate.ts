@@ -99,10 +99,14 @@ function hasFields(value: unknown): value is object {
   return isPlain(value) || Object.keys(value).length > 0;
 }
 
-/** An object with fields of its own: no list, no Map, no function, no null. */
-export const anObject: Check = (value, option) => {
-  if (!hasFields(value)) refuse(option, 'an object with fields of its own', value);
-};
+/** An object with fields of its own: no list, no Map, no function, no null. `expected` says which. */
+export function objectOf(expected: string): Check {
+  return (value, option) => {
+    if (!hasFields(value)) refuse(option, expected, value);
+  };
+}
+
+export const anObject = objectOf('an object with fields of its own');
 
 /** No list, Map or promise: nothing that it holds can be read by a name. */
 export const readByName: Check = (value, option) => {

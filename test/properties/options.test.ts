@@ -138,7 +138,10 @@ describe.each(
   it.skipIf(isCall(taker))(
     'rejects, in place of its options, an object that has no fields of its own',
     async () => {
+      // The context of a call may come from elsewhere, with getters: it is read by name.
+      const readByName = taker.type === 'CallOptions';
       for (const object of WITHOUT_FIELDS) {
+        if (readByName && !(Symbol.iterator in object || object instanceof Promise)) continue;
         const error = await errorOfMaking(taker, object);
         const kind = object.constructor.name;
         expect(error, kind).toSatisfy((thrown) => thrown instanceof TypeError || isRejection(taker, thrown));
