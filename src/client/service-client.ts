@@ -617,7 +617,11 @@ function unjudged({ cancelled, reason }: Context): CallResult {
 
 function serviceTable(value: unknown, option: string): void {
   anObject(value, option);
-  for (const [name, own] of Object.entries(value as object)) anObject(own, `${option}, service '${name}'`);
+  for (const [name, own] of Object.entries(value as object)) {
+    anObject(own, `${option}, service '${name}'`);
+    if (!isName(name))
+      throw new TypeError(`${option} must be options by the name of a service; got '${name}'`);
+  }
 }
 
 function headerText(value: unknown, option: string): void {

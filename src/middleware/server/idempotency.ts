@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { headerNames } from '../../client/credentials.ts';
 import { isKeyedMethod } from '../../client/methods.ts';
+import { TimeoutError } from '../../errors.ts';
 import { isThenable } from '../../internal/decision.ts';
 import {
   boolean,
@@ -220,12 +221,17 @@ export class Idempotency {
     const until = Math.min(deadline, performance.now() + waitTimeout);
     for (let wait = FIRST_WAIT; ; wait = Math.min(LONGEST_WAIT, wait * 1.5)) {
       const state = await this.#ask(lock);
-      if (state.state !== 'held') return state;
-      if (gone.aborted) return CLIENT_GONE;
-      if (performance.now() >= deadline) return PAST_DEADLINE;
+      if (state.state !== 'held' && state.state !== 'late') return state;
+      const now = performance.now();
+      const ended = gone.aborted ? CLIENT_GONE : now >= deadline ? PAST_DEADLINE : undefined;
+      if (state.state === 'late') {
+        if (ended === undefined && now < until) continue;
+        if (ended === undefined) throw tooSlow(this.#kept.lease);
+        this.#track(this.#giveBack(lock));
+      }
+      if (ended !== undefined) return ended;
       const waiting = this.#waiting.get(lock.scope) ?? 0;
-      const refused =
-        duplicates === 'refuse' || waiting >= MAX_WAITING_PER_SCOPE || performance.now() >= until;
+      const refused = duplicates === 'refuse' || waiting >= MAX_WAITING_PER_SCOPE || now >= until;
       if (refused) return { ...KEY_IN_PROGRESS, retryAfter: this.#host.retryAfter() };
       this.#waiting.set(lock.scope, waiting + 1);
       await pause(Math.min(wait * (0.5 + Math.random() / 2), until - performance.now()), gone);
@@ -239,15 +245,13 @@ export class Idempotency {
     else this.#waiting.set(scope, others);
   }
 
-  /** Locks the key, unless it is locked. A lock that has expired before the store's word came is not one. */
-  async #ask({ name, holder }: Lock): Promise<KeyState> {
+  /** Locks the key, unless it is locked. A lock that has expired before the store's word came is not one: it is late. */
+  async #ask({ name, holder }: Lock): Promise<KeyState | { state: 'late' }> {
     const { lease } = this.#kept;
-    for (;;) {
-      if (this.#held.has(name)) return { state: 'held' };
-      const askedAt = performance.now();
-      const state = await this.#store.begin(name, holder, lease);
-      if (state.state !== 'begun' || performance.now() - askedAt < lease) return state;
-    }
+    if (this.#held.has(name)) return { state: 'held' };
+    const askedAt = performance.now();
+    const state = await this.#store.begin(name, holder, lease);
+    return state.state === 'begun' && performance.now() - askedAt >= lease ? { state: 'late' } : state;
   }
 
   /** The answer that was given, unless this is another request. */
@@ -268,6 +272,10 @@ export class Idempotency {
       .then(() => void this.#pending.delete(tracked));
     this.#pending.add(tracked);
   }
+}
+
+function tooSlow(lease: number): TimeoutError {
+  return new TimeoutError(`the store of idempotency keys took longer than a lock lasts: ${lease} ms`, lease);
 }
 
 function keyWithout(required: boolean): Refusal | undefined {

@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2';
+import { func } from '../../internal/validate.ts';
 import { Admission } from './admission.ts';
 import { admitNode, answerNode } from './node-exchange.ts';
 import { answerOf, GUARD_FAILED } from './refusal.ts';
@@ -10,6 +11,7 @@ import { type Decision, guardOf, type ServerGuard, type ServerGuardOptions } fro
  * handler throws, or rejects with, comes out as it would without. What a function of the options throws is answered with
  * 500, since nobody else would.
  *
+ * @throws TypeError if the handler is no function.
  * @example
  * createServer(nodeGuard({ maxEventLoopDelay: 100 }, (request, response) => response.end('hello')));
  */
@@ -20,6 +22,7 @@ export function nodeGuard<
   options: ServerGuard | ServerGuardOptions,
   handler: (request: Request, response: Response) => unknown,
 ): (request: Request, response: Response) => unknown {
+  func(handler, 'the handler of nodeGuard()');
   const guard = guardOf(options);
   return (request, response) => {
     // Those of HTTP/2 are made to be used alike.

@@ -88,7 +88,10 @@ export interface ServerGuardEvents {
    * and another process has locked the key since: the response of the later one is kept, not that of this one.
    */
   'lock-lost': [event: { request: RequestSummary }];
-  /** A function of the options threw, or gave what it may not: the request is not handled, and gets 500. */
+  /**
+   * A function of the options threw, or gave what it may not: the request is not handled, and gets 500. Of a function of
+   * the limiter that is asked when the response is finished, such as `isDropped`, it is told alone.
+   */
   'decision-error': [event: { error: Error; request: RequestSummary }];
 }
 
@@ -213,10 +216,23 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
 
   /** What is thrown on is an Error: frameworks take `undefined`, or a string, from their middleware for a pass. */
   #fail(request: IncomingRequest, cause: unknown): never {
+    throw this.#reportFailure(request, cause);
+  }
+
+  /** How the request ended is no fault of a function of the limiter. What else the limiter fails with is. */
+  async #judgeFailed(error: unknown, { ended }: Slot, request: IncomingRequest): Promise<void> {
+    const own = await ended.then(
+      () => undefined,
+      (reason) => reason,
+    );
+    if (error !== own) this.#reportFailure(request, error);
+  }
+
+  #reportFailure(request: IncomingRequest, cause: unknown): Error {
     const error =
       cause instanceof Error ? cause : new Error('a function of the guard threw no error', { cause });
     this.emit('decision-error', { error, request: summaryOf(request) });
-    throw error;
+    return error;
   }
 
   /** Ends the measuring of the event loop, and waits for answers that are on their way to the store of keys. */
@@ -277,6 +293,7 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
     hold: Hold | undefined,
   ): Decision | Promise<Decision> {
     let admission: Admission | undefined;
+    let slot: Slot | undefined;
     let admitted: ((admission: Admission) => void) | undefined;
     let timer: NodeJS.Timeout | undefined;
     // What ends the wait for a place. Once there is one, it is the answer that gives it back.
@@ -284,17 +301,15 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
     const operation = () => {
       wait.end();
       clearTimeout(timer);
-      const slot = new Slot();
+      slot = new Slot();
       admission = new Admission(context, hold, slot);
       admitted?.(admission);
       return slot.ended;
     };
     const attributes = { method: request.method, path: request.path, priority };
     const call = limiter.execute(operation, new Context(1, Infinity, attributes, wait, false));
-    if (admission !== undefined) {
-      call.catch(() => {});
-      return admission;
-    }
+    call.catch((error) => slot && this.#judgeFailed(error, slot, request));
+    if (admission !== undefined) return admission;
     if (context.deadline !== Infinity) {
       timer = setTimeout(() => wait.abort(TOO_LATE), context.deadline - performance.now()).unref();
     }

@@ -373,6 +373,67 @@ describe('the hold on a key', () => {
     other.admission.hold!.release();
   });
 
+  /** A store whose word comes later than any lock lasts. */
+  function sluggish() {
+    const memory = new InMemoryIdempotencyStore();
+    const released = vi.fn();
+    const begun = vi.fn();
+    const store: IdempotencyStore = {
+      async begin(...args) {
+        begun();
+        await new Promise((resolve) => setTimeout(resolve, 300));
+        return memory.begin(...args);
+      },
+      complete: (...args) => memory.complete(...args),
+      release: async (...args) => {
+        released();
+        return memory.release(...args);
+      },
+    };
+    return { store, begun, released };
+  }
+
+  it.each<['refuse' | 'handle', unknown]>([
+    ['refuse', refused(503, 'ERR_IDEMPOTENCY_UNAVAILABLE')],
+    ['handle', handled],
+  ])(
+    'is asked of a store that always takes longer than the lock lasts until the wait is over: %s',
+    async (whenUnavailable, expected) => {
+      const { store, begun, released } = sluggish();
+      const guard = guardOf({ store, lease: 300, waitTimeout: 1_000, whenUnavailable });
+      const errors: unknown[] = [];
+      guard.on('idempotency-error', ({ error }) => errors.push(error));
+      const sent = send(guard);
+      await pass(900);
+      expect(sent.decision).toBeUndefined();
+      await pass(300);
+      expect(sent.decision).toMatchObject(expected as object);
+      expect(errors).toMatchObject([{ code: 'ERR_TIMEOUT', message: expect.stringContaining('300 ms') }]);
+      expect(released).toHaveBeenCalledTimes(1);
+      await pass(5_000);
+      expect(begun).toHaveBeenCalledTimes(4);
+    },
+  );
+
+  it.each(['its client goes', 'its deadline passes'])(
+    'is asked of such a store no more when %s',
+    async (what) => {
+      const { store, begun, released } = sluggish();
+      const guard = guardOf({ store, lease: 300, waitTimeout: 60_000 });
+      const deadline = what === 'its client goes' ? undefined : { 'x-request-timeout': '500' };
+      const sent = send(guard, { headers: deadline as never });
+      await pass(400);
+      if (deadline === undefined) sent.gone.abort(new Error('gone'));
+      await pass(300);
+      expect(sent.decision).toMatchObject(
+        deadline === undefined ? refused(499, 'ERR_CLIENT_GONE') : refused(504, 'ERR_DEADLINE_EXCEEDED'),
+      );
+      expect(released).toHaveBeenCalledTimes(1);
+      await pass(5_000);
+      expect(begun).toHaveBeenCalledTimes(2);
+    },
+  );
+
   it.each(['when it is renewed', 'when it is answered'])('is told as lost %s, once', async (when) => {
     const store = new InMemoryIdempotencyStore();
     const [one, two] = [guardOf({ store, lease: 300 }), guardOf({ store, lease: 300 })];
