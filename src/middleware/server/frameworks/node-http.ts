@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2';
+import { func } from '../../../internal/validate.ts';
 import { Admission } from '../guard/admission.ts';
 import { GUARD_FAILED, toRejectionResponse } from '../guard/rejection.ts';
 import { type Decision, type ServerGuard, type ServerGuardOptions, toGuard } from '../guard/server-guard.ts';
@@ -9,6 +10,8 @@ import { admitNodeRequest, sendNodeResponse } from './node-request.ts';
  * A request listener for `createServer` of node:http, node:https or node:http2, with a ServerGuard
  * before it. An error of the handler comes out as it would without a guard. When a function of the
  * options throws, nodeGuard responds with 500, since there is no framework to do it.
+ *
+ * @throws TypeError if the handler is not a function
  *
  * @example
  * createServer(nodeGuard({ maxEventLoopDelay: 100 }, (request, response) => response.end('hello')));
@@ -20,6 +23,7 @@ export function nodeGuard<
   options: ServerGuard | ServerGuardOptions,
   handler: (request: Request, response: Response) => unknown,
 ): (request: Request, response: Response) => unknown {
+  func(handler, 'the handler of nodeGuard()');
   const guard = toGuard(options);
   return (request, response) => {
     // The objects of HTTP/2 are made to be used alike.

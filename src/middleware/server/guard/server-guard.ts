@@ -1,4 +1,4 @@
-import { type RequestContext, requestContextFrom } from '../../../client/propagation.ts';
+import { contextFrom, type RequestContext } from '../../../client/propagation.ts';
 import { DeadlineExceededError, LimitExceededError } from '../../../errors.ts';
 import { decided } from '../../../internal/decision.ts';
 import { Emitter } from '../../../internal/emitter.ts';
@@ -97,7 +97,11 @@ export interface ServerGuardEvents {
    * request is stored, not that of this one.
    */
   'lock-lost': [event: { request: RequestSummary }];
-  /** A function of the options threw, or gave a wrong value: the request gets 500, unhandled. */
+  /**
+   * A function of the options threw, or gave a wrong value: the request gets 500, unhandled. If a
+   * function of the limiter fails when the response is finished, such as `isDropped`, only this event
+   * tells it.
+   */
   'decision-error': [event: { error: Error; request: RequestSummary }];
 }
 
@@ -198,7 +202,7 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
 
   #decide(guarded: GuardedRequest): Decision | Promise<Decision> {
     const { request } = guarded;
-    const context = requestContextFrom(request.headers);
+    const context = contextFrom(request.headers);
     if (decided(this.#exempt(request), "ServerGuard option 'exempt'")) return new Admission(context);
     if (isPast(context)) return this.#reject(request, PAST_DEADLINE);
     const priority = decided(this.#priorityOf?.(request), "ServerGuard option 'priorityOf'");
@@ -225,10 +229,23 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
 
   /** Throws an Error in any case: frameworks take `undefined`, or a string, for a pass. */
   #fail(request: IncomingRequest, cause: unknown): never {
+    throw this.#reportError(request, cause);
+  }
+
+  /** Reports an error of the limiter, unless it is the end of the request that the permit told it. */
+  async #checkLimiterError(error: unknown, { released }: Permit, request: IncomingRequest): Promise<void> {
+    const told = await released.then(
+      () => undefined,
+      (reason) => reason,
+    );
+    if (error !== told) this.#reportError(request, error);
+  }
+
+  #reportError(request: IncomingRequest, cause: unknown): Error {
     const error =
       cause instanceof Error ? cause : new Error('a function of the guard threw no error', { cause });
     this.emit('decision-error', { error, request: summaryOf(request) });
-    throw error;
+    return error;
   }
 
   /** Ends the measuring of the event loop, and waits for responses on their way to the store. */
@@ -293,6 +310,7 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
     keyLock: KeyLock | undefined,
   ): Decision | Promise<Decision> {
     let admission: Admission | undefined;
+    let permit: Permit | undefined;
     let admitted: ((admission: Admission) => void) | undefined;
     let timer: NodeJS.Timeout | undefined;
     // The scope ends the wait for a permit. The end of the response gives an acquired one back.
@@ -300,17 +318,15 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
     const operation = () => {
       wait.end();
       clearTimeout(timer);
-      const permit = new Permit();
+      permit = new Permit();
       admission = new Admission(context, keyLock, permit);
       admitted?.(admission);
       return permit.released;
     };
     const attributes = { method: request.method, path: request.path, priority };
     const call = limiter.execute(operation, new Context(1, Infinity, attributes, wait, false));
-    if (admission !== undefined) {
-      call.catch(() => {});
-      return admission;
-    }
+    call.catch((error) => permit && this.#checkLimiterError(error, permit, request));
+    if (admission !== undefined) return admission;
     if (context.deadline !== Infinity) {
       timer = setTimeout(() => wait.abort(TOO_LATE), context.deadline - performance.now()).unref();
     }

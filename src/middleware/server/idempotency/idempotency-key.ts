@@ -2,17 +2,7 @@ import { createHash } from 'node:crypto';
 import { AUTHENTICATION_HEADERS, IDENTITY_HEADERS } from '../../../client/credentials.ts';
 import type { IncomingRequest } from '../guard/incoming-request.ts';
 
-/** A string in double quotes, where a backslash escapes both: RFC 9651, section 3.3.3. */
-const QUOTED = /^"(?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\]){1,255}"$/;
-/** A key as most clients send it, without the quotes that the draft requires. */
-const BARE = /^[\x21\x23-\x7e][\x21-\x7e]{0,254}$/;
-
-/** Parses the idempotency key of a header field; gives undefined if it is not well formed. */
-export function parseIdempotencyKey(field: string | string[]): string | undefined {
-  if (typeof field !== 'string') return undefined;
-  if (QUOTED.test(field)) return field.slice(1, -1).replace(/\\(["\\])/g, '$1');
-  return BARE.test(field) ? field : undefined;
-}
+export { parseIdempotencyKey } from '../../../client/idempotency-key.ts';
 
 /** The headers that tell callers apart by default. */
 export const SCOPE_HEADERS: readonly string[] = [

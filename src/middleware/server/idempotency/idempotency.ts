@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { headerNames } from '../../../client/credentials.ts';
 import { isKeyedMethod } from '../../../client/methods.ts';
+import { TimeoutError } from '../../../errors.ts';
 import { isThenable } from '../../../internal/decision.ts';
 import {
   boolean,
@@ -253,11 +254,17 @@ export class Idempotency {
     const until = Math.min(deadline, performance.now() + waitTimeout);
     for (let wait = FIRST_WAIT; ; wait = Math.min(LONGEST_WAIT, wait * 1.5)) {
       const found = await this.#lock(claim);
-      if (found.state !== 'locked') return found;
-      if (disconnected.aborted) return reject(CLIENT_GONE);
-      if (performance.now() >= deadline) return reject(PAST_DEADLINE);
+      if (found.state !== 'locked' && found.state !== 'late') return found;
+      const now = performance.now();
+      const end = disconnected.aborted ? CLIENT_GONE : now >= deadline ? PAST_DEADLINE : undefined;
+      if (found.state === 'late') {
+        if (end === undefined && now < until) continue;
+        if (end === undefined) throw createStoreTimeout(this.#limits.lockTimeout);
+        this.#track(this.#unlock(claim));
+      }
+      if (end !== undefined) return reject(end);
       const waiting = this.#waiting.get(claim.scope) ?? 0;
-      const mayWait = duplicates === 'wait' && waiting < MAX_WAITING_PER_SCOPE && performance.now() < until;
+      const mayWait = duplicates === 'wait' && waiting < MAX_WAITING_PER_SCOPE && now < until;
       if (!mayWait) return this.#rejectForNow(KEY_IN_PROGRESS);
       this.#waiting.set(claim.scope, waiting + 1);
       await pause(Math.min(wait * (0.5 + Math.random() / 2), until - performance.now()), disconnected);
@@ -273,17 +280,15 @@ export class Idempotency {
 
   /**
    * Locks the key, unless another request has. A lock that has expired before the store's reply
-   * came does not count.
+   * came does not count: it is late.
    */
-  async #lock({ name, holder }: KeyClaim): Promise<KeyState> {
+  async #lock({ name, holder }: KeyClaim): Promise<KeyState | { state: 'late' }> {
     const { lockTimeout } = this.#limits;
-    for (;;) {
-      if (this.#lockedNames.has(name)) return { state: 'locked' };
-      const askedAt = performance.now();
-      const found = await this.#store.begin(name, holder, lockTimeout);
-      if (found.state !== 'begun') return checkKeyState(found);
-      if (performance.now() - askedAt < lockTimeout) return found;
-    }
+    if (this.#lockedNames.has(name)) return { state: 'locked' };
+    const askedAt = performance.now();
+    const found = await this.#store.begin(name, holder, lockTimeout);
+    if (found.state !== 'begun') return checkKeyState(found);
+    return performance.now() - askedAt < lockTimeout ? found : { state: 'late' };
   }
 
   /** Gives the stored response, unless this is another request than the one that it was for. */
@@ -312,6 +317,11 @@ export class Idempotency {
 
 function reject(rejection: Rejection): Rejected {
   return { state: 'rejected', rejection };
+}
+
+function createStoreTimeout(lockTimeout: number): TimeoutError {
+  const message = `the store of idempotency keys took longer than a lock lasts: ${lockTimeout} ms`;
+  return new TimeoutError(message, lockTimeout);
 }
 
 function checkMissing(required: boolean): Rejection | undefined {

@@ -210,6 +210,45 @@ describe('a ServerGuard with adaptiveConcurrency', () => {
     await expect(new ServerGuard({ adaptiveConcurrency: limiter }).admit(guarded())).rejects.toBe(error);
   });
 
+  it.each<[string, () => never | Promise<boolean>]>([
+    ['throws', () => fling(new Error('isDropped failed'))],
+    ['gives a promise', async () => false],
+  ])(
+    "a guard tells of each request whose 'isDropped' %s, and its permit is released",
+    async (_, isDropped) => {
+      const options = { isDropped, initialLimit: 1, maxLimit: 1, maxQueue: 1 } as never;
+      const guard = new ServerGuard({ adaptiveConcurrency: options });
+      const failures: unknown[] = [];
+      guard.on('decision-error', (event) => failures.push(event));
+      const first = admit(guard, { path: '/first' });
+      const second = waiting(guard, { path: '/second' });
+      first.finish(200);
+      await flush();
+      expect(second.decision).toBeInstanceOf(Admission);
+      (second.decision as Admission).finish(500);
+      await flush();
+      expect(failures).toMatchObject([
+        { error: { message: expect.stringContaining('isDropped') }, request: { path: '/first' } },
+        { error: { message: expect.stringContaining('isDropped') }, request: { path: '/second' } },
+      ]);
+      expect(guard.adaptiveConcurrency!.inFlight).toBe(0);
+    },
+  );
+
+  it('a guard emits no decision-error when a request fails', async () => {
+    const guard = new ServerGuard({ adaptiveConcurrency: {} });
+    const failures: unknown[] = [];
+    guard.on('decision-error', (event) => failures.push(event));
+    admit(guard).finish(500);
+    admit(guard).finish(undefined);
+    const late = admit(guard, timeout(10));
+    await pass(20);
+    late.finish(200);
+    await flush();
+    expect(guard.adaptiveConcurrency!.inFlight).toBe(0);
+    expect(failures).toEqual([]);
+  });
+
   describe('the response to an admitted request', () => {
     /** The samples of ten requests: the limiter needs as many for one. */
     async function samplesOf(status: number | undefined, request?: Partial<IncomingRequest>) {

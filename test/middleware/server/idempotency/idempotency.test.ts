@@ -382,6 +382,67 @@ describe('the lock on a key', () => {
     other.admission.keyLock!.release();
   });
 
+  /** A store whose replies come later than any lock lasts. */
+  function sluggish() {
+    const memory = new InMemoryIdempotencyStore();
+    const released = vi.fn();
+    const begun = vi.fn();
+    const store: IdempotencyStore = {
+      async begin(...args) {
+        begun();
+        await new Promise((resolve) => setTimeout(resolve, 300));
+        return memory.begin(...args);
+      },
+      complete: (...args) => memory.complete(...args),
+      release: async (...args) => {
+        released();
+        return memory.release(...args);
+      },
+    };
+    return { store, begun, released };
+  }
+
+  it.each<['reject' | 'handle', unknown]>([
+    ['reject', rejected(503, 'ERR_IDEMPOTENCY_UNAVAILABLE')],
+    ['handle', handled],
+  ])(
+    'a store that always replies after the lock timeout is asked until the waitTimeout: %s',
+    async (whenUnavailable, expected) => {
+      const { store, begun, released } = sluggish();
+      const guard = toGuard({ store, lockTimeout: 300, waitTimeout: 1_000, whenUnavailable });
+      const errors: unknown[] = [];
+      guard.on('idempotency-error', ({ error }) => errors.push(error));
+      const sent = send(guard);
+      await pass(900);
+      expect(sent.decision).toBeUndefined();
+      await pass(300);
+      expect(sent.decision).toMatchObject(expected as object);
+      expect(errors).toMatchObject([{ code: 'ERR_TIMEOUT', message: expect.stringContaining('300 ms') }]);
+      expect(released).toHaveBeenCalledTimes(1);
+      await pass(5_000);
+      expect(begun).toHaveBeenCalledTimes(4);
+    },
+  );
+
+  it.each(['the client disconnects', 'the deadline passes'])(
+    'a store that always replies after the lock timeout is not asked again when %s',
+    async (what) => {
+      const { store, begun, released } = sluggish();
+      const guard = toGuard({ store, lockTimeout: 300, waitTimeout: 60_000 });
+      const deadline = what === 'the client disconnects' ? undefined : { 'x-request-timeout': '500' };
+      const sent = send(guard, { headers: deadline as never });
+      await pass(400);
+      if (deadline === undefined) sent.disconnected.abort(new Error('gone'));
+      await pass(300);
+      expect(sent.decision).toMatchObject(
+        deadline === undefined ? rejected(499, 'ERR_CLIENT_GONE') : rejected(504, 'ERR_DEADLINE_EXCEEDED'),
+      );
+      expect(released).toHaveBeenCalledTimes(1);
+      await pass(5_000);
+      expect(begun).toHaveBeenCalledTimes(2);
+    },
+  );
+
   it.each(['on its renewal', 'on its response'])('a lost lock is told once, %s', async (when) => {
     const store = new InMemoryIdempotencyStore();
     const [one, two] = [toGuard({ store, lockTimeout: 300 }), toGuard({ store, lockTimeout: 300 })];
