@@ -5,9 +5,10 @@ import type { Selector } from '../balancing/selector.ts';
 import { InvalidRequestError } from '../errors.ts';
 import { isThenable } from '../internal/decision.ts';
 import { shown } from '../internal/shown.ts';
+import { isPlain } from '../internal/validate.ts';
 import { isIdempotencyKey } from './idempotency-key.ts';
 import { isIdempotentMethod } from './methods.ts';
-import { forEachHeader, forEachPair, isPlain } from './pairs.ts';
+import { forEachHeader, forEachPair } from './pairs.ts';
 
 export type QueryValue = string | number | bigint | boolean | null | undefined;
 
