@@ -1,6 +1,6 @@
 /**
- * This file alone replaces methods of Node's objects for the server. They are replaced for a request
- * in the order of this list, so that a later replacement wraps an earlier one:
+ * This file alone replaces methods of Node's objects for the server. They are replaced for a
+ * request in the order of this list, so that a later replacement wraps an earlier one:
  *
  * 1. `request.push`: observeChunks, when the request's idempotency key is locked or has a response
  * 2. `request.emit`: bindEvents, when the request is let through
@@ -28,7 +28,7 @@ import { type Chunk, type ChunkCallback, ResponseBuffer } from './response-buffe
 
 type Method = (...args: unknown[]) => unknown;
 
-/** Calls a function with each chunk that Node hands to a request's stream, and with null at its end. */
+/** Calls a function with each chunk that Node pushes to a request, and with null at its end. */
 export function observeChunks(
   message: IncomingMessage,
   onChunk: (chunk: Buffer | string | null, encoding?: BufferEncoding) => void,
@@ -128,7 +128,7 @@ function announceLength(response: ServerResponse, length: number): void {
 
 type AbortWatcher = (error: unknown) => void;
 
-/** The watchers of each connection, one for each response in flight: called before its `destroy`. */
+/** The watchers of each connection, one for each response in flight, called on its `destroy`. */
 const watchersBySocket = new WeakMap<Socket, Set<AbortWatcher>>();
 
 /**

@@ -61,7 +61,7 @@ export interface ServerGuardOptions {
    * concurrency that each level can count on. Requires `priorityOf`. Default: no levels.
    */
   priorities?: readonly (string | ConcurrencyPartition)[];
-  /** Gives the name of a request's priority, at once. An unknown one counts as the least critical. */
+  /** Gives the name of a request's priority, at once. An unknown one counts as least critical. */
   priorityOf?: (request: IncomingRequest) => string | undefined;
   /**
    * Milliseconds after which a rejected request may be retried. `Retry-After` says once to twice as
@@ -99,8 +99,8 @@ export interface ServerGuardEvents {
   'lock-lost': [event: { request: RequestSummary }];
   /**
    * A function of the options threw, or gave a wrong value: the request gets 500, unhandled. If a
-   * function of the limiter fails when the response is finished, such as `isDropped`, only this event
-   * tells it.
+   * function of the limiter, such as `isDropped`, fails when the response is finished, only this
+   * event tells it.
    */
   'decision-error': [event: { error: Error; request: RequestSummary }];
 }
@@ -232,7 +232,7 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
     throw this.#reportError(request, cause);
   }
 
-  /** Reports an error of the limiter, unless it is the end of the request that the permit told it. */
+  /** Reports an error of the limiter, unless it is the failure that the permit told it. */
   async #checkLimiterError(error: unknown, { released }: Permit, request: IncomingRequest): Promise<void> {
     const told = await released.then(
       () => undefined,

@@ -42,7 +42,7 @@ const deciding: Record<
   },
 };
 
-/** The ways in which a function fails: with errors, and with strings that Express gives a meaning. */
+/** The ways in which a function fails: with errors, or strings that Express gives a meaning. */
 const failures: [string, (option: DecidingOption) => boolean, () => never][] = [
   ['throws', () => true, () => fling(new Error('broken'))],
   ['throws undefined', () => true, () => fling(undefined)],
