@@ -127,6 +127,21 @@ describe('a ServerGuard with adaptiveConcurrency', () => {
     });
   });
 
+  it('a new guard rejects less than one in a hundred requests of a service that keeps up', async () => {
+    const guard = new ServerGuard({ adaptiveConcurrency: {} });
+    let rejected = 0;
+    const perSecond = 2_000;
+    for (let count = 0; count < 5 * perSecond; count++) {
+      const decision = guard.admit(guarded());
+      if (decision instanceof Admission) setTimeout(() => decision.finish(200), 120);
+      else rejected++;
+      await vi.advanceTimersByTimeAsync(1_000 / perSecond);
+    }
+    // Before its first response it can know nothing: it takes in as many requests as initialLimit says.
+    expect(rejected - (0.12 * perSecond - 100)).toBeLessThan(0.01 * 60 * perSecond);
+    expect(guard.adaptiveConcurrency!.limit).toBeGreaterThan(0.12 * perSecond);
+  });
+
   it('a guard uses an AdaptiveConcurrency that it is given as it is', () => {
     const limiter = new AdaptiveConcurrency(one);
     const guard = new ServerGuard({ adaptiveConcurrency: limiter });
