@@ -1,5 +1,5 @@
 import type { Lease } from '../balancing/lease.ts';
-import { ServiceResponseError, TimeoutError } from '../errors.ts';
+import { ServiceConnectionError, ServiceResponseError, TimeoutError } from '../errors.ts';
 import { decided } from '../internal/decision.ts';
 import { type Emitter, warnOf } from '../internal/emitter.ts';
 import { growingLru } from '../internal/growing-lru.ts';
@@ -491,6 +491,8 @@ function retryFor(
       const state = stateOf(context);
       if (allowance === undefined || !state.wellLeft) return usual;
       const { candidate } = state.lease!;
+      // The calls under way on a process that is gone are no more than they were, and it works on none of them.
+      if (candidate.failing && state.lastError instanceof ServiceConnectionError) return 0;
       // A timeout may mean that the service has too much to do, unless the others respond.
       const price = candidate.failing ? 1 : usual;
       const pays = price === 1 || allowance.isAlone(candidate, state.startedAt);
