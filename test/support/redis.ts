@@ -20,12 +20,20 @@ declare module 'vitest' {
 
 /** The Redis that all tests share: REDIS_URL, else one that was started for this run. */
 export function redisUrl(): string {
-  return inject('redisUrl');
+  return provided('redisUrl');
 }
 
 /** A prefix for keys that no other test has: tests share one Redis. */
 export function uniquePrefix(): string {
-  return `${inject('redisRun')}-${randomBytes(6).toString('hex')}`;
+  return `${provided('redisRun')}-${randomBytes(6).toString('hex')}`;
+}
+
+function provided(name: 'redisUrl' | 'redisRun'): string {
+  const value = inject(name);
+  if (value !== undefined) return value;
+  throw new Error(
+    'no Redis was started: vitest.config.ts starts one only if a test file imports the helpers of Redis',
+  );
 }
 
 /** A Redis of one's own, to be killed, paused and configured. */
