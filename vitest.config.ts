@@ -10,9 +10,10 @@ const startsWithOneOf = (folders: readonly string[]) => (file: string) =>
   folders.some((folder) => file.startsWith(folder));
 
 /** Tests of pure logic: they open no socket and start no process. `npm run check` runs them alone. */
-const LOGIC = select(startsWithOneOf(['test/policies/', 'test/balancing/', 'test/internal/'])).filter(
-  (file) => file !== 'test/policies/process-exit.test.ts',
-);
+const LOGIC = without(select(startsWithOneOf(['test/policies/', 'test/balancing/', 'test/internal/'])), [
+  'test/policies/process-exit.test.ts',
+  'test/policies/stack.test.ts',
+]);
 
 /** Pure logic too, but each simulates minutes of load, which takes a second or more. */
 const SIMULATIONS = select(startsWithOneOf(['test/simulations/']));
@@ -21,6 +22,7 @@ const SIMULATIONS = select(startsWithOneOf(['test/simulations/']));
 const ALONE = select(
   startsWithOneOf([
     'test/integration/',
+    'test/policies/stack.test.ts',
     ...['create-fetch', 'fetched-response', 'mesh-dispatcher', 'relay-leaks'].map(
       (name) => `test/client/${name}.test.ts`,
     ),
@@ -30,7 +32,9 @@ const ALONE = select(
 
 /** Tests that import the helpers of Redis. Only a run that includes one of them starts a Redis, or installs it. */
 const REDIS = select((file) =>
-  /\/support\/(redis|registry-troubles)\.ts'/.test(readFileSync(new URL(file, import.meta.url), 'utf8')),
+  /from '(\.\.?\/)+(support\/)?(redis|registry-troubles)\.ts'/.test(
+    readFileSync(new URL(file, import.meta.url), 'utf8'),
+  ),
 );
 
 /** Node's compile cache halves the time that a process takes to start. */
