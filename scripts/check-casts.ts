@@ -3,7 +3,15 @@ import { globSync, readFileSync } from 'node:fs';
 import ts from 'typescript';
 
 /** Files whose casts are yet to be explained or removed. */
-const EXEMPT: readonly string[] = [];
+const EXEMPT: readonly string[] = [
+  'src/client/connections.ts',
+  'src/client/mesh-response.ts',
+  'src/client/service-client.ts',
+  'src/middleware/http-agent.ts',
+  'src/middleware/instance-sockets.ts',
+  'src/middleware/request-head.ts',
+  'src/middleware/server/when-broken-off.ts',
+];
 
 /** One message for each cast through `unknown` without a reason. */
 export function checkCasts(file: string, source: string): string[] {
@@ -14,7 +22,9 @@ export function checkCasts(file: string, source: string): string[] {
     if (isDoubleCast(node)) {
       const first = lineOf(tree, statementOf(node).getStart());
       const last = lineOf(tree, node.getEnd());
-      const explained = lines.slice(Math.max(0, first - 1), last + 1).some((line) => /(^|\s)\/\/|\*\//.test(line));
+      const explained = lines
+        .slice(Math.max(0, first - 1), last + 1)
+        .some((line) => /(^|\s)\/\/|\*\//.test(line));
       if (!explained)
         problems.push(`${file}:${last + 1}: 'as unknown as' has no comment that says why it holds`);
     }

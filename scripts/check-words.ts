@@ -105,28 +105,40 @@ function wordsOfDocs(source: string): Word[] {
 
 function wordsOfCode(file: string, source: string): Word[] {
   const tree = ts.createSourceFile(file, source, ts.ScriptTarget.Latest, true);
-  const inSrc = file.startsWith('src/');
+  const wordOf = file.startsWith('src/') ? wordOfSource : wordOfTitle;
   const words: Word[] = [];
   const comments = new Map<number, ts.CommentRange>();
 
   const visit = (node: ts.Node) => {
     for (const range of commentsAround(node, source)) comments.set(range.pos, range);
-    if (inSrc && (ts.isIdentifier(node) || ts.isPrivateIdentifier(node))) {
-      words.push({ kind: 'identifier', text: node.text.replace(/^#/, ''), at: node.getStart() });
-    } else if (inSrc && isText(node)) {
-      const isPhrase = /\s/.test(node.text);
-      const isName = /^[a-z][\w-]*$/i.test(node.text);
-      if (isPhrase) words.push({ kind: 'prose', text: node.text, at: node.getStart() });
-      else if (isName)
-        words.push({ kind: 'identifier', text: node.text.replaceAll('-', '_'), at: node.getStart() });
-    } else if (!inSrc && ts.isCallExpression(node)) {
-      const title = titleOf(node);
-      if (title !== undefined) words.push({ kind: 'prose', text: title.getText(), at: title.getStart() });
-    }
+    const word = wordOf(node);
+    if (word !== undefined) words.push(word);
     for (const child of node.getChildren(tree)) visit(child);
   };
   visit(tree);
   return [...words, ...[...comments.values()].map((range) => wordOfComment(source, range))];
+}
+
+/** An identifier, or a string: one without spaces is a name, such as the value of an option. */
+function wordOfSource(node: ts.Node): Word | undefined {
+  const at = node.getStart();
+  if (ts.isIdentifier(node) || ts.isPrivateIdentifier(node))
+    return { kind: 'identifier', text: node.text.replace(/^#/, ''), at };
+  if (!isText(node)) return undefined;
+  if (/\s/.test(node.text)) return { kind: 'prose', text: node.text, at };
+  if (/^[a-z][\w-]*$/i.test(node.text))
+    return { kind: 'identifier', text: node.text.replaceAll('-', '_'), at };
+  return undefined;
+}
+
+/** The title of a test: the first argument of `it(…)`, `describe(…)`, `it.each(…)(…)`. */
+function wordOfTitle(node: ts.Node): Word | undefined {
+  if (!ts.isCallExpression(node) || !/^(it|test|describe)\b/.test(node.expression.getText()))
+    return undefined;
+  const [title] = node.arguments;
+  if (title === undefined || !(ts.isStringLiteralLike(title) || ts.isTemplateExpression(title)))
+    return undefined;
+  return { kind: 'prose', text: title.getText(), at: title.getStart() };
 }
 
 function commentsAround(node: ts.Node, source: string): ts.CommentRange[] {
@@ -154,14 +166,6 @@ function isText(node: ts.Node): node is ts.StringLiteral | ts.TemplateHead {
     ts.isTemplateMiddle(node) ||
     ts.isTemplateTail(node)
   );
-}
-
-/** The title of a test: the first argument of `it(…)`, `describe(…)`, `it.each(…)(…)`. */
-function titleOf({ expression, arguments: given }: ts.CallExpression): ts.Expression | undefined {
-  const [title] = given;
-  if (title === undefined || !(ts.isStringLiteralLike(title) || ts.isTemplateExpression(title)))
-    return undefined;
-  return /^(it|test|describe)\b/.test(expression.getText()) ? title : undefined;
 }
 
 function filesIn(paths: readonly string[]): string[] {
