@@ -16,7 +16,7 @@ const core = [
 ];
 
 /** What each room may import besides itself. A room is a folder of src/, or a file that stands there alone. */
-const rooms: Record<string, readonly string[]> = {
+export const rooms: Record<string, readonly string[]> = {
   errors: [],
   internal: ['errors'],
   policies: ['errors', 'internal'],

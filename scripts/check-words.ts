@@ -33,6 +33,9 @@ const EXEMPT: readonly string[] = [
   'vitest.config.ts',
 ];
 
+/** A file is called by the name that it has. */
+const FILE_NAME = /[\w./-]+\.(ts|md)\b/g;
+
 /** One message for each retired word of the file. */
 export function checkWords(file: string, source: string): string[] {
   const found = file.endsWith('.md') ? wordsOfDocs(source) : wordsOfCode(file, source);
@@ -70,9 +73,8 @@ function problemsOfName(name: string, file: string): Problem[] {
 function problemsOfProse(text: string, doc: boolean, file: string): Problem[] {
   const problems = RETIRED_PHRASES.flatMap(({ phrase, use, allowed, except }) => {
     if (except?.test(file)) return [];
-    // What is allowed is blanked and not cut out, so that positions stay as they are.
-    const rest =
-      allowed === undefined ? text : text.replace(acrossLines(allowed), (match) => ' '.repeat(match.length));
+    const named = blank(text, FILE_NAME);
+    const rest = allowed === undefined ? named : blank(named, acrossLines(allowed));
     return [...rest.matchAll(acrossLines(phrase))].map(({ 0: match, index }) => ({
       at: index,
       problem: `'${match.replace(/\s+/g, ' ')}' is retired; use: ${use}`,
@@ -87,6 +89,11 @@ function problemsOfProse(text: string, doc: boolean, file: string): Problem[] {
     });
   }
   return problems;
+}
+
+/** Blanks what is allowed, instead of cutting it out, so that positions stay as they are. */
+function blank(text: string, allowed: RegExp): string {
+  return text.replace(allowed, (match) => ' '.repeat(match.length));
 }
 
 /** Lets a space of the pattern match the end of a line and what begins the next one, which `unwrapped` blanks. */

@@ -65,6 +65,7 @@ describe('the check of words', () => {
     ['docs/a.md', 'The resolver gives an answer without addresses.'],
     ['src/client/a.ts', 'const pattern = /answer/; const value = { response: 1 };'],
     ['src/client/a.ts', "import './refuse-answers.ts';"],
+    ['docs/a.md', 'See `src/client/stored-answer.ts`.'],
   ])('lets %s say %s', (file, source) => {
     expect(checkWords(file, source)).toEqual([]);
   });
