@@ -36,14 +36,23 @@ const EXEMPT: readonly string[] = [
 /** A file is called by the name that it has. */
 const FILE_NAME = /[\w./-]+\.(ts|md)\b/g;
 
+/** A comment with these words allows retired words in its own line and the next, as in the check of a renamed option. */
+const FORMER_NAME = /\bformer names?\b/;
+
 /** One message for each retired word of the file. */
 export function checkWords(file: string, source: string): string[] {
   const found = file.endsWith('.md') ? wordsOfDocs(source) : wordsOfCode(file, source);
+  const lines = source.split('\n');
   const lineOf = (position: number) => source.slice(0, position).split('\n').length;
+  const isAllowed = (line: number) =>
+    lines.slice(Math.max(0, line - 2), line).some((text) => FORMER_NAME.test(text));
   return found
-    .flatMap((word) => problemsOf(word, file).map(({ at, problem }) => ({ at: word.at + at, problem })))
-    .sort((one, other) => one.at - other.at)
-    .map(({ at, problem }) => `${file}:${lineOf(at)}: ${problem}`);
+    .flatMap((word) =>
+      problemsOf(word, file).map(({ at, problem }) => ({ line: lineOf(word.at + at), problem })),
+    )
+    .filter(({ line }) => !isAllowed(line))
+    .sort((one, other) => one.line - other.line)
+    .map(({ line, problem }) => `${file}:${line}: ${problem}`);
 }
 
 /** An identifier, or a text for people, and where it begins. `doc` marks the text of a doc comment. */

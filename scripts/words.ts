@@ -45,6 +45,9 @@ export const RETIRED_NAMES: ReadonlySet<string> = new Set([
   ...[
     'HealthJudge',
     'FollowedService',
+    'ServiceView',
+    'Leases',
+    'RedisLeases',
     'hearsAgain',
     'hearsNothing',
     'believable',
@@ -53,35 +56,24 @@ export const RETIRED_NAMES: ReadonlySet<string> = new Set([
   ],
   ...['takeCareOf', 'withoutArguments', 'clientInUse'],
   // client
-  ...[
-    'goesBy',
-    'goesOn',
-    'handOn',
-    'stands',
-    'taken',
-    'Place',
-    'JudgedAnswer',
-    'leaveEarly',
-    'endAtStart',
-    'worthIt',
-  ],
+  ...['goesBy', 'goesOn', 'handOn', 'stands', 'Place', 'JudgedAnswer', 'leaveEarly', 'endAtStart', 'worthIt'],
   ...['mayGoBetter', 'OBEYED', 'RelayedCall', 'RelayedExchange', 'RelayedCalls', 'FetchedHead'],
   // policies
   ...['tellsNothing', 'asReceived', 'retriesSpentSoFar', 'takeOff'],
   // middleware, cli, internal
-  ...['clientGone', 'HoldHost', 'carryOut', 'having', 'anything', 'PATIENCE', 'LINGER', 'CAUTION'],
+  ...['clientGone', 'Hold', 'HoldHost', 'carryOut', 'having', 'anything', 'PATIENCE', 'LINGER', 'CAUTION'],
 ]);
 
-const COUNTED =
-  'a|an|the|this|that|each|every|another|one|two|three|ten|no|any|first|second|third|last|latest';
-const MORE_COUNTED =
-  'next|other|further|more|earlier|later|single|per|its|their|all|several|many|few|own|such|of|\\d+';
+const SINGULAR =
+  'a|an|each|every|another|one|this|first|second|third|last|latest|next|earlier|later|single|per';
+const PLURAL = 'two|three|ten|more|all|several|many|few|such|these|those|\\d+';
+const EITHER = 'the|no|any|other|further|its|their|own|of';
 
 export const RETIRED_PHRASES: readonly RetiredPhrase[] = [
   {
     phrase: /\banswer(s|ed|ing)?\b/gi,
     use: 'response, respond',
-    allowed: /\b(DNS|resolver)[^.]*/g,
+    allowed: /[^.]*\b(DNS|resolvers?|nameservers?)\b[^.]*/g,
     except: DNS,
   },
   {
@@ -92,7 +84,7 @@ export const RETIRED_PHRASES: readonly RetiredPhrase[] = [
     except: DNS,
   },
   {
-    phrase: new RegExp(`\\b(${COUNTED}|${MORE_COUNTED}) tr(y|ies)\\b`, 'gi'),
+    phrase: new RegExp(`\\b(((${SINGULAR}|${EITHER}) try)|((${PLURAL}|${EITHER}) tries))\\b`, 'gi'),
     use: 'attempt',
     allowed: /\btry [`'{]/g,
   },

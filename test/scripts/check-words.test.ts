@@ -32,6 +32,7 @@ describe('the check of words', () => {
   it.each([
     ['a doc comment', '/** Waits for the answer. */', "'answer' is retired"],
     ['a comment at the end of a line', 'const a = 1; // each try', "'each try' is retired; use: attempt"],
+    ['a comment that counts', '// It makes three tries.', "'three tries' is retired; use: attempt"],
     ['a comment within an expression', 'const a = [\n  // tried again\n];', "'tried again' is retired"],
     ['a phrase that goes on in the next line', '/**\n * It was in\n * vain.\n */', "'in vain' is retired"],
     ['a comment at the end of the file', 'const a = 1;\n// as a rule', "'as a rule' is retired"],
@@ -63,8 +64,14 @@ describe('the check of words', () => {
     ['src/client/a.ts', '// The balancer tries the next instance.'],
     ['src/discovery/dns-lookup.ts', '/** Reads the answer of a resolver. */\nconst answer = 1;'],
     ['docs/a.md', 'The resolver gives an answer without addresses.'],
+    ['docs/a.md', 'An answer without addresses comes from DNS.'],
+    ['docs/a.md', 'A client that tries the next instance has two of them.'],
     ['src/client/a.ts', 'const pattern = /answer/; const value = { response: 1 };'],
     ['src/client/a.ts', "import './refuse-answers.ts';"],
+    [
+      'src/client/a.ts',
+      "// The former name of the option.\nconst renamed = { maxAnswerSize: 'maxResponseSize' };",
+    ],
     ['docs/a.md', 'See `src/client/stored-answer.ts`.'],
   ])('lets %s say %s', (file, source) => {
     expect(checkWords(file, source)).toEqual([]);
