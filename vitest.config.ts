@@ -9,14 +9,23 @@ const TESTS = globSync('test/**/*.test.ts', { cwd: import.meta.dirname })
 const startsWithOneOf = (folders: readonly string[]) => (file: string) =>
   folders.some((folder) => file.startsWith(folder));
 
+/** Pure logic, but with minutes of simulated load or thousands of instances, which takes seconds. */
+const SIMULATIONS = select(
+  startsWithOneOf([
+    'test/simulations/',
+    'test/balancing/subsetting.test.ts',
+    ...['consistent-hash', 'hash-ring', 'weighted-round-robin'].map(
+      (name) => `test/balancing/strategies/${name}.test.ts`,
+    ),
+  ]),
+);
+
 /** Tests of pure logic: they open no socket and start no process. `npm run check` runs them alone. */
 const LOGIC = without(select(startsWithOneOf(['test/policies/', 'test/balancing/', 'test/internal/'])), [
+  ...SIMULATIONS,
   'test/policies/process-exit.test.ts',
   'test/policies/stack.test.ts',
 ]);
-
-/** Pure logic too, but each simulates minutes of load, which takes a second or more. */
-const SIMULATIONS = select(startsWithOneOf(['test/simulations/']));
 
 /** Tests that measure or change their whole process: its memory, its open handles, the dispatcher of all fetches. */
 const ALONE = select(
