@@ -80,7 +80,7 @@ export const RETIRED_PHRASES: readonly RetiredPhrase[] = [
     phrase: /\brefus(e|es|ed|al|als|ing)\b/gi,
     use: 'reject, rejection',
     allowed:
-      /\b(connections?|connect)\b[^.,;:]{0,40}\brefus\w+|\brefus\w+ (a |the |its |all |new )?connections?\b/gi,
+      /\b(connections?|connect)\b[^.,;:]{0,40}\brefus\w+|\brefus\w+ (a |the |its |all |new )?connections?\b|`refused`/gi,
     except: DNS,
   },
   {

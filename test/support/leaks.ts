@@ -9,7 +9,7 @@ export const service = 'user-service';
 setFlagsFromString('--expose-gc');
 export const collectGarbage = runInNewContext('gc') as () => void;
 
-/** What holds the process once the event loop has come to rest, but for sockets, whose number the pool decides. */
+/** Lists what holds the process once the event loop has come to rest. The pool decides the number of sockets. */
 async function timersAndHandles(): Promise<string[]> {
   for (let turn = 0; turn < 10; turn++) await new Promise(setImmediate);
   return process.getActiveResourcesInfo().filter((kind) => !/TCP|HTTP|Socket/.test(kind));
