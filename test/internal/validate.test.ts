@@ -43,7 +43,7 @@ describe('a check', () => {
     ['either', either('a number or a function', number(0), func), [5, () => {}], [-1, 'x', null]],
     ['anything', anything, [0, null, undefined, 'x'], []],
   ])(
-    '%s lets in what it should and refuses the rest by the name of the option',
+    'the check %s passes what it should, and rejects the rest by the name of the option',
     (_name, check, good, bad) => {
       for (const value of good) expect(refusal(check, value)).toBeUndefined();
       for (const value of bad) {
@@ -64,7 +64,7 @@ describe('a check', () => {
     expect(refusal(having('get'), null)!.message).toBe('Thing option must be an object with get(); got null');
   });
 
-  it('refuses even what cannot be shown', () => {
+  it('a check rejects even a value that cannot be shown', () => {
     expect(refusal(func, Object.create(null))).toBeInstanceOf(TypeError);
     expect(refusal(func, Symbol('odd'))).toBeInstanceOf(TypeError);
   });

@@ -14,7 +14,7 @@ import {
   WITHOUT_OPTIONS,
 } from '../support/options.ts';
 
-/** What no option takes. */
+/** Values that no option takes. */
 const NONSENSE: readonly unknown[] = [null, Number.NaN, Symbol('nonsense'), Promise.resolve({})];
 
 /** Stands for a promise that rejects, which nobody else handles. */
@@ -29,7 +29,7 @@ const ENTRIES = { 'src/index.ts': holdfast, 'src/redis/index.ts': redis };
 /** Numbers of which each option that takes a number takes one. */
 const NUMBERS = [0.5, 1, 2, 20, 200, 1_000];
 
-/** What it is rejected with; undefined where it is not, or fails as what is right does. */
+/** The error of the check; undefined if the options pass, or fail as valid ones do. */
 function errorOf(taker: OptionTaker, options: object): Promise<Error | undefined> {
   return errorOfMaking(taker, { ...taker.required, ...options });
 }

@@ -395,7 +395,7 @@ export const AWAITED_DECISIONS: readonly AwaitedDecision[] = [
   },
   {
     option: "idempotency option 'scope'",
-    // Whether a second caller with the same key is another: he is let in then, while the first has not been answered.
+    // Whether a second caller with the same key is another: that one is let in then, while the first still waits for its response.
     run: async (decide) => {
       let callers = 0;
       const scope = () => {

@@ -5,14 +5,14 @@ import * as redis from '../../src/redis/index.ts';
 
 type Given<T> = Exclude<T, undefined>;
 
-/** What a request of undici's may say of the mesh besides. */
+/** The parts of the mesh that a request of undici's may have besides. */
 type DispatchParts = Omit<holdfast.MeshDispatchOptions, keyof undici.Dispatcher.DispatchOptions>;
-/** What of the standard's the mesh looks at, and what is its own. */
+/** The parts of a standard request that the mesh looks at, and its own. */
 type FetchParts = Omit<holdfast.MeshRequestInit, Exclude<keyof RequestInit, 'signal'>>;
 /** axios has a signal of its own. */
 type AxiosParts = Omit<FetchParts, 'signal'>;
 
-/** What options there are, by the name of their type. What the entries export has to stand here or in `ELSEWHERE`. */
+/** All options, by the name of their type. Each type that an entry exports is here or in `ELSEWHERE`. */
 export interface OptionTypes {
   AcquireOptions: holdfast.AcquireOptions;
   AdaptiveConcurrencyOptions: holdfast.AdaptiveConcurrencyOptions;
@@ -85,7 +85,7 @@ export const ELSEWHERE: Readonly<Record<string, string>> = {
   MeshOptions: 'a part of those of each adapter',
 };
 
-/** What is exported and takes no options. */
+/** Exports that take no options. */
 export const WITHOUT_OPTIONS: readonly string[] = [
   'areRetriesSpent',
   'classify',
@@ -103,7 +103,7 @@ export const WITHOUT_OPTIONS: readonly string[] = [
 type Wrong<O> = Readonly<Record<keyof O, readonly unknown[]>>;
 
 interface Row {
-  /** What is exported. */
+  /** The name that is exported. */
   readonly of: string;
   /** Below src/: where its `validateOptions` stands, if that looks at them. */
   readonly file?: string;
@@ -111,7 +111,7 @@ interface Row {
   readonly name: string;
   /** Makes it, or makes a call; the error comes as an exception or as a rejection. */
   make(options: object): unknown;
-  /** What it cannot be made without. */
+  /** The options that it cannot be made without. */
   readonly required?: Readonly<Record<string, unknown>>;
   /** Values that stand for nothing given, though they are wrong for every other option. */
   readonly none?: Readonly<Record<string, readonly unknown[]>>;
@@ -304,7 +304,7 @@ function withoutService({ serviceName: _, ...others }: typeof INSTANCE) {
   return others;
 }
 
-/** What no option of a call may be, whichever way it is made. */
+/** The options of a call, whichever way it is made, each with values that it may not be. */
 const OWN_PARTS = {
   timeout: [0, -1, Number.NaN, 2 ** 31, '500', true, {}],
   retries: [-1, 1.5, '2', true, {}],
