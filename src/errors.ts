@@ -187,8 +187,8 @@ named(NoInstanceError, 'NoInstanceError');
 
 /** A registration with a field that cannot be trusted: it was refused. */
 export class InvalidInstanceError extends HoldfastError {
-  constructor(message: string) {
-    super('ERR_INVALID_INSTANCE', message);
+  constructor(message: string, options?: ErrorOptions) {
+    super('ERR_INVALID_INSTANCE', message, options);
   }
 }
 named(InvalidInstanceError, 'InvalidInstanceError');

@@ -4,8 +4,8 @@ import type { Dispatcher } from 'undici';
 import { InvalidRequestError } from '../errors.ts';
 import { isThenable } from '../internal/decision.ts';
 import { shown } from '../internal/shown.ts';
+import { isPlain } from '../internal/validate.ts';
 import { indexOfHeader } from './header-list.ts';
-import { isPlain } from './pairs.ts';
 
 /** A body in the terms of undici. */
 export type PreparedBody = Exclude<Dispatcher.DispatchOptions['body'], undefined>;

@@ -1,19 +1,15 @@
-import type { CallResult, Lease } from '../balancing/lease.ts';
+import type { Lease } from '../balancing/lease.ts';
 import type { LoadBalancer } from '../balancing/load-balancer.ts';
 import type { Candidate } from '../balancing/strategy.ts';
 import { isName, type ServiceInstance } from '../discovery/service-instance.ts';
-import {
-  ClosedError,
-  DeadlineExceededError,
-  InvalidRequestError,
-  ServiceConnectionError,
-} from '../errors.ts';
+import { ClosedError, InvalidRequestError, ServiceConnectionError } from '../errors.ts';
 import { MAX_DELAY } from '../internal/validate.ts';
 import { type Abortable, OnAbort } from '../policies/abort.ts';
 import { type CallContext, Context, contextOf } from '../policies/context.ts';
-import { areRetriesSpent, exempt } from '../policies/outcome.ts';
+import { areRetriesSpent } from '../policies/outcome.ts';
 import { Timeout } from '../policies/timeout.ts';
 import { Attempt } from './attempt.ts';
+import { recordFailure, recordResult } from './attempt-outcome.ts';
 import { avoid, CallState, describeCall, type StatedCall } from './call-state.ts';
 import { type InstanceClient, InstanceClients } from './instance-client.ts';
 import type { NearMiss } from './mesh-target.ts';
@@ -202,13 +198,13 @@ export class CallEngine {
     if (--this.#calls === 0) this.#whenIdle?.();
   }
 
-  /** One attempt. A response that is no success is an error here, so that every policy judges it as one. */
+  /** One attempt, which goes on to another instance while no connection can be made. */
   async #attempt<T>(call: EngineCall<T>, context: Context): Promise<AttemptResult<T>> {
     const { state, policies } = call;
     // Policies look at this too, but each of them can be off.
     context.throwIfAborted();
     state.attempt = context.attempt;
-    if (state.lastError !== undefined || state.lastResult !== undefined) {
+    if (hasEnded(state)) {
       if (!mayBeSentAgain(state)) return lastOf<T>(state);
       forget(state);
     }
@@ -217,44 +213,34 @@ export class CallEngine {
     let lease = this.#balancer.tryAcquire(state.service, state) ?? (await this.#resolve(state, context));
     policies.reached = true;
     for (let moves = 0; ; moves++) {
-      const { instanceId } = lease.instance;
-      state.instanceId = instanceId;
-      state.lease = lease;
-      // A hedge must go elsewhere while this attempt is still under way.
-      if (policies.hedge !== undefined) avoid(state, instanceId);
-      const client = this.#clients.get(lease, policies);
-      const startedAt = performance.now();
-      state.startedAt = startedAt;
-      client.enter();
+      const client = this.#enter(call, lease);
+      // A hedge may begin another attempt of the same call meanwhile.
+      const { startedAt } = state;
       try {
         const result = await this.#send(call, lease, client, context);
-        state.lastResult = result;
-        if (!result.succeeded) throw result.toError(state);
-        policies.record(lease, { ok: true, value: result }, false, startedAt);
-        result.hold(lease);
-        // A success too: a Retry may want another attempt nevertheless.
-        state.lastError = undefined;
+        recordResult(call, lease, result, startedAt);
         return result;
       } catch (error) {
-        describeCall(error, state);
-        const outcome = { ok: false, error } as const;
-        const verdict = context.cancelled ? 'ignored' : policies.verdictOf(outcome);
-        const conclusive = verdict !== 'ignored';
-        lease.release(conclusive ? { error } : unjudged(context));
-        if (!conclusive || policies.record(lease, outcome, true, startedAt)) exempt(error);
-        if (context.cancelled) throw error;
-        avoid(state, instanceId);
-        if (conclusive && (lease.probe || lease.exploring)) state.exploringFailure = error;
-        const next = moves < MAX_MOVES ? this.#moveOn(state, policies, error) : undefined;
-        if (next === undefined) {
-          state.lastError = error;
-          throw error;
-        }
+        recordFailure(call, lease, context, error, startedAt);
+        const next = context.cancelled || moves >= MAX_MOVES ? undefined : this.#moveOn(call, error);
+        if (next === undefined) throw error;
         lease = next;
       } finally {
         client.leave();
       }
     }
+  }
+
+  /** Notes in the state of the call where it goes. */
+  #enter<T>({ state, policies }: EngineCall<T>, lease: Lease): InstanceClient {
+    state.instanceId = lease.instance.instanceId;
+    state.lease = lease;
+    // A hedge must go elsewhere while this attempt is still under way.
+    if (policies.hedge !== undefined) avoid(state, state.instanceId);
+    state.startedAt = performance.now();
+    const client = this.#clients.get(lease, policies);
+    client.enter();
+    return client;
   }
 
   /** A probe of a call that can be made elsewhere is given up soon: an instance that hangs is not to cost the attempt timeout. */
@@ -278,7 +264,8 @@ export class CallEngine {
    * Another instance for an attempt whose connection could not be made: nothing was sent, so that any request may go
    * there, and no retry is paid for it. Source: gRFC A6, 'Transparent Retries'.
    */
-  #moveOn(state: CallState, { circuitBreaker }: ServicePolicies, error: unknown): Lease | undefined {
+  #moveOn<T>({ state, policies }: EngineCall<T>, error: unknown): Lease | undefined {
+    const { circuitBreaker } = policies;
     if (!(error instanceof ServiceConnectionError) || error.sent) return undefined;
     if (state.bodyConsumed && !state.request.replayable) return undefined;
     if (circuitBreaker !== undefined && circuitBreaker.state !== 'closed') return undefined;
@@ -312,14 +299,9 @@ export class CallEngine {
   readonly #onLeave = ({ candidate }: { candidate: Candidate }) => this.#clients.retire(candidate);
 }
 
-/**
- * The result of an attempt that counts neither for nor against the service: how long its caller waited, if it gave up, and
- * whether that was since the time of the call was over.
- */
-function unjudged({ cancelled, reason }: Context): CallResult {
-  if (!cancelled) return { inconclusive: true };
-  const ranOut = reason instanceof DeadlineExceededError && reason.stalled === 0;
-  return ranOut ? { cancelled, error: reason } : { cancelled };
+/** Whether an attempt has ended. */
+function hasEnded({ lastError, lastResult }: CallState): boolean {
+  return lastError !== undefined || lastResult !== undefined;
 }
 
 /** How the latest attempt ended, where there can be no other. */

@@ -1,5 +1,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { randomUUID } from 'node:crypto';
+import { shown } from '../internal/shown.ts';
+import { func } from '../internal/validate.ts';
 import { forEachHeader } from './pairs.ts';
 
 /** What a service was told by its caller, and tells those that it calls in turn. */
@@ -41,8 +43,13 @@ const spentFor = new WeakSet<RequestContext>();
 /**
  * Reads the context from the headers of an incoming request, whatever the case of their names. Headers come from
  * strangers: what is not well formed, or is too long, counts as not sent.
+ *
+ * @throws TypeError if there are no headers at all.
  */
 export function requestContextFrom(headers: ContextHeaders): RequestContext {
+  if (typeof headers !== 'object' || headers === null) {
+    throw new TypeError(`requestContextFrom() takes the headers of a request; got ${shown(headers)}`);
+  }
   const inLowerCase: Record<string, string | string[]> = Object.create(null);
   forEachHeader(headers, (name, value) => {
     if (typeof name === 'string' && value !== undefined) inLowerCase[name.toLowerCase()] = value as string;
@@ -83,12 +90,19 @@ function wellFormed(value: string | string[] | undefined, pattern: RegExp): stri
  * Runs a function, and all that it starts, within the context: the calls that a ServiceClient makes there
  * carry its request id and trace, and end at its deadline.
  *
+ * @throws TypeError if the one is no context, or the other no function.
  * @example
  * server.addHook('onRequest', (request, _reply, done) => {
  *   runWithRequestContext(requestContextFrom(request.headers), done);
  * });
  */
 export function runWithRequestContext<T>(context: RequestContext, fn: () => T): T {
+  if (typeof context?.requestId !== 'string') {
+    throw new TypeError(
+      `runWithRequestContext() takes a context, as requestContextFrom() gives it; got ${shown(context)}`,
+    );
+  }
+  if (typeof fn !== 'function') func(fn, 'the function of runWithRequestContext()');
   return storage.run(context, fn);
 }
 

@@ -1,5 +1,5 @@
 import type { Candidate } from '../balancing/strategy.ts';
-import { ServiceResponseError } from '../errors.ts';
+import { ServiceConnectionError, ServiceResponseError } from '../errors.ts';
 import { func, integer, listOf, validateOptions } from '../internal/validate.ts';
 import { exponentialBackoff } from '../policies/backoff.ts';
 import type { CallContext } from '../policies/context.ts';
@@ -139,6 +139,8 @@ function elsewhere(allowance: LearningAllowance | undefined): RetryElsewhere {
       const call = stateOf(context);
       if (allowance === undefined || !hasWellOther(call)) return usual;
       const { candidate } = call.lease!;
+      // The calls under way on a process that is gone are no more than they were, and it works on none of them.
+      if (candidate.failing && call.lastError instanceof ServiceConnectionError) return 0;
       // A timeout may mean that the service has too much to do, unless the others respond.
       const price = candidate.failing ? 1 : usual;
       const pays = price === 1 || allowance.isAlone(candidate, call.startedAt);

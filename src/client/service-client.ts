@@ -1,6 +1,7 @@
 import { Readable } from 'node:stream';
 import { LoadBalancer } from '../balancing/load-balancer.ts';
 import type { ServiceDiscovery } from '../discovery/service-discovery.ts';
+import { isName } from '../discovery/service-instance.ts';
 import { Emitter } from '../internal/emitter.ts';
 import { anObject, having, validateOptions } from '../internal/validate.ts';
 import { type Abortable, abortableOf } from '../policies/abort.ts';
@@ -203,7 +204,11 @@ function createBalancer(discovery: ServiceDiscovery | undefined): LoadBalancer {
 
 function serviceTable(value: unknown, option: string): void {
   anObject(value, option);
-  for (const [name, own] of Object.entries(value as object)) anObject(own, `${option}, service '${name}'`);
+  for (const [name, own] of Object.entries(value as object)) {
+    anObject(own, `${option}, service '${name}'`);
+    if (!isName(name))
+      throw new TypeError(`${option} must be options by the name of a service; got '${name}'`);
+  }
 }
 
 function headerText(value: unknown, option: string): void {

@@ -2,6 +2,7 @@ import type { buildConnector } from 'undici';
 import { ClosedError } from '../errors.ts';
 import { decided } from '../internal/decision.ts';
 import { Emitter } from '../internal/emitter.ts';
+import { CONNECT_OPTIONS, checkForeignOptions } from '../internal/foreign-options.ts';
 import {
   anObject,
   type Check,
@@ -21,7 +22,7 @@ import { httpProbe } from './health-probe.ts';
 import { HealthTenure, type Work } from './health-tenure.ts';
 import type { Leases } from './leases.ts';
 import type { ServiceDiscovery } from './service-discovery.ts';
-import { urlOn } from './service-instance.ts';
+import { isName, urlOn } from './service-instance.ts';
 
 export interface HealthCheckerOptions {
   /** Tells which instances there are, and is told how they are. */
@@ -81,6 +82,17 @@ const checkPath: Check = (value, option) => {
   }
 };
 
+const connectOptions: Check = (value, option) => {
+  either('an object of options or a function', anObject, func)(value, option);
+  if (typeof value === 'object') checkForeignOptions(value, option, CONNECT_OPTIONS);
+};
+
+/** What no registry can hold would be checked in vain. */
+const serviceName: Check = (value, option) => {
+  text(value, option);
+  if (!isName(value)) throw new TypeError(`${option} must be names of services; got '${value}'`);
+};
+
 const status = integer(100, 599);
 
 /** A list of at least one value, each of which passes the check. */
@@ -120,7 +132,7 @@ export class HealthChecker extends Emitter<HealthCheckerEvents> {
     super('health-checker');
     validateOptions('HealthChecker', options, {
       discovery: having('instances', 'watch', 'update'),
-      services: listOf(text),
+      services: listOf(serviceName),
       path: checkPath,
       expectedStatus: either(
         'a status from 100 to 599, a list of them, or a function',
@@ -134,7 +146,7 @@ export class HealthChecker extends Emitter<HealthCheckerEvents> {
       fall: integer(1),
       maxConcurrent: integer(1),
       leases: having('acquire', 'release'),
-      connect: either('an object of options or a function', anObject, func),
+      connect: connectOptions,
     });
     requireOption('HealthChecker', options, 'discovery');
     requireOption('HealthChecker', options, 'services');

@@ -16,7 +16,7 @@ import {
   validateOptions,
 } from '../internal/validate.ts';
 import { type ConcurrencyLimit, SampleWindow } from './concurrency-limit.ts';
-import { type CallContext, type CallOptions, type Context, contextOf, type Operation } from './context.ts';
+import { type CallContext, type CallOptions, type Context, contextFor, type Operation } from './context.ts';
 import { AimdLimit } from './limits/aimd.ts';
 import { Gradient2Limit } from './limits/gradient2.ts';
 import { SlowStart } from './limits/slow-start.ts';
@@ -191,7 +191,7 @@ export class AdaptiveConcurrency extends Emitter<AdaptiveConcurrencyEvents> impl
   }
 
   execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
-    const context = contextOf(options);
+    const context = contextFor(operation, options);
     if (context.aborted) return Promise.reject(context.reason);
     let partition: Partition;
     try {

@@ -2,7 +2,7 @@ import { ThrottledError } from '../errors.ts';
 import { decided } from '../internal/decision.ts';
 import { Emitter } from '../internal/emitter.ts';
 import { func, MAX_DELAY, number, validateOptions } from '../internal/validate.ts';
-import { type CallOptions, type Context, contextOf, type Operation } from './context.ts';
+import { type CallOptions, type Context, contextFor, type Operation } from './context.ts';
 import { asReceived, type Outcome, start, tellsNothing } from './outcome.ts';
 import type { Policy } from './policy.ts';
 import { TimeWindow } from './rolling-window.ts';
@@ -83,7 +83,7 @@ export class AdaptiveThrottle extends Emitter<AdaptiveThrottleEvents> implements
   }
 
   execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
-    const context = contextOf(options);
+    const context = contextFor(operation, options);
     if (context.aborted) return Promise.reject(context.reason);
     const probability = this.rejectionProbability;
     if (probability > 0) {

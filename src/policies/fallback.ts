@@ -6,7 +6,7 @@ import {
   type CallContext,
   type CallOptions,
   type Context,
-  contextOf,
+  contextFor,
   type Operation,
   unlessAborted,
 } from './context.ts';
@@ -48,7 +48,7 @@ export class Fallback<F = unknown> extends Emitter<FallbackEvents> implements Po
   }
 
   execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
-    const context = contextOf(options);
+    const context = contextFor(operation, options);
     const result: Promise<T> = context.aborted ? Promise.reject(context.reason) : start(operation, context);
     return result.then(
       this.#shouldFallback && ((value) => this.#resultOf({ ok: true, value }, context)),

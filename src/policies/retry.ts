@@ -10,7 +10,7 @@ import {
   type CallContext,
   type CallOptions,
   type Context,
-  contextOf,
+  contextFor,
   type Operation,
   unlessAborted,
 } from './context.ts';
@@ -131,7 +131,7 @@ export class Retry extends Emitter<RetryEvents> implements Policy {
   }
 
   execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
-    const context = contextOf(options);
+    const context = contextFor(operation, options);
     if (context.aborted) return Promise.reject(context.reason);
     try {
       decided(this.#budget?.deposit(), "Retry option 'budget': deposit()");

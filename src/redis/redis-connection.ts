@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { type Cluster, Redis, type RedisOptions } from 'ioredis';
 import { ClosedError, RedisError } from '../errors.ts';
+import { anObject } from '../internal/validate.ts';
 import {
   abandon,
   isDenial,
@@ -39,6 +40,7 @@ export function checkRedisSource(value: unknown, option: string): void {
   } else if (typeof given !== 'object' || given === null || Array.isArray(given)) {
     throw new TypeError(`${option} must be a URL, options of ioredis or an ioredis client`);
   } else if (!isClient(given)) {
+    anObject(given, option);
     refuseKeyPrefix(given.keyPrefix, option);
   } else {
     if (typeof given.evalsha !== 'function') {

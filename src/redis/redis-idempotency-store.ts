@@ -1,5 +1,5 @@
 import { integer, MAX_DELAY, matching, requireOption, validateOptions } from '../internal/validate.ts';
-import type { IdempotencyStore, KeyState } from '../middleware/server/idempotency-store.ts';
+import type { IdempotencyStore, KeyState } from '../middleware/server/idempotency/idempotency-store.ts';
 import { checkRedisSource, RedisConnection, type RedisSource, Script } from './redis-connection.ts';
 
 export interface RedisIdempotencyStoreOptions {
@@ -44,15 +44,15 @@ export class RedisIdempotencyStore implements IdempotencyStore {
   }
 
   /** @throws RedisError if Redis is away. */
-  async begin(key: string, holder: string, lease: number): Promise<KeyState> {
-    const found = await this.#evaluate(BEGIN, key, holder, Math.ceil(lease));
-    const [state, answer] = found as ['begun' | 'held'] | ['done', string];
-    return state === 'done' ? { state, answer } : { state };
+  async begin(key: string, holder: string, lockTimeout: number): Promise<KeyState> {
+    const found = await this.#evaluate(BEGIN, key, holder, Math.ceil(lockTimeout));
+    const [state, response] = found as ['begun' | 'locked'] | ['done', string];
+    return state === 'done' ? { state, response } : { state };
   }
 
   /** @throws RedisError if Redis is away. */
-  async complete(key: string, holder: string, answer: string, ttl: number): Promise<boolean> {
-    return Number(await this.#evaluate(COMPLETE, key, holder, answer, Math.ceil(ttl))) === 1;
+  async complete(key: string, holder: string, response: string, ttl: number): Promise<boolean> {
+    return Number(await this.#evaluate(COMPLETE, key, holder, response, Math.ceil(ttl))) === 1;
   }
 
   /** @throws RedisError if Redis is away. */
@@ -71,16 +71,16 @@ export class RedisIdempotencyStore implements IdempotencyStore {
 }
 
 /*
- * A key is a hash with a `holder`, which expires with its lease, or with a `response`, which expires with its time to
+ * A key is a hash with a `holder`, which expires with its lock, or with a `response`, which expires with its time to
  * live.
  */
 
-/** ARGV: holder, lease. Gives 'begun', 'held', or 'done' and the response. */
+/** ARGV: holder, lock timeout. Gives 'begun', 'locked', or 'done' and the response. */
 const BEGIN = new Script(`
 local response = redis.call('HGET', KEYS[1], 'response')
 if response then return { 'done', response } end
 local holder = redis.call('HGET', KEYS[1], 'holder')
-if holder and holder ~= ARGV[1] then return { 'held' } end
+if holder and holder ~= ARGV[1] then return { 'locked' } end
 redis.call('HSET', KEYS[1], 'holder', ARGV[1])
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return { 'begun' }

@@ -129,15 +129,10 @@ export class ServiceView {
   }
 
   /** False if the instance is not known. */
-  setStatus(instanceId: string, status: string): boolean {
+  setStatus(instanceId: string, status: ServiceInstance['status']): boolean {
     const known = this.#known.get(instanceId);
     if (known === undefined) return false;
-    try {
-      const instance = withChanges(known.instance, { status: status as ServiceInstance['status'] });
-      this.#put({ ...known, instance, checked: instance.status });
-    } catch (error) {
-      this.#onInvalid({ instanceId, record: '', status, expiresAt: 0 }, error);
-    }
+    this.#put({ ...known, instance: withChanges(known.instance, { status }), checked: status });
     return true;
   }
 

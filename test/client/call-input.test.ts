@@ -6,8 +6,9 @@ import { describe, expect, it } from 'vitest';
 import type { ServiceCall, ServiceClient } from '../../src/index.ts';
 import { rejectionOf } from '../policies/helpers.ts';
 import { valuesOf } from '../support/entries.ts';
+import { startRaw } from '../support/misbehaving-servers.ts';
 import { startServer, type TestServer } from '../support/server.ts';
-import { clientOf, echo, service, startRaw } from './fetching.ts';
+import { clientOf, echo, service } from './fetching.ts';
 
 interface Echoed {
   readonly method: string;

@@ -11,8 +11,9 @@ import {
   TimeoutError,
 } from '../../src/index.ts';
 import { rejectionOf } from '../policies/helpers.ts';
+import { never } from '../support/misbehaving-servers.ts';
 import { type Handler, json, startServer, type TestServer } from '../support/server.ts';
-import { clientOf, collectGarbage, never, service, sockets, url } from './fetching.ts';
+import { clientOf, collectGarbage, service, sockets, url } from './fetching.ts';
 
 type Send = (client: ServiceClient, body: unknown, signal?: AbortSignal) => Promise<unknown>;
 

@@ -3,18 +3,9 @@ import { brotliCompressSync, deflateRawSync, deflateSync, gzipSync } from 'node:
 import { describe, expect, it, vi } from 'vitest';
 import { createFetch } from '../../src/index.ts';
 import { rejectionOf } from '../policies/helpers.ts';
+import { startRaw } from '../support/misbehaving-servers.ts';
 import { json, startServer } from '../support/server.ts';
-import {
-  clientOf,
-  collectGarbage,
-  flood,
-  MIB,
-  serving,
-  settled,
-  sockets,
-  startRaw,
-  url,
-} from './fetching.ts';
+import { clientOf, collectGarbage, flood, MIB, serving, settled, sockets, url } from './fetching.ts';
 
 describe('what is fetched', () => {
   it('is a real Response, read in any of the ways of one', async () => {

@@ -186,6 +186,24 @@ describe('what runs for a request', () => {
     expect(currentRequestContext()).toBeUndefined();
   });
 
+  it('needs a context, and to be a function', () => {
+    const fn = () => 5;
+    for (const context of [undefined, null, 5, {}, fn]) {
+      const run = () => runWithRequestContext(context as never, fn);
+      expect(run).toThrow(TypeError);
+      expect(run).toThrow(/^runWithRequestContext\(\) takes a context/);
+    }
+    for (const other of [undefined, 5, {}]) {
+      const run = () => runWithRequestContext(contextOf('r1'), other as never);
+      expect(run).toThrow(/^the function of runWithRequestContext\(\) must be a function; got /);
+    }
+    for (const headers of [undefined, null, 'x', 5]) {
+      expect(() => requestContextFrom(headers as never)).toThrow(
+        /^requestContextFrom\(\) takes the headers of a request; got /,
+      );
+    }
+  });
+
   it('never sees the context of another request that is served at the same time', async () => {
     const ids = Array.from({ length: 20 }, (_, index) => `r${index}`);
     const seen = await Promise.all(

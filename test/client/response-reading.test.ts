@@ -14,8 +14,9 @@ import {
 } from '../../src/index.ts';
 import { rejectionOf } from '../policies/helpers.ts';
 import { valuesOf } from '../support/entries.ts';
+import { startRaw } from '../support/misbehaving-servers.ts';
 import { type Handler, startServer, type TestServer } from '../support/server.ts';
-import { clientOf, MIB, service, sockets, startRaw, url } from './fetching.ts';
+import { clientOf, MIB, service, sockets, url } from './fetching.ts';
 
 const CONTENT = '{"name":"ü"}';
 

@@ -150,12 +150,20 @@ describe('a list of objects', () => {
     );
   });
 
-  it.each([null, undefined, 'http://a', 5, ['http://a'], []])(
-    'stands by the name of its service; %j has none',
-    (services) => {
-      expect(() => new StaticServiceDiscovery(services as never)).toThrow(/takes an object of lists/);
-    },
-  );
+  it.each([
+    null,
+    undefined,
+    'http://a',
+    5,
+    ['http://a'],
+    [],
+    new Map([[service, ['http://a']]]),
+    Promise.resolve({}),
+  ])('stands by the name of its service; %j has none', (services) => {
+    expect(() => new StaticServiceDiscovery(services as never)).toThrow(
+      /^what StaticServiceDiscovery is made of must be an object of lists|must not be a promise/,
+    );
+  });
 
   it('is refused under a name that is not one', () => {
     expect(() => new StaticServiceDiscovery({ 'user service': ['http://a'] })).toThrow(/the serviceName/);
@@ -602,6 +610,21 @@ describe('a list in the environment', () => {
     onTestFinished(() => void vi.unstubAllEnvs());
     const discovery = StaticServiceDiscovery.fromEnvironment();
     expect((await discovery.instances(service)).map(originOf)).toEqual(['http://a:1']);
+  });
+
+  it('may have no variables at all', () => {
+    const { env } = process;
+    vi.spyOn(process, 'env', 'get').mockReturnValue(Object.create(Object.create({})) as NodeJS.ProcessEnv);
+    onTestFinished(() => void vi.restoreAllMocks());
+    expect(Object.keys(process.env)).toEqual([]);
+    expect(() => StaticServiceDiscovery.fromEnvironment()).not.toThrow();
+    expect(env).not.toBe(process.env);
+  });
+
+  it.each([5, null, 'x', [], new Map([['HOLDFAST_INSTANCES', '{}']])])('is an object; %o is none', (env) => {
+    expect(() => StaticServiceDiscovery.fromEnvironment(env as never)).toThrow(
+      /^the environment of StaticServiceDiscovery.fromEnvironment must be an object with fields of its own/,
+    );
   });
 
   it('may have another prefix', async () => {

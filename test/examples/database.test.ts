@@ -5,7 +5,7 @@ import { RedisDatabase } from '../../examples/demo/redis-run.ts';
 import { RedisServiceDiscovery } from '../../src/redis/index.ts';
 import { redisUrl, uniquePrefix } from '../support/redis.ts';
 
-/** What one process has of it: another one with the same prefix shares its tables. */
+/** The tables of one process: another one with the same prefix shares them. */
 function redisProcess(prefix = uniquePrefix()) {
   const redis = new Redis(redisUrl());
   const discovery = new RedisServiceDiscovery({ redis, keyPrefix: prefix });

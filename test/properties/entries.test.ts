@@ -15,7 +15,7 @@ import { type Handler, startServer, type TestServer } from '../support/server.ts
 const service = 'user-service';
 const TRACEPARENT = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
 
-/** What Holdfast sets beside the headers of the caller, and a value of the caller's own. */
+/** The headers that Holdfast sets beside those of the caller, each with a value of the caller's own. */
 const SET_BESIDE: Readonly<Record<string, string>> = {
   'x-request-id': 'own-id',
   'x-service-name': 'own-name',

@@ -86,6 +86,13 @@ describe('what is kept of an instance', () => {
     expect(trust(service, entry({ record })).instance.status).toBe('healthy');
   });
 
+  it('has the status unknown if it has one that only a newer version knows', () => {
+    expect(trust(service, entry({ status: 'draining' })).instance.status).toBe('unknown');
+    const record = recordOf('u1').replace('healthy', 'draining');
+    expect(trust(service, entry({ record })).instance.status).toBe('unknown');
+    expect(trust(service, entry({ record, status: 'healthy' })).instance.status).toBe('healthy');
+  });
+
   it('says what is wrong with it if it cannot be trusted', () => {
     const wrong = (fields: Partial<RegistryEntry>) => () => trust(service, entry(fields));
     expect(wrong({ record: 'x' })).toThrow("it must be '<epoch> <ttl> <JSON>'");
@@ -94,7 +101,6 @@ describe('what is kept of an instance', () => {
     expect(wrong({ record: '1 1 "x"' })).toThrow('its JSON must be an object');
     expect(wrong({ record: '1 1 null' })).toThrow(InvalidInstanceError);
     expect(wrong({ record: '1 1 {"host":"a b"}' })).toThrow('the host of an instance must be');
-    expect(wrong({ status: 'splendid' })).toThrow('the status of an instance must be');
     expect(wrong({ instanceId: 'u 1' })).toThrow('the instanceId of an instance must be');
   });
 
@@ -146,6 +152,8 @@ describe('what is published', () => {
       instanceId: 'u1',
       status: 'unhealthy',
     });
+    expect(parseChange('7 1000 500 status u1 draining')).toMatchObject({ status: 'unknown' });
+    expect(parseChange('7 1000 500 status u1')).toBeUndefined();
   });
 
   it.each([
