@@ -1,5 +1,5 @@
 import { CommandError } from './command-error.ts';
-import type { OutputStream } from './surroundings.ts';
+import type { OutputStream } from './command-io.ts';
 
 /** Standard output, whose reader may go away at any time, as `head` does: that is no error. */
 export class Output {

@@ -1,7 +1,7 @@
 import { originOf, type ServiceInstance } from '../discovery/service-instance.ts';
 import type { RedisError } from '../errors.ts';
-import { isRefusal } from '../redis/own-connection.ts';
-import { type RegistryEntry, trust } from '../redis/registry-format.ts';
+import { isReplyError } from '../redis/ioredis-errors.ts';
+import { parseEntry, type RegistryEntry } from '../redis/registry-format.ts';
 import type { RegistryContent, ServiceRegistry } from '../redis/service-registry.ts';
 
 export interface InstanceReport {
@@ -61,7 +61,7 @@ async function readService(registry: ServiceRegistry, serviceName: string): Prom
 /** What Redis says of keys that are not what the registry makes: they concern no other service. */
 function refusalOf(error: unknown): string | undefined {
   const { cause } = error as RedisError;
-  if (!isRefusal(cause)) return undefined;
+  if (!isReplyError(cause)) return undefined;
   const { message } = cause as Error;
   return /^(WRONGTYPE|ERR) /.test(message) ? message : undefined;
 }
@@ -83,7 +83,7 @@ export function reportOf(serviceName: string, content: RegistryContent): Service
 }
 
 function instanceReport(serviceName: string, entry: RegistryEntry, now: number): InstanceReport {
-  const { instance } = trust(serviceName, entry);
+  const { instance } = parseEntry(serviceName, entry);
   return {
     instance,
     heartbeatAge: Math.max(0, now - instance.lastHeartbeat),
@@ -92,11 +92,11 @@ function instanceReport(serviceName: string, entry: RegistryEntry, now: number):
 }
 
 /** As `--json` gives it. */
-export function jsonOfInstance({ instance, heartbeatAge, expiresIn }: InstanceReport) {
+export function toJsonInstance({ instance, heartbeatAge, expiresIn }: InstanceReport) {
   return { ...instance, origin: originOf(instance), heartbeatAge, expiresIn };
 }
 
 /** As `--json` gives it. */
-export function jsonOfService(report: ServiceReport) {
-  return { ...report, instances: report.instances.map(jsonOfInstance) };
+export function toJsonService(report: ServiceReport) {
+  return { ...report, instances: report.instances.map(toJsonInstance) };
 }

@@ -12,7 +12,10 @@ export interface Staleness {
   readonly reason: string;
 }
 
-export type News = ServiceChange | ({ readonly change: 'stale' } & Staleness) | { readonly change: 'fresh' };
+export type ChangeEvent =
+  | ServiceChange
+  | ({ readonly change: 'stale' } & Staleness)
+  | { readonly change: 'fresh' };
 
 export interface WatchState {
   /** In the order of the names. */
@@ -22,7 +25,7 @@ export interface WatchState {
 }
 
 /** Shows what is known after each look, with what is new in it; at first, what is there. */
-export type WatchView = (state: WatchState, news: readonly News[]) => void;
+export type WatchView = (state: WatchState, news: readonly ChangeEvent[]) => void;
 
 export interface WatchOptions {
   /** Empty for all, those included that are yet to come. */
@@ -101,7 +104,7 @@ export class ServiceWatch {
     const stale = this.#stale;
     const listed = new Set(names.length > 0 ? names : await this.#registry.services());
     const reports = await readServices(this.#registry, [...new Set([...listed, ...this.#reports.keys()])]);
-    const fresh: News[] = [];
+    const fresh: ChangeEvent[] = [];
     // Had the connection been lost meanwhile, it would have to look once more.
     if (stale !== undefined && stale === this.#stale) {
       this.#stale = undefined;
@@ -165,7 +168,7 @@ export class ServiceWatch {
     this.#show([{ change: 'stale', ...this.#stale }]);
   }
 
-  #show(news: readonly News[]): void {
+  #show(news: readonly ChangeEvent[]): void {
     const reports = [...this.#reports.values()].sort((one, other) =>
       one.serviceName < other.serviceName ? -1 : 1,
     );

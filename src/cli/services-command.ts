@@ -4,25 +4,25 @@ import { checkRedisSource, RedisConnection } from '../redis/redis-connection.ts'
 import { ServiceRegistry } from '../redis/service-registry.ts';
 import type { ServicesCommand } from './arguments.ts';
 import { CommandError } from './command-error.ts';
+import type { CommandIo } from './command-io.ts';
 import type { Output } from './output.ts';
 import { printableJson } from './printable.ts';
-import { jsonOfService, readServices } from './service-report.ts';
+import { readServices, toJsonService } from './service-report.ts';
 import { servicesTable } from './service-table.ts';
 import { ServiceWatch, type WatchView } from './service-watch.ts';
-import type { Surroundings } from './surroundings.ts';
 import { jsonLinesView, linesView, screenView } from './watch-views.ts';
 
 /** @throws CommandError if Redis is away, takes too long, or refuses; or for a URL that cannot be used. */
 export async function runServicesCommand(
   command: ServicesCommand,
   output: Output,
-  surroundings: Surroundings,
+  io: CommandIo,
 ): Promise<void> {
   checkUrl(command.redis);
   const connection = new RedisConnection(command.redis, command.timeout);
   const registry = new ServiceRegistry(connection, command.keyPrefix);
   try {
-    if (command.watch) await watch(command, connection, registry, output, surroundings);
+    if (command.watch) await watch(command, connection, registry, output, io);
     else await list(command, connection, registry, output);
   } catch (error) {
     if (!(error instanceof HoldfastError)) throw error;
@@ -41,7 +41,7 @@ async function list(
   const { names, json } = command;
   const listed = names.length > 0 ? names : await registry.services();
   const reports = await readServices(registry, listed);
-  if (json) output.write(`${printableJson(reports.map(jsonOfService), 2)}\n`);
+  if (json) output.write(`${printableJson(reports.map(toJsonService), 2)}\n`);
   else output.writeLines(servicesTable(reports, placeOf(command, connection)));
 }
 
@@ -50,7 +50,7 @@ async function watch(
   connection: RedisConnection,
   registry: ServiceRegistry,
   output: Output,
-  { env, interruption }: Surroundings,
+  { env, interruption }: CommandIo,
 ): Promise<void> {
   const ending = AbortSignal.any([interruption(), output.closed]);
   ending.addEventListener('abort', () => void connection.close(), { once: true });
@@ -62,12 +62,7 @@ async function watch(
   await watching.run(ending);
 }
 
-function viewOf(
-  { json }: ServicesCommand,
-  output: Output,
-  place: string,
-  env: Surroundings['env'],
-): WatchView {
+function viewOf({ json }: ServicesCommand, output: Output, place: string, env: CommandIo['env']): WatchView {
   if (json) return jsonLinesView(output);
   return output.stream.isTTY && env.TERM !== 'dumb' ? screenView(output, place) : linesView(output, place);
 }

@@ -2,9 +2,9 @@ import { originOf } from '../discovery/service-instance.ts';
 import type { Output } from './output.ts';
 import { clip, printable, printableJson } from './printable.ts';
 import { differences } from './service-changes.ts';
-import { jsonOfInstance } from './service-report.ts';
+import { toJsonInstance } from './service-report.ts';
 import { invalidText, servicesTable } from './service-table.ts';
-import type { News, Staleness, WatchState, WatchView } from './service-watch.ts';
+import type { ChangeEvent, Staleness, WatchState, WatchView } from './service-watch.ts';
 
 const CLEAR_SCREEN = '\x1b[2J';
 const CURSOR_HOME = '\x1b[H';
@@ -21,7 +21,7 @@ export function screenView(output: Output, place: string): WatchView {
     const columns = output.stream.columns || 80;
     const rows = output.stream.rows || 24;
     const table = servicesTable(state.reports, place);
-    const lines = [`Services ${place}`, standing(state), '', ...table];
+    const lines = [`Services ${place}`, statusLine(state), '', ...table];
     const shown = lines.length < rows ? lines : lines.slice(0, rows - 2);
     if (shown.length < lines.length) shown.push(`… and ${lines.length - shown.length} lines more`);
     const drawn = shown.map((line) => `${clip(line, columns)}${ERASE_TO_END_OF_LINE}\n`).join('');
@@ -37,7 +37,7 @@ export function linesView(output: Output, place: string): WatchView {
     const there = begun ? [] : servicesTable(state.reports, place);
     const told = news.filter(({ change }) => begun || (change !== 'present' && change !== 'invalid'));
     const now = new Date().toISOString();
-    output.writeLines([...there, ...told.map((item) => `${now}  ${newsText(item)}`)]);
+    output.writeLines([...there, ...told.map((item) => `${now}  ${eventText(item)}`)]);
     begun = true;
   };
 }
@@ -46,11 +46,11 @@ export function linesView(output: Output, place: string): WatchView {
 export function jsonLinesView(output: Output): WatchView {
   return (_, news) => {
     const time = new Date().toISOString();
-    output.writeLines(news.map((item) => printableJson({ time, ...jsonOfNews(item) })));
+    output.writeLines(news.map((item) => printableJson({ time, ...toJsonEvent(item) })));
   };
 }
 
-function standing({ stale }: WatchState): string {
+function statusLine({ stale }: WatchState): string {
   return stale === undefined ? `up to date at ${new Date().toISOString()}` : staleText(stale);
 }
 
@@ -58,7 +58,7 @@ function staleText({ since, reason }: Staleness): string {
   return `stale since ${since.toISOString()}: ${printable(reason)}`;
 }
 
-function newsText(news: News): string {
+function eventText(news: ChangeEvent): string {
   switch (news.change) {
     case 'stale':
       return staleText(news);
@@ -81,7 +81,7 @@ function newsText(news: News): string {
   }
 }
 
-function jsonOfNews(news: News) {
+function toJsonEvent(news: ChangeEvent) {
   switch (news.change) {
     case 'stale':
       return { change: news.change, reason: news.reason };
@@ -91,13 +91,13 @@ function jsonOfNews(news: News) {
       return { change: news.change, serviceName: news.serviceName, ...news.entry };
     case 'changed': {
       const { change, serviceName, before, report } = news;
-      return { change, serviceName, instance: jsonOfInstance(report), before: jsonOfInstance(before) };
+      return { change, serviceName, instance: toJsonInstance(report), before: toJsonInstance(before) };
     }
     default:
       return {
         change: news.change,
         serviceName: news.serviceName,
-        instance: jsonOfInstance(news.report),
+        instance: toJsonInstance(news.report),
       };
   }
 }

@@ -215,7 +215,7 @@ export class CompositeServiceDiscovery
     service.current = list;
     const considered = deciding === undefined ? sources : sources.slice(0, index + 1);
     const changed = current === undefined ? considered.some((source) => source.changed) : current !== list;
-    if (changed) this.#watchers.tell(serviceName, list);
+    if (changed) this.#watchers.notify(serviceName, list);
   }
 }
 

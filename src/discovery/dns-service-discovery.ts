@@ -441,7 +441,7 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
   }
 
   #tell({ name, list }: Service): void {
-    this.#watchers.tell(name, list!.instances);
+    this.#watchers.notify(name, list!.instances);
   }
 
   #refreshAfter(service: Service, wait: number): void {

@@ -161,7 +161,7 @@ export class InMemoryServiceDiscovery implements ServiceDiscovery {
   #changed(serviceName: string, service: Service): void {
     service.snapshot = undefined;
     if (service.entries.size === 0) this.#services.delete(serviceName);
-    if (this.#watchers.has(serviceName)) this.#watchers.tell(serviceName, snapshotOf(service));
+    if (this.#watchers.has(serviceName)) this.#watchers.notify(serviceName, snapshotOf(service));
   }
 
   /** One timer for all, armed for the first expiry only while someone wants to be told. A beat does not touch it. */

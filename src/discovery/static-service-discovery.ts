@@ -13,7 +13,7 @@ import {
   toInstance,
 } from './service-instance.ts';
 import { JsonFile } from './static-file.ts';
-import { type ServiceChange, Watchers } from './watchers.ts';
+import { type InstancesUpdate, Watchers } from './watchers.ts';
 
 /** An origin such as `http://10.0.0.1:8001`, or what `register()` of other discoveries takes. */
 export type StaticInstance = string | Omit<InstanceRegistration, 'serviceName'>;
@@ -139,7 +139,7 @@ export class StaticServiceDiscovery
     const before = this.#instancesOf(serviceName);
     if (!this.#lists.get(serviceName)?.update(instanceId, changes)) return false;
     const instances = this.#instancesOf(serviceName);
-    if (instances !== before) this.#watchers.tell(serviceName, instances);
+    if (instances !== before) this.#watchers.notify(serviceName, instances);
     return true;
   }
 
@@ -182,14 +182,14 @@ export class StaticServiceDiscovery
   #replace(content: StaticServices): void {
     const before = new Map(Array.from(this.#lists, ([serviceName, { listed }]) => [serviceName, listed]));
     const services = servicesOf(content, before);
-    const changes: ServiceChange[] = [];
+    const changes: InstancesUpdate[] = [];
     for (const serviceName of new Set([...before.keys(), ...services.keys()])) {
       const shown = this.#instancesOf(serviceName);
       this.#take(serviceName, services.get(serviceName));
       const instances = this.#instancesOf(serviceName);
       if (instances !== shown) changes.push({ serviceName, instances });
     }
-    this.#watchers.tellAll(changes);
+    this.#watchers.notifyAll(changes);
   }
 
   #take(serviceName: string, listed: readonly ServiceInstance[] | undefined): void {

@@ -10,14 +10,14 @@ export interface RedisIdempotencyStoreOptions {
    * digits and . _ - (at most 128).
    */
   service: string;
-  /** What the names of all keys begin with. Default `holdfast`. */
+  /** The beginning of the names of all keys. Default `holdfast`. */
   keyPrefix?: string;
-  /** Milliseconds that an answer of Redis may take, the connection to it included. Default 1,000. */
+  /** Milliseconds that a command may take, the connection to Redis included. Default 1,000. */
   timeout?: number;
 }
 
 /**
- * Keeps idempotency keys in Redis, for all processes of a service: by its clock, each in a hash that goes by itself.
+ * Keeps idempotency keys in Redis, for all processes of a service. Each key is a hash that expires by Redis's clock.
  * Give Redis a `maxmemory-policy` that does not evict what is in use, as `noeviction`, and persistence if keys must
  * outlive it.
  *
@@ -32,7 +32,7 @@ export class RedisIdempotencyStore implements IdempotencyStore {
   constructor(options: RedisIdempotencyStoreOptions) {
     validateOptions('RedisIdempotencyStore', options, {
       redis: checkRedisSource,
-      // Without a colon: where the name ends in the key must be clear.
+      // Without a colon, so that the end of the name in the key is clear.
       service: matching(/^[\w.-]{1,128}$/, 'letters, digits and . _ - (at most 128)'),
       keyPrefix: matching(/^[\w.:-]{1,64}$/, 'letters, digits and . _ : - (at most 64)'),
       timeout: integer(1, MAX_DELAY),
@@ -44,15 +44,15 @@ export class RedisIdempotencyStore implements IdempotencyStore {
   }
 
   /** @throws RedisError if Redis is away. */
-  async begin(key: string, holder: string, lease: number): Promise<KeyState> {
-    const found = await this.#evaluate(BEGIN, key, holder, Math.ceil(lease));
-    const [state, answer] = found as ['begun' | 'held'] | ['done', string];
-    return state === 'done' ? { state, answer } : { state };
+  async begin(key: string, holder: string, lockTimeout: number): Promise<KeyState> {
+    const found = await this.#evaluate(BEGIN, key, holder, Math.ceil(lockTimeout));
+    const [state, response] = found as ['begun' | 'held'] | ['done', string];
+    return state === 'done' ? { state, answer: response } : { state };
   }
 
   /** @throws RedisError if Redis is away. */
-  async complete(key: string, holder: string, answer: string, ttl: number): Promise<boolean> {
-    return Number(await this.#evaluate(COMPLETE, key, holder, answer, Math.ceil(ttl))) === 1;
+  async complete(key: string, holder: string, response: string, ttl: number): Promise<boolean> {
+    return Number(await this.#evaluate(COMPLETE, key, holder, response, Math.ceil(ttl))) === 1;
   }
 
   /** @throws RedisError if Redis is away. */
@@ -60,7 +60,7 @@ export class RedisIdempotencyStore implements IdempotencyStore {
     await this.#evaluate(RELEASE, key, holder);
   }
 
-  /** Waits for what is under way. Calling it again does nothing. */
+  /** Waits for the commands under way. A second call does nothing. */
   close(): Promise<void> {
     return this.#connection.close();
   }
@@ -71,11 +71,10 @@ export class RedisIdempotencyStore implements IdempotencyStore {
 }
 
 /*
- * A key is a hash with a `holder`, which expires with its lease, or with a `response`, which expires with its time to
- * live.
+ * A key is a hash with a `holder`, which expires with its lock, or with a `response`, which expires with its time to live.
  */
 
-/** ARGV: holder, lease. Gives 'begun', 'held', or 'done' and the response. */
+/** ARGV: holder, milliseconds of the lock. Gives 'begun', 'held', or 'done' and the response. */
 const BEGIN = new Script(`
 local response = redis.call('HGET', KEYS[1], 'response')
 if response then return { 'done', response } end

@@ -159,7 +159,7 @@ describe('holdfast services --watch', { timeout: 20_000 }, () => {
     await line(watching, /"present"/);
     relay.block();
     await nextLook();
-    await line(watching, /"stale","reason":"Redis at .* did not answer within 200 ms/);
+    await line(watching, /"stale","reason":"Redis at .* did not respond within 200 ms/);
     await relay.open();
     await nextLook();
     await line(watching, /"fresh"/);
@@ -170,7 +170,7 @@ describe('holdfast services --watch', { timeout: 20_000 }, () => {
     expect(await finish(args)).toEqual({
       exitCode: 1,
       out: '',
-      err: expect.stringMatching(/^holdfast: Redis at 127\.0\.0\.1:1 did not answer/),
+      err: expect.stringMatching(/^holdfast: Redis at 127\.0\.0\.1:1 did not respond/),
     });
   });
 

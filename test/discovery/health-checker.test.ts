@@ -16,7 +16,7 @@ import { ClosedError } from '../../src/errors.ts';
 import { defer, fakeTime, fling, pass } from '../policies/helpers.ts';
 import { type Handler, startServer, type TestServer } from '../support/server.ts';
 import { FakeDns } from './dns-helpers.ts';
-import { InMemoryLeases, registration, service } from './health-helpers.ts';
+import { InMemoryLockService, registration, service } from './health-helpers.ts';
 
 const well: Handler = (_request, response) => void response.end();
 const ill: Handler = (_request, response) => {
@@ -73,7 +73,7 @@ describe('a checker', () => {
     expect((await discovery.healthyInstances(service)).map(({ instanceId }) => instanceId)).toEqual(['u2']);
     handler = vi.fn(well);
     await eventually(async () => expect(await statusesIn(discovery)).toEqual(['healthy', 'healthy']));
-    expect(checker.told).toEqual(['u1 is unhealthy: it answered 503', 'u1 is healthy: it answered 200']);
+    expect(checker.told).toEqual(['u1 is unhealthy: it responded with 503', 'u1 is healthy: it responded with 200']);
     expect(checks).toEqual([3, 2]);
     expect(checker.failures).toEqual([]);
   });
@@ -234,8 +234,8 @@ describe('a checker over', () => {
       expect(await discovery.healthyInstances(service)).toHaveLength(1);
       await eventually(() => expect(checker.told).toHaveLength(2));
       expect(checker.told.map((change) => change.replace(/^\S+ /, ''))).toEqual([
-        'is unhealthy: it answered 503',
-        'is healthy: it answered 200',
+        'is unhealthy: it responded with 503',
+        'is healthy: it responded with 200',
       ]);
       expect(checker.failures).toEqual([]);
       expect(told.filter((status, index) => status !== (told[index - 1] ?? 'healthy'))).toEqual([
@@ -314,48 +314,48 @@ describe('a checker over', () => {
 });
 
 describe('several checkers', () => {
-  it('that share leases check each instance as often as one does', async () => {
+  it('that share locks check each instance as often as one does', async () => {
     const server = await startServer(ill);
     const discovery = await discoveryOf(at(server));
-    const leases = new InMemoryLeases();
-    const checkers = Array.from({ length: 3 }, () => checkerOf(discovery, { leases, interval: 50 }));
+    const locks = new InMemoryLockService();
+    const checkers = Array.from({ length: 3 }, () => checkerOf(discovery, { locks, interval: 50 }));
     for (const checker of checkers) checker.start();
     const start = performance.now();
     await requestsTo(server, 8);
     expect(performance.now() - start).toBeGreaterThan(7 * 0.85 * 50 - 5);
     expect(checkers.map(({ told }) => told.length)).toEqual([1, 0, 0]);
-    expect([...leases.held.keys()]).toEqual([`health-check:${service}`]);
+    expect([...locks.held.keys()]).toEqual([`health-check:${service}`]);
   });
 
   it('take over from one that is closed, and go on from what it found', async () => {
     const server = await startServer(ill);
     const discovery = await discoveryOf(at(server));
-    const leases = new InMemoryLeases();
-    const [one, other] = [checkerOf(discovery, { leases }), checkerOf(discovery, { leases })];
+    const locks = new InMemoryLockService();
+    const [one, other] = [checkerOf(discovery, { locks }), checkerOf(discovery, { locks })];
     one.start();
     other.start();
     await eventually(() => expect(one.told).toHaveLength(1));
     await one.close();
-    expect(leases.held.size).toBe(0);
+    expect(locks.held.size).toBe(0);
     await requestsTo(server, 3);
-    expect([...leases.held.keys()]).toEqual([`health-check:${service}`]);
+    expect([...locks.held.keys()]).toEqual([`health-check:${service}`]);
     expect(other.told).toEqual([]);
     expect(await statusesIn(discovery)).toEqual(['unhealthy']);
   });
 
-  it('without leases all check', async () => {
+  it('without locks all check', async () => {
     const server = await startServer(ill);
     const discovery = await discoveryOf(at(server));
     for (let count = 0; count < 3; count++) checkerOf(discovery, { interval: 60_000 }).start();
     await requestsTo(server, 3);
   });
 
-  it('whose leases fail all check, and say why', async () => {
+  it('whose locks fail all check, and say why', async () => {
     const server = await startServer(well);
     const discovery = await discoveryOf(at(server));
-    const down = new Error('leases are down');
-    const leases = { acquire: () => Promise.reject(down), release: () => Promise.reject(down) };
-    const checkers = [checkerOf(discovery, { leases }), checkerOf(discovery, { leases })];
+    const down = new Error('locks are down');
+    const locks = { acquire: () => Promise.reject(down), release: () => Promise.reject(down) };
+    const checkers = [checkerOf(discovery, { locks }), checkerOf(discovery, { locks })];
     for (const checker of checkers) checker.start();
     await requestsTo(server, 6);
     for (const { failures } of checkers) expect(failures).toContain(down);
@@ -367,9 +367,9 @@ describe('closing', () => {
   it('gives up the checks under way, can be asked for twice, and is the end', async () => {
     const server = await startServer(() => {});
     const discovery = await discoveryOf(at(server));
-    const leases = new InMemoryLeases();
-    const release = vi.spyOn(leases, 'release');
-    const checker = checkerOf(discovery, { timeout: 60_000, leases });
+    const locks = new InMemoryLockService();
+    const release = vi.spyOn(locks, 'release');
+    const checker = checkerOf(discovery, { timeout: 60_000, locks });
     checker.start();
     await requestsTo(server, 1);
     await Promise.all([checker.close(), checker.close()]);
@@ -418,8 +418,8 @@ it('a checker does not hold the process, not even with checks under way', async 
     const discovery = new InMemoryServiceDiscovery();
     for (const instanceId of ['u1', 'u2'])
       await discovery.register({ ...at, instanceId });
-    const leases = { acquire: async () => true, release: async () => {} };
-    new HealthChecker({ discovery, services: ['user-service'], timeout: 60_000, leases }).start();
+    const locks = { acquire: async () => true, release: async () => {} };
+    new HealthChecker({ discovery, services: ['user-service'], timeout: 60_000, locks }).start();
     const hold = setInterval(() => {}, 1_000);
     let sent = 0;
     subscribe('undici:client:sendHeaders', () => ++sent === 2 && clearInterval(hold));
@@ -459,7 +459,7 @@ describe('the options of a checker', () => {
     ['rise', { ...good, rise: 0 }],
     ['fall', { ...good, fall: 1.5 }],
     ['maxConcurrent', { ...good, maxConcurrent: 0 }],
-    ['leases', { ...good, leases: {} }],
+    ['locks', { ...good, locks: {} }],
     ['connect', { ...good, connect: 5 }],
     ['connect', { ...good, connect: null }],
     ['retries', { ...good, retries: 5 }],
@@ -494,7 +494,7 @@ describe('the options of a checker', () => {
     expect([connect.mock.calls.length, checker.told]).toEqual([50, []]);
     await pass(1_000);
     expect(connect).toHaveBeenCalledTimes(60);
-    expect(checker.told[0]).toMatch(/is unhealthy: it did not answer within 2000 ms$/);
+    expect(checker.told[0]).toMatch(/is unhealthy: it did not respond within 2000 ms$/);
     await checker.close();
   });
 });

@@ -5,7 +5,7 @@ import {
   HealthChecks,
   type HealthChecksOptions,
 } from '../../src/discovery/health-checks.ts';
-import type { Finding, Probe } from '../../src/discovery/health-probe.ts';
+import type { Probe, ProbeResult } from '../../src/discovery/health-probe.ts';
 import { InMemoryServiceDiscovery } from '../../src/discovery/in-memory-service-discovery.ts';
 import type { InstanceListener, ServiceDiscovery } from '../../src/discovery/service-discovery.ts';
 import type { ServiceInstance } from '../../src/discovery/service-instance.ts';
@@ -17,8 +17,8 @@ beforeEach(fakeTime);
 
 const interval = 1_000;
 const down = new Error('discovery is down');
-const passed: Finding = { passed: true, reason: 'it answered 200' };
-const failed: Finding = { passed: false, reason: 'it answered 503', cause: new Error('why') };
+const passed: ProbeResult = { passed: true, reason: 'it responded with 200' };
+const failed: ProbeResult = { passed: false, reason: 'it responded with 503', cause: new Error('why') };
 
 /** A discovery that a test tells what to say. */
 function stub(instances: readonly ServiceInstance[] = []) {
@@ -52,7 +52,7 @@ function checksOf(
     interval,
     rise: 2,
     fall: 3,
-    counts: () => true,
+    mayReport: () => true,
     onChange: (change) => changes.push(change),
     onFailure: (error) => failures.push(error),
     ...options,
@@ -206,7 +206,7 @@ describe('the checks', () => {
 
   it('of an instance never overlap: a slow one is waited for', async () => {
     const discovery = await discoveryOf(registration('u1'));
-    const slow = defer<Finding>();
+    const slow = defer<ProbeResult>();
     const checks = checksOf(discovery, () => slow.promise);
     await rounds(10);
     expect(checks.probed).toHaveBeenCalledTimes(1);
@@ -299,7 +299,7 @@ describe('the checks', () => {
   it('do not count while another may be checking', async () => {
     const discovery = await discoveryOf(registration('u1'));
     let counts = false;
-    checksOf(discovery, async () => failed, { counts: () => counts });
+    checksOf(discovery, async () => failed, { mayReport: () => counts });
     await rounds(10);
     expect(discovery.written).toEqual([]);
     counts = true;
@@ -313,7 +313,7 @@ describe('the checks', () => {
 describe('an instance that leaves', () => {
   it('is not checked any more, and a check of it that is under way is given up', async () => {
     const discovery = await discoveryOf(registration('u1', { status: 'unknown' }));
-    const slow = defer<Finding>();
+    const slow = defer<ProbeResult>();
     const checks = checksOf(discovery, () => slow.promise);
     await pass(10);
     const [, signal] = checks.probed.mock.lastCall!;
@@ -366,8 +366,8 @@ describe('an instance that is registered anew under its id', () => {
     ['protocol', { protocol: 'https' }],
   ])('at another %s starts anew, at once', async (_what, change) => {
     const discovery = await discoveryOf(registration('u1'));
-    const slow = defer<Finding>();
-    let results: Promise<Finding>[] = [Promise.resolve(failed), Promise.resolve(failed), slow.promise];
+    const slow = defer<ProbeResult>();
+    let results: Promise<ProbeResult>[] = [Promise.resolve(failed), Promise.resolve(failed), slow.promise];
     const checks = checksOf(discovery, () => results.shift() ?? Promise.resolve(failed));
     await rounds(3);
     expect(checks.probed).toHaveBeenCalledTimes(3);

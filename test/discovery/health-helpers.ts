@@ -1,4 +1,4 @@
-import type { Leases } from '../../src/discovery/leases.ts';
+import type { LockService } from '../../src/discovery/lock-service.ts';
 import { type InstanceRegistration, toInstance } from '../../src/discovery/service-instance.ts';
 
 export const service = 'user-service';
@@ -14,8 +14,8 @@ export function instance(instanceId: string, fields: Partial<InstanceRegistratio
   return toInstance(registration(instanceId, fields));
 }
 
-/** Leases of one process, which run out by the clock of `performance.now()`. */
-export class InMemoryLeases implements Leases {
+/** LockService of one process, which run out by the clock of `performance.now()`. */
+export class InMemoryLockService implements LockService {
   readonly held = new Map<string, { holder: string; until: number }>();
 
   async acquire(name: string, holder: string, duration: number): Promise<boolean> {

@@ -1,7 +1,7 @@
 import { createServer as createHttp2Server } from 'node:http2';
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
-import { type HttpProbeOptions, httpProbe } from '../../src/discovery/health-probe.ts';
+import { createHttpProbe, type HttpProbeOptions } from '../../src/discovery/health-probe.ts';
 import type { InstanceRegistration } from '../../src/discovery/service-instance.ts';
 import { TimeoutError } from '../../src/errors.ts';
 import { collectWarnings, fling, follow, listenersOn, rejectionOf } from '../policies/helpers.ts';
@@ -13,7 +13,7 @@ const eventually = (check: () => void) => vi.waitFor(check, { timeout: 4_000, in
 
 function probeOf(options: Partial<HttpProbeOptions> = {}) {
   const isExpected = (status: number) => status === 200;
-  const probe = httpProbe({ path: '/health', isExpected, timeout: 2_000, connect: {}, ...options });
+  const probe = createHttpProbe({ path: '/health', isExpected, timeout: 2_000, connect: {}, ...options });
   return (fields: Partial<InstanceRegistration>, signal = new AbortController().signal) =>
     probe(instance('u1', { host: '127.0.0.1', ...fields }), signal);
 }
@@ -50,7 +50,7 @@ const answer =
 describe('an instance', () => {
   it('passes if its answer has the expected status', async () => {
     const { port, requests } = await startServer(answer(200, {}, 'all is well'));
-    expect(await probeOf()({ port })).toEqual({ passed: true, reason: 'it answered 200' });
+    expect(await probeOf()({ port })).toEqual({ passed: true, reason: 'it responded with 200' });
     expect(requests).toMatchObject([
       { method: 'GET', url: '/health', headers: { 'user-agent': 'holdfast-health-checker' } },
     ]);
@@ -58,7 +58,7 @@ describe('an instance', () => {
 
   it.each([204, 404, 500, 503])('fails if it answers %i and another status is expected', async (status) => {
     const { port } = await startServer(answer(status));
-    expect(await probeOf()({ port })).toEqual({ passed: false, reason: `it answered ${status}` });
+    expect(await probeOf()({ port })).toEqual({ passed: false, reason: `it responded with ${status}` });
     expect(await probeOf({ isExpected: (got) => got === status })({ port })).toMatchObject({ passed: true });
   });
 
@@ -76,7 +76,7 @@ describe('an instance', () => {
       const { port, requests } = await startServer(
         answer(status, { location: `${elsewhere.origin}/health` }),
       );
-      expect(await probeOf()({ port })).toMatchObject({ passed: false, reason: `it answered ${status}` });
+      expect(await probeOf()({ port })).toMatchObject({ passed: false, reason: `it responded with ${status}` });
       expect(requests).toHaveLength(1);
     }
     expect(elsewhere.requests).toEqual([]);
@@ -154,7 +154,7 @@ describe('an instance that takes too long', () => {
       serve(socket);
     });
     const finding = await probeOf({ timeout: 60 })({ port });
-    expect(finding).toMatchObject({ passed: false, reason: 'it did not answer within 60 ms' });
+    expect(finding).toMatchObject({ passed: false, reason: 'it did not respond within 60 ms' });
     expect(finding.cause).toBeInstanceOf(TimeoutError);
     await eventually(() => expect(sockets.map(({ destroyed }) => destroyed)).toEqual([true]));
   });
@@ -164,7 +164,7 @@ describe('an instance that takes too long', () => {
     const probe = probeOf({ timeout: 60, connect: (() => connecting) as never });
     expect(await probe({ port: 8001 })).toMatchObject({
       passed: false,
-      reason: 'it did not answer within 60 ms',
+      reason: 'it did not respond within 60 ms',
     });
     expect(connecting.unref).toHaveBeenCalledTimes(1);
     expect(connecting.destroy).toHaveBeenCalledTimes(1);
@@ -194,7 +194,7 @@ describe('a health check URL that leads elsewhere', () => {
     (port: number) => `https://127.0.0.1:${port}/`,
   ])('is not asked, though a discovery let it through (%#)', async (urlTo) => {
     const [own, other] = [await startServer(answer(200)), await startServer(answer(200))];
-    const probe = httpProbe({ path: '/health', isExpected: () => true, timeout: 2_000, connect: {} });
+    const probe = createHttpProbe({ path: '/health', isExpected: () => true, timeout: 2_000, connect: {} });
     const hostile = {
       ...instance('u1', { host: '127.0.0.1', port: own.port }),
       healthCheckUrl: urlTo(other.port),

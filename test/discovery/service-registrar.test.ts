@@ -50,7 +50,7 @@ function registrarOf(discovery: Partial<ServiceDiscovery>, options: Partial<Serv
   const failures: unknown[] = [];
   const again: unknown[] = [];
   registrar.on('failure', (error) => failures.push(error));
-  registrar.on('re-registered', ({ instanceId }) => again.push(instanceId));
+  registrar.on('re-registered', ({ instance }) => again.push(instance.instanceId));
   const replacements: InstanceReplacedError[] = [];
   registrar.on('replaced', (error) => replacements.push(error));
   const registered: unknown[] = [];
@@ -269,7 +269,7 @@ describe('a registration that may succeed later', () => {
     const [short, long] = [registrar.register({ timeout: 100 }), registrar.register({ timeout: 60_000 })];
     const rejected = await Promise.all([rejectionOf(short), pass(100)]);
     expect(rejected[0]).toBeInstanceOf(DiscoveryUnavailableError);
-    expect((rejected[0] as Error).message).toMatch(/did not answer$/);
+    expect((rejected[0] as Error).message).toMatch(/did not respond$/);
     expect(rejected[0]).not.toHaveProperty('cause');
     const later = registrar.register({ timeout: 1 });
     registering.resolve(toInstance(instance));

@@ -25,7 +25,7 @@ describe('those who watch', () => {
     const instances = list('u1');
     const listener = vi.fn<InstanceListener>();
     watchers.watch(service, listener);
-    watchers.tell(service, instances);
+    watchers.notify(service, instances);
     expect(listener.mock.calls[0]![0]).toBe(instances);
     expect([users.told, orders.told]).toEqual([[['u1']], []]);
   });
@@ -35,13 +35,13 @@ describe('those who watch', () => {
     const before = listening(watchers);
     const changing = vi.fn<InstanceListener>(([first]) => {
       if (first?.instanceId !== 'u1') return;
-      watchers.tell(service, list('u2'));
-      watchers.tell('order-service', list('o1'));
-      watchers.tell(service, list('u3'));
+      watchers.notify(service, list('u2'));
+      watchers.notify('order-service', list('o1'));
+      watchers.notify(service, list('u3'));
     });
     watchers.watch(service, changing);
     const [after, orders] = [listening(watchers), listening(watchers, 'order-service')];
-    watchers.tell(service, list('u1'));
+    watchers.notify(service, list('u1'));
     for (const { told } of [before, after]) expect(told).toEqual([['u1'], ['u2'], ['u3']]);
     expect(changing).toHaveBeenCalledTimes(3);
     expect(orders.told).toEqual([['o1']]);
@@ -52,8 +52,8 @@ describe('those who watch', () => {
     const first = listening(watchers);
     watchers.watch(service, () => last.unsubscribe());
     const last = listening(watchers);
-    watchers.tell(service, list('u1'));
-    watchers.tell(service, list('u2'));
+    watchers.notify(service, list('u1'));
+    watchers.notify(service, list('u2'));
     expect(first.told).toEqual([['u1'], ['u2']]);
     expect(last.told).toEqual([]);
   });
@@ -64,9 +64,9 @@ describe('those who watch', () => {
     watchers.watch(service, () => {
       late ??= listening(watchers);
     });
-    watchers.tell(service, list('u1'));
+    watchers.notify(service, list('u1'));
     expect(late!.told).toEqual([]);
-    watchers.tell(service, list('u2'));
+    watchers.notify(service, list('u2'));
     expect(late!.told).toEqual([['u2']]);
   });
 
@@ -74,13 +74,13 @@ describe('those who watch', () => {
     const watchers = new Watchers();
     let next: ReturnType<typeof listening> | undefined;
     watchers.watch(service, () => {
-      watchers.tell(service, list('u2'));
+      watchers.notify(service, list('u2'));
       watchers.clear();
       next = listening(watchers);
     });
     const other = listening(watchers);
-    watchers.tell(service, list('u1'));
-    watchers.tell(service, list('u3'));
+    watchers.notify(service, list('u1'));
+    watchers.notify(service, list('u3'));
     expect(other.told).toEqual([]);
     expect(next!.told).toEqual([['u3']]);
   });
@@ -101,7 +101,7 @@ it.each<[string, InstanceListener]>([
   const before = listening(watchers);
   watchers.watch(service, broken);
   const after = listening(watchers);
-  for (const id of ['u1', 'u2']) expect(() => watchers.tell(service, list(id))).not.toThrow();
+  for (const id of ['u1', 'u2']) expect(() => watchers.notify(service, list(id))).not.toThrow();
   await flush();
   for (const { told } of [before, after]) expect(told).toEqual([['u1'], ['u2']]);
   expect(warn).toHaveBeenCalledTimes(2);
@@ -121,7 +121,7 @@ describe('how many watch', () => {
     expect(watchers.size).toBe(3);
     for (let again = 0; again < 3; again++) unsubscribe();
     expect(watchers.size).toBe(2);
-    watchers.tell(service, list('u1'));
+    watchers.notify(service, list('u1'));
     expect(listener).toHaveBeenCalledTimes(1);
   });
 

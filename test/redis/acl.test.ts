@@ -51,8 +51,8 @@ async function useEverything(source: RedisSource): Promise<void> {
   await vi.waitFor(() => expect(ids()).toEqual(['a', 'b', 'c']), 3_000);
   expect(await other.deregister('users', 'a')).toBe(true);
   expect(await other.services()).toEqual(['users']);
-  expect(await one.leases.acquire('checks', 'me', 1_000)).toBe(true);
-  await one.leases.release('checks', 'me');
+  expect(await one.locks.acquire('checks', 'me', 1_000)).toBe(true);
+  await one.locks.release('checks', 'me');
 
   const connection = new RedisConnection(source, 1_000);
   const subscriber = new RedisSubscriber(connection, { message() {}, up() {}, down() {} });

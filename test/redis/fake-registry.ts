@@ -1,11 +1,11 @@
 import { type InstanceRegistration, toInstance } from '../../src/discovery/service-instance.ts';
-import { type RegistryEntry, toJson } from '../../src/redis/registry-format.ts';
+import { encodeInstance, type RegistryEntry } from '../../src/redis/registry-format.ts';
 import type {
   HeartbeatResult,
   Registration,
   RegistryContent,
-  RegistryLook,
   ServiceRegistry,
+  TouchResult,
 } from '../../src/redis/service-registry.ts';
 
 export const service = 'user-service';
@@ -17,7 +17,7 @@ export interface Fields extends Partial<InstanceRegistration> {
 
 export function jsonOf(instanceId: string, fields: Partial<InstanceRegistration> = {}): string {
   const registration = { serviceName: service, instanceId, host: '10.0.0.1', port: 8001, registeredAt: 0 };
-  return toJson(toInstance({ ...registration, ...fields }));
+  return encodeInstance(toInstance({ ...registration, ...fields }));
 }
 
 export function recordOf(instanceId: string, { epoch = 1, ...fields }: Fields = {}): string {
@@ -110,7 +110,7 @@ export class FakeRegistry {
     });
   }
 
-  async touch(serviceName: string): Promise<RegistryLook> {
+  async touch(serviceName: string): Promise<TouchResult> {
     return this.#command('touch', [], () => this.#state(serviceName));
   }
 
@@ -161,7 +161,7 @@ export class FakeRegistry {
     return found;
   }
 
-  #state(serviceName: string): RegistryLook {
+  #state(serviceName: string): TouchResult {
     const { version } = this.#service(serviceName);
     const { nextExpiry, rejection } = this;
     return { version, now: Math.floor(Date.now()), nextExpiry, rejection };

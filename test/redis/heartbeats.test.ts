@@ -96,7 +96,7 @@ describe('a heartbeat', () => {
 
   it('without any instance is no command', async () => {
     const one = beating();
-    await one.heartbeats.beat();
+    await one.heartbeats.beatAll();
     expect(one.sent()).toEqual([]);
   });
 
@@ -173,7 +173,7 @@ describe('an instance that Redis has forgotten', () => {
   it('is registered again by whoever beats, whether or not its own heartbeat is due', async () => {
     const one = await begun('u1', 'u2');
     one.registry.forgetAll();
-    await one.heartbeats.beat();
+    await one.heartbeats.beatAll();
     expect([...one.registry.held().keys()]).toEqual(['u1', 'u2']);
   });
 
@@ -259,7 +259,7 @@ describe('an instance that leaves', () => {
     const one = await begun('u1', 'u2');
     expect(await one.deregister('u1')).toBe(true);
     expect(await one.heartbeat('u1')).toBe(false);
-    expect(one.heartbeats.jsonOf(service, 'u1')).toBeUndefined();
+    expect(one.heartbeats.encodedRegistration(service, 'u1')).toBeUndefined();
     expect([...one.registry.held().keys()]).toEqual(['u2']);
     expect(await one.deregister('u1')).toBe(false);
   });
@@ -268,7 +268,7 @@ describe('an instance that leaves', () => {
     const one = await begun('u1', 'u2');
     one.registry.latency = 20;
     const leaving = one.deregister('u1');
-    expect(one.heartbeats.jsonOf(service, 'u1')).toBeUndefined();
+    expect(one.heartbeats.encodedRegistration(service, 'u1')).toBeUndefined();
     expect(await one.heartbeat('u1')).toBe(false);
     const beat = one.heartbeat('u2');
     await pass(20);
@@ -420,7 +420,7 @@ describe('a change of what is registered', () => {
     await one.register('u1', json);
     expect(one.registry.held().get('u1')!.epoch).toBe(1);
     expect(one.jsonIn('u1')).toBe(json);
-    expect(one.heartbeats.jsonOf(service, 'u1')).toBe(json);
+    expect(one.heartbeats.encodedRegistration(service, 'u1')).toBe(json);
   });
 
   it('is not undone by a heartbeat under way that finds the instance forgotten', async () => {
@@ -435,7 +435,7 @@ describe('a change of what is registered', () => {
     expect(await beat).toBe(true);
     await change;
     expect(one.jsonIn('u1')).toBe(json);
-    expect(one.heartbeats.jsonOf(service, 'u1')).toBe(json);
+    expect(one.heartbeats.encodedRegistration(service, 'u1')).toBe(json);
   });
 
   it('waits for a registration under way, so that the last one is what remains', async () => {
@@ -446,9 +446,9 @@ describe('a change of what is registered', () => {
     const first = one.register('u1', jsonOf('u1', { weight: 2 }));
     const second = one.register('u1', latest);
     expect(register).toHaveBeenCalledTimes(1);
-    expect(one.heartbeats.jsonOf(service, 'u1')).toBe(latest);
+    expect(one.heartbeats.encodedRegistration(service, 'u1')).toBe(latest);
     await pass(20);
-    expect(one.heartbeats.jsonOf(service, 'u1')).toBe(latest);
+    expect(one.heartbeats.encodedRegistration(service, 'u1')).toBe(latest);
     await pass(20);
     await Promise.all([first, second]);
     expect(one.jsonIn('u1')).toBe(latest);
@@ -481,10 +481,10 @@ describe('a change of what is registered', () => {
     const one = beating();
     one.registry.latency = 20;
     const first = one.register('u1');
-    expect(one.heartbeats.jsonOf(service, 'u1')).toBeUndefined();
+    expect(one.heartbeats.encodedRegistration(service, 'u1')).toBeUndefined();
     await pass(20);
     await first;
-    expect(one.heartbeats.jsonOf(service, 'u1')).toBe(jsonOf('u1'));
+    expect(one.heartbeats.encodedRegistration(service, 'u1')).toBe(jsonOf('u1'));
   });
 
   it('that fails the first time leaves nothing behind', async () => {
@@ -493,8 +493,8 @@ describe('a change of what is registered', () => {
     expect(await rejectionOf(one.register('u1'))).toBe(away);
     one.registry.failure = undefined;
     expect(await one.heartbeat('u1')).toBe(false);
-    expect(one.heartbeats.jsonOf(service, 'u1')).toBeUndefined();
-    await one.heartbeats.beat();
+    expect(one.heartbeats.encodedRegistration(service, 'u1')).toBeUndefined();
+    await one.heartbeats.beatAll();
     expect(one.sent()).toEqual(['register']);
   });
 });
@@ -517,7 +517,7 @@ describe('what keeps Redis from keeping an instance alive', () => {
     const one = beating();
     await one.register('u1');
     vi.spyOn(one.registry, 'heartbeat').mockResolvedValueOnce([away]);
-    await one.heartbeats.beat();
+    await one.heartbeats.beatAll();
     expect(await one.heartbeat('u1')).toBe(true);
   });
 
@@ -569,7 +569,7 @@ describe('whatever happens', () => {
         expect(await beats).toEqual(['u1', 'u2'].map((instanceId) => wanted.has(instanceId)));
         for (const instanceId of ['u1', 'u2']) {
           expect(one.jsonIn(instanceId)).toBe(wanted.get(instanceId));
-          expect(one.heartbeats.jsonOf(service, instanceId)).toBe(wanted.get(instanceId));
+          expect(one.heartbeats.encodedRegistration(service, instanceId)).toBe(wanted.get(instanceId));
         }
         vi.clearAllTimers();
       }),

@@ -15,7 +15,7 @@ import {
 } from '../../src/index.ts';
 import { RedisServiceDiscovery, type RedisServiceDiscoveryOptions } from '../../src/redis/index.ts';
 import { RedisConnection } from '../../src/redis/redis-connection.ts';
-import { toJson } from '../../src/redis/registry-format.ts';
+import { encodeInstance } from '../../src/redis/registry-format.ts';
 import { ServiceRegistry } from '../../src/redis/service-registry.ts';
 import { rejectionOf } from '../policies/helpers.ts';
 import { redisUrl, startRedis, uniquePrefix } from '../support/redis.ts';
@@ -96,7 +96,7 @@ describe('an instance that is registered', () => {
     const connection = new RedisConnection(redisUrl(), 5_000);
     onTestFinished(() => connection.close());
     const registry = new ServiceRegistry(connection, keyPrefix);
-    const record = toJson(toInstance({ ...at('u1'), serviceName }));
+    const record = encodeInstance(toInstance({ ...at('u1'), serviceName }));
     await registry.register({ serviceName, instanceId: 'u1', ttl: 60_000, json: record });
     expect(await theirs.instances(serviceName)).toMatchObject([{ serviceName, instanceId: 'u1' }]);
     expect(await theirs.update(serviceName, 'u1', { status: 'unhealthy' })).toBe(true);
@@ -209,7 +209,7 @@ describe('with Redis away', () => {
     const discovery = discover({ redis: redis.url, timeout: 100 });
     const asked = discovery.instances(service);
     await expect(asked).rejects.toThrow(DiscoveryUnavailableError);
-    await expect(asked).rejects.toThrow(/127\.0\.0\.1:\d+ did not answer within 100 ms.*ECONNREFUSED/);
+    await expect(asked).rejects.toThrow(/127\.0\.0\.1:\d+ did not respond within 100 ms.*ECONNREFUSED/);
     await expect(discovery.register(at('u1'))).rejects.toThrow(RedisError);
   });
 

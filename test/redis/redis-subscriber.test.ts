@@ -128,7 +128,7 @@ describe.each([
     relay.block();
     await subscriber.check();
     await vi.waitFor(() => expect(told).toEqual(['up', 'down']));
-    expect(errors[0]!.message).toMatch(/was lost: no answer within 100 ms$/);
+    expect(errors[0]!.message).toMatch(/was lost: no response within 100 ms$/);
     await subscriber.check();
     await relay.open();
     await vi.waitFor(() => expect(told).toEqual(['up', 'down', 'up']));
@@ -286,7 +286,7 @@ test('a discovery notices by itself that it hears nothing any more', async () =>
   discovery.on('fresh', () => void events.push('fresh'));
   await discovery.instances('users');
   swallowing = true;
-  const lost = `stale: the connection to Redis at localhost:${port} was lost: no answer within 300 ms`;
+  const lost = `stale: the connection to Redis at localhost:${port} was lost: no response within 300 ms`;
   await vi.waitFor(() => expect(events).toEqual([lost]), 3_000);
   swallowing = false;
   await vi.waitFor(() => expect(events).toEqual([lost, 'fresh']), 3_000);

@@ -3,11 +3,11 @@ import { describe, expect, it } from 'vitest';
 import { isName, toInstance } from '../../src/discovery/service-instance.ts';
 import { InvalidInstanceError } from '../../src/errors.ts';
 import {
-  instanceOf,
+  decodeInstance,
+  encodeInstance,
   parseChange,
+  parseEntry,
   type RegistryEntry,
-  toJson,
-  trust,
 } from '../../src/redis/registry-format.ts';
 import { recordOf, service } from './fake-registry.ts';
 
@@ -40,16 +40,16 @@ describe('what is kept of an instance', () => {
     fc.assert(
       fc.property(instances, fc.bigInt({ min: 1n, max: 2n ** 53n }), (instance, epoch) => {
         const { instanceId } = instance;
-        const json = toJson(instance);
-        const trusted = trust(service, entry({ instanceId, record: `${epoch} 90000 ${json}` }));
+        const json = encodeInstance(instance);
+        const trusted = parseEntry(service, entry({ instanceId, record: `${epoch} 90000 ${json}` }));
         expect(trusted).toEqual({ epoch: String(epoch), instance });
-        expect({ ...instanceOf(service, instanceId, json), lastHeartbeat: 910_000 }).toEqual(instance);
+        expect({ ...decodeInstance(service, instanceId, json), lastHeartbeat: 910_000 }).toEqual(instance);
       }),
     );
   });
 
   it('does not repeat what the registry knows by itself', () => {
-    const json = toJson(toInstance({ serviceName: service, instanceId: 'u1', host: 'a', port: 1 }));
+    const json = encodeInstance(toInstance({ serviceName: service, instanceId: 'u1', host: 'a', port: 1 }));
     const { serviceName, instanceId, lastHeartbeat } = JSON.parse(json);
     expect([serviceName, instanceId, lastHeartbeat]).toEqual([undefined, undefined, undefined]);
   });
@@ -70,24 +70,24 @@ describe('what is kept of an instance', () => {
       metadata,
       lastHeartbeat: 0,
     });
-    const record = `1 1000000 ${toJson(longest)}`;
-    expect(trust(service, entry({ record })).instance).toEqual(longest);
+    const record = `1 1000000 ${encodeInstance(longest)}`;
+    expect(parseEntry(service, entry({ record })).instance).toEqual(longest);
     expect(parseChange(`1 0 -1 registered u1 ${record}`)).toMatchObject({ entry: { record } });
   });
 
   it('is dated by the clock of Redis', () => {
-    const { instance } = trust(service, entry({ record: recordOf('u1'), expiresAt: 1_000_000 }));
+    const { instance } = parseEntry(service, entry({ record: recordOf('u1'), expiresAt: 1_000_000 }));
     expect(instance.lastHeartbeat).toBe(910_000);
   });
 
   it('stands below what a check found', () => {
     const record = recordOf('u1', { status: 'healthy' });
-    expect(trust(service, entry({ record, status: 'unhealthy' })).instance.status).toBe('unhealthy');
-    expect(trust(service, entry({ record })).instance.status).toBe('healthy');
+    expect(parseEntry(service, entry({ record, status: 'unhealthy' })).instance.status).toBe('unhealthy');
+    expect(parseEntry(service, entry({ record })).instance.status).toBe('healthy');
   });
 
   it('says what is wrong with it if it cannot be trusted', () => {
-    const wrong = (fields: Partial<RegistryEntry>) => () => trust(service, entry(fields));
+    const wrong = (fields: Partial<RegistryEntry>) => () => parseEntry(service, entry(fields));
     expect(wrong({ record: 'x' })).toThrow("it must be '<epoch> <ttl> <JSON>'");
     expect(wrong({ record: `1 1 "${'x'.repeat(600_000)}"` })).toThrow('it is longer than 524288 characters');
     expect(wrong({ record: '1 1 {' })).toThrow(SyntaxError);
@@ -112,7 +112,7 @@ describe('what is kept of an instance', () => {
     fc.assert(
       fc.property(text, fc.option(fc.string(), { nil: undefined }), (record, status) => {
         try {
-          const { instance } = trust(service, entry({ record, status }));
+          const { instance } = parseEntry(service, entry({ record, status }));
           expect(instance).toMatchObject({ serviceName: service, instanceId: 'u1' });
           expect(toInstance(instance)).toEqual(instance);
           expect(Object.isFrozen(instance)).toBe(true);

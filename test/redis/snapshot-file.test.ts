@@ -41,18 +41,18 @@ test('what was remembered is recalled by a later process', async () => {
   file.remember('constructor', [instance('constructor', 'one')]);
   await file.flush();
   const later = open();
-  expect(await later.file.recall('users')).toEqual(users);
-  expect(await later.file.recall('constructor')).toEqual([expect.objectContaining({ instanceId: 'one' })]);
+  expect(await later.file.restore('users')).toEqual(users);
+  expect(await later.file.restore('constructor')).toEqual([expect.objectContaining({ instanceId: 'one' })]);
   expect(later.errors).toEqual([]);
 });
 
 test('of a service that was never known nothing is recalled', async () => {
   const { file, errors } = open();
-  expect(await file.recall('users')).toBeUndefined();
+  expect(await file.restore('users')).toBeUndefined();
   file.remember('users', [instance('users', 'one')]);
   await file.flush();
   for (const name of ['orders', 'toString', '__proto__', 'constructor'])
-    expect(await file.recall(name)).toBeUndefined();
+    expect(await file.restore(name)).toBeUndefined();
   expect(errors).toEqual([]);
 });
 
@@ -122,11 +122,11 @@ describe('a file that cannot be trusted', () => {
   ])('is told of and replaced: %s', async (_, text) => {
     await writeFile(path, text);
     const { file, errors } = open();
-    expect(await file.recall('users')).toBeUndefined();
+    expect(await file.restore('users')).toBeUndefined();
     expect(errors).toHaveLength(1);
     file.remember('users', [instance('users', 'one')]);
     await file.flush();
-    expect(await file.recall('users')).toMatchObject([{ instanceId: 'one' }]);
+    expect(await file.restore('users')).toMatchObject([{ instanceId: 'one' }]);
   });
 
   test.each([
@@ -135,7 +135,7 @@ describe('a file that cannot be trusted', () => {
     ['a string', { users: 'one' }],
   ])('may hold of a service what is none: %s', async (_, json) => {
     await writeFile(path, JSON.stringify(json));
-    expect(await open().file.recall('users')).toBeUndefined();
+    expect(await open().file.restore('users')).toBeUndefined();
   });
 
   test('may hold instances that are none: they are left out, and told of', async () => {
@@ -156,7 +156,7 @@ describe('a file that cannot be trusted', () => {
     const other = { ...good, serviceName: 'other' };
     await writeFile(path, JSON.stringify({ users: [...bad, good, other] }));
     const { file, errors } = open();
-    const recalled = await file.recall('users');
+    const recalled = await file.restore('users');
     expect(recalled).toMatchObject([
       { serviceName: 'users', instanceId: 'good' },
       { serviceName: 'users', instanceId: 'good' },
@@ -169,7 +169,7 @@ describe('a file that cannot be trusted', () => {
 test('a directory that does not exist is told of, and what is new is written once it does', async () => {
   const at = join(directory, 'missing', 'snapshot.json');
   const { file, errors } = open(at);
-  expect(await file.recall('users')).toBeUndefined();
+  expect(await file.restore('users')).toBeUndefined();
   file.remember('users', [instance('users', 'one')]);
   await file.flush();
   expect(errors).toMatchObject([{ code: 'ENOENT' }]);
@@ -177,8 +177,8 @@ test('a directory that does not exist is told of, and what is new is written onc
   file.remember('orders', [instance('orders', 'one')]);
   await file.flush();
   expect(errors).toHaveLength(1);
-  expect(await file.recall('users')).toHaveLength(1);
-  expect(await file.recall('orders')).toHaveLength(1);
+  expect(await file.restore('users')).toHaveLength(1);
+  expect(await file.restore('orders')).toHaveLength(1);
 });
 
 test('what cannot be replaced stays as it is, without a trace of the try', async () => {

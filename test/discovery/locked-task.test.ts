@@ -1,25 +1,25 @@
 import fc from 'fast-check';
 import { beforeEach, describe, expect, it, vi } from 'vitest';
-import { HealthTenure } from '../../src/discovery/health-tenure.ts';
-import type { Leases } from '../../src/discovery/leases.ts';
+import type { LockService } from '../../src/discovery/lock-service.ts';
+import { LockedTask } from '../../src/discovery/locked-task.ts';
 import { defer, fakeTime, fling, flush, follow, pass } from '../policies/helpers.ts';
-import { InMemoryLeases } from './health-helpers.ts';
+import { InMemoryLockService } from './health-helpers.ts';
 
 beforeEach(fakeTime);
 
 const interval = 1_000;
-const down = new Error('leases are down');
+const down = new Error('locks are down');
 
-/** A tenure, and what became of the work that it began. */
-function tenureOf(leases: Leases) {
-  const began: { holds: () => boolean; stop: ReturnType<typeof vi.fn<() => Promise<void>>> }[] = [];
+/** A lockedTask, and what became of the work that it began. */
+function lockedTaskOf(locks: LockService) {
+  const began: { holdsLock: () => boolean; stop: ReturnType<typeof vi.fn<() => Promise<void>>> }[] = [];
   const failures: unknown[] = [];
-  const tenure = new HealthTenure({
-    leases,
+  const lockedTask = new LockedTask({
+    locks,
     name: 'health-check:user-service',
     interval,
-    begin: (holds) => {
-      const work = { holds, stop: vi.fn(async () => {}) };
+    start: (holdsLock) => {
+      const work = { holdsLock, stop: vi.fn(async () => {}) };
       began.push(work);
       return work;
     },
@@ -28,14 +28,14 @@ function tenureOf(leases: Leases) {
   return {
     began,
     failures,
-    get works() {
+    get runs() {
       return began.some(({ stop }) => stop.mock.calls.length === 0);
     },
-    stop: () => tenure.stop(),
+    stop: () => lockedTask.stop(),
   };
 }
 
-/** Leases whose answers a test chooses. */
+/** LockService whose answers a test chooses. */
 function stub() {
   return {
     acquire: vi.fn(async (_name: string, _holder: string, _duration: number) => true),
@@ -45,35 +45,35 @@ function stub() {
 
 describe('of several that may do some work', () => {
   it('one does it, for as long as it lives', async () => {
-    const leases = new InMemoryLeases();
-    const [one, other] = [tenureOf(leases), tenureOf(leases)];
+    const locks = new InMemoryLockService();
+    const [one, other] = [lockedTaskOf(locks), lockedTaskOf(locks)];
     for (let turn = 0; turn < 20; turn++) {
       await pass(interval);
-      expect([one.works, other.works]).toEqual([true, false]);
+      expect([one.runs, other.runs]).toEqual([true, false]);
     }
     expect(one.began).toHaveLength(1);
     expect(other.began).toHaveLength(0);
   });
 
   it('another takes over at its next try when it is stopped', async () => {
-    const leases = new InMemoryLeases();
-    const [one, other] = [tenureOf(leases), tenureOf(leases)];
+    const locks = new InMemoryLockService();
+    const [one, other] = [lockedTaskOf(locks), lockedTaskOf(locks)];
     await pass(5 * interval);
     await one.stop();
     await pass(interval);
-    expect([one.works, other.works]).toEqual([false, true]);
+    expect([one.runs, other.runs]).toEqual([false, true]);
   });
 
   it('another takes over within four intervals when it dies with the lease', async () => {
-    const leases = new InMemoryLeases();
-    const { acquire } = leases;
+    const locks = new InMemoryLockService();
+    const { acquire } = locks;
     await pass(5 * interval);
-    await acquire.call(leases, 'health-check:user-service', 'one that dies', 3 * interval);
-    const other = tenureOf(leases);
+    await acquire.call(locks, 'health-check:user-service', 'one that dies', 3 * interval);
+    const other = lockedTaskOf(locks);
     await pass(3 * interval - 1);
-    expect(other.works).toBe(false);
+    expect(other.runs).toBe(false);
     await pass(interval);
-    expect(other.works).toBe(true);
+    expect(other.runs).toBe(true);
   });
 
   it('never two do it at once, and never none for long, whoever comes and goes', async () => {
@@ -84,23 +84,23 @@ describe('of several that may do some work', () => {
     });
     await fc.assert(
       fc.asyncProperty(fc.array(command, { maxLength: 25 }), async (commands) => {
-        const leases = new InMemoryLeases();
-        const there = new Map<number, { tenure: ReturnType<typeof tenureOf>; alive: boolean }>();
+        const locks = new InMemoryLockService();
+        const there = new Map<number, { lockedTask: ReturnType<typeof lockedTaskOf>; alive: boolean }>();
         const check = () =>
           expect(
-            [...there.values()].filter(({ tenure, alive }) => alive && tenure.works).length,
+            [...there.values()].filter(({ lockedTask, alive }) => alive && lockedTask.runs).length,
           ).toBeLessThan(2);
         for (const next of commands) {
           const member = there.get(next.at);
           if (next.do === 'come' && member === undefined) {
-            const member = { tenure: undefined as never as ReturnType<typeof tenureOf>, alive: true };
-            member.tenure = tenureOf({
-              acquire: (...args) => (member.alive ? leases.acquire(...args) : new Promise(() => {})),
-              release: (...args) => leases.release(...args),
+            const member = { lockedTask: undefined as never as ReturnType<typeof lockedTaskOf>, alive: true };
+            member.lockedTask = lockedTaskOf({
+              acquire: (...args) => (member.alive ? locks.acquire(...args) : new Promise(() => {})),
+              release: (...args) => locks.release(...args),
             });
             there.set(next.at, member);
           } else if (next.do === 'go' && member?.alive) {
-            await member.tenure.stop();
+            await member.lockedTask.stop();
             there.delete(next.at);
           } else if (next.do === 'die' && member?.alive) {
             member.alive = false;
@@ -112,7 +112,7 @@ describe('of several that may do some work', () => {
         }
         await pass(4 * interval);
         const alive = [...there.values()].filter((member) => member.alive);
-        expect(alive.filter(({ tenure }) => tenure.works)).toHaveLength(alive.length === 0 ? 0 : 1);
+        expect(alive.filter(({ lockedTask }) => lockedTask.runs)).toHaveLength(alive.length === 0 ? 0 : 1);
         vi.clearAllTimers();
       }),
       { numRuns: 50 },
@@ -123,166 +123,166 @@ describe('of several that may do some work', () => {
 describe('the lease', () => {
   it('is asked for at random between 85 and 100 % of the interval, and lasts three intervals', async () => {
     const random = vi.spyOn(Math, 'random');
-    const leases = stub();
+    const locks = stub();
     random.mockReturnValueOnce(0).mockReturnValueOnce(0.999_999);
-    tenureOf(leases);
-    expect(leases.acquire).toHaveBeenCalledExactlyOnceWith(
+    lockedTaskOf(locks);
+    expect(locks.acquire).toHaveBeenCalledExactlyOnceWith(
       'health-check:user-service',
       expect.any(String),
       3 * interval,
     );
     await pass(interval - 1);
-    expect(leases.acquire).toHaveBeenCalledTimes(1);
+    expect(locks.acquire).toHaveBeenCalledTimes(1);
     await pass(1);
-    expect(leases.acquire).toHaveBeenCalledTimes(2);
+    expect(locks.acquire).toHaveBeenCalledTimes(2);
     await pass(0.85 * interval + 1);
-    expect(leases.acquire).toHaveBeenCalledTimes(3);
-    expect(new Set(leases.acquire.mock.calls.map(([, holder]) => holder)).size).toBe(1);
+    expect(locks.acquire).toHaveBeenCalledTimes(3);
+    expect(new Set(locks.acquire.mock.calls.map(([, holder]) => holder)).size).toBe(1);
   });
 
   it('of two is asked for under two names', () => {
-    const leases = stub();
-    tenureOf(leases);
-    tenureOf(leases);
-    const [one, other] = leases.acquire.mock.calls;
+    const locks = stub();
+    lockedTaskOf(locks);
+    lockedTaskOf(locks);
+    const [one, other] = locks.acquire.mock.calls;
     expect(one![1]).not.toBe(other![1]);
   });
 
   it('that was lost ends the work, and begins other work when it is there again', async () => {
-    const leases = stub();
-    const tenure = tenureOf(leases);
+    const locks = stub();
+    const lockedTask = lockedTaskOf(locks);
     await pass(interval);
-    leases.acquire.mockResolvedValueOnce(false);
+    locks.acquire.mockResolvedValueOnce(false);
     await pass(interval);
-    expect(tenure.began[0]!.stop).toHaveBeenCalledTimes(1);
+    expect(lockedTask.began[0]!.stop).toHaveBeenCalledTimes(1);
     await pass(interval);
-    expect(tenure.began).toHaveLength(2);
-    expect(tenure.works).toBe(true);
+    expect(lockedTask.began).toHaveLength(2);
+    expect(lockedTask.runs).toBe(true);
   });
 
-  it('holds until three intervals after it was asked for: not any more after a long suspension', async () => {
-    const leases = stub();
+  it('holdsLock until three intervals after it was asked for: not any more after a long suspension', async () => {
+    const locks = stub();
     const slow = defer<boolean>();
-    leases.acquire.mockReturnValueOnce(slow.promise);
-    const tenure = tenureOf(leases);
+    locks.acquire.mockReturnValueOnce(slow.promise);
+    const lockedTask = lockedTaskOf(locks);
     await pass(200);
     slow.resolve(true);
     await flush();
-    const { holds } = tenure.began[0]!;
+    const { holdsLock } = lockedTask.began[0]!;
     const now = performance.now();
     const clock = vi.spyOn(performance, 'now');
     clock.mockReturnValue(now + 3 * interval - 201);
-    expect(holds()).toBe(true);
+    expect(holdsLock()).toBe(true);
     clock.mockReturnValue(now + 3 * interval - 200);
-    expect(holds()).toBe(false);
+    expect(holdsLock()).toBe(false);
     clock.mockRestore();
     await pass(20 * interval);
-    expect(holds()).toBe(true);
-    expect(tenure.began).toHaveLength(1);
+    expect(holdsLock()).toBe(true);
+    expect(lockedTask.began).toHaveLength(1);
   });
 
   it.each([-600_000, 600_000])('is not affected if the clock of the host jumps by %i ms', async (jump) => {
-    const tenure = tenureOf(new InMemoryLeases());
+    const lockedTask = lockedTaskOf(new InMemoryLockService());
     await pass(interval / 2);
     vi.setSystemTime(Date.now() + jump);
     for (let turn = 0; turn < 10; turn++) {
       await pass(interval);
-      expect(tenure.began[0]!.holds()).toBe(true);
+      expect(lockedTask.began[0]!.holdsLock()).toBe(true);
     }
-    expect(tenure.began).toHaveLength(1);
+    expect(lockedTask.began).toHaveLength(1);
   });
 });
 
-describe('leases that fail', () => {
+describe('locks that fail', () => {
   it.each<[string, () => Promise<boolean>]>([
     ['reject', () => Promise.reject(down)],
     ['throw', () => fling(down)],
   ])('leave the work to everyone while they %s', async (_how, fail) => {
     vi.spyOn(Math, 'random').mockReturnValue(0);
-    const leases = stub();
-    leases.acquire.mockResolvedValueOnce(false).mockImplementationOnce(fail).mockResolvedValueOnce(false);
-    const tenure = tenureOf(leases);
+    const locks = stub();
+    locks.acquire.mockResolvedValueOnce(false).mockImplementationOnce(fail).mockResolvedValueOnce(false);
+    const lockedTask = lockedTaskOf(locks);
     await pass(interval - 1);
-    expect([tenure.works, tenure.failures]).toEqual([false, []]);
+    expect([lockedTask.runs, lockedTask.failures]).toEqual([false, []]);
     await pass(1);
-    expect([tenure.works, tenure.failures]).toEqual([true, [down]]);
+    expect([lockedTask.runs, lockedTask.failures]).toEqual([true, [down]]);
     await pass(interval);
-    expect([tenure.works, tenure.failures]).toEqual([false, [down]]);
+    expect([lockedTask.runs, lockedTask.failures]).toEqual([false, [down]]);
   });
 
   it('by not answering leave it to everyone after an interval', async () => {
-    const leases = stub();
-    leases.acquire.mockReturnValue(new Promise(() => {}));
-    const tenure = tenureOf(leases);
+    const locks = stub();
+    locks.acquire.mockReturnValue(new Promise(() => {}));
+    const lockedTask = lockedTaskOf(locks);
     await pass(interval - 1);
-    expect(tenure.works).toBe(false);
+    expect(lockedTask.runs).toBe(false);
     await pass(1);
-    expect(tenure.works).toBe(true);
-    expect(tenure.failures).toMatchObject([{ code: 'ERR_TIMEOUT', timeout: interval }]);
+    expect(lockedTask.runs).toBe(true);
+    expect(lockedTask.failures).toMatchObject([{ code: 'ERR_TIMEOUT', timeout: interval }]);
     await pass(20 * interval);
-    expect(tenure.began).toHaveLength(1);
-    expect(tenure.began[0]!.holds()).toBe(true);
+    expect(lockedTask.began).toHaveLength(1);
+    expect(lockedTask.began[0]!.holdsLock()).toBe(true);
   });
 });
 
 describe('stopping', () => {
   it('ends the work, then frees the lease, and asks for it no more', async () => {
-    const leases = stub();
-    const tenure = tenureOf(leases);
+    const locks = stub();
+    const lockedTask = lockedTaskOf(locks);
     await flush();
     const ending = defer<void>();
-    tenure.began[0]!.stop.mockReturnValueOnce(ending.promise);
-    const stopped = follow(tenure.stop());
+    lockedTask.began[0]!.stop.mockReturnValueOnce(ending.promise);
+    const stopped = follow(lockedTask.stop());
     await flush();
-    expect([stopped.outcome, leases.release.mock.calls]).toEqual([undefined, []]);
+    expect([stopped.outcome, locks.release.mock.calls]).toEqual([undefined, []]);
     ending.resolve();
     await flush();
     expect(stopped.outcome).toEqual({ ok: true, value: undefined });
-    const [name, holder] = leases.acquire.mock.calls[0]!;
-    expect(leases.release).toHaveBeenCalledExactlyOnceWith(name, holder);
+    const [name, holder] = locks.acquire.mock.calls[0]!;
+    expect(locks.release).toHaveBeenCalledExactlyOnceWith(name, holder);
     expect(vi.getTimerCount()).toBe(0);
-    expect(leases.acquire).toHaveBeenCalledTimes(1);
+    expect(locks.acquire).toHaveBeenCalledTimes(1);
   });
 
   it('frees no lease of another', async () => {
-    const leases = stub();
-    leases.acquire.mockResolvedValue(false);
-    const tenure = tenureOf(leases);
+    const locks = stub();
+    locks.acquire.mockResolvedValue(false);
+    const lockedTask = lockedTaskOf(locks);
     await pass(5 * interval);
-    await tenure.stop();
-    expect(leases.release).not.toHaveBeenCalled();
+    await lockedTask.stop();
+    expect(locks.release).not.toHaveBeenCalled();
   });
 
   it.each([true, false])(
     'waits for the lease that is being asked for, and frees it if it gets it: %s',
     async (granted) => {
-      const leases = stub();
+      const locks = stub();
       const slow = defer<boolean>();
-      leases.acquire.mockReturnValueOnce(slow.promise);
-      const tenure = tenureOf(leases);
-      const stopped = follow(tenure.stop());
+      locks.acquire.mockReturnValueOnce(slow.promise);
+      const lockedTask = lockedTaskOf(locks);
+      const stopped = follow(lockedTask.stop());
       await flush();
       expect(stopped.outcome).toBeUndefined();
       slow.resolve(granted);
       await flush();
       expect(stopped.outcome?.ok).toBe(true);
-      expect(tenure.began).toEqual([]);
-      expect(leases.release).toHaveBeenCalledTimes(granted ? 1 : 0);
+      expect(lockedTask.began).toEqual([]);
+      expect(locks.release).toHaveBeenCalledTimes(granted ? 1 : 0);
       expect(vi.getTimerCount()).toBe(0);
     },
   );
 
   it('waits for all the work that ended with a lost lease', async () => {
-    const leases = stub();
-    leases.acquire.mockResolvedValueOnce(true).mockResolvedValueOnce(false);
-    leases.acquire.mockResolvedValueOnce(true).mockResolvedValueOnce(false);
-    const tenure = tenureOf(leases);
+    const locks = stub();
+    locks.acquire.mockResolvedValueOnce(true).mockResolvedValueOnce(false);
+    locks.acquire.mockResolvedValueOnce(true).mockResolvedValueOnce(false);
+    const lockedTask = lockedTaskOf(locks);
     await flush();
     const ending = defer<void>();
-    tenure.began[0]!.stop.mockReturnValueOnce(ending.promise);
+    lockedTask.began[0]!.stop.mockReturnValueOnce(ending.promise);
     await pass(3 * interval);
-    expect(tenure.began.map(({ stop }) => stop.mock.calls.length)).toEqual([1, 1]);
-    const stopped = follow(tenure.stop());
+    expect(lockedTask.began.map(({ stop }) => stop.mock.calls.length)).toEqual([1, 1]);
+    const stopped = follow(lockedTask.stop());
     await flush();
     expect(stopped.outcome).toBeUndefined();
     ending.resolve();
@@ -291,13 +291,13 @@ describe('stopping', () => {
   });
 
   it('succeeds though the lease cannot be freed, and tells of it', async () => {
-    const leases = stub();
-    leases.release.mockRejectedValueOnce(down);
-    const tenure = tenureOf(leases);
-    await tenure.stop();
-    expect(tenure.failures).toEqual([down]);
-    leases.release.mockReturnValueOnce(new Promise(() => {}));
-    const other = tenureOf(leases);
+    const locks = stub();
+    locks.release.mockRejectedValueOnce(down);
+    const lockedTask = lockedTaskOf(locks);
+    await lockedTask.stop();
+    expect(lockedTask.failures).toEqual([down]);
+    locks.release.mockReturnValueOnce(new Promise(() => {}));
+    const other = lockedTaskOf(locks);
     const stopped = follow(other.stop());
     await pass(4_999);
     expect(stopped.outcome).toBeUndefined();
@@ -307,9 +307,9 @@ describe('stopping', () => {
   });
 });
 
-it('no timer holds the process', async () => {
+it('no timer holdsLock the process', async () => {
   const setTimeout = vi.spyOn(globalThis, 'setTimeout');
-  tenureOf(new InMemoryLeases());
+  lockedTaskOf(new InMemoryLockService());
   await pass(3 * interval);
   expect(setTimeout.mock.results.length).toBeGreaterThan(5);
   for (const { value } of setTimeout.mock.results) expect(value.hasRef()).toBe(false);

@@ -1,14 +1,14 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { HealthJudge } from '../../src/discovery/health-judge.ts';
+import { RiseFallCounter } from '../../src/discovery/rise-fall-counter.ts';
 import type { ServiceInstance } from '../../src/discovery/service-instance.ts';
 
 type Status = ServiceInstance['status'];
 
 /** What it says after each result: `+` for a check that passed, `-` for one that failed. */
 function judged(status: Status, results: string, thresholds = { rise: 2, fall: 3 }): Status[] {
-  const judge = new HealthJudge(status, thresholds);
-  return Array.from(results, (result) => judge.judge(result === '+'));
+  const counter = new RiseFallCounter(status, thresholds);
+  return Array.from(results, (result) => counter.record(result === '+'));
 }
 
 describe('a healthy instance', () => {
@@ -49,13 +49,13 @@ it('the status changes exactly when enough of the last results say so', () => {
   const status = fc.constantFrom<Status>('healthy', 'unhealthy', 'unknown');
   fc.assert(
     fc.property(status, thresholds, fc.array(fc.boolean(), { maxLength: 60 }), (first, limits, results) => {
-      const judge = new HealthJudge(first, limits);
+      const counter = new RiseFallCounter(first, limits);
       let before = first;
       for (const [index, passed] of results.entries()) {
         const sofar = results.slice(0, index + 1);
         const inARow = index - sofar.lastIndexOf(!passed);
         const enough = before === 'unknown' || inARow >= (passed ? limits.rise : limits.fall);
-        const now = judge.judge(passed);
+        const now = counter.record(passed);
         expect(now).toBe(enough ? (passed ? 'healthy' : 'unhealthy') : before);
         before = now;
       }

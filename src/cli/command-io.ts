@@ -4,7 +4,7 @@ import type { Writable } from 'node:stream';
 export type OutputStream = Writable & { isTTY?: boolean; columns?: number; rows?: number };
 
 /** What a command has around it. */
-export interface Surroundings {
+export interface CommandIo {
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly stdout: OutputStream;
   readonly stderr: Writable;

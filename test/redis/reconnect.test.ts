@@ -1,5 +1,6 @@
 import { describe, expect, test, vi } from 'vitest';
-import { messageOf, Reconnection, withoutArguments } from '../../src/redis/own-connection.ts';
+import { errorMessage, redactArguments } from '../../src/redis/ioredis-errors.ts';
+import { Reconnection } from '../../src/redis/reconnect.ts';
 import { fakeTime, pass } from '../policies/helpers.ts';
 
 /** Milliseconds until each of the tries to connect, all of which fail with the error. */
@@ -65,16 +66,16 @@ describe('tries to connect', () => {
 
 test('an error is shown without the command that it is about', () => {
   const error = Object.assign(replyError('WRONGPASS'), { command: { name: 'auth', args: ['secret'] } });
-  expect(withoutArguments(error)).toBe(error);
+  expect(redactArguments(error)).toBe(error);
   expect(error).not.toHaveProperty('command');
   const unknown = replyError("ERR unknown command 'AUTH', with args beginning with: 'user' 'secret' ");
-  expect(withoutArguments(unknown)).toMatchObject({
+  expect(redactArguments(unknown)).toMatchObject({
     name: 'ReplyError',
     message: "ERR unknown command 'AUTH'",
   });
-  expect(withoutArguments('no error')).toBe('no error');
+  expect(redactArguments('no error')).toBe('no error');
 });
 
 test('what an error of several addresses says is what each of them says', () => {
-  expect(messageOf(new AggregateError([new Error('one'), 'two']))).toBe('one, two');
+  expect(errorMessage(new AggregateError([new Error('one'), 'two']))).toBe('one, two');
 });
