@@ -5,7 +5,7 @@ import type { CommandIo } from './command-io.ts';
 import { Output } from './output.ts';
 import { printable } from './printable.ts';
 
-/** Carries out a command line, and gives its exit code. */
+/** Runs a command line, and gives its exit code. */
 export async function run(args: readonly string[], io: CommandIo): Promise<number> {
   const output = new Output(io.stdout);
   try {
@@ -26,7 +26,7 @@ async function dispatch(args: readonly string[], output: Output, io: CommandIo):
       output.write(USAGE);
       break;
     case 'version':
-      output.write(`${versionOfHoldfast()}\n`);
+      output.write(`${readVersion()}\n`);
       break;
     case 'services': {
       const { runServicesCommand } = await loadServicesCommand();
@@ -36,12 +36,12 @@ async function dispatch(args: readonly string[], output: Output, io: CommandIo):
   }
 }
 
-function versionOfHoldfast(): string {
+function readVersion(): string {
   const load = createRequire(import.meta.url);
   return load('holdfast/package.json').version;
 }
 
-/** Only when it is needed: it imports ioredis, which need not be installed. */
+/** Loads the command when it is used: it imports ioredis, which need not be installed. */
 async function loadServicesCommand() {
   try {
     return await import('./services-command.ts');

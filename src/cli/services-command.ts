@@ -8,11 +8,15 @@ import type { CommandIo } from './command-io.ts';
 import type { Output } from './output.ts';
 import { printableJson } from './printable.ts';
 import { readServices, toJsonService } from './service-report.ts';
-import { servicesTable } from './service-table.ts';
+import { formatServices } from './service-table.ts';
 import { ServiceWatch, type WatchView } from './service-watch.ts';
-import { jsonLinesView, linesView, screenView } from './watch-views.ts';
+import { createJsonLinesView, createLinesView, createScreenView } from './watch-views.ts';
 
-/** @throws CommandError if Redis is away, takes too long, or refuses; or for a URL that cannot be used. */
+/**
+ * Lists services, or watches them.
+ *
+ * @throws CommandError if Redis is away, takes too long, or replies with an error; or for a URL that cannot be used.
+ */
 export async function runServicesCommand(
   command: ServicesCommand,
   output: Output,
@@ -26,7 +30,7 @@ export async function runServicesCommand(
     else await list(command, connection, registry, output);
   } catch (error) {
     if (!(error instanceof HoldfastError)) throw error;
-    throw new CommandError(withoutPassword(error.message, command.redis), { cause: error });
+    throw new CommandError(redactPassword(error.message, command.redis), { cause: error });
   } finally {
     await connection.close();
   }
@@ -42,7 +46,7 @@ async function list(
   const listed = names.length > 0 ? names : await registry.services();
   const reports = await readServices(registry, listed);
   if (json) output.write(`${printableJson(reports.map(toJsonService), 2)}\n`);
-  else output.writeLines(servicesTable(reports, placeOf(command, connection)));
+  else output.writeLines(formatServices(reports, describePlace(command, connection)));
 }
 
 async function watch(
@@ -56,18 +60,25 @@ async function watch(
   ending.addEventListener('abort', () => void connection.close(), { once: true });
   const watching = new ServiceWatch(connection, registry, {
     names: command.names,
-    view: viewOf(command, output, placeOf(command, connection), env),
-    describe: (error) => withoutPassword(error.message, command.redis),
+    view: createView(command, output, describePlace(command, connection), env),
+    describe: (error) => redactPassword(error.message, command.redis),
   });
   await watching.run(ending);
 }
 
-function viewOf({ json }: ServicesCommand, output: Output, place: string, env: CommandIo['env']): WatchView {
-  if (json) return jsonLinesView(output);
-  return output.stream.isTTY && env.TERM !== 'dumb' ? screenView(output, place) : linesView(output, place);
+function createView(
+  { json }: ServicesCommand,
+  output: Output,
+  place: string,
+  env: CommandIo['env'],
+): WatchView {
+  if (json) return createJsonLinesView(output);
+  return output.stream.isTTY && env.TERM !== 'dumb'
+    ? createScreenView(output, place)
+    : createLinesView(output, place);
 }
 
-function placeOf({ keyPrefix }: ServicesCommand, { address }: RedisConnection): string {
+function describePlace({ keyPrefix }: ServicesCommand, { address }: RedisConnection): string {
   return `with the prefix '${keyPrefix}' in Redis at ${address}`;
 }
 
@@ -79,8 +90,8 @@ function checkUrl(url: string): void {
   }
 }
 
-/** Redis may repeat in an error what it was sent. */
-function withoutPassword(text: string, url: string): string {
+/** Replaces the password, since Redis may repeat in an error what it was sent. */
+function redactPassword(text: string, url: string): string {
   const { password, searchParams } = new URL(url);
   const secrets = [password, decode(password), searchParams.get('password') ?? ''].filter(Boolean);
   return secrets.reduce((rest, secret) => rest.replaceAll(secret, '***'), text);

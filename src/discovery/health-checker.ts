@@ -66,7 +66,7 @@ export interface HealthCheckerEvents {
    * The discovery, the lock service or `expectedStatus` failed, or a check was ignored because it ran out of time while
    * this process was blocked. The checks go on, and a status that could not be written is written later.
    */
-  failure: [error: unknown];
+  failure: [event: { error: unknown }];
 }
 
 /** An address on which the option `path` is checked. */
@@ -160,7 +160,7 @@ export class HealthChecker extends Emitter<HealthCheckerEvents> {
   #createTaskStarter(options: HealthCheckerOptions): (serviceName: string) => Task {
     const { discovery, path = '/health', timeout = 2_000, interval = 10_000, connect = {}, locks } = options;
     const { rise = 2, fall = 3, maxConcurrent = 50 } = options;
-    const onFailure = (error: unknown) => void this.emit('failure', error);
+    const onFailure = (error: unknown) => void this.emit('failure', { error });
     const shared = {
       discovery,
       interval,

@@ -50,12 +50,12 @@ export interface ServiceRegistrarEvents {
   /** The registry had forgotten the instance, as after a restart; it is registered again. */
   're-registered': [event: { instance: ServiceInstance }];
   /** Another process has registered under the id of the instance since. This registrar stops, and leaves it the id. */
-  replaced: [error: InstanceReplacedError];
+  replaced: [event: { error: InstanceReplacedError }];
   /**
    * A registration, a heartbeat or the deregistration failed. Heartbeats and registrations that may succeed later are
    * retried, at first soon, then at the usual interval.
    */
-  failure: [error: unknown];
+  failure: [event: { error: unknown }];
 }
 
 /** Milliseconds after which a failed registration or heartbeat is first retried; twice as long before each further retry. */
@@ -243,7 +243,7 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
           return await this.#attempt;
         } catch (error) {
           this.#lastError = error;
-          this.emit('failure', error);
+          this.emit('failure', { error });
           if (this.#closing !== undefined || this.#isFinal(error)) throw error;
         }
         await this.#pause(Math.min(this.#interval, FIRST_RETRY * 2 ** failures));
@@ -307,11 +307,11 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
     } catch (error) {
       if (error instanceof InstanceReplacedError) {
         this.#replaced = true;
-        this.emit('replaced', error);
+        this.emit('replaced', { error });
         return;
       }
       this.#failures++;
-      this.emit('failure', error);
+      this.emit('failure', { error });
     }
     if (this.#closing === undefined) {
       const soon = FIRST_RETRY * 2 ** (this.#failures - 1);
@@ -326,7 +326,7 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
     try {
       await this.#closeTimeout.execute(() => this.#deregister());
     } catch (error) {
-      this.emit('failure', error);
+      this.emit('failure', { error });
     }
   }
 

@@ -105,7 +105,7 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
   #closing: Promise<void> | undefined = undefined;
 
   constructor(options: RedisServiceDiscoveryOptions) {
-    super('service-discovery');
+    super('redis-service-discovery');
     validateOptions('RedisServiceDiscovery', options, {
       redis: checkRedisSource,
       keyPrefix: matching(/^[\w.:-]{1,64}$/, 'letters, digits and . _ : - (at most 64)'),

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { changesBetween, differences } from '../../src/cli/service-changes.ts';
+import { findChanges, listDifferences } from '../../src/cli/service-changes.ts';
 import type { InstanceReport, ServiceReport } from '../../src/cli/service-report.ts';
 import { type InstanceRegistration, toInstance } from '../../src/discovery/service-instance.ts';
 
@@ -25,7 +25,7 @@ function report(
 }
 
 function told(before: ServiceReport | undefined, after: ServiceReport): string[] {
-  return changesBetween(before, after).map((change) => {
+  return findChanges(before, after).map((change) => {
     const { instanceId } = change.change === 'invalid' ? change.entry : change.report.instance;
     return `${instanceId} ${change.change}`;
   });
@@ -72,7 +72,7 @@ describe('the difference between two instances', () => {
       port: 81,
       metadata: { version: '2', new: 'y' },
     });
-    expect(differences(before, after)).toEqual([
+    expect(listDifferences(before, after)).toEqual([
       'origin http://h:80 → http://h:81',
       'status healthy → unhealthy',
       'weight 1 → 0',
@@ -84,6 +84,6 @@ describe('the difference between two instances', () => {
   });
 
   it('tells a restart from a heartbeat', () => {
-    expect(differences(instance('a'), instance('a', { registeredAt: 2 }))).toEqual(['registered again']);
+    expect(listDifferences(instance('a'), instance('a', { registeredAt: 2 }))).toEqual(['registered again']);
   });
 });

@@ -213,7 +213,7 @@ describe('holdfast', () => {
     const { exitCode, out, err } = await finish(['servicse']);
     expect({ exitCode, out }).toEqual({ exitCode: 2, out: '' });
     expect(err).toBe(
-      "holdfast: there is no command 'servicse': services (holdfast --help tells what there is)\n",
+      "holdfast: there is no command 'servicse': services (holdfast --help lists the commands and options)\n",
     );
   });
 

@@ -104,7 +104,7 @@ describe('a service that is asked for', () => {
     const discovery = discoveryOf({ services: () => fling(cause) });
     const error = await rejectionOf(discovery.instances(service));
     expect(error).toBeInstanceOf(DiscoveryUnavailableError);
-    expect(error).toMatchObject({ message: "where 'user-service' is in DNS is not known", cause });
+    expect(error).toMatchObject({ message: "the DNS name of 'user-service' is not known", cause });
   });
 
   it('knows its instances by their ids where heartbeats are sent, and takes no registrations', async () => {

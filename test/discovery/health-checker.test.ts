@@ -32,7 +32,7 @@ function checkerOf(discovery: ServiceDiscovery, options: Partial<HealthCheckerOp
   const failures: unknown[] = [];
   for (const status of ['healthy', 'unhealthy'] as const)
     checker.on(status, ({ instance, reason }) => told.push(`${instance.instanceId} is ${status}: ${reason}`));
-  checker.on('failure', (error) => failures.push(error));
+  checker.on('failure', ({ error }) => failures.push(error));
   return Object.assign(checker, { told, failures });
 }
 
@@ -73,7 +73,10 @@ describe('a checker', () => {
     expect((await discovery.healthyInstances(service)).map(({ instanceId }) => instanceId)).toEqual(['u2']);
     handler = vi.fn(well);
     await eventually(async () => expect(await statusesIn(discovery)).toEqual(['healthy', 'healthy']));
-    expect(checker.told).toEqual(['u1 is unhealthy: it responded with 503', 'u1 is healthy: it responded with 200']);
+    expect(checker.told).toEqual([
+      'u1 is unhealthy: it responded with 503',
+      'u1 is healthy: it responded with 200',
+    ]);
     expect(checks).toEqual([3, 2]);
     expect(checker.failures).toEqual([]);
   });
@@ -465,6 +468,16 @@ describe('the options of a checker', () => {
     ['retries', { ...good, retries: 5 }],
   ])('%s: a wrong one is named (%#)', (option, options) => {
     expect(() => new HealthChecker(options as never)).toThrow(`'${option}'`);
+  });
+
+  it('a health checker rejects the option leases, also if undefined, and names locks', () => {
+    for (const leases of [new InMemoryLockService(), undefined]) {
+      const options = { ...good, leases } as HealthCheckerOptions;
+      expect(() => new HealthChecker(options)).toThrow(TypeError);
+      expect(() => new HealthChecker(options)).toThrow(
+        "HealthChecker has no option 'leases' any more: it is named 'locks' now",
+      );
+    }
   });
 
   it('are 3 failures in a row, every 10 seconds, if nothing is said', async () => {

@@ -76,7 +76,10 @@ describe('an instance', () => {
       const { port, requests } = await startServer(
         answer(status, { location: `${elsewhere.origin}/health` }),
       );
-      expect(await probeOf()({ port })).toMatchObject({ passed: false, reason: `it responded with ${status}` });
+      expect(await probeOf()({ port })).toMatchObject({
+        passed: false,
+        reason: `it responded with ${status}`,
+      });
       expect(requests).toHaveLength(1);
     }
     expect(elsewhere.requests).toEqual([]);

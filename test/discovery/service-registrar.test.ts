@@ -49,10 +49,10 @@ function registrarOf(discovery: Partial<ServiceDiscovery>, options: Partial<Serv
   });
   const failures: unknown[] = [];
   const again: unknown[] = [];
-  registrar.on('failure', (error) => failures.push(error));
+  registrar.on('failure', ({ error }) => failures.push(error));
   registrar.on('re-registered', ({ instance }) => again.push(instance.instanceId));
   const replacements: InstanceReplacedError[] = [];
-  registrar.on('replaced', (error) => replacements.push(error));
+  registrar.on('replaced', ({ error }) => replacements.push(error));
   const registered: unknown[] = [];
   registrar.on('registered', (event) => registered.push(event.instance));
   return Object.assign(registrar, { failures, again, replacements, registered });

@@ -337,7 +337,7 @@ describe('a list in a file', () => {
     const discovery = await StaticServiceDiscovery.fromFile(path, { interval: 5 });
     onTestFinished(() => discovery.close());
     const failures: DiscoveryUnavailableError[] = [];
-    discovery.on('failure', (error) => failures.push(error));
+    discovery.on('failure', ({ error }) => failures.push(error));
     const toldOf = (name: string) => {
       const told: string[][] = [];
       discovery.watch(name, (instances) => told.push(instances.map(({ host }) => host)));

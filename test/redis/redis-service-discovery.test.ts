@@ -164,7 +164,7 @@ describe('an instance that is registered', () => {
     const replaced = new Promise((resolve) => registrar.once('replaced', resolve));
     await registrar.register();
     await theirs.register(at('u1', 8002));
-    expect(await replaced).toBeInstanceOf(InstanceReplacedError);
+    expect(await replaced).toEqual({ error: expect.any(InstanceReplacedError) });
     await expect(ours.heartbeat(service, 'u1')).rejects.toThrow(InstanceReplacedError);
     await expect(ours.register(at('u1'))).rejects.toThrow(InstanceReplacedError);
     expect(await ours.deregister(service, 'u1')).toBe(false);

@@ -190,7 +190,7 @@ export class GracefulShutdown extends Emitter<GracefulShutdownEvents> {
 
   /** It tells by an event what its deregistration failed of. */
   async #deregister(registrar: ServiceRegistrar): Promise<void> {
-    const onFailure = (error: unknown) => this.#failed({ step: 'deregister', error });
+    const onFailure = ({ error }: { error: unknown }) => this.#failed({ step: 'deregister', error });
     registrar.on('failure', onFailure);
     await this.#step('deregister', PATIENCE, () => registrar.close());
     registrar.off('failure', onFailure);
