@@ -61,6 +61,9 @@ export interface DnsAnswer {
   readonly flaws: readonly HoldfastError[];
 }
 
+/** The address of an instance, with the fields that its record has. */
+type Endpoint = Pick<InstanceRegistration, 'host' | 'port' | 'weight' | 'metadata'>;
+
 /** The most records, targets and instances that are used; a service with more needs another discovery than DNS. */
 const MAX_RECORDS = 1_000;
 /** The most targets whose addresses are looked up at once. */
@@ -257,11 +260,11 @@ export class DnsLookup {
   }
 
   /** Makes the answer. Of several records with one address the first counts. */
-  #answer(addresses: readonly Pick<InstanceRegistration, 'host' | 'port'>[], ttl: number): DnsAnswer {
+  #answer(endpoints: readonly Endpoint[], ttl: number): DnsAnswer {
     const instances = new Map<string, ServiceInstance>();
-    for (const address of this.#limit(addresses)) {
+    for (const endpoint of this.#limit(endpoints)) {
       try {
-        const instance = this.#toInstance(address);
+        const instance = this.#toInstance(endpoint);
         if (!instances.has(instance.instanceId)) instances.set(instance.instanceId, instance);
       } catch (error) {
         this.#flaws.push(error as InvalidInstanceError);
@@ -279,14 +282,13 @@ export class DnsLookup {
     return new DiscoveryUnavailableError(message, { cause });
   }
 
-  #toInstance({ host, port }: Pick<InstanceRegistration, 'host' | 'port'>): ServiceInstance {
+  #toInstance(endpoint: Endpoint): ServiceInstance {
     const { protocol } = this.#dnsName;
-    const address = `${host}:${port}`;
+    const address = `${endpoint.host}:${endpoint.port}`;
     const instanceId = address.startsWith(':') ? `at:${address}` : address;
     const known = this.#before.get(instanceId);
     const instance = toInstance({
-      host,
-      port,
+      ...endpoint,
       serviceName: this.#serviceName,
       instanceId,
       protocol,

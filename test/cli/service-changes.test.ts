@@ -31,28 +31,28 @@ function told(before: ServiceReport | undefined, after: ServiceReport): string[]
   });
 }
 
-describe('between two looks at a service', () => {
-  it('everything is present at the first one', () => {
+describe('between two readings of a service', () => {
+  it('every instance is present at the first reading of a service', () => {
     expect(told(undefined, report(0, [reported('a'), reported('b')]))).toEqual(['a present', 'b present']);
   });
 
-  it('nothing happened if only heartbeats did', () => {
+  it('heartbeats are no change between two readings of a service', () => {
     const after = reported('a', 90_000, { lastHeartbeat: 5_000 });
     expect(told(report(0, [reported('a', 85_000)]), report(5_000, [after]))).toEqual([]);
   });
 
-  it('who was to expire by then has expired, and who was not has left', () => {
+  it('an instance that vanishes between two readings has expired if it was to expire by then, and has left if not', () => {
     const before = report(1_000, [reported('a', 500), reported('b', 501), reported('c')]);
     expect(told(before, report(1_500, [reported('c')]))).toEqual(['a expired', 'b left']);
   });
 
-  it('some join and some change', () => {
+  it('between two readings of a service instances join and change', () => {
     const before = report(0, [reported('a')]);
     const after = report(1, [reported('a', 90_000, { weight: 2 }), reported('b')]);
     expect(told(before, after)).toEqual(['a changed', 'b joined']);
   });
 
-  it('what is not a registration is told once for each reason, and is no farewell', () => {
+  it('between two readings an invalid entry is reported once for each reason, and is no departure', () => {
     const bad = [{ instanceId: 'a', reason: 'x' }];
     expect(told(report(0, [reported('a')]), report(1, [], bad))).toEqual(['a invalid']);
     expect(told(report(1, [], bad), report(2, [], bad))).toEqual([]);
@@ -64,7 +64,7 @@ describe('between two looks at a service', () => {
 });
 
 describe('the difference between two instances', () => {
-  it('names what changed, with the values', () => {
+  it('the difference between two instances names what changed, with the values', () => {
     const before = instance('a', { zone: 'eu', metadata: { version: '1', gone: 'x' } });
     const after = instance('a', {
       status: 'unhealthy',
@@ -83,7 +83,7 @@ describe('the difference between two instances', () => {
     ]);
   });
 
-  it('tells a restart from a heartbeat', () => {
+  it('the difference between two instances tells a restart from a heartbeat', () => {
     expect(listDifferences(instance('a'), instance('a', { registeredAt: 2 }))).toEqual(['registered again']);
   });
 });

@@ -58,8 +58,8 @@ async function requestsTo(server: TestServer, count: number): Promise<void> {
   await eventually(() => expect(server.requests.length).toBeGreaterThanOrEqual(already + count));
 }
 
-describe('a checker', () => {
-  it('writes that an instance is unhealthy when checks fail, and healthy when they pass again', async () => {
+describe('a health checker', () => {
+  it('a health checker writes that an instance is unhealthy when checks fail, and healthy when they pass again', async () => {
     let handler = vi.fn(ill);
     const server = await startServer((request, response) => handler(request, response));
     const other = await startServer(well);
@@ -81,7 +81,7 @@ describe('a checker', () => {
     expect(checker.failures).toEqual([]);
   });
 
-  it('does nothing before it is started, and begins once', async () => {
+  it('a health checker does nothing before it is started, and begins once', async () => {
     const server = await startServer(well);
     const discovery = await discoveryOf(at(server));
     const instances = vi.spyOn(discovery, 'instances');
@@ -94,7 +94,7 @@ describe('a checker', () => {
     await requestsTo(server, 1);
   });
 
-  it('checks the services that it was told to, and no others', async () => {
+  it('a health checker checks the services of its options, and no others', async () => {
     const [users, orders, others] = [await startServer(ill), await startServer(ill), await startServer(ill)];
     const discovery = await discoveryOf(
       at(users),
@@ -110,7 +110,7 @@ describe('a checker', () => {
     expect(others.requests).toEqual([]);
   });
 
-  it('asks for /health, or the path that it was told, unless the instance has its own', async () => {
+  it('a health checker requests /health, or its option path, unless the instance has a path of its own', async () => {
     const server = await startServer(well);
     const discovery = await discoveryOf(at(server), at(server, 'u2', { healthCheckUrl: '/own' }));
     checkerOf(discovery).start();
@@ -124,19 +124,22 @@ describe('a checker', () => {
     ['one', 204, [false, true, false, false]],
     ['several', [200, 404], [true, false, true, false]],
     ['by a function', (status: number) => status < 500, [true, true, true, false]],
-  ])('takes as passed the statuses that it should: %s', async (_what, expectedStatus, expected) => {
-    const registrations: InstanceRegistration[] = [];
-    for (const status of [200, 204, 404, 503]) {
-      const server = await startServer((_request, response) => void response.writeHead(status).end());
-      registrations.push(at(server, `u${status}`, { status: 'unknown' }));
-    }
-    const discovery = await discoveryOf(...registrations);
-    checkerOf(discovery, { expectedStatus, interval: 1_000 }).start();
-    const statuses = expected.map((passes) => (passes ? 'healthy' : 'unhealthy'));
-    await eventually(async () => expect(await statusesIn(discovery)).toEqual(statuses));
-  });
+  ])(
+    'a health checker takes exactly the expected statuses as passed: %s',
+    async (_what, expectedStatus, expected) => {
+      const registrations: InstanceRegistration[] = [];
+      for (const status of [200, 204, 404, 503]) {
+        const server = await startServer((_request, response) => void response.writeHead(status).end());
+        registrations.push(at(server, `u${status}`, { status: 'unknown' }));
+      }
+      const discovery = await discoveryOf(...registrations);
+      checkerOf(discovery, { expectedStatus, interval: 1_000 }).start();
+      const statuses = expected.map((passes) => (passes ? 'healthy' : 'unhealthy'));
+      await eventually(async () => expect(await statusesIn(discovery)).toEqual(statuses));
+    },
+  );
 
-  it('has a connection of its making, where it was told how', async () => {
+  it('a health checker connects as its option connect says', async () => {
     const connect = vi.fn((_options: unknown, callback: (error: Error, socket: null) => void) =>
       callback(new Error('no way'), null),
     );
@@ -147,7 +150,7 @@ describe('a checker', () => {
     expect(connect.mock.calls[0]![0]).toMatchObject({ hostname: '10.0.0.1', port: '8001' });
   });
 
-  it('goes on checking though a listener throws, and though an expectation does', async () => {
+  it('a health checker goes on checking though a listener or expectedStatus throws', async () => {
     const warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => {});
     const server = await startServer(ill);
     const discovery = await discoveryOf(at(server));
@@ -164,7 +167,7 @@ describe('a checker', () => {
     expect(warn).toHaveBeenCalledTimes(3);
   });
 
-  it('checks an instance at the host and port of its registration alone', async () => {
+  it('a health checker checks an instance at the host and port of its registration alone', async () => {
     const [own, elsewhere] = [await startServer(well), await startServer(well)];
     const discovery = new InMemoryServiceDiscovery({ ttl: Infinity });
     const registered = await discovery.register(at(own, 'u1', { status: 'unknown' }));
@@ -180,7 +183,7 @@ describe('a checker', () => {
   });
 });
 
-describe('a checker over', () => {
+describe('a health checker over', () => {
   /** A discovery of one kind that lists a server's instance. */
   type Listing = (server: TestServer) => Promise<ServiceDiscovery>;
 
@@ -220,7 +223,7 @@ describe('a checker over', () => {
   ];
 
   it.each(listings)(
-    '%s changes the status, is followed by those who watch, and changes it back',
+    'a health checker over %s changes the status, is followed by watchers, and changes it back',
     async (_kind, list) => {
       let handler = ill;
       const server = await startServer((request, response) => handler(request, response));
@@ -248,20 +251,23 @@ describe('a checker over', () => {
     },
   );
 
-  it.each(listings)('%s is heard of by the LoadBalancer', async (_kind, list) => {
-    const server = await startServer(ill);
-    const discovery = await list(server);
-    onTestFinished(() => discovery.close());
-    const balancer = new LoadBalancer({ discovery });
-    onTestFinished(() => balancer.close());
-    expect(await balancer.getInstance(service)).toMatchObject({ status: 'healthy' });
-    checkerOf(discovery).start();
-    await eventually(async () =>
-      expect(await balancer.getInstance(service)).toMatchObject({ status: 'unhealthy' }),
-    );
-  });
+  it.each(listings)(
+    'a health checker over %s changes the status in the LoadBalancer',
+    async (_kind, list) => {
+      const server = await startServer(ill);
+      const discovery = await list(server);
+      onTestFinished(() => discovery.close());
+      const balancer = new LoadBalancer({ discovery });
+      onTestFinished(() => balancer.close());
+      expect(await balancer.getInstance(service)).toMatchObject({ status: 'healthy' });
+      checkerOf(discovery).start();
+      await eventually(async () =>
+        expect(await balancer.getInstance(service)).toMatchObject({ status: 'unhealthy' }),
+      );
+    },
+  );
 
-  it('one list together with another checker writes and tells each status once', async () => {
+  it('a health checker that shares a list with another checker writes and emits each status once', async () => {
     const server = await startServer(ill);
     const discovery = await listed(server);
     const update = vi.spyOn(discovery, 'update');
@@ -276,7 +282,7 @@ describe('a checker over', () => {
     expect(checkers.flatMap(({ failures }) => failures)).toEqual([]);
   });
 
-  it('a file goes on with the instances that the file has, and forgets the status of one that left', async () => {
+  it('a health checker over a file goes on with the instances that the file has, and forgets the status of one that left', async () => {
     const [bad, good] = [await startServer(ill), await startServer(well)];
     const directory = await mkdtemp(join(tmpdir(), 'holdfast-'));
     onTestFinished(() => rm(directory, { recursive: true }));
@@ -303,7 +309,7 @@ describe('a checker over', () => {
     await eventually(async () => expect(await statusesIn(discovery)).toEqual(['unhealthy', 'healthy']));
   });
 
-  it('a discovery that is closed meanwhile tells of failures, and can be closed', async () => {
+  it('a health checker over a discovery that is closed meanwhile emits failures, and can be closed', async () => {
     const server = await startServer(ill);
     const discovery = await listed(server);
     const checker = checkerOf(discovery);
@@ -316,8 +322,8 @@ describe('a checker over', () => {
   });
 });
 
-describe('several checkers', () => {
-  it('that share locks check each instance as often as one does', async () => {
+describe('several health checkers', () => {
+  it('several health checkers that share locks check each instance as often as one does', async () => {
     const server = await startServer(ill);
     const discovery = await discoveryOf(at(server));
     const locks = new InMemoryLockService();
@@ -330,7 +336,7 @@ describe('several checkers', () => {
     expect([...locks.held.keys()]).toEqual([`health-check:${service}`]);
   });
 
-  it('take over from one that is closed, and go on from what it found', async () => {
+  it('several health checkers take over from one that is closed, and go on from what it found', async () => {
     const server = await startServer(ill);
     const discovery = await discoveryOf(at(server));
     const locks = new InMemoryLockService();
@@ -346,14 +352,14 @@ describe('several checkers', () => {
     expect(await statusesIn(discovery)).toEqual(['unhealthy']);
   });
 
-  it('without locks all check', async () => {
+  it('several health checkers without a lock service all check', async () => {
     const server = await startServer(ill);
     const discovery = await discoveryOf(at(server));
     for (let count = 0; count < 3; count++) checkerOf(discovery, { interval: 60_000 }).start();
     await requestsTo(server, 3);
   });
 
-  it('whose locks fail all check, and say why', async () => {
+  it('several health checkers whose lock service fails all check, and emit the failure', async () => {
     const server = await startServer(well);
     const discovery = await discoveryOf(at(server));
     const down = new Error('locks are down');
@@ -366,8 +372,8 @@ describe('several checkers', () => {
   });
 });
 
-describe('closing', () => {
-  it('gives up the checks under way, can be asked for twice, and is the end', async () => {
+describe('closing a health checker', () => {
+  it('closing a health checker cancels the checks under way, can be repeated, and is final', async () => {
     const server = await startServer(() => {});
     const discovery = await discoveryOf(at(server));
     const locks = new InMemoryLockService();
@@ -383,7 +389,7 @@ describe('closing', () => {
     expect([checker.told, checker.failures, await statusesIn(discovery)]).toEqual([[], [], ['healthy']]);
   });
 
-  it('waits for a status that is being written', async () => {
+  it('closing a health checker waits for a status that is being written', async () => {
     const server = await startServer(ill);
     const discovery = await discoveryOf(at(server, 'u1', { status: 'unknown' }));
     const writing = defer<boolean>();
@@ -403,14 +409,14 @@ describe('closing', () => {
     await closing;
   });
 
-  it('one that was never started is the end of it too', async () => {
+  it('closing a health checker that was never started is final too', async () => {
     const checker = checkerOf(await discoveryOf());
     await checker.close();
     expect(() => checker.start()).toThrow(ClosedError);
   });
 });
 
-it('a checker does not hold the process, not even with checks under way', async () => {
+it('a health checker does not hold the process open, not even with checks under way', async () => {
   const server = await startServer(() => {});
   const source = (file: string) => JSON.stringify(new URL(`../../src/discovery/${file}.ts`, import.meta.url));
   const script = `
@@ -433,7 +439,7 @@ it('a checker does not hold the process, not even with checks under way', async 
   expect(server.requests).toHaveLength(2);
 });
 
-describe('the options of a checker', () => {
+describe('the options of a health checker', () => {
   const discovery = new InMemoryServiceDiscovery();
   const good = { discovery, services: [service] };
   it.each<[string, Record<string, unknown>]>([
@@ -466,7 +472,7 @@ describe('the options of a checker', () => {
     ['connect', { ...good, connect: 5 }],
     ['connect', { ...good, connect: null }],
     ['retries', { ...good, retries: 5 }],
-  ])('%s: a wrong one is named (%#)', (option, options) => {
+  ])('a health checker names the option %s if it is wrong (%#)', (option, options) => {
     expect(() => new HealthChecker(options as never)).toThrow(`'${option}'`);
   });
 
@@ -480,7 +486,7 @@ describe('the options of a checker', () => {
     }
   });
 
-  it('are 3 failures in a row, every 10 seconds, if nothing is said', async () => {
+  it('a health checker makes an instance unhealthy after 3 failures in a row, 10 seconds apart, by default', async () => {
     fakeTime();
     vi.spyOn(Math, 'random').mockReturnValue(0);
     const connect = vi.fn((_options: unknown, callback: (error: Error) => void) => callback(new Error('no')));
@@ -496,7 +502,7 @@ describe('the options of a checker', () => {
     await checker.close();
   });
 
-  it('are 2 seconds for a check, and 50 at once, if nothing is said', async () => {
+  it('a health checker takes 2 seconds for a check, and 50 checks at once, by default', async () => {
     fakeTime();
     const ids = Array.from({ length: 60 }, (_, index) => `u${index}`);
     const discovery = await discoveryOf(...ids.map((id) => registration(id, { status: 'unknown' })));

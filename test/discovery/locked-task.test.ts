@@ -43,8 +43,8 @@ function stub() {
   };
 }
 
-describe('of several that may do some work', () => {
-  it('one does it, for as long as it lives', async () => {
+describe('of several processes with one lock', () => {
+  it('of several processes with one lock, one runs the task for as long as it lives', async () => {
     const locks = new InMemoryLockService();
     const [one, other] = [lockedTaskOf(locks), lockedTaskOf(locks)];
     for (let turn = 0; turn < 20; turn++) {
@@ -55,7 +55,7 @@ describe('of several that may do some work', () => {
     expect(other.began).toHaveLength(0);
   });
 
-  it('another takes over at its next try when it is stopped', async () => {
+  it('of several processes with one lock, another takes over at its next attempt when the first is stopped', async () => {
     const locks = new InMemoryLockService();
     const [one, other] = [lockedTaskOf(locks), lockedTaskOf(locks)];
     await pass(5 * interval);
@@ -64,7 +64,7 @@ describe('of several that may do some work', () => {
     expect([one.runs, other.runs]).toEqual([false, true]);
   });
 
-  it('another takes over within four intervals when it dies with the lease', async () => {
+  it('of several processes with one lock, another takes over within four intervals when the holder dies', async () => {
     const locks = new InMemoryLockService();
     const { acquire } = locks;
     await pass(5 * interval);
@@ -76,7 +76,7 @@ describe('of several that may do some work', () => {
     expect(other.runs).toBe(true);
   });
 
-  it('never two do it at once, and never none for long, whoever comes and goes', async () => {
+  it('of several processes with one lock, never two run the task at once, and never none for long, whoever comes and goes', async () => {
     const command = fc.record({
       do: fc.constantFrom('come', 'go', 'die'),
       at: fc.nat(3),
@@ -120,8 +120,8 @@ describe('of several that may do some work', () => {
   });
 });
 
-describe('the lease', () => {
-  it('is asked for at random between 85 and 100 % of the interval, and lasts three intervals', async () => {
+describe('the lock of a task', () => {
+  it('the lock of a task is acquired again after 85 to 100 % of the interval at random, and lasts three intervals', async () => {
     const random = vi.spyOn(Math, 'random');
     const locks = stub();
     random.mockReturnValueOnce(0).mockReturnValueOnce(0.999_999);
@@ -140,7 +140,7 @@ describe('the lease', () => {
     expect(new Set(locks.acquire.mock.calls.map(([, holder]) => holder)).size).toBe(1);
   });
 
-  it('of two is asked for under two names', () => {
+  it('two locked tasks acquire their locks under two holder names', () => {
     const locks = stub();
     lockedTaskOf(locks);
     lockedTaskOf(locks);
@@ -148,7 +148,7 @@ describe('the lease', () => {
     expect(one![1]).not.toBe(other![1]);
   });
 
-  it('that was lost ends the work, and begins other work when it is there again', async () => {
+  it('a lock that is lost stops the task, and a new task starts when the lock is acquired again', async () => {
     const locks = stub();
     const lockedTask = lockedTaskOf(locks);
     await pass(interval);
@@ -160,7 +160,7 @@ describe('the lease', () => {
     expect(lockedTask.runs).toBe(true);
   });
 
-  it('holdsLock until three intervals after it was asked for: not any more after a long suspension', async () => {
+  it('the lock of a task runs out three intervals after its attempt began, also during a long suspension', async () => {
     const locks = stub();
     const slow = defer<boolean>();
     locks.acquire.mockReturnValueOnce(slow.promise);
@@ -181,23 +181,26 @@ describe('the lease', () => {
     expect(lockedTask.began).toHaveLength(1);
   });
 
-  it.each([-600_000, 600_000])('is not affected if the clock of the host jumps by %i ms', async (jump) => {
-    const lockedTask = lockedTaskOf(new InMemoryLockService());
-    await pass(interval / 2);
-    vi.setSystemTime(Date.now() + jump);
-    for (let turn = 0; turn < 10; turn++) {
-      await pass(interval);
-      expect(lockedTask.began[0]!.holdsLock()).toBe(true);
-    }
-    expect(lockedTask.began).toHaveLength(1);
-  });
+  it.each([-600_000, 600_000])(
+    'the lock of a task is not affected if the clock of the host jumps by %i ms',
+    async (jump) => {
+      const lockedTask = lockedTaskOf(new InMemoryLockService());
+      await pass(interval / 2);
+      vi.setSystemTime(Date.now() + jump);
+      for (let turn = 0; turn < 10; turn++) {
+        await pass(interval);
+        expect(lockedTask.began[0]!.holdsLock()).toBe(true);
+      }
+      expect(lockedTask.began).toHaveLength(1);
+    },
+  );
 });
 
-describe('locks that fail', () => {
+describe('a lock service that fails', () => {
   it.each<[string, () => Promise<boolean>]>([
     ['reject', () => Promise.reject(down)],
     ['throw', () => fling(down)],
-  ])('leave the work to everyone while they %s', async (_how, fail) => {
+  ])('a lock service that fails leaves the task to every process while it %s', async (_how, fail) => {
     vi.spyOn(Math, 'random').mockReturnValue(0);
     const locks = stub();
     locks.acquire.mockResolvedValueOnce(false).mockImplementationOnce(fail).mockResolvedValueOnce(false);
@@ -210,7 +213,7 @@ describe('locks that fail', () => {
     expect([lockedTask.runs, lockedTask.failures]).toEqual([false, [down]]);
   });
 
-  it('by not answering leave it to everyone after an interval', async () => {
+  it('a lock service that does not respond leaves the task to every process after an interval', async () => {
     const locks = stub();
     locks.acquire.mockReturnValue(new Promise(() => {}));
     const lockedTask = lockedTaskOf(locks);
@@ -225,8 +228,8 @@ describe('locks that fail', () => {
   });
 });
 
-describe('stopping', () => {
-  it('ends the work, then frees the lease, and asks for it no more', async () => {
+describe('stopping a locked task', () => {
+  it('stopping a locked task stops the task, then frees the lock, and does not acquire it again', async () => {
     const locks = stub();
     const lockedTask = lockedTaskOf(locks);
     await flush();
@@ -244,7 +247,7 @@ describe('stopping', () => {
     expect(locks.acquire).toHaveBeenCalledTimes(1);
   });
 
-  it('frees no lease of another', async () => {
+  it('stopping a locked task frees no lock of another holder', async () => {
     const locks = stub();
     locks.acquire.mockResolvedValue(false);
     const lockedTask = lockedTaskOf(locks);
@@ -254,7 +257,7 @@ describe('stopping', () => {
   });
 
   it.each([true, false])(
-    'waits for the lease that is being asked for, and frees it if it gets it: %s',
+    'stopping a locked task waits for the attempt to acquire the lock, and frees the lock if it succeeds: %s',
     async (granted) => {
       const locks = stub();
       const slow = defer<boolean>();
@@ -272,7 +275,7 @@ describe('stopping', () => {
     },
   );
 
-  it('waits for all the work that ended with a lost lease', async () => {
+  it('stopping a locked task waits for every task that was stopped when its lock was lost', async () => {
     const locks = stub();
     locks.acquire.mockResolvedValueOnce(true).mockResolvedValueOnce(false);
     locks.acquire.mockResolvedValueOnce(true).mockResolvedValueOnce(false);
@@ -290,7 +293,7 @@ describe('stopping', () => {
     expect(stopped.outcome?.ok).toBe(true);
   });
 
-  it('succeeds though the lease cannot be freed, and tells of it', async () => {
+  it('stopping a locked task succeeds though the lock cannot be freed, and reports the failure', async () => {
     const locks = stub();
     locks.release.mockRejectedValueOnce(down);
     const lockedTask = lockedTaskOf(locks);
@@ -307,7 +310,7 @@ describe('stopping', () => {
   });
 });
 
-it('no timer holdsLock the process', async () => {
+it('a locked task does not hold the process open', async () => {
   const setTimeout = vi.spyOn(globalThis, 'setTimeout');
   lockedTaskOf(new InMemoryLockService());
   await pass(3 * interval);

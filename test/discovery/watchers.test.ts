@@ -18,8 +18,8 @@ function listening(watchers: Watchers, serviceName = service) {
   return { told, unsubscribe };
 }
 
-describe('those who watch', () => {
-  it('are told at once, each of its own service', () => {
+describe('watchers', () => {
+  it('watchers are told at once, each about its own service', () => {
     const watchers = new Watchers();
     const [users, orders] = [listening(watchers), listening(watchers, 'order-service')];
     const instances = list('u1');
@@ -30,7 +30,7 @@ describe('those who watch', () => {
     expect([users.told, orders.told]).toEqual([[['u1']], []]);
   });
 
-  it('are told of each change once and in order though a listener makes changes', () => {
+  it('watchers are told of each change once and in order though a listener makes changes', () => {
     const watchers = new Watchers();
     const before = listening(watchers);
     const changing = vi.fn<InstanceListener>(([first]) => {
@@ -47,7 +47,7 @@ describe('those who watch', () => {
     expect(orders.told).toEqual([['o1']]);
   });
 
-  it('are told nothing any more if another listener unsubscribed them during the telling', () => {
+  it('watchers are told nothing any more if another listener unsubscribed them during the telling', () => {
     const watchers = new Watchers();
     const first = listening(watchers);
     watchers.watch(service, () => last.unsubscribe());
@@ -58,7 +58,7 @@ describe('those who watch', () => {
     expect(last.told).toEqual([]);
   });
 
-  it('are not told of what was under way when they began to watch', () => {
+  it('watchers are not told of a change that was under way when they began to watch', () => {
     const watchers = new Watchers();
     let late: ReturnType<typeof listening> | undefined;
     watchers.watch(service, () => {
@@ -70,7 +70,7 @@ describe('those who watch', () => {
     expect(late!.told).toEqual([['u2']]);
   });
 
-  it('are told nothing any more once all were sent away, not even what was still to be told', () => {
+  it('watchers are told nothing any more once all were sent away, not even what was still to be told', () => {
     const watchers = new Watchers();
     let next: ReturnType<typeof listening> | undefined;
     watchers.watch(service, () => {
@@ -85,7 +85,7 @@ describe('those who watch', () => {
     expect(next!.told).toEqual([['u3']]);
   });
 
-  it.each([undefined, null, {}])('must do so with a function; %o is none', (listener) => {
+  it.each([undefined, null, {}])('watchers have to be functions, unlike %o', (listener) => {
     const watchers = new Watchers();
     expect(() => watchers.watch(service, listener as never)).toThrow(TypeError);
     expect(watchers.size).toBe(0);
@@ -111,8 +111,8 @@ it.each<[string, InstanceListener]>([
   });
 });
 
-describe('how many watch', () => {
-  it('counts each that watches, and the same listener twice if it does so twice', () => {
+describe('the number of watchers', () => {
+  it('the number of watchers counts each that watches, and the same listener twice if it does so twice', () => {
     const watchers = new Watchers();
     const listener = vi.fn();
     const unsubscribe = watchers.watch(service, listener);
@@ -125,7 +125,7 @@ describe('how many watch', () => {
     expect(listener).toHaveBeenCalledTimes(1);
   });
 
-  it('is known of each service: whether anyone does', () => {
+  it('the number of watchers is known for each service', () => {
     const watchers = new Watchers();
     const [one, other] = [listening(watchers), listening(watchers)];
     expect([watchers.has(service), watchers.has('order-service')]).toEqual([true, false]);
@@ -139,7 +139,7 @@ describe('how many watch', () => {
     expect(watchers.size).toBe(1);
   });
 
-  it('is none once all were sent away', () => {
+  it('the number of watchers is none once all were sent away', () => {
     const watchers = new Watchers();
     listening(watchers);
     listening(watchers, 'order-service');

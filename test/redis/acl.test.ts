@@ -64,7 +64,7 @@ async function useEverything(source: RedisSource): Promise<void> {
   await connection.close();
 }
 
-test('a user with the documented rights, and with none of them too many, can do all of it', async () => {
+test('a user with exactly the documented rights can do everything', async () => {
   const { url, port } = await startRedis();
   const admin = directly(url);
   await admin.call('ACL', 'SETUSER', ...USER);
@@ -86,7 +86,7 @@ test('a user with the documented rights, and with none of them too many, can do 
   expect(objects.filter((object) => object !== 'client' && object !== 'client|setinfo')).toEqual([]);
 });
 
-test('in a cluster it takes two more', { timeout: 15_000 }, async () => {
+test('a user in a cluster needs two more rights than outside', { timeout: 15_000 }, async () => {
   const { servers, nodes } = await cluster();
   await Promise.all(servers.map(({ url }) => directly(url).call('ACL', 'SETUSER', ...USER, ...OF_CLUSTERS)));
   const redisOptions = { username: 'holdfast', password: 'secret' };

@@ -50,8 +50,8 @@ function cacheOf({ grace = GRACE } = {}) {
 
 const TEN = Array.from({ length: 10 }, (_, index) => `u${index}`);
 
-describe('what is known of a service', () => {
-  it('is what was read, with the times of the registry', () => {
+describe('the cache of a service', () => {
+  it('the cache of a service has the instances that were read, with the times of the registry', () => {
     const known = cacheOf();
     expect(known.cache.version).toBeUndefined();
     expect(known.cache.snapshot).toEqual([]);
@@ -71,7 +71,7 @@ describe('what is known of a service', () => {
     ]);
   });
 
-  it('grows and changes by what is registered', () => {
+  it('the cache of a service grows and changes with each registration', () => {
     const known = cacheOf();
     known.read('u1');
     known.registered(entryOf('u2'));
@@ -83,7 +83,7 @@ describe('what is known of a service', () => {
     ]);
   });
 
-  it('loses at once whoever says that it leaves, down to the last', () => {
+  it('the cache of a service removes an instance that deregisters at once, down to the last', () => {
     const known = cacheOf();
     known.read('u1', 'u2', 'u3');
     known.deregistered('u2');
@@ -92,7 +92,7 @@ describe('what is known of a service', () => {
     expect(known.ids).toEqual([]);
   });
 
-  it('begins with what an earlier process knew', () => {
+  it('the cache of a service begins with the list of an earlier process', () => {
     const known = cacheOf();
     const recalled = toInstance({ serviceName: service, instanceId: 'u1', host: '10.0.0.1', port: 8001 });
     known.cache.restore([recalled]);
@@ -101,8 +101,8 @@ describe('what is known of a service', () => {
   });
 });
 
-describe('a list', () => {
-  it('is frozen, and the same one until something changes', () => {
+describe('the list of a cache', () => {
+  it('the list of a cache is frozen, and the same one until something changes', () => {
     const known = cacheOf();
     known.read('u1', 'u2');
     const before = known.cache.snapshot;
@@ -117,7 +117,7 @@ describe('a list', () => {
     expect(before).toMatchObject([{ port: 8001 }, { port: 8001 }]);
   });
 
-  it('keeps each instance that did not change', () => {
+  it('the list of a cache keeps each instance that did not change', () => {
     const known = cacheOf();
     known.read('u1', 'u2');
     const [u1, u2] = known.cache.snapshot;
@@ -126,7 +126,7 @@ describe('a list', () => {
     expect(known.cache.snapshot[1]).toBe(u2);
   });
 
-  it('is not another one for another time of the last heartbeat, or another start', () => {
+  it('the list of a cache stays the same for another time of the last heartbeat, or another epoch', () => {
     const known = cacheOf();
     known.read('u1');
     const before = known.cache.snapshot;
@@ -136,14 +136,14 @@ describe('a list', () => {
 });
 
 describe('an instance that expires', () => {
-  it('is gone at once if most of the others stay', () => {
+  it('an instance that expires is gone at once if most of the others stay', () => {
     const known = cacheOf();
     known.read('u1', 'u2', 'u3');
     known.expired('u2');
     expect(known.ids).toEqual(['u1', 'u3']);
   });
 
-  it('is kept for ten grace periods if it was the only one', async () => {
+  it('an instance that expires is kept for ten grace periods if it was the only one', async () => {
     const known = cacheOf();
     known.read('u1');
     known.expired('u1');
@@ -158,14 +158,14 @@ describe('an instance that expires', () => {
     expect(known.cache.missing).toEqual([]);
   });
 
-  it('is gone at once if a reading finds it gone and half of the others stay', () => {
+  it('an instance that expires is gone at once if a reading finds it gone and half of the others stay', () => {
     const known = cacheOf();
     known.read('u1', 'u2');
     known.read('u2');
     expect(known.ids).toEqual(['u2']);
   });
 
-  it('is kept for the grace period with all others that expire, if that is more than half', async () => {
+  it('an instance that expires is kept for the grace period with all others that expire, if that is more than half', async () => {
     const known = cacheOf();
     known.read('u1', 'u2', 'u3');
     known.expired('u1', 'u2');
@@ -179,7 +179,7 @@ describe('an instance that expires', () => {
     expect(known.ids).toEqual(['u3']);
   });
 
-  it('is kept if it is the one that makes it more than half within a grace period', async () => {
+  it('an instance that expires is kept if it brings the loss to more than half within a grace period', async () => {
     const known = cacheOf();
     known.read(...TEN);
     for (const instanceId of TEN.slice(0, 5)) {
@@ -192,7 +192,7 @@ describe('an instance that expires', () => {
     expect(known.ids).toEqual(TEN.slice(5));
   });
 
-  it('is gone at once again when the others that did so are a grace period away', async () => {
+  it('an instance that expires is gone at once again a grace period after the others expired', async () => {
     const known = cacheOf();
     known.read('u1', 'u2', 'u3', 'u4');
     known.expired('u1', 'u2');
@@ -202,7 +202,7 @@ describe('an instance that expires', () => {
     expect(known.ids).toEqual(['u4']);
   });
 
-  it('is gone at once if those that expired before it are back', () => {
+  it('an instance that expires is gone at once if those that expired before it are back', () => {
     const known = cacheOf();
     known.read('u1', 'u2');
     known.expired('u1');
@@ -213,7 +213,7 @@ describe('an instance that expires', () => {
 });
 
 describe('a registry that suddenly knows less', () => {
-  it('is not believed before ten grace periods have passed without a sign of anyone', async () => {
+  it('a registry that suddenly knows less is not believed before ten grace periods have passed without a sign of anyone', async () => {
     const known = cacheOf();
     known.read('u1', 'u2', 'u3');
     const before = known.cache.snapshot;
@@ -237,7 +237,7 @@ describe('a registry that suddenly knows less', () => {
     expect(known.cache.graceEnds).toBe(Infinity);
   });
 
-  it('that has lost a part of an instance keeps it for a grace period, however few they are', async () => {
+  it('a registry that has lost a part of an instance does not cost it its grace period, however few such instances are', async () => {
     const known = cacheOf();
     known.read(...TEN);
     const entries = TEN.slice(2).map((instanceId) => entryOf(instanceId));
@@ -250,7 +250,7 @@ describe('a registry that suddenly knows less', () => {
     expect(known.ids).toEqual(TEN.slice(2));
   });
 
-  it('that is silent about all gives back those that it took out within the grace period', async () => {
+  it('a registry that is silent about all instances brings back those that were removed within the grace period', async () => {
     const known = cacheOf();
     known.read(...TEN);
     for (const instanceId of TEN) {
@@ -270,7 +270,7 @@ describe('a registry that suddenly knows less', () => {
     expect(known.ids.sort()).toEqual(TEN);
   });
 
-  it('that is silent about all does not give back one that said that it leaves', () => {
+  it('a registry that is silent about all instances does not bring back one that deregistered', () => {
     const known = cacheOf();
     known.read('u1', 'u2', 'u3');
     known.expired('u1');
@@ -279,7 +279,7 @@ describe('a registry that suddenly knows less', () => {
     expect(known.ids).toEqual(['u2', 'u3']);
   });
 
-  it('loses in one grace period no more than half of those about which it is silent beside others', async () => {
+  it('a registry that suddenly knows less costs at most half of the missing instances in one grace period', async () => {
     const known = cacheOf();
     known.read(...TEN);
     known.read('u9');
@@ -293,7 +293,7 @@ describe('a registry that suddenly knows less', () => {
     expect(known.ids).toEqual(['u9']);
   });
 
-  it('is not believed either if less than half is left', async () => {
+  it('a registry that suddenly knows less is not believed either if less than half is left', async () => {
     const known = cacheOf();
     known.read('u1', 'u2', 'u3', 'u4', 'u5');
     known.read('u1', 'u5');
@@ -306,14 +306,14 @@ describe('a registry that suddenly knows less', () => {
     expect(known.ids).toEqual(['u1', 'u5']);
   });
 
-  it('is not believed because of how many it knows that are new', () => {
+  it('a registry that suddenly knows less is not believed because it has many new instances', () => {
     const known = cacheOf();
     known.read('u1', 'u2');
     known.read('v1', 'v2', 'v3');
     expect(known.ids.sort()).toEqual(['u1', 'u2', 'v1', 'v2', 'v3']);
   });
 
-  it('is not believed over what an earlier process knew', async () => {
+  it('a registry that suddenly knows less is not believed over the list of an earlier process', async () => {
     const known = cacheOf();
     const recalled = toInstance({ serviceName: service, instanceId: 'u1', host: '10.0.0.1', port: 8001 });
     known.cache.restore([recalled]);
@@ -324,7 +324,7 @@ describe('a registry that suddenly knows less', () => {
     expect(known.cache.snapshot).toEqual([]);
   });
 
-  it('refills without a list ever being shorter, one instance after the other', async () => {
+  it('a registry that suddenly knows less refills without a list ever being shorter, one instance after the other', async () => {
     const known = cacheOf();
     known.read(...TEN);
     const before = known.cache.snapshot;
@@ -339,7 +339,7 @@ describe('a registry that suddenly knows less', () => {
     expect(known.cache.snapshot).toBe(before);
   });
 
-  it('loses after the grace period only those that gave no sign', async () => {
+  it('a registry that suddenly knows less costs after the grace period only the instances without a sign of life', async () => {
     const known = cacheOf();
     known.read('u1', 'u2', 'u3', 'u4');
     known.read();
@@ -351,7 +351,7 @@ describe('a registry that suddenly knows less', () => {
     expect(known.ids).toEqual(['u1', 'u3']);
   });
 
-  it('is believed when one of those that it lost says that it leaves', () => {
+  it('a registry that suddenly knows less is believed when a missing instance deregisters', () => {
     const known = cacheOf();
     known.read('u1', 'u2');
     known.read();
@@ -359,7 +359,7 @@ describe('a registry that suddenly knows less', () => {
     expect(known.ids).toEqual(['u1']);
   });
 
-  it('does not lose anyone over a reading that comes just as the grace period ends', async () => {
+  it('a registry that suddenly knows less costs no instance by a reading just as the grace period ends', async () => {
     const known = cacheOf();
     known.read('u1', 'u2', 'u3');
     const before = known.cache.snapshot;
@@ -377,7 +377,7 @@ describe('a registry that suddenly knows less', () => {
     expect(known.ids).toEqual(['u3', 'u4']);
   });
 
-  it('gives a new grace period to those that are missing when it is back from being away', async () => {
+  it('a registry that was away gives missing instances a new grace period when it is back', async () => {
     const known = cacheOf();
     known.read(...TEN);
     known.read();
@@ -397,7 +397,7 @@ describe('a registry that suddenly knows less', () => {
     expect(known.ids).toEqual(TEN.slice(0, 7));
   });
 
-  it('is not believed more readily for having been away', () => {
+  it('a registry that suddenly knows less is not believed more readily for having been away', () => {
     const known = cacheOf();
     known.read(...TEN);
     known.expired(...TEN.slice(0, 5));
@@ -406,7 +406,7 @@ describe('a registry that suddenly knows less', () => {
     expect(known.ids).toEqual(TEN.slice(5));
   });
 
-  it('is believed at once without a grace period', () => {
+  it('a registry that suddenly knows less is believed at once without a grace period', () => {
     const known = cacheOf({ grace: 0 });
     known.read('u1', 'u2', 'u3');
     known.expired('u1', 'u2');
@@ -415,7 +415,7 @@ describe('a registry that suddenly knows less', () => {
     expect(known.ids).toEqual([]);
   });
 
-  it('never takes more than half of the instances at once, whatever a reading shows', () => {
+  it('a registry that suddenly knows less never takes more than half of the instances at once, whatever a reading shows', () => {
     const ids = fc.uniqueArray(fc.integer({ min: 0, max: 12 }).map((number) => `u${number}`));
     fc.assert(
       fc.property(ids, ids, (before, after) => {
@@ -432,7 +432,7 @@ describe('a registry that suddenly knows less', () => {
   });
 });
 
-describe('silence', () => {
+describe('silence of a registry', () => {
   const id = fc.integer({ min: 0, max: 9 }).map((number) => `u${number}`);
   const ids = fc.uniqueArray(id);
   const step = fc.oneof(
@@ -522,7 +522,7 @@ describe('silence', () => {
     }
   }
 
-  it('never takes more than half of a list in a grace period, nor the last before ten of them', async () => {
+  it('silence of a registry never takes more than half of a list in a grace period, nor the last before ten of them', async () => {
     await fc.assert(
       fc.asyncProperty(fc.array(step, { maxLength: 60, size: 'max' }), async (steps) => {
         const observed = new Observed();
@@ -537,7 +537,7 @@ describe('silence', () => {
     );
   });
 
-  it('is believed just when it is said to be, if it is looked at only then', async () => {
+  it('silence of a registry is believed exactly when graceEnds says, if it is checked only then', async () => {
     const silences = fc.uniqueArray(id, { minLength: 1 });
     await fc.assert(
       fc.asyncProperty(silences, fc.array(silences, { maxLength: 3 }), async (first, others) => {
@@ -595,7 +595,7 @@ describe('an entry that is poisoned', () => {
   ];
 
   it.each([...poisoned, ...misnamed])(
-    'is left out with one report, and breaks nothing, if it %s',
+    'an entry that is poisoned is left out with one report, and breaks nothing, if it %s',
     (_, how) => {
       const bad = { ...entryOf('bad'), ...how };
       const known = cacheOf();
@@ -612,22 +612,25 @@ describe('an entry that is poisoned', () => {
     },
   );
 
-  it.each(poisoned)('leaves the instance as it was last trusted if it takes its place and %s', (_, how) => {
-    const bad = { ...entryOf('bad'), ...how };
-    const known = cacheOf();
-    known.read('bad', 'u2', 'u3');
-    const before = known.cache.snapshot;
-    known.read(bad, 'u2', 'u3');
-    known.registered(bad);
-    expect(known.cache.snapshot).toBe(before);
-    expect(known.invalid).toEqual(['bad', 'bad']);
-    // It is not missing either.
-    expect(known.cache.graceEnds).toBe(Infinity);
-    known.expired('bad');
-    expect(known.ids).toEqual(['u2', 'u3']);
-  });
+  it.each(poisoned)(
+    'an entry that is poisoned leaves the instance as it was last trusted if it takes its place and %s',
+    (_, how) => {
+      const bad = { ...entryOf('bad'), ...how };
+      const known = cacheOf();
+      known.read('bad', 'u2', 'u3');
+      const before = known.cache.snapshot;
+      known.read(bad, 'u2', 'u3');
+      known.registered(bad);
+      expect(known.cache.snapshot).toBe(before);
+      expect(known.invalid).toEqual(['bad', 'bad']);
+      // It is not missing either.
+      expect(known.cache.graceEnds).toBe(Infinity);
+      known.expired('bad');
+      expect(known.ids).toEqual(['u2', 'u3']);
+    },
+  );
 
-  it('is a sign that one that was missing is there', async () => {
+  it('an entry that is poisoned is a sign of life of a missing instance', async () => {
     const known = cacheOf();
     known.read('u1');
     known.read();
@@ -637,15 +640,15 @@ describe('an entry that is poisoned', () => {
     expect(known.ids).toEqual(['u1']);
   });
 
-  it('does not take the name of another service', () => {
+  it('an entry that is poisoned does not take the name of another service', () => {
     const known = cacheOf();
     known.read({ ...entryOf('u1'), ...fields({ serviceName: 'payment-service', instanceId: 'other' }) });
     expect(known.cache.snapshot).toMatchObject([{ serviceName: service, instanceId: 'u1' }]);
   });
 });
 
-describe('what a check found', () => {
-  it('stands above what was registered', () => {
+describe('the status that a check found', () => {
+  it('the status that a check found overrides the registered one', () => {
     const known = cacheOf();
     known.read(entryOf('u1', {}, 'unhealthy'), entryOf('u2', { status: 'unhealthy' }));
     expect(known.statuses).toEqual(['unhealthy', 'unhealthy']);
@@ -654,7 +657,7 @@ describe('what a check found', () => {
     expect(known.statuses).toEqual(['unknown', 'healthy']);
   });
 
-  it('stands when the same process changes its registration', () => {
+  it('the status that a check found stays when the same process changes its registration', () => {
     const known = cacheOf();
     known.read(entryOf('u1', {}, 'unhealthy'), 'u2');
     known.checked('u2', 'unknown');
@@ -666,21 +669,21 @@ describe('what a check found', () => {
     ]);
   });
 
-  it('is forgotten at a new start', () => {
+  it('the status that a check found is forgotten at a new start', () => {
     const known = cacheOf();
     known.read(entryOf('u1', {}, 'unhealthy'));
     known.registered(entryOf('u1', { epoch: 2 }));
     expect(known.statuses).toEqual(['healthy']);
   });
 
-  it('is forgotten when a reading does not know of it', () => {
+  it('the status that a check found is forgotten when a reading does not know of it', () => {
     const known = cacheOf();
     known.read(entryOf('u1', {}, 'unhealthy'));
     known.read('u1');
     expect(known.statuses).toEqual(['healthy']);
   });
 
-  it('is forgotten when the instance was gone in between, even if it was kept', () => {
+  it('the status that a check found is forgotten when the instance was gone in between, even if it was kept', () => {
     const known = cacheOf();
     known.read(entryOf('u1', {}, 'unhealthy'), entryOf('u2', {}, 'unhealthy'), 'u3');
     known.expired('u1', 'u2');
@@ -688,7 +691,7 @@ describe('what a check found', () => {
     expect(known.statuses).toEqual(['healthy', 'unhealthy', 'healthy']);
   });
 
-  it('of one that is missing is no sign of it', async () => {
+  it('the status that a check found for a missing instance is no sign of life', async () => {
     const known = cacheOf();
     known.read('u1', 'u2');
     known.read();
@@ -702,7 +705,7 @@ describe('what a check found', () => {
     expect(known.ids).toEqual([]);
   });
 
-  it('of one that is not known changes nothing', () => {
+  it('the status that a check found for an unknown instance changes nothing', () => {
     const known = cacheOf();
     known.read('u1');
     const before = known.cache.snapshot;
@@ -710,7 +713,7 @@ describe('what a check found', () => {
     expect(known.cache.snapshot).toBe(before);
   });
 
-  it('is not believed if it is no status', () => {
+  it('the status that a check found is not believed if it is no status', () => {
     const known = cacheOf();
     known.read('u1');
     const before = known.cache.snapshot;

@@ -26,18 +26,18 @@ function replyError(message: string): Error {
   return Object.assign(new Error(message), { name: 'ReplyError' });
 }
 
-describe('tries to connect', () => {
-  test('come at double the distance each time, up to half a second', async () => {
+describe('attempts to connect to Redis', () => {
+  test('attempts to connect to Redis come after twice the wait each time, up to half a second', async () => {
     expect(await waitsFor(8, 1)).toEqual([20, 40, 80, 160, 320, 500, 500, 500]);
     expect(await waitsFor(3, 0)).toEqual([10, 20, 40]);
   });
 
-  test('come ever more rarely where Redis refuses', async () => {
+  test('attempts to connect to Redis come ever more rarely where Redis rejects them', async () => {
     const waits = await waitsFor(10, 1, replyError('WRONGPASS'));
     expect(waits.slice(5)).toEqual([640, 1_280, 2_560, 5_000, 5_000]);
   });
 
-  test('begin anew after a connection that lasted, and go on after one that did not', async () => {
+  test('attempts to connect to Redis begin anew after a connection that lasted, and go on after one that did not', async () => {
     fakeTime();
     vi.spyOn(Math, 'random').mockReturnValue(1);
     const connect = vi.fn();
@@ -64,7 +64,7 @@ describe('tries to connect', () => {
   });
 });
 
-test('an error is shown without the command that it is about', () => {
+test('an error of Redis is shown without the command and its arguments', () => {
   const error = Object.assign(replyError('WRONGPASS'), { command: { name: 'auth', args: ['secret'] } });
   expect(redactArguments(error)).toBe(error);
   expect(error).not.toHaveProperty('command');
@@ -76,6 +76,6 @@ test('an error is shown without the command that it is about', () => {
   expect(redactArguments('no error')).toBe('no error');
 });
 
-test('what an error of several addresses says is what each of them says', () => {
+test('the message of an error of several addresses has the message of each', () => {
   expect(errorMessage(new AggregateError([new Error('one'), 'two']))).toBe('one, two');
 });

@@ -22,7 +22,7 @@ const cluster = clusterOfFile();
 
 const MINUTE = 60_000;
 
-test('of many that want a lease one has it, and keeps it as often as it wants it', async () => {
+test('a lock in Redis has one of many holders, which can renew it', async () => {
   const { prefix } = leasesAt(redisUrl());
   const holders = Array.from({ length: 20 }, (_, index) => `holder-${index}`);
   const all = new Map(holders.map((holder) => [holder, leasesAt(redisUrl(), prefix).locks]));
@@ -34,14 +34,14 @@ test('of many that want a lease one has it, and keeps it as often as it wants it
   }
 });
 
-test('locks of different names, and of different prefixes, do not concern one another', async () => {
+test('a lock in Redis does not concern locks of other names or prefixes', async () => {
   const { locks } = leasesAt(redisUrl());
   expect(await locks.acquire('one', 'a', MINUTE)).toBe(true);
   expect(await locks.acquire('two', 'b', MINUTE)).toBe(true);
   expect(await leasesAt(redisUrl()).locks.acquire('one', 'b', MINUTE)).toBe(true);
 });
 
-test('a lease runs out by the clock of Redis when its holder is gone', async () => {
+test('a lock in Redis runs out by the clock of Redis when its holder is gone', async () => {
   const { locks, prefix } = leasesAt(redisUrl());
   expect(await locks.acquire('checks', 'gone', 30.5)).toBe(true);
   const left = await directly().pttl(`${prefix}:lease:checks`);
@@ -52,14 +52,14 @@ test('a lease runs out by the clock of Redis when its holder is gone', async () 
   expect(await locks.acquire('checks', 'gone', MINUTE)).toBe(false);
 });
 
-test('having it again makes it last from now on', async () => {
+test('a lock in Redis that is renewed lasts from then on', async () => {
   const { locks, prefix } = leasesAt(redisUrl());
   await locks.acquire('checks', 'a', MINUTE);
   await locks.acquire('checks', 'a', 2 * MINUTE);
   expect(await directly().pttl(`${prefix}:lease:checks`)).toBeGreaterThan(MINUTE);
 });
 
-test('a lease is freed by its holder, and by nobody else', async () => {
+test('a lock in Redis is freed by its holder, and by nobody else', async () => {
   const { locks } = leasesAt(redisUrl());
   await locks.acquire('checks', 'a', MINUTE);
   await locks.release('checks', 'b');
@@ -71,7 +71,7 @@ test('a lease is freed by its holder, and by nobody else', async () => {
   await locks.release('free', 'a');
 });
 
-test('locks are shared by way of a cluster', { timeout: 15_000 }, async () => {
+test('a lock in a Redis cluster is shared by its clients', { timeout: 15_000 }, async () => {
   const { nodes } = await cluster();
   const client = new Cluster([...nodes]);
   onTestFinished(() => client.disconnect());
@@ -85,7 +85,7 @@ test('locks are shared by way of a cluster', { timeout: 15_000 }, async () => {
   }
 });
 
-test('whether it has a lease cannot be told while Redis is away', async () => {
+test('a lock in Redis cannot be acquired or freed while Redis is away', async () => {
   const server = await startRedis();
   const connection = new RedisConnection(server.url, 100);
   onTestFinished(() => connection.close());

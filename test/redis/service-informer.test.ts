@@ -66,8 +66,8 @@ async function begun(instanceIds: readonly string[] = ['u1', 'u2'], options = {}
   return one;
 }
 
-describe('the first reading', () => {
-  it('is known, but no change that anyone is told of', async () => {
+describe('the first reading of a registry', () => {
+  it('the first reading of a registry is reported as known, and is no change for watchers', async () => {
     const one = following();
     one.registry.put('u1');
     expect(one.informer.known).toBe(false);
@@ -77,14 +77,14 @@ describe('the first reading', () => {
     expect(one.events).toEqual(['known u1']);
   });
 
-  it('is known even if there is nobody', async () => {
+  it('the first reading of a registry is reported as known even without instances', async () => {
     const one = following();
     await one.informer.read();
     expect(one.informer.known).toBe(true);
     expect(one.events).toEqual(['known ']);
   });
 
-  it('is shared by all who wait for it', async () => {
+  it('the first reading of a registry is shared by all callers', async () => {
     const one = following();
     one.registry.latency = 10;
     const readings = Promise.all([one.informer.read(), one.informer.read()]);
@@ -93,7 +93,7 @@ describe('the first reading', () => {
     expect(one.registry.count('read')).toBe(1);
   });
 
-  it('is told as a change if one before it failed', async () => {
+  it('the first successful reading of a registry is a change for watchers if one before it failed', async () => {
     const one = following();
     one.registry.put('u1');
     one.registry.failure = away;
@@ -105,7 +105,7 @@ describe('the first reading', () => {
     expect(one.news()).toEqual(['known u1', 'changed u1', 'fresh']);
   });
 
-  it('is told as a change if one before it failed, even if there is nobody', async () => {
+  it('the first successful reading of a registry is a change for watchers if one before it failed, even without instances', async () => {
     const one = following();
     one.registry.failure = away;
     await expect(one.informer.read()).rejects.toBe(away);
@@ -115,8 +115,8 @@ describe('the first reading', () => {
   });
 });
 
-describe('a change', () => {
-  it('is told at once, each once and in order', async () => {
+describe('a published change', () => {
+  it('a published change is reported at once, each once and in order', async () => {
     const one = await begun();
     one.registry.put('u3');
     expect(one.news()).toEqual(['known u1,u2,u3', 'changed u1,u2,u3']);
@@ -132,7 +132,7 @@ describe('a change', () => {
     expect(one.registry.commands).toEqual([]);
   });
 
-  it('that is heard twice is told once', async () => {
+  it('a published change that arrives twice is reported once', async () => {
     const one = await begun();
     one.registry.onPublish = (text) => {
       one.informer.onMessage(text);
@@ -145,13 +145,13 @@ describe('a change', () => {
     expect(one.registry.count('read')).toBe(0);
   });
 
-  it('that changes nothing is not told', async () => {
+  it('a published change without an effect is not reported', async () => {
     const one = await begun();
     one.registry.put('u1', { epoch: 99 });
     expect(one.news()).toEqual([]);
   });
 
-  it('that is heard while the registry is read is taken in after it, and once', async () => {
+  it('a published change that arrives during a reading is applied after it, and once', async () => {
     const one = following();
     one.registry.put('u1');
     one.registry.latency = 20;
@@ -174,7 +174,7 @@ describe('a change', () => {
     expect(one.registry.count('read')).toBe(1);
   });
 
-  it('that a reading already knows is not taken in again', async () => {
+  it('a published change that a reading already has is not applied again', async () => {
     const one = following();
     const heard: string[] = [];
     one.registry.onPublish = (text) => heard.push(text);
@@ -188,7 +188,7 @@ describe('a change', () => {
     expect(one.events).toEqual(['known u2']);
   });
 
-  it('that is heard while a reading fails is not lost', async () => {
+  it('a published change that arrives during a reading that fails is not lost', async () => {
     const one = await begun();
     one.registry.latency = 5_000;
     one.registry.failure = away;
@@ -200,8 +200,8 @@ describe('a change', () => {
   });
 });
 
-describe('what was missed', () => {
-  it('is read once, within 100 ms, however much of it there is', async () => {
+describe('a missed change', () => {
+  it('missed changes are read once, within 100 ms, however many there are', async () => {
     const one = await begun();
     const [listen] = [one.registry.onPublish];
     one.registry.onPublish = () => {};
@@ -218,7 +218,7 @@ describe('what was missed', () => {
     expect(one.registry.count('read')).toBe(1);
   });
 
-  it('while it is being read is read again', async () => {
+  it('a change that is missed during a reading causes another reading', async () => {
     const one = await begun();
     one.registry.latency = 20;
     void one.informer.read();
@@ -232,7 +232,7 @@ describe('what was missed', () => {
     expect(one.registry.count('read')).toBe(2);
   });
 
-  it('is read when what is published is heard again', async () => {
+  it('a missed change is read when messages arrive again', async () => {
     const one = await begun();
     one.registry.onPublish = () => {};
     one.subscribed.now = false;
@@ -244,7 +244,7 @@ describe('what was missed', () => {
     expect(one.news()).toEqual(['stale: Redis is away', 'known u1,u2,u3', 'changed u1,u2,u3', 'fresh']);
   });
 
-  it('is read at once when Redis is back, however long it was away', async () => {
+  it('the registry is read at once when Redis is back, however long it was away', async () => {
     const one = await begun();
     one.subscribed.now = false;
     one.informer.onDisconnected(away);
@@ -260,7 +260,7 @@ describe('what was missed', () => {
     expect(one.informer.stale).toBe(false);
   });
 
-  it('is read soon after it is back, though it is not quite ready at first', async () => {
+  it('the registry is read soon after Redis is back, though it is not quite ready at first', async () => {
     const one = await begun();
     one.registry.failure = away;
     await pass(600_000);
@@ -271,7 +271,7 @@ describe('what was missed', () => {
     expect(one.registry.count('read')).toBeGreaterThanOrEqual(3);
   });
 
-  it('is read within 100 ms whatever is heard meanwhile', async () => {
+  it('a missed change is read within 100 ms whatever messages arrive meanwhile', async () => {
     const one = await begun();
     one.informer.onMessage('garbage');
     one.registry.put('u3');
@@ -279,7 +279,7 @@ describe('what was missed', () => {
     expect(one.registry.count('read')).toBe(1);
   });
 
-  it('is read anew when Redis fell back to an earlier time', async () => {
+  it('the registry is read anew when Redis fell back to an earlier time', async () => {
     const one = await begun();
     const { version, held } = one.registry.services.get(service)!;
     const before = { version, held: new Map(held) };
@@ -293,7 +293,7 @@ describe('what was missed', () => {
     expect(one.ids).toEqual(['u1', 'u2', 'u4']);
   });
 
-  it('is no reason to drop the few that have not registered again yet when Redis began anew', async () => {
+  it('a registry that began anew does not cost the few instances that have not registered again yet', async () => {
     const one = await begun(['u1', 'u2', 'u3', 'u4']);
     await pass(10);
     one.registry.put('u5');
@@ -308,7 +308,7 @@ describe('what was missed', () => {
     expect(one.ids).toEqual(['u1', 'u2', 'u3', 'u4']);
   });
 
-  it('is believed when the registry is the same as before: the few that are missing are gone', async () => {
+  it('a registry that is the same as before is believed, and the few instances that are missing are gone', async () => {
     const one = await begun(['u1', 'u2', 'u3', 'u4', 'u5']);
     await pass(10);
     one.registry.onPublish = () => {};
@@ -318,7 +318,7 @@ describe('what was missed', () => {
     expect(one.ids).toEqual(['u1', 'u2', 'u3', 'u4']);
   });
 
-  it('is read anew when Redis fell back unnoticed, and gives out again a version that is known', async () => {
+  it('the registry is read anew when Redis fell back unnoticed, and counts a known version again', async () => {
     const one = await begun();
     const { version, held } = one.registry.services.get(service)!;
     const before = { version, held: new Map(held) };
@@ -333,7 +333,7 @@ describe('what was missed', () => {
 });
 
 describe('a flood of messages', () => {
-  it('that mean nothing does not become a flood of readings', async () => {
+  it('a flood of meaningless messages does not become a flood of readings', async () => {
     const one = await begun();
     for (let millisecond = 0; millisecond < 60_000; millisecond++) {
       one.informer.onMessage('garbage');
@@ -343,7 +343,7 @@ describe('a flood of messages', () => {
     expect(one.registry.count('touch')).toBe(0);
   });
 
-  it('that mean nothing keeps no change from being told', async () => {
+  it('a flood of meaningless messages keeps no change from being reported', async () => {
     const one = await begun();
     for (let count = 0; count < 1_000; count++) {
       one.informer.onMessage('garbage');
@@ -354,7 +354,7 @@ describe('a flood of messages', () => {
     expect(one.told.map(idsOf)).toEqual([['u1', 'u2', 'u3']]);
   });
 
-  it('is forgotten after a while: what is missed is read within 100 ms again', async () => {
+  it('a flood of messages is forgotten after a while, and missed changes are read within 100 ms again', async () => {
     const one = await begun();
     for (let count = 0; count < 1_000; count++) {
       one.informer.onMessage('garbage');
@@ -367,7 +367,7 @@ describe('a flood of messages', () => {
     expect(one.registry.count('read')).toBe(readings + 1);
   });
 
-  it('while Redis is away does not hasten the next try', async () => {
+  it('a flood of messages while Redis is away does not hasten the next reading', async () => {
     const one = await begun();
     one.registry.failure = away;
     one.informer.onDisconnected(away);
@@ -378,7 +378,7 @@ describe('a flood of messages', () => {
     expect(one.registry.count('read')).toBeLessThanOrEqual(12);
   });
 
-  it('while a reading hangs is bounded, and read again', async () => {
+  it('a flood of messages during a reading that hangs is bounded, and causes another reading', async () => {
     const one = await begun(['first']);
     one.registry.latency = 5_000;
     void one.informer.read();
@@ -390,7 +390,7 @@ describe('a flood of messages', () => {
     expect(one.ids).toHaveLength(3_001);
   });
 
-  it('asks whether anything was missed once at a time, even if Redis does not answer', async () => {
+  it('a flood of messages causes one check at a time, even if Redis does not respond', async () => {
     const one = await begun();
     one.registry.latency = 5_000;
     one.registry.nextExpiry = 0;
@@ -405,7 +405,7 @@ describe('a flood of messages', () => {
 });
 
 describe('a registry that cannot be read', () => {
-  it('is tried again after waits that grow up to the usual one, but not after stop()', async () => {
+  it('a registry that cannot be read is retried after waits that grow up to the refresh interval, but not after stop()', async () => {
     const one = following();
     one.registry.failure = away;
     follow(one.informer.read());
@@ -424,7 +424,7 @@ describe('a registry that cannot be read', () => {
     expect(one.registry.count('read')).toBe(times.length);
   });
 
-  it('is tried no more rarely than the usual, however short that is', async () => {
+  it('a registry that cannot be read is retried within the refresh interval, however short that is', async () => {
     const one = following(new FakeRegistry(), { refreshInterval: 100 });
     one.registry.failure = away;
     follow(one.informer.read());
@@ -432,7 +432,7 @@ describe('a registry that cannot be read', () => {
     expect(one.registry.count('read')).toBeGreaterThanOrEqual(10);
   });
 
-  it('leaves what is known as it is; that it is stale, and fresh again, is told once', async () => {
+  it('a registry that cannot be read leaves the known list as it is, with stale and fresh reported once', async () => {
     const one = await begun();
     one.registry.failure = away;
     await pass(300_000);
@@ -449,7 +449,7 @@ describe('a registry that cannot be read', () => {
     expect(one.events.filter((event) => event !== 'idle')).toEqual([]);
   });
 
-  it('is not fresh again before what is published is heard', async () => {
+  it('a registry that cannot be read is not fresh again before messages arrive', async () => {
     const one = await begun();
     one.subscribed.now = false;
     one.informer.onDisconnected(away);
@@ -461,7 +461,7 @@ describe('a registry that cannot be read', () => {
     expect(one.informer.stale).toBe(false);
   });
 
-  it('is not away because a question that was asked before it could be read is answered too late', async () => {
+  it('a registry is not away because a check from before a reading fails after it', async () => {
     const one = await begun();
     one.registry.latency = 5_000;
     one.registry.failure = away;
@@ -474,7 +474,7 @@ describe('a registry that cannot be read', () => {
     expect(one.events).toEqual([]);
   });
 
-  it('gives a new grace period to those that were missing', async () => {
+  it('a registry that cannot be read gives missing instances a new grace period', async () => {
     const one = await begun();
     one.registry.forgetAll();
     one.informer.onSubscribed();
@@ -493,7 +493,7 @@ describe('a registry that cannot be read', () => {
 });
 
 describe('a registry that is silent about instances', () => {
-  it('makes what is known stale for as long as they are kept, which is told once', async () => {
+  it('a registry that is silent about instances makes the list stale while they are kept, which is reported once', async () => {
     const one = await begun(['u1', 'u2', 'u3']);
     one.registry.expire('u1');
     expect(one.news()).toEqual(['known u2,u3', 'changed u2,u3']);
@@ -508,7 +508,7 @@ describe('a registry that is silent about instances', () => {
     expect(one.events.filter((event) => event !== 'idle')).toEqual([]);
   });
 
-  it('is up to date again when it tells of the last of them', async () => {
+  it('a registry that is silent about instances is fresh again when it has the last of them', async () => {
     const one = await begun(['u1', 'u2', 'u3']);
     one.registry.expire('u1', 'u2', 'u3');
     for (const instanceId of ['u1', 'u2', 'u3']) {
@@ -520,7 +520,7 @@ describe('a registry that is silent about instances', () => {
     expect(one.told).toEqual([]);
   });
 
-  it('is up to date again when the last of them was dropped', async () => {
+  it('a registry that is silent about instances is fresh again when the last of them was removed', async () => {
     const one = await begun(['u1', 'u2', 'u3']);
     one.registry.expire('u1', 'u2');
     expect(one.informer.stale).toBe(true);
@@ -530,7 +530,7 @@ describe('a registry that is silent about instances', () => {
     expect(one.events.at(-1)).toBe('fresh');
   });
 
-  it('is not up to date for having told of all while it is not heard', async () => {
+  it('a registry that was silent about instances is not fresh while no messages arrive', async () => {
     const one = await begun(['u1', 'u2']);
     one.registry.expire('u1', 'u2');
     one.subscribed.now = false;
@@ -545,7 +545,7 @@ describe('a registry that is silent about instances', () => {
 });
 
 describe('a Redis that rejects writes', () => {
-  it('makes what is known stale, drops nobody, and is asked ever more rarely until it takes them again', async () => {
+  it('a Redis that rejects writes makes the list stale, removes no instance, and is checked ever more rarely until it takes writes again', async () => {
     const one = await begun(['u1', 'u2', 'u3']);
     one.registry.expire('u1', 'u2');
     Object.assign(one.registry, { rejection: 'OOM command not allowed', nextExpiry: 0 });
@@ -562,7 +562,7 @@ describe('a Redis that rejects writes', () => {
     expect(one.events.filter((event) => event !== 'idle')).toEqual(['fresh']);
   });
 
-  it('can be read for the first time, and says why what is known is stale', async () => {
+  it('a Redis that rejects writes can be read for the first time, and is the reason why the list is stale', async () => {
     const registry = new FakeRegistry();
     registry.put('u1');
     registry.rejection = 'OOM command not allowed';
@@ -576,8 +576,8 @@ describe('a Redis that rejects writes', () => {
   });
 });
 
-describe('a look whether anything was missed', () => {
-  it('is taken when there was no news for the usual time', async () => {
+describe('a check for missed changes', () => {
+  it('a check for missed changes is made after the refresh interval without a message', async () => {
     const one = await begun();
     await pass(0.8 * REFRESH - 1);
     expect(one.registry.commands).toEqual([]);
@@ -589,7 +589,7 @@ describe('a look whether anything was missed', () => {
     expect(one.registry.count('read')).toBe(0);
   });
 
-  it('is taken when the next instance should have expired, soon after', async () => {
+  it('a check for missed changes is made soon after the next instance should have expired', async () => {
     const one = await begun();
     one.registry.nextExpiry = 7_000;
     one.registry.put('u3');
@@ -599,7 +599,7 @@ describe('a look whether anything was missed', () => {
     expect(one.registry.count('touch')).toBe(1);
   });
 
-  it('reads all if something was missed, and no news of it comes', async () => {
+  it('a check for missed changes reads the registry if a change was missed, and no message of it comes', async () => {
     const one = await begun();
     one.registry.onPublish = () => {};
     one.registry.put('u3');
@@ -609,7 +609,7 @@ describe('a look whether anything was missed', () => {
     expect(one.registry.count('read')).toBe(1);
   });
 
-  it('waits for the news of what it found, each time', async () => {
+  it('a check for missed changes waits for the message of the change that it found, each time', async () => {
     const one = await begun();
     const late: string[] = [];
     one.registry.onPublish = (text) => late.push(text);
@@ -625,7 +625,7 @@ describe('a look whether anything was missed', () => {
     expect(one.registry.count('read')).toBe(0);
   });
 
-  it('does not wait for news if nothing is heard', async () => {
+  it('a check for missed changes does not wait for a message while none arrive', async () => {
     const one = await begun();
     one.registry.onPublish = () => {};
     one.subscribed.now = false;
@@ -636,7 +636,7 @@ describe('a look whether anything was missed', () => {
     expect(one.ids).toEqual(['u1', 'u2', 'u3']);
   });
 
-  it('drops those that were missing for the grace period just when it is over', async () => {
+  it('a check for missed changes removes missing instances just when the grace period is over', async () => {
     const one = await begun(['u1', 'u2'], { refreshInterval: 10 * GRACE });
     one.registry.expire('u1', 'u2');
     expect(one.ids).toEqual(['u1', 'u2']);
@@ -648,13 +648,13 @@ describe('a look whether anything was missed', () => {
     expect(one.told.map(idsOf)).toEqual([['u2'], []]);
   });
 
-  it('is not needed to drop anyone where there is no grace period', async () => {
+  it('a check for missed changes is not needed to remove an instance without a grace period', async () => {
     const one = await begun(['u1', 'u2'], { grace: 0 });
     one.registry.expire('u1', 'u2');
     expect(one.told.map(idsOf)).toEqual([[]]);
   });
 
-  it('has no end: the looks go on after each of them', async () => {
+  it('checks for missed changes go on after each of them', async () => {
     const one = await begun();
     one.registry.nextExpiry = 1_000;
     one.registry.put('u3');
@@ -664,8 +664,8 @@ describe('a look whether anything was missed', () => {
   });
 });
 
-describe('a look that is not answered', () => {
-  it('keeps no later one from being taken once all was read', async () => {
+describe('a check without a reply', () => {
+  it('a check without a reply keeps no later check from being made once the registry was read', async () => {
     const one = await begun();
     one.registry.latency = 5_000;
     while (one.registry.count('touch') === 0) await pass(50);
@@ -679,8 +679,8 @@ describe('a look that is not answered', () => {
   });
 });
 
-describe('what an earlier process knew', () => {
-  it('is told when the registry cannot be read, and replaced when it can', async () => {
+describe('the list of an earlier process', () => {
+  it('the list of an earlier process is reported when the registry cannot be read, and replaced when it can', async () => {
     const one = following(new FakeRegistry(), { grace: 0 });
     one.registry.failure = away;
     await expect(one.informer.read()).rejects.toBe(away);
@@ -695,7 +695,7 @@ describe('what an earlier process knew', () => {
     expect(one.news()).toEqual(['known u1', 'changed u1', 'fresh']);
   });
 
-  it('is kept for the grace period beside what the registry knows', async () => {
+  it('the list of an earlier process is kept for the grace period beside the instances of the registry', async () => {
     const one = following();
     one.registry.failure = away;
     await expect(one.informer.read()).rejects.toBe(away);
@@ -709,7 +709,7 @@ describe('what an earlier process knew', () => {
     expect(one.informer.stale).toBe(false);
   });
 
-  it('is of no interest when the registry was read', async () => {
+  it('the list of an earlier process is ignored when the registry was read', async () => {
     const one = await begun();
     one.informer.restore([restored]);
     expect(one.ids).toEqual(['u1', 'u2']);
@@ -717,8 +717,8 @@ describe('what an earlier process knew', () => {
   });
 });
 
-describe('what a check found while the registry could not be told', () => {
-  it('is told, and stands until the registry is read', async () => {
+describe('a status that a check found while Redis was away', () => {
+  it('a status that a check found while Redis was away is reported, and holds until the registry is read', async () => {
     const one = await begun();
     one.registry.failure = away;
     one.informer.onDisconnected(away);
@@ -731,14 +731,14 @@ describe('what a check found while the registry could not be told', () => {
     expect(one.informer.instances[0]!.status).toBe('healthy');
   });
 
-  it('does not stand for ever if the registry was not away in truth', async () => {
+  it('a status that a check found does not hold for ever if Redis was not away in truth', async () => {
     const one = await begun();
     one.informer.setStatus('u1', 'unhealthy');
     await pass(100);
     expect(one.informer.instances[0]!.status).toBe('healthy');
   });
 
-  it('of an instance that is not known is nothing', async () => {
+  it('a status that a check found for an unknown instance is ignored', async () => {
     const one = following();
     expect(one.informer.setStatus('u1', 'unhealthy')).toBe(false);
     await pass(1_000);
@@ -747,8 +747,8 @@ describe('what a check found while the registry could not be told', () => {
   });
 });
 
-describe('a service that nobody asks for', () => {
-  it('is said to be idle after ten minutes', async () => {
+describe('a service that nobody uses', () => {
+  it('a service that nobody uses is reported as idle after ten minutes', async () => {
     const one = await begun();
     await pass(600_000);
     expect(one.news()).toEqual([]);
@@ -756,7 +756,7 @@ describe('a service that nobody asks for', () => {
     expect([...new Set(one.news())]).toEqual(['idle']);
   });
 
-  it('is not idle while someone does', async () => {
+  it('a service that is used is not idle', async () => {
     const one = await begun();
     for (let minute = 0; minute < 20; minute++) {
       await pass(60_000);
@@ -766,8 +766,8 @@ describe('a service that nobody asks for', () => {
   });
 });
 
-describe('after stop()', () => {
-  it('nobody is told of anything, and no time is waited for', async () => {
+describe('after stop() of an informer', () => {
+  it('after stop() of an informer, nothing is reported, and no timer is left', async () => {
     const one = await begun();
     one.informer.stop();
     one.registry.put('u3');
@@ -782,7 +782,7 @@ describe('after stop()', () => {
     expect(one.events).toEqual([]);
   });
 
-  it('a reading that was under way still answers who waits for it, and nobody else', async () => {
+  it('after stop() of an informer, a reading under way still resolves for its callers, and reports nothing', async () => {
     const one = following();
     one.registry.put('u1');
     one.registry.latency = 20;
@@ -796,7 +796,7 @@ describe('after stop()', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  it('a reading that was under way and fails is not tried again', async () => {
+  it('after stop() of an informer, a reading that was under way and fails is not retried', async () => {
     const one = following();
     one.registry.failure = away;
     one.registry.latency = 20;
@@ -811,22 +811,25 @@ describe('after stop()', () => {
   it.each([
     ['answers', undefined],
     ['fails', away],
-  ])('a look that was under way and %s has no consequences', async (_, failure) => {
-    const one = await begun();
-    one.registry.onPublish = () => {};
-    one.registry.put('u3');
-    one.subscribed.now = false;
-    one.registry.latency = 20;
-    one.registry.failure = failure;
-    while (one.registry.count('touch') === 0) await pass(10);
-    one.informer.stop();
-    await pass(1_000);
-    expect(one.registry.count('read')).toBe(0);
-    expect(one.events).toEqual([]);
-    expect(vi.getTimerCount()).toBe(0);
-  });
+  ])(
+    'after stop() of an informer, a check that was under way and %s has no consequences',
+    async (_, failure) => {
+      const one = await begun();
+      one.registry.onPublish = () => {};
+      one.registry.put('u3');
+      one.subscribed.now = false;
+      one.registry.latency = 20;
+      one.registry.failure = failure;
+      while (one.registry.count('touch') === 0) await pass(10);
+      one.informer.stop();
+      await pass(1_000);
+      expect(one.registry.count('read')).toBe(0);
+      expect(one.events).toEqual([]);
+      expect(vi.getTimerCount()).toBe(0);
+    },
+  );
 
-  it('by whoever is told that it is idle, it does not look any more', async () => {
+  it('an informer that its idle listener stops does not check any more', async () => {
     const registry = new FakeRegistry();
     const informer: ServiceInformer = new ServiceInformer(
       service,
@@ -915,7 +918,7 @@ describe('whatever happens', () => {
     else await pass(step.pass);
   }
 
-  it('the list becomes what the registry holds, and no list is told twice in a row', {
+  it('whatever happens, the list becomes that of the registry, and no list is reported twice in a row', {
     timeout: 60_000,
   }, async () => {
     await fc.assert(
