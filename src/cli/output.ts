@@ -1,7 +1,9 @@
 import { CommandError } from './command-error.ts';
 import type { OutputStream } from './command-io.ts';
 
-/** Writes to standard output. Its reader may go away at any time, as `head` does, which is no error. */
+/**
+ * Writes to standard output. Its reader may go away at any time, as `head` does, which is no error.
+ */
 export class Output {
   readonly stream: OutputStream;
   readonly #closed = new AbortController();

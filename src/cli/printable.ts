@@ -1,12 +1,20 @@
-/** Matches what may not be one visible character: control and formatting characters, marks, all spaces but the usual one. */
+/**
+ * Matches what may not be one visible character: control and formatting characters, marks, all
+ * spaces but the usual one.
+ */
 const UNSURE = /[^\p{L}\p{N}\p{P}\p{S} ]/gu;
 
-/** Escapes text of strangers, so that a terminal takes it as nothing but text: `\u{1b}` stands for an escape character. */
+/**
+ * Escapes text of strangers, so that a terminal takes it as nothing but text: `\u{1b}` stands for
+ * an escape character.
+ */
 export function printable(text: string): string {
   return text.replace(UNSURE, (character) => `\\u{${character.codePointAt(0)!.toString(16)}}`);
 }
 
-/** Escapes JSON like `printable`. It stays the same JSON: the escaped characters are within strings. */
+/**
+ * Escapes JSON like `printable`. It stays the same JSON: the escaped characters are within strings.
+ */
 export function printableJson(value: unknown, indent?: number): string {
   return JSON.stringify(value, undefined, indent).replace(/[^\p{L}\p{N}\p{P}\p{S} \n]/gu, (character) =>
     character

@@ -22,7 +22,9 @@ export interface InvalidEntry {
 /** The content of the registry for a service. */
 export interface ServiceReport {
   readonly serviceName: string;
-  /** The version of the registry, which grows with each change; 0 if nothing was ever registered. */
+  /**
+   * The version of the registry, which grows with each change; 0 if nothing was ever registered.
+   */
   readonly version: number;
   /** Epoch milliseconds by Redis's clock. */
   readonly now: number;
@@ -58,7 +60,10 @@ async function readService(registry: ServiceRegistry, serviceName: string): Prom
   }
 }
 
-/** Gives the error of Redis about malformed keys, which concern no other service; undefined for another error. */
+/**
+ * Gives the error of Redis about malformed keys, which concern no other service; undefined for
+ * another error.
+ */
 function keyError(error: unknown): string | undefined {
   const { cause } = error as RedisError;
   if (!isReplyError(cause)) return undefined;

@@ -18,7 +18,10 @@ const LONGEST_VERSION = 40;
 const LONGEST_ID = 128;
 const LONGEST_REASON = 300;
 
-/** Formats the services for people as lines, with a block for each. `place` tells where there are none. */
+/**
+ * Formats the services for people as lines, with a block for each. `place` tells where there are
+ * none.
+ */
 export function formatServices(reports: readonly ServiceReport[], place: string): string[] {
   if (reports.length === 0) return [`no services ${place}`];
   return reports.flatMap((report, index) => [...(index > 0 ? [''] : []), ...formatService(report)]);

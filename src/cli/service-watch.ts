@@ -24,7 +24,10 @@ export interface WatchState {
   readonly stale: Staleness | undefined;
 }
 
-/** Shows the state after each reading, with the events since the last one; at first, one event for each instance. */
+/**
+ * Shows the state after each reading, with the events since the last one; at first, one event for
+ * each instance.
+ */
 export type WatchView = (state: WatchState, events: readonly ChangeEvent[]) => void;
 
 export interface WatchOptions {
@@ -35,12 +38,21 @@ export interface WatchOptions {
   describe: (error: HoldfastError) => string;
 }
 
-/** Milliseconds after which all services are read again, for heartbeats, new services, and messages that were missed. */
+/**
+ * Milliseconds after which all services are read again, for heartbeats, new services, and messages
+ * that were missed.
+ */
 const READ_INTERVAL = 2_000;
-/** Milliseconds for which messages are gathered before a reading: instances often start and stop together. */
+/**
+ * Milliseconds for which messages are gathered before a reading: instances often start and stop
+ * together.
+ */
 const GATHER_TIME = 50;
 
-/** Watches services: reads a service when a change of it is published, and all services every other second. */
+/**
+ * Watches services: reads a service when a change of it is published, and all services every other
+ * second.
+ */
 export class ServiceWatch {
   readonly #registry: ServiceRegistry;
   readonly #options: WatchOptions;
@@ -176,7 +188,9 @@ export class ServiceWatch {
     this.#options.view({ reports, stale: this.#stale }, events);
   }
 
-  /** Waits until something happens, or the next reading is due. Its timer holds the process open. */
+  /**
+   * Waits until something happens, or the next reading is due. Its timer holds the process open.
+   */
   #pause(signal: AbortSignal): Promise<void> {
     if (signal.aborted || this.#touched.size > 0) return Promise.resolve();
     return new Promise((resolve) => {

@@ -15,7 +15,8 @@ import { createJsonLinesView, createLinesView, createScreenView } from './watch-
 /**
  * Lists services, or watches them.
  *
- * @throws CommandError if Redis is away, takes too long, or replies with an error; or for a URL that cannot be used.
+ * @throws CommandError if Redis is away, takes too long, or replies with an error; or for a URL
+ * that cannot be used.
  */
 export async function runServicesCommand(
   command: ServicesCommand,

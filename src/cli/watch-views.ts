@@ -42,7 +42,10 @@ export function createLinesView(output: Output, place: string): WatchView {
   };
 }
 
-/** Creates the view for programs: a line of JSON for each instance at the start, then for each change. */
+/**
+ * Creates the view for programs: a line of JSON for each instance at the start, then for each
+ * change.
+ */
 export function createJsonLinesView(output: Output): WatchView {
   return (_, events) => {
     const time = new Date().toISOString();

@@ -14,7 +14,9 @@ export interface CompositeServiceDiscoveryEvents {
 /** A service that is watched. */
 interface WatchedService {
   readonly sources: readonly Source[];
-  /** The list that the watchers know; undefined until the list from before the watching is known. */
+  /**
+   * The list that the watchers know; undefined until the list from before the watching is known.
+   */
   current: readonly ServiceInstance[] | undefined;
 }
 
@@ -41,12 +43,13 @@ const isDiscovery = having(
 );
 
 /**
- * Asks several discoveries in order: the instances of a service are those of the first discovery that knows any, healthy or
- * not. A discovery that fails is passed over. While a service is watched, the last list of each discovery holds, also if the
- * discovery fails later; a discovery that has not responded yet is asked again until it does.
+ * Asks several discoveries in order: the instances of a service are those of the first discovery
+ * that knows any, healthy or not. A discovery that fails is passed over. While a service is
+ * watched, the last list of each discovery holds, also if the discovery fails later; a discovery
+ * that has not responded yet is asked again until it does.
  *
- * Instances register with the first discovery. The status of an instance is written to the discovery whose instances
- * count.
+ * Instances register with the first discovery. The status of an instance is written to the
+ * discovery whose instances count.
  *
  * @example
  * new CompositeServiceDiscovery([redisDiscovery, await StaticServiceDiscovery.fromFile('services.json')]);
@@ -88,8 +91,9 @@ export class CompositeServiceDiscovery
   }
 
   /**
-   * Updates the instance in the discovery whose instances count, if the instance is one of them. An instance that was
-   * registered here is updated where it was registered, in the first discovery; so is an instance that no discovery knows.
+   * Updates the instance in the discovery whose instances count, if the instance is one of them. An
+   * instance that was registered here is updated where it was registered, in the first discovery;
+   * so is an instance that no discovery knows.
    */
   async update(serviceName: string, instanceId: string, changes: InstanceChanges): Promise<boolean> {
     const first = this.#first();
@@ -109,7 +113,10 @@ export class CompositeServiceDiscovery
     return (await this.#resolve(serviceName))?.instances ?? NONE;
   }
 
-  /** Gives the `instances` that are not known to be unhealthy: maybe none, though a later discovery has some. */
+  /**
+   * Gives the `instances` that are not known to be unhealthy: maybe none, though a later discovery
+   * has some.
+   */
   async healthyInstances(serviceName: string): Promise<readonly ServiceInstance[]> {
     return Object.freeze((await this.instances(serviceName)).filter(({ status }) => status !== 'unhealthy'));
   }
@@ -159,14 +166,19 @@ export class CompositeServiceDiscovery
     return this.#discoveries[0]!;
   }
 
-  /** Finds the discovery whose instances count; undefined if the instance is none of them, or if that cannot be told. */
+  /**
+   * Finds the discovery whose instances count; undefined if the instance is none of them, or if
+   * that cannot be told.
+   */
   async #findOwner(serviceName: string, instanceId: string): Promise<ServiceDiscovery | undefined> {
     const resolved = await this.#resolve(serviceName).catch(() => undefined);
     const isListed = resolved?.instances.some((instance) => instance.instanceId === instanceId);
     return isListed ? resolved?.discovery : undefined;
   }
 
-  /** Finds the first discovery that knows instances, and gives both; undefined if none knows any. */
+  /**
+   * Finds the first discovery that knows instances, and gives both; undefined if none knows any.
+   */
   async #resolve(serviceName: string): Promise<Resolved | undefined> {
     this.#throwIfClosed();
     const errors: unknown[] = [];
@@ -205,7 +217,10 @@ export class CompositeServiceDiscovery
     this.#watched.delete(serviceName);
   }
 
-  /** Notifies the watchers if another list counts now, once no discovery whose first response could decide is pending. */
+  /**
+   * Notifies the watchers if another list counts now, once no discovery whose first response could
+   * decide is pending.
+   */
   #settle(serviceName: string, service: WatchedService): void {
     const { sources, current } = service;
     const index = sources.findIndex(({ pending, list }) => pending || list.length > 0);
@@ -236,7 +251,10 @@ class Source {
   #unwatch: Unsubscribe | undefined = undefined;
   #timer: NodeJS.Timeout | undefined = undefined;
   #failures = 0;
-  /** Whether callers may have got another list before: the discovery reported a change, or responded after a failure. */
+  /**
+   * Whether callers may have got another list before: the discovery reported a change, or responded
+   * after a failure.
+   */
   changed = false;
 
   constructor(discovery: ServiceDiscovery, serviceName: string, onFailure: (error: unknown) => void) {
@@ -280,7 +298,10 @@ class Source {
     this.instances().catch(() => {});
   }
 
-  /** Watches before it reads, so that no change falls between the two. A pushed list is newer than the one that is read. */
+  /**
+   * Watches before it reads, so that no change falls between the two. A pushed list is newer than
+   * the one that is read.
+   */
   async #read(): Promise<readonly ServiceInstance[]> {
     clearTimeout(this.#timer);
     try {

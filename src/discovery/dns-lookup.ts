@@ -19,10 +19,10 @@ export interface DnsName {
   /** The whole name: neither the search domains of the host nor its file of hosts are used. */
   name: string;
   /**
-   * `A` or `AAAA`: each IPv4 or IPv6 address of the name is an instance. `SRV` (RFC 2782): each address of
-   * each target is one. Default: the IPv4 addresses, or the IPv6 ones of a name that has no others, so that
-   * an instance with both counts once; the addresses of targets are found in this way too. While the IPv4 lookup
-   * fails, the IPv6 addresses count beside the last IPv4 ones.
+   * `A` or `AAAA`: each IPv4 or IPv6 address of the name is an instance. `SRV` (RFC 2782): each
+   * address of each target is one. Default: the IPv4 addresses, or the IPv6 ones of a name that has
+   * no others, so that an instance with both counts once; the addresses of targets are found in
+   * this way too. While the IPv4 lookup fails, the IPv6 addresses count beside the last IPv4 ones.
    */
   type?: 'A' | 'AAAA' | 'SRV';
   /** Default 80, or 443 for `https`. Not with `SRV`, whose records have the port. */
@@ -53,7 +53,9 @@ export interface DnsResolver {
 }
 
 export interface DnsAnswer {
-  /** The instances, in an order that does not depend on that of the records: servers rotate those. */
+  /**
+   * The instances, in an order that does not depend on that of the records: servers rotate those.
+   */
   readonly instances: readonly ServiceInstance[];
   /** Milliseconds for which the addresses may be kept; 0 if that is not known for all. */
   readonly ttl: number;
@@ -64,13 +66,22 @@ export interface DnsAnswer {
 /** The address of an instance, with the fields that its record has. */
 type Endpoint = Pick<InstanceRegistration, 'host' | 'port' | 'weight' | 'metadata'>;
 
-/** The most records, targets and instances that are used; a service with more needs another discovery than DNS. */
+/**
+ * The most records, targets and instances that are used; a service with more needs another
+ * discovery than DNS.
+ */
 const MAX_RECORDS = 1_000;
 /** The most targets whose addresses are looked up at once. */
 const MAX_QUERIES = 32;
-/** The weight of a record with weight 0 beside others that have weight: next to nothing, but not nothing (RFC 2782). */
+/**
+ * The weight of a record with weight 0 beside others that have weight: next to nothing, but not
+ * nothing (RFC 2782).
+ */
 const SMALL_WEIGHT = 0.01;
-/** The share of the timeout after which a lookup that waits for IPv4 addresses asks for IPv6 ones as well. */
+/**
+ * The share of the timeout after which a lookup that waits for IPv4 addresses asks for IPv6 ones as
+ * well.
+ */
 const SLOW = 1 / 5;
 /** Node's code for NXDOMAIN: the name has no records of any type. */
 const NO_SUCH_NAME = 'ENOTFOUND';
@@ -89,7 +100,10 @@ export class DnsLookup {
   #timeout = 0;
   #over = false;
 
-  /** @param before the instances of the last lookup: an instance that did not change stays the same object. */
+  /**
+   * @param before the instances of the last lookup: an instance that did not change stays the same
+   * object.
+   */
   constructor(
     resolver: DnsResolver,
     serviceName: string,
@@ -107,8 +121,8 @@ export class DnsLookup {
   }
 
   /**
-   * Runs the lookup; to be called once. A query without an answer after `timeout` milliseconds is left out, if others have
-   * one.
+   * Runs the lookup; to be called once. A query without an answer after `timeout` milliseconds is
+   * left out, if others have one.
    *
    * @throws DiscoveryUnavailableError naming the records, with the error of DNS as its cause.
    */
@@ -168,7 +182,10 @@ export class DnsLookup {
     return this.#answer(registrations, ttlOf([...targets.values()].flat()));
   }
 
-  /** Looks up a target. A target whose lookup fails keeps its addresses; one without any address left is gone. */
+  /**
+   * Looks up a target. A target whose lookup fails keeps its addresses; one without any address
+   * left is gone.
+   */
   async #addressesOfTarget(target: string): Promise<readonly DnsAddressRecord[]> {
     const known = this.#knownHosts(target);
     try {
@@ -204,8 +221,9 @@ export class DnsLookup {
   }
 
   /**
-   * Gives the addresses after the IPv4 lookup failed: the IPv6 ones, so that a fault in one family hides nothing of the
-   * other, beside the last IPv4 ones, about which nothing is known. Both are looked up again soon.
+   * Gives the addresses after the IPv4 lookup failed: the IPv6 ones, so that a fault in one family
+   * hides nothing of the other, beside the last IPv4 ones, about which nothing is known. Both are
+   * looked up again soon.
    */
   #withoutAnswer4(
     error: HoldfastError,
@@ -320,8 +338,9 @@ function codeOf(error: unknown): unknown {
 }
 
 /**
- * Creates a function that gives the weight of a record among those of its priority. Without any weight there all records
- * weigh the same. Beside others, 0 is next to nothing (RFC 2782), where to the LoadBalancer it would be nothing.
+ * Creates a function that gives the weight of a record among those of its priority. Without any
+ * weight there all records weigh the same. Beside others, 0 is next to nothing (RFC 2782), where to
+ * the LoadBalancer it would be nothing.
  */
 function createWeighting(records: readonly DnsServiceRecord[]): (record: DnsServiceRecord) => number {
   const levels = groupBy(records, ({ priority }) => priority);

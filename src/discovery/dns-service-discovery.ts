@@ -30,27 +30,31 @@ import { Watchers } from './watchers.ts';
 
 export interface DnsServiceDiscoveryOptions {
   /**
-   * The DNS name of each service, by the name of the service; or a function that gives the DNS name of any service at once,
-   * and undefined where there is no such service. The function may be called with a name that came with a request.
+   * The DNS name of each service, by the name of the service; or a function that gives the DNS name
+   * of any service at once, and undefined where there is no such service. The function may be
+   * called with a name that came with a request.
    */
   services: Readonly<Record<string, DnsName>> | ((serviceName: string) => DnsName | undefined);
   /**
-   * The resolver, such as a `Resolver` of `node:dns/promises` with servers of its own; `close()` leaves it as it is.
-   * Default: the servers of the host's configuration, each asked at most twice in a lookup.
+   * The resolver, such as a `Resolver` of `node:dns/promises` with servers of its own; `close()`
+   * leaves it as it is. Default: the servers of the host's configuration, each asked at most twice
+   * in a lookup.
    */
   resolver?: DnsResolver;
   /**
-   * The least milliseconds from an answer to the next lookup, unless `refresh()` asks for one. Default 5,000, or `maxTtl` if
-   * that is less.
+   * The least milliseconds from an answer to the next lookup, unless `refresh()` asks for one.
+   * Default 5,000, or `maxTtl` if that is less.
    */
   minTtl?: number;
-  /** The most milliseconds from one lookup to the next. Default 30,000, or `minTtl` if that is more. */
+  /**
+   * The most milliseconds from one lookup to the next. Default 30,000, or `minTtl` if that is more.
+   */
   maxTtl?: number;
   /** Milliseconds for a lookup with all its queries. Default 5,000. */
   timeout?: number;
   /**
-   * Milliseconds for which the last instances are kept once DNS answers that there are none, or no such name. Infinity keeps
-   * them for ever, 0 not at all. Default 300,000.
+   * Milliseconds for which the last instances are kept once DNS answers that there are none, or no
+   * such name. Infinity keeps them for ever, 0 not at all. Default 300,000.
    */
   absenceGrace?: number;
   /** A source of numbers from 0 to 1. Default Math.random. */
@@ -59,8 +63,8 @@ export interface DnsServiceDiscoveryOptions {
 
 export interface DnsServiceDiscoveryEvents {
   /**
-   * A lookup failed, or a part of it: a target has no address, a record cannot be used. The rest of the answer is used, or
-   * the last instances if there is none.
+   * A lookup failed, or a part of it: a target has no address, a record cannot be used. The rest of
+   * the answer is used, or the last instances if there is none.
    */
   failure: [event: { serviceName: string; error: HoldfastError }];
 }
@@ -79,7 +83,10 @@ class Service {
   doubtedSince = -Infinity;
   /** When DNS began to answer that there is nothing. */
   absentSince: number | undefined = undefined;
-  /** When the service was last used, or known to be watched. All times are those of `performance.now()`. */
+  /**
+   * When the service was last used, or known to be watched. All times are those of
+   * `performance.now()`.
+   */
   usedAt = performance.now();
   /** The lookup under way. */
   lookup: DnsLookup | undefined = undefined;
@@ -101,15 +108,23 @@ const NONE: readonly ServiceInstance[] = Object.freeze([]);
 const MAX_VACANT = 1_000;
 /** A service that nobody watches is dropped when it was not used for this many times `maxTtl`. */
 const MAX_UNUSED = 3;
-/** The largest share of the TTL by which a refresh is delayed, so that the processes of a fleet do not ask all at once. */
+/**
+ * The largest share of the TTL by which a refresh is delayed, so that the processes of a fleet do
+ * not ask all at once.
+ */
 const JITTER = 0.1;
-/** Milliseconds until a failed lookup is first retried; twice as long before each further retry, up to `maxTtl`. */
+/**
+ * Milliseconds until a failed lookup is first retried; twice as long before each further retry, up
+ * to `maxTtl`.
+ */
 const FIRST_RETRY = 1_000;
-/** The least milliseconds from the beginning of a lookup to that of one that `refresh()` asks for. */
+/**
+ * The least milliseconds from the beginning of a lookup to that of one that `refresh()` asks for.
+ */
 const MIN_INTERVAL = 1_000;
 /**
- * The least and the most milliseconds between lookups while a name has vanished, or its list is in doubt: every change is
- * seen within 2 seconds then.
+ * The least and the most milliseconds between lookups while a name has vanished, or its list is in
+ * doubt: every change is seen within 2 seconds then.
  */
 const CLOSE_WAIT = { min: 1_000, max: 1_800 };
 /** The most milliseconds for which a service is looked up that often without a change. */
@@ -121,22 +136,26 @@ const SAME_DOUBT = 60_000;
 const NAME = /^(?=.{1,254}$)[\w-]{1,63}(?:\.[\w-]{1,63})*\.?$/;
 
 /**
- * Discovers services in DNS: at the addresses of a name (A, AAAA), as of a headless service of Kubernetes, or at the addresses
- * of the targets of SRV records (RFC 2782), as of Consul.
+ * Discovers services in DNS: at the addresses of a name (A, AAAA), as of a headless service of
+ * Kubernetes, or at the addresses of the targets of SRV records (RFC 2782), as of Consul.
  *
- * An instance of an SRV record has its `priority` and its `target` in the metadata, for the option `priorities` of the
- * LoadBalancer, and the weight of the record, shared by the addresses of the target; weight 0 beside others is next to
- * nothing. A target `.` means that there are no instances.
+ * An instance of an SRV record has its `priority` and its `target` in the metadata, for the option
+ * `priorities` of the LoadBalancer, and the weight of the record, shared by the addresses of the
+ * target; weight 0 beside others is next to nothing. A target `.` means that there are no
+ * instances.
  *
- * A service is looked up when it is first used or watched. While it is watched or used, it is looked up again when the first
- * TTL of an address is over, within `minTtl` and `maxTtl` and up to a tenth later at random. Node does not tell the TTL of SRV
- * records: the TTL of their targets' addresses counts. `refresh()`, which the LoadBalancer calls when it cannot connect, has
- * the service looked up at once, at most once a second, and then every 1 to 2 seconds, until the answer changes or 10 seconds
- * after the last such hint. So is a name that vanishes. Neither lasts longer than 5 minutes.
+ * A service is looked up when it is first used or watched. While it is watched or used, it is
+ * looked up again when the first TTL of an address is over, within `minTtl` and `maxTtl` and up to
+ * a tenth later at random. Node does not tell the TTL of SRV records: the TTL of their targets'
+ * addresses counts. `refresh()`, which the LoadBalancer calls when it cannot connect, has the
+ * service looked up at once, at most once a second, and then every 1 to 2 seconds, until the answer
+ * changes or 10 seconds after the last such hint. So is a name that vanishes. Neither lasts longer
+ * than 5 minutes.
  *
- * The last good answer outlives every failure of DNS. The answer that there is no such name, or nothing at it, counts once
- * it has lasted for `absenceGrace`: gRPC never believes that answer and Envoy does at once, but servers under load give it in
- * error, and addresses that were given up may come to belong to others.
+ * The last good answer outlives every failure of DNS. The answer that there is no such name, or
+ * nothing at it, counts once it has lasted for `absenceGrace`: gRPC never believes that answer and
+ * Envoy does at once, but servers under load give it in error, and addresses that were given up may
+ * come to belong to others.
  *
  * @example
  * new DnsServiceDiscovery({
@@ -165,12 +184,14 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
   readonly #vacant = new Set<Service>();
   readonly #watchers = new Watchers();
   #closed = false;
-  /** The error if `random` gave no number: a lookup must not fail for that, so that callers get it. */
+  /**
+   * The error if `random` gave no number: a lookup must not fail for that, so that callers get it.
+   */
   #randomError: unknown = undefined;
 
   /**
-   * @throws TypeError | RangeError naming the option that is not what it must be; InvalidInstanceError naming a service
-   * whose name none can have.
+   * @throws TypeError | RangeError naming the option that is not what it must be;
+   * InvalidInstanceError naming a service whose name none can have.
    */
   constructor(options: DnsServiceDiscoveryOptions) {
     super('dns-service-discovery');
@@ -222,8 +243,8 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
   }
 
   /**
-   * Changes the instance in this process alone. The changes hold, whatever DNS answers later, for as long as DNS has the
-   * instance and the service is watched or used.
+   * Changes the instance in this process alone. The changes hold, whatever DNS answers later, for
+   * as long as DNS has the instance and the service is watched or used.
    *
    * @throws InvalidInstanceError naming the field that is not what it must be, or may not change;
    * DiscoveryUnavailableError if nothing is known of the service and the lookup fails.
@@ -248,8 +269,8 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
   /**
    * Gives the known list, or looks the service up.
    *
-   * @throws DiscoveryUnavailableError if no list is known and the lookup fails, with the error of DNS as its cause; for a
-   * moment after that at once, without another lookup.
+   * @throws DiscoveryUnavailableError if no list is known and the lookup fails, with the error of
+   * DNS as its cause; for a moment after that at once, without another lookup.
    */
   async instances(serviceName: string): Promise<readonly ServiceInstance[]> {
     const service = await this.#waitForLookup(serviceName);
@@ -281,8 +302,8 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
   }
 
   /**
-   * Looks the service up, whatever its TTL and `minTtl`, if it is watched or was used lately: at once, or a second after its
-   * last lookup began. A lookup under way serves for that.
+   * Looks the service up, whatever its TTL and `minTtl`, if it is watched or was used lately: at
+   * once, or a second after its last lookup began. A lookup under way serves for that.
    */
   refresh(serviceName: string): void {
     const service = this.#services.get(serviceName);
@@ -336,7 +357,10 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
     };
   }
 
-  /** Finds the state of a service, and looks it up at the first use. Gives undefined if there is no such service. */
+  /**
+   * Finds the state of a service, and looks it up at the first use. Gives undefined if there is no
+   * such service.
+   */
   #findOrStart(serviceName: string): Service | undefined {
     this.#throwIfClosed();
     const known = this.#services.get(serviceName);
@@ -388,7 +412,10 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
     for (const error of flaws) this.emit('failure', { serviceName: service.name, error });
   }
 
-  /** Keeps only the latest services that have neither instances nor watchers, since names may come from requests. */
+  /**
+   * Keeps only the latest services that have neither instances nor watchers, since names may come
+   * from requests.
+   */
   #boundVacant(service: Service): void {
     const { name, list } = service;
     this.#vacant.delete(service);
@@ -453,7 +480,10 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
     ).unref();
   }
 
-  /** Looks the service up again if it is used. Drops a service that failed and is not watched: the next use looks it up. */
+  /**
+   * Looks the service up again if it is used. Drops a service that failed and is not watched: the
+   * next use looks it up.
+   */
   #refreshIfUsed(service: Service): void {
     clearTimeout(service.timer);
     const now = performance.now();

@@ -29,28 +29,38 @@ export interface HealthCheckerOptions {
   discovery: ServiceDiscovery;
   /** The names of the services whose instances are checked. */
   services: readonly string[];
-  /** The path that a check requests with GET where an instance has no `healthCheckUrl`. Default '/health'. */
+  /**
+   * The path that a check requests with GET where an instance has no `healthCheckUrl`. Default
+   * '/health'.
+   */
   path?: string;
-  /** The status of a response that passes: one, several, or a function that tells at once. Default 200 to 299. */
+  /**
+   * The status of a response that passes: one, several, or a function that tells at once. Default
+   * 200 to 299.
+   */
   expectedStatus?: number | readonly number[] | ((status: number) => boolean);
   /** Milliseconds for a check, from the connection to the end of the response. Default 2,000. */
   timeout?: number;
-  /** The most milliseconds between two checks of an instance; each wait is up to 15 % shorter at random. Default 10,000. */
+  /**
+   * The most milliseconds between two checks of an instance; each wait is up to 15 % shorter at
+   * random. Default 10,000.
+   */
   interval?: number;
   /** Checks in a row that an unhealthy instance must pass to be healthy. Default 2. */
   rise?: number;
   /** Checks in a row that a healthy instance must fail to be unhealthy. Default 3. */
   fall?: number;
   /**
-   * The most checks under way at once; others wait for their turn. Default 50. Many instances that do not respond at all
-   * are checked less often for that reason: 50 checks at once with a timeout of 2 seconds are 25 a second.
+   * The most checks under way at once; others wait for their turn. Default 50. Many instances that
+   * do not respond at all are checked less often for that reason: 50 checks at once with a timeout
+   * of 2 seconds are 25 a second.
    */
   maxConcurrent?: number;
   /**
-   * Shares the work among checkers: the checker that has the lock of a service checks it, and another checker takes over
-   * within four intervals of its death. While the lock service does not respond each checker checks by itself. Leave the
-   * option out where each process keeps the status for itself, as over static lists and DNS. Default: the checker always
-   * checks.
+   * Shares the work among checkers: the checker that has the lock of a service checks it, and
+   * another checker takes over within four intervals of its death. While the lock service does not
+   * respond each checker checks by itself. Leave the option out where each process keeps the status
+   * for itself, as over static lists and DNS. Default: the checker always checks.
    */
   locks?: LockService;
   /** How connections are made: TLS, or a function, as `connection.connect` of a ServiceClient. */
@@ -63,8 +73,9 @@ export interface HealthCheckerEvents {
   /** The checker has written to the discovery that an instance is unhealthy. */
   unhealthy: [change: HealthChange];
   /**
-   * The discovery, the lock service or `expectedStatus` failed, or a check was ignored because it ran out of time while
-   * this process was blocked. The checks go on, and a status that could not be written is written later.
+   * The discovery, the lock service or `expectedStatus` failed, or a check was ignored because it
+   * ran out of time while this process was blocked. The checks go on, and a status that could not
+   * be written is written later.
    */
   failure: [event: { error: unknown }];
 }
@@ -92,14 +103,15 @@ function nonEmptyListOf(check: Check): Check {
 }
 
 /**
- * Checks the instances of some services by HTTP, again and again, and writes their status to the discovery: `fall` failed
- * checks in a row make an instance unhealthy, `rise` passed checks make it healthy again. Nothing but the status is
- * written, and only where the discovery shows another status, as when it forgot the status or was given another one. The
- * status belongs to the checker: give a well instance that should get no calls the weight 0.
+ * Checks the instances of some services by HTTP, again and again, and writes their status to the
+ * discovery: `fall` failed checks in a row make an instance unhealthy, `rise` passed checks make it
+ * healthy again. Nothing but the status is written, and only where the discovery shows another
+ * status, as when it forgot the status or was given another one. The status belongs to the checker:
+ * give a well instance that should get no calls the weight 0.
  *
- * A check goes to the instance's own `healthCheckUrl`, or to `path`; it never goes to another host or port than the
- * instance is registered with, and follows no redirects. The checks are spread over the interval. The checker does not
- * hold the process open.
+ * A check goes to the instance's own `healthCheckUrl`, or to `path`; it never goes to another host
+ * or port than the instance is registered with, and follows no redirects. The checks are spread
+ * over the interval. The checker does not hold the process open.
  *
  * @example
  * const checker = new HealthChecker({ discovery, services: ['user-service'], locks });
@@ -148,8 +160,8 @@ export class HealthChecker extends Emitter<HealthCheckerEvents> {
   }
 
   /**
-   * Cancels the checks under way, waits for the statuses that are being written, and frees the locks, within 10 seconds. A
-   * failure meanwhile is a `failure` event.
+   * Cancels the checks under way, waits for the statuses that are being written, and frees the
+   * locks, within 10 seconds. A failure meanwhile is a `failure` event.
    */
   close(): Promise<void> {
     this.#closing ??= Promise.all((this.#tasks ?? []).map((task) => task.stop())).then(() => {});

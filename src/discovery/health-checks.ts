@@ -37,14 +37,22 @@ interface Target {
   /** Aborted when the instance is not checked any more. */
   readonly dropped: AbortController;
   timer: NodeJS.Timeout | undefined;
-  /** The status that was written last; undefined once the discovery shows another status than before. */
+  /**
+   * The status that was written last; undefined once the discovery shows another status than
+   * before.
+   */
   written: ServiceInstance['status'] | undefined;
 }
 
-/** Milliseconds for each new instance: the first checks of instances that are new at once are spread over the sum. */
+/**
+ * Milliseconds for each new instance: the first checks of instances that are new at once are spread
+ * over the sum.
+ */
 const SPACING = 10;
 
-/** Checks the instances of one service, from the construction of this object until it is stopped. */
+/**
+ * Checks the instances of one service, from the construction of this object until it is stopped.
+ */
 export class HealthChecks {
   readonly #options: HealthChecksOptions;
   readonly #targets = new Map<string, Target>();
@@ -136,7 +144,10 @@ export class HealthChecks {
     if (!signal.aborted) this.#checkAfter(target, jittered(interval));
   }
 
-  /** Writes the status that follows from a result to the discovery, unless the discovery shows it already. */
+  /**
+   * Writes the status that follows from a result to the discovery, unless the discovery shows it
+   * already.
+   */
   async #report(target: Target, { passed, reason, cause }: ProbeResult): Promise<void> {
     const { discovery, serviceName, onChange } = this.#options;
     const { instance, counter, dropped } = target;

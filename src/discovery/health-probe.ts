@@ -16,8 +16,9 @@ export interface ProbeResult {
 }
 
 /**
- * Checks an instance once. Rejects if the signal is aborted, or if the check tells nothing of the instance: a check that
- * ran out of time while this process was blocked has neither passed nor failed.
+ * Checks an instance once. Rejects if the signal is aborted, or if the check tells nothing of the
+ * instance: a check that ran out of time while this process was blocked has neither passed nor
+ * failed.
  */
 export type Probe = (instance: ServiceInstance, signal: AbortSignal) => Promise<ProbeResult>;
 
@@ -35,9 +36,10 @@ const MAX_BODY = 65_536;
 const HEADERS = { 'user-agent': 'holdfast-health-checker', accept: '*/*' };
 
 /**
- * Creates a probe that checks by HTTP. A check passes if the response has an expected status and comes to its end. A
- * redirect is a response like any other; it is not followed. Each check has a connection of its own: the check includes
- * that a connection can be made, and a connection kept from the last check may have been closed since.
+ * Creates a probe that checks by HTTP. A check passes if the response has an expected status and
+ * comes to its end. A redirect is a response like any other; it is not followed. Each check has a
+ * connection of its own: the check includes that a connection can be made, and a connection kept
+ * from the last check may have been closed since.
  */
 export function createHttpProbe({ path, isExpected, timeout, connect }: HttpProbeOptions): Probe {
   const connector = typeof connect === 'function' ? connect : buildConnector({ ...connect, timeout: 0 });

@@ -13,7 +13,10 @@ import {
 import { Watchers } from './watchers.ts';
 
 export interface InMemoryServiceDiscoveryOptions {
-  /** Milliseconds that an instance stays without a heartbeat; Infinity keeps it for ever. Default 90,000. */
+  /**
+   * Milliseconds that an instance stays without a heartbeat; Infinity keeps it for ever. Default
+   * 90,000.
+   */
   ttl?: number;
 }
 
@@ -34,9 +37,11 @@ interface Service {
 const NONE: readonly ServiceInstance[] = Object.freeze([]);
 
 /**
- * Discovers services within one process: for tests, for demos, and for services that share a process.
+ * Discovers services within one process: for tests, for demos, and for services that share a
+ * process.
  *
- * An instance without a heartbeat for `ttl` is left out of every list at once, and watchers are notified in time.
+ * An instance without a heartbeat for `ttl` is left out of every list at once, and watchers are
+ * notified in time.
  */
 export class InMemoryServiceDiscovery implements ServiceDiscovery {
   readonly #ttl: number;
@@ -164,7 +169,10 @@ export class InMemoryServiceDiscovery implements ServiceDiscovery {
     if (this.#watchers.has(serviceName)) this.#watchers.notify(serviceName, snapshotOf(service));
   }
 
-  /** Arms one timer for the first expiry of all, while there are watchers. A heartbeat does not touch the timer. */
+  /**
+   * Arms one timer for the first expiry of all, while there are watchers. A heartbeat does not
+   * touch the timer.
+   */
   #scheduleExpiry(): void {
     if (this.#timer !== undefined || this.#watchers.size === 0 || this.#ttl === Infinity) return;
     let first = Infinity;

@@ -12,7 +12,10 @@ export interface LockedTaskOptions {
   readonly locks: LockService;
   /** The name of the lock. */
   readonly name: string;
-  /** The most milliseconds between two attempts to acquire the lock. The lock lasts three times as long. */
+  /**
+   * The most milliseconds between two attempts to acquire the lock. The lock lasts three times as
+   * long.
+   */
   readonly interval: number;
   /** Starts the task once this process has the lock. `holdsLock` tells whether it still has it. */
   readonly start: (holdsLock: () => boolean) => Task;
@@ -20,8 +23,9 @@ export interface LockedTaskOptions {
 }
 
 /**
- * Runs a task while this process has a lock, which it acquires again and again. While the lock service cannot tell who has
- * the lock, the task runs too: several processes that do the task are better than none.
+ * Runs a task while this process has a lock, which it acquires again and again. While the lock
+ * service cannot tell who has the lock, the task runs too: several processes that do the task are
+ * better than none.
  */
 export class LockedTask implements Task {
   readonly #options: LockedTaskOptions;

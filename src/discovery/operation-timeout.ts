@@ -5,9 +5,10 @@ import { StallAwareTimer } from '../internal/event-loop-stall.ts';
 export const OPERATION_TIMEOUT = 5_000;
 
 /**
- * Gives the result of the operation, or rejects with a TimeoutError after `duration` milliseconds, or with the reason of
- * `outer` when that is aborted; the operation's signal is aborted with the same error. Unlike a Timeout policy it does
- * not hold the process open; like that policy it reads first what arrived while this process was blocked.
+ * Gives the result of the operation, or rejects with a TimeoutError after `duration` milliseconds,
+ * or with the reason of `outer` when that is aborted; the operation's signal is aborted with the
+ * same error. Unlike a Timeout policy it does not hold the process open; like that policy it reads
+ * first what arrived while this process was blocked.
  */
 export function withTimeout<T>(
   duration: number,

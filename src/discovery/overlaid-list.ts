@@ -9,9 +9,10 @@ import {
 const NONE: readonly ServiceInstance[] = Object.freeze([]);
 
 /**
- * Combines a list of instances that is written elsewhere, in a file or in DNS, with the changes that this process made. The
- * changes of an instance outlive every new list that has the instance at the same origin with the same `registeredAt`, and
- * are forgotten with the first list that does not.
+ * Combines a list of instances that is written elsewhere, in a file or in DNS, with the changes
+ * that this process made. The changes of an instance outlive every new list that has the instance
+ * at the same origin with the same `registeredAt`, and are forgotten with the first list that does
+ * not.
  */
 export class OverlaidList {
   readonly #overlays = new Map<string, InstanceChanges>();
@@ -77,7 +78,10 @@ export class OverlaidList {
     if (!unchanged) this.#instances = Object.freeze(instances);
   }
 
-  /** Applies the changes of an instance. Changes that equal the list are forgotten, so that the list counts again. */
+  /**
+   * Applies the changes of an instance. Changes that equal the list are forgotten, so that the list
+   * counts again.
+   */
   #applyOverlay(listed: ServiceInstance, known: ServiceInstance | undefined): ServiceInstance {
     const overlay = this.#overlays.get(listed.instanceId);
     if (overlay === undefined) return listed;

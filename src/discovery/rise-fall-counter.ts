@@ -8,8 +8,8 @@ export interface RiseFallThresholds {
 }
 
 /**
- * Turns the results of checks into a status, so that one result that differs does not change the status. While the status
- * is unknown the first result decides it.
+ * Turns the results of checks into a status, so that one result that differs does not change the
+ * status. While the status is unknown the first result decides it.
  *
  * Source: HAProxy, 'rise' and 'fall', with the first check as in Envoy, 'Health checking'.
  */

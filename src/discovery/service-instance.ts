@@ -15,11 +15,17 @@ export interface ServiceInstance {
   /** A path on the instance, or a URL of it. */
   readonly healthCheckUrl?: string | undefined;
   readonly metadata: Readonly<Record<string, string>>;
-  /** The share of the calls relative to the weights of the other instances. 0 for no calls while there are others. */
+  /**
+   * The share of the calls relative to the weights of the other instances. 0 for no calls while
+   * there are others.
+   */
   readonly weight: number;
   readonly zone?: string | undefined;
   readonly status: 'healthy' | 'unhealthy' | 'unknown';
-  /** Epoch milliseconds. Another value than before tells that another process runs under the id of the instance. */
+  /**
+   * Epoch milliseconds. Another value than before tells that another process runs under the id of
+   * the instance.
+   */
   readonly registeredAt: number;
   /** Epoch milliseconds, to be shown: nothing is decided by it. */
   readonly lastHeartbeat: number;
@@ -29,7 +35,10 @@ export interface ServiceInstance {
 export type InstanceRegistration = Pick<ServiceInstance, 'serviceName' | 'host' | 'port'> &
   Partial<ServiceInstance>;
 
-/** The fields of a registered instance that may change. A field that is left out stays; metadata change as a whole. */
+/**
+ * The fields of a registered instance that may change. A field that is left out stays; metadata
+ * change as a whole.
+ */
 export type InstanceChanges = Partial<Pick<ServiceInstance, 'weight' | 'metadata' | 'status'>>;
 
 const NAME = /^[A-Za-z\d][\w.:-]{0,127}$/;
@@ -56,8 +65,9 @@ const FIELDS: readonly (keyof ServiceInstance)[] = [
 ];
 
 /**
- * Checks and fills in a registration that this process makes, as `toInstance` does. An unknown field is an error here, since
- * it may be misspelled; a registration that is read may have one from a newer version.
+ * Checks and fills in a registration that this process makes, as `toInstance` does. An unknown
+ * field is an error here, since it may be misspelled; a registration that is read may have one from
+ * a newer version.
  *
  * @throws InvalidInstanceError naming the field.
  */
@@ -84,8 +94,8 @@ export function checkFields(registration: object): void {
 }
 
 /**
- * Checks a registration, which may come from anybody, and fills it in: an id (a UUID), `http`, weight 1, no metadata,
- * `healthy`.
+ * Checks a registration, which may come from anybody, and fills it in: an id (a UUID), `http`,
+ * weight 1, no metadata, `healthy`.
  *
  * @throws InvalidInstanceError naming the field that is not what it must be.
  */
@@ -169,7 +179,10 @@ export function originOf({
   return `${protocol}://${host.includes(':') ? `[${host}]` : host}:${port}`;
 }
 
-/** Resolves a path or a URL on the instance. Gives undefined if it is malformed, or leads anywhere else. */
+/**
+ * Resolves a path or a URL on the instance. Gives undefined if it is malformed, or leads anywhere
+ * else.
+ */
 export function urlOn(
   instance: Pick<ServiceInstance, 'protocol' | 'host' | 'port'>,
   url: unknown,
@@ -217,7 +230,10 @@ function check(field: string, valid: boolean, expected: string, value: unknown):
   throw new InvalidInstanceError(`the ${field} of an instance must be ${expected}; got ${shown}`);
 }
 
-/** Tells whether the value can be the id of an instance, a zone, or the name of a service as a registry may have it. */
+/**
+ * Tells whether the value can be the id of an instance, a zone, or the name of a service as a
+ * registry may have it.
+ */
 export function isName(value: unknown): boolean {
   return typeof value === 'string' && NAME.test(value);
 }
@@ -228,9 +244,10 @@ export function isServiceHost(hostname: string): boolean {
 }
 
 /**
- * Checks a name under which a service is to be registered: `http://name/` has to mean that service and nothing else. URLs
- * lower-case the host and take a number for an address, and a name with a dot may be any host outside the mesh. A registry
- * may have other names, which an older version let be registered; such services can still be called.
+ * Checks a name under which a service is to be registered: `http://name/` has to mean that service
+ * and nothing else. URLs lower-case the host and take a number for an address, and a name with a
+ * dot may be any host outside the mesh. A registry may have other names, which an older version let
+ * be registered; such services can still be called.
  *
  * @throws InvalidInstanceError
  */

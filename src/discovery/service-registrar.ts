@@ -31,16 +31,28 @@ import {
 
 export interface ServiceRegistrarOptions {
   discovery: ServiceDiscovery;
-  /** The instance to register. Without an `instanceId` it gets one, the same each time it is registered again. */
+  /**
+   * The instance to register. Without an `instanceId` it gets one, the same each time it is
+   * registered again.
+   */
   instance: InstanceRegistration;
-  /** The most milliseconds between heartbeats; each wait is up to 15 % shorter at random. Default 30,000. */
+  /**
+   * The most milliseconds between heartbeats; each wait is up to 15 % shorter at random. Default
+   * 30,000.
+   */
   heartbeatInterval?: number;
-  /** The signal on which the instance is deregistered, before the signal has its usual effect. Default: none. */
+  /**
+   * The signal on which the instance is deregistered, before the signal has its usual effect.
+   * Default: none.
+   */
   deregisterOn?: NodeJS.Signals | false;
 }
 
 export interface RegisterOptions {
-  /** Milliseconds after which `register()` rejects if the instance is not registered by then. Default 5,000. */
+  /**
+   * Milliseconds after which `register()` rejects if the instance is not registered by then.
+   * Default 5,000.
+   */
   timeout?: number;
 }
 
@@ -49,27 +61,38 @@ export interface ServiceRegistrarEvents {
   registered: [event: { instance: ServiceInstance }];
   /** The registry had forgotten the instance, as after a restart; it is registered again. */
   're-registered': [event: { instance: ServiceInstance }];
-  /** Another process has registered under the id of the instance since. This registrar stops, and leaves it the id. */
+  /**
+   * Another process has registered under the id of the instance since. This registrar stops, and
+   * leaves it the id.
+   */
   replaced: [event: { error: InstanceReplacedError }];
   /**
-   * A registration, a heartbeat or the deregistration failed. Heartbeats and registrations that may succeed later are
-   * retried, at first soon, then at the usual interval.
+   * A registration, a heartbeat or the deregistration failed. Heartbeats and registrations that may
+   * succeed later are retried, at first soon, then at the usual interval.
    */
   failure: [event: { error: unknown }];
 }
 
-/** Milliseconds after which a failed registration or heartbeat is first retried; twice as long before each further retry. */
+/**
+ * Milliseconds after which a failed registration or heartbeat is first retried; twice as long
+ * before each further retry.
+ */
 const FIRST_RETRY = 1_000;
 const DEFAULT_TIMEOUT = 5_000;
 /** Milliseconds that `close()` waits for the discovery. */
 const CLOSE_TIMEOUT = 5_000;
 
-/** Resolves once the registrars that a signal has closed are done: the process is not ended before. */
+/**
+ * Resolves once the registrars that a signal has closed are done: the process is not ended before.
+ */
 let leaving: Promise<unknown> = Promise.resolve();
 /** The registrars that are closed when a signal arrives. */
 const listening = new Map<NodeJS.Signals, Set<ServiceRegistrar>>();
 
-/** Has the registrar closed when the signal arrives, with one listener of the process for all registrars. */
+/**
+ * Has the registrar closed when the signal arrives, with one listener of the process for all
+ * registrars.
+ */
 function listenFor(signal: NodeJS.Signals, registrar: ServiceRegistrar): void {
   const registrars = listening.get(signal) ?? new Set();
   if (!process.listeners(signal).includes(closeAll)) process.once(signal, closeAll);
@@ -82,8 +105,8 @@ function stopListening(signal: NodeJS.Signals, registrar: ServiceRegistrar): voi
 }
 
 /**
- * Closes all registrars of a signal. Other listeners of the process decide what the signal does; without any it ends the
- * process, as it would have.
+ * Closes all registrars of a signal. Other listeners of the process decide what the signal does;
+ * without any it ends the process, as it would have.
  */
 function closeAll(signal: NodeJS.Signals): void {
   const alone = process.listenerCount(signal) === 0;
@@ -94,8 +117,9 @@ function closeAll(signal: NodeJS.Signals): void {
 }
 
 /**
- * Keeps one instance registered: registers it, if necessary as soon as the discovery can be reached, sends heartbeats,
- * registers it again when the discovery has forgotten it, and deregisters it on close. It does not hold the process open.
+ * Keeps one instance registered: registers it, if necessary as soon as the discovery can be
+ * reached, sends heartbeats, registers it again when the discovery has forgotten it, and
+ * deregisters it on close. It does not hold the process open.
  *
  * @example
  * const registrar = new ServiceRegistrar({ discovery, instance: { serviceName: 'user-service', host, port } });
@@ -126,8 +150,8 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
   #closing: Promise<void> | undefined = undefined;
 
   /**
-   * @throws TypeError | RangeError naming the option that is not what it must be; InvalidInstanceError naming the field of
-   * the instance that is not.
+   * @throws TypeError | RangeError naming the option that is not what it must be;
+   * InvalidInstanceError naming the field of the instance that is not.
    */
   constructor(options: ServiceRegistrarOptions) {
     super('service-registrar');
@@ -158,16 +182,17 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
   }
 
   /**
-   * Registers the instance, and begins to send heartbeats. A second call gives the same registration, or waits for the one
-   * that is under way.
+   * Registers the instance, and begins to send heartbeats. A second call gives the same
+   * registration, or waits for the one that is under way.
    *
-   * While the discovery cannot be reached, or takes no registrations for now, the attempt is retried after 1, 2, 4… seconds,
-   * at most the interval of the heartbeats. The retries go on after the `timeout`, until the registrar is closed; the event
-   * `registered` then tells of success.
+   * While the discovery cannot be reached, or takes no registrations for now, the attempt is
+   * retried after 1, 2, 4… seconds, at most the interval of the heartbeats. The retries go on after
+   * the `timeout`, until the registrar is closed; the event `registered` then tells of success.
    *
-   * @throws DiscoveryUnavailableError after the timeout, with the last failure as its cause. These errors are thrown at once,
-   * and end the attempts: InvalidInstanceError; InstanceReplacedError; RedisError if Redis denies this client access;
-   * ClosedError if the registrar or the discovery is closed.
+   * @throws DiscoveryUnavailableError after the timeout, with the last failure as its cause. These
+   * errors are thrown at once, and end the attempts: InvalidInstanceError; InstanceReplacedError;
+   * RedisError if Redis denies this client access; ClosedError if the registrar or the discovery is
+   * closed.
    */
   async register(options: RegisterOptions = {}): Promise<ServiceInstance> {
     validateOptions('register()', options, { timeout: number(1, MAX_DELAY) });
@@ -177,8 +202,9 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
   }
 
   /**
-   * Changes the weight, the metadata (as a whole) or the status of the instance, and keeps the changes whenever it is
-   * registered again. Gives false if the instance is not registered at the moment, or another process has its id.
+   * Changes the weight, the metadata (as a whole) or the status of the instance, and keeps the
+   * changes whenever it is registered again. Gives false if the instance is not registered at the
+   * moment, or another process has its id.
    *
    * @throws InvalidInstanceError if a value is not what it must be.
    */
@@ -195,15 +221,18 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
   }
 
   /**
-   * Stops the heartbeats, waits for one under way, and deregisters the instance, within 5 seconds. A failure meanwhile is a
-   * `failure` event.
+   * Stops the heartbeats, waits for one under way, and deregisters the instance, within 5 seconds.
+   * A failure meanwhile is a `failure` event.
    */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
   }
 
-  /** Waits for the registration. The timer holds the process open for as long as the caller waits; the registrar does not. */
+  /**
+   * Waits for the registration. The timer holds the process open for as long as the caller waits;
+   * the registrar does not.
+   */
   #waitFor(registering: Promise<ServiceInstance>, timeout: number): Promise<ServiceInstance> {
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
@@ -270,7 +299,9 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
     return instance;
   }
 
-  /** Tells whether a retry makes no sense. A caller that waits is told of a wrong password at once. */
+  /**
+   * Tells whether a retry makes no sense. A caller that waits is told of a wrong password at once.
+   */
   #isFinal(error: unknown): boolean {
     if (error instanceof RedisError) return error.denied && !this.#inBackground;
     return (

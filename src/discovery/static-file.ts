@@ -7,8 +7,9 @@ import { DiscoveryUnavailableError } from '../errors.ts';
 const MAX_SIZE = 2 ** 20;
 
 /**
- * Reads a file of JSON again and again, so that every change is seen: the file is edited in place, replaced by another,
- * reached through a symbolic link that was swapped, or on a file system without events.
+ * Reads a file of JSON again and again, so that every change is seen: the file is edited in place,
+ * replaced by another, reached through a symbolic link that was swapped, or on a file system
+ * without events.
  */
 export class JsonFile {
   readonly path: string;
@@ -17,7 +18,10 @@ export class JsonFile {
   #timer: NodeJS.Timeout | undefined = undefined;
   #closed = false;
 
-  /** @param onContent receives the content if it is another than the last accepted one, and throws if it is invalid. */
+  /**
+   * @param onContent receives the content if it is another than the last accepted one, and throws
+   * if it is invalid.
+   */
   constructor(path: string | URL, onContent: (content: unknown) => void) {
     this.path = path instanceof URL ? fileURLToPath(path) : resolve(path);
     this.#onContent = onContent;
@@ -42,7 +46,10 @@ export class JsonFile {
     }
   }
 
-  /** Reads the file every `interval` milliseconds until this is closed, and reports a failure once while it lasts. */
+  /**
+   * Reads the file every `interval` milliseconds until this is closed, and reports a failure once
+   * while it lasts.
+   */
   follow(interval: number, onFailure: (error: DiscoveryUnavailableError) => void): void {
     let reported: string | undefined;
     const check = async () => {

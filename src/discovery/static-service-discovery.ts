@@ -15,7 +15,10 @@ import {
 import { JsonFile } from './static-file.ts';
 import { type InstancesUpdate, Watchers } from './watchers.ts';
 
-/** An origin such as `http://10.0.0.1:8001`, or a registration as `register()` of other discoveries takes it. */
+/**
+ * An origin such as `http://10.0.0.1:8001`, or a registration as `register()` of other discoveries
+ * takes it.
+ */
 export type StaticInstance = string | Omit<InstanceRegistration, 'serviceName'>;
 
 /** Lists of instances by the name of the service. */
@@ -36,9 +39,9 @@ type Services = ReadonlyMap<string, readonly ServiceInstance[]>;
 const NONE: readonly ServiceInstance[] = Object.freeze([]);
 
 /**
- * Discovers services in a list, whose instances always count as alive. The list is given in code or by the environment and
- * never changes, or it is in a file whose every change is taken over. A change by `update()` is known to this process
- * alone.
+ * Discovers services in a list, whose instances always count as alive. The list is given in code or
+ * by the environment and never changes, or it is in a file whose every change is taken over. A
+ * change by `update()` is known to this process alone.
  */
 export class StaticServiceDiscovery
   extends Emitter<StaticServiceDiscoveryEvents>
@@ -62,11 +65,13 @@ export class StaticServiceDiscovery
 
   /**
    * Creates a discovery from a file of JSON, at most 1 MiB, with the argument of the constructor:
-   * `{ "user-service": ["http://10.0.0.1:8001"] }`. The file is read again every `interval`, whether it is edited in place,
-   * replaced, or mounted from a Kubernetes ConfigMap; watchers are notified of the services that changed. A file that is
-   * gone or invalid changes nothing, and is a `failure` event. The discovery does not hold the process open.
+   * `{ "user-service": ["http://10.0.0.1:8001"] }`. The file is read again every `interval`,
+   * whether it is edited in place, replaced, or mounted from a Kubernetes ConfigMap; watchers are
+   * notified of the services that changed. A file that is gone or invalid changes nothing, and is a
+   * `failure` event. The discovery does not hold the process open.
    *
-   * @throws DiscoveryUnavailableError naming the file and what is wrong with it, if the first reading fails.
+   * @throws DiscoveryUnavailableError naming the file and what is wrong with it, if the first
+   * reading fails.
    */
   static async fromFile(
     path: string | URL,
@@ -83,12 +88,13 @@ export class StaticServiceDiscovery
 
   /**
    * Creates a discovery from environment variables.
-   * `HOLDFAST_INSTANCES_USER_SERVICE=http://10.0.0.1:8001,http://10.0.0.2:8001` gives the instances of `user-service`: the
-   * rest of the variable's name in lower case, each `_` a `-`. `HOLDFAST_INSTANCES` has the argument of the constructor as
-   * JSON, for other names and for fields that an origin does not have. An empty variable counts as unset.
+   * `HOLDFAST_INSTANCES_USER_SERVICE=http://10.0.0.1:8001,http://10.0.0.2:8001` gives the instances
+   * of `user-service`: the rest of the variable's name in lower case, each `_` a `-`.
+   * `HOLDFAST_INSTANCES` has the argument of the constructor as JSON, for other names and for
+   * fields that an origin does not have. An empty variable counts as unset.
    *
-   * @throws DiscoveryUnavailableError naming the variable and what is wrong with it, such as a service that another variable
-   * names too.
+   * @throws DiscoveryUnavailableError naming the variable and what is wrong with it, such as a
+   * service that another variable names too.
    */
   static fromEnvironment(
     env: Readonly<Record<string, string | undefined>> = process.env,
@@ -130,8 +136,8 @@ export class StaticServiceDiscovery
   }
 
   /**
-   * Changes the instance in this process alone. The changes hold, whatever the file says of the same fields, until the
-   * instance leaves the file, moves, or gets another `registeredAt` there.
+   * Changes the instance in this process alone. The changes hold, whatever the file says of the
+   * same fields, until the instance leaves the file, moves, or gets another `registeredAt` there.
    *
    * @throws InvalidInstanceError naming the field that is not what it must be, or may not change.
    */
@@ -205,7 +211,10 @@ function toLists(services: Services): Map<string, OverlaidList> {
   return new Map(Array.from(services, ([serviceName, listed]) => [serviceName, new OverlaidList(listed)]));
 }
 
-/** Parses lists of instances. An instance or a list that equals the one in `before` is the same object. */
+/**
+ * Parses lists of instances. An instance or a list that equals the one in `before` is the same
+ * object.
+ */
 function parseServices(services: StaticServices, before: Services = new Map()): Services {
   if (typeof services !== 'object' || services === null || Array.isArray(services)) {
     throw new TypeError('StaticServiceDiscovery takes an object of lists, by the name of the service');
@@ -240,7 +249,10 @@ function parseInstances(
   return same ? before : Object.freeze(instances);
 }
 
-/** Gives the known object if it is equal. An instance without a `registeredAt` of its own keeps the known one. */
+/**
+ * Gives the known object if it is equal. An instance without a `registeredAt` of its own keeps the
+ * known one.
+ */
 function keepIdentity(
   known: ServiceInstance | undefined,
   instance: ServiceInstance,
@@ -250,7 +262,10 @@ function keepIdentity(
   return known !== undefined && sameInstance(known, timed) ? known : timed;
 }
 
-/** Gives the instance an id made of its address, which is the same in every process that has the list. */
+/**
+ * Gives the instance an id made of its address, which is the same in every process that has the
+ * list.
+ */
 function withAddressId(instance: ServiceInstance): ServiceInstance {
   const address = `${instance.host}:${instance.port}`;
   const instanceId = /^[A-Za-z\d]/.test(address) ? address : `at:${address}`;

@@ -8,7 +8,10 @@ export interface InstancesUpdate {
   readonly instances: readonly ServiceInstance[];
 }
 
-/** Notifies the watchers of a discovery of every change, once and in order, also of changes that a listener makes. */
+/**
+ * Notifies the watchers of a discovery of every change, once and in order, also of changes that a
+ * listener makes.
+ */
 export class Watchers {
   readonly #listeners = new Map<string, Set<InstanceListener>>();
   readonly #pending: InstancesUpdate[] = [];
@@ -45,7 +48,10 @@ export class Watchers {
     this.notifyAll([{ serviceName, instances }]);
   }
 
-  /** Notifies of changes that happened at once, before any change that a listener makes when it is notified of the first. */
+  /**
+   * Notifies of changes that happened at once, before any change that a listener makes when it is
+   * notified of the first.
+   */
   notifyAll(changes: readonly InstancesUpdate[]): void {
     this.#pending.push(...changes);
     if (this.#notifying) return;

@@ -5,7 +5,10 @@ export interface Deferred<T> {
   readonly reject: (reason: unknown) => void;
 }
 
-/** Creates a promise together with the functions that settle it, as `Promise.withResolvers` does from Node 22 on. */
+/**
+ * Creates a promise together with the functions that settle it, as `Promise.withResolvers` does
+ * from Node 22 on.
+ */
 export function deferred<T>(): Deferred<T> {
   let resolve!: (value: T) => void;
   let reject!: (reason: unknown) => void;

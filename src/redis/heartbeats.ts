@@ -25,8 +25,9 @@ interface ActiveInstance extends LocalInstance {
 }
 
 /**
- * Keeps the instances that this process has registered alive together: a heartbeat of one is a heartbeat of all, and also
- * serves heartbeats that follow soon. An instance that Redis has forgotten is registered again at once.
+ * Keeps the instances that this process has registered alive together: a heartbeat of one is a
+ * heartbeat of all, and also serves heartbeats that follow soon. An instance that Redis has
+ * forgotten is registered again at once.
  */
 export class Heartbeats {
   readonly #registry: ServiceRegistry;
@@ -43,8 +44,8 @@ export class Heartbeats {
   }
 
   /**
-   * Gives the registration of an instance as JSON, with the change that is being written. Gives undefined if the instance
-   * is not of this process, or leaves.
+   * Gives the registration of an instance as JSON, with the change that is being written. Gives
+   * undefined if the instance is not of this process, or leaves.
    */
   encodedRegistration(serviceName: string, instanceId: string): string | undefined {
     const local = this.#instances.get(keyOf(serviceName, instanceId));
@@ -52,10 +53,11 @@ export class Heartbeats {
   }
 
   /**
-   * Registers an instance, or changes its registration. If a change fails, the instance is kept alive as it was, and is
-   * registered with the change should Redis forget it.
+   * Registers an instance, or changes its registration. If a change fails, the instance is kept
+   * alive as it was, and is registered with the change should Redis forget it.
    *
-   * @throws InstanceReplacedError if this process registered the instance before, and a later process since.
+   * @throws InstanceReplacedError if this process registered the instance before, and a later
+   * process since.
    */
   register(serviceName: string, instanceId: string, json: string): Promise<void> {
     const local = this.#findOrAdd(serviceName, instanceId);
@@ -68,13 +70,14 @@ export class Heartbeats {
   /**
    * Keeps an instance alive. Gives false if it is not of this process, or leaves.
    *
-   * @throws InstanceReplacedError if a later process has registered it since; else the error that kept it from being kept
-   * alive.
+   * @throws InstanceReplacedError if a later process has registered it since; else the error that
+   * kept it from being kept alive.
    */
   async heartbeat(serviceName: string, instanceId: string): Promise<boolean> {
     const local = this.#instances.get(keyOf(serviceName, instanceId));
     if (local === undefined) return false;
-    // With the usual heartbeat every third of the ttl, that makes at most two commands in that time.
+    // With the usual heartbeat every third of the ttl, that makes at most two commands in that
+    // time.
     const due = local.error !== undefined || performance.now() - local.aliveAt >= this.#ttl / 6;
     if (due && isActive(local)) await this.beatAll();
     if (local.epoch === undefined || local.desired === undefined) return false;
@@ -91,7 +94,10 @@ export class Heartbeats {
     return this.#beating;
   }
 
-  /** Deregisters an instance. From now on it is not kept alive any more, even if Redis cannot be reached. */
+  /**
+   * Deregisters an instance. From now on it is not kept alive any more, even if Redis cannot be
+   * reached.
+   */
   deregister(serviceName: string, instanceId: string): Promise<boolean> {
     const local = this.#findOrAdd(serviceName, instanceId);
     local.desired = undefined;
@@ -165,7 +171,10 @@ export class Heartbeats {
     return local;
   }
 
-  /** Runs the commands of one instance one after the other, so that the last desired registration is what remains. */
+  /**
+   * Runs the commands of one instance one after the other, so that the last desired registration is
+   * what remains.
+   */
   async #enqueue<T>(local: LocalInstance, command: () => Promise<T>): Promise<T> {
     const turn = local.pending === undefined ? command() : local.pending.then(command, command);
     local.pending = turn;

@@ -9,8 +9,8 @@ interface CachedInstance {
   /** The status that a health check found, which overrides the registered one. */
   readonly checked: ServiceInstance['status'] | undefined;
   /**
-   * `performance.now()` when the registry was found to be silent about the instance, which is kept all the same; Infinity
-   * while the registry cannot be reached; undefined if the registry has it.
+   * `performance.now()` when the registry was found to be silent about the instance, which is kept
+   * all the same; Infinity while the registry cannot be reached; undefined if the registry has it.
    */
   missingSince: number | undefined;
 }
@@ -24,7 +24,10 @@ interface RemovedInstance {
 
 /** The largest share of the instances at the beginning of a grace period that may vanish in it. */
 const MAX_LOSS_SHARE = 0.5;
-/** Grace periods for which the last instances are kept while the registry is silent about all of them. */
+/**
+ * Grace periods for which the last instances are kept while the registry is silent about all of
+ * them.
+ */
 const GRACES_FOR_ALL = 10;
 
 /** Where the cached instances come from. */
@@ -35,11 +38,13 @@ type Origin =
 /**
  * Caches the instances of a service, and distrusts a registry that suddenly has fewer of them.
  *
- * An instance that deregisters is removed at once, and so is one that expires while most of the others stay. But where more
- * than half vanish without having deregistered within a grace period, it is likelier that Redis lost them, or that they
- * cannot reach it: the last of them are kept until a grace period has passed without a sign of life, and then again no more
- * than half are removed in each grace period. Where the registry is silent about all instances, all are kept, also those
- * that vanished just before, until the registry could be read for ten grace periods without a sign of any.
+ * An instance that deregisters is removed at once, and so is one that expires while most of the
+ * others stay. But where more than half vanish without having deregistered within a grace period,
+ * it is likelier that Redis lost them, or that they cannot reach it: the last of them are kept
+ * until a grace period has passed without a sign of life, and then again no more than half are
+ * removed in each grace period. Where the registry is silent about all instances, all are kept,
+ * also those that vanished just before, until the registry could be read for ten grace periods
+ * without a sign of any.
  * Source: Netflix Eureka, self-preservation.
  */
 export class InstanceCache {
@@ -47,7 +52,10 @@ export class InstanceCache {
   readonly #grace: number;
   readonly #onInvalid: (entry: RegistryEntry, error: unknown) => void;
   readonly #cached = new Map<string, CachedInstance>();
-  /** The instances that were removed within the last grace period and did not come back, the earliest first. */
+  /**
+   * The instances that were removed within the last grace period and did not come back, the
+   * earliest first.
+   */
   readonly #removed = new Map<string, RemovedInstance>();
   #snapshot: readonly ServiceInstance[] | undefined = undefined;
   #origin: Origin = { kind: 'nowhere' };
@@ -64,7 +72,10 @@ export class InstanceCache {
     return this.#origin.kind === 'registry' ? this.#origin.version : undefined;
   }
 
-  /** Whether the cache was filled, by the registry or by an earlier process, be it with no instances. */
+  /**
+   * Whether the cache was filled, by the registry or by an earlier process, be it with no
+   * instances.
+   */
   get filled(): boolean {
     return this.#origin.kind !== 'nowhere';
   }
@@ -98,8 +109,9 @@ export class InstanceCache {
   }
 
   /**
-   * Takes over the whole registry of the service. Where Redis lost data, missing instances may only have to register again,
-   * and are kept for a grace period, however few they are; so are instances of which Redis lost a part.
+   * Takes over the whole registry of the service. Where Redis lost data, missing instances may only
+   * have to register again, and are kept for a grace period, however few they are; so are instances
+   * of which Redis lost a part.
    */
   load({ version, entries, damaged }: RegistryContent, dataLost: boolean): void {
     this.#origin = { kind: 'registry', version };
@@ -151,7 +163,10 @@ export class InstanceCache {
     return true;
   }
 
-  /** Removes the instances that were missing for long enough, the earliest first. To be called while the registry is in reach. */
+  /**
+   * Removes the instances that were missing for long enough, the earliest first. To be called while
+   * the registry is in reach.
+   */
   expireGrace(): void {
     const now = performance.now();
     for (const [instanceId, { at }] of this.#removed) {
@@ -169,8 +184,8 @@ export class InstanceCache {
   }
 
   /**
-   * Pauses the grace of missing instances while the registry is out of reach, since they can give no sign of life. They get
-   * a new grace period when it is back.
+   * Pauses the grace of missing instances while the registry is out of reach, since they can give
+   * no sign of life. They get a new grace period when it is back.
    */
   pauseGrace(): void {
     for (const [, cached] of this.#missing()) cached.missingSince = Infinity;
@@ -179,7 +194,8 @@ export class InstanceCache {
   #applyEntry(entry: RegistryEntry, before?: CachedInstance): void {
     try {
       const { epoch, instance } = parseEntry(this.#serviceName, entry);
-      // The registry forgets what a check found with the instance: at a new start, or if the instance was gone meanwhile.
+      // The registry forgets what a check found with the instance: at a new start, or if the
+      // instance was gone meanwhile.
       const checked =
         before?.epoch === epoch && before.missingSince === undefined ? before.checked : undefined;
       this.#put({
@@ -219,7 +235,10 @@ export class InstanceCache {
     return this.#grace === 0 ? Infinity : MAX_LOSS_SHARE * (this.#removed.size + this.#cached.size);
   }
 
-  /** Tells whether an instance that was missing for long enough may be removed now. The last one of all may. */
+  /**
+   * Tells whether an instance that was missing for long enough may be removed now. The last one of
+   * all may.
+   */
   #mayRemove(): boolean {
     return this.#removed.size + 1 <= Math.max(this.#maxPlausibleLoss, this.#cached.size === 1 ? 1 : 0);
   }
@@ -234,8 +253,8 @@ export class InstanceCache {
   }
 
   /**
-   * Removes the instances that vanished from the registry without having deregistered, or keeps them as missing if they are
-   * implausibly many.
+   * Removes the instances that vanished from the registry without having deregistered, or keeps
+   * them as missing if they are implausibly many.
    *
    * @param kept the ids that are kept as missing in any case.
    */
@@ -260,7 +279,10 @@ export class InstanceCache {
     if (found.length > 0 && found.length === present.length && !plausible) this.#restoreRemoved();
   }
 
-  /** Restores what was removed within the grace period: a registry that is silent about all may be wrong about those too. */
+  /**
+   * Restores what was removed within the grace period: a registry that is silent about all may be
+   * wrong about those too.
+   */
   #restoreRemoved(): void {
     for (const [instanceId, { cached, at }] of this.#removed) {
       this.#cached.set(instanceId, { ...cached, missingSince: at });

@@ -1,6 +1,6 @@
 /**
- * Gives the error without the command that ioredis attaches to it, and without the arguments that Redis repeats where it
- * does not know the command: one of them may be the password.
+ * Gives the error without the command that ioredis attaches to it, and without the arguments that
+ * Redis repeats where it does not know the command: one of them may be the password.
  */
 export function redactArguments(error: unknown): unknown {
   if (!(error instanceof Error)) return error;

@@ -1,10 +1,16 @@
 import type { Redis } from 'ioredis';
 import { isReplyError } from './ioredis-errors.ts';
 
-/** Milliseconds before the first attempt to connect again; twice as long before each further one, up to `MAX_WAIT`. */
+/**
+ * Milliseconds before the first attempt to connect again; twice as long before each further one, up
+ * to `MAX_WAIT`.
+ */
 const FIRST_WAIT = 20;
 export const MAX_WAIT = 500;
-/** The longest wait while Redis rejects the connection, as for a wrong password: that does not change soon. */
+/**
+ * The longest wait while Redis rejects the connection, as for a wrong password: that does not
+ * change soon.
+ */
 const MAX_WAIT_REJECTED = 5_000;
 
 /** Decides when to connect again after a connection was lost. */
@@ -28,8 +34,8 @@ export class Reconnection {
   }
 
   /**
-   * Schedules the next attempt, after at least half of the wait, at random. A connection that did not last counts as a
-   * failed attempt.
+   * Schedules the next attempt, after at least half of the wait, at random. A connection that did
+   * not last counts as a failed attempt.
    */
   schedule(lastError: unknown): void {
     if (performance.now() - this.#connectedAt >= MAX_WAIT) this.#attempts = 0;
@@ -51,8 +57,8 @@ export class Reconnection {
 }
 
 /**
- * Does what ioredis leaves undone for a connection that this package makes: the connection does not hold the process open,
- * and is destroyed if the other end accepts it and then says nothing.
+ * Does what ioredis leaves undone for a connection that this package makes: the connection does not
+ * hold the process open, and is destroyed if the other end accepts it and then says nothing.
  */
 export function superviseHandshake(redis: Redis, timeout: number): void {
   let handshake: NodeJS.Timeout | undefined;
@@ -64,13 +70,19 @@ export function superviseHandshake(redis: Redis, timeout: number): void {
   redis.on('end', () => clearTimeout(handshake));
 }
 
-/** Destroys the connection after `timeout` milliseconds, unless the timer that is given back is cleared before. */
+/**
+ * Destroys the connection after `timeout` milliseconds, unless the timer that is given back is
+ * cleared before.
+ */
 export function destroyAfter(redis: Redis, timeout: number): NodeJS.Timeout {
   const expire = () => destroy(redis, new Error(`no response within ${timeout} ms`));
   return setTimeout(expire, timeout).unref();
 }
 
-/** Ends the connection at once: the other end, for which ioredis would wait, may not be there any more. */
+/**
+ * Ends the connection at once: the other end, for which ioredis would wait, may not be there any
+ * more.
+ */
 export function destroy(redis: Redis, reason?: Error): void {
   if (redis.status === 'end') return;
   redis.disconnect();

@@ -67,8 +67,9 @@ interface PendingCommand {
 }
 
 /**
- * Sends commands to one Redis, or one cluster, each bounded in time. It connects when the first command comes, and again
- * whenever the connection was lost. Only a command that waits for its reply holds the process open.
+ * Sends commands to one Redis, or one cluster, each bounded in time. It connects when the first
+ * command comes, and again whenever the connection was lost. Only a command that waits for its
+ * reply holds the process open.
  */
 export class RedisConnection {
   /** The address of Redis, without user name or password. */
@@ -111,7 +112,8 @@ export class RedisConnection {
   /**
    * Runs a script.
    *
-   * @param readOnly runs the script as one that only reads the keys, which Redis knows from version 7 on.
+   * @param readOnly runs the script as one that only reads the keys, which Redis knows from version
+   * 7 on.
    * @throws RedisError if Redis is away, takes too long, or replies with an error.
    */
   async evaluate(
@@ -159,7 +161,8 @@ export class RedisConnection {
     // This timer holds the process open for as long as a caller waits; the sockets do not.
     const timer = setTimeout(() => {
       reject(this.#timeoutError());
-      // Redis took the command and did not reply: the other end may be gone without having closed the connection.
+      // Redis took the command and did not reply: the other end may be gone without having closed
+      // the connection.
       if (sent && this.#owned)
         destroy(this.#client as Redis, new Error(`no response within ${this.timeout} ms`));
     }, this.timeout);
@@ -174,7 +177,10 @@ export class RedisConnection {
     }
   }
 
-  /** Creates a client for subscriptions, not connected yet; undefined while no node of the cluster is known. */
+  /**
+   * Creates a client for subscriptions, not connected yet; undefined while no node of the cluster
+   * is known.
+   */
   createSubscriber(): Redis | undefined {
     const options: Partial<RedisOptions> = {
       lazyConnect: true,
@@ -188,15 +194,18 @@ export class RedisConnection {
     return nodes[Math.floor(Math.random() * nodes.length)]?.duplicate(options);
   }
 
-  /** Tells whether the client still receives messages: a node that has left the cluster is sent none. */
+  /**
+   * Tells whether the client still receives messages: a node that has left the cluster is sent
+   * none.
+   */
   isClusterMember({ options: { host, port } }: Redis): boolean {
     if (!this.clustered) return true;
     return this.#nodes().some(({ options }) => options.host === host && options.port === port);
   }
 
   /**
-   * Waits for the replies to the commands that were sent, rejects those that wait for a connection, and ends the connection
-   * unless the client was given. A second call does nothing.
+   * Waits for the replies to the commands that were sent, rejects those that wait for a connection,
+   * and ends the connection unless the client was given. A second call does nothing.
    */
   close(): Promise<void> {
     this.#closing ??= this.#close();
@@ -268,7 +277,10 @@ function isClient(source: unknown): source is Redis | Cluster {
   return typeof (source as Redis).duplicate === 'function';
 }
 
-/** Creates a client that sends no command twice, and fails one that it cannot send: the callers decide what follows. */
+/**
+ * Creates a client that sends no command twice, and fails one that it cannot send: the callers
+ * decide what follows.
+ */
 function createClient(source: string | RedisOptions, timeout: number): Redis {
   const options: RedisOptions = {
     lazyConnect: true,

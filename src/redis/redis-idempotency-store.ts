@@ -3,11 +3,14 @@ import type { IdempotencyStore, KeyState } from '../middleware/server/idempotenc
 import { checkRedisSource, RedisConnection, type RedisSource, Script } from './redis-connection.ts';
 
 export interface RedisIdempotencyStoreOptions {
-  /** A URL (`rediss:` for TLS), options of ioredis, or a client of ioredis. A client that is given stays open. */
+  /**
+   * A URL (`rediss:` for TLS), options of ioredis, or a client of ioredis. A client that is given
+   * stays open.
+   */
   redis: RedisSource;
   /**
-   * The name of the service whose keys these are, the same in all its processes: keys of two services do not meet. Letters,
-   * digits and . _ - (at most 128).
+   * The name of the service whose keys these are, the same in all its processes: keys of two
+   * services do not meet. Letters, digits and . _ - (at most 128).
    */
   service: string;
   /** The beginning of the names of all keys. Default `holdfast`. */
@@ -17,9 +20,9 @@ export interface RedisIdempotencyStoreOptions {
 }
 
 /**
- * Keeps idempotency keys in Redis, for all processes of a service. Each key is a hash that expires by Redis's clock.
- * Give Redis a `maxmemory-policy` that does not evict what is in use, as `noeviction`, and persistence if keys must
- * outlive it.
+ * Keeps idempotency keys in Redis, for all processes of a service. Each key is a hash that expires
+ * by Redis's clock. Give Redis a `maxmemory-policy` that does not evict what is in use, as
+ * `noeviction`, and persistence if keys must outlive it.
  *
  * @example
  * const store = new RedisIdempotencyStore({ redis: 'redis://127.0.0.1:6379', service: 'email-service' });
@@ -71,7 +74,8 @@ export class RedisIdempotencyStore implements IdempotencyStore {
 }
 
 /*
- * A key is a hash with a `holder`, which expires with its lock, or with a `response`, which expires with its time to live.
+ * A key is a hash with a `holder`, which expires with its lock, or with a `response`, which expires
+ * with its time to live.
  */
 
 /** ARGV: holder, milliseconds of the lock. Gives 'begun', 'held', or 'done' and the response. */

@@ -2,7 +2,10 @@ import type { LockService } from '../discovery/lock-service.ts';
 import type { RedisConnection } from './redis-connection.ts';
 import { ACQUIRE_LOCK, RELEASE_LOCK } from './registry-scripts.ts';
 
-/** Keeps locks in Redis. They run out by the clock of Redis, and go by themselves when their holder is gone. */
+/**
+ * Keeps locks in Redis. They run out by the clock of Redis, and go by themselves when their holder
+ * is gone.
+ */
 export class RedisLockService implements LockService {
   readonly #connection: RedisConnection;
   readonly #prefix: string;

@@ -26,8 +26,8 @@ import { SnapshotFile } from './snapshot-file.ts';
 
 export interface RedisServiceDiscoveryOptions {
   /**
-   * A URL (`rediss:` for TLS), options of ioredis, or a client of ioredis: a `Redis`, by Sentinel too, or a `Cluster`.
-   * A client that is given stays open.
+   * A URL (`rediss:` for TLS), options of ioredis, or a client of ioredis: a `Redis`, by Sentinel
+   * too, or a `Cluster`. A client that is given stays open.
    */
   redis: RedisSource;
   /** The beginning of the names of all keys and channels. Default `holdfast`. */
@@ -35,58 +35,75 @@ export interface RedisServiceDiscoveryOptions {
   /** Milliseconds that an instance registered here stays without a heartbeat. Default 90,000. */
   ttl?: number;
   /**
-   * Milliseconds for which instances are kept that vanish from Redis together without having deregistered: Redis may have
-   * lost them, or they cannot reach it. At most half of a list is dropped in each such period, and the last instances stay
-   * for ten periods. 0 keeps none. Default: the `ttl`.
+   * Milliseconds for which instances are kept that vanish from Redis together without having
+   * deregistered: Redis may have lost them, or they cannot reach it. At most half of a list is
+   * dropped in each such period, and the last instances stay for ten periods. 0 keeps none.
+   * Default: the `ttl`.
    */
   grace?: number;
-  /** Milliseconds without a message after which it asks Redis whether it missed any. Default 30,000. */
+  /**
+   * Milliseconds without a message after which it asks Redis whether it missed any. Default 30,000.
+   */
   refreshInterval?: number;
   /** Milliseconds that a command may take, the connection to Redis included. Default 5,000. */
   timeout?: number;
-  /** A file to keep the last known instances in, so that a process can start while Redis is away. Default: none. */
+  /**
+   * A file to keep the last known instances in, so that a process can start while Redis is away.
+   * Default: none.
+   */
   snapshotFile?: string;
 }
 
 export interface RedisServiceDiscoveryEvents {
   /**
-   * Redis cannot be reached, takes no writes, or is silent about instances that are kept all the same: the error tells
-   * which. The known instances of the service stay, but may be out of date from now on.
+   * Redis cannot be reached, takes no writes, or is silent about instances that are kept all the
+   * same: the error tells which. The known instances of the service stay, but may be out of date
+   * from now on.
    */
   stale: [event: { serviceName: string; error: unknown }];
   /** The instances of the service are up to date again. */
   fresh: [event: { serviceName: string }];
-  /** Redis had forgotten an instance of this process, as after a restart; it is registered again. */
+  /**
+   * Redis had forgotten an instance of this process, as after a restart; it is registered again.
+   */
   're-registered': [event: { instance: ServiceInstance }];
   /** An entry in Redis is no valid registration, and is left out. */
   'invalid-entry': [event: { serviceName: string; instanceId: string; error: unknown }];
   /**
-   * Keys of a service held what no registry has written, such as a value of another type. They were begun anew, since no
-   * instance could register there. Instances that this removed are registered again with their next heartbeats.
+   * Keys of a service held what no registry has written, such as a value of another type. They were
+   * begun anew, since no instance could register there. Instances that this removed are registered
+   * again with their next heartbeats.
    */
   healed: [event: { serviceName: string; keys: readonly string[] }];
   /** The snapshot file could not be read or written. */
   'snapshot-error': [event: { error: unknown }];
 }
 
-/** The most services that are kept although nobody watches them and no instance of them is known. */
+/**
+ * The most services that are kept although nobody watches them and no instance of them is known.
+ */
 const MAX_VACANT = 100;
 /** The most invalid entries that a process warning names: each of them is remembered. */
 const MAX_WARNINGS = 100_000;
 
 /**
- * Discovery for services on many hosts, over one Redis, a Redis with replicas behind Sentinel, or a Redis Cluster.
+ * Discovery for services on many hosts, over one Redis, a Redis with replicas behind Sentinel, or a
+ * Redis Cluster.
  *
- * Each process keeps the services that it uses in memory, and Redis publishes each change, so that no call waits for Redis
- * after the first reading. While Redis is away a process goes on with what it knows; when Redis is back, the process
- * registers its instances again, whatever Redis remembers. Redis's clock alone decides whether an instance is alive.
+ * Each process keeps the services that it uses in memory, and Redis publishes each change, so that
+ * no call waits for Redis after the first reading. While Redis is away a process goes on with what
+ * it knows; when Redis is back, the process registers its instances again, whatever Redis
+ * remembers. Redis's clock alone decides whether an instance is alive.
  *
  * @example
  * const discovery = new RedisServiceDiscovery({ redis: 'redis://127.0.0.1:6379' });
  * const client = new ServiceClient({ discovery });
  */
 export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> implements ServiceDiscovery {
-  /** The locks for the option `locks` of HealthCheckers, so that only one of several checks each service. */
+  /**
+   * The locks for the option `locks` of HealthCheckers, so that only one of several checks each
+   * service.
+   */
   readonly locks: LockService;
   readonly #connection: RedisConnection;
   readonly #subscriber: RedisSubscriber;
@@ -145,8 +162,8 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
   /**
    * Registers an instance. To register an instance of this process again changes its registration.
    *
-   * @throws InvalidInstanceError; RedisError if Redis is away; InstanceReplacedError if another process has registered
-   * under the id since this one did.
+   * @throws InvalidInstanceError; RedisError if Redis is away; InstanceReplacedError if another
+   * process has registered under the id since this one did.
    */
   async register(registration: InstanceRegistration): Promise<ServiceInstance> {
     this.#throwIfClosed();
@@ -159,8 +176,8 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
   }
 
   /**
-   * Deregisters an instance that this process has registered, unless another process took its id since; or any other
-   * instance, whichever process registered it.
+   * Deregisters an instance that this process has registered, unless another process took its id
+   * since; or any other instance, whichever process registered it.
    *
    * @throws RedisError if Redis is away.
    */
@@ -170,8 +187,9 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
   }
 
   /**
-   * Changes the weight and the metadata of an instance that this process has registered, or the status of any instance.
-   * While Redis is away the status is known to this process only, until Redis is back.
+   * Changes the weight and the metadata of an instance that this process has registered, or the
+   * status of any instance. While Redis is away the status is known to this process only, until
+   * Redis is back.
    *
    * @throws InvalidInstanceError, RedisError, InstanceReplacedError
    */
@@ -191,13 +209,18 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
     return this.#setStatus(serviceName, instanceId, changes.status);
   }
 
-  /** @throws RedisError if Redis is away; InstanceReplacedError if another process has registered under its id. */
+  /**
+   * @throws RedisError if Redis is away; InstanceReplacedError if another process has registered
+   * under its id.
+   */
   async heartbeat(serviceName: string, instanceId: string): Promise<boolean> {
     this.#throwIfClosed();
     return this.#heartbeats.heartbeat(serviceName, instanceId);
   }
 
-  /** @throws DiscoveryUnavailableError if Redis is away and the service is not known from earlier. */
+  /**
+   * @throws DiscoveryUnavailableError if Redis is away and the service is not known from earlier.
+   */
   async instances(serviceName: string): Promise<readonly ServiceInstance[]> {
     this.#throwIfClosed();
     if (!isName(serviceName)) return [];
@@ -233,8 +256,8 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
   }
 
   /**
-   * Tells whether the known instances of the service may be out of date: Redis cannot be reached, takes no writes, or is
-   * silent about instances that are kept all the same.
+   * Tells whether the known instances of the service may be out of date: Redis cannot be reached,
+   * takes no writes, or is silent about instances that are kept all the same.
    */
   isStale(serviceName: string): boolean {
     return this.#informers.get(serviceName)?.stale ?? false;
@@ -250,7 +273,10 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
     return this.#registry.services();
   }
 
-  /** Stops watching, and waits for the commands under way. Instances stay registered until their time to live is over. */
+  /**
+   * Stops watching, and waits for the commands under way. Instances stay registered until their
+   * time to live is over.
+   */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
@@ -288,8 +314,9 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
   }
 
   /**
-   * Subscribes an informer to the changes of its service, once somebody watches the service or it is found to have
-   * instances, since names may come from requests. The check after the subscription finds what was published before.
+   * Subscribes an informer to the changes of its service, once somebody watches the service or it
+   * is found to have instances, since names may come from requests. The check after the
+   * subscription finds what was published before.
    */
   #subscribe(informer: ServiceInformer): void {
     const channel = this.#registry.channelOf(informer.serviceName);
@@ -301,7 +328,10 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
     );
   }
 
-  /** To be called after each use of a service. Keeps only the latest services that have neither instances nor watchers. */
+  /**
+   * To be called after each use of a service. Keeps only the latest services that have neither
+   * instances nor watchers.
+   */
   #noteUse(informer: ServiceInformer): void {
     const { serviceName } = informer;
     if (this.#informers.get(serviceName) !== informer || this.#closing !== undefined) return;
@@ -316,7 +346,10 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
     if (this.#vacant.size > MAX_VACANT) this.#drop(earliest!.serviceName);
   }
 
-  /** Waits for the first reading. If that fails, begins with the instances that an earlier process knew. */
+  /**
+   * Waits for the first reading. If that fails, begins with the instances that an earlier process
+   * knew.
+   */
   async #start(informer: ServiceInformer): Promise<void> {
     try {
       await informer.read();

@@ -7,13 +7,19 @@ import type { RedisConnection } from './redis-connection.ts';
 
 export interface SubscriberListener {
   message(channel: string, text: string): void;
-  /** All channels are subscribed to, the first time or again: messages that were published in between were missed. */
+  /**
+   * All channels are subscribed to, the first time or again: messages that were published in
+   * between were missed.
+   */
   up(): void;
   /** No message arrives until the subscriber is up again. */
   down(error: RedisError): void;
 }
 
-/** Receives the messages of channels over a connection of its own, which is made again whenever it is lost. */
+/**
+ * Receives the messages of channels over a connection of its own, which is made again whenever it
+ * is lost.
+ */
 export class RedisSubscriber {
   readonly #connection: RedisConnection;
   readonly #listener: SubscriberListener;
@@ -34,7 +40,10 @@ export class RedisSubscriber {
     return this.#up;
   }
 
-  /** Resolves once the channel is subscribed to. Rejects if that failed; it is repeated when the subscriber is up again. */
+  /**
+   * Resolves once the channel is subscribed to. Rejects if that failed; it is repeated when the
+   * subscriber is up again.
+   */
   async subscribe(channel: string): Promise<void> {
     this.#channels.add(channel);
     if (this.#up) await this.#redis!.subscribe(channel);
@@ -112,7 +121,9 @@ export class RedisSubscriber {
     this.#listener.up();
   }
 
-  /** Subscribes until the connection has exactly the desired channels, which may change meanwhile. */
+  /**
+   * Subscribes until the connection has exactly the desired channels, which may change meanwhile.
+   */
   async #synchronize(redis: Redis): Promise<void> {
     const subscribed = new Set<string>();
     for (;;) {
@@ -126,7 +137,10 @@ export class RedisSubscriber {
     }
   }
 
-  /** Subscribes one by one where Redis rejects several together: a channel that is denied must not cost the others. */
+  /**
+   * Subscribes one by one where Redis rejects several together: a channel that is denied must not
+   * cost the others.
+   */
   async #subscribeToAny(redis: Redis, channels: readonly string[]): Promise<void> {
     try {
       await redis.subscribe(...channels);

@@ -10,7 +10,10 @@ export interface RegistryState {
   readonly version: number;
   /** Epoch milliseconds by Redis's clock. */
   readonly now: number;
-  /** Milliseconds until the next instance expires unless it is kept alive; Infinity without instances. */
+  /**
+   * Milliseconds until the next instance expires unless it is kept alive; Infinity without
+   * instances.
+   */
   readonly nextExpiry: number;
 }
 
@@ -23,7 +26,10 @@ export interface RegistryEntry {
   readonly expiresAt: number;
 }
 
-/** Parses the beginning of a script's reply: the version, the time, the time to the next expiry or −1. */
+/**
+ * Parses the beginning of a script's reply: the version, the time, the time to the next expiry or
+ * −1.
+ */
 export function parseState(reply: unknown[]): RegistryState {
   const [version, now, next] = reply.slice(0, 3).map(Number) as [number, number, number];
   return { version, now, nextExpiry: next >= 0 ? next : Infinity };
@@ -48,7 +54,10 @@ interface StatusChanged {
   readonly status: string;
 }
 
-/** Characters. No instance that was checked when it was registered is longer, even with each character escaped. */
+/**
+ * Characters. No instance that was checked when it was registered is longer, even with each
+ * character escaped.
+ */
 const MAX_RECORD = 512 * 1024;
 const RECORD = /^(\d+) (\d+) (.+)$/s;
 

@@ -6,11 +6,12 @@ import { Script } from './redis-connection.ts';
  *   2 leases     zset   id by the time of its expiry
  *   3 statuses   hash   id → the status that a health check found since the instance was registered
  *   4 meta       hash   version, longest: the longest ttl
- * Outside a cluster REGISTER takes a fifth key: the set of the names of all services. HEARTBEAT takes that key after the
- * keys of all its services.
+ * Outside a cluster REGISTER takes a fifth key: the set of the names of all services. HEARTBEAT
+ * takes that key after the keys of all its services.
  *
- * All times are milliseconds of Redis's clock, read within the script: the clocks of the hosts do not matter. Each script
- * removes what has expired, if Redis takes writes. Every change counts up the version and is published as
+ * All times are milliseconds of Redis's clock, read within the script: the clocks of the hosts do
+ * not matter. Each script removes what has expired, if Redis takes writes. Every change counts up
+ * the version and is published as
  * '<version> <now> <time to the next expiry, or −1> <kind of change> <id> <…>'.
  */
 const PRELUDE = `
@@ -39,7 +40,8 @@ local function isWrongType(reply)
   return type(reply) == 'table' and reply.err and string.find(reply.err, 'WRONGTYPE', 1, true) ~= nil
 end
 
--- Milliseconds that the keys stay after the last instance has expired, a day: all clients have seen that by then.
+-- Milliseconds that the keys stay after the last instance has expired, a day: all clients have seen
+-- that by then.
 local KEPT = 86400000
 -- Milliseconds: no ttl is longer.
 local MAX_TTL = 2147483647
@@ -49,7 +51,8 @@ local function nextExpiry(keys, at)
   return first and math.max(0, first - at) or -1
 end
 
--- The first version of all is a time, so that versions go up even if Redis lost everything in between.
+-- The first version of all is a time, so that versions go up even if Redis lost everything in
+-- between.
 local function beginVersions(keys)
   local version = microseconds()
   redis.call('HSET', keys[4], 'version', digits(version))
@@ -70,16 +73,17 @@ local function remove(keys, id)
   return redis.call('HDEL', keys[1], id)
 end
 
--- Gives why Redis rejects writes, as when it is full; '' if it takes them. To be called before the script has written
--- anything: after that Redis lets the script go on.
+-- Gives why Redis rejects writes, as when it is full; '' if it takes them. To be called before the
+-- script has written anything: after that Redis lets the script go on.
 local function rejection(keys)
   local reply = redis.pcall('ZADD', keys[2], 'XX', 0, '')
   return type(reply) == 'table' and reply.err or ''
 end
 
--- Removes the instances that have expired. Gives why Redis rejects writes, or ''. Where it rejects writes, it rejects
--- heartbeats too, so that a missing heartbeat means nothing, and all instances stay.
--- No lease may be longer than the longest ttl: a longer one was given before the clock was set back.
+-- Removes the instances that have expired. Gives why Redis rejects writes, or ''. Where it rejects
+-- writes, it rejects heartbeats too, so that a missing heartbeat means nothing, and all instances
+-- stay. No lease may be longer than the longest ttl: a longer one was given before the clock was
+-- set back.
 local function reap(keys, channel, at)
   local longest = tonumber(redis.call('HGET', keys[4], 'longest') or 0)
   local last = redis.call('ZREVRANGE', keys[2], 0, 0, 'WITHSCORES')[2]
@@ -112,9 +116,9 @@ local function longestOf(keys)
   return longest
 end
 
--- Begins a key anew that holds what no registry has written: another type, or a version or longest ttl that is no number.
--- Otherwise no instance could register before somebody deletes the key. To be called before anything else. Gives the keys,
--- or ''.
+-- Begins a key anew that holds what no registry has written: another type, or a version or longest
+-- ttl that is no number. Otherwise no instance could register before somebody deletes the key. To
+-- be called before anything else. Gives the keys, or ''.
 local function heal(keys, channel, at)
   local healed = {}
   for index = 1, 4 do
@@ -145,8 +149,8 @@ local function heal(keys, channel, at)
   return table.concat(healed, ' ')
 end
 
--- Has the keys of a service that nobody touches any more go by themselves, all at once: were the version to stay, a client
--- could not tell that the instances have gone.
+-- Has the keys of a service that nobody touches any more go by themselves, all at once: were the
+-- version to stay, a client could not tell that the instances have gone.
 local function keep(keys, ttl, anew)
   local longest = tonumber(redis.call('HGET', keys[4], 'longest') or 0)
   if longest == 0 and not redis.call('HGET', keys[4], 'version') then beginVersions(keys) end
@@ -161,8 +165,8 @@ end
 `;
 
 /**
- * ARGV: channel, id, epoch ('' at the first registration), ttl, JSON, name of the service. Gives the epoch, or −1 if a
- * later one has the id; and the keys that were begun anew, or ''.
+ * ARGV: channel, id, epoch ('' at the first registration), ttl, JSON, name of the service. Gives
+ * the epoch, or −1 if a later one has the id; and the keys that were begun anew, or ''.
  */
 export const REGISTER = new Script(`${PRELUDE}
 local channel, id, given, ttl, json = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
@@ -190,13 +194,14 @@ return { digits(given), healed }
 `);
 
 /**
- * Of several services at once, four keys for each. ARGV: the number of services; for each of them channel, ttl, number
- * of instances, then id and epoch of each; then the names of the services, if the key for them was given. Gives for
- * each instance 1 if it is kept alive, 0 if it is not known, −1 if a later epoch has the id; then for each service the keys
- * that were begun anew, or ''.
+ * Of several services at once, four keys for each. ARGV: the number of services; for each of them
+ * channel, ttl, number of instances, then id and epoch of each; then the names of the services, if
+ * the key for them was given. Gives for each instance 1 if it is kept alive, 0 if it is not known,
+ * −1 if a later epoch has the id; then for each service the keys that were begun anew, or ''.
  *
- * A full Redis takes heartbeats, since they need no memory: without them all instances would have expired when there is room
- * again. A script may go on in a full Redis once it has written what Redis takes even then, such as a removal.
+ * A full Redis takes heartbeats, since they need no memory: without them all instances would have
+ * expired when there is room again. A script may go on in a full Redis once it has written what
+ * Redis takes even then, such as a removal.
  */
 export const HEARTBEAT = new Script(`${PRELUDE}
 local at = now()
@@ -248,8 +253,8 @@ return results
 `);
 
 /**
- * ARGV: channel, id, epoch ('' for any). Gives 1 if the instance was there. The departure of an instance that Redis forgot
- * is published all the same: some clients still have it.
+ * ARGV: channel, id, epoch ('' for any). Gives 1 if the instance was there. The departure of an
+ * instance that Redis forgot is published all the same: some clients still have it.
  */
 export const DEREGISTER = new Script(`${PRELUDE}
 local channel, id, given = ARGV[1], ARGV[2], tonumber(ARGV[3])
@@ -287,14 +292,18 @@ if rejected == '' and ask then rejected = rejection(KEYS) end
 `;
 
 /**
- * ARGV: channel, 1 to ask whether Redis takes writes although nothing has expired. Gives the version, the time, the time to
- * the next expiry, and why Redis rejects writes, or ''. It reads also where Redis rejects writes.
+ * ARGV: channel, 1 to ask whether Redis takes writes although nothing has expired. Gives the
+ * version, the time, the time to the next expiry, and why Redis rejects writes, or ''. It reads
+ * also where Redis rejects writes.
  */
 export const TOUCH = new Script(`${READ_PRELUDE}
 return { redis.call('HGET', KEYS[4], 'version') or '0', digits(at), digits(nextExpiry(KEYS, at)), rejected }
 `);
 
-/** ARGV: like those of TOUCH. Gives what TOUCH gives, then all instances, statuses and leases, as flat lists. */
+/**
+ * ARGV: like those of TOUCH. Gives what TOUCH gives, then all instances, statuses and leases, as
+ * flat lists.
+ */
 export const READ = new Script(`${READ_PRELUDE}
 return {
   redis.call('HGET', KEYS[4], 'version') or '0', digits(at), digits(nextExpiry(KEYS, at)), rejected,

@@ -5,29 +5,38 @@ import { type Change, parseChange, type RegistryEntry, type RegistryState } from
 import type { ServiceRegistry, TouchResult } from './service-registry.ts';
 
 /**
- * The most milliseconds from an expiry to the check that a client makes, at random: the first client that checks tells the
- * others.
+ * The most milliseconds from an expiry to the check that a client makes, at random: the first
+ * client that checks tells the others.
  */
 const EXPIRY_SPREAD = 500;
 /**
- * The most milliseconds until missed changes are read, at random, since many clients miss the same ones, as when Redis is
- * back. Twice as long after each reading in a row that found nothing new.
+ * The most milliseconds until missed changes are read, at random, since many clients miss the same
+ * ones, as when Redis is back. Twice as long after each reading in a row that found nothing new.
  */
 const READ_SPREAD = 100;
-/** Milliseconds after which a failed check is first retried; twice as long before each further retry. */
+/**
+ * Milliseconds after which a failed check is first retried; twice as long before each further
+ * retry.
+ */
 const FIRST_RETRY = 250;
 /** Milliseconds without a use after which a service counts as idle. */
 const IDLE = 600_000;
 /** The most ids that an error names. */
 const MAX_NAMED = 10;
-/** The most changes that are buffered during a reading. If there are more, the registry is read again. */
+/**
+ * The most changes that are buffered during a reading. If there are more, the registry is read
+ * again.
+ */
 const MAX_BUFFERED = 1_000;
 
 export interface InformerListener {
   /** The instances are known to be these, whether or not that is a change for watchers. */
   known(serviceName: string, instances: readonly ServiceInstance[]): void;
   changed(serviceName: string, instances: readonly ServiceInstance[]): void;
-  /** The instances may be out of date from now on: the registry cannot be reached, or is silent about some of them. */
+  /**
+   * The instances may be out of date from now on: the registry cannot be reached, or is silent
+   * about some of them.
+   */
   stale(serviceName: string, error: unknown): void;
   /** The instances are up to date again. */
   fresh(serviceName: string): void;
@@ -44,8 +53,8 @@ export interface InformerOptions {
 }
 
 /**
- * `starting` until the first reading has ended, well or not: what it finds is no change for watchers. `stopped` for ever:
- * nothing is emitted or scheduled any more.
+ * `starting` until the first reading has ended, well or not: what it finds is no change for
+ * watchers. `stopped` for ever: nothing is emitted or scheduled any more.
  */
 type Lifecycle = 'starting' | 'running' | 'stopped';
 
@@ -58,17 +67,18 @@ type Activity =
   | { readonly kind: 'reading'; readonly done: Promise<void>; readonly buffered: Change[] };
 
 /**
- * How the cache compares with the registry: `current`; `lagging` if the registry has a later version whose message may
- * still arrive; or `gap` if a change was missed, so that the registry has to be read.
+ * How the cache compares with the registry: `current`; `lagging` if the registry has a later
+ * version whose message may still arrive; or `gap` if a change was missed, so that the registry has
+ * to be read.
  */
 type Sync = 'current' | 'lagging' | 'gap';
 
 const WAITING: Activity = { kind: 'waiting' };
 
 /**
- * Keeps the instances of one service up to date, as client-go's Reflector does: it applies each published change once and
- * in order, reads the whole registry after a gap, and checks the version of the registry when an instance should expire, or
- * no message came for long.
+ * Keeps the instances of one service up to date, as client-go's Reflector does: it applies each
+ * published change once and in order, reads the whole registry after a gap, and checks the version
+ * of the registry when an instance should expire, or no message came for long.
  */
 export class ServiceInformer {
   readonly serviceName: string;
@@ -80,7 +90,9 @@ export class ServiceInformer {
   #lifecycle: Lifecycle = 'starting';
   #activity: Activity = WAITING;
   #sync: Sync = 'current';
-  /** Why the registry cannot be reached, subscribed to or kept up to date; undefined while it can. */
+  /**
+   * Why the registry cannot be reached, subscribed to or kept up to date; undefined while it can.
+   */
   #trouble: { readonly error: unknown } | undefined = undefined;
   /** What the listener was last told. */
   readonly #emitted = { instances: undefined as readonly ServiceInstance[] | undefined, stale: false };
@@ -138,7 +150,10 @@ export class ServiceInformer {
     this.#emitInstances();
   }
 
-  /** Sets a status that a health check of this process found while Redis was away. It holds until the registry is read. */
+  /**
+   * Sets a status that a health check of this process found while Redis was away. It holds until
+   * the registry is read.
+   */
   setStatus(instanceId: string, status: ServiceInstance['status']): boolean {
     if (!this.#cache.setStatus(instanceId, status)) return false;
     this.#emitInstances();
@@ -203,8 +218,9 @@ export class ServiceInformer {
   }
 
   /**
-   * Tells whether Redis lost data: it has an earlier version than the cache, or it began anew after the last state that
-   * was taken over, since the first version of all is Redis's time in microseconds.
+   * Tells whether Redis lost data: it has an earlier version than the cache, or it began anew after
+   * the last state that was taken over, since the first version of all is Redis's time in
+   * microseconds.
    */
   #isDataLost({ version }: RegistryState): boolean {
     const { version: known } = this.#cache;
@@ -222,7 +238,10 @@ export class ServiceInformer {
     await this.read().catch(() => {});
   }
 
-  /** Asks for the version, and tells whether the message of a change is not going to arrive any more. */
+  /**
+   * Asks for the version, and tells whether the message of a change is not going to arrive any
+   * more.
+   */
   async #hasMissedChange(): Promise<boolean> {
     if (this.#activity.kind === 'touching') return false;
     const touching: Activity = { kind: 'touching' };
@@ -236,7 +255,8 @@ export class ServiceInformer {
         return false;
       }
       if (this.#sync === 'lagging' || !this.#isSubscribed()) return true;
-      // The message may still be on its way, also that of an expiry which this very check brought about.
+      // The message may still be on its way, also that of an expiry which this very check brought
+      // about.
       if (this.#sync === 'current') this.#sync = 'lagging';
       this.#schedule(READ_SPREAD);
     } catch (error) {
@@ -250,7 +270,8 @@ export class ServiceInformer {
   #apply(change: Change): void {
     const { version } = this.#cache;
     if (version === undefined || (change.version <= version && change.now <= this.#asOf)) return;
-    // A known version with a later time: a failover lost some versions, and Redis counts them again.
+    // A known version with a later time: a failover lost some versions, and Redis counts them
+    // again.
     if (change.version !== version + 1) {
       this.#noteGap();
       return;
@@ -307,7 +328,10 @@ export class ServiceInformer {
     if (this.#lifecycle === 'starting') this.#lifecycle = 'running';
   }
 
-  /** Notes why the registry is out of reach. Until it is back, missing instances can give no sign of life. */
+  /**
+   * Notes why the registry is out of reach. Until it is back, missing instances can give no sign of
+   * life.
+   */
   #noteTrouble(error: unknown): void {
     this.#cache.pauseGrace();
     this.#trouble ??= { error };
@@ -340,7 +364,10 @@ export class ServiceInformer {
     if (running) this.#listener.changed(this.serviceName, snapshot);
   }
 
-  /** Schedules a check for the next expiry, or the end of the grace of a missing instance, or the refresh interval. */
+  /**
+   * Schedules a check for the next expiry, or the end of the grace of a missing instance, or the
+   * refresh interval.
+   */
   #scheduleCheck(nextExpiry: number): void {
     if (this.#hasGap()) return;
     const usual = this.#refreshInterval * (0.8 + Math.random() / 5);
@@ -348,7 +375,10 @@ export class ServiceInformer {
     this.#schedule(Math.min(usual, expiry, this.#cache.graceEnds));
   }
 
-  /** Schedules a check after at most `first`, doubled `times` times; at random after at least half of that. */
+  /**
+   * Schedules a check after at most `first`, doubled `times` times; at random after at least half
+   * of that.
+   */
   #scheduleBackoff(first: number, times: number): void {
     const wait = Math.min(this.#refreshInterval, first * 2 ** times);
     this.#schedule(wait * (0.5 + Math.random() / 2));

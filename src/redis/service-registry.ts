@@ -13,7 +13,10 @@ const NAMING_INTERVAL = 600_000;
 export interface Registration {
   readonly serviceName: string;
   readonly instanceId: string;
-  /** A number that grows with each start. Of two processes with one id the one with the later start counts. */
+  /**
+   * A number that grows with each start. Of two processes with one id the one with the later start
+   * counts.
+   */
   readonly epoch: string;
   /** Milliseconds. */
   readonly ttl: number;
@@ -24,26 +27,36 @@ export interface Registration {
 /** The state of a registry, and whether it is maintained. */
 export interface TouchResult extends RegistryState {
   /**
-   * Why the registry is not maintained: Redis rejects all writes, as when it is full; or some instances should have
-   * expired, and this client has not the right to remove them. Undefined if the registry is maintained.
+   * Why the registry is not maintained: Redis rejects all writes, as when it is full; or some
+   * instances should have expired, and this client has not the right to remove them. Undefined if
+   * the registry is maintained.
    */
   readonly rejection: string | undefined;
 }
 
 export interface RegistryContent extends TouchResult {
   readonly entries: readonly RegistryEntry[];
-  /** The ids of which Redis has only a part, as when it evicted the other part: instances do not expire or leave like that. */
+  /**
+   * The ids of which Redis has only a part, as when it evicted the other part: instances do not
+   * expire or leave like that.
+   */
   readonly damaged: readonly string[];
 }
 
 /** The result of a heartbeat; an error if Redis could not be asked. */
 export type HeartbeatResult = 'alive' | 'unknown' | 'replaced' | Error;
 
-/** Reads and writes the registry of services in Redis. Each method is one round trip. docs/discovery.md tells the layout. */
+/**
+ * Reads and writes the registry of services in Redis. Each method is one round trip.
+ * docs/discovery.md tells the layout.
+ */
 export class ServiceRegistry {
   readonly #connection: RedisConnection;
   readonly #prefix: string;
-  /** False once Redis has denied this client a write: it is not asked again and again, which ACL LOG would show. */
+  /**
+   * False once Redis has denied this client a write: it is not asked again and again, which ACL LOG
+   * would show.
+   */
   #mayWrite = true;
   /** True once Redis has let this client run scripts only as read-only ones. */
   #readsOnly = false;
@@ -52,7 +65,10 @@ export class ServiceRegistry {
 
   readonly #onHealed: (serviceName: string, keys: readonly string[]) => void;
 
-  /** @param onHealed is called with the keys of a service that held what no registry has written, and were begun anew. */
+  /**
+   * @param onHealed is called with the keys of a service that held what no registry has written,
+   * and were begun anew.
+   */
   constructor(
     connection: RedisConnection,
     keyPrefix: string,
@@ -68,8 +84,8 @@ export class ServiceRegistry {
   }
 
   /**
-   * Registers an instance. Gives the epoch of the registration, or a new one where it has none; undefined if a later epoch
-   * has the id.
+   * Registers an instance. Gives the epoch of the registration, or a new one where it has none;
+   * undefined if a later epoch has the id.
    */
   async register(registration: Omit<Registration, 'epoch'> & { epoch?: string | undefined }) {
     const { serviceName, instanceId, epoch = '', ttl, json } = registration;
@@ -78,7 +94,8 @@ export class ServiceRegistry {
     if (!this.#connection.clustered) keys.push(this.#servicesKey);
     const [given, healed] = (await this.#connection.evaluate(REGISTER, keys, args)) as unknown[];
     this.#tellHealed(serviceName, healed);
-    // The name is in another slot. It is written last, so that a client that forgets the name meanwhile finds the instance.
+    // The name is in another slot. It is written last, so that a client that forgets the name
+    // meanwhile finds the instance.
     if (this.#connection.clustered) await this.#addName(serviceName);
     return given === '-1' ? undefined : String(given);
   }
@@ -96,7 +113,10 @@ export class ServiceRegistry {
     return Number(await this.#evaluate(SET_STATUS, serviceName, instanceId, status)) === 1;
   }
 
-  /** Keeps instances alive with one command, in a cluster with one for each service. Gives the results in the order given. */
+  /**
+   * Keeps instances alive with one command, in a cluster with one for each service. Gives the
+   * results in the order given.
+   */
   async heartbeat(registrations: readonly Registration[]): Promise<HeartbeatResult[]> {
     const services = [...groupBy(registrations, ({ serviceName }) => serviceName).values()];
     this.#renewNames(services.map(([first]) => first!.serviceName));
@@ -127,7 +147,10 @@ export class ServiceRegistry {
     return { ...this.#toTouchResult(reply), entries, damaged };
   }
 
-  /** Gives the names of all services, in order, and forgets the names of services of which nothing is left. */
+  /**
+   * Gives the names of all services, in order, and forgets the names of services of which nothing
+   * is left.
+   */
   async services(): Promise<string[]> {
     const members = await this.#connection.run((client) => client.smembers(this.#servicesKey));
     const names = [...members].filter(isName).sort();
@@ -217,7 +240,10 @@ export class ServiceRegistry {
     }
   }
 
-  /** Writes the names now and then in a cluster, where they are in a slot of their own, in case Redis has lost them. */
+  /**
+   * Writes the names now and then in a cluster, where they are in a slot of their own, in case
+   * Redis has lost them.
+   */
   #renewNames(names: readonly string[]): void {
     if (!this.#connection.clustered || performance.now() - this.#namedAt < NAMING_INTERVAL) return;
     this.#namedAt = performance.now();
@@ -240,7 +266,10 @@ export class ServiceRegistry {
     }
   }
 
-  /** Removes the name of a service. Gives false if the service was registered between the check and the removal. */
+  /**
+   * Removes the name of a service. Gives false if the service was registered between the check and
+   * the removal.
+   */
   async #forget(serviceName: string): Promise<boolean> {
     try {
       await this.#connection.run((client) => client.srem(this.#servicesKey, serviceName));

@@ -9,8 +9,9 @@ const DELAY = 5_000;
 const MAX_PENDING = 1_000;
 
 /**
- * Keeps the last known instances of each service in a file, for a process that starts while the registry is away. The file
- * is replaced as a whole, so that a process that dies leaves the file before it; several processes may share the file.
+ * Keeps the last known instances of each service in a file, for a process that starts while the
+ * registry is away. The file is replaced as a whole, so that a process that dies leaves the file
+ * before it; several processes may share the file.
  */
 export class SnapshotFile {
   readonly #path: string;
@@ -25,7 +26,10 @@ export class SnapshotFile {
     this.#onError = onError;
   }
 
-  /** Reads the instances that were last known of a service; undefined if the file does not have the service. */
+  /**
+   * Reads the instances that were last known of a service; undefined if the file does not have the
+   * service.
+   */
   async restore(serviceName: string): Promise<readonly ServiceInstance[] | undefined> {
     const content = await this.#read();
     const list = Object.hasOwn(content, serviceName) ? content[serviceName] : undefined;
@@ -40,7 +44,10 @@ export class SnapshotFile {
     });
   }
 
-  /** Remembers the instances of a service. Names may come from requests, so that services without instances are bounded. */
+  /**
+   * Remembers the instances of a service. Names may come from requests, so that services without
+   * instances are bounded.
+   */
   remember(serviceName: string, instances: readonly ServiceInstance[]): void {
     if (instances.length === 0 && this.#pending.size >= MAX_PENDING && !this.#pending.has(serviceName))
       return;
@@ -70,7 +77,10 @@ export class SnapshotFile {
     }
   }
 
-  /** Leaves the services that did not change as they are in the file, where another process may have written them. */
+  /**
+   * Leaves the services that did not change as they are in the file, where another process may have
+   * written them.
+   */
   async #write(): Promise<void> {
     if (this.#pending.size === 0) return;
     const pending = [...this.#pending];

@@ -20,7 +20,10 @@ function takeTime(): void {
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
 }
 
-/** Lets most of the time pass until it looks at all services again, but not what it takes to connect. */
+/**
+ * Lets most of the time pass until it looks at all services again, but not what it takes to
+ * connect.
+ */
 async function nextLook(): Promise<void> {
   await vi.advanceTimersByTimeAsync(1_700);
 }
@@ -53,7 +56,8 @@ describe('holdfast services --watch', { timeout: 20_000 }, () => {
     await register('a');
     const watching = start(['services', '--watch', ...where]);
     await line(watching, /^ {2}a /);
-    // It hears what is published once it has subscribed; from then on the next look at all services never comes.
+    // It hears what is published once it has subscribed; from then on the next look at all services
+    // never comes.
     await register('heard', { weight: 2 });
     await line(watching, /heard joined/);
     const now = performance.now();

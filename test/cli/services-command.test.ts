@@ -10,7 +10,9 @@ function client(url = redisUrl()): Redis {
   return redis;
 }
 
-/** Columns in which nothing depends on the time: HEARTBEAT and EXPIRES are checked to be time spans. */
+/**
+ * Columns in which nothing depends on the time: HEARTBEAT and EXPIRES are checked to be time spans.
+ */
 function withoutTimes(table: string): string[] {
   return table.split('\n').map((line) => line.replace(/\d+\.\d s {2,}\d+ (s|min) {2,}/, '<age> <expiry> '));
 }

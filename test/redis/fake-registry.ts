@@ -36,8 +36,8 @@ interface Held {
 }
 
 /**
- * The registry of services, as it is in Redis but for the leases: instances expire when a test says so. What is sent
- * takes effect in order, and is answered after `latency`.
+ * The registry of services, as it is in Redis but for the leases: instances expire when a test says
+ * so. What is sent takes effect in order, and is answered after `latency`.
  */
 export class FakeRegistry {
   readonly services = new Map<string, { version: number; held: Map<string, Held> }>();

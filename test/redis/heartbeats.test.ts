@@ -37,7 +37,10 @@ function beating(registry = new FakeRegistry()) {
   };
 }
 
-/** One that has registered the instances, as long ago as a heartbeat is not answered by their registration. */
+/**
+ * One that has registered the instances, as long ago as a heartbeat is not answered by their
+ * registration.
+ */
 async function begun(...instanceIds: string[]) {
   const one = beating();
   for (const instanceId of instanceIds) await one.register(instanceId);

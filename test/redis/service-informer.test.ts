@@ -15,7 +15,10 @@ const away = new Error('Redis is away');
 const idsOf = (instances: readonly ServiceInstance[]) => instances.map(({ instanceId }) => instanceId);
 const restored = toInstance({ serviceName: service, instanceId: 'u0', host: '10.0.0.1', port: 8001 });
 
-/** A service that is informer, subscribed at once what its registry publishes unless the test says otherwise. */
+/**
+ * A service that is informer, subscribed at once what its registry publishes unless the test says
+ * otherwise.
+ */
 function following(registry = new FakeRegistry(), { refreshInterval = REFRESH, grace = GRACE } = {}) {
   /** What the listener was told: 'known', 'changed', 'stale'… with ids. */
   const events: string[] = [];
