@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { type Command, parseCommand } from '../../src/cli/arguments.ts';
 import { CommandError } from '../../src/cli/command-error.ts';
 
-function refusalOf(args: string[], env: Record<string, string> = {}): CommandError {
+function errorOf(args: string[], env: Record<string, string> = {}): CommandError {
   let command: Command;
   try {
     command = parseCommand(args, env);
@@ -73,15 +73,15 @@ describe('the command line', () => {
     [['services', ...redis, '--timeout', '0'], '--timeout must be a whole number from 1'],
     [['services', ...redis, '--timeout', 'soon'], '--timeout must be a whole number from 1'],
   ])('the command line rejects %j, and says that %s', (args, message) => {
-    const refusal = refusalOf(args);
-    expect(refusal.message).toContain(message);
-    expect(refusal.message).toContain('holdfast --help');
-    expect(refusal.exitCode).toBe(2);
+    const error = errorOf(args);
+    expect(error.message).toContain(message);
+    expect(error.message).toContain('holdfast --help');
+    expect(error.exitCode).toBe(2);
   });
 
   it('the command line names REDIS_URL if that is no URL, and ignores an empty one', () => {
-    expect(refusalOf(['services'], { REDIS_URL: 'redis' }).message).toContain('REDIS_URL must be a URL');
-    expect(refusalOf(['services'], { REDIS_URL: '' }).message).toContain('where is Redis?');
+    expect(errorOf(['services'], { REDIS_URL: 'redis' }).message).toContain('REDIS_URL must be a URL');
+    expect(errorOf(['services'], { REDIS_URL: '' }).message).toContain('where is Redis?');
   });
 
   it.each([
@@ -93,6 +93,6 @@ describe('the command line', () => {
     [['services', '--redis://:hunter2@redis']],
     [['services', '--watch=redis://:hunter2@redis']],
   ])('the command line never repeats a password: %j', (args) => {
-    expect(refusalOf(args).message).not.toContain('hunter2');
+    expect(errorOf(args).message).not.toContain('hunter2');
   });
 });

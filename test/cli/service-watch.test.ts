@@ -197,7 +197,7 @@ describe('holdfast services --watch', { timeout: 20_000 }, () => {
 });
 
 describe('holdfast services --watch on a terminal', { timeout: 20_000 }, () => {
-  /** What is on the screen after all that was written: it is drawn from the top each time. */
+  /** Gives the screen after all output: it is drawn from the top each time. */
   function screen({ out }: Running): string[] {
     const drawn = out.split('\x1b[H').at(-1)!;
     return drawn.replace('\x1b[J', '').replaceAll('\x1b[K', '').split('\n');

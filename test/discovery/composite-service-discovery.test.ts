@@ -24,7 +24,7 @@ const idsOf = (instances: readonly ServiceInstance[]) => instances.map(({ instan
 /** A discovery in memory that a test can let fail or wait when it is asked for instances. */
 class Registry extends InMemoryServiceDiscovery {
   error: unknown = undefined;
-  /** What an answer waits for once it is known. */
+  /** A response waits for this once it is known. */
   gate: Promise<unknown> | undefined = undefined;
   asked = 0;
   watching = 0;
@@ -742,7 +742,10 @@ it('watchers and callers of a composite know the list that counts, whatever happ
       const whatCounts = async () =>
         (await Promise.all(registries.map(found))).find((ids) => ids.length > 0) ?? [];
 
-      /** What one knows that watches, asks, and takes what it is told for newer than the answer. */
+      /**
+       * The list of a caller that watches and reads, and takes a notification for newer than the
+       * response.
+       */
       function client() {
         const told: (readonly ServiceInstance[])[] = [];
         const state = { known: [] as string[], told, unsubscribe: () => {} };

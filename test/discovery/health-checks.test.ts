@@ -407,8 +407,8 @@ describe('a discovery under health checks', () => {
   it('a discovery that rejects a status gets it again at the next check, with a failure event', async () => {
     const discovery = await discoveryOf(registration('u1'));
     const { update } = discovery;
-    let refusals = 2;
-    discovery.update = (...args) => (refusals-- > 0 ? Promise.reject(down) : update(...args));
+    let rejections = 2;
+    discovery.update = (...args) => (rejections-- > 0 ? Promise.reject(down) : update(...args));
     const checks = checksOf(discovery, async () => failed);
     await rounds(7);
     expect(checks.failures).toEqual([down, down]);
@@ -473,9 +473,9 @@ describe('a discovery under health checks', () => {
     ['gives what was before', async () => [instance('u1')]],
   ])(
     'a discovery that reported a change to the health checks is believed though its first response %s',
-    async (_what, answer) => {
+    async (_what, response) => {
       const discovery = stub();
-      discovery.instances.mockImplementationOnce(answer);
+      discovery.instances.mockImplementationOnce(response);
       const checks = checksOf(discovery);
       discovery.tell(instance('u2'));
       await rounds(3);
@@ -520,16 +520,16 @@ describe('stopping the health checks', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  it.each<[string, (answer: Deferred<ServiceInstance[]>) => void]>([
-    ['answers', (answer) => answer.resolve([instance('u1')])],
-    ['fails', (answer) => answer.reject(down)],
+  it.each<[string, (response: Deferred<ServiceInstance[]>) => void]>([
+    ['responds', (response) => response.resolve([instance('u1')])],
+    ['fails', (response) => response.reject(down)],
   ])('stopping the health checks starts nothing though the discovery %s late', async (_how, settle) => {
     const discovery = stub();
-    const answer = defer<ServiceInstance[]>();
-    discovery.instances.mockReturnValueOnce(answer.promise);
+    const response = defer<ServiceInstance[]>();
+    discovery.instances.mockReturnValueOnce(response.promise);
     const checks = checksOf(discovery);
     await checks.stop();
-    settle(answer);
+    settle(response);
     await rounds(2);
     expect([checks.probed.mock.calls, checks.failures]).toEqual([[], []]);
     expect(vi.getTimerCount()).toBe(0);

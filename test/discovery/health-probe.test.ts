@@ -40,7 +40,7 @@ async function listen(server: Server, end: () => void): Promise<number> {
   return (server.address() as AddressInfo).port;
 }
 
-const answer =
+const respondWith =
   (status: number, headers = {}, body = ''): Handler =>
   (_request, response) => {
     response.writeHead(status, headers);
@@ -49,7 +49,7 @@ const answer =
 
 describe('an instance that is probed', () => {
   it('an instance that is probed passes if its response has the expected status', async () => {
-    const { port, requests } = await startServer(answer(200, {}, 'all is well'));
+    const { port, requests } = await startServer(respondWith(200, {}, 'all is well'));
     expect(await probeOf()({ port })).toEqual({ passed: true, reason: 'it responded with 200' });
     expect(requests).toMatchObject([
       { method: 'GET', url: '/health', headers: { 'user-agent': 'holdfast-health-checker' } },
@@ -59,7 +59,7 @@ describe('an instance that is probed', () => {
   it.each([204, 404, 500, 503])(
     'an instance that is probed fails if it responds with %i and another status is expected',
     async (status) => {
-      const { port } = await startServer(answer(status));
+      const { port } = await startServer(respondWith(status));
       expect(await probeOf()({ port })).toEqual({ passed: false, reason: `it responded with ${status}` });
       expect(await probeOf({ isExpected: (got) => got === status })({ port })).toMatchObject({
         passed: true,
@@ -68,7 +68,7 @@ describe('an instance that is probed', () => {
   );
 
   it('an instance that is probed gets the request at its own path if it has one, which may be a URL', async () => {
-    const { port, requests, origin } = await startServer(answer(200));
+    const { port, requests, origin } = await startServer(respondWith(200));
     const probe = probeOf();
     for (const healthCheckUrl of ['/ready?deep=1#top', `${origin}/live`, 'status', '?a=b'])
       expect(await probe({ port, healthCheckUrl })).toMatchObject({ passed: true });
@@ -76,10 +76,10 @@ describe('an instance that is probed', () => {
   });
 
   it('an instance that is probed fails if it redirects, and the redirect is not followed', async () => {
-    const elsewhere = await startServer(answer(200));
+    const elsewhere = await startServer(respondWith(200));
     for (const status of [301, 302, 303, 307, 308]) {
       const { port, requests } = await startServer(
-        answer(status, { location: `${elsewhere.origin}/health` }),
+        respondWith(status, { location: `${elsewhere.origin}/health` }),
       );
       expect(await probeOf()({ port })).toMatchObject({
         passed: false,
@@ -91,7 +91,7 @@ describe('an instance that is probed', () => {
   });
 
   it('an instance that is probed fails with the reason if nothing listens there', async () => {
-    const { port, stop } = await startServer(answer(200));
+    const { port, stop } = await startServer(respondWith(200));
     await stop();
     expect(await probeOf()({ port })).toEqual({
       passed: false,
@@ -128,7 +128,7 @@ describe('an instance that is probed', () => {
   });
 
   it('an instance that is probed is connected to anew each time', async () => {
-    const { port, requests } = await startServer(answer(200));
+    const { port, requests } = await startServer(respondWith(200));
     const probe = probeOf();
     for (let check = 0; check < 3; check++) await probe({ port });
     expect(new Set(requests.map(({ socket }) => socket)).size).toBe(3);
@@ -138,7 +138,7 @@ describe('an instance that is probed', () => {
 
 describe('an instance that takes too long', () => {
   it.each<[string, (socket: Socket) => void]>([
-    ['to begin its answer', () => {}],
+    ['to begin its response', () => {}],
     [
       'with its head, of which it sends a letter now and then',
       (socket) => {
@@ -203,7 +203,7 @@ describe('a health check URL that leads elsewhere', () => {
   ])(
     'a health check URL that leads elsewhere is not requested, though a discovery let it through (%#)',
     async (urlTo) => {
-      const [own, other] = [await startServer(answer(200)), await startServer(answer(200))];
+      const [own, other] = [await startServer(respondWith(200)), await startServer(respondWith(200))];
       const probe = createHttpProbe({ path: '/health', isExpected: () => true, timeout: 2_000, connect: {} });
       const hostile = {
         ...instance('u1', { host: '127.0.0.1', port: own.port }),
@@ -216,7 +216,7 @@ describe('a health check URL that leads elsewhere', () => {
   );
 
   it('a health check URL that leads elsewhere in its path alone is requested from the instance', async () => {
-    const [own, other] = [await startServer(answer(200)), await startServer(answer(200))];
+    const [own, other] = [await startServer(respondWith(200)), await startServer(respondWith(200))];
     const healthCheckUrl = `/..//127.0.0.1:${other.port}/`;
     expect(await probeOf()({ port: own.port, healthCheckUrl })).toMatchObject({ passed: true });
     expect([own.requests.length, other.requests.length]).toEqual([1, 0]);
@@ -247,7 +247,7 @@ describe('a check that is cancelled', () => {
 });
 
 it('a check leaves no listener on its signal, however many there were', async () => {
-  const { port } = await startServer(answer(200));
+  const { port } = await startServer(respondWith(200));
   const { signal } = new AbortController();
   const leaks = collectWarnings('MaxListenersExceededWarning');
   const probe = probeOf();
@@ -257,7 +257,7 @@ it('a check leaves no listener on its signal, however many there were', async ()
 });
 
 it('a check whose expected status throws tells nothing of the instance', async () => {
-  const { port } = await startServer(answer(200));
+  const { port } = await startServer(respondWith(200));
   const broken = new Error('broken');
   expect(await rejectionOf(probeOf({ isExpected: () => fling(broken) })({ port }))).toBe(broken);
 });

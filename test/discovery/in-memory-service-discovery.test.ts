@@ -62,9 +62,9 @@ describe('an instance that is registered in memory', () => {
   it('an instance that is registered in memory is rejected if a field of it is malformed, and nothing changes', async () => {
     const discovery = new InMemoryServiceDiscovery();
     const { told } = watched(discovery);
-    const refused = discovery.register(instance('u1', { host: 'evil.example/' }));
-    await expect(refused).rejects.toThrow(InvalidInstanceError);
-    await expect(refused).rejects.toThrow(/the host/);
+    const rejected = discovery.register(instance('u1', { host: 'evil.example/' }));
+    await expect(rejected).rejects.toThrow(InvalidInstanceError);
+    await expect(rejected).rejects.toThrow(/the host/);
     expect(await discovery.instances(service)).toEqual([]);
     expect(told).toEqual([]);
   });
@@ -251,8 +251,8 @@ describe('an update in memory', () => {
     const before = await discovery.register(instance('u1'));
     const { told } = watched(discovery);
     for (const changes of [{ weight: -1 }, { status: 'up' }, { host: 'evil.example' }, null]) {
-      const refused = discovery.update(service, 'u1', changes as never);
-      await expect(refused).rejects.toBeInstanceOf(InvalidInstanceError);
+      const rejected = discovery.update(service, 'u1', changes as never);
+      await expect(rejected).rejects.toBeInstanceOf(InvalidInstanceError);
     }
     expect(await discovery.instances(service)).toEqual([before]);
     expect(told).toEqual([]);

@@ -10,7 +10,7 @@ beforeEach(fakeTime);
 const interval = 1_000;
 const down = new Error('locks are down');
 
-/** A lockedTask, and what became of the work that it began. */
+/** A lockedTask, and what became of the task that it began. */
 function lockedTaskOf(locks: LockService) {
   const began: { holdsLock: () => boolean; stop: ReturnType<typeof vi.fn<() => Promise<void>>> }[] = [];
   const failures: unknown[] = [];
@@ -19,9 +19,9 @@ function lockedTaskOf(locks: LockService) {
     name: 'health-check:user-service',
     interval,
     start: (holdsLock) => {
-      const work = { holdsLock, stop: vi.fn(async () => {}) };
-      began.push(work);
-      return work;
+      const task = { holdsLock, stop: vi.fn(async () => {}) };
+      began.push(task);
+      return task;
     },
     onFailure: (error) => failures.push(error),
   });
@@ -35,7 +35,7 @@ function lockedTaskOf(locks: LockService) {
   };
 }
 
-/** LockService whose answers a test chooses. */
+/** A lock service whose results a test chooses. */
 function stub() {
   return {
     acquire: vi.fn(async (_name: string, _holder: string, _duration: number) => true),

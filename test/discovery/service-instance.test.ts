@@ -19,7 +19,7 @@ function register(fields: Record<string, unknown>) {
   return toInstance({ ...plain, ...fields } as InstanceRegistration);
 }
 
-function refusalOf(fields: Record<string, unknown>): Error {
+function errorOf(fields: Record<string, unknown>): Error {
   try {
     register(fields);
   } catch (error) {
@@ -241,11 +241,11 @@ describe('a registration is rejected, and the field named, with', () => {
   it.each(cases)(
     'a registration is rejected, and the field named, with the %s %s',
     (field, _shown, value) => {
-      const refusal = refusalOf({ [field]: value });
-      expect(refusal).toBeInstanceOf(InvalidInstanceError);
-      expect(refusal).toMatchObject({ code: 'ERR_INVALID_INSTANCE' });
-      expect(refusal.message).toMatch(new RegExp(`^the ${field} of an instance must be `));
-      expect(refusal.message.length).toBeLessThan(300);
+      const error = errorOf({ [field]: value });
+      expect(error).toBeInstanceOf(InvalidInstanceError);
+      expect(error).toMatchObject({ code: 'ERR_INVALID_INSTANCE' });
+      expect(error.message).toMatch(new RegExp(`^the ${field} of an instance must be `));
+      expect(error.message.length).toBeLessThan(300);
     },
   );
 });
@@ -358,17 +358,17 @@ describe('an instance with changes', () => {
     ['status', 'up'],
     ['status', null],
   ])('an instance with changes is rejected if its %s would be %o', (field, value) => {
-    const refused = () => withChanges(before, { [field]: value });
-    expect(refused).toThrow(InvalidInstanceError);
-    expect(refused).toThrow(new RegExp(`^the ${field} of an instance must be `));
+    const rejected = () => withChanges(before, { [field]: value });
+    expect(rejected).toThrow(InvalidInstanceError);
+    expect(rejected).toThrow(new RegExp(`^the ${field} of an instance must be `));
   });
 
   it.each(['host', 'port', 'instanceId', 'healthCheckUrl', 'lastHeartbeat', 'wieght', '__proto__'])(
     'an instance with changes cannot have another %s: that takes a new registration',
     (field) => {
-      const refused = () => withChanges(before, Object.fromEntries([[field, '10.0.0.9']]));
-      expect(refused).toThrow(InvalidInstanceError);
-      expect(refused).toThrow(
+      const rejected = () => withChanges(before, Object.fromEntries([[field, '10.0.0.9']]));
+      expect(rejected).toThrow(InvalidInstanceError);
+      expect(rejected).toThrow(
         `the ${field} of an instance cannot be changed, only its weight, metadata, status: register it again`,
       );
     },

@@ -189,12 +189,12 @@ describe('a failure of a static file', () => {
 
   it('a failure of a static file is reported for content that is rejected, which is tried at each reading', async () => {
     const path = await fileWith('[1]');
-    let refused = true;
-    const followed = follow(path, () => refused && fling(new Error('not now')));
+    let rejected = true;
+    const followed = follow(path, () => rejected && fling(new Error('not now')));
     await eventually(() => {
       expect(followed.failures).toEqual([`the instances in '${path}' cannot be used: not now`]);
     });
-    refused = false;
+    rejected = false;
     await toTake(followed, [1]);
   });
 });

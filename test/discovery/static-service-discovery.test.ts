@@ -197,12 +197,12 @@ describe('a list that never changes', () => {
   it('a list that never changes rejects registrations and deregistrations, and names a discovery that takes them', async () => {
     const discovery: ServiceDiscovery = discoveryOf('http://a');
     const before = await discovery.instances(service);
-    for (const refused of [
+    for (const rejected of [
       discovery.register({ serviceName: service, host: 'b', port: 80 }),
       discovery.deregister(service, 'a:80'),
     ]) {
-      await expect(refused).rejects.toThrow(/static list .* use InMemoryServiceDiscovery/);
-      await expect(refused).rejects.toBeInstanceOf(InvalidInstanceError);
+      await expect(rejected).rejects.toThrow(/static list .* use InMemoryServiceDiscovery/);
+      await expect(rejected).rejects.toBeInstanceOf(InvalidInstanceError);
     }
     expect(await discovery.instances(service)).toBe(before);
   });

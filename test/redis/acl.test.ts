@@ -70,7 +70,7 @@ test('a user with exactly the documented rights can do everything', async () => 
   await admin.call('ACL', 'SETUSER', ...USER);
   await admin.sadd('holdfast:services', 'gone');
   await admin.hset('holdfast:{users}:instances', 'broken', '');
-  // Whose lease is longer than any can be.
+  // The lease is longer than the longest ttl.
   await admin.zadd('holdfast:{users}:leases', 9e15, 'broken');
   const warned = vi.spyOn(process, 'emitWarning').mockImplementation(() => {});
   const monitor = await directly(url).monitor();
@@ -80,9 +80,9 @@ test('a user with exactly the documented rights can do everything', async () => 
   await useEverything(`redis://holdfast:secret@127.0.0.1:${port}`);
   expect(warned).toHaveBeenCalledOnce();
   await vi.waitFor(() => expect(COMMANDS.filter((command) => !used.has(command))).toEqual([]));
-  const refused = (await admin.acl('LOG')) as unknown[][];
-  // Of ioredis, which can do without an answer; Redis 7.2 has it.
-  const objects = refused.map((entry) => entry[entry.indexOf('object') + 1]);
+  const rejected = (await admin.acl('LOG')) as unknown[][];
+  // A command of ioredis that may fail; Redis 7.2 has it.
+  const objects = rejected.map((entry) => entry[entry.indexOf('object') + 1]);
   expect(objects.filter((object) => object !== 'client' && object !== 'client|setinfo')).toEqual([]);
 });
 

@@ -37,13 +37,13 @@ interface Held {
 
 /**
  * The registry of services, as it is in Redis but for the leases: instances expire when a test says
- * so. What is sent takes effect in order, and is answered after `latency`.
+ * so. A command takes effect in order, and resolves after `latency`.
  */
 export class FakeRegistry {
   readonly services = new Map<string, { version: number; held: Map<string, Held> }>();
   /** Each command that was sent, and when. */
   readonly commands: { name: string; at: number; ids: string[] }[] = [];
-  /** What is published is told to it. */
+  /** Receives each published message. */
   onPublish: (text: string) => void = () => {};
   latency = 0;
   /** What commands fail with. */
@@ -149,10 +149,10 @@ export class FakeRegistry {
   async #command<T>(name: string, ids: string[], effect: () => T): Promise<T> {
     this.commands.push({ name, at: performance.now(), ids });
     const { failure, latency } = this;
-    const answer = failure === undefined ? effect() : undefined;
+    const result = failure === undefined ? effect() : undefined;
     if (latency > 0) await new Promise((resolve) => setTimeout(resolve, latency));
     if (failure !== undefined) throw failure;
-    return answer as T;
+    return result as T;
   }
 
   #service(serviceName: string) {

@@ -10,7 +10,7 @@ beforeEach(fakeTime);
 
 /** Milliseconds between the heartbeats of an instance, as usual. */
 const INTERVAL = TTL / 3;
-/** Milliseconds after which a heartbeat is not answered any more by one before. */
+/** Milliseconds after which an earlier heartbeat does not serve a heartbeat any more. */
 const SOON = TTL / 6;
 const away = new Error('Redis is away');
 const other = 'payment-service';
@@ -38,7 +38,7 @@ function beating(registry = new FakeRegistry()) {
 }
 
 /**
- * One that has registered the instances, as long ago as a heartbeat is not answered by their
+ * Heartbeats that registered the instances so long ago that a heartbeat is not served by their
  * registration.
  */
 async function begun(...instanceIds: string[]) {
@@ -83,9 +83,9 @@ describe('a heartbeat to Redis', () => {
   it('a heartbeat to Redis that comes while another is under way waits for that one', async () => {
     const one = await begun('u1', 'u2');
     one.registry.latency = 20;
-    const answers = Promise.all([one.heartbeat('u1'), one.heartbeat('u2'), one.heartbeat('u1')]);
+    const results = Promise.all([one.heartbeat('u1'), one.heartbeat('u2'), one.heartbeat('u1')]);
     await pass(20);
-    expect(await answers).toEqual([true, true, true]);
+    expect(await results).toEqual([true, true, true]);
     expect(one.sent()).toEqual(['heartbeat']);
   });
 

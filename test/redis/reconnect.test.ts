@@ -3,7 +3,7 @@ import { errorMessage, redactArguments } from '../../src/redis/ioredis-errors.ts
 import { Reconnection } from '../../src/redis/reconnect.ts';
 import { fakeTime, pass } from '../policies/helpers.ts';
 
-/** Milliseconds until each of the tries to connect, all of which fail with the error. */
+/** Milliseconds until each of the attempts to connect, all of which fail with the error. */
 async function waitsFor(count: number, random: number, error?: unknown): Promise<number[]> {
   fakeTime();
   vi.spyOn(Math, 'random').mockReturnValue(random);

@@ -354,11 +354,11 @@ describe.each([6, 5] as const)('with ioredis %i', (version) => {
   test('1,000 commands wait for a connection without a warning, and are sent in order', async () => {
     const port = await freePort();
     const connection = connectTo({ port });
-    const answers = Promise.all(
+    const replies = Promise.all(
       Array.from({ length: 1_000 }, () => connection.run((client) => client.incr('key'))),
     );
     await startRedis({ port });
-    expect(await answers).toEqual(Array.from({ length: 1_000 }, (_, index) => index + 1));
+    expect(await replies).toEqual(Array.from({ length: 1_000 }, (_, index) => index + 1));
     const away = connectTo({ port: await freePort() }, 50);
     const failures = await Promise.all(Array.from({ length: 1_000 }, () => failureOf(away.run(ping))));
     expect(new Set(failures.map(({ error }) => error.name))).toEqual(new Set(['RedisError']));
@@ -368,11 +368,11 @@ describe.each([6, 5] as const)('with ioredis %i', (version) => {
     const connection = connectTo(server.url);
     await connection.run(ping);
     server.pause();
-    const answer = connection.run(ping);
+    const reply = connection.run(ping);
     const closing = connection.close();
     expect(connection.close()).toBe(closing);
     server.resume();
-    expect(await answer).toBe('PONG');
+    expect(await reply).toBe('PONG');
     await closing;
     await expect(connection.run(ping)).rejects.toMatchObject(CLOSED);
     await vi.waitFor(async () => {

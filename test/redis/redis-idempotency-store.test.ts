@@ -149,8 +149,8 @@ describe('a Redis idempotency store', () => {
     expect(calls).toBe(1);
 
     await redis.kill();
-    const refused = await post(0);
-    expect([refused.status, await refused.json()]).toMatchObject([
+    const rejected = await post(0);
+    expect([rejected.status, await rejected.json()]).toMatchObject([
       503,
       { code: 'ERR_IDEMPOTENCY_UNAVAILABLE' },
     ]);

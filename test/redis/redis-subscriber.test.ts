@@ -65,7 +65,7 @@ async function startSwallowing(swallow: (sent: string) => boolean) {
       if (swallow(sent.toString())) target.pause().removeAllListeners('data');
       target.write(sent);
     });
-    target.on('data', (answer) => client.write(answer));
+    target.on('data', (reply) => client.write(reply));
   }).listen(0, '127.0.0.1');
   onTestFinished(() => {
     for (const link of links) link.destroy();
@@ -138,7 +138,7 @@ describe.each([
 
   test.each([
     ['says nothing', /\r\ninfo\r/i],
-    ['does not answer the subscription', /subscribe/i],
+    ['does not confirm the subscription', /subscribe/i],
   ])('a subscriber gives up a server that accepts the connection and %s', async (_, unanswered) => {
     let swallowed = 0;
     const { port } = await startSwallowing((sent) => unanswered.test(sent) && swallowed++ === 0);

@@ -812,7 +812,7 @@ describe('after stop() of an informer', () => {
   });
 
   it.each([
-    ['answers', undefined],
+    ['succeeds', undefined],
     ['fails', away],
   ])(
     'after stop() of an informer, a check that was under way and %s has no consequences',

@@ -88,7 +88,7 @@ async function registered(registry: ServiceRegistry, registration: Omit<Registra
   return { ...registration, epoch: epoch! };
 }
 
-/** What is published of the service from now on, up to the time it is asked for. */
+/** Collects the messages of the service from now on, up to the call of the function. */
 async function listen({ servers }: Place, registry: ServiceRegistry, serviceName: string) {
   const subscriber = connect(servers()[0]!);
   const channel = registry.channelOf(serviceName);
