@@ -225,7 +225,7 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
     this.#absenceGrace = options.absenceGrace ?? 300_000;
     this.#random = this.#checkedRandom(random);
     this.#backoff = exponentialBackoff({
-      base: FIRST_RETRY,
+      base: Math.min(FIRST_RETRY, this.#maxTtl),
       max: this.#maxTtl,
       jitter: 'equal',
       random: this.#random,

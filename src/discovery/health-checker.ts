@@ -2,7 +2,7 @@ import type { buildConnector } from 'undici';
 import { ClosedError } from '../errors.ts';
 import { decided } from '../internal/decision.ts';
 import { Emitter } from '../internal/emitter.ts';
-import { rejectRenamedOptions } from '../internal/renamed-options.ts';
+import { CONNECT_OPTIONS, checkForeignOptions } from '../internal/foreign-options.ts';
 import {
   anObject,
   type Check,
@@ -22,7 +22,7 @@ import { createHttpProbe } from './health-probe.ts';
 import type { LockService } from './lock-service.ts';
 import { LockedTask, type Task } from './locked-task.ts';
 import type { ServiceDiscovery } from './service-discovery.ts';
-import { urlOn } from './service-instance.ts';
+import { isName, urlOn } from './service-instance.ts';
 
 export interface HealthCheckerOptions {
   /** The discovery that tells the instances, and to which their status is written. */
@@ -91,6 +91,17 @@ const checkPath: Check = (value, option) => {
   }
 };
 
+const connectOptions: Check = (value, option) => {
+  either('an object of options or a function', anObject, func)(value, option);
+  if (typeof value === 'object') checkForeignOptions(value, option, CONNECT_OPTIONS);
+};
+
+/** A name that no registry can have could never have an instance. */
+const serviceName: Check = (value, option) => {
+  text(value, option);
+  if (!isName(value)) throw new TypeError(`${option} must be names of services; got '${value}'`);
+};
+
 const status = integer(100, 599);
 
 /** Passes a list of at least one value, each of which passes the check. */
@@ -128,10 +139,9 @@ export class HealthChecker extends Emitter<HealthCheckerEvents> {
 
   constructor(options: HealthCheckerOptions) {
     super('health-checker');
-    rejectRenamedOptions('HealthChecker', options, { leases: 'locks' });
-    validateOptions('HealthChecker', options, {
+    const table = {
       discovery: having('instances', 'watch', 'update'),
-      services: nonEmptyListOf(text),
+      services: nonEmptyListOf(serviceName),
       path: checkPath,
       expectedStatus: either(
         'a status from 100 to 599, a list of them, or a function',
@@ -145,8 +155,9 @@ export class HealthChecker extends Emitter<HealthCheckerEvents> {
       fall: integer(1),
       maxConcurrent: integer(1),
       locks: having('acquire', 'release'),
-      connect: either('an object of options or a function', anObject, func),
-    });
+      connect: connectOptions,
+    };
+    validateOptions('HealthChecker', options, table, { leases: 'locks' });
     requireOption('HealthChecker', options, 'discovery');
     requireOption('HealthChecker', options, 'services');
     this.#services = new Set(options.services);

@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { isIPv6 } from 'node:net';
-import { isPromise } from 'node:util/types';
 import { InvalidInstanceError } from '../errors.ts';
 import { nearestName } from '../internal/near-name.ts';
+import { anObject } from '../internal/validate.ts';
 
 /** One running copy of a service. Immutable. */
 export interface ServiceInstance {
@@ -100,9 +100,7 @@ export function checkFields(registration: object): void {
  * @throws InvalidInstanceError naming the field that is not what it must be.
  */
 export function toInstance(registration: InstanceRegistration): ServiceInstance {
-  if (typeof registration !== 'object' || registration === null) {
-    throw new InvalidInstanceError('an instance must be an object');
-  }
+  checkObject(registration, 'an instance');
   const now = Date.now();
   const host = parseHost(registration.host);
   const { serviceName, instanceId = randomUUID(), port, protocol = 'http', weight = 1, zone } = registration;
@@ -151,14 +149,12 @@ export function toInstance(registration: InstanceRegistration): ServiceInstance 
 }
 
 /**
- * Gives the instance with the changes.
+ * Checks the changes of an instance.
  *
- * @throws InvalidInstanceError naming the field that is not what it must be, or may not change.
+ * @throws InvalidInstanceError if they are no object, or name a field that may not change.
  */
-export function withChanges(instance: ServiceInstance, changes: InstanceChanges): ServiceInstance {
-  if (typeof changes !== 'object' || changes === null) {
-    throw new InvalidInstanceError('the changes of an instance must be an object');
-  }
+export function checkChanges(changes: InstanceChanges): void {
+  checkObject(changes, 'the changes of an instance');
   for (const field of Object.keys(changes)) {
     if (!CHANGEABLE.includes(field)) {
       throw new InvalidInstanceError(
@@ -166,6 +162,15 @@ export function withChanges(instance: ServiceInstance, changes: InstanceChanges)
       );
     }
   }
+}
+
+/**
+ * The instance with the changes.
+ *
+ * @throws InvalidInstanceError naming the field that is not what it must be, or may not change.
+ */
+export function withChanges(instance: ServiceInstance, changes: InstanceChanges): ServiceInstance {
+  checkChanges(changes);
   const { weight = instance.weight, metadata = instance.metadata, status = instance.status } = changes;
   return toInstance({ ...instance, weight, metadata, status });
 }
@@ -209,14 +214,18 @@ function describe({ lastHeartbeat: _, ...rest }: ServiceInstance): string {
   return JSON.stringify(rest);
 }
 
+/** Tells whether this version knows the status. */
+export function isStatus(status: unknown): status is ServiceInstance['status'] {
+  return status === 'healthy' || status === 'unhealthy' || status === 'unknown';
+}
+
 /**
  * Checks that the value is a status.
  *
  * @throws InvalidInstanceError
  */
 export function checkStatus(status: unknown): void {
-  const valid = status === 'healthy' || status === 'unhealthy' || status === 'unknown';
-  check('status', valid, "'healthy', 'unhealthy' or 'unknown'", status);
+  check('status', isStatus(status), "'healthy', 'unhealthy' or 'unknown'", status);
 }
 
 function check(field: string, valid: boolean, expected: string, value: unknown): void {
@@ -228,6 +237,14 @@ function check(field: string, valid: boolean, expected: string, value: unknown):
         ? 'an object'
         : String(value);
   throw new InvalidInstanceError(`the ${field} of an instance must be ${expected}; got ${shown}`);
+}
+
+function checkObject(value: unknown, what: string): void {
+  try {
+    anObject(value, what);
+  } catch (cause) {
+    throw new InvalidInstanceError((cause as Error).message, { cause });
+  }
 }
 
 /**
@@ -274,8 +291,7 @@ function parseHost(host: unknown): string {
 }
 
 function parseMetadata(metadata: unknown): Readonly<Record<string, string>> {
-  const isObject = typeof metadata === 'object' && metadata !== null && !isPromise(metadata);
-  check('metadata', isObject, 'an object of strings', metadata);
+  checkObject(metadata, 'the metadata of an instance');
   const entries = Object.entries(metadata as object);
   check('metadata', entries.length <= MAX_METADATA, `at most ${MAX_METADATA} entries`, entries.length);
   for (const [key, value] of entries) {

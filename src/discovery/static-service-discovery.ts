@@ -1,6 +1,6 @@
 import { ClosedError, DiscoveryUnavailableError, InvalidInstanceError } from '../errors.ts';
 import { Emitter } from '../internal/emitter.ts';
-import { MAX_DELAY, number, text, validateOptions } from '../internal/validate.ts';
+import { anObject, MAX_DELAY, number, objectOf, text, validateOptions } from '../internal/validate.ts';
 import { OverlaidList } from './overlaid-list.ts';
 import type { InstanceListener, ServiceDiscovery, Unsubscribe } from './service-discovery.ts';
 import {
@@ -100,6 +100,8 @@ export class StaticServiceDiscovery
     env: Readonly<Record<string, string | undefined>> = process.env,
     prefix = 'HOLDFAST_INSTANCES',
   ): StaticServiceDiscovery {
+    // Where there are no variables at all process.env has no fields.
+    if (env !== process.env) anObject(env, 'the environment of StaticServiceDiscovery.fromEnvironment');
     text(prefix, 'StaticServiceDiscovery.fromEnvironment prefix');
     const services = new Map<string, readonly ServiceInstance[]>();
     for (const [variable, value = ''] of Object.entries(env)) {
@@ -211,14 +213,14 @@ function toLists(services: Services): Map<string, OverlaidList> {
   return new Map(Array.from(services, ([serviceName, listed]) => [serviceName, new OverlaidList(listed)]));
 }
 
+const lists = objectOf('an object of lists, by the name of the service');
+
 /**
  * Parses lists of instances. An instance or a list that equals the one in `before` is the same
  * object.
  */
 function parseServices(services: StaticServices, before: Services = new Map()): Services {
-  if (typeof services !== 'object' || services === null || Array.isArray(services)) {
-    throw new TypeError('StaticServiceDiscovery takes an object of lists, by the name of the service');
-  }
+  lists(services, 'what StaticServiceDiscovery is made of');
   return new Map(
     Object.entries(services).map(([serviceName, list]) => {
       checkServiceName(serviceName);

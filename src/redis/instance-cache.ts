@@ -151,15 +151,11 @@ export class InstanceCache {
   }
 
   /** Sets the status that a health check found. Gives false if the instance is not known. */
-  setStatus(instanceId: string, status: string): boolean {
+  setStatus(instanceId: string, status: ServiceInstance['status']): boolean {
     const cached = this.#cached.get(instanceId);
     if (cached === undefined) return false;
-    try {
-      const instance = withChanges(cached.instance, { status: status as ServiceInstance['status'] });
-      this.#put({ ...cached, instance, checked: instance.status });
-    } catch (error) {
-      this.#onInvalid({ instanceId, record: '', status, expiresAt: 0 }, error);
-    }
+    const instance = withChanges(cached.instance, { status });
+    this.#put({ ...cached, instance, checked: status });
     return true;
   }
 

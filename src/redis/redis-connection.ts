@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { type Cluster, Redis, type RedisOptions } from 'ioredis';
 import { ClosedError, RedisError } from '../errors.ts';
 import { deferred } from '../internal/deferred.ts';
+import { anObject } from '../internal/validate.ts';
 import { errorMessage, isDenial, isReplyError, redactArguments } from './ioredis-errors.ts';
 import { destroy, MAX_WAIT, Reconnection, superviseHandshake } from './reconnect.ts';
 
@@ -32,6 +33,7 @@ export function checkRedisSource(value: unknown, option: string): void {
   } else if (typeof given !== 'object' || given === null || Array.isArray(given)) {
     throw new TypeError(`${option} must be a URL, options of ioredis or an ioredis client`);
   } else if (!isClient(given)) {
+    anObject(given, option);
     rejectKeyPrefix(given.keyPrefix, option);
   } else {
     if (typeof given.evalsha !== 'function') {

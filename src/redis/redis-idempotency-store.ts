@@ -1,5 +1,5 @@
 import { integer, MAX_DELAY, matching, requireOption, validateOptions } from '../internal/validate.ts';
-import type { IdempotencyStore, KeyState } from '../middleware/server/idempotency-store.ts';
+import type { IdempotencyStore, KeyState } from '../middleware/server/idempotency/idempotency-store.ts';
 import { checkRedisSource, RedisConnection, type RedisSource, Script } from './redis-connection.ts';
 
 export interface RedisIdempotencyStoreOptions {
@@ -49,8 +49,8 @@ export class RedisIdempotencyStore implements IdempotencyStore {
   /** @throws RedisError if Redis is away. */
   async begin(key: string, holder: string, lockTimeout: number): Promise<KeyState> {
     const found = await this.#evaluate(BEGIN, key, holder, Math.ceil(lockTimeout));
-    const [state, response] = found as ['begun' | 'held'] | ['done', string];
-    return state === 'done' ? { state, answer: response } : { state };
+    const [state, response] = found as ['begun' | 'locked'] | ['done', string];
+    return state === 'done' ? { state, response } : { state };
   }
 
   /** @throws RedisError if Redis is away. */
@@ -78,12 +78,12 @@ export class RedisIdempotencyStore implements IdempotencyStore {
  * with its time to live.
  */
 
-/** ARGV: holder, milliseconds of the lock. Gives 'begun', 'held', or 'done' and the response. */
+/** ARGV: holder, milliseconds of the lock. Gives 'begun', 'locked', or 'done' and the response. */
 const BEGIN = new Script(`
 local response = redis.call('HGET', KEYS[1], 'response')
 if response then return { 'done', response } end
 local holder = redis.call('HGET', KEYS[1], 'holder')
-if holder and holder ~= ARGV[1] then return { 'held' } end
+if holder and holder ~= ARGV[1] then return { 'locked' } end
 redis.call('HSET', KEYS[1], 'holder', ARGV[1])
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return { 'begun' }

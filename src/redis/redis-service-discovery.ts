@@ -2,6 +2,7 @@ import { hash } from 'node:crypto';
 import type { LockService } from '../discovery/lock-service.ts';
 import type { InstanceListener, ServiceDiscovery, Unsubscribe } from '../discovery/service-discovery.ts';
 import {
+  checkChanges,
   checkServiceName,
   checkStatus,
   type InstanceChanges,
@@ -195,6 +196,7 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
    */
   async update(serviceName: string, instanceId: string, changes: InstanceChanges): Promise<boolean> {
     this.#throwIfClosed();
+    checkChanges(changes);
     if (changes.status !== undefined) checkStatus(changes.status);
     const json = this.#heartbeats.encodedRegistration(serviceName, instanceId);
     if (json !== undefined) {

@@ -1,6 +1,7 @@
 import {
   type InstanceRegistration,
   isName,
+  isStatus,
   type ServiceInstance,
   toInstance,
 } from '../discovery/service-instance.ts';
@@ -51,7 +52,7 @@ interface Gone {
 interface StatusChanged {
   readonly kind: 'status';
   readonly instanceId: string;
-  readonly status: string;
+  readonly status: ServiceInstance['status'];
 }
 
 /**
@@ -81,7 +82,7 @@ export function parseChange(text: string): Change | undefined {
       return rest === '' && instanceIds.every(isName) ? { ...state, kind, instanceIds } : undefined;
     }
     case 'status':
-      return { ...state, kind, instanceId: ids, status: rest };
+      return rest === '' ? undefined : { ...state, kind, instanceId: ids, status: readStatus(rest) };
     default:
       return undefined;
   }
@@ -107,14 +108,25 @@ export function parseEntry(serviceName: string, entry: RegistryEntry): ParsedEnt
   }
   const registered: unknown = JSON.parse(json);
   if (typeof registered !== 'object') throw new TypeError('its JSON must be an object');
+  const registration = registered as InstanceRegistration | null;
   const instance = toInstance({
-    ...(registered as InstanceRegistration),
+    ...(registration as InstanceRegistration),
     serviceName,
     instanceId,
-    ...(status !== undefined && { status: status as ServiceInstance['status'] }),
+    status: readStatus(status ?? registration?.status),
     lastHeartbeat: expiresAt - Number(ttl),
   });
   return { epoch, instance };
+}
+
+/**
+ * Reads a status. One that this version does not know may be one of a newer version, and keeps no
+ * instance from its calls.
+ */
+export function readStatus(status: string): ServiceInstance['status'];
+export function readStatus(status: string | undefined): ServiceInstance['status'] | undefined;
+export function readStatus(status: string | undefined): ServiceInstance['status'] | undefined {
+  return status === undefined || isStatus(status) ? status : 'unknown';
 }
 
 /** Decodes an instance that this process has registered. */

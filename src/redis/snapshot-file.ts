@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { readFile, rename, unlink, writeFile } from 'node:fs/promises';
 import { isName, type ServiceInstance, toInstance } from '../discovery/service-instance.ts';
 import { InvalidInstanceError } from '../errors.ts';
+import { readStatus } from './registry-format.ts';
 
 /** Milliseconds in which changes are gathered before the file is written. */
 const DELAY = 5_000;
@@ -121,7 +122,8 @@ export class SnapshotFile {
 
 /** @throws InvalidInstanceError */
 function parseEntry(serviceName: string, entry: unknown): ServiceInstance {
-  const registration = { ...(entry as ServiceInstance), serviceName };
+  const known = entry as ServiceInstance | null;
+  const registration = { ...(known as ServiceInstance), serviceName, status: readStatus(known?.status) };
   if (isName(registration.instanceId)) return toInstance(registration);
   throw new InvalidInstanceError(`an instance of '${serviceName}' has no instanceId`);
 }

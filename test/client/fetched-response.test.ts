@@ -227,13 +227,14 @@ describe('a body that is compressed', () => {
     }
   });
 
-  it('gives what is there of one that ends too soon', async () => {
-    const { fetch } = await serving((_request, response) => {
-      response.writeHead(200, { 'content-encoding': 'gzip' }).end(gzipSync(text).subarray(0, 60));
-    });
-    const part = await (await fetch(url)).text();
-    expect(part).not.toBe('');
-    expect(text.startsWith(part)).toBe(true);
+  it('is empty where it has no bytes', async () => {
+    for (const encoding of ['gzip', 'deflate', 'br']) {
+      const { fetch } = await serving((_request, response) => {
+        response.writeHead(200, { 'content-encoding': encoding }).flushHeaders();
+        setImmediate(() => response.end());
+      });
+      await expect((await fetch(url)).text()).resolves.toBe('');
+    }
   });
 
   it.each(['gzip', 'deflate', 'br'])(

@@ -4,7 +4,7 @@ import { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import type { Dispatcher } from 'undici';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
-import { Retry, runWithRequestContext, type ServiceClient } from '../../src/index.ts';
+import { Retry, RetryBudget, runWithRequestContext, type ServiceClient } from '../../src/index.ts';
 import { collectWarnings } from '../policies/helpers.ts';
 import { type Handler, json, startServer } from '../support/server.ts';
 import { meshOf, never, recorder, reset, service } from './relaying.ts';
@@ -296,7 +296,8 @@ describe('a failure', () => {
 
   it('is the end where nothing answers in time, and nothing stays open', async () => {
     const server = await startServer(warmOr(never));
-    const { client, underWay } = meshOf([server], { attemptTimeout: 100 });
+    const retry = { budget: new RetryBudget({ initial: 20 }) };
+    const { client, underWay } = meshOf([server], { attemptTimeout: 100, retry });
     await warm(client);
     const tries = recorder();
     client.relay({ service, path: '/' }, tries.handler);

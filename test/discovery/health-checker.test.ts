@@ -481,7 +481,7 @@ describe('the options of a health checker', () => {
       const options = { ...good, leases } as HealthCheckerOptions;
       expect(() => new HealthChecker(options)).toThrow(TypeError);
       expect(() => new HealthChecker(options)).toThrow(
-        "HealthChecker has no option 'leases' any more: it is named 'locks' now",
+        "HealthChecker option 'leases' was renamed to 'locks'",
       );
     }
   });

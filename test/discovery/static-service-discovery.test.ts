@@ -153,12 +153,20 @@ describe('a list of objects', () => {
     },
   );
 
-  it.each([null, undefined, 'http://a', 5, ['http://a'], []])(
-    'a list of objects has to be under the name of its service, unlike %j',
-    (services) => {
-      expect(() => new StaticServiceDiscovery(services as never)).toThrow(/takes an object of lists/);
-    },
-  );
+  it.each([
+    null,
+    undefined,
+    'http://a',
+    5,
+    ['http://a'],
+    [],
+    new Map([[service, ['http://a']]]),
+    Promise.resolve({}),
+  ])('a list of objects has to be under the name of its service, unlike %j', (services) => {
+    expect(() => new StaticServiceDiscovery(services as never)).toThrow(
+      /^what StaticServiceDiscovery is made of must be an object of lists|must not be a promise/,
+    );
+  });
 
   it('a list of objects is rejected under an invalid name', () => {
     expect(() => new StaticServiceDiscovery({ 'user service': ['http://a'] })).toThrow(/the serviceName/);
@@ -609,6 +617,24 @@ describe('a list in the environment', () => {
     const discovery = StaticServiceDiscovery.fromEnvironment();
     expect((await discovery.instances(service)).map(originOf)).toEqual(['http://a:1']);
   });
+
+  it('a list in the environment may have no variables at all', () => {
+    const { env } = process;
+    vi.spyOn(process, 'env', 'get').mockReturnValue(Object.create(Object.create({})) as NodeJS.ProcessEnv);
+    onTestFinished(() => void vi.restoreAllMocks());
+    expect(Object.keys(process.env)).toEqual([]);
+    expect(() => StaticServiceDiscovery.fromEnvironment()).not.toThrow();
+    expect(env).not.toBe(process.env);
+  });
+
+  it.each([5, null, 'x', [], new Map([['HOLDFAST_INSTANCES', '{}']])])(
+    'a list in the environment has to be in an object, unlike %o',
+    (env) => {
+      expect(() => StaticServiceDiscovery.fromEnvironment(env as never)).toThrow(
+        /^the environment of StaticServiceDiscovery.fromEnvironment must be an object with fields of its own/,
+      );
+    },
+  );
 
   it('a list in the environment may have another prefix', async () => {
     const env = { HOLDFAST_INSTANCES_USER_SERVICE: 'http://a', MESH_USER_SERVICE: 'http://b', MESH: '{}' };

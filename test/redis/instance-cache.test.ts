@@ -44,7 +44,8 @@ function cacheOf({ grace = GRACE } = {}) {
     registered: (entry: RegistryEntry) => apply({ kind: 'registered', entry }),
     expired: (...instanceIds: string[]) => apply({ kind: 'expired', instanceIds }),
     deregistered: (...instanceIds: string[]) => apply({ kind: 'deregistered', instanceIds }),
-    checked: (instanceId: string, status: string) => apply({ kind: 'status', instanceId, status }),
+    checked: (instanceId: string, status: ServiceInstance['status']) =>
+      apply({ kind: 'status', instanceId, status }),
   };
 }
 
@@ -579,11 +580,8 @@ describe('an entry that is poisoned', () => {
     ['has another protocol', fields({ protocol: 'file' })],
     ['has a weight beyond all', fields({ weight: 1e300 })],
     ['is to be checked elsewhere', fields({ healthCheckUrl: 'http://169.254.169.254/latest' })],
-    ['has a status of its own', fields({ status: 'splendid' })],
     ['has metadata for the prototype', json('{"host":"a","port":1,"metadata":{"__proto__":"x"}}')],
     ['has metadata that are not strings', fields({ metadata: { a: { b: 1 } } })],
-    ['has a status that no check finds', { status: 'splendid' }],
-    ['has an empty status', { status: '' }],
     ['has no time', { expiresAt: Number.NaN }],
     ['is huge', fields({ padding: 'x'.repeat(1_000_000) })],
   ];
@@ -713,12 +711,19 @@ describe('the status that a check found', () => {
     expect(known.cache.snapshot).toBe(before);
   });
 
-  it('the status that a check found is not believed if it is no status', () => {
+  it.each([
+    ['found by a check', { status: 'draining' }],
+    [
+      'stated when the instance was registered',
+      { record: entryOf('u1').record.replace('healthy', 'draining') },
+    ],
+    ['that is empty', { status: '' }],
+  ])('a status %s that only a newer version knows leaves the instance in place as unknown', (_, how) => {
     const known = cacheOf();
-    known.read('u1');
-    const before = known.cache.snapshot;
-    known.checked('u1', 'splendid');
-    expect(known.cache.snapshot).toBe(before);
-    expect(known.invalid).toEqual(['u1']);
+    known.read({ ...entryOf('u1'), ...how });
+    expect(known.statuses).toEqual(['unknown']);
+    known.registered({ ...entryOf('u1'), ...how });
+    expect(known.statuses).toEqual(['unknown']);
+    expect(known.invalid).toEqual([]);
   });
 });

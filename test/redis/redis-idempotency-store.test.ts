@@ -1,11 +1,11 @@
 import type { ServerResponse } from 'node:http';
 import { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
-import type { IdempotencyStore } from '../../src/middleware/server/idempotency-store.ts';
-import { nodeGuard } from '../../src/middleware/server/node-http.ts';
-import { ServerGuard } from '../../src/middleware/server/server-guard.ts';
+import { nodeGuard } from '../../src/middleware/server/frameworks/node-http.ts';
+import { ServerGuard } from '../../src/middleware/server/guard/server-guard.ts';
+import type { IdempotencyStore } from '../../src/middleware/server/idempotency/idempotency-store.ts';
 import { RedisIdempotencyStore } from '../../src/redis/redis-idempotency-store.ts';
-import { describeIdempotencyStore } from '../middleware/server/idempotency-store-contract.ts';
+import { describeIdempotencyStore } from '../middleware/server/idempotency/idempotency-store-contract.ts';
 import { type Deferred, defer, rejectionOf } from '../policies/helpers.ts';
 import { redisUrl, startRedis, uniquePrefix } from '../support/redis.ts';
 import { type Handler, startServer } from '../support/server.ts';
@@ -34,10 +34,10 @@ describe('a Redis idempotency store', () => {
     const keyPrefix = uniquePrefix();
     const [one, two, other] = [storeOf({ keyPrefix }), storeOf({ keyPrefix }), storeOf()];
     await one.begin('k', 'a', 60_000);
-    expect(await two.begin('k', 'b', 60_000)).toEqual({ state: 'held' });
+    expect(await two.begin('k', 'b', 60_000)).toEqual({ state: 'locked' });
     expect(await other.begin('k', 'b', 60_000)).toEqual({ state: 'begun' });
-    await one.complete('k', 'a', 'answer', 60_000);
-    expect(await two.begin('k', 'b', 60_000)).toEqual({ state: 'done', answer: 'answer' });
+    await one.complete('k', 'a', 'response', 60_000);
+    expect(await two.begin('k', 'b', 60_000)).toEqual({ state: 'done', response: 'response' });
   });
 
   it('a Redis idempotency store keeps the keys of two services on one Redis apart', async () => {
@@ -78,7 +78,7 @@ describe('a Redis idempotency store', () => {
     const answers: Record<string, Deferred<void>> = { late: defer(), right: defer() };
     const called: string[] = [];
     const start = async (name: string, store: IdempotencyStore) => {
-      const guard = new ServerGuard({ idempotency: { store, lease: 100 } });
+      const guard = new ServerGuard({ idempotency: { store, lockTimeout: 100 } });
       const lost: unknown[] = [];
       guard.on('lock-lost', (event) => lost.push(event));
       const handler: Handler = async (_request, response) => {
@@ -116,7 +116,7 @@ describe('a Redis idempotency store', () => {
     await store.begin('k', 'a', 5_000);
     expect(await left()).toBeGreaterThan(4_000);
     expect(await left()).toBeLessThanOrEqual(5_000);
-    await store.complete('k', 'a', 'answer', 90_000);
+    await store.complete('k', 'a', 'response', 90_000);
     expect(await left()).toBeGreaterThan(89_000);
     expect(await left()).toBeLessThanOrEqual(90_000);
   });

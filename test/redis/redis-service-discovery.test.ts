@@ -154,6 +154,9 @@ describe('an instance that is registered in Redis', () => {
     await expect(theirs.update(service, 'u1', { weight: 0 })).rejects.toThrow(InvalidInstanceError);
     await expect(theirs.update(service, 'u1', { status: 'dead' as never })).rejects.toThrow(/status/);
     await expect(ours.update(service, 'u1', { weight: -1 })).rejects.toThrow(InvalidInstanceError);
+    for (const odd of [new Map([['status', 'unhealthy']]), { wieght: 5 }, null, []]) {
+      await expect(theirs.update(service, 'u1', odd as never)).rejects.toThrow(InvalidInstanceError);
+    }
     expect(await theirs.update(service, 'nobody', { status: 'healthy' })).toBe(false);
     expect(await theirs.instances(service)).toMatchObject([{ weight: 1, status: 'healthy' }]);
   });

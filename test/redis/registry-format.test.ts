@@ -86,6 +86,13 @@ describe('the encoded form of an instance', () => {
     expect(parseEntry(service, entry({ record })).instance.status).toBe('healthy');
   });
 
+  it('an entry has the status unknown if its status is one that only a newer version knows', () => {
+    expect(parseEntry(service, entry({ status: 'draining' })).instance.status).toBe('unknown');
+    const record = recordOf('u1').replace('healthy', 'draining');
+    expect(parseEntry(service, entry({ record })).instance.status).toBe('unknown');
+    expect(parseEntry(service, entry({ record, status: 'healthy' })).instance.status).toBe('healthy');
+  });
+
   it('the parser of an entry says what is wrong with it if it is invalid', () => {
     const wrong = (fields: Partial<RegistryEntry>) => () => parseEntry(service, entry(fields));
     expect(wrong({ record: 'x' })).toThrow("it must be '<epoch> <ttl> <JSON>'");
@@ -94,7 +101,6 @@ describe('the encoded form of an instance', () => {
     expect(wrong({ record: '1 1 "x"' })).toThrow('its JSON must be an object');
     expect(wrong({ record: '1 1 null' })).toThrow(InvalidInstanceError);
     expect(wrong({ record: '1 1 {"host":"a b"}' })).toThrow('the host of an instance must be');
-    expect(wrong({ status: 'splendid' })).toThrow('the status of an instance must be');
     expect(wrong({ instanceId: 'u 1' })).toThrow('the instanceId of an instance must be');
   });
 
@@ -146,6 +152,8 @@ describe('a published message', () => {
       instanceId: 'u1',
       status: 'unhealthy',
     });
+    expect(parseChange('7 1000 500 status u1 draining')).toMatchObject({ status: 'unknown' });
+    expect(parseChange('7 1000 500 status u1')).toBeUndefined();
   });
 
   it.each([

@@ -153,7 +153,6 @@ describe('a snapshot file that cannot be trusted', () => {
       { ...good, host: 'evil.example/path' },
       { ...good, port: 70_000 },
       { ...good, healthCheckUrl: 'http://elsewhere/' },
-      { ...good, status: 'dead' },
       { ...good, metadata: { key: 1 } },
     ];
     const other = { ...good, serviceName: 'other' };
@@ -167,6 +166,14 @@ describe('a snapshot file that cannot be trusted', () => {
     expect(errors).toHaveLength(bad.length);
     for (const error of errors) expect(error).toMatchObject({ code: 'ERR_INVALID_INSTANCE' });
   });
+});
+
+test('a snapshot file restores an instance with a status that only a newer version knows as unknown', async () => {
+  const newer = { instanceId: 'one', host: '10.0.0.1', port: 80, status: 'draining' };
+  await writeFile(path, JSON.stringify({ users: [newer] }));
+  const { file, errors } = open();
+  expect(await file.restore('users')).toMatchObject([{ instanceId: 'one', status: 'unknown' }]);
+  expect(errors).toEqual([]);
 });
 
 test('a snapshot file whose directory does not exist is reported, and is written once it does', async () => {
