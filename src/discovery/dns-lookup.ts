@@ -64,7 +64,7 @@ export interface DnsAnswer {
 }
 
 /** The address of an instance, with the fields that its record has. */
-type Endpoint = Pick<InstanceRegistration, 'host' | 'port' | 'weight' | 'metadata'>;
+type RecordAddress = Pick<InstanceRegistration, 'host' | 'port' | 'weight' | 'metadata'>;
 
 /**
  * The most records, targets and instances that are used; a service with more needs another
@@ -278,11 +278,11 @@ export class DnsLookup {
   }
 
   /** Makes the answer. Of several records with one address the first counts. */
-  #answer(endpoints: readonly Endpoint[], ttl: number): DnsAnswer {
+  #answer(addresses: readonly RecordAddress[], ttl: number): DnsAnswer {
     const instances = new Map<string, ServiceInstance>();
-    for (const endpoint of this.#limit(endpoints)) {
+    for (const recordAddress of this.#limit(addresses)) {
       try {
-        const instance = this.#toInstance(endpoint);
+        const instance = this.#toInstance(recordAddress);
         if (!instances.has(instance.instanceId)) instances.set(instance.instanceId, instance);
       } catch (error) {
         this.#flaws.push(error as InvalidInstanceError);
@@ -300,13 +300,13 @@ export class DnsLookup {
     return new DiscoveryUnavailableError(message, { cause });
   }
 
-  #toInstance(endpoint: Endpoint): ServiceInstance {
+  #toInstance(recordAddress: RecordAddress): ServiceInstance {
     const { protocol } = this.#dnsName;
-    const address = `${endpoint.host}:${endpoint.port}`;
+    const address = `${recordAddress.host}:${recordAddress.port}`;
     const instanceId = address.startsWith(':') ? `at:${address}` : address;
     const known = this.#before.get(instanceId);
     const instance = toInstance({
-      ...endpoint,
+      ...recordAddress,
       serviceName: this.#serviceName,
       instanceId,
       protocol,

@@ -6,11 +6,11 @@ import { RiseFallCounter, type RiseFallThresholds } from './rise-fall-counter.ts
 import type { ServiceDiscovery, Unsubscribe } from './service-discovery.ts';
 import type { ServiceInstance } from './service-instance.ts';
 
-/** An instance whose status the discovery was told to change. */
+/** A change of an instance's status that was written to the discovery. */
 export interface HealthChange {
   /** The instance with its new status. */
   readonly instance: ServiceInstance;
-  /** What the deciding check saw, such as `it responded with 503`. */
+  /** The reason that the deciding check gave, such as `it responded with 503`. */
   readonly reason: string;
   /** The error of that check, if there was one. */
   readonly cause?: unknown;

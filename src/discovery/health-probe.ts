@@ -9,7 +9,7 @@ import { originOf, type ServiceInstance, urlOn } from './service-instance.ts';
 /** The result of one check. */
 export interface ProbeResult {
   readonly passed: boolean;
-  /** What the check saw, in words for people. */
+  /** The reason of the result, in words for people. */
   readonly reason: string;
   /** The error of the check, if there was one. */
   readonly cause?: unknown;

@@ -30,7 +30,7 @@ const MAX_LOSS_SHARE = 0.5;
  */
 const GRACES_FOR_ALL = 10;
 
-/** Where the cached instances come from. */
+/** The origin of the cached instances. */
 type Origin =
   | { readonly kind: 'nowhere' | 'earlier process' }
   | { readonly kind: 'registry'; readonly version: number };

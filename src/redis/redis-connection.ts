@@ -6,7 +6,7 @@ import { anObject } from '../internal/validate.ts';
 import { errorMessage, isDenial, isReplyError, redactArguments } from './ioredis-errors.ts';
 import { destroy, MAX_WAIT, Reconnection, superviseHandshake } from './reconnect.ts';
 
-/** Where Redis is: a URL, options of ioredis, or a client of ioredis that exists already. */
+/** The place of Redis: a URL, options of ioredis, or a client of ioredis that exists already. */
 export type RedisSource = string | RedisOptions | Redis | Cluster;
 
 /** A Lua script that is sent to Redis once, and afterwards run by its hash. */

@@ -194,10 +194,11 @@ return { digits(given), healed }
 `);
 
 /**
- * Of several services at once, four keys for each. ARGV: the number of services; for each of them
- * channel, ttl, number of instances, then id and epoch of each; then the names of the services, if
- * the key for them was given. Gives for each instance 1 if it is kept alive, 0 if it is not known,
- * −1 if a later epoch has the id; then for each service the keys that were begun anew, or ''.
+ * Keeps instances of several services alive at once, with four keys for each. ARGV: the number of
+ * services; for each of them channel, ttl, number of instances, then id and epoch of each; then the
+ * names of the services, if the key for them was given. Gives for each instance 1 if it is kept
+ * alive, 0 if it is not known, −1 if a later epoch has the id; then for each service the keys that
+ * were begun anew, or ''.
  *
  * A full Redis takes heartbeats, since they need no memory: without them all instances would have
  * expired when there is room again. A script may go on in a full Redis once it has written what

@@ -58,7 +58,7 @@ export interface InformerOptions {
  */
 type Lifecycle = 'starting' | 'running' | 'stopped';
 
-/** What the informer is asking the registry. It asks one thing at a time. */
+/** The command that the informer waits for: there is one at a time. */
 type Activity =
   | { readonly kind: 'waiting' }
   /** TOUCH asks for the version. A reading that begins meanwhile supersedes it. */
@@ -67,7 +67,7 @@ type Activity =
   | { readonly kind: 'reading'; readonly done: Promise<void>; readonly buffered: Change[] };
 
 /**
- * How the cache compares with the registry: `current`; `lagging` if the registry has a later
+ * The state of the cache beside the registry: `current`; `lagging` if the registry has a later
  * version whose message may still arrive; or `gap` if a change was missed, so that the registry has
  * to be read.
  */
@@ -94,7 +94,7 @@ export class ServiceInformer {
    * Why the registry cannot be reached, subscribed to or kept up to date; undefined while it can.
    */
   #trouble: { readonly error: unknown } | undefined = undefined;
-  /** What the listener was last told. */
+  /** The state that was last emitted to the listener. */
   readonly #emitted = { instances: undefined as readonly ServiceInstance[] | undefined, stale: false };
   /** Redis's time of the last state that was taken over. */
   #asOf = 0;
