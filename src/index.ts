@@ -86,7 +86,7 @@ export {
   InMemoryServiceDiscovery,
   type InMemoryServiceDiscoveryOptions,
 } from './discovery/in-memory-service-discovery.ts';
-export type { Leases } from './discovery/leases.ts';
+export type { LockService } from './discovery/lock-service.ts';
 export type { InstanceListener, ServiceDiscovery, Unsubscribe } from './discovery/service-discovery.ts';
 export type { InstanceChanges, InstanceRegistration, ServiceInstance } from './discovery/service-instance.ts';
 export {

@@ -109,7 +109,9 @@ async function checkHealth(expectedStatus: Decide): Promise<unknown> {
   const discovery = new InMemoryServiceDiscovery();
   await discovery.register({ serviceName: 'users', host: '127.0.0.1', port });
   const checker = new HealthChecker({ discovery, services: ['users'], interval: 1, expectedStatus });
-  const failed = new Promise((_resolve, reject) => void checker.once('failure', reject));
+  const failed = new Promise(
+    (_resolve, reject) => void checker.once('failure', ({ error }) => reject(error)),
+  );
   checker.start();
   try {
     return await Promise.race([failed, checkedTwice]);

@@ -1049,7 +1049,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
       rise: [0, ...NO_COUNT],
       fall: [0, ...NO_COUNT],
       maxConcurrent: [0, ...NO_COUNT],
-      leases: [5, 'x', {}, true],
+      locks: [5, 'x', {}, true],
       connect: [5, 'x', [], true, { servernme: 'x' }],
     },
   }),

@@ -197,7 +197,7 @@ export class GracefulShutdown extends Emitter<GracefulShutdownEvents> {
 
   /** Deregisters, and reports the error that a registrar tells by an event only. */
   async #deregister(registrar: ServiceRegistrar): Promise<void> {
-    const onFailure = (error: unknown) => this.#recordFailure({ step: 'deregister', error });
+    const onFailure = ({ error }: { error: unknown }) => this.#recordFailure({ step: 'deregister', error });
     registrar.on('failure', onFailure);
     await this.#step('deregister', CLOSE_TIMEOUT, () => registrar.close());
     registrar.off('failure', onFailure);

@@ -1,9 +1,12 @@
-import type { Leases } from '../discovery/leases.ts';
+import type { LockService } from '../discovery/lock-service.ts';
 import type { RedisConnection } from './redis-connection.ts';
-import { ACQUIRE_LEASE, RELEASE_LEASE } from './registry-scripts.ts';
+import { ACQUIRE_LOCK, RELEASE_LOCK } from './registry-scripts.ts';
 
-/** Leases in Redis: by its clock, and gone by themselves when their holder is. */
-export class RedisLeases implements Leases {
+/**
+ * Keeps locks in Redis. They run out by the clock of Redis, and go by themselves when their holder
+ * is gone.
+ */
+export class RedisLockService implements LockService {
   readonly #connection: RedisConnection;
   readonly #prefix: string;
 
@@ -15,15 +18,16 @@ export class RedisLeases implements Leases {
   /** @throws RedisError if Redis is away. */
   async acquire(name: string, holder: string, duration: number): Promise<boolean> {
     const args = [holder, Math.ceil(duration)];
-    return Number(await this.#connection.evaluate(ACQUIRE_LEASE, [this.#keyOf(name)], args)) === 1;
+    return Number(await this.#connection.evaluate(ACQUIRE_LOCK, [this.#keyOf(name)], args)) === 1;
   }
 
   /** @throws RedisError if Redis is away. */
   async release(name: string, holder: string): Promise<void> {
-    await this.#connection.evaluate(RELEASE_LEASE, [this.#keyOf(name)], [holder]);
+    await this.#connection.evaluate(RELEASE_LOCK, [this.#keyOf(name)], [holder]);
   }
 
   #keyOf(name: string): string {
+    // Processes of every version share the key, so that its name stays 'lease'.
     return `${this.#prefix}:lease:${name}`;
   }
 }

@@ -1,8 +1,9 @@
 import { describe, expect, test, vi } from 'vitest';
-import { messageOf, Reconnection, withoutArguments } from '../../src/redis/own-connection.ts';
+import { errorMessage, redactArguments } from '../../src/redis/ioredis-errors.ts';
+import { Reconnection } from '../../src/redis/reconnect.ts';
 import { fakeTime, pass } from '../policies/helpers.ts';
 
-/** Milliseconds until each of the tries to connect, all of which fail with the error. */
+/** Milliseconds until each of the attempts to connect, all of which fail with the error. */
 async function waitsFor(count: number, random: number, error?: unknown): Promise<number[]> {
   fakeTime();
   vi.spyOn(Math, 'random').mockReturnValue(random);
@@ -25,18 +26,18 @@ function replyError(message: string): Error {
   return Object.assign(new Error(message), { name: 'ReplyError' });
 }
 
-describe('tries to connect', () => {
-  test('come at double the distance each time, up to half a second', async () => {
+describe('attempts to connect to Redis', () => {
+  test('attempts to connect to Redis come after twice the wait each time, up to half a second', async () => {
     expect(await waitsFor(8, 1)).toEqual([20, 40, 80, 160, 320, 500, 500, 500]);
     expect(await waitsFor(3, 0)).toEqual([10, 20, 40]);
   });
 
-  test('come ever more rarely where Redis refuses', async () => {
+  test('attempts to connect to Redis come ever more rarely where Redis rejects them', async () => {
     const waits = await waitsFor(10, 1, replyError('WRONGPASS'));
     expect(waits.slice(5)).toEqual([640, 1_280, 2_560, 5_000, 5_000]);
   });
 
-  test('begin anew after a connection that lasted, and go on after one that did not', async () => {
+  test('attempts to connect to Redis begin anew after a connection that lasted, and go on after one that did not', async () => {
     fakeTime();
     vi.spyOn(Math, 'random').mockReturnValue(1);
     const connect = vi.fn();
@@ -63,18 +64,18 @@ describe('tries to connect', () => {
   });
 });
 
-test('an error is shown without the command that it is about', () => {
+test('an error of Redis is shown without the command and its arguments', () => {
   const error = Object.assign(replyError('WRONGPASS'), { command: { name: 'auth', args: ['secret'] } });
-  expect(withoutArguments(error)).toBe(error);
+  expect(redactArguments(error)).toBe(error);
   expect(error).not.toHaveProperty('command');
   const unknown = replyError("ERR unknown command 'AUTH', with args beginning with: 'user' 'secret' ");
-  expect(withoutArguments(unknown)).toMatchObject({
+  expect(redactArguments(unknown)).toMatchObject({
     name: 'ReplyError',
     message: "ERR unknown command 'AUTH'",
   });
-  expect(withoutArguments('no error')).toBe('no error');
+  expect(redactArguments('no error')).toBe('no error');
 });
 
-test('what an error of several addresses says is what each of them says', () => {
-  expect(messageOf(new AggregateError([new Error('one'), 'two']))).toBe('one, two');
+test('the message of an error of several addresses has the message of each', () => {
+  expect(errorMessage(new AggregateError([new Error('one'), 'two']))).toBe('one, two');
 });

@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest';
-import { within } from '../../src/discovery/health-time.ts';
+import { withTimeout } from '../../src/discovery/operation-timeout.ts';
 import { TimeoutError } from '../../src/errors.ts';
 import {
   defer,
@@ -16,20 +16,20 @@ beforeEach(fakeTime);
 
 const broken = new Error('broken');
 
-describe('what is waited for only so long', () => {
-  it('gives its result, or its error, and leaves nothing behind', async () => {
+describe('an operation with a timeout', () => {
+  it('an operation with a timeout gives its result, or its error, and leaves nothing behind', async () => {
     const outer = new AbortController().signal;
-    expect(await within(100, async () => 'done', outer)).toBe('done');
-    expect(await rejectionOf(within(100, () => Promise.reject(broken), outer))).toBe(broken);
-    expect(await rejectionOf(within(100, () => fling(broken), outer))).toBe(broken);
+    expect(await withTimeout(100, async () => 'done', outer)).toBe('done');
+    expect(await rejectionOf(withTimeout(100, () => Promise.reject(broken), outer))).toBe(broken);
+    expect(await rejectionOf(withTimeout(100, () => fling(broken), outer))).toBe(broken);
     expect([vi.getTimerCount(), listenersOn(outer)]).toEqual([0, 0]);
   });
 
-  it('is given up when the time is over, and told so', async () => {
+  it('an operation with a timeout is aborted when the time is over', async () => {
     const operation = defer();
     let told: AbortSignal | undefined;
     const call = follow(
-      within(100, (signal) => {
+      withTimeout(100, (signal) => {
         told = signal;
         return operation.promise;
       }),
@@ -44,11 +44,11 @@ describe('what is waited for only so long', () => {
     operation.reject(broken);
   });
 
-  it('is given up when its caller gives up, and told so', async () => {
+  it('an operation with a timeout is aborted when its caller aborts', async () => {
     const outer = new AbortController();
     let told: AbortSignal | undefined;
     const call = follow(
-      within(
+      withTimeout(
         100,
         (signal) => {
           told = signal;
@@ -63,24 +63,24 @@ describe('what is waited for only so long', () => {
     expect(told!.reason).toBe(broken);
   });
 
-  it('gives what lay unread while this process was blocked', async () => {
+  it('an operation with a timeout gives the result that lay unread while this process was blocked', async () => {
     const operation = defer();
-    const call = follow(within(100, () => operation.promise));
+    const call = follow(withTimeout(100, () => operation.promise));
     await stall(300, () => operation.resolve('read'));
     expect(call.outcome).toEqual({ ok: true, value: 'read' });
     await pass(1_000);
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  it('says for how long this process was blocked, where there was nothing to read', async () => {
-    const call = follow(within(100, () => new Promise(() => {})));
+  it('an operation with a timeout says for how long this process was blocked, where there was nothing to read', async () => {
+    const call = follow(withTimeout(100, () => new Promise(() => {})));
     await stall(300);
     expect(call.outcome).toMatchObject({ error: { code: 'ERR_TIMEOUT', timeout: 100, stalled: 200 } });
   });
 
-  it('does not hold the process', () => {
+  it('an operation with a timeout does not hold the process open', () => {
     const setTimeout = vi.spyOn(globalThis, 'setTimeout');
-    void follow(within(100, () => new Promise(() => {})));
+    void follow(withTimeout(100, () => new Promise(() => {})));
     expect(setTimeout.mock.results[0]!.value.hasRef()).toBe(false);
   });
 });

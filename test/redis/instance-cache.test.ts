@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { type ServiceInstance, toInstance } from '../../src/discovery/service-instance.ts';
+import { InstanceCache } from '../../src/redis/instance-cache.ts';
 import type { Change, RegistryEntry } from '../../src/redis/registry-format.ts';
-import { ServiceView } from '../../src/redis/service-view.ts';
 import { fakeTime, pass } from '../policies/helpers.ts';
 import { entryOf, service } from './fake-registry.ts';
 
@@ -12,10 +12,10 @@ const GRACE = 60_000;
 
 const idsOf = (instances: readonly ServiceInstance[]) => instances.map(({ instanceId }) => instanceId);
 
-/** A view that counts the versions by itself. */
-function viewOf({ grace = GRACE } = {}) {
+/** A cache that counts the versions by itself. */
+function cacheOf({ grace = GRACE } = {}) {
   const invalid: string[] = [];
-  const view = new ServiceView(service, grace, ({ instanceId }, error) => {
+  const cache = new InstanceCache(service, grace, ({ instanceId }, error) => {
     expect(error).toBeInstanceOf(Error);
     invalid.push(instanceId);
   });
@@ -26,20 +26,20 @@ function viewOf({ grace = GRACE } = {}) {
       ? Omit<C, keyof ReturnType<typeof state>>
       : never
     : never;
-  const apply = (news: News) => view.apply({ ...state(), ...news } as Change);
+  const apply = (news: News) => cache.apply({ ...state(), ...news } as Change);
   return {
-    view,
+    cache,
     invalid,
     get ids() {
-      return idsOf(view.snapshot);
+      return idsOf(cache.snapshot);
     },
     get statuses() {
-      return view.snapshot.map(({ status }) => status);
+      return cache.snapshot.map(({ status }) => status);
     },
     /** A reading with the given entries, or entries of the given ids. */
     read: (...entries: (string | RegistryEntry)[]) => {
       const given = entries.map((entry) => (typeof entry === 'string' ? entryOf(entry) : entry));
-      view.load({ ...state(), entries: given, damaged: [] }, false);
+      cache.load({ ...state(), entries: given, damaged: [] }, false);
     },
     registered: (entry: RegistryEntry) => apply({ kind: 'registered', entry }),
     expired: (...instanceIds: string[]) => apply({ kind: 'expired', instanceIds }),
@@ -51,14 +51,14 @@ function viewOf({ grace = GRACE } = {}) {
 
 const TEN = Array.from({ length: 10 }, (_, index) => `u${index}`);
 
-describe('what is known of a service', () => {
-  it('is what was read, with the times of the registry', () => {
-    const known = viewOf();
-    expect(known.view.version).toBeUndefined();
-    expect(known.view.snapshot).toEqual([]);
+describe('the cache of a service', () => {
+  it('the cache of a service has the instances that were read, with the times of the registry', () => {
+    const known = cacheOf();
+    expect(known.cache.version).toBeUndefined();
+    expect(known.cache.snapshot).toEqual([]);
     known.read({ ...entryOf('u1', { weight: 3, zone: 'a' }), expiresAt: 1_000_000 });
-    expect(known.view.version).toBe(1);
-    expect(known.view.snapshot).toEqual([
+    expect(known.cache.version).toBe(1);
+    expect(known.cache.snapshot).toEqual([
       toInstance({
         serviceName: service,
         instanceId: 'u1',
@@ -72,20 +72,20 @@ describe('what is known of a service', () => {
     ]);
   });
 
-  it('grows and changes by what is registered', () => {
-    const known = viewOf();
+  it('the cache of a service grows and changes with each registration', () => {
+    const known = cacheOf();
     known.read('u1');
     known.registered(entryOf('u2'));
     known.registered(entryOf('u1', { weight: 5 }));
-    expect(known.view.version).toBe(3);
-    expect(known.view.snapshot).toMatchObject([
+    expect(known.cache.version).toBe(3);
+    expect(known.cache.snapshot).toMatchObject([
       { instanceId: 'u1', weight: 5 },
       { instanceId: 'u2', weight: 1 },
     ]);
   });
 
-  it('loses at once whoever says that it leaves, down to the last', () => {
-    const known = viewOf();
+  it('the cache of a service removes an instance that deregisters at once, down to the last', () => {
+    const known = cacheOf();
     known.read('u1', 'u2', 'u3');
     known.deregistered('u2');
     expect(known.ids).toEqual(['u1', 'u3']);
@@ -93,95 +93,95 @@ describe('what is known of a service', () => {
     expect(known.ids).toEqual([]);
   });
 
-  it('begins with what an earlier process knew', () => {
-    const known = viewOf();
+  it('the cache of a service begins with the list of an earlier process', () => {
+    const known = cacheOf();
     const recalled = toInstance({ serviceName: service, instanceId: 'u1', host: '10.0.0.1', port: 8001 });
-    known.view.recall([recalled]);
-    expect(known.view.snapshot).toEqual([recalled]);
-    expect(known.view.version).toBeUndefined();
+    known.cache.restore([recalled]);
+    expect(known.cache.snapshot).toEqual([recalled]);
+    expect(known.cache.version).toBeUndefined();
   });
 });
 
-describe('a list', () => {
-  it('is frozen, and the same one until something changes', () => {
-    const known = viewOf();
+describe('the list of a cache', () => {
+  it('the list of a cache is frozen, and the same one until something changes', () => {
+    const known = cacheOf();
     known.read('u1', 'u2');
-    const before = known.view.snapshot;
+    const before = known.cache.snapshot;
     expect(Object.isFrozen(before)).toBe(true);
     known.read('u2', 'u1');
     known.registered(entryOf('u1'));
     known.deregistered('u3');
     known.expired('u3');
-    expect(known.view.snapshot).toBe(before);
+    expect(known.cache.snapshot).toBe(before);
     known.registered(entryOf('u1', { port: 8002 }));
-    expect(known.view.snapshot).not.toBe(before);
+    expect(known.cache.snapshot).not.toBe(before);
     expect(before).toMatchObject([{ port: 8001 }, { port: 8001 }]);
   });
 
-  it('keeps each instance that did not change', () => {
-    const known = viewOf();
+  it('the list of a cache keeps each instance that did not change', () => {
+    const known = cacheOf();
     known.read('u1', 'u2');
-    const [u1, u2] = known.view.snapshot;
+    const [u1, u2] = known.cache.snapshot;
     known.read(entryOf('u1', { port: 8002 }), 'u2');
-    expect(known.view.snapshot[0]).not.toBe(u1);
-    expect(known.view.snapshot[1]).toBe(u2);
+    expect(known.cache.snapshot[0]).not.toBe(u1);
+    expect(known.cache.snapshot[1]).toBe(u2);
   });
 
-  it('is not another one for another time of the last heartbeat, or another start', () => {
-    const known = viewOf();
+  it('the list of a cache stays the same for another time of the last heartbeat, or another epoch', () => {
+    const known = cacheOf();
     known.read('u1');
-    const before = known.view.snapshot;
+    const before = known.cache.snapshot;
     known.read({ ...entryOf('u1', { epoch: 2 }), expiresAt: 500_000 });
-    expect(known.view.snapshot).toBe(before);
+    expect(known.cache.snapshot).toBe(before);
   });
 });
 
 describe('an instance that expires', () => {
-  it('is gone at once if most of the others stay', () => {
-    const known = viewOf();
+  it('an instance that expires is gone at once if most of the others stay', () => {
+    const known = cacheOf();
     known.read('u1', 'u2', 'u3');
     known.expired('u2');
     expect(known.ids).toEqual(['u1', 'u3']);
   });
 
-  it('is kept for ten grace periods if it was the only one', async () => {
-    const known = viewOf();
+  it('an instance that expires is kept for ten grace periods if it was the only one', async () => {
+    const known = cacheOf();
     known.read('u1');
     known.expired('u1');
-    expect(known.view.missing).toEqual(['u1']);
-    expect(known.view.graceEnds).toBe(10 * GRACE);
+    expect(known.cache.missing).toEqual(['u1']);
+    expect(known.cache.graceEnds).toBe(10 * GRACE);
     await pass(10 * GRACE - 1);
-    known.view.settle();
+    known.cache.expireGrace();
     expect(known.ids).toEqual(['u1']);
     await pass(1);
-    known.view.settle();
+    known.cache.expireGrace();
     expect(known.ids).toEqual([]);
-    expect(known.view.missing).toEqual([]);
+    expect(known.cache.missing).toEqual([]);
   });
 
-  it('is gone at once if a reading finds it gone and half of the others stay', () => {
-    const known = viewOf();
+  it('an instance that expires is gone at once if a reading finds it gone and half of the others stay', () => {
+    const known = cacheOf();
     known.read('u1', 'u2');
     known.read('u2');
     expect(known.ids).toEqual(['u2']);
   });
 
-  it('is kept for the grace period with all others that expire, if that is more than half', async () => {
-    const known = viewOf();
+  it('an instance that expires is kept for the grace period with all others that expire, if that is more than half', async () => {
+    const known = cacheOf();
     known.read('u1', 'u2', 'u3');
     known.expired('u1', 'u2');
     expect(known.ids).toEqual(['u1', 'u2', 'u3']);
     await pass(GRACE);
-    known.view.settle();
+    known.cache.expireGrace();
     expect(known.ids).toEqual(['u2', 'u3']);
-    expect(known.view.graceEnds).toBe(GRACE);
+    expect(known.cache.graceEnds).toBe(GRACE);
     await pass(GRACE);
-    known.view.settle();
+    known.cache.expireGrace();
     expect(known.ids).toEqual(['u3']);
   });
 
-  it('is kept if it is the one that makes it more than half within a grace period', async () => {
-    const known = viewOf();
+  it('an instance that expires is kept if it brings the loss to more than half within a grace period', async () => {
+    const known = cacheOf();
     known.read(...TEN);
     for (const instanceId of TEN.slice(0, 5)) {
       known.expired(instanceId);
@@ -193,8 +193,8 @@ describe('an instance that expires', () => {
     expect(known.ids).toEqual(TEN.slice(5));
   });
 
-  it('is gone at once again when the others that did so are a grace period away', async () => {
-    const known = viewOf();
+  it('an instance that expires is gone at once again a grace period after the others expired', async () => {
+    const known = cacheOf();
     known.read('u1', 'u2', 'u3', 'u4');
     known.expired('u1', 'u2');
     expect(known.ids).toEqual(['u3', 'u4']);
@@ -203,8 +203,8 @@ describe('an instance that expires', () => {
     expect(known.ids).toEqual(['u4']);
   });
 
-  it('is gone at once if those that expired before it are back', () => {
-    const known = viewOf();
+  it('an instance that expires is gone at once if those that expired before it are back', () => {
+    const known = cacheOf();
     known.read('u1', 'u2');
     known.expired('u1');
     known.registered(entryOf('u1', { epoch: 2 }));
@@ -214,45 +214,45 @@ describe('an instance that expires', () => {
 });
 
 describe('a registry that suddenly knows less', () => {
-  it('is not believed before ten grace periods have passed without a sign of anyone', async () => {
-    const known = viewOf();
+  it('a registry that suddenly knows less is not believed before ten grace periods have passed without a sign of anyone', async () => {
+    const known = cacheOf();
     known.read('u1', 'u2', 'u3');
-    const before = known.view.snapshot;
-    expect(known.view.graceEnds).toBe(Infinity);
+    const before = known.cache.snapshot;
+    expect(known.cache.graceEnds).toBe(Infinity);
     known.read();
-    expect(known.view.graceEnds).toBe(10 * GRACE);
+    expect(known.cache.graceEnds).toBe(10 * GRACE);
     await pass(10 * GRACE - 1);
     known.read();
-    expect(known.view.graceEnds).toBe(1);
-    expect(known.view.snapshot).toBe(before);
+    expect(known.cache.graceEnds).toBe(1);
+    expect(known.cache.snapshot).toBe(before);
     await pass(1);
-    known.view.settle();
+    known.cache.expireGrace();
     expect(known.ids).toEqual(['u2', 'u3']);
-    expect(known.view.graceEnds).toBe(GRACE);
+    expect(known.cache.graceEnds).toBe(GRACE);
     await pass(GRACE);
-    known.view.settle();
+    known.cache.expireGrace();
     expect(known.ids).toEqual(['u3']);
     await pass(GRACE);
     known.read();
     expect(known.ids).toEqual([]);
-    expect(known.view.graceEnds).toBe(Infinity);
+    expect(known.cache.graceEnds).toBe(Infinity);
   });
 
-  it('that has lost a part of an instance keeps it for a grace period, however few they are', async () => {
-    const known = viewOf();
+  it('a registry that has lost a part of an instance does not cost it its grace period, however few such instances are', async () => {
+    const known = cacheOf();
     known.read(...TEN);
     const entries = TEN.slice(2).map((instanceId) => entryOf(instanceId));
     const state = { version: 1, now: 0, nextExpiry: Infinity, rejection: undefined };
-    known.view.load({ ...state, entries, damaged: ['u0', 'stranger'] }, false);
+    known.cache.load({ ...state, entries, damaged: ['u0', 'stranger'] }, false);
     expect(known.ids).toEqual(TEN.filter((instanceId) => instanceId !== 'u1'));
-    expect(known.view.missing).toEqual(['u0']);
+    expect(known.cache.missing).toEqual(['u0']);
     await pass(GRACE);
-    known.view.settle();
+    known.cache.expireGrace();
     expect(known.ids).toEqual(TEN.slice(2));
   });
 
-  it('that is silent about all gives back those that it took out within the grace period', async () => {
-    const known = viewOf();
+  it('a registry that is silent about all instances brings back those that were removed within the grace period', async () => {
+    const known = cacheOf();
     known.read(...TEN);
     for (const instanceId of TEN) {
       known.expired(instanceId);
@@ -260,19 +260,19 @@ describe('a registry that suddenly knows less', () => {
       await pass(GRACE / 20);
     }
     expect(known.ids.sort()).toEqual(TEN);
-    expect(known.view.missing.sort()).toEqual(TEN);
+    expect(known.cache.missing.sort()).toEqual(TEN);
     await pass(9 * GRACE);
-    known.view.settle();
+    known.cache.expireGrace();
     expect(known.ids.sort()).toEqual(TEN);
     for (const instanceId of TEN) known.registered(entryOf(instanceId));
-    expect(known.view.missing).toEqual([]);
+    expect(known.cache.missing).toEqual([]);
     await pass(20 * GRACE);
-    known.view.settle();
+    known.cache.expireGrace();
     expect(known.ids.sort()).toEqual(TEN);
   });
 
-  it('that is silent about all does not give back one that said that it leaves', () => {
-    const known = viewOf();
+  it('a registry that is silent about all instances does not bring back one that deregistered', () => {
+    const known = cacheOf();
     known.read('u1', 'u2', 'u3');
     known.expired('u1');
     known.deregistered('u1');
@@ -280,94 +280,94 @@ describe('a registry that suddenly knows less', () => {
     expect(known.ids).toEqual(['u2', 'u3']);
   });
 
-  it('loses in one grace period no more than half of those about which it is silent beside others', async () => {
-    const known = viewOf();
+  it('a registry that suddenly knows less costs at most half of the missing instances in one grace period', async () => {
+    const known = cacheOf();
     known.read(...TEN);
     known.read('u9');
     const sizes: number[] = [];
     for (let period = 0; period < 6; period++) {
       await pass(GRACE);
-      known.view.settle();
+      known.cache.expireGrace();
       sizes.push(known.ids.length);
     }
     expect(sizes).toEqual([5, 3, 2, 1, 1, 1]);
     expect(known.ids).toEqual(['u9']);
   });
 
-  it('is not believed either if less than half is left', async () => {
-    const known = viewOf();
+  it('a registry that suddenly knows less is not believed either if less than half is left', async () => {
+    const known = cacheOf();
     known.read('u1', 'u2', 'u3', 'u4', 'u5');
     known.read('u1', 'u5');
     expect(known.ids).toEqual(['u1', 'u2', 'u3', 'u4', 'u5']);
     await pass(GRACE);
-    known.view.settle();
+    known.cache.expireGrace();
     expect(known.ids).toEqual(['u1', 'u4', 'u5']);
     await pass(GRACE);
-    known.view.settle();
+    known.cache.expireGrace();
     expect(known.ids).toEqual(['u1', 'u5']);
   });
 
-  it('is not believed because of how many it knows that are new', () => {
-    const known = viewOf();
+  it('a registry that suddenly knows less is not believed because it has many new instances', () => {
+    const known = cacheOf();
     known.read('u1', 'u2');
     known.read('v1', 'v2', 'v3');
     expect(known.ids.sort()).toEqual(['u1', 'u2', 'v1', 'v2', 'v3']);
   });
 
-  it('is not believed over what an earlier process knew', async () => {
-    const known = viewOf();
+  it('a registry that suddenly knows less is not believed over the list of an earlier process', async () => {
+    const known = cacheOf();
     const recalled = toInstance({ serviceName: service, instanceId: 'u1', host: '10.0.0.1', port: 8001 });
-    known.view.recall([recalled]);
+    known.cache.restore([recalled]);
     known.read();
-    expect(known.view.snapshot).toEqual([recalled]);
+    expect(known.cache.snapshot).toEqual([recalled]);
     await pass(10 * GRACE);
-    known.view.settle();
-    expect(known.view.snapshot).toEqual([]);
+    known.cache.expireGrace();
+    expect(known.cache.snapshot).toEqual([]);
   });
 
-  it('refills without a list ever being shorter, one instance after the other', async () => {
-    const known = viewOf();
+  it('a registry that suddenly knows less refills without a list ever being shorter, one instance after the other', async () => {
+    const known = cacheOf();
     known.read(...TEN);
-    const before = known.view.snapshot;
+    const before = known.cache.snapshot;
     known.read();
     for (const [index] of TEN.entries()) {
       await pass(GRACE / 20);
       known.read(...TEN.slice(0, index + 1));
-      expect(known.view.snapshot).toBe(before);
+      expect(known.cache.snapshot).toBe(before);
     }
     await pass(2 * GRACE);
-    known.view.settle();
-    expect(known.view.snapshot).toBe(before);
+    known.cache.expireGrace();
+    expect(known.cache.snapshot).toBe(before);
   });
 
-  it('loses after the grace period only those that gave no sign', async () => {
-    const known = viewOf();
+  it('a registry that suddenly knows less costs after the grace period only the instances without a sign of life', async () => {
+    const known = cacheOf();
     known.read('u1', 'u2', 'u3', 'u4');
     known.read();
     await pass(GRACE / 2);
     known.registered(entryOf('u1', { epoch: 2 }));
     known.read('u1', 'u3');
     await pass(GRACE / 2);
-    known.view.settle();
+    known.cache.expireGrace();
     expect(known.ids).toEqual(['u1', 'u3']);
   });
 
-  it('is believed when one of those that it lost says that it leaves', () => {
-    const known = viewOf();
+  it('a registry that suddenly knows less is believed when a missing instance deregisters', () => {
+    const known = cacheOf();
     known.read('u1', 'u2');
     known.read();
     known.deregistered('u2');
     expect(known.ids).toEqual(['u1']);
   });
 
-  it('does not lose anyone over a reading that comes just as the grace period ends', async () => {
-    const known = viewOf();
+  it('a registry that suddenly knows less costs no instance by a reading just as the grace period ends', async () => {
+    const known = cacheOf();
     known.read('u1', 'u2', 'u3');
-    const before = known.view.snapshot;
+    const before = known.cache.snapshot;
     known.read();
     await pass(GRACE);
     known.read('u1', 'u2', 'u3');
-    expect(known.view.snapshot).toBe(before);
+    expect(known.cache.snapshot).toBe(before);
 
     known.read('u3');
     await pass(GRACE);
@@ -378,37 +378,37 @@ describe('a registry that suddenly knows less', () => {
     expect(known.ids).toEqual(['u3', 'u4']);
   });
 
-  it('gives a new grace period to those that are missing when it is back from being away', async () => {
-    const known = viewOf();
+  it('a registry that was away gives missing instances a new grace period when it is back', async () => {
+    const known = cacheOf();
     known.read(...TEN);
     known.read();
     known.read(...TEN.slice(0, 7));
     await pass(GRACE / 2);
-    known.view.suspend();
+    known.cache.pauseGrace();
     await pass(10 * GRACE);
-    expect(known.view.graceEnds).toBe(Infinity);
+    expect(known.cache.graceEnds).toBe(Infinity);
     known.read(...TEN.slice(0, 7));
     expect(known.ids).toEqual(TEN);
-    expect(known.view.graceEnds).toBe(GRACE);
+    expect(known.cache.graceEnds).toBe(GRACE);
     await pass(GRACE - 1);
-    known.view.settle();
+    known.cache.expireGrace();
     expect(known.ids).toEqual(TEN);
     await pass(1);
-    known.view.settle();
+    known.cache.expireGrace();
     expect(known.ids).toEqual(TEN.slice(0, 7));
   });
 
-  it('is not believed more readily for having been away', () => {
-    const known = viewOf();
+  it('a registry that suddenly knows less is not believed more readily for having been away', () => {
+    const known = cacheOf();
     known.read(...TEN);
     known.expired(...TEN.slice(0, 5));
-    known.view.suspend();
+    known.cache.pauseGrace();
     known.read(...TEN.slice(6));
     expect(known.ids).toEqual(TEN.slice(5));
   });
 
-  it('is believed at once without a grace period', () => {
-    const known = viewOf({ grace: 0 });
+  it('a registry that suddenly knows less is believed at once without a grace period', () => {
+    const known = cacheOf({ grace: 0 });
     known.read('u1', 'u2', 'u3');
     known.expired('u1', 'u2');
     expect(known.ids).toEqual(['u3']);
@@ -416,24 +416,24 @@ describe('a registry that suddenly knows less', () => {
     expect(known.ids).toEqual([]);
   });
 
-  it('never takes more than half of the instances at once, whatever a reading shows', () => {
+  it('a registry that suddenly knows less never takes more than half of the instances at once, whatever a reading shows', () => {
     const ids = fc.uniqueArray(fc.integer({ min: 0, max: 12 }).map((number) => `u${number}`));
     fc.assert(
       fc.property(ids, ids, (before, after) => {
-        const known = viewOf();
+        const known = cacheOf();
         known.read(...before);
         known.read(...after);
         const stayed = before.filter((instanceId) => after.includes(instanceId));
         const believed = stayed.length >= before.length / 2;
         expect(known.ids.sort()).toEqual([...new Set(believed ? after : [...before, ...after])].sort());
-        known.view.settle();
+        known.cache.expireGrace();
         expect(known.invalid).toEqual([]);
       }),
     );
   });
 });
 
-describe('silence', () => {
+describe('silence of a registry', () => {
   const id = fc.integer({ min: 0, max: 9 }).map((number) => `u${number}`);
   const ids = fc.uniqueArray(id);
   const step = fc.oneof(
@@ -447,9 +447,9 @@ describe('silence', () => {
   );
   type Step = typeof step extends fc.Arbitrary<infer S> ? S : never;
 
-  /** A view, and what a client may expect of it. */
+  /** A cache, and what a client may expect of it. */
   class Observed {
-    readonly known = viewOf();
+    readonly known = cacheOf();
     readonly seen: { at: number; ids: string[] }[] = [];
     /** When it was said of an instance that it leaves. */
     readonly left: { at: number; instanceId: string }[] = [];
@@ -463,13 +463,13 @@ describe('silence', () => {
       if ('pass' in step) await pass(step.pass);
       else if ('suspend' in step) {
         this.#suspended = true;
-        this.known.view.suspend();
+        this.known.cache.pauseGrace();
         return;
       } else if ('read' in step) {
         this.#truth = new Set(step.read);
         const entries = step.read.map((instanceId) => entryOf(instanceId));
         const state = { version: 1, now: 0, nextExpiry: Infinity, rejection: undefined };
-        this.known.view.load({ ...state, entries, damaged: step.damaged }, step.forgetful);
+        this.known.cache.load({ ...state, entries, damaged: step.damaged }, step.forgetful);
       } else if ('expired' in step) {
         for (const instanceId of step.expired) this.#truth.delete(instanceId);
         this.known.expired(...step.expired);
@@ -481,7 +481,7 @@ describe('silence', () => {
         this.left.push({ at: now, instanceId: step.deregistered });
         this.known.deregistered(step.deregistered);
       }
-      this.known.view.settle();
+      this.known.cache.expireGrace();
       this.#check();
     }
 
@@ -509,7 +509,7 @@ describe('silence', () => {
         const last = earlier.ids.length === 1 && list.length === 0;
         if (!last) expect(lost.length).toBeLessThanOrEqual(joined.size / 2);
       }
-      expect(this.known.view.missing.sort()).toEqual(list.filter((one) => !this.#truth.has(one)).sort());
+      expect(this.known.cache.missing.sort()).toEqual(list.filter((one) => !this.#truth.has(one)).sort());
     }
 
     #lostSince(ids: readonly string[], at: number): string[] {
@@ -523,7 +523,7 @@ describe('silence', () => {
     }
   }
 
-  it('never takes more than half of a list in a grace period, nor the last before ten of them', async () => {
+  it('silence of a registry never takes more than half of a list in a grace period, nor the last before ten of them', async () => {
     await fc.assert(
       fc.asyncProperty(fc.array(step, { maxLength: 60, size: 'max' }), async (steps) => {
         const observed = new Observed();
@@ -532,13 +532,13 @@ describe('silence', () => {
         // Silence is believed at last, and nothing is waited for any more.
         for (let period = 0; period < 16; period++) await observed.take({ pass: GRACE });
         expect(observed.known.ids.sort()).toEqual(observed.truth);
-        expect(observed.known.view.graceEnds).toBe(Infinity);
+        expect(observed.known.cache.graceEnds).toBe(Infinity);
       }),
       { numRuns: 300 },
     );
   });
 
-  it('is believed just when it is said to be, if it is looked at only then', async () => {
+  it('silence of a registry is believed exactly when graceEnds says, if it is checked only then', async () => {
     const silences = fc.uniqueArray(id, { minLength: 1 });
     await fc.assert(
       fc.asyncProperty(silences, fc.array(silences, { maxLength: 3 }), async (first, others) => {
@@ -546,9 +546,9 @@ describe('silence', () => {
         await observed.take({ read: TEN, damaged: [], forgetful: false });
         for (const expired of [first, ...others]) await observed.take({ expired });
         let looks = 0;
-        while (observed.known.view.graceEnds < Infinity) {
+        while (observed.known.cache.graceEnds < Infinity) {
           expect(looks++).toBeLessThan(20);
-          await observed.take({ pass: Math.max(1, Math.ceil(observed.known.view.graceEnds)) });
+          await observed.take({ pass: Math.max(1, Math.ceil(observed.known.cache.graceEnds)) });
         }
         expect(observed.known.ids.sort()).toEqual(observed.truth);
       }),
@@ -593,58 +593,61 @@ describe('an entry that is poisoned', () => {
   ];
 
   it.each([...poisoned, ...misnamed])(
-    'is left out with one report, and breaks nothing, if it %s',
+    'an entry that is poisoned is left out with one report, and breaks nothing, if it %s',
     (_, how) => {
       const bad = { ...entryOf('bad'), ...how };
-      const known = viewOf();
+      const known = cacheOf();
       known.read('u1', bad, 'u2');
       expect(known.invalid).toEqual([bad.instanceId]);
       expect(known.ids).toEqual(['u1', 'u2']);
-      const before = known.view.snapshot;
+      const before = known.cache.snapshot;
       known.registered(bad);
       expect(known.invalid).toEqual([bad.instanceId, bad.instanceId]);
-      expect(known.view.snapshot).toBe(before);
+      expect(known.cache.snapshot).toBe(before);
       known.registered(entryOf('u3'));
       expect(known.ids).toEqual(['u1', 'u2', 'u3']);
       expect(({} as { host?: string }).host).toBeUndefined();
     },
   );
 
-  it.each(poisoned)('leaves the instance as it was last trusted if it takes its place and %s', (_, how) => {
-    const bad = { ...entryOf('bad'), ...how };
-    const known = viewOf();
-    known.read('bad', 'u2', 'u3');
-    const before = known.view.snapshot;
-    known.read(bad, 'u2', 'u3');
-    known.registered(bad);
-    expect(known.view.snapshot).toBe(before);
-    expect(known.invalid).toEqual(['bad', 'bad']);
-    // It is not missing either.
-    expect(known.view.graceEnds).toBe(Infinity);
-    known.expired('bad');
-    expect(known.ids).toEqual(['u2', 'u3']);
-  });
+  it.each(poisoned)(
+    'an entry that is poisoned leaves the instance as it was last trusted if it takes its place and %s',
+    (_, how) => {
+      const bad = { ...entryOf('bad'), ...how };
+      const known = cacheOf();
+      known.read('bad', 'u2', 'u3');
+      const before = known.cache.snapshot;
+      known.read(bad, 'u2', 'u3');
+      known.registered(bad);
+      expect(known.cache.snapshot).toBe(before);
+      expect(known.invalid).toEqual(['bad', 'bad']);
+      // It is not missing either.
+      expect(known.cache.graceEnds).toBe(Infinity);
+      known.expired('bad');
+      expect(known.ids).toEqual(['u2', 'u3']);
+    },
+  );
 
-  it('is a sign that one that was missing is there', async () => {
-    const known = viewOf();
+  it('an entry that is poisoned is a sign of life of a missing instance', async () => {
+    const known = cacheOf();
     known.read('u1');
     known.read();
     known.read({ ...entryOf('u1'), record: 'garbage' });
     await pass(2 * GRACE);
-    known.view.settle();
+    known.cache.expireGrace();
     expect(known.ids).toEqual(['u1']);
   });
 
-  it('does not take the name of another service', () => {
-    const known = viewOf();
+  it('an entry that is poisoned does not take the name of another service', () => {
+    const known = cacheOf();
     known.read({ ...entryOf('u1'), ...fields({ serviceName: 'payment-service', instanceId: 'other' }) });
-    expect(known.view.snapshot).toMatchObject([{ serviceName: service, instanceId: 'u1' }]);
+    expect(known.cache.snapshot).toMatchObject([{ serviceName: service, instanceId: 'u1' }]);
   });
 });
 
-describe('what a check found', () => {
-  it('stands above what was registered', () => {
-    const known = viewOf();
+describe('the status that a check found', () => {
+  it('the status that a check found overrides the registered one', () => {
+    const known = cacheOf();
     known.read(entryOf('u1', {}, 'unhealthy'), entryOf('u2', { status: 'unhealthy' }));
     expect(known.statuses).toEqual(['unhealthy', 'unhealthy']);
     known.checked('u2', 'healthy');
@@ -652,60 +655,60 @@ describe('what a check found', () => {
     expect(known.statuses).toEqual(['unknown', 'healthy']);
   });
 
-  it('stands when the same process changes its registration', () => {
-    const known = viewOf();
+  it('the status that a check found stays when the same process changes its registration', () => {
+    const known = cacheOf();
     known.read(entryOf('u1', {}, 'unhealthy'), 'u2');
     known.checked('u2', 'unknown');
     known.registered(entryOf('u1', { weight: 2 }));
     known.registered(entryOf('u2', { weight: 2 }));
-    expect(known.view.snapshot).toMatchObject([
+    expect(known.cache.snapshot).toMatchObject([
       { status: 'unhealthy', weight: 2 },
       { status: 'unknown', weight: 2 },
     ]);
   });
 
-  it('is forgotten at a new start', () => {
-    const known = viewOf();
+  it('the status that a check found is forgotten at a new start', () => {
+    const known = cacheOf();
     known.read(entryOf('u1', {}, 'unhealthy'));
     known.registered(entryOf('u1', { epoch: 2 }));
     expect(known.statuses).toEqual(['healthy']);
   });
 
-  it('is forgotten when a reading does not know of it', () => {
-    const known = viewOf();
+  it('the status that a check found is forgotten when a reading does not know of it', () => {
+    const known = cacheOf();
     known.read(entryOf('u1', {}, 'unhealthy'));
     known.read('u1');
     expect(known.statuses).toEqual(['healthy']);
   });
 
-  it('is forgotten when the instance was gone in between, even if it was kept', () => {
-    const known = viewOf();
+  it('the status that a check found is forgotten when the instance was gone in between, even if it was kept', () => {
+    const known = cacheOf();
     known.read(entryOf('u1', {}, 'unhealthy'), entryOf('u2', {}, 'unhealthy'), 'u3');
     known.expired('u1', 'u2');
     known.registered(entryOf('u1'));
     expect(known.statuses).toEqual(['healthy', 'unhealthy', 'healthy']);
   });
 
-  it('of one that is missing is no sign of it', async () => {
-    const known = viewOf();
+  it('the status that a check found for a missing instance is no sign of life', async () => {
+    const known = cacheOf();
     known.read('u1', 'u2');
     known.read();
-    expect(known.view.setStatus('u1', 'unhealthy')).toBe(true);
+    expect(known.cache.setStatus('u1', 'unhealthy')).toBe(true);
     expect(known.statuses).toEqual(['unhealthy', 'healthy']);
     await pass(10 * GRACE);
-    known.view.settle();
+    known.cache.expireGrace();
     expect(known.ids).toEqual(['u2']);
     await pass(GRACE);
-    known.view.settle();
+    known.cache.expireGrace();
     expect(known.ids).toEqual([]);
   });
 
-  it('of one that is not known changes nothing', () => {
-    const known = viewOf();
+  it('the status that a check found for an unknown instance changes nothing', () => {
+    const known = cacheOf();
     known.read('u1');
-    const before = known.view.snapshot;
-    expect(known.view.setStatus('u2', 'unhealthy')).toBe(false);
-    expect(known.view.snapshot).toBe(before);
+    const before = known.cache.snapshot;
+    expect(known.cache.setStatus('u2', 'unhealthy')).toBe(false);
+    expect(known.cache.snapshot).toBe(before);
   });
 
   it.each([
@@ -715,8 +718,8 @@ describe('what a check found', () => {
       { record: entryOf('u1').record.replace('healthy', 'draining') },
     ],
     ['that is empty', { status: '' }],
-  ])('%s that only a newer version knows leaves the instance in place as unknown', (_, how) => {
-    const known = viewOf();
+  ])('a status %s that only a newer version knows leaves the instance in place as unknown', (_, how) => {
+    const known = cacheOf();
     known.read({ ...entryOf('u1'), ...how });
     expect(known.statuses).toEqual(['unknown']);
     known.registered({ ...entryOf('u1'), ...how });
