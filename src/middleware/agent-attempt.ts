@@ -1,0 +1,276 @@
+import { errorMonitor } from 'node:events';
+import type { IncomingMessage, RequestOptions } from 'node:http';
+import { isIP, type Socket } from 'node:net';
+import type { CallResult, Lease } from '../balancing/lease.ts';
+import type { Attempt } from '../client/attempt.ts';
+import type { CallState } from '../client/call-state.ts';
+import type { ResponseHeaders } from '../client/response.ts';
+import { toResponseError } from '../client/response-content.ts';
+import { asError, toServiceError } from '../client/service-errors.ts';
+import type { AttemptResult } from '../client/transport.ts';
+import { InvalidRequestError, type ServiceResponseError } from '../errors.ts';
+import { whenRead } from '../internal/event-loop-stall.ts';
+import { type AbortListener, OnAbort } from '../policies/abort.ts';
+import type { AgentRequest } from './agent-request.ts';
+import type { InstanceSockets } from './instance-sockets.ts';
+
+/** The response to a request of node:http, which has gone to the caller by itself. */
+export class AgentResponse implements AttemptResult<void> {
+  readonly status: number;
+  readonly headers: ResponseHeaders;
+  readonly instanceId: string;
+  readonly succeeded: boolean;
+
+  constructor(attempt: Attempt, status: number, headers: ResponseHeaders) {
+    this.status = status;
+    this.headers = headers;
+    this.instanceId = attempt.instance.instanceId;
+    this.succeeded = attempt.judge(this);
+  }
+
+  hold(lease: Lease): void {
+    lease.responded();
+  }
+
+  deliver(): void {}
+
+  discard(): void {}
+
+  toError(call: CallState): ServiceResponseError {
+    return toResponseError(call, this, undefined);
+  }
+}
+
+/**
+ * One attempt of a request: it finds a socket to the instance and, once that is open, leaves the request to Node and looks
+ * on. The agent of the instance takes it for the request until then.
+ */
+export class AgentAttempt implements AbortListener {
+  next: AbortListener | undefined = undefined;
+  previous: AbortListener | undefined = undefined;
+  listening = false;
+  /** Set by the agent of the instance. */
+  reusedSocket = false;
+  readonly #call: AgentRequest;
+  readonly #attempt: Attempt;
+  readonly #sockets: InstanceSockets;
+  readonly #resolve: (response: AgentResponse) => void;
+  readonly #reject: (error: unknown) => void;
+  #socket: Socket | undefined = undefined;
+  #sent = false;
+  #response: AgentResponse | undefined = undefined;
+  #message: IncomingMessage | undefined = undefined;
+  /** Milliseconds to the head of the response. */
+  #latency = 0;
+  #broken: Error | undefined = undefined;
+  #over = false;
+
+  constructor(
+    call: AgentRequest,
+    attempt: Attempt,
+    sockets: InstanceSockets,
+    resolve: (response: AgentResponse) => void,
+    reject: (error: unknown) => void,
+  ) {
+    this.#call = call;
+    this.#attempt = attempt;
+    this.#sockets = sockets;
+    this.#resolve = resolve;
+    this.#reject = reject;
+  }
+
+  get timeout(): number | undefined {
+    return this.#call.request.timeout;
+  }
+
+  begin(): void {
+    this.#attempt.context.listen(this);
+    try {
+      this.#sockets.begin(this, this.#connectionOptions());
+    } catch (cause) {
+      const { message } = asError(cause);
+      this.#fail(new InvalidRequestError(`no connection can be made: ${message}`, { cause }));
+    }
+  }
+
+  /** Called by the agent of the instance, when it has a socket or cannot make one. */
+  onSocket(socket: Socket | null, error?: Error): void {
+    if (error !== undefined && error !== null) {
+      this.#connectionFailed(error);
+    } else if (this.#over) {
+      socket!.emit('free');
+    } else {
+      this.#socket = socket!;
+      if (this.#sockets.open.has(socket!)) whenRead(() => this.#reuse(socket!));
+      else this.#awaitOpening(socket!);
+    }
+  }
+
+  /** On a socket that the instance has closed the request would fail, and it cannot be sent again from here. */
+  #reuse(socket: Socket): void {
+    if (this.#over) return;
+    if (socket.readable && socket.writable) {
+      this.#handOver();
+      return;
+    }
+    this.#socket = undefined;
+    socket.destroy();
+    this.reusedSocket = false;
+    this.#sockets.find(this, this.#connectionOptions());
+  }
+
+  #connectionOptions(): object {
+    return connectionOptions(this.#call.options, this.#attempt);
+  }
+
+  onAbort(reason: unknown): void {
+    if (this.#sent) this.#call.giveUp(asError(reason));
+    else this.#socket?.destroy();
+    this.#fail(reason);
+  }
+
+  #awaitOpening(socket: Socket): void {
+    socket
+      // Between two requests, and before it is open, nobody else listens for it.
+      .on('error', () => {})
+      .once('encrypted' in socket ? 'secureConnect' : 'connect', this.#onOpen)
+      .once('error', this.#onError)
+      .once('close', this.#onSocketClose)
+      .on('timeout', this.#onTimeout);
+  }
+
+  readonly #onOpen = () => {
+    this.#sockets.open.add(this.#socket!);
+    this.#leaveSocket();
+    this.#handOver();
+  };
+
+  /** Node would tell the request of it if it had the socket already. */
+  readonly #onTimeout = () => {
+    if (this.timeout !== undefined) this.#call.request.emit('timeout');
+  };
+
+  #handOver(): void {
+    const socket = this.#socket!;
+    const { request } = this.#call;
+    try {
+      this.#call.completeFor(this.#attempt);
+    } catch (error) {
+      socket.destroy();
+      this.#fail(error);
+      return;
+    }
+    this.#sent = true;
+    this.#call.sent = true;
+    this.#attempt.call.markSent();
+    request
+      .prependOnceListener('response', this.#onResponse)
+      .once(errorMonitor, this.#onError)
+      .once('close', this.#onRequestClose);
+    socket.once('close', this.#onSocketClose).once('agentRemove', this.#onUpgrade);
+    request.reusedSocket = this.reusedSocket;
+    request.onSocket(socket);
+  }
+
+  readonly #onResponse = (response: IncomingMessage) => {
+    // Node reads to its end what nobody takes, unless somebody listens.
+    if (this.#call.request.listenerCount('response') === 0) response.resume();
+    this.#message = response;
+    response.once('close', this.#onResponseClose);
+    this.#responded(response.statusCode!, response.headers);
+  };
+
+  /** The socket has left its agent: it is the caller's now, and the place is taken until it closes. */
+  readonly #onUpgrade = () => {
+    this.#responded(101, {});
+    const socket = this.#socket!;
+    socket.off('close', this.#onSocketClose);
+    socket.once('close', () => this.#end({ latency: this.#latency }));
+    this.#call.scope.listen(new OnAbort(() => socket.destroy()));
+  };
+
+  #responded(status: number, headers: ResponseHeaders): void {
+    this.#attempt.context.unlisten(this);
+    this.#latency = performance.now() - this.#attempt.startedAt;
+    this.#attempt.invalidateCache();
+    this.#response = new AgentResponse(this.#attempt, status, headers);
+    this.#resolve(this.#response);
+  }
+
+  readonly #onError = (error: Error) => {
+    if (this.#response === undefined) this.#connectionFailed(error);
+    else this.#broken ??= error;
+  };
+
+  readonly #onRequestClose = () => {
+    if (this.#response === undefined)
+      this.#connectionFailed(new Error('it closed before there was an answer'));
+  };
+
+  /** Comes before Node ends what was under way there, so that it can be told who has. */
+  readonly #onSocketClose = () => {
+    const response = this.#message;
+    if (response === undefined) this.#connectionFailed(new Error('it closed before there was an answer'));
+    else if (!response.complete && !response.destroyed)
+      this.#broken ??= new Error('it closed within the answer');
+  };
+
+  readonly #onResponseClose = () => {
+    if (this.#message!.complete) this.#end({ latency: this.#latency });
+    else if (this.#broken === undefined || this.#call.scope.aborted) this.#end({ cancelled: true });
+    else this.#end({ error: toServiceError(this.#broken, this.#attempt.instance, true) });
+  };
+
+  #connectionFailed(error: Error): void {
+    this.#fail(toServiceError(error, this.#attempt.instance, this.#sent));
+  }
+
+  #fail(error: unknown): void {
+    if (this.#over) return;
+    this.#finish();
+    this.#call.failed = this.#sent;
+    this.#reject(error);
+  }
+
+  #end(end: CallResult): void {
+    this.#finish();
+    if (this.#response!.succeeded) this.#attempt.lease.release(end);
+  }
+
+  #finish(): void {
+    this.#over = true;
+    this.#attempt.context.unlisten(this);
+    this.#leaveSocket();
+    this.#call.request
+      .off('response', this.#onResponse)
+      .off(errorMonitor, this.#onError)
+      .off('close', this.#onRequestClose);
+    this.#sockets.end();
+    if (this.#sent) this.#call.whenOver();
+  }
+
+  #leaveSocket(): void {
+    this.#socket
+      ?.off('secureConnect', this.#onOpen)
+      .off('connect', this.#onOpen)
+      .off('error', this.#onError)
+      .off('close', this.#onSocketClose)
+      .off('timeout', this.#onTimeout)
+      .off('agentRemove', this.#onUpgrade);
+  }
+}
+
+/**
+ * What the caller has asked of the connection, and where it is not said what the service's own connections are made
+ * with; to the instance, in the protocol that it is registered with.
+ */
+function connectionOptions(given: RequestOptions, { instance, policies }: Attempt): object {
+  const { connection } = policies;
+  const { serviceName, protocol, host, port } = instance;
+  const where = { host, port, socketPath: undefined };
+  // Without a name Node's agent makes one of the request's Host.
+  if (protocol === 'http') return { ...given, ...where, servername: '' };
+  const { timeout: _, ...tls } = typeof connection.connect === 'object' ? connection.connect : {};
+  const said = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+  return { servername: isIP(host) ? serviceName : host, ...tls, ...said, ...where };
+}
