@@ -6,7 +6,6 @@ import ts from 'typescript';
 const EXEMPT: readonly string[] = [
   'src/client/connections.ts',
   'src/client/mesh-response.ts',
-  'src/client/service-client.ts',
   'src/middleware/http-agent.ts',
   'src/middleware/instance-sockets.ts',
   'src/middleware/request-head.ts',

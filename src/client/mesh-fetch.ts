@@ -87,38 +87,18 @@ export function createMeshFetch(
   const targets = new MeshTargets(owner, { route, strict });
 
   const fetch = async (input: string | URL | Request, given?: MeshRequestInit): Promise<Response> => {
-    const init = given ?? {};
-    const fromRequest = isRequest(input);
-    let service: string | undefined;
-    let url: URL;
-    try {
-      url = new URL(fromRequest ? input.url : input);
-      service = targets.serviceOf(url);
-    } catch (error) {
-      const invalid = (error as NodeJS.ErrnoException).code === 'ERR_INVALID_URL';
-      const cause = invalid ? new InvalidRequestError('it is not a URL') : error;
-      // biome-ignore lint/style/useErrorCause: the error of Node has the whole URL, with its query
-      throw new TypeError(`cannot fetch ${nameOf(input)}: ${(cause as Error).message}`, { cause });
-    }
+    const { url, service } = resolveTarget(input, targets);
     if (service === undefined) {
       const nearMiss = targets.nearMissOf(url);
       if (nearMiss !== undefined) engine.notePassthrough(nearMiss);
       return (fallback ?? globalThis.fetch)(input as string, given);
     }
+    const init = given ?? {};
     warnOfNearMisses(init);
-    const signal = (init.signal === undefined && fromRequest ? input.signal : init.signal) ?? undefined;
-    const { retries, hashKey, select } = init;
-    try {
-      checkOptions({ timeout: init.timeout, retries, hashKey, select, signal });
-    } catch (cause) {
-      throw new TypeError((cause as Error).message, { cause });
-    }
-    const timeout = timeoutOf(init, engine.policiesOf(service).timeout);
-    const request = fromRequest ? new Request(toOwnRequest(input), init) : undefined;
+    const signal = signalOf(input, init);
+    const times = readTimes(init, signal, engine.policiesOf(service).timeout);
+    const request = isRequest(input) ? new Request(toOwnRequest(input), init) : undefined;
     const redirect = request?.redirect ?? init.redirect ?? 'follow';
-    const startedAt = performance.now();
-    const deadline = timeout === undefined ? Infinity : startedAt + timeout;
-    const times = { timeout, deadline, startedAt };
     const fetching = { engine, targets, service, init, signal, input, redirect, rules, ...times };
     let sent: FetchRequest;
     try {
@@ -135,6 +115,43 @@ export function createMeshFetch(
     return send(fetching, sent);
   };
   return Object.assign(fetch, { close });
+}
+
+/** The URL that is to be fetched, and the service that it means, if it is one of the mesh. */
+function resolveTarget(
+  input: string | URL | Request,
+  targets: MeshTargets,
+): { url: URL; service: string | undefined } {
+  try {
+    const url = new URL(isRequest(input) ? input.url : input);
+    return { url, service: targets.serviceOf(url) };
+  } catch (error) {
+    const invalid = (error as NodeJS.ErrnoException).code === 'ERR_INVALID_URL';
+    const cause = invalid ? new InvalidRequestError('it is not a URL') : error;
+    // biome-ignore lint/style/useErrorCause: the error of Node has the whole URL, with its query
+    throw new TypeError(`cannot fetch ${nameOf(input)}: ${(cause as Error).message}`, { cause });
+  }
+}
+
+function signalOf(input: string | URL | Request, { signal }: MeshRequestInit): AbortSignal | undefined {
+  return (signal === undefined && isRequest(input) ? input.signal : signal) ?? undefined;
+}
+
+/** @throws TypeError naming the option that is not what it must be */
+function readTimes(
+  init: MeshRequestInit & Adapted,
+  signal: AbortSignal | undefined,
+  usual: number,
+): Pick<Fetching, 'timeout' | 'deadline' | 'startedAt'> {
+  const { retries, hashKey, select } = init;
+  try {
+    checkOptions({ timeout: init.timeout, retries, hashKey, select, signal });
+  } catch (cause) {
+    throw new TypeError((cause as Error).message, { cause });
+  }
+  const timeout = timeoutOf(init, usual);
+  const startedAt = performance.now();
+  return { timeout, startedAt, deadline: timeout === undefined ? Infinity : startedAt + timeout };
 }
 
 function send(fetching: Fetching, sent: FetchRequest): Promise<Response> {

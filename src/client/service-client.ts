@@ -60,8 +60,7 @@ export type ServicePolicyHandles = Pick<
  * Calls services by name: it picks an instance, guards the call, sends it over kept-alive connections and
  * reads the answer.
  *
- * A call goes through the service's fallback, total timeout and retry once; through its circuit breaker, the
- * balancer's choice of an instance, that instance's bulkhead and the attempt timeout with each try.
+ * A call goes through the policies of its service in the order that docs/service-client.md tells.
  *
  * @example
  * const client = new ServiceClient({ discovery, callerName: 'order-service' });
