@@ -1,4 +1,4 @@
-export type { Ejection, Renewal } from './balancing/fleet.ts';
+export type { Ejection, Renewal } from './balancing/cluster.ts';
 export type { CallResult, Lease, ReleaseOutcome } from './balancing/lease.ts';
 export {
   LoadBalancer,

@@ -53,7 +53,7 @@ export class Exploration {
   }
 
   /** A call was given up after so long. One that explored can only confirm that the instance is slow. */
-  giveUp(latency: number, usual: number, now: number, exploring: boolean): void {
+  recordCancelled(latency: number, usual: number, now: number, exploring: boolean): void {
     if (exploring && latency > SLOW * usual) this.#confirmations++;
     this.#checkedAt = now;
   }

@@ -42,7 +42,7 @@ export class PeakEwma {
 const SHARE = 0.05;
 
 /** What latency the instances of a service have as a rule: what to expect of one that is not known yet. */
-export class UsualLatency {
+export class MeanLatency {
   #value = 0;
 
   get known(): boolean {

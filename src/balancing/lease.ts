@@ -1,7 +1,7 @@
 import type { ServiceInstance } from '../discovery/service-instance.ts';
 import { number } from '../internal/validate.ts';
 import type { Probe } from './instance-health.ts';
-import type { Member } from './member.ts';
+import type { Node } from './node.ts';
 import type { AcquireOptions } from './pick.ts';
 import type { Selector } from './selector.ts';
 import type { Candidate } from './strategy.ts';
@@ -36,9 +36,9 @@ export interface LeasingFleet {
   readonly overdue: number;
   readonly down: boolean;
   hasWell(exclude: ReadonlySet<string> | undefined, select: Selector | undefined): boolean;
-  loadChanged(member: Member): void;
-  succeeded(member: Member, latency: number, now: number, exploring: boolean): void;
-  failed(member: Member, latency: number, now: number, probe: boolean, error: unknown): void;
+  loadChanged(node: Node): void;
+  succeeded(node: Node, latency: number, now: number, exploring: boolean): void;
+  failed(node: Node, latency: number, now: number, probe: boolean, error: unknown): void;
   passed(now: number): void;
 }
 
@@ -50,7 +50,7 @@ export class Lease {
   /** Whether the call explores an instance that got none by its expected latency. */
   readonly exploring: boolean;
   readonly #fleet: LeasingFleet;
-  readonly #member: Member;
+  readonly #node: Node;
   readonly #startedAt: number;
   readonly #generation: number;
   readonly #probe: Probe | undefined;
@@ -59,18 +59,18 @@ export class Lease {
   #released = false;
 
   /** Made by a balancer. */
-  constructor(fleet: LeasingFleet, member: Member, now: number, exploring: boolean) {
-    this.instance = member.instance;
-    this.candidate = member;
+  constructor(fleet: LeasingFleet, node: Node, now: number, exploring: boolean) {
+    this.instance = node.instance;
+    this.candidate = node;
     this.exploring = exploring;
     this.#fleet = fleet;
-    this.#member = member;
+    this.#node = node;
     this.#startedAt = now;
-    this.#generation = member.health.generation;
-    this.#probe = member.health.begin(now);
-    this.#suspect = exploring && member.health.suspect;
-    member.begin(fleet.picks);
-    fleet.loadChanged(member);
+    this.#generation = node.health.generation;
+    this.#probe = node.health.begin(now);
+    this.#suspect = exploring && node.health.suspect;
+    node.begin(fleet.picks);
+    fleet.loadChanged(node);
   }
 
   /** Whether the call decides on the return of an ejected instance. */
@@ -101,9 +101,9 @@ export class Lease {
    * has its result.
    */
   responded(latency: number = performance.now() - this.#startedAt): void {
-    if (this.#released || this.#probe === undefined || this.#generation !== this.#member.health.generation)
+    if (this.#released || this.#probe === undefined || this.#generation !== this.#node.health.generation)
       return;
-    this.#fleet.succeeded(this.#member, latency, performance.now(), false);
+    this.#fleet.succeeded(this.#node, latency, performance.now(), false);
   }
 
   /**
@@ -115,23 +115,23 @@ export class Lease {
     if (result.latency !== undefined) number(0)(result.latency, 'the latency of a call');
     if (this.#released) return 'released';
     this.#released = true;
-    const member = this.#member;
+    const node = this.#node;
     const fleet = this.#fleet;
     const now = performance.now();
-    member.end();
-    if (this.#probe !== undefined) member.health.abandon(this.#probe);
-    fleet.loadChanged(member);
+    node.end();
+    if (this.#probe !== undefined) node.health.abandon(this.#probe);
+    fleet.loadChanged(node);
     const latency = result.latency ?? now - this.#startedAt;
-    const outdated = this.#generation !== member.health.generation;
+    const outdated = this.#generation !== node.health.generation;
     if (result.cancelled) {
-      member.giveUp(latency, now, this.exploring);
+      node.recordCancelled(latency, now, this.exploring);
       const failed = (this.probe || result.error !== undefined) && latency >= fleet.overdue;
-      if (failed && !outdated) fleet.failed(member, latency, now, this.probe, result.error);
+      if (failed && !outdated) fleet.failed(node, latency, now, this.probe, result.error);
     }
     if (result.cancelled || result.inconclusive) return 'inconclusive';
     if (outdated) return 'outdated';
-    if (result.error === undefined) fleet.succeeded(member, latency, now, this.exploring);
-    else fleet.failed(member, latency, now, this.probe, result.error);
+    if (result.error === undefined) fleet.succeeded(node, latency, now, this.exploring);
+    else fleet.failed(node, latency, now, this.probe, result.error);
     fleet.passed(now);
     return 'recorded';
   }

@@ -14,13 +14,19 @@ import {
   requireOption,
   validateOptions,
 } from '../internal/validate.ts';
-import { type Ejection, Fleet, type FleetObserver, type FleetRules, type Renewal } from './fleet.ts';
-import { UsualLatency } from './latency.ts';
+import {
+  type BalancerConfig,
+  Cluster,
+  type ClusterObserver,
+  type Ejection,
+  type Renewal,
+} from './cluster.ts';
+import { MeanLatency } from './latency.ts';
 import type { Lease } from './lease.ts';
-import { Member } from './member.ts';
+import { Node } from './node.ts';
 import { type OutlierDetectionOptions, outlierDetection } from './outlier-detection.ts';
 import { type AcquireOptions, checkAcquireOptions, NO_OPTIONS } from './pick.ts';
-import { priorityByMetadata, safely } from './priorities.ts';
+import { priorityByMetadata, priorityOrZero } from './priorities.ts';
 import type { CanaryOptions } from './routing.ts';
 import { checkSelector, type Selector } from './selector.ts';
 import { type SlowStartOptions, slowStart } from './slow-start.ts';
@@ -123,10 +129,10 @@ export interface LoadBalancerEvents {
  */
 export class LoadBalancer extends Emitter<LoadBalancerEvents> {
   readonly #discovery: ServiceDiscovery;
-  readonly #rules: FleetRules;
-  readonly #services = new Map<string, Fleet>();
-  readonly #watches = new Map<Fleet, Unsubscribe>();
-  readonly #resolving = new Map<string, Promise<Fleet>>();
+  readonly #rules: BalancerConfig;
+  readonly #services = new Map<string, Cluster>();
+  readonly #watches = new Map<Cluster, Unsubscribe>();
+  readonly #resolving = new Map<string, Promise<Cluster>>();
   /** Services without instances, by `performance.now()` when they were last asked for; the earliest first. */
   readonly #vacant = new Map<string, number>();
   #timer: NodeJS.Timeout | undefined = undefined;
@@ -203,7 +209,7 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
     return picked?.instance;
   }
 
-  #lease(fleet: Fleet, options: AcquireOptions): Lease | undefined {
+  #lease(fleet: Cluster, options: AcquireOptions): Lease | undefined {
     const lease = fleet.lease(options);
     if (this.#fault === undefined) return lease;
     lease?.release({ inconclusive: true });
@@ -234,7 +240,7 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
     this.#vacant.clear();
   }
 
-  async #fleetOf(serviceName: string): Promise<Fleet> {
+  async #fleetOf(serviceName: string): Promise<Cluster> {
     if (this.#closed) throw new ClosedError('the LoadBalancer');
     const known = this.#services.get(serviceName);
     if (known !== undefined) {
@@ -251,7 +257,7 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
   }
 
   /** With as many resolutions under way as may be, a name that nobody has registered is not watched at all. */
-  async #resolve(serviceName: string): Promise<Fleet> {
+  async #resolve(serviceName: string): Promise<Cluster> {
     if (!this.#makeRoom() && (await this.#read(serviceName)).length === 0) {
       throw new NoInstanceError(serviceName);
     }
@@ -267,8 +273,8 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
   }
 
   /** Watches before it reads, so that no change falls between the two; what was pushed is newer than the read. */
-  async #watch(serviceName: string): Promise<Fleet> {
-    const fleet = new Fleet(this.#rules, this.#observerOf(serviceName));
+  async #watch(serviceName: string): Promise<Cluster> {
+    const fleet = new Cluster(this.#rules, this.#observerOf(serviceName));
     let pushed = false;
     let unwatch: Unsubscribe | undefined;
     try {
@@ -293,7 +299,7 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
     return fleet;
   }
 
-  #noteVacancy(serviceName: string, fleet: Fleet): void {
+  #noteVacancy(serviceName: string, fleet: Cluster): void {
     if (fleet.registered === 0) {
       this.#keepVacant(serviceName);
       return;
@@ -340,7 +346,7 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
     this.#watches.delete(fleet);
   }
 
-  #observerOf(serviceName: string): FleetObserver {
+  #observerOf(serviceName: string): ClusterObserver {
     return {
       joined: (candidate) => this.emit('join', { instance: candidate.instance, candidate }),
       renewed: (candidate, reason) => this.emit('renew', { instance: candidate.instance, candidate, reason }),
@@ -370,8 +376,8 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
 
   #priorityOf(priorities: LoadBalancerOptions['priorities']) {
     if (priorities === undefined || priorities === false) return undefined;
-    if (priorities === true) return safely(priorityByMetadata);
-    return safely((instance) => this.#decided(priorities(instance), 'priorities', 0));
+    if (priorities === true) return priorityOrZero(priorityByMetadata);
+    return priorityOrZero((instance) => this.#decided(priorities(instance), 'priorities', 0));
   }
 
   /** Lets the discovery look again, as often as it sees fit. */
@@ -412,9 +418,9 @@ function checkedStrategy(strategy: BalancingStrategy): BalancingStrategy {
 
 /** Has the strategy make a picker of a sample: what it throws may lie in that, but what it gives has to be a picker. */
 function checkStrategy(strategy: BalancingStrategy): void {
-  const sample = new Member(
+  const sample = new Node(
     toInstance({ serviceName: 'sample', host: 'localhost', port: 1 }),
-    new UsualLatency(),
+    new MeanLatency(),
   );
   let picker: Picker;
   try {

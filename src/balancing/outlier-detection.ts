@@ -171,14 +171,14 @@ function rule(name: string, table: Record<string, Check>): Check {
 }
 
 /** What an instance did in the interval under way. */
-export class Conduct {
+export class IntervalStats {
   calls = 0;
   failures = 0;
   #logs = 0;
 
   /** Takes in the latency of a call that ended well, in milliseconds. */
-  took(latency: number): void {
-    this.#logs += Math.log(Math.max(latency, SHORTEST));
+  recordLatency(latency: number): void {
+    this.#logs += Math.log(Math.max(latency, MIN_LATENCY));
   }
 
   get successRate(): number {
@@ -201,23 +201,23 @@ export class Conduct {
 }
 
 /** Milliseconds below which no difference is made. */
-const SHORTEST = 0.1;
+const MIN_LATENCY = 0.1;
 
 /** An instance to be judged. */
-export interface Judged {
+export interface OutlierCandidate {
   readonly ejected: boolean;
-  readonly conduct: Conduct;
+  readonly stats: IntervalStats;
 }
 
 /** Those that the rules which look at an interval would eject: by each rule, the worst first. */
-export function outliersAmong<T extends Judged>(
+export function findOutliers<T extends OutlierCandidate>(
   instances: readonly T[],
   { successRate, failurePercentage, latency }: OutlierDetection,
 ): { readonly outlier: T; readonly reason: EjectionReason }[] {
   const inPlace = instances.filter(({ ejected }) => !ejected);
   const named = (reason: EjectionReason) => (outlier: T) => ({ outlier, reason });
   return [
-    ...(successRate ? lessSuccessful(inPlace, successRate).map(named('success-rate')) : []),
+    ...(successRate ? successRateOutliers(inPlace, successRate).map(named('success-rate')) : []),
     ...(failurePercentage ? failing(inPlace, failurePercentage).map(named('failure-percentage')) : []),
     ...(latency ? slow(inPlace, latency).map(named('latency')) : []),
   ];
@@ -231,54 +231,54 @@ const SIGNIFICANT = 3;
  * eject the one instance among five or more that failed once while the others never did, so the rate must also
  * differ by what matters (`minimumDifference`) and by more than chance makes of as many calls.
  */
-function lessSuccessful<T extends Judged>(
+function successRateOutliers<T extends OutlierCandidate>(
   instances: readonly T[],
   { stdevFactor, minimumDifference, minimumInstances, minimumCalls }: Required<SuccessRateOptions>,
 ): T[] {
-  const compared = instances.filter(({ conduct }) => conduct.calls >= minimumCalls);
+  const compared = instances.filter(({ stats }) => stats.calls >= minimumCalls);
   if (compared.length < minimumInstances) return [];
-  const mean = meanOf(compared, ({ conduct }) => conduct.successRate);
-  const deviation = Math.sqrt(meanOf(compared, ({ conduct }) => (conduct.successRate - mean) ** 2));
+  const mean = meanOf(compared, ({ stats }) => stats.successRate);
+  const deviation = Math.sqrt(meanOf(compared, ({ stats }) => (stats.successRate - mean) ** 2));
   return compared
-    .filter(({ conduct }) => {
-      const standardError = Math.sqrt((mean * (1 - mean)) / conduct.calls);
-      const difference = mean - conduct.successRate;
+    .filter(({ stats }) => {
+      const standardError = Math.sqrt((mean * (1 - mean)) / stats.calls);
+      const difference = mean - stats.successRate;
       return (
         difference > stdevFactor * deviation &&
         difference > minimumDifference &&
         difference > SIGNIFICANT * standardError
       );
     })
-    .sort((a, b) => a.conduct.successRate - b.conduct.successRate);
+    .sort((a, b) => a.stats.successRate - b.stats.successRate);
 }
 
 /** Those that failed at least so large a share of their calls, as in Envoy. */
-function failing<T extends Judged>(
+function failing<T extends OutlierCandidate>(
   instances: readonly T[],
   { threshold, minimumInstances, minimumCalls }: Required<FailurePercentageOptions>,
 ): T[] {
-  const judged = instances.filter(({ conduct }) => conduct.calls >= minimumCalls);
+  const judged = instances.filter(({ stats }) => stats.calls >= minimumCalls);
   if (judged.length < minimumInstances) return [];
   return judged
-    .filter(({ conduct }) => conduct.failures >= threshold * conduct.calls)
-    .sort((a, b) => a.conduct.successRate - b.conduct.successRate);
+    .filter(({ stats }) => stats.failures >= threshold * stats.calls)
+    .sort((a, b) => a.stats.successRate - b.stats.successRate);
 }
 
 /**
  * Those that took several times as long as the median instance.
  * Source: Dean and Barroso, 'The Tail at Scale' (2013), 'Latency-induced probation'.
  */
-function slow<T extends Judged>(
+function slow<T extends OutlierCandidate>(
   instances: readonly T[],
   { factor, minimumInstances, minimumCalls }: Required<LatencyOptions>,
 ): T[] {
-  const compared = instances.filter(({ conduct }) => conduct.calls - conduct.failures >= minimumCalls);
+  const compared = instances.filter(({ stats }) => stats.calls - stats.failures >= minimumCalls);
   if (compared.length < minimumInstances) return [];
-  const latencies = Float64Array.from(compared, ({ conduct }) => conduct.latency).sort();
+  const latencies = Float64Array.from(compared, ({ stats }) => stats.latency).sort();
   const median = latencies[latencies.length >>> 1]!;
   return compared
-    .filter(({ conduct }) => conduct.latency > factor * median)
-    .sort((a, b) => b.conduct.latency - a.conduct.latency);
+    .filter(({ stats }) => stats.latency > factor * median)
+    .sort((a, b) => b.stats.latency - a.stats.latency);
 }
 
 function meanOf<T>(items: readonly T[], numberOf: (item: T) => number): number {

@@ -1,5 +1,5 @@
 import { boolean, type Check, having, matching, validateOptions } from '../internal/validate.ts';
-import type { Member } from './member.ts';
+import type { Node } from './node.ts';
 import { checkSelector, type Selector } from './selector.ts';
 import type { Candidate, PickRequest } from './strategy.ts';
 
@@ -69,10 +69,10 @@ const IN_ROTATION = 3;
 /** None is in rotation: the one whose last call began longest ago, rather one that may respond. */
 const LAST_RESORT = 4;
 
-/** What a pick goes by besides the members themselves. */
+/** What a pick goes by besides the nodes themselves. */
 export interface PickedFleet {
-  /** Whether ejected members like this one get calls as the others do. */
-  panics(member: Member): boolean;
+  /** Whether ejected nodes like this one get calls as the others do. */
+  panics(node: Node): boolean;
   /** The weights of the instances that calls go to, summed up. */
   readonly weight: number;
   /** Picks that must have passed over any of them, at least, before a call explores it. */
@@ -89,7 +89,7 @@ export class Pick implements PickRequest {
   hashKey: string | undefined = undefined;
   /** Whether the call may find out of an instance without calls what has become of it. */
   mayProbe = false;
-  /** The member that is picked since a call is to explore it. */
+  /** The node that is picked since a call is to explore it. */
   explored: Candidate | undefined = undefined;
   readonly #fleet: PickedFleet;
   #options = NO_OPTIONS;
@@ -145,16 +145,16 @@ export class Pick implements PickRequest {
   }
 
   accepts(candidate: Candidate): boolean {
-    const member = candidate as Member;
+    const node = candidate as Node;
     switch (this.#pass) {
       case IN_ROTATION:
-        return !member.ejected || this.#fleet.panics(member);
+        return !node.ejected || this.#fleet.panics(node);
       case HEALTHY:
-        return member.health.healthy && this.#isUntried(member);
+        return node.health.healthy && this.#isUntried(node);
       case WELL:
-        return !member.health.suspect && !member.ejected && this.#isUntried(member);
+        return !node.health.suspect && !node.ejected && this.#isUntried(node);
       case UNTRIED:
-        return (!member.ejected || this.#fleet.panics(member)) && this.#isUntried(member);
+        return (!node.ejected || this.#fleet.panics(node)) && this.#isUntried(node);
       default:
         return this.#lastResort === undefined || candidate === this.#lastResort;
     }
@@ -164,40 +164,40 @@ export class Pick implements PickRequest {
     if (!this.mayProbe) return false;
     const { picks, weight, fewestMissed } = this.#fleet;
     // Most are asked too early, which one look at them tells.
-    if (picks - (candidate as Member).lastPick < fewestMissed) return false;
-    if (!(candidate as Member).wantsExploring(this.now, picks, weight, this.repeatable)) return false;
+    if (picks - (candidate as Node).lastPick < fewestMissed) return false;
+    if (!(candidate as Node).wantsExploring(this.now, picks, weight, this.repeatable)) return false;
     this.explored = candidate;
     return true;
   }
 
   /**
-   * For a group that has none in rotation, or a call that takes them in turn: from here on one member alone is accepted, that
+   * For a group that has none in rotation, or a call that takes them in turn: from here on one node alone is accepted, that
    * whose last call began longest ago, so that each gets its turn to be found well. In the former case those that were
    * ejected by comparison come first: they respond.
    */
-  resortTo(members: readonly Member[]): void {
+  resortTo(nodes: readonly Node[]): void {
     if (this.#pass !== LAST_RESORT) return;
-    if (this.inTurn) this.#lastResort = this.#firstInTurn(members);
-    else this.#lastResort = members.every(({ ejected }) => ejected) ? members.reduce(better) : undefined;
+    if (this.inTurn) this.#lastResort = this.#firstInTurn(nodes);
+    else this.#lastResort = nodes.every(({ ejected }) => ejected) ? nodes.reduce(better) : undefined;
   }
 
-  #firstInTurn(members: readonly Member[]): Member {
-    const free = members.filter(({ health }) => !health.isProbing(this.now));
-    return (free.length > 0 ? free : members).reduce(earlier);
+  #firstInTurn(nodes: readonly Node[]): Node {
+    const free = nodes.filter(({ health }) => !health.isProbing(this.now));
+    return (free.length > 0 ? free : nodes).reduce(earlier);
   }
 
-  #isUntried({ instance }: Member): boolean {
+  #isUntried({ instance }: Node): boolean {
     return !this.#options.exclude?.has(instance.instanceId);
   }
 }
 
-/** The better of two members that are ejected. */
-function better(one: Member, other: Member): Member {
+/** The better of two nodes that are ejected. */
+function better(one: Node, other: Node): Node {
   if (one.failing !== other.failing) return one.failing ? other : one;
   return earlier(one, other);
 }
 
 /** The one whose last call began longest ago. */
-function earlier(one: Member, other: Member): Member {
+function earlier(one: Node, other: Node): Node {
   return other.lastPick < one.lastPick ? other : one;
 }

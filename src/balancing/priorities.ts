@@ -49,7 +49,7 @@ export function priorityByMetadata({ metadata }: ServiceInstance): number {
 }
 
 /** Made safe: what throws, or is not a number, is 0. */
-export function safely(priorityOf: (instance: ServiceInstance) => number) {
+export function priorityOrZero(priorityOf: (instance: ServiceInstance) => number) {
   return (instance: ServiceInstance): number => {
     try {
       return Number(priorityOf(instance)) || 0;
@@ -65,22 +65,22 @@ interface Registered {
 }
 
 /** Instances by their level of priority. */
-export class Levels<M extends Registered> {
+export class PriorityLevels<M extends Registered> {
   /** The highest priority, which is the lowest number, first; none is empty. */
-  readonly members: readonly (readonly M[])[];
-  /** What share of all that are registered at each level its members stand for, the rest being unhealthy. */
+  readonly nodes: readonly (readonly M[])[];
+  /** What share of all that are registered at each level its nodes stand for, the rest being unhealthy. */
   readonly #healthy: readonly number[];
 
-  /** @param registered the members and those like them that are unhealthy. */
+  /** @param registered the nodes and those like them that are unhealthy. */
   constructor(
-    members: readonly M[],
+    nodes: readonly M[],
     registered: readonly M[],
     priorityOf: (instance: ServiceInstance) => number,
   ) {
-    const levels = groupBy(members, ({ instance }) => priorityOf(instance));
+    const levels = groupBy(nodes, ({ instance }) => priorityOf(instance));
     const all = groupBy(registered, ({ instance }) => priorityOf(instance));
     const priorities = [...levels.keys()].sort((one, other) => one - other);
-    this.members = priorities.map((priority) => levels.get(priority)!);
+    this.nodes = priorities.map((priority) => levels.get(priority)!);
     this.#healthy = priorities.map((priority) => {
       const level = all.get(priority) ?? [];
       return level.filter(({ instance }) => instance.status !== 'unhealthy').length / level.length || 0;
@@ -88,9 +88,9 @@ export class Levels<M extends Registered> {
   }
 
   /** What share of its instances is available at each level. */
-  available(isAvailable: (member: M) => boolean): number[] {
-    return this.members.map(
-      (members, level) => (this.#healthy[level]! * members.filter(isAvailable).length) / members.length,
+  available(isAvailable: (node: M) => boolean): number[] {
+    return this.nodes.map(
+      (nodes, level) => (this.#healthy[level]! * nodes.filter(isAvailable).length) / nodes.length,
     );
   }
 }

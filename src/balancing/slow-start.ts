@@ -31,7 +31,7 @@ export function slowStart(options: SlowStartOptions | false | undefined): SlowSt
  * An instance on its way to its whole weight. It goes by the clock of the picks, so that to ask costs no look
  * at another. Source: Envoy, 'Slow start mode': max(minimum, (time / duration) ^ (1 / aggression)).
  */
-export class WarmUp {
+export class SlowStartRamp {
   readonly #rules: SlowStart;
   readonly #startedAt: number;
   readonly #clock: { readonly now: number };

@@ -6,7 +6,7 @@ export interface Candidate {
   /** The weight to go by: that of the instance, and less of it while the instance warms up (`slowStart`). */
   readonly weight: number;
   /** The share of its weight that it has: 1 but while it warms up. */
-  readonly warmth: number;
+  readonly slowStartFactor: number;
   /** Calls under way on it, of this balancer. */
   readonly inFlight: number;
   /** Whether it is ejected because its calls failed one after the other: as far as is known, it is down. */

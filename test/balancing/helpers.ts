@@ -161,7 +161,7 @@ export function watched(size: number): {
         looks++;
         return described.weight;
       },
-      get warmth() {
+      get slowStartFactor() {
         looks++;
         return 1;
       },

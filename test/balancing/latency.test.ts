@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { PeakEwma, UsualLatency } from '../../src/balancing/latency.ts';
+import { MeanLatency, PeakEwma } from '../../src/balancing/latency.ts';
 
 const SECOND = 1_000;
 
@@ -66,14 +66,14 @@ describe('the remembered latency of an instance', () => {
 
 describe('the usual latency of a service', () => {
   it('is a millisecond before the first answer, then what the first one took', () => {
-    const usual = new UsualLatency();
+    const usual = new MeanLatency();
     expect(usual.value).toBe(1);
     usual.observe(80);
     expect(usual.value).toBe(80);
   });
 
   it('is hardly moved by a single odd answer, and follows many', () => {
-    const usual = new UsualLatency();
+    const usual = new MeanLatency();
     usual.observe(100);
     usual.observe(1_000);
     expect(usual.value).toBe(145);

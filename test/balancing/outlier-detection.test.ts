@@ -2,11 +2,11 @@ import fc from 'fast-check';
 import { describe, expect, it, vi } from 'vitest';
 import type { Lease } from '../../src/balancing/lease.ts';
 import {
-  Conduct,
   type EjectionTime,
+  findOutliers,
+  IntervalStats,
   type OutlierDetectionOptions,
   outlierDetection,
-  outliersAmong,
 } from '../../src/balancing/outlier-detection.ts';
 import { fakeTimeAndChance, inTurn, strategies, tally, type World, world } from './helpers.ts';
 
@@ -530,12 +530,12 @@ describe('of several that do worse than the others', () => {
 
   it('none is compared with those that are ejected', () => {
     const one = (failures: number, ejected: boolean) => {
-      return { ejected, conduct: Object.assign(new Conduct(), { calls: 100, failures }) };
+      return { ejected, stats: Object.assign(new IntervalStats(), { calls: 100, failures }) };
     };
     const bad = one(30, false);
     const fleet = [bad, ...Array.from({ length: 5 }, () => one(0, false))];
     const out = Array.from({ length: 5 }, () => one(100, true));
-    expect(outliersAmong([...fleet, ...out], outlierDetection({}))).toEqual([
+    expect(findOutliers([...fleet, ...out], outlierDetection({}))).toEqual([
       { outlier: bad, reason: 'success-rate' },
     ]);
   });

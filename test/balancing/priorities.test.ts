@@ -1,11 +1,11 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
-  Levels,
   levelShares,
+  PriorityLevels,
   panickingLevels,
   priorityByMetadata,
-  safely,
+  priorityOrZero,
 } from '../../src/balancing/priorities.ts';
 import { instance } from './helpers.ts';
 
@@ -177,7 +177,7 @@ describe('a panic', () => {
 });
 
 describe('the priority of an instance', () => {
-  const priorityOf = safely(priorityByMetadata);
+  const priorityOf = priorityOrZero(priorityByMetadata);
 
   it.each([
     [{}, 0],
@@ -190,24 +190,24 @@ describe('the priority of an instance', () => {
   });
 
   it('is 0 if the function that tells it throws, or tells no number', () => {
-    const throwing = safely(() => {
+    const throwing = priorityOrZero(() => {
       throw new Error('no idea');
     });
     expect(throwing(instance('a'))).toBe(0);
-    expect(safely(() => Number.NaN)(instance('a'))).toBe(0);
+    expect(priorityOrZero(() => Number.NaN)(instance('a'))).toBe(0);
   });
 });
 
 describe('levels', () => {
-  const member = (id: string, priority: number, status: 'healthy' | 'unhealthy' = 'healthy') => ({
+  const node = (id: string, priority: number, status: 'healthy' | 'unhealthy' = 'healthy') => ({
     instance: instance(id, { metadata: { priority: String(priority) }, status }),
   });
-  const members = [member('c', 7), member('a', 0), member('b', 0), member('d', 7)];
-  const unhealthy = [member('e', 0, 'unhealthy'), member('f', 0, 'unhealthy'), member('g', 3, 'unhealthy')];
-  const levels = new Levels(members, [...members, ...unhealthy], priorityByMetadata);
+  const nodes = [node('c', 7), node('a', 0), node('b', 0), node('d', 7)];
+  const unhealthy = [node('e', 0, 'unhealthy'), node('f', 0, 'unhealthy'), node('g', 3, 'unhealthy')];
+  const levels = new PriorityLevels(nodes, [...nodes, ...unhealthy], priorityByMetadata);
 
-  it('are in the order of their numbers, whatever these are, and a level without members is none', () => {
-    expect(levels.members.map((level) => level.map(({ instance: { instanceId } }) => instanceId))).toEqual([
+  it('are in the order of their numbers, whatever these are, and a level without nodes is none', () => {
+    expect(levels.nodes.map((level) => level.map(({ instance: { instanceId } }) => instanceId))).toEqual([
       ['a', 'b'],
       ['c', 'd'],
     ]);

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it, vi } from 'vitest';
-import { slowStart, WarmUp } from '../../src/balancing/slow-start.ts';
+import { SlowStartRamp, slowStart } from '../../src/balancing/slow-start.ts';
 import type { Candidate } from '../../src/balancing/strategy.ts';
 import { fakeTimeAndChance, instance, inTurn, traffic, type World, world } from './helpers.ts';
 
@@ -109,7 +109,7 @@ describe('an instance that is back from an ejection', () => {
 
 describe('the share of its weight that an instance has', () => {
   const shareAt = (now: number, options: object): number =>
-    new WarmUp(slowStart(options)!, 1_000, { now: 1_000 + now }).share;
+    new SlowStartRamp(slowStart(options)!, 1_000, { now: 1_000 + now }).share;
 
   it("is that of Envoy's formula", () => {
     expect(shareAt(15_000, {})).toBe(0.5);

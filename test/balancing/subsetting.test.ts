@@ -3,30 +3,30 @@ import { describe, expect, it } from 'vitest';
 import { type SubsetOptions, subsetting } from '../../src/balancing/subsetting.ts';
 import type { ServiceInstance } from '../../src/discovery/service-instance.ts';
 
-interface Member {
+interface Node {
   readonly instance: ServiceInstance;
 }
 
-function fleetOf(size: number): Member[] {
+function fleetOf(size: number): Node[] {
   return Array.from({ length: size }, (_, index) => ({
     instance: { instanceId: `i${index}` } as ServiceInstance,
   }));
 }
 
-function idsOf(members: readonly Member[]): string[] {
-  return members.map(({ instance }) => instance.instanceId);
+function idsOf(nodes: readonly Node[]): string[] {
+  return nodes.map(({ instance }) => instance.instanceId);
 }
 
 const numbered = (size: number) => (client: number) => ({ size, clientIndex: client });
 const named = (size: number) => (client: number) => ({ size, clientId: `client ${client}` });
 
 /** What each of so many clients talks to. */
-function subsets(fleet: Member[], clients: number, optionsOf: (client: number) => SubsetOptions): string[][] {
+function subsets(fleet: Node[], clients: number, optionsOf: (client: number) => SubsetOptions): string[][] {
   return Array.from({ length: clients }, (_, client) => idsOf(subsetting(optionsOf(client))(fleet)));
 }
 
 /** The clients on the instance with the fewest, and on that with the most. */
-function extremes(fleet: Member[], chosen: string[][]): [number, number] {
+function extremes(fleet: Node[], chosen: string[][]): [number, number] {
   const counts = new Map(idsOf(fleet).map((id) => [id, 0]));
   for (const id of chosen.flat()) counts.set(id, counts.get(id)! + 1);
   return [Math.min(...counts.values()), Math.max(...counts.values())];

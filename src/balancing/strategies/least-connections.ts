@@ -1,6 +1,6 @@
 import { type BalancingStrategy, type Candidate, fromRandomStart, type PickRequest } from '../strategy.ts';
-import { LoadEntry, LoadOrder } from './load-order.ts';
-import { firstAccepted } from './standing-order.ts';
+import { LoadEntry, LoadHeap } from './load-heap.ts';
+import { firstAccepted } from './preference-queue.ts';
 
 /**
  * The candidate with the fewest calls under way for its weight; equals in turn, from a random start. A pick takes
@@ -10,7 +10,7 @@ import { firstAccepted } from './standing-order.ts';
  * where there are many clients `power-of-two` does as well and spreads them.
  */
 export const leastConnections: BalancingStrategy = (candidates, { random }) => {
-  const order = new LoadOrder();
+  const order = new LoadHeap();
   const entries = fromRandomStart(candidates, random).map((candidate) => new LoadEntry(candidate));
   const entryOf = new Map(entries.map((entry) => [entry.candidate, entry]));
   for (const entry of entries) order.add(entry);

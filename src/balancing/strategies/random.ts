@@ -1,5 +1,5 @@
 import { acceptedFrom, type BalancingStrategy, type Candidate, randomIndex } from '../strategy.ts';
-import { takesPart } from './weight.ts';
+import { admitsSlowStart } from './weight.ts';
 
 const TRIES = 8;
 
@@ -18,7 +18,7 @@ export const random: BalancingStrategy = (candidates, context) => {
     for (let tries = 0; tries < TRIES; tries++) {
       const candidate = candidates[sample()]!;
       if (!request.accepts(candidate)) continue;
-      if (takesPart(candidate, context.random)) return candidate;
+      if (admitsSlowStart(candidate, context.random)) return candidate;
       cold = candidate;
     }
     return cold ?? acceptedFrom(candidates, randomIndex(candidates.length, context.random), request);

@@ -1,5 +1,5 @@
 import { type BalancingStrategy, type Candidate, randomIndex } from '../strategy.ts';
-import { MAX_PASSED, takesPart } from './weight.ts';
+import { admitsSlowStart, MAX_SLOW_START_SKIPS } from './weight.ts';
 
 /**
  * Each in turn, from a random start, so that many clients do not march in step. Weights do not count, but one that
@@ -10,11 +10,11 @@ export const roundRobin: BalancingStrategy = (candidates, { random }) => {
   return (request) => {
     let passed = 0;
     let cold: Candidate | undefined;
-    for (let offset = 0; offset < candidates.length && passed < MAX_PASSED; offset++) {
+    for (let offset = 0; offset < candidates.length && passed < MAX_SLOW_START_SKIPS; offset++) {
       const candidate = candidates[next]!;
       next = (next + 1) % candidates.length;
       if (!request.accepts(candidate)) continue;
-      if (takesPart(candidate, random)) return candidate;
+      if (admitsSlowStart(candidate, random)) return candidate;
       cold = candidate;
       passed++;
     }

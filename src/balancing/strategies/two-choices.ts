@@ -5,7 +5,7 @@ import {
   type PickRequest,
   randomIndex,
 } from '../strategy.ts';
-import { takesPart, wholeWeightOf } from './weight.ts';
+import { admitsSlowStart, fullWeightOf } from './weight.ts';
 
 const TRIES = 8;
 
@@ -17,7 +17,7 @@ const TRIES = 8;
 export function twoChoices(costOf: (candidate: Candidate, now: number) => number): BalancingStrategy {
   return (candidates, { random }) => {
     // Most fleets weigh all alike, and then a pick need not look at the instances themselves.
-    const alike = candidates.every((candidate) => wholeWeightOf(candidate) === wholeWeightOf(candidates[0]!));
+    const alike = candidates.every((candidate) => fullWeightOf(candidate) === fullWeightOf(candidates[0]!));
     return (request) => {
       const first = sample(candidates, request, undefined, random);
       if (first === undefined || candidates.length === 1) return first;
@@ -27,7 +27,7 @@ export function twoChoices(costOf: (candidate: Candidate, now: number) => number
       const one = costOf(first, now);
       const other = costOf(second, now);
       if (alike) return other < one ? second : first;
-      return other / wholeWeightOf(second) < one / wholeWeightOf(first) ? second : first;
+      return other / fullWeightOf(second) < one / fullWeightOf(first) ? second : first;
     };
   };
 }
@@ -40,7 +40,8 @@ function sample(
 ): Candidate | undefined {
   for (let tries = 0; tries < TRIES; tries++) {
     const candidate = candidates[randomIndex(candidates.length, random)]!;
-    if (candidate !== other && request.accepts(candidate) && takesPart(candidate, random)) return candidate;
+    if (candidate !== other && request.accepts(candidate) && admitsSlowStart(candidate, random))
+      return candidate;
   }
   return acceptedFrom(candidates, randomIndex(candidates.length, random), request);
 }

@@ -1,8 +1,8 @@
 import { instanceOf, validateOptions } from '../../internal/validate.ts';
 import { type BalancingStrategy, type Candidate, fromRandomStart, type PickRequest } from '../strategy.ts';
 import { LoadReports } from './load-reports.ts';
-import { firstAccepted } from './standing-order.ts';
-import { Turn, TurnOrder } from './turn-order.ts';
+import { firstAccepted } from './preference-queue.ts';
+import { SmoothWrr, WrrEntry } from './smooth-wrr.ts';
 import { weightOf } from './weight.ts';
 
 export interface WeightedRoundRobinOptions {
@@ -35,10 +35,12 @@ export function weightedRoundRobin(options: WeightedRoundRobinOptions = {}): Bal
     let now = 0;
     const weigh =
       loadReports === undefined
-        ? ({ candidate }: Turn) => weightOf(candidate)
+        ? ({ candidate }: WrrEntry) => weightOf(candidate)
         : weightsByReport(candidates, loadReports, () => now);
-    const order = new TurnOrder(weigh, loadReports === undefined);
-    const turns = fromRandomStart(candidates, random).map((candidate, index) => new Turn(candidate, index));
+    const order = new SmoothWrr(weigh, loadReports === undefined);
+    const turns = fromRandomStart(candidates, random).map(
+      (candidate, index) => new WrrEntry(candidate, index),
+    );
     for (const turn of turns) order.add(turn);
     const pick = firstAccepted(order);
     let next = 0;
@@ -60,9 +62,9 @@ function weightsByReport(
   candidates: readonly Candidate[],
   loadReports: LoadReports,
   now: () => number,
-): (turn: Turn) => number {
+): (turn: WrrEntry) => number {
   const usual = candidates.reduce((sum, { instance }) => sum + instance.weight, 0) / candidates.length || 1;
-  const known = new Map<Turn, number>();
+  const known = new Map<WrrEntry, number>();
   let sum = 0;
   return (turn) => {
     const reported = loadReports.weightOf(turn.candidate, now());
@@ -71,6 +73,6 @@ function weightsByReport(
     else known.delete(turn);
     if (known.size < 2) return weightOf(turn.candidate);
     const ratio = reported === 0 ? 1 : reported / (sum / known.size);
-    return usual * turn.candidate.warmth * Math.min(MAX_RATIO, Math.max(1 / MAX_RATIO, ratio));
+    return usual * turn.candidate.slowStartFactor * Math.min(MAX_RATIO, Math.max(1 / MAX_RATIO, ratio));
   };
 }

@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
-import { Selections } from '../../src/balancing/selections.ts';
 import type { Selector } from '../../src/balancing/selector.ts';
+import { SelectorPickers } from '../../src/balancing/selector-pickers.ts';
 import type { Candidate, Picker } from '../../src/balancing/strategy.ts';
 
 function selections() {
@@ -9,7 +9,7 @@ function selections() {
   return {
     made,
     told,
-    selections: new Selections((selector) => {
+    selections: new SelectorPickers((selector) => {
       made.push({ ...selector });
       const picker: Picker = () => undefined;
       picker.loadChanged = () => told.push({ ...selector });
@@ -62,7 +62,7 @@ it('tell each picker once of a load, and those alone that want to know', () => {
   let told = 0;
   const one: Picker = () => undefined;
   one.loadChanged = () => told++;
-  const some = new Selections((selector) => ('none' in selector ? () => undefined : one));
+  const some = new SelectorPickers((selector) => ('none' in selector ? () => undefined : one));
   const selectors: Selector[] = [{ version: '2' }, { version: '3' }, { none: 'such' }];
   for (const selector of selectors) some.pickerFor(selector);
   some.loadChanged({} as Candidate);

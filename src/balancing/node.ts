@@ -1,17 +1,17 @@
 import type { ServiceInstance } from '../discovery/service-instance.ts';
 import { Exploration } from './exploration.ts';
 import { InstanceHealth } from './instance-health.ts';
-import { PeakEwma, type UsualLatency } from './latency.ts';
-import { Conduct, type OutlierDetection } from './outlier-detection.ts';
-import type { WarmUp } from './slow-start.ts';
+import { type MeanLatency, PeakEwma } from './latency.ts';
+import { IntervalStats, type OutlierDetection } from './outlier-detection.ts';
+import type { SlowStartRamp } from './slow-start.ts';
 import { weightOf } from './strategies/weight.ts';
 import type { Candidate } from './strategy.ts';
 
 /** The most that failures are charged, in milliseconds of latency. */
-const MAX_CHARGE = 60_000;
+const MAX_PENALTY = 60_000;
 
 /** An instance as the balancer knows it. What is learned here outlives changes of the fleet around it. */
-export class Member implements Candidate {
+export class Node implements Candidate {
   instance: ServiceInstance;
   inFlight = 0;
   /** Whether calls go to it while it is well: not if it is unhealthy or without weight and others are not. */
@@ -19,25 +19,25 @@ export class Member implements Candidate {
   /** As its health says; here since each pick asks it of each candidate that it looks at. */
   ejected = false;
   readonly health = new InstanceHealth();
-  readonly conduct = new Conduct();
+  readonly stats = new IntervalStats();
   /** Until it has its whole weight. */
-  warmUp: WarmUp | undefined = undefined;
+  warmUp: SlowStartRamp | undefined = undefined;
   /** The number of the fleet's pick by which it got its last call; 0 before the first, and after news of it. */
   lastPick = 0;
-  readonly #usual: UsualLatency;
+  readonly #mean: MeanLatency;
   readonly #latency = new PeakEwma();
   readonly #exploration = new Exploration();
 
-  constructor(instance: ServiceInstance, usual: UsualLatency) {
+  constructor(instance: ServiceInstance, usual: MeanLatency) {
     this.instance = instance;
-    this.#usual = usual;
+    this.#mean = usual;
   }
 
   get weight(): number {
-    return this.instance.weight * this.warmth;
+    return this.instance.weight * this.slowStartFactor;
   }
 
-  get warmth(): number {
+  get slowStartFactor(): number {
     const { warmUp } = this;
     if (warmUp === undefined) return 1;
     const { share } = warmUp;
@@ -52,7 +52,7 @@ export class Member implements Candidate {
   /** An instance without a result is called at once, and then taken to be like the others. */
   latencyAt(now: number): number {
     if (this.#latency.known) return this.#latency.at(now);
-    return this.lastPick === 0 ? 0 : this.#usual.value;
+    return this.lastPick === 0 ? 0 : this.#mean.value;
   }
 
   /**
@@ -87,8 +87,8 @@ export class Member implements Candidate {
    */
   succeed(latency: number, now: number, exploring: boolean): boolean {
     const { health } = this;
-    const refuted = this.#exploration.succeed(latency, this.#usual.value, now, exploring);
-    this.conduct.calls++;
+    const refuted = this.#exploration.succeed(latency, this.#mean.value, now, exploring);
+    this.stats.calls++;
     if (health.healthy) {
       if (refuted) this.#latency.replace(latency, now);
       else this.#latency.observe(latency, now);
@@ -102,14 +102,14 @@ export class Member implements Candidate {
     if (ejected) {
       this.ejected = false;
       this.#exploration.reset();
-      this.conduct.reset();
+      this.stats.reset();
     }
     return true;
   }
 
   /** A call on it was given up: it would have taken longer still. */
-  giveUp(latency: number, now: number, exploring: boolean): void {
-    this.#exploration.giveUp(latency, this.#usual.value, now, exploring);
+  recordCancelled(latency: number, now: number, exploring: boolean): void {
+    this.#exploration.recordCancelled(latency, this.#mean.value, now, exploring);
     if (!this.#latency.known || latency > this.#latency.at(now)) this.#latency.observe(latency, now);
   }
 
@@ -119,12 +119,12 @@ export class Member implements Candidate {
    */
   fail(latency: number, now: number, probe: boolean, rules: OutlierDetection): boolean {
     this.#latency.observe(
-      Math.min(MAX_CHARGE, 2 * Math.max(latency, this.#usual.value, this.latencyAt(now))),
+      Math.min(MAX_PENALTY, 2 * Math.max(latency, this.#mean.value, this.latencyAt(now))),
       now,
     );
     this.#exploration.fail(now);
-    this.conduct.calls++;
-    this.conduct.failures++;
+    this.stats.calls++;
+    this.stats.failures++;
     return this.health.fail(probe, rules);
   }
 
@@ -146,6 +146,6 @@ export class Member implements Candidate {
     this.health.startAnew(now);
     this.#latency.forget();
     this.#exploration.reset();
-    this.conduct.reset();
+    this.stats.reset();
   }
 }

@@ -1,7 +1,7 @@
 import { LinkedList } from '../../internal/linked-list.ts';
 import type { Candidate } from '../strategy.ts';
-import type { Entry, StandingOrder } from './standing-order.ts';
-import { MAX_PASSED, wholeWeightOf } from './weight.ts';
+import type { Entry, PreferenceQueue } from './preference-queue.ts';
+import { fullWeightOf, MAX_SLOW_START_SKIPS } from './weight.ts';
 
 export class LoadEntry implements Entry<LoadEntry> {
   readonly candidate: Candidate;
@@ -19,12 +19,12 @@ export class LoadEntry implements Entry<LoadEntry> {
   /** What it would bear with one call more, for its weight; a call weighs more while it warms up. */
   get load(): number {
     const { candidate } = this;
-    return (candidate.inFlight / candidate.warmth + 1) / wholeWeightOf(candidate);
+    return (candidate.inFlight / candidate.slowStartFactor + 1) / fullWeightOf(candidate);
   }
 
   /** Whether it takes its turn among equals: while it warms up, as many as its weight is of the whole. */
   takesTurn(): boolean {
-    this.saved += this.candidate.warmth;
+    this.saved += this.candidate.slowStartFactor;
     if (this.saved < 1) return false;
     this.saved -= 1;
     return true;
@@ -44,7 +44,7 @@ class Level {
  * different loads that there are, so that a change costs O(1) where weights are alike, for loads then differ
  * little, and O(log n) at most.
  */
-export class LoadOrder implements StandingOrder<LoadEntry> {
+export class LoadHeap implements PreferenceQueue<LoadEntry> {
   readonly #heap: Level[] = [];
   readonly #levels = new Map<number, Level>();
   /** The level that was emptied last: a call that begins and ends alone would otherwise make one each time. */
@@ -56,7 +56,7 @@ export class LoadOrder implements StandingOrder<LoadEntry> {
       const entry = this.#heap[0]?.entries.head;
       if (entry === undefined) return undefined;
       if (this.update(entry)) continue;
-      if (entry.takesTurn() || passed++ === MAX_PASSED) return entry;
+      if (entry.takesTurn() || passed++ === MAX_SLOW_START_SKIPS) return entry;
       this.yield(entry);
     }
   }

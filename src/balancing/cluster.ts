@@ -2,24 +2,24 @@ import { originOf, type ServiceInstance } from '../discovery/service-instance.ts
 import { ServiceConnectionError, ServiceResponseError } from '../errors.ts';
 import { decided } from '../internal/decision.ts';
 import { MISSED_CALLS } from './exploration.ts';
-import { UsualLatency } from './latency.ts';
+import { MeanLatency } from './latency.ts';
 import { Lease, type LeasingFleet } from './lease.ts';
-import { Member } from './member.ts';
-import { type EjectionReason, type OutlierDetection, outliersAmong } from './outlier-detection.ts';
+import { Node } from './node.ts';
+import { type EjectionReason, findOutliers, type OutlierDetection } from './outlier-detection.ts';
 import { type AcquireOptions, Pick, type PickedFleet } from './pick.ts';
-import { Levels, panickingLevels } from './priorities.ts';
+import { PriorityLevels, panickingLevels } from './priorities.ts';
 import {
+  applySubset,
+  type EjectionState,
   type GroupPicker,
-  type Health,
   type Route,
-  type RoutingRules,
+  type RoutingConfig,
   routeBy,
-  usedAmong,
 } from './routing.ts';
-import { Selections } from './selections.ts';
 import { matches, type Selector } from './selector.ts';
-import { type SlowStart, WarmUp } from './slow-start.ts';
-import { wholeWeightOf } from './strategies/weight.ts';
+import { SelectorPickers } from './selector-pickers.ts';
+import { type SlowStart, SlowStartRamp } from './slow-start.ts';
+import { fullWeightOf } from './strategies/weight.ts';
 import type { Candidate } from './strategy.ts';
 
 /** Why and for how long an instance is passed over. */
@@ -38,7 +38,7 @@ export interface Ejection {
 export type Renewal = 'restarted' | 'healthy';
 
 /** What a fleet tells about its instances. */
-export interface FleetObserver {
+export interface ClusterObserver {
   joined(candidate: Candidate): void;
   renewed(candidate: Candidate, reason: Renewal): void;
   left(candidate: Candidate): void;
@@ -49,7 +49,7 @@ export interface FleetObserver {
 }
 
 /** How a balancer chooses and judges, the same for each of its fleets. */
-export interface FleetRules extends RoutingRules {
+export interface BalancerConfig extends RoutingConfig {
   readonly outlierDetection: OutlierDetection;
   readonly slowStart: SlowStart | undefined;
   /** What is selected where a call does not say. */
@@ -66,35 +66,35 @@ const MIN_PROBE_TIMEOUT = 1_000;
 const MIN_OVERDUE = 100;
 
 /** The instances of one service, and the choice among them. */
-export class Fleet implements Health, LeasingFleet, PickedFleet {
-  readonly #rules: FleetRules;
-  readonly #observer: FleetObserver;
-  readonly #usualLatency = new UsualLatency();
-  #members = new Map<string, Member>();
+export class Cluster implements EjectionState, LeasingFleet, PickedFleet {
+  readonly #rules: BalancerConfig;
+  readonly #observer: ClusterObserver;
+  readonly #meanLatency = new MeanLatency();
+  #nodes = new Map<string, Node>();
   /**
    * Those that calls go to which select nothing themselves: the `select` and the subset of the balancer, without the
    * unhealthy ones and those without weight while there are others.
    */
-  #eligible: readonly Member[] = [];
+  #eligible: readonly Node[] = [];
   weight = 0;
   fewestMissed = Infinity;
   // Of the eligible ones, kept as they change, so that no pick has to count.
   #ejected = 0;
   #failing = 0;
   healthy = 0;
-  ejectedMembers: Member[] = [];
+  ejectedNodes: Node[] = [];
   #intervalEnds: number;
   changes = 0;
   picks = 0;
   // Where there are priorities, each level panics for itself.
-  #levels: Levels<Member> | undefined = undefined;
-  #panicking: ReadonlySet<Member> | undefined = undefined;
+  #levels: PriorityLevels<Node> | undefined = undefined;
+  #panicking: ReadonlySet<Node> | undefined = undefined;
   readonly #route: Route;
   #picker: GroupPicker | undefined;
-  #selections: Selections | undefined = undefined;
+  #selectorPickers: SelectorPickers | undefined = undefined;
   readonly #pick = new Pick(this);
 
-  constructor(rules: FleetRules, observer: FleetObserver) {
+  constructor(rules: BalancerConfig, observer: ClusterObserver) {
     this.#rules = rules;
     this.#observer = observer;
     this.#route = routeBy(rules, this);
@@ -108,16 +108,16 @@ export class Fleet implements Health, LeasingFleet, PickedFleet {
 
   /** How many are registered. */
   get registered(): number {
-    return this.#members.size;
+    return this.#nodes.size;
   }
 
   get probeTimeout(): number {
-    return Math.max(MIN_PROBE_TIMEOUT, OVERDUE * this.#usualLatency.value);
+    return Math.max(MIN_PROBE_TIMEOUT, OVERDUE * this.#meanLatency.value);
   }
 
   /** Milliseconds after which an instance that has not responded seems to hang; Infinity while no latency is known. */
   get overdue(): number {
-    const { known, value } = this.#usualLatency;
+    const { known, value } = this.#meanLatency;
     return known ? Math.max(MIN_OVERDUE, OVERDUE * value) : Infinity;
   }
 
@@ -126,8 +126,8 @@ export class Fleet implements Health, LeasingFleet, PickedFleet {
     return this.#ejected > this.#rules.outlierDetection.panicThreshold * this.#eligible.length;
   }
 
-  panics(member: Member): boolean {
-    return this.#panicking === undefined ? this.panicking : this.#panicking.has(member);
+  panics(node: Node): boolean {
+    return this.#panicking === undefined ? this.panicking : this.#panicking.has(node);
   }
 
   /**
@@ -142,47 +142,47 @@ export class Fleet implements Health, LeasingFleet, PickedFleet {
 
   /** Takes in who is there now, and keeps what is known of those who stay. */
   update(instances: readonly ServiceInstance[]): void {
-    const before = this.#members;
-    const after = new Map<string, Member>();
-    const renewed: [Member, Renewal][] = [];
+    const before = this.#nodes;
+    const after = new Map<string, Node>();
+    const renewed: [Node, Renewal][] = [];
     for (const instance of instances) {
       const key = `${instance.instanceId} ${originOf(instance)}`;
       const known = before.get(key);
       const renewal = known && renewalBetween(known.instance, instance);
-      const member = known ?? new Member(instance, this.#usualLatency);
-      member.instance = instance;
-      after.set(key, member);
-      if (renewal !== undefined) renewed.push([member, renewal]);
+      const node = known ?? new Node(instance, this.#meanLatency);
+      node.instance = instance;
+      after.set(key, node);
+      if (renewal !== undefined) renewed.push([node, renewal]);
     }
-    this.#members = after;
+    this.#nodes = after;
     const now = performance.now();
-    for (const [member, reason] of renewed) {
-      if (reason === 'restarted') member.startAnew(now);
-      else member.expectWell(now);
+    for (const [node, reason] of renewed) {
+      if (reason === 'restarted') node.startAnew(now);
+      else node.expectWell(now);
     }
     const registered = this.#registered();
-    this.#makeEligible(this.#usedAmong(registered), registered);
+    this.#makeEligible(this.#applySubset(registered), registered);
     this.#picker = this.#eligible.length === 0 ? undefined : this.#route(this.#eligible, registered);
-    this.#selections = undefined;
-    const left = [...before].filter(([key]) => !after.has(key)).map(([, member]) => member);
+    this.#selectorPickers = undefined;
+    const left = [...before].filter(([key]) => !after.has(key)).map(([, node]) => node);
     // Before anybody is told, who may end calls: those on one that has left count for no fleet any more.
-    for (const member of left) member.startAnew(now);
-    for (const [key, member] of after) if (!before.has(key)) this.#observer.joined(member);
-    for (const [member, reason] of renewed) this.#observer.renewed(member, reason);
-    for (const member of left) this.#observer.left(member);
+    for (const node of left) node.startAnew(now);
+    for (const [key, node] of after) if (!before.has(key)) this.#observer.joined(node);
+    for (const [node, reason] of renewed) this.#observer.renewed(node, reason);
+    for (const node of left) this.#observer.left(node);
   }
 
   /** The instance that the next call should go to, without a place on it. */
-  pick(options: AcquireOptions): Member | undefined {
+  pick(options: AcquireOptions): Node | undefined {
     return this.#choose(options, false);
   }
 
   lease(options: AcquireOptions): Lease | undefined {
-    const member = this.#choose(options, true);
-    return member && new Lease(this, member, this.#pick.now, this.#pick.explored === member);
+    const node = this.#choose(options, true);
+    return node && new Lease(this, node, this.#pick.now, this.#pick.explored === node);
   }
 
-  #choose(options: AcquireOptions, forCall: boolean): Member | undefined {
+  #choose(options: AcquireOptions, forCall: boolean): Node | undefined {
     const { select } = options;
     const picker = select === undefined ? this.#picker : this.#pickerFor(select);
     if (picker === undefined) return undefined;
@@ -190,11 +190,11 @@ export class Fleet implements Health, LeasingFleet, PickedFleet {
     if (forCall) this.picks++;
     pick.begin(performance.now(), options, forCall);
     // Where none is ejected there is no probe to find, and the strategy is asked directly.
-    const directly = this.ejectedMembers.length === 0 && !pick.inTurn;
+    const directly = this.ejectedNodes.length === 0 && !pick.inTurn;
     let picked = (directly ? (picker.strategy ?? picker) : picker)(pick);
     while (picked === undefined && pick.next()) picked = picker(pick);
     pick.end();
-    if (picked === undefined || picked instanceof Member) return picked;
+    if (picked === undefined || picked instanceof Node) return picked;
     const option = "LoadBalancer option 'strategy'";
     decided<unknown>(picked, option);
     throw new TypeError(`${option} must make a picker that gives one of its candidates, or undefined`);
@@ -212,43 +212,43 @@ export class Fleet implements Health, LeasingFleet, PickedFleet {
   }
 
   /** To be called after every begin and end of a call. */
-  loadChanged(member: Member): void {
-    this.#picker?.loadChanged?.(member);
-    this.#selections?.loadChanged(member);
+  loadChanged(node: Node): void {
+    this.#picker?.loadChanged?.(node);
+    this.#selectorPickers?.loadChanged(node);
   }
 
-  succeeded(member: Member, latency: number, now: number, exploring: boolean): void {
-    this.#usualLatency.observe(latency);
-    if (this.#rules.outlierDetection.latency) member.conduct.took(latency);
-    const { ejected, failing } = member;
-    if (!member.succeed(latency, now, exploring)) return;
-    if (member.eligible) this.healthy++;
-    if (ejected) this.#returned(member, failing, now);
+  succeeded(node: Node, latency: number, now: number, exploring: boolean): void {
+    this.#meanLatency.observe(latency);
+    if (this.#rules.outlierDetection.latency) node.stats.recordLatency(latency);
+    const { ejected, failing } = node;
+    if (!node.succeed(latency, now, exploring)) return;
+    if (node.eligible) this.healthy++;
+    if (ejected) this.#returned(node, failing, now);
   }
 
-  #returned(member: Member, wasFailing: boolean, now: number): void {
-    const last = member.eligible && this.#ejected === this.#eligible.length;
-    this.#count(member, true, wasFailing);
-    this.#warmUp(member, now);
+  #returned(node: Node, wasFailing: boolean, now: number): void {
+    const last = node.eligible && this.#ejected === this.#eligible.length;
+    this.#count(node, true, wasFailing);
+    this.#warmUp(node, now);
     // What was wrong with all of them is over for one: it may be for all.
     if (last) this.allowProbes(now);
-    this.#observer.returned(member);
+    this.#observer.returned(node);
   }
 
   /** All that are ejected may be probed at once; a probe that is under way decides all the same. */
   allowProbes(now: number = performance.now()): void {
-    for (const { health } of this.ejectedMembers) if (!health.isProbing(now)) health.expectWell(now);
+    for (const { health } of this.ejectedNodes) if (!health.isProbing(now)) health.expectWell(now);
     this.#healthChanged();
   }
 
-  failed(member: Member, latency: number, now: number, probe: boolean, error: unknown): void {
-    const { health, eligible } = member;
+  failed(node: Node, latency: number, now: number, probe: boolean, error: unknown): void {
+    const { health, eligible } = node;
     if (eligible && health.healthy) this.healthy--;
-    const ejects = member.fail(latency, now, probe, this.#rules.outlierDetection);
+    const ejects = node.fail(latency, now, probe, this.#rules.outlierDetection);
     if (eligible && health.healthy) this.healthy++;
     if (ejects) {
       const reached = !(error instanceof ServiceConnectionError && !error.sent);
-      this.#eject(member, now, probe ? 'probe' : 'consecutive-failures', error, reached);
+      this.#eject(node, now, probe ? 'probe' : 'consecutive-failures', error, reached);
     }
     if (!(error instanceof ServiceResponseError)) this.#observer.gotNoResponse();
   }
@@ -263,8 +263,8 @@ export class Fleet implements Health, LeasingFleet, PickedFleet {
     const { outlierDetection } = this.#rules;
     const recent = now < this.#intervalEnds + outlierDetection.interval;
     this.#intervalEnds = now + outlierDetection.interval;
-    const found = recent ? outliersAmong(this.#eligible, outlierDetection) : [];
-    for (const member of this.#members.values()) member.conduct.reset();
+    const found = recent ? findOutliers(this.#eligible, outlierDetection) : [];
+    for (const node of this.#nodes.values()) node.stats.reset();
     for (const { outlier, reason } of found) {
       if (!this.#mayEjectAnother()) return;
       if (outlier.eligible && !outlier.ejected) this.#eject(outlier, now, reason, undefined, true);
@@ -277,44 +277,44 @@ export class Fleet implements Health, LeasingFleet, PickedFleet {
     return (this.#ejected + 1) / this.#eligible.length <= maxEjectionRatio;
   }
 
-  #eject(member: Member, now: number, reason: EjectionReason, error: unknown, reached: boolean): void {
-    const { ejected, failing, health } = member;
-    if (member.eligible && health.healthy) this.healthy--;
-    const duration = member.eject(now, reached, this.#rules.outlierDetection, this.#rules.random);
-    this.#count(member, ejected, failing);
-    this.#observer.ejected(member, { duration, ejections: health.ejections, reason, error });
+  #eject(node: Node, now: number, reason: EjectionReason, error: unknown, reached: boolean): void {
+    const { ejected, failing, health } = node;
+    if (node.eligible && health.healthy) this.healthy--;
+    const duration = node.eject(now, reached, this.#rules.outlierDetection, this.#rules.random);
+    this.#count(node, ejected, failing);
+    this.#observer.ejected(node, { duration, ejections: health.ejections, reason, error });
   }
 
-  /** Takes in that a member has been ejected or has come back. */
-  #count(member: Member, wasEjected: boolean, wasFailing: boolean): void {
-    if (member.eligible) {
-      this.#ejected += Number(member.ejected) - Number(wasEjected);
-      this.#failing += Number(member.failing) - Number(wasFailing);
+  /** Takes in that a node has been ejected or has come back. */
+  #count(node: Node, wasEjected: boolean, wasFailing: boolean): void {
+    if (node.eligible) {
+      this.#ejected += Number(node.ejected) - Number(wasEjected);
+      this.#failing += Number(node.failing) - Number(wasFailing);
     }
-    if (member.ejected !== wasEjected) {
-      if (member.ejected) this.ejectedMembers.push(member);
-      else this.ejectedMembers.splice(this.ejectedMembers.indexOf(member), 1);
+    if (node.ejected !== wasEjected) {
+      if (node.ejected) this.ejectedNodes.push(node);
+      else this.ejectedNodes.splice(this.ejectedNodes.indexOf(node), 1);
     }
     this.#healthChanged();
   }
 
   /** Those that come to where others already bear the load take it over bit by bit. */
-  #makeEligible(members: readonly Member[], registered: readonly Member[]): void {
+  #makeEligible(nodes: readonly Node[], registered: readonly Node[]): void {
     const before = this.#eligible;
     const now = performance.now();
-    if (before.length > 0) for (const member of members) if (!member.eligible) this.#warmUp(member, now);
-    for (const member of before) member.eligible = false;
-    for (const member of members) member.eligible = true;
-    this.#eligible = members;
-    this.weight = members.reduce((sum, member) => sum + wholeWeightOf(member), 0);
-    const heaviest = members.reduce((most, member) => Math.max(most, wholeWeightOf(member)), 0);
+    if (before.length > 0) for (const node of nodes) if (!node.eligible) this.#warmUp(node, now);
+    for (const node of before) node.eligible = false;
+    for (const node of nodes) node.eligible = true;
+    this.#eligible = nodes;
+    this.weight = nodes.reduce((sum, node) => sum + fullWeightOf(node), 0);
+    const heaviest = nodes.reduce((most, node) => Math.max(most, fullWeightOf(node)), 0);
     this.fewestMissed = (MISSED_CALLS * this.weight) / heaviest;
-    this.#ejected = members.filter(({ ejected }) => ejected).length;
-    this.#failing = members.filter(({ failing }) => failing).length;
-    this.healthy = members.filter(({ health }) => health.healthy).length;
-    this.ejectedMembers = [...this.#members.values()].filter(({ ejected }) => ejected);
+    this.#ejected = nodes.filter(({ ejected }) => ejected).length;
+    this.#failing = nodes.filter(({ failing }) => failing).length;
+    this.healthy = nodes.filter(({ health }) => health.healthy).length;
+    this.ejectedNodes = [...this.#nodes.values()].filter(({ ejected }) => ejected);
     const { priorityOf } = this.#rules;
-    if (priorityOf !== undefined) this.#levels = new Levels(members, registered, priorityOf);
+    if (priorityOf !== undefined) this.#levels = new PriorityLevels(nodes, registered, priorityOf);
     this.#healthChanged();
   }
 
@@ -323,44 +323,44 @@ export class Fleet implements Health, LeasingFleet, PickedFleet {
     if (this.#levels === undefined) return;
     const available = this.#levels.available(({ ejected }) => !ejected);
     const panics = panickingLevels(available, this.#rules.outlierDetection.panicThreshold);
-    this.#panicking = new Set(this.#levels.members.filter((_, level) => panics[level]).flat());
+    this.#panicking = new Set(this.#levels.nodes.filter((_, level) => panics[level]).flat());
   }
 
   #pickerFor(select: Selector): GroupPicker {
-    this.#selections ??= new Selections((selector) => this.#pickerOf(selector));
-    return this.#selections.pickerFor(select);
+    this.#selectorPickers ??= new SelectorPickers((selector) => this.#pickerOf(selector));
+    return this.#selectorPickers.pickerFor(select);
   }
 
   /** Selectors that match nothing and stand for any instance share one picker, however many they are. */
   #pickerOf(selector: Selector): GroupPicker {
     const selected = this.#selected(selector);
     if (selected.length === 0) return this.#fallsBack ? this.#pickerFor({}) : () => undefined;
-    const registered = weightedAmong(selected);
-    return this.#route(this.#usedAmong(registered), registered);
+    const registered = withWeight(selected);
+    return this.#route(this.#applySubset(registered), registered);
   }
 
   /** Those that are selected where a call does not say, and have weight, the unhealthy ones included. */
-  #registered(): Member[] {
+  #registered(): Node[] {
     const selected = this.#selected(this.#rules.select ?? {});
-    return weightedAmong(selected.length === 0 && this.#fallsBack ? this.#selected({}) : selected);
+    return withWeight(selected.length === 0 && this.#fallsBack ? this.#selected({}) : selected);
   }
 
-  #selected(selector: Selector): Member[] {
-    return [...this.#members.values()].filter(({ instance }) => matches(selector, instance));
+  #selected(selector: Selector): Node[] {
+    return [...this.#nodes.values()].filter(({ instance }) => matches(selector, instance));
   }
 
   /** Whether there is anything that a selector which matches nothing may stand for, and it may. */
   get #fallsBack(): boolean {
-    return this.#rules.selectFallback === 'any' && this.#members.size > 0;
+    return this.#rules.selectFallback === 'any' && this.#nodes.size > 0;
   }
 
-  #usedAmong(registered: Member[]): readonly Member[] {
-    return usedAmong(healthyAmong(registered), this.#rules);
+  #applySubset(registered: Node[]): readonly Node[] {
+    return applySubset(preferHealthy(registered), this.#rules);
   }
 
-  #warmUp(member: Member, now: number): void {
+  #warmUp(node: Node, now: number): void {
     const { slowStart } = this.#rules;
-    if (slowStart) member.warmUp = new WarmUp(slowStart, now, this.#pick);
+    if (slowStart) node.warmUp = new SlowStartRamp(slowStart, now, this.#pick);
   }
 }
 
@@ -371,13 +371,13 @@ function renewalBetween(before: ServiceInstance, after: ServiceInstance): Renewa
 }
 
 /** Those that have weight; failing that all. */
-function weightedAmong(members: Member[]): Member[] {
-  const weighted = members.filter(({ instance }) => instance.weight > 0);
-  return weighted.length > 0 ? weighted : members;
+function withWeight(nodes: Node[]): Node[] {
+  const weighted = nodes.filter(({ instance }) => instance.weight > 0);
+  return weighted.length > 0 ? weighted : nodes;
 }
 
 /** Those that are healthy; failing that all. */
-function healthyAmong(members: Member[]): Member[] {
-  const healthy = members.filter(({ instance }) => instance.status !== 'unhealthy');
-  return healthy.length > 0 ? healthy : members;
+function preferHealthy(nodes: Node[]): Node[] {
+  const healthy = nodes.filter(({ instance }) => instance.status !== 'unhealthy');
+  return healthy.length > 0 ? healthy : nodes;
 }

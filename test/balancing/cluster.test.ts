@@ -1,10 +1,10 @@
 import fc from 'fast-check';
 import { describe, expect, it, vi } from 'vitest';
 import { seeded } from '../../bench/support/seeded.ts';
-import { Fleet, type FleetObserver } from '../../src/balancing/fleet.ts';
+import { Cluster, type ClusterObserver } from '../../src/balancing/cluster.ts';
 import type { Lease } from '../../src/balancing/lease.ts';
 import type { StrategyName } from '../../src/balancing/load-balancer.ts';
-import type { Member } from '../../src/balancing/member.ts';
+import type { Node } from '../../src/balancing/node.ts';
 import {
   type OutlierDetectionOptions,
   outlierDetection as rulesOf,
@@ -388,7 +388,7 @@ const hasty = {
   latency: { minimumInstances: 2, minimumCalls: 2, factor: 1.2 },
 };
 
-const unobserved: FleetObserver = {
+const unobserved: ClusterObserver = {
   joined: () => {},
   renewed: () => {},
   left: () => {},
@@ -409,7 +409,7 @@ const allStrategies: Record<StrategyName, BalancingStrategy> = {
 
 /** How good an instance is for a call that has tried some: the better the lower. */
 function rank(
-  { health, instance: { instanceId } }: Member,
+  { health, instance: { instanceId } }: Node,
   tried: ReadonlySet<string>,
   panicking: boolean,
 ): number {
@@ -422,8 +422,8 @@ function rank(
 }
 
 interface Driven {
-  readonly fleet: Fleet;
-  readonly members: ReadonlySet<Member>;
+  readonly fleet: Cluster;
+  readonly nodes: ReadonlySet<Node>;
   readonly open: Lease[];
   /** Whatever was not as it should be. */
   readonly violations: string[];
@@ -436,7 +436,7 @@ function drive(
   after: (driven: Driven) => void,
   strategy: BalancingStrategy,
 ): Driven {
-  const members = new Set<Member>();
+  const nodes = new Set<Node>();
   const violations: string[] = [];
   /** The probe that is under way on each ejected instance, and until when it keeps others out. */
   const probes = new Map<Candidate, { lease: Lease; endsBy: number }>();
@@ -448,16 +448,16 @@ function drive(
     slowStart: slowStart({ duration: 500 }),
     random: seeded(7),
   };
-  const fleet: Fleet = new Fleet(rules, {
+  const fleet: Cluster = new Cluster(rules, {
     ...unobserved,
-    joined: (candidate) => members.add(candidate as Member),
+    joined: (candidate) => nodes.add(candidate as Node),
     renewed: (candidate, reason) => reason === 'restarted' && probes.delete(candidate),
-    left: (candidate) => members.delete(candidate as Member),
+    left: (candidate) => nodes.delete(candidate as Node),
     ejected: (candidate, { reason }) => {
       probes.delete(candidate);
       if (reason === 'consecutive-failures' || reason === 'probe') return;
-      const eligible = [...members].filter((member) => member.eligible);
-      const ejected = eligible.filter((member) => member.ejected).length;
+      const eligible = [...nodes].filter((node) => node.eligible);
+      const ejected = eligible.filter((node) => node.ejected).length;
       if (maxEjectionRatio === 0 || (ejected > 1 && ejected / eligible.length > maxEjectionRatio)) {
         violations.push(`${reason} ejected ${ejected} of ${eligible.length}`);
       }
@@ -468,7 +468,7 @@ function drive(
   const update = () => fleet.update([...known.values()]);
   update();
   const open: Lease[] = [];
-  const driven = { fleet, members, open, violations };
+  const driven = { fleet, nodes, open, violations };
   const all = new Set<Candidate>();
   for (const step of steps) {
     const { what, which } = step;
@@ -486,28 +486,28 @@ function drive(
       const { repeatable } = step;
       const now = performance.now();
       const exclude = new Set(step.tried.map((index) => `i${index}`));
-      const eligible = [...members].filter((member) => member.eligible);
+      const eligible = [...nodes].filter((node) => node.eligible);
       const { panicking } = fleet;
-      const best = Math.min(...eligible.map((member) => rank(member, exclude, panicking)));
-      const ranks = new Map(eligible.map((member) => [member, rank(member, exclude, panicking)]));
+      const best = Math.min(...eligible.map((node) => rank(node, exclude, panicking)));
+      const ranks = new Map(eligible.map((node) => [node, rank(node, exclude, panicking)]));
       const mayProbe = eligible.filter(({ health }) => health.mayProbe(now, repeatable));
       const lease = fleet.lease({ hashKey: id, exclude, repeatable });
-      if ((lease === undefined) !== (members.size === 0)) violations.push('no instance is eligible');
+      if ((lease === undefined) !== (nodes.size === 0)) violations.push('no instance is eligible');
       if (lease === undefined) continue;
-      const member = lease.candidate as Member;
-      if (!member.eligible) violations.push('an instance got a call that was to get none');
-      const takesProbe = exclude.size === 0 && mayProbe.includes(member);
-      if (!takesProbe && ranks.get(member) !== best)
+      const node = lease.candidate as Node;
+      if (!node.eligible) violations.push('an instance got a call that was to get none');
+      const takesProbe = exclude.size === 0 && mayProbe.includes(node);
+      if (!takesProbe && ranks.get(node) !== best)
         violations.push(`a call got an instance beside a better one`);
       // A pick looks at four of those that are ejected, in turn.
-      const seen = fleet.ejectedMembers.length <= 4;
+      const seen = fleet.ejectedNodes.length <= 4;
       if (exclude.size === 0 && mayProbe.length > 0 && seen && !takesProbe)
         violations.push('a due probe was withheld');
       if (lease.probe) {
-        if (now < (probes.get(member)?.endsBy ?? now)) violations.push('two probes at once');
-        probes.set(member, { lease, endsBy: now + 30_000 });
+        if (now < (probes.get(node)?.endsBy ?? now)) violations.push('two probes at once');
+        probes.set(node, { lease, endsBy: now + 30_000 });
       }
-      all.add(member);
+      all.add(node);
       open.push(lease);
     } else if (what === 'respond') {
       open[which % open.length]?.responded();
@@ -561,13 +561,11 @@ describe('whatever calls, waits, joins, leaves and new starts come in between', 
   it('the fleet knows without counting how many are ejected, what they weigh, and whether all are down', () => {
     fc.assert(
       fc.property(ratio, steps, (maxEjectionRatio, what) => {
-        const check = ({ fleet, members }: Driven) => {
-          const eligible = [...members].filter((member) => member.eligible);
-          const ejected = eligible.filter((member) => member.ejected).length;
+        const check = ({ fleet, nodes }: Driven) => {
+          const eligible = [...nodes].filter((node) => node.eligible);
+          const ejected = eligible.filter((node) => node.ejected).length;
           expect(fleet.panicking).toBe(ejected > 0.5 * eligible.length);
-          expect(new Set(fleet.ejectedMembers)).toEqual(
-            new Set([...members].filter((member) => member.ejected)),
-          );
+          expect(new Set(fleet.ejectedNodes)).toEqual(new Set([...nodes].filter((node) => node.ejected)));
           expect(fleet.weight).toBe(eligible.length);
           const tried = performance.now() - hasty.interval;
           const down = eligible.filter(({ failing, health }) => failing && health.dueAt > tried).length;
@@ -582,13 +580,13 @@ describe('whatever calls, waits, joins, leaves and new starts come in between', 
   it('no instance waits for ever: once all are well, each gets a call', () => {
     fc.assert(
       fc.property(ratio, steps, strategy, fc.boolean(), (maxEjectionRatio, what, chosen, repeatable) => {
-        const { fleet, members, open } = drive({ maxEjectionRatio }, what, () => {}, chosen);
+        const { fleet, nodes, open } = drive({ maxEjectionRatio }, what, () => {}, chosen);
         for (const lease of open) lease.release({ cancelled: true });
-        const waiting = new Set([...members].filter((member) => member.eligible));
+        const waiting = new Set([...nodes].filter((node) => node.eligible));
         const began = performance.now();
         for (let call = 0; waiting.size > 0 && call < 20_000; call++) {
           const lease = fleet.lease({ hashKey: `key ${call}`, repeatable })!;
-          waiting.delete(lease.candidate as Member);
+          waiting.delete(lease.candidate as Node);
           vi.advanceTimersByTime(10);
           lease.release();
         }
@@ -604,7 +602,7 @@ describe('whatever calls, waits, joins, leaves and new starts come in between', 
 it('an instance that a listener takes out while others are ejected is not ejected too', () => {
   const told: string[] = [];
   const all = Array.from({ length: 20 }, (_, index) => instance(`i${index}`));
-  const fleet: Fleet = new Fleet(
+  const fleet: Cluster = new Cluster(
     { strategy: inTurn, outlierDetection: rulesOf({}), slowStart: undefined, random: Math.random },
     {
       ...unobserved,

@@ -7,7 +7,7 @@ const MAX_PICKERS = 100;
 const MAX_CHARACTERS = 1_000_000;
 
 /** The pickers of what selectors match, made when first asked for; those asked for last are kept. */
-export class Selections {
+export class SelectorPickers {
   readonly #make: (selector: Selector) => Picker;
   readonly #pickers = new LRUCache<string, Picker>({
     maxSize: MAX_CHARACTERS,

@@ -1,18 +1,18 @@
 import { LinkedList } from '../../internal/linked-list.ts';
 import type { Candidate } from '../strategy.ts';
-import type { Entry, StandingOrder } from './standing-order.ts';
+import type { Entry, PreferenceQueue } from './preference-queue.ts';
 
 /** As many different weights are kept apart. */
 const MAX_EXACT = 16;
 /** The golden ratio: multiples of it, less their whole part, lie spread evenly. */
 const GOLDEN = 0.618033988749895;
 
-export class Turn implements Entry<Turn> {
+export class WrrEntry implements Entry<WrrEntry> {
   readonly candidate: Candidate;
   /** Its place in the list, which decides between equals. */
   readonly index: number;
-  next: Turn | undefined = undefined;
-  previous: Turn | undefined = undefined;
+  next: WrrEntry | undefined = undefined;
+  previous: WrrEntry | undefined = undefined;
   /** Undefined while it is not in the order. */
   group: Group | undefined = undefined;
   /** How far it is behind its share, in weight × picks; kept while it is not in the order. */
@@ -32,10 +32,10 @@ export class Turn implements Entry<Turn> {
 
 /** Candidates whose turns come round equally often, the one that waited longest at the head. */
 class Group {
-  readonly turns = new LinkedList<Turn>();
-  /** The weight that is reckoned for each turn: that of each member, or a little more. */
+  readonly turns = new LinkedList<WrrEntry>();
+  /** The weight that is reckoned for each turn: that of each node, or a little more. */
   readonly pace: number;
-  /** What each member has gained, by its pace for each pick. */
+  /** What each node has gained, by its pace for each pick. */
   gained = 0;
 
   constructor(pace: number) {
@@ -53,19 +53,19 @@ class Group {
  * each of its turns is taken with the chance that the weight is of the upper bound, more than half, as in the
  * static stride scheduler of gRFC A58. So a pick costs the same however many candidates there are.
  */
-export class TurnOrder implements StandingOrder<Turn> {
-  readonly #weigh: (turn: Turn) => number;
+export class SmoothWrr implements PreferenceQueue<WrrEntry> {
+  readonly #weigh: (turn: WrrEntry) => number;
   #groups: Group[] = [];
   #exact: boolean;
   #total = 0;
 
   /** @param exact false if weights change all the time, so that groups of one weight would not last. */
-  constructor(weigh: (turn: Turn) => number, exact: boolean) {
+  constructor(weigh: (turn: WrrEntry) => number, exact: boolean) {
     this.#weigh = weigh;
     this.#exact = exact;
   }
 
-  first(): Turn | undefined {
+  first(): WrrEntry | undefined {
     for (;;) {
       const turn = this.#head();
       if (turn === undefined) return undefined;
@@ -76,25 +76,25 @@ export class TurnOrder implements StandingOrder<Turn> {
   }
 
   /** Takes the turn that comes first. */
-  take(turn: Turn): void {
+  take(turn: WrrEntry): void {
     for (const group of this.#groups) group.gained += group.pace;
     turn.saved -= 1;
     this.#pass(turn);
   }
 
-  add(turn: Turn): void {
+  add(turn: WrrEntry): void {
     turn.weight = this.#weigh(turn);
     this.#total += turn.weight;
     this.#join(turn);
   }
 
-  remove(turn: Turn): void {
+  remove(turn: WrrEntry): void {
     this.#part(turn);
     this.#total = this.#groups.length === 0 ? 0 : this.#total - turn.weight;
   }
 
   /** True if it was in the order, and its weight has changed so much that it changed its place. */
-  update(turn: Turn): boolean {
+  update(turn: WrrEntry): boolean {
     if (turn.group === undefined) return false;
     const weight = this.#weigh(turn);
     if (weight === turn.weight) return false;
@@ -107,8 +107,8 @@ export class TurnOrder implements StandingOrder<Turn> {
   }
 
   /** The one that is furthest behind once this pick has begun. */
-  #head(): Turn | undefined {
-    let furthest: Turn | undefined;
+  #head(): WrrEntry | undefined {
+    let furthest: WrrEntry | undefined;
     let most = 0;
     for (const { turns, gained, pace } of this.#groups) {
       const turn = turns.head!;
@@ -122,7 +122,7 @@ export class TurnOrder implements StandingOrder<Turn> {
   }
 
   /** Its turn is over, taken or not. */
-  #pass(turn: Turn): void {
+  #pass(turn: WrrEntry): void {
     const { turns, pace } = turn.group!;
     turn.saved += turn.weight / pace;
     turn.evenAt += this.#total;
@@ -130,7 +130,7 @@ export class TurnOrder implements StandingOrder<Turn> {
     turns.append(turn);
   }
 
-  #join(turn: Turn): void {
+  #join(turn: WrrEntry): void {
     const pace = this.#paceOf(turn.weight);
     let group = this.#groups.find((other) => other.pace === pace);
     if (group === undefined) {
@@ -143,7 +143,7 @@ export class TurnOrder implements StandingOrder<Turn> {
     if (this.#exact && this.#groups.length > MAX_EXACT) this.#regroup();
   }
 
-  #part(turn: Turn): void {
+  #part(turn: WrrEntry): void {
     const group = turn.group!;
     turn.lag = group.gained - turn.evenAt;
     turn.group = undefined;
@@ -153,7 +153,7 @@ export class TurnOrder implements StandingOrder<Turn> {
 
   /** From groups of one weight to such as span weights. */
   #regroup(): void {
-    const turns: Turn[] = [];
+    const turns: WrrEntry[] = [];
     for (const group of [...this.#groups]) {
       while (group.turns.head !== undefined) {
         turns.push(group.turns.head);

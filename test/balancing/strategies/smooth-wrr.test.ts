@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { Turn, TurnOrder } from '../../../src/balancing/strategies/turn-order.ts';
+import { SmoothWrr, WrrEntry } from '../../../src/balancing/strategies/smooth-wrr.ts';
 import type { Candidate } from '../../../src/balancing/strategy.ts';
 import { counts } from './helpers.ts';
 
@@ -8,8 +8,8 @@ const candidate = {} as Candidate;
 
 function orderOf(given: readonly number[], exact = true) {
   const weights = [...given];
-  const order = new TurnOrder(({ index }) => weights[index]!, exact);
-  const turns = weights.map((_, index) => new Turn(candidate, index));
+  const order = new SmoothWrr(({ index }) => weights[index]!, exact);
+  const turns = weights.map((_, index) => new WrrEntry(candidate, index));
   for (const turn of turns) order.add(turn);
   const next = (): number => {
     const turn = order.first()!;

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { type Entry, firstAccepted } from '../../../src/balancing/strategies/standing-order.ts';
+import { type Entry, firstAccepted } from '../../../src/balancing/strategies/preference-queue.ts';
 import type { Candidate, PickRequest } from '../../../src/balancing/strategy.ts';
 
 interface Numbered extends Entry<Numbered> {

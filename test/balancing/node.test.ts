@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import { UsualLatency } from '../../src/balancing/latency.ts';
-import { Member } from '../../src/balancing/member.ts';
+import { MeanLatency } from '../../src/balancing/latency.ts';
+import { Node } from '../../src/balancing/node.ts';
 import { outlierDetection } from '../../src/balancing/outlier-detection.ts';
 import { fakeTimeAndChance, instance } from './helpers.ts';
 
@@ -8,86 +8,86 @@ fakeTimeAndChance();
 
 const rules = outlierDetection({ consecutiveFailures: 3 });
 
-let usual: UsualLatency;
-let member: Member;
+let usual: MeanLatency;
+let node: Node;
 beforeEach(() => {
-  usual = new UsualLatency();
-  member = new Member(instance('a'), usual);
+  usual = new MeanLatency();
+  node = new Node(instance('a'), usual);
 });
 
-const succeed = (latency: number, now: number, exploring = false) => member.succeed(latency, now, exploring);
-const fail = (latency: number, now: number, probe = false) => member.fail(latency, now, probe, rules);
-const eject = (now: number) => member.eject(now, true, rules, () => 0);
+const succeed = (latency: number, now: number, exploring = false) => node.succeed(latency, now, exploring);
+const fail = (latency: number, now: number, probe = false) => node.fail(latency, now, probe, rules);
+const eject = (now: number) => node.eject(now, true, rules, () => 0);
 
 /** A call from its beginning to its success. */
 function call(latency: number, endsAt: number, exploring = false): void {
-  member.begin(0);
-  member.end();
+  node.begin(0);
+  node.end();
   succeed(latency, endsAt, exploring);
 }
 
 describe('the latency to expect of an instance', () => {
   it('is nothing for a new one, so that it is called at once, then the usual until it has responded', () => {
     usual.observe(40);
-    expect(member.latencyAt(0)).toBe(0);
-    member.begin(1);
-    expect(member.latencyAt(0)).toBe(40);
+    expect(node.latencyAt(0)).toBe(0);
+    node.begin(1);
+    expect(node.latencyAt(0)).toBe(40);
     succeed(7, 1);
-    expect(member.latencyAt(1)).toBe(7);
+    expect(node.latencyAt(1)).toBe(7);
   });
 
   it('is the usual after a call that said nothing of it, so that what always rejects calls does not get them all', () => {
     usual.observe(40);
-    member.begin(1);
-    member.end();
-    expect(member.latencyAt(0)).toBe(40);
+    node.begin(1);
+    node.end();
+    expect(node.latencyAt(0)).toBe(40);
   });
 
   it('is at least twice the usual after a failure, however fast, and doubles with the next', () => {
     usual.observe(40);
-    const charges = Array.from({ length: 3 }, () => {
+    const penalties = Array.from({ length: 3 }, () => {
       fail(0, 0);
-      return member.latencyAt(0);
+      return node.latencyAt(0);
     });
-    expect(charges).toEqual([80, 160, 320]);
+    expect(penalties).toEqual([80, 160, 320]);
   });
 
   it('is twice what a slow failure took', () => {
     fail(3_000, 0);
-    expect(member.latencyAt(0)).toBe(6_000);
+    expect(node.latencyAt(0)).toBe(6_000);
   });
 
   it('is never charged more than a minute for failures', () => {
     for (let failure = 0; failure < 100; failure++) fail(50_000, 0);
-    expect(member.latencyAt(0)).toBe(60_000);
+    expect(node.latencyAt(0)).toBe(60_000);
   });
 
   it('is that of the first success after failures, which take no part in it any more', () => {
     succeed(10, 0);
     fail(500, 0);
     succeed(12, 1);
-    expect(member.latencyAt(1)).toBe(12);
+    expect(node.latencyAt(1)).toBe(12);
     for (let failure = 0; failure < 3; failure++) fail(5_000, 2);
     eject(2);
     expect(succeed(11, 1_002)).toBe(true);
-    expect(member.latencyAt(1_002)).toBe(11);
+    expect(node.latencyAt(1_002)).toBe(11);
   });
 
   it('is a peak until it has faded, unless an exploring call refutes it: then that of this call', () => {
     usual.observe(10);
     succeed(500, 0);
     succeed(10, 1);
-    expect(member.latencyAt(1)).toBeGreaterThan(400);
+    expect(node.latencyAt(1)).toBeGreaterThan(400);
     succeed(21, 2, true);
-    expect(member.latencyAt(2)).toBeGreaterThan(400);
+    expect(node.latencyAt(2)).toBeGreaterThan(400);
     succeed(20, 3, true);
-    expect(member.latencyAt(3)).toBe(20);
+    expect(node.latencyAt(3)).toBe(20);
   });
 
   it('is nothing again, as of a new one, if it has started anew', () => {
     succeed(500, 0);
-    member.startAnew(1);
-    expect(member.latencyAt(1)).toBe(0);
+    node.startAnew(1);
+    expect(node.latencyAt(1)).toBe(0);
   });
 });
 
@@ -114,11 +114,11 @@ describe('the failures that eject an instance', () => {
 
 describe('what an instance did in the interval', () => {
   it('is what it did since its return, or since it started anew', () => {
-    for (const begins of [() => succeed(1, 0), () => member.startAnew(0)]) {
+    for (const begins of [() => succeed(1, 0), () => node.startAnew(0)]) {
       for (let failure = 0; failure < 3; failure++) fail(1, 0);
       eject(0);
       begins();
-      expect([member.conduct.calls, member.conduct.failures]).toEqual([0, 0]);
+      expect([node.stats.calls, node.stats.failures]).toEqual([0, 0]);
     }
   });
 });
@@ -126,7 +126,7 @@ describe('what an instance did in the interval', () => {
 describe('an instance that is passed over', () => {
   /** Among four like it, after so many picks and milliseconds without a call. */
   const wants = (now: number, picks: number, repeatable = true) =>
-    member.wantsExploring(now, picks, 4, repeatable);
+    node.wantsExploring(now, picks, 4, repeatable);
 
   beforeEach(() => usual.observe(10));
 
@@ -140,9 +140,9 @@ describe('an instance that is passed over', () => {
   it('is explored by no call before its first result, while a call is under way, or while it is ejected', () => {
     expect(wants(10_000, 10_000)).toBe(false);
     call(100, 0);
-    member.begin(0);
+    node.begin(0);
     expect(wants(10_000, 10_000)).toBe(false);
-    member.end();
+    node.end();
     expect(wants(10_000, 10_000)).toBe(true);
     eject(0);
     expect(wants(10_000, 10_000)).toBe(false);
@@ -150,10 +150,10 @@ describe('an instance that is passed over', () => {
 
   it('misses calls by its weight, and by less of it while it warms up', () => {
     call(100, 0);
-    member.instance = instance('a', { weight: 0.5 });
+    node.instance = instance('a', { weight: 0.5 });
     expect(wants(200, 39)).toBe(false);
     expect(wants(200, 40)).toBe(true);
-    member.warmUp = { share: 0.1 } as Member['warmUp'];
+    node.warmUp = { share: 0.1 } as Node['warmUp'];
     expect(wants(200, 399)).toBe(false);
     expect(wants(200, 400)).toBe(true);
   });
@@ -179,12 +179,12 @@ describe('an instance that is passed over', () => {
       eject(0);
       succeed(100, 0);
     };
-    for (const begins of [returns, () => member.startAnew(0)]) {
+    for (const begins of [returns, () => node.startAnew(0)]) {
       call(100, 0);
       for (let confirmed = 0; confirmed < 5; confirmed++) call(100, 0, true);
       expect(wants(1_000, 20)).toBe(false);
       begins();
-      expect(member.ejected).toBe(false);
+      expect(node.ejected).toBe(false);
       call(100, 0);
       expect(wants(1_000, 20)).toBe(true);
     }

@@ -9,7 +9,7 @@ export interface Entry<E> extends Linked<E> {
 }
 
 /** Keeps candidates in the order in which a strategy prefers them, from one pick to the next. */
-export interface StandingOrder<E> {
+export interface PreferenceQueue<E> {
   first(): E | undefined;
   add(entry: E): void;
   remove(entry: E): void;
@@ -21,7 +21,7 @@ export interface StandingOrder<E> {
  * accepted. A pick looks again at few of those set aside, in turn, so that it costs the same however many they are.
  */
 export function firstAccepted<E extends Entry<E>>(
-  order: StandingOrder<E>,
+  order: PreferenceQueue<E>,
 ): (request: PickRequest) => E | undefined {
   const aside = new LinkedList<E>();
 

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { leastConnections } from '../../../src/balancing/strategies/least-connections.ts';
-import { LoadEntry, LoadOrder } from '../../../src/balancing/strategies/load-order.ts';
+import { LoadEntry, LoadHeap } from '../../../src/balancing/strategies/load-heap.ts';
 import { board, type Pawn } from './helpers.ts';
 
 const pawns = (weights: readonly number[]) => board(leastConnections, weights).pawns;
@@ -9,7 +9,7 @@ const pawns = (weights: readonly number[]) => board(leastConnections, weights).p
 /** Counts what it takes to keep levels in order: how often the load of one is read. */
 function watched(weights: readonly number[]) {
   const all = pawns(weights);
-  const order = new LoadOrder();
+  const order = new LoadHeap();
   const entries = all.map((pawn) => new LoadEntry(pawn));
   const seen = new Set<object>();
   let reads = 0;
@@ -60,7 +60,7 @@ describe('the order by load', () => {
     fc.assert(
       fc.property(weights, fc.array(step, { maxLength: 60 }), (given, steps) => {
         const all = pawns(given);
-        const order = new LoadOrder();
+        const order = new LoadHeap();
         const entries = all.map((pawn) => new LoadEntry(pawn));
         for (const entry of entries) order.add(entry);
         for (const { who, what, told } of steps) {
@@ -91,7 +91,7 @@ describe('the order by load', () => {
     const loads = fc.uniqueArray(fc.integer({ min: 1, max: 1_000 }), { minLength: 8, maxLength: 40 });
     fc.assert(
       fc.property(loads, fc.array(fc.nat(39)), (given, out) => {
-        const order = new LoadOrder();
+        const order = new LoadHeap();
         const entries = pawns(given.map((load) => 1 / load)).map((pawn) => new LoadEntry(pawn));
         for (const entry of entries) order.add(entry);
         for (const index of out) if (entries[index]?.level !== undefined) order.remove(entries[index]);
