@@ -1,6 +1,8 @@
-import { type BalancerConfig, Cluster, type ClusterObserver } from '../src/balancing/cluster.ts';
-import { outlierDetection } from '../src/balancing/outlier-detection.ts';
-import type { AcquireOptions } from '../src/balancing/pick.ts';
+import type { AcquireOptions } from '../src/balancing/acquire-options.ts';
+import type { BalancerConfig } from '../src/balancing/balancer-config.ts';
+import { Cluster } from '../src/balancing/cluster.ts';
+import type { ClusterObserver } from '../src/balancing/cluster-observer.ts';
+import { readOutlierDetectionOptions } from '../src/balancing/outlier-detection.ts';
 import { leastConnections } from '../src/balancing/strategies/least-connections.ts';
 import { peakEwma } from '../src/balancing/strategies/peak-ewma.ts';
 import { powerOfTwo } from '../src/balancing/strategies/power-of-two.ts';
@@ -63,7 +65,7 @@ async function fleetOf(strategy: BalancingStrategy, size: number): Promise<Clust
   const origins = Array.from({ length: size }, (_, index) => `http://10.0.${index >> 8}.${index & 255}:8000`);
   const rules: BalancerConfig = {
     strategy,
-    outlierDetection: outlierDetection(undefined),
+    outlierDetection: readOutlierDetectionOptions(undefined),
     slowStart: undefined,
     random: Math.random,
   };

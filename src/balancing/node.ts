@@ -7,30 +7,31 @@ import type { SlowStartRamp } from './slow-start.ts';
 import { weightOf } from './strategies/weight.ts';
 import type { Candidate } from './strategy.ts';
 
-/** The most that failures are charged, in milliseconds of latency. */
+/** The highest latency that a failure is counted as, in milliseconds. */
 const MAX_PENALTY = 60_000;
 
-/** An instance as the balancer knows it. What is learned here outlives changes of the fleet around it. */
+/** One instance and what a balancer has learned of it, which outlives changes of the other instances. */
 export class Node implements Candidate {
   instance: ServiceInstance;
   inFlight = 0;
-  /** Whether calls go to it while it is well: not if it is unhealthy or without weight and others are not. */
+  /** Whether calls go to the node while it is well; false if it is unhealthy or has no weight and others do better. */
   eligible = false;
-  /** As its health says; here since each pick asks it of each candidate that it looks at. */
+  /** A copy of `health.ejected`, because each pick reads it of each candidate that it looks at. */
   ejected = false;
   readonly health = new InstanceHealth();
   readonly stats = new IntervalStats();
-  /** Until it has its whole weight. */
-  warmUp: SlowStartRamp | undefined = undefined;
-  /** The number of the fleet's pick by which it got its last call; 0 before the first, and after news of it. */
+  /** Undefined once the node has its full weight. */
+  slowStart: SlowStartRamp | undefined = undefined;
+  /** The number of the pick that gave the node its last call; 0 before the first call, and after a renewal. */
   lastPick = 0;
-  readonly #mean: MeanLatency;
+  readonly #meanLatency: MeanLatency;
   readonly #latency = new PeakEwma();
   readonly #exploration = new Exploration();
 
-  constructor(instance: ServiceInstance, usual: MeanLatency) {
+  /** @param meanLatency the latency of the service, to which that of the node is compared. */
+  constructor(instance: ServiceInstance, meanLatency: MeanLatency) {
     this.instance = instance;
-    this.#mean = usual;
+    this.#meanLatency = meanLatency;
   }
 
   get weight(): number {
@@ -38,67 +39,68 @@ export class Node implements Candidate {
   }
 
   get slowStartFactor(): number {
-    const { warmUp } = this;
-    if (warmUp === undefined) return 1;
-    const { share } = warmUp;
-    if (share === 1) this.warmUp = undefined;
-    return share;
+    const { slowStart } = this;
+    if (slowStart === undefined) return 1;
+    const { factor } = slowStart;
+    if (factor === 1) this.slowStart = undefined;
+    return factor;
   }
 
   get failing(): boolean {
     return this.health.failing;
   }
 
-  /** An instance without a result is called at once, and then taken to be like the others. */
+  /** An instance without a result is called at once; until the result it is expected to be like the others. */
   latencyAt(now: number): number {
     if (this.#latency.known) return this.#latency.at(now);
-    return this.lastPick === 0 ? 0 : this.#mean.value;
+    return this.lastPick === 0 ? 0 : this.#meanLatency.value;
   }
 
   /**
-   * Whether a call should explore it, since it gets none by its expected latency.
+   * Whether a call should explore the node, which gets no calls because of its expected latency.
    *
-   * @param picks made in the fleet so far.
-   * @param fleetWeight the weights of all instances that calls go to.
+   * @param picks the number of picks so far.
+   * @param totalWeight the sum of the full weights of all eligible nodes.
    * @param repeatable whether the call can go elsewhere if this instance fails.
    */
-  wantsExploring(now: number, picks: number, fleetWeight: number, repeatable: boolean): boolean {
+  wantsExploring(now: number, picks: number, totalWeight: number, repeatable: boolean): boolean {
     if (this.inFlight > 0 || this.ejected || !this.#latency.known) return false;
-    const fairShare = weightOf(this) / fleetWeight;
+    const fairShare = weightOf(this) / totalWeight;
     if (!this.#exploration.isPassedOver((picks - this.lastPick) * fairShare)) return false;
     if (this.health.suspect) return this.#exploration.isDueAfterFailure(now, repeatable);
     return this.#exploration.isDue(now, this.#latency.at(now));
   }
 
-  /** A call begins. */
-  begin(picks: number): void {
+  /** @param picks the number of picks so far. */
+  beginCall(picks: number): void {
     this.inFlight++;
     this.lastPick = picks;
   }
 
-  /** A call ends, however it does. */
-  end(): void {
+  endCall(): void {
     this.inFlight--;
   }
 
   /**
-   * True if it was not healthy before and is now. The latency of a success that comes after failures, or that refutes a
-   * peak, takes the place of the estimate that those have raised.
+   * Takes in a call that succeeded. The latency of a success that follows failures, or that refutes a peak, replaces the
+   * estimate that those have raised.
+   *
+   * @returns whether the node was not healthy before and is now.
    */
-  succeed(latency: number, now: number, exploring: boolean): boolean {
+  recordSuccess(latency: number, now: number, exploring: boolean): boolean {
     const { health } = this;
-    const refuted = this.#exploration.succeed(latency, this.#mean.value, now, exploring);
+    const refuted = this.#exploration.recordSuccess(latency, this.#meanLatency.value, now, exploring);
     this.stats.calls++;
     if (health.healthy) {
       if (refuted) this.#latency.replace(latency, now);
       else this.#latency.observe(latency, now);
-      health.succeed(now);
+      health.recordSuccess(now);
       return false;
     }
     const { ejected } = this;
     if (refuted || ejected || health.suspect) this.#latency.replace(latency, now);
     else this.#latency.observe(latency, now);
-    if (!health.succeed(now)) return false;
+    if (!health.recordSuccess(now)) return false;
     if (ejected) {
       this.ejected = false;
       this.#exploration.reset();
@@ -107,40 +109,40 @@ export class Node implements Candidate {
     return true;
   }
 
-  /** A call on it was given up: it would have taken longer still. */
+  /** Takes in a call that was cancelled, and would have taken longer still. */
   recordCancelled(latency: number, now: number, exploring: boolean): void {
-    this.#exploration.recordCancelled(latency, this.#mean.value, now, exploring);
+    this.#exploration.recordCancelled(latency, this.#meanLatency.value, now, exploring);
     if (!this.#latency.known || latency > this.#latency.at(now)) this.#latency.observe(latency, now);
   }
 
   /**
-   * Charges the failure as twice the latency that was to be expected, and twice that for the next one in a
-   * row: an instance that fails fast must not look fast. True if the failure calls for an ejection.
+   * Takes in a call that failed. It counts as twice the latency that was to be expected, and the next one in a row as
+   * twice that, so that an instance that fails fast does not look fast.
+   *
+   * @returns whether the failure calls for an ejection.
    */
-  fail(latency: number, now: number, probe: boolean, rules: OutlierDetection): boolean {
-    this.#latency.observe(
-      Math.min(MAX_PENALTY, 2 * Math.max(latency, this.#mean.value, this.latencyAt(now))),
-      now,
-    );
-    this.#exploration.fail(now);
+  recordFailure(latency: number, now: number, probe: boolean, rules: OutlierDetection): boolean {
+    const expected = Math.max(latency, this.#meanLatency.value, this.latencyAt(now));
+    this.#latency.observe(Math.min(MAX_PENALTY, 2 * expected), now);
+    this.#exploration.recordFailure(now);
     this.stats.calls++;
     this.stats.failures++;
-    return this.health.fail(probe, rules);
+    return this.health.recordFailure(probe, rules);
   }
 
-  /** Gives the milliseconds until a probe: see `InstanceHealth.eject`. */
+  /** Ejects the node, and gives the milliseconds until a probe: see `InstanceHealth.eject`. */
   eject(now: number, reached: boolean, rules: OutlierDetection, random: () => number): number {
     this.ejected = true;
     return this.health.eject(now, reached, rules, random);
   }
 
-  /** There is news that makes it likely to be well: where it is ejected it is the next to be probed. */
-  expectWell(now: number): void {
+  /** Takes in that the instance is likely to be well: if it is ejected, it is the next to be probed. */
+  allowProbe(now: number): void {
     this.lastPick = 0;
-    this.health.expectWell(now);
+    this.health.allowProbe(now);
   }
 
-  /** Another process has taken its place: what is known of the one before says nothing about it. */
+  /** Forgets what was learned: another process has taken the place of the instance, or the instance has left. */
   startAnew(now: number): void {
     this.lastPick = 0;
     this.health.startAnew(now);

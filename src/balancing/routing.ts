@@ -1,5 +1,6 @@
 import type { ServiceInstance } from '../discovery/service-instance.ts';
 import { groupBy } from '../internal/group-by.ts';
+import type { ClusterHealth } from './cluster-health.ts';
 import { hashOf, mix } from './hash.ts';
 import type { Node } from './node.ts';
 import type { Pick } from './pick.ts';
@@ -10,15 +11,15 @@ import type { BalancingStrategy, Picker, PickRequest, StrategyContext } from './
 import type { Subsetting } from './subsetting.ts';
 import { type ZoneOptions, zoneShares } from './zones.ts';
 
-/** A part of the calls for a part of the instances: the new version, say. */
+/** Sends a share of the calls to some of the instances, such as those of a new version. */
 export interface CanaryOptions {
-  /** The instances that are tried out. */
+  /** Selects the canary instances. */
   select: Selector;
   /** The share of the calls that goes to them, 0 to 1; the rest goes to the others. */
   share: number;
 }
 
-/** Which instances a client talks to, before the strategy chooses among them. */
+/** Decides which instances a client talks to, before the strategy chooses among them. */
 export interface RoutingConfig extends StrategyContext {
   readonly strategy: BalancingStrategy;
   readonly subset?: Subsetting | undefined;
@@ -27,46 +28,36 @@ export interface RoutingConfig extends StrategyContext {
   readonly canary?: CanaryOptions | undefined;
 }
 
-/** What routing goes by besides the nodes themselves. */
-export interface EjectionState {
-  /** Another number after each ejection and each return. */
-  readonly changes: number;
-  /** All that are ejected, in no order. */
-  readonly ejectedNodes: readonly Node[];
-  /** Whether ejected nodes like this one get calls as the others do. */
-  panics(node: Node): boolean;
-}
-
 /** The picker of a group of nodes. */
 export interface GroupPicker extends Picker {
-  /** What to ask in its place while none is ejected, if the group is not divided further. */
+  /** The strategy's own picker, which may be asked directly while no node is ejected. A divided group has none. */
   readonly strategy?: Picker;
 }
 
 /**
- * Makes a picker of nodes that are eligible.
+ * Makes a picker of eligible nodes.
  *
- * @param registered the nodes and those like them that are unhealthy.
+ * @param registered the nodes, and with them the unhealthy ones of the same groups.
  */
 export type Route = (nodes: readonly Node[], registered: readonly Node[]) => GroupPicker;
 
 /**
- * The way of a call to a group of instances: canary or not, then the level of priority, then the zone; within it
- * the strategy chooses. Each group has a picker of its own, made with the route, so that a pick costs a draw for
- * each kind of group. Where the group that was drawn has no instance that is accepted, the others are asked.
+ * Builds the way of a call to a group of instances: canary or not, then the priority level, then the zone. Within the
+ * group the strategy chooses. Each group has its own picker, made with the route, so that a pick costs one draw for each
+ * kind of group. If the drawn group has no accepted instance, the other groups are asked.
  *
  * Calls with the same `hashKey` are drawn to the same groups while the shares are the same.
  */
-export function routeBy(rules: RoutingConfig, health: EjectionState): Route {
-  const { strategy, zone, priorityOf, canary } = rules;
-  let route: Route = (nodes) => withProbes(strategy(nodes, rules), nodes, health);
-  if (zone !== undefined) route = byZone(route, zone, rules, health);
-  if (priorityOf !== undefined) route = byPriority(route, priorityOf, rules, health);
-  if (canary !== undefined) route = byCanary(route, canary, rules);
+export function buildRoute(config: RoutingConfig, health: ClusterHealth): Route {
+  const { strategy, zone, priorityOf, canary } = config;
+  let route: Route = (nodes) => addProbes(strategy(nodes, config), nodes, health);
+  if (zone !== undefined) route = routeByZone(route, zone, config, health);
+  if (priorityOf !== undefined) route = routeByPriority(route, priorityOf, config, health);
+  if (canary !== undefined) route = routeByCanary(route, canary, config);
   return route;
 }
 
-/** Those of the nodes that the client talks to: a subset of each group that calls are meant to reach. */
+/** Applies the subset of this client to each priority level and to the canary, since calls are meant to reach each. */
 export function applySubset(
   nodes: readonly Node[],
   { subset, priorityOf, canary }: RoutingConfig,
@@ -79,21 +70,21 @@ export function applySubset(
   return [...groups.values()].flatMap(subset);
 }
 
-/** Ejected nodes that a pick looks at, in turn: it costs the same however many there are. */
-const LOOKS = 4;
+/** The number of ejected nodes that a pick checks for a probe, so that it costs the same however many are ejected. */
+const PROBE_CHECKS = 4;
 
 /**
- * The choice of the strategy, but for two things that no strategy can withhold: the probe that finds an ejected instance
- * well, and, where all of the group are ejected, a call to each of them in turn.
+ * Adds to the picker of the strategy two choices that no strategy can withhold: the probe that finds an ejected instance
+ * well and, where the whole group is ejected, a call to each instance in turn.
  */
-function withProbes(picker: Picker, nodes: readonly Node[], health: EjectionState): GroupPicker {
+function addProbes(picker: Picker, nodes: readonly Node[], health: ClusterHealth): GroupPicker {
   let group: ReadonlySet<Node> | undefined;
   let next = 0;
   const pick: Picker = (request) => {
     const { ejectedNodes } = health;
     const { mayProbe, now, repeatable, inTurn } = request as Pick;
     if (ejectedNodes.length === 0 && !inTurn) return picker(request);
-    for (let looks = mayProbe ? Math.min(LOOKS, ejectedNodes.length) : 0; looks > 0; looks--) {
+    for (let left = mayProbe ? Math.min(PROBE_CHECKS, ejectedNodes.length) : 0; left > 0; left--) {
       next = (next + 1) % ejectedNodes.length;
       const node = ejectedNodes[next]!;
       group ??= new Set(nodes);
@@ -102,16 +93,15 @@ function withProbes(picker: Picker, nodes: readonly Node[], health: EjectionStat
     (request as Pick).resortTo(nodes);
     return picker(request);
   };
-  const told =
-    picker.loadChanged === undefined ? pick : Object.assign(pick, { loadChanged: picker.loadChanged });
-  return Object.assign(told, { strategy: picker });
+  const { loadChanged } = picker;
+  return Object.assign(pick, loadChanged === undefined ? {} : { loadChanged }, { strategy: picker });
 }
 
-function byZone(
+function routeByZone(
   route: Route,
   { name, minInstances }: Required<ZoneOptions>,
   { random }: StrategyContext,
-  health: EjectionState,
+  health: ClusterHealth,
 ): Route {
   return (nodes, registered) => {
     const everywhere = route(nodes, registered);
@@ -132,26 +122,26 @@ function byZone(
   };
 }
 
-function byPriority(
+function routeByPriority(
   route: Route,
   priorityOf: (instance: ServiceInstance) => number,
   { random }: StrategyContext,
-  health: EjectionState,
+  health: ClusterHealth,
 ): Route {
   return (nodes, registered) => {
     const levels = new PriorityLevels(nodes, registered, priorityOf);
-    if (levels.nodes.length === 1) return route(nodes, registered);
+    if (levels.groups.length === 1) return route(nodes, registered);
     const sharesAt = memoizeByHealth(nodes, health, (isAvailable) =>
-      levelShares(levels.available(isAvailable)),
+      levelShares(levels.availableShares(isAvailable)),
     );
     return weightedPicker(
-      levels.nodes.map((level) => route(level, registered)),
+      levels.groups.map((group) => route(group, registered)),
       (request) => shareAt(sharesAt(request.now), drawPoint(request, 2, random)),
     );
   };
 }
 
-function byCanary(route: Route, { select, share }: CanaryOptions, { random }: StrategyContext): Route {
+function routeByCanary(route: Route, { select, share }: CanaryOptions, { random }: StrategyContext): Route {
   return (nodes, registered) => {
     const isCanary = ({ instance }: Node) => matches(select, instance);
     const isOther = (node: Node) => !isCanary(node);
@@ -164,7 +154,10 @@ function byCanary(route: Route, { select, share }: CanaryOptions, { random }: St
   };
 }
 
-/** Asks the picker that is drawn, and if that has none to give the others, the first one first. */
+/**
+ * Makes a picker that asks the picker whose index `draw` gives and, if that one gives nothing, the others in their
+ * order.
+ */
 export function weightedPicker(pickers: readonly Picker[], draw: (request: PickRequest) => number): Picker {
   const pick: Picker = (request) => {
     const drawn = draw(request);
@@ -174,42 +167,42 @@ export function weightedPicker(pickers: readonly Picker[], draw: (request: PickR
     }
     return picked;
   };
-  const told = pickers.filter((picker) => picker.loadChanged !== undefined);
-  if (told.length > 0) {
+  const loadObservers = pickers.filter((picker) => picker.loadChanged !== undefined);
+  if (loadObservers.length > 0) {
     pick.loadChanged = (candidate) => {
-      for (const picker of told) picker.loadChanged!(candidate);
+      for (const picker of loadObservers) picker.loadChanged!(candidate);
     };
   }
   return pick;
 }
 
-/** A point from 0 to 1: by chance, or by the key of the call, another one for each kind of draw. */
+/** Draws a point from 0 to 1: by chance, or by the key of the call. Each kind of draw has points of its own. */
 function drawPoint({ hashKey }: PickRequest, kind: number, random: () => number): number {
   return hashKey === undefined ? random() : mix(hashOf(hashKey) + kind) / 2 ** 32;
 }
 
 /**
- * What is made of the health of nodes, made anew when that changes: with an ejection, a return, and the end
- * of the time of an ejection, from which on the node counts as available, for it would never get the call
- * that brings it back otherwise.
+ * Keeps what is computed from the health of nodes until that changes: with an ejection, with a return, and at the end of
+ * the time of an ejection. From then on the node counts as available, since it would otherwise never get the call that
+ * returns it.
  */
 function memoizeByHealth<T>(
   nodes: readonly Node[],
-  health: EjectionState,
-  make: (isAvailable: (node: Node) => boolean) => T,
+  health: ClusterHealth,
+  compute: (isAvailable: (node: Node) => boolean) => T,
 ): (now: number) => T {
-  let made: T;
-  let changes = Number.NaN;
-  let until = 0;
+  let computed: T;
+  let generation = Number.NaN;
+  let validUntil = 0;
   return (now) => {
-    if (changes === health.changes && now < until) return made;
-    changes = health.changes;
-    until = Infinity;
+    if (generation === health.generation && now < validUntil) return computed;
+    generation = health.generation;
+    validUntil = Infinity;
     for (const { ejected, health } of nodes) {
-      if (ejected && health.dueAt > now) until = Math.min(until, health.dueAt);
+      if (ejected && health.dueAt > now) validUntil = Math.min(validUntil, health.dueAt);
     }
-    made = make(({ ejected, health }) => !ejected || health.dueAt <= now);
-    return made;
+    computed = compute(({ ejected, health }) => !ejected || health.dueAt <= now);
+    return computed;
   };
 }
 

@@ -1,15 +1,16 @@
 import fc from 'fast-check';
 import { describe, expect, it, vi } from 'vitest';
 import { seeded } from '../../bench/support/seeded.ts';
-import { Cluster, type ClusterObserver } from '../../src/balancing/cluster.ts';
+import { Cluster } from '../../src/balancing/cluster.ts';
+import type { ClusterObserver } from '../../src/balancing/cluster-observer.ts';
 import type { Lease } from '../../src/balancing/lease.ts';
-import type { StrategyName } from '../../src/balancing/load-balancer.ts';
+import type { StrategyName } from '../../src/balancing/load-balancer-options.ts';
 import type { Node } from '../../src/balancing/node.ts';
 import {
   type OutlierDetectionOptions,
-  outlierDetection as rulesOf,
+  readOutlierDetectionOptions as rulesOf,
 } from '../../src/balancing/outlier-detection.ts';
-import { slowStart } from '../../src/balancing/slow-start.ts';
+import { readSlowStartOptions } from '../../src/balancing/slow-start.ts';
 import { consistentHash } from '../../src/balancing/strategies/consistent-hash.ts';
 import { leastConnections } from '../../src/balancing/strategies/least-connections.ts';
 import { peakEwma } from '../../src/balancing/strategies/peak-ewma.ts';
@@ -445,7 +446,7 @@ function drive(
   const rules = {
     strategy,
     outlierDetection,
-    slowStart: slowStart({ duration: 500 }),
+    slowStart: readSlowStartOptions({ duration: 500 }),
     random: seeded(7),
   };
   const fleet: Cluster = new Cluster(rules, {
@@ -487,7 +488,7 @@ function drive(
       const now = performance.now();
       const exclude = new Set(step.tried.map((index) => `i${index}`));
       const eligible = [...nodes].filter((node) => node.eligible);
-      const { panicking } = fleet;
+      const { panicking } = fleet.health;
       const best = Math.min(...eligible.map((node) => rank(node, exclude, panicking)));
       const ranks = new Map(eligible.map((node) => [node, rank(node, exclude, panicking)]));
       const mayProbe = eligible.filter(({ health }) => health.mayProbe(now, repeatable));
@@ -500,7 +501,7 @@ function drive(
       if (!takesProbe && ranks.get(node) !== best)
         violations.push(`a call got an instance beside a better one`);
       // A pick looks at four of those that are ejected, in turn.
-      const seen = fleet.ejectedNodes.length <= 4;
+      const seen = fleet.health.ejectedNodes.length <= 4;
       if (exclude.size === 0 && mayProbe.length > 0 && seen && !takesProbe)
         violations.push('a due probe was withheld');
       if (lease.probe) {
@@ -564,12 +565,14 @@ describe('whatever calls, waits, joins, leaves and new starts come in between', 
         const check = ({ fleet, nodes }: Driven) => {
           const eligible = [...nodes].filter((node) => node.eligible);
           const ejected = eligible.filter((node) => node.ejected).length;
-          expect(fleet.panicking).toBe(ejected > 0.5 * eligible.length);
-          expect(new Set(fleet.ejectedNodes)).toEqual(new Set([...nodes].filter((node) => node.ejected)));
-          expect(fleet.weight).toBe(eligible.length);
+          expect(fleet.health.panicking).toBe(ejected > 0.5 * eligible.length);
+          expect(new Set(fleet.health.ejectedNodes)).toEqual(
+            new Set([...nodes].filter((node) => node.ejected)),
+          );
+          expect(fleet.health.weight).toBe(eligible.length);
           const tried = performance.now() - hasty.interval;
           const down = eligible.filter(({ failing, health }) => failing && health.dueAt > tried).length;
-          expect(fleet.down).toBe(down > 0 && down === eligible.length);
+          expect(fleet.health.down).toBe(down > 0 && down === eligible.length);
         };
         drive({ maxEjectionRatio, panicThreshold: 0.5 }, what, check, peakEwma);
       }),

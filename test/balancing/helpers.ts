@@ -1,12 +1,9 @@
 import { afterEach, beforeEach, vi } from 'vitest';
 import { seeded } from '../../bench/support/seeded.ts';
+import type { AcquireOptions } from '../../src/balancing/acquire-options.ts';
 import type { CallResult, Lease } from '../../src/balancing/lease.ts';
-import {
-  LoadBalancer,
-  type LoadBalancerEvents,
-  type LoadBalancerOptions,
-} from '../../src/balancing/load-balancer.ts';
-import type { AcquireOptions } from '../../src/balancing/pick.ts';
+import { LoadBalancer, type LoadBalancerEvents } from '../../src/balancing/load-balancer.ts';
+import type { LoadBalancerOptions } from '../../src/balancing/load-balancer-options.ts';
 import type { BalancingStrategy, Candidate, PickRequest } from '../../src/balancing/strategy.ts';
 import { InMemoryServiceDiscovery } from '../../src/discovery/in-memory-service-discovery.ts';
 import { type ServiceInstance, toInstance } from '../../src/discovery/service-instance.ts';

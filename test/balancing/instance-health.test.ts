@@ -1,9 +1,9 @@
 import fc from 'fast-check';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { InstanceHealth, type Probe } from '../../src/balancing/instance-health.ts';
-import { type OutlierDetection, outlierDetection } from '../../src/balancing/outlier-detection.ts';
+import { type OutlierDetection, readOutlierDetectionOptions } from '../../src/balancing/outlier-detection.ts';
 
-const defaults = outlierDetection({});
+const defaults = readOutlierDetectionOptions({});
 
 /** An instance, without the balancer around it: what calls on it find, and what comes of their results. */
 class Patient {
@@ -23,7 +23,7 @@ class Patient {
   }
 
   begin(): Call {
-    return new Call(this, this.health.begin(this.now));
+    return new Call(this, this.health.beginCall(this.now));
   }
 
   succeed(): boolean {
@@ -38,7 +38,7 @@ class Patient {
   }
 
   failed(probe: boolean, reached: boolean): number | undefined {
-    return this.health.fail(probe, this.#rules) ? this.eject(reached) : undefined;
+    return this.health.recordFailure(probe, this.#rules) ? this.eject(reached) : undefined;
   }
 
   /** By a comparing rule, unless its failures in a row are reason enough. */
@@ -74,13 +74,13 @@ class Call {
   }
 
   cancel(): void {
-    if (this.probe !== undefined) this.#patient.health.abandon(this.probe);
+    if (this.probe !== undefined) this.#patient.health.abandonProbe(this.probe);
   }
 
   /** True if it returns the instance. */
   succeed(): boolean {
     this.cancel();
-    return !this.outdated && this.#patient.health.succeed(this.#patient.now);
+    return !this.outdated && this.#patient.health.recordSuccess(this.#patient.now);
   }
 
   /** Gives the time of the ejection that it calls for. */
@@ -149,7 +149,7 @@ describe('the state of an instance', () => {
   });
 
   it('is never suspect or ejected without the rule of failures in a row, as with outlierDetection false', () => {
-    const spared = new Patient(outlierDetection(false));
+    const spared = new Patient(readOutlierDetectionOptions(false));
     spared.fail(1_000);
     expect(spared.state).toBe('unknown');
     spared.succeed();
@@ -232,7 +232,7 @@ describe('a result of a call that began in an earlier generation', () => {
     const ejected = failing();
     ejected.now = 1_000;
     const probe = ejected.begin();
-    ejected.health.expectWell(1_000);
+    ejected.health.allowProbe(1_000);
     expect(probe.fail()).toBeUndefined();
     expect(ejected.health.dueAt).toBe(1_000);
     expect(ejected.begin().probe).toBeDefined();
@@ -320,9 +320,9 @@ describe('the time of an ejection', () => {
 
   it('is as the options say for both kinds of rules, where they are given', () => {
     const options = { baseEjectionTime: 100, maxEjectionTime: 350 };
-    const down = new Patient(outlierDetection(options));
+    const down = new Patient(readOutlierDetectionOptions(options));
     expect(times(down, 4, () => down.fail(5))).toEqual([100, 200, 350, 350]);
-    const worse = new Patient(outlierDetection(options));
+    const worse = new Patient(readOutlierDetectionOptions(options));
     expect(times(worse, 5, () => worse.eject())).toEqual([100, 200, 300, 350, 350]);
   });
 
@@ -341,7 +341,7 @@ describe('the time of an ejection', () => {
     expect(waits[0]).toBe(1_000);
     expect(waits[2]).toBeCloseTo(1_050);
     expect(waits[4]).toBeCloseTo(1_099.9);
-    const late = new Patient(outlierDetection({ maxEjectionTime: 1_000 }), () => 0.999);
+    const late = new Patient(readOutlierDetectionOptions({ maxEjectionTime: 1_000 }), () => 0.999);
     expect(times(late, 3, () => late.fail(5))).toEqual([1_000, 1_000, 1_000]);
   });
 
@@ -394,14 +394,14 @@ describe('a call that cannot be repeated', () => {
 describe('news of an instance', () => {
   it('makes it due at once if it is ejected, for any call, and changes nothing otherwise', () => {
     for (const ejected of [failing(), compared()]) {
-      ejected.health.expectWell(7);
+      ejected.health.allowProbe(7);
       ejected.now = 7;
       expect(ejected.due()).toEqual([0, 0]);
       expect(ejected.state).toBe('ejected');
     }
     patient.fail();
     const { generation } = patient.health;
-    patient.health.expectWell(7);
+    patient.health.allowProbe(7);
     expect([patient.state, patient.health.generation]).toEqual(['suspect', generation]);
   });
 
@@ -410,7 +410,7 @@ describe('news of an instance', () => {
       const ejected = failing();
       ejected.now = 1_000;
       const early = ejected.begin();
-      ejected.health.expectWell(1_000);
+      ejected.health.allowProbe(1_000);
       expect(ejected.begin().probe).toBeUndefined();
       early[end]();
       expect([ejected.state, ...ejected.due()]).toEqual(['ejected', 0, 0]);
@@ -422,7 +422,7 @@ describe('news of an instance', () => {
 
   it('leaves the ejection as long as ever if the probe fails', () => {
     const ejected = failing();
-    ejected.health.expectWell(0);
+    ejected.health.allowProbe(0);
     expect(ejected.fail()).toBe(2_000);
     expect(ejected.health.failing).toBe(true);
   });
@@ -623,7 +623,7 @@ it('the health of an instance does what its model does, whatever calls begin and
     fc.property(settings, fc.array(command, { maxLength: 80, size: 'max' }), (chosen, commands) => {
       const model = new Model(chosen);
       const { chance, ...options } = chosen;
-      const patient = new Patient(outlierDetection(options), () => chance);
+      const patient = new Patient(readOutlierDetectionOptions(options), () => chance);
       const { health } = patient;
       const running: { model: ModelCall; call: Call }[] = [];
       for (const next of commands) {
@@ -642,7 +642,7 @@ it('the health of an instance does what its model does, whatever calls begin and
           patient.eject();
         } else if (next.do === 'news') {
           model.news();
-          health.expectWell(patient.now);
+          health.allowProbe(patient.now);
         } else if (next.do === 'start anew') {
           model.startAnew();
           health.startAnew(patient.now);

@@ -1,11 +1,8 @@
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { seeded } from '../../bench/support/seeded.ts';
 import type { CallResult } from '../../src/balancing/lease.ts';
-import {
-  LoadBalancer,
-  type LoadBalancerEvents,
-  type LoadBalancerOptions,
-} from '../../src/balancing/load-balancer.ts';
+import { LoadBalancer, type LoadBalancerEvents } from '../../src/balancing/load-balancer.ts';
+import type { LoadBalancerOptions } from '../../src/balancing/load-balancer-options.ts';
 import type { BalancingStrategy, Candidate, PickRequest } from '../../src/balancing/strategy.ts';
 import { InMemoryServiceDiscovery } from '../../src/discovery/in-memory-service-discovery.ts';
 import type { InstanceListener, ServiceDiscovery } from '../../src/discovery/service-discovery.ts';

@@ -1,12 +1,12 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { MeanLatency } from '../../src/balancing/latency.ts';
 import { Node } from '../../src/balancing/node.ts';
-import { outlierDetection } from '../../src/balancing/outlier-detection.ts';
+import { readOutlierDetectionOptions } from '../../src/balancing/outlier-detection.ts';
 import { fakeTimeAndChance, instance } from './helpers.ts';
 
 fakeTimeAndChance();
 
-const rules = outlierDetection({ consecutiveFailures: 3 });
+const rules = readOutlierDetectionOptions({ consecutiveFailures: 3 });
 
 let usual: MeanLatency;
 let node: Node;
@@ -15,14 +15,15 @@ beforeEach(() => {
   node = new Node(instance('a'), usual);
 });
 
-const succeed = (latency: number, now: number, exploring = false) => node.succeed(latency, now, exploring);
-const fail = (latency: number, now: number, probe = false) => node.fail(latency, now, probe, rules);
+const succeed = (latency: number, now: number, exploring = false) =>
+  node.recordSuccess(latency, now, exploring);
+const fail = (latency: number, now: number, probe = false) => node.recordFailure(latency, now, probe, rules);
 const eject = (now: number) => node.eject(now, true, rules, () => 0);
 
 /** A call from its beginning to its success. */
 function call(latency: number, endsAt: number, exploring = false): void {
-  node.begin(0);
-  node.end();
+  node.beginCall(0);
+  node.endCall();
   succeed(latency, endsAt, exploring);
 }
 
@@ -30,7 +31,7 @@ describe('the latency to expect of an instance', () => {
   it('is nothing for a new one, so that it is called at once, then the usual until it has responded', () => {
     usual.observe(40);
     expect(node.latencyAt(0)).toBe(0);
-    node.begin(1);
+    node.beginCall(1);
     expect(node.latencyAt(0)).toBe(40);
     succeed(7, 1);
     expect(node.latencyAt(1)).toBe(7);
@@ -38,8 +39,8 @@ describe('the latency to expect of an instance', () => {
 
   it('is the usual after a call that said nothing of it, so that what always rejects calls does not get them all', () => {
     usual.observe(40);
-    node.begin(1);
-    node.end();
+    node.beginCall(1);
+    node.endCall();
     expect(node.latencyAt(0)).toBe(40);
   });
 
@@ -140,9 +141,9 @@ describe('an instance that is passed over', () => {
   it('is explored by no call before its first result, while a call is under way, or while it is ejected', () => {
     expect(wants(10_000, 10_000)).toBe(false);
     call(100, 0);
-    node.begin(0);
+    node.beginCall(0);
     expect(wants(10_000, 10_000)).toBe(false);
-    node.end();
+    node.endCall();
     expect(wants(10_000, 10_000)).toBe(true);
     eject(0);
     expect(wants(10_000, 10_000)).toBe(false);
@@ -153,7 +154,7 @@ describe('an instance that is passed over', () => {
     node.instance = instance('a', { weight: 0.5 });
     expect(wants(200, 39)).toBe(false);
     expect(wants(200, 40)).toBe(true);
-    node.warmUp = { share: 0.1 } as Node['warmUp'];
+    node.slowStart = { factor: 0.1 } as Node['slowStart'];
     expect(wants(200, 399)).toBe(false);
     expect(wants(200, 400)).toBe(true);
   });

@@ -6,7 +6,7 @@ import {
   findOutliers,
   IntervalStats,
   type OutlierDetectionOptions,
-  outlierDetection,
+  readOutlierDetectionOptions,
 } from '../../src/balancing/outlier-detection.ts';
 import { fakeTimeAndChance, inTurn, strategies, tally, type World, world } from './helpers.ts';
 
@@ -535,7 +535,7 @@ describe('of several that do worse than the others', () => {
     const bad = one(30, false);
     const fleet = [bad, ...Array.from({ length: 5 }, () => one(0, false))];
     const out = Array.from({ length: 5 }, () => one(100, true));
-    expect(findOutliers([...fleet, ...out], outlierDetection({}))).toEqual([
+    expect(findOutliers([...fleet, ...out], readOutlierDetectionOptions({}))).toEqual([
       { outlier: bad, reason: 'success-rate' },
     ]);
   });
@@ -649,13 +649,13 @@ it('after a full outage every instance is tried again, whatever the order in whi
 
 describe('the options of outlier detection', () => {
   it('are those of Envoy where it has them, but for failures in a row', () => {
-    const { failingEjectionTime, comparedEjectionTime, ...others } = outlierDetection(undefined);
-    const timesOf = ({ of, max }: EjectionTime) =>
-      [1, 2, 3, 4].map((ejections) => Math.min(max, of(ejections)));
+    const { failingEjectionTime, comparedEjectionTime, ...others } = readOutlierDetectionOptions(undefined);
+    const timesOf = ({ after, max }: EjectionTime) =>
+      [1, 2, 3, 4].map((ejections) => Math.min(max, after(ejections)));
     expect(timesOf(failingEjectionTime)).toEqual([1_000, 2_000, 4_000, 8_000]);
-    expect(failingEjectionTime).toMatchObject({ max: 10_000, most: 5 });
+    expect(failingEjectionTime).toMatchObject({ max: 10_000, maxCount: 5 });
     expect(timesOf(comparedEjectionTime)).toEqual([30_000, 60_000, 90_000, 120_000]);
-    expect(comparedEjectionTime).toMatchObject({ max: 300_000, most: 10 });
+    expect(comparedEjectionTime).toMatchObject({ max: 300_000, maxCount: 10 });
     expect(others).toEqual({
       consecutiveFailures: 5,
       successRate: { stdevFactor: 1.9, minimumDifference: 0.05, minimumInstances: 5, minimumCalls: 100 },
@@ -665,7 +665,7 @@ describe('the options of outlier detection', () => {
       maxEjectionRatio: 0.1,
       panicThreshold: 1,
     });
-    expect(outlierDetection({ panicThreshold: 0 })).toMatchObject({
+    expect(readOutlierDetectionOptions({ panicThreshold: 0 })).toMatchObject({
       panicThreshold: 0,
       consecutiveFailures: 5,
     });
@@ -693,21 +693,28 @@ describe('the options of outlier detection', () => {
     ['interval', { interval: 0 }, RangeError],
     ['maxEjectionRatio', { maxEjectionRatio: 10 }, RangeError],
   ])('%s: a wrong one is named (%o)', (option, options, kind) => {
-    expect(() => outlierDetection(options)).toThrow(kind);
-    expect(() => outlierDetection(options)).toThrow(option);
+    expect(() => readOutlierDetectionOptions(options)).toThrow(kind);
+    expect(() => readOutlierDetectionOptions(options)).toThrow(option);
   });
 
   it('a rule that is given as {} has its defaults, and what is undefined counts as left out', () => {
-    expect(outlierDetection({ successRate: undefined, failurePercentage: {}, latency: {} })).toMatchObject({
+    expect(
+      readOutlierDetectionOptions({ successRate: undefined, failurePercentage: {}, latency: {} }),
+    ).toMatchObject({
       successRate: { minimumCalls: 100 },
       failurePercentage: { threshold: 0.85, minimumInstances: 5, minimumCalls: 50 },
       latency: { factor: 3, minimumInstances: 5, minimumCalls: 100 },
     });
-    expect(outlierDetection({ latency: { factor: undefined } })).toMatchObject({ latency: { factor: 3 } });
-    expect(outlierDetection(false)).toMatchObject({ consecutiveFailures: Infinity, successRate: false });
+    expect(readOutlierDetectionOptions({ latency: { factor: undefined } })).toMatchObject({
+      latency: { factor: 3 },
+    });
+    expect(readOutlierDetectionOptions(false)).toMatchObject({
+      consecutiveFailures: Infinity,
+      successRate: false,
+    });
   });
 
   it.each([[true], [5], ['on'], [[]]])('must be an object or false; %o is neither', (options) => {
-    expect(() => outlierDetection(options as never)).toThrow(TypeError);
+    expect(() => readOutlierDetectionOptions(options as never)).toThrow(TypeError);
   });
 });

@@ -1,6 +1,6 @@
 import { describe, expect, it, vi } from 'vitest';
+import type { AcquireOptions } from '../../src/balancing/acquire-options.ts';
 import { InstanceHealth } from '../../src/balancing/instance-health.ts';
-import type { AcquireOptions } from '../../src/balancing/pick.ts';
 import type { BalancingStrategy } from '../../src/balancing/strategy.ts';
 import { NoInstanceError } from '../../src/errors.ts';
 import {

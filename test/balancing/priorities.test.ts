@@ -207,14 +207,14 @@ describe('levels', () => {
   const levels = new PriorityLevels(nodes, [...nodes, ...unhealthy], priorityByMetadata);
 
   it('are in the order of their numbers, whatever these are, and a level without nodes is none', () => {
-    expect(levels.nodes.map((level) => level.map(({ instance: { instanceId } }) => instanceId))).toEqual([
+    expect(levels.groups.map((level) => level.map(({ instance: { instanceId } }) => instanceId))).toEqual([
       ['a', 'b'],
       ['c', 'd'],
     ]);
   });
 
   it('know what share is available: of all that are registered', () => {
-    expect(levels.available(() => true)).toEqual([0.5, 1]);
-    expect(levels.available(({ instance: { instanceId } }) => instanceId < 'b')).toEqual([0.25, 0]);
+    expect(levels.availableShares(() => true)).toEqual([0.5, 1]);
+    expect(levels.availableShares(({ instance: { instanceId } }) => instanceId < 'b')).toEqual([0.25, 0]);
   });
 });

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it, vi } from 'vitest';
 import type { Lease } from '../../src/balancing/lease.ts';
-import type { LoadBalancerOptions } from '../../src/balancing/load-balancer.ts';
+import type { LoadBalancerOptions } from '../../src/balancing/load-balancer-options.ts';
 import { matches, type Selector } from '../../src/balancing/selector.ts';
 import type { BalancingStrategy, Candidate } from '../../src/balancing/strategy.ts';
 import type { ServiceInstance } from '../../src/discovery/service-instance.ts';

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it, vi } from 'vitest';
-import { SlowStartRamp, slowStart } from '../../src/balancing/slow-start.ts';
+import { readSlowStartOptions, SlowStartRamp } from '../../src/balancing/slow-start.ts';
 import type { Candidate } from '../../src/balancing/strategy.ts';
 import { fakeTimeAndChance, instance, inTurn, traffic, type World, world } from './helpers.ts';
 
@@ -109,7 +109,7 @@ describe('an instance that is back from an ejection', () => {
 
 describe('the share of its weight that an instance has', () => {
   const shareAt = (now: number, options: object): number =>
-    new SlowStartRamp(slowStart(options)!, 1_000, { now: 1_000 + now }).share;
+    new SlowStartRamp(readSlowStartOptions(options)!, 1_000, { now: 1_000 + now }).factor;
 
   it("is that of Envoy's formula", () => {
     expect(shareAt(15_000, {})).toBe(0.5);
@@ -171,11 +171,11 @@ describe('the options of slow start', () => {
     ['minWeight', { minWeight: 1.1 }, RangeError],
     ['window', { window: 5 }, TypeError],
   ])('%s: a wrong one is named (%o)', (option, options, kind) => {
-    expect(() => slowStart(options)).toThrow(kind);
-    expect(() => slowStart(options)).toThrow(`'${option}'`);
+    expect(() => readSlowStartOptions(options)).toThrow(kind);
+    expect(() => readSlowStartOptions(options)).toThrow(`'${option}'`);
   });
 
   it.each([[true], [5], ['on'], [[]]])('must be an object or false; %o is neither', (options) => {
-    expect(() => slowStart(options as never)).toThrow(TypeError);
+    expect(() => readSlowStartOptions(options as never)).toThrow(TypeError);
   });
 });

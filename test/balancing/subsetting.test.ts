@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { type SubsetOptions, subsetting } from '../../src/balancing/subsetting.ts';
+import { buildSubsetting, type SubsetOptions } from '../../src/balancing/subsetting.ts';
 import type { ServiceInstance } from '../../src/discovery/service-instance.ts';
 
 interface Node {
@@ -22,7 +22,7 @@ const named = (size: number) => (client: number) => ({ size, clientId: `client $
 
 /** What each of so many clients talks to. */
 function subsets(fleet: Node[], clients: number, optionsOf: (client: number) => SubsetOptions): string[][] {
-  return Array.from({ length: clients }, (_, client) => idsOf(subsetting(optionsOf(client))(fleet)));
+  return Array.from({ length: clients }, (_, client) => idsOf(buildSubsetting(optionsOf(client))(fleet)));
 }
 
 /** The clients on the instance with the fewest, and on that with the most. */
@@ -52,7 +52,7 @@ describe('a subset', () => {
       fc.assert(
         fc.property(fc.nat(120), fc.integer({ min: 1, max: 40 }), fc.nat(200), (instances, size, client) => {
           const fleet = fleetOf(instances);
-          const chosen = subsetting(of(size)(client))(fleet);
+          const chosen = buildSubsetting(of(size)(client))(fleet);
           expect(chosen).toHaveLength(Math.min(size, instances));
           expect(new Set(chosen).size).toBe(chosen.length);
           expect(fleet).toEqual(expect.arrayContaining([...chosen]));
@@ -66,22 +66,22 @@ describe('a subset', () => {
     ['named', named],
   ])('is always the same for %s clients, in whatever order the instances are told', (_, of) => {
     const fleet = fleetOf(100);
-    const chosen = idsOf(subsetting(of(10)(3))(fleet));
-    expect(idsOf(subsetting(of(10)(3))(fleet.toReversed())).sort()).toEqual(chosen.sort());
-    expect(idsOf(subsetting(of(10)(4))(fleet)).sort()).not.toEqual(chosen);
+    const chosen = idsOf(buildSubsetting(of(10)(3))(fleet));
+    expect(idsOf(buildSubsetting(of(10)(3))(fleet.toReversed())).sort()).toEqual(chosen.sort());
+    expect(idsOf(buildSubsetting(of(10)(4))(fleet)).sort()).not.toEqual(chosen);
   });
 
   it('is another one for each balancer that has neither number nor name, and stays', () => {
     const fleet = fleetOf(1_000);
-    const [one, other] = [subsetting({ size: 10 }), subsetting({ size: 10 })];
+    const [one, other] = [buildSubsetting({ size: 10 }), buildSubsetting({ size: 10 })];
     expect(idsOf(one(fleet))).toEqual(idsOf(one(fleet)));
     expect(idsOf(one(fleet))).not.toEqual(idsOf(other(fleet)));
   });
 
   it('is everything in a fleet that is no larger', () => {
     const fleet = fleetOf(20);
-    expect(subsetting({ size: 20, clientIndex: 7 })(fleet)).toBe(fleet);
-    expect(subsetting({ size: 20 })([])).toEqual([]);
+    expect(buildSubsetting({ size: 20, clientIndex: 7 })(fleet)).toBe(fleet);
+    expect(buildSubsetting({ size: 20 })([])).toEqual([]);
   });
 
   it.each([
@@ -92,7 +92,7 @@ describe('a subset', () => {
     ['clientId', { size: 1, clientId: '' }, TypeError],
     ['clientID', { size: 1, clientID: 'a' }, TypeError],
   ] as const)('%s: a wrong option is named (%#)', (option, options, kind) => {
-    const make = () => subsetting(options as unknown as SubsetOptions);
+    const make = () => buildSubsetting(options as unknown as SubsetOptions);
     expect(make).toThrow(kind);
     expect(make).toThrow(option);
   });

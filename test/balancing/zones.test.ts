@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { zoneOptions, zoneShares } from '../../src/balancing/zones.ts';
+import { readZoneOptions, zoneShares } from '../../src/balancing/zones.ts';
 
 function sharesOf(capacities: Record<string, number>, own: string): Record<string, number> | undefined {
   const shares = zoneShares(new Map(Object.entries(capacities)), own);
@@ -86,9 +86,9 @@ describe('the share of each zone', () => {
 
 describe('the zone option', () => {
   it('is a name, or a name and from how many instances on zones count', () => {
-    expect(zoneOptions('a')).toEqual({ name: 'a', minInstances: 6 });
-    expect(zoneOptions({ name: 'a' })).toEqual({ name: 'a', minInstances: 6 });
-    expect(zoneOptions({ name: 'a', minInstances: 0 })).toEqual({ name: 'a', minInstances: 0 });
+    expect(readZoneOptions('a')).toEqual({ name: 'a', minInstances: 6 });
+    expect(readZoneOptions({ name: 'a' })).toEqual({ name: 'a', minInstances: 6 });
+    expect(readZoneOptions({ name: 'a', minInstances: 0 })).toEqual({ name: 'a', minInstances: 0 });
   });
 
   it.each([
@@ -97,6 +97,6 @@ describe('the zone option', () => {
     ['minInstances', { name: 'a', minInstances: -1 }],
     ['zone', { name: 'a', zone: 'b' }],
   ])('%s: a wrong one is named (%#)', (option, options) => {
-    expect(() => zoneOptions(options as unknown as string)).toThrow(option);
+    expect(() => readZoneOptions(options as unknown as string)).toThrow(option);
   });
 });

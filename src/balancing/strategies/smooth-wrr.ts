@@ -2,169 +2,169 @@ import { LinkedList } from '../../internal/linked-list.ts';
 import type { Candidate } from '../strategy.ts';
 import type { Entry, PreferenceQueue } from './preference-queue.ts';
 
-/** As many different weights are kept apart. */
-const MAX_EXACT = 16;
-/** The golden ratio: multiples of it, less their whole part, lie spread evenly. */
-const GOLDEN = 0.618033988749895;
+/** The most groups of one weight each; with more different weights a group spans weights. */
+const MAX_EXACT_GROUPS = 16;
+/** The golden ratio. The fractional parts of its multiples lie spread evenly. */
+const GOLDEN_RATIO = 0.618033988749895;
 
 export class WrrEntry implements Entry<WrrEntry> {
   readonly candidate: Candidate;
-  /** Its place in the list, which decides between equals. */
+  /** The place of the candidate in the list, which decides between equals. */
   readonly index: number;
   next: WrrEntry | undefined = undefined;
   previous: WrrEntry | undefined = undefined;
-  /** Undefined while it is not in the order. */
-  group: Group | undefined = undefined;
-  /** How far it is behind its share, in weight × picks; kept while it is not in the order. */
-  lag = 0;
-  /** What its group had gained when it was even with its share. */
-  evenAt = 0;
+  /** Undefined while the entry is not in the queue. */
+  group: WrrGroup | undefined = undefined;
+  /** How far the entry is behind its share, in weight × picks, when it left its group; kept until it joins another. */
+  credit = 0;
+  /** The amount of what its group has earned that the entry has spent on its turns. */
+  spent = 0;
   weight = 1;
-  /** Of the turns of its group it takes as many as its weight is of the pace: it saves up for them. */
-  saved: number;
+  /** The fraction of a turn that the entry has saved up. It takes weight ÷ group weight of the turns of its group. */
+  turnFraction: number;
 
   constructor(candidate: Candidate, index: number) {
     this.candidate = candidate;
     this.index = index;
-    this.saved = (index * GOLDEN) % 1;
+    this.turnFraction = (index * GOLDEN_RATIO) % 1;
   }
 }
 
-/** Candidates whose turns come round equally often, the one that waited longest at the head. */
-class Group {
-  readonly turns = new LinkedList<WrrEntry>();
-  /** The weight that is reckoned for each turn: that of each node, or a little more. */
-  readonly pace: number;
-  /** What each node has gained, by its pace for each pick. */
-  gained = 0;
+/** The entries whose turns come equally often, the one that waited longest at the head. */
+class WrrGroup {
+  readonly entries = new LinkedList<WrrEntry>();
+  /** The weight that counts for each turn: that of each entry, or a little more. */
+  readonly weight: number;
+  /** What each entry has earned: the weight of the group for each pick. */
+  earned = 0;
 
-  constructor(pace: number) {
-    this.pace = pace;
+  constructor(weight: number) {
+    this.weight = weight;
   }
 }
 
 /**
- * Candidates by whose turn it is, each as often as its weight says and as evenly spread as can be: with every pick
- * each gains its weight, and the one that has most pays the weight of all.
- * Source: nginx, 'Upstream: smooth weighted round-robin balancing' (2012), whose order it is.
+ * Orders candidates by smooth weighted round robin, each as often as its weight says and spread as evenly as possible:
+ * with every pick each earns its weight, and the one with the most credit pays the weight of all.
+ * Source: nginx, 'Upstream: smooth weighted round-robin balancing' (2012), which gives the same order.
  *
- * Where nginx looks at each, those of one weight form a group here and take turns, so that a pick looks at one of
- * each group. With more than 16 different weights a group holds those between one power of two and the next, and
- * each of its turns is taken with the chance that the weight is of the upper bound, more than half, as in the
- * static stride scheduler of gRFC A58. So a pick costs the same however many candidates there are.
+ * Where nginx looks at each candidate, candidates of one weight form a group here and take turns, so that a pick looks at
+ * one of each group. With more than 16 different weights a group holds those between one power of two and the next, and
+ * a candidate takes each of its turns with the chance of its weight ÷ the upper bound, more than half, as in the static
+ * stride scheduler of gRFC A58. So a pick costs the same however many candidates there are.
  */
 export class SmoothWrr implements PreferenceQueue<WrrEntry> {
-  readonly #weigh: (turn: WrrEntry) => number;
-  #groups: Group[] = [];
+  readonly #weigh: (entry: WrrEntry) => number;
+  #groups: WrrGroup[] = [];
   #exact: boolean;
-  #total = 0;
+  #totalWeight = 0;
 
   /** @param exact false if weights change all the time, so that groups of one weight would not last. */
-  constructor(weigh: (turn: WrrEntry) => number, exact: boolean) {
+  constructor(weigh: (entry: WrrEntry) => number, exact: boolean) {
     this.#weigh = weigh;
     this.#exact = exact;
   }
 
   first(): WrrEntry | undefined {
     for (;;) {
-      const turn = this.#head();
-      if (turn === undefined) return undefined;
-      if (this.update(turn)) continue;
-      if (turn.saved + turn.weight / turn.group!.pace >= 1) return turn;
-      this.#pass(turn);
+      const entry = this.#findMostCredited();
+      if (entry === undefined) return undefined;
+      if (this.update(entry)) continue;
+      if (entry.turnFraction + entry.weight / entry.group!.weight >= 1) return entry;
+      this.#endTurn(entry);
     }
   }
 
-  /** Takes the turn that comes first. */
-  take(turn: WrrEntry): void {
-    for (const group of this.#groups) group.gained += group.pace;
-    turn.saved -= 1;
-    this.#pass(turn);
+  /** Takes the turn of the first entry. */
+  take(entry: WrrEntry): void {
+    for (const group of this.#groups) group.earned += group.weight;
+    entry.turnFraction -= 1;
+    this.#endTurn(entry);
   }
 
-  add(turn: WrrEntry): void {
-    turn.weight = this.#weigh(turn);
-    this.#total += turn.weight;
-    this.#join(turn);
+  add(entry: WrrEntry): void {
+    entry.weight = this.#weigh(entry);
+    this.#totalWeight += entry.weight;
+    this.#joinGroup(entry);
   }
 
-  remove(turn: WrrEntry): void {
-    this.#part(turn);
-    this.#total = this.#groups.length === 0 ? 0 : this.#total - turn.weight;
+  remove(entry: WrrEntry): void {
+    this.#leaveGroup(entry);
+    this.#totalWeight = this.#groups.length === 0 ? 0 : this.#totalWeight - entry.weight;
   }
 
-  /** True if it was in the order, and its weight has changed so much that it changed its place. */
-  update(turn: WrrEntry): boolean {
-    if (turn.group === undefined) return false;
-    const weight = this.#weigh(turn);
-    if (weight === turn.weight) return false;
-    this.#total += weight - turn.weight;
-    turn.weight = weight;
-    if (this.#paceOf(weight) === turn.group.pace) return false;
-    this.#part(turn);
-    this.#join(turn);
+  /** Weighs the entry anew; true if it was in the queue and changed its group. */
+  update(entry: WrrEntry): boolean {
+    if (entry.group === undefined) return false;
+    const weight = this.#weigh(entry);
+    if (weight === entry.weight) return false;
+    this.#totalWeight += weight - entry.weight;
+    entry.weight = weight;
+    if (this.#groupWeightFor(weight) === entry.group.weight) return false;
+    this.#leaveGroup(entry);
+    this.#joinGroup(entry);
     return true;
   }
 
-  /** The one that is furthest behind once this pick has begun. */
-  #head(): WrrEntry | undefined {
-    let furthest: WrrEntry | undefined;
+  /** Finds the entry with the most credit once this pick has begun. */
+  #findMostCredited(): WrrEntry | undefined {
+    let first: WrrEntry | undefined;
     let most = 0;
-    for (const { turns, gained, pace } of this.#groups) {
-      const turn = turns.head!;
-      const lag = gained + pace - turn.evenAt;
-      if (furthest === undefined || lag > most || (lag === most && turn.index < furthest.index)) {
-        furthest = turn;
-        most = lag;
+    for (const { entries, earned, weight } of this.#groups) {
+      const entry = entries.head!;
+      const credit = earned + weight - entry.spent;
+      if (first === undefined || credit > most || (credit === most && entry.index < first.index)) {
+        first = entry;
+        most = credit;
       }
     }
-    return furthest;
+    return first;
   }
 
-  /** Its turn is over, taken or not. */
-  #pass(turn: WrrEntry): void {
-    const { turns, pace } = turn.group!;
-    turn.saved += turn.weight / pace;
-    turn.evenAt += this.#total;
-    turns.remove(turn);
-    turns.append(turn);
+  /** Ends the turn of an entry, taken or not. */
+  #endTurn(entry: WrrEntry): void {
+    const { entries, weight } = entry.group!;
+    entry.turnFraction += entry.weight / weight;
+    entry.spent += this.#totalWeight;
+    entries.remove(entry);
+    entries.append(entry);
   }
 
-  #join(turn: WrrEntry): void {
-    const pace = this.#paceOf(turn.weight);
-    let group = this.#groups.find((other) => other.pace === pace);
+  #joinGroup(entry: WrrEntry): void {
+    const weight = this.#groupWeightFor(entry.weight);
+    let group = this.#groups.find((other) => other.weight === weight);
     if (group === undefined) {
-      group = new Group(pace);
+      group = new WrrGroup(weight);
       this.#groups.push(group);
     }
-    turn.group = group;
-    turn.evenAt = group.gained - turn.lag;
-    group.turns.append(turn);
-    if (this.#exact && this.#groups.length > MAX_EXACT) this.#regroup();
+    entry.group = group;
+    entry.spent = group.earned - entry.credit;
+    group.entries.append(entry);
+    if (this.#exact && this.#groups.length > MAX_EXACT_GROUPS) this.#regroup();
   }
 
-  #part(turn: WrrEntry): void {
-    const group = turn.group!;
-    turn.lag = group.gained - turn.evenAt;
-    turn.group = undefined;
-    group.turns.remove(turn);
-    if (group.turns.length === 0) this.#groups.splice(this.#groups.indexOf(group), 1);
+  #leaveGroup(entry: WrrEntry): void {
+    const group = entry.group!;
+    entry.credit = group.earned - entry.spent;
+    entry.group = undefined;
+    group.entries.remove(entry);
+    if (group.entries.length === 0) this.#groups.splice(this.#groups.indexOf(group), 1);
   }
 
-  /** From groups of one weight to such as span weights. */
+  /** Replaces the groups of one weight by groups that span weights. */
   #regroup(): void {
-    const turns: WrrEntry[] = [];
+    const entries: WrrEntry[] = [];
     for (const group of [...this.#groups]) {
-      while (group.turns.head !== undefined) {
-        turns.push(group.turns.head);
-        this.#part(group.turns.head);
+      while (group.entries.head !== undefined) {
+        entries.push(group.entries.head);
+        this.#leaveGroup(group.entries.head);
       }
     }
     this.#exact = false;
-    for (const turn of turns.sort((one, other) => other.lag - one.lag)) this.#join(turn);
+    for (const entry of entries.sort((one, other) => other.credit - one.credit)) this.#joinGroup(entry);
   }
 
-  #paceOf(weight: number): number {
+  #groupWeightFor(weight: number): number {
     return this.#exact ? weight : 2 ** Math.ceil(Math.log2(weight));
   }
 }

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { type Entry, firstAccepted } from '../../../src/balancing/strategies/preference-queue.ts';
+import { buildQueuePicker, type Entry } from '../../../src/balancing/strategies/preference-queue.ts';
 import type { Candidate, PickRequest } from '../../../src/balancing/strategy.ts';
 
 interface Numbered extends Entry<Numbered> {
@@ -23,7 +23,7 @@ function numbers(size: number) {
     const candidate = { number } as unknown as Candidate;
     order.add({ number, candidate, next: undefined, previous: undefined });
   }
-  const pick = firstAccepted(order);
+  const pick = buildQueuePicker(order);
   let asked = 0;
   return {
     pick: (accepts: (number: number) => boolean): number | undefined => {

@@ -138,14 +138,14 @@ describe('the order of turns', () => {
     const { order, turns, next } = orderOf(Array.from({ length: 10_000 }, (_, index) => weightAt(index)));
     let looks = 0;
     for (const turn of turns) {
-      let { evenAt } = turn;
-      Object.defineProperty(turn, 'evenAt', {
+      let { spent } = turn;
+      Object.defineProperty(turn, 'spent', {
         get: () => {
           looks++;
-          return evenAt;
+          return spent;
         },
         set: (value: number) => {
-          evenAt = value;
+          spent = value;
         },
       });
     }
