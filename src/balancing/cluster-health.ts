@@ -15,12 +15,15 @@ import { fullWeightOf } from './strategies/weight.ts';
 const OVERDUE_FACTOR = 10;
 /** The least time that a probe is given, in milliseconds. */
 const MIN_PROBE_TIMEOUT = 1_000;
-/** The least time after which a cancelled call says something about its instance, in milliseconds. */
+/**
+ * The least time after which a cancelled call says something about its instance, in milliseconds.
+ */
 const MIN_OVERDUE = 100;
 
 /**
- * The health of the instances of one service. It takes in the results of calls, ejects instances and
- * returns them. Its counts are kept up to date as instances change, so that no pick has to count.
+ * The health of the instances of one service. It takes in the results of calls, ejects instances
+ * and returns them. Its counts are kept up to date as instances change, so that no pick has to
+ * count.
  */
 export class ClusterHealth {
   /** The latency that is expected of an instance without results of its own. */
@@ -31,7 +34,10 @@ export class ClusterHealth {
   ejectedNodes: Node[] = [];
   /** The sum of the full weights of the eligible nodes. */
   weight = 0;
-  /** The least number of picks that must have passed over an eligible node before a call explores it. */
+  /**
+   * The least number of picks that must have passed over an eligible node before a call explores
+   * it.
+   */
   minMissedPicks = Infinity;
   /** The number of eligible nodes whose latest result is a success. */
   healthyCount = 0;
@@ -60,13 +66,19 @@ export class ClusterHealth {
     return Math.max(MIN_PROBE_TIMEOUT, OVERDUE_FACTOR * this.meanLatency.value);
   }
 
-  /** Milliseconds after which an instance without a response seems to hang; Infinity while no latency is known. */
+  /**
+   * Milliseconds after which an instance without a response seems to hang; Infinity while no
+   * latency is known.
+   */
   get overdue(): number {
     const { known, value } = this.meanLatency;
     return known ? Math.max(MIN_OVERDUE, OVERDUE_FACTOR * value) : Infinity;
   }
 
-  /** Whether more nodes are ejected than `panicThreshold` allows, so that passing over them would do harm. */
+  /**
+   * Whether more nodes are ejected than `panicThreshold` allows, so that passing over them would do
+   * harm.
+   */
   get panicking(): boolean {
     return this.#ejectedCount > this.#config.outlierDetection.panicThreshold * this.eligible.length;
   }
@@ -77,8 +89,9 @@ export class ClusterHealth {
   }
 
   /**
-   * Whether every eligible node is ejected because its last calls failed one after the other. A node that got no
-   * call for long after the time of its ejection, such as one of a priority level held in reserve, may be well again.
+   * Whether every eligible node is ejected because its last calls failed one after the other. A
+   * node that got no call for long after the time of its ejection, such as one of a priority level
+   * held in reserve, may be well again.
    */
   get down(): boolean {
     if (this.#failingCount === 0 || this.#failingCount !== this.eligible.length) return false;
@@ -86,7 +99,10 @@ export class ClusterHealth {
     return this.eligible.every(({ health }) => health.dueAt > recently);
   }
 
-  /** Whether there is a selected node outside `exclude` that is not ejected and whose latest call did not fail. */
+  /**
+   * Whether there is a selected node outside `exclude` that is not ejected and whose latest call
+   * did not fail.
+   */
   hasWell(exclude: ReadonlySet<string> | undefined, select: Selector | undefined): boolean {
     return this.eligible.some(
       ({ ejected, health, instance }) =>
@@ -98,8 +114,8 @@ export class ClusterHealth {
   }
 
   /**
-   * Takes in which nodes there are and which of them are eligible. A node that becomes eligible beside others, which
-   * already bear the load, has a slow start.
+   * Takes in which nodes there are and which of them are eligible. A node that becomes eligible
+   * beside others, which already bear the load, has a slow start.
    */
   setNodes(nodes: readonly Node[], { eligible, registered }: Selection): void {
     const before = this.eligible;
@@ -141,18 +157,27 @@ export class ClusterHealth {
     if (!(error instanceof ServiceResponseError)) this.#observer.gotNoResponse();
   }
 
-  /** Compares the nodes with the first call that ends after the end of an interval, which takes no timer. */
+  /**
+   * Compares the nodes with the first call that ends after the end of an interval, which takes no
+   * timer.
+   */
   checkInterval(now: number): void {
     if (now >= this.#intervalEndsAt) this.#ejectOutliers(now);
   }
 
-  /** Lets every ejected node be probed at once. A probe that is under way stays the only one of its node. */
+  /**
+   * Lets every ejected node be probed at once. A probe that is under way stays the only one of its
+   * node.
+   */
   allowProbes(now: number = performance.now()): void {
     for (const { health } of this.ejectedNodes) if (!health.isProbing(now)) health.allowProbe(now);
     this.#ejectionsChanged();
   }
 
-  /** If no call came for long after the interval, its statistics say nothing about the present and are dropped. */
+  /**
+   * If no call came for long after the interval, its statistics say nothing about the present and
+   * are dropped.
+   */
   #ejectOutliers(now: number): void {
     const { outlierDetection } = this.#config;
     const recent = now < this.#intervalEndsAt + outlierDetection.interval;

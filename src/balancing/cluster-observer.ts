@@ -5,7 +5,10 @@ import type { Candidate } from './strategy.ts';
 export interface Ejection {
   /** Milliseconds until the instance may get a probe. */
   duration: number;
-  /** The number of ejections that count for the duration; intervals in which the instance is well reduce it. */
+  /**
+   * The number of ejections that count for the duration; intervals in which the instance is well
+   * reduce it.
+   */
   ejections: number;
   /** The rule that ejected the instance; `probe` if it was ejected before and its probe failed. */
   reason: EjectionReason;

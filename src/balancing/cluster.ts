@@ -9,8 +9,9 @@ import { Membership } from './membership.ts';
 import type { Node } from './node.ts';
 
 /**
- * The instances of one service. `Membership` knows which there are, `ClusterHealth` how they do, `ClusterPicker` which of
- * them a call gets; each depends only on those before it. A `Lease` tells the last two of the call that holds it.
+ * The instances of one service. `Membership` knows which there are, `ClusterHealth` how they do,
+ * `ClusterPicker` which of them a call gets; each depends only on those before it. A `Lease` tells
+ * the last two of the call that holds it.
  */
 export class Cluster {
   readonly health: ClusterHealth;

@@ -5,11 +5,14 @@ const MAX_FIRST_WAIT = 5_000;
 const MAX_WAIT = 60_000;
 /** Milliseconds after which a call explores an instance whose latest call failed. */
 const SUSPECT_WAIT = 1_000;
-/** Milliseconds that are added for a call that cannot be repeated elsewhere, should no other call have explored. */
+/**
+ * Milliseconds that are added for a call that cannot be repeated elsewhere, should no other call
+ * have explored.
+ */
 const RESERVED = 500;
 /**
- * The number of calls, by its fair share of all, that an instance must have missed. A strategy that draws at random
- * passes an instance over for as long one time in 150.
+ * The number of calls, by its fair share of all, that an instance must have missed. A strategy that
+ * draws at random passes an instance over for as long one time in 150.
  */
 export const MISSED_CALLS = 5;
 /** The most that confirmations multiply that number by. */
@@ -18,14 +21,16 @@ const MAX_MISSED_FACTOR = 256;
 const SLOW = 2;
 
 /**
- * Decides when a call should find out whether the expected latency of an instance still holds. A strategy that goes by
- * latency gives no calls to an instance that was slow once, and so never learns that it no longer is: the estimate
- * alone takes tens of seconds to fade to that of the others, and longer the faster they are.
+ * Decides when a call should find out whether the expected latency of an instance still holds. A
+ * strategy that goes by latency gives no calls to an instance that was slow once, and so never
+ * learns that it no longer is: the estimate alone takes tens of seconds to fade to that of the
+ * others, and longer the faster they are.
  *
- * A peak that nothing confirmed soon is uncertain, so that the first wait is short: twice the latency that is expected.
- * Each exploring call that is slow too doubles the wait, and what a slow instance costs its callers sinks below 0.1 %.
- * The wait counts from the latest call that was slow, failed or explored: the few calls that an instance gets
- * meanwhile, such as retries, must not put it off.
+ * A peak that nothing confirmed soon is uncertain, so that the first wait is short: twice the
+ * latency that is expected. Each exploring call that is slow too doubles the wait, and what a slow
+ * instance costs its callers sinks below 0.1 %. The wait counts from the latest call that was slow,
+ * failed or explored: the few calls that an instance gets meanwhile, such as retries, must not put
+ * it off.
  */
 export class Exploration {
   #confirmations = 0;

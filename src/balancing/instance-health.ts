@@ -15,12 +15,18 @@ interface Suspect {
 /** The instance is passed over until `dueAt`; from then on it may get a probe. */
 interface Ejected {
   readonly kind: 'ejected';
-  /** Whether its calls failed one after the other. If not, it did worse than other instances, and may still respond. */
+  /**
+   * Whether its calls failed one after the other. If not, it did worse than other instances, and
+   * may still respond.
+   */
   readonly failing: boolean;
   /** Milliseconds from the ejection to the first probe. */
   readonly wait: number;
   readonly dueAt: number;
-  /** The time from which a call that cannot be repeated may be the probe, should no other call have been. */
+  /**
+   * The time from which a call that cannot be repeated may be the probe, should no other call have
+   * been.
+   */
   readonly dueForAllAt: number;
 }
 /** A probe is under way. If it has not ended by `expiresAt`, another one may begin. */
@@ -39,7 +45,10 @@ const SUSPECT: Suspect = { kind: 'suspect' };
 /** Milliseconds for which a probe is reserved for calls that can be repeated, at most. */
 const RESERVED = 1_000;
 
-/** Milliseconds for which a probe keeps others out, at most. Calls hardly ever take as long, unless they never end. */
+/**
+ * Milliseconds for which a probe keeps others out, at most. Calls hardly ever take as long, unless
+ * they never end.
+ */
 const MAX_PROBE = 30_000;
 
 /** Identifies a probe, so that the end of an earlier one does not make room for a third. */
@@ -48,25 +57,28 @@ export type Probe = object;
 /**
  * The health of one instance, learned from the results of calls alone.
  *
- *                 success                 failure               as many in a row as the rules say
- *      unknown ───────────▸ healthy ◂───────────────▸ suspect ──────────────────────────────────┐
- *         │                    ▲         success         │                                       ▼
- *         └────────────────────┼─────────────────────────┴── does worse than the others ────▸ ejected ◂─┐
- *                              │                                                                 │      │ failure
- *                              │ success                                            due: a probe │      │
- *                              └─────────────────────────────────────────────────────────────probing ──┘
+ *              success               failure            as many in a row as the rules say
+ *   unknown ───────────▸ healthy ◂─────────────▸ suspect ────────────────────────────────┐
+ *      │                    ▲        success        │                                    ▼
+ *      └────────────────────┼───────────────────────┴── does worse than the others ─▸ ejected ◂─┐
+ *                           │                                                          │        │
+ *                           │                                             due: a probe │        │
+ *                           │ success                                                  ▼ failure│
+ *                           └────────────────────────────────────────────────────── probing ────┘
  *
- * A generation begins with each ejection, each return, each new start of the instance and each renewal of an ejected
- * one. The result of a call that began in an earlier generation has no effect on this machine. If an ejected instance
- * gets a call because there is no other, and the call succeeds, the instance returns if it was ejected for failures in a
- * row; one success does not refute a comparison.
+ * A generation begins with each ejection, each return, each new start of the instance and each
+ * renewal of an ejected one. The result of a call that began in an earlier generation has no effect
+ * on this machine. If an ejected instance gets a call because there is no other, and the call
+ * succeeds, the instance returns if it was ejected for failures in a row; one success does not
+ * refute a comparison.
  *
- * Failures in a row eject for a base time, doubled by each failed probe, so that an instance is found well soon.
- * Comparing rules eject for one base time more with each ejection, since instances that respond must stay away long
- * enough for it to help. Each interval in which the instance is well takes back one ejection of either kind.
+ * Failures in a row eject for a base time, doubled by each failed probe, so that an instance is
+ * found well soon. Comparing rules eject for one base time more with each ejection, since instances
+ * that respond must stay away long enough for it to help. Each interval in which the instance is
+ * well takes back one ejection of either kind.
  *
- * Sources: Finagle, `liveness/FailureAccrualFactory` (Alive, ProbeOpen, ProbeClosed, Dead), for the probes; Envoy,
- * 'Outlier detection', for the ejection times of the comparing rules.
+ * Sources: Finagle, `liveness/FailureAccrualFactory` (Alive, ProbeOpen, ProbeClosed, Dead), for the
+ * probes; Envoy, 'Outlier detection', for the ejection times of the comparing rules.
  */
 export class InstanceHealth {
   /** generation is increased whenever the results of earlier calls cease to count. */
@@ -94,12 +106,18 @@ export class InstanceHealth {
     return state.kind === 'probing' && now < state.expiresAt;
   }
 
-  /** Whether the instance is ejected because its calls failed one after the other: as far as is known, it is down. */
+  /**
+   * Whether the instance is ejected because its calls failed one after the other: as far as is
+   * known, it is down.
+   */
   get failing(): boolean {
     return this.#ejection?.failing ?? false;
   }
 
-  /** The time from which the instance may get a probe, on the clock of `performance.now()`; 0 unless it is ejected. */
+  /**
+   * The time from which the instance may get a probe, on the clock of `performance.now()`; 0 unless
+   * it is ejected.
+   */
   get dueAt(): number {
     return this.#ejection?.dueAt ?? 0;
   }
@@ -153,9 +171,10 @@ export class InstanceHealth {
   /**
    * Ejects the instance, or ejects it again.
    *
-   * @param reached whether the last call may have reached the instance. If not, a call that cannot be repeated loses
-   * nothing by being the probe.
-   * @returns the milliseconds until a probe, with up to a tenth of jitter, so that clients do not probe in step.
+   * @param reached whether the last call may have reached the instance. If not, a call that cannot
+   * be repeated loses nothing by being the probe.
+   * @returns the milliseconds until a probe, with up to a tenth of jitter, so that clients do not
+   * probe in step.
    */
   eject(now: number, reached: boolean, rules: OutlierDetection, random: () => number): number {
     const failing = this.failing || this.#failuresInARow >= rules.consecutiveFailures;
@@ -174,8 +193,9 @@ export class InstanceHealth {
   }
 
   /**
-   * Lets any call probe the ejected instance at once, because it is likely to be well. A probe that is under way keeps
-   * other calls out until it ends; it began before the reason to expect so, and its result has no effect.
+   * Lets any call probe the ejected instance at once, because it is likely to be well. A probe that
+   * is under way keeps other calls out until it ends; it began before the reason to expect so, and
+   * its result has no effect.
    */
   allowProbe(now: number): void {
     const ejection = this.#ejection;
@@ -187,8 +207,8 @@ export class InstanceHealth {
   }
 
   /**
-   * Takes in that the instance has started anew, or has left. Earlier calls say nothing about it, and an earlier probe keeps
-   * no call out.
+   * Takes in that the instance has started anew, or has left. Earlier calls say nothing about it,
+   * and an earlier probe keeps no call out.
    */
   startAnew(now: number): void {
     this.#failuresInARow = 0;
@@ -205,8 +225,8 @@ export class InstanceHealth {
   }
 
   /**
-   * Takes back one ejection for each interval in which the instance was well. However many ejections an outage took,
-   * only those that made the time longer count.
+   * Takes back one ejection for each interval in which the instance was well. However many
+   * ejections an outage took, only those that made the time longer count.
    */
   #forgive(now: number, interval: number, maxCount: number): void {
     const wellIntervals = Math.floor((now - this.#returnedAt) / interval);

@@ -2,9 +2,9 @@
 const DECAY = 10_000;
 
 /**
- * A moving average of latency that jumps to a peak at once and forgets it slowly, so that an instance which
- * turns slow is avoided from its first slow response on. Without responses it fades, so that the instance gets a
- * call again.
+ * A moving average of latency that jumps to a peak at once and forgets it slowly, so that an
+ * instance which turns slow is avoided from its first slow response on. Without responses it fades,
+ * so that the instance gets a call again.
  * Source: Finagle, `com.twitter.finagle.loadbalancer.PeakEwma`.
  */
 export class PeakEwma {

@@ -14,12 +14,15 @@ export interface CallResult {
   /** Milliseconds. Default: the time since the lease was acquired. */
   latency?: number;
   /**
-   * The caller cancelled the call: the instance would have taken longer still, and nothing else is known of it. A
-   * cancelled probe that took ten times the mean latency has failed nevertheless; so has any call that took as
-   * long, where `error` says that it ran out of time.
+   * The caller cancelled the call: the instance would have taken longer still, and nothing else is
+   * known of it. A cancelled probe that took ten times the mean latency has failed nevertheless; so
+   * has any call that took as long, where `error` says that it ran out of time.
    */
   cancelled?: boolean;
-  /** The end of the call says nothing about the instance, for example because it was rejected before it was sent. */
+  /**
+   * The end of the call says nothing about the instance, for example because it was rejected before
+   * it was sent.
+   */
   inconclusive?: boolean;
 }
 
@@ -73,8 +76,9 @@ export class Lease {
   }
 
   /**
-   * Milliseconds after which the call should be made elsewhere, if it can be, so that an instance that hangs costs it
-   * no more. Undefined unless the call is to find out whether the instance is well.
+   * Milliseconds after which the call should be made elsewhere, if it can be, so that an instance
+   * that hangs costs it no more. Undefined unless the call is to find out whether the instance is
+   * well.
    */
   get probeTimeout(): number | undefined {
     return this.probe || this.#suspect ? this.#health.probeTimeout : undefined;
@@ -85,14 +89,16 @@ export class Lease {
     return this.#health.eligible;
   }
 
-  /** Whether a call with these options could go to another instance, whose latest call did not fail. */
+  /**
+   * Whether a call with these options could go to another instance, whose latest call did not fail.
+   */
   hasWellOther({ exclude, select }: AcquireOptions): boolean {
     return this.#health.hasWell(exclude, select);
   }
 
   /**
-   * Tells that the response has begun and is a success. A probe has its result with it. For any other call the end of
-   * the response decides, which may come much later.
+   * Tells that the response has begun and is a success. A probe has its result with it. For any
+   * other call the end of the response decides, which may come much later.
    */
   responded(latency: number = performance.now() - this.#startedAt): void {
     if (this.#released || this.#probe === undefined || this.#outdated) return;
@@ -129,8 +135,9 @@ export class Lease {
   }
 
   /**
-   * Whether every instance that calls go to is ejected because its calls failed one after the other. An instance that
-   * was ejected in comparison with others still responds; so may one that got no call for long.
+   * Whether every instance that calls go to is ejected because its calls failed one after the
+   * other. An instance that was ejected in comparison with others still responds; so may one that
+   * got no call for long.
    */
   get serviceDown(): boolean {
     return this.#health.down;

@@ -53,28 +53,33 @@ export interface LoadBalancerOptions {
   /** When an instance that fails, or does worse than the others, is ejected; false for never. */
   outlierDetection?: OutlierDetectionOptions | false;
   /**
-   * Lets an instance that joins others, or returns from an ejection, come to its share of the calls bit by bit; {} for
-   * the defaults. Default false: where calls are few such an instance would get none for a while, and Peak EWMA sends
-   * fewer calls to a cold instance from its first slow response on.
+   * Lets an instance that joins others, or returns from an ejection, come to its share of the calls
+   * bit by bit; {} for the defaults. Default false: where calls are few such an instance would get
+   * none for a while, and Peak EWMA sends fewer calls to a cold instance from its first slow
+   * response on.
    */
   slowStart?: SlowStartOptions | false;
   /**
-   * The zone of this client. Calls stay there while its instances need bear no more than those of other zones.
-   * With fewer than 6 instances (`minInstances`) zones make no difference.
+   * The zone of this client. Calls stay there while its instances need bear no more than those of
+   * other zones. With fewer than 6 instances (`minInstances`) zones make no difference.
    */
   zone?: string | ZoneOptions;
   /** Keeps this client to a few of the instances where there are very many. */
   subset?: SubsetOptions;
   /**
-   * Calls go to the instances with the lowest number while enough of them are well, and then over to the next; true for
-   * the number in `metadata.priority`. Where a function gives no number, or throws, the number is 0. Default false.
+   * Calls go to the instances with the lowest number while enough of them are well, and then over
+   * to the next; true for the number in `metadata.priority`. Where a function gives no number, or
+   * throws, the number is 0. Default false.
    */
   priorities?: boolean | ((instance: ServiceInstance) => number);
   /** Sends a share of the calls to the instances with some metadata, and the rest to the others. */
   canary?: CanaryOptions;
   /** The selector of the calls that give none: only the instances with this metadata are called. */
   select?: Selector;
-  /** Whether a selector that matches no instance stands for `any` of them, or for `none`. Default `none`. */
+  /**
+   * Whether a selector that matches no instance stands for `any` of them, or for `none`. Default
+   * `none`.
+   */
   selectFallback?: 'none' | 'any';
   /** Source of all chance, 0 to 1. Default `Math.random`. */
   random?: () => number;
@@ -153,7 +158,10 @@ function checkEachPicker(strategy: BalancingStrategy): BalancingStrategy {
   };
 }
 
-/** Has the strategy make a picker of a sample. It may throw because of the sample, but what it gives must be a picker. */
+/**
+ * Has the strategy make a picker of a sample. It may throw because of the sample, but what it gives
+ * must be a picker.
+ */
 function checkStrategy(strategy: BalancingStrategy): void {
   const sample = new Node(
     toInstance({ serviceName: 'sample', host: 'localhost', port: 1 }),

@@ -15,8 +15,9 @@ import { VacantServices } from './vacant-services.ts';
 export interface LoadBalancerEvents {
   join: [event: { instance: ServiceInstance; candidate: Candidate }];
   /**
-   * The discovery shows that an instance is likely to be well: another process has `restarted` in its place (its
-   * `registeredAt` changed), or its status turned `healthy`. If it is ejected, a call may probe it at once.
+   * The discovery shows that an instance is likely to be well: another process has `restarted` in
+   * its place (its `registeredAt` changed), or its status turned `healthy`. If it is ejected, a
+   * call may probe it at once.
    */
   renew: [event: { instance: ServiceInstance; candidate: Candidate; reason: Renewal }];
   leave: [event: { instance: ServiceInstance; candidate: Candidate }];
@@ -27,13 +28,14 @@ export interface LoadBalancerEvents {
 }
 
 /**
- * Chooses which instance of a service to call. The balancer keeps the instances of each service that it was asked for in
- * memory, and the discovery tells it of changes, so that a pick waits for nothing but the first resolution. Service names
- * may come from requests: of the services without instances it follows the 500 used last, each for ten minutes.
+ * Chooses which instance of a service to call. The balancer keeps the instances of each service
+ * that it was asked for in memory, and the discovery tells it of changes, so that a pick waits for
+ * nothing but the first resolution. Service names may come from requests: of the services without
+ * instances it follows the 500 used last, each for ten minutes.
  *
- * An instance that fails several times in a row, or far more often than the others, is ejected for a while, alone, and
- * returns through a probe, which is a call that a first attempt makes. While one instance is well, the ejected ones get
- * no other calls.
+ * An instance that fails several times in a row, or far more often than the others, is ejected for
+ * a while, alone, and returns through a probe, which is a call that a first attempt makes. While
+ * one instance is well, the ejected ones get no other calls.
  *
  * @example
  * const lease = await balancer.acquire('user-service');
@@ -53,7 +55,9 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
   readonly #resolving = new Map<string, Promise<Cluster>>();
   readonly #vacant = new VacantServices((serviceName) => this.#forget(serviceName));
   #closed = false;
-  /** The error of a function of the options that decided nothing. Every pick throws it from then on. */
+  /**
+   * The error of a function of the options that decided nothing. Every pick throws it from then on.
+   */
   #fault: unknown = undefined;
 
   constructor(options: LoadBalancerOptions) {
@@ -67,8 +71,9 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
   /**
    * Picks an instance and takes a place on it. Release the lease when the call is over.
    *
-   * @throws NoInstanceError if no instance is registered, with the discovery's error as its cause if that failed; if there
-   * are instances but none matches the selector, the cause names that. TypeError naming an option that has a wrong value.
+   * @throws NoInstanceError if no instance is registered, with the discovery's error as its cause
+   * if that failed; if there are instances but none matches the selector, the cause names that.
+   * TypeError naming an option that has a wrong value.
    */
   async acquire(serviceName: string, options: AcquireOptions = NO_OPTIONS): Promise<Lease> {
     checkAcquireOptions('acquire()', options);
@@ -83,7 +88,10 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
     throw new NoInstanceError(serviceName, { cause });
   }
 
-  /** Acquires at once; undefined if there is no instance, or if the service has not been resolved yet. */
+  /**
+   * Acquires at once; undefined if there is no instance, or if the service has not been resolved
+   * yet.
+   */
   tryAcquire(serviceName: string, options: AcquireOptions = NO_OPTIONS): Lease | undefined {
     checkAcquireOptions('tryAcquire()', options);
     const cluster = this.#clusters.get(serviceName);
@@ -109,14 +117,18 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
   }
 
   /**
-   * Lets the next calls probe every ejected instance of a service, without further waiting, because the service is likely
-   * to be well again. A ServiceClient does so when the circuit breaker of the service closes.
+   * Lets the next calls probe every ejected instance of a service, without further waiting, because
+   * the service is likely to be well again. A ServiceClient does so when the circuit breaker of the
+   * service closes.
    */
   allowProbes(serviceName: string): void {
     this.#clusters.get(serviceName)?.health.allowProbes();
   }
 
-  /** Whether the service is known without a lookup: the balancer has instances of it, or the discovery knows it. */
+  /**
+   * Whether the service is known without a lookup: the balancer has instances of it, or the
+   * discovery knows it.
+   */
   knows(serviceName: string): boolean {
     if ((this.#clusters.get(serviceName)?.registered ?? 0) > 0) return true;
     return this.#tryDiscovery('knows', () => this.#discovery.knows?.(serviceName)) === true;
@@ -147,7 +159,10 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
     return resolving;
   }
 
-  /** With too many services without instances, or that may have none, a service without instances is not watched. */
+  /**
+   * With too many services without instances, or that may have none, a service without instances is
+   * not watched.
+   */
   async #resolve(serviceName: string): Promise<Cluster> {
     if (!this.#vacant.makeRoom(this.#resolving.size) && (await this.#read(serviceName)).length === 0) {
       throw new NoInstanceError(serviceName);
@@ -163,7 +178,10 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
     }
   }
 
-  /** Watches before it reads, so that no change falls between the two; a pushed list is newer than the read. */
+  /**
+   * Watches before it reads, so that no change falls between the two; a pushed list is newer than
+   * the read.
+   */
   async #watch(serviceName: string): Promise<Cluster> {
     const cluster = new Cluster(this.#config, this.#buildObserver(serviceName));
     let pushed = false;
@@ -214,8 +232,8 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
   }
 
   /**
-   * Passes on what a function of the options decided. If it gave a promise, the next pick throws, since an update of the
-   * instances, or the end of a call, must not fail.
+   * Passes on what a function of the options decided. If it gave a promise, the next pick throws,
+   * since an update of the instances, or the end of a call, must not fail.
    */
   #decide<T>(value: T, option: string, otherwise: T): T {
     try {

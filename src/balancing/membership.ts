@@ -17,7 +17,10 @@ export interface MembershipChange {
 export interface Selection {
   /** The nodes that calls go to. */
   readonly eligible: readonly Node[];
-  /** The nodes that are selected and have weight: the eligible ones, those outside the subset, the unhealthy ones. */
+  /**
+   * The nodes that are selected and have weight: the eligible ones, those outside the subset, the
+   * unhealthy ones.
+   */
   readonly registered: readonly Node[];
 }
 
@@ -90,7 +93,10 @@ function missingFrom(nodes: ReadonlyMap<string, Node>, others: ReadonlyMap<strin
   return [...others].filter(([key]) => !nodes.has(key)).map(([, node]) => node);
 }
 
-/** The reason why the new entry of an instance makes it likely to be well; undefined if there is none. */
+/**
+ * The reason why the new entry of an instance makes it likely to be well; undefined if there is
+ * none.
+ */
 function renewalBetween(before: ServiceInstance, after: ServiceInstance): Renewal | undefined {
   if (before.registeredAt !== after.registeredAt) return 'restarted';
   return before.status === 'unhealthy' && after.status === 'healthy' ? 'healthy' : undefined;

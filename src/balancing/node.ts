@@ -10,11 +10,17 @@ import type { Candidate } from './strategy.ts';
 /** The highest latency that a failure is counted as, in milliseconds. */
 const MAX_PENALTY = 60_000;
 
-/** One instance and what a balancer has learned of it, which outlives changes of the other instances. */
+/**
+ * One instance and what a balancer has learned of it, which outlives changes of the other
+ * instances.
+ */
 export class Node implements Candidate {
   instance: ServiceInstance;
   inFlight = 0;
-  /** Whether calls go to the node while it is well; false if it is unhealthy or has no weight and others do better. */
+  /**
+   * Whether calls go to the node while it is well; false if it is unhealthy or has no weight and
+   * others do better.
+   */
   eligible = false;
   /** A copy of `health.ejected`, because each pick reads it of each candidate that it looks at. */
   ejected = false;
@@ -22,7 +28,10 @@ export class Node implements Candidate {
   readonly stats = new IntervalStats();
   /** Undefined once the node has its full weight. */
   slowStart: SlowStartRamp | undefined = undefined;
-  /** The number of the pick that gave the node its last call; 0 before the first call, and after a renewal. */
+  /**
+   * The number of the pick that gave the node its last call; 0 before the first call, and after a
+   * renewal.
+   */
   lastPick = 0;
   readonly #meanLatency: MeanLatency;
   readonly #latency = new PeakEwma();
@@ -50,7 +59,10 @@ export class Node implements Candidate {
     return this.health.failing;
   }
 
-  /** An instance without a result is called at once; until the result it is expected to be like the others. */
+  /**
+   * An instance without a result is called at once; until the result it is expected to be like the
+   * others.
+   */
   latencyAt(now: number): number {
     if (this.#latency.known) return this.#latency.at(now);
     return this.lastPick === 0 ? 0 : this.#meanLatency.value;
@@ -82,8 +94,8 @@ export class Node implements Candidate {
   }
 
   /**
-   * Takes in a call that succeeded. The latency of a success that follows failures, or that refutes a peak, replaces the
-   * estimate that those have raised.
+   * Takes in a call that succeeded. The latency of a success that follows failures, or that refutes
+   * a peak, replaces the estimate that those have raised.
    *
    * @returns whether the node was not healthy before and is now.
    */
@@ -116,8 +128,8 @@ export class Node implements Candidate {
   }
 
   /**
-   * Takes in a call that failed. It counts as twice the latency that was to be expected, and the next one in a row as
-   * twice that, so that an instance that fails fast does not look fast.
+   * Takes in a call that failed. It counts as twice the latency that was to be expected, and the
+   * next one in a row as twice that, so that an instance that fails fast does not look fast.
    *
    * @returns whether the failure calls for an ejection.
    */
@@ -136,13 +148,18 @@ export class Node implements Candidate {
     return this.health.eject(now, reached, rules, random);
   }
 
-  /** Takes in that the instance is likely to be well: if it is ejected, it is the next to be probed. */
+  /**
+   * Takes in that the instance is likely to be well: if it is ejected, it is the next to be probed.
+   */
   allowProbe(now: number): void {
     this.lastPick = 0;
     this.health.allowProbe(now);
   }
 
-  /** Forgets what was learned: another process has taken the place of the instance, or the instance has left. */
+  /**
+   * Forgets what was learned: another process has taken the place of the instance, or the instance
+   * has left.
+   */
   startAnew(now: number): void {
     this.lastPick = 0;
     this.health.startAnew(now);

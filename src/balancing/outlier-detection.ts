@@ -10,7 +10,10 @@ import {
 
 /** When an instance is ejected because fewer of its calls succeed than those of the others. */
 export interface SuccessRateOptions {
-  /** How far its success rate must lie below the mean of all instances, in standard deviations. Default 1.9. */
+  /**
+   * How far its success rate must lie below the mean of all instances, in standard deviations.
+   * Default 1.9.
+   */
   stdevFactor?: number;
   /** How far its success rate must lie below that mean at least, 0 to 1. Default 0.05. */
   minimumDifference?: number;
@@ -20,7 +23,9 @@ export interface SuccessRateOptions {
   minimumCalls?: number;
 }
 
-/** When an instance is ejected because too large a share of its calls fails, whatever the others do. */
+/**
+ * When an instance is ejected because too large a share of its calls fails, whatever the others do.
+ */
 export interface FailurePercentageOptions {
   /** The share of failures from which an instance is ejected, 0 to 1. Default 0.85. */
   threshold?: number;
@@ -32,43 +37,64 @@ export interface FailurePercentageOptions {
 
 /** When an instance is ejected because it is slower than the others. */
 export interface LatencyOptions {
-  /** The latency from which an instance is ejected, as a multiple of that of the median instance. Default 3. */
+  /**
+   * The latency from which an instance is ejected, as a multiple of that of the median instance.
+   * Default 3.
+   */
   factor?: number;
   /** The number of instances with enough calls that a comparison needs. Default 5. */
   minimumInstances?: number;
-  /** The number of successful calls within the interval that an instance needs to be compared. Default 100. */
+  /**
+   * The number of successful calls within the interval that an instance needs to be compared.
+   * Default 100.
+   */
   minimumCalls?: number;
 }
 
 /** When an instance is ejected, and for how long. */
 export interface OutlierDetectionOptions {
-  /** The number of failures in a row that ejects an instance, however many others are ejected. Default 5. */
+  /**
+   * The number of failures in a row that ejects an instance, however many others are ejected.
+   * Default 5.
+   */
   consecutiveFailures?: number;
-  /** Ejects the instances whose success rate is far below that of the others. Default on; false for off. */
+  /**
+   * Ejects the instances whose success rate is far below that of the others. Default on; false for
+   * off.
+   */
   successRate?: SuccessRateOptions | false;
-  /** Ejects the instances that fail too large a share of their calls. Default off; {} for its defaults. */
+  /**
+   * Ejects the instances that fail too large a share of their calls. Default off; {} for its
+   * defaults.
+   */
   failurePercentage?: FailurePercentageOptions | false;
   /** Ejects the instances that are slow beside the others. Default off; {} for its defaults. */
   latency?: LatencyOptions | false;
-  /** Milliseconds after which these three rules judge the calls since the last time. Default 10,000. */
+  /**
+   * Milliseconds after which these three rules judge the calls since the last time. Default 10,000.
+   */
   interval?: number;
   /**
-   * The largest share of the instances, 0 to 1, that may be ejected once one of these three rules has ejected another:
-   * the rules eject instances that still respond, and the remaining ones must bear the load. One instance may always be
-   * ejected, unless the share is 0. Default 0.1.
+   * The largest share of the instances, 0 to 1, that may be ejected once one of these three rules
+   * has ejected another: the rules eject instances that still respond, and the remaining ones must
+   * bear the load. One instance may always be ejected, unless the share is 0. Default 0.1.
    */
   maxEjectionRatio?: number;
   /**
-   * Milliseconds of the first ejection. Each further one takes twice as long after failures in a row, and this much
-   * longer by the other rules. Each interval in which the instance is well takes one ejection back. Default 1,000 after
-   * failures in a row, 30,000 by the other rules.
+   * Milliseconds of the first ejection. Each further one takes twice as long after failures in a
+   * row, and this much longer by the other rules. Each interval in which the instance is well takes
+   * one ejection back. Default 1,000 after failures in a row, 30,000 by the other rules.
    */
   baseEjectionTime?: number;
-  /** The longest ejection, in milliseconds. Default 10,000 after failures in a row, 300,000 by the other rules. */
+  /**
+   * The longest ejection, in milliseconds. Default 10,000 after failures in a row, 300,000 by the
+   * other rules.
+   */
   maxEjectionTime?: number;
   /**
-   * With a larger share of the instances ejected than this, all get calls again. Default 1: while one instance is well,
-   * an ejected one gets no calls but probes. While none is well, the one whose last call is longest ago gets the next.
+   * With a larger share of the instances ejected than this, all get calls again. Default 1: while
+   * one instance is well, an ejected one gets no calls but probes. While none is well, the one
+   * whose last call is longest ago gets the next.
    */
   panicThreshold?: number;
 }
@@ -107,9 +133,10 @@ export type EjectionReason =
 /**
  * Reads the options and adds the defaults.
  *
- * Sources: Envoy, 'Outlier detection' and 'Panic threshold', and gRFC A50. As in Envoy, the failure percentage is
- * off by default: an instance that fails that often fails five times in a row within a dozen calls. Latency is off by
- * default too: an instance may be slow for a reason, such as its zone, and Peak EWMA gives it fewer calls in any case.
+ * Sources: Envoy, 'Outlier detection' and 'Panic threshold', and gRFC A50. As in Envoy, the failure
+ * percentage is off by default: an instance that fails that often fails five times in a row within
+ * a dozen calls. Latency is off by default too: an instance may be slow for a reason, such as its
+ * zone, and Peak EWMA gives it fewer calls in any case.
  */
 export function readOutlierDetectionOptions(
   options: OutlierDetectionOptions | false | undefined,
@@ -156,7 +183,10 @@ export function readOutlierDetectionOptions(
   };
 }
 
-/** Doubling needs a low maximum: with one of minutes an instance would wait for as long as its outage was. */
+/**
+ * Doubling needs a low maximum: with one of minutes an instance would wait for as long as its
+ * outage was.
+ */
 function doublingTime(base: number, max: number): EjectionTime {
   const doublings = Math.ceil(Math.log2(Math.max(1, max / Math.max(1, base))));
   return {
@@ -166,7 +196,9 @@ function doublingTime(base: number, max: number): EjectionTime {
   };
 }
 
-/** As in Envoy, time is added: an instance that responds must stay away long enough for it to help. */
+/**
+ * As in Envoy, time is added: an instance that responds must stay away long enough for it to help.
+ */
 function linearTime(base: number, max: number): EjectionTime {
   return { after: (ejections) => base * ejections, max, maxCount: Math.ceil(max / Math.max(1, base)) };
 }
@@ -194,8 +226,8 @@ export class IntervalStats {
   }
 
   /**
-   * The geometric mean of the latencies. Latencies tend to be log-normal, so that it is their median, without the need
-   * to keep them: one call that hung among a hundred does not weigh.
+   * The geometric mean of the latencies. Latencies tend to be log-normal, so that it is their
+   * median, without the need to keep them: one call that hung among a hundred does not weigh.
    */
   get latency(): number {
     return Math.exp(this.#logs / (this.calls - this.failures));
@@ -217,7 +249,9 @@ export interface OutlierCandidate {
   readonly stats: IntervalStats;
 }
 
-/** Finds the instances that the rules over an interval would eject: by each rule, the worst first. */
+/**
+ * Finds the instances that the rules over an interval would eject: by each rule, the worst first.
+ */
 export function findOutliers<T extends OutlierCandidate>(
   instances: readonly T[],
   { successRate, failurePercentage, latency }: OutlierDetection,
@@ -237,9 +271,10 @@ export function findOutliers<T extends OutlierCandidate>(
 const SIGNIFICANT = 3;
 
 /**
- * Finds the instances whose success rate is below mean − factor · standard deviation, as in Envoy and gRFC A50. This
- * alone would eject the one instance among five or more that failed once while the others never did. So the rate must
- * also differ by `minimumDifference`, and by more than chance makes of as many calls.
+ * Finds the instances whose success rate is below mean − factor · standard deviation, as in Envoy
+ * and gRFC A50. This alone would eject the one instance among five or more that failed once while
+ * the others never did. So the rate must also differ by `minimumDifference`, and by more than
+ * chance makes of as many calls.
  */
 function successRateOutliers<T extends OutlierCandidate>(
   instances: readonly T[],

@@ -4,15 +4,21 @@ import type { Node } from './node.ts';
 import type { PickClock } from './slow-start.ts';
 import type { Candidate, PickRequest } from './strategy.ts';
 
-// The passes of a pick. Each asks for other nodes; the passes follow one another until a node is found.
+// The passes of a pick, each of which accepts other nodes.
+// They follow one another until a node is found.
 /** The latest call to the node was a success, and this call has made no attempt on it. */
 const HEALTHY = 0;
-/** The node is not ejected, its latest call was no failure, and this call has made no attempt on it. */
+/**
+ * The node is not ejected, its latest call was no failure, and this call has made no attempt on it.
+ */
 const WELL = 1;
 /** The node is in rotation, and this call has made no attempt on it. */
 const NEW_TO_CALL = 2;
 const IN_ROTATION = 3;
-/** No node is in rotation: the one whose last call began longest ago, and first one that may respond. */
+/**
+ * No node is in rotation: the one whose last call began longest ago, and first one that may
+ * respond.
+ */
 const LAST_RESORT = 4;
 
 /** The pick under way in a cluster. Picking is synchronous, so that one object serves all picks. */
@@ -53,7 +59,7 @@ export class Pick implements PickRequest {
     } else if (inTurn) {
       this.#pass = LAST_RESORT;
     } else if (exclude !== undefined && exclude.size > 0) {
-      // If no node is healthy, a pass that asks for a healthy one would have a strategy look at all of them.
+      // If no node is healthy, a pass that asks for one would have a strategy look at all of them.
       this.#pass = this.#health.healthyCount > 0 ? HEALTHY : WELL;
     } else {
       this.mayProbe = forCall;
@@ -109,9 +115,10 @@ export class Pick implements PickRequest {
   }
 
   /**
-   * In the last pass, accepts one node alone from here on: the one whose last call began longest ago, so that each gets
-   * its turn to be found well. It is for a group without a node in rotation, where nodes that were ejected by comparison
-   * come first, since they respond; and for a call that takes the nodes in turn.
+   * In the last pass, accepts one node alone from here on: the one whose last call began longest
+   * ago, so that each gets its turn to be found well. It is for a group without a node in rotation,
+   * where nodes that were ejected by comparison come first, since they respond; and for a call that
+   * takes the nodes in turn.
    */
   resortTo(nodes: readonly Node[]): void {
     if (this.#pass !== LAST_RESORT) return;

@@ -2,19 +2,20 @@ import type { ServiceInstance } from '../discovery/service-instance.ts';
 import { groupBy } from '../internal/group-by.ts';
 
 /**
- * The load that a priority level can carry, as a multiple of its share: with fewer than 1 / 1.4 = 71 % of its
- * instances available it begins to hand over.
+ * The load that a priority level can carry, as a multiple of its share: with fewer than 1 / 1.4 =
+ * 71 % of its instances available it begins to hand over.
  */
 const OVERPROVISIONING = 1.4;
 
 /**
- * Gives the share of the calls that goes to each priority level. The first level takes all calls while it is well
- * enough; the part that it cannot carry goes to the next level, and so on. If all levels together cannot carry the load,
- * each gets a share in proportion to what it can carry.
+ * Gives the share of the calls that goes to each priority level. The first level takes all calls
+ * while it is well enough; the part that it cannot carry goes to the next level, and so on. If all
+ * levels together cannot carry the load, each gets a share in proportion to what it can carry.
  *
  * Source: Envoy, 'Priority levels', without the rounding to whole percents.
  *
- * @param available the share of the instances of each level that is available, the first level first.
+ * @param available the share of the instances of each level that is available, the first level
+ * first.
  */
 export function levelShares(available: readonly number[]): number[] {
   const healths = available.map(healthOf);
@@ -31,8 +32,9 @@ export function levelShares(available: readonly number[]): number[] {
 }
 
 /**
- * Tells which levels panic, so that their ejected instances get calls too: all levels together cannot carry the load,
- * and a larger share than `panicThreshold` of the level is not available. Source: Envoy, 'Panic threshold'.
+ * Tells which levels panic, so that their ejected instances get calls too: all levels together
+ * cannot carry the load, and a larger share than `panicThreshold` of the level is not available.
+ * Source: Envoy, 'Panic threshold'.
  */
 export function panickingLevels(available: readonly number[], panicThreshold: number): boolean[] {
   const enough = available.reduce((sum, share) => sum + healthOf(share), 0) >= 1;
@@ -65,7 +67,10 @@ interface WithInstance {
 
 /** Nodes grouped by priority level. */
 export class PriorityLevels<N extends WithInstance> {
-  /** The nodes of each level, that of the lowest number first, which is the highest priority. No level is empty. */
+  /**
+   * The nodes of each level, that of the lowest number first, which is the highest priority. No
+   * level is empty.
+   */
   readonly groups: readonly (readonly N[])[];
   /** The share of the registered nodes of each level that is not unhealthy. */
   readonly #healthyShares: readonly number[];

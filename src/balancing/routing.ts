@@ -30,7 +30,10 @@ export interface RoutingConfig extends StrategyContext {
 
 /** The picker of a group of nodes. */
 export interface GroupPicker extends Picker {
-  /** The strategy's own picker, which may be asked directly while no node is ejected. A divided group has none. */
+  /**
+   * The strategy's own picker, which may be asked directly while no node is ejected. A divided
+   * group has none.
+   */
   readonly strategy?: Picker;
 }
 
@@ -42,9 +45,10 @@ export interface GroupPicker extends Picker {
 export type Route = (nodes: readonly Node[], registered: readonly Node[]) => GroupPicker;
 
 /**
- * Builds the way of a call to a group of instances: canary or not, then the priority level, then the zone. Within the
- * group the strategy chooses. Each group has its own picker, made with the route, so that a pick costs one draw for each
- * kind of group. If the drawn group has no accepted instance, the other groups are asked.
+ * Builds the way of a call to a group of instances: canary or not, then the priority level, then
+ * the zone. Within the group the strategy chooses. Each group has its own picker, made with the
+ * route, so that a pick costs one draw for each kind of group. If the drawn group has no accepted
+ * instance, the other groups are asked.
  *
  * Calls with the same `hashKey` are drawn to the same groups while the shares are the same.
  */
@@ -57,7 +61,10 @@ export function buildRoute(config: RoutingConfig, health: ClusterHealth): Route 
   return route;
 }
 
-/** Applies the subset of this client to each priority level and to the canary, since calls are meant to reach each. */
+/**
+ * Applies the subset of this client to each priority level and to the canary, since calls are meant
+ * to reach each.
+ */
 export function applySubset(
   nodes: readonly Node[],
   { subset, priorityOf, canary }: RoutingConfig,
@@ -70,12 +77,16 @@ export function applySubset(
   return [...groups.values()].flatMap(subset);
 }
 
-/** The number of ejected nodes that a pick checks for a probe, so that it costs the same however many are ejected. */
+/**
+ * The number of ejected nodes that a pick checks for a probe, so that it costs the same however
+ * many are ejected.
+ */
 const PROBE_CHECKS = 4;
 
 /**
- * Adds to the picker of the strategy two choices that no strategy can withhold: the probe that finds an ejected instance
- * well and, where the whole group is ejected, a call to each instance in turn.
+ * Adds to the picker of the strategy two choices that no strategy can withhold: the probe that
+ * finds an ejected instance well and, where the whole group is ejected, a call to each instance in
+ * turn.
  */
 function addProbes(picker: Picker, nodes: readonly Node[], health: ClusterHealth): GroupPicker {
   let group: ReadonlySet<Node> | undefined;
@@ -155,8 +166,8 @@ function routeByCanary(route: Route, { select, share }: CanaryOptions, { random 
 }
 
 /**
- * Makes a picker that asks the picker whose index `draw` gives and, if that one gives nothing, the others in their
- * order.
+ * Makes a picker that asks the picker whose index `draw` gives and, if that one gives nothing, the
+ * others in their order.
  */
 export function weightedPicker(pickers: readonly Picker[], draw: (request: PickRequest) => number): Picker {
   const pick: Picker = (request) => {
@@ -176,15 +187,18 @@ export function weightedPicker(pickers: readonly Picker[], draw: (request: PickR
   return pick;
 }
 
-/** Draws a point from 0 to 1: by chance, or by the key of the call. Each kind of draw has points of its own. */
+/**
+ * Draws a point from 0 to 1: by chance, or by the key of the call. Each kind of draw has points of
+ * its own.
+ */
 function drawPoint({ hashKey }: PickRequest, kind: number, random: () => number): number {
   return hashKey === undefined ? random() : mix(hashOf(hashKey) + kind) / 2 ** 32;
 }
 
 /**
- * Keeps what is computed from the health of nodes until that changes: with an ejection, with a return, and at the end of
- * the time of an ejection. From then on the node counts as available, since it would otherwise never get the call that
- * returns it.
+ * Keeps what is computed from the health of nodes until that changes: with an ejection, with a
+ * return, and at the end of the time of an ejection. From then on the node counts as available,
+ * since it would otherwise never get the call that returns it.
  */
 function memoizeByHealth<T>(
   nodes: readonly Node[],

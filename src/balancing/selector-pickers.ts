@@ -2,11 +2,17 @@ import { LRUCache } from 'lru-cache';
 import { checkSelector, keyOf, type Selector } from './selector.ts';
 import type { Candidate, Picker } from './strategy.ts';
 
-/** Selectors may come from requests: this bounds the number of pickers, and the length of all selectors together. */
+/**
+ * Selectors may come from requests: this bounds the number of pickers, and the length of all
+ * selectors together.
+ */
 const MAX_PICKERS = 100;
 const MAX_CHARACTERS = 1_000_000;
 
-/** A cache of the pickers for selectors. A picker is built when its selector is first used; the latest used are kept. */
+/**
+ * A cache of the pickers for selectors. A picker is built when its selector is first used; the
+ * latest used are kept.
+ */
 export class SelectorPickers {
   readonly #build: (selector: Selector) => Picker;
   readonly #pickers = new LRUCache<string, Picker>({

@@ -4,7 +4,10 @@ import { duration, number, validateOptions } from '../internal/validate.ts';
 export interface SlowStartOptions {
   /** Milliseconds until the instance has its full weight. Default 30,000. */
   duration?: number;
-  /** How the weight grows: 1 in a straight line, above that fast at first, below that slowly at first. Default 1. */
+  /**
+   * How the weight grows: 1 in a straight line, above that fast at first, below that slowly at
+   * first. Default 1.
+   */
   aggression?: number;
   /** The share of its weight that the instance has at once, above 0. Default 0.1. */
   minWeight?: number;
@@ -33,7 +36,8 @@ export function readSlowStartOptions(options: SlowStartOptions | false | undefin
 }
 
 /**
- * The slow start of one instance. It reads the time of the latest pick, which costs no look at a clock.
+ * The slow start of one instance. It reads the time of the latest pick, which costs no look at a
+ * clock.
  * Source: Envoy, 'Slow start mode': max(minimum, (time / duration) ^ (1 / aggression)).
  */
 export class SlowStartRamp {

@@ -5,15 +5,20 @@ export interface Candidate {
   readonly instance: ServiceInstance;
   /** The weight to go by: that of the instance, times the slow start factor. */
   readonly weight: number;
-  /** The share of its weight that the instance has: 1, or less during its slow start (`slowStart`). */
+  /**
+   * The share of its weight that the instance has: 1, or less during its slow start (`slowStart`).
+   */
   readonly slowStartFactor: number;
   /** The number of calls of this balancer that are under way on the instance. */
   readonly inFlight: number;
-  /** Whether the instance is ejected because its calls failed one after the other: as far as is known, it is down. */
+  /**
+   * Whether the instance is ejected because its calls failed one after the other: as far as is
+   * known, it is down.
+   */
   readonly failing: boolean;
   /**
-   * The latency to expect of the instance, in milliseconds: a moving average in which failures count as long latencies;
-   * 0 for a new instance.
+   * The latency to expect of the instance, in milliseconds: a moving average in which failures
+   * count as long latencies; 0 for a new instance.
    */
   latencyAt(now: number): number;
 }
@@ -25,14 +30,15 @@ export interface PickRequest {
   /** The time of the pick, on the clock of `performance.now()`. */
   readonly now: number;
   /**
-   * Whether the candidate may be picked, because it is not ejected. A retry first accepts healthy candidates alone to
-   * which the call has not been sent, then less good ones, and so on. If all candidates are ejected, the one is accepted
-   * whose last call began longest ago.
+   * Whether the candidate may be picked, because it is not ejected. A retry first accepts healthy
+   * candidates alone to which the call has not been sent, then less good ones, and so on. If all
+   * candidates are ejected, the one is accepted whose last call began longest ago.
    */
   accepts(candidate: Candidate): boolean;
   /**
-   * Whether this call should find out if the expected latency of the candidate still holds, because the candidate had no
-   * calls for long. A strategy that goes by latency asks it of one candidate for each pick: see `exploring`.
+   * Whether this call should find out if the expected latency of the candidate still holds, because
+   * the candidate had no calls for long. A strategy that goes by latency asks it of one candidate
+   * for each pick: see `exploring`.
    */
   explores(candidate: Candidate): boolean;
 }
@@ -41,8 +47,9 @@ export interface PickRequest {
 export interface Picker {
   (request: PickRequest): Candidate | undefined;
   /**
-   * Is called each time that a call has begun or ended, for a picker that goes by `inFlight`. The candidate may be none
-   * of its own, since calls reach the same instance through other groups. Must not throw.
+   * Is called each time that a call has begun or ended, for a picker that goes by `inFlight`. The
+   * candidate may be none of its own, since calls reach the same instance through other groups.
+   * Must not throw.
    */
   loadChanged?(candidate: Candidate): void;
 }
@@ -54,13 +61,15 @@ export interface StrategyContext {
 }
 
 /**
- * Makes a picker for a group of candidates, anew whenever the instances of the service change: for all of them and,
- * where the balancer tells groups apart, for each zone, priority level, canary and selector. There is always at
- * least one candidate. What is known of a candidate outlives the change. A new balancer asks the strategy once for the
- * picker of a sample, so that a function that makes none is found at once.
+ * Makes a picker for a group of candidates, anew whenever the instances of the service change: for
+ * all of them and, where the balancer tells groups apart, for each zone, priority level, canary and
+ * selector. There is always at least one candidate. What is known of a candidate outlives the
+ * change. A new balancer asks the strategy once for the picker of a sample, so that a function that
+ * makes none is found at once.
  *
  * @example
- * const first: BalancingStrategy = (candidates) => (request) => candidates.find((it) => request.accepts(it));
+ * const first: BalancingStrategy = (candidates) => (request) =>
+ *   candidates.find((it) => request.accepts(it));
  */
 export type BalancingStrategy = (candidates: readonly Candidate[], context: StrategyContext) => Picker;
 

@@ -7,8 +7,8 @@ export interface SubsetOptions {
   /** The number of instances that this client talks to. */
   size: number;
   /**
-   * The number of this client among its peers, from 0 on and without gaps, such as the ordinal of its pod. Clients
-   * that have numbers load the instances evenly.
+   * The number of this client among its peers, from 0 on and without gaps, such as the ordinal of
+   * its pod. Clients that have numbers load the instances evenly.
    */
   clientIndex?: number;
   /** The name of this client where it has no number. Default: a random name for each balancer. */
@@ -22,19 +22,23 @@ export type Subsetting = <C extends Pick<Candidate, 'instance'>>(candidates: rea
 const LOT = 8;
 
 /**
- * Makes a function that keeps each client to a few instances of a large fleet, so that a thousand clients of a thousand
- * instances do not hold a million connections. An instance that comes or goes changes little of what others use.
+ * Makes a function that keeps each client to a few instances of a large fleet, so that a thousand
+ * clients of a thousand instances do not hold a million connections. An instance that comes or goes
+ * changes little of what others use.
  *
- * With a `clientIndex`, clients form lots of eight. A lot gets an arc of the ring of instances that is long enough for
- * all its clients, and assigns the instances of the arc to them. The van der Corput sequence tells where the arcs of the
- * lots begin, and spreads any number of them evenly: 1,000 clients that talk to 20 of 1,000 instances each are 19 to 21
- * on each instance, and fewer than one in a hundred of their choices changes when an instance comes or goes.
- * Source: Ward, Wankadia and Guliani, 'Reinventing Backend Subsetting at Google' (ACM Queue, 2022), Rocksteadier
- * subsetting. There the instances are numbered too. Here they have only names: they lie on the ring by their hash,
- * and are assigned by consistent hashing with bounded loads (Mirrokni, Thorup and Zadimoghaddam, 2016).
+ * With a `clientIndex`, clients form lots of eight. A lot gets an arc of the ring of instances that
+ * is long enough for all its clients, and assigns the instances of the arc to them. The van der
+ * Corput sequence tells where the arcs of the lots begin, and spreads any number of them evenly:
+ * 1,000 clients that talk to 20 of 1,000 instances each are 19 to 21 on each instance, and fewer
+ * than one in a hundred of their choices changes when an instance comes or goes.
+ * Source: Ward, Wankadia and Guliani, 'Reinventing Backend Subsetting at Google' (ACM Queue, 2022),
+ * Rocksteadier subsetting. There the instances are numbered too. Here they have only names: they
+ * lie on the ring by their hash, and are assigned by consistent hashing with bounded loads
+ * (Mirrokni, Thorup and Zadimoghaddam, 2016).
  *
- * Without a `clientIndex`, each client takes the instances that rank first by a hash of both names. As little moves as
- * possible, but the spread is left to chance: in the same fleet some instances have 9 clients and some 35.
+ * Without a `clientIndex`, each client takes the instances that rank first by a hash of both names.
+ * As little moves as possible, but the spread is left to chance: in the same fleet some instances
+ * have 9 clients and some 35.
  * Source: Thaler and Ravishankar, rendezvous hashing (1998), as in gRFC A68.
  */
 export function buildSubsetting(options: SubsetOptions): Subsetting {
@@ -89,8 +93,8 @@ function assign<C extends Pick<Candidate, 'instance'>>(
 }
 
 /**
- * Fills up the chosen candidates to the size. In a small fleet, the last ones to be assigned may find room only with
- * clients that already have them, which leaves other clients short.
+ * Fills up the chosen candidates to the size. In a small fleet, the last ones to be assigned may
+ * find room only with clients that already have them, which leaves other clients short.
  */
 function fill<C>(chosen: C[], from: readonly C[], size: number): C[] {
   const missing = size - chosen.length;

@@ -1,4 +1,7 @@
-/** The most services without instances that are remembered, since their names may come from requests. */
+/**
+ * The most services without instances that are remembered, since their names may come from
+ * requests.
+ */
 const MAX_VACANT = 500;
 /** Milliseconds after its last use until a service without instances is forgotten. */
 const IDLE_TIMEOUT = 600_000;
@@ -29,7 +32,8 @@ export class VacantServices {
   }
 
   /**
-   * Forgets services until there is room for another one, those used last at the end; false if there is no room.
+   * Forgets services until there is room for another one, those used last at the end; false if
+   * there is no room.
    *
    * @param resolving the number of services that may turn out to have no instances.
    */

@@ -3,7 +3,10 @@ import { integer, requireOption, text, validateOptions } from '../internal/valid
 export interface ZoneOptions {
   /** The zone of this client. */
   name: string;
-  /** With fewer instances than this, of the same priority level and canary, zones make no difference. Default 6. */
+  /**
+   * With fewer instances than this, of the same priority level and canary, zones make no
+   * difference. Default 6.
+   */
   minInstances?: number;
 }
 
@@ -17,15 +20,15 @@ export function readZoneOptions(options: string | ZoneOptions): Required<ZoneOpt
 }
 
 /**
- * Gives the share of its calls that a client sends to each zone. Calls stay in the zone of the client as far as no
- * instance there bears more than the instances elsewhere. What is too much for that zone goes to the others, in
- * proportion to the capacity that their own clients leave there.
+ * Gives the share of its calls that a client sends to each zone. Calls stay in the zone of the
+ * client as far as no instance there bears more than the instances elsewhere. What is too much for
+ * that zone goes to the others, in proportion to the capacity that their own clients leave there.
  *
  * Undefined if the own zone has no instances, or no zone has any capacity: then zones say nothing.
  *
- * Source: Envoy, 'Zone aware routing'. Envoy is told how many clients there are in each zone. A client does not know
- * that here, and takes clients to be spread evenly over the zones that have instances. Where they are not, instances of
- * a zone with more clients than others get more calls.
+ * Source: Envoy, 'Zone aware routing'. Envoy is told how many clients there are in each zone. A
+ * client does not know that here, and takes clients to be spread evenly over the zones that have
+ * instances. Where they are not, instances of a zone with more clients than others get more calls.
  *
  * @param capacities the available weight of each zone that has instances, which may be 0.
  */

@@ -7,13 +7,16 @@ import { weightOf } from './weight.ts';
 
 export interface ConsistentHashOptions {
   /**
-   * The calls under way that an instance may have, as a multiple of its fair share. A key that would make it more goes
-   * to the next instance. 1 at least; Infinity for no bound. Default 1.25.
+   * The calls under way that an instance may have, as a multiple of its fair share. A key that
+   * would make it more goes to the next instance. 1 at least; Infinity for no bound. Default 1.25.
    */
   loadFactor?: number;
 }
 
-/** The number of points that are checked before all candidates are. By default hardly a key in a million needs more. */
+/**
+ * The number of points that are checked before all candidates are. By default hardly a key in a
+ * million needs more.
+ */
 const MAX_STEPS = 64;
 
 /** A candidate with its latest known load and weight, which are 0 while it is not accepted. */
@@ -29,17 +32,20 @@ class Owner {
 }
 
 /**
- * Sends the same key to the same instance. When an instance comes or goes only its share of the keys moves.
- * A key whose instance is not accepted, or is full, goes to the next instance on the ring: a key that is in great
- * demand spreads over as many instances as it takes. A call without a key goes to the less busy of two random instances.
+ * Sends the same key to the same instance. When an instance comes or goes only its share of the
+ * keys moves. A key whose instance is not accepted, or is full, goes to the next instance on the
+ * ring: a key that is in great demand spreads over as many instances as it takes. A call without a
+ * key goes to the less busy of two random instances.
  *
- * An instance is full when a call more would make it more than `loadFactor` times its share, by weight, of
- * all calls under way, rounded up. Sources: Karger et al., 'Consistent Hashing and Random Trees' (1997), with
- * weights as in Ketama; Mirrokni, Thorup and Zadimoghaddam, 'Consistent Hashing with Bounded Loads' (2016).
+ * An instance is full when a call more would make it more than `loadFactor` times its share, by
+ * weight, of all calls under way, rounded up. Sources: Karger et al., 'Consistent Hashing and
+ * Random Trees' (1997), with weights as in Ketama; Mirrokni, Thorup and Zadimoghaddam, 'Consistent
+ * Hashing with Bounded Loads' (2016).
  *
- * The ring takes O(log n) a pick, Maglev's table O(1). But a ring takes any weights, leaves every other key in place
- * when an instance comes or goes, and tells which instance is next when the first is full. Maglev's table moves some keys
- * between instances that stay, and needs a hundred entries for each instance, all filled anew with each change.
+ * The ring takes O(log n) a pick, Maglev's table O(1). But a ring takes any weights, leaves every
+ * other key in place when an instance comes or goes, and tells which instance is next when the
+ * first is full. Maglev's table moves some keys between instances that stay, and needs a hundred
+ * entries for each instance, all filled anew with each change.
  */
 export function consistentHash(options: ConsistentHashOptions = {}): BalancingStrategy {
   validateOptions('consistentHash', options, { loadFactor: number(1, Infinity) });
@@ -47,7 +53,7 @@ export function consistentHash(options: ConsistentHashOptions = {}): BalancingSt
 
   return (candidates, context) => {
     const withoutKey = powerOfTwo(candidates, context);
-    // A large ring takes a while to build, and many groups of instances never get a call with a key.
+    // A large ring takes a while to build, and many groups never get a call with a key.
     let ring: HashRing | undefined;
     const owners = candidates.map((candidate) => new Owner(candidate));
     const ownerOf = new Map(owners.map((owner) => [owner.candidate, owner]));
@@ -106,7 +112,10 @@ export function consistentHash(options: ConsistentHashOptions = {}): BalancingSt
   };
 }
 
-/** The weights of the instances without slow start: during it an instance keeps its keys, and is bounded to fewer calls. */
+/**
+ * The weights of the instances without slow start: during it an instance keeps its keys, and is
+ * bounded to fewer calls.
+ */
 function weightsOf(candidates: readonly Candidate[]): { id: string; weight: number }[] {
   const some = candidates.some(({ instance }) => instance.weight > 0);
   return candidates.map(({ instance: { instanceId, weight } }) => ({

@@ -2,10 +2,11 @@ import { func } from '../../internal/validate.ts';
 import { type BalancingStrategy, drawIndex, type Picker } from '../strategy.ts';
 
 /**
- * Makes a strategy that goes by latency give a call now and then to a candidate that gets none, in order to learn
- * whether it is as slow as it once was. Each pick checks one candidate, in turn. Prequal ('Load is not what you should
- * balance', NSDI 2024) also checks each instance again, rather than leave it to an estimate that fades; it sends probes
- * of its own, and here calls are the probes.
+ * Makes a strategy that goes by latency give a call now and then to a candidate that gets none, in
+ * order to learn whether it is as slow as it once was. Each pick checks one candidate, in turn.
+ * Prequal ('Load is not what you should balance', NSDI 2024) also checks each instance again,
+ * rather than leave it to an estimate that fades; it sends probes of its own, and here calls are
+ * the probes.
  *
  * @example
  * const strategy = exploring(twoChoices((candidate, now) => candidate.latencyAt(now)));

@@ -1,16 +1,23 @@
 import { hashOf, mix } from '../hash.ts';
 
 /**
- * The number of points on the ring for each owner of average weight, at most; at least half of that. It is not a power
- * of two, so that a fleet in which all weights are 1 is far from where points are added or dropped.
+ * The number of points on the ring for each owner of average weight, at most; at least half of
+ * that. It is not a power of two, so that a fleet in which all weights are 1 is far from where
+ * points are added or dropped.
  */
 const POINTS = 360;
 /** The most points on the whole ring, so that a large fleet does not make it slow to build. */
 const MAX_POINTS = 500_000;
-/** The bound of the index of an owner, which stands beside a hash of 32 bits in a number that is exact up to 2^53. */
+/**
+ * The bound of the index of an owner, which stands beside a hash of 32 bits in a number that is
+ * exact up to 2^53.
+ */
 const OWNERS = 2 ** 20;
 
-/** Points on a circle, each with an owner; a key belongs to the owner of the first point at or after it. */
+/**
+ * Points on a circle, each with an owner; a key belongs to the owner of the first point at or after
+ * it.
+ */
 export class HashRing {
   readonly #hashes: Uint32Array;
   readonly #owners: Uint32Array;
@@ -20,7 +27,7 @@ export class HashRing {
     const scale = scaleFor(owners);
     const counts = owners.map(({ weight }) => (weight === 0 ? 0 : Math.max(1, Math.round(weight * scale))));
     const length = counts.reduce((sum, count) => sum + count, 0);
-    // A point is its hash and its owner in one number, so that a typed array sorts them without a comparator.
+    // A point is its hash and its owner in one number: a typed array sorts them without a comparator.
     const points = new Float64Array(length);
     let next = 0;
     owners.forEach(({ id }, owner) => {
@@ -62,8 +69,8 @@ export class HashRing {
 }
 
 /**
- * The number of points for a weight of 1. It is a power of two, so that the points of an owner stay the same while
- * others come and go, and only the share of those others moves.
+ * The number of points for a weight of 1. It is a power of two, so that the points of an owner stay
+ * the same while others come and go, and only the share of those others moves.
  */
 function scaleFor(owners: readonly { weight: number }[]): number {
   const total = owners.reduce((sum, { weight }) => sum + weight, 0);

@@ -3,11 +3,13 @@ import { LoadEntry, LoadHeap } from './load-heap.ts';
 import { buildQueuePicker } from './preference-queue.ts';
 
 /**
- * Picks the candidate with the fewest calls under way for its weight, and equals in turn, from a random start. A heap
- * follows each call as it begins and ends: a pick takes O(1) where weights are alike, and O(log n) at most.
+ * Picks the candidate with the fewest calls under way for its weight, and equals in turn, from a
+ * random start. A heap follows each call as it begins and ends: a pick takes O(1) where weights are
+ * alike, and O(log n) at most.
  *
- * The strategy knows the calls of this client alone, and every client sends its calls to the instance that is idle in its
- * eyes. Where there are many clients `power-of-two` does as well and spreads the calls.
+ * The strategy knows the calls of this client alone, and every client sends its calls to the
+ * instance that is idle in its eyes. Where there are many clients `power-of-two` does as well and
+ * spreads the calls.
  */
 export const leastConnections: BalancingStrategy = (candidates, { random }) => {
   const heap = new LoadHeap();
@@ -19,7 +21,7 @@ export const leastConnections: BalancingStrategy = (candidates, { random }) => {
 
   return Object.assign(
     (request: PickRequest): Candidate | undefined => {
-      // Weights change as time passes, and nothing tells it: each pick updates one candidate, in turn.
+      // Weights change with time and without notice: each pick updates one candidate, in turn.
       heap.update(entries[next]!);
       next = (next + 1) % entries.length;
       const picked = pick(request);

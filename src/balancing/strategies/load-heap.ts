@@ -22,7 +22,10 @@ export class LoadEntry implements Entry<LoadEntry> {
     return (candidate.inFlight / candidate.slowStartFactor + 1) / fullWeightOf(candidate);
   }
 
-  /** Decides whether the entry takes its turn among equals: during its slow start it takes a fraction of its turns. */
+  /**
+   * Decides whether the entry takes its turn among equals: during its slow start it takes a
+   * fraction of its turns.
+   */
   takeTurn(): boolean {
     this.turnFraction += this.candidate.slowStartFactor;
     if (this.turnFraction < 1) return false;
@@ -40,14 +43,17 @@ class LoadBucket {
 }
 
 /**
- * Orders candidates by load, the least first, and among equals the one that was called least recently first. It is a
- * binary heap of buckets, one for each different load, so that a change costs O(1) where weights are alike, since loads
- * then differ little, and O(log n) at most.
+ * Orders candidates by load, the least first, and among equals the one that was called least
+ * recently first. It is a binary heap of buckets, one for each different load, so that a change
+ * costs O(1) where weights are alike, since loads then differ little, and O(log n) at most.
  */
 export class LoadHeap implements PreferenceQueue<LoadEntry> {
   readonly #heap: LoadBucket[] = [];
   readonly #buckets = new Map<number, LoadBucket>();
-  /** The bucket that was emptied last: a call that begins and ends alone would otherwise make one each time. */
+  /**
+   * The bucket that was emptied last: a call that begins and ends alone would otherwise make one
+   * each time.
+   */
   #spare: LoadBucket | undefined;
 
   /** An entry whose load has changed without notice is moved when it comes first. */

@@ -3,7 +3,10 @@ import type { Candidate } from '../strategy.ts';
 
 /** The load that an instance reports, as in ORCA (Open Request Cost Aggregation). */
 export interface LoadReport {
-  /** How busy the instance is in its own view; 1 is fully, and more is possible. It goes before `cpuUtilization`. */
+  /**
+   * How busy the instance is in its own view; 1 is fully, and more is possible. It goes before
+   * `cpuUtilization`.
+   */
   applicationUtilization?: number | undefined;
   /** How busy the processors of the instance are; 1 is fully. */
   cpuUtilization?: number | undefined;
@@ -15,15 +18,21 @@ export interface LoadReport {
 
 export interface LoadReportsOptions {
   /**
-   * Milliseconds for which reports are gathered before they count, since the first reports of an instance do not tell
-   * what it can bear. Default 10,000.
+   * Milliseconds for which reports are gathered before they count, since the first reports of an
+   * instance do not tell what it can bear. Default 10,000.
    */
   blackoutPeriod?: number;
-  /** Milliseconds after the last report until an instance counts as one without reports. Default 180,000. */
+  /**
+   * Milliseconds after the last report until an instance counts as one without reports. Default
+   * 180,000.
+   */
   weightExpirationPeriod?: number;
   /** Milliseconds for which a weight is used before a later report can change it. Default 1,000. */
   weightUpdatePeriod?: number;
-  /** How much the share of errors adds to utilization: an instance that fails fast is not one with room. Default 1. */
+  /**
+   * How much the share of errors adds to utilization: an instance that fails fast is not one with
+   * room. Default 1.
+   */
   errorUtilizationPenalty?: number;
 }
 
@@ -42,8 +51,9 @@ interface ReportedWeight {
 const MAX_WEIGHT = 1e12;
 
 /**
- * Keeps the weights of instances by the load that they report: requests a second over utilization, which is what they
- * could serve if they were fully used. It is for `weightedRoundRobin`, and may serve any number of services.
+ * Keeps the weights of instances by the load that they report: requests a second over utilization,
+ * which is what they could serve if they were fully used. It is for `weightedRoundRobin`, and may
+ * serve any number of services.
  *
  * Source: gRFC A58, 'Client-side weighted round robin LB policy'.
  */
@@ -67,7 +77,10 @@ export class LoadReports {
     this.#errorPenalty = options.errorUtilizationPenalty ?? 1;
   }
 
-  /** Takes in a report of the instance of a lease (`lease.candidate`). A report that makes no sense is dropped. */
+  /**
+   * Takes in a report of the instance of a lease (`lease.candidate`). A report that makes no sense
+   * is dropped.
+   */
   report(candidate: Candidate, report: LoadReport): void {
     const weight = this.#weightBy(report);
     if (!(weight > 0 && weight <= MAX_WEIGHT)) return;

@@ -17,9 +17,10 @@ export interface PreferenceQueue<E> {
 }
 
 /**
- * Makes a picker that gives the first accepted entry of the queue. An entry that is not, because it is ejected, would stay at the
- * head and have to be passed over each time. So it is deferred: it leaves the queue, and is added again when a later pick
- * finds it accepted. A pick rechecks a few deferred entries, in turn, so that it costs the same however many there are.
+ * Makes a picker that gives the first accepted entry of the queue. An entry that is not, because it
+ * is ejected, would stay at the head and have to be passed over each time. So it is deferred: it
+ * leaves the queue, and is added again when a later pick finds it accepted. A pick rechecks a few
+ * deferred entries, in turn, so that it costs the same however many there are.
  */
 export function buildQueuePicker<E extends Entry<E>>(
   queue: PreferenceQueue<E>,

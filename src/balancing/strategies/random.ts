@@ -5,9 +5,10 @@ import { admitsSlowStart } from './weight.ts';
 const MAX_DRAWS = 8;
 
 /**
- * Picks a random candidate, in proportion to weight. Source: Walker's alias method as given by Michael Vose,
- * 'A Linear Algorithm for Generating Random Numbers with a Given Distribution' (1991): O(1) a pick. During its slow start
- * a candidate is drawn by its full weight, and is then kept with the probability of its slow start factor.
+ * Picks a random candidate, in proportion to weight. Source: Walker's alias method as given by
+ * Michael Vose, 'A Linear Algorithm for Generating Random Numbers with a Given Distribution'
+ * (1991): O(1) a pick. During its slow start a candidate is drawn by its full weight, and is then
+ * kept with the probability of its slow start factor.
  */
 export const random: BalancingStrategy = (candidates, context) => {
   const drawWeighted = buildWeightedDraw(

@@ -2,8 +2,9 @@ import { type BalancingStrategy, type Candidate, drawIndex } from '../strategy.t
 import { admitsSlowStart, MAX_SLOW_START_SKIPS } from './weight.ts';
 
 /**
- * Picks each candidate in turn, from a random start, so that many clients do not march in step. Weights do not count,
- * but during its slow start a candidate takes its turns only with the probability of its slow start factor.
+ * Picks each candidate in turn, from a random start, so that many clients do not march in step.
+ * Weights do not count, but during its slow start a candidate takes its turns only with the
+ * probability of its slow start factor.
  */
 export const roundRobin: BalancingStrategy = (candidates, { random }) => {
   let next = drawIndex(candidates.length, random);

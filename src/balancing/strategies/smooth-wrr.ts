@@ -15,12 +15,18 @@ export class WrrEntry implements Entry<WrrEntry> {
   previous: WrrEntry | undefined = undefined;
   /** Undefined while the entry is not in the queue. */
   group: WrrGroup | undefined = undefined;
-  /** How far the entry is behind its share, in weight × picks, when it left its group; kept until it joins another. */
+  /**
+   * How far the entry is behind its share, in weight × picks, when it left its group; kept until it
+   * joins another.
+   */
   credit = 0;
   /** The amount of what its group has earned that the entry has spent on its turns. */
   spent = 0;
   weight = 1;
-  /** The fraction of a turn that the entry has saved up. It takes weight ÷ group weight of the turns of its group. */
+  /**
+   * The fraction of a turn that the entry has saved up. It takes weight ÷ group weight of the turns
+   * of its group.
+   */
   turnFraction: number;
 
   constructor(candidate: Candidate, index: number) {
@@ -44,14 +50,17 @@ class WrrGroup {
 }
 
 /**
- * Orders candidates by smooth weighted round robin, each as often as its weight says and spread as evenly as possible:
- * with every pick each earns its weight, and the one with the most credit pays the weight of all.
- * Source: nginx, 'Upstream: smooth weighted round-robin balancing' (2012), which gives the same order.
+ * Orders candidates by smooth weighted round robin, each as often as its weight says and spread as
+ * evenly as possible: with every pick each earns its weight, and the one with the most credit pays
+ * the weight of all.
+ * Source: nginx, 'Upstream: smooth weighted round-robin balancing' (2012), which gives the same
+ * order.
  *
- * Where nginx looks at each candidate, candidates of one weight form a group here and take turns, so that a pick looks at
- * one of each group. With more than 16 different weights a group holds those between one power of two and the next, and
- * a candidate takes each of its turns with the chance of its weight ÷ the upper bound, more than half, as in the static
- * stride scheduler of gRFC A58. So a pick costs the same however many candidates there are.
+ * Where nginx looks at each candidate, candidates of one weight form a group here and take turns,
+ * so that a pick looks at one of each group. With more than 16 different weights a group holds
+ * those between one power of two and the next, and a candidate takes each of its turns with the
+ * chance of its weight ÷ the upper bound, more than half, as in the static stride scheduler of gRFC
+ * A58. So a pick costs the same however many candidates there are.
  */
 export class SmoothWrr implements PreferenceQueue<WrrEntry> {
   readonly #weigh: (entry: WrrEntry) => number;
@@ -59,7 +68,9 @@ export class SmoothWrr implements PreferenceQueue<WrrEntry> {
   #exact: boolean;
   #totalWeight = 0;
 
-  /** @param exact false if weights change all the time, so that groups of one weight would not last. */
+  /**
+   * @param exact false if weights change all the time, so that groups of one weight would not last.
+   */
   constructor(weigh: (entry: WrrEntry) => number, exact: boolean) {
     this.#weigh = weigh;
     this.#exact = exact;

@@ -11,13 +11,14 @@ import { admitsSlowStart, fullWeightOf } from './weight.ts';
 const MAX_DRAWS = 8;
 
 /**
- * Makes a strategy that picks the cheaper of two random candidates. A pick costs the same with ten candidates as with ten
- * thousand, and does not send every client to the candidate that looks best at the moment.
+ * Makes a strategy that picks the cheaper of two random candidates. A pick costs the same with ten
+ * candidates as with ten thousand, and does not send every client to the candidate that looks best
+ * at the moment.
  * Source: Mitzenmacher, 'The Power of Two Choices in Randomized Load Balancing' (2001).
  */
 export function twoChoices(costOf: (candidate: Candidate, now: number) => number): BalancingStrategy {
   return (candidates, { random }) => {
-    // In most fleets all weights are alike, and then a pick need not look at the instances themselves.
+    // In most fleets all weights are alike, and a pick need not look at the instances themselves.
     const alike = candidates.every((candidate) => fullWeightOf(candidate) === fullWeightOf(candidates[0]!));
     return (request) => {
       const first = drawCandidate(candidates, request, undefined, random);

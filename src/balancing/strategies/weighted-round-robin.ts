@@ -6,19 +6,26 @@ import { SmoothWrr, WrrEntry } from './smooth-wrr.ts';
 import { weightOf } from './weight.ts';
 
 export interface WeightedRoundRobinOptions {
-  /** Weights by the load that instances report, in place of those that they were registered with. */
+  /**
+   * Weights by the load that instances report, in place of those that they were registered with.
+   */
   loadReports?: LoadReports;
 }
 
-/** The factor by which a reported weight may lie above or below the mean, as in gRPC's implementations. */
+/**
+ * The factor by which a reported weight may lie above or below the mean, as in gRPC's
+ * implementations.
+ */
 const MAX_RATIO = 10;
 
 /**
- * Picks each candidate in proportion to its weight, and spreads the picks evenly: weights 5, 1, 1 give a a b a c a a,
- * from a random start among equals. O(1) a pick. Source: nginx, 'Upstream: smooth weighted round-robin balancing' (2012).
+ * Picks each candidate in proportion to its weight, and spreads the picks evenly: weights 5, 1, 1
+ * give a a b a c a a, from a random start among equals. O(1) a pick. Source: nginx, 'Upstream:
+ * smooth weighted round-robin balancing' (2012).
  *
- * With `loadReports` each candidate gets the share that it can bear, and one without a usable report as much as the mean
- * of the others. With fewer than two reports the weights are those of the instances. Source: gRFC A58.
+ * With `loadReports` each candidate gets the share that it can bear, and one without a usable
+ * report as much as the mean of the others. With fewer than two reports the weights are those of
+ * the instances. Source: gRFC A58.
  *
  * @example
  * const loadReports = new LoadReports();
@@ -47,7 +54,7 @@ export function weightedRoundRobin(options: WeightedRoundRobinOptions = {}): Bal
 
     return (request: PickRequest): Candidate | undefined => {
       now = request.now;
-      // Weights change as time passes, and nothing tells it: each pick updates one candidate, in turn.
+      // Weights change with time and without notice: each pick updates one candidate, in turn.
       queue.update(entries[next]!);
       next = (next + 1) % entries.length;
       const picked = pick(request);
@@ -57,7 +64,10 @@ export function weightedRoundRobin(options: WeightedRoundRobinOptions = {}): Bal
   };
 }
 
-/** Weighs by reports, relative to the mean, so that weights have one scale before there are reports and after. */
+/**
+ * Weighs by reports, relative to the mean, so that weights have one scale before there are reports
+ * and after.
+ */
 function buildReportWeights(
   candidates: readonly Candidate[],
   loadReports: LoadReports,
