@@ -34,7 +34,7 @@ const unreached = new ServiceConnectionError('refused', {
 const outlierDetection = { consecutiveFailures: 2 };
 
 describe('the calls under way on an instance', () => {
-  it('are one more with each place that is taken and one fewer with each that is given back', async () => {
+  it('the calls under way on an instance are one more with each lease that is acquired and one fewer with each that is released', async () => {
     const fleet = await world(['a']);
     const leases = [fleet.acquire(), fleet.acquire(), fleet.acquire()];
     const { candidate } = leases[0]!;
@@ -46,7 +46,7 @@ describe('the calls under way on an instance', () => {
     expect(candidate.inFlight).toBe(0);
   });
 
-  it('do not become fewer if a place is given back twice, and the second ending does not count', async () => {
+  it('the calls under way on an instance do not become fewer if a lease is released twice, and the second release does not count', async () => {
     const fleet = await world(['a'], { outlierDetection: { consecutiveFailures: 1 } });
     const [first, second] = [fleet.acquire(), fleet.acquire()];
     expect(first.release()).toBe('recorded');
@@ -56,7 +56,7 @@ describe('the calls under way on an instance', () => {
   });
 
   it.each([Number.NaN, -1])(
-    'stay as they are if a latency of %d is reported, which is refused',
+    'the calls under way on an instance stay as they are if a release reports a latency of %d, which is rejected',
     async (latency) => {
       const fleet = await world(['a', 'b']);
       const lease = fleet.acquireOn('a');
@@ -67,14 +67,14 @@ describe('the calls under way on an instance', () => {
     },
   );
 
-  it('are not counted by getInstance', async () => {
+  it('the calls under way on an instance are not counted by getInstance', async () => {
     const fleet = await world(['a']);
     await fleet.balancer.getInstance('user-service');
     const lease = fleet.acquire();
     expect(lease.candidate.inFlight).toBe(1);
   });
 
-  it('are what a plain count says, whatever calls, joins and leaves come in between', async () => {
+  it('the calls under way on an instance are always what a plain count of begun and ended calls says', async () => {
     const step = fc.oneof(
       { weight: 5, arbitrary: fc.record({ do: fc.constant('acquire' as const), which: fc.nat(99) }) },
       {
@@ -136,7 +136,7 @@ describe('an instance that should get no calls', () => {
     ['of weight 0', { weight: 0 }],
     ['that is unhealthy', { status: 'unhealthy' }],
   ] as const)(
-    'because it is one %s gets none while there are others, and all if there are none',
+    'an instance gets no calls because it is one %s while there are others, and all calls if there are none',
     async (_, is) => {
       for (const strategy of strategies) {
         const fleet = await world(['a', instance('b', is)], { strategy });
@@ -147,35 +147,38 @@ describe('an instance that should get no calls', () => {
     },
   );
 
-  it('is rather an unhealthy one than one of weight 0, if there are only such', async () => {
+  it('a call goes to an unhealthy instance rather than to one of weight 0, if there are no others', async () => {
     const fleet = await world([instance('a', { weight: 0 }), instance('b', { status: 'unhealthy' })]);
     expect(tally(fleet.picks(20))).toEqual({ b: 20 });
   });
 
-  it('gets calls once it is said to be healthy', async () => {
+  it('an unhealthy instance gets calls once its status is healthy', async () => {
     const fleet = await world(['a', instance('b', { status: 'unhealthy' })], { strategy: inTurn });
     await fleet.join('b', { status: 'healthy' });
     expect(tally(fleet.picks(20))).toEqual({ a: 10, b: 10 });
   });
 
-  it('may get calls if its health is not known', async () => {
+  it('an instance gets calls if its status is unknown', async () => {
     const fleet = await world(['a', instance('b', { status: 'unknown' })], { strategy: inTurn });
     expect(tally(fleet.picks(20))).toEqual({ a: 10, b: 10 });
   });
 });
 
-describe('an instance that a call has tried', () => {
-  it.each(strategies)('is not given to it again while there are others (%s)', async (strategy) => {
-    const fleet = await world([instance('a', { weight: 50 }), 'b', 'c'], { strategy });
-    for (let key = 0; key < 30; key++) {
-      const hashKey = String(key);
-      expect(fleet.picks(3, { hashKey, exclude: new Set(['a']) })).not.toContain('a');
-      expect(fleet.picks(3, { exclude: new Set(['a', 'c']) })).toEqual(['b', 'b', 'b']);
-    }
-  });
+describe('an instance to which a call has been sent', () => {
+  it.each(strategies)(
+    'an instance is not given to a call that was sent to it before while there are others (%s)',
+    async (strategy) => {
+      const fleet = await world([instance('a', { weight: 50 }), 'b', 'c'], { strategy });
+      for (let key = 0; key < 30; key++) {
+        const hashKey = String(key);
+        expect(fleet.picks(3, { hashKey, exclude: new Set(['a']) })).not.toContain('a');
+        expect(fleet.picks(3, { exclude: new Set(['a', 'c']) })).toEqual(['b', 'b', 'b']);
+      }
+    },
+  );
 
   it.each(strategies)(
-    'is given to it again if it is the only one, or all were tried (%s)',
+    'an instance is given to a call again if it is the only one, or the call was sent to all (%s)',
     async (strategy) => {
       const alone = await world(['a'], { strategy });
       expect(alone.picks(3, { exclude: new Set(['a']) })).toEqual(['a', 'a', 'a']);
@@ -184,15 +187,18 @@ describe('an instance that a call has tried', () => {
     },
   );
 
-  it.each(strategies)('is given to it rather than one that is ejected (%s)', async (strategy) => {
-    const fleet = await world(['a', 'b'], { strategy, outlierDetection });
-    fleet.fail('b', 2);
-    expect(fleet.picks(20, { exclude: new Set(['a']) })).not.toContain('b');
-  });
+  it.each(strategies)(
+    'an instance is given to a call again rather than one that is ejected (%s)',
+    async (strategy) => {
+      const fleet = await world(['a', 'b'], { strategy, outlierDetection });
+      fleet.fail('b', 2);
+      expect(fleet.picks(20, { exclude: new Set(['a']) })).not.toContain('b');
+    },
+  );
 });
 
-describe('a call that its caller gave up', () => {
-  it('took at least so long: its instance is expected to, unless it was already', async () => {
+describe('a cancelled call', () => {
+  it('a cancelled call raises the expected latency of its instance to its own, unless that is higher already', async () => {
     const fleet = await world(['a', 'b']);
     const giveUpAfter = (milliseconds: number) => {
       const lease = fleet.acquireOn('a');
@@ -207,7 +213,7 @@ describe('a call that its caller gave up', () => {
 });
 
 describe('the result of a call', () => {
-  it('is recorded if it says something of the instance, and inconclusive if not', async () => {
+  it('the result of a call is recorded if it says something of the instance, and inconclusive if not', async () => {
     const fleet = await world(['a', 'b', 'c'], { outlierDetection });
     expect(fleet.acquireOn('a').release()).toBe('recorded');
     expect(fleet.acquireOn('a').release({ error })).toBe('recorded');
@@ -217,13 +223,13 @@ describe('the result of a call', () => {
     expect(fleet.ejections).toEqual([]);
   });
 
-  it('is outdated if its instance was ejected meanwhile, however many such calls there are', async () => {
+  it('the result of a call is outdated if its instance was ejected meanwhile, however many such calls there are', async () => {
     const fleet = await world(['a', 'b', 'c'], { outlierDetection });
     const leases = Array.from({ length: 100 }, () => fleet.acquireOn('a'));
     expect(tally(leases.map((lease) => lease.release({ error })))).toEqual({ recorded: 2, outdated: 98 });
   });
 
-  it('is recorded if the call is a probe', async () => {
+  it('the result of a call is recorded if the call is a probe', async () => {
     const fleet = await world(['a', 'b', 'c'], {
       strategy: inTurn,
       outlierDetection: { ...outlierDetection, baseEjectionTime: 0 },
@@ -236,13 +242,13 @@ describe('the result of a call', () => {
     expect(fleet.acquireOn('a').probe).toBe(false);
   });
 
-  it('is recorded where no instance is left but those that are ejected', async () => {
+  it('the result of a call is recorded where no instance is left but those that are ejected', async () => {
     const fleet = await world(['a', 'b', 'c'], { outlierDetection });
     for (const id of ['a', 'b', 'c']) fleet.fail(id, 2);
     expect(fleet.acquireOn('a').release({ error })).toBe('recorded');
   });
 
-  it('is outdated if its instance has left, which is not ejected any more', async () => {
+  it('the result of a call is outdated if its instance has left, which is not ejected any more', async () => {
     const fleet = await world(['a', 'b', 'c'], { strategy: inTurn, outlierDetection });
     const leases = Array.from({ length: 50 }, () => fleet.acquireOn('a'));
     await fleet.leave('a');
@@ -252,7 +258,7 @@ describe('the result of a call', () => {
 });
 
 describe('a service', () => {
-  it('is down exactly while every instance is ejected for failures in a row', async () => {
+  it('a service is down exactly while every instance is ejected for failures in a row', async () => {
     const fleet = await world(['a', 'b'], { strategy: inTurn, outlierDetection });
     const lease = fleet.acquire();
     expect(lease.serviceDown).toBe(false);
@@ -274,19 +280,22 @@ describe('a service', () => {
   it.each([
     ['are unhealthy', { status: 'unhealthy' }],
     ['have weight 0', { weight: 0 }],
-  ] as const)('is down whether or not there are others that %s and get no calls', async (_, idle) => {
-    const instances = ['a', 'b', instance('c', idle), instance('d', idle)];
-    const fleet = await world(instances, { strategy: inTurn, outlierDetection });
-    fleet.fail('a', 2);
-    fleet.fail('b', 2);
-    const lease = fleet.acquire();
-    expect(lease.serviceDown).toBe(true);
-    expect(lease.release({ error })).toBe('recorded');
-  });
+  ] as const)(
+    'a service is down whether or not it has other instances that %s and get no calls',
+    async (_, idle) => {
+      const instances = ['a', 'b', instance('c', idle), instance('d', idle)];
+      const fleet = await world(instances, { strategy: inTurn, outlierDetection });
+      fleet.fail('a', 2);
+      fleet.fail('b', 2);
+      const lease = fleet.acquire();
+      expect(lease.serviceDown).toBe(true);
+      expect(lease.release({ error })).toBe('recorded');
+    },
+  );
 });
 
-describe('a change of the fleet', () => {
-  it('keeps what is known of those who stay: calls, latency, failures and ejection', async () => {
+describe('a change of the instances', () => {
+  it('a change of the instances keeps the calls, latency, failures and ejection of those that stay', async () => {
     const fleet = await world(['a', 'b', 'c', 'd'], { strategy: inTurn, outlierDetection });
     const held = fleet.acquireOn('a');
     fleet.acquireOn('a').release({ latency: 70 });
@@ -303,7 +312,7 @@ describe('a change of the fleet', () => {
     expect(tally(fleet.picks(30))).toEqual({ a: 15, e: 15 });
   });
 
-  it('tells who joined and who left, and nothing of those who stay', async () => {
+  it('a change of the instances emits join and leave, and nothing for those that stay', async () => {
     const fleet = await world(['a'], { strategy: inTurn });
     await fleet.join('b');
     await fleet.join('b', { metadata: { version: '2' } });
@@ -312,7 +321,7 @@ describe('a change of the fleet', () => {
     expect(fleet.acquire().instance.metadata).toEqual({ version: '2' });
   });
 
-  it('can be that one comes to another address: nothing is known of the new place', async () => {
+  it('an instance at another address is new: nothing is known of it', async () => {
     const fleet = await world(['a', 'b', 'c'], { strategy: inTurn, outlierDetection });
     const old = fleet.acquireOn('a');
     fleet.fail('a', 2);
@@ -325,14 +334,14 @@ describe('a change of the fleet', () => {
     expect(lease.candidate.inFlight).toBe(1);
   });
 
-  it('that changes a weight changes the shares', async () => {
+  it('a change of a weight changes the shares of the calls', async () => {
     const fleet = await world(['a', 'b'], { strategy: 'weighted-round-robin' });
     expect(tally(fleet.picks(8))).toEqual({ a: 4, b: 4 });
     await fleet.join('a', { weight: 3 });
     expect(tally(fleet.picks(8))).toEqual({ a: 6, b: 2 });
   });
 
-  it('takes one with calls under way out of the choice at once, and they end as others do', async () => {
+  it('an instance that leaves with calls under way gets no more calls at once, and its calls end as others do', async () => {
     const fleet = await world(['a', 'b'], { strategy: inTurn });
     const leases = [fleet.acquireOn('a'), fleet.acquireOn('a')];
     await fleet.leave('a');
@@ -535,12 +544,12 @@ function drive(
   return driven;
 }
 
-describe('whatever calls, waits, joins, leaves and new starts come in between', () => {
+describe('random sequences of calls, waits, joins, leaves and restarts', () => {
   const ratio = fc.constantFrom(0, 0.1, 0.3, 0.5, 1);
   const steps = fc.array(happening, { minLength: 100, maxLength: 300, size: 'max' });
   const strategy = fc.constantFrom(...strategies).map((name) => allStrategies[name]);
 
-  it('comparing ejects no more than its share, a call gets the best there is, a probe is alone and not withheld', () => {
+  it('comparing rules eject no more than their share, a call gets the best instance, and a probe is alone and not withheld', () => {
     fc.assert(
       fc.property(
         ratio,
@@ -559,7 +568,7 @@ describe('whatever calls, waits, joins, leaves and new starts come in between', 
     );
   });
 
-  it('the fleet knows without counting how many are ejected, what they weigh, and whether all are down', () => {
+  it('a cluster knows without counting how many instances are ejected, what they weigh, and whether all are down', () => {
     fc.assert(
       fc.property(ratio, steps, (maxEjectionRatio, what) => {
         const check = ({ fleet, nodes }: Driven) => {
@@ -602,7 +611,7 @@ describe('whatever calls, waits, joins, leaves and new starts come in between', 
   });
 });
 
-it('an instance that a listener takes out while others are ejected is not ejected too', () => {
+it('an instance that a listener removes while others are being ejected is not ejected too', () => {
   const told: string[] = [];
   const all = Array.from({ length: 20 }, (_, index) => instance(`i${index}`));
   const fleet: Cluster = new Cluster(
@@ -626,9 +635,9 @@ it('an instance that a listener takes out while others are ejected is not ejecte
   expect(told).toHaveLength(1);
 });
 
-describe('joining and leaving under load', () => {
+describe('instances that join and leave under load', () => {
   it.each(strategies as readonly StrategyName[])(
-    'sends no call to one that has left, and forgets nothing of the others (%s)',
+    'a balancer under load sends no call to an instance that has left, and forgets nothing of the others (%s)',
     async (strategy) => {
       const change = fc.record({ which: fc.nat(5), calls: fc.nat(12), waits: fc.nat(400) });
       await fc.assert(

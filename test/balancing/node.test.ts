@@ -28,7 +28,7 @@ function call(latency: number, endsAt: number, exploring = false): void {
 }
 
 describe('the latency to expect of an instance', () => {
-  it('is nothing for a new one, so that it is called at once, then the usual until it has responded', () => {
+  it('the latency to expect of a new instance is 0, so that it is called at once, then the mean until it has responded', () => {
     usual.observe(40);
     expect(node.latencyAt(0)).toBe(0);
     node.beginCall(1);
@@ -37,14 +37,14 @@ describe('the latency to expect of an instance', () => {
     expect(node.latencyAt(1)).toBe(7);
   });
 
-  it('is the usual after a call that said nothing of it, so that what always rejects calls does not get them all', () => {
+  it('the latency to expect of an instance is the mean after an inconclusive call, so that an instance that always rejects calls does not get them all', () => {
     usual.observe(40);
     node.beginCall(1);
     node.endCall();
     expect(node.latencyAt(0)).toBe(40);
   });
 
-  it('is at least twice the usual after a failure, however fast, and doubles with the next', () => {
+  it('the latency to expect of an instance is at least twice the mean after a failure, however fast, and doubles with the next', () => {
     usual.observe(40);
     const penalties = Array.from({ length: 3 }, () => {
       fail(0, 0);
@@ -53,17 +53,17 @@ describe('the latency to expect of an instance', () => {
     expect(penalties).toEqual([80, 160, 320]);
   });
 
-  it('is twice what a slow failure took', () => {
+  it('the latency to expect of an instance is twice what a slow failure took', () => {
     fail(3_000, 0);
     expect(node.latencyAt(0)).toBe(6_000);
   });
 
-  it('is never charged more than a minute for failures', () => {
+  it('the latency to expect of an instance is never more than a minute for failures', () => {
     for (let failure = 0; failure < 100; failure++) fail(50_000, 0);
     expect(node.latencyAt(0)).toBe(60_000);
   });
 
-  it('is that of the first success after failures, which take no part in it any more', () => {
+  it('the latency to expect of an instance is that of the first success after failures, which no longer count', () => {
     succeed(10, 0);
     fail(500, 0);
     succeed(12, 1);
@@ -74,7 +74,7 @@ describe('the latency to expect of an instance', () => {
     expect(node.latencyAt(1_002)).toBe(11);
   });
 
-  it('is a peak until it has faded, unless an exploring call refutes it: then that of this call', () => {
+  it('the latency to expect of an instance is a peak until it has faded, unless an exploring call refutes it: then that of this call', () => {
     usual.observe(10);
     succeed(500, 0);
     succeed(10, 1);
@@ -85,7 +85,7 @@ describe('the latency to expect of an instance', () => {
     expect(node.latencyAt(3)).toBe(20);
   });
 
-  it('is nothing again, as of a new one, if it has started anew', () => {
+  it('the latency to expect of an instance is 0 again if it has started anew', () => {
     succeed(500, 0);
     node.startAnew(1);
     expect(node.latencyAt(1)).toBe(0);
@@ -93,19 +93,19 @@ describe('the latency to expect of an instance', () => {
 });
 
 describe('the failures that eject an instance', () => {
-  it('are as many in a row as the rules say; a success begins the count anew', () => {
+  it('as many failures in a row as the rules say eject an instance; a success begins the count anew', () => {
     expect([fail(1, 0), fail(1, 0)]).toEqual([false, false]);
     succeed(1, 0);
     expect([fail(1, 0), fail(1, 0), fail(1, 0)]).toEqual([false, false, true]);
   });
 
-  it('are one if it is the probe', () => {
+  it('one failure ejects an instance again if it is its probe', () => {
     eject(0);
     expect(fail(1, 0)).toBe(false);
     expect(fail(1, 0, true)).toBe(true);
   });
 
-  it('count from nothing after a return', () => {
+  it('the failures that eject an instance count from 0 after a return', () => {
     for (let failure = 0; failure < 3; failure++) fail(1, 0);
     eject(0);
     expect(succeed(1, 0)).toBe(true);
@@ -113,8 +113,8 @@ describe('the failures that eject an instance', () => {
   });
 });
 
-describe('what an instance did in the interval', () => {
-  it('is what it did since its return, or since it started anew', () => {
+describe('the statistics of an instance in an interval', () => {
+  it('the statistics of an instance begin anew with its return, and when it starts anew', () => {
     for (const begins of [() => succeed(1, 0), () => node.startAnew(0)]) {
       for (let failure = 0; failure < 3; failure++) fail(1, 0);
       eject(0);
@@ -131,14 +131,14 @@ describe('an instance that is passed over', () => {
 
   beforeEach(() => usual.observe(10));
 
-  it('is explored after twice its expected latency, once it has missed five calls of its share', () => {
+  it('an instance that is passed over is explored after twice its expected latency, once it has missed five calls of its share', () => {
     call(100, 0);
     expect(wants(150, 20)).toBe(false);
     expect(wants(200, 19)).toBe(false);
     expect(wants(200, 20)).toBe(true);
   });
 
-  it('is explored by no call before its first result, while a call is under way, or while it is ejected', () => {
+  it('an instance that is passed over is explored by no call before its first result, while a call is under way, or while it is ejected', () => {
     expect(wants(10_000, 10_000)).toBe(false);
     call(100, 0);
     node.beginCall(0);
@@ -149,7 +149,7 @@ describe('an instance that is passed over', () => {
     expect(wants(10_000, 10_000)).toBe(false);
   });
 
-  it('misses calls by its weight, and by less of it while it warms up', () => {
+  it('an instance that is passed over misses calls by its weight, and fewer during its slow start', () => {
     call(100, 0);
     node.instance = instance('a', { weight: 0.5 });
     expect(wants(200, 39)).toBe(false);
@@ -159,7 +159,7 @@ describe('an instance that is passed over', () => {
     expect(wants(200, 400)).toBe(true);
   });
 
-  it('waits for twice as long and as many after each call that confirms that it is slow', () => {
+  it('an instance that is passed over waits twice as long, and for twice as many calls, after each call that confirms that it is slow', () => {
     call(100, 0);
     call(100, 0, true);
     // The expected latency fades a little meanwhile, and with it the wait.
@@ -174,7 +174,7 @@ describe('an instance that is passed over', () => {
     expect(wants(30, 20)).toBe(true);
   });
 
-  it('waits as at first after its return, and after a new start', () => {
+  it('an instance that is passed over waits as at first after its return, and after a new start', () => {
     const returns = () => {
       for (let failure = 0; failure < 3; failure++) fail(1, 0);
       eject(0);
@@ -191,7 +191,7 @@ describe('an instance that is passed over', () => {
     }
   });
 
-  it('waits for a second after a failure, and half a second more for a call that cannot be repeated', () => {
+  it('an instance that is passed over waits for a second after a failure, and half a second more for a call that cannot be repeated', () => {
     call(10, 0);
     fail(10_000, 0);
     expect([wants(999, 20), wants(1_000, 20)]).toEqual([false, true]);

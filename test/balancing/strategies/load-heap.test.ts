@@ -47,8 +47,8 @@ function watched(weights: readonly number[]) {
   };
 }
 
-describe('the order by load', () => {
-  it('has one first than which none has less, whatever comes, goes and changes', () => {
+describe('a load heap', () => {
+  it('a load heap gives an entry of the least load first, whatever comes, goes and changes', () => {
     const weights = fc.array(fc.integer({ min: 0, max: 5 }), { minLength: 1, maxLength: 12 });
     const step = fc.record({
       who: fc.nat(11),
@@ -87,7 +87,7 @@ describe('the order by load', () => {
     );
   });
 
-  it('gives all in order, whichever were taken out before', () => {
+  it('a load heap gives all entries in order, whichever were removed before', () => {
     const loads = fc.uniqueArray(fc.integer({ min: 1, max: 1_000 }), { minLength: 8, maxLength: 40 });
     fc.assert(
       fc.property(loads, fc.array(fc.nat(39)), (given, out) => {
@@ -106,7 +106,7 @@ describe('the order by load', () => {
     );
   });
 
-  it('has the one first that came to the load before its equals', () => {
+  it('a load heap gives the entry first that came to its load before its equals', () => {
     const { heap, entries, change } = watched([1, 1, 1]);
     const [a, b, c] = entries as [LoadEntry, LoadEntry, LoadEntry];
     change(a, 1);
@@ -117,7 +117,7 @@ describe('the order by load', () => {
     expect(heap.first()).toBe(c);
   });
 
-  it('takes no more to keep among ten thousand than among ten where weights are alike', () => {
+  it('a load heap costs no more among ten thousand than among ten where weights are alike', () => {
     const effort = (size: number) => {
       const { heap, change, reads } = watched(new Array(size).fill(1));
       const open: LoadEntry[] = [];
@@ -134,7 +134,7 @@ describe('the order by load', () => {
     expect(effort(10_000)).toBeLessThan(30);
   });
 
-  it('takes as much as a heap does where all weights differ', () => {
+  it('a load heap costs O(log n) where all weights differ', () => {
     const { heap, change, reads } = watched(Array.from({ length: 10_000 }, (_, index) => 1 + index / 10_000));
     const open: LoadEntry[] = [];
     reads();

@@ -48,8 +48,8 @@ function furthest(weights: readonly number[], picks: readonly number[]): number 
   return most;
 }
 
-describe('the order of turns', () => {
-  it("is nginx's where there are few different weights", () => {
+describe('smooth weighted round robin', () => {
+  it('smooth weighted round robin has the order of nginx where there are few different weights', () => {
     expect(orderOf([5, 1, 1]).nexts(7)).toEqual([0, 0, 1, 0, 2, 0, 0]);
     fc.assert(
       fc.property(fc.array(fc.integer({ min: 1, max: 16 }), { minLength: 1, maxLength: 40 }), (weights) => {
@@ -59,7 +59,7 @@ describe('the order of turns', () => {
     );
   });
 
-  it('gives each its share at any time where all weights differ', () => {
+  it('smooth weighted round robin gives each entry its share at any time where all weights differ', () => {
     const weights = fc.array(fc.double({ min: 0.1, max: 100, noNaN: true }), { minLength: 1, maxLength: 40 });
     fc.assert(
       fc.property(weights, fc.boolean(), (given, exact) => {
@@ -69,7 +69,7 @@ describe('the order of turns', () => {
     );
   });
 
-  it('gives each its share of the rest while some are out, and as much as the others when they are back', () => {
+  it('smooth weighted round robin gives each entry its share of the rest while some are removed, and as much as the others when they are back', () => {
     const { order, turns, nexts } = orderOf([4, 2, 1]);
     nexts(3);
     order.remove(turns[0]!);
@@ -81,7 +81,7 @@ describe('the order of turns', () => {
     expect(order.first()).toBeUndefined();
   });
 
-  it('does not make up for turns that one missed while it was out', () => {
+  it('smooth weighted round robin does not make up for turns that an entry missed while it was removed', () => {
     const { order, turns, nexts } = orderOf([1, 1, 1]);
     order.remove(turns[1]!);
     nexts(1_000);
@@ -89,7 +89,7 @@ describe('the order of turns', () => {
     expect(counts(nexts(6), 3)).toEqual([2, 2, 2]);
   });
 
-  it('does not forget the turns that one has had because it was out since', () => {
+  it('smooth weighted round robin does not forget the turns that an entry has had because it was removed since', () => {
     const { order, turns, next } = orderOf([5, 1]);
     const picks = Array.from({ length: 600 }, () => {
       const picked = next();
@@ -100,7 +100,7 @@ describe('the order of turns', () => {
     expect(counts(picks, 2)).toEqual([500, 100]);
   });
 
-  it('has those first that have not had their turn, when there come to be many different weights', () => {
+  it('smooth weighted round robin gives entries first that have not had their turn, when there come to be many different weights', () => {
     const { weights, order, turns, nexts } = orderOf(new Array(17).fill(1));
     const had = nexts(6);
     for (const turn of turns.slice(1)) {
@@ -110,7 +110,7 @@ describe('the order of turns', () => {
     expect(counts([...had, ...nexts(11)], 17)).toEqual(new Array(17).fill(1));
   });
 
-  it('goes by weights as they are, also when there come to be many different ones', () => {
+  it('smooth weighted round robin goes by weights as they are, also when there come to be many different ones', () => {
     const { weights, order, turns, nexts } = orderOf(new Array(20).fill(1));
     nexts(7);
     for (const turn of turns) {
@@ -121,7 +121,7 @@ describe('the order of turns', () => {
     expect(furthest(weights, nexts(1_000))).toBeLessThan(5);
   });
 
-  it('takes in the weight of one whose turn it is', () => {
+  it('smooth weighted round robin takes in the weight of the entry whose turn it is', () => {
     const { weights, nexts } = orderOf([1, 1]);
     weights[0] = 3;
     nexts(4);
@@ -134,23 +134,26 @@ describe('the order of turns', () => {
     ['all different', (index: number) => 1 + index / 1_000, 40],
     ['one far above the others', (index: number) => (index === 0 ? 1_000_000 : 1), 20],
     ['far apart', (index: number) => 2 ** (index % 20) + index / 10_000, 150],
-  ] as const)('takes as much among ten thousand as among few, with weights %s', (_, weightAt, bound) => {
-    const { order, turns, next } = orderOf(Array.from({ length: 10_000 }, (_, index) => weightAt(index)));
-    let looks = 0;
-    for (const turn of turns) {
-      let { spent } = turn;
-      Object.defineProperty(turn, 'spent', {
-        get: () => {
-          looks++;
-          return spent;
-        },
-        set: (value: number) => {
-          spent = value;
-        },
-      });
-    }
-    for (let round = 0; round < 2_000; round++) next();
-    expect(looks / 2_000).toBeLessThan(bound);
-    expect(order.first()).toBeDefined();
-  });
+  ] as const)(
+    'smooth weighted round robin costs as much among ten thousand as among few, with weights %s',
+    (_, weightAt, bound) => {
+      const { order, turns, next } = orderOf(Array.from({ length: 10_000 }, (_, index) => weightAt(index)));
+      let looks = 0;
+      for (const turn of turns) {
+        let { spent } = turn;
+        Object.defineProperty(turn, 'spent', {
+          get: () => {
+            looks++;
+            return spent;
+          },
+          set: (value: number) => {
+            spent = value;
+          },
+        });
+      }
+      for (let round = 0; round < 2_000; round++) next();
+      expect(looks / 2_000).toBeLessThan(bound);
+      expect(order.first()).toBeDefined();
+    },
+  );
 });

@@ -13,18 +13,18 @@ const candidate = (weight: number, now = weight): Candidate => ({
 });
 
 describe('the weight of a candidate', () => {
-  it('is that of the moment, or that which it has once it is warm', () => {
+  it('the weight of a candidate is that at the moment, and its full weight is that after its slow start', () => {
     expect([weightOf(candidate(4, 1)), fullWeightOf(candidate(4, 1))]).toEqual([1, 4]);
     expect([weightOf(candidate(4)), fullWeightOf(candidate(4))]).toEqual([4, 4]);
   });
 
-  it('is next to nothing, and not nothing, for one without weight, so that it can be divided by', () => {
+  it('the weight of a candidate without weight is above 0, so that it can be divided by', () => {
     expect(weightOf(candidate(0))).toBeGreaterThan(0);
     expect(weightOf(candidate(0))).toBeLessThan(1e-6);
     expect(fullWeightOf(candidate(0))).toBe(weightOf(candidate(0)));
   });
 
-  it('lets one that warms up take part as often as its weight is of the whole, and a warm one always', () => {
+  it('a candidate in slow start takes part with its slow start factor, and any other always', () => {
     expect(admitsSlowStart(candidate(4, 1), () => 0.24)).toBe(true);
     expect(admitsSlowStart(candidate(4, 1), () => 0.25)).toBe(false);
     expect(admitsSlowStart(candidate(4), () => 0.999)).toBe(true);
