@@ -362,7 +362,7 @@ const happening = fc.oneof(
       what: fc.constant('acquire' as const),
       which: fc.nat(99),
       repeatable: fc.boolean(),
-      tried: fc.oneof(
+      excluded: fc.oneof(
         { weight: 3, arbitrary: fc.constant<number[]>([]) },
         { weight: 1, arbitrary: fc.uniqueArray(fc.nat(7), { maxLength: 4 }) },
       ),
@@ -417,15 +417,15 @@ const allStrategies: Record<StrategyName, BalancingStrategy> = {
   'consistent-hash': consistentHash(),
 };
 
-/** How good an instance is for a call that has tried some: the better the lower. */
+/** How good an instance is for a call that was sent to some already: the lower the better. */
 function rank(
   { health, instance: { instanceId } }: Node,
-  tried: ReadonlySet<string>,
+  excluded: ReadonlySet<string>,
   panicking: boolean,
 ): number {
   const inRotation = !health.ejected || panicking;
-  if (tried.size === 0) return inRotation ? 0 : 1;
-  if (tried.has(instanceId)) return inRotation ? 3 : 4;
+  if (excluded.size === 0) return inRotation ? 0 : 1;
+  if (excluded.has(instanceId)) return inRotation ? 3 : 4;
   if (health.healthy) return 0;
   if (!health.suspect && !health.ejected) return 1;
   return inRotation ? 2 : 4;
@@ -495,7 +495,7 @@ function drive(
     if (what === 'acquire') {
       const { repeatable } = step;
       const now = performance.now();
-      const exclude = new Set(step.tried.map((index) => `i${index}`));
+      const exclude = new Set(step.excluded.map((index) => `i${index}`));
       const eligible = [...nodes].filter((node) => node.eligible);
       const { panicking } = fleet.health;
       const best = Math.min(...eligible.map((node) => rank(node, exclude, panicking)));
@@ -579,8 +579,8 @@ describe('random sequences of calls, waits, joins, leaves and restarts', () => {
             new Set([...nodes].filter((node) => node.ejected)),
           );
           expect(fleet.health.weight).toBe(eligible.length);
-          const tried = performance.now() - hasty.interval;
-          const down = eligible.filter(({ failing, health }) => failing && health.dueAt > tried).length;
+          const recently = performance.now() - hasty.interval;
+          const down = eligible.filter(({ failing, health }) => failing && health.dueAt > recently).length;
           expect(fleet.health.down).toBe(down > 0 && down === eligible.length);
         };
         drive({ maxEjectionRatio, panicThreshold: 0.5 }, what, check, peakEwma);

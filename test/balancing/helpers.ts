@@ -195,7 +195,7 @@ export function watched(size: number): {
 export const inTurn: BalancingStrategy = (candidates) => {
   let next = 0;
   return (request) => {
-    for (let tries = 0; tries < candidates.length; tries++) {
+    for (let offset = 0; offset < candidates.length; offset++) {
       const candidate = candidates[next++ % candidates.length]!;
       if (request.accepts(candidate)) return candidate;
     }

@@ -44,13 +44,13 @@ describe('the expected latency of an instance', () => {
   });
 
   it('the expected latency of an instance never lies above the slowest response, nor right after a response below that response faded', () => {
-    const answer = fc.record({ latency: fc.double({ min: 0, max: 1e5, noNaN: true }), wait: fc.nat(30_000) });
+    const response = fc.record({ latency: fc.double({ min: 0, max: 1e5, noNaN: true }), wait: fc.nat(30_000) });
     fc.assert(
-      fc.property(fc.array(answer, { minLength: 1 }), (answers) => {
+      fc.property(fc.array(response, { minLength: 1 }), (responses) => {
         const average = new PeakEwma();
         let now = 0;
         let slowest = 0;
-        for (const { latency, wait } of answers) {
+        for (const { latency, wait } of responses) {
           now += wait;
           const before = average.at(now);
           average.observe(latency, now);
@@ -66,18 +66,18 @@ describe('the expected latency of an instance', () => {
 
 describe('the mean latency of a service', () => {
   it('the mean latency of a service is a millisecond before the first response, then what the first one took', () => {
-    const usual = new MeanLatency();
-    expect(usual.value).toBe(1);
-    usual.observe(80);
-    expect(usual.value).toBe(80);
+    const mean = new MeanLatency();
+    expect(mean.value).toBe(1);
+    mean.observe(80);
+    expect(mean.value).toBe(80);
   });
 
   it('the mean latency of a service is hardly moved by a single odd response, and follows many', () => {
-    const usual = new MeanLatency();
-    usual.observe(100);
-    usual.observe(1_000);
-    expect(usual.value).toBe(145);
-    for (let answer = 0; answer < 200; answer++) usual.observe(20);
-    expect(usual.value).toBeCloseTo(20, 1);
+    const mean = new MeanLatency();
+    mean.observe(100);
+    mean.observe(1_000);
+    expect(mean.value).toBe(145);
+    for (let response = 0; response < 200; response++) mean.observe(20);
+    expect(mean.value).toBeCloseTo(20, 1);
   });
 });

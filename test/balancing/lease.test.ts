@@ -117,7 +117,7 @@ describe('a cancelled call of a long time', () => {
   const outlierDetection = { consecutiveFailures: 1 };
   const error = new Error('its time is over');
 
-  /** The usual latency is 20 ms. */
+  /** The mean latency is 20 ms. */
   async function known(): Promise<World> {
     const fleet = await world(['a', 'b'], { outlierDetection });
     for (const id of ['a', 'b']) fleet.acquireOn(id).release({ latency: 20 });

@@ -31,15 +31,15 @@ fakeTimeAndChance();
 
 const error = new Error('down');
 
-/** A discovery that answers and tells what the test says, when it says so. */
+/** A discovery whose reads end, and whose lists are pushed, when the test says so. */
 function discoveryByHand() {
   const asked: Deferred<readonly ServiceInstance[]>[] = [];
   const watching = new Set<InstanceListener>();
   const discovery = {
     instances: () => {
-      const answer = defer<readonly ServiceInstance[]>();
-      asked.push(answer);
-      return answer.promise;
+      const reading = defer<readonly ServiceInstance[]>();
+      asked.push(reading);
+      return reading.promise;
     },
     watch: (_name: string, listener: InstanceListener) => {
       watching.add(listener);

@@ -8,11 +8,11 @@ fakeTimeAndChance();
 
 const rules = readOutlierDetectionOptions({ consecutiveFailures: 3 });
 
-let usual: MeanLatency;
+let mean: MeanLatency;
 let node: Node;
 beforeEach(() => {
-  usual = new MeanLatency();
-  node = new Node(instance('a'), usual);
+  mean = new MeanLatency();
+  node = new Node(instance('a'), mean);
 });
 
 const succeed = (latency: number, now: number, exploring = false) =>
@@ -29,7 +29,7 @@ function call(latency: number, endsAt: number, exploring = false): void {
 
 describe('the latency to expect of an instance', () => {
   it('the latency to expect of a new instance is 0, so that it is called at once, then the mean until it has responded', () => {
-    usual.observe(40);
+    mean.observe(40);
     expect(node.latencyAt(0)).toBe(0);
     node.beginCall(1);
     expect(node.latencyAt(0)).toBe(40);
@@ -38,14 +38,14 @@ describe('the latency to expect of an instance', () => {
   });
 
   it('the latency to expect of an instance is the mean after an inconclusive call, so that an instance that always rejects calls does not get them all', () => {
-    usual.observe(40);
+    mean.observe(40);
     node.beginCall(1);
     node.endCall();
     expect(node.latencyAt(0)).toBe(40);
   });
 
   it('the latency to expect of an instance is at least twice the mean after a failure, however fast, and doubles with the next', () => {
-    usual.observe(40);
+    mean.observe(40);
     const penalties = Array.from({ length: 3 }, () => {
       fail(0, 0);
       return node.latencyAt(0);
@@ -75,7 +75,7 @@ describe('the latency to expect of an instance', () => {
   });
 
   it('the latency to expect of an instance is a peak until it has faded, unless an exploring call refutes it: then that of this call', () => {
-    usual.observe(10);
+    mean.observe(10);
     succeed(500, 0);
     succeed(10, 1);
     expect(node.latencyAt(1)).toBeGreaterThan(400);
@@ -129,7 +129,7 @@ describe('an instance that is passed over', () => {
   const wants = (now: number, picks: number, repeatable = true) =>
     node.wantsExploring(now, picks, 4, repeatable);
 
-  beforeEach(() => usual.observe(10));
+  beforeEach(() => mean.observe(10));
 
   it('an instance that is passed over is explored after twice its expected latency, once it has missed five calls of its share', () => {
     call(100, 0);

@@ -257,8 +257,8 @@ interface Deeds {
   latency?: number;
 }
 
-function serve(fleet: World, conducts: Record<string, Deeds>): void {
-  for (const [id, { calls, failures = 0, latency = 10 }] of Object.entries(conducts)) {
+function serve(fleet: World, deeds: Record<string, Deeds>): void {
+  for (const [id, { calls, failures = 0, latency = 10 }] of Object.entries(deeds)) {
     for (let call = 1; call <= calls; call++) {
       const fails = Math.floor((call * failures) / calls) > Math.floor(((call - 1) * failures) / calls);
       fleet.acquireOn(id).release(fails ? { error, latency } : { latency });
@@ -274,10 +274,10 @@ function judge(fleet: World, interval = 10_000): string[] {
 }
 
 /** The ejections after one interval, by the given rules and not by failures in a row. */
-async function judged(conducts: Record<string, Deeds>, rules: OutlierDetectionOptions): Promise<string[]> {
+async function judged(deeds: Record<string, Deeds>, rules: OutlierDetectionOptions): Promise<string[]> {
   const options = { consecutiveFailures: Infinity, successRate: false, ...rules } as const;
-  const fleet = await world(Object.keys(conducts), { strategy: inTurn, outlierDetection: options });
-  serve(fleet, conducts);
+  const fleet = await world(Object.keys(deeds), { strategy: inTurn, outlierDetection: options });
+  serve(fleet, deeds);
   return judge(fleet);
 }
 
@@ -319,9 +319,9 @@ describe('an instance that fails more often than the others', () => {
 
   it('an instance that fails more often than the others stays if the difference is certain and yet small', async () => {
     const many = { calls: 2_000 };
-    const conducts = { a: { calls: 2_000, failures: 80 }, b: many, c: many, d: many, e: many };
-    expect(await judged(conducts, { successRate })).toEqual([]);
-    expect(await judged(conducts, { successRate: { minimumDifference: 0.01 } })).toEqual(['a: success-rate']);
+    const deeds = { a: { calls: 2_000, failures: 80 }, b: many, c: many, d: many, e: many };
+    expect(await judged(deeds, { successRate })).toEqual([]);
+    expect(await judged(deeds, { successRate: { minimumDifference: 0.01 } })).toEqual(['a: success-rate']);
   });
 
   it('an instance that fails more often than the others stays if there were too few calls, or instances with enough of them, to compare', async () => {
@@ -339,13 +339,13 @@ describe('an instance that fails more often than the others', () => {
   it('an instance that fails as often as the others is hardly ever ejected by chance', async () => {
     let ejections = 0;
     for (let round = 0; round < 100; round++) {
-      const conducts: Record<string, Deeds> = {};
+      const deeds: Record<string, Deeds> = {};
       for (const id of ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h']) {
         let failures = 0;
         for (let call = 0; call < 100; call++) failures += Math.random() < 0.1 ? 1 : 0;
-        conducts[id] = { calls: 100, failures };
+        deeds[id] = { calls: 100, failures };
       }
-      ejections += (await judged(conducts, { successRate })).length;
+      ejections += (await judged(deeds, { successRate })).length;
     }
     expect(ejections).toBeLessThan(5);
   });
@@ -421,8 +421,8 @@ describe('an instance that is slower than the others', () => {
 
   it('an instance that responds in less than 0.1 ms is no outlier among others that are faster still', async () => {
     const instant = { calls: 100, latency: 0 };
-    const conducts = { a: { calls: 100, latency: 0.2 }, b: instant, c: instant, d: instant, e: instant };
-    expect(await judged(conducts, { latency: {} })).toEqual([]);
+    const deeds = { a: { calls: 100, latency: 0.2 }, b: instant, c: instant, d: instant, e: instant };
+    expect(await judged(deeds, { latency: {} })).toEqual([]);
   });
 });
 
@@ -508,11 +508,11 @@ describe('several instances that do worse than the others', () => {
     'the share %d of %d holds after the ejection of %d of the instances that do worse',
     async (ratio, size, ejections) => {
       const bad = { calls: 10, failures: 9 };
-      const conducts = Object.fromEntries(
+      const deeds = Object.fromEntries(
         Array.from({ length: size }, (_, index) => [`i${index}`, index === 0 ? { calls: 10 } : bad]),
       );
       const rules = { failurePercentage: { minimumInstances: 2, minimumCalls: 10 }, maxEjectionRatio: ratio };
-      expect(await judged(conducts, rules)).toHaveLength(ejections);
+      expect(await judged(deeds, rules)).toHaveLength(ejections);
     },
   );
 
@@ -632,13 +632,13 @@ it('every instance gets a call again after a full outage, in whatever order they
       for (const id of order) places.get(id)!.pop()!.release({ error });
       expect(fleet.ejections).toHaveLength(ids.length);
 
-      const tried = new Set<string>();
+      const called = new Set<string>();
       for (let call = 0; call < 40 * ids.length; call++) {
         const lease = fleet.acquire();
-        tried.add(lease.instance.instanceId);
+        called.add(lease.instance.instanceId);
         lease.release({ error });
       }
-      expect(tried.size).toBe(ids.length);
+      expect(called.size).toBe(ids.length);
 
       vi.advanceTimersByTime(60_000);
       for (let call = 0; call < 40 * ids.length; call++) {

@@ -390,8 +390,8 @@ describe('a selector', () => {
   });
 
   it('a selector sees ejections among the instances that it matches though other calls go elsewhere', async () => {
-    const tried = inZones({ a: 3, b: 3 }).map((it) => ({ ...it, metadata: { version: '2' } }));
-    const { balancer } = await world([...tried, instance('old')], {
+    const selected = inZones({ a: 3, b: 3 }).map((it) => ({ ...it, metadata: { version: '2' } }));
+    const { balancer } = await world([...selected, instance('old')], {
       zone: 'a',
       select: { version: '1' },
       outlierDetection,
@@ -457,8 +457,8 @@ describe('a subset', () => {
     expect(next.size).toBe(4);
 
     const canary = { select: { version: '2' }, share: 0.5 };
-    const tried = await world(versions(40, 3), { subset: { size: 4 }, canary });
-    expect(tally([...new Set(tried.picks(500))].map((id) => id.slice(0, 3)))).toEqual({ old: 4, new: 3 });
+    const selected = await world(versions(40, 3), { subset: { size: 4 }, canary });
+    expect(tally([...new Set(selected.picks(500))].map((id) => id.slice(0, 3)))).toEqual({ old: 4, new: 3 });
   });
 
   it('a subset is taken of the instances that a call selects', async () => {

@@ -33,7 +33,7 @@ describe('least-connections', () => {
           weights.map((weight, index) => instance(`i${index}`, { weight })),
           { strategy },
         );
-        // A retry prefers those that are known to be healthy, whatever they have to do: here all are.
+        // A retry prefers instances that are known to be healthy, whatever their load: here all are.
         const first = weights.flatMap((weight) => Array.from({ length: weight }, () => fleet.acquire()));
         for (const lease of first) lease.release();
         const load = weights.map(() => 0);

@@ -72,9 +72,9 @@ describe('round-robin', () => {
   it('round-robin lets a candidate in slow start take its turns with its slow start factor', () => {
     const { pawns, picks } = board(roundRobin, [1, 1, 8]);
     pawns[2]!.weight = 2;
-    const [one, two, warming] = counts(picks(2_250), 3);
+    const [one, two, starting] = counts(picks(2_250), 3);
     expect(Math.abs(one! - two!)).toBeLessThan(2);
-    expect(warming! / one!).toBeCloseTo(0.25, 1);
+    expect(starting! / one!).toBeCloseTo(0.25, 1);
   });
 
   it('round-robin picks a candidate where all are in slow start, and none if none is accepted', () => {

@@ -6,17 +6,17 @@ import { counts } from './helpers.ts';
 
 const candidate = {} as Candidate;
 
-function orderOf(given: readonly number[], exact = true) {
+function queueOf(given: readonly number[], exact = true) {
   const weights = [...given];
-  const order = new SmoothWrr(({ index }) => weights[index]!, exact);
-  const turns = weights.map((_, index) => new WrrEntry(candidate, index));
-  for (const turn of turns) order.add(turn);
+  const queue = new SmoothWrr(({ index }) => weights[index]!, exact);
+  const entries = weights.map((_, index) => new WrrEntry(candidate, index));
+  for (const entry of entries) queue.add(entry);
   const next = (): number => {
-    const turn = order.first()!;
-    order.take(turn);
-    return turn.index;
+    const entry = queue.first()!;
+    queue.take(entry);
+    return entry.index;
   };
-  return { weights, order, turns, next, nexts: (count: number) => Array.from({ length: count }, next) };
+  return { weights, queue, entries, next, nexts: (count: number) => Array.from({ length: count }, next) };
 }
 
 /** As nginx goes about it, looking at each. */
@@ -50,11 +50,11 @@ function furthest(weights: readonly number[], picks: readonly number[]): number 
 
 describe('smooth weighted round robin', () => {
   it('smooth weighted round robin has the order of nginx where there are few different weights', () => {
-    expect(orderOf([5, 1, 1]).nexts(7)).toEqual([0, 0, 1, 0, 2, 0, 0]);
+    expect(queueOf([5, 1, 1]).nexts(7)).toEqual([0, 0, 1, 0, 2, 0, 0]);
     fc.assert(
       fc.property(fc.array(fc.integer({ min: 1, max: 16 }), { minLength: 1, maxLength: 40 }), (weights) => {
         const count = 2 * weights.reduce((sum, weight) => sum + weight, 0);
-        expect(orderOf(weights).nexts(count)).toEqual(nginx(weights, count));
+        expect(queueOf(weights).nexts(count)).toEqual(nginx(weights, count));
       }),
     );
   });
@@ -64,65 +64,65 @@ describe('smooth weighted round robin', () => {
     fc.assert(
       fc.property(weights, fc.boolean(), (given, exact) => {
         // A candidate is always within a few calls of its share: the share is exact in the long run.
-        expect(furthest(given, orderOf(given, exact).nexts(500))).toBeLessThan(4);
+        expect(furthest(given, queueOf(given, exact).nexts(500))).toBeLessThan(4);
       }),
     );
   });
 
   it('smooth weighted round robin gives each entry its share of the rest while some are removed, and as much as the others when they are back', () => {
-    const { order, turns, nexts } = orderOf([4, 2, 1]);
+    const { queue, entries, nexts } = queueOf([4, 2, 1]);
     nexts(3);
-    order.remove(turns[0]!);
+    queue.remove(entries[0]!);
     expect(counts(nexts(300), 3)).toEqual([0, expect.closeTo(200, -1), expect.closeTo(100, -1)]);
-    order.add(turns[0]!);
+    queue.add(entries[0]!);
     const [a, b, c] = counts(nexts(70), 3);
     expect([a, b, c]).toEqual([expect.closeTo(40, -1), expect.closeTo(20, -1), expect.closeTo(10, -1)]);
-    for (const turn of turns) order.remove(turn);
-    expect(order.first()).toBeUndefined();
+    for (const entry of entries) queue.remove(entry);
+    expect(queue.first()).toBeUndefined();
   });
 
   it('smooth weighted round robin does not make up for turns that an entry missed while it was removed', () => {
-    const { order, turns, nexts } = orderOf([1, 1, 1]);
-    order.remove(turns[1]!);
+    const { queue, entries, nexts } = queueOf([1, 1, 1]);
+    queue.remove(entries[1]!);
     nexts(1_000);
-    order.add(turns[1]!);
+    queue.add(entries[1]!);
     expect(counts(nexts(6), 3)).toEqual([2, 2, 2]);
   });
 
   it('smooth weighted round robin does not forget the turns that an entry has had because it was removed since', () => {
-    const { order, turns, next } = orderOf([5, 1]);
+    const { queue, entries, next } = queueOf([5, 1]);
     const picks = Array.from({ length: 600 }, () => {
       const picked = next();
-      order.remove(turns[picked]!);
-      order.add(turns[picked]!);
+      queue.remove(entries[picked]!);
+      queue.add(entries[picked]!);
       return picked;
     });
     expect(counts(picks, 2)).toEqual([500, 100]);
   });
 
   it('smooth weighted round robin gives entries first that have not had their turn, when there come to be many different weights', () => {
-    const { weights, order, turns, nexts } = orderOf(new Array(17).fill(1));
+    const { weights, queue, entries, nexts } = queueOf(new Array(17).fill(1));
     const had = nexts(6);
-    for (const turn of turns.slice(1)) {
-      weights[turn.index] = 2 - turn.index / 1_000;
-      order.update(turn);
+    for (const entry of entries.slice(1)) {
+      weights[entry.index] = 2 - entry.index / 1_000;
+      queue.update(entry);
     }
     expect(counts([...had, ...nexts(11)], 17)).toEqual(new Array(17).fill(1));
   });
 
   it('smooth weighted round robin goes by weights as they are, also when there come to be many different ones', () => {
-    const { weights, order, turns, nexts } = orderOf(new Array(20).fill(1));
+    const { weights, queue, entries, nexts } = queueOf(new Array(20).fill(1));
     nexts(7);
-    for (const turn of turns) {
-      weights[turn.index] = 1 + turn.index / 10;
-      order.update(turn);
+    for (const entry of entries) {
+      weights[entry.index] = 1 + entry.index / 10;
+      queue.update(entry);
     }
     nexts(100);
     expect(furthest(weights, nexts(1_000))).toBeLessThan(5);
   });
 
   it('smooth weighted round robin takes in the weight of the entry whose turn it is', () => {
-    const { weights, nexts } = orderOf([1, 1]);
+    const { weights, nexts } = queueOf([1, 1]);
     weights[0] = 3;
     nexts(4);
     expect(counts(nexts(40), 2)).toEqual([30, 10]);
@@ -137,11 +137,11 @@ describe('smooth weighted round robin', () => {
   ] as const)(
     'smooth weighted round robin costs as much among ten thousand as among few, with weights %s',
     (_, weightAt, bound) => {
-      const { order, turns, next } = orderOf(Array.from({ length: 10_000 }, (_, index) => weightAt(index)));
+      const { queue, entries, next } = queueOf(Array.from({ length: 10_000 }, (_, index) => weightAt(index)));
       let looks = 0;
-      for (const turn of turns) {
-        let { spent } = turn;
-        Object.defineProperty(turn, 'spent', {
+      for (const entry of entries) {
+        let { spent } = entry;
+        Object.defineProperty(entry, 'spent', {
           get: () => {
             looks++;
             return spent;
@@ -153,7 +153,7 @@ describe('smooth weighted round robin', () => {
       }
       for (let round = 0; round < 2_000; round++) next();
       expect(looks / 2_000).toBeLessThan(bound);
-      expect(order.first()).toBeDefined();
+      expect(queue.first()).toBeDefined();
     },
   );
 });
