@@ -44,7 +44,10 @@ describe('the expected latency of an instance', () => {
   });
 
   it('the expected latency of an instance never lies above the slowest response, nor right after a response below that response faded', () => {
-    const response = fc.record({ latency: fc.double({ min: 0, max: 1e5, noNaN: true }), wait: fc.nat(30_000) });
+    const response = fc.record({
+      latency: fc.double({ min: 0, max: 1e5, noNaN: true }),
+      wait: fc.nat(30_000),
+    });
     fc.assert(
       fc.property(fc.array(response, { minLength: 1 }), (responses) => {
         const average = new PeakEwma();
