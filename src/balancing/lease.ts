@@ -101,8 +101,10 @@ export class Lease {
    * other call the end of the response decides, which may come much later.
    */
   responded(latency: number = performance.now() - this.#startedAt): void {
-    if (this.#released || this.#probe === undefined || this.#outdated) return;
-    this.#health.recordSuccess(this.#node, latency, performance.now(), false);
+    const node = this.#node;
+    const outdated = this.#generation !== node.health.generation;
+    if (this.#released || this.#probe === undefined || outdated) return;
+    this.#health.recordSuccess(node, latency, performance.now(), false);
   }
 
   /**
@@ -120,7 +122,7 @@ export class Lease {
     if (this.#probe !== undefined) node.health.abandonProbe(this.#probe);
     this.#picker.endCall(node);
     const latency = result.latency ?? now - this.#startedAt;
-    const outdated = this.#outdated;
+    const outdated = this.#generation !== node.health.generation;
     if (result.cancelled) {
       node.recordCancelled(latency, now, this.exploring);
       const failed = (this.probe || result.error !== undefined) && latency >= health.overdue;
@@ -141,9 +143,5 @@ export class Lease {
    */
   get serviceDown(): boolean {
     return this.#health.down;
-  }
-
-  get #outdated(): boolean {
-    return this.#generation !== this.#node.health.generation;
   }
 }
