@@ -27,7 +27,7 @@ export interface CallResult {
 }
 
 /**
- * What became of the result of a call:
+ * Tells what became of the result of a call:
  *
  * - `recorded`: it counts for the health of the instance.
  * - `outdated`: the instance was ejected, returned, was restarted or left after the call began.
@@ -39,7 +39,7 @@ export type ReleaseOutcome = 'recorded' | 'outdated' | 'inconclusive' | 'release
 /** A place on an instance, held while a call is under way. */
 export class Lease {
   readonly instance: ServiceInstance;
-  /** What the balancer knows of the instance. */
+  /** The instance as the balancer knows it. */
   readonly candidate: Candidate;
   /** Whether the call explores an instance that got no calls because of its expected latency. */
   readonly exploring: boolean;

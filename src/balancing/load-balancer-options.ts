@@ -50,7 +50,7 @@ export interface LoadBalancerOptions {
   discovery: ServiceDiscovery;
   /** How an instance is chosen. Default `peak-ewma`. */
   strategy?: StrategyName | BalancingStrategy;
-  /** When an instance that fails, or does worse than the others, is ejected; false for never. */
+  /** Tells when an instance that fails, or does worse than others, is ejected; false for never. */
   outlierDetection?: OutlierDetectionOptions | false;
   /**
    * Lets an instance that joins others, or returns from an ejection, come to its share of the calls

@@ -160,8 +160,8 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
   }
 
   /**
-   * With too many services without instances, or that may have none, a service without instances is
-   * not watched.
+   * Resolves a service. With too many services that have no instances, or may have none, one
+   * without is not watched.
    */
   async #resolve(serviceName: string): Promise<Cluster> {
     if (!this.#vacant.makeRoom(this.#resolving.size) && (await this.#read(serviceName)).length === 0) {

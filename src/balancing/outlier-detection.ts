@@ -8,7 +8,7 @@ import {
   validateOptions,
 } from '../internal/validate.ts';
 
-/** When an instance is ejected because fewer of its calls succeed than those of the others. */
+/** Ejects an instance because fewer of its calls succeed than those of the others. */
 export interface SuccessRateOptions {
   /**
    * How far its success rate must lie below the mean of all instances, in standard deviations.
@@ -24,7 +24,7 @@ export interface SuccessRateOptions {
 }
 
 /**
- * When an instance is ejected because too large a share of its calls fails, whatever the others do.
+ * Ejects an instance because too large a share of its calls fails, whatever the others do.
  */
 export interface FailurePercentageOptions {
   /** The share of failures from which an instance is ejected, 0 to 1. Default 0.85. */
@@ -35,7 +35,7 @@ export interface FailurePercentageOptions {
   minimumCalls?: number;
 }
 
-/** When an instance is ejected because it is slower than the others. */
+/** Ejects an instance because it is slower than the others. */
 export interface LatencyOptions {
   /**
    * The latency from which an instance is ejected, as a multiple of that of the median instance.
@@ -51,7 +51,7 @@ export interface LatencyOptions {
   minimumCalls?: number;
 }
 
-/** When an instance is ejected, and for how long. */
+/** Tells when an instance is ejected, and for how long. */
 export interface OutlierDetectionOptions {
   /**
    * The number of failures in a row that ejects an instance, however many others are ejected.

@@ -354,7 +354,7 @@ describe('a change of the instances', () => {
   });
 });
 
-/** What may happen to a fleet, in any order. */
+/** The steps that may happen to a cluster, in any order. */
 const happening = fc.oneof(
   {
     weight: 30,

@@ -29,7 +29,7 @@ export function instance(instanceId: string, details: Partial<ServiceInstance> =
 
 export interface World {
   readonly balancer: LoadBalancer;
-  /** What the balancer has told since the world was made, in order: 'eject a'. */
+  /** The events of the balancer since the world was made, in order: 'eject a'. */
   readonly told: string[];
   readonly ejections: LoadBalancerEvents['eject'][0][];
   join(instanceId: string, details?: Partial<ServiceInstance>): Promise<unknown>;
@@ -42,7 +42,7 @@ export interface World {
   acquireOn(instanceId: string): Lease;
   /** Calls that are over at once, one after the other. */
   fail(instanceId: string, times: number, result?: CallResult): void;
-  /** Who gets the next calls, each over and well before the next begins. */
+  /** The instances that get the next calls, each of which succeeds before the next begins. */
   picks(count: number, options?: AcquireOptions): string[];
 }
 
@@ -139,7 +139,7 @@ export function traffic(
   return counts;
 }
 
-/** What a strategy is given, with a count of all that it looks at. */
+/** The arguments of a strategy, with a count of all that it looks at. */
 export function watched(size: number): {
   readonly candidates: readonly Candidate[];
   readonly request: PickRequest;

@@ -5,7 +5,7 @@ import { type OutlierDetection, readOutlierDetectionOptions } from '../../src/ba
 
 const defaults = readOutlierDetectionOptions({});
 
-/** An instance, without the balancer around it: what calls on it find, and what comes of their results. */
+/** The health of an instance without a balancer around it, with calls and their results. */
 class Patient {
   readonly health = new InstanceHealth();
   now = 0;
@@ -41,12 +41,12 @@ class Patient {
     return this.health.recordFailure(probe, this.#rules) ? this.eject(reached) : undefined;
   }
 
-  /** By a comparing rule, unless its failures in a row are reason enough. */
+  /** Ejects by a comparing rule, unless the failures in a row are reason enough. */
   eject(reached = true): number {
     return this.health.eject(this.now, reached, this.#rules, this.#random);
   }
 
-  /** When calls may be probes: those that can be repeated, and the others. */
+  /** The waits until a call that can be repeated, and any other, may be a probe. */
   due(within = 100_000): [number, number] {
     const first = (repeatable: boolean) => {
       for (let wait = 0; wait <= within; wait++)
@@ -482,7 +482,7 @@ interface ModelCall {
   probe: object | undefined;
 }
 
-/** What the health of an instance promises, told as plainly as can be: it remembers every result of its generation. */
+/** A plain model of the health of an instance, which remembers every result of its generation. */
 class Model {
   readonly settings: Settings;
   now = 0;

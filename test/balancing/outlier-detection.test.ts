@@ -250,7 +250,7 @@ describe('a service of which many instances are ejected', () => {
   });
 });
 
-/** What an instance does in an interval: as many calls, the failures spread evenly among them. */
+/** The calls of an instance in an interval, with the failures spread evenly among them. */
 interface Deeds {
   calls: number;
   failures?: number;

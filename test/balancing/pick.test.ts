@@ -19,7 +19,7 @@ fakeTimeAndChance();
 const error = new Error('down');
 const outlierDetection = { consecutiveFailures: 2, baseEjectionTime: 1_000 };
 
-/** Who would get calls, of which nothing is learned. */
+/** The instances that would get calls, of which nothing is learned. */
 function choices(fleet: World, count: number, options?: AcquireOptions): Set<string> {
   return new Set(
     Array.from({ length: count }, () => {

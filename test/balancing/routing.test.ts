@@ -576,7 +576,7 @@ const happening = fc.oneof(
   { weight: 1, arbitrary: fc.record({ what: fc.constant('leave' as const), which }) },
 );
 
-/** Those of them that are so, or all if none is. */
+/** Filters the items; gives all if none passes. */
 function preferred<T>(items: readonly T[], isSo: (item: T) => boolean): readonly T[] {
   const such = items.filter(isSo);
   return such.length > 0 ? such : items;

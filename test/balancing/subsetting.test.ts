@@ -20,7 +20,7 @@ function idsOf(nodes: readonly Node[]): string[] {
 const numbered = (size: number) => (client: number) => ({ size, clientIndex: client });
 const named = (size: number) => (client: number) => ({ size, clientId: `client ${client}` });
 
-/** What each of so many clients talks to. */
+/** The ids of the instances that each client talks to. */
 function subsets(fleet: Node[], clients: number, optionsOf: (client: number) => SubsetOptions): string[][] {
   return Array.from({ length: clients }, (_, client) => idsOf(buildSubsetting(optionsOf(client))(fleet)));
 }

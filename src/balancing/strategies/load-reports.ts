@@ -39,7 +39,7 @@ export interface LoadReportsOptions {
 interface ReportedWeight {
   /** The weight by the latest report. */
   latest: number;
-  /** When the first and the latest report came. */
+  /** The times of the first and of the latest report. */
   firstAt: number;
   latestAt: number;
   /** The weight that is used until the next update. */

@@ -20,7 +20,7 @@ export class WrrEntry implements Entry<WrrEntry> {
    * joins another.
    */
   credit = 0;
-  /** The amount of what its group has earned that the entry has spent on its turns. */
+  /** spent is increased by the weight of all entries with each turn of this entry. */
   spent = 0;
   weight = 1;
   /**
@@ -41,7 +41,7 @@ class WrrGroup {
   readonly entries = new LinkedList<WrrEntry>();
   /** The weight that counts for each turn: that of each entry, or a little more. */
   readonly weight: number;
-  /** What each entry has earned: the weight of the group for each pick. */
+  /** earned is increased by the weight of the group with each pick, for each of its entries. */
   earned = 0;
 
   constructor(weight: number) {

@@ -10,7 +10,7 @@ const strategy = 'consistent-hash';
 const keys = Array.from({ length: 2_000 }, (_, index) => `user-${index}`);
 const ten = Array.from({ length: 10 }, (_, index) => `i${index}`);
 
-/** Which instance each key goes to. */
+/** The instance that each key goes to. */
 const homes = ({ picks }: World) => keys.map((hashKey) => picks(1, { hashKey })[0]!);
 const moved = (before: readonly string[], after: readonly string[]) =>
   before.filter((home, index) => home !== after[index]);

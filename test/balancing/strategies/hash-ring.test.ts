@@ -13,7 +13,7 @@ const keys = Array.from({ length: 6_000 }, (_, index) => hashOf(`key ${index}`))
 const owners = (weights: readonly number[]): Owner[] =>
   weights.map((weight, index) => ({ id: `i${index}`, weight }));
 
-/** Who owns each key. */
+/** The owner of each key. */
 function homes(list: readonly Owner[]): string[] {
   const ring = new HashRing(list);
   return keys.map((hash) => list[ring.ownerOf(ring.pointFor(hash))]!.id);

@@ -73,7 +73,7 @@ describe('a load heap', () => {
             pawn.inFlight = Math.max(0, pawn.inFlight - 1);
             heap.update(entry);
           } else {
-            // What makes it worse may come untold.
+            // A change for the worse may come without notice.
             if (what === 'more') pawn.inFlight++;
             else pawn.weight = Math.max(pawn.instance.weight / 4, pawn.weight / 2);
             if (told) heap.update(entry);

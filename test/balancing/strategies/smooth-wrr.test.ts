@@ -19,7 +19,7 @@ function queueOf(given: readonly number[], exact = true) {
   return { weights, queue, entries, next, nexts: (count: number) => Array.from({ length: count }, next) };
 }
 
-/** As nginx goes about it, looking at each. */
+/** Picks as nginx does, which looks at each candidate. */
 function nginx(weights: readonly number[], count: number): number[] {
   const total = weights.reduce((sum, weight) => sum + weight, 0);
   const current = weights.map(() => 0);
