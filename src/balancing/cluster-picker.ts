@@ -8,7 +8,6 @@ import { Pick } from './pick.ts';
 import { buildRoute, type GroupPicker, type Route } from './routing.ts';
 import type { Selector } from './selector.ts';
 import { SelectorPickers } from './selector-pickers.ts';
-import type { PickClock } from './slow-start.ts';
 
 /** Picks the instance for a call among those of one service. */
 export class ClusterPicker {
@@ -19,11 +18,11 @@ export class ClusterPicker {
   #picker: GroupPicker | undefined;
   #selectorPickers: SelectorPickers | undefined = undefined;
 
-  constructor(config: BalancerConfig, membership: Membership, health: ClusterHealth, clock: PickClock) {
+  constructor(config: BalancerConfig, membership: Membership, health: ClusterHealth) {
     this.#membership = membership;
     this.#health = health;
     this.#route = buildRoute(config, health);
-    this.#pick = new Pick(health, clock);
+    this.#pick = new Pick(health);
   }
 
   /** The time of the latest pick. */

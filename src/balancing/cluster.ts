@@ -20,10 +20,9 @@ export class Cluster {
   readonly #observer: ClusterObserver;
 
   constructor(config: BalancerConfig, observer: ClusterObserver) {
-    const clock = { now: 0 };
-    this.health = new ClusterHealth(config, observer, clock);
+    this.health = new ClusterHealth(config, observer, () => this.#picker.pickedAt);
     this.#membership = new Membership(config, this.health.meanLatency);
-    this.#picker = new ClusterPicker(config, this.#membership, this.health, clock);
+    this.#picker = new ClusterPicker(config, this.#membership, this.health);
     this.#observer = observer;
   }
 

@@ -1,7 +1,6 @@
 import { type AcquireOptions, NO_OPTIONS } from './acquire-options.ts';
 import type { ClusterHealth } from './cluster-health.ts';
 import type { Node } from './node.ts';
-import type { PickClock } from './slow-start.ts';
 import type { Candidate, PickRequest } from './strategy.ts';
 
 // The passes of a pick, each of which accepts other nodes.
@@ -32,15 +31,13 @@ export class Pick implements PickRequest {
   /** The node that is picked so that the call explores it. */
   explored: Candidate | undefined = undefined;
   readonly #health: ClusterHealth;
-  readonly #clock: PickClock;
   #options = NO_OPTIONS;
   #pass = IN_ROTATION;
   #lastPass = LAST_RESORT;
   #lastResort: Candidate | undefined = undefined;
 
-  constructor(health: ClusterHealth, clock: PickClock) {
+  constructor(health: ClusterHealth) {
     this.#health = health;
-    this.#clock = clock;
   }
 
   /** Begins a pick with its first pass. `forCall` says whether the picked node will be called. */
@@ -48,7 +45,6 @@ export class Pick implements PickRequest {
     const { exclude, onlyWell, inTurn } = options;
     if (forCall) this.count++;
     this.now = now;
-    this.#clock.now = now;
     this.hashKey = options.hashKey;
     this.#options = options;
     this.explored = undefined;

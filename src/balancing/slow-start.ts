@@ -15,10 +15,8 @@ export interface SlowStartOptions {
 
 export type SlowStart = Required<SlowStartOptions>;
 
-/** The time of the latest pick, on the clock of `performance.now()`. */
-export interface PickClock {
-  now: number;
-}
+/** Gives the time of the latest pick, on the clock of `performance.now()`. */
+export type PickClock = () => number;
 
 /** Reads the options and adds the defaults; undefined for no slow start. */
 export function readSlowStartOptions(options: SlowStartOptions | false | undefined): SlowStart | undefined {
@@ -43,9 +41,9 @@ export function readSlowStartOptions(options: SlowStartOptions | false | undefin
 export class SlowStartRamp {
   readonly #options: SlowStart;
   readonly #startedAt: number;
-  readonly #clock: Readonly<PickClock>;
+  readonly #clock: PickClock;
 
-  constructor(options: SlowStart, startedAt: number, clock: Readonly<PickClock>) {
+  constructor(options: SlowStart, startedAt: number, clock: PickClock) {
     this.#options = options;
     this.#startedAt = startedAt;
     this.#clock = clock;
@@ -54,7 +52,7 @@ export class SlowStartRamp {
   /** The share of its weight that the instance has, up to 1. */
   get factor(): number {
     const { duration, aggression, minWeight } = this.#options;
-    const elapsed = Math.max(0, this.#clock.now - this.#startedAt);
+    const elapsed = Math.max(0, this.#clock() - this.#startedAt);
     return elapsed >= duration ? 1 : Math.max(minWeight, (elapsed / duration) ** (1 / aggression));
   }
 }

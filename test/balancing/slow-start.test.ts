@@ -109,7 +109,7 @@ describe('an instance that returns from an ejection', () => {
 
 describe('the slow start factor', () => {
   const shareAt = (now: number, options: object): number =>
-    new SlowStartRamp(readSlowStartOptions(options)!, 1_000, { now: 1_000 + now }).factor;
+    new SlowStartRamp(readSlowStartOptions(options)!, 1_000, () => 1_000 + now).factor;
 
   it("the slow start factor is that of Envoy's formula", () => {
     expect(shareAt(15_000, {})).toBe(0.5);
