@@ -11,10 +11,11 @@ import { SelectorPickers } from './selector-pickers.ts';
 
 /** Picks the instance for a call among those of one service. */
 export class ClusterPicker {
+  /** The latest pick, which is under way only during `pick()`. */
+  readonly latest: Pick;
   readonly #membership: Membership;
   readonly #health: ClusterHealth;
   readonly #route: Route;
-  readonly #pick: Pick;
   #picker: GroupPicker | undefined;
   #selectorPickers: SelectorPickers | undefined = undefined;
 
@@ -22,12 +23,7 @@ export class ClusterPicker {
     this.#membership = membership;
     this.#health = health;
     this.#route = buildRoute(config, health);
-    this.#pick = new Pick(health);
-  }
-
-  /** The time of the latest pick. */
-  get pickedAt(): number {
-    return this.#pick.now;
+    this.latest = new Pick(health);
   }
 
   /** Makes the pickers anew, for instances that have changed. */
@@ -46,7 +42,7 @@ export class ClusterPicker {
     const { select } = options;
     const picker = select === undefined ? this.#picker : this.#pickerFor(select);
     if (picker === undefined) return undefined;
-    const pick = this.#pick;
+    const pick = this.latest;
     pick.begin(performance.now(), options, forCall);
     // While no node is ejected there is no probe to find, and the strategy is asked directly.
     const direct = this.#health.ejectedNodes.length === 0 && !pick.inTurn;
@@ -59,24 +55,8 @@ export class ClusterPicker {
     throw new TypeError(`${option} must make a picker that gives one of its candidates, or undefined`);
   }
 
-  /** Whether the latest pick gave the node in order to explore it. */
-  hasExplored(node: Node): boolean {
-    return this.#pick.explored === node;
-  }
-
-  /** Takes in that a call begins, for which the latest pick gave the node. */
-  beginCall(node: Node): void {
-    node.beginCall(this.#pick.count);
-    this.#loadChanged(node);
-  }
-
-  /** Takes in that a call ends, with whatever result. */
-  endCall(node: Node): void {
-    node.endCall();
-    this.#loadChanged(node);
-  }
-
-  #loadChanged(node: Node): void {
+  /** Takes in that a call on the node has begun or ended. */
+  loadChanged(node: Node): void {
     this.#picker?.loadChanged?.(node);
     this.#selectorPickers?.loadChanged(node);
   }

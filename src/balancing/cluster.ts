@@ -20,7 +20,7 @@ export class Cluster {
   readonly #observer: ClusterObserver;
 
   constructor(config: BalancerConfig, observer: ClusterObserver) {
-    this.health = new ClusterHealth(config, observer, () => this.#picker.pickedAt);
+    this.health = new ClusterHealth(config, observer, () => this.#picker.latest.now);
     this.#membership = new Membership(config, this.health.meanLatency);
     this.#picker = new ClusterPicker(config, this.#membership, this.health);
     this.#observer = observer;

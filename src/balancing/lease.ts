@@ -56,10 +56,10 @@ export class Lease {
 
   /** Only a balancer makes leases, each for the node that its latest pick gave. */
   constructor(health: ClusterHealth, picker: ClusterPicker, node: Node) {
-    const now = picker.pickedAt;
+    const { now, explored, count } = picker.latest;
     this.instance = node.instance;
     this.candidate = node;
-    this.exploring = picker.hasExplored(node);
+    this.exploring = explored === node;
     this.#health = health;
     this.#picker = picker;
     this.#node = node;
@@ -67,7 +67,8 @@ export class Lease {
     this.#generation = node.health.generation;
     this.#probe = node.health.beginCall(now);
     this.#suspect = this.exploring && node.health.suspect;
-    picker.beginCall(node);
+    node.beginCall(count);
+    picker.loadChanged(node);
   }
 
   /** Whether the call decides on the return of an ejected instance. */
@@ -120,7 +121,8 @@ export class Lease {
     const health = this.#health;
     const now = performance.now();
     if (this.#probe !== undefined) node.health.abandonProbe(this.#probe);
-    this.#picker.endCall(node);
+    node.endCall();
+    this.#picker.loadChanged(node);
     const latency = result.latency ?? now - this.#startedAt;
     const outdated = this.#generation !== node.health.generation;
     if (result.cancelled) {
