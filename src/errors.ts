@@ -187,8 +187,8 @@ named(NoInstanceError, 'NoInstanceError');
 
 /** A registration with a field that cannot be trusted: it was refused. */
 export class InvalidInstanceError extends HoldfastError {
-  constructor(message: string) {
-    super('ERR_INVALID_INSTANCE', message);
+  constructor(message: string, options?: ErrorOptions) {
+    super('ERR_INVALID_INSTANCE', message, options);
   }
 }
 named(InvalidInstanceError, 'InvalidInstanceError');
@@ -230,7 +230,10 @@ export class RedisError extends HoldfastError {
 }
 named(RedisError, 'RedisError');
 
-/** A call that was refused before anything was sent, because a part of it is malformed. */
+/**
+ * A call that was rejected before anything was sent, because a part of it is malformed; or whose body, a stream or a
+ * generator, has failed: its `cause`. It says nothing about the service.
+ */
 export class InvalidRequestError extends HoldfastError {
   constructor(message: string, options?: ErrorOptions) {
     super('ERR_INVALID_REQUEST', message, options);

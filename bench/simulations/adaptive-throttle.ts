@@ -17,8 +17,10 @@ export interface ThrottleOptions {
   clients?: number;
   /** Calls that the backend can take a second. */
   capacity?: number;
-  /** Milliseconds that calls are counted for, and as long is measured after as long to settle. */
+  /** Milliseconds that calls are counted for. */
   window?: number;
+  /** Milliseconds to measure for, after twice as long to settle. */
+  measure?: number;
 }
 
 /** Clients that call a backend so many times as often as it can take; each throttles by itself, unless k is undefined. */
@@ -27,13 +29,13 @@ export async function throttled(
   k: number | undefined,
   options: ThrottleOptions = {},
 ): Promise<Throttled> {
-  const { seed = 1, clients = 10, capacity = 50, window = 120_000 } = options;
+  const { seed = 1, clients = 10, capacity = 50, window, measure = 120_000 } = options;
   return simulate(seed, async (world) => {
     const serviceTime = 100;
     const workers = (capacity * serviceTime) / 1000;
     const server = new Server(world, { workers, maxQueue: workers, serviceTime: () => serviceTime });
     const throttles = Array.from({ length: clients }, () =>
-      k === undefined ? undefined : new AdaptiveThrottle({ k, window }),
+      k === undefined ? undefined : new AdaptiveThrottle({ k, ...(window !== undefined && { window }) }),
     );
     let accepted = 0;
     const backend = () =>
@@ -44,10 +46,10 @@ export async function throttled(
       const throttle = throttles[Math.floor(Math.random() * clients)];
       (throttle === undefined ? backend() : throttle.execute(backend)).catch(() => {});
     };
-    await arrivals(world, demand * capacity, 2 * window, arrive);
+    await arrivals(world, demand * capacity, 2 * measure, arrive);
     const before = { received: server.received, accepted };
-    await arrivals(world, demand * capacity, window, arrive);
-    const possible = (capacity * window) / 1000;
+    await arrivals(world, demand * capacity, measure, arrive);
+    const possible = (capacity * measure) / 1000;
     return {
       load: (server.received - before.received) / possible,
       accepted: (accepted - before.accepted) / possible,
@@ -89,7 +91,7 @@ export async function report(): Promise<Report> {
     title: 'Adaptive throttling: load at an overloaded backend',
     source: "'Site Reliability Engineering' (2016), chapter 21, 'Handling Overload'",
     assumed:
-      'Ten clients, a window of two minutes, measured for two minutes after four. Demand, load and accepted calls ' +
+      'Ten clients, the default window of two seconds, measured for two minutes after four. Demand, load and accepted calls ' +
       'as multiples of what the backend can take; the last columns are calls that it refused for each that it took.',
     head: [
       'demand',

@@ -14,6 +14,12 @@ const SIMULATIONS: Record<string, string> = {
   8: './returning-instance.ts',
   9: './partial-failure.ts',
   10: './false-openings.ts',
+  11: './collapse.ts',
+  12: './retry-study.ts',
+  13: './metastable-failures.ts',
+  14: './limiter-growth.ts',
+  15: './cold-overload.ts',
+  16: './throttle-recovery.ts',
 };
 const PLOTS = new URL('../../docs/plots/', import.meta.url);
 

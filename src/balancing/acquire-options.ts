@@ -46,7 +46,7 @@ const CHECKS: Readonly<Record<keyof AcquireOptions, Check>> = {
 /**
  * Checks the options that a caller has written for `method`. Each pick needs this check, so that
  * plain options with no more than a hash key skip the table. The state of a client's call, which is
- * no plain object, has been checked before.
+ * no plain object and always has `exclude`, has been checked before.
  *
  * @throws TypeError naming the option that is unknown or has a wrong value.
  */
@@ -57,8 +57,7 @@ export function checkAcquireOptions(method: string, options: AcquireOptions): vo
 
 function needNoCheck(options: AcquireOptions): boolean {
   if (typeof options !== 'object' || options === null) return false;
-  const prototype = Object.getPrototypeOf(options);
-  if (prototype !== Object.prototype) return prototype !== Array.prototype;
+  if (Object.getPrototypeOf(options) !== Object.prototype) return 'exclude' in options;
   for (const name in options) if (name !== 'hashKey') return false;
   const { hashKey } = options;
   return hashKey === undefined || typeof hashKey === 'string';

@@ -35,10 +35,14 @@ export class CallState implements CallRecord, AcquireOptions {
   attempt = 1;
   /** Where the latest try went. */
   instanceId: string | undefined = undefined;
+  /** When the latest attempt began, by `performance.now()`. */
+  startedAt = 0;
   /** Whether an instance may have processed the request. */
   sent = false;
   /** Whether a try has, or may yet have, a body that can be read only once. */
   taken = false;
+  /** Whether what the cache keeps of its path has been dropped. */
+  invalidated = false;
   /** The instances that have failed this call, or are at it. */
   exclude: Set<string> | undefined = undefined;
   lastError: unknown = undefined;

@@ -4,13 +4,32 @@ import type { Candidate } from '../balancing/strategy.ts';
 const FAILURES = 5;
 
 /**
- * Pays for the retries that it takes to find out which instances are down: of each instance five failed calls are made
- * elsewhere, on an instance that seems well, whatever the retry budget holds. A client with few calls has a small budget,
- * and would let calls fail while it learns, though the next instance serves them. An instance that has been ejected and
- * returned can be learned of anew. Where no instance seems well, as in a total outage or a collapse, it pays nothing.
+ * Pays for the retries that it takes to find out which instances are down: five calls that an instance has failed are
+ * sent to another that seems well, whatever the retry budget holds. A client with few calls has a small budget, and
+ * would let calls fail while it learns, though the next instance serves them. Once an instance was ejected and has
+ * returned, five more are paid. Where no instance seems well, as in a total outage or a collapse, nothing is.
  */
 export class LearningAllowance {
   readonly #spent = new WeakMap<Candidate, { failures: number; ejected: boolean }>();
+  /** The instance of the latest success, and when that call began. */
+  #latest: Candidate | undefined = undefined;
+  #latestAt = -Infinity;
+  /** When the latest success on another instance than `#latest` began. */
+  #otherAt = -Infinity;
+
+  /** Takes in the success of a call that began at this time. */
+  succeeded(candidate: Candidate, startedAt: number): void {
+    if (candidate !== this.#latest) {
+      this.#otherAt = this.#latestAt;
+      this.#latest = candidate;
+    }
+    this.#latestAt = startedAt;
+  }
+
+  /** Whether another instance has served a call that began at this time or later, so that this one alone is in trouble. */
+  isAlone(candidate: Candidate, startedAt: number): boolean {
+    return (candidate === this.#latest ? this.#otherAt : this.#latestAt) >= startedAt;
+  }
 
   /** Whether it pays for one retry of a call that the instance has failed. */
   withdraw(candidate: Candidate): boolean {

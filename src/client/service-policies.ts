@@ -1,5 +1,5 @@
 import type { Lease } from '../balancing/lease.ts';
-import { ServiceResponseError, TimeoutError } from '../errors.ts';
+import { ServiceConnectionError, ServiceResponseError, TimeoutError } from '../errors.ts';
 import { decided } from '../internal/decision.ts';
 import { type Emitter, warnOf } from '../internal/emitter.ts';
 import { growingLru } from '../internal/growing-lru.ts';
@@ -26,11 +26,12 @@ import type { Fallback } from '../policies/fallback.ts';
 import { Hedge, type HedgeOptions } from '../policies/hedge.ts';
 import type { Outcome } from '../policies/outcome.ts';
 import { composePresent, type Policy, policyOf, policyOption } from '../policies/policy.ts';
+import { probeWait } from '../policies/probe-wait.ts';
 import { RateLimiter, type RateLimiterOptions } from '../policies/rate-limiter.ts';
 import { RETRY_CHECKS, Retry, type RetryOptions } from '../policies/retry.ts';
 import { RetryBudget } from '../policies/retry-budget.ts';
 import { type Timeout, timeoutOption } from '../policies/timeout.ts';
-import { mayBeSentAgain, mayBeSentTwice, stateOf } from './call-state.ts';
+import { type CallState, mayBeSentAgain, mayBeSentTwice, stateOf } from './call-state.ts';
 import { classify, classifyStatus, type Verdict } from './classification.ts';
 import { type ConnectionOptions, connectionOptions } from './connections.ts';
 import type { Answer } from './exchange.ts';
@@ -137,16 +138,9 @@ const MOST_ATTEMPTS = 10;
 const DEFAULT_SLOW_CALL = 1_000;
 
 const BREAKER_DEFAULTS = {
-  resetTimeout: untilProbe,
+  resetTimeout: probeWait,
   failureRatio: 0.6,
 } satisfies CircuitBreakerOptions;
-
-const growing = exponentialBackoff({ base: 500, factor: 1.25, max: 5_000, jitter: 'none' });
-
-/** Short, since a probe costs one call: with waits of half a minute a service is away for twice as long as it was down. */
-function untilProbe(openings: number, previous: number): number {
-  return growing(openings, previous) * (1 + Math.random() / 10);
-}
 
 /** The least milliseconds between two probes that news of instances allow. */
 const NEWS_INTERVAL = 1_000;
@@ -175,6 +169,8 @@ export class ServicePolicies {
   readonly #retries: number = Infinity;
   /** Undefined where the breaker is the user's. */
   readonly #breakerRules: CircuitBreakerOptions | undefined = undefined;
+  /** Undefined where the budget is the user's. */
+  readonly #allowance: LearningAllowance | undefined = undefined;
   #newsAt = -Infinity;
   #warnedOfClassify = false;
   readonly #timeouts: SharedTimeouts;
@@ -205,8 +201,8 @@ export class ServicePolicies {
     if (retry instanceof Retry) this.retry = retry;
     else if (retry !== false) {
       this.retryBudget = retry.budget ?? new RetryBudget();
-      const allowance = retry.budget === undefined ? new LearningAllowance() : undefined;
-      this.retry = retryFor(retry, this.retryBudget, allowance);
+      if (retry.budget === undefined) this.#allowance = new LearningAllowance();
+      this.retry = retryFor(retry, this.retryBudget, this.#allowance);
       if (typeof retry.maxAttempts === 'number') this.#retries = retry.maxAttempts - 1;
     }
     if (circuitBreaker instanceof CircuitBreaker) {
@@ -354,9 +350,10 @@ export class ServicePolicies {
    * @returns whether the breaker is not to count it: it is the user's, and the instance is bad while another is well.
    */
   record(lease: Lease, outcome: Outcome<Answer>, failed: boolean, startedAt: number): boolean {
+    const { candidate, candidates } = lease;
+    if (!failed) this.#allowance?.succeeded(candidate, startedAt);
     const { evidence } = this;
     if (evidence === undefined) return false;
-    const { candidate, candidates } = lease;
     const counted = this.#countedAs(outcome, failed);
     if (counted !== undefined) evidence.record(candidate, candidates, counted, this.#isSlow(startedAt));
     if (!failed) return false;
@@ -390,6 +387,13 @@ export class ServicePolicies {
   #isSlow(startedAt: number): boolean {
     const { slowCallRatio, slowCallDuration = DEFAULT_SLOW_CALL } = this.#breakerRules ?? {};
     return slowCallRatio !== undefined && performance.now() - startedAt >= slowCallDuration;
+  }
+
+  /** Drops what is kept of a path that a call may have changed: once, or it would drop what is read next. */
+  invalidateAfter(state: CallState): void {
+    if (this.caching === undefined || state.invalidated) return;
+    state.invalidated = true;
+    this.caching.invalidateAfter(state);
   }
 
   succeeded(answer: Answer): boolean {
@@ -483,9 +487,16 @@ function retryFor(
       const state = stateOf(context);
       return isAboutCaller(state.lastError) || !state.wellLeft;
     },
-    pays: (context) => {
+    priceOf: (context, usual) => {
       const state = stateOf(context);
-      return allowance !== undefined && state.wellLeft && allowance.withdraw(state.lease!.candidate);
+      if (allowance === undefined || !state.wellLeft) return usual;
+      const { candidate } = state.lease!;
+      // The calls under way on a process that is gone are no more than they were, and it works on none of them.
+      if (candidate.failing && state.lastError instanceof ServiceConnectionError) return 0;
+      // A timeout may mean that the service has too much to do, unless the others respond.
+      const price = candidate.failing ? 1 : usual;
+      const pays = price === 1 || allowance.isAlone(candidate, state.startedAt);
+      return pays && allowance.withdraw(candidate) ? 0 : price;
     },
   });
 }

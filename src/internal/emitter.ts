@@ -33,11 +33,11 @@ export function guard<L extends Listener>(listener: L): L {
   return guarded as L;
 }
 
-/** What is published on a diagnostics channel. */
+/** A message on a diagnostics channel. */
 export interface DiagnosticsMessage<Source = unknown, Event = unknown> {
   /** Whose event it is: the policy, the balancer… */
   readonly source: Source;
-  /** What its listeners are told; undefined where there is nothing to tell. */
+  /** The payload that listeners get; undefined where the event has none. */
   readonly event: Event;
 }
 

@@ -1,4 +1,4 @@
-/** Milliseconds by which timers are late as a rule. One that is later lets the event loop read first. */
+/** Milliseconds by which timers are usually late. One that is later lets the event loop read first. */
 const PUNCTUAL = 2;
 
 /** Milliseconds by which a timer may be late without a stall of the event loop. */

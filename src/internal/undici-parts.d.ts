@@ -1,4 +1,4 @@
-/** What `./undici.ts` takes from within undici, which has no types of its own. */
+/** Types the parts of undici that `./undici.ts` takes, which have none of their own. */
 declare module 'undici/lib/*' {
   const part: unknown;
   export default part;

@@ -4,7 +4,7 @@
  * The parts of undici that Holdfast uses. All else that is imported from undici is types: a value of it has to come from here.
  *
  * Its index would do more than to export: where no global dispatcher is set yet it sets one, which the built-in fetch
- * of Node then uses in place of its own (nodejs/undici#5500: another release of undici, which refuses what Node's own takes).
+ * of Node then uses in place of its own (nodejs/undici#5500: another release of undici, which rejects what Node's own takes).
  * A library must not do that to the process that it is loaded in. The parts do not, and load in a third of the time; they
  * have been at these paths since undici 6.7. Whoever imports undici as well gets the same classes.
  */

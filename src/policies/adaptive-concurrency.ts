@@ -16,18 +16,19 @@ import {
   validateOptions,
 } from '../internal/validate.ts';
 import { type ConcurrencyLimit, SampleWindow } from './concurrency-limit.ts';
-import { type CallContext, type CallOptions, type Context, contextOf, type Operation } from './context.ts';
+import { type CallContext, type CallOptions, type Context, contextFor, type Operation } from './context.ts';
 import { AimdLimit } from './limits/aimd.ts';
 import { Gradient2Limit } from './limits/gradient2.ts';
+import { SlowStart } from './limits/slow-start.ts';
 import { VegasLimit } from './limits/vegas.ts';
 import { type Outcome, start, tellsNothing } from './outcome.ts';
 import type { Policy } from './policy.ts';
 import { patienceOf, WaitQueue } from './wait-queue.ts';
 
 const ALGORITHMS = {
-  gradient2: () => new Gradient2Limit(),
-  vegas: () => new VegasLimit(),
-  aimd: () => new AimdLimit(),
+  gradient2: () => new SlowStart(new Gradient2Limit()),
+  vegas: () => new SlowStart(new VegasLimit()),
+  aimd: () => new SlowStart(new AimdLimit()),
 } satisfies Record<string, () => ConcurrencyLimit>;
 
 /** A kind of calls, and what it can count on. */
@@ -43,13 +44,19 @@ export interface ConcurrencyPartition {
 export interface AdaptiveConcurrencyOptions {
   /** What finds the limit: one of these, or an object with `next()`. Default 'gradient2'. */
   algorithm?: keyof typeof ALGORITHMS | ConcurrencyLimit;
-  /** The limit to begin with. Default 20, or the nearest that `minLimit` and `maxLimit` allow. */
+  /**
+   * The limit to begin with, which holds until ten calls have ended. Default 100, or the nearest that `minLimit` and
+   * `maxLimit` allow.
+   */
   initialLimit?: number;
   /** The limit never falls below it. Default 1. */
   minLimit?: number;
-  /** The limit never rises above it. Default 200. */
+  /** The limit never rises above it. Default 10,000. */
   maxLimit?: number;
-  /** Milliseconds that calls are gathered for before the limit is changed. Default 500. */
+  /**
+   * Milliseconds that calls are gathered for before the limit is changed. Default 500. While one of the built-in
+   * algorithms looks upward a fifth of them, or as long as a call takes, is enough.
+   */
   window?: number;
   /** Calls that may wait for a place. Default 0, or 100 with `partitions`, which need a queue. */
   maxQueue?: number;
@@ -78,6 +85,9 @@ export interface AdaptiveConcurrencyEvents {
  * latency stays, and shrinks when calls begin to queue at what is called. Calls beyond it wait in a bounded
  * queue, first come first served, or are refused with a LimitExceededError. It uses no timer but for calls
  * that wait at most `queueTimeout`.
+ *
+ * The built-in algorithms look upward first: the limit follows demand until goodput no longer rises with the calls in
+ * flight, and they judge from then on. An algorithm of your own decides from the first window on.
  *
  * Successes tell their latency, signs of overload that they were dropped. Other errors, refusals by
  * Holdfast and cancelled calls tell nothing, nor do timeouts within which this process was blocked. A limit that less
@@ -133,8 +143,13 @@ export class AdaptiveConcurrency extends Emitter<AdaptiveConcurrencyEvents> impl
       partition: func,
       isDropped: func,
     });
-    const { algorithm = 'gradient2', minLimit = 1, maxLimit = Math.max(200, minLimit), partitions } = options;
-    const { initialLimit = Math.max(minLimit, Math.min(20, maxLimit)) } = options;
+    const {
+      algorithm = 'gradient2',
+      minLimit = 1,
+      maxLimit = Math.max(10_000, minLimit),
+      partitions,
+    } = options;
+    const { initialLimit = Math.max(minLimit, Math.min(100, maxLimit)) } = options;
     const { maxQueue = partitions === undefined ? 0 : 100 } = options;
     integer(minLimit)(maxLimit, "AdaptiveConcurrency option 'maxLimit'");
     integer(minLimit, maxLimit)(initialLimit, "AdaptiveConcurrency option 'initialLimit'");
@@ -176,7 +191,7 @@ export class AdaptiveConcurrency extends Emitter<AdaptiveConcurrencyEvents> impl
   }
 
   execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
-    const context = contextOf(options);
+    const context = contextFor(operation, options);
     if (context.aborted) return Promise.reject(context.reason);
     let partition: Partition;
     try {
@@ -184,6 +199,7 @@ export class AdaptiveConcurrency extends Emitter<AdaptiveConcurrencyEvents> impl
     } catch (error) {
       return Promise.reject(error);
     }
+    this.#window.arrive();
     if (this.#inFlight >= this.#limit) {
       return this.#takeTurn(partition, context).then(() => {
         if (!context.aborted) return this.#run(operation, context, partition);
@@ -198,6 +214,7 @@ export class AdaptiveConcurrency extends Emitter<AdaptiveConcurrencyEvents> impl
   #run<T>(operation: Operation<T>, context: Context, partition: Partition): Promise<T> {
     const inFlight = this.#inFlight;
     const startedAt = performance.now();
+    this.#window.begin(startedAt);
     return start(operation, context).then(
       (value) => {
         this.#end(partition, startedAt, inFlight, true, value, context);
@@ -233,7 +250,13 @@ export class AdaptiveConcurrency extends Emitter<AdaptiveConcurrencyEvents> impl
       const dropped = this.#wasDropped(ok, result, context);
       if (dropped === undefined) return;
       const now = performance.now();
-      const sample = this.#window.add(now - startedAt, inFlight, dropped, now);
+      const sample = this.#window.add(
+        now - startedAt,
+        inFlight,
+        dropped,
+        now,
+        this.#algorithm.growing === true,
+      );
       if (sample === undefined) return;
       const next = this.#algorithm.next(this.#estimate, sample);
       this.#setEstimate(decided(next, "AdaptiveConcurrency option 'algorithm'"));

@@ -2,7 +2,7 @@ import { ThrottledError } from '../errors.ts';
 import { decided } from '../internal/decision.ts';
 import { Emitter } from '../internal/emitter.ts';
 import { func, MAX_DELAY, number, validateOptions } from '../internal/validate.ts';
-import { type CallOptions, type Context, contextOf, type Operation } from './context.ts';
+import { type CallOptions, type Context, contextFor, type Operation } from './context.ts';
 import { asReceived, type Outcome, start, tellsNothing } from './outcome.ts';
 import type { Policy } from './policy.ts';
 import { TimeWindow } from './rolling-window.ts';
@@ -13,7 +13,10 @@ export interface AdaptiveThrottleOptions {
    * finds out sooner that it has recovered. Default 2.
    */
   k?: number;
-  /** Milliseconds that calls are counted for. Default 120,000. */
+  /**
+   * Milliseconds that calls are counted for. Default 2,000. More lets fewer calls through beyond `k` for each that is
+   * accepted, since each process adds one a window; less lets a backend that has recovered serve all sooner.
+   */
   window?: number;
   /**
    * Whether the backend took the call on, whatever came of it. Default: it did unless the call ended with an
@@ -32,18 +35,20 @@ export interface AdaptiveThrottleEvents {
 /**
  * Refuses calls by itself once a backend refuses too many, so that an overloaded backend need not spend its
  * strength on refusing: with probability max(0, (requests − k · accepts) / (requests + 1)) over the last
- * two minutes. Calls that it refuses count as requests, so that it lets about k times as many through as are
+ * two seconds. Calls that it refuses count as requests, so that it lets about k times as many through as are
  * accepted. Calls that were cancelled, or refused by another policy inside, count as neither.
  *
  * A call counts when it ends, not when it begins as in the source: else calls that are still under way would
  * look refused, and of many that begin at once after a silence most would be. So put a Timeout inside, and bound
  * by a Bulkhead what can hang.
  *
- * A refused call is rejected with a ThrottledError. Of a backend that accepts nothing at all it lets only
- * about one call a window through, and when the backend is well again it takes about five windows until it lets
- * all through: give what can be down a shorter `window`. It uses no timer.
+ * A refused call is rejected with a ThrottledError. Of a backend that accepts nothing at all it lets about one call
+ * a window through, and when the backend is well again it takes about five windows until it lets all through.
+ * It uses no timer.
  *
- * Source: 'Site Reliability Engineering', chapter 21, 'Handling Overload', section 'Client-Side Throttling'.
+ * Source: 'Site Reliability Engineering', chapter 21, 'Handling Overload', section 'Client-Side Throttling', whose
+ * window is two minutes. With that, what was accepted before an overload outweighs it for as long, and a backend that
+ * has recovered waits ten minutes for its load; the load in a lasting overload hardly depends on the window.
  *
  * @example
  * const throttle = new AdaptiveThrottle({ isAccepted: (outcome) => outcome.ok || !isBusy(outcome.error) });
@@ -66,7 +71,7 @@ export class AdaptiveThrottle extends Emitter<AdaptiveThrottleEvents> implements
     this.#k = options.k ?? 2;
     this.#isAccepted = options.isAccepted;
     this.#random = options.random ?? Math.random;
-    this.#requests = new TimeWindow(options.window ?? 120_000);
+    this.#requests = new TimeWindow(options.window ?? 2_000);
   }
 
   /** The share of calls that are refused now, 0 to 1. */
@@ -78,7 +83,7 @@ export class AdaptiveThrottle extends Emitter<AdaptiveThrottleEvents> implements
   }
 
   execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
-    const context = contextOf(options);
+    const context = contextFor(operation, options);
     if (context.aborted) return Promise.reject(context.reason);
     const probability = this.rejectionProbability;
     if (probability > 0) {

@@ -13,7 +13,7 @@ export interface ExponentialBackoffOptions {
   base: number;
   /** What each further wait is multiplied by. Default 2. */
   factor?: number;
-  /** The longest wait, in milliseconds, before jitter. Default 30,000. */
+  /** The longest wait, in milliseconds, before jitter; at least `base`. Default 30,000, or `base` if that is longer. */
   max?: number;
   /** `full`: uniform between 0 and the wait; `equal`: between half of it and the whole; `none`. Default `full`. */
   jitter?: 'full' | 'equal' | 'none';
@@ -34,7 +34,8 @@ export function exponentialBackoff(options: ExponentialBackoffOptions): Backoff 
     random: func,
   });
   requireOption('exponentialBackoff', options, 'base');
-  const { base, factor = 2, max = 30_000, jitter = 'full' } = options;
+  const { base, factor = 2, jitter = 'full' } = options;
+  const max = maxOf(options, 'exponentialBackoff');
   const random = randomOf(options, "exponentialBackoff option 'random'");
   return (attempt) => {
     // Bounded, since 0 times Infinity is no number.
@@ -47,7 +48,7 @@ export function exponentialBackoff(options: ExponentialBackoffOptions): Backoff 
 export interface DecorrelatedJitterOptions {
   /** The shortest wait, in milliseconds. */
   base: number;
-  /** The longest wait, in milliseconds. Default 30,000. */
+  /** The longest wait, in milliseconds; at least `base`. Default 30,000, or `base` if that is longer. */
   max?: number;
   /** A source of numbers from 0 to 1. Default Math.random. */
   random?: () => number;
@@ -64,7 +65,8 @@ export function decorrelatedJitter(options: DecorrelatedJitterOptions): Backoff 
     random: func,
   });
   requireOption('decorrelatedJitter', options, 'base');
-  const { base, max = 30_000 } = options;
+  const { base } = options;
+  const max = maxOf(options, 'decorrelatedJitter');
   const random = randomOf(options, "decorrelatedJitter option 'random'");
   return (_attempt, previous) => Math.min(max, base + random() * (3 * (previous || base) - base));
 }
@@ -75,9 +77,19 @@ export function constantBackoff(wait: number): Backoff {
   return () => wait;
 }
 
+function maxOf(
+  { base, max = Math.max(30_000, base) }: { base: number; max?: number },
+  owner: string,
+): number {
+  number(base, MAX_DELAY)(max, `${owner} option 'max'`);
+  return max;
+}
+
 function randomOf({ random }: { random?: () => number }, option: string): () => number {
   return random === undefined ? Math.random : () => decided(random(), option);
 }
+
+const checkWait = number(0, Infinity);
 
 /** Asks a backoff, which may be a user's own and is given as `option`, for a wait that a timer can keep. */
 export function waitOf(
@@ -88,9 +100,7 @@ export function waitOf(
   outcome?: Outcome<unknown>,
 ): number {
   const wait = decided(backoff(attempt, previous, outcome), option);
-  if (!(wait >= 0))
-    throw new RangeError(
-      `${option}: a backoff must give a number of milliseconds of at least 0; it gave ${wait}`,
-    );
+  if (!(typeof wait === 'number' && wait >= 0))
+    checkWait(wait, `${option}: the milliseconds that a backoff gives`);
   return Math.min(wait, MAX_DELAY);
 }

@@ -1,7 +1,7 @@
 import { BulkheadFullError } from '../errors.ts';
 import { Emitter } from '../internal/emitter.ts';
 import { duration, integer, validateOptions } from '../internal/validate.ts';
-import { type CallOptions, type Context, contextOf, type Operation } from './context.ts';
+import { type CallOptions, type Context, contextFor, type Operation } from './context.ts';
 import { start } from './outcome.ts';
 import type { Policy } from './policy.ts';
 import { patienceOf, WaitQueue } from './wait-queue.ts';
@@ -56,7 +56,7 @@ export class Bulkhead extends Emitter<BulkheadEvents> implements Policy {
   }
 
   execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
-    const context = contextOf(options);
+    const context = contextFor(operation, options);
     if (context.aborted) return Promise.reject(context.reason);
     if (this.#inFlight === this.#maxConcurrent) {
       return this.#takeTurn(context).then(() => {

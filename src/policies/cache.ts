@@ -2,12 +2,21 @@ import { LRUCache } from 'lru-cache';
 import { decided, decidedKey } from '../internal/decision.ts';
 import { Emitter } from '../internal/emitter.ts';
 import { growingLru } from '../internal/growing-lru.ts';
-import { func, integer, number, ratio, requireOption, validateOptions } from '../internal/validate.ts';
+import {
+  anObject,
+  func,
+  integer,
+  number,
+  ratio,
+  requireOption,
+  validateOptions,
+} from '../internal/validate.ts';
 import {
   type Attributes,
   type CallContext,
   type CallOptions,
   Context,
+  contextFor,
   contextOf,
   type Operation,
 } from './context.ts';
@@ -119,7 +128,6 @@ export class Cache extends Emitter<CacheEvents> implements Policy {
 
   constructor(options: CacheOptions) {
     super('cache');
-    const milliseconds = number(0, Infinity);
     validateOptions('Cache', options, {
       key: func,
       ttl: milliseconds,
@@ -150,7 +158,7 @@ export class Cache extends Emitter<CacheEvents> implements Policy {
   }
 
   execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
-    const context = contextOf(options);
+    const context = contextFor(operation, options);
     if (context.aborted) return Promise.reject(context.reason);
     let key: string | undefined;
     try {
@@ -282,6 +290,7 @@ export class Cache extends Emitter<CacheEvents> implements Policy {
         ? {}
         : decided(freshness(outcome, context, { key, elapsed: now - begunAt }), "Cache option 'freshness'");
     if (own === undefined) return undefined;
+    if (freshness !== undefined) checkFreshness(own);
     const { ttl = outcome.ok ? (this.#options.ttl ?? 0) : (this.#options.negativeTtl ?? 0) } = own;
     const { staleWhileRevalidate = this.#options.staleWhileRevalidate ?? 0 } = own;
     const { staleIfError = this.#options.staleIfError ?? 0 } = own;
@@ -313,8 +322,24 @@ export class Cache extends Emitter<CacheEvents> implements Policy {
   #sizing(outcome: Outcome<unknown>, key: string): { size: number } | undefined {
     const { sizeOf } = this.#options;
     if (sizeOf === undefined) return undefined;
-    return { size: Math.max(1, Math.ceil(decided(sizeOf(outcome, key), "Cache option 'sizeOf'"))) };
+    const size = decided(sizeOf(outcome, key), "Cache option 'sizeOf'");
+    anyNumber(size, "what Cache option 'sizeOf' gives");
+    return { size: Math.min(Number.MAX_SAFE_INTEGER, Math.max(1, Math.ceil(size))) };
   }
+}
+
+const anyNumber = number(-Infinity, Infinity);
+const milliseconds = number(0, Infinity);
+
+/** What there is besides is of no interest. */
+function checkFreshness(given: Freshness): void {
+  const what = "what Cache option 'freshness' gives";
+  anObject(given, what);
+  const { ttl, staleWhileRevalidate, staleIfError } = given;
+  if (ttl !== undefined) anyNumber(ttl, `${what}, 'ttl',`);
+  if (staleWhileRevalidate !== undefined)
+    milliseconds(staleWhileRevalidate, `${what}, 'staleWhileRevalidate',`);
+  if (staleIfError !== undefined) milliseconds(staleIfError, `${what}, 'staleIfError',`);
 }
 
 function isUsable({ freshUntil, revalidateUntil, errorUntil }: Entry, now: number): boolean {

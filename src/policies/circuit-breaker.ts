@@ -16,7 +16,7 @@ import {
 } from '../internal/validate.ts';
 import { OnAbort } from './abort.ts';
 import { type Backoff, waitOf } from './backoff.ts';
-import { type CallOptions, type Context, contextOf, type Operation } from './context.ts';
+import { type CallOptions, type Context, contextFor, type Operation } from './context.ts';
 import { type Expiring, ExpiryQueue } from './expiry-queue.ts';
 import { asReceived, isExcluded, isRefusal, type Outcome, start } from './outcome.ts';
 import type { Policy } from './policy.ts';
@@ -191,7 +191,7 @@ export class CircuitBreaker extends Emitter<CircuitBreakerEvents> implements Pol
   }
 
   execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
-    const context = contextOf(options);
+    const context = contextFor(operation, options);
     if (context.aborted) return Promise.reject(context.reason);
     const state = this.#admit();
     if (state instanceof CircuitOpenError) return Promise.reject(state);

@@ -8,7 +8,7 @@ import {
   type CallContext,
   type CallOptions,
   Context,
-  contextOf,
+  contextFor,
   type Operation,
 } from './context.ts';
 import { type Outcome, settle, start } from './outcome.ts';
@@ -56,7 +56,7 @@ export class Coalesce extends Emitter<CoalesceEvents> implements Policy {
   }
 
   execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
-    const context = contextOf(options);
+    const context = contextFor(operation, options);
     if (context.aborted) return Promise.reject(context.reason);
     return new Promise((resolve, reject) => {
       const key = decidedKey(this.#key(context), "Coalesce option 'key'");

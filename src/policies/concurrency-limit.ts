@@ -8,6 +8,12 @@ export interface LimitSample {
   readonly calls: number;
   /** Calls that ended as a sign of overload: by a timeout, or refused by what was called. */
   readonly dropped: number;
+  /** Milliseconds from the end of the first call to that of the last, at least 1. */
+  readonly elapsed: number;
+  /** Calls that came in a millisecond, the ones that found no place included. */
+  readonly demand: number;
+  /** Mean time of the calls that began first of all, with next to nothing in flight; undefined until they have ended. */
+  readonly firstRtt: number | undefined;
 }
 
 /**
@@ -17,6 +23,10 @@ export interface LimitSample {
 export interface ConcurrencyLimit {
   /** The limit after a window of calls, from the limit before it. Fractions count; NaN leaves it as it is. */
   next(limit: number, sample: LimitSample): number;
+  /** While true windows are shorter, since the limit may be far too low. */
+  readonly growing?: boolean;
+  /** Takes in the latency without a queue, where that is known before the first window. */
+  baseline?(rtt: number): void;
 }
 
 /** Calls that a window must hold before it tells anything. */
@@ -25,7 +35,9 @@ const MINIMUM_CALLS = 10;
 /**
  * Sums up the calls of a window, in fixed memory. A window begins with the first call that ends in it, and
  * ends when it holds ten calls and has lasted its duration, or twice the mean of its calls if that is longer,
- * so that the effect of one change of the limit can be seen before the next.
+ * so that the effect of one change of the limit can be seen before the next. While the limit grows, the very first
+ * window ends with its ten calls, and the others when they have lasted as long as their calls took on average and a
+ * fifth of the duration, or of the time since the first call if that is less.
  *
  * Source: Netflix concurrency-limits, `WindowedLimit` with `AverageSampleWindow`. There a window with too
  * few calls is thrown away, and slow traffic never changes the limit; here it goes on. There the time of a
@@ -38,45 +50,114 @@ export class SampleWindow {
   #dropped = 0;
   #total = 0;
   #inFlight = 0;
+  #arrived = 0;
+  /** When `#arrived` began to be counted: with the first call that ended, and then with the end of each window. */
+  #countedFrom: number | undefined;
+  #isFirst = true;
+  readonly #firstCalls = new FirstCalls();
 
   /** @param duration milliseconds. */
   constructor(duration: number) {
     this.#duration = duration;
   }
 
+  /** Takes in a call that came, whether it found a place or not. */
+  arrive(): void {
+    this.#arrived++;
+  }
+
+  /** Takes in a call that found a place. */
+  begin(now: number): void {
+    this.#firstCalls.begin(now);
+  }
+
   /**
    * Takes in a call that ended `now` after `rtt` milliseconds, and began as one of `inFlight`. Gives the
-   * sample of the window if the window ends with it.
+   * sample of the window if the window ends with it. `growing` is that of the ConcurrencyLimit.
    */
-  add(rtt: number, inFlight: number, dropped: boolean, now: number): LimitSample | undefined {
+  add(
+    rtt: number,
+    inFlight: number,
+    dropped: boolean,
+    now: number,
+    growing = false,
+  ): LimitSample | undefined {
     if (this.#calls === 0) this.#startedAt = now;
+    this.#countedFrom ??= now - rtt;
     this.#calls++;
+    this.#firstCalls.end(now - rtt, rtt);
     if (inFlight > this.#inFlight) this.#inFlight = inFlight;
     if (dropped) {
       this.#dropped++;
     } else {
       this.#total += rtt;
     }
-    return this.#isOver(now) ? this.#end() : undefined;
+    return this.#isOver(now, growing) ? this.#end(now) : undefined;
   }
 
-  #isOver(now: number): boolean {
+  #isOver(now: number, growing: boolean): boolean {
     if (this.#calls < MINIMUM_CALLS) return false;
-    return now - this.#startedAt >= Math.max(this.#duration, 2 * (this.#rtt ?? 0));
+    const elapsed = now - this.#startedAt;
+    if (!growing) return elapsed >= Math.max(this.#duration, 2 * (this.#rtt ?? 0));
+    const age = now - this.#firstCalls.beganAt;
+    return this.#isFirst || elapsed >= Math.max(this.#rtt ?? 0, Math.min(this.#duration, age) / 5);
   }
 
   get #rtt(): number | undefined {
     return this.#calls > this.#dropped ? this.#total / (this.#calls - this.#dropped) : undefined;
   }
 
-  #end(): LimitSample {
+  #end(now: number): LimitSample {
     const sample = {
       rtt: this.#rtt,
       inFlight: this.#inFlight,
       calls: this.#calls,
       dropped: this.#dropped,
+      elapsed: Math.max(1, now - this.#startedAt),
+      demand: this.#arrived / Math.max(1, now - (this.#countedFrom ?? now)),
+      firstRtt: this.#firstCalls.rtt(now),
     };
-    this.#calls = this.#dropped = this.#total = this.#inFlight = 0;
+    this.#calls = this.#dropped = this.#total = this.#inFlight = this.#arrived = 0;
+    this.#isFirst = false;
+    this.#countedFrom = now;
     return sample;
+  }
+}
+
+/** How many calls are the first ones. */
+const FIRST_CALLS = 24;
+
+/**
+ * The latency of the calls that begin first. The calls that end first would not tell it, since they are the quickest.
+ */
+class FirstCalls {
+  /** When the first of them began. */
+  beganAt = 0;
+  #lastBeganAt = Infinity;
+  #begun = 0;
+  #ended = 0;
+  #total = 0;
+  #rtt: number | undefined;
+
+  begin(now: number): void {
+    if (this.#begun === FIRST_CALLS) return;
+    if (this.#begun === 0) this.beganAt = now;
+    // When a call began comes out of its end and its duration, not quite exactly.
+    if (++this.#begun === FIRST_CALLS) this.#lastBeganAt = now + 1e-3;
+  }
+
+  end(startedAt: number, rtt: number): void {
+    if (this.#ended === FIRST_CALLS || startedAt > this.#lastBeganAt) return;
+    this.#ended++;
+    this.#total += rtt;
+  }
+
+  /** Milliseconds, once three quarters of them have ended; the rest, which may hang, count with their time so far. */
+  rtt(now: number): number | undefined {
+    if (this.#rtt === undefined && this.#ended >= 0.75 * FIRST_CALLS) {
+      const unfinished = (FIRST_CALLS - this.#ended) * Math.max(0, now - this.#lastBeganAt);
+      this.#rtt = (this.#total + unfinished) / this.#ended;
+    }
+    return this.#rtt;
   }
 }

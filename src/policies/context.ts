@@ -1,7 +1,8 @@
 import { DeadlineExceededError, TimeoutError } from '../errors.ts';
 import { keepOptimized } from '../internal/keep-optimized.ts';
-import { anObject, either, integer, noPromise, number } from '../internal/validate.ts';
-import { type Abortable, type AbortListener, abortableOf } from './abort.ts';
+import { shown } from '../internal/shown.ts';
+import { anObject, either, integer, number, readByName } from '../internal/validate.ts';
+import { type Abortable, type AbortListener, abortableOf, OnAbort } from './abort.ts';
 
 /** Facts about a call for predicates and telemetry: service, method, instance… */
 export type Attributes = Readonly<Record<string, unknown>>;
@@ -119,6 +120,12 @@ export class Context implements CallContext {
 
 keepOptimized(new Context(1, Infinity, NO_ATTRIBUTES, undefined, false));
 
+/** As `contextOf`, for a policy: a call whose operation is no function is over before it begins as well. */
+export function contextFor(operation: unknown, options: CallOptions | undefined): Context {
+  if (typeof operation === 'function') return contextOf(options);
+  return failedContext(new TypeError(`a policy takes a function to call; got ${shown(operation)}`));
+}
+
 /**
  * The context of a call: the caller's own if it is one of ours, else made from what the caller says. A call that says
  * what makes no sense is over before it begins, with a TypeError or RangeError as its reason.
@@ -132,8 +139,12 @@ export function contextOf(options: CallOptions | undefined): Context {
     const source = signal === undefined || signal === null ? undefined : abortableOf(signal);
     return new Context(attempt, deadline, attributes, source, false);
   } catch (error) {
-    return new Context(1, Infinity, NO_ATTRIBUTES, abortableOf(AbortSignal.abort(error)), false);
+    return failedContext(error);
   }
+}
+
+function failedContext(error: unknown): Context {
+  return new Context(1, Infinity, NO_ATTRIBUTES, abortableOf(AbortSignal.abort(error)), false);
 }
 
 const checkDeadline = either(
@@ -154,12 +165,16 @@ function checkCallOptions(options: CallOptions): void {
   if (attributes !== undefined) {
     if (typeof attributes !== 'object' || attributes === null)
       anObject(attributes, "the call option 'attributes'");
-    else if (attributes instanceof Promise) noPromise(attributes, "the call option 'attributes'");
+    else if (Object.getPrototypeOf(attributes) !== Object.prototype)
+      readByName(attributes, "the call option 'attributes'");
   }
   if (attempt !== undefined && !(Number.isInteger(attempt) && attempt >= 1))
     integer(1)(attempt, "the call option 'attempt'");
   // The context of a call may come from elsewhere, and hold more; what is written by hand holds what it means.
-  if (Object.getPrototypeOf(options) !== Object.prototype) return;
+  if (Object.getPrototypeOf(options) !== Object.prototype) {
+    readByName(options, 'the options of a call');
+    return;
+  }
   for (const name in options) {
     if (name !== 'signal' && name !== 'deadline' && name !== 'attributes' && name !== 'attempt') {
       throw new TypeError(
@@ -167,4 +182,23 @@ function checkCallOptions(options: CallOptions): void {
       );
     }
   }
+}
+
+/** What a promise gives; rejects at once with the reason if the call is aborted before. */
+export function unlessAborted<T>(promise: PromiseLike<T>, context: Context): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const onAbort = new OnAbort(reject);
+    if (context.aborted) reject(context.reason);
+    else context.listen(onAbort);
+    Promise.resolve(promise).then(
+      (value) => {
+        context.unlisten(onAbort);
+        resolve(value);
+      },
+      (error) => {
+        context.unlisten(onAbort);
+        reject(error);
+      },
+    );
+  });
 }

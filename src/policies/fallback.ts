@@ -6,8 +6,9 @@ import {
   type CallContext,
   type CallOptions,
   type Context,
-  contextOf,
+  contextFor,
   type Operation,
+  unlessAborted,
 } from './context.ts';
 import { type Outcome, start, unwrap } from './outcome.ts';
 import type { Policy } from './policy.ts';
@@ -47,7 +48,7 @@ export class Fallback<F = unknown> extends Emitter<FallbackEvents> implements Po
   }
 
   execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
-    const context = contextOf(options);
+    const context = contextFor(operation, options);
     const result: Promise<T> = context.aborted ? Promise.reject(context.reason) : start(operation, context);
     return result.then(
       this.#shouldFallback && ((value) => this.#resultOf({ ok: true, value }, context)),
@@ -61,7 +62,7 @@ export class Fallback<F = unknown> extends Emitter<FallbackEvents> implements Po
         ? !outcome.ok && !context.cancelled
         : this.#shouldFallback(outcome, context);
     return isThenable(replaced)
-      ? Promise.resolve(replaced).then((known) => this.#replace(outcome, known, context))
+      ? unlessAborted(replaced, context).then((known) => this.#replace(outcome, known, context))
       : this.#replace(outcome, replaced, context);
   }
 

@@ -11,6 +11,7 @@ import {
   type CallContext,
   type CallOptions,
   Context,
+  contextFor,
   contextOf,
   type Operation,
 } from './context.ts';
@@ -132,7 +133,7 @@ export class Hedge extends Emitter<HedgeEvents> implements Policy {
   }
 
   execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
-    const outer = contextOf(options);
+    const outer = contextFor(operation, options);
     if (outer.aborted) return Promise.reject(outer.reason);
     try {
       if (

@@ -1,5 +1,5 @@
 import { anObject, type Check, either, func, having, instanceOf, oneOf } from '../internal/validate.ts';
-import { type CallOptions, contextOf, type Operation } from './context.ts';
+import { type CallOptions, contextFor, type Operation } from './context.ts';
 import { start } from './outcome.ts';
 
 /** Runs an operation so that it survives a kind of failure. Safe to share among concurrent calls. */
@@ -17,6 +17,7 @@ class Composed implements Policy {
   }
 
   execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
+    if (typeof operation !== 'function') return none.execute(operation, options);
     return this.#outer.execute((context) => this.#inner.execute(operation, context), options);
   }
 }
@@ -40,7 +41,7 @@ export function compose(...policies: Policy[]): Policy {
 /** Does nothing but to call. */
 const none: Policy = {
   execute: (operation, options) => {
-    const context = contextOf(options);
+    const context = contextFor(operation, options);
     return context.aborted ? Promise.reject(context.reason) : start(operation, context);
   },
 };

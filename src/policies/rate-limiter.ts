@@ -14,7 +14,7 @@ import {
   validateOptions,
 } from '../internal/validate.ts';
 import { OnAbort } from './abort.ts';
-import { type CallContext, type CallOptions, type Context, contextOf, type Operation } from './context.ts';
+import { type CallContext, type CallOptions, type Context, contextFor, type Operation } from './context.ts';
 import { start } from './outcome.ts';
 import type { Policy } from './policy.ts';
 
@@ -119,7 +119,7 @@ export class RateLimiter extends Emitter<RateLimiterEvents> implements Policy {
   }
 
   execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
-    const context = contextOf(options);
+    const context = contextFor(operation, options);
     if (context.aborted) return Promise.reject(context.reason);
     let bucket: Bucket;
     try {

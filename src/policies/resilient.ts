@@ -1,8 +1,8 @@
 import { validateOptions } from '../internal/validate.ts';
-import { exponentialBackoff } from './backoff.ts';
 import { breakerOptions, CircuitBreaker, type CircuitBreakerOptions } from './circuit-breaker.ts';
 import type { CallOptions, Operation } from './context.ts';
 import { composePresent, type Policy, policyOf, policyOption } from './policy.ts';
+import { probeWait } from './probe-wait.ts';
 import { RateLimiter, type RateLimiterOptions } from './rate-limiter.ts';
 import { Retry, type RetryOptions } from './retry.ts';
 import { RetryBudget } from './retry-budget.ts';
@@ -16,13 +16,11 @@ export interface ResilientOptions {
   timeout?: number | Timeout | false;
   /** Default: 3 tries, exponential backoff from 100 ms to 10 s with full jitter, a RetryBudget. */
   retry?: RetryOptions | Retry | false;
-  /** Default: opens when half of at least 20 tries within 10 s failed, with a probe after 5 to 30 s. */
+  /** Default: opens when half of at least 20 tries within 10 s failed, with a probe after 0.5 s, a quarter longer each time, up to 5 s. */
   circuitBreaker?: CircuitBreakerOptions | CircuitBreaker | false;
   /** Milliseconds for each try. Default 10,000. */
   attemptTimeout?: number | Timeout | false;
 }
-
-const RESET = exponentialBackoff({ base: 5_000, max: 30_000, jitter: 'none' });
 
 /** What `resilient()` makes: one policy, and those that it consists of, to listen to and to look at. */
 export class ResilientPolicy implements Policy {
@@ -46,7 +44,7 @@ export class ResilientPolicy implements Policy {
     this.circuitBreaker = policyOf(
       CircuitBreaker,
       circuitBreaker,
-      (own) => new CircuitBreaker(breakerOptions({ resetTimeout: RESET, failureRatio: 0.5 }, own)),
+      (own) => new CircuitBreaker(breakerOptions({ resetTimeout: probeWait, failureRatio: 0.5 }, own)),
     );
     this.#policy = composePresent(
       this.rateLimiter,

@@ -67,13 +67,18 @@ export class RetryBudget {
     this.#earned = Math.min(this.#earned + this.#ratio, this.#cap);
   }
 
-  /** Pays for a retry: true if it may be made. */
-  withdraw(): boolean {
+  /**
+   * Pays for a retry: true if it may be made.
+   *
+   * @param tokens that it costs; all that the budget can hold, if that is less. Default 1.
+   */
+  withdraw(tokens = 1): boolean {
     this.#update();
-    if (this.#earned + this.#reserve < 1) return false;
-    const fromReserve = Math.min(1, this.#reserve);
+    const cost = Math.max(1, Math.min(tokens, this.#cap + this.#fullReserve));
+    if (this.#earned + this.#reserve < cost) return false;
+    const fromReserve = Math.min(cost, this.#reserve);
     this.#reserve -= fromReserve;
-    this.#earned -= 1 - fromReserve;
+    this.#earned -= cost - fromReserve;
     return true;
   }
 

@@ -1,5 +1,5 @@
 import pRetry from 'p-retry';
-import { HoldfastError, RetryBudgetExhausted } from '../errors.ts';
+import { HoldfastError, RetryBudgetExhausted, TimeoutError } from '../errors.ts';
 import { decided, isThenable } from '../internal/decision.ts';
 import { Emitter } from '../internal/emitter.ts';
 import { duration, either, func, having, integer, validateOptions } from '../internal/validate.ts';
@@ -10,8 +10,9 @@ import {
   type CallContext,
   type CallOptions,
   type Context,
-  contextOf,
+  contextFor,
   type Operation,
+  unlessAborted,
 } from './context.ts';
 import {
   areRetriesSpent,
@@ -80,11 +81,20 @@ export const RETRY_CHECKS = {
 export interface RetryElsewhere {
   /** Whether the wait that the called side asked for holds there, too. */
   obeysRetryAfter(context: CallContext): boolean;
-  /** Whether the retry needs no token of the budget. */
-  pays(context: CallContext): boolean;
+  /** Tokens of the budget that the retry costs, of so many that it would cost here. */
+  priceOf(context: CallContext, usual: number): number;
 }
 
-const NOWHERE: RetryElsewhere = { obeysRetryAfter: () => true, pays: () => false };
+const NOWHERE: RetryElsewhere = { obeysRetryAfter: () => true, priceOf: (_context, usual) => usual };
+
+/**
+ * Tokens of the budget that a retry costs after an attempt that timed out. What was called may still work on that attempt,
+ * so that each retry adds to its load, and where it has too much it never catches up: a hundred processes that make ten
+ * such retries each hold a server down. What fails at once can be retried at one token.
+ *
+ * Source: the retry quota of the AWS SDKs, which charge more for a timeout too.
+ */
+const TIMED_OUT = 10;
 
 /** What p-retry is told of every outcome; it never leaves this file. */
 const UNSATISFIED = new Error('unsatisfied');
@@ -121,7 +131,7 @@ export class Retry extends Emitter<RetryEvents> implements Policy {
   }
 
   execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
-    const context = contextOf(options);
+    const context = contextFor(operation, options);
     if (context.aborted) return Promise.reject(context.reason);
     try {
       decided(this.#budget?.deposit(), "Retry option 'budget': deposit()");
@@ -220,7 +230,7 @@ export class Retry extends Emitter<RetryEvents> implements Policy {
       if (attempts >= this.#attemptsOf(context)) throw stop('attempts');
       const askedFor = this.#elsewhere.obeysRetryAfter(context) ? (retryAfterOf(outcome) ?? 0) : 0;
       wait = Math.max(waitOf(this.#backoff, "Retry option 'backoff'", attempts, wait, outcome), askedFor);
-      const reason = this.#reasonToStop(askedFor, wait, context, latest);
+      const reason = this.#reasonToStop(askedFor, wait, context, latest, priceOf(outcome));
       if (reason !== undefined) throw stop(reason);
       this.emit('retry', { attempt: attempts + 1, delay: wait, outcome, attributes: context.attributes });
       context.throwIfAborted();
@@ -242,13 +252,20 @@ export class Retry extends Emitter<RetryEvents> implements Policy {
     return given;
   }
 
-  #reasonToStop(askedFor: number, wait: number, context: Context, latest: number): GiveUpReason | undefined {
+  #reasonToStop(
+    askedFor: number,
+    wait: number,
+    context: Context,
+    latest: number,
+    price: number,
+  ): GiveUpReason | undefined {
     if (askedFor > this.#maxRetryAfter) return 'retry-after';
     const next = performance.now() + wait;
     if (next >= context.deadline) return 'deadline';
     if (next > latest) return 'elapsed';
-    if (this.#budget === undefined || this.#elsewhere.pays(context)) return undefined;
-    const paid = decided(this.#budget.withdraw(), "Retry option 'budget': withdraw()");
+    if (this.#budget === undefined) return undefined;
+    const tokens = this.#elsewhere.priceOf(context, price);
+    const paid = tokens === 0 || decided(this.#budget.withdraw(tokens), "Retry option 'budget': withdraw()");
     return paid ? undefined : 'budget';
   }
 
@@ -261,25 +278,6 @@ export class Retry extends Emitter<RetryEvents> implements Policy {
     if (reason === 'budget' || (reason === 'attempts' && attempts > 1)) markRetriesSpent(outcome);
     this.emit('give-up', { attempts, reason, outcome, attributes: context.attributes });
   }
-}
-
-/** What a promise gives; rejects at once with the reason if the call is aborted before. */
-function unlessAborted<T>(promise: PromiseLike<T>, context: Context): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const onAbort = new OnAbort(reject);
-    if (context.aborted) reject(context.reason);
-    else context.listen(onAbort);
-    Promise.resolve(promise).then(
-      (value) => {
-        context.unlisten(onAbort);
-        resolve(value);
-      },
-      (error) => {
-        context.unlisten(onAbort);
-        reject(error);
-      },
-    );
-  });
 }
 
 /** Waits; rejects at once with the reason if the call is aborted meanwhile. */
@@ -295,4 +293,10 @@ function pause(wait: number, context: Context): Promise<void> {
     }, wait);
     context.listen(onAbort);
   });
+}
+
+/** Tokens that the retry of an attempt that ended like this costs. A timeout that this process itself caused is no sign of load. */
+function priceOf(outcome: Outcome<unknown>): number {
+  if (outcome.ok || !(outcome.error instanceof TimeoutError)) return 1;
+  return outcome.error.stalled > 0 ? 1 : TIMED_OUT;
 }

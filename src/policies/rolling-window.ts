@@ -79,10 +79,16 @@ export class CountWindow implements RollingWindow {
     return calls === 0 ? [] : [{ calls, failures, slow }];
   }
 
-  /** In what order the calls ended is not known: failed and slow ones are spread evenly among them. */
+  /**
+   * In what order the calls ended is not known: failed and slow ones are spread evenly among them. No more calls are
+   * replayed than the window holds, since those before would be forgotten again.
+   */
   restore(counts: readonly WindowCounts[]): void {
+    let after = counts.reduce((sum, { calls }) => sum + calls, 0);
     for (const { calls, failures, slow } of counts) {
-      for (let call = 0; call < calls; call++) {
+      after -= calls;
+      const kept = Math.min(calls, Math.max(0, this.#marks.length - after));
+      for (let call = calls - kept; call < calls; call++) {
         this.record(isSpreadTo(call, failures, calls), isSpreadTo(call, slow, calls));
       }
     }

@@ -13,7 +13,14 @@ import {
   validateOptions,
 } from '../internal/validate.ts';
 import { type AbortOwner, AbortScope } from './abort.ts';
-import { type Attributes, type CallOptions, Context, contextOf, type Operation } from './context.ts';
+import {
+  type Attributes,
+  type CallOptions,
+  Context,
+  contextFor,
+  contextOf,
+  type Operation,
+} from './context.ts';
 import { type Expiring, ExpiryQueue } from './expiry-queue.ts';
 import { start } from './outcome.ts';
 import type { Policy } from './policy.ts';
@@ -65,7 +72,7 @@ export class Timeout extends Emitter<TimeoutEvents> implements Policy {
   }
 
   execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
-    const outer = contextOf(options);
+    const outer = contextFor(operation, options);
     if (outer.aborted) return Promise.reject(outer.reason);
     const now = performance.now();
     const deadline = now + this.duration;

@@ -603,13 +603,13 @@ describe('the options of a balancer', () => {
     ['strategy', { discovery, strategy: 'fastest' }, TypeError],
     ['strategy', { discovery, strategy: 'toString' }, TypeError],
     ['strategy', { discovery, strategy: null }, TypeError],
-    ['strategy', { discovery, strategy: 2 }, RangeError],
+    ['strategy', { discovery, strategy: 2 }, TypeError],
     ['outlierDetection', { discovery, outlierDetection: true }, TypeError],
     ['outlierDetection', { discovery, outlierDetection: { consecutiveFailures: 0 } }, RangeError],
     ['consecutiveFailures', { discovery, outlierDetection: { consecutiveFailures: 0 } }, RangeError],
     ['slowStart', { discovery, slowStart: true }, TypeError],
     ['duration', { discovery, slowStart: { duration: -1 } }, RangeError],
-    ['random', { discovery, random: 4 }, RangeError],
+    ['random', { discovery, random: 4 }, TypeError],
     ['strategie', { discovery, strategie: 'random' }, TypeError],
   ])('a wrong option %s of a balancer is named in the error (%#)', (option, options, kind) => {
     const make = () => new LoadBalancer(options as unknown as LoadBalancerOptions);

@@ -31,3 +31,17 @@ describe.each([0.4, 4])('a process with %f calls a second', (rate) => {
     },
   );
 });
+
+describe.each([
+  [1, 2],
+  [2, 3],
+])('a process with 2 calls a second, of whose instances %i of %i hang', (hanging, instances) => {
+  it('loses no call while it learns of it', async () => {
+    await withService({ instances, client: { attemptTimeout: 2_000 } }, async (simulated) => {
+      await simulated.steady(2, 60_000);
+      for (const instance of simulated.instances.slice(0, hanging)) instance.become('hang');
+      await simulated.steady(2, 60_000);
+      expect(simulated.calls.filter(({ error }) => error !== undefined)).toEqual([]);
+    });
+  });
+});

@@ -24,6 +24,21 @@ it('an allowance pays for five retries of calls that an instance failed, for eac
   expect(paid(allowance, one, 20)).toBe(0);
 });
 
+it('an instance is alone in trouble if another has served a call that began later', () => {
+  const allowance = new LearningAllowance();
+  const [one, two] = [candidate(), candidate()];
+  expect(allowance.isAlone(one, 0)).toBe(false);
+  allowance.succeeded(one, 10);
+  expect(allowance.isAlone(one, 5)).toBe(false);
+  expect(allowance.isAlone(two, 5)).toBe(true);
+  allowance.succeeded(two, 20);
+  allowance.succeeded(two, 30);
+  expect(allowance.isAlone(two, 5)).toBe(true);
+  expect(allowance.isAlone(two, 15)).toBe(false);
+  expect(allowance.isAlone(one, 30)).toBe(true);
+  expect(allowance.isAlone(one, 31)).toBe(false);
+});
+
 it('an allowance pays again once an instance that was ejected has returned', () => {
   const allowance = new LearningAllowance();
   const one = candidate();

@@ -68,11 +68,11 @@ describe('a limiter with free places', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  it('begins with a limit of 20 and no queue unless told otherwise', () => {
+  it('begins with a limit of 100 and no queue unless told otherwise', () => {
     const limiter = new AdaptiveConcurrency();
-    const calls = Array.from({ length: 21 }, () => begin(limiter));
-    expect(calls.filter((call) => call.began)).toHaveLength(20);
-    expect(limiter).toMatchObject({ limit: 20, inFlight: 20, queued: 0 });
+    const calls = Array.from({ length: 101 }, () => begin(limiter));
+    expect(calls.filter((call) => call.began)).toHaveLength(100);
+    expect(limiter).toMatchObject({ limit: 100, inFlight: 100, queued: 0 });
   });
 
   it.each([
@@ -248,7 +248,7 @@ describe('the limit', () => {
   it('is found from how long successes took and how many were under way', async () => {
     const { limiter, samples } = make();
     await callTen(limiter, 30);
-    expect(samples).toEqual([{ rtt: 30, inFlight: 1, calls: 10, dropped: 0 }]);
+    expect(samples).toMatchObject([{ rtt: 30, inFlight: 1, calls: 10, dropped: 0 }]);
   });
 
   it('does not count the time in the queue', async () => {
@@ -708,7 +708,7 @@ describe('the options of an adaptive limiter', () => {
     ['minLimit', { minLimit: 0 }],
     ['maxLimit', { maxLimit: Infinity }],
     ['maxLimit', { minLimit: 10, maxLimit: 9 }],
-    ['initialLimit', { initialLimit: 201 }],
+    ['initialLimit', { initialLimit: 10_001 }],
     ['initialLimit', { initialLimit: 9, minLimit: 10 }],
     ['initialLimit', { initialLimit: 1.5 }],
     ['window', { window: -1 }],

@@ -37,7 +37,8 @@ describe('the standard pipeline', () => {
       return new Promise<never>(() => {});
     };
     const startedAt = performance.now();
-    const call = follow(resilient().execute(hangs));
+    const budget = new RetryBudget({ initial: 20 });
+    const call = follow(resilient({ retry: { budget } }).execute(hangs));
     await pass(9_999);
     expect(told).toHaveLength(1);
     await pass(20_002);

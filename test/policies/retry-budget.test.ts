@@ -27,6 +27,17 @@ describe('a retry budget', () => {
     expect(withdrawAll(budget)).toBe(0);
   });
 
+  it('takes several tokens for one retry, or all that it can hold', () => {
+    const budget = new RetryBudget({ ratio: 0.5, initial: 12 });
+    expect(budget.withdraw(10)).toBe(true);
+    expect(budget.balance).toBe(2);
+    expect(budget.withdraw(10)).toBe(false);
+    expect(budget.balance).toBe(2);
+    const small = new RetryBudget({ ratio: 0, initial: 3 });
+    expect(small.withdraw(10)).toBe(true);
+    expect(small.balance).toBe(0);
+  });
+
   it('tells its balance, and looking at it costs nothing', () => {
     const budget = new RetryBudget({ ratio: 0.5, minPerSecond: 1, initial: 0 });
     expect(budget.balance).toBe(10);

@@ -6,6 +6,7 @@ import {
   NoInstanceError,
   RetryBudgetExhausted,
   ServiceConnectionError,
+  TimeoutError,
 } from '../../src/errors.ts';
 import { constantBackoff, decorrelatedJitter, exponentialBackoff } from '../../src/policies/backoff.ts';
 import type { CallOptions } from '../../src/policies/context.ts';
@@ -260,7 +261,7 @@ describe('how long a retry waits', () => {
     async (wait) => {
       const retry = new Retry({ backoff: () => wait as number });
       const error = await rejectionOf(retry.execute(flaky(9)));
-      expect(error).toBeInstanceOf(RangeError);
+      expect(error).toBeInstanceOf(typeof wait === 'number' ? RangeError : TypeError);
       expect((error as Error).message).toContain('backoff');
       expect((error as Error).message).toContain(String(wait));
     },
@@ -464,6 +465,19 @@ describe('a retry budget', () => {
     const operation = flaky(Infinity);
     await rejectionOf(new Retry({ maxAttempts: 9, backoff: constantBackoff(0), budget }).execute(operation));
     expect(operation).toHaveBeenCalledTimes(2);
+  });
+
+  it('pays ten tokens for the retry of an attempt that timed out, and one for any other', async () => {
+    const budget = new RetryBudget({ ratio: 0, initial: 22 });
+    const retry = new Retry({ maxAttempts: 2, backoff: constantBackoff(0), budget });
+    const failWith = (error: Error) => rejectionOf(retry.execute(flaky(9, error)));
+    await failWith(new TimeoutError('timed out after 10 ms', 10));
+    expect(budget.balance).toBe(12);
+    await failWith(down);
+    expect(budget.balance).toBe(11);
+    const stalled = 8;
+    await failWith(new TimeoutError('timed out after 10 ms', 10, 'ERR_TIMEOUT', stalled));
+    expect(budget.balance).toBe(10);
   });
 
   it('is not spent on a retry that the deadline forbids, nor on the last failure', async () => {

@@ -35,8 +35,15 @@ export interface Call {
   readonly attempts: Attempt[];
 }
 
+export interface ClientProcess {
+  readonly balancer: LoadBalancer;
+  readonly client: ServiceClient;
+}
+
 export interface SimulatedServiceOptions {
   instances: number;
+  /** Client processes: each has a LoadBalancer and a ServiceClient of its own. Default 1. */
+  processes?: number;
   balancer?: Omit<LoadBalancerOptions, 'discovery'>;
   client?: ServiceOptions;
   /** Milliseconds that a response takes. Default: 2 to 4. */
@@ -64,7 +71,7 @@ export async function withService<T>(
       };
       await simulated.start();
       const result = await scenario(simulated, world);
-      simulated.balancer.close();
+      for (const { balancer } of simulated.processes) balancer.close();
       return result;
     });
   } finally {
@@ -78,28 +85,45 @@ export class SimulatedService {
   readonly world: World;
   readonly instances: SimulatedInstance[] = [];
   readonly discovery = new InMemoryServiceDiscovery({ ttl: Infinity });
-  readonly balancer: LoadBalancer;
-  readonly client: ServiceClient;
+  readonly processes: readonly ClientProcess[];
   readonly calls: Call[] = [];
   /** Each change of the breaker's state, with its time. */
   readonly breaker: { readonly to: string; readonly at: number }[] = [];
   /** How many retries there were. */
   retries = 0;
+  /** Is told of each attempt as it begins. */
+  onAttempt: (attempt: Attempt) => void = () => {};
   readonly #byHost = new Map<string, SimulatedInstance>();
   readonly #takes: () => number;
 
-  constructor(world: World, { instances, balancer, client = {}, takes }: SimulatedServiceOptions) {
+  constructor(world: World, options: SimulatedServiceOptions) {
+    const { instances, processes = 1, takes } = options;
     this.world = world;
     this.#takes = takes ?? (() => 2 + 2 * Math.random());
     for (let index = 0; index < instances; index++) this.#add();
-    this.balancer = new LoadBalancer({ discovery: this.discovery, ...balancer });
-    this.client = new ServiceClient({ loadBalancer: this.balancer, services: { [service]: client } });
-    const { circuitBreaker, retry } = this.client.policies(service);
+    this.processes = Array.from({ length: processes }, () => this.#startProcess(options));
+  }
+
+  /** That of the first process. */
+  get balancer(): LoadBalancer {
+    return this.processes[0]!.balancer;
+  }
+
+  /** That of the first process. */
+  get client(): ServiceClient {
+    return this.processes[0]!.client;
+  }
+
+  #startProcess({ balancer: rules, client: guards = {} }: SimulatedServiceOptions): ClientProcess {
+    const balancer = new LoadBalancer({ discovery: this.discovery, ...rules });
+    const client = new ServiceClient({ loadBalancer: balancer, services: { [service]: guards } });
+    const { circuitBreaker, retry } = client.policies(service);
     circuitBreaker?.on('state', ({ to }) => this.breaker.push({ to, at: performance.now() }));
     retry?.on('retry', () => this.retries++);
     retry?.on('give-up', ({ reason, attributes }) => {
       if (reason === 'budget') this.#callOf(attributes.path as string).budgetSpent = true;
     });
+    return { balancer, client };
   }
 
   /** Registers the instances that there are from the beginning. */
@@ -119,7 +143,7 @@ export class SimulatedService {
   }
 
   /** Makes a call, whose end can be seen in what it resolves with: it never rejects. */
-  async call(method = 'GET'): Promise<Call> {
+  async call(method = 'GET', { client } = this.processes[0]!): Promise<Call> {
     const call: Call = {
       method,
       beganAt: performance.now(),
@@ -130,7 +154,7 @@ export class SimulatedService {
     };
     const number = this.calls.push(call) - 1;
     try {
-      await this.client.call({ service, method, path: `/calls/${number}`, hashKey: `key ${number}` });
+      await client.call({ service, method, path: `/calls/${number}`, hashKey: `key ${number}` });
     } catch (error) {
       call.error = error as Error;
     }
@@ -169,7 +193,8 @@ export class SimulatedService {
 
   dispatch(client: Client, request: Dispatcher.DispatchOptions, handler: Handler): boolean {
     const { hostname } = (client as unknown as Record<symbol, URL>)[kUrl]!;
-    this.#byHost.get(hostname)!.receive(client, this.#callOf(request.path), handler);
+    const attempt = this.#byHost.get(hostname)!.receive(client, this.#callOf(request.path), handler);
+    this.onAttempt(attempt);
     return false;
   }
 
@@ -196,7 +221,7 @@ type Client = InstanceType<typeof undici.Client>;
 
 const BODY = Buffer.from('{"ok":true}');
 const HEADERS = { 'content-type': 'application/json' };
-/** Milliseconds until a connection is there, or is refused. */
+/** Milliseconds until a connection is there, or the connection is refused. */
 const CONNECT = 0.5;
 /** Milliseconds after which an instance that is not well says so, if it does. */
 const FAIL = 1;
@@ -229,10 +254,11 @@ export class SimulatedInstance {
   }
 
   /** Takes a request as a connection of undici does, and ends it as this instance behaves. */
-  receive(client: Client, call: Call, handler: Handler): void {
+  receive(client: Client, call: Call, handler: Handler): Attempt {
     const exchange = new SimulatedExchange(client, call, this, handler);
     if (this.#connected.has(client)) this.#respond(exchange);
     else this.#world.later(CONNECT, () => this.#connect(client, exchange));
+    return exchange.attempt;
   }
 
   #connect(client: Client, exchange: SimulatedExchange): void {

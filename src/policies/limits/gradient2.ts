@@ -52,6 +52,11 @@ export class Gradient2Limit implements ConcurrencyLimit {
     this.#probeAfter = this.#longWindow / 12 / Math.max(1, 2 * (this.#tolerance - 1));
   }
 
+  baseline(rtt: number): void {
+    this.#usualRtt = rtt;
+    this.#learned = WARM_UP / 2;
+  }
+
   next(limit: number, { rtt, inFlight, calls, dropped }: LimitSample): number {
     if (this.#probe.underWay) {
       if (!this.#probe.advance()) return limit;

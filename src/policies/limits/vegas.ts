@@ -34,6 +34,10 @@ export class VegasLimit implements ConcurrencyLimit {
     this.#probeJitter = this.#newJitter();
   }
 
+  baseline(rtt: number): void {
+    this.#bestRtt = rtt;
+  }
+
   next(limit: number, sample: LimitSample): number {
     const { rtt = Infinity, dropped } = sample;
     if (this.#probe.underWay) {
