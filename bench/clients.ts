@@ -105,7 +105,7 @@ export const contenders: Record<string, Contender> = {
   },
 };
 
-/** What a contender is set beside: the same client without it. */
+/** The baseline of each contender: the same client without it. */
 const WITHOUT: Record<string, string> = {
   '**holdfast ServiceClient.call**, everything on': 'undici Pool.request + json()',
   '**holdfast dispatcher**.dispatch + JSON.parse, everything on':

@@ -43,7 +43,7 @@ const streamedCells = ({ seconds, held, resident }: Streamed) => [
   (resident / MIB).toFixed(0),
 ];
 
-/** What is more than it may be. */
+/** The figures that exceed their bounds. */
 function excesses(down: Streamed, up: Streamed, { left, sockets, calls }: Cancelled): string[] {
   const most = mib(MAX_WHILE_STREAMING);
   return [

@@ -25,7 +25,7 @@ const retry = new Retry({
 retry.on('retry', ({ attempt, delay }) => console.log(`  try ${attempt} follows in ${delay.toFixed(0)} ms`));
 breaker.on('open', ({ wait }) => console.log(`  the circuit opened for ${wait / 1000} s`));
 
-// The outermost first: one second for all tries; each try goes through the breaker.
+// The outermost first: one second for all attempts; each attempt goes through the breaker.
 const safeFetchPrice = wrap(compose(new Timeout(1_000), retry, breaker), fetchPrice);
 
 for (const item of ['pear', 'plum', 'apple', 'quince', 'lemon']) {

@@ -29,7 +29,7 @@ const EXEMPT: readonly string[] = [
     'src/errors.ts',
     'src/index.ts',
     'src/internal/validate.ts',
-    'src/internal/foreign-options.ts',
+    'src/internal/external-options.ts',
     'test/integration/',
     'test/trials/',
   ],

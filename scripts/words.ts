@@ -18,13 +18,13 @@ export interface RetiredPhrase {
   readonly except?: RegExp;
 }
 
-/** Names resolve to answers in the protocol of DNS. */
+/** Names resolve to answers in the protocol of DNS, and Node's Resolver has an option `tries`. */
 const DNS = /dns/i;
 
 export const RETIRED_WORDS: readonly RetiredWord[] = [
   { word: /^answer(s|ed|ing)?$/, use: 'response', except: DNS },
   { word: /^refus(e|es|ed|al|als|ing)$/, use: 'reject, rejection', except: DNS },
-  { word: /^tr(ies|ied)$/, use: 'attempts, attempted' },
+  { word: /^tr(ies|ied)$/, use: 'attempts, attempted', except: DNS },
   { word: /^eras?$/, use: 'generation' },
   { word: /^warmth$/, use: 'slowStartFactor' },
   { word: /^tenures?$/, use: 'lock' },

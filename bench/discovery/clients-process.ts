@@ -5,7 +5,7 @@ import { now } from '../support/measure.ts';
 import { play } from '../support/part.ts';
 import type { ClientsOptions } from './clients.ts';
 import { brokerOf } from './moleculer.ts';
-import { CHANGING, PATIENCE, serviceName, TURNS } from './registry.ts';
+import { CHANGING, MAX_WAIT, serviceName, TURNS } from './registry.ts';
 
 interface Task extends ClientsOptions {
   /** Which of the processes of clients it is. */
@@ -20,7 +20,7 @@ const failures: string[] = [];
 const CONTENDERS = { holdfast, publish, moleculer };
 
 async function holdfast({ redis, refreshInterval }: Task, heard: Heard): Promise<void> {
-  const discovery = new RedisServiceDiscovery({ redis, refreshInterval, timeout: PATIENCE });
+  const discovery = new RedisServiceDiscovery({ redis, refreshInterval, timeout: MAX_WAIT });
   discovery.on('stale', ({ error }) => void failures.push(String(error)));
   await discovery.instances(serviceName(0));
   discovery.watch(serviceName(0), (instances) => {

@@ -15,7 +15,7 @@ export const WORKERS = 4;
 /** Milliseconds in which subscriptions are made, and what was missed until then is read. */
 const SETTLING = 1_500;
 /** Milliseconds after the last change: some find it with their next look only, and may miss it once. */
-const PATIENCE = 60_000;
+const MAX_WAIT = 60_000;
 
 /** Clients in other processes, which note when they hear of each change. */
 export class Clients {
@@ -55,7 +55,7 @@ export class Clients {
     return heard.flatMap((own) => madeAt.map((at, index) => own[first + index]! - at));
   }
 
-  /** What went wrong since it was last asked. */
+  /** Reads the failures since the last call. */
   failures(): Promise<string[]> {
     return this.#ask('failures');
   }
@@ -66,7 +66,7 @@ export class Clients {
 
   /** By client, when it heard of each change; once all have heard of all. */
   async #heardOfAll(): Promise<number[][]> {
-    for (const endsAt = now() + PATIENCE; now() < endsAt; await setTimeout(200)) {
+    for (const endsAt = now() + MAX_WAIT; now() < endsAt; await setTimeout(200)) {
       const heard = await this.#ask<(number | null)[]>('heard');
       if (heard.every((own) => own.length === this.#changes && !own.includes(null)))
         return heard as number[][];

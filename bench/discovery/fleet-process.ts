@@ -6,7 +6,7 @@ import { RedisServiceDiscovery } from '../../src/redis/index.ts';
 import { play } from '../support/part.ts';
 import type { FleetOptions } from './fleet.ts';
 import { brokerOf, serviceOf } from './moleculer.ts';
-import { instancesOf, PATIENCE, serviceName } from './registry.ts';
+import { instancesOf, MAX_WAIT, serviceName } from './registry.ts';
 import { heartbeat, register } from './textbook.ts';
 
 /** Registrations under way at once. */
@@ -18,7 +18,7 @@ const FLEETS = { holdfast, textbook, moleculer };
 
 async function holdfast({ redis, processes, interval }: FleetOptions): Promise<void> {
   for (let process = 0; process < processes; process++) {
-    const discovery = new RedisServiceDiscovery({ redis, ttl: 3 * interval, timeout: PATIENCE });
+    const discovery = new RedisServiceDiscovery({ redis, ttl: 3 * interval, timeout: MAX_WAIT });
     discovery.on('re-registered', ({ instance }) => failed(`${instance.instanceId} was forgotten`));
     const registrars = instancesOf(process, processes).map(
       (instance) => new ServiceRegistrar({ discovery, instance, heartbeatInterval: interval }),

@@ -22,7 +22,10 @@ export class Fleet {
     return new Fleet(await Part.start(new URL('./fleet-process.ts', import.meta.url), options));
   }
 
-  /** What went wrong since it was last asked: then the figures are not those of a fleet that is kept alive. */
+  /**
+   * Reads the failures since the last call. If there are any, the figures are not those of a fleet
+   * that is kept alive.
+   */
   failures(): Promise<string[]> {
     return this.#part.ask('failures');
   }

@@ -32,7 +32,9 @@ export function serviceOf(name: string) {
   return { name, actions: { get: () => 1 } };
 }
 
-/** What so many nodes, each with these services, put into Redis about themselves. */
+/**
+ * Builds the records that `nodes` nodes, each with these services, put into Redis about themselves.
+ */
 export async function infosOf(nodes: number, services: readonly string[]): Promise<string[]> {
   const broker = new ServiceBroker({ logger: false, skipProcessEventRegistration: true });
   for (const name of services) broker.createService(serviceOf(name));

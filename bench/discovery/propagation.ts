@@ -4,7 +4,7 @@ import { percentile, table } from '../support/measure.ts';
 import { Clients, WORKERS } from './clients.ts';
 import { Fleet } from './fleet.ts';
 import { brokerOf, DEFAULT_INTERVAL, serviceOf } from './moleculer.ts';
-import { CHANGING, PATIENCE, PROCESSES, serviceName, TURNS } from './registry.ts';
+import { CHANGING, MAX_WAIT, PROCESSES, serviceName, TURNS } from './registry.ts';
 
 const CLIENTS = 200;
 const CHANGES = 100;
@@ -65,7 +65,7 @@ async function toBareSubscribers(redis: Redis, url: string): Promise<Times> {
 async function toWatchers(redis: Redis, url: string, interval: number): Promise<Times> {
   const fleet = await Fleet.start({ contender: 'holdfast', redis: url, processes: PROCESSES, interval });
   const clients = await Clients.start({ contender: 'holdfast', redis: url, clients: CLIENTS });
-  const discovery = new RedisServiceDiscovery({ redis: url, timeout: PATIENCE });
+  const discovery = new RedisServiceDiscovery({ redis: url, timeout: MAX_WAIT });
   const instance = { serviceName: serviceName(0), instanceId: CHANGING, host: '10.1.0.1', port: 8000 };
   const change = (number: number) => {
     const metadata = { change: String(number) };

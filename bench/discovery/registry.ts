@@ -1,12 +1,15 @@
 import type { InstanceRegistration } from '../../src/index.ts';
 
-/** What all of them register: 10,000 instances in 100 services, by default 100 processes with one of each service. */
+/**
+ * All contenders register 10,000 instances in 100 services, by default 100 processes with one of
+ * each service.
+ */
 export const SERVICES = 100;
 export const INSTANCES = 10_000;
 export const PROCESSES = 100;
 
-/** Milliseconds that an answer of Redis may take: a whole fleet starts at the same time here. */
-export const PATIENCE = 30_000;
+/** Milliseconds that a response of Redis may take: a whole fleet starts at the same time here. */
+export const MAX_WAIT = 30_000;
 
 export function serviceName(service: number): string {
   return `service-${service}`;
@@ -26,8 +29,8 @@ export function instancesOf(process: number, processes: number): InstanceRegistr
 }
 
 /**
- * What happens to one instance of the first service, in turn: it is registered, then changed, each with the number of
- * the change in its metadata, then deregistered.
+ * The instance of the first service that changes: it is registered, then changed, each with the
+ * number of the change in its metadata, then deregistered.
  */
 export const CHANGING = 'changing';
 export const TURNS = 3;

@@ -32,7 +32,7 @@ export async function heartbeat(
   await Promise.all([redis.hset(key, 'lastHeartbeat', Date.now()), redis.expire(key, TTL / 1_000)]);
 }
 
-/** 1 + N commands, each after the answer to the one before. */
+/** Reads the instances with 1 + N commands, each after the response to the one before. */
 export async function instancesOneByOne(redis: Redis, serviceName: string) {
   const instances: Record<string, string>[] = [];
   for (const instanceId of await redis.smembers(`services:${serviceName}`)) {

@@ -20,12 +20,15 @@ export interface Limited {
   limits: number[];
   /** In each of the three phases: the mean limit of its second half. */
   limit: number[];
-  /** In each of the three phases: calls answered in time, as a share of what the server could do. */
+  /**
+   * In each of the three phases: calls that succeeded in time, as a share of the capacity of the
+   * server.
+   */
   goodput: number[];
 }
 
 const SERVICE_TIME = 50;
-const PATIENCE = 250;
+const MAX_WAIT = 250;
 
 /** A server that loses half its workers for a while, called more often than it can take, under a limit. */
 export async function limited(
@@ -40,7 +43,7 @@ export async function limited(
       serviceTime: () => Math.max(1, normal(SERVICE_TIME, SERVICE_TIME / 5)),
     });
     const limiter = makeLimiter();
-    const policy = compose(limiter, new Timeout(PATIENCE));
+    const policy = compose(limiter, new Timeout(MAX_WAIT));
     const capacity = (workers * 1000) / SERVICE_TIME;
     const limits: number[] = [];
     const inTime = [0, 0, 0];

@@ -57,8 +57,8 @@ export async function throttled(
   });
 }
 
-/** Calls that the backend refused for each that it took on. */
-export function refusedPerAccepted({ load, accepted }: Throttled): number {
+/** Calls that the backend rejected for each call that it accepted. */
+export function rejectedPerAccepted({ load, accepted }: Throttled): number {
   return load / accepted - 1;
 }
 
@@ -81,9 +81,9 @@ export async function report(): Promise<Report> {
       times(two.load),
       times(2),
       percent(two.accepted),
-      refusedPerAccepted(two).toFixed(2),
+      rejectedPerAccepted(two).toFixed(2),
       '1',
-      refusedPerAccepted(low).toFixed(2),
+      rejectedPerAccepted(low).toFixed(2),
       '0.1',
     ]);
   }
@@ -92,16 +92,16 @@ export async function report(): Promise<Report> {
     source: "'Site Reliability Engineering' (2016), chapter 21, 'Handling Overload'",
     assumed:
       'Ten clients, the default window of two seconds, measured for two minutes after four. Demand, load and accepted calls ' +
-      'as multiples of what the backend can take; the last columns are calls that it refused for each that it took.',
+      'as multiples of what the backend can take; the last columns are calls that it rejected for each that it took.',
     head: [
       'demand',
       'not throttled',
       'K = 2',
       'published',
       'accepted',
-      'refused, K = 2',
+      'rejected, K = 2',
       'published',
-      'refused, K = 1.1',
+      'rejected, K = 1.1',
       'published',
     ],
     rows,

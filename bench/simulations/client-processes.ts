@@ -13,8 +13,8 @@ import { simulate, type World } from './harness.ts';
 import { mean, percent } from './report.ts';
 
 /**
- * What receives the calls: tells how many milliseconds the response to a request that comes now takes. It does the work
- * whether or not the caller waits for it.
+ * Receives a call, and tells how many milliseconds the response to it takes. A backend does the work
+ * whether or not the caller waits for the response.
  */
 export type Backend = () => number;
 
@@ -38,7 +38,7 @@ export interface ProcessesOptions {
   backend: (world: World) => Backend;
 }
 
-/** What all processes together saw, by the second in which it began. */
+/** The calls of all processes together, by the second in which they began. */
 export interface Course {
   calls: number[];
   succeeded: number[];
@@ -46,8 +46,8 @@ export interface Course {
 }
 
 /**
- * What stands between the callers and the backend in each process: policies, or a ServiceClient, to which so many instances
- * lead that share the backend, as a database.
+ * The client between the callers and the backend in each process: policies, or a ServiceClient,
+ * which calls this number of instances. The instances share the backend, as a database.
  */
 type Contender = { policy: (attemptTimeout: number) => Policy } | { instances: number };
 

@@ -18,9 +18,12 @@ export interface ColdOptions {
 
 const WORKERS = 20;
 const SERVICE_TIME = 50;
-const PATIENCE = 250;
+const MAX_WAIT = 250;
 
-/** What a server answers in time in each second, as a share of what it can do, when a process starts into overload. */
+/**
+ * The calls that succeed in time in each second, as a share of the server's capacity, when a
+ * process starts into overload.
+ */
 export async function coldOverload(
   makeLimiter: () => Policy,
   { seed = 1, demand, seconds = 60, burst = 0 }: ColdOptions,
@@ -31,7 +34,7 @@ export async function coldOverload(
       maxQueue: Infinity,
       serviceTime: () => Math.max(1, normal(SERVICE_TIME, SERVICE_TIME / 5)),
     });
-    const policy = compose(makeLimiter(), new Timeout(PATIENCE));
+    const policy = compose(makeLimiter(), new Timeout(MAX_WAIT));
     const capacity = (WORKERS * 1000) / SERVICE_TIME;
     const inTime = new Array<number>(seconds).fill(0);
     const call = () => {

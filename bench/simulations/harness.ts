@@ -1,9 +1,12 @@
 import { setImmediate as nextImmediate } from 'node:timers';
 import { seeded } from '../support/seeded.ts';
 
-/** What a scenario has in its hands besides the globals, all of which keep virtual time while it runs. */
+/** The tools of a scenario besides the globals, all of which keep virtual time while it runs. */
 export interface World {
-  /** Calls back in exactly so many milliseconds; setTimeout makes 1 of less than that, as that of Node does. */
+  /**
+   * Calls back after exactly `milliseconds`; setTimeout raises a wait of less than 1 ms to 1 ms, as
+   * that of Node does.
+   */
   readonly later: (milliseconds: number, callback: () => void) => void;
   readonly sleep: (milliseconds: number) => Promise<void>;
 }

@@ -25,7 +25,10 @@ function serverLatency(servers: number): () => number {
   return () => DELAY * (SLOW / (1 - Math.random())) ** (1 / exponent);
 }
 
-/** Reads one after the other, each of which asks all servers at once and is done when the last has answered. */
+/**
+ * Runs reads one after the other. Each calls all servers at once, and is done when the last has
+ * responded.
+ */
 export async function reads(
   hedging: HedgeOptions | undefined,
   { reads: count, servers = 100, seed = 1 }: { reads: number; servers?: number; seed?: number },

@@ -46,11 +46,11 @@ function queueingServer({ processors, seconds }: Cut): Backend {
   const to = from + 1_000 * seconds;
   const before = PROCESSORS * from;
   const within = processors * (to - from);
-  /** What the processors can have done up to a time, in milliseconds of one. */
+  /** The work that the processors can have done up to a time, in milliseconds of one processor. */
   const doneBy = (time: number) =>
     PROCESSORS * (Math.min(time, from) + Math.max(0, time - to)) +
     processors * (Math.min(Math.max(time, from), to) - from);
-  /** When they can have done so much. */
+  /** The time at which the processors can have done this work. */
   const timeOf = (done: number) => {
     if (done <= before) return done / PROCESSORS;
     if (done <= before + within) return from + (done - before) / processors;

@@ -1,7 +1,7 @@
-/** What a simulation has to show. */
+/** The results of a simulation. */
 export interface Report {
   title: string;
-  /** Who published what it is measured against. */
+  /** The publication whose figures the results are measured against. */
   source: string;
   /** The setting, as far as the source leaves it open or ours differs. */
   assumed: string;

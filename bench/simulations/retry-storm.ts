@@ -13,9 +13,9 @@ export interface RetryStormOptions {
   mark: boolean;
   /** Seconds before, in and after the outage. */
   phases?: [before: number, outage: number, after: number];
-  /** What the backend works on at once, 50 ms each. */
+  /** Calls that the backend works on at once, 50 ms each. */
   workers?: number;
-  /** Share of the capacity of the backend that the first tries are. */
+  /** The load of the first attempts, as a share of the capacity of the backend. */
   load?: number;
 }
 
@@ -37,7 +37,10 @@ const SERVICE_TIME = 50;
 /** Seconds at the end whose requests may still be under way. */
 const TAIL = 5;
 
-/** Services in a row, each of which tries three times what the next does, and a backend that fails for a while. */
+/**
+ * Services in a row, each of which makes up to three attempts at the next, and a backend that fails
+ * for a while.
+ */
 export async function retryStorm(options: RetryStormOptions): Promise<RetryStorm> {
   const { seed = 1, budgets, mark, phases = [10, 30, 20], workers = 20, load = 0.8 } = options;
   const [before, outage, after] = phases;
@@ -97,9 +100,12 @@ export async function retryStorm(options: RetryStormOptions): Promise<RetryStorm
   });
 }
 
-/** What a network does to an error unless someone takes care: nothing that was known of it arrives. */
+/**
+ * Throws an error as it comes over a network unless a service marks it: nothing that was known of
+ * it arrives.
+ */
 function forget(): never {
-  throw new Error('the service below answered 503');
+  throw new Error('the service below responded with 503');
 }
 
 const KINDS = [

@@ -5,7 +5,7 @@ export class ServerError extends Error {}
 export interface ServerOptions {
   /** Calls that it works on at once. */
   workers: number;
-  /** Calls that may wait for a worker; it refuses more at once. */
+  /** Calls that may wait for a worker; it rejects more at once. */
   maxQueue: number;
   /** Milliseconds of work that a call is. */
   serviceTime: () => number;
@@ -18,7 +18,7 @@ export interface ServerOptions {
 export class Server {
   /** Calls that came. */
   received = 0;
-  /** While true it refuses every call. */
+  /** While true the server rejects every call. */
   failing = false;
   /** Calls that it works on at once; may change at any time. */
   workers: number;
@@ -33,7 +33,7 @@ export class Server {
     this.workers = options.workers;
   }
 
-  /** Resolves when the work is done; rejects with a ServerError if the call is refused. */
+  /** Resolves when the work is done; rejects with a ServerError if the server rejects the call. */
   async call(): Promise<void> {
     this.received++;
     if (this.failing) throw new ServerError('failing');

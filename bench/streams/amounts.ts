@@ -8,7 +8,9 @@ export const CANCELLED = 10_000;
 export const FIRST_CANCELLED = 2_000;
 export const AT_ONCE = 50;
 
-/** What is ours may not need more: bytes while it streams, and bytes that are left of cancelled calls. */
+/**
+ * Bounds for the package: bytes held while it streams, and bytes that are left of cancelled calls.
+ */
 export const MAX_WHILE_STREAMING = 16 * MIB;
 export const MAX_LEFT = 2 * MIB;
 

@@ -24,7 +24,7 @@ export interface Sent {
 
 type Chunks = AsyncIterable<Uint8Array | string>;
 
-/** Sends a request; gives the body of the answer as it comes. */
+/** Sends a request; gives the body of the response as it comes. */
 export type Sender = (sent: Sent) => Promise<Chunks>;
 
 const SERVICE = 'user-service';

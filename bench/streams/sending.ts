@@ -83,7 +83,7 @@ async function cancel(send: Sender, bySignal: boolean): Promise<void> {
   throw new Error('the call ended well though it was cancelled');
 }
 
-/** What is in use, garbage apart: the second collection waits for what the first has begun. */
+/** The bytes in use, without garbage: the second collection waits for what the first has begun. */
 function inUse(): number {
   globalThis.gc!();
   globalThis.gc!();

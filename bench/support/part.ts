@@ -40,7 +40,7 @@ export class Part {
   }
 }
 
-/** The other side of a Part: prepares for its task, then answers questions. */
+/** The other side of a Part: prepares for its task, then responds to questions. */
 export async function play<Task>(
   prepare: (task: Task) => Promise<Record<string, () => unknown>>,
 ): Promise<void> {

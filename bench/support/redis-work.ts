@@ -1,7 +1,7 @@
 import type { Redis } from 'ioredis';
 import * as scripts from '../../src/redis/registry-scripts.ts';
 
-/** What a Redis has done since it was started, by its own account. */
+/** The work that a Redis has done since it was started, by its own account. */
 export interface RedisWork {
   /** How often each command was called, by its name. */
   readonly calls: ReadonlyMap<string, number>;

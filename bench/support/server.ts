@@ -1,8 +1,8 @@
 import { createServer } from 'node:net';
 
 /**
- * The other side of the client benchmark, in a process of its own: answers each request, once its head is there,
- * with the same JSON. It parses nothing, so that the clients are what is measured.
+ * The other side of the client benchmark, in a process of its own: responds to each request, once
+ * its head is there, with the same JSON. It parses nothing, so that only the clients are measured.
  */
 const body = JSON.stringify({
   id: 'u1',

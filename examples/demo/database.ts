@@ -1,4 +1,4 @@
-/** What the instances of a service share, in whatever process each of them runs. */
+/** The data that the instances of a service share, in whatever process each of them runs. */
 export interface Database {
   table<T>(name: string): Table<T>;
   /** One at a time for each key: the next action begins when the one before has ended. */

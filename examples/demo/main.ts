@@ -9,7 +9,7 @@ import { memoryStage, redisStage } from './stage.ts';
 
 const ORDERS_PER_SECOND = 50;
 /** Milliseconds for which an order is asked for again. */
-const PATIENCE = 30_000;
+const MAX_WAIT = 30_000;
 
 const redis = redisOption();
 const startedAt = performance.now();
@@ -20,7 +20,7 @@ const shop = new ServiceClient({ discovery, callerName: 'shop' });
 let phase = new Phase('');
 const phases: Phase[] = [];
 const accepted = new Set<string>();
-const refused = new Set<string>();
+const rejected = new Set<string>();
 const askedAgain = new Set<string>();
 const unanswered = new Set<string>();
 
@@ -71,8 +71,8 @@ const reachedBefore = await receivedBy(payments);
 for (const payment of payments) await payment.set({ broken: true });
 await during('no payments', 3_000);
 narrate(
-  `   Of ${phase.succeeded + phase.refused} orders, ${(await receivedBy(payments)) - reachedBefore} ` +
-    'calls reached it. The others were refused at once, and their reservations released.',
+  `   Of ${phase.succeeded + phase.rejected} orders, ${(await receivedBy(payments)) - reachedBefore} ` +
+    'calls reached it. The others were rejected at once, and their reservations released.',
 );
 
 narrate('5. payment-service is well again. The next probe finds out.');
@@ -162,7 +162,7 @@ function noRedis(error: Error & { code?: string }): never {
   process.exit(1);
 }
 
-/** Places orders at a steady pace, and waits until each has its answer. */
+/** Places orders at a steady pace, and waits until each has its response. */
 async function during(title: string, duration: number): Promise<void> {
   phase = new Phase(title);
   phases.push(phase);
@@ -182,12 +182,12 @@ async function during(title: string, duration: number): Promise<void> {
   await Promise.all(pending);
 }
 
-/** Asks for the order until it is accepted or refused. */
+/** Places the order again and again until it is accepted or rejected. */
 async function placeOrder(orderId: string): Promise<void> {
   const counted = phase;
   const begun = performance.now();
   const elapsed = () => performance.now() - begun;
-  while (elapsed() < PATIENCE) {
+  while (elapsed() < MAX_WAIT) {
     try {
       await shop.call({
         service: 'order-service',
@@ -203,9 +203,9 @@ async function placeOrder(orderId: string): Promise<void> {
       return;
     } catch (error) {
       if (error instanceof ServiceResponseError && error.status === 424) {
-        refused.add(orderId);
-        counted.refused++;
-        counted.refusals.push(elapsed());
+        rejected.add(orderId);
+        counted.rejected++;
+        counted.rejections.push(elapsed());
         return;
       }
       // Nobody knows what became of it, as after a timeout. Under its key it may be asked for again.
@@ -232,13 +232,13 @@ async function audit(): Promise<void> {
       faults.push(`${orderId} was charged ${chargesOf.get(orderId) ?? 0} times`);
     if (!reservations.has(orderId)) faults.push(`${orderId} has no stock reserved`);
   }
-  for (const orderId of refused) {
-    if (orders.has(orderId)) faults.push(`${orderId} was refused and is stored`);
-    if (chargesOf.has(orderId)) faults.push(`${orderId} was refused and charged`);
-    if (reservations.has(orderId)) faults.push(`${orderId} was refused and keeps its stock`);
+  for (const orderId of rejected) {
+    if (orders.has(orderId)) faults.push(`${orderId} was rejected and is stored`);
+    if (chargesOf.has(orderId)) faults.push(`${orderId} was rejected and charged`);
+    if (reservations.has(orderId)) faults.push(`${orderId} was rejected and keeps its stock`);
   }
-  for (const orderId of unanswered) faults.push(`${orderId} got no answer`);
-  for (const { title, refused: count } of phases) {
+  for (const orderId of unanswered) faults.push(`${orderId} got no response`);
+  for (const { title, rejected: count } of phases) {
     if (count > 0 && !['no payments', 'recovery'].includes(title))
       faults.push(`${count} orders failed in '${title}'`);
   }
@@ -254,7 +254,7 @@ async function audit(): Promise<void> {
   const seconds = ((performance.now() - startedAt) / 1000).toFixed(0);
   if (faults.length === 0) {
     console.log(
-      `${accepted.size} orders accepted, each charged exactly once and none lost; ${refused.size} refused,`,
+      `${accepted.size} orders accepted, each charged exactly once and none lost; ${rejected.size} rejected,`,
     );
     console.log(`none of them charged, all their stock released. It took ${seconds} s.`);
     if (askedAgain.size > 0) console.log(`${askedAgain.size} of them had to be asked for more than once.`);

@@ -13,7 +13,7 @@ const body = {
 const headers = { type: 'object', required: ['idempotency-key'] };
 
 export const notificationRoutes: Routes = (app, _client, database) => {
-  /** What went out, by the key of the request, so that nothing goes out twice. */
+  /** The mails that went out, by the key of the request, so that none goes out twice. */
   const mails = database.table<Mail>('mails');
 
   app.post<{ Body: Mail; Headers: { 'idempotency-key': string } }>(

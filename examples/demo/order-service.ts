@@ -21,33 +21,34 @@ const body = {
 };
 
 export const orderRoutes: Routes = (app, client, database) => {
-  /** Those that were accepted. */
+  /** The orders that were accepted. */
   const orders = database.table<Order>('orders');
 
   app.post<{ Body: Order }>('/orders', { schema: { body } }, async (request, reply) => {
     const order = request.body;
     try {
-      // Who asks again, even at the same time, gets the order that was placed.
+      // A caller that repeats its request, even at the same time, gets the order that was placed.
       return await database.exclusively(order.orderId, async () => {
         return (await orders.get(order.orderId)) ?? (await place(order, client, orders));
       });
     } catch (error) {
-      // A 4xx tells the caller that this service is well, and that asking once more is of no use: what could
-      // be tried again was tried again here.
-      const refused = error instanceof Refused;
-      const { message, code } = (refused ? error.cause : error) as HoldfastError;
-      return reply.code(refused ? 424 : 503).send({ error: message, code });
+      // A 4xx tells the caller that this service is well, and that another attempt is of no use:
+      // this service has retried what could be retried.
+      const rejected = error instanceof OrderRejected;
+      const { message, code } = (rejected ? error.cause : error) as HoldfastError;
+      return reply.code(rejected ? 424 : 503).send({ error: message, code });
     }
   });
 };
 
 /** The order cannot be placed, because of the `cause`; nothing is left of it. */
-class Refused extends Error {}
+class OrderRejected extends Error {}
 
 /**
- * May be asked for again, whatever became of the order before: each step is done once for each order.
+ * Places an order. It may be placed again, whatever became of it before: each step is done once for
+ * each order.
  *
- * @throws Refused; anything else if nobody knows how far it came.
+ * @throws OrderRejected; anything else if nobody knows how far it came.
  */
 async function place(order: Order, client: ServiceClient, orders: Table<Order>): Promise<Order> {
   const { orderId, userId, quantity, amount } = order;
@@ -69,10 +70,10 @@ async function place(order: Order, client: ServiceClient, orders: Table<Order>):
       idempotencyKey: `charge-${orderId}`,
     });
   } catch (error) {
-    // It may have been charged, and the answer be on its way.
+    // It may have been charged, and the response may be on its way.
     if (error instanceof TimeoutError) throw error;
     await client.call({ service: 'inventory-service', method: 'DELETE', path: `/reservations/${orderId}` });
-    throw new Refused('the order is refused', { cause: error });
+    throw new OrderRejected('the order is rejected', { cause: error });
   }
   await orders.add(orderId, order);
 

@@ -13,7 +13,10 @@ const body = {
 const headers = { type: 'object', required: ['idempotency-key'] };
 
 export const paymentRoutes: Routes = (app, _client, database) => {
-  /** Every charge that was ever made, by the key of the request: who asks again with it gets the same one. */
+  /**
+   * Every charge that was ever made, by the key of the request: a caller that repeats the key gets
+   * the same one.
+   */
   const charges = database.table<Charge>('charges');
 
   app.post<{ Body: Charge; Headers: { 'idempotency-key': string } }>(

@@ -12,8 +12,9 @@ const LEASE = 10_000;
 const FORGOTTEN_AFTER = 600;
 
 /**
- * What each process of a run has of Redis: a connection, the registry of services, and the database that
- * they share. The keys of a run begin with its prefix, so that several runs can share one Redis.
+ * The use of Redis by each process of a run: a connection, the registry of services, and the
+ * database that the processes share. The keys of a run begin with its prefix, so that several runs
+ * can share one Redis.
  */
 export class RedisRun {
   readonly discovery: RedisServiceDiscovery;
@@ -40,10 +41,10 @@ export class RedisRun {
   }
 }
 
-/** @throws saying why, if there is no Redis that answers. */
+/** @throws saying why, if no Redis responds. */
 export async function reach(url: string): Promise<void> {
-  const patience = { connectTimeout: 3_000, commandTimeout: 3_000, retryStrategy: () => null };
-  const redis = new Redis(url, { lazyConnect: true, ...patience });
+  const timeouts = { connectTimeout: 3_000, commandTimeout: 3_000, retryStrategy: () => null };
+  const redis = new Redis(url, { lazyConnect: true, ...timeouts });
   let reason: Error | undefined;
   redis.on('error', (error) => {
     reason = error;

@@ -1,25 +1,25 @@
-/** What happened to the orders of one phase. */
+/** The results of the orders of one phase. */
 export class Phase {
   readonly title: string;
   succeeded = 0;
-  refused = 0;
+  rejected = 0;
   retries = 0;
   readonly latencies: number[] = [];
-  readonly refusals: number[] = [];
+  readonly rejections: number[] = [];
 
   constructor(title: string) {
     this.title = title;
   }
 
   get row(): Record<string, string | number> {
-    const orders = this.succeeded + this.refused;
+    const orders = this.succeeded + this.rejected;
     return {
       phase: this.title,
       orders,
       succeeded: `${((100 * this.succeeded) / orders).toFixed(1)} %`,
       'p50 ms': percentile(this.latencies, 0.5),
       'p99 ms': percentile(this.latencies, 0.99),
-      'p50 of refusals ms': percentile(this.refusals, 0.5),
+      'p50 of rejections ms': percentile(this.rejections, 0.5),
       retries: this.retries,
     };
   }

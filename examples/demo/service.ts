@@ -21,22 +21,22 @@ export interface Instance {
   stop(): Promise<void>;
 }
 
-/** What the demo can make an instance do. */
+/** The behaviour of an instance, which the demo can change. */
 export interface Switches {
-  /** Milliseconds that it waits before it answers. */
+  /** Milliseconds that it waits before it responds. */
   delay: number;
-  /** Answers 503 to everything. */
+  /** It responds to every request with 503. */
   broken: boolean;
 }
 
-/** What an instance tells of its calls to other services. */
+/** The news that an instance tells of its calls to other services. */
 export type News =
   | { kind: 'retry' }
   | { kind: 'open'; service: string; wait: number }
   | { kind: 'half-open' | 'close'; service: string };
 
-/** What an instance needs around it. */
-export interface Surroundings {
+/** The registry, the database and the listener that an instance needs. */
+export interface Environment {
   readonly discovery: ServiceDiscovery;
   readonly database: Database;
   /** Milliseconds. */
@@ -47,8 +47,8 @@ export interface Surroundings {
 export type Routes = (app: FastifyInstance, client: ServiceClient, database: Database) => void;
 
 /** Starts an instance in this process, on a free port, and registers it. */
-export async function startInstance(service: string, surroundings: Surroundings): Promise<Instance> {
-  const { discovery, database, heartbeatInterval, tell } = surroundings;
+export async function startInstance(service: string, environment: Environment): Promise<Instance> {
+  const { discovery, database, heartbeatInterval, tell } = environment;
   const app = Fastify({ forceCloseConnections: true });
   // Its own client: each instance judges those that it calls by what it sees itself.
   const client = new ServiceClient({ discovery, callerName: service });

@@ -30,7 +30,7 @@ export function memoryStage(): Stage {
 /**
  * Each of them in a process of its own; Redis is what they share.
  *
- * @throws saying why, if there is no Redis that answers.
+ * @throws saying why, if no Redis responds.
  */
 export async function redisStage(url: string): Promise<Stage> {
   await reach(url);
@@ -44,7 +44,10 @@ export async function redisStage(url: string): Promise<Stage> {
   };
 }
 
-/** What the process of an instance says: that it is ready, its news, after each command what it received. */
+/**
+ * A message of the process of an instance: that it is ready, its news, or what it received after a
+ * command.
+ */
 export type FromInstance = { instanceId: string } | { news: News } | { received: number };
 
 async function forkInstance(

@@ -4,7 +4,7 @@ import { discovery, stop } from './server.ts';
 
 const client = new ServiceClient({ discovery, callerName: 'example' });
 
-// The mesh tries again, within the budget of the service: ofetch need not.
+// The mesh retries, within the budget of the service: ofetch need not.
 const users = ofetch.create({ baseURL: 'http://user-service', retry: 0 }, { fetch: createFetch(client) });
 
 for (const id of ['u1', 'u2', 'u3', 'u4', 'u5', 'u6']) console.log(await users(`/users/${id}`));

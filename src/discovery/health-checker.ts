@@ -2,7 +2,7 @@ import type { buildConnector } from 'undici';
 import { ClosedError } from '../errors.ts';
 import { decided } from '../internal/decision.ts';
 import { Emitter } from '../internal/emitter.ts';
-import { CONNECT_OPTIONS, checkForeignOptions } from '../internal/foreign-options.ts';
+import { CONNECT_OPTIONS, checkExternalOptions } from '../internal/external-options.ts';
 import {
   anObject,
   type Check,
@@ -93,7 +93,7 @@ const checkPath: Check = (value, option) => {
 
 const connectOptions: Check = (value, option) => {
   either('an object of options or a function', anObject, func)(value, option);
-  if (typeof value === 'object') checkForeignOptions(value, option, CONNECT_OPTIONS);
+  if (typeof value === 'object') checkExternalOptions(value, option, CONNECT_OPTIONS);
 };
 
 /** A name that no registry can have could never have an instance. */

@@ -7,7 +7,7 @@ import { resolveClient } from '../client/resolve-client.ts';
 import type { ServiceClient, ServiceClientOptions } from '../client/service-client.ts';
 import { asError } from '../client/service-errors.ts';
 import { ClosedError, InvalidRequestError } from '../errors.ts';
-import { CONNECT_OPTIONS, checkForeignOptions } from '../internal/foreign-options.ts';
+import { CONNECT_OPTIONS, checkExternalOptions } from '../internal/external-options.ts';
 import { LinkedList } from '../internal/linked-list.ts';
 import { anything, type Check, having, validateOptions } from '../internal/validate.ts';
 import { type AgentClientRequest, AgentRequest, type SocketsOf } from './agent-request.ts';
@@ -78,7 +78,7 @@ const AGENT_OPTIONS: ReadonlySet<string> = new Set([
   'scheduling',
 ]);
 
-const agentOptions: Check = (value, option) => checkForeignOptions(value, option, AGENT_OPTIONS);
+const agentOptions: Check = (value, option) => checkExternalOptions(value, option, AGENT_OPTIONS);
 
 /** See `createHttpAgent`. Its own `sockets` and the like are those to hosts outside the mesh. */
 export class MeshHttpAgent extends HttpAgent {

@@ -73,8 +73,8 @@ export class InstanceCache {
   }
 
   /**
-   * Whether the cache was filled, by the registry or by an earlier process, be it with no
-   * instances.
+   * Whether the registry or an earlier process has filled the cache. A list of no instances fills
+   * it too.
    */
   get filled(): boolean {
     return this.#origin.kind !== 'nowhere';

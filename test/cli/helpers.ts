@@ -12,7 +12,7 @@ export interface Running {
   readonly ended: Promise<number>;
   readonly out: string;
   readonly err: string;
-  /** What was written, line by line; of a last line that is not whole yet, nothing. */
+  /** The lines that were written, without a last line that is not whole yet. */
   readonly lines: string[];
   /** Ctrl-C. */
   interrupt(): void;

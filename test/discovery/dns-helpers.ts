@@ -3,14 +3,14 @@ import type { DnsAddressRecord, DnsResolver, DnsServiceRecord } from '../../src/
 type RecordType = 'A' | 'AAAA' | 'SRV';
 type Answer = readonly unknown[] | Error | Promise<readonly unknown[]>;
 
-/** What Node's resolver rejects with. */
+/** Builds the error that Node's resolver rejects with. */
 export function dnsError(code: string): Error {
   return Object.assign(new Error(`query ${code}`), { code });
 }
 
 /** A resolver that says what a test tells it to. */
 export class FakeDns implements DnsResolver {
-  /** What it was asked, such as `A users.test`. */
+  /** The queries that the resolver received, such as `A users.test`. */
   readonly asked: string[] = [];
   readonly #answers = new Map<string, Answer>();
   readonly #names = new Set<string>();

@@ -52,7 +52,7 @@ async function statusesIn(discovery: ServiceDiscovery, serviceName = service) {
 /** Waits until the check passes, also on a machine that has much to do. */
 const eventually = (check: () => void | Promise<void>) => vi.waitFor(check, { timeout: 4_000, interval: 5 });
 
-/** Waits for so many more requests. */
+/** Waits until the server has received `count` more requests. */
 async function requestsTo(server: TestServer, count: number): Promise<void> {
   const already = server.requests.length;
   await eventually(() => expect(server.requests.length).toBeGreaterThanOrEqual(already + count));

@@ -5,7 +5,7 @@ import type { ServiceInstance } from '../../src/discovery/service-instance.ts';
 
 type Status = ServiceInstance['status'];
 
-/** What it says after each result: `+` for a check that passed, `-` for one that failed. */
+/** The status after each result: `+` for a check that passed, `-` for one that failed. */
 function judged(status: Status, results: string, thresholds = { rise: 2, fall: 3 }): Status[] {
   const counter = new RiseFallCounter(status, thresholds);
   return Array.from(results, (result) => counter.record(result === '+'));

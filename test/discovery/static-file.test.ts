@@ -31,7 +31,7 @@ async function replace(path: string, text: string): Promise<void> {
   await rename(`${path}.new`, path);
 }
 
-/** What was taken from the file, and the messages of its failures. */
+/** Records the contents that were taken from the file, and the messages of its failures. */
 function follow(path: string | URL, take: (content: unknown) => void = () => {}) {
   const taken: unknown[] = [];
   const failures: string[] = [];

@@ -19,7 +19,7 @@ function clientOf(origins: string[], options: ServiceOptions = {}): ServiceClien
 }
 
 describe('a service that loses one of its instances', () => {
-  it('answers each of 200 GETs in flight when one of two is killed, and its circuit stays closed', async () => {
+  it('responds to each of 200 GETs in flight when one of two is killed, and its circuit stays closed', async () => {
     const [one, other] = await Promise.all([startInstance(), startInstance()]);
     const client = clientOf([one.origin, other.origin]);
     const opened = vi.fn();
@@ -39,7 +39,7 @@ describe('a service that loses one of its instances', () => {
     expect(client.policies(service).circuitBreaker!.state).toBe('closed');
   });
 
-  it('answers every GET of 200 a second while one of two is killed', async () => {
+  it('responds to every GET of 200 a second while one of two is killed', async () => {
     const [one, other] = await Promise.all([startInstance(), startInstance()]);
     const client = clientOf([one.origin, other.origin]);
     const killBusier = () => void (one.received > other.received ? one : other).kill();
@@ -55,7 +55,7 @@ describe('a service that loses one of its instances', () => {
     expect(Math.min(one.received, other.received)).toBeGreaterThan(40);
   });
 
-  it('answers every GET while one of three answers 503 in no time, and gives that one few of the calls', async () => {
+  it('responds to every GET while one of three responds with 503 in no time, and gives that one few of the calls', async () => {
     const broken = await startServer((_request, response) => json(response, { error: 'broken' }, 503));
     const well = await Promise.all(
       [1, 2].map(() => startServer((_request, response) => json(response, { ok: true }))),
@@ -100,10 +100,11 @@ describe('a service that is down as a whole', () => {
 
     expect(report.failures.length).toBe(report.sent);
     expect(retries.mock.calls.length).toBeLessThan(0.2 * report.sent);
-    const refused = report.failures.filter(({ error }) => error instanceof CircuitOpenError);
-    expect(refused.length).toBeGreaterThan(0.5 * report.sent);
-    // Those that were refused on their first try: one that waited for a retry has its backoff in its time.
-    const times = refused.map(({ elapsed }) => elapsed).sort((a, b) => a - b);
+    const rejected = report.failures.filter(({ error }) => error instanceof CircuitOpenError);
+    expect(rejected.length).toBeGreaterThan(0.5 * report.sent);
+    // The median is that of calls rejected at their first attempt: a call that waited for a retry
+    // has its backoff in its time.
+    const times = rejected.map(({ elapsed }) => elapsed).sort((a, b) => a - b);
     expect(times[Math.floor(times.length / 2)]).toBeLessThan(5);
     const probes = received() - receivedAtOpening;
     expect(receivedAtOpening).toBeGreaterThan(before);

@@ -14,7 +14,7 @@ const USER = [
   ...['+zadd', '+zrem', '+zrange', '+zrevrange', '+zrangebyscore', '+pexpire', '+pttl', '+publish'],
   ...['+sadd', '+srem', '+smembers', '+get', '+set', '+del', '+subscribe', '+unsubscribe', '+ping', '+info'],
 ];
-/** What ioredis asks a cluster for. */
+/** Commands that ioredis sends to a cluster by itself. */
 const OF_CLUSTERS = ['+cluster|slots', '+cluster|info'];
 
 const cluster = clusterOfFile();

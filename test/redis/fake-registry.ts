@@ -46,14 +46,14 @@ export class FakeRegistry {
   /** Receives each published message. */
   onPublish: (text: string) => void = () => {};
   latency = 0;
-  /** What commands fail with. */
+  /** The error that commands fail with, if any. */
   failure: Error | undefined = undefined;
   /** Why Redis rejects writes, if it does: tests then register and expire nobody. */
   rejection: string | undefined = undefined;
   nextExpiry = Infinity;
   #epoch = 0;
 
-  /** What a class under test takes. */
+  /** The fake under the type that a class under test requires. */
   get asRegistry(): ServiceRegistry {
     return this as unknown as ServiceRegistry;
   }

@@ -26,7 +26,7 @@ function beating(registry = new FakeRegistry()) {
       heartbeats.register(serviceName, instanceId, json),
     heartbeat: (instanceId: string, serviceName = service) => heartbeats.heartbeat(serviceName, instanceId),
     deregister: (instanceId: string) => heartbeats.deregister(service, instanceId),
-    /** What Redis knows of an instance, as JSON. */
+    /** The JSON of an instance that Redis holds. */
     jsonIn: (instanceId: string) =>
       registry
         .held()

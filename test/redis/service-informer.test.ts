@@ -16,11 +16,11 @@ const idsOf = (instances: readonly ServiceInstance[]) => instances.map(({ instan
 const restored = toInstance({ serviceName: service, instanceId: 'u0', host: '10.0.0.1', port: 8001 });
 
 /**
- * A service that is informer, subscribed at once what its registry publishes unless the test says
- * otherwise.
+ * Creates an informer that is subscribed at once to everything that its registry publishes, unless
+ * the test says otherwise.
  */
 function following(registry = new FakeRegistry(), { refreshInterval = REFRESH, grace = GRACE } = {}) {
-  /** What the listener was told: 'known', 'changed', 'stale'… with ids. */
+  /** The events that the listener received: 'known', 'changed', 'stale'… with ids. */
   const events: string[] = [];
   /** The lists of all changes. */
   const told: (readonly ServiceInstance[])[] = [];
@@ -53,7 +53,7 @@ function following(registry = new FakeRegistry(), { refreshInterval = REFRESH, g
     get ids() {
       return idsOf(informer.instances);
     },
-    /** What was told since this was asked the last time. */
+    /** Takes the events that were told since the last call. */
     news: () => events.splice(0),
   };
 }
@@ -879,7 +879,7 @@ describe('whatever happens', () => {
   );
   type Step = typeof step extends fc.Arbitrary<infer S> ? S : never;
 
-  /** What the registry holds, as anyone who reads it now would see it. */
+  /** The instances that a reader of the registry would see now. */
   function truth(registry: FakeRegistry) {
     const instances = Array.from(registry.held(), ([instanceId, { record, status }]) => {
       const { port, status: seen } = parseEntry(service, {

@@ -23,7 +23,10 @@ export async function run(): Promise<Row[]> {
   }
 }
 
-/** What the demo tells. It fails if the demo does, which holds its books against what it was told. */
+/**
+ * Runs the demo, and reads its output. It fails if the demo does, which holds its books against
+ * what it was told.
+ */
 async function tell(...args: string[]): Promise<string> {
   const { stdout } = await promisify(execFile)(process.execPath, [DEMO, ...args]);
   return stdout;

@@ -26,10 +26,10 @@ export interface PartialFailure {
 }
 
 /**
- * What is required of calls while some instances of a service are bad and at least one is well. In its words `unpaid` is
- * a call that the retry budget could not pay a retry for, `late` one that begins 0.5 s after the first failure (with
- * instances that hang: once all of them are ejected), and `after the fifth` one that begins when five failures of its
- * instance are known.
+ * Checks the requirements for calls while some instances of a service are bad and at least one is
+ * well. In its words `unpaid` is a call that the retry budget could not pay a retry for, `late` one
+ * that begins 0.5 s after the first failure (with instances that hang: once all of them are
+ * ejected), and `after the fifth` one that begins when five failures of its instance are known.
  */
 export function partialFailure({ situation, client, ...how }: PartialFailure): Row {
   const { measured, required, ok } = judge(client, how);

@@ -6,7 +6,7 @@ import type { Row } from '../../support/trial.ts';
 import { percent } from './requirements.ts';
 import { LATENCY, type Setting } from './setting.ts';
 
-/** What opens the breaker of a service, and what does not. */
+/** Checks which faults open the breaker of a service, and which do not. */
 export async function serviceHealth(setting: Setting): Promise<Row[]> {
   const steady = [lonely(setting), boundedEjections(setting)];
   const rows: Row[] = [];

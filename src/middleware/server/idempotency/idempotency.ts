@@ -5,6 +5,7 @@ import { TimeoutError } from '../../../errors.ts';
 import { isThenable } from '../../../internal/decision.ts';
 import {
   boolean,
+  type Check,
   either,
   func,
   having,
@@ -124,6 +125,9 @@ const MAX_WAITING_PER_SCOPE = 1_000;
 const FIRST_WAIT = 20;
 const LONGEST_WAIT = 500;
 
+/** Runs a check of a value that may be 'reject'; tells this name where its former name is given. */
+const withRenamedReject = (check: Check) => withRenamedValue('refuse', 'reject', check);
+
 /**
  * Handles a request with an idempotency key once, and replays its response to all that come again.
  *
@@ -157,13 +161,14 @@ export class Idempotency {
         required: either('true, false or a function', boolean, func),
         ttl: number(1),
         lockTimeout: number(100, MAX_DELAY),
-        duplicates: withRenamedValue('refuse', 'reject', oneOf('wait', 'reject')),
+        duplicates: withRenamedReject(oneOf('wait', 'reject')),
         waitTimeout: milliseconds,
         maxResponseSize: integer(0),
         scope: func,
         credentialHeaders: headerNames,
-        whenUnavailable: withRenamedValue('refuse', 'reject', oneOf('reject', 'handle')),
+        whenUnavailable: withRenamedReject(oneOf('reject', 'handle')),
       },
+      // The new name of each option, by its former name.
       { lease: 'lockTimeout', maxAnswerSize: 'maxResponseSize' },
     );
     this.#options = options;
@@ -348,7 +353,7 @@ function checkKeyState(found: KeyState): KeyState {
   throw new TypeError(`a store of idempotency keys must give 'begun', 'locked' or 'done'; got '${state}'`);
 }
 
-/** Waits for so many milliseconds, or until the client disconnects. */
+/** Waits for `wait` milliseconds, or until the client disconnects. */
 function pause(wait: number, disconnected: Abortable): Promise<void> {
   return new Promise((resolve) => {
     const stop = () => {
