@@ -15,10 +15,11 @@ import {
 } from '../errors.ts';
 import { Emitter } from '../internal/emitter.ts';
 import { anObject, having, validateOptions } from '../internal/validate.ts';
-import { type Abortable, abortableOf, isSignal, OnAbort } from '../policies/abort.ts';
+import { type Abortable, isSignal, OnAbort, toAbortable } from '../policies/abort.ts';
 import { CircuitBreaker } from '../policies/circuit-breaker.ts';
-import { type Attributes, type CallContext, Context, contextOf } from '../policies/context.ts';
-import { areRetriesSpent, exempt, markRetriesSpent } from '../policies/outcome.ts';
+import { type Attributes, type CallContext, Context, toContext } from '../policies/context.ts';
+import { excludeFromBreaker } from '../policies/outcome.ts';
+import { areRetriesSpent, spentRetries } from '../policies/spent-retries.ts';
 import { Timeout } from '../policies/timeout.ts';
 import { checkCall } from './call-options.ts';
 import {
@@ -255,7 +256,7 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
    */
   relay(request: RelayRequest, handler: Dispatcher.DispatchHandler, calls?: RelayedCalls): void {
     // What is no signal is refused with the rest of the request.
-    const source = isSignal(request.signal) ? abortableOf(request.signal) : undefined;
+    const source = isSignal(request.signal) ? toAbortable(request.signal) : undefined;
     const call = new RelayedCall(handler, source, calls);
     try {
       const policies = this.#policiesOf(request.service);
@@ -405,7 +406,7 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
     resultOf: (state: CallState, response: R) => T,
     failed: (error: unknown) => T = rethrow,
   ): Promise<T> {
-    const attempt = (context: CallContext) => this.#attempt(state, policies, contextOf(context), send);
+    const attempt = (context: CallContext) => this.#attempt(state, policies, toContext(context), send);
     const deadline = currentRequestContext()?.deadline ?? Infinity;
     const options = new Context(1, deadline, state, source, false);
     const policy = policies.around(method, call.timeout);
@@ -490,7 +491,7 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
         const verdict = context.cancelled ? 'ignored' : policies.verdictOf(outcome);
         const conclusive = verdict !== 'ignored';
         lease.release(conclusive ? { error } : unjudged(context));
-        if (!conclusive || policies.record(lease, outcome, true, startedAt)) exempt(error);
+        if (!conclusive || policies.record(lease, outcome, true, startedAt)) excludeFromBreaker(error);
         if (context.cancelled) throw error;
         avoid(state, instanceId);
         if (conclusive && (lease.probe || lease.exploring)) state.exploringFailure = error;
@@ -515,7 +516,7 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
     send: Send<R>,
   ): Promise<R> {
     const attempt = (outer: CallContext) =>
-      endpoint.policy.execute((inner) => send(lease, endpoint, contextOf(inner)), outer);
+      endpoint.policy.execute((inner) => send(lease, endpoint, toContext(inner)), outer);
     const { probeTimeout } = lease;
     if (probeTimeout === undefined || !repeatable) return attempt(context);
     return new Timeout(probeTimeout, COOPERATIVE).execute(attempt, context);
@@ -637,7 +638,7 @@ function handOn(_state: CallState, { exchange }: RelayedAnswer): void {
 }
 
 function sourceOf(signal: AbortSignal | null | undefined): Abortable | undefined {
-  return signal === undefined || signal === null ? undefined : abortableOf(signal);
+  return signal === undefined || signal === null ? undefined : toAbortable(signal);
 }
 
 /** undici's `headersTimeout` bounds the wait for the head as the timeout of a call does: the lesser one is the deadline. */
@@ -777,7 +778,7 @@ function responseError(state: CallState, answer: Answer, text: string | undefine
     body,
   });
   if (areRetriesSpent(answer) || headers[RETRIES_SPENT_HEADER] !== undefined) {
-    markRetriesSpent({ ok: false, error });
+    spentRetries.mark(error);
   }
   return error;
 }

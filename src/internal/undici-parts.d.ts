@@ -1,4 +1,4 @@
-/** What `./undici.ts` takes from within undici, which has no types of its own. */
+/** The inner modules of undici that `./undici.ts` imports; they have no types of their own. */
 declare module 'undici/lib/*' {
   const part: unknown;
   export default part;

@@ -1,12 +1,12 @@
 import fc from 'fast-check';
 import { describe, expect, it, vi } from 'vitest';
-import { AbortScope, abortableOf, OnAbort } from '../../src/policies/abort.ts';
+import { AbortScope, OnAbort, toAbortable } from '../../src/policies/abort.ts';
 import { listenersOn } from './helpers.ts';
 
 describe("a caller's signal that many calls share", () => {
   it('carries one listener while anyone waits, and none otherwise', () => {
     const { signal } = new AbortController();
-    const abortable = abortableOf(signal);
+    const abortable = toAbortable(signal);
     const listeners = Array.from({ length: 100 }, () => new OnAbort(() => {}));
     expect(listenersOn(signal)).toBe(0);
     for (const listener of listeners) abortable.listen(listener);
@@ -17,13 +17,13 @@ describe("a caller's signal that many calls share", () => {
 
   it('is the same one for every call', () => {
     const { signal } = new AbortController();
-    expect(abortableOf(signal)).toBe(abortableOf(signal));
-    expect(abortableOf(signal)).not.toBe(abortableOf(new AbortController().signal));
+    expect(toAbortable(signal)).toBe(toAbortable(signal));
+    expect(toAbortable(signal)).not.toBe(toAbortable(new AbortController().signal));
   });
 
   it('tells everyone once, in order, with its reason', () => {
     const controller = new AbortController();
-    const abortable = abortableOf(controller.signal);
+    const abortable = toAbortable(controller.signal);
     const told: unknown[] = [];
     for (let i = 0; i < 3; i++) abortable.listen(new OnAbort((reason) => told.push([i, reason])));
     controller.abort('why');
@@ -39,7 +39,7 @@ describe("a caller's signal that many calls share", () => {
 
   it('does not tell one that another has made leave meanwhile', () => {
     const controller = new AbortController();
-    const abortable = abortableOf(controller.signal);
+    const abortable = toAbortable(controller.signal);
     const second = new OnAbort(vi.fn());
     abortable.listen(new OnAbort(() => abortable.unlisten(second)));
     abortable.listen(second);
@@ -51,7 +51,7 @@ describe("a caller's signal that many calls share", () => {
     fc.assert(
       fc.property(fc.array(fc.tuple(fc.boolean(), fc.nat(9)), { maxLength: 60 }), (steps) => {
         const controller = new AbortController();
-        const abortable = abortableOf(controller.signal);
+        const abortable = toAbortable(controller.signal);
         const told = new Set<number>();
         const listening = new Set<number>();
         const listeners = Array.from({ length: 10 }, (_, index) => new OnAbort(() => told.add(index)));
@@ -77,7 +77,7 @@ describe('a part of a call that can be aborted by itself', () => {
     const controller = new AbortController();
     const told: unknown[] = [];
     const scope = new AbortScope(
-      abortableOf(controller.signal),
+      toAbortable(controller.signal),
       new OnAbort((reason) => told.push(['owner', reason])),
     );
     scope.listen(new OnAbort((reason) => told.push(['listener', reason])));
@@ -103,7 +103,7 @@ describe('a part of a call that can be aborted by itself', () => {
   it('does not hear the call any more once it has ended', () => {
     const controller = new AbortController();
     const owner = vi.fn();
-    const scope = new AbortScope(abortableOf(controller.signal), new OnAbort(owner));
+    const scope = new AbortScope(toAbortable(controller.signal), new OnAbort(owner));
     scope.end();
     expect(listenersOn(controller.signal)).toBe(0);
     controller.abort();

@@ -12,7 +12,7 @@ import {
   type AdaptiveConcurrencyOptions,
 } from '../../src/policies/adaptive-concurrency.ts';
 import type { ConcurrencyLimit, LimitSample } from '../../src/policies/concurrency-limit.ts';
-import { exempt } from '../../src/policies/outcome.ts';
+import { excludeFromBreaker } from '../../src/policies/outcome.ts';
 import { compose } from '../../src/policies/policy.ts';
 import { Timeout } from '../../src/policies/timeout.ts';
 import {
@@ -96,7 +96,7 @@ describe('a limiter without a free place', () => {
   it('refuses at once what neither limit nor queue can hold, and tells it', async () => {
     const limiter = new AdaptiveConcurrency({ initialLimit: 2, maxQueue: 1 });
     const told: LimitExceededError[] = [];
-    limiter.on('reject', (error) => told.push(error));
+    limiter.on('reject', ({ error }) => told.push(error));
     for (let call = 0; call < 3; call++) begin(limiter);
     const operation = vi.fn();
     const error = await rejectionOf(limiter.execute(operation));
@@ -278,7 +278,7 @@ describe('the limit', () => {
       body: undefined,
     });
   const exempted = new TimeoutError('one instance of many', 10);
-  exempt(exempted);
+  excludeFromBreaker(exempted);
 
   it.each<[string, unknown, boolean]>([
     ['a timeout', new TimeoutError('late', 10), true],
@@ -444,7 +444,7 @@ describe('partitions', () => {
   it('refuses the least critical of those who wait when the queue is full, the last come first', async () => {
     const limiter = make({ maxQueue: 3 });
     const told: unknown[] = [];
-    limiter.on('reject', (error) => told.push(error));
+    limiter.on('reject', ({ error }) => told.push(error));
     many(limiter, 10, 'checkout');
     const [first, second] = many(limiter, 2, 'report') as [
       ReturnType<typeof begin>,

@@ -4,7 +4,7 @@ import { seeded } from '../../bench/support/seeded.ts';
 import { BulkheadFullError, ThrottledError, TimeoutError } from '../../src/errors.ts';
 import { AdaptiveThrottle } from '../../src/policies/adaptive-throttle.ts';
 import { Bulkhead } from '../../src/policies/bulkhead.ts';
-import { exempt } from '../../src/policies/outcome.ts';
+import { excludeFromBreaker } from '../../src/policies/outcome.ts';
 import { compose } from '../../src/policies/policy.ts';
 import { Timeout } from '../../src/policies/timeout.ts';
 import {
@@ -108,7 +108,7 @@ describe('a call that is refused', () => {
   it('is not made, and told to who listens', async () => {
     const throttle = new AdaptiveThrottle({ random: () => 0 });
     const told: ThrottledError[] = [];
-    throttle.on('reject', (error) => told.push(error));
+    throttle.on('reject', ({ error }) => told.push(error));
     await refuse(throttle);
     const operation = vi.fn();
     const error = await rejectionOf(throttle.execute(operation));
@@ -174,7 +174,7 @@ describe('what counts', () => {
   it('a failure that says nothing about the backend as a whole counts as neither', async () => {
     const throttle = counting();
     const error = new TimeoutError('one dead instance', 1);
-    exempt(error);
+    excludeFromBreaker(error);
     await throttle.execute(() => Promise.reject(error)).catch(() => {});
     expect(throttle.rejectionProbability).toBe(0);
   });

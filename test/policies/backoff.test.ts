@@ -1,10 +1,10 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
+  computeWait,
   constantBackoff,
   decorrelatedJitter,
   exponentialBackoff,
-  waitOf,
 } from '../../src/policies/backoff.ts';
 
 const waits = (backoff: (attempt: number, previous: number) => number, retries: number) => {
@@ -92,13 +92,13 @@ it('constantBackoff waits the same each time', () => {
 
 describe('a wait that a backoff gives', () => {
   it.each([Number.NaN, -0.1, undefined, null, 'soon', {}])('%o is an error that says so', (wait) => {
-    const ask = () => waitOf(() => wait as number, "Retry option 'backoff'", 1, 0);
+    const ask = () => computeWait(() => wait as number, "Retry option 'backoff'", 1, 0);
     if (wait === null) expect(ask()).toBe(0);
     else expect(ask).toThrow(/^Retry option 'backoff': a backoff must give a number of milliseconds/);
   });
 
   it('is cut to what a timer can keep', () => {
-    expect(waitOf(() => Infinity, "Retry option 'backoff'", 1, 0)).toBe(2 ** 31 - 1);
+    expect(computeWait(() => Infinity, "Retry option 'backoff'", 1, 0)).toBe(2 ** 31 - 1);
   });
 });
 

@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { beforeEach, expect, it, vi } from 'vitest';
 import { CircuitOpenError } from '../../src/errors.ts';
-import { CircuitBreaker, type CircuitState } from '../../src/policies/circuit-breaker.ts';
+import { CircuitBreaker } from '../../src/policies/circuit-breaker.ts';
+import type { CircuitState } from '../../src/policies/circuit-breaker-options.ts';
 import { type Deferred, defer, fakeTime, flush, follow } from './helpers.ts';
 
 beforeEach(fakeTime);

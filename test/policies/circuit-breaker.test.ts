@@ -2,11 +2,11 @@ import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { BulkheadFullError, CircuitOpenError } from '../../src/errors.ts';
 import { constantBackoff, exponentialBackoff } from '../../src/policies/backoff.ts';
 import { Bulkhead } from '../../src/policies/bulkhead.ts';
-import {
-  CircuitBreaker,
-  type CircuitBreakerOptions,
-  type CircuitBreakerSnapshot,
-} from '../../src/policies/circuit-breaker.ts';
+import { CircuitBreaker } from '../../src/policies/circuit-breaker.ts';
+import type {
+  CircuitBreakerOptions,
+  CircuitBreakerSnapshot,
+} from '../../src/policies/circuit-breaker-options.ts';
 import { compose, type Policy } from '../../src/policies/policy.ts';
 import { Timeout } from '../../src/policies/timeout.ts';
 import {
@@ -719,7 +719,7 @@ describe('the events of a breaker', () => {
     breaker.on('half-open', () => told.push('half-open'));
     breaker.on('close', () => told.push('close'));
     breaker.on('isolate', () => told.push('isolate'));
-    breaker.on('reject', (error) => told.push(error.code));
+    breaker.on('reject', ({ error }) => told.push(error.code));
     await fail(breaker, 2);
     await rejectionOf(breaker.execute(() => 'no'));
     await pass(1_000);

@@ -84,7 +84,7 @@ describe('a call beyond the rate', () => {
   it('is refused at once, is told how long to wait to the millisecond, and begins then', async () => {
     const limiter = new RateLimiter({ limit: 4 });
     const told: RateLimitedError[] = [];
-    limiter.on('reject', (error) => told.push(error));
+    limiter.on('reject', ({ error }) => told.push(error));
     for (let i = 0; i < 4; i++) await limiter.execute(() => 'fine');
     await pass(30);
     const operation = vi.fn();

@@ -10,10 +10,11 @@ import {
 } from '../../src/errors.ts';
 import { constantBackoff, decorrelatedJitter, exponentialBackoff } from '../../src/policies/backoff.ts';
 import type { CallOptions } from '../../src/policies/context.ts';
-import { areRetriesSpent, type Outcome } from '../../src/policies/outcome.ts';
+import type { Outcome } from '../../src/policies/outcome.ts';
 import { compose, type Policy } from '../../src/policies/policy.ts';
 import { Retry, type RetryOptions } from '../../src/policies/retry.ts';
 import { RetryBudget } from '../../src/policies/retry-budget.ts';
+import { areRetriesSpent } from '../../src/policies/spent-retries.ts';
 import { Timeout } from '../../src/policies/timeout.ts';
 import { defer, fakeTime, fling, flush, follow, listenersOn, pass, rejectionOf } from './helpers.ts';
 

@@ -1,5 +1,5 @@
 import { beforeEach, expect, it, vi } from 'vitest';
-import { contextOf } from '../../src/policies/context.ts';
+import { toContext } from '../../src/policies/context.ts';
 import { WaitQueue } from '../../src/policies/wait-queue.ts';
 import { fakeTime, flush, follow, listenersOn, pass, stall } from './helpers.ts';
 
@@ -9,7 +9,7 @@ function wait(
   queue: WaitQueue,
   { patience = Infinity, signal }: { patience?: number; signal?: AbortSignal } = {},
 ) {
-  return follow(queue.wait(contextOf({ signal }), patience));
+  return follow(queue.wait(toContext({ signal }), patience));
 }
 
 const admitted = { ok: true, value: true };

@@ -5,7 +5,7 @@ import {
   wereRetriesSpent,
 } from '../../client/propagation.ts';
 import { TimeoutError } from '../../errors.ts';
-import { areRetriesSpent } from '../../policies/outcome.ts';
+import { areRetriesSpent } from '../../policies/spent-retries.ts';
 import type { Hold } from './hold.ts';
 
 /** A request that is let through, until its answer is finished. */

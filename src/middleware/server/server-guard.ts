@@ -21,7 +21,7 @@ import {
   type ConcurrencyPartition,
 } from '../../policies/adaptive-concurrency.ts';
 import { Context } from '../../policies/context.ts';
-import { policyOf, policyOption } from '../../policies/policy.ts';
+import { policyOption, toPolicy } from '../../policies/policy.ts';
 import { Admission, Slot } from './admission.ts';
 import { EventLoopDelay } from './event-loop-delay.ts';
 import { Hold } from './hold.ts';
@@ -143,7 +143,7 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
       requireOption('ServerGuard with priorityOf', options, 'priorities');
     if (priorities !== undefined) requireOption('ServerGuard with priorities', options, 'priorityOf');
     this.#priorities = new Priorities(priorities ?? ['all']);
-    this.adaptiveConcurrency = policyOf(AdaptiveConcurrency, adaptiveConcurrency, (given) => {
+    this.adaptiveConcurrency = toPolicy(AdaptiveConcurrency, adaptiveConcurrency, (given) => {
       if (priorities === undefined) return new AdaptiveConcurrency(given);
       const partition = ({ attributes }: { attributes: { priority?: string } }) => attributes.priority;
       return new AdaptiveConcurrency({ ...given, partitions: this.#priorities.partitions, partition });
@@ -290,7 +290,7 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
       return slot.ended;
     };
     const attributes = { method: request.method, path: request.path, priority };
-    const call = limiter.execute(operation, new Context(1, Infinity, attributes, wait, false));
+    const call = limiter.execute(operation, new Context(1, Infinity, { attributes }, wait, false));
     if (admission !== undefined) {
       call.catch(() => {});
       return admission;
