@@ -66,6 +66,11 @@ export class CallState implements CallRecord, AcquireOptions {
     return this.lease?.hasWellOther(this) ?? false;
   }
 
+  /** Bounds the user's own Retry as well. */
+  get retryable(): boolean {
+    return mayBeSentAgain(this);
+  }
+
   /** Frozen, and made when it is first asked for after an attempt has gone to an instance. */
   get attributes(): CallDescription {
     const { instanceId, attempt } = this;

@@ -17,7 +17,7 @@ import { Emitter } from '../internal/emitter.ts';
 import { anObject, having, validateOptions } from '../internal/validate.ts';
 import { type Abortable, isSignal, OnAbort, toAbortable } from '../policies/abort.ts';
 import { CircuitBreaker } from '../policies/circuit-breaker.ts';
-import { type Attributes, type CallContext, Context, toContext } from '../policies/context.ts';
+import { type CallContext, Context, toContext } from '../policies/context.ts';
 import { excludeFromBreaker } from '../policies/outcome.ts';
 import { areRetriesSpent, spentRetries } from '../policies/spent-retries.ts';
 import { Timeout } from '../policies/timeout.ts';
@@ -194,8 +194,8 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
       const { fallback } = policies;
       if (fallback === undefined) return this.#call<T>(call, policies);
       const record = new FallbackRecord(call);
-      const options = { signal: call.signal, attributes: record as unknown as Attributes };
-      return fallback.execute(() => this.#call<T>(call, policies, record), options);
+      const context = new Context(1, Infinity, record, sourceOf(call.signal), false);
+      return fallback.execute(() => this.#call<T>(call, policies, record), context);
     } catch (error) {
       return Promise.reject(error);
     }
