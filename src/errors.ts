@@ -27,7 +27,10 @@ export type ErrorCode =
  */
 const BRAND = Symbol.for('holdfast.error');
 
-/** A description of a call that is fit for logs: without its headers, its query and its body. Frozen. */
+/**
+ * A description of a call that is fit for logs: without its headers, its query and its body.
+ * Frozen.
+ */
 export interface CallDescription {
   readonly service: string;
   readonly method: string;
@@ -40,7 +43,10 @@ export interface CallDescription {
   readonly [other: string]: unknown;
 }
 
-/** Base of every error that Holdfast makes. `code` is stable; `cause` is the underlying error, if there is one. */
+/**
+ * Base of every error that Holdfast makes. `code` is stable; `cause` is the underlying error, if
+ * there is one.
+ */
 export class HoldfastError extends Error {
   readonly code: ErrorCode;
   /** The call of the error, if a ServiceClient made it. */
@@ -81,8 +87,8 @@ export class TimeoutError extends HoldfastError {
   readonly timeout: number;
   /**
    * Milliseconds of them for which the event loop of this process is known to have been blocked; 0
-   * unless they were more than 15 and more than a tenth. Above 0 it is not known who was too slow, so
-   * breakers, limiters, health checks and balancers do not count the timeout. Default 0.
+   * unless they were more than 15 and more than a tenth. Above 0 it is not known who was too slow,
+   * so breakers, limiters, health checks and balancers do not count the timeout. Default 0.
    */
   readonly stalled: number;
 
@@ -266,8 +272,8 @@ export class ServiceError extends HoldfastError {
 named(ServiceError, 'ServiceError');
 
 /**
- * The service responded with a status outside 200 to 299. The headers and the body of the response are
- * not enumerable, so that a log of the error does not contain them.
+ * The service responded with a status outside 200 to 299. The headers and the body of the response
+ * are not enumerable, so that a log of the error does not contain them.
  */
 export class ServiceResponseError extends ServiceError {
   readonly status: number;
@@ -294,7 +300,10 @@ named(ServiceResponseError, 'ServiceResponseError');
 
 /** The connection to the instance could not be made, or broke before the response was complete. */
 export class ServiceConnectionError extends ServiceError {
-  /** Whether the instance may have received the request, or a part of it. False where no connection could be made. */
+  /**
+   * Whether the instance may have received the request, or a part of it. False where no connection
+   * could be made.
+   */
   readonly sent: boolean;
 
   constructor(message: string, details: ServiceErrorDetails & { sent?: boolean }) {
@@ -316,7 +325,10 @@ export class ResponseTooLargeError extends ServiceError {
 }
 named(ResponseTooLargeError, 'ResponseTooLargeError');
 
-/** The response is not as its headers say: JSON, or encoded in some way; or for `call()`, neither JSON nor text. */
+/**
+ * The response is not as its headers say: JSON, or encoded in some way; or for `call()`, neither
+ * JSON nor text.
+ */
 export class ResponseInvalidError extends ServiceError {
   constructor(message: string, details: ServiceErrorDetails) {
     super('ERR_RESPONSE_INVALID', message, details);

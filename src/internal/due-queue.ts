@@ -12,8 +12,8 @@ export interface DueQueueOptions<T> {
   /** Gives the milliseconds after which an item is due, the same for all; Infinity for never. */
   delayAt(now: number): number;
   /**
-   * Takes an item whose time is over. `stalled` is for how many milliseconds of it the event loop of
-   * this process was blocked.
+   * Takes an item whose time is over. `stalled` is for how many milliseconds of it the event loop
+   * of this process was blocked.
    */
   onDue(item: T, now: number, stalled: number): void;
   /** Whether items that wait hold the process open. */

@@ -42,8 +42,8 @@ export interface DiagnosticsMessage<Source = unknown, Event = unknown> {
 }
 
 /**
- * The channels of each kind, by event. To look one up in Node takes its whole name, and goes through a
- * weak reference.
+ * The channels of each kind, by event. To look one up in Node takes its whole name, and goes
+ * through a weak reference.
  */
 const channelsOfKinds = new Map<string, Map<PropertyKey, Channel>>();
 
@@ -57,12 +57,12 @@ function getChannels(kind: string): Map<PropertyKey, Channel> {
 }
 
 /**
- * A typed event emitter whose listeners cannot disturb it or one another: their errors and rejections
- * become process warnings.
+ * A typed event emitter whose listeners cannot disturb it or one another: their errors and
+ * rejections become process warnings.
  *
  * Each event is also published, for all objects of a class together, on the
- * `node:diagnostics_channel` named `holdfast:<kind>:<event>`, as a DiagnosticsMessage that is made only
- * for subscribers. The kind is the name of the class: `circuit-breaker` for CircuitBreaker.
+ * `node:diagnostics_channel` named `holdfast:<kind>:<event>`, as a DiagnosticsMessage that is made
+ * only for subscribers. The kind is the name of the class: `circuit-breaker` for CircuitBreaker.
  */
 export class Emitter<Events extends EventEmitter.ValidEventTypes> extends EventEmitter<Events> {
   readonly #kind: string;
@@ -74,7 +74,10 @@ export class Emitter<Events extends EventEmitter.ValidEventTypes> extends EventE
     this.#channels = getChannels(kind);
   }
 
-  /** Whether the event has a listener or subscriber. An event of every call need not be made without. */
+  /**
+   * Whether the event has a listener or subscriber. An event of every call need not be made
+   * without.
+   */
   isObserved<T extends EventEmitter.EventNames<Events>>(event: T): boolean {
     return this.#getChannel(event).hasSubscribers || this.listenerCount(event) > 0;
   }

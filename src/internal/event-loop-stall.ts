@@ -8,10 +8,10 @@ const TOLERANCE = 15;
 const CONSIDERABLE = 0.1;
 
 /**
- * A timer for the time limit of somebody else. While this process computes, its event loop is blocked:
- * nothing is read, and a response that waits in the kernel looks late. So a timer that fires late lets
- * the event loop read before it ends anything (`setImmediate` runs after the poll phase): a call that
- * is done by then was done in time.
+ * A timer for the time limit of somebody else. While this process computes, its event loop is
+ * blocked: nothing is read, and a response that waits in the kernel looks late. So a timer that
+ * fires late lets the event loop read before it ends anything (`setImmediate` runs after the poll
+ * phase): a call that is done by then was done in time.
  *
  * The timer also remembers the latest stall that it met, which is at least as long as the timer was
  * late. A callee is not to be judged by a time limit of which a stall took a considerable part: the
@@ -34,7 +34,10 @@ export class StallAwareTimer {
     return this.#timer !== undefined;
   }
 
-  /** Starts it anew. `due` is when it should fire, on the clock of `performance.now()`; it may have passed. */
+  /**
+   * Starts it anew. `due` is when it should fire, on the clock of `performance.now()`; it may have
+   * passed.
+   */
   start(delay: number, due: number = performance.now() + delay): void {
     this.#due = due;
     this.#timer = setTimeout(this.#fire, Math.max(0, delay));
@@ -54,9 +57,9 @@ export class StallAwareTimer {
   }
 
   /**
-   * Gives the milliseconds that the latest stall is known to have taken of a time limit that began at
-   * `beganAt`; 0 unless they are a considerable part of the `given` ones. A process so busy that every
-   * timer is a little late still judges.
+   * Gives the milliseconds that the latest stall is known to have taken of a time limit that began
+   * at `beganAt`; 0 unless they are a considerable part of the `given` ones. A process so busy that
+   * every timer is a little late still judges.
    */
   stalledSince(beganAt: number, given: number): number {
     const stalled = this.#stallEndedAt - Math.max(beganAt, this.#stallBeganAt);
@@ -85,9 +88,10 @@ export class StallAwareTimer {
 let readUntil = -Infinity;
 
 /**
- * Calls back when everything that had arrived for this process is read, ends of connections included:
- * at once if the event loop was seen to read within the last 15 ms. After a callback of I/O that
- * computed for long, the next `setImmediate` comes before anything is read, so that it takes two.
+ * Calls back when everything that had arrived for this process is read, ends of connections
+ * included: at once if the event loop was seen to read within the last 15 ms. After a callback of
+ * I/O that computed for long, the next `setImmediate` comes before anything is read, so that it
+ * takes two.
  */
 export function whenRead(callback: () => void): void {
   const now = performance.now();

@@ -2,8 +2,8 @@
 const MAX_LENGTH = 40;
 
 /**
- * Finds the name that a misspelt one most likely means: at most two letters away, and no more than a
- * third of them, in any case. Undefined if there is none.
+ * Finds the name that a misspelt one most likely means: at most two letters away, and no more than
+ * a third of them, in any case. Undefined if there is none.
  */
 export function nearestName(misspelt: string, names: Iterable<string>): string | undefined {
   if (misspelt.length > MAX_LENGTH) return undefined;
@@ -19,8 +19,8 @@ export function nearestName(misspelt: string, names: Iterable<string>): string |
 }
 
 /**
- * Counts the letters to be added, left out, changed, or swapped with the next one. Source: Damerau 1964,
- * as optimal string alignment.
+ * Counts the letters to be added, left out, changed, or swapped with the next one. Source: Damerau
+ * 1964, as optimal string alignment.
  */
 function distanceOf(one: string, other: string): number {
   let beforeLast: number[] = [];

@@ -1,14 +1,14 @@
 /// <reference path="./undici-parts.d.ts" />
 
 /**
- * The parts of undici that Holdfast uses. All other imports from undici are types: a value of it has to
- * come from here.
+ * The parts of undici that Holdfast uses. All other imports from undici are types: a value of it
+ * has to come from here.
  *
- * Its index does more than export: if no global dispatcher is set yet it sets one, which the built-in
- * fetch of Node then uses in place of its own (nodejs/undici#5500: another release of undici, which
- * rejects requests that Node's own accepts). A library must not do that to its process. The parts do
- * not, and load in a third of the time; they have been at these paths since undici 6.7. A program that
- * imports undici as well gets the same classes.
+ * Its index does more than export: if no global dispatcher is set yet it sets one, which the
+ * built-in fetch of Node then uses in place of its own (nodejs/undici#5500: another release of
+ * undici, which rejects requests that Node's own accepts). A library must not do that to its
+ * process. The parts do not, and load in a third of the time; they have been at these paths since
+ * undici 6.7. A program that imports undici as well gets the same classes.
  */
 import type * as undici from 'undici';
 import api from 'undici/lib/api/index.js';

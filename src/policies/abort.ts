@@ -35,7 +35,9 @@ export class OnAbort implements AbortListener {
   }
 }
 
-/** Waits for `wait` milliseconds; rejects at once with the reason if the call is aborted meanwhile. */
+/**
+ * Waits for `wait` milliseconds; rejects at once with the reason if the call is aborted meanwhile.
+ */
 export function pause(wait: number, context: Context): Promise<void> {
   return new Promise((resolve, reject) => {
     const onAbort = new OnAbort((reason) => {
@@ -87,8 +89,8 @@ function notifyAll(listeners: LinkedList<AbortListener>, reason: unknown): void 
 }
 
 /**
- * A caller's own AbortSignal. However many calls share it, it carries one event listener while any of
- * them waits, and none otherwise; adding and removing a call is O(1).
+ * A caller's own AbortSignal. However many calls share it, it carries one event listener while any
+ * of them waits, and none otherwise; adding and removing a call is O(1).
  */
 class SharedSignal implements Abortable {
   readonly signal: AbortSignal;
@@ -156,8 +158,8 @@ export function toAbortable(signal: AbortSignal): Abortable {
 }
 
 /**
- * A part of a call that can be aborted by itself, as by a timeout, and is aborted with the call that
- * it belongs to. It makes an AbortController only when its signal is read.
+ * A part of a call that can be aborted by itself, as by a timeout, and is aborted with the call
+ * that it belongs to. It makes an AbortController only when its signal is read.
  */
 export class AbortScope implements Abortable, AbortListener {
   next: AbortListener | undefined = undefined;

@@ -61,9 +61,14 @@ export interface AdaptiveConcurrencyOptions {
   maxQueue?: number;
   /** Milliseconds that a call may wait for a place. Default: as long as its deadline allows. */
   queueTimeout?: number;
-  /** The kinds of calls, the most critical first; their shares add up to 1 at most. Default: all calls alike. */
+  /**
+   * The kinds of calls, the most critical first; their shares add up to 1 at most. Default: all
+   * calls alike.
+   */
   partitions?: readonly ConcurrencyPartition[];
-  /** Gives the name of the partition of a call. An unknown name stands for the least critical one. */
+  /**
+   * Gives the name of the partition of a call. An unknown name stands for the least critical one.
+   */
   partition?: (context: CallContext) => string | undefined;
   /**
    * Whether an outcome is a sign of overload. Default: a TimeoutError, and a ServiceResponseError
@@ -75,31 +80,35 @@ export interface AdaptiveConcurrencyOptions {
 export interface AdaptiveConcurrencyEvents {
   /** The limit changed. */
   limit: [event: { from: number; to: number }];
-  /** The limiter rejected a call: at once, after `queueTimeout`, or to make room for a more critical one. */
+  /**
+   * The limiter rejected a call: at once, after `queueTimeout`, or to make room for a more critical
+   * one.
+   */
   reject: [event: { error: LimitExceededError }];
 }
 
 /**
  * Bounds how many calls are under way at once by a limit that it finds from their latency: it grows
- * while latency stays, and shrinks when calls begin to queue at the callee. Calls beyond it wait in a
- * bounded queue, first come first served, or are rejected with a LimitExceededError. It uses no timer
- * but for calls that wait at most `queueTimeout`.
+ * while latency stays, and shrinks when calls begin to queue at the callee. Calls beyond it wait in
+ * a bounded queue, first come first served, or are rejected with a LimitExceededError. It uses no
+ * timer but for calls that wait at most `queueTimeout`.
  *
  * The built-in algorithms look upward first: the limit follows demand until goodput no longer rises
  * with the calls in flight, and they judge from then on. An algorithm of your own decides from the
  * first window on.
  *
- * Successes tell their latency, signs of overload that they were dropped. Other errors, rejections by
- * Holdfast and cancelled calls tell nothing, nor do timeouts during which this process was blocked. A
- * limit of which less than half is used does not grow. The latency of a response that this process
- * read late includes the stall.
+ * Successes tell their latency, signs of overload that they were dropped. Other errors, rejections
+ * by Holdfast and cancelled calls tell nothing, nor do timeouts during which this process was
+ * blocked. A limit of which less than half is used does not grow. The latency of a response that
+ * this process read late includes the stall.
  *
- * With `partitions` one list says both what each kind of call is guaranteed, by its share, and which
- * are shed first, by its order. Any call takes a free place. Once there is none, the next to come
- * free goes to the most critical partition that waits below its share, or else to the most critical
- * that waits. A call that finds the queue full takes the place of the last of the least critical
- * partition that has more than its share, if that is less critical or it is itself below its share.
- * So the limit holds always, and a guarantee as soon as calls that were let in before have ended.
+ * With `partitions` one list says both what each kind of call is guaranteed, by its share, and
+ * which are shed first, by its order. Any call takes a free place. Once there is none, the next to
+ * come free goes to the most critical partition that waits below its share, or else to the most
+ * critical that waits. A call that finds the queue full takes the place of the last of the least
+ * critical partition that has more than its share, if that is less critical or it is itself below
+ * its share. So the limit holds always, and a guarantee as soon as calls that were let in before
+ * have ended.
  *
  * Source: Netflix concurrency-limits; the algorithms are cited at Gradient2Limit, VegasLimit and
  * AimdLimit. Its AbstractPartitionedLimiter lets a guaranteed call in beyond the limit, which this
@@ -254,7 +263,10 @@ export class AdaptiveConcurrency extends EmittingPolicy<AdaptiveConcurrencyEvent
     }
   }
 
-  /** Gives the most critical of the waiting partitions that are owed a place, or else of all that wait. */
+  /**
+   * Gives the most critical of the waiting partitions that are owed a place, or else of all that
+   * wait.
+   */
   #nextToAdmit(): Partition | undefined {
     let mostCritical: Partition | undefined;
     for (const partition of this.#partitions) {
@@ -349,7 +361,9 @@ class Partition {
     this.rank = rank;
   }
 
-  /** Gives the places that its calls can count on: its share rounded down, but to no less than one. */
+  /**
+   * Gives the places that its calls can count on: its share rounded down, but to no less than one.
+   */
   guaranteed(limit: number): number {
     // Such a product as 0.29 × 100 comes out a little too small.
     return this.share === 0 ? 0 : Math.max(1, Math.floor(this.share * limit + 1e-9));

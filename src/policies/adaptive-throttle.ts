@@ -8,14 +8,14 @@ import { TimeWindow } from './rolling-window.ts';
 
 export interface AdaptiveThrottleOptions {
   /**
-   * Calls let through for each that is accepted, at least 1. Less spares an overloaded backend more;
-   * more finds out sooner that it has recovered. Default 2.
+   * Calls let through for each that is accepted, at least 1. Less spares an overloaded backend
+   * more; more finds out sooner that it has recovered. Default 2.
    */
   k?: number;
   /**
-   * Milliseconds for which calls are counted. Default 2,000. More lets fewer calls through beyond `k`
-   * for each that is accepted, since each process adds one a window; less lets a backend that has
-   * recovered serve all sooner.
+   * Milliseconds for which calls are counted. Default 2,000. More lets fewer calls through beyond
+   * `k` for each that is accepted, since each process adds one a window; less lets a backend that
+   * has recovered serve all sooner.
    */
   window?: number;
   /**
@@ -34,23 +34,23 @@ export interface AdaptiveThrottleEvents {
 
 /**
  * Rejects calls by itself once a backend rejects too many, so that an overloaded backend need not
- * spend its strength on rejecting: with probability max(0, (requests − k · accepts) / (requests + 1))
- * over the last two seconds. Calls that it rejects count as requests, so that it lets about k times as
- * many through as are accepted. Calls that were cancelled, or rejected by another policy inside, count
- * as neither.
+ * spend its strength on rejecting: with probability max(0, (requests − k · accepts) / (requests +
+ * 1)) over the last two seconds. Calls that it rejects count as requests, so that it lets about k
+ * times as many through as are accepted. Calls that were cancelled, or rejected by another policy
+ * inside, count as neither.
  *
  * A call counts when it ends, not when it begins as in the source: else calls still under way would
  * look rejected, and most of many that begin at once after a silence would be rejected. So put a
  * Timeout inside, and a Bulkhead around calls that can hang.
  *
- * The error is a ThrottledError. The throttle lets about one call a window through to a backend that
- * accepts nothing at all, and when the backend is well again it takes about five windows until it lets
- * all through. It uses no timer.
+ * The error is a ThrottledError. The throttle lets about one call a window through to a backend
+ * that accepts nothing at all, and when the backend is well again it takes about five windows until
+ * it lets all through. It uses no timer.
  *
  * Source: 'Site Reliability Engineering', chapter 21, 'Handling Overload', section 'Client-Side
- * Throttling', whose window is two minutes. With that, calls accepted before an overload outweigh it
- * for as long, and a backend that has recovered waits ten minutes for its load; the load in a lasting
- * overload hardly depends on the window.
+ * Throttling', whose window is two minutes. With that, calls accepted before an overload outweigh
+ * it for as long, and a backend that has recovered waits ten minutes for its load; the load in a
+ * lasting overload hardly depends on the window.
  *
  * @example
  * const throttle = new AdaptiveThrottle({ isAccepted: (outcome) => outcome.ok || !isBusy(outcome.error) });

@@ -4,8 +4,8 @@ import { func, MAX_DELAY, number, oneOf, requireOption, validateOptions } from '
 import type { Outcome } from './outcome.ts';
 
 /**
- * Gives the milliseconds to wait before retry number `attempt` (1 for the first retry); `previous` is
- * the wait before it, 0 at first. Pure but for its random source.
+ * Gives the milliseconds to wait before retry number `attempt` (1 for the first retry); `previous`
+ * is the wait before it, 0 at first. Pure but for its random source.
  */
 export type Backoff = (attempt: number, previous: number, outcome?: Outcome<unknown>) => number;
 
@@ -58,8 +58,9 @@ export interface DecorrelatedJitterOptions {
 }
 
 /**
- * Makes a backoff that waits for `min(max, uniform(base, 3 · previous))`, with `base` in the place of `previous` at first.
- * Source: Marc Brooker, 'Exponential Backoff and Jitter', AWS Architecture Blog, 2015.
+ * Makes a backoff that waits for `min(max, uniform(base, 3 · previous))`, with `base` in the place
+ * of `previous` at first. Source: Marc Brooker, 'Exponential Backoff and Jitter', AWS Architecture
+ * Blog, 2015.
  */
 export function decorrelatedJitter(options: DecorrelatedJitterOptions): Backoff {
   validateOptions('decorrelatedJitter', options, {

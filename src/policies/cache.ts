@@ -14,11 +14,15 @@ import {
 import { EmittingPolicy } from './emitting-policy.ts';
 import { isRejection, type Outcome, settle, start, unwrap } from './outcome.ts';
 
-/** How long a result is kept, in milliseconds. Times left out are those of the options of the cache. */
+/**
+ * How long a result is kept, in milliseconds. Times left out are those of the options of the cache.
+ */
 export interface Freshness {
   /** For how long it is served as it is. Below 0 it has been stale for as long. */
   ttl?: number;
-  /** For how long after `ttl` it is served while a new one is fetched. Of no effect for a failure. */
+  /**
+   * For how long after `ttl` it is served while a new one is fetched. Of no effect for a failure.
+   */
   staleWhileRevalidate?: number;
   /** For how long after `ttl` it is served where a call fails. Of no effect for a failure. */
   staleIfError?: number;
@@ -32,37 +36,46 @@ export interface CachedCall {
 }
 
 export interface CacheOptions {
-  /** Gives the key of a call: calls with the same key get the same result. Undefined: the call is not cached. */
+  /**
+   * Gives the key of a call: calls with the same key get the same result. Undefined: the call is
+   * not cached.
+   */
   key: (context: CallContext) => string | undefined;
   /** Milliseconds for which a value is served. Required unless `freshness` gives it. */
   ttl?: number;
   /**
-   * Share of its time that an entry may lose, by chance, so that entries made together do not expire
-   * together: with 0.1 it is served for 90 to 100 % of it. Default 0.1.
+   * Share of its time that an entry may lose, by chance, so that entries made together do not
+   * expire together: with 0.1 it is served for 90 to 100 % of it. Default 0.1.
    */
   jitter?: number;
   /**
-   * Milliseconds after `ttl` for which a value is still served, while a call in the background renews
-   * it. Default 0.
+   * Milliseconds after `ttl` for which a value is still served, while a call in the background
+   * renews it. Default 0.
    */
   staleWhileRevalidate?: number;
-  /** Milliseconds after `ttl` for which a value is still served if the call for a new one fails. Default 0. */
+  /**
+   * Milliseconds after `ttl` for which a value is still served if the call for a new one fails.
+   * Default 0.
+   */
   staleIfError?: number;
   /**
-   * Whether `staleIfError` holds for an error. Return false for one that tells that the value is gone,
-   * such as 'no such user'. Default: it does for every error.
+   * Whether `staleIfError` holds for an error. Return false for one that tells that the value is
+   * gone, such as 'no such user'. Default: it does for every error.
    */
   shouldServeStale?: (error: unknown) => boolean;
   /** Milliseconds for which a failure is served. Default 0: failures are not kept. */
   negativeTtl?: number;
   /**
-   * Gives how long to keep a result, where that depends on it; undefined: not at all. The function is
-   * not called for failures of cancelled calls and rejections by Holdfast itself, which are never kept.
+   * Gives how long to keep a result, where that depends on it; undefined: not at all. The function
+   * is not called for failures of cancelled calls and rejections by Holdfast itself, which are
+   * never kept.
    */
   freshness?: (outcome: Outcome<unknown>, context: CallContext, call: CachedCall) => Freshness | undefined;
   /** Entries that it holds at most; the least recently used goes first. Default 1,000. */
   maxEntries?: number;
-  /** Sum of the sizes of its entries, in the unit of `sizeOf`. Default: only `maxEntries` bounds it. */
+  /**
+   * Sum of the sizes of its entries, in the unit of `sizeOf`. Default: only `maxEntries` bounds it.
+   */
   maxSize?: number;
   /** Gives the size of an entry; at least 1 is counted. Goes with `maxSize`. */
   sizeOf?: (outcome: Outcome<unknown>, key: string) => number;
@@ -76,8 +89,8 @@ export interface CacheEvents {
   /** The cache had nothing to serve: the call was made. */
   miss: [event: { key: string; attributes: Attributes }];
   /**
-   * The cache served a value older than its `ttl`: while it is renewed, or since the call for a new one
-   * failed with `error`.
+   * The cache served a value older than its `ttl`: while it is renewed, or since the call for a new
+   * one failed with `error`.
    */
   stale: [event: { key: string; attributes: Attributes; error?: unknown }];
   /** A call in the background failed. */
@@ -94,23 +107,25 @@ interface Entry {
   readonly errorUntil: number;
 }
 
-/** The calls under way for a key since it was last deleted: results of earlier ones are not kept. */
+/**
+ * The calls under way for a key since it was last deleted: results of earlier ones are not kept.
+ */
 interface UnderWay {
   calls: number;
   refreshing: boolean;
 }
 
 /**
- * Serves the results of earlier calls. It is bounded in entries, and in size if `maxSize` says so; it
- * uses no timer.
+ * Serves the results of earlier calls. It is bounded in entries, and in size if `maxSize` says so;
+ * it uses no timer.
  *
- * A value can outlive its `ttl` in two ways: `staleWhileRevalidate` serves it at once and renews it in
- * the background, one call for each key at a time; `staleIfError` serves it if the call for a new one
- * fails. The call in the background belongs to nobody: it has no deadline and no caller can cancel it,
- * so put a Timeout inside. If it fails, an event tells so.
+ * A value can outlive its `ttl` in two ways: `staleWhileRevalidate` serves it at once and renews it
+ * in the background, one call for each key at a time; `staleIfError` serves it if the call for a
+ * new one fails. The call in the background belongs to nobody: it has no deadline and no caller can
+ * cancel it, so put a Timeout inside. If it fails, an event tells so.
  *
- * Values and errors are shared by reference: no caller may change them. Callers that miss at the same
- * time each make their own call; `compose(cache, coalesce, …)` lets them share one.
+ * Values and errors are shared by reference: no caller may change them. Callers that miss at the
+ * same time each make their own call; `compose(cache, coalesce, …)` lets them share one.
  *
  * Source: RFC 5861, 'HTTP Cache-Control Extensions for Stale Content', for any function.
  *
@@ -179,8 +194,8 @@ export class Cache extends EmittingPolicy<CacheEvents> {
   }
 
   /**
-   * Removes the entry of the key, and keeps no result of its calls that are under way. With a Coalesce
-   * inside, `forget()` the key there too, or the next call joins one that began before.
+   * Removes the entry of the key, and keeps no result of its calls that are under way. With a
+   * Coalesce inside, `forget()` the key there too, or the next call joins one that began before.
    */
   delete(key: string): void {
     this.#underWay.delete(key);
@@ -222,7 +237,9 @@ export class Cache extends EmittingPolicy<CacheEvents> {
     return entry.outcome.value;
   }
 
-  /** Renews an entry on behalf of no caller: the one that was served may cancel without harm to it. */
+  /**
+   * Renews an entry on behalf of no caller: the one that was served may cancel without harm to it.
+   */
   #refresh(key: string, operation: Operation<unknown>, { call }: Context): void {
     const underWay = this.#underWayFor(key);
     if (underWay.refreshing) return;
@@ -302,7 +319,8 @@ export class Cache extends EmittingPolicy<CacheEvents> {
     // A call that began later has already given a newer result.
     if (present !== undefined && present.begunAt > begunAt) return;
     if (entry === undefined) {
-      // A value outdates the one before it, even if it is not kept itself; a failure outdates nothing.
+      // A value outdates the one before it, even if it is not kept itself; a failure outdates
+      // nothing.
       if (outcome.ok) this.#entries.delete(key);
     } else if (outcome.ok || !present?.outcome.ok || !isUsable(present, performance.now())) {
       this.#entries.set(key, entry, this.#sizing(outcome, key));

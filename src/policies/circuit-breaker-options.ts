@@ -26,14 +26,20 @@ export interface CircuitBreakerSnapshot {
   probeAt?: number;
   /** Only while closed. */
   failuresInARow?: number;
-  /** The calls of the window, the oldest first. Only while closed, and with `failureRatio` or `slowCallRatio`. */
+  /**
+   * The calls of the window, the oldest first. Only while closed, and with `failureRatio` or
+   * `slowCallRatio`.
+   */
   window?: readonly WindowCounts[];
 }
 
 export interface CircuitBreakerOptions {
   /** Shown in errors. */
   name?: string;
-  /** Failures in a row that open it. Default 5, or Infinity if `failureRatio` or `slowCallRatio` is set. */
+  /**
+   * Failures in a row that open it. Default 5, or Infinity if `failureRatio` or `slowCallRatio` is
+   * set.
+   */
   failureThreshold?: number;
   /** Share of failures within the window that opens it, 0 to 1. Off unless set. */
   failureRatio?: number;
@@ -46,13 +52,19 @@ export interface CircuitBreakerOptions {
   slowCallDuration?: number;
   /**
    * The window of the ratios: milliseconds, or a number of calls. Default 10,000 ms; and if
-   * `minimumCalls` is not given either, the last 20 calls where those are more, up to five minutes, so
-   * that a breaker with few calls can open too.
+   * `minimumCalls` is not given either, the last 20 calls where those are more, up to five minutes,
+   * so that a breaker with few calls can open too.
    */
   window?: number | { calls: number };
-  /** Calls that the window must hold before a ratio counts. Default 20, at most the calls of the window. */
+  /**
+   * Calls that the window must hold before a ratio counts. Default 20, at most the calls of the
+   * window.
+   */
   minimumCalls?: number;
-  /** Milliseconds open before a probe is let through, or a backoff over openings in a row. Default 30,000. */
+  /**
+   * Milliseconds open before a probe is let through, or a backoff over openings in a row. Default
+   * 30,000.
+   */
   resetTimeout?: number | Backoff;
   /** Probes under way at once while half-open. Default 1. */
   halfOpenCalls?: number;
@@ -62,8 +74,8 @@ export interface CircuitBreakerOptions {
   isFailure?: (outcome: Outcome<unknown>) => boolean;
   /**
    * Whether an outcome counts as neither success nor failure. Default: errors with which Holdfast
-   * itself rejected the call, such as a full bulkhead. Calls that their caller cancelled never count,
-   * nor do timeouts during which this process was blocked.
+   * itself rejected the call, such as a full bulkhead. Calls that their caller cancelled never
+   * count, nor do timeouts during which this process was blocked.
    */
   isIgnored?: (outcome: Outcome<unknown>) => boolean;
   /** The first state, or a snapshot from another breaker's `toJSON()`. Default `closed`. */
@@ -72,7 +84,10 @@ export interface CircuitBreakerOptions {
 
 const MAX_WINDOW_CALLS = 1_000_000;
 
-/** Throws a TypeError or RangeError that names the option, unless the options of a breaker are right. */
+/**
+ * Throws a TypeError or RangeError that names the option, unless the options of a breaker are
+ * right.
+ */
 export function checkBreakerOptions(options: CircuitBreakerOptions): void {
   validateOptions('CircuitBreaker', options, {
     name: text,
@@ -100,8 +115,8 @@ function checkCallsOfWindow(value: unknown, option: string): void {
 }
 
 /**
- * Reads `initialState`. A snapshot comes from a store: it is not trusted, and a newer version may have
- * written more. What it leaves out has the value with which the state begins.
+ * Reads `initialState`. A snapshot comes from a store: it is not trusted, and a newer version may
+ * have written more. What it leaves out has the value with which the state begins.
  *
  * @throws TypeError | RangeError that names the field
  */

@@ -32,8 +32,8 @@ export interface CircuitBreakerEvents {
 }
 
 /**
- * The states. The breaker makes a new object for each change of state, and a call reports to the one
- * that admitted it: a call that began before a change says nothing about the state after it.
+ * The states. The breaker makes a new object for each change of state, and a call reports to the
+ * one that admitted it: a call that began before a change says nothing about the state after it.
  */
 interface Closed {
   readonly kind: 'closed';
@@ -68,8 +68,8 @@ type MayOpen = (rule: OpeningRule) => boolean;
  * Closed, it counts; after `failureThreshold` failures in a row, or too large a share of failed or
  * slow calls in the window, it opens. Open, it rejects calls with a CircuitOpenError for
  * `resetTimeout`. Then the next call is a probe (half-open): enough successes close it, one failure
- * opens it again. A probe that never ends holds its place, so put a Timeout inside. It uses no timer
- * unless `slowCallRatio` is set.
+ * opens it again. A probe that never ends holds its place, so put a Timeout inside. It uses no
+ * timer unless `slowCallRatio` is set.
  *
  * Source: Michael Nygard, 'Release It!', chapter 'Stability Patterns'; the ratios and windows are
  * those of resilience4j's CircuitBreaker.
@@ -90,8 +90,8 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
   #state: State;
 
   /**
-   * @param mayOpen decides whether a rule that is reached opens it, for a caller that knows more than
-   * a breaker sees; internal
+   * @param mayOpen decides whether a rule that is reached opens it, for a caller that knows more
+   * than a breaker sees; internal
    */
   constructor(options: CircuitBreakerOptions = {}, mayOpen: MayOpen = () => true) {
     super('circuit-breaker');
@@ -138,9 +138,9 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
   }
 
   /**
-   * Opens a closed breaker as a reached threshold would, and one that is half-open or due for a probe
-   * as a failed probe would: for a caller that knows better that calls must fail now. It does nothing
-   * to one that is isolated, or open with a wait that is not over.
+   * Opens a closed breaker as a reached threshold would, and one that is half-open or due for a
+   * probe as a failed probe would: for a caller that knows better that calls must fail now. It does
+   * nothing to one that is isolated, or open with a wait that is not over.
    */
   trip(): void {
     const state = this.#state;
@@ -151,9 +151,9 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
   }
 
   /**
-   * Lets the next call through as a probe at once, while it is open, and counts its openings anew: for
-   * a caller that learns, as by a new instance, that the callee may be well again. It does nothing in
-   * any other state.
+   * Lets the next call through as a probe at once, while it is open, and counts its openings anew:
+   * for a caller that learns, as by a new instance, that the callee may be well again. It does
+   * nothing in any other state.
    */
   allowProbe(): void {
     if (this.#state.kind === 'open') this.#enter({ ...this.#state, openings: 1, probeAt: performance.now() });
@@ -335,7 +335,10 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
     return { kind: 'closed', failuresInARow: 0, window };
   }
 
-  /** The wall clock may have jumped since the snapshot: the wait left is never longer than a whole one. */
+  /**
+   * The wall clock may have jumped since the snapshot: the wait left is never longer than a whole
+   * one.
+   */
   #stateFrom(snapshot: Required<CircuitBreakerSnapshot>): State {
     const { state, openings, probeAt, failuresInARow, window } = snapshot;
     if (state === 'isolated') return { kind: 'isolated' };

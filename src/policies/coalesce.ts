@@ -7,7 +7,9 @@ import { type Outcome, settle, start } from './outcome.ts';
 import { deadlineExceeded } from './timeout.ts';
 
 export interface CoalesceOptions {
-  /** Calls that have the same key at the same time share one. Undefined: the call is made by itself. */
+  /**
+   * Calls that have the same key at the same time share one. Undefined: the call is made by itself.
+   */
   key: (context: CallContext) => string | undefined;
 }
 
@@ -17,8 +19,8 @@ export interface CoalesceEvents {
 }
 
 /**
- * Makes one call for callers that want the same at the same time (single flight), and gives its result
- * to all of them: the same value, the same error. They must not change it.
+ * Makes one call for callers that want the same at the same time (single flight), and gives its
+ * result to all of them: the same value, the same error. They must not change it.
  *
  * Each caller can cancel alone, and leaves at its own deadline with a DeadlineExceededError; the
  * shared call goes on until the last has left, and is aborted then. It has the attributes of the
@@ -68,8 +70,8 @@ export class Coalesce extends EmittingPolicy<CoalesceEvents> {
   }
 
   /**
-   * Lets no further caller join the call that is under way: the next one with this key makes its own,
-   * as it must after a write. Callers that wait already still get its result.
+   * Lets no further caller join the call that is under way: the next one with this key makes its
+   * own, as it must after a write. Callers that wait already still get its result.
    */
   forget(key: string): void {
     this.#flights.delete(key);

@@ -12,17 +12,23 @@ export interface LimitSample {
   readonly elapsed: number;
   /** Calls per millisecond that came, the ones that found no place included. */
   readonly demand: number;
-  /** Mean time of the very first calls, with next to nothing in flight; undefined until they have ended. */
+  /**
+   * Mean time of the very first calls, with next to nothing in flight; undefined until they have
+   * ended.
+   */
   readonly firstRtt: number | undefined;
 }
 
 /**
- * An algorithm that finds how many calls may be under way at once. It knows nothing of queues, callers
- * or clocks: its user gathers the samples, and keeps the limit, within its bounds, from one to the
- * next.
+ * An algorithm that finds how many calls may be under way at once. It knows nothing of queues,
+ * callers or clocks: its user gathers the samples, and keeps the limit, within its bounds, from one
+ * to the next.
  */
 export interface ConcurrencyLimit {
-  /** Gives the limit after a window of calls, from the limit before it. Fractions count; NaN changes nothing. */
+  /**
+   * Gives the limit after a window of calls, from the limit before it. Fractions count; NaN changes
+   * nothing.
+   */
   next(limit: number, sample: LimitSample): number;
   /** True makes windows shorter, since the limit may be far too low. */
   readonly growing?: boolean;
@@ -34,17 +40,17 @@ export interface ConcurrencyLimit {
 const MINIMUM_CALLS = 10;
 
 /**
- * Sums up the calls of a window, in fixed memory. A window begins with the first call that ends in it,
- * and ends when it holds ten calls and has lasted its duration, or twice the mean of its calls if that
- * is longer, so that the effect of one change of the limit can be seen before the next. While the limit
- * grows, the very first window ends with its ten calls. The others end when they have lasted as long as
- * their calls took on average, and a fifth of the duration, or of the time since the first call if that
- * is less.
+ * Sums up the calls of a window, in fixed memory. A window begins with the first call that ends in
+ * it, and ends when it holds ten calls and has lasted its duration, or twice the mean of its calls
+ * if that is longer, so that the effect of one change of the limit can be seen before the next.
+ * While the limit grows, the very first window ends with its ten calls. The others end when they
+ * have lasted as long as their calls took on average, and a fifth of the duration, or of the time
+ * since the first call if that is less.
  *
- * Source: Netflix concurrency-limits, `WindowedLimit` with `AverageSampleWindow`. There a window with
- * too few calls is thrown away, and slow traffic never changes the limit; here the window continues.
- * There the time of a dropped call counts in the mean; here it does not, so that a quick rejection does
- * not look like a quick response.
+ * Source: Netflix concurrency-limits, `WindowedLimit` with `AverageSampleWindow`. There a window
+ * with too few calls is thrown away, and slow traffic never changes the limit; here the window
+ * continues. There the time of a dropped call counts in the mean; here it does not, so that a quick
+ * rejection does not look like a quick response.
  */
 export class SampleWindow {
   readonly #duration: number;
@@ -54,7 +60,10 @@ export class SampleWindow {
   #total = 0;
   #inFlight = 0;
   #arrived = 0;
-  /** #countedFrom is when the count of #arrived began: the first call that ended, then the end of each window. */
+  /**
+   * #countedFrom is when the count of #arrived began: the first call that ended, then the end of
+   * each window.
+   */
   #countedFrom: number | undefined;
   #isFirst = true;
   readonly #firstCalls = new FirstCalls();
@@ -75,8 +84,9 @@ export class SampleWindow {
   }
 
   /**
-   * Takes in a call that ended `now` after `rtt` milliseconds, and began as one of `inFlight`. Gives
-   * the sample of the window if the window ends with it. `growing` is that of the ConcurrencyLimit.
+   * Takes in a call that ended `now` after `rtt` milliseconds, and began as one of `inFlight`.
+   * Gives the sample of the window if the window ends with it. `growing` is that of the
+   * ConcurrencyLimit.
    */
   add(
     rtt: number,
@@ -131,8 +141,8 @@ export class SampleWindow {
 const FIRST_CALLS = 24;
 
 /**
- * The latency of the calls that begin first. The calls that end first would not tell it, since they are
- * the quickest.
+ * The latency of the calls that begin first. The calls that end first would not tell it, since they
+ * are the quickest.
  */
 class FirstCalls {
   /** beganAt is when the first of them began. */
@@ -157,8 +167,8 @@ class FirstCalls {
   }
 
   /**
-   * Gives their mean milliseconds, once three quarters of them have ended; the rest, which may hang,
-   * count with their time so far.
+   * Gives their mean milliseconds, once three quarters of them have ended; the rest, which may
+   * hang, count with their time so far.
    */
   rtt(now: number): number | undefined {
     if (this.#rtt === undefined && this.#ended >= 0.75 * FIRST_CALLS) {

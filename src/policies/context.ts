@@ -12,7 +12,9 @@ export type Attributes = Readonly<Record<string, unknown>>;
  */
 export interface CallRecord {
   readonly attributes: Attributes;
-  /** False bounds every Retry that the call goes through, whatever its options say. Default true. */
+  /**
+   * False bounds every Retry that the call goes through, whatever its options say. Default true.
+   */
   readonly retryable?: boolean;
 }
 
@@ -46,7 +48,10 @@ export interface CallOptions {
 
 const NO_RECORD: CallRecord = Object.freeze({ attributes: Object.freeze({}) });
 
-/** The CallContext that Holdfast's own policies hand down. It makes what costs something on first use. */
+/**
+ * The CallContext that Holdfast's own policies hand down. It makes what costs something on first
+ * use.
+ */
 export class Context implements CallContext {
   readonly attempt: number;
   readonly deadline: number;
@@ -165,7 +170,8 @@ function checkCallOptions(options: CallOptions): void {
   }
   if (attempt !== undefined && !(Number.isInteger(attempt) && attempt >= 1))
     integer(1)(attempt, "the call option 'attempt'");
-  // A context of another copy of the package may hold more; an object written by hand holds what its author means.
+  // A context of another copy of the package may hold more; an object written by hand holds what
+  // its author means.
   if (Object.getPrototypeOf(options) !== Object.prototype) return;
   for (const name in options) {
     if (name !== 'signal' && name !== 'deadline' && name !== 'attributes' && name !== 'attempt') {

@@ -14,8 +14,8 @@ import type { Policy } from './policy.ts';
 
 export interface FallbackOptions {
   /**
-   * Which outcomes are replaced; a promise is awaited. Default: every failure except a cancellation by
-   * the caller.
+   * Which outcomes are replaced; a promise is awaited. Default: every failure except a cancellation
+   * by the caller.
    */
   shouldFallback?: (outcome: Outcome<unknown>, context: CallContext) => boolean | PromiseLike<boolean>;
 }
@@ -26,8 +26,8 @@ export interface FallbackEvents {
 }
 
 /**
- * Replaces chosen outcomes by a value, or by the result of a function of the outcome. If that function
- * throws, the caller gets its error.
+ * Replaces chosen outcomes by a value, or by the result of a function of the outcome. If that
+ * function throws, the caller gets its error.
  *
  * @example
  * const recommendations = new Fallback([]);

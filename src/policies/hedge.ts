@@ -11,12 +11,14 @@ import { isRejection, type Outcome, start } from './outcome.ts';
 import { RetryBudget } from './retry-budget.ts';
 
 export interface HedgeOptions {
-  /** Milliseconds after which a further attempt begins, of at least 1. Either this or `percentile`. */
+  /**
+   * Milliseconds after which a further attempt begins, of at least 1. Either this or `percentile`.
+   */
   delay?: number;
   /**
    * Share of the calls of the last 30 to 60 seconds, 0.5 to 0.9999: a further attempt begins when a
-   * call takes longer than they did. The latency of the share is unknown until 20 calls or more have
-   * succeeded (at 0.99 it takes 100); until then no further attempt begins unless there is a
+   * call takes longer than they did. The latency of the share is unknown until 20 calls or more
+   * have succeeded (at 0.99 it takes 100); until then no further attempt begins unless there is a
    * `maxDelay`. Default 0.95.
    */
   percentile?: number;
@@ -59,16 +61,16 @@ export interface HedgeEvents {
  * MAY BE DONE TWICE: see `shouldHedge`.
  *
  * The first success is the result. The other attempts are aborted at once, each through its own
- * signal, with a HedgeLostError; the signal of the winner stays as it is, since its body may still be
- * read. Hedging is not retrying: a failure ends the call unless another attempt is under way, and
- * after one no further attempt begins. If all fail, the last failure is the result, but no rejection
- * by Holdfast where there is another. A caller that cancels aborts every attempt and is released at
- * once. No further attempt begins past the deadline, nor beyond the budget.
+ * signal, with a HedgeLostError; the signal of the winner stays as it is, since its body may still
+ * be read. Hedging is not retrying: a failure ends the call unless another attempt is under way,
+ * and after one no further attempt begins. If all fail, the last failure is the result, but no
+ * rejection by Holdfast where there is another. A caller that cancels aborts every attempt and is
+ * released at once. No further attempt begins past the deadline, nor beyond the budget.
  *
  * Source: Jeffrey Dean and Luiz André Barroso, 'The Tail at Scale', CACM 2013, which defers the
  * second request to the 95th percentile to keep the extra load to about 5 %. The budget guards
- * against the surge when all calls turn slow, as in Finagle's `BackupRequestFilter`. A call ends as in
- * gRFC A6, but that there a failure brings the next attempt forward.
+ * against the surge when all calls turn slow, as in Finagle's `BackupRequestFilter`. A call ends as
+ * in gRFC A6, but that there a failure brings the next attempt forward.
  *
  * @example
  * const hedge = new Hedge({ shouldHedge: ({ attributes }) => attributes.method === 'GET' });
@@ -238,7 +240,10 @@ class HedgedCall implements AbortOwner, Queued<HedgedCall> {
     this.scopes = [new AbortScope(outer.source, this)];
   }
 
-  /** Takes in that an attempt has failed: true if it was the last under way, so that the call is over. */
+  /**
+   * Takes in that an attempt has failed: true if it was the last under way, so that the call is
+   * over.
+   */
   failed(scope: AbortScope, outcome: Outcome<unknown>): boolean {
     // The rejection of a further attempt says less than the failure of one that was made.
     if (this.failure === undefined || outcome.ok || !isRejection(outcome.error))

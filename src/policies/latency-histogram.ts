@@ -13,8 +13,8 @@ const SPAN = 30_000;
 
 /**
  * Milliseconds for which an estimate is reused. An estimate over half a minute hardly moves
- * meanwhile, and with any number of calls the sum of the buckets (about a microsecond) takes no share
- * of the processor that matters.
+ * meanwhile, and with any number of calls the sum of the buckets (about a microsecond) takes no
+ * share of the processor that matters.
  */
 const FRESH = 100;
 
@@ -22,12 +22,14 @@ const FRESH = 100;
 const MINIMUM = 20;
 
 /**
- * The latencies of the last 30 to 60 seconds, in 10 kB whatever their number. Recording one is O(1); a
- * percentile is at most 2 % off for latencies from 0.01 ms to 11 days, and at most 100 ms old.
+ * The latencies of the last 30 to 60 seconds, in 10 kB whatever their number. Recording one is
+ * O(1); a percentile is at most 2 % off for latencies from 0.01 ms to 11 days, and at most 100 ms
+ * old.
  *
- * Source: Charles Masson, Jee E. Rim and Homin K. Lee, 'DDSketch: A Fast and Fully-Mergeable Quantile Sketch
- * with Relative-Error Guarantees', VLDB 2019: each bucket is wider than the one before by the same factor.
- * Two such sketches take turns, so that clearing one forgets the older generation.
+ * Source: Charles Masson, Jee E. Rim and Homin K. Lee, 'DDSketch: A Fast and Fully-Mergeable
+ * Quantile Sketch with Relative-Error Guarantees', VLDB 2019: each bucket is wider than the one
+ * before by the same factor. Two such sketches take turns, so that clearing one forgets the older
+ * generation.
  */
 export class LatencyHistogram {
   #current = new Uint32Array(BUCKETS);
@@ -47,8 +49,8 @@ export class LatencyHistogram {
   }
 
   /**
-   * Gives the milliseconds within which the given share of calls was done; undefined while fewer than
-   * 20 are remembered, or none beyond that share.
+   * Gives the milliseconds within which the given share of calls was done; undefined while fewer
+   * than 20 are remembered, or none beyond that share.
    *
    * @param share above 0 and below 1: 0.95 for the 95th percentile
    */

@@ -57,7 +57,9 @@ export function excludeFromBreaker(error: unknown): void {
   if (error instanceof HoldfastError) excluded.add(error);
 }
 
-/** Whether the error is a timeout during which this process was blocked: nobody knows who was slow. */
+/**
+ * Whether the error is a timeout during which this process was blocked: nobody knows who was slow.
+ */
 export function isStalled(error: unknown): boolean {
   return error instanceof TimeoutError && error.stalled > 0;
 }
@@ -73,7 +75,9 @@ export function isExcluded(ended: Outcome<unknown>, context: Context): boolean {
   return isStalled(error) || (typeof error === 'object' && error !== null && excluded.has(error));
 }
 
-/** Whether the end of a call tells nothing of its callee: it is excluded, or Holdfast rejected it. */
+/**
+ * Whether the end of a call tells nothing of its callee: it is excluded, or Holdfast rejected it.
+ */
 export function isInconclusive(ended: Outcome<unknown>, context: Context): boolean {
   return isExcluded(ended, context) || (!ended.ok && isRejection(ended.error));
 }

@@ -2,7 +2,9 @@ import { anObject, type Check, either, func, having, instanceOf, oneOf } from '.
 import { type CallOptions, type Operation, toContext } from './context.ts';
 import { start } from './outcome.ts';
 
-/** Runs an operation so that it survives a kind of failure. Safe to share among concurrent calls. */
+/**
+ * Runs an operation so that it survives a kind of failure. Safe to share among concurrent calls.
+ */
 export interface Policy {
   execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T>;
 }
@@ -22,8 +24,8 @@ class Composed implements Policy {
 }
 
 /**
- * Makes one policy out of several, the outermost first: `compose(fallback, timeout, retry, breaker)`
- * retries inside the timeout, and each retry goes through the breaker.
+ * Makes one policy out of several, the outermost first: `compose(fallback, timeout, retry,
+ * breaker)` retries inside the timeout, and each retry goes through the breaker.
  *
  * @throws TypeError without a policy, or if an argument is not a policy
  */
@@ -51,7 +53,9 @@ export function composePresent(...policies: (Policy | undefined)[]): Policy {
   return present.length === 0 ? none : compose(...present);
 }
 
-/** Makes the check of an option that is a policy of the type, options for one, or false for none. */
+/**
+ * Makes the check of an option that is a policy of the type, options for one, or false for none.
+ */
 export function policyOption(type: abstract new (...args: never[]) => Policy, expected: string): Check {
   const options: Check = (value, option) => {
     anObject(value, option);

@@ -18,7 +18,9 @@ import { EmittingPolicy } from './emitting-policy.ts';
 import { start } from './outcome.ts';
 
 export interface RateLimiterOptions {
-  /** Calls per `interval` in the long run. May be a fraction: 0.1 a second is one in ten seconds. */
+  /**
+   * Calls per `interval` in the long run. May be a fraction: 0.1 a second is one in ten seconds.
+   */
   limit: number;
   /** Milliseconds in which `limit` calls may begin. Default 1,000. */
   interval?: number;
@@ -30,13 +32,13 @@ export interface RateLimiterOptions {
    */
   maxQueue?: number;
   /**
-   * Milliseconds that a call may wait; one whose turn would come later is rejected at once. Default: as
-   * long as its deadline allows.
+   * Milliseconds that a call may wait; one whose turn would come later is rejected at once.
+   * Default: as long as its deadline allows.
    */
   queueTimeout?: number;
   /**
-   * Gives the key whose rate a call counts against, such as its tenant. Calls without a key share one
-   * rate. Default: all calls do.
+   * Gives the key whose rate a call counts against, such as its tenant. Calls without a key share
+   * one rate. Default: all calls do.
    */
   key?: (context: CallContext) => string | undefined;
   /** Keys remembered at once, and as many again that calls wait for. Default 10,000. */
@@ -48,26 +50,28 @@ export interface RateLimiterEvents {
   reject: [event: { error: RateLimitedError }];
 }
 
-/** Milliseconds that the clock can tell apart. A turn nearer than that has come, but for rounding. */
+/**
+ * Milliseconds that the clock can tell apart. A turn nearer than that has come, but for rounding.
+ */
 const CLOCK_TICK = 1e-6;
 
 /**
- * Lets no more calls begin than a rate allows: in any window of t milliseconds at most
- * `burst` + t · `limit` / `interval`. A call that comes too soon is rejected with a RateLimitedError
- * that tells when to come back, or waits for its turn in a bounded queue. A caller that cancels while
- * it waits gives up its place, and the callers behind it move up. The limiter uses a timer only while
- * calls wait. Timers are late by a millisecond or so, which only a burst makes up for: with a `burst`
- * of 1 a queue moves a little slower than the rate.
+ * Lets no more calls begin than a rate allows: in any window of t milliseconds at most `burst` + t
+ * · `limit` / `interval`. A call that comes too soon is rejected with a RateLimitedError that tells
+ * when to come back, or waits for its turn in a bounded queue. A caller that cancels while it waits
+ * gives up its place, and the callers behind it move up. The limiter uses a timer only while calls
+ * wait. Timers are late by a millisecond or so, which only a burst makes up for: with a `burst` of
+ * 1 a queue moves a little slower than the rate.
  *
  * A limiter remembers one number, and with `key` one for each key. A key that has been quiet for
- * `burst` · `interval` / `limit` milliseconds is as good as new, so forgetting it changes nothing. When
- * there are more than `maxKeys`, such a key is forgotten first, among the few least recently used. If
- * all of those called too lately, the least recently used is forgotten nonetheless, and could exceed
- * its rate by a burst: let `maxKeys` be more than the keys that call within that time. A key whose
- * calls wait is not forgotten.
+ * `burst` · `interval` / `limit` milliseconds is as good as new, so forgetting it changes nothing.
+ * When there are more than `maxKeys`, such a key is forgotten first, among the few least recently
+ * used. If all of those called too lately, the least recently used is forgotten nonetheless, and
+ * could exceed its rate by a burst: let `maxKeys` be more than the keys that call within that time.
+ * A key whose calls wait is not forgotten.
  *
- * Source: ATM Forum, 'Traffic Management Specification 4.0', the virtual scheduling form of the Generic Cell
- * Rate Algorithm; Brandur Leach, 'Rate Limiting, Cells, and GCRA'.
+ * Source: ATM Forum, 'Traffic Management Specification 4.0', the virtual scheduling form of the
+ * Generic Cell Rate Algorithm; Brandur Leach, 'Rate Limiting, Cells, and GCRA'.
  *
  * @example
  * const limiter = new RateLimiter({ limit: 100, key: ({ attributes }) => attributes.tenant as string });
@@ -262,7 +266,10 @@ function checkKey(key: unknown, method: string): void {
 /** The state of one key. */
 class Bucket {
   readonly key: string | undefined;
-  /** theoreticalArrival is when the next call would come if calls came evenly at the limit: GCRA's TAT. */
+  /**
+   * theoreticalArrival is when the next call would come if calls came evenly at the limit: GCRA's
+   * TAT.
+   */
   theoreticalArrival = 0;
   waiters: LinkedList<Waiter> | undefined = undefined;
   timer: NodeJS.Timeout | undefined = undefined;

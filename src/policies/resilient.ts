@@ -15,18 +15,22 @@ export interface ResilientOptions {
   rateLimit?: RateLimiterOptions | RateLimiter | false;
   /** Milliseconds for all attempts together. Default 30,000. */
   timeout?: number | Timeout | false;
-  /** Default: 3 attempts, exponential backoff from 100 ms to 10 s with full jitter, a RetryBudget. */
+  /**
+   * Default: 3 attempts, exponential backoff from 100 ms to 10 s with full jitter, a RetryBudget.
+   */
   retry?: RetryOptions | Retry | false;
   /**
-   * Default: opens when half of at least 20 attempts within 10 s failed, with a probe after 0.5 s, a
-   * quarter longer each time, up to 5 s.
+   * Default: opens when half of at least 20 attempts within 10 s failed, with a probe after 0.5 s,
+   * a quarter longer each time, up to 5 s.
    */
   circuitBreaker?: CircuitBreakerOptions | CircuitBreaker | false;
   /** Milliseconds for each attempt. Default 10,000. */
   attemptTimeout?: number | Timeout | false;
 }
 
-/** The result of `resilient()`: one policy, and its parts, whose events and state can be observed. */
+/**
+ * The result of `resilient()`: one policy, and its parts, whose events and state can be observed.
+ */
 export class ResilientPolicy implements Policy {
   readonly rateLimiter: RateLimiter | undefined;
   readonly retry: Retry | undefined;
@@ -65,9 +69,9 @@ export class ResilientPolicy implements Policy {
 }
 
 /**
- * Composes the policies that most calls need, in the order in which they belong together: rate limit ▸
- * total timeout ▸ retry ▸ circuit breaker ▸ attempt timeout. Make one for each callee, since the
- * breaker judges that.
+ * Composes the policies that most calls need, in the order in which they belong together: rate
+ * limit ▸ total timeout ▸ retry ▸ circuit breaker ▸ attempt timeout. Make one for each callee,
+ * since the breaker judges that.
  *
  * Source: Microsoft.Extensions.Http.Resilience, the standard resilience handler.
  *

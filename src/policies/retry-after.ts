@@ -4,8 +4,8 @@ import type { Outcome } from './outcome.ts';
 const NAME = 'retry-after';
 
 /**
- * Gives the milliseconds from now for which a Retry-After header asks: a number of seconds or an HTTP
- * date (RFC 9110, section 10.2.3). Undefined if it is neither.
+ * Gives the milliseconds from now for which a Retry-After header asks: a number of seconds or an
+ * HTTP date (RFC 9110, section 10.2.3). Undefined if it is neither.
  */
 export function parseRetryAfter(header: unknown): number | undefined {
   if (typeof header !== 'string') return undefined;
@@ -15,7 +15,10 @@ export function parseRetryAfter(header: unknown): number | undefined {
   return Number.isNaN(date) ? undefined : Math.max(0, date - Date.now());
 }
 
-/** Adds the time zone: all dates are in UTC (RFC 9110, section 5.6.7), and asctime's form does not say so. */
+/**
+ * Adds the time zone: all dates are in UTC (RFC 9110, section 5.6.7), and asctime's form does not
+ * say so.
+ */
 function toUtc(date: string): string {
   return /\d$/.test(date) && !/[+-]\d\d:?\d\d$/.test(date) ? `${date} GMT` : date;
 }

@@ -1,9 +1,14 @@
 import { number, validateOptions } from '../internal/validate.ts';
 
 export interface RetryBudgetOptions {
-  /** Retries earned by each first attempt: 0.2 lets retries add a fifth to the load. Default 0.2. */
+  /**
+   * Retries earned by each first attempt: 0.2 lets retries add a fifth to the load. Default 0.2.
+   */
   ratio?: number;
-  /** Retries that can be made before any is earned, and saved up even with little traffic. Default 10. */
+  /**
+   * Retries that can be made before any is earned, and saved up even with little traffic. Default
+   * 10.
+   */
   initial?: number;
   /**
    * Retries a second that are granted at any traffic. Each process grants them by itself: with 100
@@ -20,14 +25,14 @@ const MEMORY = 10_000;
  * stay a bounded share of traffic, in one large process or in a hundred small ones. Share one among
  * policies or clients to bound them together.
  *
- * It begins with `initial` tokens. Earned tokens are kept until they are spent, up to the earnings of
- * about 10 seconds of traffic, or `initial` if that is more: a process with one call a minute can retry
- * it, too.
+ * It begins with `initial` tokens. Earned tokens are kept until they are spent, up to the earnings
+ * of about 10 seconds of traffic, or `initial` if that is more: a process with one call a minute
+ * can retry it, too.
  *
- * Sources: Finagle, `com.twitter.finagle.service.RetryBudget`, for the ratio, the floor and 10 seconds
- * of memory; Marc Brooker, 'Fixing retries with token buckets and circuit breakers' (2022), and gRFC A6
- * for a bucket that is filled by calls alone. Theirs begin full, with 5 to 500 tokens, and hold as many
- * at any traffic; A6 counts failures, not retries.
+ * Sources: Finagle, `com.twitter.finagle.service.RetryBudget`, for the ratio, the floor and 10
+ * seconds of memory; Marc Brooker, 'Fixing retries with token buckets and circuit breakers' (2022),
+ * and gRFC A6 for a bucket that is filled by calls alone. Theirs begin full, with 5 to 500 tokens,
+ * and hold as many at any traffic; A6 counts failures, not retries.
  */
 export class RetryBudget {
   readonly #ratio: number;

@@ -17,24 +17,32 @@ export interface RetryOptions {
    * each attempt. Default 3.
    */
   maxAttempts?: number | ((context: CallContext) => number);
-  /** How long to wait before each retry. Default: exponential from 100 ms to 10 s with full jitter. */
+  /**
+   * How long to wait before each retry. Default: exponential from 100 ms to 10 s with full jitter.
+   */
   backoff?: Backoff;
   /**
-   * Which outcomes are retried; a promise is awaited. Default: every failure except those with which
-   * Holdfast rejected the call itself.
+   * Which outcomes are retried; a promise is awaited. Default: every failure except those with
+   * which Holdfast rejected the call itself.
    */
   shouldRetry?: (outcome: Outcome<unknown>, context: CallContext) => boolean | PromiseLike<boolean>;
   /** Pays for retries. Default: none, so that only `maxAttempts` bounds them. */
   budget?: RetryBudget;
-  /** Milliseconds from the start of the first attempt after which no retry begins. Default: no such bound. */
+  /**
+   * Milliseconds from the start of the first attempt after which no retry begins. Default: no such
+   * bound.
+   */
   maxElapsed?: number;
-  /** The longest Retry-After, in milliseconds, that is obeyed; a longer one ends the retrying. Default 60,000. */
+  /**
+   * The longest Retry-After, in milliseconds, that is obeyed; a longer one ends the retrying.
+   * Default 60,000.
+   */
   maxRetryAfter?: number;
 }
 
 /**
- * Why no further attempt was made. `spent`: a Retry further in, or at the callee, has retried without
- * success already.
+ * Why no further attempt was made. `spent`: a Retry further in, or at the callee, has retried
+ * without success already.
  */
 export type GiveUpReason =
   | 'attempts'
@@ -77,10 +85,10 @@ export interface RetryTarget {
 const SAME_TARGET: RetryTarget = { obeysRetryAfter: () => true, priceOf: (_context, usual) => usual };
 
 /**
- * Tokens of the budget that a retry costs after an attempt that timed out. The callee may still work
- * on that attempt, so that each retry adds to its load, and where it has too much it never catches
- * up: a hundred processes that make ten such retries each hold a server down. A call that fails at
- * once can be retried at one token.
+ * Tokens of the budget that a retry costs after an attempt that timed out. The callee may still
+ * work on that attempt, so that each retry adds to its load, and where it has too much it never
+ * catches up: a hundred processes that make ten such retries each hold a server down. A call that
+ * fails at once can be retried at one token.
  *
  * Source: the retry quota of the AWS SDKs, which charge more for a timeout too.
  */
@@ -89,7 +97,10 @@ const PRICE_OF_TIMEOUT = 10;
 /** Ends each attempt for p-retry, whatever its outcome. It never leaves this file. */
 const ATTEMPT_OVER = new Error('attempt over');
 
-/** What follows an attempt: a wait and then a retry, or the end of the call and why. */
+/**
+ * A decision about what follows an attempt: a wait and then a retry, or the end of the call and
+ * why.
+ */
 type Decision =
   | { readonly kind: 'retry'; readonly wait: number }
   | { readonly kind: 'stop'; readonly reason: 'success' | GiveUpReason };
@@ -162,7 +173,9 @@ export class Retry extends EmittingPolicy<RetryEvents> {
     );
   }
 
-  /** Decides without a promise where that can be, for the calls that end with their first attempt. */
+  /**
+   * Decides without a promise where that can be, for the calls that end with their first attempt.
+   */
   #afterFirst<T>(outcome: Outcome<T>, call: RetriedCall<T>): T | Promise<T> {
     const decision = this.#decide(outcome, call);
     return isThenable(decision)

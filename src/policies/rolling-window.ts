@@ -15,7 +15,9 @@ export interface RollingWindow {
   record(failed: boolean, slow: boolean): void;
   /** Drops calls that are too old. `record` does so too; a reader must call it after a silence. */
   forget(): void;
-  /** Gives the calls that it holds, the oldest first, for `restore` of a window in another process. */
+  /**
+   * Gives the calls that it holds, the oldest first, for `restore` of a window in another process.
+   */
   save(): WindowCounts[];
   /** Takes in the calls of another window, while this one is new. */
   restore(counts: readonly WindowCounts[]): void;
@@ -26,11 +28,16 @@ export interface WindowOptions {
   readonly minimumCalls?: number | undefined;
 }
 
-/** Default milliseconds of a window, and default number of calls that it must hold before a ratio counts. */
+/**
+ * Default milliseconds of a window, and default number of calls that it must hold before a ratio
+ * counts.
+ */
 const WINDOW = 10_000;
 export const MINIMUM_CALLS = 20;
 
-/** Whether the window follows the rate of the calls: if neither its length nor its calls are given. */
+/**
+ * Whether the window follows the rate of the calls: if neither its length nor its calls are given.
+ */
 export function followsRate({ window, minimumCalls }: WindowOptions): boolean {
   return window === undefined && minimumCalls === undefined;
 }
@@ -89,7 +96,9 @@ export class CountWindow implements RollingWindow {
   }
 }
 
-/** Whether the call with this index is one of the `marked` when they are spread evenly over `calls`. */
+/**
+ * Whether the call with this index is one of the `marked` when they are spread evenly over `calls`.
+ */
 function isSpreadTo(call: number, marked: number, calls: number): boolean {
   return Math.floor(((call + 1) * marked) / calls) > Math.floor((call * marked) / calls);
 }
@@ -108,10 +117,10 @@ interface Slice {
 }
 
 /**
- * The calls of the last `duration` milliseconds, in slices of a tenth of that, so that memory does not
- * grow with their number. With `atLeast` the window holds as many of the last calls if those are more,
- * unless they are older than five minutes: it follows the rate, since where calls are few ten seconds
- * hold too few of them to judge by.
+ * The calls of the last `duration` milliseconds, in slices of a tenth of that, so that memory does
+ * not grow with their number. With `atLeast` the window holds as many of the last calls if those
+ * are more, unless they are older than five minutes: it follows the rate, since where calls are few
+ * ten seconds hold too few of them to judge by.
  */
 export class TimeWindow implements RollingWindow {
   /** atLeast is the number of calls that are kept even if they are old, up to five minutes. */

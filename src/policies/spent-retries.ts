@@ -28,7 +28,9 @@ function isObject(value: unknown): value is object {
   return typeof value === 'object' && value !== null;
 }
 
-/** One for the process, since layers that know nothing of each other meet in the errors they throw. */
+/**
+ * One for the process, since layers that know nothing of each other meet in the errors they throw.
+ */
 export const spentRetries = new SpentRetries();
 
 /**

@@ -19,9 +19,9 @@ import { start } from './outcome.ts';
 
 export interface TimeoutOptions {
   /**
-   * Whether the caller is released when the time is over, even if the operation goes on. False waits
-   * for the operation, which then must obey its signal: for one that has to clean up before the call
-   * is over. Default true.
+   * Whether the caller is released when the time is over, even if the operation goes on. False
+   * waits for the operation, which then must obey its signal: for one that has to clean up before
+   * the call is over. Default true.
    */
   strict?: boolean;
 }
@@ -33,8 +33,8 @@ export interface TimeoutEvents {
 
 /**
  * Gives each call `duration` milliseconds. When they are over the caller gets a TimeoutError at
- * once, even if the operation ignores the signal in its context, and that signal is aborted with the
- * same error. A caller that cancels is released at once as well.
+ * once, even if the operation ignores the signal in its context, and that signal is aborted with
+ * the same error. A caller that cancels is released at once as well.
  *
  * Nested timeouts give the tightest deadline, which `context.deadline` tells. A deadline that came
  * with the call and is tighter still ends it with a DeadlineExceededError.
@@ -54,7 +54,10 @@ export class Timeout extends EmittingPolicy<TimeoutEvents> {
   readonly #strict: boolean;
   readonly #calls: DueQueue<TimedCall>;
 
-  /** @throws TypeError | RangeError if the duration is not a number of milliseconds from 1 to 2^31 − 1. */
+  /**
+   * @throws TypeError | RangeError if the duration is not a number of milliseconds from 1 to 2^31 −
+   * 1.
+   */
   constructor(duration: number, options: TimeoutOptions = {}) {
     super('timeout');
     number(1, MAX_DELAY)(duration, 'the duration of a Timeout');
@@ -152,7 +155,9 @@ export class Timeout extends EmittingPolicy<TimeoutEvents> {
   }
 }
 
-/** Gives the error of a call whose deadline, `left` milliseconds after its beginning, has passed. */
+/**
+ * Gives the error of a call whose deadline, `left` milliseconds after its beginning, has passed.
+ */
 export function deadlineExceeded(left: number, stalled = 0): DeadlineExceededError {
   return new DeadlineExceededError('the deadline that the call came with has passed', left, stalled);
 }

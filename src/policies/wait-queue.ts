@@ -4,8 +4,8 @@ import { MAX_DELAY } from '../internal/validate.ts';
 import { OnAbort } from './abort.ts';
 import type { Context } from './context.ts';
 
-/** A place that a call waits for. */
-export interface Place<T> {
+/** A call that waits for a place. */
+export interface WaitingCall<T> {
   run(): Promise<T>;
   /** Gives the place back, if the call was aborted between getting and using it. */
   leave(): void;
@@ -23,28 +23,29 @@ export class WaitQueue {
   }
 
   /**
-   * Waits for a place, `queueTimeout` milliseconds at most and no longer than the deadline allows, and
-   * runs the call in it. Rejects with the reason if the call is aborted before it runs.
+   * Waits for a place, `queueTimeout` milliseconds at most and no longer than the deadline allows,
+   * and runs the call in it. Rejects with the reason if the call is aborted before it runs.
    *
-   * @param rejection makes the error of a call that found no place, of the milliseconds that it waited
+   * @param rejection makes the error of a call that found no place, of the milliseconds that it
+   * waited
    */
   async runInTurn<T>(
     context: Context,
     queueTimeout: number,
     rejection: (waited: number) => unknown,
-    place: Place<T>,
+    call: WaitingCall<T>,
   ): Promise<T> {
     const maxWait = maxWaitOf(context, queueTimeout);
     if (!(await this.wait(context, maxWait))) throw rejection(Math.round(maxWait));
-    if (!context.aborted) return place.run();
-    place.leave();
+    if (!context.aborted) return call.run();
+    call.leave();
     throw context.reason;
   }
 
   /**
    * Waits for a turn. Resolves with true when it comes, with false when `maxWait` milliseconds went
-   * by without; rejects with the reason if the call is aborted meanwhile. No call gives up while the
-   * end of another, which would make room for it, lies unread.
+   * by without; rejects with the reason if the call is aborted meanwhile. No call gives up while
+   * the end of another, which would make room for it, lies unread.
    */
   wait(context: Context, maxWait: number): Promise<boolean> {
     return new Promise((resolve, reject) => {
@@ -74,7 +75,9 @@ export class WaitQueue {
   }
 }
 
-/** Gives the milliseconds that a call may wait: its deadline counts unless a timer watches over it. */
+/**
+ * Gives the milliseconds that a call may wait: its deadline counts unless a timer watches over it.
+ */
 function maxWaitOf({ timed, deadline }: Context, maxWait: number): number {
   return timed ? maxWait : Math.min(maxWait, deadline - performance.now());
 }

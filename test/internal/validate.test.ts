@@ -42,7 +42,7 @@ describe('a check', () => {
     ['either', either('a number or a function', number(0), func), [5, () => {}], [-1, 'x', null]],
     ['anything', anything, [0, null, undefined, 'x'], []],
   ])(
-    '%s lets in what it should and refuses the rest by the name of the option',
+    'the check %s accepts the right values and rejects the others by the name of the option',
     (_name, check, good, bad) => {
       for (const value of good) expect(refusal(check, value)).toBeUndefined();
       for (const value of bad) {
@@ -53,7 +53,7 @@ describe('a check', () => {
     },
   );
 
-  it('says what it expects and what it got', () => {
+  it('a check of an option says what it expects and what it got', () => {
     expect(refusal(ratio, 2)!.message).toBe('Thing option must be a number from 0 to 1; got 2');
     expect(refusal(integer(1), '3')!.message).toBe(
       "Thing option must be a whole number of at least 1; got '3'",
@@ -62,7 +62,7 @@ describe('a check', () => {
     expect(refusal(having('get'), null)!.message).toBe('Thing option must be an object with get(); got null');
   });
 
-  it('refuses even what cannot be shown', () => {
+  it('a check rejects even a value that cannot be shown', () => {
     expect(refusal(func, Object.create(null))).toBeInstanceOf(TypeError);
     expect(refusal(func, Symbol('odd'))).toBeInstanceOf(TypeError);
   });
@@ -71,19 +71,19 @@ describe('a check', () => {
 describe('the options of a thing', () => {
   const table = { size: integer(1), name: text };
 
-  it('may be left out or be undefined', () => {
+  it('options may be left out or be undefined', () => {
     expect(() => validateOptions('Thing', {}, table)).not.toThrow();
     expect(() => validateOptions('Thing', { size: undefined, name: 'a' }, table)).not.toThrow();
   });
 
-  it('are named with their owner when wrong', () => {
+  it('a wrong option is named with its owner', () => {
     expect(() => validateOptions('Thing', { size: 0 }, table)).toThrow(
       "Thing option 'size' must be a whole number",
     );
   });
 
   it.each(['sise', 'toString', '__proto__', 'constructor'])(
-    "called '%s' are unknown, and the known ones are listed",
+    "an option called '%s' is unknown, and the known ones are listed",
     (name) => {
       const options = JSON.parse(`{ "${name}": 1 }`) as object;
       expect(() => validateOptions('Thing', options, table)).toThrow(
@@ -92,11 +92,11 @@ describe('the options of a thing', () => {
     },
   );
 
-  it.each([null, undefined, 5, 'x', [], () => {}])('must be an object: %o is none', (options) => {
+  it.each([null, undefined, 5, 'x', [], () => {}])('options must be an object: %o is none', (options) => {
     expect(() => validateOptions('Thing', options as never, table)).toThrow('Thing takes an options object');
   });
 
-  it('that are required must be there', () => {
+  it('a required option must be there', () => {
     expect(() => requireOption('Thing', { size: 0 }, 'size')).not.toThrow();
     expect(() => requireOption('Thing', { size: undefined }, 'size')).toThrow(
       new TypeError("Thing needs the option 'size'"),

@@ -4,7 +4,7 @@ import { AbortScope, OnAbort, toAbortable } from '../../src/policies/abort.ts';
 import { listenersOn } from './helpers.ts';
 
 describe("a caller's signal that many calls share", () => {
-  it('carries one listener while anyone waits, and none otherwise', () => {
+  it("a caller's signal that many calls share carries one listener while anyone waits, and none otherwise", () => {
     const { signal } = new AbortController();
     const abortable = toAbortable(signal);
     const listeners = Array.from({ length: 100 }, () => new OnAbort(() => {}));
@@ -15,13 +15,13 @@ describe("a caller's signal that many calls share", () => {
     expect(listenersOn(signal)).toBe(0);
   });
 
-  it('is the same one for every call', () => {
+  it("a caller's signal that many calls share is the same one for every call", () => {
     const { signal } = new AbortController();
     expect(toAbortable(signal)).toBe(toAbortable(signal));
     expect(toAbortable(signal)).not.toBe(toAbortable(new AbortController().signal));
   });
 
-  it('tells everyone once, in order, with its reason', () => {
+  it("a caller's signal that many calls share tells everyone once, in order, with its reason", () => {
     const controller = new AbortController();
     const abortable = toAbortable(controller.signal);
     const told: unknown[] = [];
@@ -37,7 +37,7 @@ describe("a caller's signal that many calls share", () => {
     expect(abortable).toMatchObject({ aborted: true, reason: 'why' });
   });
 
-  it('does not tell one that another has made leave meanwhile', () => {
+  it("a caller's signal that many calls share does not tell one that another has made leave meanwhile", () => {
     const controller = new AbortController();
     const abortable = toAbortable(controller.signal);
     const second = new OnAbort(vi.fn());
@@ -47,7 +47,7 @@ describe("a caller's signal that many calls share", () => {
     expect(second.onAbort).not.toHaveBeenCalled();
   });
 
-  it('tells exactly those who listen, whoever came and went before', () => {
+  it("a caller's signal that many calls share tells exactly those who listen, whoever came and went before", () => {
     fc.assert(
       fc.property(fc.array(fc.tuple(fc.boolean(), fc.nat(9)), { maxLength: 60 }), (steps) => {
         const controller = new AbortController();
@@ -73,7 +73,7 @@ describe("a caller's signal that many calls share", () => {
 });
 
 describe('a part of a call that can be aborted by itself', () => {
-  it('is aborted with the call that it belongs to, and tells its owner first', () => {
+  it('a part of a call that can be aborted by itself is aborted with the call that it belongs to, and tells its owner first', () => {
     const controller = new AbortController();
     const told: unknown[] = [];
     const scope = new AbortScope(
@@ -91,7 +91,7 @@ describe('a part of a call that can be aborted by itself', () => {
     expect(listenersOn(controller.signal)).toBe(0);
   });
 
-  it('is aborted once', () => {
+  it('a part of a call that can be aborted by itself is aborted once', () => {
     const owner = vi.fn();
     const scope = new AbortScope(undefined, new OnAbort(owner));
     scope.abort('first');
@@ -100,7 +100,7 @@ describe('a part of a call that can be aborted by itself', () => {
     expect(scope.reason).toBe('first');
   });
 
-  it('does not hear the call any more once it has ended', () => {
+  it('a part of a call that can be aborted by itself does not hear the call any more once it has ended', () => {
     const controller = new AbortController();
     const owner = vi.fn();
     const scope = new AbortScope(toAbortable(controller.signal), new OnAbort(owner));
@@ -111,7 +111,7 @@ describe('a part of a call that can be aborted by itself', () => {
     scope.end();
   });
 
-  it('tells exactly those who listen, each once, whoever came and went before', () => {
+  it('a part of a call that can be aborted by itself tells exactly those who listen, each once, whoever came and went before', () => {
     fc.assert(
       fc.property(fc.array(fc.tuple(fc.boolean(), fc.nat(4)), { maxLength: 40 }), (steps) => {
         const scope = new AbortScope(undefined, new OnAbort(() => {}));
@@ -131,7 +131,7 @@ describe('a part of a call that can be aborted by itself', () => {
     );
   });
 
-  it('gives an aborted signal if asked only after the abort', () => {
+  it('a part of a call that can be aborted by itself gives an aborted signal if asked only after the abort', () => {
     const scope = new AbortScope(undefined, new OnAbort(() => {}));
     scope.abort('why');
     expect(scope.signal).toMatchObject({ aborted: true, reason: 'why' });

@@ -14,13 +14,13 @@ const waits = (backoff: (attempt: number, previous: number) => number, retries: 
 };
 
 describe('exponentialBackoff', () => {
-  it('doubles from base up to max', () => {
+  it('exponentialBackoff doubles from base up to max', () => {
     expect(waits(exponentialBackoff({ base: 100, max: 1_000, jitter: 'none' }), 6)).toEqual([
       100, 200, 400, 800, 1_000, 1_000,
     ]);
   });
 
-  it('stops at 30 seconds unless told otherwise, however many retries there are', () => {
+  it('exponentialBackoff stops at 30 seconds by default, however many retries there are', () => {
     const backoff = exponentialBackoff({ base: 1, jitter: 'none' });
     expect(backoff(16, 0)).toBe(30_000);
     expect(backoff(100_000, 0)).toBe(30_000);
@@ -34,11 +34,11 @@ describe('exponentialBackoff', () => {
     ['equal', 0.25, 125],
     ['equal', 1, 200],
     ['none', 0.25, 200],
-  ] as const)('jitter %s at random %f', (jitter, random, wait) => {
+  ] as const)('exponentialBackoff jitter %s at random %f', (jitter, random, wait) => {
     expect(exponentialBackoff({ base: 100, jitter, random: () => random })(2, 0)).toBe(wait);
   });
 
-  it('jitters fully unless told otherwise', () => {
+  it('exponentialBackoff jitters fully by default', () => {
     expect(exponentialBackoff({ base: 100, random: () => 0 })(1, 0)).toBe(0);
   });
 });
@@ -48,19 +48,19 @@ it('exponentialBackoff from 0 stays 0 however many retries there are', () => {
 });
 
 describe('decorrelatedJitter', () => {
-  it('lies between base and three times the wait before', () => {
+  it('decorrelatedJitter lies between base and three times the wait before', () => {
     expect(decorrelatedJitter({ base: 100, random: () => 0 })(1, 0)).toBe(100);
     expect(decorrelatedJitter({ base: 100, random: () => 1 })(1, 0)).toBe(300);
     expect(decorrelatedJitter({ base: 100, random: () => 0.5 })(2, 500)).toBe(800);
   });
 
-  it('stops at max, 30 seconds unless told otherwise', () => {
+  it('decorrelatedJitter stops at max, 30 seconds by default', () => {
     expect(decorrelatedJitter({ base: 100, max: 250, random: () => 1 })(1, 0)).toBe(250);
     expect(decorrelatedJitter({ base: 100, random: () => 1 })(9, 20_000)).toBe(30_000);
   });
 });
 
-it('no backoff gives less than nothing or more than its max, whatever chance says', () => {
+it('no backoff gives less than 0 or more than its max, with any random numbers', () => {
   fc.assert(
     fc.property(
       fc.integer({ min: 0, max: 10_000 }),
@@ -91,13 +91,16 @@ it('constantBackoff waits the same each time', () => {
 });
 
 describe('a wait that a backoff gives', () => {
-  it.each([Number.NaN, -0.1, undefined, null, 'soon', {}])('%o is an error that says so', (wait) => {
-    const ask = () => computeWait(() => wait as number, "Retry option 'backoff'", 1, 0);
-    if (wait === null) expect(ask()).toBe(0);
-    else expect(ask).toThrow(/^Retry option 'backoff': a backoff must give a number of milliseconds/);
-  });
+  it.each([Number.NaN, -0.1, undefined, null, 'soon', {}])(
+    'a wait that a backoff gives %o is an error that says so',
+    (wait) => {
+      const ask = () => computeWait(() => wait as number, "Retry option 'backoff'", 1, 0);
+      if (wait === null) expect(ask()).toBe(0);
+      else expect(ask).toThrow(/^Retry option 'backoff': a backoff must give a number of milliseconds/);
+    },
+  );
 
-  it('is cut to what a timer can keep', () => {
+  it('a wait that a backoff gives is cut to what a timer can keep', () => {
     expect(computeWait(() => Infinity, "Retry option 'backoff'", 1, 0)).toBe(2 ** 31 - 1);
   });
 });
@@ -115,7 +118,7 @@ describe('the options of a backoff', () => {
     ['max', () => decorrelatedJitter({ base: 1, max: -1 })],
     ['constantBackoff', () => constantBackoff(-1)],
     ['constantBackoff', () => constantBackoff('1s' as never)],
-  ])('%s: a wrong one is named', (option, make) => {
+  ])('a backoff names a wrong option: %s', (option, make) => {
     expect(make).toThrow(option);
   });
 });

@@ -41,11 +41,11 @@ it.each([
   [Object.assign(new Error('theirs'), { code: 'ERR_CIRCUIT_OPEN' }), false],
   ['ERR_CIRCUIT_OPEN', false],
   [undefined, false],
-])('%o is a call that was refused: %s', (error, refused) => {
+])('%o is a rejection by Holdfast: %s', (error, refused) => {
   expect(isRejection(error)).toBe(refused);
 });
 
-it('only an error of Holdfast can be exempted, and only that very one', () => {
+it('only an error of Holdfast can be excluded from breakers, and only that very one', () => {
   const excluded = (error: unknown) => isExcluded({ ok: false, error }, toContext(undefined));
   const error = new ServiceConnectionError('reset', details);
   excludeFromBreaker(error);

@@ -4,8 +4,8 @@
  * measure. Without it the loaded latency would in time pass for the normal one, and the limit grow
  * without end.
  *
- * Source: Envoy's adaptive concurrency filter, 'Calculating the minRTT'. There the limit falls to a few
- * calls; a share of it costs far less of the throughput.
+ * Source: Envoy's adaptive concurrency filter, 'Calculating the minRTT'. There the limit falls to a
+ * few calls; a share of it costs far less of the throughput.
  */
 export class BaselineProbe {
   #windowsLeft = 0;
@@ -23,7 +23,10 @@ export class BaselineProbe {
     return limit * share;
   }
 
-  /** Takes in that a window has passed: true if it was the one to measure in, with which the probe ends. */
+  /**
+   * Takes in that a window has passed: true if it was the one to measure in, with which the probe
+   * ends.
+   */
   advance(): boolean {
     return --this.#windowsLeft === 0;
   }

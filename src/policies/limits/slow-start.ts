@@ -21,9 +21,14 @@ interface Throughput {
   elapsed: number;
 }
 
-/** Latency this many times that at the optimum, at power as many times lower, looks like a queue. */
+/**
+ * Latency this many times that at the optimum, at power as many times lower, looks like a queue.
+ */
 const EXCESS = 1.5;
-/** Windows in a row that must look like a stable queue; a window with a growing queue counts five times. */
+/**
+ * Windows in a row that must look like a stable queue; a window with a growing queue counts five
+ * times.
+ */
 const CERTAIN = 10;
 /** Share of dropped calls beyond which they are no mere loss of a few. */
 const LOSS = 0.1;
@@ -34,27 +39,27 @@ const RAISE = 1.25;
 const LOOKS = 4;
 
 /**
- * Lets a limit look upward until goodput stops rising, before an algorithm judges by latency or loss.
- * While it grows, the limit is one and a half times the calls that demand would keep in flight at the
- * present latency (Little's law), so that it need not double once a round trip, which takes eight of
- * them from 20 to 4,800.
+ * Lets a limit look upward until goodput stops rising, before an algorithm judges by latency or
+ * loss. While it grows, the limit is one and a half times the calls that demand would keep in
+ * flight at the present latency (Little's law), so that it need not double once a round trip, which
+ * takes eight of them from 20 to 4,800.
  *
- * It hands over to the algorithm when two windows in a row look overloaded: a tenth of the calls was
- * dropped, or calls pile up at more than twice the latency of the first calls, and power,
- * goodput² / latency, is no more than two thirds of the best that was seen. Where calls do not pile up
- * it takes ten windows. Power still rises where goodput rises by more than a third of the rise of the
- * calls in flight, as in a service whose latency is linear in them, and falls in any queue. The limit
- * is then the number of calls in flight at that optimum, and a fifth more, and the algorithm uses the
- * latency there as that without a queue.
+ * It hands over to the algorithm when two windows in a row look overloaded: a tenth of the calls
+ * was dropped, or calls pile up at more than twice the latency of the first calls, and power,
+ * goodput² / latency, is no more than two thirds of the best that was seen. Where calls do not pile
+ * up it takes ten windows. Power still rises where goodput rises by more than a third of the rise
+ * of the calls in flight, as in a service whose latency is linear in them, and falls in any queue.
+ * The limit is then the number of calls in flight at that optimum, and a fifth more, and the
+ * algorithm uses the latency there as that without a queue.
  *
  * From then on it raises a limit in use by a quarter now and then, and grows again if goodput rises
  * with it, as it grows again when the limit was not used for a while.
  *
  * Sources: slow start, RFC 5681; BBR's startup and its probes for bandwidth (Cardwell et al., 'BBR:
- * Congestion-Based Congestion Control'); Uber, 'Cinnamon Auto-Tuner: Adaptive Concurrency in the Wild',
- * which reads the covariance of calls in flight and throughput; the power of a queue is Kleinrock's,
- * 'Power and Deterministic Rules of Thumb', whose exponent is 1 where throughput matters no more than
- * latency.
+ * Congestion-Based Congestion Control'); Uber, 'Cinnamon Auto-Tuner: Adaptive Concurrency in the
+ * Wild', which reads the covariance of calls in flight and throughput; the power of a queue is
+ * Kleinrock's, 'Power and Deterministic Rules of Thumb', whose exponent is 1 where throughput
+ * matters no more than latency.
  */
 export class SlowStart implements ConcurrencyLimit {
   readonly #algorithm: ConcurrencyLimit;

@@ -13,15 +13,16 @@ export interface VegasLimitOptions {
 const PROBE_MULTIPLIER = 30;
 
 /**
- * Estimates how many calls stand in a queue at the callee, limit × (1 − best latency / latency), and
- * keeps that between 3 and 6 times the logarithm of the limit. A window with a dropped call lowers the
- * limit.
+ * Estimates how many calls stand in a queue at the callee, limit × (1 − best latency / latency),
+ * and keeps that between 3 and 6 times the logarithm of the limit. A window with a dropped call
+ * lowers the limit.
  *
  * Now and then it measures the best latency anew, since the callee may have become slower for good.
  *
  * Source: Netflix concurrency-limits, `VegasLimit`, once a window; after Brakmo and Peterson, 'TCP
- * Vegas: End to End Congestion Avoidance on a Global Internet'. There a probe accepts any latency as
- * the best, so that under lasting overload each probe raises the limit; here it drains the queue before.
+ * Vegas: End to End Congestion Avoidance on a Global Internet'. There a probe accepts any latency
+ * as the best, so that under lasting overload each probe raises the limit; here it drains the queue
+ * before.
  */
 export class VegasLimit implements ConcurrencyLimit {
   readonly #random: () => number;
