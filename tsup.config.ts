@@ -1,7 +1,7 @@
 import { writeFile } from 'node:fs/promises';
 import { defineConfig, type Options } from 'tsup';
 
-/** What users import. */
+/** The entries of the package, each with its file. */
 const entry = {
   index: 'src/index.ts',
   redis: 'src/redis/index.ts',

@@ -15,8 +15,8 @@ const core = [
   'saga',
 ];
 
-/** What each room may import besides itself. A room is a folder of src/, or a file that stands there alone. */
-const rooms: Record<string, readonly string[]> = {
+/** Lists what each room may import besides itself. A room is a folder of src/, or a file that stands there alone. */
+export const rooms: Record<string, readonly string[]> = {
   errors: [],
   internal: ['errors'],
   policies: ['errors', 'internal'],

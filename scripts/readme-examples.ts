@@ -5,7 +5,7 @@ export interface ReadmeExample {
   /** The heading that it stands under, and which of them it is there. */
   readonly name: string;
   readonly code: string;
-  /** What it prints, as its own comments say: `console.log(…); // this`. */
+  /** The lines that it prints, as its own comments say: `console.log(…); // this`. */
   readonly prints: readonly string[];
 }
 

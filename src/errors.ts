@@ -193,8 +193,8 @@ named(NoInstanceError, 'NoInstanceError');
 
 /** A registration was rejected, since it has a field that cannot be trusted. */
 export class InvalidInstanceError extends HoldfastError {
-  constructor(message: string) {
-    super('ERR_INVALID_INSTANCE', message);
+  constructor(message: string, options?: ErrorOptions) {
+    super('ERR_INVALID_INSTANCE', message, options);
   }
 }
 named(InvalidInstanceError, 'InvalidInstanceError');
@@ -236,7 +236,10 @@ export class RedisError extends HoldfastError {
 }
 named(RedisError, 'RedisError');
 
-/** The call was rejected before anything was sent, because a part of it is malformed. */
+/**
+ * The call was rejected before anything was sent, because a part of it is malformed; or its body, a
+ * stream or a generator, has failed: its `cause`. The error says nothing about the service.
+ */
 export class InvalidRequestError extends HoldfastError {
   constructor(message: string, options?: ErrorOptions) {
     super('ERR_INVALID_REQUEST', message, options);

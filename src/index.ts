@@ -86,7 +86,7 @@ export {
   InMemoryServiceDiscovery,
   type InMemoryServiceDiscoveryOptions,
 } from './discovery/in-memory-service-discovery.ts';
-export type { Leases } from './discovery/leases.ts';
+export type { LockService } from './discovery/lock-service.ts';
 export type { InstanceListener, ServiceDiscovery, Unsubscribe } from './discovery/service-discovery.ts';
 export type { InstanceChanges, InstanceRegistration, ServiceInstance } from './discovery/service-instance.ts';
 export {
@@ -106,8 +106,24 @@ export * from './errors.ts';
 export type { DiagnosticsMessage } from './internal/emitter.ts';
 export { type AxiosMeshAdapter, axiosAdapter } from './middleware/axios-adapter.ts';
 export { createHttpAgent, type MeshHttpAgent, type MeshHttpAgentOptions } from './middleware/http-agent.ts';
-export { type ConnectMiddleware, connectGuard } from './middleware/server/connect.ts';
-export { type FastifyPlugin, fastifyGuard } from './middleware/server/fastify.ts';
+export { type ConnectMiddleware, connectGuard } from './middleware/server/frameworks/connect.ts';
+export { type FastifyPlugin, fastifyGuard } from './middleware/server/frameworks/fastify.ts';
+export { honoGuard } from './middleware/server/frameworks/hono.ts';
+export { koaGuard } from './middleware/server/frameworks/koa.ts';
+export { nodeGuard } from './middleware/server/frameworks/node-http.ts';
+export type { IncomingRequest, RequestSummary } from './middleware/server/guard/incoming-request.ts';
+export type { Rejection, RejectionCode } from './middleware/server/guard/rejection.ts';
+export {
+  ServerGuard,
+  type ServerGuardEvents,
+  type ServerGuardOptions,
+} from './middleware/server/guard/server-guard.ts';
+export type { IdempotencyOptions } from './middleware/server/idempotency/idempotency.ts';
+export type { IdempotencyStore, KeyState } from './middleware/server/idempotency/idempotency-store.ts';
+export {
+  InMemoryIdempotencyStore,
+  type InMemoryIdempotencyStoreOptions,
+} from './middleware/server/idempotency/in-memory-idempotency-store.ts';
 export {
   type Closable,
   type GracefulShutdown,
@@ -118,7 +134,7 @@ export {
   type ShutdownReport,
   type ShutdownSignal,
   type ShutdownStep,
-} from './middleware/server/graceful-shutdown.ts';
+} from './middleware/server/lifecycle/graceful-shutdown.ts';
 export {
   type BreakerReport,
   type CheckReport,
@@ -130,23 +146,7 @@ export {
   type ReadinessCheck,
   type ReadinessCheckResult,
   type WatchedDiscovery,
-} from './middleware/server/health.ts';
-export { honoGuard } from './middleware/server/hono.ts';
-export type { IdempotencyOptions } from './middleware/server/idempotency.ts';
-export type { IdempotencyStore, KeyState } from './middleware/server/idempotency-store.ts';
-export {
-  InMemoryIdempotencyStore,
-  type InMemoryIdempotencyStoreOptions,
-} from './middleware/server/in-memory-idempotency-store.ts';
-export type { IncomingRequest, RequestSummary } from './middleware/server/incoming-request.ts';
-export { koaGuard } from './middleware/server/koa.ts';
-export { nodeGuard } from './middleware/server/node-http.ts';
-export type { Refusal, RefusalCode } from './middleware/server/refusal.ts';
-export {
-  ServerGuard,
-  type ServerGuardEvents,
-  type ServerGuardOptions,
-} from './middleware/server/server-guard.ts';
+} from './middleware/server/lifecycle/health.ts';
 export {
   AdaptiveConcurrency,
   type AdaptiveConcurrencyEvents,

@@ -23,7 +23,7 @@ async function holdfast({ redis, processes, interval }: FleetOptions): Promise<v
     const registrars = instancesOf(process, processes).map(
       (instance) => new ServiceRegistrar({ discovery, instance, heartbeatInterval: interval }),
     );
-    for (const registrar of registrars) registrar.on('failure', failed);
+    for (const registrar of registrars) registrar.on('failure', ({ error }) => failed(error));
     for (let first = 0; first < registrars.length; first += BATCH) {
       await Promise.all(registrars.slice(first, first + BATCH).map((registrar) => registrar.register()));
     }

@@ -94,7 +94,7 @@ export async function returned(
   const { runs = 20, instances = 5, rate = 100, seconds = 70 } = options;
   const shares: number[][] = [];
   for (let seed = 1; seed <= runs; seed++)
-    shares.push(await oneRun(APPROACHES[approach](), trouble, seed, instances, rate, seconds));
+    shares.push(await oneRun(APPROACHES[approach](), trouble, seed, { instances, rate, seconds }));
   return Array.from({ length: seconds }, (_, second) => mean(shares.map((run) => run[second]!)));
 }
 
@@ -102,9 +102,7 @@ function oneRun(
   { options, observe }: Approach,
   trouble: Trouble,
   seed: number,
-  instances: number,
-  rate: number,
-  seconds: number,
+  { instances, rate, seconds }: Required<Omit<ReturnOptions, 'runs'>>,
 ): Promise<number[]> {
   return simulate(seed, async (world) => {
     const origins = Array.from({ length: instances }, (_, index) => `http://10.0.0.${index + 1}:80`);

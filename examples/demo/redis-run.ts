@@ -27,7 +27,7 @@ export class RedisRun {
     // While Redis is away, what is asked of it waits, and then fails by itself.
     this.#redis.on('error', () => {});
     this.discovery = new RedisServiceDiscovery({ redis: url, keyPrefix: prefix, ttl: TTL });
-    this.database = new RedisDatabase(this.#redis, this.discovery.leases, prefix);
+    this.database = new RedisDatabase(this.#redis, this.discovery.locks, prefix);
   }
 
   /** Removes all keys of the run. Every process does so when it ends: the last one leaves nothing. */
@@ -60,12 +60,12 @@ export async function reach(url: string): Promise<void> {
 /** For instances in processes of their own: each table is a hash, each value JSON. */
 export class RedisDatabase implements Database {
   readonly #redis: Redis;
-  readonly #leases: RedisServiceDiscovery['leases'];
+  readonly #locks: RedisServiceDiscovery['locks'];
   readonly #prefix: string;
 
-  constructor(redis: Redis, leases: RedisServiceDiscovery['leases'], prefix: string) {
+  constructor(redis: Redis, locks: RedisServiceDiscovery['locks'], prefix: string) {
     this.#redis = redis;
-    this.#leases = leases;
+    this.#locks = locks;
     this.#prefix = prefix;
   }
 
@@ -98,11 +98,11 @@ export class RedisDatabase implements Database {
 
   async exclusively<T>(key: string, action: () => Promise<T>): Promise<T> {
     const holder = randomUUID();
-    while (!(await this.#leases.acquire(key, holder, LEASE))) await setTimeout(20);
+    while (!(await this.#locks.acquire(key, holder, LEASE))) await setTimeout(20);
     try {
       return await action();
     } finally {
-      await this.#leases.release(key, holder);
+      await this.#locks.release(key, holder);
     }
   }
 }

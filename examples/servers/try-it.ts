@@ -1,6 +1,6 @@
 import { ServiceClient, StaticServiceDiscovery } from '../../src/index.ts';
 
-/** Calls the example's server as another service would, and asks how it is. */
+/** Calls the example's server as another service would, and probes its health. */
 export async function tryIt(origin: string): Promise<void> {
   const discovery = new StaticServiceDiscovery({ 'order-service': [origin] });
   const client = new ServiceClient({ discovery, callerName: 'shop', defaults: { timeout: 1_000 } });
@@ -8,8 +8,8 @@ export async function tryIt(origin: string): Promise<void> {
   console.log('placed', await client.call(order));
   console.log('placed again with the same key', await client.call(order));
   const late = { 'x-request-timeout': '0' };
-  const refused = await fetch(`${origin}/orders`, { method: 'POST', headers: late });
-  console.log('past its deadline', refused.status);
+  const rejected = await fetch(`${origin}/orders`, { method: 'POST', headers: late });
+  console.log('past its deadline', rejected.status);
   console.log('ready', await (await fetch(`${origin}/health/ready`)).json());
   await client.close();
 }

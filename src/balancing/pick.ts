@@ -41,7 +41,8 @@ const CHECKS: Readonly<Record<keyof AcquireOptions, Check>> = {
 
 /**
  * Checks the options that a caller has written for `method`. Each choice of an instance asks for it: what makes sense is not
- * looked up in the table. The state of a client's call, which is no plain object, holds more, and was checked.
+ * looked up in the table. The state of a client's call, which is no plain object and always has `exclude`, holds more, and
+ * was checked.
  *
  * @throws TypeError naming the option that is not what it must be, or that there is not.
  */
@@ -52,8 +53,7 @@ export function checkAcquireOptions(method: string, options: AcquireOptions): vo
 
 function areSound(options: AcquireOptions): boolean {
   if (typeof options !== 'object' || options === null) return false;
-  const prototype = Object.getPrototypeOf(options);
-  if (prototype !== Object.prototype) return prototype !== Array.prototype;
+  if (Object.getPrototypeOf(options) !== Object.prototype) return 'exclude' in options;
   for (const name in options) if (name !== 'hashKey') return false;
   const { hashKey } = options;
   return hashKey === undefined || typeof hashKey === 'string';

@@ -1,5 +1,5 @@
 import type { ServiceInstance } from '../discovery/service-instance.ts';
-import { noPromise } from '../internal/validate.ts';
+import { anObject } from '../internal/validate.ts';
 
 /** The instances whose metadata has all of these: `{ version: '2' }`. */
 export type Selector = Readonly<Record<string, string>>;
@@ -17,11 +17,8 @@ export function matches(selector: Selector, { metadata }: ServiceInstance): bool
 
 /** Throws unless the value is a selector. */
 export function checkSelector(value: unknown, option: string): void {
-  noPromise(value, option);
-  const valid =
-    typeof value === 'object' &&
-    value !== null &&
-    !Array.isArray(value) &&
-    Object.values(value).every((item) => typeof item === 'string');
-  if (!valid) throw new TypeError(`${option} must be an object of strings, as metadata is`);
+  anObject(value, option);
+  if (!Object.values(value as object).every((item) => typeof item === 'string')) {
+    throw new TypeError(`${option} must be an object of strings, as metadata is`);
+  }
 }

@@ -1,6 +1,6 @@
-/** Why a command cannot be carried out, for whoever typed it. */
+/** Tells the user why a command failed, or was not understood. */
 export class CommandError extends Error {
-  /** 1 where it failed, 2 where it was not understood. */
+  /** 1 if the command failed, 2 if it was not understood. */
   readonly exitCode: 1 | 2;
 
   constructor(message: string, { exitCode = 1, ...options }: ErrorOptions & { exitCode?: 1 | 2 } = {}) {

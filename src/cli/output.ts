@@ -1,7 +1,9 @@
 import { CommandError } from './command-error.ts';
-import type { OutputStream } from './surroundings.ts';
+import type { OutputStream } from './command-io.ts';
 
-/** Standard output, whose reader may go away at any time, as `head` does: that is no error. */
+/**
+ * Writes to standard output. Its reader may go away at any time, as `head` does, which is no error.
+ */
 export class Output {
   readonly stream: OutputStream;
   readonly #closed = new AbortController();
@@ -15,7 +17,7 @@ export class Output {
     });
   }
 
-  /** Aborted when nothing can be written any more. */
+  /** The signal that is aborted when nothing can be written any more. */
   get closed(): AbortSignal {
     return this.#closed.signal;
   }
@@ -28,7 +30,11 @@ export class Output {
     this.write(lines.map((line) => `${line}\n`).join(''));
   }
 
-  /** @throws CommandError if something could not be written, unless nobody wants it. */
+  /**
+   * Waits until everything is written.
+   *
+   * @throws CommandError if something could not be written, unless the reader has gone away.
+   */
   async finish(): Promise<void> {
     if (!this.closed.aborted) await new Promise((resolve) => this.stream.write('', resolve));
     if (this.#failure === undefined) return;

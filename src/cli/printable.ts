@@ -1,12 +1,20 @@
-/** What is not sure to be one visible character: control and formatting characters, marks, all spaces but the usual one. */
+/**
+ * Matches what may not be one visible character: control and formatting characters, marks, all
+ * spaces but the usual one.
+ */
 const UNSURE = /[^\p{L}\p{N}\p{P}\p{S} ]/gu;
 
-/** Text of strangers, made unable to be anything but text to a terminal: `\u{1b}` stands for an escape character. */
+/**
+ * Escapes text of strangers, so that a terminal takes it as nothing but text: `\u{1b}` stands for
+ * an escape character.
+ */
 export function printable(text: string): string {
   return text.replace(UNSURE, (character) => `\\u{${character.codePointAt(0)!.toString(16)}}`);
 }
 
-/** The same for JSON, which stays the same JSON: what is escaped can only be within its strings. */
+/**
+ * Escapes JSON like `printable`. It stays the same JSON: the escaped characters are within strings.
+ */
 export function printableJson(value: unknown, indent?: number): string {
   return JSON.stringify(value, undefined, indent).replace(/[^\p{L}\p{N}\p{P}\p{S} \n]/gu, (character) =>
     character
@@ -16,13 +24,13 @@ export function printableJson(value: unknown, indent?: number): string {
   );
 }
 
-/** At most so many characters. */
+/** Cuts text to at most `length` characters. */
 export function clip(text: string, length: number): string {
   const characters = [...text];
   return characters.length > length ? `${characters.slice(0, Math.max(0, length - 1)).join('')}…` : text;
 }
 
-/** A time span as people say it. */
+/** Formats a time span for people. */
 export function span(milliseconds: number): string {
   const seconds = Math.max(0, milliseconds) / 1_000;
   if (seconds < 9.95) return `${seconds.toFixed(1)} s`;

@@ -1,47 +1,47 @@
 import { createRequire } from 'node:module';
 import { parseCommand, USAGE } from './arguments.ts';
 import { CommandError } from './command-error.ts';
+import type { CommandIo } from './command-io.ts';
 import { Output } from './output.ts';
 import { printable } from './printable.ts';
-import type { Surroundings } from './surroundings.ts';
 
-/** Carries out a command line, and gives its exit code. */
-export async function run(args: readonly string[], surroundings: Surroundings): Promise<number> {
-  const output = new Output(surroundings.stdout);
+/** Runs a command line, and gives its exit code. */
+export async function run(args: readonly string[], io: CommandIo): Promise<number> {
+  const output = new Output(io.stdout);
   try {
-    await carryOut(args, output, surroundings);
+    await dispatch(args, output, io);
     await output.finish();
     return 0;
   } catch (error) {
     if (!(error instanceof CommandError)) throw error;
-    surroundings.stderr.write(`holdfast: ${printable(error.message)}\n`);
+    io.stderr.write(`holdfast: ${printable(error.message)}\n`);
     return error.exitCode;
   }
 }
 
-async function carryOut(args: readonly string[], output: Output, surroundings: Surroundings): Promise<void> {
-  const command = parseCommand(args, surroundings.env);
+async function dispatch(args: readonly string[], output: Output, io: CommandIo): Promise<void> {
+  const command = parseCommand(args, io.env);
   switch (command.command) {
     case 'help':
       output.write(USAGE);
       break;
     case 'version':
-      output.write(`${versionOfHoldfast()}\n`);
+      output.write(`${readVersion()}\n`);
       break;
     case 'services': {
       const { runServicesCommand } = await loadServicesCommand();
-      await runServicesCommand(command, output, surroundings);
+      await runServicesCommand(command, output, io);
       break;
     }
   }
 }
 
-function versionOfHoldfast(): string {
+function readVersion(): string {
   const load = createRequire(import.meta.url);
   return load('holdfast/package.json').version;
 }
 
-/** Only when it is needed: it imports ioredis, which need not be installed. */
+/** Loads the command when it is used: it imports ioredis, which need not be installed. */
 async function loadServicesCommand() {
   try {
     return await import('./services-command.ts');

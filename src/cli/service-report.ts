@@ -1,7 +1,7 @@
 import { originOf, type ServiceInstance } from '../discovery/service-instance.ts';
 import type { RedisError } from '../errors.ts';
-import { isRefusal } from '../redis/own-connection.ts';
-import { type RegistryEntry, trust } from '../redis/registry-format.ts';
+import { isReplyError } from '../redis/ioredis-errors.ts';
+import { parseEntry, type RegistryEntry } from '../redis/registry-format.ts';
 import type { RegistryContent, ServiceRegistry } from '../redis/service-registry.ts';
 
 export interface InstanceReport {
@@ -12,29 +12,31 @@ export interface InstanceReport {
   readonly expiresIn: number;
 }
 
-/** Something in Redis that is not a registration. */
+/** An entry in Redis that is no valid registration. */
 export interface InvalidEntry {
-  /** Not to be trusted; undefined where all of the service cannot be read. */
+  /** An id that may be malformed; undefined where the whole service cannot be read. */
   readonly instanceId: string | undefined;
   readonly reason: string;
 }
 
-/** What the registry holds of a service. */
+/** The content of the registry for a service. */
 export interface ServiceReport {
   readonly serviceName: string;
-  /** That of the registry, which goes up with each change; 0 if nothing was ever registered. */
+  /**
+   * The version of the registry, which grows with each change; 0 if nothing was ever registered.
+   */
   readonly version: number;
-  /** Redis's clock, epoch milliseconds. */
+  /** Epoch milliseconds by Redis's clock. */
   readonly now: number;
-  /** In the order of their ids. */
+  /** The instances in the order of their ids. */
   readonly instances: readonly InstanceReport[];
   readonly invalid: readonly InvalidEntry[];
 }
 
-/** Services that are read at once. */
+/** The most services that are read at once. */
 const BATCH = 50;
 
-/** In the order of the names. */
+/** Reads services. Gives the reports in the order of the names. */
 export async function readServices(
   registry: ServiceRegistry,
   names: readonly string[],
@@ -49,24 +51,27 @@ export async function readServices(
 
 async function readService(registry: ServiceRegistry, serviceName: string): Promise<ServiceReport> {
   try {
-    return reportOf(serviceName, await registry.read(serviceName));
+    return toReport(serviceName, await registry.read(serviceName));
   } catch (error) {
-    const reason = refusalOf(error);
+    const reason = keyError(error);
     if (reason === undefined) throw error;
     const invalid = [{ instanceId: undefined, reason }];
     return { serviceName, version: 0, now: 0, instances: [], invalid };
   }
 }
 
-/** What Redis says of keys that are not what the registry makes: they concern no other service. */
-function refusalOf(error: unknown): string | undefined {
+/**
+ * Gives the error of Redis about malformed keys, which concern no other service; undefined for
+ * another error.
+ */
+function keyError(error: unknown): string | undefined {
   const { cause } = error as RedisError;
-  if (!isRefusal(cause)) return undefined;
+  if (!isReplyError(cause)) return undefined;
   const { message } = cause as Error;
   return /^(WRONGTYPE|ERR) /.test(message) ? message : undefined;
 }
 
-export function reportOf(serviceName: string, content: RegistryContent): ServiceReport {
+export function toReport(serviceName: string, content: RegistryContent): ServiceReport {
   const instances: InstanceReport[] = [];
   const invalid: InvalidEntry[] = [];
   const byId = content.entries.toSorted(({ instanceId: one }, { instanceId: other }) =>
@@ -74,7 +79,7 @@ export function reportOf(serviceName: string, content: RegistryContent): Service
   );
   for (const entry of byId) {
     try {
-      instances.push(instanceReport(serviceName, entry, content.now));
+      instances.push(toInstanceReport(serviceName, entry, content.now));
     } catch (error) {
       invalid.push({ instanceId: entry.instanceId, reason: (error as Error).message });
     }
@@ -82,8 +87,8 @@ export function reportOf(serviceName: string, content: RegistryContent): Service
   return { serviceName, version: content.version, now: content.now, instances, invalid };
 }
 
-function instanceReport(serviceName: string, entry: RegistryEntry, now: number): InstanceReport {
-  const { instance } = trust(serviceName, entry);
+function toInstanceReport(serviceName: string, entry: RegistryEntry, now: number): InstanceReport {
+  const { instance } = parseEntry(serviceName, entry);
   return {
     instance,
     heartbeatAge: Math.max(0, now - instance.lastHeartbeat),
@@ -91,12 +96,12 @@ function instanceReport(serviceName: string, entry: RegistryEntry, now: number):
   };
 }
 
-/** As `--json` gives it. */
-export function jsonOfInstance({ instance, heartbeatAge, expiresIn }: InstanceReport) {
+/** Gives an instance as `--json` shows it. */
+export function toJsonInstance({ instance, heartbeatAge, expiresIn }: InstanceReport) {
   return { ...instance, origin: originOf(instance), heartbeatAge, expiresIn };
 }
 
-/** As `--json` gives it. */
-export function jsonOfService(report: ServiceReport) {
-  return { ...report, instances: report.instances.map(jsonOfInstance) };
+/** Gives a service as `--json` shows it. */
+export function toJsonService(report: ServiceReport) {
+  return { ...report, instances: report.instances.map(toJsonInstance) };
 }

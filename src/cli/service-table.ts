@@ -13,37 +13,40 @@ const COLUMNS = [
   'VERSION',
 ] as const;
 
-/** Of what strangers wrote, so much is shown. */
+/** The most characters that are shown of each text that strangers wrote. */
 const LONGEST_VERSION = 40;
 const LONGEST_ID = 128;
 const LONGEST_REASON = 300;
 
-/** The services for people, a block for each, in lines. `place` says where there are none. */
-export function servicesTable(reports: readonly ServiceReport[], place: string): string[] {
+/**
+ * Formats the services for people as lines, with a block for each. `place` tells where there are
+ * none.
+ */
+export function formatServices(reports: readonly ServiceReport[], place: string): string[] {
   if (reports.length === 0) return [`no services ${place}`];
-  return reports.flatMap((report, index) => [...(index > 0 ? [''] : []), ...block(report)]);
+  return reports.flatMap((report, index) => [...(index > 0 ? [''] : []), ...formatService(report)]);
 }
 
-/** An entry that is not a registration, and why, in one line. */
-export function invalidText({ instanceId, reason }: InvalidEntry): string {
+/** Formats an invalid entry and the reason as one line. */
+export function formatInvalid({ instanceId, reason }: InvalidEntry): string {
   const why = clip(printable(reason), LONGEST_REASON);
   return instanceId === undefined
     ? `cannot be read: ${why}`
     : `'${clip(printable(instanceId), LONGEST_ID)}' is not a registration: ${why}`;
 }
 
-function block({ serviceName, version, instances, invalid }: ServiceReport): string[] {
+function formatService({ serviceName, version, instances, invalid }: ServiceReport): string[] {
   const count = instances.length === 1 ? '1 instance' : `${instances.length || 'no'} instances`;
   const head =
     version > 0 ? `${serviceName}: ${count}, registry version ${version}` : `${serviceName}: ${count}`;
   return [
     head,
-    ...(instances.length > 0 ? aligned([COLUMNS, ...instances.map(row)]) : []),
-    ...invalid.map((entry) => `  ! ${invalidText(entry)}`),
+    ...(instances.length > 0 ? alignColumns([COLUMNS, ...instances.map(toRow)]) : []),
+    ...invalid.map((entry) => `  ! ${formatInvalid(entry)}`),
   ];
 }
 
-function row({ instance, heartbeatAge, expiresIn }: InstanceReport): string[] {
+function toRow({ instance, heartbeatAge, expiresIn }: InstanceReport): string[] {
   const { instanceId, status, weight, zone = '-', metadata } = instance;
   const version = clip(printable(metadata.version ?? '-'), LONGEST_VERSION);
   return [
@@ -58,7 +61,7 @@ function row({ instance, heartbeatAge, expiresIn }: InstanceReport): string[] {
   ];
 }
 
-function aligned(rows: readonly (readonly string[])[]): string[] {
+function alignColumns(rows: readonly (readonly string[])[]): string[] {
   const widths = COLUMNS.map((_, column) =>
     rows.reduce((width, cells) => Math.max(width, cells[column]!.length), 0),
   );

@@ -3,78 +3,94 @@ import { HoldfastError } from '../errors.ts';
 import type { RedisConnection } from '../redis/redis-connection.ts';
 import { RedisSubscriber } from '../redis/redis-subscriber.ts';
 import type { ServiceRegistry } from '../redis/service-registry.ts';
-import { changesBetween, type ServiceChange } from './service-changes.ts';
+import { findChanges, type ServiceChange } from './service-changes.ts';
 import { readServices, type ServiceReport } from './service-report.ts';
 
-/** Since when Redis cannot be reached, and why. */
+/** The time since when Redis cannot be reached, and the reason. */
 export interface Staleness {
   readonly since: Date;
   readonly reason: string;
 }
 
-export type News = ServiceChange | ({ readonly change: 'stale' } & Staleness) | { readonly change: 'fresh' };
+export type ChangeEvent =
+  | ServiceChange
+  | ({ readonly change: 'stale' } & Staleness)
+  | { readonly change: 'fresh' };
 
 export interface WatchState {
-  /** In the order of the names. */
+  /** The reports in the order of the names. */
   readonly reports: readonly ServiceReport[];
-  /** Undefined while it is up to date. */
+  /** Undefined while the reports are up to date. */
   readonly stale: Staleness | undefined;
 }
 
-/** Shows what is known after each look, with what is new in it; at first, what is there. */
-export type WatchView = (state: WatchState, news: readonly News[]) => void;
+/**
+ * Shows the state after each reading, with the events since the last one; at first, one event for
+ * each instance.
+ */
+export type WatchView = (state: WatchState, events: readonly ChangeEvent[]) => void;
 
 export interface WatchOptions {
-  /** Empty for all, those included that are yet to come. */
+  /** The names of the services; empty for all, also for those that are registered later. */
   names: readonly string[];
   view: WatchView;
-  /** What an error says to whoever looks. */
+  /** Gives the message of an error for the user. */
   describe: (error: HoldfastError) => string;
 }
 
-/** Milliseconds after which it looks at all services again: for heartbeats, new services, and what was not heard. */
-const LOOK_INTERVAL = 2_000;
-/** Milliseconds in which what is published is gathered before it looks: instances often start and stop together. */
-const GATHERING = 50;
+/**
+ * Milliseconds after which all services are read again, for heartbeats, new services, and messages
+ * that were missed.
+ */
+const READ_INTERVAL = 2_000;
+/**
+ * Milliseconds for which messages are gathered before a reading: instances often start and stop
+ * together.
+ */
+const GATHER_TIME = 50;
 
-/** Follows services: looks at one when something is published of it, and at all of them every other second. */
+/**
+ * Watches services: reads a service when a change of it is published, and all services every other
+ * second.
+ */
 export class ServiceWatch {
   readonly #registry: ServiceRegistry;
   readonly #options: WatchOptions;
   readonly #subscriber: RedisSubscriber;
   readonly #reports = new Map<string, ServiceReport>();
   readonly #serviceOf = new Map<string, string>();
-  /** Services of which something was published since they were looked at. */
+  /** Services of which a change was published since they were read. */
   readonly #touched = new Set<string>();
   #stale: Staleness | undefined = undefined;
-  #beginning = true;
-  /** `performance.now()` when it looks at all services. */
-  #nextLook = 0;
+  /** Whether no service was read yet. */
+  #starting = true;
+  /** `performance.now()` when all services are read. */
+  #nextReading = 0;
   #wake: () => void = () => {};
 
   constructor(connection: RedisConnection, registry: ServiceRegistry, options: WatchOptions) {
     this.#registry = registry;
     this.#options = options;
     this.#subscriber = new RedisSubscriber(connection, {
-      message: (channel) => this.#heard(channel),
-      up: () => this.#lookSoon(),
+      message: (channel) => this.#onMessage(channel),
+      up: () => this.#readSoon(),
       down: (error) => {
         this.#becomeStale(error);
-        this.#lookSoon();
+        this.#readSoon();
       },
     });
   }
 
   /**
-   * Ends when the signal is aborted.
+   * Watches until the signal is aborted.
    *
-   * @throws RedisError if Redis is away at the beginning.
+   * @throws RedisError if Redis is away at the first reading.
    */
   async run(signal: AbortSignal): Promise<void> {
     signal.addEventListener('abort', () => this.#wake(), { once: true });
     try {
       while (!signal.aborted) {
-        await this.#look(signal);
+        await this.#read(signal);
         await this.#pause(signal);
       }
     } finally {
@@ -82,61 +98,61 @@ export class ServiceWatch {
     }
   }
 
-  async #look(signal: AbortSignal): Promise<void> {
+  async #read(signal: AbortSignal): Promise<void> {
     try {
-      if (performance.now() >= this.#nextLook) await this.#lookAtAll();
-      else await this.#lookAtTouched();
+      if (performance.now() >= this.#nextReading) await this.#readAll();
+      else await this.#readTouched();
     } catch (error) {
       if (!(error instanceof HoldfastError)) throw error;
       if (signal.aborted) return;
-      if (this.#beginning) throw error;
+      if (this.#starting) throw error;
       this.#becomeStale(error);
     }
   }
 
-  async #lookAtAll(): Promise<void> {
-    this.#nextLook = performance.now() + LOOK_INTERVAL;
+  async #readAll(): Promise<void> {
+    this.#nextReading = performance.now() + READ_INTERVAL;
     this.#touched.clear();
     const { names } = this.#options;
     const stale = this.#stale;
     const listed = new Set(names.length > 0 ? names : await this.#registry.services());
     const reports = await readServices(this.#registry, [...new Set([...listed, ...this.#reports.keys()])]);
-    const fresh: News[] = [];
-    // Had the connection been lost meanwhile, it would have to look once more.
+    const fresh: ChangeEvent[] = [];
+    // If the connection was lost meanwhile, the services have to be read once more.
     if (stale !== undefined && stale === this.#stale) {
       this.#stale = undefined;
       fresh.push({ change: 'fresh' });
     }
-    const changes = reports.flatMap((report) => this.#take(report));
+    const changes = reports.flatMap((report) => this.#applyReport(report));
     for (const { serviceName, instances } of reports) {
       if (!listed.has(serviceName) && instances.length === 0) this.#forget(serviceName);
     }
-    this.#beginning = false;
+    this.#starting = false;
     this.#show([...fresh, ...changes]);
   }
 
-  async #lookAtTouched(): Promise<void> {
-    await wait(GATHERING);
+  async #readTouched(): Promise<void> {
+    await wait(GATHER_TIME);
     const names = [...this.#touched];
     this.#touched.clear();
     const reports = await readServices(this.#registry, names);
-    this.#show(reports.flatMap((report) => this.#take(report)));
+    this.#show(reports.flatMap((report) => this.#applyReport(report)));
   }
 
-  #take(report: ServiceReport): ServiceChange[] {
+  #applyReport(report: ServiceReport): ServiceChange[] {
     const { serviceName } = report;
     const nothing = { serviceName, version: 0, now: 0, instances: [], invalid: [] };
-    const before = this.#reports.get(serviceName) ?? (this.#beginning ? undefined : nothing);
+    const before = this.#reports.get(serviceName) ?? (this.#starting ? undefined : nothing);
     this.#reports.set(serviceName, report);
-    this.#listen(serviceName);
-    return changesBetween(before, report);
+    this.#subscribe(serviceName);
+    return findChanges(before, report);
   }
 
-  #listen(serviceName: string): void {
+  #subscribe(serviceName: string): void {
     const channel = this.#registry.channelOf(serviceName);
     if (this.#serviceOf.has(channel)) return;
     this.#serviceOf.set(channel, serviceName);
-    // If it is not heard, the next look at all services finds what is new.
+    // If that fails, the next reading of all services finds the changes.
     this.#subscriber.subscribe(channel).catch(() => {});
   }
 
@@ -147,15 +163,15 @@ export class ServiceWatch {
     this.#subscriber.unsubscribe(channel).catch(() => {});
   }
 
-  #heard(channel: string): void {
+  #onMessage(channel: string): void {
     const serviceName = this.#serviceOf.get(channel);
     if (serviceName === undefined) return;
     this.#touched.add(serviceName);
     this.#wake();
   }
 
-  #lookSoon(): void {
-    this.#nextLook = 0;
+  #readSoon(): void {
+    this.#nextReading = 0;
     this.#wake();
   }
 
@@ -165,18 +181,20 @@ export class ServiceWatch {
     this.#show([{ change: 'stale', ...this.#stale }]);
   }
 
-  #show(news: readonly News[]): void {
+  #show(events: readonly ChangeEvent[]): void {
     const reports = [...this.#reports.values()].sort((one, other) =>
       one.serviceName < other.serviceName ? -1 : 1,
     );
-    this.#options.view({ reports, stale: this.#stale }, news);
+    this.#options.view({ reports, stale: this.#stale }, events);
   }
 
-  /** Until something happens, or the next look is due. Its timer is what holds the process open. */
+  /**
+   * Waits until something happens, or the next reading is due. Its timer holds the process open.
+   */
   #pause(signal: AbortSignal): Promise<void> {
     if (signal.aborted || this.#touched.size > 0) return Promise.resolve();
     return new Promise((resolve) => {
-      const timer = setTimeout(resolve, Math.max(0, this.#nextLook - performance.now()));
+      const timer = setTimeout(resolve, Math.max(0, this.#nextReading - performance.now()));
       this.#wake = () => {
         clearTimeout(timer);
         resolve();

@@ -4,29 +4,34 @@ import { checkRedisSource, RedisConnection } from '../redis/redis-connection.ts'
 import { ServiceRegistry } from '../redis/service-registry.ts';
 import type { ServicesCommand } from './arguments.ts';
 import { CommandError } from './command-error.ts';
+import type { CommandIo } from './command-io.ts';
 import type { Output } from './output.ts';
 import { printableJson } from './printable.ts';
-import { jsonOfService, readServices } from './service-report.ts';
-import { servicesTable } from './service-table.ts';
+import { readServices, toJsonService } from './service-report.ts';
+import { formatServices } from './service-table.ts';
 import { ServiceWatch, type WatchView } from './service-watch.ts';
-import type { Surroundings } from './surroundings.ts';
-import { jsonLinesView, linesView, screenView } from './watch-views.ts';
+import { createJsonLinesView, createLinesView, createScreenView } from './watch-views.ts';
 
-/** @throws CommandError if Redis is away, takes too long, or refuses; or for a URL that cannot be used. */
+/**
+ * Lists services, or watches them.
+ *
+ * @throws CommandError if Redis is away, takes too long, or replies with an error; or for a URL
+ * that cannot be used.
+ */
 export async function runServicesCommand(
   command: ServicesCommand,
   output: Output,
-  surroundings: Surroundings,
+  io: CommandIo,
 ): Promise<void> {
   checkUrl(command.redis);
   const connection = new RedisConnection(command.redis, command.timeout);
   const registry = new ServiceRegistry(connection, command.keyPrefix);
   try {
-    if (command.watch) await watch(command, connection, registry, output, surroundings);
+    if (command.watch) await watch(command, connection, registry, output, io);
     else await list(command, connection, registry, output);
   } catch (error) {
     if (!(error instanceof HoldfastError)) throw error;
-    throw new CommandError(withoutPassword(error.message, command.redis), { cause: error });
+    throw new CommandError(redactPassword(error.message, command.redis), { cause: error });
   } finally {
     await connection.close();
   }
@@ -41,8 +46,8 @@ async function list(
   const { names, json } = command;
   const listed = names.length > 0 ? names : await registry.services();
   const reports = await readServices(registry, listed);
-  if (json) output.write(`${printableJson(reports.map(jsonOfService), 2)}\n`);
-  else output.writeLines(servicesTable(reports, placeOf(command, connection)));
+  if (json) output.write(`${printableJson(reports.map(toJsonService), 2)}\n`);
+  else output.writeLines(formatServices(reports, describePlace(command, connection)));
 }
 
 async function watch(
@@ -50,29 +55,31 @@ async function watch(
   connection: RedisConnection,
   registry: ServiceRegistry,
   output: Output,
-  { env, interruption }: Surroundings,
+  { env, interruption }: CommandIo,
 ): Promise<void> {
   const ending = AbortSignal.any([interruption(), output.closed]);
   ending.addEventListener('abort', () => void connection.close(), { once: true });
   const watching = new ServiceWatch(connection, registry, {
     names: command.names,
-    view: viewOf(command, output, placeOf(command, connection), env),
-    describe: (error) => withoutPassword(error.message, command.redis),
+    view: createView(command, output, describePlace(command, connection), env),
+    describe: (error) => redactPassword(error.message, command.redis),
   });
   await watching.run(ending);
 }
 
-function viewOf(
+function createView(
   { json }: ServicesCommand,
   output: Output,
   place: string,
-  env: Surroundings['env'],
+  env: CommandIo['env'],
 ): WatchView {
-  if (json) return jsonLinesView(output);
-  return output.stream.isTTY && env.TERM !== 'dumb' ? screenView(output, place) : linesView(output, place);
+  if (json) return createJsonLinesView(output);
+  return output.stream.isTTY && env.TERM !== 'dumb'
+    ? createScreenView(output, place)
+    : createLinesView(output, place);
 }
 
-function placeOf({ keyPrefix }: ServicesCommand, { address }: RedisConnection): string {
+function describePlace({ keyPrefix }: ServicesCommand, { address }: RedisConnection): string {
   return `with the prefix '${keyPrefix}' in Redis at ${address}`;
 }
 
@@ -84,8 +91,8 @@ function checkUrl(url: string): void {
   }
 }
 
-/** Redis may repeat in an error what it was sent. */
-function withoutPassword(text: string, url: string): string {
+/** Replaces the password, since Redis may repeat in an error what it was sent. */
+function redactPassword(text: string, url: string): string {
   const { password, searchParams } = new URL(url);
   const secrets = [password, decode(password), searchParams.get('password') ?? ''].filter(Boolean);
   return secrets.reduce((rest, secret) => rest.replaceAll(secret, '***'), text);

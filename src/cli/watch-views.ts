@@ -1,27 +1,27 @@
 import { originOf } from '../discovery/service-instance.ts';
 import type { Output } from './output.ts';
 import { clip, printable, printableJson } from './printable.ts';
-import { differences } from './service-changes.ts';
-import { jsonOfInstance } from './service-report.ts';
-import { invalidText, servicesTable } from './service-table.ts';
-import type { News, Staleness, WatchState, WatchView } from './service-watch.ts';
+import { listDifferences } from './service-changes.ts';
+import { toJsonInstance } from './service-report.ts';
+import { formatInvalid, formatServices } from './service-table.ts';
+import type { ChangeEvent, Staleness, WatchState, WatchView } from './service-watch.ts';
 
 const CLEAR_SCREEN = '\x1b[2J';
 const CURSOR_HOME = '\x1b[H';
 const ERASE_TO_END_OF_LINE = '\x1b[K';
 const ERASE_BELOW = '\x1b[J';
 
-/** Of a value that a stranger wrote, so much is shown. */
+/** The most characters that are shown of a change that strangers wrote. */
 const LONGEST_DIFFERENCE = 200;
 
-/** On a terminal: what there is, drawn anew each time, as far as it fits. */
-export function screenView(output: Output, place: string): WatchView {
+/** Creates the view for a terminal: the services, drawn anew each time, as far as they fit. */
+export function createScreenView(output: Output, place: string): WatchView {
   let begun = false;
   return (state) => {
     const columns = output.stream.columns || 80;
     const rows = output.stream.rows || 24;
-    const table = servicesTable(state.reports, place);
-    const lines = [`Services ${place}`, standing(state), '', ...table];
+    const table = formatServices(state.reports, place);
+    const lines = [`Services ${place}`, statusLine(state), '', ...table];
     const shown = lines.length < rows ? lines : lines.slice(0, rows - 2);
     if (shown.length < lines.length) shown.push(`… and ${lines.length - shown.length} lines more`);
     const drawn = shown.map((line) => `${clip(line, columns)}${ERASE_TO_END_OF_LINE}\n`).join('');
@@ -30,27 +30,30 @@ export function screenView(output: Output, place: string): WatchView {
   };
 }
 
-/** Elsewhere: what there is once, then a line for each change. */
-export function linesView(output: Output, place: string): WatchView {
+/** Creates the view for other outputs: the services once, then a line for each change. */
+export function createLinesView(output: Output, place: string): WatchView {
   let begun = false;
-  return (state, news) => {
-    const there = begun ? [] : servicesTable(state.reports, place);
-    const told = news.filter(({ change }) => begun || (change !== 'present' && change !== 'invalid'));
+  return (state, events) => {
+    const table = begun ? [] : formatServices(state.reports, place);
+    const shown = events.filter(({ change }) => begun || (change !== 'present' && change !== 'invalid'));
     const now = new Date().toISOString();
-    output.writeLines([...there, ...told.map((item) => `${now}  ${newsText(item)}`)]);
+    output.writeLines([...table, ...shown.map((event) => `${now}  ${eventText(event)}`)]);
     begun = true;
   };
 }
 
-/** For programs: a line of JSON for each instance that is there, then for each change. */
-export function jsonLinesView(output: Output): WatchView {
-  return (_, news) => {
+/**
+ * Creates the view for programs: a line of JSON for each instance at the start, then for each
+ * change.
+ */
+export function createJsonLinesView(output: Output): WatchView {
+  return (_, events) => {
     const time = new Date().toISOString();
-    output.writeLines(news.map((item) => printableJson({ time, ...jsonOfNews(item) })));
+    output.writeLines(events.map((event) => printableJson({ time, ...toJsonEvent(event) })));
   };
 }
 
-function standing({ stale }: WatchState): string {
+function statusLine({ stale }: WatchState): string {
   return stale === undefined ? `up to date at ${new Date().toISOString()}` : staleText(stale);
 }
 
@@ -58,46 +61,46 @@ function staleText({ since, reason }: Staleness): string {
   return `stale since ${since.toISOString()}: ${printable(reason)}`;
 }
 
-function newsText(news: News): string {
-  switch (news.change) {
+function eventText(event: ChangeEvent): string {
+  switch (event.change) {
     case 'stale':
-      return staleText(news);
+      return staleText(event);
     case 'fresh':
       return 'up to date again';
     case 'invalid':
-      return `${news.serviceName}  ! ${invalidText(news.entry)}`;
+      return `${event.serviceName}  ! ${formatInvalid(event.entry)}`;
     case 'changed': {
-      const { serviceName, before, report } = news;
-      const what = differences(before.instance, report.instance).map((text) =>
+      const { serviceName, before, report } = event;
+      const differences = listDifferences(before.instance, report.instance).map((text) =>
         clip(printable(text), LONGEST_DIFFERENCE),
       );
-      return `${serviceName}  ${report.instance.instanceId} changed: ${what.join(', ')}`;
+      return `${serviceName}  ${report.instance.instanceId} changed: ${differences.join(', ')}`;
     }
     default: {
-      const { serviceName, change, report } = news;
+      const { serviceName, change, report } = event;
       const { instance } = report;
       return `${serviceName}  ${instance.instanceId} ${change}: ${originOf(instance)}, ${instance.status}`;
     }
   }
 }
 
-function jsonOfNews(news: News) {
-  switch (news.change) {
+function toJsonEvent(event: ChangeEvent) {
+  switch (event.change) {
     case 'stale':
-      return { change: news.change, reason: news.reason };
+      return { change: event.change, reason: event.reason };
     case 'fresh':
-      return { change: news.change };
+      return { change: event.change };
     case 'invalid':
-      return { change: news.change, serviceName: news.serviceName, ...news.entry };
+      return { change: event.change, serviceName: event.serviceName, ...event.entry };
     case 'changed': {
-      const { change, serviceName, before, report } = news;
-      return { change, serviceName, instance: jsonOfInstance(report), before: jsonOfInstance(before) };
+      const { change, serviceName, before, report } = event;
+      return { change, serviceName, instance: toJsonInstance(report), before: toJsonInstance(before) };
     }
     default:
       return {
-        change: news.change,
-        serviceName: news.serviceName,
-        instance: jsonOfInstance(news.report),
+        change: event.change,
+        serviceName: event.serviceName,
+        instance: toJsonInstance(event.report),
       };
   }
 }

@@ -41,6 +41,8 @@ export class CallState implements CallRecord, AcquireOptions {
   sent = false;
   /** Whether a try has, or may yet have, a body that can be read only once. */
   taken = false;
+  /** Whether what the cache keeps of its path has been dropped. */
+  invalidated = false;
   /** The instances that have failed this call, or are at it. */
   exclude: Set<string> | undefined = undefined;
   lastError: unknown = undefined;

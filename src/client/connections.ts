@@ -1,7 +1,8 @@
 import type { buildConnector, Client, Dispatcher } from 'undici';
 import { whenRead } from '../internal/event-loop-stall.ts';
+import { CONNECT_OPTIONS, checkForeignOptions } from '../internal/foreign-options.ts';
 import * as undici from '../internal/undici.ts';
-import { anObject, type Check } from '../internal/validate.ts';
+import type { Check } from '../internal/validate.ts';
 
 /** How connections are made: options of undici's Client. */
 export type ConnectionOptions = Omit<Client.Options, 'pipelining'>;
@@ -152,9 +153,49 @@ function connectorOf(options: ConnectionOptions, servername: string | undefined)
   } as unknown as buildConnector.BuildOptions);
 }
 
-/** Lets undici itself say which of its options it does not take. */
+/** What undici's Client takes, and what it refuses by itself. */
+const CLIENT_OPTIONS: ReadonlySet<string> = new Set([
+  'allowH2',
+  'autoSelectFamily',
+  'autoSelectFamilyAttemptTimeout',
+  'bodyTimeout',
+  'connect',
+  'connectTimeout',
+  'connectionWindowSize',
+  'eventSource',
+  'h2Options',
+  'headersTimeout',
+  'idleTimeout',
+  'initialWindowSize',
+  'keepAlive',
+  'keepAliveMaxTimeout',
+  'keepAliveTimeout',
+  'keepAliveTimeoutThreshold',
+  'localAddress',
+  'maxCachedSessions',
+  'maxConcurrentStreams',
+  'maxHeaderSize',
+  'maxKeepAliveTimeout',
+  'maxRequestsPerClient',
+  'maxResponseSize',
+  'pingInterval',
+  'pipelining',
+  'requestTimeout',
+  'socketPath',
+  'socketTimeout',
+  'strictContentLength',
+  'tls',
+  'useH2c',
+  'useMilo',
+  'webSocket',
+]);
+
+/** Lets undici itself say which values it does not take. */
 export const connectionOptions: Check = (value, option) => {
-  anObject(value, option);
+  checkForeignOptions(value, option, CLIENT_OPTIONS);
+  const { connect } = value as ConnectionOptions;
+  if (typeof connect === 'object' && connect !== null)
+    checkForeignOptions(connect, `${option}, 'connect',`, CONNECT_OPTIONS);
   try {
     new undici.Client('http://localhost', value as ConnectionOptions);
   } catch (cause) {

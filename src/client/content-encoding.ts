@@ -4,24 +4,19 @@ import { promisify } from 'node:util';
 import * as zlib from 'node:zlib';
 import { constants, createBrotliDecompress, createGunzip, createInflate, createInflateRaw } from 'node:zlib';
 
-/** As browsers do: an answer that ends too soon gives what is there. */
-const LENIENT = { flush: constants.Z_SYNC_FLUSH, finishFlush: constants.Z_SYNC_FLUSH };
+/** What has come is given at once. A body that ends too soon is an error, as it is for who reads it whole. */
+const AT_ONCE = { flush: constants.Z_SYNC_FLUSH };
 
 /** Node has it from 22.15 on. */
 const HAS_ZSTD = typeof zlib.createZstdDecompress === 'function';
 
 const DECODERS: Readonly<Record<string, () => Transform>> = {
-  gzip: () => createGunzip(LENIENT),
-  'x-gzip': () => createGunzip(LENIENT),
+  gzip: () => createGunzip(AT_ONCE),
+  'x-gzip': () => createGunzip(AT_ONCE),
   deflate: createInflateOfEither,
-  br: () =>
-    createBrotliDecompress({
-      flush: constants.BROTLI_OPERATION_FLUSH,
-      finishFlush: constants.BROTLI_OPERATION_FLUSH,
-    }),
+  br: () => createBrotliDecompress({ flush: constants.BROTLI_OPERATION_FLUSH }),
   ...(HAS_ZSTD && {
-    zstd: () =>
-      zlib.createZstdDecompress({ flush: constants.ZSTD_e_flush, finishFlush: constants.ZSTD_e_flush }),
+    zstd: () => zlib.createZstdDecompress({ flush: constants.ZSTD_e_flush }),
   }),
 };
 
@@ -90,15 +85,21 @@ export function decoded(
   bounds: DecodedBounds,
 ): ReadableStream {
   const decoders = codingsOf(contentEncoding)?.map((coding) => DECODERS[coding]!()) ?? [];
+  const [first] = decoders;
   const last = decoders.at(-1);
-  if (last === undefined) return body;
+  if (first === undefined || last === undefined) return body;
   // An error reaches the reader through the last of them.
   pipeline([Readable.fromWeb(body as NodeReadableStream), ...decoders], () => {});
-  return bytesOf(last, bounds);
+  // A body of no bytes is none, and not one that ends too soon.
+  return bytesOf(last, bounds, () => (first as { bytesWritten?: number }).bytesWritten === 0);
 }
 
 /** A stream for readers with a buffer of their own too, which Readable.toWeb() makes from Node 24 on. */
-function bytesOf(last: Readable, { max, tooLarge, errorOf }: DecodedBounds): ReadableStream {
+function bytesOf(
+  last: Readable,
+  { max, tooLarge, errorOf }: DecodedBounds,
+  isEmpty: () => boolean,
+): ReadableStream {
   let size = 0;
   const chunks = last.on('error', () => {})[Symbol.asyncIterator]() as AsyncIterator<Uint8Array>;
   return new ReadableStream(
@@ -106,6 +107,7 @@ function bytesOf(last: Readable, { max, tooLarge, errorOf }: DecodedBounds): Rea
       type: 'bytes',
       async pull(stream) {
         const { done, value } = await chunks.next().catch((error) => {
+          if (error.code === 'Z_BUF_ERROR' && isEmpty()) return { done: true, value: undefined } as const;
           throw errorOf(error);
         });
         size += value?.length ?? 0;
@@ -114,7 +116,7 @@ function bytesOf(last: Readable, { max, tooLarge, errorOf }: DecodedBounds): Rea
           last.destroy(error);
           throw errorOf(error);
         }
-        if (!done) {
+        if (done !== true) {
           stream.enqueue(new Uint8Array(value));
         } else {
           stream.close();
@@ -137,7 +139,7 @@ function createInflateOfEither(): Transform {
   const stream: Transform = new Transform({
     transform(chunk: Buffer, _encoding, callback) {
       if (inflate === undefined) {
-        inflate = isWrapped(chunk) ? createInflate(LENIENT) : createInflateRaw(LENIENT);
+        inflate = isWrapped(chunk) ? createInflate(AT_ONCE) : createInflateRaw(AT_ONCE);
         inflate.on('data', (data) => stream.push(data) || inflate!.pause());
         inflate.on('error', (error) => stream.destroy(error));
       }

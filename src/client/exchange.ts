@@ -90,6 +90,10 @@ export function tooLarge(details: ExchangeDetails): ResponseTooLargeError {
   );
 }
 
+export function undecodable(serviceName: string, encoding: string): string {
+  return `the body of the response of '${serviceName}' cannot be decoded as ${encoding.slice(0, 100)}`;
+}
+
 /** What undici says where it does not like the request, the last one where its body was cut short. */
 const REFUSALS: ReadonlySet<string | undefined> = new Set([
   'UND_ERR_INVALID_ARG',
@@ -111,11 +115,20 @@ export function failureOf(
   if (error instanceof ResponseTooLargeError) return error;
   if (REFUSALS.has(error.code))
     return new InvalidRequestError(error.message || error.code!, { cause: error });
+  hideResponse(error);
   const { serviceName, instanceId } = details;
   return new ServiceConnectionError(
     `the connection to '${serviceName}' (instance ${instanceId}) failed: ${error.message || error.code}`,
     { serviceName, instanceId, sent, cause: error },
   );
+}
+
+/** Has no log show the bytes of a response that undici and Node keep with what their parsers say of it. */
+function hideResponse(error: Error & { data?: unknown; rawPacket?: unknown }): void {
+  for (const name of ['data', 'rawPacket'] as const) {
+    if (name in error && Object.isExtensible(error))
+      Object.defineProperty(error, name, { value: error[name], enumerable: false, writable: true });
+  }
 }
 
 /** A request whose answer is read whole: undici's handler, and what ends it when the call is aborted. */
@@ -205,7 +218,7 @@ export class BufferedExchange implements Exchange, AbortListener {
     } catch (cause) {
       this.#source?.unlisten(this);
       const large = (cause as { code?: string }).code === 'ERR_BUFFER_TOO_LARGE';
-      const message = `the body of the response of '${serviceName}' cannot be decoded as ${encoding.slice(0, 100)}`;
+      const message = undecodable(serviceName, encoding);
       this.#reject(
         large ? tooLarge(this.#details) : new ResponseInvalidError(message, { ...this.#details, cause }),
       );

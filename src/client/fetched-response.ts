@@ -1,7 +1,8 @@
 import type { Dispatcher } from 'undici';
 import type { ServiceInstance } from '../discovery/service-instance.ts';
+import { HoldfastError, ResponseInvalidError } from '../errors.ts';
 import { decoded } from './content-encoding.ts';
-import { type ResponseHeaders, tooLarge } from './exchange.ts';
+import { type ResponseHeaders, tooLarge, undecodable } from './exchange.ts';
 import { meshResponseClass, type Origin } from './mesh-response.ts';
 
 /** A controller that knows where the response came from. */
@@ -33,8 +34,8 @@ export interface FetchedHead {
 export interface FetchedOutcome {
   /** Whether the answer is wanted: a redirect that is followed is not. Called once, with its head and whose it is. */
   wants(head: FetchedHead, instance: ServiceInstance | undefined): boolean;
-  /** The largest body, in bytes, that is made of one that is encoded. */
-  maxDecoded(): number;
+  /** The largest body, in bytes, that is made of one that is encoded; undefined if that is left as it is. */
+  maxDecoded(): number | undefined;
   /** The answer that is wanted. */
   resolve(response: Response): void;
   reject(error: unknown): void;
@@ -193,7 +194,8 @@ export class FetchedResponse implements Dispatcher.DispatchHandler {
     };
     try {
       const plain = encoding === undefined || body === null || (body as Uint8Array).length === 0;
-      const content = plain ? body : this.#decoded(body, String(encoding), outcome.maxDecoded());
+      const max = plain ? undefined : outcome.maxDecoded();
+      const content = max === undefined ? body : this.#decoded(body!, String(encoding), max);
       outcome.resolve(new (meshResponseClass())(content, init, this.#origin));
     } catch (error) {
       // A status that no Response can have.
@@ -208,7 +210,18 @@ export class FetchedResponse implements Dispatcher.DispatchHandler {
     return decoded(new Response(body as ReadableStream).body!, encoding, {
       max,
       tooLarge: () => tooLarge({ serviceName, instanceId, maxResponseSize: max }),
-      errorOf: this.#bodyError,
+      errorOf: (error) => {
+        const known = error instanceof TypeError || error instanceof HoldfastError;
+        return this.#bodyError(
+          known
+            ? error
+            : new ResponseInvalidError(undecodable(serviceName, encoding), {
+                serviceName,
+                instanceId,
+                cause: error,
+              }),
+        );
+      },
     });
   }
 }

@@ -1,3 +1,6 @@
+import { InvalidRequestError } from '../errors.ts';
+import { shown } from '../internal/shown.ts';
+
 type Chunk = string | Uint8Array;
 type Source = AsyncIterable<Chunk> | Iterable<Chunk>;
 
@@ -28,7 +31,7 @@ export class IteratedBody implements AsyncIterable<Chunk> {
 
   async *[Symbol.asyncIterator](): AsyncGenerator<Chunk, void, undefined> {
     try {
-      yield* this.replayable ? this.#keeping() : this.#source;
+      for await (const chunk of this.replayable ? this.#keeping() : this.#source) yield sendable(chunk);
     } catch (error) {
       this.whenFailed?.(error as Error);
       throw error;
@@ -62,6 +65,14 @@ export class IteratedBody implements AsyncIterable<Chunk> {
     if (done) this.#ended = true;
     else this.#kept.push(value);
   }
+}
+
+/** @throws InvalidRequestError if it is neither text nor bytes */
+function sendable(chunk: Chunk): Chunk {
+  if (typeof chunk === 'string' || ArrayBuffer.isView(chunk)) return chunk;
+  throw new InvalidRequestError(
+    `the body of a request must give strings or bytes; it gave ${typeof chunk === 'object' ? shown(chunk) : `a ${typeof chunk}`}`,
+  );
 }
 
 function iteratorOf(source: Source): AsyncIterator<Chunk> | Iterator<Chunk> {

@@ -9,6 +9,7 @@ import { asError } from './exchange.ts';
 import { type FetchedHead, FetchedResponse } from './fetched-response.ts';
 import { MESH_CHECKS, type MeshOptions, MeshTargets } from './mesh-target.ts';
 import { isRetrieval } from './methods.ts';
+import { leastTimeout, TIMEOUT_HEADER } from './propagation.ts';
 import type { Relay } from './relay.ts';
 import { isReplayable, type RelayRequest } from './relay-request.ts';
 
@@ -21,10 +22,17 @@ export interface MeshFetchOptions extends MeshOptions {
 export type MeshRequestInit = RequestInit &
   Pick<RelayRequest, 'timeout' | 'retries' | 'idempotencyKey' | 'hashKey' | 'select'>;
 
-/** What an adapter of another client adds to that. */
-export interface TimeLimited {
-  /** Milliseconds after which the caller gives up: the lesser of it and the timeout of the call is the deadline. */
-  timeLimit?: number | undefined;
+/** Where an adapter of another client says what it adds to a request: nobody else can. */
+export const ADAPTED = Symbol('adapted');
+
+/** What an adapter of another client adds to a request. */
+export interface Adapted {
+  [ADAPTED]?: {
+    /** Milliseconds after which the caller gives up: the lesser of it and the timeout of the call is the deadline. */
+    readonly timeLimit: number | undefined;
+    /** Whether a body that is encoded is decoded. */
+    readonly decode: boolean;
+  };
 }
 
 /** As the global `fetch`, for services of the mesh too. */
@@ -56,7 +64,7 @@ interface Fetching {
   readonly client: Relay;
   readonly targets: MeshTargets;
   readonly service: string;
-  readonly init: MeshRequestInit;
+  readonly init: MeshRequestInit & Adapted;
   readonly signal: AbortSignal | undefined;
   /** Kept, since the signal of a Request is only aborted for as long as there is the Request. */
   readonly input: string | URL | Request;
@@ -65,6 +73,8 @@ interface Fetching {
   readonly timeout: number | undefined;
   /** When they are over. */
   readonly deadline: number;
+  /** `performance.now()` when it was made: the `X-Request-Timeout` of its headers counts from there. */
+  readonly startedAt: number;
   readonly rules: FetchRules;
 }
 
@@ -121,11 +131,13 @@ export function meshFetch(
     } catch (cause) {
       throw new TypeError((cause as Error).message, { cause });
     }
-    const timeout = leastTimeout(init, client.policies(service).timeout);
+    const timeout = timeoutOf(init, client.policies(service).timeout);
     const request = isRequest ? new Request(ownRequest(input), init) : undefined;
     const redirect = request?.redirect ?? init.redirect ?? 'follow';
-    const deadline = timeout === undefined ? Infinity : performance.now() + timeout;
-    const fetching = { client, targets, service, init, signal, input, redirect, timeout, deadline, rules };
+    const startedAt = performance.now();
+    const deadline = timeout === undefined ? Infinity : startedAt + timeout;
+    const times = { timeout, deadline, startedAt };
+    const fetching = { client, targets, service, init, signal, input, redirect, rules, ...times };
     let sent: Sent;
     try {
       sent = await (request === undefined ? fromInit(url, init, rules) : fromRequest(url, request, signal));
@@ -143,7 +155,8 @@ export function meshFetch(
 
 function send(fetching: Fetching, sent: Sent): Promise<Response> {
   const { client, service, init, signal, redirect } = fetching;
-  const { url, method, headers, body } = sent;
+  const { url, method, body } = sent;
+  const headers = withTimeLeft(sent.headers, fetching);
   const { retries, idempotencyKey, hashKey, select } = init;
   const timeout = sent.redirects === 0 ? fetching.timeout : timeLeft(fetching);
   const path = (url.pathname || '/') + url.search;
@@ -164,7 +177,8 @@ function send(fetching: Fetching, sent: Sent): Promise<Response> {
         }
         return false;
       },
-      maxDecoded: () => client.policies(service).maxResponseSize,
+      maxDecoded: () =>
+        init[ADAPTED]?.decode === false ? undefined : client.policies(service).maxResponseSize,
       resolve,
       reject: (error) => reject(errorFor(signal, 'fetch failed', error)),
     });
@@ -212,15 +226,27 @@ function ownRequest(request: Request): Request {
   } as RequestInit);
 }
 
-function leastTimeout(
-  { timeout, timeLimit }: MeshRequestInit & TimeLimited,
+function timeoutOf(
+  { timeout, [ADAPTED]: adapted }: MeshRequestInit & Adapted,
   usual: number,
 ): number | undefined {
+  const timeLimit = adapted?.timeLimit;
   return timeLimit === undefined || timeLimit >= (timeout ?? usual) ? timeout : timeLimit;
 }
 
 function timeLeft({ deadline }: Fetching): number | undefined {
   return deadline === Infinity ? undefined : Math.max(1, Math.ceil(deadline - performance.now()));
+}
+
+/** The headers of which a time limit holds for the whole request, its redirects and the wait for its body included. */
+function withTimeLeft(
+  headers: ReadonlyMap<string, string>,
+  { startedAt }: Fetching,
+): ReadonlyMap<string, string> {
+  const limit = leastTimeout(headers.get(TIMEOUT_HEADER));
+  if (limit === undefined) return headers;
+  const left = Math.max(0, Math.floor(limit - (performance.now() - startedAt)));
+  return new Map(headers).set(TIMEOUT_HEADER, String(left));
 }
 
 async function fromInit(url: URL, init: MeshRequestInit, { bodyWithAny }: FetchRules): Promise<Sent> {

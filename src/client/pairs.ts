@@ -1,5 +1,6 @@
 import { InvalidRequestError } from '../errors.ts';
 import { shown } from '../internal/shown.ts';
+import { isPlain } from '../internal/validate.ts';
 
 type Visit = (name: unknown, value: unknown) => void;
 
@@ -36,12 +37,6 @@ export function forEachPair(given: unknown, what: string, visit: Visit): void {
   const names = Object.keys(given);
   if (names.length === 0 && !isPlain(given)) throw notPairs(given, what);
   for (const name of names) visit(name, (given as Record<string, unknown>)[name]);
-}
-
-/** Whether an object is one of `{}`, in any realm, or without a prototype. */
-export function isPlain(value: object): boolean {
-  const prototype = Object.getPrototypeOf(value);
-  return prototype === null || Object.getPrototypeOf(prototype) === null;
 }
 
 /** What is in a string is not shown: it may be a credential. */

@@ -1,5 +1,8 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { randomUUID } from 'node:crypto';
+import { shown } from '../internal/shown.ts';
+import { func } from '../internal/validate.ts';
+import { forEachHeader } from './pairs.ts';
 
 /** What a service was told by its caller, and tells those that it calls in turn. */
 export interface RequestContext {
@@ -23,6 +26,9 @@ export const TIMEOUT_HEADER = 'x-request-timeout';
 
 type IncomingHeaders = Readonly<Record<string, string | string[] | undefined>>;
 
+/** Headers whose names may be in any case: an object, as Node has it; or Headers, a Map or pairs. */
+export type ContextHeaders = IncomingHeaders | Iterable<readonly [string, string | string[] | undefined]>;
+
 /** W3C Trace Context, section 3.2.2: version ff and ids of zeros alone are invalid. */
 const TRACEPARENT = /^(?!ff)[\da-f]{2}-(?!0{32})[\da-f]{32}-(?!0{16})[\da-f]{16}-[\da-f]{2}$/;
 
@@ -35,10 +41,24 @@ const storage = new AsyncLocalStorage<RequestContext>();
 const spentFor = new WeakSet<RequestContext>();
 
 /**
- * Reads the context from the headers of an incoming request. Headers come from strangers: what is not well
- * formed, or is too long, counts as not sent.
+ * Reads the context from the headers of an incoming request, whatever the case of their names. Headers come from
+ * strangers: what is not well formed, or is too long, counts as not sent.
+ *
+ * @throws TypeError if there are no headers at all.
  */
-export function requestContextFrom(headers: IncomingHeaders): RequestContext {
+export function requestContextFrom(headers: ContextHeaders): RequestContext {
+  if (typeof headers !== 'object' || headers === null) {
+    throw new TypeError(`requestContextFrom() takes the headers of a request; got ${shown(headers)}`);
+  }
+  const inLowerCase: Record<string, string | string[]> = Object.create(null);
+  forEachHeader(headers, (name, value) => {
+    if (typeof name === 'string' && value !== undefined) inLowerCase[name.toLowerCase()] = value as string;
+  });
+  return contextFrom(inLowerCase);
+}
+
+/** The same for headers whose names are in lower case, as Node gives them. */
+export function contextFrom(headers: IncomingHeaders): RequestContext {
   const traceparent = wellFormed(headers.traceparent, TRACEPARENT);
   const timeout = leastTimeout(headers[TIMEOUT_HEADER]);
   return {
@@ -70,12 +90,19 @@ function wellFormed(value: string | string[] | undefined, pattern: RegExp): stri
  * Runs a function, and all that it starts, within the context: the calls that a ServiceClient makes there
  * carry its request id and trace, and end at its deadline.
  *
+ * @throws TypeError if the one is no context, or the other no function.
  * @example
  * server.addHook('onRequest', (request, _reply, done) => {
  *   runWithRequestContext(requestContextFrom(request.headers), done);
  * });
  */
 export function runWithRequestContext<T>(context: RequestContext, fn: () => T): T {
+  if (typeof context?.requestId !== 'string') {
+    throw new TypeError(
+      `runWithRequestContext() takes a context, as requestContextFrom() gives it; got ${shown(context)}`,
+    );
+  }
+  if (typeof fn !== 'function') func(fn, 'the function of runWithRequestContext()');
   return storage.run(context, fn);
 }
 

@@ -4,10 +4,11 @@ import type { Dispatcher } from 'undici';
 import type { Selector } from '../balancing/selector.ts';
 import { InvalidRequestError } from '../errors.ts';
 import { shown } from '../internal/shown.ts';
+import { isPlain } from '../internal/validate.ts';
 import { checkOptions } from './call-options.ts';
 import { FormBody } from './form-body.ts';
 import { IteratedBody } from './iterated-body.ts';
-import { forEachHeader, isPlain } from './pairs.ts';
+import { forEachHeader } from './pairs.ts';
 import {
   type CallQuery,
   indexOfHeader,

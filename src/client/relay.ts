@@ -1,7 +1,6 @@
 import type { Dispatcher } from 'undici';
 import type { CallResult, Lease } from '../balancing/lease.ts';
 import type { ServiceInstance } from '../discovery/service-instance.ts';
-import { InvalidRequestError } from '../errors.ts';
 import { emitWarning } from '../internal/emitter.ts';
 import { errors } from '../internal/undici.ts';
 import { type Abortable, type AbortListener, type AbortOwner, AbortScope } from '../policies/abort.ts';
@@ -20,6 +19,7 @@ import { IteratedBody } from './iterated-body.ts';
 import type { NearMiss } from './mesh-target.ts';
 import { isNodeStream, type RelayRequest } from './relay-request.ts';
 import type { CallUnderWay, RelayedCalls } from './relayed-calls.ts';
+import { reasonOf, unreadable } from './watched-body.ts';
 
 type Controller = Dispatcher.DispatchController;
 type Handler = Dispatcher.DispatchHandler;
@@ -110,13 +110,13 @@ export class RelayedCall implements Controller, AbortOwner, CallUnderWay {
 
   /** Ends the call if what should give its body fails. */
   watch(body: unknown): void {
-    const failed = (error: Error) => this.abort(error);
+    const failed = (error: Error) => this.abort(reasonOf(error));
     if (body instanceof IteratedBody) {
       body.whenFailed = failed;
       this.#unwatch = () => body.close();
     } else if (isNodeStream(body)) {
       if (body.errored || body.destroyed) {
-        this.abort(body.errored ?? new InvalidRequestError('the body of the request has been destroyed'));
+        this.abort(body.errored ? reasonOf(body.errored) : unreadable());
         return;
       }
       body.on('error', failed);
@@ -233,6 +233,8 @@ export interface AnswerJudge {
   succeeded(answer: Answer): boolean;
   /** Whether there may be another try though it succeeded. */
   mayRetry(answer: Answer): boolean;
+  /** To be called before its caller learns of it, and may ask for the same at once. */
+  invalidateAfter(state: CallState): void;
 }
 
 /**
@@ -417,6 +419,7 @@ export class RelayedExchange implements Exchange, AbortListener {
   #begin(): void {
     const { status, headers } = this.#answer!;
     this.#handedOn = true;
+    this.#judge.invalidateAfter(this.#state);
     if (this.#call.paused) this.controller!.pause();
     this.#call.head(this.controller!, status, headers, this.#statusText);
   }

@@ -1,8 +1,12 @@
 import { Readable } from 'node:stream';
+import { isNativeError } from 'node:util/types';
 import type { Dispatcher } from 'undici';
 import type { Selector } from '../balancing/selector.ts';
 import { InvalidRequestError } from '../errors.ts';
+import { isThenable } from '../internal/decision.ts';
 import { shown } from '../internal/shown.ts';
+import { isPlain } from '../internal/validate.ts';
+import { isIdempotencyKey } from './idempotency-key.ts';
 import { isIdempotentMethod } from './methods.ts';
 import { forEachHeader, forEachPair } from './pairs.ts';
 
@@ -68,7 +72,6 @@ const UNSENDABLE: ReadonlySet<unknown> = new Set([
   'Set',
   'WeakMap',
   'WeakSet',
-  'Promise',
   'Request',
   'Response',
   'WeakRef',
@@ -88,9 +91,6 @@ export interface PreparedRequest {
   /** Whether sending it twice does the same as sending it once. */
   readonly idempotent: boolean;
 }
-
-/** By such a key nobody can tell whether a request was there before. */
-const BLANK_KEY = /^[\s"]*$/;
 
 /** Those by which a caller could change where a request goes or where it ends. */
 const RESERVED_HEADERS: ReadonlySet<string> = new Set([
@@ -135,13 +135,13 @@ export function prepare(call: ServiceCall): PreparedRequest {
 export function isIdempotent(method: string, headers: readonly string[]): boolean {
   if (isIdempotentMethod(method)) return true;
   const index = indexOfHeader(headers, 'idempotency-key');
-  return index !== -1 && !BLANK_KEY.test(headers[index + 1]!);
+  return index !== -1 && isIdempotencyKey(headers[index + 1]!);
 }
 
 export function methodOf({ method = 'GET' }: Pick<ServiceCall, 'method'>): string {
   if (isIdempotentMethod(method)) return method;
   if (typeof method !== 'string' || !TOKEN.test(method))
-    throw new InvalidRequestError(`not an HTTP method: ${shown(method)}`);
+    throw new InvalidRequestError(`not an HTTP method: ${shownStart(method)}`);
   const upper = method.toUpperCase();
   if (upper === 'CONNECT')
     throw new InvalidRequestError('CONNECT asks for a tunnel to another host, which a service does not give');
@@ -206,17 +206,19 @@ function addHeaders(given: NonNullable<ServiceCall['headers']>, headers: string[
   forEachHeader(given, (name, value) => {
     if (value === undefined || value === null) return;
     if (typeof name !== 'string' || !TOKEN.test(name))
-      throw new InvalidRequestError(
-        typeof name === 'string'
-          ? `not a header name: one that begins with ${JSON.stringify(/^[\w-]*/.exec(name)![0])}`
-          : `not a header name: ${shown(name)}`,
-      );
+      throw new InvalidRequestError(`not a header name: ${shownStart(name)}`);
     const lower = name.toLowerCase();
     if (RESERVED_HEADERS.has(lower))
       throw new InvalidRequestError(`the header '${lower}' is set by the client itself`);
     if (Array.isArray(value)) for (const item of value) addHeader(headers, lower, item);
     else addHeader(headers, lower, value);
   });
+}
+
+/** What may be a credential that stands in the wrong place is not shown. */
+function shownStart(value: unknown): string {
+  if (typeof value !== 'string') return shown(value);
+  return `one that begins with ${JSON.stringify(/^[\w-]{0,20}/.exec(value)![0])}`;
 }
 
 function addHeader(headers: string[], name: string, value: unknown): void {
@@ -252,15 +254,34 @@ export function setHeader(headers: string[], name: string, value: string): void 
   }
 }
 
+/**
+ * Has headers give the idempotency key of a call, and once: the option of the call takes the place of what they say.
+ *
+ * @throws InvalidRequestError if that is not well formed, or if the headers say several
+ */
 export function setIdempotencyKey(
   headers: string[],
   { idempotencyKey }: { idempotencyKey?: string | undefined },
 ): void {
-  if (idempotencyKey === undefined) return;
+  if (idempotencyKey === undefined) {
+    keepOneKey(headers);
+    return;
+  }
   if (typeof idempotencyKey !== 'string' || !/^[\x21-\x7e]{1,255}$/.test(idempotencyKey)) {
     throw new InvalidRequestError('the idempotencyKey must be 1 to 255 visible ASCII characters');
   }
   setHeader(headers, 'idempotency-key', idempotencyKey);
+}
+
+function keepOneKey(headers: string[]): void {
+  const index = indexOfHeader(headers, 'idempotency-key');
+  if (index === -1) return;
+  const key = headers[index + 1]!;
+  for (let other = index + 2; other < headers.length; other += 2) {
+    if (headers[other] === 'idempotency-key' && headers[other + 1] !== key)
+      throw new InvalidRequestError('a request has one Idempotency-Key; its headers say several');
+  }
+  setHeader(headers, 'idempotency-key', key);
 }
 
 function bodyOf({ body }: ServiceCall, headers: string[]): Body {
@@ -277,15 +298,21 @@ function bodyOf({ body }: ServiceCall, headers: string[]): Body {
     if (!typed) headers.push('content-type', 'application/x-www-form-urlencoded;charset=UTF-8');
     return body.toString();
   }
-  if (UNSENDABLE.has((body as { [Symbol.toStringTag]?: unknown })[Symbol.toStringTag])) {
-    throw new InvalidRequestError(
-      `a body that is a ${body.constructor.name} would be sent as the JSON of an empty object: give its content as bytes, ` +
-        'a stream, a plain object or a list',
-    );
-  }
+  if (UNSENDABLE.has((body as { [Symbol.toStringTag]?: unknown })[Symbol.toStringTag]))
+    throw wouldBeEmpty(body);
+  if (isThenable(body))
+    throw new InvalidRequestError('the body of a call must not be a promise: await it before');
+  if (isNativeError(body) && !('toJSON' in body)) throw wouldBeEmpty(body);
   if (isSource(body)) return Readable.from(body, { objectMode: false });
   if (!typed) headers.push('content-type', 'application/json');
   return jsonOf(body);
+}
+
+function wouldBeEmpty(body: object): InvalidRequestError {
+  return new InvalidRequestError(
+    `${shown(body)} would be sent as the JSON of an empty object: give its content as bytes, a stream, a plain ` +
+      'object or a list, or have it say by toJSON() what is to be sent',
+  );
 }
 
 /** Whether a text is the JSON of an object or a list. Its ends tell of most texts that they are none. */
@@ -314,11 +341,17 @@ function jsonOf(body: unknown): string {
   try {
     json = JSON.stringify(body);
   } catch (cause) {
+    // What V8 says of an object that holds itself names its properties.
+    if (cause instanceof TypeError && /circular/i.test(cause.message))
+      // biome-ignore lint/style/useErrorCause: it would show a part of the body
+      throw new InvalidRequestError('the body cannot be written as JSON: it holds itself');
     throw new InvalidRequestError('the body cannot be written as JSON', { cause });
   }
   if (json === undefined)
     throw new InvalidRequestError(`a body of type ${typeof body} cannot be written as JSON`);
   if (typeof body === 'number' && json === 'null')
     throw new InvalidRequestError(`a body of ${body} would be sent as null, since JSON has no such number`);
+  if (json === '{}' && !isPlain(body as object) && Object.keys(body as object).length === 0)
+    throw wouldBeEmpty(body as object);
   return json;
 }

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { Readable } from 'node:stream';
 import type { Dispatcher } from 'undici';
 import type { CallResult, Lease } from '../balancing/lease.ts';
 import { LoadBalancer } from '../balancing/load-balancer.ts';
@@ -14,7 +15,7 @@ import {
   ServiceResponseError,
 } from '../errors.ts';
 import { Emitter } from '../internal/emitter.ts';
-import { anObject, having, validateOptions } from '../internal/validate.ts';
+import { anObject, having, MAX_DELAY, validateOptions } from '../internal/validate.ts';
 import { type Abortable, isSignal, OnAbort, toAbortable } from '../policies/abort.ts';
 import { CircuitBreaker } from '../policies/circuit-breaker.ts';
 import { type CallContext, Context, toContext } from '../policies/context.ts';
@@ -51,7 +52,7 @@ import {
 import { MeshDispatcher } from './mesh-dispatcher.ts';
 import { type MeshFetch, meshFetch } from './mesh-fetch.ts';
 import type { NearMiss } from './mesh-target.ts';
-import { PassthroughWarnings } from './passthrough-warnings.ts';
+import { warnOfPassthrough } from './passthrough-warnings.ts';
 import { PoliciesByName } from './policies-by-name.ts';
 import {
   currentRequestContext,
@@ -65,6 +66,7 @@ import type { RelayedCalls } from './relayed-calls.ts';
 import { type PreparedRequest, prepare, type ServiceCall } from './service-call.ts';
 import { type ServiceOptions, ServicePolicies } from './service-policies.ts';
 import { SharedTimeouts } from './shared-timeouts.ts';
+import { WatchedBody } from './watched-body.ts';
 
 export interface ServiceClientOptions {
   /** Who is out there. Needed unless a `loadBalancer` is given. */
@@ -107,6 +109,9 @@ const MAX_MOVES = 10;
 /** What the client does within a timeout ends as soon as it is aborted. */
 const COOPERATIVE = { strict: false };
 
+/** Watches over the deadline of a call that has no timeout. */
+const UNTIL_DEADLINE = new Timeout(MAX_DELAY, COOPERATIVE);
+
 /** What the kinds of calls have in common. */
 type CallParts = Pick<
   ServiceCall,
@@ -138,7 +143,6 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
   readonly #endpoints = new Map<Candidate, Endpoint>();
   /** Those of instances that have left, until what is under way there is done. */
   readonly #retired = new Set<Endpoint>();
-  readonly #passthroughWarnings = new PassthroughWarnings();
   #dispatcher: MeshDispatcher | undefined = undefined;
   #fetch: MeshFetch | undefined = undefined;
   #calls = 0;
@@ -211,11 +215,13 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
     const policies = this.#policiesOf(call.service);
     const state = this.#begin(call, prepare(call));
     const maxResponseSize = call.maxResponseSize ?? Infinity;
-    const cancellation = sourceOf(call.signal);
+    const watched = watchedBody(call, state);
+    const cancellation = watched?.scope ?? sourceOf(call.signal);
     const send: Send<ServiceResponse> = (lease, endpoint, context) => {
       return new Promise((resolve, reject) => {
         const details = detailsOf(lease, maxResponseSize);
         const whenOver = (end: CallResult) => {
+          watched?.end();
           describeCall(end.error, state);
           lease.release(end);
         };
@@ -239,6 +245,7 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
     } catch (error) {
       if (state.lastResponse !== undefined && state.lastError === error)
         return state.lastResponse as ServiceResponse;
+      watched?.end();
       forget(state);
       throw error;
     }
@@ -290,7 +297,10 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
         sent: () => {
           state.sent = true;
         },
-        succeeded: (answer) => policies.succeeded(answer),
+        responded: (answer) => {
+          policies.invalidateAfter(state);
+          return policies.succeeded(answer);
+        },
         release: (end) => void lease.release(end),
       };
       return send(place);
@@ -320,7 +330,7 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
     );
     if (service === undefined) return;
     this.emit('passthrough', { host, service });
-    this.#passthroughWarnings.warn(host, service);
+    warnOfPassthrough(host, service);
   }
 
   /** The policies in force for a service. */
@@ -353,7 +363,8 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
     const state = this.#begin(call, prepare(call));
     if (record !== undefined) record.state = state;
     const maxResponseSize = call.maxResponseSize ?? policies.maxResponseSize;
-    const source = sourceOf(call.signal);
+    const watched = watchedBody(call, state);
+    const source = watched?.scope ?? sourceOf(call.signal);
     const send: Send<BufferedResponse> = (lease, endpoint, context) => {
       return new Promise((resolve, reject) => {
         const details = detailsOf(lease, maxResponseSize);
@@ -367,7 +378,8 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
         );
       });
     };
-    return this.#run('call', call, source, state, policies, send, contentOf<T>);
+    const result = this.#run('call', call, source, state, policies, send, contentOf<T>);
+    return watched === undefined ? result : result.finally(() => watched.end());
   }
 
   #relay(call: RelayedCall, given: RelayRequest, state: CallState, policies: ServicePolicies): void {
@@ -407,14 +419,17 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
     failed: (error: unknown) => T = rethrow,
   ): Promise<T> {
     const attempt = (context: CallContext) => this.#attempt(state, policies, toContext(context), send);
-    const deadline = currentRequestContext()?.deadline ?? Infinity;
+    const deadline = Math.min(currentRequestContext()?.deadline ?? Infinity, state.expiresAt);
     const options = new Context(1, deadline, state, source, false);
     const policy = policies.around(method, call.timeout);
+    const unwatched = deadline !== Infinity && (call.timeout ?? policies.timeout) === Infinity;
     let result: Promise<R>;
     this.#calls++;
     policies.enter();
     try {
-      result = policy.execute(attempt, options);
+      result = unwatched
+        ? UNTIL_DEADLINE.execute((context) => policy.execute(attempt, context), options)
+        : policy.execute(attempt, options);
     } catch (error) {
       // A policy of the user's may throw. The call has ended then as any other.
       result = Promise.reject(error);
@@ -440,7 +455,7 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
 
   #ended(state: CallState, policies: ServicePolicies): void {
     policies.leave();
-    policies.caching?.invalidateAfter(state);
+    policies.invalidateAfter(state);
     if (--this.#calls === 0) this.#whenIdle?.();
   }
 
@@ -554,8 +569,7 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
   }
 
   #failed(state: CallState, response: Answer): ServiceResponseError {
-    if (isBuffered(response))
-      return responseError(state, response, response.binary ? undefined : response.body);
+    if (isBuffered(response)) return responseError(state, response, textOf(response));
     if (isHeld(response)) state.lastResponse = response;
     return responseError(state, response, undefined);
   }
@@ -604,7 +618,11 @@ function unjudged({ cancelled, reason }: Context): CallResult {
 
 function serviceTable(value: unknown, option: string): void {
   anObject(value, option);
-  for (const [name, own] of Object.entries(value as object)) anObject(own, `${option}, service '${name}'`);
+  for (const [name, own] of Object.entries(value as object)) {
+    anObject(own, `${option}, service '${name}'`);
+    if (!isName(name))
+      throw new TypeError(`${option} must be options by the name of a service; got '${name}'`);
+  }
 }
 
 function headerText(value: unknown, option: string): void {
@@ -635,6 +653,15 @@ function keep(state: CallState, response: ServiceResponse | RelayedAnswer): void
 
 function handOn(_state: CallState, { exchange }: RelayedAnswer): void {
   exchange.handOn();
+}
+
+/** Undefined if the body is no stream. */
+function watchedBody(
+  { signal }: Pick<ServiceCall, 'signal'>,
+  { request }: CallState,
+): WatchedBody | undefined {
+  const { body } = request;
+  return body instanceof Readable ? new WatchedBody(body, sourceOf(signal)) : undefined;
 }
 
 function sourceOf(signal: AbortSignal | null | undefined): Abortable | undefined {
@@ -721,7 +748,8 @@ function headersOf(
   { deadline }: Context,
   now: number = performance.now(),
 ): string[] {
-  const until = Math.min(deadline, expiresAt);
+  // What several calls share, or nobody waits for, has another deadline than the caller that began it.
+  const until = expiresAt > now ? Math.min(deadline, expiresAt) : deadline;
   if (until === Infinity) return headers as string[];
   const left = String(Math.max(1, Math.floor(until - now)));
   return headers.concat(TIMEOUT_HEADER, left);
@@ -732,15 +760,29 @@ function jsonIn(headers: ResponseHeaders): boolean {
   return typeof type === 'string' && /^application\/(?:[\w.+-]+\+)?json\b/i.test(type);
 }
 
+/** The charsets that have ASCII's bytes for its characters. */
+const ASCII_COMPATIBLE = /^(?:us-ascii|ascii|iso-?8859-\d+|latin-?\d+|windows-125\d|cp125\d)$/i;
+
+/** The body as text; undefined if it is none in UTF-8. RFC 8259, section 8.1: JSON is in UTF-8 whatever its type says. */
+function textOf({ headers, body, binary }: BufferedResponse): string | undefined {
+  if (binary) return undefined;
+  const type = headers['content-type'];
+  if (body === '' || typeof type !== 'string' || jsonIn(headers)) return body;
+  const charset = /;\s*charset\s*=\s*"?([^\s";]+)/i.exec(type)?.[1];
+  if (charset === undefined || /^utf-?8$/i.test(charset)) return body;
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are ASCII, too
+  return ASCII_COMPATIBLE.test(charset) && /^[\x00-\x7f]*$/.test(body) ? body : undefined;
+}
+
 function nameOf({ request }: CallState): string {
   return `${request.method} ${withoutQuery(request.path)}`;
 }
 
 /** The parsed body of an answer of 2xx; any other is thrown. */
 function contentOf<T>(state: CallState, response: BufferedResponse): T {
-  const { status, headers, instanceId, body, binary } = response;
-  if (status < 200 || status > 299) throw responseError(state, response, binary ? undefined : body);
-  if (binary) {
+  const { status, headers, instanceId, body } = response;
+  if (status < 200 || status > 299) throw responseError(state, response, textOf(response));
+  if (textOf(response) === undefined) {
     throw new ResponseInvalidError(
       `'${state.service}' answered ${nameOf(state)} with what is neither JSON nor UTF-8 text: ` +
         'request() gives the bytes',

@@ -1,5 +1,5 @@
 import type { Lease } from '../balancing/lease.ts';
-import { ServiceResponseError, TimeoutError } from '../errors.ts';
+import { ServiceConnectionError, ServiceResponseError, TimeoutError } from '../errors.ts';
 import { decided } from '../internal/decision.ts';
 import { type Emitter, emitWarning } from '../internal/emitter.ts';
 import { growingLru } from '../internal/growing-lru.ts';
@@ -32,7 +32,7 @@ import { RateLimiter, type RateLimiterOptions } from '../policies/rate-limiter.t
 import { RETRY_CHECKS, Retry, type RetryOptions } from '../policies/retry.ts';
 import { RetryBudget } from '../policies/retry-budget.ts';
 import { type Timeout, timeoutOption } from '../policies/timeout.ts';
-import { mayBeSentAgain, mayBeSentTwice, stateOf } from './call-state.ts';
+import { type CallState, mayBeSentAgain, mayBeSentTwice, stateOf } from './call-state.ts';
 import { classify, classifyStatus, type Verdict } from './classification.ts';
 import { type ConnectionOptions, connectionOptions } from './connections.ts';
 import type { Answer } from './exchange.ts';
@@ -390,6 +390,13 @@ export class ServicePolicies {
     return slowCallRatio !== undefined && performance.now() - startedAt >= slowCallDuration;
   }
 
+  /** Drops what is kept of a path that a call may have changed: once, or it would drop what is read next. */
+  invalidateAfter(state: CallState): void {
+    if (this.caching === undefined || state.invalidated) return;
+    state.invalidated = true;
+    this.caching.invalidateAfter(state);
+  }
+
   succeeded(answer: Answer): boolean {
     if (answer.status < 400 && this.#options.classify === undefined) return true;
     return this.verdictOf({ ok: true, value: answer }) === 'success';
@@ -488,6 +495,8 @@ function retryFor(
       const state = stateOf(context);
       if (allowance === undefined || !state.wellLeft) return usual;
       const { candidate } = state.lease!;
+      // The calls under way on a process that is gone are no more than they were, and it works on none of them.
+      if (candidate.failing && state.lastError instanceof ServiceConnectionError) return 0;
       // A timeout may mean that the service has too much to do, unless the others respond.
       const price = candidate.failing ? 1 : usual;
       const pays = price === 1 || allowance.isAlone(candidate, state.startedAt);

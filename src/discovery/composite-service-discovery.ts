@@ -7,26 +7,28 @@ import type { InstanceChanges, InstanceRegistration, ServiceInstance } from './s
 import { Watchers } from './watchers.ts';
 
 export interface CompositeServiceDiscoveryEvents {
-  /** One of the discoveries did not answer, and is passed over until it does. */
+  /** A discovery failed, and is passed over until it responds. */
   failure: [event: { discovery: ServiceDiscovery; serviceName: string; error: unknown }];
 }
 
-/** A service that is watched: what each discovery says of it, and what those who watch know. */
+/** A service that is watched. */
 interface WatchedService {
   readonly sources: readonly Source[];
-  /** Undefined until it is known what there was when the watching began. */
+  /**
+   * The list that the watchers know; undefined until the list from before the watching is known.
+   */
   current: readonly ServiceInstance[] | undefined;
 }
 
 /** The discovery whose instances are those of a service. */
-interface Counting {
+interface Resolved {
   readonly discovery: ServiceDiscovery;
   readonly instances: readonly ServiceInstance[];
 }
 
 const NONE: readonly ServiceInstance[] = Object.freeze([]);
 
-/** How long a discovery that failed is left alone, while the service is watched. */
+/** The wait before a discovery that failed is asked again while the service is watched. */
 const backoff = exponentialBackoff({ base: 1_000, max: 30_000, jitter: 'equal' });
 
 const isDiscovery = having(
@@ -41,12 +43,13 @@ const isDiscovery = having(
 );
 
 /**
- * Several discoveries, tried in order: of each service the instances are those of the first discovery that knows any,
- * be they healthy or not. One that fails is passed over. While a service is watched, what each discovery last said of
- * it holds, also if it should fail later; one that has not answered yet is asked again until it does.
+ * Asks several discoveries in order: the instances of a service are those of the first discovery
+ * that knows any, healthy or not. A discovery that fails is passed over. While a service is
+ * watched, the last list of each discovery holds, also if the discovery fails later; a discovery
+ * that has not responded yet is asked again until it does.
  *
- * What registers does so with the first discovery. The status of an instance is written to the discovery whose
- * instances count.
+ * Instances register with the first discovery. The status of an instance is written to the
+ * discovery whose instances count.
  *
  * @example
  * new CompositeServiceDiscovery([redisDiscovery, await StaticServiceDiscovery.fromFile('services.json')]);
@@ -73,14 +76,14 @@ export class CompositeServiceDiscovery
     this.#discoveries = [...discoveries];
   }
 
-  /** With the first discovery. */
+  /** Registers with the first discovery. */
   async register(registration: InstanceRegistration): Promise<ServiceInstance> {
     const instance = await this.#first().register(registration);
     this.#registered.add(keyOf(instance.serviceName, instance.instanceId));
     return instance;
   }
 
-  /** With the first discovery. */
+  /** Deregisters with the first discovery. */
   async deregister(serviceName: string, instanceId: string): Promise<boolean> {
     const first = this.#first();
     this.#registered.delete(keyOf(serviceName, instanceId));
@@ -88,28 +91,32 @@ export class CompositeServiceDiscovery
   }
 
   /**
-   * With the discovery whose instances count, if the instance is one of them. What was registered here is updated
-   * where it was registered, with the first discovery, which is also told of instances that are nowhere known.
+   * Updates the instance in the discovery whose instances count, if the instance is one of them. An
+   * instance that was registered here is updated where it was registered, in the first discovery;
+   * so is an instance that no discovery knows.
    */
   async update(serviceName: string, instanceId: string, changes: InstanceChanges): Promise<boolean> {
     const first = this.#first();
     const isOwn = this.#registered.has(keyOf(serviceName, instanceId));
-    const holder = isOwn ? first : ((await this.#holderOf(serviceName, instanceId)) ?? first);
+    const discovery = isOwn ? first : ((await this.#findOwner(serviceName, instanceId)) ?? first);
     this.#throwIfClosed();
-    return holder.update(serviceName, instanceId, changes);
+    return discovery.update(serviceName, instanceId, changes);
   }
 
-  /** With the first discovery. */
+  /** Sends the heartbeat to the first discovery. */
   async heartbeat(serviceName: string, instanceId: string): Promise<boolean> {
     return this.#first().heartbeat(serviceName, instanceId);
   }
 
-  /** @throws DiscoveryUnavailableError if none knows instances and at least one failed. */
+  /** @throws DiscoveryUnavailableError if no discovery knows instances and at least one failed. */
   async instances(serviceName: string): Promise<readonly ServiceInstance[]> {
-    return (await this.#counting(serviceName))?.instances ?? NONE;
+    return (await this.#resolve(serviceName))?.instances ?? NONE;
   }
 
-  /** Those of `instances` that are not known to be unhealthy: maybe none, though a later discovery had some. */
+  /**
+   * Gives the `instances` that are not known to be unhealthy: maybe none, though a later discovery
+   * has some.
+   */
   async healthyInstances(serviceName: string): Promise<readonly ServiceInstance[]> {
     return Object.freeze((await this.instances(serviceName)).filter(({ status }) => status !== 'unhealthy'));
   }
@@ -128,7 +135,7 @@ export class CompositeServiceDiscovery
     };
   }
 
-  /** Passes the hint on to each discovery that takes one. What it throws is a `failure` event. */
+  /** Passes the hint on to each discovery that takes one. An error is a `failure` event. */
   refresh(serviceName: string): void {
     if (this.#closing !== undefined) return;
     for (const discovery of this.#discoveries) {
@@ -137,7 +144,7 @@ export class CompositeServiceDiscovery
     }
   }
 
-  /** Closes all of the discoveries too: it stands for them. Rejects with what the first that fails rejects with. */
+  /** Closes all discoveries. Rejects with the error of the first one that fails. */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
@@ -159,18 +166,23 @@ export class CompositeServiceDiscovery
     return this.#discoveries[0]!;
   }
 
-  /** Undefined if the instance is not one of those that count, or if that cannot be told. */
-  async #holderOf(serviceName: string, instanceId: string): Promise<ServiceDiscovery | undefined> {
-    const counting = await this.#counting(serviceName).catch(() => undefined);
-    const isListed = counting?.instances.some((instance) => instance.instanceId === instanceId);
-    return isListed ? counting?.discovery : undefined;
+  /**
+   * Finds the discovery whose instances count; undefined if the instance is none of them, or if
+   * that cannot be told.
+   */
+  async #findOwner(serviceName: string, instanceId: string): Promise<ServiceDiscovery | undefined> {
+    const resolved = await this.#resolve(serviceName).catch(() => undefined);
+    const isListed = resolved?.instances.some((instance) => instance.instanceId === instanceId);
+    return isListed ? resolved?.discovery : undefined;
   }
 
-  /** The first discovery that knows instances, and those; undefined if none knows any. */
-  async #counting(serviceName: string): Promise<Counting | undefined> {
+  /**
+   * Finds the first discovery that knows instances, and gives both; undefined if none knows any.
+   */
+  async #resolve(serviceName: string): Promise<Resolved | undefined> {
     this.#throwIfClosed();
     const errors: unknown[] = [];
-    for (const source of this.#watched.get(serviceName)?.sources ?? this.#sourcesOf(serviceName)) {
+    for (const source of this.#watched.get(serviceName)?.sources ?? this.#createSources(serviceName)) {
       try {
         const instances = await source.instances();
         if (instances.length > 0) return { discovery: source.discovery, instances };
@@ -185,7 +197,7 @@ export class CompositeServiceDiscovery
     );
   }
 
-  #sourcesOf(serviceName: string): Source[] {
+  #createSources(serviceName: string): Source[] {
     return this.#discoveries.map(
       (discovery) =>
         new Source(discovery, serviceName, (error) =>
@@ -195,7 +207,7 @@ export class CompositeServiceDiscovery
   }
 
   #follow(serviceName: string): void {
-    const service: WatchedService = { sources: this.#sourcesOf(serviceName), current: undefined };
+    const service: WatchedService = { sources: this.#createSources(serviceName), current: undefined };
     this.#watched.set(serviceName, service);
     for (const source of service.sources) source.follow(() => this.#settle(serviceName, service));
   }
@@ -205,7 +217,10 @@ export class CompositeServiceDiscovery
     this.#watched.delete(serviceName);
   }
 
-  /** Tells of the list that counts now if it is another; as long as a first answer could decide, nothing is told. */
+  /**
+   * Notifies the watchers if another list counts now, once no discovery whose first response could
+   * decide is pending.
+   */
   #settle(serviceName: string, service: WatchedService): void {
     const { sources, current } = service;
     const index = sources.findIndex(({ pending, list }) => pending || list.length > 0);
@@ -215,47 +230,50 @@ export class CompositeServiceDiscovery
     service.current = list;
     const considered = deciding === undefined ? sources : sources.slice(0, index + 1);
     const changed = current === undefined ? considered.some((source) => source.changed) : current !== list;
-    if (changed) this.#watchers.tell(serviceName, list);
+    if (changed) this.#watchers.notify(serviceName, list);
   }
 }
 
-/** Of an instance; a space is in no name. */
+/** Gives the key of an instance: no name has a space. */
 function keyOf(serviceName: string, instanceId: string): string {
   return `${serviceName} ${instanceId}`;
 }
 
-/** What one discovery says of one service. */
+/** The list of one service in one discovery. */
 class Source {
   readonly discovery: ServiceDiscovery;
   readonly #serviceName: string;
-  readonly #failed: (error: unknown) => void;
-  /** Set while it is followed. */
+  readonly #onFailure: (error: unknown) => void;
+  /** Set while the source is followed. */
   #onChange: (() => void) | undefined = undefined;
   #known: readonly ServiceInstance[] | undefined = undefined;
   #reading: Promise<readonly ServiceInstance[]> | undefined = undefined;
   #unwatch: Unsubscribe | undefined = undefined;
   #timer: NodeJS.Timeout | undefined = undefined;
   #failures = 0;
-  /** Whether someone may have been told otherwise before: it told of a change, or answered after it had failed. */
+  /**
+   * Whether callers may have got another list before: the discovery reported a change, or responded
+   * after a failure.
+   */
   changed = false;
 
-  constructor(discovery: ServiceDiscovery, serviceName: string, failed: (error: unknown) => void) {
+  constructor(discovery: ServiceDiscovery, serviceName: string, onFailure: (error: unknown) => void) {
     this.discovery = discovery;
     this.#serviceName = serviceName;
-    this.#failed = failed;
+    this.#onFailure = onFailure;
   }
 
-  /** Whether it has neither answered nor failed yet. */
+  /** Whether the discovery has neither responded nor failed yet. */
   get pending(): boolean {
     return this.#known === undefined && this.#failures === 0;
   }
 
-  /** Empty where nothing is known. */
+  /** The known list; empty while none is known. */
   get list(): readonly ServiceInstance[] {
     return this.#known ?? NONE;
   }
 
-  /** What is known; asks the discovery if that is nothing. */
+  /** Gives the known list, or asks the discovery for it. */
   async instances(): Promise<readonly ServiceInstance[]> {
     if (this.#known !== undefined) return this.#known;
     this.#reading ??= this.#read().finally(() => {
@@ -264,7 +282,7 @@ class Source {
     return this.#reading;
   }
 
-  /** Calls `onChange` after the first answer or failure, and each time that it says something else. */
+  /** Calls `onChange` after the first response or failure, and after each change of the list. */
   follow(onChange: () => void): void {
     this.#onChange = onChange;
     this.#ask();
@@ -280,7 +298,10 @@ class Source {
     this.instances().catch(() => {});
   }
 
-  /** Watches before it reads, so that no change falls between the two; what was pushed is newer than the read. */
+  /**
+   * Watches before it reads, so that no change falls between the two. A pushed list is newer than
+   * the one that is read.
+   */
   async #read(): Promise<readonly ServiceInstance[]> {
     clearTimeout(this.#timer);
     try {
@@ -288,7 +309,7 @@ class Source {
       const instances = await this.discovery.instances(this.#serviceName);
       if (this.#known === undefined) {
         this.changed = this.#failures > 0;
-        this.#learn(instances);
+        this.#setList(instances);
       }
     } catch (error) {
       if (this.#known === undefined) {
@@ -303,18 +324,18 @@ class Source {
     return this.discovery.watch(this.#serviceName, (instances) => {
       this.changed = true;
       clearTimeout(this.#timer);
-      this.#learn(instances);
+      this.#setList(instances);
     });
   }
 
-  #learn(instances: readonly ServiceInstance[]): void {
+  #setList(instances: readonly ServiceInstance[]): void {
     this.#known = instances;
     this.#onChange?.();
   }
 
   #fail(error: unknown): void {
     this.#failures++;
-    this.#failed(error);
+    this.#onFailure(error);
     if (this.#onChange === undefined) return;
     this.#timer = setTimeout(() => this.#ask(), backoff(this.#failures, 0)).unref();
     this.#onChange();

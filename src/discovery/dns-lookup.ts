@@ -14,18 +14,18 @@ import {
   toInstance,
 } from './service-instance.ts';
 
-/** Where DNS has the instances of a service. */
+/** The name under which DNS has the instances of a service. */
 export interface DnsName {
-  /** The whole name: neither the search domains of the host nor its file of hosts are looked at. */
+  /** The whole name: neither the search domains of the host nor its file of hosts are used. */
   name: string;
   /**
-   * `A` or `AAAA`: each IPv4 or IPv6 address of the name is an instance. `SRV` (RFC 2782): each address of
-   * each target is one. Default: the IPv4 addresses, or the IPv6 ones of a name that has no others, so that
-   * an instance with both counts once; the addresses of targets are found in this way too. While DNS does not
-   * tell the IPv4 addresses, the IPv6 ones count beside the last IPv4 ones.
+   * `A` or `AAAA`: each IPv4 or IPv6 address of the name is an instance. `SRV` (RFC 2782): each
+   * address of each target is one. Default: the IPv4 addresses, or the IPv6 ones of a name that has
+   * no others, so that an instance with both counts once; the addresses of targets are found in
+   * this way too. While the IPv4 lookup fails, the IPv6 addresses count beside the last IPv4 ones.
    */
   type?: 'A' | 'AAAA' | 'SRV';
-  /** Default 80, or 443 for `https`. Not with `SRV`, whose records say it. */
+  /** Default 80, or 443 for `https`. Not with `SRV`, whose records have the port. */
   port?: number;
   /** Default `http`. */
   protocol?: 'http' | 'https';
@@ -45,7 +45,7 @@ export interface DnsServiceRecord {
   weight: number;
 }
 
-/** What is used of a `Resolver` of `node:dns/promises`. */
+/** The methods of a `Resolver` of `node:dns/promises` that are used. */
 export interface DnsResolver {
   resolve4(name: string, options: { ttl: true }): Promise<DnsAddressRecord[]>;
   resolve6(name: string, options: { ttl: true }): Promise<DnsAddressRecord[]>;
@@ -53,32 +53,46 @@ export interface DnsResolver {
 }
 
 export interface DnsAnswer {
-  /** In an order of their own, not that of the records: servers rotate them. */
+  /**
+   * The instances, in an order that does not depend on that of the records: servers rotate those.
+   */
   readonly instances: readonly ServiceInstance[];
-  /** Milliseconds for which the addresses may be kept; 0 if that is not known of all. */
+  /** Milliseconds for which the addresses may be kept; 0 if that is not known for all. */
   readonly ttl: number;
-  /** What kept the answer from being whole. */
+  /** The errors that left the answer incomplete. */
   readonly flaws: readonly HoldfastError[];
 }
 
-/** As many records, targets and instances are taken; a service of more needs another discovery than DNS. */
+/** The address of an instance, with the fields that its record has. */
+type RecordAddress = Pick<InstanceRegistration, 'host' | 'port' | 'weight' | 'metadata'>;
+
+/**
+ * The most records, targets and instances that are used; a service with more needs another
+ * discovery than DNS.
+ */
 const MAX_RECORDS = 1_000;
-/** Targets whose addresses are asked for at once. */
-const MAX_QUESTIONS = 32;
-/** Stands for the weight 0 of a record beside others that have weight: next to nothing, but not nothing. */
+/** The most targets whose addresses are looked up at once. */
+const MAX_QUERIES = 32;
+/**
+ * The weight of a record with weight 0 beside others that have weight: next to nothing, but not
+ * nothing (RFC 2782).
+ */
 const SMALL_WEIGHT = 0.01;
-/** The share of its time after which a lookup that waits for IPv4 addresses asks for IPv6 ones as well. */
+/**
+ * The share of the timeout after which a lookup that waits for IPv4 addresses asks for IPv6 ones as
+ * well.
+ */
 const SLOW = 1 / 5;
-/** The code of Node for NXDOMAIN: there are no records of any type. */
+/** Node's code for NXDOMAIN: the name has no records of any type. */
 const NO_SUCH_NAME = 'ENOTFOUND';
-/** That, and the code for a name that exists but has no such records. */
+/** The codes for a name that does not exist, or has no records of the type. */
 const ABSENT: readonly unknown[] = [NO_SUCH_NAME, 'ENODATA'];
 
-/** Asks DNS once for the instances of a service. */
+/** Looks the instances of a service up in DNS, once. */
 export class DnsLookup {
   readonly #resolver: DnsResolver;
   readonly #serviceName: string;
-  readonly #at: DnsName;
+  readonly #dnsName: DnsName;
   readonly #before: ReadonlyMap<string, ServiceInstance>;
   readonly #flaws: HoldfastError[] = [];
   readonly #cancelled: Promise<never>;
@@ -86,16 +100,19 @@ export class DnsLookup {
   #timeout = 0;
   #over = false;
 
-  /** @param before what the last lookup found: an instance that is still the same stays the same object. */
+  /**
+   * @param before the instances of the last lookup: an instance that did not change stays the same
+   * object.
+   */
   constructor(
     resolver: DnsResolver,
     serviceName: string,
-    at: DnsName,
+    dnsName: DnsName,
     before: readonly ServiceInstance[] = [],
   ) {
     this.#resolver = resolver;
     this.#serviceName = serviceName;
-    this.#at = at;
+    this.#dnsName = dnsName;
     this.#before = new Map(before.map((instance) => [instance.instanceId, instance]));
     this.#cancelled = new Promise<never>((_, reject) => {
       this.#cancel = reject;
@@ -104,7 +121,8 @@ export class DnsLookup {
   }
 
   /**
-   * To be called once. What is not answered after `timeout` milliseconds is left out, if it is not all.
+   * Runs the lookup; to be called once. A query without an answer after `timeout` milliseconds is
+   * left out, if others have one.
    *
    * @throws DiscoveryUnavailableError naming the records, with the error of DNS as its cause.
    */
@@ -113,20 +131,22 @@ export class DnsLookup {
     const timer = setTimeout(expire, timeout).unref();
     this.#timeout = timeout;
     try {
-      return await (this.#at.type === 'SRV' ? this.#byServiceRecords() : this.#byAddresses(this.#at.type));
+      return await (this.#dnsName.type === 'SRV'
+        ? this.#byServiceRecords()
+        : this.#byAddresses(this.#dnsName.type));
     } finally {
       clearTimeout(timer);
     }
   }
 
-  /** Ends the waiting at once: what is not answered yet failed for this reason. */
+  /** Cancels the lookup: the queries without an answer fail for this reason. */
   cancel(reason: HoldfastError): void {
     this.#over = true;
     this.#cancel(reason);
   }
 
   async #byAddresses(type: 'A' | 'AAAA' | undefined): Promise<DnsAnswer> {
-    const { name, protocol, port = protocol === 'https' ? 443 : 80 } = this.#at;
+    const { name, protocol, port = protocol === 'https' ? 443 : 80 } = this.#dnsName;
     const records = await this.#addressesOf(name, type, this.#knownHosts());
     return this.#answer(
       records.map(({ address }) => ({ host: address, port })),
@@ -135,8 +155,8 @@ export class DnsLookup {
   }
 
   async #byServiceRecords(): Promise<DnsAnswer> {
-    const { name } = this.#at;
-    const records = await this.#ask('SRV', name, async () =>
+    const { name } = this.#dnsName;
+    const records = await this.#query('SRV', name, async () =>
       (await this.#resolver.resolveSrv(name))
         .map((record) => ({ ...record, name: record.name.toLowerCase().replace(/\.$/, '') }))
         .sort(byPreference),
@@ -144,13 +164,13 @@ export class DnsLookup {
     const aimed = records.filter((record) => record.name !== '');
     // RFC 2782: a single target '.' means that the service is decidedly not available.
     if (aimed.length === 0) return { instances: [], ttl: 0, flaws: [] };
-    const taken = this.#take(aimed);
+    const used = this.#limit(aimed);
     const targets = new Map<string, readonly DnsAddressRecord[]>();
-    await atMost(MAX_QUESTIONS, [...new Set(taken.map((record) => record.name))], async (target) => {
+    await forEachLimited(MAX_QUERIES, [...new Set(used.map((record) => record.name))], async (target) => {
       targets.set(target, await this.#addressesOfTarget(target));
     });
-    const weightOf = weights(taken);
-    const registrations = taken.flatMap((record) => {
+    const weightOf = createWeighting(used);
+    const registrations = used.flatMap((record) => {
       const addresses = targets.get(record.name)!;
       return addresses.map(({ address }) => ({
         host: address,
@@ -163,7 +183,8 @@ export class DnsLookup {
   }
 
   /**
-   * A target that cannot be asked for keeps the addresses that it had; one that has none any more is gone.
+   * Looks up a target. A target whose lookup fails keeps its addresses; one without any address
+   * left is gone.
    */
   async #addressesOfTarget(target: string): Promise<readonly DnsAddressRecord[]> {
     const known = this.#knownHosts(target);
@@ -175,13 +196,13 @@ export class DnsLookup {
     }
   }
 
-  /** The hosts of the last lookup: all, or those of a target. */
+  /** Gives the hosts of the last lookup: all, or those of a target. */
   #knownHosts(target?: string): readonly string[] {
     const known = [...this.#before.values()].filter(({ metadata }) => metadata.target === target);
     return [...new Set(known.map(({ host }) => host))];
   }
 
-  /** @param known what the last lookup found at the name. */
+  /** @param known the addresses that the last lookup found at the name. */
   async #addressesOf(
     name: string,
     type: 'A' | 'AAAA' | undefined,
@@ -189,19 +210,20 @@ export class DnsLookup {
   ): Promise<readonly DnsAddressRecord[]> {
     if (type === 'A') return this.#addresses4(name);
     if (type === 'AAAA') return this.#addresses6(name, 'AAAA');
-    const asking = toOutcome(this.#addresses4(name));
-    const early = await this.#unlessSlow(asking);
+    const query4 = toOutcome(this.#addresses4(name));
+    const early = await this.#unlessSlow(query4);
     if (early?.ok) return early.value;
     if (early !== undefined && codeOf((early.error as Error).cause) === NO_SUCH_NAME) throw early.error;
-    const [four, six] = await Promise.all([asking, toOutcome(this.#addresses6(name, 'A or AAAA'))]);
+    const [four, six] = await Promise.all([query4, toOutcome(this.#addresses6(name, 'A or AAAA'))]);
     if (four.ok) return four.value;
     if (isAbsence(four.error)) return unwrap(six);
     return this.#withoutAnswer4(four.error as HoldfastError, six, known);
   }
 
   /**
-   * DNS does not tell the IPv4 addresses. The IPv6 ones that it tells count, so that a fault in one family hides
-   * nothing of the other, beside the last IPv4 ones, of which nothing is said. Both are asked for again soon.
+   * Gives the addresses after the IPv4 lookup failed: the IPv6 ones, so that a fault in one family
+   * hides nothing of the other, beside the last IPv4 ones, about which nothing is known. Both are
+   * looked up again soon.
    */
   #withoutAnswer4(
     error: HoldfastError,
@@ -213,78 +235,78 @@ export class DnsLookup {
     return [...known.filter(isIPv4), ...six.value.map(({ address }) => address)].map(toKeptRecord);
   }
 
-  /** Undefined if it takes long. */
-  async #unlessSlow<T>(asking: Promise<T>): Promise<T | undefined> {
+  /** Gives the result of the query, or undefined if it takes long. */
+  async #unlessSlow<T>(query: Promise<T>): Promise<T | undefined> {
     let timer: NodeJS.Timeout | undefined;
     const slow = new Promise<undefined>((resolve) => {
       timer = setTimeout(() => resolve(undefined), SLOW * this.#timeout).unref();
     });
     try {
-      return await Promise.race([asking, slow]);
+      return await Promise.race([query, slow]);
     } finally {
       clearTimeout(timer);
     }
   }
 
   async #addresses4(name: string): Promise<readonly DnsAddressRecord[]> {
-    const ask = async () => (await this.#resolver.resolve4(name, { ttl: true })).toSorted(byAddress);
-    return this.#take(await this.#ask('A', name, ask));
+    const query = async () => (await this.#resolver.resolve4(name, { ttl: true })).toSorted(byAddress);
+    return this.#limit(await this.#query('A', name, query));
   }
 
-  async #addresses6(name: string, asked: string): Promise<readonly DnsAddressRecord[]> {
-    const ask = async () => (await this.#resolver.resolve6(name, { ttl: true })).toSorted(byAddress);
-    return this.#take(await this.#ask(asked, name, ask));
+  async #addresses6(name: string, types: string): Promise<readonly DnsAddressRecord[]> {
+    const query = async () => (await this.#resolver.resolve6(name, { ttl: true })).toSorted(byAddress);
+    return this.#limit(await this.#query(types, name, query));
   }
 
-  async #ask<R>(asked: string, name: string, ask: () => Promise<R[]>): Promise<R[]> {
+  async #query<R>(types: string, name: string, query: () => Promise<R[]>): Promise<R[]> {
     try {
-      const records = await (this.#over ? this.#cancelled : Promise.race([this.#cancelled, ask()]));
+      const records = await (this.#over ? this.#cancelled : Promise.race([this.#cancelled, query()]));
       if (records.length === 0) throw Object.assign(new Error('no records'), { code: 'ENODATA' });
       return records;
     } catch (cause) {
       const code = codeOf(cause) ?? String(cause);
       const problem = ABSENT.includes(code) ? 'DNS has no' : 'DNS does not tell the';
-      throw new DiscoveryUnavailableError(`${problem} ${asked} records of ${name}: ${code}`, { cause });
+      throw new DiscoveryUnavailableError(`${problem} ${types} records of ${name}: ${code}`, { cause });
     }
   }
 
-  #take<R>(records: readonly R[]): readonly R[] {
+  #limit<R>(records: readonly R[]): readonly R[] {
     if (records.length <= MAX_RECORDS) return records;
     const problem = `DNS has ${records.length} records for '${this.#serviceName}'`;
-    this.#flaws.push(new InvalidInstanceError(`${problem}: only ${MAX_RECORDS} are taken`));
+    this.#flaws.push(new InvalidInstanceError(`${problem}: only ${MAX_RECORDS} are used`));
     return records.slice(0, MAX_RECORDS);
   }
 
-  /** Of those at the same place the first counts. */
-  #answer(places: readonly Pick<InstanceRegistration, 'host' | 'port'>[], ttl: number): DnsAnswer {
+  /** Makes the answer. Of several records with one address the first counts. */
+  #answer(addresses: readonly RecordAddress[], ttl: number): DnsAnswer {
     const instances = new Map<string, ServiceInstance>();
-    for (const place of this.#take(places)) {
+    for (const recordAddress of this.#limit(addresses)) {
       try {
-        const instance = this.#instance(place);
+        const instance = this.#toInstance(recordAddress);
         if (!instances.has(instance.instanceId)) instances.set(instance.instanceId, instance);
       } catch (error) {
         this.#flaws.push(error as InvalidInstanceError);
       }
     }
-    if (instances.size === 0) throw this.#nothing();
+    if (instances.size === 0) throw this.#emptyError();
     return { instances: [...instances.values()], ttl, flaws: this.#flaws };
   }
 
-  /** It is an absence only if there is nothing else the matter. */
-  #nothing(): DiscoveryUnavailableError {
+  /** Makes the error of a lookup without instances: an absence only if nothing else failed. */
+  #emptyError(): DiscoveryUnavailableError {
     const cause = this.#flaws.find((flaw) => !isAbsence(flaw)) ?? this.#flaws[0];
     if (cause instanceof DiscoveryUnavailableError) return cause;
-    const message = `DNS has nothing for '${this.#serviceName}' at ${this.#at.name} that can be used`;
+    const message = `DNS has nothing for '${this.#serviceName}' at ${this.#dnsName.name} that can be used`;
     return new DiscoveryUnavailableError(message, { cause });
   }
 
-  #instance(place: Pick<InstanceRegistration, 'host' | 'port'>): ServiceInstance {
-    const { protocol } = this.#at;
-    const address = `${place.host}:${place.port}`;
+  #toInstance(recordAddress: RecordAddress): ServiceInstance {
+    const { protocol } = this.#dnsName;
+    const address = `${recordAddress.host}:${recordAddress.port}`;
     const instanceId = address.startsWith(':') ? `at:${address}` : address;
     const known = this.#before.get(instanceId);
     const instance = toInstance({
-      ...place,
+      ...recordAddress,
       serviceName: this.#serviceName,
       instanceId,
       protocol,
@@ -294,12 +316,12 @@ export class DnsLookup {
   }
 }
 
-/** Whether DNS has said that there is nothing, which is not the same as not having said anything. */
+/** Tells whether DNS has answered that there are no records, rather than not answered. */
 export function isAbsence(error: unknown): boolean {
   return error instanceof DiscoveryUnavailableError && ABSENT.includes(codeOf(error.cause));
 }
 
-/** A record of an address that is to be asked for again as soon as may be. */
+/** Makes a record of an address that is to be looked up again as soon as allowed. */
 function toKeptRecord(address: string): DnsAddressRecord {
   return { address, ttl: 0 };
 }
@@ -316,15 +338,16 @@ function codeOf(error: unknown): unknown {
 }
 
 /**
- * What a record weighs among those of its priority. Without any weight there all weigh the same; beside
- * others, 0 is next to nothing (RFC 2782), where to the LoadBalancer it would be nothing.
+ * Creates a function that gives the weight of a record among those of its priority. Without any
+ * weight there all records weigh the same. Beside others, 0 is next to nothing (RFC 2782), where to
+ * the LoadBalancer it would be nothing.
  */
-function weights(records: readonly DnsServiceRecord[]): (record: DnsServiceRecord) => number {
+function createWeighting(records: readonly DnsServiceRecord[]): (record: DnsServiceRecord) => number {
   const levels = groupBy(records, ({ priority }) => priority);
-  const weighed = new Set(
+  const weighted = new Set(
     [...levels].filter(([, level]) => level.some(({ weight }) => weight > 0)).map(([priority]) => priority),
   );
-  return ({ priority, weight }) => (weighed.has(priority) ? weight || SMALL_WEIGHT : 1);
+  return ({ priority, weight }) => (weighted.has(priority) ? weight || SMALL_WEIGHT : 1);
 }
 
 function ttlOf(records: readonly DnsAddressRecord[]): number {
@@ -348,15 +371,15 @@ function compare(one: string, other: string): number {
   return one < other ? -1 : Number(one > other);
 }
 
-/** Does the work for each item, for so many at once. */
-async function atMost<T>(
+/** Runs the task for each item, for `limit` items at once. */
+async function forEachLimited<T>(
   limit: number,
   items: readonly T[],
-  work: (item: T) => Promise<void>,
+  task: (item: T) => Promise<void>,
 ): Promise<void> {
   const left = items.values();
   const worker = async () => {
-    for (const item of left) await work(item);
+    for (const item of left) await task(item);
   };
   await Promise.all(Array.from({ length: limit }, worker));
 }

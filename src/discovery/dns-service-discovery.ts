@@ -30,27 +30,31 @@ import { Watchers } from './watchers.ts';
 
 export interface DnsServiceDiscoveryOptions {
   /**
-   * Where each service is in DNS, by its name; or a function that says it of any, at once, and undefined of one that
-   * there is not. It may be asked for a name that came with a request.
+   * The DNS name of each service, by the name of the service; or a function that gives the DNS name
+   * of any service at once, and undefined where there is no such service. The function may be
+   * called with a name that came with a request.
    */
   services: Readonly<Record<string, DnsName>> | ((serviceName: string) => DnsName | undefined);
   /**
-   * Whom to ask, such as a `Resolver` of `node:dns/promises` with servers of its own; it stays its owner's.
-   * Default: the servers that the host is set up with, each at most twice in a lookup.
+   * The resolver, such as a `Resolver` of `node:dns/promises` with servers of its own; `close()`
+   * leaves it as it is. Default: the servers of the host's configuration, each asked at most twice
+   * in a lookup.
    */
   resolver?: DnsResolver;
   /**
-   * The least milliseconds from an answer to the next lookup, but for one that `refresh()` asks for. Default
-   * 5,000, or `maxTtl` if that is less.
+   * The least milliseconds from an answer to the next lookup, unless `refresh()` asks for one.
+   * Default 5,000, or `maxTtl` if that is less.
    */
   minTtl?: number;
-  /** The most milliseconds from one lookup to the next. Default 30,000, or `minTtl` if that is more. */
+  /**
+   * The most milliseconds from one lookup to the next. Default 30,000, or `minTtl` if that is more.
+   */
   maxTtl?: number;
-  /** Milliseconds for a lookup, with all that it has to ask. Default 5,000. */
+  /** Milliseconds for a lookup with all its queries. Default 5,000. */
   timeout?: number;
   /**
-   * Milliseconds for which the last instances are kept once DNS says that there are none, or no such name.
-   * Infinity for ever, 0 not to keep them. Default 300,000.
+   * Milliseconds for which the last instances are kept once DNS answers that there are none, or no
+   * such name. Infinity keeps them for ever, 0 not at all. Default 300,000.
    */
   absenceGrace?: number;
   /** A source of numbers from 0 to 1. Default Math.random. */
@@ -59,85 +63,99 @@ export interface DnsServiceDiscoveryOptions {
 
 export interface DnsServiceDiscoveryEvents {
   /**
-   * A lookup failed, or a part of it: a target that has no address, a record that cannot be used. What was
-   * known before goes on, and so does what is well.
+   * A lookup failed, or a part of it: a target has no address, a record cannot be used. The rest of
+   * the answer is used, or the last instances if there is none.
    */
   failure: [event: { serviceName: string; error: HoldfastError }];
 }
 
-/** What is known of a service that someone watches, or has asked for lately. */
+/** The state of a service that is watched, or was used lately. */
 class Service {
   readonly name: string;
-  readonly at: DnsName;
+  readonly dnsName: DnsName;
   /** The last good answer. */
   list: OverlaidList | undefined = undefined;
-  /** How the lookup failed last: told to those who ask while no answer is known. */
+  /** The error of the last failed lookup, which callers get while no answer is known. */
   failure: unknown = undefined;
   failures = 0;
-  /** When `refresh()` was called last, and since when it has been called without a change of the list. */
+  /** When `refresh()` was called last, and the first of the calls since the list last changed. */
   hintedAt = -Infinity;
   doubtedSince = -Infinity;
-  /** Since when DNS says that there is nothing. */
+  /** When DNS began to answer that there is nothing. */
   absentSince: number | undefined = undefined;
-  /** When it was last asked for, or known to be watched. Times are those of `performance.now()`. */
+  /**
+   * When the service was last used, or known to be watched. All times are those of
+   * `performance.now()`.
+   */
   usedAt = performance.now();
   /** The lookup under way. */
   lookup: DnsLookup | undefined = undefined;
-  looking: Promise<void> | undefined = undefined;
+  lookupDone: Promise<void> | undefined = undefined;
   /** When the last lookup began. */
   lookedAt = 0;
   /** When the next one is due. */
   dueAt = Infinity;
   timer: NodeJS.Timeout | undefined = undefined;
 
-  constructor(name: string, at: DnsName) {
+  constructor(name: string, dnsName: DnsName) {
     this.name = name;
-    this.at = at;
+    this.dnsName = dnsName;
   }
 }
 
 const NONE: readonly ServiceInstance[] = Object.freeze([]);
-/** Services without instances that nobody watches and that are kept at most. */
+/** The most services that are kept without instances and watchers. */
 const MAX_VACANT = 1_000;
-/** A service that nobody watches is let go when nobody has asked for it for this many times `maxTtl`. */
+/** A service that nobody watches is dropped when it was not used for this many times `maxTtl`. */
 const MAX_UNUSED = 3;
-/** How much later than DNS says a refresh comes at most, so that a fleet does not ask all at once. */
+/**
+ * The largest share of the TTL by which a refresh is delayed, so that the processes of a fleet do
+ * not ask all at once.
+ */
 const JITTER = 0.1;
-/** Milliseconds until a failed lookup is retried at first; then twice as long each time, to `maxTtl`. */
+/**
+ * Milliseconds until a failed lookup is first retried; twice as long before each further retry, up
+ * to `maxTtl`.
+ */
 const FIRST_RETRY = 1_000;
-/** The least milliseconds from the beginning of a lookup to that of one that `refresh()` asks for. */
+/**
+ * The least milliseconds from the beginning of a lookup to that of one that `refresh()` asks for.
+ */
 const MIN_INTERVAL = 1_000;
 /**
- * The least and the most milliseconds between lookups while a name has vanished, or what is known of it is in
- * doubt: whatever changes then is seen within 2 seconds.
+ * The least and the most milliseconds between lookups while a name has vanished, or its list is in
+ * doubt: every change is seen within 2 seconds then.
  */
 const CLOSE_WAIT = { min: 1_000, max: 1_800 };
-/** Milliseconds for which a service is looked up that often: no longer, if nothing changes. */
+/** The most milliseconds for which a service is looked up that often without a change. */
 const CLOSE_WATCH = 300_000;
-/** Milliseconds for which a hint keeps what is known in doubt. */
+/** Milliseconds for which a hint keeps the list in doubt. */
 const DOUBT = 10_000;
-/** Hints with no more milliseconds between them are of one doubt. */
+/** Hints with at most this many milliseconds between them belong to one doubt. */
 const SAME_DOUBT = 60_000;
 const NAME = /^(?=.{1,254}$)[\w-]{1,63}(?:\.[\w-]{1,63})*\.?$/;
 
 /**
- * Discovery from DNS: the addresses of a name (A, AAAA), as of a headless service of Kubernetes, or the
- * targets of SRV records (RFC 2782), as those of Consul, each at its addresses.
+ * Discovers services in DNS: at the addresses of a name (A, AAAA), as of a headless service of
+ * Kubernetes, or at the addresses of the targets of SRV records (RFC 2782), as of Consul.
  *
  * An instance of an SRV record has its `priority` and its `target` in the metadata, for the option
- * `priorities` of the LoadBalancer, and its weight, shared by the addresses of the target; weight 0 beside
- * others is next to nothing. A target `.` says that there are no instances.
+ * `priorities` of the LoadBalancer, and the weight of the record, shared by the addresses of the
+ * target; weight 0 beside others is next to nothing. A target `.` means that there are no
+ * instances.
  *
- * A service is looked up when it is first asked for or watched. While it is watched or asked for, it is
- * looked up again when the first TTL of an address is over, within `minTtl` and `maxTtl` and up to a tenth
- * later at random. Node does not tell the TTL of SRV records: that of their targets' addresses counts.
- * `refresh()`, which the LoadBalancer calls when it cannot connect, has it looked up at once, at most once a
- * second, and closely watched: every 1 to 2 seconds, until the answer changes or 10 seconds after the last such
- * hint. A name that vanishes is watched closely too. Neither lasts longer than 5 minutes.
+ * A service is looked up when it is first used or watched. While it is watched or used, it is
+ * looked up again when the first TTL of an address is over, within `minTtl` and `maxTtl` and up to
+ * a tenth later at random. Node does not tell the TTL of SRV records: the TTL of their targets'
+ * addresses counts. `refresh()`, which the LoadBalancer calls when it cannot connect, has the
+ * service looked up at once, at most once a second, and then every 1 to 2 seconds, until the answer
+ * changes or 10 seconds after the last such hint. So is a name that vanishes. Neither lasts longer
+ * than 5 minutes.
  *
- * The last good answer outlives every failure of DNS. What DNS says for `absenceGrace` counts though it be
- * that there is no such name, or nothing at it: gRPC never believes that and Envoy does at once, but servers
- * under load say so in error, and addresses that were given up may come to belong to others.
+ * The last good answer outlives every failure of DNS. The answer that there is no such name, or
+ * nothing at it, counts once it has lasted for `absenceGrace`: gRPC never believes that answer and
+ * Envoy does at once, but servers under load give it in error, and addresses that were given up may
+ * come to belong to others.
  *
  * @example
  * new DnsServiceDiscovery({
@@ -149,12 +167,12 @@ const NAME = /^(?=.{1,254}$)[\w-]{1,63}(?:\.[\w-]{1,63})*\.?$/;
  * new DnsServiceDiscovery({ services: (service) => ({ name: `${service}.mesh.internal`, port: 8080 }) });
  */
 export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> implements ServiceDiscovery {
-  readonly #nameOf: (serviceName: string) => DnsName | undefined;
-  /** The names that are listed, where they are. */
+  readonly #findDnsName: (serviceName: string) => DnsName | undefined;
+  /** The DNS names of the services that are listed. */
   readonly #listed: ReadonlyMap<string, DnsName>;
   readonly #resolver: DnsResolver;
   /** The resolver, if it was made here. */
-  readonly #own: Resolver | undefined;
+  readonly #ownResolver: Resolver | undefined;
   readonly #minTtl: number;
   readonly #maxTtl: number;
   readonly #timeout: number;
@@ -162,16 +180,18 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
   readonly #random: () => number;
   readonly #backoff: Backoff;
   readonly #services = new Map<string, Service>();
-  /** Those of `#services` that have no instances and that nobody watches; those looked up last the last. */
+  /** The `#services` that have neither instances nor watchers, the latest looked up last. */
   readonly #vacant = new Set<Service>();
   readonly #watchers = new Watchers();
   #closed = false;
-  /** Why `random` gave no number: a lookup must not fail of it, so that it is thrown to whoever asks. */
-  #fault: unknown = undefined;
+  /**
+   * The error if `random` gave no number: a lookup must not fail for that, so that callers get it.
+   */
+  #randomError: unknown = undefined;
 
   /**
-   * @throws TypeError | RangeError naming the option that is not what it must be; InvalidInstanceError naming a service
-   * whose name none can have.
+   * @throws TypeError | RangeError naming the option that is not what it must be;
+   * InvalidInstanceError naming a service whose name none can have.
    */
   constructor(options: DnsServiceDiscoveryOptions) {
     super('dns-service-discovery');
@@ -195,17 +215,17 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
     this.#listed = new Map(typeof services === 'function' ? [] : Object.entries(services));
     for (const [serviceName, at] of this.#listed) {
       checkServiceName(serviceName);
-      checkName(serviceName, at);
+      checkDnsName(serviceName, at);
     }
-    this.#nameOf = typeof services === 'function' ? services : (name) => this.#listed.get(name);
-    // A second try waits twice as long: both are over in time.
-    this.#own = resolver ? undefined : new Resolver({ timeout: Math.ceil(timeout / 5), tries: 2 });
-    this.#resolver = resolver ?? this.#own!;
+    this.#findDnsName = typeof services === 'function' ? services : (name) => this.#listed.get(name);
+    // The second attempt waits twice as long: both end within the timeout.
+    this.#ownResolver = resolver ? undefined : new Resolver({ timeout: Math.ceil(timeout / 5), tries: 2 });
+    this.#resolver = resolver ?? this.#ownResolver!;
     this.#timeout = timeout;
     this.#absenceGrace = options.absenceGrace ?? 300_000;
     this.#random = this.#checkedRandom(random);
     this.#backoff = exponentialBackoff({
-      base: FIRST_RETRY,
+      base: Math.min(FIRST_RETRY, this.#maxTtl),
       max: this.#maxTtl,
       jitter: 'equal',
       random: this.#random,
@@ -223,37 +243,37 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
   }
 
   /**
-   * Changes the instance in this process alone. The changes stand, whatever DNS says later, for as long as it
-   * has the instance and somebody watches the service or asks for it.
+   * Changes the instance in this process alone. The changes hold, whatever DNS answers later, for
+   * as long as DNS has the instance and the service is watched or used.
    *
    * @throws InvalidInstanceError naming the field that is not what it must be, or may not change;
    * DiscoveryUnavailableError if nothing is known of the service and the lookup fails.
    */
   async update(serviceName: string, instanceId: string, changes: InstanceChanges): Promise<boolean> {
-    const service = await this.#lookedUp(serviceName);
+    const service = await this.#waitForLookup(serviceName);
     if (service?.list === undefined) {
       if (service === undefined || isAbsence(service.failure)) return false;
       throw service.failure;
     }
     const before = service.list.instances;
     if (!service.list.update(instanceId, changes)) return false;
-    if (service.list.instances !== before) this.#tell(service);
+    if (service.list.instances !== before) this.#notify(service);
     return true;
   }
 
-  /** Whether DNS has the instance; nothing is kept alive by it. */
+  /** Tells whether DNS has the instance. A heartbeat keeps nothing alive there. */
   async heartbeat(serviceName: string, instanceId: string): Promise<boolean> {
     return (await this.instances(serviceName)).some((instance) => instance.instanceId === instanceId);
   }
 
   /**
-   * What is known already, or else what DNS answers.
+   * Gives the known list, or looks the service up.
    *
-   * @throws DiscoveryUnavailableError if nothing is known and the lookup fails, with what DNS said as its
-   * cause; for a moment after that at once, without asking again.
+   * @throws DiscoveryUnavailableError if no list is known and the lookup fails, with the error of
+   * DNS as its cause; for a moment after that at once, without another lookup.
    */
   async instances(serviceName: string): Promise<readonly ServiceInstance[]> {
-    const service = await this.#lookedUp(serviceName);
+    const service = await this.#waitForLookup(serviceName);
     if (service === undefined) return NONE;
     if (service.list === undefined) throw service.failure;
     return service.list.instances;
@@ -263,7 +283,7 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
     return Object.freeze((await this.instances(serviceName)).filter(({ status }) => status !== 'unhealthy'));
   }
 
-  /** Whether it is listed, or has been found and not let go. */
+  /** Tells whether the service is listed, or was found and not dropped since. */
   knows(serviceName: string): boolean {
     return (
       this.#listed.has(serviceName) || (this.#services.get(serviceName)?.list?.instances.length ?? 0) > 0
@@ -271,7 +291,7 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
   }
 
   watch(serviceName: string, listener: InstanceListener): Unsubscribe {
-    const service = this.#service(serviceName);
+    const service = this.#findOrStart(serviceName);
     if (service === undefined) return () => {};
     this.#vacant.delete(service);
     const unwatch = this.#watchers.watch(serviceName, listener);
@@ -282,8 +302,8 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
   }
 
   /**
-   * Looks the service up, whatever its TTL and `minTtl`, if it is watched or was asked for lately: at once, or
-   * a second after its last lookup began. A lookup under way serves for that.
+   * Looks the service up, whatever its TTL and `minTtl`, if it is watched or was used lately: at
+   * once, or a second after its last lookup began. A lookup under way serves for that.
    */
   refresh(serviceName: string): void {
     const service = this.#services.get(serviceName);
@@ -297,7 +317,7 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
     else if (at < service.dueAt) this.#refreshAfter(service, at - now);
   }
 
-  /** Gives up every lookup under way. Whoever waits for one gets a ClosedError. */
+  /** Cancels every lookup under way. Callers that wait for one get a ClosedError. */
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
@@ -308,21 +328,21 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
     this.#services.clear();
     this.#vacant.clear();
     this.#watchers.clear();
-    this.#own?.cancel();
+    this.#ownResolver?.cancel();
   }
 
   #throwIfClosed(): void {
     if (this.#closed) throw closedError();
   }
 
-  /** The service once its first lookup is over, if there is such a service. */
-  async #lookedUp(serviceName: string): Promise<Service | undefined> {
-    const service = this.#service(serviceName);
+  /** Waits for the first lookup of a service. Gives undefined if there is no such service. */
+  async #waitForLookup(serviceName: string): Promise<Service | undefined> {
+    const service = this.#findOrStart(serviceName);
     if (service === undefined) return undefined;
     service.usedAt = performance.now();
-    if (service.list === undefined) await service.looking;
+    if (service.list === undefined) await service.lookupDone;
     this.#throwIfClosed();
-    if (this.#fault !== undefined) throw this.#fault;
+    if (this.#randomError !== undefined) throw this.#randomError;
     return service;
   }
 
@@ -331,65 +351,71 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
       try {
         return decided(random(), "DnsServiceDiscovery option 'random'");
       } catch (error) {
-        this.#fault = error;
+        this.#randomError = error;
         return 0;
       }
     };
   }
 
-  /** Undefined if there is no such service. */
-  #service(serviceName: string): Service | undefined {
+  /**
+   * Finds the state of a service, and looks it up at the first use. Gives undefined if there is no
+   * such service.
+   */
+  #findOrStart(serviceName: string): Service | undefined {
     this.#throwIfClosed();
     const known = this.#services.get(serviceName);
     if (known !== undefined) return known;
-    const at = this.#at(serviceName);
-    if (at === undefined || !isName(serviceName)) return undefined;
-    const service = new Service(serviceName, at);
+    const dnsName = this.#checkedDnsName(serviceName);
+    if (dnsName === undefined || !isName(serviceName)) return undefined;
+    const service = new Service(serviceName, dnsName);
     this.#services.set(serviceName, service);
     this.#refresh(service);
     return service;
   }
 
-  #at(serviceName: string): DnsName | undefined {
+  #checkedDnsName(serviceName: string): DnsName | undefined {
     try {
-      const at = decided(this.#nameOf(serviceName), "DnsServiceDiscovery option 'services'");
-      if (at !== undefined) checkName(serviceName, at);
-      return at;
+      const dnsName = decided(this.#findDnsName(serviceName), "DnsServiceDiscovery option 'services'");
+      if (dnsName !== undefined) checkDnsName(serviceName, dnsName);
+      return dnsName;
     } catch (cause) {
-      throw new DiscoveryUnavailableError(`where '${serviceName}' is in DNS is not known`, { cause });
+      throw new DiscoveryUnavailableError(`the DNS name of '${serviceName}' is not known`, { cause });
     }
   }
 
   #refresh(service: Service): void {
     service.lookedAt = performance.now();
-    service.lookup = new DnsLookup(this.#resolver, service.name, service.at, service.list?.listed);
-    service.looking = this.#look(service, service.lookup);
+    service.lookup = new DnsLookup(this.#resolver, service.name, service.dnsName, service.list?.listed);
+    service.lookupDone = this.#look(service, service.lookup);
   }
 
   async #look(service: Service, lookup: DnsLookup): Promise<void> {
     try {
       const answer = await lookup.run(this.#timeout);
       service.lookup = undefined;
-      if (!this.#closed) this.#answered(service, answer);
+      if (!this.#closed) this.#onAnswer(service, answer);
     } catch (error) {
       service.lookup = undefined;
-      if (!this.#closed) this.#failed(service, error as HoldfastError);
+      if (!this.#closed) this.#onFailure(service, error as HoldfastError);
     }
   }
 
-  #answered(service: Service, { instances, ttl, flaws }: DnsAnswer): void {
+  #onAnswer(service: Service, { instances, ttl, flaws }: DnsAnswer): void {
     service.failures = 0;
     if (instances.length > 0) service.absentSince = undefined;
     else service.absentSince ??= performance.now();
-    const changed = this.#take(service, instances);
+    const changed = this.#replaceList(service, instances);
     const wait = Math.min(this.#maxTtl, Math.max(this.#minTtl, ttl)) * (1 + JITTER * this.#random());
     this.#refreshAfter(service, Math.min(wait, this.#closeWait(service)));
-    if (changed) this.#tell(service);
+    if (changed) this.#notify(service);
     this.#boundVacant(service);
     for (const error of flaws) this.emit('failure', { serviceName: service.name, error });
   }
 
-  /** Names may come from requests: of the services that have no instances and are not watched only the latest are kept. */
+  /**
+   * Keeps only the latest services that have neither instances nor watchers, since names may come
+   * from requests.
+   */
   #boundVacant(service: Service): void {
     const { name, list } = service;
     this.#vacant.delete(service);
@@ -397,16 +423,16 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
     if ((list?.instances ?? NONE).length > 0 || this.#watchers.has(name)) return;
     this.#vacant.add(service);
     const [earliest] = this.#vacant;
-    if (this.#vacant.size > MAX_VACANT) this.#forget(earliest!);
+    if (this.#vacant.size > MAX_VACANT) this.#drop(earliest!);
   }
 
-  #forget(service: Service): void {
+  #drop(service: Service): void {
     clearTimeout(service.timer);
     this.#vacant.delete(service);
     this.#services.delete(service.name);
   }
 
-  #failed(service: Service, error: HoldfastError): void {
+  #onFailure(service: Service, error: HoldfastError): void {
     const now = performance.now();
     const absent = isAbsence(error);
     service.failure = error;
@@ -415,12 +441,12 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
     const closely = absent ? this.#closeWait(service) : Infinity;
     this.#refreshAfter(service, closely < Infinity ? closely : this.#backoff(service.failures, 0));
     const gone = absent && now - (service.absentSince ?? Infinity) >= this.#absenceGrace;
-    if (gone && this.#take(service, NONE)) this.#tell(service);
+    if (gone && this.#replaceList(service, NONE)) this.#notify(service);
     this.#boundVacant(service);
     this.emit('failure', { serviceName: service.name, error });
   }
 
-  /** Infinity where the service is not watched closely. */
+  /** Gives the wait between close lookups; Infinity if the service is not in doubt. */
   #closeWait({ absentSince = -Infinity, hintedAt, doubtedSince }: Service): number {
     const now = performance.now();
     const absent = now - absentSince < CLOSE_WATCH;
@@ -430,8 +456,8 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
     return Math.min(this.#maxTtl, min + this.#random() * (max - min));
   }
 
-  /** Whether the service is another than before. That settles a doubt. */
-  #take(service: Service, listed: readonly ServiceInstance[]): boolean {
+  /** Takes over a list. Gives true if it is another than before, which ends a doubt. */
+  #replaceList(service: Service, listed: readonly ServiceInstance[]): boolean {
     const before = service.list?.instances;
     service.list ??= new OverlaidList();
     service.list.replace(listed);
@@ -440,8 +466,8 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
     return changed;
   }
 
-  #tell({ name, list }: Service): void {
-    this.#watchers.tell(name, list!.instances);
+  #notify({ name, list }: Service): void {
+    this.#watchers.notify(name, list!.instances);
   }
 
   #refreshAfter(service: Service, wait: number): void {
@@ -454,14 +480,17 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
     ).unref();
   }
 
-  /** What failed and is watched by nobody is forgotten: whoever asks again will have it looked up. */
+  /**
+   * Looks the service up again if it is used. Drops a service that failed and is not watched: the
+   * next use looks it up.
+   */
   #refreshIfUsed(service: Service): void {
     clearTimeout(service.timer);
     const now = performance.now();
     const watched = this.#watchers.has(service.name);
     if (watched) service.usedAt = now;
     const unknown = service.list === undefined && !watched;
-    if (unknown || now - service.usedAt > MAX_UNUSED * this.#maxTtl) this.#forget(service);
+    if (unknown || now - service.usedAt > MAX_UNUSED * this.#maxTtl) this.#drop(service);
     else this.#refresh(service);
   }
 }
@@ -470,14 +499,14 @@ function closedError(): ClosedError {
   return new ClosedError('the DnsServiceDiscovery');
 }
 
-const dnsName: Check = either('a name in DNS, such as users.internal', (value) => {
+const checkName: Check = either('a name in DNS, such as users.internal', (value) => {
   if (typeof value !== 'string' || !NAME.test(value) || isIP(value) !== 0) throw new TypeError();
 });
 
-function checkName(serviceName: string, at: DnsName): void {
+function checkDnsName(serviceName: string, at: DnsName): void {
   const owner = `'${serviceName}' of DnsServiceDiscovery`;
   validateOptions(owner, at, {
-    name: dnsName,
+    name: checkName,
     type: oneOf('A', 'AAAA', 'SRV'),
     port: integer(1, 65_535),
     protocol: oneOf('http', 'https'),

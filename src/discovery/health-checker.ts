@@ -2,6 +2,7 @@ import type { buildConnector } from 'undici';
 import { ClosedError } from '../errors.ts';
 import { decided } from '../internal/decision.ts';
 import { Emitter } from '../internal/emitter.ts';
+import { CONNECT_OPTIONS, checkForeignOptions } from '../internal/foreign-options.ts';
 import {
   anObject,
   type Check,
@@ -17,26 +18,32 @@ import {
 } from '../internal/validate.ts';
 import { Bulkhead } from '../policies/bulkhead.ts';
 import { type HealthChange, HealthChecks } from './health-checks.ts';
-import { httpProbe } from './health-probe.ts';
-import { HealthTenure, type Work } from './health-tenure.ts';
-import type { Leases } from './leases.ts';
+import { createHttpProbe } from './health-probe.ts';
+import type { LockService } from './lock-service.ts';
+import { LockedTask, type Task } from './locked-task.ts';
 import type { ServiceDiscovery } from './service-discovery.ts';
-import { urlOn } from './service-instance.ts';
+import { isName, urlOn } from './service-instance.ts';
 
 export interface HealthCheckerOptions {
-  /** Tells which instances there are, and is told how they are. */
+  /** The discovery that tells the instances, and to which their status is written. */
   discovery: ServiceDiscovery;
   /** The names of the services whose instances are checked. */
   services: readonly string[];
-  /** Asked for with GET where an instance has no `healthCheckUrl`. Default '/health'. */
+  /**
+   * The path that a check requests with GET where an instance has no `healthCheckUrl`. Default
+   * '/health'.
+   */
   path?: string;
-  /** The status of an answer that passes: one, several, or a function that tells at once. Default 200 to 299. */
+  /**
+   * The status of a response that passes: one, several, or a function that tells at once. Default
+   * 200 to 299.
+   */
   expectedStatus?: number | readonly number[] | ((status: number) => boolean);
-  /** Milliseconds for a check, from the connection to the end of the answer. Default 2,000. */
+  /** Milliseconds for a check, from the connection to the end of the response. Default 2,000. */
   timeout?: number;
   /**
-   * Milliseconds between two checks of an instance, at most; each wait is up to 15 % shorter at random.
-   * Default 10,000.
+   * The most milliseconds between two checks of an instance; each wait is up to 15 % shorter at
+   * random. Default 10,000.
    */
   interval?: number;
   /** Checks in a row that an unhealthy instance must pass to be healthy. Default 2. */
@@ -44,47 +51,61 @@ export interface HealthCheckerOptions {
   /** Checks in a row that a healthy instance must fail to be unhealthy. Default 3. */
   fall?: number;
   /**
-   * Checks under way at once; others wait for their turn. Default 50. Where many instances do not answer at
-   * all they are checked less often for it: 50 at once with a timeout of 2 seconds are 25 a second.
+   * The most checks under way at once; others wait for their turn. Default 50. Many instances that
+   * do not respond at all are checked less often for that reason: 50 checks at once with a timeout
+   * of 2 seconds are 25 a second.
    */
   maxConcurrent?: number;
   /**
-   * Shares the work among checkers: each service is checked by the one that has its lease, and by another
-   * within four intervals of its death. While the leases cannot be asked each checks by itself. Leave it out
-   * where each process keeps the status for itself, as over static lists and DNS. Default: it always checks.
+   * Shares the work among checkers: the checker that has the lock of a service checks it, and
+   * another checker takes over within four intervals of its death. While the lock service does not
+   * respond each checker checks by itself. Leave the option out where each process keeps the status
+   * for itself, as over static lists and DNS. Default: the checker always checks.
    */
-  leases?: Leases;
+  locks?: LockService;
   /** How connections are made: TLS, or a function, as `connection.connect` of a ServiceClient. */
   connect?: buildConnector.BuildOptions | buildConnector.connector;
 }
 
 export interface HealthCheckerEvents {
-  /** The discovery has been told that an instance is healthy. */
+  /** The checker has written to the discovery that an instance is healthy. */
   healthy: [change: HealthChange];
-  /** The discovery has been told that an instance is unhealthy. */
+  /** The checker has written to the discovery that an instance is unhealthy. */
   unhealthy: [change: HealthChange];
   /**
-   * The discovery, the leases or `expectedStatus` failed, or a check that ran out of time while this process was
-   * blocked counted for nothing. The checks go on; what was to be told will be.
+   * The discovery, the lock service or `expectedStatus` failed, or a check was ignored because it
+   * ran out of time while this process was blocked. The checks go on, and a status that could not
+   * be written is written later.
    */
-  failure: [error: unknown];
+  failure: [event: { error: unknown }];
 }
 
-/** Where the options' own path is tried out. */
-const ANYWHERE = { protocol: 'http', host: 'localhost', port: 80 } as const;
+/** An address on which the option `path` is checked. */
+const ANY_ADDRESS = { protocol: 'http', host: 'localhost', port: 80 } as const;
 
 const checkPath: Check = (value, option) => {
   text(value, option);
   const path = value as string;
-  if (!path.startsWith('/') || urlOn(ANYWHERE, path) === undefined) {
+  if (!path.startsWith('/') || urlOn(ANY_ADDRESS, path) === undefined) {
     throw new TypeError(`${option} must be a path such as '/health'; got '${path}'`);
   }
 };
 
+const connectOptions: Check = (value, option) => {
+  either('an object of options or a function', anObject, func)(value, option);
+  if (typeof value === 'object') checkForeignOptions(value, option, CONNECT_OPTIONS);
+};
+
+/** A name that no registry can have could never have an instance. */
+const serviceName: Check = (value, option) => {
+  text(value, option);
+  if (!isName(value)) throw new TypeError(`${option} must be names of services; got '${value}'`);
+};
+
 const status = integer(100, 599);
 
-/** A list of at least one value, each of which passes the check. */
-function listOf(check: Check): Check {
+/** Passes a list of at least one value, each of which passes the check. */
+function nonEmptyListOf(check: Check): Check {
   return (value, option) => {
     if (!Array.isArray(value) || value.length === 0)
       throw new TypeError(`${option} must be a list, not empty`);
@@ -93,18 +114,18 @@ function listOf(check: Check): Check {
 }
 
 /**
- * Checks the instances of some services by HTTP, again and again, and writes their status to the discovery:
- * so many checks failed in a row make one unhealthy, so many passed make it healthy again. Nothing but the
- * status is written, and only where the discovery shows another: also to one that forgot, or was told
- * otherwise. The status is the checker's: an instance that is to get no calls though it is well takes the
- * weight 0.
+ * Checks the instances of some services by HTTP, again and again, and writes their status to the
+ * discovery: `fall` failed checks in a row make an instance unhealthy, `rise` passed checks make it
+ * healthy again. Nothing but the status is written, and only where the discovery shows another
+ * status, as when it forgot the status or was given another one. The status belongs to the checker:
+ * give a well instance that should get no calls the weight 0.
  *
- * An instance is asked at its own `healthCheckUrl`, or at `path`; never at another host or port than the one
- * that it is registered with, and redirects are not followed. The checks are spread over the interval. It
- * does not hold the process open.
+ * A check goes to the instance's own `healthCheckUrl`, or to `path`; it never goes to another host
+ * or port than the instance is registered with, and follows no redirects. The checks are spread
+ * over the interval. The checker does not hold the process open.
  *
  * @example
- * const checker = new HealthChecker({ discovery, services: ['user-service'], leases });
+ * const checker = new HealthChecker({ discovery, services: ['user-service'], locks });
  * checker.on('unhealthy', ({ instance, reason }) => log(`${instance.instanceId} is unhealthy: ${reason}`));
  * checker.start();
  * // …
@@ -112,20 +133,20 @@ function listOf(check: Check): Check {
  */
 export class HealthChecker extends Emitter<HealthCheckerEvents> {
   readonly #services: ReadonlySet<string>;
-  readonly #begin: (serviceName: string) => Work;
-  #work: Work[] | undefined = undefined;
+  readonly #startTask: (serviceName: string) => Task;
+  #tasks: Task[] | undefined = undefined;
   #closing: Promise<void> | undefined = undefined;
 
   constructor(options: HealthCheckerOptions) {
     super('health-checker');
-    validateOptions('HealthChecker', options, {
+    const table = {
       discovery: having('instances', 'watch', 'update'),
-      services: listOf(text),
+      services: nonEmptyListOf(serviceName),
       path: checkPath,
       expectedStatus: either(
         'a status from 100 to 599, a list of them, or a function',
         status,
-        listOf(status),
+        nonEmptyListOf(status),
         func,
       ),
       timeout: number(1, MAX_DELAY),
@@ -133,55 +154,61 @@ export class HealthChecker extends Emitter<HealthCheckerEvents> {
       rise: integer(1),
       fall: integer(1),
       maxConcurrent: integer(1),
-      leases: having('acquire', 'release'),
-      connect: either('an object of options or a function', anObject, func),
-    });
+      locks: having('acquire', 'release'),
+      connect: connectOptions,
+    };
+    validateOptions('HealthChecker', options, table, { leases: 'locks' });
     requireOption('HealthChecker', options, 'discovery');
     requireOption('HealthChecker', options, 'services');
     this.#services = new Set(options.services);
-    this.#begin = this.#workOf(options);
+    this.#startTask = this.#createTaskStarter(options);
   }
 
-  /** Begins to check. Called again it does nothing. */
+  /** Begins to check. A second call does nothing. */
   start(): void {
     if (this.#closing !== undefined) throw new ClosedError('the HealthChecker');
-    this.#work ??= Array.from(this.#services, this.#begin);
+    this.#tasks ??= Array.from(this.#services, this.#startTask);
   }
 
   /**
-   * Gives up the checks under way, waits for what is being written, and frees the leases; it takes at most 10
-   * seconds. What fails then is a `failure` event.
+   * Cancels the checks under way, waits for the statuses that are being written, and frees the
+   * locks, within 10 seconds. A failure meanwhile is a `failure` event.
    */
   close(): Promise<void> {
-    this.#closing ??= Promise.all((this.#work ?? []).map((work) => work.stop())).then(() => {});
+    this.#closing ??= Promise.all((this.#tasks ?? []).map((task) => task.stop())).then(() => {});
     return this.#closing;
   }
 
-  /** Gives what begins the work on a service. */
-  #workOf(options: HealthCheckerOptions): (serviceName: string) => Work {
-    const { discovery, path = '/health', timeout = 2_000, interval = 10_000, connect = {}, leases } = options;
+  /** Creates a function that starts the checks of a service. */
+  #createTaskStarter(options: HealthCheckerOptions): (serviceName: string) => Task {
+    const { discovery, path = '/health', timeout = 2_000, interval = 10_000, connect = {}, locks } = options;
     const { rise = 2, fall = 3, maxConcurrent = 50 } = options;
-    const onFailure = (error: unknown) => void this.emit('failure', error);
+    const onFailure = (error: unknown) => void this.emit('failure', { error });
     const shared = {
       discovery,
       interval,
       rise,
       fall,
       onFailure,
-      probe: httpProbe({ path, isExpected: expectationOf(options.expectedStatus), timeout, connect }),
+      probe: createHttpProbe({
+        path,
+        isExpected: toStatusPredicate(options.expectedStatus),
+        timeout,
+        connect,
+      }),
       bulkhead: new Bulkhead({ maxConcurrent, maxQueue: Number.MAX_SAFE_INTEGER }),
       onChange: (change: HealthChange) =>
         void this.emit(change.instance.status === 'healthy' ? 'healthy' : 'unhealthy', change),
     };
     return (serviceName) => {
-      const begin = (counts: () => boolean) => new HealthChecks({ ...shared, serviceName, counts });
-      if (leases === undefined) return begin(() => true);
-      return new HealthTenure({ leases, name: `health-check:${serviceName}`, interval, begin, onFailure });
+      const start = (mayReport: () => boolean) => new HealthChecks({ ...shared, serviceName, mayReport });
+      if (locks === undefined) return start(() => true);
+      return new LockedTask({ locks, name: `health-check:${serviceName}`, interval, start, onFailure });
     };
   }
 }
 
-function expectationOf(
+function toStatusPredicate(
   expected: HealthCheckerOptions['expectedStatus'] = (status) => status >= 200 && status < 300,
 ): (status: number) => boolean {
   if (typeof expected === 'function') {

@@ -1,30 +1,31 @@
+import { jitter } from '../internal/jitter.ts';
 import type { Policy } from '../policies/policy.ts';
-import { HealthJudge, type Thresholds } from './health-judge.ts';
-import type { Finding, Probe } from './health-probe.ts';
-import { jittered, PATIENCE, within } from './health-time.ts';
+import type { Probe, ProbeResult } from './health-probe.ts';
+import { OPERATION_TIMEOUT, withTimeout } from './operation-timeout.ts';
+import { RiseFallCounter, type RiseFallThresholds } from './rise-fall-counter.ts';
 import type { ServiceDiscovery, Unsubscribe } from './service-discovery.ts';
 import type { ServiceInstance } from './service-instance.ts';
 
-/** An instance whose status the discovery was told to change. */
+/** A change of an instance's status that was written to the discovery. */
 export interface HealthChange {
-  /** With its new status. */
+  /** The instance with its new status. */
   readonly instance: ServiceInstance;
-  /** What the check saw that decided it, as `it answered 503`. */
+  /** The reason that the deciding check gave, such as `it responded with 503`. */
   readonly reason: string;
-  /** The error of that check, if it was one. */
+  /** The error of that check, if there was one. */
   readonly cause?: unknown;
 }
 
-export interface HealthChecksOptions extends Thresholds {
+export interface HealthChecksOptions extends RiseFallThresholds {
   readonly discovery: ServiceDiscovery;
   readonly serviceName: string;
   readonly probe: Probe;
   /** Bounds the checks under way. */
   readonly bulkhead: Policy;
-  /** Milliseconds between two checks of an instance, at most. */
+  /** The most milliseconds between two checks of an instance. */
   readonly interval: number;
-  /** Whether what is found now counts. */
-  readonly counts: () => boolean;
+  /** Tells whether this process may report the result of a check now. */
+  readonly mayReport: () => boolean;
   readonly onChange: (change: HealthChange) => void;
   readonly onFailure: (error: unknown) => void;
 }
@@ -32,18 +33,26 @@ export interface HealthChecksOptions extends Thresholds {
 /** An instance that is checked. */
 interface Target {
   instance: ServiceInstance;
-  readonly judge: HealthJudge;
-  /** Aborted when it is not to be checked any more. */
+  readonly counter: RiseFallCounter;
+  /** Aborted when the instance is not checked any more. */
   readonly dropped: AbortController;
   timer: NodeJS.Timeout | undefined;
-  /** The status that the discovery was told, until it shows another than before. */
-  told: ServiceInstance['status'] | undefined;
+  /**
+   * The status that was written last; undefined once the discovery shows another status than
+   * before.
+   */
+  written: ServiceInstance['status'] | undefined;
 }
 
-/** Milliseconds for each of the instances that are new at once, over which their first checks are spread. */
+/**
+ * Milliseconds for each new instance: the first checks of instances that are new at once are spread
+ * over the sum.
+ */
 const SPACING = 10;
 
-/** The checks of the instances of one service, from its construction until it is stopped. */
+/**
+ * Checks the instances of one service, from the construction of this object until it is stopped.
+ */
 export class HealthChecks {
   readonly #options: HealthChecksOptions;
   readonly #targets = new Map<string, Target>();
@@ -58,7 +67,7 @@ export class HealthChecks {
     void this.#watch();
   }
 
-  /** Gives up the checks under way; waits for what is being written. */
+  /** Cancels the checks under way, and waits for the statuses that are being written. */
   async stop(): Promise<void> {
     this.#stopped = true;
     clearTimeout(this.#timer);
@@ -79,7 +88,8 @@ export class HealthChecks {
     } catch (error) {
       if (this.#stopped) return;
       onFailure(error);
-      if (!this.#pushed) this.#timer = setTimeout(() => void this.#watch(), jittered(interval)).unref();
+      if (!this.#pushed)
+        this.#timer = setTimeout(() => void this.#watch(), jitter(interval, 1, 0.85)).unref();
     }
   }
 
@@ -87,14 +97,14 @@ export class HealthChecks {
     const listed = new Map(instances.map((instance) => [instance.instanceId, instance]));
     for (const [instanceId, target] of this.#targets) {
       const instance = listed.get(instanceId);
-      if (instance === undefined || !atSamePlace(instance, target.instance)) this.#drop(instanceId, target);
+      if (instance === undefined || !isSameAddress(instance, target.instance)) this.#drop(instanceId, target);
     }
     const added: Target[] = [];
     for (const [instanceId, instance] of listed) {
       const target = this.#targets.get(instanceId);
       if (target === undefined) added.push(this.#add(instance));
       else if (target.instance !== instance) {
-        if (target.instance.status !== instance.status) target.told = undefined;
+        if (target.instance.status !== instance.status) target.written = undefined;
         target.instance = instance;
       }
     }
@@ -103,8 +113,9 @@ export class HealthChecks {
   }
 
   #add(instance: ServiceInstance): Target {
-    const judge = new HealthJudge(instance.status, this.#options);
-    const target = { instance, judge, dropped: new AbortController(), timer: undefined, told: undefined };
+    const counter = new RiseFallCounter(instance.status, this.#options);
+    const dropped = new AbortController();
+    const target = { instance, counter, dropped, timer: undefined, written: undefined };
     this.#targets.set(instance.instanceId, target);
     return target;
   }
@@ -123,32 +134,35 @@ export class HealthChecks {
   }
 
   async #check(target: Target): Promise<void> {
-    const { probe, bulkhead, interval, counts, onFailure } = this.#options;
+    const { probe, bulkhead, interval, mayReport, onFailure } = this.#options;
     const { signal } = target.dropped;
     try {
-      const finding = await bulkhead.execute(() => probe(target.instance, signal), { signal });
-      if (!signal.aborted && counts()) await this.#take(target, finding);
+      const result = await bulkhead.execute(() => probe(target.instance, signal), { signal });
+      if (!signal.aborted && mayReport()) await this.#report(target, result);
     } catch (error) {
       if (!signal.aborted) onFailure(error);
     }
-    if (!signal.aborted) this.#checkAfter(target, jittered(interval));
+    if (!signal.aborted) this.#checkAfter(target, jitter(interval, 1, 0.85));
   }
 
-  /** Tells the discovery what follows from a finding, unless it shows that already. */
-  async #take(target: Target, { passed, reason, cause }: Finding): Promise<void> {
+  /**
+   * Writes the status that follows from a result to the discovery, unless the discovery shows it
+   * already.
+   */
+  async #report(target: Target, { passed, reason, cause }: ProbeResult): Promise<void> {
     const { discovery, serviceName, onChange } = this.#options;
-    const { instance, judge, dropped } = target;
-    const status = judge.judge(passed);
+    const { instance, counter, dropped } = target;
+    const status = counter.record(passed);
     if (status === instance.status) return;
-    const known = await within(PATIENCE, () =>
+    const known = await withTimeout(OPERATION_TIMEOUT, () =>
       discovery.update(serviceName, instance.instanceId, { status }),
     );
-    if (!known || dropped.signal.aborted || target.told === status) return;
-    target.told = status;
+    if (!known || dropped.signal.aborted || target.written === status) return;
+    target.written = status;
     onChange({ instance: Object.freeze({ ...instance, status }), reason, cause });
   }
 }
 
-function atSamePlace(one: ServiceInstance, other: ServiceInstance): boolean {
+function isSameAddress(one: ServiceInstance, other: ServiceInstance): boolean {
   return one.host === other.host && one.port === other.port && one.protocol === other.protocol;
 }

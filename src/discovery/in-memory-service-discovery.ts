@@ -13,30 +13,35 @@ import {
 import { Watchers } from './watchers.ts';
 
 export interface InMemoryServiceDiscoveryOptions {
-  /** Milliseconds that an instance stays without a heartbeat; Infinity for ever. Default 90,000. */
+  /**
+   * Milliseconds that an instance stays without a heartbeat; Infinity keeps it for ever. Default
+   * 90,000.
+   */
   ttl?: number;
 }
 
 interface Entry {
   instance: ServiceInstance;
-  /** On the clock of `performance.now()`: the wall clock may jump. */
+  /** `performance.now()` at the last heartbeat: the wall clock may jump. */
   lastBeat: number;
-  /** Epoch milliseconds, to be shown. */
+  /** Epoch milliseconds of the last heartbeat, to be shown. */
   lastHeartbeat: number;
 }
 
 interface Service {
   readonly entries: Map<string, Entry>;
-  /** Made when it is asked for, and kept until something changes. */
+  /** The list, made at the first use and kept until something changes. */
   snapshot: readonly ServiceInstance[] | undefined;
 }
 
 const NONE: readonly ServiceInstance[] = Object.freeze([]);
 
 /**
- * Discovery within one process: for tests, for demos, and for services that share a process.
+ * Discovers services within one process: for tests, for demos, and for services that share a
+ * process.
  *
- * An instance without a heartbeat for `ttl` is gone from every answer at once, and watchers are told in time.
+ * An instance without a heartbeat for `ttl` is left out of every list at once, and watchers are
+ * notified in time.
  */
 export class InMemoryServiceDiscovery implements ServiceDiscovery {
   readonly #ttl: number;
@@ -57,7 +62,7 @@ export class InMemoryServiceDiscovery implements ServiceDiscovery {
     const instance = toRegisteredInstance(registration);
     const { serviceName, instanceId } = instance;
     checkServiceName(serviceName);
-    this.#live(serviceName);
+    this.#findLive(serviceName);
     const service = this.#services.get(serviceName) ?? { entries: new Map(), snapshot: undefined };
     this.#services.set(serviceName, service);
     const before = service.entries.get(instanceId);
@@ -68,13 +73,13 @@ export class InMemoryServiceDiscovery implements ServiceDiscovery {
       lastHeartbeat: instance.lastHeartbeat,
     });
     if (!unchanged) this.#changed(serviceName, service);
-    this.#watchOverExpiry();
+    this.#scheduleExpiry();
     return instance;
   }
 
   async deregister(serviceName: string, instanceId: string): Promise<boolean> {
     this.#throwIfClosed();
-    const service = this.#live(serviceName);
+    const service = this.#findLive(serviceName);
     if (service === undefined || !service.entries.delete(instanceId)) return false;
     this.#changed(serviceName, service);
     return true;
@@ -82,7 +87,7 @@ export class InMemoryServiceDiscovery implements ServiceDiscovery {
 
   async update(serviceName: string, instanceId: string, changes: InstanceChanges): Promise<boolean> {
     this.#throwIfClosed();
-    const service = this.#live(serviceName);
+    const service = this.#findLive(serviceName);
     const entry = service?.entries.get(instanceId);
     if (service === undefined || entry === undefined) return false;
     const changed = withChanges(entry.instance, changes);
@@ -103,7 +108,7 @@ export class InMemoryServiceDiscovery implements ServiceDiscovery {
 
   async instances(serviceName: string): Promise<readonly ServiceInstance[]> {
     this.#throwIfClosed();
-    const service = this.#live(serviceName);
+    const service = this.#findLive(serviceName);
     return service === undefined ? NONE : snapshotOf(service);
   }
 
@@ -113,13 +118,13 @@ export class InMemoryServiceDiscovery implements ServiceDiscovery {
   }
 
   knows(serviceName: string): boolean {
-    return (this.#live(serviceName)?.entries.size ?? 0) > 0;
+    return (this.#findLive(serviceName)?.entries.size ?? 0) > 0;
   }
 
   watch(serviceName: string, listener: InstanceListener): Unsubscribe {
     this.#throwIfClosed();
     const unsubscribe = this.#watchers.watch(serviceName, listener);
-    this.#watchOverExpiry();
+    this.#scheduleExpiry();
     return () => {
       unsubscribe();
       if (this.#watchers.size === 0) this.#stopTimer();
@@ -137,7 +142,7 @@ export class InMemoryServiceDiscovery implements ServiceDiscovery {
     if (this.#closed) throw new ClosedError('the InMemoryServiceDiscovery');
   }
 
-  #live(serviceName: string): Service | undefined {
+  #findLive(serviceName: string): Service | undefined {
     const service = this.#services.get(serviceName);
     if (service !== undefined) this.#expire(serviceName, service);
     return service;
@@ -161,11 +166,14 @@ export class InMemoryServiceDiscovery implements ServiceDiscovery {
   #changed(serviceName: string, service: Service): void {
     service.snapshot = undefined;
     if (service.entries.size === 0) this.#services.delete(serviceName);
-    if (this.#watchers.has(serviceName)) this.#watchers.tell(serviceName, snapshotOf(service));
+    if (this.#watchers.has(serviceName)) this.#watchers.notify(serviceName, snapshotOf(service));
   }
 
-  /** One timer for all, armed for the first expiry only while someone wants to be told. A beat does not touch it. */
-  #watchOverExpiry(): void {
+  /**
+   * Arms one timer for the first expiry of all, while there are watchers. A heartbeat does not
+   * touch the timer.
+   */
+  #scheduleExpiry(): void {
     if (this.#timer !== undefined || this.#watchers.size === 0 || this.#ttl === Infinity) return;
     let first = Infinity;
     for (const { entries } of this.#services.values()) {
@@ -176,7 +184,7 @@ export class InMemoryServiceDiscovery implements ServiceDiscovery {
     this.#timer = setTimeout(() => {
       this.#timer = undefined;
       for (const [serviceName, service] of [...this.#services]) this.#expire(serviceName, service);
-      this.#watchOverExpiry();
+      this.#scheduleExpiry();
     }, wait).unref();
   }
 

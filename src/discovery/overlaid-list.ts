@@ -9,9 +9,10 @@ import {
 const NONE: readonly ServiceInstance[] = Object.freeze([]);
 
 /**
- * A list of instances that is written elsewhere, in a file or in DNS, with the changes that this process made
- * to them. The changes of an instance outlive every new list that has it at the same place with the same
- * `registeredAt`, and are forgotten with the first list that does not.
+ * Combines a list of instances that is written elsewhere, in a file or in DNS, with the changes
+ * that this process made. The changes of an instance outlive every new list that has the instance
+ * at the same origin with the same `registeredAt`, and are forgotten with the first list that does
+ * not.
  */
 export class OverlaidList {
   readonly #overlays = new Map<string, InstanceChanges>();
@@ -28,12 +29,12 @@ export class OverlaidList {
     return this.#listed;
   }
 
-  /** The instances with the changes. Frozen, and the same object until something changes. */
+  /** The instances with the changes: a frozen list, and the same one until something changes. */
   get instances(): readonly ServiceInstance[] {
     return this.#instances;
   }
 
-  /** Takes a new list over. */
+  /** Takes over a new list. */
   replace(listed: readonly ServiceInstance[]): void {
     const next = new Map(listed.map((instance) => [instance.instanceId, instance]));
     for (const before of this.#listed) {
@@ -47,7 +48,7 @@ export class OverlaidList {
   }
 
   /**
-   * Changes an instance; false if the list does not have it.
+   * Changes an instance. Gives false if the list does not have it.
    *
    * @throws InvalidInstanceError naming the field that is not what it must be, or may not change.
    */
@@ -71,14 +72,17 @@ export class OverlaidList {
     const instances =
       this.#overlays.size === 0
         ? this.#listed
-        : this.#listed.map((listed) => this.#overlaid(listed, known.get(listed.instanceId)));
+        : this.#listed.map((listed) => this.#applyOverlay(listed, known.get(listed.instanceId)));
     const unchanged =
       instances.length === before.length && instances.every((instance, index) => instance === before[index]);
     if (!unchanged) this.#instances = Object.freeze(instances);
   }
 
-  /** Changes that say what the list says by itself are forgotten, so that the list counts again. */
-  #overlaid(listed: ServiceInstance, known: ServiceInstance | undefined): ServiceInstance {
+  /**
+   * Applies the changes of an instance. Changes that equal the list are forgotten, so that the list
+   * counts again.
+   */
+  #applyOverlay(listed: ServiceInstance, known: ServiceInstance | undefined): ServiceInstance {
     const overlay = this.#overlays.get(listed.instanceId);
     if (overlay === undefined) return listed;
     const changed = withChanges(listed, overlay);

@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { isIPv6 } from 'node:net';
-import { isPromise } from 'node:util/types';
 import { InvalidInstanceError } from '../errors.ts';
 import { nearestName } from '../internal/near-name.ts';
+import { anObject } from '../internal/validate.ts';
 
 /** One running copy of a service. Immutable. */
 export interface ServiceInstance {
@@ -15,21 +15,30 @@ export interface ServiceInstance {
   /** A path on the instance, or a URL of it. */
   readonly healthCheckUrl?: string | undefined;
   readonly metadata: Readonly<Record<string, string>>;
-  /** Its share of the calls against that of the others. 0 for none while there are others. */
+  /**
+   * The share of the calls relative to the weights of the other instances. 0 for no calls while
+   * there are others.
+   */
   readonly weight: number;
   readonly zone?: string | undefined;
   readonly status: 'healthy' | 'unhealthy' | 'unknown';
-  /** Epoch milliseconds. Another value than before tells that another process runs in the place of the instance. */
+  /**
+   * Epoch milliseconds. Another value than before tells that another process runs under the id of
+   * the instance.
+   */
   readonly registeredAt: number;
-  /** Epoch milliseconds: to be shown; nothing is decided by it. */
+  /** Epoch milliseconds, to be shown: nothing is decided by it. */
   readonly lastHeartbeat: number;
 }
 
-/** What has to be said of an instance; the rest is filled in. */
+/** The fields that a registration needs; the others are filled in. */
 export type InstanceRegistration = Pick<ServiceInstance, 'serviceName' | 'host' | 'port'> &
   Partial<ServiceInstance>;
 
-/** What may change of a registered instance. What is left out stays; metadata change as a whole. */
+/**
+ * The fields of a registered instance that may change. A field that is left out stays; metadata
+ * change as a whole.
+ */
 export type InstanceChanges = Partial<Pick<ServiceInstance, 'weight' | 'metadata' | 'status'>>;
 
 const NAME = /^[A-Za-z\d][\w.:-]{0,127}$/;
@@ -56,8 +65,9 @@ const FIELDS: readonly (keyof ServiceInstance)[] = [
 ];
 
 /**
- * A registration that this process makes, checked and filled in as `toInstance` does. A field that there is not is an
- * error here, since it may be misspelled; in what is read it may come from a newer version.
+ * Checks and fills in a registration that this process makes, as `toInstance` does. An unknown
+ * field is an error here, since it may be misspelled; a registration that is read may have one from
+ * a newer version.
  *
  * @throws InvalidInstanceError naming the field.
  */
@@ -66,7 +76,11 @@ export function toRegisteredInstance(registration: InstanceRegistration): Servic
   return toInstance(registration);
 }
 
-/** @throws InvalidInstanceError naming a field that no instance has. */
+/**
+ * Checks that a registration has no unknown field.
+ *
+ * @throws InvalidInstanceError naming the field.
+ */
 export function checkFields(registration: object): void {
   if (typeof registration !== 'object' || registration === null) return;
   for (const field of Object.keys(registration)) {
@@ -80,16 +94,15 @@ export function checkFields(registration: object): void {
 }
 
 /**
- * A registration checked and filled in: an id (a UUID), `http`, weight 1, no metadata, `healthy`.
+ * Checks a registration, which may come from anybody, and fills it in: an id (a UUID), `http`,
+ * weight 1, no metadata, `healthy`.
  *
- * @throws InvalidInstanceError naming the field that is not what it must be. Registrations come from strangers.
+ * @throws InvalidInstanceError naming the field that is not what it must be.
  */
 export function toInstance(registration: InstanceRegistration): ServiceInstance {
-  if (typeof registration !== 'object' || registration === null) {
-    throw new InvalidInstanceError('an instance must be an object');
-  }
+  checkObject(registration, 'an instance');
   const now = Date.now();
-  const host = hostOf(registration.host);
+  const host = parseHost(registration.host);
   const { serviceName, instanceId = randomUUID(), port, protocol = 'http', weight = 1, zone } = registration;
   const { healthCheckUrl, metadata = {}, status = 'healthy' } = registration;
   const { registeredAt = now, lastHeartbeat = now } = registration;
@@ -119,7 +132,7 @@ export function toInstance(registration: InstanceRegistration): ServiceInstance 
     port,
     protocol,
     healthCheckUrl,
-    metadata: metadataOf(metadata),
+    metadata: parseMetadata(metadata),
     weight,
     zone,
     status,
@@ -136,14 +149,12 @@ export function toInstance(registration: InstanceRegistration): ServiceInstance 
 }
 
 /**
- * The instance with the changes.
+ * Checks the changes of an instance.
  *
- * @throws InvalidInstanceError naming the field that is not what it must be, or may not change.
+ * @throws InvalidInstanceError if they are no object, or name a field that may not change.
  */
-export function withChanges(instance: ServiceInstance, changes: InstanceChanges): ServiceInstance {
-  if (typeof changes !== 'object' || changes === null) {
-    throw new InvalidInstanceError('the changes of an instance must be an object');
-  }
+export function checkChanges(changes: InstanceChanges): void {
+  checkObject(changes, 'the changes of an instance');
   for (const field of Object.keys(changes)) {
     if (!CHANGEABLE.includes(field)) {
       throw new InvalidInstanceError(
@@ -151,11 +162,20 @@ export function withChanges(instance: ServiceInstance, changes: InstanceChanges)
       );
     }
   }
+}
+
+/**
+ * The instance with the changes.
+ *
+ * @throws InvalidInstanceError naming the field that is not what it must be, or may not change.
+ */
+export function withChanges(instance: ServiceInstance, changes: InstanceChanges): ServiceInstance {
+  checkChanges(changes);
   const { weight = instance.weight, metadata = instance.metadata, status = instance.status } = changes;
   return toInstance({ ...instance, weight, metadata, status });
 }
 
-/** `http://host:port`, an IPv6 address in brackets. */
+/** Gives `http://host:port`, with an IPv6 address in brackets. */
 export function originOf({
   protocol,
   host,
@@ -164,7 +184,10 @@ export function originOf({
   return `${protocol}://${host.includes(':') ? `[${host}]` : host}:${port}`;
 }
 
-/** Where a path or a URL leads on the instance; undefined if it is malformed, or leads anywhere else. */
+/**
+ * Resolves a path or a URL on the instance. Gives undefined if it is malformed, or leads anywhere
+ * else.
+ */
 export function urlOn(
   instance: Pick<ServiceInstance, 'protocol' | 'host' | 'port'>,
   url: unknown,
@@ -182,7 +205,7 @@ export function urlOn(
   return own ? parsed : undefined;
 }
 
-/** Whether two descriptions say the same but for the time of the last heartbeat. */
+/** Tells whether two descriptions are the same but for the time of the last heartbeat. */
 export function sameInstance(one: ServiceInstance, other: ServiceInstance): boolean {
   return describe(one) === describe(other);
 }
@@ -191,10 +214,18 @@ function describe({ lastHeartbeat: _, ...rest }: ServiceInstance): string {
   return JSON.stringify(rest);
 }
 
-/** @throws InvalidInstanceError if it can be no status. */
+/** Tells whether this version knows the status. */
+export function isStatus(status: unknown): status is ServiceInstance['status'] {
+  return status === 'healthy' || status === 'unhealthy' || status === 'unknown';
+}
+
+/**
+ * Checks that the value is a status.
+ *
+ * @throws InvalidInstanceError
+ */
 export function checkStatus(status: unknown): void {
-  const valid = status === 'healthy' || status === 'unhealthy' || status === 'unknown';
-  check('status', valid, "'healthy', 'unhealthy' or 'unknown'", status);
+  check('status', isStatus(status), "'healthy', 'unhealthy' or 'unknown'", status);
 }
 
 function check(field: string, valid: boolean, expected: string, value: unknown): void {
@@ -208,20 +239,32 @@ function check(field: string, valid: boolean, expected: string, value: unknown):
   throw new InvalidInstanceError(`the ${field} of an instance must be ${expected}; got ${shown}`);
 }
 
-/** Whether it can be the id of an instance, a zone, or the name of a service as a registry may hold it. */
+function checkObject(value: unknown, what: string): void {
+  try {
+    anObject(value, what);
+  } catch (cause) {
+    throw new InvalidInstanceError((cause as Error).message, { cause });
+  }
+}
+
+/**
+ * Tells whether the value can be the id of an instance, a zone, or the name of a service as a
+ * registry may have it.
+ */
 export function isName(value: unknown): boolean {
   return typeof value === 'string' && NAME.test(value);
 }
 
-/** Whether a host, as URLs give it, can be the name of a service. */
+/** Tells whether a host, as URLs give it, can be the name of a service. */
 export function isServiceHost(hostname: string): boolean {
   return SERVICE_HOST.test(hostname) && hostname !== 'localhost';
 }
 
 /**
- * Checks a name that a service is to be registered under: `http://name/` has to mean that service and nothing else. URLs
- * lower-case the host, take a number for an address, and with a dot it may be any host outside the mesh. What is read from
- * a registry may have other names: an older version has let them be registered, and they can still be called.
+ * Checks a name under which a service is to be registered: `http://name/` has to mean that service
+ * and nothing else. URLs lower-case the host and take a number for an address, and a name with a
+ * dot may be any host outside the mesh. A registry may have other names, which an older version let
+ * be registered; such services can still be called.
  *
  * @throws InvalidInstanceError
  */
@@ -236,7 +279,7 @@ export function checkServiceName(name: string): void {
   );
 }
 
-function hostOf(host: unknown): string {
+function parseHost(host: unknown): string {
   const bare = typeof host === 'string' ? host.replace(/^\[(.*)\]$/, '$1') : '';
   check(
     'host',
@@ -247,9 +290,8 @@ function hostOf(host: unknown): string {
   return bare;
 }
 
-function metadataOf(metadata: unknown): Readonly<Record<string, string>> {
-  const isObject = typeof metadata === 'object' && metadata !== null && !isPromise(metadata);
-  check('metadata', isObject, 'an object of strings', metadata);
+function parseMetadata(metadata: unknown): Readonly<Record<string, string>> {
+  checkObject(metadata, 'the metadata of an instance');
   const entries = Object.entries(metadata as object);
   check('metadata', entries.length <= MAX_METADATA, `at most ${MAX_METADATA} entries`, entries.length);
   for (const [key, value] of entries) {

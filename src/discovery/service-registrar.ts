@@ -7,6 +7,7 @@ import {
   RedisError,
 } from '../errors.ts';
 import { Emitter } from '../internal/emitter.ts';
+import { jitter } from '../internal/jitter.ts';
 import {
   anObject,
   either,
@@ -30,61 +31,84 @@ import {
 
 export interface ServiceRegistrarOptions {
   discovery: ServiceDiscovery;
-  /** What to register. Without an `instanceId` it gets one, the same each time it registers again. */
+  /**
+   * The instance to register. Without an `instanceId` it gets one, the same each time it is
+   * registered again.
+   */
   instance: InstanceRegistration;
-  /** Milliseconds between heartbeats, at most; each wait is up to 15 % shorter at random. Default 30,000. */
+  /**
+   * The most milliseconds between heartbeats; each wait is up to 15 % shorter at random. Default
+   * 30,000.
+   */
   heartbeatInterval?: number;
-  /** Deregister when this signal arrives, then let it do what it would have done. Default: none. */
+  /**
+   * The signal on which the instance is deregistered, before the signal has its usual effect.
+   * Default: none.
+   */
   deregisterOn?: NodeJS.Signals | false;
 }
 
 export interface RegisterOptions {
-  /** Milliseconds after which `register()` rejects, if the instance is not registered by then. Default 5,000. */
+  /**
+   * Milliseconds after which `register()` rejects if the instance is not registered by then.
+   * Default 5,000.
+   */
   timeout?: number;
 }
 
 export interface ServiceRegistrarEvents {
   /** The instance has become registered: the first time, or again after it was forgotten. */
   registered: [event: { instance: ServiceInstance }];
-  /** It found itself forgotten, as after a restart of the registry, and is registered again. */
-  're-registered': [instance: ServiceInstance];
-  /** Another process has registered under the id of the instance since. This one stops, and leaves it that place. */
-  replaced: [error: InstanceReplacedError];
+  /** The registry had forgotten the instance, as after a restart; it is registered again. */
+  're-registered': [event: { instance: ServiceInstance }];
   /**
-   * A registration, a heartbeat or the deregistration failed. Registrations that may succeed later and heartbeats go
-   * on, at first soon, then at their usual pace.
+   * Another process has registered under the id of the instance since. This registrar stops, and
+   * leaves it the id.
    */
-  failure: [error: unknown];
+  replaced: [event: { error: InstanceReplacedError }];
+  /**
+   * A registration, a heartbeat or the deregistration failed. Heartbeats and registrations that may
+   * succeed later are retried, at first soon, then at the usual interval.
+   */
+  failure: [event: { error: unknown }];
 }
 
-/** Milliseconds after which a failed registration or heartbeat is repeated at first; twice as long each time after. */
+/**
+ * Milliseconds after which a failed registration or heartbeat is first retried; twice as long
+ * before each further retry.
+ */
 const FIRST_RETRY = 1_000;
 const DEFAULT_TIMEOUT = 5_000;
 /** Milliseconds that `close()` waits for the discovery. */
-const PATIENCE = 5_000;
+const CLOSE_TIMEOUT = 5_000;
 
-/** The registrars that are deregistering because of a signal: the process is not ended before they are done. */
+/**
+ * Resolves once the registrars that a signal has closed are done: the process is not ended before.
+ */
 let leaving: Promise<unknown> = Promise.resolve();
-/** The registrars that leave when a signal arrives. */
+/** The registrars that are closed when a signal arrives. */
 const listening = new Map<NodeJS.Signals, Set<ServiceRegistrar>>();
 
-/** However many registrars there are, the process has one listener for each signal. */
+/**
+ * Has the registrar closed when the signal arrives, with one listener of the process for all
+ * registrars.
+ */
 function listenFor(signal: NodeJS.Signals, registrar: ServiceRegistrar): void {
   const registrars = listening.get(signal) ?? new Set();
-  if (!process.listeners(signal).includes(leave)) process.once(signal, leave);
+  if (!process.listeners(signal).includes(closeAll)) process.once(signal, closeAll);
   listening.set(signal, registrars.add(registrar));
 }
 
 function stopListening(signal: NodeJS.Signals, registrar: ServiceRegistrar): void {
   const registrars = listening.get(signal);
-  if (registrars?.delete(registrar) && registrars.size === 0) process.off(signal, leave);
+  if (registrars?.delete(registrar) && registrars.size === 0) process.off(signal, closeAll);
 }
 
 /**
- * Deregisters all of them. Whoever else listens decides what the signal does; with nobody else it ends the process, as it
- * would have.
+ * Closes all registrars of a signal. Other listeners of the process decide what the signal does;
+ * without any it ends the process, as it would have.
  */
-function leave(signal: NodeJS.Signals): void {
+function closeAll(signal: NodeJS.Signals): void {
   const alone = process.listenerCount(signal) === 0;
   const registrars = [...(listening.get(signal) ?? [])];
   listening.delete(signal);
@@ -93,8 +117,9 @@ function leave(signal: NodeJS.Signals): void {
 }
 
 /**
- * Keeps one instance registered: registers it, if need be as soon as the discovery can be reached, sends heartbeats,
- * registers it again when it was forgotten, and deregisters it on close. It does not hold the process open.
+ * Keeps one instance registered: registers it, if necessary as soon as the discovery can be
+ * reached, sends heartbeats, registers it again when the discovery has forgotten it, and
+ * deregisters it on close. It does not hold the process open.
  *
  * @example
  * const registrar = new ServiceRegistrar({ discovery, instance: { serviceName: 'user-service', host, port } });
@@ -106,16 +131,16 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
   readonly #discovery: ServiceDiscovery;
   readonly #interval: number;
   readonly #signal: NodeJS.Signals | false;
-  readonly #patience = new Timeout(PATIENCE);
+  readonly #closeTimeout = new Timeout(CLOSE_TIMEOUT);
   #registration: InstanceRegistration;
-  /** Until it is registered, however often that is attempted. */
+  /** Settles once the instance is registered, after however many attempts, or cannot be. */
   #registering: Promise<ServiceInstance> | undefined = undefined;
   /** The last attempt to register. */
   #attempt: Promise<ServiceInstance> | undefined = undefined;
   /** Why the last attempt failed. */
   #lastError: unknown = undefined;
-  /** Whether a caller was told that the registrar goes on. */
-  #promised = false;
+  /** Whether a caller was told that the attempts go on in the background. */
+  #inBackground = false;
   #endPause: () => void = () => {};
   #instance: ServiceInstance | undefined = undefined;
   #beating: Promise<void> | undefined = undefined;
@@ -125,8 +150,8 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
   #closing: Promise<void> | undefined = undefined;
 
   /**
-   * @throws TypeError | RangeError naming the option that is not what it must be; InvalidInstanceError naming the field of
-   * the instance that is not.
+   * @throws TypeError | RangeError naming the option that is not what it must be;
+   * InvalidInstanceError naming the field of the instance that is not.
    */
   constructor(options: ServiceRegistrarOptions) {
     super('service-registrar');
@@ -151,38 +176,40 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
     this.#signal = options.deregisterOn ?? false;
   }
 
-  /** The instance as it is registered; undefined before. */
+  /** The registered instance; undefined before it is registered. */
   get instance(): ServiceInstance | undefined {
     return this.#instance;
   }
 
   /**
-   * Registers, and begins to send heartbeats. Called again it gives the same registration, or waits for the one that is
-   * under way.
+   * Registers the instance, and begins to send heartbeats. A second call gives the same
+   * registration, or waits for the one that is under way.
    *
-   * While the discovery cannot be reached, or takes no registrations for now, it repeats the attempt after 1, 2, 4…
-   * seconds, at most the interval of the heartbeats. It goes on with that after the `timeout`, until it is closed; the
-   * event `registered` then tells.
+   * While the discovery cannot be reached, or takes no registrations for now, the attempt is
+   * retried after 1, 2, 4… seconds, at most the interval of the heartbeats. The retries go on after
+   * the `timeout`, until the registrar is closed; the event `registered` then tells of success.
    *
-   * @throws DiscoveryUnavailableError after the timeout, with the last failure as its cause. At once, and without any
-   * further attempt: InvalidInstanceError; InstanceReplacedError; RedisError if Redis denies this client access;
-   * ClosedError if the registrar or the discovery is closed.
+   * @throws DiscoveryUnavailableError after the timeout, with the last failure as its cause. These
+   * errors are thrown at once, and end the attempts: InvalidInstanceError; InstanceReplacedError;
+   * RedisError if Redis denies this client access; ClosedError if the registrar or the discovery is
+   * closed.
    */
   async register(options: RegisterOptions = {}): Promise<ServiceInstance> {
     validateOptions('register()', options, { timeout: number(1, MAX_DELAY) });
     if (this.#closing !== undefined) throw new ClosedError('the ServiceRegistrar');
-    this.#registering ??= this.#registerAtLast();
-    return this.#within(options.timeout ?? DEFAULT_TIMEOUT, this.#registering);
+    this.#registering ??= this.#registerWithRetries();
+    return this.#waitFor(this.#registering, options.timeout ?? DEFAULT_TIMEOUT);
   }
 
   /**
-   * Changes the weight, the metadata (as a whole) or the status of the instance, and keeps them whenever it
-   * registers. False if the instance is not registered at the moment, or another process has its place.
+   * Changes the weight, the metadata (as a whole) or the status of the instance, and keeps the
+   * changes whenever it is registered again. Gives false if the instance is not registered at the
+   * moment, or another process has its id.
    *
    * @throws InvalidInstanceError if a value is not what it must be.
    */
   async update(changes: InstanceChanges): Promise<boolean> {
-    // What is being registered just now is what there was before the changes.
+    // A registration under way does not have the changes.
     await Promise.allSettled([this.#attempt, this.#beating]);
     if (this.#closing !== undefined) throw new ClosedError('the ServiceRegistrar');
     const changed = withChanges(this.#instance ?? toInstance(this.#registration), changes);
@@ -194,19 +221,22 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
   }
 
   /**
-   * Stops the heartbeats, waits for one under way, and deregisters; it takes at most 5 seconds. What fails then is
-   * a `failure` event.
+   * Stops the heartbeats, waits for one under way, and deregisters the instance, within 5 seconds.
+   * A failure meanwhile is a `failure` event.
    */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
   }
 
-  /** The timer holds the process open for as long as the caller waits; the registrar does not. */
-  #within(timeout: number, registering: Promise<ServiceInstance>): Promise<ServiceInstance> {
+  /**
+   * Waits for the registration. The timer holds the process open for as long as the caller waits;
+   * the registrar does not.
+   */
+  #waitFor(registering: Promise<ServiceInstance>, timeout: number): Promise<ServiceInstance> {
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
-        this.#promised = true;
+        this.#inBackground = true;
         reject(this.#timeoutError(timeout));
       }, timeout);
       registering.then(
@@ -225,15 +255,15 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
   #timeoutError(timeout: number): DiscoveryUnavailableError {
     const { serviceName, instanceId } = this.#registration;
     const cause = this.#lastError;
-    const reason = cause === undefined ? 'the discovery did not answer' : messageOf(cause);
+    const reason = cause === undefined ? 'the discovery did not respond' : errorMessage(cause);
     return new DiscoveryUnavailableError(
       `'${instanceId}' of '${serviceName}' could not be registered within ${timeout} ms, which goes on in the background: ${reason}`,
       cause === undefined ? undefined : { cause },
     );
   }
 
-  /** Repeats what fails until it succeeds, cannot succeed, or the registrar is closed. */
-  async #registerAtLast(): Promise<ServiceInstance> {
+  /** Retries the registration until it succeeds, cannot succeed, or the registrar is closed. */
+  async #registerWithRetries(): Promise<ServiceInstance> {
     if (this.#signal) listenFor(this.#signal, this);
     try {
       for (let failures = 0; ; failures++) {
@@ -242,7 +272,7 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
           return await this.#attempt;
         } catch (error) {
           this.#lastError = error;
-          this.emit('failure', error);
+          this.emit('failure', { error });
           if (this.#closing !== undefined || this.#isFinal(error)) throw error;
         }
         await this.#pause(Math.min(this.#interval, FIRST_RETRY * 2 ** failures));
@@ -254,7 +284,7 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
       throw error;
     } finally {
       this.#lastError = undefined;
-      this.#promised = false;
+      this.#inBackground = false;
     }
   }
 
@@ -269,9 +299,11 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
     return instance;
   }
 
-  /** Whether it makes no sense to repeat the attempt. A caller who waits had better know of a wrong password at once. */
+  /**
+   * Tells whether a retry makes no sense. A caller that waits is told of a wrong password at once.
+   */
   #isFinal(error: unknown): boolean {
-    if (error instanceof RedisError) return error.denied && !this.#promised;
+    if (error instanceof RedisError) return error.denied && !this.#inBackground;
     return (
       error instanceof InvalidInstanceError ||
       error instanceof InstanceReplacedError ||
@@ -283,14 +315,17 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
     if (this.#closing !== undefined) return;
     await new Promise<void>((resolve) => {
       this.#endPause = resolve;
-      this.#timer = setTimeout(resolve, jittered(wait)).unref();
+      this.#timer = setTimeout(resolve, jitter(wait, 1, 0.85)).unref();
     });
   }
 
   #beatAfter(wait: number): void {
-    this.#timer = setTimeout(() => {
-      this.#beating = this.#beat();
-    }, jittered(wait)).unref();
+    this.#timer = setTimeout(
+      () => {
+        this.#beating = this.#beat();
+      },
+      jitter(wait, 1, 0.85),
+    ).unref();
   }
 
   async #beat(): Promise<void> {
@@ -299,18 +334,18 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
       const known = await this.#discovery.heartbeat(serviceName, instanceId);
       if (!known && this.#closing === undefined) {
         this.#instance = await this.#discovery.register(this.#registration);
-        this.emit('re-registered', this.#instance);
+        this.emit('re-registered', { instance: this.#instance });
         this.emit('registered', { instance: this.#instance });
       }
       this.#failures = 0;
     } catch (error) {
       if (error instanceof InstanceReplacedError) {
         this.#replaced = true;
-        this.emit('replaced', error);
+        this.emit('replaced', { error });
         return;
       }
       this.#failures++;
-      this.emit('failure', error);
+      this.emit('failure', { error });
     }
     if (this.#closing === undefined) {
       const soon = FIRST_RETRY * 2 ** (this.#failures - 1);
@@ -323,14 +358,14 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
     this.#endPause();
     if (this.#signal) stopListening(this.#signal, this);
     try {
-      await this.#patience.execute(() => this.#deregister());
+      await this.#closeTimeout.execute(() => this.#deregister());
     } catch (error) {
-      this.emit('failure', error);
+      this.emit('failure', { error });
     }
   }
 
   async #deregister(): Promise<void> {
-    // Why it failed, whoever waits for it was told.
+    // The callers that wait for it are told why it failed.
     await this.#registering?.catch(() => {});
     await this.#beating;
     if (this.#instance !== undefined && !this.#replaced) {
@@ -339,10 +374,6 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
   }
 }
 
-function jittered(wait: number): number {
-  return wait * (1 - 0.15 * Math.random());
-}
-
-function messageOf(error: unknown): string {
+function errorMessage(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }

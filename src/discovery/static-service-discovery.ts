@@ -1,6 +1,6 @@
 import { ClosedError, DiscoveryUnavailableError, InvalidInstanceError } from '../errors.ts';
 import { Emitter } from '../internal/emitter.ts';
-import { MAX_DELAY, number, text, validateOptions } from '../internal/validate.ts';
+import { anObject, MAX_DELAY, number, objectOf, text, validateOptions } from '../internal/validate.ts';
 import { OverlaidList } from './overlaid-list.ts';
 import type { InstanceListener, ServiceDiscovery, Unsubscribe } from './service-discovery.ts';
 import {
@@ -13,22 +13,25 @@ import {
   toInstance,
 } from './service-instance.ts';
 import { JsonFile } from './static-file.ts';
-import { type ServiceChange, Watchers } from './watchers.ts';
+import { type InstancesUpdate, Watchers } from './watchers.ts';
 
-/** An origin such as `http://10.0.0.1:8001`, or what `register()` of other discoveries takes. */
+/**
+ * An origin such as `http://10.0.0.1:8001`, or a registration as `register()` of other discoveries
+ * takes it.
+ */
 export type StaticInstance = string | Omit<InstanceRegistration, 'serviceName'>;
 
-/** Lists by the name of the service. */
+/** Lists of instances by the name of the service. */
 export type StaticServices = Readonly<Record<string, readonly StaticInstance[]>>;
 
 export interface StaticFileOptions {
-  /** Milliseconds between two looks at the file. Default 1,000. */
+  /** Milliseconds between two readings of the file. Default 1,000. */
   interval?: number;
 }
 
 export interface StaticServiceDiscoveryEvents {
-  /** The file is gone, or what it says cannot be used: the last good list stays. Told once while that lasts. */
-  failure: [error: DiscoveryUnavailableError];
+  /** The file is gone or invalid, and the last good list stays. Emitted once while that lasts. */
+  failure: [event: { error: DiscoveryUnavailableError }];
 }
 
 type Services = ReadonlyMap<string, readonly ServiceInstance[]>;
@@ -36,9 +39,9 @@ type Services = ReadonlyMap<string, readonly ServiceInstance[]>;
 const NONE: readonly ServiceInstance[] = Object.freeze([]);
 
 /**
- * Discovery from a list, whose instances always count as alive. The list is given in code or by the environment and
- * never changes, or it stands in a file whose every change is taken over. What `update()` changes of an instance, this
- * process alone knows.
+ * Discovers services in a list, whose instances always count as alive. The list is given in code or
+ * by the environment and never changes, or it is in a file whose every change is taken over. A
+ * change by `update()` is known to this process alone.
  */
 export class StaticServiceDiscovery
   extends Emitter<StaticServiceDiscoveryEvents>
@@ -56,17 +59,19 @@ export class StaticServiceDiscovery
    */
   constructor(services: StaticServices) {
     super('static-service-discovery');
-    this.#lists = toLists(servicesOf(services));
+    this.#lists = toLists(parseServices(services));
     for (const entry of Object.values(services).flat()) if (typeof entry === 'object') checkFields(entry);
   }
 
   /**
-   * From a file of JSON, at most 1 MiB, that says what the constructor takes:
-   * `{ "user-service": ["http://10.0.0.1:8001"] }`. It is read again every `interval`, whether it is edited in place,
-   * replaced, or mounted from a Kubernetes ConfigMap; those who watch are told of the services that changed. What
-   * cannot be read or used changes nothing, and is a `failure` event. It does not hold the process open.
+   * Creates a discovery from a file of JSON, at most 1 MiB, with the argument of the constructor:
+   * `{ "user-service": ["http://10.0.0.1:8001"] }`. The file is read again every `interval`,
+   * whether it is edited in place, replaced, or mounted from a Kubernetes ConfigMap; watchers are
+   * notified of the services that changed. A file that is gone or invalid changes nothing, and is a
+   * `failure` event. The discovery does not hold the process open.
    *
-   * @throws DiscoveryUnavailableError naming the file and what is wrong with it, if that is so at first.
+   * @throws DiscoveryUnavailableError naming the file and what is wrong with it, if the first
+   * reading fails.
    */
   static async fromFile(
     path: string | URL,
@@ -76,31 +81,35 @@ export class StaticServiceDiscovery
     const discovery = new StaticServiceDiscovery({});
     const file = new JsonFile(path, (content) => discovery.#replace(content as StaticServices));
     await file.read();
-    file.follow(options.interval ?? 1_000, (error) => discovery.emit('failure', error));
+    file.follow(options.interval ?? 1_000, (error) => discovery.emit('failure', { error }));
     discovery.#file = file;
     return discovery;
   }
 
   /**
-   * From environment variables. `HOLDFAST_INSTANCES_USER_SERVICE=http://10.0.0.1:8001,http://10.0.0.2:8001` names the
-   * instances of `user-service`: the rest of the name in lower case, each `_` a `-`. `HOLDFAST_INSTANCES` holds JSON
-   * of what the constructor takes, for other names and for what an origin cannot say. Empty ones count as unset.
+   * Creates a discovery from environment variables.
+   * `HOLDFAST_INSTANCES_USER_SERVICE=http://10.0.0.1:8001,http://10.0.0.2:8001` gives the instances
+   * of `user-service`: the rest of the variable's name in lower case, each `_` a `-`.
+   * `HOLDFAST_INSTANCES` has the argument of the constructor as JSON, for other names and for
+   * fields that an origin does not have. An empty variable counts as unset.
    *
-   * @throws DiscoveryUnavailableError naming the variable and what is wrong with it, or that it names a service that
-   * another one names.
+   * @throws DiscoveryUnavailableError naming the variable and what is wrong with it, such as a
+   * service that another variable names too.
    */
   static fromEnvironment(
     env: Readonly<Record<string, string | undefined>> = process.env,
     prefix = 'HOLDFAST_INSTANCES',
   ): StaticServiceDiscovery {
+    // Where there are no variables at all process.env has no fields.
+    if (env !== process.env) anObject(env, 'the environment of StaticServiceDiscovery.fromEnvironment');
     text(prefix, 'StaticServiceDiscovery.fromEnvironment prefix');
     const services = new Map<string, readonly ServiceInstance[]>();
     for (const [variable, value = ''] of Object.entries(env)) {
       if (value.trim() === '' || !(variable === prefix || variable.startsWith(`${prefix}_`))) continue;
       try {
         const named =
-          variable === prefix ? JSON.parse(value) : fromVariable(variable.slice(prefix.length + 1), value);
-        for (const [serviceName, instances] of servicesOf(named)) {
+          variable === prefix ? JSON.parse(value) : parseVariable(variable.slice(prefix.length + 1), value);
+        for (const [serviceName, instances] of parseServices(named)) {
           if (services.has(serviceName)) {
             throw new InvalidInstanceError(`another variable names instances of '${serviceName}' too`);
           }
@@ -118,7 +127,7 @@ export class StaticServiceDiscovery
     return discovery;
   }
 
-  /** Rejects: the list is not changed by those who use it. */
+  /** Rejects: a static list takes no registrations. */
   async register(): Promise<ServiceInstance> {
     throw new InvalidInstanceError('a static list takes no registrations: use InMemoryServiceDiscovery');
   }
@@ -129,8 +138,8 @@ export class StaticServiceDiscovery
   }
 
   /**
-   * Changes the instance in this process alone. The changes stand, whatever the file says of the same fields, until the
-   * instance leaves the file, moves, or is said there to be registered at another time.
+   * Changes the instance in this process alone. The changes hold, whatever the file says of the
+   * same fields, until the instance leaves the file, moves, or gets another `registeredAt` there.
    *
    * @throws InvalidInstanceError naming the field that is not what it must be, or may not change.
    */
@@ -139,7 +148,7 @@ export class StaticServiceDiscovery
     const before = this.#instancesOf(serviceName);
     if (!this.#lists.get(serviceName)?.update(instanceId, changes)) return false;
     const instances = this.#instancesOf(serviceName);
-    if (instances !== before) this.#watchers.tell(serviceName, instances);
+    if (instances !== before) this.#watchers.notify(serviceName, instances);
     return true;
   }
 
@@ -160,7 +169,7 @@ export class StaticServiceDiscovery
     return this.#instancesOf(serviceName).length > 0;
   }
 
-  /** Tells of changes of the file, and of those that `update` makes. */
+  /** Calls the listener after each change of the file, and after each change by `update`. */
   watch(serviceName: string, listener: InstanceListener): Unsubscribe {
     return this.#watchers.watch(serviceName, listener);
   }
@@ -181,18 +190,18 @@ export class StaticServiceDiscovery
 
   #replace(content: StaticServices): void {
     const before = new Map(Array.from(this.#lists, ([serviceName, { listed }]) => [serviceName, listed]));
-    const services = servicesOf(content, before);
-    const changes: ServiceChange[] = [];
+    const services = parseServices(content, before);
+    const changes: InstancesUpdate[] = [];
     for (const serviceName of new Set([...before.keys(), ...services.keys()])) {
       const shown = this.#instancesOf(serviceName);
-      this.#take(serviceName, services.get(serviceName));
+      this.#setList(serviceName, services.get(serviceName));
       const instances = this.#instancesOf(serviceName);
       if (instances !== shown) changes.push({ serviceName, instances });
     }
-    this.#watchers.tellAll(changes);
+    this.#watchers.notifyAll(changes);
   }
 
-  #take(serviceName: string, listed: readonly ServiceInstance[] | undefined): void {
+  #setList(serviceName: string, listed: readonly ServiceInstance[] | undefined): void {
     const list = this.#lists.get(serviceName);
     if (listed === undefined) this.#lists.delete(serviceName);
     else if (list === undefined) this.#lists.set(serviceName, new OverlaidList(listed));
@@ -204,20 +213,23 @@ function toLists(services: Services): Map<string, OverlaidList> {
   return new Map(Array.from(services, ([serviceName, listed]) => [serviceName, new OverlaidList(listed)]));
 }
 
-/** What has not changed since `before` is the same object as there: an instance, and a list of them. */
-function servicesOf(services: StaticServices, before: Services = new Map()): Services {
-  if (typeof services !== 'object' || services === null || Array.isArray(services)) {
-    throw new TypeError('StaticServiceDiscovery takes an object of lists, by the name of the service');
-  }
+const lists = objectOf('an object of lists, by the name of the service');
+
+/**
+ * Parses lists of instances. An instance or a list that equals the one in `before` is the same
+ * object.
+ */
+function parseServices(services: StaticServices, before: Services = new Map()): Services {
+  lists(services, 'what StaticServiceDiscovery is made of');
   return new Map(
     Object.entries(services).map(([serviceName, list]) => {
       checkServiceName(serviceName);
-      return [serviceName, instancesOf(serviceName, list, before.get(serviceName) ?? NONE)];
+      return [serviceName, parseInstances(serviceName, list, before.get(serviceName) ?? NONE)];
     }),
   );
 }
 
-function instancesOf(
+function parseInstances(
   serviceName: string,
   list: readonly StaticInstance[],
   before: readonly ServiceInstance[],
@@ -225,10 +237,10 @@ function instancesOf(
   if (!Array.isArray(list)) throw new TypeError(`the instances of '${serviceName}' must be a list`);
   const known = new Map(before.map((instance) => [instance.instanceId, instance]));
   const instances = list.map((entry) => {
-    const registration = typeof entry === 'string' ? fromUrl(entry) : entry;
+    const registration = typeof entry === 'string' ? parseOrigin(entry) : entry;
     const checked = toInstance({ ...registration, serviceName });
-    const instance = registration.instanceId === undefined ? withOwnId(checked) : checked;
-    return asKnown(known.get(instance.instanceId), instance, registration.registeredAt);
+    const instance = registration.instanceId === undefined ? withAddressId(checked) : checked;
+    return keepIdentity(known.get(instance.instanceId), instance, registration.registeredAt);
   });
   const ids = new Set(instances.map(({ instanceId }) => instanceId));
   if (ids.size < instances.length)
@@ -239,8 +251,11 @@ function instancesOf(
   return same ? before : Object.freeze(instances);
 }
 
-/** The object that is known, unless it says something else; what does not say since when it is registered keeps that. */
-function asKnown(
+/**
+ * Gives the known object if it is equal. An instance without a `registeredAt` of its own keeps the
+ * known one.
+ */
+function keepIdentity(
   known: ServiceInstance | undefined,
   instance: ServiceInstance,
   registeredAt = known?.registeredAt ?? instance.registeredAt,
@@ -249,14 +264,17 @@ function asKnown(
   return known !== undefined && sameInstance(known, timed) ? known : timed;
 }
 
-/** An id that says where it is, so that it is the same in every process that has the list. */
-function withOwnId(instance: ServiceInstance): ServiceInstance {
-  const place = `${instance.host}:${instance.port}`;
-  const instanceId = /^[A-Za-z\d]/.test(place) ? place : `at:${place}`;
+/**
+ * Gives the instance an id made of its address, which is the same in every process that has the
+ * list.
+ */
+function withAddressId(instance: ServiceInstance): ServiceInstance {
+  const address = `${instance.host}:${instance.port}`;
+  const instanceId = /^[A-Za-z\d]/.test(address) ? address : `at:${address}`;
   return Object.freeze({ ...instance, instanceId });
 }
 
-function fromUrl(text: string): Omit<InstanceRegistration, 'serviceName'> {
+function parseOrigin(text: string): Omit<InstanceRegistration, 'serviceName'> {
   const url = URL.canParse(text) ? new URL(text) : undefined;
   const plain =
     url !== undefined && /^https?:$/.test(url.protocol) && `${url.pathname}${url.search}${url.hash}` === '/';
@@ -269,7 +287,7 @@ function fromUrl(text: string): Omit<InstanceRegistration, 'serviceName'> {
   return { protocol, host: url.hostname, port: Number(url.port || (protocol === 'https' ? 443 : 80)) };
 }
 
-function fromVariable(name: string, value: string): StaticServices {
+function parseVariable(name: string, value: string): StaticServices {
   const origins = value.split(',').filter((origin) => origin.trim() !== '');
   return { [name.toLowerCase().replaceAll('_', '-')]: origins };
 }

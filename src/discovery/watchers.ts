@@ -2,16 +2,20 @@ import { guard } from '../internal/emitter.ts';
 import type { InstanceListener, Unsubscribe } from './service-discovery.ts';
 import { isName, type ServiceInstance } from './service-instance.ts';
 
-export interface ServiceChange {
+/** The list of a service after a change. */
+export interface InstancesUpdate {
   readonly serviceName: string;
   readonly instances: readonly ServiceInstance[];
 }
 
-/** Those who watch a discovery. Each is told of every change once, in order, those included that a listener makes. */
+/**
+ * Notifies the watchers of a discovery of every change, once and in order, also of changes that a
+ * listener makes.
+ */
 export class Watchers {
   readonly #listeners = new Map<string, Set<InstanceListener>>();
-  readonly #news: ServiceChange[] = [];
-  #telling = false;
+  readonly #pending: InstancesUpdate[] = [];
+  #notifying = false;
   #size = 0;
 
   get size(): number {
@@ -24,9 +28,9 @@ export class Watchers {
 
   watch(serviceName: string, listener: InstanceListener): Unsubscribe {
     const guarded = guard(listener);
-    // There is never anything to tell of it, and names may come from requests.
+    // No service has such a name, and names may come from requests.
     if (!isName(serviceName)) return () => {};
-    // A function of its own, so that the same listener can watch twice.
+    // A new function for each call, so that the same listener can watch twice.
     const subscription: InstanceListener = (instances) => guarded(instances);
     const listeners = this.#listeners.get(serviceName) ?? new Set();
     this.#listeners.set(serviceName, listeners.add(subscription));
@@ -40,27 +44,31 @@ export class Watchers {
     };
   }
 
-  tell(serviceName: string, instances: readonly ServiceInstance[]): void {
-    this.tellAll([{ serviceName, instances }]);
+  notify(serviceName: string, instances: readonly ServiceInstance[]): void {
+    this.notifyAll([{ serviceName, instances }]);
   }
 
-  /** Tells of changes that happened at once: before any that a listener makes when it is told of the first. */
-  tellAll(changes: readonly ServiceChange[]): void {
-    this.#news.push(...changes);
-    if (this.#telling) return;
-    this.#telling = true;
-    for (let news = this.#news.shift(); news !== undefined; news = this.#news.shift()) {
-      const listeners = this.#listeners.get(news.serviceName) ?? [];
+  /**
+   * Notifies of changes that happened at once, before any change that a listener makes when it is
+   * notified of the first.
+   */
+  notifyAll(changes: readonly InstancesUpdate[]): void {
+    this.#pending.push(...changes);
+    if (this.#notifying) return;
+    this.#notifying = true;
+    for (let update = this.#pending.shift(); update !== undefined; update = this.#pending.shift()) {
+      const { serviceName, instances } = update;
+      const listeners = this.#listeners.get(serviceName) ?? [];
       for (const listener of [...listeners]) {
-        if (this.#listeners.get(news.serviceName)?.has(listener)) listener(news.instances);
+        if (this.#listeners.get(serviceName)?.has(listener)) listener(instances);
       }
     }
-    this.#telling = false;
+    this.#notifying = false;
   }
 
   clear(): void {
     this.#listeners.clear();
-    this.#news.length = 0;
+    this.#pending.length = 0;
     this.#size = 0;
   }
 }

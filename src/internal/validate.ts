@@ -1,28 +1,35 @@
 import { isPromise } from 'node:util/types';
+import { shown } from './shown.ts';
 
-/** Throws if the value is not allowed; `option` is the full name to show. */
+/**
+ * Throws if the value is not allowed: a TypeError if it is of the wrong type, a RangeError if it is a number out of range.
+ * `option` is the full name to show.
+ */
 export type Check = (value: unknown, option: string) => void;
 
 function refuse(option: string, expected: string, value: unknown): never {
   noPromise(value, option);
-  const shown =
-    typeof value === 'string'
-      ? `'${value}'`
-      : typeof value === 'object' && value !== null
-        ? 'an object'
-        : String(value);
-  const message = `${option} must be ${expected}; got ${shown}`;
-  throw typeof value === 'number' ? new RangeError(message) : new TypeError(message);
+  throw new TypeError(messageOf(option, expected, value));
+}
+
+function refuseRange(option: string, expected: string, value: unknown): never {
+  throw new RangeError(messageOf(option, expected, value));
+}
+
+function messageOf(option: string, expected: string, value: unknown): string {
+  const got = typeof value === 'string' ? `'${value}'` : shown(value);
+  return `${option} must be ${expected}; got ${got}`;
 }
 
 /** A number between `min` and `max` inclusive. NaN never passes; Infinity passes only where `max` allows it. */
 export function number(min: number, max = Number.MAX_VALUE): Check {
   const expected =
     max === Number.MAX_VALUE || max === Infinity
-      ? `a number of at least ${min}`
+      ? `a number${min === -Infinity ? '' : ` of at least ${min}`}`
       : `a number from ${min} to ${max}`;
   return (value, option) => {
-    if (typeof value !== 'number' || !(value >= min && value <= max)) refuse(option, expected, value);
+    if (typeof value !== 'number') refuse(option, expected, value);
+    if (!(value >= min && value <= max)) refuseRange(option, expected, value);
   };
 }
 
@@ -33,8 +40,9 @@ export function integer(min: number, max = Number.MAX_SAFE_INTEGER): Check {
       ? `a whole number of at least ${min}`
       : `a whole number from ${min} to ${max}`;
   return (value, option) => {
+    if (typeof value !== 'number') refuse(option, expected, value);
     const whole = Number.isInteger(value) || (value === Infinity && max === Infinity);
-    if (!whole || (value as number) < min || (value as number) > max) refuse(option, expected, value);
+    if (!whole || value < min || value > max) refuseRange(option, expected, value);
   };
 }
 
@@ -76,9 +84,34 @@ export function having(...methods: string[]): Check {
   };
 }
 
-/** An object with fields of its own: no list, no function, no null. */
-export const anObject: Check = (value, option) => {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) refuse(option, 'an object', value);
+/** Whether an object is one of `{}`, in any realm, or without a prototype. */
+export function isPlain(value: object): boolean {
+  const prototype = Object.getPrototypeOf(value);
+  return prototype === null || Object.getPrototypeOf(prototype) === null;
+}
+
+/**
+ * Whether a value says by fields of its own what it holds: a plain object, or an instance of a class that has some. What
+ * is in a Map, in a promise or behind a getter would count as left out.
+ */
+function hasFields(value: unknown): value is object {
+  if (typeof value !== 'object' || value === null || Array.isArray(value) || isPromise(value)) return false;
+  return isPlain(value) || Object.keys(value).length > 0;
+}
+
+/** An object with fields of its own: no list, no Map, no function, no null. `expected` says which. */
+export function objectOf(expected: string): Check {
+  return (value, option) => {
+    if (!hasFields(value)) refuse(option, expected, value);
+  };
+}
+
+export const anObject = objectOf('an object with fields of its own');
+
+/** No list, Map or promise: nothing that it holds can be read by a name. */
+export const readByName: Check = (value, option) => {
+  const byName = typeof value === 'object' && value !== null && !(Symbol.iterator in value);
+  if (!byName || isPromise(value)) refuse(option, 'an object whose fields are read by name', value);
 };
 
 /** An instance of the class. */
@@ -107,15 +140,17 @@ export function oneOf(...allowed: readonly unknown[]): Check {
 /** Passes if one of the checks does; `expected` is what the message says otherwise. */
 export function either(expected: string, ...checks: Check[]): Check {
   return (value, option) => {
-    const passes = checks.some((check) => {
+    let inRange = true;
+    for (const check of checks) {
       try {
         check(value, option);
-        return true;
-      } catch {
-        return false;
+        return;
+      } catch (error) {
+        if (error instanceof RangeError) inRange = false;
       }
-    });
-    if (!passes) refuse(option, expected, value);
+    }
+    if (!inRange) refuseRange(option, expected, value);
+    refuse(option, expected, value);
   };
 }
 
@@ -132,20 +167,36 @@ export const noPromise: Check = (value, option) => {
 /** Leaves the value to whoever takes it next. */
 export const anything: Check = () => {};
 
+/** Runs a check, after it has rejected the former name of a value with a TypeError that tells the new name. */
+export function withRenamedValue(former: string, name: string, check: Check): Check {
+  return (value, option) => {
+    if (value === former) throw new TypeError(`${option}: '${former}' was renamed to '${name}'`);
+    check(value, option);
+  };
+}
+
 /**
  * Checks an options object: each option by its check unless it is undefined, and no option that the
  * table does not know, so that a misspelled name is an error and not a silent default. No option is a promise.
+ *
+ * @param renamed new names of options by their former names, which the TypeError for a former name tells
  */
-export function validateOptions(owner: string, options: object, table: Record<string, Check>): void {
-  if (typeof options !== 'object' || options === null || Array.isArray(options)) {
-    throw new TypeError(
-      `${owner} takes an options object; got ${options === null ? 'null' : typeof options}`,
-    );
-  }
+export function validateOptions(
+  owner: string,
+  options: object,
+  table: Record<string, Check>,
+  renamed: Readonly<Record<string, string>> = {},
+): void {
   noPromise(options, `the options of ${owner}`);
+  if (!hasFields(options)) {
+    throw new TypeError(`${owner} takes an options object with fields of its own; got ${shown(options)}`);
+  }
   for (const [name, value] of Object.entries(options)) {
     const check = Object.hasOwn(table, name) ? table[name] : undefined;
     if (check === undefined) {
+      if (Object.hasOwn(renamed, name)) {
+        throw new TypeError(`${owner} option '${name}' was renamed to '${renamed[name]}'`);
+      }
       throw new TypeError(
         `${owner} has no option '${name}'; its options are ${Object.keys(table).join(', ')}`,
       );

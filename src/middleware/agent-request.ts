@@ -4,6 +4,7 @@ import { isIP, type Socket } from 'node:net';
 import type { CallResult } from '../balancing/lease.ts';
 import { asError, failureOf, type ResponseHeaders } from '../client/exchange.ts';
 import type { JudgedAnswer, Place } from '../client/foreign-request.ts';
+import { TIMEOUT_HEADER } from '../client/propagation.ts';
 import type { ServiceClient } from '../client/service-client.ts';
 import { originOf } from '../discovery/service-instance.ts';
 import { InvalidRequestError, ServiceConnectionError } from '../errors.ts';
@@ -11,7 +12,7 @@ import { whenRead } from '../internal/event-loop-stall.ts';
 import type { Linked } from '../internal/linked-list.ts';
 import { type AbortListener, AbortScope, OnAbort } from '../policies/abort.ts';
 import type { InstanceSockets } from './instance-sockets.ts';
-import { completeHead } from './request-head.ts';
+import { completeHead, valuesOf } from './request-head.ts';
 
 /** A request as Node hands it to its agent, with what its types leave out. */
 export interface AgentClientRequest extends ClientRequest {
@@ -22,6 +23,13 @@ export interface AgentClientRequest extends ClientRequest {
 
 /** Finds the sockets to the instance of a place. */
 export type SocketsOf = (place: Place) => InstanceSockets;
+
+/** The headers that say how a request is to be called. */
+const CALLING_HEADERS = [TIMEOUT_HEADER, 'idempotency-key'];
+
+function namedBy(request: ClientRequest, name: string): string[] {
+  return valuesOf(request, name)?.flatMap((value) => [name, value]) ?? [];
+}
 
 const NOBODY = { onAbort() {} };
 
@@ -60,9 +68,12 @@ export class AgentRequest implements Linked<AgentRequest> {
   }
 
   async send(client: ServiceClient, service: string, socketsOf: SocketsOf): Promise<void> {
+    // The caller may set headers right after it has made the request.
+    await undefined;
     const { method, path } = this.request;
     try {
-      await client.admit({ service, method, path }, this.scope, (place) => {
+      const headers = CALLING_HEADERS.flatMap((name) => namedBy(this.request, name));
+      await client.admit({ service, method, path, headers }, this.scope, (place) => {
         return new Promise((resolve, reject) => {
           new Attempt(this, place, socketsOf(place), resolve, reject).begin();
         });
@@ -259,7 +270,7 @@ class Attempt implements AbortListener {
     const { instanceId } = instance;
     context.unlisten(this);
     this.#latency = performance.now() - this.#startedAt;
-    const stands = this.#place.succeeded({ status, headers, instanceId });
+    const stands = this.#place.responded({ status, headers, instanceId });
     this.#answer = { status, headers, instanceId, stands };
     this.#resolve(this.#answer);
   }

@@ -2,6 +2,8 @@ import { Readable } from 'node:stream';
 import type { ReadableStream } from 'node:stream/web';
 import { DECODABLE } from '../client/content-encoding.ts';
 import {
+  ADAPTED,
+  type Adapted,
   type MeshFetch,
   type MeshFetchOptions,
   type MeshRequestInit,
@@ -12,6 +14,7 @@ import { clientInUse } from '../client/own-client.ts';
 import type { ServiceClient, ServiceClientOptions } from '../client/service-client.ts';
 import { HoldfastError, InvalidRequestError, ServiceConnectionError, TimeoutError } from '../errors.ts';
 import { MAX_DELAY } from '../internal/validate.ts';
+import { checkSignal } from '../policies/abort.ts';
 
 /** What is looked at of the configuration of a request. */
 interface AxiosConfig {
@@ -22,6 +25,7 @@ interface AxiosConfig {
     delete(name: string): unknown;
     set(name: string, value: string, rewrite: boolean): unknown;
   };
+  signal?: unknown;
   decompress?: boolean;
   timeout?: unknown;
   maxContentLength?: number;
@@ -87,6 +91,7 @@ export function axiosAdapter(
   const adapter = async (config: AxiosConfig) => {
     adapters ??= await loadAdapters();
     const { plain, tracking, urlOf } = adapters;
+    rejectNoSignal(config);
     const method = config.method?.toUpperCase();
     // A Request, which tracking needs, has no body with GET and HEAD.
     const send = config.onUploadProgress && !isRetrieval(method ?? 'GET') ? tracking : plain;
@@ -110,6 +115,11 @@ export function axiosAdapter(
   return Object.assign(adapter, { close: fetch.close });
 }
 
+/** axios itself would throw a TypeError that does not say what is wrong. What is falsy it ignores. */
+function rejectNoSignal({ signal }: AxiosConfig): void {
+  if (signal) checkSignal(signal, "the 'signal' of a request");
+}
+
 let adapters: Adapters | undefined;
 
 /**
@@ -129,18 +139,23 @@ async function loadAdapters(): Promise<Adapters> {
 /** What an adapter adds to the `fetchOptions` of a request. */
 interface Through {
   meshFetch: MeshFetch;
+  timeLimit: number | undefined;
+  decode: boolean;
   /**
    * axios leaves the body of a response that is longer than it may be unread, and to cancel one that it tracks it waits for
    * more of it, which may never come: this ends those calls.
    */
-  letGo?: AbortController;
+  letGo: AbortController | undefined;
 }
 
 function fetchThrough(input: string | Request, init: MeshRequestInit & Through): Promise<Response> {
-  const { meshFetch, letGo } = init;
-  if (letGo === undefined) return meshFetch(input, init);
-  const own = init.signal ?? (input as Request).signal;
-  return meshFetch(input, { ...init, signal: own ? AbortSignal.any([own, letGo.signal]) : letGo.signal });
+  const { meshFetch, letGo, timeLimit, decode } = init;
+  const adapted: MeshRequestInit & Adapted = { ...init, [ADAPTED]: { timeLimit, decode } };
+  if (letGo !== undefined) {
+    const own = init.signal ?? (input as Request).signal;
+    adapted.signal = own ? AbortSignal.any([own, letGo.signal]) : letGo.signal;
+  }
+  return meshFetch(input, adapted);
 }
 
 function bounded({ maxContentLength }: AxiosConfig): boolean {
@@ -158,9 +173,13 @@ function withOptions(
   letGo: AbortController | undefined,
 ): AxiosConfig {
   const redirect = config.maxRedirects === 0 && { redirect: 'manual' };
-  const through: Through = { meshFetch, ...(letGo && { letGo }) };
-  const timeLimit = timeLimitOf(config);
-  return { ...config, fetchOptions: { ...config.fetchOptions, ...redirect, ...through, timeLimit } };
+  const through: Through = {
+    meshFetch,
+    timeLimit: timeLimitOf(config),
+    decode: config.decompress !== false,
+    letGo,
+  };
+  return { ...config, fetchOptions: { ...config.fetchOptions, ...redirect, ...through } };
 }
 
 function timeLimitOf({ timeout }: AxiosConfig): number | undefined {

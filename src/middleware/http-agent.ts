@@ -6,6 +6,7 @@ import { MESH_CHECKS, type MeshOptions, MeshTargets } from '../client/mesh-targe
 import { type ClientInUse, clientInUse } from '../client/own-client.ts';
 import type { ServiceClient, ServiceClientOptions } from '../client/service-client.ts';
 import { ClosedError, InvalidRequestError } from '../errors.ts';
+import { CONNECT_OPTIONS, checkForeignOptions } from '../internal/foreign-options.ts';
 import { LinkedList } from '../internal/linked-list.ts';
 import { anything, type Check, having, validateOptions } from '../internal/validate.ts';
 import { type AgentClientRequest, AgentRequest, type SocketsOf } from './agent-request.ts';
@@ -51,7 +52,7 @@ export function createHttpAgent(
   clientOrOptions: ServiceClient | ServiceClientOptions,
   options: MeshHttpAgentOptions = {},
 ): MeshHttpAgent {
-  validateOptions(OWNER, options, { ...MESH_CHECKS, agent: object, fallback: anything });
+  validateOptions(OWNER, options, { ...MESH_CHECKS, agent: agentOptions, fallback: anything });
   const { agent = {}, fallback = {}, route, strict } = options;
   validateOptions(`${OWNER}, option 'fallback'`, fallback, {
     http: having('addRequest'),
@@ -61,9 +62,22 @@ export function createHttpAgent(
   return new MeshHttpAgent(new Mesh(clientInUse(clientOrOptions), targets, agent), agent, fallback);
 }
 
-const object: Check = (value, option) => {
-  if (typeof value !== 'object' || value === null) throw new TypeError(`${option} must be an object`);
-};
+/** What Node's Agent takes besides what its connections are made with. */
+const AGENT_OPTIONS: ReadonlySet<string> = new Set([
+  ...CONNECT_OPTIONS,
+  'agentKeepAliveTimeoutBuffer',
+  'createConnection',
+  'defaultPort',
+  'keepAliveMsecs',
+  'maxFreeSockets',
+  'maxSockets',
+  'maxTotalSockets',
+  'protocol',
+  'proxyEnv',
+  'scheduling',
+]);
+
+const agentOptions: Check = (value, option) => checkForeignOptions(value, option, AGENT_OPTIONS);
 
 /** See `createHttpAgent`. Its own `sockets` and the like are those to hosts outside the mesh. */
 export class MeshHttpAgent extends HttpAgent {

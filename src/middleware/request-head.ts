@@ -27,6 +27,15 @@ export function completeHead(
   else setHead(request, host, ours, elapsed);
 }
 
+/** What the head of a request says under a name, in lower case; undefined if nothing. */
+export function valuesOf(request: ClientRequest, name: string): string[] | undefined {
+  if (!request.headersSent) {
+    const value = request.getHeader(name);
+    return value === undefined ? undefined : [value].flat().map(String);
+  }
+  return readLines((request as unknown as Rendered)._header.split('\r\n'), new Set([name])).given.get(name);
+}
+
 function setHead(
   request: ClientRequest,
   host: string | undefined,
@@ -36,8 +45,8 @@ function setHead(
   if (host !== undefined) request.setHeader('Host', host);
   const given = new Map<string, string[]>();
   for (const name of PROPAGATED_HEADERS) {
-    const value = request.getHeader(name);
-    if (value !== undefined) given.set(name, [value].flat().map(String));
+    const values = valuesOf(request, name);
+    if (values !== undefined) given.set(name, values);
   }
   for (const name of PROPAGATED_HEADERS) {
     const values = valuesToSend(name, given, ours, elapsed);
@@ -53,15 +62,7 @@ function changeHead(
   elapsed: number,
 ): void {
   const before = request._header;
-  const lines = before.split('\r\n');
-  const given = new Map<string, string[]>();
-  const kept = lines.filter((line, index) => {
-    const [, name, value] = (index > 0 && /^([^:]+):[ \t]*(.*)$/.exec(line)) || [];
-    const lower = name?.toLowerCase();
-    if (lower === undefined || !PROPAGATED_HEADERS.has(lower)) return true;
-    given.set(lower, [...(given.get(lower) ?? []), value!]);
-    return false;
-  });
+  const { given, others: kept } = readLines(before.split('\r\n'), PROPAGATED_HEADERS);
   if (host !== undefined) kept[kept.findIndex((line) => /^host:/i.test(line))] = `Host: ${host}`;
   const added: string[] = [];
   for (const name of PROPAGATED_HEADERS) {
@@ -77,4 +78,20 @@ function changeHead(
   if (typeof first?.data === 'string' && first.data.startsWith(before)) {
     first.data = after + first.data.slice(before.length);
   }
+}
+
+/** The values that the lines of a head give under some names, in lower case, and the other lines. */
+function readLines(
+  lines: readonly string[],
+  names: ReadonlySet<string>,
+): { given: Map<string, string[]>; others: string[] } {
+  const given = new Map<string, string[]>();
+  const others = lines.filter((line, index) => {
+    const [, name, value] = (index > 0 && /^([^:]+):[ \t]*(.*)$/.exec(line)) || [];
+    const lower = name?.toLowerCase();
+    if (lower === undefined || !names.has(lower)) return true;
+    given.set(lower, [...(given.get(lower) ?? []), value!]);
+    return false;
+  });
+  return { given, others };
 }

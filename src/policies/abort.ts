@@ -139,7 +139,9 @@ export function isSignal(value: unknown): value is AbortSignal {
 export function checkSignal(value: unknown, option: string): void {
   if (value === null || isSignal(value)) return;
   const hint = value instanceof AbortController ? ' (give the `signal` of the controller)' : '';
-  throw new TypeError(`${option} must be an AbortSignal${hint}; got ${shown(value)}`);
+  throw new TypeError(
+    `${option} must be an AbortSignal${hint}; got ${typeof value === 'string' ? 'a string' : shown(value)}`,
+  );
 }
 
 /**

@@ -14,7 +14,10 @@ export interface ExponentialBackoffOptions {
   base: number;
   /** Each further wait is multiplied by it. Default 2. */
   factor?: number;
-  /** The longest wait, in milliseconds, before jitter. Default 30,000. */
+  /**
+   * The longest wait, in milliseconds, before jitter; at least `base`. Default 30,000, or `base` if
+   * that is longer.
+   */
   max?: number;
   /**
    * `full`: uniform between 0 and the wait; `equal`: between half of it and the whole; `none`.
@@ -38,7 +41,8 @@ export function exponentialBackoff(options: ExponentialBackoffOptions): Backoff 
     random: func,
   });
   requireOption('exponentialBackoff', options, 'base');
-  const { base, factor = 2, max = 30_000, jitter = 'full' } = options;
+  const { base, factor = 2, jitter = 'full' } = options;
+  const max = readMax(options, 'exponentialBackoff');
   const random = checkedRandom(options, "exponentialBackoff option 'random'");
   return (attempt) => {
     // Bounded, since 0 times Infinity is no number.
@@ -51,7 +55,7 @@ export function exponentialBackoff(options: ExponentialBackoffOptions): Backoff 
 export interface DecorrelatedJitterOptions {
   /** The shortest wait, in milliseconds. */
   base: number;
-  /** The longest wait, in milliseconds. Default 30,000. */
+  /** The longest wait, in milliseconds; at least `base`. Default 30,000, or `base` if longer. */
   max?: number;
   /** A source of numbers from 0 to 1. Default Math.random. */
   random?: () => number;
@@ -69,7 +73,8 @@ export function decorrelatedJitter(options: DecorrelatedJitterOptions): Backoff 
     random: func,
   });
   requireOption('decorrelatedJitter', options, 'base');
-  const { base, max = 30_000 } = options;
+  const { base } = options;
+  const max = readMax(options, 'decorrelatedJitter');
   const random = checkedRandom(options, "decorrelatedJitter option 'random'");
   return (_attempt, previous) => Math.min(max, base + random() * (3 * (previous || base) - base));
 }
@@ -80,15 +85,25 @@ export function constantBackoff(wait: number): Backoff {
   return () => wait;
 }
 
+function readMax(
+  { base, max = Math.max(30_000, base) }: { base: number; max?: number },
+  owner: string,
+): number {
+  number(base, MAX_DELAY)(max, `${owner} option 'max'`);
+  return max;
+}
+
 function checkedRandom({ random }: { random?: () => number }, option: string): () => number {
   return random === undefined ? Math.random : () => decided(random(), option);
 }
+
+const checkWait = number(0, Infinity);
 
 /**
  * Computes a wait that a timer can keep, by a backoff that may be a user's own.
  *
  * @param option the full name of the backoff, to show in errors
- * @throws RangeError if the backoff gives no number of at least 0, TypeError if it gives a promise
+ * @throws RangeError if the backoff gives a number below 0, TypeError if it gives none
  */
 export function computeWait(
   backoff: Backoff,
@@ -98,9 +113,7 @@ export function computeWait(
   outcome?: Outcome<unknown>,
 ): number {
   const wait = decided(backoff(attempt, previous, outcome), option);
-  if (!(wait >= 0))
-    throw new RangeError(
-      `${option}: a backoff must give a number of milliseconds of at least 0; it gave ${wait}`,
-    );
+  if (!(typeof wait === 'number' && wait >= 0))
+    checkWait(wait, `${option}: the milliseconds that a backoff gives`);
   return Math.min(wait, MAX_DELAY);
 }

@@ -2,7 +2,15 @@ import { LRUCache } from 'lru-cache';
 import { decided, decidedKey } from '../internal/decision.ts';
 import { growingLru } from '../internal/growing-lru.ts';
 import { jitter as spread } from '../internal/jitter.ts';
-import { func, integer, number, ratio, requireOption, validateOptions } from '../internal/validate.ts';
+import {
+  anObject,
+  func,
+  integer,
+  number,
+  ratio,
+  requireOption,
+  validateOptions,
+} from '../internal/validate.ts';
 import {
   type Attributes,
   type CallContext,
@@ -141,7 +149,6 @@ export class Cache extends EmittingPolicy<CacheEvents> {
 
   constructor(options: CacheOptions) {
     super('cache');
-    const milliseconds = number(0, Infinity);
     validateOptions('Cache', options, {
       key: func,
       ttl: milliseconds,
@@ -299,6 +306,7 @@ export class Cache extends EmittingPolicy<CacheEvents> {
         ? {}
         : decided(freshness(outcome, context, { key, elapsed: now - begunAt }), "Cache option 'freshness'");
     if (own === undefined) return undefined;
+    if (freshness !== undefined) checkFreshness(own);
     const { ttl = outcome.ok ? (this.#options.ttl ?? 0) : (this.#options.negativeTtl ?? 0) } = own;
     const { staleWhileRevalidate = this.#options.staleWhileRevalidate ?? 0 } = own;
     const { staleIfError = this.#options.staleIfError ?? 0 } = own;
@@ -331,8 +339,24 @@ export class Cache extends EmittingPolicy<CacheEvents> {
   #sizing(outcome: Outcome<unknown>, key: string): { size: number } | undefined {
     const { sizeOf } = this.#options;
     if (sizeOf === undefined) return undefined;
-    return { size: Math.max(1, Math.ceil(decided(sizeOf(outcome, key), "Cache option 'sizeOf'"))) };
+    const size = decided(sizeOf(outcome, key), "Cache option 'sizeOf'");
+    anyNumber(size, "what Cache option 'sizeOf' gives");
+    return { size: Math.min(Number.MAX_SAFE_INTEGER, Math.max(1, Math.ceil(size))) };
   }
+}
+
+const anyNumber = number(-Infinity, Infinity);
+const milliseconds = number(0, Infinity);
+
+/** Checks the times of a Freshness; other fields do not matter. */
+function checkFreshness(given: Freshness): void {
+  const what = "what Cache option 'freshness' gives";
+  anObject(given, what);
+  const { ttl, staleWhileRevalidate, staleIfError } = given;
+  if (ttl !== undefined) anyNumber(ttl, `${what}, 'ttl',`);
+  if (staleWhileRevalidate !== undefined)
+    milliseconds(staleWhileRevalidate, `${what}, 'staleWhileRevalidate',`);
+  if (staleIfError !== undefined) milliseconds(staleIfError, `${what}, 'staleIfError',`);
 }
 
 function isUsable({ freshUntil, revalidateUntil, errorUntil }: Entry, now: number): boolean {

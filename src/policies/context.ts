@@ -1,6 +1,7 @@
 import { DeadlineExceededError, TimeoutError } from '../errors.ts';
 import { keepOptimized } from '../internal/keep-optimized.ts';
-import { anObject, either, integer, noPromise, number } from '../internal/validate.ts';
+import { shown } from '../internal/shown.ts';
+import { anObject, either, integer, number, readByName } from '../internal/validate.ts';
 import { type Abortable, type AbortListener, toAbortable } from './abort.ts';
 
 /** Facts about a call for predicates and telemetry: service, method, instance… */
@@ -144,8 +145,22 @@ export function toContext(options: CallOptions | undefined): Context {
     const source = signal === undefined || signal === null ? undefined : toAbortable(signal);
     return new Context(attempt, deadline, call, source, false);
   } catch (error) {
-    return new Context(1, Infinity, NO_RECORD, toAbortable(AbortSignal.abort(error)), false);
+    return createFailedContext(error);
   }
+}
+
+/**
+ * Gives the context of a call through a policy. One whose operation is no function is over before
+ * it begins as well.
+ */
+export function toPolicyContext(operation: unknown, options: CallOptions | undefined): Context {
+  if (typeof operation === 'function') return toContext(options);
+  const error = new TypeError(`a policy takes a function to call; got ${shown(operation)}`);
+  return createFailedContext(error);
+}
+
+function createFailedContext(error: unknown): Context {
+  return new Context(1, Infinity, NO_RECORD, toAbortable(AbortSignal.abort(error)), false);
 }
 
 const checkDeadline = either(
@@ -166,13 +181,17 @@ function checkCallOptions(options: CallOptions): void {
   if (attributes !== undefined) {
     if (typeof attributes !== 'object' || attributes === null)
       anObject(attributes, "the call option 'attributes'");
-    else if (attributes instanceof Promise) noPromise(attributes, "the call option 'attributes'");
+    else if (Object.getPrototypeOf(attributes) !== Object.prototype)
+      readByName(attributes, "the call option 'attributes'");
   }
   if (attempt !== undefined && !(Number.isInteger(attempt) && attempt >= 1))
     integer(1)(attempt, "the call option 'attempt'");
   // A context of another copy of the package may hold more; an object written by hand holds what
   // its author means.
-  if (Object.getPrototypeOf(options) !== Object.prototype) return;
+  if (Object.getPrototypeOf(options) !== Object.prototype) {
+    readByName(options, 'the options of a call');
+    return;
+  }
   for (const name in options) {
     if (name !== 'signal' && name !== 'deadline' && name !== 'attributes' && name !== 'attempt') {
       throw new TypeError(

@@ -1,6 +1,6 @@
 import type { EventEmitter } from 'eventemitter3';
 import { Emitter } from '../internal/emitter.ts';
-import { type CallOptions, type Context, type Operation, toContext } from './context.ts';
+import { type CallOptions, type Context, type Operation, toPolicyContext } from './context.ts';
 import type { Policy } from './policy.ts';
 
 /**
@@ -12,7 +12,7 @@ export abstract class EmittingPolicy<Events extends EventEmitter.ValidEventTypes
   implements Policy
 {
   execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
-    const context = toContext(options);
+    const context = toPolicyContext(operation, options);
     if (context.aborted) return Promise.reject(context.reason);
     try {
       return this.run(operation, context);

@@ -1,13 +1,14 @@
 import { isThenable } from '../internal/decision.ts';
 import { Emitter } from '../internal/emitter.ts';
 import { func, validateOptions } from '../internal/validate.ts';
+import { unlessAborted } from './abort.ts';
 import {
   type Attributes,
   type CallContext,
   type CallOptions,
   type Context,
   type Operation,
-  toContext,
+  toPolicyContext,
 } from './context.ts';
 import { type Outcome, start, unwrap } from './outcome.ts';
 import type { Policy } from './policy.ts';
@@ -48,7 +49,7 @@ export class Fallback<F = unknown> extends Emitter<FallbackEvents> implements Po
   }
 
   execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
-    const context = toContext(options);
+    const context = toPolicyContext(operation, options);
     const result: Promise<T> = context.aborted ? Promise.reject(context.reason) : start(operation, context);
     return result.then(
       this.#shouldFallback && ((value) => this.#resolve({ ok: true, value }, context)),
@@ -62,7 +63,7 @@ export class Fallback<F = unknown> extends Emitter<FallbackEvents> implements Po
         ? !outcome.ok && !context.cancelled
         : this.#shouldFallback(outcome, context);
     return isThenable(replaced)
-      ? Promise.resolve(replaced).then((known) => this.#replace(outcome, known, context))
+      ? unlessAborted(replaced, context).then((known) => this.#replace(outcome, known, context))
       : this.#replace(outcome, replaced, context);
   }
 

@@ -1,5 +1,5 @@
 import { anObject, type Check, either, func, having, instanceOf, oneOf } from '../internal/validate.ts';
-import { type CallOptions, type Operation, toContext } from './context.ts';
+import { type CallOptions, type Operation, toPolicyContext } from './context.ts';
 import { start } from './outcome.ts';
 
 /**
@@ -19,6 +19,7 @@ class Composed implements Policy {
   }
 
   execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
+    if (typeof operation !== 'function') return none.execute(operation, options);
     return this.#outer.execute((context) => this.#inner.execute(operation, context), options);
   }
 }
@@ -42,7 +43,7 @@ export function compose(...policies: Policy[]): Policy {
 /** Calls the operation, and does nothing else. */
 const none: Policy = {
   execute: (operation, options) => {
-    const context = toContext(options);
+    const context = toPolicyContext(operation, options);
     return context.aborted ? Promise.reject(context.reason) : start(operation, context);
   },
 };

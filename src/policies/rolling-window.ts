@@ -86,10 +86,16 @@ export class CountWindow implements RollingWindow {
     return calls === 0 ? [] : [{ calls, failures, slow }];
   }
 
-  /** The order in which the calls ended is not known: failed and slow ones are spread evenly. */
+  /**
+   * The order in which the calls ended is not known: failed and slow ones are spread evenly. No more
+   * calls are replayed than the window holds, since earlier ones would be forgotten again.
+   */
   restore(counts: readonly WindowCounts[]): void {
+    let after = counts.reduce((sum, { calls }) => sum + calls, 0);
     for (const { calls, failures, slow } of counts) {
-      for (let call = 0; call < calls; call++) {
+      after -= calls;
+      const kept = Math.min(calls, Math.max(0, this.#marks.length - after));
+      for (let call = calls - kept; call < calls; call++) {
         this.record(isSpreadTo(call, failures, calls), isSpreadTo(call, slow, calls));
       }
     }

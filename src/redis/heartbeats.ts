@@ -2,37 +2,38 @@ import { InstanceReplacedError } from '../errors.ts';
 import type { Registration, ServiceRegistry } from './service-registry.ts';
 
 /** An instance of this process. */
-interface Own {
+interface LocalInstance {
   readonly serviceName: string;
   readonly instanceId: string;
-  /** As it is to be registered, as JSON: undefined if it is to leave. */
-  wanted: string | undefined;
-  /** That of its registration: undefined if it is not registered. */
+  /** The desired registration as JSON; undefined if the instance leaves. */
+  desired: string | undefined;
+  /** The epoch of its registration; undefined while it is not registered. */
   epoch: string | undefined;
   /** `performance.now()` when it was last kept alive. */
   aliveAt: number;
   replaced: boolean;
-  /** Why it could not be kept alive the last time. */
+  /** The error of the last heartbeat; undefined if it succeeded. */
   error: unknown;
-  /** The last of what Redis is being told of it. */
-  telling: Promise<unknown> | undefined;
+  /** The last of the commands that Redis is being sent for it. */
+  pending: Promise<unknown> | undefined;
 }
 
-/** One that is registered, and to be kept alive. */
-interface Kept extends Own {
-  wanted: string;
+/** An instance that is registered, and is kept alive. */
+interface ActiveInstance extends LocalInstance {
+  desired: string;
   epoch: string;
 }
 
 /**
- * The instances that this process has registered. They are kept alive together: a heartbeat of one is a heartbeat of
- * all, and answers those that follow it soon. One that Redis has forgotten is registered again at once.
+ * Keeps the instances that this process has registered alive together: a heartbeat of one is a
+ * heartbeat of all, and also serves heartbeats that follow soon. An instance that Redis has
+ * forgotten is registered again at once.
  */
 export class Heartbeats {
   readonly #registry: ServiceRegistry;
   readonly #ttl: number;
   readonly #onForgotten: (registration: Registration) => void;
-  readonly #own = new Map<string, Own>();
+  readonly #instances = new Map<string, LocalInstance>();
   #beating: Promise<void> | undefined = undefined;
 
   /** @param ttl milliseconds. */
@@ -42,143 +43,154 @@ export class Heartbeats {
     this.#onForgotten = onForgotten;
   }
 
-  /** What is registered, or about to take its place, as JSON; undefined if it is not of this process, or leaves. */
-  jsonOf(serviceName: string, instanceId: string): string | undefined {
-    const own = this.#own.get(keyOf(serviceName, instanceId));
-    return own?.epoch === undefined ? undefined : own.wanted;
+  /**
+   * Gives the registration of an instance as JSON, with the change that is being written. Gives
+   * undefined if the instance is not of this process, or leaves.
+   */
+  encodedRegistration(serviceName: string, instanceId: string): string | undefined {
+    const local = this.#instances.get(keyOf(serviceName, instanceId));
+    return local?.epoch === undefined ? undefined : local.desired;
   }
 
   /**
-   * Registers it, or changes its registration. If a change fails, the instance is kept alive as it was, and
-   * registered with the change should Redis forget it.
+   * Registers an instance, or changes its registration. If a change fails, the instance is kept
+   * alive as it was, and is registered with the change should Redis forget it.
    *
-   * @throws InstanceReplacedError if it was registered here before, and by a later process since.
+   * @throws InstanceReplacedError if this process registered the instance before, and a later
+   * process since.
    */
   register(serviceName: string, instanceId: string, json: string): Promise<void> {
-    const own = this.#find(serviceName, instanceId);
-    own.wanted = json;
-    return this.#inTurn(own, async () => {
-      if (!(await this.#tell(own, json))) throw new InstanceReplacedError(serviceName, instanceId);
+    const local = this.#findOrAdd(serviceName, instanceId);
+    local.desired = json;
+    return this.#enqueue(local, async () => {
+      if (!(await this.#write(local, json))) throw new InstanceReplacedError(serviceName, instanceId);
     });
   }
 
   /**
-   * False if it is not of this process, or leaves.
+   * Keeps an instance alive. Gives false if it is not of this process, or leaves.
    *
-   * @throws InstanceReplacedError if it was registered by a later process since; else whatever kept it from being
-   * kept alive.
+   * @throws InstanceReplacedError if a later process has registered it since; else the error that
+   * kept it from being kept alive.
    */
   async heartbeat(serviceName: string, instanceId: string): Promise<boolean> {
-    const own = this.#own.get(keyOf(serviceName, instanceId));
-    if (own === undefined) return false;
-    // With a heartbeat every third of the ttl, as is usual, that makes two commands in that time at most.
-    const due = own.error !== undefined || performance.now() - own.aliveAt >= this.#ttl / 6;
-    if (due && isKept(own)) await this.beat();
-    if (own.epoch === undefined || own.wanted === undefined) return false;
-    if (own.replaced) throw new InstanceReplacedError(serviceName, instanceId);
-    if (own.error !== undefined) throw own.error;
+    const local = this.#instances.get(keyOf(serviceName, instanceId));
+    if (local === undefined) return false;
+    // With the usual heartbeat every third of the ttl, that makes at most two commands in that
+    // time.
+    const due = local.error !== undefined || performance.now() - local.aliveAt >= this.#ttl / 6;
+    if (due && isActive(local)) await this.beatAll();
+    if (local.epoch === undefined || local.desired === undefined) return false;
+    if (local.replaced) throw new InstanceReplacedError(serviceName, instanceId);
+    if (local.error !== undefined) throw local.error;
     return true;
   }
 
-  /** Keeps all of them alive; what becomes of each is told by its next heartbeat. */
-  beat(): Promise<void> {
-    this.#beating ??= this.#beat().finally(() => {
+  /** Keeps all instances alive. The next heartbeat of each tells its result. */
+  beatAll(): Promise<void> {
+    this.#beating ??= this.#beatAll().finally(() => {
       this.#beating = undefined;
     });
     return this.#beating;
   }
 
-  /** From now on it is not kept alive any more, even if Redis cannot be told. */
+  /**
+   * Deregisters an instance. From now on it is not kept alive any more, even if Redis cannot be
+   * reached.
+   */
   deregister(serviceName: string, instanceId: string): Promise<boolean> {
-    const own = this.#find(serviceName, instanceId);
-    own.wanted = undefined;
-    return this.#inTurn(own, async () => {
-      const known = await this.#registry.deregister(serviceName, instanceId, own.epoch);
-      own.epoch = undefined;
+    const local = this.#findOrAdd(serviceName, instanceId);
+    local.desired = undefined;
+    return this.#enqueue(local, async () => {
+      const known = await this.#registry.deregister(serviceName, instanceId, local.epoch);
+      local.epoch = undefined;
       return known;
     });
   }
 
-  async #beat(): Promise<void> {
-    const beaten = [...this.#own.values()].filter(isKept);
-    if (beaten.length === 0) return;
+  async #beatAll(): Promise<void> {
+    const active = [...this.#instances.values()].filter(isActive);
+    if (active.length === 0) return;
     const now = performance.now();
-    const registrations = beaten.map((own) => this.#registrationOf(own));
+    const registrations = active.map((local) => this.#registrationOf(local));
     const results = await this.#registry.heartbeat(registrations);
     await Promise.all(
-      beaten.map(async (own, index) => {
+      active.map(async (local, index) => {
         const { epoch } = registrations[index]!;
-        if (own.epoch !== epoch) return;
+        if (local.epoch !== epoch) return;
         const result = results[index];
-        own.error = result instanceof Error ? result : undefined;
-        if (result === 'alive') own.aliveAt = now;
-        else if (result === 'replaced') own.replaced = true;
-        else if (result === 'unknown') await this.#inTurn(own, () => this.#registerAgain(own, epoch));
+        local.error = result instanceof Error ? result : undefined;
+        if (result === 'alive') local.aliveAt = now;
+        else if (result === 'replaced') local.replaced = true;
+        else if (result === 'unknown') await this.#enqueue(local, () => this.#registerAgain(local, epoch));
       }),
     );
   }
 
-  async #registerAgain(own: Own, epoch: string): Promise<void> {
-    // It may have left since the heartbeat was sent, or started anew.
-    if (!isKept(own) || own.epoch !== epoch) return;
-    const registration = this.#registrationOf(own);
+  async #registerAgain(local: LocalInstance, epoch: string): Promise<void> {
+    // The instance may have left since the heartbeat was sent, or started anew.
+    if (!isActive(local) || local.epoch !== epoch) return;
+    const registration = this.#registrationOf(local);
     try {
-      if (await this.#tell(own, registration.json)) this.#onForgotten(registration);
+      if (await this.#write(local, registration.json)) this.#onForgotten(registration);
     } catch (error) {
-      own.error = error;
+      local.error = error;
     }
   }
 
-  /** False if it was replaced. */
-  async #tell(own: Own, json: string): Promise<boolean> {
+  /** Writes the registration to Redis. Gives false if the instance was replaced. */
+  async #write(local: LocalInstance, json: string): Promise<boolean> {
     const now = performance.now();
-    const { serviceName, instanceId, epoch: before } = own;
+    const { serviceName, instanceId, epoch: before } = local;
     const registration = { serviceName, instanceId, ttl: this.#ttl, json, epoch: before };
     const epoch = await this.#registry.register(registration);
-    own.replaced = epoch === undefined;
+    local.replaced = epoch === undefined;
     if (epoch === undefined) return false;
-    own.epoch = epoch;
-    own.aliveAt = now;
+    local.epoch = epoch;
+    local.aliveAt = now;
     return true;
   }
 
-  #registrationOf({ serviceName, instanceId, epoch, wanted }: Kept): Registration {
-    return { serviceName, instanceId, epoch, ttl: this.#ttl, json: wanted };
+  #registrationOf({ serviceName, instanceId, epoch, desired }: ActiveInstance): Registration {
+    return { serviceName, instanceId, epoch, ttl: this.#ttl, json: desired };
   }
 
-  #find(serviceName: string, instanceId: string): Own {
+  #findOrAdd(serviceName: string, instanceId: string): LocalInstance {
     const key = keyOf(serviceName, instanceId);
-    const found = this.#own.get(key) ?? {
+    const local = this.#instances.get(key) ?? {
       serviceName,
       instanceId,
-      wanted: undefined,
+      desired: undefined,
       epoch: undefined,
       aliveAt: 0,
       replaced: false,
       error: undefined,
-      telling: undefined,
+      pending: undefined,
     };
-    this.#own.set(key, found);
-    return found;
+    this.#instances.set(key, local);
+    return local;
   }
 
-  /** Of one instance Redis is told one thing after the other: what was wanted last is what remains. */
-  async #inTurn<T>(own: Own, work: () => Promise<T>): Promise<T> {
-    const turn = own.telling === undefined ? work() : own.telling.then(work, work);
-    own.telling = turn;
+  /**
+   * Runs the commands of one instance one after the other, so that the last desired registration is
+   * what remains.
+   */
+  async #enqueue<T>(local: LocalInstance, command: () => Promise<T>): Promise<T> {
+    const turn = local.pending === undefined ? command() : local.pending.then(command, command);
+    local.pending = turn;
     try {
       return await turn;
     } finally {
-      if (own.telling === turn) {
-        own.telling = undefined;
-        if (own.epoch === undefined) this.#own.delete(keyOf(own.serviceName, own.instanceId));
+      if (local.pending === turn) {
+        local.pending = undefined;
+        if (local.epoch === undefined) this.#instances.delete(keyOf(local.serviceName, local.instanceId));
       }
     }
   }
 }
 
-function isKept(own: Own): own is Kept {
-  return own.epoch !== undefined && own.wanted !== undefined && !own.replaced;
+function isActive(local: LocalInstance): local is ActiveInstance {
+  return local.epoch !== undefined && local.desired !== undefined && !local.replaced;
 }
 
 function keyOf(serviceName: string, instanceId: string): string {

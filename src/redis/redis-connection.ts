@@ -1,21 +1,15 @@
 import { createHash } from 'node:crypto';
 import { type Cluster, Redis, type RedisOptions } from 'ioredis';
 import { ClosedError, RedisError } from '../errors.ts';
-import {
-  abandon,
-  isDenial,
-  isRefusal,
-  LONGEST_WAIT,
-  messageOf,
-  Reconnection,
-  takeCareOf,
-  withoutArguments,
-} from './own-connection.ts';
+import { deferred } from '../internal/deferred.ts';
+import { anObject } from '../internal/validate.ts';
+import { errorMessage, isDenial, isReplyError, redactArguments } from './ioredis-errors.ts';
+import { destroy, MAX_WAIT, Reconnection, superviseHandshake } from './reconnect.ts';
 
-/** Where Redis is: a URL, options of ioredis, or a client of ioredis that is there already. */
+/** The place of Redis: a URL, options of ioredis, or a client of ioredis that exists already. */
 export type RedisSource = string | RedisOptions | Redis | Cluster;
 
-/** A Lua script that Redis is told once, and afterwards only named. */
+/** A Lua script that is sent to Redis once, and afterwards run by its hash. */
 export class Script {
   readonly lua: string;
   readonly sha: string;
@@ -26,25 +20,26 @@ export class Script {
   }
 }
 
-/** Throws unless it can be a RedisSource. */
+/** Checks that the value can be a RedisSource. */
 export function checkRedisSource(value: unknown, option: string): void {
   const given = value as Record<string, unknown> | string | null;
   if (typeof given === 'string') {
     const url = redisUrl(given);
-    // Not shown: it may have a password.
+    // The URL is not shown: it may have a password.
     if (url === undefined) {
       throw new TypeError(`${option} must be a URL such as redis://127.0.0.1:6379, or rediss:// for TLS`);
     }
-    refuseKeyPrefix(url.searchParams.get('keyPrefix'), option);
+    rejectKeyPrefix(url.searchParams.get('keyPrefix'), option);
   } else if (typeof given !== 'object' || given === null || Array.isArray(given)) {
     throw new TypeError(`${option} must be a URL, options of ioredis or an ioredis client`);
   } else if (!isClient(given)) {
-    refuseKeyPrefix(given.keyPrefix, option);
+    anObject(given, option);
+    rejectKeyPrefix(given.keyPrefix, option);
   } else {
     if (typeof given.evalsha !== 'function') {
       throw new TypeError(`${option} must be a client of ioredis, not of another library`);
     }
-    refuseKeyPrefix((given.options as RedisOptions).keyPrefix, option);
+    rejectKeyPrefix((given.options as RedisOptions).keyPrefix, option);
   }
 }
 
@@ -58,33 +53,34 @@ function redisUrl(text: string): URL | undefined {
   }
 }
 
-function refuseKeyPrefix(keyPrefix: unknown, option: string): void {
+function rejectKeyPrefix(keyPrefix: unknown, option: string): void {
   if (!keyPrefix) return;
   throw new TypeError(
     `${option} has a keyPrefix of its own, which does not reach channels: give keyPrefix here instead`,
   );
 }
 
-/** A command that waits for its answer. */
-interface Call {
-  readonly answer: Promise<unknown>;
+/** A command whose reply has not arrived. */
+interface PendingCommand {
+  readonly reply: Promise<unknown>;
   readonly sent: boolean;
   send(): void;
-  giveUp(reason: unknown): void;
+  reject(reason: unknown): void;
 }
 
 /**
- * Commands to one Redis, or one cluster, each bounded in time. It connects when the first command comes, and again
- * whenever the connection was lost. Only a command that waits for its answer holds the process open.
+ * Sends commands to one Redis, or one cluster, each bounded in time. It connects when the first
+ * command comes, and again whenever the connection was lost. Only a command that waits for its
+ * reply holds the process open.
  */
 export class RedisConnection {
-  /** Where it leads to, without user name or password. */
+  /** The address of Redis, without user name or password. */
   readonly address: string;
   /** Milliseconds that a command may take, the wait for a connection included. */
   readonly timeout: number;
   readonly #client: Redis | Cluster;
   readonly #owned: boolean;
-  readonly #calls = new Set<Call>();
+  readonly #pending = new Set<PendingCommand>();
   #awaitingReady = false;
   #lastError: unknown = undefined;
   readonly #reconnection: Reconnection;
@@ -94,12 +90,12 @@ export class RedisConnection {
   constructor(source: RedisSource, timeout: number) {
     this.timeout = timeout;
     this.#owned = !isClient(source);
-    this.#client = isClient(source) ? source : clientOf(source, timeout);
+    this.#client = isClient(source) ? source : createClient(source, timeout);
     this.address = addressOf(this.#client);
     this.#reconnection = new Reconnection(() => this.#connect());
     if (!this.#owned) return;
     const client = this.#client as Redis;
-    takeCareOf(client, timeout);
+    superviseHandshake(client, timeout);
     client.on('error', (error) => this.#failed(error));
     client.on('ready', () => {
       this.#lastError = undefined;
@@ -110,14 +106,17 @@ export class RedisConnection {
     });
   }
 
-  /** Whether keys of different slots must not meet in one command. */
+  /** Whether one command may not have keys of different slots. */
   get clustered(): boolean {
     return this.#client.isCluster;
   }
 
   /**
-   * @param readOnly as one that may only read the keys, which Redis knows from version 7 on.
-   * @throws RedisError if Redis is away, takes too long, or refuses.
+   * Runs a script.
+   *
+   * @param readOnly runs the script as one that only reads the keys, which Redis knows from version
+   * 7 on.
+   * @throws RedisError if Redis is away, takes too long, or replies with an error.
    */
   async evaluate(
     script: Script,
@@ -139,9 +138,9 @@ export class RedisConnection {
   }
 
   /**
-   * What waits for a connection is not sent any more once it was given up.
+   * Runs a command. A command that fails while it waits for a connection is not sent later.
    *
-   * @throws RedisError if Redis is away, takes too long, or refuses.
+   * @throws RedisError if Redis is away, takes too long, or replies with an error.
    */
   async run<T>(command: (client: Redis | Cluster) => Promise<T>): Promise<T> {
     if (this.#closing !== undefined) throw this.#closedError();
@@ -150,37 +149,41 @@ export class RedisConnection {
     }
     const { promise, resolve, reject } = deferred<T>();
     let sent = false;
-    const call: Call = {
-      answer: promise,
+    const pending: PendingCommand = {
+      reply: promise,
       get sent() {
         return sent;
       },
       send: () => {
         sent = true;
-        command(this.#client).then(resolve, (error) => reject(this.#wrapped(error)));
+        command(this.#client).then(resolve, (error) => reject(this.#toRedisError(error)));
       },
-      giveUp: reject,
+      reject,
     };
-    // This timer is what holds the process open for as long as someone waits; the sockets do not.
+    // This timer holds the process open for as long as a caller waits; the sockets do not.
     const timer = setTimeout(() => {
       reject(this.#timeoutError());
-      // It took the command and did not answer: whoever is at the other end may be gone without a word.
+      // Redis took the command and did not reply: the other end may be gone without having closed
+      // the connection.
       if (sent && this.#owned)
-        abandon(this.#client as Redis, new Error(`no answer within ${this.timeout} ms`));
+        destroy(this.#client as Redis, new Error(`no response within ${this.timeout} ms`));
     }, this.timeout);
-    this.#calls.add(call);
-    if (this.#isReady()) call.send();
+    this.#pending.add(pending);
+    if (this.#isReady()) pending.send();
     else this.#awaitReady();
     try {
       return await promise;
     } finally {
       clearTimeout(timer);
-      this.#calls.delete(call);
+      this.#pending.delete(pending);
     }
   }
 
-  /** A connection to hear messages on, not connected yet; undefined while no node of the cluster is known. */
-  subscribing(): Redis | undefined {
+  /**
+   * Creates a client for subscriptions, not connected yet; undefined while no node of the cluster
+   * is known.
+   */
+  createSubscriber(): Redis | undefined {
     const options: Partial<RedisOptions> = {
       lazyConnect: true,
       enableOfflineQueue: false,
@@ -193,15 +196,18 @@ export class RedisConnection {
     return nodes[Math.floor(Math.random() * nodes.length)]?.duplicate(options);
   }
 
-  /** Whether messages can still be heard on it: a node that has left the cluster is told nothing. */
-  leadsToMember({ options: { host, port } }: Redis): boolean {
+  /**
+   * Tells whether the client still receives messages: a node that has left the cluster is sent
+   * none.
+   */
+  isClusterMember({ options: { host, port } }: Redis): boolean {
     if (!this.clustered) return true;
     return this.#nodes().some(({ options }) => options.host === host && options.port === port);
   }
 
   /**
-   * Waits for what was sent, gives up on what waits for a connection, and ends the connection if it is its own.
-   * Calling it again does nothing.
+   * Waits for the replies to the commands that were sent, rejects those that wait for a connection,
+   * and ends the connection unless the client was given. A second call does nothing.
    */
   close(): Promise<void> {
     this.#closing ??= this.#close();
@@ -210,12 +216,12 @@ export class RedisConnection {
 
   async #close(): Promise<void> {
     this.#reconnection.stop();
-    const calls = [...this.#calls];
+    const commands = [...this.#pending];
     const ready = this.#isReady();
-    for (const { sent, giveUp } of calls) if (!sent || !ready) giveUp(this.#closedError());
-    await Promise.allSettled(calls.map(({ answer }) => answer));
+    for (const { sent, reject } of commands) if (!sent || !ready) reject(this.#closedError());
+    await Promise.allSettled(commands.map(({ reply }) => reply));
     this.#client.off('ready', this.#onReady);
-    if (this.#owned) abandon(this.#client as Redis);
+    if (this.#owned) destroy(this.#client as Redis);
   }
 
   #isReady(): boolean {
@@ -232,18 +238,18 @@ export class RedisConnection {
 
   readonly #onReady = (): void => {
     this.#awaitingReady = false;
-    for (const call of this.#calls) if (!call.sent) call.send();
+    for (const command of this.#pending) if (!command.sent) command.send();
   };
 
   #connect(): void {
-    // How it fails is told by events.
+    // The events tell how it fails.
     this.#client.connect().catch(() => {});
   }
 
   #failed(error: unknown): void {
-    this.#lastError = withoutArguments(error);
-    if (!isRefusal(error)) return;
-    for (const { sent, giveUp } of this.#calls) if (!sent) giveUp(this.#wrapped(error));
+    this.#lastError = redactArguments(error);
+    if (!isReplyError(error)) return;
+    for (const { sent, reject } of this.#pending) if (!sent) reject(this.#toRedisError(error));
   }
 
   #nodes(): Redis[] {
@@ -255,16 +261,16 @@ export class RedisConnection {
   }
 
   #timeoutError(): RedisError {
-    const message = `Redis at ${this.address} did not answer within ${this.timeout} ms`;
+    const message = `Redis at ${this.address} did not respond within ${this.timeout} ms`;
     const { status } = this.#client;
     if (status === 'ready') return new RedisError(message);
     if (this.#lastError === undefined) return new RedisError(`${message}: the client is at '${status}'`);
-    return new RedisError(`${message}: ${messageOf(this.#lastError)}`, { cause: this.#lastError });
+    return new RedisError(`${message}: ${errorMessage(this.#lastError)}`, { cause: this.#lastError });
   }
 
-  #wrapped(error: unknown): RedisError {
-    const cause = withoutArguments(error);
-    const message = `Redis at ${this.address}: ${messageOf(cause)}`;
+  #toRedisError(error: unknown): RedisError {
+    const cause = redactArguments(error);
+    const message = `Redis at ${this.address}: ${errorMessage(cause)}`;
     return new RedisError(message, { cause, denied: isDenial(cause) });
   }
 }
@@ -273,14 +279,17 @@ function isClient(source: unknown): source is Redis | Cluster {
   return typeof (source as Redis).duplicate === 'function';
 }
 
-/** What is sent is not sent again by itself, and what cannot be sent fails: the callers know what to do about it. */
-function clientOf(source: string | RedisOptions, timeout: number): Redis {
+/**
+ * Creates a client that sends no command twice, and fails one that it cannot send: the callers
+ * decide what follows.
+ */
+function createClient(source: string | RedisOptions, timeout: number): Redis {
   const options: RedisOptions = {
     lazyConnect: true,
     enableOfflineQueue: false,
     connectTimeout: timeout,
-    maxLoadingRetryTime: LONGEST_WAIT,
-    // A primary that became a replica. Before Redis 7 a script's error has it in the middle.
+    maxLoadingRetryTime: MAX_WAIT,
+    // A primary became a replica. Before Redis 7 the error of a script has the word in its middle.
     reconnectOnError: (error) => error.message.includes('READONLY'),
     retryStrategy: () => null,
     sentinelRetryStrategy: () => null,
@@ -294,14 +303,4 @@ function addressOf(client: Redis | Cluster): string {
   const { host, port, path, sentinels, name } = (client as Redis).options;
   if (sentinels) return `the master '${name}' of Sentinel`;
   return path ?? `${host?.includes(':') ? `[${host}]` : host}:${port}`;
-}
-
-function deferred<T>() {
-  let resolve!: (value: T) => void;
-  let reject!: (reason: unknown) => void;
-  const promise = new Promise<T>((onValue, onError) => {
-    resolve = onValue;
-    reject = onError;
-  });
-  return { promise, resolve, reject };
 }

@@ -1,25 +1,28 @@
 import { integer, MAX_DELAY, matching, requireOption, validateOptions } from '../internal/validate.ts';
-import type { IdempotencyStore, KeyState } from '../middleware/server/idempotency-store.ts';
+import type { IdempotencyStore, KeyState } from '../middleware/server/idempotency/idempotency-store.ts';
 import { checkRedisSource, RedisConnection, type RedisSource, Script } from './redis-connection.ts';
 
 export interface RedisIdempotencyStoreOptions {
-  /** A URL (`rediss:` for TLS), options of ioredis, or a client of ioredis. A client that is given stays open. */
+  /**
+   * A URL (`rediss:` for TLS), options of ioredis, or a client of ioredis. A client that is given
+   * stays open.
+   */
   redis: RedisSource;
   /**
-   * The name of the service whose keys these are, the same in all its processes: keys of two services do not meet. Letters,
-   * digits and . _ - (at most 128).
+   * The name of the service whose keys these are, the same in all its processes: keys of two
+   * services do not meet. Letters, digits and . _ - (at most 128).
    */
   service: string;
-  /** What the names of all keys begin with. Default `holdfast`. */
+  /** The beginning of the names of all keys. Default `holdfast`. */
   keyPrefix?: string;
-  /** Milliseconds that an answer of Redis may take, the connection to it included. Default 1,000. */
+  /** Milliseconds that a command may take, the connection to Redis included. Default 1,000. */
   timeout?: number;
 }
 
 /**
- * Keeps idempotency keys in Redis, for all processes of a service: by its clock, each in a hash that goes by itself.
- * Give Redis a `maxmemory-policy` that does not evict what is in use, as `noeviction`, and persistence if keys must
- * outlive it.
+ * Keeps idempotency keys in Redis, for all processes of a service. Each key is a hash that expires
+ * by Redis's clock. Give Redis a `maxmemory-policy` that does not evict what is in use, as
+ * `noeviction`, and persistence if keys must outlive it.
  *
  * @example
  * const store = new RedisIdempotencyStore({ redis: 'redis://127.0.0.1:6379', service: 'email-service' });
@@ -32,7 +35,7 @@ export class RedisIdempotencyStore implements IdempotencyStore {
   constructor(options: RedisIdempotencyStoreOptions) {
     validateOptions('RedisIdempotencyStore', options, {
       redis: checkRedisSource,
-      // Without a colon: where the name ends in the key must be clear.
+      // Without a colon, so that the end of the name in the key is clear.
       service: matching(/^[\w.-]{1,128}$/, 'letters, digits and . _ - (at most 128)'),
       keyPrefix: matching(/^[\w.:-]{1,64}$/, 'letters, digits and . _ : - (at most 64)'),
       timeout: integer(1, MAX_DELAY),
@@ -44,15 +47,15 @@ export class RedisIdempotencyStore implements IdempotencyStore {
   }
 
   /** @throws RedisError if Redis is away. */
-  async begin(key: string, holder: string, lease: number): Promise<KeyState> {
-    const found = await this.#evaluate(BEGIN, key, holder, Math.ceil(lease));
-    const [state, answer] = found as ['begun' | 'held'] | ['done', string];
-    return state === 'done' ? { state, answer } : { state };
+  async begin(key: string, holder: string, lockTimeout: number): Promise<KeyState> {
+    const found = await this.#evaluate(BEGIN, key, holder, Math.ceil(lockTimeout));
+    const [state, response] = found as ['begun' | 'locked'] | ['done', string];
+    return state === 'done' ? { state, response } : { state };
   }
 
   /** @throws RedisError if Redis is away. */
-  async complete(key: string, holder: string, answer: string, ttl: number): Promise<boolean> {
-    return Number(await this.#evaluate(COMPLETE, key, holder, answer, Math.ceil(ttl))) === 1;
+  async complete(key: string, holder: string, response: string, ttl: number): Promise<boolean> {
+    return Number(await this.#evaluate(COMPLETE, key, holder, response, Math.ceil(ttl))) === 1;
   }
 
   /** @throws RedisError if Redis is away. */
@@ -60,7 +63,7 @@ export class RedisIdempotencyStore implements IdempotencyStore {
     await this.#evaluate(RELEASE, key, holder);
   }
 
-  /** Waits for what is under way. Calling it again does nothing. */
+  /** Waits for the commands under way. A second call does nothing. */
   close(): Promise<void> {
     return this.#connection.close();
   }
@@ -71,16 +74,16 @@ export class RedisIdempotencyStore implements IdempotencyStore {
 }
 
 /*
- * A key is a hash with a `holder`, which expires with its lease, or with a `response`, which expires with its time to
- * live.
+ * A key is a hash with a `holder`, which expires with its lock, or with a `response`, which expires
+ * with its time to live.
  */
 
-/** ARGV: holder, lease. Gives 'begun', 'held', or 'done' and the response. */
+/** ARGV: holder, milliseconds of the lock. Gives 'begun', 'locked', or 'done' and the response. */
 const BEGIN = new Script(`
 local response = redis.call('HGET', KEYS[1], 'response')
 if response then return { 'done', response } end
 local holder = redis.call('HGET', KEYS[1], 'holder')
-if holder and holder ~= ARGV[1] then return { 'held' } end
+if holder and holder ~= ARGV[1] then return { 'locked' } end
 redis.call('HSET', KEYS[1], 'holder', ARGV[1])
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return { 'begun' }

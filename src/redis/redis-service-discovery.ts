@@ -1,7 +1,8 @@
 import { hash } from 'node:crypto';
-import type { Leases } from '../discovery/leases.ts';
+import type { LockService } from '../discovery/lock-service.ts';
 import type { InstanceListener, ServiceDiscovery, Unsubscribe } from '../discovery/service-discovery.ts';
 import {
+  checkChanges,
   checkServiceName,
   checkStatus,
   type InstanceChanges,
@@ -15,97 +16,114 @@ import { Watchers } from '../discovery/watchers.ts';
 import { ClosedError, DiscoveryUnavailableError, InvalidInstanceError, RedisError } from '../errors.ts';
 import { Emitter } from '../internal/emitter.ts';
 import { integer, MAX_DELAY, matching, requireOption, text, validateOptions } from '../internal/validate.ts';
-import { FollowedService, type FollowerListener } from './followed-service.ts';
 import { Heartbeats } from './heartbeats.ts';
 import { checkRedisSource, RedisConnection, type RedisSource } from './redis-connection.ts';
-import { RedisLeases } from './redis-leases.ts';
+import { RedisLockService } from './redis-lock-service.ts';
 import { RedisSubscriber } from './redis-subscriber.ts';
-import { instanceOf, toJson } from './registry-format.ts';
+import { decodeInstance, encodeInstance } from './registry-format.ts';
+import { type InformerListener, ServiceInformer } from './service-informer.ts';
 import { type Registration, ServiceRegistry } from './service-registry.ts';
 import { SnapshotFile } from './snapshot-file.ts';
 
 export interface RedisServiceDiscoveryOptions {
   /**
-   * A URL (`rediss:` for TLS), options of ioredis, or a client of ioredis: a `Redis`, by Sentinel too, or a `Cluster`.
-   * A client that is given stays open.
+   * A URL (`rediss:` for TLS), options of ioredis, or a client of ioredis: a `Redis`, by Sentinel
+   * too, or a `Cluster`. A client that is given stays open.
    */
   redis: RedisSource;
-  /** What the names of all keys and channels begin with. Default `holdfast`. */
+  /** The beginning of the names of all keys and channels. Default `holdfast`. */
   keyPrefix?: string;
   /** Milliseconds that an instance registered here stays without a heartbeat. Default 90,000. */
   ttl?: number;
   /**
-   * Milliseconds for which instances are kept that vanish from Redis together without having left: it may have lost
-   * them, or they cannot reach it. No more than half of a list goes so in each such period, and the last instances
-   * stay for ten. 0 for not at all. Default: the `ttl`.
+   * Milliseconds for which instances are kept that vanish from Redis together without having
+   * deregistered: Redis may have lost them, or they cannot reach it. At most half of a list is
+   * dropped in each such period, and the last instances stay for ten periods. 0 keeps none.
+   * Default: the `ttl`.
    */
   grace?: number;
-  /** Milliseconds without news after which it asks Redis whether any were missed. Default 30,000. */
+  /**
+   * Milliseconds without a message after which it asks Redis whether it missed any. Default 30,000.
+   */
   refreshInterval?: number;
-  /** Milliseconds that an answer of Redis may take, the connection to it included. Default 5,000. */
+  /** Milliseconds that a command may take, the connection to Redis included. Default 5,000. */
   timeout?: number;
-  /** A file to keep the last known instances in, so that a process can start while Redis is away. Default: none. */
+  /**
+   * A file to keep the last known instances in, so that a process can start while Redis is away.
+   * Default: none.
+   */
   snapshotFile?: string;
 }
 
 export interface RedisServiceDiscoveryEvents {
   /**
-   * Redis cannot be reached, takes no writes, or is silent about instances that are kept all the same: the error says
-   * which. What is known of the service stays, but may be out of date from now on.
+   * Redis cannot be reached, takes no writes, or is silent about instances that are kept all the
+   * same: the error tells which. The known instances of the service stay, but may be out of date
+   * from now on.
    */
   stale: [event: { serviceName: string; error: unknown }];
-  /** What is known of the service is up to date again. */
+  /** The instances of the service are up to date again. */
   fresh: [event: { serviceName: string }];
-  /** Redis had forgotten an instance of this process, as after a restart; it is registered again. */
+  /**
+   * Redis had forgotten an instance of this process, as after a restart; it is registered again.
+   */
   're-registered': [event: { instance: ServiceInstance }];
-  /** Something in Redis is not a registration that could have been made: it is left out. */
+  /** An entry in Redis is no valid registration, and is left out. */
   'invalid-entry': [event: { serviceName: string; instanceId: string; error: unknown }];
   /**
-   * Keys of a service held what no registry has written, such as a value of another type: they were begun anew, since no
-   * instance could register there. Instances that were lost by it are registered again with their next heartbeats.
+   * Keys of a service held what no registry has written, such as a value of another type. They were
+   * begun anew, since no instance could register there. Instances that this removed are registered
+   * again with their next heartbeats.
    */
   healed: [event: { serviceName: string; keys: readonly string[] }];
   /** The snapshot file could not be read or written. */
   'snapshot-error': [event: { error: unknown }];
 }
 
-/** Services that are of no use now and are kept at most. */
+/**
+ * The most services that are kept although nobody watches them and no instance of them is known.
+ */
 const MAX_VACANT = 100;
-/** Invalid entries that the process is warned of at most: one that is warned of is remembered. */
+/** The most invalid entries that a process warning names: each of them is remembered. */
 const MAX_WARNINGS = 100_000;
 
 /**
- * Discovery for services on many hosts, over one Redis, a Redis with replicas behind Sentinel, or a Redis Cluster.
+ * Discovery for services on many hosts, over one Redis, a Redis with replicas behind Sentinel, or a
+ * Redis Cluster.
  *
- * Each process holds in memory what it asked for, told of each change by Redis, so that nothing waits for Redis after
- * the first answer. While Redis is away it goes on with what it knows; instances of this process are registered again
- * when it is back, whatever it remembers. Whether an instance is alive is judged by Redis's clock alone.
+ * Each process keeps the services that it uses in memory, and Redis publishes each change, so that
+ * no call waits for Redis after the first reading. While Redis is away a process goes on with what
+ * it knows; when Redis is back, the process registers its instances again, whatever Redis
+ * remembers. Redis's clock alone decides whether an instance is alive.
  *
  * @example
  * const discovery = new RedisServiceDiscovery({ redis: 'redis://127.0.0.1:6379' });
  * const client = new ServiceClient({ discovery });
  */
 export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> implements ServiceDiscovery {
-  /** For a HealthChecker, so that of several only one checks each service. */
-  readonly leases: Leases;
+  /**
+   * The locks for the option `locks` of HealthCheckers, so that only one of several checks each
+   * service.
+   */
+  readonly locks: LockService;
   readonly #connection: RedisConnection;
   readonly #subscriber: RedisSubscriber;
   readonly #registry: ServiceRegistry;
   readonly #heartbeats: Heartbeats;
   readonly #snapshotFile: SnapshotFile | undefined;
-  readonly #following: { refreshInterval: number; grace: number };
-  readonly #followed = new Map<string, FollowedService>();
-  readonly #byChannel = new Map<string, FollowedService>();
+  readonly #informerOptions: { refreshInterval: number; grace: number };
+  readonly #informers = new Map<string, ServiceInformer>();
+  readonly #byChannel = new Map<string, ServiceInformer>();
   readonly #watchers = new Watchers();
-  /** Services that nobody watches and of which no instance is known, those asked for last the last. */
-  readonly #vacant = new Set<FollowedService>();
-  /** Entries that the process was warned of: once is enough. */
+  /** Services that nobody watches and of which no instance is known, the latest used last. */
+  readonly #vacant = new Set<ServiceInformer>();
+  /** Hashes of the entries that a process warning has named: one warning is enough. */
   readonly #warnedOf = new Set<string>();
-  readonly #checking: NodeJS.Timeout;
+  readonly #checkTimer: NodeJS.Timeout;
   #closing: Promise<void> | undefined = undefined;
 
   constructor(options: RedisServiceDiscoveryOptions) {
-    super('service-discovery');
+    super('redis-service-discovery');
     validateOptions('RedisServiceDiscovery', options, {
       redis: checkRedisSource,
       keyPrefix: matching(/^[\w.:-]{1,64}$/, 'letters, digits and . _ : - (at most 64)'),
@@ -117,47 +135,50 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
     });
     requireOption('RedisServiceDiscovery', options, 'redis');
     const { keyPrefix = 'holdfast', ttl = 90_000, timeout = 5_000, snapshotFile } = options;
-    this.#following = { refreshInterval: options.refreshInterval ?? 30_000, grace: options.grace ?? ttl };
+    this.#informerOptions = {
+      refreshInterval: options.refreshInterval ?? 30_000,
+      grace: options.grace ?? ttl,
+    };
     this.#connection = new RedisConnection(options.redis, timeout);
     this.#registry = new ServiceRegistry(this.#connection, keyPrefix, (serviceName, keys) => {
       this.emit('healed', { serviceName, keys });
     });
-    this.#heartbeats = new Heartbeats(this.#registry, ttl, (registration) => this.#forgotten(registration));
+    this.#heartbeats = new Heartbeats(this.#registry, ttl, (registration) => this.#onForgotten(registration));
     this.#subscriber = new RedisSubscriber(this.#connection, {
-      message: (channel, news) => this.#byChannel.get(channel)?.hear(news),
-      up: () => this.#up(),
-      down: (error) => this.#down(error),
+      message: (channel, text) => this.#byChannel.get(channel)?.onMessage(text),
+      up: () => this.#onUp(),
+      down: (error) => this.#onDown(error),
     });
     if (snapshotFile !== undefined) {
       this.#snapshotFile = new SnapshotFile(snapshotFile, (error) => this.emit('snapshot-error', { error }));
     }
-    this.leases = new RedisLeases(this.#connection, keyPrefix);
-    // A connection on which nothing comes may be a quiet one, or one of which the other end is gone.
+    this.locks = new RedisLockService(this.#connection, keyPrefix);
+    // A connection without messages may be a quiet one, or one whose other end is gone.
     const check = () => {
-      if (this.#followed.size > 0) void this.#subscriber.check();
+      if (this.#informers.size > 0) void this.#subscriber.check();
     };
-    this.#checking = setInterval(check, this.#following.refreshInterval).unref();
+    this.#checkTimer = setInterval(check, this.#informerOptions.refreshInterval).unref();
   }
 
   /**
-   * Registering again what this process has registered is one change of it.
+   * Registers an instance. To register an instance of this process again changes its registration.
    *
-   * @throws InvalidInstanceError; RedisError if Redis is away; InstanceReplacedError if another process has registered
-   * under its id since this one did.
+   * @throws InvalidInstanceError; RedisError if Redis is away; InstanceReplacedError if another
+   * process has registered under the id since this one did.
    */
   async register(registration: InstanceRegistration): Promise<ServiceInstance> {
     this.#throwIfClosed();
     const instance = toRegisteredInstance(registration);
     checkServiceName(instance.serviceName);
-    // From now on it is told when Redis is back from being away.
+    // From now on the subscriber tells when Redis is back after it was away.
     this.#subscriber.connected().catch(() => {});
-    await this.#heartbeats.register(instance.serviceName, instance.instanceId, toJson(instance));
+    await this.#heartbeats.register(instance.serviceName, instance.instanceId, encodeInstance(instance));
     return instance;
   }
 
   /**
-   * Of an instance that this process has registered, unless another one took its id since; of any other, whoever
-   * registered it.
+   * Deregisters an instance that this process has registered, unless another process took its id
+   * since; or any other instance, whichever process registered it.
    *
    * @throws RedisError if Redis is away.
    */
@@ -167,18 +188,20 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
   }
 
   /**
-   * Changes the weight and the metadata of instances that this process has registered, and the status of any. While
-   * Redis is away a status is known to this process only, until it is back.
+   * Changes the weight and the metadata of an instance that this process has registered, or the
+   * status of any instance. While Redis is away the status is known to this process only, until
+   * Redis is back.
    *
    * @throws InvalidInstanceError, RedisError, InstanceReplacedError
    */
   async update(serviceName: string, instanceId: string, changes: InstanceChanges): Promise<boolean> {
     this.#throwIfClosed();
+    checkChanges(changes);
     if (changes.status !== undefined) checkStatus(changes.status);
-    const json = this.#heartbeats.jsonOf(serviceName, instanceId);
+    const json = this.#heartbeats.encodedRegistration(serviceName, instanceId);
     if (json !== undefined) {
-      const changed = withChanges(instanceOf(serviceName, instanceId, json), changes);
-      await this.#heartbeats.register(serviceName, instanceId, toJson(changed));
+      const changed = withChanges(decodeInstance(serviceName, instanceId, json), changes);
+      await this.#heartbeats.register(serviceName, instanceId, encodeInstance(changed));
     } else if (changes.weight !== undefined || changes.metadata !== undefined) {
       throw new InvalidInstanceError(
         `the weight and the metadata of '${instanceId}' can be changed by the process that registered it, not by this one`,
@@ -188,22 +211,27 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
     return this.#setStatus(serviceName, instanceId, changes.status);
   }
 
-  /** @throws RedisError if Redis is away; InstanceReplacedError if another process has registered under its id. */
+  /**
+   * @throws RedisError if Redis is away; InstanceReplacedError if another process has registered
+   * under its id.
+   */
   async heartbeat(serviceName: string, instanceId: string): Promise<boolean> {
     this.#throwIfClosed();
     return this.#heartbeats.heartbeat(serviceName, instanceId);
   }
 
-  /** @throws DiscoveryUnavailableError if Redis is away and nothing is known of the service from earlier. */
+  /**
+   * @throws DiscoveryUnavailableError if Redis is away and the service is not known from earlier.
+   */
   async instances(serviceName: string): Promise<readonly ServiceInstance[]> {
     this.#throwIfClosed();
     if (!isName(serviceName)) return [];
-    const service = this.#follow(serviceName);
+    const informer = this.#inform(serviceName);
     try {
-      if (!service.known) await this.#begin(service);
-      return service.instances;
+      if (!informer.known) await this.#start(informer);
+      return informer.instances;
     } finally {
-      this.#noteVacancy(service);
+      this.#noteUse(informer);
     }
   }
 
@@ -213,32 +241,32 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
   }
 
   knows(serviceName: string): boolean {
-    return this.#followed.get(serviceName)?.inhabited ?? false;
+    return this.#informers.get(serviceName)?.hasInstances ?? false;
   }
 
   watch(serviceName: string, listener: InstanceListener): Unsubscribe {
     this.#throwIfClosed();
     const unwatch = this.#watchers.watch(serviceName, listener);
     if (!isName(serviceName)) return unwatch;
-    const service = this.#follow(serviceName);
-    this.#vacant.delete(service);
-    this.#hear(service);
+    const informer = this.#inform(serviceName);
+    this.#vacant.delete(informer);
+    this.#subscribe(informer);
     return () => {
       unwatch();
-      this.#noteVacancy(service);
+      this.#noteUse(informer);
     };
   }
 
   /**
-   * Whether what is known of the service may be out of date: Redis cannot be reached, takes no writes, or is silent about
-   * instances that are kept all the same.
+   * Tells whether the known instances of the service may be out of date: Redis cannot be reached,
+   * takes no writes, or is silent about instances that are kept all the same.
    */
   isStale(serviceName: string): boolean {
-    return this.#followed.get(serviceName)?.stale ?? false;
+    return this.#informers.get(serviceName)?.stale ?? false;
   }
 
   /**
-   * The names of all services that have, or lately had, an instance, in order. Asks Redis.
+   * Asks Redis for the names of all services that have, or lately had, an instance, in order.
    *
    * @throws RedisError if Redis is away.
    */
@@ -247,15 +275,18 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
     return this.#registry.services();
   }
 
-  /** Ends the watching, and waits for what is under way. Instances stay registered until their time is over. */
+  /**
+   * Stops watching, and waits for the commands under way. Instances stay registered until their
+   * time to live is over.
+   */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
   }
 
   async #close(): Promise<void> {
-    clearInterval(this.#checking);
-    for (const service of this.#followed.values()) service.stop();
+    clearInterval(this.#checkTimer);
+    for (const informer of this.#informers.values()) informer.stop();
     this.#watchers.clear();
     this.#subscriber.close();
     await this.#connection.close();
@@ -266,63 +297,70 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
     if (this.#closing !== undefined) throw new ClosedError('the RedisServiceDiscovery');
   }
 
-  #follow(serviceName: string): FollowedService {
-    let service = this.#followed.get(serviceName);
-    if (service === undefined) {
-      const hearing = () => this.#subscriber.up;
-      service = new FollowedService(
+  /** Gives the informer of a service, and creates it at the first use. */
+  #inform(serviceName: string): ServiceInformer {
+    let informer = this.#informers.get(serviceName);
+    if (informer === undefined) {
+      const isSubscribed = () => this.#subscriber.up;
+      informer = new ServiceInformer(
         serviceName,
         this.#registry,
-        hearing,
-        this.#following,
-        this.#followerListener,
+        isSubscribed,
+        this.#informerOptions,
+        this.#informerListener,
       );
-      this.#followed.set(serviceName, service);
-      void service.read().catch(() => {});
+      this.#informers.set(serviceName, informer);
+      void informer.read().catch(() => {});
     }
-    return service;
+    return informer;
   }
 
   /**
-   * Has the service hear what is published of it: once somebody watches it, or it is found to have instances, since the
-   * names that are asked for may come from requests. Should anything be published before, the look after the subscription
-   * finds it.
+   * Subscribes an informer to the changes of its service, once somebody watches the service or it
+   * is found to have instances, since names may come from requests. The check after the
+   * subscription finds what was published before.
    */
-  #hear(service: FollowedService): void {
-    const channel = this.#registry.channelOf(service.serviceName);
+  #subscribe(informer: ServiceInformer): void {
+    const channel = this.#registry.channelOf(informer.serviceName);
     if (this.#byChannel.has(channel)) return;
-    this.#byChannel.set(channel, service);
+    this.#byChannel.set(channel, informer);
     this.#subscriber.subscribe(channel).then(
-      () => service.hearsAgain(),
+      () => informer.onSubscribed(),
       () => {},
     );
   }
 
-  /** To be called after each use of a service: of those that are of no use only the latest are kept. */
-  #noteVacancy(service: FollowedService): void {
-    const { serviceName } = service;
-    if (this.#followed.get(serviceName) !== service || this.#closing !== undefined) return;
-    this.#vacant.delete(service);
-    if (service.inhabited || this.#watchers.has(serviceName)) {
-      this.#hear(service);
+  /**
+   * To be called after each use of a service. Keeps only the latest services that have neither
+   * instances nor watchers.
+   */
+  #noteUse(informer: ServiceInformer): void {
+    const { serviceName } = informer;
+    if (this.#informers.get(serviceName) !== informer || this.#closing !== undefined) return;
+    this.#vacant.delete(informer);
+    if (informer.hasInstances || this.#watchers.has(serviceName)) {
+      this.#subscribe(informer);
       return;
     }
-    this.#vacant.add(service);
-    if (service.known) this.#hear(service);
+    this.#vacant.add(informer);
+    if (informer.known) this.#subscribe(informer);
     const [earliest] = this.#vacant;
-    if (this.#vacant.size > MAX_VACANT) this.#letGo(earliest!.serviceName);
+    if (this.#vacant.size > MAX_VACANT) this.#drop(earliest!.serviceName);
   }
 
-  /** Waits for the first reading; failing that, begins with what an earlier process knew. */
-  async #begin(service: FollowedService): Promise<void> {
+  /**
+   * Waits for the first reading. If that fails, begins with the instances that an earlier process
+   * knew.
+   */
+  async #start(informer: ServiceInformer): Promise<void> {
     try {
-      await service.read();
+      await informer.read();
     } catch (error) {
-      const recalled = await this.#snapshotFile?.recall(service.serviceName);
-      if (recalled !== undefined) service.recall(recalled);
-      if (service.known) return;
+      const restored = await this.#snapshotFile?.restore(informer.serviceName);
+      if (restored !== undefined) informer.restore(restored);
+      if (informer.known) return;
       throw new DiscoveryUnavailableError(
-        `'${service.serviceName}' cannot be looked up, and nothing is known of it from earlier: ${(error as Error).message}`,
+        `'${informer.serviceName}' cannot be looked up, and nothing is known of it from earlier: ${(error as Error).message}`,
         { cause: error },
       );
     }
@@ -336,58 +374,58 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
     try {
       return await this.#registry.setStatus(serviceName, instanceId, status);
     } catch (error) {
-      const service = this.#followed.get(serviceName);
-      if (!(error instanceof RedisError) || service === undefined) throw error;
-      return service.setStatus(instanceId, status);
+      const informer = this.#informers.get(serviceName);
+      if (!(error instanceof RedisError) || informer === undefined) throw error;
+      return informer.setStatus(instanceId, status);
     }
   }
 
-  #up(): void {
-    for (const service of this.#followed.values()) service.hearsAgain();
-    // What fails here is told by the next heartbeat of each.
-    this.#heartbeats.beat().catch(() => {});
+  #onUp(): void {
+    for (const informer of this.#informers.values()) informer.onSubscribed();
+    // The next heartbeat of each instance tells what fails here.
+    this.#heartbeats.beatAll().catch(() => {});
   }
 
-  #down(error: unknown): void {
-    for (const service of this.#followed.values()) service.hearsNothing(error);
+  #onDown(error: unknown): void {
+    for (const informer of this.#informers.values()) informer.onDisconnected(error);
   }
 
-  #forgotten({ serviceName, instanceId, json }: Registration): void {
-    this.emit('re-registered', { instance: instanceOf(serviceName, instanceId, json) });
+  #onForgotten({ serviceName, instanceId, json }: Registration): void {
+    this.emit('re-registered', { instance: decodeInstance(serviceName, instanceId, json) });
   }
 
-  readonly #followerListener: FollowerListener = {
+  readonly #informerListener: InformerListener = {
     known: (serviceName, instances) => {
       this.#snapshotFile?.remember(serviceName, instances);
-      const service = this.#followed.get(serviceName);
-      if (service !== undefined) this.#noteVacancy(service);
+      const informer = this.#informers.get(serviceName);
+      if (informer !== undefined) this.#noteUse(informer);
     },
-    changed: (serviceName, instances) => this.#watchers.tell(serviceName, instances),
+    changed: (serviceName, instances) => this.#watchers.notify(serviceName, instances),
     stale: (serviceName, error) => this.emit('stale', { serviceName, error }),
     fresh: (serviceName) => this.emit('fresh', { serviceName }),
-    invalid: (serviceName, { instanceId }, error) => this.#invalid(serviceName, instanceId, error),
-    idle: (serviceName) => this.#letGo(serviceName),
+    invalid: (serviceName, { instanceId }, error) => this.#onInvalid(serviceName, instanceId, error),
+    idle: (serviceName) => this.#drop(serviceName),
   };
 
-  #invalid(serviceName: string, instanceId: string, error: unknown): void {
+  #onInvalid(serviceName: string, instanceId: string, error: unknown): void {
     this.emit('invalid-entry', { serviceName, instanceId, error });
     const key = hash('sha256', `${serviceName} ${instanceId}`, 'base64url');
     if (this.#warnedOf.has(key) || this.#warnedOf.size >= MAX_WARNINGS) return;
     this.#warnedOf.add(key);
-    const what = `${JSON.stringify(instanceId).slice(0, 200)} of '${serviceName}' in Redis at ${this.#connection.address}`;
-    process.emitWarning(`${what} is not a registration, and is left out: ${error}`, {
+    const entry = `${JSON.stringify(instanceId).slice(0, 200)} of '${serviceName}' in Redis at ${this.#connection.address}`;
+    process.emitWarning(`${entry} is not a registration, and is left out: ${error}`, {
       type: 'HoldfastDiscoveryWarning',
     });
   }
 
-  /** Names may come from requests: those that nobody watches or asks for are forgotten. */
-  #letGo(serviceName: string): void {
-    const service = this.#followed.get(serviceName);
-    if (service === undefined || this.#watchers.has(serviceName)) return;
+  /** Drops a service that nobody watches, since names may come from requests. */
+  #drop(serviceName: string): void {
+    const informer = this.#informers.get(serviceName);
+    if (informer === undefined || this.#watchers.has(serviceName)) return;
     const channel = this.#registry.channelOf(serviceName);
-    service.stop();
-    this.#followed.delete(serviceName);
-    this.#vacant.delete(service);
+    informer.stop();
+    this.#informers.delete(serviceName);
+    this.#vacant.delete(informer);
     if (this.#byChannel.delete(channel)) this.#subscriber.unsubscribe(channel).catch(() => {});
   }
 }

@@ -1,32 +1,32 @@
 import type { Redis } from 'ioredis';
 import { RedisError } from '../errors.ts';
-import {
-  abandon,
-  abandonAfter,
-  isRefusal,
-  messageOf,
-  Reconnection,
-  takeCareOf,
-  withoutArguments,
-} from './own-connection.ts';
+import { type Deferred, deferred } from '../internal/deferred.ts';
+import { errorMessage, isReplyError, redactArguments } from './ioredis-errors.ts';
+import { destroy, destroyAfter, Reconnection, superviseHandshake } from './reconnect.ts';
 import type { RedisConnection } from './redis-connection.ts';
 
 export interface SubscriberListener {
   message(channel: string, text: string): void;
-  /** All channels are subscribed to, the first time or again: what was published in between was missed. */
+  /**
+   * All channels are subscribed to, the first time or again: messages that were published in
+   * between were missed.
+   */
   up(): void;
-  /** Nothing is heard until it is up again. */
+  /** No message arrives until the subscriber is up again. */
   down(error: RedisError): void;
 }
 
-/** Hears what is published on channels, over a connection of its own that is made again whenever it is lost. */
+/**
+ * Receives the messages of channels over a connection of its own, which is made again whenever it
+ * is lost.
+ */
 export class RedisSubscriber {
   readonly #connection: RedisConnection;
   readonly #listener: SubscriberListener;
   readonly #channels = new Set<string>();
   #redis: Redis | undefined = undefined;
   #up = false;
-  #connecting: { promise: Promise<void>; resolve: () => void } | undefined = undefined;
+  #connecting: Deferred<void> | undefined = undefined;
   readonly #reconnection = new Reconnection(() => this.#connect());
   #lastError: unknown = undefined;
   #closed = false;
@@ -40,7 +40,10 @@ export class RedisSubscriber {
     return this.#up;
   }
 
-  /** Fulfilled once the channel is subscribed to; rejected if it was not at once, but will be when it is up again. */
+  /**
+   * Resolves once the channel is subscribed to. Rejects if that failed; it is repeated when the
+   * subscriber is up again.
+   */
   async subscribe(channel: string): Promise<void> {
     this.#channels.add(channel);
     if (this.#up) await this.#redis!.subscribe(channel);
@@ -51,7 +54,7 @@ export class RedisSubscriber {
     if (this.#channels.delete(channel) && this.#up) await this.#redis!.unsubscribe(channel);
   }
 
-  /** Fulfilled when it is up; it connects by itself. */
+  /** Resolves once the subscriber is up, and has it connect. */
   connected(): Promise<void> {
     if (this.#up) return Promise.resolve();
     this.#connecting ??= deferred();
@@ -59,16 +62,16 @@ export class RedisSubscriber {
     return this.#connecting.promise;
   }
 
-  /** Connects again if the other end does not answer any more, or is not told of what is published. */
+  /** Connects again if the other end does not reply any more, or receives no messages any more. */
   async check(): Promise<void> {
     const redis = this.#redis;
     if (!this.#up || redis === undefined) return;
-    if (!this.#connection.leadsToMember(redis)) {
-      abandon(redis, new Error('the node has left the cluster'));
+    if (!this.#connection.isClusterMember(redis)) {
+      destroy(redis, new Error('the node has left the cluster'));
       return;
     }
-    const timer = abandonAfter(redis, this.#connection.timeout);
-    // Whatever comes of it, the end of the connection tells.
+    const timer = destroyAfter(redis, this.#connection.timeout);
+    // A failure ends the connection, and that event tells of it.
     await redis.ping().catch(() => {});
     clearTimeout(timer);
   }
@@ -77,18 +80,18 @@ export class RedisSubscriber {
     this.#closed = true;
     this.#up = false;
     this.#reconnection.stop();
-    if (this.#redis !== undefined) abandon(this.#redis);
+    if (this.#redis !== undefined) destroy(this.#redis);
   }
 
   #connect(): void {
     if (this.#closed) return;
-    const redis = this.#connection.subscribing();
+    const redis = this.#connection.createSubscriber();
     if (redis === undefined) {
       this.#reconnection.schedule(undefined);
       return;
     }
     this.#redis = redis;
-    takeCareOf(redis, this.#connection.timeout);
+    superviseHandshake(redis, this.#connection.timeout);
     redis.on('error', (error) => {
       this.#lastError = error;
     });
@@ -99,12 +102,12 @@ export class RedisSubscriber {
   }
 
   async #subscribeAll(redis: Redis): Promise<void> {
-    const timer = abandonAfter(redis, this.#connection.timeout);
+    const timer = destroyAfter(redis, this.#connection.timeout);
     try {
-      await this.#subscribeTo(redis);
+      await this.#synchronize(redis);
     } catch (error) {
       this.#lastError = error;
-      abandon(redis);
+      destroy(redis);
       return;
     } finally {
       clearTimeout(timer);
@@ -118,26 +121,31 @@ export class RedisSubscriber {
     this.#listener.up();
   }
 
-  /** Until it hears the channels that are wanted, and no others: that may change meanwhile. */
-  async #subscribeTo(redis: Redis): Promise<void> {
-    const heard = new Set<string>();
+  /**
+   * Subscribes until the connection has exactly the desired channels, which may change meanwhile.
+   */
+  async #synchronize(redis: Redis): Promise<void> {
+    const subscribed = new Set<string>();
     for (;;) {
-      const missing = [...this.#channels].filter((channel) => !heard.has(channel));
-      const unwanted = [...heard].filter((channel) => !this.#channels.has(channel));
+      const missing = [...this.#channels].filter((channel) => !subscribed.has(channel));
+      const unwanted = [...subscribed].filter((channel) => !this.#channels.has(channel));
       if (missing.length > 0) await this.#subscribeToAny(redis, missing);
       if (unwanted.length > 0) await redis.unsubscribe(...unwanted);
       if (missing.length === 0 && unwanted.length === 0) return;
-      for (const channel of missing) heard.add(channel);
-      for (const channel of unwanted) heard.delete(channel);
+      for (const channel of missing) subscribed.add(channel);
+      for (const channel of unwanted) subscribed.delete(channel);
     }
   }
 
-  /** Redis refuses several together if one of them may not be heard: that one must not cost the others. */
+  /**
+   * Subscribes one by one where Redis rejects several together: a channel that is denied must not
+   * cost the others.
+   */
   async #subscribeToAny(redis: Redis, channels: readonly string[]): Promise<void> {
     try {
       await redis.subscribe(...channels);
     } catch (error) {
-      if (channels.length === 1 || !isRefusal(error)) throw error;
+      if (channels.length === 1 || !isReplyError(error)) throw error;
       const each = await Promise.allSettled(channels.map((channel) => redis.subscribe(channel)));
       if (each.every(({ status }) => status === 'rejected')) throw error;
     }
@@ -145,21 +153,13 @@ export class RedisSubscriber {
 
   #lost(redis: Redis): void {
     if (this.#closed || redis !== this.#redis) return;
-    const error = withoutArguments(this.#lastError);
+    const error = redactArguments(this.#lastError);
     this.#redis = undefined;
     this.#reconnection.schedule(error);
     if (!this.#up) return;
     this.#up = false;
-    const reason = error === undefined ? '' : `: ${messageOf(error)}`;
+    const reason = error === undefined ? '' : `: ${errorMessage(error)}`;
     const message = `the connection to Redis at ${this.#connection.address} was lost${reason}`;
     this.#listener.down(new RedisError(message, error === undefined ? undefined : { cause: error }));
   }
-}
-
-function deferred(): { promise: Promise<void>; resolve: () => void } {
-  let resolve!: () => void;
-  const promise = new Promise<void>((settle) => {
-    resolve = settle;
-  });
-  return { promise, resolve };
 }

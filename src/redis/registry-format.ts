@@ -1,20 +1,24 @@
 import {
   type InstanceRegistration,
   isName,
+  isStatus,
   type ServiceInstance,
   toInstance,
 } from '../discovery/service-instance.ts';
 
-/** Where the registry of a service stands. Two that are the same have the same version. */
+/** The state of the registry of a service. Two equal contents have the same version. */
 export interface RegistryState {
   readonly version: number;
-  /** Redis's clock, epoch milliseconds. */
+  /** Epoch milliseconds by Redis's clock. */
   readonly now: number;
-  /** Milliseconds until an instance expires, if it is not kept alive; Infinity if there is none. */
+  /**
+   * Milliseconds until the next instance expires unless it is kept alive; Infinity without
+   * instances.
+   */
   readonly nextExpiry: number;
 }
 
-/** An instance as it stands in the registry, not yet trusted. */
+/** An instance as it is stored in the registry, not checked yet. */
 export interface RegistryEntry {
   readonly instanceId: string;
   readonly record: string;
@@ -23,13 +27,16 @@ export interface RegistryEntry {
   readonly expiresAt: number;
 }
 
-/** What a script gives first: the version, the time, the time to the next expiry or −1. */
-export function stateOf(answer: unknown[]): RegistryState {
-  const [version, now, next] = answer.slice(0, 3).map(Number) as [number, number, number];
+/**
+ * Parses the beginning of a script's reply: the version, the time, the time to the next expiry or
+ * −1.
+ */
+export function parseState(reply: unknown[]): RegistryState {
+  const [version, now, next] = reply.slice(0, 3).map(Number) as [number, number, number];
   return { version, now, nextExpiry: next >= 0 ? next : Infinity };
 }
 
-/** What changed, as it was published. */
+/** A change, as it was published. */
 export type Change = RegistryState & (Registered | Gone | StatusChanged);
 
 interface Registered {
@@ -45,22 +52,25 @@ interface Gone {
 interface StatusChanged {
   readonly kind: 'status';
   readonly instanceId: string;
-  readonly status: string;
+  readonly status: ServiceInstance['status'];
 }
 
-/** Longer than any instance that was checked when it was registered can be, each character escaped. */
+/**
+ * Characters. No instance that was checked when it was registered is longer, even with each
+ * character escaped.
+ */
 const MAX_RECORD = 512 * 1024;
 const RECORD = /^(\d+) (\d+) (.+)$/s;
 
-/** What is longer is to be read rather than to be heard. */
+/** Characters. A longer message is ignored, and the change is read instead. */
 const MAX_CHANGE = MAX_RECORD + 1_024;
 const CHANGE = /^(\d+) (\d+) (-1|\d+) (registered|expired|deregistered|status) (\S+)(?: (.+))?$/s;
 
-/** Undefined if it is nothing that the registry publishes. */
+/** Parses a message. Gives undefined if it is none that the registry publishes. */
 export function parseChange(text: string): Change | undefined {
   if (text.length > MAX_CHANGE) return undefined;
   const [, version, now, next, kind, ids = '', rest = ''] = CHANGE.exec(text) ?? [];
-  const state = stateOf([version, now, next]);
+  const state = parseState([version, now, next]);
   switch (kind) {
     case 'registered': {
       const expiresAt = state.now + Number(RECORD.exec(rest)?.[2] ?? 0);
@@ -72,24 +82,24 @@ export function parseChange(text: string): Change | undefined {
       return rest === '' && instanceIds.every(isName) ? { ...state, kind, instanceIds } : undefined;
     }
     case 'status':
-      return { ...state, kind, instanceId: ids, status: rest };
+      return rest === '' ? undefined : { ...state, kind, instanceId: ids, status: readStatus(rest) };
     default:
       return undefined;
   }
 }
 
-/** An entry that can be trusted to be well-formed, if not to be true. */
-export interface TrustedEntry {
+/** An entry that is well-formed, if not necessarily true. */
+export interface ParsedEntry {
   readonly epoch: string;
   readonly instance: ServiceInstance;
 }
 
 /**
- * Entries come from whoever can write to Redis.
+ * Parses an entry, which may come from anybody who can write to Redis.
  *
  * @throws InvalidInstanceError, SyntaxError or TypeError saying what is wrong with it.
  */
-export function trust(serviceName: string, entry: RegistryEntry): TrustedEntry {
+export function parseEntry(serviceName: string, entry: RegistryEntry): ParsedEntry {
   const { instanceId, record, status, expiresAt } = entry;
   if (record.length > MAX_RECORD) throw new TypeError(`it is longer than ${MAX_RECORD} characters`);
   const [, epoch, ttl, json] = RECORD.exec(record) ?? [];
@@ -98,23 +108,34 @@ export function trust(serviceName: string, entry: RegistryEntry): TrustedEntry {
   }
   const registered: unknown = JSON.parse(json);
   if (typeof registered !== 'object') throw new TypeError('its JSON must be an object');
+  const registration = registered as InstanceRegistration | null;
   const instance = toInstance({
-    ...(registered as InstanceRegistration),
+    ...(registration as InstanceRegistration),
     serviceName,
     instanceId,
-    ...(status !== undefined && { status: status as ServiceInstance['status'] }),
+    status: readStatus(status ?? registration?.status),
     lastHeartbeat: expiresAt - Number(ttl),
   });
   return { epoch, instance };
 }
 
-/** What was registered by this process. */
-export function instanceOf(serviceName: string, instanceId: string, json: string): ServiceInstance {
+/**
+ * Reads a status. One that this version does not know may be one of a newer version, and keeps no
+ * instance from its calls.
+ */
+export function readStatus(status: string): ServiceInstance['status'];
+export function readStatus(status: string | undefined): ServiceInstance['status'] | undefined;
+export function readStatus(status: string | undefined): ServiceInstance['status'] | undefined {
+  return status === undefined || isStatus(status) ? status : 'unknown';
+}
+
+/** Decodes an instance that this process has registered. */
+export function decodeInstance(serviceName: string, instanceId: string, json: string): ServiceInstance {
   return toInstance({ ...JSON.parse(json), serviceName, instanceId });
 }
 
-/** What is kept of an instance: the rest, the registry knows by itself. */
-export function toJson({
+/** Encodes the fields of an instance that the registry does not know by itself. */
+export function encodeInstance({
   serviceName: _,
   instanceId: __,
   lastHeartbeat: ___,

@@ -1,18 +1,18 @@
 import { Script } from './redis-connection.ts';
 
 /*
- * The registry of one service, in one hash slot. KEYS:
- *   1 instances  hash   id → '<epoch> <ttl> <what was registered, as JSON>'
+ * The registry of one service has these keys, in one hash slot:
+ *   1 instances  hash   id → '<epoch> <ttl> <the registered fields as JSON>'
  *   2 leases     zset   id by the time of its expiry
- *   3 statuses   hash   id → what a health check found since it was registered
+ *   3 statuses   hash   id → the status that a health check found since the instance was registered
  *   4 meta       hash   version, longest: the longest ttl
- * Where it is not in a slot of its own, REGISTER takes a fifth: the set of the names of all services. HEARTBEAT takes it
- * after the keys of all its services.
+ * Outside a cluster REGISTER takes a fifth key: the set of the names of all services. HEARTBEAT
+ * takes that key after the keys of all its services.
  *
- * All times are milliseconds of Redis's clock, read within the script: those of the hosts do not matter. Whoever
- * runs one of the scripts takes out what has expired, if Redis takes writes. Every change counts up the version and is
- * published as
- * '<version> <now> <time to the next expiry, or −1> <what> <of which instance> <…>'.
+ * All times are milliseconds of Redis's clock, read within the script: the clocks of the hosts do
+ * not matter. Each script removes what has expired, if Redis takes writes. Every change counts up
+ * the version and is published as
+ * '<version> <now> <time to the next expiry, or −1> <kind of change> <id> <…>'.
  */
 const PRELUDE = `
 local function microseconds()
@@ -40,7 +40,8 @@ local function isWrongType(reply)
   return type(reply) == 'table' and reply.err and string.find(reply.err, 'WRONGTYPE', 1, true) ~= nil
 end
 
--- For a day after the last instance has expired, so that all clients have seen that before it goes.
+-- Milliseconds that the keys stay after the last instance has expired, a day: all clients have seen
+-- that by then.
 local KEPT = 86400000
 -- Milliseconds: no ttl is longer.
 local MAX_TTL = 2147483647
@@ -50,7 +51,8 @@ local function nextExpiry(keys, at)
   return first and math.max(0, first - at) or -1
 end
 
--- The first version of all is a time, so that versions go up even if Redis lost everything in between.
+-- The first version of all is a time, so that versions go up even if Redis lost everything in
+-- between.
 local function beginVersions(keys)
   local version = microseconds()
   redis.call('HSET', keys[4], 'version', digits(version))
@@ -58,11 +60,11 @@ local function beginVersions(keys)
   return version
 end
 
-local function publish(keys, channel, at, what)
+local function publish(keys, channel, at, change)
   local version = redis.call('HINCRBY', keys[4], 'version', 1)
   if version == 1 then version = beginVersions(keys) end
-  local news = { digits(version), digits(at), digits(nextExpiry(keys, at)), what }
-  redis.call('PUBLISH', channel, table.concat(news, ' '))
+  local message = { digits(version), digits(at), digits(nextExpiry(keys, at)), change }
+  redis.call('PUBLISH', channel, table.concat(message, ' '))
 end
 
 local function remove(keys, id)
@@ -71,16 +73,17 @@ local function remove(keys, id)
   return redis.call('HDEL', keys[1], id)
 end
 
--- Why Redis rejects writes, as when it is full; '' if it takes them. To be asked before the script has written
--- anything, since Redis lets it go on then.
+-- Gives why Redis rejects writes, as when it is full; '' if it takes them. To be called before the
+-- script has written anything: after that Redis lets the script go on.
 local function rejection(keys)
   local reply = redis.pcall('ZADD', keys[2], 'XX', 0, '')
   return type(reply) == 'table' and reply.err or ''
 end
 
--- Where writes are rejected, heartbeats are too, and that an instance sent none means nothing: all of them stay. Gives
--- why, or ''.
--- No lease may be longer than the longest ttl: one that is was given before the clock was set back.
+-- Removes the instances that have expired. Gives why Redis rejects writes, or ''. Where it rejects
+-- writes, it rejects heartbeats too, so that a missing heartbeat means nothing, and all instances
+-- stay. No lease may be longer than the longest ttl: a longer one was given before the clock was
+-- set back.
 local function reap(keys, channel, at)
   local longest = tonumber(redis.call('HGET', keys[4], 'longest') or 0)
   local last = redis.call('ZREVRANGE', keys[2], 0, 0, 'WITHSCORES')[2]
@@ -97,7 +100,7 @@ local function reap(keys, channel, at)
   local known = {}
   for _, id in ipairs(expired) do
     remove(keys, id)
-    -- Nobody believed in what is no id; in a list it could be taken for several.
+    -- No client believed in an id that is no name; in a list it could be taken for several ids.
     if not string.find(id, '[^%w_.:-]') then known[#known + 1] = id end
   end
   if #known > 0 then publish(keys, channel, at, 'expired ' .. table.concat(known, ',')) end
@@ -113,8 +116,9 @@ local function longestOf(keys)
   return longest
 end
 
--- Begins anew what no registry has written: a key of another type, a version or a longest ttl that is none. No instance
--- could register before somebody deletes it. To be called before anything else. Gives the keys, or ''.
+-- Begins a key anew that holds what no registry has written: another type, or a version or longest
+-- ttl that is no number. Otherwise no instance could register before somebody deletes the key. To
+-- be called before anything else. Gives the keys, or ''.
 local function heal(keys, channel, at)
   local healed = {}
   for index = 1, 4 do
@@ -145,8 +149,8 @@ local function heal(keys, channel, at)
   return table.concat(healed, ' ')
 end
 
--- What nobody touches any more goes by itself, and all of it at once: were the version to stay, a client could not
--- tell that the instances have gone.
+-- Has the keys of a service that nobody touches any more go by themselves, all at once: were the
+-- version to stay, a client could not tell that the instances have gone.
 local function keep(keys, ttl, anew)
   local longest = tonumber(redis.call('HGET', keys[4], 'longest') or 0)
   if longest == 0 and not redis.call('HGET', keys[4], 'version') then beginVersions(keys) end
@@ -161,8 +165,8 @@ end
 `;
 
 /**
- * ARGV: channel, id, epoch ('' at the first registration), ttl, JSON, name of the service. Gives the epoch, −1 if a
- * later one holds the id; and the keys that it had to begin anew, or ''.
+ * ARGV: channel, id, epoch ('' at the first registration), ttl, JSON, name of the service. Gives
+ * the epoch, or −1 if a later one has the id; and the keys that were begun anew, or ''.
  */
 export const REGISTER = new Script(`${PRELUDE}
 local channel, id, given, ttl, json = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
@@ -190,13 +194,15 @@ return { digits(given), healed }
 `);
 
 /**
- * Of several services at once, four keys for each. ARGV: the number of services; for each of them channel, ttl, number
- * of instances, then id and epoch of each; then the names of the services, if the key for them was given. Gives for
- * each instance 1 if it is kept alive, 0 if it is not known, −1 if a later epoch holds the id; then for each service the keys
- * that it had to begin anew, or ''.
+ * Keeps instances of several services alive at once, with four keys for each. ARGV: the number of
+ * services; for each of them channel, ttl, number of instances, then id and epoch of each; then the
+ * names of the services, if the key for them was given. Gives for each instance 1 if it is kept
+ * alive, 0 if it is not known, −1 if a later epoch has the id; then for each service the keys that
+ * were begun anew, or ''.
  *
- * A full Redis lets heartbeats through, since they take no memory: without them all would have expired when there is
- * room again. A script may go on there once it has written what Redis takes even then, such as a removal.
+ * A full Redis takes heartbeats, since they need no memory: without them all instances would have
+ * expired when there is room again. A script may go on in a full Redis once it has written what
+ * Redis takes even then, such as a removal.
  */
 export const HEARTBEAT = new Script(`${PRELUDE}
 local at = now()
@@ -223,7 +229,7 @@ for first = 1, 4 * services, 4 do
     local record = redis.call('HGET', keys[1], id)
     local epoch = epochOf(record)
     local known = epoch == given
-    -- One that had no lease was in no list any more.
+    -- An instance that had no lease was in no list any more.
     if known and redis.call('ZADD', keys[2], digits(at + ttl), id) == 1 then
       lost = true
       redis.call('HDEL', keys[3], id)
@@ -234,7 +240,7 @@ for first = 1, 4 * services, 4 do
   if not full then reap(keys, channel, at) end
   keep(keys, ttl, lost)
 end
--- Redis may have lost the names. Whatever is wrong with them, no instance must expire for it.
+-- Redis may have lost the names. No instance may expire because something is wrong with them.
 local names = KEYS[4 * services + 1]
 for first = position, names and #ARGV or 0, 1000 do
   local batch = { unpack(ARGV, first, math.min(#ARGV, first + 999)) }
@@ -248,8 +254,8 @@ return results
 `);
 
 /**
- * ARGV: channel, id, epoch ('' for whichever holds the id). Gives 1 if it was there. One that Redis forgot is
- * announced all the same: there are clients that still hold it.
+ * ARGV: channel, id, epoch ('' for any). Gives 1 if the instance was there. The departure of an
+ * instance that Redis forgot is published all the same: some clients still have it.
  */
 export const DEREGISTER = new Script(`${PRELUDE}
 local channel, id, given = ARGV[1], ARGV[2], tonumber(ARGV[3])
@@ -271,7 +277,7 @@ reap(KEYS, channel, at)
 if not redis.call('HGET', KEYS[1], id) then return 0 end
 if redis.call('HGET', KEYS[3], id) ~= status then
   redis.call('HSET', KEYS[3], id, status)
-  -- It goes with the instances, should nobody touch them any more.
+  -- The statuses go with the instances if nobody touches them any more.
   local left = redis.call('PTTL', KEYS[1])
   if left > 0 then redis.call('PEXPIRE', KEYS[3], left) end
   publish(KEYS, channel, at, 'status ' .. id .. ' ' .. status)
@@ -279,7 +285,7 @@ end
 return 1
 `);
 
-const LOOK = `${PRELUDE}
+const READ_PRELUDE = `${PRELUDE}
 local channel, ask = ARGV[1], ARGV[2] == '1'
 local at = now()
 local rejected = reap(KEYS, channel, at)
@@ -287,15 +293,19 @@ if rejected == '' and ask then rejected = rejection(KEYS) end
 `;
 
 /**
- * ARGV: channel, 1 to ask whether Redis takes writes although nothing has expired. Gives the version, the time, the
- * time to the next expiry, and why Redis rejects writes, or ''. It reads even there.
+ * ARGV: channel, 1 to ask whether Redis takes writes although nothing has expired. Gives the
+ * version, the time, the time to the next expiry, and why Redis rejects writes, or ''. It reads
+ * also where Redis rejects writes.
  */
-export const TOUCH = new Script(`${LOOK}
+export const TOUCH = new Script(`${READ_PRELUDE}
 return { redis.call('HGET', KEYS[4], 'version') or '0', digits(at), digits(nextExpiry(KEYS, at)), rejected }
 `);
 
-/** ARGV: as of TOUCH. Gives what TOUCH gives, then all instances, statuses and leases, as flat lists. */
-export const READ = new Script(`${LOOK}
+/**
+ * ARGV: like those of TOUCH. Gives what TOUCH gives, then all instances, statuses and leases, as
+ * flat lists.
+ */
+export const READ = new Script(`${READ_PRELUDE}
 return {
   redis.call('HGET', KEYS[4], 'version') or '0', digits(at), digits(nextExpiry(KEYS, at)), rejected,
   redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[3]),
@@ -303,16 +313,16 @@ return {
 }
 `);
 
-/** KEYS: the lease. ARGV: holder, milliseconds. Gives 1 if the holder has it. */
-export const ACQUIRE_LEASE = new Script(`
+/** KEYS: the lock. ARGV: holder, milliseconds. Gives 1 if the holder has the lock. */
+export const ACQUIRE_LOCK = new Script(`
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 `);
 
-/** KEYS: the lease. ARGV: holder. */
-export const RELEASE_LEASE = new Script(`
+/** KEYS: the lock. ARGV: holder. */
+export const RELEASE_LOCK = new Script(`
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 return redis.call('DEL', KEYS[1])
 `);

@@ -1,58 +1,74 @@
 import { isName } from '../discovery/service-instance.ts';
 import type { RedisError } from '../errors.ts';
 import { groupBy } from '../internal/group-by.ts';
-import { isRefusal } from './own-connection.ts';
+import { isReplyError } from './ioredis-errors.ts';
 import type { RedisConnection, Script } from './redis-connection.ts';
-import { type RegistryEntry, type RegistryState, stateOf } from './registry-format.ts';
+import { parseState, type RegistryEntry, type RegistryState } from './registry-format.ts';
 import { DEREGISTER, HEARTBEAT, READ, REGISTER, SET_STATUS, TOUCH } from './registry-scripts.ts';
 
 /** Milliseconds after which the names of services are written again in a cluster. */
 const NAMING_INTERVAL = 600_000;
 
-/** What the registry keeps of an instance. */
+/** The registration of an instance. */
 export interface Registration {
   readonly serviceName: string;
   readonly instanceId: string;
-  /** A number that is larger with each start; of two processes with one id the later start counts. */
+  /**
+   * A number that grows with each start. Of two processes with one id the one with the later start
+   * counts.
+   */
   readonly epoch: string;
   /** Milliseconds. */
   readonly ttl: number;
-  /** What was registered, as JSON. */
+  /** The registered fields, as JSON. */
   readonly json: string;
 }
 
-/** What a look at the registry finds. */
-export interface RegistryLook extends RegistryState {
+/** The state of a registry, and whether it is maintained. */
+export interface TouchResult extends RegistryState {
   /**
-   * Why the registry is not kept up to date: Redis rejects all writes, as when it is full; or some instances should
-   * have expired, and this client has not the right to take them out. Undefined if it is.
+   * Why the registry is not maintained: Redis rejects all writes, as when it is full; or some
+   * instances should have expired, and this client has not the right to remove them. Undefined if
+   * the registry is maintained.
    */
   readonly rejection: string | undefined;
 }
 
-export interface RegistryContent extends RegistryLook {
+export interface RegistryContent extends TouchResult {
   readonly entries: readonly RegistryEntry[];
-  /** Ids of which Redis has only a part, as when it evicted the other: instances do not expire or leave so. */
+  /**
+   * The ids of which Redis has only a part, as when it evicted the other part: instances do not
+   * expire or leave like that.
+   */
   readonly damaged: readonly string[];
 }
 
-/** An error if it could not be told. */
+/** The result of a heartbeat; an error if Redis could not be asked. */
 export type HeartbeatResult = 'alive' | 'unknown' | 'replaced' | Error;
 
-/** The registry of services in Redis: each method is one round trip. See docs/discovery.md for the layout. */
+/**
+ * Reads and writes the registry of services in Redis. Each method is one round trip.
+ * docs/discovery.md tells the layout.
+ */
 export class ServiceRegistry {
   readonly #connection: RedisConnection;
   readonly #prefix: string;
-  /** False once Redis has said that this client may only read: it is not asked again and again, which ACL LOG shows. */
+  /**
+   * False once Redis has denied this client a write: it is not asked again and again, which ACL LOG
+   * would show.
+   */
   #mayWrite = true;
-  /** True once Redis has let this client run scripts only as one that reads. */
+  /** True once Redis has let this client run scripts only as read-only ones. */
   #readsOnly = false;
   /** `performance.now()` when the names of all services were written last, in a cluster. */
   #namedAt = performance.now();
 
   readonly #onHealed: (serviceName: string, keys: readonly string[]) => void;
 
-  /** @param onHealed told of keys of a service that held what no registry has written, and were begun anew. */
+  /**
+   * @param onHealed is called with the keys of a service that held what no registry has written,
+   * and were begun anew.
+   */
   constructor(
     connection: RedisConnection,
     keyPrefix: string,
@@ -67,7 +83,10 @@ export class ServiceRegistry {
     return `${this.#prefix}:{${serviceName}}:changes`;
   }
 
-  /** Gives the epoch: that of the registration, or a new one where it has none; undefined if a later one holds the id. */
+  /**
+   * Registers an instance. Gives the epoch of the registration, or a new one where it has none;
+   * undefined if a later epoch has the id.
+   */
   async register(registration: Omit<Registration, 'epoch'> & { epoch?: string | undefined }) {
     const { serviceName, instanceId, epoch = '', ttl, json } = registration;
     const keys = this.#keysOf(serviceName);
@@ -75,7 +94,8 @@ export class ServiceRegistry {
     if (!this.#connection.clustered) keys.push(this.#servicesKey);
     const [given, healed] = (await this.#connection.evaluate(REGISTER, keys, args)) as unknown[];
     this.#tellHealed(serviceName, healed);
-    // In another slot; and after it, so that whoever forgets the name meanwhile finds what is registered.
+    // The name is in another slot. It is written last, so that a client that forgets the name
+    // meanwhile finds the instance.
     if (this.#connection.clustered) await this.#addName(serviceName);
     return given === '-1' ? undefined : String(given);
   }
@@ -84,7 +104,7 @@ export class ServiceRegistry {
     if (healed !== '') this.#onHealed(serviceName, String(healed).split(' '));
   }
 
-  /** @param epoch undefined for whoever holds the id. */
+  /** @param epoch undefined to deregister the instance whatever its epoch is. */
   async deregister(serviceName: string, instanceId: string, epoch: string | undefined): Promise<boolean> {
     return Number(await this.#evaluate(DEREGISTER, serviceName, instanceId, epoch ?? '')) === 1;
   }
@@ -93,38 +113,44 @@ export class ServiceRegistry {
     return Number(await this.#evaluate(SET_STATUS, serviceName, instanceId, status)) === 1;
   }
 
-  /** Keeps all of them alive, in one command; in a cluster one for each service. In the order given. */
+  /**
+   * Keeps instances alive with one command, in a cluster with one for each service. Gives the
+   * results in the order given.
+   */
   async heartbeat(registrations: readonly Registration[]): Promise<HeartbeatResult[]> {
     const services = [...groupBy(registrations, ({ serviceName }) => serviceName).values()];
-    this.#nameAgain(services.map(([first]) => first!.serviceName));
+    this.#renewNames(services.map(([first]) => first!.serviceName));
     const batches = this.#connection.clustered ? services.map((service) => [service]) : [services];
     const results = new Map<Registration, HeartbeatResult>();
     await Promise.all(batches.map((batch) => this.#beat(batch, results)));
     return registrations.map((registration) => results.get(registration)!);
   }
 
-  async touch(serviceName: string): Promise<RegistryLook> {
-    return this.#lookOf(await this.#look(TOUCH, serviceName));
+  async touch(serviceName: string): Promise<TouchResult> {
+    return this.#toTouchResult(await this.#evaluateRead(TOUCH, serviceName));
   }
 
   async read(serviceName: string): Promise<RegistryContent> {
-    const answer = await this.#look(READ, serviceName);
-    const [records, statuses, leases] = answer.slice(4).map((list) => pairs(list as unknown[]));
+    const reply = await this.#evaluateRead(READ, serviceName);
+    const [records, statuses, leases] = reply.slice(4).map((list) => toMap(list as unknown[]));
     const entries: RegistryEntry[] = [];
     for (const [instanceId, record] of records!) {
       const expiresAt = Number(leases!.get(instanceId));
       const status = statuses!.get(instanceId);
-      // What has no lease was never registered, and would stay for ever.
+      // An instance without an expiry was never registered, and would stay for ever.
       if (Number.isFinite(expiresAt)) entries.push({ instanceId, record, status, expiresAt });
     }
     const damaged = [
       ...[...records!.keys()].filter((instanceId) => !leases!.has(instanceId)),
       ...[...leases!.keys()].filter((instanceId) => !records!.has(instanceId)),
     ];
-    return { ...this.#lookOf(answer), entries, damaged };
+    return { ...this.#toTouchResult(reply), entries, damaged };
   }
 
-  /** The names of all services, in order. Those of which nothing is left are forgotten. */
+  /**
+   * Gives the names of all services, in order, and forgets the names of services of which nothing
+   * is left.
+   */
   async services(): Promise<string[]> {
     const members = await this.#connection.run((client) => client.smembers(this.#servicesKey));
     const names = [...members].filter(isName).sort();
@@ -144,31 +170,31 @@ export class ServiceRegistry {
     );
   }
 
-  async #look(script: Script, serviceName: string): Promise<unknown[]> {
+  async #evaluateRead(script: Script, serviceName: string): Promise<unknown[]> {
     const args = [this.channelOf(serviceName), this.#mayWrite ? 1 : 0];
-    const look = (readOnly: boolean) =>
+    const evaluate = (readOnly: boolean) =>
       this.#connection.evaluate(script, this.#keysOf(serviceName), args, readOnly) as Promise<unknown[]>;
-    if (this.#readsOnly) return look(true);
+    if (this.#readsOnly) return evaluate(true);
     try {
-      return await look(false);
+      return await evaluate(false);
     } catch (error) {
       if (!(error as RedisError).denied) throw error;
-      const answer = await look(true).catch(() => {
+      const reply = await evaluate(true).catch(() => {
         throw error;
       });
       this.#readsOnly = true;
-      return answer;
+      return reply;
     }
   }
 
-  #lookOf(answer: unknown[]): RegistryLook {
-    const state = stateOf(answer);
-    const rejection = String(answer[3]);
+  #toTouchResult(reply: unknown[]): TouchResult {
+    const state = parseState(reply);
+    const rejection = String(reply[3]);
     const readOnly = /READONLY|NOPERM|user executing the script|read-only scripts/.test(rejection);
     if (readOnly) this.#mayWrite = false;
-    // Whoever may write takes out what has expired, unless it is overdue.
-    const inOrder = rejection === '' || (readOnly && state.nextExpiry > 0);
-    return { ...state, rejection: inOrder ? undefined : rejection };
+    // Clients that may write remove what has expired, unless it is overdue.
+    const maintained = rejection === '' || (readOnly && state.nextExpiry > 0);
+    return { ...state, rejection: maintained ? undefined : rejection };
   }
 
   #evaluate(script: Script, serviceName: string, ...args: (string | number)[]): Promise<unknown> {
@@ -196,17 +222,17 @@ export class ServiceRegistry {
       args.push(...names);
     }
     try {
-      const answers = (await this.#connection.evaluate(HEARTBEAT, keys, args)) as unknown[];
+      const replies = (await this.#connection.evaluate(HEARTBEAT, keys, args)) as unknown[];
       const registrations = services.flat();
       registrations.forEach((registration, index) => {
-        results.set(registration, HEARTBEAT_RESULTS[String(answers[index])] ?? 'unknown');
+        results.set(registration, HEARTBEAT_RESULTS[String(replies[index])] ?? 'unknown');
       });
       names.forEach((name, index) => {
-        this.#tellHealed(name, answers[registrations.length + index]);
+        this.#tellHealed(name, replies[registrations.length + index]);
       });
     } catch (error) {
-      // What is wrong with the keys of one service must not cost the instances of the others their lives.
-      if (services.length > 1 && isRefusal((error as RedisError).cause)) {
+      // Broken keys of one service must not let the instances of other services expire.
+      if (services.length > 1 && isReplyError((error as RedisError).cause)) {
         await Promise.all(services.map((service) => this.#beat([service], results)));
       } else {
         for (const registration of services.flat()) results.set(registration, error as RedisError);
@@ -214,8 +240,11 @@ export class ServiceRegistry {
     }
   }
 
-  /** In a cluster the names are in a slot of their own, and so are written now and then, should Redis have lost them. */
-  #nameAgain(names: readonly string[]): void {
+  /**
+   * Writes the names now and then in a cluster, where they are in a slot of their own, in case
+   * Redis has lost them.
+   */
+  #renewNames(names: readonly string[]): void {
     if (!this.#connection.clustered || performance.now() - this.#namedAt < NAMING_INTERVAL) return;
     this.#namedAt = performance.now();
     this.#connection.run((client) => client.sadd(this.#servicesKey, ...names)).catch(() => {});
@@ -237,13 +266,16 @@ export class ServiceRegistry {
     }
   }
 
-  /** True if it is forgotten: it may have been registered between the look and the removal of its name. */
+  /**
+   * Removes the name of a service. Gives false if the service was registered between the check and
+   * the removal.
+   */
   async #forget(serviceName: string): Promise<boolean> {
     try {
       await this.#connection.run((client) => client.srem(this.#servicesKey, serviceName));
     } catch (error) {
-      // Whoever may write will.
-      if (isRefusal((error as RedisError).cause)) return true;
+      // A client that may write will remove it.
+      if (isReplyError((error as RedisError).cause)) return true;
       throw error;
     }
     if (!(await this.#isLeft(serviceName))) return true;
@@ -259,8 +291,8 @@ function isWrongType(error: unknown): boolean {
 
 const HEARTBEAT_RESULTS: Record<string, HeartbeatResult> = { '1': 'alive', '0': 'unknown', '-1': 'replaced' };
 
-/** A flat list of keys and values, as Redis gives it, as a map. */
-function pairs(list: readonly unknown[]): Map<string, string> {
+/** Makes a map of a flat list of keys and values, as Redis gives it. */
+function toMap(list: readonly unknown[]): Map<string, string> {
   const map = new Map<string, string>();
   for (let index = 0; index + 1 < list.length; index += 2)
     map.set(String(list[index]), String(list[index + 1]));

@@ -2,20 +2,23 @@ import { randomUUID } from 'node:crypto';
 import { readFile, rename, unlink, writeFile } from 'node:fs/promises';
 import { isName, type ServiceInstance, toInstance } from '../discovery/service-instance.ts';
 import { InvalidInstanceError } from '../errors.ts';
+import { readStatus } from './registry-format.ts';
 
 /** Milliseconds in which changes are gathered before the file is written. */
 const DELAY = 5_000;
-const MAX_NEWS = 1_000;
+/** The most services without instances that are remembered until the file is written. */
+const MAX_PENDING = 1_000;
 
 /**
- * The last known instances of each service, kept in a file for a process that starts while the registry is away.
- * The file is replaced as a whole, so that a process that dies leaves the one before; several may share it.
+ * Keeps the last known instances of each service in a file, for a process that starts while the
+ * registry is away. The file is replaced as a whole, so that a process that dies leaves the file
+ * before it; several processes may share the file.
  */
 export class SnapshotFile {
   readonly #path: string;
   readonly #onError: (error: unknown) => void;
-  /** What the file does not have yet. */
-  readonly #news = new Map<string, readonly ServiceInstance[]>();
+  /** The instances that are not written to the file yet. */
+  readonly #pending = new Map<string, readonly ServiceInstance[]>();
   #timer: NodeJS.Timeout | undefined = undefined;
   #writing: Promise<void> = Promise.resolve();
 
@@ -24,14 +27,17 @@ export class SnapshotFile {
     this.#onError = onError;
   }
 
-  /** What was known of the service the last time; undefined if nothing was. */
-  async recall(serviceName: string): Promise<readonly ServiceInstance[] | undefined> {
+  /**
+   * Reads the instances that were last known of a service; undefined if the file does not have the
+   * service.
+   */
+  async restore(serviceName: string): Promise<readonly ServiceInstance[] | undefined> {
     const content = await this.#read();
     const list = Object.hasOwn(content, serviceName) ? content[serviceName] : undefined;
     if (!Array.isArray(list)) return undefined;
     return list.flatMap((entry) => {
       try {
-        return [recalled(serviceName, entry)];
+        return [parseEntry(serviceName, entry)];
       } catch (error) {
         this.#onError(error);
         return [];
@@ -39,14 +45,18 @@ export class SnapshotFile {
     });
   }
 
-  /** Names may come from requests: of services without instances no more are remembered until the file is written. */
+  /**
+   * Remembers the instances of a service. Names may come from requests, so that services without
+   * instances are bounded.
+   */
   remember(serviceName: string, instances: readonly ServiceInstance[]): void {
-    if (instances.length === 0 && this.#news.size >= MAX_NEWS && !this.#news.has(serviceName)) return;
-    this.#news.set(serviceName, instances);
+    if (instances.length === 0 && this.#pending.size >= MAX_PENDING && !this.#pending.has(serviceName))
+      return;
+    this.#pending.set(serviceName, instances);
     this.#timer ??= setTimeout(() => void this.flush(), DELAY).unref();
   }
 
-  /** Writes what is new. */
+  /** Writes the instances that are not written yet. */
   flush(): Promise<void> {
     clearTimeout(this.#timer);
     this.#timer = undefined;
@@ -54,7 +64,7 @@ export class SnapshotFile {
     return this.#writing;
   }
 
-  /** Whatever is wrong with the file, it is as if it was not there. */
+  /** Reads the file. A file that is missing or malformed counts as empty. */
   async #read(): Promise<Record<string, unknown>> {
     try {
       const content: unknown = JSON.parse(await readFile(this.#path, 'utf8'));
@@ -68,30 +78,33 @@ export class SnapshotFile {
     }
   }
 
-  /** Services of which there is no news stay as they are in the file, where another process may have written them. */
+  /**
+   * Leaves the services that did not change as they are in the file, where another process may have
+   * written them.
+   */
   async #write(): Promise<void> {
-    if (this.#news.size === 0) return;
-    const news = [...this.#news];
+    if (this.#pending.size === 0) return;
+    const pending = [...this.#pending];
     const content = new Map(Object.entries(await this.#read()));
-    for (const [serviceName, instances] of news) {
-      // Names may come from requests: only those that mean something are kept.
+    for (const [serviceName, instances] of pending) {
+      // Names may come from requests: only those of services with instances are kept.
       if (instances.length > 0) content.set(serviceName, instances);
       else content.delete(serviceName);
     }
     const text = JSON.stringify(Object.fromEntries(content));
     try {
       await this.#replace(text);
-      this.#forget(news);
+      this.#forget(pending);
     } catch (error) {
-      // The rest is tried again with the next change.
-      this.#forget(news.filter(([, instances]) => instances.length === 0));
+      // The rest is written with the next change.
+      this.#forget(pending.filter(([, instances]) => instances.length === 0));
       throw error;
     }
   }
 
-  #forget(news: readonly (readonly [string, readonly ServiceInstance[]])[]): void {
-    for (const [serviceName, instances] of news) {
-      if (this.#news.get(serviceName) === instances) this.#news.delete(serviceName);
+  #forget(written: readonly (readonly [string, readonly ServiceInstance[]])[]): void {
+    for (const [serviceName, instances] of written) {
+      if (this.#pending.get(serviceName) === instances) this.#pending.delete(serviceName);
     }
   }
 
@@ -108,8 +121,9 @@ export class SnapshotFile {
 }
 
 /** @throws InvalidInstanceError */
-function recalled(serviceName: string, entry: unknown): ServiceInstance {
-  const registration = { ...(entry as ServiceInstance), serviceName };
+function parseEntry(serviceName: string, entry: unknown): ServiceInstance {
+  const known = entry as ServiceInstance | null;
+  const registration = { ...(known as ServiceInstance), serviceName, status: readStatus(known?.status) };
   if (isName(registration.instanceId)) return toInstance(registration);
   throw new InvalidInstanceError(`an instance of '${serviceName}' has no instanceId`);
 }

@@ -606,13 +606,13 @@ describe('the options of a balancer', () => {
     ['strategy', { discovery, strategy: 'fastest' }, TypeError],
     ['strategy', { discovery, strategy: 'toString' }, TypeError],
     ['strategy', { discovery, strategy: null }, TypeError],
-    ['strategy', { discovery, strategy: 2 }, RangeError],
+    ['strategy', { discovery, strategy: 2 }, TypeError],
     ['outlierDetection', { discovery, outlierDetection: true }, TypeError],
     ['outlierDetection', { discovery, outlierDetection: { consecutiveFailures: 0 } }, RangeError],
     ['consecutiveFailures', { discovery, outlierDetection: { consecutiveFailures: 0 } }, RangeError],
     ['slowStart', { discovery, slowStart: true }, TypeError],
     ['duration', { discovery, slowStart: { duration: -1 } }, RangeError],
-    ['random', { discovery, random: 4 }, RangeError],
+    ['random', { discovery, random: 4 }, TypeError],
     ['strategie', { discovery, strategie: 'random' }, TypeError],
   ])('%s: a wrong one is named (%#)', (option, options, kind) => {
     const make = () => new LoadBalancer(options as unknown as LoadBalancerOptions);

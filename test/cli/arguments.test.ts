@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { type Command, parseCommand } from '../../src/cli/arguments.ts';
 import { CommandError } from '../../src/cli/command-error.ts';
 
-function refusalOf(args: string[], env: Record<string, string> = {}): CommandError {
+function errorOf(args: string[], env: Record<string, string> = {}): CommandError {
   let command: Command;
   try {
     command = parseCommand(args, env);
@@ -14,7 +14,7 @@ function refusalOf(args: string[], env: Record<string, string> = {}): CommandErr
 }
 
 describe('the command line', () => {
-  it('lists all services of the prefix holdfast unless told otherwise', () => {
+  it('the command line lists all services of the prefix holdfast unless told otherwise', () => {
     expect(parseCommand(['services', '--redis', 'redis://redis:6379/2'], {})).toEqual({
       command: 'services',
       names: [],
@@ -26,7 +26,7 @@ describe('the command line', () => {
     });
   });
 
-  it('takes names of services, each once, and every option', () => {
+  it('the command line takes names of services, each once, and every option', () => {
     const line = 'services b a b --redis rediss://r --key-prefix p:1 --watch --json --timeout 250';
     expect(parseCommand(line.split(' '), {})).toEqual({
       command: 'services',
@@ -39,7 +39,7 @@ describe('the command line', () => {
     });
   });
 
-  it('finds Redis by REDIS_URL, unless --redis says something else', () => {
+  it('the command line finds Redis by REDIS_URL, unless --redis says something else', () => {
     const env = { REDIS_URL: 'redis://from-environment' };
     expect(parseCommand(['services'], env)).toMatchObject({ redis: 'redis://from-environment' });
     expect(parseCommand(['services', '--redis', 'redis://given'], env)).toMatchObject({
@@ -53,7 +53,7 @@ describe('the command line', () => {
     [['services', '--help'], 'help'],
     [['--version'], 'version'],
     [['-v'], 'version'],
-  ])('takes %j for %s', (args, command) => {
+  ])('the command line takes %j for %s', (args, command) => {
     expect(parseCommand(args, {})).toEqual({ command });
   });
 
@@ -72,16 +72,16 @@ describe('the command line', () => {
     [['services', ...redis, '--key-prefix', 'a b'], '--key-prefix must be letters'],
     [['services', ...redis, '--timeout', '0'], '--timeout must be a whole number from 1'],
     [['services', ...redis, '--timeout', 'soon'], '--timeout must be a whole number from 1'],
-  ])('says of %j that %s', (args, message) => {
-    const refusal = refusalOf(args);
-    expect(refusal.message).toContain(message);
-    expect(refusal.message).toContain('holdfast --help');
-    expect(refusal.exitCode).toBe(2);
+  ])('the command line rejects %j, and says that %s', (args, message) => {
+    const error = errorOf(args);
+    expect(error.message).toContain(message);
+    expect(error.message).toContain('holdfast --help');
+    expect(error.exitCode).toBe(2);
   });
 
-  it('says so if it is REDIS_URL that is no URL, and takes an empty one for none', () => {
-    expect(refusalOf(['services'], { REDIS_URL: 'redis' }).message).toContain('REDIS_URL must be a URL');
-    expect(refusalOf(['services'], { REDIS_URL: '' }).message).toContain('where is Redis?');
+  it('the command line names REDIS_URL if that is no URL, and ignores an empty one', () => {
+    expect(errorOf(['services'], { REDIS_URL: 'redis' }).message).toContain('REDIS_URL must be a URL');
+    expect(errorOf(['services'], { REDIS_URL: '' }).message).toContain('where is Redis?');
   });
 
   it.each([
@@ -92,7 +92,7 @@ describe('the command line', () => {
     [['services', '--redis', 'redis://:hunter2@redis/zero']],
     [['services', '--redis://:hunter2@redis']],
     [['services', '--watch=redis://:hunter2@redis']],
-  ])('never repeats a password, not even of %j', (args) => {
-    expect(refusalOf(args).message).not.toContain('hunter2');
+  ])('the command line never repeats a password: %j', (args) => {
+    expect(errorOf(args).message).not.toContain('hunter2');
   });
 });

@@ -1,7 +1,7 @@
 import { Writable } from 'node:stream';
 import { onTestFinished } from 'vitest';
+import type { OutputStream } from '../../src/cli/command-io.ts';
 import { run } from '../../src/cli/run.ts';
-import type { OutputStream } from '../../src/cli/surroundings.ts';
 import type { InstanceRegistration } from '../../src/index.ts';
 import { RedisServiceDiscovery, type RedisServiceDiscoveryOptions } from '../../src/redis/index.ts';
 import { redisUrl, uniquePrefix } from '../support/redis.ts';

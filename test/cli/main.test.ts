@@ -46,7 +46,7 @@ function spawned(command: string, args: string[]): Child {
 const holdfast = (...args: string[]) => spawned(process.execPath, [MAIN, ...args]);
 
 describe('the program holdfast', { timeout: 20_000 }, () => {
-  it('lists and exits by itself', async () => {
+  it('the program holdfast lists services and exits by itself', async () => {
     const { register, where } = registry();
     await register('a');
     const child = holdfast('services', ...where);
@@ -55,13 +55,13 @@ describe('the program holdfast', { timeout: 20_000 }, () => {
     expect(child.err).toBe('');
   });
 
-  it('exits with the code of what went wrong', async () => {
+  it('the program holdfast exits with the code of what went wrong', async () => {
     const child = holdfast('services', '--redis', 'redis://127.0.0.1:1', '--timeout', '100');
     expect(await child.ended).toBe(1);
     expect(child.err.split('\n')).toEqual([expect.stringMatching(/^holdfast: Redis at 127\.0\.0\.1:1 /), '']);
   });
 
-  it('watches until Ctrl-C, and then exits with 0', async () => {
+  it('the program holdfast watches until Ctrl-C, and then exits with 0', async () => {
     const { register, where } = registry();
     await register('a');
     const child = holdfast('services', '--watch', ...where);
@@ -74,7 +74,7 @@ describe('the program holdfast', { timeout: 20_000 }, () => {
     expect(child.err).toBe('');
   });
 
-  it('does not wait for a Redis that says nothing when it is interrupted', async () => {
+  it('the program holdfast does not wait for a Redis that says nothing when it is interrupted', async () => {
     const redis = await startRedis();
     const { register, where } = registry(redis.url);
     await register('a');
@@ -90,7 +90,7 @@ describe('the program holdfast', { timeout: 20_000 }, () => {
     expect(await child.ended).toBe(0);
   });
 
-  it('ends quietly when its reader goes away', async () => {
+  it('the program holdfast ends quietly when its reader goes away', async () => {
     const { register, where } = registry();
     await register('a');
     const command = '{ "$@"; echo "exit code $?" >&2; } | head -n 1';
@@ -110,7 +110,7 @@ describe('the program holdfast', { timeout: 20_000 }, () => {
     expect(child.err).toBe('exit code 0\n');
   });
 
-  it('says what to install where ioredis is not', async () => {
+  it('the program holdfast says what to install where ioredis is not', async () => {
     const withoutIoredis = `
       import { registerHooks } from 'node:module';
       registerHooks({

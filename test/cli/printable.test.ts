@@ -8,7 +8,7 @@ const anyText = fc.string({
 });
 
 describe('text of strangers', () => {
-  it('is shown as it is where every character is a visible one', () => {
+  it('text of strangers is shown as it is where every character is a visible one', () => {
     expect(printable('v1.4.2-β (größer) 東京 ✓')).toBe('v1.4.2-β (größer) 東京 ✓');
   });
 
@@ -20,15 +20,15 @@ describe('text of strangers', () => {
     ['e\u0301', 'e\\u{301}'],
     ['\ud800', '\\u{d800}'],
     ['\u{e0041}', '\\u{e0041}'],
-  ])('cannot speak to the terminal by %j', (text, shown) => {
+  ])('text of strangers cannot speak to the terminal by %j', (text, shown) => {
     expect(printable(text)).toBe(shown);
   });
 
-  it('never speaks to the terminal, whatever it is', () => {
+  it('text of strangers never speaks to the terminal, whatever it is', () => {
     fc.assert(fc.property(anyText, (text) => !UNSAFE.test(printable(text))));
   });
 
-  it('never speaks to the terminal as JSON, and stays what it was', () => {
+  it('text of strangers never speaks to the terminal as JSON, and stays what it was', () => {
     fc.assert(
       fc.property(fc.dictionary(anyText, anyText), fc.constantFrom(undefined, 2), (value, indent) => {
         const json = printableJson(value, indent);
@@ -38,7 +38,7 @@ describe('text of strangers', () => {
     );
   });
 
-  it('is cut to a length in whole characters', () => {
+  it('text of strangers is cut to a length in whole characters', () => {
     expect(clip('abc', 3)).toBe('abc');
     expect(clip('abcd', 3)).toBe('ab…');
     expect(clip('😀😀😀', 2)).toBe('😀…');
@@ -56,7 +56,7 @@ describe('a time span', () => {
     [180_000, '3 min'],
     [4 * 3_600_000, '4 h'],
     [3 * 86_400_000, '3 d'],
-  ])('of %d ms is %s', (milliseconds, text) => {
+  ])('a time span of %d ms is %s', (milliseconds, text) => {
     expect(span(milliseconds)).toBe(text);
   });
 });

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { changesBetween, differences } from '../../src/cli/service-changes.ts';
+import { findChanges, listDifferences } from '../../src/cli/service-changes.ts';
 import type { InstanceReport, ServiceReport } from '../../src/cli/service-report.ts';
 import { type InstanceRegistration, toInstance } from '../../src/discovery/service-instance.ts';
 
@@ -25,34 +25,34 @@ function report(
 }
 
 function told(before: ServiceReport | undefined, after: ServiceReport): string[] {
-  return changesBetween(before, after).map((change) => {
+  return findChanges(before, after).map((change) => {
     const { instanceId } = change.change === 'invalid' ? change.entry : change.report.instance;
     return `${instanceId} ${change.change}`;
   });
 }
 
-describe('between two looks at a service', () => {
-  it('everything is present at the first one', () => {
+describe('between two readings of a service', () => {
+  it('every instance is present at the first reading of a service', () => {
     expect(told(undefined, report(0, [reported('a'), reported('b')]))).toEqual(['a present', 'b present']);
   });
 
-  it('nothing happened if only heartbeats did', () => {
+  it('heartbeats are no change between two readings of a service', () => {
     const after = reported('a', 90_000, { lastHeartbeat: 5_000 });
     expect(told(report(0, [reported('a', 85_000)]), report(5_000, [after]))).toEqual([]);
   });
 
-  it('who was to expire by then has expired, and who was not has left', () => {
+  it('an instance that vanishes between two readings has expired if it was to expire by then, and has left if not', () => {
     const before = report(1_000, [reported('a', 500), reported('b', 501), reported('c')]);
     expect(told(before, report(1_500, [reported('c')]))).toEqual(['a expired', 'b left']);
   });
 
-  it('some join and some change', () => {
+  it('between two readings of a service instances join and change', () => {
     const before = report(0, [reported('a')]);
     const after = report(1, [reported('a', 90_000, { weight: 2 }), reported('b')]);
     expect(told(before, after)).toEqual(['a changed', 'b joined']);
   });
 
-  it('what is not a registration is told once for each reason, and is no farewell', () => {
+  it('between two readings an invalid entry is reported once for each reason, and is no departure', () => {
     const bad = [{ instanceId: 'a', reason: 'x' }];
     expect(told(report(0, [reported('a')]), report(1, [], bad))).toEqual(['a invalid']);
     expect(told(report(1, [], bad), report(2, [], bad))).toEqual([]);
@@ -64,7 +64,7 @@ describe('between two looks at a service', () => {
 });
 
 describe('the difference between two instances', () => {
-  it('names what changed, with the values', () => {
+  it('the difference between two instances names what changed, with the values', () => {
     const before = instance('a', { zone: 'eu', metadata: { version: '1', gone: 'x' } });
     const after = instance('a', {
       status: 'unhealthy',
@@ -72,7 +72,7 @@ describe('the difference between two instances', () => {
       port: 81,
       metadata: { version: '2', new: 'y' },
     });
-    expect(differences(before, after)).toEqual([
+    expect(listDifferences(before, after)).toEqual([
       'origin http://h:80 → http://h:81',
       'status healthy → unhealthy',
       'weight 1 → 0',
@@ -83,7 +83,7 @@ describe('the difference between two instances', () => {
     ]);
   });
 
-  it('tells a restart from a heartbeat', () => {
-    expect(differences(instance('a'), instance('a', { registeredAt: 2 }))).toEqual(['registered again']);
+  it('the difference between two instances tells a restart from a heartbeat', () => {
+    expect(listDifferences(instance('a'), instance('a', { registeredAt: 2 }))).toEqual(['registered again']);
   });
 });

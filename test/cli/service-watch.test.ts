@@ -20,7 +20,10 @@ function takeTime(): void {
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
 }
 
-/** Lets most of the time pass until it looks at all services again, but not what it takes to connect. */
+/**
+ * Lets most of the time pass until it looks at all services again, but not what it takes to
+ * connect.
+ */
 async function nextLook(): Promise<void> {
   await vi.advanceTimersByTimeAsync(1_700);
 }
@@ -30,7 +33,7 @@ function news(running: Running) {
 }
 
 describe('holdfast services --watch', { timeout: 20_000 }, () => {
-  it('shows what there is, then who joins, changes and leaves, and ends well on Ctrl-C', async () => {
+  it('holdfast services --watch shows the instances, then each that joins, changes and leaves, and exits with 0 on Ctrl-C', async () => {
     const { discovery, register, where } = registry();
     await register('a');
     const watching = start(['services', '--watch', ...where]);
@@ -48,12 +51,13 @@ describe('holdfast services --watch', { timeout: 20_000 }, () => {
     expect(watching.err).toBe('');
   });
 
-  it('tells of each change as soon as it is published', async () => {
+  it('holdfast services --watch shows each change as soon as it is published', async () => {
     const { register, where } = registry();
     await register('a');
     const watching = start(['services', '--watch', ...where]);
     await line(watching, /^ {2}a /);
-    // It hears what is published once it has subscribed; from then on the next look at all services never comes.
+    // It hears what is published once it has subscribed; from then on the next look at all services
+    // never comes.
     await register('heard', { weight: 2 });
     await line(watching, /heard joined/);
     const now = performance.now();
@@ -63,7 +67,7 @@ describe('holdfast services --watch', { timeout: 20_000 }, () => {
     await line(watching, /b joined/);
   });
 
-  it('tells who expired from who left', async () => {
+  it('holdfast services --watch distinguishes instances that expired from instances that left', async () => {
     const { register, where } = registry(redisUrl(), { ttl: 300 });
     takeTime();
     const watching = start(['services', 'user-service', '--watch', ...where]);
@@ -76,7 +80,7 @@ describe('holdfast services --watch', { timeout: 20_000 }, () => {
     await line(watching, /user-service {2}a expired: /);
   });
 
-  it('notices a service that is new', async () => {
+  it('holdfast services --watch notices a service that is new', async () => {
     const { register, where } = registry();
     takeTime();
     const watching = start(['services', '--watch', ...where]);
@@ -86,7 +90,7 @@ describe('holdfast services --watch', { timeout: 20_000 }, () => {
     await line(watching, /order-service {2}o joined/);
   });
 
-  it('follows only the services that are named', async () => {
+  it('holdfast services --watch follows only the services that are named', async () => {
     const { register, where } = registry();
     const watching = start(['services', 'order-service', '--watch', ...where]);
     await line(watching, /^order-service: no instances/);
@@ -96,7 +100,7 @@ describe('holdfast services --watch', { timeout: 20_000 }, () => {
     expect(watching.out).not.toContain('user-service');
   });
 
-  it('tells of what is no registration, escaped', async () => {
+  it('holdfast services --watch shows an entry that is no registration, escaped', async () => {
     const { register, where, keyPrefix } = registry();
     await register('a');
     const watching = start(['services', '--watch', ...where]);
@@ -112,7 +116,7 @@ describe('holdfast services --watch', { timeout: 20_000 }, () => {
     expect(watching.out).not.toContain('\x1b');
   });
 
-  it('gives programs a line of JSON for who is there, and for each change', async () => {
+  it('holdfast services --watch --json writes a line of JSON for each instance at first, then for each change', async () => {
     const { discovery, register, where } = registry();
     await register('a');
     const watching = start(['services', '--watch', '--json', ...where]);
@@ -132,7 +136,7 @@ describe('holdfast services --watch', { timeout: 20_000 }, () => {
     ]);
   });
 
-  it('outlives Redis, says since when it knows nothing new, and goes on', async () => {
+  it('holdfast services --watch outlives an outage of Redis, says since when it is stale, and goes on', async () => {
     const redis = await startRedis();
     const { register, where } = registry(redis.url);
     await register('a');
@@ -148,7 +152,7 @@ describe('holdfast services --watch', { timeout: 20_000 }, () => {
     expect(watching.lines.filter((text) => text.includes('stale since'))).toHaveLength(1);
   });
 
-  it('notices that Redis says nothing any more', async () => {
+  it('holdfast services --watch notices that Redis does not respond any more', async () => {
     const redis = await startRedis();
     const relay = await startRelay(redis.port);
     const { register, keyPrefix } = registry(redis.url);
@@ -159,29 +163,29 @@ describe('holdfast services --watch', { timeout: 20_000 }, () => {
     await line(watching, /"present"/);
     relay.block();
     await nextLook();
-    await line(watching, /"stale","reason":"Redis at .* did not answer within 200 ms/);
+    await line(watching, /"stale","reason":"Redis at .* did not respond within 200 ms/);
     await relay.open();
     await nextLook();
     await line(watching, /"fresh"/);
   });
 
-  it('fails if Redis is away at the beginning', async () => {
+  it('holdfast services --watch fails if Redis is away at the beginning', async () => {
     const args = ['services', '--watch', '--redis', 'redis://127.0.0.1:1', '--timeout', '100'];
     expect(await finish(args)).toEqual({
       exitCode: 1,
       out: '',
-      err: expect.stringMatching(/^holdfast: Redis at 127\.0\.0\.1:1 did not answer/),
+      err: expect.stringMatching(/^holdfast: Redis at 127\.0\.0\.1:1 did not respond/),
     });
   });
 
-  it('ends well on Ctrl-C even before Redis was reached', async () => {
+  it('holdfast services --watch exits with 0 on Ctrl-C even before Redis was reached', async () => {
     const watching = start(['services', '--watch', '--redis', 'redis://127.0.0.1:1']);
     watching.interrupt();
     expect(await watching.ended).toBe(0);
     expect(watching.err).toBe('');
   });
 
-  it('ends well if nobody reads on', async () => {
+  it('holdfast services --watch exits with 0 if its reader goes away', async () => {
     const { register, where } = registry();
     await register('a');
     const writeError = Object.assign(new Error('write EPIPE'), { code: 'EPIPE' });
@@ -193,13 +197,13 @@ describe('holdfast services --watch', { timeout: 20_000 }, () => {
 });
 
 describe('holdfast services --watch on a terminal', { timeout: 20_000 }, () => {
-  /** What is on the screen after all that was written: it is drawn from the top each time. */
+  /** Gives the screen after all output: it is drawn from the top each time. */
   function screen({ out }: Running): string[] {
     const drawn = out.split('\x1b[H').at(-1)!;
     return drawn.replace('\x1b[J', '').replaceAll('\x1b[K', '').split('\n');
   }
 
-  it('draws what there is, anew when something changes', async () => {
+  it('holdfast services --watch on a terminal draws the services anew when something changes', async () => {
     const { register, where } = registry();
     await register('a');
     const watching = start(['services', '--watch', ...where], { terminal: { columns: 120, rows: 30 } });
@@ -213,7 +217,7 @@ describe('holdfast services --watch on a terminal', { timeout: 20_000 }, () => {
     expect(watching.out.split('\x1b[2J')).toHaveLength(2);
   });
 
-  it('keeps heartbeats up to date though they are no change', async () => {
+  it('holdfast services --watch on a terminal keeps heartbeats up to date though they are no change', async () => {
     const { register, where } = registry();
     await register('a');
     takeTime();
@@ -227,7 +231,7 @@ describe('holdfast services --watch on a terminal', { timeout: 20_000 }, () => {
     await vi.waitFor(() => expect(times()).not.toBe(first), SOON);
   });
 
-  it('keeps to the size of the terminal', async () => {
+  it('holdfast services --watch on a terminal keeps to the size of the terminal', async () => {
     const { register, where } = registry();
     for (let count = 0; count < 10; count++) await register(`instance-${count}`);
     const watching = start(['services', '--watch', ...where], { terminal: { columns: 30, rows: 8 } });
@@ -237,7 +241,7 @@ describe('holdfast services --watch on a terminal', { timeout: 20_000 }, () => {
     for (const text of screen(watching)) expect(text.length).toBeLessThanOrEqual(30);
   });
 
-  it('says in the head that Redis is away', async () => {
+  it('holdfast services --watch on a terminal says in the head that Redis is away', async () => {
     const redis = await startRedis();
     const { register, where } = registry(redis.url);
     await register('a');
@@ -249,7 +253,7 @@ describe('holdfast services --watch on a terminal', { timeout: 20_000 }, () => {
     expect(screen(watching)).toContainEqual(expect.stringMatching(/^ {2}a /));
   });
 
-  it('does not draw on a terminal that cannot', async () => {
+  it('holdfast services --watch does not draw on a terminal that cannot', async () => {
     const { register, where } = registry();
     await register('a');
     const env = { TERM: 'dumb' };

@@ -10,13 +10,15 @@ function client(url = redisUrl()): Redis {
   return redis;
 }
 
-/** Columns in which nothing depends on the time: HEARTBEAT and EXPIRES are checked to be time spans. */
+/**
+ * Columns in which nothing depends on the time: HEARTBEAT and EXPIRES are checked to be time spans.
+ */
 function withoutTimes(table: string): string[] {
   return table.split('\n').map((line) => line.replace(/\d+\.\d s {2,}\d+ (s|min) {2,}/, '<age> <expiry> '));
 }
 
 describe('holdfast services', () => {
-  it('shows each service in a block, with its instances by id', async () => {
+  it('holdfast services shows each service in a block, with its instances by id', async () => {
     const { register, where } = registry();
     await register('b', { zone: 'eu-west-1a', weight: 3, metadata: { version: '1.4.2' } });
     await register('a', { status: 'unhealthy' });
@@ -38,7 +40,7 @@ describe('holdfast services', () => {
     expect({ exitCode, err }).toEqual({ exitCode: 0, err: '' });
   });
 
-  it('tells the age of the last heartbeat by the clock of Redis', async () => {
+  it('holdfast services tells the age of the last heartbeat by the clock of Redis', async () => {
     const { register, where, keyPrefix } = registry();
     await register('a');
     await client().zincrby(`${keyPrefix}:{user-service}:leases`, -45_000, 'a');
@@ -51,7 +53,7 @@ describe('holdfast services', () => {
     expect(heartbeatAge + expiresIn).toBe(90_000);
   });
 
-  it('gives programs one array', async () => {
+  it('holdfast services --json writes one array', async () => {
     const { register, where } = registry();
     const instance = await register('a', { metadata: { version: '2' } });
     await register('o', { serviceName: 'order-service' });
@@ -79,7 +81,7 @@ describe('holdfast services', () => {
     expect(exitCode).toBe(0);
   });
 
-  it('shows only the services that are named, and that nobody is there where nobody is', async () => {
+  it('holdfast services shows only the services that are named, and says where one has no instances', async () => {
     const { register, where } = registry();
     await register('a');
     await register('o', { serviceName: 'order-service' });
@@ -90,7 +92,7 @@ describe('holdfast services', () => {
     expect(out).not.toContain('user-service');
   });
 
-  it('says where it looked if there is nothing', async () => {
+  it('holdfast services says where it looked if there is nothing', async () => {
     const { where, keyPrefix } = registry();
     const { host } = new URL(redisUrl());
     const { out, exitCode } = await finish(['services', ...where]);
@@ -99,7 +101,7 @@ describe('holdfast services', () => {
     expect((await finish(['services', ...where, '--json'])).out).toBe('[]\n');
   });
 
-  it('shows what is no registration in a line with the reason, unable to speak to the terminal', async () => {
+  it('holdfast services shows an entry that is no registration in a line with the reason, escaped', async () => {
     const { register, where, keyPrefix } = registry();
     await register('a', { metadata: { version: '\x1b[2J\x9b31m' } });
     const redis = client();
@@ -132,7 +134,7 @@ describe('holdfast services', () => {
     ]);
   });
 
-  it('shows the others where one service cannot be read', async () => {
+  it('holdfast services shows the others where one service cannot be read', async () => {
     const { register, where, keyPrefix } = registry();
     await register('a');
     await client().set(`${keyPrefix}:{broken}:instances`, 'a string');
@@ -145,7 +147,7 @@ describe('holdfast services', () => {
     expect(exitCode).toBe(0);
   });
 
-  it('shows more services than it reads at once', async () => {
+  it('holdfast services shows more services than it reads at once', async () => {
     const { register, where } = registry();
     const names = Array.from({ length: 120 }, (_, index) => `service-${String(index).padStart(3, '0')}`);
     await Promise.all(names.map((serviceName) => register('a', { serviceName })));
@@ -157,17 +159,17 @@ describe('holdfast services', () => {
     expect(reports.every(({ instances }) => instances.length === 1)).toBe(true);
   });
 
-  it('says in one line that Redis is away', async () => {
+  it('holdfast services says in one line that Redis is away', async () => {
     const args = ['services', '--redis', 'redis://:hunter2@127.0.0.1:1', '--timeout', '100'];
     const { exitCode, out, err } = await finish(args);
     expect(err).toMatch(
-      /^holdfast: Redis at 127\.0\.0\.1:1 did not answer within 100 ms: .*ECONNREFUSED.*\n$/,
+      /^holdfast: Redis at 127\.0\.0\.1:1 did not respond within 100 ms: .*ECONNREFUSED.*\n$/,
     );
     expect(err).not.toContain('hunter2');
     expect({ exitCode, out }).toEqual({ exitCode: 1, out: '' });
   });
 
-  it('says in one line that Redis refuses, and not which password it was given', async () => {
+  it('holdfast services says in one line that Redis rejects it, without the password', async () => {
     const redis = await startRedis({ args: ['--requirepass', 'right'] });
     const args = ['services', '--timeout', '500'];
     const { exitCode, err } = await finish(args, {
@@ -179,7 +181,7 @@ describe('holdfast services', () => {
   });
 
   it.each(['redis://:hunter2%@127.0.0.1:1', 'redis://:hunter2@127.0.0.1:1?keyPrefix=x'])(
-    'refuses %s, which looks like a URL of Redis and cannot be used',
+    'holdfast services rejects %s, which looks like a URL of Redis and cannot be used',
     async (url) => {
       const { exitCode, err } = await finish(['services', '--redis', url]);
       expect(err).toMatch(/^holdfast: the URL of Redis .*\n$/);
@@ -188,7 +190,7 @@ describe('holdfast services', () => {
     },
   );
 
-  it('hides the password where Redis repeats it', async () => {
+  it('holdfast services hides the password where Redis repeats it', async () => {
     const redis = await startRedis();
     await client(redis.url).acl('SETUSER', 'default', '-evalsha', '-eval', '-smembers');
     const url = `redis://:smembers@127.0.0.1:${redis.port}`;
@@ -199,7 +201,7 @@ describe('holdfast services', () => {
 });
 
 describe('holdfast', () => {
-  it('prints its usage, and its version', async () => {
+  it('holdfast prints its usage, and its version', async () => {
     const help = await finish(['--help']);
     expect(help).toMatchObject({ exitCode: 0, err: '' });
     for (const option of ['--redis', '--key-prefix', '--watch', '--json', '--timeout', 'REDIS_URL']) {
@@ -209,20 +211,20 @@ describe('holdfast', () => {
     expect(await finish(['--version'])).toEqual({ exitCode: 0, out: `${version}\n`, err: '' });
   });
 
-  it('answers what it does not understand with exit code 2', async () => {
+  it('holdfast exits with code 2 if it does not understand the command line', async () => {
     const { exitCode, out, err } = await finish(['servicse']);
     expect({ exitCode, out }).toEqual({ exitCode: 2, out: '' });
     expect(err).toBe(
-      "holdfast: there is no command 'servicse': services (holdfast --help tells what there is)\n",
+      "holdfast: there is no command 'servicse': services (holdfast --help lists the commands and options)\n",
     );
   });
 
-  it('ends well if nobody reads on', async () => {
+  it('holdfast exits with 0 if its reader goes away', async () => {
     const writeError = Object.assign(new Error('write EPIPE'), { code: 'EPIPE' });
     expect(await finish(['--help'], { writeError })).toEqual({ exitCode: 0, out: '', err: '' });
   });
 
-  it('fails if the output cannot be written', async () => {
+  it('holdfast fails if the output cannot be written', async () => {
     const writeError = Object.assign(new Error('write ENOSPC'), { code: 'ENOSPC' });
     const { exitCode, err } = await finish(['--help'], { writeError });
     expect(err).toBe('holdfast: the output cannot be written: write ENOSPC\n');

@@ -1,10 +1,12 @@
 import { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
+import { inspect } from 'node:util';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { ServiceCall, ServiceClient } from '../../src/index.ts';
 import { rejectionOf } from '../policies/helpers.ts';
 import { valuesOf } from '../support/entries.ts';
+import { startRaw } from '../support/misbehaving-servers.ts';
 import { startServer, type TestServer } from '../support/server.ts';
 import { clientOf, echo, service } from './fetching.ts';
 
@@ -193,6 +195,60 @@ describe.each(sends)('%s', (_entry, send) => {
       }
     },
   );
+
+  it.each<[string, unknown, RegExp]>([
+    ['a SharedArrayBuffer', new SharedArrayBuffer(4), /give its content/],
+    ['a WritableStream', new WritableStream(), /give its content/],
+    ['a RegExp', /a/, /give its content/],
+    ['an Error', new Error('a'), /give its content/],
+    ['an Error with a code', Object.assign(new Error('a'), { code: 'A' }), /give its content/],
+    ['a promise', Promise.resolve({ a: 1 }), /await it/],
+    // biome-ignore lint/suspicious/noThenProperty: that is what is tested
+    ['a thenable', { a: 1, then: () => {} }, /await it/],
+    [
+      'an object whose state is private',
+      new (class Money {
+        readonly #amount = 5;
+        get amount(): number {
+          return this.#amount;
+        }
+      })(),
+      /a Money.*toJSON/,
+    ],
+  ])('rejects a body of which JSON would make nothing: %s', async (_what, body, message) => {
+    const { client, server } = await serving();
+    const error = await rejectionOf(send(client, { method: 'POST', body }));
+    expect(error).toMatchObject({ code: 'ERR_INVALID_REQUEST', message: expect.stringMatching(message) });
+    expect(server.requests).toEqual([]);
+  });
+
+  it('sends an empty object, and one whose fields are all unset', async () => {
+    class Filter {
+      name: string | undefined = undefined;
+    }
+    const { client } = await serving();
+    for (const body of [{}, Object.create(null), new Filter()]) {
+      await expect(send(client, { method: 'POST', body })).resolves.toMatchObject({ body: '{}' });
+    }
+  });
+
+  it('shows nothing of a body, a method or a signal that it rejects', async () => {
+    const { client } = await serving();
+    const holding: Record<string, unknown> = { hunter2: 1 };
+    holding.hunter2 = holding;
+    for (const call of [{ body: holding }, { method: 'GET hunter2' }, { signal: 'hunter2' }]) {
+      const error = await rejectionOf(send(client, { method: 'POST', ...call }));
+      expect(error).toMatchObject({ code: 'ERR_INVALID_REQUEST' });
+      expect(inspect(error, { depth: 9 })).not.toMatch(/hunter2/);
+    }
+  });
+
+  it('shows no bytes of a response that is no HTTP', async () => {
+    const client = clientOf([await startRaw('HTTP/1.1 200 OK\r\nhunter2\u0001: a\r\n\r\n')]);
+    const error = await rejectionOf(send(client, { retries: 0 }));
+    expect(error).toMatchObject({ code: 'ERR_SERVICE_CONNECTION' });
+    expect(inspect(error, { depth: 9 })).not.toMatch(/hunter2/);
+  });
 
   it('keeps to one slash at the start of a path, and tells a generator of what it would lose', async () => {
     const { client, server } = await serving();

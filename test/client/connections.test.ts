@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import http2 from 'node:http2';
-import { type AddressInfo, createServer, type Socket } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import type { Dispatcher } from 'undici';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import {
@@ -9,6 +9,7 @@ import {
   connectionOptions,
   type Exchange,
 } from '../../src/client/connections.ts';
+import { startTcpServer } from '../support/misbehaving-servers.ts';
 import { type Handler, startServer, type TestServer } from '../support/server.ts';
 
 /** Resolves when the answer is whole, rejects when there will be none. */
@@ -168,15 +169,10 @@ describe('the connections to an instance', () => {
     ['could not be sent again never fails', false, 0],
     ['could be sent again fails once, and no other does', true, 1],
   ])('that the instance closes after each answer without a word: what %s', async (_what, again, failures) => {
-    const server = createServer((socket) => {
-      socket
-        .on('error', () => {})
-        .on('data', () => socket.end('HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok'));
+    const server = await startTcpServer((socket) => {
+      socket.on('data', () => socket.end('HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok'));
     });
-    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-    onTestFinished(() => void server.close());
-    const { port } = server.address() as AddressInfo;
-    const connections = connectionsTo({ origin: `http://127.0.0.1:${port}` });
+    const connections = connectionsTo(server);
     let failed = 0;
     for (let count = 0; count < 50; count++) {
       const call = new Call(connections, again);

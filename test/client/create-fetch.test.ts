@@ -5,14 +5,13 @@ import { ofetch } from 'ofetch';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { createFetch, StaticServiceDiscovery } from '../../src/index.ts';
 import { rejectionOf } from '../policies/helpers.ts';
+import { never, reset } from '../support/misbehaving-servers.ts';
 import { json, startServer } from '../support/server.ts';
 import {
   clientOf,
   collectGarbage,
   echo,
   MIB,
-  never,
-  reset,
   service,
   serving,
   settled,

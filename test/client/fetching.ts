@@ -1,6 +1,4 @@
-import { once } from 'node:events';
 import type { ServerResponse } from 'node:http';
-import { type AddressInfo, createServer } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { setImmediate as turn } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
@@ -56,23 +54,6 @@ export function statuses(...list: number[]): Handler {
     const status = list.shift() ?? 200;
     json(response, { status }, status);
   };
-}
-
-/** Cuts the connection once the request is there: whether it was processed nobody can tell. */
-export const reset: Handler = (request) => void request.resume().on('end', () => request.socket.destroy());
-
-export const never: Handler = (request) => void request.resume();
-
-/** A server that answers whatever it gets with the same bytes. */
-export async function startRaw(answer: string | Buffer): Promise<{ origin: string }> {
-  const server = createServer((socket) => {
-    socket.on('error', () => {});
-    socket.once('data', () => socket.end(answer));
-  });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  onTestFinished(() => void server.close());
-  return { origin: `http://127.0.0.1:${(server.address() as AddressInfo).port}` };
 }
 
 /** Sends as much as its reader takes, and counts it. */

@@ -22,8 +22,9 @@ import type { LegacyDispatchHandler } from '../../src/client/legacy-handler.ts';
 import type { MeshDispatcher, MeshDispatcherOptions } from '../../src/client/mesh-dispatcher.ts';
 import { ServiceClient, type ServiceOptions, StaticServiceDiscovery } from '../../src/index.ts';
 import { rejectionOf } from '../policies/helpers.ts';
+import { never, reset } from '../support/misbehaving-servers.ts';
 import { type Handler, json, startServer, type TestServer } from '../support/server.ts';
-import { never, recorder, reset, service } from './relaying.ts';
+import { recorder, service } from './relaying.ts';
 
 const url = `http://${service}`;
 

@@ -3,6 +3,7 @@ import { text } from 'node:stream/consumers';
 import { expect, it, onTestFinished, vi } from 'vitest';
 import { ServiceClient, type ServiceOptions, StaticServiceDiscovery } from '../../src/index.ts';
 import { rejectionOf } from '../policies/helpers.ts';
+import { reset } from '../support/misbehaving-servers.ts';
 import { type Handler, json, startServer, type TestServer } from '../support/server.ts';
 
 const service = 'user-service';
@@ -22,8 +23,6 @@ function statuses(...list: number[]): Handler {
     json(response, { ok: true }, list.shift() ?? 200);
   };
 }
-
-const reset: Handler = (request) => void request.resume().on('end', () => request.socket.destroy());
 
 it.each(['GET', 'HEAD', 'OPTIONS', 'PUT', 'DELETE'])(
   'an idempotent %s is retried after a 503',

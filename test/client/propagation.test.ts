@@ -186,6 +186,24 @@ describe('what runs for a request', () => {
     expect(currentRequestContext()).toBeUndefined();
   });
 
+  it('needs a context, and to be a function', () => {
+    const fn = () => 5;
+    for (const context of [undefined, null, 5, {}, fn]) {
+      const run = () => runWithRequestContext(context as never, fn);
+      expect(run).toThrow(TypeError);
+      expect(run).toThrow(/^runWithRequestContext\(\) takes a context/);
+    }
+    for (const other of [undefined, 5, {}]) {
+      const run = () => runWithRequestContext(contextOf('r1'), other as never);
+      expect(run).toThrow(/^the function of runWithRequestContext\(\) must be a function; got /);
+    }
+    for (const headers of [undefined, null, 'x', 5]) {
+      expect(() => requestContextFrom(headers as never)).toThrow(
+        /^requestContextFrom\(\) takes the headers of a request; got /,
+      );
+    }
+  });
+
   it('never sees the context of another request that is served at the same time', async () => {
     const ids = Array.from({ length: 20 }, (_, index) => `r${index}`);
     const seen = await Promise.all(
@@ -211,4 +229,21 @@ describe('what runs for a request', () => {
 
 it('outside of any request there is no context', () => {
   expect(currentRequestContext()).toBeUndefined();
+});
+
+it.each<[string, (pairs: [string, string][]) => never]>([
+  ['Headers', (pairs) => new Headers(pairs) as never],
+  ['a Map', (pairs) => new Map(pairs) as never],
+  ['a list of pairs', (pairs) => pairs as never],
+  ['an object whose names are in other cases', (pairs) => Object.fromEntries(pairs) as never],
+])('a context is read from %s', (_form, make) => {
+  const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
+  const pairs: [string, string][] = [
+    ['X-Request-ID', 'r1'],
+    ['Traceparent', traceparent],
+    ['X-REQUEST-TIMEOUT', '5000'],
+  ];
+  const context = requestContextFrom(make(pairs));
+  expect(context).toMatchObject({ requestId: 'r1', traceparent });
+  expect(context.deadline).toBeLessThanOrEqual(performance.now() + 5_000);
 });

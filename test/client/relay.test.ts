@@ -1,13 +1,13 @@
-import { once } from 'node:events';
-import { createServer, type Server, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import type { Dispatcher } from 'undici';
-import { describe, expect, it, onTestFinished, vi } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { Retry, RetryBudget, runWithRequestContext, type ServiceClient } from '../../src/index.ts';
 import { collectWarnings } from '../policies/helpers.ts';
+import { deadOrigin, never, reset, startRaw, startTcpServer } from '../support/misbehaving-servers.ts';
 import { type Handler, json, startServer } from '../support/server.ts';
-import { meshOf, never, recorder, reset, service } from './relaying.ts';
+import { meshOf, recorder, service } from './relaying.ts';
 
 const NOTHING = { leases: 0, places: 0 };
 
@@ -18,28 +18,6 @@ function statuses(...list: number[]): Handler {
     request.resume();
     json(response, { number: ++number }, list.shift() ?? 200);
   };
-}
-
-/** Writes to each connection what it is given, once a request has come in. */
-async function rawServer(answer: (socket: Socket) => void): Promise<{ origin: string; server: Server }> {
-  const server = createServer((socket) => {
-    socket.on('error', () => {});
-    socket.once('data', () => answer(socket));
-  });
-  await once(server.listen(0, '127.0.0.1'), 'listening');
-  const sockets = new Set<Socket>();
-  server.on('connection', (socket) => sockets.add(socket));
-  onTestFinished(() => {
-    server.close();
-    for (const socket of sockets) socket.destroy();
-  });
-  return { origin: `http://127.0.0.1:${(server.address() as { port: number }).port}`, server };
-}
-
-async function deadOrigin(): Promise<{ origin: string }> {
-  const server = await startServer(never);
-  await server.stop();
-  return { origin: server.origin };
 }
 
 /** A server that also takes a first call, by which its client gets ready: one that has little time needs that done. */
@@ -249,9 +227,9 @@ describe('a failure', () => {
 
   it.each(['reset', 'cut short'])('after the first byte is reported, never retried: %s', async (how) => {
     let open!: Socket;
-    const { origin } = await rawServer((socket) => {
+    const { origin } = await startTcpServer((socket) => {
       open = socket;
-      socket.write('HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n12345');
+      socket.once('data', () => socket.write('HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n12345'));
     });
     const record = recorder({
       onResponseData: () => void (how === 'reset' ? open.resetAndDestroy() : open.end()),
@@ -268,9 +246,7 @@ describe('a failure', () => {
   });
 
   it('of the body of a 503 that was the last is reported', async () => {
-    const { origin } = await rawServer((socket) => {
-      socket.end('HTTP/1.1 503 No\r\ncontent-length: 10\r\n\r\n12345');
-    });
+    const { origin } = await startRaw('HTTP/1.1 503 No\r\ncontent-length: 10\r\n\r\n12345');
     const record = recorder();
     const { client, underWay } = meshOf([{ origin }], { retry: false });
     client.relay({ service, path: '/' }, record.handler);

@@ -1,4 +1,3 @@
-import type { IncomingMessage } from 'node:http';
 import type { Dispatcher } from 'undici';
 import { onTestFinished } from 'vitest';
 import type { Candidate } from '../../src/balancing/strategy.ts';
@@ -104,13 +103,4 @@ export function meshOf(servers: Pick<TestServer, 'origin'>[], options: ServiceOp
       places: bulkhead.inFlight,
     }),
   };
-}
-
-/** Cuts the connection once the request is there: whether it was processed nobody can tell. */
-export function reset(request: IncomingMessage): void {
-  request.resume().on('end', () => request.socket.destroy());
-}
-
-export function never(request: IncomingMessage): void {
-  request.resume();
 }

@@ -14,8 +14,9 @@ import {
 } from '../../src/index.ts';
 import { rejectionOf } from '../policies/helpers.ts';
 import { valuesOf } from '../support/entries.ts';
+import { startRaw } from '../support/misbehaving-servers.ts';
 import { type Handler, startServer, type TestServer } from '../support/server.ts';
-import { clientOf, MIB, service, sockets, startRaw, url } from './fetching.ts';
+import { clientOf, MIB, service, sockets, url } from './fetching.ts';
 
 const CONTENT = '{"name":"ü"}';
 
@@ -107,6 +108,16 @@ describe.each(readers)('%s', (name, read) => {
   it('reads JSON behind a byte order mark', async () => {
     const { client } = await serving(sending(Buffer.from(`\ufeff${CONTENT}`), JSON_TYPE));
     await expect(read(client)).resolves.toEqual({ name: 'ü' });
+  });
+
+  it('rejects a response in gzip that the service has cut off, be it by the checksum alone', async () => {
+    for (const left of [-6, 20]) {
+      const cut = gzipSync(CONTENT.repeat(10)).subarray(0, left);
+      const { client } = await serving(sending(cut, { 'content-encoding': 'gzip' }));
+      expect(causesOf(await rejectionOf(read(client)))).toContainEqual(
+        expect.objectContaining({ code: 'ERR_RESPONSE_INVALID', serviceName: service }),
+      );
+    }
   });
 
   it('leaves no connection behind what it does not read', async () => {
@@ -237,3 +248,55 @@ describe('axiosAdapter()', () => {
 function causesOf(error: unknown): unknown[] {
   return error instanceof Error ? [error, ...causesOf(error.cause)] : [];
 }
+
+it.each(['utf-16le', 'UTF-32', 'iso-8859-1', '"shift_jis"'])(
+  'call() rejects text in another charset than UTF-8, and an error has no body of it: %s',
+  async (charset) => {
+    const type = { 'content-type': `text/plain; Charset=${charset}` };
+    const { client } = await serving(sending(Buffer.from('gr\u00fc\u00df', 'utf8'), type));
+    const error = await rejectionOf(client.call({ service, path: '/' }));
+    expect(error).toMatchObject({
+      code: 'ERR_RESPONSE_INVALID',
+      message: expect.stringMatching(/request\(\)/),
+    });
+    const failing = await serving(sending(Buffer.from('gr\u00fc\u00df', 'utf8'), type, 404));
+    expect(await rejectionOf(failing.client.call({ service, path: '/' }))).toMatchObject({
+      status: 404,
+      body: undefined,
+    });
+  },
+);
+
+it.each([
+  'text/plain; charset=utf-8',
+  'text/plain;charset="UTF8"',
+  'text/csv; charset=iso-8859-1',
+  'text/plain',
+])('call() reads what has the bytes of UTF-8, whatever it calls them: %s', async (type) => {
+  const { client } = await serving(sending(Buffer.from('plain'), { 'content-type': type }));
+  await expect(client.call({ service, path: '/' })).resolves.toBe('plain');
+});
+
+it('JSON is read as UTF-8, whatever charset its type says', async () => {
+  const headers = { 'content-type': 'application/json; charset=iso-8859-1' };
+  const { client } = await serving(sending(Buffer.from(CONTENT), headers));
+  await expect(client.call({ service, path: '/' })).resolves.toEqual({ name: '\u00fc' });
+});
+
+it('axios gives the bytes of an encoded response with decompress: false, though nobody has asked for it', async () => {
+  const bytes = gzipSync(CONTENT);
+  const { client } = await serving(sending(bytes, { 'content-encoding': 'gzip' }));
+  const adapter = axiosAdapter(client);
+  const { data } = await axios.get(url, { adapter, decompress: false, responseType: 'arraybuffer' });
+  expect(data.equals(bytes)).toBe(true);
+});
+
+it.each<[unknown]>([[{}], [new AbortController()], [5]])(
+  'axios is told of a signal that is none: %o',
+  async (signal) => {
+    const { client } = await serving(sending(Buffer.from(CONTENT), JSON_TYPE));
+    const error = await rejectionOf(axios.get(url, { adapter: axiosAdapter(client), signal } as never));
+    expect(error).toBeInstanceOf(TypeError);
+    expect((error as Error).message).toMatch(/'signal' of a request must be an AbortSignal/);
+  },
+);

@@ -1,5 +1,5 @@
 import { getEventListeners, once } from 'node:events';
-import { type AddressInfo, createConnection, createServer } from 'node:net';
+import { createConnection } from 'node:net';
 import { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import type { buildConnector } from 'undici';
@@ -18,6 +18,7 @@ import {
   StaticServiceDiscovery,
 } from '../../src/index.ts';
 import { rejectionOf } from '../policies/helpers.ts';
+import { deadOrigin, never, reset, startSilent } from '../support/misbehaving-servers.ts';
 import { type Handler, json, startServer, type TestServer } from '../support/server.ts';
 
 const service = 'user-service';
@@ -35,18 +36,6 @@ function statuses(...list: number[]): Handler {
     request.resume();
     json(response, { ok: true }, list.shift() ?? 200);
   };
-}
-
-/** Cuts the connection once the request is there: whether it was processed nobody can tell. */
-const reset: Handler = (request) => void request.resume().on('end', () => request.socket.destroy());
-
-const never: Handler = (request) => void request.resume();
-
-/** A port where nobody listens. */
-async function deadOrigin(): Promise<{ origin: string }> {
-  const server = await startServer(never);
-  await server.stop();
-  return { origin: server.origin };
 }
 
 describe('call', () => {
@@ -808,11 +797,7 @@ describe('close', () => {
   });
 
   it('does not wait for a connection that is still being made for a call that was given up', async () => {
-    const server = createServer();
-    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-    onTestFinished(() => void server.close());
-    const origin = `https://127.0.0.1:${(server.address() as AddressInfo).port}`;
-    const client = clientOf([{ origin }], { retry: false });
+    const client = clientOf([await startSilent()], { retry: false });
     await expect(client.call({ service, path: '/', timeout: 20 })).rejects.toThrow('timed out');
     const startedAt = performance.now();
     await client.close();

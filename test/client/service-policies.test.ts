@@ -8,6 +8,7 @@ import {
   type StrategyName,
 } from '../../src/index.ts';
 import { rejectionOf } from '../policies/helpers.ts';
+import { never } from '../support/misbehaving-servers.ts';
 import { type Handler, json, startServer, type TestServer } from '../support/server.ts';
 
 const service = 'user-service';
@@ -22,8 +23,6 @@ function clientOf(servers: TestServer[], options: ServiceOptions, strategy?: Str
   });
   return client;
 }
-
-const never: Handler = (request) => void request.resume();
 
 /** Tells who answered. */
 function named(name: string, headers: Record<string, string> = {}): Handler {

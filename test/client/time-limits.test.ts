@@ -12,8 +12,9 @@ import {
 } from '../../src/index.ts';
 import { rejectionOf } from '../policies/helpers.ts';
 import { valuesOf } from '../support/entries.ts';
+import { never } from '../support/misbehaving-servers.ts';
 import { type Handler, json, startServer, type TestServer } from '../support/server.ts';
-import { clientOf, echo, never, service, url } from './fetching.ts';
+import { clientOf, echo, service, url } from './fetching.ts';
 
 async function serving(
   handler: Handler,

@@ -24,7 +24,7 @@ const idsOf = (instances: readonly ServiceInstance[]) => instances.map(({ instan
 /** A discovery in memory that a test can let fail or wait when it is asked for instances. */
 class Registry extends InMemoryServiceDiscovery {
   error: unknown = undefined;
-  /** What an answer waits for once it is known. */
+  /** A response waits for this once it is known. */
   gate: Promise<unknown> | undefined = undefined;
   asked = 0;
   watching = 0;
@@ -75,8 +75,8 @@ function watched(discovery: ServiceDiscovery, serviceName = service) {
 
 const found = async (discovery: ServiceDiscovery) => idsOf(await discovery.instances(service));
 
-describe('the instances of a service', () => {
-  it('are those of the first discovery that knows any', async () => {
+describe('the instances that a composite gives for a service', () => {
+  it('the instances that a composite gives for a service are those of the first discovery that knows any', async () => {
     const [first, second, third] = [await registry(), await registry('b1', 'b2'), await registry('c1')];
     const discovery = new CompositeServiceDiscovery([first, second, third]);
     expect(await discovery.instances(service)).toBe(await second.instances(service));
@@ -87,13 +87,13 @@ describe('the instances of a service', () => {
     expect(await found(discovery)).toEqual(['b1', 'b2']);
   });
 
-  it('are none if none knows any', async () => {
+  it('the instances that a composite gives for a service are none if none knows any', async () => {
     const discovery = new CompositeServiceDiscovery([await registry(), await registry()]);
     expect(await discovery.instances(service)).toEqual([]);
     expect(Object.isFrozen(await discovery.instances(service))).toBe(true);
   });
 
-  it('are those of the next discovery if one fails, and that is told', async () => {
+  it('the instances that a composite gives for a service are those of the next discovery if one fails, with a failure event', async () => {
     const [first, second] = [await registry('a1'), await registry('b1')];
     const discovery = new CompositeServiceDiscovery([first, second]);
     const failures: unknown[] = [];
@@ -109,19 +109,22 @@ describe('the instances of a service', () => {
     [[true, false], '1 of 2'],
     [[false, true], '1 of 2'],
     [[true, true], '2 of 2'],
-  ])('are not said to be none if a discovery failed (which: %o)', async (fails, count) => {
-    const registries = await Promise.all(fails.map(() => registry()));
-    for (const [index, failing] of fails.entries()) registries[index]!.error = failing ? down : undefined;
-    const error = await rejectionOf(new CompositeServiceDiscovery(registries).instances(service));
-    expect(error).toBeInstanceOf(DiscoveryUnavailableError);
-    expect(error).toMatchObject({ message: expect.stringContaining(`'${service}'`) });
-    expect(error).toMatchObject({ message: expect.stringContaining(count) });
-    const { cause } = error as Error;
-    if (count === '1 of 2') expect(cause).toBe(down);
-    else expect(cause).toMatchObject({ errors: [down, down] });
-  });
+  ])(
+    'the instances that a composite gives for a service are an error, not an empty list, if a discovery failed (which: %o)',
+    async (fails, count) => {
+      const registries = await Promise.all(fails.map(() => registry()));
+      for (const [index, failing] of fails.entries()) registries[index]!.error = failing ? down : undefined;
+      const error = await rejectionOf(new CompositeServiceDiscovery(registries).instances(service));
+      expect(error).toBeInstanceOf(DiscoveryUnavailableError);
+      expect(error).toMatchObject({ message: expect.stringContaining(`'${service}'`) });
+      expect(error).toMatchObject({ message: expect.stringContaining(count) });
+      const { cause } = error as Error;
+      if (count === '1 of 2') expect(cause).toBe(down);
+      else expect(cause).toMatchObject({ errors: [down, down] });
+    },
+  );
 
-  it('are passed over only if there are none: those that are all unhealthy stand', async () => {
+  it('a composite passes over a discovery only if it has no instances, not if all are unhealthy', async () => {
     const [first, second] = [await registry(), await registry('b1')];
     await first.register(instance('a1', { status: 'unhealthy' }));
     const discovery = new CompositeServiceDiscovery([first, second]);
@@ -132,15 +135,15 @@ describe('the instances of a service', () => {
     expect(Object.isFrozen(await discovery.healthyInstances(service))).toBe(true);
   });
 
-  it('survive a discovery that throws', async () => {
+  it('a composite gives instances though a discovery throws', async () => {
     const broken = await registry();
     broken.instances = () => fling(down);
     expect(await found(new CompositeServiceDiscovery([broken, await registry('b1')]))).toEqual(['b1']);
   });
 });
 
-describe('one that watches a service', () => {
-  it('is told of the changes of the discovery that counts, and of no other', async () => {
+describe('a watcher of a service', () => {
+  it('a watcher of a composite is told of the changes of the discovery that counts, and of no other', async () => {
     const [first, second] = [await registry('a1'), await registry('b1')];
     const discovery = new CompositeServiceDiscovery([first, second]);
     const { told } = watched(discovery);
@@ -152,7 +155,7 @@ describe('one that watches a service', () => {
     expect(told).toEqual([['a1', 'a2']]);
   });
 
-  it('is told when the first discovery becomes empty, and when it returns', async () => {
+  it('a watcher of a composite is told when the first discovery becomes empty, and when it has instances again', async () => {
     const [first, second] = [await registry('a1'), await registry('b1')];
     const discovery = new CompositeServiceDiscovery([first, second]);
     const { told } = watched(discovery);
@@ -165,7 +168,7 @@ describe('one that watches a service', () => {
     expect(told).toEqual([['b1'], ['b1', 'b2'], ['a2'], []]);
   });
 
-  it('is told nothing of what was there before, wherever it stands', async () => {
+  it('a watcher of a composite is told nothing of the instances from before, in whichever discovery they are', async () => {
     for (const lists of [
       [[], ['b1']],
       [['a1'], []],
@@ -178,7 +181,7 @@ describe('one that watches a service', () => {
     }
   });
 
-  it('is told before the one that made the change goes on, with the very list that is given', async () => {
+  it('a watcher of a composite is told before the change returns, with the very list that instances() gives', async () => {
     const first = await registry('a1');
     const discovery = new CompositeServiceDiscovery([first]);
     const listener = vi.fn();
@@ -189,7 +192,7 @@ describe('one that watches a service', () => {
     expect(await discovery.instances(service)).toBe(listener.mock.calls[0]![0]);
   });
 
-  it('can come later than others, and hears the same from then on', async () => {
+  it('a watcher of a composite that comes later than others is told the same from then on', async () => {
     const [first, second] = [await registry('a1'), await registry('b1')];
     const discovery = new CompositeServiceDiscovery([first, second]);
     const one = watched(discovery);
@@ -202,7 +205,7 @@ describe('one that watches a service', () => {
     expect([first.watching, first.asked]).toEqual([1, 1]);
   });
 
-  it('is told of the changes in order though another listener makes one', async () => {
+  it('a watcher of a composite is told of the changes in order though another listener makes one', async () => {
     const [first, second] = [await registry('a1'), await registry('b1')];
     const discovery = new CompositeServiceDiscovery([first, second]);
     const unsubscribe = discovery.watch(service, () => {
@@ -215,7 +218,7 @@ describe('one that watches a service', () => {
     expect(told).toEqual([['b1'], ['a2']]);
   });
 
-  it('must do so with a function', async () => {
+  it('a watcher of a composite has to be a function', async () => {
     const first = await registry();
     const discovery = new CompositeServiceDiscovery([first]);
     expect(() => discovery.watch(service, undefined as never)).toThrow(TypeError);
@@ -223,8 +226,8 @@ describe('one that watches a service', () => {
   });
 });
 
-describe('while the first answers are awaited', () => {
-  it('a later discovery does not count before the earlier ones have answered', async () => {
+describe('while the first responses are awaited', () => {
+  it('while the first responses are awaited, a later discovery does not count before the earlier ones have responded', async () => {
     const [first, second] = [await registry('a1'), await registry()];
     const gate = defer();
     first.gate = gate.promise;
@@ -243,7 +246,7 @@ describe('while the first answers are awaited', () => {
     expect(told).toEqual([['b1']]);
   });
 
-  it('a later discovery counts once the earlier ones have failed, and its changes since then are told', async () => {
+  it('while the first responses are awaited, a later discovery counts once the earlier ones have failed, and its changes since then are told', async () => {
     const [first, second] = [await registry('a1'), await registry('b1')];
     const gate = defer();
     first.gate = gate.promise;
@@ -258,7 +261,7 @@ describe('while the first answers are awaited', () => {
     expect(told).toEqual([['b2']]);
   });
 
-  it('an earlier discovery that has answered counts though a later one has not', async () => {
+  it('while the first responses are awaited, an earlier discovery that has responded counts though a later one has not', async () => {
     const [first, second] = [await registry('a1'), await registry('b1')];
     const gate = defer();
     second.gate = gate.promise;
@@ -273,7 +276,7 @@ describe('while the first answers are awaited', () => {
     expect(told).toEqual([['a1', 'a2'], ['a2'], ['b1']]);
   });
 
-  it('what a discovery tells is newer than the answer that is under way', async () => {
+  it('while the first responses are awaited, a change that a discovery reports is newer than the response that is under way', async () => {
     const first = await registry('a1');
     const gate = defer();
     first.gate = gate.promise;
@@ -287,7 +290,7 @@ describe('while the first answers are awaited', () => {
     expect(told).toEqual([['a1', 'a2']]);
   });
 
-  it('what a discovery tells stands though the answer that is under way is an error', async () => {
+  it('while the first responses are awaited, a change that a discovery reports counts though the response that is under way is an error', async () => {
     const first = await registry('a1');
     const gate = defer();
     first.gate = gate.promise;
@@ -302,7 +305,7 @@ describe('while the first answers are awaited', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  it('a change that ends in nothing is told too', async () => {
+  it('while the first responses are awaited, a change to an empty list is reported too', async () => {
     const [first, second] = [await registry('a1'), await registry()];
     const gate = defer();
     second.gate = gate.promise;
@@ -314,7 +317,7 @@ describe('while the first answers are awaited', () => {
     expect(told).toEqual([[]]);
   });
 
-  it('a discovery that recovers is told of, since one who asked may have passed it over', async () => {
+  it('while the first responses are awaited, a discovery that recovers is reported, since a caller may have passed it over', async () => {
     const [first, second] = [await registry('a1'), await registry()];
     const gate = defer();
     first.error = down;
@@ -331,7 +334,7 @@ describe('while the first answers are awaited', () => {
     expect(asked.outcome).toMatchObject({ ok: false, error: { cause: down } });
   });
 
-  it('unsubscribing ends it all', async () => {
+  it('while the first responses are awaited, unsubscribing ends everything', async () => {
     const first = await registry('a1');
     const gate = defer();
     first.gate = gate.promise;
@@ -350,8 +353,8 @@ describe('while the first answers are awaited', () => {
   });
 });
 
-describe('a discovery that fails', () => {
-  it('is passed over at first, and counts from when it tells of a change', async () => {
+describe('a discovery of a composite that fails', () => {
+  it('a discovery of a composite that fails is passed over at first, and counts once it reports a change', async () => {
     const [first, second] = [await registry(), await registry('b1')];
     first.error = down;
     const discovery = new CompositeServiceDiscovery([first, second]);
@@ -363,7 +366,7 @@ describe('a discovery that fails', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  it('is asked again while someone watches, ever less often, until it answers', async () => {
+  it('a discovery of a composite that fails is asked again while the service is watched, ever less often, until it responds', async () => {
     const [first, second] = [await registry('a1'), await registry('b1')];
     first.error = down;
     const discovery = new CompositeServiceDiscovery([first, second]);
@@ -386,7 +389,7 @@ describe('a discovery that fails', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  it('is asked at once by one who asks, and what it answers is told', async () => {
+  it('a discovery of a composite that fails is asked at once by a caller, and its response is reported', async () => {
     const [first, second] = [await registry('a1'), await registry('b1')];
     first.error = down;
     const discovery = new CompositeServiceDiscovery([first, second]);
@@ -398,7 +401,7 @@ describe('a discovery that fails', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  it('keeps what it said before while someone watches', async () => {
+  it('a discovery of a composite that fails keeps its last list while the service is watched', async () => {
     const [first, second] = [await registry('a1'), await registry('b1')];
     const discovery = new CompositeServiceDiscovery([first, second]);
     const { told, unsubscribe } = watched(discovery);
@@ -410,7 +413,7 @@ describe('a discovery that fails', () => {
     expect(await found(discovery)).toEqual(['b1']);
   });
 
-  it('with nothing known elsewhere is an error, watched or not, until it has answered', async () => {
+  it('a discovery of a composite that fails is an error, until it has responded, if the others know no instances', async () => {
     const [first, second] = [await registry(), await registry()];
     first.error = down;
     const discovery = new CompositeServiceDiscovery([first, second]);
@@ -424,7 +427,7 @@ describe('a discovery that fails', () => {
     expect(told).toEqual([]);
   });
 
-  it('also when asked to watch disturbs nobody, and is watched once it can be', async () => {
+  it('a discovery of a composite that fails to watch disturbs no other, and is watched once it can be', async () => {
     const [first, second] = [await registry('a1'), await registry('b1')];
     const watch = vi.spyOn(first, 'watch').mockImplementation(() => fling(down));
     const discovery = new CompositeServiceDiscovery([first, second]);
@@ -437,7 +440,7 @@ describe('a discovery that fails', () => {
     expect(told).toEqual([['b1', 'b2'], ['a1'], ['a1', 'a2']]);
   });
 
-  it('holds no process open', async () => {
+  it('a discovery of a composite that fails holds no process open', async () => {
     const setTimeout = vi.spyOn(globalThis, 'setTimeout');
     const first = await registry();
     first.error = down;
@@ -447,8 +450,8 @@ describe('a discovery that fails', () => {
   });
 });
 
-describe('one that unsubscribes', () => {
-  it('is told nothing more, and with the last one every discovery is left alone', async () => {
+describe('a watcher that unsubscribes', () => {
+  it('a watcher that unsubscribes is told nothing more, and with the last one all discoveries are unwatched', async () => {
     const registries = [await registry('a1'), await registry('b1')];
     registries[0]!.error = down;
     const discovery = new CompositeServiceDiscovery(registries);
@@ -464,7 +467,7 @@ describe('one that unsubscribes', () => {
     expect(other.told).toHaveLength(1);
   });
 
-  it('can do so while it is told', async () => {
+  it('a watcher can unsubscribe while it is being told', async () => {
     const [first, second] = [await registry('a1'), await registry('b1')];
     const discovery = new CompositeServiceDiscovery([first, second]);
     const listener = vi.fn(() => unsubscribe());
@@ -476,7 +479,7 @@ describe('one that unsubscribes', () => {
     expect([first.watching, second.watching]).toEqual([0, 0]);
   });
 
-  it('can watch again, and then hears of what changes from then on', async () => {
+  it('a watcher that unsubscribes can watch again, and is then told of later changes', async () => {
     const first = await registry('a1');
     const discovery = new CompositeServiceDiscovery([first, await registry('b1')]);
     watched(discovery).unsubscribe();
@@ -489,8 +492,8 @@ describe('one that unsubscribes', () => {
   });
 });
 
-describe('what registers', () => {
-  it('does so with the first discovery, and nowhere else', async () => {
+describe('an instance that registers through a composite', () => {
+  it('an instance that registers through a composite registers with the first discovery, and nowhere else', async () => {
     const [first, second] = [await registry(), await registry('u1')];
     const discovery = new CompositeServiceDiscovery([first, second]);
     const registered = await discovery.register(instance('u1', { host: 'first' }));
@@ -503,13 +506,13 @@ describe('what registers', () => {
     expect(await second.instances(service)).toMatchObject([{ host: '10.0.0.1', weight: 1 }]);
   });
 
-  it('is refused if the first discovery refuses', async () => {
+  it('an instance that registers through a composite is rejected if the first discovery rejects', async () => {
     const discovery = new CompositeServiceDiscovery([new StaticServiceDiscovery({}), await registry()]);
     await expect(discovery.register(instance('u1'))).rejects.toThrow(InvalidInstanceError);
   });
 });
 
-describe('an update of an instance', () => {
+describe('an update of an instance through a composite', () => {
   const unhealthy = { status: 'unhealthy' } as const;
   const statusesIn = async (discovery: ServiceDiscovery) =>
     (await discovery.instances(service)).map(({ instanceId, status }) => `${instanceId} ${status}`);
@@ -517,7 +520,7 @@ describe('an update of an instance', () => {
     new StaticServiceDiscovery({ [service]: hosts.map((host) => ({ host, port: 80, instanceId: host })) });
 
   it.each(['watched', 'not watched'])(
-    'goes to the discovery whose instances count, and is told: %s',
+    'an update of an instance through a composite goes to the discovery whose instances count, and watchers are told: %s',
     async (how) => {
       const [first, second, third] = [await registry(), fileOf('b1', 'b2'), await registry('b1')];
       const discovery = new CompositeServiceDiscovery([first, second, third]);
@@ -533,7 +536,7 @@ describe('an update of an instance', () => {
     },
   );
 
-  it('follows from discovery to discovery, each of which keeps what it was told', async () => {
+  it('an update of an instance through a composite goes to whichever discovery counts then, and each keeps its own', async () => {
     const [first, second] = [await registry(), fileOf('u1')];
     const discovery = new CompositeServiceDiscovery([first, second]);
     watched(discovery);
@@ -547,14 +550,14 @@ describe('an update of an instance', () => {
     expect(await statusesIn(discovery)).toEqual(['u1 unhealthy']);
   });
 
-  it('is false where none has the instance', async () => {
+  it('an update of an instance through a composite is false where none has the instance', async () => {
     const discovery = new CompositeServiceDiscovery([await registry('a1'), fileOf('b1')]);
     expect(await discovery.update(service, 'b1', unhealthy)).toBe(false);
     expect(await discovery.update('payment-service', 'a1', unhealthy)).toBe(false);
     expect(await statusesIn(discovery)).toEqual(['a1 healthy']);
   });
 
-  it('that was registered here goes to where it was registered, and is not held up by a reading', async () => {
+  it('an update of an instance that was registered through the composite goes to the first discovery, and waits for no reading', async () => {
     const [first, second] = [await registry(), fileOf('u1')];
     const discovery = new CompositeServiceDiscovery([first, second]);
     await discovery.register(instance('u1'));
@@ -567,7 +570,7 @@ describe('an update of an instance', () => {
     expect(await statusesIn(second)).toEqual(['u1 unhealthy']);
   });
 
-  it('is left to the first discovery while none can tell what it has', async () => {
+  it('an update of an instance through a composite goes to the first discovery while no discovery responds', async () => {
     const [first, second] = [await registry('u1'), await registry()];
     first.error = down;
     const discovery = new CompositeServiceDiscovery([first, second]);
@@ -576,7 +579,7 @@ describe('an update of an instance', () => {
     expect(await statusesIn(first)).toEqual(['u1 unhealthy']);
   });
 
-  it('rejects if the composite is closed while it finds out where the instance is', async () => {
+  it('an update of an instance through a composite rejects if the composite is closed while it finds out where the instance is', async () => {
     const first = await registry('u1');
     const gate = defer();
     first.gate = gate.promise;
@@ -593,8 +596,8 @@ describe('an update of an instance', () => {
   });
 });
 
-describe('a hint that what is known is out of date', () => {
-  it('is passed on to each discovery that takes one', async () => {
+describe('a hint that a list is out of date', () => {
+  it('a hint that a list is out of date is passed on to each discovery that takes one', async () => {
     const registries = [await registry(), await registry('b1'), await registry()];
     const hints = [vi.fn(), undefined, vi.fn()];
     const discovery = new CompositeServiceDiscovery(
@@ -607,7 +610,7 @@ describe('a hint that what is known is out of date', () => {
     expect(hints[0]).toHaveBeenCalledTimes(1);
   });
 
-  it('disturbs nobody where a discovery throws or rejects, and that is told', async () => {
+  it('a hint that a list is out of date is a failure event where a discovery throws or rejects', async () => {
     const errors = [new Error('thrown'), new Error('rejected')];
     const takes = vi.fn();
     const registries = [
@@ -626,7 +629,7 @@ describe('a hint that what is known is out of date', () => {
     );
   });
 
-  it('brings what DNS has learned since, though another discovery comes first', async () => {
+  it('a hint that a list is out of date has DNS looked up though another discovery comes first', async () => {
     const dns = new FakeDns();
     dns.addresses('users.test', ['10.0.0.1']);
     const discovery = new CompositeServiceDiscovery([
@@ -645,7 +648,7 @@ describe('a hint that what is known is out of date', () => {
 });
 
 describe('a composite that is closed', () => {
-  it('says so to whoever uses it', async () => {
+  it('a composite that is closed rejects every use with a ClosedError', async () => {
     const discovery = new CompositeServiceDiscovery([await registry('a1')]);
     await discovery.close();
     for (const use of [
@@ -660,7 +663,7 @@ describe('a composite that is closed', () => {
     expect(() => discovery.watch(service, () => {})).toThrow(ClosedError);
   });
 
-  it('has closed all of its discoveries, once, and waits for nothing more', async () => {
+  it('a composite that is closed has closed all of its discoveries, once, and waits for nothing more', async () => {
     const registries = [await registry('a1'), await registry('b1')];
     const closes = registries.map((each) => vi.spyOn(each, 'close'));
     registries[0]!.error = down;
@@ -677,7 +680,7 @@ describe('a composite that is closed', () => {
     expect(told).toEqual([]);
   });
 
-  it('tells nothing more, also if a listener closed it', async () => {
+  it('a composite that is closed tells nothing more, also if a listener closed it', async () => {
     const first = await registry('a1');
     const discovery = new CompositeServiceDiscovery([first]);
     discovery.watch(service, () => void discovery.close());
@@ -687,7 +690,7 @@ describe('a composite that is closed', () => {
     expect(told).toEqual([]);
   });
 
-  it('has closed the others too if one could not be closed, and rejects', async () => {
+  it('a composite that is closed has closed the others too if one could not be closed, and rejects', async () => {
     const [first, second] = [await registry(), await registry()];
     first.close = () => fling(down);
     await expect(new CompositeServiceDiscovery([first, second]).close()).rejects.toBe(down);
@@ -695,27 +698,27 @@ describe('a composite that is closed', () => {
   });
 });
 
-it.each([undefined, null, {}, []])('a composite needs discoveries: %o', (discoveries) => {
+it.each([undefined, null, {}, []])('a composite rejects a list without discoveries: %o', (discoveries) => {
   expect(() => new CompositeServiceDiscovery(discoveries as never)).toThrow(
     /takes a list of at least one discovery/,
   );
 });
 
-it('a composite names what is not a discovery', async () => {
+it('a composite names the argument that is not a discovery', async () => {
   const list = [await registry(), {}] as never;
   expect(() => new CompositeServiceDiscovery(list)).toThrow(
     /discovery 1 must be an object with register\(\)/,
   );
 });
 
-it('does not change with the list that it was made from', async () => {
+it('a composite does not change with the list that it was made from', async () => {
   const list = [await registry('a1')];
   const discovery = new CompositeServiceDiscovery(list);
   list.unshift(await registry('z1'));
   expect(await found(discovery)).toEqual(['a1']);
 });
 
-it('whoever watches and asks knows at any time what counts, whatever happens in whatever order', async () => {
+it('watchers and callers of a composite know the list that counts, whatever happens in whatever order', async () => {
   const at = { source: fc.nat(2) };
   const id = fc.constantFrom('1', '2');
   const command = fc.oneof(
@@ -739,7 +742,10 @@ it('whoever watches and asks knows at any time what counts, whatever happens in 
       const whatCounts = async () =>
         (await Promise.all(registries.map(found))).find((ids) => ids.length > 0) ?? [];
 
-      /** What one knows that watches, asks, and takes what it is told for newer than the answer. */
+      /**
+       * The list of a caller that watches and reads, and takes a notification for newer than the
+       * response.
+       */
       function client() {
         const told: (readonly ServiceInstance[])[] = [];
         const state = { known: [] as string[], told, unsubscribe: () => {} };

@@ -26,8 +26,8 @@ async function found(at?: Partial<DnsName>, before?: readonly ServiceInstance[])
 
 const idsOf = (instances: readonly ServiceInstance[]) => instances.map(({ instanceId }) => instanceId);
 
-describe('the addresses of a name', () => {
-  it('are its instances, at the port that is said', async () => {
+describe('the addresses of a name in DNS', () => {
+  it('the addresses of a name in DNS are its instances, at the configured port', async () => {
     dns.addresses(name, ['10.0.0.1', '10.0.0.2']);
     const instances = await found({ port: 8001 });
     expect(instances).toMatchObject([
@@ -41,19 +41,22 @@ describe('the addresses of a name', () => {
     [undefined, 'http://10.0.0.1:80'],
     ['http', 'http://10.0.0.1:80'],
     ['https', 'https://10.0.0.1:443'],
-  ] as const)('are at the usual port of the protocol: %s', async (protocol, origin) => {
-    dns.addresses(name, ['10.0.0.1']);
-    expect((await found({ protocol })).map(originOf)).toEqual([origin]);
-  });
+  ] as const)(
+    'the addresses of a name in DNS are at the usual port of the protocol: %s',
+    async (protocol, origin) => {
+      dns.addresses(name, ['10.0.0.1']);
+      expect((await found({ protocol })).map(originOf)).toEqual([origin]);
+    },
+  );
 
-  it('are the IPv4 ones where there are both, so that an instance counts once', async () => {
+  it('the addresses of a name in DNS are the IPv4 ones where there are both, so that an instance counts once', async () => {
     dns.addresses(name, ['10.0.0.1']);
     dns.addresses(name, ['2001:db8::1']);
     expect(idsOf(await found())).toEqual(['10.0.0.1:80']);
     expect(dns.asked).toEqual(['A users.test']);
   });
 
-  it('are the IPv6 ones where there are no others', async () => {
+  it('the addresses of a name in DNS are the IPv6 ones where there are no others', async () => {
     dns.addresses(name, ['2001:db8::1', '::1']);
     const instances = await found({ port: 8001 });
     expect(instances.map(originOf)).toEqual(['http://[2001:db8::1]:8001', 'http://[::1]:8001']);
@@ -63,17 +66,20 @@ describe('the addresses of a name', () => {
   it.each([
     ['A', ['10.0.0.1:80']],
     ['AAAA', ['2001:db8::1:80']],
-  ] as const)('are only those of the type that is said: %s', async (type, ids) => {
-    dns.addresses(name, ['10.0.0.1']);
-    dns.addresses(name, ['2001:db8::1']);
-    expect(idsOf(await found({ type }))).toEqual(ids);
-    dns.remove(type, name);
-    const error = await rejectionOf(lookUp({ type }));
-    expect(error).toMatchObject({ message: `DNS has no ${type} records of users.test: ENODATA` });
-    expect(dns.asked).toEqual([`${type} users.test`, `${type} users.test`]);
-  });
+  ] as const)(
+    'the addresses of a name in DNS are only those of the configured type: %s',
+    async (type, ids) => {
+      dns.addresses(name, ['10.0.0.1']);
+      dns.addresses(name, ['2001:db8::1']);
+      expect(idsOf(await found({ type }))).toEqual(ids);
+      dns.remove(type, name);
+      const error = await rejectionOf(lookUp({ type }));
+      expect(error).toMatchObject({ message: `DNS has no ${type} records of users.test: ENODATA` });
+      expect(dns.asked).toEqual([`${type} users.test`, `${type} users.test`]);
+    },
+  );
 
-  it('may be kept for the least of their times to live', async () => {
+  it('the addresses of a name in DNS may be kept for the shortest of their times to live', async () => {
     dns.set('A', name, [
       { address: '10.0.0.1', ttl: 20 },
       { address: '10.0.0.2', ttl: 7 },
@@ -81,14 +87,14 @@ describe('the addresses of a name', () => {
     expect(await lookUp()).toMatchObject({ ttl: 7_000 });
   });
 
-  it('stand in an order that does not change when the servers rotate them', async () => {
+  it('the addresses of a name in DNS stand in an order that does not change when the servers rotate them', async () => {
     dns.addresses(name, ['10.0.0.1', '10.0.0.2', '10.0.0.3']);
     const ids = idsOf(await found());
     dns.addresses(name, ['10.0.0.3', '10.0.0.1', '10.0.0.2']);
     expect(idsOf(await found())).toEqual(ids);
   });
 
-  it('stay the same objects while they stay, whatever the time', async () => {
+  it('the addresses of a name in DNS stay the same objects, whatever the time', async () => {
     dns.addresses(name, ['10.0.0.1', '10.0.0.2']);
     const [first] = await found();
     await pass(60_000);
@@ -98,19 +104,17 @@ describe('the addresses of a name', () => {
     expect(other).toMatchObject({ host: '10.0.0.3', registeredAt: first!.registeredAt + 60_000 });
   });
 
-  it('count once if they are said twice', async () => {
+  it('the addresses of a name in DNS count once if DNS gives them twice', async () => {
     dns.addresses(name, ['10.0.0.1', '10.0.0.1']);
     expect(await found()).toHaveLength(1);
   });
 
-  it('are taken to be 1,000 at most, always the same ones', async () => {
+  it('the addresses of a name in DNS are cut to 1,000, always the same ones', async () => {
     const all = Array.from({ length: 1_100 }, (_, index) => `10.0.${index >> 8}.${index & 255}`);
     dns.addresses(name, all);
     const { instances, flaws } = await lookUp();
     expect(instances).toHaveLength(1_000);
-    expect(flaws).toMatchObject([
-      { message: "DNS has 1100 records for 'user-service': only 1000 are taken" },
-    ]);
+    expect(flaws).toMatchObject([{ message: "DNS has 1100 records for 'user-service': only 1000 are used" }]);
     dns.addresses(name, all.toReversed());
     expect(idsOf(await found())).toEqual(idsOf(instances));
   });
@@ -120,7 +124,7 @@ describe('a fault in one address family', () => {
   const addressesOf = (last: string, ttl = 30) => [{ address: last, ttl }];
 
   it.each(['ESERVFAIL', 'EREFUSED', 'ETIMEOUT', 'ECONNREFUSED', 'ECANCELLED'])(
-    'of IPv4 does not hide the IPv6 addresses, and is a flaw of the answer: %s',
+    'a fault in one address family of IPv4 does not hide the IPv6 addresses, and is a flaw of the answer: %s',
     async (code) => {
       dns.set('A', name, dnsError(code));
       dns.addresses(name, ['2001:db8::1', '2001:db8::2'], 60);
@@ -133,7 +137,7 @@ describe('a fault in one address family', () => {
     },
   );
 
-  it('of IPv4 leaves the last IPv4 addresses beside the IPv6 ones, until DNS tells them again', async () => {
+  it('a fault in one address family of IPv4 leaves the last IPv4 addresses beside the IPv6 ones, until DNS tells them again', async () => {
     dns.addresses(name, ['10.0.0.1', '10.0.0.2']);
     dns.addresses(name, ['2001:db8::1']);
     const before = await found();
@@ -146,7 +150,7 @@ describe('a fault in one address family', () => {
     expect(idsOf(await found({}, during))).toEqual(['10.0.0.2:80']);
   });
 
-  it('of IPv4 that lasts does not hide that the IPv6 addresses change', async () => {
+  it('a fault in one address family of IPv4 that lasts does not hide that the IPv6 addresses change', async () => {
     dns.addresses(name, ['2001:db8::1']);
     const before = await found();
     dns.set('A', name, dnsError('ESERVFAIL'));
@@ -154,14 +158,14 @@ describe('a fault in one address family', () => {
     expect(idsOf(await found({}, before))).toEqual(['2001:db8::2:80']);
   });
 
-  it('of IPv6 does not hide the IPv4 addresses, and is not even noticed', async () => {
+  it('a fault in one address family, of IPv6, does not hide the IPv4 addresses, and is no flaw of the answer', async () => {
     dns.addresses(name, ['10.0.0.1']);
     dns.set('AAAA', name, dnsError('ESERVFAIL'));
     expect(await lookUp()).toMatchObject({ instances: [{ host: '10.0.0.1' }], flaws: [] });
     expect(dns.asked).toEqual(['A users.test']);
   });
 
-  it('of IPv6 is a failure, and no absence, where there are no IPv4 addresses', async () => {
+  it('a fault in one address family of IPv6 is a failure, and no absence, where there are no IPv4 addresses', async () => {
     dns.set('A', name, []);
     dns.set('AAAA', name, dnsError('ESERVFAIL'));
     const error = await rejectionOf(lookUp());
@@ -171,14 +175,14 @@ describe('a fault in one address family', () => {
     expect(isAbsence(error)).toBe(false);
   });
 
-  it('of IPv4 is a failure, and no absence, where there are no IPv6 addresses', async () => {
+  it('a fault in one address family of IPv4 is a failure, and no absence, where there are no IPv6 addresses', async () => {
     dns.set('A', name, dnsError('EREFUSED'));
     const error = await rejectionOf(lookUp());
     expect(error).toMatchObject({ message: 'DNS does not tell the A records of users.test: EREFUSED' });
     expect(isAbsence(error)).toBe(false);
   });
 
-  it('that is silence of IPv4 has the IPv6 addresses asked for after a fifth of the time', async () => {
+  it('silence of IPv4 in DNS has the IPv6 addresses looked up after a fifth of the timeout', async () => {
     dns.set('A', name, defer<readonly unknown[]>().promise);
     dns.addresses(name, ['2001:db8::1']);
     const looking = follow(lookUp());
@@ -197,7 +201,7 @@ describe('a fault in one address family', () => {
   it.each<[string, unknown, string]>([
     ['its addresses', addressesOf('10.0.0.1'), '10.0.0.1'],
     ['that it has none', [], '2001:db8::1'],
-  ])('that is slowness of IPv4 hides nothing of what it says in time: %s', async (_what, answer, host) => {
+  ])('slowness of IPv4 in DNS hides no answer that comes in time: %s', async (_what, answer, host) => {
     const slow = defer<readonly unknown[]>();
     dns.set('A', name, slow.promise);
     dns.addresses(name, ['2001:db8::1']);
@@ -210,7 +214,7 @@ describe('a fault in one address family', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  it('of a target of service records leaves its last addresses beside the others', async () => {
+  it('a fault in one address family of a target of SRV records leaves its last addresses beside the others', async () => {
     dns.set('SRV', name, [srv('a.test', 80), srv('b.test', 80)]);
     dns.addresses('a.test', ['10.0.0.1']);
     dns.addresses('b.test', ['10.0.0.2']);
@@ -227,15 +231,15 @@ describe('a fault in one address family', () => {
   });
 });
 
-describe('a record that cannot be used', () => {
-  it('is left out, and the others are taken', async () => {
+describe('a DNS record that cannot be used', () => {
+  it('a DNS record that cannot be used is left out, and the others are used', async () => {
     dns.addresses(name, ['10.0.0.1', 'evil.example/', '10.0.0.2']);
     const { instances, flaws } = await lookUp();
     expect(idsOf(instances)).toEqual(['10.0.0.1:80', '10.0.0.2:80']);
     expect(flaws).toMatchObject([{ name: 'InvalidInstanceError', message: /the host .*evil/ }]);
   });
 
-  it('is a failure if there is no other', async () => {
+  it('a DNS record that cannot be used is a failure if there is no other', async () => {
     dns.addresses(name, ['evil.example/']);
     const error = await rejectionOf(lookUp());
     expect(error).toBeInstanceOf(DiscoveryUnavailableError);
@@ -249,19 +253,22 @@ describe('a record that cannot be used', () => {
   it.each<[string, unknown[]]>([
     ['addresses without a TTL', ['10.0.0.1']],
     ['an address that is none', [{ address: 5, ttl: 5 }]],
-  ])('may be what a resolver of your own says: %s', async (_what, records) => {
-    dns.set('A', name, records);
-    expect(await rejectionOf(lookUp())).toBeInstanceOf(DiscoveryUnavailableError);
-  });
+  ])(
+    "a DNS record that cannot be used may come from a resolver of the user's: %s",
+    async (_what, records) => {
+      dns.set('A', name, records);
+      expect(await rejectionOf(lookUp())).toBeInstanceOf(DiscoveryUnavailableError);
+    },
+  );
 
-  it('may have no time to live: it is asked for again as soon as may be', async () => {
+  it('a DNS record without a time to live is looked up again as soon as allowed', async () => {
     dns.set('A', name, [{ address: '10.0.0.1' }, { address: '10.0.0.2', ttl: 9 }]);
     expect(await lookUp()).toMatchObject({ ttl: 0, instances: [{}, {}] });
   });
 });
 
 describe('the targets of service records', () => {
-  it('are instances at each of their addresses, with port, weight and priority', async () => {
+  it('the targets of service records are instances at each of their addresses, with port, weight and priority', async () => {
     dns.set('SRV', name, [
       srv('b.test', 8002, { priority: 10, weight: 5 }),
       srv('a.test', 8001, { priority: 0, weight: 60 }),
@@ -288,21 +295,21 @@ describe('the targets of service records', () => {
     expect(ttl).toBe(6_000);
   });
 
-  it('share their weight among their addresses', async () => {
+  it('the targets of service records share their weight among their addresses', async () => {
     dns.set('SRV', name, [srv('a.test', 80, { weight: 9 }), srv('b.test', 80, { weight: 1 })]);
     dns.addresses('a.test', ['10.0.0.1', '10.0.0.2', '10.0.0.3']);
     dns.addresses('b.test', ['10.0.0.4']);
     expect((await found({ type: 'SRV' })).map(({ weight }) => weight)).toEqual([3, 3, 3, 1]);
   });
 
-  it('are asked for once each, whatever number of ports they have', async () => {
+  it('the targets of service records are looked up once each, however many ports they have', async () => {
     dns.set('SRV', name, [srv('a.test', 8001), srv('A.test.', 8002)]);
     dns.addresses('a.test', ['10.0.0.1']);
     expect(idsOf(await found({ type: 'SRV' }))).toEqual(['10.0.0.1:8001', '10.0.0.1:8002']);
     expect(dns.asked).toEqual(['SRV users.test', 'A a.test']);
   });
 
-  it('are asked for 32 at a time', async () => {
+  it('the targets of service records are looked up 32 at a time', async () => {
     const hosts = Array.from({ length: 40 }, (_, index) => `t${index}.test`);
     dns.set(
       'SRV',
@@ -325,14 +332,14 @@ describe('the targets of service records', () => {
     expect(dns.asked).toHaveLength(1 + 40);
   });
 
-  it('are none if the only target is the root: the service is decidedly not available', async () => {
+  it('the targets of service records are none if the only target is the root: the service is decidedly not available', async () => {
     for (const root of ['', '.']) {
       dns.set('SRV', name, [srv(root, 0)]);
       expect(await lookUp({ type: 'SRV' })).toEqual({ instances: [], ttl: 0, flaws: [] });
     }
   });
 
-  it('count once at one place: where they have the highest priority, then the most weight', async () => {
+  it('the targets of service records with one address count once, with the highest priority, then the most weight', async () => {
     dns.set('SRV', name, [
       srv('b.test', 80, { priority: 5, weight: 9 }),
       srv('c.test', 80, { priority: 1, weight: 2 }),
@@ -342,7 +349,7 @@ describe('the targets of service records', () => {
     expect(await found({ type: 'SRV' })).toMatchObject([{ weight: 3, metadata: { priority: '1' } }]);
   });
 
-  it('are left out if they cannot be used, and the others are taken', async () => {
+  it('the targets of service records are left out if they cannot be used, and the others are used', async () => {
     dns.set('SRV', name, [srv('a.test', 0), srv('b.test', 80)]);
     for (const target of ['a.test', 'b.test']) dns.addresses(target, ['10.0.0.1']);
     const { instances, flaws } = await lookUp({ type: 'SRV' });
@@ -350,7 +357,7 @@ describe('the targets of service records', () => {
     expect(flaws).toMatchObject([{ message: /the port .* got 0/ }]);
   });
 
-  it('are gone if DNS has no address of them', async () => {
+  it('the targets of service records are gone if DNS has no address of them', async () => {
     dns.set('SRV', name, [srv('a.test', 80), srv('b.test', 80)]);
     dns.addresses('a.test', ['10.0.0.1']);
     dns.addresses('b.test', ['10.0.0.2'], 9);
@@ -362,7 +369,7 @@ describe('the targets of service records', () => {
     expect(flaws).toMatchObject([{ message: 'DNS has no A records of a.test: ENOTFOUND' }]);
   });
 
-  it('keep the addresses that they had if DNS does not tell them, and are asked for again soon', async () => {
+  it('the targets of service records keep their addresses if the lookup fails, and are looked up again soon', async () => {
     dns.set('SRV', name, [srv('a.test', 80), srv('a.test', 81), srv('b.test', 80)]);
     dns.addresses('a.test', ['10.0.0.1', '10.0.0.2']);
     dns.addresses('b.test', ['10.0.0.3']);
@@ -376,7 +383,7 @@ describe('the targets of service records', () => {
     expect(flaws).toMatchObject([{ message: 'DNS does not tell the A records of a.test: ESERVFAIL' }]);
   });
 
-  it('are waited for no longer than the lookup may take: what answered in time is taken', async () => {
+  it('the targets of service records are used if their answers come within the timeout of the lookup', async () => {
     dns.set('SRV', name, [srv('a.test', 80), srv('b.test', 80)]);
     dns.set('A', 'a.test', defer<readonly unknown[]>().promise);
     dns.addresses('b.test', ['10.0.0.2']);
@@ -390,7 +397,7 @@ describe('the targets of service records', () => {
     });
   });
 
-  it('make a failure if none of them has an address; an absence if DNS says so of all', async () => {
+  it('the targets of service records make a failure if none has an address, and an absence if DNS says so of all', async () => {
     dns.set('SRV', name, [srv('a.test', 80), srv('b.test', 80)]);
     const absent = await rejectionOf(lookUp({ type: 'SRV' }));
     expect(absent).toMatchObject({ message: 'DNS has no A records of a.test: ENOTFOUND' });
@@ -401,7 +408,7 @@ describe('the targets of service records', () => {
     expect(isAbsence(failed)).toBe(false);
   });
 
-  it('stand in the same order, as the same objects, however the records are rotated', () => {
+  it('the targets of service records stand in the same order, as the same objects, however the records are rotated', () => {
     const record = fc.record({
       name: fc.constantFrom('a.test', 'b.test', 'c.test'),
       port: fc.integer({ min: 80, max: 82 }),
@@ -444,16 +451,16 @@ describe('the weight of a service record', () => {
     return records.map((_, index) => instances.find(({ port }) => port === index + 1)!.weight);
   };
 
-  it('is the same for all where none has any', async () => {
+  it('the weight of a service record is the same for all where none has any', async () => {
     expect(await weightsOf({ weight: 0 }, { weight: 0 })).toEqual([1, 1]);
   });
 
-  it('is next to nothing, but not nothing, where others of the priority have some', async () => {
+  it('the weight of a service record is next to nothing, but not nothing, where others of the priority have some', async () => {
     expect(await weightsOf({ weight: 0 }, { weight: 1 }, { weight: 65_535 })).toEqual([0.01, 1, 65_535]);
     expect(await weightsOf({ weight: 0 }, { weight: 5, priority: 1 })).toEqual([1, 5]);
   });
 
-  it('gives the LoadBalancer the shares of RFC 2782, within the priority that comes first', async () => {
+  it('the weight of a service record gives the LoadBalancer the shares of RFC 2782, within the priority that comes first', async () => {
     await weightsOf(
       { weight: 0, priority: 1 },
       { weight: 75, priority: 1 },
@@ -479,14 +486,14 @@ describe('the weight of a service record', () => {
   });
 });
 
-describe('a lookup that gets no answer', () => {
+describe('a lookup without an answer from DNS', () => {
   it.each([
     ['ESERVFAIL', 'DNS does not tell the A records of users.test: ESERVFAIL', false],
     ['ECONNREFUSED', 'DNS does not tell the A records of users.test: ECONNREFUSED', false],
     ['ETIMEOUT', 'DNS does not tell the A records of users.test: ETIMEOUT', false],
     ['ENOTFOUND', 'DNS has no A records of users.test: ENOTFOUND', true],
   ])(
-    'fails naming the records and the code, with what DNS said as the cause: %s',
+    'a lookup without an answer from DNS fails naming the records and the code, with the error of DNS as the cause: %s',
     async (code, message, absent) => {
       const cause = dnsError(code);
       dns.set('A', name, cause);
@@ -499,7 +506,7 @@ describe('a lookup that gets no answer', () => {
   );
 
   it.each([undefined, 'A', 'AAAA', 'SRV'] as const)(
-    'knows an absence from an empty answer too: %s',
+    'a lookup with an empty answer from DNS is an absence too: %s',
     async (type) => {
       for (const empty of ['A', 'AAAA', 'SRV'] as const) dns.set(empty, name, []);
       const error = await rejectionOf(lookUp({ type }));
@@ -510,7 +517,7 @@ describe('a lookup that gets no answer', () => {
     },
   );
 
-  it('fails when its time is over', async () => {
+  it('a lookup without an answer from DNS fails when its time is over', async () => {
     dns.set('A', name, defer<readonly unknown[]>().promise);
     const looking = follow(lookUp());
     await pass(1_000);
@@ -521,7 +528,7 @@ describe('a lookup that gets no answer', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  it('asks nothing more once its time is over', async () => {
+  it('a lookup without an answer from DNS sends no query once its time is over', async () => {
     dns.set(
       'SRV',
       name,

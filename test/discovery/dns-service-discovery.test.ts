@@ -50,8 +50,8 @@ function failuresOf(discovery: DnsServiceDiscovery): string[] {
   return failures;
 }
 
-describe('a service that is asked for', () => {
-  it('is looked up once, however many ask; from then on whoever asks gets what is known', async () => {
+describe('a service that is used', () => {
+  it('a service of DNS is looked up once, however many callers use it; from then on every caller gets the known list', async () => {
     dns.addresses(name, ['10.0.0.1', '10.0.0.2']);
     const discovery = discoveryOf();
     const [one, other] = await Promise.all([discovery.instances(service), discovery.instances(service)]);
@@ -65,7 +65,7 @@ describe('a service that is asked for', () => {
     }
   });
 
-  it('has no instances if it stands nowhere, whatever its name', async () => {
+  it('a service of DNS has no instances if no DNS name is configured for it, whatever its name', async () => {
     const discovery = discoveryOf();
     for (const other of ['payment-service', '__proto__', 'constructor', '']) {
       const instances = await discovery.instances(other);
@@ -76,7 +76,7 @@ describe('a service that is asked for', () => {
     expect(dns.asked).toEqual([]);
   });
 
-  it('stands where a function says, if it does not say undefined', async () => {
+  it('a service of DNS has the DNS name that a function gives, if that is not undefined', async () => {
     dns.addresses('users.mesh.test', ['10.0.0.1']);
     const discovery = discoveryOf({
       services: (serviceName) =>
@@ -88,7 +88,7 @@ describe('a service that is asked for', () => {
   });
 
   it.each(['users/..', 'users mesh', '', 'users..', 'users\0', 'ü', 'x'.repeat(64)])(
-    'is not asked of DNS under what is not a name there: %j',
+    'a service of DNS is not looked up under an invalid DNS name: %j',
     async (serviceName) => {
       const discovery = discoveryOf({ services: (any) => ({ name: `${any}.mesh.test` }) });
       const error = await rejectionOf(discovery.instances(serviceName));
@@ -99,15 +99,15 @@ describe('a service that is asked for', () => {
     },
   );
 
-  it('fails with what the function threw that was to say where it stands', async () => {
+  it('a service of DNS fails with the error of the function that should give its DNS name', async () => {
     const cause = new Error('broken');
     const discovery = discoveryOf({ services: () => fling(cause) });
     const error = await rejectionOf(discovery.instances(service));
     expect(error).toBeInstanceOf(DiscoveryUnavailableError);
-    expect(error).toMatchObject({ message: "where 'user-service' is in DNS is not known", cause });
+    expect(error).toMatchObject({ message: "the DNS name of 'user-service' is not known", cause });
   });
 
-  it('knows its instances by their ids where heartbeats are sent, and takes no registrations', async () => {
+  it('a service of DNS takes heartbeats for the ids of its instances, and no registrations', async () => {
     dns.addresses(name, ['10.0.0.1']);
     const discovery = discoveryOf();
     expect(await discovery.heartbeat(service, '10.0.0.1:80')).toBe(true);
@@ -121,7 +121,7 @@ describe('a service that is asked for', () => {
   });
 });
 
-describe('a refresh', () => {
+describe('a refresh from DNS', () => {
   /** When the service was looked up, in milliseconds from the start, up to a time. */
   async function lookups(until: number, options?: Partial<DnsServiceDiscoveryOptions>): Promise<number[]> {
     const discovery = discoveryOf(options);
@@ -138,7 +138,7 @@ describe('a refresh', () => {
     return at;
   }
 
-  it('comes when the time to live of the answer is over', async () => {
+  it('a refresh from DNS comes when the time to live of the answer is over', async () => {
     dns.addresses(name, ['10.0.0.1'], 7);
     expect(await lookups(21_000)).toEqual([0, 7_000, 14_000, 21_000]);
   });
@@ -151,18 +151,21 @@ describe('a refresh', () => {
     [1, { minTtl: 40_000 }, [0, 40_000, 80_000]],
     [3_600, { maxTtl: 2_000 }, [0, 2_000, 4_000]],
     [3_600, { maxTtl: 600_000 }, [0, 600_000, 1_200_000]],
-  ])('comes within minTtl and maxTtl: a TTL of %i s with %o', async (ttl, options, times) => {
-    dns.addresses(name, ['10.0.0.1'], ttl);
-    expect(await lookups(times[2]!, options)).toEqual(times);
-  });
+  ])(
+    'a refresh from DNS comes within minTtl and maxTtl: a TTL of %i s with %o',
+    async (ttl, options, times) => {
+      dns.addresses(name, ['10.0.0.1'], ttl);
+      expect(await lookups(times[2]!, options)).toEqual(times);
+    },
+  );
 
-  it('comes up to a tenth later at random', async () => {
+  it('a refresh from DNS comes up to a tenth later at random', async () => {
     dns.addresses(name, ['10.0.0.1'], 10);
     const random = vi.fn().mockReturnValueOnce(0.5).mockReturnValueOnce(1).mockReturnValue(0);
     expect(await lookups(31_500, { random })).toEqual([0, 10_500, 21_500, 31_500]);
   });
 
-  it('comes in time though the clock of the host jumps', async () => {
+  it('a refresh from DNS comes in time though the clock of the host jumps', async () => {
     dns.addresses(name, ['10.0.0.1'], 10);
     const discovery = discoveryOf();
     watched(discovery);
@@ -174,7 +177,7 @@ describe('a refresh', () => {
     expect(dns.asked).toHaveLength(2);
   });
 
-  it('tells those who watch what has changed, once; nothing if nothing has', async () => {
+  it('a refresh from DNS tells watchers of a change once, and of nothing else', async () => {
     dns.addresses(name, ['10.0.0.1', '10.0.0.2']);
     const discovery = discoveryOf();
     const [one, other] = [watched(discovery), watched(discovery)];
@@ -198,7 +201,7 @@ describe('a refresh', () => {
     expect(Object.isFrozen(after)).toBe(true);
   });
 
-  it('is shared by those who ask while it is under way, who get what was known', async () => {
+  it('a refresh from DNS is shared by the callers meanwhile, who get the known list', async () => {
     dns.addresses(name, ['10.0.0.1']);
     const discovery = discoveryOf();
     const before = await discovery.instances(service);
@@ -212,7 +215,7 @@ describe('a refresh', () => {
     expect(hostsOf(await discovery.instances(service))).toEqual(['10.0.0.2']);
   });
 
-  it('brings a change of weight or priority to those who watch', async () => {
+  it('a refresh from DNS brings a change of weight or priority to watchers', async () => {
     dns.set('SRV', name, [srv('a.test', 80, { weight: 1 })]);
     dns.addresses('a.test', ['10.0.0.1']);
     const discovery = discoveryOf({ services: { [service]: { name, type: 'SRV' } } });
@@ -230,7 +233,7 @@ describe('a refresh', () => {
     expect(told).toEqual([[1], [2], [], [1]]);
   });
 
-  it('comes as long as somebody watches; else while the service is asked for now and then', async () => {
+  it('a refresh from DNS comes while the service is watched, or used now and then', async () => {
     dns.addresses(name, ['10.0.0.1']);
     const discovery = discoveryOf();
     const { unsubscribe } = watched(discovery);
@@ -249,7 +252,7 @@ describe('a refresh', () => {
     expect(hostsOf(await discovery.instances(service))).toEqual(['10.0.0.2']);
   });
 
-  it('leaves those who watch with what DNS said last, told of each change once, whatever it says', () => {
+  it('a refresh from DNS leaves watchers with the last answer, told of each change once, whatever DNS answers', () => {
     const host = fc.integer({ min: 1, max: 4 }).map((last) => `10.0.0.${last}`);
     const answer = fc.oneof(
       { weight: 5, arbitrary: fc.array(host, { minLength: 1, maxLength: 5 }) },
@@ -280,7 +283,7 @@ describe('a refresh', () => {
 
 describe('when DNS does not answer', () => {
   it.each(['ESERVFAIL', 'ETIMEOUT', 'ECONNREFUSED', 'EREFUSED', 'ECANCELLED'])(
-    'the last good answer stays for ever: %s',
+    'when DNS does not answer, the last good answer stays for ever: %s',
     async (code) => {
       dns.addresses(name, ['10.0.0.1']);
       const discovery = discoveryOf();
@@ -301,7 +304,7 @@ describe('when DNS does not answer', () => {
     },
   );
 
-  it('it is asked again soon, then twice as late each time up to maxTtl, half at random', async () => {
+  it('when DNS does not answer, the lookup is retried soon, then twice as late each time up to maxTtl, half at random', async () => {
     dns.addresses(name, ['10.0.0.1'], 10);
     const discovery = discoveryOf({ services: { [service]: { name, type: 'A' } }, random: () => 1 });
     watched(discovery);
@@ -322,7 +325,7 @@ describe('when DNS does not answer', () => {
     expect(dns.asked).toHaveLength(asked + 2);
   });
 
-  it('the first who ask are told so, with the name, the code and the cause', async () => {
+  it('when DNS does not answer, the first callers get an error with the name, the code and the cause', async () => {
     const cause = dnsError('ESERVFAIL');
     dns.set('A', name, cause);
     const discovery = discoveryOf();
@@ -341,7 +344,7 @@ describe('when DNS does not answer', () => {
     expect(failures).toHaveLength(1);
   });
 
-  it('a name that is not known is asked for twice a second at most, and then forgotten', async () => {
+  it('when DNS does not answer, an unknown name is looked up twice a second at most, and then forgotten', async () => {
     const discovery = discoveryOf();
     for (let ask = 0; ask < 100; ask++) {
       expect(await rejectionOf(discovery.instances(service))).toBeInstanceOf(DiscoveryUnavailableError);
@@ -354,7 +357,7 @@ describe('when DNS does not answer', () => {
     expect(hostsOf(await discovery.instances(service))).toEqual(['10.0.0.1']);
   });
 
-  it('those who watch are told once it does, and those who ask wait for a lookup under way', async () => {
+  it('when DNS does not answer, watchers are told once it does, and callers wait for the lookup under way', async () => {
     dns.set('A', name, dnsError('ESERVFAIL'));
     const discovery = discoveryOf();
     const { told } = watched(discovery);
@@ -371,7 +374,7 @@ describe('when DNS does not answer', () => {
     expect(told).toEqual([['10.0.0.1']]);
   });
 
-  it('it is waited for 5 seconds, or for `timeout`; what it says after that is not heard', async () => {
+  it('when DNS does not answer, the lookup ends after 5 seconds, or `timeout`, and a later answer is ignored', async () => {
     for (const timeout of [undefined, 200]) {
       const answer = defer<readonly unknown[]>();
       dns.set('A', name, answer.promise);
@@ -389,7 +392,7 @@ describe('when DNS does not answer', () => {
     }
   });
 
-  it('and a listener breaks, the discovery goes on', async () => {
+  it('when DNS does not answer and a listener throws, the discovery goes on', async () => {
     const warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => {});
     dns.set('A', name, dnsError('ESERVFAIL'));
     const discovery = discoveryOf();
@@ -403,9 +406,9 @@ describe('when DNS does not answer', () => {
   });
 });
 
-describe('when DNS says that there is nothing', () => {
+describe('when DNS answers that there is nothing', () => {
   it.each(['ENOTFOUND', 'ENODATA'])(
-    'the last instances stay for 5 minutes, since servers say so in error as well: %s',
+    'when DNS answers that there is nothing, the last instances stay for 5 minutes, since servers give that answer in error too: %s',
     async (code) => {
       dns.addresses(name, ['10.0.0.1']);
       const discovery = discoveryOf({ services: { [service]: { name, type: 'A' } } });
@@ -424,7 +427,7 @@ describe('when DNS says that there is nothing', () => {
     },
   );
 
-  it('they are gone at once with no grace, and stay for ever with an infinite one', async () => {
+  it('when DNS answers that there is nothing, the instances go at once without a grace, and stay for ever with an infinite one', async () => {
     dns.addresses(name, ['10.0.0.1']);
     const [none, ever] = [discoveryOf({ absenceGrace: 0 }), discoveryOf({ absenceGrace: Infinity })];
     const [one, other] = [watched(none), watched(ever)];
@@ -437,7 +440,7 @@ describe('when DNS says that there is nothing', () => {
     expect(other.told).toEqual([['10.0.0.1']]);
   });
 
-  it('the time begins anew once there was something', async () => {
+  it('when DNS answers that there is nothing, the grace begins anew once there was something', async () => {
     dns.addresses(name, ['10.0.0.1']);
     const discovery = discoveryOf({ absenceGrace: 60_000 });
     const { told } = watched(discovery);
@@ -451,7 +454,7 @@ describe('when DNS says that there is nothing', () => {
     expect(told).toEqual([['10.0.0.1']]);
   });
 
-  it('and then does not answer, nothing is concluded from its silence', async () => {
+  it('when DNS answers that there is nothing and then does not answer, nothing is concluded from its silence', async () => {
     dns.addresses(name, ['10.0.0.1']);
     const discovery = discoveryOf({ absenceGrace: 60_000 });
     const { told } = watched(discovery);
@@ -479,14 +482,14 @@ function lookupTimes(): number[] {
   return times;
 }
 
-describe('a name that vanishes', () => {
+describe('a name that vanishes from DNS', () => {
   it.each([
     ['ENOTFOUND', 300_000],
     ['ENODATA', 300_000],
     ['ENODATA', 0],
     ['ENODATA', Infinity],
   ])(
-    'and returns within 5 minutes is seen within 2 seconds: %s, absenceGrace %d',
+    'a name that vanishes from DNS and returns within 5 minutes is seen within 2 seconds: %s, absenceGrace %d',
     async (code, absenceGrace) => {
       let random = 0;
       const discovery = discoveryOf({
@@ -509,7 +512,7 @@ describe('a name that vanishes', () => {
     },
   );
 
-  it('is looked up every 1 to 1.8 seconds for 5 minutes, then ever less often', async () => {
+  it('a name that vanishes from DNS is looked up every 1 to 1.8 seconds for 5 minutes, then ever less often', async () => {
     dns.addresses(name, ['10.0.0.1']);
     const random = vi.fn(() => 0.5);
     watched(discoveryOf({ services: { [service]: { name, type: 'A' } }, random }));
@@ -527,7 +530,7 @@ describe('a name that vanishes', () => {
     expect(Math.max(...waits.slice(0, often.length))).toBeLessThanOrEqual(1_800);
   });
 
-  it('and that nobody watches or asks for is let go', async () => {
+  it('a name that vanishes from DNS is dropped if it is neither watched nor used', async () => {
     dns.addresses(name, ['10.0.0.1']);
     const discovery = discoveryOf();
     await discovery.instances(service);
@@ -538,7 +541,7 @@ describe('a name that vanishes', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  it('to a target at the root, and returns, is seen as soon', async () => {
+  it('a name that changes to a target at the root and returns is seen as soon', async () => {
     dns.set('SRV', name, [srv('a.test', 80)]);
     dns.addresses('a.test', ['10.0.0.1']);
     const { told } = watched(discoveryOf({ services: { [service]: { name, type: 'SRV' } } }));
@@ -550,7 +553,7 @@ describe('a name that vanishes', () => {
     expect(told).toEqual([['10.0.0.1'], [], ['10.0.0.1']]);
   });
 
-  it('and then fails to be told is asked for with backoff, since servers may be overloaded', async () => {
+  it('a name that vanishes from DNS and then fails is looked up with backoff, since servers may be overloaded', async () => {
     dns.addresses(name, ['10.0.0.1']);
     watched(discoveryOf({ services: { [service]: { name, type: 'A' } } }));
     await flush();
@@ -562,7 +565,7 @@ describe('a name that vanishes', () => {
     expect(times.length).toBeLessThan(12);
   });
 
-  it('but has never been there is not looked up that often, whatever names are asked for', async () => {
+  it('a name that was never in DNS is not looked up that often, whatever names are used', async () => {
     watched(discoveryOf());
     const times = lookupTimes();
     await pass(300_000);
@@ -570,7 +573,7 @@ describe('a name that vanishes', () => {
   });
 });
 
-describe('a hint that what is known is out of date', () => {
+describe('a hint that a list of DNS is out of date', () => {
   async function followed(options: Partial<DnsServiceDiscoveryOptions> = {}) {
     dns.addresses(name, ['10.0.0.1']);
     const discovery = discoveryOf(options);
@@ -579,7 +582,7 @@ describe('a hint that what is known is out of date', () => {
     return { discovery, told, unsubscribe };
   }
 
-  it('has the service looked up at once, whatever the TTL and minTtl', async () => {
+  it('a hint that a list of DNS is out of date has the service looked up at once, whatever the TTL and minTtl', async () => {
     const { discovery, told } = await followed({ minTtl: 20_000 });
     await pass(1_500);
     dns.addresses(name, ['10.0.0.2']);
@@ -591,7 +594,7 @@ describe('a hint that what is known is out of date', () => {
     expect(times).toEqual([30_000]);
   });
 
-  it('that is given all the time has it looked up once a second, and no other lookup beside', async () => {
+  it('a hint that a list of DNS is out of date, given all the time, has the service looked up once a second', async () => {
     const { discovery } = await followed();
     const times = lookupTimes();
     for (let time = 0; time < 5_000; time += 10) {
@@ -602,7 +605,7 @@ describe('a hint that what is known is out of date', () => {
     expect(vi.getTimerCount()).toBe(1);
   });
 
-  it('does not put off a lookup that is due sooner', async () => {
+  it('a hint that a list of DNS is out of date does not put off a lookup that is due sooner', async () => {
     const { discovery } = await followed({ minTtl: 1, maxTtl: 500 });
     const times = lookupTimes();
     discovery.refresh(service);
@@ -610,7 +613,7 @@ describe('a hint that what is known is out of date', () => {
     expect(times).toEqual([500, 1_000]);
   });
 
-  it('joins a lookup under way, after which it is looked up again soon', async () => {
+  it('a hint that a list of DNS is out of date joins a lookup under way, after which it is looked up again soon', async () => {
     const { discovery, told } = await followed();
     const answer = defer<readonly unknown[]>();
     dns.set('A', name, answer.promise);
@@ -626,7 +629,7 @@ describe('a hint that what is known is out of date', () => {
     expect(told).toEqual([['10.0.0.1'], ['10.0.0.2']]);
   });
 
-  it('once has the change seen within 2 seconds that comes up to 10 seconds later', async () => {
+  it('a hint that a list of DNS is out of date has a change within the next 10 seconds seen within 2 seconds', async () => {
     const { discovery, told } = await followed({ random: () => 1 });
     await pass(5_000);
     const times = lookupTimes();
@@ -640,7 +643,7 @@ describe('a hint that what is known is out of date', () => {
     expect(times).toHaveLength(7);
   });
 
-  it('once without a change has the service looked up more often for 10 seconds only', async () => {
+  it('a hint that a list of DNS is out of date, without a change, has the service looked up more often for 10 seconds only', async () => {
     const { discovery } = await followed();
     await pass(5_000);
     const times = lookupTimes();
@@ -650,7 +653,7 @@ describe('a hint that what is known is out of date', () => {
     expect(times.filter((time) => time > 11_000)).toEqual([40_000]);
   });
 
-  it('that comes back every 10 seconds for ever is believed for 5 minutes: then it brings one lookup each', async () => {
+  it('a hint that a list of DNS is out of date, every 10 seconds for ever, is believed for 5 minutes, then brings one lookup each', async () => {
     const { discovery } = await followed();
     await pass(5_000);
     const times = lookupTimes();
@@ -665,7 +668,7 @@ describe('a hint that what is known is out of date', () => {
     expect(within(600_000, 900_000)).toBe(30);
   });
 
-  it('is believed anew once the list has changed', async () => {
+  it('a hint that a list of DNS is out of date is believed anew once the list has changed', async () => {
     const { discovery, told } = await followed();
     for (let time = 0; time < 400_000; time += 10_000) {
       discovery.refresh(service);
@@ -682,7 +685,7 @@ describe('a hint that what is known is out of date', () => {
     expect(told.at(-1)).toEqual(['10.0.0.3']);
   });
 
-  it('has a name looked up at once that was not there when it was first asked for', async () => {
+  it('a hint that a list of DNS is out of date has a name looked up at once that did not exist at the first use', async () => {
     const discovery = discoveryOf();
     const { told } = watched(discovery);
     await pass(100_000);
@@ -692,7 +695,7 @@ describe('a hint that what is known is out of date', () => {
     expect(told).toEqual([['10.0.0.1']]);
   });
 
-  it('has DNS asked that does not answer, once a second, and its return is seen within 2 seconds', async () => {
+  it('a hint that a list of DNS is out of date has a DNS that does not answer asked once a second, and its return is seen within 2 seconds', async () => {
     const { discovery, told } = await followed({ services: { [service]: { name, type: 'A' } } });
     dns.set('A', name, dnsError('ESERVFAIL'));
     const times = lookupTimes();
@@ -709,7 +712,7 @@ describe('a hint that what is known is out of date', () => {
     expect(told).toEqual([['10.0.0.1'], ['10.0.0.2']]);
   });
 
-  it('is of no service that is not known, or that was let go, or of any once it is closed', async () => {
+  it('a hint that a list of DNS is out of date is ignored for a service that is unknown or dropped, and after close()', async () => {
     const { discovery, unsubscribe } = await followed();
     for (const other of ['payment-service', '__proto__', '', 'a b']) discovery.refresh(other);
     unsubscribe();
@@ -726,7 +729,7 @@ describe('a hint that what is known is out of date', () => {
     expect([dns.asked.length, vi.getTimerCount()]).toEqual([length + 1, 0]);
   });
 
-  it('does not keep a service that nobody watches or asks for', async () => {
+  it('a hint that a list of DNS is out of date does not keep a service that is neither watched nor used', async () => {
     const { discovery, unsubscribe } = await followed();
     unsubscribe();
     for (let time = 0; time < 200_000; time += 500) {
@@ -736,7 +739,7 @@ describe('a hint that what is known is out of date', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  it('may come from a listener, and from one that closes the discovery', async () => {
+  it('a hint that a list of DNS is out of date may come from a listener, and from one that closes the discovery', async () => {
     const { discovery, told } = await followed();
     discovery.watch(service, () => discovery.refresh(service));
     discovery.on('failure', () => discovery.refresh(service));
@@ -758,7 +761,7 @@ describe('a hint that what is known is out of date', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  it('comes in time though the clock of the host jumps', async () => {
+  it('a hint that a list of DNS is out of date comes in time though the clock of the host jumps', async () => {
     const { discovery, told } = await followed();
     vi.setSystemTime(Date.now() - 86_400_000);
     dns.addresses(name, ['10.0.0.2']);
@@ -768,7 +771,7 @@ describe('a hint that what is known is out of date', () => {
   });
 });
 
-it('lookups of a service never overlap, are a second apart, and bring what DNS says, whatever is hinted when', () => {
+it('lookups of a service never overlap, are a second apart, and bring the answer of DNS, whatever is hinted when', () => {
   const step = fc.record({
     answer: fc.constantFrom('10.0.0.1', '10.0.0.2', '10.0.0.3', 'ENODATA', 'ESERVFAIL'),
     duration: fc.constantFrom(0, 0, 10, 900, 2_500),
@@ -826,7 +829,7 @@ it('lookups of a service never overlap, are a second apart, and bring what DNS s
 describe('an update of an instance that DNS has', () => {
   const unhealthy = { status: 'unhealthy' } as const;
 
-  it('changes it in this process, and tells those who watch with the very list that is given', async () => {
+  it('an update of an instance that DNS has changes it in this process, and tells watchers with the very list that instances() gives', async () => {
     dns.addresses(name, ['10.0.0.1', '10.0.0.2']);
     const discovery = discoveryOf();
     const told: (readonly ServiceInstance[])[] = [];
@@ -842,7 +845,7 @@ describe('an update of an instance that DNS has', () => {
     expect(told).toHaveLength(2);
   });
 
-  it('outlives lookups, failures and an absence, but not the instance', async () => {
+  it('an update of an instance that DNS has outlives lookups, failures and an absence, but not the instance', async () => {
     dns.addresses(name, ['10.0.0.1', '10.0.0.2']);
     const discovery = discoveryOf();
     const told: string[] = [];
@@ -873,7 +876,7 @@ describe('an update of an instance that DNS has', () => {
     ]);
   });
 
-  it('may be of the weight and the metadata, which then outlive what service records say', async () => {
+  it('an update of an instance that DNS has may change the weight and the metadata, which then outlive those of SRV records', async () => {
     dns.set('SRV', name, [srv('a.test', 80, { weight: 1 })]);
     dns.addresses('a.test', ['10.0.0.1']);
     const discovery = discoveryOf({ services: { [service]: { name, type: 'SRV' } } });
@@ -888,7 +891,7 @@ describe('an update of an instance that DNS has', () => {
     ]);
   });
 
-  it('is false where the instance is not known, and waits for a first lookup to know that', async () => {
+  it('an update of an instance that DNS has is false where the instance is not known, and waits for a first lookup to know that', async () => {
     dns.addresses(name, ['10.0.0.1']);
     const discovery = discoveryOf({ services: { [service]: { name }, gone: { name: 'gone.test' } } });
     const [known, unknown] = [
@@ -901,7 +904,7 @@ describe('an update of an instance that DNS has', () => {
     expect(await discovery.instances(service)).toMatchObject([unhealthy]);
   });
 
-  it('rejects if DNS does not tell, if a field is wrong, and once the discovery is closed', async () => {
+  it('an update of an instance that DNS has rejects if the lookup fails, if a field is wrong, and once the discovery is closed', async () => {
     dns.set('A', name, dnsError('ESERVFAIL'));
     const discovery = discoveryOf();
     expect(await rejectionOf(discovery.update(service, '10.0.0.1:80', unhealthy))).toBeInstanceOf(
@@ -923,8 +926,8 @@ describe('an update of an instance that DNS has', () => {
   });
 });
 
-describe('a part of an answer that is not well', () => {
-  it('is told of as a failure where only one address family is, and the other is taken', async () => {
+describe('a faulty part of a DNS answer', () => {
+  it('a faulty address family of a DNS answer is a failure event, and the other family is used', async () => {
     dns.set('A', name, dnsError('ESERVFAIL'));
     dns.addresses(name, ['2001:db8::1']);
     const discovery = discoveryOf();
@@ -936,7 +939,7 @@ describe('a part of an answer that is not well', () => {
     expect(hostsOf(await discovery.instances(service))).toEqual(['10.0.0.1']);
   });
 
-  it('is told of as a failure, and the rest is taken', async () => {
+  it('a faulty part of a DNS answer is a failure event, and the rest is used', async () => {
     dns.set('SRV', name, [srv('a.test', 80), srv('b.test', 80), srv('b.test', 0)]);
     dns.addresses('b.test', ['10.0.0.2']);
     const discovery = discoveryOf({ services: { [service]: { name, type: 'SRV' } } });
@@ -948,7 +951,7 @@ describe('a part of an answer that is not well', () => {
     ]);
   });
 
-  it('leaves what was known if nothing of the answer can be used', async () => {
+  it('a faulty DNS answer of which nothing can be used leaves the known list', async () => {
     dns.addresses(name, ['10.0.0.1']);
     const discovery = discoveryOf({ absenceGrace: 0 });
     const { told } = watched(discovery);
@@ -959,8 +962,8 @@ describe('a part of an answer that is not well', () => {
   });
 });
 
-describe('close', () => {
-  it('can be done twice; after it nothing is answered', async () => {
+describe('close() of a DNS discovery', () => {
+  it('close() of a DNS discovery can be called twice, and every use after it is rejected', async () => {
     dns.addresses(name, ['10.0.0.1']);
     const discovery = discoveryOf();
     const { told } = watched(discovery);
@@ -982,7 +985,7 @@ describe('close', () => {
   });
 
   it.each(['A', 'SRV'] as const)(
-    'releases those who wait for a lookup; what it says after that is not heard: %s',
+    'close() of a DNS discovery releases the callers that wait for a lookup, whose later answer is ignored: %s',
     async (type) => {
       const answer = defer<readonly unknown[]>();
       dns.set('SRV', name, [srv('a.test', 80), srv('b.test', 80)]);
@@ -1004,7 +1007,7 @@ describe('close', () => {
   );
 
   it.each<keyof DnsServiceDiscoveryEvents | 'change'>(['failure', 'change'])(
-    'may be called by a listener that is told of a %s',
+    'close() of a DNS discovery may be called by a listener that is told of a %s',
     async (what) => {
       dns.addresses(name, what === 'change' ? ['10.0.0.1'] : ['?']);
       const discovery = discoveryOf();
@@ -1015,7 +1018,7 @@ describe('close', () => {
     },
   );
 
-  it('by one who watches leaves nothing to tell to the others', async () => {
+  it('close() of a DNS discovery by a watcher ends the notification of the others', async () => {
     dns.addresses(name, ['10.0.0.1']);
     const discovery = discoveryOf();
     discovery.watch(service, () => void discovery.close());
@@ -1024,7 +1027,7 @@ describe('close', () => {
     expect(told).toEqual([]);
   });
 
-  it('cancels the questions of its own resolver, not those of one that was given', async () => {
+  it('close() of a DNS discovery cancels the queries of its own resolver, not those of one that was given', async () => {
     const cancel = vi.spyOn(Resolver.prototype, 'cancel').mockReturnValue();
     vi.spyOn(Resolver.prototype, 'resolve4').mockReturnValue(new Promise(() => {}));
     for (const [resolver, times] of [[new Resolver(), 0] as const, [undefined, 1] as const]) {
@@ -1038,7 +1041,7 @@ describe('close', () => {
   });
 });
 
-describe('the options', () => {
+describe('DnsServiceDiscovery', () => {
   it.each<[object, string]>([
     [{}, "needs the option 'services'"],
     [
@@ -1064,12 +1067,12 @@ describe('the options', () => {
     [{ services: { users: { name: 'a', port: 0 } } }, "option 'port' must be"],
     [{ services: { users: { name: 'a', protocol: 'ftp' } } }, "option 'protocol' must be"],
     [{ services: { users: { name: 'a', type: 'SRV', port: 80 } } }, "has no option 'port' with SRV records"],
-  ])('are refused with the name of the one that is wrong: %j', (options, message) => {
+  ])('DnsServiceDiscovery rejects options with the name of the one that is wrong: %j', (options, message) => {
     expect(() => new DnsServiceDiscovery(options as never)).toThrow(message);
   });
 
   it.each(['users', 'users.test.', '_http._tcp.users.service.consul', 'a'.repeat(63)])(
-    'take any name: %s',
+    'DnsServiceDiscovery takes any DNS name: %s',
     (any) => {
       expect(() => discoveryOf({ services: { users: { name: any } } })).not.toThrow();
     },
@@ -1093,7 +1096,7 @@ describe("with Node's own resolver and a DNS server", () => {
       });
     });
 
-  it('addresses are found, and asked for again when their TTL is over', async () => {
+  it("with Node's own resolver and a DNS server, addresses are found, and looked up again when their TTL is over", async () => {
     const { server, discovery } = await real();
     server.set(name, [
       { type: 'A', address: '10.0.0.2', ttl: 11 },
@@ -1109,14 +1112,14 @@ describe("with Node's own resolver and a DNS server", () => {
     expect(server.questions).toEqual(['A users.test', 'A users.test']);
   });
 
-  it('IPv6 addresses are found where there are no others', async () => {
+  it("with Node's own resolver and a DNS server, IPv6 addresses are found where there are no others", async () => {
     const { server, discovery } = await real();
     server.set(name, [{ type: 'AAAA', address: '2001:db8::1:2', ttl: 7 }]);
     expect(hostsOf(await discovery.instances(service))).toEqual(['2001:db8::1:2']);
     expect(server.questions).toEqual(['A users.test', 'AAAA users.test']);
   });
 
-  it('service records are found with their targets, and none at the root', async () => {
+  it("with Node's own resolver and a DNS server, service records are found with their targets, and none at the root", async () => {
     const { server, discovery } = await real({
       services: { [service]: { name: '_http._tcp.users.test', type: 'SRV' } },
     });
@@ -1148,7 +1151,7 @@ describe("with Node's own resolver and a DNS server", () => {
     ['NXDOMAIN', 'ENOTFOUND'],
     ['silence', 'ETIMEOUT'],
   ] as const)(
-    'a server that answers %s fails the first lookup with %s, and no later one',
+    "with Node's own resolver and a DNS server, a server that answers %s fails the first lookup with %s, and no later one",
     async (refusal, code) => {
       const { server, discovery } = await real({}, refusal === 'silence' ? 250 : 2_000);
       server.set(name, refusal);
@@ -1168,7 +1171,7 @@ describe("with Node's own resolver and a DNS server", () => {
     },
   );
 
-  it('a server that is not there fails the first lookup at once', async () => {
+  it("with Node's own resolver and a DNS server, a server that is not there fails the first lookup at once", async () => {
     const { server, discovery } = await real();
     await server.close();
     expect(await rejectionOf(discovery.instances(service))).toMatchObject({
@@ -1176,7 +1179,7 @@ describe("with Node's own resolver and a DNS server", () => {
     });
   });
 
-  it('a name without records of the kind is an absence', async () => {
+  it("with Node's own resolver and a DNS server, a name without records of the kind is an absence", async () => {
     const { server, discovery } = await real({ absenceGrace: 0 });
     server.set(name, [{ type: 'A', address: '10.0.0.1', ttl: 7 }]);
     await discovery.instances(service);
@@ -1186,7 +1189,7 @@ describe("with Node's own resolver and a DNS server", () => {
     expect(await change).toEqual([]);
   });
 
-  it('the LoadBalancer follows', async () => {
+  it("with Node's own resolver and a DNS server, the LoadBalancer follows each change", async () => {
     const { server, discovery } = await real();
     const balancer = new LoadBalancer({ discovery });
     server.set(name, [{ type: 'A', address: '10.0.0.1', ttl: 7 }]);
@@ -1199,7 +1202,9 @@ describe("with Node's own resolver and a DNS server", () => {
     balancer.close();
   });
 
-  it('a process ends by itself, whatever lookups are planned or under way', { timeout: 20_000 }, async () => {
+  it("with Node's own resolver and a DNS server, a process ends by itself, whatever lookups are planned or under way", {
+    timeout: 20_000,
+  }, async () => {
     const { server } = await real();
     server.set(name, [{ type: 'A', address: '10.0.0.1', ttl: 7 }]);
     const module = new URL('../../src/discovery/dns-service-discovery.ts', import.meta.url);
@@ -1230,7 +1235,7 @@ describe("with Node's own resolver and a DNS server", () => {
 });
 
 describe('names that come from requests', () => {
-  it('and are not in DNS are remembered of the latest 1,000, each no longer than until it is looked up again', async () => {
+  it('names that come from requests and are not in DNS are kept for the latest 1,000, each until its next lookup', async () => {
     const dns = new FakeDns();
     const discovery = new DnsServiceDiscovery({
       services: (name) => ({ name: `${name}.test`, port: 1 }),

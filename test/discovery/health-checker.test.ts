@@ -16,7 +16,7 @@ import { ClosedError } from '../../src/errors.ts';
 import { defer, fakeTime, fling, pass } from '../policies/helpers.ts';
 import { type Handler, startServer, type TestServer } from '../support/server.ts';
 import { FakeDns } from './dns-helpers.ts';
-import { InMemoryLeases, registration, service } from './health-helpers.ts';
+import { InMemoryLockService, registration, service } from './health-helpers.ts';
 
 const well: Handler = (_request, response) => void response.end();
 const ill: Handler = (_request, response) => {
@@ -32,7 +32,7 @@ function checkerOf(discovery: ServiceDiscovery, options: Partial<HealthCheckerOp
   const failures: unknown[] = [];
   for (const status of ['healthy', 'unhealthy'] as const)
     checker.on(status, ({ instance, reason }) => told.push(`${instance.instanceId} is ${status}: ${reason}`));
-  checker.on('failure', (error) => failures.push(error));
+  checker.on('failure', ({ error }) => failures.push(error));
   return Object.assign(checker, { told, failures });
 }
 
@@ -58,8 +58,8 @@ async function requestsTo(server: TestServer, count: number): Promise<void> {
   await eventually(() => expect(server.requests.length).toBeGreaterThanOrEqual(already + count));
 }
 
-describe('a checker', () => {
-  it('writes that an instance is unhealthy when checks fail, and healthy when they pass again', async () => {
+describe('a health checker', () => {
+  it('a health checker writes that an instance is unhealthy when checks fail, and healthy when they pass again', async () => {
     let handler = vi.fn(ill);
     const server = await startServer((request, response) => handler(request, response));
     const other = await startServer(well);
@@ -73,12 +73,15 @@ describe('a checker', () => {
     expect((await discovery.healthyInstances(service)).map(({ instanceId }) => instanceId)).toEqual(['u2']);
     handler = vi.fn(well);
     await eventually(async () => expect(await statusesIn(discovery)).toEqual(['healthy', 'healthy']));
-    expect(checker.told).toEqual(['u1 is unhealthy: it answered 503', 'u1 is healthy: it answered 200']);
+    expect(checker.told).toEqual([
+      'u1 is unhealthy: it responded with 503',
+      'u1 is healthy: it responded with 200',
+    ]);
     expect(checks).toEqual([3, 2]);
     expect(checker.failures).toEqual([]);
   });
 
-  it('does nothing before it is started, and begins once', async () => {
+  it('a health checker does nothing before it is started, and begins once', async () => {
     const server = await startServer(well);
     const discovery = await discoveryOf(at(server));
     const instances = vi.spyOn(discovery, 'instances');
@@ -91,7 +94,7 @@ describe('a checker', () => {
     await requestsTo(server, 1);
   });
 
-  it('checks the services that it was told to, and no others', async () => {
+  it('a health checker checks the services of its options, and no others', async () => {
     const [users, orders, others] = [await startServer(ill), await startServer(ill), await startServer(ill)];
     const discovery = await discoveryOf(
       at(users),
@@ -107,7 +110,7 @@ describe('a checker', () => {
     expect(others.requests).toEqual([]);
   });
 
-  it('asks for /health, or the path that it was told, unless the instance has its own', async () => {
+  it('a health checker requests /health, or its option path, unless the instance has a path of its own', async () => {
     const server = await startServer(well);
     const discovery = await discoveryOf(at(server), at(server, 'u2', { healthCheckUrl: '/own' }));
     checkerOf(discovery).start();
@@ -121,19 +124,22 @@ describe('a checker', () => {
     ['one', 204, [false, true, false, false]],
     ['several', [200, 404], [true, false, true, false]],
     ['by a function', (status: number) => status < 500, [true, true, true, false]],
-  ])('takes as passed the statuses that it should: %s', async (_what, expectedStatus, expected) => {
-    const registrations: InstanceRegistration[] = [];
-    for (const status of [200, 204, 404, 503]) {
-      const server = await startServer((_request, response) => void response.writeHead(status).end());
-      registrations.push(at(server, `u${status}`, { status: 'unknown' }));
-    }
-    const discovery = await discoveryOf(...registrations);
-    checkerOf(discovery, { expectedStatus, interval: 1_000 }).start();
-    const statuses = expected.map((passes) => (passes ? 'healthy' : 'unhealthy'));
-    await eventually(async () => expect(await statusesIn(discovery)).toEqual(statuses));
-  });
+  ])(
+    'a health checker takes exactly the expected statuses as passed: %s',
+    async (_what, expectedStatus, expected) => {
+      const registrations: InstanceRegistration[] = [];
+      for (const status of [200, 204, 404, 503]) {
+        const server = await startServer((_request, response) => void response.writeHead(status).end());
+        registrations.push(at(server, `u${status}`, { status: 'unknown' }));
+      }
+      const discovery = await discoveryOf(...registrations);
+      checkerOf(discovery, { expectedStatus, interval: 1_000 }).start();
+      const statuses = expected.map((passes) => (passes ? 'healthy' : 'unhealthy'));
+      await eventually(async () => expect(await statusesIn(discovery)).toEqual(statuses));
+    },
+  );
 
-  it('has a connection of its making, where it was told how', async () => {
+  it('a health checker connects as its option connect says', async () => {
     const connect = vi.fn((_options: unknown, callback: (error: Error, socket: null) => void) =>
       callback(new Error('no way'), null),
     );
@@ -144,7 +150,7 @@ describe('a checker', () => {
     expect(connect.mock.calls[0]![0]).toMatchObject({ hostname: '10.0.0.1', port: '8001' });
   });
 
-  it('goes on checking though a listener throws, and though an expectation does', async () => {
+  it('a health checker goes on checking though a listener or expectedStatus throws', async () => {
     const warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => {});
     const server = await startServer(ill);
     const discovery = await discoveryOf(at(server));
@@ -161,7 +167,7 @@ describe('a checker', () => {
     expect(warn).toHaveBeenCalledTimes(3);
   });
 
-  it('checks an instance at the host and port of its registration alone', async () => {
+  it('a health checker checks an instance at the host and port of its registration alone', async () => {
     const [own, elsewhere] = [await startServer(well), await startServer(well)];
     const discovery = new InMemoryServiceDiscovery({ ttl: Infinity });
     const registered = await discovery.register(at(own, 'u1', { status: 'unknown' }));
@@ -177,7 +183,7 @@ describe('a checker', () => {
   });
 });
 
-describe('a checker over', () => {
+describe('a health checker over', () => {
   /** A discovery of one kind that lists a server's instance. */
   type Listing = (server: TestServer) => Promise<ServiceDiscovery>;
 
@@ -217,7 +223,7 @@ describe('a checker over', () => {
   ];
 
   it.each(listings)(
-    '%s changes the status, is followed by those who watch, and changes it back',
+    'a health checker over %s changes the status, is followed by watchers, and changes it back',
     async (_kind, list) => {
       let handler = ill;
       const server = await startServer((request, response) => handler(request, response));
@@ -234,8 +240,8 @@ describe('a checker over', () => {
       expect(await discovery.healthyInstances(service)).toHaveLength(1);
       await eventually(() => expect(checker.told).toHaveLength(2));
       expect(checker.told.map((change) => change.replace(/^\S+ /, ''))).toEqual([
-        'is unhealthy: it answered 503',
-        'is healthy: it answered 200',
+        'is unhealthy: it responded with 503',
+        'is healthy: it responded with 200',
       ]);
       expect(checker.failures).toEqual([]);
       expect(told.filter((status, index) => status !== (told[index - 1] ?? 'healthy'))).toEqual([
@@ -245,20 +251,23 @@ describe('a checker over', () => {
     },
   );
 
-  it.each(listings)('%s is heard of by the LoadBalancer', async (_kind, list) => {
-    const server = await startServer(ill);
-    const discovery = await list(server);
-    onTestFinished(() => discovery.close());
-    const balancer = new LoadBalancer({ discovery });
-    onTestFinished(() => balancer.close());
-    expect(await balancer.getInstance(service)).toMatchObject({ status: 'healthy' });
-    checkerOf(discovery).start();
-    await eventually(async () =>
-      expect(await balancer.getInstance(service)).toMatchObject({ status: 'unhealthy' }),
-    );
-  });
+  it.each(listings)(
+    'a health checker over %s changes the status in the LoadBalancer',
+    async (_kind, list) => {
+      const server = await startServer(ill);
+      const discovery = await list(server);
+      onTestFinished(() => discovery.close());
+      const balancer = new LoadBalancer({ discovery });
+      onTestFinished(() => balancer.close());
+      expect(await balancer.getInstance(service)).toMatchObject({ status: 'healthy' });
+      checkerOf(discovery).start();
+      await eventually(async () =>
+        expect(await balancer.getInstance(service)).toMatchObject({ status: 'unhealthy' }),
+      );
+    },
+  );
 
-  it('one list together with another checker writes and tells each status once', async () => {
+  it('a health checker that shares a list with another checker writes and emits each status once', async () => {
     const server = await startServer(ill);
     const discovery = await listed(server);
     const update = vi.spyOn(discovery, 'update');
@@ -273,7 +282,7 @@ describe('a checker over', () => {
     expect(checkers.flatMap(({ failures }) => failures)).toEqual([]);
   });
 
-  it('a file goes on with the instances that the file has, and forgets the status of one that left', async () => {
+  it('a health checker over a file goes on with the instances that the file has, and forgets the status of one that left', async () => {
     const [bad, good] = [await startServer(ill), await startServer(well)];
     const directory = await mkdtemp(join(tmpdir(), 'holdfast-'));
     onTestFinished(() => rm(directory, { recursive: true }));
@@ -300,7 +309,7 @@ describe('a checker over', () => {
     await eventually(async () => expect(await statusesIn(discovery)).toEqual(['unhealthy', 'healthy']));
   });
 
-  it('a discovery that is closed meanwhile tells of failures, and can be closed', async () => {
+  it('a health checker over a discovery that is closed meanwhile emits failures, and can be closed', async () => {
     const server = await startServer(ill);
     const discovery = await listed(server);
     const checker = checkerOf(discovery);
@@ -313,49 +322,49 @@ describe('a checker over', () => {
   });
 });
 
-describe('several checkers', () => {
-  it('that share leases check each instance as often as one does', async () => {
+describe('several health checkers', () => {
+  it('several health checkers that share locks check each instance as often as one does', async () => {
     const server = await startServer(ill);
     const discovery = await discoveryOf(at(server));
-    const leases = new InMemoryLeases();
-    const checkers = Array.from({ length: 3 }, () => checkerOf(discovery, { leases, interval: 50 }));
+    const locks = new InMemoryLockService();
+    const checkers = Array.from({ length: 3 }, () => checkerOf(discovery, { locks, interval: 50 }));
     for (const checker of checkers) checker.start();
     const start = performance.now();
     await requestsTo(server, 8);
     expect(performance.now() - start).toBeGreaterThan(7 * 0.85 * 50 - 5);
     expect(checkers.map(({ told }) => told.length)).toEqual([1, 0, 0]);
-    expect([...leases.held.keys()]).toEqual([`health-check:${service}`]);
+    expect([...locks.held.keys()]).toEqual([`health-check:${service}`]);
   });
 
-  it('take over from one that is closed, and go on from what it found', async () => {
+  it('several health checkers take over from one that is closed, and go on from what it found', async () => {
     const server = await startServer(ill);
     const discovery = await discoveryOf(at(server));
-    const leases = new InMemoryLeases();
-    const [one, other] = [checkerOf(discovery, { leases }), checkerOf(discovery, { leases })];
+    const locks = new InMemoryLockService();
+    const [one, other] = [checkerOf(discovery, { locks }), checkerOf(discovery, { locks })];
     one.start();
     other.start();
     await eventually(() => expect(one.told).toHaveLength(1));
     await one.close();
-    expect(leases.held.size).toBe(0);
+    expect(locks.held.size).toBe(0);
     await requestsTo(server, 3);
-    expect([...leases.held.keys()]).toEqual([`health-check:${service}`]);
+    expect([...locks.held.keys()]).toEqual([`health-check:${service}`]);
     expect(other.told).toEqual([]);
     expect(await statusesIn(discovery)).toEqual(['unhealthy']);
   });
 
-  it('without leases all check', async () => {
+  it('several health checkers without a lock service all check', async () => {
     const server = await startServer(ill);
     const discovery = await discoveryOf(at(server));
     for (let count = 0; count < 3; count++) checkerOf(discovery, { interval: 60_000 }).start();
     await requestsTo(server, 3);
   });
 
-  it('whose leases fail all check, and say why', async () => {
+  it('several health checkers whose lock service fails all check, and emit the failure', async () => {
     const server = await startServer(well);
     const discovery = await discoveryOf(at(server));
-    const down = new Error('leases are down');
-    const leases = { acquire: () => Promise.reject(down), release: () => Promise.reject(down) };
-    const checkers = [checkerOf(discovery, { leases }), checkerOf(discovery, { leases })];
+    const down = new Error('locks are down');
+    const locks = { acquire: () => Promise.reject(down), release: () => Promise.reject(down) };
+    const checkers = [checkerOf(discovery, { locks }), checkerOf(discovery, { locks })];
     for (const checker of checkers) checker.start();
     await requestsTo(server, 6);
     for (const { failures } of checkers) expect(failures).toContain(down);
@@ -363,13 +372,13 @@ describe('several checkers', () => {
   });
 });
 
-describe('closing', () => {
-  it('gives up the checks under way, can be asked for twice, and is the end', async () => {
+describe('closing a health checker', () => {
+  it('closing a health checker cancels the checks under way, can be repeated, and is final', async () => {
     const server = await startServer(() => {});
     const discovery = await discoveryOf(at(server));
-    const leases = new InMemoryLeases();
-    const release = vi.spyOn(leases, 'release');
-    const checker = checkerOf(discovery, { timeout: 60_000, leases });
+    const locks = new InMemoryLockService();
+    const release = vi.spyOn(locks, 'release');
+    const checker = checkerOf(discovery, { timeout: 60_000, locks });
     checker.start();
     await requestsTo(server, 1);
     await Promise.all([checker.close(), checker.close()]);
@@ -380,7 +389,7 @@ describe('closing', () => {
     expect([checker.told, checker.failures, await statusesIn(discovery)]).toEqual([[], [], ['healthy']]);
   });
 
-  it('waits for a status that is being written', async () => {
+  it('closing a health checker waits for a status that is being written', async () => {
     const server = await startServer(ill);
     const discovery = await discoveryOf(at(server, 'u1', { status: 'unknown' }));
     const writing = defer<boolean>();
@@ -400,14 +409,14 @@ describe('closing', () => {
     await closing;
   });
 
-  it('one that was never started is the end of it too', async () => {
+  it('closing a health checker that was never started is final too', async () => {
     const checker = checkerOf(await discoveryOf());
     await checker.close();
     expect(() => checker.start()).toThrow(ClosedError);
   });
 });
 
-it('a checker does not hold the process, not even with checks under way', async () => {
+it('a health checker does not hold the process open, not even with checks under way', async () => {
   const server = await startServer(() => {});
   const source = (file: string) => JSON.stringify(new URL(`../../src/discovery/${file}.ts`, import.meta.url));
   const script = `
@@ -418,8 +427,8 @@ it('a checker does not hold the process, not even with checks under way', async 
     const discovery = new InMemoryServiceDiscovery();
     for (const instanceId of ['u1', 'u2'])
       await discovery.register({ ...at, instanceId });
-    const leases = { acquire: async () => true, release: async () => {} };
-    new HealthChecker({ discovery, services: ['user-service'], timeout: 60_000, leases }).start();
+    const locks = { acquire: async () => true, release: async () => {} };
+    new HealthChecker({ discovery, services: ['user-service'], timeout: 60_000, locks }).start();
     const hold = setInterval(() => {}, 1_000);
     let sent = 0;
     subscribe('undici:client:sendHeaders', () => ++sent === 2 && clearInterval(hold));
@@ -430,7 +439,7 @@ it('a checker does not hold the process, not even with checks under way', async 
   expect(server.requests).toHaveLength(2);
 });
 
-describe('the options of a checker', () => {
+describe('the options of a health checker', () => {
   const discovery = new InMemoryServiceDiscovery();
   const good = { discovery, services: [service] };
   it.each<[string, Record<string, unknown>]>([
@@ -459,15 +468,25 @@ describe('the options of a checker', () => {
     ['rise', { ...good, rise: 0 }],
     ['fall', { ...good, fall: 1.5 }],
     ['maxConcurrent', { ...good, maxConcurrent: 0 }],
-    ['leases', { ...good, leases: {} }],
+    ['locks', { ...good, locks: {} }],
     ['connect', { ...good, connect: 5 }],
     ['connect', { ...good, connect: null }],
     ['retries', { ...good, retries: 5 }],
-  ])('%s: a wrong one is named (%#)', (option, options) => {
+  ])('a health checker names the option %s if it is wrong (%#)', (option, options) => {
     expect(() => new HealthChecker(options as never)).toThrow(`'${option}'`);
   });
 
-  it('are 3 failures in a row, every 10 seconds, if nothing is said', async () => {
+  it('a health checker rejects the option leases, also if undefined, and names locks', () => {
+    for (const leases of [new InMemoryLockService(), undefined]) {
+      const options = { ...good, leases } as HealthCheckerOptions;
+      expect(() => new HealthChecker(options)).toThrow(TypeError);
+      expect(() => new HealthChecker(options)).toThrow(
+        "HealthChecker option 'leases' was renamed to 'locks'",
+      );
+    }
+  });
+
+  it('a health checker makes an instance unhealthy after 3 failures in a row, 10 seconds apart, by default', async () => {
     fakeTime();
     vi.spyOn(Math, 'random').mockReturnValue(0);
     const connect = vi.fn((_options: unknown, callback: (error: Error) => void) => callback(new Error('no')));
@@ -483,7 +502,7 @@ describe('the options of a checker', () => {
     await checker.close();
   });
 
-  it('are 2 seconds for a check, and 50 at once, if nothing is said', async () => {
+  it('a health checker takes 2 seconds for a check, and 50 checks at once, by default', async () => {
     fakeTime();
     const ids = Array.from({ length: 60 }, (_, index) => `u${index}`);
     const discovery = await discoveryOf(...ids.map((id) => registration(id, { status: 'unknown' })));
@@ -494,7 +513,7 @@ describe('the options of a checker', () => {
     expect([connect.mock.calls.length, checker.told]).toEqual([50, []]);
     await pass(1_000);
     expect(connect).toHaveBeenCalledTimes(60);
-    expect(checker.told[0]).toMatch(/is unhealthy: it did not answer within 2000 ms$/);
+    expect(checker.told[0]).toMatch(/is unhealthy: it did not respond within 2000 ms$/);
     await checker.close();
   });
 });

@@ -5,7 +5,7 @@ import {
   HealthChecks,
   type HealthChecksOptions,
 } from '../../src/discovery/health-checks.ts';
-import type { Finding, Probe } from '../../src/discovery/health-probe.ts';
+import type { Probe, ProbeResult } from '../../src/discovery/health-probe.ts';
 import { InMemoryServiceDiscovery } from '../../src/discovery/in-memory-service-discovery.ts';
 import type { InstanceListener, ServiceDiscovery } from '../../src/discovery/service-discovery.ts';
 import type { ServiceInstance } from '../../src/discovery/service-instance.ts';
@@ -17,8 +17,8 @@ beforeEach(fakeTime);
 
 const interval = 1_000;
 const down = new Error('discovery is down');
-const passed: Finding = { passed: true, reason: 'it answered 200' };
-const failed: Finding = { passed: false, reason: 'it answered 503', cause: new Error('why') };
+const passed: ProbeResult = { passed: true, reason: 'it responded with 200' };
+const failed: ProbeResult = { passed: false, reason: 'it responded with 503', cause: new Error('why') };
 
 /** A discovery that a test tells what to say. */
 function stub(instances: readonly ServiceInstance[] = []) {
@@ -52,7 +52,7 @@ function checksOf(
     interval,
     rise: 2,
     fall: 3,
-    counts: () => true,
+    mayReport: () => true,
     onChange: (change) => changes.push(change),
     onFailure: (error) => failures.push(error),
     ...options,
@@ -88,7 +88,7 @@ async function discoveryOf(...instances: ReturnType<typeof registration>[]) {
 const rounds = (times: number) => pass(times * interval);
 
 describe('an instance that fails its checks', () => {
-  it('is unhealthy after so many in a row, and healthy after so many that it passes', async () => {
+  it('an instance that fails its checks is unhealthy after fall failures in a row, and healthy after rise passes', async () => {
     vi.spyOn(Math, 'random').mockReturnValue(0);
     const discovery = await discoveryOf(registration('u1', { weight: 3, metadata: { version: '1' } }));
     const [before] = await discovery.instances(service);
@@ -114,7 +114,7 @@ describe('an instance that fails its checks', () => {
     expect(Object.isFrozen(checks.changes[0]!.instance)).toBe(true);
   });
 
-  it('is judged alone', async () => {
+  it('an instance that fails its checks does not affect the others', async () => {
     const discovery = await discoveryOf(registration('u1'), registration('u2'));
     const checks = checksOf(discovery, async ({ instanceId }) => (instanceId === 'u1' ? failed : passed));
     await rounds(10);
@@ -125,7 +125,7 @@ describe('an instance that fails its checks', () => {
     ]);
   });
 
-  it('is unhealthy at once if its status was unknown, and so is one that passes healthy', async () => {
+  it('an instance that fails its checks is unhealthy at once if its status was unknown, and so is one that passes healthy', async () => {
     const discovery = await discoveryOf(
       registration('u1', { status: 'unknown' }),
       registration('u2', { status: 'unknown' }),
@@ -136,7 +136,7 @@ describe('an instance that fails its checks', () => {
     expect(checks.probed).toHaveBeenCalledTimes(2);
   });
 
-  it('is not told again what the discovery shows already', async () => {
+  it('a status that the discovery shows already is not written again', async () => {
     const discovery = await discoveryOf(registration('u1', { status: 'unhealthy' }), registration('u2'));
     const checks = checksOf(discovery, async ({ instanceId }) => (instanceId === 'u1' ? failed : passed));
     await rounds(20);
@@ -144,7 +144,7 @@ describe('an instance that fails its checks', () => {
     expect([discovery.written, checks.changes]).toEqual([[], []]);
   });
 
-  it('must pass as many checks as any other if it was unhealthy from the beginning', async () => {
+  it('an instance that fails its checks must pass as many checks as any other if it was unhealthy from the beginning', async () => {
     vi.spyOn(Math, 'random').mockReturnValue(0);
     const discovery = await discoveryOf(registration('u1', { status: 'unhealthy' }));
     checksOf(discovery);
@@ -154,7 +154,7 @@ describe('an instance that fails its checks', () => {
     expect(await discovery.statusOf('u1')).toBe('healthy');
   });
 
-  it('is told at the next check to a discovery that forgot it meanwhile', async () => {
+  it('the status of an instance that fails its checks is written again to a discovery that forgot it meanwhile', async () => {
     const discovery = await discoveryOf(registration('u1'));
     const checks = checksOf(discovery, async () => failed);
     await rounds(4);
@@ -165,7 +165,7 @@ describe('an instance that fails its checks', () => {
     expect(checks.told).toEqual(['u1 unhealthy', 'u1 unhealthy']);
   });
 
-  it('has the status that its last checks say, whatever they find, and nothing is told twice', async () => {
+  it('an instance has the status of its last checks, whatever they find, and no status is reported twice', async () => {
     await fc.assert(
       fc.asyncProperty(fc.array(fc.boolean(), { minLength: 1, maxLength: 40 }), async (results) => {
         vi.spyOn(Math, 'random').mockReturnValue(0);
@@ -189,7 +189,7 @@ describe('an instance that fails its checks', () => {
 });
 
 describe('the checks', () => {
-  it('of an instance come at random between 85 and 100 % of the interval after one another', async () => {
+  it('the checks of an instance come at random between 85 and 100 % of the interval after one another', async () => {
     const random = vi.spyOn(Math, 'random');
     for (const value of [0, 0, 0.999_999, 0.5]) random.mockReturnValueOnce(value);
     const discovery = await discoveryOf(registration('u1'));
@@ -204,9 +204,9 @@ describe('the checks', () => {
       expect(Math.abs(at[index]! - expected)).toBeLessThanOrEqual(2);
   });
 
-  it('of an instance never overlap: a slow one is waited for', async () => {
+  it('the checks of an instance never overlap, since a slow one is waited for', async () => {
     const discovery = await discoveryOf(registration('u1'));
-    const slow = defer<Finding>();
+    const slow = defer<ProbeResult>();
     const checks = checksOf(discovery, () => slow.promise);
     await rounds(10);
     expect(checks.probed).toHaveBeenCalledTimes(1);
@@ -217,7 +217,7 @@ describe('the checks', () => {
     expect(checks.probed).toHaveBeenCalledTimes(2);
   });
 
-  it('of many instances are spread over the interval', async () => {
+  it('the checks of many instances are spread over the interval', async () => {
     let seed = 1;
     vi.spyOn(Math, 'random').mockImplementation(() => {
       seed = (seed * 48_271) % 2_147_483_647;
@@ -238,7 +238,7 @@ describe('the checks', () => {
     }
   });
 
-  it('of a few new instances come soon', async () => {
+  it('the checks of a few new instances come soon', async () => {
     const discovery = await discoveryOf(registration('u1'), registration('u2'), registration('u3'));
     const checks = checksOf(discovery);
     await pass(30);
@@ -248,7 +248,7 @@ describe('the checks', () => {
     expect(checks.probed.mock.lastCall![0]).toMatchObject({ instanceId: 'u4' });
   });
 
-  it('under way are as many as are allowed, and each comes to its turn', async () => {
+  it('the checks under way are at most maxConcurrent, and each gets its turn', async () => {
     let underWay = 0;
     let most = 0;
     const instances = Array.from({ length: 100 }, (_, index) => instance(`u${index}`));
@@ -266,17 +266,20 @@ describe('the checks', () => {
     expect(new Set(ids).size).toBe(100);
   });
 
-  it.each([-600_000, 600_000])('come as before if the clock of the host jumps by %i ms', async (jump) => {
-    const discovery = await discoveryOf(registration('u1'));
-    const checks = checksOf(discovery);
-    await pass(interval / 2);
-    vi.setSystemTime(Date.now() + jump);
-    await rounds(10);
-    expect(checks.probed.mock.calls.length).toBeGreaterThanOrEqual(10);
-    expect(checks.probed.mock.calls.length).toBeLessThanOrEqual(13);
-  });
+  it.each([-600_000, 600_000])(
+    'the checks of an instance come as before if the clock of the host jumps by %i ms',
+    async (jump) => {
+      const discovery = await discoveryOf(registration('u1'));
+      const checks = checksOf(discovery);
+      await pass(interval / 2);
+      vi.setSystemTime(Date.now() + jump);
+      await rounds(10);
+      expect(checks.probed.mock.calls.length).toBeGreaterThanOrEqual(10);
+      expect(checks.probed.mock.calls.length).toBeLessThanOrEqual(13);
+    },
+  );
 
-  it('do not hold the process', async () => {
+  it('the checks of an instance do not hold the process open', async () => {
     const setTimeout = vi.spyOn(globalThis, 'setTimeout');
     checksOf(await discoveryOf(registration('u1')), async () => failed);
     const broken = stub();
@@ -287,7 +290,7 @@ describe('the checks', () => {
     for (const { value } of setTimeout.mock.results) expect(value.hasRef()).toBe(false);
   });
 
-  it('that can say nothing of the instance change nothing, are told, and go on', async () => {
+  it('the checks that tell nothing of the instance change nothing, are failures, and go on', async () => {
     const discovery = await discoveryOf(registration('u1'));
     const checks = checksOf(discovery, () => Promise.reject(down));
     await rounds(5);
@@ -296,10 +299,10 @@ describe('the checks', () => {
     expect(discovery.written).toEqual([]);
   });
 
-  it('do not count while another may be checking', async () => {
+  it('the checks do not count while another process may be checking', async () => {
     const discovery = await discoveryOf(registration('u1'));
     let counts = false;
-    checksOf(discovery, async () => failed, { counts: () => counts });
+    checksOf(discovery, async () => failed, { mayReport: () => counts });
     await rounds(10);
     expect(discovery.written).toEqual([]);
     counts = true;
@@ -310,10 +313,10 @@ describe('the checks', () => {
   });
 });
 
-describe('an instance that leaves', () => {
-  it('is not checked any more, and a check of it that is under way is given up', async () => {
+describe('an instance that leaves under health checks', () => {
+  it('an instance that leaves is not checked any more, and a check of it that is under way is cancelled', async () => {
     const discovery = await discoveryOf(registration('u1', { status: 'unknown' }));
-    const slow = defer<Finding>();
+    const slow = defer<ProbeResult>();
     const checks = checksOf(discovery, () => slow.promise);
     await pass(10);
     const [, signal] = checks.probed.mock.lastCall!;
@@ -327,7 +330,7 @@ describe('an instance that leaves', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  it('gives its place to those that wait for their turn', async () => {
+  it('an instance that leaves frees its place for the checks that wait for their turn', async () => {
     const discovery = await discoveryOf(registration('u1'));
     const bulkhead = new Bulkhead({ maxConcurrent: 1, maxQueue: 10 });
     const probe: Probe = ({ instanceId }, signal) =>
@@ -346,7 +349,7 @@ describe('an instance that leaves', () => {
     expect(checks.failures).toEqual([]);
   });
 
-  it('and comes back starts anew', async () => {
+  it('an instance that leaves and comes back starts with new counts of checks', async () => {
     const discovery = await discoveryOf(registration('u1'));
     const checks = checksOf(discovery, async () => failed);
     await pass(10 + 1.5 * interval);
@@ -364,27 +367,30 @@ describe('an instance that is registered anew under its id', () => {
     ['host', { host: '10.0.0.2' }],
     ['port', { port: 8002 }],
     ['protocol', { protocol: 'https' }],
-  ])('at another %s starts anew, at once', async (_what, change) => {
-    const discovery = await discoveryOf(registration('u1'));
-    const slow = defer<Finding>();
-    let results: Promise<Finding>[] = [Promise.resolve(failed), Promise.resolve(failed), slow.promise];
-    const checks = checksOf(discovery, () => results.shift() ?? Promise.resolve(failed));
-    await rounds(3);
-    expect(checks.probed).toHaveBeenCalledTimes(3);
-    const [, signal] = checks.probed.mock.lastCall!;
-    results = [];
-    await discovery.register(registration('u1', change));
-    expect(signal.aborted).toBe(true);
-    slow.resolve(failed);
-    await pass(10);
-    expect(checks.probed).toHaveBeenCalledTimes(4);
-    expect(checks.probed.mock.lastCall![0]).toMatchObject(change);
-    expect(discovery.written).toEqual([]);
-    await rounds(2);
-    expect(await discovery.statusOf('u1')).toBe('unhealthy');
-  });
+  ])(
+    'an instance that is registered anew under its id at another %s is checked anew at once',
+    async (_what, change) => {
+      const discovery = await discoveryOf(registration('u1'));
+      const slow = defer<ProbeResult>();
+      let results: Promise<ProbeResult>[] = [Promise.resolve(failed), Promise.resolve(failed), slow.promise];
+      const checks = checksOf(discovery, () => results.shift() ?? Promise.resolve(failed));
+      await rounds(3);
+      expect(checks.probed).toHaveBeenCalledTimes(3);
+      const [, signal] = checks.probed.mock.lastCall!;
+      results = [];
+      await discovery.register(registration('u1', change));
+      expect(signal.aborted).toBe(true);
+      slow.resolve(failed);
+      await pass(10);
+      expect(checks.probed).toHaveBeenCalledTimes(4);
+      expect(checks.probed.mock.lastCall![0]).toMatchObject(change);
+      expect(discovery.written).toEqual([]);
+      await rounds(2);
+      expect(await discovery.statusOf('u1')).toBe('unhealthy');
+    },
+  );
 
-  it('at the same place is checked as before, as what it is now', async () => {
+  it('an instance that is registered anew under its id and origin is checked as before, with its new fields', async () => {
     vi.spyOn(Math, 'random').mockReturnValue(0);
     const discovery = await discoveryOf(registration('u1'));
     const checks = checksOf(discovery, async () => failed);
@@ -397,12 +403,12 @@ describe('an instance that is registered anew under its id', () => {
   });
 });
 
-describe('a discovery', () => {
-  it('that does not take a status is told at the next check, which is told of', async () => {
+describe('a discovery under health checks', () => {
+  it('a discovery that rejects a status gets it again at the next check, with a failure event', async () => {
     const discovery = await discoveryOf(registration('u1'));
     const { update } = discovery;
-    let refusals = 2;
-    discovery.update = (...args) => (refusals-- > 0 ? Promise.reject(down) : update(...args));
+    let rejections = 2;
+    discovery.update = (...args) => (rejections-- > 0 ? Promise.reject(down) : update(...args));
     const checks = checksOf(discovery, async () => failed);
     await rounds(7);
     expect(checks.failures).toEqual([down, down]);
@@ -410,7 +416,7 @@ describe('a discovery', () => {
     expect(await discovery.statusOf('u1')).toBe('unhealthy');
   });
 
-  it('that never answers is given up after 5 seconds, and the checks go on', async () => {
+  it('a discovery that never responds to an update is given up after 5 seconds, and the checks go on', async () => {
     vi.spyOn(Math, 'random').mockReturnValue(0);
     const discovery = stub([instance('u1')]);
     discovery.update.mockReturnValueOnce(new Promise(() => {}));
@@ -422,7 +428,7 @@ describe('a discovery', () => {
     expect(checks.told).toEqual(['u1 unhealthy']);
   });
 
-  it('that does not know the instance any more is not said to know how it is', async () => {
+  it('an update of an instance that the discovery does not know any more is no event of the checker', async () => {
     const discovery = stub([instance('u1')]);
     discovery.update.mockResolvedValue(false);
     const checks = checksOf(discovery, async () => failed);
@@ -431,7 +437,7 @@ describe('a discovery', () => {
     expect([checks.changes, checks.failures]).toEqual([[], []]);
   });
 
-  it('that shows late what it was told makes no second event of it', async () => {
+  it('a discovery that shows a written status late causes no second event', async () => {
     const discovery = stub([instance('u1')]);
     const checks = checksOf(discovery, async () => failed);
     await rounds(6);
@@ -443,7 +449,7 @@ describe('a discovery', () => {
     expect(checks.told).toEqual(['u1 unhealthy', 'u1 unhealthy']);
   });
 
-  it('that fails at first is asked again, which is told of', async () => {
+  it('a discovery that fails the health checks at first is asked again, with a failure event', async () => {
     const discovery = stub([instance('u1')]);
     discovery.instances.mockRejectedValueOnce(down).mockImplementationOnce(() => fling(down));
     const checks = checksOf(discovery);
@@ -453,7 +459,7 @@ describe('a discovery', () => {
     expect(discovery.watch).toHaveBeenCalledTimes(1);
   });
 
-  it('that cannot be watched at first is asked again', async () => {
+  it('a discovery that cannot be watched by the health checks at first is asked again', async () => {
     const discovery = stub([instance('u1')]);
     discovery.watch.mockImplementationOnce(() => fling(down));
     const checks = checksOf(discovery);
@@ -465,19 +471,24 @@ describe('a discovery', () => {
   it.each<[string, () => Promise<ServiceInstance[]>]>([
     ['fails', () => Promise.reject(down)],
     ['gives what was before', async () => [instance('u1')]],
-  ])('that told of a change is believed though its first answer %s', async (_what, answer) => {
-    const discovery = stub();
-    discovery.instances.mockImplementationOnce(answer);
-    const checks = checksOf(discovery);
-    discovery.tell(instance('u2'));
-    await rounds(3);
-    expect(new Set(checks.probed.mock.calls.map(([{ instanceId }]) => instanceId))).toEqual(new Set(['u2']));
-    expect(discovery.instances).toHaveBeenCalledTimes(1);
-  });
+  ])(
+    'a discovery that reported a change to the health checks is believed though its first response %s',
+    async (_what, response) => {
+      const discovery = stub();
+      discovery.instances.mockImplementationOnce(response);
+      const checks = checksOf(discovery);
+      discovery.tell(instance('u2'));
+      await rounds(3);
+      expect(new Set(checks.probed.mock.calls.map(([{ instanceId }]) => instanceId))).toEqual(
+        new Set(['u2']),
+      );
+      expect(discovery.instances).toHaveBeenCalledTimes(1);
+    },
+  );
 });
 
-describe('stopping', () => {
-  it('gives up the checks under way, and leaves no timer', async () => {
+describe('stopping the health checks', () => {
+  it('stopping the health checks cancels the checks under way, and leaves no timer', async () => {
     const discovery = stub([instance('u1'), instance('u2')]);
     const probe: Probe = ({ instanceId }, signal) =>
       instanceId === 'u1'
@@ -493,7 +504,7 @@ describe('stopping', () => {
     expect([checks.failures, discovery.update.mock.calls]).toEqual([[], []]);
   });
 
-  it('waits for what is being written, of which nothing is told any more', async () => {
+  it('stopping the health checks waits for a status that is being written, and emits nothing of it', async () => {
     const discovery = stub([instance('u1', { status: 'unknown' })]);
     const writing = defer<boolean>();
     discovery.update.mockReturnValueOnce(writing.promise);
@@ -509,22 +520,22 @@ describe('stopping', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  it.each<[string, (answer: Deferred<ServiceInstance[]>) => void]>([
-    ['answers', (answer) => answer.resolve([instance('u1')])],
-    ['fails', (answer) => answer.reject(down)],
-  ])('begins nothing though the discovery %s late', async (_how, settle) => {
+  it.each<[string, (response: Deferred<ServiceInstance[]>) => void]>([
+    ['responds', (response) => response.resolve([instance('u1')])],
+    ['fails', (response) => response.reject(down)],
+  ])('stopping the health checks starts nothing though the discovery %s late', async (_how, settle) => {
     const discovery = stub();
-    const answer = defer<ServiceInstance[]>();
-    discovery.instances.mockReturnValueOnce(answer.promise);
+    const response = defer<ServiceInstance[]>();
+    discovery.instances.mockReturnValueOnce(response.promise);
     const checks = checksOf(discovery);
     await checks.stop();
-    settle(answer);
+    settle(response);
     await rounds(2);
     expect([checks.probed.mock.calls, checks.failures]).toEqual([[], []]);
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  it('ends also the asking of a discovery that fails', async () => {
+  it('stopping the health checks ends also the retries of a discovery that fails', async () => {
     const discovery = stub();
     discovery.instances.mockRejectedValue(down);
     const checks = checksOf(discovery);

@@ -1,4 +1,4 @@
-import type { Leases } from '../../src/discovery/leases.ts';
+import type { LockService } from '../../src/discovery/lock-service.ts';
 import { type InstanceRegistration, toInstance } from '../../src/discovery/service-instance.ts';
 
 export const service = 'user-service';
@@ -14,13 +14,13 @@ export function instance(instanceId: string, fields: Partial<InstanceRegistratio
   return toInstance(registration(instanceId, fields));
 }
 
-/** Leases of one process, which run out by the clock of `performance.now()`. */
-export class InMemoryLeases implements Leases {
+/** Keeps locks in one process, which run out by the clock of `performance.now()`. */
+export class InMemoryLockService implements LockService {
   readonly held = new Map<string, { holder: string; until: number }>();
 
   async acquire(name: string, holder: string, duration: number): Promise<boolean> {
-    const lease = this.held.get(name);
-    if (lease !== undefined && lease.holder !== holder && performance.now() < lease.until) return false;
+    const lock = this.held.get(name);
+    if (lock !== undefined && lock.holder !== holder && performance.now() < lock.until) return false;
     this.held.set(name, { holder, until: performance.now() + duration });
     return true;
   }

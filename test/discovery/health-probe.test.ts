@@ -1,7 +1,7 @@
 import { createServer as createHttp2Server } from 'node:http2';
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
-import { type HttpProbeOptions, httpProbe } from '../../src/discovery/health-probe.ts';
+import { createHttpProbe, type HttpProbeOptions } from '../../src/discovery/health-probe.ts';
 import type { InstanceRegistration } from '../../src/discovery/service-instance.ts';
 import { TimeoutError } from '../../src/errors.ts';
 import { collectWarnings, fling, follow, listenersOn, rejectionOf } from '../policies/helpers.ts';
@@ -13,7 +13,7 @@ const eventually = (check: () => void) => vi.waitFor(check, { timeout: 4_000, in
 
 function probeOf(options: Partial<HttpProbeOptions> = {}) {
   const isExpected = (status: number) => status === 200;
-  const probe = httpProbe({ path: '/health', isExpected, timeout: 2_000, connect: {}, ...options });
+  const probe = createHttpProbe({ path: '/health', isExpected, timeout: 2_000, connect: {}, ...options });
   return (fields: Partial<InstanceRegistration>, signal = new AbortController().signal) =>
     probe(instance('u1', { host: '127.0.0.1', ...fields }), signal);
 }
@@ -40,50 +40,58 @@ async function listen(server: Server, end: () => void): Promise<number> {
   return (server.address() as AddressInfo).port;
 }
 
-const answer =
+const respondWith =
   (status: number, headers = {}, body = ''): Handler =>
   (_request, response) => {
     response.writeHead(status, headers);
     response.end(body);
   };
 
-describe('an instance', () => {
-  it('passes if its answer has the expected status', async () => {
-    const { port, requests } = await startServer(answer(200, {}, 'all is well'));
-    expect(await probeOf()({ port })).toEqual({ passed: true, reason: 'it answered 200' });
+describe('an instance that is probed', () => {
+  it('an instance that is probed passes if its response has the expected status', async () => {
+    const { port, requests } = await startServer(respondWith(200, {}, 'all is well'));
+    expect(await probeOf()({ port })).toEqual({ passed: true, reason: 'it responded with 200' });
     expect(requests).toMatchObject([
       { method: 'GET', url: '/health', headers: { 'user-agent': 'holdfast-health-checker' } },
     ]);
   });
 
-  it.each([204, 404, 500, 503])('fails if it answers %i and another status is expected', async (status) => {
-    const { port } = await startServer(answer(status));
-    expect(await probeOf()({ port })).toEqual({ passed: false, reason: `it answered ${status}` });
-    expect(await probeOf({ isExpected: (got) => got === status })({ port })).toMatchObject({ passed: true });
-  });
+  it.each([204, 404, 500, 503])(
+    'an instance that is probed fails if it responds with %i and another status is expected',
+    async (status) => {
+      const { port } = await startServer(respondWith(status));
+      expect(await probeOf()({ port })).toEqual({ passed: false, reason: `it responded with ${status}` });
+      expect(await probeOf({ isExpected: (got) => got === status })({ port })).toMatchObject({
+        passed: true,
+      });
+    },
+  );
 
-  it('is asked at its own path if it has one, which may be a URL', async () => {
-    const { port, requests, origin } = await startServer(answer(200));
+  it('an instance that is probed gets the request at its own path if it has one, which may be a URL', async () => {
+    const { port, requests, origin } = await startServer(respondWith(200));
     const probe = probeOf();
     for (const healthCheckUrl of ['/ready?deep=1#top', `${origin}/live`, 'status', '?a=b'])
       expect(await probe({ port, healthCheckUrl })).toMatchObject({ passed: true });
     expect(requests.map(({ url }) => url)).toEqual(['/ready?deep=1', '/live', '/status', '/?a=b']);
   });
 
-  it('fails if it redirects, and nobody follows', async () => {
-    const elsewhere = await startServer(answer(200));
+  it('an instance that is probed fails if it redirects, and the redirect is not followed', async () => {
+    const elsewhere = await startServer(respondWith(200));
     for (const status of [301, 302, 303, 307, 308]) {
       const { port, requests } = await startServer(
-        answer(status, { location: `${elsewhere.origin}/health` }),
+        respondWith(status, { location: `${elsewhere.origin}/health` }),
       );
-      expect(await probeOf()({ port })).toMatchObject({ passed: false, reason: `it answered ${status}` });
+      expect(await probeOf()({ port })).toMatchObject({
+        passed: false,
+        reason: `it responded with ${status}`,
+      });
       expect(requests).toHaveLength(1);
     }
     expect(elsewhere.requests).toEqual([]);
   });
 
-  it('fails if nobody listens there, and why is told', async () => {
-    const { port, stop } = await startServer(answer(200));
+  it('an instance that is probed fails with the reason if nothing listens there', async () => {
+    const { port, stop } = await startServer(respondWith(200));
     await stop();
     expect(await probeOf()({ port })).toEqual({
       passed: false,
@@ -92,7 +100,7 @@ describe('an instance', () => {
     });
   });
 
-  it('fails if it hangs up, before or in the middle of its answer', async () => {
+  it('an instance that is probed fails if it hangs up, before or in the middle of its response', async () => {
     const hangsUp = await startServer((request) => void request.socket.destroy());
     const breaksOff = await startServer((_request, response) => {
       response.writeHead(200, { 'content-length': 100 });
@@ -104,12 +112,12 @@ describe('an instance', () => {
     }
   });
 
-  it('fails if it speaks no HTTP', async () => {
+  it('an instance that is probed fails if it speaks no HTTP', async () => {
     const port = await startTcpServer((socket) => socket.end('220 mail.example ESMTP\r\n'));
     expect(await probeOf()({ port })).toMatchObject({ passed: false });
   });
 
-  it('may speak HTTP/2', async () => {
+  it('an instance that is probed may speak HTTP/2', async () => {
     const server = createHttp2Server((_request, response) => response.end('well'));
     const closed: boolean[] = [];
     server.on('session', (session) => session.on('close', () => closed.push(true)));
@@ -119,8 +127,8 @@ describe('an instance', () => {
     await vi.waitFor(() => expect(closed).toEqual([true]), { timeout: 2_000, interval: 5 });
   });
 
-  it('is connected to anew each time', async () => {
-    const { port, requests } = await startServer(answer(200));
+  it('an instance that is probed is connected to anew each time', async () => {
+    const { port, requests } = await startServer(respondWith(200));
     const probe = probeOf();
     for (let check = 0; check < 3; check++) await probe({ port });
     expect(new Set(requests.map(({ socket }) => socket)).size).toBe(3);
@@ -130,7 +138,7 @@ describe('an instance', () => {
 
 describe('an instance that takes too long', () => {
   it.each<[string, (socket: Socket) => void]>([
-    ['to begin its answer', () => {}],
+    ['to begin its response', () => {}],
     [
       'with its head, of which it sends a letter now and then',
       (socket) => {
@@ -147,30 +155,30 @@ describe('an instance that takes too long', () => {
         socket.on('close', () => clearInterval(drip));
       },
     ],
-  ])('%s fails, and is hung up on', async (_how, serve) => {
+  ])('an instance that takes too long %s fails, and is hung up on', async (_how, serve) => {
     const sockets: Socket[] = [];
     const port = await startTcpServer((socket) => {
       sockets.push(socket.resume());
       serve(socket);
     });
     const finding = await probeOf({ timeout: 60 })({ port });
-    expect(finding).toMatchObject({ passed: false, reason: 'it did not answer within 60 ms' });
+    expect(finding).toMatchObject({ passed: false, reason: 'it did not respond within 60 ms' });
     expect(finding.cause).toBeInstanceOf(TimeoutError);
     await eventually(() => expect(sockets.map(({ destroyed }) => destroyed)).toEqual([true]));
   });
 
-  it('to take the connection fails, and the attempt is given up', async () => {
+  it('an instance that takes too long to accept the connection fails, and the connection attempt is cancelled', async () => {
     const connecting = { unref: vi.fn(), destroy: vi.fn() };
     const probe = probeOf({ timeout: 60, connect: (() => connecting) as never });
     expect(await probe({ port: 8001 })).toMatchObject({
       passed: false,
-      reason: 'it did not answer within 60 ms',
+      reason: 'it did not respond within 60 ms',
     });
     expect(connecting.unref).toHaveBeenCalledTimes(1);
     expect(connecting.destroy).toHaveBeenCalledTimes(1);
   });
 
-  it('with a body without end passes, of which little is read', async () => {
+  it('an instance whose body never ends passes the check, and little of the body is read', async () => {
     let sent = 0;
     const { port, requests } = await startServer((_request, response) => {
       const more = () => {
@@ -192,28 +200,31 @@ describe('a health check URL that leads elsewhere', () => {
     (port: number) => `/\\127.0.0.1:${port}/`,
     (port: number) => `http://user:secret@127.0.0.1:${port}/`,
     (port: number) => `https://127.0.0.1:${port}/`,
-  ])('is not asked, though a discovery let it through (%#)', async (urlTo) => {
-    const [own, other] = [await startServer(answer(200)), await startServer(answer(200))];
-    const probe = httpProbe({ path: '/health', isExpected: () => true, timeout: 2_000, connect: {} });
-    const hostile = {
-      ...instance('u1', { host: '127.0.0.1', port: own.port }),
-      healthCheckUrl: urlTo(other.port),
-    };
-    const finding = await probe(hostile, new AbortController().signal);
-    expect(finding).toEqual({ passed: false, reason: 'its healthCheckUrl leads elsewhere' });
-    expect([own.requests, other.requests]).toEqual([[], []]);
-  });
+  ])(
+    'a health check URL that leads elsewhere is not requested, though a discovery let it through (%#)',
+    async (urlTo) => {
+      const [own, other] = [await startServer(respondWith(200)), await startServer(respondWith(200))];
+      const probe = createHttpProbe({ path: '/health', isExpected: () => true, timeout: 2_000, connect: {} });
+      const hostile = {
+        ...instance('u1', { host: '127.0.0.1', port: own.port }),
+        healthCheckUrl: urlTo(other.port),
+      };
+      const finding = await probe(hostile, new AbortController().signal);
+      expect(finding).toEqual({ passed: false, reason: 'its healthCheckUrl leads elsewhere' });
+      expect([own.requests, other.requests]).toEqual([[], []]);
+    },
+  );
 
-  it('in its path alone leads to the instance', async () => {
-    const [own, other] = [await startServer(answer(200)), await startServer(answer(200))];
+  it('a health check URL that leads elsewhere in its path alone is requested from the instance', async () => {
+    const [own, other] = [await startServer(respondWith(200)), await startServer(respondWith(200))];
     const healthCheckUrl = `/..//127.0.0.1:${other.port}/`;
     expect(await probeOf()({ port: own.port, healthCheckUrl })).toMatchObject({ passed: true });
     expect([own.requests.length, other.requests.length]).toEqual([1, 0]);
   });
 });
 
-describe('a check that is given up', () => {
-  it('rejects with the reason at once, and hangs up', async () => {
+describe('a check that is cancelled', () => {
+  it('a check that is cancelled rejects with the reason at once, and hangs up', async () => {
     const { port, requests } = await startServer(() => {});
     const controller = new AbortController();
     const check = follow(probeOf()({ port }, controller.signal));
@@ -225,7 +236,7 @@ describe('a check that is given up', () => {
     expect(listenersOn(controller.signal)).toBe(0);
   });
 
-  it('gives up its connection also while that is being made', async () => {
+  it('a check that is cancelled closes its connection also while that is being made', async () => {
     const connecting = { unref: () => {}, destroy: vi.fn() };
     const controller = new AbortController();
     const check = probeOf({ connect: (() => connecting) as never })({ port: 8001 }, controller.signal);
@@ -236,7 +247,7 @@ describe('a check that is given up', () => {
 });
 
 it('a check leaves no listener on its signal, however many there were', async () => {
-  const { port } = await startServer(answer(200));
+  const { port } = await startServer(respondWith(200));
   const { signal } = new AbortController();
   const leaks = collectWarnings('MaxListenersExceededWarning');
   const probe = probeOf();
@@ -245,8 +256,8 @@ it('a check leaves no listener on its signal, however many there were', async ()
   expect([listenersOn(signal), leaks.warnings]).toEqual([0, []]);
 });
 
-it('an expectation that throws says nothing of the instance', async () => {
-  const { port } = await startServer(answer(200));
+it('a check whose expected status throws tells nothing of the instance', async () => {
+  const { port } = await startServer(respondWith(200));
   const broken = new Error('broken');
   expect(await rejectionOf(probeOf({ isExpected: () => fling(broken) })({ port }))).toBe(broken);
 });

@@ -23,8 +23,8 @@ function watched(discovery: InMemoryServiceDiscovery, serviceName = service) {
   return { told, unsubscribe };
 }
 
-describe('an instance that is registered', () => {
-  it('is found under the name of its service, filled in', async () => {
+describe('an instance that is registered in memory', () => {
+  it('an instance that is registered in memory is found under the name of its service, filled in', async () => {
     const discovery = new InMemoryServiceDiscovery();
     const registered = await discovery.register({ serviceName: service, host: '10.0.0.1', port: 8001 });
     expect(registered).toMatchObject({ protocol: 'http', weight: 1, status: 'healthy', metadata: {} });
@@ -32,7 +32,7 @@ describe('an instance that is registered', () => {
     expect(await discovery.instances('payment-service')).toEqual([]);
   });
 
-  it('takes the place of the one with its id', async () => {
+  it('an instance that is registered in memory replaces the one with its id', async () => {
     const discovery = new InMemoryServiceDiscovery();
     await discovery.register(instance('u1'));
     await discovery.register(instance('u1', { host: '10.0.0.9' }));
@@ -41,7 +41,7 @@ describe('an instance that is registered', () => {
     expect(await discovery.instances(service)).toHaveLength(1);
   });
 
-  it('is gone once it is deregistered, which says whether it was known', async () => {
+  it('an instance in memory is gone once it is deregistered, and deregister() tells whether it was known', async () => {
     const discovery = new InMemoryServiceDiscovery();
     await discovery.register(instance('u1'));
     expect(await discovery.deregister(service, 'u2')).toBe(false);
@@ -51,7 +51,7 @@ describe('an instance that is registered', () => {
     expect(await discovery.instances(service)).toEqual([]);
   });
 
-  it('is left out of the healthy ones only if it is known to be unhealthy', async () => {
+  it('an instance that is registered in memory is left out of the healthy ones only if it is known to be unhealthy', async () => {
     const discovery = new InMemoryServiceDiscovery();
     for (const status of ['healthy', 'unhealthy', 'unknown'] as const)
       await discovery.register(instance(status, { status }));
@@ -59,17 +59,17 @@ describe('an instance that is registered', () => {
     expect(idsOf(await discovery.instances(service))).toEqual(['healthy', 'unhealthy', 'unknown']);
   });
 
-  it('is refused if a field of it is malformed, and nothing changes', async () => {
+  it('an instance that is registered in memory is rejected if a field of it is malformed, and nothing changes', async () => {
     const discovery = new InMemoryServiceDiscovery();
     const { told } = watched(discovery);
-    const refused = discovery.register(instance('u1', { host: 'evil.example/' }));
-    await expect(refused).rejects.toThrow(InvalidInstanceError);
-    await expect(refused).rejects.toThrow(/the host/);
+    const rejected = discovery.register(instance('u1', { host: 'evil.example/' }));
+    await expect(rejected).rejects.toThrow(InvalidInstanceError);
+    await expect(rejected).rejects.toThrow(/the host/);
     expect(await discovery.instances(service)).toEqual([]);
     expect(told).toEqual([]);
   });
 
-  it('may have the name of something that every object has', async () => {
+  it('an instance that is registered in memory may have the name of something that every object has', async () => {
     const discovery = new InMemoryServiceDiscovery();
     const { told } = watched(discovery, 'constructor');
     await discovery.register(instance('toString', { serviceName: 'constructor' }));
@@ -80,7 +80,7 @@ describe('an instance that is registered', () => {
 });
 
 describe('an instance without heartbeats', () => {
-  it('is gone when its time to live has passed, not before', async () => {
+  it('an instance without heartbeats is gone when its time to live has passed, not before', async () => {
     const discovery = new InMemoryServiceDiscovery({ ttl: 1_000 });
     await discovery.register(instance('u1'));
     await pass(999);
@@ -90,7 +90,7 @@ describe('an instance without heartbeats', () => {
     expect(await discovery.healthyInstances(service)).toEqual([]);
   });
 
-  it('stays 90 seconds unless told otherwise', async () => {
+  it('an instance without heartbeats stays 90 seconds unless told otherwise', async () => {
     const discovery = new InMemoryServiceDiscovery();
     await discovery.register(instance('u1'));
     await pass(89_999);
@@ -99,7 +99,7 @@ describe('an instance without heartbeats', () => {
     expect(await discovery.instances(service)).toEqual([]);
   });
 
-  it('has to register again: a late heartbeat is answered with false', async () => {
+  it('an instance without heartbeats has to register again, since a late heartbeat gives false', async () => {
     const discovery = new InMemoryServiceDiscovery({ ttl: 1_000 });
     await discovery.register(instance('u1'));
     await pass(1_000);
@@ -110,7 +110,7 @@ describe('an instance without heartbeats', () => {
     expect(await discovery.heartbeat(service, 'u1')).toBe(true);
   });
 
-  it('stays for ever with an infinite time to live, and no timer waits', async () => {
+  it('an instance without heartbeats stays for ever with an infinite time to live, and no timer waits', async () => {
     const discovery = new InMemoryServiceDiscovery({ ttl: Infinity });
     watched(discovery);
     await discovery.register(instance('u1'));
@@ -119,7 +119,7 @@ describe('an instance without heartbeats', () => {
     expect(await discovery.instances(service)).toHaveLength(1);
   });
 
-  it('does not take others with it', async () => {
+  it('an instance without heartbeats does not take others with it', async () => {
     const discovery = new InMemoryServiceDiscovery({ ttl: 1_000 });
     await discovery.register(instance('u1'));
     await pass(500);
@@ -128,24 +128,27 @@ describe('an instance without heartbeats', () => {
     expect(idsOf(await discovery.instances(service))).toEqual(['u2']);
   });
 
-  it.each([-600_000, 600_000])('is not affected if the clock of the host jumps by %i ms', async (jump) => {
-    const discovery = new InMemoryServiceDiscovery({ ttl: 1_000 });
-    const { told } = watched(discovery);
-    await discovery.register(instance('u1'));
-    await pass(500);
-    vi.setSystemTime(Date.now() + jump);
-    expect(await discovery.instances(service)).toHaveLength(1);
-    await pass(499);
-    expect(await discovery.heartbeat(service, 'u1')).toBe(true);
-    await pass(999);
-    expect(await discovery.instances(service)).toHaveLength(1);
-    await pass(1);
-    expect(told).toEqual([['u1'], []]);
-  });
+  it.each([-600_000, 600_000])(
+    'an instance without heartbeats is not affected if the clock of the host jumps by %i ms',
+    async (jump) => {
+      const discovery = new InMemoryServiceDiscovery({ ttl: 1_000 });
+      const { told } = watched(discovery);
+      await discovery.register(instance('u1'));
+      await pass(500);
+      vi.setSystemTime(Date.now() + jump);
+      expect(await discovery.instances(service)).toHaveLength(1);
+      await pass(499);
+      expect(await discovery.heartbeat(service, 'u1')).toBe(true);
+      await pass(999);
+      expect(await discovery.instances(service)).toHaveLength(1);
+      await pass(1);
+      expect(told).toEqual([['u1'], []]);
+    },
+  );
 });
 
-describe('a heartbeat', () => {
-  it('keeps the instance alive for another time to live', async () => {
+describe('a heartbeat in memory', () => {
+  it('a heartbeat in memory keeps the instance alive for another time to live', async () => {
     const discovery = new InMemoryServiceDiscovery({ ttl: 1_000 });
     await discovery.register(instance('u1'));
     for (let beat = 0; beat < 5; beat++) {
@@ -156,7 +159,7 @@ describe('a heartbeat', () => {
     expect(await discovery.instances(service)).toEqual([]);
   });
 
-  it('is what registering again counts as', async () => {
+  it('a registration in memory counts as a heartbeat', async () => {
     const discovery = new InMemoryServiceDiscovery({ ttl: 1_000 });
     const registered = await discovery.register(instance('u1'));
     await pass(999);
@@ -165,14 +168,14 @@ describe('a heartbeat', () => {
     expect(await discovery.instances(service)).toHaveLength(1);
   });
 
-  it('of an instance that is not known is answered with false', async () => {
+  it('a heartbeat in memory of an instance that is not known gives false', async () => {
     const discovery = new InMemoryServiceDiscovery();
     await discovery.register(instance('u1'));
     expect(await discovery.heartbeat(service, 'u2')).toBe(false);
     expect(await discovery.heartbeat('payment-service', 'u1')).toBe(false);
   });
 
-  it('shows in the next list that is made', async () => {
+  it('a heartbeat in memory shows in the next list that is made', async () => {
     const discovery = new InMemoryServiceDiscovery();
     const { lastHeartbeat } = await discovery.register(instance('u1'));
     await pass(100);
@@ -184,8 +187,8 @@ describe('a heartbeat', () => {
   });
 });
 
-describe('an update', () => {
-  it('changes what it names of an instance, and nothing else', async () => {
+describe('an update in memory', () => {
+  it('an update in memory changes what it names of an instance, and nothing else', async () => {
     const discovery = new InMemoryServiceDiscovery();
     const before = await discovery.register(instance('u1', { weight: 2, metadata: { version: '1' } }));
     const other = await discovery.register(instance('u2'));
@@ -197,7 +200,7 @@ describe('an update', () => {
     expect(await discovery.instances(service)).toEqual([changed, other]);
   });
 
-  it('is told to those that watch, unless it changes nothing', async () => {
+  it('an update in memory is told to watchers, unless it changes nothing', async () => {
     const discovery = new InMemoryServiceDiscovery();
     await discovery.register(instance('u1', { metadata: { version: '1' } }));
     const list = await discovery.instances(service);
@@ -213,7 +216,7 @@ describe('an update', () => {
     expect(list).toMatchObject([{ weight: 1 }]);
   });
 
-  it('of an instance that is not known, or not any more, is answered with false', async () => {
+  it('an update in memory of an instance that is not known, or not any more, gives false', async () => {
     const discovery = new InMemoryServiceDiscovery({ ttl: 1_000 });
     await discovery.register(instance('u1'));
     expect(await discovery.update(service, 'u2', { weight: 2 })).toBe(false);
@@ -223,7 +226,7 @@ describe('an update', () => {
     expect(await discovery.instances(service)).toEqual([]);
   });
 
-  it('is no heartbeat: it keeps nothing alive', async () => {
+  it('an update in memory is no heartbeat, and keeps nothing alive', async () => {
     const discovery = new InMemoryServiceDiscovery({ ttl: 1_000 });
     await discovery.register(instance('u1'));
     await pass(999);
@@ -232,7 +235,7 @@ describe('an update', () => {
     expect(await discovery.instances(service)).toEqual([]);
   });
 
-  it('leaves the time of the last heartbeat as it is', async () => {
+  it('an update in memory leaves the time of the last heartbeat as it is', async () => {
     const discovery = new InMemoryServiceDiscovery();
     const { lastHeartbeat } = await discovery.register(instance('u1'));
     await pass(100);
@@ -243,19 +246,19 @@ describe('an update', () => {
     expect(await discovery.instances(service)).toMatchObject([expected]);
   });
 
-  it('is refused if a value is malformed, or may not change, and nothing changes', async () => {
+  it('an update in memory is rejected if a value is malformed, or may not change, and nothing changes', async () => {
     const discovery = new InMemoryServiceDiscovery();
     const before = await discovery.register(instance('u1'));
     const { told } = watched(discovery);
     for (const changes of [{ weight: -1 }, { status: 'up' }, { host: 'evil.example' }, null]) {
-      const refused = discovery.update(service, 'u1', changes as never);
-      await expect(refused).rejects.toBeInstanceOf(InvalidInstanceError);
+      const rejected = discovery.update(service, 'u1', changes as never);
+      await expect(rejected).rejects.toBeInstanceOf(InvalidInstanceError);
     }
     expect(await discovery.instances(service)).toEqual([before]);
     expect(told).toEqual([]);
   });
 
-  it('holds until the instance is registered anew', async () => {
+  it('an update in memory holds until the instance is registered anew', async () => {
     const discovery = new InMemoryServiceDiscovery();
     const registered = await discovery.register(instance('u1'));
     await discovery.update(service, 'u1', { status: 'unhealthy' });
@@ -267,7 +270,7 @@ describe('an update', () => {
 });
 
 describe('a list of instances', () => {
-  it('is frozen, and does not change when the instances do', async () => {
+  it('a list of instances is frozen, and does not change when the instances do', async () => {
     const discovery = new InMemoryServiceDiscovery();
     const empty = await discovery.instances(service);
     await discovery.register(instance('u1'));
@@ -280,7 +283,7 @@ describe('a list of instances', () => {
     expect(Object.isFrozen(one[0])).toBe(true);
   });
 
-  it('is the same one until something changes, whatever heartbeats come', async () => {
+  it('a list of instances is the same one until something changes, whatever heartbeats come', async () => {
     const discovery = new InMemoryServiceDiscovery();
     const registered = await discovery.register(instance('u1'));
     const list = await discovery.instances(service);
@@ -293,8 +296,8 @@ describe('a list of instances', () => {
   });
 });
 
-describe('one that watches a service', () => {
-  it('is told of each instance that joins, changes, leaves or expires, in order', async () => {
+describe('a watcher in memory', () => {
+  it('a watcher in memory is told of each instance that joins, changes, leaves or expires, in order', async () => {
     const discovery = new InMemoryServiceDiscovery({ ttl: 1_000 });
     const listener = vi.fn<InstanceListener>();
     discovery.watch(service, listener);
@@ -322,14 +325,14 @@ describe('one that watches a service', () => {
     for (const [list] of listener.mock.calls) expect(Object.isFrozen(list)).toBe(true);
   });
 
-  it('is told before the one that made the change goes on', async () => {
+  it('a watcher in memory is told before the change returns', async () => {
     const discovery = new InMemoryServiceDiscovery();
     const { told } = watched(discovery);
     await discovery.register(instance('u1'));
     expect(told).toEqual([['u1']]);
   });
 
-  it('is told of several that expire at once with one list', async () => {
+  it('a watcher in memory is told of several that expire at once with one list', async () => {
     const discovery = new InMemoryServiceDiscovery({ ttl: 1_000 });
     for (const id of ['u1', 'u2', 'u3']) await discovery.register(instance(id));
     const { told } = watched(discovery);
@@ -337,7 +340,7 @@ describe('one that watches a service', () => {
     expect(told).toEqual([[]]);
   });
 
-  it('is told of an expiry at its time, also if heartbeats moved it', async () => {
+  it('a watcher in memory is told of an expiry at its time, also if heartbeats moved it', async () => {
     const discovery = new InMemoryServiceDiscovery({ ttl: 1_000 });
     await discovery.register(instance('u1'));
     await discovery.register(instance('u2'));
@@ -352,7 +355,7 @@ describe('one that watches a service', () => {
     expect(told).toEqual([['u1'], []]);
   });
 
-  it('is told nothing if nothing changes, nor of other services, nor of what was there before', async () => {
+  it('a watcher in memory is told nothing without a change, nor of other services, nor of the instances from before', async () => {
     const discovery = new InMemoryServiceDiscovery();
     const registered = await discovery.register(instance('u1'));
     const { told } = watched(discovery);
@@ -363,7 +366,7 @@ describe('one that watches a service', () => {
     expect(told).toEqual([]);
   });
 
-  it('is told nothing any more once it has unsubscribed, also if it does so while it is told', async () => {
+  it('a watcher in memory is told nothing any more once it has unsubscribed, also if it does so while it is told', async () => {
     const discovery = new InMemoryServiceDiscovery();
     const other = watched(discovery);
     const listener = vi.fn(() => unsubscribe());
@@ -376,7 +379,7 @@ describe('one that watches a service', () => {
     for (const { told } of [other, last]) expect(told).toEqual([['u1'], ['u1', 'u2']]);
   });
 
-  it('is told of the changes in order though another listener makes one', async () => {
+  it('a watcher in memory is told of the changes in order though another listener makes one', async () => {
     const discovery = new InMemoryServiceDiscovery();
     const unsubscribe = discovery.watch(service, () => {
       unsubscribe();
@@ -388,7 +391,7 @@ describe('one that watches a service', () => {
   });
 
   it.each(['unsubscribed it', 'closed the discovery'])(
-    'is told nothing any more once another listener has %s',
+    'a watcher in memory is told nothing any more once another listener has %s',
     async (how) => {
       const discovery = new InMemoryServiceDiscovery();
       discovery.watch(service, () =>
@@ -400,7 +403,7 @@ describe('one that watches a service', () => {
     },
   );
 
-  it('can do so twice: unsubscribing one, even repeatedly, leaves the other', async () => {
+  it('a watcher in memory can watch twice, and unsubscribing one, even repeatedly, leaves the other', async () => {
     const discovery = new InMemoryServiceDiscovery({ ttl: 1_000 });
     const listener = vi.fn();
     const unsubscribe = discovery.watch(service, listener);
@@ -416,7 +419,7 @@ describe('one that watches a service', () => {
     ['throws', () => fling(new Error('broken'))],
     ['rejects', (() => Promise.reject(new Error('broken'))) as InstanceListener],
   ])(
-    'disturbs neither others nor the one that registers if it %s, and is warned about',
+    'a watcher in memory disturbs neither others nor the one that registers if it %s, and is warned about',
     async (_how, broken) => {
       const warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => {});
       const discovery = new InMemoryServiceDiscovery({ ttl: 1_000 });
@@ -432,7 +435,7 @@ describe('one that watches a service', () => {
 });
 
 describe('the timer for expiries', () => {
-  it('does not hold the process, and there is only one', async () => {
+  it('the timer for expiries does not hold the process, and there is only one', async () => {
     const setTimeout = vi.spyOn(globalThis, 'setTimeout');
     const discovery = new InMemoryServiceDiscovery({ ttl: 1_000 });
     watched(discovery);
@@ -444,7 +447,7 @@ describe('the timer for expiries', () => {
     expect(setTimeout.mock.results[0]!.value.hasRef()).toBe(false);
   });
 
-  it('is there only while someone watches and something can expire', async () => {
+  it('the timer for expiries is there only while someone watches and something can expire', async () => {
     const discovery = new InMemoryServiceDiscovery({ ttl: 1_000 });
     await discovery.register(instance('u1'));
     expect(vi.getTimerCount()).toBe(0);
@@ -459,7 +462,7 @@ describe('the timer for expiries', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  it('is not made anew by each heartbeat', async () => {
+  it('the timer for expiries is not made anew by each heartbeat', async () => {
     const setTimeout = vi.spyOn(globalThis, 'setTimeout');
     const discovery = new InMemoryServiceDiscovery({ ttl: 1_000 });
     watched(discovery);
@@ -469,8 +472,8 @@ describe('the timer for expiries', () => {
   });
 });
 
-describe('a discovery that is closed', () => {
-  it('says so to whoever uses it', async () => {
+describe('an in-memory discovery that is closed', () => {
+  it('an in-memory discovery that is closed rejects every use with a ClosedError', async () => {
     const discovery = new InMemoryServiceDiscovery();
     await discovery.register(instance('u1'));
     await discovery.close();
@@ -486,7 +489,7 @@ describe('a discovery that is closed', () => {
     expect(() => discovery.watch(service, () => {})).toThrow(ClosedError);
   });
 
-  it('tells those that watched nothing more, has no timer, and can be closed and unsubscribed again', async () => {
+  it('an in-memory discovery that is closed tells watchers nothing more, has no timer, and can be closed and unsubscribed again', async () => {
     const discovery = new InMemoryServiceDiscovery({ ttl: 1_000 });
     const { told, unsubscribe } = watched(discovery);
     await discovery.register(instance('u1'));
@@ -499,7 +502,7 @@ describe('a discovery that is closed', () => {
   });
 });
 
-it('gives and tells exactly what is registered and alive, whatever happens in whatever order', async () => {
+it('an in-memory discovery gives and reports exactly the live instances, whatever happens in whatever order', async () => {
   type View = readonly ServiceInstance[];
   const ttl = 100;
   const names = ['a', 'b'];
@@ -612,7 +615,7 @@ describe('the options of an in-memory discovery', () => {
     ['ttl', { ttl: 2 ** 31 }],
     ['ttl', { ttl: '90s' }],
     ['timeToLive', { timeToLive: 5 }],
-  ])('%s: a wrong one is named (%o)', (option, options) => {
+  ])('an in-memory discovery names the option %s if it is wrong (%o)', (option, options) => {
     expect(() => new InMemoryServiceDiscovery(options)).toThrow(option);
   });
 });

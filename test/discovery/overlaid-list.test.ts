@@ -10,8 +10,8 @@ const at = (id: string, fields: Partial<InstanceRegistration> = {}) =>
 const statusesOf = (list: OverlaidList) =>
   Object.fromEntries(list.instances.map(({ instanceId, status }) => [instanceId, status]));
 
-describe('a change that is made to a list that is written elsewhere', () => {
-  it('is seen in a new list, in which the other instances are the same objects', () => {
+describe('a change to a list that is written elsewhere', () => {
+  it('a change to a list that is written elsewhere shows in a new list, in which the other instances are the same objects', () => {
     const [u1, u2] = [at('u1'), at('u2')];
     const list = new OverlaidList([u1, u2]);
     const before = list.instances;
@@ -26,7 +26,7 @@ describe('a change that is made to a list that is written elsewhere', () => {
     ]);
   });
 
-  it('may be of the status, the weight and the metadata, one after the other', () => {
+  it('a change to a list that is written elsewhere may be of the status, the weight and the metadata, one after the other', () => {
     const list = new OverlaidList([at('u1')]);
     const metadata = { version: '2' };
     list.update('u1', { metadata });
@@ -36,7 +36,7 @@ describe('a change that is made to a list that is written elsewhere', () => {
     expect(list.instances).toMatchObject([{ status: 'unhealthy', weight: 3, metadata: { version: '2' } }]);
   });
 
-  it('leaves the very list if it changes nothing', () => {
+  it('a change to a list that is written elsewhere keeps the very list if it changes nothing', () => {
     const list = new OverlaidList([at('u1'), at('u2')]);
     list.update('u1', { status: 'unhealthy' });
     const before = list.instances;
@@ -46,7 +46,7 @@ describe('a change that is made to a list that is written elsewhere', () => {
     expect(list.instances).toBe(before);
   });
 
-  it('is of no instance that the list does not have', () => {
+  it('a change to a list that is written elsewhere gives false for an instance that the list does not have', () => {
     const list = new OverlaidList([at('u1')]);
     const before = list.instances;
     expect(list.update('u2', { status: 'unhealthy' })).toBe(false);
@@ -57,7 +57,7 @@ describe('a change that is made to a list that is written elsewhere', () => {
   });
 
   it.each([{ status: 'dead' }, { weight: -1 }, { host: 'b' }, null])(
-    'is rejected if it is %j, and changes nothing',
+    'a change to a list that is written elsewhere is rejected if it is %j, and changes nothing',
     (changes) => {
       const list = new OverlaidList([at('u1')]);
       const before = list.instances;
@@ -68,7 +68,7 @@ describe('a change that is made to a list that is written elsewhere', () => {
 });
 
 describe('a new list', () => {
-  it('keeps the changes of instances that it has at the same place, whatever it says of them', () => {
+  it('a new list keeps the changes of instances that it has at the same origin, whatever it says of them', () => {
     const list = new OverlaidList([at('u1'), at('u2')]);
     list.update('u1', { status: 'unhealthy' });
     const [before] = list.instances;
@@ -79,7 +79,7 @@ describe('a new list', () => {
     expect(list.instances).toMatchObject([{ weight: 5, status: 'unhealthy', zone: 'eu' }]);
   });
 
-  it('that shows the same is the very list that was there', () => {
+  it('a new list that shows the same instances is the very list from before', () => {
     const [u1, u2] = [at('u1'), at('u2')];
     const list = new OverlaidList([u1, u2]);
     list.update('u1', { status: 'unhealthy' });
@@ -94,7 +94,7 @@ describe('a new list', () => {
     ['moved to another host', [at('u1', { host: '10.0.0.9' })]],
     ['speaks another protocol', [at('u1', { protocol: 'https' })]],
     ['was registered anew', [at('u1', { registeredAt: 1 })]],
-  ])('forgets the changes of an instance that %s, also when it returns', (_what, next) => {
+  ])('a new list forgets the changes of an instance that %s, also when it returns', (_what, next) => {
     const list = new OverlaidList([at('u1'), at('u2')]);
     list.update('u1', { status: 'unhealthy' });
     list.update('u2', { status: 'unhealthy' });
@@ -103,7 +103,7 @@ describe('a new list', () => {
     expect(statusesOf(list)).toEqual({ u1: 'healthy', u2: 'unhealthy' });
   });
 
-  it('counts again where it says what was changed', () => {
+  it('a new list counts again where it equals the changes', () => {
     const list = new OverlaidList([at('u1')]);
     list.update('u1', { status: 'unhealthy' });
     list.update('u1', { status: 'healthy' });
@@ -111,7 +111,7 @@ describe('a new list', () => {
     expect(statusesOf(list)).toEqual({ u1: 'unknown' });
   });
 
-  it('shows of each instance the last change since it came, in whatever order lists and changes come', () => {
+  it('a new list shows of each instance the last change since it came, in whatever order lists and changes come', () => {
     const known = { u1: at('u1'), u2: at('u2'), u3: at('u3') };
     const id = fc.constantFrom('u1', 'u2', 'u3');
     const step = fc.oneof(

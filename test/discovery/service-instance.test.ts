@@ -19,7 +19,7 @@ function register(fields: Record<string, unknown>) {
   return toInstance({ ...plain, ...fields } as InstanceRegistration);
 }
 
-function refusalOf(fields: Record<string, unknown>): Error {
+function errorOf(fields: Record<string, unknown>): Error {
   try {
     register(fields);
   } catch (error) {
@@ -31,7 +31,7 @@ function refusalOf(fields: Record<string, unknown>): Error {
 const long = (length: number) => 'a'.repeat(length);
 
 describe('a registration', () => {
-  it('is filled in where it says nothing', () => {
+  it('a registration is filled in where fields are left out', () => {
     const before = Date.now();
     const instance = toInstance(plain);
     expect(instance).toEqual({
@@ -50,7 +50,7 @@ describe('a registration', () => {
     expect(toInstance(plain).instanceId).not.toBe(instance.instanceId);
   });
 
-  it('is kept as it is where it says all, and nothing else of it is', () => {
+  it('a registration keeps all known fields as they are, and no others', () => {
     const full = {
       ...plain,
       instanceId: 'u1',
@@ -66,7 +66,7 @@ describe('a registration', () => {
     expect(register({ ...full, admin: true })).toEqual(full);
   });
 
-  it('cannot be changed afterwards, neither through the instance nor through what was given', () => {
+  it('a registration cannot be changed afterwards, neither through the instance nor through what was given', () => {
     const metadata = { version: '1' };
     const instance = register({ metadata });
     metadata.version = '2';
@@ -75,10 +75,13 @@ describe('a registration', () => {
     expect(Object.isFrozen(instance.metadata)).toBe(true);
   });
 
-  it.each([null, undefined, 'http://10.0.0.1', 5, true])('must be an object; %o is not', (registration) => {
-    expect(() => toInstance(registration as never)).toThrow(InvalidInstanceError);
-    expect(() => toInstance(registration as never)).toThrow(/must be an object/);
-  });
+  it.each([null, undefined, 'http://10.0.0.1', 5, true])(
+    'a registration must be an object; %o is not',
+    (registration) => {
+      expect(() => toInstance(registration as never)).toThrow(InvalidInstanceError);
+      expect(() => toInstance(registration as never)).toThrow(/must be an object/);
+    },
+  );
 
   it.each<[string, Record<string, unknown>]>([
     ['the shortest and longest names', { serviceName: 'a', instanceId: long(128), zone: 'Z:1._-' }],
@@ -100,12 +103,12 @@ describe('a registration', () => {
     ],
     ['a health check by path', { healthCheckUrl: '/health?deep=1' }],
     ['a health check by URL of its own', { healthCheckUrl: 'http://10.0.0.1:8001/health' }],
-  ])('may have %s', (_what, fields) => {
+  ])('a registration may have %s', (_what, fields) => {
     expect(register(fields)).toMatchObject(fields);
   });
 });
 
-describe('a registration is refused, and told which field is why, with', () => {
+describe('a registration is rejected, and the field named, with', () => {
   const notNames = [
     '',
     'a b',
@@ -235,13 +238,16 @@ describe('a registration is refused, and told which field is why, with', () => {
   const cases = wrong.map(
     ([field, value]) => [field, inspect(value, { breakLength: Infinity }).slice(0, 60), value] as const,
   );
-  it.each(cases)('%s %s', (field, _shown, value) => {
-    const refusal = refusalOf({ [field]: value });
-    expect(refusal).toBeInstanceOf(InvalidInstanceError);
-    expect(refusal).toMatchObject({ code: 'ERR_INVALID_INSTANCE' });
-    expect(refusal.message).toMatch(new RegExp(`^the ${field} of an instance must be `));
-    expect(refusal.message.length).toBeLessThan(300);
-  });
+  it.each(cases)(
+    'a registration is rejected, and the field named, with the %s %s',
+    (field, _shown, value) => {
+      const error = errorOf({ [field]: value });
+      expect(error).toBeInstanceOf(InvalidInstanceError);
+      expect(error).toMatchObject({ code: 'ERR_INVALID_INSTANCE' });
+      expect(error.message).toMatch(new RegExp(`^the ${field} of an instance must be `));
+      expect(error.message.length).toBeLessThan(300);
+    },
+  );
 });
 
 it('a prototype cannot be changed through a registration', () => {
@@ -331,14 +337,14 @@ describe('an instance with changes', () => {
     ['metadata', { metadata: { version: '2' } }],
     ['status', { status: 'unhealthy' }],
     ['whole', { weight: 5, metadata: {}, status: 'unknown' }],
-  ])('has another %s, and is as it was otherwise', (_what, changes) => {
+  ])('an instance with changes has another %s, and is as it was otherwise', (_what, changes) => {
     const changed = withChanges(before, changes);
     expect(changed).toEqual({ ...before, ...changes });
     expect(Object.isFrozen(changed)).toBe(true);
     expect(before).toMatchObject({ weight: 1, metadata: { version: '1', team: 'a' }, status: 'healthy' });
   });
 
-  it('is as it was if they say nothing', () => {
+  it('an instance without changes is as it was', () => {
     for (const changes of [{}, { weight: undefined, metadata: undefined, status: undefined }])
       expect(withChanges(before, changes)).toEqual(before);
   });
@@ -351,32 +357,35 @@ describe('an instance with changes', () => {
     ['metadata', null],
     ['status', 'up'],
     ['status', null],
-  ])('is refused if its %s would be %o', (field, value) => {
-    const refused = () => withChanges(before, { [field]: value });
-    expect(refused).toThrow(InvalidInstanceError);
-    expect(refused).toThrow(new RegExp(`^the ${field} of an instance must be `));
+  ])('an instance with changes is rejected if its %s would be %o', (field, value) => {
+    const rejected = () => withChanges(before, { [field]: value });
+    expect(rejected).toThrow(InvalidInstanceError);
+    expect(rejected).toThrow(new RegExp(`^the ${field} of an instance must be `));
   });
 
   it.each(['host', 'port', 'instanceId', 'healthCheckUrl', 'lastHeartbeat', 'wieght', '__proto__'])(
-    'cannot have another %s: that takes a new registration',
+    'an instance with changes cannot have another %s: that takes a new registration',
     (field) => {
-      const refused = () => withChanges(before, Object.fromEntries([[field, '10.0.0.9']]));
-      expect(refused).toThrow(InvalidInstanceError);
-      expect(refused).toThrow(
+      const rejected = () => withChanges(before, Object.fromEntries([[field, '10.0.0.9']]));
+      expect(rejected).toThrow(InvalidInstanceError);
+      expect(rejected).toThrow(
         `the ${field} of an instance cannot be changed, only its weight, metadata, status: register it again`,
       );
     },
   );
 
-  it.each([null, undefined, 'heavy', 5])('takes an object; %o is refused', (changes) => {
-    expect(() => withChanges(before, changes as never)).toThrow(InvalidInstanceError);
-  });
+  it.each([null, undefined, 'heavy', 5])(
+    'an instance with changes takes an object; %o is rejected',
+    (changes) => {
+      expect(() => withChanges(before, changes as never)).toThrow(InvalidInstanceError);
+    },
+  );
 });
 
-describe('two descriptions', () => {
+describe('two descriptions of an instance', () => {
   const one = register({ instanceId: 'u1', registeredAt: 1, lastHeartbeat: 1 });
 
-  it('are the same but for the time of the last heartbeat', () => {
+  it('two descriptions of an instance are the same but for the time of the last heartbeat', () => {
     expect(sameInstance(one, { ...one, lastHeartbeat: 2 })).toBe(true);
   });
 
@@ -390,7 +399,7 @@ describe('two descriptions', () => {
     ['metadata', { a: 'b' }],
     ['healthCheckUrl', '/health'],
     ['registeredAt', 2],
-  ])('differ by their %s', (field, value) => {
+  ])('two descriptions of an instance differ by their %s', (field, value) => {
     expect(sameInstance(one, { ...one, [field]: value })).toBe(false);
   });
 });
@@ -398,7 +407,7 @@ describe('two descriptions', () => {
 describe('a field that no instance has', () => {
   const misspelled = { serviceName: 'users', host: '10.0.0.1', port: 1, wieght: 2 };
 
-  it('is rejected where an instance is registered, with the name that was likely meant', async () => {
+  it('a field that no instance has is rejected where an instance is registered, with the name that was likely meant', async () => {
     const discovery = new InMemoryServiceDiscovery();
     await expect(discovery.register(misspelled)).rejects.toMatchObject({
       code: 'ERR_INVALID_INSTANCE',
@@ -410,7 +419,7 @@ describe('a field that no instance has', () => {
     expect(() => new StaticServiceDiscovery({ users: [rest] })).toThrow(/did you mean 'weight'/);
   });
 
-  it('is ignored in what is read, since a newer version may have written it', () => {
+  it('a field that no instance has is ignored in a registration that is read, since a newer version may have written it', () => {
     const instance = toInstance(misspelled);
     expect(instance).toMatchObject({ host: '10.0.0.1', weight: 1 });
     expect(instance).not.toHaveProperty('wieght');

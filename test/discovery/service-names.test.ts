@@ -52,7 +52,7 @@ describe.each(Object.entries(ways))('%s', (_way, register) => {
     'localhost',
     '12',
     '0x7f',
-  ])('rejects a name that no http:// URL reaches: %s', async (name) => {
+  ])('a registration is rejected under a name that no http:// URL reaches: %s', async (name) => {
     const error = (await rejectionOf(register(name))) as Error;
     const cause = error instanceof InvalidInstanceError ? error : error.cause;
     expect(cause).toMatchObject({
@@ -61,9 +61,12 @@ describe.each(Object.entries(ways))('%s', (_way, register) => {
     });
   });
 
-  it.each(['user-service', 'users_v2', '2fa', 'u'])('takes %s', async (name) => {
-    await expect(register(name)).resolves.not.toBeInstanceOf(Error);
-  });
+  it.each(['user-service', 'users_v2', '2fa', 'u'])(
+    'a registration is accepted under the name %s',
+    async (name) => {
+      await expect(register(name)).resolves.not.toBeInstanceOf(Error);
+    },
+  );
 });
 
 it('every name that a service can be registered under is reached by http://name/, and no other name is', () => {

@@ -49,17 +49,17 @@ function registrarOf(discovery: Partial<ServiceDiscovery>, options: Partial<Serv
   });
   const failures: unknown[] = [];
   const again: unknown[] = [];
-  registrar.on('failure', (error) => failures.push(error));
-  registrar.on('re-registered', ({ instanceId }) => again.push(instanceId));
+  registrar.on('failure', ({ error }) => failures.push(error));
+  registrar.on('re-registered', ({ instance }) => again.push(instance.instanceId));
   const replacements: InstanceReplacedError[] = [];
-  registrar.on('replaced', (error) => replacements.push(error));
+  registrar.on('replaced', ({ error }) => replacements.push(error));
   const registered: unknown[] = [];
   registrar.on('registered', (event) => registered.push(event.instance));
   return Object.assign(registrar, { failures, again, replacements, registered });
 }
 
 describe('a registrar', () => {
-  it('registers its instance, and keeps it alive until it is closed', async () => {
+  it('a registrar registers its instance, and keeps it alive until it is closed', async () => {
     const discovery = new InMemoryServiceDiscovery({ ttl: interval + 1 });
     const registrar = registrarOf(discovery);
     expect(registrar.instance).toBeUndefined();
@@ -76,7 +76,7 @@ describe('a registrar', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  it('does nothing before it is told to register', async () => {
+  it('a registrar does nothing before register() is called', async () => {
     const discovery = stub();
     const registrar = registrarOf(discovery);
     await pass(5 * interval);
@@ -85,7 +85,7 @@ describe('a registrar', () => {
     expect(registrar.failures).toEqual([]);
   });
 
-  it('registers once, however often and however fast it is told to', async () => {
+  it('a registrar registers once, however often and however fast register() is called', async () => {
     const discovery = stub();
     const registrar = registrarOf(discovery);
     const registered = await Promise.all([registrar.register(), registrar.register()]);
@@ -95,7 +95,7 @@ describe('a registrar', () => {
     expect(vi.getTimerCount()).toBe(1);
   });
 
-  it('beats every 30 seconds at most unless told otherwise', async () => {
+  it('a registrar sends heartbeats at most 30 seconds apart by default', async () => {
     const discovery = stub();
     await registrarOf(discovery, { heartbeatInterval: undefined }).register();
     await pass(25_499);
@@ -104,7 +104,7 @@ describe('a registrar', () => {
     expect(discovery.heartbeat).toHaveBeenCalledExactlyOnceWith(service, 'u1');
   });
 
-  it('waits at random between 85 and 100 % of the interval, anew each time', async () => {
+  it('a registrar waits at random between 85 and 100 % of the interval, anew each time', async () => {
     const randoms = fc.array(fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true }), { minLength: 3 });
     await fc.assert(
       fc.asyncProperty(randoms, async (values) => {
@@ -131,7 +131,7 @@ describe('a registrar', () => {
     );
   });
 
-  it('does not hold the process', async () => {
+  it('a registrar does not hold the process open', async () => {
     const setTimeout = vi.spyOn(globalThis, 'setTimeout');
     const discovery = stub();
     await registrarOf(discovery).register();
@@ -145,7 +145,7 @@ describe('a registrar', () => {
     for (const holds of others) expect(holds).toBe(false);
   });
 
-  it('tells each time that it has become registered', async () => {
+  it('a registrar emits registered each time that it becomes registered', async () => {
     const discovery = stub();
     const registrar = registrarOf(discovery);
     const instances = [await registrar.register()];
@@ -159,7 +159,7 @@ describe('a registrar', () => {
 });
 
 describe('a registration that fails', () => {
-  it('is the error of whoever asked for it, and no heartbeats are sent', async () => {
+  it('a registration that fails rejects the call of register(), and no heartbeats are sent', async () => {
     const discovery = stub();
     discovery.register.mockRejectedValueOnce(invalid);
     const registrar = registrarOf(discovery);
@@ -176,7 +176,7 @@ describe('a registration that fails', () => {
     ['the discovery is closed', new ClosedError('the discovery')],
     ['another process has its id', new InstanceReplacedError(service, 'u1')],
     ['Redis denies access', new RedisError('WRONGPASS', { denied: true })],
-  ])('rejects at once and is not repeated if %s', async (_, error) => {
+  ])('a registration that fails rejects at once and is not retried if %s', async (_, error) => {
     const discovery = stub();
     discovery.register.mockRejectedValue(error);
     const registrar = registrarOf(discovery);
@@ -188,19 +188,19 @@ describe('a registration that fails', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  it('is an error of the promise also if the discovery throws', async () => {
+  it('a registration that fails rejects the promise also if the discovery throws', async () => {
     const discovery = stub();
     discovery.register.mockImplementationOnce(() => fling(invalid));
     expect(await rejectionOf(registrarOf(discovery).register())).toBe(invalid);
   });
 
-  it('of a malformed instance fails with the constructor of the registrar', () => {
+  it('a registration of a malformed instance fails in the constructor of the registrar', () => {
     const malformed = () =>
       registrarOf(new InMemoryServiceDiscovery(), { instance: { ...instance, port: 0 } });
     expect(malformed).toThrow(InvalidInstanceError);
   });
 
-  it('can be tried anew', async () => {
+  it('a registration that fails can be attempted anew', async () => {
     const discovery = stub();
     discovery.register.mockRejectedValueOnce(invalid);
     const registrar = registrarOf(discovery);
@@ -212,7 +212,7 @@ describe('a registration that fails', () => {
 });
 
 describe('a registration that may succeed later', () => {
-  it('is repeated after 1, 2, 4… seconds, and fulfils the call if it succeeds within its timeout', async () => {
+  it('a registration that may succeed later is retried after 1, 2, 4… seconds, and resolves the call if it succeeds within the timeout', async () => {
     vi.spyOn(Math, 'random').mockReturnValue(0);
     const discovery = stub();
     discovery.register.mockRejectedValueOnce(down).mockImplementationOnce(() => fling(down));
@@ -227,7 +227,7 @@ describe('a registration that may succeed later', () => {
     expect(vi.getTimerCount()).toBe(1);
   });
 
-  it('rejects after the timeout, and goes on until it succeeds', async () => {
+  it('a registration that may succeed later rejects after the timeout, and goes on until it succeeds', async () => {
     vi.spyOn(Math, 'random').mockReturnValue(0);
     const discovery = stub();
     discovery.register.mockRejectedValue(down);
@@ -261,7 +261,7 @@ describe('a registration that may succeed later', () => {
     expect(discovery.deregister).toHaveBeenCalledExactlyOnceWith(service, 'u1');
   });
 
-  it('rejects after the timeout that it was given, and joins the attempts that are under way', async () => {
+  it('a registration that may succeed later rejects after the timeout that it was given, and joins the attempts that are under way', async () => {
     const discovery = stub();
     const registering = defer<ReturnType<typeof toInstance>>();
     discovery.register.mockReturnValueOnce(registering.promise);
@@ -269,7 +269,7 @@ describe('a registration that may succeed later', () => {
     const [short, long] = [registrar.register({ timeout: 100 }), registrar.register({ timeout: 60_000 })];
     const rejected = await Promise.all([rejectionOf(short), pass(100)]);
     expect(rejected[0]).toBeInstanceOf(DiscoveryUnavailableError);
-    expect((rejected[0] as Error).message).toMatch(/did not answer$/);
+    expect((rejected[0] as Error).message).toMatch(/did not respond$/);
     expect(rejected[0]).not.toHaveProperty('cause');
     const later = registrar.register({ timeout: 1 });
     registering.resolve(toInstance(instance));
@@ -279,7 +279,7 @@ describe('a registration that may succeed later', () => {
     expect(vi.getTimerCount()).toBe(1);
   });
 
-  it('goes on in the background though Redis denies access by then', async () => {
+  it('a registration that may succeed later goes on in the background though Redis denies access by then', async () => {
     const discovery = stub();
     discovery.register.mockRejectedValueOnce(down);
     discovery.register.mockRejectedValueOnce(new RedisError('WRONGPASS', { denied: true }));
@@ -290,7 +290,7 @@ describe('a registration that may succeed later', () => {
     expect(registrar.registered).toHaveLength(1);
   });
 
-  it('ends in the background with what cannot succeed any more, and can be begun anew', async () => {
+  it('a registration that may succeed later ends in the background once it cannot succeed any more, and can be begun anew', async () => {
     const discovery = stub();
     discovery.register.mockRejectedValueOnce(down).mockRejectedValueOnce(invalid);
     const registrar = registrarOf(discovery);
@@ -302,7 +302,7 @@ describe('a registration that may succeed later', () => {
     expect(await registrar.register()).toMatchObject({ instanceId: 'u1' });
   });
 
-  it('holds the process open only for as long as a caller waits', async () => {
+  it('a registration that may succeed later holds the process open only for as long as a caller waits', async () => {
     const setTimeout = vi.spyOn(globalThis, 'setTimeout');
     const discovery = stub();
     discovery.register.mockRejectedValue(down);
@@ -315,7 +315,7 @@ describe('a registration that may succeed later', () => {
     expect(setTimeout.mock.calls.length).toBeGreaterThan(10);
   });
 
-  it('takes the changes that are made meanwhile', async () => {
+  it('a registration that may succeed later has the changes that are made meanwhile', async () => {
     const discovery = stub();
     discovery.register.mockRejectedValueOnce(down);
     const registrar = registrarOf(discovery);
@@ -328,7 +328,7 @@ describe('a registration that may succeed later', () => {
     expect(discovery.register).toHaveBeenLastCalledWith(expect.objectContaining({ weight: 5 }));
   });
 
-  it('takes changes that are made during an attempt that fails', async () => {
+  it('a registration that may succeed later has the changes that are made during an attempt that fails', async () => {
     const discovery = stub();
     const registering = defer<ReturnType<typeof toInstance>>();
     discovery.register.mockReturnValueOnce(registering.promise);
@@ -344,7 +344,7 @@ describe('a registration that may succeed later', () => {
     expect(registrar.registered).toMatchObject([{ weight: 5 }]);
   });
 
-  it('ends when the registrar is closed between two attempts, which its callers are told', async () => {
+  it('a registration that may succeed later ends when the registrar is closed between two attempts, and rejects its callers', async () => {
     const discovery = stub();
     discovery.register.mockRejectedValue(down);
     const registrar = registrarOf(discovery, { deregisterOn: 'SIGTERM' });
@@ -364,7 +364,7 @@ describe('a registration that may succeed later', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  it('ends when a listener closes the registrar because of a failure', async () => {
+  it('a registration that may succeed later ends when a listener closes the registrar because of a failure', async () => {
     const discovery = stub();
     discovery.register.mockRejectedValue(down);
     const registrar = registrarOf(discovery);
@@ -376,7 +376,7 @@ describe('a registration that may succeed later', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  it('is taken back if it succeeds long after the registrar was closed', async () => {
+  it('a registration that may succeed later is taken back if it succeeds long after the registrar was closed', async () => {
     const discovery = stub();
     const late = defer<ReturnType<typeof toInstance>>();
     discovery.register.mockReturnValueOnce(late.promise);
@@ -397,7 +397,7 @@ describe('a registration that may succeed later', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  it('ends when the process is told to end, which it does then', async () => {
+  it('a registration that may succeed later ends when a signal ends the process', async () => {
     const killed = vi.spyOn(process, 'kill').mockReturnValue(true);
     const others = process.listeners('SIGTERM');
     process.removeAllListeners('SIGTERM');
@@ -422,14 +422,14 @@ describe('a registration that may succeed later', () => {
     ['a timeout that is text', { timeout: '5s' }, 'TypeError'],
     ['an option that there is not', { timeuot: 5 }, 'TypeError'],
     ['no options object', 5, 'TypeError'],
-  ])('is not begun with %s', async (_, options, name) => {
+  ])('register() rejects %s', async (_, options, name) => {
     const discovery = stub();
     const rejection = await rejectionOf(registrarOf(discovery).register(options as never));
     expect(rejection).toMatchObject({ name, message: expect.stringContaining('register()') });
     expect(discovery.register).not.toHaveBeenCalled();
   });
 
-  it('is registered once and kept alive, whatever fails and whoever calls when', async () => {
+  it('an instance is registered once and kept alive, whatever fails and whoever calls when', async () => {
     const outcome = fc.constantFrom('succeeds' as const, 'fails' as const, 'hangs' as const);
     const call = fc.constantFrom('register' as const, 'update' as const, 'nothing' as const);
     const steps = fc.array(fc.tuple(call, fc.integer({ min: 0, max: 3 * interval })), { maxLength: 8 });
@@ -479,7 +479,7 @@ describe('a registration that may succeed later', () => {
 });
 
 describe('a discovery that has forgotten the instance', () => {
-  it('gets it again, under the same id and with its first time of registration', async () => {
+  it('a discovery that has forgotten the instance gets it again, under the same id and with the same registeredAt', async () => {
     const discovery = new InMemoryServiceDiscovery();
     const registrar = registrarOf(discovery, { instance: { ...instance, instanceId: undefined, weight: 3 } });
     const first = await registrar.register();
@@ -495,7 +495,7 @@ describe('a discovery that has forgotten the instance', () => {
     expect(registrar.again).toHaveLength(1);
   });
 
-  it('gets it at the next heartbeat that comes through if it refuses it at first', async () => {
+  it('a discovery that has forgotten the instance gets it at the next heartbeat that comes through if it rejects it at first', async () => {
     vi.spyOn(Math, 'random').mockReturnValue(0);
     const discovery = stub();
     const registrar = registrarOf(discovery);
@@ -510,7 +510,7 @@ describe('a discovery that has forgotten the instance', () => {
 });
 
 describe('an instance that is changed through its registrar', () => {
-  it('is changed in the discovery, by what was named alone', async () => {
+  it('an instance that is changed through its registrar is changed in the discovery, in the named fields alone', async () => {
     const discovery = stub();
     const registrar = registrarOf(discovery);
     const before = await registrar.register();
@@ -520,7 +520,7 @@ describe('an instance that is changed through its registrar', () => {
     expect(discovery.register).toHaveBeenCalledTimes(1);
   });
 
-  it('has all its changes when it has to be registered again', async () => {
+  it('an instance that is changed through its registrar has all its changes when it has to be registered again', async () => {
     const discovery = new InMemoryServiceDiscovery();
     const registrar = registrarOf(discovery, { instance: { ...instance, metadata: { version: '1' } } });
     const before = await registrar.register();
@@ -536,7 +536,7 @@ describe('an instance that is changed through its registrar', () => {
     expect(registrar.instance).toMatchObject(changes);
   });
 
-  it('has its changes soon though the discovery had forgotten it, which is answered with false', async () => {
+  it('an instance that is changed through its registrar has its changes soon though the discovery had forgotten it, which gives false', async () => {
     const discovery = new InMemoryServiceDiscovery();
     const registrar = registrarOf(discovery);
     await registrar.register();
@@ -546,7 +546,7 @@ describe('an instance that is changed through its registrar', () => {
     expect(await discovery.instances(service)).toMatchObject([{ weight: 5 }]);
   });
 
-  it('has its changes from the beginning if it is not registered yet, which is answered with false', async () => {
+  it('an instance that is changed through its registrar has its changes from the beginning if it is not registered yet, which gives false', async () => {
     const discovery = new InMemoryServiceDiscovery();
     const registrar = registrarOf(discovery);
     expect(await registrar.update({ weight: 5 })).toBe(false);
@@ -554,7 +554,7 @@ describe('an instance that is changed through its registrar', () => {
     expect(await registrar.register()).toMatchObject({ weight: 5, metadata: { version: '2' } });
   });
 
-  it('has its changes though it was being registered when they were made', async () => {
+  it('an instance that is changed through its registrar has its changes though it was being registered when they were made', async () => {
     const discovery = stub();
     const registering = defer<ReturnType<typeof toInstance>>();
     discovery.register.mockReturnValueOnce(registering.promise);
@@ -570,7 +570,7 @@ describe('an instance that is changed through its registrar', () => {
     expect(registrar.instance).toMatchObject({ weight: 5 });
   });
 
-  it('keeps its changes though it was being registered again when they were made', async () => {
+  it('an instance that is changed through its registrar keeps its changes though it was being registered again when they were made', async () => {
     const discovery = stub();
     const registrar = registrarOf(discovery);
     await registrar.register();
@@ -591,7 +591,7 @@ describe('an instance that is changed through its registrar', () => {
     expect(discovery.register).toHaveBeenLastCalledWith(expect.objectContaining(changes));
   });
 
-  it('keeps its changes for the next registration if the discovery fails, which the caller is told', async () => {
+  it('an instance that is changed through its registrar keeps its changes for the next registration if the discovery fails, which the caller is told', async () => {
     const discovery = stub();
     const registrar = registrarOf(discovery);
     await registrar.register();
@@ -603,7 +603,7 @@ describe('an instance that is changed through its registrar', () => {
     expect(registrar.failures).toEqual([]);
   });
 
-  it('stays as it is if a change is malformed', async () => {
+  it('an instance that is changed through its registrar stays as it is if a change is malformed', async () => {
     const discovery = stub();
     const registrar = registrarOf(discovery);
     for (const registered of [false, true]) {
@@ -619,7 +619,7 @@ describe('an instance that is changed through its registrar', () => {
     expect(registrar.instance).toMatchObject({ weight: 1, host: '10.0.0.1' });
   });
 
-  it('cannot be changed once the registrar is closed', async () => {
+  it('an instance that is changed through its registrar cannot be changed once the registrar is closed', async () => {
     const discovery = stub();
     const registrar = registrarOf(discovery);
     await registrar.register();
@@ -643,7 +643,7 @@ describe('a registrar whose id another process has taken', () => {
     return { discovery, registrar };
   }
 
-  it('says so once, and sends no more heartbeats', async () => {
+  it('a registrar whose id another process has taken emits replaced once, and sends no more heartbeats', async () => {
     const { discovery, registrar } = await replaced();
     expect(registrar.replacements).toEqual([replacement]);
     expect(registrar.failures).toEqual([]);
@@ -654,20 +654,20 @@ describe('a registrar whose id another process has taken', () => {
     expect(registrar.replacements).toHaveLength(1);
   });
 
-  it('leaves the other where it is when it is closed', async () => {
+  it('a registrar whose id another process has taken does not deregister the other when it is closed', async () => {
     const { discovery, registrar } = await replaced();
     await registrar.close();
     expect(discovery.deregister).not.toHaveBeenCalled();
     expect(registrar.failures).toEqual([]);
   });
 
-  it('leaves the other as it is when it is told to change', async () => {
+  it('a registrar whose id another process has taken does not change the other', async () => {
     const { discovery, registrar } = await replaced();
     expect(await registrar.update({ weight: 0 })).toBe(false);
     expect(discovery.update).not.toHaveBeenCalled();
   });
 
-  it('leaves the other where it is though it learns of it while it is closing', async () => {
+  it('a registrar whose id another process has taken does not deregister the other though it learns of it while it is closing', async () => {
     const discovery = stub();
     const registrar = registrarOf(discovery);
     await registrar.register();
@@ -682,7 +682,7 @@ describe('a registrar whose id another process has taken', () => {
     expect(registrar.replacements).toEqual([replacement]);
   });
 
-  it('lets a signal end the process all the same', async () => {
+  it('a registrar whose id another process has taken lets a signal end the process all the same', async () => {
     const killed = vi.spyOn(process, 'kill').mockReturnValue(true);
     const others = process.listeners('SIGTERM');
     process.removeAllListeners('SIGTERM');
@@ -697,27 +697,30 @@ describe('a registrar whose id another process has taken', () => {
   });
 });
 
-describe('a discovery that fails', () => {
+describe('a discovery that fails a registrar', () => {
   it.each<[string, () => Promise<boolean>]>([
     ['rejects', () => Promise.reject(down)],
     ['throws', () => fling(down)],
-  ])('is tried again if it %s: after 1, 2, 4… seconds, then at the usual pace', async (_how, fail) => {
-    vi.spyOn(Math, 'random').mockReturnValue(0);
-    const discovery = stub();
-    const at: number[] = [];
-    const registrar = registrarOf(discovery);
-    await registrar.register();
-    const start = performance.now();
-    discovery.heartbeat.mockImplementation(() => {
-      at.push(performance.now() - start);
-      return at.length <= 6 ? fail() : Promise.resolve(true);
-    });
-    await pass(80_000);
-    expect(at).toEqual([10, 11, 13, 17, 25, 35, 45, 55, 65, 75].map((seconds) => 1_000 * seconds));
-    expect(registrar.failures).toEqual(Array(6).fill(down));
-  });
+  ])(
+    'a heartbeat that fails is retried if the discovery %s: after 1, 2, 4… seconds, then at the usual interval',
+    async (_how, fail) => {
+      vi.spyOn(Math, 'random').mockReturnValue(0);
+      const discovery = stub();
+      const at: number[] = [];
+      const registrar = registrarOf(discovery);
+      await registrar.register();
+      const start = performance.now();
+      discovery.heartbeat.mockImplementation(() => {
+        at.push(performance.now() - start);
+        return at.length <= 6 ? fail() : Promise.resolve(true);
+      });
+      await pass(80_000);
+      expect(at).toEqual([10, 11, 13, 17, 25, 35, 45, 55, 65, 75].map((seconds) => 1_000 * seconds));
+      expect(registrar.failures).toEqual(Array(6).fill(down));
+    },
+  );
 
-  it('is tried after 1 second again once it has worked in between', async () => {
+  it('a heartbeat that fails is retried after 1 second again once one has succeeded in between', async () => {
     vi.spyOn(Math, 'random').mockReturnValue(0);
     const discovery = stub();
     const registrar = registrarOf(discovery);
@@ -731,7 +734,7 @@ describe('a discovery that fails', () => {
     expect(discovery.heartbeat).toHaveBeenCalledTimes(5);
   });
 
-  it('is never asked more often than the interval says', async () => {
+  it('a heartbeat that fails is never sent more often than the interval says', async () => {
     vi.spyOn(Math, 'random').mockReturnValue(0);
     const discovery = stub();
     discovery.heartbeat.mockRejectedValue(down);
@@ -740,7 +743,7 @@ describe('a discovery that fails', () => {
     expect(discovery.heartbeat).toHaveBeenCalledTimes(10);
   });
 
-  it('disturbs nobody, though nobody listens or a listener throws', async () => {
+  it('a heartbeat that fails disturbs nothing, though nobody listens or a listener throws', async () => {
     vi.spyOn(process, 'emitWarning').mockImplementation(() => {});
     const discovery = stub();
     discovery.heartbeat.mockRejectedValue(down);
@@ -758,7 +761,7 @@ describe('a discovery that fails', () => {
     expect(discovery.heartbeat.mock.calls.length).toBeGreaterThan(4);
   });
 
-  it('is asked one thing at a time: a slow heartbeat is waited for', async () => {
+  it('a heartbeat that is slow is waited for before the next one', async () => {
     const discovery = stub();
     const slow = defer<boolean>();
     const registrar = registrarOf(discovery);
@@ -772,8 +775,8 @@ describe('a discovery that fails', () => {
   });
 });
 
-describe('closing', () => {
-  it('deregisters once, and can be asked for twice', async () => {
+describe('closing a registrar', () => {
+  it('closing a registrar deregisters once, and can be repeated', async () => {
     const discovery = stub();
     const registrar = registrarOf(discovery);
     await registrar.register();
@@ -785,7 +788,7 @@ describe('closing', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  it('is the end: one that never registered does not any more', async () => {
+  it('closing a registrar is final: one that never registered does not any more', async () => {
     const discovery = stub();
     const registrar = registrarOf(discovery);
     await registrar.close();
@@ -793,7 +796,7 @@ describe('closing', () => {
     expect(discovery.register).not.toHaveBeenCalled();
   });
 
-  it('is the end also of one that was registered', async () => {
+  it('closing a registrar that was registered is final', async () => {
     const discovery = stub();
     const registrar = registrarOf(discovery);
     await registrar.register();
@@ -802,7 +805,7 @@ describe('closing', () => {
     expect(discovery.register).toHaveBeenCalledTimes(1);
   });
 
-  it('waits for a registration under way, and takes it back', async () => {
+  it('closing a registrar waits for a registration under way, and takes it back', async () => {
     const discovery = stub();
     const registering = defer<ReturnType<typeof toInstance>>();
     discovery.register.mockReturnValueOnce(registering.promise);
@@ -821,7 +824,7 @@ describe('closing', () => {
     expect(process.listenerCount('SIGTERM')).toBe(listeners);
   });
 
-  it('takes nothing back if the registration under way fails', async () => {
+  it('closing a registrar takes nothing back if the registration under way fails', async () => {
     const discovery = stub();
     discovery.register.mockRejectedValueOnce(down);
     const registrar = registrarOf(discovery);
@@ -831,7 +834,7 @@ describe('closing', () => {
     expect(discovery.deregister).not.toHaveBeenCalled();
   });
 
-  it('waits for a heartbeat under way, and does not register again whatever it says', async () => {
+  it('closing a registrar waits for a heartbeat under way, and does not register again whatever its result', async () => {
     const discovery = stub();
     const slow = defer<boolean>();
     const registrar = registrarOf(discovery);
@@ -851,7 +854,7 @@ describe('closing', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  it('takes back what is being registered again', async () => {
+  it('closing a registrar takes back a repeated registration under way', async () => {
     const discovery = stub();
     const slow = defer<ReturnType<typeof toInstance>>();
     const registrar = registrarOf(discovery);
@@ -873,17 +876,20 @@ describe('closing', () => {
   it.each<[string, () => Promise<boolean>]>([
     ['rejects', () => Promise.reject(down)],
     ['throws', () => fling(down)],
-  ])('succeeds also if the deregistration %s, and tells of it', async (_how, fail) => {
-    const discovery = stub();
-    discovery.deregister.mockImplementation(fail);
-    const registrar = registrarOf(discovery);
-    await registrar.register();
-    await expect(registrar.close()).resolves.toBeUndefined();
-    expect(registrar.failures).toEqual([down]);
-  });
+  ])(
+    'closing a registrar succeeds also if the deregistration %s, and emits a failure',
+    async (_how, fail) => {
+      const discovery = stub();
+      discovery.deregister.mockImplementation(fail);
+      const registrar = registrarOf(discovery);
+      await registrar.register();
+      await expect(registrar.close()).resolves.toBeUndefined();
+      expect(registrar.failures).toEqual([down]);
+    },
+  );
 
   it.each(['register', 'heartbeat', 'deregister'] as const)(
-    'takes 5 seconds if the discovery never answers to %s, and tells of it',
+    'closing a registrar takes 5 seconds if the discovery never responds to %s, and emits a failure',
     async (method) => {
       const discovery = stub();
       discovery[method].mockReturnValue(new Promise<never>(() => {}));
@@ -914,7 +920,7 @@ describe('a registrar that deregisters on SIGTERM', () => {
     });
   };
 
-  it('listens from its registration until it is closed, once', async () => {
+  it('a registrar that deregisters on SIGTERM listens from its registration until it is closed, once', async () => {
     const discovery = stub();
     const registrar = registrarOf(discovery, { deregisterOn: 'SIGTERM' });
     expect(process.listenerCount('SIGTERM')).toBe(before);
@@ -928,7 +934,7 @@ describe('a registrar that deregisters on SIGTERM', () => {
     expect(process.listenerCount('SIGTERM')).toBe(before);
   });
 
-  it('does not listen unless it is told to', async () => {
+  it('a registrar does not listen to SIGTERM by default', async () => {
     for (const deregisterOn of [undefined, false] as const) {
       const registrar = registrarOf(stub(), { deregisterOn });
       await registrar.register();
@@ -937,7 +943,7 @@ describe('a registrar that deregisters on SIGTERM', () => {
     }
   });
 
-  it('does not listen if the registration fails', async () => {
+  it('a registrar that deregisters on SIGTERM does not listen if the registration fails', async () => {
     const discovery = stub();
     discovery.register.mockRejectedValue(invalid);
     const registrar = registrarOf(discovery, { deregisterOn: 'SIGTERM' });
@@ -947,7 +953,7 @@ describe('a registrar that deregisters on SIGTERM', () => {
     expect(process.listenerCount('SIGTERM')).toBe(before);
   });
 
-  it('lets the signal end the process after it has deregistered, if nobody else listens', async () => {
+  it('a registrar that deregisters on SIGTERM lets the signal end the process after it has deregistered, if nobody else listens', async () => {
     const killed = kill();
     nobodyElseListens();
     const discovery = stub();
@@ -964,7 +970,7 @@ describe('a registrar that deregisters on SIGTERM', () => {
     expect(process.listenerCount('SIGTERM')).toBe(0);
   });
 
-  it('lets the signal end the process only after the other registrars have deregistered too', async () => {
+  it('a registrar that deregisters on SIGTERM lets the signal end the process only after the other registrars have deregistered too', async () => {
     const killed = kill();
     nobodyElseListens();
     const [one, other] = [stub(), stub()];
@@ -981,7 +987,7 @@ describe('a registrar that deregisters on SIGTERM', () => {
     expect(killed).toHaveBeenCalledExactlyOnceWith(process.pid, 'SIGTERM');
   });
 
-  it('leaves the end of the process to those who listen to the signal too', async () => {
+  it('a registrar that deregisters on SIGTERM leaves the end of the process to other listeners of the signal', async () => {
     const killed = kill();
     const other = vi.fn();
     process.on('SIGTERM', other);
@@ -1008,13 +1014,13 @@ describe('the options of a registrar', () => {
     ['deregisterOn', { discovery, instance, deregisterOn: 'SIGKILL' }],
     ['deregisterOn', { discovery, instance, deregisterOn: true }],
     ['ttl', { discovery, instance, ttl: 5 }],
-  ])('%s: a wrong one is named (%#)', (option, options) => {
+  ])('a registrar names the option %s if it is wrong (%#)', (option, options) => {
     expect(() => new ServiceRegistrar(options as never)).toThrow(option);
   });
 });
 
 describe('many registrars that deregister when the process is told to end', () => {
-  it('share one listener, so that Node warns of no leak, and are all deregistered by the signal', async () => {
+  it('many registrars that deregister when the process is told to end share one listener, so that Node warns of no leak, and are all deregistered by the signal', async () => {
     const killed = vi.spyOn(process, 'kill').mockReturnValue(true);
     const others = process.listeners('SIGTERM');
     process.removeAllListeners('SIGTERM');
@@ -1034,7 +1040,7 @@ describe('many registrars that deregister when the process is told to end', () =
     expect(process.listenerCount('SIGTERM')).toBe(0);
   });
 
-  it('listen no longer once the last of them is closed', async () => {
+  it('many registrars that deregister when the process is told to end listen no longer once the last of them is closed', async () => {
     const before = process.listenerCount('SIGTERM');
     const registrars = [stub(), stub()].map((discovery) =>
       registrarOf(discovery, { deregisterOn: 'SIGTERM' }),

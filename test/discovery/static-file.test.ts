@@ -57,8 +57,8 @@ async function looks(): Promise<void> {
   waits.mockRestore();
 }
 
-describe('a change of the file is taken', () => {
-  it('when it is edited in place, also if size and time stay the same', async () => {
+describe('a change of a static file', () => {
+  it('a change of a static file is taken over when it is edited in place, also if size and time stay the same', async () => {
     const path = await fileWith('[1]');
     const followed = follow(path);
     await toTake(followed, [1]);
@@ -66,7 +66,7 @@ describe('a change of the file is taken', () => {
     await toTake(followed, [1], [2]);
   });
 
-  it('when another file takes its place', async () => {
+  it('a change of a static file is taken over when another file replaces it', async () => {
     const path = await fileWith('[1]');
     const followed = follow(path);
     await toTake(followed, [1]);
@@ -74,7 +74,7 @@ describe('a change of the file is taken', () => {
     await toTake(followed, [1], [2]);
   });
 
-  it('when the directory behind a symbolic link is swapped, as Kubernetes does it', async () => {
+  it('a change of a static file is taken over when the directory behind a symbolic link is swapped, as Kubernetes does it', async () => {
     const mount = await directory();
     for (const version of [1, 2]) {
       await mkdir(join(mount, `..v${version}`));
@@ -92,7 +92,7 @@ describe('a change of the file is taken', () => {
     expect(followed.failures).toEqual([]);
   });
 
-  it('when it comes back after it was deleted', async () => {
+  it('a change of a static file is taken over when it comes back after it was deleted', async () => {
     const path = await fileWith('[1]');
     const followed = follow(path);
     await toTake(followed, [1]);
@@ -102,7 +102,7 @@ describe('a change of the file is taken', () => {
     await toTake(followed, [1], [2]);
   });
 
-  it('once: the same text is not taken again', async () => {
+  it('a change of a static file is taken over once, and the same text is not taken again', async () => {
     const path = await fileWith('[1]');
     const followed = follow(path);
     await toTake(followed, [1]);
@@ -110,7 +110,7 @@ describe('a change of the file is taken', () => {
     expect(followed.taken).toEqual([[1]]);
   });
 
-  it('only if it is whole: of a half-written file nothing is', async () => {
+  it('a change of a static file is taken over only if it is whole, and a half-written file is ignored', async () => {
     const path = await fileWith('{ "a": 1 }');
     const followed = follow(path);
     await toTake(followed, { a: 1 });
@@ -126,7 +126,7 @@ describe('a change of the file is taken', () => {
     await toTake(followed, { a: 1 }, { a: 2 });
   });
 
-  it('until it is closed, also if it is just being read', async () => {
+  it('a change of a static file is ignored once it is closed, also if it is just being read', async () => {
     const path = await fileWith('[1]');
     const taken: unknown[] = [];
     const file = new JsonFile(path, (content) => taken.push(content));
@@ -140,17 +140,17 @@ describe('a change of the file is taken', () => {
   });
 });
 
-describe('a file that is closed', () => {
+describe('a static file that is closed', () => {
   beforeEach(() => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
   });
-  it('is not looked at again', async () => {
+  it('a static file that is closed is not read again', async () => {
     const { file } = follow(await fileWith('[1]'));
     file.close();
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  it('is not looked at again, and does not tell of a failure, if it was just being looked at', async () => {
+  it('a static file that is closed while it is being read is not read again, and reports no failure', async () => {
     const path = join(await directory(), 'none');
     const { file, failures } = follow(path);
     const read = vi.spyOn(file, 'read');
@@ -163,8 +163,8 @@ describe('a file that is closed', () => {
   });
 });
 
-describe('a failure', () => {
-  it('is told once while it lasts, and again when it is back', async () => {
+describe('a failure of a static file', () => {
+  it('a failure of a static file is reported once while it lasts, and again when it comes back', async () => {
     const path = await fileWith('[1]');
     const { failures } = follow(path);
     for (const times of [1, 2]) {
@@ -177,7 +177,7 @@ describe('a failure', () => {
     }
   });
 
-  it('is told of a file that is gone, and then of one that is malformed', async () => {
+  it('a failure of a static file is reported for a file that is gone, and then for one that is malformed', async () => {
     const path = await fileWith('[1]');
     const { failures } = follow(path);
     await unlink(path);
@@ -187,19 +187,19 @@ describe('a failure', () => {
     expect(failures[1]).toContain('JSON');
   });
 
-  it('is what cannot be taken, which is tried again', async () => {
+  it('a failure of a static file is reported for content that is rejected, which is tried at each reading', async () => {
     const path = await fileWith('[1]');
-    let refused = true;
-    const followed = follow(path, () => refused && fling(new Error('not now')));
+    let rejected = true;
+    const followed = follow(path, () => rejected && fling(new Error('not now')));
     await eventually(() => {
       expect(followed.failures).toEqual([`the instances in '${path}' cannot be used: not now`]);
     });
-    refused = false;
+    rejected = false;
     await toTake(followed, [1]);
   });
 });
 
-describe('reading the file', () => {
+describe('reading a static file', () => {
   const read = async (path: string | URL) => {
     let taken: unknown;
     await new JsonFile(path, (content) => {
@@ -213,7 +213,7 @@ describe('reading the file', () => {
     ['empty', '', 'JSON'],
     ['not UTF-8', Uint8Array.of(0x22, 0xff, 0x22), 'utf-8'],
     ['larger than 1 MiB', `"${'x'.repeat(2 ** 20 - 1)}"`, 'larger than 1 MiB'],
-  ])('fails if it is %s, naming it', async (_what, text, reason) => {
+  ])('reading a static file fails if it is %s, naming it', async (_what, text, reason) => {
     const path = await fileWith(text);
     const error = await rejectionOf(read(path));
     expect(error).toBeInstanceOf(DiscoveryUnavailableError);
@@ -222,28 +222,28 @@ describe('reading the file', () => {
     expect((error as Error).cause).toBeInstanceOf(Error);
   });
 
-  it('fails if it is a directory, or not there', async () => {
+  it('reading a static file fails if it is a directory, or not there', async () => {
     const path = await directory();
     expect(await rejectionOf(read(path))).toMatchObject({ cause: { code: 'EISDIR' } });
     expect(await rejectionOf(read(join(path, 'none')))).toMatchObject({ cause: { code: 'ENOENT' } });
   });
 
-  it('fails at once, whatever the size of the file', async () => {
+  it('reading a static file fails at once, whatever the size of the file', async () => {
     const path = await fileWith('');
     await truncate(path, 2 ** 34);
     expect(await rejectionOf(read(path))).toMatchObject({ message: expect.stringContaining('1 MiB') });
   });
 
-  it('takes 1 MiB', async () => {
+  it('reading a static file accepts 1 MiB', async () => {
     const text = 'x'.repeat(2 ** 20 - 2);
     expect(await read(await fileWith(`"${text}"`))).toBe(text);
   });
 
-  it('does not mind the byte order mark of some editors', async () => {
+  it('reading a static file ignores the byte order mark of some editors', async () => {
     expect(await read(await fileWith('\ufeff{"a":"é"}'))).toEqual({ a: 'é' });
   });
 
-  it('takes a URL, and a path from where the process began', async () => {
+  it('reading a static file accepts a URL, and a path relative to the working directory', async () => {
     const path = await fileWith('[1]');
     expect(await read(pathToFileURL(path))).toEqual([1]);
     expect(await read(relative(process.cwd(), path))).toEqual([1]);
@@ -251,7 +251,7 @@ describe('reading the file', () => {
   });
 });
 
-it('the wait between two looks does not hold the process open', async () => {
+it('the wait between two readings of a static file does not hold the process open', async () => {
   const waits = vi.spyOn(globalThis, 'setTimeout');
   follow(await fileWith('[1]'));
   expect(waits.mock.results.map(({ value }) => value.hasRef())).toEqual([false]);

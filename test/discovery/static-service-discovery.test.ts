@@ -29,13 +29,13 @@ describe('a list of origins', () => {
     ['https://users', { protocol: 'https', host: 'users', port: 443, instanceId: 'users:443' }],
     ['http://[2001:db8::1]:8001', { host: '2001:db8::1', port: 8001, instanceId: '2001:db8::1:8001' }],
     ['http://[::1]', { host: '::1', port: 80 }],
-  ])('takes %s', async (origin, expected) => {
+  ])('a list of origins takes %s', async (origin, expected) => {
     const [instance, ...others] = await discoveryOf(origin).instances(service);
     expect(instance).toMatchObject({ serviceName: service, weight: 1, status: 'healthy', ...expected });
     expect(others).toEqual([]);
   });
 
-  it('gives each instance an id that stays the same when the process restarts', async () => {
+  it('a list of origins gives each instance an id that stays the same when the process restarts', async () => {
     const origins = ['http://10.0.0.1:8001', 'http://10.0.0.1:8002', 'http://[::1]:8001', 'http://[::]:8001'];
     const idsOf = async () =>
       (await discoveryOf(...origins).instances(service)).map(({ instanceId }) => instanceId);
@@ -43,7 +43,7 @@ describe('a list of origins', () => {
     expect(new Set(await idsOf()).size).toBe(4);
   });
 
-  it('can be called at the origins that were given, in their order', () => {
+  it('a list of origins can be called at the origins that were given, in their order', () => {
     const host = fc.oneof(
       fc.ipV4(),
       fc.ipV6().map((ip) => `[${ip}]`),
@@ -78,7 +78,7 @@ describe('a list of origins', () => {
     'http://:secret@users',
     'http://users:70000',
     'http://a b',
-  ])("refuses '%s' and says how an origin looks", (origin) => {
+  ])("a list of origins rejects '%s' and tells the form of an origin", (origin) => {
     expect(() => discoveryOf(origin)).toThrow(InvalidInstanceError);
     expect(() => discoveryOf(origin)).toThrow(
       /must be given as http:\/\/host:port or https:\/\/host:port; got '/,
@@ -87,7 +87,7 @@ describe('a list of origins', () => {
 });
 
 describe('a list of objects', () => {
-  it('may say all that a registration may', async () => {
+  it('a list of objects may have all fields of a registration', async () => {
     const entry = { host: '10.0.0.2', port: 8001, weight: 2, zone: 'eu-1', metadata: { version: '2' } };
     const [first, second] = await discoveryOf(entry, { ...entry, instanceId: 'u2' }).instances(service);
     expect(first).toMatchObject({
@@ -99,14 +99,14 @@ describe('a list of objects', () => {
     expect(second).toMatchObject({ ...entry, instanceId: 'u2' });
   });
 
-  it('may name IPv6 hosts with and without brackets', async () => {
+  it('a list of objects may name IPv6 hosts with and without brackets', async () => {
     const instances = await discoveryOf({ host: '::1', port: 80 }, { host: '[::2]', port: 80 }).instances(
       service,
     );
     expect(instances.map(originOf)).toEqual(['http://[::1]:80', 'http://[::2]:80']);
   });
 
-  it('belongs to the service under whose name it stands, whatever an entry says', async () => {
+  it('a list of objects belongs to the service under whose name it is, whatever an entry says', async () => {
     const entry = { host: 'a', port: 80, serviceName: 'payment-service' };
     expect(await discoveryOf(entry).instances(service)).toMatchObject([{ serviceName: service }]);
   });
@@ -119,12 +119,12 @@ describe('a list of objects', () => {
     ['weight', { host: 'a', port: 80, weight: -1 }],
     ['port', 'http://a:0'],
     ['host', 'http://*'],
-  ])('is refused with the name of the field that is wrong: %s in %j', (field, entry) => {
+  ])('a list of objects is rejected with the name of the field that is wrong: %s in %j', (field, entry) => {
     expect(() => discoveryOf(entry as StaticInstance)).toThrow(InvalidInstanceError);
     expect(() => discoveryOf(entry as StaticInstance)).toThrow(`the ${field} of an instance`);
   });
 
-  it.each([null, undefined])('is refused with an entry that is %s', (entry) => {
+  it.each([null, undefined])('a list of objects is rejected with an entry that is %s', (entry) => {
     expect(() => discoveryOf(entry as never)).toThrow(InvalidInstanceError);
     expect(() => discoveryOf(entry as never)).toThrow(/^the host of an instance must be /);
   });
@@ -133,43 +133,54 @@ describe('a list of objects', () => {
   it.each([
     ['_a', 'at:_a:80'],
     [longHost, `${longHost}:80`],
-  ])('needs no ids, whatever the hosts are called: %s', async (host, instanceId) => {
+  ])('a list of objects needs no ids, whatever the hosts are called: %s', async (host, instanceId) => {
     expect(await discoveryOf({ host, port: 80 }).instances(service)).toMatchObject([{ host, instanceId }]);
   });
 
-  it('is refused if two instances have one id', () => {
+  it('a list of objects is rejected if two instances have one id', () => {
     expect(() => discoveryOf('http://a:1', 'http://a:1')).toThrow(InvalidInstanceError);
     expect(() => discoveryOf('http://a:1', { host: 'a', port: 1 })).toThrow(
       /'user-service' has two instances/,
     );
   });
 
-  it.each(['http://a', { host: 'a', port: 80 }, null, undefined])('must be a list; %j is not', (list) => {
-    expect(() => new StaticServiceDiscovery({ [service]: list as never })).toThrow(
-      /the instances of 'user-service' must be a list/,
-    );
-  });
-
-  it.each([null, undefined, 'http://a', 5, ['http://a'], []])(
-    'stands by the name of its service; %j has none',
-    (services) => {
-      expect(() => new StaticServiceDiscovery(services as never)).toThrow(/takes an object of lists/);
+  it.each(['http://a', { host: 'a', port: 80 }, null, undefined])(
+    'a list of objects must be a list; %j is not',
+    (list) => {
+      expect(() => new StaticServiceDiscovery({ [service]: list as never })).toThrow(
+        /the instances of 'user-service' must be a list/,
+      );
     },
   );
 
-  it('is refused under a name that is not one', () => {
+  it.each([
+    null,
+    undefined,
+    'http://a',
+    5,
+    ['http://a'],
+    [],
+    new Map([[service, ['http://a']]]),
+    Promise.resolve({}),
+  ])('a list of objects has to be under the name of its service, unlike %j', (services) => {
+    expect(() => new StaticServiceDiscovery(services as never)).toThrow(
+      /^what StaticServiceDiscovery is made of must be an object of lists|must not be a promise/,
+    );
+  });
+
+  it('a list of objects is rejected under an invalid name', () => {
     expect(() => new StaticServiceDiscovery({ 'user service': ['http://a'] })).toThrow(/the serviceName/);
   });
 });
 
 describe('a list that never changes', () => {
-  it('gives no instances of a service that it does not know, whatever its name', async () => {
+  it('a list that never changes gives no instances of a service that it does not know, whatever its name', async () => {
     const discovery = discoveryOf('http://a');
     for (const name of ['payment-service', '__proto__', 'constructor', ''])
       expect(await discovery.instances(name)).toEqual([]);
   });
 
-  it('leaves out those that are said to be unhealthy where the healthy are asked for', async () => {
+  it('a list that never changes leaves out the unhealthy instances from healthyInstances()', async () => {
     const discovery = discoveryOf(
       { host: 'a', port: 1, status: 'unhealthy' },
       { host: 'b', port: 1, status: 'unknown' },
@@ -179,7 +190,7 @@ describe('a list that never changes', () => {
     expect(await discovery.instances(service)).toHaveLength(3);
   });
 
-  it('is frozen, and the same each time', async () => {
+  it('a list that never changes is frozen, and the same each time', async () => {
     const discovery = discoveryOf('http://a');
     const instances = await discovery.instances(service);
     expect(await discovery.instances(service)).toBe(instances);
@@ -191,27 +202,27 @@ describe('a list that never changes', () => {
       expect(Object.isFrozen(list)).toBe(true);
   });
 
-  it('refuses to register and to deregister an instance, and names what does', async () => {
+  it('a list that never changes rejects registrations and deregistrations, and names a discovery that takes them', async () => {
     const discovery: ServiceDiscovery = discoveryOf('http://a');
     const before = await discovery.instances(service);
-    for (const refused of [
+    for (const rejected of [
       discovery.register({ serviceName: service, host: 'b', port: 80 }),
       discovery.deregister(service, 'a:80'),
     ]) {
-      await expect(refused).rejects.toThrow(/static list .* use InMemoryServiceDiscovery/);
-      await expect(refused).rejects.toBeInstanceOf(InvalidInstanceError);
+      await expect(rejected).rejects.toThrow(/static list .* use InMemoryServiceDiscovery/);
+      await expect(rejected).rejects.toBeInstanceOf(InvalidInstanceError);
     }
     expect(await discovery.instances(service)).toBe(before);
   });
 
-  it('knows by their ids the instances that send heartbeats', async () => {
+  it('a list that never changes accepts heartbeats for the ids of its instances', async () => {
     const discovery = discoveryOf('http://a');
     expect(await discovery.heartbeat(service, 'a:80')).toBe(true);
     expect(await discovery.heartbeat(service, 'b:80')).toBe(false);
     expect(await discovery.heartbeat('other', 'a:80')).toBe(false);
   });
 
-  it('never calls those that watch while nothing is updated', async () => {
+  it('a list that never changes never calls watchers while nothing is updated', async () => {
     const discovery = discoveryOf('http://a');
     const listener = vi.fn();
     const unsubscribe = discovery.watch(service, listener);
@@ -222,7 +233,7 @@ describe('a list that never changes', () => {
     expect(listener).not.toHaveBeenCalled();
   });
 
-  it('answers nothing once it is closed, which can be done twice', async () => {
+  it('a list that never changes rejects every use once it is closed, which can be repeated', async () => {
     const discovery = discoveryOf('http://a');
     await discovery.close();
     await discovery.close();
@@ -233,7 +244,7 @@ describe('a list that never changes', () => {
 });
 
 describe('an update of a static list', () => {
-  it('changes an instance in this process, and tells those who watch with the very list that is given', async () => {
+  it('an update of a static list changes an instance in this process, and tells watchers with the very list that instances() gives', async () => {
     const discovery = discoveryOf('http://a', 'http://b');
     const [a, b] = await discovery.instances(service);
     const listener = vi.fn();
@@ -248,7 +259,7 @@ describe('an update of a static list', () => {
     expect(await discoveryOf('http://a').healthyInstances(service)).toHaveLength(1);
   });
 
-  it('of what is so already tells nobody', async () => {
+  it('an update of a static list without a change tells nobody', async () => {
     const discovery = discoveryOf('http://a');
     const listener = vi.fn();
     discovery.watch(service, listener);
@@ -260,13 +271,16 @@ describe('an update of a static list', () => {
     [service, 'b:80'],
     ['other-service', 'a:80'],
     ['__proto__', 'a:80'],
-  ])('is false where the instance is not known: %s %s', async (serviceName, instanceId) => {
-    const discovery = discoveryOf('http://a');
-    expect(await discovery.update(serviceName, instanceId, { status: 'unhealthy' })).toBe(false);
-    expect(await discovery.healthyInstances(service)).toHaveLength(1);
-  });
+  ])(
+    'an update of a static list is false where the instance is not known: %s %s',
+    async (serviceName, instanceId) => {
+      const discovery = discoveryOf('http://a');
+      expect(await discovery.update(serviceName, instanceId, { status: 'unhealthy' })).toBe(false);
+      expect(await discovery.healthyInstances(service)).toHaveLength(1);
+    },
+  );
 
-  it('rejects with the name of the field that is wrong', async () => {
+  it('an update of a static list rejects with the name of the field that is wrong', async () => {
     const discovery = discoveryOf('http://a');
     await expect(discovery.update(service, 'a:80', { status: 'dead' as never })).rejects.toThrow(
       /the status/,
@@ -276,7 +290,7 @@ describe('an update of a static list', () => {
     );
   });
 
-  it('works for a list from the environment as well', async () => {
+  it('an update of a static list works for a list from the environment as well', async () => {
     const discovery = StaticServiceDiscovery.fromEnvironment({
       HOLDFAST_INSTANCES_USER_SERVICE: 'http://a,http://b',
     });
@@ -284,7 +298,7 @@ describe('an update of a static list', () => {
     expect((await discovery.healthyInstances(service)).map(({ host }) => host)).toEqual(['b']);
   });
 
-  it('rejects once the discovery is closed, and tells nobody', async () => {
+  it('an update of a static list rejects once the discovery is closed, and tells nobody', async () => {
     const discovery = discoveryOf('http://a');
     const listener = vi.fn();
     discovery.watch(service, listener);
@@ -293,7 +307,7 @@ describe('an update of a static list', () => {
     expect(listener).not.toHaveBeenCalled();
   });
 
-  it('survives a listener that throws, and one that updates or closes in turn', async () => {
+  it('an update of a static list survives a listener that throws, and one that updates or closes in turn', async () => {
     const warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => {});
     const discovery = discoveryOf('http://a', 'http://b');
     discovery.watch(service, () => {
@@ -337,7 +351,7 @@ describe('a list in a file', () => {
     const discovery = await StaticServiceDiscovery.fromFile(path, { interval: 5 });
     onTestFinished(() => discovery.close());
     const failures: DiscoveryUnavailableError[] = [];
-    discovery.on('failure', (error) => failures.push(error));
+    discovery.on('failure', ({ error }) => failures.push(error));
     const toldOf = (name: string) => {
       const told: string[][] = [];
       discovery.watch(name, (instances) => told.push(instances.map(({ host }) => host)));
@@ -346,7 +360,7 @@ describe('a list in a file', () => {
     return { path, write, discovery, failures, toldOf };
   }
 
-  it('is known once the discovery is', async () => {
+  it('a list in a file is known once the discovery exists', async () => {
     const { discovery } = await follow({ [service]: [origin('a'), { host: 'b', port: 1, weight: 2 }] });
     expect(await discovery.instances(service)).toMatchObject([
       { serviceName: service, instanceId: 'a:80', weight: 1 },
@@ -355,7 +369,7 @@ describe('a list in a file', () => {
     await expect(discovery.register()).rejects.toThrow(InvalidInstanceError);
   });
 
-  it('is taken over with every change, and those who watch the service are told', async () => {
+  it('a list in a file is taken over with every change, and watchers of the service are told', async () => {
     const { write, discovery, toldOf } = await follow({ [service]: [origin('a')] });
     const [users, orders] = [toldOf(service), toldOf('order-service')];
     const changes = [
@@ -375,7 +389,7 @@ describe('a list in a file', () => {
     expect(await hostsOf(discovery, 'order-service')).toEqual(['o']);
   });
 
-  it('is told with the very list that is given, in which what did not change is the same object', async () => {
+  it('a list in a file is given to watchers as the very list of instances(), in which unchanged instances are the same objects', async () => {
     const { write, discovery } = await follow({ [service]: [origin('a'), { host: 'b', port: 1 }] });
     const [a, b] = await discovery.instances(service);
     const listener = vi.fn();
@@ -390,7 +404,7 @@ describe('a list in a file', () => {
     for (const instance of instances) expect(Object.isFrozen(instance)).toBe(true);
   });
 
-  it('may say since when an instance is there', async () => {
+  it('a list in a file may have the registeredAt of an instance', async () => {
     const entry = { host: 'a', port: 1, registeredAt: 1_000 };
     const { write, discovery, toldOf } = await follow({ [service]: [entry] });
     const before = await discovery.instances(service);
@@ -403,7 +417,7 @@ describe('a list in a file', () => {
     expect(await discovery.instances(service)).toMatchObject([{ registeredAt: 2_000 }]);
   });
 
-  it('is shown whole to one who is told of a part of its change', async () => {
+  it('a list in a file is shown whole to a watcher that is told of a part of its change', async () => {
     const { write, discovery } = await follow({});
     const seen: Promise<string[]>[] = [];
     for (const [name, other] of [
@@ -416,7 +430,7 @@ describe('a list in a file', () => {
     expect(await Promise.all(seen)).toEqual([['b1'], ['a1']]);
   });
 
-  it('stays as it was when the file is malformed, says what cannot be, or is gone; each is told', async () => {
+  it('a list in a file stays as it was when the file is malformed, invalid or gone, with a failure event for each', async () => {
     const { path, write, discovery, failures, toldOf } = await follow({ [service]: [origin('a')] });
     const told = toldOf(service);
     const wrong: [unknown, string][] = [
@@ -444,7 +458,7 @@ describe('a list in a file', () => {
     await eventually(() => expect(told).toEqual([['b']]));
   });
 
-  it('keeps what was updated while an instance stays at its place, and forgets it when the instance leaves', async () => {
+  it('a list in a file keeps the updates of an instance while it stays at its origin, and forgets them when it leaves', async () => {
     const { write, discovery } = await follow({ [service]: [origin('a'), origin('b')] });
     const told: string[][] = [];
     discovery.watch(service, (instances) =>
@@ -466,7 +480,7 @@ describe('a list in a file', () => {
     ]);
   });
 
-  it('keeps what was updated when it cannot be used, and when it changes for another service', async () => {
+  it('a list in a file keeps the updates when the file cannot be used, and when it changes for another service', async () => {
     const { write, discovery, failures, toldOf } = await follow({ [service]: [origin('a')] });
     await discovery.update(service, 'a:80', { status: 'unhealthy' });
     const [users, orders] = [toldOf(service), toldOf('order-service')];
@@ -480,7 +494,7 @@ describe('a list in a file', () => {
     expect(users).toEqual([]);
   });
 
-  it('is told in the order of the changes though a listener updates another service of the same change', async () => {
+  it('a list in a file is given to watchers in the order of the changes though a listener updates another service', async () => {
     const { write, discovery } = await follow({});
     const told: string[] = [];
     discovery.watch('a', () => void discovery.update('b', 'b1:80', { status: 'unhealthy' }));
@@ -491,7 +505,7 @@ describe('a list in a file', () => {
     expect(await discovery.instances('b')).toMatchObject([{ status: 'unhealthy' }]);
   });
 
-  it('must be good at first', async () => {
+  it('a list in a file must be valid at the first reading', async () => {
     const { path, write } = await fileOf('{');
     const error = await rejectionOf(StaticServiceDiscovery.fromFile(path));
     expect(error).toBeInstanceOf(DiscoveryUnavailableError);
@@ -507,7 +521,7 @@ describe('a list in a file', () => {
     });
   });
 
-  it('is not followed any more once the discovery is closed', async () => {
+  it('a list in a file is not followed any more once the discovery is closed', async () => {
     const { path, write, discovery, failures, toldOf } = await follow({ [service]: [origin('a')] });
     const told = toldOf(service);
     const other = await StaticServiceDiscovery.fromFile(path, { interval: 5 });
@@ -523,7 +537,7 @@ describe('a list in a file', () => {
     await expect(discovery.instances(service)).rejects.toThrow(ClosedError);
   });
 
-  it('is not told of any more once a listener has closed the discovery', async () => {
+  it('a list in a file is not given to watchers any more once a listener has closed the discovery', async () => {
     const { write, discovery, toldOf } = await follow({});
     const closed = new Promise<void>((resolve) => {
       discovery.watch(service, () => resolve(discovery.close()));
@@ -534,7 +548,7 @@ describe('a list in a file', () => {
     expect(told).toEqual([[], []]);
   });
 
-  it('is looked at every second unless told otherwise', async () => {
+  it('a list in a file is read every second by default', async () => {
     const { path } = await fileOf({});
     const waits = vi.spyOn(globalThis, 'setTimeout');
     const discovery = await StaticServiceDiscovery.fromFile(path);
@@ -542,7 +556,7 @@ describe('a list in a file', () => {
     expect(waits.mock.calls.map(([, wait]) => wait)).toEqual([1_000]);
   });
 
-  it('does not hold the process open', async () => {
+  it('a list in a file does not hold the process open', async () => {
     const { path } = await fileOf({ [service]: [origin('a')] });
     const module = new URL('../../src/discovery/static-service-discovery.ts', import.meta.url).href;
     const script = `
@@ -561,7 +575,7 @@ describe('a list in a file', () => {
   });
 
   it.each([{ interval: 0 }, { interval: Number.NaN }, { interval: 2 ** 31 }, { pollInterval: 5 }])(
-    'is not followed with a wrong option: %o',
+    'a list in a file is not followed with a wrong option: %o',
     async (options) => {
       const { path } = await fileOf({});
       const [name] = Object.keys(options);
@@ -574,7 +588,7 @@ describe('a list in the environment', () => {
   const originsIn = async (env: Record<string, string | undefined>, name = service, prefix?: string) =>
     (await StaticServiceDiscovery.fromEnvironment(env, prefix).instances(name)).map(originOf);
 
-  it('is one variable for each service, named after it', async () => {
+  it('a list in the environment is one variable for each service, named after it', async () => {
     const env = {
       HOLDFAST_INSTANCES_USER_SERVICE: 'http://10.0.0.1:8001, https://[::1]:8002, ',
       HOLDFAST_INSTANCES_PAYMENT: 'http://pay',
@@ -585,7 +599,7 @@ describe('a list in the environment', () => {
     expect(await originsIn(env, 'payment')).toEqual(['http://pay:80']);
   });
 
-  it('can also be one variable of JSON for all', async () => {
+  it('a list in the environment can also be one variable of JSON for all', async () => {
     const services = { [service]: ['http://a:1'], orders_v2: [{ host: 'o', port: 2, weight: 3 }] };
     const env = {
       HOLDFAST_INSTANCES: JSON.stringify(services),
@@ -597,14 +611,32 @@ describe('a list in the environment', () => {
     expect(await originsIn(env, 'payment')).toEqual(['http://pay:3']);
   });
 
-  it('is that of the process unless told otherwise', async () => {
+  it('a list in the environment is read from the environment of the process by default', async () => {
     vi.stubEnv('HOLDFAST_INSTANCES_USER_SERVICE', 'http://a:1');
     onTestFinished(() => void vi.unstubAllEnvs());
     const discovery = StaticServiceDiscovery.fromEnvironment();
     expect((await discovery.instances(service)).map(originOf)).toEqual(['http://a:1']);
   });
 
-  it('may have another prefix', async () => {
+  it('a list in the environment may have no variables at all', () => {
+    const { env } = process;
+    vi.spyOn(process, 'env', 'get').mockReturnValue(Object.create(Object.create({})) as NodeJS.ProcessEnv);
+    onTestFinished(() => void vi.restoreAllMocks());
+    expect(Object.keys(process.env)).toEqual([]);
+    expect(() => StaticServiceDiscovery.fromEnvironment()).not.toThrow();
+    expect(env).not.toBe(process.env);
+  });
+
+  it.each([5, null, 'x', [], new Map([['HOLDFAST_INSTANCES', '{}']])])(
+    'a list in the environment has to be in an object, unlike %o',
+    (env) => {
+      expect(() => StaticServiceDiscovery.fromEnvironment(env as never)).toThrow(
+        /^the environment of StaticServiceDiscovery.fromEnvironment must be an object with fields of its own/,
+      );
+    },
+  );
+
+  it('a list in the environment may have another prefix', async () => {
     const env = { HOLDFAST_INSTANCES_USER_SERVICE: 'http://a', MESH_USER_SERVICE: 'http://b', MESH: '{}' };
     expect(await originsIn(env, service, 'MESH')).toEqual(['http://b:80']);
     expect(() => StaticServiceDiscovery.fromEnvironment(env, '')).toThrow(
@@ -613,7 +645,7 @@ describe('a list in the environment', () => {
   });
 
   it.each([{}, { HOLDFAST_INSTANCES: ' ', HOLDFAST_INSTANCES_USER_SERVICE: '' }])(
-    'is empty if nothing is set, or only to nothing: %j',
+    'a list in the environment is empty if nothing is set, or only to nothing: %j',
     async (env) => {
       expect(await originsIn({ ...env, HOLDFAST_INSTANCES_OTHER: undefined })).toEqual([]);
     },
@@ -627,24 +659,27 @@ describe('a list in the environment', () => {
     ['HOLDFAST_INSTANCES', 'http://a:1', 'JSON'],
     ['HOLDFAST_INSTANCES', '["http://a:1"]', 'an object of lists'],
     ['HOLDFAST_INSTANCES', '{"a":["http://a:0"]}', 'the port of an instance'],
-  ])('is refused with the name of the variable that is wrong: %s=%s', (variable, value, reason) => {
-    const make = () => StaticServiceDiscovery.fromEnvironment({ [variable]: value });
-    expect(make).toThrow(DiscoveryUnavailableError);
-    expect(make).toThrow(`the environment variable ${variable} cannot be used`);
-    expect(make).toThrow(reason);
-    expect(make).toThrow(expect.objectContaining({ cause: expect.any(Error) }));
-  });
+  ])(
+    'a list in the environment is rejected with the name of the variable that is wrong: %s=%s',
+    (variable, value, reason) => {
+      const make = () => StaticServiceDiscovery.fromEnvironment({ [variable]: value });
+      expect(make).toThrow(DiscoveryUnavailableError);
+      expect(make).toThrow(`the environment variable ${variable} cannot be used`);
+      expect(make).toThrow(reason);
+      expect(make).toThrow(expect.objectContaining({ cause: expect.any(Error) }));
+    },
+  );
 
   it.each([
     { HOLDFAST_INSTANCES: '{"user-service":[]}', HOLDFAST_INSTANCES_USER_SERVICE: 'http://a' },
     { HOLDFAST_INSTANCES_USER_SERVICE: 'http://a', HOLDFAST_INSTANCES_user_service: 'http://b' },
-  ])('is refused if two variables name one service: %j', (env) => {
+  ])('a list in the environment is rejected if two variables name one service: %j', (env) => {
     expect(() => StaticServiceDiscovery.fromEnvironment(env)).toThrow(
       /variable HOLDFAST_\w+ cannot be used: another variable names instances of 'user-service' too/,
     );
   });
 
-  it('never changes', async () => {
+  it('a list in the environment never changes', async () => {
     const env = { HOLDFAST_INSTANCES_USER_SERVICE: 'http://a:1' };
     const discovery = StaticServiceDiscovery.fromEnvironment(env);
     env.HOLDFAST_INSTANCES_USER_SERVICE = 'http://b:1';

@@ -18,74 +18,74 @@ function listening(watchers: Watchers, serviceName = service) {
   return { told, unsubscribe };
 }
 
-describe('those who watch', () => {
-  it('are told at once, each of its own service', () => {
+describe('watchers', () => {
+  it('watchers are told at once, each about its own service', () => {
     const watchers = new Watchers();
     const [users, orders] = [listening(watchers), listening(watchers, 'order-service')];
     const instances = list('u1');
     const listener = vi.fn<InstanceListener>();
     watchers.watch(service, listener);
-    watchers.tell(service, instances);
+    watchers.notify(service, instances);
     expect(listener.mock.calls[0]![0]).toBe(instances);
     expect([users.told, orders.told]).toEqual([[['u1']], []]);
   });
 
-  it('are told of each change once and in order though a listener makes changes', () => {
+  it('watchers are told of each change once and in order though a listener makes changes', () => {
     const watchers = new Watchers();
     const before = listening(watchers);
     const changing = vi.fn<InstanceListener>(([first]) => {
       if (first?.instanceId !== 'u1') return;
-      watchers.tell(service, list('u2'));
-      watchers.tell('order-service', list('o1'));
-      watchers.tell(service, list('u3'));
+      watchers.notify(service, list('u2'));
+      watchers.notify('order-service', list('o1'));
+      watchers.notify(service, list('u3'));
     });
     watchers.watch(service, changing);
     const [after, orders] = [listening(watchers), listening(watchers, 'order-service')];
-    watchers.tell(service, list('u1'));
+    watchers.notify(service, list('u1'));
     for (const { told } of [before, after]) expect(told).toEqual([['u1'], ['u2'], ['u3']]);
     expect(changing).toHaveBeenCalledTimes(3);
     expect(orders.told).toEqual([['o1']]);
   });
 
-  it('are told nothing any more if another listener unsubscribed them during the telling', () => {
+  it('watchers are told nothing any more if another listener unsubscribed them during the telling', () => {
     const watchers = new Watchers();
     const first = listening(watchers);
     watchers.watch(service, () => last.unsubscribe());
     const last = listening(watchers);
-    watchers.tell(service, list('u1'));
-    watchers.tell(service, list('u2'));
+    watchers.notify(service, list('u1'));
+    watchers.notify(service, list('u2'));
     expect(first.told).toEqual([['u1'], ['u2']]);
     expect(last.told).toEqual([]);
   });
 
-  it('are not told of what was under way when they began to watch', () => {
+  it('watchers are not told of a change that was under way when they began to watch', () => {
     const watchers = new Watchers();
     let late: ReturnType<typeof listening> | undefined;
     watchers.watch(service, () => {
       late ??= listening(watchers);
     });
-    watchers.tell(service, list('u1'));
+    watchers.notify(service, list('u1'));
     expect(late!.told).toEqual([]);
-    watchers.tell(service, list('u2'));
+    watchers.notify(service, list('u2'));
     expect(late!.told).toEqual([['u2']]);
   });
 
-  it('are told nothing any more once all were sent away, not even what was still to be told', () => {
+  it('watchers are told nothing any more once all were sent away, not even what was still to be told', () => {
     const watchers = new Watchers();
     let next: ReturnType<typeof listening> | undefined;
     watchers.watch(service, () => {
-      watchers.tell(service, list('u2'));
+      watchers.notify(service, list('u2'));
       watchers.clear();
       next = listening(watchers);
     });
     const other = listening(watchers);
-    watchers.tell(service, list('u1'));
-    watchers.tell(service, list('u3'));
+    watchers.notify(service, list('u1'));
+    watchers.notify(service, list('u3'));
     expect(other.told).toEqual([]);
     expect(next!.told).toEqual([['u3']]);
   });
 
-  it.each([undefined, null, {}])('must do so with a function; %o is none', (listener) => {
+  it.each([undefined, null, {}])('watchers have to be functions, unlike %o', (listener) => {
     const watchers = new Watchers();
     expect(() => watchers.watch(service, listener as never)).toThrow(TypeError);
     expect(watchers.size).toBe(0);
@@ -101,7 +101,7 @@ it.each<[string, InstanceListener]>([
   const before = listening(watchers);
   watchers.watch(service, broken);
   const after = listening(watchers);
-  for (const id of ['u1', 'u2']) expect(() => watchers.tell(service, list(id))).not.toThrow();
+  for (const id of ['u1', 'u2']) expect(() => watchers.notify(service, list(id))).not.toThrow();
   await flush();
   for (const { told } of [before, after]) expect(told).toEqual([['u1'], ['u2']]);
   expect(warn).toHaveBeenCalledTimes(2);
@@ -111,8 +111,8 @@ it.each<[string, InstanceListener]>([
   });
 });
 
-describe('how many watch', () => {
-  it('counts each that watches, and the same listener twice if it does so twice', () => {
+describe('the number of watchers', () => {
+  it('the number of watchers counts each that watches, and the same listener twice if it does so twice', () => {
     const watchers = new Watchers();
     const listener = vi.fn();
     const unsubscribe = watchers.watch(service, listener);
@@ -121,11 +121,11 @@ describe('how many watch', () => {
     expect(watchers.size).toBe(3);
     for (let again = 0; again < 3; again++) unsubscribe();
     expect(watchers.size).toBe(2);
-    watchers.tell(service, list('u1'));
+    watchers.notify(service, list('u1'));
     expect(listener).toHaveBeenCalledTimes(1);
   });
 
-  it('is known of each service: whether anyone does', () => {
+  it('the number of watchers is known for each service', () => {
     const watchers = new Watchers();
     const [one, other] = [listening(watchers), listening(watchers)];
     expect([watchers.has(service), watchers.has('order-service')]).toEqual([true, false]);
@@ -139,7 +139,7 @@ describe('how many watch', () => {
     expect(watchers.size).toBe(1);
   });
 
-  it('is none once all were sent away', () => {
+  it('the number of watchers is none once all were sent away', () => {
     const watchers = new Watchers();
     listening(watchers);
     listening(watchers, 'order-service');

@@ -5,7 +5,7 @@ import { RedisDatabase } from '../../examples/demo/redis-run.ts';
 import { RedisServiceDiscovery } from '../../src/redis/index.ts';
 import { redisUrl, uniquePrefix } from '../support/redis.ts';
 
-/** What one process has of it: another one with the same prefix shares its tables. */
+/** The tables of one process: another one with the same prefix shares them. */
 function redisProcess(prefix = uniquePrefix()) {
   const redis = new Redis(redisUrl());
   const discovery = new RedisServiceDiscovery({ redis, keyPrefix: prefix });
@@ -13,7 +13,7 @@ function redisProcess(prefix = uniquePrefix()) {
     await discovery.close();
     redis.disconnect();
   });
-  return { leases: discovery.leases, database: new RedisDatabase(redis, discovery.leases, prefix) };
+  return { locks: discovery.locks, database: new RedisDatabase(redis, discovery.locks, prefix) };
 }
 
 /** Two instances' views of one database. */
@@ -94,8 +94,8 @@ describe.each(Object.entries(views))('a database shared by instances %s', (_wher
 });
 
 test('a key whose holder died is free again when its lease has run out', async () => {
-  const { leases, database } = redisProcess();
-  await leases.acquire('a', 'one that died', 200);
+  const { locks, database } = redisProcess();
+  await locks.acquire('a', 'one that died', 200);
   const action = vi.fn(async () => 'done');
   expect(await database.exclusively('a', action)).toBe('done');
   expect(action).toHaveBeenCalledTimes(1);

@@ -1,75 +1,20 @@
 import { getEventListeners } from 'node:events';
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import axios from 'axios';
 import { expect, it, onTestFinished } from 'vitest';
-import { axiosAdapter, LoadBalancer, ServiceClient, StaticServiceDiscovery } from '../../src/index.ts';
-import { type Handler, json, startServer, type TestServer } from '../support/server.ts';
+import { axiosAdapter, LoadBalancer, StaticServiceDiscovery } from '../../src/index.ts';
+import {
+  clientOf,
+  collectGarbage,
+  expectNothingLeftBy,
+  forgetRequests,
+  inTurn,
+  service,
+} from '../support/leaks.ts';
+import { type Handler, json } from '../support/server.ts';
 
-const service = 'user-service';
-
-setFlagsFromString('--expose-gc');
-const collectGarbage = runInNewContext('gc') as () => void;
-
-/** What holds the process once the event loop has come to rest, but for sockets, whose number the pool decides. */
-async function timersAndHandles(): Promise<string[]> {
-  for (let turn = 0; turn < 10; turn++) await new Promise(setImmediate);
-  return process.getActiveResourcesInfo().filter((kind) => !/TCP|HTTP|Socket/.test(kind));
-}
-
-let servers: TestServer[] = [];
-
-async function clientOf(...handlers: Handler[]): Promise<ServiceClient> {
-  servers = await Promise.all(handlers.map((handler) => startServer(handler)));
-  const discovery = new StaticServiceDiscovery({ [service]: servers.map(({ origin }) => origin) });
-  const client = new ServiceClient({
-    discovery,
-    defaults: { retry: { backoff: () => 0 }, attemptTimeout: 5_000, bulkhead: { maxConcurrent: 64 } },
-  });
-  onTestFinished(() => client.close());
-  return client;
-}
-
-function forgetRequests(): void {
-  for (const { requests } of servers) requests.length = 0;
-}
-
-/** Bytes of heap for each call, above which something of it must be kept. */
-const KEPT = 40;
-
-/** Makes `count` calls, 50 at a time. */
-async function inTurn(count: number, call: (index: number) => Promise<unknown>): Promise<void> {
-  let next = 0;
-  const worker = async () => {
-    while (next < count) await call(next++);
-  };
-  await Promise.all(Array.from({ length: 50 }, worker));
-}
-
-it('100,000 calls leave heap, handles, listeners and timers where they began', {
-  timeout: 60_000,
-}, async () => {
-  const listeners = () => process.eventNames().reduce((sum, name) => sum + process.listenerCount(name), 0);
-  const answer: Handler = (_request, response) => {
-    forgetRequests();
-    response.end('{}');
-  };
-  const client = await clientOf(answer, answer);
-  const call = () => client.call({ service, path: '/' });
-  await inTurn(10_000, call);
-  collectGarbage();
-  const before = {
-    heap: process.memoryUsage().heapUsed,
-    handles: await timersAndHandles(),
-    listeners: listeners(),
-  };
-
-  await inTurn(100_000, call);
-
-  collectGarbage();
-  expect(await timersAndHandles()).toEqual(before.handles);
-  expect(listeners()).toBe(before.listeners);
-  expect(process.memoryUsage().heapUsed - before.heap).toBeLessThan(100_000 * KEPT);
+// A small form of `npm run trials -- leaks`.
+it('25,000 calls leave heap, handles, listeners and timers where they began', async () => {
+  await expectNothingLeftBy(25_000);
 });
 
 it('a balancer keeps nothing of the call that it found an instance for last', async () => {

@@ -14,6 +14,7 @@ import {
   requireOption,
   text,
   validateOptions,
+  withRenamedValue,
 } from '../../src/internal/validate.ts';
 
 function refusal(check: Check, value: unknown): Error | undefined {
@@ -42,12 +43,13 @@ describe('a check', () => {
     ['either', either('a number or a function', number(0), func), [5, () => {}], [-1, 'x', null]],
     ['anything', anything, [0, null, undefined, 'x'], []],
   ])(
-    'the check %s accepts the right values and rejects the others by the name of the option',
+    'the check %s passes what it should, and rejects the rest by the name of the option',
     (_name, check, good, bad) => {
       for (const value of good) expect(refusal(check, value)).toBeUndefined();
       for (const value of bad) {
         const error = refusal(check, value);
-        expect(error).toBeInstanceOf(typeof value === 'number' ? RangeError : TypeError);
+        const numeric = refusal(check, 1) === undefined;
+        expect(error).toBeInstanceOf(numeric && typeof value === 'number' ? RangeError : TypeError);
         expect(error!.message).toMatch(/^Thing option must be .+; got .+$/);
       }
     },
@@ -91,6 +93,21 @@ describe('the options of a thing', () => {
       );
     },
   );
+
+  it('an option given under its former name is rejected with the new name', () => {
+    expect(() => validateOptions('Thing', { length: 1 }, table, { length: 'size' })).toThrow(
+      new TypeError("Thing option 'length' was renamed to 'size'"),
+    );
+  });
+
+  it('a value given under its former name is rejected with the new name', () => {
+    const check = withRenamedValue('big', 'large', oneOf('small', 'large'));
+    expect(() => check('big', "Thing option 'size'")).toThrow(
+      new TypeError("Thing option 'size': 'big' was renamed to 'large'"),
+    );
+    expect(() => check('large', "Thing option 'size'")).not.toThrow();
+    expect(() => check('huge', "Thing option 'size'")).toThrow(/must be 'small' or 'large'/);
+  });
 
   it.each([null, undefined, 5, 'x', [], () => {}])('options must be an object: %o is none', (options) => {
     expect(() => validateOptions('Thing', options as never, table)).toThrow('Thing takes an options object');

@@ -14,6 +14,7 @@ import {
   StaticServiceDiscovery,
 } from '../../src/index.ts';
 import { rejectionOf } from '../policies/helpers.ts';
+import { never, reset } from '../support/misbehaving-servers.ts';
 import { type Handler, json, startServer, type TestServer } from '../support/server.ts';
 
 const service = 'user-service';
@@ -50,10 +51,6 @@ const echo: Handler = async (request, response) => {
   const { method, url, headers } = request;
   json(response, { method, url, headers, body: await text(request) });
 };
-
-const reset: Handler = (request) => void request.resume().on('end', () => request.socket.destroy());
-
-const never: Handler = (request) => void request.resume();
 
 function statuses(...list: number[]): Handler {
   return (request, response) => {

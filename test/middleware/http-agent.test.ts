@@ -8,7 +8,7 @@ import {
   request,
 } from 'node:http';
 import { createServer as createHttpsServer, get as getHttps } from 'node:https';
-import { type AddressInfo, createServer, type Socket } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import { Readable, Writable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { pipeline } from 'node:stream/promises';
@@ -35,6 +35,7 @@ import {
   type MeshHttpAgentOptions,
 } from '../../src/middleware/http-agent.ts';
 import { rejectionOf } from '../policies/helpers.ts';
+import { deadOrigin, never, startSilent } from '../support/misbehaving-servers.ts';
 import { type Handler, json, startServer, type TestServer } from '../support/server.ts';
 import { USER_SERVICE_TLS } from '../support/tls.ts';
 
@@ -103,31 +104,12 @@ async function errorOf(sent: ClientRequest): Promise<Error & { code?: string }> 
 
 const ok: Handler = (_request, response) => json(response, { ok: true });
 const failing: Handler = (_request, response) => json(response, { ok: false }, 503);
-const never: Handler = (request) => void request.resume();
 
 /** Answers with what came in. */
 const echo: Handler = async (incoming, response) => {
   const { method, url: path, headers } = incoming;
   json(response, { method, path, headers, body: await text(incoming) });
 };
-
-async function deadOrigin(): Promise<string> {
-  const server = await startServer(never);
-  await server.stop();
-  return server.origin;
-}
-
-/** Takes connections, and says nothing: the origin of an instance with which no TLS comes about. */
-async function startSilent(): Promise<string> {
-  const sockets = new Set<Socket>();
-  const server = createServer((socket) => void sockets.add(socket.on('error', () => {})));
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  onTestFinished(() => {
-    for (const socket of sockets) socket.destroy();
-    server.close();
-  });
-  return `https://127.0.0.1:${(server.address() as AddressInfo).port}`;
-}
 
 function countConnections({ server }: TestServer): { count: number; open: Set<Socket> } {
   const seen = { count: 0, open: new Set<Socket>() };
@@ -361,7 +343,7 @@ describe('an instance that fails', () => {
   });
 
   it('costs nobody a request if no connection to it comes to be in time', async () => {
-    const silent = await startSilent();
+    const { origin: silent } = await startSilent();
     const { agent } = setUp([], {
       origins: [silent, (await startServer(ok)).origin],
       strategy: watched().strategy,
@@ -371,7 +353,10 @@ describe('an instance that fails', () => {
   });
 
   it('shows as what Node says of it if there is no other', async () => {
-    const { agent } = setUp([], { origins: [await deadOrigin()], policies: { retry: { backoff: () => 0 } } });
+    const { agent } = setUp([], {
+      origins: [(await deadOrigin()).origin],
+      policies: { retry: { backoff: () => 0 } },
+    });
     expect(await errorOf(get(url, { agent }))).toMatchObject({ code: 'ECONNREFUSED', syscall: 'connect' });
   });
 });
@@ -520,7 +505,7 @@ describe('a request that its caller gives up', () => {
 
   it('while it connects ends at once, and is told of its timeout as ever', async () => {
     const { strategy, inFlight } = watched();
-    const { agent } = setUp([], { origins: [await startSilent()], strategy });
+    const { agent } = setUp([], { origins: [(await startSilent()).origin], strategy });
     const sent = get(url, { agent, timeout: 50 });
     sent.on('timeout', () => sent.destroy(new Error('too slow')));
     expect((await errorOf(sent)).message).toBe('too slow');

@@ -64,10 +64,11 @@ it('no backoff gives less than 0 or more than its max, with any random numbers',
   fc.assert(
     fc.property(
       fc.integer({ min: 0, max: 10_000 }),
-      fc.integer({ min: 0, max: 60_000 }),
+      fc.integer({ min: 0, max: 50_000 }),
       fc.constantFrom('full' as const, 'equal' as const, 'none' as const),
       fc.array(fc.double({ min: 0, max: 1, noNaN: true }), { minLength: 1, maxLength: 12 }),
-      (base, max, jitter, randoms) => {
+      (base, more, jitter, randoms) => {
+        const max = base + more;
         const source = () => {
           let next = 0;
           return () => randoms[next++ % randoms.length]!;
@@ -91,17 +92,36 @@ it('constantBackoff waits the same each time', () => {
 });
 
 describe('a wait that a backoff gives', () => {
-  it.each([Number.NaN, -0.1, undefined, null, 'soon', {}])(
+  it.each([Number.NaN, -0.1, undefined, null, 'soon', '5', {}])(
     'a wait that a backoff gives %o is an error that says so',
     (wait) => {
       const ask = () => computeWait(() => wait as number, "Retry option 'backoff'", 1, 0);
-      if (wait === null) expect(ask()).toBe(0);
-      else expect(ask).toThrow(/^Retry option 'backoff': a backoff must give a number of milliseconds/);
+      expect(ask).toThrow(/^Retry option 'backoff': the milliseconds that a backoff gives must be a number/);
+      expect(ask).toThrow(typeof wait === 'number' ? RangeError : TypeError);
     },
   );
 
   it('a wait that a backoff gives is cut to what a timer can keep', () => {
     expect(computeWait(() => Infinity, "Retry option 'backoff'", 1, 0)).toBe(2 ** 31 - 1);
+  });
+});
+
+describe('the longest wait of a backoff', () => {
+  it.each([
+    [
+      'exponentialBackoff',
+      (options: { base: number; max?: number }) => exponentialBackoff({ ...options, jitter: 'none' }),
+    ],
+    [
+      'decorrelatedJitter',
+      (options: { base: number; max?: number }) => decorrelatedJitter({ ...options, random: () => 0 }),
+    ],
+  ])('the longest wait of %s cannot be shorter than the shortest', (name, make) => {
+    const wrong = () => make({ base: 100, max: 10 });
+    expect(wrong).toThrow(RangeError);
+    expect(wrong).toThrow(`${name} option 'max' must be a number from 100 to`);
+    expect(waits(make({ base: 60_000 }), 2)).toEqual([60_000, 60_000]);
+    expect(waits(make({ base: 100, max: 100 }), 2)).toEqual([100, 100]);
   });
 });
 

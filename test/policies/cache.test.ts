@@ -161,6 +161,25 @@ describe('a caller', () => {
       expect(await rejectionOf(cache.execute(() => 1, id('u1')))).toBe(error);
     }
   });
+
+  it.each<[string, object, typeof TypeError]>([
+    ["'freshness' gives", { freshness: () => 5 }, TypeError],
+    ["'freshness' gives", { freshness: () => null }, TypeError],
+    ["'freshness' gives", { freshness: () => new Map([['ttl', 5]]) }, TypeError],
+    ["'ttl'", { freshness: () => ({ ttl: 'x' }) }, TypeError],
+    ["'ttl'", { freshness: () => ({ ttl: Number.NaN }) }, RangeError],
+    ["'staleWhileRevalidate'", { freshness: () => ({ staleWhileRevalidate: '5' }) }, TypeError],
+    ["'staleIfError'", { freshness: () => ({ staleIfError: -1 }) }, RangeError],
+    ["'sizeOf' gives", { maxSize: 10, sizeOf: () => Number.NaN }, RangeError],
+    ["'sizeOf' gives", { maxSize: 10, sizeOf: () => '5' }, TypeError],
+    ["'sizeOf' gives", { maxSize: 10, sizeOf: () => undefined }, TypeError],
+  ])('a cache names what makes no sense of what %s for %o', async (name, options, type) => {
+    const { cache } = cacheOf(options);
+    const error = await rejectionOf(cache.execute(() => 1, id('u1')));
+    expect(error).toBeInstanceOf(type);
+    expect((error as Error).message).toMatch(/^what Cache option '(?:freshness|sizeOf)' gives/);
+    expect((error as Error).message).toContain(name);
+  });
 });
 
 describe('while a value is renewed', () => {
@@ -511,14 +530,11 @@ describe('freshness', () => {
     expect(told).toEqual(['miss', 'stale', 'miss']);
   });
 
-  it.each([0, -1, Number.NaN])(
-    'the freshness function of a cache keeps nothing for a ttl of %s alone',
-    async (ttl) => {
-      const { cache } = cacheOf({ freshness: () => ({ ttl }) });
-      await cache.execute(() => 1, id('u1'));
-      expect(cache.size).toBe(0);
-    },
-  );
+  it.each([0, -1])('the freshness function of a cache keeps nothing for a ttl of %s alone', async (ttl) => {
+    const { cache } = cacheOf({ freshness: () => ({ ttl }) });
+    await cache.execute(() => 1, id('u1'));
+    expect(cache.size).toBe(0);
+  });
 });
 
 describe('its bounds', () => {
@@ -548,12 +564,13 @@ describe('its bounds', () => {
       ['b', 3],
       ['c', 3],
       ['d', 11],
+      ['f', Infinity],
       ['e', 1.5],
     ] as const) {
       await cache.execute(() => size, id(name));
     }
     const kept: string[] = [];
-    for (const name of ['a', 'b', 'c', 'd', 'e']) {
+    for (const name of ['a', 'b', 'c', 'd', 'e', 'f']) {
       await cache
         .execute(() => fling(new Error('none')), id(name))
         .then(

@@ -85,3 +85,12 @@ it('a fallback emits each outcome that it replaces, and no other', async () => {
   await fallback.execute(() => Promise.reject(error), { attributes: { id: 1 } });
   expect(told).toEqual([{ outcome: { ok: false, error }, attributes: { id: 1 } }]);
 });
+
+it('a caller that cancels does not wait for a shouldFallback that never decides', async () => {
+  const fallback = new Fallback('stand-in', { shouldFallback: () => new Promise<boolean>(() => {}) });
+  const controller = new AbortController();
+  const reason = new Error('given up');
+  const call = fallback.execute(() => Promise.reject(new Error('failed')), { signal: controller.signal });
+  queueMicrotask(() => controller.abort(reason));
+  await expect(call).rejects.toBe(reason);
+});

@@ -1,4 +1,3 @@
-import { spawnSync } from 'node:child_process';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { CircuitOpenError, HedgeLostError } from '../../src/errors.ts';
@@ -820,22 +819,6 @@ describe('whatever happens', () => {
     expect(hedged.extra).toBeLessThan(0.065);
     expect(bounded.extra).toBeLessThan(0.055);
     expect(bounded.tail).toBeLessThan(alone.tail / 10);
-  });
-
-  it('a hedge policy holds the process open while a call waits for its hedge, and no longer', () => {
-    const hedge = new URL('../../src/policies/hedge.ts', import.meta.url).href;
-    const script = `
-      const { Hedge } = await import(${JSON.stringify(hedge)});
-      await Promise.all(Array.from({ length: 10 }, () => new Hedge({ delay: 60_000 }).execute(() => 'fine')));
-      const hedge = new Hedge({ delay: 30 });
-      await hedge.execute(() => 'fine');
-      console.log(await hedge.execute(({ attempt }) => (attempt === 2 ? 'hedged' : new Promise(() => {}))));
-    `;
-    const child = spawnSync(process.execPath, ['--input-type=module', '--eval', script], {
-      encoding: 'utf8',
-      timeout: 4_000,
-    });
-    expect(child).toMatchObject({ status: 0, stdout: 'hedged\n' });
   });
 });
 

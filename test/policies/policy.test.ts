@@ -1,6 +1,17 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
+import * as holdfast from '../../src/index.ts';
+import { AdaptiveConcurrency } from '../../src/policies/adaptive-concurrency.ts';
+import { AdaptiveThrottle } from '../../src/policies/adaptive-throttle.ts';
+import { Bulkhead } from '../../src/policies/bulkhead.ts';
+import { Cache } from '../../src/policies/cache.ts';
+import { CircuitBreaker } from '../../src/policies/circuit-breaker.ts';
+import { Coalesce } from '../../src/policies/coalesce.ts';
 import type { CallOptions, Operation } from '../../src/policies/context.ts';
+import { Fallback } from '../../src/policies/fallback.ts';
+import { Hedge } from '../../src/policies/hedge.ts';
 import { compose, type Policy, wrap } from '../../src/policies/policy.ts';
+import { RateLimiter } from '../../src/policies/rate-limiter.ts';
+import { resilient } from '../../src/policies/resilient.ts';
 import { Retry } from '../../src/policies/retry.ts';
 import { Timeout } from '../../src/policies/timeout.ts';
 import { fling, rejectionOf } from './helpers.ts';
@@ -73,6 +84,53 @@ describe('compose', () => {
       );
     },
   );
+});
+
+describe('an operation that is no function', () => {
+  const key = () => 'a';
+  const policies: [string, Policy][] = [
+    ['AdaptiveConcurrency', new AdaptiveConcurrency()],
+    ['AdaptiveThrottle', new AdaptiveThrottle()],
+    ['Bulkhead', new Bulkhead()],
+    ['Cache', new Cache({ key, ttl: 1_000 })],
+    ['CircuitBreaker', new CircuitBreaker({ failureThreshold: 1 })],
+    ['Coalesce', new Coalesce({ key })],
+    ['Fallback', new Fallback('instead')],
+    ['Hedge', new Hedge()],
+    ['RateLimiter', new RateLimiter({ limit: 10 })],
+    ['Retry', new Retry({ backoff: () => 0 })],
+    ['Timeout', new Timeout(1_000)],
+    ['compose()', compose(new Retry({ backoff: () => 0 }), new Timeout(1_000))],
+    ['resilient()', resilient()],
+  ];
+
+  it.each(policies)(
+    'is rejected by %s with an error that says so, and counts for nothing',
+    async (_, policy) => {
+      const retries = vi.fn();
+      if (policy instanceof Retry) policy.on('retry', retries);
+      for (const operation of [5, undefined, null, {}, Promise.resolve(5)]) {
+        const error = await rejectionOf(policy.execute(operation as never));
+        expect(error).toBeInstanceOf(TypeError);
+        expect((error as Error).message).toMatch(/^a policy takes a function to call; got /);
+      }
+      expect(retries).not.toHaveBeenCalled();
+      if (policy instanceof CircuitBreaker) expect(policy.state).toBe('closed');
+      expect(await policy.execute(() => 'fine')).toBe('fine');
+    },
+  );
+
+  it('is covered for each policy that there is', () => {
+    const exported = Object.entries(holdfast).filter(
+      ([name, value]) =>
+        typeof value === 'function' &&
+        typeof value.prototype?.execute === 'function' &&
+        name !== 'ResilientPolicy',
+    );
+    const names = exported.map(([name]) => name).sort();
+    const covered = policies.map(([name]) => name).filter((name) => !name.endsWith('()'));
+    expect(covered.sort()).toEqual(names);
+  });
 });
 
 describe('wrap', () => {

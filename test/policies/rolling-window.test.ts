@@ -32,6 +32,42 @@ it('a window of n calls remembers exactly the last n', () => {
   );
 });
 
+describe('a window of n calls', () => {
+  it('takes over of what was saved the calls that it would remember', () => {
+    const counts = fc
+      .tuple(
+        fc.nat({ max: 30 }),
+        fc.double({ min: 0, max: 1, noNaN: true }),
+        fc.double({ min: 0, max: 1, noNaN: true }),
+      )
+      .map(([calls, failed, slow]) => ({
+        calls,
+        failures: Math.floor(failed * calls),
+        slow: Math.floor(slow * calls),
+      }));
+    fc.assert(
+      fc.property(fc.integer({ min: 1, max: 40 }), fc.array(counts, { maxLength: 5 }), (size, saved) => {
+        // One that forgets none of them shows in which order they were taken over.
+        const order: Mark[] = [];
+        const recorder = new CountWindow(200);
+        recorder.record = (failed, slow) => void order.push({ failed, slow });
+        recorder.restore(saved);
+        const window = new CountWindow(size);
+        window.restore(saved);
+        expect(window).toMatchObject(countsOf(order.slice(-size)));
+      }),
+    );
+  });
+
+  it('replays no more calls than it holds, however many were saved', () => {
+    const window = new CountWindow(100);
+    const record = vi.spyOn(window, 'record');
+    window.restore(Array.from({ length: 201 }, () => ({ calls: 1_000_000, failures: 500_000, slow: 0 })));
+    expect(record).toHaveBeenCalledTimes(100);
+    expect(window).toMatchObject({ calls: 100, failures: 50, slow: 0 });
+  });
+});
+
 describe('a window of time', () => {
   it('a window of time remembers all of the last nine tenths of it and nothing older than the whole', () => {
     const timed = fc.tuple(mark, fc.integer({ min: 0, max: 1_500 }));

@@ -1,4 +1,3 @@
-import { spawnSync } from 'node:child_process';
 import fc from 'fast-check';
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { DeadlineExceededError, TimeoutError } from '../../src/errors.ts';
@@ -514,36 +513,6 @@ describe('many calls at once', () => {
       { numRuns: 150 },
     );
   });
-});
-
-it('a Timeout that has served calls does not hold the process open', () => {
-  const timeout = new URL('../../src/policies/timeout.ts', import.meta.url).href;
-  const script = `
-    const { Timeout } = await import(${JSON.stringify(timeout)});
-    const timeout = new Timeout(60_000);
-    await Promise.all(Array.from({ length: 10 }, () => timeout.execute(() => 'fine')));
-    console.log('served');
-  `;
-  const child = spawnSync(process.execPath, ['--input-type=module', '--eval', script], {
-    encoding: 'utf8',
-    timeout: 4_000,
-  });
-  expect(child).toMatchObject({ status: 0, stdout: 'served\n' });
-});
-
-it('a call under way holds the process open until its time is over', () => {
-  const timeout = new URL('../../src/policies/timeout.ts', import.meta.url).href;
-  const script = `
-    const { Timeout } = await import(${JSON.stringify(timeout)});
-    const timeout = new Timeout(50);
-    await timeout.execute(() => 'fine');
-    await timeout.execute(() => new Promise(() => {})).catch((error) => console.log(error.code));
-  `;
-  const child = spawnSync(process.execPath, ['--input-type=module', '--eval', script], {
-    encoding: 'utf8',
-    timeout: 4_000,
-  });
-  expect(child).toMatchObject({ status: 0, stdout: 'ERR_TIMEOUT\n' });
 });
 
 it.each([0, -1, Number.NaN, Infinity, 2 ** 31, '1s', undefined, null])(

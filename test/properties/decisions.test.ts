@@ -13,7 +13,7 @@ beforeEach(() => {
   onTestFinished(() => void process.off('unhandledRejection', unhandled));
 });
 
-/** What an async function decides, or fails with. */
+/** The values and errors that an async function settles with. */
 const settlements = fc.oneof(
   fc.constantFrom(true, false, undefined, null, 0, 1, 'x', {}).map((value) => async () => value),
   fc.constant(async () => {

@@ -3,9 +3,18 @@ import { describe, expect, it } from 'vitest';
 import { HoldfastError } from '../../src/errors.ts';
 import * as holdfast from '../../src/index.ts';
 import * as redis from '../../src/redis/index.ts';
-import { ELSEWHERE, OPTION_TAKERS, type OptionTaker, WITHOUT_OPTIONS } from '../support/options.ts';
+import {
+  A_MAP,
+  CALL_TAKERS,
+  ELSEWHERE,
+  OPTION_TAKERS,
+  type OptionTaker,
+  TAKES_MAPS,
+  WITHOUT_FIELDS,
+  WITHOUT_OPTIONS,
+} from '../support/options.ts';
 
-/** What no option takes. */
+/** Values that no option takes. */
 const NONSENSE: readonly unknown[] = [null, Number.NaN, Symbol('nonsense'), Promise.resolve({})];
 
 /** Stands for a promise that rejects, which nobody else handles. */
@@ -17,10 +26,17 @@ const WITHIN = ['client/mesh-target.ts'];
 /** The entries of the package. */
 const ENTRIES = { 'src/index.ts': holdfast, 'src/redis/index.ts': redis };
 
-/** What it is rejected with; undefined where it is not, or fails as what is right does. */
-async function errorOf(taker: OptionTaker, options: object): Promise<Error | undefined> {
+/** Numbers of which each option that takes a number takes one. */
+const NUMBERS = [0.5, 1, 2, 20, 200, 1_000];
+
+/** The error of the check; undefined if the options pass, or fail as valid ones do. */
+function errorOf(taker: OptionTaker, options: object): Promise<Error | undefined> {
+  return errorOfMaking(taker, { ...taker.required, ...options });
+}
+
+async function errorOfMaking(taker: OptionTaker, options: object): Promise<Error | undefined> {
   try {
-    const made = await taker.make({ ...taker.required, ...options });
+    const made = await taker.make(options);
     await (made as { close?(): unknown } | undefined)?.close?.();
   } catch (thrown) {
     const error = toHoldfast(thrown as Error);
@@ -32,6 +48,11 @@ async function errorOf(taker: OptionTaker, options: object): Promise<Error | und
 /** fetch, and what is built on it, says that it failed, and why as the cause. */
 function toHoldfast(error: Error): Error {
   return error.cause instanceof HoldfastError ? error.cause : error;
+}
+
+/** The options of a call stand beside what the call is, in an object that the table makes. */
+function isCall({ type }: OptionTaker): boolean {
+  return CALL_TAKERS.some((taker) => taker.type === type);
 }
 
 function isRejection(taker: OptionTaker, error: unknown): boolean {
@@ -80,7 +101,9 @@ describe.each(
     "rejects what makes no sense as '%s' with an error that names the option",
     async (option, wrong) => {
       const allowed = taker.none?.[option] ?? [];
-      for (const item of [...NONSENSE, ...wrong, ...(taker.file === undefined ? [] : [REJECTING])]) {
+      const maps = TAKES_MAPS.includes(option) ? [] : [A_MAP];
+      const nonsense = [...NONSENSE, ...maps, ...(taker.file === undefined ? [] : [REJECTING])];
+      for (const item of [...nonsense, ...wrong]) {
         const value = item === REJECTING ? Promise.reject(new Error('late')) : item;
         const error = await errorOf(taker, { [option]: value });
         if (allowed.includes(value)) {
@@ -92,6 +115,54 @@ describe.each(
         // What is wrong within the value is named itself.
         if (!named) expect(error!.message, `${option}: ${shown(value)}`).toContain(option);
       }
+    },
+  );
+
+  it.runIf(taker.rejects === undefined).each(Object.entries(taker.wrong))(
+    "tells a wrong type of '%s' from a number out of range by the class of the error",
+    async (option, wrong) => {
+      const numbers = await Promise.all(NUMBERS.map((value) => errorOf(taker, { [option]: value })));
+      // It may take no number alone, without another option.
+      const numeric = numbers.some((error) => !error?.message.includes(option));
+      for (const value of [...NONSENSE, ...wrong]) {
+        if (taker.none?.[option]?.includes(value)) continue;
+        // What is wrong within the value may be another option, with a type of its own.
+        if (typeof value === 'object' && value !== null && Object.keys(value).length > 0) continue;
+        const error = await errorOf(taker, { [option]: value });
+        const expected = numeric && typeof value === 'number' ? RangeError : TypeError;
+        expect(error, `${option}: ${shown(value)}`).toBeInstanceOf(expected);
+      }
+    },
+  );
+
+  it.skipIf(isCall(taker))(
+    'rejects, in place of its options, an object that has no fields of its own',
+    async () => {
+      // The context of a call may come from elsewhere, with getters: it is read by name.
+      const readByName = taker.type === 'CallOptions';
+      for (const object of WITHOUT_FIELDS) {
+        if (readByName && !(Symbol.iterator in object || object instanceof Promise)) continue;
+        const error = await errorOfMaking(taker, object);
+        const kind = object.constructor.name;
+        expect(error, kind).toSatisfy((thrown) => thrown instanceof TypeError || isRejection(taker, thrown));
+        if (taker.rejects === undefined) {
+          expect(error!.message, kind).toMatch(/got an? (?:list|Map|Set|Date|Hiding)$|must not be a promise/);
+        }
+      }
+    },
+  );
+
+  it.skipIf(isCall(taker))(
+    'takes its options from an instance of a class, and from one of none',
+    async () => {
+      class Own {
+        constructor() {
+          Object.assign(this, taker.required);
+        }
+      }
+      if (taker.required !== undefined) expect(await errorOfMaking(taker, new Own())).toBeUndefined();
+      const bare = Object.assign(Object.create(null), taker.required) as object;
+      expect(await errorOfMaking(taker, bare)).toBeUndefined();
     },
   );
 

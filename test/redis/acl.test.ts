@@ -51,8 +51,8 @@ async function useEverything(source: RedisSource): Promise<void> {
   await vi.waitFor(() => expect(ids()).toEqual(['a', 'b', 'c']), 3_000);
   expect(await other.deregister('users', 'a')).toBe(true);
   expect(await other.services()).toEqual(['users']);
-  expect(await one.leases.acquire('checks', 'me', 1_000)).toBe(true);
-  await one.leases.release('checks', 'me');
+  expect(await one.locks.acquire('checks', 'me', 1_000)).toBe(true);
+  await one.locks.release('checks', 'me');
 
   const connection = new RedisConnection(source, 1_000);
   const subscriber = new RedisSubscriber(connection, { message() {}, up() {}, down() {} });
@@ -64,13 +64,13 @@ async function useEverything(source: RedisSource): Promise<void> {
   await connection.close();
 }
 
-test('a user with the documented rights, and with none of them too many, can do all of it', async () => {
+test('a user with exactly the documented rights can do everything', async () => {
   const { url, port } = await startRedis();
   const admin = directly(url);
   await admin.call('ACL', 'SETUSER', ...USER);
   await admin.sadd('holdfast:services', 'gone');
   await admin.hset('holdfast:{users}:instances', 'broken', '');
-  // Whose lease is longer than any can be.
+  // The lease is longer than the longest ttl.
   await admin.zadd('holdfast:{users}:leases', 9e15, 'broken');
   const warned = vi.spyOn(process, 'emitWarning').mockImplementation(() => {});
   const monitor = await directly(url).monitor();
@@ -80,13 +80,13 @@ test('a user with the documented rights, and with none of them too many, can do 
   await useEverything(`redis://holdfast:secret@127.0.0.1:${port}`);
   expect(warned).toHaveBeenCalledOnce();
   await vi.waitFor(() => expect(COMMANDS.filter((command) => !used.has(command))).toEqual([]));
-  const refused = (await admin.acl('LOG')) as unknown[][];
-  // Of ioredis, which can do without an answer; Redis 7.2 has it.
-  const objects = refused.map((entry) => entry[entry.indexOf('object') + 1]);
+  const rejected = (await admin.acl('LOG')) as unknown[][];
+  // A command of ioredis that may fail; Redis 7.2 has it.
+  const objects = rejected.map((entry) => entry[entry.indexOf('object') + 1]);
   expect(objects.filter((object) => object !== 'client' && object !== 'client|setinfo')).toEqual([]);
 });
 
-test('in a cluster it takes two more', { timeout: 15_000 }, async () => {
+test('a user in a cluster needs two more rights than outside', { timeout: 15_000 }, async () => {
   const { servers, nodes } = await cluster();
   await Promise.all(servers.map(({ url }) => directly(url).call('ACL', 'SETUSER', ...USER, ...OF_CLUSTERS)));
   const redisOptions = { username: 'holdfast', password: 'secret' };

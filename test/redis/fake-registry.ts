@@ -1,11 +1,11 @@
 import { type InstanceRegistration, toInstance } from '../../src/discovery/service-instance.ts';
-import { type RegistryEntry, toJson } from '../../src/redis/registry-format.ts';
+import { encodeInstance, type RegistryEntry } from '../../src/redis/registry-format.ts';
 import type {
   HeartbeatResult,
   Registration,
   RegistryContent,
-  RegistryLook,
   ServiceRegistry,
+  TouchResult,
 } from '../../src/redis/service-registry.ts';
 
 export const service = 'user-service';
@@ -17,7 +17,7 @@ export interface Fields extends Partial<InstanceRegistration> {
 
 export function jsonOf(instanceId: string, fields: Partial<InstanceRegistration> = {}): string {
   const registration = { serviceName: service, instanceId, host: '10.0.0.1', port: 8001, registeredAt: 0 };
-  return toJson(toInstance({ ...registration, ...fields }));
+  return encodeInstance(toInstance({ ...registration, ...fields }));
 }
 
 export function recordOf(instanceId: string, { epoch = 1, ...fields }: Fields = {}): string {
@@ -36,14 +36,14 @@ interface Held {
 }
 
 /**
- * The registry of services, as it is in Redis but for the leases: instances expire when a test says so. What is sent
- * takes effect in order, and is answered after `latency`.
+ * The registry of services, as it is in Redis but for the leases: instances expire when a test says
+ * so. A command takes effect in order, and resolves after `latency`.
  */
 export class FakeRegistry {
   readonly services = new Map<string, { version: number; held: Map<string, Held> }>();
   /** Each command that was sent, and when. */
   readonly commands: { name: string; at: number; ids: string[] }[] = [];
-  /** What is published is told to it. */
+  /** Receives each published message. */
   onPublish: (text: string) => void = () => {};
   latency = 0;
   /** What commands fail with. */
@@ -110,7 +110,7 @@ export class FakeRegistry {
     });
   }
 
-  async touch(serviceName: string): Promise<RegistryLook> {
+  async touch(serviceName: string): Promise<TouchResult> {
     return this.#command('touch', [], () => this.#state(serviceName));
   }
 
@@ -149,10 +149,10 @@ export class FakeRegistry {
   async #command<T>(name: string, ids: string[], effect: () => T): Promise<T> {
     this.commands.push({ name, at: performance.now(), ids });
     const { failure, latency } = this;
-    const answer = failure === undefined ? effect() : undefined;
+    const result = failure === undefined ? effect() : undefined;
     if (latency > 0) await new Promise((resolve) => setTimeout(resolve, latency));
     if (failure !== undefined) throw failure;
-    return answer as T;
+    return result as T;
   }
 
   #service(serviceName: string) {
@@ -161,7 +161,7 @@ export class FakeRegistry {
     return found;
   }
 
-  #state(serviceName: string): RegistryLook {
+  #state(serviceName: string): TouchResult {
     const { version } = this.#service(serviceName);
     const { nextExpiry, rejection } = this;
     return { version, now: Math.floor(Date.now()), nextExpiry, rejection };

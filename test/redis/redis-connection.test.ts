@@ -119,7 +119,7 @@ describe.each([6, 5] as const)('with ioredis %i', (version) => {
     return client;
   }
 
-  test('commands are answered: of a URL, of options and of a client', async () => {
+  test('a connection to Redis sends commands, made of a URL, of options or of a client', async () => {
     const url = redisUrl();
     const { hostname: host, port } = new URL(url);
     for (const source of [url, { host, port: Number(port) }, clientOf({ host, port: Number(port) })]) {
@@ -130,7 +130,7 @@ describe.each([6, 5] as const)('with ioredis %i', (version) => {
     }
   });
 
-  test('it connects when the first command comes', async () => {
+  test('a connection to Redis connects when the first command comes', async () => {
     const connections: Socket[] = [];
     const port = await serve((socket) => connections.push(socket));
     const connection = connectTo(`redis://127.0.0.1:${port}`, 50);
@@ -140,7 +140,7 @@ describe.each([6, 5] as const)('with ioredis %i', (version) => {
     expect(connections).toHaveLength(1);
   });
 
-  test('a script that Redis has forgotten is told again', async () => {
+  test('a script that Redis has forgotten is sent again', async () => {
     const connection = connectTo(server.url);
     const script = new module.Script(`return redis.call('INCRBY', KEYS[1], ARGV[1])`);
     const key = uniquePrefix();
@@ -164,7 +164,7 @@ describe.each([6, 5] as const)('with ioredis %i', (version) => {
   test.each([
     ['a wrong password', 'wrong-secret', /WRONGPASS/],
     ['no password', undefined, /NOAUTH/],
-  ])('%s is told at once, without it', async (_, password, message) => {
+  ])('%s is reported at once, without the password', async (_, password, message) => {
     const { port } = locked;
     const sources: RedisSource[] = [{ port, password }, { port, password, protocol: 2 } as RedisSource];
     if (password) sources.push(`redis://default:${password}@127.0.0.1:${port}`);
@@ -181,16 +181,16 @@ describe.each([6, 5] as const)('with ioredis %i', (version) => {
     }
   });
 
-  test('a password that stays wrong is told of a command that finds no connection, without it', async () => {
+  test('a password that stays wrong is the error of a command without a connection, and is not shown', async () => {
     const connection = connectTo(`redis://default:wrong-secret@127.0.0.1:${locked.port}`, 60);
     await vi.waitFor(async () => {
       const { error } = await failureOf(connection.run(ping));
-      expect(error.message).toMatch(/did not answer within 60 ms: WRONGPASS/);
+      expect(error.message).toMatch(/did not respond within 60 ms: WRONGPASS/);
       expect(inspect(error, { depth: 9 })).not.toContain('secret');
     });
   });
 
-  test('a password that is made right is taken without further ado', async () => {
+  test('a password that is corrected in Redis works without further ado', async () => {
     const connection = connectTo(`redis://someone:new@127.0.0.1:${locked.port}`, 500);
     expect((await failureOf(connection.run(ping))).error.message).toMatch(/WRONGPASS/);
     const admin = directly(locked.url.replace('//', '//:right@'));
@@ -205,7 +205,7 @@ describe.each([6, 5] as const)('with ioredis %i', (version) => {
       const connection = connectTo(`redis://user:secret@${host}:${port}`, 50);
       const { error, after } = await failureOf(connection.run(ping));
       expect(error).toMatchObject(REDIS_ERROR);
-      expect(error.message).toMatch(`Redis at ${host}:${port} did not answer within 50 ms: `);
+      expect(error.message).toMatch(`Redis at ${host}:${port} did not respond within 50 ms: `);
       expect(error.message).toContain(`ECONNREFUSED 127.0.0.1:${port}`);
       expect(error.cause).toMatchObject({ code: 'ECONNREFUSED' });
       expect(inspect(error, { depth: 9 })).not.toContain('secret');
@@ -214,7 +214,7 @@ describe.each([6, 5] as const)('with ioredis %i', (version) => {
     }
   });
 
-  test('a cause that is over is not told any more', async () => {
+  test('a cause that is over is not in the error of a command any more', async () => {
     let behaviour: 'reset' | 'serve' | 'say nothing' = 'reset';
     let served: Socket | undefined;
     const port = await serve((socket) => {
@@ -230,7 +230,7 @@ describe.each([6, 5] as const)('with ioredis %i', (version) => {
     behaviour = 'say nothing';
     served!.destroy();
     const { error } = await failureOf(connection.run(ping));
-    expect(error.message).toMatch(/(did not answer within 100 ms: the client is at|Connection is closed)/);
+    expect(error.message).toMatch(/(did not respond within 100 ms: the client is at|Connection is closed)/);
   });
 
   test('the primary is found through a Sentinel, though another hangs', async () => {
@@ -252,7 +252,7 @@ describe.each([6, 5] as const)('with ioredis %i', (version) => {
     await vi.waitFor(async () => expect(await connection.run(ping)).toBe('PONG'));
   });
 
-  test('sentinels that are away are said to be so', async () => {
+  test('sentinels that are away are named in the error of a command', async () => {
     const port = await freePort();
     const connection = connectTo({ sentinels: [{ host: '127.0.0.1', port }], name: 'primary' }, 50);
     const { error } = await failureOf(connection.run(ping));
@@ -268,16 +268,16 @@ describe.each([6, 5] as const)('with ioredis %i', (version) => {
     const { error, after } = await failureOf(connection.run(ping));
     expect(error).toMatchObject({
       ...REDIS_ERROR,
-      message: expect.stringMatching(/did not answer within 50 ms$/),
+      message: expect.stringMatching(/did not respond within 50 ms$/),
     });
     expect(after).toBeGreaterThan(45);
     expect(after).toBeLessThan(1_000);
-    expect((await failureOf(connection.run(ping))).error.message).toMatch('no answer within 50 ms');
+    expect((await failureOf(connection.run(ping))).error.message).toMatch('no response within 50 ms');
     server.resume();
     await vi.waitFor(async () => expect(await idOf(connection)).not.toBe(id));
   });
 
-  test('a network that swallows everything is given up; what comes of it later disturbs nobody', async () => {
+  test('a connection whose network swallows everything is destroyed, and what arrives later disturbs nothing', async () => {
     const relay = await startRelay(server.port);
     const connection = connectTo(relay.url, 50);
     const key = uniquePrefix();
@@ -289,7 +289,7 @@ describe.each([6, 5] as const)('with ioredis %i', (version) => {
     await vi.waitFor(async () => expect(await connection.run(ping)).toBe('PONG'));
   });
 
-  test('who takes the connection and says nothing is given up after the timeout', async () => {
+  test('a server that accepts the connection and says nothing is given up after the timeout', async () => {
     let connections = 0;
     const port = await serve((socket) => {
       if (++connections > 1) socket.pipe(connectSocket(server.port, '127.0.0.1')).pipe(socket);
@@ -300,7 +300,7 @@ describe.each([6, 5] as const)('with ioredis %i', (version) => {
     expect(connections).toBe(2);
   });
 
-  test('a command that waits for its answer when Redis is killed fails at once', async () => {
+  test('a command that waits for its reply when Redis is killed fails at once', async () => {
     const connection = connectTo(server.url);
     await connection.run(ping);
     server.pause();
@@ -315,7 +315,7 @@ describe.each([6, 5] as const)('with ioredis %i', (version) => {
     expect(await later).toBe('PONG');
   });
 
-  test('after a failover it leaves the primary that has become a replica', async () => {
+  test('a connection to Redis leaves a primary that a failover has made a replica', async () => {
     const relay = await startRelay(server.port);
     const connection = connectTo(relay.url);
     const script = new module.Script(`return redis.call('INCR', KEYS[1])`);
@@ -330,7 +330,7 @@ describe.each([6, 5] as const)('with ioredis %i', (version) => {
     expect(await connection.evaluate(script, [key], [])).toBe(1);
   });
 
-  test('what was given up while Redis was away is not sent when it is back', async () => {
+  test('a command that failed while Redis was away is not sent when it is back', async () => {
     const port = await freePort();
     const given = clientOf({ port, retryStrategy: () => 10 });
     const connections = [connectTo({ port }, 60), connectTo(given, 60)];
@@ -354,25 +354,25 @@ describe.each([6, 5] as const)('with ioredis %i', (version) => {
   test('1,000 commands wait for a connection without a warning, and are sent in order', async () => {
     const port = await freePort();
     const connection = connectTo({ port });
-    const answers = Promise.all(
+    const replies = Promise.all(
       Array.from({ length: 1_000 }, () => connection.run((client) => client.incr('key'))),
     );
     await startRedis({ port });
-    expect(await answers).toEqual(Array.from({ length: 1_000 }, (_, index) => index + 1));
+    expect(await replies).toEqual(Array.from({ length: 1_000 }, (_, index) => index + 1));
     const away = connectTo({ port: await freePort() }, 50);
     const failures = await Promise.all(Array.from({ length: 1_000 }, () => failureOf(away.run(ping))));
     expect(new Set(failures.map(({ error }) => error.name))).toEqual(new Set(['RedisError']));
   });
 
-  test('closing waits for answers, gives up on what waits for a connection, and can be repeated', async () => {
+  test('closing a connection to Redis waits for replies, rejects commands without a connection, and can be repeated', async () => {
     const connection = connectTo(server.url);
     await connection.run(ping);
     server.pause();
-    const answer = connection.run(ping);
+    const reply = connection.run(ping);
     const closing = connection.close();
     expect(connection.close()).toBe(closing);
     server.resume();
-    expect(await answer).toBe('PONG');
+    expect(await reply).toBe('PONG');
     await closing;
     await expect(connection.run(ping)).rejects.toMatchObject(CLOSED);
     await vi.waitFor(async () => {
@@ -403,7 +403,7 @@ describe.each([6, 5] as const)('with ioredis %i', (version) => {
     const client = clientOf({ port: await freePort(), retryStrategy: () => 10 });
     const { error } = await failureOf(connectTo(client, 60).run(ping));
     expect(error.message).toMatch(
-      /^Redis at localhost:\d+ did not answer within 60 ms: the client is at '(re)?connecting'$/,
+      /^Redis at localhost:\d+ did not respond within 60 ms: the client is at '(re)?connecting'$/,
     );
     const ended = clientOf({ port: server.port });
     await once(ended, 'ready');
@@ -414,7 +414,7 @@ describe.each([6, 5] as const)('with ioredis %i', (version) => {
     expect(failure.after).toBeLessThan(1_000);
   });
 
-  test('rediss:// speaks TLS, for commands and for messages', async () => {
+  test('a connection to rediss:// speaks TLS, for commands and for messages', async () => {
     const greetings: number[] = [];
     const port = await serve((socket) =>
       socket.once('data', (data) => {
@@ -423,7 +423,7 @@ describe.each([6, 5] as const)('with ioredis %i', (version) => {
       }),
     );
     const connection = connectTo(`rediss://127.0.0.1:${port}`, 500);
-    const subscribing = connection.subscribing()!;
+    const subscribing = connection.createSubscriber()!;
     subscribing.on('error', () => {});
     onTestFinished(() => subscribing.disconnect());
     subscribing.connect().catch(() => {});
@@ -444,7 +444,7 @@ describe.each([6, 5] as const)('with ioredis %i', (version) => {
     ['a client of another library', { duplicate: () => {}, options: {} }, /must be a client of ioredis/],
     ['options with a keyPrefix', { keyPrefix: 'x' }, /has a keyPrefix of its own/],
     ['a URL with a keyPrefix', 'redis://host?keyPrefix=x', /has a keyPrefix of its own/],
-  ])('refuses %s', (_, source, message) => {
+  ])('a connection to Redis rejects %s', (_, source, message) => {
     const check = () => module.checkRedisSource(source, "the option 'redis'");
     expect(check).toThrow(TypeError);
     expect(check).toThrow(message);
@@ -452,7 +452,7 @@ describe.each([6, 5] as const)('with ioredis %i', (version) => {
     expect(check).toThrow(/^the option 'redis'/);
   });
 
-  test('refuses a client with a keyPrefix of its own, and takes any other', () => {
+  test('a connection to Redis rejects a client with a keyPrefix of its own, and takes any other', () => {
     const check = (source: unknown) => () => module.checkRedisSource(source, 'it');
     const { Cluster: ClusterOf } = library;
     const options = { lazyConnect: true };
@@ -470,7 +470,7 @@ describe.each([6, 5] as const)('with ioredis %i', (version) => {
       expect(check(source)).not.toThrow();
   });
 
-  test('commands of a cluster are answered, and scripts that a node was not told of', async () => {
+  test('a connection to a cluster sends commands, and scripts that a node does not know yet', async () => {
     const cluster = await startedCluster();
     const client = new library.Cluster([...cluster.nodes]);
     onTestFinished(() => client.disconnect());
@@ -488,7 +488,7 @@ describe.each([6, 5] as const)('with ioredis %i', (version) => {
   });
 });
 
-test('a process ends by itself, though not before the answers come that it awaits', {
+test('a process with a connection to Redis ends by itself, though not before the awaited replies come', {
   timeout: 20_000,
 }, async () => {
   const script = `

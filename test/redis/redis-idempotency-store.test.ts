@@ -1,11 +1,11 @@
 import type { ServerResponse } from 'node:http';
 import { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
-import type { IdempotencyStore } from '../../src/middleware/server/idempotency-store.ts';
-import { nodeGuard } from '../../src/middleware/server/node-http.ts';
-import { ServerGuard } from '../../src/middleware/server/server-guard.ts';
+import { nodeGuard } from '../../src/middleware/server/frameworks/node-http.ts';
+import { ServerGuard } from '../../src/middleware/server/guard/server-guard.ts';
+import type { IdempotencyStore } from '../../src/middleware/server/idempotency/idempotency-store.ts';
 import { RedisIdempotencyStore } from '../../src/redis/redis-idempotency-store.ts';
-import { describeIdempotencyStore } from '../middleware/server/idempotency-store-contract.ts';
+import { describeIdempotencyStore } from '../middleware/server/idempotency/idempotency-store-contract.ts';
 import { type Deferred, defer, rejectionOf } from '../policies/helpers.ts';
 import { redisUrl, startRedis, uniquePrefix } from '../support/redis.ts';
 import { type Handler, startServer } from '../support/server.ts';
@@ -29,18 +29,18 @@ function storeOf(options: Partial<ConstructorParameters<typeof RedisIdempotencyS
   return store;
 }
 
-describe('RedisIdempotencyStore', () => {
-  it('shares keys among processes, by their prefix', async () => {
+describe('a Redis idempotency store', () => {
+  it('a Redis idempotency store shares keys among processes, by their prefix', async () => {
     const keyPrefix = uniquePrefix();
     const [one, two, other] = [storeOf({ keyPrefix }), storeOf({ keyPrefix }), storeOf()];
     await one.begin('k', 'a', 60_000);
-    expect(await two.begin('k', 'b', 60_000)).toEqual({ state: 'held' });
+    expect(await two.begin('k', 'b', 60_000)).toEqual({ state: 'locked' });
     expect(await other.begin('k', 'b', 60_000)).toEqual({ state: 'begun' });
-    await one.complete('k', 'a', 'answer', 60_000);
-    expect(await two.begin('k', 'b', 60_000)).toEqual({ state: 'done', answer: 'answer' });
+    await one.complete('k', 'a', 'response', 60_000);
+    expect(await two.begin('k', 'b', 60_000)).toEqual({ state: 'done', response: 'response' });
   });
 
-  it('keeps the keys of two services on one Redis apart', async () => {
+  it('a Redis idempotency store keeps the keys of two services on one Redis apart', async () => {
     const keyPrefix = uniquePrefix();
     const origins = await Promise.all(
       ['email-service', 'sms-service'].map(async (sentBy) => {
@@ -65,7 +65,7 @@ describe('RedisIdempotencyStore', () => {
     ]);
   });
 
-  it('does not keep the response of one whose lock was lost meanwhile, and the guard tells', async () => {
+  it('a Redis idempotency store does not keep the response of a holder that lost its lock, and the guard reports it', async () => {
     const keyPrefix = uniquePrefix();
     const [one, two] = [storeOf({ keyPrefix }), storeOf({ keyPrefix })];
     // As from a process that is blocked, nothing more is heard of the first one's lock.
@@ -78,7 +78,7 @@ describe('RedisIdempotencyStore', () => {
     const answers: Record<string, Deferred<void>> = { late: defer(), right: defer() };
     const called: string[] = [];
     const start = async (name: string, store: IdempotencyStore) => {
-      const guard = new ServerGuard({ idempotency: { store, lease: 100 } });
+      const guard = new ServerGuard({ idempotency: { store, lockTimeout: 100 } });
       const lost: unknown[] = [];
       guard.on('lock-lost', (event) => lost.push(event));
       const handler: Handler = async (_request, response) => {
@@ -107,7 +107,7 @@ describe('RedisIdempotencyStore', () => {
     expect(right.lost).toEqual([]);
   });
 
-  it('leaves nothing in Redis for ever', async () => {
+  it('a Redis idempotency store leaves nothing in Redis for ever', async () => {
     const keyPrefix = uniquePrefix();
     const store = storeOf({ keyPrefix });
     const redis = new Redis(redisUrl());
@@ -116,12 +116,12 @@ describe('RedisIdempotencyStore', () => {
     await store.begin('k', 'a', 5_000);
     expect(await left()).toBeGreaterThan(4_000);
     expect(await left()).toBeLessThanOrEqual(5_000);
-    await store.complete('k', 'a', 'answer', 90_000);
+    await store.complete('k', 'a', 'response', 90_000);
     expect(await left()).toBeGreaterThan(89_000);
     expect(await left()).toBeLessThanOrEqual(90_000);
   });
 
-  it('fails in time where Redis is there and says nothing', async () => {
+  it('a Redis idempotency store fails in time where Redis does not respond', async () => {
     const server = await startRedis();
     const store = storeOf({ redis: server.url, timeout: 50 });
     await vi.waitFor(() => store.begin('k', 'a', 1_000));
@@ -130,7 +130,7 @@ describe('RedisIdempotencyStore', () => {
     server.resume();
   });
 
-  it('two servers handle a request once between them, and none while Redis is away', async () => {
+  it('a Redis idempotency store lets two servers handle a request once between them, and neither while Redis is away', async () => {
     const redis = await startRedis();
     let calls = 0;
     const servers = await Promise.all(
@@ -149,8 +149,8 @@ describe('RedisIdempotencyStore', () => {
     expect(calls).toBe(1);
 
     await redis.kill();
-    const refused = await post(0);
-    expect([refused.status, await refused.json()]).toMatchObject([
+    const rejected = await post(0);
+    expect([rejected.status, await rejected.json()]).toMatchObject([
       503,
       { code: 'ERR_IDEMPOTENCY_UNAVAILABLE' },
     ]);
@@ -159,7 +159,7 @@ describe('RedisIdempotencyStore', () => {
     await vi.waitFor(async () => expect((await post(0)).status).toBe(200), 4_000);
   });
 
-  it('leaves a client that it was given open, and takes no more once it is closed', async () => {
+  it('a Redis idempotency store leaves a client that it was given open, and takes no more once it is closed', async () => {
     const redis = new Redis(redisUrl());
     onTestFinished(() => redis.disconnect());
     const store = new RedisIdempotencyStore({ redis, service: 'tests', keyPrefix: uniquePrefix() });
@@ -178,7 +178,7 @@ describe('RedisIdempotencyStore', () => {
     [{ redis: 'http://localhost', service: 'a' }, /redis/],
     [{ redis: 'redis://localhost', service: 'a', keyPrefix: 'a b' }, /keyPrefix/],
     [{ redis: 'redis://localhost', service: 'a', timeout: 0 }, /timeout/],
-  ])('refuses the options %j', (options, message) => {
+  ])('a Redis idempotency store rejects the options %j', (options, message) => {
     expect(() => new RedisIdempotencyStore(options as never)).toThrow(message);
   });
 });

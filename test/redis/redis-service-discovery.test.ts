@@ -15,7 +15,7 @@ import {
 } from '../../src/index.ts';
 import { RedisServiceDiscovery, type RedisServiceDiscoveryOptions } from '../../src/redis/index.ts';
 import { RedisConnection } from '../../src/redis/redis-connection.ts';
-import { toJson } from '../../src/redis/registry-format.ts';
+import { encodeInstance } from '../../src/redis/registry-format.ts';
 import { ServiceRegistry } from '../../src/redis/service-registry.ts';
 import { rejectionOf } from '../policies/helpers.ts';
 import { redisUrl, startRedis, uniquePrefix } from '../support/redis.ts';
@@ -74,8 +74,8 @@ async function following(discovery: RedisServiceDiscovery, keyPrefix: string, ur
   );
 }
 
-describe('an instance that is registered', () => {
-  it('is found by every process, and by its name only', async () => {
+describe('an instance that is registered in Redis', () => {
+  it('an instance that is registered in Redis is found by every process, and by its name only', async () => {
     const { ours, theirs } = twoProcesses();
     const registered = await ours.register({ ...at('u1'), metadata: { version: '2' }, zone: 'eu-1a' });
     expect(registered).toMatchObject({ protocol: 'http', weight: 1, status: 'healthy' });
@@ -87,7 +87,7 @@ describe('an instance that is registered', () => {
     expect(await theirs.services()).toEqual([service]);
   });
 
-  it('has a name that an http:// URL reaches, but those of an older version are read and called', async () => {
+  it('an instance that is registered in Redis has a name that an http:// URL reaches, but those of an older version are read and called', async () => {
     const { ours, theirs, keyPrefix } = twoProcesses();
     const serviceName = 'User.Service';
     expect(await rejectionOf(ours.register({ ...at('u1'), serviceName }))).toBeInstanceOf(
@@ -96,7 +96,7 @@ describe('an instance that is registered', () => {
     const connection = new RedisConnection(redisUrl(), 5_000);
     onTestFinished(() => connection.close());
     const registry = new ServiceRegistry(connection, keyPrefix);
-    const record = toJson(toInstance({ ...at('u1'), serviceName }));
+    const record = encodeInstance(toInstance({ ...at('u1'), serviceName }));
     await registry.register({ serviceName, instanceId: 'u1', ttl: 60_000, json: record });
     expect(await theirs.instances(serviceName)).toMatchObject([{ serviceName, instanceId: 'u1' }]);
     expect(await theirs.update(serviceName, 'u1', { status: 'unhealthy' })).toBe(true);
@@ -104,7 +104,7 @@ describe('an instance that is registered', () => {
     expect(await theirs.services()).toEqual([serviceName]);
   });
 
-  it('is known without a lookup once it has been asked for', async () => {
+  it('an instance that is registered in Redis is known without a lookup once it has been asked for', async () => {
     const { ours, theirs } = twoProcesses();
     await ours.register(at('u1'));
     expect(theirs.knows(service)).toBe(false);
@@ -114,7 +114,7 @@ describe('an instance that is registered', () => {
     expect(theirs.knows('payment-service')).toBe(false);
   });
 
-  it('is told of to those who watch, once for each change, in order', async () => {
+  it('an instance that is registered in Redis is reported to watchers, once for each change, in order', async () => {
     const { ours, theirs, keyPrefix } = twoProcesses();
     await ours.register(at('u0'));
     await following(theirs, keyPrefix);
@@ -134,7 +134,7 @@ describe('an instance that is registered', () => {
     );
   });
 
-  it('changes its weight, metadata and status without being registered again', async () => {
+  it('an instance that is registered in Redis changes its weight, metadata and status without being registered again', async () => {
     const { ours, theirs, keyPrefix } = twoProcesses();
     await ours.register(at('u1'));
     await following(theirs, keyPrefix);
@@ -148,30 +148,33 @@ describe('an instance that is registered', () => {
     expect(await theirs.healthyInstances(service)).toEqual([]);
   });
 
-  it('is changed by others in nothing but its status, and by nobody to what cannot be', async () => {
+  it('an instance that is registered in Redis is changed by others in its status alone, and by nobody to an invalid value', async () => {
     const { ours, theirs } = twoProcesses();
     await ours.register(at('u1'));
     await expect(theirs.update(service, 'u1', { weight: 0 })).rejects.toThrow(InvalidInstanceError);
     await expect(theirs.update(service, 'u1', { status: 'dead' as never })).rejects.toThrow(/status/);
     await expect(ours.update(service, 'u1', { weight: -1 })).rejects.toThrow(InvalidInstanceError);
+    for (const odd of [new Map([['status', 'unhealthy']]), { wieght: 5 }, null, []]) {
+      await expect(theirs.update(service, 'u1', odd as never)).rejects.toThrow(InvalidInstanceError);
+    }
     expect(await theirs.update(service, 'nobody', { status: 'healthy' })).toBe(false);
     expect(await theirs.instances(service)).toMatchObject([{ weight: 1, status: 'healthy' }]);
   });
 
-  it('belongs to the process that started last with its id', async () => {
+  it('an instance that is registered in Redis belongs to the process that started last with its id', async () => {
     const { ours, theirs } = twoProcesses({ ttl: 60 });
     const registrar = new ServiceRegistrar({ discovery: ours, instance: at('u1'), heartbeatInterval: 10 });
     const replaced = new Promise((resolve) => registrar.once('replaced', resolve));
     await registrar.register();
     await theirs.register(at('u1', 8002));
-    expect(await replaced).toBeInstanceOf(InstanceReplacedError);
+    expect(await replaced).toEqual({ error: expect.any(InstanceReplacedError) });
     await expect(ours.heartbeat(service, 'u1')).rejects.toThrow(InstanceReplacedError);
     await expect(ours.register(at('u1'))).rejects.toThrow(InstanceReplacedError);
     expect(await ours.deregister(service, 'u1')).toBe(false);
     await registrar.close();
   });
 
-  it('is known to Redis only for as long as it is kept alive', async () => {
+  it('an instance that is registered in Redis is known to Redis only for as long as it is kept alive', async () => {
     const { ours, theirs } = twoProcesses({ ttl: 300, grace: 0 });
     await ours.register(at('u1'));
     expect(await ours.heartbeat(service, 'u1')).toBe(true);
@@ -180,8 +183,8 @@ describe('an instance that is registered', () => {
   });
 });
 
-describe('what is in Redis', () => {
-  it('is left out with one warning where it is no registration, and the rest stays', async () => {
+describe('an entry in Redis', () => {
+  it('an entry in Redis that is no registration is left out with one warning, and the rest stays', async () => {
     const { ours, theirs, keyPrefix } = twoProcesses();
     const warnings = vi.spyOn(process, 'emitWarning').mockImplementation(() => {});
     await ours.register(at('u1'));
@@ -203,17 +206,17 @@ describe('what is in Redis', () => {
 });
 
 describe('with Redis away', () => {
-  it('the first question fails in time, and says why', async () => {
+  it('with Redis away, the first use of a service fails in time, and says why', async () => {
     const redis = await startRedis();
     await redis.kill();
     const discovery = discover({ redis: redis.url, timeout: 100 });
     const asked = discovery.instances(service);
     await expect(asked).rejects.toThrow(DiscoveryUnavailableError);
-    await expect(asked).rejects.toThrow(/127\.0\.0\.1:\d+ did not answer within 100 ms.*ECONNREFUSED/);
+    await expect(asked).rejects.toThrow(/127\.0\.0\.1:\d+ did not respond within 100 ms.*ECONNREFUSED/);
     await expect(discovery.register(at('u1'))).rejects.toThrow(RedisError);
   });
 
-  it('a process can start from what an earlier one knew', async () => {
+  it('with Redis away, a process can start from the list of an earlier one', async () => {
     const directory = mkdtempSync(join(tmpdir(), 'holdfast-'));
     onTestFinished(() => rmSync(directory, { recursive: true }));
     const snapshotFile = join(directory, 'services.json');
@@ -230,7 +233,7 @@ describe('with Redis away', () => {
     await expect(after.instances('payment-service')).rejects.toThrow(DiscoveryUnavailableError);
   });
 
-  it('what was known stays, a status counts for this process, and all is told anew when it is back', async () => {
+  it('with Redis away, the known list stays, a status counts for this process, and everything is written anew when it is back', async () => {
     const redis = await startRedis();
     const ours = discover({ redis: redis.url });
     const theirs = discover({ redis: redis.url, timeout: 300 });
@@ -254,8 +257,8 @@ describe('with Redis away', () => {
   });
 });
 
-describe('a discovery', () => {
-  it('is made only with options that make sense', () => {
+describe('a Redis discovery', () => {
+  it('a Redis discovery is made only with options that make sense', () => {
     const make = (options: object) => () =>
       new RedisServiceDiscovery({ redis: 'redis://127.0.0.1', ...options } as never);
     expect(make({ redis: undefined })).toThrow(/needs the option 'redis'/);
@@ -266,7 +269,7 @@ describe('a discovery', () => {
     expect(make({ tll: 1 })).toThrow(/no option 'tll'/);
   });
 
-  it('answers nothing more once it is closed, however often that is', async () => {
+  it('a Redis discovery rejects every use once it is closed, however often that is', async () => {
     const discovery = discover({ keyPrefix: uniquePrefix() });
     await discovery.register(at('u1'));
     await Promise.all([discovery.close(), discovery.close()]);

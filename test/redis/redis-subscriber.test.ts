@@ -65,7 +65,7 @@ async function startSwallowing(swallow: (sent: string) => boolean) {
       if (swallow(sent.toString())) target.pause().removeAllListeners('data');
       target.write(sent);
     });
-    target.on('data', (answer) => client.write(answer));
+    target.on('data', (reply) => client.write(reply));
   }).listen(0, '127.0.0.1');
   onTestFinished(() => {
     for (const link of links) link.destroy();
@@ -79,7 +79,7 @@ describe.each([
   ['ioredis 6', (port: number) => ({ port })],
   ['ioredis 5', (port: number) => clientOf5(port)],
 ] as [string, (port: number) => RedisSource][])('with %s', (_, sourceAt) => {
-  test('what is published on its channels is heard, and nothing else', async () => {
+  test('a subscriber receives the messages of its channels, and no others', async () => {
     const { subscriber, told } = subscribeAt(sourceAt(server.port));
     const [a, b, c] = ['a', 'b', 'c'].map((name) => `${uniquePrefix()}:${name}`) as [string, string, string];
     const publisher = directly(server.url);
@@ -94,7 +94,7 @@ describe.each([
     await vi.waitFor(() => expect(told).toEqual(['up', `${a} news`, `${c} news`, `${a} more`]));
   });
 
-  test('after Redis was away it hears all its channels again, and says so; the loss is told once', async () => {
+  test('a subscriber receives all its channels again after Redis was away, and reports the loss once', async () => {
     const { subscriber, told, errors } = subscribeAt(sourceAt(server.port));
     const channels = [uniquePrefix(), uniquePrefix()];
     await Promise.all(channels.map((channel) => subscriber.subscribe(channel)));
@@ -118,7 +118,7 @@ describe.each([
     expect(errors[1]!.message).toBe(lost);
   });
 
-  test('a network that swallows everything is found when it is checked', async () => {
+  test('a subscriber finds a network that swallows everything when it is checked', async () => {
     const relay = await startRelay(server.port);
     const { subscriber, told, errors } = subscribeAt(sourceAt(relay.port), 100);
     const channel = uniquePrefix();
@@ -128,7 +128,7 @@ describe.each([
     relay.block();
     await subscriber.check();
     await vi.waitFor(() => expect(told).toEqual(['up', 'down']));
-    expect(errors[0]!.message).toMatch(/was lost: no answer within 100 ms$/);
+    expect(errors[0]!.message).toMatch(/was lost: no response within 100 ms$/);
     await subscriber.check();
     await relay.open();
     await vi.waitFor(() => expect(told).toEqual(['up', 'down', 'up']));
@@ -138,8 +138,8 @@ describe.each([
 
   test.each([
     ['says nothing', /\r\ninfo\r/i],
-    ['does not answer the subscription', /subscribe/i],
-  ])('who takes the connection and %s is given up', async (_, unanswered) => {
+    ['does not confirm the subscription', /subscribe/i],
+  ])('a subscriber gives up a server that accepts the connection and %s', async (_, unanswered) => {
     let swallowed = 0;
     const { port } = await startSwallowing((sent) => unanswered.test(sent) && swallowed++ === 0);
     const { subscriber, told } = subscribeAt(sourceAt(port), 150);
@@ -148,7 +148,7 @@ describe.each([
     expect(told).toEqual(['up']);
   });
 
-  test('a channel that is not wanted any more when Redis takes it is given back', async () => {
+  test('a subscriber unsubscribes a channel that is not desired any more when Redis confirms it', async () => {
     const [kept, dropped, late] = ['kept', 'dropped', 'late'].map((name) => `${uniquePrefix()}:${name}`);
     let seen = false;
     const { port } = await startSwallowing((sent) => {
@@ -165,7 +165,7 @@ describe.each([
     expect(counts).toEqual([kept, 1, dropped, 0, late, 1]);
   });
 
-  test('whatever is wanted and not wanted any more meanwhile, in the end it hears what is wanted', async () => {
+  test('a subscriber has exactly the desired channels in the end, whatever changes meanwhile', async () => {
     const relay = await startRelay(server.port);
     const prefix = uniquePrefix();
     const { subscriber } = subscribeAt(sourceAt(relay.port));
@@ -192,7 +192,7 @@ describe.each([
     await fc.assert(property, { numRuns: 10 });
   });
 
-  test('closed, it hears nothing, and does not connect again', async () => {
+  test('a subscriber that is closed receives nothing, and does not connect again', async () => {
     const { subscriber, told } = subscribeAt(sourceAt(server.port));
     const channel = uniquePrefix();
     const publisher = directly(server.url);
@@ -219,7 +219,7 @@ function clientOf5(port: number): RedisSource {
   return client as unknown as RedisSource;
 }
 
-test('a channel that it may not hear is tried again until it may', async () => {
+test('a channel that is denied to a subscriber is retried until it is allowed', async () => {
   const admin = directly(server.url);
   const user = uniquePrefix();
   await admin.acl('SETUSER', user, 'on', '>secret', '+@all', '~*', 'resetchannels');
@@ -236,7 +236,7 @@ test('a channel that it may not hear is tried again until it may', async () => {
   expect(told).toEqual(['up']);
 });
 
-test('a channel that it may not hear costs it no other', async () => {
+test('a channel that is denied to a subscriber costs it no other', async () => {
   const admin = directly(server.url);
   const user = uniquePrefix();
   await admin.acl('SETUSER', user, 'on', '>secret', '+@all', '~*', 'resetchannels', '&open:*');
@@ -250,7 +250,7 @@ test('a channel that it may not hear costs it no other', async () => {
   expect(heard).toEqual(['open:one', 1, 'closed:one', 0, 'open:two', 1, 'closed:two', 0]);
 });
 
-test('a discovery that may not hear changes looks for them', async () => {
+test('a Redis discovery without the right to subscribe checks for changes', async () => {
   const admin = directly(server.url);
   const user = uniquePrefix();
   await admin.acl('SETUSER', user, 'on', '>secret', '+@all', '~*', 'resetchannels');
@@ -271,7 +271,7 @@ test('a discovery that may not hear changes looks for them', async () => {
   );
 });
 
-test('a discovery notices by itself that it hears nothing any more', async () => {
+test('a Redis discovery notices by itself that no messages arrive any more', async () => {
   let swallowing = false;
   const { port } = await startSwallowing((sent) => swallowing && /ping/i.test(sent));
   const discovery = new RedisServiceDiscovery({
@@ -286,7 +286,7 @@ test('a discovery notices by itself that it hears nothing any more', async () =>
   discovery.on('fresh', () => void events.push('fresh'));
   await discovery.instances('users');
   swallowing = true;
-  const lost = `stale: the connection to Redis at localhost:${port} was lost: no answer within 300 ms`;
+  const lost = `stale: the connection to Redis at localhost:${port} was lost: no response within 300 ms`;
   await vi.waitFor(() => expect(events).toEqual([lost]), 3_000);
   swallowing = false;
   await vi.waitFor(() => expect(events).toEqual([lost, 'fresh']), 3_000);
@@ -313,7 +313,7 @@ describe('in a cluster', () => {
     return counts.indexOf(1);
   }
 
-  test('a node that has left the cluster is left when it is checked', async () => {
+  test('in a cluster, a node that has left the cluster is left when it is checked', async () => {
     const client = clusterClient();
     await once(client, 'ready');
     const { subscriber, told } = subscribeAt(client);
@@ -326,7 +326,7 @@ describe('in a cluster', () => {
     await vi.waitFor(() => expect(told).toEqual(['up', 'down', 'up']));
   });
 
-  test('it hears changes of all slots, and goes to another node when its own is killed', async () => {
+  test('in a cluster, a subscriber receives changes of all slots, and goes to another node when its own is killed', async () => {
     // Its nodes are not known yet.
     const client = clusterClient();
     const { subscriber, told } = subscribeAt(client);

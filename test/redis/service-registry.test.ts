@@ -88,7 +88,7 @@ async function registered(registry: ServiceRegistry, registration: Omit<Registra
   return { ...registration, epoch: epoch! };
 }
 
-/** What is published of the service from now on, up to the time it is asked for. */
+/** Collects the messages of the service from now on, up to the call of the function. */
 async function listen({ servers }: Place, registry: ServiceRegistry, serviceName: string) {
   const subscriber = connect(servers()[0]!);
   const channel = registry.channelOf(serviceName);
@@ -143,7 +143,7 @@ async function lose(client: Client, keys: Record<string, string>): Promise<void>
 describe.each(places)('in $name', (place) => {
   beforeAll(place.prepare);
 
-  test('each thing that is done takes one command, and none looks through the keys', async () => {
+  test('each operation of the registry takes one command, and none scans the keys', async () => {
     const { registry, prefix, start } = registryAt(place);
     let own!: Registration;
     const work: Record<string, () => Promise<unknown>> = {
@@ -172,7 +172,7 @@ describe.each(places)('in $name', (place) => {
     expect(looking.filter((command) => /keys|scan/.test(command))).toEqual([]);
   });
 
-  test('what is registered can be read, with the time that it has left', async () => {
+  test('a registered instance can be read, with the time that it has left', async () => {
     const { registry, start } = registryAt(place);
     expect(await registry.read('users')).toMatchObject({ version: 0, nextExpiry: Infinity, entries: [] });
     const { epoch } = await start('users', 'one', 1_000);
@@ -191,7 +191,7 @@ describe.each(places)('in $name', (place) => {
     expect(await registry.touch('users')).toMatchObject({ version });
   });
 
-  test('each change counts the version up by one and is published; what changes nothing is not', async () => {
+  test('each change of a registry counts the version up by one and is published, and nothing else is', async () => {
     const { registry, start } = registryAt(place);
     const own = await start('users', 'one');
     const { version } = await registry.touch('users');
@@ -214,7 +214,7 @@ describe.each(places)('in $name', (place) => {
     expect(await registry.touch('users')).toMatchObject({ version: version + 4 });
   });
 
-  test('what is published says when the next instance expires', async () => {
+  test('a published change has the time of the next expiry', async () => {
     const { registry, start } = registryAt(place);
     const heard = await listen(place, registry, 'users');
     const own = await start('users', 'one', 5_000);
@@ -241,7 +241,7 @@ describe.each(places)('in $name', (place) => {
     expect((await heard())[2]).toMatchObject({ kind: 'expired', instanceIds: ['one'] });
   });
 
-  test('one that is kept alive stays for another ttl', async () => {
+  test('an instance that is kept alive stays for another ttl', async () => {
     const { registry, start, keysOf } = registryAt(place);
     const one = await start('users', 'one', 1_000);
     const { now } = await registry.touch('users');
@@ -259,7 +259,7 @@ describe.each(places)('in $name', (place) => {
     ['a reading', (registry) => registry.read('users')],
     ['a status', (registry) => registry.setStatus('users', 'own', 'healthy')],
     ['a deregistration', (registry, own) => registry.deregister('users', 'own', own.epoch)],
-  ])('%s takes out those that expired, which is published once', async (_, work) => {
+  ])('%s removes the instances that expired, which is published once', async (_, work) => {
     const { registry, start, keysOf } = registryAt(place);
     const own = await start('users', 'own');
     await Promise.all(['one', 'two'].map((id) => start('users', id)));
@@ -276,7 +276,7 @@ describe.each(places)('in $name', (place) => {
     expect(await client.zscore(leases, 'one')).toBeNull();
   });
 
-  test('heartbeats tell of each instance what became of it, in the order given', async () => {
+  test('heartbeats give the result of each instance, in the order given', async () => {
     const { registry, start } = registryAt(place);
     const [alive, other, replaced] = [
       await start('users', 'alive'),
@@ -420,7 +420,7 @@ describe.each(places)('in $name', (place) => {
     await fc.assert(property, { numRuns: 15 });
   });
 
-  test('what a health check found is forgotten with a new start, and stays while it is the same', async () => {
+  test('the status of a health check is forgotten with a new epoch, and stays while the epoch is the same', async () => {
     const { registry, start } = registryAt(place);
     const one = await start('users', 'one');
     const statusOf = async () => (await registry.read('users')).entries[0]!.status;
@@ -432,7 +432,7 @@ describe.each(places)('in $name', (place) => {
     expect(await registry.setStatus('users', 'unknown', 'unhealthy')).toBe(false);
   });
 
-  test('a process that leaves is announced even if Redis had forgotten it', async () => {
+  test('the departure of an instance is published even if Redis had forgotten it', async () => {
     const { registry, start, keysOf } = registryAt(place);
     const one = await start('users', 'one');
     const heard = await listen(place, registry, 'users');
@@ -445,7 +445,7 @@ describe.each(places)('in $name', (place) => {
     expect(await heard()).toHaveLength(1);
   });
 
-  test('whoever holds an id can be deregistered by others', async () => {
+  test('an instance can be deregistered by other processes', async () => {
     const { registry, start } = registryAt(place);
     await start('users', 'one');
     expect(await registry.deregister('users', 'one', undefined)).toBe(true);
@@ -469,7 +469,7 @@ describe.each(places)('in $name', (place) => {
     ['a status', (registry) => registry.setStatus('users', 'one', 'unhealthy')],
     ['a deregistration', (registry, own) => registry.deregister('users', 'one', own.epoch)],
     ['the heartbeat of one that was lost', (registry, own) => registry.heartbeat([{ ...own, epoch: '1' }])],
-  ])('what nobody touches any more goes by itself: after %s', async (_, work) => {
+  ])('the keys of a service that nobody touches any more go by themselves: after %s', async (_, work) => {
     const { registry, start, keysOf } = registryAt(place);
     const one = await start('users', 'one');
     await work(registry, one);
@@ -481,7 +481,7 @@ describe.each(places)('in $name', (place) => {
     expect(Math.max(...times)).toBeLessThanOrEqual(TTL + DAY);
   });
 
-  test('the instances do not go by themselves before the version', async () => {
+  test('the keys of instances do not go by themselves before the version', async () => {
     const { registry, start, keysOf } = registryAt(place);
     await registry.setStatus('users', 'one', 'healthy');
     const one = await start('users', 'one');
@@ -492,7 +492,7 @@ describe.each(places)('in $name', (place) => {
     for (const at of left) expect(at).toBeGreaterThanOrEqual(await client.pexpiretime(meta));
   });
 
-  test('what is kept alive does not go by itself', async () => {
+  test('the keys of instances that are kept alive do not go by themselves', async () => {
     const { registry, start, keysOf } = registryAt(place);
     const one = await start('users', 'one');
     const client = place.client();
@@ -503,7 +503,7 @@ describe.each(places)('in $name', (place) => {
     expect(Math.min(...left)).toBeGreaterThan(TTL);
   });
 
-  test('what was never registered leaves nothing behind for ever when it leaves', async () => {
+  test('an instance that was never registered leaves nothing behind for ever when it leaves', async () => {
     const { registry, keysOf } = registryAt(place);
     await registry.deregister('users', 'one', '1');
     await registry.touch('users');
@@ -600,7 +600,7 @@ describe.each(places)('in $name', (place) => {
     expect(await other.registry.services()).toEqual(['users']);
   });
 
-  test('what cannot be the name of a service is left out of the list', async () => {
+  test('a string that cannot be the name of a service is left out of the list of services', async () => {
     const { registry, prefix, start } = registryAt(place);
     await start('users', 'one');
     await place.client().sadd(`${prefix}:services`, '', '}', 'a b', '\u001b[2J', '__proto__');
@@ -661,7 +661,7 @@ describe('in a Redis that is full', () => {
     return { client, registry, own };
   }
 
-  test('instances are kept alive, and none expires whoever looks', async () => {
+  test('in a Redis that is full, instances are kept alive, and none expires whoever reads', async () => {
     const { registry, own } = await full();
     for (const one of own) {
       if (one.instanceId === 'one') expect(await registry.heartbeat([one])).toEqual(['alive']);
@@ -680,7 +680,7 @@ describe('in a Redis that is full', () => {
     expect((await registry.touch('users')).nextExpiry).toBeGreaterThan(1_000);
   });
 
-  test('no instance of another service expires by a heartbeat', async () => {
+  test('in a Redis that is full, no instance of another service expires by a heartbeat', async () => {
     const { client, registry, own } = await full();
     expect(await registry.heartbeat([own[0]!, own[2]!, { ...own[1]!, instanceId: 'unknown' }])).toEqual([
       'alive',
@@ -694,7 +694,7 @@ describe('in a Redis that is full', () => {
   });
 });
 
-test('after FLUSHALL all that were registered can be registered again, under their epochs', async () => {
+test('after FLUSHALL all registered instances can be registered again, under their epochs', async () => {
   const server = await startRedis();
   const connection = new RedisConnection(server.url, 5_000);
   onTestFinished(() => connection.close());
@@ -714,7 +714,7 @@ test('after FLUSHALL all that were registered can be registered again, under the
 });
 
 describe('an id that is no name', () => {
-  test('does not take others with it when it expires', async () => {
+  test('an id that is no name does not take others with it when it expires', async () => {
     const place = places[0]!;
     const { registry, start, keysOf } = registryAt(place);
     await start('users', 'good');
@@ -726,7 +726,7 @@ describe('an id that is no name', () => {
     expect(await place.client().zscore(keys.leases, 'x,good')).toBeNull();
   });
 
-  test('is not told of', async () => {
+  test('an id that is no name is not published', async () => {
     const place = places[0]!;
     const { registry, start, keysOf } = registryAt(place);
     await start('users', 'good');

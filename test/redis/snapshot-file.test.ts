@@ -31,7 +31,7 @@ async function content(): Promise<Record<string, { instanceId: string }[]>> {
   return JSON.parse(await readFile(path, 'utf8'));
 }
 
-test('what was remembered is recalled by a later process', async () => {
+test('a snapshot file restores the instances in a later process', async () => {
   const users = [
     instance('users', 'one', { zone: 'a', weight: 3, metadata: { version: '2' }, status: 'unhealthy' }),
     instance('users', 'two', { protocol: 'https', healthCheckUrl: '/health' }),
@@ -41,22 +41,22 @@ test('what was remembered is recalled by a later process', async () => {
   file.remember('constructor', [instance('constructor', 'one')]);
   await file.flush();
   const later = open();
-  expect(await later.file.recall('users')).toEqual(users);
-  expect(await later.file.recall('constructor')).toEqual([expect.objectContaining({ instanceId: 'one' })]);
+  expect(await later.file.restore('users')).toEqual(users);
+  expect(await later.file.restore('constructor')).toEqual([expect.objectContaining({ instanceId: 'one' })]);
   expect(later.errors).toEqual([]);
 });
 
-test('of a service that was never known nothing is recalled', async () => {
+test('a snapshot file restores nothing for a service that was never known', async () => {
   const { file, errors } = open();
-  expect(await file.recall('users')).toBeUndefined();
+  expect(await file.restore('users')).toBeUndefined();
   file.remember('users', [instance('users', 'one')]);
   await file.flush();
   for (const name of ['orders', 'toString', '__proto__', 'constructor'])
-    expect(await file.recall(name)).toBeUndefined();
+    expect(await file.restore(name)).toBeUndefined();
   expect(errors).toEqual([]);
 });
 
-test('nobody else may read the file, and nothing else is left beside it', async () => {
+test('a snapshot file is readable for its owner only, and nothing else is left beside it', async () => {
   const { file } = open();
   file.remember('users', [instance('users', 'one')]);
   await file.flush();
@@ -64,7 +64,7 @@ test('nobody else may read the file, and nothing else is left beside it', async 
   expect(await readdir(directory)).toEqual(['snapshot.json']);
 });
 
-test('changes are gathered before they are written, the last of each service', async () => {
+test('a snapshot file gathers changes before they are written, the last of each service', async () => {
   fakeTime();
   const { file } = open();
   file.remember('users', [instance('users', 'one')]);
@@ -82,7 +82,7 @@ test('changes are gathered before they are written, the last of each service', a
   );
 });
 
-test('without news nothing is written', async () => {
+test('a snapshot file is not written without a change', async () => {
   const { file } = open();
   await file.flush();
   await expect(stat(path)).rejects.toThrow('ENOENT');
@@ -93,7 +93,7 @@ test('without news nothing is written', async () => {
   await expect(stat(path)).rejects.toThrow('ENOENT');
 });
 
-test('services that were not asked for stay as others left them; what is empty is forgotten', async () => {
+test('a snapshot file keeps the services that other processes wrote, and forgets empty ones', async () => {
   const earlier = open().file;
   for (const name of ['users', 'orders', 'stock']) earlier.remember(name, [instance(name, 'earlier')]);
   await earlier.flush();
@@ -113,32 +113,35 @@ test('services that were not asked for stay as others left them; what is empty i
   expect(Object.keys(await content())).toEqual(['users', 'orders']);
 });
 
-describe('a file that cannot be trusted', () => {
+describe('a snapshot file that cannot be trusted', () => {
   test.each([
     ['half-written', '{"users":[{"instanceId":"one","host":"10.0'],
     ['empty', ''],
     ['a list', '"users"'],
     ['null', 'null'],
-  ])('is told of and replaced: %s', async (_, text) => {
+  ])('a snapshot file that cannot be trusted is reported and replaced: %s', async (_, text) => {
     await writeFile(path, text);
     const { file, errors } = open();
-    expect(await file.recall('users')).toBeUndefined();
+    expect(await file.restore('users')).toBeUndefined();
     expect(errors).toHaveLength(1);
     file.remember('users', [instance('users', 'one')]);
     await file.flush();
-    expect(await file.recall('users')).toMatchObject([{ instanceId: 'one' }]);
+    expect(await file.restore('users')).toMatchObject([{ instanceId: 'one' }]);
   });
 
   test.each([
     ['no list', { users: { instanceId: 'one' } }],
     ['null', { users: null }],
     ['a string', { users: 'one' }],
-  ])('may hold of a service what is none: %s', async (_, json) => {
-    await writeFile(path, JSON.stringify(json));
-    expect(await open().file.recall('users')).toBeUndefined();
-  });
+  ])(
+    'a snapshot file that cannot be trusted may have a service with an invalid list: %s',
+    async (_, json) => {
+      await writeFile(path, JSON.stringify(json));
+      expect(await open().file.restore('users')).toBeUndefined();
+    },
+  );
 
-  test('may hold instances that are none: they are left out, and told of', async () => {
+  test('a snapshot file that cannot be trusted may have invalid instances, which are left out and reported', async () => {
     const good = { instanceId: 'good', host: '10.0.0.1', port: 80 };
     const bad = [
       null,
@@ -150,13 +153,12 @@ describe('a file that cannot be trusted', () => {
       { ...good, host: 'evil.example/path' },
       { ...good, port: 70_000 },
       { ...good, healthCheckUrl: 'http://elsewhere/' },
-      { ...good, status: 'dead' },
       { ...good, metadata: { key: 1 } },
     ];
     const other = { ...good, serviceName: 'other' };
     await writeFile(path, JSON.stringify({ users: [...bad, good, other] }));
     const { file, errors } = open();
-    const recalled = await file.recall('users');
+    const recalled = await file.restore('users');
     expect(recalled).toMatchObject([
       { serviceName: 'users', instanceId: 'good' },
       { serviceName: 'users', instanceId: 'good' },
@@ -166,10 +168,18 @@ describe('a file that cannot be trusted', () => {
   });
 });
 
-test('a directory that does not exist is told of, and what is new is written once it does', async () => {
+test('a snapshot file restores an instance with a status that only a newer version knows as unknown', async () => {
+  const newer = { instanceId: 'one', host: '10.0.0.1', port: 80, status: 'draining' };
+  await writeFile(path, JSON.stringify({ users: [newer] }));
+  const { file, errors } = open();
+  expect(await file.restore('users')).toMatchObject([{ instanceId: 'one', status: 'unknown' }]);
+  expect(errors).toEqual([]);
+});
+
+test('a snapshot file whose directory does not exist is reported, and is written once it does', async () => {
   const at = join(directory, 'missing', 'snapshot.json');
   const { file, errors } = open(at);
-  expect(await file.recall('users')).toBeUndefined();
+  expect(await file.restore('users')).toBeUndefined();
   file.remember('users', [instance('users', 'one')]);
   await file.flush();
   expect(errors).toMatchObject([{ code: 'ENOENT' }]);
@@ -177,11 +187,11 @@ test('a directory that does not exist is told of, and what is new is written onc
   file.remember('orders', [instance('orders', 'one')]);
   await file.flush();
   expect(errors).toHaveLength(1);
-  expect(await file.recall('users')).toHaveLength(1);
-  expect(await file.recall('orders')).toHaveLength(1);
+  expect(await file.restore('users')).toHaveLength(1);
+  expect(await file.restore('orders')).toHaveLength(1);
 });
 
-test('what cannot be replaced stays as it is, without a trace of the try', async () => {
+test('a snapshot file that cannot be replaced stays as it is, without a trace of the attempt', async () => {
   await mkdir(path);
   const { file, errors } = open();
   file.remember('users', [instance('users', 'one')]);
@@ -190,7 +200,7 @@ test('what cannot be replaced stays as it is, without a trace of the try', async
   expect(await readdir(directory)).toEqual(['snapshot.json']);
 });
 
-test('two views in one process, and many writes at once, leave it whole', async () => {
+test('a snapshot file stays whole with two writers in one process, and many writes at once', async () => {
   const views = [open(), open()];
   for (let turn = 0; turn < 20; turn++) {
     await Promise.all(
@@ -206,7 +216,9 @@ test('two views in one process, and many writes at once, leave it whole', async 
   expect(await readdir(directory)).toEqual(['snapshot.json']);
 });
 
-test('processes that share it never find it half-written', { timeout: 20_000 }, async () => {
+test('a snapshot file is never half-written for the processes that share it', {
+  timeout: 20_000,
+}, async () => {
   const writer = join(directory, 'writer.ts');
   const source = (name: string) => JSON.stringify(new URL(`../../src/${name}`, import.meta.url).href);
   await writeFile(

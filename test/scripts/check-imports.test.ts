@@ -22,7 +22,7 @@ describe('the import rule', () => {
     ['src/telemetry/prometheus.ts', "import { Counter } from 'prom-client';"],
     ['src/cli/services-command.ts', "import { RedisConnection } from '../redis/redis-connection.ts';"],
     ['src/index.ts', "export { Retry } from './policies/retry.ts';"],
-  ])('lets %s say %s', (file, source) => {
+  ])('the import rule lets %s say %s', (file, source) => {
     expect(checkImports(file, source, dependencies)).toEqual([]);
   });
 
@@ -44,7 +44,7 @@ describe('the import rule', () => {
     ['redis', 'pg', 'src/redis/discovery.ts', 'pg'],
     ['policies', '@opentelemetry/api', 'src/policies/retry.ts', '@opentelemetry/api/experimental'],
     ['client', 'axios', 'src/client/service-client.ts', 'axios'],
-  ])('refuses %s → %s', (room, target, file, specifier) => {
+  ])('the import rule rejects %s → %s', (room, target, file, specifier) => {
     expect(checkImports(file, `import '${specifier}';`, dependencies)).toEqual([
       expect.stringContaining(`${file}:1: '${specifier}': ${room} → ${target} is not allowed`),
     ]);
@@ -58,20 +58,20 @@ describe('the import rule', () => {
     "const { ServiceClient } = await import('../client/service-client.ts');",
     "type Client = import('../client/service-client.ts').ServiceClient;",
     "const { ServiceClient } = require('../client/service-client.ts');",
-  ])('sees through %s', (statement) => {
+  ])('the import rule sees through %s', (statement) => {
     expect(checkImports('src/policies/retry.ts', `\n\n${statement}\n`, dependencies)).toEqual([
       "src/policies/retry.ts:3: '../client/service-client.ts': policies → client is not allowed; " +
         'policies may import only errors, internal',
     ]);
   });
 
-  it('is not misled by comments and strings', () => {
+  it('the import rule is not misled by comments and strings', () => {
     const source =
       "// import '../client/a.ts'\n/** {@link import('../client/a.ts')} */\nconst a = `import('pg')`;";
     expect(checkImports('src/policies/retry.ts', source, dependencies)).toEqual([]);
   });
 
-  it('refuses a file that is in no room', () => {
+  it('the import rule rejects a file that is in no room', () => {
     expect(checkImports('src/utils/misc.ts', '', dependencies)).toEqual([
       expect.stringContaining("src/utils/misc.ts: no room is named 'utils'"),
     ]);
@@ -80,7 +80,7 @@ describe('the import rule', () => {
   it.each([
     ['passes', '', 0],
     ['fails', "import '../client/b.ts';", 1],
-  ])('%s the command for a tree that says "%s"', (_, source, status) => {
+  ])('the command of the import rule %s for a tree that says "%s"', (_, source, status) => {
     const project = mkdtempSync(join(tmpdir(), 'holdfast-imports-'));
     onTestFinished(() => rmSync(project, { recursive: true }));
     mkdirSync(join(project, 'src/policies'), { recursive: true });

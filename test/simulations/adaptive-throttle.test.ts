@@ -5,7 +5,7 @@ const window = 30_000;
 const clients = 2;
 
 it.each([2, 5, 10])(
-  'K = 2: at %d times what a backend can take, it refuses about one call for each that it takes',
+  'with K = 2, at %d times its capacity, a backend rejects about one call for each that it takes',
   async (demand) => {
     const result = await throttled(demand, 2, { window, clients });
     expect(result.load).toBeLessThan(2.2);
@@ -15,7 +15,7 @@ it.each([2, 5, 10])(
   },
 );
 
-it('K = 1.1: it refuses about one call for ten that it takes', async () => {
+it('with K = 1.1 a backend rejects about one call for ten that it takes', async () => {
   const result = await throttled(10, 1.1, { window, clients });
   expect(refusedPerAccepted(result)).toBeGreaterThan(0.05);
   expect(refusedPerAccepted(result)).toBeLessThan(0.15);

@@ -14,7 +14,7 @@ it('budgets and the mark keep the load of an outage below 1.3 times, and it is o
   expect(storm.success.at(-1)).toBeGreaterThanOrEqual(0.99);
 });
 
-it('the mark alone makes three tries of twenty-seven', async () => {
+it('the mark alone makes three attempts of twenty-seven', async () => {
   const storm = await retryStorm({ budgets: false, mark: true, workers: 4, phases: [5, 10, 10] });
   expect(storm.loadInOutage).toBeLessThan(3.1);
   expect(storm.loadInOutage).toBeGreaterThan(2.5);

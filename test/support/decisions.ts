@@ -18,9 +18,9 @@ import { InMemoryServiceDiscovery } from '../../src/discovery/in-memory-service-
 import { StaticServiceDiscovery } from '../../src/discovery/static-service-discovery.ts';
 import { axiosAdapter } from '../../src/middleware/axios-adapter.ts';
 import { createHttpAgent } from '../../src/middleware/http-agent.ts';
-import { Admission } from '../../src/middleware/server/admission.ts';
-import type { Exchange } from '../../src/middleware/server/incoming-request.ts';
-import { ServerGuard, type ServerGuardOptions } from '../../src/middleware/server/server-guard.ts';
+import { Admission } from '../../src/middleware/server/guard/admission.ts';
+import type { GuardedRequest } from '../../src/middleware/server/guard/incoming-request.ts';
+import { ServerGuard, type ServerGuardOptions } from '../../src/middleware/server/guard/server-guard.ts';
 import { AdaptiveConcurrency } from '../../src/policies/adaptive-concurrency.ts';
 import { AdaptiveThrottle } from '../../src/policies/adaptive-throttle.ts';
 import { decorrelatedJitter, exponentialBackoff } from '../../src/policies/backoff.ts';
@@ -109,7 +109,9 @@ async function checkHealth(expectedStatus: Decide): Promise<unknown> {
   const discovery = new InMemoryServiceDiscovery();
   await discovery.register({ serviceName: 'users', host: '127.0.0.1', port });
   const checker = new HealthChecker({ discovery, services: ['users'], interval: 1, expectedStatus });
-  const failed = new Promise((_resolve, reject) => void checker.once('failure', reject));
+  const failed = new Promise(
+    (_resolve, reject) => void checker.once('failure', ({ error }) => reject(error)),
+  );
   checker.start();
   try {
     return await Promise.race([failed, checkedTwice]);
@@ -119,15 +121,15 @@ async function checkHealth(expectedStatus: Decide): Promise<unknown> {
 }
 
 /** A request with an idempotency key, or without. */
-function exchange(headers: Record<string, string> = {}): Exchange {
-  const gone = { aborted: false, reason: undefined, listen() {}, unlisten() {} };
+function guarded(headers: Record<string, string> = {}): GuardedRequest {
+  const disconnected = { aborted: false, reason: undefined, listen() {}, unlisten() {} };
   const request = { method: 'POST', path: '/orders', headers };
   const body = { observe() {}, read: async () => Buffer.from('') };
-  return { request, target: '/orders', gone, body } as unknown as Exchange;
+  return { request, target: '/orders', disconnected, body } as unknown as GuardedRequest;
 }
 
 async function admit(options: ServerGuardOptions, headers?: Record<string, string>): Promise<unknown> {
-  return new ServerGuard(options).admit(exchange(headers));
+  return new ServerGuard(options).admit(guarded(headers));
 }
 
 async function halfOpen(options: object): Promise<CircuitBreaker> {
@@ -328,9 +330,9 @@ export const DECISIONS: readonly Decision[] = [
     // It is asked when a request that is rejected may come again.
     run: async (random) => {
       const guard = new ServerGuard({ random, adaptiveConcurrency: { initialLimit: 1, maxLimit: 1 } });
-      const first = (await guard.admit(exchange())) as Admission;
+      const first = (await guard.admit(guarded())) as Admission;
       try {
-        return await guard.admit(exchange());
+        return await guard.admit(guarded());
       } finally {
         first.finish(200);
       }
@@ -395,7 +397,7 @@ export const AWAITED_DECISIONS: readonly AwaitedDecision[] = [
   },
   {
     option: "idempotency option 'scope'",
-    // Whether a second caller with the same key is another: he is let in then, while the first has not been answered.
+    // Whether a second caller with the same key is another: that one is let in then, while the first still waits for its response.
     run: async (decide) => {
       let callers = 0;
       const scope = () => {
@@ -404,15 +406,15 @@ export const AWAITED_DECISIONS: readonly AwaitedDecision[] = [
         const toScope = (decided: boolean) => (decided ? 'second' : 'first');
         return typeof another === 'boolean' ? toScope(another) : another.then(toScope);
       };
-      const guard = new ServerGuard({ idempotency: { scope, duplicates: 'refuse' } });
-      const ask = async () => guard.admit(exchange({ 'idempotency-key': 'k' }));
+      const guard = new ServerGuard({ idempotency: { scope, duplicates: 'reject' } });
+      const ask = async () => guard.admit(guarded({ 'idempotency-key': 'k' }));
       const first = (await ask()) as Admission;
       try {
         const second = await ask();
-        if (second instanceof Admission) second.hold!.release();
+        if (second instanceof Admission) second.keyLock!.release();
         return second instanceof Admission;
       } finally {
-        first.hold!.release();
+        first.keyLock!.release();
       }
     },
   },

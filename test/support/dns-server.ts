@@ -14,9 +14,9 @@ export type DnsRefusal = 'FORMERR' | 'SERVFAIL' | 'NXDOMAIN' | 'REFUSED' | 'sile
 export interface DnsServer {
   /** As `setServers()` takes it. */
   readonly address: string;
-  /** What it was asked, such as `A users.test`. */
+  /** The questions that came in, such as `A users.test`. */
   readonly questions: readonly string[];
-  /** What it says of a name from now on. Of one that it was not told of: NXDOMAIN. */
+  /** Sets the answer for a name from now on. A name without one gets NXDOMAIN. */
   set(name: string, answer: DnsRecord[] | DnsRefusal): void;
   /** Resolves when it has been asked so many questions in all. */
   asked(count: number): Promise<void>;

@@ -1,4 +1,4 @@
-import { request as httpRequest, type IncomingMessage } from 'node:http';
+import { type ClientRequest, request as httpRequest, type IncomingMessage } from 'node:http';
 import axios from 'axios';
 import { onTestFinished } from 'vitest';
 import {
@@ -14,7 +14,8 @@ export interface EntryRequest {
   readonly service: string;
   readonly method?: string;
   readonly path?: string;
-  readonly headers?: Readonly<Record<string, string>>;
+  /** A list is sent as several lines, where the entry can do that. */
+  readonly headers?: Readonly<Record<string, string | string[]>>;
   readonly body?: string;
   /** Not every entry takes it: see `takesKey`. */
   readonly idempotencyKey?: string;
@@ -25,10 +26,15 @@ export interface Entry {
   readonly name: string;
   /** Whether a request can be given an `idempotencyKey` besides its headers. */
   readonly takesKey: boolean;
-  /** Whether what has been sent cannot be sent again from there. */
-  readonly once?: boolean;
   /** Sends a request, and resolves when its response, of any status, was read to its end. */
   send(client: ServiceClient, request: EntryRequest): Promise<void>;
+}
+
+/** As the standard's fetch takes them: it makes one line of several of a name. */
+function pairsOf(headers: EntryRequest['headers'] = {}): [string, string][] {
+  return Object.entries(headers).flatMap(([name, values]) =>
+    [values].flat().map((value): [string, string] => [name, value]),
+  );
 }
 
 /** All entries that send headers. A new one is covered by the tests of all when it is added here. */
@@ -51,8 +57,9 @@ export const entries: readonly Entry[] = [
   {
     name: 'createFetch()',
     takesKey: true,
-    async send(client, { service, path = '/', ...init }) {
-      const response = await createFetch(client)(`http://${service}${path}`, init);
+    async send(client, { service, path = '/', headers, ...init }) {
+      const own = { ...init, headers: pairsOf(headers) };
+      const response = await createFetch(client)(`http://${service}${path}`, own);
       await response.text();
     },
   },
@@ -73,7 +80,7 @@ export const entries: readonly Entry[] = [
     async send(client, { service, path = '/', method, headers, body }) {
       const { fetch } = await import('undici');
       const dispatcher = createDispatcher(client);
-      const init = { dispatcher, method, headers, body } as RequestInit;
+      const init = { dispatcher, method, headers: pairsOf(headers), body } as RequestInit;
       await (await fetch(`http://${service}${path}`, init as Parameters<typeof fetch>[1])).text();
     },
   },
@@ -82,7 +89,7 @@ export const entries: readonly Entry[] = [
     takesKey: false,
     async send(client, { service, path = '/', method, headers, body }) {
       const dispatcher = createDispatcher(client);
-      const init = { dispatcher, method, headers, body } as RequestInit;
+      const init = { dispatcher, method, headers: pairsOf(headers), body } as RequestInit;
       await (await fetch(`http://${service}${path}`, init)).text();
     },
   },
@@ -98,18 +105,40 @@ export const entries: readonly Entry[] = [
   {
     name: 'createHttpAgent() in node:http',
     takesKey: false,
-    once: true,
-    async send(client, { service, path = '/', method, headers, body }) {
-      const agent = createHttpAgent(client);
-      onTestFinished(() => agent.destroy());
-      const request = httpRequest(`http://${service}${path}`, { agent, method, headers });
-      const response = await new Promise<IncomingMessage>((resolve, reject) => {
-        request.on('response', resolve).on('error', reject).end(body);
+    send: (client, request) => sendByAgent(client, request, () => {}),
+  },
+  {
+    // Then the head is text by the time that the agent has a connection.
+    name: 'createHttpAgent() in node:http, the head being written at once',
+    takesKey: false,
+    send: (client, request) => sendByAgent(client, request, (sent) => sent.flushHeaders()),
+  },
+  {
+    name: 'createHttpAgent() in node:http, the headers being set later',
+    takesKey: false,
+    send: (client, { headers = {}, ...request }) => {
+      return sendByAgent(client, request, (sent) => {
+        for (const [name, value] of Object.entries(headers)) sent.setHeader(name, value);
       });
-      await response.resume().toArray();
     },
   },
 ];
+
+async function sendByAgent(
+  client: ServiceClient,
+  { service, path = '/', method, headers, body }: EntryRequest,
+  made: (request: ClientRequest) => void,
+): Promise<void> {
+  const agent = createHttpAgent(client);
+  onTestFinished(() => agent.destroy());
+  const response = await new Promise<IncomingMessage>((resolve, reject) => {
+    const request = httpRequest(`http://${service}${path}`, { agent, method, headers });
+    request.on('response', resolve).on('error', reject);
+    made(request);
+    request.end(body);
+  });
+  await response.resume().toArray();
+}
 
 /** How often a header came in, and with which values, from what Node read of the socket. */
 export function valuesOf({ rawHeaders }: IncomingMessage, name: string): string[] {

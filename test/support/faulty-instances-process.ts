@@ -65,7 +65,7 @@ async function add(count: number, behaviour: Behaviour): Promise<string[]> {
   while (ids.length < count) {
     const instance = new FaultyInstance();
     await instance.listen();
-    // The port of an instance that refuses stays its own.
+    // The port of an instance that refuses connections stays its own.
     if (instances.has(instance.id)) continue;
     instances.set(instance.id, instance);
     ids.push(instance.id);

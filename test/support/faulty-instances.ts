@@ -2,8 +2,8 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 
 /**
- * What an instance does with a request: `refused` is a connection that nobody accepts, `reset` one that is accepted and
- * cut, `hang` no response at all, and a number the status of the response.
+ * The fault of an instance: with `refused` nobody accepts its connections, with `reset` they are accepted and cut, with
+ * `hang` there is no response at all, and a number is the status of the response.
  */
 export type Fault = 'refused' | 'reset' | 'hang' | number;
 
@@ -47,12 +47,12 @@ export class FaultyInstances {
     return this.#ask({ ask: 'add', count, behaviour });
   }
 
-  /** Changes what they do from now on. A server that is to refuse or reset cuts its connections, as a crash would. */
+  /** Changes what they do from now on. A server with `refused` or `reset` cuts its connections, as a crash would. */
   set(ids: readonly string[], behaviour: Behaviour): Promise<void> {
     return this.#ask({ ask: 'set', ids, behaviour });
   }
 
-  /** Makes the next response of one of them take so many milliseconds. */
+  /** Makes the next response of one of them take `latency` milliseconds. */
   slow(id: string, latency: number): Promise<void> {
     return this.#ask({ ask: 'slow', id, latency });
   }

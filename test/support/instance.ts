@@ -2,7 +2,7 @@ import { createServer } from 'node:http';
 
 /**
  * One instance of a service in a process of its own, so that it can be killed. It tells its parent its port,
- * then of each request that it receives; a request for `/hold` is answered when the parent says so.
+ * then of each request that it receives; it responds to `/hold` when the parent says so.
  */
 const held = new Set<() => void>();
 let holding = true;

@@ -5,7 +5,7 @@ export interface LoadReport {
   readonly stalled: number;
 }
 
-/** More would only show that the machine is too slow for so many. */
+/** More calls at once would only show that the machine is too slow. */
 const MOST_UNDER_WAY = 200;
 const TICK = 5;
 

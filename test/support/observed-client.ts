@@ -85,7 +85,7 @@ export const FACES = {
 export type Face = keyof typeof FACES;
 
 export interface ObservedClientOptions extends Omit<LoadBalancerOptions, 'discovery'> {
-  /** Where the instances are found, or the ids (`host:port`) of those that there are. */
+  /** A discovery of the instances, or their ids (`host:port`). */
   instances: ServiceDiscovery | readonly string[];
   /** How calls are sent. Default `call`, a GET. */
   face?: Face;
@@ -141,7 +141,7 @@ export class ObservedClient {
     await Promise.all(Array.from({ length: count }, () => this.#call()));
   }
 
-  /** Begins calls at an even pace for so many milliseconds, then waits until all have ended. */
+  /** Begins calls at an even pace for `duration` milliseconds, then waits until all have ended. */
   async steady(perSecond: number, duration: number): Promise<void> {
     const pending: Promise<void>[] = [];
     const begun = performance.now();

@@ -5,14 +5,14 @@ import * as redis from '../../src/redis/index.ts';
 
 type Given<T> = Exclude<T, undefined>;
 
-/** What a request of undici's may say of the mesh besides. */
+/** The parts of the mesh that a request of undici's may have besides. */
 type DispatchParts = Omit<holdfast.MeshDispatchOptions, keyof undici.Dispatcher.DispatchOptions>;
-/** What of the standard's the mesh looks at, and what is its own. */
+/** The parts of a standard request that the mesh looks at, and its own. */
 type FetchParts = Omit<holdfast.MeshRequestInit, Exclude<keyof RequestInit, 'signal'>>;
 /** axios has a signal of its own. */
 type AxiosParts = Omit<FetchParts, 'signal'>;
 
-/** What options there are, by the name of their type. What the entries export has to stand here or in `ELSEWHERE`. */
+/** All options, by the name of their type. Each type that an entry exports is here or in `ELSEWHERE`. */
 export interface OptionTypes {
   AcquireOptions: holdfast.AcquireOptions;
   AdaptiveConcurrencyOptions: holdfast.AdaptiveConcurrencyOptions;
@@ -85,7 +85,7 @@ export const ELSEWHERE: Readonly<Record<string, string>> = {
   MeshOptions: 'a part of those of each adapter',
 };
 
-/** What is exported and takes no options. */
+/** Exports that take no options. */
 export const WITHOUT_OPTIONS: readonly string[] = [
   'areRetriesSpent',
   'classify',
@@ -103,7 +103,7 @@ export const WITHOUT_OPTIONS: readonly string[] = [
 type Wrong<O> = Readonly<Record<keyof O, readonly unknown[]>>;
 
 interface Row {
-  /** What is exported. */
+  /** The name that is exported. */
   readonly of: string;
   /** Below src/: where its `validateOptions` stands, if that looks at them. */
   readonly file?: string;
@@ -111,7 +111,7 @@ interface Row {
   readonly name: string;
   /** Makes it, or makes a call; the error comes as an exception or as a rejection. */
   make(options: object): unknown;
-  /** What it cannot be made without. */
+  /** The options that it cannot be made without. */
   readonly required?: Readonly<Record<string, unknown>>;
   /** Values that stand for nothing given, though they are wrong for every other option. */
   readonly none?: Readonly<Record<string, readonly unknown[]>>;
@@ -138,6 +138,29 @@ function takes<K extends keyof OptionTypes>(
   return { type, ...row };
 }
 
+/** Holds nothing by name: its entries would count as left out. */
+export const A_MAP: ReadonlyMap<string, string> = new Map([['a', 'b']]);
+
+/** Options that may be a Map: what they hold is read as pairs, or asked for by `has`. */
+export const TAKES_MAPS: readonly string[] = ['body', 'exclude', 'headers', 'query'];
+
+class Hiding {
+  readonly #maxAttempts = 1;
+  get maxAttempts(): number {
+    return this.#maxAttempts;
+  }
+}
+
+/** Objects that say nothing by fields of their own. */
+export const WITHOUT_FIELDS: readonly object[] = [
+  A_MAP,
+  new Set(['a']),
+  [],
+  new Date(),
+  new Hiding(),
+  Promise.resolve({}),
+];
+
 const NO_FUNCTION = [5, 'x', {}, [], true];
 const NO_DURATION = [-1, Infinity, 2 ** 31, '5', true, {}, () => 5];
 const NO_RATIO = [-0.1, 1.1, '0.5', true, {}, () => 1];
@@ -145,9 +168,9 @@ const NO_COUNT = [-1, 1.5, '5', true, {}, () => 5];
 const NO_NUMBER = [-1, '5', true, {}, () => 5];
 const NO_TEXT = ['', 5, {}, [], true, () => 'x'];
 const NO_BOOLEAN = [0, 1, 'true', {}, () => true];
-const NO_OBJECT = [5, 'x', [], true, () => ({})];
+const NO_OBJECT = [5, 'x', [], true, () => ({}), new Set(['a']), new Hiding()];
 /** Of an option that takes a policy, options for one, or false. */
-const NO_POLICY = [0, 3, 'x', true, [], () => {}, { nonsense: 1 }, { execute: () => {} }];
+const NO_POLICY = [0, 3, 'x', true, [], () => {}, { nonsense: 1 }, { execute: () => {} }, new Hiding()];
 const NO_TIMEOUT = [0, -1, Infinity, '5', true, {}, () => 5, { execute: () => {} }];
 
 const RETRY = {
@@ -203,7 +226,12 @@ const POLICIES = {
   classify: NO_FUNCTION,
   fallback: [0, 3, 'x', true, [], {}],
   maxResponseSize: [0, ...NO_COUNT],
-  connection: NO_OBJECT,
+  connection: [
+    ...NO_OBJECT,
+    { keepAliveTimeuot: 5 },
+    { connect: A_MAP },
+    { connect: { rejectUnauthorised: true } },
+  ],
 };
 
 function discovery(): holdfast.InMemoryServiceDiscovery {
@@ -223,7 +251,7 @@ function balancerWith(option: string): (options: object) => holdfast.LoadBalance
   return (options) => new holdfast.LoadBalancer({ discovery: discovery(), [option]: options });
 }
 
-const NO_SELECTOR = [5, 'v2', [], true, { version: 2 }, () => ({})];
+const NO_SELECTOR = [5, 'v2', [], true, { version: 2 }, () => ({}), new Set(['a']), new Hiding()];
 const NO_REDIS = [5, '', 'x', 'http://127.0.0.1', [], true, () => {}, { keyPrefix: 'a' }];
 const NO_PREFIX = [...NO_TEXT, 'a b', '{a}', 'x'.repeat(65)];
 
@@ -232,13 +260,19 @@ const CLIENT = {
   loadBalancer: [5, 'x', {}, true],
   callerName: [...NO_TEXT, 'a\nb', 'ä'],
   defaults: NO_OBJECT,
-  services: [...NO_OBJECT, { 'user-service': null }, { 'user-service': 5 }],
+  services: [
+    ...NO_OBJECT,
+    { 'user-service': null },
+    { 'user-service': 5 },
+    { 'user-service': A_MAP },
+    { 'http://x': {} },
+  ],
 };
 
 const NAMES = ['', 'a b', '-a', 5, {}, [], true];
 const CHANGES = {
   weight: [-1, 1_000_001, Infinity, '5', true, {}],
-  metadata: [5, 'x', true, { a: 1 }, { a: null }],
+  metadata: [5, 'x', true, { a: 1 }, { a: null }, [], new Set(['a']), new Hiding()],
   status: ['well', '', 5, true, {}],
 };
 const INSTANCE = {
@@ -270,7 +304,7 @@ function withoutService({ serviceName: _, ...others }: typeof INSTANCE) {
   return others;
 }
 
-/** What no option of a call may be, whichever way it is made. */
+/** The options of a call, whichever way it is made, each with values that it may not be. */
 const OWN_PARTS = {
   timeout: [0, -1, Number.NaN, 2 ** 31, '500', true, {}],
   retries: [-1, 1.5, '2', true, {}],
@@ -451,7 +485,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
     wrong: {
       base: NO_DURATION,
       factor: [0.5, ...NO_NUMBER],
-      max: NO_DURATION,
+      max: [0.5, ...NO_DURATION],
       jitter: ['some', true, 5],
       random: NO_FUNCTION,
     },
@@ -462,7 +496,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
     name: 'decorrelatedJitter',
     make: (options) => holdfast.decorrelatedJitter(options as never),
     required: { base: 1 },
-    wrong: { base: NO_DURATION, max: NO_DURATION, random: NO_FUNCTION },
+    wrong: { base: NO_DURATION, max: [0.5, ...NO_DURATION], random: NO_FUNCTION },
   }),
   takes('TimeoutOptions', {
     of: 'Timeout',
@@ -520,7 +554,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
     make: (options) => new holdfast.AdaptiveConcurrency(options),
     wrong: {
       algorithm: ['fast', 5, {}, true],
-      initialLimit: [0, 1_000, ...NO_COUNT],
+      initialLimit: [0, 10_001, ...NO_COUNT],
       minLimit: [0, ...NO_COUNT],
       maxLimit: [0, ...NO_COUNT],
       window: NO_DURATION,
@@ -804,7 +838,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
     file: 'middleware/http-agent.ts',
     name: 'createHttpAgent()',
     make: (options) => holdfast.createHttpAgent(client(), options),
-    wrong: { ...MESH, agent: [5, 'x', true], fallback: NO_OBJECT },
+    wrong: { ...MESH, agent: [...NO_OBJECT, { maxSocket: 5 }], fallback: NO_OBJECT },
   }),
   takes('MeshHttpAgentFallback', {
     of: 'createHttpAgent',
@@ -1004,7 +1038,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
     required: { discovery: discovery(), services: [SERVICE] },
     wrong: {
       discovery: [5, 'x', {}, true],
-      services: ['x', 5, {}, [], [5], [''], true],
+      services: ['x', 5, {}, [], [5], [''], ['Users!'], true],
       path: [...NO_TEXT, 'health', '//elsewhere/', 'http://elsewhere/health', '/a b'],
       expectedStatus: ['200', 99, 600, 200.5, [], ['200'], true, {}],
       timeout: [0, ...NO_DURATION],
@@ -1012,13 +1046,13 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
       rise: [0, ...NO_COUNT],
       fall: [0, ...NO_COUNT],
       maxConcurrent: [0, ...NO_COUNT],
-      leases: [5, 'x', {}, true],
-      connect: [5, 'x', [], true],
+      locks: [5, 'x', {}, true],
+      connect: [5, 'x', [], true, { servernme: 'x' }],
     },
   }),
   takes('HealthOptions', {
     of: 'Health',
-    file: 'middleware/server/health.ts',
+    file: 'middleware/server/lifecycle/health.ts',
     name: 'Health',
     make: (options) => new holdfast.Health(options),
     required: { breakers: { a: new holdfast.CircuitBreaker() } },
@@ -1036,7 +1070,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
   }),
   takes('GracefulShutdownOptions', {
     of: 'gracefulShutdown',
-    file: 'middleware/server/graceful-shutdown.ts',
+    file: 'middleware/server/lifecycle/graceful-shutdown.ts',
     name: 'gracefulShutdown',
     make: (options) => holdfast.gracefulShutdown(options),
     // Else the process would be ended by it.
@@ -1055,7 +1089,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
   ...GUARDS.map(([of, make]) =>
     takes('ServerGuardOptions', {
       of,
-      file: 'middleware/server/server-guard.ts',
+      file: 'middleware/server/guard/server-guard.ts',
       name: 'ServerGuard',
       make,
       required: { priorities: ['a'], priorityOf: () => 'a' },
@@ -1073,25 +1107,25 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
   ),
   takes('IdempotencyOptions', {
     of: 'ServerGuard',
-    file: 'middleware/server/idempotency.ts',
+    file: 'middleware/server/idempotency/idempotency.ts',
     name: 'idempotency',
     make: (idempotency) => new holdfast.ServerGuard({ idempotency }),
     wrong: {
       store: [5, 'x', {}, true],
       required: ['x', 5, {}, []],
       ttl: [0, ...NO_NUMBER],
-      lease: [99, ...NO_DURATION],
-      duplicates: ['both', 5, true],
+      lockTimeout: [99, ...NO_DURATION],
+      duplicates: ['both', 'refuse', 5, true],
       waitTimeout: [0, ...NO_DURATION],
-      maxAnswerSize: NO_COUNT,
+      maxResponseSize: NO_COUNT,
       scope: NO_FUNCTION,
       credentialHeaders: ['x-api-key', [5], ['no name'], 5],
-      whenUnavailable: ['wait', 5, true],
+      whenUnavailable: ['wait', 'refuse', 5, true],
     },
   }),
   takes('InMemoryIdempotencyStoreOptions', {
     of: 'InMemoryIdempotencyStore',
-    file: 'middleware/server/in-memory-idempotency-store.ts',
+    file: 'middleware/server/idempotency/in-memory-idempotency-store.ts',
     name: 'InMemoryIdempotencyStore',
     make: (options) => new holdfast.InMemoryIdempotencyStore(options),
     wrong: { maxEntries: [0, ...NO_COUNT], maxSize: [0, ...NO_COUNT] },

@@ -7,7 +7,7 @@ export interface InstanceProcess {
   readonly origin: string;
   /** How many requests it has received so far. */
   readonly received: number;
-  /** Answers what it holds, and from now on at once. */
+  /** Sends the responses that it holds, and from now on responds at once. */
   release(): void;
   /** Ends it with SIGKILL, as a crash would. */
   kill(): Promise<void>;

@@ -30,7 +30,7 @@ function runs(pid: number): boolean {
   }
 }
 
-/** Whether the promise is still pending after the server has answered another client several times. */
+/** Whether the promise is still pending after the server has responded to another client several times. */
 async function pendingFor(answer: Promise<unknown>, other: Redis): Promise<boolean> {
   let pending = true;
   void answer.then(() => {
@@ -70,7 +70,7 @@ test('a server that writes to disk has its data after a restart', async () => {
   expect(await redis.get('key')).toBe('value');
 });
 
-test('a server that is paused answers when it goes on', async () => {
+test('a server that is paused responds when it goes on', async () => {
   const server = await startRedis();
   const redis = connect(server.url);
   await redis.ping();

@@ -20,12 +20,20 @@ declare module 'vitest' {
 
 /** The Redis that all tests share: REDIS_URL, else one that was started for this run. */
 export function redisUrl(): string {
-  return inject('redisUrl');
+  return provided('redisUrl');
 }
 
 /** A prefix for keys that no other test has: tests share one Redis. */
 export function uniquePrefix(): string {
-  return `${inject('redisRun')}-${randomBytes(6).toString('hex')}`;
+  return `${provided('redisRun')}-${randomBytes(6).toString('hex')}`;
+}
+
+function provided(name: 'redisUrl' | 'redisRun'): string {
+  const value = inject(name);
+  if (value !== undefined) return value;
+  throw new Error(
+    'no Redis was started: vitest.config.ts starts one only if a test file imports the helpers of Redis',
+  );
 }
 
 /** A Redis of one's own, to be killed, paused and configured. */
@@ -39,7 +47,7 @@ export interface RedisServer {
   kill(): Promise<void>;
   /** Starts it again, on the same port and in the same directory; kills it first if it runs. */
   restart(): Promise<void>;
-  /** Stops it with SIGSTOP: connections are accepted, nothing is answered. */
+  /** Stops it with SIGSTOP: connections are accepted, and no command gets a reply. */
   pause(): void;
   /** Goes on after `pause()`, with all that was sent in the meantime. */
   resume(): void;
@@ -122,7 +130,7 @@ export async function startRedis(options: RedisServerOptions = {}): Promise<Redi
 /** Masters that share the slots evenly, in order: the first of `servers` has slot 0. */
 export interface RedisCluster {
   readonly servers: readonly RedisServer[];
-  /** What a client takes to find the cluster. */
+  /** The nodes that a client needs to find the cluster. */
   readonly nodes: readonly { host: string; port: number }[];
   stop(): Promise<void>;
 }
@@ -327,7 +335,7 @@ class Link {
   }
 }
 
-/** Asks again and again until the answer is yes; without a limit, since a test has one. */
+/** Waits until the condition holds; without a limit, since a test has one. */
 async function until(condition: () => Promise<boolean>): Promise<void> {
   while (!(await condition())) await setTimeout(5);
 }
@@ -349,7 +357,7 @@ async function launch(
   });
   const streams = [child.stdout, child.stderr];
   let output = '';
-  // Its own word rather than a PING: on a port that another server holds, that one would answer.
+  // Its own word rather than a PING, to which another server would respond that holds the port.
   await new Promise<void>((resolve, reject) => {
     for (const stream of streams) {
       stream.setEncoding('utf8').on('data', (chunk: string) => {

@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 
 /**
  * One instance of a service that registers itself in Redis, in a process of its own with a clock of its own. It
- * answers every request, tells its parent when it is registered, and leaves when it is told to.
+ * responds to every request, tells its parent when it is registered, and leaves when it is told to.
  */
 const { redis, keyPrefix, serviceName, instanceId, ttl, heartbeatInterval, clockShift } = JSON.parse(
   process.argv[2]!,

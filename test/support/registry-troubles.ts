@@ -118,7 +118,7 @@ export async function expectSilentOnesKept(): Promise<void> {
   expect(await admin.zcard(KEYS[1]!)).toBe(4);
 }
 
-/** Five instances whose Redis user is cut off stay in every list, for so many times that two ttls pass. */
+/** Five instances whose Redis user is cut off stay in every list, `times` times over, until two ttls have passed. */
 export async function expectCutOffOnesKept(times: number): Promise<void> {
   const redis = await startRedis();
   const admin = connect(redis.url);

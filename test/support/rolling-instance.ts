@@ -3,8 +3,8 @@ import type { AddressInfo } from 'node:net';
 import { setTimeout } from 'node:timers/promises';
 import fastify from 'fastify';
 import { ServiceRegistrar } from '../../src/discovery/service-registrar.ts';
-import { gracefulShutdown } from '../../src/middleware/server/graceful-shutdown.ts';
-import { Health } from '../../src/middleware/server/health.ts';
+import { gracefulShutdown } from '../../src/middleware/server/lifecycle/graceful-shutdown.ts';
+import { Health } from '../../src/middleware/server/lifecycle/health.ts';
 import { RedisServiceDiscovery } from '../../src/redis/redis-service-discovery.ts';
 
 /**

@@ -6,7 +6,7 @@ export interface TestServer {
   readonly origin: string;
   readonly port: number;
   readonly server: Server;
-  /** What came in, in order. */
+  /** The requests that came in, in order. */
   readonly requests: IncomingMessage[];
   /** Stops it at once, cutting its connections. */
   stop(): Promise<void>;

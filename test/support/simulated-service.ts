@@ -221,7 +221,7 @@ type Client = InstanceType<typeof undici.Client>;
 
 const BODY = Buffer.from('{"ok":true}');
 const HEADERS = { 'content-type': 'application/json' };
-/** Milliseconds until a connection is there, or is refused. */
+/** Milliseconds until a connection is there, or the connection is refused. */
 const CONNECT = 0.5;
 /** Milliseconds after which an instance that is not well says so, if it does. */
 const FAIL = 1;

@@ -1,12 +1,12 @@
-/** What a file in test/trials exports. */
+/** The exports of a file in test/trials. */
 export interface Trial {
-  /** What the trial is about, in one sentence. */
+  /** The subject of the trial, in one sentence. */
   readonly about: string;
   /** @param seed decides all chance that is the trial's own */
   run(seed: number): Promise<Row[]>;
 }
 
-/** What a trial has found in one situation. */
+/** The finding of a trial in one situation. */
 export interface Row {
   readonly situation: string;
   readonly measured: string;

@@ -12,7 +12,7 @@ const collectGarbage = runInNewContext('gc') as () => void;
 
 const rateLimit: RateLimiterOptions = { limit: 1_000, key: ({ attributes }) => String(attributes.path) };
 
-/** Whatever a client can be told to keep by the name of a service. */
+/** All that a client can be told to keep by the name of a service. */
 export const everything: ServiceOptions = {
   cache: {},
   coalesce: true,

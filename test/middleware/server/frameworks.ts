@@ -10,30 +10,30 @@ import { Hono } from 'hono';
 import type { ContentfulStatusCode } from 'hono/utils/http-status';
 import Koa from 'koa';
 import { onTestFinished } from 'vitest';
-import { connectGuard } from '../../../src/middleware/server/connect.ts';
-import { fastifyGuard } from '../../../src/middleware/server/fastify.ts';
-import { honoGuard } from '../../../src/middleware/server/hono.ts';
-import { koaGuard } from '../../../src/middleware/server/koa.ts';
-import { nodeGuard } from '../../../src/middleware/server/node-http.ts';
-import type { ServerGuard, ServerGuardOptions } from '../../../src/middleware/server/server-guard.ts';
+import { connectGuard } from '../../../src/middleware/server/frameworks/connect.ts';
+import { fastifyGuard } from '../../../src/middleware/server/frameworks/fastify.ts';
+import { honoGuard } from '../../../src/middleware/server/frameworks/hono.ts';
+import { koaGuard } from '../../../src/middleware/server/frameworks/koa.ts';
+import { nodeGuard } from '../../../src/middleware/server/frameworks/node-http.ts';
+import type { ServerGuard, ServerGuardOptions } from '../../../src/middleware/server/guard/server-guard.ts';
 
 export interface Called {
   readonly method: string;
   readonly path: string;
-  /** As the framework's own parser gives it. */
+  /** The body as the framework's own parser gives it. */
   readonly body: string;
-  /** Node's own objects, which all frameworks give away. */
+  /** Node's own objects, which all frameworks hand out. */
   readonly raw: { readonly request: IncomingMessage; readonly response: ServerResponse };
 }
 
-export interface Answered {
+export interface AppResponse {
   status?: number;
   headers?: Record<string, string | string[]>;
   body?: string | Readable;
 }
 
-/** What an application does, whatever the framework: answers, or throws. */
-export type Application = (called: Called) => Answered | Promise<Answered>;
+/** An application, whatever the framework: it gives a response, or throws. */
+export type Application = (called: Called) => AppResponse | Promise<AppResponse>;
 
 export interface RunningApplication {
   readonly origin: string;
@@ -45,8 +45,8 @@ export type Framework = (
   application: Application,
 ) => Promise<RunningApplication>;
 
-/** What each application answers with itself when its handler throws. */
-export const OWN_ERROR = 'answered by the application';
+/** The body that each application sends itself when its handler throws. */
+export const OWN_ERROR = 'sent by the application';
 
 async function listening(server: Server): Promise<RunningApplication> {
   if (!server.listening) await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
@@ -70,8 +70,8 @@ const fastify: Framework = async (guard, application) => {
     const { method, url: path } = request;
     const body = typeof request.body === 'string' ? request.body : JSON.stringify(request.body ?? '');
     const raw = { request: request.raw, response: reply.raw };
-    const { status = 200, headers = {}, body: answer = '' } = await application({ method, path, body, raw });
-    return reply.code(status).headers(headers).send(answer);
+    const { status = 200, headers = {}, body: own = '' } = await application({ method, path, body, raw });
+    return reply.code(status).headers(headers).send(own);
   });
   await app.listen({ host: '127.0.0.1', port: 0 });
   onTestFinished(() => app.close());
@@ -85,10 +85,10 @@ const connect: Framework = async (guard, application) => {
   app.use(async (request, response) => {
     const { method, url: path, body = '' } = request;
     const raw = { request, response };
-    const { status = 200, headers = {}, body: answer = '' } = await application({ method, path, body, raw });
+    const { status = 200, headers = {}, body: own = '' } = await application({ method, path, body, raw });
     response.status(status).set(headers);
-    if (typeof answer === 'string') response.send(answer);
-    else await pipeline(answer, response);
+    if (typeof own === 'string') response.send(own);
+    else await pipeline(own, response);
   });
   app.use(((error, _request, response, next) => {
     if (response.headersSent) next(error);
@@ -112,10 +112,10 @@ const koa: Framework = async (guard, application) => {
   app.use(async (ctx) => {
     const body = await text(ctx.req);
     const raw = { request: ctx.req, response: ctx.res };
-    const answer = await application({ method: ctx.method, path: ctx.path, body, raw });
-    ctx.status = answer.status ?? 200;
-    ctx.set((answer.headers ?? {}) as Record<string, string>);
-    ctx.body = answer.body ?? '';
+    const own = await application({ method: ctx.method, path: ctx.path, body, raw });
+    ctx.status = own.status ?? 200;
+    ctx.set((own.headers ?? {}) as Record<string, string>);
+    ctx.body = own.body ?? '';
   });
   return listening(createServer(app.callback()));
 };
@@ -127,10 +127,10 @@ const hono: Framework = async (guard, application) => {
   app.all('*', async (c) => {
     const body = await c.req.text();
     const raw = { request: c.env.incoming, response: c.env.outgoing };
-    const answer = await application({ method: c.req.method, path: c.req.path, body, raw });
-    const { body: text = '' } = answer;
+    const own = await application({ method: c.req.method, path: c.req.path, body, raw });
+    const { body: text = '' } = own;
     const content = typeof text === 'string' ? text : (Readable.toWeb(text) as ReadableStream);
-    return c.body(content, (answer.status ?? 200) as ContentfulStatusCode, answer.headers);
+    return c.body(content, (own.status ?? 200) as ContentfulStatusCode, own.headers);
   });
   const server = await new Promise<Server>((resolve) => {
     const started = serve({ fetch: app.fetch, port: 0, hostname: '127.0.0.1' }, () =>
@@ -140,7 +140,7 @@ const hono: Framework = async (guard, application) => {
   return listening(server);
 };
 
-/** As handlers of node:http are often written: the work begins when the end of the body is told. */
+/** A handler of node:http as they are often written: it begins when the body has ended. */
 const nodeHttp: Framework = async (guard, application) => {
   const handler = (request: IncomingMessage, response: ServerResponse) => {
     let body = '';
@@ -151,10 +151,10 @@ const nodeHttp: Framework = async (guard, application) => {
     request.on('end', async () => {
       try {
         const raw = { request, response };
-        const answer = await application({ method: request.method!, path: request.url!, body, raw });
-        response.writeHead(answer.status ?? 200, answer.headers ?? {});
-        if (answer.body instanceof Readable) await pipeline(answer.body, response);
-        else response.end(answer.body ?? '');
+        const own = await application({ method: request.method!, path: request.url!, body, raw });
+        response.writeHead(own.status ?? 200, own.headers ?? {});
+        if (own.body instanceof Readable) await pipeline(own.body, response);
+        else response.end(own.body ?? '');
       } catch {
         if (!response.headersSent) response.writeHead(500).end(OWN_ERROR);
       }

@@ -66,7 +66,7 @@ describe('a HealthChecker, while this process is blocked for longer than a check
     const checker = new HealthChecker({ discovery, services: [service], timeout: TIME, interval: 50 });
     onTestFinished(() => checker.close());
     const failures: unknown[] = [];
-    checker.on('failure', (error) => failures.push(error));
+    checker.on('failure', ({ error }) => failures.push(error));
     checker.start();
     await held.receive(1, before);
     return { server, update, failures };

@@ -1,0 +1,13 @@
+import type { Writable } from 'node:stream';
+
+/** A stream that may be a terminal. */
+export type OutputStream = Writable & { isTTY?: boolean; columns?: number; rows?: number };
+
+/** The environment and the streams of a command. */
+export interface CommandIo {
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly stdout: OutputStream;
+  readonly stderr: Writable;
+  /** Gives the signal that ends a command which runs until it is interrupted. */
+  interruption(): AbortSignal;
+}

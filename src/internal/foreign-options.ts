@@ -1,0 +1,90 @@
+import { nearestName } from './near-name.ts';
+import { anObject } from './validate.ts';
+
+/**
+ * Checks options that Node or undici will be given, and ignore where they do not know them: one that is all but one of
+ * theirs is misspelt. Others pass, since a newer version may know them.
+ */
+export function checkForeignOptions(value: unknown, option: string, names: ReadonlySet<string>): void {
+  anObject(value, option);
+  for (const name of Object.keys(value as object)) {
+    if (names.has(name)) continue;
+    const near = nearestName(name, names);
+    if (near !== undefined) throw new TypeError(`${option} has no '${name}': did you mean '${near}'?`);
+  }
+}
+
+/** What `tls.connect()` and `net.connect()` take, and undici's connector. */
+export const CONNECT_OPTIONS: ReadonlySet<string> = new Set([
+  'ALPNCallback',
+  'ALPNProtocols',
+  'SNICallback',
+  'allowH2',
+  'allowHalfOpen',
+  'allowPartialTrustChain',
+  'autoSelectFamily',
+  'autoSelectFamilyAttemptTimeout',
+  'blockList',
+  'ca',
+  'cert',
+  'certificateCompression',
+  'checkServerIdentity',
+  'ciphers',
+  'clientCertEngine',
+  'crl',
+  'dhparam',
+  'ecdhCurve',
+  'enableTrace',
+  'family',
+  'fd',
+  'handle',
+  'highWaterMark',
+  'hints',
+  'honorCipherOrder',
+  'host',
+  'hostname',
+  'isServer',
+  'keepAlive',
+  'keepAliveInitialDelay',
+  'key',
+  'localAddress',
+  'localPort',
+  'lookup',
+  'maxCachedSessions',
+  'maxVersion',
+  'minDHSize',
+  'minVersion',
+  'noDelay',
+  'objectMode',
+  'onread',
+  'passphrase',
+  'path',
+  'pauseOnConnect',
+  'pfx',
+  'port',
+  'preferH2',
+  'privateKeyEngine',
+  'privateKeyIdentifier',
+  'pskCallback',
+  'readable',
+  'rejectUnauthorized',
+  'requestCert',
+  'requestOCSP',
+  'secureContext',
+  'secureOptions',
+  'secureProtocol',
+  'server',
+  'servername',
+  'session',
+  'sessionIdContext',
+  'sessionTimeout',
+  'sigalgs',
+  'signal',
+  'socket',
+  'socketPath',
+  'ticketKeys',
+  'timeout',
+  'typeOfService',
+  'useH2c',
+  'writable',
+]);

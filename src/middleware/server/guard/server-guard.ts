@@ -1,0 +1,393 @@
+import { contextFrom, type RequestContext } from '../../../client/propagation.ts';
+import { DeadlineExceededError, LimitExceededError } from '../../../errors.ts';
+import { decided } from '../../../internal/decision.ts';
+import { Emitter } from '../../../internal/emitter.ts';
+import {
+  anObject,
+  duration,
+  either,
+  func,
+  noPromise,
+  oneOf,
+  ratio,
+  requireOption,
+  text,
+  validateOptions,
+} from '../../../internal/validate.ts';
+import { AbortScope } from '../../../policies/abort.ts';
+import {
+  AdaptiveConcurrency,
+  type AdaptiveConcurrencyOptions,
+  type ConcurrencyPartition,
+} from '../../../policies/adaptive-concurrency.ts';
+import { Context } from '../../../policies/context.ts';
+import { policyOption, toPolicy } from '../../../policies/policy.ts';
+import { Idempotency, type IdempotencyOptions } from '../idempotency/idempotency.ts';
+import type { KeyLock } from '../idempotency/key-lock.ts';
+import { isProbe } from '../lifecycle/probe-paths.ts';
+import { Admission, Permit } from './admission.ts';
+import { CriticalityLevels } from './criticality.ts';
+import { EventLoopDelay } from './event-loop-delay.ts';
+import {
+  type GuardedRequest,
+  type IncomingRequest,
+  type RequestSummary,
+  summaryOf,
+} from './incoming-request.ts';
+import type { LocalResponse } from './local-response.ts';
+import { CLIENT_GONE, OVERLOADED, PAST_DEADLINE, type Rejection, toRejectionResponse } from './rejection.ts';
+
+export interface ServerGuardOptions {
+  /**
+   * Bounds the requests that are handled at once by a limit that is found from their latency.
+   * Requests beyond it wait or are rejected. Options, an instance, or false. Default false.
+   *
+   * An instance has its own `partitions`: its `partition` reads the result of `priorityOf` as
+   * `attributes.priority`, beside `method` and `path`. Then `priorities` only serve
+   * `maxEventLoopDelay`.
+   */
+  adaptiveConcurrency?:
+    | Omit<AdaptiveConcurrencyOptions, 'partitions' | 'partition'>
+    | AdaptiveConcurrency
+    | false;
+  /**
+   * Milliseconds that the event loop may be late, on average over half a second. Above that the
+   * guard rejects requests: the more the later the loop is, the least critical first, and all of
+   * them at twice that. Default false: any delay.
+   */
+  maxEventLoopDelay?: number | false;
+  /**
+   * The levels of criticality, the most critical first: names, or names with the share of the
+   * concurrency that each level can count on. Requires `priorityOf`. Default: no levels.
+   */
+  priorities?: readonly (string | ConcurrencyPartition)[];
+  /** Gives the name of a request's priority, at once. An unknown one counts as least critical. */
+  priorityOf?: (request: IncomingRequest) => string | undefined;
+  /**
+   * Milliseconds after which a rejected request may be retried. `Retry-After` says once to twice as
+   * many, by chance, in whole seconds, so that requests that were rejected together do not come
+   * back together. Default 1,000.
+   */
+  retryAfter?: number;
+  /**
+   * Decides, at once, which requests are let through whatever happens and count for nothing: probes
+   * of health, and responses that stay open, such as a stream of events. Default: GET and HEAD of
+   * `/health/live` and `/health/ready`; if the Health has another `prefix`, give its `isProbe`.
+   */
+  exempt?: (request: IncomingRequest) => boolean;
+  /**
+   * Replays the stored response to a POST or PATCH that comes again with the same
+   * `Idempotency-Key`. `{}` takes the defaults. Default false.
+   */
+  idempotency?: IdempotencyOptions | false;
+  /** Gives random numbers from 0 to 1. Default Math.random. */
+  random?: () => number;
+}
+
+export interface ServerGuardEvents {
+  /** A request was rejected. */
+  reject: [event: { rejection: Rejection; request: RequestSummary }];
+  /** The stored response was sent again, to a request with the key of an earlier one. */
+  replay: [event: { request: RequestSummary }];
+  /** The store of idempotency keys failed, or gave something that is not a stored response. */
+  'idempotency-error': [event: { error: unknown }];
+  /**
+   * A request was handled for longer than its lock on the idempotency key lasted, as while the
+   * event loop is blocked, and another process has locked the key since: the response of the later
+   * request is stored, not that of this one.
+   */
+  'lock-lost': [event: { request: RequestSummary }];
+  /**
+   * A function of the options threw, or gave a wrong value: the request gets 500, unhandled. If a
+   * function of the limiter, such as `isDropped`, fails when the response is finished, only this
+   * event tells it.
+   */
+  'decision-error': [event: { error: Error; request: RequestSummary }];
+}
+
+export type Decision = Admission | LocalResponse;
+
+/**
+ * Does the server's part in the mesh, whatever the framework. The guard reads what the caller sent
+ * along (request id, trace, deadline), so that calls made for the request inherit it; rejects
+ * requests that nobody waits for any more with 504, and requests beyond its limits with 503; and
+ * marks a failure whose retries are spent, so that callers do not retry it.
+ *
+ * `fastifyGuard`, `connectGuard`, `koaGuard`, `honoGuard` and `nodeGuard` each take a ServerGuard
+ * or its options. A request goes through one of them once. The framework responds to an error of a
+ * handler.
+ *
+ * Sources of the shedding by criticality: Netflix, 'Keeping Netflix Reliable Using Prioritized Load
+ * Shedding'; Google, 'Site Reliability Engineering', chapter 21, 'Criticality'.
+ *
+ * @example
+ * const guard = new ServerGuard({
+ *   maxEventLoopDelay: 100,
+ *   priorities: ['checkout', 'browse'],
+ *   priorityOf: ({ path }) => (path.startsWith('/orders') ? 'checkout' : 'browse'),
+ * });
+ * app.register(fastifyGuard(guard));
+ */
+export class ServerGuard extends Emitter<ServerGuardEvents> {
+  /** The limiter in force, if there is one, to read and to listen to. */
+  readonly adaptiveConcurrency: AdaptiveConcurrency | undefined;
+  readonly #maxDelay: number;
+  readonly #eventLoop = new EventLoopDelay();
+  readonly #levels: CriticalityLevels;
+  readonly #priorityOf: ServerGuardOptions['priorityOf'];
+  readonly #retryAfter: number;
+  readonly #exempt: (request: IncomingRequest) => boolean;
+  readonly #random: () => number;
+  readonly #idempotency: Idempotency | undefined;
+
+  constructor(options: ServerGuardOptions = {}) {
+    super('server-guard');
+    validateOptions('ServerGuard', options, {
+      adaptiveConcurrency: policyOption(AdaptiveConcurrency, 'an AdaptiveConcurrency'),
+      maxEventLoopDelay: either('a duration of at least 1 ms, or false', oneOf(false), positiveDuration),
+      priorities: priorityList,
+      priorityOf: func,
+      retryAfter: duration,
+      exempt: func,
+      idempotency: either('options or false', oneOf(false), anObject),
+      random: func,
+    });
+    const { adaptiveConcurrency = false, priorities } = options;
+    const own = adaptiveConcurrency instanceof AdaptiveConcurrency;
+    if (options.priorityOf !== undefined && !own)
+      requireOption('ServerGuard with priorityOf', options, 'priorities');
+    if (priorities !== undefined) requireOption('ServerGuard with priorities', options, 'priorityOf');
+    this.#levels = new CriticalityLevels(priorities ?? ['all']);
+    this.adaptiveConcurrency = toPolicy(AdaptiveConcurrency, adaptiveConcurrency, (given) => {
+      if (priorities === undefined) return new AdaptiveConcurrency(given);
+      const partition = ({ attributes }: { attributes: { priority?: string } }) => attributes.priority;
+      return new AdaptiveConcurrency({ ...given, partitions: this.#levels.partitions, partition });
+    });
+    this.#maxDelay = options.maxEventLoopDelay || Infinity;
+    this.#priorityOf = options.priorityOf;
+    this.#retryAfter = options.retryAfter ?? 1_000;
+    this.#exempt = options.exempt ?? ((request) => isProbe(request));
+    const { random = Math.random } = options;
+    this.#random = () => decided(random(), "ServerGuard option 'random'");
+    const { idempotency = false } = options;
+    if (idempotency !== false) {
+      this.#idempotency = new Idempotency(idempotency, {
+        retryAfter: () => this.#drawRetryAfter(),
+        onStoreError: (error) => this.emit('idempotency-error', { error }),
+        onLockLost: (request) => this.emit('lock-lost', { request: summaryOf(request) }),
+      });
+    }
+  }
+
+  /** Milliseconds that the event loop is late; 0 if `maxEventLoopDelay` is not set. */
+  get eventLoopDelay(): number {
+    return this.#maxDelay === Infinity ? 0 : this.#eventLoop.current;
+  }
+
+  /**
+   * Lets a request through, or gives the response to send instead: at once, unless the request has
+   * to wait.
+   *
+   * @throws the error that a function of the options throws, or rejects with; the request gets 500
+   */
+  admit(guarded: GuardedRequest): Decision | Promise<Decision> {
+    try {
+      const decision = this.#decide(guarded);
+      if (!(decision instanceof Promise)) return decision;
+      return decision.catch((error) => this.#fail(guarded.request, error));
+    } catch (error) {
+      return this.#fail(guarded.request, error);
+    }
+  }
+
+  #decide(guarded: GuardedRequest): Decision | Promise<Decision> {
+    const { request } = guarded;
+    const context = contextFrom(request.headers);
+    if (decided(this.#exempt(request), "ServerGuard option 'exempt'")) return new Admission(context);
+    if (isPast(context)) return this.#reject(request, PAST_DEADLINE);
+    const priority = decided(this.#priorityOf?.(request), "ServerGuard option 'priorityOf'");
+    if (this.#isLate(priority)) return this.#reject(request, this.#overloaded());
+    const key = this.#idempotency?.readKey(request);
+    if (!(key instanceof Promise)) return this.#admitWith(key, guarded, context, priority);
+    return key.then((late) => {
+      if (guarded.disconnected.aborted) return this.#reject(request, CLIENT_GONE);
+      if (isPast(context)) return this.#reject(request, PAST_DEADLINE);
+      return this.#admitWith(late, guarded, context, priority);
+    });
+  }
+
+  #admitWith(
+    key: string | Rejection | undefined,
+    guarded: GuardedRequest,
+    context: RequestContext,
+    priority: string | undefined,
+  ): Decision | Promise<Decision> {
+    if (typeof key === 'object') return this.#reject(guarded.request, key);
+    if (key === undefined) return this.#admit(guarded, context, priority);
+    return this.#admitOnce(this.#idempotency!, key, guarded, context, priority);
+  }
+
+  /** Throws an Error in any case: frameworks take `undefined`, or a string, for a pass. */
+  #fail(request: IncomingRequest, cause: unknown): never {
+    throw this.#reportError(request, cause);
+  }
+
+  /** Reports an error of the limiter, unless it is the failure that the permit told it. */
+  async #checkLimiterError(error: unknown, { released }: Permit, request: IncomingRequest): Promise<void> {
+    const told = await released.then(
+      () => undefined,
+      (reason) => reason,
+    );
+    if (error !== told) this.#reportError(request, error);
+  }
+
+  #reportError(request: IncomingRequest, cause: unknown): Error {
+    const error =
+      cause instanceof Error ? cause : new Error('a function of the guard threw no error', { cause });
+    this.emit('decision-error', { error, request: summaryOf(request) });
+    return error;
+  }
+
+  /** Ends the measuring of the event loop, and waits for responses on their way to the store. */
+  async close(): Promise<void> {
+    this.#eventLoop.close();
+    await this.#idempotency?.close();
+  }
+
+  #isLate(priority: string | undefined): boolean {
+    const delay = this.eventLoopDelay;
+    if (delay <= this.#maxDelay) return false;
+    const share = this.#levels.rejectedShare(priority, (delay - this.#maxDelay) / this.#maxDelay);
+    return this.#random() < share;
+  }
+
+  async #admitOnce(
+    idempotency: Idempotency,
+    key: string,
+    guarded: GuardedRequest,
+    context: RequestContext,
+    priority: string | undefined,
+  ): Promise<Decision> {
+    const { request } = guarded;
+    const begun = await idempotency.begin(key, guarded, context.deadline);
+    switch (begun.state) {
+      case 'unavailable':
+        return this.#admit(guarded, context, priority);
+      case 'rejected':
+        return this.#reject(request, begun.rejection);
+      case 'done':
+        this.emit('replay', { request: summaryOf(request) });
+        return begun.response;
+    }
+    const { keyLock } = begun;
+    let decision: Decision | undefined;
+    try {
+      decision = isPast(context)
+        ? this.#reject(request, PAST_DEADLINE)
+        : await this.#admit(guarded, context, priority, keyLock);
+      return decision;
+    } finally {
+      if (!(decision instanceof Admission)) keyLock.release();
+    }
+  }
+
+  #admit(
+    guarded: GuardedRequest,
+    context: RequestContext,
+    priority: string | undefined,
+    keyLock?: KeyLock,
+  ): Decision | Promise<Decision> {
+    if (this.adaptiveConcurrency === undefined) return new Admission(context, keyLock);
+    return this.#acquirePermit(this.adaptiveConcurrency, guarded, context, priority, keyLock);
+  }
+
+  /** Acquires a permit, for as long as the operation that AdaptiveConcurrency guards runs. */
+  #acquirePermit(
+    limiter: AdaptiveConcurrency,
+    { request, disconnected }: GuardedRequest,
+    context: RequestContext,
+    priority: string | undefined,
+    keyLock: KeyLock | undefined,
+  ): Decision | Promise<Decision> {
+    let admission: Admission | undefined;
+    let permit: Permit | undefined;
+    let admitted: ((admission: Admission) => void) | undefined;
+    let timer: NodeJS.Timeout | undefined;
+    // The scope ends the wait for a permit. The end of the response gives an acquired one back.
+    const wait = new AbortScope(disconnected, NO_LISTENER);
+    const operation = () => {
+      wait.end();
+      clearTimeout(timer);
+      permit = new Permit();
+      admission = new Admission(context, keyLock, permit);
+      admitted?.(admission);
+      return permit.released;
+    };
+    const attributes = { method: request.method, path: request.path, priority };
+    const call = limiter.execute(operation, new Context(1, Infinity, { attributes }, wait, false));
+    call.catch((error) => permit && this.#checkLimiterError(error, permit, request));
+    if (admission !== undefined) return admission;
+    if (context.deadline !== Infinity) {
+      timer = setTimeout(() => wait.abort(TOO_LATE), context.deadline - performance.now()).unref();
+    }
+    const decision = call.then(
+      () => admission!,
+      (error) => {
+        if (admission !== undefined) return admission;
+        wait.end();
+        clearTimeout(timer);
+        if (disconnected.aborted) return this.#reject(request, CLIENT_GONE);
+        if (error === TOO_LATE) return this.#reject(request, PAST_DEADLINE);
+        if (error instanceof LimitExceededError) return this.#reject(request, this.#overloaded());
+        throw error;
+      },
+    );
+    return new Promise((resolve, reject) => {
+      admitted = resolve;
+      decision.then(resolve, reject);
+    });
+  }
+
+  #overloaded(): Rejection {
+    return { ...OVERLOADED, retryAfter: this.#drawRetryAfter() };
+  }
+
+  /** Draws the seconds of `Retry-After`. */
+  #drawRetryAfter(): number {
+    return Math.max(1, Math.round((this.#retryAfter * (1 + this.#random())) / 1000));
+  }
+
+  #reject(request: IncomingRequest, rejection: Rejection): LocalResponse {
+    this.emit('reject', { rejection, request: summaryOf(request) });
+    return toRejectionResponse(rejection);
+  }
+}
+
+const NO_LISTENER = { onAbort() {} };
+const TOO_LATE = new DeadlineExceededError('the deadline of the request passed while it waited', 0);
+
+function isPast({ deadline }: RequestContext): boolean {
+  return performance.now() >= deadline;
+}
+
+function positiveDuration(value: unknown, option: string): void {
+  duration(value, option);
+  if ((value as number) < 1) throw new RangeError(`${option} must be at least 1`);
+}
+
+function priorityList(value: unknown, option: string): void {
+  if (!Array.isArray(value) || value.length === 0) throw new TypeError(`${option} must be a list of names`);
+  for (const priority of value) noPromise(priority, `each name of ${option}`);
+  const names = value.map((priority) => (typeof priority === 'string' ? priority : priority?.name));
+  for (const name of names) text(name, `each name of ${option}`);
+  for (const priority of value) {
+    if (typeof priority !== 'string')
+      validateOptions(`each of ${option}`, priority, { name: text, share: ratio });
+  }
+  if (new Set(names).size < names.length) throw new TypeError(`${option} has two of one name`);
+}
+
+/** Gives the guard that was given to a framework's guard, or makes one of the options. */
+export function toGuard(option: ServerGuard | ServerGuardOptions | undefined): ServerGuard {
+  return option instanceof ServerGuard ? option : new ServerGuard(option);
+}
