@@ -4,11 +4,11 @@ import { ClosedError, NoInstanceError } from '../errors.ts';
 import { decided } from '../internal/decision.ts';
 import { Emitter, emitWarning } from '../internal/emitter.ts';
 import {
-  anything,
+  any,
   boolean,
   either,
-  func,
-  having,
+  hasMethods,
+  isFunction,
   oneOf,
   ratio,
   requireOption,
@@ -137,17 +137,21 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
   constructor(options: LoadBalancerOptions) {
     super('load-balancer');
     validateOptions('LoadBalancer', options, {
-      discovery: having('instances', 'watch'),
-      strategy: either(`${STRATEGY_NAMES} or a strategy function`, oneOf(...Object.keys(STRATEGIES)), func),
-      outlierDetection: anything,
-      slowStart: anything,
-      zone: anything,
-      subset: anything,
-      priorities: either('true, false or a function', boolean, func),
-      canary: anything,
+      discovery: hasMethods('instances', 'watch'),
+      strategy: either(
+        `${STRATEGY_NAMES} or a strategy function`,
+        oneOf(...Object.keys(STRATEGIES)),
+        isFunction,
+      ),
+      outlierDetection: any,
+      slowStart: any,
+      zone: any,
+      subset: any,
+      priorities: either('true, false or a function', boolean, isFunction),
+      canary: any,
       select: checkSelector,
       selectFallback: oneOf('none', 'any'),
-      random: func,
+      random: isFunction,
     });
     requireOption('LoadBalancer', options, 'discovery');
     const { strategy = 'peak-ewma', zone, subset, select } = options;

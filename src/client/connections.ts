@@ -1,6 +1,6 @@
 import type { buildConnector, Client, Dispatcher } from 'undici';
 import { whenRead } from '../internal/event-loop-stall.ts';
-import { CONNECT_OPTIONS, checkForeignOptions } from '../internal/foreign-options.ts';
+import { CONNECT_OPTIONS, checkExternalOptions } from '../internal/external-options.ts';
 import * as undici from '../internal/undici.ts';
 import type { Check } from '../internal/validate.ts';
 
@@ -192,10 +192,10 @@ const CLIENT_OPTIONS: ReadonlySet<string> = new Set([
 
 /** Lets undici itself say which values it does not take. */
 export const connectionOptions: Check = (value, option) => {
-  checkForeignOptions(value, option, CLIENT_OPTIONS);
+  checkExternalOptions(value, option, CLIENT_OPTIONS);
   const { connect } = value as ConnectionOptions;
   if (typeof connect === 'object' && connect !== null)
-    checkForeignOptions(connect, `${option}, 'connect',`, CONNECT_OPTIONS);
+    checkExternalOptions(connect, `${option}, 'connect',`, CONNECT_OPTIONS);
   try {
     new undici.Client('http://localhost', value as ConnectionOptions);
   } catch (cause) {

@@ -15,7 +15,7 @@ import {
   ServiceResponseError,
 } from '../errors.ts';
 import { Emitter } from '../internal/emitter.ts';
-import { anObject, having, MAX_DELAY, validateOptions } from '../internal/validate.ts';
+import { anObject, hasMethods, MAX_DELAY, validateOptions } from '../internal/validate.ts';
 import { type Abortable, isSignal, OnAbort, toAbortable } from '../policies/abort.ts';
 import { CircuitBreaker } from '../policies/circuit-breaker.ts';
 import { type CallContext, Context, toContext } from '../policies/context.ts';
@@ -152,8 +152,8 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
   constructor(options: ServiceClientOptions) {
     super('service-client');
     validateOptions('ServiceClient', options, {
-      discovery: having('instances', 'watch'),
-      loadBalancer: having('acquire', 'tryAcquire'),
+      discovery: hasMethods('instances', 'watch'),
+      loadBalancer: hasMethods('acquire', 'tryAcquire'),
       callerName: headerText,
       defaults: anObject,
       services: serviceTable,

@@ -7,9 +7,9 @@ import {
   anObject,
   boolean,
   either,
-  func,
-  having,
+  hasMethods,
   integer,
+  isFunction,
   listOf,
   oneOf,
   validateOptions,
@@ -115,8 +115,8 @@ const CHECKS = {
     anObject,
     oneOf(false),
   ),
-  classify: func,
-  fallback: either('a Fallback or false', having('execute'), oneOf(false)),
+  classify: isFunction,
+  fallback: either('a Fallback or false', hasMethods('execute'), oneOf(false)),
   maxResponseSize: integer(1, Infinity),
   connection: connectionOptions,
 };
@@ -507,7 +507,7 @@ function retryFor(
 
 /** Whatever it says, only what may be sent twice is. */
 function hedgeFor(options: HedgeOptions): Hedge {
-  if (options.shouldHedge !== undefined) func(options.shouldHedge, "Hedge option 'shouldHedge'");
+  if (options.shouldHedge !== undefined) isFunction(options.shouldHedge, "Hedge option 'shouldHedge'");
   return new Hedge({
     ...options,
     shouldHedge: (context) => {

@@ -6,9 +6,9 @@ import { MESH_CHECKS, type MeshOptions, MeshTargets } from '../client/mesh-targe
 import { type ClientInUse, clientInUse } from '../client/own-client.ts';
 import type { ServiceClient, ServiceClientOptions } from '../client/service-client.ts';
 import { ClosedError, InvalidRequestError } from '../errors.ts';
-import { CONNECT_OPTIONS, checkForeignOptions } from '../internal/foreign-options.ts';
+import { CONNECT_OPTIONS, checkExternalOptions } from '../internal/external-options.ts';
 import { LinkedList } from '../internal/linked-list.ts';
-import { anything, type Check, having, validateOptions } from '../internal/validate.ts';
+import { any, type Check, hasMethods, validateOptions } from '../internal/validate.ts';
 import { type AgentClientRequest, AgentRequest, type SocketsOf } from './agent-request.ts';
 import { closeIdle, InstanceSockets, type TakesRequests } from './instance-sockets.ts';
 
@@ -52,11 +52,11 @@ export function createHttpAgent(
   clientOrOptions: ServiceClient | ServiceClientOptions,
   options: MeshHttpAgentOptions = {},
 ): MeshHttpAgent {
-  validateOptions(OWNER, options, { ...MESH_CHECKS, agent: agentOptions, fallback: anything });
+  validateOptions(OWNER, options, { ...MESH_CHECKS, agent: agentOptions, fallback: any });
   const { agent = {}, fallback = {}, route, strict } = options;
   validateOptions(`${OWNER}, option 'fallback'`, fallback, {
-    http: having('addRequest'),
-    https: having('addRequest'),
+    http: hasMethods('addRequest'),
+    https: hasMethods('addRequest'),
   });
   const targets = new MeshTargets(OWNER, { route, strict } as MeshOptions);
   return new MeshHttpAgent(new Mesh(clientInUse(clientOrOptions), targets, agent), agent, fallback);
@@ -77,7 +77,7 @@ const AGENT_OPTIONS: ReadonlySet<string> = new Set([
   'scheduling',
 ]);
 
-const agentOptions: Check = (value, option) => checkForeignOptions(value, option, AGENT_OPTIONS);
+const agentOptions: Check = (value, option) => checkExternalOptions(value, option, AGENT_OPTIONS);
 
 /** See `createHttpAgent`. Its own `sockets` and the like are those to hosts outside the mesh. */
 export class MeshHttpAgent extends HttpAgent {

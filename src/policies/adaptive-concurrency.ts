@@ -1,17 +1,17 @@
 import { LimitExceededError, ServiceResponseError, TimeoutError } from '../errors.ts';
 import { decided } from '../internal/decision.ts';
 import {
-  anything,
+  any,
   duration,
   either,
-  func,
-  having,
+  hasMethods,
   integer,
+  isFunction,
+  nonEmptyString,
   number,
   oneOf,
   ratio,
   requireOption,
-  text,
   validateOptions,
 } from '../internal/validate.ts';
 import { type ConcurrencyLimit, SampleWindow } from './concurrency-limit.ts';
@@ -142,17 +142,17 @@ export class AdaptiveConcurrency extends EmittingPolicy<AdaptiveConcurrencyEvent
       algorithm: either(
         "'gradient2', 'vegas', 'aimd' or an object with next()",
         oneOf(...Object.keys(ALGORITHMS)),
-        having('next'),
+        hasMethods('next'),
       ),
-      initialLimit: anything,
+      initialLimit: any,
       minLimit: integer(1),
       maxLimit: integer(1),
       window: duration,
       maxQueue: integer(0),
       queueTimeout: duration,
       partitions: partitionList,
-      partition: func,
-      isDropped: func,
+      partition: isFunction,
+      isDropped: isFunction,
     });
     const {
       algorithm = 'gradient2',
@@ -395,7 +395,7 @@ function partitionList(value: unknown, option: string): void {
   const names = new Set<unknown>();
   let total = 0;
   value.forEach((partition: { name?: unknown; share?: unknown } | null, index) => {
-    text(partition?.name, `${option}[${index}].name`);
+    nonEmptyString(partition?.name, `${option}[${index}].name`);
     ratio(partition?.share, `${option}[${index}].share`);
     if (names.has(partition?.name)) throw new TypeError(`${option} has two of the name '${partition?.name}'`);
     names.add(partition?.name);

@@ -1,6 +1,6 @@
 import { ThrottledError } from '../errors.ts';
 import { decided } from '../internal/decision.ts';
-import { func, MAX_DELAY, number, validateOptions } from '../internal/validate.ts';
+import { isFunction, MAX_DELAY, number, validateOptions } from '../internal/validate.ts';
 import type { Context, Operation } from './context.ts';
 import { EmittingPolicy } from './emitting-policy.ts';
 import { effectiveOutcome, isInconclusive, type Outcome, start } from './outcome.ts';
@@ -67,8 +67,8 @@ export class AdaptiveThrottle extends EmittingPolicy<AdaptiveThrottleEvents> {
     validateOptions('AdaptiveThrottle', options, {
       k: number(1),
       window: number(1, MAX_DELAY),
-      isAccepted: func,
-      random: func,
+      isAccepted: isFunction,
+      random: isFunction,
     });
     this.#k = options.k ?? 2;
     this.#isAccepted = options.isAccepted;

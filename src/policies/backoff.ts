@@ -1,6 +1,13 @@
 import { decided } from '../internal/decision.ts';
 import { jitter as spread } from '../internal/jitter.ts';
-import { func, MAX_DELAY, number, oneOf, requireOption, validateOptions } from '../internal/validate.ts';
+import {
+  isFunction,
+  MAX_DELAY,
+  number,
+  oneOf,
+  requireOption,
+  validateOptions,
+} from '../internal/validate.ts';
 import type { Outcome } from './outcome.ts';
 
 /**
@@ -38,7 +45,7 @@ export function exponentialBackoff(options: ExponentialBackoffOptions): Backoff 
     factor: number(1),
     max: number(0, MAX_DELAY),
     jitter: oneOf('full', 'equal', 'none'),
-    random: func,
+    random: isFunction,
   });
   requireOption('exponentialBackoff', options, 'base');
   const { base, factor = 2, jitter = 'full' } = options;
@@ -70,7 +77,7 @@ export function decorrelatedJitter(options: DecorrelatedJitterOptions): Backoff 
   validateOptions('decorrelatedJitter', options, {
     base: number(0, MAX_DELAY),
     max: number(0, MAX_DELAY),
-    random: func,
+    random: isFunction,
   });
   requireOption('decorrelatedJitter', options, 'base');
   const { base } = options;

@@ -4,8 +4,8 @@ import { growingLru } from '../internal/growing-lru.ts';
 import { jitter as spread } from '../internal/jitter.ts';
 import {
   anObject,
-  func,
   integer,
+  isFunction,
   number,
   ratio,
   requireOption,
@@ -150,18 +150,18 @@ export class Cache extends EmittingPolicy<CacheEvents> {
   constructor(options: CacheOptions) {
     super('cache');
     validateOptions('Cache', options, {
-      key: func,
+      key: isFunction,
       ttl: milliseconds,
       jitter: ratio,
       staleWhileRevalidate: milliseconds,
       staleIfError: milliseconds,
-      shouldServeStale: func,
+      shouldServeStale: isFunction,
       negativeTtl: milliseconds,
-      freshness: func,
+      freshness: isFunction,
       maxEntries: integer(1, 1_000_000),
       maxSize: integer(1),
-      sizeOf: func,
-      random: func,
+      sizeOf: isFunction,
+      random: isFunction,
     });
     requireOption('Cache', options, 'key');
     if (options.freshness === undefined) requireOption('Cache', options, 'ttl');

@@ -1,14 +1,14 @@
 import {
-  anything,
+  any,
   duration,
   either,
-  func,
   integer,
+  isFunction,
   MAX_DELAY,
+  nonEmptyString,
   number,
   oneOf,
   ratio,
-  text,
   validateOptions,
 } from '../internal/validate.ts';
 import type { Backoff } from './backoff.ts';
@@ -90,7 +90,7 @@ const MAX_WINDOW_CALLS = 1_000_000;
  */
 export function checkBreakerOptions(options: CircuitBreakerOptions): void {
   validateOptions('CircuitBreaker', options, {
-    name: text,
+    name: nonEmptyString,
     failureThreshold: integer(1, Infinity),
     failureRatio: ratio,
     slowCallRatio: ratio,
@@ -101,12 +101,16 @@ export function checkBreakerOptions(options: CircuitBreakerOptions): void {
       checkCallsOfWindow,
     ),
     minimumCalls: integer(1),
-    resetTimeout: either('a number of milliseconds of at least 0, or a backoff function', duration, func),
+    resetTimeout: either(
+      'a number of milliseconds of at least 0, or a backoff function',
+      duration,
+      isFunction,
+    ),
     halfOpenCalls: integer(1),
     successThreshold: integer(1),
-    isFailure: func,
-    isIgnored: func,
-    initialState: anything,
+    isFailure: isFunction,
+    isIgnored: isFunction,
+    initialState: any,
   });
 }
 

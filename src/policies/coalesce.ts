@@ -1,5 +1,5 @@
 import { decidedKey } from '../internal/decision.ts';
-import { func, MAX_DELAY, requireOption, validateOptions } from '../internal/validate.ts';
+import { isFunction, MAX_DELAY, requireOption, validateOptions } from '../internal/validate.ts';
 import { type AbortListener, type AbortOwner, AbortScope } from './abort.ts';
 import { type Attributes, type CallContext, Context, type Operation } from './context.ts';
 import { EmittingPolicy } from './emitting-policy.ts';
@@ -40,7 +40,7 @@ export class Coalesce extends EmittingPolicy<CoalesceEvents> {
 
   constructor(options: CoalesceOptions) {
     super('coalesce');
-    validateOptions('Coalesce', options, { key: func });
+    validateOptions('Coalesce', options, { key: isFunction });
     requireOption('Coalesce', options, 'key');
     this.#key = options.key;
   }

@@ -1,6 +1,6 @@
 import { isThenable } from '../internal/decision.ts';
 import { Emitter } from '../internal/emitter.ts';
-import { func, validateOptions } from '../internal/validate.ts';
+import { isFunction, validateOptions } from '../internal/validate.ts';
 import { unlessAborted } from './abort.ts';
 import {
   type Attributes,
@@ -43,7 +43,7 @@ export class Fallback<F = unknown> extends Emitter<FallbackEvents> implements Po
     options: FallbackOptions = {},
   ) {
     super('fallback');
-    validateOptions('Fallback', options, { shouldFallback: func });
+    validateOptions('Fallback', options, { shouldFallback: isFunction });
     this.#fallback = fallback;
     this.#shouldFallback = options.shouldFallback;
   }

@@ -2,7 +2,7 @@ import { HedgeLostError } from '../errors.ts';
 import { decided } from '../internal/decision.ts';
 import { DueQueue, type Queued } from '../internal/due-queue.ts';
 import { keepOptimized } from '../internal/keep-optimized.ts';
-import { func, having, integer, MAX_DELAY, number, validateOptions } from '../internal/validate.ts';
+import { hasMethods, integer, isFunction, MAX_DELAY, number, validateOptions } from '../internal/validate.ts';
 import { type AbortOwner, AbortScope } from './abort.ts';
 import { type Attributes, type CallContext, Context, type Operation, toContext } from './context.ts';
 import { EmittingPolicy } from './emitting-policy.ts';
@@ -101,9 +101,9 @@ export class Hedge extends EmittingPolicy<HedgeEvents> {
       minDelay: number(1, MAX_DELAY),
       maxDelay: number(1, MAX_DELAY),
       maxHedges: integer(1),
-      budget: having('deposit', 'withdraw'),
-      shouldHedge: func,
-      isFailure: func,
+      budget: hasMethods('deposit', 'withdraw'),
+      shouldHedge: isFunction,
+      isFailure: isFunction,
     });
     const { delay, percentile, minDelay = 1, maxDelay = Infinity } = options;
     if (delay !== undefined && (percentile ?? options.minDelay ?? options.maxDelay) !== undefined) {

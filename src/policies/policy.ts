@@ -1,4 +1,12 @@
-import { anObject, type Check, either, func, having, instanceOf, oneOf } from '../internal/validate.ts';
+import {
+  anObject,
+  type Check,
+  either,
+  hasMethods,
+  instanceOf,
+  isFunction,
+  oneOf,
+} from '../internal/validate.ts';
 import { type CallOptions, type Operation, toPolicyContext } from './context.ts';
 import { start } from './outcome.ts';
 
@@ -86,8 +94,8 @@ export function wrap<This, A extends unknown[], T>(
   policy: Policy,
   fn: (this: This, ...args: A) => PromiseLike<T> | T,
 ): (this: This, ...args: A) => Promise<T> {
-  having('execute')(policy, 'the policy of wrap()');
-  func(fn, 'the function of wrap()');
+  hasMethods('execute')(policy, 'the policy of wrap()');
+  isFunction(fn, 'the function of wrap()');
   return function (...args) {
     return policy.execute(() => fn.apply(this, args));
   };

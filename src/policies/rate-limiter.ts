@@ -5,8 +5,8 @@ import { growingLru } from '../internal/growing-lru.ts';
 import { type Linked, LinkedList } from '../internal/linked-list.ts';
 import {
   duration,
-  func,
   integer,
+  isFunction,
   MAX_DELAY,
   number,
   requireOption,
@@ -98,7 +98,7 @@ export class RateLimiter extends EmittingPolicy<RateLimiterEvents> {
       burst: integer(1),
       maxQueue: integer(0),
       queueTimeout: duration,
-      key: func,
+      key: isFunction,
       maxKeys: integer(1, 10_000_000),
     });
     requireOption('RateLimiter', options, 'limit');

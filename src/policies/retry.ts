@@ -1,7 +1,7 @@
 import pRetry from 'p-retry';
 import { HoldfastError, RetryBudgetExhausted, TimeoutError } from '../errors.ts';
 import { decided, isThenable } from '../internal/decision.ts';
-import { duration, either, func, having, integer, validateOptions } from '../internal/validate.ts';
+import { duration, either, hasMethods, integer, isFunction, validateOptions } from '../internal/validate.ts';
 import { pause, unlessAborted } from './abort.ts';
 import { type Backoff, computeWait, exponentialBackoff } from './backoff.ts';
 import type { Attributes, CallContext, Context, Operation } from './context.ts';
@@ -66,10 +66,10 @@ export interface RetryEvents {
 }
 
 export const RETRY_CHECKS = {
-  maxAttempts: either('a whole number of at least 1, or a function', integer(1, Infinity), func),
-  backoff: func,
-  shouldRetry: func,
-  budget: having('deposit', 'withdraw'),
+  maxAttempts: either('a whole number of at least 1, or a function', integer(1, Infinity), isFunction),
+  backoff: isFunction,
+  shouldRetry: isFunction,
+  budget: hasMethods('deposit', 'withdraw'),
   maxElapsed: duration,
   maxRetryAfter: duration,
 };

@@ -1,18 +1,18 @@
 import { describe, expect, it } from 'vitest';
 import {
-  anything,
+  any,
   boolean,
   type Check,
   duration,
   either,
-  func,
-  having,
+  hasMethods,
   integer,
+  isFunction,
+  nonEmptyString,
   number,
   oneOf,
   ratio,
   requireOption,
-  text,
   validateOptions,
   withRenamedValue,
 } from '../../src/internal/validate.ts';
@@ -35,13 +35,13 @@ describe('a check', () => {
     ['integer(1, 5)', integer(1, 5), [1, 5], [6]],
     ['duration', duration, [0, 0.5, 2 ** 31 - 1], [-1, 2 ** 31, Infinity]],
     ['ratio', ratio, [0, 0.5, 1], [-0.01, 1.01]],
-    ['func', func, [() => {}, class {}], ['f', {}, null]],
+    ['func', isFunction, [() => {}, class {}], ['f', {}, null]],
     ['boolean', boolean, [true, false], ['true', 0, null]],
-    ['text', text, ['a'], ['', 5, null, {}]],
-    ['having', having('get', 'set'), [new Map()], [new Set(), {}, null, undefined, 'x']],
+    ['text', nonEmptyString, ['a'], ['', 5, null, {}]],
+    ['having', hasMethods('get', 'set'), [new Map()], [new Set(), {}, null, undefined, 'x']],
     ['oneOf', oneOf('a', 'b'), ['a', 'b'], ['c', '', null]],
-    ['either', either('a number or a function', number(0), func), [5, () => {}], [-1, 'x', null]],
-    ['anything', anything, [0, null, undefined, 'x'], []],
+    ['either', either('a number or a function', number(0), isFunction), [5, () => {}], [-1, 'x', null]],
+    ['anything', any, [0, null, undefined, 'x'], []],
   ])(
     'the check %s passes what it should, and rejects the rest by the name of the option',
     (_name, check, good, bad) => {
@@ -61,17 +61,19 @@ describe('a check', () => {
       "Thing option must be a whole number of at least 1; got '3'",
     );
     expect(refusal(oneOf('a', 'b'), {})!.message).toBe("Thing option must be 'a' or 'b'; got an object");
-    expect(refusal(having('get'), null)!.message).toBe('Thing option must be an object with get(); got null');
+    expect(refusal(hasMethods('get'), null)!.message).toBe(
+      'Thing option must be an object with get(); got null',
+    );
   });
 
   it('a check rejects even a value that cannot be shown', () => {
-    expect(refusal(func, Object.create(null))).toBeInstanceOf(TypeError);
-    expect(refusal(func, Symbol('odd'))).toBeInstanceOf(TypeError);
+    expect(refusal(isFunction, Object.create(null))).toBeInstanceOf(TypeError);
+    expect(refusal(isFunction, Symbol('odd'))).toBeInstanceOf(TypeError);
   });
 });
 
 describe('the options of a thing', () => {
-  const table = { size: integer(1), name: text };
+  const table = { size: integer(1), name: nonEmptyString };
 
   it('options may be left out or be undefined', () => {
     expect(() => validateOptions('Thing', {}, table)).not.toThrow();

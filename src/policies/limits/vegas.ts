@@ -1,6 +1,6 @@
 import { decided } from '../../internal/decision.ts';
 import { jitter } from '../../internal/jitter.ts';
-import { func, validateOptions } from '../../internal/validate.ts';
+import { isFunction, validateOptions } from '../../internal/validate.ts';
 import type { ConcurrencyLimit, LimitSample } from '../concurrency-limit.ts';
 import { BaselineProbe } from './baseline-probe.ts';
 
@@ -32,7 +32,7 @@ export class VegasLimit implements ConcurrencyLimit {
   #probeJitter: number;
 
   constructor(options: VegasLimitOptions = {}) {
-    validateOptions('VegasLimit', options, { random: func });
+    validateOptions('VegasLimit', options, { random: isFunction });
     this.#random = options.random ?? Math.random;
     this.#probeJitter = this.#drawJitter();
   }

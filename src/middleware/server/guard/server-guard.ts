@@ -2,16 +2,17 @@ import { contextFrom, type RequestContext } from '../../../client/propagation.ts
 import { DeadlineExceededError, LimitExceededError } from '../../../errors.ts';
 import { decided } from '../../../internal/decision.ts';
 import { Emitter } from '../../../internal/emitter.ts';
+import { jitter } from '../../../internal/jitter.ts';
 import {
   anObject,
   duration,
   either,
-  func,
+  isFunction,
+  nonEmptyString,
   noPromise,
   oneOf,
   ratio,
   requireOption,
-  text,
   validateOptions,
 } from '../../../internal/validate.ts';
 import { AbortScope } from '../../../policies/abort.ts';
@@ -146,11 +147,11 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
       adaptiveConcurrency: policyOption(AdaptiveConcurrency, 'an AdaptiveConcurrency'),
       maxEventLoopDelay: either('a duration of at least 1 ms, or false', oneOf(false), positiveDuration),
       priorities: priorityList,
-      priorityOf: func,
+      priorityOf: isFunction,
       retryAfter: duration,
-      exempt: func,
+      exempt: isFunction,
       idempotency: either('options or false', oneOf(false), anObject),
-      random: func,
+      random: isFunction,
     });
     const { adaptiveConcurrency = false, priorities } = options;
     const own = adaptiveConcurrency instanceof AdaptiveConcurrency;
@@ -354,7 +355,7 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
 
   /** Draws the seconds of `Retry-After`. */
   #drawRetryAfter(): number {
-    return Math.max(1, Math.round((this.#retryAfter * (1 + this.#random())) / 1000));
+    return Math.max(1, Math.round(jitter(this.#retryAfter, 1, 2, this.#random) / 1000));
   }
 
   #reject(request: IncomingRequest, rejection: Rejection): LocalResponse {
@@ -379,10 +380,10 @@ function priorityList(value: unknown, option: string): void {
   if (!Array.isArray(value) || value.length === 0) throw new TypeError(`${option} must be a list of names`);
   for (const priority of value) noPromise(priority, `each name of ${option}`);
   const names = value.map((priority) => (typeof priority === 'string' ? priority : priority?.name));
-  for (const name of names) text(name, `each name of ${option}`);
+  for (const name of names) nonEmptyString(name, `each name of ${option}`);
   for (const priority of value) {
     if (typeof priority !== 'string')
-      validateOptions(`each of ${option}`, priority, { name: text, share: ratio });
+      validateOptions(`each of ${option}`, priority, { name: nonEmptyString, share: ratio });
   }
   if (new Set(names).size < names.length) throw new TypeError(`${option} has two of one name`);
 }

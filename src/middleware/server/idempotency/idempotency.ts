@@ -3,12 +3,13 @@ import { headerNames } from '../../../client/credentials.ts';
 import { isKeyedMethod } from '../../../client/methods.ts';
 import { TimeoutError } from '../../../errors.ts';
 import { isThenable } from '../../../internal/decision.ts';
+import { jitter } from '../../../internal/jitter.ts';
 import {
   boolean,
   either,
-  func,
-  having,
+  hasMethods,
   integer,
+  isFunction,
   MAX_DELAY,
   number,
   oneOf,
@@ -153,14 +154,14 @@ export class Idempotency {
       'idempotency',
       options,
       {
-        store: having('begin', 'complete', 'release'),
-        required: either('true, false or a function', boolean, func),
+        store: hasMethods('begin', 'complete', 'release'),
+        required: either('true, false or a function', boolean, isFunction),
         ttl: number(1),
         lockTimeout: number(100, MAX_DELAY),
         duplicates: withRenamedValue('refuse', 'reject', oneOf('wait', 'reject')),
         waitTimeout: milliseconds,
         maxResponseSize: integer(0),
-        scope: func,
+        scope: isFunction,
         credentialHeaders: headerNames,
         whenUnavailable: withRenamedValue('refuse', 'reject', oneOf('reject', 'handle')),
       },
@@ -267,7 +268,7 @@ export class Idempotency {
       const mayWait = duplicates === 'wait' && waiting < MAX_WAITING_PER_SCOPE && now < until;
       if (!mayWait) return this.#rejectForNow(KEY_IN_PROGRESS);
       this.#waiting.set(claim.scope, waiting + 1);
-      await pause(Math.min(wait * (0.5 + Math.random() / 2), until - performance.now()), disconnected);
+      await pause(Math.min(jitter(wait, 0.5, 1), until - performance.now()), disconnected);
       this.#endWait(claim.scope);
     }
   }

@@ -2,10 +2,10 @@ import { nearestName } from './near-name.ts';
 import { anObject } from './validate.ts';
 
 /**
- * Checks options that Node or undici will be given, and ignore where they do not know them: one that is all but one of
- * theirs is misspelt. Others pass, since a newer version may know them.
+ * Checks options for Node or undici, which ignore unknown ones: a name that is nearly one of theirs is
+ * misspelt. Others pass, since a newer version may know them.
  */
-export function checkForeignOptions(value: unknown, option: string, names: ReadonlySet<string>): void {
+export function checkExternalOptions(value: unknown, option: string, names: ReadonlySet<string>): void {
   anObject(value, option);
   for (const name of Object.keys(value as object)) {
     if (names.has(name)) continue;
@@ -14,7 +14,7 @@ export function checkForeignOptions(value: unknown, option: string, names: Reado
   }
 }
 
-/** What `tls.connect()` and `net.connect()` take, and undici's connector. */
+/** The options of `tls.connect()`, of `net.connect()` and of undici's connector. */
 export const CONNECT_OPTIONS: ReadonlySet<string> = new Set([
   'ALPNCallback',
   'ALPNProtocols',

@@ -1,8 +1,9 @@
 import { describe, expect, it } from 'vitest';
-import { CONNECT_OPTIONS, checkForeignOptions } from '../../src/internal/foreign-options.ts';
+import { CONNECT_OPTIONS, checkExternalOptions } from '../../src/internal/external-options.ts';
 
 describe('the options of Node or undici', () => {
-  const check = (value: unknown) => () => checkForeignOptions(value, "the option 'connect'", CONNECT_OPTIONS);
+  const check = (value: unknown) => () =>
+    checkExternalOptions(value, "the option 'connect'", CONNECT_OPTIONS);
 
   it('are let through where they are known, or like none that is', () => {
     const own = { ca: 'x', rejectUnauthorized: false, servername: 'a', somethingNew: 1 };
