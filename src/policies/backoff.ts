@@ -101,7 +101,7 @@ function readMax(
 }
 
 function checkedRandom({ random }: { random?: () => number }, option: string): () => number {
-  return random === undefined ? Math.random : () => decided(random(), option);
+  return random === undefined ? () => Math.random() : () => decided(random(), option);
 }
 
 const checkWait = number(0, Infinity);
