@@ -1,6 +1,8 @@
-import { Fleet, type FleetObserver, type FleetRules } from '../src/balancing/fleet.ts';
-import { outlierDetection } from '../src/balancing/outlier-detection.ts';
-import type { AcquireOptions } from '../src/balancing/pick.ts';
+import type { AcquireOptions } from '../src/balancing/acquire-options.ts';
+import type { BalancerConfig } from '../src/balancing/balancer-config.ts';
+import { Cluster } from '../src/balancing/cluster.ts';
+import type { ClusterObserver } from '../src/balancing/cluster-observer.ts';
+import { readOutlierDetectionOptions } from '../src/balancing/outlier-detection.ts';
 import { leastConnections } from '../src/balancing/strategies/least-connections.ts';
 import { peakEwma } from '../src/balancing/strategies/peak-ewma.ts';
 import { powerOfTwo } from '../src/balancing/strategies/power-of-two.ts';
@@ -31,7 +33,7 @@ const BATCH = 64;
 /** Calls of each instance before the measurement: what they took is what Peak EWMA goes by. */
 const CALLS = 20;
 
-const unobserved: FleetObserver = {
+const unobserved: ClusterObserver = {
   joined() {},
   left() {},
   ejected() {},
@@ -59,15 +61,15 @@ export async function picks(): Promise<void> {
   table('Leases', ['ns of', ...steps.flatMap((step) => sizes.map((size) => `${step}, ${size}`))], leasing);
 }
 
-async function fleetOf(strategy: BalancingStrategy, size: number): Promise<Fleet> {
+async function fleetOf(strategy: BalancingStrategy, size: number): Promise<Cluster> {
   const origins = Array.from({ length: size }, (_, index) => `http://10.0.${index >> 8}.${index & 255}:8000`);
-  const rules: FleetRules = {
+  const rules: BalancerConfig = {
     strategy,
-    outlierDetection: outlierDetection(undefined),
+    outlierDetection: readOutlierDetectionOptions(undefined),
     slowStart: undefined,
     random: Math.random,
   };
-  const fleet = new Fleet(rules, unobserved);
+  const fleet = new Cluster(rules, unobserved);
   fleet.update(await new StaticServiceDiscovery({ service: origins }).instances('service'));
   for (let call = 0; call < size * CALLS; call++) {
     fleet.lease(callOf(call))!.release({ latency: 10 + 10 * Math.random() });
@@ -82,7 +84,7 @@ interface Times {
 }
 
 /** A pick alone, then with its lease, then the release: calls begin in batches and end in batches. */
-function timesOf(fleet: Fleet): Times {
+function timesOf(fleet: Cluster): Times {
   const leases = Array.from({ length: BATCH }, () => fleet.lease(callOf(0))!);
   for (const lease of leases) lease.release();
   let count = 0;

@@ -1,11 +1,8 @@
-export type { Ejection, Renewal } from './balancing/fleet.ts';
+export type { AcquireOptions } from './balancing/acquire-options.ts';
+export type { Ejection, Renewal } from './balancing/cluster-observer.ts';
 export type { CallResult, Lease, ReleaseOutcome } from './balancing/lease.ts';
-export {
-  LoadBalancer,
-  type LoadBalancerEvents,
-  type LoadBalancerOptions,
-  type StrategyName,
-} from './balancing/load-balancer.ts';
+export { LoadBalancer, type LoadBalancerEvents } from './balancing/load-balancer.ts';
+export type { LoadBalancerOptions, StrategyName } from './balancing/load-balancer-options.ts';
 export type {
   EjectionReason,
   FailurePercentageOptions,
@@ -13,7 +10,6 @@ export type {
   OutlierDetectionOptions,
   SuccessRateOptions,
 } from './balancing/outlier-detection.ts';
-export type { AcquireOptions } from './balancing/pick.ts';
 export type { CanaryOptions } from './balancing/routing.ts';
 export type { Selector } from './balancing/selector.ts';
 export type { SlowStartOptions } from './balancing/slow-start.ts';

@@ -2,8 +2,9 @@
 const DECAY = 10_000;
 
 /**
- * A moving average of latency that jumps to a peak at once and forgets it slowly, so that an instance which
- * turns slow is avoided from its first slow answer on. Without answers it fades, so that it is tried again.
+ * A moving average of latency that jumps to a peak at once and forgets it slowly, so that an
+ * instance which turns slow is avoided from its first slow response on. Without responses it fades,
+ * so that the instance gets a call again.
  * Source: Finagle, `com.twitter.finagle.loadbalancer.PeakEwma`.
  */
 export class PeakEwma {
@@ -26,23 +27,23 @@ export class PeakEwma {
     this.#updatedAt = now;
   }
 
-  /** Takes the latency in place of all that was observed before, which it refutes. */
+  /** Replaces all that was observed before by the latency, which refutes it. */
   replace(latency: number, now: number): void {
     this.#average = latency;
     this.#updatedAt = now;
   }
 
-  /** Forgets everything: the instance has started anew. */
+  /** Forgets everything, because the instance has started anew. */
   forget(): void {
     this.#updatedAt = -1;
   }
 }
 
-/** Share of each observation in the usual latency. */
+/** The share of each observation in the mean latency. */
 const SHARE = 0.05;
 
-/** What latency the instances of a service have as a rule: what to expect of one that is not known yet. */
-export class UsualLatency {
+/** The mean latency of the calls to a service, by which an instance without results is judged. */
+export class MeanLatency {
   #value = 0;
 
   get known(): boolean {

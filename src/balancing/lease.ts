@@ -1,76 +1,74 @@
 import type { ServiceInstance } from '../discovery/service-instance.ts';
 import { number } from '../internal/validate.ts';
+import type { AcquireOptions } from './acquire-options.ts';
+import type { ClusterHealth } from './cluster-health.ts';
+import type { ClusterPicker } from './cluster-picker.ts';
 import type { Probe } from './instance-health.ts';
-import type { Member } from './member.ts';
-import type { AcquireOptions } from './pick.ts';
-import type { Selector } from './selector.ts';
+import type { Node } from './node.ts';
 import type { Candidate } from './strategy.ts';
 
-/** How a call on a lease ended. With none of the fields: well. */
+/** How a call on a lease ended. A call without any of the fields ended well. */
 export interface CallResult {
-  /** What went wrong on the side of the instance. Leave it out for a response that blames the caller (4xx). */
+  /** The fault of the instance. Leave it out for a response that blames the caller (4xx). */
   error?: unknown;
-  /** Milliseconds. Default: since the lease was acquired. */
+  /** Milliseconds. Default: the time since the lease was acquired. */
   latency?: number;
   /**
-   * The caller gave up: all that is learned of the instance is that it would have taken longer still. But a probe that had
-   * ten times the usual latency has failed; so has any call that had, where `error` says that it ran out of time.
+   * The caller cancelled the call: the instance would have taken longer still, and nothing else is
+   * known of it. A cancelled probe that took ten times the mean latency has failed nevertheless; so
+   * has any call that took as long, where `error` says that it ran out of time.
    */
   cancelled?: boolean;
-  /** The end of the call says nothing about the instance, as when it was rejected before it was sent. */
+  /**
+   * The end of the call says nothing about the instance, for example because it was rejected before
+   * it was sent.
+   */
   inconclusive?: boolean;
 }
 
 /**
- * What became of the result of a call: it was `recorded`; it is `outdated`, since the instance was ejected, has returned,
- * has started anew or has left after the call began; it was `inconclusive` or cancelled; the lease was `released` before.
+ * Tells what became of the result of a call:
+ *
+ * - `recorded`: it counts for the health of the instance.
+ * - `outdated`: the instance was ejected, returned, was restarted or left after the call began.
+ * - `inconclusive`: the result was inconclusive or cancelled.
+ * - `released`: the lease was released before.
  */
 export type ReleaseOutcome = 'recorded' | 'outdated' | 'inconclusive' | 'released';
-
-/** What a lease needs of the fleet of its instance. */
-export interface LeasingFleet {
-  readonly eligible: readonly Candidate[];
-  readonly picks: number;
-  readonly probeTimeout: number;
-  /** Milliseconds after which an instance that has not responded seems to hang. */
-  readonly overdue: number;
-  readonly down: boolean;
-  hasWell(exclude: ReadonlySet<string> | undefined, select: Selector | undefined): boolean;
-  loadChanged(member: Member): void;
-  succeeded(member: Member, latency: number, now: number, exploring: boolean): void;
-  failed(member: Member, latency: number, now: number, probe: boolean, error: unknown): void;
-  passed(now: number): void;
-}
 
 /** A place on an instance, held while a call is under way. */
 export class Lease {
   readonly instance: ServiceInstance;
-  /** What the balancer knows of the instance. */
+  /** The instance as the balancer knows it. */
   readonly candidate: Candidate;
-  /** Whether the call explores an instance that got none by its expected latency. */
+  /** Whether the call explores an instance that got no calls because of its expected latency. */
   readonly exploring: boolean;
-  readonly #fleet: LeasingFleet;
-  readonly #member: Member;
+  readonly #health: ClusterHealth;
+  readonly #picker: ClusterPicker;
+  readonly #node: Node;
   readonly #startedAt: number;
+  /** The generation of the instance's health in which the call began. */
   readonly #generation: number;
   readonly #probe: Probe | undefined;
-  /** Whether it explores an instance whose latest call failed. */
+  /** Whether the call explores an instance whose latest call failed. */
   readonly #suspect: boolean;
   #released = false;
 
-  /** Made by a balancer. */
-  constructor(fleet: LeasingFleet, member: Member, now: number, exploring: boolean) {
-    this.instance = member.instance;
-    this.candidate = member;
-    this.exploring = exploring;
-    this.#fleet = fleet;
-    this.#member = member;
+  /** Only a balancer makes leases, each for the node that its latest pick gave. */
+  constructor(health: ClusterHealth, picker: ClusterPicker, node: Node) {
+    const { now, explored, count } = picker.latest;
+    this.instance = node.instance;
+    this.candidate = node;
+    this.exploring = explored === node;
+    this.#health = health;
+    this.#picker = picker;
+    this.#node = node;
     this.#startedAt = now;
-    this.#generation = member.health.generation;
-    this.#probe = member.health.begin(now);
-    this.#suspect = exploring && member.health.suspect;
-    member.begin(fleet.picks);
-    fleet.loadChanged(member);
+    this.#generation = node.health.generation;
+    this.#probe = node.health.beginCall(now);
+    this.#suspect = this.exploring && node.health.suspect;
+    node.beginCall(count);
+    picker.loadChanged(node);
   }
 
   /** Whether the call decides on the return of an ejected instance. */
@@ -79,35 +77,39 @@ export class Lease {
   }
 
   /**
-   * Milliseconds after which the call should be made elsewhere, if it can be: should an instance hang that is not known to be
-   * well, it costs no more. Undefined where the call is not there to find out.
+   * Milliseconds after which the call should be made elsewhere, if it can be, so that an instance
+   * that hangs costs it no more. Undefined unless the call is to find out whether the instance is
+   * well.
    */
   get probeTimeout(): number | undefined {
-    return this.probe || this.#suspect ? this.#fleet.probeTimeout : undefined;
+    return this.probe || this.#suspect ? this.#health.probeTimeout : undefined;
   }
 
   /** All instances that calls go to while they are well. */
   get candidates(): readonly Candidate[] {
-    return this.#fleet.eligible;
-  }
-
-  /** Whether a call with these options, which has tried the instance, could go on to one whose latest call did not fail. */
-  hasWellOther({ exclude, select }: AcquireOptions): boolean {
-    return this.#fleet.hasWell(exclude, select);
+    return this.#health.eligible;
   }
 
   /**
-   * The response has begun, and is a success. Its end decides on the health of the instance, which may take long; but a probe
-   * has its result.
+   * Whether a call with these options could go to another instance, whose latest call did not fail.
+   */
+  hasWellOther({ exclude, select }: AcquireOptions): boolean {
+    return this.#health.hasWell(exclude, select);
+  }
+
+  /**
+   * Tells that the response has begun and is a success. A probe has its result with it. For any
+   * other call the end of the response decides, which may come much later.
    */
   responded(latency: number = performance.now() - this.#startedAt): void {
-    if (this.#released || this.#probe === undefined || this.#generation !== this.#member.health.generation)
-      return;
-    this.#fleet.succeeded(this.#member, latency, performance.now(), false);
+    const node = this.#node;
+    const outdated = this.#generation !== node.health.generation;
+    if (this.#released || this.#probe === undefined || outdated) return;
+    this.#health.recordSuccess(node, latency, performance.now(), false);
   }
 
   /**
-   * Gives the place back and tells how the call ended; only the first time counts.
+   * Gives the place back and tells how the call ended. Only the first release counts.
    *
    * @throws RangeError if the latency is not a number of at least 0.
    */
@@ -115,32 +117,33 @@ export class Lease {
     if (result.latency !== undefined) number(0)(result.latency, 'the latency of a call');
     if (this.#released) return 'released';
     this.#released = true;
-    const member = this.#member;
-    const fleet = this.#fleet;
+    const node = this.#node;
+    const health = this.#health;
     const now = performance.now();
-    member.end();
-    if (this.#probe !== undefined) member.health.abandon(this.#probe);
-    fleet.loadChanged(member);
+    if (this.#probe !== undefined) node.health.abandonProbe(this.#probe);
+    node.endCall();
+    this.#picker.loadChanged(node);
     const latency = result.latency ?? now - this.#startedAt;
-    const outdated = this.#generation !== member.health.generation;
+    const outdated = this.#generation !== node.health.generation;
     if (result.cancelled) {
-      member.giveUp(latency, now, this.exploring);
-      const failed = (this.probe || result.error !== undefined) && latency >= fleet.overdue;
-      if (failed && !outdated) fleet.failed(member, latency, now, this.probe, result.error);
+      node.recordCancelled(latency, now, this.exploring);
+      const failed = (this.probe || result.error !== undefined) && latency >= health.overdue;
+      if (failed && !outdated) health.recordFailure(node, latency, now, this.probe, result.error);
     }
     if (result.cancelled || result.inconclusive) return 'inconclusive';
     if (outdated) return 'outdated';
-    if (result.error === undefined) fleet.succeeded(member, latency, now, this.exploring);
-    else fleet.failed(member, latency, now, this.probe, result.error);
-    fleet.passed(now);
+    if (result.error === undefined) health.recordSuccess(node, latency, now, this.exploring);
+    else health.recordFailure(node, latency, now, this.probe, result.error);
+    health.checkInterval(now);
     return 'recorded';
   }
 
   /**
-   * Whether every instance that calls go to is ejected because its calls failed one after the other. Those that
-   * were ejected beside the others, as for being slow, still respond; so may one that was not tried again for long.
+   * Whether every instance that calls go to is ejected because its calls failed one after the
+   * other. An instance that was ejected in comparison with others still responds; so may one that
+   * got no call for long.
    */
   get serviceDown(): boolean {
-    return this.#fleet.down;
+    return this.#health.down;
   }
 }

@@ -8,82 +8,108 @@ import {
   validateOptions,
 } from '../internal/validate.ts';
 
-/** An instance that answers well less often than the others. */
+/** Ejects an instance because fewer of its calls succeed than those of the others. */
 export interface SuccessRateOptions {
-  /** How many standard deviations below the mean of all instances its success rate must lie. Default 1.9. */
+  /**
+   * How far its success rate must lie below the mean of all instances, in standard deviations.
+   * Default 1.9.
+   */
   stdevFactor?: number;
-  /** And how far below that mean at least, 0 to 1. Default 0.05. */
+  /** How far its success rate must lie below that mean at least, 0 to 1. Default 0.05. */
   minimumDifference?: number;
-  /** Instances with enough calls that there must be to compare. Default 5. */
+  /** The number of instances with enough calls that a comparison needs. Default 5. */
   minimumInstances?: number;
-  /** Calls within the interval for an instance to be compared. Default 100. */
+  /** The number of calls within the interval that an instance needs to be compared. Default 100. */
   minimumCalls?: number;
 }
 
-/** An instance that fails too often, whatever the others do. */
+/**
+ * Ejects an instance because too large a share of its calls fails, whatever the others do.
+ */
 export interface FailurePercentageOptions {
-  /** Share of failures from which it is ejected, 0 to 1. Default 0.85. */
+  /** The share of failures from which an instance is ejected, 0 to 1. Default 0.85. */
   threshold?: number;
-  /** Instances with enough calls that there must be. Default 5. */
+  /** The number of instances with enough calls that there must be. Default 5. */
   minimumInstances?: number;
-  /** Calls within the interval for an instance to be judged. Default 50. */
+  /** The number of calls within the interval that an instance needs to be judged. Default 50. */
   minimumCalls?: number;
 }
 
-/** An instance that is slower than the others. */
+/** Ejects an instance because it is slower than the others. */
 export interface LatencyOptions {
-  /** How many times the latency of the median instance. Default 3. */
+  /**
+   * The latency from which an instance is ejected, as a multiple of that of the median instance.
+   * Default 3.
+   */
   factor?: number;
-  /** Instances with enough calls that there must be to compare. Default 5. */
+  /** The number of instances with enough calls that a comparison needs. Default 5. */
   minimumInstances?: number;
-  /** Calls that ended well within the interval for an instance to be compared. Default 100. */
+  /**
+   * The number of successful calls within the interval that an instance needs to be compared.
+   * Default 100.
+   */
   minimumCalls?: number;
 }
 
-/** When an instance is passed over, and for how long. */
+/** Tells when an instance is ejected, and for how long. */
 export interface OutlierDetectionOptions {
-  /** Failures in a row that eject an instance, however many are ejected. Default 5. */
+  /**
+   * The number of failures in a row that ejects an instance, however many others are ejected.
+   * Default 5.
+   */
   consecutiveFailures?: number;
-  /** Ejects the instances whose success rate is far below that of the others. Default on; false for off. */
+  /**
+   * Ejects the instances whose success rate is far below that of the others. Default on; false for
+   * off.
+   */
   successRate?: SuccessRateOptions | false;
-  /** Ejects the instances that fail too large a share of their calls. Default off; {} for its defaults. */
+  /**
+   * Ejects the instances that fail too large a share of their calls. Default off; {} for its
+   * defaults.
+   */
   failurePercentage?: FailurePercentageOptions | false;
   /** Ejects the instances that are slow beside the others. Default off; {} for its defaults. */
   latency?: LatencyOptions | false;
-  /** Milliseconds after which those three rules judge what happened since. Default 10,000. */
+  /**
+   * Milliseconds after which these three rules judge the calls since the last time. Default 10,000.
+   */
   interval?: number;
   /**
-   * The largest share of the instances, 0 to 1, that may be ejected once one of those three rules has ejected another: they
-   * pass over instances that still respond, and those that are left must bear the load. One may always be, unless it
-   * is 0. Default 0.1.
+   * The largest share of the instances, 0 to 1, that may be ejected once one of these three rules
+   * has ejected another: the rules eject instances that still respond, and the remaining ones must
+   * bear the load. One instance may always be ejected, unless the share is 0. Default 0.1.
    */
   maxEjectionRatio?: number;
   /**
-   * Milliseconds of the first ejection. Each further one takes twice as long after failures in a row, and as much longer by
-   * the other rules; each interval that the instance is well takes one of them back. Default 1,000 after failures in a
-   * row, 30,000 by the other rules.
+   * Milliseconds of the first ejection. Each further one takes twice as long after failures in a
+   * row, and this much longer by the other rules. Each interval in which the instance is well takes
+   * one ejection back. Default 1,000 after failures in a row, 30,000 by the other rules.
    */
   baseEjectionTime?: number;
-  /** The longest ejection, in milliseconds. Default 10,000 after failures in a row, 300,000 by the other rules. */
+  /**
+   * The longest ejection, in milliseconds. Default 10,000 after failures in a row, 300,000 by the
+   * other rules.
+   */
   maxEjectionTime?: number;
   /**
-   * With a larger share than this ejected, all are eligible again, though others are well. Default 1: while one is left,
-   * no ejected instance gets calls but for probes. With none left, the one whose last call is longest ago gets the next.
+   * With a larger share of the instances ejected than this, all get calls again. Default 1: while
+   * one instance is well, an ejected one gets no calls but probes. While none is well, the one
+   * whose last call is longest ago gets the next.
    */
   panicThreshold?: number;
 }
 
-/** How long the ejections by one kind of rule last. */
+/** The duration of ejections by one kind of rule. */
 export interface EjectionTime {
-  /** Milliseconds of the ejection with this number, the first being 1, before the bound and jitter. */
-  of(ejections: number): number;
+  /** The milliseconds of the latest of this many ejections, before the bound and jitter. */
+  after(ejections: number): number;
   /** In milliseconds. */
   readonly max: number;
-  /** The number of ejections from which on they last no longer. */
-  readonly most: number;
+  /** The number of ejections after which a further one lasts no longer. */
+  readonly maxCount: number;
 }
 
-/** The options with their defaults. */
+/** The checked options with their defaults. */
 export interface OutlierDetection {
   readonly consecutiveFailures: number;
   readonly successRate: Required<SuccessRateOptions> | false;
@@ -96,7 +122,7 @@ export interface OutlierDetection {
   readonly panicThreshold: number;
 }
 
-/** The rule that ejected an instance; `probe` if the call that was to bring it back failed. */
+/** The rule that ejected an instance; `probe` if the call that was to return it failed. */
 export type EjectionReason =
   | 'consecutive-failures'
   | 'success-rate'
@@ -105,21 +131,25 @@ export type EjectionReason =
   | 'probe';
 
 /**
- * The options with their defaults.
+ * Reads the options and adds the defaults.
  *
- * Sources: Envoy, 'Outlier detection' and 'Panic threshold', and gRFC A50. As in Envoy the failure percentage is
- * off unless asked for: what fails that often fails five times in a row within a dozen calls. So is latency: an
- * instance may be slow for a reason, as one in another zone is, and Peak EWMA gives it fewer calls as it is.
+ * Sources: Envoy, 'Outlier detection' and 'Panic threshold', and gRFC A50. As in Envoy, the failure
+ * percentage is off by default: an instance that fails that often fails five times in a row within
+ * a dozen calls. Latency is off by default too: an instance may be slow for a reason, such as its
+ * zone, and Peak EWMA gives it fewer calls in any case.
  */
-export function outlierDetection(options: OutlierDetectionOptions | false | undefined): OutlierDetection {
-  if (options === false) return outlierDetection({ consecutiveFailures: Infinity, successRate: false });
+export function readOutlierDetectionOptions(
+  options: OutlierDetectionOptions | false | undefined,
+): OutlierDetection {
+  if (options === false)
+    return readOutlierDetectionOptions({ consecutiveFailures: Infinity, successRate: false });
   const given = options === undefined ? {} : options;
   const volume = { minimumInstances: integer(1), minimumCalls: integer(1) };
   validateOptions('LoadBalancer outlierDetection', given, {
     consecutiveFailures: integer(1, Infinity),
-    successRate: rule('successRate', { stdevFactor: number(0), minimumDifference: ratio, ...volume }),
-    failurePercentage: rule('failurePercentage', { threshold: ratio, ...volume }),
-    latency: rule('latency', { factor: number(1), ...volume }),
+    successRate: checkRule('successRate', { stdevFactor: number(0), minimumDifference: ratio, ...volume }),
+    failurePercentage: checkRule('failurePercentage', { threshold: ratio, ...volume }),
+    latency: checkRule('latency', { factor: number(1), ...volume }),
     interval: number(1, MAX_DELAY),
     maxEjectionRatio: ratio,
     baseEjectionTime: duration,
@@ -147,38 +177,48 @@ export function outlierDetection(options: OutlierDetectionOptions | false | unde
     },
     interval: given.interval ?? 10_000,
     maxEjectionRatio: given.maxEjectionRatio ?? 0.1,
-    failingEjectionTime: doubling(given.baseEjectionTime ?? 1_000, given.maxEjectionTime ?? 10_000),
-    comparedEjectionTime: linear(given.baseEjectionTime ?? 30_000, given.maxEjectionTime ?? 300_000),
+    failingEjectionTime: doublingTime(given.baseEjectionTime ?? 1_000, given.maxEjectionTime ?? 10_000),
+    comparedEjectionTime: linearTime(given.baseEjectionTime ?? 30_000, given.maxEjectionTime ?? 300_000),
     panicThreshold: given.panicThreshold ?? 1,
   };
 }
 
-/** A cap of minutes would have an instance wait for as long as its outage was. */
-function doubling(base: number, max: number): EjectionTime {
+/**
+ * Doubling needs a low maximum: with one of minutes an instance would wait for as long as its
+ * outage was.
+ */
+function doublingTime(base: number, max: number): EjectionTime {
   const doublings = Math.ceil(Math.log2(Math.max(1, max / Math.max(1, base))));
-  return { of: (ejections) => base * 2 ** Math.min(ejections - 1, doublings), max, most: doublings + 1 };
+  return {
+    after: (ejections) => base * 2 ** Math.min(ejections - 1, doublings),
+    max,
+    maxCount: doublings + 1,
+  };
 }
 
-/** As in Envoy: instances that respond must stay away for long enough to help. */
-function linear(base: number, max: number): EjectionTime {
-  return { of: (ejections) => base * ejections, max, most: Math.ceil(max / Math.max(1, base)) };
+/**
+ * As in Envoy, time is added: an instance that responds must stay away long enough for it to help.
+ */
+function linearTime(base: number, max: number): EjectionTime {
+  return { after: (ejections) => base * ejections, max, maxCount: Math.ceil(max / Math.max(1, base)) };
 }
 
-function rule(name: string, table: Record<string, Check>): Check {
+function checkRule(name: string, table: Record<string, Check>): Check {
   return (value) => {
     if (value !== false) validateOptions(`LoadBalancer outlierDetection.${name}`, value as object, table);
   };
 }
 
-/** What an instance did in the interval under way. */
-export class Conduct {
+/** The calls of one instance in the interval under way. */
+export class IntervalStats {
   calls = 0;
   failures = 0;
+  /** The sum of the logarithms of the latencies. */
   #logs = 0;
 
-  /** Takes in the latency of a call that ended well, in milliseconds. */
-  took(latency: number): void {
-    this.#logs += Math.log(Math.max(latency, SHORTEST));
+  /** Takes in the latency of a call that succeeded, in milliseconds. */
+  recordLatency(latency: number): void {
+    this.#logs += Math.log(Math.max(latency, MIN_LATENCY));
   }
 
   get successRate(): number {
@@ -186,8 +226,8 @@ export class Conduct {
   }
 
   /**
-   * The geometric mean of the latencies. Of latencies, which tend to be log-normal, it is the median, without
-   * the need to keep them: one call that hung among a hundred does not weigh.
+   * The geometric mean of the latencies. Latencies tend to be log-normal, so that it is their
+   * median, without the need to keep them: one call that hung among a hundred does not weigh.
    */
   get latency(): number {
     return Math.exp(this.#logs / (this.calls - this.failures));
@@ -200,85 +240,90 @@ export class Conduct {
   }
 }
 
-/** Milliseconds below which no difference is made. */
-const SHORTEST = 0.1;
+/** Shorter latencies count as this one, in milliseconds. */
+const MIN_LATENCY = 0.1;
 
-/** An instance to be judged. */
-export interface Judged {
+/** An instance that is compared with others. */
+export interface OutlierCandidate {
   readonly ejected: boolean;
-  readonly conduct: Conduct;
+  readonly stats: IntervalStats;
 }
 
-/** Those that the rules which look at an interval would eject: by each rule, the worst first. */
-export function outliersAmong<T extends Judged>(
+/**
+ * Finds the instances that the rules over an interval would eject: by each rule, the worst first.
+ */
+export function findOutliers<T extends OutlierCandidate>(
   instances: readonly T[],
   { successRate, failurePercentage, latency }: OutlierDetection,
 ): { readonly outlier: T; readonly reason: EjectionReason }[] {
-  const inPlace = instances.filter(({ ejected }) => !ejected);
-  const named = (reason: EjectionReason) => (outlier: T) => ({ outlier, reason });
+  const compared = instances.filter(({ ejected }) => !ejected);
+  const withReason = (reason: EjectionReason) => (outlier: T) => ({ outlier, reason });
   return [
-    ...(successRate ? lessSuccessful(inPlace, successRate).map(named('success-rate')) : []),
-    ...(failurePercentage ? failing(inPlace, failurePercentage).map(named('failure-percentage')) : []),
-    ...(latency ? slow(inPlace, latency).map(named('latency')) : []),
+    ...(successRate ? successRateOutliers(compared, successRate).map(withReason('success-rate')) : []),
+    ...(failurePercentage
+      ? failurePercentageOutliers(compared, failurePercentage).map(withReason('failure-percentage'))
+      : []),
+    ...(latency ? latencyOutliers(compared, latency).map(withReason('latency')) : []),
   ];
 }
 
-/** A difference of as many standard errors is none that chance would make. */
+/** Chance does not make a difference of this many standard errors. */
 const SIGNIFICANT = 3;
 
 /**
- * Those whose success rate is below mean − factor · standard deviation, as in Envoy and gRFC A50. That alone would
- * eject the one instance among five or more that failed once while the others never did, so the rate must also
- * differ by what matters (`minimumDifference`) and by more than chance makes of as many calls.
+ * Finds the instances whose success rate is below mean − factor · standard deviation, as in Envoy
+ * and gRFC A50. This alone would eject the one instance among five or more that failed once while
+ * the others never did. So the rate must also differ by `minimumDifference`, and by more than
+ * chance makes of as many calls.
  */
-function lessSuccessful<T extends Judged>(
+function successRateOutliers<T extends OutlierCandidate>(
   instances: readonly T[],
   { stdevFactor, minimumDifference, minimumInstances, minimumCalls }: Required<SuccessRateOptions>,
 ): T[] {
-  const compared = instances.filter(({ conduct }) => conduct.calls >= minimumCalls);
+  const compared = instances.filter(({ stats }) => stats.calls >= minimumCalls);
   if (compared.length < minimumInstances) return [];
-  const mean = meanOf(compared, ({ conduct }) => conduct.successRate);
-  const deviation = Math.sqrt(meanOf(compared, ({ conduct }) => (conduct.successRate - mean) ** 2));
+  const mean = meanOf(compared, ({ stats }) => stats.successRate);
+  const deviation = Math.sqrt(meanOf(compared, ({ stats }) => (stats.successRate - mean) ** 2));
   return compared
-    .filter(({ conduct }) => {
-      const standardError = Math.sqrt((mean * (1 - mean)) / conduct.calls);
-      const difference = mean - conduct.successRate;
+    .filter(({ stats }) => {
+      const standardError = Math.sqrt((mean * (1 - mean)) / stats.calls);
+      const difference = mean - stats.successRate;
       return (
         difference > stdevFactor * deviation &&
         difference > minimumDifference &&
         difference > SIGNIFICANT * standardError
       );
     })
-    .sort((a, b) => a.conduct.successRate - b.conduct.successRate);
+    .sort((a, b) => a.stats.successRate - b.stats.successRate);
 }
 
-/** Those that failed at least so large a share of their calls, as in Envoy. */
-function failing<T extends Judged>(
+/** Finds the instances whose share of failures reaches the threshold, as in Envoy. */
+function failurePercentageOutliers<T extends OutlierCandidate>(
   instances: readonly T[],
   { threshold, minimumInstances, minimumCalls }: Required<FailurePercentageOptions>,
 ): T[] {
-  const judged = instances.filter(({ conduct }) => conduct.calls >= minimumCalls);
+  const judged = instances.filter(({ stats }) => stats.calls >= minimumCalls);
   if (judged.length < minimumInstances) return [];
   return judged
-    .filter(({ conduct }) => conduct.failures >= threshold * conduct.calls)
-    .sort((a, b) => a.conduct.successRate - b.conduct.successRate);
+    .filter(({ stats }) => stats.failures >= threshold * stats.calls)
+    .sort((a, b) => a.stats.successRate - b.stats.successRate);
 }
 
 /**
- * Those that took several times as long as the median instance.
+ * Finds the instances that took several times as long as the median instance.
  * Source: Dean and Barroso, 'The Tail at Scale' (2013), 'Latency-induced probation'.
  */
-function slow<T extends Judged>(
+function latencyOutliers<T extends OutlierCandidate>(
   instances: readonly T[],
   { factor, minimumInstances, minimumCalls }: Required<LatencyOptions>,
 ): T[] {
-  const compared = instances.filter(({ conduct }) => conduct.calls - conduct.failures >= minimumCalls);
+  const compared = instances.filter(({ stats }) => stats.calls - stats.failures >= minimumCalls);
   if (compared.length < minimumInstances) return [];
-  const latencies = Float64Array.from(compared, ({ conduct }) => conduct.latency).sort();
+  const latencies = Float64Array.from(compared, ({ stats }) => stats.latency).sort();
   const median = latencies[latencies.length >>> 1]!;
   return compared
-    .filter(({ conduct }) => conduct.latency > factor * median)
-    .sort((a, b) => b.conduct.latency - a.conduct.latency);
+    .filter(({ stats }) => stats.latency > factor * median)
+    .sort((a, b) => b.stats.latency - a.stats.latency);
 }
 
 function meanOf<T>(items: readonly T[], numberOf: (item: T) => number): number {

@@ -1,109 +1,49 @@
-import { boolean, type Check, hasMethods, matching, validateOptions } from '../internal/validate.ts';
-import type { Member } from './member.ts';
-import { checkSelector, type Selector } from './selector.ts';
+import { type AcquireOptions, NO_OPTIONS } from './acquire-options.ts';
+import type { ClusterHealth } from './cluster-health.ts';
+import type { Node } from './node.ts';
 import type { Candidate, PickRequest } from './strategy.ts';
 
-export interface AcquireOptions {
-  /** Calls with the same key go to the same instance where the strategy is `consistent-hash`. */
-  hashKey?: string | undefined;
-  /**
-   * Ids of instances to avoid while there are others: those that the same call has tried. With any of them the call is a
-   * retry, which finds nothing out of other instances.
-   */
-  exclude?: ReadonlySet<string> | undefined;
-  /** Only instances with this metadata: `{ version: '2' }`. Default: the `select` of the balancer. */
-  select?: Selector | undefined;
-  /**
-   * Whether the call can be made again on another instance, should this one fail. First attempts of such calls find out
-   * whether an ejected instance is well again; others do so if there is no such call for a while. Default true.
-   */
-  repeatable?: boolean | undefined;
-  /** Only an instance that is neither ejected, nor has failed its latest call, nor is in `exclude`. Default false. */
-  onlyWell?: boolean | undefined;
-  /**
-   * The instance whose last call began longest ago, ejected or not, in place of the strategy's choice: for a call that is to
-   * find out whether the service is well again, so that none waits for ever. One with a probe under way comes last. Default
-   * false.
-   */
-  inTurn?: boolean | undefined;
-}
-
-export const NO_OPTIONS: AcquireOptions = {};
-
-const CHECKS: Readonly<Record<keyof AcquireOptions, Check>> = {
-  hashKey: matching(/^/, 'a string'),
-  exclude: hasMethods('has'),
-  select: checkSelector,
-  repeatable: boolean,
-  onlyWell: boolean,
-  inTurn: boolean,
-};
-
-/**
- * Checks the options that a caller has written for `method`. Each choice of an instance asks for it: what makes sense is not
- * looked up in the table. The state of a client's call, which is no plain object and always has `exclude`, holds more, and
- * was checked.
- *
- * @throws TypeError naming the option that is not what it must be, or that there is not.
- */
-export function checkAcquireOptions(method: string, options: AcquireOptions): void {
-  if (options === NO_OPTIONS || areSound(options)) return;
-  validateOptions(`${method} of LoadBalancer`, options, CHECKS);
-}
-
-function areSound(options: AcquireOptions): boolean {
-  if (typeof options !== 'object' || options === null) return false;
-  if (Object.getPrototypeOf(options) !== Object.prototype) return 'exclude' in options;
-  for (const name in options) if (name !== 'hashKey') return false;
-  const { hashKey } = options;
-  return hashKey === undefined || typeof hashKey === 'string';
-}
-
-// Which instances are asked for, from one pass to the next until one is found.
-/** The latest call to it was a success, and this call has not tried it. */
+// The passes of a pick, each of which accepts other nodes.
+// They follow one another until a node is found.
+/** The latest call to the node was a success, and this call has made no attempt on it. */
 const HEALTHY = 0;
-/** The latest call to it was not a failure, and this call has not tried it. */
+/**
+ * The node is not ejected, its latest call was no failure, and this call has made no attempt on it.
+ */
 const WELL = 1;
-const UNTRIED = 2;
+/** The node is in rotation, and this call has made no attempt on it. */
+const NEW_TO_CALL = 2;
 const IN_ROTATION = 3;
-/** None is in rotation: the one whose last call began longest ago, rather one that may respond. */
+/**
+ * No node is in rotation: the one whose last call began longest ago, and first one that may
+ * respond.
+ */
 const LAST_RESORT = 4;
 
-/** What a pick goes by besides the members themselves. */
-export interface PickedFleet {
-  /** Whether ejected members like this one get calls as the others do. */
-  panics(member: Member): boolean;
-  /** The weights of the instances that calls go to, summed up. */
-  readonly weight: number;
-  /** Picks that must have passed over any of them, at least, before a call explores it. */
-  readonly fewestMissed: number;
-  /** How many of them are healthy. */
-  readonly healthy: number;
-  /** How many picks for calls were made so far. */
-  readonly picks: number;
-}
-
-/** The pick under way in a fleet. Picking is synchronous, so that one object serves all. */
+/** The pick under way in a cluster. Picking is synchronous, so that one object serves all picks. */
 export class Pick implements PickRequest {
   now = 0;
   hashKey: string | undefined = undefined;
-  /** Whether the call may find out of an instance without calls what has become of it. */
+  /** The number of picks for calls so far. */
+  count = 0;
+  /** Whether the call may be a probe, or explore a node that gets no calls. */
   mayProbe = false;
-  /** The member that is picked since a call is to explore it. */
+  /** The node that is picked so that the call explores it. */
   explored: Candidate | undefined = undefined;
-  readonly #fleet: PickedFleet;
+  readonly #health: ClusterHealth;
   #options = NO_OPTIONS;
   #pass = IN_ROTATION;
   #lastPass = LAST_RESORT;
   #lastResort: Candidate | undefined = undefined;
 
-  constructor(fleet: PickedFleet) {
-    this.#fleet = fleet;
+  constructor(health: ClusterHealth) {
+    this.#health = health;
   }
 
-  /** Begins a pick with its first pass. `forCall` says whether what is picked will be called. */
+  /** Begins a pick with its first pass. `forCall` says whether the picked node will be called. */
   begin(now: number, options: AcquireOptions, forCall: boolean): void {
     const { exclude, onlyWell, inTurn } = options;
+    if (forCall) this.count++;
     this.now = now;
     this.hashKey = options.hashKey;
     this.#options = options;
@@ -115,15 +55,15 @@ export class Pick implements PickRequest {
     } else if (inTurn) {
       this.#pass = LAST_RESORT;
     } else if (exclude !== undefined && exclude.size > 0) {
-      // Where none is healthy, a pass that asks for one would have a strategy look at all of them.
-      this.#pass = this.#fleet.healthy > 0 ? HEALTHY : WELL;
+      // If no node is healthy, a pass that asks for one would have a strategy look at all of them.
+      this.#pass = this.#health.healthyCount > 0 ? HEALTHY : WELL;
     } else {
       this.mayProbe = forCall;
       this.#pass = IN_ROTATION;
     }
   }
 
-  /** Lets go of the call, which may be large, until the next pick. */
+  /** Drops the options of the call, which may be large, until the next pick. */
   end(): void {
     this.#options = NO_OPTIONS;
     this.#lastResort = undefined;
@@ -137,7 +77,7 @@ export class Pick implements PickRequest {
     return this.#options.inTurn ?? false;
   }
 
-  /** Goes on to the next pass; false if there is none. */
+  /** Begins the next pass; false if there is none. */
   next(): boolean {
     this.mayProbe = false;
     this.#lastResort = undefined;
@@ -145,16 +85,16 @@ export class Pick implements PickRequest {
   }
 
   accepts(candidate: Candidate): boolean {
-    const member = candidate as Member;
+    const node = candidate as Node;
     switch (this.#pass) {
       case IN_ROTATION:
-        return !member.ejected || this.#fleet.panics(member);
+        return !node.ejected || this.#health.panics(node);
       case HEALTHY:
-        return member.health.healthy && this.#isUntried(member);
+        return node.health.healthy && this.#isNewToCall(node);
       case WELL:
-        return !member.health.suspect && !member.ejected && this.#isUntried(member);
-      case UNTRIED:
-        return (!member.ejected || this.#fleet.panics(member)) && this.#isUntried(member);
+        return !node.health.suspect && !node.ejected && this.#isNewToCall(node);
+      case NEW_TO_CALL:
+        return (!node.ejected || this.#health.panics(node)) && this.#isNewToCall(node);
       default:
         return this.#lastResort === undefined || candidate === this.#lastResort;
     }
@@ -162,42 +102,43 @@ export class Pick implements PickRequest {
 
   explores(candidate: Candidate): boolean {
     if (!this.mayProbe) return false;
-    const { picks, weight, fewestMissed } = this.#fleet;
-    // Most are asked too early, which one look at them tells.
-    if (picks - (candidate as Member).lastPick < fewestMissed) return false;
-    if (!(candidate as Member).wantsExploring(this.now, picks, weight, this.repeatable)) return false;
+    const { weight, minMissedPicks } = this.#health;
+    // Most nodes are asked too early, and this comparison alone shows it.
+    if (this.count - (candidate as Node).lastPick < minMissedPicks) return false;
+    if (!(candidate as Node).wantsExploring(this.now, this.count, weight, this.repeatable)) return false;
     this.explored = candidate;
     return true;
   }
 
   /**
-   * For a group that has none in rotation, or a call that takes them in turn: from here on one member alone is accepted, that
-   * whose last call began longest ago, so that each gets its turn to be found well. In the former case those that were
-   * ejected by comparison come first: they respond.
+   * In the last pass, accepts one node alone from here on: the one whose last call began longest
+   * ago, so that each gets its turn to be found well. It is for a group without a node in rotation,
+   * where nodes that were ejected by comparison come first, since they respond; and for a call that
+   * takes the nodes in turn.
    */
-  resortTo(members: readonly Member[]): void {
+  resortTo(nodes: readonly Node[]): void {
     if (this.#pass !== LAST_RESORT) return;
-    if (this.inTurn) this.#lastResort = this.#firstInTurn(members);
-    else this.#lastResort = members.every(({ ejected }) => ejected) ? members.reduce(better) : undefined;
+    if (this.inTurn) this.#lastResort = this.#firstInTurn(nodes);
+    else this.#lastResort = nodes.every(({ ejected }) => ejected) ? nodes.reduce(better) : undefined;
   }
 
-  #firstInTurn(members: readonly Member[]): Member {
-    const free = members.filter(({ health }) => !health.isProbing(this.now));
-    return (free.length > 0 ? free : members).reduce(earlier);
+  #firstInTurn(nodes: readonly Node[]): Node {
+    const free = nodes.filter(({ health }) => !health.isProbing(this.now));
+    return (free.length > 0 ? free : nodes).reduce(earlier);
   }
 
-  #isUntried({ instance }: Member): boolean {
+  #isNewToCall({ instance }: Node): boolean {
     return !this.#options.exclude?.has(instance.instanceId);
   }
 }
 
-/** The better of two members that are ejected. */
-function better(one: Member, other: Member): Member {
+/** The better of two nodes that are ejected. */
+function better(one: Node, other: Node): Node {
   if (one.failing !== other.failing) return one.failing ? other : one;
   return earlier(one, other);
 }
 
-/** The one whose last call began longest ago. */
-function earlier(one: Member, other: Member): Member {
+/** The node whose last call began longest ago. */
+function earlier(one: Node, other: Node): Node {
   return other.lastPick < one.lastPick ? other : one;
 }

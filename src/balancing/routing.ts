@@ -1,25 +1,26 @@
 import type { ServiceInstance } from '../discovery/service-instance.ts';
 import { groupBy } from '../internal/group-by.ts';
+import type { ClusterHealth } from './cluster-health.ts';
 import { hashOf, mix } from './hash.ts';
-import type { Member } from './member.ts';
+import type { Node } from './node.ts';
 import type { Pick } from './pick.ts';
-import { Levels, levelShares } from './priorities.ts';
+import { levelShares, PriorityLevels } from './priorities.ts';
 import { matches, type Selector } from './selector.ts';
 import { shareAt } from './shares.ts';
 import type { BalancingStrategy, Picker, PickRequest, StrategyContext } from './strategy.ts';
 import type { Subsetting } from './subsetting.ts';
 import { type ZoneOptions, zoneShares } from './zones.ts';
 
-/** A part of the calls for a part of the instances: the new version, say. */
+/** Sends a share of the calls to some of the instances, such as those of a new version. */
 export interface CanaryOptions {
-  /** The instances that are tried out. */
+  /** Selects the canary instances. */
   select: Selector;
   /** The share of the calls that goes to them, 0 to 1; the rest goes to the others. */
   share: number;
 }
 
-/** Which instances a client talks to, before the strategy chooses among them. */
-export interface RoutingRules extends StrategyContext {
+/** Decides which instances a client talks to, before the strategy chooses among them. */
+export interface RoutingConfig extends StrategyContext {
   readonly strategy: BalancingStrategy;
   readonly subset?: Subsetting | undefined;
   readonly zone?: Required<ZoneOptions> | undefined;
@@ -27,145 +28,148 @@ export interface RoutingRules extends StrategyContext {
   readonly canary?: CanaryOptions | undefined;
 }
 
-/** What routing goes by besides the members themselves. */
-export interface Health {
-  /** Another number after each ejection and each return. */
-  readonly changes: number;
-  /** All that are ejected, in no order. */
-  readonly ejectedMembers: readonly Member[];
-  /** Whether ejected members like this one get calls as the others do. */
-  panics(member: Member): boolean;
-}
-
-/** The picker of a group of members. */
+/** The picker of a group of nodes. */
 export interface GroupPicker extends Picker {
-  /** What to ask in its place while none is ejected, if the group is not divided further. */
+  /**
+   * The strategy's own picker, which may be asked directly while no node is ejected. A divided
+   * group has none.
+   */
   readonly strategy?: Picker;
 }
 
 /**
- * Makes a picker of members that are eligible.
+ * Makes a picker of eligible nodes.
  *
- * @param registered the members and those like them that are unhealthy.
+ * @param registered the nodes, and with them the unhealthy ones of the same groups.
  */
-export type Route = (members: readonly Member[], registered: readonly Member[]) => GroupPicker;
+export type Route = (nodes: readonly Node[], registered: readonly Node[]) => GroupPicker;
 
 /**
- * The way of a call to a group of instances: canary or not, then the level of priority, then the zone; within it
- * the strategy chooses. Each group has a picker of its own, made with the route, so that a pick costs a draw for
- * each kind of group. Where the group that was drawn has no instance that is accepted, the others are asked.
+ * Builds the way of a call to a group of instances: canary or not, then the priority level, then
+ * the zone. Within the group the strategy chooses. Each group has its own picker, made with the
+ * route, so that a pick costs one draw for each kind of group. If the drawn group has no accepted
+ * instance, the other groups are asked.
  *
  * Calls with the same `hashKey` are drawn to the same groups while the shares are the same.
  */
-export function routeBy(rules: RoutingRules, health: Health): Route {
-  const { strategy, zone, priorityOf, canary } = rules;
-  let route: Route = (members) => withProbes(strategy(members, rules), members, health);
-  if (zone !== undefined) route = byZone(route, zone, rules, health);
-  if (priorityOf !== undefined) route = byPriority(route, priorityOf, rules, health);
-  if (canary !== undefined) route = byCanary(route, canary, rules);
+export function buildRoute(config: RoutingConfig, health: ClusterHealth): Route {
+  const { strategy, zone, priorityOf, canary } = config;
+  let route: Route = (nodes) => addProbes(strategy(nodes, config), nodes, health);
+  if (zone !== undefined) route = routeByZone(route, zone, config, health);
+  if (priorityOf !== undefined) route = routeByPriority(route, priorityOf, config, health);
+  if (canary !== undefined) route = routeByCanary(route, canary, config);
   return route;
 }
 
-/** Those of the members that the client talks to: a subset of each group that calls are meant to reach. */
-export function usedAmong(
-  members: readonly Member[],
-  { subset, priorityOf, canary }: RoutingRules,
-): readonly Member[] {
-  if (subset === undefined) return members;
-  const groups = groupBy(members, ({ instance }) => {
+/**
+ * Applies the subset of this client to each priority level and to the canary, since calls are meant
+ * to reach each.
+ */
+export function applySubset(
+  nodes: readonly Node[],
+  { subset, priorityOf, canary }: RoutingConfig,
+): readonly Node[] {
+  if (subset === undefined) return nodes;
+  const groups = groupBy(nodes, ({ instance }) => {
     const priority = priorityOf === undefined ? 0 : priorityOf(instance);
     return `${priority} ${canary !== undefined && matches(canary.select, instance)}`;
   });
   return [...groups.values()].flatMap(subset);
 }
 
-/** Ejected members that a pick looks at, in turn: it costs the same however many there are. */
-const LOOKS = 4;
+/**
+ * The number of ejected nodes that a pick checks for a probe, so that it costs the same however
+ * many are ejected.
+ */
+const PROBE_CHECKS = 4;
 
 /**
- * The choice of the strategy, but for two things that no strategy can withhold: the probe that finds an ejected instance
- * well, and, where all of the group are ejected, a call to each of them in turn.
+ * Adds to the picker of the strategy two choices that no strategy can withhold: the probe that
+ * finds an ejected instance well and, where the whole group is ejected, a call to each instance in
+ * turn.
  */
-function withProbes(picker: Picker, members: readonly Member[], health: Health): GroupPicker {
-  let group: ReadonlySet<Member> | undefined;
+function addProbes(picker: Picker, nodes: readonly Node[], health: ClusterHealth): GroupPicker {
+  let group: ReadonlySet<Node> | undefined;
   let next = 0;
   const pick: Picker = (request) => {
-    const { ejectedMembers } = health;
+    const { ejectedNodes } = health;
     const { mayProbe, now, repeatable, inTurn } = request as Pick;
-    if (ejectedMembers.length === 0 && !inTurn) return picker(request);
-    for (let looks = mayProbe ? Math.min(LOOKS, ejectedMembers.length) : 0; looks > 0; looks--) {
-      next = (next + 1) % ejectedMembers.length;
-      const member = ejectedMembers[next]!;
-      group ??= new Set(members);
-      if (member.health.mayProbe(now, repeatable) && group.has(member)) return member;
+    if (ejectedNodes.length === 0 && !inTurn) return picker(request);
+    for (let left = mayProbe ? Math.min(PROBE_CHECKS, ejectedNodes.length) : 0; left > 0; left--) {
+      next = (next + 1) % ejectedNodes.length;
+      const node = ejectedNodes[next]!;
+      group ??= new Set(nodes);
+      if (node.health.mayProbe(now, repeatable) && group.has(node)) return node;
     }
-    (request as Pick).resortTo(members);
+    (request as Pick).resortTo(nodes);
     return picker(request);
   };
-  const told =
-    picker.loadChanged === undefined ? pick : Object.assign(pick, { loadChanged: picker.loadChanged });
-  return Object.assign(told, { strategy: picker });
+  const { loadChanged } = picker;
+  return Object.assign(pick, loadChanged === undefined ? {} : { loadChanged }, { strategy: picker });
 }
 
-function byZone(
+function routeByZone(
   route: Route,
   { name, minInstances }: Required<ZoneOptions>,
   { random }: StrategyContext,
-  health: Health,
+  health: ClusterHealth,
 ): Route {
-  return (members, registered) => {
-    const everywhere = route(members, registered);
-    const zones = groupBy(members, ({ instance }) => instance.zone);
-    if (members.length < minInstances || zones.size === 1 || !zones.has(name)) return everywhere;
-    const sharesAt = whileHealthLasts(members, health, (isAvailable) => {
-      if (health.panics(members[0]!)) return undefined;
+  return (nodes, registered) => {
+    const everywhere = route(nodes, registered);
+    const zones = groupBy(nodes, ({ instance }) => instance.zone);
+    if (nodes.length < minInstances || zones.size === 1 || !zones.has(name)) return everywhere;
+    const sharesAt = memoizeByHealth(nodes, health, (isAvailable) => {
+      if (health.panics(nodes[0]!)) return undefined;
       const capacities = new Map<string | undefined, number>();
       for (const [zone, inZone] of zones) capacities.set(zone, capacityOf(inZone.filter(isAvailable)));
       const shares = zoneShares(capacities, name);
       return shares && [...shares.values()];
     });
     const pickers = [everywhere, ...[...zones.values()].map((inZone) => route(inZone, registered))];
-    return drawing(pickers, (request) => {
+    return weightedPicker(pickers, (request) => {
       const shares = sharesAt(request.now);
-      return shares === undefined ? 0 : 1 + shareAt(shares, pointOf(request, 1, random));
+      return shares === undefined ? 0 : 1 + shareAt(shares, drawPoint(request, 1, random));
     });
   };
 }
 
-function byPriority(
+function routeByPriority(
   route: Route,
   priorityOf: (instance: ServiceInstance) => number,
   { random }: StrategyContext,
-  health: Health,
+  health: ClusterHealth,
 ): Route {
-  return (members, registered) => {
-    const levels = new Levels(members, registered, priorityOf);
-    if (levels.members.length === 1) return route(members, registered);
-    const sharesAt = whileHealthLasts(members, health, (isAvailable) =>
-      levelShares(levels.available(isAvailable)),
+  return (nodes, registered) => {
+    const levels = new PriorityLevels(nodes, registered, priorityOf);
+    if (levels.groups.length === 1) return route(nodes, registered);
+    const sharesAt = memoizeByHealth(nodes, health, (isAvailable) =>
+      levelShares(levels.availableShares(isAvailable)),
     );
-    return drawing(
-      levels.members.map((level) => route(level, registered)),
-      (request) => shareAt(sharesAt(request.now), pointOf(request, 2, random)),
-    );
-  };
-}
-
-function byCanary(route: Route, { select, share }: CanaryOptions, { random }: StrategyContext): Route {
-  return (members, registered) => {
-    const isCanary = ({ instance }: Member) => matches(select, instance);
-    const isOther = (member: Member) => !isCanary(member);
-    const groups = [isCanary, isOther].filter((belongs) => members.some(belongs));
-    if (groups.length === 1) return route(members, registered);
-    return drawing(
-      groups.map((belongs) => route(members.filter(belongs), registered.filter(belongs))),
-      (request) => (pointOf(request, 3, random) < share ? 0 : 1),
+    return weightedPicker(
+      levels.groups.map((group) => route(group, registered)),
+      (request) => shareAt(sharesAt(request.now), drawPoint(request, 2, random)),
     );
   };
 }
 
-/** Asks the picker that is drawn, and if that has none to give the others, the first one first. */
-export function drawing(pickers: readonly Picker[], draw: (request: PickRequest) => number): Picker {
+function routeByCanary(route: Route, { select, share }: CanaryOptions, { random }: StrategyContext): Route {
+  return (nodes, registered) => {
+    const isCanary = ({ instance }: Node) => matches(select, instance);
+    const isOther = (node: Node) => !isCanary(node);
+    const groups = [isCanary, isOther].filter((belongs) => nodes.some(belongs));
+    if (groups.length === 1) return route(nodes, registered);
+    return weightedPicker(
+      groups.map((belongs) => route(nodes.filter(belongs), registered.filter(belongs))),
+      (request) => (drawPoint(request, 3, random) < share ? 0 : 1),
+    );
+  };
+}
+
+/**
+ * Makes a picker that asks the picker whose index `draw` gives and, if that one gives nothing, the
+ * others in their order.
+ */
+export function weightedPicker(pickers: readonly Picker[], draw: (request: PickRequest) => number): Picker {
   const pick: Picker = (request) => {
     const drawn = draw(request);
     let picked = pickers[drawn]!(request);
@@ -174,45 +178,48 @@ export function drawing(pickers: readonly Picker[], draw: (request: PickRequest)
     }
     return picked;
   };
-  const told = pickers.filter((picker) => picker.loadChanged !== undefined);
-  if (told.length > 0) {
+  const loadObservers = pickers.filter((picker) => picker.loadChanged !== undefined);
+  if (loadObservers.length > 0) {
     pick.loadChanged = (candidate) => {
-      for (const picker of told) picker.loadChanged!(candidate);
+      for (const picker of loadObservers) picker.loadChanged!(candidate);
     };
   }
   return pick;
 }
 
-/** A point from 0 to 1: by chance, or by the key of the call, another one for each kind of draw. */
-function pointOf({ hashKey }: PickRequest, kind: number, random: () => number): number {
+/**
+ * Draws a point from 0 to 1: by chance, or by the key of the call. Each kind of draw has points of
+ * its own.
+ */
+function drawPoint({ hashKey }: PickRequest, kind: number, random: () => number): number {
   return hashKey === undefined ? random() : mix(hashOf(hashKey) + kind) / 2 ** 32;
 }
 
 /**
- * What is made of the health of members, made anew when that changes: with an ejection, a return, and the end
- * of the time of an ejection, from which on the member counts as available, for it would never get the call
- * that brings it back otherwise.
+ * Keeps what is computed from the health of nodes until that changes: with an ejection, with a
+ * return, and at the end of the time of an ejection. From then on the node counts as available,
+ * since it would otherwise never get the call that returns it.
  */
-function whileHealthLasts<T>(
-  members: readonly Member[],
-  health: Health,
-  make: (isAvailable: (member: Member) => boolean) => T,
+function memoizeByHealth<T>(
+  nodes: readonly Node[],
+  health: ClusterHealth,
+  compute: (isAvailable: (node: Node) => boolean) => T,
 ): (now: number) => T {
-  let made: T;
-  let changes = Number.NaN;
-  let until = 0;
+  let computed: T;
+  let generation = Number.NaN;
+  let validUntil = 0;
   return (now) => {
-    if (changes === health.changes && now < until) return made;
-    changes = health.changes;
-    until = Infinity;
-    for (const { ejected, health } of members) {
-      if (ejected && health.dueAt > now) until = Math.min(until, health.dueAt);
+    if (generation === health.generation && now < validUntil) return computed;
+    generation = health.generation;
+    validUntil = Infinity;
+    for (const { ejected, health } of nodes) {
+      if (ejected && health.dueAt > now) validUntil = Math.min(validUntil, health.dueAt);
     }
-    made = make(({ ejected, health }) => !ejected || health.dueAt <= now);
-    return made;
+    computed = compute(({ ejected, health }) => !ejected || health.dueAt <= now);
+    return computed;
   };
 }
 
-function capacityOf(members: readonly Member[]): number {
-  return members.reduce((sum, { instance }) => sum + instance.weight, 0);
+function capacityOf(nodes: readonly Node[]): number {
+  return nodes.reduce((sum, { instance }) => sum + instance.weight, 0);
 }

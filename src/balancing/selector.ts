@@ -1,10 +1,10 @@
 import type { ServiceInstance } from '../discovery/service-instance.ts';
 import { anObject } from '../internal/validate.ts';
 
-/** The instances whose metadata has all of these: `{ version: '2' }`. */
+/** Selects the instances whose metadata has all of these values: `{ version: '2' }`. */
 export type Selector = Readonly<Record<string, string>>;
 
-/** The same for selectors that say the same, whatever the order they say it in. */
+/** A key that is the same for selectors with the same entries in any order. */
 export function keyOf(selector: Selector): string {
   const entries = Object.entries(selector);
   if (entries.length > 1) entries.sort(([one], [other]) => (one < other ? -1 : 1));
@@ -15,7 +15,7 @@ export function matches(selector: Selector, { metadata }: ServiceInstance): bool
   return Object.entries(selector).every(([name, value]) => metadata[name] === value);
 }
 
-/** Throws unless the value is a selector. */
+/** @throws TypeError unless the value is a selector. */
 export function checkSelector(value: unknown, option: string): void {
   anObject(value, option);
   if (!Object.values(value as object).every((item) => typeof item === 'string')) {

@@ -1,4 +1,7 @@
-/** Which share a point from 0 to 1 falls in, the shares laid end to end; never one of nothing. */
+/**
+ * The index of the share that a point from 0 to 1 falls in, with the shares laid end to end; never
+ * a share of 0.
+ */
 export function shareAt(shares: readonly number[], point: number): number {
   let rest = point;
   let last = 0;

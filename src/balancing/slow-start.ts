@@ -2,18 +2,24 @@ import { duration, number, validateOptions } from '../internal/validate.ts';
 
 /** How an instance that is new, or well again, comes to its share of the calls. */
 export interface SlowStartOptions {
-  /** Milliseconds until it has its whole weight. Default 30,000. */
+  /** Milliseconds until the instance has its full weight. Default 30,000. */
   duration?: number;
-  /** How its weight grows: 1 in a straight line, above that fast at first, below that slowly at first. Default 1. */
+  /**
+   * How the weight grows: 1 in a straight line, above that fast at first, below that slowly at
+   * first. Default 1.
+   */
   aggression?: number;
-  /** The share of its weight that it has at once, above 0. Default 0.1. */
+  /** The share of its weight that the instance has at once, above 0. Default 0.1. */
   minWeight?: number;
 }
 
 export type SlowStart = Required<SlowStartOptions>;
 
-/** The options with their defaults; undefined for no slow start. */
-export function slowStart(options: SlowStartOptions | false | undefined): SlowStart | undefined {
+/** Gives the time of the latest pick, on the clock of `performance.now()`. */
+export type PickClock = () => number;
+
+/** Reads the options and adds the defaults; undefined for no slow start. */
+export function readSlowStartOptions(options: SlowStartOptions | false | undefined): SlowStart | undefined {
   if (options === undefined || options === false) return undefined;
   validateOptions('LoadBalancer slowStart', options, {
     duration,
@@ -28,24 +34,25 @@ export function slowStart(options: SlowStartOptions | false | undefined): SlowSt
 }
 
 /**
- * An instance on its way to its whole weight. It goes by the clock of the picks, so that to ask costs no look
- * at another. Source: Envoy, 'Slow start mode': max(minimum, (time / duration) ^ (1 / aggression)).
+ * The slow start of one instance. It reads the time of the latest pick, which costs no look at a
+ * clock.
+ * Source: Envoy, 'Slow start mode': max(minimum, (time / duration) ^ (1 / aggression)).
  */
-export class WarmUp {
-  readonly #rules: SlowStart;
+export class SlowStartRamp {
+  readonly #options: SlowStart;
   readonly #startedAt: number;
-  readonly #clock: { readonly now: number };
+  readonly #clock: PickClock;
 
-  constructor(rules: SlowStart, startedAt: number, clock: { readonly now: number }) {
-    this.#rules = rules;
+  constructor(options: SlowStart, startedAt: number, clock: PickClock) {
+    this.#options = options;
     this.#startedAt = startedAt;
     this.#clock = clock;
   }
 
-  /** The share of its weight that it has, up to 1. */
-  get share(): number {
-    const { duration, aggression, minWeight } = this.#rules;
-    const elapsed = Math.max(0, this.#clock.now - this.#startedAt);
+  /** The share of its weight that the instance has, up to 1. */
+  get factor(): number {
+    const { duration, aggression, minWeight } = this.#options;
+    const elapsed = Math.max(0, this.#clock() - this.#startedAt);
     return elapsed >= duration ? 1 : Math.max(minWeight, (elapsed / duration) ** (1 / aggression));
   }
 }

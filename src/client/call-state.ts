@@ -1,5 +1,5 @@
+import type { AcquireOptions } from '../balancing/acquire-options.ts';
 import type { Lease } from '../balancing/lease.ts';
-import type { AcquireOptions } from '../balancing/pick.ts';
 import type { Selector } from '../balancing/selector.ts';
 import { type CallDescription, HoldfastError } from '../errors.ts';
 import { shown } from '../internal/shown.ts';

@@ -214,12 +214,8 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
 
   #rejection(state: Open | HalfOpen | Isolated): CircuitOpenError {
     const which = this.name === undefined ? 'the circuit' : `the circuit of '${this.name}'`;
-    const retryAfter =
-      state.kind === 'isolated'
-        ? Infinity
-        : state.kind === 'open'
-          ? Math.max(0, state.probeAt - performance.now())
-          : 0;
+    const left = state.kind === 'open' ? Math.max(0, state.probeAt - performance.now()) : 0;
+    const retryAfter = state.kind === 'isolated' ? Infinity : left;
     const error = new CircuitOpenError(
       state.kind === 'half-open'
         ? `${which} is half-open and its probes are all under way`
@@ -325,9 +321,8 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
 
   #wait(openings: number, previous: number, outcome: Outcome<unknown> | undefined): number {
     const { resetTimeout = 30_000 } = this.#options;
-    return typeof resetTimeout === 'number'
-      ? resetTimeout
-      : computeWait(resetTimeout, "CircuitBreaker option 'resetTimeout'", openings, previous, outcome);
+    if (typeof resetTimeout === 'number') return resetTimeout;
+    return computeWait(resetTimeout, "CircuitBreaker option 'resetTimeout'", openings, previous, outcome);
   }
 
   #closed(): Closed {

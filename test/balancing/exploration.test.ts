@@ -5,11 +5,11 @@ import { Exploration } from '../../src/balancing/exploration.ts';
 let exploration: Exploration;
 beforeEach(() => {
   exploration = new Exploration();
-  exploration.succeed(100, 10, 0, false);
+  exploration.recordSuccess(100, 10, 0, false);
 });
 
 const confirm = (times = 1) => {
-  for (let time = 0; time < times; time++) expect(exploration.succeed(100, 10, 0, true)).toBe(false);
+  for (let time = 0; time < times; time++) expect(exploration.recordSuccess(100, 10, 0, true)).toBe(false);
 };
 
 /** The time from which on an instance that is expected to take so long is explored. */
@@ -20,11 +20,11 @@ function waitFor(expected: number): number {
 }
 
 describe('the time after which an instance is explored', () => {
-  it('is twice its expected latency, 20 ms at least and 5 s at most', () => {
+  it('the time after which an instance is explored is twice its expected latency, 20 ms at least and 5 s at most', () => {
     expect([0, 4, 10, 11, 500, 2_500, 60_000].map(waitFor)).toEqual([20, 20, 20, 22, 1_000, 5_000, 5_000]);
   });
 
-  it('doubles with each exploring call that confirms that it is slow, up to a minute', () => {
+  it('the time after which an instance is explored doubles with each exploring call that confirms that it is slow, up to a minute', () => {
     const waits = Array.from({ length: 9 }, () => {
       const wait = waitFor(500);
       confirm();
@@ -33,35 +33,35 @@ describe('the time after which an instance is explored', () => {
     expect(waits).toEqual([1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000, 60_000]);
   });
 
-  it('is as at first once a call refutes it, or what was known is forgotten', () => {
+  it('the time after which an instance is explored is as at first once a call refutes that it is slow, or after a reset', () => {
     confirm(5);
-    expect(exploration.succeed(20, 10, 0, true)).toBe(true);
+    expect(exploration.recordSuccess(20, 10, 0, true)).toBe(true);
     expect(waitFor(500)).toBe(1_000);
     confirm(5);
     exploration.reset();
     expect(waitFor(500)).toBe(1_000);
   });
 
-  it('begins with each call that is slow, fails, is given up or explores, and with no other', () => {
-    for (let now = 0; now < 900; now += 10) exploration.succeed(20, 10, now, false);
+  it('the time after which an instance is explored begins with each call that is slow, fails, is cancelled or explores, and with no other', () => {
+    for (let now = 0; now < 900; now += 10) exploration.recordSuccess(20, 10, now, false);
     expect(waitFor(500)).toBe(1_000);
-    exploration.succeed(20.1, 10, 100, false);
+    exploration.recordSuccess(20.1, 10, 100, false);
     expect(waitFor(500)).toBe(1_100);
-    exploration.fail(200);
+    exploration.recordFailure(200);
     expect(waitFor(500)).toBe(1_200);
-    exploration.succeed(10, 10, 300, true);
+    exploration.recordSuccess(10, 10, 300, true);
     expect(waitFor(500)).toBe(1_300);
   });
 
-  it('is a second after a failure, and half a second more for a call that cannot be repeated', () => {
-    exploration.fail(500);
+  it('the time after which an instance is explored is a second after a failure, and half a second more for a call that cannot be repeated', () => {
+    exploration.recordFailure(500);
     expect([1_499, 1_500].map((now) => exploration.isDueAfterFailure(now, true))).toEqual([false, true]);
     expect([1_999, 2_000].map((now) => exploration.isDueAfterFailure(now, false))).toEqual([false, true]);
   });
 });
 
 describe('the calls that an instance must have missed to be explored', () => {
-  it('are five of its fair share, doubled with each confirmation, 256 times as many at most', () => {
+  it('an instance must have missed five calls of its fair share to be explored, doubled with each confirmation, 256 times as many at most', () => {
     const missed = Array.from({ length: 11 }, () => {
       let calls = 0;
       while (!exploration.isPassedOver(calls)) calls++;
@@ -73,14 +73,10 @@ describe('the calls that an instance must have missed to be explored', () => {
 });
 
 describe('an exploring call', () => {
-  it('refutes that an instance is slow with up to twice the usual latency', () => {
-    expect([0, 10, 20, 20.1, 1_000].map((latency) => exploration.succeed(latency, 10, 0, true))).toEqual([
-      true,
-      true,
-      true,
-      false,
-      false,
-    ]);
+  it('an exploring call refutes that an instance is slow with up to twice the mean latency', () => {
+    expect(
+      [0, 10, 20, 20.1, 1_000].map((latency) => exploration.recordSuccess(latency, 10, 0, true)),
+    ).toEqual([true, true, true, false, false]);
   });
 });
 
@@ -101,7 +97,7 @@ it('an instance that stays slow costs fewer than one call in a thousand in the l
           while (!slow.isPassedOver(picks / fleetSize)) picks *= 2;
           now = Math.max(now + picks * gap, last);
           while (!slow.isDue(now, 200)) now += 500;
-          slow.succeed(200, 10, now, true);
+          slow.recordSuccess(200, 10, now, true);
           last = now;
           explorations++;
         }

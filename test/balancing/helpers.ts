@@ -1,12 +1,9 @@
 import { afterEach, beforeEach, vi } from 'vitest';
 import { seeded } from '../../bench/support/seeded.ts';
+import type { AcquireOptions } from '../../src/balancing/acquire-options.ts';
 import type { CallResult, Lease } from '../../src/balancing/lease.ts';
-import {
-  LoadBalancer,
-  type LoadBalancerEvents,
-  type LoadBalancerOptions,
-} from '../../src/balancing/load-balancer.ts';
-import type { AcquireOptions } from '../../src/balancing/pick.ts';
+import { LoadBalancer, type LoadBalancerEvents } from '../../src/balancing/load-balancer.ts';
+import type { LoadBalancerOptions } from '../../src/balancing/load-balancer-options.ts';
 import type { BalancingStrategy, Candidate, PickRequest } from '../../src/balancing/strategy.ts';
 import { InMemoryServiceDiscovery } from '../../src/discovery/in-memory-service-discovery.ts';
 import { type ServiceInstance, toInstance } from '../../src/discovery/service-instance.ts';
@@ -32,7 +29,7 @@ export function instance(instanceId: string, details: Partial<ServiceInstance> =
 
 export interface World {
   readonly balancer: LoadBalancer;
-  /** What the balancer has told since the world was made, in order: 'eject a'. */
+  /** The events of the balancer since the world was made, in order: 'eject a'. */
   readonly told: string[];
   readonly ejections: LoadBalancerEvents['eject'][0][];
   join(instanceId: string, details?: Partial<ServiceInstance>): Promise<unknown>;
@@ -45,7 +42,7 @@ export interface World {
   acquireOn(instanceId: string): Lease;
   /** Calls that are over at once, one after the other. */
   fail(instanceId: string, times: number, result?: CallResult): void;
-  /** Who gets the next calls, each over and well before the next begins. */
+  /** The instances that get the next calls, each of which succeeds before the next begins. */
   picks(count: number, options?: AcquireOptions): string[];
 }
 
@@ -142,7 +139,7 @@ export function traffic(
   return counts;
 }
 
-/** What a strategy is given, with a count of all that it looks at. */
+/** The arguments of a strategy, with a count of all that it looks at. */
 export function watched(size: number): {
   readonly candidates: readonly Candidate[];
   readonly request: PickRequest;
@@ -161,7 +158,7 @@ export function watched(size: number): {
         looks++;
         return described.weight;
       },
-      get warmth() {
+      get slowStartFactor() {
         looks++;
         return 1;
       },
@@ -198,7 +195,7 @@ export function watched(size: number): {
 export const inTurn: BalancingStrategy = (candidates) => {
   let next = 0;
   return (request) => {
-    for (let tries = 0; tries < candidates.length; tries++) {
+    for (let offset = 0; offset < candidates.length; offset++) {
       const candidate = candidates[next++ % candidates.length]!;
       if (request.accepts(candidate)) return candidate;
     }

@@ -1,11 +1,11 @@
 import fc from 'fast-check';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { InstanceHealth, type Probe } from '../../src/balancing/instance-health.ts';
-import { type OutlierDetection, outlierDetection } from '../../src/balancing/outlier-detection.ts';
+import { type OutlierDetection, readOutlierDetectionOptions } from '../../src/balancing/outlier-detection.ts';
 
-const defaults = outlierDetection({});
+const defaults = readOutlierDetectionOptions({});
 
-/** An instance, without the balancer around it: what calls on it find, and what comes of their results. */
+/** The health of an instance without a balancer around it, with calls and their results. */
 class Patient {
   readonly health = new InstanceHealth();
   now = 0;
@@ -23,7 +23,7 @@ class Patient {
   }
 
   begin(): Call {
-    return new Call(this, this.health.begin(this.now));
+    return new Call(this, this.health.beginCall(this.now));
   }
 
   succeed(): boolean {
@@ -38,15 +38,15 @@ class Patient {
   }
 
   failed(probe: boolean, reached: boolean): number | undefined {
-    return this.health.fail(probe, this.#rules) ? this.eject(reached) : undefined;
+    return this.health.recordFailure(probe, this.#rules) ? this.eject(reached) : undefined;
   }
 
-  /** By a comparing rule, unless its failures in a row are reason enough. */
+  /** Ejects by a comparing rule, unless the failures in a row are reason enough. */
   eject(reached = true): number {
     return this.health.eject(this.now, reached, this.#rules, this.#random);
   }
 
-  /** When calls may be probes: those that can be repeated, and the others. */
+  /** The waits until a call that can be repeated, and any other, may be a probe. */
   due(within = 100_000): [number, number] {
     const first = (repeatable: boolean) => {
       for (let wait = 0; wait <= within; wait++)
@@ -74,13 +74,13 @@ class Call {
   }
 
   cancel(): void {
-    if (this.probe !== undefined) this.#patient.health.abandon(this.probe);
+    if (this.probe !== undefined) this.#patient.health.abandonProbe(this.probe);
   }
 
   /** True if it returns the instance. */
   succeed(): boolean {
     this.cancel();
-    return !this.outdated && this.#patient.health.succeed(this.#patient.now);
+    return !this.outdated && this.#patient.health.recordSuccess(this.#patient.now);
   }
 
   /** Gives the time of the ejection that it calls for. */
@@ -113,13 +113,13 @@ function compared(rules?: OutlierDetection): Patient {
 }
 
 describe('the state of an instance', () => {
-  it('is unknown until the first result, whatever calls are under way or were cancelled', () => {
+  it('the state of an instance is unknown until the first result, whatever calls are under way or were cancelled', () => {
     patient.begin();
     patient.begin().cancel();
     expect(patient.state).toBe('unknown');
   });
 
-  it('is healthy after a success and suspect after a failure, whatever it was before', () => {
+  it('the state of an instance is healthy after a success and suspect after a failure, whatever it was before', () => {
     patient.succeed();
     expect(patient.state).toBe('healthy');
     patient.fail();
@@ -131,7 +131,7 @@ describe('the state of an instance', () => {
     expect(other.state).toBe('suspect');
   });
 
-  it('is ejected with the fifth failure in a row; a success begins the count anew', () => {
+  it('the state of an instance is ejected with the fifth failure in a row; a success begins the count anew', () => {
     patient.fail(4);
     patient.succeed();
     expect(patient.fail(4)).toBeUndefined();
@@ -140,16 +140,19 @@ describe('the state of an instance', () => {
     expect([patient.state, patient.health.failing]).toEqual(['ejected', true]);
   });
 
-  it.each([['unknown'], ['healthy'], ['suspect']])('can turn from %s to ejected by comparison', (state) => {
-    if (state === 'healthy') patient.succeed();
-    if (state === 'suspect') patient.fail(4);
-    expect(patient.state).toBe(state);
-    expect(patient.eject()).toBe(30_000);
-    expect([patient.state, patient.health.failing]).toEqual(['ejected', false]);
-  });
+  it.each([['unknown'], ['healthy'], ['suspect']])(
+    'the state of an instance can turn from %s to ejected by comparison',
+    (state) => {
+      if (state === 'healthy') patient.succeed();
+      if (state === 'suspect') patient.fail(4);
+      expect(patient.state).toBe(state);
+      expect(patient.eject()).toBe(30_000);
+      expect([patient.state, patient.health.failing]).toEqual(['ejected', false]);
+    },
+  );
 
-  it('is never suspect or ejected without the rule of failures in a row, as with outlierDetection false', () => {
-    const spared = new Patient(outlierDetection(false));
+  it('the state of an instance is never suspect or ejected without the rule of failures in a row, as with outlierDetection false', () => {
+    const spared = new Patient(readOutlierDetectionOptions(false));
     spared.fail(1_000);
     expect(spared.state).toBe('unknown');
     spared.succeed();
@@ -157,7 +160,7 @@ describe('the state of an instance', () => {
     expect(spared.state).toBe('healthy');
   });
 
-  it('is healthy again with the first success of a probe', () => {
+  it('the state of an instance is healthy again with the first success of a probe', () => {
     for (const ejected of [failing(), compared()]) {
       ejected.now = ejected.health.dueAt;
       expect(ejected.succeed()).toBe(true);
@@ -169,8 +172,8 @@ describe('the state of an instance', () => {
   });
 });
 
-describe('a call on an ejected instance for want of another', () => {
-  it('is no probe before its time', () => {
+describe('a call on an ejected instance while there is no other', () => {
+  it('a call on an ejected instance is no probe before its time', () => {
     const ejected = failing();
     ejected.now = 999;
     expect(ejected.begin().probe).toBeUndefined();
@@ -178,7 +181,7 @@ describe('a call on an ejected instance for want of another', () => {
     expect(ejected.begin().probe).toBeDefined();
   });
 
-  it('returns an instance that failed by a success, and not one that was ejected by comparison', () => {
+  it('a call on an ejected instance returns an instance that failed by a success, and not one that was ejected by comparison', () => {
     const down = failing();
     expect(down.succeed()).toBe(true);
     expect(down.state).toBe('healthy');
@@ -189,14 +192,14 @@ describe('a call on an ejected instance for want of another', () => {
     expect(worse.succeed()).toBe(true);
   });
 
-  it('neither prolongs the ejection by a failure nor counts as another', () => {
+  it('a call on an ejected instance neither prolongs the ejection by a failure nor counts as another', () => {
     const down = failing();
     expect(down.fail(100)).toBeUndefined();
     expect(down.health.dueAt).toBe(1_000);
     expect(down.health.ejections).toBe(1);
   });
 
-  it('is one of five in a row that show an instance to be down which was ejected by comparison', () => {
+  it('a failed call on an ejected instance is one of five in a row that show it to be down after an ejection by comparison', () => {
     const worse = compared();
     worse.now = 500;
     expect(worse.fail(4)).toBeUndefined();
@@ -216,23 +219,26 @@ describe('a result of a call that began in an earlier generation', () => {
     'the new start': (patient) => patient.health.startAnew(patient.now),
   };
 
-  it.each(Object.entries(changes))('has no effect after %s', (_, change) => {
-    const calls = Array.from({ length: 20 }, () => patient.begin());
-    change(patient);
-    const before = [patient.state, patient.health.dueAt, patient.health.generation];
-    for (const [index, call] of calls.entries()) {
-      expect(call.outdated).toBe(true);
-      if (index % 2 === 0) call.fail();
-      else call.succeed();
-    }
-    expect([patient.state, patient.health.dueAt, patient.health.generation]).toEqual(before);
-  });
+  it.each(Object.entries(changes))(
+    'a result of a call that began in an earlier generation has no effect after %s',
+    (_, change) => {
+      const calls = Array.from({ length: 20 }, () => patient.begin());
+      change(patient);
+      const before = [patient.state, patient.health.dueAt, patient.health.generation];
+      for (const [index, call] of calls.entries()) {
+        expect(call.outdated).toBe(true);
+        if (index % 2 === 0) call.fail();
+        else call.succeed();
+      }
+      expect([patient.state, patient.health.dueAt, patient.health.generation]).toEqual(before);
+    },
+  );
 
-  it('has no effect if it is a probe and there was news since: its failure says nothing against the news', () => {
+  it('the result of a probe has no effect after a renewal: a failure of it says nothing against the renewal', () => {
     const ejected = failing();
     ejected.now = 1_000;
     const probe = ejected.begin();
-    ejected.health.expectWell(1_000);
+    ejected.health.allowProbe(1_000);
     expect(probe.fail()).toBeUndefined();
     expect(ejected.health.dueAt).toBe(1_000);
     expect(ejected.begin().probe).toBeDefined();
@@ -240,7 +246,7 @@ describe('a result of a call that began in an earlier generation', () => {
 });
 
 describe('a probe', () => {
-  it('is one at a time: no other call is one until it has ended', () => {
+  it('a probe is one at a time: no other call is a probe until it has ended', () => {
     const ejected = failing();
     ejected.now = 1_000;
     const probe = ejected.begin();
@@ -250,7 +256,7 @@ describe('a probe', () => {
     expect(ejected.begin().probe).toBeDefined();
   });
 
-  it('keeps others out for half a minute, and no longer if it never ends', () => {
+  it('a probe keeps others out for half a minute, and no longer if it never ends', () => {
     const ejected = failing();
     ejected.now = 1_000;
     ejected.begin();
@@ -264,7 +270,7 @@ describe('a probe', () => {
     expect(ejected.due()).toEqual([30_000, 30_000]);
   });
 
-  it('that ends too late makes no room for a third while the second is under way', () => {
+  it('a probe that ends too late makes no room for a third while the second is under way', () => {
     const ejected = failing();
     ejected.now = 1_000;
     const first = ejected.begin();
@@ -276,7 +282,7 @@ describe('a probe', () => {
     expect(ejected.begin().probe).toBeDefined();
   });
 
-  it('that fails ejects again, and its successor is outdated', () => {
+  it('a probe that fails ejects again, and its successor is outdated', () => {
     const ejected = failing();
     ejected.now = 1_000;
     const first = ejected.begin();
@@ -300,14 +306,14 @@ describe('the time of an ejection', () => {
     return waits;
   };
 
-  it('is a second for failures in a row, doubled by each failed probe up to ten', () => {
+  it('the time of an ejection is a second for failures in a row, doubled by each failed probe up to ten', () => {
     expect(times(patient, 7, () => patient.fail(5))).toEqual([
       1_000, 2_000, 4_000, 8_000, 10_000, 10_000, 10_000,
     ]);
     expect(patient.health.ejections).toBe(7);
   });
 
-  it('is 30 seconds by comparison, and as much longer each time, up to 300', () => {
+  it('the time of an ejection is 30 seconds by comparison, and as much longer each time, up to 300', () => {
     const waits = [];
     for (let ejection = 0; ejection < 12; ejection++) {
       waits.push(patient.eject());
@@ -318,15 +324,15 @@ describe('the time of an ejection', () => {
     expect(waits).toEqual([...grown, 300_000, 300_000]);
   });
 
-  it('is as the options say for both kinds of rules, where they are given', () => {
+  it('the time of an ejection is as the options say for both kinds of rules', () => {
     const options = { baseEjectionTime: 100, maxEjectionTime: 350 };
-    const down = new Patient(outlierDetection(options));
+    const down = new Patient(readOutlierDetectionOptions(options));
     expect(times(down, 4, () => down.fail(5))).toEqual([100, 200, 350, 350]);
-    const worse = new Patient(outlierDetection(options));
+    const worse = new Patient(readOutlierDetectionOptions(options));
     expect(times(worse, 5, () => worse.eject())).toEqual([100, 200, 300, 350, 350]);
   });
 
-  it('is counted anew where another kind of rule ejects', () => {
+  it('the time of an ejection is counted anew where another kind of rule ejects', () => {
     patient.eject();
     patient.now = 30_000;
     patient.succeed();
@@ -336,16 +342,16 @@ describe('the time of an ejection', () => {
     expect(patient.eject()).toBe(30_000);
   });
 
-  it('lies within a tenth above its due, so that clients do not probe in step, and never above the maximum', () => {
+  it('the time of an ejection lies within a tenth above its due, so that clients do not probe in step, and never above the maximum', () => {
     const waits = [0, 0.25, 0.5, 0.75, 0.999].map((chance) => new Patient(defaults, () => chance).fail(5));
     expect(waits[0]).toBe(1_000);
     expect(waits[2]).toBeCloseTo(1_050);
     expect(waits[4]).toBeCloseTo(1_099.9);
-    const late = new Patient(outlierDetection({ maxEjectionTime: 1_000 }), () => 0.999);
+    const late = new Patient(readOutlierDetectionOptions({ maxEjectionTime: 1_000 }), () => 0.999);
     expect(times(late, 3, () => late.fail(5))).toEqual([1_000, 1_000, 1_000]);
   });
 
-  it('shrinks by one ejection with each interval that the instance is well, and not while it is not', () => {
+  it('the time of an ejection shrinks by one ejection with each interval that the instance is well, and not while it is not', () => {
     fc.assert(
       fc.property(fc.integer({ min: 1, max: 9 }), fc.nat(60_000), (before, well) => {
         const flapping = new Patient();
@@ -361,7 +367,7 @@ describe('the time of an ejection', () => {
     );
   });
 
-  it('needs no longer to shrink after an outage of a day than after one of which the maximum tells', () => {
+  it('the time of an ejection needs no longer to shrink after an outage of a day than after one that just reached the maximum', () => {
     times(patient, 500, () => patient.fail(5));
     patient.succeed();
     patient.now += 5 * 10_000;
@@ -370,7 +376,7 @@ describe('the time of an ejection', () => {
 });
 
 describe('a call that cannot be repeated', () => {
-  it('may be the probe after half the wait again, and a second at most, if no other call was', () => {
+  it('a call that cannot be repeated may be the probe after half the wait again, and a second at most, if no other call was', () => {
     expect(failing().due()).toEqual([1_000, 1_500]);
     const again = failing();
     again.now = 1_000;
@@ -382,7 +388,7 @@ describe('a call that cannot be repeated', () => {
     expect(compared().due()).toEqual([30_000, 31_000]);
   });
 
-  it('may be the probe at once if the last call did not even reach the instance', () => {
+  it('a call that cannot be repeated may be the probe at once if the last call did not even reach the instance', () => {
     for (let failure = 0; failure < 5; failure++) patient.begin().fail(false);
     expect(patient.due()).toEqual([1_000, 1_000]);
     patient.now = 1_000;
@@ -391,26 +397,26 @@ describe('a call that cannot be repeated', () => {
   });
 });
 
-describe('news of an instance', () => {
-  it('makes it due at once if it is ejected, for any call, and changes nothing otherwise', () => {
+describe('a renewal of an instance', () => {
+  it('a renewal of an instance makes it due at once if it is ejected, for any call, and changes nothing otherwise', () => {
     for (const ejected of [failing(), compared()]) {
-      ejected.health.expectWell(7);
+      ejected.health.allowProbe(7);
       ejected.now = 7;
       expect(ejected.due()).toEqual([0, 0]);
       expect(ejected.state).toBe('ejected');
     }
     patient.fail();
     const { generation } = patient.health;
-    patient.health.expectWell(7);
+    patient.health.allowProbe(7);
     expect([patient.state, patient.health.generation]).toEqual(['suspect', generation]);
   });
 
-  it('lets no call probe beside a probe that is under way, and any call as soon as that has ended', () => {
+  it('a renewal of an instance lets no call probe beside a probe that is under way, and any call as soon as that has ended', () => {
     for (const end of ['succeed', 'fail', 'cancel'] as const) {
       const ejected = failing();
       ejected.now = 1_000;
       const early = ejected.begin();
-      ejected.health.expectWell(1_000);
+      ejected.health.allowProbe(1_000);
       expect(ejected.begin().probe).toBeUndefined();
       early[end]();
       expect([ejected.state, ...ejected.due()]).toEqual(['ejected', 0, 0]);
@@ -420,23 +426,23 @@ describe('news of an instance', () => {
     }
   });
 
-  it('leaves the ejection as long as ever if the probe fails', () => {
+  it('a renewal of an instance does not shorten its next ejection if the probe fails', () => {
     const ejected = failing();
-    ejected.health.expectWell(0);
+    ejected.health.allowProbe(0);
     expect(ejected.fail()).toBe(2_000);
     expect(ejected.health.failing).toBe(true);
   });
 });
 
 describe('an instance that starts anew', () => {
-  it('is unknown, and its failures are forgotten', () => {
+  it('an instance that starts anew is unknown, and its failures are forgotten', () => {
     patient.fail(4);
     patient.health.startAnew(0);
     expect(patient.state).toBe('unknown');
     expect(patient.fail(4)).toBeUndefined();
   });
 
-  it('is due at once if it is ejected, and fails as if for the first time', () => {
+  it('an instance that starts anew is due at once if it is ejected, and fails as if for the first time', () => {
     const ejected = failing();
     ejected.now = 1_000;
     ejected.fail();
@@ -449,7 +455,7 @@ describe('an instance that starts anew', () => {
     expect(ejected.succeed()).toBe(true);
   });
 
-  it('gets one probe, though a probe of the process before is still under way', () => {
+  it('an instance that starts anew gets one probe, though a probe of the earlier process is still under way', () => {
     const ejected = failing();
     ejected.now = 1_000;
     const early = ejected.begin();
@@ -476,7 +482,7 @@ interface ModelCall {
   probe: object | undefined;
 }
 
-/** What the health of an instance promises, told as plainly as can be: it remembers every result of its generation. */
+/** A plain model of the health of an instance, which remembers every result of its generation. */
 class Model {
   readonly settings: Settings;
   now = 0;
@@ -617,13 +623,13 @@ const command: fc.Arbitrary<Command> = fc.oneof(
   },
 );
 
-it('the health of an instance does what its model does, whatever calls begin and end in whatever order', () => {
+it('the health of an instance does what its model does, whatever calls begin and end in any order', () => {
   const seen = new Set<string>();
   fc.assert(
     fc.property(settings, fc.array(command, { maxLength: 80, size: 'max' }), (chosen, commands) => {
       const model = new Model(chosen);
       const { chance, ...options } = chosen;
-      const patient = new Patient(outlierDetection(options), () => chance);
+      const patient = new Patient(readOutlierDetectionOptions(options), () => chance);
       const { health } = patient;
       const running: { model: ModelCall; call: Call }[] = [];
       for (const next of commands) {
@@ -642,7 +648,7 @@ it('the health of an instance does what its model does, whatever calls begin and
           patient.eject();
         } else if (next.do === 'news') {
           model.news();
-          health.expectWell(patient.now);
+          health.allowProbe(patient.now);
         } else if (next.do === 'start anew') {
           model.startAnew();
           health.startAnew(patient.now);

@@ -15,7 +15,7 @@ async function due(options: object = {}): Promise<World> {
 }
 
 describe('the beginning of a response', () => {
-  it('returns an instance by a probe whose body is still under way', async () => {
+  it('the beginning of a response returns an instance by a probe whose body is still under way', async () => {
     const fleet = await due();
     const lease = fleet.acquireOn('a');
     expect(lease.probe).toBe(true);
@@ -29,7 +29,7 @@ describe('the beginning of a response', () => {
     expect(lease.candidate.inFlight).toBe(0);
   });
 
-  it('counts once, and the end of the body, however it ends, does not count again', async () => {
+  it('the beginning of a response counts once, and the end of the body, however it ends, does not count again', async () => {
     for (const end of [{}, { error }, { cancelled: true }]) {
       const fleet = await due();
       const lease = fleet.acquireOn('a');
@@ -43,7 +43,7 @@ describe('the beginning of a response', () => {
     }
   });
 
-  it('says nothing of a call that is no probe: its end does', async () => {
+  it('the beginning of a response says nothing of a call that is no probe: its end does', async () => {
     const fleet = await world(['a', 'b'], { strategy: inTurn, outlierDetection });
     const lease = fleet.acquireOn('a');
     fleet.fail('a', 1);
@@ -52,7 +52,7 @@ describe('the beginning of a response', () => {
     expect(fleet.told.at(-1)).toBe('eject a');
   });
 
-  it('says nothing of a probe that is outdated', async () => {
+  it('the beginning of a response says nothing of a probe that is outdated', async () => {
     const fleet = await due();
     const lease = fleet.acquireOn('a');
     await fleet.leave('a');
@@ -62,7 +62,7 @@ describe('the beginning of a response', () => {
 });
 
 describe('a probe', () => {
-  it('whose end proves nothing, or whose caller gave up, makes room for the next', async () => {
+  it('a probe that is inconclusive or cancelled makes room for the next', async () => {
     for (const end of [{ cancelled: true }, { inconclusive: true }]) {
       const fleet = await due();
       const lease = fleet.acquire();
@@ -74,7 +74,7 @@ describe('a probe', () => {
     }
   });
 
-  it('should be given up after ten times the usual latency, a second at least; no other call should', async () => {
+  it('a probe should be given up after ten times the mean latency, a second at least; no other call should', async () => {
     const fleet = await world(['a', 'b'], { outlierDetection: { consecutiveFailures: 1 } });
     const probe = () => {
       fleet.fail('a', 1);
@@ -89,7 +89,7 @@ describe('a probe', () => {
     expect(probe().probeTimeout).toBeCloseTo(2_500, 0);
   });
 
-  it('has a limit of its own as well if it explores an instance whose latest call failed', async () => {
+  it('a call that explores an instance whose latest call failed has a probe timeout as well', async () => {
     const fleet = await world(['a', 'b']);
     for (const id of ['a', 'b']) fleet.acquireOn(id).release({ latency: 10 });
     fleet.fail('a', 1);
@@ -102,7 +102,7 @@ describe('a probe', () => {
 });
 
 describe('the candidates of a lease', () => {
-  it('are all that calls go to, as they change', async () => {
+  it('the candidates of a lease are all instances that calls go to, as they change', async () => {
     const fleet = await world(['a', 'b']);
     const lease = fleet.acquire();
     const ids = () => lease.candidates.map(({ instance: { instanceId } }) => instanceId);
@@ -113,18 +113,18 @@ describe('the candidates of a lease', () => {
   });
 });
 
-describe('a call that was given up', () => {
+describe('a cancelled call of a long time', () => {
   const outlierDetection = { consecutiveFailures: 1 };
   const error = new Error('its time is over');
 
-  /** The usual latency is 20 ms. */
+  /** The mean latency is 20 ms. */
   async function known(): Promise<World> {
     const fleet = await world(['a', 'b'], { outlierDetection });
     for (const id of ['a', 'b']) fleet.acquireOn(id).release({ latency: 20 });
     return fleet;
   }
 
-  it('is a failure of its instance if its time was over after ten times the usual latency', async () => {
+  it('a cancelled call is a failure of its instance if it ran out of time after ten times the mean latency', async () => {
     const fleet = await known();
     expect(fleet.acquireOn('a').release({ cancelled: true, error, latency: 199 })).toBe('inconclusive');
     expect(fleet.acquireOn('a').release({ cancelled: true, latency: 10_000 })).toBe('inconclusive');
@@ -133,13 +133,13 @@ describe('a call that was given up', () => {
     expect(fleet.ejections).toMatchObject([{ reason: 'consecutive-failures', error }]);
   });
 
-  it('is none while no usual latency is known', async () => {
+  it('a cancelled call is no failure while no mean latency is known', async () => {
     const fleet = await world(['a', 'b'], { outlierDetection });
     fleet.acquireOn('a').release({ cancelled: true, error, latency: 10_000 });
     expect(fleet.ejections).toEqual([]);
   });
 
-  it('is a failed probe after as long, whoever gave it up: the next one waits', async () => {
+  it('a cancelled probe has failed after ten times the mean latency, and the next one waits', async () => {
     const fleet = await known();
     fleet.fail('a', 1);
     vi.advanceTimersByTime(1_100);

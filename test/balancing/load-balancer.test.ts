@@ -1,11 +1,8 @@
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { seeded } from '../../bench/support/seeded.ts';
 import type { CallResult } from '../../src/balancing/lease.ts';
-import {
-  LoadBalancer,
-  type LoadBalancerEvents,
-  type LoadBalancerOptions,
-} from '../../src/balancing/load-balancer.ts';
+import { LoadBalancer, type LoadBalancerEvents } from '../../src/balancing/load-balancer.ts';
+import type { LoadBalancerOptions } from '../../src/balancing/load-balancer-options.ts';
 import type { BalancingStrategy, Candidate, PickRequest } from '../../src/balancing/strategy.ts';
 import { InMemoryServiceDiscovery } from '../../src/discovery/in-memory-service-discovery.ts';
 import type { InstanceListener, ServiceDiscovery } from '../../src/discovery/service-discovery.ts';
@@ -34,15 +31,15 @@ fakeTimeAndChance();
 
 const error = new Error('down');
 
-/** A discovery that answers and tells what the test says, when it says so. */
+/** A discovery whose reads end, and whose lists are pushed, when the test says so. */
 function discoveryByHand() {
   const asked: Deferred<readonly ServiceInstance[]>[] = [];
   const watching = new Set<InstanceListener>();
   const discovery = {
     instances: () => {
-      const answer = defer<readonly ServiceInstance[]>();
-      asked.push(answer);
-      return answer.promise;
+      const reading = defer<readonly ServiceInstance[]>();
+      asked.push(reading);
+      return reading.promise;
     },
     watch: (_name: string, listener: InstanceListener) => {
       watching.add(listener);
@@ -60,7 +57,7 @@ function discoveryByHand() {
 }
 
 describe('the first call to a service', () => {
-  it('waits for the discovery, and the ones after it for nothing', async () => {
+  it('the first call to a service waits for the discovery, and the ones after it for nothing', async () => {
     const { balancer, asked } = discoveryByHand();
     const first = follow(balancer.acquire(service));
     await flush();
@@ -74,7 +71,7 @@ describe('the first call to a service', () => {
     expect(asked).toHaveLength(1);
   });
 
-  it('asks the discovery once, however many wait for it, each service for itself', async () => {
+  it('the first call to a service asks the discovery once, however many calls wait, for each service by itself', async () => {
     const { balancer, asked, watching } = discoveryByHand();
     const calls = [
       follow(balancer.acquire(service)),
@@ -90,7 +87,7 @@ describe('the first call to a service', () => {
     expect(calls.map(({ outcome }) => outcome?.ok)).toEqual([true, true, true]);
   });
 
-  it('goes by what the discovery tells meanwhile, which is newer than what it answers', async () => {
+  it('the first call to a service goes by a list that the discovery pushes meanwhile, which is newer than the one it reads', async () => {
     const { balancer, asked, push } = discoveryByHand();
     const call = follow(balancer.acquire(service));
     await flush();
@@ -100,7 +97,7 @@ describe('the first call to a service', () => {
     expect(call.outcome).toMatchObject({ value: { instance: { instanceId: 'new' } } });
   });
 
-  it('fails with the reason if the discovery does; the next one asks again, and nothing is watched between', async () => {
+  it('the first call to a service fails with the reason if the discovery does; the next one asks again, and nothing is watched between', async () => {
     const { balancer, asked, watching } = discoveryByHand();
     const calls = [follow(balancer.acquire(service)), follow(balancer.getInstance(service))];
     await flush();
@@ -120,7 +117,7 @@ describe('the first call to a service', () => {
     expect(watching.size).toBe(1);
   });
 
-  it('goes by what the discovery has told though it then fails, and each join is told once', async () => {
+  it('the first call to a service goes by a list that was pushed though the read then fails, and each join is emitted once', async () => {
     const { balancer, asked, watching, push } = discoveryByHand();
     const joined: string[] = [];
     balancer.on('join', (event) => joined.push(event.instance.instanceId));
@@ -135,7 +132,7 @@ describe('the first call to a service', () => {
     expect([asked.length, watching.size]).toEqual([1, 1]);
   });
 
-  it('fails for want of instances if the discovery is closed, and says that it is', async () => {
+  it('the first call to a service fails without instances if the discovery is closed, and says that it is', async () => {
     const discovery = new InMemoryServiceDiscovery();
     await discovery.close();
     expect(await rejectionOf(new LoadBalancer({ discovery }).acquire(service))).toMatchObject({
@@ -146,7 +143,7 @@ describe('the first call to a service', () => {
 });
 
 describe('a service without instances', () => {
-  it('is an error that names it for acquire, and undefined for getInstance and tryAcquire', async () => {
+  it('a service without instances is an error that names it for acquire, and undefined for getInstance and tryAcquire', async () => {
     const { balancer } = await world([]);
     const failure = await rejectionOf(balancer.acquire(service));
     expect(failure).toBeInstanceOf(NoInstanceError);
@@ -156,7 +153,7 @@ describe('a service without instances', () => {
     expect(balancer.tryAcquire(service)).toBeUndefined();
   });
 
-  it('has one as soon as one registers, and none when the last has left', async () => {
+  it('a service without instances has one as soon as one registers, and none when the last has left', async () => {
     const { balancer, join, leave } = await world([]);
     await join('a');
     expect((await balancer.acquire(service)).instance.instanceId).toBe('a');
@@ -166,7 +163,7 @@ describe('a service without instances', () => {
   });
 });
 
-it('what happens in one service does not touch another, even on the same address', async () => {
+it('an ejection in one service does not touch another service, even on the same address', async () => {
   const origins = ['http://10.0.0.1:80', 'http://10.0.0.2:80', 'http://10.0.0.3:80'];
   const discovery = new StaticServiceDiscovery({ users: origins, orders: origins });
   const outlierDetection = { consecutiveFailures: 1 };
@@ -182,8 +179,8 @@ it('what happens in one service does not touch another, even on the same address
   expect(picked.size).toBe(3);
 });
 
-describe('the strategy', () => {
-  it.each(strategies)('%s gives every instance calls, and no other', async (strategy) => {
+describe('the strategy option', () => {
+  it.each(strategies)('the strategy %s gives calls to every instance, and to no other', async (strategy) => {
     const fleet = await world(['a', 'b', 'c'], { strategy });
     const leases = Array.from({ length: 300 }, (_, call) => fleet.acquire({ hashKey: `user ${call}` }));
     const shares = tally(leases.map((lease) => lease.instance.instanceId));
@@ -191,13 +188,13 @@ describe('the strategy', () => {
     expect(Math.min(...Object.values(shares))).toBeGreaterThan(40);
   });
 
-  it('avoids a slow instance unless told otherwise', async () => {
+  it('a balancer avoids a slow instance by default', async () => {
     const fleet = await world(['slow', 'quick', 'other']);
     const shares = traffic(fleet, 1_000, (id) => ({ takes: id === 'slow' ? 100 : 5 }));
     expect(shares.slow).toBeLessThan(100);
   });
 
-  it('of your own is told the candidates and the call, and is made anew when they change', async () => {
+  it('a custom strategy gets the candidates and the request, and makes a new picker when they change', async () => {
     const made: string[][] = [];
     const requests: Partial<PickRequest>[] = [];
     const last: BalancingStrategy = (candidates) => {
@@ -218,7 +215,7 @@ describe('the strategy', () => {
     expect(withoutSample).toEqual([['a'], ['a', 'b'], ['a', 'b', 'c']]);
   });
 
-  it('of your own sees the load and the latency of each', async () => {
+  it('a custom strategy sees the load and the latency of each candidate', async () => {
     let seen: readonly Candidate[] = [];
     const fleet = await world(['a', 'b'], {
       strategy: (candidates, context) => {
@@ -234,13 +231,13 @@ describe('the strategy', () => {
     expect(seen[1]!.latencyAt(30)).toBe(30);
   });
 
-  it('of your own that finds nothing means that there is no instance', async () => {
+  it('a custom strategy that picks nothing means that there is no instance', async () => {
     const { balancer } = await world(['a'], { strategy: () => () => undefined });
     await expect(balancer.acquire(service)).rejects.toThrow(NoInstanceError);
     expect(await balancer.getInstance(service)).toBeUndefined();
   });
 
-  it('that makes no picker of the instances of one service fails the calls to that service alone', async () => {
+  it('a custom strategy that makes no picker for one service fails the calls to that service alone', async () => {
     const discovery = new StaticServiceDiscovery({ users: ['http://10.0.0.1'], orders: ['http://10.0.0.2'] });
     let broken = true;
     const strategy: BalancingStrategy = (candidates) => {
@@ -258,7 +255,7 @@ describe('the strategy', () => {
   });
 });
 
-describe('the source of chance', () => {
+describe('the random option', () => {
   /** What a balancer does over a while, with a failing instance, joins and leaves. */
   async function course(strategy: (typeof strategies)[number], seed: number): Promise<unknown[]> {
     const fleet = await world([instance('a', { weight: 3 }), 'b', 'c', 'd'], {
@@ -274,7 +271,7 @@ describe('the source of chance', () => {
   }
 
   it.each(strategies)(
-    'can be given: the same seed makes the same choices, and no other is asked (%s)',
+    'the random option with the same seed makes the same picks, and no other source is asked (%s)',
     async (strategy) => {
       Math.random = () => {
         throw new Error('chance');
@@ -285,7 +282,7 @@ describe('the source of chance', () => {
     },
   );
 
-  it('is given to a strategy of your own', async () => {
+  it('the random option is given to a custom strategy', async () => {
     const random = () => 0.7;
     const seen: number[] = [];
     await world(['a'], {
@@ -310,7 +307,7 @@ describe('an instance that is registered again', () => {
     return { ...fleet, renewals };
   }
 
-  it('by another process is told to have restarted, with its candidate', async () => {
+  it('a balancer emits renew with reason restarted for an instance that another process registers again', async () => {
     const fleet = await renewing();
     const { candidate } = fleet.acquireOn('a');
     await fleet.join('a', { registeredAt: 5 });
@@ -324,7 +321,7 @@ describe('an instance that is registered again', () => {
     expect(fleet.told.slice(-1)).toEqual(['renew a']);
   });
 
-  it('as healthy, having been unhealthy, is told to be; as anything else it is not', async () => {
+  it('a balancer emits renew with reason healthy only if the status changes from unhealthy to healthy', async () => {
     const fleet = await renewing();
     for (const status of ['unhealthy', 'unknown', 'healthy', 'unhealthy', 'unhealthy'] as const) {
       await fleet.join('a', { status });
@@ -339,7 +336,7 @@ describe('an instance that is registered again', () => {
     ['another process', { registeredAt: 5 }],
     ['healthy', { status: 'healthy' }],
   ] as const)(
-    'as %s is due at once if it is ejected, for a call that cannot be repeated too',
+    'an ejected instance that is registered as %s is due at once, for a call that cannot be repeated too',
     async (_, details) => {
       const fleet = await renewing();
       fleet.fail('a', 2);
@@ -353,7 +350,7 @@ describe('an instance that is registered again', () => {
     },
   );
 
-  it('as healthy lets no second probe begin beside one under way, which may fail without harm', async () => {
+  it('an instance that is registered as healthy gets no second probe beside one under way, which may fail without harm', async () => {
     const fleet = await renewing();
     fleet.fail('a', 2);
     vi.advanceTimersByTime(11_000);
@@ -369,7 +366,7 @@ describe('an instance that is registered again', () => {
     expect(fleet.ejections).toHaveLength(1);
   });
 
-  it('by another process lets a probe begin beside one of the process before', async () => {
+  it('an instance that another process registers gets a probe beside one of the earlier process', async () => {
     const fleet = await renewing();
     fleet.fail('a', 2);
     vi.advanceTimersByTime(11_000);
@@ -382,7 +379,7 @@ describe('an instance that is registered again', () => {
     expect(fleet.told.at(-1)).toBe('return a');
   });
 
-  it('by another process has nothing of the latency and the failures of the one before', async () => {
+  it('an instance that another process registers has nothing of the latency and the failures of the earlier one', async () => {
     const fleet = await renewing();
     fleet.acquireOn('a').release({ latency: 5_000 });
     fleet.fail('a', 1);
@@ -396,7 +393,7 @@ describe('an instance that is registered again', () => {
     expect(fleet.ejections).toHaveLength(1);
   });
 
-  it('counts for nothing any more once it has left, though a call on it ends while others are told of that', async () => {
+  it('an instance that has left counts for nothing, though a call on it ends while its leave is emitted', async () => {
     const { balancer, asked, watching } = discoveryByHand();
     const resolving = balancer.getInstance(service);
     await flush();
@@ -419,7 +416,7 @@ describe('an instance that is registered again', () => {
     expect(returned).toEqual(['b']);
   });
 
-  it('as healthy has its latency and failures still', async () => {
+  it('an instance that is registered as healthy keeps its latency and failures', async () => {
     const fleet = await renewing();
     fleet.acquireOn('a').release({ latency: 5_000 });
     fleet.fail('a', 1);
@@ -432,7 +429,7 @@ describe('an instance that is registered again', () => {
   });
 });
 
-describe('a discovery that can look again', () => {
+describe('a discovery with refresh()', () => {
   /** A balancer whose discovery counts how often it is asked to. */
   async function refreshing(...ids: string[]) {
     const refreshed: string[] = [];
@@ -448,7 +445,7 @@ describe('a discovery that can look again', () => {
     return { balancer: new LoadBalancer({ discovery }), discovery, refreshed };
   }
 
-  it('is asked to when a call got no response, not when the response was a failure or the call proves nothing', async () => {
+  it('a discovery is asked to refresh when a call got no response, not when the response was a failure or the call is inconclusive', async () => {
     const { balancer, refreshed } = await refreshing('a', 'b');
     const details = { serviceName: service, instanceId: 'a' };
     const ends = async (result: CallResult) => (await balancer.acquire(service)).release(result);
@@ -465,7 +462,7 @@ describe('a discovery that can look again', () => {
     expect(refreshed).toEqual([service, service, service]);
   });
 
-  it('is asked to when there is no instance, or none that is selected', async () => {
+  it('a discovery is asked to refresh when there is no instance, or none that is selected', async () => {
     const { balancer, refreshed } = await refreshing();
     await rejectionOf(balancer.acquire(service));
     expect(refreshed).toEqual([service]);
@@ -474,7 +471,7 @@ describe('a discovery that can look again', () => {
     expect(other.refreshed).toEqual([service]);
   });
 
-  it('is asked nothing once the balancer is closed', async () => {
+  it('a discovery is asked nothing once the balancer is closed', async () => {
     const { balancer, refreshed } = await refreshing('a');
     const lease = await balancer.acquire(service);
     balancer.close();
@@ -495,7 +492,7 @@ describe('a discovery that can look again', () => {
         throw error;
       },
     ],
-  ])('disturbs nothing if it %s, and the process is warned', async (_, refresh) => {
+  ])('a refresh() that %s disturbs nothing, and the process is warned', async (_, refresh) => {
     const warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => {});
     const { balancer, discovery } = await refreshing('a');
     discovery.refresh = refresh;
@@ -509,7 +506,7 @@ describe('a discovery that can look again', () => {
     expect(lease.candidate.inFlight).toBe(0);
   });
 
-  it('need not be able to', async () => {
+  it('a discovery needs no refresh()', async () => {
     const { balancer, discovery } = await refreshing('a');
     discovery.refresh = undefined;
     expect((await balancer.acquire(service)).release({ error })).toBe('recorded');
@@ -517,7 +514,7 @@ describe('a discovery that can look again', () => {
 });
 
 describe('a listener that throws', () => {
-  it('disturbs neither the balancer nor the other listeners', async () => {
+  it('a listener that throws disturbs neither the balancer nor the other listeners', async () => {
     const warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => {});
     const fleet = await world(['a', 'b', 'c'], {
       strategy: inTurn,
@@ -542,7 +539,7 @@ describe('a listener that throws', () => {
 });
 
 describe('a balancer that is closed', () => {
-  it('gives no more instances, and says why', async () => {
+  it('a balancer that is closed gives no more instances, and says why', async () => {
     const { balancer } = await world(['a']);
     balancer.close();
     balancer.close();
@@ -552,7 +549,7 @@ describe('a balancer that is closed', () => {
     expect(balancer.tryAcquire(service)).toBeUndefined();
   });
 
-  it('watches no service any more, and leaves the discovery open', async () => {
+  it('a balancer that is closed watches no service any more, and leaves the discovery open', async () => {
     const { balancer, asked, watching } = discoveryByHand();
     for (const [index, name] of [service, 'order-service'].entries()) {
       const call = balancer.acquire(name);
@@ -574,7 +571,7 @@ describe('a balancer that is closed', () => {
     await discovery.register(instance('a'));
   });
 
-  it('while the discovery is asked watches nothing from then on, and gives nothing once that has answered', async () => {
+  it('a balancer that is closed while the discovery reads watches nothing from then on, and gives nothing after the read', async () => {
     const { balancer, asked, watching } = discoveryByHand();
     const call = follow(balancer.acquire(service));
     await flush();
@@ -586,7 +583,7 @@ describe('a balancer that is closed', () => {
     expect(watching.size).toBe(0);
   });
 
-  it('takes back the places that it had given', async () => {
+  it('a balancer that is closed takes back its leases', async () => {
     const { balancer, acquire } = await world(['a']);
     const lease = acquire();
     balancer.close();
@@ -614,13 +611,13 @@ describe('the options of a balancer', () => {
     ['duration', { discovery, slowStart: { duration: -1 } }, RangeError],
     ['random', { discovery, random: 4 }, TypeError],
     ['strategie', { discovery, strategie: 'random' }, TypeError],
-  ])('%s: a wrong one is named (%#)', (option, options, kind) => {
+  ])('a wrong option %s of a balancer is named in the error (%#)', (option, options, kind) => {
     const make = () => new LoadBalancer(options as unknown as LoadBalancerOptions);
     expect(make).toThrow(kind);
     expect(make).toThrow(option);
   });
 
-  it('a strategy that is not known: the error says which are', () => {
+  it('the error for an unknown strategy lists the known ones', () => {
     const make = () => new LoadBalancer({ discovery, strategy: 'fastest' as 'random' });
     for (const name of strategies) expect(make).toThrow(name);
     expect(make).toThrow("'fastest'");
@@ -628,7 +625,7 @@ describe('the options of a balancer', () => {
 });
 
 describe('a service that is likely to be well again', () => {
-  it('has its ejected instances probed by the next calls, if its balancer is told so', async () => {
+  it('allowProbes() lets the next calls probe the ejected instances of a service', async () => {
     const { balancer, fail, picks } = await world(['a', 'b'], {
       outlierDetection: { consecutiveFailures: 1 },
     });
@@ -672,7 +669,7 @@ describe('services without instances', () => {
 
   const users = () => [toInstance({ serviceName: 'users', host: '10.0.0.1', port: 1 })];
 
-  it('are watched while they are among the latest 500 that were asked for, also when many are at once', async () => {
+  it('services without instances are watched while they are among the 500 used last, also when many are used at once', async () => {
     const { watched, ask, most } = counted();
     await Promise.all(Array.from({ length: MANY }, (_, index) => ask(`nobody-${index}`)));
     for (let index = 0; index < MANY; index++) await ask(`later-${index}`);
@@ -681,7 +678,7 @@ describe('services without instances', () => {
     expect(watched.has('later-0')).toBe(false);
   });
 
-  it('never cost a service that has instances its watch, nor one its first call', async () => {
+  it('services without instances never cost a service with instances its watch, nor its first call', async () => {
     const { watched, ask, push, most } = counted();
     push('users', users());
     const first = Array.from({ length: MANY }, (_, index) => ask(`nobody-${index}`));
@@ -692,7 +689,7 @@ describe('services without instances', () => {
     expect(most()).toBeLessThanOrEqual(501);
   });
 
-  it('are forgotten ten minutes after they were asked for last, and found again', async () => {
+  it('services without instances are forgotten ten minutes after their last use, and found again', async () => {
     vi.useFakeTimers();
     const { watched, ask, push } = counted();
     expect(await ask('users')).toBe(false);
@@ -708,7 +705,7 @@ describe('services without instances', () => {
     expect(watched.has('users')).toBe(true);
   });
 
-  it('are kept as soon as one has instances, and again bounded when it has none any more', async () => {
+  it('a service is kept as soon as it has instances, and is bounded again when it has none', async () => {
     vi.useFakeTimers();
     const { watched, ask, push } = counted();
     await ask('users');
@@ -721,14 +718,14 @@ describe('services without instances', () => {
     expect(watched.has('users')).toBe(false);
   });
 
-  it('under what is no name are not asked for at all', async () => {
+  it('a service whose name is invalid is not looked up at all', async () => {
     const { discovery, ask } = counted();
     expect(await ask('no name')).toBe(false);
     expect(discovery.instances).not.toHaveBeenCalled();
     expect(discovery.watch).not.toHaveBeenCalled();
   });
 
-  it('hold no timer once the balancer is closed', async () => {
+  it('services without instances hold no timer once the balancer is closed', async () => {
     vi.useFakeTimers();
     const { balancer, watched, ask } = counted();
     await ask('users');

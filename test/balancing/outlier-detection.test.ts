@@ -2,11 +2,11 @@ import fc from 'fast-check';
 import { describe, expect, it, vi } from 'vitest';
 import type { Lease } from '../../src/balancing/lease.ts';
 import {
-  Conduct,
   type EjectionTime,
+  findOutliers,
+  IntervalStats,
   type OutlierDetectionOptions,
-  outlierDetection,
-  outliersAmong,
+  readOutlierDetectionOptions,
 } from '../../src/balancing/outlier-detection.ts';
 import { fakeTimeAndChance, inTurn, strategies, tally, type World, world } from './helpers.ts';
 
@@ -26,7 +26,7 @@ async function ejected(others = ['b', 'c'], options = quick): Promise<World> {
 const endEjection = ({ ejections }: World) => vi.advanceTimersByTime(Math.ceil(ejections.at(-1)!.duration));
 
 describe('an instance that fails', () => {
-  it('is passed over from its fifth failure in a row on, for 1 to 1.1 seconds, and that is told', async () => {
+  it('an instance that fails is passed over from its fifth failure in a row on, for 1 to 1.1 seconds, and eject is emitted', async () => {
     const fleet = await world(['a', 'b', 'c'], { strategy: inTurn });
     fleet.fail('a', 4);
     expect(fleet.ejections).toEqual([]);
@@ -42,7 +42,7 @@ describe('an instance that fails', () => {
     expect(fleet.picks(3)).toContain('a');
   });
 
-  it('stays if a success comes between its failures', async () => {
+  it('an instance that fails stays if a success comes between its failures', async () => {
     const fleet = await world(['a', 'b'], { strategy: inTurn });
     for (let round = 0; round < 20; round++) {
       fleet.fail('a', 4);
@@ -51,7 +51,7 @@ describe('an instance that fails', () => {
     expect(fleet.ejections).toEqual([]);
   });
 
-  it('stays if the callers gave up, which neither counts as a failure nor as a success', async () => {
+  it('an instance stays if its calls were cancelled, which counts neither as a failure nor as a success', async () => {
     const fleet = await world(['a', 'b'], { strategy: inTurn });
     fleet.fail('a', 20, { cancelled: true });
     expect(fleet.ejections).toEqual([]);
@@ -61,14 +61,14 @@ describe('an instance that fails', () => {
     expect(fleet.told.at(-1)).toBe('eject a');
   });
 
-  it('is never passed over with outlierDetection false', async () => {
+  it('an instance that fails is never passed over with outlierDetection false', async () => {
     const fleet = await world(['a', 'b', 'c'], { strategy: inTurn, outlierDetection: false });
     fleet.fail('a', 1_000);
     expect(fleet.ejections).toEqual([]);
     expect(tally(fleet.picks(9))).toEqual({ a: 3, b: 3, c: 3 });
   });
 
-  it('that reports any error, even null, has failed', async () => {
+  it('a call that reports any error, even null, has failed', async () => {
     const fleet = await world(['a', 'b'], { strategy: inTurn, outlierDetection: quick });
     fleet.fail('a', 2, { error: null });
     expect(fleet.ejections).toMatchObject([{ error: null }]);
@@ -76,7 +76,7 @@ describe('an instance that fails', () => {
 });
 
 describe('an instance whose ejection is over', () => {
-  it('gets one call at a time until one ends', async () => {
+  it('an instance whose ejection is over gets one call at a time until one ends', async () => {
     const fleet = await ejected();
     endEjection(fleet);
     const leases = Array.from({ length: 30 }, () => fleet.acquire());
@@ -84,7 +84,7 @@ describe('an instance whose ejection is over', () => {
     expect(fleet.told).not.toContain('return a');
   });
 
-  it('is back with its shares as soon as that call ends well', async () => {
+  it('an instance returns with its share of the calls as soon as its probe succeeds', async () => {
     const fleet = await ejected();
     endEjection(fleet);
     fleet.acquireOn('a').release();
@@ -94,7 +94,7 @@ describe('an instance whose ejection is over', () => {
     expect(fleet.ejections).toHaveLength(1);
   });
 
-  it('is ejected again by that one call, twice as long each time up to the maximum', async () => {
+  it('an instance is ejected again by a failed probe, twice as long each time up to the maximum', async () => {
     const fleet = await ejected();
     for (let probe = 0; probe < 4; probe++) {
       endEjection(fleet);
@@ -108,7 +108,7 @@ describe('an instance whose ejection is over', () => {
     expect(fleet.picks(20)).not.toContain('a');
   });
 
-  it('is ejected for longer if it fails soon after its return, and as at first after it was well for long', async () => {
+  it('an instance whose ejection is over is ejected for longer if it fails soon after its return, and as at first after it was well for long', async () => {
     const fleet = await ejected();
     endEjection(fleet);
     fleet.acquireOn('a').release();
@@ -123,7 +123,7 @@ describe('an instance whose ejection is over', () => {
     expect(fleet.ejections.at(-1)!.duration).toBeLessThanOrEqual(1_100);
   });
 
-  it('gets the next call instead if the caller of the first gave up', async () => {
+  it('an instance whose ejection is over gets the next call as its probe if the first was cancelled', async () => {
     const fleet = await ejected();
     endEjection(fleet);
     fleet.acquireOn('a').release({ cancelled: true });
@@ -132,7 +132,7 @@ describe('an instance whose ejection is over', () => {
     expect(fleet.told.at(-1)).toBe('return a');
   });
 
-  it('gets another call after half a minute if the first never ends', async () => {
+  it('an instance whose ejection is over gets another call after half a minute if the first never ends', async () => {
     const fleet = await ejected();
     endEjection(fleet);
     fleet.acquireOn('a');
@@ -148,7 +148,7 @@ describe('a call that was under way when its instance was ejected', () => {
   const endings = { fails: { error }, 'ends well': {} };
 
   it.each(Object.entries(endings))(
-    'and %s neither ends the ejection nor makes it longer',
+    'a call that began before the ejection of its instance and %s neither ends the ejection nor makes it longer',
     async (_, result) => {
       const fleet = await world(['a', 'b', 'c'], { strategy: inTurn, outlierDetection: quick });
       const old = Array.from({ length: 10 }, () => fleet.acquireOn('a'));
@@ -160,37 +160,43 @@ describe('a call that was under way when its instance was ejected', () => {
     },
   );
 
-  it.each(Object.entries(endings))('and %s only after its return is not counted', async (_, result) => {
-    const fleet = await world(['a', 'b', 'c'], { strategy: inTurn, outlierDetection: quick });
-    const old = Array.from({ length: 10 }, () => fleet.acquireOn('a'));
-    fleet.fail('a', 2);
-    endEjection(fleet);
-    fleet.acquireOn('a').release();
-    fleet.fail('a', 1);
-    for (const lease of old) expect(lease.release(result)).toBe('outdated');
-    expect(fleet.ejections).toHaveLength(1);
-    fleet.fail('a', 1);
-    expect(fleet.ejections).toHaveLength(2);
-  });
+  it.each(Object.entries(endings))(
+    'a call that began before the ejection of its instance and %s only after its return is not counted',
+    async (_, result) => {
+      const fleet = await world(['a', 'b', 'c'], { strategy: inTurn, outlierDetection: quick });
+      const old = Array.from({ length: 10 }, () => fleet.acquireOn('a'));
+      fleet.fail('a', 2);
+      endEjection(fleet);
+      fleet.acquireOn('a').release();
+      fleet.fail('a', 1);
+      for (const lease of old) expect(lease.release(result)).toBe('outdated');
+      expect(fleet.ejections).toHaveLength(1);
+      fleet.fail('a', 1);
+      expect(fleet.ejections).toHaveLength(2);
+    },
+  );
 });
 
-describe('when many are ejected', () => {
-  it.each(strategies)('all calls go to the one that is left, but for the probes (%s)', async (strategy) => {
-    const fleet = await world(['a', 'b', 'c', 'd'], { strategy, outlierDetection: quick });
-    for (const id of ['a', 'b', 'c']) fleet.fail(id, 2);
-    expect(tally(fleet.picks(40))).toEqual({ d: 40 });
-    expect(fleet.picks(10, { exclude: new Set(['d']) })).toEqual(new Array(10).fill('d'));
-    vi.advanceTimersByTime(1_100);
-    const leases = Array.from({ length: 40 }, () => fleet.acquire());
-    expect(tally(leases.map(({ instance: { instanceId } }) => instanceId))).toEqual({
-      a: 1,
-      b: 1,
-      c: 1,
-      d: 37,
-    });
-  });
+describe('a service of which many instances are ejected', () => {
+  it.each(strategies)(
+    'all calls but probes go to the one instance that is not ejected (%s)',
+    async (strategy) => {
+      const fleet = await world(['a', 'b', 'c', 'd'], { strategy, outlierDetection: quick });
+      for (const id of ['a', 'b', 'c']) fleet.fail(id, 2);
+      expect(tally(fleet.picks(40))).toEqual({ d: 40 });
+      expect(fleet.picks(10, { exclude: new Set(['d']) })).toEqual(new Array(10).fill('d'));
+      vi.advanceTimersByTime(1_100);
+      const leases = Array.from({ length: 40 }, () => fleet.acquire());
+      expect(tally(leases.map(({ instance: { instanceId } }) => instanceId))).toEqual({
+        a: 1,
+        b: 1,
+        c: 1,
+        d: 37,
+      });
+    },
+  );
 
-  it('half of them are passed over, more than half are not, if the rest is not to be overrun', async () => {
+  it('with a panic threshold of a half, half of the instances are passed over, and more than half are not', async () => {
     const outlierDetection = { ...quick, panicThreshold: 0.5 };
     const fleet = await world(['a', 'b', 'c', 'd'], { strategy: inTurn, outlierDetection });
     fleet.fail('a', 2);
@@ -203,7 +209,7 @@ describe('when many are ejected', () => {
     expect(fleet.acquireOn('a').instance.instanceId).toBe('a');
   });
 
-  it('the share that is too much can be set', async () => {
+  it('the panic threshold can be set', async () => {
     const fleet = await world(['a', 'b', 'c', 'd'], {
       strategy: inTurn,
       outlierDetection: { ...quick, panicThreshold: 0.2 },
@@ -212,7 +218,7 @@ describe('when many are ejected', () => {
     expect(tally(fleet.picks(4))).toEqual({ a: 1, b: 1, c: 1, d: 1 });
   });
 
-  it('all of them get calls if they are all that there is, though no share is too much', async () => {
+  it('all instances get calls if all are ejected, though the panic threshold is 1', async () => {
     const fleet = await world(['a', 'b'], {
       strategy: inTurn,
       outlierDetection: { ...quick, panicThreshold: 1 },
@@ -222,7 +228,7 @@ describe('when many are ejected', () => {
     expect(tally(fleet.picks(1))).toEqual({ a: 1 });
   });
 
-  it('one of them is back as soon as a call to it ends well, before its time', async () => {
+  it('an ejected instance returns as soon as a call to it succeeds, before its time, if all are ejected', async () => {
     const fleet = await world(['a'], { strategy: inTurn, outlierDetection: quick });
     fleet.fail('a', 2);
     fleet.fail('a', 10);
@@ -231,7 +237,7 @@ describe('when many are ejected', () => {
     expect(fleet.told.at(-1)).toBe('return a');
   });
 
-  it('those that leave are not counted any more', async () => {
+  it('ejected instances that leave no longer count for the panic threshold', async () => {
     const outlierDetection = { ...quick, panicThreshold: 0.5 };
     const fleet = await world(['a', 'b', 'c', 'd'], { strategy: inTurn, outlierDetection });
     fleet.fail('a', 2);
@@ -244,15 +250,15 @@ describe('when many are ejected', () => {
   });
 });
 
-/** What an instance does in an interval: as many calls, the failures spread evenly among them. */
+/** The calls of an instance in an interval, with the failures spread evenly among them. */
 interface Deeds {
   calls: number;
   failures?: number;
   latency?: number;
 }
 
-function serve(fleet: World, conducts: Record<string, Deeds>): void {
-  for (const [id, { calls, failures = 0, latency = 10 }] of Object.entries(conducts)) {
+function serve(fleet: World, deeds: Record<string, Deeds>): void {
+  for (const [id, { calls, failures = 0, latency = 10 }] of Object.entries(deeds)) {
     for (let call = 1; call <= calls; call++) {
       const fails = Math.floor((call * failures) / calls) > Math.floor(((call - 1) * failures) / calls);
       fleet.acquireOn(id).release(fails ? { error, latency } : { latency });
@@ -268,10 +274,10 @@ function judge(fleet: World, interval = 10_000): string[] {
 }
 
 /** The ejections after one interval, by the given rules and not by failures in a row. */
-async function judged(conducts: Record<string, Deeds>, rules: OutlierDetectionOptions): Promise<string[]> {
+async function judged(deeds: Record<string, Deeds>, rules: OutlierDetectionOptions): Promise<string[]> {
   const options = { consecutiveFailures: Infinity, successRate: false, ...rules } as const;
-  const fleet = await world(Object.keys(conducts), { strategy: inTurn, outlierDetection: options });
-  serve(fleet, conducts);
+  const fleet = await world(Object.keys(deeds), { strategy: inTurn, outlierDetection: options });
+  serve(fleet, deeds);
   return judge(fleet);
 }
 
@@ -281,7 +287,7 @@ const others = { b: well, c: well, d: well, e: well };
 describe('an instance that fails more often than the others', () => {
   const successRate = {};
 
-  it('is ejected after the interval, though never five times in a row, and that is told', async () => {
+  it('an instance that fails more often than the others is ejected after the interval, though never five times in a row, and eject is emitted', async () => {
     const fleet = await world(['a', 'b', 'c', 'd', 'e'], { strategy: inTurn });
     serve(fleet, { a: { calls: 100, failures: 30 }, ...others });
     expect(fleet.ejections).toEqual([]);
@@ -291,19 +297,19 @@ describe('an instance that fails more often than the others', () => {
     expect(fleet.picks(20)).not.toContain('a');
   });
 
-  it('stays if it fails no more often than the others', async () => {
+  it('an instance stays if it fails no more often than the others', async () => {
     const bad = { calls: 100, failures: 30 };
     expect(await judged({ a: bad, b: bad, c: bad, d: bad, e: bad }, { successRate })).toEqual([]);
   });
 
-  it("is one below mean − 1.9 standard deviations: with rates as in Envoy's example, below 52 %", async () => {
+  it("an instance is ejected below mean − 1.9 standard deviations: with rates as in Envoy's example, below 52 %", async () => {
     // With 50 % among others of 100 % the mean is 90 %, the deviation 20 %, the limit 52 %.
     const at = (rate: number) => ({ a: { calls: 1_000, failures: 1_000 - 1_000 * rate }, ...others });
     expect(await judged(at(0.5), { successRate })).toEqual(['a: success-rate']);
     expect(await judged(at(0.5), { successRate: { stdevFactor: 2.01 } })).toEqual([]);
   });
 
-  it('stays if it failed once or twice and the others never did, though that is 1.9 deviations too', async () => {
+  it('an instance stays if it failed once or twice and the others never did, though that is 1.9 deviations too', async () => {
     for (const failures of [1, 2]) {
       expect(await judged({ a: { calls: 100, failures }, ...others }, { successRate })).toEqual([]);
     }
@@ -311,14 +317,14 @@ describe('an instance that fails more often than the others', () => {
     expect(await judged({ a: { calls: 100, failures: 1 }, ...others }, { successRate: exact })).toEqual([]);
   });
 
-  it('stays if the difference is certain and yet small', async () => {
+  it('an instance that fails more often than the others stays if the difference is certain and yet small', async () => {
     const many = { calls: 2_000 };
-    const conducts = { a: { calls: 2_000, failures: 80 }, b: many, c: many, d: many, e: many };
-    expect(await judged(conducts, { successRate })).toEqual([]);
-    expect(await judged(conducts, { successRate: { minimumDifference: 0.01 } })).toEqual(['a: success-rate']);
+    const deeds = { a: { calls: 2_000, failures: 80 }, b: many, c: many, d: many, e: many };
+    expect(await judged(deeds, { successRate })).toEqual([]);
+    expect(await judged(deeds, { successRate: { minimumDifference: 0.01 } })).toEqual(['a: success-rate']);
   });
 
-  it('stays if there were too few calls, or instances with enough of them, to compare', async () => {
+  it('an instance that fails more often than the others stays if there were too few calls, or instances with enough of them, to compare', async () => {
     const bad = { calls: 99, failures: 50 };
     expect(await judged({ a: bad, ...others, f: well }, { successRate })).toEqual([]);
     expect(await judged({ a: bad, ...others }, { successRate: { minimumCalls: 99 } })).toEqual([
@@ -330,16 +336,16 @@ describe('an instance that fails more often than the others', () => {
     expect(await judged(four, { successRate: three })).toEqual(['a: success-rate']);
   });
 
-  it('is hardly ever one that fails as often as the others, which chance alone tells apart', async () => {
+  it('an instance that fails as often as the others is hardly ever ejected by chance', async () => {
     let ejections = 0;
     for (let round = 0; round < 100; round++) {
-      const conducts: Record<string, Deeds> = {};
+      const deeds: Record<string, Deeds> = {};
       for (const id of ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h']) {
         let failures = 0;
         for (let call = 0; call < 100; call++) failures += Math.random() < 0.1 ? 1 : 0;
-        conducts[id] = { calls: 100, failures };
+        deeds[id] = { calls: 100, failures };
       }
-      ejections += (await judged(conducts, { successRate })).length;
+      ejections += (await judged(deeds, { successRate })).length;
     }
     expect(ejections).toBeLessThan(5);
   });
@@ -349,7 +355,7 @@ describe('an instance that fails too large a share of its calls', () => {
   const bad = { calls: 50, failures: 43 };
   const four = { b: { calls: 50 }, c: { calls: 50 }, d: { calls: 50 }, e: { calls: 50 } };
 
-  it('is ejected if that is asked for', async () => {
+  it('an instance that fails too large a share of its calls is ejected if failurePercentage is on', async () => {
     expect(await judged({ a: bad, ...four }, {})).toEqual([]);
     expect(await judged({ a: bad, ...four }, { failurePercentage: {} })).toEqual(['a: failure-percentage']);
     expect(await judged({ a: { calls: 50, failures: 42 }, ...four }, { failurePercentage: {} })).toEqual([]);
@@ -359,7 +365,7 @@ describe('an instance that fails too large a share of its calls', () => {
     ]);
   });
 
-  it('stays if there are too few calls or instances', async () => {
+  it('an instance that fails too large a share of its calls stays if there are too few calls or instances', async () => {
     expect(
       await judged({ a: { calls: 49, failures: 49 }, ...four, f: well }, { failurePercentage: {} }),
     ).toEqual([]);
@@ -372,7 +378,7 @@ describe('an instance that fails too large a share of its calls', () => {
 });
 
 describe('an instance that is slower than the others', () => {
-  it('is ejected if that is asked for, from three times the latency of the median on', async () => {
+  it('an instance is ejected from three times the latency of the median instance on if latency is on', async () => {
     expect(await judged({ a: { calls: 100, latency: 31 }, ...others }, {})).toEqual([]);
     expect(await judged({ a: { calls: 100, latency: 31 }, ...others }, { latency: {} })).toEqual([
       'a: latency',
@@ -383,7 +389,7 @@ describe('an instance that is slower than the others', () => {
     ]);
   });
 
-  it('stays if only some of its calls hung', async () => {
+  it('an instance that is slower than the others stays if only some of its calls hung', async () => {
     const fleet = await world(['a', 'b', 'c', 'd', 'e'], {
       strategy: inTurn,
       outlierDetection: { latency: {} },
@@ -393,7 +399,7 @@ describe('an instance that is slower than the others', () => {
     expect(judge(fleet)).toEqual([]);
   });
 
-  it('stays if it is its failures that are slow, or if there are too few calls or instances', async () => {
+  it('an instance that is slower than the others stays if only its failures are slow, or if there are too few calls or instances', async () => {
     const rules = { latency: { minimumCalls: 50 } };
     const fleet = await world(['a', 'b', 'c', 'd', 'e'], {
       strategy: inTurn,
@@ -407,16 +413,16 @@ describe('an instance that is slower than the others', () => {
     expect(await judged({ a: { calls: 50, latency: 50 }, ...three }, rules)).toEqual([]);
   });
 
-  it('is not one among many that are slow: half of them are no outliers', async () => {
+  it('an instance is no outlier if half of the instances are as slow', async () => {
     const slow = { calls: 100, latency: 500 };
     const half = { a: slow, b: slow, c: slow, d: well, e: well, f: well };
     expect(await judged(half, { latency: {}, maxEjectionRatio: 1 })).toEqual([]);
   });
 
-  it('is not one that answers at once among others that do so in no time', async () => {
+  it('an instance that responds in less than 0.1 ms is no outlier among others that are faster still', async () => {
     const instant = { calls: 100, latency: 0 };
-    const conducts = { a: { calls: 100, latency: 0.2 }, b: instant, c: instant, d: instant, e: instant };
-    expect(await judged(conducts, { latency: {} })).toEqual([]);
+    const deeds = { a: { calls: 100, latency: 0.2 }, b: instant, c: instant, d: instant, e: instant };
+    expect(await judged(deeds, { latency: {} })).toEqual([]);
   });
 });
 
@@ -424,7 +430,7 @@ describe('the interval', () => {
   const bad = { calls: 100, failures: 30 };
   const ids = ['a', 'b', 'c', 'd', 'e'];
 
-  it('is judged once it is over, when a call ends, and each call counts in one interval', async () => {
+  it('an interval is judged once it is over, when a call ends, and each call counts in one interval', async () => {
     const fleet = await world(ids, { strategy: inTurn, outlierDetection: { interval: 2_000 } });
     serve(fleet, { a: { calls: 60, failures: 20 }, ...others });
     expect(judge(fleet, 1_999)).toEqual([]);
@@ -435,13 +441,13 @@ describe('the interval', () => {
     expect(judge(fleet, 2_000)).toEqual(['a: success-rate']);
   });
 
-  it('is not judged by what happened long ago, if no call came at its end', async () => {
+  it('an interval is not judged if no call came for long after its end', async () => {
     const fleet = await world(ids, { strategy: inTurn });
     serve(fleet, { a: bad, ...others });
     expect(judge(fleet, 20_000)).toEqual([]);
   });
 
-  it('takes no timer', async () => {
+  it('an interval takes no timer', async () => {
     const fleet = await world(ids, { strategy: inTurn });
     const timers = vi.getTimerCount();
     serve(fleet, { a: bad, ...others });
@@ -449,7 +455,7 @@ describe('the interval', () => {
     expect(vi.getTimerCount()).toBe(timers);
   });
 
-  it('counts from nothing for an instance that was ejected in it and is back', async () => {
+  it('an interval counts from 0 for an instance that was ejected in it and has returned', async () => {
     const fleet = await world(ids, { strategy: inTurn, outlierDetection: { baseEjectionTime: 1_000 } });
     serve(fleet, { a: bad, ...others });
     fleet.fail('a', 4);
@@ -458,7 +464,7 @@ describe('the interval', () => {
     expect(judge(fleet, 8_900)).toEqual(['a: consecutive-failures']);
   });
 
-  it('looks at the calls of those that stay, when others join and leave within it', async () => {
+  it('an interval keeps the calls of the instances that stay when others join and leave within it', async () => {
     const fleet = await world(ids, { strategy: inTurn });
     serve(fleet, { a: { calls: 50, failures: 15 }, ...others });
     await fleet.join('f');
@@ -468,14 +474,14 @@ describe('the interval', () => {
   });
 });
 
-describe('of several that do worse than the others', () => {
+describe('several instances that do worse than the others', () => {
   const some = (bad: Record<string, Deeds>, size: number): Record<string, Deeds> => ({
     ...bad,
     ...Object.fromEntries(Array.from({ length: size - Object.keys(bad).length }, (_, i) => [`w${i}`, well])),
   });
   const two = { a: { calls: 100, failures: 58 }, b: { calls: 100, failures: 60 } };
 
-  it('a tenth are ejected, one at least, the worst first', async () => {
+  it('of several instances that do worse than the others a tenth are ejected, one at least, the worst first', async () => {
     expect(await judged(some(two, 10), { successRate: {} })).toEqual(['b: success-rate']);
     expect(await judged(some(two, 19), { successRate: {} })).toEqual(['b: success-rate']);
     expect(await judged(some(two, 20), { successRate: {} })).toEqual(['b: success-rate', 'a: success-rate']);
@@ -486,7 +492,7 @@ describe('of several that do worse than the others', () => {
     ]);
   });
 
-  it('as many are ejected as the share allows that is set, none at 0', async () => {
+  it('maxEjectionRatio bounds the share of the instances that comparing rules eject, and 0 means none', async () => {
     expect(await judged(some(two, 10), { successRate: {}, maxEjectionRatio: 0.2 })).toHaveLength(2);
     expect(await judged(some(two, 10), { successRate: {}, maxEjectionRatio: 0 })).toEqual([]);
   });
@@ -499,18 +505,18 @@ describe('of several that do worse than the others', () => {
     [0.29, 100, 29],
     [1, 3, 2],
   ])(
-    'the share %d of %d holds after the ejection: %d of those that do worse',
+    'the share %d of %d holds after the ejection of %d of the instances that do worse',
     async (ratio, size, ejections) => {
       const bad = { calls: 10, failures: 9 };
-      const conducts = Object.fromEntries(
+      const deeds = Object.fromEntries(
         Array.from({ length: size }, (_, index) => [`i${index}`, index === 0 ? { calls: 10 } : bad]),
       );
       const rules = { failurePercentage: { minimumInstances: 2, minimumCalls: 10 }, maxEjectionRatio: ratio };
-      expect(await judged(conducts, rules)).toHaveLength(ejections);
+      expect(await judged(deeds, rules)).toHaveLength(ejections);
     },
   );
 
-  it('those that are left get the calls, though half of them are ejected and others are bad', async () => {
+  it('the remaining instances get the calls, though half are ejected and others do worse', async () => {
     const rules = { failurePercentage: { minimumInstances: 2, minimumCalls: 10 }, maxEjectionRatio: 0.5 };
     const options = { consecutiveFailures: Infinity, successRate: false, ...rules } as const;
     const fleet = await world(['a', 'b', 'c'], { strategy: inTurn, outlierDetection: options });
@@ -519,7 +525,7 @@ describe('of several that do worse than the others', () => {
     expect(tally(fleet.picks(20))).toEqual({ a: 10, c: 10 });
   });
 
-  it('none is ejected while as many are, whatever for; failures in a row eject all the same', async () => {
+  it('comparing rules eject no instance while as many are ejected for any reason; failures in a row eject all the same', async () => {
     const fleet = await world(Object.keys(some(two, 10)), { strategy: inTurn });
     serve(fleet, some(two, 10));
     fleet.fail('w0', 5);
@@ -528,19 +534,19 @@ describe('of several that do worse than the others', () => {
     expect(judge(fleet)).toHaveLength(2);
   });
 
-  it('none is compared with those that are ejected', () => {
+  it('no instance is compared with those that are ejected', () => {
     const one = (failures: number, ejected: boolean) => {
-      return { ejected, conduct: Object.assign(new Conduct(), { calls: 100, failures }) };
+      return { ejected, stats: Object.assign(new IntervalStats(), { calls: 100, failures }) };
     };
     const bad = one(30, false);
     const fleet = [bad, ...Array.from({ length: 5 }, () => one(0, false))];
     const out = Array.from({ length: 5 }, () => one(100, true));
-    expect(outliersAmong([...fleet, ...out], outlierDetection({}))).toEqual([
+    expect(findOutliers([...fleet, ...out], readOutlierDetectionOptions({}))).toEqual([
       { outlier: bad, reason: 'success-rate' },
     ]);
   });
 
-  it('each is ejected once, though two rules find it', async () => {
+  it('an instance is ejected once, though two rules find it', async () => {
     const bad = { a: { calls: 1_000, failures: 900, latency: 500 } };
     const rules = { successRate: {}, failurePercentage: {}, latency: {}, maxEjectionRatio: 1 };
     expect(await judged(some(bad, 6), rules)).toEqual(['a: success-rate']);
@@ -557,7 +563,7 @@ describe('an instance that was ejected for doing worse than the others', () => {
     return fleet;
   }
 
-  it('is back when its probe ends well, and told to be ejected by the probe if it does not', async () => {
+  it('an instance that was ejected by comparison returns when its probe succeeds, and eject names the probe if it fails', async () => {
     const fleet = await slowOneOfFive();
     endEjection(fleet);
     fleet.fail('a', 1);
@@ -567,7 +573,7 @@ describe('an instance that was ejected for doing worse than the others', () => {
     expect(fleet.told.at(-1)).toBe('return a');
   });
 
-  it('is not down: it gets the calls when all the others are, and the service is not while it has not failed', async () => {
+  it('an instance that was ejected by comparison is not down: it gets the calls when all others are, and the service is not down before it fails', async () => {
     const fleet = await slowOneOfFive();
     const lease = fleet.acquireOn('b');
     for (const id of ['b', 'c', 'd', 'e']) fleet.fail(id, 2);
@@ -578,7 +584,7 @@ describe('an instance that was ejected for doing worse than the others', () => {
     expect(fleet.told).not.toContain('return a');
   });
 
-  it('is down once its calls fail like those of all the others, and so is the service, at once', async () => {
+  it('an instance that was ejected by comparison is down once its calls fail like those of all others, and so is the service, at once', async () => {
     const fleet = await slowOneOfFive();
     const lease = fleet.acquireOn('b');
     for (const id of ['b', 'c', 'd', 'e']) fleet.fail(id, 2);
@@ -592,7 +598,7 @@ describe('an instance that was ejected for doing worse than the others', () => {
   });
 });
 
-it('a service that is down as a whole is known to be after as many failures as its instances may have', async () => {
+it('a service is known to be down after as many failures as all of its instances may have', async () => {
   for (const maxEjectionRatio of [0, 0.1, 1]) {
     const fleet = await world(
       Array.from({ length: 20 }, (_, index) => `i${index}`),
@@ -607,7 +613,7 @@ it('a service that is down as a whole is known to be after as many failures as i
   }
 });
 
-it('after a full outage every instance is tried again, whatever the order in which they failed', async () => {
+it('every instance gets a call again after a full outage, in whatever order they failed', async () => {
   // As https://github.com/nodejs/undici/issues/4839 reports of another balancer.
   const failures = fc.integer({ min: 1, max: 6 }).chain((size) => {
     const ids = Array.from({ length: size }, (_, index) => `i${index}`);
@@ -626,13 +632,13 @@ it('after a full outage every instance is tried again, whatever the order in whi
       for (const id of order) places.get(id)!.pop()!.release({ error });
       expect(fleet.ejections).toHaveLength(ids.length);
 
-      const tried = new Set<string>();
+      const called = new Set<string>();
       for (let call = 0; call < 40 * ids.length; call++) {
         const lease = fleet.acquire();
-        tried.add(lease.instance.instanceId);
+        called.add(lease.instance.instanceId);
         lease.release({ error });
       }
-      expect(tried.size).toBe(ids.length);
+      expect(called.size).toBe(ids.length);
 
       vi.advanceTimersByTime(60_000);
       for (let call = 0; call < 40 * ids.length; call++) {
@@ -648,14 +654,14 @@ it('after a full outage every instance is tried again, whatever the order in whi
 });
 
 describe('the options of outlier detection', () => {
-  it('are those of Envoy where it has them, but for failures in a row', () => {
-    const { failingEjectionTime, comparedEjectionTime, ...others } = outlierDetection(undefined);
-    const timesOf = ({ of, max }: EjectionTime) =>
-      [1, 2, 3, 4].map((ejections) => Math.min(max, of(ejections)));
+  it('the defaults of outlier detection are those of Envoy, except for failures in a row', () => {
+    const { failingEjectionTime, comparedEjectionTime, ...others } = readOutlierDetectionOptions(undefined);
+    const timesOf = ({ after, max }: EjectionTime) =>
+      [1, 2, 3, 4].map((ejections) => Math.min(max, after(ejections)));
     expect(timesOf(failingEjectionTime)).toEqual([1_000, 2_000, 4_000, 8_000]);
-    expect(failingEjectionTime).toMatchObject({ max: 10_000, most: 5 });
+    expect(failingEjectionTime).toMatchObject({ max: 10_000, maxCount: 5 });
     expect(timesOf(comparedEjectionTime)).toEqual([30_000, 60_000, 90_000, 120_000]);
-    expect(comparedEjectionTime).toMatchObject({ max: 300_000, most: 10 });
+    expect(comparedEjectionTime).toMatchObject({ max: 300_000, maxCount: 10 });
     expect(others).toEqual({
       consecutiveFailures: 5,
       successRate: { stdevFactor: 1.9, minimumDifference: 0.05, minimumInstances: 5, minimumCalls: 100 },
@@ -665,7 +671,7 @@ describe('the options of outlier detection', () => {
       maxEjectionRatio: 0.1,
       panicThreshold: 1,
     });
-    expect(outlierDetection({ panicThreshold: 0 })).toMatchObject({
+    expect(readOutlierDetectionOptions({ panicThreshold: 0 })).toMatchObject({
       panicThreshold: 0,
       consecutiveFailures: 5,
     });
@@ -692,22 +698,32 @@ describe('the options of outlier detection', () => {
     ['multiple', { latency: { multiple: 3 } }, TypeError],
     ['interval', { interval: 0 }, RangeError],
     ['maxEjectionRatio', { maxEjectionRatio: 10 }, RangeError],
-  ])('%s: a wrong one is named (%o)', (option, options, kind) => {
-    expect(() => outlierDetection(options)).toThrow(kind);
-    expect(() => outlierDetection(options)).toThrow(option);
+  ])('a wrong option %s of outlier detection is named in the error (%o)', (option, options, kind) => {
+    expect(() => readOutlierDetectionOptions(options)).toThrow(kind);
+    expect(() => readOutlierDetectionOptions(options)).toThrow(option);
   });
 
-  it('a rule that is given as {} has its defaults, and what is undefined counts as left out', () => {
-    expect(outlierDetection({ successRate: undefined, failurePercentage: {}, latency: {} })).toMatchObject({
+  it('a rule that is given as {} has its defaults, and an undefined option counts as left out', () => {
+    expect(
+      readOutlierDetectionOptions({ successRate: undefined, failurePercentage: {}, latency: {} }),
+    ).toMatchObject({
       successRate: { minimumCalls: 100 },
       failurePercentage: { threshold: 0.85, minimumInstances: 5, minimumCalls: 50 },
       latency: { factor: 3, minimumInstances: 5, minimumCalls: 100 },
     });
-    expect(outlierDetection({ latency: { factor: undefined } })).toMatchObject({ latency: { factor: 3 } });
-    expect(outlierDetection(false)).toMatchObject({ consecutiveFailures: Infinity, successRate: false });
+    expect(readOutlierDetectionOptions({ latency: { factor: undefined } })).toMatchObject({
+      latency: { factor: 3 },
+    });
+    expect(readOutlierDetectionOptions(false)).toMatchObject({
+      consecutiveFailures: Infinity,
+      successRate: false,
+    });
   });
 
-  it.each([[true], [5], ['on'], [[]]])('must be an object or false; %o is neither', (options) => {
-    expect(() => outlierDetection(options as never)).toThrow(TypeError);
-  });
+  it.each([[true], [5], ['on'], [[]]])(
+    'outlierDetection must be an object or false; %o is neither',
+    (options) => {
+      expect(() => readOutlierDetectionOptions(options as never)).toThrow(TypeError);
+    },
+  );
 });

@@ -1,6 +1,6 @@
 import { describe, expect, it, vi } from 'vitest';
+import type { AcquireOptions } from '../../src/balancing/acquire-options.ts';
 import { InstanceHealth } from '../../src/balancing/instance-health.ts';
-import type { AcquireOptions } from '../../src/balancing/pick.ts';
 import type { BalancingStrategy } from '../../src/balancing/strategy.ts';
 import { NoInstanceError } from '../../src/errors.ts';
 import {
@@ -19,7 +19,7 @@ fakeTimeAndChance();
 const error = new Error('down');
 const outlierDetection = { consecutiveFailures: 2, baseEjectionTime: 1_000 };
 
-/** Who would get calls, of which nothing is learned. */
+/** The instances that would get calls, of which nothing is learned. */
 function choices(fleet: World, count: number, options?: AcquireOptions): Set<string> {
   return new Set(
     Array.from({ length: count }, () => {
@@ -52,7 +52,7 @@ async function mixed(options: object = {}): Promise<World> {
 }
 
 describe('a first attempt', () => {
-  it.each(strategies)('goes to any instance that is not ejected (%s)', async (strategy) => {
+  it.each(strategies)('a first attempt goes to any instance that is not ejected (%s)', async (strategy) => {
     const fleet = await mixed({ strategy });
     const leases = Array.from({ length: 200 }, (_, call) => fleet.acquire({ hashKey: `key ${call}` }));
     expect([...new Set(leases.map((lease) => lease.instance.instanceId))].sort()).toEqual([
@@ -68,7 +68,7 @@ describe('a first attempt', () => {
 
 describe('a retry', () => {
   it.each(strategies)(
-    'goes to the best of those that it has not tried, then to one it has (%s)',
+    'a retry goes to the best instance that the call was not sent to, then to one that it was sent to (%s)',
     async (strategy) => {
       const fleet = await mixed({ strategy });
       const healthy = ['healthy1', 'healthy2'];
@@ -84,7 +84,7 @@ describe('a retry', () => {
     },
   );
 
-  it('goes to an instance of another zone, priority level or canary rather than to a worse one of its own', async () => {
+  it('a retry goes to an instance of another zone, priority level or canary rather than to a worse one of its own', async () => {
     const ids = ['a1', 'a2', 'b1'].map((id) =>
       instance(id, { zone: id[0]!, metadata: { priority: id === 'b1' ? '1' : '0', version: id[0]! } }),
     );
@@ -101,7 +101,7 @@ describe('a retry', () => {
     }
   });
 
-  it('keeps to its selector though a better instance is outside of it', async () => {
+  it('a retry keeps to its selector though a better instance is outside of it', async () => {
     const fleet = await world(['a', 'b', instance('c', { metadata: { version: '2' } })], {
       outlierDetection,
     });
@@ -110,7 +110,7 @@ describe('a retry', () => {
     expect(choices(fleet, 20, { ...without('a'), select: { version: '2' } })).toEqual(new Set(['c']));
   });
 
-  it('is never a probe while another instance is in rotation', async () => {
+  it('a retry is never a probe while another instance is in rotation', async () => {
     const fleet = await mixed();
     vi.advanceTimersByTime(60_000);
     const all = ['healthy1', 'healthy2', 'unknown1', 'unknown2', 'suspect1', 'suspect2'];
@@ -125,30 +125,33 @@ describe('a retry', () => {
     expect(fleet.acquire().probe).toBe(true);
   });
 
-  it('has no exclusions yet where they are an empty set: then it is a first attempt', async () => {
+  it('a call whose exclude is an empty set is a first attempt', async () => {
     const fleet = await mixed();
     vi.advanceTimersByTime(60_000);
     expect(fleet.acquire(without()).probe).toBe(true);
   });
 });
 
-describe('where no instance is left but ejected ones', () => {
-  it.each(strategies)('each gets its turn: that whose last call began longest ago (%s)', async (strategy) => {
-    const fleet = await world(['a', 'b', 'c', 'd'], { strategy, outlierDetection });
-    for (const id of ['c', 'a', 'd', 'b']) fleet.fail(id, 2);
-    // All at one moment, as in a burst: there is no time between them.
-    const turns = Array.from({ length: 8 }, () => fleet.acquire().instance.instanceId);
-    expect(turns).toEqual(['c', 'a', 'd', 'b', 'c', 'a', 'd', 'b']);
-  });
+describe('calls while all instances are ejected', () => {
+  it.each(strategies)(
+    'the instance whose last call began longest ago gets the next call while all are ejected (%s)',
+    async (strategy) => {
+      const fleet = await world(['a', 'b', 'c', 'd'], { strategy, outlierDetection });
+      for (const id of ['c', 'a', 'd', 'b']) fleet.fail(id, 2);
+      // All at one moment, as in a burst: there is no time between them.
+      const turns = Array.from({ length: 8 }, () => fleet.acquire().instance.instanceId);
+      expect(turns).toEqual(['c', 'a', 'd', 'b', 'c', 'a', 'd', 'b']);
+    },
+  );
 
-  it('a call that it has tried one on gets the next', async () => {
+  it('a retry gets another instance while all are ejected', async () => {
     const fleet = await world(['a', 'b'], { outlierDetection });
     for (const id of ['a', 'b']) fleet.fail(id, 2);
     const first = fleet.acquire().instance.instanceId;
     expect(fleet.acquire(without(first)).instance.instanceId).not.toBe(first);
   });
 
-  it('a call is the probe if that is due, a retry too', async () => {
+  it('a call is the probe if that is due while all instances are ejected, a retry too', async () => {
     const fleet = await world(['a', 'b'], { outlierDetection });
     for (const id of ['a', 'b']) fleet.fail(id, 2);
     expect(fleet.acquire().probe).toBe(false);
@@ -156,7 +159,7 @@ describe('where no instance is left but ejected ones', () => {
     expect(fleet.acquire(without('a')).probe).toBe(true);
   });
 
-  it('those of the group that the call goes to get their turns, and no others', async () => {
+  it('only the instances of the group that a call goes to get their turns while all are ejected', async () => {
     const ids = ['a1', 'a2', 'b1', 'b2'].map((id) => instance(id, { metadata: { version: id[0]! } }));
     const fleet = await world(ids, { outlierDetection });
     for (const id of ['a1', 'b1', 'a2', 'b2']) fleet.fail(id, 2);
@@ -167,7 +170,7 @@ describe('where no instance is left but ejected ones', () => {
     expect(turns()).toEqual(['b1', 'b2', 'a1', 'a2']);
   });
 
-  it('one of the first priority level gets the call', async () => {
+  it('an instance of the first priority level gets the call while all are ejected', async () => {
     const ids = ['a1', 'a2', 'b1'].map((id) =>
       instance(id, { metadata: { priority: id === 'b1' ? '1' : '0' } }),
     );
@@ -183,7 +186,7 @@ describe('where no instance is left but ejected ones', () => {
     ]);
   });
 
-  it('a call gets none if the strategy finds none', async () => {
+  it('a call gets no instance if the strategy picks none while all are ejected', async () => {
     let none = false;
     const strategy: BalancingStrategy = (candidates, context) => {
       const picker = inTurn(candidates, context);
@@ -202,7 +205,7 @@ describe('where no instance is left but ejected ones', () => {
   });
 });
 
-describe('a call that takes the instances in turn', () => {
+describe('a call with inTurn', () => {
   const turns = (fleet: World, count: number): string[] =>
     Array.from({ length: count }, () => {
       const lease = fleet.acquire({ inTurn: true });
@@ -211,7 +214,7 @@ describe('a call that takes the instances in turn', () => {
     });
 
   it.each(strategies)(
-    'goes to the one whose last call began longest ago, ejected or not (%s)',
+    'a call with inTurn goes to the instance whose last call began longest ago, ejected or not (%s)',
     async (strategy) => {
       const fleet = await mixed({ strategy });
       vi.advanceTimersByTime(1_200);
@@ -228,7 +231,7 @@ describe('a call that takes the instances in turn', () => {
     },
   );
 
-  it('goes first to one of which there is news', async () => {
+  it('a call with inTurn goes first to an instance that was renewed', async () => {
     const ids = ['a', 'b', 'c'];
     const fleet = await world(ids, { outlierDetection });
     for (const id of ids) fleet.fail(id, 2);
@@ -237,7 +240,7 @@ describe('a call that takes the instances in turn', () => {
     expect(turns(fleet, 3)).toEqual(['c', 'a', 'b']);
   });
 
-  it('goes to one with a probe under way only if there is no other, or if that takes longer than half a minute', async () => {
+  it('a call with inTurn goes to an instance with a probe under way only if there is no other, or if the probe takes longer than half a minute', async () => {
     const fleet = await world(['a', 'b', 'c'], { outlierDetection });
     for (const id of ['a', 'b']) fleet.fail(id, 2);
     vi.advanceTimersByTime(1_200);
@@ -253,11 +256,11 @@ describe('a call that takes the instances in turn', () => {
   });
 });
 
-describe('a call that wants only a well instance', () => {
+describe('a call with onlyWell', () => {
   const onlyWell = true;
 
   it.each(strategies)(
-    'gets a healthy or unknown one that it has not tried, or none (%s)',
+    'a call with onlyWell gets a healthy or unknown instance that it was not sent to, or none (%s)',
     async (strategy) => {
       const fleet = await mixed({ strategy });
       const wanted = choices(fleet, 100, { onlyWell });
@@ -270,7 +273,7 @@ describe('a call that wants only a well instance', () => {
     },
   );
 
-  it('is never a probe, first attempt or not', async () => {
+  it('a call with onlyWell is never a probe, first attempt or not', async () => {
     const fleet = await world(['a', 'b'], { outlierDetection });
     for (const id of ['a', 'b']) fleet.fail(id, 2);
     vi.advanceTimersByTime(60_000);
@@ -281,7 +284,7 @@ describe('a call that wants only a well instance', () => {
 });
 
 describe('a pick without a call', () => {
-  it('never takes the probe, which the next call then takes', async () => {
+  it('a pick without a call never takes the probe, which the next call then takes', async () => {
     const fleet = await world(['a', 'b', 'c'], { outlierDetection, strategy: inTurn });
     fleet.fail('a', 2);
     vi.advanceTimersByTime(1_100);
@@ -292,7 +295,7 @@ describe('a pick without a call', () => {
     expect([lease.instance.instanceId, lease.probe]).toEqual(['a', true]);
   });
 
-  it('gets an instance though all are ejected', async () => {
+  it('a pick without a call gets an instance though all are ejected', async () => {
     const fleet = await world(['a', 'b'], { outlierDetection });
     for (const id of ['a', 'b']) fleet.fail(id, 2);
     expect(await fleet.balancer.getInstance(service)).toBeDefined();
@@ -313,15 +316,18 @@ describe('a probe that is due', () => {
     return fleet.picks(1, options);
   }
 
-  it.each(strategies)('is taken by the next call, whatever the strategy prefers (%s)', async (strategy) => {
-    const fleet = await world(['a', instance('b', { weight: 1_000 }), 'c'], { strategy, outlierDetection });
-    fleet.acquireOn('a').release({ latency: 10_000 });
-    for (const id of ['b', 'c']) fleet.acquireOn(id).release({ latency: 1 });
-    expect(await afterEjection(fleet, 'a', { hashKey: 'of b' })).toEqual(['a']);
-    expect(fleet.told.at(-1)).toBe('return a');
-  });
+  it.each(strategies)(
+    'a probe that is due is taken by the next call, whatever the strategy prefers (%s)',
+    async (strategy) => {
+      const fleet = await world(['a', instance('b', { weight: 1_000 }), 'c'], { strategy, outlierDetection });
+      fleet.acquireOn('a').release({ latency: 10_000 });
+      for (const id of ['b', 'c']) fleet.acquireOn(id).release({ latency: 1 });
+      expect(await afterEjection(fleet, 'a', { hashKey: 'of b' })).toEqual(['a']);
+      expect(fleet.told.at(-1)).toBe('return a');
+    },
+  );
 
-  it('is taken though a strategy of your own never gives its instance calls', async () => {
+  it('a probe that is due is taken though a custom strategy never gives its instance calls', async () => {
     const first: BalancingStrategy = (candidates) => (request) =>
       candidates.find((it) => it.instance.instanceId === 'a' && request.accepts(it)) ?? candidates[1];
     const fleet = await world(['a', 'b', 'c'], { strategy: first, outlierDetection });
@@ -344,7 +350,7 @@ describe('a probe that is due', () => {
       'a3',
       { select: { version: 'a' } },
     ],
-  ])('is taken by the next call to its %s', async (_, options, id, call) => {
+  ])('a probe that is due is taken by the next call to its %s', async (_, options, id, call) => {
     const fleet = await world(groups, { ...options, outlierDetection });
     if (call === undefined) expect(await afterEjection(fleet, id)).toEqual([id]);
     else {
@@ -360,7 +366,7 @@ describe('a probe that is due', () => {
     expect(fleet.told.at(-1)).toBe(`return ${id}`);
   });
 
-  it('is taken by no call to another group', async () => {
+  it('a probe that is due is taken by no call to another group', async () => {
     const fleet = await world(groups, { outlierDetection });
     fleet.fail('b3', 2);
     vi.advanceTimersByTime(1_100);
@@ -368,14 +374,14 @@ describe('a probe that is due', () => {
     expect(fleet.picks(1, { select: { version: 'b' } })).toEqual(['b3']);
   });
 
-  it('is taken by the next call to its subset', async () => {
+  it('a probe that is due is taken by the next call to its subset', async () => {
     const ids = Array.from({ length: 40 }, (_, index) => `i${index}`);
     const fleet = await world(ids, { subset: { size: 4 }, outlierDetection });
     const [id] = fleet.picks(1);
     expect(await afterEjection(fleet, id!)).toEqual([id]);
   });
 
-  it('is found within a few calls though very many are ejected, of which a call looks at four', async () => {
+  it('a probe that is due is found within a few calls though very many are ejected, of which a call looks at four', async () => {
     const ids = Array.from({ length: 40 }, (_, index) => `i${index}`);
     const fleet = await world(ids, { outlierDetection: { ...outlierDetection, maxEjectionTime: 60_000 } });
     for (const id of ids.slice(1, 32)) fleet.fail(id, 2);
@@ -386,7 +392,7 @@ describe('a probe that is due', () => {
     expect(fleet.picks(8)).toContain('i0');
   });
 
-  it('costs a call four looks at most, however many are ejected', async () => {
+  it('a probe that is due costs a call four looks at most, however many are ejected', async () => {
     const ids = Array.from({ length: 200 }, (_, index) => `i${index}`);
     const fleet = await world(ids, { outlierDetection: { ...outlierDetection, baseEjectionTime: 10_000 } });
     for (const id of ids.slice(10)) fleet.fail(id, 2);
@@ -395,7 +401,7 @@ describe('a probe that is due', () => {
     expect(looks).toHaveBeenCalledTimes(400);
   });
 
-  it('is taken by one call at a time, though a burst begins before it ends', async () => {
+  it('a probe that is due is taken by one call at a time, though a burst begins before it ends', async () => {
     const fleet = await world(['a', 'b', 'c'], { outlierDetection });
     for (const id of ['a', 'b']) fleet.fail(id, 2);
     vi.advanceTimersByTime(1_100);
@@ -407,7 +413,7 @@ describe('a probe that is due', () => {
 describe('a service that gets only calls that cannot be repeated', () => {
   const repeatable = false;
 
-  it('lets others take a probe first, for half of the wait', async () => {
+  it('a call that cannot be repeated lets others take a probe first, for half of the wait', async () => {
     const fleet = await world(['a', 'b'], { outlierDetection });
     fleet.fail('a', 2);
     const { duration } = fleet.ejections[0]!;
@@ -421,7 +427,7 @@ describe('a service that gets only calls that cannot be repeated', () => {
   });
 
   it.each(strategies)(
-    'gives an instance its share again, that was ejected or suspect (%s)',
+    'an instance that was ejected or suspect has its share again in a service that gets only calls that cannot be repeated (%s)',
     async (strategy) => {
       for (const failures of [1, 5]) {
         const fleet = await world(['a', 'b'], { strategy });
@@ -446,8 +452,8 @@ describe('a service that gets only calls that cannot be repeated', () => {
   );
 });
 
-describe('once one of them returns where all were ejected', () => {
-  it('all others are due at once', async () => {
+describe('the first return after all instances were ejected', () => {
+  it('all ejected instances are due at once when the first of them returns after all were ejected', async () => {
     const ids = ['a', 'b', 'c', 'd'];
     const fleet = await world(ids, {
       outlierDetection: { consecutiveFailures: 2, baseEjectionTime: 10_000 },
@@ -462,7 +468,7 @@ describe('once one of them returns where all were ejected', () => {
     expect(fleet.told.slice(-4).sort()).toEqual(['return a', 'return b', 'return c', 'return d']);
   });
 
-  it('not where one of them was well all the time', async () => {
+  it('the other ejected instances are not due at once if one instance was well all the time', async () => {
     const fleet = await world(['a', 'b', 'c'], { outlierDetection });
     fleet.fail('a', 2);
     vi.advanceTimersByTime(900);

@@ -1,11 +1,11 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
-  Levels,
   levelShares,
+  PriorityLevels,
   panickingLevels,
   priorityByMetadata,
-  safely,
+  priorityOrZero,
 } from '../../src/balancing/priorities.ts';
 import { instance } from './helpers.ts';
 
@@ -93,23 +93,26 @@ const tables: [available: number[], traffic: number[]][] = [
   ],
 ];
 
-describe('the share of each level of priority', () => {
-  it.each(tables)('with %o percent available is %o percent', (available, traffic) => {
-    percents(available).forEach((percent, level) => {
-      expect(Math.abs(percent - traffic[level]!)).toBeLessThan(1);
-    });
-  });
+describe('the share of each priority level', () => {
+  it.each(tables)(
+    'the share of each priority level with %o percent available is %o percent',
+    (available, traffic) => {
+      percents(available).forEach((percent, level) => {
+        expect(Math.abs(percent - traffic[level]!)).toBeLessThan(1);
+      });
+    },
+  );
 
-  it('is exact: no whole percents', () => {
+  it('the share of a priority level is not rounded to whole percents', () => {
     expect(percents([71, 100])[0]).toBeCloseTo(99.4, 9);
   });
 
-  it('is all for the first if nothing is available anywhere', () => {
+  it('the first priority level gets all calls if nothing is available anywhere', () => {
     expect(percents([0, 0, 0])).toEqual([100, 0, 0]);
     expect(percents([0])).toEqual([100]);
   });
 
-  it('is never negative, and all of them are everything', () => {
+  it('the shares of the priority levels are never negative and add up to 1', () => {
     fc.assert(
       fc.property(fc.array(fc.double({ min: 0, max: 1, noNaN: true }), { minLength: 1 }), (available) => {
         const shares = levelShares(available);
@@ -120,7 +123,7 @@ describe('the share of each level of priority', () => {
     );
   });
 
-  it('is nothing below a level that is well', () => {
+  it('the priority levels below one that is well get no calls', () => {
     fc.assert(
       fc.property(
         fc.array(fc.double({ min: 0, max: 1, noNaN: true })),
@@ -138,7 +141,7 @@ describe('the share of each level of priority', () => {
 // Envoy, 'Panic threshold', its two tables.
 describe('a panic', () => {
   it.each([[72], [71], [50], [25], [0]])(
-    'does not come at %d percent while the next level is well',
+    'a level does not panic at %d percent while the next level is well',
     (first) => {
       expect(panics([first, 100])).toEqual([false, false]);
     },
@@ -165,11 +168,11 @@ describe('a panic', () => {
       [5, 65],
       [true, false],
     ],
-  ])('with %o percent available comes in %o', (available, expected) => {
+  ])('levels with %o percent available panic as %o', (available, expected) => {
     expect(panics(available)).toEqual(expected);
   });
 
-  it('comes with more unavailable than the threshold says, not with as many', () => {
+  it('a level panics with more unavailable instances than the threshold says, not with as many', () => {
     expect(panics([25, 25], 0.75)).toEqual([false, false]);
     expect(panics([24, 25], 0.75)).toEqual([true, false]);
     expect(panics([0, 0], 1)).toEqual([false, false]);
@@ -177,7 +180,7 @@ describe('a panic', () => {
 });
 
 describe('the priority of an instance', () => {
-  const priorityOf = safely(priorityByMetadata);
+  const priorityOf = priorityOrZero(priorityByMetadata);
 
   it.each([
     [{}, 0],
@@ -185,36 +188,36 @@ describe('the priority of an instance', () => {
     [{ priority: '2' }, 2],
     [{ priority: 'high' }, 0],
     [{ priority: '' }, 0],
-  ])('with the metadata %o is %d', (metadata, priority) => {
+  ])('the priority of an instance with the metadata %o is %d', (metadata, priority) => {
     expect(priorityOf(instance('a', { metadata: metadata as Record<string, string> }))).toBe(priority);
   });
 
-  it('is 0 if the function that tells it throws, or tells no number', () => {
-    const throwing = safely(() => {
+  it('the priority of an instance is 0 if the function throws, or gives no number', () => {
+    const throwing = priorityOrZero(() => {
       throw new Error('no idea');
     });
     expect(throwing(instance('a'))).toBe(0);
-    expect(safely(() => Number.NaN)(instance('a'))).toBe(0);
+    expect(priorityOrZero(() => Number.NaN)(instance('a'))).toBe(0);
   });
 });
 
-describe('levels', () => {
-  const member = (id: string, priority: number, status: 'healthy' | 'unhealthy' = 'healthy') => ({
+describe('priority levels', () => {
+  const node = (id: string, priority: number, status: 'healthy' | 'unhealthy' = 'healthy') => ({
     instance: instance(id, { metadata: { priority: String(priority) }, status }),
   });
-  const members = [member('c', 7), member('a', 0), member('b', 0), member('d', 7)];
-  const unhealthy = [member('e', 0, 'unhealthy'), member('f', 0, 'unhealthy'), member('g', 3, 'unhealthy')];
-  const levels = new Levels(members, [...members, ...unhealthy], priorityByMetadata);
+  const nodes = [node('c', 7), node('a', 0), node('b', 0), node('d', 7)];
+  const unhealthy = [node('e', 0, 'unhealthy'), node('f', 0, 'unhealthy'), node('g', 3, 'unhealthy')];
+  const levels = new PriorityLevels(nodes, [...nodes, ...unhealthy], priorityByMetadata);
 
-  it('are in the order of their numbers, whatever these are, and a level without members is none', () => {
-    expect(levels.members.map((level) => level.map(({ instance: { instanceId } }) => instanceId))).toEqual([
+  it('priority levels are in the order of their numbers, and a level without nodes is none', () => {
+    expect(levels.groups.map((level) => level.map(({ instance: { instanceId } }) => instanceId))).toEqual([
       ['a', 'b'],
       ['c', 'd'],
     ]);
   });
 
-  it('know what share is available: of all that are registered', () => {
-    expect(levels.available(() => true)).toEqual([0.5, 1]);
-    expect(levels.available(({ instance: { instanceId } }) => instanceId < 'b')).toEqual([0.25, 0]);
+  it('the available share of a priority level is that of all its registered nodes', () => {
+    expect(levels.availableShares(() => true)).toEqual([0.5, 1]);
+    expect(levels.availableShares(({ instance: { instanceId } }) => instanceId < 'b')).toEqual([0.25, 0]);
   });
 });

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it, vi } from 'vitest';
 import type { Lease } from '../../src/balancing/lease.ts';
-import type { LoadBalancerOptions } from '../../src/balancing/load-balancer.ts';
+import type { LoadBalancerOptions } from '../../src/balancing/load-balancer-options.ts';
 import { matches, type Selector } from '../../src/balancing/selector.ts';
 import type { BalancingStrategy, Candidate } from '../../src/balancing/strategy.ts';
 import type { ServiceInstance } from '../../src/discovery/service-instance.ts';
@@ -47,7 +47,7 @@ function shares(picks: string[]): Record<string, number> {
 
 describe('a client in a zone', () => {
   it.each(strategies)(
-    'stays there while its instances need bear no more than the others (%s)',
+    'a client in a zone stays there while its instances need bear no more than the others (%s)',
     async (strategy) => {
       const fleet = await world(inZones({ a: 3, b: 3, c: 3 }), { strategy, zone: 'a' });
       const picks = fleet.picks(300);
@@ -56,7 +56,7 @@ describe('a client in a zone', () => {
     },
   );
 
-  it('sends what is too much for it to where there is room', async () => {
+  it('a client in a zone sends what is too much for it to where there is room', async () => {
     const fleet = await world(inZones({ a: 2, b: 5, c: 5 }), { zone: 'a' });
     const { a, b, c } = shares(fleet.picks(4_000));
     expect(a).toBeCloseTo(0.5, 1);
@@ -64,14 +64,14 @@ describe('a client in a zone', () => {
     expect(c).toBeCloseTo(0.25, 1);
   });
 
-  it('goes by weights', async () => {
+  it('a client in a zone goes by weights', async () => {
     const heavy = inZones({ b: 2, c: 2, d: 1 }).map((it) => ({ ...it, weight: 3 }));
     const fleet = await world([...inZones({ a: 3 }), ...heavy], { zone: 'a', strategy: 'random' });
     // 3 of 18, where a fourth would be fair.
     expect(shares(fleet.picks(4_000)).a).toBeCloseTo(2 / 3, 1);
   });
 
-  it('sends fewer calls there as instances are ejected, and all again once they are back', async () => {
+  it('a client in a zone sends fewer calls there as instances are ejected, and all again once they are back', async () => {
     const fleet = await world(inZones({ a: 3, b: 3, c: 3 }), { zone: 'a', outlierDetection });
     expect(shares(fleet.picks(100))).toEqual({ a: 1 });
     fleet.fail('a1', 2);
@@ -83,7 +83,7 @@ describe('a client in a zone', () => {
     expect(shares(fleet.picks(100))).toEqual({ a: 1 });
   });
 
-  it('leaves it when all there are ejected, and still finds out when they are back', async () => {
+  it('a client in a zone leaves it when all there are ejected, and still finds out when they are back', async () => {
     const fleet = await world(inZones({ a: 2, b: 3, c: 3 }), { zone: 'a', outlierDetection });
     fleet.fail('a1', 2);
     fleet.fail('a2', 2);
@@ -95,7 +95,7 @@ describe('a client in a zone', () => {
     expect(shares(fleet.picks(1_000)).a).toBeCloseTo(0.75, 1);
   });
 
-  it('tries the other zones before an instance again that has failed the call, or one that is ejected', async () => {
+  it('a client in a zone calls other zones before it calls an instance again that failed the call, or one that is ejected', async () => {
     const fleet = await world(inZones({ a: 3, b: 3 }), { zone: 'a', outlierDetection });
     fleet.fail('a1', 2);
     expect(shares(fleet.picks(50, { exclude: new Set(['a2', 'a3']) }))).toEqual({ b: 1 });
@@ -106,24 +106,24 @@ describe('a client in a zone', () => {
     ['there are fewer than six instances', { a: 2, b: 3 }, 'a'],
     ['there are fewer than it wants', { a: 5, b: 5 }, { name: 'a', minInstances: 11 }],
     ['none is in its zone', { b: 4, c: 4 }, 'a'],
-  ])('spreads its calls over all if %s', async (_, sizes, zone) => {
+  ])('a client in a zone spreads its calls over all if %s', async (_, sizes, zone) => {
     const fleet = await world(inZones(sizes), { zone, strategy: inTurn });
     const picks = fleet.picks(40);
     expect(new Set(picks).size).toBe(Object.values(sizes).reduce((sum, size) => sum + size));
   });
 
-  it('keeps to its zone with fewer, if it is told so', async () => {
+  it('a client in a zone keeps to its zone with fewer instances if minInstances says so', async () => {
     const fleet = await world(inZones({ a: 1, b: 1 }), { zone: { name: 'a', minInstances: 0 } });
     expect(shares(fleet.picks(50))).toEqual({ a: 1 });
   });
 
-  it('leaves it for the only instance that is well', async () => {
+  it('a client in a zone leaves it for the only instance that is well', async () => {
     const fleet = await world(inZones({ a: 3, b: 3 }), { zone: 'a', outlierDetection });
     for (const id of ['a1', 'a2', 'a3', 'b2', 'b3']) fleet.fail(id, 2);
     expect(tally(fleet.picks(50))).toEqual({ b1: 50 });
   });
 
-  it('spreads its calls over all in a panic', async () => {
+  it('a client in a zone spreads its calls over all in a panic', async () => {
     const fleet = await world(inZones({ a: 3, b: 3 }), {
       zone: 'a',
       outlierDetection: anxious,
@@ -135,7 +135,7 @@ describe('a client in a zone', () => {
     lease.release({ cancelled: true });
   });
 
-  it('sends calls with one key to one instance, other zones included', async () => {
+  it('a client in a zone sends calls with one key to one instance, other zones included', async () => {
     const fleet = await world(inZones({ a: 2, b: 5, c: 5 }), { zone: 'a', strategy: 'consistent-hash' });
     const homes = Array.from({ length: 1_000 }, (_, user) => {
       const picks = new Set(fleet.picks(3, { hashKey: `user ${user}` }));
@@ -151,7 +151,7 @@ describe('instances with priorities', () => {
   const priorities = true;
 
   it.each(strategies)(
-    'of the first level get all calls while enough of them are well (%s)',
+    'the instances of the first priority level get all calls while enough of them are well (%s)',
     async (strategy) => {
       const fleet = await world(inLevels(4, 4), { strategy, priorities, outlierDetection });
       fleet.fail('a1', 2);
@@ -161,14 +161,14 @@ describe('instances with priorities', () => {
     },
   );
 
-  it('of the next level get what the first cannot carry', async () => {
+  it('the instances of the next priority level get what the first cannot carry', async () => {
     const fleet = await world(inLevels(4, 2), { priorities, outlierDetection });
     fleet.fail('a1', 2);
     fleet.fail('a2', 2);
     expect(shares(fleet.picks(4_000)).b).toBeCloseTo(0.3, 1);
   });
 
-  it('count as not available if they are registered as unhealthy', async () => {
+  it('instances with priorities count as not available if they are registered as unhealthy', async () => {
     const instances = inLevels(4, 2).map((it, index) =>
       index < 2 ? { ...it, status: 'unhealthy' as const } : it,
     );
@@ -179,7 +179,7 @@ describe('instances with priorities', () => {
     expect(shares(fleet.picks(4_000, { select: {} })).b).toBeCloseTo(0.3, 1);
   });
 
-  it('of the next level take over when the first is gone, until it is back', async () => {
+  it('the instances of the next priority level take over when the first is gone, until it is back', async () => {
     const fleet = await world(inLevels(2, 2), { priorities, outlierDetection });
     fleet.fail('a1', 2);
     fleet.fail('a2', 2);
@@ -192,7 +192,7 @@ describe('instances with priorities', () => {
     expect(shares(fleet.picks(200))).toEqual({ b: 1 });
   });
 
-  it('of the first level that are ejected stay so however many they are, while the next can carry the load', async () => {
+  it('ejected instances of the first priority level get no calls, however many they are, while the next can carry the load', async () => {
     const fleet = await world(inLevels(4, 2), { priorities, outlierDetection, strategy: inTurn });
     for (const id of ['a1', 'a2', 'a3']) fleet.fail(id, 2);
     const lease = fleet.acquireOn('a4');
@@ -206,7 +206,7 @@ describe('instances with priorities', () => {
     expect(lease.serviceDown).toBe(false);
   });
 
-  it('in reserve that failed long ago, and were not tried since, do not make a service down that they may save', async () => {
+  it('instances in reserve that failed long ago, and got no call since, do not make a service down that they may save', async () => {
     const fleet = await world(inLevels(2, 2), { priorities, outlierDetection });
     for (const id of ['a1', 'a2', 'b1', 'b2']) fleet.fail(id, 2);
     const lease = fleet.acquire();
@@ -224,7 +224,7 @@ describe('instances with priorities', () => {
     expect(lease.serviceDown).toBe(true);
   });
 
-  it('panic level by level when all together cannot carry the load', async () => {
+  it('instances with priorities panic level by level when all together cannot carry the load', async () => {
     const fleet = await world(inLevels(10, 5), { priorities, outlierDetection: anxious, strategy: inTurn });
     for (let index = 1; index <= 9; index++) fleet.fail(`a${index}`, 2);
     for (const id of ['b1', 'b2']) fleet.fail(id, 2);
@@ -233,7 +233,7 @@ describe('instances with priorities', () => {
     expect(picks).not.toContain('b1');
   });
 
-  it('may be told by a function, which disturbs nothing if it throws', async () => {
+  it('a function may give the priorities, and disturbs nothing if it throws', async () => {
     const fleet = await world(['a', 'b', 'c'], {
       priorities: ({ instanceId }) => {
         if (instanceId === 'a') throw error;
@@ -246,7 +246,7 @@ describe('instances with priorities', () => {
     expect(shares(fleet.picks(50))).toEqual({ a: 1 });
   });
 
-  it('make no difference unless asked for', async () => {
+  it('priorities in the metadata make no difference by default', async () => {
     const fleet = await world(inLevels(2, 2));
     expect(new Set(fleet.picks(100)).size).toBe(4);
   });
@@ -255,12 +255,15 @@ describe('instances with priorities', () => {
 describe('a canary', () => {
   const canary = { select: { version: '2' }, share: 0.05 };
 
-  it.each(strategies)('gets its share of the calls, and the others the rest (%s)', async (strategy) => {
-    const fleet = await world(versions(3, 3), { strategy, canary });
-    expect(Math.abs(shares(fleet.picks(4_000)).new! - 0.05)).toBeLessThan(0.015);
-  });
+  it.each(strategies)(
+    'a canary gets its share of the calls, and the others the rest (%s)',
+    async (strategy) => {
+      const fleet = await world(versions(3, 3), { strategy, canary });
+      expect(Math.abs(shares(fleet.picks(4_000)).new! - 0.05)).toBeLessThan(0.015);
+    },
+  );
 
-  it('is in for a user or out, where calls have the key of their user', async () => {
+  it('a canary is in or out for a user, where calls have the key of their user', async () => {
     const fleet = await world(versions(3, 1), { canary: { ...canary, share: 0.2 } });
     const users = Array.from({ length: 500 }, (_, user) =>
       shares(fleet.picks(4, { hashKey: `user ${user}` })),
@@ -269,7 +272,7 @@ describe('a canary', () => {
     expect(users.filter((user) => user.new).length / 500).toBeCloseTo(0.2, 1);
   });
 
-  it('has the users that are in go to each zone as those that are out do', async () => {
+  it('a canary sends its users to each zone as the others are sent', async () => {
     const instances = ['1', '2'].flatMap((version) =>
       inZones({ a: 1, b: 3 }).map((it) => ({
         ...it,
@@ -284,7 +287,7 @@ describe('a canary', () => {
     for (const group of ['a1', 'a2', 'b1', 'b2']) expect(groups[group]! / 2_000).toBeCloseTo(0.25, 1);
   });
 
-  it('gets nothing while it is ejected, and all if it is all that there is', async () => {
+  it('a canary gets nothing while it is ejected, and all calls if there is nothing else', async () => {
     const fleet = await world(versions(3, 1), { canary: { ...canary, share: 1 }, outlierDetection });
     expect(shares(fleet.picks(50))).toEqual({ new: 1 });
     fleet.fail('new1', 2);
@@ -293,7 +296,7 @@ describe('a canary', () => {
     expect(shares(fleet.picks(50))).toEqual({ new: 1 });
   });
 
-  it('makes no difference while there is none, and is there as it joins', async () => {
+  it('a canary makes no difference before it joins', async () => {
     const fleet = await world(versions(2, 0), { canary: { ...canary, share: 1 } });
     expect(shares(fleet.picks(50))).toEqual({ old: 1 });
     await fleet.join('new1', { metadata: { version: '2' } });
@@ -302,7 +305,7 @@ describe('a canary', () => {
 });
 
 describe('a selector', () => {
-  it.each(strategies)('restricts a call to what it matches (%s)', async (strategy) => {
+  it.each(strategies)('a selector restricts a call to what it matches (%s)', async (strategy) => {
     const fleet = await world(versions(2, 2), { strategy });
     const picks = fleet.picks(200, { select: { version: '2' } });
     expect(shares(picks)).toEqual({ new: 1 });
@@ -313,7 +316,7 @@ describe('a selector', () => {
     );
   });
 
-  it('of the balancer is for the calls that have none', async () => {
+  it('the selector of the balancer is for the calls that have none', async () => {
     const select: Record<string, string> = { version: '2' };
     const fleet = await world(versions(2, 2), { select });
     select.version = '1';
@@ -323,7 +326,7 @@ describe('a selector', () => {
     expect(new Set(fleet.picks(200, { select: {} })).size).toBe(5);
   });
 
-  it('sees who joins and leaves', async () => {
+  it('a selector sees instances that join and leave', async () => {
     const fleet = await world(versions(2, 1));
     const select = { version: '2' };
     expect(new Set(fleet.picks(50, { select }))).toEqual(new Set(['new1']));
@@ -332,7 +335,7 @@ describe('a selector', () => {
     expect(new Set(fleet.picks(50, { select }))).toEqual(new Set(['new2']));
   });
 
-  it('that matches none leaves no instance, and the error says so', async () => {
+  it('a selector that matches none leaves no instance, and the error says so', async () => {
     const { balancer } = await world(versions(2, 0));
     const select = { version: '2' };
     expect(balancer.tryAcquire(service, { select })).toBeUndefined();
@@ -347,7 +350,7 @@ describe('a selector', () => {
     expect(await rejectionOf(strict.acquire(service))).toMatchObject({ cause: { message: /none matches/ } });
   });
 
-  it('that matches none stands for any, if it is told so', async () => {
+  it('a selector that matches none stands for any instance with selectFallback any', async () => {
     const fleet = await world(versions(2, 0), { select: { version: '2' }, selectFallback: 'any' });
     expect(shares(fleet.picks(20))).toEqual({ old: 1 });
     expect(shares(fleet.picks(20, { select: { version: '3' } }))).toEqual({ old: 1 });
@@ -355,7 +358,7 @@ describe('a selector', () => {
     expect(shares(fleet.picks(20))).toEqual({ new: 1 });
   });
 
-  it('that matches none shares its choice with all others such, however many come', async () => {
+  it('all selectors that match none share one picker, however many come', async () => {
     let made = 0;
     const counted: BalancingStrategy = (candidates, context) => {
       made++;
@@ -373,22 +376,22 @@ describe('a selector', () => {
     expect(fleet.balancer.tryAcquire(service, { select: { user: '1' } })).toBeUndefined();
   });
 
-  it('is kept to even if all that it matches is ejected', async () => {
+  it('a selector is kept to even if all instances that it matches are ejected', async () => {
     const fleet = await world(versions(2, 1), { outlierDetection });
     fleet.fail('new1', 2);
     expect(shares(fleet.picks(5, { select: { version: '2' } }))).toEqual({ new: 1 });
   });
 
-  it('of the balancer says which instances make up the service: it is down if they are', async () => {
+  it('a service is down if all instances are down that the selector of the balancer matches', async () => {
     const fleet = await world(versions(2, 1), { select: { version: '2' }, outlierDetection });
     const lease = fleet.acquire();
     fleet.fail('new1', 2);
     expect(lease.serviceDown).toBe(true);
   });
 
-  it('sees ejections among what it matches though other calls go elsewhere', async () => {
-    const tried = inZones({ a: 3, b: 3 }).map((it) => ({ ...it, metadata: { version: '2' } }));
-    const { balancer } = await world([...tried, instance('old')], {
+  it('a selector sees ejections among the instances that it matches though other calls go elsewhere', async () => {
+    const selected = inZones({ a: 3, b: 3 }).map((it) => ({ ...it, metadata: { version: '2' } }));
+    const { balancer } = await world([...selected, instance('old')], {
       zone: 'a',
       select: { version: '1' },
       outlierDetection,
@@ -409,7 +412,7 @@ describe('a selector', () => {
     expect(shares(picks).a).toBeCloseTo(0.8, 1);
   });
 
-  it('that is none is refused', async () => {
+  it('a value that is no selector is rejected', async () => {
     const { balancer } = await world(['a']);
     const select = { version: 2 } as unknown as Record<string, string>;
     expect(() => balancer.tryAcquire(service, { select })).toThrow(TypeError);
@@ -420,7 +423,7 @@ describe('a selector', () => {
 describe('a subset', () => {
   const many = Array.from({ length: 40 }, (_, index) => `i${index}`);
 
-  it('is all that the client talks to, and stays as it is but for what leaves', async () => {
+  it('a subset is all that the client talks to, and changes only by instances that leave', async () => {
     const fleet = await world(many, { subset: { size: 5, clientIndex: 3 } });
     const before = new Set(fleet.picks(500));
     expect(before.size).toBe(5);
@@ -432,7 +435,7 @@ describe('a subset', () => {
     expect([...before].filter((id) => after.has(id)).length).toBeGreaterThanOrEqual(3);
   });
 
-  it('is down when its instances are', async () => {
+  it('a service is down when all instances of the subset are', async () => {
     const fleet = await world(many, {
       subset: { size: 2, clientId: 'me' },
       outlierDetection,
@@ -443,7 +446,7 @@ describe('a subset', () => {
     expect(lease.serviceDown).toBe(true);
   });
 
-  it('is taken of each level, and of the canary and the others: none is without', async () => {
+  it('a subset is taken of each priority level, and of the canary and the others', async () => {
     const levels = await world(inLevels(30, 10), { subset: { size: 4 }, priorities: true, outlierDetection });
     const first = new Set(levels.picks(300));
     expect(shares([...first])).toEqual({ a: 1 });
@@ -454,11 +457,11 @@ describe('a subset', () => {
     expect(next.size).toBe(4);
 
     const canary = { select: { version: '2' }, share: 0.5 };
-    const tried = await world(versions(40, 3), { subset: { size: 4 }, canary });
-    expect(tally([...new Set(tried.picks(500))].map((id) => id.slice(0, 3)))).toEqual({ old: 4, new: 3 });
+    const selected = await world(versions(40, 3), { subset: { size: 4 }, canary });
+    expect(tally([...new Set(selected.picks(500))].map((id) => id.slice(0, 3)))).toEqual({ old: 4, new: 3 });
   });
 
-  it('is taken of what a call selects', async () => {
+  it('a subset is taken of the instances that a call selects', async () => {
     const fleet = await world(versions(40, 10), { subset: { size: 4 } });
     const picks = new Set(fleet.picks(300, { select: { version: '2' } }));
     expect(shares([...picks])).toEqual({ new: 1 });
@@ -466,7 +469,7 @@ describe('a subset', () => {
   });
 });
 
-it('groups are formed when the fleet changes, not with each pick or ejection', async () => {
+it('groups are formed when the instances change, not with each pick or ejection', async () => {
   let made = 0;
   const counted: BalancingStrategy = (candidates, context) => {
     made++;
@@ -484,7 +487,7 @@ it('groups are formed when the fleet changes, not with each pick or ejection', a
   expect(made).toBe(6);
 });
 
-it('every group is told of the load that comes and goes', async () => {
+it('the picker of every group is told when a load changes', async () => {
   const told: string[] = [];
   const fleet = await world(inZones({ a: 4, b: 4 }), {
     zone: 'a',
@@ -573,13 +576,13 @@ const happening = fc.oneof(
   { weight: 1, arbitrary: fc.record({ what: fc.constant('leave' as const), which }) },
 );
 
-/** Those of them that are so, or all if none is. */
+/** Filters the items; gives all if none passes. */
 function preferred<T>(items: readonly T[], isSo: (item: T) => boolean): readonly T[] {
   const such = items.filter(isSo);
   return such.length > 0 ? such : items;
 }
 
-it('a pick finds an instance exactly while there is one for it, whatever the options and whatever happens', async () => {
+it('a pick finds an instance exactly while there is one for it, whatever the options', async () => {
   const steps = fc.array(happening, { maxLength: 60, size: 'max' });
   await fc.assert(
     fc.asyncProperty(options, fc.array(described, { maxLength: 10 }), steps, async (chosen, first, then) => {
@@ -683,7 +686,7 @@ describe('the options of routing', () => {
     ['select', { canary: { select: 'new', share: 0.5 } }],
     ['select', { select: ['2'] }],
     ['selectFallback', { selectFallback: 'some' }],
-  ])('%s: a wrong one is named (%#)', async (option, wrong) => {
+  ])('a wrong routing option %s is named in the error (%#)', async (option, wrong) => {
     await expect(world([], wrong as LoadBalancerOptions)).rejects.toThrow(option);
   });
 });

@@ -16,11 +16,11 @@ describe('a selector', () => {
     [{ version: '2', region: 'us' }, false],
     [{ colour: 'red' }, false],
     [{ toString: 'red' }, false],
-  ])('%o matches the instance: %s', (selector, expected) => {
+  ])('a selector %o matches the instance: %s', (selector, expected) => {
     expect(matches(selector as Record<string, string>, second)).toBe(expected);
   });
 
-  it('is the same as another that says the same, in any order, and as no other', () => {
+  it('a selector has the same key as another with the same entries in any order, and as no other', () => {
     expect(keyOf({ version: '2', region: 'eu' })).toBe(keyOf({ region: 'eu', version: '2' }));
     fc.assert(
       fc.property(
@@ -37,7 +37,7 @@ describe('a selector', () => {
   });
 
   it.each([[null], ['version=2'], [['2']], [{ version: 2 }], [{ version: undefined }]])(
-    'is not %o',
+    'a selector is not %o',
     (value) => {
       expect(() => checkSelector(value, 'select')).toThrow(/^select must be/);
     },

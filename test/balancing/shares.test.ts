@@ -2,14 +2,14 @@ import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { shareAt } from '../../src/balancing/shares.ts';
 
-it('falls in each share as often as it says, and never in one of nothing', () => {
+it('a point falls in each share as often as the share says, and never in a share of 0', () => {
   const shares = [0, 0.25, 0, 0.75, 0];
   const points = Array.from({ length: 100 }, (_, index) => shareAt(shares, index / 100));
   expect(points.filter((index) => index === 1)).toHaveLength(25);
   expect(points.filter((index) => index === 3)).toHaveLength(75);
 });
 
-it('falls in one of something, whatever rounding has left of the sum', () => {
+it('a point falls in a share above 0, whatever rounding has left of the sum', () => {
   fc.assert(
     fc.property(
       fc.array(fc.nat(10), { minLength: 1 }),

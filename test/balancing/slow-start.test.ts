@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it, vi } from 'vitest';
-import { slowStart, WarmUp } from '../../src/balancing/slow-start.ts';
+import { readSlowStartOptions, SlowStartRamp } from '../../src/balancing/slow-start.ts';
 import type { Candidate } from '../../src/balancing/strategy.ts';
 import { fakeTimeAndChance, instance, inTurn, traffic, type World, world } from './helpers.ts';
 
@@ -17,7 +17,7 @@ function weightOf(fleet: World, instanceId: string): number {
 }
 
 describe('an instance that joins others', () => {
-  it('comes to its weight bit by bit, from a tenth on, in a straight line', async () => {
+  it('an instance that joins others comes to its weight bit by bit, from a tenth on, in a straight line', async () => {
     const fleet = await world(['a'], { strategy: inTurn, slowStart: ramp });
     await fleet.join('b', { weight: 4 });
     const weights = [0, 1_000, 1_000, 3_000, 4_999, 1].map((milliseconds) => {
@@ -27,7 +27,7 @@ describe('an instance that joins others', () => {
     expect(weights).toEqual([0.4, 0.4, 0.8, 2, expect.closeTo(4, 2), 4]);
   });
 
-  it('has its whole weight at once unless told otherwise', async () => {
+  it('an instance that joins others has its full weight at once by default', async () => {
     for (const options of [{}, { slowStart: undefined }, { slowStart: false } as const]) {
       const fleet = await world(['a'], { strategy: inTurn, ...options });
       await fleet.join('b');
@@ -35,7 +35,7 @@ describe('an instance that joins others', () => {
     }
   });
 
-  it('keeps warming up from where it is when others come and go', async () => {
+  it('an instance that joins others continues its slow start when others come and go', async () => {
     const fleet = await world(['a'], { strategy: inTurn, slowStart: ramp });
     await fleet.join('b');
     vi.advanceTimersByTime(5_000);
@@ -45,7 +45,7 @@ describe('an instance that joins others', () => {
     expect(weightOf(fleet, 'c')).toBe(0.1);
   });
 
-  it('does so too if it was there, and unhealthy', async () => {
+  it('an instance has a slow start too if it was registered before, and unhealthy', async () => {
     const fleet = await world(['a', instance('b', { status: 'unhealthy' })], {
       strategy: inTurn,
       slowStart: ramp,
@@ -59,7 +59,7 @@ describe('an instance that joins others', () => {
   });
 
   it.each(['peak-ewma', 'power-of-two'] as const)(
-    'gets few calls at first, then more, and its share in the end, however few there are (%s)',
+    'an instance that joins others gets few calls at first, then more, and its share in the end, however few there are (%s)',
     async (strategy) => {
       const fleet = await world(['a', 'b', 'c', 'd'], { strategy, slowStart: ramp });
       vi.advanceTimersByTime(60_000);
@@ -79,8 +79,8 @@ describe('an instance that joins others', () => {
   );
 });
 
-describe('the first instances', () => {
-  it('have their whole weight at once, since there are no others to bear the load', async () => {
+describe('the first instances of a service', () => {
+  it('the first instances of a service have their full weight at once, since there are no others to bear the load', async () => {
     const fleet = await world(['a'], { strategy: inTurn, slowStart: ramp });
     expect(weightOf(fleet, 'a')).toBe(1);
     await fleet.leave('a');
@@ -89,8 +89,8 @@ describe('the first instances', () => {
   });
 });
 
-describe('an instance that is back from an ejection', () => {
-  it('comes to its weight bit by bit', async () => {
+describe('an instance that returns from an ejection', () => {
+  it('an instance that returns from an ejection comes to its weight bit by bit', async () => {
     const fleet = await world(['a', 'b', 'c'], {
       strategy: inTurn,
       slowStart: ramp,
@@ -107,11 +107,11 @@ describe('an instance that is back from an ejection', () => {
   });
 });
 
-describe('the share of its weight that an instance has', () => {
+describe('the slow start factor', () => {
   const shareAt = (now: number, options: object): number =>
-    new WarmUp(slowStart(options)!, 1_000, { now: 1_000 + now }).share;
+    new SlowStartRamp(readSlowStartOptions(options)!, 1_000, () => 1_000 + now).factor;
 
-  it("is that of Envoy's formula", () => {
+  it("the slow start factor is that of Envoy's formula", () => {
     expect(shareAt(15_000, {})).toBe(0.5);
     expect(shareAt(0, {})).toBe(0.1);
     expect(shareAt(30_000, {})).toBe(1);
@@ -121,7 +121,7 @@ describe('the share of its weight that an instance has', () => {
     expect(shareAt(0, { duration: 0 })).toBe(1);
   });
 
-  it('is above 0 and never falls, before its time, in it and after it', () => {
+  it('the slow start factor is above 0 and never falls, before its time, in it and after it', () => {
     const options = fc.record({
       duration: fc.nat(100_000),
       aggression: fc.double({ min: 0.01, max: 100, noNaN: true }),
@@ -141,7 +141,7 @@ describe('the share of its weight that an instance has', () => {
     );
   });
 
-  it('is of the weight that the instance has at the moment', async () => {
+  it('the slow start factor is of the weight that the instance has at the moment', async () => {
     let seen: readonly Candidate[] = [];
     const fleet = await world(['a'], {
       slowStart: ramp,
@@ -170,12 +170,12 @@ describe('the options of slow start', () => {
     ['minWeight', { minWeight: 0 }, RangeError],
     ['minWeight', { minWeight: 1.1 }, RangeError],
     ['window', { window: 5 }, TypeError],
-  ])('%s: a wrong one is named (%o)', (option, options, kind) => {
-    expect(() => slowStart(options)).toThrow(kind);
-    expect(() => slowStart(options)).toThrow(`'${option}'`);
+  ])('a wrong option %s of slow start is named in the error (%o)', (option, options, kind) => {
+    expect(() => readSlowStartOptions(options)).toThrow(kind);
+    expect(() => readSlowStartOptions(options)).toThrow(`'${option}'`);
   });
 
-  it.each([[true], [5], ['on'], [[]]])('must be an object or false; %o is neither', (options) => {
-    expect(() => slowStart(options as never)).toThrow(TypeError);
+  it.each([[true], [5], ['on'], [[]]])('slowStart must be an object or false; %o is neither', (options) => {
+    expect(() => readSlowStartOptions(options as never)).toThrow(TypeError);
   });
 });

@@ -1,32 +1,32 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { type SubsetOptions, subsetting } from '../../src/balancing/subsetting.ts';
+import { buildSubsetting, type SubsetOptions } from '../../src/balancing/subsetting.ts';
 import type { ServiceInstance } from '../../src/discovery/service-instance.ts';
 
-interface Member {
+interface Node {
   readonly instance: ServiceInstance;
 }
 
-function fleetOf(size: number): Member[] {
+function fleetOf(size: number): Node[] {
   return Array.from({ length: size }, (_, index) => ({
     instance: { instanceId: `i${index}` } as ServiceInstance,
   }));
 }
 
-function idsOf(members: readonly Member[]): string[] {
-  return members.map(({ instance }) => instance.instanceId);
+function idsOf(nodes: readonly Node[]): string[] {
+  return nodes.map(({ instance }) => instance.instanceId);
 }
 
 const numbered = (size: number) => (client: number) => ({ size, clientIndex: client });
 const named = (size: number) => (client: number) => ({ size, clientId: `client ${client}` });
 
-/** What each of so many clients talks to. */
-function subsets(fleet: Member[], clients: number, optionsOf: (client: number) => SubsetOptions): string[][] {
-  return Array.from({ length: clients }, (_, client) => idsOf(subsetting(optionsOf(client))(fleet)));
+/** The ids of the instances that each client talks to. */
+function subsets(fleet: Node[], clients: number, optionsOf: (client: number) => SubsetOptions): string[][] {
+  return Array.from({ length: clients }, (_, client) => idsOf(buildSubsetting(optionsOf(client))(fleet)));
 }
 
 /** The clients on the instance with the fewest, and on that with the most. */
-function extremes(fleet: Member[], chosen: string[][]): [number, number] {
+function extremes(fleet: Node[], chosen: string[][]): [number, number] {
   const counts = new Map(idsOf(fleet).map((id) => [id, 0]));
   for (const id of chosen.flat()) counts.set(id, counts.get(id)! + 1);
   return [Math.min(...counts.values()), Math.max(...counts.values())];
@@ -46,42 +46,39 @@ describe('a subset', () => {
   it.each([
     ['numbered', numbered],
     ['named', named],
-  ])(
-    'has the size that was asked for, for %s clients, each instance once, and only those that are there',
-    (_, of) => {
-      fc.assert(
-        fc.property(fc.nat(120), fc.integer({ min: 1, max: 40 }), fc.nat(200), (instances, size, client) => {
-          const fleet = fleetOf(instances);
-          const chosen = subsetting(of(size)(client))(fleet);
-          expect(chosen).toHaveLength(Math.min(size, instances));
-          expect(new Set(chosen).size).toBe(chosen.length);
-          expect(fleet).toEqual(expect.arrayContaining([...chosen]));
-        }),
-      );
-    },
-  );
+  ])('a subset has the given size for %s clients, each instance once, and no other instances', (_, of) => {
+    fc.assert(
+      fc.property(fc.nat(120), fc.integer({ min: 1, max: 40 }), fc.nat(200), (instances, size, client) => {
+        const fleet = fleetOf(instances);
+        const chosen = buildSubsetting(of(size)(client))(fleet);
+        expect(chosen).toHaveLength(Math.min(size, instances));
+        expect(new Set(chosen).size).toBe(chosen.length);
+        expect(fleet).toEqual(expect.arrayContaining([...chosen]));
+      }),
+    );
+  });
 
   it.each([
     ['numbered', numbered],
     ['named', named],
-  ])('is always the same for %s clients, in whatever order the instances are told', (_, of) => {
+  ])('a subset is always the same for %s clients, in whatever order the instances are listed', (_, of) => {
     const fleet = fleetOf(100);
-    const chosen = idsOf(subsetting(of(10)(3))(fleet));
-    expect(idsOf(subsetting(of(10)(3))(fleet.toReversed())).sort()).toEqual(chosen.sort());
-    expect(idsOf(subsetting(of(10)(4))(fleet)).sort()).not.toEqual(chosen);
+    const chosen = idsOf(buildSubsetting(of(10)(3))(fleet));
+    expect(idsOf(buildSubsetting(of(10)(3))(fleet.toReversed())).sort()).toEqual(chosen.sort());
+    expect(idsOf(buildSubsetting(of(10)(4))(fleet)).sort()).not.toEqual(chosen);
   });
 
-  it('is another one for each balancer that has neither number nor name, and stays', () => {
+  it('a subset is another one for each balancer that has neither number nor name, and stays the same', () => {
     const fleet = fleetOf(1_000);
-    const [one, other] = [subsetting({ size: 10 }), subsetting({ size: 10 })];
+    const [one, other] = [buildSubsetting({ size: 10 }), buildSubsetting({ size: 10 })];
     expect(idsOf(one(fleet))).toEqual(idsOf(one(fleet)));
     expect(idsOf(one(fleet))).not.toEqual(idsOf(other(fleet)));
   });
 
-  it('is everything in a fleet that is no larger', () => {
+  it('a subset is everything in a fleet that is no larger', () => {
     const fleet = fleetOf(20);
-    expect(subsetting({ size: 20, clientIndex: 7 })(fleet)).toBe(fleet);
-    expect(subsetting({ size: 20 })([])).toEqual([]);
+    expect(buildSubsetting({ size: 20, clientIndex: 7 })(fleet)).toBe(fleet);
+    expect(buildSubsetting({ size: 20 })([])).toEqual([]);
   });
 
   it.each([
@@ -91,8 +88,8 @@ describe('a subset', () => {
     ['clientIndex', { size: 1, clientIndex: -1 }, RangeError],
     ['clientId', { size: 1, clientId: '' }, TypeError],
     ['clientID', { size: 1, clientID: 'a' }, TypeError],
-  ] as const)('%s: a wrong option is named (%#)', (option, options, kind) => {
-    const make = () => subsetting(options as unknown as SubsetOptions);
+  ] as const)('a wrong subset option %s is named in the error (%#)', (option, options, kind) => {
+    const make = () => buildSubsetting(options as unknown as SubsetOptions);
     expect(make).toThrow(kind);
     expect(make).toThrow(option);
   });
@@ -102,7 +99,7 @@ describe('clients that have numbers', () => {
   const fleet = fleetOf(1_000);
 
   it.each([20, 100])(
-    'load 1,000 instances within a tenth of evenly, 1,000 of them with %d instances each',
+    '1,000 clients that have numbers load 1,000 instances within a tenth of evenly, with %d instances each',
     (size) => {
       const [fewest, most] = extremes(fleet, subsets(fleet, 1_000, numbered(size)));
       expect(fewest).toBeGreaterThanOrEqual(0.9 * size);
@@ -114,16 +111,19 @@ describe('clients that have numbers', () => {
     [993, 997, 20],
     [500, 300, 40],
     [203, 64, 20],
-  ])('%d of %d instances with %d each are within two or a tenth of evenly', (clients, instances, size) => {
-    const some = fleetOf(instances);
-    const mean = (clients * size) / instances;
-    const [fewest, most] = extremes(some, subsets(some, clients, numbered(size)));
-    const slack = Math.max(2, mean / 10);
-    expect(fewest).toBeGreaterThanOrEqual(mean - slack);
-    expect(most).toBeLessThanOrEqual(mean + slack);
-  });
+  ])(
+    '%d clients of %d instances with %d each load them within two or a tenth of evenly',
+    (clients, instances, size) => {
+      const some = fleetOf(instances);
+      const mean = (clients * size) / instances;
+      const [fewest, most] = extremes(some, subsets(some, clients, numbered(size)));
+      const slack = Math.max(2, mean / 10);
+      expect(fewest).toBeGreaterThanOrEqual(mean - slack);
+      expect(most).toBeLessThanOrEqual(mean + slack);
+    },
+  );
 
-  it('keep nearly all they had when one of 1,000 instances leaves, and when one joins', () => {
+  it('clients that have numbers keep nearly all of their instances when one of 1,000 leaves, and when one joins', () => {
     // Every fourth of 1,000 clients.
     const some = (client: number) => numbered(20)(client * 4);
     const before = subsets(fleet, 250, some);
@@ -132,7 +132,7 @@ describe('clients that have numbers', () => {
     expect(moved(after, before)).toBeLessThan(0.01);
   });
 
-  it('have little in common with their neighbours: no client shares its whole fate with another', () => {
+  it('clients that have numbers have little in common with their neighbours', () => {
     const chosen = subsets(fleet, 200, numbered(20)).map((subset) => new Set(subset));
     let most = 0;
     for (const [client, one] of chosen.entries()) {
@@ -147,7 +147,7 @@ describe('clients that have numbers', () => {
 });
 
 describe('clients that have only names', () => {
-  it('change one of their instances if it was theirs that left, and nothing else', () => {
+  it('clients that have only names change the one of their instances that left, and nothing else', () => {
     const fleet = fleetOf(1_000);
     const before = subsets(fleet, 300, named(20));
     const after = subsets(fleet.slice(1), 300, named(20));

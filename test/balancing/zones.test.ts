@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { zoneOptions, zoneShares } from '../../src/balancing/zones.ts';
+import { readZoneOptions, zoneShares } from '../../src/balancing/zones.ts';
 
 function sharesOf(capacities: Record<string, number>, own: string): Record<string, number> | undefined {
   const shares = zoneShares(new Map(Object.entries(capacities)), own);
@@ -24,17 +24,17 @@ describe('the share of each zone', () => {
     ['does not go where there is none', { a: 2, b: 3, c: 7 }, { a: 0.5, b: 0, c: 0.5 }],
     ['leaves a zone with nothing available', { a: 0, b: 3, c: 3 }, { a: 0, b: 0.5, c: 0.5 }],
     ['is all for the only zone', { a: 1 }, { a: 1 }],
-  ])('%s', (_, capacities, shares) => {
+  ])('a client sends each zone its share: %s', (_, capacities, shares) => {
     expect(sharesOf(capacities, 'a')).toEqual(shares);
   });
 
-  it('says nothing where the own zone has no instances, or none is available', () => {
+  it('zones have no shares where the own zone has no instances, or none is available', () => {
     expect(sharesOf({ b: 3, c: 3 }, 'a')).toBeUndefined();
     expect(sharesOf({ a: 0, b: 0 }, 'a')).toBeUndefined();
     expect(sharesOf({}, 'a')).toBeUndefined();
   });
 
-  it('is never negative, all of them are everything, and a zone without capacity gets nothing', () => {
+  it('the shares of the zones are never negative and add up to 1, and a zone without capacity gets nothing', () => {
     fc.assert(
       fc.property(fleets, (capacities) => {
         const zones = new Map(Object.entries(capacities));
@@ -53,7 +53,7 @@ describe('the share of each zone', () => {
     );
   });
 
-  it('loads every instance alike, if as many clients are in each zone', () => {
+  it('the shares of the zones load every instance alike if as many clients are in each zone', () => {
     fc.assert(
       fc.property(fleets, (capacities) => {
         const zones = new Map(Object.entries(capacities));
@@ -69,7 +69,7 @@ describe('the share of each zone', () => {
     );
   });
 
-  it('is as much at home as can be without more for an instance there than elsewhere', () => {
+  it('the own zone gets as much as possible without more for an instance there than elsewhere', () => {
     fc.assert(
       fc.property(fleets, (capacities) => {
         const zones = new Map(Object.entries(capacities));
@@ -85,10 +85,10 @@ describe('the share of each zone', () => {
 });
 
 describe('the zone option', () => {
-  it('is a name, or a name and from how many instances on zones count', () => {
-    expect(zoneOptions('a')).toEqual({ name: 'a', minInstances: 6 });
-    expect(zoneOptions({ name: 'a' })).toEqual({ name: 'a', minInstances: 6 });
-    expect(zoneOptions({ name: 'a', minInstances: 0 })).toEqual({ name: 'a', minInstances: 0 });
+  it('the zone option is a name, or a name and minInstances', () => {
+    expect(readZoneOptions('a')).toEqual({ name: 'a', minInstances: 6 });
+    expect(readZoneOptions({ name: 'a' })).toEqual({ name: 'a', minInstances: 6 });
+    expect(readZoneOptions({ name: 'a', minInstances: 0 })).toEqual({ name: 'a', minInstances: 0 });
   });
 
   it.each([
@@ -96,7 +96,7 @@ describe('the zone option', () => {
     ['name', { name: 5 }],
     ['minInstances', { name: 'a', minInstances: -1 }],
     ['zone', { name: 'a', zone: 'b' }],
-  ])('%s: a wrong one is named (%#)', (option, options) => {
-    expect(() => zoneOptions(options as unknown as string)).toThrow(option);
+  ])('a wrong zone option %s is named in the error (%#)', (option, options) => {
+    expect(() => readZoneOptions(options as unknown as string)).toThrow(option);
   });
 });

@@ -245,7 +245,7 @@ describe('what is told of a call', () => {
   });
 
   it('by a ServerGuard is the method and the path of the request it rejects, and none of its headers', async () => {
-    const told = publishedOn('holdfast:server-guard:refuse');
+    const told = publishedOn('holdfast:server-guard:reject');
     const guard = new ServerGuard();
     onTestFinished(() => guard.close());
     const server = await startServer(async (request, response) => {

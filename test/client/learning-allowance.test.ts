@@ -6,7 +6,7 @@ function candidate(): Candidate & { failing: boolean } {
   return {
     instance: { serviceName: 's', instanceId: 'i', host: 'h', port: 1 } as Candidate['instance'],
     weight: 1,
-    warmth: 1,
+    slowStartFactor: 1,
     inFlight: 0,
     failing: false,
     latencyAt: () => 0,

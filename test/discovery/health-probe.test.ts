@@ -1,6 +1,6 @@
 import { createServer as createHttp2Server } from 'node:http2';
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
-import { describe, expect, it, onTestFinished, vi } from 'vitest';
+import { describe, expect, it, type Mock, onTestFinished, vi } from 'vitest';
 import { createHttpProbe, type HttpProbeOptions } from '../../src/discovery/health-probe.ts';
 import type { InstanceRegistration } from '../../src/discovery/service-instance.ts';
 import { TimeoutError } from '../../src/errors.ts';
@@ -10,6 +10,14 @@ import { instance } from './health-helpers.ts';
 
 /** Waits until the check passes, also on a machine that has much to do. */
 const eventually = (check: () => void) => vi.waitFor(check, { timeout: 4_000, interval: 5 });
+
+/** A finding of a probe within which this process was not blocked: on a busy machine it probes again. */
+async function unstalled<T extends { cause?: unknown }>(probe: () => Promise<T>): Promise<T> {
+  for (;;) {
+    const finding = await probe().catch((error) => ({ cause: error }) as T);
+    if (!(finding.cause instanceof TimeoutError && finding.cause.stalled > 0)) return finding;
+  }
+}
 
 function probeOf(options: Partial<HttpProbeOptions> = {}) {
   const isExpected = (status: number) => status === 200;
@@ -161,21 +169,29 @@ describe('an instance that takes too long', () => {
       sockets.push(socket.resume());
       serve(socket);
     });
-    const finding = await probeOf({ timeout: 60 })({ port });
+    const finding = await unstalled(() => probeOf({ timeout: 60 })({ port }));
     expect(finding).toMatchObject({ passed: false, reason: 'it did not respond within 60 ms' });
     expect(finding.cause).toBeInstanceOf(TimeoutError);
-    await eventually(() => expect(sockets.map(({ destroyed }) => destroyed)).toEqual([true]));
+    await eventually(() => expect(sockets.every(({ destroyed }) => destroyed)).toBe(true));
+    expect(sockets.length).toBeGreaterThan(0);
   });
 
   it('an instance that takes too long to accept the connection fails, and the connection attempt is cancelled', async () => {
-    const connecting = { unref: vi.fn(), destroy: vi.fn() };
-    const probe = probeOf({ timeout: 60, connect: (() => connecting) as never });
-    expect(await probe({ port: 8001 })).toMatchObject({
+    const started: { unref: Mock; destroy: Mock }[] = [];
+    const connect = () => {
+      const connecting = { unref: vi.fn(), destroy: vi.fn() };
+      started.push(connecting);
+      return connecting;
+    };
+    const probe = probeOf({ timeout: 60, connect: connect as never });
+    expect(await unstalled(() => probe({ port: 8001 }))).toMatchObject({
       passed: false,
       reason: 'it did not respond within 60 ms',
     });
-    expect(connecting.unref).toHaveBeenCalledTimes(1);
-    expect(connecting.destroy).toHaveBeenCalledTimes(1);
+    for (const connecting of started) {
+      expect(connecting.unref).toHaveBeenCalledTimes(1);
+      expect(connecting.destroy).toHaveBeenCalledTimes(1);
+    }
   });
 
   it('an instance whose body never ends passes the check, and little of the body is read', async () => {

@@ -662,7 +662,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
   }),
   takes('LoadBalancerOptions', {
     of: 'LoadBalancer',
-    file: 'balancing/load-balancer.ts',
+    file: 'balancing/load-balancer-options.ts',
     name: 'LoadBalancer',
     make: (options) => new holdfast.LoadBalancer(options as never),
     required: { discovery: discovery() },
@@ -682,7 +682,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
   }),
   takes('CanaryOptions', {
     of: 'LoadBalancer',
-    file: 'balancing/load-balancer.ts',
+    file: 'balancing/load-balancer-options.ts',
     name: 'LoadBalancer canary',
     make: balancerWith('canary'),
     required: { select: { version: '2' }, share: 0.1 },
@@ -868,7 +868,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
   ...(['acquire', 'tryAcquire', 'getInstance'] as const).map((method) =>
     takes('AcquireOptions', {
       of: 'LoadBalancer',
-      file: 'balancing/pick.ts',
+      file: 'balancing/acquire-options.ts',
       name: `${method}() of LoadBalancer`,
       make: async (options) => (await resolved())[method](SERVICE, options),
       wrong: {

@@ -1,35 +1,37 @@
-import { type BalancingStrategy, type Candidate, fromRandomStart, type PickRequest } from '../strategy.ts';
-import { LoadEntry, LoadOrder } from './load-order.ts';
-import { firstAccepted } from './standing-order.ts';
+import { type BalancingStrategy, type Candidate, type PickRequest, rotateRandomly } from '../strategy.ts';
+import { LoadEntry, LoadHeap } from './load-heap.ts';
+import { buildQueuePicker } from './preference-queue.ts';
 
 /**
- * The candidate with the fewest calls under way for its weight; equals in turn, from a random start. A pick takes
- * the head of an order that follows each call as it begins and ends: O(1) where weights are alike, O(log n) at most.
+ * Picks the candidate with the fewest calls under way for its weight, and equals in turn, from a
+ * random start. A heap follows each call as it begins and ends: a pick takes O(1) where weights are
+ * alike, and O(log n) at most.
  *
- * It knows the calls of this client alone, and every client sends its calls to the one that is idle in its eyes;
- * where there are many clients `power-of-two` does as well and spreads them.
+ * The strategy knows the calls of this client alone, and every client sends its calls to the
+ * instance that is idle in its eyes. Where there are many clients `power-of-two` does as well and
+ * spreads the calls.
  */
 export const leastConnections: BalancingStrategy = (candidates, { random }) => {
-  const order = new LoadOrder();
-  const entries = fromRandomStart(candidates, random).map((candidate) => new LoadEntry(candidate));
+  const heap = new LoadHeap();
+  const entries = rotateRandomly(candidates, random).map((candidate) => new LoadEntry(candidate));
   const entryOf = new Map(entries.map((entry) => [entry.candidate, entry]));
-  for (const entry of entries) order.add(entry);
-  const pick = firstAccepted(order);
+  for (const entry of entries) heap.add(entry);
+  const pick = buildQueuePicker(heap);
   let next = 0;
 
   return Object.assign(
     (request: PickRequest): Candidate | undefined => {
-      // Weights change as time passes, untold: one is looked at for each pick, in turn.
-      order.update(entries[next]!);
+      // Weights change with time and without notice: each pick updates one candidate, in turn.
+      heap.update(entries[next]!);
       next = (next + 1) % entries.length;
       const picked = pick(request);
-      if (picked !== undefined) order.yield(picked);
+      if (picked !== undefined) heap.moveToBack(picked);
       return picked?.candidate;
     },
     {
       loadChanged(candidate: Candidate): void {
         const entry = entryOf.get(candidate);
-        if (entry !== undefined) order.update(entry);
+        if (entry !== undefined) heap.update(entry);
       },
     },
   );

@@ -1,47 +1,59 @@
 import { duration, number, validateOptions } from '../../internal/validate.ts';
 import type { Candidate } from '../strategy.ts';
 
-/** What an instance tells of its load, as in ORCA (Open Request Cost Aggregation). */
+/** The load that an instance reports, as in ORCA (Open Request Cost Aggregation). */
 export interface LoadReport {
-  /** How busy it is in its own view; 1 is fully. May be above 1. Goes before `cpuUtilization`. */
+  /**
+   * How busy the instance is in its own view; 1 is fully, and more is possible. It goes before
+   * `cpuUtilization`.
+   */
   applicationUtilization?: number | undefined;
-  /** How busy its processors are; 1 is fully. */
+  /** How busy the processors of the instance are; 1 is fully. */
   cpuUtilization?: number | undefined;
-  /** Requests a second that it serves, of all its clients. */
+  /** The number of requests of all clients that the instance serves in a second. */
   qps?: number | undefined;
-  /** How many of those are errors. */
+  /** The number of these requests that are errors. */
   eps?: number | undefined;
 }
 
 export interface LoadReportsOptions {
   /**
-   * Milliseconds for which reports are gathered and not gone by yet: those of an instance that has just begun
-   * do not say what it can bear. Default 10,000.
+   * Milliseconds for which reports are gathered before they count, since the first reports of an
+   * instance do not tell what it can bear. Default 10,000.
    */
   blackoutPeriod?: number;
-  /** Milliseconds after the last report until an instance counts as one without. Default 180,000. */
+  /**
+   * Milliseconds after the last report until an instance counts as one without reports. Default
+   * 180,000.
+   */
   weightExpirationPeriod?: number;
-  /** Milliseconds for which a weight is gone by before a later report can change it. Default 1,000. */
+  /** Milliseconds for which a weight is used before a later report can change it. Default 1,000. */
   weightUpdatePeriod?: number;
-  /** How much the share of errors adds to utilization: an instance that fails fast is not one with room. Default 1. */
+  /**
+   * How much the share of errors adds to utilization: an instance that fails fast is not one with
+   * room. Default 1.
+   */
   errorUtilizationPenalty?: number;
 }
 
-interface Reported {
-  weight: number;
-  since: number;
-  at: number;
-  /** What is gone by, until the next update. */
+interface ReportedWeight {
+  /** The weight by the latest report. */
+  latest: number;
+  /** The times of the first and of the latest report. */
+  firstAt: number;
+  latestAt: number;
+  /** The weight that is used until the next update. */
   used: number;
   usedSince: number;
 }
 
-/** A heavier weight is a mistake or a lie. */
+/** The highest weight that is believed. */
 const MAX_WEIGHT = 1e12;
 
 /**
- * The weights of instances by the load that they report: requests a second over utilization, which is what they
- * could serve if they were fully used. For `weightedRoundRobin`; one serves any number of services.
+ * Keeps the weights of instances by the load that they report: requests a second over utilization,
+ * which is what they could serve if they were fully used. It is for `weightedRoundRobin`, and may
+ * serve any number of services.
  *
  * Source: gRFC A58, 'Client-side weighted round robin LB policy'.
  */
@@ -50,7 +62,7 @@ export class LoadReports {
   readonly #expiration: number;
   readonly #update: number;
   readonly #errorPenalty: number;
-  readonly #reported = new WeakMap<Candidate, Reported>();
+  readonly #reported = new WeakMap<Candidate, ReportedWeight>();
 
   constructor(options: LoadReportsOptions = {}) {
     validateOptions('LoadReports', options, {
@@ -65,28 +77,37 @@ export class LoadReports {
     this.#errorPenalty = options.errorUtilizationPenalty ?? 1;
   }
 
-  /** Takes what the instance of a lease (`lease.candidate`) reports. A report that makes no sense is dropped. */
+  /**
+   * Takes in a report of the instance of a lease (`lease.candidate`). A report that makes no sense
+   * is dropped.
+   */
   report(candidate: Candidate, report: LoadReport): void {
     const weight = this.#weightBy(report);
     if (!(weight > 0 && weight <= MAX_WEIGHT)) return;
     const now = performance.now();
     const reported = this.#reported.get(candidate);
     if (reported === undefined) {
-      this.#reported.set(candidate, { weight, since: now, at: now, used: 0, usedSince: -Infinity });
+      this.#reported.set(candidate, {
+        latest: weight,
+        firstAt: now,
+        latestAt: now,
+        used: 0,
+        usedSince: -Infinity,
+      });
       return;
     }
-    if (now - reported.at >= this.#expiration) reported.since = now;
-    reported.weight = weight;
-    reported.at = now;
+    if (now - reported.latestAt >= this.#expiration) reported.firstAt = now;
+    reported.latest = weight;
+    reported.latestAt = now;
   }
 
-  /** 0 if there is no report to go by. */
+  /** The weight of a candidate; 0 if there is no usable report. */
   weightOf(candidate: Candidate, now: number): number {
     const reported = this.#reported.get(candidate);
     if (reported === undefined) return 0;
     if (now - reported.usedSince >= this.#update) {
-      const usable = now - reported.since >= this.#blackout && now - reported.at < this.#expiration;
-      reported.used = usable ? reported.weight : 0;
+      const usable = now - reported.firstAt >= this.#blackout && now - reported.latestAt < this.#expiration;
+      reported.used = usable ? reported.latest : 0;
       reported.usedSince = now;
     }
     return reported.used;

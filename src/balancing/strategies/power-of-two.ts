@@ -1,4 +1,4 @@
 import { twoChoices } from './two-choices.ts';
 
-/** Of two random candidates, the one with fewer calls under way for its weight. */
+/** Picks, of two random candidates, the one with fewer calls under way for its weight. */
 export const powerOfTwo = twoChoices((candidate) => candidate.inFlight + 1);

@@ -1,35 +1,37 @@
-import { acceptedFrom, type BalancingStrategy, type Candidate, randomIndex } from '../strategy.ts';
-import { takesPart } from './weight.ts';
+import { type BalancingStrategy, type Candidate, drawIndex, findAccepted } from '../strategy.ts';
+import { admitsSlowStart } from './weight.ts';
 
-const TRIES = 8;
+/** The number of candidates that are drawn before the accepted ones are searched for. */
+const MAX_DRAWS = 8;
 
 /**
- * A random candidate, in proportion to weight. Source: Walker's alias method as given by Michael Vose,
- * 'A Linear Algorithm for Generating Random Numbers with a Given Distribution' (1991): O(1) a pick. One that
- * warms up is drawn by its whole weight and then kept with the chance that its share of it is.
+ * Picks a random candidate, in proportion to weight. Source: Walker's alias method as given by
+ * Michael Vose, 'A Linear Algorithm for Generating Random Numbers with a Given Distribution'
+ * (1991): O(1) a pick. During its slow start a candidate is drawn by its full weight, and is then
+ * kept with the probability of its slow start factor.
  */
 export const random: BalancingStrategy = (candidates, context) => {
-  const sample = weightedIndex(
+  const drawWeighted = buildWeightedDraw(
     candidates.map((candidate) => candidate.instance.weight),
     context.random,
   );
   return (request) => {
-    let cold: Candidate | undefined;
-    for (let tries = 0; tries < TRIES; tries++) {
-      const candidate = candidates[sample()]!;
+    let skipped: Candidate | undefined;
+    for (let draws = 0; draws < MAX_DRAWS; draws++) {
+      const candidate = candidates[drawWeighted()]!;
       if (!request.accepts(candidate)) continue;
-      if (takesPart(candidate, context.random)) return candidate;
-      cold = candidate;
+      if (admitsSlowStart(candidate, context.random)) return candidate;
+      skipped = candidate;
     }
-    return cold ?? acceptedFrom(candidates, randomIndex(candidates.length, context.random), request);
+    return skipped ?? findAccepted(candidates, drawIndex(candidates.length, context.random), request);
   };
 };
 
-/** A source of random indexes whose chances are in proportion to the weights. */
-function weightedIndex(weights: readonly number[], random: () => number): () => number {
+/** Builds a source of random indexes whose chances are in proportion to the weights. */
+function buildWeightedDraw(weights: readonly number[], random: () => number): () => number {
   const { length } = weights;
   const total = weights.reduce((sum, weight) => sum + weight, 0);
-  if (weights.every((weight) => weight === weights[0])) return () => randomIndex(length, random);
+  if (weights.every((weight) => weight === weights[0])) return () => drawIndex(length, random);
 
   const share = weights.map((weight) => (weight / total) * length);
   const alias = [...weights.keys()];
@@ -43,7 +45,7 @@ function weightedIndex(weights: readonly number[], random: () => number): () => 
     if (share[more]! < 1) small.push(large.pop()!);
   }
   return () => {
-    const index = randomIndex(length, random);
+    const index = drawIndex(length, random);
     return random() < share[index]! ? index : alias[index]!;
   };
 }

@@ -1,46 +1,49 @@
 import {
-  acceptedFrom,
   type BalancingStrategy,
   type Candidate,
+  drawIndex,
+  findAccepted,
   type PickRequest,
-  randomIndex,
 } from '../strategy.ts';
-import { takesPart, wholeWeightOf } from './weight.ts';
+import { admitsSlowStart, fullWeightOf } from './weight.ts';
 
-const TRIES = 8;
+/** The number of candidates that are drawn before the accepted ones are searched for. */
+const MAX_DRAWS = 8;
 
 /**
- * The better of two random candidates. It costs the same with ten candidates as with ten thousand, and does
- * not send every client to the one that looks best at the moment.
+ * Makes a strategy that picks the cheaper of two random candidates. A pick costs the same with ten
+ * candidates as with ten thousand, and does not send every client to the candidate that looks best
+ * at the moment.
  * Source: Mitzenmacher, 'The Power of Two Choices in Randomized Load Balancing' (2001).
  */
 export function twoChoices(costOf: (candidate: Candidate, now: number) => number): BalancingStrategy {
   return (candidates, { random }) => {
-    // Most fleets weigh all alike, and then a pick need not look at the instances themselves.
-    const alike = candidates.every((candidate) => wholeWeightOf(candidate) === wholeWeightOf(candidates[0]!));
+    // In most fleets all weights are alike, and a pick need not look at the instances themselves.
+    const alike = candidates.every((candidate) => fullWeightOf(candidate) === fullWeightOf(candidates[0]!));
     return (request) => {
-      const first = sample(candidates, request, undefined, random);
+      const first = drawCandidate(candidates, request, undefined, random);
       if (first === undefined || candidates.length === 1) return first;
-      const second = sample(candidates, request, first, random);
+      const second = drawCandidate(candidates, request, first, random);
       if (second === undefined || second === first) return first;
       const { now } = request;
       const one = costOf(first, now);
       const other = costOf(second, now);
       if (alike) return other < one ? second : first;
-      return other / wholeWeightOf(second) < one / wholeWeightOf(first) ? second : first;
+      return other / fullWeightOf(second) < one / fullWeightOf(first) ? second : first;
     };
   };
 }
 
-function sample(
+function drawCandidate(
   candidates: readonly Candidate[],
   request: PickRequest,
   other: Candidate | undefined,
   random: () => number,
 ): Candidate | undefined {
-  for (let tries = 0; tries < TRIES; tries++) {
-    const candidate = candidates[randomIndex(candidates.length, random)]!;
-    if (candidate !== other && request.accepts(candidate) && takesPart(candidate, random)) return candidate;
+  for (let draws = 0; draws < MAX_DRAWS; draws++) {
+    const candidate = candidates[drawIndex(candidates.length, random)]!;
+    if (candidate !== other && request.accepts(candidate) && admitsSlowStart(candidate, random))
+      return candidate;
   }
-  return acceptedFrom(candidates, randomIndex(candidates.length, random), request);
+  return findAccepted(candidates, drawIndex(candidates.length, random), request);
 }

@@ -1,25 +1,32 @@
 import type { Candidate } from '../strategy.ts';
 
-/** Stands for no weight: a last resort beside others, and an equal among its like. */
-const NEXT_TO_NOTHING = 1e-9;
+/**
+ * The weight that counts for none: such a candidate is a last resort beside others, and equal to
+ * others like it.
+ */
+const MIN_WEIGHT = 1e-9;
 
-/** Candidates that warm up and may be passed over in one pick: where all do, one of them is as good as another. */
-export const MAX_PASSED = 16;
+/**
+ * The most candidates in slow start that one pick skips. Where all are in slow start, any of them
+ * will do.
+ */
+export const MAX_SLOW_START_SKIPS = 16;
 
-/** Its weight of the moment, above 0. */
+/** The weight of the candidate at this moment, above 0. */
 export function weightOf(candidate: Candidate): number {
-  return candidate.weight || NEXT_TO_NOTHING;
+  return candidate.weight || MIN_WEIGHT;
 }
 
-/** The weight that it has once it is warm, above 0. */
-export function wholeWeightOf({ instance }: Candidate): number {
-  return instance.weight || NEXT_TO_NOTHING;
+/** The weight of the candidate after its slow start, above 0. */
+export function fullWeightOf({ instance }: Candidate): number {
+  return instance.weight || MIN_WEIGHT;
 }
 
 /**
- * Whether it takes part in a draw: one that warms up does so as often as its weight is of the whole. Were it
- * compared by its weight of the moment, it would lose to every idle one, and get no call until it is warm.
+ * Decides by chance whether a candidate takes part in a draw, with the probability of its slow
+ * start factor. If it were compared by its weight at the moment, it would lose to every idle
+ * candidate, and get no call until its slow start ends.
  */
-export function takesPart({ warmth }: Candidate, random: () => number): boolean {
-  return warmth === 1 || random() < warmth;
+export function admitsSlowStart({ slowStartFactor }: Candidate, random: () => number): boolean {
+  return slowStartFactor === 1 || random() < slowStartFactor;
 }

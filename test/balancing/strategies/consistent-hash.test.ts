@@ -10,20 +10,20 @@ const strategy = 'consistent-hash';
 const keys = Array.from({ length: 2_000 }, (_, index) => `user-${index}`);
 const ten = Array.from({ length: 10 }, (_, index) => `i${index}`);
 
-/** Which instance each key goes to. */
+/** The instance that each key goes to. */
 const homes = ({ picks }: World) => keys.map((hashKey) => picks(1, { hashKey })[0]!);
 const moved = (before: readonly string[], after: readonly string[]) =>
   before.filter((home, index) => home !== after[index]);
 
 describe('consistent-hash', () => {
-  it('sends a key to the same instance each time, in every client, in whatever order they are listed', async () => {
+  it('consistent-hash sends a key to the same instance each time, in every client, in whatever order they are listed', async () => {
     const fleet = await world(ten, { strategy });
     const before = homes(fleet);
     expect(homes(fleet)).toEqual(before);
     expect(homes(await world([...ten].reverse(), { strategy }))).toEqual(before);
   });
 
-  it('spreads keys evenly, and as weights say', async () => {
+  it('consistent-hash spreads keys evenly, and as weights say', async () => {
     const even = tally(homes(await world(ten, { strategy })));
     expect(Math.min(...Object.values(even))).toBeGreaterThan(140);
     expect(Math.max(...Object.values(even))).toBeLessThan(270);
@@ -32,7 +32,7 @@ describe('consistent-hash', () => {
     expect(weighted.a! / keys.length).toBeLessThan(0.8);
   });
 
-  it('moves only the keys of the one that leaves, and back when it returns', async () => {
+  it('consistent-hash moves only the keys of an instance that leaves, and back when it returns', async () => {
     const fleet = await world(ten, { strategy });
     const before = homes(fleet);
     await fleet.leave('i3');
@@ -46,7 +46,7 @@ describe('consistent-hash', () => {
     expect(homes(fleet)).toEqual(before);
   });
 
-  it('moves about one key in eleven when an eleventh joins, all of them to it', async () => {
+  it('consistent-hash moves about one key in eleven when an eleventh instance joins, all of them to it', async () => {
     const fleet = await world(ten, { strategy });
     const before = homes(fleet);
     await fleet.join('i10');
@@ -56,7 +56,7 @@ describe('consistent-hash', () => {
     expect(moved(before, after).length / keys.length).toBeLessThan(0.13);
   });
 
-  it('sends the keys of an ejected instance elsewhere for a while, always to the same, then back', async () => {
+  it('consistent-hash sends the keys of an ejected instance elsewhere for a while, always to the same, then back', async () => {
     const fleet = await world(ten, { strategy });
     const before = homes(fleet);
     fleet.fail('i3', 5);
@@ -70,7 +70,7 @@ describe('consistent-hash', () => {
     expect(homes(fleet)).toEqual(before);
   });
 
-  it('sends the next try of a call to another instance, the same each time', async () => {
+  it('consistent-hash sends a retry of a call to another instance, the same each time', async () => {
     const { picks } = await world(ten, { strategy });
     for (const hashKey of keys.slice(0, 50)) {
       const [first] = picks(1, { hashKey });
@@ -80,7 +80,7 @@ describe('consistent-hash', () => {
     }
   });
 
-  it('tells keys apart that differ only in their last letter, and takes any text', async () => {
+  it('consistent-hash tells keys apart that differ only in their last letter, and takes any text', async () => {
     const { picks } = await world(ten, { strategy });
     const alphabet = [...'abcdefghijklmnopqrstuvwxyz'].map(
       (letter) => picks(1, { hashKey: `key ${letter}` })[0]!,
@@ -91,13 +91,13 @@ describe('consistent-hash', () => {
     }
   });
 
-  it('spreads calls without a key at random', async () => {
+  it('consistent-hash spreads calls without a key at random', async () => {
     const shares = tally((await world(ten, { strategy })).picks(2_000));
     expect(Object.keys(shares)).toHaveLength(10);
     expect(Math.max(...Object.values(shares))).toBeLessThan(270);
   });
 
-  it('gives keys to those without weight only where there are no others', () => {
+  it('consistent-hash gives keys to instances without weight only where there are no others', () => {
     const { pick } = board(consistentHash(), [0, 1, 0]);
     const homesOf = (accepts?: (index: number) => boolean) =>
       keys.slice(0, 200).map((hashKey) => pick(accepts ? { hashKey, accepts } : { hashKey }));
@@ -105,7 +105,7 @@ describe('consistent-hash', () => {
     expect(new Set(homesOf((index) => index !== 1))).toEqual(new Set([0, 2]));
   });
 
-  it('moves only the keys of the one that leaves also where none has weight', async () => {
+  it('consistent-hash moves only the keys of an instance that leaves also where none has weight', async () => {
     const fleet = await world(
       ten.map((id) => instance(id, { weight: 0 })),
       { strategy },
@@ -115,14 +115,14 @@ describe('consistent-hash', () => {
     expect(new Set(moved(before, homes(fleet)))).toEqual(new Set(['i3']));
   });
 
-  it('picks none if none is accepted, with a key or without', () => {
+  it('consistent-hash picks none if none is accepted, with a key or without', () => {
     const { pick } = board(consistentHash(), [1, 1, 1]);
     expect(pick({ hashKey: 'key', accepts: () => false })).toBe(-1);
     expect(pick({ accepts: () => false })).toBe(-1);
     expect(pick({ hashKey: 'key' })).toBeGreaterThanOrEqual(0);
   });
 
-  it('finds the only one that is accepted among many', () => {
+  it('consistent-hash finds the only one that is accepted among many', () => {
     const { pick, looks } = board(consistentHash(), new Array(500).fill(1));
     looks();
     for (const hashKey of keys.slice(0, 20)) {
@@ -131,7 +131,7 @@ describe('consistent-hash', () => {
     expect(looks() / 20).toBeLessThan(1_000);
   });
 
-  it('gives a call without a key to the less busy of two', () => {
+  it('consistent-hash gives a call without a key to the less busy of two', () => {
     const { begin } = board(consistentHash(), [1, 1]);
     expect(
       counts(
@@ -141,7 +141,7 @@ describe('consistent-hash', () => {
     ).toEqual([10, 10]);
   });
 
-  it('makes its ring with the first key that comes, not for a group of instances that gets none', () => {
+  it('consistent-hash makes its ring with the first key that comes, not for a group of instances that gets none', () => {
     const { pick, looks } = board(consistentHash(), new Array(500).fill(1));
     looks();
     pick();
@@ -152,7 +152,7 @@ describe('consistent-hash', () => {
     expect(looks()).toBeLessThan(30);
   });
 
-  it('looks at no more instances among ten thousand than among ten', () => {
+  it('consistent-hash looks at no more instances among ten thousand than among ten', () => {
     for (const size of [10, 10_000]) {
       const weights = new Array(size).fill(1);
       expect(looksPerCall(consistentHash(), weights, { underWay: 200 })).toBeLessThan(20);
@@ -172,12 +172,12 @@ describe('consistent-hash', () => {
     [{ loadFactor: Number.NaN }, RangeError],
     [{ loadFactor: '2' }, TypeError],
     [{ factor: 2 }, TypeError],
-  ])('takes no options like %o', (options, kind) => {
+  ])('consistent-hash takes no options like %o', (options, kind) => {
     expect(() => consistentHash(options)).toThrow(kind);
   });
 });
 
-describe('a bound on loads', () => {
+describe('the load factor of consistent-hash', () => {
   interface Step {
     key: number;
     release: boolean;
@@ -212,7 +212,7 @@ describe('a bound on loads', () => {
     }
   }
 
-  it('lets none have more calls under way than ⌈factor × its share of all⌉ when one begins', () => {
+  it('the load factor of consistent-hash lets no instance have more calls under way than ⌈factor × its share of all⌉ when a call begins', () => {
     const weights = fc.array(fc.integer({ min: 1, max: 5 }), { minLength: 1, maxLength: 8 });
     fc.assert(
       fc.property(weights, steps, fc.constantFrom(1, 1.1, 1.25, 2, 5), (given, calls, loadFactor) => {
@@ -221,11 +221,11 @@ describe('a bound on loads', () => {
     );
   });
 
-  it('shares the load of one that is out among the others within the same bound', () => {
+  it('consistent-hash shares the load of an ejected instance among the others within the same bound', () => {
     fc.assert(fc.property(steps, (calls) => play([1, 1, 2, 1], calls, 1.25, 1)));
   });
 
-  it('spreads a key in great demand over as many instances as it takes, and no more', () => {
+  it('consistent-hash spreads a key in great demand over as many instances as it takes, and no more', () => {
     const { begin } = board(consistentHash(), new Array(10).fill(1));
     const alone = counts(
       Array.from({ length: 100 }, () => begin({ hashKey: 'the one' })),
@@ -236,7 +236,7 @@ describe('a bound on loads', () => {
     expect(alone.filter((calls) => calls > 0).length).toBeOneOf([8, 9]);
   });
 
-  it('keeps a key where it is while calls are spread by other keys', () => {
+  it('consistent-hash keeps a key where it is while calls are spread by other keys', () => {
     const { begin, end, pick } = board(consistentHash({ loadFactor: 2 }), new Array(10).fill(1));
     const home = pick({ hashKey: 'the one' });
     for (const hashKey of keys.slice(0, 100)) begin({ hashKey });
@@ -248,7 +248,7 @@ describe('a bound on loads', () => {
     expect(new Set(calls)).toEqual(new Set([home]));
   });
 
-  it('gives a key its home again when there is room', () => {
+  it('consistent-hash gives a key its first instance again when there is room', () => {
     const { begin, end, pick } = board(consistentHash(), new Array(10).fill(1));
     const home = begin({ hashKey: 'the one' });
     const next = pick({ hashKey: 'the one' });
@@ -258,7 +258,7 @@ describe('a bound on loads', () => {
     expect(pick({ hashKey: 'the one' })).toBe(home);
   });
 
-  it('counts the calls that are under way and no more, wherever they ended', () => {
+  it('consistent-hash counts the calls that are under way and no more, wherever they ended', () => {
     const { begin, end } = board(consistentHash(), new Array(10).fill(1));
     const open = keys.slice(0, 100).map((hashKey) => begin({ hashKey }));
     for (const index of open) end(index);
@@ -266,7 +266,7 @@ describe('a bound on loads', () => {
     expect(Math.max(...counts(calls, 10))).toBe(1);
   });
 
-  it('does not count the calls of one that is out', () => {
+  it('consistent-hash does not count the calls of an ejected instance', () => {
     const { begin, pick } = board(consistentHash(), new Array(4).fill(1));
     const accepts = (index: number) => index !== 2;
     for (let call = 0; call < 100; call++) begin({ hashKey: 'k', accepts: (index) => index === 2 });
@@ -275,7 +275,7 @@ describe('a bound on loads', () => {
     expect(Math.max(...counts(calls, 4))).toBeLessThanOrEqual(5);
   });
 
-  it('is looser the larger the factor, and none with Infinity', () => {
+  it('the bound of consistent-hash is looser the larger the load factor, and there is none with Infinity', () => {
     const spread = (loadFactor: number) => {
       const { begin } = board(consistentHash({ loadFactor }), new Array(10).fill(1));
       return new Set(Array.from({ length: 200 }, () => begin({ hashKey: 'the one' }))).size;
@@ -285,7 +285,7 @@ describe('a bound on loads', () => {
     expect(spread(Infinity)).toBe(1);
   });
 
-  it('is tighter for one that warms up', () => {
+  it('the bound of consistent-hash is tighter for an instance during its slow start', () => {
     const { pawns, begin } = board(consistentHash(), new Array(4).fill(1));
     pawns[2]!.weight = 0.1;
     const calls = keys.slice(0, 300).map((hashKey) => begin({ hashKey }));
@@ -293,7 +293,7 @@ describe('a bound on loads', () => {
     expect(counts(calls, 4)[2]).toBeGreaterThan(2);
   });
 
-  it('knows of calls that were under way before, and of those that end after an instance has left', async () => {
+  it('consistent-hash counts calls that were under way before, and those that end after an instance has left', async () => {
     const fleet = await world(['a', 'b', 'c'], { strategy });
     const leases = keys.slice(0, 30).map((hashKey) => fleet.acquire({ hashKey }));
     await fleet.leave('c');

@@ -34,23 +34,26 @@ const shareOf = (id: string, calls: readonly string[]) =>
   calls.filter((it) => it === id).length / calls.length;
 
 describe('an instance that was slow once', () => {
-  it.each([2, 5, 10])('gets its share of the calls again (one of %d)', async (size) => {
-    const ids = Array.from({ length: size }, (_, index) => `i${index}`);
-    const fleet = await world(ids, {});
-    steady(fleet, 2, () => ({ takes: 3 }));
-    let slow = true;
-    const peak = (id: string) => {
-      const takes = slow && id === 'i0' ? 500 : 3;
-      if (takes === 500) slow = false;
-      return { takes };
-    };
-    const calls = steady(fleet, 15, peak);
-    expect(slow).toBe(false);
-    expect(shareOf('i0', calls.slice(300))).toBeGreaterThan(0.6 / size);
-    expect(shareOf('i0', calls)).toBeGreaterThan(0.7 / size);
-  });
+  it.each([2, 5, 10])(
+    'an instance that was slow once gets its share of the calls again (one of %d)',
+    async (size) => {
+      const ids = Array.from({ length: size }, (_, index) => `i${index}`);
+      const fleet = await world(ids, {});
+      steady(fleet, 2, () => ({ takes: 3 }));
+      let slow = true;
+      const peak = (id: string) => {
+        const takes = slow && id === 'i0' ? 500 : 3;
+        if (takes === 500) slow = false;
+        return { takes };
+      };
+      const calls = steady(fleet, 15, peak);
+      expect(slow).toBe(false);
+      expect(shareOf('i0', calls.slice(300))).toBeGreaterThan(0.6 / size);
+      expect(shareOf('i0', calls)).toBeGreaterThan(0.7 / size);
+    },
+  );
 
-  it('gets it again though the peak was a small one', async () => {
+  it('an instance that was slow once gets its share again though the peak was a small one', async () => {
     const fleet = await world(['a', 'b']);
     steady(fleet, 2, () => ({ takes: 4 }));
     fleet.acquireOn('a').release({ latency: 10 });
@@ -67,7 +70,7 @@ describe('an instance that was slow once', () => {
     [2_000, 0],
     [2_000, 20],
   ])(
-    'gets it again though a few calls go to it meanwhile (%d calls a second, each %dth a retry)',
+    'an instance that was slow once gets its share again though a few calls go to it meanwhile (%d calls a second, each %dth a retry)',
     async (perSecond, nth) => {
       const fleet = await world(['a', 'b']);
       let calls = 0;
@@ -89,7 +92,7 @@ describe('an instance that was slow once', () => {
     },
   );
 
-  it('gets it again as one that failed does', async () => {
+  it('an instance that failed once gets its share again', async () => {
     const fleet = await world(['a', 'b', 'c']);
     steady(fleet, 2, () => ({ takes: 3 }));
     steady(fleet, 6, (id) => (id === 'a' ? { takes: 3, error: new Error('503') } : { takes: 3 }));
@@ -106,7 +109,7 @@ describe('an instance that was slow once', () => {
 });
 
 describe('an instance that is slow for good', () => {
-  it('gets a handful of calls in half a minute, and then hardly any', async () => {
+  it('an instance that is slow for good gets a handful of calls in half a minute, and then hardly any', async () => {
     const fleet = await world(['slow', 'b', 'c']);
     const serve = (id: string) => ({ takes: id === 'slow' ? 60 : 3 });
     const first = steady(fleet, 30, serve);
@@ -117,8 +120,8 @@ describe('an instance that is slow for good', () => {
   });
 });
 
-describe('exploring', () => {
-  it('does not make more of a small weight', async () => {
+describe('exploring()', () => {
+  it('exploring() gives an instance of small weight no more than its share', async () => {
     const fleet = await world([instance('a', { weight: 100 }), 'b']);
     expect(
       shareOf(
@@ -128,7 +131,7 @@ describe('exploring', () => {
     ).toBeLessThan(0.02);
   });
 
-  it('does not make more of an instance that warms up', async () => {
+  it('exploring() gives an instance in slow start no more than its share', async () => {
     const fleet = await world(['a', 'b', 'c', 'd'], { slowStart: { duration: 100_000, minWeight: 0.05 } });
     vi.advanceTimersByTime(100_000);
     steady(fleet, 1, () => ({ takes: 3 }));
@@ -141,7 +144,7 @@ describe('exploring', () => {
     ).toBeLessThan(0.03);
   });
 
-  it('lets a strategy of your own that goes by latency learn that an instance is fast again', async () => {
+  it('exploring() lets a custom strategy that goes by latency learn that an instance is fast again', async () => {
     const slowOnce = async (strategy: BalancingStrategy) => {
       const fleet = await world(['a', 'b'], { strategy });
       fleet.acquireOn('a').release({ latency: 300 });
@@ -152,7 +155,7 @@ describe('exploring', () => {
     expect(await slowOnce(exploring(fastest))).toBeGreaterThan(0.7);
   });
 
-  it('is told by the lease, is done by first attempts alone, and by one at a time', async () => {
+  it('a lease tells that it explores, and only first attempts explore, one at a time', async () => {
     const fleet = await world(['a', 'b'], { strategy: exploring(fastest) });
     fleet.acquireOn('a').release({ latency: 50 });
     fleet.acquireOn('b').release({ latency: 5 });
@@ -170,7 +173,7 @@ describe('exploring', () => {
     ]);
   });
 
-  it('gives the candidate that a call explores, and each candidate gets its look', async () => {
+  it('exploring() gives the candidate that a call explores, and checks each candidate', async () => {
     const { candidates, request } = watched(5);
     const strategy = exploring((them) => () => them[0]);
     const pick = strategy(candidates, { random: () => 0 });
@@ -185,7 +188,7 @@ describe('exploring', () => {
     expect(picked.map((it) => it?.instance.instanceId)).toEqual(['i0', 'i0', 'i0', 'i3', 'i0']);
   });
 
-  it('hands on what the strategy needs to be told of loads, and asks nothing of a lone candidate', () => {
+  it('exploring() passes on loadChanged, and explores no lone candidate', () => {
     const told: unknown[] = [];
     const loadChanged = (candidate: unknown) => void told.push(candidate);
     const counting: BalancingStrategy = (candidates, context): Picker =>
@@ -200,13 +203,13 @@ describe('exploring', () => {
     expect(explores).not.toHaveBeenCalled();
   });
 
-  it('rejects what is no strategy when it is made', () => {
+  it('exploring() rejects a value that is no strategy at once', () => {
     for (const strategy of [undefined, null, 5, 'peak-ewma', {}]) {
       expect(() => exploring(strategy as never)).toThrow(/the strategy of exploring\(\) must be a function/);
     }
   });
 
-  it('costs one look more, among ten thousand as among ten', () => {
+  it('exploring() costs one look more, among ten thousand as among ten', () => {
     for (const size of [10, 10_000]) {
       expect(
         mostLooks(

@@ -13,7 +13,7 @@ const keys = Array.from({ length: 6_000 }, (_, index) => hashOf(`key ${index}`))
 const owners = (weights: readonly number[]): Owner[] =>
   weights.map((weight, index) => ({ id: `i${index}`, weight }));
 
-/** Who owns each key. */
+/** The owner of each key. */
 function homes(list: readonly Owner[]): string[] {
   const ring = new HashRing(list);
   return keys.map((hash) => list[ring.ownerOf(ring.pointFor(hash))]!.id);
@@ -25,8 +25,8 @@ const shares = (weights: readonly number[]): number[] =>
     weights.length,
   ).map((count) => count / keys.length);
 
-describe('the ring', () => {
-  it('shares keys as weights say, within a quarter', () => {
+describe('a hash ring', () => {
+  it('a hash ring shares keys as weights say, within a quarter', () => {
     for (const weights of [
       new Array(10).fill(1),
       [3, 1],
@@ -42,11 +42,11 @@ describe('the ring', () => {
     }
   });
 
-  it('gives those without weight no keys beside others', () => {
+  it('a hash ring gives owners without weight no keys beside others', () => {
     expect(shares([0, 1, 0])).toEqual([0, 1, 0]);
   });
 
-  it('moves only the keys of the one that comes or goes, whatever the weights', () => {
+  it('a hash ring moves only the keys of an owner that comes or goes, whatever the weights', () => {
     const weights = fc.array(fc.integer({ min: 6, max: 11 }), { minLength: 3, maxLength: 8 });
     fc.assert(
       fc.property(weights, fc.nat(7), (given, who) => {
@@ -63,7 +63,7 @@ describe('the ring', () => {
     );
   });
 
-  it('moves only its share to a heavy one that joins many of weight 1', () => {
+  it('a hash ring moves only its share to a heavy owner that joins many of weight 1', () => {
     const before = homes(owners(new Array(10).fill(1)));
     const after = homes(owners([...new Array(10).fill(1), 4]));
     const moved = after.filter((home, index) => home !== before[index]);
@@ -71,7 +71,7 @@ describe('the ring', () => {
     expect(moved.length / keys.length).toBeCloseTo(4 / 14, 1);
   });
 
-  it('moves only a share of the keys when a weight changes, to or from the one that it is of', () => {
+  it('a hash ring moves only a share of the keys when a weight changes, to or from its owner', () => {
     const before = homes(owners([8, 8, 8, 8]));
     const after = homes(owners([8, 8, 8, 12]));
     before.forEach((home, index) => {
@@ -80,12 +80,12 @@ describe('the ring', () => {
     expect(before).not.toEqual(after);
   });
 
-  it('is the same in whatever order the owners are listed', () => {
+  it('a hash ring is the same in whatever order the owners are listed', () => {
     const list = owners([1, 2, 3, 1, 2]);
     expect(homes([...list].reverse())).toEqual(homes(list));
   });
 
-  it('has the owner of the first point at or after a hash, and past the last that of the first', () => {
+  it('a hash ring gives the owner of the first point at or after a hash, and past the last that of the first', () => {
     const ring = new HashRing(owners([1, 1, 1]));
     expect(ring.pointFor(0)).toBe(0);
     expect(ring.pointFor(2 ** 32 - 1)).toBeOneOf([0, ring.length - 1]);
@@ -94,7 +94,7 @@ describe('the ring', () => {
     expect(ring.ownerOf(ring.length)).toBe(ring.ownerOf(0));
   });
 
-  it('stays within half a million points, at least one for each, for ten thousand owners', () => {
+  it('a hash ring stays within half a million points, at least one for each, for ten thousand owners', () => {
     const ring = new HashRing(
       owners(Array.from({ length: 10_000 }, (_, index) => (index % 10 === 0 ? 100 : 0.001))),
     );

@@ -51,7 +51,7 @@ export function board(
       set weight(value) {
         current = value;
       },
-      get warmth() {
+      get slowStartFactor() {
         looks++;
         return current === weight ? 1 : current / weight;
       },

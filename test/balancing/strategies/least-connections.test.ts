@@ -10,7 +10,7 @@ fakeTimeAndChance();
 const strategy = 'least-connections';
 
 describe('least-connections', () => {
-  it('picks the one with the fewest calls under way', async () => {
+  it('least-connections picks the candidate with the fewest calls under way', async () => {
     const fleet = await world(['a', 'b', 'c'], { strategy });
     for (const [id, calls] of [
       ['a', 3],
@@ -24,7 +24,7 @@ describe('least-connections', () => {
     expect(tally(leases.map((lease) => lease.instance.instanceId))).toEqual({ b: 2, c: 1 });
   });
 
-  it('always picks one than which none has less to do for its weight, whatever is under way', async () => {
+  it('least-connections always picks a candidate with the least load for its weight', async () => {
     const fleetOf = fc.array(fc.integer({ min: 1, max: 4 }), { minLength: 1, maxLength: 6 });
     const step = fc.record({ release: fc.boolean(), which: fc.nat(99), exclude: fc.nat(12) });
     await fc.assert(
@@ -33,7 +33,7 @@ describe('least-connections', () => {
           weights.map((weight, index) => instance(`i${index}`, { weight })),
           { strategy },
         );
-        // A retry prefers those that are known to be healthy, whatever they have to do: here all are.
+        // A retry prefers instances that are known to be healthy, whatever their load: here all are.
         const first = weights.flatMap((weight) => Array.from({ length: weight }, () => fleet.acquire()));
         for (const lease of first) lease.release();
         const load = weights.map(() => 0);
@@ -57,13 +57,13 @@ describe('least-connections', () => {
     );
   });
 
-  it('shares calls as the weights say while they are under way', async () => {
+  it('least-connections shares calls as the weights say while they are under way', async () => {
     const fleet = await world([instance('a', { weight: 3 }), 'b'], { strategy });
     const leases = Array.from({ length: 40 }, () => fleet.acquire());
     expect(tally(leases.map((lease) => lease.instance.instanceId))).toEqual({ a: 30, b: 10 });
   });
 
-  it('takes those that have nothing to do in turn', async () => {
+  it('least-connections picks idle candidates in turn', async () => {
     const fleet = await world(['a', 'b', 'c'], { strategy });
     expect(tally(fleet.picks(900))).toEqual({ a: 300, b: 300, c: 300 });
     const { picks, begin, end } = board(leastConnections, [1, 1, 1, 1]);
@@ -77,12 +77,12 @@ describe('least-connections', () => {
     expect(counts(shares, 4)).toEqual([0, 1, 2, 3].map((index) => (index === busy ? 0 : 10)));
   });
 
-  it('starts with another in another client', () => {
+  it('least-connections starts with another candidate in another client', () => {
     const firsts = Array.from({ length: 300 }, () => board(leastConnections, [1, 1, 1]).pick());
     expect(Math.min(...counts(firsts, 3))).toBeGreaterThan(70);
   });
 
-  it('gives an instance its calls again as soon as it is accepted again', () => {
+  it('least-connections gives an instance its calls again as soon as it is accepted again', () => {
     const { begin, end, pick } = board(leastConnections, [1, 1, 1]);
     const calls = Array.from({ length: 10 }, () => begin({ accepts: (index) => index > 0 }));
     expect(counts(calls, 3)).toEqual([0, 5, 5]);
@@ -93,7 +93,7 @@ describe('least-connections', () => {
     expect(pick()).toBe(1);
   });
 
-  it('finds the least busy one within a round even if nobody tells it of calls that end', () => {
+  it('least-connections finds the least busy candidate within a round even without loadChanged', () => {
     const { pawns, begin, picks } = board(leastConnections, new Array(20).fill(1));
     for (let call = 0; call < 10; call++) begin({ accepts: (index) => index === 13 });
     for (let call = 0; call < 100; call++) begin({ accepts: (index) => index !== 13 });
@@ -103,7 +103,7 @@ describe('least-connections', () => {
     expect(picks(5)).toEqual([13, 13, 13, 13, 13]);
   });
 
-  it('gives one that warms up few calls, whether there are many under way or one at a time', () => {
+  it('least-connections gives a candidate in slow start few calls, whether there are many under way or one at a time', () => {
     const { pawns, begin, end, picks } = board(leastConnections, [1, 1, 1, 1]);
     pawns[0]!.weight = 0.1;
     const [first, ...others] = counts(picks(400), 4);
@@ -118,7 +118,7 @@ describe('least-connections', () => {
     for (const index of open) end(index);
   });
 
-  it('shares calls where all warm up', () => {
+  it('least-connections shares calls where all candidates are in slow start', () => {
     const { pawns, picks } = board(leastConnections, new Array(100).fill(1));
     for (const pawn of pawns) pawn.weight = 0.1;
     expect(Math.max(...counts(picks(1_000), 100))).toBeLessThan(25);
@@ -129,21 +129,21 @@ describe('least-connections', () => {
     expect(large.looks()).toBeLessThan(300);
   });
 
-  it('gives those without weight no calls while others are accepted, and shares them where there are no others', () => {
+  it('least-connections gives candidates without weight no calls while others are accepted, and shares calls among them otherwise', () => {
     const { begin } = board(leastConnections, [0, 1, 0]);
     expect(Array.from({ length: 50 }, () => begin())).toEqual(new Array(50).fill(1));
     const rest = Array.from({ length: 10 }, () => begin({ accepts: (index) => index !== 1 }));
     expect(counts(rest, 3)).toEqual([5, 0, 5]);
   });
 
-  it('goes on by what is under way when it begins', () => {
+  it('least-connections counts the calls that are under way when its picker is made', () => {
     const { pawns } = board(leastConnections, [1, 1]);
     pawns[0]!.inFlight = 3;
     const pick = leastConnections(pawns, { random: () => 0 });
     expect(pick({ hashKey: undefined, now: 0, accepts: () => true, explores: () => false })).toBe(pawns[1]);
   });
 
-  it('is not troubled by calls on an instance that is no longer there', () => {
+  it('least-connections ignores calls on an instance that has left', () => {
     const { pawns, picker, pick } = board(leastConnections, [1, 1]);
     picker.loadChanged!({ ...pawns[0]! });
     expect(pick()).toBeOneOf([0, 1]);
@@ -152,13 +152,16 @@ describe('least-connections', () => {
   it.each([
     ['alike', () => 1],
     ['all different', (index: number) => 1 + index / 7_000],
-  ] as const)('looks at no more instances among ten thousand than among ten, weights %s', (_, weightAt) => {
-    for (const size of [10, 10_000]) {
-      const weights = Array.from({ length: size }, (_, index) => weightAt(index));
-      expect(looksPerCall(leastConnections, weights)).toBeLessThan(70);
-      expect(looksPerCall(leastConnections, weights, { accepts: (index) => index % 10 < 6 })).toBeLessThan(
-        80,
-      );
-    }
-  });
+  ] as const)(
+    'least-connections looks at no more instances among ten thousand than among ten, weights %s',
+    (_, weightAt) => {
+      for (const size of [10, 10_000]) {
+        const weights = Array.from({ length: size }, (_, index) => weightAt(index));
+        expect(looksPerCall(leastConnections, weights)).toBeLessThan(70);
+        expect(looksPerCall(leastConnections, weights, { accepts: (index) => index % 10 < 6 })).toBeLessThan(
+          80,
+        );
+      }
+    },
+  );
 });

@@ -26,14 +26,14 @@ function weightBy(report: LoadReport, options = {}): number {
 }
 
 describe('the weight of an instance by its reports', () => {
-  it('is the requests that it could serve if it were fully used', () => {
+  it('the weight of an instance by its reports is the requests that it could serve if it were fully used', () => {
     expect(weightBy({ cpuUtilization: 0.5, qps: 100 })).toBe(200);
     expect(weightBy({ applicationUtilization: 0.25, cpuUtilization: 0.5, qps: 100 })).toBe(400);
     expect(weightBy({ applicationUtilization: 0, cpuUtilization: 0.5, qps: 100 })).toBe(200);
     expect(weightBy({ applicationUtilization: 2, qps: 100 })).toBe(50);
   });
 
-  it('is less for errors, as much less as the penalty says', () => {
+  it('the weight of an instance by its reports is less for errors, by the penalty', () => {
     const failing = { cpuUtilization: 0.5, qps: 100, eps: 50 };
     expect(weightBy(failing)).toBe(100);
     expect(weightBy(failing, { errorUtilizationPenalty: 3 })).toBe(50);
@@ -50,7 +50,7 @@ describe('the weight of an instance by its reports', () => {
     ['is endless', { cpuUtilization: 0.5, qps: Infinity }],
     ['is beyond belief', { cpuUtilization: 1e-9, qps: 1e9 }],
     ['has text', { cpuUtilization: 'x', qps: 'y' } as never],
-  ])('is not changed by a report that %s', (_, report) => {
+  ])('the weight of an instance by its reports is not changed by a report that %s', (_, report) => {
     expect(weightBy(report)).toBe(0);
     const own = new LoadReports({ blackoutPeriod: 0, weightUpdatePeriod: 0 });
     own.report(one, busy);
@@ -58,7 +58,7 @@ describe('the weight of an instance by its reports', () => {
     expect(own.weightOf(one, performance.now())).toBe(200);
   });
 
-  it('is not gone by until there have been reports for 10 s', () => {
+  it('the weight of an instance by its reports is not used until there have been reports for 10 s', () => {
     expect(weight()).toBe(0);
     for (let second = 0; second < 10; second++) {
       reports.report(one, busy);
@@ -68,7 +68,7 @@ describe('the weight of an instance by its reports', () => {
     expect(weight()).toBe(200);
   });
 
-  it('is dropped 3 minutes after the last report, and gone by again after 10 s of new ones', () => {
+  it('the weight of an instance by its reports is dropped 3 minutes after the last report, and used again after 10 s of new ones', () => {
     reports.report(one, busy);
     vi.advanceTimersByTime(179_000);
     expect(weight()).toBe(200);
@@ -81,7 +81,7 @@ describe('the weight of an instance by its reports', () => {
     expect(weight()).toBe(200);
   });
 
-  it('changes once a second at most', () => {
+  it('the weight of an instance by its reports changes once a second at most', () => {
     reports.report(one, busy);
     vi.advanceTimersByTime(10_000);
     expect(weight()).toBe(200);
@@ -92,7 +92,7 @@ describe('the weight of an instance by its reports', () => {
     expect(weight()).toBe(1_000);
   });
 
-  it('has periods that can be set', () => {
+  it('the periods of LoadReports can be set', () => {
     reports = new LoadReports({ blackoutPeriod: 100, weightExpirationPeriod: 500, weightUpdatePeriod: 10 });
     reports.report(one, busy);
     vi.advanceTimersByTime(99);
@@ -103,7 +103,7 @@ describe('the weight of an instance by its reports', () => {
     expect(weight()).toBe(0);
   });
 
-  it('is that of the one instance, and of no other', () => {
+  it('the weight of an instance by its reports is that of no other instance', () => {
     reports.report(one, busy);
     vi.advanceTimersByTime(10_000);
     expect(reports.weightOf(candidate(), performance.now())).toBe(0);
@@ -115,7 +115,7 @@ describe('the weight of an instance by its reports', () => {
     ['weightUpdatePeriod', { weightUpdatePeriod: Number.NaN }, RangeError],
     ['errorUtilizationPenalty', { errorUtilizationPenalty: -1 }, RangeError],
     ['blackout', { blackout: 1 }, TypeError],
-  ])('has an option %s that is checked', (option, options, kind) => {
+  ])('LoadReports checks the option %s', (option, options, kind) => {
     expect(() => new LoadReports(options)).toThrow(kind);
     expect(() => new LoadReports(options)).toThrow(`'${option}'`);
   });

@@ -8,19 +8,19 @@ const strategy = 'peak-ewma';
 const error = new Error('down');
 
 describe('peak-ewma', () => {
-  it('shares calls among instances that are alike', async () => {
+  it('peak-ewma shares calls among instances that are alike', async () => {
     const shares = traffic(await world(['a', 'b', 'c'], { strategy }), 900, () => ({ takes: 10 }));
     for (const share of Object.values(shares)) expect(share).toBeGreaterThan(240);
   });
 
-  it('gives a slow instance few calls', async () => {
+  it('peak-ewma gives a slow instance few calls', async () => {
     const fleet = await world(['slow', 'b', 'c'], { strategy });
     const shares = traffic(fleet, 1_000, (id) => ({ takes: id === 'slow' ? 200 : 10 }));
     expect(shares.slow).toBeGreaterThan(0);
     expect(shares.slow).toBeLessThan(50);
   });
 
-  it('gives a slow instance hardly any after its first slow answer, even if calls come one at a time', async () => {
+  it('peak-ewma gives a slow instance hardly any calls after its first slow response, even if calls come one at a time', async () => {
     const fleet = await world(['slow', 'b', 'c'], { strategy });
     const picked = Array.from({ length: 500 }, () => {
       const lease = fleet.acquire();
@@ -31,7 +31,7 @@ describe('peak-ewma', () => {
     expect(tally(picked).slow).toBeLessThanOrEqual(2);
   });
 
-  it('does not wait for the slow answer: calls under way hold back more', async () => {
+  it('peak-ewma does not wait for a slow response: calls under way hold back more', async () => {
     const fleet = await world(['stuck', 'b', 'c'], { strategy });
     traffic(fleet, 300, () => ({ takes: 10 }));
     const shares = traffic(fleet, 300, (id) => ({ takes: id === 'stuck' ? 60_000 : 10 }));
@@ -41,14 +41,17 @@ describe('peak-ewma', () => {
   it.each([
     ['even if it is never ejected', false],
     ['before and after it is ejected', undefined],
-  ] as const)('gives one that fails in no time under 5 % of the calls, %s', async (_, outlierDetection) => {
-    const fleet = await world(['broken', 'b', 'c'], { strategy, outlierDetection });
-    const shares = traffic(fleet, 1_000, (id) => (id === 'broken' ? { takes: 0, error } : { takes: 10 }));
-    expect(shares.broken).toBeGreaterThan(0);
-    expect(shares.broken).toBeLessThan(50);
-  });
+  ] as const)(
+    'peak-ewma gives an instance that fails in no time under 5 % of the calls, %s',
+    async (_, outlierDetection) => {
+      const fleet = await world(['broken', 'b', 'c'], { strategy, outlierDetection });
+      const shares = traffic(fleet, 1_000, (id) => (id === 'broken' ? { takes: 0, error } : { takes: 10 }));
+      expect(shares.broken).toBeGreaterThan(0);
+      expect(shares.broken).toBeLessThan(50);
+    },
+  );
 
-  it('gives one that begins to fail in no time under 5 % of the calls that follow', async () => {
+  it('peak-ewma gives an instance that begins to fail in no time under 5 % of the calls that follow', async () => {
     const fleet = await world(['broken', 'b', 'c'], { strategy, outlierDetection: false });
     traffic(fleet, 500, () => ({ takes: 10 }));
     const shares = traffic(fleet, 1_000, (id) => (id === 'broken' ? { takes: 0, error } : { takes: 10 }));
@@ -58,7 +61,7 @@ describe('peak-ewma', () => {
   it.each([
     ['was slow', { takes: 1_000 }],
     ['failed', { takes: 0, error }],
-  ] as const)('gives one that %s its share again when it is well', async (_, ill) => {
+  ] as const)('peak-ewma gives an instance that %s its share again when it is well', async (_, ill) => {
     const fleet = await world(['ill', 'b', 'c'], { strategy, outlierDetection: false });
     traffic(fleet, 500, (id) => (id === 'ill' ? ill : { takes: 10 }));
     vi.advanceTimersByTime(90_000);
@@ -66,7 +69,7 @@ describe('peak-ewma', () => {
     expect(shares.ill).toBeGreaterThan(200);
   });
 
-  it('tries a new instance at once, and does not flood it before its first answer', async () => {
+  it('peak-ewma calls a new instance at once, and does not flood it before its first response', async () => {
     const fleet = await world(['a', 'b'], { strategy });
     traffic(fleet, 200, () => ({ takes: 20 }));
     await fleet.join('new');
@@ -75,14 +78,14 @@ describe('peak-ewma', () => {
     expect(tally(begun).new).toBeLessThan(20);
   });
 
-  it('prefers the one with fewer calls under way among equally fast ones, for its weight', async () => {
+  it('peak-ewma prefers the candidate with fewer calls under way for its weight among equally fast ones', async () => {
     const fleet = await world([instance('a', { weight: 3 }), 'b'], { strategy });
     for (const id of ['a', 'b']) fleet.acquireOn(id).release({ latency: 10 });
     const leases = Array.from({ length: 40 }, () => fleet.acquire());
     expect(tally(leases.map((lease) => lease.instance.instanceId))).toEqual({ a: 30, b: 10 });
   });
 
-  it('looks at no more instances among ten thousand than among ten', () => {
+  it('peak-ewma looks at no more instances among ten thousand than among ten', () => {
     expect(mostLooks(peakEwma, 10)).toBeLessThanOrEqual(20);
     expect(mostLooks(peakEwma, 10_000)).toBeLessThanOrEqual(20);
   });

@@ -28,11 +28,11 @@ describe('random', () => {
     [[1, 2, 3, 4, 5, 6, 7, 8], 24.3],
     [[0.1, 0.9], 10.8],
     [[1_000, 1, 1_000], 13.8],
-  ])('shares calls as the weights %o say', async (weights, bound) => {
+  ])('random shares calls as the weights %o say', async (weights, bound) => {
     expect(await distance(weights, 6_000)).toBeLessThan(bound);
   });
 
-  it('shares calls as the weights say, whatever they are', async () => {
+  it('random shares calls as the weights say, whatever they are', async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.array(fc.integer({ min: 1, max: 20 }), { minLength: 1, maxLength: 6 }),
@@ -45,7 +45,7 @@ describe('random', () => {
     );
   });
 
-  it('does not follow a pattern', async () => {
+  it('random does not follow a pattern', async () => {
     const fleet = await world(['a', 'b'], { strategy: 'random' });
     const picks = fleet.picks(1_000);
     const repeats = picks.filter((id, index) => id === picks[index - 1]).length;
@@ -53,25 +53,25 @@ describe('random', () => {
     expect(repeats).toBeLessThan(570);
   });
 
-  it('finds the one that may be called among heavy ones that may not', async () => {
+  it('random finds the one accepted candidate among heavy ones that are not', async () => {
     const heavy = ['a', 'b', 'c'].map((id) => instance(id, { weight: 1_000_000 }));
     const fleet = await world([...heavy, instance('d', { weight: 0.001 })], { strategy: 'random' });
     expect(tally(fleet.picks(50, { exclude: new Set(['a', 'b', 'c']) }))).toEqual({ d: 50 });
   });
 
-  it('draws one that warms up as often as its weight is of the whole', () => {
+  it('random draws a candidate in slow start with its slow start factor', () => {
     const { pawns, picks } = board(random, [1, 4]);
     pawns[1]!.weight = 1;
     expect(counts(picks(2_000), 2)[1]! / 2_000).toBeCloseTo(0.5, 1);
   });
 
-  it('shares calls as weights say where all are cold', () => {
+  it('random shares calls as weights say where all candidates are in slow start', () => {
     const { pawns, picks } = board(random, [1, 9]);
     for (const pawn of pawns) pawn.weight *= 0.001;
     expect(counts(picks(2_000), 2)[1]! / 2_000).toBeCloseTo(0.9, 1);
   });
 
-  it('never draws one without weight beside others, and any where none has weight', () => {
+  it('random never draws a candidate without weight beside others, and any where none has weight', () => {
     const { picks, pick } = board(random, [0, 1, 0, 0.1, 0.2, 0.3]);
     const [first, , third] = counts(picks(2_000), 6);
     expect([first, third]).toEqual([0, 0]);
@@ -79,15 +79,15 @@ describe('random', () => {
     expect(Math.min(...counts(board(random, [0, 0]).picks(200), 2))).toBeGreaterThan(60);
   });
 
-  it('picks none if none is accepted', () => {
+  it('random picks none if none is accepted', () => {
     expect(board(random, [1, 2]).pick({ accepts: () => false })).toBe(-1);
   });
 
-  it('takes its chance from the given source', () => {
+  it('random takes its chance from the given source', () => {
     expect(board(random, [1, 1, 1, 1], () => 0.6).picks(3)).toEqual([2, 2, 2]);
   });
 
-  it('looks at no more instances among ten thousand than among ten', () => {
+  it('random looks at no more instances among ten thousand than among ten', () => {
     for (const size of [10, 10_000]) {
       const weights = Array.from({ length: size }, (_, index) => 1 + (index % 7));
       expect(looksPerCall(random, weights)).toBeLessThan(8);

@@ -9,7 +9,7 @@ fakeTimeAndChance();
 const strategy = 'round-robin';
 
 describe('round-robin', () => {
-  it('gives each instance its turn before any has a second', async () => {
+  it('round-robin gives each instance its turn before any has a second', async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.integer({ min: 1, max: 12 }),
@@ -25,7 +25,7 @@ describe('round-robin', () => {
     );
   });
 
-  it('pays no attention to weights, latency and load', async () => {
+  it('round-robin pays no attention to weights, latency and load', async () => {
     const fleet = await world(['a', 'b', 'c'], { strategy });
     await fleet.join('a', { weight: 100 });
     fleet.acquireOn('b').release({ latency: 10_000 });
@@ -33,7 +33,7 @@ describe('round-robin', () => {
     expect(tally(fleet.picks(30))).toEqual({ a: 10, b: 10, c: 10 });
   });
 
-  it('is fair to those who are there, whenever one joins or leaves', async () => {
+  it('round-robin is fair to the instances that are there, whenever one joins or leaves', async () => {
     const change = fc.record({ join: fc.boolean(), who: fc.nat(5), rounds: fc.integer({ min: 1, max: 4 }) });
     await fc.assert(
       fc.asyncProperty(fc.array(change, { maxLength: 12 }), async (changes) => {
@@ -55,13 +55,13 @@ describe('round-robin', () => {
     );
   });
 
-  it('shares the turns of one that is ejected evenly among the others', async () => {
+  it('round-robin shares the turns of an ejected instance evenly among the others', async () => {
     const fleet = await world(['a', 'b', 'c'], { strategy, outlierDetection: { consecutiveFailures: 1 } });
     fleet.fail('b', 1);
     expect(tally(fleet.picks(300))).toEqual({ a: 150, c: 150 });
   });
 
-  it('starts with another instance in another client, so that they do not march in step', async () => {
+  it('round-robin starts with another instance in another client, so that they do not march in step', async () => {
     const firsts = await Promise.all(
       Array.from({ length: 60 }, async () => (await world(['a', 'b', 'c'], { strategy })).picks(1)[0]!),
     );
@@ -69,15 +69,15 @@ describe('round-robin', () => {
     expect(Math.min(...Object.values(tally(firsts)))).toBeGreaterThan(8);
   });
 
-  it('lets one that warms up take as many of its turns as its weight is of the whole', () => {
+  it('round-robin lets a candidate in slow start take its turns with its slow start factor', () => {
     const { pawns, picks } = board(roundRobin, [1, 1, 8]);
     pawns[2]!.weight = 2;
-    const [one, two, warming] = counts(picks(2_250), 3);
+    const [one, two, starting] = counts(picks(2_250), 3);
     expect(Math.abs(one! - two!)).toBeLessThan(2);
-    expect(warming! / one!).toBeCloseTo(0.25, 1);
+    expect(starting! / one!).toBeCloseTo(0.25, 1);
   });
 
-  it('picks one where all warm up, however cold, and none if none is accepted', () => {
+  it('round-robin picks a candidate where all are in slow start, and none if none is accepted', () => {
     const { pawns, picks, pick, looks } = board(roundRobin, new Array(1_000).fill(1));
     for (const pawn of pawns) pawn.weight = 0.01;
     looks();
@@ -86,7 +86,7 @@ describe('round-robin', () => {
     expect(pick({ accepts: () => false })).toBe(-1);
   });
 
-  it('looks at no more instances among ten thousand than among ten', () => {
+  it('round-robin looks at no more instances among ten thousand than among ten', () => {
     for (const size of [10, 10_000]) {
       expect(looksPerCall(roundRobin, new Array(size).fill(1))).toBeLessThan(8);
       const some = { accepts: (index: number) => index % 10 < 6 };

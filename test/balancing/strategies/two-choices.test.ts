@@ -6,14 +6,14 @@ import { board, counts } from './helpers.ts';
 
 fakeTimeAndChance();
 
-describe('the better of two random instances', () => {
-  it('costs the same among ten as among ten thousand', () => {
+describe('the better of two random candidates', () => {
+  it('a pick of two choices costs the same among ten as among ten thousand', () => {
     const strategy = twoChoices((candidate) => candidate.inFlight);
     expect(mostLooks(strategy, 10)).toBeLessThanOrEqual(20);
     expect(mostLooks(strategy, 10_000)).toBeLessThanOrEqual(20);
   });
 
-  it('compares the cost of exactly two different ones', () => {
+  it('a pick of two choices compares the cost of exactly two different candidates', () => {
     const { candidates, request } = watched(3);
     const compared: string[] = [];
     const pick = twoChoices((candidate) => {
@@ -28,12 +28,12 @@ describe('the better of two random instances', () => {
     }
   });
 
-  it('is always the cheaper one of two, whichever was drawn first', async () => {
+  it('a pick of two choices is always the cheaper candidate, whichever was drawn first', async () => {
     const cost = twoChoices(({ instance: { instanceId } }) => (instanceId === 'a' ? 1 : 2));
     expect(tally((await world(['a', 'b'], { strategy: cost })).picks(200))).toEqual({ a: 200 });
   });
 
-  it('is never the dearest, and every other now and then', async () => {
+  it('a pick of two choices is never the dearest candidate, and every other now and then', async () => {
     const cost = twoChoices(({ instance: { instanceId } }) => instanceId.charCodeAt(0));
     const shares = tally((await world(['a', 'b', 'c', 'd'], { strategy: cost })).picks(600));
     // Of the six pairs, a is the cheapest in three, b in two, c in one.
@@ -44,14 +44,14 @@ describe('the better of two random instances', () => {
     });
   });
 
-  it('divides the cost by the weight', async () => {
+  it('a pick of two choices divides the cost by the weight', async () => {
     const fleet = await world([instance('a', { weight: 3 }), 'b'], {
       strategy: twoChoices(({ instance: { instanceId } }) => (instanceId === 'a' ? 2.5 : 1)),
     });
     expect(tally(fleet.picks(50))).toEqual({ a: 50 });
   });
 
-  it('is the one that may be called if there is only one such among many', () => {
+  it('a pick of two choices is the only accepted candidate among many', () => {
     const { candidates, request } = watched(1_000);
     const only = candidates[617]!;
     const accepting: PickRequest = { ...request, accepts: (candidate) => candidate === only };
@@ -60,7 +60,7 @@ describe('the better of two random instances', () => {
     expect(pick({ ...request, accepts: () => false })).toBeUndefined();
   });
 
-  it('compares those without weight by their cost too', () => {
+  it('a pick of two choices compares candidates without weight by their cost too', () => {
     const { begin } = board(
       twoChoices((candidate) => candidate.inFlight + 1),
       [0, 0],
@@ -73,7 +73,7 @@ describe('the better of two random instances', () => {
     ).toEqual([10, 10]);
   });
 
-  it('prefers any that has weight to one that has none', () => {
+  it('a pick of two choices prefers any candidate with weight to one without', () => {
     const { begin } = board(
       twoChoices((candidate) => candidate.inFlight + 1),
       [0, 1],

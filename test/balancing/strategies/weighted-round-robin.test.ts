@@ -14,7 +14,7 @@ const fleetOf = (weights: readonly number[], outlierDetection?: { consecutiveFai
   );
 
 describe('weighted-round-robin', () => {
-  it('mixes the calls of a heavy instance with those of the others', () => {
+  it('weighted-round-robin mixes the calls of a heavy instance with those of the others', () => {
     const { picks } = board(weightedRoundRobin(), [5, 1, 1], () => 0);
     expect(
       picks(14)
@@ -23,7 +23,7 @@ describe('weighted-round-robin', () => {
     ).toBe('aabacaaaabacaa');
   });
 
-  it('starts with another of equals in another client, so that they do not march in step', () => {
+  it('weighted-round-robin starts with another of equal candidates in another client, so that they do not march in step', () => {
     const firsts = Array.from({ length: 300 }, () => board(weightedRoundRobin(), [1, 1, 1]).pick());
     expect(Math.min(...counts(firsts, 3))).toBeGreaterThan(70);
     for (const first of Array.from({ length: 50 }, () => board(weightedRoundRobin(), [1, 5, 1]).pick())) {
@@ -31,7 +31,7 @@ describe('weighted-round-robin', () => {
     }
   });
 
-  it('gives each exactly its share of every round, and never more than one call ahead of it', async () => {
+  it('weighted-round-robin gives each candidate exactly its share of every round, and never more than one call ahead of it', async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.array(fc.integer({ min: 1, max: 12 }), { minLength: 1, maxLength: 8 }),
@@ -51,17 +51,17 @@ describe('weighted-round-robin', () => {
     );
   });
 
-  it('takes fractions', async () => {
+  it('weighted-round-robin takes fractional weights', async () => {
     expect(tally((await fleetOf([0.5, 1.5])).picks(40))).toEqual({ a: 10, b: 30 });
   });
 
-  it('shares the calls of an ejected one among the others as their weights say', async () => {
+  it('weighted-round-robin shares the calls of an ejected instance among the others as their weights say', async () => {
     const fleet = await fleetOf([4, 2, 1], { consecutiveFailures: 1 });
     fleet.fail('a', 1);
     expect(tally(fleet.picks(300))).toEqual({ b: expect.closeTo(200, -1), c: expect.closeTo(100, -1) });
   });
 
-  it('gives one that warms up as much of its share as its weight is of the whole', () => {
+  it('weighted-round-robin gives a candidate in slow start its share times its slow start factor', () => {
     const { pawns, picks } = board(weightedRoundRobin(), [1, 1, 4]);
     picks(20);
     pawns[2]!.weight = 1;
@@ -72,7 +72,7 @@ describe('weighted-round-robin', () => {
     expect(counts(picks(300), 3)).toEqual([50, 50, 200]);
   });
 
-  it('sees that one has warmed up before its turn comes, which it may be long in waiting for', () => {
+  it('weighted-round-robin sees that a slow start has ended before the next turn of the candidate, which may be far off', () => {
     const { pawns, picks } = board(weightedRoundRobin(), [1, 1]);
     pawns[0]!.weight = 0.001;
     picks(20);
@@ -81,14 +81,14 @@ describe('weighted-round-robin', () => {
     expect(counts(picks(100), 2)).toEqual([50, 50]);
   });
 
-  it('gives those without weight no calls while others are accepted, and shares them where there are no others', () => {
+  it('weighted-round-robin gives candidates without weight no calls while others are accepted, and shares calls among them otherwise', () => {
     const { picks } = board(weightedRoundRobin(), [0, 1, 0]);
     expect(picks(100)).toEqual(new Array(100).fill(1));
     expect(counts(picks(100, { accepts: (index) => index !== 1 }), 3)).toEqual([50, 0, 50]);
     expect(counts(board(weightedRoundRobin(), [0, 0]).picks(100), 2)).toEqual([50, 50]);
   });
 
-  it('picks none if none is accepted, and goes on when some are again', () => {
+  it('weighted-round-robin picks none if none is accepted, and goes on when some are again', () => {
     const { pick, picks } = board(weightedRoundRobin(), [2, 1]);
     expect(pick({ accepts: () => false })).toBe(-1);
     expect(counts(picks(30), 2)).toEqual([20, 10]);
@@ -98,18 +98,21 @@ describe('weighted-round-robin', () => {
     ['alike', () => 1],
     ['all different', (index: number) => 1 + index / 7_000],
     ['one far above the others', (index: number) => (index === 0 ? 1_000_000 : 1)],
-  ] as const)('looks at no more instances among ten thousand than among ten, weights %s', (_, weightAt) => {
-    for (const size of [10, 10_000]) {
-      const weights = Array.from({ length: size }, (_, index) => weightAt(index));
-      expect(looksPerCall(weightedRoundRobin(), weights)).toBeLessThan(12);
-      expect(
-        looksPerCall(weightedRoundRobin(), weights, { accepts: (index) => index % 10 < 6 }),
-      ).toBeLessThan(20);
-    }
-  });
+  ] as const)(
+    'weighted-round-robin looks at no more instances among ten thousand than among ten, weights %s',
+    (_, weightAt) => {
+      for (const size of [10, 10_000]) {
+        const weights = Array.from({ length: size }, (_, index) => weightAt(index));
+        expect(looksPerCall(weightedRoundRobin(), weights)).toBeLessThan(12);
+        expect(
+          looksPerCall(weightedRoundRobin(), weights, { accepts: (index) => index % 10 < 6 }),
+        ).toBeLessThan(20);
+      }
+    },
+  );
 
   it.each([[{ loadReports: {} }], [{ loadReports: 'all' }], [{ reports: new LoadReports() }]])(
-    'takes no options like %o',
+    'weighted-round-robin takes no options like %o',
     (options) => {
       expect(() => weightedRoundRobin(options as never)).toThrow(TypeError);
     },
@@ -131,7 +134,7 @@ describe('weighted-round-robin by load reports', () => {
     return fleet;
   }
 
-  it('shares calls as instances can bear them, whatever their weights are', () => {
+  it('weighted-round-robin by load reports shares calls as instances can bear them, whatever their weights are', () => {
     expect(counts(reporting([1, 1, 1], [300, 200, 100]).picks(600), 3)).toEqual([
       expect.closeTo(300, -1),
       expect.closeTo(200, -1),
@@ -140,7 +143,7 @@ describe('weighted-round-robin by load reports', () => {
     expect(counts(reporting([1, 1, 100], [300, 200, 100]).picks(600), 3)[2]).toBeCloseTo(100, -1);
   });
 
-  it('gives one without a report as much as the mean of the others', () => {
+  it('weighted-round-robin by load reports gives an instance without a report as much as the mean of the others', () => {
     expect(counts(reporting([1, 1, 1], [300, 100, undefined]).picks(600), 3)).toEqual([
       expect.closeTo(300, -1),
       expect.closeTo(100, -1),
@@ -148,7 +151,7 @@ describe('weighted-round-robin by load reports', () => {
     ]);
   });
 
-  it('goes by the weights of instances with fewer than two reports', () => {
+  it('weighted-round-robin by load reports goes by the weights of instances with fewer than two reports', () => {
     expect(counts(reporting([3, 2, 1], [10, undefined, undefined]).picks(600), 3)).toEqual([
       expect.closeTo(300, -1),
       expect.closeTo(200, -1),
@@ -156,7 +159,7 @@ describe('weighted-round-robin by load reports', () => {
     ]);
   });
 
-  it('does not flood the first two that report, nor starve the others', () => {
+  it('weighted-round-robin by load reports does not flood the first two instances that report, nor starve the others', () => {
     const loadReports = new LoadReports(options);
     const fleet = board(weightedRoundRobin({ loadReports }), new Array(1_000).fill(1));
     for (const index of [0, 1]) loadReports.report(fleet.pawns[index]!, { cpuUtilization: 0.1, qps: 5_000 });
@@ -166,7 +169,7 @@ describe('weighted-round-robin by load reports', () => {
     expect(Math.min(...shares)).toBeGreaterThan(6);
   });
 
-  it('does not believe that one could bear more than ten times the mean, or less than a tenth', () => {
+  it('weighted-round-robin by load reports bounds each weight to between a tenth and ten times the mean', () => {
     const shares = counts(
       reporting(new Array(21).fill(1), [1e9, ...new Array(20).fill(100)]).picks(2_000),
       21,
@@ -175,14 +178,14 @@ describe('weighted-round-robin by load reports', () => {
     expect(Math.min(...shares)).toBeGreaterThan(3);
   });
 
-  it('lets one that warms up come to its share bit by bit', () => {
+  it('weighted-round-robin by load reports lets an instance in slow start come to its share bit by bit', () => {
     const fleet = reporting([1, 1], [100, 100]);
     fleet.pawns[0]!.weight = 0.25;
     fleet.picks(20);
     expect(counts(fleet.picks(500), 2)[0]).toBeCloseTo(100, -1);
   });
 
-  it('follows reports as they change and expire', () => {
+  it('weighted-round-robin by load reports follows reports as they change and expire', () => {
     const loadReports = new LoadReports({ weightUpdatePeriod: 1_000 });
     const { pawns, picks } = board(weightedRoundRobin({ loadReports }), [1, 1]);
     const report = () => {
@@ -201,7 +204,7 @@ describe('weighted-round-robin by load reports', () => {
     expect(shareOfFirst()).toBeCloseTo(0.5, 1);
   });
 
-  it('looks at no more instances among ten thousand than among ten', () => {
+  it('weighted-round-robin by load reports looks at no more instances among ten thousand than among ten', () => {
     for (const size of [10, 10_000]) {
       const loadReports = new LoadReports(options);
       const strategy = weightedRoundRobin({ loadReports });

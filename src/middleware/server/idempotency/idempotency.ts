@@ -257,20 +257,27 @@ export class Idempotency {
       const found = await this.#lock(claim);
       if (found.state !== 'locked' && found.state !== 'late') return found;
       const now = performance.now();
-      const end = disconnected.aborted ? CLIENT_GONE : now >= deadline ? PAST_DEADLINE : undefined;
+      const end = reasonToEnd(disconnected, deadline, now);
       if (found.state === 'late') {
         if (end === undefined && now < until) continue;
         if (end === undefined) throw createStoreTimeout(this.#limits.lockTimeout);
         this.#track(this.#unlock(claim));
       }
       if (end !== undefined) return reject(end);
-      const waiting = this.#waiting.get(claim.scope) ?? 0;
-      const mayWait = duplicates === 'wait' && waiting < MAX_WAITING_PER_SCOPE && now < until;
-      if (!mayWait) return this.#rejectForNow(KEY_IN_PROGRESS);
-      this.#waiting.set(claim.scope, waiting + 1);
+      if (duplicates !== 'wait' || now >= until || !this.#beginWait(claim.scope)) {
+        return this.#rejectForNow(KEY_IN_PROGRESS);
+      }
       await pause(Math.min(jitter(wait, 0.5, 1), until - performance.now()), disconnected);
       this.#endWait(claim.scope);
     }
+  }
+
+  /** Takes in that a request waits, unless too many of its scope do. */
+  #beginWait(scope: string): boolean {
+    const others = this.#waiting.get(scope) ?? 0;
+    if (others >= MAX_WAITING_PER_SCOPE) return false;
+    this.#waiting.set(scope, others + 1);
+    return true;
   }
 
   #endWait(scope: string): void {
@@ -323,6 +330,12 @@ function reject(rejection: Rejection): Rejected {
 function createStoreTimeout(lockTimeout: number): TimeoutError {
   const message = `the store of idempotency keys took longer than a lock lasts: ${lockTimeout} ms`;
   return new TimeoutError(message, lockTimeout);
+}
+
+/** Why a request must not wait any longer, if it must not. */
+function reasonToEnd(disconnected: Abortable, deadline: number, now: number): Rejection | undefined {
+  if (disconnected.aborted) return CLIENT_GONE;
+  return now >= deadline ? PAST_DEADLINE : undefined;
 }
 
 function checkMissing(required: boolean): Rejection | undefined {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { type Entry, firstAccepted } from '../../../src/balancing/strategies/standing-order.ts';
+import { buildQueuePicker, type Entry } from '../../../src/balancing/strategies/preference-queue.ts';
 import type { Candidate, PickRequest } from '../../../src/balancing/strategy.ts';
 
 interface Numbered extends Entry<Numbered> {
@@ -23,7 +23,7 @@ function numbers(size: number) {
     const candidate = { number } as unknown as Candidate;
     order.add({ number, candidate, next: undefined, previous: undefined });
   }
-  const pick = firstAccepted(order);
+  const pick = buildQueuePicker(order);
   let asked = 0;
   return {
     pick: (accepts: (number: number) => boolean): number | undefined => {
@@ -46,21 +46,21 @@ function numbers(size: number) {
   };
 }
 
-describe('the first that is accepted', () => {
-  it('is the first in order', () => {
+describe('a preference queue', () => {
+  it('a preference queue gives the first accepted entry in its order', () => {
     const { pick } = numbers(5);
     expect(pick(() => true)).toBe(0);
     expect(pick((number) => number > 2)).toBe(3);
     expect(pick((number) => number === 4)).toBe(4);
   });
 
-  it('is at once in its place again when it is accepted again, if few are not', () => {
+  it('a deferred entry is at once in its place again when it is accepted again, if few are not', () => {
     const { pick } = numbers(5);
     expect(pick((number) => number > 3)).toBe(4);
     expect(pick(() => true)).toBe(0);
   });
 
-  it('comes back within a few picks however many were not accepted', () => {
+  it('a deferred entry comes back within a few picks however many were not accepted', () => {
     const { pick } = numbers(100);
     expect(pick((number) => number > 90)).toBe(91);
     const picks = Array.from({ length: 30 }, () => pick((number) => number === 50 || number > 90));
@@ -68,7 +68,7 @@ describe('the first that is accepted', () => {
     expect(picks.at(-1)).toBe(50);
   });
 
-  it('is found if it is the only one, and undefined if there is none', () => {
+  it('a preference queue finds the only accepted entry, and gives undefined if there is none', () => {
     const { pick } = numbers(100);
     for (const only of [99, 0, 57]) expect(pick((number) => number === only)).toBe(only);
     expect(pick(() => false)).toBeUndefined();
@@ -76,7 +76,7 @@ describe('the first that is accepted', () => {
     expect(pick((number) => number === 31)).toBe(31);
   });
 
-  it('takes no longer to find while many are not accepted than while few are', () => {
+  it('a pick from a preference queue takes no longer while many entries are not accepted than while few are', () => {
     const { pick, asked } = numbers(1_000);
     pick((number) => number > 900);
     asked();

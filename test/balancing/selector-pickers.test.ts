@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
-import { Selections } from '../../src/balancing/selections.ts';
 import type { Selector } from '../../src/balancing/selector.ts';
+import { SelectorPickers } from '../../src/balancing/selector-pickers.ts';
 import type { Candidate, Picker } from '../../src/balancing/strategy.ts';
 
 function selections() {
@@ -9,7 +9,7 @@ function selections() {
   return {
     made,
     told,
-    selections: new Selections((selector) => {
+    selections: new SelectorPickers((selector) => {
       made.push({ ...selector });
       const picker: Picker = () => undefined;
       picker.loadChanged = () => told.push({ ...selector });
@@ -18,7 +18,7 @@ function selections() {
   };
 }
 
-it('make one picker for all selectors that say the same', () => {
+it('SelectorPickers make one picker for all selectors with the same entries', () => {
   const { selections: some, made } = selections();
   const picker = some.pickerFor({ version: '2', region: 'eu' });
   expect(some.pickerFor({ region: 'eu', version: '2' })).toBe(picker);
@@ -26,7 +26,7 @@ it('make one picker for all selectors that say the same', () => {
   expect(made).toHaveLength(2);
 });
 
-it('go by what a selector says now, not by what it said before', () => {
+it('SelectorPickers go by the entries of a selector now, not by those it had before', () => {
   const { selections: some, made } = selections();
   const selector = { version: '2' };
   some.pickerFor(selector);
@@ -35,7 +35,7 @@ it('go by what a selector says now, not by what it said before', () => {
   expect(made).toEqual([{ version: '2' }, { version: '3' }]);
 });
 
-it('keep no more than a hundred, however many there are: those asked for last', () => {
+it('SelectorPickers keep the hundred pickers that were used last', () => {
   const { selections: some, made, told } = selections();
   for (let user = 0; user < 1_000; user++) {
     some.pickerFor({ user: String(user) });
@@ -46,7 +46,7 @@ it('keep no more than a hundred, however many there are: those asked for last', 
   expect(told).toHaveLength(100);
 });
 
-it('keep none of a selector that is longer than all that are kept may be', () => {
+it('SelectorPickers keep no picker of a selector that is longer than all kept ones may be', () => {
   const { selections: some, made } = selections();
   some.pickerFor({ version: '2' });
   some.pickerFor({ version: 'x'.repeat(1_000_000) });
@@ -58,11 +58,11 @@ it('keep none of a selector that is longer than all that are kept may be', () =>
   expect(made).toHaveLength(104);
 });
 
-it('tell each picker once of a load, and those alone that want to know', () => {
+it('SelectorPickers tell each picker with loadChanged once of a load', () => {
   let told = 0;
   const one: Picker = () => undefined;
   one.loadChanged = () => told++;
-  const some = new Selections((selector) => ('none' in selector ? () => undefined : one));
+  const some = new SelectorPickers((selector) => ('none' in selector ? () => undefined : one));
   const selectors: Selector[] = [{ version: '2' }, { version: '3' }, { none: 'such' }];
   for (const selector of selectors) some.pickerFor(selector);
   some.loadChanged({} as Candidate);
@@ -72,8 +72,11 @@ it('tell each picker once of a load, and those alone that want to know', () => {
   expect(told).toBe(2);
 });
 
-it.each([[null], ['version'], [{ version: 2 }]])('refuse %o, which is none', (value) => {
-  const { selections: some, made } = selections();
-  expect(() => some.pickerFor(value as unknown as Selector)).toThrow('select');
-  expect(made).toEqual([]);
-});
+it.each([[null], ['version'], [{ version: 2 }]])(
+  'SelectorPickers reject %o, which is no selector',
+  (value) => {
+    const { selections: some, made } = selections();
+    expect(() => some.pickerFor(value as unknown as Selector)).toThrow('select');
+    expect(made).toEqual([]);
+  },
+);

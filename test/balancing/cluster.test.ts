@@ -1,15 +1,16 @@
 import fc from 'fast-check';
 import { describe, expect, it, vi } from 'vitest';
 import { seeded } from '../../bench/support/seeded.ts';
-import { Fleet, type FleetObserver } from '../../src/balancing/fleet.ts';
+import { Cluster } from '../../src/balancing/cluster.ts';
+import type { ClusterObserver } from '../../src/balancing/cluster-observer.ts';
 import type { Lease } from '../../src/balancing/lease.ts';
-import type { StrategyName } from '../../src/balancing/load-balancer.ts';
-import type { Member } from '../../src/balancing/member.ts';
+import type { StrategyName } from '../../src/balancing/load-balancer-options.ts';
+import type { Node } from '../../src/balancing/node.ts';
 import {
   type OutlierDetectionOptions,
-  outlierDetection as rulesOf,
+  readOutlierDetectionOptions as rulesOf,
 } from '../../src/balancing/outlier-detection.ts';
-import { slowStart } from '../../src/balancing/slow-start.ts';
+import { readSlowStartOptions } from '../../src/balancing/slow-start.ts';
 import { consistentHash } from '../../src/balancing/strategies/consistent-hash.ts';
 import { leastConnections } from '../../src/balancing/strategies/least-connections.ts';
 import { peakEwma } from '../../src/balancing/strategies/peak-ewma.ts';
@@ -33,7 +34,7 @@ const unreached = new ServiceConnectionError('refused', {
 const outlierDetection = { consecutiveFailures: 2 };
 
 describe('the calls under way on an instance', () => {
-  it('are one more with each place that is taken and one fewer with each that is given back', async () => {
+  it('the calls under way on an instance are one more with each lease that is acquired and one fewer with each that is released', async () => {
     const fleet = await world(['a']);
     const leases = [fleet.acquire(), fleet.acquire(), fleet.acquire()];
     const { candidate } = leases[0]!;
@@ -45,7 +46,7 @@ describe('the calls under way on an instance', () => {
     expect(candidate.inFlight).toBe(0);
   });
 
-  it('do not become fewer if a place is given back twice, and the second ending does not count', async () => {
+  it('the calls under way on an instance do not become fewer if a lease is released twice, and the second release does not count', async () => {
     const fleet = await world(['a'], { outlierDetection: { consecutiveFailures: 1 } });
     const [first, second] = [fleet.acquire(), fleet.acquire()];
     expect(first.release()).toBe('recorded');
@@ -55,7 +56,7 @@ describe('the calls under way on an instance', () => {
   });
 
   it.each([Number.NaN, -1])(
-    'stay as they are if a latency of %d is reported, which is refused',
+    'the calls under way on an instance stay as they are if a release reports a latency of %d, which is rejected',
     async (latency) => {
       const fleet = await world(['a', 'b']);
       const lease = fleet.acquireOn('a');
@@ -66,14 +67,14 @@ describe('the calls under way on an instance', () => {
     },
   );
 
-  it('are not counted by getInstance', async () => {
+  it('the calls under way on an instance are not counted by getInstance', async () => {
     const fleet = await world(['a']);
     await fleet.balancer.getInstance('user-service');
     const lease = fleet.acquire();
     expect(lease.candidate.inFlight).toBe(1);
   });
 
-  it('are what a plain count says, whatever calls, joins and leaves come in between', async () => {
+  it('the calls under way on an instance are always what a plain count of begun and ended calls says', async () => {
     const step = fc.oneof(
       { weight: 5, arbitrary: fc.record({ do: fc.constant('acquire' as const), which: fc.nat(99) }) },
       {
@@ -135,7 +136,7 @@ describe('an instance that should get no calls', () => {
     ['of weight 0', { weight: 0 }],
     ['that is unhealthy', { status: 'unhealthy' }],
   ] as const)(
-    'because it is one %s gets none while there are others, and all if there are none',
+    'an instance gets no calls because it is one %s while there are others, and all calls if there are none',
     async (_, is) => {
       for (const strategy of strategies) {
         const fleet = await world(['a', instance('b', is)], { strategy });
@@ -146,35 +147,38 @@ describe('an instance that should get no calls', () => {
     },
   );
 
-  it('is rather an unhealthy one than one of weight 0, if there are only such', async () => {
+  it('a call goes to an unhealthy instance rather than to one of weight 0, if there are no others', async () => {
     const fleet = await world([instance('a', { weight: 0 }), instance('b', { status: 'unhealthy' })]);
     expect(tally(fleet.picks(20))).toEqual({ b: 20 });
   });
 
-  it('gets calls once it is said to be healthy', async () => {
+  it('an unhealthy instance gets calls once its status is healthy', async () => {
     const fleet = await world(['a', instance('b', { status: 'unhealthy' })], { strategy: inTurn });
     await fleet.join('b', { status: 'healthy' });
     expect(tally(fleet.picks(20))).toEqual({ a: 10, b: 10 });
   });
 
-  it('may get calls if its health is not known', async () => {
+  it('an instance gets calls if its status is unknown', async () => {
     const fleet = await world(['a', instance('b', { status: 'unknown' })], { strategy: inTurn });
     expect(tally(fleet.picks(20))).toEqual({ a: 10, b: 10 });
   });
 });
 
-describe('an instance that a call has tried', () => {
-  it.each(strategies)('is not given to it again while there are others (%s)', async (strategy) => {
-    const fleet = await world([instance('a', { weight: 50 }), 'b', 'c'], { strategy });
-    for (let key = 0; key < 30; key++) {
-      const hashKey = String(key);
-      expect(fleet.picks(3, { hashKey, exclude: new Set(['a']) })).not.toContain('a');
-      expect(fleet.picks(3, { exclude: new Set(['a', 'c']) })).toEqual(['b', 'b', 'b']);
-    }
-  });
+describe('an instance to which a call has been sent', () => {
+  it.each(strategies)(
+    'an instance is not given to a call that was sent to it before while there are others (%s)',
+    async (strategy) => {
+      const fleet = await world([instance('a', { weight: 50 }), 'b', 'c'], { strategy });
+      for (let key = 0; key < 30; key++) {
+        const hashKey = String(key);
+        expect(fleet.picks(3, { hashKey, exclude: new Set(['a']) })).not.toContain('a');
+        expect(fleet.picks(3, { exclude: new Set(['a', 'c']) })).toEqual(['b', 'b', 'b']);
+      }
+    },
+  );
 
   it.each(strategies)(
-    'is given to it again if it is the only one, or all were tried (%s)',
+    'an instance is given to a call again if it is the only one, or the call was sent to all (%s)',
     async (strategy) => {
       const alone = await world(['a'], { strategy });
       expect(alone.picks(3, { exclude: new Set(['a']) })).toEqual(['a', 'a', 'a']);
@@ -183,15 +187,18 @@ describe('an instance that a call has tried', () => {
     },
   );
 
-  it.each(strategies)('is given to it rather than one that is ejected (%s)', async (strategy) => {
-    const fleet = await world(['a', 'b'], { strategy, outlierDetection });
-    fleet.fail('b', 2);
-    expect(fleet.picks(20, { exclude: new Set(['a']) })).not.toContain('b');
-  });
+  it.each(strategies)(
+    'an instance is given to a call again rather than one that is ejected (%s)',
+    async (strategy) => {
+      const fleet = await world(['a', 'b'], { strategy, outlierDetection });
+      fleet.fail('b', 2);
+      expect(fleet.picks(20, { exclude: new Set(['a']) })).not.toContain('b');
+    },
+  );
 });
 
-describe('a call that its caller gave up', () => {
-  it('took at least so long: its instance is expected to, unless it was already', async () => {
+describe('a cancelled call', () => {
+  it('a cancelled call raises the expected latency of its instance to its own, unless that is higher already', async () => {
     const fleet = await world(['a', 'b']);
     const giveUpAfter = (milliseconds: number) => {
       const lease = fleet.acquireOn('a');
@@ -206,7 +213,7 @@ describe('a call that its caller gave up', () => {
 });
 
 describe('the result of a call', () => {
-  it('is recorded if it says something of the instance, and inconclusive if not', async () => {
+  it('the result of a call is recorded if it says something of the instance, and inconclusive if not', async () => {
     const fleet = await world(['a', 'b', 'c'], { outlierDetection });
     expect(fleet.acquireOn('a').release()).toBe('recorded');
     expect(fleet.acquireOn('a').release({ error })).toBe('recorded');
@@ -216,13 +223,13 @@ describe('the result of a call', () => {
     expect(fleet.ejections).toEqual([]);
   });
 
-  it('is outdated if its instance was ejected meanwhile, however many such calls there are', async () => {
+  it('the result of a call is outdated if its instance was ejected meanwhile, however many such calls there are', async () => {
     const fleet = await world(['a', 'b', 'c'], { outlierDetection });
     const leases = Array.from({ length: 100 }, () => fleet.acquireOn('a'));
     expect(tally(leases.map((lease) => lease.release({ error })))).toEqual({ recorded: 2, outdated: 98 });
   });
 
-  it('is recorded if the call is a probe', async () => {
+  it('the result of a call is recorded if the call is a probe', async () => {
     const fleet = await world(['a', 'b', 'c'], {
       strategy: inTurn,
       outlierDetection: { ...outlierDetection, baseEjectionTime: 0 },
@@ -235,13 +242,13 @@ describe('the result of a call', () => {
     expect(fleet.acquireOn('a').probe).toBe(false);
   });
 
-  it('is recorded where no instance is left but those that are ejected', async () => {
+  it('the result of a call is recorded where no instance is left but those that are ejected', async () => {
     const fleet = await world(['a', 'b', 'c'], { outlierDetection });
     for (const id of ['a', 'b', 'c']) fleet.fail(id, 2);
     expect(fleet.acquireOn('a').release({ error })).toBe('recorded');
   });
 
-  it('is outdated if its instance has left, which is not ejected any more', async () => {
+  it('the result of a call is outdated if its instance has left, which is not ejected any more', async () => {
     const fleet = await world(['a', 'b', 'c'], { strategy: inTurn, outlierDetection });
     const leases = Array.from({ length: 50 }, () => fleet.acquireOn('a'));
     await fleet.leave('a');
@@ -251,7 +258,7 @@ describe('the result of a call', () => {
 });
 
 describe('a service', () => {
-  it('is down exactly while every instance is ejected for failures in a row', async () => {
+  it('a service is down exactly while every instance is ejected for failures in a row', async () => {
     const fleet = await world(['a', 'b'], { strategy: inTurn, outlierDetection });
     const lease = fleet.acquire();
     expect(lease.serviceDown).toBe(false);
@@ -273,19 +280,22 @@ describe('a service', () => {
   it.each([
     ['are unhealthy', { status: 'unhealthy' }],
     ['have weight 0', { weight: 0 }],
-  ] as const)('is down whether or not there are others that %s and get no calls', async (_, idle) => {
-    const instances = ['a', 'b', instance('c', idle), instance('d', idle)];
-    const fleet = await world(instances, { strategy: inTurn, outlierDetection });
-    fleet.fail('a', 2);
-    fleet.fail('b', 2);
-    const lease = fleet.acquire();
-    expect(lease.serviceDown).toBe(true);
-    expect(lease.release({ error })).toBe('recorded');
-  });
+  ] as const)(
+    'a service is down whether or not it has other instances that %s and get no calls',
+    async (_, idle) => {
+      const instances = ['a', 'b', instance('c', idle), instance('d', idle)];
+      const fleet = await world(instances, { strategy: inTurn, outlierDetection });
+      fleet.fail('a', 2);
+      fleet.fail('b', 2);
+      const lease = fleet.acquire();
+      expect(lease.serviceDown).toBe(true);
+      expect(lease.release({ error })).toBe('recorded');
+    },
+  );
 });
 
-describe('a change of the fleet', () => {
-  it('keeps what is known of those who stay: calls, latency, failures and ejection', async () => {
+describe('a change of the instances', () => {
+  it('a change of the instances keeps the calls, latency, failures and ejection of those that stay', async () => {
     const fleet = await world(['a', 'b', 'c', 'd'], { strategy: inTurn, outlierDetection });
     const held = fleet.acquireOn('a');
     fleet.acquireOn('a').release({ latency: 70 });
@@ -302,7 +312,7 @@ describe('a change of the fleet', () => {
     expect(tally(fleet.picks(30))).toEqual({ a: 15, e: 15 });
   });
 
-  it('tells who joined and who left, and nothing of those who stay', async () => {
+  it('a change of the instances emits join and leave, and nothing for those that stay', async () => {
     const fleet = await world(['a'], { strategy: inTurn });
     await fleet.join('b');
     await fleet.join('b', { metadata: { version: '2' } });
@@ -311,7 +321,7 @@ describe('a change of the fleet', () => {
     expect(fleet.acquire().instance.metadata).toEqual({ version: '2' });
   });
 
-  it('can be that one comes to another address: nothing is known of the new place', async () => {
+  it('an instance at another address is new: nothing is known of it', async () => {
     const fleet = await world(['a', 'b', 'c'], { strategy: inTurn, outlierDetection });
     const old = fleet.acquireOn('a');
     fleet.fail('a', 2);
@@ -324,14 +334,14 @@ describe('a change of the fleet', () => {
     expect(lease.candidate.inFlight).toBe(1);
   });
 
-  it('that changes a weight changes the shares', async () => {
+  it('a change of a weight changes the shares of the calls', async () => {
     const fleet = await world(['a', 'b'], { strategy: 'weighted-round-robin' });
     expect(tally(fleet.picks(8))).toEqual({ a: 4, b: 4 });
     await fleet.join('a', { weight: 3 });
     expect(tally(fleet.picks(8))).toEqual({ a: 6, b: 2 });
   });
 
-  it('takes one with calls under way out of the choice at once, and they end as others do', async () => {
+  it('an instance that leaves with calls under way gets no more calls at once, and its calls end as others do', async () => {
     const fleet = await world(['a', 'b'], { strategy: inTurn });
     const leases = [fleet.acquireOn('a'), fleet.acquireOn('a')];
     await fleet.leave('a');
@@ -344,7 +354,7 @@ describe('a change of the fleet', () => {
   });
 });
 
-/** What may happen to a fleet, in any order. */
+/** The steps that may happen to a cluster, in any order. */
 const happening = fc.oneof(
   {
     weight: 30,
@@ -352,7 +362,7 @@ const happening = fc.oneof(
       what: fc.constant('acquire' as const),
       which: fc.nat(99),
       repeatable: fc.boolean(),
-      tried: fc.oneof(
+      excluded: fc.oneof(
         { weight: 3, arbitrary: fc.constant<number[]>([]) },
         { weight: 1, arbitrary: fc.uniqueArray(fc.nat(7), { maxLength: 4 }) },
       ),
@@ -388,7 +398,7 @@ const hasty = {
   latency: { minimumInstances: 2, minimumCalls: 2, factor: 1.2 },
 };
 
-const unobserved: FleetObserver = {
+const unobserved: ClusterObserver = {
   joined: () => {},
   renewed: () => {},
   left: () => {},
@@ -407,23 +417,23 @@ const allStrategies: Record<StrategyName, BalancingStrategy> = {
   'consistent-hash': consistentHash(),
 };
 
-/** How good an instance is for a call that has tried some: the better the lower. */
+/** How good an instance is for a call that was sent to some already: the lower the better. */
 function rank(
-  { health, instance: { instanceId } }: Member,
-  tried: ReadonlySet<string>,
+  { health, instance: { instanceId } }: Node,
+  excluded: ReadonlySet<string>,
   panicking: boolean,
 ): number {
   const inRotation = !health.ejected || panicking;
-  if (tried.size === 0) return inRotation ? 0 : 1;
-  if (tried.has(instanceId)) return inRotation ? 3 : 4;
+  if (excluded.size === 0) return inRotation ? 0 : 1;
+  if (excluded.has(instanceId)) return inRotation ? 3 : 4;
   if (health.healthy) return 0;
   if (!health.suspect && !health.ejected) return 1;
   return inRotation ? 2 : 4;
 }
 
 interface Driven {
-  readonly fleet: Fleet;
-  readonly members: ReadonlySet<Member>;
+  readonly fleet: Cluster;
+  readonly nodes: ReadonlySet<Node>;
   readonly open: Lease[];
   /** Whatever was not as it should be. */
   readonly violations: string[];
@@ -436,7 +446,7 @@ function drive(
   after: (driven: Driven) => void,
   strategy: BalancingStrategy,
 ): Driven {
-  const members = new Set<Member>();
+  const nodes = new Set<Node>();
   const violations: string[] = [];
   /** The probe that is under way on each ejected instance, and until when it keeps others out. */
   const probes = new Map<Candidate, { lease: Lease; endsBy: number }>();
@@ -445,19 +455,19 @@ function drive(
   const rules = {
     strategy,
     outlierDetection,
-    slowStart: slowStart({ duration: 500 }),
+    slowStart: readSlowStartOptions({ duration: 500 }),
     random: seeded(7),
   };
-  const fleet: Fleet = new Fleet(rules, {
+  const fleet: Cluster = new Cluster(rules, {
     ...unobserved,
-    joined: (candidate) => members.add(candidate as Member),
+    joined: (candidate) => nodes.add(candidate as Node),
     renewed: (candidate, reason) => reason === 'restarted' && probes.delete(candidate),
-    left: (candidate) => members.delete(candidate as Member),
+    left: (candidate) => nodes.delete(candidate as Node),
     ejected: (candidate, { reason }) => {
       probes.delete(candidate);
       if (reason === 'consecutive-failures' || reason === 'probe') return;
-      const eligible = [...members].filter((member) => member.eligible);
-      const ejected = eligible.filter((member) => member.ejected).length;
+      const eligible = [...nodes].filter((node) => node.eligible);
+      const ejected = eligible.filter((node) => node.ejected).length;
       if (maxEjectionRatio === 0 || (ejected > 1 && ejected / eligible.length > maxEjectionRatio)) {
         violations.push(`${reason} ejected ${ejected} of ${eligible.length}`);
       }
@@ -468,7 +478,7 @@ function drive(
   const update = () => fleet.update([...known.values()]);
   update();
   const open: Lease[] = [];
-  const driven = { fleet, members, open, violations };
+  const driven = { fleet, nodes, open, violations };
   const all = new Set<Candidate>();
   for (const step of steps) {
     const { what, which } = step;
@@ -485,29 +495,29 @@ function drive(
     if (what === 'acquire') {
       const { repeatable } = step;
       const now = performance.now();
-      const exclude = new Set(step.tried.map((index) => `i${index}`));
-      const eligible = [...members].filter((member) => member.eligible);
-      const { panicking } = fleet;
-      const best = Math.min(...eligible.map((member) => rank(member, exclude, panicking)));
-      const ranks = new Map(eligible.map((member) => [member, rank(member, exclude, panicking)]));
+      const exclude = new Set(step.excluded.map((index) => `i${index}`));
+      const eligible = [...nodes].filter((node) => node.eligible);
+      const { panicking } = fleet.health;
+      const best = Math.min(...eligible.map((node) => rank(node, exclude, panicking)));
+      const ranks = new Map(eligible.map((node) => [node, rank(node, exclude, panicking)]));
       const mayProbe = eligible.filter(({ health }) => health.mayProbe(now, repeatable));
       const lease = fleet.lease({ hashKey: id, exclude, repeatable });
-      if ((lease === undefined) !== (members.size === 0)) violations.push('no instance is eligible');
+      if ((lease === undefined) !== (nodes.size === 0)) violations.push('no instance is eligible');
       if (lease === undefined) continue;
-      const member = lease.candidate as Member;
-      if (!member.eligible) violations.push('an instance got a call that was to get none');
-      const takesProbe = exclude.size === 0 && mayProbe.includes(member);
-      if (!takesProbe && ranks.get(member) !== best)
+      const node = lease.candidate as Node;
+      if (!node.eligible) violations.push('an instance got a call that was to get none');
+      const takesProbe = exclude.size === 0 && mayProbe.includes(node);
+      if (!takesProbe && ranks.get(node) !== best)
         violations.push(`a call got an instance beside a better one`);
       // A pick looks at four of those that are ejected, in turn.
-      const seen = fleet.ejectedMembers.length <= 4;
+      const seen = fleet.health.ejectedNodes.length <= 4;
       if (exclude.size === 0 && mayProbe.length > 0 && seen && !takesProbe)
         violations.push('a due probe was withheld');
       if (lease.probe) {
-        if (now < (probes.get(member)?.endsBy ?? now)) violations.push('two probes at once');
-        probes.set(member, { lease, endsBy: now + 30_000 });
+        if (now < (probes.get(node)?.endsBy ?? now)) violations.push('two probes at once');
+        probes.set(node, { lease, endsBy: now + 30_000 });
       }
-      all.add(member);
+      all.add(node);
       open.push(lease);
     } else if (what === 'respond') {
       open[which % open.length]?.responded();
@@ -534,12 +544,12 @@ function drive(
   return driven;
 }
 
-describe('whatever calls, waits, joins, leaves and new starts come in between', () => {
+describe('random sequences of calls, waits, joins, leaves and restarts', () => {
   const ratio = fc.constantFrom(0, 0.1, 0.3, 0.5, 1);
   const steps = fc.array(happening, { minLength: 100, maxLength: 300, size: 'max' });
   const strategy = fc.constantFrom(...strategies).map((name) => allStrategies[name]);
 
-  it('comparing ejects no more than its share, a call gets the best there is, a probe is alone and not withheld', () => {
+  it('comparing rules eject no more than their share, a call gets the best instance, and a probe is alone and not withheld', () => {
     fc.assert(
       fc.property(
         ratio,
@@ -558,20 +568,20 @@ describe('whatever calls, waits, joins, leaves and new starts come in between', 
     );
   });
 
-  it('the fleet knows without counting how many are ejected, what they weigh, and whether all are down', () => {
+  it('a cluster knows without counting how many instances are ejected, what they weigh, and whether all are down', () => {
     fc.assert(
       fc.property(ratio, steps, (maxEjectionRatio, what) => {
-        const check = ({ fleet, members }: Driven) => {
-          const eligible = [...members].filter((member) => member.eligible);
-          const ejected = eligible.filter((member) => member.ejected).length;
-          expect(fleet.panicking).toBe(ejected > 0.5 * eligible.length);
-          expect(new Set(fleet.ejectedMembers)).toEqual(
-            new Set([...members].filter((member) => member.ejected)),
+        const check = ({ fleet, nodes }: Driven) => {
+          const eligible = [...nodes].filter((node) => node.eligible);
+          const ejected = eligible.filter((node) => node.ejected).length;
+          expect(fleet.health.panicking).toBe(ejected > 0.5 * eligible.length);
+          expect(new Set(fleet.health.ejectedNodes)).toEqual(
+            new Set([...nodes].filter((node) => node.ejected)),
           );
-          expect(fleet.weight).toBe(eligible.length);
-          const tried = performance.now() - hasty.interval;
-          const down = eligible.filter(({ failing, health }) => failing && health.dueAt > tried).length;
-          expect(fleet.down).toBe(down > 0 && down === eligible.length);
+          expect(fleet.health.weight).toBe(eligible.length);
+          const recently = performance.now() - hasty.interval;
+          const down = eligible.filter(({ failing, health }) => failing && health.dueAt > recently).length;
+          expect(fleet.health.down).toBe(down > 0 && down === eligible.length);
         };
         drive({ maxEjectionRatio, panicThreshold: 0.5 }, what, check, peakEwma);
       }),
@@ -582,13 +592,13 @@ describe('whatever calls, waits, joins, leaves and new starts come in between', 
   it('no instance waits for ever: once all are well, each gets a call', () => {
     fc.assert(
       fc.property(ratio, steps, strategy, fc.boolean(), (maxEjectionRatio, what, chosen, repeatable) => {
-        const { fleet, members, open } = drive({ maxEjectionRatio }, what, () => {}, chosen);
+        const { fleet, nodes, open } = drive({ maxEjectionRatio }, what, () => {}, chosen);
         for (const lease of open) lease.release({ cancelled: true });
-        const waiting = new Set([...members].filter((member) => member.eligible));
+        const waiting = new Set([...nodes].filter((node) => node.eligible));
         const began = performance.now();
         for (let call = 0; waiting.size > 0 && call < 20_000; call++) {
           const lease = fleet.lease({ hashKey: `key ${call}`, repeatable })!;
-          waiting.delete(lease.candidate as Member);
+          waiting.delete(lease.candidate as Node);
           vi.advanceTimersByTime(10);
           lease.release();
         }
@@ -601,10 +611,10 @@ describe('whatever calls, waits, joins, leaves and new starts come in between', 
   });
 });
 
-it('an instance that a listener takes out while others are ejected is not ejected too', () => {
+it('an instance that a listener removes while others are being ejected is not ejected too', () => {
   const told: string[] = [];
   const all = Array.from({ length: 20 }, (_, index) => instance(`i${index}`));
-  const fleet: Fleet = new Fleet(
+  const fleet: Cluster = new Cluster(
     { strategy: inTurn, outlierDetection: rulesOf({}), slowStart: undefined, random: Math.random },
     {
       ...unobserved,
@@ -625,9 +635,9 @@ it('an instance that a listener takes out while others are ejected is not ejecte
   expect(told).toHaveLength(1);
 });
 
-describe('joining and leaving under load', () => {
+describe('instances that join and leave under load', () => {
   it.each(strategies as readonly StrategyName[])(
-    'sends no call to one that has left, and forgets nothing of the others (%s)',
+    'a balancer under load sends no call to an instance that has left, and forgets nothing of the others (%s)',
     async (strategy) => {
       const change = fc.record({ which: fc.nat(5), calls: fc.nat(12), waits: fc.nat(400) });
       await fc.assert(

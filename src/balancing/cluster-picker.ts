@@ -1,0 +1,75 @@
+import { decided } from '../internal/decision.ts';
+import type { AcquireOptions } from './acquire-options.ts';
+import type { BalancerConfig } from './balancer-config.ts';
+import type { ClusterHealth } from './cluster-health.ts';
+import type { Membership, Selection } from './membership.ts';
+import { Node } from './node.ts';
+import { Pick } from './pick.ts';
+import { buildRoute, type GroupPicker, type Route } from './routing.ts';
+import type { Selector } from './selector.ts';
+import { SelectorPickers } from './selector-pickers.ts';
+
+/** Picks the instance for a call among those of one service. */
+export class ClusterPicker {
+  /** The latest pick, which is under way only during `pick()`. */
+  readonly latest: Pick;
+  readonly #membership: Membership;
+  readonly #health: ClusterHealth;
+  readonly #route: Route;
+  #picker: GroupPicker | undefined;
+  #selectorPickers: SelectorPickers | undefined = undefined;
+
+  constructor(config: BalancerConfig, membership: Membership, health: ClusterHealth) {
+    this.#membership = membership;
+    this.#health = health;
+    this.#route = buildRoute(config, health);
+    this.latest = new Pick(health);
+  }
+
+  /** Makes the pickers anew, for instances that have changed. */
+  rebuild({ eligible, registered }: Selection): void {
+    this.#picker = eligible.length === 0 ? undefined : this.#route(eligible, registered);
+    this.#selectorPickers = undefined;
+  }
+
+  /**
+   * Picks a node; undefined if there is none.
+   *
+   * @param forCall whether the picked node will be called.
+   * @throws TypeError if the strategy gives something that is not one of its candidates.
+   */
+  pick(options: AcquireOptions, forCall: boolean): Node | undefined {
+    const { select } = options;
+    const picker = select === undefined ? this.#picker : this.#pickerFor(select);
+    if (picker === undefined) return undefined;
+    const pick = this.latest;
+    pick.begin(performance.now(), options, forCall);
+    // While no node is ejected there is no probe to find, and the strategy is asked directly.
+    const direct = this.#health.ejectedNodes.length === 0 && !pick.inTurn;
+    let picked = (direct ? (picker.strategy ?? picker) : picker)(pick);
+    while (picked === undefined && pick.next()) picked = picker(pick);
+    pick.end();
+    if (picked === undefined || picked instanceof Node) return picked;
+    const option = "LoadBalancer option 'strategy'";
+    decided<unknown>(picked, option);
+    throw new TypeError(`${option} must make a picker that gives one of its candidates, or undefined`);
+  }
+
+  /** Takes in that a call on the node has begun or ended. */
+  loadChanged(node: Node): void {
+    this.#picker?.loadChanged?.(node);
+    this.#selectorPickers?.loadChanged(node);
+  }
+
+  #pickerFor(select: Selector): GroupPicker {
+    this.#selectorPickers ??= new SelectorPickers((selector) => this.#buildPicker(selector));
+    return this.#selectorPickers.pickerFor(select);
+  }
+
+  /** All selectors that match nothing and stand for any instance share one picker. */
+  #buildPicker(selector: Selector): GroupPicker {
+    const selection = this.#membership.select(selector);
+    if (selection !== undefined) return this.#route(selection.eligible, selection.registered);
+    return this.#membership.fallsBack ? this.#pickerFor({}) : () => undefined;
+  }
+}
