@@ -1,4 +1,4 @@
-import { boolean, type Check, having, matching, validateOptions } from '../internal/validate.ts';
+import { boolean, type Check, hasMethods, matching, validateOptions } from '../internal/validate.ts';
 import { checkSelector, type Selector } from './selector.ts';
 
 export interface AcquireOptions {
@@ -36,7 +36,7 @@ export const NO_OPTIONS: AcquireOptions = {};
 
 const CHECKS: Readonly<Record<keyof AcquireOptions, Check>> = {
   hashKey: matching(/^/, 'a string'),
-  exclude: having('has'),
+  exclude: hasMethods('has'),
   select: checkSelector,
   repeatable: boolean,
   onlyWell: boolean,

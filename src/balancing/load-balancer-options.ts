@@ -2,11 +2,11 @@ import type { ServiceDiscovery } from '../discovery/service-discovery.ts';
 import { type ServiceInstance, toInstance } from '../discovery/service-instance.ts';
 import { decided } from '../internal/decision.ts';
 import {
-  anything,
+  any,
   boolean,
   either,
-  func,
-  having,
+  hasMethods,
+  isFunction,
   oneOf,
   ratio,
   requireOption,
@@ -99,17 +99,21 @@ export type Decide = <T>(value: T, option: string, otherwise: T) => T;
  */
 export function readLoadBalancerOptions(options: LoadBalancerOptions, decide: Decide): BalancerConfig {
   validateOptions('LoadBalancer', options, {
-    discovery: having('instances', 'watch'),
-    strategy: either(`${STRATEGY_NAMES} or a strategy function`, oneOf(...Object.keys(STRATEGIES)), func),
-    outlierDetection: anything,
-    slowStart: anything,
-    zone: anything,
-    subset: anything,
-    priorities: either('true, false or a function', boolean, func),
-    canary: anything,
+    discovery: hasMethods('instances', 'watch'),
+    strategy: either(
+      `${STRATEGY_NAMES} or a strategy function`,
+      oneOf(...Object.keys(STRATEGIES)),
+      isFunction,
+    ),
+    outlierDetection: any,
+    slowStart: any,
+    zone: any,
+    subset: any,
+    priorities: either('true, false or a function', boolean, isFunction),
+    canary: any,
     select: checkSelector,
     selectFallback: oneOf('none', 'any'),
-    random: func,
+    random: isFunction,
   });
   requireOption('LoadBalancer', options, 'discovery');
   const { strategy = 'peak-ewma', zone, subset, select, random } = options;

@@ -2,7 +2,7 @@ import type { ServiceDiscovery, Unsubscribe } from '../discovery/service-discove
 import { isName, type ServiceInstance } from '../discovery/service-instance.ts';
 import { ClosedError, NoInstanceError } from '../errors.ts';
 import { decided } from '../internal/decision.ts';
-import { Emitter, warnOf } from '../internal/emitter.ts';
+import { Emitter, emitWarning } from '../internal/emitter.ts';
 import { type AcquireOptions, checkAcquireOptions, NO_OPTIONS } from './acquire-options.ts';
 import type { BalancerConfig } from './balancer-config.ts';
 import { Cluster } from './cluster.ts';
@@ -252,7 +252,7 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
   /** Calls a method of the discovery that must not throw; undefined if it does. */
   #tryDiscovery(method: string, call: () => unknown): unknown {
     const report = (error: unknown) =>
-      warnOf(error, `The ${method}() of a discovery threw, which it must not.`);
+      emitWarning(error, `The ${method}() of a discovery threw, which it must not.`);
     try {
       const result = call();
       if (result instanceof Promise) result.catch(report);

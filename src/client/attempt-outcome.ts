@@ -1,7 +1,7 @@
 import type { CallResult, Lease } from '../balancing/lease.ts';
 import { DeadlineExceededError } from '../errors.ts';
 import type { Context } from '../policies/context.ts';
-import { exempt } from '../policies/outcome.ts';
+import { excludeFromBreaker } from '../policies/outcome.ts';
 import type { EngineCall } from './call-engine.ts';
 import { avoid, describeCall } from './call-state.ts';
 import type { AttemptResult } from './transport.ts';
@@ -37,7 +37,7 @@ export function recordFailure<T>(
   const outcome = { ok: false, error } as const;
   const conclusive = !context.cancelled && policies.verdictOf(outcome) !== 'ignored';
   lease.release(conclusive ? { error } : unjudged(context));
-  if (!conclusive || policies.record(lease, outcome, true, startedAt)) exempt(error);
+  if (!conclusive || policies.record(lease, outcome, true, startedAt)) excludeFromBreaker(error);
   if (context.cancelled) return;
   avoid(state, lease.instance.instanceId);
   if (conclusive && (lease.probe || lease.exploring)) state.exploringFailure = error;

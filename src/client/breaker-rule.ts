@@ -1,6 +1,7 @@
 import type { Lease } from '../balancing/lease.ts';
 import { decided } from '../internal/decision.ts';
-import { breakerOptions, CircuitBreaker, type CircuitBreakerOptions } from '../policies/circuit-breaker.ts';
+import { CircuitBreaker } from '../policies/circuit-breaker.ts';
+import { type CircuitBreakerOptions, withBreakerDefaults } from '../policies/circuit-breaker-options.ts';
 import type { Outcome } from '../policies/outcome.ts';
 import { probeWait } from '../policies/probe-wait.ts';
 import type { ResponseHead } from './response.ts';
@@ -33,7 +34,7 @@ export class BreakerRule {
       this.#evidence = new ServiceEvidence({ ...BREAKER_DEFAULTS, certain: false });
       return;
     }
-    const options = breakerOptions({ ...BREAKER_DEFAULTS, name: serviceName }, circuitBreaker);
+    const options = withBreakerDefaults({ ...BREAKER_DEFAULTS, name: serviceName }, circuitBreaker);
     this.#options = options;
     // The breaker checks the options, so that it is made first.
     this.breaker = new CircuitBreaker(options, (rule) =>

@@ -5,8 +5,8 @@ import { isName, type ServiceInstance } from '../discovery/service-instance.ts';
 import { ClosedError, InvalidRequestError, ServiceConnectionError } from '../errors.ts';
 import { MAX_DELAY } from '../internal/validate.ts';
 import { type Abortable, OnAbort } from '../policies/abort.ts';
-import { type CallContext, Context, contextOf } from '../policies/context.ts';
-import { areRetriesSpent } from '../policies/outcome.ts';
+import { type CallContext, Context, toContext } from '../policies/context.ts';
+import { areRetriesSpent } from '../policies/spent-retries.ts';
 import { Timeout } from '../policies/timeout.ts';
 import { Attempt } from './attempt.ts';
 import { recordFailure, recordResult } from './attempt-outcome.ts';
@@ -17,7 +17,7 @@ import { propagatedHeaders } from './outgoing-headers.ts';
 import { warnOfPassthrough } from './passthrough-warnings.ts';
 import type { PoliciesByName } from './policies-by-name.ts';
 import { currentRequestContext, noteRetriesSpent } from './propagation.ts';
-import { mayBeSentAgain, mayBeSentTwice } from './retry-rule.ts';
+import { mayBeSentTwice } from './retry-rule.ts';
 import type { PreparedRequest } from './service-call.ts';
 import type { ServicePolicies } from './service-policies.ts';
 import type { AttemptResult, Transport } from './transport.ts';
@@ -179,7 +179,7 @@ export class CallEngine {
 
   #guard<T>(call: EngineCall<T>, options: Context): Promise<AttemptResult<T>> {
     const { method, policies, timeout } = call;
-    const attempt = (context: CallContext) => this.#attempt(call, contextOf(context));
+    const attempt = (context: CallContext) => this.#attempt(call, toContext(context));
     const unwatched = options.deadline !== Infinity && (timeout ?? policies.timeout) === Infinity;
     try {
       const policy = policies.around(method, timeout);
@@ -205,7 +205,7 @@ export class CallEngine {
     context.throwIfAborted();
     state.attempt = context.attempt;
     if (hasEnded(state)) {
-      if (!mayBeSentAgain(state)) return lastOf<T>(state);
+      if (!state.retryable) return lastOf<T>(state);
       forget(state);
     }
     state.repeatable = mayBeSentTwice(state) && policies.retryRule.canRetry(state.retries);
@@ -252,7 +252,7 @@ export class CallEngine {
   ): Promise<AttemptResult<T>> {
     const send = (outer: CallContext) =>
       client.policy.execute(
-        (inner) => transport(new Attempt(state, policies, lease, client, contextOf(inner))),
+        (inner) => transport(new Attempt(state, policies, lease, client, toContext(inner))),
         outer,
       );
     const { probeTimeout } = lease;

@@ -2,7 +2,7 @@ import type { Agent, Dispatcher } from 'undici';
 import { ClosedError, InvalidRequestError } from '../errors.ts';
 import { growingLru } from '../internal/growing-lru.ts';
 import * as undici from '../internal/undici.ts';
-import { having, validateOptions } from '../internal/validate.ts';
+import { hasMethods, validateOptions } from '../internal/validate.ts';
 import type { EngineHandle } from './call-engine.ts';
 import { type LegacyDispatchHandler, newerHandler } from './legacy-handler.ts';
 import { MESH_CHECKS, type MeshOptions, MeshTargets, type NearMiss } from './mesh-target.ts';
@@ -51,7 +51,7 @@ export class MeshDispatcher extends undici.Dispatcher {
   constructor(client: EngineHandle, options: MeshDispatcherOptions = {}) {
     super();
     const owner = 'createDispatcher()';
-    validateOptions(owner, options, { ...MESH_CHECKS, fallback: having('dispatch') });
+    validateOptions(owner, options, { ...MESH_CHECKS, fallback: hasMethods('dispatch') });
     this.#client = client;
     this.#targets = new MeshTargets(owner, { route: options.route, strict: options.strict });
     this.#fallback = options.fallback;

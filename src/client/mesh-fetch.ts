@@ -1,7 +1,7 @@
 import { Readable } from 'node:stream';
 import { InvalidRequestError } from '../errors.ts';
 import { shown } from '../internal/shown.ts';
-import { func, validateOptions } from '../internal/validate.ts';
+import { isFunction, validateOptions } from '../internal/validate.ts';
 import type { CallEngine, EngineHandle } from './call-engine.ts';
 import { checkOptions, warnOfNearMisses } from './call-options.ts';
 import { followRedirect, readLocation } from './fetch-redirect.ts';
@@ -82,7 +82,7 @@ export function createMeshFetch(
   rules: FetchRules = STANDARD,
 ): MeshFetch {
   const { owner } = rules;
-  validateOptions(owner, options, { ...MESH_CHECKS, fallback: func });
+  validateOptions(owner, options, { ...MESH_CHECKS, fallback: isFunction });
   const { fallback, route, strict } = options;
   const targets = new MeshTargets(owner, { route, strict });
 

@@ -4,7 +4,7 @@ import type { AdaptiveThrottle } from '../policies/adaptive-throttle.ts';
 import type { Cache } from '../policies/cache.ts';
 import type { CircuitBreaker } from '../policies/circuit-breaker.ts';
 import { Coalesce } from '../policies/coalesce.ts';
-import { type CallOptions, contextOf, type Operation } from '../policies/context.ts';
+import { type CallOptions, type Operation, toContext } from '../policies/context.ts';
 import type { Hedge } from '../policies/hedge.ts';
 import { composePresent, type Policy } from '../policies/policy.ts';
 import type { RateLimiter } from '../policies/rate-limiter.ts';
@@ -122,7 +122,7 @@ function servingStale(policy: Policy, cache: Cache): Policy {
   return {
     execute: <T>(operation: Operation<T>, options?: CallOptions) =>
       policy.execute(operation, options).catch((error) => {
-        if (!(error instanceof TimeoutError) || contextOf(options).aborted) throw error;
+        if (!(error instanceof TimeoutError) || toContext(options).aborted) throw error;
         return cache.serveStaleOr<T>(error, options);
       }),
   };

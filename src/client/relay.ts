@@ -1,5 +1,5 @@
 import type { Dispatcher } from 'undici';
-import { abortableOf, isSignal } from '../policies/abort.ts';
+import { isSignal, toAbortable } from '../policies/abort.ts';
 import type { CallEngine } from './call-engine.ts';
 import { prepareRelay, type RelayRequest } from './relay-request.ts';
 import { createRelayTransport } from './relayed-attempt.ts';
@@ -23,7 +23,7 @@ export function relay(
   calls?: RelayedCalls,
 ): void {
   // A signal that is none is rejected with the rest of the request.
-  const signal = isSignal(request.signal) ? abortableOf(request.signal) : undefined;
+  const signal = isSignal(request.signal) ? toAbortable(request.signal) : undefined;
   const call = new RelayedCall(handler, signal, calls);
   try {
     const policies = engine.policiesOf(request.service);

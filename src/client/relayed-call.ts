@@ -1,6 +1,6 @@
 import type { Dispatcher } from 'undici';
 import type { ServiceInstance } from '../discovery/service-instance.ts';
-import { warnOf } from '../internal/emitter.ts';
+import { emitWarning } from '../internal/emitter.ts';
 import { errors } from '../internal/undici.ts';
 import { type Abortable, type AbortOwner, AbortScope } from '../policies/abort.ts';
 import { IteratedBody } from './iterated-body.ts';
@@ -196,6 +196,6 @@ function reportFailure(handler: Handler, call: RelayedCall, error: Error): void 
   try {
     handler.onResponseError?.(call, error);
   } catch (thrown) {
-    warnOf(thrown, 'A handler threw when it was told that its request had failed.');
+    emitWarning(thrown, 'A handler threw when it was told that its request had failed.');
   }
 }

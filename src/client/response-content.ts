@@ -1,5 +1,5 @@
 import { ResponseInvalidError, ServiceResponseError } from '../errors.ts';
-import { areRetriesSpent, markRetriesSpent } from '../policies/outcome.ts';
+import { areRetriesSpent, spentRetries } from '../policies/spent-retries.ts';
 import type { BufferedResponse } from './buffered-response.ts';
 import { type CallState, withoutQuery } from './call-state.ts';
 import { RETRIES_SPENT_HEADER } from './propagation.ts';
@@ -45,7 +45,7 @@ export function toResponseError(
     body: text !== undefined && isJson(headers) ? parseOrKeep(text) : text,
   });
   if (areRetriesSpent(response) || headers[RETRIES_SPENT_HEADER] !== undefined) {
-    markRetriesSpent({ ok: false, error });
+    spentRetries.mark(error);
   }
   return error;
 }

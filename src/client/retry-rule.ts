@@ -1,11 +1,11 @@
 import type { Candidate } from '../balancing/strategy.ts';
 import { ServiceConnectionError, ServiceResponseError } from '../errors.ts';
-import { func, integer, listOf, validateOptions } from '../internal/validate.ts';
+import { integer, isFunction, listOf, validateOptions } from '../internal/validate.ts';
 import { exponentialBackoff } from '../policies/backoff.ts';
 import type { CallContext } from '../policies/context.ts';
 import { Hedge, type HedgeOptions } from '../policies/hedge.ts';
 import type { Outcome } from '../policies/outcome.ts';
-import { RETRY_CHECKS, Retry, type RetryElsewhere, type RetryOptions } from '../policies/retry.ts';
+import { RETRY_CHECKS, Retry, type RetryOptions, type RetryTarget } from '../policies/retry.ts';
 import { RetryBudget } from '../policies/retry-budget.ts';
 import { type CallState, stateOf } from './call-state.ts';
 import { classify, classifyStatus } from './classification.ts';
@@ -74,11 +74,6 @@ export function mayBeSentTwice({ request }: CallState): boolean {
   return request.replayable && request.idempotent;
 }
 
-/** Whether another attempt can do no harm: nothing was processed yet, or processing it twice is as good as once. */
-export function mayBeSentAgain({ request, sent, bodyConsumed }: CallState): boolean {
-  return (request.idempotent || !sent) && (request.replayable || !bodyConsumed);
-}
-
 /** Whether there is an instance that the call has not tried, and whose latest call did not fail. */
 function hasWellOther(call: CallState): boolean {
   return call.lease?.hasWellOther(call) ?? false;
@@ -111,7 +106,7 @@ function createRetry(
     shouldRetry: (outcome, context) => {
       const call = stateOf(context);
       const found = !outcome.ok && outcome.error === call.exploringFailure;
-      return mayBeSentAgain(call) && (found || shouldRetry(outcome, context));
+      return found || shouldRetry(outcome, context);
     },
   };
   return new Retry(own, elsewhere(allowance));
@@ -119,7 +114,7 @@ function createRetry(
 
 /** A Hedge that sends twice only what may be sent twice, whatever its options say. */
 export function createHedge(options: HedgeOptions): Hedge {
-  if (options.shouldHedge !== undefined) func(options.shouldHedge, "Hedge option 'shouldHedge'");
+  if (options.shouldHedge !== undefined) isFunction(options.shouldHedge, "Hedge option 'shouldHedge'");
   return new Hedge({
     ...options,
     shouldHedge: (context) => {
@@ -129,7 +124,7 @@ export function createHedge(options: HedgeOptions): Hedge {
 }
 
 /** What the Retry is told of the instance that the next attempt goes to. */
-function elsewhere(allowance: LearningAllowance | undefined): RetryElsewhere {
+function elsewhere(allowance: LearningAllowance | undefined): RetryTarget {
   return {
     obeysRetryAfter: (context: CallContext) => {
       const call = stateOf(context);

@@ -3,8 +3,8 @@ import { LoadBalancer } from '../balancing/load-balancer.ts';
 import type { ServiceDiscovery } from '../discovery/service-discovery.ts';
 import { isName } from '../discovery/service-instance.ts';
 import { Emitter } from '../internal/emitter.ts';
-import { anObject, having, validateOptions } from '../internal/validate.ts';
-import { type Abortable, abortableOf } from '../policies/abort.ts';
+import { anObject, hasMethods, validateOptions } from '../internal/validate.ts';
+import { type Abortable, toAbortable } from '../policies/abort.ts';
 import { CircuitBreaker } from '../policies/circuit-breaker.ts';
 import { Context } from '../policies/context.ts';
 import { createBufferedTransport } from './buffered-response.ts';
@@ -76,8 +76,8 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
   constructor(options: ServiceClientOptions) {
     super('service-client');
     validateOptions('ServiceClient', options, {
-      discovery: having('instances', 'watch'),
-      loadBalancer: having('acquire', 'tryAcquire'),
+      discovery: hasMethods('instances', 'watch'),
+      loadBalancer: hasMethods('acquire', 'tryAcquire'),
       callerName: headerText,
       defaults: anObject,
       services: serviceTable,
@@ -223,5 +223,5 @@ function watchBody({ signal }: ServiceCall, { request }: CallState): WatchedBody
 }
 
 function sourceOf(signal: AbortSignal | null | undefined): Abortable | undefined {
-  return signal === undefined || signal === null ? undefined : abortableOf(signal);
+  return signal === undefined || signal === null ? undefined : toAbortable(signal);
 }

@@ -1,24 +1,25 @@
 import type { Lease } from '../balancing/lease.ts';
 import { decided } from '../internal/decision.ts';
-import { type Emitter, warnOf } from '../internal/emitter.ts';
+import { type Emitter, emitWarning } from '../internal/emitter.ts';
 import {
   anObject,
   boolean,
   either,
-  func,
-  having,
+  hasMethods,
   integer,
+  isFunction,
   oneOf,
   validateOptions,
 } from '../internal/validate.ts';
 import { AdaptiveConcurrency, type AdaptiveConcurrencyOptions } from '../policies/adaptive-concurrency.ts';
 import { AdaptiveThrottle, type AdaptiveThrottleOptions } from '../policies/adaptive-throttle.ts';
 import { Bulkhead, type BulkheadOptions } from '../policies/bulkhead.ts';
-import { CircuitBreaker, type CircuitBreakerOptions } from '../policies/circuit-breaker.ts';
+import { CircuitBreaker } from '../policies/circuit-breaker.ts';
+import type { CircuitBreakerOptions } from '../policies/circuit-breaker-options.ts';
 import type { Fallback } from '../policies/fallback.ts';
 import { Hedge, type HedgeOptions } from '../policies/hedge.ts';
 import type { Outcome } from '../policies/outcome.ts';
-import { type Policy, policyOf, policyOption } from '../policies/policy.ts';
+import { type Policy, policyOption, toPolicy } from '../policies/policy.ts';
 import { RateLimiter, type RateLimiterOptions } from '../policies/rate-limiter.ts';
 import { Retry } from '../policies/retry.ts';
 import type { RetryBudget } from '../policies/retry-budget.ts';
@@ -102,8 +103,8 @@ const CHECKS = {
     anObject,
     oneOf(false),
   ),
-  classify: func,
-  fallback: either('a Fallback or false', having('execute'), oneOf(false)),
+  classify: isFunction,
+  fallback: either('a Fallback or false', hasMethods('execute'), oneOf(false)),
   maxResponseSize: integer(1, Infinity),
   connection: connectionOptions,
 };
@@ -161,9 +162,9 @@ export class ServicePolicies {
     this.maxResponseSize = options.maxResponseSize ?? 10 * 1024 * 1024;
     this.connection = options.connection ?? {};
     const { hedge = false, adaptiveThrottle = false, rateLimit = false, cache = false } = options;
-    this.hedge = policyOf(Hedge, hedge, createHedge);
-    this.adaptiveThrottle = policyOf(AdaptiveThrottle, adaptiveThrottle, (own) => new AdaptiveThrottle(own));
-    this.rateLimiter = policyOf(RateLimiter, rateLimit, (own) => new RateLimiter(own));
+    this.hedge = toPolicy(Hedge, hedge, createHedge);
+    this.adaptiveThrottle = toPolicy(AdaptiveThrottle, adaptiveThrottle, (own) => new AdaptiveThrottle(own));
+    this.rateLimiter = toPolicy(RateLimiter, rateLimit, (own) => new RateLimiter(own));
     if (cache instanceof HttpCaching) this.caching = cache;
     else if (cache !== false || options.coalesce) this.caching = new HttpCaching(cache || {});
     this.#timeout = this.#timeoutOf(options.timeout ?? 30_000);
@@ -297,7 +298,10 @@ export class ServicePolicies {
       own = decided(this.#options.classify?.(outcome), "ServiceClient option 'classify'");
     } catch (error) {
       if (!this.#warnedOfClassify)
-        warnOf(error, 'A classify function threw, or gave a promise. The default classification is used.');
+        emitWarning(
+          error,
+          'A classify function threw, or gave a promise. The default classification is used.',
+        );
       this.#warnedOfClassify = true;
     }
     return own ?? classify(outcome).verdict;
@@ -307,7 +311,7 @@ export class ServicePolicies {
   forInstance(): Policy {
     const { bulkhead = { maxConcurrent: 1024 }, adaptiveConcurrency = false } = this.#options;
     return composeForInstance({
-      bulkhead: policyOf(Bulkhead, bulkhead, (own) => new Bulkhead(own)),
+      bulkhead: toPolicy(Bulkhead, bulkhead, (own) => new Bulkhead(own)),
       adaptiveConcurrency:
         adaptiveConcurrency === false ? undefined : new AdaptiveConcurrency(adaptiveConcurrency),
       attemptTimeout: this.#attemptTimeout,

@@ -1,7 +1,6 @@
 import { Readable } from 'node:stream';
 import { describe, expect, it } from 'vitest';
 import { CallState } from '../../src/client/call-state.ts';
-import { mayBeSentAgain } from '../../src/client/retry-rule.ts';
 import { prepare, type ServiceCall } from '../../src/client/service-call.ts';
 
 function stateOf(details: Partial<ServiceCall>, propagated: readonly string[] = []) {
@@ -48,15 +47,15 @@ describe('a call', () => {
     'that is %s may be sent again if no instance got it: %s; if one may have: %s',
     (_what, before, after, details) => {
       const state = stateOf(details);
-      expect(mayBeSentAgain(state)).toBe(before);
+      expect(state.retryable).toBe(before);
       state.markSent();
-      expect(mayBeSentAgain(state)).toBe(after);
+      expect(state.retryable).toBe(after);
     },
   );
 
   it('is not sent again with a stream that a try given up may still send once it has a connection', () => {
     const state = stateOf({ method: 'PUT', body: Readable.from(['a']) });
     state.bodyConsumed = true;
-    expect(mayBeSentAgain(state)).toBe(false);
+    expect(state.retryable).toBe(false);
   });
 });

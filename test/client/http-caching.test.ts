@@ -28,7 +28,7 @@ function stateOf(call: Partial<ServiceCall> = {}) {
 }
 
 /** The context in which the policies of a client see a call. */
-function contextOf(state: CallState): Context {
+function toContext(state: CallState): Context {
   return new Context(1, Infinity, state, undefined, false);
 }
 
@@ -49,7 +49,7 @@ function servedBy(headers: ResponseHeaders, options: HttpCacheOptions & { status
         origin.made++;
         if (origin.error !== undefined) throw origin.error;
         return { status: origin.status, headers: origin.headers, ...from, body: `answer ${origin.made}` };
-      }, contextOf(state));
+      }, toContext(state));
       http.invalidateAfter(state);
       return response.body;
     },
@@ -127,16 +127,16 @@ describe('an answer is kept for as long as it says', () => {
   it('less the time that it was under way', async () => {
     const { cache } = new HttpCaching({ jitter: 0 });
     const answer = defer<KeptResponse>();
-    follow(cache.execute(() => answer.promise, contextOf(stateOf())));
+    follow(cache.execute(() => answer.promise, toContext(stateOf())));
     await pass(10_000);
     answer.resolve({ status: 200, headers: { 'cache-control': 'max-age=60' }, ...from, body: '' });
     await flush();
     await pass(49_999);
     const operation = vi.fn(() => defer<KeptResponse>().promise);
-    await cache.execute(operation, contextOf(stateOf()));
+    await cache.execute(operation, toContext(stateOf()));
     expect(operation).not.toHaveBeenCalled();
     await pass(1);
-    follow(cache.execute(operation, contextOf(stateOf())));
+    follow(cache.execute(operation, toContext(stateOf())));
     expect(operation).toHaveBeenCalled();
   });
 
@@ -274,7 +274,7 @@ describe('a call that selects instances', () => {
 
   it('shares no call under way with one that selects others', () => {
     const { coalesceKey } = new HttpCaching();
-    const keys = [{}, to('1'), to('2')].map((call) => coalesceKey(contextOf(stateOf(call))));
+    const keys = [{}, to('1'), to('2')].map((call) => coalesceKey(toContext(stateOf(call))));
     expect(new Set(keys).size).toBe(3);
   });
 });
@@ -415,7 +415,7 @@ describe('Vary', () => {
                 running.push({ answer, vary, to });
                 return answer.promise;
               },
-              contextOf(stateOf({ headers: to })),
+              toContext(stateOf({ headers: to })),
             ),
           );
           await flush();
@@ -544,7 +544,7 @@ describe('a failure', () => {
 
   it('may be anything that can be thrown', async () => {
     const { cache } = new HttpCaching({ negativeTtl: 1_000 });
-    const call = follow(cache.execute(() => Promise.reject(null), contextOf(stateOf())));
+    const call = follow(cache.execute(() => Promise.reject(null), toContext(stateOf())));
     await flush();
     expect(call.outcome).toEqual({ ok: false, error: null });
   });
@@ -591,7 +591,7 @@ describe('a call that may change what is under a path', () => {
         policy.execute(() => {
           answers.push(defer());
           return answers.at(-1)!.promise;
-        }, contextOf(stateOf())),
+        }, toContext(stateOf())),
       );
     const answer = (body: string) => ({
       status: 200,
@@ -624,7 +624,7 @@ describe('calls at the same time', () => {
     options: HttpCacheOptions = {},
     http = new HttpCaching(options),
   ) {
-    return http.coalesceKey(contextOf(stateOf(call)));
+    return http.coalesceKey(toContext(stateOf(call)));
   }
 
   it('share one if their callers ask for the same with the same headers', () => {
@@ -669,7 +669,7 @@ describe('the bounds', () => {
     for (let i = 0; i < 9; i++) {
       await cache.execute(
         () => ({ status: 200, headers: { 'cache-control': 'max-age=60' }, body: 'x'.repeat(4_000_000) }),
-        contextOf(stateOf({ path: `/${i}` })),
+        toContext(stateOf({ path: `/${i}` })),
       );
     }
     expect(cache.size).toBe(8);

@@ -163,11 +163,11 @@ describe('the context of an incoming request', () => {
 });
 
 describe('what runs for a request', () => {
-  const contextOf = (requestId: string): RequestContext => ({ requestId, deadline: Infinity });
+  const toContext = (requestId: string): RequestContext => ({ requestId, deadline: Infinity });
   const currentId = () => currentRequestContext()?.requestId;
 
   it('has its context, also after it has waited', async () => {
-    const context = contextOf('r1');
+    const context = toContext('r1');
     await runWithRequestContext(context, async () => {
       expect(currentRequestContext()).toBe(context);
       await nextTurn();
@@ -178,9 +178,9 @@ describe('what runs for a request', () => {
 
   it('gives back what the function gives or throws', async () => {
     const error = new Error('broken');
-    expect(runWithRequestContext(contextOf('r1'), () => 5)).toBe(5);
-    expect(() => runWithRequestContext(contextOf('r1'), () => fling(error))).toThrow(error);
-    expect(await rejectionOf(runWithRequestContext(contextOf('r1'), () => Promise.reject(error)))).toBe(
+    expect(runWithRequestContext(toContext('r1'), () => 5)).toBe(5);
+    expect(() => runWithRequestContext(toContext('r1'), () => fling(error))).toThrow(error);
+    expect(await rejectionOf(runWithRequestContext(toContext('r1'), () => Promise.reject(error)))).toBe(
       error,
     );
     expect(currentRequestContext()).toBeUndefined();
@@ -194,7 +194,7 @@ describe('what runs for a request', () => {
       expect(run).toThrow(/^runWithRequestContext\(\) takes a context/);
     }
     for (const other of [undefined, 5, {}]) {
-      const run = () => runWithRequestContext(contextOf('r1'), other as never);
+      const run = () => runWithRequestContext(toContext('r1'), other as never);
       expect(run).toThrow(/^the function of runWithRequestContext\(\) must be a function; got /);
     }
     for (const headers of [undefined, null, 'x', 5]) {
@@ -208,7 +208,7 @@ describe('what runs for a request', () => {
     const ids = Array.from({ length: 20 }, (_, index) => `r${index}`);
     const seen = await Promise.all(
       ids.map((id, index) =>
-        runWithRequestContext(contextOf(id), async () => {
+        runWithRequestContext(toContext(id), async () => {
           for (let turn = 0; turn < index % 5; turn++) await nextTurn();
           return currentId();
         }),
@@ -218,9 +218,9 @@ describe('what runs for a request', () => {
   });
 
   it('has the context of the innermost one, then its own again', () => {
-    const seen = runWithRequestContext(contextOf('outer'), () => [
+    const seen = runWithRequestContext(toContext('outer'), () => [
       currentId(),
-      runWithRequestContext(contextOf('inner'), currentId),
+      runWithRequestContext(toContext('inner'), currentId),
       currentId(),
     ]);
     expect(seen).toEqual(['outer', 'inner', 'outer']);

@@ -1,4 +1,4 @@
-import { func } from '../../internal/validate.ts';
+import { isFunction } from '../../internal/validate.ts';
 import { type BalancingStrategy, drawIndex, type Picker } from '../strategy.ts';
 
 /**
@@ -13,7 +13,7 @@ import { type BalancingStrategy, drawIndex, type Picker } from '../strategy.ts';
  * @throws TypeError if the strategy is no function.
  */
 export function exploring(strategy: BalancingStrategy): BalancingStrategy {
-  func(strategy, 'the strategy of exploring()');
+  isFunction(strategy, 'the strategy of exploring()');
   return (candidates, context) => {
     const picker = strategy(candidates, context);
     // The balancer rejects a value that is no picker.
