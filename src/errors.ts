@@ -27,23 +27,29 @@ export type ErrorCode =
  */
 const BRAND = Symbol.for('holdfast.error');
 
-/** What may be told of a call anywhere: nothing of its headers, its query or its body. Frozen. */
+/**
+ * A description of a call that is fit for logs: without its headers, its query and its body.
+ * Frozen.
+ */
 export interface CallDescription {
   readonly service: string;
   readonly method: string;
-  /** Without the query. */
+  /** The path without the query. */
   readonly path: string;
-  /** The instance that the latest attempt went to; undefined before the first one. */
+  /** The instance of the latest attempt; undefined before the first one. */
   readonly instanceId: string | undefined;
   /** The number of the latest attempt; 1 before and with the first one. */
   readonly attempt: number;
   readonly [other: string]: unknown;
 }
 
-/** Base of every error that Holdfast makes. `code` is stable; `cause` is what lay beneath, if anything did. */
+/**
+ * Base of every error that Holdfast makes. `code` is stable; `cause` is the underlying error, if
+ * there is one.
+ */
 export class HoldfastError extends Error {
   readonly code: ErrorCode;
-  /** What was called, where the error is of a call by a ServiceClient. */
+  /** The call of the error, if a ServiceClient made it. */
   declare call?: CallDescription;
 
   constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
@@ -63,7 +69,7 @@ function named<T extends { prototype: Error }>(errorClass: T, name: string): voi
 }
 named(HoldfastError, 'HoldfastError');
 
-/** The breaker is open, isolated, or half-open with every probe taken: the call was not made. */
+/** The breaker is open, isolated, or half-open with all probes under way: the call was not made. */
 export class CircuitOpenError extends HoldfastError {
   /** Milliseconds until the breaker lets a probe through; Infinity while it is isolated by hand. */
   readonly retryAfter: number;
@@ -80,9 +86,9 @@ export class TimeoutError extends HoldfastError {
   /** Milliseconds that the operation was given. */
   readonly timeout: number;
   /**
-   * Milliseconds of them for which the event loop of this process is known to have been blocked; 0 unless they were
-   * more than 15 and more than a tenth. Above 0 it is not known who was too slow, so breakers, limiters, health checks
-   * and balancers do not count the timeout. Default 0.
+   * Milliseconds of them for which the event loop of this process is known to have been blocked; 0
+   * unless they were more than 15 and more than a tenth. Above 0 it is not known who was too slow,
+   * so breakers, limiters, health checks and balancers do not count the timeout. Default 0.
    */
   readonly stalled: number;
 
@@ -106,7 +112,7 @@ named(TimeoutError, 'TimeoutError');
 
 /**
  * The deadline that the call came with (from its own caller) has passed. It says nothing about the
- * service that was called, so breakers and balancers do not count it.
+ * callee, so breakers and balancers do not count it.
  */
 export class DeadlineExceededError extends TimeoutError {
   constructor(message: string, timeout: number, stalled = 0) {
@@ -123,7 +129,7 @@ export class BulkheadFullError extends HoldfastError {
 }
 named(BulkheadFullError, 'BulkheadFullError');
 
-/** The call would exceed the rate that is allowed, or every place of the limiter's queue is taken. */
+/** The call would exceed the allowed rate, or every place of the limiter's queue is taken. */
 export class RateLimitedError extends HoldfastError {
   /** Milliseconds until such a call could be let through. */
   readonly retryAfter: number;
@@ -143,7 +149,7 @@ export class LimitExceededError extends HoldfastError {
 }
 named(LimitExceededError, 'LimitExceededError');
 
-/** The call was refused without being made, since what it calls has been refusing too many. */
+/** The call was rejected without being made, since its callee has been rejecting too many. */
 export class ThrottledError extends HoldfastError {
   constructor(message: string) {
     super('ERR_THROTTLED', message);
@@ -151,7 +157,7 @@ export class ThrottledError extends HoldfastError {
 }
 named(ThrottledError, 'ThrottledError');
 
-/** The retry budget has no token left. It stands as the `cause` of the last failure. */
+/** The retry budget has too few tokens left. It is the `cause` of the last failure. */
 export class RetryBudgetExhausted extends HoldfastError {
   constructor() {
     super(
@@ -162,10 +168,10 @@ export class RetryBudgetExhausted extends HoldfastError {
 }
 named(RetryBudgetExhausted, 'RetryBudgetExhausted');
 
-/** The reason with which the tries of a hedged call are aborted that did not give its result. */
+/** The reason with which the attempts of a hedged call are aborted that did not give its result. */
 export class HedgeLostError extends HoldfastError {
   constructor() {
-    super('ERR_HEDGE_LOST', 'another try gave the result of this call');
+    super('ERR_HEDGE_LOST', 'another attempt gave the result of this call');
   }
 }
 named(HedgeLostError, 'HedgeLostError');
@@ -185,7 +191,7 @@ export class NoInstanceError extends HoldfastError {
 }
 named(NoInstanceError, 'NoInstanceError');
 
-/** A registration with a field that cannot be trusted: it was refused. */
+/** A registration was rejected, since it has a field that cannot be trusted. */
 export class InvalidInstanceError extends HoldfastError {
   constructor(message: string, options?: ErrorOptions) {
     super('ERR_INVALID_INSTANCE', message, options);
@@ -193,7 +199,7 @@ export class InvalidInstanceError extends HoldfastError {
 }
 named(InvalidInstanceError, 'InvalidInstanceError');
 
-/** Another process has registered under the id of this instance since: it is the one that counts. */
+/** Another process has since registered under the id of this instance, and takes its place. */
 export class InstanceReplacedError extends HoldfastError {
   readonly serviceName: string;
   readonly instanceId: string;
@@ -209,7 +215,7 @@ export class InstanceReplacedError extends HoldfastError {
 }
 named(InstanceReplacedError, 'InstanceReplacedError');
 
-/** Where instances are registered cannot be reached, and nothing is known from earlier. */
+/** The registry of instances cannot be reached, and nothing is known from earlier. */
 export class DiscoveryUnavailableError extends HoldfastError {
   constructor(message: string, options?: ErrorOptions) {
     super('ERR_DISCOVERY_UNAVAILABLE', message, options);
@@ -217,9 +223,9 @@ export class DiscoveryUnavailableError extends HoldfastError {
 }
 named(DiscoveryUnavailableError, 'DiscoveryUnavailableError');
 
-/** Redis is away, took too long, or refused a command. */
+/** Redis is away, took too long, or rejected a command. */
 export class RedisError extends HoldfastError {
-  /** Whether Redis denies this client access: a wrong password, a right that it has not. */
+  /** Whether Redis denies this client access: a wrong password, or a right that it lacks. */
   readonly denied: boolean;
 
   constructor(message: string, options: ErrorOptions & { denied?: boolean } = {}) {
@@ -231,8 +237,8 @@ export class RedisError extends HoldfastError {
 named(RedisError, 'RedisError');
 
 /**
- * A call that was rejected before anything was sent, because a part of it is malformed; or whose body, a stream or a
- * generator, has failed: its `cause`. It says nothing about the service.
+ * The call was rejected before anything was sent, because a part of it is malformed; or its body, a
+ * stream or a generator, has failed: its `cause`. The error says nothing about the service.
  */
 export class InvalidRequestError extends HoldfastError {
   constructor(message: string, options?: ErrorOptions) {
@@ -249,13 +255,13 @@ export class ClosedError extends HoldfastError {
 }
 named(ClosedError, 'ClosedError');
 
-/** What an error of a call to an instance tells about it. */
+/** The service and the instance of an error. */
 export interface ServiceErrorDetails extends ErrorOptions {
   serviceName: string;
   instanceId: string;
 }
 
-/** Base of the errors of a call that reached for an instance. */
+/** Base of the errors of a call that was sent to an instance, or was about to be. */
 export class ServiceError extends HoldfastError {
   readonly serviceName: string;
   readonly instanceId: string;
@@ -269,8 +275,8 @@ export class ServiceError extends HoldfastError {
 named(ServiceError, 'ServiceError');
 
 /**
- * The service answered with a status outside 200 to 299. The headers and the body of the response are not enumerable, so
- * that what logs the error does not log them.
+ * The service responded with a status outside 200 to 299. The headers and the body of the response
+ * are not enumerable, so that a log of the error does not contain them.
  */
 export class ServiceResponseError extends ServiceError {
   readonly status: number;
@@ -295,9 +301,12 @@ export class ServiceResponseError extends ServiceError {
 }
 named(ServiceResponseError, 'ServiceResponseError');
 
-/** The connection to the instance could not be made, or broke before the answer was whole. */
+/** The connection to the instance could not be made, or broke before the response was complete. */
 export class ServiceConnectionError extends ServiceError {
-  /** Whether the instance may have received the request, or a part of it. False where no connection could be made. */
+  /**
+   * Whether the instance may have received the request, or a part of it. False where no connection
+   * could be made.
+   */
   readonly sent: boolean;
 
   constructor(message: string, details: ServiceErrorDetails & { sent?: boolean }) {
@@ -307,7 +316,7 @@ export class ServiceConnectionError extends ServiceError {
 }
 named(ServiceConnectionError, 'ServiceConnectionError');
 
-/** The body of the answer is larger than `maxResponseSize`; the rest was not read. */
+/** The body of the response is larger than `maxResponseSize`; the rest was not read. */
 export class ResponseTooLargeError extends ServiceError {
   /** The bound, in bytes. */
   readonly maxResponseSize: number;
@@ -319,7 +328,10 @@ export class ResponseTooLargeError extends ServiceError {
 }
 named(ResponseTooLargeError, 'ResponseTooLargeError');
 
-/** The response is not what it calls itself: JSON, or encoded in some way; or for `call()`, neither JSON nor text. */
+/**
+ * The response is not as its headers say: JSON, or encoded in some way; or for `call()`, neither
+ * JSON nor text.
+ */
 export class ResponseInvalidError extends ServiceError {
   constructor(message: string, details: ServiceErrorDetails) {
     super('ERR_RESPONSE_INVALID', message, details);

@@ -174,13 +174,12 @@ export {
   type CacheOptions,
   type Freshness,
 } from './policies/cache.ts';
-export {
-  CircuitBreaker,
-  type CircuitBreakerEvents,
-  type CircuitBreakerOptions,
-  type CircuitBreakerSnapshot,
-  type CircuitState,
-} from './policies/circuit-breaker.ts';
+export { CircuitBreaker, type CircuitBreakerEvents } from './policies/circuit-breaker.ts';
+export type {
+  CircuitBreakerOptions,
+  CircuitBreakerSnapshot,
+  CircuitState,
+} from './policies/circuit-breaker-options.ts';
 export { Coalesce, type CoalesceEvents, type CoalesceOptions } from './policies/coalesce.ts';
 export type { ConcurrencyLimit, LimitSample } from './policies/concurrency-limit.ts';
 export type { Attributes, CallContext, CallOptions, Operation } from './policies/context.ts';
@@ -189,11 +188,12 @@ export { Hedge, type HedgeEvents, type HedgeOptions } from './policies/hedge.ts'
 export { AimdLimit, type AimdLimitOptions } from './policies/limits/aimd.ts';
 export { Gradient2Limit, type Gradient2LimitOptions } from './policies/limits/gradient2.ts';
 export { VegasLimit, type VegasLimitOptions } from './policies/limits/vegas.ts';
-export { areRetriesSpent, type Outcome } from './policies/outcome.ts';
+export type { Outcome } from './policies/outcome.ts';
 export { compose, type Policy, wrap } from './policies/policy.ts';
 export { RateLimiter, type RateLimiterEvents, type RateLimiterOptions } from './policies/rate-limiter.ts';
 export { type ResilientOptions, type ResilientPolicy, resilient } from './policies/resilient.ts';
 export { type GiveUpReason, Retry, type RetryEvents, type RetryOptions } from './policies/retry.ts';
 export { parseRetryAfter } from './policies/retry-after.ts';
 export { RetryBudget, type RetryBudgetOptions } from './policies/retry-budget.ts';
+export { areRetriesSpent } from './policies/spent-retries.ts';
 export { Timeout, type TimeoutEvents, type TimeoutOptions } from './policies/timeout.ts';

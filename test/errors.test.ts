@@ -34,14 +34,14 @@ const all: [string, string, errors.HoldfastError][] = [
 ];
 
 describe.each(all)('%s', (name, code, error) => {
-  it('has its name, its code and a stack', () => {
+  it('the error %s has its name, its code and a stack', () => {
     expect(error.name).toBe(name);
     expect(error.code).toBe(code);
     expect(error.stack).toContain(`${name}: `);
     expect(Object.keys(error)).not.toContain('name');
   });
 
-  it('is an Error, a HoldfastError and one of its own class', () => {
+  it('the error %s is an Error, a HoldfastError and one of its own class', () => {
     expect(error).toBeInstanceOf(Error);
     expect(error instanceof errors.HoldfastError).toBe(true);
     expect(error instanceof (errors as never as Record<string, new () => unknown>)[name]!).toBe(true);
@@ -88,7 +88,7 @@ it("an error of a user's own subclass is one of it, and a HoldfastError", () => 
 });
 
 describe('what an error tells besides', () => {
-  it('is kept as it was given', () => {
+  it('each detail of an error is kept as it was given', () => {
     expect(new errors.CircuitOpenError('m', Infinity).retryAfter).toBe(Infinity);
     expect(new errors.TimeoutError('m', 250).timeout).toBe(250);
     expect(new errors.DeadlineExceededError('m', 0).timeout).toBe(0);
@@ -104,7 +104,7 @@ describe('what an error tells besides', () => {
     expect(new errors.ClosedError('the client').message).toBe('the client is closed');
   });
 
-  it('keeps the cause, even one that is undefined, and has none otherwise', () => {
+  it('an error keeps its cause, even one that is undefined, and has none otherwise', () => {
     const cause = new Error('ECONNRESET');
     expect(new errors.ServiceConnectionError('m', { ...details, cause }).cause).toBe(cause);
     expect('cause' in new errors.ServiceConnectionError('m', { ...details, cause: undefined })).toBe(true);

@@ -1,3 +1,4 @@
+import { jitter } from '../internal/jitter.ts';
 import type { EjectionTime, OutlierDetection } from './outlier-detection.ts';
 
 /** No result yet. */
@@ -162,7 +163,7 @@ export class InstanceHealth {
     else if (!this.ejected) this.#forgive(now, rules.interval, time.most);
     this.#time = time;
     this.#ejections++;
-    const wait = Math.min(time.max, time.of(this.#ejections) * (1 + random() / 10));
+    const wait = Math.min(time.max, jitter(time.of(this.#ejections), 1, 1.1, random));
     const dueAt = now + wait;
     const reserved = reached ? Math.min(RESERVED, wait / 2) : 0;
     this.ejected = true;

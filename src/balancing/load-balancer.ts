@@ -2,13 +2,13 @@ import type { ServiceDiscovery, Unsubscribe } from '../discovery/service-discove
 import { isName, type ServiceInstance, toInstance } from '../discovery/service-instance.ts';
 import { ClosedError, NoInstanceError } from '../errors.ts';
 import { decided } from '../internal/decision.ts';
-import { Emitter, warnOf } from '../internal/emitter.ts';
+import { Emitter, emitWarning } from '../internal/emitter.ts';
 import {
-  anything,
+  any,
   boolean,
   either,
-  func,
-  having,
+  hasMethods,
+  isFunction,
   oneOf,
   ratio,
   requireOption,
@@ -137,17 +137,21 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
   constructor(options: LoadBalancerOptions) {
     super('load-balancer');
     validateOptions('LoadBalancer', options, {
-      discovery: having('instances', 'watch'),
-      strategy: either(`${STRATEGY_NAMES} or a strategy function`, oneOf(...Object.keys(STRATEGIES)), func),
-      outlierDetection: anything,
-      slowStart: anything,
-      zone: anything,
-      subset: anything,
-      priorities: either('true, false or a function', boolean, func),
-      canary: anything,
+      discovery: hasMethods('instances', 'watch'),
+      strategy: either(
+        `${STRATEGY_NAMES} or a strategy function`,
+        oneOf(...Object.keys(STRATEGIES)),
+        isFunction,
+      ),
+      outlierDetection: any,
+      slowStart: any,
+      zone: any,
+      subset: any,
+      priorities: either('true, false or a function', boolean, isFunction),
+      canary: any,
       select: checkSelector,
       selectFallback: oneOf('none', 'any'),
-      random: func,
+      random: isFunction,
     });
     requireOption('LoadBalancer', options, 'discovery');
     const { strategy = 'peak-ewma', zone, subset, select } = options;
@@ -382,7 +386,7 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
   /** Calls a method of the discovery that must not throw; undefined if it does. */
   #ask(method: string, call: () => unknown): unknown {
     const report = (error: unknown) =>
-      warnOf(error, `The ${method}() of a discovery threw, which it must not.`);
+      emitWarning(error, `The ${method}() of a discovery threw, which it must not.`);
     try {
       const result = call();
       if (result instanceof Promise) result.catch(report);

@@ -1,4 +1,4 @@
-import { boolean, type Check, having, matching, validateOptions } from '../internal/validate.ts';
+import { boolean, type Check, hasMethods, matching, validateOptions } from '../internal/validate.ts';
 import type { Member } from './member.ts';
 import { checkSelector, type Selector } from './selector.ts';
 import type { Candidate, PickRequest } from './strategy.ts';
@@ -32,7 +32,7 @@ export const NO_OPTIONS: AcquireOptions = {};
 
 const CHECKS: Readonly<Record<keyof AcquireOptions, Check>> = {
   hashKey: matching(/^/, 'a string'),
-  exclude: having('has'),
+  exclude: hasMethods('has'),
   select: checkSelector,
   repeatable: boolean,
   onlyWell: boolean,

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { integer, requireOption, text, validateOptions } from '../internal/validate.ts';
+import { integer, nonEmptyString, requireOption, validateOptions } from '../internal/validate.ts';
 import { hashOf } from './hash.ts';
 import type { Candidate } from './strategy.ts';
 
@@ -39,7 +39,7 @@ const LOT = 8;
  */
 export function subsetting(options: SubsetOptions): Subsetting {
   const owner = 'LoadBalancer subset';
-  validateOptions(owner, options, { size: integer(1), clientIndex: integer(0), clientId: text });
+  validateOptions(owner, options, { size: integer(1), clientIndex: integer(0), clientId: nonEmptyString });
   requireOption(owner, options, 'size');
   const { size, clientIndex, clientId = randomUUID() } = options;
   return (candidates) => {

@@ -1,4 +1,4 @@
-import { integer, requireOption, text, validateOptions } from '../internal/validate.ts';
+import { integer, nonEmptyString, requireOption, validateOptions } from '../internal/validate.ts';
 
 export interface ZoneOptions {
   /** The zone of this client. */
@@ -11,7 +11,7 @@ export interface ZoneOptions {
 export function zoneOptions(options: string | ZoneOptions): Required<ZoneOptions> {
   const given = typeof options === 'string' ? { name: options } : options;
   const owner = 'LoadBalancer zone';
-  validateOptions(owner, given, { name: text, minInstances: integer(0) });
+  validateOptions(owner, given, { name: nonEmptyString, minInstances: integer(0) });
   requireOption(owner, given, 'name');
   return { minInstances: 6, ...given };
 }

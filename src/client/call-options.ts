@@ -2,7 +2,7 @@ import { checkSelector, type Selector } from '../balancing/selector.ts';
 import { InvalidRequestError } from '../errors.ts';
 import { nearestName } from '../internal/near-name.ts';
 import { shown } from '../internal/shown.ts';
-import { type Check, integer, MAX_DELAY, number, text } from '../internal/validate.ts';
+import { type Check, integer, MAX_DELAY, nonEmptyString, number } from '../internal/validate.ts';
 import { checkSignal } from '../policies/abort.ts';
 import type { ServiceCall } from './service-call.ts';
 
@@ -20,7 +20,7 @@ interface CallOptions {
 const CHECKS: Readonly<Record<keyof CallOptions, Check>> = {
   timeout: number(1, MAX_DELAY),
   retries: integer(0, Infinity),
-  hashKey: text,
+  hashKey: nonEmptyString,
   select: checkSelector,
   signal: checkSignal,
   maxResponseSize: integer(1, Infinity),

@@ -3,7 +3,7 @@ import type { AcquireOptions } from '../balancing/pick.ts';
 import type { Selector } from '../balancing/selector.ts';
 import { type CallDescription, HoldfastError } from '../errors.ts';
 import { shown } from '../internal/shown.ts';
-import { type CallContext, type CallRecord, type Context, SHOWN } from '../policies/context.ts';
+import { type CallContext, type CallRecord, Context } from '../policies/context.ts';
 import type { ServiceResponse } from './exchange.ts';
 import type { RelayedAnswer } from './relay.ts';
 import { mergeHeaders, PROPAGATED_HEADERS } from './sent-headers.ts';
@@ -68,8 +68,13 @@ export class CallState implements CallRecord, AcquireOptions {
     return this.lease?.hasWellOther(this) ?? false;
   }
 
+  /** Bounds the user's own Retry as well. */
+  get retryable(): boolean {
+    return mayBeSentAgain(this);
+  }
+
   /** Frozen, and made when it is first asked for after an attempt has gone to an instance. */
-  get [SHOWN](): CallDescription {
+  get attributes(): CallDescription {
     const { instanceId, attempt } = this;
     const known = this.#shown;
     if (known !== undefined && known.instanceId === instanceId && known.attempt === attempt) return known;
@@ -89,8 +94,8 @@ export class FallbackRecord implements CallRecord {
     this.#call = call;
   }
 
-  get [SHOWN](): CallDescription {
-    if (this.state !== undefined) return this.state[SHOWN];
+  get attributes(): CallDescription {
+    if (this.state !== undefined) return this.state.attributes;
     const { service, method = 'GET', path } = this.#call;
     // What is no string is rejected, and may be replaced by the fallback all the same.
     return Object.freeze({
@@ -106,12 +111,13 @@ export class FallbackRecord implements CallRecord {
 /** Has an error tell of which call it is, unless it does so already. */
 export function describeCall(error: unknown, state: CallState): void {
   if (!(error instanceof HoldfastError) || error.call !== undefined || !Object.isExtensible(error)) return;
-  error.call = state[SHOWN];
+  error.call = state.attributes;
 }
 
 /** The state of the call that a policy of its service is told of. */
 export function stateOf(context: CallContext): CallState {
-  return (context as Context).record as CallState;
+  if (context instanceof Context && context.call instanceof CallState) return context.call;
+  throw new TypeError('the context of a call to a service must be handed on as it is');
 }
 
 /** What may be shown of a path. */

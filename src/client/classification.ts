@@ -1,5 +1,5 @@
 import { type ErrorCode, HoldfastError, ServiceResponseError } from '../errors.ts';
-import { isRefusal, isStalled, type Outcome } from '../policies/outcome.ts';
+import { isRejection, isStalled, type Outcome } from '../policies/outcome.ts';
 import type { Answer } from './exchange.ts';
 
 /**
@@ -47,9 +47,9 @@ export function classify(outcome: Outcome<Answer>): Classification {
   if (outcome.ok) return classifyStatus(outcome.value.status);
   const { error } = outcome;
   if (error instanceof ServiceResponseError) return classifyStatus(error.status);
-  if (isStalled(error) && !isRefusal(error)) return REFUSED_FOR_NOW;
+  if (isStalled(error) && !isRejection(error)) return REFUSED_FOR_NOW;
   const listed = error instanceof HoldfastError ? BY_CODE[error.code] : undefined;
-  return listed ?? (isRefusal(error) ? UNKNOWN : FAILED);
+  return listed ?? (isRejection(error) ? UNKNOWN : FAILED);
 }
 
 export function classifyStatus(status: number): Classification {

@@ -3,7 +3,7 @@ import type { LRUCache } from 'lru-cache';
 import { keyOf as keyOfSelector } from '../balancing/selector.ts';
 import { ServiceResponseError } from '../errors.ts';
 import { growingLru } from '../internal/growing-lru.ts';
-import { anything, boolean, validateOptions } from '../internal/validate.ts';
+import { any, boolean, validateOptions } from '../internal/validate.ts';
 import { Cache, type CachedCall, type CacheOptions, type Freshness } from '../policies/cache.ts';
 import type { CallContext } from '../policies/context.ts';
 import type { Outcome } from '../policies/outcome.ts';
@@ -109,13 +109,13 @@ export class HttpCaching {
 
   constructor(options: HttpCacheOptions = {}) {
     validateOptions('the HTTP cache', options, {
-      jitter: anything,
-      staleWhileRevalidate: anything,
-      staleIfError: anything,
-      negativeTtl: anything,
-      maxEntries: anything,
-      random: anything,
-      maxSize: anything,
+      jitter: any,
+      staleWhileRevalidate: any,
+      staleIfError: any,
+      negativeTtl: any,
+      maxEntries: any,
+      random: any,
+      maxSize: any,
       allowAuthorization: boolean,
       credentialHeaders: headerNames,
     });

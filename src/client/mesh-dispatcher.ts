@@ -2,7 +2,7 @@ import type { Agent, Dispatcher } from 'undici';
 import { ClosedError, InvalidRequestError } from '../errors.ts';
 import { growingLru } from '../internal/growing-lru.ts';
 import * as undici from '../internal/undici.ts';
-import { having, validateOptions } from '../internal/validate.ts';
+import { hasMethods, validateOptions } from '../internal/validate.ts';
 import { type LegacyDispatchHandler, newerHandler } from './legacy-handler.ts';
 import { MESH_CHECKS, type MeshOptions, MeshTargets, type NearMiss } from './mesh-target.ts';
 import { MockPools } from './mock-pools.ts';
@@ -51,7 +51,7 @@ export class MeshDispatcher extends undici.Dispatcher {
   constructor(client: Relay, ownsClient: boolean, options: MeshDispatcherOptions = {}) {
     super();
     const owner = 'createDispatcher()';
-    validateOptions(owner, options, { ...MESH_CHECKS, fallback: having('dispatch') });
+    validateOptions(owner, options, { ...MESH_CHECKS, fallback: hasMethods('dispatch') });
     this.#client = client;
     this.#ownsClient = ownsClient;
     this.#targets = new MeshTargets(owner, { route: options.route, strict: options.strict });

@@ -3,7 +3,7 @@ import type { ReadableStream as NodeReadableStream } from 'node:stream/web';
 import { originOf, type ServiceInstance } from '../discovery/service-instance.ts';
 import { InvalidRequestError } from '../errors.ts';
 import { shown } from '../internal/shown.ts';
-import { func, validateOptions } from '../internal/validate.ts';
+import { isFunction, validateOptions } from '../internal/validate.ts';
 import { checkOptions, warnOfNearMisses } from './call-options.ts';
 import { asError } from './exchange.ts';
 import { type FetchedHead, FetchedResponse } from './fetched-response.ts';
@@ -100,7 +100,7 @@ export function meshFetch(
   rules: FetchRules = STANDARD,
 ): MeshFetch {
   const { owner } = rules;
-  validateOptions(owner, options, { ...MESH_CHECKS, fallback: func });
+  validateOptions(owner, options, { ...MESH_CHECKS, fallback: isFunction });
   const { fallback, route, strict } = options;
   const targets = new MeshTargets(owner, { route, strict });
 

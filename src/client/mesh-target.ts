@@ -1,7 +1,7 @@
 import { isName, isServiceHost } from '../discovery/service-instance.ts';
 import { InvalidRequestError } from '../errors.ts';
 import { decided } from '../internal/decision.ts';
-import { boolean, func, validateOptions } from '../internal/validate.ts';
+import { boolean, isFunction, validateOptions } from '../internal/validate.ts';
 
 /** Which URLs mean a service of the mesh. */
 export interface MeshOptions {
@@ -14,7 +14,7 @@ export interface MeshOptions {
   strict?: boolean | undefined;
 }
 
-export const MESH_CHECKS = { route: func, strict: boolean };
+export const MESH_CHECKS = { route: isFunction, strict: boolean };
 
 /** A host that is outside the mesh, but looks like the host of a service. */
 export interface NearMiss {

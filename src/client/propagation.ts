@@ -1,7 +1,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { randomUUID } from 'node:crypto';
 import { shown } from '../internal/shown.ts';
-import { func } from '../internal/validate.ts';
+import { isFunction } from '../internal/validate.ts';
 import { forEachHeader } from './pairs.ts';
 
 /** What a service was told by its caller, and tells those that it calls in turn. */
@@ -102,7 +102,7 @@ export function runWithRequestContext<T>(context: RequestContext, fn: () => T): 
       `runWithRequestContext() takes a context, as requestContextFrom() gives it; got ${shown(context)}`,
     );
   }
-  if (typeof fn !== 'function') func(fn, 'the function of runWithRequestContext()');
+  if (typeof fn !== 'function') isFunction(fn, 'the function of runWithRequestContext()');
   return storage.run(context, fn);
 }
 

@@ -1,7 +1,7 @@
 import type { Dispatcher } from 'undici';
 import type { CallResult, Lease } from '../balancing/lease.ts';
 import type { ServiceInstance } from '../discovery/service-instance.ts';
-import { warnOf } from '../internal/emitter.ts';
+import { emitWarning } from '../internal/emitter.ts';
 import { errors } from '../internal/undici.ts';
 import { type Abortable, type AbortListener, type AbortOwner, AbortScope } from '../policies/abort.ts';
 import { type CallState, describeCall } from './call-state.ts';
@@ -217,7 +217,7 @@ function tell(handler: Handler, call: RelayedCall, error: Error): void {
   try {
     handler.onResponseError?.(call, error);
   } catch (thrown) {
-    warnOf(thrown, 'A handler threw when it was told that its request had failed.');
+    emitWarning(thrown, 'A handler threw when it was told that its request had failed.');
   }
 }
 

@@ -15,11 +15,12 @@ import {
   ServiceResponseError,
 } from '../errors.ts';
 import { Emitter } from '../internal/emitter.ts';
-import { anObject, having, MAX_DELAY, validateOptions } from '../internal/validate.ts';
-import { type Abortable, abortableOf, isSignal, OnAbort } from '../policies/abort.ts';
+import { anObject, hasMethods, MAX_DELAY, validateOptions } from '../internal/validate.ts';
+import { type Abortable, isSignal, OnAbort, toAbortable } from '../policies/abort.ts';
 import { CircuitBreaker } from '../policies/circuit-breaker.ts';
-import { type Attributes, type CallContext, Context, contextOf } from '../policies/context.ts';
-import { areRetriesSpent, exempt, markRetriesSpent } from '../policies/outcome.ts';
+import { type CallContext, Context, toContext } from '../policies/context.ts';
+import { excludeFromBreaker } from '../policies/outcome.ts';
+import { areRetriesSpent, spentRetries } from '../policies/spent-retries.ts';
 import { Timeout } from '../policies/timeout.ts';
 import { checkCall } from './call-options.ts';
 import {
@@ -151,8 +152,8 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
   constructor(options: ServiceClientOptions) {
     super('service-client');
     validateOptions('ServiceClient', options, {
-      discovery: having('instances', 'watch'),
-      loadBalancer: having('acquire', 'tryAcquire'),
+      discovery: hasMethods('instances', 'watch'),
+      loadBalancer: hasMethods('acquire', 'tryAcquire'),
       callerName: headerText,
       defaults: anObject,
       services: serviceTable,
@@ -197,8 +198,8 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
       const { fallback } = policies;
       if (fallback === undefined) return this.#call<T>(call, policies);
       const record = new FallbackRecord(call);
-      const options = { signal: call.signal, attributes: record as unknown as Attributes };
-      return fallback.execute(() => this.#call<T>(call, policies, record), options);
+      const context = new Context(1, Infinity, record, sourceOf(call.signal), false);
+      return fallback.execute(() => this.#call<T>(call, policies, record), context);
     } catch (error) {
       return Promise.reject(error);
     }
@@ -262,7 +263,7 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
    */
   relay(request: RelayRequest, handler: Dispatcher.DispatchHandler, calls?: RelayedCalls): void {
     // What is no signal is refused with the rest of the request.
-    const source = isSignal(request.signal) ? abortableOf(request.signal) : undefined;
+    const source = isSignal(request.signal) ? toAbortable(request.signal) : undefined;
     const call = new RelayedCall(handler, source, calls);
     try {
       const policies = this.#policiesOf(request.service);
@@ -417,7 +418,7 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
     resultOf: (state: CallState, response: R) => T,
     failed: (error: unknown) => T = rethrow,
   ): Promise<T> {
-    const attempt = (context: CallContext) => this.#attempt(state, policies, contextOf(context), send);
+    const attempt = (context: CallContext) => this.#attempt(state, policies, toContext(context), send);
     const deadline = Math.min(currentRequestContext()?.deadline ?? Infinity, state.expiresAt);
     const options = new Context(1, deadline, state, source, false);
     const policy = policies.around(method, call.timeout);
@@ -505,7 +506,7 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
         const verdict = context.cancelled ? 'ignored' : policies.verdictOf(outcome);
         const conclusive = verdict !== 'ignored';
         lease.release(conclusive ? { error } : unjudged(context));
-        if (!conclusive || policies.record(lease, outcome, true, startedAt)) exempt(error);
+        if (!conclusive || policies.record(lease, outcome, true, startedAt)) excludeFromBreaker(error);
         if (context.cancelled) throw error;
         avoid(state, instanceId);
         if (conclusive && (lease.probe || lease.exploring)) state.exploringFailure = error;
@@ -530,7 +531,7 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
     send: Send<R>,
   ): Promise<R> {
     const attempt = (outer: CallContext) =>
-      endpoint.policy.execute((inner) => send(lease, endpoint, contextOf(inner)), outer);
+      endpoint.policy.execute((inner) => send(lease, endpoint, toContext(inner)), outer);
     const { probeTimeout } = lease;
     if (probeTimeout === undefined || !repeatable) return attempt(context);
     return new Timeout(probeTimeout, COOPERATIVE).execute(attempt, context);
@@ -664,7 +665,7 @@ function watchedBody(
 }
 
 function sourceOf(signal: AbortSignal | null | undefined): Abortable | undefined {
-  return signal === undefined || signal === null ? undefined : abortableOf(signal);
+  return signal === undefined || signal === null ? undefined : toAbortable(signal);
 }
 
 /** undici's `headersTimeout` bounds the wait for the head as the timeout of a call does: the lesser one is the deadline. */
@@ -819,7 +820,7 @@ function responseError(state: CallState, answer: Answer, text: string | undefine
     body,
   });
   if (areRetriesSpent(answer) || headers[RETRIES_SPENT_HEADER] !== undefined) {
-    markRetriesSpent({ ok: false, error });
+    spentRetries.mark(error);
   }
   return error;
 }

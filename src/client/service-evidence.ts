@@ -1,10 +1,10 @@
 import type { Candidate } from '../balancing/strategy.ts';
-import type { CircuitBreakerOptions } from '../policies/circuit-breaker.ts';
+import type { CircuitBreakerOptions } from '../policies/circuit-breaker-options.ts';
 import {
+  createRollingWindow,
   followsRate,
   MINIMUM_CALLS,
   type RollingWindow,
-  rollingWindow,
   TimeWindow,
 } from '../policies/rolling-window.ts';
 
@@ -80,12 +80,12 @@ export class ServiceEvidence {
     this.#candidates = candidates;
     let results = this.#results.get(candidate);
     if (results === undefined) {
-      results = { window: rollingWindow(this.#rules), failedLast: false, failing: false };
+      results = { window: createRollingWindow(this.#rules), failedLast: false, failing: false };
       this.#results.set(candidate, results);
     }
     // It has returned: what it did before its ejection says nothing about now. (A lone one is called while it is ejected.)
     const returned = results.failing && !candidate.failing && candidates.length > 1;
-    if (returned) results.window = rollingWindow(this.#rules);
+    if (returned) results.window = createRollingWindow(this.#rules);
     this.#followRate(results.window);
     results.failing = candidate.failing;
     const { slowCallRatio, failureRatio } = this.#rules;

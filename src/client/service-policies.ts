@@ -1,15 +1,15 @@
 import type { Lease } from '../balancing/lease.ts';
 import { ServiceConnectionError, ServiceResponseError, TimeoutError } from '../errors.ts';
 import { decided } from '../internal/decision.ts';
-import { type Emitter, warnOf } from '../internal/emitter.ts';
+import { type Emitter, emitWarning } from '../internal/emitter.ts';
 import { growingLru } from '../internal/growing-lru.ts';
 import {
   anObject,
   boolean,
   either,
-  func,
-  having,
+  hasMethods,
   integer,
+  isFunction,
   listOf,
   oneOf,
   validateOptions,
@@ -19,13 +19,14 @@ import { AdaptiveThrottle, type AdaptiveThrottleOptions } from '../policies/adap
 import { exponentialBackoff } from '../policies/backoff.ts';
 import { Bulkhead, type BulkheadOptions } from '../policies/bulkhead.ts';
 import type { Cache } from '../policies/cache.ts';
-import { breakerOptions, CircuitBreaker, type CircuitBreakerOptions } from '../policies/circuit-breaker.ts';
+import { CircuitBreaker } from '../policies/circuit-breaker.ts';
+import { type CircuitBreakerOptions, withBreakerDefaults } from '../policies/circuit-breaker-options.ts';
 import { Coalesce } from '../policies/coalesce.ts';
-import { type CallOptions, contextOf, type Operation } from '../policies/context.ts';
+import { type CallOptions, type Operation, toContext } from '../policies/context.ts';
 import type { Fallback } from '../policies/fallback.ts';
 import { Hedge, type HedgeOptions } from '../policies/hedge.ts';
 import type { Outcome } from '../policies/outcome.ts';
-import { composePresent, type Policy, policyOf, policyOption } from '../policies/policy.ts';
+import { composePresent, type Policy, policyOption, toPolicy } from '../policies/policy.ts';
 import { probeWait } from '../policies/probe-wait.ts';
 import { RateLimiter, type RateLimiterOptions } from '../policies/rate-limiter.ts';
 import { RETRY_CHECKS, Retry, type RetryOptions } from '../policies/retry.ts';
@@ -114,8 +115,8 @@ const CHECKS = {
     anObject,
     oneOf(false),
   ),
-  classify: func,
-  fallback: either('a Fallback or false', having('execute'), oneOf(false)),
+  classify: isFunction,
+  fallback: either('a Fallback or false', hasMethods('execute'), oneOf(false)),
   maxResponseSize: integer(1, Infinity),
   connection: connectionOptions,
 };
@@ -209,7 +210,7 @@ export class ServicePolicies {
       this.circuitBreaker = circuitBreaker;
       this.evidence = new ServiceEvidence({ ...BREAKER_DEFAULTS, certain: false });
     } else if (circuitBreaker !== false) {
-      const own = breakerOptions({ ...BREAKER_DEFAULTS, name: serviceName }, circuitBreaker);
+      const own = withBreakerDefaults({ ...BREAKER_DEFAULTS, name: serviceName }, circuitBreaker);
       this.#breakerRules = own;
       // It checks the options, so that it is made first.
       this.circuitBreaker = new CircuitBreaker(own, (rule) =>
@@ -223,9 +224,9 @@ export class ServicePolicies {
     this.maxResponseSize = options.maxResponseSize ?? 10 * 1024 * 1024;
     this.connection = options.connection ?? {};
     const { hedge = false, adaptiveThrottle = false, rateLimit = false, cache = false } = options;
-    this.hedge = policyOf(Hedge, hedge, hedgeFor);
-    this.adaptiveThrottle = policyOf(AdaptiveThrottle, adaptiveThrottle, (own) => new AdaptiveThrottle(own));
-    this.rateLimiter = policyOf(RateLimiter, rateLimit, (own) => new RateLimiter(own));
+    this.hedge = toPolicy(Hedge, hedge, hedgeFor);
+    this.adaptiveThrottle = toPolicy(AdaptiveThrottle, adaptiveThrottle, (own) => new AdaptiveThrottle(own));
+    this.rateLimiter = toPolicy(RateLimiter, rateLimit, (own) => new RateLimiter(own));
     if (cache instanceof HttpCaching) this.caching = cache;
     else if (cache !== false || options.coalesce) this.caching = new HttpCaching(cache || {});
     if (cache !== false) this.#shared.push(this.caching!.cache);
@@ -419,7 +420,10 @@ export class ServicePolicies {
       own = decided(this.#options.classify?.(outcome), "ServiceClient option 'classify'");
     } catch (error) {
       if (!this.#warnedOfClassify)
-        warnOf(error, 'A classify function threw, or gave a promise. The default classification is used.');
+        emitWarning(
+          error,
+          'A classify function threw, or gave a promise. The default classification is used.',
+        );
       this.#warnedOfClassify = true;
     }
     return own ?? classify(outcome).verdict;
@@ -428,7 +432,7 @@ export class ServicePolicies {
   /** What each attempt on one instance goes through: its bulkhead and limiter, then the attempt timeout. */
   forInstance(): Policy {
     const { bulkhead = { maxConcurrent: 1024 }, adaptiveConcurrency = false } = this.#options;
-    const bound = policyOf(Bulkhead, bulkhead, (own) => new Bulkhead(own));
+    const bound = toPolicy(Bulkhead, bulkhead, (own) => new Bulkhead(own));
     const limiter = adaptiveConcurrency === false ? undefined : new AdaptiveConcurrency(adaptiveConcurrency);
     return composePresent(bound, limiter, this.#attemptTimeout);
   }
@@ -439,7 +443,7 @@ function servingStale(policy: Policy, cache: Cache): Policy {
   return {
     execute: <T>(operation: Operation<T>, options?: CallOptions) =>
       policy.execute(operation, options).catch((error) => {
-        if (!(error instanceof TimeoutError) || contextOf(options).aborted) throw error;
+        if (!(error instanceof TimeoutError) || toContext(options).aborted) throw error;
         return cache.serveStaleOr<T>(error, options);
       }),
   };
@@ -503,7 +507,7 @@ function retryFor(
 
 /** Whatever it says, only what may be sent twice is. */
 function hedgeFor(options: HedgeOptions): Hedge {
-  if (options.shouldHedge !== undefined) func(options.shouldHedge, "Hedge option 'shouldHedge'");
+  if (options.shouldHedge !== undefined) isFunction(options.shouldHedge, "Hedge option 'shouldHedge'");
   return new Hedge({
     ...options,
     shouldHedge: (context) => {

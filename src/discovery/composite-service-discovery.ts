@@ -1,6 +1,6 @@
 import { ClosedError, DiscoveryUnavailableError } from '../errors.ts';
 import { Emitter } from '../internal/emitter.ts';
-import { having } from '../internal/validate.ts';
+import { hasMethods } from '../internal/validate.ts';
 import { exponentialBackoff } from '../policies/backoff.ts';
 import type { InstanceListener, ServiceDiscovery, Unsubscribe } from './service-discovery.ts';
 import type { InstanceChanges, InstanceRegistration, ServiceInstance } from './service-instance.ts';
@@ -31,7 +31,7 @@ const NONE: readonly ServiceInstance[] = Object.freeze([]);
 /** The wait before a discovery that failed is asked again while the service is watched. */
 const backoff = exponentialBackoff({ base: 1_000, max: 30_000, jitter: 'equal' });
 
-const isDiscovery = having(
+const isDiscovery = hasMethods(
   'register',
   'deregister',
   'update',

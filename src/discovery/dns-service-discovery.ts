@@ -8,13 +8,14 @@ import {
 } from '../errors.ts';
 import { decided } from '../internal/decision.ts';
 import { Emitter } from '../internal/emitter.ts';
+import { jitter } from '../internal/jitter.ts';
 import {
   anObject,
   type Check,
   either,
-  func,
-  having,
+  hasMethods,
   integer,
+  isFunction,
   MAX_DELAY,
   number,
   oneOf,
@@ -196,13 +197,13 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
   constructor(options: DnsServiceDiscoveryOptions) {
     super('dns-service-discovery');
     validateOptions('DnsServiceDiscovery', options, {
-      services: either('an object of DNS names, by service, or a function', func, anObject),
-      resolver: having('resolve4', 'resolve6', 'resolveSrv'),
+      services: either('an object of DNS names, by service, or a function', isFunction, anObject),
+      resolver: hasMethods('resolve4', 'resolve6', 'resolveSrv'),
       minTtl: number(1, MAX_DELAY),
       maxTtl: number(1, MAX_DELAY),
       timeout: number(1, MAX_DELAY),
       absenceGrace: number(0, Infinity),
-      random: func,
+      random: isFunction,
     });
     requireOption('DnsServiceDiscovery', options, 'services');
     const { services, resolver, timeout = 5_000, random = Math.random } = options;
@@ -405,7 +406,7 @@ export class DnsServiceDiscovery extends Emitter<DnsServiceDiscoveryEvents> impl
     if (instances.length > 0) service.absentSince = undefined;
     else service.absentSince ??= performance.now();
     const changed = this.#replaceList(service, instances);
-    const wait = Math.min(this.#maxTtl, Math.max(this.#minTtl, ttl)) * (1 + JITTER * this.#random());
+    const wait = jitter(Math.min(this.#maxTtl, Math.max(this.#minTtl, ttl)), 1, 1 + JITTER, this.#random);
     this.#refreshAfter(service, Math.min(wait, this.#closeWait(service)));
     if (changed) this.#notify(service);
     this.#boundVacant(service);

@@ -7,13 +7,13 @@ import {
   anObject,
   type Check,
   either,
-  func,
-  having,
+  hasMethods,
   integer,
+  isFunction,
   MAX_DELAY,
+  nonEmptyString,
   number,
   requireOption,
-  text,
   validateOptions,
 } from '../internal/validate.ts';
 import { Bulkhead } from '../policies/bulkhead.ts';
@@ -84,7 +84,7 @@ export interface HealthCheckerEvents {
 const ANY_ADDRESS = { protocol: 'http', host: 'localhost', port: 80 } as const;
 
 const checkPath: Check = (value, option) => {
-  text(value, option);
+  nonEmptyString(value, option);
   const path = value as string;
   if (!path.startsWith('/') || urlOn(ANY_ADDRESS, path) === undefined) {
     throw new TypeError(`${option} must be a path such as '/health'; got '${path}'`);
@@ -92,13 +92,13 @@ const checkPath: Check = (value, option) => {
 };
 
 const connectOptions: Check = (value, option) => {
-  either('an object of options or a function', anObject, func)(value, option);
+  either('an object of options or a function', anObject, isFunction)(value, option);
   if (typeof value === 'object') checkExternalOptions(value, option, CONNECT_OPTIONS);
 };
 
 /** A name that no registry can have could never have an instance. */
 const serviceName: Check = (value, option) => {
-  text(value, option);
+  nonEmptyString(value, option);
   if (!isName(value)) throw new TypeError(`${option} must be names of services; got '${value}'`);
 };
 
@@ -140,21 +140,21 @@ export class HealthChecker extends Emitter<HealthCheckerEvents> {
   constructor(options: HealthCheckerOptions) {
     super('health-checker');
     const table = {
-      discovery: having('instances', 'watch', 'update'),
+      discovery: hasMethods('instances', 'watch', 'update'),
       services: nonEmptyListOf(serviceName),
       path: checkPath,
       expectedStatus: either(
         'a status from 100 to 599, a list of them, or a function',
         status,
         nonEmptyListOf(status),
-        func,
+        isFunction,
       ),
       timeout: number(1, MAX_DELAY),
       interval: number(1, MAX_DELAY),
       rise: integer(1),
       fall: integer(1),
       maxConcurrent: integer(1),
-      locks: having('acquire', 'release'),
+      locks: hasMethods('acquire', 'release'),
       connect: connectOptions,
     };
     validateOptions('HealthChecker', options, table, { leases: 'locks' });

@@ -1,4 +1,4 @@
-import { jittered } from '../internal/jitter.ts';
+import { jitter } from '../internal/jitter.ts';
 import type { Policy } from '../policies/policy.ts';
 import type { Probe, ProbeResult } from './health-probe.ts';
 import { OPERATION_TIMEOUT, withTimeout } from './operation-timeout.ts';
@@ -88,7 +88,8 @@ export class HealthChecks {
     } catch (error) {
       if (this.#stopped) return;
       onFailure(error);
-      if (!this.#pushed) this.#timer = setTimeout(() => void this.#watch(), jittered(interval)).unref();
+      if (!this.#pushed)
+        this.#timer = setTimeout(() => void this.#watch(), jitter(interval, 1, 0.85)).unref();
     }
   }
 
@@ -141,7 +142,7 @@ export class HealthChecks {
     } catch (error) {
       if (!signal.aborted) onFailure(error);
     }
-    if (!signal.aborted) this.#checkAfter(target, jittered(interval));
+    if (!signal.aborted) this.#checkAfter(target, jitter(interval, 1, 0.85));
   }
 
   /**

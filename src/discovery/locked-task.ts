@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { jittered } from '../internal/jitter.ts';
+import { jitter } from '../internal/jitter.ts';
 import type { LockService } from './lock-service.ts';
 import { OPERATION_TIMEOUT, withTimeout } from './operation-timeout.ts';
 
@@ -69,9 +69,12 @@ export class LockedTask implements Task {
     if (!this.#hasLock) this.#stopTask();
     // A process that was suspended for long has lost its lock before it knows.
     else this.#task ??= start(() => performance.now() < this.#lockedUntil);
-    this.#timer = setTimeout(() => {
-      this.#acquiring = this.#renew();
-    }, jittered(interval)).unref();
+    this.#timer = setTimeout(
+      () => {
+        this.#acquiring = this.#renew();
+      },
+      jitter(interval, 1, 0.85),
+    ).unref();
   }
 
   async #acquire(duration: number): Promise<boolean> {

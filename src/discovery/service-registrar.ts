@@ -7,17 +7,18 @@ import {
   RedisError,
 } from '../errors.ts';
 import { Emitter } from '../internal/emitter.ts';
-import { jittered } from '../internal/jitter.ts';
+import { jitter } from '../internal/jitter.ts';
 import {
   anObject,
   either,
-  having,
+  hasMethods,
   MAX_DELAY,
   number,
   oneOf,
   requireOption,
   validateOptions,
 } from '../internal/validate.ts';
+import { exponentialBackoff } from '../policies/backoff.ts';
 import { Timeout } from '../policies/timeout.ts';
 import type { ServiceDiscovery } from './service-discovery.ts';
 import {
@@ -78,6 +79,7 @@ export interface ServiceRegistrarEvents {
  * before each further retry.
  */
 const FIRST_RETRY = 1_000;
+const retryBackoff = exponentialBackoff({ base: FIRST_RETRY, max: MAX_DELAY, jitter: 'none' });
 const DEFAULT_TIMEOUT = 5_000;
 /** Milliseconds that `close()` waits for the discovery. */
 const CLOSE_TIMEOUT = 5_000;
@@ -156,7 +158,7 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
   constructor(options: ServiceRegistrarOptions) {
     super('service-registrar');
     validateOptions('ServiceRegistrar', options, {
-      discovery: having('register', 'heartbeat', 'deregister'),
+      discovery: hasMethods('register', 'heartbeat', 'deregister'),
       instance: anObject,
       heartbeatInterval: number(1, MAX_DELAY),
       deregisterOn: either(
@@ -275,7 +277,7 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
           this.emit('failure', { error });
           if (this.#closing !== undefined || this.#isFinal(error)) throw error;
         }
-        await this.#pause(Math.min(this.#interval, FIRST_RETRY * 2 ** failures));
+        await this.#pause(Math.min(this.#interval, retryBackoff(failures + 1, 0)));
         if (this.#closing !== undefined) throw new ClosedError('the ServiceRegistrar');
       }
     } catch (error) {
@@ -315,14 +317,17 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
     if (this.#closing !== undefined) return;
     await new Promise<void>((resolve) => {
       this.#endPause = resolve;
-      this.#timer = setTimeout(resolve, jittered(wait)).unref();
+      this.#timer = setTimeout(resolve, jitter(wait, 1, 0.85)).unref();
     });
   }
 
   #beatAfter(wait: number): void {
-    this.#timer = setTimeout(() => {
-      this.#beating = this.#beat();
-    }, jittered(wait)).unref();
+    this.#timer = setTimeout(
+      () => {
+        this.#beating = this.#beat();
+      },
+      jitter(wait, 1, 0.85),
+    ).unref();
   }
 
   async #beat(): Promise<void> {
@@ -345,7 +350,7 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
       this.emit('failure', { error });
     }
     if (this.#closing === undefined) {
-      const soon = FIRST_RETRY * 2 ** (this.#failures - 1);
+      const soon = retryBackoff(this.#failures, 0);
       this.#beatAfter(this.#failures === 0 ? this.#interval : Math.min(this.#interval, soon));
     }
   }

@@ -1,6 +1,13 @@
 import { ClosedError, DiscoveryUnavailableError, InvalidInstanceError } from '../errors.ts';
 import { Emitter } from '../internal/emitter.ts';
-import { anObject, MAX_DELAY, number, objectOf, text, validateOptions } from '../internal/validate.ts';
+import {
+  anObject,
+  MAX_DELAY,
+  nonEmptyString,
+  number,
+  objectOf,
+  validateOptions,
+} from '../internal/validate.ts';
 import { OverlaidList } from './overlaid-list.ts';
 import type { InstanceListener, ServiceDiscovery, Unsubscribe } from './service-discovery.ts';
 import {
@@ -102,7 +109,7 @@ export class StaticServiceDiscovery
   ): StaticServiceDiscovery {
     // Where there are no variables at all process.env has no fields.
     if (env !== process.env) anObject(env, 'the environment of StaticServiceDiscovery.fromEnvironment');
-    text(prefix, 'StaticServiceDiscovery.fromEnvironment prefix');
+    nonEmptyString(prefix, 'StaticServiceDiscovery.fromEnvironment prefix');
     const services = new Map<string, readonly ServiceInstance[]>();
     for (const [variable, value = ''] of Object.entries(env)) {
       if (value.trim() === '' || !(variable === prefix || variable.startsWith(`${prefix}_`))) continue;

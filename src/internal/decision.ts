@@ -7,8 +7,8 @@ export function isThenable(value: unknown): value is PromiseLike<unknown> {
 }
 
 /**
- * Gives back what a function of the user decided. A promise would count as true, or as an object, so it is an error,
- * and what it may reject with is handled.
+ * Gives back the decision of a user's function. A promise would count as true, or as an object, so
+ * it is an error, and its rejection is handled.
  *
  * @param option the full name to show, such as "CircuitBreaker option 'isFailure'".
  * @throws TypeError that names the option if the value is a promise.
@@ -19,8 +19,8 @@ export function decided<T>(value: T, option: string): T {
 }
 
 /**
- * Gives back the key that a function of the user decided on. An object would be a key of its own each time, so that
- * nothing would ever have the same one.
+ * Gives back the key on which a user's function decided. An object would be another key each time,
+ * so that no two calls would ever have the same one.
  *
  * @throws TypeError that names the option if the value is a promise or any other object.
  */

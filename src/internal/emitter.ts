@@ -6,16 +6,16 @@ type Listener = (...args: never[]) => unknown;
 
 const guards = new WeakMap<Listener, Listener>();
 
-/** Tells the process of what a function of the user's threw where it could not be thrown on. */
-export function warnOf(error: unknown, detail: string): void {
+/** Warns of an error that a function of the user threw where nobody could catch it. */
+export function emitWarning(error: unknown, detail: string): void {
   process.emitWarning(inspect(error), { type: 'HoldfastListenerWarning', detail });
 }
 
-function report(error: unknown): void {
-  warnOf(error, 'An event listener threw. The call that it was told about is not affected.');
+function warnOfListener(error: unknown): void {
+  emitWarning(error, 'An event listener threw. The call of its event is not affected.');
 }
 
-/** The listener, made unable to throw: what it throws, or rejects with, becomes a process warning. */
+/** Makes a listener that cannot throw: its errors and rejections become process warnings. */
 export function guard<L extends Listener>(listener: L): L {
   if (typeof listener !== 'function') throw new TypeError('an event listener must be a function');
   let guarded = guards.get(listener);
@@ -23,9 +23,9 @@ export function guard<L extends Listener>(listener: L): L {
     guarded = function (this: unknown, ...args: never[]) {
       try {
         const result = listener.apply(this, args);
-        if (result instanceof Promise) result.catch(report);
+        if (result instanceof Promise) result.catch(warnOfListener);
       } catch (error) {
-        report(error);
+        warnOfListener(error);
       }
     };
     guards.set(listener, guarded);
@@ -33,18 +33,21 @@ export function guard<L extends Listener>(listener: L): L {
   return guarded as L;
 }
 
-/** A message on a diagnostics channel. */
+/** The message of a diagnostics channel. */
 export interface DiagnosticsMessage<Source = unknown, Event = unknown> {
-  /** Whose event it is: the policy, the balancer… */
+  /** The emitter of the event: the policy, the balancer… */
   readonly source: Source;
-  /** The payload that listeners get; undefined where the event has none. */
+  /** The payload that its listeners get. */
   readonly event: Event;
 }
 
-/** The channels of each kind, by event: to look one up in Node takes its whole name, and goes through a weak reference. */
+/**
+ * The channels of each kind, by event. To look one up in Node takes its whole name, and goes
+ * through a weak reference.
+ */
 const channelsOfKinds = new Map<string, Map<PropertyKey, Channel>>();
 
-function channelsOf(kind: string): Map<PropertyKey, Channel> {
+function getChannels(kind: string): Map<PropertyKey, Channel> {
   let channels = channelsOfKinds.get(kind);
   if (channels === undefined) {
     channels = new Map();
@@ -54,11 +57,12 @@ function channelsOf(kind: string): Map<PropertyKey, Channel> {
 }
 
 /**
- * A typed event emitter whose listeners cannot disturb it or one another: what one throws, or rejects
- * with, becomes a process warning.
+ * A typed event emitter whose listeners cannot disturb it or one another: their errors and
+ * rejections become process warnings.
  *
- * Each event is also published, for all objects of a kind together, on the `node:diagnostics_channel` named
- * `holdfast:<kind>:<event>`, as a DiagnosticsMessage that is made only if someone subscribed.
+ * Each event is also published, for all objects of a class together, on the
+ * `node:diagnostics_channel` named `holdfast:<kind>:<event>`, as a DiagnosticsMessage that is made
+ * only for subscribers. The kind is the name of the class: `circuit-breaker` for CircuitBreaker.
  */
 export class Emitter<Events extends EventEmitter.ValidEventTypes> extends EventEmitter<Events> {
   readonly #kind: string;
@@ -67,26 +71,29 @@ export class Emitter<Events extends EventEmitter.ValidEventTypes> extends EventE
   constructor(kind: string) {
     super();
     this.#kind = kind;
-    this.#channels = channelsOf(kind);
+    this.#channels = getChannels(kind);
   }
 
-  /** Whether anyone would be told: asked where an event comes with every call, so as not to make it for nobody. */
+  /**
+   * Whether the event has a listener or subscriber. An event of every call need not be made
+   * without.
+   */
   isObserved<T extends EventEmitter.EventNames<Events>>(event: T): boolean {
-    return this.#channelOf(event).hasSubscribers || this.listenerCount(event) > 0;
+    return this.#getChannel(event).hasSubscribers || this.listenerCount(event) > 0;
   }
 
   override emit<T extends EventEmitter.EventNames<Events>>(
     event: T,
     ...args: EventEmitter.EventArgs<Events, T>
   ): boolean {
-    const diagnostics = this.#channelOf(event);
+    const diagnostics = this.#getChannel(event);
     if (diagnostics.hasSubscribers) {
       diagnostics.publish({ source: this, event: args[0] } satisfies DiagnosticsMessage);
     }
     return super.emit(event, ...args);
   }
 
-  #channelOf(event: PropertyKey): Channel {
+  #getChannel(event: PropertyKey): Channel {
     let found = this.#channels.get(event);
     if (found === undefined) {
       found = channel(`holdfast:${this.#kind}:${String(event)}`);

@@ -1,20 +1,21 @@
-/** Milliseconds by which timers are usually late. One that is later lets the event loop read first. */
+/** Milliseconds by which timers are usually late. A later one lets the event loop read first. */
 const PUNCTUAL = 2;
 
 /** Milliseconds by which a timer may be late without a stall of the event loop. */
 const TOLERANCE = 15;
 
-/** A stall that took a smaller share than this of the time that was given left enough of it. */
+/** A stall that took less than this share of a time limit left enough of it. */
 const CONSIDERABLE = 0.1;
 
 /**
- * A timer that ends the time which somebody else was given. While this process computes its event loop is blocked:
- * nothing is read, and a response that waits in the kernel looks late. So a timer that fires late lets the event loop
- * read before it ends anything (`setImmediate` runs after the poll phase): what is done by then was done in time.
+ * A timer for the time limit of somebody else. While this process computes, its event loop is
+ * blocked: nothing is read, and a response that waits in the kernel looks late. So a timer that
+ * fires late lets the event loop read before it ends anything (`setImmediate` runs after the poll
+ * phase): a call that is done by then was done in time.
  *
- * It also remembers the latest stall that it met, which is at least as long as the timer was late. Whoever was given a
- * time of which a stall took a considerable part is not to be judged by what it did not do in it: the request may not
- * have been written before the stall.
+ * The timer also remembers the latest stall that it met, which is at least as long as the timer was
+ * late. A callee is not to be judged by a time limit of which a stall took a considerable part: the
+ * request may not have been written before the stall.
  */
 export class StallAwareTimer {
   readonly #ended: (firedAt: number) => void;
@@ -23,7 +24,7 @@ export class StallAwareTimer {
   #stallBeganAt = 0;
   #stallEndedAt = -Infinity;
 
-  /** @param ended told when the timer fired, on the clock of `performance.now()`, after the event loop has read. */
+  /** @param ended called, once the event loop has read, with the time when the timer fired */
   constructor(ended: (firedAt: number) => void) {
     this.#ended = ended;
   }
@@ -33,7 +34,10 @@ export class StallAwareTimer {
     return this.#timer !== undefined;
   }
 
-  /** Starts it anew. @param due when it is to fire, on the clock of `performance.now()`; that may have passed. */
+  /**
+   * Starts it anew. `due` is when it should fire, on the clock of `performance.now()`; it may have
+   * passed.
+   */
   start(delay: number, due: number = performance.now() + delay): void {
     this.#due = due;
     this.#timer = setTimeout(this.#fire, Math.max(0, delay));
@@ -53,8 +57,9 @@ export class StallAwareTimer {
   }
 
   /**
-   * Milliseconds that the latest stall is known to have taken of a time that began at `beganAt`; 0 unless they are a
-   * considerable part of the `given` ones. A process so busy that every timer is a little late still judges.
+   * Gives the milliseconds that the latest stall is known to have taken of a time limit that began
+   * at `beganAt`; 0 unless they are a considerable part of the `given` ones. A process so busy that
+   * every timer is a little late still judges.
    */
   stalledSince(beganAt: number, given: number): number {
     const stalled = this.#stallEndedAt - Math.max(beganAt, this.#stallBeganAt);
@@ -79,13 +84,14 @@ export class StallAwareTimer {
   };
 }
 
-/** Up to when all that had come is known to have been read, on the clock of `performance.now()`. */
+/** Everything that had arrived at this time has been read, on the clock of `performance.now()`. */
 let readUntil = -Infinity;
 
 /**
- * Calls back when what had come for this process is read, the end of a connection among it: at once if the event loop
- * was seen to read within the last 15 ms. To a callback of I/O that computed for long the next `setImmediate` comes
- * before anything is read, so that it takes two.
+ * Calls back when everything that had arrived for this process is read, ends of connections
+ * included: at once if the event loop was seen to read within the last 15 ms. After a callback of
+ * I/O that computed for long, the next `setImmediate` comes before anything is read, so that it
+ * takes two.
  */
 export function whenRead(callback: () => void): void {
   const now = performance.now();

@@ -2,8 +2,8 @@ import { nearestName } from './near-name.ts';
 import { anObject } from './validate.ts';
 
 /**
- * Checks options that are passed on to Node or undici, which ignore the ones that they do not know.
- * A name that nearly is one of theirs is misspelt. Others pass, since a newer version may know them.
+ * Checks options for Node or undici, which ignore unknown ones: a name that is nearly one of theirs is
+ * misspelt. Others pass, since a newer version may know them.
  */
 export function checkExternalOptions(value: unknown, option: string, names: ReadonlySet<string>): void {
   anObject(value, option);

@@ -1,4 +1,4 @@
-/** The items by what they have in common, in the order in which it first occurs. */
+/** Groups items by their keys, in the order in which each key first occurs. */
 export function groupBy<T, K>(items: readonly T[], keyOf: (item: T) => K): Map<K, T[]> {
   const groups = new Map<K, T[]>();
   for (const item of items) {

@@ -1,4 +1,9 @@
-/** Shortens a wait by up to 15 % at random, so that many processes do not fall into step. */
-export function jittered(wait: number): number {
-  return wait * (1 - 0.15 * Math.random());
+/**
+ * Gives a wait between `from` and `to` times as long, by chance, so that processes and entries that
+ * began together do not act together.
+ *
+ * @param random gives numbers from 0 to 1
+ */
+export function jitter(wait: number, from: number, to: number, random: () => number = Math.random): number {
+  return wait * (from + (to - from) * random());
 }

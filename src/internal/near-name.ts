@@ -1,9 +1,9 @@
-/** Names longer than any of ours by far are not compared. */
+/** Names longer than this, far longer than any of ours, are not compared. */
 const MAX_LENGTH = 40;
 
 /**
- * The one of some names that a misspelt one most likely means: at most two letters away, and no more than a third of
- * them, whatever the case. Undefined if there is none.
+ * Finds the name that a misspelt one most likely means: at most two letters away, and no more than
+ * a third of them, in any case. Undefined if there is none.
  */
 export function nearestName(misspelt: string, names: Iterable<string>): string | undefined {
   if (misspelt.length > MAX_LENGTH) return undefined;
@@ -18,7 +18,10 @@ export function nearestName(misspelt: string, names: Iterable<string>): string |
   return nearest;
 }
 
-/** Letters to be added, left out, changed, or swapped with the next one. Source: Damerau 1964, as optimal string alignment. */
+/**
+ * Counts the letters to be added, left out, changed, or swapped with the next one. Source: Damerau
+ * 1964, as optimal string alignment.
+ */
 function distanceOf(one: string, other: string): number {
   let beforeLast: number[] = [];
   let last = Array.from({ length: other.length + 1 }, (_, column) => column);

@@ -1,4 +1,4 @@
-/** A value as a message shows it, whatever it is; what is long is cut. */
+/** Gives any value as a message shows it; long ones are cut. */
 export function shown(value: unknown): string {
   if (typeof value === 'string')
     return JSON.stringify(value.length > 200 ? `${value.slice(0, 200)}…` : value);
@@ -8,14 +8,14 @@ export function shown(value: unknown): string {
   return String(value);
 }
 
-/** An object by what it is, never by what is in it. */
+/** Names the kind of an object, and never its content. */
 function kindOf(value: object): string {
   if (Array.isArray(value)) return 'a list';
   let name: unknown;
   try {
     name = value.constructor?.name;
   } catch {
-    // A Proxy can throw whatever is asked of it.
+    // A Proxy can throw on every access.
   }
   if (typeof name !== 'string' || name === '' || name === 'Object') return 'an object';
   return `${/^[AEIOU]/.test(name) ? 'an' : 'a'} ${name.slice(0, 100)}`;

@@ -1,4 +1,4 @@
-/** Types the parts of undici that `./undici.ts` takes, which have none of their own. */
+/** The inner modules of undici that `./undici.ts` imports; they have no types of their own. */
 declare module 'undici/lib/*' {
   const part: unknown;
   export default part;

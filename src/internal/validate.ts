@@ -2,34 +2,37 @@ import { isPromise } from 'node:util/types';
 import { shown } from './shown.ts';
 
 /**
- * Throws if the value is not allowed: a TypeError if it is of the wrong type, a RangeError if it is a number out of range.
- * `option` is the full name to show.
+ * Throws if the value is not allowed: a TypeError if it is of the wrong type, a RangeError if it is
+ * a number out of range. `option` is the full name to show.
  */
 export type Check = (value: unknown, option: string) => void;
 
-function refuse(option: string, expected: string, value: unknown): never {
+function failType(option: string, expected: string, value: unknown): never {
   noPromise(value, option);
-  throw new TypeError(messageOf(option, expected, value));
+  throw new TypeError(describeMismatch(option, expected, value));
 }
 
-function refuseRange(option: string, expected: string, value: unknown): never {
-  throw new RangeError(messageOf(option, expected, value));
+function failRange(option: string, expected: string, value: unknown): never {
+  throw new RangeError(describeMismatch(option, expected, value));
 }
 
-function messageOf(option: string, expected: string, value: unknown): string {
+function describeMismatch(option: string, expected: string, value: unknown): string {
   const got = typeof value === 'string' ? `'${value}'` : shown(value);
   return `${option} must be ${expected}; got ${got}`;
 }
 
-/** A number between `min` and `max` inclusive. NaN never passes; Infinity passes only where `max` allows it. */
+/**
+ * A number between `min` and `max` inclusive. NaN never passes; Infinity passes only where `max`
+ * allows it.
+ */
 export function number(min: number, max = Number.MAX_VALUE): Check {
   const expected =
     max === Number.MAX_VALUE || max === Infinity
       ? `a number${min === -Infinity ? '' : ` of at least ${min}`}`
       : `a number from ${min} to ${max}`;
   return (value, option) => {
-    if (typeof value !== 'number') refuse(option, expected, value);
-    if (!(value >= min && value <= max)) refuseRange(option, expected, value);
+    if (typeof value !== 'number') failType(option, expected, value);
+    if (!(value >= min && value <= max)) failRange(option, expected, value);
   };
 }
 
@@ -40,9 +43,9 @@ export function integer(min: number, max = Number.MAX_SAFE_INTEGER): Check {
       ? `a whole number of at least ${min}`
       : `a whole number from ${min} to ${max}`;
   return (value, option) => {
-    if (typeof value !== 'number') refuse(option, expected, value);
+    if (typeof value !== 'number') failType(option, expected, value);
     const whole = Number.isInteger(value) || (value === Infinity && max === Infinity);
-    if (!whole || value < min || value > max) refuseRange(option, expected, value);
+    if (!whole || value < min || value > max) failRange(option, expected, value);
   };
 }
 
@@ -55,31 +58,31 @@ export const duration = number(0, MAX_DELAY);
 /** A share, 0 to 1. */
 export const ratio = number(0, 1);
 
-export const func: Check = (value, option) => {
-  if (typeof value !== 'function') refuse(option, 'a function', value);
+export const isFunction: Check = (value, option) => {
+  if (typeof value !== 'function') failType(option, 'a function', value);
 };
 
 export const boolean: Check = (value, option) => {
-  if (typeof value !== 'boolean') refuse(option, 'true or false', value);
+  if (typeof value !== 'boolean') failType(option, 'true or false', value);
 };
 
-export const text: Check = (value, option) => {
-  if (typeof value !== 'string' || value === '') refuse(option, 'a non-empty string', value);
+export const nonEmptyString: Check = (value, option) => {
+  if (typeof value !== 'string' || value === '') failType(option, 'a non-empty string', value);
 };
 
 /** A string of a form; `expected` says which. */
 export function matching(form: RegExp, expected: string): Check {
   return (value, option) => {
-    if (typeof value !== 'string' || !form.test(value)) refuse(option, expected, value);
+    if (typeof value !== 'string' || !form.test(value)) failType(option, expected, value);
   };
 }
 
 /** An object that has the given methods. */
-export function having(...methods: string[]): Check {
+export function hasMethods(...methods: string[]): Check {
   return (value, option) => {
     const object = value as Record<string, unknown> | null | undefined;
     if (methods.some((method) => typeof object?.[method] !== 'function')) {
-      refuse(option, `an object with ${methods.map((method) => `${method}()`).join(', ')}`, value);
+      failType(option, `an object with ${methods.map((method) => `${method}()`).join(', ')}`, value);
     }
   };
 }
@@ -91,40 +94,42 @@ export function isPlain(value: object): boolean {
 }
 
 /**
- * Whether a value says by fields of its own what it holds: a plain object, or an instance of a class that has some. What
- * is in a Map, in a promise or behind a getter would count as left out.
+ * Whether a value has fields of its own: a plain object, or an instance of a class that has some.
+ * The content of a Map, of a promise or behind a getter would count as left out.
  */
 function hasFields(value: unknown): value is object {
   if (typeof value !== 'object' || value === null || Array.isArray(value) || isPromise(value)) return false;
   return isPlain(value) || Object.keys(value).length > 0;
 }
 
-/** An object with fields of its own: no list, no Map, no function, no null. `expected` says which. */
+/**
+ * An object with fields of its own: no list, no Map, no function, no null. `expected` describes it.
+ */
 export function objectOf(expected: string): Check {
   return (value, option) => {
-    if (!hasFields(value)) refuse(option, expected, value);
+    if (!hasFields(value)) failType(option, expected, value);
   };
 }
 
 export const anObject = objectOf('an object with fields of its own');
 
-/** No list, Map or promise: nothing that it holds can be read by a name. */
+/** An object whose fields are read by name: no list, Map or promise. */
 export const readByName: Check = (value, option) => {
   const byName = typeof value === 'object' && value !== null && !(Symbol.iterator in value);
-  if (!byName || isPromise(value)) refuse(option, 'an object whose fields are read by name', value);
+  if (!byName || isPromise(value)) failType(option, 'an object whose fields are read by name', value);
 };
 
 /** An instance of the class. */
 export function instanceOf(type: abstract new (...args: never[]) => unknown, expected: string): Check {
   return (value, option) => {
-    if (!(value instanceof type)) refuse(option, expected, value);
+    if (!(value instanceof type)) failType(option, expected, value);
   };
 }
 
-/** A list of what passes the check. */
+/** A list whose items pass the check. */
 export function listOf(check: Check, expected: string): Check {
   return (value, option) => {
-    if (!Array.isArray(value)) refuse(option, expected, value);
+    if (!Array.isArray(value)) failType(option, expected, value);
     value.forEach((item, index) => void check(item, `${option}[${index}]`));
   };
 }
@@ -133,7 +138,7 @@ export function listOf(check: Check, expected: string): Check {
 export function oneOf(...allowed: readonly unknown[]): Check {
   return (value, option) => {
     if (!allowed.includes(value))
-      refuse(option, allowed.map((item) => `'${String(item)}'`).join(' or '), value);
+      failType(option, allowed.map((item) => `'${String(item)}'`).join(' or '), value);
   };
 }
 
@@ -149,14 +154,14 @@ export function either(expected: string, ...checks: Check[]): Check {
         if (error instanceof RangeError) inRange = false;
       }
     }
-    if (!inRange) refuseRange(option, expected, value);
-    refuse(option, expected, value);
+    if (!inRange) failRange(option, expected, value);
+    failType(option, expected, value);
   };
 }
 
 /**
- * A promise has no fields that anybody looks for: it would count as an empty object. What it may reject with is handled.
- * Other thenables may be meant: an instance of Fastify is one.
+ * Rejects a promise, which would count as an empty object, and handles its rejection. Other
+ * thenables may be meant: an instance of Fastify is one.
  */
 export const noPromise: Check = (value, option) => {
   if (!isPromise(value)) return;
@@ -164,10 +169,13 @@ export const noPromise: Check = (value, option) => {
   throw new TypeError(`${option} must not be a promise: await it first`);
 };
 
-/** Leaves the value to whoever takes it next. */
-export const anything: Check = () => {};
+/** Passes: another check follows elsewhere. */
+export const any: Check = () => {};
 
-/** Runs a check, after it has rejected the former name of a value with a TypeError that tells the new name. */
+/**
+ * Runs a check, after it has rejected the former name of a value with a TypeError that tells the
+ * new name.
+ */
 export function withRenamedValue(former: string, name: string, check: Check): Check {
   return (value, option) => {
     if (value === former) throw new TypeError(`${option}: '${former}' was renamed to '${name}'`);
@@ -177,9 +185,11 @@ export function withRenamedValue(former: string, name: string, check: Check): Ch
 
 /**
  * Checks an options object: each option by its check unless it is undefined, and no option that the
- * table does not know, so that a misspelled name is an error and not a silent default. No option is a promise.
+ * table does not know, so that a misspelled name is an error and not a silent default. No option is
+ * a promise.
  *
- * @param renamed new names of options by their former names, which the TypeError for a former name tells
+ * @param renamed new names of options by their former names, which the TypeError for a former name
+ * tells
  */
 export function validateOptions(
   owner: string,

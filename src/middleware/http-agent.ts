@@ -8,7 +8,7 @@ import type { ServiceClient, ServiceClientOptions } from '../client/service-clie
 import { ClosedError, InvalidRequestError } from '../errors.ts';
 import { CONNECT_OPTIONS, checkExternalOptions } from '../internal/external-options.ts';
 import { LinkedList } from '../internal/linked-list.ts';
-import { anything, type Check, having, validateOptions } from '../internal/validate.ts';
+import { any, type Check, hasMethods, validateOptions } from '../internal/validate.ts';
 import { type AgentClientRequest, AgentRequest, type SocketsOf } from './agent-request.ts';
 import { closeIdle, InstanceSockets, type TakesRequests } from './instance-sockets.ts';
 
@@ -52,11 +52,11 @@ export function createHttpAgent(
   clientOrOptions: ServiceClient | ServiceClientOptions,
   options: MeshHttpAgentOptions = {},
 ): MeshHttpAgent {
-  validateOptions(OWNER, options, { ...MESH_CHECKS, agent: agentOptions, fallback: anything });
+  validateOptions(OWNER, options, { ...MESH_CHECKS, agent: agentOptions, fallback: any });
   const { agent = {}, fallback = {}, route, strict } = options;
   validateOptions(`${OWNER}, option 'fallback'`, fallback, {
-    http: having('addRequest'),
-    https: having('addRequest'),
+    http: hasMethods('addRequest'),
+    https: hasMethods('addRequest'),
   });
   const targets = new MeshTargets(OWNER, { route, strict } as MeshOptions);
   return new MeshHttpAgent(new Mesh(clientInUse(clientOrOptions), targets, agent), agent, fallback);

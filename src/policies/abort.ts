@@ -1,19 +1,20 @@
 import { keepOptimized } from '../internal/keep-optimized.ts';
 import { type Linked, LinkedList } from '../internal/linked-list.ts';
 import { shown } from '../internal/shown.ts';
+import type { Context } from './context.ts';
 
-/** Is told when what belongs to it is aborted. */
+/** Owns a scope, and is told when that is aborted. */
 export interface AbortOwner {
   onAbort(reason: unknown): void;
 }
 
-/** Is told once, when what it listens to is aborted. Listens to one thing at a time. */
+/** Is told once, when the Abortable that it listens to is aborted. Listens to one at a time. */
 export interface AbortListener extends AbortOwner, Linked<AbortListener> {
-  /** True while it stands in the list of something that may abort. */
+  /** listening is true while an Abortable has it among its listeners. */
   listening: boolean;
 }
 
-/** What can be aborted, and the AbortSignal that shows it to the world. */
+/** A thing that can be aborted, and the AbortSignal that shows it to others. */
 export interface Abortable {
   readonly aborted: boolean;
   readonly reason: unknown;
@@ -34,6 +35,42 @@ export class OnAbort implements AbortListener {
   }
 }
 
+/**
+ * Waits for `wait` milliseconds; rejects at once with the reason if the call is aborted meanwhile.
+ */
+export function pause(wait: number, context: Context): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const onAbort = new OnAbort((reason) => {
+      clearTimeout(timer);
+      reject(reason);
+    });
+    const timer = setTimeout(() => {
+      context.unlisten(onAbort);
+      resolve();
+    }, wait);
+    context.listen(onAbort);
+  });
+}
+
+/** Settles as the promise does; rejects at once with the reason if the call is aborted before. */
+export function unlessAborted<T>(promise: PromiseLike<T>, context: Context): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const onAbort = new OnAbort(reject);
+    if (context.aborted) reject(context.reason);
+    else context.listen(onAbort);
+    Promise.resolve(promise).then(
+      (value) => {
+        context.unlisten(onAbort);
+        resolve(value);
+      },
+      (error) => {
+        context.unlisten(onAbort);
+        reject(error);
+      },
+    );
+  });
+}
+
 function add(listeners: LinkedList<AbortListener>, listener: AbortListener): void {
   listener.listening = true;
   listeners.append(listener);
@@ -44,7 +81,7 @@ function remove(listeners: LinkedList<AbortListener>, listener: AbortListener): 
   listeners.remove(listener);
 }
 
-function tellAll(listeners: LinkedList<AbortListener>, reason: unknown): void {
+function notifyAll(listeners: LinkedList<AbortListener>, reason: unknown): void {
   for (let listener = listeners.shift(); listener !== undefined; listener = listeners.shift()) {
     listener.listening = false;
     listener.onAbort(reason);
@@ -52,8 +89,8 @@ function tellAll(listeners: LinkedList<AbortListener>, reason: unknown): void {
 }
 
 /**
- * A caller's own AbortSignal. However many calls share it, it carries one event listener while any of
- * them waits, and none otherwise; adding and removing a call is O(1).
+ * A caller's own AbortSignal. However many calls share it, it carries one event listener while any
+ * of them waits, and none otherwise; adding and removing a call is O(1).
  */
 class SharedSignal implements Abortable {
   readonly signal: AbortSignal;
@@ -84,7 +121,7 @@ class SharedSignal implements Abortable {
 
   readonly #onAbort = () => {
     this.signal.removeEventListener('abort', this.#onAbort);
-    tellAll(this.#listeners, this.signal.reason);
+    notifyAll(this.#listeners, this.signal.reason);
   };
 }
 
@@ -108,11 +145,11 @@ export function checkSignal(value: unknown, option: string): void {
 }
 
 /**
- * The one Abortable that stands for a given AbortSignal.
+ * Gives the one Abortable that stands for an AbortSignal.
  *
- * @throws TypeError if it is none
+ * @throws TypeError if the value is no AbortSignal
  */
-export function abortableOf(signal: AbortSignal): Abortable {
+export function toAbortable(signal: AbortSignal): Abortable {
   let abortable = shared.get(signal);
   if (abortable === undefined) {
     checkSignal(signal, "the call option 'signal'");
@@ -123,8 +160,8 @@ export function abortableOf(signal: AbortSignal): Abortable {
 }
 
 /**
- * A part of a call that can be aborted by itself, as by a timeout, and is aborted with the call that
- * it belongs to. It makes an AbortController only if someone asks for the signal.
+ * A part of a call that can be aborted by itself, as by a timeout, and is aborted with the call
+ * that it belongs to. It makes an AbortController only when its signal is read.
  */
 export class AbortScope implements Abortable, AbortListener {
   next: AbortListener | undefined = undefined;
@@ -138,7 +175,7 @@ export class AbortScope implements Abortable, AbortListener {
   #listeners: AbortListener | LinkedList<AbortListener> | undefined = undefined;
   #controller: AbortController | undefined = undefined;
 
-  /** @param owner told before any listener, so that a waiting caller is released first. */
+  /** @param owner is told before any listener, so that a waiting caller is released first */
   constructor(parent: Abortable | undefined, owner: AbortOwner) {
     this.#parent = parent;
     this.#owner = owner;
@@ -164,10 +201,10 @@ export class AbortScope implements Abortable, AbortListener {
     this.end();
     this.#owner.onAbort(reason);
     this.#controller?.abort(reason);
-    this.#tellListeners(reason);
+    this.#notifyListeners(reason);
   }
 
-  /** Leaves the parent: from here on its abort no longer comes through. */
+  /** Leaves the parent, whose abort no longer reaches it from here on. */
   end(): void {
     this.#parent?.unlisten(this);
   }
@@ -198,9 +235,9 @@ export class AbortScope implements Abortable, AbortListener {
     return list;
   }
 
-  #tellListeners(reason: unknown): void {
+  #notifyListeners(reason: unknown): void {
     const listeners = this.#listeners;
-    if (listeners !== undefined) tellAll(this.#list(listeners), reason);
+    if (listeners !== undefined) notifyAll(this.#list(listeners), reason);
   }
 }
 

@@ -1,29 +1,28 @@
 import { LimitExceededError, ServiceResponseError, TimeoutError } from '../errors.ts';
 import { decided } from '../internal/decision.ts';
-import { Emitter } from '../internal/emitter.ts';
 import {
-  anything,
+  any,
   duration,
   either,
-  func,
-  having,
+  hasMethods,
   integer,
+  isFunction,
+  nonEmptyString,
   number,
   oneOf,
   ratio,
   requireOption,
-  text,
   validateOptions,
 } from '../internal/validate.ts';
 import { type ConcurrencyLimit, SampleWindow } from './concurrency-limit.ts';
-import { type CallContext, type CallOptions, type Context, contextFor, type Operation } from './context.ts';
+import type { CallContext, Context, Operation } from './context.ts';
+import { EmittingPolicy } from './emitting-policy.ts';
 import { AimdLimit } from './limits/aimd.ts';
 import { Gradient2Limit } from './limits/gradient2.ts';
 import { SlowStart } from './limits/slow-start.ts';
 import { VegasLimit } from './limits/vegas.ts';
-import { type Outcome, start, tellsNothing } from './outcome.ts';
-import type { Policy } from './policy.ts';
-import { patienceOf, WaitQueue } from './wait-queue.ts';
+import { isInconclusive, type Outcome, start } from './outcome.ts';
+import { WaitQueue } from './wait-queue.ts';
 
 const ALGORITHMS = {
   gradient2: () => new SlowStart(new Gradient2Limit()),
@@ -31,22 +30,22 @@ const ALGORITHMS = {
   aimd: () => new SlowStart(new AimdLimit()),
 } satisfies Record<string, () => ConcurrencyLimit>;
 
-/** A kind of calls, and what it can count on. */
+/** A kind of calls, and its guaranteed share of the limit. */
 export interface ConcurrencyPartition {
   name: string;
   /**
-   * Share of the limit that its calls get whatever the others do, 0 to 1: rounded down, but to no less than one
-   * place. With 0 they get what the others leave.
+   * Share of the limit that its calls get whatever the others do, 0 to 1: rounded down, but to no
+   * less than one place. With 0 they get the places that the others leave.
    */
   share: number;
 }
 
 export interface AdaptiveConcurrencyOptions {
-  /** What finds the limit: one of these, or an object with `next()`. Default 'gradient2'. */
+  /** Finds the limit: one of these, or an object with `next()`. Default 'gradient2'. */
   algorithm?: keyof typeof ALGORITHMS | ConcurrencyLimit;
   /**
-   * The limit to begin with, which holds until ten calls have ended. Default 100, or the nearest that `minLimit` and
-   * `maxLimit` allow.
+   * The first limit, which holds until ten calls have ended. Default 100, or the nearest that
+   * `minLimit` and `maxLimit` allow.
    */
   initialLimit?: number;
   /** The limit never falls below it. Default 1. */
@@ -54,21 +53,26 @@ export interface AdaptiveConcurrencyOptions {
   /** The limit never rises above it. Default 10,000. */
   maxLimit?: number;
   /**
-   * Milliseconds that calls are gathered for before the limit is changed. Default 500. While one of the built-in
-   * algorithms looks upward a fifth of them, or as long as a call takes, is enough.
+   * Milliseconds of calls on which a change of the limit is based. Default 500. While one of the
+   * built-in algorithms looks upward, a fifth of them, or as long as a call takes, is enough.
    */
   window?: number;
   /** Calls that may wait for a place. Default 0, or 100 with `partitions`, which need a queue. */
   maxQueue?: number;
   /** Milliseconds that a call may wait for a place. Default: as long as its deadline allows. */
   queueTimeout?: number;
-  /** The kinds of calls, the most critical first; their shares add up to 1 at most. Default: all calls alike. */
+  /**
+   * The kinds of calls, the most critical first; their shares add up to 1 at most. Default: all
+   * calls alike.
+   */
   partitions?: readonly ConcurrencyPartition[];
-  /** The name of the partition that a call belongs to. One that is not known stands for the least critical. */
+  /**
+   * Gives the name of the partition of a call. An unknown name stands for the least critical one.
+   */
   partition?: (context: CallContext) => string | undefined;
   /**
-   * Whether an outcome is a sign of overload. Default: a TimeoutError, and an answer of status 429 or 503
-   * that came as a ServiceResponseError.
+   * Whether an outcome is a sign of overload. Default: a TimeoutError, and a ServiceResponseError
+   * with the status 429 or 503.
    */
   isDropped?: (outcome: Outcome<unknown>) => boolean;
 }
@@ -76,32 +80,39 @@ export interface AdaptiveConcurrencyOptions {
 export interface AdaptiveConcurrencyEvents {
   /** The limit changed. */
   limit: [event: { from: number; to: number }];
-  /** A call was refused: at once, after `queueTimeout`, or to make room for a more critical one. */
-  reject: [error: LimitExceededError];
+  /**
+   * The limiter rejected a call: at once, after `queueTimeout`, or to make room for a more critical
+   * one.
+   */
+  reject: [event: { error: LimitExceededError }];
 }
 
 /**
- * Bounds how many calls are under way at once by a limit that it finds from their latency: it grows while
- * latency stays, and shrinks when calls begin to queue at what is called. Calls beyond it wait in a bounded
- * queue, first come first served, or are refused with a LimitExceededError. It uses no timer but for calls
- * that wait at most `queueTimeout`.
+ * Bounds how many calls are under way at once by a limit that it finds from their latency: it grows
+ * while latency stays, and shrinks when calls begin to queue at the callee. Calls beyond it wait in
+ * a bounded queue, first come first served, or are rejected with a LimitExceededError. It uses no
+ * timer but for calls that wait at most `queueTimeout`.
  *
- * The built-in algorithms look upward first: the limit follows demand until goodput no longer rises with the calls in
- * flight, and they judge from then on. An algorithm of your own decides from the first window on.
+ * The built-in algorithms look upward first: the limit follows demand until goodput no longer rises
+ * with the calls in flight, and they judge from then on. An algorithm of your own decides from the
+ * first window on.
  *
- * Successes tell their latency, signs of overload that they were dropped. Other errors, refusals by
- * Holdfast and cancelled calls tell nothing, nor do timeouts within which this process was blocked. A limit that less
- * than half is used of does not grow. The latency of a response that this process read late includes the stall.
+ * Successes tell their latency, signs of overload that they were dropped. Other errors, rejections
+ * by Holdfast and cancelled calls tell nothing, nor do timeouts during which this process was
+ * blocked. A limit of which less than half is used does not grow. The latency of a response that
+ * this process read late includes the stall.
  *
- * With `partitions` one list says both what each kind of call is guaranteed, by its share, and which are shed
- * first, by its order. Any call takes a free place. Once there is none, the next to come free goes to the most
- * critical partition that waits below its share, or else to the most critical that waits; and a call that finds
- * the queue full takes the place of the last of the least critical partition that has more than its share, if
- * that is less critical or it is itself below its share. So the limit holds always, and a guarantee as soon as
- * calls that were let in before have ended.
+ * With `partitions` one list says both what each kind of call is guaranteed, by its share, and
+ * which are shed first, by its order. Any call takes a free place. Once there is none, the next to
+ * come free goes to the most critical partition that waits below its share, or else to the most
+ * critical that waits. A call that finds the queue full takes the place of the last of the least
+ * critical partition that has more than its share, if that is less critical or it is itself below
+ * its share. So the limit holds always, and a guarantee as soon as calls that were let in before
+ * have ended.
  *
- * Source: Netflix concurrency-limits; the algorithms are cited at Gradient2Limit, VegasLimit and AimdLimit.
- * Its AbstractPartitionedLimiter lets a guaranteed call in beyond the limit, which this one does not.
+ * Source: Netflix concurrency-limits; the algorithms are cited at Gradient2Limit, VegasLimit and
+ * AimdLimit. Its AbstractPartitionedLimiter lets a guaranteed call in beyond the limit, which this
+ * one does not.
  *
  * @example
  * const limiter = new AdaptiveConcurrency({
@@ -110,7 +121,7 @@ export interface AdaptiveConcurrencyEvents {
  * });
  * await limiter.execute(({ signal }) => fetch(url, { signal }), { attributes: { kind: 'checkout' } });
  */
-export class AdaptiveConcurrency extends Emitter<AdaptiveConcurrencyEvents> implements Policy {
+export class AdaptiveConcurrency extends EmittingPolicy<AdaptiveConcurrencyEvents> {
   readonly #algorithm: ConcurrencyLimit;
   readonly #minLimit: number;
   readonly #maxLimit: number;
@@ -120,7 +131,7 @@ export class AdaptiveConcurrency extends Emitter<AdaptiveConcurrencyEvents> impl
   readonly #partitions: readonly Partition[];
   readonly #partitionNamed: ((context: CallContext) => string | undefined) | undefined;
   readonly #isDropped: ((outcome: Outcome<unknown>) => boolean) | undefined;
-  /** The limit with its fraction, which the algorithm goes on from. */
+  /** #estimate is the limit with its fraction, from which the algorithm continues. */
   #estimate: number;
   #limit: number;
   #inFlight = 0;
@@ -131,17 +142,17 @@ export class AdaptiveConcurrency extends Emitter<AdaptiveConcurrencyEvents> impl
       algorithm: either(
         "'gradient2', 'vegas', 'aimd' or an object with next()",
         oneOf(...Object.keys(ALGORITHMS)),
-        having('next'),
+        hasMethods('next'),
       ),
-      initialLimit: anything,
+      initialLimit: any,
       minLimit: integer(1),
       maxLimit: integer(1),
       window: duration,
       maxQueue: integer(0),
       queueTimeout: duration,
       partitions: partitionList,
-      partition: func,
-      isDropped: func,
+      partition: isFunction,
+      isDropped: isFunction,
     });
     const {
       algorithm = 'gradient2',
@@ -190,38 +201,25 @@ export class AdaptiveConcurrency extends Emitter<AdaptiveConcurrencyEvents> impl
     return queued;
   }
 
-  execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
-    const context = contextFor(operation, options);
-    if (context.aborted) return Promise.reject(context.reason);
-    let partition: Partition;
-    try {
-      partition = this.#partitionOf(context);
-    } catch (error) {
-      return Promise.reject(error);
-    }
+  protected run<T>(operation: Operation<T>, context: Context): Promise<T> {
+    const partition = this.#partitionOf(context);
     this.#window.arrive();
-    if (this.#inFlight >= this.#limit) {
-      return this.#takeTurn(partition, context).then(() => {
-        if (!context.aborted) return this.#run(operation, context, partition);
-        this.#leave(partition);
-        throw context.reason;
-      });
-    }
+    if (this.#inFlight >= this.#limit) return this.#waitForPlace(operation, context, partition);
     this.#enter(partition);
-    return this.#run(operation, context, partition);
+    return this.#runInPlace(operation, context, partition);
   }
 
-  #run<T>(operation: Operation<T>, context: Context, partition: Partition): Promise<T> {
-    const inFlight = this.#inFlight;
+  #runInPlace<T>(operation: Operation<T>, context: Context, partition: Partition): Promise<T> {
     const startedAt = performance.now();
+    const call: LimitedCall = { context, partition, inFlight: this.#inFlight, startedAt };
     this.#window.begin(startedAt);
     return start(operation, context).then(
       (value) => {
-        this.#end(partition, startedAt, inFlight, true, value, context);
+        this.#end(call, true, value);
         return value;
       },
       (error) => {
-        this.#end(partition, startedAt, inFlight, false, error, context);
+        this.#end(call, false, error);
         throw error;
       },
     );
@@ -238,25 +236,13 @@ export class AdaptiveConcurrency extends Emitter<AdaptiveConcurrencyEvents> impl
     partition.inFlight++;
   }
 
-  #end(
-    partition: Partition,
-    startedAt: number,
-    inFlight: number,
-    ok: boolean,
-    result: unknown,
-    context: Context,
-  ): void {
+  #end({ context, partition, inFlight, startedAt }: LimitedCall, ok: boolean, result: unknown): void {
     try {
       const dropped = this.#wasDropped(ok, result, context);
       if (dropped === undefined) return;
       const now = performance.now();
-      const sample = this.#window.add(
-        now - startedAt,
-        inFlight,
-        dropped,
-        now,
-        this.#algorithm.growing === true,
-      );
+      const growing = this.#algorithm.growing === true;
+      const sample = this.#window.add(now - startedAt, inFlight, dropped, now, growing);
       if (sample === undefined) return;
       const next = this.#algorithm.next(this.#estimate, sample);
       this.#setEstimate(decided(next, "AdaptiveConcurrency option 'algorithm'"));
@@ -268,7 +254,7 @@ export class AdaptiveConcurrency extends Emitter<AdaptiveConcurrencyEvents> impl
   #leave(partition: Partition): void {
     this.#inFlight--;
     partition.inFlight--;
-    // A place goes straight to one that waits, so that no newcomer can overtake it.
+    // A place goes straight to a waiting call, so that no newcomer can overtake it.
     while (this.#inFlight < this.#limit) {
       const next = this.#nextToAdmit();
       if (next === undefined) return;
@@ -277,7 +263,10 @@ export class AdaptiveConcurrency extends Emitter<AdaptiveConcurrencyEvents> impl
     }
   }
 
-  /** The most critical of the waiting partitions that are owed a place, or else of all that wait. */
+  /**
+   * Gives the most critical of the waiting partitions that are owed a place, or else of all that
+   * wait.
+   */
   #nextToAdmit(): Partition | undefined {
     let mostCritical: Partition | undefined;
     for (const partition of this.#partitions) {
@@ -288,18 +277,23 @@ export class AdaptiveConcurrency extends Emitter<AdaptiveConcurrencyEvents> impl
     return mostCritical;
   }
 
-  async #takeTurn(partition: Partition, context: Context): Promise<void> {
+  #waitForPlace<T>(operation: Operation<T>, context: Context, partition: Partition): Promise<T> {
     const evicted = this.queued < this.#maxQueue ? undefined : this.#makeRoomFor(partition);
-    const patience = patienceOf(context, this.#queueTimeout);
-    const turn = partition.queue.wait(context, patience);
-    // Told last: a listener that makes another call finds the queue as it will be.
-    if (evicted !== undefined) this.emit('reject', evicted);
-    if (!(await turn)) {
-      throw this.#refusal(`no place came free within ${Math.round(patience)} ms`);
-    }
+    const rejection = (waited: number) => this.#rejection(`no place came free within ${waited} ms`);
+    const result = partition.queue.runInTurn(context, this.#queueTimeout, rejection, {
+      run: () => this.#runInPlace(operation, context, partition),
+      leave: () => this.#leave(partition),
+    });
+    // Emitted last: a listener that makes another call finds the queue as it will be.
+    if (evicted !== undefined) this.emit('reject', { error: evicted });
+    return result;
   }
 
-  /** Turns away one that waits with less right to than a call of `partition`. Throws if there is none. */
+  /**
+   * Turns away a waiting call that has less right to its place than a call of `partition`.
+   *
+   * @throws LimitExceededError if there is none
+   */
   #makeRoomFor(partition: Partition): LimitExceededError {
     const victim = this.#partitions.findLast(
       (other) => other.queue.length > 0 && other.claims > other.guaranteed(this.#limit),
@@ -310,12 +304,12 @@ export class AdaptiveConcurrency extends Emitter<AdaptiveConcurrencyEvents> impl
       victim.queue.dismissLast(error);
       return error;
     }
-    throw this.#refusal(`${this.#inFlight} calls under way, ${this.queued} waiting`);
+    throw this.#rejection(`${this.#inFlight} calls under way, ${this.queued} waiting`);
   }
 
-  #refusal(message: string): LimitExceededError {
+  #rejection(message: string): LimitExceededError {
     const error = limitExceeded(message);
-    this.emit('reject', error);
+    this.emit('reject', { error });
     return error;
   }
 
@@ -323,8 +317,8 @@ export class AdaptiveConcurrency extends Emitter<AdaptiveConcurrencyEvents> impl
   #wasDropped(ok: boolean, result: unknown, context: Context): boolean | undefined {
     if (ok && this.#isDropped === undefined && !context.aborted) return false;
     const ended: Outcome<unknown> = ok ? { ok, value: result } : { ok, error: result };
-    if (tellsNothing(ended, context)) return undefined;
-    // Whatever comes after a timeout has released the caller, an error included, is that timeout.
+    if (isInconclusive(ended, context)) return undefined;
+    // An outcome, even an error, after a timeout has released the caller counts as that timeout.
     const outcome: Outcome<unknown> = context.aborted ? { ok: false, error: context.reason } : ended;
     const dropped =
       this.#isDropped === undefined
@@ -335,7 +329,7 @@ export class AdaptiveConcurrency extends Emitter<AdaptiveConcurrencyEvents> impl
 
   #setEstimate(estimate: number): void {
     const bounded = Math.max(this.#minLimit, Math.min(this.#maxLimit, estimate));
-    // What is no number at all comes out as NaN, too.
+    // A value that is no number at all comes out as NaN, too.
     if (Number.isNaN(bounded)) return;
     const from = this.#limit;
     this.#estimate = bounded;
@@ -344,10 +338,19 @@ export class AdaptiveConcurrency extends Emitter<AdaptiveConcurrencyEvents> impl
   }
 }
 
+/** A call that has a place. */
+interface LimitedCall {
+  readonly context: Context;
+  readonly partition: Partition;
+  /** inFlight counts the calls under way when it began, itself included. */
+  readonly inFlight: number;
+  readonly startedAt: number;
+}
+
 class Partition {
   readonly name: string;
   readonly share: number;
-  /** 0 for the most critical. */
+  /** rank is 0 for the most critical partition. */
   readonly rank: number;
   readonly queue = new WaitQueue();
   inFlight = 0;
@@ -358,7 +361,9 @@ class Partition {
     this.rank = rank;
   }
 
-  /** Places that its calls can count on: a share is rounded down, but to no less than one. */
+  /**
+   * Gives the places that its calls can count on: its share rounded down, but to no less than one.
+   */
   guaranteed(limit: number): number {
     // Such a product as 0.29 × 100 comes out a little too small.
     return this.share === 0 ? 0 : Math.max(1, Math.floor(this.share * limit + 1e-9));
@@ -390,7 +395,7 @@ function partitionList(value: unknown, option: string): void {
   const names = new Set<unknown>();
   let total = 0;
   value.forEach((partition: { name?: unknown; share?: unknown } | null, index) => {
-    text(partition?.name, `${option}[${index}].name`);
+    nonEmptyString(partition?.name, `${option}[${index}].name`);
     ratio(partition?.share, `${option}[${index}].share`);
     if (names.has(partition?.name)) throw new TypeError(`${option} has two of the name '${partition?.name}'`);
     names.add(partition?.name);

@@ -1,26 +1,26 @@
 import { ThrottledError } from '../errors.ts';
 import { decided } from '../internal/decision.ts';
-import { Emitter } from '../internal/emitter.ts';
-import { func, MAX_DELAY, number, validateOptions } from '../internal/validate.ts';
-import { type CallOptions, type Context, contextFor, type Operation } from './context.ts';
-import { asReceived, type Outcome, start, tellsNothing } from './outcome.ts';
-import type { Policy } from './policy.ts';
+import { isFunction, MAX_DELAY, number, validateOptions } from '../internal/validate.ts';
+import type { Context, Operation } from './context.ts';
+import { EmittingPolicy } from './emitting-policy.ts';
+import { effectiveOutcome, isInconclusive, type Outcome, start } from './outcome.ts';
 import { TimeWindow } from './rolling-window.ts';
 
 export interface AdaptiveThrottleOptions {
   /**
-   * Calls let through for each that is accepted, at least 1. Less spares an overloaded backend more; more
-   * finds out sooner that it has recovered. Default 2.
+   * Calls let through for each that is accepted, at least 1. Less spares an overloaded backend
+   * more; more finds out sooner that it has recovered. Default 2.
    */
   k?: number;
   /**
-   * Milliseconds that calls are counted for. Default 2,000. More lets fewer calls through beyond `k` for each that is
-   * accepted, since each process adds one a window; less lets a backend that has recovered serve all sooner.
+   * Milliseconds for which calls are counted. Default 2,000. More lets fewer calls through beyond
+   * `k` for each that is accepted, since each process adds one a window; less lets a backend that
+   * has recovered serve all sooner.
    */
   window?: number;
   /**
-   * Whether the backend took the call on, whatever came of it. Default: it did unless the call ended with an
-   * error. It is not asked about calls that count as neither.
+   * Whether the backend accepted the call, even if it failed later. Default: it did unless the call
+   * ended with an error. The function is not called for calls that count as neither.
    */
   isAccepted?: (outcome: Outcome<unknown>) => boolean;
   /** Numbers from 0 up to 1. Default `Math.random`. */
@@ -28,36 +28,38 @@ export interface AdaptiveThrottleOptions {
 }
 
 export interface AdaptiveThrottleEvents {
-  /** A call was refused. */
-  reject: [error: ThrottledError];
+  /** The throttle rejected a call. */
+  reject: [event: { error: ThrottledError }];
 }
 
 /**
- * Refuses calls by itself once a backend refuses too many, so that an overloaded backend need not spend its
- * strength on refusing: with probability max(0, (requests − k · accepts) / (requests + 1)) over the last
- * two seconds. Calls that it refuses count as requests, so that it lets about k times as many through as are
- * accepted. Calls that were cancelled, or refused by another policy inside, count as neither.
+ * Rejects calls by itself once a backend rejects too many, so that an overloaded backend need not
+ * spend its strength on rejecting: with probability max(0, (requests − k · accepts) / (requests +
+ * 1)) over the last two seconds. Calls that it rejects count as requests, so that it lets about k
+ * times as many through as are accepted. Calls that were cancelled, or rejected by another policy
+ * inside, count as neither.
  *
- * A call counts when it ends, not when it begins as in the source: else calls that are still under way would
- * look refused, and of many that begin at once after a silence most would be. So put a Timeout inside, and bound
- * by a Bulkhead what can hang.
+ * A call counts when it ends, not when it begins as in the source: else calls still under way would
+ * look rejected, and most of many that begin at once after a silence would be rejected. So put a
+ * Timeout inside, and a Bulkhead around calls that can hang.
  *
- * A refused call is rejected with a ThrottledError. Of a backend that accepts nothing at all it lets about one call
- * a window through, and when the backend is well again it takes about five windows until it lets all through.
- * It uses no timer.
+ * The error is a ThrottledError. The throttle lets about one call a window through to a backend
+ * that accepts nothing at all, and when the backend is well again it takes about five windows until
+ * it lets all through. It uses no timer.
  *
- * Source: 'Site Reliability Engineering', chapter 21, 'Handling Overload', section 'Client-Side Throttling', whose
- * window is two minutes. With that, what was accepted before an overload outweighs it for as long, and a backend that
- * has recovered waits ten minutes for its load; the load in a lasting overload hardly depends on the window.
+ * Source: 'Site Reliability Engineering', chapter 21, 'Handling Overload', section 'Client-Side
+ * Throttling', whose window is two minutes. With that, calls accepted before an overload outweigh
+ * it for as long, and a backend that has recovered waits ten minutes for its load; the load in a
+ * lasting overload hardly depends on the window.
  *
  * @example
  * const throttle = new AdaptiveThrottle({ isAccepted: (outcome) => outcome.ok || !isBusy(outcome.error) });
  */
-export class AdaptiveThrottle extends Emitter<AdaptiveThrottleEvents> implements Policy {
+export class AdaptiveThrottle extends EmittingPolicy<AdaptiveThrottleEvents> {
   readonly #k: number;
   readonly #isAccepted: ((outcome: Outcome<unknown>) => boolean) | undefined;
   readonly #random: () => number;
-  /** Its failures are the requests that were not accepted. */
+  /** #requests counts the requests that were not accepted as its failures. */
   readonly #requests: TimeWindow;
 
   constructor(options: AdaptiveThrottleOptions = {}) {
@@ -65,8 +67,8 @@ export class AdaptiveThrottle extends Emitter<AdaptiveThrottleEvents> implements
     validateOptions('AdaptiveThrottle', options, {
       k: number(1),
       window: number(1, MAX_DELAY),
-      isAccepted: func,
-      random: func,
+      isAccepted: isFunction,
+      random: isFunction,
     });
     this.#k = options.k ?? 2;
     this.#isAccepted = options.isAccepted;
@@ -74,7 +76,7 @@ export class AdaptiveThrottle extends Emitter<AdaptiveThrottleEvents> implements
     this.#requests = new TimeWindow(options.window ?? 2_000);
   }
 
-  /** The share of calls that are refused now, 0 to 1. */
+  /** The share of calls that it rejects now, 0 to 1. */
   get rejectionProbability(): number {
     if (this.#requests.failures === 0) return 0;
     this.#requests.forget();
@@ -82,18 +84,10 @@ export class AdaptiveThrottle extends Emitter<AdaptiveThrottleEvents> implements
     return Math.max(0, (calls - this.#k * (calls - failures)) / (calls + 1));
   }
 
-  execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
-    const context = contextFor(operation, options);
-    if (context.aborted) return Promise.reject(context.reason);
+  protected run<T>(operation: Operation<T>, context: Context): Promise<T> {
     const probability = this.rejectionProbability;
-    if (probability > 0) {
-      try {
-        if (decided(this.#random(), "AdaptiveThrottle option 'random'") < probability)
-          return Promise.reject(this.#refusal(probability));
-      } catch (error) {
-        return Promise.reject(error);
-      }
-    }
+    if (probability > 0 && decided(this.#random(), "AdaptiveThrottle option 'random'") < probability)
+      throw this.#rejection(probability);
     return start(operation, context).then(
       (value) => {
         this.#count({ ok: true, value }, context);
@@ -107,20 +101,20 @@ export class AdaptiveThrottle extends Emitter<AdaptiveThrottleEvents> implements
   }
 
   #count(ended: Outcome<unknown>, context: Context): void {
-    if (tellsNothing(ended, context)) return;
-    const outcome = asReceived(ended, context);
+    if (isInconclusive(ended, context)) return;
+    const outcome = effectiveOutcome(ended, context);
     const accepted = this.#isAccepted
       ? decided(this.#isAccepted(outcome), "AdaptiveThrottle option 'isAccepted'")
       : outcome.ok;
     this.#requests.record(!accepted, false);
   }
 
-  #refusal(probability: number): ThrottledError {
+  #rejection(probability: number): ThrottledError {
     this.#requests.record(true, false);
     const error = new ThrottledError(
-      `throttled: too few calls of late were accepted, so ${Math.round(100 * probability)} % are refused`,
+      `throttled: too few calls of late were accepted, so ${Math.round(100 * probability)} % are rejected`,
     );
-    this.emit('reject', error);
+    this.emit('reject', { error });
     return error;
   }
 }

@@ -1,10 +1,9 @@
 import { BulkheadFullError } from '../errors.ts';
-import { Emitter } from '../internal/emitter.ts';
 import { duration, integer, validateOptions } from '../internal/validate.ts';
-import { type CallOptions, type Context, contextFor, type Operation } from './context.ts';
+import type { Context, Operation } from './context.ts';
+import { EmittingPolicy } from './emitting-policy.ts';
 import { start } from './outcome.ts';
-import type { Policy } from './policy.ts';
-import { patienceOf, WaitQueue } from './wait-queue.ts';
+import { WaitQueue } from './wait-queue.ts';
 
 export interface BulkheadOptions {
   /** Calls under way at once. Default 100. */
@@ -16,17 +15,16 @@ export interface BulkheadOptions {
 }
 
 export interface BulkheadEvents {
-  /** A call was refused, at once or after `queueTimeout`. */
-  reject: [error: BulkheadFullError];
+  /** The bulkhead rejected a call, at once or after `queueTimeout`. */
+  reject: [event: { error: BulkheadFullError }];
 }
 
 /**
- * Bounds how many calls are under way at once, so that one slow dependency cannot take every socket and
- * all memory of its callers. A caller that cancels while it waits gives up its place.
- *
- * A call that finds no place is refused with a BulkheadFullError.
+ * Bounds how many calls are under way at once, so that one slow dependency cannot take every socket
+ * and all memory of its callers. A call that finds no place is rejected with a BulkheadFullError. A
+ * caller that cancels while it waits gives up its place in the queue.
  */
-export class Bulkhead extends Emitter<BulkheadEvents> implements Policy {
+export class Bulkhead extends EmittingPolicy<BulkheadEvents> {
   readonly #maxConcurrent: number;
   readonly #maxQueue: number;
   readonly #queueTimeout: number;
@@ -55,21 +53,15 @@ export class Bulkhead extends Emitter<BulkheadEvents> implements Policy {
     return this.#queue.length;
   }
 
-  execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
-    const context = contextFor(operation, options);
-    if (context.aborted) return Promise.reject(context.reason);
+  protected run<T>(operation: Operation<T>, context: Context): Promise<T> {
     if (this.#inFlight === this.#maxConcurrent) {
-      return this.#takeTurn(context).then(() => {
-        if (!context.aborted) return this.#run(operation, context);
-        this.#leave();
-        throw context.reason;
-      });
+      return this.#waitForPlace(operation, context);
     }
     this.#inFlight++;
-    return this.#run(operation, context);
+    return this.#runInPlace(operation, context);
   }
 
-  #run<T>(operation: Operation<T>, context: Context): Promise<T> {
+  #runInPlace<T>(operation: Operation<T>, context: Context): Promise<T> {
     return start(operation, context).then(this.#succeeded, this.#failed) as Promise<T>;
   }
 
@@ -84,24 +76,25 @@ export class Bulkhead extends Emitter<BulkheadEvents> implements Policy {
     throw error;
   };
 
-  /** The place goes straight to the first that waits, so that no newcomer can overtake it. */
+  /** Hands the place over to the first that waits, or gives it up. */
   #leave(): void {
     if (!this.#queue.admit()) this.#inFlight--;
   }
 
-  async #takeTurn(context: Context): Promise<void> {
+  #waitForPlace<T>(operation: Operation<T>, context: Context): Promise<T> {
     if (this.#queue.length >= this.#maxQueue) {
-      throw this.#refusal(`bulkhead full: ${this.#inFlight} calls under way, ${this.#queue.length} waiting`);
+      throw this.#rejection(`${this.#inFlight} calls under way, ${this.#queue.length} waiting`);
     }
-    const patience = patienceOf(context, this.#queueTimeout);
-    if (!(await this.#queue.wait(context, patience))) {
-      throw this.#refusal(`bulkhead full: no place came free within ${Math.round(patience)} ms`);
-    }
+    const rejection = (waited: number) => this.#rejection(`no place came free within ${waited} ms`);
+    return this.#queue.runInTurn(context, this.#queueTimeout, rejection, {
+      run: () => this.#runInPlace(operation, context),
+      leave: () => this.#leave(),
+    });
   }
 
-  #refusal(message: string): BulkheadFullError {
-    const error = new BulkheadFullError(message);
-    this.emit('reject', error);
+  #rejection(why: string): BulkheadFullError {
+    const error = new BulkheadFullError(`bulkhead full: ${why}`);
+    this.emit('reject', { error });
     return error;
   }
 }

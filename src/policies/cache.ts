@@ -1,11 +1,11 @@
 import { LRUCache } from 'lru-cache';
 import { decided, decidedKey } from '../internal/decision.ts';
-import { Emitter } from '../internal/emitter.ts';
 import { growingLru } from '../internal/growing-lru.ts';
+import { jitter as spread } from '../internal/jitter.ts';
 import {
   anObject,
-  func,
   integer,
+  isFunction,
   number,
   ratio,
   requireOption,
@@ -16,18 +16,21 @@ import {
   type CallContext,
   type CallOptions,
   Context,
-  contextFor,
-  contextOf,
   type Operation,
+  toContext,
 } from './context.ts';
-import { isRefusal, type Outcome, settle, start, unwrap } from './outcome.ts';
-import type { Policy } from './policy.ts';
+import { EmittingPolicy } from './emitting-policy.ts';
+import { isRejection, type Outcome, settle, start, unwrap } from './outcome.ts';
 
-/** How long a result is kept, in milliseconds. What is left out is as the options of the cache say. */
+/**
+ * How long a result is kept, in milliseconds. Times left out are those of the options of the cache.
+ */
 export interface Freshness {
-  /** For how long it is served as it is. Below 0 it is stale since then. */
+  /** For how long it is served as it is. Below 0 it has been stale for as long. */
   ttl?: number;
-  /** For how long after that it is served while a new one is fetched. Of no effect for a failure. */
+  /**
+   * For how long after `ttl` it is served while a new one is fetched. Of no effect for a failure.
+   */
   staleWhileRevalidate?: number;
   /** For how long after `ttl` it is served where a call fails. Of no effect for a failure. */
   staleIfError?: number;
@@ -41,47 +44,62 @@ export interface CachedCall {
 }
 
 export interface CacheOptions {
-  /** Under what a result is kept: calls with the same key get it. Undefined: the cache has no part in the call. */
+  /**
+   * Gives the key of a call: calls with the same key get the same result. Undefined: the call is
+   * not cached.
+   */
   key: (context: CallContext) => string | undefined;
-  /** Milliseconds for which a value is served. Needed unless `freshness` tells it. */
+  /** Milliseconds for which a value is served. Required unless `freshness` gives it. */
   ttl?: number;
   /**
-   * Share of its time that an entry may lose, by chance, so that those made together do not expire together:
-   * with 0.1 it is served for 90 to 100 % of it. Default 0.1.
+   * Share of its time that an entry may lose, by chance, so that entries made together do not
+   * expire together: with 0.1 it is served for 90 to 100 % of it. Default 0.1.
    */
   jitter?: number;
-  /** Milliseconds after `ttl` for which a value is still served, while a call in the background renews it. Default 0. */
+  /**
+   * Milliseconds after `ttl` for which a value is still served, while a call in the background
+   * renews it. Default 0.
+   */
   staleWhileRevalidate?: number;
-  /** Milliseconds after `ttl` for which a value is still served where the call for a new one fails. Default 0. */
+  /**
+   * Milliseconds after `ttl` for which a value is still served if the call for a new one fails.
+   * Default 0.
+   */
   staleIfError?: number;
   /**
-   * Whether `staleIfError` holds for an error. Say false to one that tells that the value is gone, such as 'no such
-   * user'. Default: it does for every error.
+   * Whether `staleIfError` holds for an error. Return false for one that tells that the value is
+   * gone, such as 'no such user'. Default: it does for every error.
    */
   shouldServeStale?: (error: unknown) => boolean;
   /** Milliseconds for which a failure is served. Default 0: failures are not kept. */
   negativeTtl?: number;
   /**
-   * How long to keep a result, where that depends on it; undefined: not at all. It is not asked about
-   * failures of cancelled calls and refusals by Holdfast itself, which are never kept.
+   * Gives how long to keep a result, where that depends on it; undefined: not at all. The function
+   * is not called for failures of cancelled calls and rejections by Holdfast itself, which are
+   * never kept.
    */
   freshness?: (outcome: Outcome<unknown>, context: CallContext, call: CachedCall) => Freshness | undefined;
   /** Entries that it holds at most; the least recently used goes first. Default 1,000. */
   maxEntries?: number;
-  /** Sum of the sizes of its entries, in whatever unit `sizeOf` counts. Default: only `maxEntries` bounds it. */
+  /**
+   * Sum of the sizes of its entries, in the unit of `sizeOf`. Default: only `maxEntries` bounds it.
+   */
   maxSize?: number;
-  /** The size of an entry; at least 1 is counted. Goes with `maxSize`. */
+  /** Gives the size of an entry; at least 1 is counted. Goes with `maxSize`. */
   sizeOf?: (outcome: Outcome<unknown>, key: string) => number;
   /** Source of the jitter: 0 to 1. Default Math.random. */
   random?: () => number;
 }
 
 export interface CacheEvents {
-  /** A result was served that is not older than its `ttl`. */
+  /** The cache served a result that is not older than its `ttl`. */
   hit: [event: { key: string; attributes: Attributes }];
-  /** Nothing could be served: the call was made. */
+  /** The cache had nothing to serve: the call was made. */
   miss: [event: { key: string; attributes: Attributes }];
-  /** A value older than its `ttl` was served: while it is renewed, or since the call for a new one failed with `error`. */
+  /**
+   * The cache served a value older than its `ttl`: while it is renewed, or since the call for a new
+   * one failed with `error`.
+   */
   stale: [event: { key: string; attributes: Attributes; error?: unknown }];
   /** A call in the background failed. */
   'refresh-error': [event: { key: string; attributes: Attributes; error: unknown }];
@@ -90,29 +108,32 @@ export interface CacheEvents {
 /** Times on the clock of `performance.now()`. */
 interface Entry {
   readonly outcome: Outcome<unknown>;
-  /** When the call that gave it began. */
+  /** begunAt is when the call that gave it began. */
   readonly begunAt: number;
   readonly freshUntil: number;
   readonly revalidateUntil: number;
   readonly errorUntil: number;
 }
 
-/** The calls under way for a key since it was last deleted: what earlier ones give is not kept. */
+/**
+ * The calls under way for a key since it was last deleted: results of earlier ones are not kept.
+ */
 interface UnderWay {
   calls: number;
   refreshing: boolean;
 }
 
 /**
- * Serves again what a call has given before. It is bounded in entries, and in size if told; it uses no timer.
+ * Serves the results of earlier calls. It is bounded in entries, and in size if `maxSize` says so;
+ * it uses no timer.
  *
- * A value can outlive its `ttl` in two ways: `staleWhileRevalidate` serves it at once and renews it in the
- * background, one call for each key at a time; `staleIfError` serves it where the call for a new one fails.
- * The call in the background belongs to nobody: it has no deadline and no caller can cancel it, so put a
- * Timeout inside. If it fails, an event tells so.
+ * A value can outlive its `ttl` in two ways: `staleWhileRevalidate` serves it at once and renews it
+ * in the background, one call for each key at a time; `staleIfError` serves it if the call for a
+ * new one fails. The call in the background belongs to nobody: it has no deadline and no caller can
+ * cancel it, so put a Timeout inside. If it fails, an event tells so.
  *
- * Values and errors are shared by reference: who gets one must not change it. Callers that miss at the same
- * time each make their own call; `compose(cache, coalesce, …)` lets them share one.
+ * Values and errors are shared by reference: no caller may change them. Callers that miss at the
+ * same time each make their own call; `compose(cache, coalesce, …)` lets them share one.
  *
  * Source: RFC 5861, 'HTTP Cache-Control Extensions for Stale Content', for any function.
  *
@@ -120,7 +141,7 @@ interface UnderWay {
  * const cache = new Cache({ key: ({ attributes }) => attributes.id as string, ttl: 60_000, staleIfError: 600_000 });
  * const user = await cache.execute(() => fetchUser(id), { attributes: { id } });
  */
-export class Cache extends Emitter<CacheEvents> implements Policy {
+export class Cache extends EmittingPolicy<CacheEvents> {
   readonly #options: CacheOptions;
   readonly #maxEntries: number;
   readonly #entries: LRUCache<string, Entry>;
@@ -129,18 +150,18 @@ export class Cache extends Emitter<CacheEvents> implements Policy {
   constructor(options: CacheOptions) {
     super('cache');
     validateOptions('Cache', options, {
-      key: func,
+      key: isFunction,
       ttl: milliseconds,
       jitter: ratio,
       staleWhileRevalidate: milliseconds,
       staleIfError: milliseconds,
-      shouldServeStale: func,
+      shouldServeStale: isFunction,
       negativeTtl: milliseconds,
-      freshness: func,
+      freshness: isFunction,
       maxEntries: integer(1, 1_000_000),
       maxSize: integer(1),
-      sizeOf: func,
-      random: func,
+      sizeOf: isFunction,
+      random: isFunction,
     });
     requireOption('Cache', options, 'key');
     if (options.freshness === undefined) requireOption('Cache', options, 'ttl');
@@ -157,15 +178,8 @@ export class Cache extends Emitter<CacheEvents> implements Policy {
     return this.#entries.size;
   }
 
-  execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
-    const context = contextFor(operation, options);
-    if (context.aborted) return Promise.reject(context.reason);
-    let key: string | undefined;
-    try {
-      key = this.#keyOf(context);
-    } catch (error) {
-      return Promise.reject(error);
-    }
+  protected run<T>(operation: Operation<T>, context: Context): Promise<T> {
+    const key = this.#keyOf(context);
     if (key === undefined) return start(operation, context);
     const now = performance.now();
     const entry = this.#entryAt(key, now);
@@ -187,7 +201,7 @@ export class Cache extends Emitter<CacheEvents> implements Policy {
   }
 
   /**
-   * Removes what is kept under the key, and keeps nothing of the calls for it that are under way. With a
+   * Removes the entry of the key, and keeps no result of its calls that are under way. With a
    * Coalesce inside, `forget()` the key there too, or the next call joins one that began before.
    */
   delete(key: string): void {
@@ -208,13 +222,13 @@ export class Cache extends Emitter<CacheEvents> implements Policy {
   }
 
   /**
-   * For what ends calls outside the cache, as a timeout of one caller: the value that `staleIfError` lets it serve in place
-   * of the error.
+   * Gives the value that `staleIfError` lets the cache serve in place of an error that ended a call
+   * outside of it, as the timeout of one caller does.
    *
-   * @throws the error if there is none
+   * @throws the error if there is no such value
    */
   serveStaleOr<T>(error: unknown, options?: CallOptions): T {
-    const context = contextOf(options);
+    const context = toContext(options);
     const key = this.#keyOf(context);
     if (key === undefined) throw error;
     return this.#staleOr(error, key, context) as T;
@@ -230,12 +244,14 @@ export class Cache extends Emitter<CacheEvents> implements Policy {
     return entry.outcome.value;
   }
 
-  /** In the name of nobody: the caller has been served, and may cancel without harm to it. */
-  #refresh(key: string, operation: Operation<unknown>, { record }: Context): void {
+  /**
+   * Renews an entry on behalf of no caller: the one that was served may cancel without harm to it.
+   */
+  #refresh(key: string, operation: Operation<unknown>, { call }: Context): void {
     const underWay = this.#underWayFor(key);
     if (underWay.refreshing) return;
     underWay.refreshing = true;
-    const context = new Context(1, Infinity, record, undefined, false);
+    const context = new Context(1, Infinity, call, undefined, false);
     const failed = (error: unknown) =>
       void this.emit('refresh-error', { key, attributes: context.attributes, error });
     void this.#call(key, operation, context, underWay)
@@ -255,7 +271,7 @@ export class Cache extends Emitter<CacheEvents> implements Policy {
     const begunAt = performance.now();
     try {
       const outcome = await settle(operation, context);
-      const entry = this.#entryOf(key, outcome, context, begunAt);
+      const entry = this.#createEntry(key, outcome, context, begunAt);
       if (this.#underWay.get(key) === underWay) this.#keep(key, outcome, entry, begunAt);
       return outcome;
     } finally {
@@ -272,7 +288,7 @@ export class Cache extends Emitter<CacheEvents> implements Policy {
     return underWay;
   }
 
-  /** What is kept under the key; it goes when it can no longer be served in any way. */
+  /** Gives the entry of the key; removes it when it can no longer be served in any way. */
   #entryAt(key: string, now: number): Entry | undefined {
     const entry = this.#entries.get(key);
     if (entry === undefined || isUsable(entry, now)) return entry;
@@ -280,9 +296,9 @@ export class Cache extends Emitter<CacheEvents> implements Policy {
     return undefined;
   }
 
-  /** What to keep of an outcome, if anything. */
-  #entryOf(key: string, outcome: Outcome<unknown>, context: Context, begunAt: number): Entry | undefined {
-    if (!outcome.ok && (context.aborted || isRefusal(outcome.error))) return undefined;
+  /** Makes the entry of an outcome; undefined if it is not to be kept. */
+  #createEntry(key: string, outcome: Outcome<unknown>, context: Context, begunAt: number): Entry | undefined {
+    if (!outcome.ok && (context.aborted || isRejection(outcome.error))) return undefined;
     const now = performance.now();
     const { freshness, jitter = 0.1, random = Math.random } = this.#options;
     const own =
@@ -294,8 +310,8 @@ export class Cache extends Emitter<CacheEvents> implements Policy {
     const { ttl = outcome.ok ? (this.#options.ttl ?? 0) : (this.#options.negativeTtl ?? 0) } = own;
     const { staleWhileRevalidate = this.#options.staleWhileRevalidate ?? 0 } = own;
     const { staleIfError = this.#options.staleIfError ?? 0 } = own;
-    const freshUntil =
-      now + (ttl > 0 ? ttl * (1 - jitter * decided(random(), "Cache option 'random'")) : ttl);
+    const chance = () => decided(random(), "Cache option 'random'");
+    const freshUntil = now + (ttl > 0 ? spread(ttl, 1, 1 - jitter, chance) : ttl);
     const entry: Entry = {
       outcome,
       begunAt,
@@ -308,10 +324,11 @@ export class Cache extends Emitter<CacheEvents> implements Policy {
 
   #keep(key: string, outcome: Outcome<unknown>, entry: Entry | undefined, begunAt: number): void {
     const present = this.#entries.peek(key);
-    // A call that began later has already told what is newer.
+    // A call that began later has already given a newer result.
     if (present !== undefined && present.begunAt > begunAt) return;
     if (entry === undefined) {
-      // A value outdates the one before it though it is not to be kept itself; a failure outdates nothing.
+      // A value outdates the one before it, even if it is not kept itself; a failure outdates
+      // nothing.
       if (outcome.ok) this.#entries.delete(key);
     } else if (outcome.ok || !present?.outcome.ok || !isUsable(present, performance.now())) {
       this.#entries.set(key, entry, this.#sizing(outcome, key));
@@ -331,7 +348,7 @@ export class Cache extends Emitter<CacheEvents> implements Policy {
 const anyNumber = number(-Infinity, Infinity);
 const milliseconds = number(0, Infinity);
 
-/** What there is besides is of no interest. */
+/** Checks the times of a Freshness; other fields do not matter. */
 function checkFreshness(given: Freshness): void {
   const what = "what Cache option 'freshness' gives";
   anObject(given, what);

@@ -1,21 +1,15 @@
-import { DeadlineExceededError } from '../errors.ts';
 import { decidedKey } from '../internal/decision.ts';
-import { Emitter } from '../internal/emitter.ts';
-import { func, MAX_DELAY, requireOption, validateOptions } from '../internal/validate.ts';
+import { isFunction, MAX_DELAY, requireOption, validateOptions } from '../internal/validate.ts';
 import { type AbortListener, type AbortOwner, AbortScope } from './abort.ts';
-import {
-  type Attributes,
-  type CallContext,
-  type CallOptions,
-  Context,
-  contextFor,
-  type Operation,
-} from './context.ts';
+import { type Attributes, type CallContext, Context, type Operation } from './context.ts';
+import { EmittingPolicy } from './emitting-policy.ts';
 import { type Outcome, settle, start } from './outcome.ts';
-import type { Policy } from './policy.ts';
+import { deadlineExceeded } from './timeout.ts';
 
 export interface CoalesceOptions {
-  /** Calls that have the same key at the same time share one. Undefined: the call is made by itself. */
+  /**
+   * Calls that have the same key at the same time share one. Undefined: the call is made by itself.
+   */
   key: (context: CallContext) => string | undefined;
 }
 
@@ -25,13 +19,14 @@ export interface CoalesceEvents {
 }
 
 /**
- * Makes one call where several callers want the same at the same time (single flight), and gives its result
- * to all of them: the same value, the same error. They must not change what they share.
+ * Makes one call for callers that want the same at the same time (single flight), and gives its
+ * result to all of them: the same value, the same error. They must not change it.
  *
- * Each caller can cancel alone, and leaves at its own deadline with a DeadlineExceededError; the call that
- * they share goes on until the last has left, and is aborted then. It has the attributes of the caller that
- * came first, but neither its signal nor its deadline, since others depend on it: its deadline is Infinity.
- * A call that hangs is joined for as long as callers come, so put a Timeout inside.
+ * Each caller can cancel alone, and leaves at its own deadline with a DeadlineExceededError; the
+ * shared call goes on until the last has left, and is aborted then. It has the attributes of the
+ * caller that came first, but neither its signal nor its deadline, since others depend on it: its
+ * deadline is Infinity. A call that hangs is joined for as long as callers come, so put a Timeout
+ * inside.
  *
  * Source: Go, `golang.org/x/sync/singleflight`, without its loss of cancellation.
  *
@@ -39,13 +34,13 @@ export interface CoalesceEvents {
  * const policy = compose(new Coalesce({ key: ({ attributes }) => attributes.id as string }), new Timeout(1_000));
  * const user = await policy.execute(({ signal }) => fetchUser(id, signal), { attributes: { id } });
  */
-export class Coalesce extends Emitter<CoalesceEvents> implements Policy {
+export class Coalesce extends EmittingPolicy<CoalesceEvents> {
   readonly #key: CoalesceOptions['key'];
   readonly #flights = new Map<string, Flight>();
 
   constructor(options: CoalesceOptions) {
     super('coalesce');
-    validateOptions('Coalesce', options, { key: func });
+    validateOptions('Coalesce', options, { key: isFunction });
     requireOption('Coalesce', options, 'key');
     this.#key = options.key;
   }
@@ -55,39 +50,35 @@ export class Coalesce extends Emitter<CoalesceEvents> implements Policy {
     return this.#flights.size;
   }
 
-  execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
-    const context = contextFor(operation, options);
-    if (context.aborted) return Promise.reject(context.reason);
+  protected run<T>(operation: Operation<T>, context: Context): Promise<T> {
+    const key = decidedKey(this.#key(context), "Coalesce option 'key'");
+    if (key === undefined) return start(operation, context);
+    const left = context.timed ? Infinity : context.deadline - performance.now();
+    if (left <= 0) throw deadlineExceeded(0);
     return new Promise((resolve, reject) => {
-      const key = decidedKey(this.#key(context), "Coalesce option 'key'");
-      if (key === undefined) {
-        resolve(start(operation, context));
-        return;
-      }
-      const left = context.timed ? Infinity : context.deadline - performance.now();
-      if (left <= 0) throw deadlineExceeded(0);
+      const resolveAny = resolve as (value: unknown) => void;
       const flight = this.#flights.get(key);
       if (flight === undefined) {
         const own = new Flight(this.#flights, key);
-        new Caller(own, context, left, resolve as (value: unknown) => void, reject);
-        own.takeOff(operation, context);
+        new Caller(own, context, left, resolveAny, reject);
+        own.start(operation, context);
       } else {
-        new Caller(flight, context, left, resolve as (value: unknown) => void, reject);
+        new Caller(flight, context, left, resolveAny, reject);
         if (this.isObserved('join')) this.emit('join', { key, attributes: context.attributes });
       }
     });
   }
 
   /**
-   * Lets no further caller join the call that is under way: the next one with this key makes its own, as it
-   * must after a write. Those that wait already still get its result.
+   * Lets no further caller join the call that is under way: the next one with this key makes its
+   * own, as it must after a write. Callers that wait already still get its result.
    */
   forget(key: string): void {
     this.#flights.delete(key);
   }
 }
 
-/** A call that callers share. Its place in the map ends with it, or with its last caller. */
+/** A call that callers share. It leaves the map when it ends, or when its last caller leaves. */
 class Flight implements AbortOwner {
   readonly #flights: Map<string, Flight>;
   readonly #key: string;
@@ -100,12 +91,12 @@ class Flight implements AbortOwner {
     flights.set(key, this);
   }
 
-  takeOff(operation: Operation<unknown>, { attempt, record }: Context): void {
-    const context = new Context(attempt, Infinity, record, this.#scope, false);
-    void settle(operation, context).then((outcome) => this.#land(outcome));
+  start(operation: Operation<unknown>, { attempt, call }: Context): void {
+    const context = new Context(attempt, Infinity, call, this.#scope, false);
+    void settle(operation, context).then((outcome) => this.#settle(outcome));
   }
 
-  board(caller: Caller): void {
+  join(caller: Caller): void {
     this.#callers.add(caller);
   }
 
@@ -114,19 +105,19 @@ class Flight implements AbortOwner {
     if (this.#callers.size === 0) this.#scope.abort(reason);
   }
 
-  /** Comes before the operation is told of the abort: whoever calls from there on makes a new call. */
+  /** Leaves the map before the operation is told of the abort: later callers make a new call. */
   onAbort(): void {
     if (this.#flights.get(this.#key) === this) this.#flights.delete(this.#key);
   }
 
-  #land(outcome: Outcome<unknown>): void {
+  #settle(outcome: Outcome<unknown>): void {
     this.onAbort();
     for (const caller of this.#callers) caller.end(outcome);
     this.#callers.clear();
   }
 }
 
-/** One of those who share a call. */
+/** One of the callers that share a call. */
 class Caller implements AbortListener {
   next: AbortListener | undefined = undefined;
   previous: AbortListener | undefined = undefined;
@@ -151,10 +142,10 @@ class Caller implements AbortListener {
     this.#timer =
       left <= MAX_DELAY ? setTimeout(() => this.onAbort(deadlineExceeded(left)), left) : undefined;
     context.listen(this);
-    flight.board(this);
+    flight.join(this);
   }
 
-  /** It is released first; what it shared is told after that. */
+  /** Releases the caller, and then tells the flight. */
   onAbort(reason: unknown): void {
     this.#stopWaiting();
     this.#reject(reason);
@@ -171,8 +162,4 @@ class Caller implements AbortListener {
     clearTimeout(this.#timer);
     this.#context.unlisten(this);
   }
-}
-
-function deadlineExceeded(left: number): DeadlineExceededError {
-  return new DeadlineExceededError('the deadline that the call came with has passed', left);
 }

@@ -1,4 +1,4 @@
-/** What the calls that ended within one window tell. */
+/** A summary of the calls that ended within one window. */
 export interface LimitSample {
   /** Mean time of the calls that were not dropped, in milliseconds; undefined if all were. */
   readonly rtt: number | undefined;
@@ -6,42 +6,51 @@ export interface LimitSample {
   readonly inFlight: number;
   /** Calls that ended, the dropped ones among them. */
   readonly calls: number;
-  /** Calls that ended as a sign of overload: by a timeout, or refused by what was called. */
+  /** Calls that ended as a sign of overload: by a timeout, or rejected by the callee. */
   readonly dropped: number;
   /** Milliseconds from the end of the first call to that of the last, at least 1. */
   readonly elapsed: number;
-  /** Calls that came in a millisecond, the ones that found no place included. */
+  /** Calls per millisecond that came, the ones that found no place included. */
   readonly demand: number;
-  /** Mean time of the calls that began first of all, with next to nothing in flight; undefined until they have ended. */
+  /**
+   * Mean time of the very first calls, with next to nothing in flight; undefined until they have
+   * ended.
+   */
   readonly firstRtt: number | undefined;
 }
 
 /**
- * An algorithm that finds how many calls may be under way at once. It knows nothing of queues, callers or
- * clocks: whoever uses it gathers the samples, and keeps the limit, within its bounds, from one to the next.
+ * An algorithm that finds how many calls may be under way at once. It knows nothing of queues,
+ * callers or clocks: its user gathers the samples, and keeps the limit, within its bounds, from one
+ * to the next.
  */
 export interface ConcurrencyLimit {
-  /** The limit after a window of calls, from the limit before it. Fractions count; NaN leaves it as it is. */
+  /**
+   * Gives the limit after a window of calls, from the limit before it. Fractions count; NaN changes
+   * nothing.
+   */
   next(limit: number, sample: LimitSample): number;
-  /** While true windows are shorter, since the limit may be far too low. */
+  /** True makes windows shorter, since the limit may be far too low. */
   readonly growing?: boolean;
-  /** Takes in the latency without a queue, where that is known before the first window. */
+  /** Takes in the latency without a queue, if that is known before the first window. */
   baseline?(rtt: number): void;
 }
 
-/** Calls that a window must hold before it tells anything. */
+/** Calls that a window must hold before it ends. */
 const MINIMUM_CALLS = 10;
 
 /**
- * Sums up the calls of a window, in fixed memory. A window begins with the first call that ends in it, and
- * ends when it holds ten calls and has lasted its duration, or twice the mean of its calls if that is longer,
- * so that the effect of one change of the limit can be seen before the next. While the limit grows, the very first
- * window ends with its ten calls, and the others when they have lasted as long as their calls took on average and a
- * fifth of the duration, or of the time since the first call if that is less.
+ * Sums up the calls of a window, in fixed memory. A window begins with the first call that ends in
+ * it, and ends when it holds ten calls and has lasted its duration, or twice the mean of its calls
+ * if that is longer, so that the effect of one change of the limit can be seen before the next.
+ * While the limit grows, the very first window ends with its ten calls. The others end when they
+ * have lasted as long as their calls took on average, and a fifth of the duration, or of the time
+ * since the first call if that is less.
  *
- * Source: Netflix concurrency-limits, `WindowedLimit` with `AverageSampleWindow`. There a window with too
- * few calls is thrown away, and slow traffic never changes the limit; here it goes on. There the time of a
- * dropped call counts in the mean; here it does not, so that a quick refusal does not look like a quick answer.
+ * Source: Netflix concurrency-limits, `WindowedLimit` with `AverageSampleWindow`. There a window
+ * with too few calls is thrown away, and slow traffic never changes the limit; here the window
+ * continues. There the time of a dropped call counts in the mean; here it does not, so that a quick
+ * rejection does not look like a quick response.
  */
 export class SampleWindow {
   readonly #duration: number;
@@ -51,17 +60,20 @@ export class SampleWindow {
   #total = 0;
   #inFlight = 0;
   #arrived = 0;
-  /** When `#arrived` began to be counted: with the first call that ended, and then with the end of each window. */
+  /**
+   * #countedFrom is when the count of #arrived began: the first call that ended, then the end of
+   * each window.
+   */
   #countedFrom: number | undefined;
   #isFirst = true;
   readonly #firstCalls = new FirstCalls();
 
-  /** @param duration milliseconds. */
+  /** @param duration milliseconds */
   constructor(duration: number) {
     this.#duration = duration;
   }
 
-  /** Takes in a call that came, whether it found a place or not. */
+  /** Takes in a call that came, even one that found no place. */
   arrive(): void {
     this.#arrived++;
   }
@@ -72,8 +84,9 @@ export class SampleWindow {
   }
 
   /**
-   * Takes in a call that ended `now` after `rtt` milliseconds, and began as one of `inFlight`. Gives the
-   * sample of the window if the window ends with it. `growing` is that of the ConcurrencyLimit.
+   * Takes in a call that ended `now` after `rtt` milliseconds, and began as one of `inFlight`.
+   * Gives the sample of the window if the window ends with it. `growing` is that of the
+   * ConcurrencyLimit.
    */
   add(
     rtt: number,
@@ -124,14 +137,15 @@ export class SampleWindow {
   }
 }
 
-/** How many calls are the first ones. */
+/** The number of first calls. */
 const FIRST_CALLS = 24;
 
 /**
- * The latency of the calls that begin first. The calls that end first would not tell it, since they are the quickest.
+ * The latency of the calls that begin first. The calls that end first would not tell it, since they
+ * are the quickest.
  */
 class FirstCalls {
-  /** When the first of them began. */
+  /** beganAt is when the first of them began. */
   beganAt = 0;
   #lastBeganAt = Infinity;
   #begun = 0;
@@ -142,7 +156,7 @@ class FirstCalls {
   begin(now: number): void {
     if (this.#begun === FIRST_CALLS) return;
     if (this.#begun === 0) this.beganAt = now;
-    // When a call began comes out of its end and its duration, not quite exactly.
+    // The start of a call is computed from its end and its duration, so that it is not quite exact.
     if (++this.#begun === FIRST_CALLS) this.#lastBeganAt = now + 1e-3;
   }
 
@@ -152,7 +166,10 @@ class FirstCalls {
     this.#total += rtt;
   }
 
-  /** Milliseconds, once three quarters of them have ended; the rest, which may hang, count with their time so far. */
+  /**
+   * Gives their mean milliseconds, once three quarters of them have ended; the rest, which may
+   * hang, count with their time so far.
+   */
   rtt(now: number): number | undefined {
     if (this.#rtt === undefined && this.#ended >= 0.75 * FIRST_CALLS) {
       const unfinished = (FIRST_CALLS - this.#ended) * Math.max(0, now - this.#lastBeganAt);

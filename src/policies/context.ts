@@ -2,26 +2,33 @@ import { DeadlineExceededError, TimeoutError } from '../errors.ts';
 import { keepOptimized } from '../internal/keep-optimized.ts';
 import { shown } from '../internal/shown.ts';
 import { anObject, either, integer, number, readByName } from '../internal/validate.ts';
-import { type Abortable, type AbortListener, abortableOf, OnAbort } from './abort.ts';
+import { type Abortable, type AbortListener, toAbortable } from './abort.ts';
 
 /** Facts about a call for predicates and telemetry: service, method, instance… */
 export type Attributes = Readonly<Record<string, unknown>>;
 
-/** The key under which a CallRecord has what is shown of it. */
-export const SHOWN = Symbol('shown');
-
-/** What a client keeps of a call for itself. The attributes of the call are what it shows of that. */
+/**
+ * The caller's own record of a call, which policies hand down from context to context. Predicates
+ * and events see no more of it than its attributes: it may hold what no log must show.
+ */
 export interface CallRecord {
-  readonly [SHOWN]: Attributes;
+  readonly attributes: Attributes;
+  /**
+   * False bounds every Retry that the call goes through, whatever its options say. Default true.
+   */
+  readonly retryable?: boolean;
 }
 
-/** What an operation is told about the call that it is part of. */
+/** Tells an operation about the call that it is part of. */
 export interface CallContext {
   /** Aborted on timeout, on cancellation by the caller, on a lost hedge. Created on first use. */
   readonly signal: AbortSignal;
-  /** 1 for the first try. */
+  /** 1 for the first attempt. */
   readonly attempt: number;
-  /** When the call must be done, on the clock of `performance.now()`, in milliseconds; Infinity without a deadline. */
+  /**
+   * When the call must be done, on the clock of `performance.now()`, in milliseconds; Infinity
+   * without a deadline.
+   */
   readonly deadline: number;
   readonly attributes: Attributes;
 }
@@ -29,7 +36,7 @@ export interface CallContext {
 /** The work that a policy guards. */
 export type Operation<T> = (context: CallContext) => PromiseLike<T> | T;
 
-/** What a caller can say about a call. A CallContext is one, so that policies nest. */
+/** Options of a single call. A CallContext is one, so that policies nest. */
 export interface CallOptions {
   /** Cancels the call. */
   signal?: AbortSignal | undefined;
@@ -40,41 +47,44 @@ export interface CallOptions {
   readonly attempt?: number;
 }
 
-const NO_ATTRIBUTES: Attributes = Object.freeze({});
+const NO_RECORD: CallRecord = Object.freeze({ attributes: Object.freeze({}) });
 
-/** The CallContext that Holdfast's own policies hand down: whatever costs something is made on first use. */
+/**
+ * The CallContext that Holdfast's own policies hand down. It makes what costs something on first
+ * use.
+ */
 export class Context implements CallContext {
   readonly attempt: number;
   readonly deadline: number;
-  /** What can abort this call, if anything. */
+  /** `source` can abort this call; undefined if nothing can. */
   readonly source: Abortable | undefined;
-  /** Whether a timer already watches over `deadline`. */
+  /** `timed` tells whether a timer already watches over `deadline`. */
   readonly timed: boolean;
-  /** Not to be seen by whoever looks at the context: a record may hold more than it shows. */
-  readonly #record: Attributes | CallRecord;
+  /** Private, so that inspecting a context does not show what the record holds. */
+  readonly #call: CallRecord;
   #signal: AbortSignal | undefined = undefined;
 
   constructor(
     attempt: number,
     deadline: number,
-    record: Attributes | CallRecord,
+    call: CallRecord,
     source: Abortable | undefined,
     timed: boolean,
   ) {
     this.attempt = attempt;
     this.deadline = deadline;
-    this.#record = record;
+    this.#call = call;
     this.source = source;
     this.timed = timed;
   }
 
   get attributes(): Attributes {
-    return (this.#record as Partial<CallRecord> | null)?.[SHOWN] ?? (this.#record as Attributes);
+    return this.#call.attributes;
   }
 
-  /** The attributes that the call was given, or the record that shows them. */
-  get record(): Attributes | CallRecord {
-    return this.#record;
+  /** The record of the call: its caller's own, or one of the attributes that the caller gave. */
+  get call(): CallRecord {
+    return this.#call;
   }
 
   get signal(): AbortSignal {
@@ -102,14 +112,14 @@ export class Context implements CallContext {
     this.source?.unlisten(listener);
   }
 
-  /** The same call at another attempt. */
+  /** Gives the context of the same call at another attempt. */
   at(attempt: number): Context {
-    return new Context(attempt, this.deadline, this.#record, this.source, this.timed);
+    return new Context(attempt, this.deadline, this.#call, this.source, this.timed);
   }
 
   /**
-   * Whether the call was given up for a reason that lies with the caller. An attempt cut short by a
-   * timeout of this process is not: whoever was called had that long and did not answer.
+   * Whether the call was aborted for a reason that lies with its caller. An attempt cut short by a
+   * timeout of this process is not cancelled: its callee had that long and did not respond.
    */
   get cancelled(): boolean {
     return (
@@ -118,33 +128,39 @@ export class Context implements CallContext {
   }
 }
 
-keepOptimized(new Context(1, Infinity, NO_ATTRIBUTES, undefined, false));
-
-/** As `contextOf`, for a policy: a call whose operation is no function is over before it begins as well. */
-export function contextFor(operation: unknown, options: CallOptions | undefined): Context {
-  if (typeof operation === 'function') return contextOf(options);
-  return failedContext(new TypeError(`a policy takes a function to call; got ${shown(operation)}`));
-}
+keepOptimized(new Context(1, Infinity, NO_RECORD, undefined, false));
 
 /**
- * The context of a call: the caller's own if it is one of ours, else made from what the caller says. A call that says
- * what makes no sense is over before it begins, with a TypeError or RangeError as its reason.
+ * Gives the context of a call: the options themselves if they are a context of ours, else one made
+ * from them. A call whose options make no sense is over before it begins, with a TypeError or
+ * RangeError as its reason.
  */
-export function contextOf(options: CallOptions | undefined): Context {
+export function toContext(options: CallOptions | undefined): Context {
   if (options instanceof Context) return options;
-  if (options === undefined) return new Context(1, Infinity, NO_ATTRIBUTES, undefined, false);
+  if (options === undefined) return new Context(1, Infinity, NO_RECORD, undefined, false);
   try {
     checkCallOptions(options);
-    const { signal, deadline = Infinity, attributes = NO_ATTRIBUTES, attempt = 1 } = options;
-    const source = signal === undefined || signal === null ? undefined : abortableOf(signal);
-    return new Context(attempt, deadline, attributes, source, false);
+    const { signal, deadline = Infinity, attributes, attempt = 1 } = options;
+    const call = attributes === undefined ? NO_RECORD : { attributes };
+    const source = signal === undefined || signal === null ? undefined : toAbortable(signal);
+    return new Context(attempt, deadline, call, source, false);
   } catch (error) {
-    return failedContext(error);
+    return createFailedContext(error);
   }
 }
 
-function failedContext(error: unknown): Context {
-  return new Context(1, Infinity, NO_ATTRIBUTES, abortableOf(AbortSignal.abort(error)), false);
+/**
+ * Gives the context of a call through a policy. One whose operation is no function is over before
+ * it begins as well.
+ */
+export function toPolicyContext(operation: unknown, options: CallOptions | undefined): Context {
+  if (typeof operation === 'function') return toContext(options);
+  const error = new TypeError(`a policy takes a function to call; got ${shown(operation)}`);
+  return createFailedContext(error);
+}
+
+function createFailedContext(error: unknown): Context {
+  return new Context(1, Infinity, NO_RECORD, toAbortable(AbortSignal.abort(error)), false);
 }
 
 const checkDeadline = either(
@@ -152,7 +168,7 @@ const checkDeadline = either(
   number(-Infinity, Infinity),
 );
 
-/** Looks at what each call says: without a table, so as to cost next to nothing. */
+/** Checks the options of each call: without a table, so as to cost next to nothing. */
 function checkCallOptions(options: CallOptions): void {
   if (typeof options !== 'object' || options === null) {
     throw new TypeError(
@@ -170,7 +186,8 @@ function checkCallOptions(options: CallOptions): void {
   }
   if (attempt !== undefined && !(Number.isInteger(attempt) && attempt >= 1))
     integer(1)(attempt, "the call option 'attempt'");
-  // The context of a call may come from elsewhere, and hold more; what is written by hand holds what it means.
+  // A context of another copy of the package may hold more; an object written by hand holds what
+  // its author means.
   if (Object.getPrototypeOf(options) !== Object.prototype) {
     readByName(options, 'the options of a call');
     return;
@@ -182,23 +199,4 @@ function checkCallOptions(options: CallOptions): void {
       );
     }
   }
-}
-
-/** What a promise gives; rejects at once with the reason if the call is aborted before. */
-export function unlessAborted<T>(promise: PromiseLike<T>, context: Context): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const onAbort = new OnAbort(reject);
-    if (context.aborted) reject(context.reason);
-    else context.listen(onAbort);
-    Promise.resolve(promise).then(
-      (value) => {
-        context.unlisten(onAbort);
-        resolve(value);
-      },
-      (error) => {
-        context.unlisten(onAbort);
-        reject(error);
-      },
-    );
-  });
 }

@@ -1,21 +1,22 @@
 import { isThenable } from '../internal/decision.ts';
 import { Emitter } from '../internal/emitter.ts';
-import { func, validateOptions } from '../internal/validate.ts';
+import { isFunction, validateOptions } from '../internal/validate.ts';
+import { unlessAborted } from './abort.ts';
 import {
   type Attributes,
   type CallContext,
   type CallOptions,
   type Context,
-  contextFor,
   type Operation,
-  unlessAborted,
+  toPolicyContext,
 } from './context.ts';
 import { type Outcome, start, unwrap } from './outcome.ts';
 import type { Policy } from './policy.ts';
 
 export interface FallbackOptions {
   /**
-   * Which outcomes are replaced; a promise is waited for. Default: every failure except a cancellation by the caller.
+   * Which outcomes are replaced; a promise is awaited. Default: every failure except a cancellation
+   * by the caller.
    */
   shouldFallback?: (outcome: Outcome<unknown>, context: CallContext) => boolean | PromiseLike<boolean>;
 }
@@ -26,8 +27,8 @@ export interface FallbackEvents {
 }
 
 /**
- * Replaces chosen outcomes by a value, or by what a function makes of the outcome. If that function
- * throws, its error is what the caller gets.
+ * Replaces chosen outcomes by a value, or by the result of a function of the outcome. If that
+ * function throws, the caller gets its error.
  *
  * @example
  * const recommendations = new Fallback([]);
@@ -42,21 +43,21 @@ export class Fallback<F = unknown> extends Emitter<FallbackEvents> implements Po
     options: FallbackOptions = {},
   ) {
     super('fallback');
-    validateOptions('Fallback', options, { shouldFallback: func });
+    validateOptions('Fallback', options, { shouldFallback: isFunction });
     this.#fallback = fallback;
     this.#shouldFallback = options.shouldFallback;
   }
 
   execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
-    const context = contextFor(operation, options);
+    const context = toPolicyContext(operation, options);
     const result: Promise<T> = context.aborted ? Promise.reject(context.reason) : start(operation, context);
     return result.then(
-      this.#shouldFallback && ((value) => this.#resultOf({ ok: true, value }, context)),
-      (error) => this.#resultOf({ ok: false, error }, context),
+      this.#shouldFallback && ((value) => this.#resolve({ ok: true, value }, context)),
+      (error) => this.#resolve({ ok: false, error }, context),
     );
   }
 
-  #resultOf<T>(outcome: Outcome<T>, context: Context): T | PromiseLike<T> {
+  #resolve<T>(outcome: Outcome<T>, context: Context): T | PromiseLike<T> {
     const replaced =
       this.#shouldFallback === undefined
         ? !outcome.ok && !context.cancelled
@@ -69,7 +70,7 @@ export class Fallback<F = unknown> extends Emitter<FallbackEvents> implements Po
   #replace<T>(outcome: Outcome<T>, replaced: boolean, context: Context): T | PromiseLike<T> {
     if (!replaced) return unwrap(outcome);
     this.emit('fallback', { outcome, attributes: context.attributes });
-    // The caller chose a value that can stand where its operation's would.
+    // The caller chose a value that can stand in for the value of its operation.
     const fallback = this.#fallback as
       | T
       | ((outcome: Outcome<unknown>, context: CallContext) => T | PromiseLike<T>);

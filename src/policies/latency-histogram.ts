@@ -2,7 +2,7 @@
 const ACCURACY = 0.02;
 const GAMMA = (1 + ACCURACY) / (1 - ACCURACY);
 const BUCKETS_PER_E = 1 / Math.log(GAMMA);
-/** Milliseconds. What is shorter counts as this, what is longer than the other as that. */
+/** Milliseconds. Shorter latencies count as the one, longer ones as the other. */
 const SHORTEST = 0.01;
 const LONGEST = 1e9;
 const LOWEST = Math.ceil(Math.log(SHORTEST) * BUCKETS_PER_E);
@@ -12,21 +12,24 @@ const BUCKETS = Math.ceil(Math.log(LONGEST) * BUCKETS_PER_E) - LOWEST + 1;
 const SPAN = 30_000;
 
 /**
- * Milliseconds for which an estimate is reused: one over half a minute hardly moves meanwhile, and however
- * many calls ask, adding up the buckets (about a microsecond) takes no share of the processor that matters.
+ * Milliseconds for which an estimate is reused. An estimate over half a minute hardly moves
+ * meanwhile, and with any number of calls the sum of the buckets (about a microsecond) takes no
+ * share of the processor that matters.
  */
 const FRESH = 100;
 
-/** Below this many latencies a percentile says more about chance than about the service. */
+/** Latencies below which a percentile says more about chance than about the service. */
 const MINIMUM = 20;
 
 /**
- * The latencies of the last 30 to 60 seconds, in 10 kB whatever their number. Recording one is O(1); a
- * percentile is at most 2 % off for latencies from 0.01 ms to 11 days, and at most 100 ms old.
+ * The latencies of the last 30 to 60 seconds, in 10 kB whatever their number. Recording one is
+ * O(1); a percentile is at most 2 % off for latencies from 0.01 ms to 11 days, and at most 100 ms
+ * old.
  *
- * Source: Charles Masson, Jee E. Rim and Homin K. Lee, 'DDSketch: A Fast and Fully-Mergeable Quantile Sketch
- * with Relative-Error Guarantees', VLDB 2019: each bucket is wider than the one before by the same factor.
- * Two such sketches take turns, so that what is old is forgotten by clearing one.
+ * Source: Charles Masson, Jee E. Rim and Homin K. Lee, 'DDSketch: A Fast and Fully-Mergeable
+ * Quantile Sketch with Relative-Error Guarantees', VLDB 2019: each bucket is wider than the one
+ * before by the same factor. Two such sketches take turns, so that clearing one forgets the older
+ * generation.
  */
 export class LatencyHistogram {
   #current = new Uint32Array(BUCKETS);
@@ -46,8 +49,8 @@ export class LatencyHistogram {
   }
 
   /**
-   * The milliseconds within which the given share of calls was done; undefined while fewer than 20 are
-   * remembered, or none beyond that share.
+   * Gives the milliseconds within which the given share of calls was done; undefined while fewer
+   * than 20 are remembered, or none beyond that share.
    *
    * @param share above 0 and below 1: 0.95 for the 95th percentile
    */

@@ -1,8 +1,18 @@
-import { anObject, type Check, either, func, having, instanceOf, oneOf } from '../internal/validate.ts';
-import { type CallOptions, contextFor, type Operation } from './context.ts';
+import {
+  anObject,
+  type Check,
+  either,
+  hasMethods,
+  instanceOf,
+  isFunction,
+  oneOf,
+} from '../internal/validate.ts';
+import { type CallOptions, type Operation, toPolicyContext } from './context.ts';
 import { start } from './outcome.ts';
 
-/** Runs an operation so that it survives a kind of failure. Safe to share among concurrent calls. */
+/**
+ * Runs an operation so that it survives a kind of failure. Safe to share among concurrent calls.
+ */
 export interface Policy {
   execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T>;
 }
@@ -23,10 +33,10 @@ class Composed implements Policy {
 }
 
 /**
- * One policy out of several, the outermost first: `compose(fallback, timeout, retry, breaker)` retries
- * inside the timeout, and each retry goes through the breaker.
+ * Makes one policy out of several, the outermost first: `compose(fallback, timeout, retry,
+ * breaker)` retries inside the timeout, and each retry goes through the breaker.
  *
- * @throws TypeError if there is no policy, or one of the arguments is none.
+ * @throws TypeError without a policy, or if an argument is not a policy
  */
 export function compose(...policies: Policy[]): Policy {
   if (policies.length === 0) throw new TypeError('compose() needs at least one policy');
@@ -38,21 +48,23 @@ export function compose(...policies: Policy[]): Policy {
   return policies.reduceRight((inner, outer) => new Composed(outer, inner));
 }
 
-/** Does nothing but to call. */
+/** Calls the operation, and does nothing else. */
 const none: Policy = {
   execute: (operation, options) => {
-    const context = contextFor(operation, options);
+    const context = toPolicyContext(operation, options);
     return context.aborted ? Promise.reject(context.reason) : start(operation, context);
   },
 };
 
-/** As `compose`, of those that there are. */
+/** Composes the policies that are not undefined; there may be none. */
 export function composePresent(...policies: (Policy | undefined)[]): Policy {
   const present = policies.filter((policy) => policy !== undefined);
   return present.length === 0 ? none : compose(...present);
 }
 
-/** Checks an option that is a policy of the type, options for one, or false for none. */
+/**
+ * Makes the check of an option that is a policy of the type, options for one, or false for none.
+ */
 export function policyOption(type: abstract new (...args: never[]) => Policy, expected: string): Check {
   const options: Check = (value, option) => {
     anObject(value, option);
@@ -63,8 +75,8 @@ export function policyOption(type: abstract new (...args: never[]) => Policy, ex
   return either(expectation, instanceOf(type, expected), options, oneOf(false));
 }
 
-/** The policy that an option stands for: an instance as it is, what is made of options, or none for false. */
-export function policyOf<P extends Policy, O>(
+/** Gives the policy of an option: an instance as it is, one made of options, or none for false. */
+export function toPolicy<P extends Policy, O>(
   type: abstract new (...args: never[]) => P,
   option: O,
   make: (options: Exclude<O, P | false>) => P,
@@ -74,16 +86,16 @@ export function policyOf<P extends Policy, O>(
 }
 
 /**
- * A function with the same `this` and arguments whose every call goes through the policy.
+ * Makes a function with the same `this` and arguments whose every call goes through the policy.
  *
- * @throws TypeError if the one is no policy, or the other no function.
+ * @throws TypeError if `policy` is no policy, or `fn` no function
  */
 export function wrap<This, A extends unknown[], T>(
   policy: Policy,
   fn: (this: This, ...args: A) => PromiseLike<T> | T,
 ): (this: This, ...args: A) => Promise<T> {
-  having('execute')(policy, 'the policy of wrap()');
-  func(fn, 'the function of wrap()');
+  hasMethods('execute')(policy, 'the policy of wrap()');
+  isFunction(fn, 'the function of wrap()');
   return function (...args) {
     return policy.execute(() => fn.apply(this, args));
   };

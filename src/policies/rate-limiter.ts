@@ -1,43 +1,44 @@
 import type { LRUCache } from 'lru-cache';
 import { RateLimitedError } from '../errors.ts';
 import { decidedKey } from '../internal/decision.ts';
-import { Emitter } from '../internal/emitter.ts';
 import { growingLru } from '../internal/growing-lru.ts';
 import { type Linked, LinkedList } from '../internal/linked-list.ts';
 import {
   duration,
-  func,
   integer,
+  isFunction,
   MAX_DELAY,
   number,
   requireOption,
   validateOptions,
 } from '../internal/validate.ts';
 import { OnAbort } from './abort.ts';
-import { type CallContext, type CallOptions, type Context, contextFor, type Operation } from './context.ts';
+import type { CallContext, Context, Operation } from './context.ts';
+import { EmittingPolicy } from './emitting-policy.ts';
 import { start } from './outcome.ts';
-import type { Policy } from './policy.ts';
 
 export interface RateLimiterOptions {
-  /** Calls per `interval` in the long run. May be a fraction: 0.1 a second is one in ten seconds. */
+  /**
+   * Calls per `interval` in the long run. May be a fraction: 0.1 a second is one in ten seconds.
+   */
   limit: number;
-  /** Milliseconds that `limit` is for. Default 1,000. */
+  /** Milliseconds in which `limit` calls may begin. Default 1,000. */
   interval?: number;
   /** Calls that may begin at once after a pause. Default `limit`, rounded down, and at least 1. */
   burst?: number;
   /**
-   * Calls that may wait for their turn, first come first served; each key has a queue of its own. Default 0:
-   * none waits.
+   * Calls that may wait for their turn, first come first served; each key has a queue of its own.
+   * Default 0: none waits.
    */
   maxQueue?: number;
   /**
-   * Milliseconds that a call may wait; one whose turn would come later is refused at once. Default: as
-   * long as its deadline allows.
+   * Milliseconds that a call may wait; one whose turn would come later is rejected at once.
+   * Default: as long as its deadline allows.
    */
   queueTimeout?: number;
   /**
-   * Whose rate a call counts against, such as its tenant's. Calls without a key share one rate. Default: all
-   * calls do.
+   * Gives the key whose rate a call counts against, such as its tenant. Calls without a key share
+   * one rate. Default: all calls do.
    */
   key?: (context: CallContext) => string | undefined;
   /** Keys remembered at once, and as many again that calls wait for. Default 10,000. */
@@ -45,34 +46,38 @@ export interface RateLimiterOptions {
 }
 
 export interface RateLimiterEvents {
-  /** A call was refused. */
-  reject: [error: RateLimitedError];
+  /** The limiter rejected a call. */
+  reject: [event: { error: RateLimitedError }];
 }
 
-/** Milliseconds that the clock can tell apart. A turn that is nearer has come, but for errors of rounding. */
+/**
+ * Milliseconds that the clock can tell apart. A turn nearer than that has come, but for rounding.
+ */
 const CLOCK_TICK = 1e-6;
 
 /**
- * Lets no more calls begin than a rate allows: in any window of t milliseconds at most
- * `burst` + t · `limit` / `interval`. What comes too soon is refused with a RateLimitedError that tells when
- * to come back, or waits for its turn in a bounded queue. A caller that cancels while it waits gives up its
- * place, and those behind move up. It uses a timer only while calls wait. Timers are late by a millisecond or
- * so, which only a burst makes up for: with a `burst` of 1 a queue moves a little slower than the rate.
+ * Lets no more calls begin than a rate allows: in any window of t milliseconds at most `burst` + t
+ * · `limit` / `interval`. A call that comes too soon is rejected with a RateLimitedError that tells
+ * when to come back, or waits for its turn in a bounded queue. A caller that cancels while it waits
+ * gives up its place, and the callers behind it move up. The limiter uses a timer only while calls
+ * wait. Timers are late by a millisecond or so, which only a burst makes up for: with a `burst` of
+ * 1 a queue moves a little slower than the rate.
  *
  * A limiter remembers one number, and with `key` one for each key. A key that has been quiet for
- * `burst` · `interval` / `limit` milliseconds is as good as new, so forgetting it changes nothing. When there
- * are more than `maxKeys`, such a key is forgotten first, among the few least recently used. If those all
- * called too lately the least recently used is forgotten nonetheless, and could exceed its rate by a burst:
- * let `maxKeys` be more than the keys that call within that time. A key that calls wait for is not forgotten.
+ * `burst` · `interval` / `limit` milliseconds is as good as new, so forgetting it changes nothing.
+ * When there are more than `maxKeys`, such a key is forgotten first, among the few least recently
+ * used. If all of those called too lately, the least recently used is forgotten nonetheless, and
+ * could exceed its rate by a burst: let `maxKeys` be more than the keys that call within that time.
+ * A key whose calls wait is not forgotten.
  *
- * Source: ATM Forum, 'Traffic Management Specification 4.0', the virtual scheduling form of the Generic Cell
- * Rate Algorithm; Brandur Leach, 'Rate Limiting, Cells, and GCRA'.
+ * Source: ATM Forum, 'Traffic Management Specification 4.0', the virtual scheduling form of the
+ * Generic Cell Rate Algorithm; Brandur Leach, 'Rate Limiting, Cells, and GCRA'.
  *
  * @example
  * const limiter = new RateLimiter({ limit: 100, key: ({ attributes }) => attributes.tenant as string });
  * await limiter.execute(() => search(query), { attributes: { tenant } });
  */
-export class RateLimiter extends Emitter<RateLimiterEvents> implements Policy {
+export class RateLimiter extends EmittingPolicy<RateLimiterEvents> {
   /** Milliseconds from call to call at the limit: GCRA's T. */
   readonly #emissionInterval: number;
   /** Milliseconds by which a call may come before its theoretical arrival: GCRA's τ. */
@@ -93,7 +98,7 @@ export class RateLimiter extends Emitter<RateLimiterEvents> implements Policy {
       burst: integer(1),
       maxQueue: integer(0),
       queueTimeout: duration,
-      key: func,
+      key: isFunction,
       maxKeys: integer(1, 10_000_000),
     });
     requireOption('RateLimiter', options, 'limit');
@@ -118,21 +123,14 @@ export class RateLimiter extends Emitter<RateLimiterEvents> implements Policy {
     return this.#unkeyed.theoreticalArrival <= now && this.#keyed?.isQuiet(now) !== false;
   }
 
-  execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
-    const context = contextFor(operation, options);
-    if (context.aborted) return Promise.reject(context.reason);
-    let bucket: Bucket;
-    try {
-      bucket = this.#bucketOf(decidedKey(this.#key?.(context), "RateLimiter option 'key'"));
-    } catch (error) {
-      return Promise.reject(error);
-    }
+  protected run<T>(operation: Operation<T>, context: Context): Promise<T> {
+    const bucket = this.#getBucket(decidedKey(this.#key?.(context), "RateLimiter option 'key'"));
     return this.#take(bucket) ? start(operation, context) : this.#takeTurn(operation, context, bucket);
   }
 
   /**
-   * Counts a call that is made elsewhere: true if it may begin now. It never waits, and does not overtake
-   * those that do.
+   * Counts a call that is made elsewhere: true if it may begin now. It never waits, and does not
+   * overtake calls that do.
    *
    * @throws TypeError if the key is no string, or if there is more: each call is counted by itself.
    */
@@ -143,7 +141,7 @@ export class RateLimiter extends Emitter<RateLimiterEvents> implements Policy {
       );
     }
     checkKey(key, 'tryAcquire()');
-    return this.#take(this.#bucketOf(key));
+    return this.#take(this.#getBucket(key));
   }
 
   /** Milliseconds until one more call could begin; 0 if it could now. */
@@ -153,7 +151,7 @@ export class RateLimiter extends Emitter<RateLimiterEvents> implements Policy {
     return bucket === undefined ? 0 : this.#wait(bucket, performance.now());
   }
 
-  #bucketOf(key: string | undefined): Bucket {
+  #getBucket(key: string | undefined): Bucket {
     if (key === undefined) return this.#unkeyed;
     this.#keyed ??= new KeyedBuckets(this.#maxKeys);
     return this.#keyed.get(key);
@@ -176,7 +174,7 @@ export class RateLimiter extends Emitter<RateLimiterEvents> implements Policy {
     return wait < CLOCK_TICK ? 0 : wait;
   }
 
-  /** Milliseconds until a call that comes now may begin, after those that wait. */
+  /** Milliseconds until a call that comes now may begin, after the calls that wait. */
   #wait(bucket: Bucket, now: number): number {
     return this.#untilTurn(bucket, now) + bucket.queued * this.#emissionInterval;
   }
@@ -187,7 +185,7 @@ export class RateLimiter extends Emitter<RateLimiterEvents> implements Policy {
     // A deadline that is no number is no time to wait for.
     const inTime = wait <= this.#queueTimeout && now + wait < context.deadline;
     if (!inTime || bucket.queued >= this.#maxQueue || this.#keyed?.keep(bucket) === false) {
-      return Promise.reject(this.#refusal(bucket, now));
+      throw this.#rejection(bucket, now);
     }
     return new Promise((resolve, reject) => {
       const waiter = new Waiter(
@@ -215,8 +213,8 @@ export class RateLimiter extends Emitter<RateLimiterEvents> implements Policy {
   }
 
   /**
-   * Begins the calls whose turn has come. They begin here and not a promise later, so that none is counted
-   * that its caller cancels in between.
+   * Begins the calls whose turn has come. They begin here and not a promise later, so that no call
+   * counts that its caller cancels in between.
    */
   #serve(bucket: Bucket): void {
     for (let waiter = bucket.waiters?.head; waiter !== undefined; waiter = bucket.waiters?.head) {
@@ -230,7 +228,7 @@ export class RateLimiter extends Emitter<RateLimiterEvents> implements Policy {
         this.#count(bucket, now);
         waiter.begin();
       } else {
-        waiter.reject(this.#refusal(bucket, now));
+        waiter.reject(this.#rejection(bucket, now));
       }
     }
     this.#setTimer(bucket);
@@ -246,13 +244,13 @@ export class RateLimiter extends Emitter<RateLimiterEvents> implements Policy {
     bucket.timer = setTimeout(() => this.#serve(bucket), Math.min(Math.ceil(wait), MAX_DELAY));
   }
 
-  #refusal(bucket: Bucket, now: number): RateLimitedError {
+  #rejection(bucket: Bucket, now: number): RateLimitedError {
     const wait = this.#wait(bucket, now);
     const error = new RateLimitedError(
       `rate limited: ${bucket.queued} calls wait, and one more could begin in ${Math.ceil(wait)} ms`,
       wait,
     );
-    this.emit('reject', error);
+    this.emit('reject', { error });
     return error;
   }
 }
@@ -265,10 +263,13 @@ function checkKey(key: unknown, method: string): void {
   }
 }
 
-/** What a limiter remembers of one key. */
+/** The state of one key. */
 class Bucket {
   readonly key: string | undefined;
-  /** When the next call would come if all came as evenly as the limit has it. */
+  /**
+   * theoreticalArrival is when the next call would come if calls came evenly at the limit: GCRA's
+   * TAT.
+   */
   theoreticalArrival = 0;
   waiters: LinkedList<Waiter> | undefined = undefined;
   timer: NodeJS.Timeout | undefined = undefined;
@@ -314,10 +315,10 @@ class Waiter implements Linked<Waiter> {
   }
 }
 
-/** How many of the least recently used keys are looked at for one that can be forgotten without harm. */
+/** The number of least recently used keys that are searched for one to forget without harm. */
 const CANDIDATES = 8;
 
-/** The buckets of the keys: those that calls wait for, and the most recently used of the others. */
+/** The buckets of the keys: all whose calls wait, and the most recently used of the others. */
 class KeyedBuckets {
   readonly #max: number;
   readonly #idle: LRUCache<string, Bucket>;
@@ -340,7 +341,7 @@ class KeyedBuckets {
     return bucket;
   }
 
-  /** Will not forget the bucket until it is released; false if there are too many of that kind. */
+  /** Keeps the bucket until it is released; false if too many are kept. */
   keep(bucket: Bucket): boolean {
     const { key } = bucket;
     if (key === undefined || this.#waitedFor.has(key)) return true;
@@ -356,7 +357,7 @@ class KeyedBuckets {
     this.#add(bucket.key, bucket);
   }
 
-  /** Whether forgetting all of them would change nothing. None is waited for. */
+  /** Whether forgetting all of them would change nothing, where no call waits. */
   isQuiet(now: number): boolean {
     for (const { theoreticalArrival } of this.#idle.values()) if (theoreticalArrival > now) return false;
     return true;

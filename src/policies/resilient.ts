@@ -1,28 +1,36 @@
 import { validateOptions } from '../internal/validate.ts';
-import { breakerOptions, CircuitBreaker, type CircuitBreakerOptions } from './circuit-breaker.ts';
+import { CircuitBreaker } from './circuit-breaker.ts';
+import { type CircuitBreakerOptions, withBreakerDefaults } from './circuit-breaker-options.ts';
 import type { CallOptions, Operation } from './context.ts';
-import { composePresent, type Policy, policyOf, policyOption } from './policy.ts';
+import { composePresent, type Policy, policyOption, toPolicy } from './policy.ts';
 import { probeWait } from './probe-wait.ts';
 import { RateLimiter, type RateLimiterOptions } from './rate-limiter.ts';
 import { Retry, type RetryOptions } from './retry.ts';
 import { RetryBudget } from './retry-budget.ts';
-import { type Timeout, timeoutOf, timeoutOption } from './timeout.ts';
+import { type Timeout, timeoutOption, toTimeout } from './timeout.ts';
 
 /** Each policy: its options, an instance to share, or false for none. */
 export interface ResilientOptions {
-  /** Default: none, since no rate is right for all. */
+  /** Bounds how many calls begin. Default: none, since no rate is right for all. */
   rateLimit?: RateLimiterOptions | RateLimiter | false;
-  /** Milliseconds for all tries together. Default 30,000. */
+  /** Milliseconds for all attempts together. Default 30,000. */
   timeout?: number | Timeout | false;
-  /** Default: 3 tries, exponential backoff from 100 ms to 10 s with full jitter, a RetryBudget. */
+  /**
+   * Default: 3 attempts, exponential backoff from 100 ms to 10 s with full jitter, a RetryBudget.
+   */
   retry?: RetryOptions | Retry | false;
-  /** Default: opens when half of at least 20 tries within 10 s failed, with a probe after 0.5 s, a quarter longer each time, up to 5 s. */
+  /**
+   * Default: opens when half of at least 20 attempts within 10 s failed, with a probe after 0.5 s,
+   * a quarter longer each time, up to 5 s.
+   */
   circuitBreaker?: CircuitBreakerOptions | CircuitBreaker | false;
-  /** Milliseconds for each try. Default 10,000. */
+  /** Milliseconds for each attempt. Default 10,000. */
   attemptTimeout?: number | Timeout | false;
 }
 
-/** What `resilient()` makes: one policy, and those that it consists of, to listen to and to look at. */
+/**
+ * The result of `resilient()`: one policy, and its parts, whose events and state can be observed.
+ */
 export class ResilientPolicy implements Policy {
   readonly rateLimiter: RateLimiter | undefined;
   readonly retry: Retry | undefined;
@@ -39,19 +47,19 @@ export class ResilientPolicy implements Policy {
     });
     const { rateLimit = false, timeout = 30_000, retry = {}, circuitBreaker = {} } = options;
     const { attemptTimeout = 10_000 } = options;
-    this.rateLimiter = policyOf(RateLimiter, rateLimit, (own) => new RateLimiter(own));
-    this.retry = policyOf(Retry, retry, (own) => new Retry({ budget: new RetryBudget(), ...own }));
-    this.circuitBreaker = policyOf(
+    this.rateLimiter = toPolicy(RateLimiter, rateLimit, (own) => new RateLimiter(own));
+    this.retry = toPolicy(Retry, retry, (own) => new Retry({ budget: new RetryBudget(), ...own }));
+    this.circuitBreaker = toPolicy(
       CircuitBreaker,
       circuitBreaker,
-      (own) => new CircuitBreaker(breakerOptions({ resetTimeout: probeWait, failureRatio: 0.5 }, own)),
+      (own) => new CircuitBreaker(withBreakerDefaults({ resetTimeout: probeWait, failureRatio: 0.5 }, own)),
     );
     this.#policy = composePresent(
       this.rateLimiter,
-      timeoutOf(timeout),
+      toTimeout(timeout),
       this.retry,
       this.circuitBreaker,
-      timeoutOf(attemptTimeout),
+      toTimeout(attemptTimeout),
     );
   }
 
@@ -61,8 +69,10 @@ export class ResilientPolicy implements Policy {
 }
 
 /**
- * The policies that most calls need, in the order in which they belong together: rate limit ▸ total timeout ▸
- * retry ▸ circuit breaker ▸ attempt timeout. Make one for each thing that is called, since its breaker judges that.
+ * Composes the policies that most calls need, in the order in which they belong together: rate
+ * limit ▸ total timeout ▸ retry ▸ circuit breaker ▸ attempt timeout. Make one for each callee,
+ * since the breaker judges that.
+ *
  * Source: Microsoft.Extensions.Http.Resilience, the standard resilience handler.
  *
  * @example

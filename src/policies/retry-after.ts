@@ -4,19 +4,22 @@ import type { Outcome } from './outcome.ts';
 const NAME = 'retry-after';
 
 /**
- * Milliseconds from now that a Retry-After header asks for: a number of seconds or an HTTP date (RFC 9110,
- * section 10.2.3). Undefined if it is neither.
+ * Gives the milliseconds from now for which a Retry-After header asks: a number of seconds or an
+ * HTTP date (RFC 9110, section 10.2.3). Undefined if it is neither.
  */
 export function parseRetryAfter(header: unknown): number | undefined {
   if (typeof header !== 'string') return undefined;
   const value = header.trim();
   if (/^\d+$/.test(value)) return Number(value) * 1000;
-  const date = /^[A-Za-z]{3,9},? /.test(value) ? Date.parse(inUtc(value)) : Number.NaN;
+  const date = /^[A-Za-z]{3,9},? /.test(value) ? Date.parse(toUtc(value)) : Number.NaN;
   return Number.isNaN(date) ? undefined : Math.max(0, date - Date.now());
 }
 
-/** RFC 9110, section 5.6.7: all dates are in UTC, and the form of asctime does not say so. */
-function inUtc(date: string): string {
+/**
+ * Adds the time zone: all dates are in UTC (RFC 9110, section 5.6.7), and asctime's form does not
+ * say so.
+ */
+function toUtc(date: string): string {
   return /\d$/.test(date) && !/[+-]\d\d:?\d\d$/.test(date) ? `${date} GMT` : date;
 }
 
@@ -25,8 +28,8 @@ function headersOf(holder: unknown): unknown {
 }
 
 /**
- * What the called side asked for, in milliseconds: the `retryAfter` of a HoldfastError, or the Retry-After
- * header of a returned response, or of an error that has `headers` or a `response`.
+ * Gives the milliseconds for which the callee asked: the `retryAfter` of a HoldfastError, or the
+ * Retry-After header of a returned response, or of an error that has `headers` or a `response`.
  */
 export function retryAfterOf(outcome: Outcome<unknown>): number | undefined {
   const holder = outcome.ok ? outcome.value : outcome.error;
@@ -37,7 +40,7 @@ export function retryAfterOf(outcome: Outcome<unknown>): number | undefined {
   return parseRetryAfter(headerIn(headers));
 }
 
-/** The value of a Headers object, a Map or a plain object, in whatever case the name is written. */
+/** Gives the value in a Headers object, a Map or a plain object, with the name in any case. */
 function headerIn(headers: object): unknown {
   const { get } = headers as { get?: unknown };
   const found =

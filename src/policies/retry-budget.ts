@@ -1,32 +1,38 @@
 import { number, validateOptions } from '../internal/validate.ts';
 
 export interface RetryBudgetOptions {
-  /** Retries earned by each first attempt: 0.2 lets retries add a fifth to the load. Default 0.2. */
+  /**
+   * Retries earned by each first attempt: 0.2 lets retries add a fifth to the load. Default 0.2.
+   */
   ratio?: number;
-  /** Retries that can be made before any is earned, and that can be saved up however little traffic there is. Default 10. */
+  /**
+   * Retries that can be made before any is earned, and saved up even with little traffic. Default
+   * 10.
+   */
   initial?: number;
   /**
-   * Retries a second that are granted whatever the traffic. Each process grants them by itself: with 100 processes of
-   * 10 calls a second, a floor of 10 lets retries double the load. Default 0.
+   * Retries a second that are granted at any traffic. Each process grants them by itself: with 100
+   * processes of 10 calls a second, a floor of 10 lets retries double the load. Default 0.
    */
   minPerSecond?: number;
 }
 
-/** Milliseconds of traffic whose earnings can be saved up, and of the floor. */
+/** Milliseconds of traffic, and of the floor, whose earnings can be saved up. */
 const MEMORY = 10_000;
 
 /**
- * Spends a token for each retry and earns a fraction of one for each first attempt, so that retries stay a
- * bounded share of traffic whatever fails downstream, in one large process or in a hundred small ones. Share one among
+ * Spends a token for each retry and earns a fraction of one for each first attempt, so that retries
+ * stay a bounded share of traffic, in one large process or in a hundred small ones. Share one among
  * policies or clients to bound them together.
  *
- * It begins with `initial` tokens. What is earned is kept until it is spent, up to what the traffic of about 10 seconds
- * earns, or `initial` if that is more: a process with one call a minute can retry it, too.
+ * It begins with `initial` tokens. Earned tokens are kept until they are spent, up to the earnings
+ * of about 10 seconds of traffic, or `initial` if that is more: a process with one call a minute
+ * can retry it, too.
  *
- * Sources: Finagle, `com.twitter.finagle.service.RetryBudget`, for the ratio, the floor and 10 seconds of memory; Marc
- * Brooker, 'Fixing retries with token buckets and circuit breakers' (2022), and gRFC A6 for a bucket that is filled by
- * calls alone. Theirs begin full, with 5 to 500 tokens, and hold as many however much traffic there is; A6 counts
- * failures, not retries.
+ * Sources: Finagle, `com.twitter.finagle.service.RetryBudget`, for the ratio, the floor and 10
+ * seconds of memory; Marc Brooker, 'Fixing retries with token buckets and circuit breakers' (2022),
+ * and gRFC A6 for a bucket that is filled by calls alone. Theirs begin full, with 5 to 500 tokens,
+ * and hold as many at any traffic; A6 counts failures, not retries.
  */
 export class RetryBudget {
   readonly #ratio: number;
@@ -34,7 +40,7 @@ export class RetryBudget {
   readonly #perMillisecond: number;
   readonly #fullReserve: number;
   #earned: number;
-  /** What the traffic of late earned, spent or not. */
+  /** #earnings is how much the traffic of late earned, spent or not. */
   #earnings = 0;
   #reserve: number;
   #updatedAt = performance.now();
@@ -70,7 +76,7 @@ export class RetryBudget {
   /**
    * Pays for a retry: true if it may be made.
    *
-   * @param tokens that it costs; all that the budget can hold, if that is less. Default 1.
+   * @param tokens the price; all tokens that the budget can hold, if those are fewer. Default 1.
    */
   withdraw(tokens = 1): boolean {
     this.#update();

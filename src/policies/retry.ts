@@ -1,52 +1,49 @@
 import pRetry from 'p-retry';
 import { HoldfastError, RetryBudgetExhausted, TimeoutError } from '../errors.ts';
 import { decided, isThenable } from '../internal/decision.ts';
-import { Emitter } from '../internal/emitter.ts';
-import { duration, either, func, having, integer, validateOptions } from '../internal/validate.ts';
-import { OnAbort } from './abort.ts';
-import { type Backoff, exponentialBackoff, waitOf } from './backoff.ts';
-import {
-  type Attributes,
-  type CallContext,
-  type CallOptions,
-  type Context,
-  contextFor,
-  type Operation,
-  unlessAborted,
-} from './context.ts';
-import {
-  areRetriesSpent,
-  isRefusal,
-  markRetriesSpent,
-  type Outcome,
-  retriesSpentSoFar,
-  settle,
-  start,
-  unwrap,
-} from './outcome.ts';
-import type { Policy } from './policy.ts';
+import { duration, either, hasMethods, integer, isFunction, validateOptions } from '../internal/validate.ts';
+import { pause, unlessAborted } from './abort.ts';
+import { type Backoff, computeWait, exponentialBackoff } from './backoff.ts';
+import type { Attributes, CallContext, Context, Operation } from './context.ts';
+import { EmittingPolicy } from './emitting-policy.ts';
+import { isRejection, type Outcome, settle, start, unwrap } from './outcome.ts';
 import { retryAfterOf } from './retry-after.ts';
 import type { RetryBudget } from './retry-budget.ts';
+import { spentRetries } from './spent-retries.ts';
 
 export interface RetryOptions {
-  /** Attempts in all, the first one included; or a function that tells them for a call, asked anew after each. Default 3. */
+  /**
+   * Attempts in all, the first one included; or a function that gives them for a call, called after
+   * each attempt. Default 3.
+   */
   maxAttempts?: number | ((context: CallContext) => number);
-  /** How long to wait before each retry. Default: exponential from 100 ms to 10 s with full jitter. */
+  /**
+   * How long to wait before each retry. Default: exponential from 100 ms to 10 s with full jitter.
+   */
   backoff?: Backoff;
   /**
-   * Which outcomes are retried; a promise is waited for. Default: every failure except those with which Holdfast rejected
-   * the call itself.
+   * Which outcomes are retried; a promise is awaited. Default: every failure except those with
+   * which Holdfast rejected the call itself.
    */
   shouldRetry?: (outcome: Outcome<unknown>, context: CallContext) => boolean | PromiseLike<boolean>;
-  /** What retries are paid from. Default: none, so that only `maxAttempts` bounds them. */
+  /** Pays for retries. Default: none, so that only `maxAttempts` bounds them. */
   budget?: RetryBudget;
-  /** Milliseconds since the first try began after which no retry begins. Default: no such bound. */
+  /**
+   * Milliseconds from the start of the first attempt after which no retry begins. Default: no such
+   * bound.
+   */
   maxElapsed?: number;
-  /** The longest Retry-After, in milliseconds, that is waited for; a longer one ends the retrying. Default 60,000. */
+  /**
+   * The longest Retry-After, in milliseconds, that is obeyed; a longer one ends the retrying.
+   * Default 60,000.
+   */
   maxRetryAfter?: number;
 }
 
-/** Why no further try was made. `spent`: a Retry further in, or at the called side, has tried again in vain. */
+/**
+ * Why no further attempt was made. `spent`: a Retry further in, or at the callee, has retried
+ * without success already.
+ */
 export type GiveUpReason =
   | 'attempts'
   | 'outcome'
@@ -58,9 +55,9 @@ export type GiveUpReason =
   | 'cancelled';
 
 export interface RetryEvents {
-  /** A try failed and another will be made. */
+  /** An attempt failed, and another will be made after `delay` milliseconds. */
   retry: [event: { attempt: number; delay: number; outcome: Outcome<unknown>; attributes: Attributes }];
-  /** A try failed and was the last; `attempts` were made. */
+  /** An attempt failed and was the last; `attempts` were made. */
   'give-up': [
     event: { attempts: number; reason: GiveUpReason; outcome: Outcome<unknown>; attributes: Attributes },
   ];
@@ -69,56 +66,84 @@ export interface RetryEvents {
 }
 
 export const RETRY_CHECKS = {
-  maxAttempts: either('a whole number of at least 1, or a function', integer(1, Infinity), func),
-  backoff: func,
-  shouldRetry: func,
-  budget: having('deposit', 'withdraw'),
+  maxAttempts: either('a whole number of at least 1, or a function', integer(1, Infinity), isFunction),
+  backoff: isFunction,
+  shouldRetry: isFunction,
+  budget: hasMethods('deposit', 'withdraw'),
   maxElapsed: duration,
   maxRetryAfter: duration,
 };
 
-/** What is known of the place where the next attempt will be made, if it is another one. */
-export interface RetryElsewhere {
-  /** Whether the wait that the called side asked for holds there, too. */
+/** Tells a Retry about the next attempt, for a caller that can make it at another instance. */
+export interface RetryTarget {
+  /** Whether the next attempt must wait for as long as the response to the last one asked for. */
   obeysRetryAfter(context: CallContext): boolean;
-  /** Tokens of the budget that the retry costs, of so many that it would cost here. */
+  /** Gives the tokens that the retry costs, where it costs `usual` at the same instance. */
   priceOf(context: CallContext, usual: number): number;
 }
 
-const NOWHERE: RetryElsewhere = { obeysRetryAfter: () => true, priceOf: (_context, usual) => usual };
+const SAME_TARGET: RetryTarget = { obeysRetryAfter: () => true, priceOf: (_context, usual) => usual };
 
 /**
- * Tokens of the budget that a retry costs after an attempt that timed out. What was called may still work on that attempt,
- * so that each retry adds to its load, and where it has too much it never catches up: a hundred processes that make ten
- * such retries each hold a server down. What fails at once can be retried at one token.
+ * Tokens of the budget that a retry costs after an attempt that timed out. The callee may still
+ * work on that attempt, so that each retry adds to its load, and where it has too much it never
+ * catches up: a hundred processes that make ten such retries each hold a server down. A call that
+ * fails at once can be retried at one token.
  *
  * Source: the retry quota of the AWS SDKs, which charge more for a timeout too.
  */
-const TIMED_OUT = 10;
+const PRICE_OF_TIMEOUT = 10;
 
-/** What p-retry is told of every outcome; it never leaves this file. */
-const UNSATISFIED = new Error('unsatisfied');
+/** Ends each attempt for p-retry, whatever its outcome. It never leaves this file. */
+const ATTEMPT_OVER = new Error('attempt over');
 
 /**
- * Tries again what failed, as far as attempts, budget and deadline go. The last outcome reaches the caller
- * as it is: the same error, the same value. Once attempts or budget are used up it is marked (`areRetriesSpent`),
- * and a Retry further out does not try it again, so that layers do not multiply their tries.
- *
- * A Retry-After that the called side sent (a HoldfastError's `retryAfter`, or the header of a response) is
- * waited for when it is longer than the backoff. A wait that would end past the deadline is not begun.
- * A caller that cancels during a wait is released at once with its signal's reason.
+ * A decision about what follows an attempt: a wait and then a retry, or the end of the call and
+ * why.
  */
-export class Retry extends Emitter<RetryEvents> implements Policy {
+type Decision =
+  | { readonly kind: 'retry'; readonly wait: number }
+  | { readonly kind: 'stop'; readonly reason: 'success' | GiveUpReason };
+
+const SUCCESS: Decision = { kind: 'stop', reason: 'success' };
+
+/** A call under way, as its latest attempt left it. */
+interface RetriedCall<T> {
+  readonly operation: Operation<T>;
+  readonly first: Context;
+  /** latestStart is when the last retry may begin, on the clock of `performance.now()`. */
+  readonly latestStart: number;
+  /** context is that of the latest attempt. */
+  context: Context;
+  /** attempts counts the ones that were made. */
+  attempts: number;
+  /** wait is how long the latest attempt was waited for, in milliseconds. */
+  wait: number;
+  /** since is the latest mark of spent retries from before the latest attempt. */
+  since: number;
+}
+
+/**
+ * Retries failed calls, as far as attempts, budget and deadline allow. The last outcome reaches the
+ * caller as it is: the same error, the same value. Once attempts or budget are spent it is marked
+ * (`areRetriesSpent`), and a Retry further out does not retry it, so that layers do not multiply
+ * their attempts.
+ *
+ * A Retry-After that the callee sent (a HoldfastError's `retryAfter`, or the header of a response)
+ * is obeyed when it is longer than the backoff. A wait that would end past the deadline is not
+ * begun. A caller that cancels during a wait is released at once with its signal's reason.
+ */
+export class Retry extends EmittingPolicy<RetryEvents> {
   readonly #maxAttempts: number | ((context: CallContext) => number);
   readonly #backoff: Backoff;
   readonly #shouldRetry: RetryOptions['shouldRetry'];
   readonly #budget: RetryBudget | undefined;
   readonly #maxElapsed: number;
   readonly #maxRetryAfter: number;
-  readonly #elsewhere: RetryElsewhere;
+  readonly #target: RetryTarget;
 
-  /** @param elsewhere for who can make the next attempt somewhere else. */
-  constructor(options: RetryOptions = {}, elsewhere: RetryElsewhere = NOWHERE) {
+  /** @param target for a caller that can make the next attempt at another instance; internal. */
+  constructor(options: RetryOptions = {}, target: RetryTarget = SAME_TARGET) {
     super('retry');
     validateOptions('Retry', options, RETRY_CHECKS);
     this.#maxAttempts = options.maxAttempts ?? 3;
@@ -127,122 +152,108 @@ export class Retry extends Emitter<RetryEvents> implements Policy {
     this.#budget = options.budget;
     this.#maxElapsed = options.maxElapsed ?? Infinity;
     this.#maxRetryAfter = options.maxRetryAfter ?? 60_000;
-    this.#elsewhere = elsewhere;
+    this.#target = target;
   }
 
-  execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
-    const context = contextFor(operation, options);
-    if (context.aborted) return Promise.reject(context.reason);
-    try {
-      decided(this.#budget?.deposit(), "Retry option 'budget': deposit()");
-    } catch (error) {
-      return Promise.reject(error);
-    }
-    const latest = this.#maxElapsed === Infinity ? Infinity : performance.now() + this.#maxElapsed;
-    const since = retriesSpentSoFar();
+  protected run<T>(operation: Operation<T>, context: Context): Promise<T> {
+    decided(this.#budget?.deposit(), "Retry option 'budget': deposit()");
+    const latestStart = this.#maxElapsed === Infinity ? Infinity : performance.now() + this.#maxElapsed;
+    const call: RetriedCall<T> = {
+      operation,
+      first: context,
+      latestStart,
+      context,
+      attempts: 1,
+      wait: 0,
+      since: spentRetries.latest,
+    };
     return start(operation, context).then(
-      this.#shouldRetry && ((value) => this.#goOn(operation, context, { ok: true, value }, latest, since)),
-      (error) => this.#goOn(operation, context, { ok: false, error }, latest, since),
+      this.#shouldRetry && ((value) => this.#afterFirst({ ok: true, value }, call)),
+      (error) => this.#afterFirst({ ok: false, error }, call),
     );
   }
 
-  #goOn<T>(
-    operation: Operation<T>,
-    context: Context,
-    first: Outcome<T>,
-    latest: number,
-    since: number,
-  ): T | Promise<T> {
-    const wanted = this.#wants(first, context);
-    if (isThenable(wanted)) {
-      return unlessAborted(wanted, context).then((known) =>
-        this.#follow(known, operation, context, first, latest, since),
-      );
-    }
-    return this.#follow(wanted, operation, context, first, latest, since);
+  /**
+   * Decides without a promise where that can be, for the calls that end with their first attempt.
+   */
+  #afterFirst<T>(outcome: Outcome<T>, call: RetriedCall<T>): T | Promise<T> {
+    const decision = this.#decide(outcome, call);
+    return isThenable(decision)
+      ? decision.then((decision) => this.#follow(decision, outcome, call))
+      : this.#follow(decision, outcome, call);
   }
 
-  #follow<T>(
-    wanted: boolean,
-    operation: Operation<T>,
-    context: Context,
-    first: Outcome<T>,
-    latest: number,
-    since: number,
-  ): T | Promise<T> {
-    if (wanted) return this.#tryAgain(operation, context, first, latest, since);
-    this.#end(1, first, context);
-    return unwrap(first);
+  #follow<T>(decision: Decision, outcome: Outcome<T>, call: RetriedCall<T>): T | Promise<T> {
+    if (decision.kind === 'retry') return this.#retry(decision, outcome, call);
+    this.#end(decision.reason, outcome, call);
+    return unwrap(outcome);
   }
 
-  #wants(outcome: Outcome<unknown>, context: Context): boolean | PromiseLike<boolean> {
-    if (context.aborted) return false;
-    return this.#shouldRetry === undefined
-      ? !outcome.ok && !isRefusal(outcome.error)
-      : this.#shouldRetry(outcome, context);
-  }
-
-  /** The outcome stands as it is: nothing is tried again. */
-  #end(attempts: number, outcome: Outcome<unknown>, context: Context): void {
-    if (!outcome.ok) this.#giveUp(context.aborted ? 'cancelled' : 'outcome', attempts, outcome, context);
-    else if (attempts > 1) this.emit('recover', { attempts, attributes: context.attributes });
-  }
-
-  async #tryAgain<T>(
-    operation: Operation<T>,
-    context: Context,
-    first: Outcome<T>,
-    latest: number,
-    began: number,
-  ): Promise<T> {
-    let outcome = first;
-    let current = context;
-    let attempts = 1;
-    let wait = 0;
-    let since = began;
+  /** Makes the further attempts; p-retry runs the loop. */
+  async #retry<T>(first: Decision, firstOutcome: Outcome<T>, call: RetriedCall<T>): Promise<T> {
+    let outcome = firstOutcome;
 
     const attempt = async (number: number) => {
       if (number > 1) {
-        attempts = number;
-        since = retriesSpentSoFar();
-        current = context.at(number);
-        outcome = await settle(operation, current);
+        call.attempts = number;
+        call.since = spentRetries.latest;
+        call.context = call.first.at(number);
+        outcome = await settle(call.operation, call.context);
       }
-      throw UNSATISFIED;
+      throw ATTEMPT_OVER;
     };
 
-    const stop = (reason: GiveUpReason) => {
-      this.#giveUp(reason, attempts, outcome, context);
-      return UNSATISFIED;
-    };
-
-    // Judged here and not in the attempt, since p-retry would try again after a predicate that throws there.
-    const beforeNext = async () => {
-      if (attempts > 1) {
-        const wanted = this.#wants(outcome, current);
-        const known = isThenable(wanted) ? await unlessAborted(wanted, current) : wanted;
-        if (!known) {
-          this.#end(attempts, outcome, context);
-          throw UNSATISFIED;
-        }
+    // Decides here and not in the attempt, since p-retry would retry a predicate that throws there.
+    const onFailedAttempt = async () => {
+      const decision = call.attempts === 1 ? first : await this.#decide(outcome, call);
+      if (decision.kind === 'stop') {
+        this.#end(decision.reason, outcome, call);
+        throw ATTEMPT_OVER;
       }
-      if (areRetriesSpent(outcome.ok ? outcome.value : outcome.error, since)) throw stop('spent');
-      if (attempts >= this.#attemptsOf(context)) throw stop('attempts');
-      const askedFor = this.#elsewhere.obeysRetryAfter(context) ? (retryAfterOf(outcome) ?? 0) : 0;
-      wait = Math.max(waitOf(this.#backoff, "Retry option 'backoff'", attempts, wait, outcome), askedFor);
-      const reason = this.#reasonToStop(askedFor, wait, context, latest, priceOf(outcome));
-      if (reason !== undefined) throw stop(reason);
-      this.emit('retry', { attempt: attempts + 1, delay: wait, outcome, attributes: context.attributes });
-      context.throwIfAborted();
-      if (wait > 0) await pause(wait, context);
+      const { attributes } = call.first;
+      call.wait = decision.wait;
+      this.emit('retry', { attempt: call.attempts + 1, delay: call.wait, outcome, attributes });
+      call.first.throwIfAborted();
+      if (call.wait > 0) await pause(call.wait, call.first);
     };
 
     try {
-      await pRetry(attempt, { retries: Infinity, minTimeout: 0, onFailedAttempt: beforeNext });
+      await pRetry(attempt, { retries: Infinity, minTimeout: 0, onFailedAttempt });
     } catch (error) {
-      if (error !== UNSATISFIED) throw error;
+      if (error !== ATTEMPT_OVER) throw error;
     }
     return unwrap(outcome);
+  }
+
+  #decide(outcome: Outcome<unknown>, call: RetriedCall<unknown>): Decision | Promise<Decision> {
+    const wanted = this.#isWanted(outcome, call.context);
+    return isThenable(wanted)
+      ? unlessAborted(wanted, call.context).then((wanted) => this.#decideAs(wanted, outcome, call))
+      : this.#decideAs(wanted, outcome, call);
+  }
+
+  #isWanted(outcome: Outcome<unknown>, context: Context): boolean | PromiseLike<boolean> {
+    if (context.aborted || context.call.retryable === false) return false;
+    return this.#shouldRetry === undefined
+      ? !outcome.ok && !isRejection(outcome.error)
+      : this.#shouldRetry(outcome, context);
+  }
+
+  #decideAs(wanted: boolean, outcome: Outcome<unknown>, call: RetriedCall<unknown>): Decision {
+    const { first, attempts } = call;
+    if (!wanted && outcome.ok) return SUCCESS;
+    if (!wanted) return stop(first.aborted ? 'cancelled' : 'outcome');
+    if (spentRetries.has(outcome.ok ? outcome.value : outcome.error, call.since)) return stop('spent');
+    if (attempts >= this.#attemptsOf(first)) return stop('attempts');
+    const askedFor = this.#target.obeysRetryAfter(first) ? (retryAfterOf(outcome) ?? 0) : 0;
+    const backoff = computeWait(this.#backoff, "Retry option 'backoff'", attempts, call.wait, outcome);
+    const wait = Math.max(backoff, askedFor);
+    const next = performance.now() + wait;
+    if (askedFor > this.#maxRetryAfter) return stop('retry-after');
+    if (next >= first.deadline) return stop('deadline');
+    if (next > call.latestStart) return stop('elapsed');
+    if (!this.#withdraw(outcome, first)) return stop('budget');
+    return { kind: 'retry', wait };
   }
 
   #attemptsOf(context: Context): number {
@@ -252,51 +263,42 @@ export class Retry extends Emitter<RetryEvents> implements Policy {
     return given;
   }
 
-  #reasonToStop(
-    askedFor: number,
-    wait: number,
-    context: Context,
-    latest: number,
-    price: number,
-  ): GiveUpReason | undefined {
-    if (askedFor > this.#maxRetryAfter) return 'retry-after';
-    const next = performance.now() + wait;
-    if (next >= context.deadline) return 'deadline';
-    if (next > latest) return 'elapsed';
-    if (this.#budget === undefined) return undefined;
-    const tokens = this.#elsewhere.priceOf(context, price);
-    const paid = tokens === 0 || decided(this.#budget.withdraw(tokens), "Retry option 'budget': withdraw()");
-    return paid ? undefined : 'budget';
+  /** Pays for a retry; false if the budget has too few tokens. */
+  #withdraw(outcome: Outcome<unknown>, context: Context): boolean {
+    if (this.#budget === undefined) return true;
+    const tokens = this.#target.priceOf(context, priceOf(outcome));
+    return tokens === 0 || decided(this.#budget.withdraw(tokens), "Retry option 'budget': withdraw()");
   }
 
-  #giveUp(reason: GiveUpReason, attempts: number, outcome: Outcome<unknown>, context: Context): void {
-    if (reason === 'budget' && !outcome.ok) {
-      const { error } = outcome;
-      if (error instanceof HoldfastError && error.cause === undefined)
-        error.cause = new RetryBudgetExhausted();
+  #end(reason: 'success' | GiveUpReason, outcome: Outcome<unknown>, call: RetriedCall<unknown>): void {
+    const { attempts } = call;
+    const { attributes } = call.first;
+    if (reason === 'success') {
+      if (attempts > 1) this.emit('recover', { attempts, attributes });
+      return;
     }
-    if (reason === 'budget' || (reason === 'attempts' && attempts > 1)) markRetriesSpent(outcome);
-    this.emit('give-up', { attempts, reason, outcome, attributes: context.attributes });
+    if (reason === 'budget') explainByBudget(outcome);
+    if (reason === 'budget' || (reason === 'attempts' && attempts > 1))
+      spentRetries.mark(outcome.ok ? outcome.value : outcome.error);
+    this.emit('give-up', { attempts, reason, outcome, attributes });
   }
 }
 
-/** Waits; rejects at once with the reason if the call is aborted meanwhile. */
-function pause(wait: number, context: Context): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const onAbort = new OnAbort((reason) => {
-      clearTimeout(timer);
-      reject(reason);
-    });
-    const timer = setTimeout(() => {
-      context.unlisten(onAbort);
-      resolve();
-    }, wait);
-    context.listen(onAbort);
-  });
+function stop(reason: GiveUpReason): Decision {
+  return { kind: 'stop', reason };
 }
 
-/** Tokens that the retry of an attempt that ended like this costs. A timeout that this process itself caused is no sign of load. */
+function explainByBudget(outcome: Outcome<unknown>): void {
+  if (outcome.ok) return;
+  const { error } = outcome;
+  if (error instanceof HoldfastError && error.cause === undefined) error.cause = new RetryBudgetExhausted();
+}
+
+/**
+ * Gives the tokens that the retry of an attempt costs. A timeout that this process itself caused is
+ * no sign of load.
+ */
 function priceOf(outcome: Outcome<unknown>): number {
   if (outcome.ok || !(outcome.error instanceof TimeoutError)) return 1;
-  return outcome.error.stalled > 0 ? 1 : TIMED_OUT;
+  return outcome.error.stalled > 0 ? 1 : PRICE_OF_TIMEOUT;
 }

@@ -13,11 +13,13 @@ export interface RollingWindow {
   readonly failures: number;
   readonly slow: number;
   record(failed: boolean, slow: boolean): void;
-  /** Drops what is too old. `record` does so too; before reading after a silence it must be asked for. */
+  /** Drops calls that are too old. `record` does so too; a reader must call it after a silence. */
   forget(): void;
-  /** The calls that it holds, the oldest first, for `restore` of a window in another process. */
+  /**
+   * Gives the calls that it holds, the oldest first, for `restore` of a window in another process.
+   */
   save(): WindowCounts[];
-  /** Takes in what another window held, while this one is new. */
+  /** Takes in the calls of another window, while this one is new. */
   restore(counts: readonly WindowCounts[]): void;
 }
 
@@ -26,17 +28,22 @@ export interface WindowOptions {
   readonly minimumCalls?: number | undefined;
 }
 
-/** Milliseconds of a window, and calls that it must hold to be judged by, unless it is said otherwise. */
+/**
+ * Default milliseconds of a window, and default number of calls that it must hold before a ratio
+ * counts.
+ */
 const WINDOW = 10_000;
 export const MINIMUM_CALLS = 20;
 
-/** Whether the window follows the rate of the calls: where neither its length nor its calls are given. */
+/**
+ * Whether the window follows the rate of the calls: if neither its length nor its calls are given.
+ */
 export function followsRate({ window, minimumCalls }: WindowOptions): boolean {
   return window === undefined && minimumCalls === undefined;
 }
 
-/** The window that such options stand for. */
-export function rollingWindow(options: WindowOptions): RollingWindow {
+/** Makes the window of the options. */
+export function createRollingWindow(options: WindowOptions): RollingWindow {
   const { window = WINDOW } = options;
   if (typeof window === 'object') return new CountWindow(window.calls);
   return new TimeWindow(window, followsRate(options) ? MINIMUM_CALLS : 0);
@@ -71,7 +78,7 @@ export class CountWindow implements RollingWindow {
     this.#oldest = (this.#oldest + 1) % this.#marks.length;
   }
 
-  /** Calls grow old by those after them alone. */
+  /** Calls grow old only by the calls after them. */
   forget(): void {}
 
   save(): WindowCounts[] {
@@ -80,8 +87,8 @@ export class CountWindow implements RollingWindow {
   }
 
   /**
-   * In what order the calls ended is not known: failed and slow ones are spread evenly among them. No more calls are
-   * replayed than the window holds, since those before would be forgotten again.
+   * The order in which the calls ended is not known: failed and slow ones are spread evenly. No more
+   * calls are replayed than the window holds, since earlier ones would be forgotten again.
    */
   restore(counts: readonly WindowCounts[]): void {
     let after = counts.reduce((sum, { calls }) => sum + calls, 0);
@@ -95,18 +102,20 @@ export class CountWindow implements RollingWindow {
   }
 }
 
-/** Whether the call with this index is one of the `marked` when they are spread evenly over `calls`. */
+/**
+ * Whether the call with this index is one of the `marked` when they are spread evenly over `calls`.
+ */
 function isSpreadTo(call: number, marked: number, calls: number): boolean {
   return Math.floor(((call + 1) * marked) / calls) > Math.floor((call * marked) / calls);
 }
 
 const SLICES = 10;
 
-/** How long a window holds on to calls for their number, in milliseconds. */
+/** Milliseconds for which a window keeps calls for their number. */
 const MAX_AGE = 300_000;
 
 interface Slice {
-  /** In slices since the clock's zero. */
+  /** time counts slices since the zero of the clock. */
   readonly time: number;
   calls: number;
   failures: number;
@@ -114,12 +123,13 @@ interface Slice {
 }
 
 /**
- * The calls of the last `duration` milliseconds, in slices of a tenth of that: memory stays the same however many there are.
- * With `atLeast` it is as many of the last calls if those are more, unless they are older than five minutes: a window
- * that follows the rate, since where calls are few ten seconds hold too few of them to judge by.
+ * The calls of the last `duration` milliseconds, in slices of a tenth of that, so that memory does
+ * not grow with their number. With `atLeast` the window holds as many of the last calls if those
+ * are more, unless they are older than five minutes: it follows the rate, since where calls are few
+ * ten seconds hold too few of them to judge by.
  */
 export class TimeWindow implements RollingWindow {
-  /** Calls that are kept however old they are, up to five minutes. */
+  /** atLeast is the number of calls that are kept even if they are old, up to five minutes. */
   atLeast: number;
   readonly #sliceLength: number;
   readonly #maxAge: number;
@@ -137,7 +147,7 @@ export class TimeWindow implements RollingWindow {
 
   record(failed: boolean, slow: boolean): void {
     const now = this.#now();
-    const slice = this.#sliceAt(now);
+    const slice = this.#getSlice(now);
     slice.calls++;
     this.calls++;
     if (failed) {
@@ -183,7 +193,7 @@ export class TimeWindow implements RollingWindow {
     }));
   }
 
-  /** The wall clock may have jumped since then: what lies in the future ended now. */
+  /** The wall clock may have jumped since then: calls of the future count as ended now. */
   restore(counts: readonly WindowCounts[]): void {
     const now = this.#now();
     const time = Date.now();
@@ -193,7 +203,7 @@ export class TimeWindow implements RollingWindow {
     }));
     for (const { calls, failures, slow, age } of aged.sort((one, other) => other.age - one.age)) {
       if (calls === 0 || age >= this.#maxAge) continue;
-      const slice = this.#sliceAt(now - age);
+      const slice = this.#getSlice(now - age);
       slice.calls += calls;
       slice.failures += failures;
       slice.slow += slow;
@@ -204,8 +214,8 @@ export class TimeWindow implements RollingWindow {
     this.#forgetBy(now);
   }
 
-  /** The slice of that time, or the newest if the clock has gone back. */
-  #sliceAt(time: number): Slice {
+  /** Gives the slice of a time, or the newest if the clock has gone back. */
+  #getSlice(time: number): Slice {
     const newest = this.#slices.at(-1);
     if (newest !== undefined && newest.time >= time) return newest;
     const slice = { time, calls: 0, failures: 0, slow: 0 };

@@ -1,5 +1,5 @@
 import { DeadlineExceededError, TimeoutError } from '../errors.ts';
-import { Emitter } from '../internal/emitter.ts';
+import { DueQueue, type Queued } from '../internal/due-queue.ts';
 import { StallAwareTimer } from '../internal/event-loop-stall.ts';
 import { keepOptimized } from '../internal/keep-optimized.ts';
 import {
@@ -13,23 +13,15 @@ import {
   validateOptions,
 } from '../internal/validate.ts';
 import { type AbortOwner, AbortScope } from './abort.ts';
-import {
-  type Attributes,
-  type CallOptions,
-  Context,
-  contextFor,
-  contextOf,
-  type Operation,
-} from './context.ts';
-import { type Expiring, ExpiryQueue } from './expiry-queue.ts';
+import { type Attributes, Context, type Operation, toContext } from './context.ts';
+import { EmittingPolicy } from './emitting-policy.ts';
 import { start } from './outcome.ts';
-import type { Policy } from './policy.ts';
 
 export interface TimeoutOptions {
   /**
-   * Whether the caller is released when the time is over, even if the operation goes on. False waits for the
-   * operation, which then must obey its signal: for one whose clean-up has to be done before the call is over.
-   * Default true.
+   * Whether the caller is released when the time is over, even if the operation goes on. False
+   * waits for the operation, which then must obey its signal: for one that has to clean up before
+   * the call is over. Default true.
    */
   strict?: boolean;
 }
@@ -40,53 +32,60 @@ export interface TimeoutEvents {
 }
 
 /**
- * Gives each call `duration` milliseconds. When they are over the caller gets a TimeoutError at once, even
- * if the operation ignores the signal in its context, and that signal is aborted with the same error.
- * A caller that cancels is released at once as well.
+ * Gives each call `duration` milliseconds. When they are over the caller gets a TimeoutError at
+ * once, even if the operation ignores the signal in its context, and that signal is aborted with
+ * the same error. A caller that cancels is released at once as well.
  *
- * Nested timeouts give the tightest deadline, which `context.deadline` tells. A deadline that came with
- * the call and is tighter still ends it with a DeadlineExceededError.
+ * Nested timeouts give the tightest deadline, which `context.deadline` tells. A deadline that came
+ * with the call and is tighter still ends it with a DeadlineExceededError.
  *
- * What has come by then counts, however late this process reads it: the event loop reads before a call is ended. Where
- * it was blocked for a considerable part of the time the error says so (`stalled`), and counts for no breaker or limiter.
+ * A response that arrives in time counts, however late this process reads it: the event loop reads
+ * before a call is ended. Where it was blocked for a considerable part of the time, the error says
+ * so (`stalled`) and counts for no breaker or limiter.
  *
  * A call under way holds the process open, for its caller is waiting; nothing else does.
  *
  * @example
  * await new Timeout(1_000).execute(({ signal }) => fetch(url, { signal }));
  */
-export class Timeout extends Emitter<TimeoutEvents> implements Policy {
+export class Timeout extends EmittingPolicy<TimeoutEvents> {
   /** Milliseconds that each call is given. */
   readonly duration: number;
   readonly #strict: boolean;
-  readonly #expiring: ExpiryQueue<TimedCall>;
+  readonly #calls: DueQueue<TimedCall>;
 
-  /** @throws TypeError | RangeError if the duration is not a number of milliseconds from 1 to 2^31 − 1. */
+  /**
+   * @throws TypeError | RangeError if the duration is not a number of milliseconds from 1 to 2^31 −
+   * 1.
+   */
   constructor(duration: number, options: TimeoutOptions = {}) {
     super('timeout');
     number(1, MAX_DELAY)(duration, 'the duration of a Timeout');
     validateOptions('Timeout', options, { strict: boolean });
     this.duration = duration;
     this.#strict = options.strict ?? true;
-    this.#expiring = new ExpiryQueue(duration, (call, stalled) => this.#expired(call, stalled), true);
+    this.#calls = new DueQueue({
+      delayAt: () => duration,
+      onDue: (call, _now, stalled) => this.#expire(call, stalled),
+      holdsOpen: true,
+    });
   }
 
-  execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
-    const outer = contextFor(operation, options);
-    if (outer.aborted) return Promise.reject(outer.reason);
+  protected run<T>(operation: Operation<T>, outer: Context): Promise<T> {
     const now = performance.now();
-    const deadline = now + this.duration;
-    return outer.deadline < deadline && !outer.timed
-      ? this.#untilDeadline(operation, outer, now)
-      : this.#forDuration(operation, outer, deadline);
+    if (outer.deadline < now + this.duration && !outer.timed)
+      return this.#runUntilDeadline(operation, outer, now);
+    return this.#strict
+      ? this.#runStrictly(operation, outer, now)
+      : this.#runCooperatively(operation, outer, now);
   }
 
-  #forDuration<T>(operation: Operation<T>, outer: Context, deadline: number): Promise<T> {
-    if (!this.#strict) return this.#obeyed(operation, outer, deadline);
+  /** Releases the caller when its time is over, whatever the operation does. */
+  #runStrictly<T>(operation: Operation<T>, outer: Context, now: number): Promise<T> {
     return new Promise((resolve, reject) => {
-      const call = new TimedCall(this.#expiring, deadline, outer, reject);
-      this.#expiring.add(call);
-      start(operation, call.context()).then(
+      const call = new TimedCall(this.#calls, now + this.duration, outer, reject);
+      this.#calls.add(call, now);
+      start(operation, call.createContext()).then(
         (value) => {
           call.finish();
           resolve(value);
@@ -99,10 +98,11 @@ export class Timeout extends Emitter<TimeoutEvents> implements Policy {
     });
   }
 
-  #obeyed<T>(operation: Operation<T>, outer: Context, deadline: number): Promise<T> {
-    const call = new TimedCall(this.#expiring, deadline, outer, ignore);
-    this.#expiring.add(call);
-    return start(operation, call.context()).then(
+  /** Aborts the signal when the time is over, and waits for the operation to obey it. */
+  #runCooperatively<T>(operation: Operation<T>, outer: Context, now: number): Promise<T> {
+    const call = new TimedCall(this.#calls, now + this.duration, outer, ignore);
+    this.#calls.add(call, now);
+    return start(operation, call.createContext()).then(
       (value) => {
         call.finish();
         return value;
@@ -114,7 +114,7 @@ export class Timeout extends Emitter<TimeoutEvents> implements Policy {
     );
   }
 
-  #expired({ scope, outer }: TimedCall, stalled: number): void {
+  #expire({ scope, outer }: TimedCall, stalled: number): void {
     const error = new TimeoutError(
       `timed out after ${this.duration} ms`,
       this.duration,
@@ -125,17 +125,12 @@ export class Timeout extends Emitter<TimeoutEvents> implements Policy {
     this.emit('timeout', { error, attributes: outer.attributes });
   }
 
-  #untilDeadline<T>(operation: Operation<T>, outer: Context, now: number): Promise<T> {
+  /** Ends the call at the deadline that it came with, over which no timer watches yet. */
+  #runUntilDeadline<T>(operation: Operation<T>, outer: Context, now: number): Promise<T> {
     const left = outer.deadline - now;
-    const exceeded = (stalled: number) => {
-      const message = 'the deadline that the call came with has passed';
-      return new DeadlineExceededError(message, Math.max(0, left), stalled);
-    };
-    const expired = (error: DeadlineExceededError) =>
-      this.emit('timeout', { error, attributes: outer.attributes });
     if (left <= 0) {
-      const error = exceeded(0);
-      expired(error);
+      const error = deadlineExceeded(0);
+      this.emit('timeout', { error, attributes: outer.attributes });
       return Promise.reject(error);
     }
     return new Promise((resolve, reject) => {
@@ -145,24 +140,31 @@ export class Timeout extends Emitter<TimeoutEvents> implements Policy {
       };
       const scope = new AbortScope(outer.source, { onAbort });
       const timer = new StallAwareTimer(() => {
-        const error = exceeded(timer.stalledSince(now, left));
+        const error = deadlineExceeded(left, timer.stalledSince(now, left));
         scope.abort(error);
-        expired(error);
+        this.emit('timeout', { error, attributes: outer.attributes });
       });
       timer.start(left, outer.deadline);
       const finish = () => {
         scope.end();
         timer.stop();
       };
-      const context = new Context(outer.attempt, outer.deadline, outer.record, scope, true);
+      const context = new Context(outer.attempt, outer.deadline, outer.call, scope, true);
       start(operation, context).finally(finish).then(resolve, reject);
     });
   }
 }
 
+/**
+ * Gives the error of a call whose deadline, `left` milliseconds after its beginning, has passed.
+ */
+export function deadlineExceeded(left: number, stalled = 0): DeadlineExceededError {
+  return new DeadlineExceededError('the deadline that the call came with has passed', left, stalled);
+}
+
 function ignore(): void {}
 
-/** An option that is a Timeout, its duration, or false for none. */
+/** Checks an option that is a Timeout, its duration, or false for none. */
 export const timeoutOption: Check = either(
   'milliseconds, a Timeout or false',
   number(1, MAX_DELAY),
@@ -170,51 +172,53 @@ export const timeoutOption: Check = either(
   oneOf(false),
 );
 
-/** The Timeout that such an option stands for. */
-export function timeoutOf(timeout: number | Timeout | false, options?: TimeoutOptions): Timeout | undefined {
+/** Gives the Timeout that an option stands for, made of a duration; undefined for false. */
+export function toTimeout(timeout: number | Timeout | false, options?: TimeoutOptions): Timeout | undefined {
   if (timeout === false) return undefined;
   return typeof timeout === 'number' ? new Timeout(timeout, options) : timeout;
 }
 
-/** A call under way: it ends with its operation, or before it with the first abort. */
-class TimedCall implements AbortOwner, Expiring<TimedCall> {
+/** A call under way, which ends with its operation or, before that, with the first abort. */
+class TimedCall implements AbortOwner, Queued<TimedCall> {
   next: TimedCall | undefined = undefined;
   previous: TimedCall | undefined = undefined;
-  waiting = false;
-  readonly deadline: number;
+  queued = false;
+  queuedAt = 0;
   readonly outer: Context;
   readonly scope: AbortScope;
-  readonly #expiring: ExpiryQueue<TimedCall>;
+  readonly #deadline: number;
+  readonly #calls: DueQueue<TimedCall>;
   readonly #reject: (reason: unknown) => void;
 
   constructor(
-    expiring: ExpiryQueue<TimedCall>,
+    calls: DueQueue<TimedCall>,
     deadline: number,
     outer: Context,
     reject: (reason: unknown) => void,
   ) {
-    this.deadline = deadline;
     this.outer = outer;
-    this.#expiring = expiring;
+    this.#deadline = deadline;
+    this.#calls = calls;
     this.#reject = reject;
     this.scope = new AbortScope(outer.source, this);
   }
 
-  /** The context of the operation: that of the call around it, with this end to it. */
-  context(): Context {
-    const { attempt, deadline, record } = this.outer;
-    return new Context(attempt, Math.min(this.deadline, deadline), record, this.scope, true);
+  /** Makes the context of the operation: that of the call around it, with this end to it. */
+  createContext(): Context {
+    const { attempt, deadline, call } = this.outer;
+    return new Context(attempt, Math.min(this.#deadline, deadline), call, this.scope, true);
   }
 
   onAbort(reason: unknown): void {
-    this.#expiring.remove(this);
+    this.#calls.remove(this);
     this.#reject(reason);
   }
 
   finish(): void {
     this.scope.end();
-    this.#expiring.remove(this);
+    this.#calls.remove(this);
   }
 }
 
-keepOptimized(new TimedCall(new ExpiryQueue(1, ignore, true), Infinity, contextOf(undefined), ignore));
+const idleCalls = new DueQueue<TimedCall>({ delayAt: () => Infinity, onDue: ignore, holdsOpen: true });
+keepOptimized(new TimedCall(idleCalls, Infinity, toContext(undefined), ignore));

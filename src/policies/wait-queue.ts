@@ -4,12 +4,17 @@ import { MAX_DELAY } from '../internal/validate.ts';
 import { OnAbort } from './abort.ts';
 import type { Context } from './context.ts';
 
-/** How many milliseconds a call may wait: as long as its deadline allows, unless a timer watches over that anyway. */
-export function patienceOf({ timed, deadline }: Context, queueTimeout: number): number {
-  return timed ? queueTimeout : Math.min(queueTimeout, deadline - performance.now());
+/** A call that waits for a place. */
+export interface WaitingCall<T> {
+  run(): Promise<T>;
+  /** Gives the place back, if the call was aborted between getting and using it. */
+  leave(): void;
 }
 
-/** Calls that wait for their turn, first come first served; each can be cancelled alone. */
+/**
+ * Calls that wait for a place, first come first served; each can be cancelled alone. A place that
+ * comes free goes straight to the first of them, so that no newcomer can overtake it.
+ */
 export class WaitQueue {
   readonly #waiters = new LinkedList<Waiter>();
 
@@ -18,11 +23,31 @@ export class WaitQueue {
   }
 
   /**
-   * Waits for a turn. Resolves with true when it comes, with false when `patience` milliseconds went by without;
-   * rejects with the reason if the call is aborted meanwhile. A call that has given up holds no place. None gives up
-   * while what would make room for it lies unread.
+   * Waits for a place, `queueTimeout` milliseconds at most and no longer than the deadline allows,
+   * and runs the call in it. Rejects with the reason if the call is aborted before it runs.
+   *
+   * @param rejection makes the error of a call that found no place, of the milliseconds that it
+   * waited
    */
-  wait(context: Context, patience: number): Promise<boolean> {
+  async runInTurn<T>(
+    context: Context,
+    queueTimeout: number,
+    rejection: (waited: number) => unknown,
+    call: WaitingCall<T>,
+  ): Promise<T> {
+    const maxWait = maxWaitOf(context, queueTimeout);
+    if (!(await this.wait(context, maxWait))) throw rejection(Math.round(maxWait));
+    if (!context.aborted) return call.run();
+    call.leave();
+    throw context.reason;
+  }
+
+  /**
+   * Waits for a turn. Resolves with true when it comes, with false when `maxWait` milliseconds went
+   * by without; rejects with the reason if the call is aborted meanwhile. No call gives up while
+   * the end of another, which would make room for it, lies unread.
+   */
+  wait(context: Context, maxWait: number): Promise<boolean> {
     return new Promise((resolve, reject) => {
       const waiter = new Waiter(context, resolve, (reason) => {
         this.#waiters.remove(waiter);
@@ -30,24 +55,31 @@ export class WaitQueue {
         reject(reason);
       });
       this.#waiters.append(waiter);
-      waiter.waitAtMost(patience, () => {
+      waiter.waitAtMost(maxWait, () => {
         this.#waiters.remove(waiter);
         waiter.end(false);
       });
     });
   }
 
-  /** It is the turn of the first; false if nobody waits. */
+  /** Gives the first call its turn; false if none waits. */
   admit(): boolean {
     const waiter = this.#waiters.shift();
     waiter?.end(true);
     return waiter !== undefined;
   }
 
-  /** Turns away the one that came last: its wait rejects with `reason`. */
+  /** Turns away the call that came last: its wait rejects with `reason`. */
   dismissLast(reason: unknown): void {
     this.#waiters.tail?.giveUp(reason);
   }
+}
+
+/**
+ * Gives the milliseconds that a call may wait: its deadline counts unless a timer watches over it.
+ */
+function maxWaitOf({ timed, deadline }: Context, maxWait: number): number {
+  return timed ? maxWait : Math.min(maxWait, deadline - performance.now());
 }
 
 class Waiter implements Linked<Waiter> {
@@ -65,10 +97,10 @@ class Waiter implements Linked<Waiter> {
     context.listen(this.#onAbort);
   }
 
-  waitAtMost(patience: number, expired: () => void): void {
-    if (patience > MAX_DELAY) return;
+  waitAtMost(maxWait: number, expired: () => void): void {
+    if (maxWait > MAX_DELAY) return;
     this.#timer = new StallAwareTimer(expired);
-    this.#timer.start(patience);
+    this.#timer.start(maxWait);
   }
 
   giveUp(reason: unknown): void {

@@ -1,4 +1,5 @@
 import type { Redis } from 'ioredis';
+import { exponentialBackoff } from '../policies/backoff.ts';
 import { isReplyError } from './ioredis-errors.ts';
 
 /**
@@ -12,6 +13,9 @@ export const MAX_WAIT = 500;
  * change soon.
  */
 const MAX_WAIT_REJECTED = 5_000;
+
+const lostBackoff = exponentialBackoff({ base: FIRST_WAIT, max: MAX_WAIT, jitter: 'equal' });
+const rejectedBackoff = exponentialBackoff({ base: FIRST_WAIT, max: MAX_WAIT_REJECTED, jitter: 'equal' });
 
 /** Decides when to connect again after a connection was lost. */
 export class Reconnection {
@@ -40,14 +44,13 @@ export class Reconnection {
   schedule(lastError: unknown): void {
     if (performance.now() - this.#connectedAt >= MAX_WAIT) this.#attempts = 0;
     this.#connectedAt = Infinity;
-    const longest = isReplyError(lastError) ? MAX_WAIT_REJECTED : MAX_WAIT;
-    const wait = Math.min(longest, FIRST_WAIT * 2 ** Math.min(this.#attempts++, 10));
+    const backoff = isReplyError(lastError) ? rejectedBackoff : lostBackoff;
     this.#timer = setTimeout(
       () => {
         this.#timer = undefined;
         this.#connect();
       },
-      wait * (0.5 + Math.random() / 2),
+      backoff(++this.#attempts, 0),
     ).unref();
   }
 

@@ -15,7 +15,14 @@ import {
 import { Watchers } from '../discovery/watchers.ts';
 import { ClosedError, DiscoveryUnavailableError, InvalidInstanceError, RedisError } from '../errors.ts';
 import { Emitter } from '../internal/emitter.ts';
-import { integer, MAX_DELAY, matching, requireOption, text, validateOptions } from '../internal/validate.ts';
+import {
+  integer,
+  MAX_DELAY,
+  matching,
+  nonEmptyString,
+  requireOption,
+  validateOptions,
+} from '../internal/validate.ts';
 import { Heartbeats } from './heartbeats.ts';
 import { checkRedisSource, RedisConnection, type RedisSource } from './redis-connection.ts';
 import { RedisLockService } from './redis-lock-service.ts';
@@ -131,7 +138,7 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
       grace: integer(0, MAX_DELAY),
       refreshInterval: integer(1, MAX_DELAY),
       timeout: integer(1, MAX_DELAY),
-      snapshotFile: text,
+      snapshotFile: nonEmptyString,
     });
     requireOption('RedisServiceDiscovery', options, 'redis');
     const { keyPrefix = 'holdfast', ttl = 90_000, timeout = 5_000, snapshotFile } = options;

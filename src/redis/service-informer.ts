@@ -1,5 +1,6 @@
 import type { ServiceInstance } from '../discovery/service-instance.ts';
 import { RedisError } from '../errors.ts';
+import { jitter } from '../internal/jitter.ts';
 import { InstanceCache } from './instance-cache.ts';
 import { type Change, parseChange, type RegistryEntry, type RegistryState } from './registry-format.ts';
 import type { ServiceRegistry, TouchResult } from './service-registry.ts';
@@ -370,8 +371,8 @@ export class ServiceInformer {
    */
   #scheduleCheck(nextExpiry: number): void {
     if (this.#hasGap()) return;
-    const usual = this.#refreshInterval * (0.8 + Math.random() / 5);
-    const expiry = nextExpiry + EXPIRY_SPREAD * Math.random();
+    const usual = jitter(this.#refreshInterval, 0.8, 1);
+    const expiry = nextExpiry + jitter(EXPIRY_SPREAD, 0, 1);
     this.#schedule(Math.min(usual, expiry, this.#cache.graceEnds));
   }
 
@@ -381,7 +382,7 @@ export class ServiceInformer {
    */
   #scheduleBackoff(first: number, times: number): void {
     const wait = Math.min(this.#refreshInterval, first * 2 ** times);
-    this.#schedule(wait * (0.5 + Math.random() / 2));
+    this.#schedule(jitter(wait, 0.5, 1));
   }
 
   #schedule(wait: number): void {

@@ -14,7 +14,7 @@ beforeEach(() => {
 });
 
 describe('a listener', () => {
-  it('is told every event with its arguments until it is taken off', () => {
+  it('a listener is told every event with its arguments until it is taken off', () => {
     const emitter = new Emitter<Events>('test');
     const listener = vi.fn();
     expect(emitter.on('open', listener)).toBe(emitter);
@@ -25,7 +25,7 @@ describe('a listener', () => {
     expect(listener.mock.calls).toEqual([[1], [2]]);
   });
 
-  it('is told one event with once(), and can be taken off before', () => {
+  it('a listener is told one event with once(), and can be taken off before', () => {
     const emitter = new Emitter<Events>('test');
     const told = vi.fn();
     const removed = vi.fn();
@@ -39,7 +39,7 @@ describe('a listener', () => {
     expect(emitter.listenerCount('close')).toBe(0);
   });
 
-  it('can be added and taken off under the other names too', () => {
+  it('a listener can be added and taken off under the other names too', () => {
     const emitter = new Emitter<Events>('test');
     const listener = vi.fn(() => fling(new Error('guarded?')));
     emitter.addListener('close', listener);
@@ -49,7 +49,7 @@ describe('a listener', () => {
     expect(listener).toHaveBeenCalledTimes(1);
   });
 
-  it('taken off two emitters that share it leaves each alone', () => {
+  it('a listener taken off two emitters that share it leaves each alone', () => {
     const [one, two] = [new Emitter<Events>('test'), new Emitter<Events>('test')];
     const listener = vi.fn();
     one.on('close', listener);
@@ -60,7 +60,7 @@ describe('a listener', () => {
     expect(listener).toHaveBeenCalledTimes(1);
   });
 
-  it('that was never added can be taken off, and all of them at once', () => {
+  it('a listener that was never added can be taken off, and all of them at once', () => {
     const emitter = new Emitter<Events>('test');
     emitter.off('close', () => {});
     const listener = vi.fn();
@@ -70,7 +70,7 @@ describe('a listener', () => {
     expect(listener).not.toHaveBeenCalled();
   });
 
-  it.each([undefined, null, 'log', {}])('must be a function; %o is not', (listener) => {
+  it.each([undefined, null, 'log', {}])('a listener must be a function; %o is not', (listener) => {
     expect(() => new Emitter<Events>('test').on('open', listener as never)).toThrow(TypeError);
     expect(() => new Emitter<Events>('test').once('open', listener as never)).toThrow(TypeError);
   });
@@ -91,24 +91,27 @@ describe('a listener that fails', () => {
         throw new Error('even this');
       },
     },
-  ])('with %o disturbs neither the emitter nor other listeners, and becomes a warning', async (error) => {
-    const emitter = new Emitter<Events>('test');
-    const other = vi.fn();
-    emitter.on('open', () => fling(error));
-    emitter.on('open', async () => fling(error));
-    emitter.on('open', other);
-    emitter.emit('open', 1);
-    emitter.emit('open', 2);
-    await flush();
-    expect(other).toHaveBeenCalledTimes(2);
-    expect(warn).toHaveBeenCalledTimes(4);
-    for (const [message, options] of warn.mock.calls) {
-      expect(message).toBeTypeOf('string');
-      expect(options).toMatchObject({ type: 'HoldfastListenerWarning' });
-    }
-  });
+  ])(
+    'a listener that fails with %o disturbs neither the emitter nor other listeners, and becomes a warning',
+    async (error) => {
+      const emitter = new Emitter<Events>('test');
+      const other = vi.fn();
+      emitter.on('open', () => fling(error));
+      emitter.on('open', async () => fling(error));
+      emitter.on('open', other);
+      emitter.emit('open', 1);
+      emitter.emit('open', 2);
+      await flush();
+      expect(other).toHaveBeenCalledTimes(2);
+      expect(warn).toHaveBeenCalledTimes(4);
+      for (const [message, options] of warn.mock.calls) {
+        expect(message).toBeTypeOf('string');
+        expect(options).toMatchObject({ type: 'HoldfastListenerWarning' });
+      }
+    },
+  );
 
-  it('shows where it failed', () => {
+  it('a listener that fails shows where it failed', () => {
     const emitter = new Emitter<Events>('test');
     emitter.once('close', () => fling(new Error('broken')));
     emitter.emit('close');
@@ -125,7 +128,7 @@ describe('a diagnostics channel', () => {
     return published;
   }
 
-  it('carries the events of all objects of a kind, with whose they are', () => {
+  it('a diagnostics channel carries the events of all objects of a kind, with their source', () => {
     const published = subscribed('holdfast:test:open');
     const [one, other] = [new Emitter<Events>('test'), new Emitter<Events>('test')];
     one.emit('open', 1);
@@ -138,7 +141,7 @@ describe('a diagnostics channel', () => {
     expect((published[0] as { source: unknown }).source).toBe(one);
   });
 
-  it('carries no event of another kind, and none after the subscriber has left', () => {
+  it('a diagnostics channel carries no event of another kind, and none after the subscriber has left', () => {
     const published: unknown[] = [];
     const listener = (message: unknown) => void published.push(message);
     subscribe('holdfast:test:open', listener);
@@ -150,7 +153,7 @@ describe('a diagnostics channel', () => {
 });
 
 describe('whether an event is observed', () => {
-  it('goes by the listeners of the object and the subscribers of its kind', () => {
+  it('an event is observed if the object has listeners or its kind has subscribers', () => {
     const emitter = new Emitter<Events>('observed');
     const listener = () => {};
     expect(emitter.isObserved('open')).toBe(false);

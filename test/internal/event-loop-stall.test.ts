@@ -68,7 +68,7 @@ it('a stall counts for what it fell into, and from when that began', async () =>
   expect(timer.stalledSince(origin + 300, 200)).toBe(0);
 });
 
-it('what needs to know what has come waits for the event loop to read, unless it did in the last 15 ms', async () => {
+it('whenRead() waits for the event loop to read, unless it did in the last 15 ms', async () => {
   const order: string[] = [];
   await stall(1_000, () => order.push('read'));
   whenRead(() => order.push('first'));

@@ -1,18 +1,18 @@
 import { describe, expect, it } from 'vitest';
 import {
-  anything,
+  any,
   boolean,
   type Check,
   duration,
   either,
-  func,
-  having,
+  hasMethods,
   integer,
+  isFunction,
+  nonEmptyString,
   number,
   oneOf,
   ratio,
   requireOption,
-  text,
   validateOptions,
   withRenamedValue,
 } from '../../src/internal/validate.ts';
@@ -35,13 +35,13 @@ describe('a check', () => {
     ['integer(1, 5)', integer(1, 5), [1, 5], [6]],
     ['duration', duration, [0, 0.5, 2 ** 31 - 1], [-1, 2 ** 31, Infinity]],
     ['ratio', ratio, [0, 0.5, 1], [-0.01, 1.01]],
-    ['func', func, [() => {}, class {}], ['f', {}, null]],
+    ['func', isFunction, [() => {}, class {}], ['f', {}, null]],
     ['boolean', boolean, [true, false], ['true', 0, null]],
-    ['text', text, ['a'], ['', 5, null, {}]],
-    ['having', having('get', 'set'), [new Map()], [new Set(), {}, null, undefined, 'x']],
+    ['text', nonEmptyString, ['a'], ['', 5, null, {}]],
+    ['having', hasMethods('get', 'set'), [new Map()], [new Set(), {}, null, undefined, 'x']],
     ['oneOf', oneOf('a', 'b'), ['a', 'b'], ['c', '', null]],
-    ['either', either('a number or a function', number(0), func), [5, () => {}], [-1, 'x', null]],
-    ['anything', anything, [0, null, undefined, 'x'], []],
+    ['either', either('a number or a function', number(0), isFunction), [5, () => {}], [-1, 'x', null]],
+    ['anything', any, [0, null, undefined, 'x'], []],
   ])(
     'the check %s passes what it should, and rejects the rest by the name of the option',
     (_name, check, good, bad) => {
@@ -55,37 +55,39 @@ describe('a check', () => {
     },
   );
 
-  it('says what it expects and what it got', () => {
+  it('a check of an option says what it expects and what it got', () => {
     expect(refusal(ratio, 2)!.message).toBe('Thing option must be a number from 0 to 1; got 2');
     expect(refusal(integer(1), '3')!.message).toBe(
       "Thing option must be a whole number of at least 1; got '3'",
     );
     expect(refusal(oneOf('a', 'b'), {})!.message).toBe("Thing option must be 'a' or 'b'; got an object");
-    expect(refusal(having('get'), null)!.message).toBe('Thing option must be an object with get(); got null');
+    expect(refusal(hasMethods('get'), null)!.message).toBe(
+      'Thing option must be an object with get(); got null',
+    );
   });
 
   it('a check rejects even a value that cannot be shown', () => {
-    expect(refusal(func, Object.create(null))).toBeInstanceOf(TypeError);
-    expect(refusal(func, Symbol('odd'))).toBeInstanceOf(TypeError);
+    expect(refusal(isFunction, Object.create(null))).toBeInstanceOf(TypeError);
+    expect(refusal(isFunction, Symbol('odd'))).toBeInstanceOf(TypeError);
   });
 });
 
 describe('the options of a thing', () => {
-  const table = { size: integer(1), name: text };
+  const table = { size: integer(1), name: nonEmptyString };
 
-  it('may be left out or be undefined', () => {
+  it('options may be left out or be undefined', () => {
     expect(() => validateOptions('Thing', {}, table)).not.toThrow();
     expect(() => validateOptions('Thing', { size: undefined, name: 'a' }, table)).not.toThrow();
   });
 
-  it('are named with their owner when wrong', () => {
+  it('a wrong option is named with its owner', () => {
     expect(() => validateOptions('Thing', { size: 0 }, table)).toThrow(
       "Thing option 'size' must be a whole number",
     );
   });
 
   it.each(['sise', 'toString', '__proto__', 'constructor'])(
-    "called '%s' are unknown, and the known ones are listed",
+    "an option called '%s' is unknown, and the known ones are listed",
     (name) => {
       const options = JSON.parse(`{ "${name}": 1 }`) as object;
       expect(() => validateOptions('Thing', options, table)).toThrow(
@@ -109,11 +111,11 @@ describe('the options of a thing', () => {
     expect(() => check('huge', "Thing option 'size'")).toThrow(/must be 'small' or 'large'/);
   });
 
-  it.each([null, undefined, 5, 'x', [], () => {}])('must be an object: %o is none', (options) => {
+  it.each([null, undefined, 5, 'x', [], () => {}])('options must be an object: %o is none', (options) => {
     expect(() => validateOptions('Thing', options as never, table)).toThrow('Thing takes an options object');
   });
 
-  it('that are required must be there', () => {
+  it('a required option must be there', () => {
     expect(() => requireOption('Thing', { size: 0 }, 'size')).not.toThrow();
     expect(() => requireOption('Thing', { size: undefined }, 'size')).toThrow(
       new TypeError("Thing needs the option 'size'"),

@@ -1,12 +1,12 @@
 import fc from 'fast-check';
 import { describe, expect, it, vi } from 'vitest';
-import { AbortScope, abortableOf, OnAbort } from '../../src/policies/abort.ts';
+import { AbortScope, OnAbort, toAbortable } from '../../src/policies/abort.ts';
 import { listenersOn } from './helpers.ts';
 
 describe("a caller's signal that many calls share", () => {
-  it('carries one listener while anyone waits, and none otherwise', () => {
+  it("a caller's signal that many calls share carries one listener while anyone waits, and none otherwise", () => {
     const { signal } = new AbortController();
-    const abortable = abortableOf(signal);
+    const abortable = toAbortable(signal);
     const listeners = Array.from({ length: 100 }, () => new OnAbort(() => {}));
     expect(listenersOn(signal)).toBe(0);
     for (const listener of listeners) abortable.listen(listener);
@@ -15,15 +15,15 @@ describe("a caller's signal that many calls share", () => {
     expect(listenersOn(signal)).toBe(0);
   });
 
-  it('is the same one for every call', () => {
+  it("a caller's signal that many calls share is the same one for every call", () => {
     const { signal } = new AbortController();
-    expect(abortableOf(signal)).toBe(abortableOf(signal));
-    expect(abortableOf(signal)).not.toBe(abortableOf(new AbortController().signal));
+    expect(toAbortable(signal)).toBe(toAbortable(signal));
+    expect(toAbortable(signal)).not.toBe(toAbortable(new AbortController().signal));
   });
 
-  it('tells everyone once, in order, with its reason', () => {
+  it("a caller's signal that many calls share tells everyone once, in order, with its reason", () => {
     const controller = new AbortController();
-    const abortable = abortableOf(controller.signal);
+    const abortable = toAbortable(controller.signal);
     const told: unknown[] = [];
     for (let i = 0; i < 3; i++) abortable.listen(new OnAbort((reason) => told.push([i, reason])));
     controller.abort('why');
@@ -37,9 +37,9 @@ describe("a caller's signal that many calls share", () => {
     expect(abortable).toMatchObject({ aborted: true, reason: 'why' });
   });
 
-  it('does not tell one that another has made leave meanwhile', () => {
+  it("a caller's signal that many calls share does not tell one that another has made leave meanwhile", () => {
     const controller = new AbortController();
-    const abortable = abortableOf(controller.signal);
+    const abortable = toAbortable(controller.signal);
     const second = new OnAbort(vi.fn());
     abortable.listen(new OnAbort(() => abortable.unlisten(second)));
     abortable.listen(second);
@@ -47,11 +47,11 @@ describe("a caller's signal that many calls share", () => {
     expect(second.onAbort).not.toHaveBeenCalled();
   });
 
-  it('tells exactly those who listen, whoever came and went before', () => {
+  it("a caller's signal that many calls share tells exactly those who listen, whoever came and went before", () => {
     fc.assert(
       fc.property(fc.array(fc.tuple(fc.boolean(), fc.nat(9)), { maxLength: 60 }), (steps) => {
         const controller = new AbortController();
-        const abortable = abortableOf(controller.signal);
+        const abortable = toAbortable(controller.signal);
         const told = new Set<number>();
         const listening = new Set<number>();
         const listeners = Array.from({ length: 10 }, (_, index) => new OnAbort(() => told.add(index)));
@@ -73,11 +73,11 @@ describe("a caller's signal that many calls share", () => {
 });
 
 describe('a part of a call that can be aborted by itself', () => {
-  it('is aborted with the call that it belongs to, and tells its owner first', () => {
+  it('a part of a call that can be aborted by itself is aborted with the call that it belongs to, and tells its owner first', () => {
     const controller = new AbortController();
     const told: unknown[] = [];
     const scope = new AbortScope(
-      abortableOf(controller.signal),
+      toAbortable(controller.signal),
       new OnAbort((reason) => told.push(['owner', reason])),
     );
     scope.listen(new OnAbort((reason) => told.push(['listener', reason])));
@@ -91,7 +91,7 @@ describe('a part of a call that can be aborted by itself', () => {
     expect(listenersOn(controller.signal)).toBe(0);
   });
 
-  it('is aborted once', () => {
+  it('a part of a call that can be aborted by itself is aborted once', () => {
     const owner = vi.fn();
     const scope = new AbortScope(undefined, new OnAbort(owner));
     scope.abort('first');
@@ -100,10 +100,10 @@ describe('a part of a call that can be aborted by itself', () => {
     expect(scope.reason).toBe('first');
   });
 
-  it('does not hear the call any more once it has ended', () => {
+  it('a part of a call that can be aborted by itself does not hear the call any more once it has ended', () => {
     const controller = new AbortController();
     const owner = vi.fn();
-    const scope = new AbortScope(abortableOf(controller.signal), new OnAbort(owner));
+    const scope = new AbortScope(toAbortable(controller.signal), new OnAbort(owner));
     scope.end();
     expect(listenersOn(controller.signal)).toBe(0);
     controller.abort();
@@ -111,7 +111,7 @@ describe('a part of a call that can be aborted by itself', () => {
     scope.end();
   });
 
-  it('tells exactly those who listen, each once, whoever came and went before', () => {
+  it('a part of a call that can be aborted by itself tells exactly those who listen, each once, whoever came and went before', () => {
     fc.assert(
       fc.property(fc.array(fc.tuple(fc.boolean(), fc.nat(4)), { maxLength: 40 }), (steps) => {
         const scope = new AbortScope(undefined, new OnAbort(() => {}));
@@ -131,7 +131,7 @@ describe('a part of a call that can be aborted by itself', () => {
     );
   });
 
-  it('gives an aborted signal if asked only after the abort', () => {
+  it('a part of a call that can be aborted by itself gives an aborted signal if asked only after the abort', () => {
     const scope = new AbortScope(undefined, new OnAbort(() => {}));
     scope.abort('why');
     expect(scope.signal).toMatchObject({ aborted: true, reason: 'why' });

@@ -12,7 +12,7 @@ import {
   type AdaptiveConcurrencyOptions,
 } from '../../src/policies/adaptive-concurrency.ts';
 import type { ConcurrencyLimit, LimitSample } from '../../src/policies/concurrency-limit.ts';
-import { exempt } from '../../src/policies/outcome.ts';
+import { excludeFromBreaker } from '../../src/policies/outcome.ts';
 import { compose } from '../../src/policies/policy.ts';
 import { Timeout } from '../../src/policies/timeout.ts';
 import {
@@ -33,7 +33,9 @@ beforeEach(fakeTime);
 
 const refused = { ok: false, error: { code: 'ERR_LIMIT_EXCEEDED' } };
 
-/** An algorithm that takes what a test says for the limit, and keeps the samples that it is shown. */
+/**
+ * An algorithm that takes what a test says for the limit, and keeps the samples that it is shown.
+ */
 function scripted() {
   const samples: LimitSample[] = [];
   const algorithm: ConcurrencyLimit & { value: number | undefined } = {
@@ -57,7 +59,7 @@ async function callTen(limiter: AdaptiveConcurrency, rtt: number, calls = 10): P
 }
 
 describe('a limiter with free places', () => {
-  it('passes on the value and the error as they are, and gives the place back', async () => {
+  it('a limiter with free places passes on the value and the error as they are, and gives the place back', async () => {
     const limiter = new AdaptiveConcurrency({ initialLimit: 1 });
     const value = {};
     const error = new Error('down');
@@ -68,7 +70,7 @@ describe('a limiter with free places', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  it('begins with a limit of 100 and no queue unless told otherwise', () => {
+  it('a limiter with free places begins with a limit of 100 and no queue by default', () => {
     const limiter = new AdaptiveConcurrency();
     const calls = Array.from({ length: 101 }, () => begin(limiter));
     expect(calls.filter((call) => call.began)).toHaveLength(100);
@@ -78,11 +80,11 @@ describe('a limiter with free places', () => {
   it.each([
     [{ maxLimit: 10 }, 10],
     [{ minLimit: 300 }, 300],
-  ])('begins with the nearest limit that is allowed: %o', (options, limit) => {
+  ])('a limiter with free places begins with the nearest limit that is allowed: %o', (options, limit) => {
     expect(new AdaptiveConcurrency(options).limit).toBe(limit);
   });
 
-  it('does not make a call that was cancelled before', async () => {
+  it('a limiter with free places does not make a call that was cancelled before', async () => {
     const limiter = new AdaptiveConcurrency();
     const call = begin(limiter, { signal: AbortSignal.abort(new Error('gone')) });
     await flush();
@@ -93,10 +95,10 @@ describe('a limiter with free places', () => {
 });
 
 describe('a limiter without a free place', () => {
-  it('refuses at once what neither limit nor queue can hold, and tells it', async () => {
+  it('a limiter rejects at once a call that neither limit nor queue can hold, and emits the rejection', async () => {
     const limiter = new AdaptiveConcurrency({ initialLimit: 2, maxQueue: 1 });
     const told: LimitExceededError[] = [];
-    limiter.on('reject', (error) => told.push(error));
+    limiter.on('reject', ({ error }) => told.push(error));
     for (let call = 0; call < 3; call++) begin(limiter);
     const operation = vi.fn();
     const error = await rejectionOf(limiter.execute(operation));
@@ -106,7 +108,7 @@ describe('a limiter without a free place', () => {
     expect(limiter).toMatchObject({ inFlight: 2, queued: 1 });
   });
 
-  it('lets those who wait in, first come first served, and no newcomer before them', async () => {
+  it('a full limiter lets waiting calls in first come first served, and no newcomer before them', async () => {
     const limiter = new AdaptiveConcurrency({ initialLimit: 1, maxQueue: 3 });
     const calls = Array.from({ length: 3 }, () => begin(limiter));
     let newcomer: ReturnType<typeof begin> | undefined;
@@ -123,7 +125,7 @@ describe('a limiter without a free place', () => {
     expect(limiter).toMatchObject({ inFlight: 1, queued: 1 });
   });
 
-  it('refuses after queueTimeout, and the place in the queue is free again', async () => {
+  it('a limiter without a free place rejects after queueTimeout, and the place in the queue is free again', async () => {
     const limiter = new AdaptiveConcurrency({ initialLimit: 1, maxQueue: 1, queueTimeout: 100 });
     const told = vi.fn();
     limiter.on('reject', told);
@@ -138,7 +140,7 @@ describe('a limiter without a free place', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  it('releases a caller that cancels while it waits, with its place, its listener and its timer', async () => {
+  it('a limiter without a free place releases a caller that cancels while it waits, with its place, its listener and its timer', async () => {
     const limiter = new AdaptiveConcurrency({ initialLimit: 1, maxQueue: 1, queueTimeout: 100 });
     const running = begin(limiter);
     const controller = new AbortController();
@@ -156,7 +158,7 @@ describe('a limiter without a free place', () => {
 
   beginsNoneThatWasCancelled((maxQueue) => new AdaptiveConcurrency({ initialLimit: 1, maxQueue }));
 
-  it('waits no longer than the deadline that a call came with', async () => {
+  it('a limiter without a free place waits no longer than the deadline that a call came with', async () => {
     const limiter = new AdaptiveConcurrency({ initialLimit: 1, maxQueue: 1 });
     begin(limiter);
     const waiting = begin(limiter, { deadline: performance.now() + 50 });
@@ -174,7 +176,7 @@ describe('the limit', () => {
     return { limiter, algorithm, samples, changes };
   };
 
-  it('follows the algorithm, within its bounds, and tells of each change', async () => {
+  it('an adaptive limit follows the algorithm, within its bounds, and tells of each change', async () => {
     const { limiter, algorithm, changes } = make({ maxLimit: 30, minLimit: 2 });
     for (const [value, limit] of [
       [7.9, 7],
@@ -194,14 +196,14 @@ describe('the limit', () => {
     ]);
   });
 
-  it('stays where it is when the algorithm gives what is no number at all', async () => {
+  it('an adaptive limit stays where it is when the algorithm gives what is no number at all', async () => {
     const algorithm = { next: () => undefined as unknown as number };
     const limiter = new AdaptiveConcurrency({ algorithm, initialLimit: 2, window: 100 });
     await callTen(limiter, 20);
     expect(limiter.limit).toBe(2);
   });
 
-  it('keeps its fraction from one window to the next', async () => {
+  it('an adaptive limit keeps its fraction from one window to the next', async () => {
     const limiter = new AdaptiveConcurrency({
       algorithm: { next: (limit) => limit + 0.4 },
       initialLimit: 2,
@@ -211,7 +213,7 @@ describe('the limit', () => {
     expect(limiter.limit).toBe(3);
   });
 
-  it('admits those who wait when it rises, as many as it then holds', async () => {
+  it('an adaptive limit that rises admits as many waiting calls as it then holds', async () => {
     const { limiter, algorithm } = make({ initialLimit: 1, maxQueue: 30 });
     const calls = Array.from({ length: 15 }, () => begin(limiter));
     algorithm.value = 4;
@@ -224,7 +226,7 @@ describe('the limit', () => {
     expect(limiter).toMatchObject({ limit: 4, inFlight: 4, queued: 1 });
   });
 
-  it('admits nobody after it fell until as many have ended', async () => {
+  it('an adaptive limit that fell admits no call until as many have ended', async () => {
     const { limiter, algorithm } = make({ initialLimit: 13, maxQueue: 1 });
     const calls = Array.from({ length: 14 }, () => begin(limiter));
     algorithm.value = 2;
@@ -245,13 +247,13 @@ describe('the limit', () => {
     expect(waiting.began).toBe(true);
   });
 
-  it('is found from how long successes took and how many were under way', async () => {
+  it('an adaptive limit is found from how long successes took and how many were under way', async () => {
     const { limiter, samples } = make();
     await callTen(limiter, 30);
     expect(samples).toMatchObject([{ rtt: 30, inFlight: 1, calls: 10, dropped: 0 }]);
   });
 
-  it('does not count the time in the queue', async () => {
+  it('an adaptive limit does not count the time in the queue', async () => {
     const { limiter, samples } = make({ initialLimit: 1, maxQueue: 10 });
     const calls = Array.from({ length: 10 }, () => begin(limiter));
     for (const call of calls) {
@@ -262,7 +264,7 @@ describe('the limit', () => {
     expect(samples).toMatchObject([{ rtt: 50 }]);
   });
 
-  it('stays as it is while the clock stands still', async () => {
+  it('an adaptive limit stays as it is while the clock stands still', async () => {
     const { limiter, algorithm } = make();
     algorithm.value = 9;
     for (let call = 0; call < 100; call++) await limiter.execute(() => 'fine');
@@ -278,7 +280,7 @@ describe('the limit', () => {
       body: undefined,
     });
   const exempted = new TimeoutError('one instance of many', 10);
-  exempt(exempted);
+  excludeFromBreaker(exempted);
 
   it.each<[string, unknown, boolean]>([
     ['a timeout', new TimeoutError('late', 10), true],
@@ -295,7 +297,7 @@ describe('the limit', () => {
       new TimeoutError('late', 10, 'ERR_TIMEOUT', 20),
       false,
     ],
-  ])('%s counts as it should', async (_, error, counted) => {
+  ])('the end of a call counts for an adaptive limit as it should: %s', async (_, error, counted) => {
     const { limiter, samples } = make();
     await rejectionOf(limiter.execute(() => Promise.reject(error)));
     await callTen(limiter, 20, 9);
@@ -304,7 +306,7 @@ describe('the limit', () => {
     expect(samples).toMatchObject([{ calls: 10, rtt: 20, dropped: counted ? 1 : 0 }]);
   });
 
-  it('takes for dropped what isDropped says, be it an answer or an error', async () => {
+  it('an adaptive limiter counts an outcome as dropped if isDropped says so, a response or an error', async () => {
     const { limiter, samples } = make({
       isDropped: (outcome) =>
         outcome.ok ? outcome.value === 'busy' : (outcome.error as Error).message === 'busy',
@@ -320,7 +322,7 @@ describe('the limit', () => {
   });
 
   it.each(['inside', 'outside'])(
-    'learns nothing from a Timeout %s that ends a call while this process is blocked',
+    'an adaptive limit learns nothing from a Timeout %s that ends a call while this process is blocked',
     async (where) => {
       const { limiter, samples } = make();
       const timeout = new Timeout(100);
@@ -334,7 +336,7 @@ describe('the limit', () => {
     },
   );
 
-  it('learns nothing from a call that its caller cancelled', async () => {
+  it('an adaptive limit learns nothing from a call that its caller cancelled', async () => {
     const { limiter, samples } = make();
     for (const end of ['resolve', 'reject'] as const) {
       const controller = new AbortController();
@@ -348,7 +350,7 @@ describe('the limit', () => {
   });
 
   it.each(['resolve', 'reject'] as const)(
-    'takes a call that an enclosing Timeout gave up for dropped, however it ends: %s',
+    'an adaptive limit takes a call that an enclosing Timeout gave up for dropped, however it ends: %s',
     async (end) => {
       const { limiter, samples } = make();
       const result = defer();
@@ -362,26 +364,29 @@ describe('the limit', () => {
     },
   );
 
-  it.each(['isDropped', 'next', 'a listener'])('frees the place even if %s throws', async (which) => {
-    const fail = () => fling(new Error('bug'));
-    const limiter = new AdaptiveConcurrency({
-      algorithm: { next: which === 'next' ? fail : (limit) => limit + 1 },
-      window: 0,
-      initialLimit: 1,
-      ...(which === 'isDropped' && { isDropped: fail }),
-    });
-    const warned = vi.spyOn(process, 'emitWarning').mockImplementation(() => {});
-    if (which === 'a listener') limiter.on('limit', fail);
-    const calls = [];
-    for (let call = 0; call < 10; call++) {
-      calls.push(follow(limiter.execute(() => 'fine')));
-      await flush();
-    }
-    expect(limiter.inFlight).toBe(0);
-    expect(calls[9]!.outcome?.ok).toBe(which === 'a listener');
-    expect(warned).toHaveBeenCalledTimes(which === 'a listener' ? 1 : 0);
-    warned.mockRestore();
-  });
+  it.each(['isDropped', 'next', 'a listener'])(
+    'a limiter frees the place of a call even if %s throws',
+    async (which) => {
+      const fail = () => fling(new Error('bug'));
+      const limiter = new AdaptiveConcurrency({
+        algorithm: { next: which === 'next' ? fail : (limit) => limit + 1 },
+        window: 0,
+        initialLimit: 1,
+        ...(which === 'isDropped' && { isDropped: fail }),
+      });
+      const warned = vi.spyOn(process, 'emitWarning').mockImplementation(() => {});
+      if (which === 'a listener') limiter.on('limit', fail);
+      const calls = [];
+      for (let call = 0; call < 10; call++) {
+        calls.push(follow(limiter.execute(() => 'fine')));
+        await flush();
+      }
+      expect(limiter.inFlight).toBe(0);
+      expect(calls[9]!.outcome?.ok).toBe(which === 'a listener');
+      expect(warned).toHaveBeenCalledTimes(which === 'a listener' ? 1 : 0);
+      warned.mockRestore();
+    },
+  );
 });
 
 describe('partitions', () => {
@@ -402,11 +407,11 @@ describe('partitions', () => {
     Array.from({ length: count }, () => begin(limiter, inPartition(kind)));
   const begun = (calls: ReturnType<typeof begin>[]) => calls.filter((call) => call.began).length;
 
-  it('lets any of them use what the others leave free', () => {
+  it('a limiter with partitions lets any of them use what the others leave free', () => {
     expect(begun(many(make(), 12, 'report'))).toBe(10);
   });
 
-  it('gives each its share once those ended that were let in before, and the rest to the most critical', async () => {
+  it('a limiter gives each partition its share once earlier calls have ended, and the rest to the most critical', async () => {
     const limiter = make();
     const reports = many(limiter, 20, 'report');
     const browses = many(limiter, 20, 'browse');
@@ -417,7 +422,7 @@ describe('partitions', () => {
     expect(limiter.inFlight).toBe(10);
   });
 
-  it('keeps the share of one that the more critical would crowd out', async () => {
+  it('a limiter keeps the share of a partition that more critical ones would crowd out', async () => {
     const limiter = make();
     let checkouts = many(limiter, 40, 'checkout');
     const browses = many(limiter, 20, 'browse');
@@ -431,7 +436,7 @@ describe('partitions', () => {
     expect(begun(checkouts)).toBe(7);
   });
 
-  it('guarantees at least one place, however small the limit, but none for a share of 0', async () => {
+  it('a limiter guarantees each partition at least one place at any limit, but none for a share of 0', async () => {
     const limiter = make({ initialLimit: 2 });
     const checkouts = many(limiter, 5, 'checkout');
     const [browse] = many(limiter, 1, 'browse');
@@ -441,10 +446,10 @@ describe('partitions', () => {
     expect([begun(checkouts), browse!.began, report!.began]).toEqual([2, true, false]);
   });
 
-  it('refuses the least critical of those who wait when the queue is full, the last come first', async () => {
+  it('a limiter with a full queue rejects the least critical of the waiting calls, the last come first', async () => {
     const limiter = make({ maxQueue: 3 });
     const told: unknown[] = [];
-    limiter.on('reject', (error) => told.push(error));
+    limiter.on('reject', ({ error }) => told.push(error));
     many(limiter, 10, 'checkout');
     const [first, second] = many(limiter, 2, 'report') as [
       ReturnType<typeof begin>,
@@ -464,7 +469,7 @@ describe('partitions', () => {
     expect([late!.call.outcome, tooMany!.call.outcome]).toMatchObject([refused, refused]);
   });
 
-  it('makes room in a full queue for one that is below its share, at the cost of a more critical one above', async () => {
+  it('a limiter makes room in a full queue for a partition below its share, at the cost of a more critical one above', async () => {
     const limiter = make({ maxQueue: 4 });
     const checkouts = many(limiter, 14, 'checkout');
     const browses = many(limiter, 4, 'browse');
@@ -478,7 +483,7 @@ describe('partitions', () => {
     ]);
   });
 
-  it('does not take from those who wait within their share', async () => {
+  it('a limiter takes no place from calls that wait within the share of their partition', async () => {
     const limiter = make({ maxQueue: 3 });
     many(limiter, 10, 'checkout');
     const browses = many(limiter, 3, 'browse');
@@ -488,7 +493,7 @@ describe('partitions', () => {
     expect(browses.every((call) => call.call.outcome === undefined)).toBe(true);
   });
 
-  it('takes a call of no known partition for the least critical', async () => {
+  it('a limiter counts a call of an unknown partition as the least critical', async () => {
     const limiter = make({ maxQueue: 1 });
     many(limiter, 10, 'report');
     const unknown = begin(limiter);
@@ -497,7 +502,7 @@ describe('partitions', () => {
     expect(unknown.call.outcome).toMatchObject(refused);
   });
 
-  it('holds its bound when a listener makes another call as one is turned away', async () => {
+  it('a limiter holds the bound of its queue when a listener makes another call as one is rejected', async () => {
     const limiter = make({ maxQueue: 1 });
     many(limiter, 10, 'checkout');
     many(limiter, 1, 'report');
@@ -507,7 +512,7 @@ describe('partitions', () => {
     expect(limiter.queued).toBe(1);
   });
 
-  it('rejects a call whose partition cannot be told, with the error', async () => {
+  it('a limiter rejects a call whose partition function throws, with its error', async () => {
     const error = new Error('bug');
     const limiter = make({ partition: () => fling(error) });
     expect(await rejectionOf(limiter.execute(() => 'fine'))).toBe(error);
@@ -515,7 +520,7 @@ describe('partitions', () => {
   });
 });
 
-it('holds limit, bounds and queue, and loses no call, whatever callers do', async () => {
+it('a limiter holds limit, bounds and queue, and loses no call, with any behaviour of callers', async () => {
   const command = fc.record({
     do: fc.constantFrom('start', 'start', 'start', 'succeed', 'succeed', 'drop', 'fail', 'cancel', 'pass'),
     call: fc.nat(29),
@@ -602,7 +607,7 @@ it('holds limit, bounds and queue, and loses no call, whatever callers do', asyn
   );
 });
 
-it('gives every partition its share under saturation, whatever the shares', async () => {
+it('a saturated limiter gives every partition its share, with any shares', async () => {
   await fc.assert(
     fc.asyncProperty(
       fc.array(fc.nat(10), { minLength: 1, maxLength: 5 }),
@@ -676,7 +681,7 @@ describe('in front of a server', () => {
   }
 
   it.each(['gradient2', 'vegas'] as const)(
-    '%s lets about as many calls in as are served at once, and follows as they halve and return',
+    '%s in front of a server lets in about as many calls as it serves at once, and follows as they halve and return',
     async (algorithm) => {
       const limiter = new AdaptiveConcurrency({ algorithm, window: 100, maxQueue: 10 });
       const serving = server(10);
@@ -745,11 +750,11 @@ describe('the options of an adaptive limiter', () => {
       },
     ],
     ['limit', { limit: 10 }],
-  ])('%s: a wrong one is named (%o)', (option, options) => {
+  ])('an adaptive limiter names the wrong option %s (%o)', (option, options) => {
     expect(() => new AdaptiveConcurrency(options)).toThrow(option);
   });
 
-  it('allows shares that add up to 1 but for a rounding error', () => {
+  it('an adaptive limiter allows shares that add up to 1 but for a rounding error', () => {
     const partitions = [0.7, 0.2, 0.1].map((share) => ({ name: `${share}`, share }));
     expect(() => new AdaptiveConcurrency({ partitions, partition })).not.toThrow();
   });

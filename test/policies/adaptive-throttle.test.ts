@@ -4,7 +4,7 @@ import { seeded } from '../../bench/support/seeded.ts';
 import { BulkheadFullError, ThrottledError, TimeoutError } from '../../src/errors.ts';
 import { AdaptiveThrottle } from '../../src/policies/adaptive-throttle.ts';
 import { Bulkhead } from '../../src/policies/bulkhead.ts';
-import { exempt } from '../../src/policies/outcome.ts';
+import { excludeFromBreaker } from '../../src/policies/outcome.ts';
 import { compose } from '../../src/policies/policy.ts';
 import { Timeout } from '../../src/policies/timeout.ts';
 import {
@@ -23,7 +23,7 @@ const overloaded = new Error('overloaded');
 
 beforeEach(fakeTime);
 
-/** Its own refusals only when the test says so: at 1 it lets everything through. */
+/** Rejects nothing: at 1 a throttle lets all calls through. */
 const letThrough = () => 1;
 
 async function accept(throttle: AdaptiveThrottle, times = 1): Promise<void> {
@@ -35,7 +35,7 @@ async function refuse(throttle: AdaptiveThrottle, times = 1): Promise<void> {
 }
 
 describe('a throttle in front of a backend that accepts', () => {
-  it('passes on the value and the error as they are', async () => {
+  it('a throttle in front of a backend that accepts passes on the value and the error as they are', async () => {
     const throttle = new AdaptiveThrottle({ random: letThrough });
     const value = {};
     expect(await throttle.execute(() => value)).toBe(value);
@@ -44,7 +44,7 @@ describe('a throttle in front of a backend that accepts', () => {
     expect(await rejectionOf(throttle.execute(() => fling(overloaded)))).toBe(overloaded);
   });
 
-  it('refuses nothing and rolls no dice', async () => {
+  it('a throttle in front of a backend that accepts rejects no call and reads no random number', async () => {
     const random = vi.fn(() => 0);
     const throttle = new AdaptiveThrottle({ random });
     await accept(throttle, 1_000);
@@ -52,7 +52,7 @@ describe('a throttle in front of a backend that accepts', () => {
     expect(random).not.toHaveBeenCalled();
   });
 
-  it('refuses nothing as long as it accepts one of k calls', async () => {
+  it('a throttle rejects no call as long as the backend accepts one of k', async () => {
     const throttle = new AdaptiveThrottle({ random: () => 0 });
     await accept(throttle, 50);
     await refuse(throttle, 50);
@@ -62,7 +62,7 @@ describe('a throttle in front of a backend that accepts', () => {
     await expect(throttle.execute(() => 'never')).rejects.toBeInstanceOf(ThrottledError);
   });
 
-  it('uses no timer', async () => {
+  it('a throttle in front of a backend that accepts uses no timer', async () => {
     const throttle = new AdaptiveThrottle();
     await accept(throttle);
     await refuse(throttle);
@@ -70,7 +70,7 @@ describe('a throttle in front of a backend that accepts', () => {
   });
 });
 
-it('refuses with probability max(0, (requests − k · accepts) / (requests + 1)), its own refusals included', async () => {
+it('a throttle rejects with probability max(0, (requests − k · accepts) / (requests + 1)), its own rejections included', async () => {
   await fc.assert(
     fc.asyncProperty(
       fc.constantFrom(undefined, 1, 1.1, 1.5, 2, 3),
@@ -104,11 +104,11 @@ it('refuses with probability max(0, (requests − k · accepts) / (requests + 1)
   );
 });
 
-describe('a call that is refused', () => {
-  it('is not made, and told to who listens', async () => {
+describe('a call that is rejected', () => {
+  it('a call that a throttle rejects is not made, and emitted', async () => {
     const throttle = new AdaptiveThrottle({ random: () => 0 });
     const told: ThrottledError[] = [];
-    throttle.on('reject', (error) => told.push(error));
+    throttle.on('reject', ({ error }) => told.push(error));
     await refuse(throttle);
     const operation = vi.fn();
     const error = await rejectionOf(throttle.execute(operation));
@@ -118,7 +118,7 @@ describe('a call that is refused', () => {
     expect(told).toEqual([error]);
   });
 
-  it('is refused though a listener throws, which becomes a warning', async () => {
+  it('a call is rejected even if a listener throws, which becomes a warning', async () => {
     const collected = collectWarnings('HoldfastListenerWarning');
     const throttle = new AdaptiveThrottle({ random: () => 0 });
     throttle.on('reject', () => fling(new Error('broken listener')));
@@ -128,7 +128,7 @@ describe('a call that is refused', () => {
     expect(collected.warnings).toHaveLength(1);
   });
 
-  it('never happens with certainty: a backend that accepts nothing still gets a call now and then', async () => {
+  it('a throttle never rejects with certainty: a backend that accepts nothing still gets a call now and then', async () => {
     const throttle = new AdaptiveThrottle({ random: letThrough });
     await refuse(throttle, 999);
     expect(throttle.rejectionProbability).toBe(0.999);
@@ -141,7 +141,7 @@ describe('a call that is refused', () => {
 describe('what counts', () => {
   const counting = () => new AdaptiveThrottle({ k: 1, random: letThrough });
 
-  it('a call that was cancelled counts as neither, before, during, or after its operation heeds it', async () => {
+  it('a throttle does not count a cancelled call, before, during or after its operation obeys', async () => {
     const throttle = counting();
     await refuse(throttle);
     const before = throttle.rejectionProbability;
@@ -161,7 +161,7 @@ describe('what counts', () => {
     expect(throttle.rejectionProbability).toBe(before);
   });
 
-  it('a call that a policy inside refused counts as neither', async () => {
+  it('a throttle does not count a call that a policy inside rejected', async () => {
     const throttle = counting();
     await refuse(throttle);
     const bulkhead = new Bulkhead({ maxConcurrent: 1 });
@@ -171,15 +171,15 @@ describe('what counts', () => {
     expect(throttle.rejectionProbability).toBe(1 / 2);
   });
 
-  it('a failure that says nothing about the backend as a whole counts as neither', async () => {
+  it('a throttle does not count a failure that says nothing about the backend as a whole', async () => {
     const throttle = counting();
     const error = new TimeoutError('one dead instance', 1);
-    exempt(error);
+    excludeFromBreaker(error);
     await throttle.execute(() => Promise.reject(error)).catch(() => {});
     expect(throttle.rejectionProbability).toBe(0);
   });
 
-  it('a call that its deadline cut short counts as neither', async () => {
+  it('a throttle does not count a call that its deadline cut short', async () => {
     const throttle = counting();
     const call = follow(
       compose(new Timeout(1_000), throttle, new Timeout(500)).execute(
@@ -193,7 +193,7 @@ describe('what counts', () => {
     expect(throttle.rejectionProbability).toBe(0);
   });
 
-  it('a timeout counts as not accepted, within and around, even if a success comes late', async () => {
+  it('a throttle counts a timeout as not accepted, within and around, even if a success comes late', async () => {
     const throttle = counting();
     follow(compose(throttle, new Timeout(50)).execute(() => new Promise(() => {})));
     const late = defer();
@@ -205,7 +205,7 @@ describe('what counts', () => {
     expect(throttle.rejectionProbability).toBe(2 / 3);
   });
 
-  it('a timeout counts as neither, within and around, if this process was blocked meanwhile', async () => {
+  it('a throttle does not count a timeout, within or around, if this process was blocked meanwhile', async () => {
     const throttle = counting();
     const within = follow(compose(throttle, new Timeout(50)).execute(() => new Promise(() => {})));
     const late = defer();
@@ -217,7 +217,7 @@ describe('what counts', () => {
     expect(throttle.rejectionProbability).toBe(0);
   });
 
-  it('isAccepted can tell an error that is no sign of overload, and a value that is', async () => {
+  it('isAccepted of a throttle can accept an error and not accept a value', async () => {
     const notFound = new Error('no such user');
     const throttle = new AdaptiveThrottle({
       k: 1,
@@ -231,7 +231,7 @@ describe('what counts', () => {
     expect(throttle.rejectionProbability).toBe(1 / 8);
   });
 
-  it('what isAccepted throws is what the caller gets, and counts as neither', async () => {
+  it('a caller gets the error that isAccepted of a throttle throws, and the call does not count', async () => {
     const broken = new Error('broken predicate');
     const throttle = new AdaptiveThrottle({ isAccepted: () => fling(broken) });
     expect(await rejectionOf(throttle.execute(() => 'fine'))).toBe(broken);
@@ -241,7 +241,7 @@ describe('what counts', () => {
 });
 
 describe('calls under way', () => {
-  it('do not count until they end: many that begin at once after a silence are all let through', async () => {
+  it('calls under way count for a throttle when they end: many that begin at once after a silence are all let through', async () => {
     const throttle = new AdaptiveThrottle({ random: () => 0 });
     const work = Array.from({ length: 100 }, () => defer());
     const calls = work.map(({ promise }) => follow(throttle.execute(() => promise)));
@@ -252,7 +252,7 @@ describe('calls under way', () => {
   });
 });
 
-it('a source of chance that throws is what the call rejects with; it is not made', async () => {
+it('a throttle whose random function throws rejects the call with its error, and does not make it', async () => {
   const broken = new Error('broken dice');
   const throttle = new AdaptiveThrottle({ random: () => fling(broken) });
   await refuse(throttle, 2);
@@ -262,7 +262,7 @@ it('a source of chance that throws is what the call rejects with; it is not made
 });
 
 describe('the window', () => {
-  it('remembers two seconds unless told otherwise, whether or not calls come meanwhile', async () => {
+  it('a throttle remembers two seconds by default, with or without calls meanwhile', async () => {
     const throttle = new AdaptiveThrottle({ random: letThrough });
     await refuse(throttle, 9);
     await pass(1_700);
@@ -271,7 +271,7 @@ describe('the window', () => {
     expect(throttle.rejectionProbability).toBe(0);
   });
 
-  it('after a silence longer than it, nothing is refused', async () => {
+  it('a throttle rejects no call after a silence longer than its window', async () => {
     const throttle = new AdaptiveThrottle({ window: 1_000, random: () => 0 });
     await refuse(throttle, 10);
     await pass(86_400_000);
@@ -280,7 +280,10 @@ describe('the window', () => {
 });
 
 describe('under constant overload', () => {
-  /** Calls come evenly at `rate` a second for `seconds`; the backend accepts at most `capacity` a second. */
+  /**
+   * Calls come evenly at `rate` a second for `seconds`; the backend accepts at most `capacity` a
+   * second.
+   */
   async function offer(throttle: AdaptiveThrottle, rate: number, capacity: number, seconds: number) {
     const totals = { sent: 0, accepted: 0 };
     let credit = 1;
@@ -304,16 +307,19 @@ describe('under constant overload', () => {
     { k: 2, rate: 50 },
     { k: 2, rate: 100 },
     { k: 1.5, rate: 50 },
-  ])('of $rate calls a second to a backend that can take 10, it sends $k × 10', async ({ k, rate }) => {
-    const throttle = new AdaptiveThrottle({ k, window: 20_000, random: seeded(1) });
-    await offer(throttle, rate, 10, 60);
-    const { sent, accepted } = await offer(throttle, rate, 10, 60);
-    expect(accepted / 60).toBeGreaterThan(9.5);
-    expect(sent / accepted).toBeGreaterThan(0.9 * k);
-    expect(sent / accepted).toBeLessThan(1.1 * k);
-  });
+  ])(
+    'of $rate calls a second to a backend that can take 10, a throttle sends $k × 10',
+    async ({ k, rate }) => {
+      const throttle = new AdaptiveThrottle({ k, window: 20_000, random: seeded(1) });
+      await offer(throttle, rate, 10, 60);
+      const { sent, accepted } = await offer(throttle, rate, 10, 60);
+      expect(accepted / 60).toBeGreaterThan(9.5);
+      expect(sent / accepted).toBeGreaterThan(0.9 * k);
+      expect(sent / accepted).toBeLessThan(1.1 * k);
+    },
+  );
 
-  it('sends everything again soon after the backend has recovered', async () => {
+  it('a throttle sends all calls again soon after the backend has recovered', async () => {
     const throttle = new AdaptiveThrottle({ window: 20_000, random: seeded(2) });
     await offer(throttle, 50, 10, 60);
     expect(throttle.rejectionProbability).toBeGreaterThan(0.5);
@@ -333,7 +339,7 @@ describe('the options of an adaptive throttle', () => {
     ['isAccepted', { isAccepted: true }],
     ['random', { random: 0.5 }],
     ['K', { K: 2 }],
-  ])('%s: a wrong one is named (%o)', (option, options) => {
+  ])('an adaptive throttle names the wrong option %s (%o)', (option, options) => {
     expect(() => new AdaptiveThrottle(options)).toThrow(option);
   });
 });

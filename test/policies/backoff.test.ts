@@ -1,10 +1,10 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
+  computeWait,
   constantBackoff,
   decorrelatedJitter,
   exponentialBackoff,
-  waitOf,
 } from '../../src/policies/backoff.ts';
 
 const waits = (backoff: (attempt: number, previous: number) => number, retries: number) => {
@@ -14,13 +14,13 @@ const waits = (backoff: (attempt: number, previous: number) => number, retries: 
 };
 
 describe('exponentialBackoff', () => {
-  it('doubles from base up to max', () => {
+  it('exponentialBackoff doubles from base up to max', () => {
     expect(waits(exponentialBackoff({ base: 100, max: 1_000, jitter: 'none' }), 6)).toEqual([
       100, 200, 400, 800, 1_000, 1_000,
     ]);
   });
 
-  it('stops at 30 seconds unless told otherwise, however many retries there are', () => {
+  it('exponentialBackoff stops at 30 seconds by default, however many retries there are', () => {
     const backoff = exponentialBackoff({ base: 1, jitter: 'none' });
     expect(backoff(16, 0)).toBe(30_000);
     expect(backoff(100_000, 0)).toBe(30_000);
@@ -34,11 +34,11 @@ describe('exponentialBackoff', () => {
     ['equal', 0.25, 125],
     ['equal', 1, 200],
     ['none', 0.25, 200],
-  ] as const)('jitter %s at random %f', (jitter, random, wait) => {
+  ] as const)('exponentialBackoff jitter %s at random %f', (jitter, random, wait) => {
     expect(exponentialBackoff({ base: 100, jitter, random: () => random })(2, 0)).toBe(wait);
   });
 
-  it('jitters fully unless told otherwise', () => {
+  it('exponentialBackoff jitters fully by default', () => {
     expect(exponentialBackoff({ base: 100, random: () => 0 })(1, 0)).toBe(0);
   });
 });
@@ -48,19 +48,19 @@ it('exponentialBackoff from 0 stays 0 however many retries there are', () => {
 });
 
 describe('decorrelatedJitter', () => {
-  it('lies between base and three times the wait before', () => {
+  it('decorrelatedJitter lies between base and three times the wait before', () => {
     expect(decorrelatedJitter({ base: 100, random: () => 0 })(1, 0)).toBe(100);
     expect(decorrelatedJitter({ base: 100, random: () => 1 })(1, 0)).toBe(300);
     expect(decorrelatedJitter({ base: 100, random: () => 0.5 })(2, 500)).toBe(800);
   });
 
-  it('stops at max, 30 seconds unless told otherwise', () => {
+  it('decorrelatedJitter stops at max, 30 seconds by default', () => {
     expect(decorrelatedJitter({ base: 100, max: 250, random: () => 1 })(1, 0)).toBe(250);
     expect(decorrelatedJitter({ base: 100, random: () => 1 })(9, 20_000)).toBe(30_000);
   });
 });
 
-it('no backoff gives less than nothing or more than its max, whatever chance says', () => {
+it('no backoff gives less than 0 or more than its max, with any random numbers', () => {
   fc.assert(
     fc.property(
       fc.integer({ min: 0, max: 10_000 }),
@@ -92,14 +92,17 @@ it('constantBackoff waits the same each time', () => {
 });
 
 describe('a wait that a backoff gives', () => {
-  it.each([Number.NaN, -0.1, undefined, null, 'soon', '5', {}])('%o is an error that says so', (wait) => {
-    const ask = () => waitOf(() => wait as number, "Retry option 'backoff'", 1, 0);
-    expect(ask).toThrow(/^Retry option 'backoff': the milliseconds that a backoff gives must be a number/);
-    expect(ask).toThrow(typeof wait === 'number' ? RangeError : TypeError);
-  });
+  it.each([Number.NaN, -0.1, undefined, null, 'soon', '5', {}])(
+    'a wait that a backoff gives %o is an error that says so',
+    (wait) => {
+      const ask = () => computeWait(() => wait as number, "Retry option 'backoff'", 1, 0);
+      expect(ask).toThrow(/^Retry option 'backoff': the milliseconds that a backoff gives must be a number/);
+      expect(ask).toThrow(typeof wait === 'number' ? RangeError : TypeError);
+    },
+  );
 
-  it('is cut to what a timer can keep', () => {
-    expect(waitOf(() => Infinity, "Retry option 'backoff'", 1, 0)).toBe(2 ** 31 - 1);
+  it('a wait that a backoff gives is cut to what a timer can keep', () => {
+    expect(computeWait(() => Infinity, "Retry option 'backoff'", 1, 0)).toBe(2 ** 31 - 1);
   });
 });
 
@@ -113,7 +116,7 @@ describe('the longest wait of a backoff', () => {
       'decorrelatedJitter',
       (options: { base: number; max?: number }) => decorrelatedJitter({ ...options, random: () => 0 }),
     ],
-  ])('of %s cannot be shorter than the shortest', (name, make) => {
+  ])('the longest wait of %s cannot be shorter than the shortest', (name, make) => {
     const wrong = () => make({ base: 100, max: 10 });
     expect(wrong).toThrow(RangeError);
     expect(wrong).toThrow(`${name} option 'max' must be a number from 100 to`);
@@ -135,7 +138,7 @@ describe('the options of a backoff', () => {
     ['max', () => decorrelatedJitter({ base: 1, max: -1 })],
     ['constantBackoff', () => constantBackoff(-1)],
     ['constantBackoff', () => constantBackoff('1s' as never)],
-  ])('%s: a wrong one is named', (option, make) => {
+  ])('a backoff names a wrong option: %s', (option, make) => {
     expect(make).toThrow(option);
   });
 });

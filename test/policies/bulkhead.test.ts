@@ -10,7 +10,7 @@ import { beginsNoneThatWasCancelled } from './queueing.ts';
 beforeEach(fakeTime);
 
 describe('a bulkhead with free places', () => {
-  it('passes on the value and the error as they are, and gives the place back', async () => {
+  it('a bulkhead with free places passes on the value and the error as they are, and gives the place back', async () => {
     const bulkhead = new Bulkhead({ maxConcurrent: 1 });
     const value = {};
     const error = new Error('down');
@@ -21,14 +21,14 @@ describe('a bulkhead with free places', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  it('has 100 places and no queue unless told otherwise', () => {
+  it('a bulkhead with free places has 100 places and no queue by default', () => {
     const bulkhead = new Bulkhead();
     const calls = Array.from({ length: 101 }, () => begin(bulkhead));
     expect(calls.filter((call) => call.began)).toHaveLength(100);
     expect(bulkhead).toMatchObject({ inFlight: 100, queued: 0 });
   });
 
-  it('does not make a call that was cancelled before', async () => {
+  it('a bulkhead with free places does not make a call that was cancelled before', async () => {
     const bulkhead = new Bulkhead();
     const call = begin(bulkhead, { signal: AbortSignal.abort(new Error('gone')) });
     await flush();
@@ -39,10 +39,10 @@ describe('a bulkhead with free places', () => {
 });
 
 describe('a full bulkhead', () => {
-  it('refuses at once what neither place nor queue can hold, and tells it', async () => {
+  it('a bulkhead rejects a call at once when its places and its queue are full, and emits the rejection', async () => {
     const bulkhead = new Bulkhead({ maxConcurrent: 2, maxQueue: 1 });
     const told: BulkheadFullError[] = [];
-    bulkhead.on('reject', (error) => told.push(error));
+    bulkhead.on('reject', ({ error }) => told.push(error));
     for (let i = 0; i < 3; i++) begin(bulkhead);
     const operation = vi.fn();
     const error = await rejectionOf(bulkhead.execute(operation));
@@ -53,7 +53,7 @@ describe('a full bulkhead', () => {
     expect(bulkhead).toMatchObject({ inFlight: 2, queued: 1 });
   });
 
-  it('lets those who wait in, first come first served, as places come free', async () => {
+  it('a full bulkhead lets waiting calls in first come first served, as places come free', async () => {
     const bulkhead = new Bulkhead({ maxConcurrent: 1, maxQueue: 3 });
     const calls = Array.from({ length: 4 }, () => begin(bulkhead));
     for (let turn = 0; turn < 4; turn++) {
@@ -66,7 +66,7 @@ describe('a full bulkhead', () => {
     expect(bulkhead).toMatchObject({ inFlight: 0, queued: 0 });
   });
 
-  it('lets no newcomer overtake one who waits', async () => {
+  it('a full bulkhead lets no newcomer overtake a call that waits', async () => {
     const bulkhead = new Bulkhead({ maxConcurrent: 1, maxQueue: 5 });
     const first = begin(bulkhead);
     const waiting = begin(bulkhead);
@@ -90,7 +90,7 @@ describe('a call that waits in the queue', () => {
     return { bulkhead, running: begin(bulkhead) };
   };
 
-  it('is refused after queueTimeout, and its place in the queue is free again', async () => {
+  it('a call that waits for a bulkhead is rejected after queueTimeout, and its place in the queue is free again', async () => {
     const { bulkhead, running } = full({ queueTimeout: 100 });
     const told = vi.fn();
     bulkhead.on('reject', told);
@@ -109,7 +109,7 @@ describe('a call that waits in the queue', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  it('is released at once when its caller cancels, and leaves its place, its listener and its timer', async () => {
+  it('a call that waits for a bulkhead is released at once when its caller cancels, and leaves its place, its listener and its timer', async () => {
     const { bulkhead, running } = full({ queueTimeout: 100 });
     const controller = new AbortController();
     const reason = new Error('user left');
@@ -128,7 +128,7 @@ describe('a call that waits in the queue', () => {
     expect([waiting.began, next.began]).toEqual([false, true]);
   });
 
-  it('leaves neither listener nor timer once it has its place', async () => {
+  it('a call that waits for a bulkhead leaves neither listener nor timer once it has its place', async () => {
     const { bulkhead, running } = full({ queueTimeout: 100 });
     const { signal } = new AbortController();
     const waiting = begin(bulkhead, { signal });
@@ -141,7 +141,7 @@ describe('a call that waits in the queue', () => {
 
   beginsNoneThatWasCancelled((maxQueue) => new Bulkhead({ maxConcurrent: 1, maxQueue }));
 
-  it('waits no longer than the deadline that it came with', async () => {
+  it('a call that waits for a bulkhead waits no longer than the deadline that it came with', async () => {
     const { bulkhead } = full();
     const waiting = begin(bulkhead, { deadline: performance.now() + 50 });
     await pass(49);
@@ -151,7 +151,7 @@ describe('a call that waits in the queue', () => {
     expect(bulkhead.queued).toBe(0);
   });
 
-  it('is given up by an enclosing Timeout, with its error', async () => {
+  it('a call that waits for a bulkhead is ended by an enclosing Timeout, with its error', async () => {
     const { bulkhead } = full();
     const call = follow(compose(new Timeout(50), bulkhead).execute(() => 'never'));
     await pass(50);
@@ -159,7 +159,7 @@ describe('a call that waits in the queue', () => {
     expect(bulkhead.queued).toBe(0);
   });
 
-  it('waits as long as it takes without a bound, on no timer', async () => {
+  it('a call waits for a bulkhead without a bound, on no timer', async () => {
     const { bulkhead, running } = full();
     const waiting = begin(bulkhead);
     expect(vi.getTimerCount()).toBe(0);
@@ -170,7 +170,7 @@ describe('a call that waits in the queue', () => {
   });
 });
 
-it('never holds more than its places and its queue, and serves in order, whatever callers do', async () => {
+it('a bulkhead never holds more than its places and its queue, and serves in order, with any behaviour of callers', async () => {
   const command = fc.oneof(
     { weight: 4, arbitrary: fc.constant({ do: 'start' as const, call: 0 }) },
     {
@@ -252,7 +252,7 @@ describe('the options of a bulkhead', () => {
     ['maxQueue', { maxQueue: Infinity }],
     ['queueTimeout', { queueTimeout: -1 }],
     ['maxQueued', { maxQueued: 1 }],
-  ])('%s: a wrong one is named (%o)', (option, options) => {
+  ])('a bulkhead names the wrong option %s (%o)', (option, options) => {
     expect(() => new Bulkhead(options)).toThrow(option);
   });
 });

@@ -46,7 +46,7 @@ function counting() {
 }
 
 describe('a value', () => {
-  it('is served until its ttl is over, the same to all', async () => {
+  it('a cached value is served until its ttl is over, the same to all', async () => {
     const { cache, told } = cacheOf();
     const operation = vi.fn(() => ({}));
     const value = await cache.execute(operation, id('u1'));
@@ -58,7 +58,7 @@ describe('a value', () => {
     expect(told).toEqual(['miss', 'hit', 'miss']);
   });
 
-  it('is served to its key alone', async () => {
+  it('a cached value is served to its key alone', async () => {
     const { cache } = cacheOf();
     const call = counting();
     for (const name of ['u1', 'u2', 'u1', 'u2']) await cache.execute(call.operation, id(name));
@@ -66,7 +66,7 @@ describe('a value', () => {
     expect(cache.size).toBe(2);
   });
 
-  it('is not kept without a key', async () => {
+  it('a cached value is not kept without a key', async () => {
     const { cache, told } = cacheOf();
     const call = counting();
     for (let i = 0; i < 2; i++) await cache.execute(call.operation);
@@ -74,14 +74,14 @@ describe('a value', () => {
     expect([cache.size, told]).toEqual([0, []]);
   });
 
-  it('may be undefined', async () => {
+  it('a cached value may be undefined', async () => {
     const { cache } = cacheOf();
     const operation = vi.fn(() => undefined);
     for (let i = 0; i < 2; i++) expect(await cache.execute(operation, id('u1'))).toBeUndefined();
     expect(operation).toHaveBeenCalledTimes(1);
   });
 
-  it('lives shorter by up to the jitter, so that those made together do not expire together', async () => {
+  it('a cached value lives shorter by up to the jitter, so that those made together do not expire together', async () => {
     const random = vi.fn(() => 0.5);
     const { cache } = cacheOf({ jitter: 0.4, random });
     const call = counting();
@@ -92,7 +92,7 @@ describe('a value', () => {
     expect(await cache.execute(call.operation, id('u1'))).toBe(2);
   });
 
-  it('loses a tenth of its time at most if no jitter is set', async () => {
+  it('a cached value loses a tenth of its time at most if no jitter is set', async () => {
     const { cache } = cacheOf({ jitter: undefined, random: () => 0.999_999 });
     const call = counting();
     await cache.execute(call.operation, id('u1'));
@@ -102,7 +102,7 @@ describe('a value', () => {
     expect(await cache.execute(call.operation, id('u1'))).toBe(2);
   });
 
-  it('is not moved by the wall clock', async () => {
+  it('a cached value is not moved by the wall clock', async () => {
     const { cache } = cacheOf();
     const call = counting();
     await cache.execute(call.operation, id('u1'));
@@ -110,7 +110,7 @@ describe('a value', () => {
     expect(await cache.execute(call.operation, id('u1'))).toBe(1);
   });
 
-  it('costs no timer', async () => {
+  it('a cached value costs no timer', async () => {
     const { cache } = cacheOf({ staleWhileRevalidate: 100, staleIfError: 100 });
     await cache.execute(() => 1, id('u1'));
     expect(vi.getTimerCount()).toBe(0);
@@ -118,14 +118,14 @@ describe('a value', () => {
 });
 
 describe('a caller', () => {
-  it('that has cancelled before gets its reason, not what is kept', async () => {
+  it('a caller of a cache that has cancelled before gets its reason, not what is kept', async () => {
     const { cache } = cacheOf();
     await cache.execute(() => 1, id('u1'));
     const signal = AbortSignal.abort('before');
     expect(await rejectionOf(cache.execute(() => 1, id('u1', { signal })))).toBe('before');
   });
 
-  it('that misses hands on its own signal, deadline and attributes', async () => {
+  it('a caller of a cache that misses hands on its own signal, deadline and attributes', async () => {
     const { cache } = cacheOf();
     const { calls, operation } = service();
     const options = id('u1', { signal: new AbortController().signal, deadline: 1e9 });
@@ -133,7 +133,7 @@ describe('a caller', () => {
     expect(calls[0]!.context).toMatchObject(options);
   });
 
-  it('that misses makes its own call though another is under way; a Coalesce inside lets them share it', async () => {
+  it('a caller of a cache that misses makes its own call though another is under way; a Coalesce inside lets them share it', async () => {
     const { cache } = cacheOf();
     for (const [policy, made] of [
       [cache, 2],
@@ -150,7 +150,7 @@ describe('a caller', () => {
     }
   });
 
-  it('fails with what a function of the options throws', async () => {
+  it('a caller of a cache fails with what a function of the options throws', async () => {
     const error = new Error('bug');
     for (const options of [
       { key: () => fling(error) },
@@ -173,7 +173,7 @@ describe('a caller', () => {
     ["'sizeOf' gives", { maxSize: 10, sizeOf: () => Number.NaN }, RangeError],
     ["'sizeOf' gives", { maxSize: 10, sizeOf: () => '5' }, TypeError],
     ["'sizeOf' gives", { maxSize: 10, sizeOf: () => undefined }, TypeError],
-  ])('names what makes no sense of what %s for %o', async (name, options, type) => {
+  ])('a cache names what makes no sense of what %s for %o', async (name, options, type) => {
     const { cache } = cacheOf(options);
     const error = await rejectionOf(cache.execute(() => 1, id('u1')));
     expect(error).toBeInstanceOf(type);
@@ -185,7 +185,7 @@ describe('a caller', () => {
 describe('while a value is renewed', () => {
   const options = { staleWhileRevalidate: 50 };
 
-  it('it is served at once, and one call for all of them is made in the background', async () => {
+  it('a stale value is served at once, and one call in the background renews it for all', async () => {
     const { cache, told } = cacheOf(options);
     const { calls, operation } = service();
     await cache.execute(() => 'old', id('u1'));
@@ -201,7 +201,7 @@ describe('while a value is renewed', () => {
     expect(told).toEqual(['miss', 'stale', 'stale', 'stale', 'hit', 'hit']);
   });
 
-  it('the call has neither the signal nor the deadline of the caller, but its attributes', async () => {
+  it('a call that renews a value has neither the signal nor the deadline of the caller, but its attributes', async () => {
     const { cache } = cacheOf(options);
     const { calls, operation } = service();
     await cache.execute(() => 'old', id('u1'));
@@ -220,7 +220,7 @@ describe('while a value is renewed', () => {
   });
 
   it.each(['rejects', 'throws'])(
-    'a failure of the call is an event where it %s, and the next tries again',
+    'a failed renewal of a value that %s is an event, and the next call renews',
     async (how) => {
       const { cache } = cacheOf(options);
       const failures: unknown[] = [];
@@ -238,7 +238,7 @@ describe('while a value is renewed', () => {
     },
   );
 
-  it('so is what a function of the options throws, and what a listener throws is a warning', async () => {
+  it('an error of a function of the options during a renewal is an event, and one of a listener a warning', async () => {
     const error = new Error('bug');
     let broken = false;
     const { cache } = cacheOf({ ...options, freshness: () => (broken ? fling(error) : {}) });
@@ -258,7 +258,7 @@ describe('while a value is renewed', () => {
     expect(warnings).toHaveLength(1);
   });
 
-  it('the next call is made when the last has ended, though a caller of before the value still waits', async () => {
+  it('the next renewal begins when the last has ended, even if an earlier caller still waits', async () => {
     const { cache } = cacheOf(options);
     const { calls, operation } = service();
     for (let i = 0; i < 2; i++) follow(cache.execute(operation, id('u1')));
@@ -272,7 +272,7 @@ describe('while a value is renewed', () => {
     }
   });
 
-  it('it is served no longer than told', async () => {
+  it('a stale value is served no longer than staleWhileRevalidate', async () => {
     const { cache } = cacheOf(options);
     const { calls, operation } = service();
     await cache.execute(() => 'old', id('u1'));
@@ -286,7 +286,7 @@ describe('while a value is renewed', () => {
     expect(cache.size).toBe(0);
   });
 
-  it('a Timeout inside ends a call that hangs', async () => {
+  it('a Timeout inside a cache ends a renewal that hangs', async () => {
     const { cache, told } = cacheOf(options);
     await cache.execute(() => 'old', id('u1'));
     await pass(100);
@@ -303,7 +303,7 @@ describe('while a value is renewed', () => {
 describe('where a call fails', () => {
   const options = { staleIfError: 1_000 };
 
-  it('an old value is served instead, after the call was tried', async () => {
+  it('a cache serves an old value where a call fails, after the call was made', async () => {
     const { cache } = cacheOf(options);
     const stale: unknown[] = [];
     cache.on('stale', (event) => stale.push(event));
@@ -319,7 +319,7 @@ describe('where a call fails', () => {
     expect(await cache.execute(call.operation, id('u1'))).toBe(3);
   });
 
-  it('it is not served for an error that shouldServeStale refuses', async () => {
+  it('a cache serves no old value for an error that shouldServeStale rejects', async () => {
     const gone = new Error('no such user');
     const { cache } = cacheOf({ ...options, shouldServeStale: (error) => error !== gone });
     await cache.execute(() => 'old', id('u1'));
@@ -332,14 +332,14 @@ describe('where a call fails', () => {
     expect(await rejectionOf(broken.execute(() => fling(new Error('down')), id('u1')))).toBe(gone);
   });
 
-  it('it is served if Holdfast refused the call, too', async () => {
+  it('a cache serves an old value if Holdfast rejected the call, too', async () => {
     const { cache } = cacheOf(options);
     await cache.execute(() => 'old', id('u1'));
     await pass(100);
     expect(await cache.execute(() => fling(new BulkheadFullError('full')), id('u1'))).toBe('old');
   });
 
-  it('it is served no longer than told, counted to the failure', async () => {
+  it('a cache serves an old value no longer than staleIfError, counted to the failure', async () => {
     const { cache } = cacheOf(options);
     const call = counting();
     await cache.execute(call.operation, id('u1'));
@@ -354,7 +354,7 @@ describe('where a call fails', () => {
     expect(slow.outcome).toEqual({ ok: false, error: call.error });
   });
 
-  it('nothing is, unless it is set', async () => {
+  it('a cache serves no old value where a call fails unless staleIfError is set', async () => {
     const { cache } = cacheOf();
     const call = counting();
     await cache.execute(call.operation, id('u1'));
@@ -363,7 +363,7 @@ describe('where a call fails', () => {
     expect(await rejectionOf(cache.execute(call.operation, id('u1')))).toBe(call.error);
   });
 
-  it('a caller that cancelled gets its reason', async () => {
+  it('a caller of a cache that cancelled gets its reason, and no old value', async () => {
     const { cache } = cacheOf(options);
     await cache.execute(() => 'old', id('u1'));
     await pass(100);
@@ -380,7 +380,7 @@ describe('where a call fails', () => {
     expect(call.outcome).toEqual({ ok: false, error: 'gone' });
   });
 
-  it('works together with staleWhileRevalidate, whichever is longer', async () => {
+  it('staleIfError works together with staleWhileRevalidate, whichever is longer', async () => {
     const { cache, told } = cacheOf({ staleWhileRevalidate: 50, staleIfError: 100 });
     const call = counting();
     await cache.execute(call.operation, id('u1'));
@@ -396,14 +396,14 @@ describe('where a call fails', () => {
 });
 
 describe('a failure', () => {
-  it('is not kept unless negativeTtl is set', async () => {
+  it('a failure in a cache is not kept unless negativeTtl is set', async () => {
     const { cache } = cacheOf();
     const call = Object.assign(counting(), { error: new Error('down') });
     for (let i = 0; i < 2; i++) await rejectionOf(cache.execute(call.operation, id('u1')));
     expect(cache.size).toBe(0);
   });
 
-  it('is served for negativeTtl, the same error to all', async () => {
+  it('a failure in a cache is served for negativeTtl, the same error to all', async () => {
     const { cache, told } = cacheOf({ negativeTtl: 10, staleWhileRevalidate: 1_000, staleIfError: 1_000 });
     const operation = vi.fn(() => Promise.reject(new Error('none')));
     const error = await rejectionOf(cache.execute(operation, id('u1')));
@@ -416,7 +416,7 @@ describe('a failure', () => {
     expect(told).toEqual(['miss', 'hit', 'miss']);
   });
 
-  it('is not kept where Holdfast refused the call, or the caller cancelled it', async () => {
+  it('a failure is not cached where Holdfast rejected the call, or the caller cancelled it', async () => {
     const { cache } = cacheOf({ negativeTtl: 10, freshness: () => ({ ttl: 1_000 }) });
     await rejectionOf(cache.execute(() => fling(new BulkheadFullError('full')), id('u1')));
     const controller = new AbortController();
@@ -431,7 +431,7 @@ describe('a failure', () => {
     expect(cache.size).toBe(0);
   });
 
-  it('does not take the place of a value that can still stand in for it', async () => {
+  it('a failure in a cache does not take the place of a value that can still stand in for it', async () => {
     const { cache } = cacheOf({ negativeTtl: 10, staleIfError: 50 });
     const call = counting();
     await cache.execute(call.operation, id('u1'));
@@ -445,7 +445,7 @@ describe('a failure', () => {
     expect(call.made).toBe(4);
   });
 
-  it('takes the place of a value that has become too old while the call failed', async () => {
+  it('a failure in a cache takes the place of a value that has become too old while the call failed', async () => {
     const { cache } = cacheOf({ negativeTtl: 10, staleIfError: 50 });
     const { calls, operation } = service();
     await cache.execute(() => 'old', id('u1'));
@@ -459,7 +459,7 @@ describe('a failure', () => {
     expect(calls).toHaveLength(1);
   });
 
-  it('gives way to a value that comes later', async () => {
+  it('a failure in a cache gives way to a value that comes later', async () => {
     const { cache } = cacheOf({ negativeTtl: 10 });
     const { calls, operation } = service();
     for (let i = 0; i < 2; i++) follow(cache.execute(operation, id('u1')));
@@ -472,7 +472,7 @@ describe('a failure', () => {
 });
 
 describe('freshness', () => {
-  it('is told the outcome, the context, the key and how long the call took', async () => {
+  it('the freshness function of a cache is told the outcome, the context, the key and how long the call took', async () => {
     const freshness = vi.fn(() => undefined);
     const { cache } = cacheOf({ freshness });
     const { calls, operation } = service();
@@ -486,7 +486,7 @@ describe('freshness', () => {
     });
   });
 
-  it('says what is not kept, which ends what was kept before', async () => {
+  it('the freshness function of a cache says what is not kept, which ends what was kept before', async () => {
     let kept = true;
     const { cache } = cacheOf({ staleIfError: 1_000, freshness: () => (kept ? {} : undefined) });
     await cache.execute(() => 'old', id('u1'));
@@ -499,7 +499,7 @@ describe('freshness', () => {
     });
   });
 
-  it('overrides what the options say, for as much as it says', async () => {
+  it('the freshness function of a cache overrides what the options say, for as much as it says', async () => {
     const { cache, told } = cacheOf({
       staleWhileRevalidate: 50,
       freshness: (outcome) => (outcome.ok ? { ttl: 10 } : { ttl: 20 }),
@@ -516,7 +516,7 @@ describe('freshness', () => {
     expect(told).toEqual(['miss', 'hit', 'stale', 'miss', 'hit']);
   });
 
-  it('takes a ttl below 0 as stale for that long', async () => {
+  it('the freshness function of a cache takes a ttl below 0 as stale for that long', async () => {
     const { cache, told } = cacheOf({
       jitter: 1,
       random: () => 0.9,
@@ -530,7 +530,7 @@ describe('freshness', () => {
     expect(told).toEqual(['miss', 'stale', 'miss']);
   });
 
-  it.each([0, -1])('keeps nothing for a ttl of %s alone', async (ttl) => {
+  it.each([0, -1])('the freshness function of a cache keeps nothing for a ttl of %s alone', async (ttl) => {
     const { cache } = cacheOf({ freshness: () => ({ ttl }) });
     await cache.execute(() => 1, id('u1'));
     expect(cache.size).toBe(0);
@@ -538,7 +538,7 @@ describe('freshness', () => {
 });
 
 describe('its bounds', () => {
-  it('hold as many entries as told; the least recently used goes first', async () => {
+  it('a cache holds maxEntries entries; the least recently used goes first', async () => {
     const { cache } = cacheOf({ maxEntries: 2 });
     const call = counting();
     for (const name of ['u1', 'u2', 'u1', 'u3']) await cache.execute(call.operation, id(name));
@@ -547,14 +547,14 @@ describe('its bounds', () => {
     expect(await cache.execute(call.operation, id('u2'))).toBe(4);
   });
 
-  it('hold 1,000 entries unless told otherwise', async () => {
+  it('a cache holds 1,000 entries by default', async () => {
     const { cache } = cacheOf();
     for (let i = 0; i < 1_001; i++) void cache.execute(() => i, id(String(i)));
     await flush();
     expect(cache.size).toBe(1_000);
   });
 
-  it('hold as much as told; what is larger than all of it is not kept', async () => {
+  it('a cache holds entries of maxSize in all, and keeps none that is larger', async () => {
     const { cache } = cacheOf({
       maxSize: 10,
       sizeOf: (outcome, name) => (outcome.ok ? (outcome.value as number) : 99) + name.length,
@@ -583,7 +583,7 @@ describe('its bounds', () => {
 });
 
 describe('delete and clear', () => {
-  it.each(['delete', 'clear'] as const)('%s removes what is kept', async (how) => {
+  it.each(['delete', 'clear'] as const)('%s of a cache removes what is kept', async (how) => {
     const { cache } = cacheOf();
     await cache.execute(() => 'old', id('u1'));
     await cache.execute(() => 'other', id('u2'));
@@ -592,18 +592,21 @@ describe('delete and clear', () => {
     expect(await cache.execute(() => 'new', id('u1'))).toBe('new');
   });
 
-  it.each(['delete', 'clear'] as const)('%s keeps nothing of the calls that are under way', async (how) => {
-    const { cache } = cacheOf();
-    const { calls, operation } = service();
-    const before = follow(cache.execute(operation, id('u1')));
-    cache[how]('u1');
-    calls[0]!.resolve('old');
-    await flush();
-    expect(before.outcome).toEqual({ ok: true, value: 'old' });
-    expect(cache.size).toBe(0);
-  });
+  it.each(['delete', 'clear'] as const)(
+    '%s of a cache keeps nothing of the calls that are under way',
+    async (how) => {
+      const { cache } = cacheOf();
+      const { calls, operation } = service();
+      const before = follow(cache.execute(operation, id('u1')));
+      cache[how]('u1');
+      calls[0]!.resolve('old');
+      await flush();
+      expect(before.outcome).toEqual({ ok: true, value: 'old' });
+      expect(cache.size).toBe(0);
+    },
+  );
 
-  it('keep what a call gives that began after, whenever an earlier one ends', async () => {
+  it('delete() and clear() of a cache keep the result of a later call, whenever an earlier one ends', async () => {
     const { cache } = cacheOf();
     const { calls, operation } = service();
     for (let i = 0; i < 2; i++) follow(cache.execute(operation, id('u1')));
@@ -618,7 +621,7 @@ describe('delete and clear', () => {
     expect(await cache.execute(operation, id('u1'))).toBe('new');
   });
 
-  it('let go of a call that renews in the background', async () => {
+  it('delete() and clear() of a cache let go of a call that renews in the background', async () => {
     const { cache } = cacheOf({ staleWhileRevalidate: 50 });
     const { calls, operation } = service();
     await cache.execute(() => 'old', id('u1'));
@@ -630,7 +633,7 @@ describe('delete and clear', () => {
     expect(cache.size).toBe(0);
   });
 
-  it('of another key change nothing', async () => {
+  it('delete() of another key of a cache changes nothing', async () => {
     const { cache } = cacheOf();
     const { calls, operation } = service();
     follow(cache.execute(operation, id('u1')));
@@ -641,7 +644,7 @@ describe('delete and clear', () => {
   });
 });
 
-it('does not let a call that began earlier overwrite what a later one gave', async () => {
+it('a cache does not let a call that began earlier overwrite the result of a later one', async () => {
   const { cache } = cacheOf();
   const { calls, operation } = service();
   follow(cache.execute(operation, id('u1')));
@@ -654,7 +657,7 @@ it('does not let a call that began earlier overwrite what a later one gave', asy
   expect(await cache.execute(operation, id('u1'))).toBe('new');
 });
 
-it('serves nothing too old, nothing that began before a delete, and renews once at a time, whatever happens', async () => {
+it('a cache serves no result that is too old or began before a delete, and renews once at a time, with any calls', async () => {
   const [ttl, staleWhileRevalidate, staleIfError] = [20, 15, 40];
   const command = fc.oneof(
     { weight: 4, arbitrary: fc.record({ do: fc.constant('call' as const), which: fc.nat(1) }) },
@@ -766,7 +769,7 @@ describe('the options', () => {
     ['maxSize', { key, ttl: 1, sizeOf: () => 1 }],
     ['random', { key, ttl: 1, random: 1 }],
     ['tll', { key, tll: 1 }],
-  ])('%s: a wrong one is named (%o)', (option, options) => {
+  ])('a cache names the wrong option %s (%o)', (option, options) => {
     expect(() => new Cache(options as never)).toThrow(option);
   });
 });

@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { beforeEach, expect, it, vi } from 'vitest';
 import { CircuitOpenError } from '../../src/errors.ts';
-import { CircuitBreaker, type CircuitState } from '../../src/policies/circuit-breaker.ts';
+import { CircuitBreaker } from '../../src/policies/circuit-breaker.ts';
+import type { CircuitState } from '../../src/policies/circuit-breaker-options.ts';
 import { type Deferred, defer, fakeTime, flush, follow } from './helpers.ts';
 
 beforeEach(fakeTime);
@@ -25,7 +26,10 @@ interface ModelCall {
 
 const growing = (openings: number, previous: number) => 20 * openings + previous;
 
-/** What the breaker promises, told as plainly as can be: it remembers every call and counts afresh each time. */
+/**
+ * Does what the breaker promises in the plainest way: it remembers every call and counts afresh
+ * each time.
+ */
 class Model {
   readonly settings: Settings;
   state: CircuitState = 'closed';
@@ -164,7 +168,7 @@ interface Running {
   controller: AbortController;
 }
 
-it('a breaker does what its model does, whatever calls begin, end, and are cancelled in whatever order', async () => {
+it('a breaker does what its model does, with calls that begin, end and are cancelled in any order', async () => {
   const seen = new Set<string>();
   await fc.assert(
     fc.asyncProperty(

@@ -2,11 +2,11 @@ import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { BulkheadFullError, CircuitOpenError } from '../../src/errors.ts';
 import { constantBackoff, exponentialBackoff } from '../../src/policies/backoff.ts';
 import { Bulkhead } from '../../src/policies/bulkhead.ts';
-import {
-  CircuitBreaker,
-  type CircuitBreakerOptions,
-  type CircuitBreakerSnapshot,
-} from '../../src/policies/circuit-breaker.ts';
+import { CircuitBreaker } from '../../src/policies/circuit-breaker.ts';
+import type {
+  CircuitBreakerOptions,
+  CircuitBreakerSnapshot,
+} from '../../src/policies/circuit-breaker-options.ts';
 import { compose, type Policy } from '../../src/policies/policy.ts';
 import { Timeout } from '../../src/policies/timeout.ts';
 import {
@@ -68,7 +68,7 @@ async function readyToProbe(options: CircuitBreakerOptions = {}): Promise<Circui
 }
 
 describe('a closed breaker', () => {
-  it('passes on the value and the error as they are', async () => {
+  it('a closed breaker passes on the value and the error as they are', async () => {
     const breaker = new CircuitBreaker();
     const value = {};
     expect(await breaker.execute(() => value)).toBe(value);
@@ -83,7 +83,7 @@ describe('a closed breaker', () => {
     ).toBe(down);
   });
 
-  it('opens after 5 failures in a row unless told otherwise, and not before', async () => {
+  it('a closed breaker opens after 5 failures in a row by default, and not before', async () => {
     const breaker = new CircuitBreaker();
     await fail(breaker, 4);
     expect(breaker.state).toBe('closed');
@@ -91,7 +91,7 @@ describe('a closed breaker', () => {
     expect(breaker.state).toBe('open');
   });
 
-  it('counts failures in a row: a success begins the count anew', async () => {
+  it('a closed breaker counts failures in a row: a success begins the count anew', async () => {
     const breaker = new CircuitBreaker({ failureThreshold: 3 });
     await fail(breaker, 2);
     await succeed(breaker);
@@ -101,13 +101,13 @@ describe('a closed breaker', () => {
     expect(breaker.state).toBe('open');
   });
 
-  it('never opens on failures in a row when the threshold is Infinity', async () => {
+  it('a closed breaker never opens on failures in a row when the threshold is Infinity', async () => {
     const breaker = new CircuitBreaker({ failureThreshold: Infinity });
     await fail(breaker, 1_000);
     expect(breaker.state).toBe('closed');
   });
 
-  it('counts a returned value as a failure when isFailure says so', async () => {
+  it('a closed breaker counts a returned value as a failure when isFailure says so', async () => {
     const breaker = new CircuitBreaker({
       failureThreshold: 1,
       isFailure: (outcome) => outcome.ok && outcome.value === 503,
@@ -118,7 +118,7 @@ describe('a closed breaker', () => {
     expect(breaker.state).toBe('open');
   });
 
-  it('does not count what isIgnored says, neither for nor against', async () => {
+  it('a closed breaker does not count what isIgnored says, neither for nor against', async () => {
     const notFound = new Error('no such user');
     const breaker = new CircuitBreaker({
       failureThreshold: 2,
@@ -131,7 +131,7 @@ describe('a closed breaker', () => {
     expect(breaker.state).toBe('open');
   });
 
-  it('does not count calls that a full bulkhead inside refused, neither for nor against', async () => {
+  it('a closed breaker does not count calls that a full bulkhead inside rejected, neither for nor against', async () => {
     const breaker = new CircuitBreaker({ failureThreshold: 2 });
     const bulkhead = new Bulkhead({ maxConcurrent: 1 });
     const service = compose(breaker, bulkhead);
@@ -151,7 +151,7 @@ describe('a closed breaker', () => {
 });
 
 describe('a breaker that goes by the share of failures', () => {
-  it('opens when the share is reached among the last n calls', async () => {
+  it('a breaker that goes by the share of failures opens when the share is reached among the last n calls', async () => {
     const breaker = new CircuitBreaker({ failureRatio: 0.5, window: { calls: 10 }, minimumCalls: 4 });
     await succeed(breaker, 2);
     await fail(breaker, 1);
@@ -160,7 +160,7 @@ describe('a breaker that goes by the share of failures', () => {
     expect(breaker.state).toBe('open');
   });
 
-  it('waits for minimumCalls before it judges', async () => {
+  it('a breaker that goes by the share of failures waits for minimumCalls before it judges', async () => {
     const breaker = new CircuitBreaker({ failureRatio: 0.1, window: { calls: 100 }, minimumCalls: 8 });
     await fail(breaker, 7);
     expect(breaker.state).toBe('closed');
@@ -168,7 +168,7 @@ describe('a breaker that goes by the share of failures', () => {
     expect(breaker.state).toBe('open');
   });
 
-  it('asks for 20 calls, or as many as the window holds, unless told otherwise', async () => {
+  it('a breaker that goes by the share of failures asks for 20 calls, or as many as the window holds by default', async () => {
     const byTime = new CircuitBreaker({ failureRatio: 0.1 });
     await fail(byTime, 19);
     expect(byTime.state).toBe('closed');
@@ -181,7 +181,7 @@ describe('a breaker that goes by the share of failures', () => {
     expect(byCount.state).toBe('open');
   });
 
-  it('does not open on failures in a row too, unless that is set as well', async () => {
+  it('a breaker that goes by the share of failures does not open on failures in a row too, unless that is set as well', async () => {
     const options = { failureRatio: 0.9, window: { calls: 100 }, minimumCalls: 100 };
     const ratioOnly = new CircuitBreaker(options);
     await fail(ratioOnly, 50);
@@ -191,7 +191,7 @@ describe('a breaker that goes by the share of failures', () => {
     expect(both.state).toBe('open');
   });
 
-  it('forgets calls that n newer ones have pushed out', async () => {
+  it('a breaker that goes by the share of failures forgets calls that n newer ones have pushed out', async () => {
     const breaker = new CircuitBreaker({ failureRatio: 0.5, window: { calls: 4 }, minimumCalls: 4 });
     await fail(breaker);
     await succeed(breaker, 4);
@@ -201,7 +201,7 @@ describe('a breaker that goes by the share of failures', () => {
     expect(breaker.state).toBe('open');
   });
 
-  it('forgets calls that are older than the window', async () => {
+  it('a breaker that goes by the share of failures forgets calls that are older than the window', async () => {
     const breaker = new CircuitBreaker({ failureRatio: 0.5, window: 10_000, minimumCalls: 4 });
     await fail(breaker, 3);
     await pass(10_000);
@@ -212,7 +212,7 @@ describe('a breaker that goes by the share of failures', () => {
     expect(breaker.state).toBe('open');
   });
 
-  it('does not open on a success alone, even at ratio 0', async () => {
+  it('a breaker that goes by the share of failures does not open on a success alone, even at ratio 0', async () => {
     const breaker = new CircuitBreaker({ failureRatio: 0, slowCallRatio: 0, minimumCalls: 1 });
     await succeed(breaker, 10);
     expect(breaker.state).toBe('closed');
@@ -220,7 +220,7 @@ describe('a breaker that goes by the share of failures', () => {
     expect(breaker.state).toBe('open');
   });
 
-  it('begins with an empty window after it has closed again', async () => {
+  it('a breaker that goes by the share of failures begins with an empty window after it has closed again', async () => {
     const breaker = new CircuitBreaker({
       failureRatio: 0.5,
       window: { calls: 4 },
@@ -246,7 +246,7 @@ describe('a breaker that goes by the share of slow calls', () => {
   }
 
   it.each([{ window: { calls: 10 } }, { window: 10_000 }])(
-    'opens when too many calls succeed too slowly within $window',
+    'a breaker that goes by the share of slow calls opens when too many calls succeed too slowly within $window',
     async ({ window }) => {
       const breaker = new CircuitBreaker({
         slowCallRatio: 0.5,
@@ -263,7 +263,7 @@ describe('a breaker that goes by the share of slow calls', () => {
     },
   );
 
-  it('takes a second as slow unless told otherwise', async () => {
+  it('a breaker that goes by the share of slow calls takes a second as slow by default', async () => {
     const breaker = new CircuitBreaker({ slowCallRatio: 1, window: { calls: 1 } });
     await take(breaker, 999);
     expect(breaker.state).toBe('closed');
@@ -271,7 +271,7 @@ describe('a breaker that goes by the share of slow calls', () => {
     expect(breaker.state).toBe('open');
   });
 
-  it('forgets slow calls that newer ones have pushed out', async () => {
+  it('a breaker that goes by the share of slow calls forgets slow calls that newer ones have pushed out', async () => {
     const breaker = new CircuitBreaker({ slowCallRatio: 0.5, slowCallDuration: 100, window: { calls: 4 } });
     await take(breaker, 100);
     for (let i = 0; i < 4; i++) await take(breaker, 1);
@@ -281,7 +281,7 @@ describe('a breaker that goes by the share of slow calls', () => {
     expect(breaker.state).toBe('open');
   });
 
-  it('opens again on a slow probe', async () => {
+  it('a breaker that goes by the share of slow calls opens again on a slow probe', async () => {
     const breaker = new CircuitBreaker({
       slowCallRatio: 1,
       slowCallDuration: 100,
@@ -299,7 +299,7 @@ describe('a breaker that goes by the share of slow calls', () => {
 });
 
 describe('an open breaker', () => {
-  it('refuses calls without making them, and says when to come back', async () => {
+  it('an open breaker rejects calls without making them, and says when to come back', async () => {
     const breaker = new CircuitBreaker({ name: 'user-service', failureThreshold: 1, resetTimeout: 1_000 });
     await fail(breaker);
     await pass(400);
@@ -312,7 +312,7 @@ describe('an open breaker', () => {
     expect((error as Error).message).toContain('open');
   });
 
-  it('lets a probe through exactly when its wait is over', async () => {
+  it('an open breaker lets a probe through exactly when its wait is over', async () => {
     const breaker = new CircuitBreaker({ failureThreshold: 1, resetTimeout: 1_000 });
     await fail(breaker);
     await pass(999);
@@ -323,13 +323,13 @@ describe('an open breaker', () => {
     expect(breaker.state).toBe('closed');
   });
 
-  it('waits 30 seconds unless told otherwise', async () => {
+  it('an open breaker waits 30 seconds by default', async () => {
     const breaker = new CircuitBreaker({ failureThreshold: 1 });
     await fail(breaker);
     await expect(breaker.execute(() => 'fine')).rejects.toMatchObject({ retryAfter: 30_000 });
   });
 
-  it('waits longer each time it opens in a row with a backoff, and starts anew once it has closed', async () => {
+  it('an open breaker waits longer each time it opens in a row with a backoff, and starts anew once it has closed', async () => {
     const waits: number[] = [];
     const breaker = new CircuitBreaker({
       failureThreshold: 1,
@@ -349,7 +349,7 @@ describe('an open breaker', () => {
     expect(waits).toEqual([1, 100, 2, 300, 3, 900, 4, 2_700, 1, 100]);
   });
 
-  it('tells the backoff the wait before and the outcome that opened it', async () => {
+  it('an open breaker tells the backoff the wait before and the outcome that opened it', async () => {
     const backoff = vi.fn((_opening: number, previous: number) => previous * 2 + 10);
     const breaker = new CircuitBreaker({ failureThreshold: 1, resetTimeout: backoff });
     await fail(breaker);
@@ -362,7 +362,7 @@ describe('an open breaker', () => {
     ]);
   });
 
-  it('is not closed by a slow success that began before it opened', async () => {
+  it('an open breaker is not closed by a slow success that began before it opened', async () => {
     const breaker = new CircuitBreaker({ failureThreshold: 2, resetTimeout: 1_000 });
     const slow = begin(breaker);
     await fail(breaker, 2);
@@ -371,7 +371,7 @@ describe('an open breaker', () => {
     expect(slow.call.outcome).toEqual({ ok: true, value: 'fine' });
   });
 
-  it('does not wait longer for a failure that began before it opened', async () => {
+  it('an open breaker does not wait longer for a failure that began before it opened', async () => {
     const breaker = new CircuitBreaker({ failureThreshold: 1, resetTimeout: 1_000 });
     const slow = begin(breaker);
     await fail(breaker);
@@ -383,20 +383,23 @@ describe('an open breaker', () => {
 });
 
 describe('a half-open breaker', () => {
-  it.each([1, 3])('admits exactly %i of a hundred callers that arrive together', async (halfOpenCalls) => {
-    const breaker = await readyToProbe({ halfOpenCalls });
-    const calls = Array.from({ length: 100 }, () => begin(breaker));
-    await flush();
-    expect(breaker.state).toBe('half-open');
-    expect(calls.filter((call) => call.began)).toHaveLength(halfOpenCalls);
-    const refused = calls.filter((call) => call.call.outcome !== undefined);
-    expect(refused).toHaveLength(100 - halfOpenCalls);
-    for (const { call } of refused) {
-      expect(call.outcome).toMatchObject({ ok: false, error: { code: 'ERR_CIRCUIT_OPEN', retryAfter: 0 } });
-    }
-  });
+  it.each([1, 3])(
+    'a half-open breaker admits exactly %i of a hundred callers that arrive together',
+    async (halfOpenCalls) => {
+      const breaker = await readyToProbe({ halfOpenCalls });
+      const calls = Array.from({ length: 100 }, () => begin(breaker));
+      await flush();
+      expect(breaker.state).toBe('half-open');
+      expect(calls.filter((call) => call.began)).toHaveLength(halfOpenCalls);
+      const refused = calls.filter((call) => call.call.outcome !== undefined);
+      expect(refused).toHaveLength(100 - halfOpenCalls);
+      for (const { call } of refused) {
+        expect(call.outcome).toMatchObject({ ok: false, error: { code: 'ERR_CIRCUIT_OPEN', retryAfter: 0 } });
+      }
+    },
+  );
 
-  it('opens again on one failed probe', async () => {
+  it('a half-open breaker opens again on one failed probe', async () => {
     const breaker = await readyToProbe({ halfOpenCalls: 2, successThreshold: 2 });
     const one = begin(breaker);
     const two = begin(breaker);
@@ -406,7 +409,7 @@ describe('a half-open breaker', () => {
     expect(breaker.state).toBe('open');
   });
 
-  it('closes only after successThreshold probes have succeeded', async () => {
+  it('a half-open breaker closes only after successThreshold probes have succeeded', async () => {
     const breaker = await readyToProbe({ successThreshold: 3 });
     await succeed(breaker, 2);
     expect(breaker.state).toBe('half-open');
@@ -414,7 +417,7 @@ describe('a half-open breaker', () => {
     expect(breaker.state).toBe('closed');
   });
 
-  it('counts successes anew in each half-open phase', async () => {
+  it('a half-open breaker counts successes anew in each half-open phase', async () => {
     const breaker = await readyToProbe({ successThreshold: 2 });
     await succeed(breaker);
     await fail(breaker);
@@ -425,7 +428,7 @@ describe('a half-open breaker', () => {
     expect(breaker.state).toBe('closed');
   });
 
-  it('gives the place of a finished probe to the next caller', async () => {
+  it('a half-open breaker gives the place of a finished probe to the next caller', async () => {
     const breaker = await readyToProbe({ successThreshold: 3 });
     const first = begin(breaker);
     await first.succeed();
@@ -434,7 +437,7 @@ describe('a half-open breaker', () => {
     expect(begin(breaker).began).toBe(false);
   });
 
-  it('is not opened by a late failure that began before the trip', async () => {
+  it('a half-open breaker is not opened by a late failure that began before the trip', async () => {
     const breaker = new CircuitBreaker({ failureThreshold: 1, resetTimeout: 1_000 });
     const late = begin(breaker);
     await fail(breaker);
@@ -446,7 +449,7 @@ describe('a half-open breaker', () => {
     expect(breaker.state).toBe('closed');
   });
 
-  it('is not closed by a late success that began before the trip', async () => {
+  it('a half-open breaker is not closed by a late success that began before the trip', async () => {
     const breaker = new CircuitBreaker({ failureThreshold: 1, resetTimeout: 1_000 });
     const late = begin(breaker);
     await fail(breaker);
@@ -457,7 +460,7 @@ describe('a half-open breaker', () => {
   });
 
   it.each(['succeed', 'fail'] as const)(
-    'ignores a probe of an earlier half-open phase that happens to %s',
+    'a half-open breaker ignores a probe of an earlier half-open phase that happens to %s',
     async (end) => {
       const breaker = await readyToProbe({ halfOpenCalls: 2 });
       const old = begin(breaker);
@@ -476,7 +479,7 @@ describe('a half-open breaker', () => {
     },
   );
 
-  it('neither floods nor sticks when many calls fail at once (opossum #119, #385)', async () => {
+  it('a half-open breaker neither floods nor sticks when many calls fail at once (opossum #119, #385)', async () => {
     const breaker = new CircuitBreaker({ failureThreshold: 3, resetTimeout: 1_000 });
     const opened = vi.fn();
     breaker.on('open', opened);
@@ -497,7 +500,7 @@ describe('a half-open breaker', () => {
 });
 
 describe('a call that its caller cancels', () => {
-  it('counts as neither success nor failure', async () => {
+  it('a cancelled call through a breaker counts as neither success nor failure', async () => {
     const breaker = new CircuitBreaker({ failureThreshold: 2 });
     await fail(breaker);
     for (const end of ['fail', 'succeed'] as const) {
@@ -511,7 +514,7 @@ describe('a call that its caller cancels', () => {
     expect(breaker.state).toBe('open');
   });
 
-  it('is not made at all if it was cancelled before', async () => {
+  it('a cancelled call through a breaker is not made at all if it was cancelled before', async () => {
     const breaker = await readyToProbe();
     const operation = vi.fn();
     const reason = new Error('too late');
@@ -520,7 +523,7 @@ describe('a call that its caller cancels', () => {
     expect(breaker.state).toBe('open');
   });
 
-  it('frees its probe place at once, even if its operation ignores the signal (opossum #484, #819)', async () => {
+  it('a cancelled call through a breaker frees its probe place at once, even if its operation ignores the signal (opossum #484, #819)', async () => {
     const breaker = await readyToProbe();
     for (let i = 0; i < 20; i++) {
       const controller = new AbortController();
@@ -534,7 +537,7 @@ describe('a call that its caller cancels', () => {
     expect(breaker.state).toBe('closed');
   });
 
-  it('frees its probe place once only, however its operation ends afterwards', async () => {
+  it('a cancelled call through a breaker frees its probe place once only, however its operation ends afterwards', async () => {
     const breaker = await readyToProbe({ successThreshold: 5 });
     const controller = new AbortController();
     const cancelled = begin(breaker, { signal: controller.signal });
@@ -546,7 +549,7 @@ describe('a call that its caller cancels', () => {
     expect(begin(breaker).began).toBe(false);
   });
 
-  it('leaves no listener on its signal', async () => {
+  it('a cancelled call through a breaker leaves no listener on its signal', async () => {
     const breaker = await readyToProbe({ successThreshold: 9 });
     const { signal } = new AbortController();
     const probe = begin(breaker, { signal });
@@ -557,7 +560,7 @@ describe('a call that its caller cancels', () => {
 });
 
 describe('a call that runs out of time', () => {
-  it('counts as a failure when an enclosing Timeout cut it', async () => {
+  it('a call through a breaker that runs out of time counts as a failure when an enclosing Timeout cut it', async () => {
     const breaker = new CircuitBreaker({ failureThreshold: 2 });
     const service = compose(new Timeout(100), breaker);
     for (let i = 0; i < 2; i++) {
@@ -573,7 +576,7 @@ describe('a call that runs out of time', () => {
     expect(breaker.state).toBe('open');
   });
 
-  it('counts as a failure even if its operation ignores the signal and succeeds too late', async () => {
+  it('a call through a breaker that runs out of time counts as a failure even if its operation ignores the signal and succeeds too late', async () => {
     const breaker = new CircuitBreaker({ failureThreshold: 2 });
     const service = compose(new Timeout(100), breaker);
     for (let i = 0; i < 2; i++) {
@@ -587,7 +590,7 @@ describe('a call that runs out of time', () => {
     expect(breaker.state).toBe('open');
   });
 
-  it('opens a half-open breaker again at once when an enclosing Timeout cut the probe', async () => {
+  it('a probe that runs out of time opens a half-open breaker again at once when an enclosing Timeout cut the probe', async () => {
     const breaker = await readyToProbe();
     const call = follow(compose(new Timeout(100), breaker).execute(() => new Promise(() => {})));
     await pass(100);
@@ -595,7 +598,7 @@ describe('a call that runs out of time', () => {
     expect(breaker.state).toBe('open');
   });
 
-  it('does not count when the deadline that the caller came with has cut it', async () => {
+  it('a call through a breaker that runs out of time does not count when the deadline that the caller came with has cut it', async () => {
     const breaker = new CircuitBreaker({ failureThreshold: 1 });
     const service = compose(new Timeout(1_000), breaker);
     const call = follow(
@@ -610,7 +613,7 @@ describe('a call that runs out of time', () => {
     expect(breaker.state).toBe('closed');
   });
 
-  it('frees the place of a probe that the deadline of its caller has cut', async () => {
+  it('a breaker frees the place of a probe that the deadline of its caller has cut', async () => {
     const breaker = await readyToProbe();
     const service = compose(new Timeout(1_000), breaker);
     const call = follow(service.execute(() => new Promise(() => {}), { deadline: performance.now() + 50 }));
@@ -623,7 +626,7 @@ describe('a call that runs out of time', () => {
 });
 
 describe('isolate() and reset()', () => {
-  it('refuse every call until reset, whatever time passes', async () => {
+  it('isolate() and reset() of a breaker reject every call until reset, whatever time passes', async () => {
     const breaker = new CircuitBreaker({ resetTimeout: 10 });
     breaker.isolate();
     await pass(1_000_000);
@@ -637,7 +640,7 @@ describe('isolate() and reset()', () => {
     expect(breaker.state).toBe('closed');
   });
 
-  it('forget what was counted', async () => {
+  it('isolate() and reset() of a breaker forget what was counted', async () => {
     const breaker = new CircuitBreaker({ failureThreshold: 2 });
     await fail(breaker);
     breaker.reset();
@@ -645,7 +648,7 @@ describe('isolate() and reset()', () => {
     expect(breaker.state).toBe('closed');
   });
 
-  it('do not count a failure that began before reset()', async () => {
+  it('isolate() and reset() of a breaker do not count a failure that began before reset()', async () => {
     const breaker = new CircuitBreaker({ failureThreshold: 1 });
     const late = begin(breaker);
     breaker.reset();
@@ -653,7 +656,7 @@ describe('isolate() and reset()', () => {
     expect(breaker.state).toBe('closed');
   });
 
-  it('are not undone by calls that were under way', async () => {
+  it('isolate() and reset() of a breaker are not undone by calls that were under way', async () => {
     const breaker = await readyToProbe();
     const probe = begin(breaker);
     breaker.isolate();
@@ -661,7 +664,7 @@ describe('isolate() and reset()', () => {
     expect(breaker.state).toBe('isolated');
   });
 
-  it('start the waits anew', async () => {
+  it('isolate() and reset() of a breaker start the waits anew', async () => {
     const breaker = new CircuitBreaker({ failureThreshold: 1, resetTimeout: (openings) => openings * 100 });
     await fail(breaker);
     await pass(100);
@@ -673,7 +676,7 @@ describe('isolate() and reset()', () => {
 });
 
 describe('trip()', () => {
-  it('opens a closed breaker as a reached threshold would, and leaves an open and an isolated one alone', async () => {
+  it('trip() of a breaker opens a closed breaker as a reached threshold would, and leaves an open and an isolated one alone', async () => {
     const breaker = new CircuitBreaker({ resetTimeout: 1_000 });
     breaker.trip();
     await pass(400);
@@ -687,7 +690,7 @@ describe('trip()', () => {
     expect(breaker.state).toBe('isolated');
   });
 
-  it('opens a half-open breaker as a failed probe would, and the probe that ends later changes nothing', async () => {
+  it('trip() of a breaker opens a half-open breaker as a failed probe would, and the probe that ends later changes nothing', async () => {
     const breaker = new CircuitBreaker({ failureThreshold: 1, resetTimeout: (openings) => openings * 1_000 });
     const opened = vi.fn();
     await fail(breaker);
@@ -700,7 +703,7 @@ describe('trip()', () => {
     await expect(breaker.execute(() => 'no')).rejects.toMatchObject({ retryAfter: 2_000 });
   });
 
-  it('lets no probe through a breaker that is due for one, until another wait is over', async () => {
+  it('trip() of a breaker lets no probe through a breaker that is due for one, until another wait is over', async () => {
     const breaker = new CircuitBreaker({ failureThreshold: 1, resetTimeout: (openings) => openings * 1_000 });
     await fail(breaker);
     await pass(1_000);
@@ -712,14 +715,14 @@ describe('trip()', () => {
 });
 
 describe('the events of a breaker', () => {
-  it('tell each change once, in order, and each refusal', async () => {
+  it('a breaker emits each change once, in order, and each rejection', async () => {
     const told: unknown[] = [];
     const breaker = new CircuitBreaker({ failureThreshold: 2, resetTimeout: 1_000 });
     breaker.on('open', (event) => told.push(['open', event]));
     breaker.on('half-open', () => told.push('half-open'));
     breaker.on('close', () => told.push('close'));
     breaker.on('isolate', () => told.push('isolate'));
-    breaker.on('reject', (error) => told.push(error.code));
+    breaker.on('reject', ({ error }) => told.push(error.code));
     await fail(breaker, 2);
     await rejectionOf(breaker.execute(() => 'no'));
     await pass(1_000);
@@ -739,7 +742,7 @@ describe('the events of a breaker', () => {
     ]);
   });
 
-  it('tell of each change of state under one name as well', async () => {
+  it('a breaker emits each change of state under one name as well', async () => {
     const breaker = new CircuitBreaker({ failureThreshold: 2, resetTimeout: 1_000 });
     const told: string[] = [];
     breaker.on('state', ({ from, to }) => told.push(`${from} → ${to}`));
@@ -758,7 +761,7 @@ describe('the events of a breaker', () => {
     ]);
   });
 
-  it('reach every listener, and a listener that throws or rejects disturbs nothing', async () => {
+  it('the events of a breaker reach every listener, and one that throws or rejects disturbs nothing', async () => {
     const warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => {});
     const breaker = new CircuitBreaker({ failureThreshold: 1, resetTimeout: 1_000 });
     const opened = vi.fn();
@@ -785,7 +788,7 @@ describe('the events of a breaker', () => {
     }
   });
 
-  it('may change the state: a listener that isolates on half-open keeps the probe from being made', async () => {
+  it('a listener of a breaker may change the state: one that isolates on half-open keeps the probe from being made', async () => {
     const breaker = await readyToProbe();
     breaker.on('half-open', () => breaker.isolate());
     const operation = vi.fn();
@@ -805,7 +808,7 @@ describe('a breaker that goes on where another process left off', () => {
     return new CircuitBreaker({ ...options, initialState });
   }
 
-  it('stays open for what is left of the wait, and counts its openings on', async () => {
+  it('a restored breaker stays open for what is left of the wait, and counts its openings on', async () => {
     const options = { failureThreshold: 1, resetTimeout: (openings: number) => openings * 1_000 };
     const before = new CircuitBreaker(options);
     await fail(before);
@@ -821,7 +824,7 @@ describe('a breaker that goes on where another process left off', () => {
     await expect(after.execute(() => 'no')).rejects.toMatchObject({ retryAfter: 3_000 });
   });
 
-  it('opens after 5 failures in a row, each in a process of its own', async () => {
+  it('a restored breaker opens after 5 failures in a row, each in a process of its own', async () => {
     let breaker = new CircuitBreaker();
     for (let run = 1; run <= 5; run++) {
       expect(breaker.state).toBe('closed');
@@ -835,7 +838,7 @@ describe('a breaker that goes on where another process left off', () => {
     ['of time', 60_000],
     ['of calls', { calls: 40 }],
   ])(
-    'opens by a ratio over a window %s after 20 failures, each in a process of its own',
+    'a restored breaker opens by a ratio over a window %s after 20 failures, each in a process of its own',
     async (_, window) => {
       const options = { failureRatio: 0.5, minimumCalls: 20, window };
       let breaker = new CircuitBreaker(options);
@@ -849,7 +852,7 @@ describe('a breaker that goes on where another process left off', () => {
     },
   );
 
-  it('forgets what is older than its window, though its processes were short', async () => {
+  it('a restored breaker forgets what is older than its window, though its processes were short', async () => {
     const options = { failureRatio: 0.5, minimumCalls: 20, window: 10_000 };
     let breaker = new CircuitBreaker(options);
     for (let run = 1; run <= 30; run++) {
@@ -862,7 +865,7 @@ describe('a breaker that goes on where another process left off', () => {
   });
 
   it.each([-86_400_000, 86_400_000])(
-    'when the wall clock jumped by %i ms it forgets or keeps its counts, but no longer than a window',
+    'a restored breaker, when the wall clock jumped by %i ms, forgets or keeps its counts, but no longer than a window',
     async (jump) => {
       const options = { failureRatio: 0.5, minimumCalls: 20, window: 10_000 };
       const before = new CircuitBreaker(options);
@@ -874,7 +877,7 @@ describe('a breaker that goes on where another process left off', () => {
     },
   );
 
-  it('a window that fits fewer calls than the one before keeps their shares', async () => {
+  it('a restored breaker with a window of fewer calls keeps the shares of failed and slow ones', async () => {
     const before = new CircuitBreaker({ failureRatio: 0.9, window: { calls: 100 } });
     for (let round = 0; round < 50; round++) {
       await fail(before);
@@ -885,7 +888,7 @@ describe('a breaker that goes on where another process left off', () => {
     expect(after.toJSON().window).toEqual([{ calls: 20, failures: 10, slow: 0 }]);
   });
 
-  it('keeps the counts of a snapshot that is taken again at once', async () => {
+  it('a restored breaker keeps the counts of a snapshot that is taken again at once', async () => {
     const options = { failureRatio: 0.9, slowCallRatio: 0.9, window: 10_000 };
     const before = new CircuitBreaker(options);
     await fail(before, 3);
@@ -896,7 +899,7 @@ describe('a breaker that goes on where another process left off', () => {
     expect(after.toJSON()).toMatchObject({ state: 'closed', failuresInARow: 0 });
   });
 
-  it('ignores what a newer version wrote besides', () => {
+  it('a restored breaker ignores what a newer version wrote besides', () => {
     const initialState = {
       state: 'closed',
       openings: 0,
@@ -907,7 +910,7 @@ describe('a breaker that goes on where another process left off', () => {
     expect(new CircuitBreaker({ initialState }).toJSON()).toMatchObject({ failuresInARow: 4 });
   });
 
-  it('stays closed, isolated, and probes at once after half-open', async () => {
+  it('a restored breaker stays closed, isolated, and probes at once after half-open', async () => {
     const closed = new CircuitBreaker();
     expect(restart(closed, {}).state).toBe('closed');
     closed.isolate();
@@ -918,7 +921,7 @@ describe('a breaker that goes on where another process left off', () => {
     expect(await restart(halfOpen, {}).execute(() => 'probe')).toBe('probe');
   });
 
-  it('never waits longer than a whole wait when the wall clock was set back', async () => {
+  it('a restored breaker never waits longer than a whole wait when the wall clock was set back', async () => {
     const options = { failureThreshold: 1, resetTimeout: 1_000 };
     const before = new CircuitBreaker(options);
     await fail(before);
@@ -928,27 +931,30 @@ describe('a breaker that goes on where another process left off', () => {
     expect(await after.execute(() => 'probe')).toBe('probe');
   });
 
-  it('probes at once when the wall clock was set forward', async () => {
+  it('a restored breaker probes at once when the wall clock was set forward', async () => {
     const options = { failureThreshold: 1, resetTimeout: 1_000 };
     const before = new CircuitBreaker(options);
     await fail(before);
     expect(await restart(before, options, 86_400_000).execute(() => 'probe')).toBe('probe');
   });
 
-  it('does not notice the wall clock jump while it runs', async () => {
+  it('a restored breaker does not notice the wall clock jump while it runs', async () => {
     const breaker = new CircuitBreaker({ failureThreshold: 1, resetTimeout: 1_000 });
     await fail(breaker);
     vi.setSystemTime(Date.now() + 86_400_000);
     await expect(breaker.execute(() => 'no')).rejects.toMatchObject({ retryAfter: 1_000 });
   });
 
-  it.each(['closed', 'open', 'half-open', 'isolated'] as const)('can begin %s', async (initialState) => {
-    const breaker = new CircuitBreaker({ initialState, resetTimeout: 500 });
-    const call = follow(breaker.execute(() => 'fine'));
-    await flush();
-    expect(call.outcome?.ok).toBe(initialState === 'closed' || initialState === 'half-open');
-    if (initialState === 'open') expect(call.outcome).toMatchObject({ error: { retryAfter: 500 } });
-  });
+  it.each(['closed', 'open', 'half-open', 'isolated'] as const)(
+    'a breaker can begin %s',
+    async (initialState) => {
+      const breaker = new CircuitBreaker({ initialState, resetTimeout: 500 });
+      const call = follow(breaker.execute(() => 'fine'));
+      await flush();
+      expect(call.outcome?.ok).toBe(initialState === 'closed' || initialState === 'half-open');
+      if (initialState === 'open') expect(call.outcome).toMatchObject({ error: { retryAfter: 500 } });
+    },
+  );
 });
 
 it('a breaker that does not look for slow calls uses no timer in any state', async () => {
@@ -981,7 +987,7 @@ it('a breaker that looks for slow calls uses one timer for all of them, and none
 describe('a breaker, while this process is blocked,', () => {
   const options = { slowCallRatio: 0.1, slowCallDuration: 100, minimumCalls: 1 };
 
-  it('takes no call for slow whose response was there when the event loop could read it', async () => {
+  it('a breaker in a process that is blocked takes no call for slow whose response was there when the event loop could read it', async () => {
     const breaker = new CircuitBreaker(options);
     const call = begin(breaker);
     await stall(300, () => call.succeed());
@@ -991,7 +997,7 @@ describe('a breaker, while this process is blocked,', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  it('takes no call for slow that may not have been sent before', async () => {
+  it('a breaker in a process that is blocked takes no call for slow that may not have been sent before', async () => {
     const breaker = new CircuitBreaker(options);
     const call = begin(breaker);
     await stall(300);
@@ -1000,7 +1006,7 @@ describe('a breaker, while this process is blocked,', () => {
     expect(breaker.state).toBe('closed');
   });
 
-  it('takes one for slow that began when it was over', async () => {
+  it('a breaker in a process that is blocked takes one for slow that began when it was over', async () => {
     const breaker = new CircuitBreaker(options);
     const before = begin(breaker);
     await stall(300);
@@ -1011,17 +1017,20 @@ describe('a breaker, while this process is blocked,', () => {
     expect(breaker.state).toBe('open');
   });
 
-  it.each(['inside', 'outside'])('does not count a call that a Timeout %s has ended', async (where) => {
-    const breaker = new CircuitBreaker({ failureThreshold: 1, isIgnored: () => false });
-    const timeout = new Timeout(100);
-    const call = begin(where === 'inside' ? compose(breaker, timeout) : compose(timeout, breaker));
-    await stall(300);
-    expect(call.call.outcome).toMatchObject({ error: { code: 'ERR_TIMEOUT', stalled: 200 } });
-    await call.fail();
-    expect(breaker.state).toBe('closed');
-  });
+  it.each(['inside', 'outside'])(
+    'a breaker in a process that is blocked does not count a call that a Timeout %s has ended',
+    async (where) => {
+      const breaker = new CircuitBreaker({ failureThreshold: 1, isIgnored: () => false });
+      const timeout = new Timeout(100);
+      const call = begin(where === 'inside' ? compose(breaker, timeout) : compose(timeout, breaker));
+      await stall(300);
+      expect(call.call.outcome).toMatchObject({ error: { code: 'ERR_TIMEOUT', stalled: 200 } });
+      await call.fail();
+      expect(breaker.state).toBe('closed');
+    },
+  );
 
-  it('counts no probe that ran out of time, so that the next call probes', async () => {
+  it('a breaker in a process that is blocked counts no probe that ran out of time, so that the next call probes', async () => {
     const breaker = await readyToProbe();
     const guarded = compose(breaker, new Timeout(100));
     const probe = begin(guarded);
@@ -1033,7 +1042,7 @@ describe('a breaker, while this process is blocked,', () => {
   });
 });
 
-it('a predicate that throws of a probe that a Timeout around it cut short is a warning, and the next one probes', async () => {
+it('a predicate that throws for a probe cut short by a Timeout around it is a warning, and the next call probes', async () => {
   const collected = collectWarnings('HoldfastListenerWarning');
   let broken = false;
   const isFailure = () => (broken ? fling(new Error('broken predicate')) : true);
@@ -1092,16 +1101,16 @@ describe('the options of a breaker', () => {
       'RangeError',
     ],
     ['failureTreshold', { failureTreshold: 5 }, 'TypeError'],
-  ])('%s: a wrong one is named (%o)', (option, options, error) => {
+  ])('a breaker names the wrong option %s (%o)', (option, options, error) => {
     expect(() => new CircuitBreaker(options)).toThrow(option);
     expect(() => new CircuitBreaker(options)).toThrow(expect.objectContaining({ name: error }));
   });
 
-  it('may be left out or undefined', () => {
+  it('the options of a breaker may be left out or undefined', () => {
     expect(new CircuitBreaker({ failureThreshold: undefined, resetTimeout: undefined }).state).toBe('closed');
   });
 
-  it('a backoff that gives no number of milliseconds is an error that says so', async () => {
+  it('a breaker whose backoff gives no number of milliseconds throws an error that says so', async () => {
     const breaker = new CircuitBreaker({ failureThreshold: 1, resetTimeout: () => Number.NaN });
     await expect(breaker.execute(() => Promise.reject(down))).rejects.toThrow(/backoff/);
     await expect(fail(new CircuitBreaker({ resetTimeout: constantBackoff(1) }))).resolves.toBeUndefined();

@@ -23,7 +23,7 @@ beforeEach(fakeTime);
 const byId = () => new Coalesce({ key: ({ attributes }) => attributes.id as string | undefined });
 
 describe('calls with the same key at the same time', () => {
-  it('share one, and all get its value', async () => {
+  it('calls with the same key at the same time share one, and all get its value', async () => {
     const coalesce = byId();
     const { calls, operation } = service();
     const callers = [1, 2, 3].map(() => follow(coalesce.execute(operation, id('u1'))));
@@ -34,21 +34,24 @@ describe('calls with the same key at the same time', () => {
     for (const caller of callers) expect((caller.outcome as { value: unknown }).value).toBe(value);
   });
 
-  it.each(['rejects', 'throws'])('all get the error where it %s', async (how) => {
-    const coalesce = byId();
-    const error = new Error('down');
-    const operation = vi.fn(() => (how === 'throws' ? fling(error) : Promise.reject(error)));
-    const callers = [1, 2].map(() => follow(coalesce.execute(operation, id('u1'))));
-    await flush();
-    expect(operation).toHaveBeenCalledTimes(1);
-    expect(callers.map((caller) => caller.outcome)).toEqual([
-      { ok: false, error },
-      { ok: false, error },
-    ]);
-    expect(coalesce.inFlight).toBe(0);
-  });
+  it.each(['rejects', 'throws'])(
+    'calls with the same key at the same time all get the error where it %s',
+    async (how) => {
+      const coalesce = byId();
+      const error = new Error('down');
+      const operation = vi.fn(() => (how === 'throws' ? fling(error) : Promise.reject(error)));
+      const callers = [1, 2].map(() => follow(coalesce.execute(operation, id('u1'))));
+      await flush();
+      expect(operation).toHaveBeenCalledTimes(1);
+      expect(callers.map((caller) => caller.outcome)).toEqual([
+        { ok: false, error },
+        { ok: false, error },
+      ]);
+      expect(coalesce.inFlight).toBe(0);
+    },
+  );
 
-  it('are told of by an event for each that joins', async () => {
+  it('a Coalesce emits an event for each call that joins', async () => {
     const coalesce = byId();
     const told = vi.fn();
     coalesce.on('join', told);
@@ -64,14 +67,14 @@ describe('calls with the same key at the same time', () => {
 });
 
 describe('calls that do not share', () => {
-  it('are those with different keys', () => {
+  it('calls with different keys do not share a call', () => {
     const coalesce = byId();
     const { calls, operation } = service();
     for (const name of ['u1', 'u2']) follow(coalesce.execute(operation, id(name)));
     expect(calls).toHaveLength(2);
   });
 
-  it('are those without a key, which keep their own signal', async () => {
+  it('calls without a key do not share a call, and keep their own signal', async () => {
     const coalesce = byId();
     const { calls, operation } = service();
     const { signal } = new AbortController();
@@ -81,7 +84,7 @@ describe('calls that do not share', () => {
     expect(coalesce.inFlight).toBe(0);
   });
 
-  it('are those that come after it has ended', async () => {
+  it('calls that come after a shared call has ended make their own', async () => {
     const coalesce = byId();
     for (const value of ['first', 'second']) {
       expect(await coalesce.execute(() => value, id('u1'))).toBe(value);
@@ -89,7 +92,7 @@ describe('calls that do not share', () => {
     }
   });
 
-  it('fail with what the key function throws', async () => {
+  it('a call whose key function throws fails with its error', async () => {
     const error = new Error('no key');
     const coalesce = new Coalesce({ key: () => fling(error) });
     expect(await rejectionOf(coalesce.execute(() => 1))).toBe(error);
@@ -97,7 +100,7 @@ describe('calls that do not share', () => {
 });
 
 describe('a caller that cancels', () => {
-  it('is released at once with its reason, and the others get the value', async () => {
+  it('a caller of a shared call that cancels is released at once with its reason, and the others get the value', async () => {
     const coalesce = byId();
     const { calls, operation } = service();
     const leader = new AbortController();
@@ -119,7 +122,7 @@ describe('a caller that cancels', () => {
     expect(stays.outcome).toEqual({ ok: true, value: 'value' });
   });
 
-  it('aborts what is shared, with its reason, if it is the last', async () => {
+  it('a caller that cancels aborts the shared call, with its reason, if it is the last', async () => {
     const coalesce = byId();
     const { calls, operation } = service();
     const controllers = [new AbortController(), new AbortController()];
@@ -133,7 +136,7 @@ describe('a caller that cancels', () => {
     await flush();
   });
 
-  it('is released before what is shared is told', async () => {
+  it('a caller that cancels is released before the shared call is aborted', async () => {
     const coalesce = byId();
     const { calls, operation } = service();
     const controller = new AbortController();
@@ -154,7 +157,7 @@ describe('a caller that cancels', () => {
     expect(again!.outcome).toBeUndefined();
   });
 
-  it('may share its signal with all the others', async () => {
+  it('a caller of a shared call that cancels may share its signal with all the others', async () => {
     const coalesce = byId();
     const { calls, operation } = service();
     const controller = new AbortController();
@@ -167,7 +170,7 @@ describe('a caller that cancels', () => {
     expect(calls[0]!.context.signal.aborted).toBe(true);
   });
 
-  it('makes no call if it has cancelled before', async () => {
+  it('a caller of a shared call that cancels makes no call if it has cancelled before', async () => {
     const coalesce = byId();
     const operation = vi.fn();
     const signal = AbortSignal.abort('before');
@@ -175,7 +178,7 @@ describe('a caller that cancels', () => {
     expect(operation).not.toHaveBeenCalled();
   });
 
-  it('leaves no listener and no timer behind, nor does one that gets its value', async () => {
+  it('a caller of a shared call that cancels leaves no listener and no timer behind, nor does one that gets its value', async () => {
     const coalesce = byId();
     const { calls, operation } = service();
     const controllers = [new AbortController(), new AbortController()];
@@ -193,7 +196,7 @@ describe('a caller that cancels', () => {
 });
 
 describe('after all have left', () => {
-  it('the next caller makes a new call, which a late result of the old one does not reach', async () => {
+  it('after all callers of a shared call have left, the next makes a new one, which a late result does not reach', async () => {
     const coalesce = byId();
     const { calls, operation } = service();
     const controller = new AbortController();
@@ -216,7 +219,7 @@ describe('after all have left', () => {
 });
 
 describe('the deadline', () => {
-  it('of one caller ends its own wait and nobody else’s, the first one’s included', async () => {
+  it('the deadline of one caller of a shared call ends its own wait alone, even that of the first', async () => {
     const coalesce = byId();
     const { calls, operation } = service();
     const first = follow(coalesce.execute(operation, id('u1', { deadline: performance.now() + 50 })));
@@ -233,7 +236,7 @@ describe('the deadline', () => {
     expect(third.outcome).toEqual({ ok: true, value: 'value' });
   });
 
-  it('of the last caller aborts what is shared', async () => {
+  it('the deadline of the last caller aborts the shared call', async () => {
     const coalesce = byId();
     const { calls, operation } = service();
     follow(coalesce.execute(operation, id('u1', { deadline: performance.now() + 50 })));
@@ -241,7 +244,7 @@ describe('the deadline', () => {
     expect(calls[0]!.context.signal.reason).toMatchObject({ code: 'ERR_DEADLINE_EXCEEDED' });
   });
 
-  it('that has passed makes no call, and joins none', async () => {
+  it('a caller whose deadline has passed makes no shared call, and joins none', async () => {
     const coalesce = byId();
     const operation = vi.fn(() => defer().promise);
     const late = () => rejectionOf(coalesce.execute(operation, id('u1', { deadline: performance.now() })));
@@ -252,7 +255,7 @@ describe('the deadline', () => {
     expect(coalesce.inFlight).toBe(1);
   });
 
-  it('is watched by an enclosing Timeout alone where there is one, each caller by its own', async () => {
+  it('the deadline of each caller of a shared call is watched by its own enclosing Timeout alone, if there is one', async () => {
     const coalesce = byId();
     const { calls, operation } = service();
     const hasty = follow(compose(new Timeout(50), coalesce).execute(operation, id('u1')));
@@ -265,7 +268,7 @@ describe('the deadline', () => {
     expect(patient.outcome).toEqual({ ok: true, value: 'value' });
   });
 
-  it('may be further away than a timer reaches', async () => {
+  it('the deadline of a caller of a shared call may be further away than a timer reaches', async () => {
     const coalesce = byId();
     const { calls, operation } = service();
     const call = follow(coalesce.execute(operation, id('u1', { deadline: 1e12 })));
@@ -277,7 +280,7 @@ describe('the deadline', () => {
 });
 
 describe('forget', () => {
-  it('lets the next caller make its own call; those who wait get the result of theirs', async () => {
+  it('forget() lets the next caller make its own call; waiting callers get the result of theirs', async () => {
     const coalesce = byId();
     const { calls, operation } = service();
     const before = follow(coalesce.execute(operation, id('u1')));
@@ -292,7 +295,7 @@ describe('forget', () => {
   });
 });
 
-it('never has two operations under way for a key, and gives each caller the result of its own, whatever they do', async () => {
+it('a Coalesce never has two operations under way for a key, and gives each caller its result, with any behaviour of callers', async () => {
   const command = fc.oneof(
     { weight: 4, arbitrary: fc.record({ do: fc.constant('call' as const), which: fc.nat(2) }) },
     {
@@ -389,7 +392,7 @@ describe('the options', () => {
     ['key', {}],
     ['key', { key: 'id' }],
     ['keys', { key: () => 'k', keys: 1 }],
-  ])('%s: a wrong one is named (%o)', (option, options) => {
+  ])('a Coalesce names the wrong option %s (%o)', (option, options) => {
     expect(() => new Coalesce(options as never)).toThrow(option);
   });
 });

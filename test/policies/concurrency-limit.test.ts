@@ -10,7 +10,7 @@ function addAll(window: SampleWindow, moments: readonly number[], rtt = 10): (Li
 const firstNine = Array.from({ length: 9 }, (_, index) => index);
 
 describe('a window of samples', () => {
-  it('tells the mean latency, the most calls at once, and how many were dropped', () => {
+  it('a window of samples tells the mean latency, the most calls at once, and how many were dropped', () => {
     const window = new SampleWindow(100);
     for (let call = 1; call <= 9; call++) {
       expect(window.add(call, call === 5 ? 30 : 10, false, call)).toBeUndefined();
@@ -18,13 +18,13 @@ describe('a window of samples', () => {
     expect(window.add(10, 10, false, 101)).toMatchObject({ rtt: 5.5, inFlight: 30, calls: 10, dropped: 0 });
   });
 
-  it('leaves the time of dropped calls out of the mean', () => {
+  it('a window of samples leaves the time of dropped calls out of the mean', () => {
     const window = new SampleWindow(100);
     addAll(window, firstNine);
     expect(window.add(1, 1, true, 100)).toMatchObject({ rtt: 10, inFlight: 1, calls: 10, dropped: 1 });
   });
 
-  it('has no latency to tell if all were dropped', () => {
+  it('a window of samples has no latency to tell if all were dropped', () => {
     const window = new SampleWindow(100);
     for (const now of firstNine) expect(window.add(5_000, 1, true, now)).toBeUndefined();
     expect(window.add(5_000, 1, true, 100)).toMatchObject({
@@ -35,7 +35,7 @@ describe('a window of samples', () => {
     });
   });
 
-  it('does not end before its time, however many calls there are', () => {
+  it('a window of samples does not end before its time, however many calls there are', () => {
     const window = new SampleWindow(100);
     const samples = addAll(
       window,
@@ -44,7 +44,7 @@ describe('a window of samples', () => {
     expect(samples.every((sample) => sample === undefined)).toBe(true);
   });
 
-  it('does not end before it holds ten calls, however long it takes, and forgets none', () => {
+  it('a window of samples does not end before it holds ten calls, however long it takes, and forgets none', () => {
     const window = new SampleWindow(100);
     const samples = addAll(
       window,
@@ -54,14 +54,14 @@ describe('a window of samples', () => {
     expect(samples[9]).toMatchObject({ calls: 10 });
   });
 
-  it('lasts at least twice as long as its calls took', () => {
+  it('a window of samples lasts at least twice as long as its calls took', () => {
     const window = new SampleWindow(100);
     addAll(window, firstNine, 200);
     expect(window.add(200, 1, false, 399)).toBeUndefined();
     expect(window.add(200, 1, false, 400)).toMatchObject({ rtt: 200, calls: 11 });
   });
 
-  it('begins anew after it ended, with the next call', () => {
+  it('a window of samples begins anew after it ended, with the next call', () => {
     const window = new SampleWindow(100);
     addAll(window, [...firstNine, 100]);
     const later = addAll(
@@ -73,7 +73,7 @@ describe('a window of samples', () => {
     expect(window.add(50, 2, true, 5_100)).toMatchObject({ rtt: 13, inFlight: 7, calls: 11, dropped: 1 });
   });
 
-  it('never ends while the clock stands still', () => {
+  it('a window of samples never ends while the clock stands still', () => {
     const samples = addAll(
       new SampleWindow(100),
       Array.from({ length: 100 }, () => 5),
@@ -81,7 +81,7 @@ describe('a window of samples', () => {
     expect(samples.every((sample) => sample === undefined)).toBe(true);
   });
 
-  it('tells how long it lasted and how many calls came meanwhile, since the first began or the window before ended', () => {
+  it('a window of samples tells how long it lasted and how many calls came meanwhile, since the first began or the window before ended', () => {
     const window = new SampleWindow(100);
     for (let call = 0; call < 30; call++) window.arrive();
     addAll(window, firstNine, 20);
@@ -94,7 +94,7 @@ describe('a window of samples', () => {
     expect(window.add(10, 1, false, 330)).toMatchObject({ elapsed: 150, demand: 50 / 200 });
   });
 
-  it('ends with its ten calls at first while the limit grows, and then as soon as it has lasted as long as they took', () => {
+  it('a window of samples ends with its ten calls at first while the limit grows, and then as soon as it has lasted as long as they took', () => {
     const window = new SampleWindow(100);
     const add = (now: number) => window.add(50, 1, false, now, true);
     window.begin(0);
@@ -105,7 +105,7 @@ describe('a window of samples', () => {
     expect(add(150)).toMatchObject({ calls: 11, elapsed: 50 });
   });
 
-  it('tells how long the calls that began first took, not the ones that ended first', () => {
+  it('a window of samples tells how long the calls that began first took, not the ones that ended first', () => {
     const window = new SampleWindow(100);
     for (let call = 0; call < 24; call++) window.begin(call);
     // Twenty later calls are quick, and end before.
@@ -118,14 +118,14 @@ describe('a window of samples', () => {
     expect(window.add(5, 1, false, 500, true)).toMatchObject({ firstRtt: 200 });
   });
 
-  it('counts a first call that hangs with the time that it has taken by then', () => {
+  it('a window of samples counts a first call that hangs with the time that it has taken by then', () => {
     const window = new SampleWindow(100);
     for (let call = 0; call < 24; call++) window.begin(0);
     for (let call = 0; call < 17; call++) window.add(100, 1, false, 100);
     expect(window.add(400, 1, false, 400)?.firstRtt).toBeCloseTo((17 * 100 + 7 * 400) / 18, 1);
   });
 
-  it('counts every call once, whatever happens', () => {
+  it('a window of samples counts every call once, whatever happens', () => {
     const call = fc.record({
       after: fc.nat(50),
       rtt: fc.nat(300),

@@ -7,21 +7,21 @@ import { fling, rejectionOf } from './helpers.ts';
 const down = new Error('service down');
 
 describe('a fallback', () => {
-  it('leaves a success as it is', async () => {
+  it('a fallback leaves a success as it is', async () => {
     const value = {};
     expect(await new Fallback('instead').execute(() => value)).toBe(value);
     expect(await new Fallback('instead').execute(() => undefined)).toBeUndefined();
   });
 
   it.each([[[]], ['text'], [null], [undefined], [0]])(
-    'puts the value %o in the place of a failure',
+    'a fallback puts the value %o in the place of a failure',
     async (value) => {
       expect(await new Fallback(value).execute(() => Promise.reject(down))).toBe(value);
       expect(await new Fallback(value).execute(() => fling(down))).toBe(value);
     },
   );
 
-  it('asks a function, which is told the outcome and the call', async () => {
+  it('a fallback calls a function with the outcome and the call', async () => {
     const fallback = vi.fn(async (_outcome: unknown, _context: unknown) => 'cached');
     const attributes = { service: 'prices' };
     expect(await new Fallback(fallback).execute(() => Promise.reject(down), { attributes })).toBe('cached');
@@ -31,7 +31,7 @@ describe('a fallback', () => {
     );
   });
 
-  it('rejects with the error of a fallback that fails too', async () => {
+  it('a fallback rejects with the error of a fallback that fails too', async () => {
     const worse = new Error('cache down');
     expect(await rejectionOf(new Fallback(() => fling(worse)).execute(() => fling(down)))).toBe(worse);
     expect(await rejectionOf(new Fallback(() => Promise.reject(worse)).execute(() => fling(down)))).toBe(
@@ -39,7 +39,7 @@ describe('a fallback', () => {
     );
   });
 
-  it('replaces what shouldFallback says, returned values too, and nothing else', async () => {
+  it('a fallback replaces the outcomes that shouldFallback chooses, returned values too, and no others', async () => {
     const fallback = new Fallback('instead', {
       shouldFallback: (outcome) => outcome.ok && outcome.value === 503,
     });
@@ -48,7 +48,7 @@ describe('a fallback', () => {
     expect(await rejectionOf(fallback.execute(() => fling(down)))).toBe(down);
   });
 
-  it('does not answer a caller that has cancelled', async () => {
+  it('a fallback does not serve a caller that has cancelled', async () => {
     const controller = new AbortController();
     const reason = new Error('user left');
     const operation = () => {
@@ -65,18 +65,18 @@ describe('a fallback', () => {
     expect(before).not.toHaveBeenCalled();
   });
 
-  it('answers when a timeout of this process has cut the call, inside or outside', async () => {
+  it('a fallback serves a call that a timeout of this process has cut, inside or outside', async () => {
     const never = () => new Promise<string>(() => {});
     expect(await compose(new Fallback('instead'), new Timeout(1)).execute(never)).toBe('instead');
   });
 
-  it('names a wrong option', () => {
+  it('a fallback names a wrong option', () => {
     expect(() => new Fallback('x', { shouldFallback: true as never })).toThrow('shouldFallback');
     expect(() => new Fallback('x', { fallbackIf: () => true } as never)).toThrow('fallbackIf');
   });
 });
 
-it('tells each outcome that it replaces, and no other', async () => {
+it('a fallback emits each outcome that it replaces, and no other', async () => {
   const fallback = new Fallback('instead');
   const told: unknown[] = [];
   fallback.on('fallback', (event) => told.push(event));

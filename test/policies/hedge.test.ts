@@ -59,7 +59,7 @@ async function serve(policy: Policy, latency: number, times: number): Promise<vo
 }
 
 describe('a call that is fast', () => {
-  it('is made once, and ends as its operation does', async () => {
+  it('a fast call through a hedge is made once, and ends as its operation does', async () => {
     const hedge = new Hedge({ delay: 100 });
     const value = {};
     const operation = vi.fn(() => value);
@@ -71,7 +71,7 @@ describe('a call that is fast', () => {
     expect(operation).toHaveBeenCalledTimes(1);
   });
 
-  it('is made once if it ends just before the delay is over', async () => {
+  it('a fast call through a hedge is made once if it ends just before the delay is over', async () => {
     const { tries, call } = begin(new Hedge({ delay: 100 }));
     await pass(99);
     tries[0]!.resolve('just in time');
@@ -80,7 +80,7 @@ describe('a call that is fast', () => {
     expect(tries).toHaveLength(1);
   });
 
-  it('has a signal that is never aborted afterwards, and leaves nothing on that of its caller', async () => {
+  it('a fast call through a hedge has a signal that is never aborted afterwards, and leaves nothing on that of its caller', async () => {
     const controller = new AbortController();
     const { tries } = begin(new Hedge({ delay: 100 }), { signal: controller.signal });
     expect(tries[0]!.context.signal.aborted).toBe(false);
@@ -91,7 +91,7 @@ describe('a call that is fast', () => {
     expect(tries[0]!.context.signal.aborted).toBe(false);
   });
 
-  it('shares one timer with ten thousand others, at once or one after another', async () => {
+  it('a fast call through a hedge shares one timer with ten thousand others, at once or one after another', async () => {
     const set = vi.spyOn(globalThis, 'setTimeout');
     const hedge = new Hedge({ delay: 100 });
     const calls = Array.from({ length: 10_000 }, () => begin(hedge));
@@ -101,7 +101,7 @@ describe('a call that is fast', () => {
     expect(vi.getTimerCount()).toBe(1);
   });
 
-  it('makes no AbortSignal unless its operation asks for it', async () => {
+  it('a fast call through a hedge makes no AbortSignal unless its operation asks for it', async () => {
     const made = vi.spyOn(globalThis, 'AbortController');
     await new Hedge({ delay: 100 }).execute(() => 'fine');
     expect(made).not.toHaveBeenCalled();
@@ -109,7 +109,7 @@ describe('a call that is fast', () => {
 });
 
 describe('a call that is slow', () => {
-  it('is made once more after the delay; the first answer is the result and the other try is aborted', async () => {
+  it('a slow call is made once more after the delay; the first response is the result and the other attempt is aborted', async () => {
     const { tries, call } = begin(new Hedge({ delay: 100 }));
     await pass(99);
     expect(tries).toHaveLength(1);
@@ -125,7 +125,7 @@ describe('a call that is slow', () => {
     expect(second!.aborted).toBe(false);
   });
 
-  it('may still be answered by its first try, and then the second is aborted', async () => {
+  it('a slow call may still end with its first attempt, and then the second is aborted', async () => {
     const { tries, call } = begin(new Hedge({ delay: 100 }));
     await pass(150);
     tries[0]!.resolve('first');
@@ -135,7 +135,7 @@ describe('a call that is slow', () => {
     expect(tries[1]!.context.signal.reason).toBeInstanceOf(HedgeLostError);
   });
 
-  it('is released though its losers ignore their signal, and does not care how they end', async () => {
+  it('a hedged call is released even if its losers ignore their signal, however they end', async () => {
     const { tries, call } = begin(new Hedge({ delay: 10, maxHedges: 2 }));
     await pass(20);
     tries[2]!.resolve('third');
@@ -147,7 +147,7 @@ describe('a call that is slow', () => {
     expect(call.outcome).toEqual({ ok: true, value: 'third' });
   });
 
-  it('aborts a try that asks for its signal only afterwards', async () => {
+  it('a slow call through a hedge aborts an attempt that asks for its signal only afterwards', async () => {
     const { tries } = begin(new Hedge({ delay: 10 }));
     await pass(10);
     tries[1]!.resolve('fine');
@@ -155,7 +155,7 @@ describe('a call that is slow', () => {
     expect(tries[0]!.context.signal.aborted).toBe(true);
   });
 
-  it('is made at most once more unless maxHedges says otherwise, each a delay after the one before', async () => {
+  it('a slow call through a hedge is made at most once more unless maxHedges says otherwise, each a delay after the one before', async () => {
     const one = begin(new Hedge({ delay: 10 }));
     const three = begin(new Hedge({ delay: 10, maxHedges: 3 }));
     await pass(1_000);
@@ -164,7 +164,7 @@ describe('a call that is slow', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  it('tells each try its number, and all the same deadline and attributes', async () => {
+  it('a slow call through a hedge tells each attempt its number, and all the same deadline and attributes', async () => {
     const deadline = performance.now() + 1_000;
     const attributes = { service: 'users' };
     const { tries } = begin(new Hedge({ delay: 10, maxHedges: 2 }), { deadline, attributes });
@@ -176,7 +176,7 @@ describe('a call that is slow', () => {
     }
   });
 
-  it('leaves its deadline to the Timeout outside that watches over it already', async () => {
+  it('a slow call through a hedge leaves its deadline to the Timeout outside that watches over it already', async () => {
     const service = compose(new Timeout(50), new Hedge({ delay: 10 }), new Timeout(100));
     const calls = Array.from({ length: 5 }, () => begin(service));
     await pass(20);
@@ -185,7 +185,7 @@ describe('a call that is slow', () => {
     expect(vi.getTimerCount()).toBe(2);
   });
 
-  it('counts its tries on from the attempt that it is itself', async () => {
+  it('a slow call through a hedge counts its attempts on from the attempt that it is itself', async () => {
     const retry = new Retry({ backoff: constantBackoff(5) });
     const { tries } = begin(compose(retry, new Hedge({ delay: 10 })));
     tries[0]!.reject(down);
@@ -195,7 +195,7 @@ describe('a call that is slow', () => {
   });
 
   it.each(['first', 'second'] as const)(
-    'counts in a breaker by the try that won: here the %s',
+    'a slow call through a hedge counts in a breaker by the attempt that won: here the %s',
     async (winner) => {
       const breaker = new CircuitBreaker({ failureThreshold: 1 });
       const call = follow(
@@ -214,8 +214,8 @@ describe('a call that is slow', () => {
   );
 });
 
-describe('a try that fails', () => {
-  it('before the delay ends the call, and none follows', async () => {
+describe('an attempt that fails', () => {
+  it('a failed attempt of a hedged call before the delay ends the call, and none follows', async () => {
     const { tries, call } = begin(new Hedge({ delay: 10, maxHedges: 3 }));
     await pass(9);
     tries[0]!.reject(down);
@@ -225,19 +225,22 @@ describe('a try that fails', () => {
     expect(tries).toHaveLength(1);
   });
 
-  it.each([0, 1])('leaves the call to the other that is under way (try %i fails)', async (failing) => {
-    const { tries, call } = begin(new Hedge({ delay: 10 }));
-    await pass(10);
-    tries[failing]!.reject(down);
-    await flush();
-    expect(call.outcome).toBeUndefined();
-    tries[1 - failing]!.resolve('fine');
-    await flush();
-    expect(call.outcome).toEqual({ ok: true, value: 'fine' });
-    expect(tries[1 - failing]!.context.signal.aborted).toBe(false);
-  });
+  it.each([0, 1])(
+    'a failed attempt of a hedged call leaves the call to the other that is under way (try %i fails)',
+    async (failing) => {
+      const { tries, call } = begin(new Hedge({ delay: 10 }));
+      await pass(10);
+      tries[failing]!.reject(down);
+      await flush();
+      expect(call.outcome).toBeUndefined();
+      tries[1 - failing]!.resolve('fine');
+      await flush();
+      expect(call.outcome).toEqual({ ok: true, value: 'fine' });
+      expect(tries[1 - failing]!.context.signal.aborted).toBe(false);
+    },
+  );
 
-  it('keeps further ones from beginning: hedging is not retrying', async () => {
+  it('a failed attempt of a hedged call keeps further ones from beginning: hedging is not retrying', async () => {
     const { tries, call } = begin(new Hedge({ delay: 10, maxHedges: 5 }));
     await pass(15);
     tries[1]!.reject(down);
@@ -248,7 +251,7 @@ describe('a try that fails', () => {
     expect(call.outcome).toEqual({ ok: true, value: 'fine' });
   });
 
-  it('is the result if all fail and it is the last', async () => {
+  it('a failed attempt of a hedged call is the result if all fail and it is the last', async () => {
     const controller = new AbortController();
     const { tries, call } = begin(new Hedge({ delay: 10, maxHedges: 2 }), { signal: controller.signal });
     await pass(20);
@@ -262,7 +265,7 @@ describe('a try that fails', () => {
     expect(listenersOn(controller.signal)).toBe(0);
   });
 
-  it('is the result, not the refusal by a policy inside that the other try met after it', async () => {
+  it('a failure of a hedged call is the result, and not a later rejection by a policy inside', async () => {
     const isFailure: HedgeOptions['isFailure'] = (outcome) => !outcome.ok || outcome.value === 503;
     const hedge = new Hedge({ delay: 10, isFailure });
     const error = begin(hedge);
@@ -281,7 +284,7 @@ describe('a try that fails', () => {
     expect(refused.call.outcome).toMatchObject({ error: { message: 'first' } });
   });
 
-  it('may be a value, which wins only if nothing better comes; when passed over it is aborted', async () => {
+  it('a failed attempt may be a value, which wins only if no success comes; else it is aborted', async () => {
     const isFailure: HedgeOptions['isFailure'] = (outcome) => !outcome.ok || outcome.value === 503;
     const hedge = new Hedge({ delay: 10, isFailure });
     const better = begin(hedge);
@@ -299,7 +302,7 @@ describe('a try that fails', () => {
     expect(worse.call.outcome).toEqual({ ok: false, error: down });
   });
 
-  it('with what every try would meet ends the call at once', async () => {
+  it('an attempt of a hedged call with an error that every attempt would meet ends the call at once', async () => {
     const unknown = new Error('no such user');
     const hedge = new Hedge({
       delay: 10,
@@ -313,7 +316,7 @@ describe('a try that fails', () => {
     expect(tries[0]!.context.signal.reason).toBeInstanceOf(HedgeLostError);
   });
 
-  it('and an isFailure that throws ends the call with that, and aborts the others', async () => {
+  it('an isFailure of a hedge that throws ends the call with its error, and aborts the other attempts', async () => {
     const bug = new Error('bug');
     const controller = new AbortController();
     const { tries, call } = begin(new Hedge({ delay: 10, isFailure: () => fling(bug) }), {
@@ -329,7 +332,7 @@ describe('a try that fails', () => {
 });
 
 describe('which calls are made twice', () => {
-  it('only those that shouldHedge allows; the others neither earn nor cost', async () => {
+  it('a hedge policy makes twice only calls that shouldHedge allows; the others neither earn nor cost', async () => {
     const budget = { deposit: vi.fn(), withdraw: vi.fn(() => true) };
     const hedge = new Hedge({
       delay: 10,
@@ -347,14 +350,14 @@ describe('which calls are made twice', () => {
     expect(write.call.outcome).toEqual({ ok: true, value: 'written' });
   });
 
-  it('and a shouldHedge that throws is what the call rejects with; it is not made', async () => {
+  it('a call whose shouldHedge throws is not made and rejects with the error', async () => {
     const operation = vi.fn();
     const hedge = new Hedge({ delay: 10, shouldHedge: () => fling(down) });
     expect(await rejectionOf(hedge.execute(operation))).toBe(down);
     expect(operation).not.toHaveBeenCalled();
   });
 
-  it('not those at or past their deadline', async () => {
+  it('a hedge policy does not make a call twice at or past its deadline', async () => {
     const hedge = new Hedge({ delay: 10 });
     const late = begin(hedge, { deadline: performance.now() + 10 });
     const inTime = begin(hedge, { deadline: performance.now() + 11 });
@@ -365,7 +368,7 @@ describe('which calls are made twice', () => {
     expect(late.tries).toHaveLength(1);
   });
 
-  it('not those that a Timeout outside has ended', async () => {
+  it('a hedge policy does not make a call twice that a Timeout outside has ended', async () => {
     const { tries, call } = begin(compose(new Timeout(10), new Hedge({ delay: 10 })));
     await pass(1_000);
     expect(call.outcome).toMatchObject({ error: { code: 'ERR_TIMEOUT' } });
@@ -373,14 +376,14 @@ describe('which calls are made twice', () => {
     expect(tries[0]!.context.signal.reason).toMatchObject({ code: 'ERR_TIMEOUT' });
   });
 
-  it('not while this process stood still, and answers lie unread', async () => {
+  it('a hedge policy makes no call twice while this process stood still and responses lie unread', async () => {
     const hedge = new Hedge({ delay: 100 });
     const answered = begin(hedge);
     const slow = begin(hedge);
     const clock = vi.spyOn(performance, 'now');
     const now = performance.now();
     await pass(99);
-    // The loop is blocked for 50 ms: the timer is that late, and an answer came in meanwhile.
+    // The loop is blocked for 50 ms: the timer is that late, and a response came in meanwhile.
     clock.mockReturnValue(now + 150);
     await pass(1);
     expect(answered.tries).toHaveLength(1);
@@ -393,7 +396,7 @@ describe('which calls are made twice', () => {
     clock.mockRestore();
   });
 
-  it('but those of a process so busy that every timer is late', async () => {
+  it('a hedge policy makes slow calls twice in a process so busy that every timer is late', async () => {
     const hedge = new Hedge({ delay: 100 });
     const slow = begin(hedge);
     const clock = vi.spyOn(performance, 'now');
@@ -411,7 +414,7 @@ describe('which calls are made twice', () => {
 });
 
 describe('the budget', () => {
-  it('grants ten hedges, and then one for every 20 calls, unless another is given', async () => {
+  it('the budget of a hedge grants ten hedges, and then one for every 20 calls, unless another is given', async () => {
     const hedge = new Hedge({ delay: 10 });
     const hedges = async (times: number) => {
       const calls = Array.from({ length: times }, () => begin(hedge));
@@ -429,14 +432,14 @@ describe('the budget', () => {
     expect(await hedges(1)).toBe(0);
   });
 
-  it('may be shared among policies', async () => {
+  it('the budget of a hedge may be shared among policies', async () => {
     const budget = new RetryBudget({ ratio: 0.5, initial: 0 });
     const calls = Array.from({ length: 20 }, () => begin(new Hedge({ delay: 10, budget })));
     await pass(10);
     expect(calls.filter(({ tries }) => tries.length === 2)).toHaveLength(9);
   });
 
-  it('that is spent leaves the call to its first try', async () => {
+  it('the budget of a hedge that is spent leaves the call to its first attempt', async () => {
     const { tries, call } = begin(new Hedge({ delay: 10, budget: { ...unlimited, withdraw: () => false } }));
     await pass(1_000);
     expect(tries).toHaveLength(1);
@@ -445,14 +448,14 @@ describe('the budget', () => {
     expect(call.outcome).toEqual({ ok: true, value: 'slow' });
   });
 
-  it('that throws as a call pays in is what it rejects with; it is not made', async () => {
+  it('a call whose budget throws at the deposit rejects with the error and is not hedged', async () => {
     const hedge = new Hedge({ delay: 10, budget: { ...unlimited, deposit: () => fling(down) } });
     const operation = vi.fn();
     expect(await rejectionOf(hedge.execute(operation))).toBe(down);
     expect(operation).not.toHaveBeenCalled();
   });
 
-  it('that throws is what the call rejects with, its try aborted; other calls go on', async () => {
+  it('a call whose budget throws at the withdrawal rejects with the error, its attempt aborted; other calls continue', async () => {
     let broken = true;
     const withdraw = () => {
       if (!broken) return true;
@@ -470,14 +473,14 @@ describe('the budget', () => {
 });
 
 describe('a caller that cancels', () => {
-  it('before the call never begins it', async () => {
+  it('a caller that cancels a hedged call before the call never begins it', async () => {
     const operation = vi.fn();
     const hedge = new Hedge({ delay: 10 });
     expect(await rejectionOf(hedge.execute(operation, { signal: AbortSignal.abort(down) }))).toBe(down);
     expect(operation).not.toHaveBeenCalled();
   });
 
-  it('before the delay is over is released at once, and no try follows', async () => {
+  it('a caller that cancels a hedged call before the delay is over is released at once, and no attempt follows', async () => {
     const controller = new AbortController();
     const { tries, call } = begin(new Hedge({ delay: 10 }), { signal: controller.signal });
     await pass(5);
@@ -490,7 +493,7 @@ describe('a caller that cancels', () => {
     expect(tries).toHaveLength(1);
   });
 
-  it('aborts every try, and how they end is nobody’s concern', async () => {
+  it('a caller that cancels a hedged call aborts every attempt, and how they end does not matter', async () => {
     const controller = new AbortController();
     const { tries, call } = begin(new Hedge({ delay: 10, maxHedges: 4 }), { signal: controller.signal });
     await pass(25);
@@ -505,7 +508,7 @@ describe('a caller that cancels', () => {
     expect(tries).toHaveLength(3);
   });
 
-  it('after a try has won does not cut off what is still read of it', async () => {
+  it('a caller that cancels a hedged call after an attempt has won does not cut off what is still read of it', async () => {
     const controller = new AbortController();
     const { tries } = begin(new Hedge({ delay: 10 }), { signal: controller.signal });
     await pass(10);
@@ -517,7 +520,7 @@ describe('a caller that cancels', () => {
     expect(tries[0]!.context.signal.reason).toBeInstanceOf(HedgeLostError);
   });
 
-  it('from within its own operation is released', async () => {
+  it('a caller that cancels a hedged call from within its own operation is released', async () => {
     const controller = new AbortController();
     const call = follow(
       new Hedge({ delay: 10 }).execute(
@@ -534,7 +537,7 @@ describe('a caller that cancels', () => {
 });
 
 describe('a delay by percentile', () => {
-  it('is unknown, and nothing is hedged, until 20 calls have succeeded', async () => {
+  it('a delay by percentile is unknown, and nothing is hedged, until 20 calls have succeeded', async () => {
     const hedge = new Hedge();
     await serve(hedge, 10, 19);
     const failed = begin(hedge);
@@ -553,7 +556,7 @@ describe('a delay by percentile', () => {
     expect(next.tries).toHaveLength(2);
   });
 
-  it('is the 95th of what succeeded lately, or another', async () => {
+  it('a delay by percentile is the 95th of recent successes, or another one', async () => {
     const hedge = new Hedge();
     const median = new Hedge({ percentile: 0.5 });
     for (let i = 0; i < 10; i++) {
@@ -567,7 +570,7 @@ describe('a delay by percentile', () => {
     expect(median.delay! / 10).toBeCloseTo(1, 1);
   });
 
-  it('stays within its bounds; maxDelay holds while it is unknown, too', async () => {
+  it('a delay by percentile stays within its bounds; maxDelay holds while it is unknown, too', async () => {
     const hedge = new Hedge({ minDelay: 50, maxDelay: 200 });
     expect(hedge.delay).toBe(200);
     const early = begin(hedge);
@@ -585,14 +588,14 @@ describe('a delay by percentile', () => {
     expect(hedge.delay).toBe(200);
   });
 
-  it('is at least a millisecond, however fast the service', async () => {
+  it('a delay by percentile is at least a millisecond, however fast the service', async () => {
     const hedge = new Hedge();
     for (let i = 0; i < 30; i++) await hedge.execute(() => i);
     await pass(100);
     expect(hedge.delay).toBe(1);
   });
 
-  it('counts a call that was hedged by the time that it took in all', async () => {
+  it('a delay by percentile counts a call that was hedged by the time that it took in all', async () => {
     const hedge = new Hedge({ percentile: 0.5, maxDelay: 100, budget: unlimited });
     for (let i = 0; i < 30; i++) {
       const { tries } = begin(hedge);
@@ -605,14 +608,14 @@ describe('a delay by percentile', () => {
     expect(hedge.delay).toBe(100);
   });
 
-  it('leaves out what shouldHedge refuses', async () => {
+  it('a delay by percentile leaves out calls that shouldHedge rejects', async () => {
     const hedge = new Hedge({ shouldHedge: () => false });
     await serve(hedge, 10, 30);
     await pass(100);
     expect(hedge.delay).toBeUndefined();
   });
 
-  it('that is forgotten while a call waits lets it wait until it is known again', async () => {
+  it('a delay by percentile that is forgotten while a call waits lets it wait until it is known again', async () => {
     const hedge = new Hedge();
     const serveAtOnce = async (latency: number) => {
       const calls = Array.from({ length: 20 }, () => begin(hedge));
@@ -635,13 +638,13 @@ describe('a delay by percentile', () => {
     expect(tries).toHaveLength(2);
   });
 
-  it('that is fixed is told as it is', () => {
+  it('a fixed delay of a hedge is readable as it is', () => {
     expect(new Hedge({ delay: 25 }).delay).toBe(25);
   });
 });
 
 describe('the events', () => {
-  it('tell of each further try and of the one that won, for calls that were hedged', async () => {
+  it('a hedge emits each further attempt, and the one that won, for hedged calls', async () => {
     const hedge = new Hedge({ delay: 10, maxHedges: 2 });
     const told: unknown[] = [];
     hedge.on('hedge', (event) => told.push(['hedge', event]));
@@ -659,7 +662,7 @@ describe('the events', () => {
     ]);
   });
 
-  it('tell of no win when all fail', async () => {
+  it('a hedge emits no win when all attempts fail', async () => {
     const hedge = new Hedge({ delay: 10 });
     const won = vi.fn();
     hedge.on('win', won);
@@ -670,7 +673,7 @@ describe('the events', () => {
     expect(won).not.toHaveBeenCalled();
   });
 
-  it('cannot disturb a call', async () => {
+  it('a listener of a hedge cannot disturb a call', async () => {
     const { warnings, stop } = collectWarnings('HoldfastListenerWarning');
     const hedge = new Hedge({ delay: 10 });
     hedge.on('hedge', () => fling(new Error('in a listener')));
@@ -776,7 +779,7 @@ describe('whatever happens', () => {
     );
   });
 
-  it('a heavy tail is cut for about 5 % more requests', async () => {
+  it('a hedge cuts a heavy tail for about 5 % more requests', async () => {
     /** Most take about 5 to 15 ms, one in fifty takes 100 to 2,000. */
     const run = async (policy: Policy) => {
       let seed = 7;
@@ -838,7 +841,7 @@ describe('the options of a hedge', () => {
     ['shouldHedge', { shouldHedge: true }],
     ['isFailure', { isFailure: 'no' }],
     ['hedges', { hedges: 1 }],
-  ])('%s: a wrong one is named (%o)', (option, options) => {
+  ])('a hedge names the wrong option %s (%o)', (option, options) => {
     expect(() => new Hedge(options)).toThrow(option);
   });
 });

@@ -25,8 +25,8 @@ export async function pass(milliseconds: number): Promise<void> {
 }
 
 /**
- * Blocks the event loop for `milliseconds`, as far as timers can tell: those that are due meanwhile fire at the end,
- * late. Then the event loop reads: what `read` does had arrived. Then it goes on.
+ * Blocks the event loop for `milliseconds`, as far as timers can tell: those that are due meanwhile
+ * fire at the end, late. Then the event loop reads: what `read` does had arrived. Then it goes on.
  */
 export async function stall(milliseconds: number, read: () => unknown = () => {}): Promise<void> {
   const goOn: (() => void)[] = [];
@@ -116,7 +116,7 @@ export function id(value: string, options: CallOptions = {}): CallOptions {
   return { ...options, attributes: { id: value } };
 }
 
-/** What a call rejects with, whatever it is; fails if it does not reject. */
+/** Gives the reason with which a call rejects; fails if it does not reject. */
 export async function rejectionOf(call: Promise<unknown>): Promise<unknown> {
   let value: unknown;
   try {

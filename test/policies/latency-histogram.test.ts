@@ -15,7 +15,7 @@ function expectNear(estimate: number | undefined, exact: number): void {
 }
 
 describe('a percentile', () => {
-  it('is at most 2 % off, whatever the latencies', () => {
+  it('a percentile of a histogram is at most 2 % off, whatever the latencies', () => {
     const latency = fc.oneof(
       fc.double({ min: 0.01, max: 10, noNaN: true }),
       fc.double({ min: 1, max: 10_000, noNaN: true }),
@@ -36,7 +36,7 @@ describe('a percentile', () => {
     );
   });
 
-  it('is told from the twentieth latency on', () => {
+  it('a percentile of a histogram is told from the twentieth latency on', () => {
     const histogram = new LatencyHistogram();
     record(histogram, 10, 19);
     expect(histogram.percentile(0.5)).toBeUndefined();
@@ -45,7 +45,7 @@ describe('a percentile', () => {
     expectNear(histogram.percentile(0.5), 10);
   });
 
-  it('is told only if something lies beyond it', () => {
+  it('a percentile of a histogram is told only if something lies beyond it', () => {
     const histogram = new LatencyHistogram();
     record(histogram, 10, 99);
     expect(histogram.percentile(0.99)).toBeUndefined();
@@ -54,7 +54,7 @@ describe('a percentile', () => {
     expectNear(histogram.percentile(0.99), 10);
   });
 
-  it('is one of the shares asked for, whichever was asked for before', () => {
+  it('a percentile of a histogram is one of the shares asked for, whichever was asked for before', () => {
     const histogram = new LatencyHistogram();
     record(histogram, 10, 90);
     record(histogram, 1_000, 10);
@@ -64,7 +64,7 @@ describe('a percentile', () => {
     }
   });
 
-  it('is reckoned at most every 100 ms, however often it is asked for', () => {
+  it('a percentile of a histogram is reckoned at most every 100 ms, however often it is asked for', () => {
     const histogram = new LatencyHistogram();
     record(histogram, 10, 20);
     expectNear(histogram.percentile(0.5), 10);
@@ -77,7 +77,7 @@ describe('a percentile', () => {
 });
 
 describe('what is remembered', () => {
-  it('is at least the last 30 seconds and at most the last 60', () => {
+  it('the memory of a latency histogram is at least the last 30 seconds and at most the last 60', () => {
     fc.assert(
       fc.property(fc.integer({ min: 0, max: 29_999 }), fc.integer({ min: 0, max: 70_000 }), (begin, age) => {
         vi.advanceTimersByTime(begin);
@@ -92,7 +92,7 @@ describe('what is remembered', () => {
     );
   });
 
-  it('follows a service that turns slow, and one that recovers', () => {
+  it('the memory of a latency histogram follows a service that turns slow, and one that recovers', () => {
     const histogram = new LatencyHistogram();
     for (const latency of [10, 500, 20]) {
       for (let second = 0; second < 60; second++) {
@@ -103,7 +103,7 @@ describe('what is remembered', () => {
     }
   });
 
-  it('is kept while the clock goes back', () => {
+  it('the memory of a latency histogram is kept while the clock goes back', () => {
     const now = 100_000;
     const histogram = new LatencyHistogram();
     for (let i = 0; i < 20; i++) histogram.record(10, now);
@@ -111,7 +111,7 @@ describe('what is remembered', () => {
     expectNear(histogram.percentile(0.5, now), 10);
   });
 
-  it('holds latencies that no clock should give', () => {
+  it('the memory of a latency histogram holds latencies that no clock should give', () => {
     const histogram = new LatencyHistogram();
     for (const latency of [0, -5, Number.NaN]) record(histogram, latency, 10);
     for (const latency of [1e9, 1e300, Infinity]) record(histogram, latency, 10);
@@ -120,7 +120,7 @@ describe('what is remembered', () => {
   });
 });
 
-it('uses no timer', () => {
+it('a latency histogram uses no timer', () => {
   const histogram = new LatencyHistogram();
   record(histogram, 10, 100);
   histogram.percentile(0.95);

@@ -9,14 +9,14 @@ import {
   ServiceConnectionError,
   TimeoutError,
 } from '../../src/errors.ts';
-import { contextOf } from '../../src/policies/context.ts';
-import { exempt, isExcluded, isRefusal, settle, unwrap } from '../../src/policies/outcome.ts';
+import { toContext } from '../../src/policies/context.ts';
+import { excludeFromBreaker, isExcluded, isRejection, settle, unwrap } from '../../src/policies/outcome.ts';
 import { fling } from './helpers.ts';
 
 const details = { serviceName: 'users', instanceId: 'u1' };
 
 it('settle() tells how an operation ended and never rejects', async () => {
-  const context = contextOf(undefined);
+  const context = toContext(undefined);
   expect(await settle(() => 1, context)).toEqual({ ok: true, value: 1 });
   expect(await settle(async () => 2, context)).toEqual({ ok: true, value: 2 });
   expect(await settle(() => fling('text'), context)).toEqual({ ok: false, error: 'text' });
@@ -41,19 +41,19 @@ it.each([
   [Object.assign(new Error('theirs'), { code: 'ERR_CIRCUIT_OPEN' }), false],
   ['ERR_CIRCUIT_OPEN', false],
   [undefined, false],
-])('%o is a call that was refused: %s', (error, refused) => {
-  expect(isRefusal(error)).toBe(refused);
+])('%o is a rejection by Holdfast: %s', (error, refused) => {
+  expect(isRejection(error)).toBe(refused);
 });
 
-it('only an error of Holdfast can be exempted, and only that very one', () => {
-  const excluded = (error: unknown) => isExcluded({ ok: false, error }, contextOf(undefined));
+it('only an error of Holdfast can be excluded from breakers, and only that very one', () => {
+  const excluded = (error: unknown) => isExcluded({ ok: false, error }, toContext(undefined));
   const error = new ServiceConnectionError('reset', details);
-  exempt(error);
+  excludeFromBreaker(error);
   expect(excluded(error)).toBe(true);
   expect(excluded(new ServiceConnectionError('reset', details))).toBe(false);
   const theirs = new Error('theirs');
   for (const other of [theirs, 'text', undefined, null]) {
-    exempt(other);
+    excludeFromBreaker(other);
     expect(excluded(other)).toBe(false);
   }
 });
@@ -65,8 +65,8 @@ it.each([
   'a timeout of which this process was blocked for %d ms is excluded from every judgement: %s',
   (stalled, excluded) => {
     const error = new TimeoutError('slow', 100, 'ERR_TIMEOUT', stalled);
-    expect(isExcluded({ ok: false, error }, contextOf(undefined))).toBe(excluded);
-    const around = contextOf({ signal: AbortSignal.abort(error) });
+    expect(isExcluded({ ok: false, error }, toContext(undefined))).toBe(excluded);
+    const around = toContext({ signal: AbortSignal.abort(error) });
     expect(isExcluded({ ok: true, value: 'too late' }, around)).toBe(excluded);
     expect(isExcluded({ ok: false, error: new Error('an error of its own') }, around)).toBe(excluded);
   },

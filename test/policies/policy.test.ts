@@ -30,7 +30,7 @@ function recorder(name: string, log: string[]): Policy {
 }
 
 describe('compose', () => {
-  it('goes through its policies from the outermost to the innermost and back', async () => {
+  it('compose() goes through its policies from the outermost to the innermost and back', async () => {
     const log: string[] = [];
     const policy = compose(...['a', 'b', 'c'].map((name) => recorder(name, log)));
     const result = await policy.execute(() => {
@@ -41,7 +41,7 @@ describe('compose', () => {
     expect(log).toEqual(['a in', 'b in', 'c in', 'operation', 'c out', 'b out', 'a out']);
   });
 
-  it.each([1, 2, 50])('takes %i policies', async (count) => {
+  it.each([1, 2, 50])('compose() takes %i policies', async (count) => {
     const log: string[] = [];
     const policy = compose(...Array.from({ length: count }, (_, index) => recorder(String(index), log)));
     expect(await policy.execute(() => 'fine')).toBe('fine');
@@ -51,7 +51,7 @@ describe('compose', () => {
     ]);
   });
 
-  it('composes what is composed', async () => {
+  it('compose() composes what is composed', async () => {
     const log: string[] = [];
     const [a, b, c] = ['a', 'b', 'c'].map((name) => recorder(name, log)) as [Policy, Policy, Policy];
     await compose(compose(a, b), c).execute(() => 1);
@@ -60,24 +60,24 @@ describe('compose', () => {
     expect(nested).toEqual(log);
   });
 
-  it("hands the caller's options to the operation through all of them", async () => {
+  it("compose() hands the caller's options to the operation through all of them", async () => {
     const attributes = { service: 'users' };
     const policy = compose(new Timeout(1_000), new Retry());
     expect(await policy.execute((context) => context.attributes, { attributes })).toBe(attributes);
   });
 
-  it('passes on the error as it is', async () => {
+  it('compose() passes on the error as it is', async () => {
     expect(
       await rejectionOf(compose(recorder('a', []), recorder('b', [])).execute(() => fling('text'))),
     ).toBe('text');
   });
 
-  it('refuses nothing at all', () => {
+  it('compose() rejects an empty list', () => {
     expect(() => compose()).toThrow(new TypeError('compose() needs at least one policy'));
   });
 
   it.each([undefined, null, {}, () => {}, 'retry', { execute: 5 }])(
-    'refuses %o and says which argument it is',
+    'compose() rejects %o and says which argument it is',
     (odd) => {
       expect(() => compose(new Timeout(1), odd as never)).toThrow(
         /argument 2 of compose\(\) is not a policy/,
@@ -134,7 +134,7 @@ describe('an operation that is no function', () => {
 });
 
 describe('wrap', () => {
-  it('keeps the `this` of the function, as of a method', async () => {
+  it('wrap() keeps the `this` of the function, as of a method', async () => {
     class Users {
       readonly #names = new Map([['u1', 'Ada']]);
       readonly find = wrap(new Retry(), this.findAtOnce);
@@ -152,11 +152,11 @@ describe('wrap', () => {
     ['policy', () => wrap({} as never, () => 1)],
     ['policy', () => wrap(undefined as never, () => 1)],
     ['function', () => wrap(new Retry(), 5 as never)],
-  ])('says what is wrong with its %s', (which, make) => {
+  ])('wrap() says what is wrong with its %s', (which, make) => {
     expect(make).toThrow(new RegExp(`the ${which} of wrap\\(\\) must be`));
   });
 
-  it('makes a function of the same arguments whose every call goes through the policy', async () => {
+  it('wrap() makes a function of the same arguments whose every call goes through the policy', async () => {
     let left = 2;
     const add = wrap(new Retry({ backoff: () => 0 }), (a: number, b: number) => {
       if (left-- > 0) throw new Error('flaky');
@@ -165,7 +165,7 @@ describe('wrap', () => {
     expect(await add(1, 2)).toBe(3);
   });
 
-  it('turns what the function throws into a rejection', async () => {
+  it('wrap() turns what the function throws into a rejection', async () => {
     expect(await rejectionOf(wrap(new Timeout(1_000), () => fling('text'))())).toBe('text');
   });
 });

@@ -1,4 +1,4 @@
-/** What users of cockatiel, opossum and p-retry rely on, and can go on to rely on here. */
+/** Pins the promises on which users of cockatiel, opossum and p-retry rely, and can rely here. */
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { constantBackoff, exponentialBackoff } from '../../src/policies/backoff.ts';
 import { Bulkhead } from '../../src/policies/bulkhead.ts';
@@ -28,19 +28,19 @@ const EVERY_POLICY: readonly [string, () => Policy][] = [
 ];
 
 describe.each(EVERY_POLICY)('as in cockatiel, a %s', (_name, make) => {
-  it('gives what a function returns, whether it is synchronous or not', async () => {
+  it('as in cockatiel, a %s gives what a function returns, whether it is synchronous or not', async () => {
     expect(await make().execute(() => 42)).toBe(42);
     expect(await make().execute(async () => 42)).toBe(42);
   });
 
-  it('does not call the function when the signal was aborted before, and rejects with its reason', async () => {
+  it('as in cockatiel, a %s does not call the function when the signal was aborted before, and rejects with its reason', async () => {
     const operation = vi.fn();
     const signal = AbortSignal.abort(down);
     expect(await rejectionOf(make().execute(operation, { signal }))).toBe(down);
     expect(operation).not.toHaveBeenCalled();
   });
 
-  it('leaves no listener on the signal of its caller', async () => {
+  it('as in cockatiel, a %s leaves no listener on the signal of its caller', async () => {
     const { signal } = new AbortController();
     const policy = make();
     for (let call = 0; call < 20; call++) await policy.execute(({ signal: own }) => own.aborted, { signal });
@@ -57,7 +57,7 @@ it.each(EVERY_POLICY.filter(([name]) => name !== 'Retry' && name !== 'Fallback')
 );
 
 describe('as in cockatiel, a retry', () => {
-  it('tells the function the number of the attempt, from 1 on', async () => {
+  it('as in cockatiel, a retry tells the function the number of the attempt, from 1 on', async () => {
     const attempts: number[] = [];
     const retry = new Retry({ maxAttempts: 3, backoff: at() });
     await rejectionOf(
@@ -69,7 +69,7 @@ describe('as in cockatiel, a retry', () => {
     expect(attempts).toEqual([1, 2, 3]);
   });
 
-  it('waits longer each time with an exponential backoff, and tells of each wait before it', async () => {
+  it('as in cockatiel, a retry waits longer each time with an exponential backoff, and tells of each wait before it', async () => {
     const delays: number[] = [];
     const retry = new Retry({
       maxAttempts: 4,
@@ -82,7 +82,7 @@ describe('as in cockatiel, a retry', () => {
     expect(call.outcome).toEqual({ ok: false, error: down });
   });
 
-  it('can take a returned value for a failure', async () => {
+  it('as in cockatiel, a retry can take a returned value for a failure', async () => {
     const statuses = [503, 503, 200];
     const retry = new Retry({
       backoff: at(),
@@ -91,7 +91,7 @@ describe('as in cockatiel, a retry', () => {
     expect(await retry.execute(() => statuses.shift())).toBe(200);
   });
 
-  it('tells when it gives up, and when it has succeeded after all', async () => {
+  it('as in cockatiel, a retry tells when it gives up, and when it has succeeded after all', async () => {
     const told: unknown[] = [];
     const retry = new Retry({ maxAttempts: 2, backoff: at() });
     retry.on('give-up', ({ attempts, reason }) => told.push(['give-up', attempts, reason]));
@@ -106,7 +106,7 @@ describe('as in cockatiel, a retry', () => {
 });
 
 describe('as in cockatiel, the policies of a composition', () => {
-  it('act from the first, which is the outermost, to the last', async () => {
+  it('as in cockatiel, the policies of a composition act from the first, which is the outermost, to the last', async () => {
     const inner = compose(
       new Retry({ maxAttempts: 3, backoff: at() }),
       new CircuitBreaker({ failureThreshold: 2 }),
@@ -122,7 +122,7 @@ describe('as in cockatiel, the policies of a composition', () => {
     expect(operation).toHaveBeenCalledTimes(5);
   });
 
-  it('hand down one signal, which a timeout aborts', async () => {
+  it('as in cockatiel, the policies of a composition hand down one signal, which a timeout aborts', async () => {
     const seen: AbortSignal[] = [];
     const policy = compose(new Timeout(100), new Retry(), new CircuitBreaker());
     const call = follow(
@@ -138,7 +138,7 @@ describe('as in cockatiel, the policies of a composition', () => {
 });
 
 describe('as in cockatiel, a bulkhead', () => {
-  it('lets calls that wait begin in the order in which they came, and rejects what finds no place', async () => {
+  it('as in cockatiel, a bulkhead lets calls that wait begin in the order in which they came, and rejects what finds no place', async () => {
     const bulkhead = new Bulkhead({ maxConcurrent: 1, maxQueue: 2 });
     const [first, second, third, fourth] = [0, 1, 2, 3].map(() => begin(bulkhead));
     await flush();
@@ -154,7 +154,7 @@ describe('as in cockatiel, a bulkhead', () => {
 });
 
 describe('as in opossum, a breaker', () => {
-  it('fails fast while it is open, without a call', async () => {
+  it('as in opossum, a breaker fails fast while it is open, without a call', async () => {
     const breaker = new CircuitBreaker({ failureThreshold: 1 });
     await rejectionOf(breaker.execute(fails));
     const operation = vi.fn();
@@ -162,7 +162,7 @@ describe('as in opossum, a breaker', () => {
     expect(operation).not.toHaveBeenCalled();
   });
 
-  it('lets one call alone through when it is half-open, and opens again if that fails', async () => {
+  it('as in opossum, a breaker lets one call alone through when it is half-open, and opens again if that fails', async () => {
     const breaker = new CircuitBreaker({ failureThreshold: 1, resetTimeout: 100 });
     await rejectionOf(breaker.execute(fails));
     await pass(100);
@@ -175,7 +175,7 @@ describe('as in opossum, a breaker', () => {
     expect(breaker.state).toBe('open');
   });
 
-  it('does not count an error that a filter takes out', async () => {
+  it('as in opossum, a breaker does not count an error that a filter takes out', async () => {
     const notFound = Object.assign(new Error('not found'), { statusCode: 404 });
     const breaker = new CircuitBreaker({
       failureThreshold: 1,
@@ -187,7 +187,7 @@ describe('as in opossum, a breaker', () => {
     expect(breaker.state).toBe('open');
   });
 
-  it('does not open by a ratio before there were calls enough to tell', async () => {
+  it('as in opossum, a breaker does not open by a ratio before there were calls enough to tell', async () => {
     const breaker = new CircuitBreaker({ failureRatio: 0.5, minimumCalls: 4 });
     for (let call = 1; call <= 3; call++) await rejectionOf(breaker.execute(fails));
     expect(breaker.state).toBe('closed');
@@ -195,7 +195,7 @@ describe('as in opossum, a breaker', () => {
     expect(breaker.state).toBe('open');
   });
 
-  it('goes on in another process where one left off, as in functions that live for one call', async () => {
+  it('as in opossum, a breaker goes on in another process where one left off, as in functions that live for one call', async () => {
     let saved = JSON.stringify(new CircuitBreaker());
     for (let run = 1; run <= 5; run++) {
       const breaker = new CircuitBreaker({ initialState: JSON.parse(saved) });
@@ -206,7 +206,7 @@ describe('as in opossum, a breaker', () => {
     expect(await rejectionOf(next.execute(() => 'no'))).toMatchObject({ code: 'ERR_CIRCUIT_OPEN' });
   });
 
-  it('passes the arguments and the `this` of a wrapped function on', async () => {
+  it('as in opossum, a breaker passes the arguments and the `this` of a wrapped function on', async () => {
     const account = {
       balance: 5,
       add: wrap(new CircuitBreaker(), function (this: { balance: number }, one: number, other: number) {
@@ -217,7 +217,7 @@ describe('as in opossum, a breaker', () => {
     expect(await account.add(1, 2)).toBe(8);
   });
 
-  it('has a fallback that is told of the error, of an open circuit too', async () => {
+  it('as in opossum, a breaker has a fallback that is told of the error, of an open circuit too', async () => {
     const seen: unknown[] = [];
     const fallback = new Fallback((outcome) => {
       seen.push(!outcome.ok && ((outcome.error as { code?: string }).code ?? outcome.error));
@@ -229,7 +229,7 @@ describe('as in opossum, a breaker', () => {
     expect(seen).toEqual([down, 'ERR_CIRCUIT_OPEN']);
   });
 
-  it('makes one call of those that ask for the same at the same time', async () => {
+  it('as in opossum, a breaker makes one call of those that ask for the same at the same time', async () => {
     const operation = vi.fn(() => defer().promise);
     const coalesce = new Coalesce({ key: ({ attributes }) => attributes.id as string });
     for (const id of ['u1', 'u1', 'u2']) follow(coalesce.execute(operation, { attributes: { id } }));
@@ -237,7 +237,7 @@ describe('as in opossum, a breaker', () => {
     expect(operation).toHaveBeenCalledTimes(2);
   });
 
-  it('counts a timeout inside as a failure, with an error that has a code', async () => {
+  it('as in opossum, a breaker counts a timeout inside as a failure, with an error that has a code', async () => {
     const policy = compose(new CircuitBreaker({ failureThreshold: 1 }), new Timeout(50));
     const call = begin(policy);
     await pass(50);
@@ -247,7 +247,7 @@ describe('as in opossum, a breaker', () => {
 });
 
 describe('as in p-retry, a retry', () => {
-  it('gives the first success, and the last error as it is', async () => {
+  it('as in p-retry, a retry gives the first success, and the last error as it is', async () => {
     const retry = new Retry({ maxAttempts: 3, backoff: at() });
     expect(await retry.execute(({ attempt }) => (attempt === 3 ? 'well' : fails()))).toBe('well');
     const errors = [new Error('first'), new TypeError('second'), new RangeError('third')];
@@ -255,7 +255,7 @@ describe('as in p-retry, a retry', () => {
     expect(await rejectionOf(retry.execute(() => fling(errors.shift())))).toBe(third);
   });
 
-  it('tries once with one attempt, and without a bound with Infinity', async () => {
+  it('as in p-retry, a retry makes one attempt with maxAttempts 1, and continues without a bound with Infinity', async () => {
     const operation = vi.fn(fails);
     await rejectionOf(new Retry({ maxAttempts: 1, backoff: at() }).execute(operation));
     expect(operation).toHaveBeenCalledTimes(1);
@@ -263,7 +263,7 @@ describe('as in p-retry, a retry', () => {
     expect(await endless.execute(({ attempt }) => (attempt === 500 ? attempt : fails()))).toBe(500);
   });
 
-  it('waits for a shouldRetry that is async, and fails with what that throws', async () => {
+  it('as in p-retry, a retry waits for a shouldRetry that is async, and fails with what that throws', async () => {
     const operation = vi.fn(fails);
     const shouldRetry = vi.fn(async () => operation.mock.calls.length < 3);
     expect(
@@ -275,20 +275,20 @@ describe('as in p-retry, a retry', () => {
     expect(await rejectionOf(throwing.execute(fails))).toBe(broken);
   });
 
-  it('does not repeat a success because an async shouldRetry gave a promise', async () => {
+  it('as in p-retry, a retry does not repeat a success because an async shouldRetry gave a promise', async () => {
     const operation = vi.fn(() => 'created');
     const retry = new Retry({ maxAttempts: 5, backoff: at(), shouldRetry: async (outcome) => !outcome.ok });
     expect(await retry.execute(operation)).toBe('created');
     expect(operation).toHaveBeenCalledTimes(1);
   });
 
-  it('retries a TypeError of the function as any other error', async () => {
+  it('as in p-retry, a retry retries a TypeError of the function as any other error', async () => {
     const operation = vi.fn(() => Promise.reject(new TypeError('fetch failed')));
     await rejectionOf(new Retry({ maxAttempts: 2, backoff: at() }).execute(operation));
     expect(operation).toHaveBeenCalledTimes(2);
   });
 
-  it('begins no attempt once its time is over', async () => {
+  it('as in p-retry, a retry begins no attempt once its time is over', async () => {
     const operation = vi.fn(fails);
     const retry = new Retry({ maxAttempts: Infinity, maxElapsed: 250, backoff: constantBackoff(100) });
     const call = follow(retry.execute(operation));
@@ -304,22 +304,25 @@ describe('as in p-retry, a retry', () => {
       'waits for what shouldRetry decides of a retry',
       { backoff: at(), shouldRetry: vi.fn(() => new Promise<boolean>(() => {})).mockResolvedValueOnce(true) },
     ],
-  ])('that is aborted while it %s rejects at once with the reason of the signal', async (_, options) => {
-    const caller = new AbortController();
-    const { signal } = caller;
-    const call = follow(
-      new Retry({ backoff: constantBackoff(1_000), ...options }).execute(fails, { signal }),
-    );
-    await flush();
-    await pass(1);
-    expect(call.outcome).toBeUndefined();
-    caller.abort(new Error('the user left'));
-    await flush();
-    expect(call.outcome).toMatchObject({ ok: false, error: { message: 'the user left' } });
-    expect(listenersOn(signal)).toBe(0);
-  });
+  ])(
+    'as in p-retry, a retry that is aborted while it %s rejects at once with the reason of the signal',
+    async (_, options) => {
+      const caller = new AbortController();
+      const { signal } = caller;
+      const call = follow(
+        new Retry({ backoff: constantBackoff(1_000), ...options }).execute(fails, { signal }),
+      );
+      await flush();
+      await pass(1);
+      expect(call.outcome).toBeUndefined();
+      caller.abort(new Error('the user left'));
+      await flush();
+      expect(call.outcome).toMatchObject({ ok: false, error: { message: 'the user left' } });
+      expect(listenersOn(signal)).toBe(0);
+    },
+  );
 
-  it('ignores what an async shouldRetry decides after its caller has left', async () => {
+  it('as in p-retry, a retry ignores what an async shouldRetry decides after its caller has left', async () => {
     const caller = new AbortController();
     const decision = defer<boolean>();
     const operation = vi.fn(fails);
@@ -334,7 +337,7 @@ describe('as in p-retry, a retry', () => {
     expect(operation).toHaveBeenCalledTimes(1);
   });
 
-  it('makes a function that can be called any number of times', async () => {
+  it('as in p-retry, a retry makes a function that can be called any number of times', async () => {
     let calls = 0;
     const unsteady = wrap(new Retry({ backoff: at() }), async (value: string) => {
       if (++calls % 2 === 1) throw down;

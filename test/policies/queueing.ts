@@ -7,7 +7,7 @@ interface Queueing extends Policy {
   readonly queued: number;
 }
 
-/** What holds of every policy with places and a queue; `make` gives one with a single place. */
+/** Holds for every policy with places and a queue; `make` gives one with a single place. */
 export function beginsNoneThatWasCancelled(make: (maxQueue: number) => Queueing): void {
   it('does not make a call whose caller cancels just as its turn comes, and the place goes on', async () => {
     const policy = make(2);

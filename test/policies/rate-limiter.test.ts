@@ -53,7 +53,7 @@ const times = <T>(count: number, make: (index: number) => T): T[] =>
   Array.from({ length: count }, (_, index) => make(index));
 
 describe('a call within the rate', () => {
-  it('passes on the value and the error as they are, and uses no timer', async () => {
+  it('a call within the rate passes on the value and the error as they are, and uses no timer', async () => {
     const limiter = new RateLimiter({ limit: 10 });
     const value = {};
     const error = new Error('down');
@@ -63,14 +63,14 @@ describe('a call within the rate', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  it('counts when it begins, however long it takes', async () => {
+  it('a call within the rate counts when it begins, however long it takes', async () => {
     const limiter = new RateLimiter({ limit: 2 });
     const calls = times(3, () => follow(limiter.execute(() => new Promise(() => {}))));
     await flush();
     expect(calls.map(({ outcome }) => outcome)).toMatchObject([undefined, undefined, refused(500)]);
   });
 
-  it('does not count if it was cancelled before', async () => {
+  it('a call within the rate does not count if it was cancelled before', async () => {
     const limiter = new RateLimiter({ limit: 1 });
     const call = begin(limiter, { signal: AbortSignal.abort(new Error('gone')) });
     await flush();
@@ -81,10 +81,10 @@ describe('a call within the rate', () => {
 });
 
 describe('a call beyond the rate', () => {
-  it('is refused at once, is told how long to wait to the millisecond, and begins then', async () => {
+  it('a call beyond the rate is rejected at once, is told how long to wait to the millisecond, and begins then', async () => {
     const limiter = new RateLimiter({ limit: 4 });
     const told: RateLimitedError[] = [];
-    limiter.on('reject', (error) => told.push(error));
+    limiter.on('reject', ({ error }) => told.push(error));
     for (let i = 0; i < 4; i++) await limiter.execute(() => 'fine');
     await pass(30);
     const operation = vi.fn();
@@ -100,7 +100,7 @@ describe('a call beyond the rate', () => {
     expect(limiter.tryAcquire()).toBe(false);
   });
 
-  it('costs nothing: who asks in vain does not put off the next turn', () => {
+  it('a call that a rate limiter rejects costs nothing and does not put off the next turn', () => {
     const limiter = new RateLimiter({ limit: 1 });
     limiter.tryAcquire();
     for (let i = 0; i < 100; i++) expect(limiter.tryAcquire()).toBe(false);
@@ -108,7 +108,7 @@ describe('a call beyond the rate', () => {
     expect(limiter.tryAcquire()).toBe(true);
   });
 
-  it('is refused though a listener throws, which becomes a warning', async () => {
+  it('a call is rejected even if a listener throws, which becomes a warning', async () => {
     const collected = collectWarnings('HoldfastListenerWarning');
     const limiter = new RateLimiter({ limit: 1 });
     limiter.on('reject', () => fling(new Error('broken listener')));
@@ -120,7 +120,7 @@ describe('a call beyond the rate', () => {
 });
 
 describe('the rate', () => {
-  it('lets a whole interval begin at once unless told otherwise', () => {
+  it('the rate of a limiter lets a whole interval begin at once by default', () => {
     expect(spend(new RateLimiter({ limit: 7 }))).toBe(7);
     expect(spend(new RateLimiter({ limit: 2.5 }))).toBe(2);
     expect(spend(new RateLimiter({ limit: 0.1 }))).toBe(1);
@@ -128,7 +128,7 @@ describe('the rate', () => {
     expect(spend(new RateLimiter({ limit: 7, burst: 20 }))).toBe(20);
   });
 
-  it('then spreads calls evenly instead of opening the gate once an interval', () => {
+  it('a rate limiter spreads calls evenly after a burst instead of opening the gate once an interval', () => {
     const limiter = new RateLimiter({ limit: 10 });
     spend(limiter);
     for (let i = 0; i < 20; i++) {
@@ -137,7 +137,7 @@ describe('the rate', () => {
     }
   });
 
-  it('can be a fraction of a call a second', () => {
+  it('the rate of a limiter can be a fraction of a call a second', () => {
     const limiter = new RateLimiter({ limit: 0.1 });
     expect(spend(limiter)).toBe(1);
     vi.advanceTimersByTime(9_999);
@@ -147,13 +147,13 @@ describe('the rate', () => {
     expect(spend(limiter)).toBe(1);
   });
 
-  it('can be taken over another interval', () => {
+  it('the rate of a limiter can be taken over another interval', () => {
     const limiter = new RateLimiter({ limit: 100, interval: 60_000, burst: 1 });
     expect(spend(limiter)).toBe(1);
     expect(limiter.retryAfter()).toBe(600);
   });
 
-  it('loses no call to rounding: what is gone is whole again after an interval, to the millisecond', () => {
+  it('the rate of a limiter loses no call to rounding: what is gone is whole again after an interval, to the millisecond', () => {
     for (const limit of [3, 7, 30, 49, 300, 999]) {
       const limiter = new RateLimiter({ limit });
       for (let i = 0; i < 3; i++) {
@@ -165,14 +165,14 @@ describe('the rate', () => {
     }
   });
 
-  it('saves up no more than a burst, however long the silence', () => {
+  it('the rate of a limiter saves up no more than a burst, however long the silence', () => {
     const limiter = new RateLimiter({ limit: 10, burst: 3 });
     spend(limiter);
     vi.advanceTimersByTime(365 * 86_400_000);
     expect(spend(limiter)).toBe(3);
   });
 
-  it('lets nothing more begin while the clock stands still or goes back', () => {
+  it('the rate of a limiter lets nothing more begin while the clock stands still or goes back', () => {
     const now = vi.spyOn(performance, 'now').mockReturnValue(50_000);
     const limiter = new RateLimiter({ limit: 2 });
     expect(spend(limiter)).toBe(2);
@@ -185,7 +185,7 @@ describe('the rate', () => {
 });
 
 describe('asking without a call', () => {
-  it('tryAcquire counts as a call does', async () => {
+  it('tryAcquire() of a rate limiter counts as a call does', async () => {
     const limiter = new RateLimiter({ limit: 2 });
     expect(limiter.tryAcquire()).toBe(true);
     await limiter.execute(() => 'fine');
@@ -193,7 +193,7 @@ describe('asking without a call', () => {
     expect(await rejectionOf(limiter.execute(() => 'never'))).toBeInstanceOf(RateLimitedError);
   });
 
-  it('retryAfter tells the wait and takes nothing', () => {
+  it('retryAfter() of a rate limiter gives the wait and takes nothing', () => {
     const limiter = new RateLimiter({ limit: 2 });
     for (let i = 0; i < 10; i++) expect(limiter.retryAfter()).toBe(0);
     expect(spend(limiter)).toBe(2);
@@ -204,7 +204,7 @@ describe('asking without a call', () => {
     expect(limiter.retryAfter()).toBe(0);
   });
 
-  it('takes a key, whose rate is that of calls with the key', async () => {
+  it('tryAcquire() of a rate limiter takes a key, whose rate is that of calls with the key', async () => {
     const limiter = new RateLimiter({ limit: 1, key: tenant });
     expect(limiter.tryAcquire('a')).toBe(true);
     expect(limiter.tryAcquire('a')).toBe(false);
@@ -212,7 +212,7 @@ describe('asking without a call', () => {
     expect([limiter.retryAfter('a'), limiter.retryAfter('b'), limiter.retryAfter()]).toEqual([1_000, 0, 0]);
   });
 
-  it('overtakes nobody that waits', async () => {
+  it('tryAcquire() of a rate limiter overtakes no waiting call', async () => {
     const limiter = new RateLimiter({ limit: 10, burst: 1, maxQueue: 5 });
     limiter.tryAcquire();
     const waiting = begin(limiter);
@@ -234,7 +234,7 @@ describe('calls that wait for their turn', () => {
     return limiter;
   };
 
-  it('are served first come first served at the rate, by one timer, and leave none', async () => {
+  it('calls that wait for a rate limiter are served first come first served at the rate, by one timer, and leave none', async () => {
     const limiter = spent();
     const calls = times(4, () => begin(limiter));
     expect([limiter.queued, vi.getTimerCount()]).toEqual([4, 1]);
@@ -248,7 +248,7 @@ describe('calls that wait for their turn', () => {
     expect([limiter.queued, vi.getTimerCount()]).toEqual([0, 0]);
   });
 
-  it('pass on the error, thrown or rejected, and do not hold up those behind', async () => {
+  it('calls that wait for a rate limiter pass on the error, thrown or rejected, and do not hold up those behind', async () => {
     const limiter = spent();
     const error = new Error('down');
     const thrown = follow(limiter.execute(() => fling(error)));
@@ -262,7 +262,7 @@ describe('calls that wait for their turn', () => {
     expect(behind.began).toBe(true);
   });
 
-  it('are as many as the queue holds: one more is refused with the time until its turn', async () => {
+  it('calls that wait for a rate limiter are as many as the queue holds: one more is rejected with the time until its turn', async () => {
     const limiter = spent({ maxQueue: 2 });
     const told = vi.fn();
     limiter.on('reject', told);
@@ -275,7 +275,7 @@ describe('calls that wait for their turn', () => {
     expect(limiter.queued).toBe(2);
   });
 
-  it('give up their places when their callers cancel, and those behind move up', async () => {
+  it('calls that wait for a rate limiter give up their places when their callers cancel, and those behind move up', async () => {
     const limiter = spent({ maxQueue: 3 });
     const controller = new AbortController();
     const reason = new Error('user left');
@@ -292,7 +292,7 @@ describe('calls that wait for their turn', () => {
     expect([first.beganAt, second.beganAt, third.beganAt, last.beganAt]).toEqual([100, undefined, 200, 300]);
   });
 
-  it('leave no timer when all of them cancel, and the turn is kept for who comes next', async () => {
+  it('calls that wait for a rate limiter leave no timer when all of them cancel, and the turn is kept for who comes next', async () => {
     const limiter = spent();
     const controller = new AbortController();
     const calls = times(3, () => begin(limiter, { signal: controller.signal }));
@@ -304,7 +304,7 @@ describe('calls that wait for their turn', () => {
     expect(calls.some(({ began }) => began)).toBe(false);
   });
 
-  it('leave no listener once they have begun, and can cancel no turn any more', async () => {
+  it('calls that wait for a rate limiter leave no listener once they have begun, and can cancel no turn any more', async () => {
     const limiter = spent();
     const controller = new AbortController();
     const call = begin(limiter, { signal: controller.signal });
@@ -316,7 +316,7 @@ describe('calls that wait for their turn', () => {
     expect(limiter.tryAcquire()).toBe(false);
   });
 
-  it('are refused at once if their turn would come after queueTimeout', async () => {
+  it('calls that wait for a rate limiter are rejected at once if their turn would come after queueTimeout', async () => {
     const limiter = spent({ queueTimeout: 250 });
     const calls = times(3, () => begin(limiter));
     await flush();
@@ -325,14 +325,14 @@ describe('calls that wait for their turn', () => {
     expect(calls.map(({ began }) => began)).toEqual([true, true, false]);
   });
 
-  it('are served if their turn comes just at queueTimeout', async () => {
+  it('calls that wait for a rate limiter are served if their turn comes just at queueTimeout', async () => {
     const limiter = spent({ queueTimeout: 100 });
     const call = begin(limiter);
     await pass(100);
     expect(call.outcome).toEqual({ ok: true, value: 'done' });
   });
 
-  it('are refused at once if their turn would come at their deadline or after it', async () => {
+  it('calls that wait for a rate limiter are rejected at once if their turn would come at their deadline or after it', async () => {
     const limiter = spent();
     const [before, at, after] = [101, 200, 150].map((deadline) => begin(limiter, { deadline }));
     await flush();
@@ -342,7 +342,7 @@ describe('calls that wait for their turn', () => {
     expect(before!.began).toBe(true);
   });
 
-  it('are refused at once if an enclosing Timeout would end before their turn', async () => {
+  it('calls that wait for a rate limiter are rejected at once if an enclosing Timeout would end before their turn', async () => {
     const limiter = spent();
     const [late, early] = [99, 101].map((duration) =>
       follow(compose(new Timeout(duration), limiter).execute(() => 'done')),
@@ -353,14 +353,15 @@ describe('calls that wait for their turn', () => {
     expect(early!.outcome).toEqual({ ok: true, value: 'done' });
   });
 
-  it('are refused at queueTimeout if turns come later than was foreseen, and give up their places', async () => {
+  it('calls that wait for a rate limiter are rejected at queueTimeout if turns come later than was foreseen, and give up their places', async () => {
     const limiter = spent({ queueTimeout: 250 });
     const told = vi.fn();
     limiter.on('reject', told);
     const calls = times(2, () => begin(limiter));
     await pass(99);
     const behind = begin(limiter, { deadline: Infinity });
-    // The process was busy: the first begins 70 ms late, so that the turn of the second comes at 270.
+    // The process was busy: the first begins 70 ms late, so that the turn of the second comes at
+    // 270.
     const now = performance.now.bind(performance);
     vi.spyOn(performance, 'now').mockImplementation(() => now() + 70);
     await pass(1);
@@ -374,7 +375,7 @@ describe('calls that wait for their turn', () => {
     expect(behind.beganAt).toBe(270);
   });
 
-  it('do not begin after their deadline, however late the timer is, and their turn goes on', async () => {
+  it('calls that wait for a rate limiter do not begin after their deadline, however late the timer is, and their turn goes on', async () => {
     const limiter = spent();
     const [hurried, patient] = [begin(limiter, { deadline: 150 }), begin(limiter)];
     const now = performance.now.bind(performance);
@@ -384,7 +385,7 @@ describe('calls that wait for their turn', () => {
     expect([hurried.began, patient.beganAt]).toEqual([false, 160]);
   });
 
-  it('begin together after a stall, as far as the burst allows', async () => {
+  it('calls that wait for a rate limiter begin together after a stall, as far as the burst allows', async () => {
     const limiter = spent({ burst: 3 });
     const calls = times(5, () => begin(limiter));
     const now = performance.now.bind(performance);
@@ -395,7 +396,7 @@ describe('calls that wait for their turn', () => {
     expect(calls.filter(({ began }) => began)).toHaveLength(5);
   });
 
-  it('wait on while the clock stands still, and the timer does not spin', async () => {
+  it('calls that wait for a rate limiter wait on while the clock stands still, and the timer does not spin', async () => {
     const limiter = spent();
     const call = begin(limiter);
     const now = vi.spyOn(performance, 'now').mockReturnValue(performance.now());
@@ -405,7 +406,7 @@ describe('calls that wait for their turn', () => {
     expect(vi.getTimerCount()).toBe(1);
   });
 
-  it('can wait longer than any timer', async () => {
+  it('calls that wait for a rate limiter can wait longer than any timer', async () => {
     const month = 30 * 86_400_000;
     const limiter = new RateLimiter({ limit: 1e-3, interval: month / 1_000, maxQueue: 1 });
     limiter.tryAcquire();
@@ -416,7 +417,7 @@ describe('calls that wait for their turn', () => {
     expect(call.began).toBe(true);
   });
 
-  it('are not overtaken by calls that the call whose turn has come makes itself', async () => {
+  it('calls that wait for a rate limiter are not overtaken by calls that the call whose turn has come makes itself', async () => {
     const limiter = spent({ burst: 2 });
     const order: string[] = [];
     const call = (name: string, then?: () => void) =>
@@ -432,7 +433,7 @@ describe('calls that wait for their turn', () => {
     expect(order).toEqual(['first', 'second', 'its own']);
   });
 
-  it('do not begin if the call before them cancels them as it begins', async () => {
+  it('calls that wait for a rate limiter do not begin if the call before them cancels them as it begins', async () => {
     const limiter = spent({ burst: 5 });
     const controller = new AbortController();
     follow(limiter.execute(() => controller.abort()));
@@ -445,7 +446,7 @@ describe('calls that wait for their turn', () => {
 });
 
 describe('keys', () => {
-  it('each have a rate and a queue of their own', async () => {
+  it('each key of a rate limiter has a rate and a queue of its own', async () => {
     const limiter = new RateLimiter({ limit: 2, maxQueue: 1, key: tenant });
     const calls = ['a', 'b'].map((name) => times(4, () => begin(limiter, of(name))));
     await flush();
@@ -458,7 +459,7 @@ describe('keys', () => {
     expect(calls.map((of) => of[2]!.began)).toEqual([true, true]);
   });
 
-  it('calls without one share a rate, so that leaving it out is no way around', async () => {
+  it('calls without a key share a rate, so that leaving it out does not avoid the limit', async () => {
     const limiter = new RateLimiter({ limit: 1, key: tenant });
     const [first, second] = [begin(limiter, of(undefined)), begin(limiter)];
     await flush();
@@ -467,13 +468,13 @@ describe('keys', () => {
     expect(begin(limiter, of('__proto__')).began).toBe(true);
   });
 
-  it('what the key function throws is what the caller gets', async () => {
+  it('a caller gets the error that the key function of a rate limiter throws', async () => {
     const error = new Error('no attributes');
     const limiter = new RateLimiter({ limit: 1, key: () => fling(error) });
     expect(await rejectionOf(limiter.execute(() => 'never'))).toBe(error);
   });
 
-  it('the least recently used is forgotten for a new one when there are too many', () => {
+  it('a rate limiter forgets the least recently used key for a new one when there are too many', () => {
     const limiter = new RateLimiter({ limit: 1, maxKeys: 3 });
     for (const key of ['a', 'b', 'c']) limiter.tryAcquire(key);
     limiter.tryAcquire('a');
@@ -483,7 +484,7 @@ describe('keys', () => {
     expect(['a', 'b', 'c', 'd'].map((key) => limiter.retryAfter(key))).toEqual([1_000, 0, 1_000, 1_000]);
   });
 
-  it('one that has used up its rate is remembered while another can be forgotten without harm', () => {
+  it('a rate limiter remembers a key that has used up its rate while another can be forgotten without harm', () => {
     const limiter = new RateLimiter({ limit: 10, maxKeys: 4 });
     expect(spend(limiter, 'greedy')).toBe(10);
     for (let i = 0; i < 6; i++) {
@@ -493,7 +494,7 @@ describe('keys', () => {
     expect(spend(limiter, 'greedy')).toBe(6);
   });
 
-  it('one that comes back after its rate has recovered is none the worse, forgotten or not', () => {
+  it('a key of a rate limiter that returns after its rate has recovered loses nothing, forgotten or not', () => {
     const limiter = new RateLimiter({ limit: 5, maxKeys: 2 });
     spend(limiter, 'a');
     vi.advanceTimersByTime(1_000);
@@ -502,7 +503,7 @@ describe('keys', () => {
     expect(spend(limiter, 'a')).toBe(5);
   });
 
-  it('one that calls wait for is not forgotten, and keeps to its rate', async () => {
+  it('a rate limiter does not forget a key whose calls wait, and keeps to its rate', async () => {
     const limiter = new RateLimiter({ limit: 10, burst: 1, maxQueue: 5, maxKeys: 2, key: tenant });
     limiter.tryAcquire('a');
     const calls = times(3, () => begin(limiter, of('a')));
@@ -516,7 +517,7 @@ describe('keys', () => {
     expect(limiter.queued).toBe(0);
   });
 
-  it('no more than maxKeys of them can have calls that wait', async () => {
+  it('no more than maxKeys keys of a rate limiter can have calls that wait', async () => {
     const limiter = new RateLimiter({ limit: 1, maxQueue: 5, maxKeys: 2, key: tenant });
     const waiting = ['a', 'b'].map((name) => {
       limiter.tryAcquire(name);
@@ -537,7 +538,7 @@ describe('keys', () => {
   });
 });
 
-it('lets no more begin in any window than burst and rate, and serves in order, whatever callers do', async () => {
+it('a rate limiter lets no more calls begin in any window than burst and rate, and serves in order', async () => {
   const keys = ['a', 'b', undefined];
   const command = fc.oneof(
     {
@@ -646,7 +647,7 @@ it('lets no more begin in any window than burst and rate, and serves in order, w
   );
 });
 
-it('under steady demand begins as many as the rate allows', async () => {
+it('a rate limiter under steady demand begins as many calls as the rate allows', async () => {
   const limiter = new RateLimiter({ limit: 50, maxQueue: 100 });
   const calls = times(100, () => begin(limiter));
   for (let i = 0; i < 100; i++) {
@@ -662,7 +663,7 @@ describe('tryAcquire() and retryAfter()', () => {
     ['must be a string', [5]],
     ['must be a string', [{}]],
     ['must be a string', [null]],
-  ])('of a limiter say what is wrong: %s', (message, given) => {
+  ])('tryAcquire() and retryAfter() of a rate limiter say what is wrong: %s', (message, given) => {
     const limiter = new RateLimiter({ limit: 1 });
     expect(() => (limiter.tryAcquire as (...args: unknown[]) => boolean).call(limiter, ...given)).toThrow(
       new RegExp(`tryAcquire\\(\\).*${message}`),
@@ -673,7 +674,7 @@ describe('tryAcquire() and retryAfter()', () => {
 });
 
 it.each([{}, [], Symbol('tenant'), () => 'tenant'])(
-  'a key that is another object each time is an error: %o',
+  'a key of a policy that is another object each time is an error: %o',
   async (key) => {
     const limiter = new RateLimiter({ limit: 1, key: () => key as never });
     await expect(limiter.execute(() => 1)).rejects.toThrow("RateLimiter option 'key' must give a string");
@@ -700,7 +701,7 @@ describe('the options of a rate limiter', () => {
     ['maxKeys', { limit: 1, maxKeys: 0 }],
     ['maxKeys', { limit: 1, maxKeys: Infinity }],
     ['perSecond', { limit: 1, perSecond: 1 }],
-  ])('%s: a wrong one is named (%o)', (option, options) => {
+  ])('a rate limiter names the wrong option %s (%o)', (option, options) => {
     expect(() => new RateLimiter(options as never)).toThrow(option);
   });
 });

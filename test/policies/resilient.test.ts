@@ -25,12 +25,12 @@ async function outcomeOf(call: Promise<unknown>): Promise<unknown> {
 }
 
 describe('the standard pipeline', () => {
-  it('guards any function in one line', async () => {
+  it('resilient() guards any function in one line', async () => {
     const double = wrap(resilient(), async (value: number) => 2 * value);
     expect(await double(21)).toBe(42);
   });
 
-  it('tries three times, each with ten seconds, all within thirty', async () => {
+  it('resilient() makes three attempts, each with ten seconds, all within thirty', async () => {
     const told: CallContext[] = [];
     const hangs = (context: CallContext) => {
       told.push(context);
@@ -51,7 +51,7 @@ describe('the standard pipeline', () => {
     expect(told.at(-1)!.deadline).toBeLessThanOrEqual(startedAt + 30_000);
   });
 
-  it('counts every try in its circuit, which opens at half of twenty and ends the retrying', async () => {
+  it('resilient() counts every attempt in its circuit, which opens at half of twenty and ends the retrying', async () => {
     const operation = vi.fn(fails);
     const policy = resilient({
       retry: { ...atOnce, maxAttempts: 100, budget: new RetryBudget({ initial: 100 }) },
@@ -65,7 +65,7 @@ describe('the standard pipeline', () => {
     expect(policy.circuitBreaker!.state).toBe('closed');
   });
 
-  it('takes one place of the rate for a call, however often it is tried', async () => {
+  it('resilient() takes one place of the rate for a call with any number of attempts', async () => {
     const policy = resilient({ rateLimit: { limit: 2 }, retry: atOnce });
     const operation = vi.fn(fails);
     await outcomeOf(policy.execute(operation));
@@ -76,7 +76,7 @@ describe('the standard pipeline', () => {
     expect(calls.map((result) => result instanceof RateLimitedError)).toEqual([false, false, true]);
   });
 
-  it('pays retries from a budget of its own', async () => {
+  it('resilient() pays retries from a budget of its own', async () => {
     const policy = resilient({ retry: atOnce, circuitBreaker: false });
     let tries = 0;
     for (let call = 0; call < 200; call++) {
@@ -90,7 +90,7 @@ describe('the standard pipeline', () => {
     expect(tries).toBeLessThan(200 * 1.2 + 101);
   });
 
-  it('leaves out what is false, and shares the instances that it is given', () => {
+  it('resilient() leaves out what is false, and shares the instances that it is given', () => {
     const retry = new Retry();
     const circuitBreaker = new CircuitBreaker();
     const rateLimit = new RateLimiter({ limit: 1 });
@@ -104,14 +104,14 @@ describe('the standard pipeline', () => {
     return expect(bare.execute(({ deadline }) => deadline)).resolves.toBe(Infinity);
   });
 
-  it('keeps the rule of a circuit that brings its own', async () => {
+  it('resilient() keeps the rule of a circuit that brings its own', async () => {
     const policy = resilient({ retry: false, circuitBreaker: { failureThreshold: 1 } });
     await rejectionOf(policy.execute(fails));
     expect(policy.circuitBreaker!.state).toBe('open');
   });
 
   it.each([{ retires: {} }, { timeout: -1 }, { attemptTimeout: '1s' }, { retry: { maxAttempts: 0 } }])(
-    'refuses %o when it is made',
+    'resilient() rejects %o when it is made',
     (options) => {
       expect(() => resilient(options as never)).toThrow(/'(retires|timeout|attemptTimeout|maxAttempts)'/);
     },

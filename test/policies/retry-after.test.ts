@@ -19,7 +19,7 @@ describe('a Retry-After header', () => {
     ['Thu Jan  1 00:00:30 2026', 30_000],
     ['Thu, 01 Jan 2026 00:00:30', 30_000],
     ['Thu, 01 Jan 2026 01:00:30 +0100', 30_000],
-  ])("'%s' asks for %i ms", (header, milliseconds) => {
+  ])("a Retry-After header '%s' asks for %i ms", (header, milliseconds) => {
     expect(parseRetryAfter(header)).toBe(milliseconds);
   });
 
@@ -39,12 +39,12 @@ describe('a Retry-After header', () => {
     5,
     ['5'],
     {},
-  ])('%o asks for nothing', (header) => {
+  ])('a Retry-After header %o asks for nothing', (header) => {
     expect(parseRetryAfter(header)).toBeUndefined();
   });
 
   it.each(['America/New_York', 'Asia/Tokyo'])(
-    'in the form of asctime is in UTC where the clock is that of %s',
+    'a Retry-After header in the form of asctime is in UTC where the clock is that of %s',
     (zone) => {
       const { TZ } = process.env;
       onTestFinished(() => {
@@ -57,7 +57,7 @@ describe('a Retry-After header', () => {
     },
   );
 
-  it('whatever it says gives no number or one of at least 0', () => {
+  it('any Retry-After header gives no number or one of at least 0', () => {
     fc.assert(
       fc.property(fc.oneof(fc.string(), fc.date().map(String), fc.nat().map(String)), (header) => {
         const asked = parseRetryAfter(header);
@@ -71,13 +71,13 @@ describe('where a Retry-After is found', () => {
   const failed = (error: unknown) => retryAfterOf({ ok: false, error });
   const returned = (value: unknown) => retryAfterOf({ ok: true, value });
 
-  it('in the retryAfter of an error of Holdfast', () => {
+  it('a Retry-After is found in the retryAfter of an error of Holdfast', () => {
     expect(failed(new CircuitOpenError('open', 1_234))).toBe(1_234);
     expect(failed(new HoldfastError('ERR_TIMEOUT', 'slow'))).toBeUndefined();
     expect(failed(Object.assign(new Error('theirs'), { retryAfter: 5 }))).toBeUndefined();
   });
 
-  it('in the headers of a returned response, or of an error, or of the response of an error', () => {
+  it('a Retry-After is found in the headers of a returned response, or of an error, or of the response of an error', () => {
     const plain = { 'retry-after': '2' };
     for (const headers of [plain, new Headers({ 'Retry-After': '2' })]) {
       expect(returned({ headers })).toBe(2_000);
@@ -86,7 +86,7 @@ describe('where a Retry-After is found', () => {
     }
   });
 
-  it('whatever the case in which the name of the header is written', () => {
+  it('a Retry-After is found with the name of the header in any case', () => {
     for (const name of ['Retry-After', 'RETRY-AFTER', 'retry-After']) {
       for (const headers of [{ [name]: '2' }, new Map([[name, '2']]), { get: () => null, [name]: '2' }]) {
         expect(returned({ headers })).toBe(2_000);
@@ -107,7 +107,7 @@ describe('where a Retry-After is found', () => {
     { headers: {} },
     { response: null },
     { headers: new Headers() },
-  ])('nowhere in %o', (holder) => {
+  ])('a Retry-After is found nowhere in %o', (holder) => {
     expect(failed(holder)).toBeUndefined();
     expect(returned(holder)).toBeUndefined();
   });

@@ -18,7 +18,7 @@ function deposit(budget: RetryBudget, times: number): void {
 }
 
 describe('a retry budget', () => {
-  it('grants ten retries at the start, and then a fifth of the first attempts, unless told otherwise', () => {
+  it('a retry budget grants ten retries at the start, and then a fifth of the first attempts by default', () => {
     const budget = new RetryBudget();
     expect(withdrawAll(budget)).toBe(10);
     deposit(budget, 51);
@@ -27,7 +27,7 @@ describe('a retry budget', () => {
     expect(withdrawAll(budget)).toBe(0);
   });
 
-  it('takes several tokens for one retry, or all that it can hold', () => {
+  it('a retry budget takes several tokens for one retry, or all that it can hold', () => {
     const budget = new RetryBudget({ ratio: 0.5, initial: 12 });
     expect(budget.withdraw(10)).toBe(true);
     expect(budget.balance).toBe(2);
@@ -38,7 +38,7 @@ describe('a retry budget', () => {
     expect(small.balance).toBe(0);
   });
 
-  it('tells its balance, and looking at it costs nothing', () => {
+  it('a retry budget tells its balance, and looking at it costs nothing', () => {
     const budget = new RetryBudget({ ratio: 0.5, minPerSecond: 1, initial: 0 });
     expect(budget.balance).toBe(10);
     deposit(budget, 3);
@@ -47,7 +47,7 @@ describe('a retry budget', () => {
     expect(budget.balance).toBe(10);
   });
 
-  it('grants nothing before it has earned when it begins empty', () => {
+  it('a retry budget grants nothing before it has earned when it begins empty', () => {
     const budget = new RetryBudget({ ratio: 0.1, initial: 0 });
     expect(budget.withdraw()).toBe(false);
     deposit(budget, 9);
@@ -57,7 +57,7 @@ describe('a retry budget', () => {
     expect(budget.withdraw()).toBe(false);
   });
 
-  it('saves up its floor for 10 seconds and no longer', () => {
+  it('a retry budget saves up its floor for 10 seconds and no longer', () => {
     const budget = new RetryBudget({ ratio: 0, minPerSecond: 2, initial: 0 });
     withdrawAll(budget);
     vi.advanceTimersByTime(5_000);
@@ -66,7 +66,7 @@ describe('a retry budget', () => {
     expect(withdrawAll(budget)).toBe(20);
   });
 
-  it('keeps what a call a minute earns, up to what it began with', () => {
+  it('a retry budget keeps what a call a minute earns, up to what it began with', () => {
     const budget = new RetryBudget({ ratio: 0.25, initial: 5 });
     withdrawAll(budget);
     const balances = [];
@@ -78,7 +78,7 @@ describe('a retry budget', () => {
     expect(balances).toEqual([2, 5, 5, 5]);
   });
 
-  it('keeps what about ten seconds of traffic earn, and forgets it when the traffic goes', () => {
+  it('a retry budget keeps what about ten seconds of traffic earn, and forgets it when the traffic goes', () => {
     const budget = new RetryBudget({ ratio: 0.2 });
     for (let call = 0; call < 60_000; call++) {
       vi.advanceTimersByTime(1);
@@ -92,7 +92,7 @@ describe('a retry budget', () => {
     expect(budget.balance).toBe(10);
   });
 
-  it('spends the floor before what was earned', () => {
+  it('a retry budget spends the floor before what was earned', () => {
     const budget = new RetryBudget({ ratio: 1, minPerSecond: 1, initial: 5 });
     for (let i = 0; i < 10; i++) budget.withdraw();
     expect(budget.balance).toBe(5);
@@ -100,7 +100,7 @@ describe('a retry budget', () => {
     expect(withdrawAll(budget)).toBe(10);
   });
 
-  it('changes nothing while the clock stands still or goes back', () => {
+  it('a retry budget changes nothing while the clock stands still or goes back', () => {
     const now = vi.spyOn(performance, 'now').mockReturnValue(50_000);
     const budget = new RetryBudget({ ratio: 0.5, minPerSecond: 1, initial: 0 });
     withdrawAll(budget);
@@ -115,7 +115,7 @@ describe('a retry budget', () => {
     expect(budget.balance).toBe(1);
   });
 
-  it('never grants more in any time than it had saved up, earns and gets by its floor, whatever the traffic', () => {
+  it('a retry budget never grants more in any time than it had saved up, earns and gets by its floor, at any traffic', () => {
     const step = fc.oneof(
       fc.record({ do: fc.constant('deposit' as const), times: fc.integer({ min: 1, max: 40 }) }),
       fc.record({ do: fc.constant('withdraw' as const), times: fc.integer({ min: 1, max: 40 }) }),
@@ -141,8 +141,8 @@ describe('a retry budget', () => {
               } else if (budget.withdraw()) withdrawals.push(performance.now());
             }
           }
-          // What was earned x ms before still counts by e^(−x/10 s) at most: leaking step by step, 1 − y for each,
-          // leaves no more than e^−y.
+          // What was earned x ms before still counts by e^(−x/10 s) at most: leaking step by step,
+          // 1 − y for each, leaves no more than e^−y.
           const savedUpAt = (time: number) =>
             deposits
               .filter((at) => at < time)
@@ -162,7 +162,7 @@ describe('a retry budget', () => {
     );
   });
 
-  it('uses no timer', () => {
+  it('a retry budget uses no timer', () => {
     const budget = new RetryBudget();
     deposit(budget, 10);
     withdrawAll(budget);
@@ -177,7 +177,7 @@ describe('a retry budget', () => {
     ['initial', { initial: -1 }],
     ['initial', { initial: '10' }],
     ['perSecond', { perSecond: 1 }],
-  ])('%s: a wrong option is named (%o)', (option, options) => {
+  ])('a retry budget names the wrong option %s (%o)', (option, options) => {
     expect(() => new RetryBudget(options)).toThrow(option);
   });
 });

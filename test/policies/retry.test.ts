@@ -9,11 +9,12 @@ import {
   TimeoutError,
 } from '../../src/errors.ts';
 import { constantBackoff, decorrelatedJitter, exponentialBackoff } from '../../src/policies/backoff.ts';
-import type { CallOptions } from '../../src/policies/context.ts';
-import { areRetriesSpent, type Outcome } from '../../src/policies/outcome.ts';
+import { type CallOptions, Context } from '../../src/policies/context.ts';
+import type { Outcome } from '../../src/policies/outcome.ts';
 import { compose, type Policy } from '../../src/policies/policy.ts';
 import { Retry, type RetryOptions } from '../../src/policies/retry.ts';
 import { RetryBudget } from '../../src/policies/retry-budget.ts';
+import { areRetriesSpent } from '../../src/policies/spent-retries.ts';
 import { Timeout } from '../../src/policies/timeout.ts';
 import { defer, fakeTime, fling, flush, follow, listenersOn, pass, rejectionOf } from './helpers.ts';
 
@@ -24,7 +25,7 @@ afterEach(() => {
   expect(vi.getTimerCount()).toBe(0);
 });
 
-/** The waits that were announced, and the times of the tries, when every try fails. */
+/** Gives the waits that were announced, and the times of the attempts, when every attempt fails. */
 async function waitsOf(options: RetryOptions, error: unknown = down, callOptions?: CallOptions) {
   const retry = new Retry(options);
   const announced: number[] = [];
@@ -55,22 +56,22 @@ function flaky(failures: number, error: unknown = down) {
 }
 
 describe('how often a call is tried', () => {
-  it('once when it succeeds, and the value comes back as it is', async () => {
+  it('a retry makes one attempt of a call that succeeds, and returns the value as it is', async () => {
     const value = {};
     const operation = vi.fn(() => value);
     expect(await new Retry().execute(operation)).toBe(value);
     expect(operation).toHaveBeenCalledTimes(1);
   });
 
-  it('three times unless told otherwise', async () => {
+  it('a retry makes three attempts by default', async () => {
     expect((await waitsOf({ backoff: constantBackoff(0) })).tries).toHaveLength(3);
   });
 
-  it.each([1, 2, 7])('maxAttempts %i counts the first try', async (maxAttempts) => {
+  it.each([1, 2, 7])('maxAttempts %i of a retry counts the first attempt', async (maxAttempts) => {
     expect((await waitsOf({ maxAttempts, backoff: constantBackoff(5) })).tries).toHaveLength(maxAttempts);
   });
 
-  it('as often as a function of the call says', async () => {
+  it('a retry makes as many attempts as a function of the call says', async () => {
     const retry = new Retry({
       maxAttempts: ({ attributes }) => (attributes.idempotent === true ? 4 : 1),
       backoff: constantBackoff(0),
@@ -86,7 +87,7 @@ describe('how often a call is tried', () => {
   });
 
   it.each([0, Number.NaN, 1.5, '3'])(
-    'a function that gives %s is an error that names the option',
+    'a maxAttempts function that gives %s is an error that names the option',
     async (given) => {
       const retry = new Retry({ maxAttempts: () => given as number });
       const error = await rejectionOf(retry.execute(flaky(9)));
@@ -94,14 +95,14 @@ describe('how often a call is tried', () => {
     },
   );
 
-  it('until it succeeds with maxAttempts Infinity', async () => {
+  it('a retry with maxAttempts Infinity continues until the call succeeds', async () => {
     const operation = flaky(1_000);
     const retry = new Retry({ maxAttempts: Infinity, backoff: constantBackoff(0) });
     expect(await retry.execute(operation)).toBe('fine');
     expect(operation).toHaveBeenCalledTimes(1_001);
   });
 
-  it('tells each try its number, and the same deadline and attributes', async () => {
+  it('a retry tells each attempt its number, and the same deadline and attributes', async () => {
     const told: unknown[] = [];
     const options = { deadline: performance.now() + 1_000, attributes: { service: 'users' } };
     await rejectionOf(
@@ -116,7 +117,7 @@ describe('how often a call is tried', () => {
     expect(told).toEqual([1, 2, 3].map((attempt) => [attempt, options.deadline, options.attributes]));
   });
 
-  it('tries once, synchronous throws included, what shouldRetry does not want again', async () => {
+  it('a retry makes one attempt, synchronous throws included, where shouldRetry returns false', async () => {
     const fatal = new Error('no such user');
     const retry = new Retry({ shouldRetry: (outcome) => !outcome.ok && outcome.error !== fatal });
     const operation = vi.fn(() => fling(fatal));
@@ -124,7 +125,7 @@ describe('how often a call is tried', () => {
     expect(operation).toHaveBeenCalledTimes(1);
   });
 
-  it('stops at a later failure that shouldRetry does not want again', async () => {
+  it('a retry stops at a later failure for which shouldRetry returns false', async () => {
     const fatal = new Error('no such user');
     const retry = new Retry({
       maxAttempts: 9,
@@ -137,7 +138,7 @@ describe('how often a call is tried', () => {
   });
 
   it.each([new CircuitOpenError('open', 10), new BulkheadFullError('full'), new NoInstanceError('users')])(
-    'does not try again what Holdfast refused itself ($name)',
+    'a retry does not retry a call that Holdfast itself rejected ($name)',
     async (refusal) => {
       const operation = flaky(1, refusal);
       expect(await rejectionOf(new Retry().execute(operation))).toBe(refusal);
@@ -145,7 +146,7 @@ describe('how often a call is tried', () => {
     },
   );
 
-  it('never begins when the caller has cancelled before', async () => {
+  it('a retry never begins when the caller has cancelled before', async () => {
     const operation = vi.fn();
     const reason = new Error('gone');
     expect(await rejectionOf(new Retry().execute(operation, { signal: AbortSignal.abort(reason) }))).toBe(
@@ -155,7 +156,7 @@ describe('how often a call is tried', () => {
   });
 });
 
-describe('how a call that is tried again ends', () => {
+describe('how a call that is retried ends', () => {
   it.each([
     new Error('plain'),
     new TypeError('Cannot read properties of undefined'),
@@ -166,25 +167,25 @@ describe('how a call that is tried again ends', () => {
     null,
     0,
     { status: 500 },
-  ])('with the last error as it is: %o', async (error) => {
+  ])('a call that is retried ends with the last error as it is: %o', async (error) => {
     const operation = vi.fn(() => fling(error));
     expect(await rejectionOf(new Retry({ backoff: constantBackoff(0) }).execute(operation))).toBe(error);
     expect(operation).toHaveBeenCalledTimes(3);
   });
 
-  it('with the last error, not the first', async () => {
+  it('a call that is retried ends with the last error, not the first', async () => {
     const errors = [new Error('first'), new Error('second'), new Error('third')];
     const retry = new Retry({ backoff: constantBackoff(0) });
     expect(await rejectionOf(retry.execute(({ attempt }) => fling(errors[attempt - 1])))).toBe(errors[2]);
   });
 
-  it('with the value of the first try that succeeds', async () => {
+  it('a call that is retried ends with the value of the first attempt that succeeds', async () => {
     const operation = flaky(2);
     expect(await new Retry({ backoff: constantBackoff(0) }).execute(operation)).toBe('fine');
     expect(operation).toHaveBeenCalledTimes(3);
   });
 
-  it('with the last returned value when values are retried too', async () => {
+  it('a call that is retried ends with the last returned value when values are retried too', async () => {
     const responses = [{ status: 503 }, { status: 503 }, { status: 503 }];
     const retry = new Retry({
       backoff: constantBackoff(0),
@@ -197,7 +198,7 @@ describe('how a call that is tried again ends', () => {
   });
 
   it.each([1, 2])(
-    'with the error of a shouldRetry that throws after try %i, which is not tried again',
+    'a call ends with the error of a shouldRetry that throws after attempt %i, and is not retried',
     async (broken) => {
       const bug = new Error('a bug in shouldRetry');
       const retry = new Retry({
@@ -229,7 +230,7 @@ describe('how long a retry waits', () => {
     ],
     ['a constant', constantBackoff(70), [70, 70, 70, 70]],
     ['any function', (attempt, previous) => attempt * 10 + previous, [10, 30, 60, 100]],
-  ])('%s', async (_name, backoff, waits) => {
+  ])('a retry waits according to its backoff: %s', async (_name, backoff, waits) => {
     const { announced, tries } = await waitsOf({ maxAttempts: 5, backoff });
     expect(announced).toEqual(waits);
     const between = tries.slice(1).map((time, index) => time - tries[index]!);
@@ -239,7 +240,7 @@ describe('how long a retry waits', () => {
     });
   });
 
-  it('from 100 ms doubling with full jitter unless told otherwise', async () => {
+  it('a retry waits from 100 ms doubling with full jitter by default', async () => {
     vi.spyOn(Math, 'random').mockReturnValue(0.5);
     expect((await waitsOf({ maxAttempts: 10 })).announced).toEqual([
       50, 100, 200, 400, 800, 1_600, 3_200, 5_000, 5_000,
@@ -272,7 +273,7 @@ describe('how long a retry waits', () => {
     expect(announced).toEqual([2 ** 31 - 1]);
   });
 
-  it('does not ask the backoff when no retry follows', async () => {
+  it('a retry does not call the backoff when no retry follows', async () => {
     const backoff = vi.fn(() => 0);
     await waitsOf({ maxAttempts: 1, backoff });
     expect(backoff).not.toHaveBeenCalled();
@@ -284,13 +285,13 @@ describe('how long a retry waits', () => {
 describe('a Retry-After', () => {
   const tooMany = (header: string) => Object.assign(new Error('429'), { headers: { 'retry-after': header } });
 
-  it('in seconds is waited for when the backoff is shorter', async () => {
+  it('a Retry-After in seconds is obeyed when the backoff is shorter', async () => {
     expect(
       (await waitsOf({ maxAttempts: 2, backoff: constantBackoff(100) }, tooMany('3'))).announced,
     ).toEqual([3_000]);
   });
 
-  it('as an HTTP date is waited for when the backoff is shorter', async () => {
+  it('a Retry-After as an HTTP date is obeyed when the backoff is shorter', async () => {
     vi.setSystemTime(new Date('2026-01-01T00:00:00Z'));
     const error = tooMany('Thu, 01 Jan 2026 00:00:07 GMT');
     expect((await waitsOf({ maxAttempts: 2, backoff: constantBackoff(100) }, error)).announced).toEqual([
@@ -298,13 +299,13 @@ describe('a Retry-After', () => {
     ]);
   });
 
-  it('that is shorter than the backoff does not shorten it', async () => {
+  it('a Retry-After that is shorter than the backoff does not shorten it', async () => {
     expect(
       (await waitsOf({ maxAttempts: 2, backoff: constantBackoff(5_000) }, tooMany('3'))).announced,
     ).toEqual([5_000]);
   });
 
-  it('of a returned response is waited for', async () => {
+  it('a Retry-After of a returned response is obeyed', async () => {
     const response = { status: 503, headers: new Headers({ 'Retry-After': '2' }) };
     const retry = new Retry({ maxAttempts: 2, backoff: constantBackoff(0), shouldRetry: () => true });
     const call = follow(retry.execute(() => response));
@@ -314,7 +315,7 @@ describe('a Retry-After', () => {
     expect(call.outcome).toEqual({ ok: true, value: response });
   });
 
-  it('past the deadline ends the retrying at once with the last error', async () => {
+  it('a Retry-After past the deadline ends the retrying at once with the last error', async () => {
     const error = tooMany('3');
     const retry = new Retry({ backoff: constantBackoff(0) });
     const givenUp = vi.fn();
@@ -329,7 +330,7 @@ describe('a Retry-After', () => {
     ['a minute unless told otherwise', undefined, '60', '61'],
     ['maxRetryAfter', 5_000, '5', '6'],
   ])(
-    'longer than %s ends the retrying at once with the last error',
+    'a Retry-After longer than %s ends the retrying at once with the last error',
     async (_name, maxRetryAfter, waited, refused) => {
       const options = { maxAttempts: 2, backoff: constantBackoff(0), maxRetryAfter };
       expect((await waitsOf(options, tooMany(waited))).announced).toEqual([Number(waited) * 1_000]);
@@ -342,7 +343,7 @@ describe('a Retry-After', () => {
     },
   );
 
-  it('that nobody can make sense of is as none', async () => {
+  it('a Retry-After that is malformed counts as none', async () => {
     for (const header of ['soon', '', '-5', '1e9', '12.5']) {
       expect(
         (await waitsOf({ maxAttempts: 2, backoff: constantBackoff(10) }, tooMany(header))).announced,
@@ -367,7 +368,7 @@ describe('the deadline and maxElapsed', () => {
     expect(givenUp).toHaveBeenCalledWith(expect.objectContaining({ reason: 'deadline', attempts: 3 }));
   });
 
-  it('the deadline of an enclosing Timeout is such a deadline', async () => {
+  it('a wait that would end past the deadline of an enclosing Timeout is not begun', async () => {
     const service = compose(
       new Timeout(1_000),
       new Retry({ maxAttempts: 9, backoff: constantBackoff(1_000) }),
@@ -392,7 +393,7 @@ describe('the deadline and maxElapsed', () => {
 });
 
 describe('a caller that cancels', () => {
-  it('during a wait is released at once with its reason, and leaves neither listener nor timer', async () => {
+  it('a caller that cancels a retried call during a wait is released at once with its reason, and leaves neither listener nor timer', async () => {
     const controller = new AbortController();
     const reason = new Error('user left');
     const operation = flaky(9);
@@ -410,7 +411,7 @@ describe('a caller that cancels', () => {
     expect(operation).toHaveBeenCalledTimes(1);
   });
 
-  it('during a try gets what the try ends with, and no further one is made', async () => {
+  it('a caller that cancels during an attempt gets its outcome, and no further attempt is made', async () => {
     for (const failing of [1, 2]) {
       const controller = new AbortController();
       const retry = new Retry({ backoff: constantBackoff(0), maxAttempts: 5 });
@@ -428,7 +429,7 @@ describe('a caller that cancels', () => {
     }
   });
 
-  it('from a retry listener is heard before the wait begins', async () => {
+  it('a caller that cancels a retried call from a retry listener is heard before the wait begins', async () => {
     const controller = new AbortController();
     const reason = new Error('enough');
     const retry = new Retry({ backoff: constantBackoff(10_000) });
@@ -437,7 +438,7 @@ describe('a caller that cancels', () => {
     expect(listenersOn(controller.signal)).toBe(0);
   });
 
-  it('leaves no listener behind when the retry succeeds either', async () => {
+  it('a caller that cancels a retried call leaves no listener behind when the retry succeeds either', async () => {
     const { signal } = new AbortController();
     const call = follow(new Retry({ backoff: constantBackoff(10) }).execute(flaky(2), { signal }));
     await pass(20);
@@ -449,7 +450,7 @@ describe('a caller that cancels', () => {
 describe('a retry budget', () => {
   const spent = () => new RetryBudget({ ratio: 0, initial: 0 });
 
-  it('bounds the retries of all the policies that share it', async () => {
+  it('a retry budget bounds the retries of all the policies that share it', async () => {
     const budget = new RetryBudget({ ratio: 0, minPerSecond: 0.5, initial: 0 });
     const options = { maxAttempts: 4, backoff: constantBackoff(0), budget };
     const one = flaky(Infinity);
@@ -460,14 +461,14 @@ describe('a retry budget', () => {
     expect(two).toHaveBeenCalledTimes(1 + 2);
   });
 
-  it('is earned by first tries, not by retries', async () => {
+  it('a retry budget is earned by first attempts, not by retries', async () => {
     const budget = new RetryBudget({ ratio: 1, initial: 0 });
     const operation = flaky(Infinity);
     await rejectionOf(new Retry({ maxAttempts: 9, backoff: constantBackoff(0), budget }).execute(operation));
     expect(operation).toHaveBeenCalledTimes(2);
   });
 
-  it('pays ten tokens for the retry of an attempt that timed out, and one for any other', async () => {
+  it('a retry budget pays ten tokens for the retry of an attempt that timed out, and one for any other', async () => {
     const budget = new RetryBudget({ ratio: 0, initial: 22 });
     const retry = new Retry({ maxAttempts: 2, backoff: constantBackoff(0), budget });
     const failWith = (error: Error) => rejectionOf(retry.execute(flaky(9, error)));
@@ -480,7 +481,7 @@ describe('a retry budget', () => {
     expect(budget.balance).toBe(10);
   });
 
-  it('is not spent on a retry that the deadline forbids, nor on the last failure', async () => {
+  it('a retry budget is not spent on a retry that the deadline forbids, nor on the last failure', async () => {
     const budget = new RetryBudget({ ratio: 0, minPerSecond: 1, initial: 0 });
     const retry = new Retry({ maxAttempts: 2, backoff: constantBackoff(100), budget });
     await rejectionOf(retry.execute(flaky(9), { deadline: performance.now() + 50 }));
@@ -492,14 +493,14 @@ describe('a retry budget', () => {
     expect(call.outcome).toEqual({ ok: false, error: down });
   });
 
-  it('that is spent is the cause of a HoldfastError, which is otherwise the same', async () => {
+  it('a retry budget that is spent is the cause of a HoldfastError, which is otherwise the same', async () => {
     const error = new ServiceConnectionError('refused', { serviceName: 'users', instanceId: 'u1' });
     const thrown = await rejectionOf(new Retry({ budget: spent() }).execute(flaky(9, error)));
     expect(thrown).toBe(error);
     expect((thrown as Error).cause).toBeInstanceOf(RetryBudgetExhausted);
   });
 
-  it('does not replace a cause that is there', async () => {
+  it('a retry budget does not replace a cause that is there', async () => {
     const cause = new Error('ECONNREFUSED');
     const error = new ServiceConnectionError('refused', { serviceName: 'users', instanceId: 'u1', cause });
     await rejectionOf(new Retry({ budget: spent() }).execute(flaky(9, error)));
@@ -507,7 +508,7 @@ describe('a retry budget', () => {
   });
 
   it.each([new Error('theirs'), { status: 500 }, 'a string'])(
-    'is put on no error of others: %o',
+    'a retry budget is put on no error of others: %o',
     async (error) => {
       const retry = new Retry({ budget: spent() });
       const givenUp = vi.fn();
@@ -518,11 +519,23 @@ describe('a retry budget', () => {
     },
   );
 
-  it('is not put on an error when attempts ran out instead', async () => {
+  it('a retry budget is not put on an error when attempts ran out instead', async () => {
     const error = new HoldfastError('ERR_TIMEOUT', 'slow');
     await rejectionOf(new Retry({ maxAttempts: 1, budget: new RetryBudget() }).execute(flaky(9, error)));
     expect(error.cause).toBeUndefined();
   });
+});
+
+it('a Retry does not retry a call whose record forbids it, whatever its options say', async () => {
+  const retry = new Retry({ backoff: constantBackoff(0), shouldRetry: () => true });
+  const givenUp = vi.fn();
+  retry.on('give-up', givenUp);
+  const operation = flaky(9);
+  const record = { attributes: {}, retryable: false };
+  const context = new Context(1, Infinity, record, undefined, false);
+  expect(await rejectionOf(retry.execute(operation, context))).toBe(down);
+  expect(operation).toHaveBeenCalledTimes(1);
+  expect(givenUp).toHaveBeenCalledWith(expect.objectContaining({ reason: 'outcome', attempts: 1 }));
 });
 
 describe('one Retry within another', () => {
@@ -538,23 +551,23 @@ describe('one Retry within another', () => {
     return tried.mock.calls.length;
   }
 
-  it('does not multiply the tries, however many layers there are', async () => {
+  it('one Retry within another does not multiply the attempts, with any number of layers', async () => {
     expect(await triesOf(compose(twice(), twice(), twice()))).toBe(2);
   });
 
-  it('does not multiply them either where the last answer was returned and not thrown', async () => {
+  it('one Retry within another does not multiply the attempts where the last response was returned and not thrown', async () => {
     const shouldRetry = (outcome: Outcome<unknown>) =>
       outcome.ok && (outcome.value as { status: number }).status === 503;
     const retry = () => new Retry({ maxAttempts: 2, backoff: constantBackoff(0), shouldRetry });
     expect(await triesOf(compose(retry(), retry()), () => ({ status: 503 }))).toBe(2);
   });
 
-  it('does not try again what a spent budget has ended', async () => {
+  it('an outer Retry does not retry a call that a spent budget has ended', async () => {
     const budget = new RetryBudget({ ratio: 0, initial: 0 });
     expect(await triesOf(compose(twice(), new Retry({ budget })))).toBe(1);
   });
 
-  it('tells why it gave up, and that the mark is on the error', async () => {
+  it('an outer Retry tells why it gave up, and the error is marked', async () => {
     const error = new Error('down');
     const outer = twice();
     const gaveUp = vi.fn();
@@ -565,12 +578,12 @@ describe('one Retry within another', () => {
     expect(areRetriesSpent(error)).toBe(true);
   });
 
-  it('goes on where the inner one did not retry: it makes one try, or did not want this failure again', async () => {
+  it('an outer Retry retries where the inner one did not: it makes one attempt, or its shouldRetry returned false', async () => {
     expect(await triesOf(compose(twice(), new Retry({ maxAttempts: 1 })))).toBe(2);
     expect(await triesOf(compose(twice(), new Retry({ shouldRetry: () => false })))).toBe(2);
   });
 
-  it('retries an error again that an earlier call threw as well', async () => {
+  it('a Retry retries an error that an earlier call threw as well', async () => {
     const error = new Error('the same object each time');
     expect(await triesOf(twice(), () => fling(error))).toBe(2);
     expect(await triesOf(twice(), () => fling(error))).toBe(2);
@@ -589,13 +602,13 @@ describe('the events of a retry', () => {
   const attributes = { service: 'users' };
   const outcome = { ok: false, error: down };
 
-  it('say nothing when the first try succeeds', async () => {
+  it('a retry emits no event when the first attempt succeeds', async () => {
     const { retry, told } = listen({});
     await retry.execute(() => 'fine');
     expect(told).toEqual([]);
   });
 
-  it('tell each retry, then that it recovered', async () => {
+  it('a retry emits each retry, then that it recovered', async () => {
     const { retry, told } = listen({});
     await retry.execute(flaky(2), { attributes });
     expect(told).toEqual([
@@ -605,7 +618,7 @@ describe('the events of a retry', () => {
     ]);
   });
 
-  it('tell each retry, then that it gave up after its attempts', async () => {
+  it('a retry emits each retry, then that it gave up after its attempts', async () => {
     const { retry, told } = listen({ maxAttempts: 2 });
     await rejectionOf(retry.execute(flaky(9), { attributes }));
     expect(told).toEqual([
@@ -614,13 +627,13 @@ describe('the events of a retry', () => {
     ]);
   });
 
-  it.each([1, 2])('tell that the outcome of try %i was not one to try again', async (last) => {
+  it.each([1, 2])('a retry emits that the outcome of attempt %i is not retried', async (last) => {
     const { retry, told } = listen({ shouldRetry: (_outcome, { attempt }) => attempt < last });
     await rejectionOf(retry.execute(flaky(9), { attributes }));
     expect(told.at(-1)).toEqual(['give-up', { attempts: last, reason: 'outcome', outcome, attributes }]);
   });
 
-  it('disturb nothing when a listener throws', async () => {
+  it('a listener of a retry that throws disturbs nothing', async () => {
     const warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => {});
     const { retry } = listen({});
     retry.on('retry', () => fling(new Error('in a listener')));
@@ -657,7 +670,7 @@ describe('the options of a retry', () => {
     ['maxElapsed', { maxElapsed: -1 }],
     ['maxRetryAfter', { maxRetryAfter: Infinity }],
     ['retries', { retries: 3 }],
-  ])('%s: a wrong one is named (%o)', (option, options) => {
+  ])('a retry names the wrong option %s (%o)', (option, options) => {
     expect(() => new Retry(options)).toThrow(option);
   });
 });

@@ -69,7 +69,7 @@ describe('a window of n calls', () => {
 });
 
 describe('a window of time', () => {
-  it('remembers all of the last nine tenths of it and nothing older than the whole', () => {
+  it('a window of time remembers all of the last nine tenths of it and nothing older than the whole', () => {
     const timed = fc.tuple(mark, fc.integer({ min: 0, max: 1_500 }));
     fc.assert(
       fc.property(
@@ -95,7 +95,7 @@ describe('a window of time', () => {
     );
   });
 
-  it('is empty but for the newest call after a long silence', () => {
+  it('a window of time is empty but for the newest call after a long silence', () => {
     const window = new TimeWindow(1_000);
     for (let i = 0; i < 100; i++) {
       window.record(true, true);
@@ -106,7 +106,7 @@ describe('a window of time', () => {
     expect(window).toMatchObject({ calls: 1, failures: 0, slow: 0 });
   });
 
-  it('forgets without a new call when asked to', () => {
+  it('a window of time forgets without a new call when asked to', () => {
     const window = new TimeWindow(1_000);
     window.record(true, true);
     vi.advanceTimersByTime(899);
@@ -117,7 +117,7 @@ describe('a window of time', () => {
     expect(window).toMatchObject({ calls: 0, failures: 0, slow: 0 });
   });
 
-  it('takes no longer to forget the longer the silence was', () => {
+  it('a window of time takes no longer to forget the longer the silence was', () => {
     const window = new TimeWindow(10);
     window.record(true, true);
     vi.advanceTimersByTime(60 * 86_400_000);
@@ -127,7 +127,7 @@ describe('a window of time', () => {
 });
 
 describe('a window that follows the rate', () => {
-  it('holds the last calls, as many as it is told, where the last ten seconds hold fewer', () => {
+  it('a window that follows the rate holds a number of the last calls where the last ten seconds hold fewer', () => {
     const timed = fc.tuple(mark, fc.integer({ min: 0, max: 12_000 }));
     fc.assert(
       fc.property(
@@ -157,7 +157,7 @@ describe('a window that follows the rate', () => {
     );
   });
 
-  it('forgets calls that are older than five minutes however few it holds', () => {
+  it('a window that follows the rate forgets calls that are older than five minutes however few it holds', () => {
     const window = new TimeWindow(10_000, 20);
     window.record(true, false);
     vi.advanceTimersByTime(200_000);
@@ -170,7 +170,7 @@ describe('a window that follows the rate', () => {
     expect(window).toMatchObject({ calls: 1, failures: 0, slow: 1 });
   });
 
-  it('goes on in another process where it was saved, whatever the order of what was kept', () => {
+  it('a window that follows the rate continues in another process where it was saved, in any order of the counts', () => {
     const window = new TimeWindow(10_000, 20);
     for (let call = 0; call < 8; call++) {
       window.record(call % 2 === 0, false);
@@ -187,7 +187,7 @@ describe('a window that follows the rate', () => {
     expect(restored.calls).toBeLessThan(7);
   });
 
-  it('stands still while the clock goes back', () => {
+  it('a window that follows the rate stands still while the clock goes back', () => {
     const now = vi.spyOn(performance, 'now').mockReturnValue(50_000);
     const window = new TimeWindow(10_000, 2);
     window.record(true, false);

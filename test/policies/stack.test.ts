@@ -21,7 +21,9 @@ function makeStack({ maxConcurrent = 100_000, maxQueue = 0, maxAttempts = 3 } = 
   );
 }
 
-/** By turns: at once, at once with the signal, after a retry, after a timeout of the first attempt. */
+/**
+ * By turns: at once, at once with the signal, after a retry, after a timeout of the first attempt.
+ */
 function operationOf(index: number) {
   return async (context: CallContext) => {
     switch (index % 4) {
@@ -43,7 +45,7 @@ function operationOf(index: number) {
 
 describe('ten thousand calls that share one long-lived AbortSignal', () => {
   beforeEach(fakeTime);
-  it('one after another, leave no listener on it, and never more than one at a time (cockatiel #69)', async () => {
+  it('ten thousand calls that share one long-lived AbortSignal one after another leave no listener on it, and never more than one at a time (cockatiel #69)', async () => {
     const collected = collectWarnings('MaxListenersExceededWarning');
     const stack = makeStack();
     const { signal } = new AbortController();
@@ -63,7 +65,7 @@ describe('ten thousand calls that share one long-lived AbortSignal', () => {
     expect(collected.warnings).toEqual([]);
   });
 
-  it('all at once, leave no listener on it, and never more than one at a time (cockatiel #81)', async () => {
+  it('ten thousand calls that share one long-lived AbortSignal all at once leave no listener on it, and never more than one at a time (cockatiel #81)', async () => {
     const collected = collectWarnings('MaxListenersExceededWarning');
     const stack = makeStack();
     const { signal } = new AbortController();
@@ -84,7 +86,7 @@ describe('ten thousand calls that share one long-lived AbortSignal', () => {
     expect(collected.warnings).toEqual([]);
   });
 
-  it('are all released at once when it is aborted, wherever each of them is', async () => {
+  it('ten thousand calls that share one long-lived AbortSignal are all released at once when it is aborted, wherever each of them is', async () => {
     const collected = collectWarnings('MaxListenersExceededWarning');
     const bulkhead = new Bulkhead({ maxConcurrent: 5_000, maxQueue: 5_000 });
     const retry = new Retry({ maxAttempts: 3, backoff: () => 50 });

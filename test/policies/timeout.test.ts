@@ -22,7 +22,7 @@ const never = () => new Promise<never>(() => {});
 beforeEach(fakeTime);
 
 describe('a call within its time', () => {
-  it('ends as its operation does', async () => {
+  it('a call within the time of a Timeout ends as its operation does', async () => {
     const timeout = new Timeout(100);
     const value = {};
     const error = new TypeError('broken');
@@ -32,7 +32,7 @@ describe('a call within its time', () => {
     expect(await rejectionOf(timeout.execute(() => fling(error)))).toBe(error);
   });
 
-  it('may take until just before its time is over', async () => {
+  it('a call within the time of a Timeout may take until just before its time is over', async () => {
     const operation = defer();
     const call = follow(new Timeout(100).execute(() => operation.promise));
     await pass(99);
@@ -42,18 +42,18 @@ describe('a call within its time', () => {
     await pass(1_000);
   });
 
-  it('is told its deadline', async () => {
+  it('a call within the time of a Timeout is told its deadline', async () => {
     const now = performance.now();
     expect(await new Timeout(100).execute(({ deadline }) => deadline - now)).toBe(100);
   });
 
-  it('has a signal that is never aborted afterwards', async () => {
+  it('a call within the time of a Timeout has a signal that is never aborted afterwards', async () => {
     const { signal } = await new Timeout(100).execute((context) => ({ signal: context.signal }));
     await pass(1_000);
     expect(signal.aborted).toBe(false);
   });
 
-  it('makes no AbortSignal unless the operation asks for it', async () => {
+  it('a call within the time of a Timeout makes no AbortSignal unless the operation asks for it', async () => {
     const made = vi.spyOn(globalThis, 'AbortController');
     const timeout = compose(new Timeout(100), new Timeout(50));
     const call = follow(timeout.execute(never));
@@ -65,7 +65,7 @@ describe('a call within its time', () => {
     expect(made).toHaveBeenCalledTimes(1);
   });
 
-  it('gives the same signal each time it is asked', async () => {
+  it('a call within the time of a Timeout gives the same signal each time it is asked', async () => {
     await new Timeout(100).execute((context) => {
       expect(context.signal).toBe(context.signal);
     });
@@ -73,7 +73,7 @@ describe('a call within its time', () => {
 });
 
 describe('a call that takes too long', () => {
-  it('is given up on time, though its operation ignores the signal', async () => {
+  it('a call that takes too long for a Timeout is given up on time, though its operation ignores the signal', async () => {
     const call = follow(new Timeout(100).execute(never));
     await pass(99);
     expect(call.outcome).toBeUndefined();
@@ -83,7 +83,7 @@ describe('a call that takes too long', () => {
     expect((call.outcome as { error: unknown }).error).not.toBeInstanceOf(DeadlineExceededError);
   });
 
-  it('aborts the signal of its operation with the very error that the caller gets', async () => {
+  it('a call that takes too long for a Timeout aborts the signal of its operation with the very error that the caller gets', async () => {
     let context!: CallContext;
     const call = follow(
       new Timeout(100).execute((given) => {
@@ -97,7 +97,7 @@ describe('a call that takes too long', () => {
     expect(context.signal.reason).toBe((call.outcome as { error: unknown }).error);
   });
 
-  it('has an aborted signal too if the operation asks for it only afterwards', async () => {
+  it('a call that takes too long for a Timeout has an aborted signal too if the operation asks for it only afterwards', async () => {
     let context!: CallContext;
     const call = follow(
       new Timeout(100).execute((given) => {
@@ -109,16 +109,19 @@ describe('a call that takes too long', () => {
     expect(context.signal.reason).toBe((call.outcome as { error: unknown }).error);
   });
 
-  it.each(['resolve', 'reject'] as const)('does not care when its operation %ss late', async (end) => {
-    const operation = defer();
-    const call = follow(new Timeout(100).execute(() => operation.promise));
-    await pass(100);
-    operation[end](new Error('late'));
-    await flush();
-    expect(call.outcome).toMatchObject({ error: { code: 'ERR_TIMEOUT' } });
-  });
+  it.each(['resolve', 'reject'] as const)(
+    'a call that takes too long for a Timeout does not care when its operation %ss late',
+    async (end) => {
+      const operation = defer();
+      const call = follow(new Timeout(100).execute(() => operation.promise));
+      await pass(100);
+      operation[end](new Error('late'));
+      await flush();
+      expect(call.outcome).toMatchObject({ error: { code: 'ERR_TIMEOUT' } });
+    },
+  );
 
-  it('is given up by the tighter of nested timeouts, whichever is outside', async () => {
+  it('a call that takes too long for a Timeout is given up by the tighter of nested timeouts, whichever is outside', async () => {
     for (const service of [
       compose(new Timeout(50), new Timeout(100)),
       compose(new Timeout(100), new Timeout(50)),
@@ -138,7 +141,7 @@ describe('a call that takes too long', () => {
     }
   });
 
-  it('may start another call of the same Timeout from its abort listener', async () => {
+  it('a call that takes too long for a Timeout may start another call of the same Timeout from its abort listener', async () => {
     const timeout = new Timeout(100);
     let second: ReturnType<typeof follow> | undefined;
     follow(
@@ -162,7 +165,7 @@ describe('a call that takes too long', () => {
 });
 
 describe('a deadline that the caller gives', () => {
-  it('ends the call with a DeadlineExceededError if it is tighter', async () => {
+  it('a deadline that the caller gives ends the call with a DeadlineExceededError if it is tighter', async () => {
     let context!: CallContext;
     const deadline = performance.now() + 40;
     const call = follow(
@@ -185,20 +188,23 @@ describe('a deadline that the caller gives', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  it('changes nothing if it is looser', async () => {
+  it('a deadline that the caller gives changes nothing if it is looser', async () => {
     const call = follow(new Timeout(100).execute(never, { deadline: performance.now() + 500 }));
     await pass(100);
     expect(call.outcome).toMatchObject({ error: { code: 'ERR_TIMEOUT' } });
   });
 
-  it.each([0, -1, -1_000])('that passed %i ms from now never runs the operation', async (left) => {
-    const operation = vi.fn();
-    const call = new Timeout(100).execute(operation, { deadline: performance.now() + left });
-    expect(await rejectionOf(call)).toMatchObject({ code: 'ERR_DEADLINE_EXCEEDED', timeout: 0 });
-    expect(operation).not.toHaveBeenCalled();
-  });
+  it.each([0, -1, -1_000])(
+    'a call whose deadline passed %i ms from now never runs the operation',
+    async (left) => {
+      const operation = vi.fn();
+      const call = new Timeout(100).execute(operation, { deadline: performance.now() + left });
+      expect(await rejectionOf(call)).toMatchObject({ code: 'ERR_DEADLINE_EXCEEDED', timeout: 0 });
+      expect(operation).not.toHaveBeenCalled();
+    },
+  );
 
-  it('leaves no timer when the call ends before, however it ends', async () => {
+  it('a deadline that the caller gives leaves no timer when the call ends before, however it ends', async () => {
     const timeout = new Timeout(100);
     const deadline = performance.now() + 50;
     await timeout.execute(() => 'fine', { deadline });
@@ -212,7 +218,7 @@ describe('a deadline that the caller gives', () => {
     expect(listenersOn(controller.signal)).toBe(0);
   });
 
-  it('does not care when the operation rejects after it', async () => {
+  it('a deadline that the caller gives does not care when the operation rejects after it', async () => {
     const operation = defer();
     const call = follow(
       new Timeout(100).execute(() => operation.promise, { deadline: performance.now() + 50 }),
@@ -225,7 +231,7 @@ describe('a deadline that the caller gives', () => {
 });
 
 describe('a caller that cancels', () => {
-  it('is released at once with its reason, and the operation is told', async () => {
+  it('a caller that cancels a call through a Timeout is released at once with its reason, and the operation is told', async () => {
     const controller = new AbortController();
     const reason = new Error('user left');
     let context!: CallContext;
@@ -245,7 +251,7 @@ describe('a caller that cancels', () => {
     expect(listenersOn(controller.signal)).toBe(0);
   });
 
-  it('before the call never runs the operation', async () => {
+  it('a caller that cancels a call through a Timeout before the call never runs the operation', async () => {
     const operation = vi.fn();
     const reason = new Error('user left');
     expect(
@@ -255,7 +261,7 @@ describe('a caller that cancels', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  it('after the call has ended changes nothing', async () => {
+  it('a caller that cancels a call through a Timeout after the call has ended changes nothing', async () => {
     const controller = new AbortController();
     let context!: CallContext;
     await new Timeout(100).execute(
@@ -273,7 +279,7 @@ describe('a caller that cancels', () => {
 describe('a timeout that is not strict', () => {
   const timeout = () => new Timeout(1_000, { strict: false });
 
-  it('tells the operation and waits for it, so that its clean-up is done when the call is over', async () => {
+  it('a timeout that is not strict tells the operation and waits for it, so that its clean-up is done when the call is over', async () => {
     const cleanUp = defer();
     const operation = ({ signal }: CallContext) =>
       new Promise((_resolve, reject) => {
@@ -287,13 +293,13 @@ describe('a timeout that is not strict', () => {
     expect(call.outcome).toMatchObject({ ok: false, error: { code: 'ERR_TIMEOUT' } });
   });
 
-  it('gives what the operation ends with in time, as ever', async () => {
+  it('a timeout that is not strict gives what the operation ends with in time, as ever', async () => {
     await expect(timeout().execute(() => 'fine')).resolves.toBe('fine');
     const error = new Error('its own');
     await expect(timeout().execute(() => Promise.reject(error))).rejects.toBe(error);
   });
 
-  it('tells the operation of a caller that cancels', async () => {
+  it('a timeout that is not strict tells the operation of a caller that cancels', async () => {
     const controller = new AbortController();
     const operation = ({ signal }: CallContext) =>
       new Promise((_resolve, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
@@ -304,13 +310,13 @@ describe('a timeout that is not strict', () => {
     expect(listenersOn(controller.signal)).toBe(0);
   });
 
-  it('is told by a boolean', () => {
+  it('a timeout that is not strict is told by a boolean', () => {
     expect(() => new Timeout(5, { strict: 'no' as never })).toThrow(/'strict' must be true or false/);
   });
 });
 
 describe('the events of a timeout', () => {
-  it('tell each call that ran out of time, after its caller was released, and no other', async () => {
+  it('a timeout emits each call that ran out of time, after its caller was released, and no other', async () => {
     const timeout = new Timeout(1_000);
     const told: unknown[] = [];
     timeout.on('timeout', (event) => told.push(event));
@@ -322,7 +328,7 @@ describe('the events of a timeout', () => {
     expect(told).toEqual([{ error: new TimeoutError('timed out after 1000 ms', 1_000), attributes }]);
   });
 
-  it.each([500, 0])('tell of a deadline that came with the call, %i ms away', async (left) => {
+  it.each([500, 0])('a timeout emits a deadline that came with the call, %i ms away', async (left) => {
     const timeout = new Timeout(1_000);
     const told = vi.fn();
     timeout.on('timeout', told);
@@ -341,7 +347,7 @@ describe('a timeout, while this process is blocked for longer than a call is giv
   const deadlineIn = (milliseconds: number) => ({ deadline: performance.now() + milliseconds });
 
   it.each(['of its own', 'that came with the call'])(
-    'lets a call end with a response that lay unread, under a time %s',
+    'a timeout in a process that is blocked lets a call end with a response that lay unread, under a time %s',
     async (whose) => {
       const operation = defer();
       let context!: CallContext;
@@ -366,7 +372,7 @@ describe('a timeout, while this process is blocked for longer than a call is giv
     },
   );
 
-  it('ends a call without a response, and its error says for how long it was blocked', async () => {
+  it('a timeout in a process that is blocked ends a call without a response, and its error says for how long it was blocked', async () => {
     const call = follow(new Timeout(100).execute(never));
     await stall(300);
     expect(call.outcome).toMatchObject({
@@ -379,7 +385,7 @@ describe('a timeout, while this process is blocked for longer than a call is giv
     });
   });
 
-  it('says so of a deadline that came with the call, too', async () => {
+  it('a timeout in a process that is blocked tells of the stall in the error of a deadline that came with the call, too', async () => {
     const call = follow(new Timeout(1_000).execute(never, deadlineIn(100)));
     await stall(300);
     expect(call.outcome).toMatchObject({
@@ -387,7 +393,7 @@ describe('a timeout, while this process is blocked for longer than a call is giv
     });
   });
 
-  it('says nothing of it in the error of a call that began later', async () => {
+  it('a timeout in a process that is blocked says nothing of the stall in the error of a call that began later', async () => {
     const timeout = new Timeout(100);
     follow(timeout.execute(never));
     let later: ReturnType<typeof follow> | undefined;
@@ -400,7 +406,7 @@ describe('a timeout, while this process is blocked for longer than a call is giv
     expect(later!.outcome).toMatchObject({ error: { stalled: 0, message: 'timed out after 100 ms' } });
   });
 
-  it('says so in the error of a call that it fell into, though its time was over only afterwards', async () => {
+  it('a timeout in a process that is blocked tells of the stall in the error of a call that it fell into, though its time was over only afterwards', async () => {
     const timeout = new Timeout(100);
     follow(timeout.execute(never));
     await pass(60);
@@ -411,7 +417,7 @@ describe('a timeout, while this process is blocked for longer than a call is giv
     expect(call.outcome).toMatchObject({ error: { stalled: 40 } });
   });
 
-  it('cancels a call while what has come is read, if its caller says so', async () => {
+  it('a timeout in a process that is blocked cancels a call while what has come is read, if its caller says so', async () => {
     const controller = new AbortController();
     const timeout = new Timeout(100);
     const told = vi.fn();
@@ -425,7 +431,7 @@ describe('a timeout, while this process is blocked for longer than a call is giv
 });
 
 describe('many calls at once', () => {
-  it('ten thousand of them share one timer', async () => {
+  it('ten thousand calls through a Timeout share one timer', async () => {
     const timeout = new Timeout(100);
     const calls = Array.from({ length: 10_000 }, () => follow(timeout.execute(never)));
     expect(vi.getTimerCount()).toBe(1);
@@ -434,7 +440,7 @@ describe('many calls at once', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  it('ten thousand one after another make no more than one timer either', async () => {
+  it('ten thousand calls one after another through a Timeout make one timer', async () => {
     const set = vi.spyOn(globalThis, 'setTimeout');
     const timeout = new Timeout(100);
     for (let i = 0; i < 10_000; i++) await timeout.execute(() => i);
@@ -444,7 +450,7 @@ describe('many calls at once', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  it('each ends exactly at its own end or its own time, whatever the others do', async () => {
+  it('each of many calls through a Timeout ends exactly at its own end or its own time', async () => {
     const call = fc.record({
       start: fc.integer({ min: 0, max: 300 }),
       takes: fc.integer({ min: 1, max: 200 }),
@@ -510,7 +516,7 @@ describe('many calls at once', () => {
 });
 
 it.each([0, -1, Number.NaN, Infinity, 2 ** 31, '1s', undefined, null])(
-  'a Timeout of %s is refused',
+  'a Timeout rejects a duration of %s',
   (duration) => {
     expect(() => new Timeout(duration as number)).toThrow(/duration/);
   },

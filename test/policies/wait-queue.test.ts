@@ -1,5 +1,5 @@
 import { beforeEach, expect, it, vi } from 'vitest';
-import { contextOf } from '../../src/policies/context.ts';
+import { toContext } from '../../src/policies/context.ts';
 import { WaitQueue } from '../../src/policies/wait-queue.ts';
 import { fakeTime, flush, follow, listenersOn, pass, stall } from './helpers.ts';
 
@@ -7,15 +7,15 @@ beforeEach(fakeTime);
 
 function wait(
   queue: WaitQueue,
-  { patience = Infinity, signal }: { patience?: number; signal?: AbortSignal } = {},
+  { maxWait = Infinity, signal }: { maxWait?: number; signal?: AbortSignal } = {},
 ) {
-  return follow(queue.wait(contextOf({ signal }), patience));
+  return follow(queue.wait(toContext({ signal }), maxWait));
 }
 
 const admitted = { ok: true, value: true };
-const gaveUp = { ok: true, value: false };
+const timedOut = { ok: true, value: false };
 
-it('those who wait get their turns first come first served, one at a time', async () => {
+it('calls in a wait queue get their turns first come first served, one at a time', async () => {
   const queue = new WaitQueue();
   const calls = Array.from({ length: 3 }, () => wait(queue));
   for (let turn = 1; turn <= 3; turn++) {
@@ -28,7 +28,7 @@ it('those who wait get their turns first come first served, one at a time', asyn
   expect(queue.length).toBe(0);
 });
 
-it('a turn that nobody waits for is not kept for one who comes later', async () => {
+it('a wait queue keeps no turn for a call that comes later', async () => {
   const queue = new WaitQueue();
   expect(queue.admit()).toBe(false);
   const call = wait(queue);
@@ -37,13 +37,13 @@ it('a turn that nobody waits for is not kept for one who comes later', async () 
   expect(queue.length).toBe(1);
 });
 
-it('one whose patience is over gives up alone, and holds no place', async () => {
+it('a call that waits too long leaves its wait queue alone, and holds no place', async () => {
   const queue = new WaitQueue();
-  const [first, second, third] = [wait(queue), wait(queue, { patience: 100 }), wait(queue)];
+  const [first, second, third] = [wait(queue), wait(queue, { maxWait: 100 }), wait(queue)];
   await pass(99);
   expect(queue.length).toBe(3);
   await pass(1);
-  expect(second.outcome).toEqual(gaveUp);
+  expect(second.outcome).toEqual(timedOut);
   expect(queue.length).toBe(2);
   queue.admit();
   queue.admit();
@@ -52,10 +52,10 @@ it('one whose patience is over gives up alone, and holds no place', async () => 
   expect(queue.admit()).toBe(false);
 });
 
-it('one that is aborted gives up with the reason, alone, and holds no place', async () => {
+it('a call that is aborted leaves its wait queue with the reason, alone, and holds no place', async () => {
   const queue = new WaitQueue();
   const controller = new AbortController();
-  const calls = [wait(queue), wait(queue, { patience: 100, signal: controller.signal }), wait(queue)];
+  const calls = [wait(queue), wait(queue, { maxWait: 100, signal: controller.signal }), wait(queue)];
   controller.abort('not needed');
   await flush();
   expect(calls.map(({ outcome }) => outcome)).toEqual([
@@ -67,7 +67,7 @@ it('one that is aborted gives up with the reason, alone, and holds no place', as
   expect(vi.getTimerCount()).toBe(0);
 });
 
-it('all that share a signal are aborted with it', async () => {
+it('all calls of a wait queue that share a signal are aborted with it', async () => {
   const queue = new WaitQueue();
   const controller = new AbortController();
   const calls = Array.from({ length: 3 }, () => wait(queue, controller));
@@ -81,38 +81,41 @@ it('all that share a signal are aborted with it', async () => {
   expect(other.outcome).toEqual(admitted);
 });
 
-it.each(['a turn', 'the end of its patience'])(
-  'after %s neither timer nor listener is left, and an abort changes nothing',
+it.each(['a turn', 'the end of its maxWait'])(
+  'a wait queue leaves neither timer nor listener after %s, and an abort changes nothing',
   async (end) => {
     const queue = new WaitQueue();
     const controller = new AbortController();
-    const call = wait(queue, { patience: 100, signal: controller.signal });
+    const call = wait(queue, { maxWait: 100, signal: controller.signal });
     expect([vi.getTimerCount(), listenersOn(controller.signal)]).toEqual([1, 1]);
     if (end === 'a turn') queue.admit();
     else await pass(100);
     expect([vi.getTimerCount(), listenersOn(controller.signal)]).toEqual([0, 0]);
     controller.abort(new Error('too late'));
     await flush();
-    expect(call.outcome).toEqual(end === 'a turn' ? admitted : gaveUp);
+    expect(call.outcome).toEqual(end === 'a turn' ? admitted : timedOut);
     expect(queue.length).toBe(0);
   },
 );
 
-it.each([Infinity, 2 ** 31])('patience of %d ms is longer than any timer, and has none', async (patience) => {
-  const queue = new WaitQueue();
-  const call = wait(queue, { patience });
-  await pass(60_000);
-  expect(vi.getTimerCount()).toBe(0);
-  expect(call.outcome).toBeUndefined();
-  queue.admit();
-  await flush();
-  expect(call.outcome).toEqual(admitted);
-});
+it.each([Infinity, 2 ** 31])(
+  'a longest wait of %d ms is longer than any timer, and has none',
+  async (maxWait) => {
+    const queue = new WaitQueue();
+    const call = wait(queue, { maxWait });
+    await pass(60_000);
+    expect(vi.getTimerCount()).toBe(0);
+    expect(call.outcome).toBeUndefined();
+    queue.admit();
+    await flush();
+    expect(call.outcome).toEqual(admitted);
+  },
+);
 
-it('the one that came last can be turned away with a reason, alone, and holds no place', async () => {
+it('the last call of a wait queue can be turned away with a reason, alone, and holds no place', async () => {
   const queue = new WaitQueue();
   const { signal } = new AbortController();
-  const [first, second, last] = [wait(queue), wait(queue), wait(queue, { patience: 100, signal })];
+  const [first, second, last] = [wait(queue), wait(queue), wait(queue, { maxWait: 100, signal })];
   queue.dismissLast('no room');
   await flush();
   expect([first.outcome, second.outcome, last.outcome]).toEqual([
@@ -129,10 +132,10 @@ it('the one that came last can be turned away with a reason, alone, and holds no
   expect(queue.length).toBe(0);
 });
 
-it('one does not give up while what makes room for it lies unread', async () => {
+it('a call does not leave a wait queue while the end of another that makes room lies unread', async () => {
   const queue = new WaitQueue();
-  const [first, second] = [wait(queue, { patience: 100 }), wait(queue, { patience: 100 })];
+  const [first, second] = [wait(queue, { maxWait: 100 }), wait(queue, { maxWait: 100 })];
   await stall(300, () => queue.admit());
-  expect([first.outcome, second.outcome]).toEqual([admitted, gaveUp]);
+  expect([first.outcome, second.outcome]).toEqual([admitted, timedOut]);
   expect([queue.length, vi.getTimerCount()]).toEqual([0, 0]);
 });

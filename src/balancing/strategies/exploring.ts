@@ -1,4 +1,4 @@
-import { func } from '../../internal/validate.ts';
+import { isFunction } from '../../internal/validate.ts';
 import { type BalancingStrategy, type Picker, randomIndex } from '../strategy.ts';
 
 /**
@@ -12,7 +12,7 @@ import { type BalancingStrategy, type Picker, randomIndex } from '../strategy.ts
  * @throws TypeError if it is no function.
  */
 export function exploring(strategy: BalancingStrategy): BalancingStrategy {
-  func(strategy, 'the strategy of exploring()');
+  isFunction(strategy, 'the strategy of exploring()');
   return (candidates, context) => {
     const picker = strategy(candidates, context);
     // What is no picker is the balancer's to reject.

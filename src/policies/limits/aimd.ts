@@ -2,18 +2,22 @@ import { MAX_DELAY, number, validateOptions } from '../../internal/validate.ts';
 import type { ConcurrencyLimit, LimitSample } from '../concurrency-limit.ts';
 
 export interface AimdLimitOptions {
-  /** What is left of the limit after a window with a dropped call, 0.5 to 1. Default 0.9. */
+  /** Factor of the limit after a window with a dropped call, 0.5 to 1. Default 0.9. */
   backoffRatio?: number;
-  /** Milliseconds of mean latency from which a window counts as one with a dropped call. Default 5,000. */
+  /**
+   * Milliseconds of mean latency from which a window counts as one with a dropped call. Default
+   * 5,000.
+   */
   timeout?: number;
 }
 
 /**
- * Raises the limit by one while nothing is dropped, and cuts it by a tenth when something is. It looks for
- * losses, not for latency: use it where what is called refuses or times out when it is overloaded.
+ * Raises the limit by one while nothing is dropped, and cuts it by a tenth when a call is. It looks
+ * for losses, not for latency: use it for a callee that rejects or times out when it is overloaded.
  *
- * Source: Netflix concurrency-limits, `AIMDLimit`, once a window as TCP does it once a round trip (Chiu and
- * Jain, 'Analysis of the Increase and Decrease Algorithms for Congestion Avoidance'), not once a call.
+ * Source: Netflix concurrency-limits, `AIMDLimit`, once a window as TCP does it once a round trip
+ * (Chiu and Jain, 'Analysis of the Increase and Decrease Algorithms for Congestion Avoidance'), not
+ * once a call.
  */
 export class AimdLimit implements ConcurrencyLimit {
   readonly #backoffRatio: number;

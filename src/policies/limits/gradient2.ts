@@ -3,27 +3,35 @@ import type { ConcurrencyLimit, LimitSample } from '../concurrency-limit.ts';
 import { BaselineProbe } from './baseline-probe.ts';
 
 export interface Gradient2LimitOptions {
-  /** How many times the usual latency is still usual, at least 1. Default 1.5. */
+  /**
+   * Latency up to this multiple of the usual one does not shrink the limit; at least 1. Default
+   * 1.5.
+   */
   tolerance?: number;
-  /** What the limit may grow by in a window, before smoothing: the queue that is allowed. Default 4. */
+  /**
+   * Calls by which the limit may grow in a window, before smoothing: the allowed queue. Default 4.
+   */
   queueSize?: number;
-  /** Share of the way to its new value that the limit goes in a window, 0 to 1. Default 0.2. */
+  /**
+   * Share of the way to its new value by which the limit moves in a window, 0 to 1. Default 0.2.
+   */
   smoothing?: number;
-  /** Windows that the usual latency is averaged over. Default 600. */
+  /** Windows over which the usual latency is averaged. Default 600. */
   longWindow?: number;
 }
 
 const WARM_UP = 10;
 
 /**
- * Compares the latency of each window with the usual one, a long moving average. The limit shrinks by their
- * ratio (at most by half, before smoothing) while latency is more than `tolerance` times the usual,
- * and grows by `queueSize` otherwise.
+ * Compares the latency of each window with the usual one, a long moving average. The limit shrinks
+ * by their ratio (at most by half, before smoothing) while latency is more than `tolerance` times
+ * the usual, and grows by `queueSize` otherwise.
  *
- * Source: Netflix concurrency-limits, `Gradient2Limit`. Two known defects are mended. There a dropped call is
- * taken for a slow one, so that steady timeouts pass for usual latency and the limit grows (its issue 137);
- * here the share of calls that were not dropped is a gradient as well. There the average learns lasting overload,
- * and the limit doubles every few hundred windows; here a BaselineProbe sets the average right.
+ * Source: Netflix concurrency-limits, `Gradient2Limit`. Two known defects are mended. There a
+ * dropped call counts as a slow one, so that steady timeouts pass for usual latency and the limit
+ * grows (its issue 137); here the share of calls that were not dropped is a gradient as well. There
+ * the average learns lasting overload, and the limit doubles every few hundred windows; here a
+ * BaselineProbe sets the average right.
  */
 export class Gradient2Limit implements ConcurrencyLimit {
   readonly #tolerance: number;
@@ -31,7 +39,9 @@ export class Gradient2Limit implements ConcurrencyLimit {
   readonly #smoothing: number;
   readonly #longWindow: number;
   readonly #probe = new BaselineProbe();
-  /** Windows with raised latency until the usual one is measured anew. */
+  /**
+   * #probeAfter is the number of windows with raised latency until the usual one is measured anew.
+   */
   readonly #probeAfter: number;
   #usualRtt = 0;
   #learned = 0;
@@ -48,7 +58,7 @@ export class Gradient2Limit implements ConcurrencyLimit {
     this.#queueSize = options.queueSize ?? 4;
     this.#smoothing = options.smoothing ?? 0.2;
     this.#longWindow = options.longWindow ?? 600;
-    // So many that the average rises by about a twelfth meanwhile, and with it the limit.
+    // The average rises by about a twelfth meanwhile, and with it the limit.
     this.#probeAfter = this.#longWindow / 12 / Math.max(1, 2 * (this.#tolerance - 1));
   }
 
@@ -72,7 +82,8 @@ export class Gradient2Limit implements ConcurrencyLimit {
     }
     if (this.#raised >= this.#probeAfter) {
       this.#raised = 0;
-      // The latency at this limit, times the tolerance, gives a lower limit than before if there is a queue.
+      // The latency at this limit, times the tolerance, gives a lower limit than before if there is
+      // a queue.
       return this.#probe.begin(limit, 0.75 / this.#tolerance);
     }
     const byLatency = used && rtt !== undefined ? this.#latencyGradient(rtt) : 1;
@@ -81,7 +92,7 @@ export class Gradient2Limit implements ConcurrencyLimit {
     return used ? next : Math.min(limit, next);
   }
 
-  /** Whether latency is nearer to what is tolerated than to what is usual. */
+  /** Whether latency is nearer to the tolerated one than to the usual one. */
   #isRaised(rtt: number): boolean {
     return rtt > ((1 + this.#tolerance) / 2) * this.#usualRtt;
   }
@@ -94,7 +105,7 @@ export class Gradient2Limit implements ConcurrencyLimit {
   #learn(rtt: number): void {
     const weight = this.#learned < WARM_UP ? 1 / ++this.#learned : 2 / (this.#longWindow + 1);
     this.#usualRtt += weight * (rtt - this.#usualRtt);
-    // Latency has come back from a long overload: there is no need to wait for the average.
+    // Latency has returned from a long overload: there is no need to wait for the average.
     if (this.#usualRtt > 2 * rtt) this.#usualRtt *= 0.95;
   }
 }

@@ -3,7 +3,7 @@ import type { ConcurrencyLimit, LimitSample } from '../concurrency-limit.ts';
 type Phase =
   /** No queue is known: the limit follows demand. */
   | { readonly name: 'growing'; suspicions: number }
-  /** The calls that were let in before the limit fell still drain. */
+  /** Calls that were let in before the limit fell still drain. */
   | { readonly name: 'settling'; windows: number }
   /** The algorithm finds the limit. */
   | { readonly name: 'judging'; unused: number; steady: number; readonly seen: Throughput }
@@ -21,43 +21,52 @@ interface Throughput {
   elapsed: number;
 }
 
-/** How many times the latency at the optimum must be exceeded to look like a queue, and how far its power be missed. */
+/**
+ * Latency this many times that at the optimum, at power as many times lower, looks like a queue.
+ */
 const EXCESS = 1.5;
-/** How many windows in a row must look like a queue that is stable: a queue that grows counts five times. */
+/**
+ * Windows in a row that must look like a stable queue; a window with a growing queue counts five
+ * times.
+ */
 const CERTAIN = 10;
-/** The share of dropped calls beyond which they are no mere loss of a few. */
+/** Share of dropped calls beyond which they are no mere loss of a few. */
 const LOSS = 0.1;
-/** The windows in a row that give an unused limit free, or let one that is in use be raised. */
+/** Windows in a row that set an unused limit free, or let one in use be raised. */
 const STREAK = 10;
 const RAISE = 1.25;
-/** The windows that the limit stays raised for; the first does not count. */
+/** Windows for which the limit stays raised; the first does not count. */
 const LOOKS = 4;
 
 /**
- * Lets a limit look upward until goodput stops rising, before an algorithm judges by latency or loss. While it grows
- * the limit is one and a half times the calls that demand would keep in flight at the present latency (Little's law),
- * so that it need not double once a round trip, which takes eight of them from 20 to 4,800.
+ * Lets a limit look upward until goodput stops rising, before an algorithm judges by latency or
+ * loss. While it grows, the limit is one and a half times the calls that demand would keep in
+ * flight at the present latency (Little's law), so that it need not double once a round trip, which
+ * takes eight of them from 20 to 4,800.
  *
- * It hands over to the algorithm when two windows in a row look overloaded: a tenth of the calls was dropped, or
- * calls pile up at more than twice the latency of the first calls, and power, goodput² / latency, is no more than two
- * thirds of the best that was seen. Where calls do not pile up it takes ten windows. Power still rises where goodput rises by more than a third of what the calls in
- * flight rise by, as in a service whose latency is linear in them, and falls in any queue. The limit is then what was
- * in flight at that optimum, and a fifth more, and the algorithm takes the latency there for that without a queue.
+ * It hands over to the algorithm when two windows in a row look overloaded: a tenth of the calls
+ * was dropped, or calls pile up at more than twice the latency of the first calls, and power,
+ * goodput² / latency, is no more than two thirds of the best that was seen. Where calls do not pile
+ * up it takes ten windows. Power still rises where goodput rises by more than a third of the rise
+ * of the calls in flight, as in a service whose latency is linear in them, and falls in any queue.
+ * The limit is then the number of calls in flight at that optimum, and a fifth more, and the
+ * algorithm uses the latency there as that without a queue.
  *
- * From then on it raises a limit that is in use by a quarter now and then, and grows again if goodput rises with it, as
- * it grows again when the limit was not used for a while.
+ * From then on it raises a limit in use by a quarter now and then, and grows again if goodput rises
+ * with it, as it grows again when the limit was not used for a while.
  *
- * Sources: slow start, RFC 5681; BBR's startup and its probes for bandwidth (Cardwell et al., 'BBR: Congestion-Based
- * Congestion Control'); Uber, 'Cinnamon Auto-Tuner: Adaptive Concurrency in the Wild', which reads the covariance of
- * calls in flight and throughput; the power of a queue is Kleinrock's, 'Power and Deterministic Rules of Thumb', whose
- * exponent is 1 where throughput matters no more than latency.
+ * Sources: slow start, RFC 5681; BBR's startup and its probes for bandwidth (Cardwell et al., 'BBR:
+ * Congestion-Based Congestion Control'); Uber, 'Cinnamon Auto-Tuner: Adaptive Concurrency in the
+ * Wild', which reads the covariance of calls in flight and throughput; the power of a queue is
+ * Kleinrock's, 'Power and Deterministic Rules of Thumb', whose exponent is 1 where throughput
+ * matters no more than latency.
  */
 export class SlowStart implements ConcurrencyLimit {
   readonly #algorithm: ConcurrencyLimit;
   #phase: Phase = { name: 'growing', suspicions: 0 };
-  /** Latency while next to nothing was in flight. */
+  /** #baseRtt is the latency while next to nothing was in flight. */
   #baseRtt: number | undefined;
-  /** Where power was greatest. */
+  /** #optimum is where power was greatest. */
   #optimum: { goodput: number; rtt: number } | undefined;
 
   constructor(algorithm: ConcurrencyLimit) {
@@ -88,7 +97,7 @@ export class SlowStart implements ConcurrencyLimit {
       this.#baseRtt = atLeastOne(sample.firstRtt);
       this.#optimum = { goodput: goodputOf(sample), rtt: this.#baseRtt };
     }
-    const suspicion = this.#suspicion(limit, sample);
+    const suspicion = this.#suspicionOf(limit, sample);
     if (suspicion > 0) {
       phase.suspicions += suspicion;
       return phase.suspicions < CERTAIN ? limit : this.#handOver(limit, sample);
@@ -160,8 +169,8 @@ export class SlowStart implements ConcurrencyLimit {
     this.#optimum = optimum;
   }
 
-  /** How much a window looks like overload, as a share of CERTAIN. */
-  #suspicion(limit: number, sample: LimitSample): number {
+  /** Tells how much a window looks like overload, as a share of CERTAIN. */
+  #suspicionOf(limit: number, sample: LimitSample): number {
     const { rtt, inFlight, calls, dropped, demand } = sample;
     if (dropped > LOSS * calls) return CERTAIN / 2;
     if (this.#optimum === undefined || this.#baseRtt === undefined || rtt === undefined) return 0;

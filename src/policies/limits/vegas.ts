@@ -1,25 +1,28 @@
 import { decided } from '../../internal/decision.ts';
-import { func, validateOptions } from '../../internal/validate.ts';
+import { jitter } from '../../internal/jitter.ts';
+import { isFunction, validateOptions } from '../../internal/validate.ts';
 import type { ConcurrencyLimit, LimitSample } from '../concurrency-limit.ts';
 import { BaselineProbe } from './baseline-probe.ts';
 
 export interface VegasLimitOptions {
-  /** Gives numbers from 0 to 1, for the time between probes. Default `Math.random`. */
+  /** Gives numbers from 0 to 1, for the time between probes. Default Math.random. */
   random?: () => number;
 }
 
-/** Windows from one probe to the next, for each call of the limit. */
+/** Windows from one probe to the next, per call of the limit. */
 const PROBE_MULTIPLIER = 30;
 
 /**
- * Estimates how many calls stand in a queue at what is called, limit × (1 − best latency / latency), and
- * keeps that between 3 and 6 times the logarithm of the limit. A window with a dropped call lowers the limit.
+ * Estimates how many calls stand in a queue at the callee, limit × (1 − best latency / latency),
+ * and keeps that between 3 and 6 times the logarithm of the limit. A window with a dropped call
+ * lowers the limit.
  *
- * Now and then it measures the best latency anew, since what is called may have become slower for good.
+ * Now and then it measures the best latency anew, since the callee may have become slower for good.
  *
- * Source: Netflix concurrency-limits, `VegasLimit`, once a window; after Brakmo and Peterson, 'TCP Vegas: End
- * to End Congestion Avoidance on a Global Internet'. There a probe takes for the best whatever latency it
- * finds, so that under lasting overload each probe raises the limit; here it drains the queue before.
+ * Source: Netflix concurrency-limits, `VegasLimit`, once a window; after Brakmo and Peterson, 'TCP
+ * Vegas: End to End Congestion Avoidance on a Global Internet'. There a probe accepts any latency
+ * as the best, so that under lasting overload each probe raises the limit; here it drains the queue
+ * before.
  */
 export class VegasLimit implements ConcurrencyLimit {
   readonly #random: () => number;
@@ -29,9 +32,9 @@ export class VegasLimit implements ConcurrencyLimit {
   #probeJitter: number;
 
   constructor(options: VegasLimitOptions = {}) {
-    validateOptions('VegasLimit', options, { random: func });
+    validateOptions('VegasLimit', options, { random: isFunction });
     this.#random = options.random ?? Math.random;
-    this.#probeJitter = this.#newJitter();
+    this.#probeJitter = this.#drawJitter();
   }
 
   baseline(rtt: number): void {
@@ -47,7 +50,7 @@ export class VegasLimit implements ConcurrencyLimit {
     }
     if (++this.#windows >= this.#probeJitter * PROBE_MULTIPLIER * limit) {
       this.#windows = 0;
-      this.#probeJitter = this.#newJitter();
+      this.#probeJitter = this.#drawJitter();
       return this.#probe.begin(limit, 0.5);
     }
     if (dropped > 0) return limit - log10(limit);
@@ -66,8 +69,8 @@ export class VegasLimit implements ConcurrencyLimit {
     return waiting > 6 * step ? limit - step : limit;
   }
 
-  #newJitter(): number {
-    return 0.5 + decided(this.#random(), "VegasLimit option 'random'") / 2;
+  #drawJitter(): number {
+    return jitter(1, 0.5, 1, () => decided(this.#random(), "VegasLimit option 'random'"));
   }
 }
 

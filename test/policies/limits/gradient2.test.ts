@@ -19,33 +19,33 @@ function windowsToProbe(limit: Gradient2Limit, rtt: number): number {
 }
 
 describe('Gradient2, as Netflix published it', () => {
-  it('grows by its queue, smoothed, while latency is usual', () => {
+  it('Gradient2, as Netflix published it, grows by its queue, smoothed, while latency is usual', () => {
     expect(gradient2().next(100, sample(10, 100))).toBeCloseTo(100 + 0.2 * 4);
     expect(gradient2({ queueSize: 10, smoothing: 1 }).next(100, sample(10, 100))).toBeCloseTo(110);
   });
 
-  it('tolerates latency half as high again, or what it is told to', () => {
+  it('Gradient2, as Netflix published it, tolerates latency half as high again, or what it is told to', () => {
     expect(gradient2().next(100, sample(14.9, 100))).toBeCloseTo(100.8);
     expect(gradient2({ tolerance: 2.5 }).next(100, sample(24.9, 100))).toBeCloseTo(100.8);
   });
 
-  it('shrinks by the ratio of usual to present latency, smoothed', () => {
+  it('Gradient2, as Netflix published it, shrinks by the ratio of usual to present latency, smoothed', () => {
     // The average has come a 300th of the way to the new latency.
     const usual = 10 + (2 / 601) * 10;
     expect(gradient2().next(100, sample(20, 100))).toBeCloseTo(80 + 0.2 * ((100 * 1.5 * usual) / 20 + 4));
   });
 
-  it('shrinks to no less than half of itself, before smoothing', () => {
+  it('Gradient2, as Netflix published it, shrinks to no less than half of itself, before smoothing', () => {
     expect(gradient2().next(100, sample(10_000, 100))).toBeCloseTo(80 + 0.2 * (50 + 4));
   });
 
-  it('leaves the limit as it is while less than half of it is used', () => {
+  it('Gradient2, as Netflix published it, leaves the limit as it is while less than half of it is used', () => {
     expect(gradient2().next(100, sample(10, 49))).toBe(100);
     expect(gradient2().next(100, sample(1_000, 49))).toBe(100);
     expect(gradient2().next(100, sample(10, 50))).toBeGreaterThan(100);
   });
 
-  it('learns the usual latency quickly at first, and then slowly', () => {
+  it('Gradient2, as Netflix published it, learns the usual latency quickly at first, and then slowly', () => {
     const limit = new Gradient2Limit({ smoothing: 1, queueSize: 0, tolerance: 1 });
     limit.next(100, sample(10, 100));
     expect(limit.next(100, sample(30, 100))).toBeCloseTo((100 * 20) / 30);
@@ -53,30 +53,30 @@ describe('Gradient2, as Netflix published it', () => {
     expect(slower.next(100, sample(15, 100))).toBeCloseTo((100 * 10.1) / 15);
   });
 
-  it('lets the usual latency fall by a twentieth a window when it is more than twice the present one', () => {
+  it('Gradient2, as Netflix published it, lets the usual latency fall by a twentieth a window when it is more than twice the present one', () => {
     const limit = gradient2({ smoothing: 1, queueSize: 0, tolerance: 1 });
     limit.next(100, sample(1, 1));
     expect(limit.next(100, sample(12, 100))).toBeLessThan((100 * 9.6) / 12);
   });
 
-  it('takes calls that took no time at all', () => {
+  it('Gradient2, as Netflix published it, takes calls that took no time at all', () => {
     const limit = new Gradient2Limit();
     for (let window = 0; window < 3; window++) expect(limit.next(100, sample(0, 100))).toBeCloseTo(100.8);
   });
 });
 
 describe('dropped calls', () => {
-  it('shrink the limit by their share, smoothed, however quick the others are', () => {
+  it('dropped calls shrink the limit of Gradient2 by their share, smoothed, however quick the others are', () => {
     expect(gradient2().next(100, sample(10, 100, 30))).toBeCloseTo(80 + 0.2 * (70 + 4));
     expect(gradient2().next(100, sample(undefined, 100, 100))).toBeCloseTo(80 + 0.2 * (50 + 4));
   });
 
-  it('do not let the limit grow while less than half of it is used', () => {
+  it('dropped calls do not let the limit of Gradient2 grow while less than half of it is used', () => {
     expect(gradient2().next(100, sample(10, 40, 1))).toBe(100);
     expect(gradient2().next(100, sample(10, 40, 30))).toBeLessThan(100);
   });
 
-  it('that all time out do not become usual', () => {
+  it('the latency of calls that all time out does not become usual', () => {
     const limit = gradient2();
     let now = 100;
     for (let window = 0; window < 1_000; window++) now = limit.next(now, sample(undefined, now, 100));
@@ -85,12 +85,12 @@ describe('dropped calls', () => {
 });
 
 describe('the probe of Gradient2', () => {
-  it('comes after 50 windows with latency near what is tolerated or above it, and only then', () => {
+  it('the probe of Gradient2 comes after 50 windows with latency near what is tolerated or above it, and only then', () => {
     expect(windowsToProbe(gradient2(), 40)).toBe(50);
     expect(windowsToProbe(gradient2(), 12)).toBe(Infinity);
   });
 
-  it('comes sooner the quicker the average learns', () => {
+  it('the probe of Gradient2 comes sooner the quicker the average learns', () => {
     const untilProbe = (options: object) => {
       const limit = gradient2({ ...options, smoothing: 0 });
       for (let windows = 1; ; windows++) if (limit.next(100, sample(80, 100)) !== 100) return windows;
@@ -99,14 +99,14 @@ describe('the probe of Gradient2', () => {
     expect(untilProbe({ tolerance: 3 })).toBe(13);
   });
 
-  it('does not come if the limit was hardly used meanwhile', () => {
+  it('the probe of Gradient2 does not come if the limit was hardly used meanwhile', () => {
     const limit = gradient2();
     for (let window = 0; window < 40; window++) limit.next(100, sample(40, 100));
     limit.next(100, sample(10, 10));
     expect(windowsToProbe(limit, 40)).toBe(50);
   });
 
-  it('halves the limit for two windows, takes the latency of the second for the usual, and returns', () => {
+  it('the probe of Gradient2 halves the limit for two windows, takes the latency of the second for the usual, and returns', () => {
     const limit = gradient2();
     windowsToProbe(limit, 40);
     expect(limit.next(50, sample(40, 50))).toBe(50);
@@ -116,14 +116,14 @@ describe('the probe of Gradient2', () => {
     expect(limit.next(100, sample(60, 100))).toBeLessThan(96.5);
   });
 
-  it('leaves less of the limit the more latency is tolerated', () => {
+  it('the probe of Gradient2 leaves less of the limit the more latency is tolerated', () => {
     const limit = gradient2({ tolerance: 3, smoothing: 0 });
     let next = 100;
     while (next === 100) next = limit.next(100, sample(80, 100));
     expect(next).toBeCloseTo(25);
   });
 
-  it('that saw only dropped calls changes nothing', () => {
+  it('the probe of Gradient2 that saw only dropped calls changes nothing', () => {
     const limit = gradient2();
     windowsToProbe(limit, 40);
     limit.next(50, sample(undefined, 50, 100));
@@ -133,7 +133,7 @@ describe('the probe of Gradient2', () => {
 });
 
 describe('Gradient2 in front of a server', () => {
-  it('finds how many calls it serves at once and half as many again, and follows as it halves and returns', () => {
+  it('Gradient2 in front of a server finds how many calls it serves at once and half as many again, and follows as it halves and returns', () => {
     const server = new ServerModel(new Gradient2Limit(), 20, { workers: 20 });
     for (const workers of [20, 10, 20]) {
       server.workers = workers;
@@ -149,16 +149,19 @@ describe('Gradient2 in front of a server', () => {
     }
   });
 
-  it.each([1.5, 3])('does not let the limit grow however long overload lasts, tolerance %d', (tolerance) => {
-    const algorithm = new Gradient2Limit({ tolerance });
-    const server = new ServerModel(algorithm, 10, { workers: 10, serviceTime: () => 50 });
-    server.run(60_000);
-    for (let minute = 0; minute < 15; minute++) {
-      expect(server.run(60_000)).toBeLessThan(tolerance * 10 + 25);
-    }
-  });
+  it.each([1.5, 3])(
+    'Gradient2 in front of a server does not let the limit grow however long overload lasts, tolerance %d',
+    (tolerance) => {
+      const algorithm = new Gradient2Limit({ tolerance });
+      const server = new ServerModel(algorithm, 10, { workers: 10, serviceTime: () => 50 });
+      server.run(60_000);
+      for (let minute = 0; minute < 15; minute++) {
+        expect(server.run(60_000)).toBeLessThan(tolerance * 10 + 25);
+      }
+    },
+  );
 
-  it('finds the limit anew when calls take three times as long for good', () => {
+  it('Gradient2 in front of a server finds the limit anew when calls take three times as long for good', () => {
     const server = new ServerModel(new Gradient2Limit(), 20, { workers: 20 });
     server.run(10_000);
     server.serviceTime = () => 60;
@@ -166,7 +169,7 @@ describe('Gradient2 in front of a server', () => {
     expect(server.run(1_000)).toBeGreaterThan(20);
   });
 
-  it('does not grow for callers that do not use it', () => {
+  it('Gradient2 in front of a server does not grow for callers that do not use it', () => {
     const server = new ServerModel(new Gradient2Limit(), 20, { workers: 20 });
     server.callers = 9;
     expect(server.run(10_000)).toBe(20);
@@ -178,7 +181,7 @@ describe('Gradient2 in front of a server', () => {
     [{ smoothing: 1.1 }],
     [{ longWindow: 0 }],
     [{ window: 1 }],
-  ])('names a wrong option: %o', (options) => {
+  ])('Gradient2 names a wrong option: %o', (options) => {
     expect(() => new Gradient2Limit(options as never)).toThrow(`'${Object.keys(options)[0]}'`);
   });
 });

@@ -4,13 +4,13 @@ export interface ServerOptions {
   workers: number;
   /** Milliseconds that a worker takes for a call. */
   serviceTime?: () => number;
-  /** Calls that may wait for a worker; a call beyond them is refused in a millisecond. */
+  /** Calls that may wait for a worker; a call beyond them is rejected in a millisecond. */
   queue?: number;
 }
 
 /**
- * A server with so many workers and a queue, first come first served, and callers that always make as many
- * calls at once as the limit or their own number allows. Time is virtual.
+ * A server with so many workers and a queue, first come first served, and callers that always make
+ * as many calls at once as the limit or their own number allows. Time is virtual.
  */
 export class ServerModel {
   now = 0;

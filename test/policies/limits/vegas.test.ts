@@ -19,54 +19,54 @@ function windowsToProbe(limit: VegasLimit, rtt: number): number {
 }
 
 describe('Vegas, as Netflix published it', () => {
-  it('grows by six steps while hardly anything waits', () => {
+  it('Vegas, as Netflix published it, grows by six steps while hardly anything waits', () => {
     expect(vegas().next(10, sample(10, 11))).toBe(16);
   });
 
-  it('grows by one step while little waits', () => {
+  it('Vegas, as Netflix published it, grows by one step while little waits', () => {
     expect(vegas().next(10, sample(12.5, 11))).toBe(11);
   });
 
-  it('leaves the limit where it is while 3 to 6 steps wait', () => {
+  it('Vegas, as Netflix published it, leaves the limit where it is while 3 to 6 steps wait', () => {
     expect(vegas().next(10, sample(14, 14))).toBe(10);
     expect(vegas().next(10, sample(25, 14))).toBe(10);
   });
 
-  it('shrinks by one step when more than that waits', () => {
+  it('Vegas, as Netflix published it, shrinks by one step when more than that waits', () => {
     expect(vegas().next(10, sample(50, 11))).toBe(9);
   });
 
-  it('takes a step of the logarithm of the limit', () => {
+  it('Vegas, as Netflix published it, takes a step of the logarithm of the limit', () => {
     const limit = vegas();
     expect(limit.next(10_000, sample(10, 6_000))).toBe(10_024);
     expect(limit.next(10_000, sample(50, 6_000))).toBe(9_996);
   });
 
-  it('shrinks by one step after a window with a dropped call, whatever the latency', () => {
+  it('Vegas, as Netflix published it, shrinks by one step after a window with a dropped call, whatever the latency', () => {
     expect(vegas().next(10, sample(10, 10, 1))).toBe(9);
     expect(vegas().next(10, sample(undefined, 1, 100))).toBe(9);
   });
 
-  it('does not grow while less than half of the limit is used', () => {
+  it('Vegas, as Netflix published it, does not grow while less than half of the limit is used', () => {
     expect(vegas().next(10, sample(10, 4))).toBe(10);
     expect(vegas().next(10, sample(10, 5))).toBe(16);
   });
 
-  it('takes a lower latency for the best one', () => {
+  it('Vegas, as Netflix published it, takes a lower latency for the best one', () => {
     const limit = vegas();
     expect(limit.next(10, sample(5, 10))).toBe(10);
     expect(limit.next(10, sample(50, 10))).toBe(9);
     expect(limit.next(10, sample(10, 10))).toBe(10);
   });
 
-  it('takes calls that took no time at all', () => {
+  it('Vegas, as Netflix published it, takes calls that took no time at all', () => {
     const limit = new VegasLimit({ random: () => 1 });
     expect([limit.next(10, sample(0, 10)), limit.next(10, sample(0, 10))]).toEqual([10, 16]);
   });
 });
 
 describe('the probe of Vegas', () => {
-  it('comes after 15 to 30 windows for each call of the limit', () => {
+  it('the probe of Vegas comes after 15 to 30 windows for each call of the limit', () => {
     expect(windowsToProbe(new VegasLimit({ random: () => 0 }), 10)).toBe(300);
     expect(windowsToProbe(new VegasLimit({ random: () => 1 }), 10)).toBe(600);
     const random = windowsToProbe(new VegasLimit(), 10);
@@ -74,7 +74,7 @@ describe('the probe of Vegas', () => {
     expect(random).toBeLessThanOrEqual(600);
   });
 
-  it('halves the limit for two windows, takes the latency of the second for the best, and returns', () => {
+  it('the probe of Vegas halves the limit for two windows, takes the latency of the second for the best, and returns', () => {
     const limit = new VegasLimit({ random: () => 0 });
     windowsToProbe(limit, 10);
     expect(limit.next(10, sample(50, 10))).toBe(10);
@@ -83,7 +83,7 @@ describe('the probe of Vegas', () => {
     expect(windowsToProbe(limit, 30)).toBe(299);
   });
 
-  it('that saw only dropped calls has the next latency for the best', () => {
+  it('the probe of Vegas that saw only dropped calls has the next latency for the best', () => {
     const limit = new VegasLimit({ random: () => 0 });
     windowsToProbe(limit, 10);
     limit.next(10, sample(undefined, 10, 100));
@@ -94,7 +94,7 @@ describe('the probe of Vegas', () => {
 });
 
 describe('Vegas in front of a server', () => {
-  it('finds how many calls it serves at once and 3 to 6 more, and follows as it halves and returns', () => {
+  it('Vegas in front of a server finds how many calls it serves at once and 3 to 6 more, and follows as it halves and returns', () => {
     const server = new ServerModel(new VegasLimit({ random: () => 0.5 }), 10, { workers: 20 });
     for (const workers of [20, 10, 20]) {
       server.workers = workers;
@@ -104,7 +104,7 @@ describe('Vegas in front of a server', () => {
     }
   });
 
-  it('does not let the limit grow however long the overload lasts', () => {
+  it('Vegas in front of a server does not let the limit grow however long the overload lasts', () => {
     const server = new ServerModel(new VegasLimit({ random: () => 0.5 }), 10, {
       workers: 5,
       serviceTime: () => 50,
@@ -113,7 +113,7 @@ describe('Vegas in front of a server', () => {
     for (let minute = 0; minute < 30; minute++) expect(server.run(60_000)).toBeLessThan(14);
   });
 
-  it('finds the limit anew when calls take three times as long for good', () => {
+  it('Vegas in front of a server finds the limit anew when calls take three times as long for good', () => {
     const server = new ServerModel(new VegasLimit({ random: () => 0.5 }), 10, { workers: 20 });
     server.run(10_000);
     server.serviceTime = () => 60;
@@ -121,7 +121,7 @@ describe('Vegas in front of a server', () => {
     expect(server.run(1_000)).toBeGreaterThan(20);
   });
 
-  it.each([[{ random: 0.5 }], [{ smoothing: 1 }]])('names a wrong option: %o', (options) => {
+  it.each([[{ random: 0.5 }], [{ smoothing: 1 }]])('Vegas names a wrong option: %o', (options) => {
     expect(() => new VegasLimit(options as never)).toThrow(`'${Object.keys(options)[0]}'`);
   });
 });

@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2';
-import { func } from '../../../internal/validate.ts';
+import { isFunction } from '../../../internal/validate.ts';
 import { Admission } from '../guard/admission.ts';
 import { GUARD_FAILED, toRejectionResponse } from '../guard/rejection.ts';
 import { type Decision, type ServerGuard, type ServerGuardOptions, toGuard } from '../guard/server-guard.ts';
@@ -23,7 +23,7 @@ export function nodeGuard<
   options: ServerGuard | ServerGuardOptions,
   handler: (request: Request, response: Response) => unknown,
 ): (request: Request, response: Response) => unknown {
-  func(handler, 'the handler of nodeGuard()');
+  isFunction(handler, 'the handler of nodeGuard()');
   const guard = toGuard(options);
   return (request, response) => {
     // The objects of HTTP/2 are made to be used alike.

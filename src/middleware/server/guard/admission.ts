@@ -5,7 +5,7 @@ import {
   wereRetriesSpent,
 } from '../../../client/propagation.ts';
 import { TimeoutError } from '../../../errors.ts';
-import { areRetriesSpent } from '../../../policies/outcome.ts';
+import { areRetriesSpent } from '../../../policies/spent-retries.ts';
 import type { KeyLock } from '../idempotency/key-lock.ts';
 
 /** A request that was let through, until its response is finished. */

@@ -2,16 +2,17 @@ import { contextFrom, type RequestContext } from '../../../client/propagation.ts
 import { DeadlineExceededError, LimitExceededError } from '../../../errors.ts';
 import { decided } from '../../../internal/decision.ts';
 import { Emitter } from '../../../internal/emitter.ts';
+import { jitter } from '../../../internal/jitter.ts';
 import {
   anObject,
   duration,
   either,
-  func,
+  isFunction,
+  nonEmptyString,
   noPromise,
   oneOf,
   ratio,
   requireOption,
-  text,
   validateOptions,
 } from '../../../internal/validate.ts';
 import { AbortScope } from '../../../policies/abort.ts';
@@ -21,7 +22,7 @@ import {
   type ConcurrencyPartition,
 } from '../../../policies/adaptive-concurrency.ts';
 import { Context } from '../../../policies/context.ts';
-import { policyOf, policyOption } from '../../../policies/policy.ts';
+import { policyOption, toPolicy } from '../../../policies/policy.ts';
 import { Idempotency, type IdempotencyOptions } from '../idempotency/idempotency.ts';
 import type { KeyLock } from '../idempotency/key-lock.ts';
 import { isProbe } from '../lifecycle/probe-paths.ts';
@@ -146,11 +147,11 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
       adaptiveConcurrency: policyOption(AdaptiveConcurrency, 'an AdaptiveConcurrency'),
       maxEventLoopDelay: either('a duration of at least 1 ms, or false', oneOf(false), positiveDuration),
       priorities: priorityList,
-      priorityOf: func,
+      priorityOf: isFunction,
       retryAfter: duration,
-      exempt: func,
+      exempt: isFunction,
       idempotency: either('options or false', oneOf(false), anObject),
-      random: func,
+      random: isFunction,
     });
     const { adaptiveConcurrency = false, priorities } = options;
     const own = adaptiveConcurrency instanceof AdaptiveConcurrency;
@@ -158,7 +159,7 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
       requireOption('ServerGuard with priorityOf', options, 'priorities');
     if (priorities !== undefined) requireOption('ServerGuard with priorities', options, 'priorityOf');
     this.#levels = new CriticalityLevels(priorities ?? ['all']);
-    this.adaptiveConcurrency = policyOf(AdaptiveConcurrency, adaptiveConcurrency, (given) => {
+    this.adaptiveConcurrency = toPolicy(AdaptiveConcurrency, adaptiveConcurrency, (given) => {
       if (priorities === undefined) return new AdaptiveConcurrency(given);
       const partition = ({ attributes }: { attributes: { priority?: string } }) => attributes.priority;
       return new AdaptiveConcurrency({ ...given, partitions: this.#levels.partitions, partition });
@@ -324,7 +325,7 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
       return permit.released;
     };
     const attributes = { method: request.method, path: request.path, priority };
-    const call = limiter.execute(operation, new Context(1, Infinity, attributes, wait, false));
+    const call = limiter.execute(operation, new Context(1, Infinity, { attributes }, wait, false));
     call.catch((error) => permit && this.#checkLimiterError(error, permit, request));
     if (admission !== undefined) return admission;
     if (context.deadline !== Infinity) {
@@ -354,7 +355,7 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
 
   /** Draws the seconds of `Retry-After`. */
   #drawRetryAfter(): number {
-    return Math.max(1, Math.round((this.#retryAfter * (1 + this.#random())) / 1000));
+    return Math.max(1, Math.round(jitter(this.#retryAfter, 1, 2, this.#random) / 1000));
   }
 
   #reject(request: IncomingRequest, rejection: Rejection): LocalResponse {
@@ -379,10 +380,10 @@ function priorityList(value: unknown, option: string): void {
   if (!Array.isArray(value) || value.length === 0) throw new TypeError(`${option} must be a list of names`);
   for (const priority of value) noPromise(priority, `each name of ${option}`);
   const names = value.map((priority) => (typeof priority === 'string' ? priority : priority?.name));
-  for (const name of names) text(name, `each name of ${option}`);
+  for (const name of names) nonEmptyString(name, `each name of ${option}`);
   for (const priority of value) {
     if (typeof priority !== 'string')
-      validateOptions(`each of ${option}`, priority, { name: text, share: ratio });
+      validateOptions(`each of ${option}`, priority, { name: nonEmptyString, share: ratio });
   }
   if (new Set(names).size < names.length) throw new TypeError(`${option} has two of one name`);
 }

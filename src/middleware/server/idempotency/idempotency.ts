@@ -3,13 +3,14 @@ import { headerNames } from '../../../client/credentials.ts';
 import { isKeyedMethod } from '../../../client/methods.ts';
 import { TimeoutError } from '../../../errors.ts';
 import { isThenable } from '../../../internal/decision.ts';
+import { jitter } from '../../../internal/jitter.ts';
 import {
   boolean,
   type Check,
   either,
-  func,
-  having,
+  hasMethods,
   integer,
+  isFunction,
   MAX_DELAY,
   number,
   oneOf,
@@ -157,14 +158,14 @@ export class Idempotency {
       'idempotency',
       options,
       {
-        store: having('begin', 'complete', 'release'),
-        required: either('true, false or a function', boolean, func),
+        store: hasMethods('begin', 'complete', 'release'),
+        required: either('true, false or a function', boolean, isFunction),
         ttl: number(1),
         lockTimeout: number(100, MAX_DELAY),
         duplicates: withRenamedReject(oneOf('wait', 'reject')),
         waitTimeout: milliseconds,
         maxResponseSize: integer(0),
-        scope: func,
+        scope: isFunction,
         credentialHeaders: headerNames,
         whenUnavailable: withRenamedReject(oneOf('reject', 'handle')),
       },
@@ -271,7 +272,7 @@ export class Idempotency {
       if (duplicates !== 'wait' || now >= until || !this.#beginWait(claim.scope)) {
         return this.#rejectForNow(KEY_IN_PROGRESS);
       }
-      await pause(Math.min(wait * (0.5 + Math.random() / 2), until - performance.now()), disconnected);
+      await pause(Math.min(jitter(wait, 0.5, 1), until - performance.now()), disconnected);
       this.#endWait(claim.scope);
     }
   }

@@ -5,8 +5,8 @@ import {
   type Check,
   duration,
   either,
-  func,
-  having,
+  hasMethods,
+  isFunction,
   oneOf,
   validateOptions,
 } from '../../../internal/validate.ts';
@@ -134,13 +134,13 @@ export class GracefulShutdown extends Emitter<GracefulShutdownEvents> {
   constructor(options: GracefulShutdownOptions) {
     super('graceful-shutdown');
     validateOptions('gracefulShutdown', options, {
-      server: oneOrMore(having('close')),
-      health: having('shutDown'),
-      registrar: oneOrMore(having('register', 'close')),
+      server: oneOrMore(hasMethods('close')),
+      health: hasMethods('shutDown'),
+      registrar: oneOrMore(hasMethods('register', 'close')),
       drainDelay: duration,
       timeout: duration,
-      client: oneOrMore(having('close')),
-      close: listOf(func),
+      client: oneOrMore(hasMethods('close')),
+      close: listOf(isFunction),
       signals: either('a list of signals, or false', oneOf(false), listOf(oneOf(...SIGNALS))),
     });
     this.#options = options;

@@ -9,14 +9,14 @@ import {
   boolean,
   duration,
   either,
-  func,
-  having,
+  hasMethods,
   instanceOf,
   integer,
+  isFunction,
   listOf,
   MAX_DELAY,
   matching,
-  text,
+  nonEmptyString,
   validateOptions,
 } from '../../../internal/validate.ts';
 import { CircuitBreaker } from '../../../policies/circuit-breaker.ts';
@@ -174,9 +174,9 @@ export class Health {
     validateOptions('Health', options, {
       checks: checkTable,
       breakers: breakerTable,
-      critical: listOf(text, "a list of names of the 'breakers'"),
-      discovery: having('instances'),
-      registrar: having('register', 'close'),
+      critical: listOf(nonEmptyString, "a list of names of the 'breakers'"),
+      discovery: hasMethods('instances'),
+      registrar: hasMethods('register', 'close'),
       timeout: integer(1, MAX_DELAY),
       cacheFor: duration,
       verbose: boolean,
@@ -411,7 +411,7 @@ function resolveBreakers({
 const breakerOrClient = either(
   'a CircuitBreaker or a ServiceClient',
   instanceOf(CircuitBreaker, 'a CircuitBreaker'),
-  having('policies'),
+  hasMethods('policies'),
 );
 
 function breakerTable(value: unknown, option: string): void {
@@ -421,5 +421,5 @@ function breakerTable(value: unknown, option: string): void {
 
 function checkTable(value: unknown, option: string): void {
   anObject(value, option);
-  for (const [name, check] of Object.entries(value as object)) func(check, `${option}, '${name}'`);
+  for (const [name, check] of Object.entries(value as object)) isFunction(check, `${option}, '${name}'`);
 }

@@ -1,0 +1,168 @@
+import {
+  any,
+  duration,
+  either,
+  integer,
+  isFunction,
+  MAX_DELAY,
+  nonEmptyString,
+  number,
+  oneOf,
+  ratio,
+  validateOptions,
+} from '../internal/validate.ts';
+import type { Backoff } from './backoff.ts';
+import type { Outcome } from './outcome.ts';
+import type { WindowCounts } from './rolling-window.ts';
+
+export type CircuitState = 'closed' | 'open' | 'half-open' | 'isolated';
+
+/** The state of a breaker, with which one in another process can continue. */
+export interface CircuitBreakerSnapshot {
+  state: CircuitState;
+  /** Openings since it was last closed. */
+  openings: number;
+  /** When it may let a probe through: epoch milliseconds. Only while open. */
+  probeAt?: number;
+  /** Only while closed. */
+  failuresInARow?: number;
+  /**
+   * The calls of the window, the oldest first. Only while closed, and with `failureRatio` or
+   * `slowCallRatio`.
+   */
+  window?: readonly WindowCounts[];
+}
+
+export interface CircuitBreakerOptions {
+  /** Shown in errors. */
+  name?: string;
+  /**
+   * Failures in a row that open it. Default 5, or Infinity if `failureRatio` or `slowCallRatio` is
+   * set.
+   */
+  failureThreshold?: number;
+  /** Share of failures within the window that opens it, 0 to 1. Off unless set. */
+  failureRatio?: number;
+  /** Share of slow calls within the window that opens it, 0 to 1. Off unless set. */
+  slowCallRatio?: number;
+  /**
+   * Milliseconds from which a call is slow. A call is not slow because this process was blocked and
+   * did not read its response. Default 1,000; matters only with `slowCallRatio`.
+   */
+  slowCallDuration?: number;
+  /**
+   * The window of the ratios: milliseconds, or a number of calls. Default 10,000 ms; and if
+   * `minimumCalls` is not given either, the last 20 calls where those are more, up to five minutes,
+   * so that a breaker with few calls can open too.
+   */
+  window?: number | { calls: number };
+  /**
+   * Calls that the window must hold before a ratio counts. Default 20, at most the calls of the
+   * window.
+   */
+  minimumCalls?: number;
+  /**
+   * Milliseconds open before a probe is let through, or a backoff over openings in a row. Default
+   * 30,000.
+   */
+  resetTimeout?: number | Backoff;
+  /** Probes under way at once while half-open. Default 1. */
+  halfOpenCalls?: number;
+  /** Probes in a row that must succeed to close it. Default 1. */
+  successThreshold?: number;
+  /** Whether an outcome is a failure of the callee. Default: every error. */
+  isFailure?: (outcome: Outcome<unknown>) => boolean;
+  /**
+   * Whether an outcome counts as neither success nor failure. Default: errors with which Holdfast
+   * itself rejected the call, such as a full bulkhead. Calls that their caller cancelled never
+   * count, nor do timeouts during which this process was blocked.
+   */
+  isIgnored?: (outcome: Outcome<unknown>) => boolean;
+  /** The first state, or a snapshot from another breaker's `toJSON()`. Default `closed`. */
+  initialState?: CircuitState | CircuitBreakerSnapshot;
+}
+
+const MAX_WINDOW_CALLS = 1_000_000;
+
+/**
+ * Throws a TypeError or RangeError that names the option, unless the options of a breaker are
+ * right.
+ */
+export function checkBreakerOptions(options: CircuitBreakerOptions): void {
+  validateOptions('CircuitBreaker', options, {
+    name: nonEmptyString,
+    failureThreshold: integer(1, Infinity),
+    failureRatio: ratio,
+    slowCallRatio: ratio,
+    slowCallDuration: duration,
+    window: either(
+      'a number of milliseconds above 0, or { calls: a whole number from 1 to 1,000,000 }',
+      number(1, MAX_DELAY),
+      checkCallsOfWindow,
+    ),
+    minimumCalls: integer(1),
+    resetTimeout: either(
+      'a number of milliseconds of at least 0, or a backoff function',
+      duration,
+      isFunction,
+    ),
+    halfOpenCalls: integer(1),
+    successThreshold: integer(1),
+    isFailure: isFunction,
+    isIgnored: isFunction,
+    initialState: any,
+  });
+}
+
+function checkCallsOfWindow(value: unknown, option: string): void {
+  integer(1, MAX_WINDOW_CALLS)((value as { calls?: unknown } | null)?.calls, `${option}.calls`);
+}
+
+/**
+ * Reads `initialState`. A snapshot comes from a store: it is not trusted, and a newer version may
+ * have written more. What it leaves out has the value with which the state begins.
+ *
+ * @throws TypeError | RangeError that names the field
+ */
+export function readSnapshot(
+  initial: CircuitState | CircuitBreakerSnapshot,
+): Required<CircuitBreakerSnapshot> {
+  const given: CircuitBreakerSnapshot =
+    typeof initial === 'string' ? { state: initial, openings: 1 } : initial;
+  const named = (field: string) => `CircuitBreaker option 'initialState.${field}'`;
+  oneOf('closed', 'open', 'half-open', 'isolated')(given?.state, "CircuitBreaker option 'initialState'");
+  const { state, openings = 1, failuresInARow = 0, window = [] } = given;
+  const { probeAt = state === 'open' ? Infinity : 0 } = given;
+  if (state === 'closed') {
+    integer(0)(failuresInARow, named('failuresInARow'));
+    checkCounts(window, 'initialState.window');
+  } else if (state !== 'isolated') {
+    integer(1)(openings, named('openings'));
+    number(0, Infinity)(probeAt, named('probeAt'));
+  }
+  return { state, openings, probeAt, failuresInARow, window };
+}
+
+function checkCounts(value: unknown, option: string): void {
+  if (!Array.isArray(value))
+    throw new TypeError(`CircuitBreaker option '${option}' must be a list, as toJSON() gives it`);
+  value.forEach((counts: Partial<WindowCounts> | null, index) => {
+    const named = (field: string) => `CircuitBreaker option '${option}[${index}].${field}'`;
+    integer(0, MAX_WINDOW_CALLS)(counts?.calls, named('calls'));
+    integer(0, counts!.calls)(counts!.failures, named('failures'));
+    integer(0, counts!.calls)(counts!.slow, named('slow'));
+    if (counts!.at !== undefined) number(0)(counts!.at, named('at'));
+  });
+}
+
+/**
+ * Gives options with other defaults than a breaker's own. The default rule for when to open holds
+ * unless the options bring one.
+ */
+export function withBreakerDefaults(
+  { failureRatio, ...defaults }: CircuitBreakerOptions,
+  options: CircuitBreakerOptions,
+): CircuitBreakerOptions {
+  const ownRule = options.failureThreshold ?? options.failureRatio ?? options.slowCallRatio;
+  return { ...defaults, ...(ownRule === undefined && { failureRatio }), ...options };
+}

@@ -1,0 +1,26 @@
+import type { EventEmitter } from 'eventemitter3';
+import { Emitter } from '../internal/emitter.ts';
+import { type CallOptions, type Context, type Operation, toPolicyContext } from './context.ts';
+import type { Policy } from './policy.ts';
+
+/**
+ * A policy with events. It rejects a call that was aborted before it began, and turns what the
+ * user's functions throw into a rejection, so that no policy has to see to either by itself.
+ */
+export abstract class EmittingPolicy<Events extends EventEmitter.ValidEventTypes>
+  extends Emitter<Events>
+  implements Policy
+{
+  execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
+    const context = toPolicyContext(operation, options);
+    if (context.aborted) return Promise.reject(context.reason);
+    try {
+      return this.run(operation, context);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  /** Runs the operation of a call that was not aborted before. */
+  protected abstract run<T>(operation: Operation<T>, context: Context): Promise<T>;
+}

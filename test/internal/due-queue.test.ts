@@ -1,0 +1,118 @@
+import { afterEach, beforeEach, expect, it, vi } from 'vitest';
+import { DueQueue, type Queued } from '../../src/internal/due-queue.ts';
+import { fakeTime, fling, pass, stall } from '../policies/helpers.ts';
+
+class Item implements Queued<Item> {
+  next: Item | undefined = undefined;
+  previous: Item | undefined = undefined;
+  queued = false;
+  queuedAt = 0;
+  readonly name: string;
+
+  constructor(name: string) {
+    this.name = name;
+  }
+}
+
+let delay = 100;
+const due: string[] = [];
+
+function createQueue(onDue: (item: Item) => void = () => {}, stalls: number[] = []): DueQueue<Item> {
+  return new DueQueue<Item>({
+    delayAt: () => delay,
+    onDue: (item, _now, stalled) => {
+      due.push(item.name);
+      stalls.push(stalled);
+      onDue(item);
+    },
+    holdsOpen: true,
+  });
+}
+
+function add(queue: DueQueue<Item>, name: string): Item {
+  const item = new Item(name);
+  queue.add(item, performance.now());
+  return item;
+}
+
+beforeEach(() => {
+  fakeTime();
+  delay = 100;
+  due.length = 0;
+});
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+it('items of a due queue come due in order, each after the delay, on one timer', async () => {
+  const queue = createQueue();
+  add(queue, 'a');
+  await pass(40);
+  add(queue, 'b');
+  expect(vi.getTimerCount()).toBe(1);
+  await pass(60);
+  expect(due).toEqual(['a']);
+  await pass(39);
+  expect(due).toEqual(['a']);
+  await pass(1);
+  expect(due).toEqual(['a', 'b']);
+  expect(vi.getTimerCount()).toBe(0);
+});
+
+it('an item that is removed never comes due, and can be added again', async () => {
+  const queue = createQueue();
+  const item = add(queue, 'a');
+  queue.remove(item);
+  queue.remove(item);
+  await pass(200);
+  expect(due).toEqual([]);
+  queue.add(item, performance.now());
+  await pass(100);
+  expect(due).toEqual(['a']);
+});
+
+it('a due queue takes no item while its delay is Infinity, and holds the ones that it has', async () => {
+  const queue = createQueue();
+  add(queue, 'a');
+  delay = Infinity;
+  expect(add(queue, 'b').queued).toBe(false);
+  await pass(1_000);
+  expect(due).toEqual([]);
+  delay = 100;
+  add(queue, 'c');
+  await pass(100);
+  expect(due).toEqual(['a', 'c']);
+});
+
+it('an item that onDue adds comes due a delay later', async () => {
+  const queue = createQueue((item) => {
+    if (item.name === 'a') add(queue, 'b');
+  });
+  add(queue, 'a');
+  await pass(100);
+  expect(due).toEqual(['a']);
+  await pass(100);
+  expect(due).toEqual(['a', 'b']);
+});
+
+it('a due queue goes on when onDue throws', async () => {
+  const queue = createQueue((item) => {
+    if (item.name === 'a') fling(new Error('broken'));
+  });
+  add(queue, 'a');
+  await pass(50);
+  add(queue, 'b');
+  expect(() => vi.advanceTimersByTime(50)).toThrow('broken');
+  await pass(50);
+  expect(due).toEqual(['a', 'b']);
+});
+
+it('a due queue tells for how long the process was blocked, and lets the event loop read first', async () => {
+  const stalls: number[] = [];
+  const queue = createQueue(undefined, stalls);
+  add(queue, 'a');
+  const read = add(queue, 'b');
+  await stall(300, () => queue.remove(read));
+  expect(due).toEqual(['a']);
+  expect(stalls[0]).toBeGreaterThanOrEqual(200);
+});
