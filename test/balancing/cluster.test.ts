@@ -435,7 +435,7 @@ interface Driven {
   readonly fleet: Cluster;
   readonly nodes: ReadonlySet<Node>;
   readonly open: Lease[];
-  /** Whatever was not as it should be. */
+  /** Lists each state that the cluster must not be in. */
   readonly violations: string[];
 }
 

@@ -256,7 +256,7 @@ describe('the strategy option', () => {
 });
 
 describe('the random option', () => {
-  /** What a balancer does over a while, with a failing instance, joins and leaves. */
+  /** Tells the course of a balancer, with a failing instance, joins and leaves. */
   async function course(strategy: (typeof strategies)[number], seed: number): Promise<unknown[]> {
     const fleet = await world([instance('a', { weight: 3 }), 'b', 'c', 'd'], {
       strategy,

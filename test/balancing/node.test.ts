@@ -125,7 +125,7 @@ describe('the statistics of an instance in an interval', () => {
 });
 
 describe('an instance that is passed over', () => {
-  /** Among four like it, after so many picks and milliseconds without a call. */
+  /** Asks among four nodes, after a number of picks and of milliseconds without a call. */
   const wants = (now: number, picks: number, repeatable = true) =>
     node.wantsExploring(now, picks, 4, repeatable);
 
