@@ -5,7 +5,7 @@ import type { ServiceInstance } from '../../src/discovery/service-instance.ts';
 import { RedisConnection, type RedisSource } from '../../src/redis/redis-connection.ts';
 import { RedisServiceDiscovery } from '../../src/redis/redis-service-discovery.ts';
 import { RedisSubscriber } from '../../src/redis/redis-subscriber.ts';
-import { clusterOfFile, startRedis } from '../support/redis.ts';
+import { clusterOfFile, monitorRedis, startRedis } from '../support/redis.ts';
 
 /** As docs/discovery.md gives it. */
 const USER = [
@@ -73,10 +73,8 @@ test('a user with exactly the documented rights can do everything', async () => 
   // The lease is longer than the longest ttl.
   await admin.zadd('holdfast:{users}:leases', 9e15, 'broken');
   const warned = vi.spyOn(process, 'emitWarning').mockImplementation(() => {});
-  const monitor = await directly(url).monitor();
-  onTestFinished(() => monitor.disconnect());
   const used = new Set<string>();
-  monitor.on('monitor', (_time: string, args: string[]) => used.add(args[0]!.toLowerCase()));
+  await monitorRedis(url, ({ args }) => used.add(args[0]!.toLowerCase()));
   await useEverything(`redis://holdfast:secret@127.0.0.1:${port}`);
   expect(warned).toHaveBeenCalledOnce();
   await vi.waitFor(() => expect(COMMANDS.filter((command) => !used.has(command))).toEqual([]));

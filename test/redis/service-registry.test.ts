@@ -2,10 +2,18 @@ import { once } from 'node:events';
 import fc from 'fast-check';
 import { Cluster, Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
+import { deferred } from '../../src/internal/deferred.ts';
 import { RedisConnection } from '../../src/redis/redis-connection.ts';
 import { parseChange } from '../../src/redis/registry-format.ts';
 import { type Registration, ServiceRegistry } from '../../src/redis/service-registry.ts';
-import { clusterOfFile, type RedisCluster, redisUrl, startRedis, uniquePrefix } from '../support/redis.ts';
+import {
+  clusterOfFile,
+  monitorRedis,
+  type RedisCluster,
+  redisUrl,
+  startRedis,
+  uniquePrefix,
+} from '../support/redis.ts';
 
 const TTL = 60_000;
 const DAY = 24 * 3_600_000;
@@ -113,21 +121,20 @@ async function listen({ servers }: Place, registry: ServiceRegistry, serviceName
 async function commandsOf({ servers }: Place, prefix: string, work: () => Promise<unknown>) {
   const commands: string[] = [];
   const watched = servers().map((url) => connect(url));
-  const monitors = await Promise.all(watched.map((client) => client.monitor()));
-  const ends = monitors.map((monitor) => {
-    onTestFinished(() => monitor.disconnect());
-    return new Promise<void>((resolve) => {
-      monitor.on('monitor', (_time: string, args: string[], source: string) => {
-        const name = args[0]!.toLowerCase();
-        if (args[1] === `${prefix}-end`) resolve();
-        else if (args.some((argument) => argument.startsWith(prefix)))
-          commands.push(source === 'lua' ? `(${name})` : name);
-      });
+  const ended: Promise<void>[] = [];
+  for (const url of servers()) {
+    const { promise, resolve } = deferred<void>();
+    ended.push(promise);
+    await monitorRedis(url, ({ args, byScript }) => {
+      const name = args[0]!.toLowerCase();
+      if (args[1] === `${prefix}-end`) resolve();
+      else if (args.some((argument) => argument.startsWith(prefix)))
+        commands.push(byScript ? `(${name})` : name);
     });
-  });
+  }
   await work();
   await Promise.all(watched.map((client) => client.echo(`${prefix}-end`)));
-  await Promise.all(ends);
+  await Promise.all(ended);
   return commands;
 }
 

@@ -285,7 +285,8 @@ export const DECISIONS: readonly Decision[] = [
     run: async (next) => {
       const limiter = new AdaptiveConcurrency({ algorithm: { next }, window: 0 });
       const calls = async () => {
-        for (let call = 0; call < 20; call++) await limiter.execute(() => 1);
+        // Time must pass for the limiter to judge.
+        for (let call = 0; call < 20; call++) await limiter.execute(() => new Promise<void>(setImmediate));
       };
       return andNothingHeld(calls(), () => limiter.inFlight);
     },

@@ -604,7 +604,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
   }),
   takes('CircuitBreakerOptions', {
     of: 'CircuitBreaker',
-    file: 'policies/circuit-breaker.ts',
+    file: 'policies/circuit-breaker-options.ts',
     name: 'CircuitBreaker',
     make: (options) => new holdfast.CircuitBreaker(options),
     wrong: BREAKER,
@@ -800,7 +800,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
   }),
   takes('CircuitBreakerOptions', {
     of: 'CircuitBreaker',
-    file: 'policies/circuit-breaker.ts',
+    file: 'policies/circuit-breaker-options.ts',
     name: 'CircuitBreaker',
     make: clientWith('circuitBreaker'),
     wrong: BREAKER,

@@ -6,6 +6,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { setTimeout } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import { afterAll, beforeAll, inject, onTestFinished, TestRunner } from 'vitest';
@@ -230,6 +231,31 @@ export async function startRedisWithReplica(): Promise<RedisPair> {
     });
   };
   return { primary, replica, failover, stop };
+}
+
+/** One command that a Redis was given: its name and arguments, and whether a script gave it. */
+export interface MonitoredCommand {
+  readonly args: readonly string[];
+  readonly byScript: boolean;
+}
+
+/**
+ * Tells of each command that a Redis is given from now on. It reads MONITOR from a socket of its own: ioredis fails
+ * where the command of another client comes together with the reply to its MONITOR.
+ */
+export async function monitorRedis(url: string, tell: (command: MonitoredCommand) => void): Promise<void> {
+  const { hostname, port } = new URL(url);
+  const socket = connect(Number(port), hostname);
+  onTestFinished(() => void socket.destroy());
+  const lines = createInterface({ input: socket })[Symbol.asyncIterator]();
+  socket.write('MONITOR\r\n');
+  await lines.next();
+  void (async () => {
+    for await (const line of lines) {
+      const args = Array.from(line.matchAll(/"((?:[^"\\]|\\.)*)"/g), ([, arg]) => arg!);
+      tell({ args, byScript: /^\S+ \[\d+ lua\]/.test(line) });
+    }
+  })();
 }
 
 /** An address in front of a server, with a network in between that a test can break. */
