@@ -1,5 +1,5 @@
 import type { Candidate } from '../balancing/strategy.ts';
-import { ServiceConnectionError, ServiceResponseError } from '../errors.ts';
+import { ServiceResponseError } from '../errors.ts';
 import { integer, isFunction, listOf, validateOptions } from '../internal/validate.ts';
 import { exponentialBackoff } from '../policies/backoff.ts';
 import type { CallContext } from '../policies/context.ts';
@@ -134,12 +134,11 @@ function elsewhere(allowance: LearningAllowance | undefined): RetryTarget {
       const call = stateOf(context);
       if (allowance === undefined || !hasWellOther(call)) return usual;
       const { candidate } = call.lease!;
-      // The calls under way on a process that is gone are no more than they were, and it works on none of them.
-      if (candidate.failing && call.lastError instanceof ServiceConnectionError) return 0;
       // A timeout may mean that the service has too much to do, unless the others respond.
-      const price = candidate.failing ? 1 : usual;
-      const pays = price === 1 || allowance.isAlone(candidate, call.startedAt);
-      return pays && allowance.withdraw(candidate) ? 0 : price;
+      const pays = usual === 1 || allowance.isAlone(candidate, call.startedAt);
+      // An instance that is known to be down gets no more calls, so that the retries of those under way on it are bounded.
+      if (candidate.failing) return pays ? 0 : 1;
+      return pays && allowance.withdraw(candidate) ? 0 : usual;
     },
   };
 }
