@@ -1,3 +1,4 @@
+import { setTimeout } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import { RedisServiceDiscovery } from '../../src/redis/index.ts';
 import { startRedis } from '../support/redis.ts';
@@ -11,6 +12,16 @@ const AT_ONCE = 1_000;
 const MAX_HEAP = 64 * 2 ** 20;
 const MAX_SUBSCRIPTIONS = 1_000;
 
+/** Counts the channels that stay subscribed to: what was given up last may still be on its way to Redis. */
+async function countSubscriptions(redis: Redis): Promise<number> {
+  let least = Number.POSITIVE_INFINITY;
+  for (let sample = 0; sample < 5; sample++) {
+    await setTimeout(100);
+    least = Math.min(least, ((await redis.pubsub('CHANNELS')) as string[]).length);
+  }
+  return least;
+}
+
 export async function run(): Promise<Row[]> {
   const server = await startRedis();
   const discovery = new RedisServiceDiscovery({ redis: server.url });
@@ -23,7 +34,7 @@ export async function run(): Promise<Row[]> {
     const unexpected: unknown[] = [];
     for (let called = 0; called < NAMES; called += NAMES / 10) {
       unexpected.push(...(await callUnknown(client, NAMES / 10, AT_ONCE, called)));
-      subscriptions = Math.max(subscriptions, ((await redis.pubsub('CHANNELS')) as string[]).length);
+      subscriptions = Math.max(subscriptions, await countSubscriptions(redis));
       heap = Math.max(heap, (await heapInUse()) - before);
     }
     const situation = `${NAMES} names, ${AT_ONCE} at once, with cache, coalescing, keyed limit, hedging, throttling`;
