@@ -14,6 +14,8 @@ const MIN_RESULTS = 3;
 const MIN_FAILURES = 2;
 /** In a larger fleet so many known instances speak for the rest. */
 const SAMPLE = 10;
+/** Milliseconds after which results say less than the call that is under way. */
+const OUTDATED = 10_000;
 /** An instance is well while less than this part of the share that opens the breaker fails. */
 const WELL = 0.5;
 /** How unlikely it must be that an instance among so many does as well as it does by chance, to say that it is well. */
@@ -29,6 +31,8 @@ interface InstanceResults {
   /** What counts as failed in it failed, or was slow where that can open the breaker. */
   window: RollingWindow;
   failedLast: boolean;
+  /** When the latest of them came, by `performance.now()`. */
+  recordedAt: number;
   /** Whether it was ejected for failures in a row at its latest result. */
   failing: boolean;
 }
@@ -80,7 +84,12 @@ export class ServiceEvidence {
     this.#candidates = candidates;
     let results = this.#results.get(candidate);
     if (results === undefined) {
-      results = { window: createRollingWindow(this.#rules), failedLast: false, failing: false };
+      results = {
+        window: createRollingWindow(this.#rules),
+        failedLast: false,
+        failing: false,
+        recordedAt: 0,
+      };
       this.#results.set(candidate, results);
     }
     // It has returned: what it did before its ejection says nothing about now. (A lone one is called while it is ejected.)
@@ -92,6 +101,7 @@ export class ServiceEvidence {
     const bad = slowCallRatio === undefined ? failed : slow || (failed && failureRatio !== undefined);
     results.window.record(bad, false);
     results.failedLast = failed;
+    results.recordedAt = performance.now();
     this.#recorded++;
     this.#failuresInARow = failed ? this.#failuresInARow + 1 : 0;
   }
@@ -169,9 +179,10 @@ export class ServiceEvidence {
     };
     for (const candidate of candidates) {
       const window = this.#windowOf(candidate);
-      const calls = window?.calls ?? 0;
+      // While a call is under way its end says more than results of long ago.
+      const calls = window === undefined || this.#isOutdated(candidate) ? 0 : window.calls;
       survey.calls += calls;
-      survey.failures += window?.failures ?? 0;
+      survey.failures += calls === 0 ? 0 : window!.failures;
       if (candidate.failing || calls >= this.#enough) {
         const share = candidate.failing ? 1 : shareOf(window!);
         survey.known++;
@@ -188,6 +199,10 @@ export class ServiceEvidence {
       }
     }
     return survey;
+  }
+
+  #isOutdated(candidate: Candidate): boolean {
+    return candidate.inFlight > 0 && performance.now() - this.#results.get(candidate)!.recordedAt > OUTDATED;
   }
 
   /** Results that an instance must have to be known. */

@@ -45,3 +45,21 @@ describe.each([
     });
   });
 });
+
+it('a client that was idle keeps its breaker closed while one of ten instances is well', async () => {
+  for (let seed = 1; seed <= 12; seed++) {
+    await withService(
+      { instances: 10, takes: () => 20 },
+      async (simulated, { sleep }) => {
+        await simulated.burst(40);
+        await sleep(11_000);
+        for (const instance of simulated.instances.slice(1)) instance.become(503);
+        await simulated.burst(40);
+        await simulated.burst(100);
+        expect(simulated.breaker).toEqual([]);
+        expect(simulated.calls.filter(({ error }) => error !== undefined)).toEqual([]);
+      },
+      seed,
+    );
+  }
+});
