@@ -6,8 +6,10 @@ import { createServer } from 'node:http';
 import { createRequire } from 'node:module';
 import { Writable } from 'node:stream';
 import { text } from 'node:stream/consumers';
-import { createDispatcher, StaticServiceDiscovery } from 'holdfast';
+import { createDispatcher, RetryBudget, StaticServiceDiscovery } from 'holdfast';
 
+/** Each path fails once, so that every second request is a retry. */
+const budget = new RetryBudget({ ratio: 1 });
 const URL_OF_SERVICE = 'http://user-service';
 
 /** Answers each path with 503 the first time, and then tells what it was sent. */
@@ -23,7 +25,7 @@ await once(server.listen(0, '127.0.0.1'), 'listening');
 const origin = `http://127.0.0.1:${server.address().port}`;
 const dispatcher = createDispatcher({
   discovery: new StaticServiceDiscovery({ 'user-service': [origin] }),
-  defaults: { retry: { backoff: () => 0 }, circuitBreaker: false },
+  defaults: { retry: { backoff: () => 0, budget }, circuitBreaker: false },
 });
 
 let paths = 0;
@@ -69,7 +71,7 @@ async function checkRequest({ request, stream }, options) {
 async function checkMockAgent({ MockAgent, request }) {
   const own = createDispatcher({
     discovery: new StaticServiceDiscovery({ 'user-service': [origin] }),
-    defaults: { retry: { backoff: () => 0 }, circuitBreaker: false },
+    defaults: { retry: { backoff: () => 0, budget }, circuitBreaker: false },
   });
   const agent = new MockAgent({ agent: own });
   agent.get(URL_OF_SERVICE).intercept({ path: '/mocked' }).reply(200, { mocked: true });
