@@ -35,10 +35,11 @@ export class LearningAllowance {
   withdraw(candidate: Candidate): boolean {
     let spent = this.#spent.get(candidate);
     const { failing } = candidate;
-    if (spent === undefined || (spent.ejected && !failing)) {
+    if (spent === undefined) {
       spent = { failures: 0, ejected: failing };
       this.#spent.set(candidate, spent);
     }
+    if (spent.ejected && !failing) spent.failures = 0;
     spent.ejected = failing;
     return ++spent.failures <= FAILURES;
   }

@@ -2,6 +2,7 @@ import type { Candidate } from '../balancing/strategy.ts';
 import type { CircuitBreakerOptions } from '../policies/circuit-breaker-options.ts';
 import {
   createRollingWindow,
+  DEFAULT_WINDOW,
   followsRate,
   MINIMUM_CALLS,
   type RollingWindow,
@@ -14,8 +15,6 @@ const MIN_RESULTS = 3;
 const MIN_FAILURES = 2;
 /** In a larger fleet so many known instances speak for the rest. */
 const SAMPLE = 10;
-/** Milliseconds after which results say less than the call that is under way. */
-const OUTDATED = 10_000;
 /** An instance is well while less than this part of the share that opens the breaker fails. */
 const WELL = 0.5;
 /** How unlikely it must be that an instance among so many does as well as it does by chance, to say that it is well. */
@@ -201,8 +200,10 @@ export class ServiceEvidence {
     return survey;
   }
 
+  /** Whether a call is under way on an instance that no default window of time would hold a result of. */
   #isOutdated(candidate: Candidate): boolean {
-    return candidate.inFlight > 0 && performance.now() - this.#results.get(candidate)!.recordedAt > OUTDATED;
+    if (candidate.inFlight === 0) return false;
+    return performance.now() - this.#results.get(candidate)!.recordedAt > DEFAULT_WINDOW;
   }
 
   /** Results that an instance must have to be known. */

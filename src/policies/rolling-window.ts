@@ -32,7 +32,7 @@ export interface WindowOptions {
  * Default milliseconds of a window, and default number of calls that it must hold before a ratio
  * counts.
  */
-const WINDOW = 10_000;
+export const DEFAULT_WINDOW = 10_000;
 export const MINIMUM_CALLS = 20;
 
 /**
@@ -44,7 +44,7 @@ export function followsRate({ window, minimumCalls }: WindowOptions): boolean {
 
 /** Makes the window of the options. */
 export function createRollingWindow(options: WindowOptions): RollingWindow {
-  const { window = WINDOW } = options;
+  const { window = DEFAULT_WINDOW } = options;
   if (typeof window === 'object') return new CountWindow(window.calls);
   return new TimeWindow(window, followsRate(options) ? MINIMUM_CALLS : 0);
 }
