@@ -63,25 +63,25 @@ function run(method: string, statuses: number[], options: ServiceOptions = {}) {
 }
 
 describe('a transport that is new to the engine', () => {
-  it('is told to hold a success and then to deliver it', async () => {
+  it('a transport that is new to the engine is told to hold a success and then to deliver it', async () => {
     const { result, told } = run('GET', [200]);
     await expect(result).resolves.toBe('response 1');
     expect(told).toEqual(['send 1', 'hold 1', 'deliver 1']);
   });
 
-  it('has its failure judged as an error, and discarded for the retry', async () => {
+  it('the failure of a transport that is new to the engine is judged as an error, and discarded for the retry', async () => {
     const { result, told } = run('GET', [503, 200]);
     await expect(result).resolves.toBe('response 2');
     expect(told).toEqual(['send 1', 'error 1', 'discard 1', 'send 2', 'hold 2', 'deliver 2']);
   });
 
-  it('delivers the last failure where no retry is left', async () => {
+  it('the last failure of a transport that is new to the engine is delivered where no retry is left', async () => {
     const { result, told } = run('GET', [503], { retry: false });
     await expect(result).resolves.toBe('response 1');
     expect(told).toEqual(['send 1', 'error 1', 'deliver 1 as a failure']);
   });
 
-  it('discards its response where a policy rejects the call after it', async () => {
+  it('the response of a transport that is new to the engine is discarded where a policy rejects the call after it', async () => {
     const failure = new Error('rejected');
     const retry = new Retry({ shouldRetry: () => Promise.reject(failure) });
     const { result, told } = run('GET', [200], { retry });
@@ -89,7 +89,7 @@ describe('a transport that is new to the engine', () => {
     expect(told).toEqual(['send 1', 'hold 1', 'discard 1']);
   });
 
-  it('sends nothing twice that may not be, though a Retry of the user wants it', async () => {
+  it('a transport that is new to the engine never repeats a call that must not be, though a Retry of the user wants it', async () => {
     const retry = new Retry({ maxAttempts: 3, backoff: () => 0, shouldRetry: () => true });
     const post = run('POST', [200], { retry });
     await expect(post.result).resolves.toBe('response 1');
@@ -101,7 +101,7 @@ describe('a transport that is new to the engine', () => {
 });
 
 describe('a call()', () => {
-  it('is not sent again after its success where a Retry of the user wants a POST again', async () => {
+  it('a call() is not sent again after its success where a Retry of the user wants a POST again', async () => {
     const handler = vi.fn<Handler>((request, response) => {
       request.resume();
       json(response, { id: 1 });

@@ -69,7 +69,7 @@ const somePairs = fc.uniqueArray(fc.tuple(name, value), {
 });
 
 describe.each(sends)('%s', (_entry, send) => {
-  it.each(headerForms)('sends the headers that it is given as %s', async (_form, make) => {
+  it.each(headerForms)('a call sends the headers that it is given as %s', async (_form, make) => {
     const { client, server } = await serving();
     await fc.assert(
       fc.asyncProperty(somePairs, async (pairs) => {
@@ -80,7 +80,7 @@ describe.each(sends)('%s', (_entry, send) => {
     );
   });
 
-  it.each(queryForms)('sends the query that it is given as %s', async (_form, make) => {
+  it.each(queryForms)('a call sends the query that it is given as %s', async (_form, make) => {
     const { client } = await serving();
     await fc.assert(
       fc.asyncProperty(somePairs, async (pairs) => {
@@ -105,7 +105,7 @@ describe.each(sends)('%s', (_entry, send) => {
     ['a symbol as a value', { 'x-a': Symbol('b') }],
     ['a list in a list', { 'x-a': [['b']] }],
     ['a name that is none', new Map([[1, 'b']])],
-  ])('rejects headers that would be lost: %s', async (_what, headers) => {
+  ])('a call rejects headers that would be lost: %s', async (_what, headers) => {
     const { client, server } = await serving();
     expect(await rejectionOf(send(client, { headers }))).toMatchObject({ code: 'ERR_INVALID_REQUEST' });
     expect(server.requests).toEqual([]);
@@ -121,14 +121,14 @@ describe.each(sends)('%s', (_entry, send) => {
     ['a number', 5, /the query must be/],
     ['a list of names', ['a', 'b'], /the query must be/],
     ['a Promise', Promise.resolve({}), /the query must be.*a Promise/],
-  ])('rejects a query that would be nonsense: %s', async (_what, query, message) => {
+  ])('a call rejects a query that would be nonsense: %s', async (_what, query, message) => {
     const { client, server } = await serving();
     const error = await rejectionOf(send(client, { query }));
     expect(error).toMatchObject({ code: 'ERR_INVALID_REQUEST', message: expect.stringMatching(message) });
     expect(server.requests).toEqual([]);
   });
 
-  it('sends a number of any size and true or false in a query', async () => {
+  it('a call sends a number of any size and true or false in a query', async () => {
     const { client } = await serving();
     const { url } = await send(client, { query: { id: 2n ** 64n, page: 2, all: false } });
     expect(url).toBe('/?id=18446744073709551616&page=2&all=false');
@@ -144,12 +144,12 @@ describe.each(sends)('%s', (_entry, send) => {
         })(),
     ],
     ['an iterator', () => ['a', 'b'].values()],
-  ])('sends a body that comes from %s as it comes', async (_source, make) => {
+  ])('a call sends a body that comes from %s as it comes', async (_source, make) => {
     const { client } = await serving();
     await expect(send(client, { method: 'POST', body: make() })).resolves.toMatchObject({ body: 'ab' });
   });
 
-  it('says of a string that is the JSON of an object or a list that it is JSON', async () => {
+  it('a call says of a string that is the JSON of an object or a list that it is JSON', async () => {
     const { client } = await serving();
     const typeOf = async (body: unknown, headers = {}) => {
       return (await send(client, { method: 'POST', body, headers })).headers['content-type'];
@@ -168,14 +168,17 @@ describe.each(sends)('%s', (_entry, send) => {
     [{ data: {} }, /did you mean 'body'\?/],
     [{ somethingElse: 1 }, /a call has service, .*timeout/],
     [{ timeOut: undefined }, /did you mean 'timeout'\?/],
-  ])('rejects a name that a call has not, and tells the near one: %o', async (part, message) => {
-    const { client, server } = await serving();
-    const error = await rejectionOf(send(client, part));
-    expect(error).toMatchObject({ code: 'ERR_INVALID_REQUEST', message: expect.stringMatching(message) });
-    expect(server.requests).toEqual([]);
-  });
+  ])(
+    'a call rejects an option that it does not have, and names the nearest one: %o',
+    async (part, message) => {
+      const { client, server } = await serving();
+      const error = await rejectionOf(send(client, part));
+      expect(error).toMatchObject({ code: 'ERR_INVALID_REQUEST', message: expect.stringMatching(message) });
+      expect(server.requests).toEqual([]);
+    },
+  );
 
-  it('is not disturbed by what another library has added to all objects', async () => {
+  it('a call is not disturbed by fields that another library has added to all objects', async () => {
     const { client } = await serving();
     const prototype = Object.prototype as unknown as Record<string, unknown>;
     prototype.extension = 'by a library';
@@ -187,7 +190,7 @@ describe.each(sends)('%s', (_entry, send) => {
   });
 
   it.each<[unknown]>([[1n], [{ toJSON: () => oops() }], [Object.create(null)], [Symbol('a')], [() => 1]])(
-    'rejects a path or a method that is no text as it does any other: %o',
+    'a call rejects a path or a method that is no text as it does any other: %o',
     async (part) => {
       const { client } = await serving();
       for (const call of [{ path: part }, { method: part }]) {
@@ -215,14 +218,14 @@ describe.each(sends)('%s', (_entry, send) => {
       })(),
       /a Money.*toJSON/,
     ],
-  ])('rejects a body of which JSON would make nothing: %s', async (_what, body, message) => {
+  ])('a call rejects a body that JSON would make nothing of: %s', async (_what, body, message) => {
     const { client, server } = await serving();
     const error = await rejectionOf(send(client, { method: 'POST', body }));
     expect(error).toMatchObject({ code: 'ERR_INVALID_REQUEST', message: expect.stringMatching(message) });
     expect(server.requests).toEqual([]);
   });
 
-  it('sends an empty object, and one whose fields are all unset', async () => {
+  it('a call sends an empty object, and one whose fields are all unset', async () => {
     class Filter {
       name: string | undefined = undefined;
     }
@@ -232,7 +235,7 @@ describe.each(sends)('%s', (_entry, send) => {
     }
   });
 
-  it('shows nothing of a body, a method or a signal that it rejects', async () => {
+  it('a call shows nothing of a body, a method or a signal that it rejects', async () => {
     const { client } = await serving();
     const holding: Record<string, unknown> = { hunter2: 1 };
     holding.hunter2 = holding;
@@ -243,14 +246,14 @@ describe.each(sends)('%s', (_entry, send) => {
     }
   });
 
-  it('shows no bytes of a response that is no HTTP', async () => {
+  it('a call shows no bytes of a response that is no HTTP', async () => {
     const client = clientOf([await startRaw('HTTP/1.1 200 OK\r\nhunter2\u0001: a\r\n\r\n')]);
     const error = await rejectionOf(send(client, { retries: 0 }));
     expect(error).toMatchObject({ code: 'ERR_SERVICE_CONNECTION' });
     expect(inspect(error, { depth: 9 })).not.toMatch(/hunter2/);
   });
 
-  it('keeps to one slash at the start of a path, and tells a generator of what it would lose', async () => {
+  it('a call keeps to one slash at the start of a path, and names a generator that would be lost', async () => {
     const { client, server } = await serving();
     for (const call of [{ path: '//evil.example/' }, { method: 'POST', body: new Map([['a', 'b']]) }]) {
       expect(await rejectionOf(send(client, call))).toMatchObject({ code: 'ERR_INVALID_REQUEST' });
@@ -268,7 +271,7 @@ it('a call that is no object is rejected as one that is malformed', async () => 
   }
 });
 
-it('a stream that an instance has been given any of is not sent twice, be it made of a generator', async () => {
+it('a stream is not sent twice once an instance has been given a part of it, even if a generator made it', async () => {
   const server = await startServer(
     (request) => void request.resume().on('end', () => request.socket.destroy()),
   );

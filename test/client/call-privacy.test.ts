@@ -121,9 +121,9 @@ const events: [channel: string, Handler, ServiceOptions, typeof anonymous | type
   ],
 ];
 
-describe('what is told of a call', () => {
+describe('D the details of a call', () => {
   it.each(events)(
-    'in the event %s names service, method, path, instance and attempt, and nothing of headers, query and body',
+    'the event %s names service, method, path, instance and attempt, and shows nothing of headers, query and body',
     async (channel, handler, options, call, attributes) => {
       const client = await clientOf(handler, options);
       const told = publishedOn(channel);
@@ -139,7 +139,7 @@ describe('what is told of a call', () => {
     },
   );
 
-  it('in an error names service, method, path, instance and attempt, and nothing of headers, query and body', async () => {
+  it('an error names service, method, path, instance and attempt, and shows nothing of headers, query and body', async () => {
     const client = await clientOf(failing);
     const error = (await rejectionOf(client.call(secretive))) as ServiceResponseError;
     expect(error).toBeInstanceOf(ServiceResponseError);
@@ -158,7 +158,7 @@ describe('what is told of a call', () => {
         void response.writeHead(200, { 'content-type': 'application/json' }).end(`{ "${SECRET}`),
     ],
     ['is no text', 'ERR_RESPONSE_INVALID', (_request, response) => void response.end(Buffer.of(0xff))],
-  ])('in the error of a response that %s names what was called too', async (_what, code, respond) => {
+  ])('the error of a response that %s names the call too', async (_what, code, respond) => {
     const client = await clientOf(
       (request, response) => void request.resume().on('end', () => respond(request, response)),
     );
@@ -178,7 +178,7 @@ describe('what is told of a call', () => {
         return response.text().catch(({ cause }) => Promise.reject(cause));
       },
     ],
-  ])('in the error of a body that breaks off names what was called too, by %s', async (_name, read) => {
+  ])('the error of a body that breaks off names the call too, by %s', async (_name, read) => {
     const client = await clientOf((request, response) => {
       request.resume();
       response.writeHead(200, { 'content-length': 10 }).write('12345', () => response.destroy());
@@ -191,7 +191,7 @@ describe('what is told of a call', () => {
     expect(shownOf(error)).not.toContain(SECRET);
   });
 
-  it('in a rejection by a policy names what was called too', async () => {
+  it('the rejection of a call by a policy names the call too', async () => {
     const client = await clientOf(failing);
     client.policies(service).circuitBreaker!.isolate();
     const error = (await rejectionOf(client.call(secretive))) as HoldfastError;
@@ -209,7 +209,7 @@ describe('what is told of a call', () => {
     ['headers that are no pairs', { headers: new Set([`authorization: ${SECRET}`]) }],
     ['a query that is no pairs', { query: [`token=${SECRET}`] }],
     ['a value that no header can have', { headers: { authorization: `${SECRET}\n` } }],
-  ])('where a call has %s shows nothing of its query and headers', async (_what, details) => {
+  ])('the error of a call that has %s shows nothing of its query and headers', async (_what, details) => {
     const client = await clientOf(failing);
     const error = await rejectionOf(client.call({ service, path: '/', ...details }));
     expect(error).toMatchObject({ code: 'ERR_INVALID_REQUEST' });
@@ -219,7 +219,7 @@ describe('what is told of a call', () => {
   it.each([
     `service://user_service:80/users?token=${SECRET}`,
     `http://me:${SECRET}@[user-service/users?token=${SECRET}`,
-  ])('where fetch cannot use a URL shows neither its query nor its password', async (url) => {
+  ])('the error of a URL that fetch cannot use shows neither its query nor its password', async (url) => {
     const client = await clientOf(failing);
     const error = (await rejectionOf(client.fetch(url))) as Error;
     expect(error).toBeInstanceOf(TypeError);
@@ -227,7 +227,7 @@ describe('what is told of a call', () => {
     expect(shownOf(error)).not.toContain(SECRET);
   });
 
-  it('to a predicate are the attributes that are documented', async () => {
+  it('a predicate is given the documented attributes of a call', async () => {
     const seen: unknown[] = [];
     const client = await clientOf(failing, {
       retry: {
@@ -244,7 +244,7 @@ describe('what is told of a call', () => {
     expect(shownOf(seen)).not.toContain(SECRET);
   });
 
-  it('by a ServerGuard is the method and the path of the request it rejects, and none of its headers', async () => {
+  it('a ServerGuard names the method and the path of the request that it rejects, and none of its headers', async () => {
     const told = publishedOn('holdfast:server-guard:reject');
     const guard = new ServerGuard();
     onTestFinished(() => guard.close());
@@ -261,7 +261,7 @@ describe('what is told of a call', () => {
 });
 
 describe('a ServiceResponseError', () => {
-  it('has the headers and the body of the response where no log shows them', () => {
+  it('a ServiceResponseError has the headers and the body of the response where no log shows them', () => {
     const details = { serviceName: service, instanceId: 'i1', status: 500 };
     const error = new ServiceResponseError('failed', {
       ...details,

@@ -11,24 +11,24 @@ function stateOf(details: Partial<ServiceCall>, propagated: readonly string[] = 
 describe('the headers of a call', () => {
   const propagated = ['x-request-id', 'r1', 'x-service-name', 'tests'];
 
-  it('are those that are propagated where it has none of its own', () => {
+  it('the headers of a call are the propagated ones where it has none of its own', () => {
     expect(stateOf({}, propagated).headers).toEqual(propagated);
   });
 
-  it('are its own, then those that are propagated', () => {
+  it('the headers of a call are its own, then the propagated ones', () => {
     expect(stateOf({ headers: { 'X-Tenant': 't1' } }, propagated).headers).toEqual([
       ...['x-tenant', 't1'],
       ...propagated,
     ]);
   });
 
-  it('are its own alone where it sets what would be propagated', () => {
+  it('the headers of a call are its own alone where it sets a header that would be propagated', () => {
     expect(stateOf({ headers: { 'X-Request-ID': 'mine' } }, propagated).headers).toEqual([
       ...['x-request-id', 'mine', 'x-service-name', 'tests'],
     ]);
   });
 
-  it('keep what is propagated though the value of one of its own reads like its name', () => {
+  it('the headers of a call keep a propagated header though the value of one of its own reads like its name', () => {
     expect(stateOf({ headers: { 'x-note': 'x-request-id' } }, propagated).headers).toEqual([
       ...['x-note', 'x-request-id'],
       ...propagated,
@@ -44,7 +44,7 @@ describe('a call', () => {
     ['a PUT of a stream', true, false, { method: 'PUT', body: Readable.from(['a']) }],
     ['a POST of a stream', true, false, { method: 'POST', body: Readable.from(['a']) }],
   ])(
-    'that is %s may be sent again if no instance got it: %s; if one may have: %s',
+    'a call that is %s may be sent again if no instance received it: %s; if one may have: %s',
     (_what, before, after, details) => {
       const state = stateOf(details);
       expect(state.retryable).toBe(before);
@@ -53,7 +53,7 @@ describe('a call', () => {
     },
   );
 
-  it('is not sent again with a stream that a try given up may still send once it has a connection', () => {
+  it('a call is not sent again with a stream that an abandoned attempt may still send once it has a connection', () => {
     const state = stateOf({ method: 'PUT', body: Readable.from(['a']) });
     state.bodyConsumed = true;
     expect(state.retryable).toBe(false);

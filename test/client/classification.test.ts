@@ -20,7 +20,7 @@ import {
 const details = { serviceName: 'users', instanceId: 'u1' };
 const answer = (status: number): ResponseHead => ({ status, headers: {}, instanceId: 'u1' });
 
-describe('an answer', () => {
+describe('a response', () => {
   it.each<[number, string, boolean]>([
     [200, 'success', false],
     [204, 'success', false],
@@ -35,7 +35,7 @@ describe('an answer', () => {
     [503, 'failure', true],
     [504, 'failure', true],
     [599, 'failure', false],
-  ])('of %i is a %s; worth another try: %s', (status, verdict, retryable) => {
+  ])('a response of %i is classified as %s; it is worth a retry: %s', (status, verdict, retryable) => {
     const expected = { verdict, retryable };
     expect(classify({ ok: true, value: answer(status) })).toEqual(expected);
     const error = new ServiceResponseError('m', { ...details, ...answer(status), body: '' });
@@ -62,7 +62,7 @@ describe('an error', () => {
     [new Error('theirs'), 'failure', false],
     ['a string', 'failure', false],
     [undefined, 'failure', false],
-  ])('%o is a %s; worth another try: %s', (error, verdict, retryable) => {
+  ])('the error %o is classified as %s; it is worth a retry: %s', (error, verdict, retryable) => {
     expect(classify({ ok: false, error })).toEqual({ verdict, retryable });
   });
 });

@@ -81,7 +81,7 @@ function socketsOf({ server }: TestServer): Set<Socket> {
 }
 
 describe('the connections to an instance', () => {
-  it('are one while calls come one after the other', async () => {
+  it('the connections to an instance are one while calls come one after the other', async () => {
     const server = await startServer(ok);
     const connections = connectionsTo(server);
     const used = new Set<Connection>();
@@ -94,7 +94,7 @@ describe('the connections to an instance', () => {
     expect(new Set(server.requests.map(({ socket }) => socket)).size).toBe(1);
   });
 
-  it('are as many as calls are under way, and used again, the latest first', async () => {
+  it('the connections to an instance are as many as calls are under way, and the latest is used again first', async () => {
     const { handler, answer } = held();
     const server = await startServer(handler);
     const connections = connectionsTo(server);
@@ -113,7 +113,7 @@ describe('the connections to an instance', () => {
     expect(new Set(server.requests.map(({ socket }) => socket)).size).toBe(5);
   });
 
-  it('never serve two calls at once over HTTP/1.1', async () => {
+  it('the connections to an instance never serve two calls at once over HTTP/1.1', async () => {
     const { handler, answer } = held();
     const server = await startServer(handler);
     const connections = connectionsTo(server);
@@ -126,7 +126,7 @@ describe('the connections to an instance', () => {
     await Promise.all([first.done, second.done]);
   });
 
-  it('are forgotten when the instance closes them, and made anew for the next call', async () => {
+  it('the connections to an instance are forgotten when the instance closes them, and the next call opens a new one', async () => {
     const server = await startServer(ok);
     const sockets = socketsOf(server);
     const connections = connectionsTo(server);
@@ -139,7 +139,7 @@ describe('the connections to an instance', () => {
     expect(second.connection).not.toBe(first.connection);
   });
 
-  it('are forgotten when they cannot be made', async () => {
+  it('the connections to an instance are forgotten when they cannot be made', async () => {
     const server = await startServer(ok);
     await server.stop();
     const connections = connectionsTo(server);
@@ -150,7 +150,7 @@ describe('the connections to an instance', () => {
     }
   });
 
-  it('serve others after a call on them was given up', async () => {
+  it('the connections to an instance serve other calls after a call on them was given up', async () => {
     const { handler } = held();
     let answering = false;
     const server = await startServer((request, response) => (answering ? ok : handler)(request, response));
@@ -168,20 +168,23 @@ describe('the connections to an instance', () => {
   it.each([
     ['could not be sent again never fails', false, 0],
     ['could be sent again fails once, and no other does', true, 1],
-  ])('that the instance closes after each answer without a word: what %s', async (_what, again, failures) => {
-    const server = await startTcpServer((socket) => {
-      socket.on('data', () => socket.end('HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok'));
-    });
-    const connections = connectionsTo(server);
-    let failed = 0;
-    for (let count = 0; count < 50; count++) {
-      const call = new Call(connections, again);
-      await call.done.catch(() => failed++);
-    }
-    expect(failed).toBeLessThanOrEqual(failures);
-  });
+  ])(
+    'an instance closes its connection after each response without a word: a call that %s',
+    async (_what, again, failures) => {
+      const server = await startTcpServer((socket) => {
+        socket.on('data', () => socket.end('HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok'));
+      });
+      const connections = connectionsTo(server);
+      let failed = 0;
+      for (let count = 0; count < 50; count++) {
+        const call = new Call(connections, again);
+        await call.done.catch(() => failed++);
+      }
+      expect(failed).toBeLessThanOrEqual(failures);
+    },
+  );
 
-  it('close when what is under way is done, not before, and again without harm', async () => {
+  it('the connections to an instance close when the calls under way have ended, not before, and again without harm', async () => {
     const { handler, answer } = held();
     const server = await startServer(handler);
     const sockets = socketsOf(server);
@@ -198,7 +201,7 @@ describe('the connections to an instance', () => {
   });
 });
 
-describe('over HTTP/2', () => {
+describe('D a connection over HTTP/2', () => {
   const options = { h2Options: { useH2c: true } };
 
   async function http2Server(handler: (session: http2.ServerHttp2Session, end: () => void) => void) {
@@ -216,7 +219,7 @@ describe('over HTTP/2', () => {
   }
 
   it.each([true, false])(
-    'one serves all calls, whether they could be sent again (%s) or not',
+    'a connection over HTTP/2 serves all calls, whether they could be sent again (%s) or not',
     async (again) => {
       const server = await http2Server((_session, end) => end());
       const connections = connectionsTo(server, options);
@@ -226,7 +229,7 @@ describe('over HTTP/2', () => {
     },
   );
 
-  it('one serves other calls as soon as it is open, while the first is under way', async () => {
+  it('a connection over HTTP/2 serves other calls as soon as it is open, while the first is under way', async () => {
     const ends: (() => void)[] = [];
     const server = await http2Server((_session, end) => void ends.push(end));
     const connections = connectionsTo(server, options);
@@ -239,7 +242,7 @@ describe('over HTTP/2', () => {
     await Promise.all([first.done, second.done]);
   });
 
-  it('calls under way are answered though the instance goes away, and the next use another', async () => {
+  it('a connection over HTTP/2 ends its calls with responses though the instance goes away, and the next calls use another', async () => {
     const ends: (() => void)[] = [];
     const server = await http2Server((session, end) => {
       ends.push(end);
@@ -256,7 +259,7 @@ describe('over HTTP/2', () => {
   });
 });
 
-it('options that undici does not take are refused by name', () => {
+it('a connection rejects options that undici does not take, and names them', () => {
   expect(() => connectionOptions({ keepAliveTimeout: -1 }, "option 'connection'")).toThrow(
     new TypeError("option 'connection' is refused: invalid keepAliveTimeout"),
   );

@@ -20,7 +20,7 @@ import {
   url,
 } from './fetching.ts';
 
-it('is had of a client as well, and the same each time', async () => {
+it("createFetch() gives a client's own fetch, and the same function each time", async () => {
   const client = clientOf([await startServer(echo)]);
   const { fetch } = client;
   expect(fetch).toBe(client.fetch);
@@ -30,8 +30,8 @@ it('is had of a client as well, and the same each time', async () => {
   await expect(client.call({ service, path: '/' })).resolves.toMatchObject({ method: 'GET' });
 });
 
-describe('what is sent', () => {
-  it('is what the init says', async () => {
+describe('D a request of fetch', () => {
+  it('a request of fetch is sent as its init says', async () => {
     const { fetch } = await serving(echo);
     const response = await fetch(`${url}/users?q=ü`, {
       method: 'post',
@@ -49,7 +49,7 @@ describe('what is sent', () => {
     });
   });
 
-  it('has the type of its body unless it has another', async () => {
+  it('a request of fetch has the content type of its body unless it has another', async () => {
     const { fetch } = await serving(echo);
     const post = async (body: RequestInit['body'], headers: Record<string, string> = {}) => {
       const response = await fetch(url, { method: 'POST', body, headers });
@@ -70,7 +70,7 @@ describe('what is sent', () => {
     await expect(post('')).resolves.toEqual(['text/plain;charset=UTF-8', '']);
   });
 
-  it('may be a web stream, a stream of Node, or an async iterable', async () => {
+  it('a request of fetch may have a web stream, a stream of Node, or an async iterable as its body', async () => {
     const { fetch } = await serving(echo);
     async function* parts() {
       yield 'a';
@@ -85,7 +85,7 @@ describe('what is sent', () => {
     }
   });
 
-  it('is sent while it comes, and answered before it has ended', async () => {
+  it('a request of fetch is sent while its body comes, and gets its response before the body has ended', async () => {
     const { fetch } = await serving((request, response) => {
       request.once('data', (chunk) => response.write(chunk));
       request.on('end', () => response.end('!'));
@@ -104,7 +104,7 @@ describe('what is sent', () => {
     expect(Buffer.from((await reader.read()).value!).toString()).toBe('!');
   });
 
-  it('may be a Request, which the init overrides', async () => {
+  it('a request of fetch may be a Request, which the init overrides', async () => {
     const { fetch } = await serving(echo);
     const request = new Request(`${url}/a`, {
       method: 'PUT',
@@ -128,14 +128,14 @@ describe('what is sent', () => {
     expect(other).not.toHaveProperty('headers.x-b');
   });
 
-  it('may be a Request whose body goes on for longer', async () => {
+  it('a request of fetch may be a Request whose body goes on for longer', async () => {
     const { fetch } = await serving(echo);
     const big = new Request(url, { method: 'POST', body: 'x'.repeat(3 * MIB) });
     const { body } = (await (await fetch(big)).json()) as { body: string };
     expect(body).toHaveLength(3 * MIB);
   });
 
-  it('is a Request with an endless body as it comes', async () => {
+  it('a request of fetch sends the endless body of a Request as it comes', async () => {
     const { fetch } = await serving(
       (request, response) => void request.once('data', () => response.end('got it')),
     );
@@ -144,7 +144,7 @@ describe('what is sent', () => {
     await expect(response.text()).resolves.toBe('got it');
   });
 
-  it('is what the bytes were, whatever becomes of them until the last try', async () => {
+  it('a request of fetch sends the bytes that its body had at the start until the last attempt, even if they change', async () => {
     const bodies: string[] = [];
     const bytes = Buffer.from('first');
     const { fetch } = await serving(async (request, response) => {
@@ -158,7 +158,7 @@ describe('what is sent', () => {
     expect(bodies).toEqual(['first', 'first']);
   });
 
-  it('waits for an instance that does not read', async () => {
+  it('a request of fetch waits for an instance that does not read', async () => {
     const { fetch } = await serving(() => {});
     let pulled = 0;
     const body = new ReadableStream(
@@ -194,7 +194,7 @@ describe('what is sent', () => {
     ],
     ['a URL with a password', undefined, `http://user:secret@${service}/`],
     ['a URL that is none', undefined, '/users'],
-  ])('is refused with a TypeError: %s', async (_what, init, target = url) => {
+  ])('a request of fetch is rejected with a TypeError: %s', async (_what, init, target = url) => {
     const { fetch, server } = await serving(echo);
     const error = await rejectionOf(fetch(target, init));
     expect(error).toBeInstanceOf(TypeError);
@@ -202,15 +202,15 @@ describe('what is sent', () => {
     expect(server.requests).toEqual([]);
   });
 
-  it('takes null where the standard does', async () => {
+  it('a request of fetch takes null where the standard does', async () => {
     const { fetch } = await serving(echo);
     await expect(fetch(url, { body: null, signal: null })).resolves.toMatchObject({ status: 200 });
     await expect(fetch(url, null as never)).resolves.toMatchObject({ status: 200 });
   });
 });
 
-describe('a call that fails', () => {
-  it('rejects as fetch does, with what happened as the cause', async () => {
+describe('D a fetch that fails', () => {
+  it('a fetch that fails rejects as the standard says, with the error of the client as the cause', async () => {
     const { fetch } = await serving(reset);
     const error = await rejectionOf(fetch(url, { retries: 0 }));
     expect(error).toBeInstanceOf(TypeError);
@@ -222,7 +222,7 @@ describe('a call that fails', () => {
     expect(unknown).toMatchObject({ name: 'TypeError', cause: { code: 'ERR_NO_INSTANCE' } });
   });
 
-  it('ends with its timeout, the redirects included', async () => {
+  it('a fetch ends with its timeout, which includes the redirects', async () => {
     const { fetch } = await serving(never);
     const error = await rejectionOf(fetch(url, { timeout: 20 }));
     expect(error).toMatchObject({ name: 'TypeError', cause: { code: 'ERR_TIMEOUT' } });
@@ -236,7 +236,7 @@ describe('a call that fails', () => {
     expect(redirects).toBeLessThan(5);
   });
 
-  it('is tried again while it can do no harm, and its last answer given', async () => {
+  it('a fetch that fails is retried while that does no harm, and gives its last response', async () => {
     const { fetch, server } = await serving(statuses(503, 429, 200, 503, 502, 504));
     const response = await fetch(url);
     expect(response.status).toBe(200);
@@ -247,7 +247,7 @@ describe('a call that fails', () => {
     expect(server.requests).toHaveLength(6);
   });
 
-  it('is not tried again where it may have been processed, unless it has an idempotency key', async () => {
+  it('a fetch is not retried where its request may have been processed, unless it has an idempotency key', async () => {
     const { fetch, server } = await serving(statuses(503, 503, 503, 200));
     await expect(fetch(url, { method: 'POST', body: 'x' })).resolves.toMatchObject({ status: 503 });
     expect(server.requests).toHaveLength(1);
@@ -266,7 +266,7 @@ describe('a call that fails', () => {
     ['bytes', Buffer.from('body')],
     ['a Blob', new Blob(['body'])],
     ['a form', new URLSearchParams('body')],
-  ])('is sent again with its body: %s', async (_what, body) => {
+  ])('a fetch is sent again with its body: %s', async (_what, body) => {
     const bodies: string[] = [];
     const { fetch } = await serving(async (request, response) => {
       bodies.push(await text(request));
@@ -278,7 +278,7 @@ describe('a call that fails', () => {
     expect(bodies).toHaveLength(3);
   });
 
-  it('is not sent again with a body that was a stream', async () => {
+  it('a fetch is not sent again with a body that was a stream', async () => {
     const { fetch, server } = await serving(async (request, response) => {
       await text(request);
       response.writeHead(503).end();
@@ -288,7 +288,7 @@ describe('a call that fails', () => {
     expect(server.requests).toHaveLength(1);
   });
 
-  it('waits as long as the instance asks for', async () => {
+  it('a fetch waits for a retry as long as the instance asks for', async () => {
     const times: number[] = [];
     const { fetch } = await serving((_request, response) => {
       times.push(performance.now());
@@ -298,7 +298,7 @@ describe('a call that fails', () => {
     expect(times[1]! - times[0]!).toBeGreaterThan(990);
   });
 
-  it('rejects with what ends its body, and cancels that', async () => {
+  it('a fetch rejects with the error that ends its body, and cancels the body', async () => {
     const { fetch } = await serving(never);
     const own = new Error('the source broke');
     const broken = new ReadableStream({ pull: (controller) => controller.error(own) });
@@ -318,8 +318,8 @@ async function* failing(error: Error): AsyncGenerator<Uint8Array> {
   throw error;
 }
 
-describe('a call that is given up', () => {
-  it('rejects with the reason, whenever it is', async () => {
+describe('D a fetch that is given up', () => {
+  it('a fetch that is given up rejects with the reason at any moment', async () => {
     const { fetch, server } = await serving((request, response) => {
       if (request.url === '/body') response.write('first');
     });
@@ -349,7 +349,7 @@ describe('a call that is given up', () => {
     });
   });
 
-  it('is given up between two tries as well', async () => {
+  it('a fetch can be given up between two attempts as well', async () => {
     const { fetch, server } = await serving((_request, response) => {
       json(response, {}, 503, { 'retry-after': '2' });
     });
@@ -360,7 +360,7 @@ describe('a call that is given up', () => {
     await expect(call).resolves.toBe('enough');
   });
 
-  it('cancels the body that was on its way', async () => {
+  it('a fetch that is given up cancels the body that was under way', async () => {
     const { fetch, server } = await serving(never);
     for (const asRequest of [false, true]) {
       const cancelled = vi.fn();
@@ -393,7 +393,7 @@ describe('a call that is given up', () => {
     expect(server.requests).toHaveLength(1);
   });
 
-  it('hears of it in its body, though the Request that it was made with is forgotten', async () => {
+  it('a fetch that is given up ends its body with the reason, though the Request that it was made with is forgotten', async () => {
     const { fetch } = await serving((_request, response) => void response.write('first'));
     const controller = new AbortController();
     const response = await fetch(new Request(url, { signal: controller.signal }));
@@ -404,7 +404,7 @@ describe('a call that is given up', () => {
     await expect(read).resolves.toBe('enough');
   });
 
-  it('leaves nothing under way, ten thousand times over', async () => {
+  it('ten thousand fetches that are given up leave nothing under way', async () => {
     let seen = 0;
     const { fetch, server, client } = await serving((request, response) => {
       seen++;
@@ -439,7 +439,7 @@ describe('a redirect', () => {
     [301, 'PUT', 'PUT'],
     [307, 'POST', 'POST'],
     [308, 'POST', 'POST'],
-  ])('of %i after %s is followed with %s', async (status, method, then) => {
+  ])('a redirect of %i after %s is followed with %s', async (status, method, then) => {
     const { fetch, server } = await serving((request, response) => {
       if (request.url === '/a/from') response.writeHead(status, { location: '../to?b#c' }).end('moved');
       else return echo(request, response);
@@ -454,7 +454,7 @@ describe('a redirect', () => {
     expect('content-type' in sent.headers).toBe(then !== 'GET');
   });
 
-  it('is followed twenty times, and no more', async () => {
+  it('a redirect is followed twenty times, and no more', async () => {
     const { fetch, server } = await serving((request, response) => {
       const left = Number(request.url!.slice(1));
       if (left === 0) response.end('there');
@@ -466,7 +466,7 @@ describe('a redirect', () => {
     expect(server.requests).toHaveLength(42);
   });
 
-  it('is followed within the service, however it names it, and nowhere else', async () => {
+  it('a redirect is followed within the service, however it names it, and nowhere else', async () => {
     const elsewhere = await startServer((_request, response) => void response.end('evil'));
     let location = '';
     const discovery = { [service]: [] as string[], 'order-service': [elsewhere.origin] };
@@ -505,7 +505,7 @@ describe('a redirect', () => {
     expect(fallback).not.toHaveBeenCalled();
   });
 
-  it('to a path that means another service is not followed', async () => {
+  it('a redirect to a path that means another service is not followed', async () => {
     const { fetch, server } = await serving(
       (_request, response) => void response.writeHead(302, { location: '/orders/1' }).end(),
       {},
@@ -516,7 +516,7 @@ describe('a redirect', () => {
     expect(server.requests).toHaveLength(1);
   });
 
-  it('to what is not ASCII is read as UTF-8', async () => {
+  it('a redirect to a location that is not ASCII is read as UTF-8', async () => {
     const { fetch } = await serving((request, response) => {
       if (request.url === '/')
         response.writeHead(302, { location: Buffer.from('/ü').toString('latin1') }).end();
@@ -525,7 +525,7 @@ describe('a redirect', () => {
     await expect((await fetch(url)).text()).resolves.toBe('/%C3%BC');
   });
 
-  it('is given as it is, or refused, where the request says so', async () => {
+  it('a redirect is returned as it is, or rejected, where the request says so', async () => {
     const { fetch, server } = await serving((_request, response) => {
       response.writeHead(302, { location: '/there' }).end('moved');
     });
@@ -537,12 +537,12 @@ describe('a redirect', () => {
     expect(server.requests).toHaveLength(2);
   });
 
-  it('without a location is an answer as any other', async () => {
+  it('a redirect without a location is a response like any other', async () => {
     const { fetch } = await serving((_request, response) => void response.writeHead(302).end('x'));
     await expect((await fetch(url)).text()).resolves.toBe('x');
   });
 
-  it('is refused where the body cannot be sent again', async () => {
+  it('a redirect is rejected where the body cannot be sent again', async () => {
     const { fetch, server } = await serving((request, response) => {
       request.resume().on('end', () => response.writeHead(307, { location: '/there' }).end());
     });
@@ -553,8 +553,8 @@ describe('a redirect', () => {
   });
 });
 
-describe('what is not of the mesh', () => {
-  it('goes by the global fetch, as it was given', async () => {
+describe('D a fetch of a host outside the mesh', () => {
+  it('a fetch of a host outside the mesh goes to the global fetch, as it was given', async () => {
     const { fetch, server } = await serving(echo);
     const init = { method: 'POST', body: 'x', headers: { 'x-a': 'b' } };
     const response = await fetch(`${server.origin}/a`, init);
@@ -566,7 +566,7 @@ describe('what is not of the mesh', () => {
     await expect((await fetch('data:text/plain,hi')).text()).resolves.toBe('hi');
   });
 
-  it('goes to the fallback that was given, untouched', async () => {
+  it('a fetch of a host outside the mesh goes to the passthrough that was given, untouched', async () => {
     const fallback = vi.fn(async () => new Response('fallen back'));
     const { fetch } = await serving(echo, {}, { fallback });
     const request = new Request('http://api.example/');
@@ -575,7 +575,7 @@ describe('what is not of the mesh', () => {
     expect(fallback).toHaveBeenCalledExactlyOnceWith(request, init);
   });
 
-  it('is refused with `strict`, before anything is sent', async () => {
+  it('a fetch of a host outside the mesh is rejected with `strict`, before anything is sent', async () => {
     const fallback = vi.fn();
     const { fetch, server } = await serving(echo, {}, { fallback, strict: true });
     for (const target of [server.origin, new URL('http://api.example/'), new Request('http://localhost/')]) {
@@ -587,7 +587,7 @@ describe('what is not of the mesh', () => {
     expect(server.requests).toHaveLength(1);
   });
 
-  it('is what the route says', async () => {
+  it('a fetch of a host is outside the mesh if the route says so', async () => {
     const route = ({ hostname }: URL) => (hostname === 'users.internal' ? service : undefined);
     const { fetch } = await serving(echo, {}, { route, strict: true });
     await expect(fetch('https://users.internal:8443/')).resolves.toMatchObject({ status: 200 });
@@ -598,8 +598,8 @@ describe('what is not of the mesh', () => {
   });
 });
 
-describe('close', () => {
-  it('closes the client that was made for it, and leaves one that was given open', async () => {
+describe('D close() of a fetch', () => {
+  it('close() of a fetch closes the client that was made for it, and leaves a given client open', async () => {
     const server = await startServer(echo);
     const discovery = new StaticServiceDiscovery({ [service]: [server.origin] });
     const own = createFetch({ discovery });
@@ -613,7 +613,7 @@ describe('close', () => {
     await expect(shared(url)).resolves.toMatchObject({ status: 200 });
   });
 
-  it('refuses options that it does not know', () => {
+  it('createFetch() rejects options that it does not know', () => {
     expect(() =>
       createFetch({ discovery: new StaticServiceDiscovery({}) }, { strikt: true } as never),
     ).toThrow(/strikt/);
@@ -621,8 +621,8 @@ describe('close', () => {
   });
 });
 
-describe('the libraries that take a fetch', () => {
-  it('ky: its methods, hooks, errors and its own retries', async () => {
+describe('D a library that takes a fetch', () => {
+  it('ky keeps its methods, hooks, errors and its own retries over a mesh fetch', async () => {
     const { fetch, server } = await serving(async (request, response) => {
       if (request.url === '/api/none') json(response, { why: 'gone' }, 404);
       else if (request.url !== '/api/slow') await echo(request, response);
@@ -648,14 +648,14 @@ describe('the libraries that take a fetch', () => {
     await expect(api.get('slow', { timeout: 20 }).json()).rejects.toMatchObject({ name: 'TimeoutError' });
   });
 
-  it('ky: what failed for now is tried again below it', async () => {
+  it('ky gets the response of the retries that the fetch below it has made', async () => {
     const { fetch, server } = await serving(statuses(503, 503, 200));
     const api = ky.create({ fetch, retry: 0 });
     await expect(api.put(url, { json: {} }).json()).resolves.toEqual({ status: 200 });
     expect(server.requests).toHaveLength(3);
   });
 
-  it('ofetch: values, bodies and errors', async () => {
+  it('ofetch gets values, bodies and errors from a mesh fetch', async () => {
     const { fetch } = await serving(async (request, response) => {
       if (request.url === '/none') json(response, { why: 'gone' }, 404);
       else if (request.url === '/empty') response.writeHead(204).end();

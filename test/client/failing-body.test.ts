@@ -72,14 +72,14 @@ async function expectUnharmed(client: ServiceClient, server: TestServer): Promis
 }
 
 describe.each([...calls, ...relays])('%s', (_name, send) => {
-  it('does not hold a body that fails against the service', async () => {
+  it('a client does not hold a body that fails against the service', async () => {
     const server = await startServer(tolerant);
     const client = clientOf([server]);
     for (let round = 0; round < 40; round++) await rejectionOf(send(client, failing()));
     await expectUnharmed(client, server);
   });
 
-  it.each(nonsense)('does not hold %s as a body against the service', async (_what, body) => {
+  it.each(nonsense)('a client does not hold %s as a body against the service', async (_what, body) => {
     const server = await startServer(tolerant);
     const client = clientOf([server]);
     for (let round = 0; round < 25; round++) {
@@ -89,7 +89,7 @@ describe.each([...calls, ...relays])('%s', (_name, send) => {
     await expectUnharmed(client, server);
   });
 
-  it('does not hold the timeout of another call, whose response is its body, against the service', async () => {
+  it('a client does not hold against the service the timeout of another call, whose response is its body', async () => {
     const server = await startServer(tolerant);
     const client = clientOf([server]);
     for (let round = 0; round < 30; round++) {
@@ -98,7 +98,7 @@ describe.each([...calls, ...relays])('%s', (_name, send) => {
     await expectUnharmed(client, server);
   });
 
-  it('does not hold uploads that are passed on, and broken off by their senders, against the service', async () => {
+  it('a client does not hold against the service the uploads that are passed on, and broken off by their senders', async () => {
     const server = await startServer(tolerant);
     const client = clientOf([server]);
     let over = 0;
@@ -126,7 +126,7 @@ describe.each([...calls, ...relays])('%s', (_name, send) => {
 });
 
 describe.each(calls)('%s', (_name, send) => {
-  it('rejects with the failure of the body as the cause, and which call it was', async () => {
+  it('a call rejects with the failure of its body as the cause, and names itself', async () => {
     const server = await startServer(never);
     const client = clientOf([server]);
     expect(await rejectionOf(send(client, failing()))).toMatchObject({
@@ -137,7 +137,7 @@ describe.each(calls)('%s', (_name, send) => {
     });
   });
 
-  it('rejects a stream that has failed, was destroyed or was read before, and sends nothing', async () => {
+  it('a call rejects a stream that has failed, was destroyed or was read before, and sends nothing', async () => {
     const server = await startServer(tolerant);
     const client = clientOf([server]);
     const failed = new PassThrough().on('error', () => {}).destroy(new Error('gone'));
@@ -150,7 +150,7 @@ describe.each(calls)('%s', (_name, send) => {
     expect(server.requests).toEqual([]);
   });
 
-  it('lets a stream fail that is not read since the call is rejected', async () => {
+  it('a call lets a stream fail that is not read since the call is rejected', async () => {
     const server = await startServer(tolerant);
     const client = clientOf([server]);
     client.policies(service).circuitBreaker!.isolate();
@@ -164,7 +164,7 @@ describe.each(calls)('%s', (_name, send) => {
     await collectGarbage();
   });
 
-  it('ends with the signal of its caller while its body is a stream, and leaves nothing on it', async () => {
+  it('a call ends with the signal of its caller while its body is a stream, and leaves nothing on it', async () => {
     const server = await startServer(never);
     const client = clientOf([server]);
     const controller = new AbortController();
@@ -181,7 +181,7 @@ describe.each(calls)('%s', (_name, send) => {
   });
 });
 
-it('the body of a response tells its reader of a request whose body failed meanwhile', async () => {
+it('the body of a response tells its reader if the body of the request has failed meanwhile', async () => {
   const server = await startServer((incoming, response) => {
     incoming.on('error', () => {}).resume();
     response.on('error', () => {}).write('head');

@@ -7,8 +7,8 @@ import { startRaw } from '../support/misbehaving-servers.ts';
 import { json, startServer } from '../support/server.ts';
 import { clientOf, collectGarbage, flood, MIB, serving, settled, sockets, url } from './fetching.ts';
 
-describe('what is fetched', () => {
-  it('is a real Response, read in any of the ways of one', async () => {
+describe('D a fetched Response', () => {
+  it('a fetched Response is a real Response, and can be read in every way of one', async () => {
     const { fetch } = await serving((_request, response) =>
       json(response, { id: 'u1' }, 200, { 'x-a': 'b' }),
     );
@@ -35,7 +35,7 @@ describe('what is fetched', () => {
     expect(Buffer.concat(read).toString()).toBe('{"id":"u1"}');
   });
 
-  it('is read once, whatever it is read as', async () => {
+  it('a fetched Response is read once, by any of its methods', async () => {
     const { fetch } = await serving((_request, response) => void response.end('{"id":"u1"}'));
     const read = async (how: 'json' | 'text' | 'bytes' | 'blob' | 'arrayBuffer') => {
       const response = await fetch(url);
@@ -54,7 +54,7 @@ describe('what is fetched', () => {
     await expect(looked.json()).resolves.toEqual({ id: 'u1' });
   });
 
-  it('is never empty for who reads it by the methods of another Response', async () => {
+  it('a fetched Response is never empty for a reader that uses the methods of another Response', async () => {
     const { fetch } = await serving((_request, response) => void response.end('x'));
     const { text } = Response.prototype;
     for (let times = 0; times < 2; times++) {
@@ -64,21 +64,21 @@ describe('what is fetched', () => {
     }
   });
 
-  it('is text without its mark of byte order, and a SyntaxError where it is no JSON', async () => {
+  it('a fetched Response is text without its byte order mark, and rejects with a SyntaxError where it is no JSON', async () => {
     const { fetch } = await serving((_request, response) => void response.end('\ufeff[1'));
     const response = await fetch(url);
     await expect(response.clone().text()).resolves.toBe('[1');
     await expect(response.json()).rejects.toThrow(SyntaxError);
   });
 
-  it('says where it came from, its clones too', async () => {
+  it('a fetched Response tells its URL, and its clones do so too', async () => {
     const { fetch } = await serving((_request, response) => void response.end('x'));
     const response = await fetch(new URL(`${url}/users?a=1#part`));
     expect(response.url).toBe(`${url}/users?a=1`);
     expect(response.clone().clone()).toMatchObject({ url: `${url}/users?a=1`, redirected: false });
   });
 
-  it('is a form where a form was sent', async () => {
+  it('a fetched Response is a form where a form was sent', async () => {
     const { fetch } = await serving(async (request, response) => {
       const body = await buffer(request);
       response.writeHead(200, { 'content-type': request.headers['content-type'] }).end(body);
@@ -93,7 +93,7 @@ describe('what is fetched', () => {
     await expect(file.text()).resolves.toBe('content');
   });
 
-  it('keeps several cookies apart', async () => {
+  it('a fetched Response keeps several cookies apart', async () => {
     const { fetch } = await serving((_request, response) => {
       response.writeHead(200, { 'set-cookie': ['a=1; Path=/', 'b=2'] }).end();
     });
@@ -101,7 +101,7 @@ describe('what is fetched', () => {
     expect(headers.getSetCookie()).toEqual(['a=1; Path=/', 'b=2']);
   });
 
-  it('has no body for HEAD, 204, 205 and 304, whatever the head says', async () => {
+  it('a fetched Response has no body for HEAD, 204, 205 and 304, whatever the head says', async () => {
     const { fetch } = await serving((request, response) => {
       response.writeHead(Number(request.url!.slice(1)), { 'content-encoding': 'gzip', 'content-length': 5 });
       response.end(request.method === 'HEAD' || request.url !== '/205' ? undefined : 'abcde');
@@ -116,7 +116,7 @@ describe('what is fetched', () => {
     }
   });
 
-  it('has a body that ends at once where the answer is empty', async () => {
+  it('a fetched Response has a body that ends at once where the response is empty', async () => {
     const { fetch } = await serving((_request, response) => void response.end());
     const response = await fetch(url);
     expect(response.body).toBeInstanceOf(ReadableStream);
@@ -124,7 +124,7 @@ describe('what is fetched', () => {
     await expect((await fetch(url)).json()).rejects.toThrow(SyntaxError);
   });
 
-  it('reads text as UTF-8, even where a character comes in parts', async () => {
+  it('a fetched Response reads text as UTF-8, even where a character comes in parts', async () => {
     const { fetch } = await serving((_request, response) => {
       response.writeHead(200, { 'content-type': 'text/plain; charset=utf-8' });
       const bytes = Buffer.from('a€b');
@@ -134,7 +134,7 @@ describe('what is fetched', () => {
     await expect((await fetch(url)).text()).resolves.toBe('a€b');
   });
 
-  it('is given as it comes, before the instance has said all', async () => {
+  it('a fetched Response is given as it comes, before the instance has sent all of it', async () => {
     let finish!: () => void;
     const { fetch } = await serving((_request, response) => {
       response.write('first');
@@ -147,7 +147,7 @@ describe('what is fetched', () => {
     await expect(reader.read()).resolves.toMatchObject({ done: true });
   });
 
-  it('fills the buffer of a reader who brings one', async () => {
+  it('a fetched Response fills the buffer that its reader brings', async () => {
     const { fetch } = await serving((_request, response) => {
       response.write('abc');
       setImmediate(() => response.end('de'));
@@ -162,7 +162,7 @@ describe('what is fetched', () => {
     expect(read).toBe('abcde');
   });
 
-  it('takes reason phrases and headers that are not ASCII', async () => {
+  it('a fetched Response takes reason phrases and headers that are not ASCII', async () => {
     const head = 'HTTP/1.1 200 日本\r\nx-name: ü\r\n__proto__: x\r\ncontent-length: 2\r\n\r\nhi';
     const fetch = createFetch(clientOf([await startRaw(head)]));
     const response = await fetch(url);
@@ -171,7 +171,7 @@ describe('what is fetched', () => {
     await expect(response.text()).resolves.toBe('hi');
   });
 
-  it('refuses a status that no Response has, and lets go of its body', async () => {
+  it('a fetch rejects a status that no Response can have, and lets go of the body', async () => {
     const server = await startServer((_request, response) => {
       response.writeHead(999);
       flood(response, () => {});
@@ -185,7 +185,7 @@ describe('what is fetched', () => {
   });
 });
 
-describe('a body that is compressed', () => {
+describe('D a compressed body of a fetched Response', () => {
   const text = 'a long text, '.repeat(1_000);
 
   it.each([
@@ -195,7 +195,7 @@ describe('a body that is compressed', () => {
     ['deflate', deflateRawSync(text)],
     ['br', brotliCompressSync(text)],
     ['br, gzip', gzipSync(brotliCompressSync(text))],
-  ])('is decoded: %s', async (encoding, body) => {
+  ])('a compressed body of a fetched Response is decoded: %s', async (encoding, body) => {
     const { fetch } = await serving((request, response) => {
       response.writeHead(200, { 'content-encoding': encoding });
       if (request.url === '/whole') response.end(body);
@@ -209,7 +209,7 @@ describe('a body that is compressed', () => {
     await expect((await fetch(`${url}/parts`)).text()).resolves.toBe(text);
   });
 
-  it('is left as it is in a coding that is not known, and in too many', async () => {
+  it('a body in an unknown coding, or in too many codings, is left as it is by a fetched Response', async () => {
     for (const encoding of ['zip', 'gzip, zip', 'gzip, gzip, gzip, gzip, gzip, gzip']) {
       const { fetch } = await serving((_request, response) => {
         response.writeHead(200, { 'content-encoding': encoding }).end('plain');
@@ -218,7 +218,7 @@ describe('a body that is compressed', () => {
     }
   });
 
-  it('is empty where it has no bytes', async () => {
+  it('a compressed body of a fetched Response is empty where it has no bytes', async () => {
     for (const encoding of ['gzip', 'deflate', 'br']) {
       const { fetch } = await serving((_request, response) => {
         response.writeHead(200, { 'content-encoding': encoding }).flushHeaders();
@@ -229,7 +229,7 @@ describe('a body that is compressed', () => {
   });
 
   it.each(['gzip', 'deflate', 'br'])(
-    'is an error to its reader where it is corrupt: %s',
+    'a compressed body of a fetched Response is an error to its reader where it is corrupt: %s',
     async (encoding) => {
       const { fetch, client } = await serving((_request, response) => {
         response.writeHead(200, { 'content-encoding': encoding }).end('xxxxxxxxxxxxx');
@@ -251,7 +251,7 @@ describe('a body that is compressed', () => {
     ['deflate', deflateRawSync],
     ['br', brotliCompressSync],
   ])(
-    'is decoded at the pace of its reader, so that it cannot fill the memory: %s',
+    'a compressed body of a fetched Response is decoded at the pace of its reader, so that it cannot fill the memory: %s',
     async (encoding, compress) => {
       const bomb = compress(Buffer.alloc(64 * MIB));
       const { fetch, client } = await serving((_request, response) => {
@@ -272,7 +272,7 @@ describe('a body that is compressed', () => {
     },
   );
 
-  it('fills the buffer of a reader who brings one', async () => {
+  it('a compressed body of a fetched Response fills the buffer that its reader brings', async () => {
     const { fetch } = await serving((_request, response) => {
       response.writeHead(200, { 'content-encoding': 'gzip' }).end(gzipSync('abc'));
     });
@@ -281,7 +281,7 @@ describe('a body that is compressed', () => {
     await expect(reader.read(new Uint8Array(8))).resolves.toMatchObject({ done: true });
   });
 
-  it('is cancelled, or fails, as any other', async () => {
+  it('a compressed body of a fetched Response is cancelled, or fails, as any other', async () => {
     const zipped = gzipSync(Buffer.alloc(4 * MIB, 'x'), { level: 0 });
     const { fetch, server, client } = await serving((request, response) => {
       response.writeHead(200, { 'content-encoding': 'gzip' });
@@ -303,8 +303,8 @@ describe('a body that is compressed', () => {
   });
 });
 
-describe('a body that is streamed', () => {
-  it('makes the instance wait while its reader does, and goes on with it', async () => {
+describe('D a streamed body of a fetched Response', () => {
+  it('a streamed body of a fetched Response makes the instance wait while its reader waits, and goes on with it', async () => {
     let sent = 0;
     const { fetch } = await serving((_request, response) => flood(response, (bytes) => (sent += bytes)));
     const response = await fetch(url);
@@ -318,7 +318,7 @@ describe('a body that is streamed', () => {
     await reader.cancel();
   });
 
-  it('comes whole and in order, however it is read', async () => {
+  it('a streamed body of a fetched Response comes whole and in order, however it is read', async () => {
     const bytes = Buffer.alloc(2 * MIB);
     for (let index = 0; index < bytes.length; index++) bytes[index] = index % 251;
     const { fetch } = await serving((_request, response) => void response.end(bytes));
@@ -336,7 +336,7 @@ describe('a body that is streamed', () => {
     expect(Buffer.concat(parts).equals(bytes)).toBe(true);
   });
 
-  it('tells its reader where it breaks off, and is not asked for again', async () => {
+  it('a streamed body of a fetched Response tells its reader where it breaks off, and is not requested again', async () => {
     const { fetch, server, client } = await serving((request, response) => {
       response.writeHead(200, { 'content-length': 10 });
       response.write('abc', () => setImmediate(() => request.socket.destroy()));
@@ -351,7 +351,7 @@ describe('a body that is streamed', () => {
     await client.close();
   });
 
-  it('gives its connection back when it is cancelled', async () => {
+  it('a streamed body of a fetched Response gives its connection back when it is cancelled', async () => {
     const { fetch, server, client } = await serving((_request, response) => flood(response, () => {}));
     await (await fetch(url)).body!.cancel();
     const reader = (await fetch(url)).body!.getReader();
@@ -362,7 +362,7 @@ describe('a body that is streamed', () => {
     await vi.waitFor(async () => expect(await sockets(server)).toBe(0));
   });
 
-  it('holds nothing once the Response is forgotten', async () => {
+  it('a streamed body holds nothing once its fetched Response is forgotten', async () => {
     const { fetch, server, client } = await serving((_request, response) => flood(response, () => {}));
     const { status } = await fetch(url);
     expect(status).toBe(200);
@@ -373,7 +373,7 @@ describe('a body that is streamed', () => {
     await client.close();
   });
 
-  it('is kept for whoever still reads it, though the Response is forgotten', async () => {
+  it('a streamed body is kept for its reader, though its fetched Response is forgotten', async () => {
     let finish: (() => void) | undefined;
     const { fetch } = await serving((_request, response) => {
       response.write(Buffer.alloc(MIB));
@@ -391,7 +391,7 @@ describe('a body that is streamed', () => {
     await expect(fetch(url).then(({ body }) => lengthOf(body!))).resolves.toBe(MIB + 1);
   });
 
-  it('ends the read of one that is not wanted, so that its connection is free for others', async () => {
+  it('an unwanted read of a streamed body ends, so that its connection is free for others', async () => {
     const { fetch, server, client } = await serving((request, response) => {
       if (request.url === '/there') return void response.end('there');
       response.writeHead(302, { location: '/there' });

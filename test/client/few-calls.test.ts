@@ -3,7 +3,7 @@ import { withService } from '../support/simulated-service.ts';
 
 /** Fleets of small processes: each sees few calls, and judges by them alone. */
 describe.each([1, 3, 10])('a process with 0.4 calls a second to %i instances', (instances) => {
-  it('opens its breaker within two minutes of all of them failing', async () => {
+  it('a process with 0.4 calls a second opens its breaker within two minutes if all instances fail', async () => {
     await withService({ instances }, async (simulated) => {
       await simulated.steady(0.4, 300_000);
       for (const instance of simulated.instances) instance.become(503);
@@ -18,7 +18,7 @@ describe.each([1, 3, 10])('a process with 0.4 calls a second to %i instances', (
 
 describe.each([0.4, 4])('a process with %f calls a second', (rate) => {
   it.each([1, 3, 10])(
-    'keeps its breaker closed for an hour while %i instances fail a tenth of them',
+    'a process with few calls keeps its breaker closed for an hour while %i instances fail a tenth of them',
     async (instances) => {
       await withService({ instances }, async (simulated) => {
         for (const instance of simulated.instances)
@@ -36,7 +36,7 @@ describe.each([
   [1, 2],
   [2, 3],
 ])('a process with 2 calls a second, of whose instances %i of %i hang', (hanging, instances) => {
-  it('loses no call while it learns of it', async () => {
+  it('a process with 2 calls a second loses no call while it learns that half of its instances hang', async () => {
     await withService({ instances, client: { attemptTimeout: 2_000 } }, async (simulated) => {
       await simulated.steady(2, 60_000);
       for (const instance of simulated.instances.slice(0, hanging)) instance.become('hang');

@@ -34,11 +34,11 @@ function expectFairShare(simulated: SimulatedService, instance: SimulatedInstanc
   expect(simulated.shareOf(instance, from, from + 15_000)).toBeGreaterThan(0.8);
 }
 
-describe('an instance that was bad gets its share back', () => {
+describe('D an instance that was bad', () => {
   const takes = () => 2.5 + Math.random();
 
   it.each([2, 5])(
-    'an instance of %d with one slow response, from three seconds after it on',
+    'an instance of %d gets its share back from three seconds after one slow response',
     async (instances) => {
       for (const seed of SEEDS) {
         await withService(
@@ -61,7 +61,7 @@ describe('an instance that was bad gets its share back', () => {
   );
 
   it.each([2, 5])(
-    'an instance of %d that responded 503 for six seconds, from six seconds after them on',
+    'an instance of %d gets its share back from six seconds after it responded 503 for six seconds',
     async (instances) => {
       for (const seed of SEEDS) {
         await withService(
@@ -83,7 +83,7 @@ describe('an instance that was bad gets its share back', () => {
     },
   );
 
-  it('an instance that serves only POSTs, and responded 503 for six seconds', async () => {
+  it('an instance that serves only POSTs gets its share back after it responded 503 for six seconds', async () => {
     await withService({ instances: 2, takes }, async (simulated) => {
       const mended = simulated.instances[0]!;
       await simulated.steady(100, 3_000, 'POST');
@@ -97,13 +97,13 @@ describe('an instance that was bad gets its share back', () => {
   });
 });
 
-describe('instances that are dead', () => {
+describe('D dead instances', () => {
   it.each([
     [2, 3],
     [3, 5],
     [3, 4],
   ])(
-    '%d of %d, from the beginning: a new client loses no call in thirty-five seconds',
+    '%d of %d instances are dead from the beginning, and a new client loses no call in thirty-five seconds',
     async (dead, instances) => {
       for (const kind of ['refused', 503] as const) {
         await withService({ instances }, async (simulated) => {
@@ -119,7 +119,7 @@ describe('instances that are dead', () => {
     },
   );
 
-  it('are replaced by others whose first response is slow: these have their share from the third second on', async () => {
+  it('instances with a slow first response that replace dead ones have their share from the third second on', async () => {
     for (const seed of SEEDS) {
       await withService(
         { instances: 3 },
@@ -151,9 +151,9 @@ describe('instances that are dead', () => {
   });
 });
 
-describe('a call that finds out that an instance is not well', () => {
+describe('D a call that finds out that an instance is not well', () => {
   it.each(['refused', 'reset', 503, 500] as const)(
-    'is done with the first success on another, whatever attempts are left (%s)',
+    'a call that finds out that an instance is not well is done with the first success on another, whatever attempts are left (%s)',
     async (kind) => {
       for (const retry of [undefined, { maxAttempts: 6 }]) {
         await withService({ instances: 2, client: retry && { retry } }, async (simulated) => {
@@ -172,7 +172,7 @@ describe('a call that finds out that an instance is not well', () => {
   );
 
   it.each([503, 500] as const)(
-    'is made up for on another whatever `shouldRetry` says, which decides about the other failures (%s)',
+    'a call that finds out that an instance is not well is repeated on another whatever `shouldRetry` says about other failures (%s)',
     async (kind) => {
       const retry = { shouldRetry: vi.fn(() => false) };
       await withService({ instances: 2, client: { retry } }, async (simulated) => {
@@ -192,7 +192,7 @@ describe('a call that finds out that an instance is not well', () => {
     },
   );
 
-  it('is none that has no attempt left, so that it is not given up before its time', async () => {
+  it('a call without another attempt is never used to find out whether an instance is well, so that it is not given up too soon', async () => {
     await withService({ instances: 2, client: { retry: { maxAttempts: 1 } } }, async (simulated) => {
       const [dead] = simulated.instances as [SimulatedInstance];
       dead.become(503);
@@ -208,12 +208,12 @@ describe('a call that finds out that an instance is not well', () => {
   });
 });
 
-describe('a service whose instances are all down', () => {
+describe('D a service whose instances are all down', () => {
   const OUTAGE = 15_000;
 
-  describe.each([1, 2, 10])('all %d of them', (instances) => {
+  describe.each([1, 2, 10])('D all %d of them', (instances) => {
     it.each(['refused', 'reset', 503, 'hang'] as const)(
-      'opens its breaker, gets one probe for each wait, and is used as a whole when it is back (%s)',
+      'a service whose instances are all down opens its breaker, gets one probe per wait, and is fully used when it is back (%s)',
       async (kind) => {
         const client = kind === 'hang' ? { attemptTimeout: 1_000 } : {};
         await withService({ instances, client }, async (simulated) => {
@@ -268,49 +268,62 @@ describe('an instance that registers after the only one has died', () => {
       ['is registered still', Number.POSITIVE_INFINITY],
       ['has just left', 1_000 * seconds - 500],
       ['left long ago', 15_000],
-    ])('is called within a second, if the dead one %s', async (_, leavesAfter) => {
-      await withService({ instances: 1 }, async (simulated) => {
-        const dead = simulated.instances[0]!;
-        await simulated.steady(10, 3_000);
-        dead.become('refused');
-        simulated.world.later(leavesAfter, () => void simulated.leave(dead));
-        await simulated.steady(10, 1_000 * seconds);
-        await simulated.join();
-        const joined = performance.now();
-        await simulated.steady(10, 5_000);
-        const first = simulated.calls.find(({ beganAt, error }) => beganAt >= joined && error === undefined);
-        expect(first?.endedAt ?? Number.POSITIVE_INFINITY).toBeLessThan(joined + 1_000);
-        expect(succeeded(simulated.calls.filter(({ beganAt }) => beganAt >= first!.beganAt))).toBe(1);
-      });
-    });
+    ])(
+      'an instance that registers after the only one died is called within a second, if the dead one %s',
+      async (_, leavesAfter) => {
+        await withService({ instances: 1 }, async (simulated) => {
+          const dead = simulated.instances[0]!;
+          await simulated.steady(10, 3_000);
+          dead.become('refused');
+          simulated.world.later(leavesAfter, () => void simulated.leave(dead));
+          await simulated.steady(10, 1_000 * seconds);
+          await simulated.join();
+          const joined = performance.now();
+          await simulated.steady(10, 5_000);
+          const first = simulated.calls.find(
+            ({ beganAt, error }) => beganAt >= joined && error === undefined,
+          );
+          expect(first?.endedAt ?? Number.POSITIVE_INFINITY).toBeLessThan(joined + 1_000);
+          expect(succeeded(simulated.calls.filter(({ beganAt }) => beganAt >= first!.beganAt))).toBe(1);
+        });
+      },
+    );
   });
 });
 
-describe('news of an instance of a service that has been down for long', () => {
+describe('D news of an instance of a service that has been down for long', () => {
   describe.each([5, 30])('with %d instances, all dead', (instances) => {
-    it.each(['joins', 'restarts'])('has it called within a second if it %s', async (news) => {
-      await withService({ instances }, async (simulated) => {
-        for (const instance of simulated.instances) instance.become(503);
-        await simulated.steady(20, 45_000);
-        const { id, host } = simulated.instances[1]!;
-        if (news === 'joins') await simulated.join();
-        else {
-          simulated.instances[1]!.become('well');
-          await simulated.discovery.register({ serviceName: 'user-service', instanceId: id, host, port: 80 });
-        }
-        const calls = await simulated.steady(20, 3_000);
-        const first = calls.findIndex(({ error }) => error === undefined);
-        expect(first).not.toBe(-1);
-        expect(first).toBeLessThan(20);
-        expect(succeeded(calls.slice(first))).toBe(1);
-      });
-    });
+    it.each(['joins', 'restarts'])(
+      'news that an instance %s has it called within a second, though its service has been down for long',
+      async (news) => {
+        await withService({ instances }, async (simulated) => {
+          for (const instance of simulated.instances) instance.become(503);
+          await simulated.steady(20, 45_000);
+          const { id, host } = simulated.instances[1]!;
+          if (news === 'joins') await simulated.join();
+          else {
+            simulated.instances[1]!.become('well');
+            await simulated.discovery.register({
+              serviceName: 'user-service',
+              instanceId: id,
+              host,
+              port: 80,
+            });
+          }
+          const calls = await simulated.steady(20, 3_000);
+          const first = calls.findIndex(({ error }) => error === undefined);
+          expect(first).not.toBe(-1);
+          expect(first).toBeLessThan(20);
+          expect(succeeded(calls.slice(first))).toBe(1);
+        });
+      },
+    );
   });
 });
 
-describe('instances that fail a part of their calls', () => {
+describe('D instances that fail a part of their calls', () => {
   it.each([20, 100])(
-    'an instance alone that fails half of them serves the other half, at %d calls a second',
+    'a single instance that fails half of its calls serves the other half, at %d calls a second',
     async (rate) => {
       for (const seed of SEEDS) {
         await withService(
@@ -345,7 +358,7 @@ describe('instances that fail a part of their calls', () => {
   }
 
   it.each([1, 2, 3, 4, 5, 6, 7, 8, 9, 10])(
-    'all %d fail seven in ten of their calls: the breaker opens within half a second',
+    'all %d instances fail seven in ten of their calls, and the breaker opens within half a second',
     async (instances) => {
       const times: number[] = [];
       for (const seed of [1, 2, 3, 4, 5]) times.push((await opening(instances, seed)).at);
@@ -354,7 +367,7 @@ describe('instances that fail a part of their calls', () => {
   );
 
   it.each([20, 50])(
-    'all %d fail seven in ten of their calls: the breaker opens within three attempts for each',
+    'all %d instances fail seven in ten of their calls, and the breaker opens within three attempts for each',
     async (instances) => {
       const counts: number[] = [];
       for (const seed of SEEDS) {
@@ -366,7 +379,7 @@ describe('instances that fail a part of their calls', () => {
     },
   );
 
-  it('two of three fail nine in ten of their calls: a maxEjectionRatio of a half ejects one of them at a time', async () => {
+  it('a maxEjectionRatio of a half ejects one instance at a time if two of three fail nine in ten of their calls', async () => {
     const outlierDetection = {
       consecutiveFailures: Number.POSITIVE_INFINITY,
       successRate: false,
@@ -393,25 +406,30 @@ describe('instances that fail a part of their calls', () => {
   });
 });
 
-describe('instances that hang for callers with little time', () => {
+describe('D instances that hang for callers with little time', () => {
   it.each([
     [1, 2],
     [2, 3],
-  ])('%d of %d are known after a few calls, though their deadlines cut these off', async (bad, of) => {
-    await withService({ instances: of, balancer: { strategy: 'round-robin' } }, async (simulated) => {
-      await simulated.burst(20);
-      for (const instance of simulated.instances.slice(0, bad)) instance.become('hang');
-      const call = () =>
-        runWithRequestContext({ requestId: 'r', deadline: performance.now() + 300 }, () => simulated.call());
-      const calls: Promise<Call>[] = [];
-      for (let count = 0; count < 2_000; count++) {
-        calls.push(call());
-        await simulated.world.sleep(10);
-      }
-      const ended = await Promise.all(calls);
-      expect(succeeded(ended.slice(0, 200))).toBeGreaterThan(0.6);
-      expect(succeeded(ended.slice(200))).toBeGreaterThan(0.98);
-      expect(simulated.breaker).toEqual([]);
-    });
-  });
+  ])(
+    '%d of %d instances that hang are known after a few calls, though the deadlines of the callers cut these off',
+    async (bad, of) => {
+      await withService({ instances: of, balancer: { strategy: 'round-robin' } }, async (simulated) => {
+        await simulated.burst(20);
+        for (const instance of simulated.instances.slice(0, bad)) instance.become('hang');
+        const call = () =>
+          runWithRequestContext({ requestId: 'r', deadline: performance.now() + 300 }, () =>
+            simulated.call(),
+          );
+        const calls: Promise<Call>[] = [];
+        for (let count = 0; count < 2_000; count++) {
+          calls.push(call());
+          await simulated.world.sleep(10);
+        }
+        const ended = await Promise.all(calls);
+        expect(succeeded(ended.slice(0, 200))).toBeGreaterThan(0.6);
+        expect(succeeded(ended.slice(200))).toBeGreaterThan(0.98);
+        expect(simulated.breaker).toEqual([]);
+      });
+    },
+  );
 });

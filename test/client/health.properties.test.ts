@@ -159,21 +159,24 @@ function check<Options extends SimulatedServiceOptions>(
   });
 }
 
-it('whatever happens, the breaker does not open while a clearly well instance responds', PATIENT, () =>
-  check(100, anyService, async ({ simulated, roster, run }) => {
-    const wrong: string[] = [];
-    simulated.client.policies(service).circuitBreaker!.on('state', ({ from, to }) => {
-      if (from !== 'closed' || to !== 'open') return;
-      const now = performance.now();
-      const well = roster.registered.filter((instance) => isClearlyWell(instance, now));
-      wrong.push(...well.map(({ id }) => `it opens at ${now} ms while ${id} is well`));
-    });
-    await run();
-    expect(wrong).toEqual([]);
-  }),
+it(
+  'the breaker of a service does not open while a clearly well instance responds, whatever happens',
+  PATIENT,
+  () =>
+    check(100, anyService, async ({ simulated, roster, run }) => {
+      const wrong: string[] = [];
+      simulated.client.policies(service).circuitBreaker!.on('state', ({ from, to }) => {
+        if (from !== 'closed' || to !== 'open') return;
+        const now = performance.now();
+        const well = roster.registered.filter((instance) => isClearlyWell(instance, now));
+        wrong.push(...well.map(({ id }) => `it opens at ${now} ms while ${id} is well`));
+      });
+      await run();
+      expect(wrong).toEqual([]);
+    }),
 );
 
-it('whatever happened, every instance that is well again gets calls before long', PATIENT, () =>
+it('every instance that is well again gets calls before long, whatever happened', PATIENT, () =>
   check(40, anyService, async ({ simulated, roster, run }) => {
     // The longest wait after failures in a row, and that for the breaker's probe before it.
     let longest = 20_000;
@@ -216,7 +219,7 @@ function watchLeases(
 }
 
 it(
-  'whatever happens, an ejected instance gets one probe at a time while another is not ejected',
+  'an ejected instance gets one probe at a time while another is not ejected, whatever happens',
   PATIENT,
   () =>
     check(100, anyService, async ({ simulated: { balancer }, roster, run }) => {
@@ -265,7 +268,7 @@ const comparingService = fc
   })) satisfies fc.Arbitrary<SimulatedServiceOptions>;
 
 it(
-  'whatever happens, what is ejected by comparison stays within its ratio, or is one instance',
+  'the instances ejected by comparison stay within maxEjectionRatio, or are one instance, whatever happens',
   PATIENT,
   () =>
     check(60, comparingService, async ({ simulated, roster, options, run }) => {

@@ -77,7 +77,7 @@ async function lifetimeOf(headers: ResponseHeaders, options: HttpCacheOptions & 
 
 const date = (seconds: number) => new Date(Date.UTC(2024, 0, 1) + seconds * 1000).toUTCString();
 
-describe('an answer is kept for as long as it says', () => {
+describe('D a response is kept for as long as it says', () => {
   it.each<[string, number, ResponseHeaders]>([
     ['max-age', 60_000, { 'cache-control': 'max-age=60' }],
     ['max-age, in whatever case and quotes', 60_000, { 'cache-control': 'Public ,MAX-AGE = "60"' }],
@@ -100,11 +100,11 @@ describe('an answer is kept for as long as it says', () => {
       86_400_000 - 1_000,
       { 'cache-control': 'max-age=31536000', age: '1' },
     ],
-  ])('%s (%i ms)', async (_what, lifetime, headers) => {
+  ])('a response is kept for as long as its headers say: %s (%i ms)', async (_what, lifetime, headers) => {
     expect(await lifetimeOf(headers)).toBe(lifetime);
   });
 
-  it('an old form of date names no time zone, and is of GMT wherever it is read', async () => {
+  it('a response with an old form of date, which names no time zone, is kept as the date reads in GMT everywhere', async () => {
     vi.stubEnv('TZ', 'America/New_York');
     onTestFinished(() => void vi.unstubAllEnvs());
     const headers = { expires: date(60), date: 'Mon Jan  1 00:00:00 2024' };
@@ -112,7 +112,7 @@ describe('an answer is kept for as long as it says', () => {
     expect(await lifetimeOf(headers)).toBe(60_000);
   });
 
-  it('Expires from now where it has no date', async () => {
+  it('a response with Expires and no Date is kept from the time of its arrival until then', async () => {
     vi.setSystemTime(Date.UTC(2024, 0, 1));
     const origin = servedBy({ expires: date(60) });
     await origin.get();
@@ -124,7 +124,7 @@ describe('an answer is kept for as long as it says', () => {
     expect(origin.made).toBe(2);
   });
 
-  it('less the time that it was under way', async () => {
+  it('a response is kept for a time that is shorter by the time that its request was under way', async () => {
     const { cache } = new HttpCaching({ jitter: 0 });
     const answer = defer<KeptResponse>();
     follow(cache.execute(() => answer.promise, toContext(stateOf())));
@@ -140,12 +140,15 @@ describe('an answer is kept for as long as it says', () => {
     expect(operation).toHaveBeenCalled();
   });
 
-  it.each([200, 203, 204, 300, 301, 308, 404, 405, 410, 414])('with the status %i', async (status) => {
-    expect(await lifetimeOf({ 'cache-control': 'max-age=60' }, { status })).toBe(60_000);
-  });
+  it.each([200, 203, 204, 300, 301, 308, 404, 405, 410, 414])(
+    'a response with the status %i is kept',
+    async (status) => {
+      expect(await lifetimeOf({ 'cache-control': 'max-age=60' }, { status })).toBe(60_000);
+    },
+  );
 });
 
-describe('an answer is not kept', () => {
+describe('a response is not kept', () => {
   it.each<[string, ResponseHeaders]>([
     ['says nothing', {}],
     ['says only that it may be', { 'cache-control': 'public' }],
@@ -179,7 +182,7 @@ describe('an answer is not kept', () => {
     ['varies by what each call has of its own', { 'cache-control': 'max-age=60', vary: 'X-Request-ID' }],
     ['varies by more than any', { 'cache-control': 'max-age=60', vary: 'a,b,c,d,e,f,g,h,i' }],
     ['has a Vary longer than any', { 'cache-control': 'max-age=60', vary: 'a,'.repeat(1_024) }],
-  ])('that %s', async (_what, headers) => {
+  ])('a response that %s is not kept', async (_what, headers) => {
     // Twice, since that of a Vary is not kept the first time anyhow.
     const origin = servedBy(headers);
     for (let i = 0; i < 3; i++) await origin.get();
@@ -187,11 +190,14 @@ describe('an answer is not kept', () => {
     expect(origin.http.cache.size).toBe(0);
   });
 
-  it.each([206, 302, 304, 307, 400, 401, 403, 429, 500, 503])('with the status %i', async (status) => {
-    expect(await lifetimeOf({ 'cache-control': 'max-age=60' }, { status })).toBe(0);
-  });
+  it.each([206, 302, 304, 307, 400, 401, 403, 429, 500, 503])(
+    'a response with the status %i is not kept',
+    async (status) => {
+      expect(await lifetimeOf({ 'cache-control': 'max-age=60' }, { status })).toBe(0);
+    },
+  );
 
-  it('takes no time to read, however it is written', async () => {
+  it('a response takes no time to read, however its headers are written', async () => {
     const origin = servedBy({ 'cache-control': 'x="\\'.repeat(250), vary: ','.repeat(1_000) });
     const startedAt = process.hrtime.bigint();
     await origin.get();
@@ -199,7 +205,7 @@ describe('an answer is not kept', () => {
   });
 
   it.each(['\\', '"', 'no-store="', ',', '=', 'max-age=60;no-store', '\u00ff'])(
-    'nor does a header like %s disturb the call',
+    'a response with a header like %s does not disturb the call',
     async (header) => {
       const headers = { 'cache-control': header, vary: header, age: header, expires: header, date: header };
       expect(await servedBy(headers).get()).toBe('answer 1');
@@ -226,7 +232,7 @@ describe('a request', () => {
     ['Pragma', { headers: { pragma: 'no-cache' } }],
     ['a Cache-Control longer than any', { headers: { 'cache-control': 'x'.repeat(1_025) } }],
     ['a path longer than any', { path: `/${'x'.repeat(2_048)}` }],
-  ])('with %s is neither served from what is kept, nor is its answer kept', async (_what, call) => {
+  ])('a request with %s is not served from the cache, and its response is not kept', async (_what, call) => {
     const origin = servedBy({ 'cache-control': 'public, max-age=60' });
     for (let i = 0; i < 2; i++) await origin.get(call);
     expect(origin.made).toBe(2);
@@ -236,13 +242,13 @@ describe('a request', () => {
     expect(origin.made).toBe(4);
   });
 
-  it('is served what another one was answered with, whatever its request id', async () => {
+  it('a request is served the response to an equal request, whatever its request id', async () => {
     const origin = servedBy(kept);
     for (let i = 0; i < 3; i++)
       expect(await origin.get({ headers: { 'x-other': String(i) } })).toBe('answer 1');
   });
 
-  it('differs by service, method, path and query', async () => {
+  it('a request differs from another by service, method, path and query', async () => {
     const origin = servedBy(kept);
     const calls: Partial<ServiceCall>[] = [
       {},
@@ -263,7 +269,7 @@ describe('a request', () => {
 describe('a call that selects instances', () => {
   const to = (version: string) => ({ select: { version, zone: 'a' } });
 
-  it('is served only what those answered that it selects', async () => {
+  it('a call that selects instances is served only the responses of the instances that it selects', async () => {
     const origin = servedBy({ 'cache-control': 'max-age=60' });
     expect(await origin.get()).toBe('answer 1');
     expect(await origin.get(to('1'))).toBe('answer 2');
@@ -272,7 +278,7 @@ describe('a call that selects instances', () => {
     expect(await origin.get()).toBe('answer 1');
   });
 
-  it('shares no call under way with one that selects others', () => {
+  it('a call that selects instances shares no call under way with one that selects others', () => {
     const { coalesceKey } = new HttpCaching();
     const keys = [{}, to('1'), to('2')].map((call) => coalesceKey(toContext(stateOf(call))));
     expect(new Set(keys).size).toBe(3);
@@ -284,7 +290,7 @@ describe('Authorization and Cookie', () => {
   const cookie = (value: string): Partial<ServiceCall> => ({ headers: { cookie: value } });
 
   it.each(['public, max-age=60', 's-maxage=60', 'max-age=60, must-revalidate'])(
-    'are cached for if that is allowed and the answer says %s; each sees its own',
+    'a response to Authorization or Cookie is kept if that is allowed and it says %s, and each caller sees its own',
     async (cacheControl) => {
       const origin = servedBy({ 'cache-control': cacheControl }, { allowAuthorization: true });
       const keys: string[] = [];
@@ -299,7 +305,7 @@ describe('Authorization and Cookie', () => {
   );
 
   it.each(['max-age=60', 'max-age=60, proxy-revalidate', 'private, public, max-age=60'])(
-    'are not cached for though it is allowed where the answer says only %s',
+    'a response to Authorization or Cookie is not kept, though that is allowed, where it says only %s',
     async (cacheControl) => {
       const origin = servedBy({ 'cache-control': cacheControl }, { allowAuthorization: true });
       for (const call of [asUser('anna'), cookie('anna')]) {
@@ -310,9 +316,9 @@ describe('Authorization and Cookie', () => {
   );
 });
 
-describe('a header that tells callers or tenants apart', () => {
+describe('D a header that tells callers or tenants apart', () => {
   it.each(['X-Api-Key', 'x-auth-token', 'x-goog-api-key', 'X-Tenant-ID', 'x-shop'])(
-    '%s is part of the key: no caller gets the response to another',
+    'the header %s is part of the cache key: no caller gets the response to another',
     async (name) => {
       const origin = servedBy({ 'cache-control': 'max-age=60' }, { credentialHeaders: ['X-Shop'] });
       const as = (caller: string) => origin.get({ headers: { [name]: caller } });
@@ -329,13 +335,16 @@ describe('a header that tells callers or tenants apart', () => {
     },
   );
 
-  it.each(['authorization', 'proxy-authorization', 'cookie'])('%s keeps a response out', async (name) => {
-    const origin = servedBy({ 'cache-control': 'max-age=60' }, { credentialHeaders: [name] });
-    for (let i = 0; i < 2; i++) await origin.get({ headers: { [name]: 'a' } });
-    expect(origin.made).toBe(2);
-  });
+  it.each(['authorization', 'proxy-authorization', 'cookie'])(
+    'the header %s keeps a response out of the cache',
+    async (name) => {
+      const origin = servedBy({ 'cache-control': 'max-age=60' }, { credentialHeaders: [name] });
+      for (let i = 0; i < 2; i++) await origin.get({ headers: { [name]: 'a' } });
+      expect(origin.made).toBe(2);
+    },
+  );
 
-  it('cannot be read from the key', async () => {
+  it('the value of a credential header cannot be read from the cache key', async () => {
     const origin = servedBy({ 'cache-control': 'max-age=60' });
     const keys: unknown[] = [];
     origin.http.cache.on('miss', ({ key }) => keys.push(key));
@@ -350,7 +359,7 @@ describe('Vary', () => {
     headers: { 'accept-language': language, 'x-other': String(requests) },
   });
 
-  it('keeps an answer for each value of the headers named, but for the one that first names them', async () => {
+  it('a cache keeps a response for each value of the headers in Vary, except for the response that first names them', async () => {
     const origin = servedBy({ 'cache-control': 'max-age=60', vary: 'Accept-Language' });
     await origin.get(inLanguage('en'));
     const languages = ['en', 'de', '', undefined, ['en', 'de']];
@@ -361,7 +370,7 @@ describe('Vary', () => {
       expect(await origin.get(inLanguage(language))).toBe(first[index]);
   });
 
-  it('never serves one kept before the first Vary was seen, nor one of a Vary since extended', async () => {
+  it('a cache never serves a response kept before the first Vary was seen, nor one of a Vary since extended', async () => {
     const origin = servedBy({ 'cache-control': 'max-age=60' });
     await origin.get(inLanguage('en'));
     await pass(60_000);
@@ -377,7 +386,7 @@ describe('Vary', () => {
     expect(await origin.get(de('b'))).toBe('answer 7');
   });
 
-  it('goes on where some answers of a resource have it and others have not', async () => {
+  it('a cache goes on where some responses of a resource have a Vary and others do not', async () => {
     const origin = servedBy({ 'cache-control': 'max-age=60', vary: 'accept-language' });
     await origin.get(inLanguage('en'));
     origin.headers = { 'cache-control': 'max-age=60' };
@@ -386,7 +395,7 @@ describe('Vary', () => {
     expect(await origin.get(inLanguage('de'))).toBe('answer 3');
   });
 
-  it('makes no long keys', async () => {
+  it('a Vary makes no long cache keys', async () => {
     const origin = servedBy({ 'cache-control': 'max-age=60', vary: 'accept-language' });
     const keys: string[] = [];
     origin.http.cache.on('miss', ({ key }) => keys.push(key));
@@ -395,7 +404,7 @@ describe('Vary', () => {
     for (const key of keys) expect(key.length).toBeLessThan(100);
   });
 
-  it('never serves an answer to a request that it was not for, whatever the answers say', async () => {
+  it('a cache never serves a response to a request that it was not for, whatever Vary the responses have', async () => {
     const header = fc.constantFrom('', 'a', 'b', 'a, b', 'B,A', '*', 'x-request-id');
     const request = fc.record({
       a: fc.constantFrom('1', '2', undefined),
@@ -446,7 +455,7 @@ describe('Vary', () => {
   });
 });
 
-describe('an answer that is no longer fresh', () => {
+describe('a response that is no longer fresh', () => {
   const error = new ServiceConnectionError('down', details);
 
   /** Whether it is served while renewed, and where the call fails, `after` milliseconds. */
@@ -475,10 +484,13 @@ describe('an answer that is no longer fresh', () => {
     ['max-age=60, proxy-revalidate', [false, false], { staleWhileRevalidate: 20_000 }],
     ['s-maxage=60', [false, false], { staleWhileRevalidate: 20_000, staleIfError: 20_000 }],
     ['s-maxage=60, stale-if-error=20', [false, true], {}],
-  ])('with %s is served %o after it, with the options %o', async (cacheControl, expected, options) => {
-    expect(await staleness(cacheControl, options, 70_000)).toEqual(expected);
-    expect(await staleness(cacheControl, options, 80_000)).toEqual([false, false]);
-  });
+  ])(
+    'a stale response with %s is served while renewed and after an error: %o, with the options %o',
+    async (cacheControl, expected, options) => {
+      expect(await staleness(cacheControl, options, 70_000)).toEqual(expected);
+      expect(await staleness(cacheControl, options, 80_000)).toEqual([false, false]);
+    },
+  );
 
   it.each([
     [500, true],
@@ -488,7 +500,7 @@ describe('an answer that is no longer fresh', () => {
     [404, false],
     [429, false],
     [501, false],
-  ])('is served where the call fails with %i: %s', async (status, served) => {
+  ])('a stale response is served where the call fails with %i: %s', async (status, served) => {
     const origin = servedBy({ 'cache-control': 'max-age=60' }, { staleIfError: 20_000 });
     await origin.get();
     await pass(60_000);
@@ -498,7 +510,7 @@ describe('an answer that is no longer fresh', () => {
     expect(result).toBe(served ? 'answer 1' : failure);
   });
 
-  it('counts from when it became stale, though that was before it came', async () => {
+  it('the age of a stale response counts from when it became stale, even if that was before it came', async () => {
     const headers = { 'cache-control': 'max-age=60, stale-if-error=20', age: '70' };
     const origin = servedBy(headers);
     await origin.get();
@@ -509,14 +521,14 @@ describe('an answer that is no longer fresh', () => {
     await expect(origin.get()).rejects.toBe(error);
   });
 
-  it('is not served for longer than a day', async () => {
+  it('a stale response is not served for longer than a day', async () => {
     const long = 'max-age=60, stale-while-revalidate=9999999, stale-if-error=9999999';
     expect(await staleness(long, {}, 86_459_999)).toEqual([true, true]);
     expect(await staleness(long, {}, 86_460_000)).toEqual([false, false]);
   });
 });
 
-describe('a failure', () => {
+describe('D a kept failure', () => {
   const failureWith = (headers: ResponseHeaders) =>
     new ServiceResponseError('down', { ...details, status: 503, headers, body: { error: 'down' } });
 
@@ -525,7 +537,7 @@ describe('a failure', () => {
     ['with an answer', true, failureWith({})],
     ['with an answer that says no-store', false, failureWith({ 'cache-control': 'no-store' })],
     ['with an answer that varies by everything', false, failureWith({ vary: '*' })],
-  ])('%s is served for negativeTtl: %s', async (_what, kept, error) => {
+  ])('a failure %s is served for negativeTtl: %s', async (_what, kept, error) => {
     const origin = servedBy({}, { negativeTtl: 1_000 });
     origin.error = error;
     for (let i = 0; i < 2; i++) await expect(origin.get()).rejects.toBe(error);
@@ -535,14 +547,14 @@ describe('a failure', () => {
     expect(origin.made).toBe(kept ? 2 : 3);
   });
 
-  it('is not kept unless negativeTtl is set, whatever it says', async () => {
+  it('a failure is not kept unless negativeTtl is set, whatever its headers say', async () => {
     const origin = servedBy({});
     origin.error = failureWith({ 'cache-control': 'max-age=60' });
     for (let i = 0; i < 2; i++) await expect(origin.get()).rejects.toBe(origin.error);
     expect(origin.made).toBe(2);
   });
 
-  it('may be anything that can be thrown', async () => {
+  it('a failure that the cache sees may be any value that can be thrown', async () => {
     const { cache } = new HttpCaching({ negativeTtl: 1_000 });
     const call = follow(cache.execute(() => Promise.reject(null), toContext(stateOf())));
     await flush();
@@ -550,11 +562,11 @@ describe('a failure', () => {
   });
 });
 
-describe('a call that may change what is under a path', () => {
+describe('D a call that may change the resource of a path', () => {
   const kept = { 'cache-control': 'max-age=60', vary: 'accept' };
 
   it.each(['POST', 'PUT', 'PATCH', 'DELETE'])(
-    '%s: what was kept for it is not served any more',
+    'a call with %s ends the time of everything that is kept for its path',
     async (method) => {
       const origin = servedBy(kept);
       for (let i = 0; i < 2; i++) await origin.get();
@@ -573,7 +585,7 @@ describe('a call that may change what is under a path', () => {
     },
   );
 
-  it.each(['GET', 'HEAD', 'OPTIONS'])('is not %s', async (method) => {
+  it.each(['GET', 'HEAD', 'OPTIONS'])('a call with %s does not change its path', async (method) => {
     const origin = servedBy({ 'cache-control': 'max-age=60' });
     await origin.get();
     await origin.get({ method });
@@ -582,7 +594,7 @@ describe('a call that may change what is under a path', () => {
     expect(origin.made).toBe(made);
   });
 
-  it('leaves nothing of the calls that were under way, and no later one joins them', async () => {
+  it('a call that may change its path leaves nothing of the calls that were under way, and no later call joins them', async () => {
     const http = new HttpCaching();
     const policy = compose(http.cache, new Coalesce({ key: http.coalesceKey }));
     const answers: Deferred<KeptResponse>[] = [];
@@ -627,7 +639,7 @@ describe('calls at the same time', () => {
     return http.coalesceKey(toContext(stateOf(call)));
   }
 
-  it('share one if their callers ask for the same with the same headers', () => {
+  it('calls at the same time share one request if their paths, queries and headers are equal', () => {
     const http = new HttpCaching();
     const key = (call: Partial<ServiceCall>) => keyOf(call, {}, http);
     const headers = { accept: 'text/plain', 'x-tenant': 'a' };
@@ -647,11 +659,11 @@ describe('calls at the same time', () => {
     ['change something', { method: 'POST' }],
     ['carry Authorization', { headers: { authorization: 'a' } }],
     ['want no answer but their own', { headers: { 'cache-control': 'no-cache' } }],
-  ])('do not where they %s', (_what, call) => {
+  ])('calls at the same time share no request where they %s', (_what, call) => {
     expect(keyOf(call)).toBeUndefined();
   });
 
-  it('share with their own credential alone where it is allowed, which does not show in the key', () => {
+  it('calls at the same time share a request with the same credential alone where it is allowed, which the key does not show', () => {
     const http = new HttpCaching({ allowAuthorization: true });
     const as = (name: string) => keyOf({ headers: { authorization: name } }, {}, http);
     expect(as('anna')).toBe(as('anna'));
@@ -660,8 +672,8 @@ describe('calls at the same time', () => {
   });
 });
 
-describe('the bounds', () => {
-  it('are 64 MiB and 1,000 answers unless told otherwise, and count the body', async () => {
+describe('D the bounds of an HTTP cache', () => {
+  it('the bounds of an HTTP cache are 64 MiB and 1,000 responses by default, and count the body', async () => {
     const origin = servedBy({ 'cache-control': 'max-age=60' });
     for (let i = 0; i < 1_001; i++) await origin.get({ path: `/${i}` });
     expect(origin.http.cache.size).toBe(1_000);
@@ -675,7 +687,7 @@ describe('the bounds', () => {
     expect(cache.size).toBe(8);
   });
 
-  it('hold for resources too: one that was not asked for long is made anew', async () => {
+  it('the bounds of an HTTP cache hold for resources too: one that was not called for long is made anew', async () => {
     const origin = servedBy({ 'cache-control': 'max-age=60' }, { maxEntries: 2 });
     await origin.get();
     for (let i = 0; i < 20; i++) await origin.get({ path: `/${i}`, headers: { accept: 'x' } });
@@ -683,7 +695,7 @@ describe('the bounds', () => {
   });
 });
 
-describe('the options', () => {
+describe('D the options of an HTTP cache', () => {
   it.each<[string, Record<string, unknown>]>([
     ['allowAuthorization', { allowAuthorization: 'yes' }],
     ['credentialHeaders', { credentialHeaders: 'x-shop' }],
@@ -691,7 +703,7 @@ describe('the options', () => {
     ['staleIfError', { staleIfError: -1 }],
     ['ttl', { ttl: 1 }],
     ['key', { key: () => 'k' }],
-  ])('%s: a wrong one is named (%o)', (option, options) => {
+  ])('the error of a wrong option of an HTTP cache names %s (%o)', (option, options) => {
     expect(() => new HttpCaching(options as never)).toThrow(option);
   });
 });

@@ -38,7 +38,7 @@ const writers: readonly [string, (client: ServiceClient) => Promise<unknown>][] 
   ],
 ];
 
-it.each(writers)('a write through %s makes the next read of its path a new one', async (_name, write) => {
+it.each(writers)('a write through %s makes the next read of its path a new request', async (_name, write) => {
   let version = 1;
   const server = await startServer((incoming, response) => {
     incoming.resume();

@@ -82,7 +82,7 @@ describe.each(Object.entries(fetches))('%s', (_name, fetch) => {
   const get = (dispatcher: Dispatcher, path: string, init: RequestInit = {}) =>
     fetch(`${url}${path}`, { ...init, dispatcher } as Init);
 
-  it('gets from a service, retries included', async () => {
+  it('a fetch with the dispatcher gets responses from a service, retries included', async () => {
     const { dispatcher, server } = await serving(afterwards(503, 503));
     const response = await get(dispatcher, '/users/1?a=b', { headers: { 'x-a': 'b' } });
     expect(response.status).toBe(200);
@@ -90,7 +90,7 @@ describe.each(Object.entries(fetches))('%s', (_name, fetch) => {
     expect(server.requests).toHaveLength(3);
   });
 
-  it('sends a body, again where that does no harm', async () => {
+  it('a fetch with the dispatcher sends a body, and again where that does no harm', async () => {
     const { dispatcher, server } = await serving(afterwards(503, 503, 503));
     const put = await get(dispatcher, '/', { method: 'PUT', body: '{"a":1}' });
     expect(put.status).toBe(503);
@@ -102,7 +102,7 @@ describe.each(Object.entries(fetches))('%s', (_name, fetch) => {
     });
   });
 
-  it('never sends a POST twice, nor what is streamed', async () => {
+  it('a fetch with the dispatcher never sends a POST twice, nor a stream', async () => {
     const { dispatcher, server } = await serving(afterwards(503, 503));
     expect((await get(dispatcher, '/', { method: 'POST', body: 'x' })).status).toBe(503);
     const init = { method: 'PUT', body: new Blob(['x']).stream(), duplex: 'half' };
@@ -110,7 +110,7 @@ describe.each(Object.entries(fetches))('%s', (_name, fetch) => {
     expect(server.requests).toHaveLength(2);
   });
 
-  it('takes a Content-Length of the caller', async () => {
+  it('a fetch with the dispatcher takes a Content-Length of the caller', async () => {
     const { dispatcher } = await serving(echo);
     const init = { method: 'POST', body: 'abc', headers: { 'Content-Length': '3' } };
     await expect((await get(dispatcher, '/', init)).json()).resolves.toMatchObject({
@@ -119,7 +119,7 @@ describe.each(Object.entries(fetches))('%s', (_name, fetch) => {
     });
   });
 
-  it('streams an answer, keeps to its pace, and decodes it', async () => {
+  it('a fetch with the dispatcher streams a response, keeps to its pace, and decodes it', async () => {
     const { dispatcher } = await serving((_received, response) => {
       response.writeHead(200, { 'content-type': 'text/plain', 'set-cookie': ['a=1', 'b=2'] });
       Readable.from(Array.from({ length: 100 }, () => Buffer.alloc(65_536, 'x'))).pipe(response);
@@ -129,7 +129,7 @@ describe.each(Object.entries(fetches))('%s', (_name, fetch) => {
     expect((await response.arrayBuffer()).byteLength).toBe(6_553_600);
   });
 
-  it('fails as any fetch, the cause in the terms of the mesh', async () => {
+  it('a fetch with the dispatcher fails as any fetch, with the error of the mesh as the cause', async () => {
     const { dispatcher } = await serving(reset);
     await expect(get(dispatcher, '/', { method: 'POST' })).rejects.toMatchObject({
       name: 'TypeError',
@@ -137,7 +137,7 @@ describe.each(Object.entries(fetches))('%s', (_name, fetch) => {
     });
   });
 
-  it('is cancelled by its signal, before the head and after it', async () => {
+  it('a fetch with the dispatcher is cancelled by its signal, before the head and after it', async () => {
     const { dispatcher, server } = await serving((received, response) => {
       if (received.url === '/body') response.write('first');
     });
@@ -154,7 +154,7 @@ describe.each(Object.entries(fetches))('%s', (_name, fetch) => {
     await vi.waitFor(() => expect(server.requests.every(({ socket }) => socket.destroyed)).toBe(true));
   });
 
-  it('follows a redirect of a service to where it leads, outside the mesh too', async () => {
+  it('a fetch with the dispatcher follows a redirect of a service to anywhere, outside the mesh too', async () => {
     const elsewhere = await startServer(echo);
     const { dispatcher, server } = await serving((received, response) => {
       if (received.url === '/moved') response.writeHead(302, { location: '/here' }).end();
@@ -165,7 +165,7 @@ describe.each(Object.entries(fetches))('%s', (_name, fetch) => {
     await expect(response.json()).resolves.toMatchObject({ url: '/there' });
   });
 
-  it('reaches what is not the mesh as ever', async () => {
+  it('a fetch with the dispatcher reaches hosts outside the mesh as without it', async () => {
     const elsewhere = await startServer(echo);
     const { dispatcher, server } = await serving(echo);
     const init = { method: 'POST', body: 'abc', headers: { 'Content-Length': '3' }, dispatcher } as Init;
@@ -174,7 +174,7 @@ describe.each(Object.entries(fetches))('%s', (_name, fetch) => {
     expect(server.requests).toEqual([]);
   });
 
-  it('is refused what is not the mesh if the mesh is strict', async () => {
+  it('a fetch with the dispatcher rejects a host outside the mesh if the mesh is strict', async () => {
     const elsewhere = await startServer(echo);
     const { dispatcher } = await serving(echo, {}, { strict: true });
     await expect(fetch(elsewhere.origin, { dispatcher } as Init)).rejects.toMatchObject({
@@ -184,8 +184,8 @@ describe.each(Object.entries(fetches))('%s', (_name, fetch) => {
   });
 });
 
-describe("undici's functions", () => {
-  it('request', async () => {
+describe('D a function of undici with the dispatcher', () => {
+  it("undici's request() is sent through the mesh", async () => {
     const { dispatcher } = await serving(afterwards(503));
     const { statusCode, headers, body } = await request(`${url}/users/1`, { dispatcher, query: { a: 'b' } });
     expect([statusCode, headers['content-type']]).toEqual([200, 'application/json']);
@@ -201,7 +201,7 @@ describe("undici's functions", () => {
     ['pairs', [['a', 'b']], '?a=b'],
     ['a string', 'a=b', '?a=b'],
     ['empty', {}, ''],
-  ])('request, with a query that is %s', async (_what, query, search) => {
+  ])("undici's request() takes a query that is %s", async (_what, query, search) => {
     const { dispatcher } = await serving(echo);
     for (const send of [
       () => request(`${url}/users/1`, { dispatcher, query } as never),
@@ -217,14 +217,17 @@ describe("undici's functions", () => {
     ['an object with one', { at: new Date() }],
     ['a number', 5],
     ['a list of names', ['a']],
-  ])('request, with a query that is %s, is rejected, and not sent without it', async (_what, query) => {
-    const { dispatcher, server } = await serving(echo);
-    const error = await rejectionOf(request(`${url}/`, { dispatcher, query } as never));
-    expect(error).toMatchObject({ code: 'ERR_INVALID_REQUEST', message: expect.stringContaining('query') });
-    expect(server.requests).toEqual([]);
-  });
+  ])(
+    "undici's request() is rejected with a query that is %s, and not sent without it",
+    async (_what, query) => {
+      const { dispatcher, server } = await serving(echo);
+      const error = await rejectionOf(request(`${url}/`, { dispatcher, query } as never));
+      expect(error).toMatchObject({ code: 'ERR_INVALID_REQUEST', message: expect.stringContaining('query') });
+      expect(server.requests).toEqual([]);
+    },
+  );
 
-  it('request, cancelled', async () => {
+  it("undici's request() is cancelled by its signal", async () => {
     const { dispatcher, server } = await serving((_received, response) => void response.write('first'));
     const controller = new AbortController();
     const { body } = await request(url, { dispatcher, signal: controller.signal });
@@ -236,7 +239,7 @@ describe("undici's functions", () => {
     await vi.waitFor(() => expect(server.requests.every(({ socket }) => socket.destroyed)).toBe(true));
   });
 
-  it('request, with what undici knows of besides: raw headers, trailers, a form of its own', async () => {
+  it("undici's request() keeps raw headers, trailers, and a form of its own", async () => {
     const { dispatcher } = await serving(async (received, response) => {
       const body = await text(received);
       response.writeHead(200, { 'X-Mixed': 'Case', trailer: 'x-sum' });
@@ -252,7 +255,7 @@ describe("undici's functions", () => {
     expect(answer.trailers).toEqual({ 'x-sum': '42' });
   });
 
-  it('stream', async () => {
+  it("undici's stream() is sent through the mesh", async () => {
     const { dispatcher } = await serving(echo);
     const chunks: Buffer[] = [];
     await stream(`${url}/a`, { dispatcher, method: 'GET' }, ({ statusCode }) => {
@@ -262,7 +265,7 @@ describe("undici's functions", () => {
     expect(JSON.parse(Buffer.concat(chunks).toString())).toMatchObject({ url: '/a' });
   });
 
-  it('pipeline', async () => {
+  it("undici's pipeline() is sent through the mesh", async () => {
     const { dispatcher } = await serving((received, response) => void received.pipe(response));
     const chunks: Buffer[] = [];
     await connect(
@@ -273,7 +276,7 @@ describe("undici's functions", () => {
     expect(Buffer.concat(chunks).toString()).toBe('body');
   });
 
-  it('that would change the protocol are refused for a service, and not elsewhere', async () => {
+  it('a function of undici that would change the protocol is rejected for a service, and not elsewhere', async () => {
     const { dispatcher } = await serving(echo);
     const refused = { code: 'ERR_INVALID_REQUEST' };
     await expect(upgrade(url, { dispatcher, protocol: 'websocket' })).rejects.toMatchObject(refused);
@@ -292,7 +295,7 @@ describe("undici's functions", () => {
     });
   });
 
-  it('setGlobalDispatcher, for all of them and for Node', async () => {
+  it('setGlobalDispatcher() sets the mesh for all functions of undici and for Node', async () => {
     const { dispatcher, server } = await serving(afterwards(503));
     const former = getGlobalDispatcher();
     setGlobalDispatcher(dispatcher);
@@ -304,8 +307,8 @@ describe("undici's functions", () => {
   });
 });
 
-describe('what undici has to go with a dispatcher', () => {
-  it('interceptors see one answer, and go before the mesh', async () => {
+describe('D an extension of undici around a dispatcher', () => {
+  it('interceptors of undici see one response, and go before the mesh', async () => {
     const { dispatcher, server } = await serving((received, response) => {
       if (received.url === '/moved') response.writeHead(302, { location: '/here' }).end();
       else if (received.url === '/bad') json(response, { why: 'x' }, 400);
@@ -327,14 +330,14 @@ describe('what undici has to go with a dispatcher', () => {
     ['decompress', interceptors.decompress()],
     ['dump', interceptors.dump()],
     ['retry', interceptors.retry()],
-  ])('the interceptor %s works over it', async (_name, interceptor) => {
+  ])('the interceptor %s of undici works over the mesh', async (_name, interceptor) => {
     const { dispatcher } = await serving(echo);
     const { statusCode, body } = await request(url, { dispatcher: dispatcher.compose(interceptor) });
     await body.dump();
     expect(statusCode).toBe(200);
   });
 
-  it('a MockAgent answers what is mocked, and lets the rest pass to the mesh', async () => {
+  it('a MockAgent of undici responds to mocked requests, and lets the rest pass to the mesh', async () => {
     const { dispatcher, server } = await serving(echo);
     const elsewhere = await startServer(echo);
     const mockAgent = new MockAgent({ agent: dispatcher as unknown as Agent });
@@ -395,7 +398,7 @@ function legacyRecorder(own: LegacyDispatchHandler = {}) {
 describe("a handler of undici's older protocol", () => {
   const options = { origin: url, path: '/', method: 'GET' } as const;
 
-  it('is told all of an answer, in its own terms', async () => {
+  it("a handler of undici's older protocol is given the whole response in its own terms", async () => {
     const { dispatcher } = await serving((_received, response) => {
       response.writeHead(200, 'Fine', { 'X-A': 'b', trailer: 'x-sum' });
       response.write('body');
@@ -412,7 +415,7 @@ describe("a handler of undici's older protocol", () => {
     expect(sent).toHaveBeenCalledTimes(3);
   });
 
-  it('stops the answer with false, and lets it go on', async () => {
+  it("a handler of undici's older protocol stops the response with false, and lets it go on", async () => {
     const { dispatcher } = await serving((_received, response) => {
       response.write('first');
       setImmediate(() => response.end('second'));
@@ -433,7 +436,7 @@ describe("a handler of undici's older protocol", () => {
     expect(legacy.events.slice(2, -1).join('')).toBe('firstsecond');
   });
 
-  it('is not stopped by what it says to an answer that only informs', async () => {
+  it("a handler of undici's older protocol does not stop an informational response by its return value", async () => {
     const { dispatcher } = await serving((_received, response) => {
       response.writeEarlyHints({ link: '</a>; rel=preload' }, () => response.end('done'));
     });
@@ -442,7 +445,7 @@ describe("a handler of undici's older protocol", () => {
     await expect(legacy.end).resolves.toBeUndefined();
   });
 
-  it('cancels by the function that it was given', async () => {
+  it("a handler of undici's older protocol cancels by the function that it was given", async () => {
     const { dispatcher } = await serving(never);
     const legacy = legacyRecorder();
     dispatcher.dispatch(options, legacy.handler);
@@ -455,7 +458,7 @@ describe("a handler of undici's older protocol", () => {
     await expect(reasonless.end).resolves.toMatchObject({ code: 'UND_ERR_ABORTED' });
   });
 
-  it('is translated for the fallback, upgrades included', async () => {
+  it("a handler of undici's older protocol is translated for the passthrough, upgrades included", async () => {
     const { dispatcher } = await serving(never);
     const elsewhere = await startServer(echo);
     elsewhere.server.on('upgrade', (_received, socket) => {
@@ -473,9 +476,9 @@ describe("a handler of undici's older protocol", () => {
   });
 });
 
-describe('dispatch', () => {
+describe('D dispatch()', () => {
   it.each([null, undefined, 'handler', {}, { onRequestStart() {} }, { onConnect() {} }])(
-    'throws if the handler is none: %o',
+    'dispatch() throws if the handler is none: %o',
     async (handler) => {
       const { dispatcher } = await serving(never);
       expect(() => dispatcher.dispatch({ origin: url, path: '/', method: 'GET' }, handler as never)).toThrow(
@@ -490,7 +493,7 @@ describe('dispatch', () => {
     ['what is no origin', { origin: 'user-service', path: '/', method: 'GET' }],
     ['an upgrade', { origin: url, path: '/', method: 'GET', upgrade: 'websocket' }],
     ['the path of another host', { origin: url, path: 'http://evil.example/', method: 'GET' }],
-  ])('tells the handler of what is malformed: %s', async (_what, options) => {
+  ])('dispatch() tells the handler if the request is malformed: %s', async (_what, options) => {
     const { dispatcher, server } = await serving(never);
     const record = recorder();
     dispatcher.dispatch(options as never, record.handler);
@@ -498,7 +501,7 @@ describe('dispatch', () => {
     expect(server.requests).toEqual([]);
   });
 
-  it('takes what a call can be given besides', async () => {
+  it('dispatch() takes the options that a call has besides those of undici', async () => {
     const { dispatcher, server } = await serving(afterwards(503, 503, 503));
     const record = recorder();
     const options = {
@@ -520,7 +523,7 @@ describe('dispatch', () => {
     });
   });
 
-  it('goes where the route of the user says, by the host that is called and not by the path', async () => {
+  it('dispatch() follows the route of the user, by the host that is called and not by the path', async () => {
     const elsewhere = await startServer(echo);
     const seen: string[] = [];
     const { dispatcher, server } = await serving(
@@ -544,7 +547,7 @@ describe('dispatch', () => {
     expect(seen).toEqual(paths.map((path) => `127.0.0.1${path}`));
   });
 
-  it('gives what is not the mesh to the fallback of the user, and leaves that open', async () => {
+  it('dispatch() sends requests outside the mesh through the passthrough of the user, and leaves that open', async () => {
     const elsewhere = await startServer(echo);
     const fallback = new Agent();
     onTestFinished(() => fallback.close());
@@ -557,16 +560,16 @@ describe('dispatch', () => {
   });
 });
 
-describe('createDispatcher', () => {
+describe('D createDispatcher()', () => {
   it.each([{ fallback: {} }, { route: 'x' }, { strict: 1 }, { fallbak: new Agent() }])(
-    'refuses the options %o',
+    'createDispatcher() rejects the options %o',
     async (options) => {
       const { client } = await serving(never);
       expect(() => createDispatcher(client, options as never)).toThrow(/createDispatcher\(\)/);
     },
   );
 
-  it('of options makes a client of its own, and closes it', async () => {
+  it('createDispatcher() makes a client of its own from options, and closes it', async () => {
     const server = await startServer(echo);
     const discovery = new StaticServiceDiscovery({ [service]: [server.origin] });
     const dispatcher = createDispatcher({ discovery, callerName: 'orders' });
@@ -577,13 +580,13 @@ describe('createDispatcher', () => {
     await vi.waitFor(() => expect(socket.destroyed).toBe(true));
   });
 
-  it('of a client leaves it open', async () => {
+  it('createDispatcher() leaves a given client open', async () => {
     const { dispatcher, client } = await serving(echo);
     await dispatcher.close();
     await expect(client.call({ service, path: '/a' })).resolves.toMatchObject({ url: '/a' });
   });
 
-  it('has the client make one as well, once, and close it', async () => {
+  it('a client makes a dispatcher as well, once, and closes it', async () => {
     const { client } = await serving(echo);
     expect(client.dispatcher).toBe(client.dispatcher);
     const { body } = await request(url, { dispatcher: client.dispatcher });
@@ -593,8 +596,8 @@ describe('createDispatcher', () => {
   });
 });
 
-describe('close', () => {
-  it('takes no more, and waits for what is under way, in a fallback of its own too', async () => {
+describe('D close() of a dispatcher', () => {
+  it('close() of a dispatcher takes no more requests, and waits for those under way, in its own passthrough too', async () => {
     const pending: (() => void)[] = [];
     const hold: Handler = (_received, response) => {
       response.write('first ');
@@ -637,7 +640,7 @@ describe('close', () => {
       (dispatcher: MeshDispatcher) => new Promise<void>((resolve) => dispatcher.destroy(() => resolve())),
       'the dispatcher is closed',
     ],
-  ])('abruptly, with destroy, ends what is under way: %s', async (_form, destroy, message) => {
+  ])('destroy() of a dispatcher ends the requests under way: %s', async (_form, destroy, message) => {
     const { dispatcher, client, server } = await serving(never);
     const elsewhere = await startServer(never);
     const records = [url, elsewhere.origin].map((origin) => {

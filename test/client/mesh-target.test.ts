@@ -17,12 +17,12 @@ describe('a URL means a service', () => {
     ['service://user-service/users/1', 'user-service'],
     ['service://User.Service/', 'User.Service'],
     ['service://localhost/', 'localhost'],
-  ])('%s', (url, service) => {
+  ])('a URL means a service: %s', (url, service) => {
     expect(serviceOf(url)).toBe(service);
     expect(serviceOf(url, { strict: true })).toBe(service);
   });
 
-  it('where the route of the user says so', () => {
+  it('a URL means a service where the route of the user says so', () => {
     const route = ({ hostname, pathname }: URL) =>
       hostname.endsWith('.internal') ? hostname.split('.')[0] : pathname.split('/')[2];
     expect(serviceOf('https://users.internal:8443/a', { route })).toBe('users');
@@ -47,7 +47,7 @@ describe('a URL means no service', () => {
     'ws://user-service/',
     'ftp://user-service/',
     'data:text/plain,user-service',
-  ])('%s', (url) => {
+  ])('a URL means no service: %s', (url) => {
     expect(serviceOf(url)).toBeUndefined();
     expect(() => serviceOf(url, { strict: true })).toThrow(
       expect.objectContaining({ code: 'ERR_INVALID_REQUEST' }),
@@ -55,24 +55,30 @@ describe('a URL means no service', () => {
   });
 });
 
-describe('a URL is refused', () => {
+describe('a URL is rejected', () => {
   it.each(['service://user-service:80/', 'service://-users/', 'service:///users', 'service:users'])(
-    'if it should be that of a service, and names none: %s',
+    'a URL is rejected if it should be that of a service, and names none: %s',
     (url) => {
       expect(() => serviceOf(url)).toThrow(/service:\/\/name\/path/);
     },
   );
 
-  it.each(['', 'a/b', 'user service', 1, {}])('if its route gives what is no name: %j', (name) => {
-    expect(() => serviceOf('http://a.example/', { route: () => name as string })).toThrow(/no name/);
-  });
+  it.each(['', 'a/b', 'user service', 1, {}])(
+    'a URL is rejected if its route gives a value that is no name: %j',
+    (name) => {
+      expect(() => serviceOf('http://a.example/', { route: () => name as string })).toThrow(/no name/);
+    },
+  );
 
-  it.each([{ route: 'user-service' }, { strict: 'yes' }])('with options that are none: %o', (options) => {
-    expect(() => new MeshTargets('tests', options as never)).toThrow(/tests option/);
-  });
+  it.each([{ route: 'user-service' }, { strict: 'yes' }])(
+    'a URL is rejected with options that are none: %o',
+    (options) => {
+      expect(() => new MeshTargets('tests', options as never)).toThrow(/tests option/);
+    },
+  );
 });
 
-it('no URL of the web with a dot, a port or an address is ever taken for a service', () => {
+it('a URL of the web with a dot, a port or an address never means a service', () => {
   const scheme = fc.constantFrom('http://', 'https://');
   const authority = fc.webAuthority({ withIPv4: true, withIPv6: true, withPort: true });
   const rest = fc.stringMatching(/^(\/[\w.:@%-]*)*(\?[\w.:@%/=&]*)?(#[\w.:@%/?]*)?$/);
@@ -88,7 +94,7 @@ it('no URL of the web with a dot, a port or an address is ever taken for a servi
   );
 });
 
-it('every name that can be registered, but for one with a colon, is reached by service://', () => {
+it('every name that can be registered, except for one with a colon, is reached by service://', () => {
   fc.assert(
     fc.property(fc.stringMatching(/^[A-Za-z\d][\w.-]{0,127}$/), (name) => {
       fc.pre(isName(name));

@@ -5,7 +5,7 @@ import { FLEETS, KINDS, METHODS, play, SCENARIOS_OF, shown, violations } from '.
 describe.each(KINDS)('some of the instances are bad: %s', (kind) => {
   describe.each(METHODS)('%s', (method) => {
     it.each(strategies)(
-      'calls by %s reach the healthy instances, whatever the others do',
+      'calls by %s reach the healthy instances, whatever the bad instances do',
       async (strategy) => {
         const report: string[] = [];
         for (const scenario of SCENARIOS_OF[method]) {

@@ -89,7 +89,7 @@ function published(): unknown[] {
 const warnings = () => collectWarnings('HoldfastPassthroughWarning');
 
 describe.each(Object.entries(adapters))('%s', (_name, adapter) => {
-  it('warns once and publishes each request whose host but for its port is a known service', async () => {
+  it('an adapter warns once and publishes each request whose host except for its port is a known service', async () => {
     const server = await startServer((_request, response) => void response.writeHead(503).end());
     const client = clientOver(new StaticServiceDiscovery({ [service]: [server.origin] }));
     const events = published();
@@ -110,7 +110,7 @@ describe.each(Object.entries(adapters))('%s', (_name, adapter) => {
     });
   });
 
-  it('says nothing of a host that is no service, nor where a route of the user decides', async () => {
+  it('an adapter says nothing of a host that is no service, nor where a route of the user decides', async () => {
     const server = await startServer((_request, response) => void response.end());
     const client = clientOver(new StaticServiceDiscovery({ [service]: [server.origin] }));
     const events = published();
@@ -126,7 +126,7 @@ describe.each(Object.entries(adapters))('%s', (_name, adapter) => {
     expect([...events, ...warned.warnings]).toEqual([]);
   });
 
-  it('rejects a host with a port if it is strict, and says why', async () => {
+  it('an adapter rejects a host with a port if it is strict, and says why', async () => {
     const server = await startServer((_request, response) => void response.end());
     const client = clientOver(new StaticServiceDiscovery({ [service]: [server.origin] }));
     const error = await rejectionOf(adapter(client, { strict: true })(`http://${service}:${server.port}/`));
@@ -139,11 +139,11 @@ describe.each(Object.entries(adapters))('%s', (_name, adapter) => {
   });
 });
 
-describe('a near miss', () => {
+describe('D a near miss of a service', () => {
   const note = (client: ServiceClient, url: string) =>
     createFetch(client, { fallback: async () => new Response() })(url);
 
-  it('is noticed of a service that is known in any way, without a lookup', async () => {
+  it('a near miss is noticed for a service that is known in any way, without a lookup', async () => {
     const inMemory = new InMemoryServiceDiscovery();
     await inMemory.register({ serviceName: service, host: '10.0.0.1', port: 1 });
     const resolver = { resolve4: vi.fn(), resolve6: vi.fn(), resolveSrv: vi.fn() };
@@ -161,7 +161,7 @@ describe('a near miss', () => {
     for (const resolve of Object.values(resolver)) expect(resolve).not.toHaveBeenCalled();
   });
 
-  it('is noticed of a service whose instances only the balancer has in memory', async () => {
+  it('a near miss is noticed for a service whose instances only the balancer has in memory', async () => {
     const { watch, instances } = bare(new StaticServiceDiscovery({ [service]: ['http://10.0.0.1:1'] }));
     const loadBalancer = new LoadBalancer({ discovery: { watch, instances } as never });
     onTestFinished(() => loadBalancer.close());
@@ -179,14 +179,14 @@ describe('a near miss', () => {
     `http://${service}.default.svc:3000/`,
     `http://${service}./`,
     `https://${service.toUpperCase()}:3000/`,
-  ])('is noticed of the other ways in which a service is written: %s', async (url) => {
+  ])('a near miss is noticed for the other ways in which a service is written: %s', async (url) => {
     const client = clientOver(new StaticServiceDiscovery({ [service]: ['http://10.0.0.1:1'] }));
     const events = published();
     await note(client, url);
     expect(events).toEqual([{ host: new URL(url).host, service }]);
   });
 
-  it('is told to listeners of the client, whatever they throw', async () => {
+  it('a near miss is told to listeners of the client, whatever they throw', async () => {
     const client = clientOver(new StaticServiceDiscovery({ [service]: ['http://10.0.0.1:1'] }));
     const threw = collectWarnings('HoldfastListenerWarning');
     const told: unknown[] = [];
@@ -204,7 +204,7 @@ describe('a near miss', () => {
     ['throws', () => fail(), 1],
     ['rejects', async () => fail(), 1],
     ['promises instead of telling', async () => true, 0],
-  ])('harms nobody where the knows() of a discovery %s', async (_how, knows, reports) => {
+  ])('a near miss harms no caller where the knows() of a discovery %s', async (_how, knows, reports) => {
     const discovery = Object.assign(bare(new StaticServiceDiscovery({})), { knows });
     const reported = collectWarnings('HoldfastListenerWarning');
     const events = published();
@@ -216,7 +216,7 @@ describe('a near miss', () => {
     expect(reported.warnings).toHaveLength(reports);
   });
 
-  it('is warned of for a bounded number of hosts, and leaves nothing behind of unknown ones', async () => {
+  it('a near miss is warned of for a bounded number of hosts, and leaves nothing behind of unknown ones', async () => {
     const discovery = new StaticServiceDiscovery({ [service]: ['http://10.0.0.1:1'] });
     const client = clientOver(discovery);
     const other = clientOver(discovery);

@@ -31,7 +31,7 @@ function call(policies: ServicePolicies): void {
 }
 
 describe('the policies of services', () => {
-  it('are remembered of no more than 500 that no call has reached, the latest ones', () => {
+  it('the policies of services are remembered for no more than 500 services that no call has reached, the latest ones', () => {
     const { policies, flood, remembered } = policiesByName();
     flood();
     expect(remembered()).toBeLessThanOrEqual(500);
@@ -40,7 +40,7 @@ describe('the policies of services', () => {
     expect(policies.peek('nobody-0')).toBeUndefined();
   });
 
-  it('are forgotten once nobody has called the service for ten minutes', () => {
+  it('the policies of a service are forgotten once no call has used the service for ten minutes', () => {
     const { policies } = policiesByName();
     call(policies.get('users'));
     vi.advanceTimersByTime(2 * TEN_MINUTES);
@@ -48,7 +48,7 @@ describe('the policies of services', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  it('stay where the service is configured', () => {
+  it('the policies of a service stay where the service is configured', () => {
     const { policies, flood } = policiesByName({}, ['users']);
     const before = policies.peek('users');
     flood();
@@ -66,7 +66,7 @@ describe('the policies of services', () => {
     ['a call is under way', (policies) => policies.enter()],
   ];
 
-  it.each(reasons)('stay where %s', (_why, use) => {
+  it.each(reasons)('the policies of a service stay where %s', (_why, use) => {
     const { policies, flood } = policiesByName({ hedge: {}, cache: {}, rateLimit: { limit: 1 } });
     const users = policies.get('users');
     use(users);
@@ -75,7 +75,7 @@ describe('the policies of services', () => {
     expect(policies.peek('users')).toBe(users);
   });
 
-  it('stay where a call has reached the service within ten minutes, whatever else is called', () => {
+  it('the policies of a service stay where a call has reached the service within ten minutes, whatever else is called', () => {
     const { policies, flood } = policiesByName();
     const users = policies.get('users');
     call(users);
@@ -87,7 +87,7 @@ describe('the policies of services', () => {
     }
   });
 
-  it('stay while the breaker is open and not yet due for a probe, and no longer', () => {
+  it('the policies of a service stay while the breaker is open and not yet due for a probe, and no longer', () => {
     const { policies } = policiesByName({ circuitBreaker: { resetTimeout: 3 * TEN_MINUTES } });
     const users = policies.get('users');
     call(users);
@@ -98,7 +98,7 @@ describe('the policies of services', () => {
     expect(policies.peek('users')).toBeUndefined();
   });
 
-  it('stay while the limiter still counts what was called, and no longer', () => {
+  it('the policies of a service stay while the limiter still counts calls, and no longer', () => {
     const { policies } = policiesByName({
       rateLimit: { limit: 1, interval: 3 * TEN_MINUTES, key: () => 'tenant' },
     });
@@ -111,7 +111,7 @@ describe('the policies of services', () => {
     expect(policies.peek('users')).toBeUndefined();
   });
 
-  it('are found again by a call while whoever asked for them still holds one of them', () => {
+  it('the policies of a service are found again by a call while one of them is still held by a caller', () => {
     const { policies, flood } = policiesByName();
     const { circuitBreaker } = policies.get('users').handOut();
     flood();
@@ -120,7 +120,7 @@ describe('the policies of services', () => {
     expect(policies.get('users').circuitBreaker).toBe(circuitBreaker);
   });
 
-  it('that were listened to are forgotten once nobody does', () => {
+  it('the policies of a service that were listened to are forgotten once no listener is left', () => {
     const { policies, flood } = policiesByName();
     const listener = () => {};
     const { circuitBreaker } = policies.get('users');

@@ -49,7 +49,7 @@ it('a connection that breaks is retried where the call is idempotent, and not ot
   expect(server.requests).toHaveLength(4);
 });
 
-it.each([400, 401, 404, 409, 422])('a %i is not retried', async (status) => {
+it.each([400, 401, 404, 409, 422])('a response with status %i is not retried', async (status) => {
   const server = await startServer(statuses(status));
   await expect(clientOf(server).call({ service, path: '/' })).rejects.toMatchObject({ status });
   expect(server.requests).toHaveLength(1);
@@ -74,7 +74,7 @@ it('each attempt has the same headers and the same body', async () => {
   expect(server.requests.every(({ headers }) => headers['x-mine'] === 'yes')).toBe(true);
 });
 
-it('a Retry-After is waited for, in whatever of its forms it comes', async () => {
+it('a Retry-After is waited for in each of its forms', async () => {
   const asctime = new Date()
     .toUTCString()
     .replace(/^(\w+), (\d\d) (\w+) (\d+) ([\d:]+) GMT$/, '$1 $3 $2 $5 $4');

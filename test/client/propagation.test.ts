@@ -17,7 +17,7 @@ const anything = fc.array(fc.nat(0x17f), { maxLength: 12 }).map((codes) => Strin
 
 describe('the context of an incoming request', () => {
   beforeEach(fakeTime);
-  it('is what its caller sent', () => {
+  it('the context of an incoming request is the one that its caller sent', () => {
     const headers = {
       'x-request-id': 'r-1.2:3=4+5/6@7_8',
       'x-request-timeout': '1500',
@@ -32,7 +32,7 @@ describe('the context of an incoming request', () => {
     });
   });
 
-  it('has a request id of its own, no trace and no deadline where the caller sent nothing', () => {
+  it('the context of an incoming request has a request id of its own, no trace and no deadline where the caller sent nothing', () => {
     const context = requestContextFrom({});
     expect(context).toEqual({
       requestId: expect.stringMatching(UUID),
@@ -56,22 +56,25 @@ describe('the context of an incoming request', () => {
     'a'.repeat(129),
     ['one'],
     ['one', 'two'],
-  ])('has a request id of its own where the one sent is not well formed: %j', (id) => {
-    expect(requestContextFrom({ 'x-request-id': id }).requestId).toMatch(UUID);
-  });
+  ])(
+    'the context of an incoming request has a request id of its own where the received one is not well formed: %j',
+    (id) => {
+      expect(requestContextFrom({ 'x-request-id': id }).requestId).toMatch(UUID);
+    },
+  );
 
-  it('takes a request id of up to 128 characters', () => {
+  it('the context of an incoming request takes a request id of up to 128 characters', () => {
     expect(requestContextFrom({ 'x-request-id': 'a'.repeat(128) }).requestId).toBe('a'.repeat(128));
   });
 
-  it('ends at a deadline on a clock that does not jump', async () => {
+  it('the context of an incoming request ends at a deadline on a clock that does not jump', async () => {
     const { deadline } = requestContextFrom({ 'x-request-timeout': '1000' });
     await pass(400);
     vi.setSystemTime(Date.now() + 600_000);
     expect(deadline - performance.now()).toBe(600);
   });
 
-  it('has ended already where the caller waits no more', () => {
+  it('the context of an incoming request has ended already where the caller waits no more', () => {
     expect(requestContextFrom({ 'x-request-timeout': '0' }).deadline).toBe(performance.now());
   });
 
@@ -88,9 +91,12 @@ describe('the context of an incoming request', () => {
     '1000000000',
     ',',
     '5,'.repeat(200),
-  ])('has no deadline where the timeout sent is not well formed: %j', (timeout) => {
-    expect(requestContextFrom({ 'x-request-timeout': timeout }).deadline).toBe(Infinity);
-  });
+  ])(
+    'the context of an incoming request has no deadline where the received timeout is not well formed: %j',
+    (timeout) => {
+      expect(requestContextFrom({ 'x-request-timeout': timeout }).deadline).toBe(Infinity);
+    },
+  );
 
   it.each<[string | string[], number]>([
     ['5, 6', 5],
@@ -99,9 +105,12 @@ describe('the context of an incoming request', () => {
     [['5'], 5],
     ['abc, 5', 5],
     ['7,7', 7],
-  ])('ends at the least of several timeouts: of %j at %i', (timeout, least) => {
-    expect(requestContextFrom({ 'x-request-timeout': timeout }).deadline).toBe(performance.now() + least);
-  });
+  ])(
+    'the context of an incoming request ends at the least of several timeouts: of %j at %i',
+    (timeout, least) => {
+      expect(requestContextFrom({ 'x-request-timeout': timeout }).deadline).toBe(performance.now() + least);
+    },
+  );
 
   it.each([
     '',
@@ -115,13 +124,16 @@ describe('the context of an incoming request', () => {
     traceparent.replace('4bf92f3577b34da6a3ce929d0e0e4736', '0'.repeat(32)),
     traceparent.replace('00f067aa0ba902b7', '0'.repeat(16)),
     [traceparent, traceparent],
-  ])('is not part of a trace where the traceparent is not well formed: %j', (sent) => {
-    const context = requestContextFrom({ traceparent: sent, tracestate: 'a=b' });
-    expect(context).toMatchObject({ traceparent: undefined, tracestate: undefined });
-  });
+  ])(
+    'the context of an incoming request is not part of a trace where the traceparent is not well formed: %j',
+    (sent) => {
+      const context = requestContextFrom({ traceparent: sent, tracestate: 'a=b' });
+      expect(context).toMatchObject({ traceparent: undefined, tracestate: undefined });
+    },
+  );
 
   it.each(['', 'a=b\r\nx-admin: 1', 'a=ä', 'a=\u0007', `a=${'b'.repeat(511)}`, ['a=b']])(
-    'keeps its trace without a state where the tracestate is not well formed: %j',
+    'the context of an incoming request keeps its trace without a state where the tracestate is not well formed: %j',
     (tracestate) => {
       expect(requestContextFrom({ traceparent, tracestate })).toMatchObject({
         traceparent,
@@ -130,7 +142,7 @@ describe('the context of an incoming request', () => {
     },
   );
 
-  it('can be sent on as headers, whatever strangers send', () => {
+  it('the context of an incoming request can be sent on as headers, whatever strangers send', () => {
     const hostile = fc.option(
       fc.oneof(
         anything,
@@ -162,11 +174,11 @@ describe('the context of an incoming request', () => {
   });
 });
 
-describe('what runs for a request', () => {
+describe('D a function that runs in a context', () => {
   const toContext = (requestId: string): RequestContext => ({ requestId, deadline: Infinity });
   const currentId = () => currentRequestContext()?.requestId;
 
-  it('has its context, also after it has waited', async () => {
+  it('a function that runs in a context has that context, also after it has waited', async () => {
     const context = toContext('r1');
     await runWithRequestContext(context, async () => {
       expect(currentRequestContext()).toBe(context);
@@ -176,7 +188,7 @@ describe('what runs for a request', () => {
     expect(currentRequestContext()).toBeUndefined();
   });
 
-  it('gives back what the function gives or throws', async () => {
+  it('running a function in a context returns or throws as the function does', async () => {
     const error = new Error('broken');
     expect(runWithRequestContext(toContext('r1'), () => 5)).toBe(5);
     expect(() => runWithRequestContext(toContext('r1'), () => fling(error))).toThrow(error);
@@ -186,7 +198,7 @@ describe('what runs for a request', () => {
     expect(currentRequestContext()).toBeUndefined();
   });
 
-  it('needs a context, and to be a function', () => {
+  it('running a function in a context needs a context, and a function', () => {
     const fn = () => 5;
     for (const context of [undefined, null, 5, {}, fn]) {
       const run = () => runWithRequestContext(context as never, fn);
@@ -204,7 +216,7 @@ describe('what runs for a request', () => {
     }
   });
 
-  it('never sees the context of another request that is served at the same time', async () => {
+  it('a function that runs in a context never sees the context of another request that is served at the same time', async () => {
     const ids = Array.from({ length: 20 }, (_, index) => `r${index}`);
     const seen = await Promise.all(
       ids.map((id, index) =>
@@ -217,7 +229,7 @@ describe('what runs for a request', () => {
     expect(seen).toEqual(ids);
   });
 
-  it('has the context of the innermost one, then its own again', () => {
+  it('a function that runs in nested contexts has the innermost one, then its own again', () => {
     const seen = runWithRequestContext(toContext('outer'), () => [
       currentId(),
       runWithRequestContext(toContext('inner'), currentId),
@@ -227,7 +239,7 @@ describe('what runs for a request', () => {
   });
 });
 
-it('outside of any request there is no context', () => {
+it('a function outside of any request has no context', () => {
   expect(currentRequestContext()).toBeUndefined();
 });
 

@@ -57,7 +57,7 @@ it('ten thousand calls that are cancelled at any moment leave nothing under way'
   );
 });
 
-it('ten thousand calls that end well leave nothing either', { timeout: 60_000 }, async () => {
+it('ten thousand calls that end well leave nothing under way', { timeout: 60_000 }, async () => {
   const server = await startServer((_request, response) => json(response, {}));
   const { client, underWay } = meshOf([server]);
   const warnings = vi.fn();

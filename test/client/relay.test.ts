@@ -31,8 +31,8 @@ async function warm(client: ServiceClient): Promise<void> {
   await record.end;
 }
 
-describe('an answer', () => {
-  it('goes to the handler as it comes, head, body and end, with one controller throughout', async () => {
+describe('D a relayed response', () => {
+  it('a relayed response goes to the handler as it comes, head, body and end, with one controller throughout', async () => {
     const server = await startServer((_request, response) => {
       response.writeHead(201, 'Made', { 'x-a': 'b', trailer: 'x-sum' });
       response.write('first ');
@@ -67,7 +67,7 @@ describe('an answer', () => {
     await expect.poll(underWay).toEqual(NOTHING);
   });
 
-  it('of 404 or a redirect is handed on as it is: nothing is retried, nothing is followed', async () => {
+  it('a relayed response of 404 or a redirect is handed on as it is: nothing is retried, nothing is followed', async () => {
     const elsewhere = await startServer(never);
     const server = await startServer((request, response) => {
       if (request.url === '/moved') response.writeHead(302, { location: elsewhere.origin }).end();
@@ -87,7 +87,7 @@ describe('an answer', () => {
     expect(elsewhere.requests).toEqual([]);
   });
 
-  it('of 503 is dropped for the next try, and its connection used again', async () => {
+  it('a relayed response of 503 is discarded for the next attempt, and its connection used again', async () => {
     const server = await startServer(statuses(503, 503));
     const record = recorder();
     const { client, underWay } = meshOf([server]);
@@ -99,7 +99,7 @@ describe('an answer', () => {
     await expect.poll(underWay).toEqual(NOTHING);
   });
 
-  it('of 503 is handed on if it was the last, whole', async () => {
+  it('a relayed response of 503 is handed on whole if it was the last', async () => {
     const server = await startServer(statuses(503, 503, 503));
     const record = recorder();
     const { client, underWay } = meshOf([server]);
@@ -111,7 +111,7 @@ describe('an answer', () => {
   });
 
   it.each(['HEAD', 'GET'])(
-    'of 503 without a body is handed on if it was the last, to a %s',
+    'a relayed response of 503 without a body is handed on to a %s if it was the last',
     async (method) => {
       const server = await startServer((_request, response) => {
         response.writeHead(503, { 'x-a': 'b', ...(method === 'GET' && { 'content-length': '0' }) }).end();
@@ -126,7 +126,7 @@ describe('an answer', () => {
     },
   );
 
-  it('of 503 whose body goes on for ever is cut off for the next try', async () => {
+  it('a relayed response of 503 whose body goes on for ever is cut off for the next attempt', async () => {
     let first = true;
     const server = await startServer((_request, response) => {
       if (first) response.writeHead(503).write('and so on');
@@ -141,7 +141,7 @@ describe('an answer', () => {
     expect(server.requests[0]!.socket.destroyed).toBe(true);
   });
 
-  it('waits for a retry that would have another one, though it counts as a success', async () => {
+  it('a relayed response waits for a retry that would rather have another, though it counts as a success', async () => {
     const server = await startServer(statuses(409, 409, 409));
     const some = meshOf([server], { retry: { backoff: () => 0, statuses: [409], maxAttempts: 2 } });
     const record = recorder();
@@ -161,7 +161,7 @@ describe('an answer', () => {
     await expect.poll(() => [some.underWay(), all.underWay()]).toEqual([NOTHING, NOTHING]);
   });
 
-  it('that only informs is handed on too', async () => {
+  it('an informational response is relayed too', async () => {
     const server = await startServer((_request, response) => {
       response.writeEarlyHints({ link: '</a>; rel=preload' }, () => response.end('done'));
     });
@@ -171,7 +171,7 @@ describe('an answer', () => {
     expect(record.events).toEqual(['start', 'head 103', 'head 200', 'data', 'end']);
   });
 
-  it('goes to another instance for the next try, and says that its tries are spent in the end', async () => {
+  it('a relayed call goes to another instance for the next attempt, and says that its retries are spent in the end', async () => {
     const [one, other] = [await startServer(statuses(503)), await startServer(statuses(503))];
     const record = recorder();
     const { client } = meshOf([one, other]);
@@ -180,7 +180,7 @@ describe('an answer', () => {
     expect([one.requests.length, other.requests.length].sort()).toEqual([1, 2]);
   });
 
-  it('is waited for as long as Retry-After says, but not past the deadline', async () => {
+  it('a relayed call waits as long as Retry-After says, but not past the deadline', async () => {
     const server = await startServer((_request, response) =>
       json(response, {}, 503, { 'retry-after': '60' }),
     );
@@ -192,8 +192,8 @@ describe('an answer', () => {
   });
 });
 
-describe('a failure', () => {
-  it('before the head is retried where that does no harm', async () => {
+describe('D the failure of a relayed call', () => {
+  it('the failure of a relayed call before the head is retried where that does no harm', async () => {
     let requests = 0;
     const server = await startServer((request, response) => {
       if (++requests < 3) reset(request);
@@ -214,38 +214,44 @@ describe('a failure', () => {
     ['a POST that its caller knows to be idempotent', { method: 'POST', idempotent: true }, 3],
     ['a GET that its caller knows not to be', { idempotent: false }, 1],
     ['a PUT of bytes', { method: 'PUT', body: Buffer.from('x') }, 3],
-  ])('once it may have been processed: %s', async (_what, request, times) => {
-    const server = await startServer(reset);
-    const record = recorder();
-    const { client, underWay } = meshOf([server], { circuitBreaker: false });
-    relay(client, { service, path: '/', ...request }, record.handler);
-    await expect(record.end).resolves.toMatchObject({ code: 'ERR_SERVICE_CONNECTION' });
-    expect(record.events).toEqual(['start', 'error']);
-    expect(server.requests).toHaveLength(times);
-    await expect.poll(underWay).toEqual(NOTHING);
-  });
+  ])(
+    'a relayed call that may have been processed is only sent again if it can do no harm: %s',
+    async (_what, request, times) => {
+      const server = await startServer(reset);
+      const record = recorder();
+      const { client, underWay } = meshOf([server], { circuitBreaker: false });
+      relay(client, { service, path: '/', ...request }, record.handler);
+      await expect(record.end).resolves.toMatchObject({ code: 'ERR_SERVICE_CONNECTION' });
+      expect(record.events).toEqual(['start', 'error']);
+      expect(server.requests).toHaveLength(times);
+      await expect.poll(underWay).toEqual(NOTHING);
+    },
+  );
 
-  it.each(['reset', 'cut short'])('after the first byte is reported, never retried: %s', async (how) => {
-    let open!: Socket;
-    const { origin } = await startTcpServer((socket) => {
-      open = socket;
-      socket.once('data', () => socket.write('HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n12345'));
-    });
-    const record = recorder({
-      onResponseData: () => void (how === 'reset' ? open.resetAndDestroy() : open.end()),
-    });
-    const { client, underWay } = meshOf([{ origin }]);
-    relay(client, { service, path: '/' }, record.handler);
-    await expect(record.end).resolves.toMatchObject({
-      code: 'ERR_SERVICE_CONNECTION',
-      serviceName: service,
-      cause: expect.any(Error),
-    });
-    expect(record.events).toEqual(['start', 'head 200', 'data', 'error']);
-    await expect.poll(underWay).toEqual(NOTHING);
-  });
+  it.each(['reset', 'cut short'])(
+    'the failure of a relayed call after the first byte is reported, never retried: %s',
+    async (how) => {
+      let open!: Socket;
+      const { origin } = await startTcpServer((socket) => {
+        open = socket;
+        socket.once('data', () => socket.write('HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n12345'));
+      });
+      const record = recorder({
+        onResponseData: () => void (how === 'reset' ? open.resetAndDestroy() : open.end()),
+      });
+      const { client, underWay } = meshOf([{ origin }]);
+      relay(client, { service, path: '/' }, record.handler);
+      await expect(record.end).resolves.toMatchObject({
+        code: 'ERR_SERVICE_CONNECTION',
+        serviceName: service,
+        cause: expect.any(Error),
+      });
+      expect(record.events).toEqual(['start', 'head 200', 'data', 'error']);
+      await expect.poll(underWay).toEqual(NOTHING);
+    },
+  );
 
-  it('of the body of a 503 that was the last is reported', async () => {
+  it('the failure of the body of a last response of 503 is reported', async () => {
     const { origin } = await startRaw('HTTP/1.1 503 No\r\ncontent-length: 10\r\n\r\n12345');
     const record = recorder();
     const { client, underWay } = meshOf([{ origin }], { retry: false });
@@ -255,7 +261,7 @@ describe('a failure', () => {
     await expect.poll(underWay).toEqual(NOTHING);
   });
 
-  it('is counted by the balancer and by the breaker, which ends the calls at once', async () => {
+  it('the failure of a relayed call is counted by the balancer and by the breaker, which ends the calls at once', async () => {
     const server = await startServer(statuses(...Array<number>(10).fill(500)));
     const { client } = meshOf([server], { circuitBreaker: { failureThreshold: 3 } });
     for (let call = 0; call < 3; call++) {
@@ -270,7 +276,7 @@ describe('a failure', () => {
     expect(server.requests).toHaveLength(3);
   });
 
-  it('is the end where nothing answers in time, and nothing stays open', async () => {
+  it('a relayed call without a response in time fails, and nothing stays open', async () => {
     const server = await startServer(warmOr(never));
     const retry = { budget: new RetryBudget({ initial: 20 }) };
     const { client, underWay } = meshOf([server], { attemptTimeout: 100, retry });
@@ -287,7 +293,7 @@ describe('a failure', () => {
     await vi.waitFor(() => expect(late.every(({ socket }) => socket.destroyed)).toBe(true));
   });
 
-  it('is what an inherited deadline leads to', async () => {
+  it('a relayed call fails at an inherited deadline', async () => {
     const server = await startServer(warmOr(never));
     const { client } = meshOf([server]);
     await warm(client);
@@ -320,7 +326,7 @@ describe('a failure', () => {
     ['a negative number of retries', { retries: -1 }],
     ['no name', { service: '' }],
   ])(
-    'is told to the handler if the request is malformed, before anything is sent: %s',
+    'a relayed call fails in its handler if the request is malformed, before anything is sent: %s',
     async (_what, part) => {
       const server = await startServer(never);
       const record = recorder();
@@ -333,13 +339,13 @@ describe('a failure', () => {
     },
   );
 
-  it('is told to the handler where there is no such service', async () => {
+  it('a relayed call fails in its handler where there is no such service', async () => {
     const record = recorder();
     relay(meshOf([]).client, { service, path: '/' }, record.handler);
     await expect(record.end).resolves.toMatchObject({ code: 'ERR_NO_INSTANCE' });
   });
 
-  it('is told to the handler where the client is closed', async () => {
+  it('a relayed call fails in its handler where the client is closed', async () => {
     const { client } = meshOf([await startServer(never)]);
     await client.close();
     const record = recorder();
@@ -348,10 +354,10 @@ describe('a failure', () => {
   });
 });
 
-describe('a caller that gives up', () => {
+describe('D a caller that gives up a relayed call', () => {
   const enough = new Error('enough');
 
-  it('is heard before anything is sent', async () => {
+  it('a relayed call that is given up is cancelled before anything is sent', async () => {
     const server = await startServer(never);
     const record = recorder({ onRequestStart: (controller) => controller.abort(enough) });
     const { client, underWay } = meshOf([server]);
@@ -363,25 +369,28 @@ describe('a caller that gives up', () => {
     expect(server.requests).toEqual([]);
   });
 
-  it.each(['by the controller', 'by its signal'])('ends the wait for the head: %s', async (how) => {
-    const server = await startServer(never);
-    const record = recorder();
-    const { client, underWay } = meshOf([server]);
-    const signalled = new AbortController();
-    relay(client, { service, path: '/', signal: signalled.signal }, record.handler);
-    await vi.waitUntil(() => server.requests.length === 1, { interval: 1 });
-    expect(underWay()).toEqual({ leases: 1, places: 1 });
-    if (how === 'by its signal') signalled.abort(enough);
-    else record.controller.abort(enough);
-    expect(record.events).toEqual(['start', 'error']);
-    await expect(record.end).resolves.toBe(enough);
-    await vi.waitUntil(() => server.requests[0]!.socket.destroyed, { interval: 1 });
-    await expect.poll(underWay).toEqual(NOTHING);
-    record.controller.abort(enough);
-    expect(record.events).toEqual(['start', 'error']);
-  });
+  it.each(['by the controller', 'by its signal'])(
+    'a relayed call that is given up ends the wait for the head: %s',
+    async (how) => {
+      const server = await startServer(never);
+      const record = recorder();
+      const { client, underWay } = meshOf([server]);
+      const signalled = new AbortController();
+      relay(client, { service, path: '/', signal: signalled.signal }, record.handler);
+      await vi.waitUntil(() => server.requests.length === 1, { interval: 1 });
+      expect(underWay()).toEqual({ leases: 1, places: 1 });
+      if (how === 'by its signal') signalled.abort(enough);
+      else record.controller.abort(enough);
+      expect(record.events).toEqual(['start', 'error']);
+      await expect(record.end).resolves.toBe(enough);
+      await vi.waitUntil(() => server.requests[0]!.socket.destroyed, { interval: 1 });
+      await expect.poll(underWay).toEqual(NOTHING);
+      record.controller.abort(enough);
+      expect(record.events).toEqual(['start', 'error']);
+    },
+  );
 
-  it('without a reason is told that the request was aborted', async () => {
+  it('a relayed call that is given up without a reason fails with an abort of the request', async () => {
     const server = await startServer(never);
     const record = recorder();
     relay(meshOf([server]).client, { service, path: '/' }, record.handler);
@@ -389,7 +398,7 @@ describe('a caller that gives up', () => {
     await expect(record.end).resolves.toMatchObject({ code: 'UND_ERR_ABORTED' });
   });
 
-  it('ends a body, and hears of nothing after that', async () => {
+  it('a relayed call that is given up ends its body, and its handler is told nothing after that', async () => {
     const server = await startServer((_request, response) => {
       response.on('error', () => {});
       response.write('first');
@@ -403,7 +412,7 @@ describe('a caller that gives up', () => {
     await expect.poll(underWay).toEqual(NOTHING);
   });
 
-  it('ends it from within the head', async () => {
+  it('a relayed call can be given up from within the head', async () => {
     const server = await startServer((_request, response) => json(response, {}));
     const record = recorder({ onResponseStart: (controller) => controller.abort(enough) });
     const { client, underWay } = meshOf([server]);
@@ -416,7 +425,7 @@ describe('a caller that gives up', () => {
   it.each([
     ['an answer is held back', 503],
     ['a connection was lost', 0],
-  ])('is heard between two tries, while %s', async (_what, status) => {
+  ])('a relayed call can be given up between two attempts, while %s', async (_what, status) => {
     const server = await startServer((request, response) => {
       if (status === 0) reset(request);
       else response.writeHead(status).write('and so on');
@@ -436,7 +445,7 @@ describe('a caller that gives up', () => {
     await client.close();
   });
 
-  it('is heard while it waits for a place', async () => {
+  it('a relayed call can be given up while it waits for a lease', async () => {
     const server = await startServer(never);
     const { client } = meshOf([server], { bulkhead: { maxConcurrent: 1, maxQueue: 5 } });
     const [first, second] = [recorder(), recorder()];
@@ -448,7 +457,7 @@ describe('a caller that gives up', () => {
     await vi.waitFor(() => expect(server.requests.length).toBeLessThanOrEqual(1));
   });
 
-  it('since the time of the whole call has passed leaves no answer held back', async () => {
+  it('a relayed call that is given up because its time has passed leaves no response held back', async () => {
     let first = true;
     const server = await startServer(
       warmOr((_request, response) => {
@@ -467,7 +476,7 @@ describe('a caller that gives up', () => {
     await client.close();
   });
 
-  it('is not held against anyone', async () => {
+  it('a relayed call that is given up is not held against its instance', async () => {
     const server = await startServer(never);
     const { client } = meshOf([server], { circuitBreaker: { failureThreshold: 1 } });
     const record = recorder();
@@ -480,8 +489,8 @@ describe('a caller that gives up', () => {
   });
 });
 
-describe('the pace of the reader', () => {
-  it('is kept: what it does not read is not sent', async () => {
+describe('D the pace of a relay', () => {
+  it('a relay keeps to the pace of its reader: unread bytes are not sent', async () => {
     const size = 50 * 1024 * 1024;
     const chunk = Buffer.alloc(64 * 1024);
     let written = 0;
@@ -515,7 +524,7 @@ describe('the pace of the reader', () => {
     expect(Math.max(...lead)).toBeLessThan(16 * 1024 * 1024);
   }, 60_000);
 
-  it('is kept from the head on, and holds for an answer that was held back', async () => {
+  it('a relay keeps to the pace of its reader from the head on, for a response that was held back too', async () => {
     const server = await startServer((request, response) => {
       response.writeHead(request.url === '/well' ? 200 : 503).end('body');
     });
@@ -533,7 +542,7 @@ describe('the pace of the reader', () => {
     }
   });
 
-  it('may be set before there is anything to read', async () => {
+  it('a reader of a relay may set the pace before there is anything to read', async () => {
     const server = await startServer((_request, response) => void response.end('body'));
     const record = recorder({ onRequestStart: (controller) => controller.pause() });
     relay(meshOf([server]).client, { service, path: '/' }, record.handler);
@@ -544,11 +553,11 @@ describe('the pace of the reader', () => {
   });
 });
 
-describe('a handler that throws', () => {
+describe('D the handler of a relay that throws', () => {
   const oops = new Error('oops');
 
   it.each(['onRequestStart', 'onResponseStart', 'onResponseData', 'onResponseEnd'])(
-    'in %s is told of its own error, once, and nothing is left under way',
+    'a handler that throws in %s is told of its own error, once, and nothing is left under way',
     async (method) => {
       const server = await startServer((_request, response) => json(response, {}));
       const record = recorder({
@@ -567,7 +576,7 @@ describe('a handler that throws', () => {
     },
   );
 
-  it('in onResponseError has the process warned', async () => {
+  it('a handler that throws in onResponseError makes the process warn', async () => {
     const collected = collectWarnings('HoldfastListenerWarning');
     const server = await startServer(reset);
     const record = recorder();
@@ -590,7 +599,7 @@ describe('a handler that throws', () => {
   });
 });
 
-describe('a body', () => {
+describe('D the body of a relayed request', () => {
   const bodies: [string, () => unknown][] = [
     ['a string', () => 'body'],
     ['a Buffer', () => Buffer.from('body')],
@@ -609,7 +618,7 @@ describe('a body', () => {
     ],
   ];
 
-  it.each(bodies)('is sent: %s', async (_what, body) => {
+  it.each(bodies)('the body of a relayed request is sent: %s', async (_what, body) => {
     const server = await startServer(async (request, response) => json(response, await text(request)));
     const record = recorder();
     relay(
@@ -621,7 +630,7 @@ describe('a body', () => {
     expect(JSON.parse(record.body)).toBe('body');
   });
 
-  it('is sent with its length if its caller knows it, though twice over', async () => {
+  it('the body of a relayed request is sent with its length if its caller knows it, even twice over', async () => {
     const server = await startServer(async (request, response) =>
       json(response, [request.headers['content-length'], await text(request)]),
     );
@@ -641,7 +650,7 @@ describe('a body', () => {
     expect(JSON.parse(record.body)).toEqual(['4', 'body']);
   });
 
-  it('of parameters is sent as a form', async () => {
+  it('the body of a relayed request is sent as a form if it is URLSearchParams', async () => {
     const server = await startServer(async (request, response) =>
       json(response, [request.headers['content-type'], await text(request)]),
     );
@@ -659,7 +668,7 @@ describe('a body', () => {
     ['a stream', 1],
     ['a web stream', 1],
     ['an async iterable', 1],
-  ])('is sent again where it can be: %s, %i tries', async (what, times) => {
+  ])('the body of a relayed request is sent again where it can be: %s, %i attempts', async (what, times) => {
     const server = await startServer(async (request, response) => {
       json(response, await text(request), 503);
     });
@@ -674,7 +683,7 @@ describe('a body', () => {
   });
 
   it.each(['an async iterable', 'a web stream', 'a list of chunks'])(
-    'that says how short it is can be sent again: %s',
+    'a body that declares how short it is can be sent again: %s',
     async (what) => {
       let requests = 0;
       const server = await startServer(async (request, response) => {
@@ -690,7 +699,7 @@ describe('a body', () => {
     },
   );
 
-  it('that comes as a stream goes to another instance if the first one cannot be reached', async () => {
+  it('the body of a relayed request goes to another instance if the first one cannot be reached, even as a stream', async () => {
     const alive = await startServer(async (request, response) => json(response, await text(request)));
     const { client } = meshOf([await deadOrigin(), alive]);
     for (let call = 0; call < 10; call++) {
@@ -707,19 +716,22 @@ describe('a body', () => {
     ['a stream', () => Readable.from(failing())],
     ['an async iterable', () => failing()],
     ['an async iterable that says how short it is', () => failing()],
-  ])('that fails ends the call with its error, and is held against no instance: %s', async (what, body) => {
-    const server = await startServer(never);
-    const record = recorder();
-    const { client, underWay } = meshOf([server], { circuitBreaker: { failureThreshold: 1 } });
-    const headers = what.endsWith('short it is') ? { 'content-length': '4' } : {};
-    relay(client, { service, method: 'PUT', path: '/', headers, body: body() }, record.handler);
-    await expect(record.end).resolves.toMatchObject({ message: 'no more' });
-    await expect.poll(underWay).toEqual(NOTHING);
-    expect(client.policies(service).circuitBreaker!.state).toBe('closed');
-    expect(server.requests.length).toBeLessThanOrEqual(1);
-  });
+  ])(
+    'a body that fails ends the relayed call with its error, and is held against no instance: %s',
+    async (what, body) => {
+      const server = await startServer(never);
+      const record = recorder();
+      const { client, underWay } = meshOf([server], { circuitBreaker: { failureThreshold: 1 } });
+      const headers = what.endsWith('short it is') ? { 'content-length': '4' } : {};
+      relay(client, { service, method: 'PUT', path: '/', headers, body: body() }, record.handler);
+      await expect(record.end).resolves.toMatchObject({ message: 'no more' });
+      await expect.poll(underWay).toEqual(NOTHING);
+      expect(client.policies(service).circuitBreaker!.state).toBe('closed');
+      expect(server.requests.length).toBeLessThanOrEqual(1);
+    },
+  );
 
-  it('that fails before anything is sent does so too', async () => {
+  it('a body that fails before anything is sent ends the relayed call with its error too', async () => {
     const server = await startServer(never);
     const { client } = meshOf([server], { bulkhead: { maxConcurrent: 1, maxQueue: 1 } });
     const first = recorder();
@@ -735,7 +747,7 @@ describe('a body', () => {
     first.controller.abort(new Error('enough'));
   });
 
-  it('that is still being sent when the answer is there is no mistake', async () => {
+  it('a body that is still being sent when the response arrives is no mistake', async () => {
     const server = await startServer((_request, response) => json(response, {}, 413));
     const body = new Readable({ read() {} });
     body.push('first');
@@ -747,7 +759,7 @@ describe('a body', () => {
     await expect.poll(underWay).toEqual(NOTHING);
   });
 
-  it('has no listener of ours once the call is over', async () => {
+  it('the body of a relayed request has no listener of ours once the call is over', async () => {
     const server = await startServer(async (request, response) => json(response, await text(request)));
     const body = Readable.from(['body'], { objectMode: false });
     const before = body.listeners('error');
@@ -765,13 +777,13 @@ async function* failing(): AsyncGenerator<string> {
   throw new Error('no more');
 }
 
-describe('what goes with a call', () => {
+describe('D a relayed request', () => {
   it.each<[string, object]>([
     ['an object', { 'X-A': 'b', 'x-list': ['c', 'd'], 'x-none': undefined }],
     ['a list', ['X-A', 'b', 'x-list', 'c', 'x-list', 'd']],
     ['a Map', new Map<string, unknown>(Object.entries({ 'X-A': 'b', 'x-list': ['c', 'd'] }))],
     ['Headers', new Headers([...Object.entries({ 'X-A': 'b' }), ['x-list', 'c'], ['x-list', 'd']])],
-  ])('is every header of the caller but the host: %s', async (_what, headers) => {
+  ])('a relayed request has every header of the caller but the host: %s', async (_what, headers) => {
     const server = await startServer((request, response) => json(response, request.headers));
     const record = recorder();
     const { client } = meshOf([server]);
@@ -783,7 +795,7 @@ describe('what goes with a call', () => {
     expect(JSON.parse(withHost.body).host).toBe(new URL(server.origin).host);
   });
 
-  it('is its query, its request id unless the caller gave one, and how long the answer is waited for', async () => {
+  it('a relayed request has its query, a request id unless the caller gave one, and how long its caller waits', async () => {
     const server = await startServer((request, response) => json(response, [request.url, request.headers]));
     const record = recorder();
     const headers = { 'X-Request-ID': 'mine' };
@@ -796,7 +808,7 @@ describe('what goes with a call', () => {
     expect(Number(sent['x-request-timeout'])).toBeLessThanOrEqual(500);
   });
 
-  it('is told to the handler: when a part was sent, all was sent, and an answer begins', async () => {
+  it('the handler of a relayed request is told when a part was sent, when all was sent, and when a response begins', async () => {
     const server = await startServer((_request, response) => json(response, {}));
     const told: string[] = [];
     const record = recorder();
@@ -815,7 +827,7 @@ describe('what goes with a call', () => {
     expect(told).toEqual(['body', 'sent', 'answer']);
   });
 
-  it('bounds the pause between two parts of a body', async () => {
+  it('a relayed request has a bound for the pause between two parts of a body', async () => {
     const server = await startServer((_request, response) => void response.write('first'));
     const record = recorder();
     relay(meshOf([server]).client, { service, path: '/', bodyTimeout: 50 }, record.handler);

@@ -76,41 +76,44 @@ async function serving(
 const JSON_TYPE = { 'content-type': 'application/json' };
 
 describe.each(readers)('%s', (name, read) => {
-  it.each(codings)('decodes a response that is encoded as %s', async (coding, encode) => {
+  it.each(codings)('a client decodes a response that is encoded as %s', async (coding, encode) => {
     const headers = { ...JSON_TYPE, 'content-encoding': coding };
     const { client } = await serving(sending(encode(CONTENT), headers));
     await expect(read(client)).resolves.toEqual({ name: 'ü' });
   });
 
-  it.each(codings)('does not inflate a bomb in %s beyond maxResponseSize', async (coding, encode) => {
-    const bomb = encode(Buffer.alloc(8 * MIB));
-    const headers = { ...JSON_TYPE, 'content-encoding': coding };
-    const { client, server } = await serving(sending(bomb, headers), { maxResponseSize: 100_000 });
-    const error = await rejectionOf(read(client));
-    expect(causesOf(error)).toContainEqual(
-      expect.objectContaining({
-        code: 'ERR_RESPONSE_TOO_LARGE',
-        maxResponseSize: 100_000,
-        serviceName: service,
-      }),
-    );
-    expect(server.requests).toHaveLength(1);
-    await client.close();
-  });
+  it.each(codings)(
+    'a client does not inflate a bomb in %s beyond maxResponseSize',
+    async (coding, encode) => {
+      const bomb = encode(Buffer.alloc(8 * MIB));
+      const headers = { ...JSON_TYPE, 'content-encoding': coding };
+      const { client, server } = await serving(sending(bomb, headers), { maxResponseSize: 100_000 });
+      const error = await rejectionOf(read(client));
+      expect(causesOf(error)).toContainEqual(
+        expect.objectContaining({
+          code: 'ERR_RESPONSE_TOO_LARGE',
+          maxResponseSize: 100_000,
+          serviceName: service,
+        }),
+      );
+      expect(server.requests).toHaveLength(1);
+      await client.close();
+    },
+  );
 
-  it('reads what is encoded and no larger than maxResponseSize', async () => {
+  it('a client reads an encoded body that is no larger than maxResponseSize', async () => {
     const content = JSON.stringify('x'.repeat(99_998));
     const headers = { ...JSON_TYPE, 'content-encoding': 'gzip' };
     const { client } = await serving(sending(gzipSync(content), headers), { maxResponseSize: 100_000 });
     await expect(read(client)).resolves.toHaveLength(99_998);
   });
 
-  it('reads JSON behind a byte order mark', async () => {
+  it('a client reads JSON behind a byte order mark', async () => {
     const { client } = await serving(sending(Buffer.from(`\ufeff${CONTENT}`), JSON_TYPE));
     await expect(read(client)).resolves.toEqual({ name: 'ü' });
   });
 
-  it('rejects a response in gzip that the service has cut off, be it by the checksum alone', async () => {
+  it('a client rejects a gzip response that the service has cut off, even by the checksum alone', async () => {
     for (const left of [-6, 20]) {
       const cut = gzipSync(CONTENT.repeat(10)).subarray(0, left);
       const { client } = await serving(sending(cut, { 'content-encoding': 'gzip' }));
@@ -120,7 +123,7 @@ describe.each(readers)('%s', (name, read) => {
     }
   });
 
-  it('leaves no connection behind what it does not read', async () => {
+  it('a client leaves no connection behind a body that it does not read', async () => {
     const { client, server } = await serving(
       (incoming, response) => {
         incoming.resume();
@@ -136,7 +139,7 @@ describe.each(readers)('%s', (name, read) => {
 });
 
 describe.each(passers)('%s', (_name, read) => {
-  it('passes on the bytes of a response as they are', async () => {
+  it('a client passes on the bytes of a response as they are', async () => {
     const encoded = gzipSync(CONTENT);
     const binary = Buffer.from([0xff, 0xfe, 0x00, 0x80, 0xef, 0xbb, 0xbf]);
     for (const [bytes, headers] of [
@@ -152,7 +155,7 @@ describe.each(passers)('%s', (_name, read) => {
 describe('call()', () => {
   const call = { service, path: '/' };
 
-  it('rejects a body that is neither JSON nor text, and names request()', async () => {
+  it('call() rejects a body that is neither JSON nor text, and names request()', async () => {
     const binary = Buffer.from([0x89, 0x50, 0x4e, 0x47, 0xff]);
     for (const type of ['image/png', 'application/json', 'text/plain; charset=utf-16']) {
       const { client } = await serving(sending(binary, { 'content-type': type }));
@@ -166,7 +169,7 @@ describe('call()', () => {
     }
   });
 
-  it('tells the status of an error whose body is binary', async () => {
+  it('call() tells the status of an error whose body is binary', async () => {
     const { client } = await serving(sending(Buffer.from([0xff]), {}, 404));
     expect(await rejectionOf(client.call(call))).toMatchObject({
       code: 'ERR_SERVICE_RESPONSE',
@@ -175,13 +178,13 @@ describe('call()', () => {
     });
   });
 
-  it('decodes the body of an error', async () => {
+  it('call() decodes the body of an error', async () => {
     const headers = { ...JSON_TYPE, 'content-encoding': 'br' };
     const { client } = await serving(sending(brotliCompressSync(CONTENT), headers, 409));
     expect(await rejectionOf(client.call(call))).toMatchObject({ status: 409, body: { name: 'ü' } });
   });
 
-  it('rejects what is not encoded as its head says, or not to its end', async () => {
+  it('call() rejects a body that is not encoded as its head says, or not to its end', async () => {
     for (const bytes of [Buffer.from('plain text'), gzipSync(CONTENT).subarray(0, -8)]) {
       const { client } = await serving(sending(bytes, { 'content-encoding': 'gzip' }));
       expect(await rejectionOf(client.call(call))).toMatchObject({
@@ -193,12 +196,12 @@ describe('call()', () => {
     }
   });
 
-  it('leaves what is encoded in a way that is not known as it is', async () => {
+  it('call() leaves a body with an unknown content encoding as it is', async () => {
     const { client } = await serving(sending(Buffer.from('text'), { 'content-encoding': 'aes128gcm' }));
     await expect(client.call(call)).resolves.toBe('text');
   });
 
-  it('takes a HEAD and a 304 with a Content-Length over the bound', async () => {
+  it('call() takes a HEAD and a 304 with a Content-Length over the bound', async () => {
     const large = '1000000';
     const { client } = await serving(sending(Buffer.alloc(0), { 'content-length': large, etag: '"a"' }), {
       maxResponseSize: 1_000,
@@ -209,14 +212,14 @@ describe('call()', () => {
     expect(await rejectionOf(notModified.call(call))).toMatchObject({ status: 304 });
   });
 
-  it('keeps in the cache what it has decoded', async () => {
+  it('call() keeps decoded bodies in the cache', async () => {
     const headers = { ...JSON_TYPE, 'content-encoding': 'gzip', 'cache-control': 'max-age=60' };
     const { client, server } = await serving(sending(gzipSync(CONTENT), headers), { cache: {} });
     for (let time = 0; time < 2; time++) await expect(client.call(call)).resolves.toEqual({ name: 'ü' });
     expect(server.requests).toHaveLength(1);
   });
 
-  it('is released by its signal while a body is being decoded', async () => {
+  it('call() is released by its signal while a body is being decoded', async () => {
     const own = new AbortController();
     const body = gzipSync(Buffer.alloc(32 * MIB));
     const { client } = await serving(sending(body, { 'content-encoding': 'gzip' }), {
@@ -230,7 +233,7 @@ describe('call()', () => {
 });
 
 describe('axiosAdapter()', () => {
-  it('asks for what it can decode, once, unless its caller says otherwise', async () => {
+  it('axiosAdapter() names the codings that it can decode, once, unless its caller says otherwise', async () => {
     const { client, server } = await serving(sending(Buffer.from('{}'), JSON_TYPE));
     const api = axios.create({ baseURL: url, adapter: axiosAdapter(client) });
     const asked = () => valuesOf(server.requests.at(-1)!, 'accept-encoding');
@@ -272,18 +275,18 @@ it.each([
   'text/plain;charset="UTF8"',
   'text/csv; charset=iso-8859-1',
   'text/plain',
-])('call() reads what has the bytes of UTF-8, whatever it calls them: %s', async (type) => {
+])('call() reads text that has the bytes of UTF-8, whatever it is called: %s', async (type) => {
   const { client } = await serving(sending(Buffer.from('plain'), { 'content-type': type }));
   await expect(client.call({ service, path: '/' })).resolves.toBe('plain');
 });
 
-it('JSON is read as UTF-8, whatever charset its type says', async () => {
+it('call() reads JSON as UTF-8, whatever charset its type says', async () => {
   const headers = { 'content-type': 'application/json; charset=iso-8859-1' };
   const { client } = await serving(sending(Buffer.from(CONTENT), headers));
   await expect(client.call({ service, path: '/' })).resolves.toEqual({ name: '\u00fc' });
 });
 
-it('axios gives the bytes of an encoded response with decompress: false, though nobody has asked for it', async () => {
+it('axios gives the bytes of an encoded response with decompress: false, though no coding was asked for', async () => {
   const bytes = gzipSync(CONTENT);
   const { client } = await serving(sending(bytes, { 'content-encoding': 'gzip' }));
   const adapter = axiosAdapter(client);
@@ -292,7 +295,7 @@ it('axios gives the bytes of an encoded response with decompress: false, though 
 });
 
 it.each<[unknown]>([[{}], [new AbortController()], [5]])(
-  'axios is told of a signal that is none: %o',
+  'axios rejects a signal that is none: %o',
   async (signal) => {
     const { client } = await serving(sending(Buffer.from(CONTENT), JSON_TYPE));
     const error = await rejectionOf(axios.get(url, { adapter: axiosAdapter(client), signal } as never));

@@ -19,7 +19,7 @@ function refusalOf(call: Record<string, unknown>): Error {
   throw new Error('it was accepted');
 }
 
-it('a call that says only where it goes is a GET without body and headers of its own', () => {
+it('a call that names only a service and a path is a GET without body and headers of its own', () => {
   expect(prepared({ path: '/users/u1' })).toEqual({
     method: 'GET',
     path: '/users/u1',
@@ -41,21 +41,24 @@ describe('the method', () => {
     ['POST', 'POST', false],
     ['patch', 'PATCH', false],
     ['PURGE', 'PURGE', false],
-  ])('%s is sent as %s, and is safe to send twice: %s', (method, sent, idempotent) => {
+  ])('the method %s is sent as %s, and is safe to send twice: %s', (method, sent, idempotent) => {
     expect(prepared({ method })).toMatchObject({ method: sent, idempotent });
   });
 
-  it.each(['', ' ', '\t', '""', '" "'])('is not safe to send twice for an idempotency key of %j', (key) => {
-    expect(prepared({ method: 'POST', headers: { 'Idempotency-Key': key } }).idempotent).toBe(false);
-    expect(prepared({ method: 'PUT', headers: { 'Idempotency-Key': key } }).idempotent).toBe(true);
-  });
+  it.each(['', ' ', '\t', '""', '" "'])(
+    'a method is not safe to send twice for an idempotency key of %j',
+    (key) => {
+      expect(prepared({ method: 'POST', headers: { 'Idempotency-Key': key } }).idempotent).toBe(false);
+      expect(prepared({ method: 'PUT', headers: { 'Idempotency-Key': key } }).idempotent).toBe(true);
+    },
+  );
 
-  it.each(['', 'GET /evil', 'GET\r\n', 'GÉT', 'a b', null, 5])('%j is refused', (method) => {
+  it.each(['', 'GET /evil', 'GET\r\n', 'GÉT', 'a b', null, 5])('the method %j is rejected', (method) => {
     expect(refusalOf({ method })).toBeInstanceOf(InvalidRequestError);
     expect(refusalOf({ method }).message).toMatch(/not an HTTP method/);
   });
 
-  it.each(['CONNECT', 'connect'])('%s is refused: it asks for a tunnel', (method) => {
+  it.each(['CONNECT', 'connect'])('the method %s is rejected, since it requests a tunnel', (method) => {
     expect(refusalOf({ method })).toBeInstanceOf(InvalidRequestError);
     expect(refusalOf({ method }).message).toMatch(/tunnel/);
   });
@@ -66,7 +69,7 @@ const anything = fc.array(fc.nat(0x17f), { maxLength: 12 }).map((codes) => Strin
 
 describe('the path', () => {
   it.each(['/', '/users/u1?a=b&c=%20d', '/a//b', '/@evil.example', '/http://evil.example', '/"<>[]{|}^`!~'])(
-    '%s is sent as it is',
+    'the path %s is sent as it is',
     (path) => {
       expect(prepared({ path }).path).toBe(path);
     },
@@ -92,12 +95,12 @@ describe('the path', () => {
     null,
     5,
     ['/'],
-  ])('%j is refused', (path) => {
+  ])('the path %j is rejected', (path) => {
     expect(refusalOf({ path })).toBeInstanceOf(InvalidRequestError);
     expect(refusalOf({ path }).message).toMatch(/^the path must start with one slash/);
   });
 
-  it('whatever is accepted, it stays on the host that it is sent to', () => {
+  it('a path that is accepted stays on the host that it is sent to', () => {
     const hostile = fc.tuple(
       fc.constantFrom('', '/', '//', '/\\', '/.', '/..//', '/@', '/:', '/?'),
       fc.oneof(anything, fc.stringMatching(/^[ -~]{1,12}$/)),
@@ -125,22 +128,22 @@ describe('the path', () => {
 });
 
 describe('the query', () => {
-  it('is appended to the path, and to the query that the path has', () => {
+  it('the query of a call is appended to the path, and to the query that the path has', () => {
     expect(prepared({ path: '/users', query: { a: 1 } }).path).toBe('/users?a=1');
     expect(prepared({ path: '/users?a=1', query: { b: 2 } }).path).toBe('/users?a=1&b=2');
   });
 
-  it('gives a list once for each value, and leaves out what is undefined or null', () => {
+  it('the query of a call gives a list once for each value, and leaves out undefined and null', () => {
     const query = { a: [1, undefined, 'x', null], b: undefined, c: null, d: false, e: '', f: [] };
     expect(prepared({ query }).path).toBe('/?a=1&a=x&d=false&e=');
   });
 
-  it('leaves the path as it is if nothing is left of it', () => {
+  it('the query of a call leaves the path as it is if nothing is left of the query', () => {
     expect(prepared({ path: '/users', query: {} }).path).toBe('/users');
     expect(prepared({ path: '/users', query: { a: undefined, b: [] } }).path).toBe('/users');
   });
 
-  it('arrives as it was given, whatever is in it', () => {
+  it('the query of a call arrives as it was given, with any content', () => {
     const value = fc.string({ unit: 'grapheme' });
     const query = fc.dictionary(value, fc.oneof(value, fc.array(value, { minLength: 1 })));
     fc.assert(
@@ -156,7 +159,7 @@ describe('the query', () => {
 });
 
 describe('the headers', () => {
-  it('are sent with their names in lower case, a list once for each value, without those left undefined', () => {
+  it('the headers of a call are sent with lower-case names, a list once for each value, without undefined ones', () => {
     const headers = {
       'X-Tenant': 't1',
       'X-Count': 5,
@@ -180,37 +183,40 @@ describe('the headers', () => {
     'upgrade',
     'expect',
     'Content-Length',
-  ])('by which a caller could change where a request goes or ends are refused: %s', (name) => {
+  ])('the headers that could change where a request goes or ends are rejected: %s', (name) => {
     expect(refusalOf({ headers: { [name]: 'a' } })).toBeInstanceOf(InvalidRequestError);
     expect(refusalOf({ headers: { [name]: 'a' } }).message).toContain(`'${name.toLowerCase()}'`);
     expect(prepared({ headers: { [name]: undefined } }).headers).toEqual([]);
   });
 
-  it.each(['', 'a b', 'a:', 'a\r\nb', 'ä', 'a\u0000', '(a)'])('are refused under the name %j', (name) => {
-    expect(refusalOf({ headers: { [name]: 'a' } })).toBeInstanceOf(InvalidRequestError);
-    expect(refusalOf({ headers: { [name]: 'a' } }).message).toMatch(/not a header name/);
-  });
+  it.each(['', 'a b', 'a:', 'a\r\nb', 'ä', 'a\u0000', '(a)'])(
+    'the headers of a call are rejected under the name %j',
+    (name) => {
+      expect(refusalOf({ headers: { [name]: 'a' } })).toBeInstanceOf(InvalidRequestError);
+      expect(refusalOf({ headers: { [name]: 'a' } }).message).toMatch(/not a header name/);
+    },
+  );
 
   it.each(['a\r\nx-admin: 1', 'a\nb', 'a\rb', '\u0000', '\u007f', '\u001b[2J', '€', ['fine', 'a\r\nb']])(
-    'are refused with the value %j, and named',
+    'the headers of a call are rejected with the value %j, and named',
     (value) => {
       expect(refusalOf({ headers: { 'X-Tenant': value } })).toBeInstanceOf(InvalidRequestError);
       expect(refusalOf({ headers: { 'X-Tenant': value } }).message).toContain("'x-tenant'");
     },
   );
 
-  it('are sent as they are though a value reads like a name', () => {
+  it('the headers of a call are sent as they are though a value reads like a name', () => {
     const headers = { 'x-a': 'content-type', 'x-b': 'evil.example', 'content-type': 'host' };
     expect(prepared({ headers }).headers).toEqual(Object.entries(headers).flat());
   });
 
-  it.each(['', 'a\tb', ' a, b ', 'é'])('may have the value %j', (value) => {
+  it.each(['', 'a\tb', ' a, b ', 'é'])('the headers of a call may have the value %j', (value) => {
     expect(prepared({ headers: { 'X-Tenant': value } }).headers).toEqual(['x-tenant', value]);
   });
 });
 
 describe('the body', () => {
-  it.each([undefined, null])('that is %s is none', (body) => {
+  it.each([undefined, null])('the body %s is no body', (body) => {
     expect(prepared({ body })).toMatchObject({ body: null, headers: [], replayable: true });
   });
 
@@ -221,12 +227,12 @@ describe('the body', () => {
     [0, '0'],
     [false, 'false'],
     [new Date(0), '"1970-01-01T00:00:00.000Z"'],
-  ])('%j is sent as JSON', (body, sent) => {
+  ])('the body %j is sent as JSON', (body, sent) => {
     const headers = ['content-type', 'application/json'];
     expect(prepared({ method: 'POST', body })).toMatchObject({ body: sent, headers, replayable: true });
   });
 
-  it('of text or bytes is sent as it is, and can be sent again', () => {
+  it('a body of text or bytes is sent as it is, and can be sent again', () => {
     for (const body of ['', 'text', new Uint8Array([1, 2]), Buffer.from('bytes')]) {
       const request = prepared({ body });
       expect(request.body).toBe(body);
@@ -234,7 +240,7 @@ describe('the body', () => {
     }
   });
 
-  it('of text is not parsed where the caller says of what type it is', () => {
+  it('a body of text is not parsed where the caller names its type', () => {
     const parse = vi.spyOn(JSON, 'parse');
     onTestFinished(() => parse.mockRestore());
     const headers = { 'Content-Type': 'application/merge-patch+json' };
@@ -247,13 +253,13 @@ describe('the body', () => {
     ['an ArrayBuffer', new Uint8Array([1, 2, 3]).buffer, [1, 2, 3]],
     ['a view of a part of it', new DataView(new Uint8Array([1, 2, 3]).buffer, 1), [2, 3]],
     ['an array of larger numbers', new Uint16Array([0x0101]), [1, 1]],
-  ])('of bytes in %s is sent as those bytes, and can be sent again', (_kind, body, bytes) => {
+  ])('a body of bytes in %s is sent as those bytes, and can be sent again', (_kind, body, bytes) => {
     const request = prepared({ method: 'POST', body });
     expect([...(request.body as Uint8Array)]).toEqual(bytes);
     expect(request).toMatchObject({ headers: [], replayable: true });
   });
 
-  it('of form fields is sent as a form', () => {
+  it('a body of form fields is sent as a form', () => {
     expect(prepared({ body: new URLSearchParams({ a: 'b c' }) })).toMatchObject({
       body: 'a=b+c',
       headers: ['content-type', 'application/x-www-form-urlencoded;charset=UTF-8'],
@@ -261,7 +267,7 @@ describe('the body', () => {
     });
   });
 
-  it('that comes as a stream cannot be sent again', () => {
+  it('a body that comes as a stream cannot be sent again', () => {
     const body = Readable.from(['a', 'b']);
     const request = prepared({ body });
     expect(request.body).toBe(body);
@@ -278,14 +284,14 @@ describe('the body', () => {
         })(),
     ],
     ['a web stream', () => new Blob(['ab']).stream() as unknown as AsyncIterable<unknown>],
-  ])('that comes from %s is sent as it comes, once', async (_source, make) => {
+  ])('a body that comes from %s is sent as it comes, once', async (_source, make) => {
     const request = prepared({ body: make() });
     expect(request).toMatchObject({ headers: [], replayable: false });
     expect((request.body as Readable).readableObjectMode).toBe(false);
     expect(await text(request.body as Readable)).toBe('ab');
   });
 
-  it('of a type that the caller names keeps that type alone', () => {
+  it('a body whose type the caller names keeps that type alone', () => {
     for (const body of [{ a: 1 }, new URLSearchParams({ a: '1' })]) {
       expect(prepared({ body, headers: { 'Content-Type': 'application/x.own' } }).headers).toEqual([
         'content-type',
@@ -294,7 +300,7 @@ describe('the body', () => {
     }
   });
 
-  it('that cannot be written as JSON is refused, with the reason', () => {
+  it('a body that cannot be written as JSON is rejected, with the reason', () => {
     const cycle: Record<string, unknown> = {};
     cycle.self = cycle;
     expect(refusalOf({ body: cycle })).toBeInstanceOf(InvalidRequestError);
@@ -313,7 +319,7 @@ describe('the body', () => {
     ['Headers', new Headers({ a: 'b' })],
     ['Map', new Map([['a', 'b']])],
     ['Set', new Set(['a'])],
-  ])('that JSON would make an empty object of is refused, and named: %s', (kind, body) => {
+  ])('a body that JSON would make an empty object of is rejected, and named: %s', (kind, body) => {
     expect(refusalOf({ body })).toBeInstanceOf(InvalidRequestError);
     expect(refusalOf({ body }).message).toMatch(new RegExp(`${kind} .*empty object`));
   });
@@ -324,7 +330,7 @@ it('a body that is a promise is rejected with the advice to await it', () => {
 });
 
 describe('the idempotency key', () => {
-  it('makes any method safe to send twice, and is sent', () => {
+  it('an idempotency key makes any method safe to send twice, and is sent', () => {
     for (const method of ['POST', 'PATCH']) {
       expect(prepared({ method, idempotencyKey: 'order-1' })).toMatchObject({
         idempotent: true,
@@ -333,7 +339,7 @@ describe('the idempotency key', () => {
     }
   });
 
-  it('is sent once, and is the one of the call, though the headers have another', () => {
+  it('an idempotency key is sent once, and is the one of the call, though the headers have another', () => {
     const request = prepared({
       method: 'POST',
       idempotencyKey: 'order-1',
@@ -342,13 +348,16 @@ describe('the idempotency key', () => {
     expect(request.headers).toEqual(['idempotency-key', 'order-1']);
   });
 
-  it('does not make a stream safe to send twice', () => {
+  it('an idempotency key does not make a stream safe to send twice', () => {
     const body = Readable.from(['a']);
     expect(prepared({ method: 'POST', body, idempotencyKey: 'k' })).toMatchObject({ replayable: false });
   });
 
-  it.each(['', 'a b', 'a\r\nb', 'ü', 'a'.repeat(256), 5, null])('%j is refused', (idempotencyKey) => {
-    expect(refusalOf({ idempotencyKey })).toBeInstanceOf(InvalidRequestError);
-    expect(refusalOf({ idempotencyKey }).message).toMatch(/idempotencyKey must be/);
-  });
+  it.each(['', 'a b', 'a\r\nb', 'ü', 'a'.repeat(256), 5, null])(
+    'the idempotency key %j is rejected',
+    (idempotencyKey) => {
+      expect(refusalOf({ idempotencyKey })).toBeInstanceOf(InvalidRequestError);
+      expect(refusalOf({ idempotencyKey }).message).toMatch(/idempotencyKey must be/);
+    },
+  );
 });

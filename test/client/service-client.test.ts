@@ -38,13 +38,13 @@ function statuses(...list: number[]): Handler {
   };
 }
 
-describe('call', () => {
-  it('gives the parsed JSON of the answer', async () => {
+describe('D call()', () => {
+  it('call() gives the parsed JSON of the response', async () => {
     const server = await startServer((_request, response) => json(response, { id: 'u1' }));
     await expect(clientOf([server]).call({ service, path: '/users/u1' })).resolves.toEqual({ id: 'u1' });
   });
 
-  it('gives text where the answer is not JSON, and undefined where it is empty', async () => {
+  it('call() gives text where the response is not JSON, and undefined where it is empty', async () => {
     const server = await startServer((request, response) => {
       if (request.url === '/empty') response.writeHead(204).end();
       else response.end('plain');
@@ -54,7 +54,7 @@ describe('call', () => {
     await expect(client.call({ service, path: '/empty' })).resolves.toBeUndefined();
   });
 
-  it('sends a body as JSON, with the query appended to the path', async () => {
+  it('call() sends a body as JSON, with the query appended to the path', async () => {
     const bodies: string[] = [];
     const server = await startServer(async (request, response) => {
       bodies.push(await text(request));
@@ -72,7 +72,7 @@ describe('call', () => {
     expect(bodies).toEqual(['{"item":"ü"}']);
   });
 
-  it('sends strings, bytes, forms and streams as they are', async () => {
+  it('call() sends strings, bytes, forms and streams as they are', async () => {
     const server = await startServer(async (request, response) => {
       json(response, { body: await text(request), type: request.headers['content-type'] });
     });
@@ -85,7 +85,7 @@ describe('call', () => {
     expect(form).toEqual({ body: 'a=b', type: 'application/x-www-form-urlencoded;charset=UTF-8' });
   });
 
-  it('throws the status, headers and parsed body of an answer that is not 2xx', async () => {
+  it('call() throws the status, headers and parsed body of a response that is not 2xx', async () => {
     const server = await startServer((_request, response) =>
       json(response, { why: 'gone' }, 404, { 'x-a': 'b' }),
     );
@@ -99,7 +99,7 @@ describe('call', () => {
     });
   });
 
-  it('does not follow redirects to other hosts', async () => {
+  it('call() does not follow redirects to other hosts', async () => {
     const elsewhere = await startServer((_request, response) => json(response, { evil: true }));
     const server = await startServer((_request, response) => {
       response.writeHead(302, { location: `${elsewhere.origin}/evil` }).end();
@@ -108,7 +108,7 @@ describe('call', () => {
     expect(elsewhere.requests).toEqual([]);
   });
 
-  it('says so if an answer calls itself JSON and is not', async () => {
+  it('call() says so if a response calls itself JSON and is not', async () => {
     const server = await startServer((_request, response) => {
       response.writeHead(200, { 'content-type': 'application/json' }).end('{');
     });
@@ -119,7 +119,7 @@ describe('call', () => {
   });
 
   it.each([true, false])(
-    'stops reading an answer that is too large (length announced: %s)',
+    'call() stops reading a response that is too large (length announced: %s)',
     async (announced) => {
       const server = await startServer((_request, response) => {
         if (announced) response.setHeader('content-length', 5_000);
@@ -137,21 +137,21 @@ describe('call', () => {
     },
   );
 
-  it('replaces what failed by the fallback of the service', async () => {
+  it('call() replaces a failure by the fallback of the service', async () => {
     const server = await startServer(statuses(404));
     const client = clientOf([server], { fallback: new Fallback({ name: 'nobody' }) });
     await expect(client.call({ service, path: '/' })).resolves.toEqual({ name: 'nobody' });
   });
 
   it.each([[{ path: Object.create(null) }], [{ path: Symbol('path') }], [{ method: Object.create(null) }]])(
-    'has a fallback stand in for a call that is malformed, whatever is in it: %o',
+    'call() gives the fallback for a call that is malformed, with any content: %o',
     async (part) => {
       const client = clientOf([await startServer(statuses(200))], { fallback: new Fallback('instead') });
       await expect(client.call({ service, path: '/', ...part })).resolves.toBe('instead');
     },
   );
 
-  it('names a service that nobody registered', async () => {
+  it('call() names a service that no instance has registered for', async () => {
     const client = clientOf([]);
     await expect(client.call({ service: 'nobody', path: '/' })).rejects.toMatchObject({
       code: 'ERR_NO_INSTANCE',
@@ -160,7 +160,7 @@ describe('call', () => {
   });
 });
 
-describe('hostile or mistaken input', () => {
+describe('D hostile or mistaken input', () => {
   it.each([
     '//evil.example/',
     'http://evil.example/',
@@ -171,7 +171,7 @@ describe('hostile or mistaken input', () => {
     '/a\r\nHost: evil',
     '/a#b',
     '/ü',
-  ])('refuses the path %j before anything is sent', async (path) => {
+  ])('a client rejects the path %j before anything is sent', async (path) => {
     const server = await startServer((_request, response) => json(response, {}));
     await expect(clientOf([server]).call({ service, path })).rejects.toMatchObject({
       code: 'ERR_INVALID_REQUEST',
@@ -190,7 +190,7 @@ describe('hostile or mistaken input', () => {
     { idempotencyKey: '' },
     { body: 1n },
     { body: () => {} },
-  ])('refuses %o before anything is sent', async (part) => {
+  ])('a client rejects the call %o before anything is sent', async (part) => {
     const server = await startServer((_request, response) => json(response, {}));
     await expect(clientOf([server]).call({ service, path: '/', ...part } as never)).rejects.toMatchObject({
       code: 'ERR_INVALID_REQUEST',
@@ -198,7 +198,7 @@ describe('hostile or mistaken input', () => {
     expect(server.requests).toEqual([]);
   });
 
-  it('lets no value of a header choose the host', async () => {
+  it('a client lets no value of a header choose the host', async () => {
     const server = await startServer(statuses());
     const headers = { 'x-a': 'content-type', 'x-b': 'evil.example', 'content-type': 'host' };
     await clientOf([server]).call({ service, method: 'POST', path: '/', body: 'x', headers });
@@ -226,12 +226,12 @@ describe('hostile or mistaken input', () => {
       { discovery: new StaticServiceDiscovery({}), defaults: { circuitBreaker: new CircuitBreaker() } },
       /one service/,
     ],
-  ])('refuses the options %o when the client is made', (options, message) => {
+  ])('a client rejects the options %o when it is made', (options, message) => {
     expect(() => new ServiceClient(options as never)).toThrow(message);
   });
 });
 
-describe('retries', () => {
+describe('D retries of a client', () => {
   const quick = { retry: { backoff: () => 0 } };
 
   it.each([
@@ -240,25 +240,25 @@ describe('retries', () => {
     ['HEAD', 502],
     ['PUT', 504],
     ['DELETE', 503],
-  ])('tries a %s again on %i', async (method, status) => {
+  ])('a client retries a %s on %i', async (method, status) => {
     const server = await startServer(statuses(status));
     await clientOf([server], quick).call({ service, method, path: '/' });
     expect(server.requests).toHaveLength(2);
   });
 
-  it.each([400, 404, 409, 500, 501])('does not try a GET again on %i', async (status) => {
+  it.each([400, 404, 409, 500, 501])('a client does not retry a GET on %i', async (status) => {
     const server = await startServer(statuses(status));
     await expect(clientOf([server], quick).call({ service, path: '/' })).rejects.toMatchObject({ status });
     expect(server.requests).toHaveLength(1);
   });
 
-  it('retries the statuses that it is told to', async () => {
+  it('a client retries the statuses that its options name', async () => {
     const server = await startServer(statuses(409));
     await clientOf([server], { retry: { backoff: () => 0, statuses: [409] } }).call({ service, path: '/' });
     expect(server.requests).toHaveLength(2);
   });
 
-  it.each(['POST', 'PATCH'])('never sends a %s again that may have been processed', async (method) => {
+  it.each(['POST', 'PATCH'])('a client never retries a %s that may have been processed', async (method) => {
     const server = await startServer(reset);
     const unwell = await startServer(statuses(503, 503, 503));
     for (const one of [server, unwell]) {
@@ -267,7 +267,7 @@ describe('retries', () => {
     }
   });
 
-  it('never does so even with a Retry of the caller that retries everything', async () => {
+  it('a client never retries such a POST even with a Retry of the caller that retries everything', async () => {
     const server = await startServer(reset);
     const retry = new Retry({ backoff: () => 0, shouldRetry: ({ ok }) => !ok });
     const client = clientOf([server], { retry });
@@ -277,7 +277,7 @@ describe('retries', () => {
     expect(server.requests).toHaveLength(1);
   });
 
-  it('sends a POST again that was surely never processed: the connection was refused', async () => {
+  it('a client retries a POST that was surely never processed, since its connection was refused', async () => {
     const [dead, alive] = [await deadOrigin(), await startServer(statuses())];
     const client = clientOf([dead, alive], quick);
     for (let call = 0; call < 20; call++)
@@ -285,14 +285,14 @@ describe('retries', () => {
     expect(alive.requests).toHaveLength(20);
   });
 
-  it('sends a POST with an idempotency key again, with the same key', async () => {
+  it('a client retries a POST with an idempotency key, with the same key', async () => {
     const server = await startServer(statuses(503));
     const client = clientOf([server], quick);
     await client.call({ service, method: 'POST', path: '/', body: {}, idempotencyKey: 'order-1' });
     expect(server.requests.map(({ headers }) => headers['idempotency-key'])).toEqual(['order-1', 'order-1']);
   });
 
-  it('never replays the stream of a request', async () => {
+  it('a client never replays the stream of a request', async () => {
     const server = await startServer(statuses(503));
     const body = Readable.from(['once']);
     await expect(
@@ -303,13 +303,13 @@ describe('retries', () => {
     expect(server.requests).toHaveLength(1);
   });
 
-  it('goes to another instance for the next try', async () => {
+  it('a client uses another instance for the next attempt', async () => {
     const [one, other] = [await startServer(statuses(503)), await startServer(statuses(503))];
     await clientOf([one, other], quick).call({ service, path: '/' });
     expect([one.requests.length, other.requests.length].sort()).toEqual([1, 2]);
   });
 
-  it('makes as many tries as the call says', async () => {
+  it('a client makes as many attempts as the call says', async () => {
     const server = await startServer(statuses(503, 503, 503, 503, 503));
     const client = clientOf([server], { ...quick, circuitBreaker: false });
     await expect(client.call({ service, path: '/', retries: 0 })).rejects.toMatchObject({ status: 503 });
@@ -318,7 +318,7 @@ describe('retries', () => {
     expect(server.requests).toHaveLength(6);
   });
 
-  it('tries again after a try that took too long', async () => {
+  it('a client retries after an attempt that took too long', async () => {
     let first = true;
     const server = await startServer((request, response) => {
       if (first) request.resume();
@@ -329,7 +329,7 @@ describe('retries', () => {
     await expect(client.call({ service, path: '/' })).resolves.toEqual({ ok: true });
   });
 
-  it('waits as long as Retry-After says, and gives up at once if that is past the deadline', async () => {
+  it('a client waits as long as Retry-After says, and gives up at once if that is past the deadline', async () => {
     const server = await startServer((_request, response) =>
       json(response, {}, 503, { 'retry-after': '60' }),
     );
@@ -340,7 +340,7 @@ describe('retries', () => {
     expect(server.requests).toHaveLength(1);
   });
 
-  it('goes on to a well instance at once, however long another asks in Retry-After to be left alone', async () => {
+  it('a client goes on to a well instance at once, however long another asks in Retry-After to be left alone', async () => {
     const shedding = await startServer((_request, response) =>
       json(response, {}, 503, { 'retry-after': '60' }),
     );
@@ -351,7 +351,7 @@ describe('retries', () => {
     expect(shedding.requests.length).toBeGreaterThan(0);
   });
 
-  it('waits as 429 says though another instance is well, since it is about the caller', async () => {
+  it('a client waits as 429 says though another instance is well, since it is about the caller', async () => {
     const servers = await Promise.all(
       [1, 2].map(() => startServer((_request, response) => json(response, {}, 429, { 'retry-after': '60' }))),
     );
@@ -360,7 +360,7 @@ describe('retries', () => {
     expect(servers.flatMap(({ requests }) => requests)).toHaveLength(1);
   });
 
-  it('stops when the budget is spent, which the last error tells', async () => {
+  it('a client stops its retries when the budget is spent, which the last error tells', async () => {
     const server = await startServer(statuses(503, 503, 503));
     const { RetryBudget } = await import('../../src/index.ts');
     const budget = new RetryBudget({ ratio: 0, initial: 0 });
@@ -373,8 +373,8 @@ describe('retries', () => {
   });
 });
 
-describe('the circuit breaker', () => {
-  it('never opens for what is the mistake of the caller', async () => {
+describe('D the circuit breaker of a client', () => {
+  it('the circuit breaker of a client never opens for a mistake of the caller', async () => {
     const server = await startServer((_request, response) => json(response, {}, 404));
     const own = new CircuitBreaker({ failureThreshold: 1 });
     for (const options of [{}, { circuitBreaker: own }]) {
@@ -384,7 +384,7 @@ describe('the circuit breaker', () => {
     }
   });
 
-  it('opens as soon as every instance is ejected, whatever went well before', async () => {
+  it('the circuit breaker of a client opens as soon as every instance is ejected, whatever went well before', async () => {
     let down = false;
     const answer: Handler = (_request, response) => json(response, {}, down ? 500 : 200);
     const servers = [await startServer(answer), await startServer(answer)];
@@ -397,7 +397,7 @@ describe('the circuit breaker', () => {
     await expect(client.call({ service, path: '/' })).rejects.toMatchObject({ code: 'ERR_CIRCUIT_OPEN' });
   });
 
-  it('is not opened by callers that cancel', async () => {
+  it('the circuit breaker of a client is not opened by callers that cancel', async () => {
     const server = await startServer(never);
     const client = clientOf([server]);
     for (let call = 0; call < 30; call++) {
@@ -411,8 +411,8 @@ describe('the circuit breaker', () => {
   });
 });
 
-describe('time', () => {
-  it('ends the call when its timeout is over, retries included', async () => {
+describe('D the time of a call', () => {
+  it('a call ends when its timeout is over, retries included', async () => {
     const server = await startServer(never);
     const startedAt = performance.now();
     await expect(clientOf([server]).call({ service, path: '/', timeout: 60 })).rejects.toMatchObject({
@@ -422,7 +422,7 @@ describe('time', () => {
     expect(performance.now() - startedAt).toBeGreaterThanOrEqual(59);
   });
 
-  it('tells the service how long it will wait', async () => {
+  it('a call tells the service how long it will wait', async () => {
     const server = await startServer(statuses());
     await clientOf([server]).call({ service, path: '/', timeout: 700 });
     const told = Number(server.requests[0]!.headers['x-request-timeout']);
@@ -430,7 +430,7 @@ describe('time', () => {
     expect(told).toBeLessThanOrEqual(700);
   });
 
-  it('ends with the deadline of the request that is being served, and sends nothing after it', async () => {
+  it('a call ends with the deadline of the request that is being served, and sends nothing after it', async () => {
     const server = await startServer(never);
     const client = clientOf([server]);
     const late = runWithRequestContext(requestContextFrom({ 'x-request-timeout': '40' }), () =>
@@ -445,7 +445,7 @@ describe('time', () => {
     expect(client.policies(service).circuitBreaker!.state).toBe('closed');
   });
 
-  it('releases a caller that cancels, and leaves no listener on its signal', async () => {
+  it('a call that is cancelled releases its caller, and leaves no listener on the signal', async () => {
     const server = await startServer(never);
     const controller = new AbortController();
     const result = clientOf([server]).call({ service, path: '/', signal: controller.signal });
@@ -457,7 +457,7 @@ describe('time', () => {
     expect(getEventListeners(controller.signal, 'abort')).toEqual([]);
   });
 
-  it('is not made at all once it was cancelled, though every policy is off', async () => {
+  it('a call that was cancelled before is not sent at all, though every policy is off', async () => {
     const server = await startServer(never);
     const off = {
       timeout: false,
@@ -484,10 +484,10 @@ describe('time', () => {
   });
 });
 
-describe('propagation', () => {
+describe('D the propagated headers of a call', () => {
   const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
 
-  it('passes on the request id and trace of the request that is being served, and its own name', async () => {
+  it('a call passes on the request id and trace of the request that is being served, and its own name', async () => {
     const server = await startServer(statuses());
     const client = clientOf([server]);
     const incoming = { 'x-request-id': 'req-1', traceparent, tracestate: 'a=b' };
@@ -495,7 +495,7 @@ describe('propagation', () => {
     expect(server.requests[0]!.headers).toMatchObject({ ...incoming, 'x-service-name': 'tests' });
   });
 
-  it('makes a new request id where there is none, and keeps the one that the call gives', async () => {
+  it('a call makes a new request id where there is none, and keeps the one that it is given', async () => {
     const server = await startServer(statuses());
     const client = clientOf([server]);
     await client.call({ service, path: '/' });
@@ -511,7 +511,7 @@ describe('propagation', () => {
     ['traceparent', 'nonsense'],
     ['x-request-timeout', '-1'],
     ['x-request-timeout', 'soon'],
-  ])('takes a malformed %s (%s) as not sent', (name, value) => {
+  ])('a request context takes a malformed %s (%s) as not sent', (name, value) => {
     const context = requestContextFrom({ [name]: value });
     expect(context.requestId).toMatch(/^[\da-f-]{36}$/);
     expect(context.traceparent).toBeUndefined();
@@ -519,20 +519,23 @@ describe('propagation', () => {
   });
 });
 
-describe('an answer that says that its retries are spent', () => {
-  it.each([503, 429])('is not tried again, with status %i', async (status) => {
-    const server = await startServer((_request, response) =>
-      json(response, {}, status, { 'x-retries-spent': '1' }),
-    );
-    const error = await clientOf([server])
-      .call({ service, path: '/' })
-      .catch((reason) => reason);
-    expect(error).toMatchObject({ status });
-    expect(areRetriesSpent(error)).toBe(true);
-    expect(server.requests).toHaveLength(1);
-  });
+describe('D a response whose retries are spent', () => {
+  it.each([503, 429])(
+    'a response that says that its retries are spent is not retried, with status %i',
+    async (status) => {
+      const server = await startServer((_request, response) =>
+        json(response, {}, status, { 'x-retries-spent': '1' }),
+      );
+      const error = await clientOf([server])
+        .call({ service, path: '/' })
+        .catch((reason) => reason);
+      expect(error).toMatchObject({ status });
+      expect(areRetriesSpent(error)).toBe(true);
+      expect(server.requests).toHaveLength(1);
+    },
+  );
 
-  it('is handed on by whoever called: what was tried in vain as often as it may be is marked', async () => {
+  it('a failure that was retried without success as often as it may be is marked, and a service hands the mark on', async () => {
     const server = await startServer(statuses(503, 503, 503, 500));
     const client = clientOf([server]);
     const triedInVain = await rejectionOf(client.call({ service, path: '/' }));
@@ -542,7 +545,7 @@ describe('an answer that says that its retries are spent', () => {
   });
 });
 
-describe('how answers count', () => {
+describe('D the verdict on a response', () => {
   it('a 429 says nothing against the service: neither breaker nor balancer counts it', async () => {
     const server = await startServer((_request, response) => json(response, {}, 429));
     const client = clientOf([server], { retry: false, circuitBreaker: { failureThreshold: 1 } });
@@ -551,7 +554,7 @@ describe('how answers count', () => {
     expect(client.policies(service).circuitBreaker!.state).toBe('closed');
   });
 
-  it('as classify says, for one service', async () => {
+  it('a response counts as classify says, for one service', async () => {
     const server = await startServer(statuses(404, 500));
     const client = clientOf([server], {
       retry: false,
@@ -568,7 +571,7 @@ describe('how answers count', () => {
     expect(circuitBreaker!.state).toBe('closed');
   });
 
-  it('as ever where classify throws, and no place on the instance is lost', async () => {
+  it('a response counts by default where classify throws, and no lease on the instance is lost', async () => {
     const warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => {});
     const server = await startServer(statuses(200, 503));
     const loadBalancer = new LoadBalancer({
@@ -591,8 +594,8 @@ describe('how answers count', () => {
   });
 });
 
-describe('request', () => {
-  it('gives status, headers and a stream, whatever the status', async () => {
+describe('D request()', () => {
+  it('request() gives status, headers and a stream, whatever the status', async () => {
     const server = await startServer((_request, response) =>
       json(response, { why: 'down' }, 503, { 'x-a': 'b' }),
     );
@@ -604,7 +607,7 @@ describe('request', () => {
     expect(server.requests).toHaveLength(3);
   });
 
-  it('counts the call as under way until its body is there', async () => {
+  it('request() counts the call as under way until its body is there', async () => {
     let end = () => {};
     const server = await startServer((_request, response) => {
       response.write('first');
@@ -623,7 +626,7 @@ describe('request', () => {
     expect(probe.candidate.inFlight).toBe(0);
   });
 
-  it('keeps to the pace of its reader', async () => {
+  it('request() keeps to the pace of its reader', async () => {
     let sent = 0;
     const server = await startServer((_request, response) => {
       const chunk = Buffer.alloc(64 * 1024);
@@ -647,7 +650,7 @@ describe('request', () => {
     expect(received).toBe(32 * 1024 * 1024);
   });
 
-  it('fails the stream if the connection breaks within the body', async () => {
+  it('request() fails the stream if the connection breaks within the body', async () => {
     const server = await startServer((_request, response) => {
       response.writeHead(200, { 'content-length': 100 });
       response.write('half', () => response.destroy());
@@ -656,7 +659,7 @@ describe('request', () => {
     await expect(text(body)).rejects.toMatchObject({ code: 'ERR_SERVICE_CONNECTION' });
   });
 
-  it('cancels the body with the signal of the call, and bounds it if the call says so', async () => {
+  it('request() cancels the body with the signal of the call, and bounds it if the call says so', async () => {
     const server = await startServer((_request, response) => {
       response.on('error', () => {});
       response.write('x'.repeat(2_000));
@@ -672,7 +675,7 @@ describe('request', () => {
   });
 });
 
-describe('a call that is given up while its connection is being made', () => {
+describe('D a connection that is still being made', () => {
   const ways: Record<string, (client: ServiceClient, signal?: AbortSignal) => Promise<unknown>> = {
     call: (client, signal) => client.call({ service, path: '/', signal }),
     request: async (client, signal) => text((await client.request({ service, path: '/', signal })).body),
@@ -682,36 +685,39 @@ describe('a call that is given up while its connection is being made', () => {
     },
   };
 
-  it.each(Object.entries(ways))('leaves it to the next one (%s)', async (_way, send) => {
-    let made = 0;
-    let open!: () => void;
-    const opened = new Promise<void>((resolve) => {
-      open = resolve;
-    });
-    const server = await startServer(statuses());
-    const connect: buildConnector.connector = (_options, callback) => {
-      made++;
-      const socket = createConnection(server.port, '127.0.0.1').setNoDelay();
-      void opened.then(() => callback(null, socket));
-    };
-    const client = clientOf([server], { connection: { connect }, retry: false });
-    for (let count = 0; count < 100; count++) {
-      const giveUp = new AbortController();
-      const given = send(client, giveUp.signal);
-      giveUp.abort(new Error('too late'));
-      await expect(given).rejects.toThrow('too late');
-    }
-    const [one, other] = [send(client), send(client)];
-    open();
-    await Promise.all([one, other]);
-    await send(client);
-    expect(made).toBe(2);
-    expect(server.requests).toHaveLength(3);
-  });
+  it.each(Object.entries(ways))(
+    'a call that is given up leaves a connection that is still being made to the next call (%s)',
+    async (_way, send) => {
+      let made = 0;
+      let open!: () => void;
+      const opened = new Promise<void>((resolve) => {
+        open = resolve;
+      });
+      const server = await startServer(statuses());
+      const connect: buildConnector.connector = (_options, callback) => {
+        made++;
+        const socket = createConnection(server.port, '127.0.0.1').setNoDelay();
+        void opened.then(() => callback(null, socket));
+      };
+      const client = clientOf([server], { connection: { connect }, retry: false });
+      for (let count = 0; count < 100; count++) {
+        const giveUp = new AbortController();
+        const given = send(client, giveUp.signal);
+        giveUp.abort(new Error('too late'));
+        await expect(given).rejects.toThrow('too late');
+      }
+      const [one, other] = [send(client), send(client)];
+      open();
+      await Promise.all([one, other]);
+      await send(client);
+      expect(made).toBe(2);
+      expect(server.requests).toHaveLength(3);
+    },
+  );
 });
 
-describe('instances that come and go', () => {
-  it('closes the connections to an instance that left, once its calls are done', async () => {
+describe('D instances that come and go', () => {
+  it('a client closes the connections to an instance that left, once its calls are done', async () => {
     const pending: (() => void)[] = [];
     const server = await startServer(
       (_request, response) => void pending.push(() => json(response, { ok: true })),
@@ -737,7 +743,7 @@ describe('instances that come and go', () => {
     await expect(client.call({ service, path: '/' })).rejects.toMatchObject({ code: 'ERR_NO_INSTANCE' });
   });
 
-  it('bounds the calls under way on each instance', async () => {
+  it('a client bounds the calls under way on each instance', async () => {
     const server = await startServer(never);
     const client = clientOf([server], { bulkhead: { maxConcurrent: 2 }, retry: false });
     const controller = new AbortController();
@@ -749,8 +755,8 @@ describe('instances that come and go', () => {
   });
 });
 
-describe('close', () => {
-  it('waits for a body that is read from an instance that has left', async () => {
+describe('D close() of a client', () => {
+  it('close() of a client waits for a body that is read from an instance that has left', async () => {
     let end = () => {};
     const server = await startServer((_request, response) => {
       response.write('half');
@@ -777,7 +783,7 @@ describe('close', () => {
     await closing;
   });
 
-  it('leaves no listener on a balancer and a breaker that others go on with', async () => {
+  it('close() of a client leaves no listener on a balancer and a breaker that others go on with', async () => {
     const circuitBreaker = new CircuitBreaker();
     const loadBalancer = new LoadBalancer({ discovery: new InMemoryServiceDiscovery() });
     onTestFinished(() => loadBalancer.close());
@@ -787,7 +793,7 @@ describe('close', () => {
     expect(loadBalancer.eventNames()).toEqual([]);
   });
 
-  it('does not wait for a call that was refused for its timeout', async () => {
+  it('close() of a client does not wait for a call that was rejected for its timeout', async () => {
     const client = clientOf([await startServer(never)]);
     await expect(client.call({ service, path: '/', timeout: -1 })).rejects.toMatchObject({
       code: 'ERR_INVALID_REQUEST',
@@ -796,7 +802,7 @@ describe('close', () => {
     await client.close();
   });
 
-  it('does not wait for a connection that is still being made for a call that was given up', async () => {
+  it('close() of a client does not wait for a connection that is still being made for a call that was given up', async () => {
     const client = clientOf([await startSilent()], { retry: false });
     await expect(client.call({ service, path: '/', timeout: 20 })).rejects.toThrow('timed out');
     const startedAt = performance.now();
@@ -804,7 +810,7 @@ describe('close', () => {
     expect(performance.now() - startedAt).toBeLessThan(2_000);
   });
 
-  it('takes no more calls, waits for those under way, and can be called again', async () => {
+  it('close() of a client takes no more calls, waits for those under way, and can be called again', async () => {
     const pending: (() => void)[] = [];
     const server = await startServer(
       (_request, response) => void pending.push(() => json(response, { ok: true })),

@@ -44,11 +44,11 @@ function isDown(results: readonly Results[], { size = results.length, own = rule
 beforeEach(fakeTime);
 
 describe('a service', () => {
-  it('of one instance is down whenever the rule of the breaker is reached', () => {
+  it('a service of one instance is down whenever the rule of the breaker is reached', () => {
     expect(isDown([{ failures: 1, successes: 9 }])).toBe(true);
   });
 
-  it('is down if each of its instances fails as large a share of its calls as opens the breaker', () => {
+  it('a service is down if each of its instances fails as large a share of its calls as opens the breaker', () => {
     expect(
       isDown([
         { failures: 6, successes: 4 },
@@ -57,7 +57,7 @@ describe('a service', () => {
     ).toBe(true);
   });
 
-  it('is down if its instances do so on average, and none is clearly well', () => {
+  it('a service is down if its instances do so on average, and none is clearly well', () => {
     expect(
       isDown([
         { failures: 5, successes: 5 },
@@ -72,30 +72,33 @@ describe('a service', () => {
     ).toBe(false);
   });
 
-  it('is not down while an instance fails less than half of that share, however bad the others are', () => {
+  it('a service is not down while an instance fails less than half of that share, however bad the others are', () => {
     const bad = Array.from({ length: 9 }, () => ({ failures: 100 }));
     expect(isDown([...bad, { failures: 29, successes: 71 }])).toBe(false);
     expect(isDown([...bad, { failures: 31, successes: 69 }])).toBe(true);
   });
 
-  it.each([2, 5, 10])('of %i instances is not down while one that is little known may be well', (size) => {
-    const bad = Array.from({ length: size - 1 }, () => ({ failures: 100 }));
-    expect(isDown([...bad, {}])).toBe(false);
-    expect(isDown([...bad, { failures: 1 }])).toBe(false);
-    expect(isDown([...bad, { failures: 2 }])).toBe(true);
-    const fleet = fleetOf(size);
-    const evidence = evidenceOf(fleet, [...bad, { failures: 2 }]);
-    fleet[size - 1]!.inFlight = 1;
-    expect(evidence.isDown()).toBe(false);
-  });
+  it.each([2, 5, 10])(
+    'a service of %i instances is not down while one that is little known may be well',
+    (size) => {
+      const bad = Array.from({ length: size - 1 }, () => ({ failures: 100 }));
+      expect(isDown([...bad, {}])).toBe(false);
+      expect(isDown([...bad, { failures: 1 }])).toBe(false);
+      expect(isDown([...bad, { failures: 2 }])).toBe(true);
+      const fleet = fleetOf(size);
+      const evidence = evidenceOf(fleet, [...bad, { failures: 2 }]);
+      fleet[size - 1]!.inFlight = 1;
+      expect(evidence.isDown()).toBe(false);
+    },
+  );
 
-  it('is not down by what is known of less than half of its instances', () => {
+  it('a service is not down by what is known of less than half of its instances', () => {
     const little = Array.from({ length: 5 }, () => ({ failures: 2 }));
     expect(isDown([...little, { failures: 50 }, { failures: 50 }, { failures: 50 }])).toBe(false);
     expect(isDown([...little.slice(2), { failures: 50 }, { failures: 50 }, { failures: 50 }])).toBe(true);
   });
 
-  it('is not down while nothing is known of an instance that has just joined', () => {
+  it('a service is not down while nothing is known of an instance that has just joined', () => {
     const [one, other, joined] = fleetOf(3) as [FakeCandidate, FakeCandidate, FakeCandidate];
     const evidence = evidenceOf([one, other], [{ failures: 50 }, { failures: 50 }]);
     expect(evidence.isDown()).toBe(true);
@@ -103,7 +106,7 @@ describe('a service', () => {
     expect(evidence.isDown()).toBe(false);
   });
 
-  it('counts an instance that is ejected for failures in a row as failing all of its calls', () => {
+  it('a service counts an instance that is ejected for failures in a row as failing all of its calls', () => {
     const fleet = fleetOf(2);
     const evidence = evidenceOf(fleet, [{ failures: 10 }, { successes: 50 }]);
     expect(evidence.isDown()).toBe(false);
@@ -111,7 +114,7 @@ describe('a service', () => {
     expect(evidence.isDown()).toBe(true);
   });
 
-  it('is not judged by what an instance did before it was ejected and has returned', () => {
+  it('a service is not judged by what an instance did before it was ejected and has returned', () => {
     const fleet = fleetOf(2);
     const evidence = evidenceOf(fleet, [{ failures: 50 }, { failures: 50 }]);
     const returning = fleet[0]!;
@@ -123,7 +126,7 @@ describe('a service', () => {
     expect(evidence.isDown()).toBe(false);
   });
 
-  it('is judged by the results of the window alone', () => {
+  it('a service is judged by the results of the window alone', () => {
     const fleet = fleetOf(2);
     const evidence = evidenceOf(fleet, [{ successes: 50 }, { successes: 50 }]);
     vi.advanceTimersByTime(11_000);
@@ -133,7 +136,7 @@ describe('a service', () => {
   });
 
   it.each([1, 2, 10])(
-    'of %i instances is judged by as many results as a window of calls can hold',
+    'a service of %i instances is judged by as many results as a window of calls can hold',
     (size) => {
       const own: EvidenceRules = { ...rules, window: { calls: 2 }, minimumCalls: 20 };
       const fleet = fleetOf(size);
@@ -148,7 +151,7 @@ describe('a service', () => {
     },
   );
 
-  it('is not down while an instance is clearly well and the others are ejected for failures in a row', () => {
+  it('a service is not down while an instance is clearly well and the others are ejected for failures in a row', () => {
     const own: EvidenceRules = { ...rules, minimumCalls: 3 };
     const fleet = fleetOf(2);
     const evidence = evidenceOf(fleet, [{ successes: 3, failures: 1 }], own);
@@ -156,7 +159,7 @@ describe('a service', () => {
     expect(evidence.isDown()).toBe(false);
   });
 
-  it('begins anew once the breaker has closed', () => {
+  it('a service is judged anew once the breaker has closed', () => {
     const fleet = fleetOf(2);
     const evidence = evidenceOf(fleet, [{ failures: 50 }, { failures: 50 }]);
     evidence.clear();
@@ -165,7 +168,7 @@ describe('a service', () => {
     expect(evidence.allFailed).toBe(false);
   });
 
-  it('is down for being slow as for failing, where slow calls open the breaker', () => {
+  it('a service is down for being slow as for failing, where slow calls open the breaker', () => {
     const own: EvidenceRules = { slowCallRatio: 0.5, minimumCalls: 10, certain: false };
     expect(
       isDown(
@@ -179,13 +182,13 @@ describe('a service', () => {
     expect(isDown([{ slow: 10 }, { successes: 8, slow: 2 }], { own })).toBe(false);
   });
 
-  it('of more than ten instances is known by ten of them', () => {
+  it('a service of more than ten instances is known by ten of them', () => {
     const bad = (count: number) => Array.from({ length: count }, () => ({ failures: 3 }));
     expect(isDown(bad(9), { size: 100 })).toBe(false);
     expect(isDown(bad(10), { size: 100 })).toBe(true);
   });
 
-  it('of more than ten instances that fail all calls is not down while another succeeds, or has a call', () => {
+  it('a service of more than ten instances that fail all calls is not down while another succeeds, or has a call', () => {
     const fleet = fleetOf(100);
     const bad = Array.from({ length: 10 }, () => ({ failures: 3 }));
     expect(evidenceOf(fleet, [...bad, { successes: 1 }]).isDown()).toBe(false);
@@ -194,7 +197,7 @@ describe('a service', () => {
     expect(evidenceOf(fleet, [...bad, { failures: 1 }]).isDown()).toBe(false);
   });
 
-  it('of more than ten instances that fail most calls is down though as many succeed as chance lets', () => {
+  it('a service of more than ten instances that fail most calls is down though as many succeed as chance lets', () => {
     const bad = Array.from({ length: 10 }, () => ({ successes: 1, failures: 3 }));
     const little = (successes: number, failures: number) => [
       ...Array.from({ length: successes }, () => ({ successes: 1 })),
@@ -204,7 +207,7 @@ describe('a service', () => {
     expect(isDown([...bad, ...little(6, 4)])).toBe(false);
   });
 
-  it('is not cut off for what may be chance, unless the user has set the share', () => {
+  it('a service is not cut off for what may be chance, unless the user has set the share', () => {
     const fleet = fleetOf(1);
     const half = [{ successes: 8, failures: 12 }];
     expect(evidenceOf(fleet, half).isDown()).toBe(true);
@@ -214,13 +217,13 @@ describe('a service', () => {
     );
   });
 
-  it('is down though a few calls in a row succeed on an instance, as they do by chance on one of many', () => {
+  it('a service is down though a few calls in a row succeed on an instance, as they do by chance on one of many', () => {
     const alike = Array.from({ length: 9 }, () => ({ successes: 3, failures: 7 }));
     expect(isDown([...alike, { successes: 3 }])).toBe(true);
     expect(isDown([...alike, { successes: 6 }])).toBe(false);
   });
 
-  it('is never down while an instance has had many successes and no failure, whatever came before', () => {
+  it('a service is never down while an instance has had many successes and no failure, whatever came before', () => {
     const result = fc.record({
       index: fc.nat(11),
       failed: fc.boolean(),
@@ -250,8 +253,8 @@ describe('a service', () => {
   });
 });
 
-describe('attempts in a row', () => {
-  it('all failed once as many did as the breaker needs results, whatever their instances', () => {
+describe('D attempts in a row', () => {
+  it('attempts in a row have all failed once as many failed as the breaker needs results, on any instances', () => {
     const fleet = fleetOf(3);
     const evidence = new ServiceEvidence(rules);
     for (let count = 0; count < 9; count++) evidence.record(fleet[count % 3]!, fleet, true, false);
@@ -262,7 +265,7 @@ describe('attempts in a row', () => {
     expect(evidence.allFailed).toBe(false);
   });
 
-  it('speak of the service only if no instance succeeded last, and none is unknown', () => {
+  it('attempts in a row speak of the service only if no instance succeeded last, and none is unknown', () => {
     const [one, other] = fleetOf(2) as [FakeCandidate, FakeCandidate];
     const fleet = [one, other];
     const evidence = new ServiceEvidence(rules);
@@ -277,7 +280,7 @@ describe('attempts in a row', () => {
 });
 
 describe('an instance', () => {
-  it('is bad alone while it fails as much as would open the breaker and another is clearly well', () => {
+  it('an instance is bad alone while it fails as much as would open the breaker and another is clearly well', () => {
     const fleet = fleetOf(3);
     const evidence = evidenceOf(fleet, [
       { failures: 8, successes: 2 },
@@ -287,7 +290,7 @@ describe('an instance', () => {
     expect(fleet.map((candidate) => evidence.isBadAlone(candidate))).toEqual([true, false, false]);
   });
 
-  it('is not bad alone if no other is known to be well', () => {
+  it('an instance is not bad alone if no other is known to be well', () => {
     const fleet = fleetOf(2);
     const evidence = evidenceOf(fleet, [{ failures: 10 }, { failures: 5, successes: 5 }]);
     expect(evidence.isBadAlone(fleet[0]!)).toBe(false);

@@ -35,7 +35,7 @@ function named(name: string, headers: Record<string, string> = {}): Handler {
 describe('a hedged call', () => {
   const hedge = { delay: 5 };
 
-  it('goes to another instance when the first is late, and the first is given up', async () => {
+  it('a hedged call goes to another instance when the first is late, and the first is given up', async () => {
     const servers = [await startServer(never), await startServer(never)];
     for (const { server } of servers) {
       // The instance that is asked last answers.
@@ -54,14 +54,19 @@ describe('a hedged call', () => {
     ['a POST with an idempotency key', { method: 'POST', body: {}, idempotencyKey: 'k' }, true],
     ['a GET', {}, true],
     ['a PUT whose body is a stream', { method: 'PUT', body: (async function* () {})() }, false],
-  ])('that is %s is sent a second time only if that does no harm', async (_what, call, hedged) => {
-    const servers = [await startServer(never), await startServer(never)];
-    const client = clientOf(servers, { hedge, retry: false, timeout: 400 });
-    await expect(client.call({ service, path: '/', ...call })).rejects.toMatchObject({ code: 'ERR_TIMEOUT' });
-    expect(servers.flatMap(({ requests }) => requests)).toHaveLength(hedged ? 2 : 1);
-  });
+  ])(
+    'a hedged call that is %s is sent a second time only if that does no harm',
+    async (_what, call, hedged) => {
+      const servers = [await startServer(never), await startServer(never)];
+      const client = clientOf(servers, { hedge, retry: false, timeout: 400 });
+      await expect(client.call({ service, path: '/', ...call })).rejects.toMatchObject({
+        code: 'ERR_TIMEOUT',
+      });
+      expect(servers.flatMap(({ requests }) => requests)).toHaveLength(hedged ? 2 : 1);
+    },
+  );
 
-  it('does not hold it against the instance that was given up, and frees its place', async () => {
+  it('a hedged call does not count against the instance that was given up, and frees its lease', async () => {
     const [slow, fast] = [await startServer(never), await startServer(named('fast'))];
     const discovery = new StaticServiceDiscovery({ [service]: [slow.origin, fast.origin] });
     const loadBalancer = new LoadBalancer({ discovery, strategy: 'round-robin' });
@@ -79,7 +84,7 @@ describe('a hedged call', () => {
     }
   });
 
-  it('charges the instance that was outrun with the time that it was given, so that it gets fewer calls', async () => {
+  it('a hedged call charges the instance that was outrun with the time that it was given, so that it gets fewer calls', async () => {
     const [slow, fast] = [await startServer(never), await startServer(named('fast'))];
     // Longer than the other takes on a busy machine.
     const client = clientOf([slow, fast], {
@@ -91,7 +96,7 @@ describe('a hedged call', () => {
     expect(fast.requests).toHaveLength(50);
   });
 
-  it('is never a request(), whose answer has one reader', async () => {
+  it('a hedged call is never a request(), whose response has one reader', async () => {
     const servers = [await startServer(never), await startServer(never)];
     const client = clientOf(servers, { hedge, retry: false, timeout: 60 });
     await rejectionOf(client.request({ service, path: '/' }));
@@ -99,8 +104,8 @@ describe('a hedged call', () => {
   });
 });
 
-describe('callers with less patience than the service is given', () => {
-  it('are sent elsewhere once a few have given up on an instance that hangs', async () => {
+describe('D a caller with less time than the service is given', () => {
+  it('a caller with less time than the service is given is sent elsewhere once a few have given up on an instance that hangs', async () => {
     const [hanging, fast] = [await startServer(never), await startServer(named('fast'))];
     const client = clientOf([hanging, fast], {});
     let failed = 0;
@@ -113,8 +118,8 @@ describe('callers with less patience than the service is given', () => {
   });
 });
 
-describe('coalescing', () => {
-  it('lets calls that ask for the same at the same time share one request', async () => {
+describe('D coalescing of calls', () => {
+  it('coalescing lets equal calls at the same time share one request', async () => {
     const server = await startServer(named('one'));
     const client = clientOf([server], { coalesce: true });
     const calls = Array.from({ length: 10 }, () => client.call({ service, path: '/a' }));
@@ -140,7 +145,7 @@ describe('coalescing', () => {
         { path: '/', method: 'DELETE' },
       ],
     ],
-  ])('keeps apart %s', async (_what, calls) => {
+  ])('coalescing keeps apart %s', async (_what, calls) => {
     const server = await startServer(named('one'));
     const client = clientOf([server], { coalesce: true });
     await Promise.all(calls.map((call) => client.call({ service, ...call })));
@@ -148,8 +153,8 @@ describe('coalescing', () => {
   });
 });
 
-describe('coalescing and what ends a call', () => {
-  it('each caller leaves at its own timeout, and the others get the answer', async () => {
+describe('D coalescing and the end of a call', () => {
+  it('a coalesced caller leaves at its own timeout, and the others get the response', async () => {
     let answer: (() => void) | undefined;
     const server = await startServer((_request, response) => {
       answer = () => json(response, { name: 'late' });
@@ -164,7 +169,7 @@ describe('coalescing and what ends a call', () => {
     expect(server.requests).toHaveLength(1);
   });
 
-  it('a read after a write does not join one from before it', async () => {
+  it('a read after a write does not join a read from before it', async () => {
     const waiting: (() => void)[] = [];
     const server = await startServer((request, response) => {
       if (request.method === 'PUT') json(response, {});
@@ -182,8 +187,8 @@ describe('coalescing and what ends a call', () => {
   });
 });
 
-describe('a cache', () => {
-  it('serves again what the service allows to keep, each time as a value of its own', async () => {
+describe('D the cache of a service', () => {
+  it('a cache of a service serves again the responses that the service allows to keep, each time as a value of its own', async () => {
     const server = await startServer(named('kept', { 'cache-control': 'max-age=60' }));
     const client = clientOf([server], { cache: {} });
     const first = await client.call<{ name: string }>({ service, path: '/' });
@@ -192,7 +197,7 @@ describe('a cache', () => {
     expect(server.requests).toHaveLength(1);
   });
 
-  it('keeps nothing that the service does not allow to keep', async () => {
+  it('a cache of a service keeps nothing that the service does not allow to keep', async () => {
     const server = await startServer(named('not kept'));
     const client = clientOf([server], { cache: {} });
     await client.call({ service, path: '/' });
@@ -200,7 +205,7 @@ describe('a cache', () => {
     expect(server.requests).toHaveLength(2);
   });
 
-  it('forgets a path that a call has changed', async () => {
+  it('a cache of a service forgets a path that a call has changed', async () => {
     const server = await startServer(named('kept', { 'cache-control': 'max-age=60' }));
     const client = clientOf([server], { cache: {} });
     await client.call({ service, path: '/' });
@@ -209,7 +214,7 @@ describe('a cache', () => {
     expect(server.requests).toHaveLength(3);
   });
 
-  it('serves what it has while the service is down, where stale-if-error allows', async () => {
+  it('a cache of a service serves kept responses while the service is down, where stale-if-error allows', async () => {
     const headers = { 'cache-control': 'max-age=0, stale-if-error=60' };
     let down = false;
     const server = await startServer((request, response) =>
@@ -223,8 +228,8 @@ describe('a cache', () => {
   });
 });
 
-describe('limits', () => {
-  it('a rate limit refuses what comes too soon before anything is sent', async () => {
+describe('D the limits of a service', () => {
+  it('a rate limit of a service rejects a call that comes too soon before anything is sent', async () => {
     const server = await startServer(named('one'));
     const client = clientOf([server], { rateLimit: { limit: 2, interval: 60_000 } });
     await client.call({ service, path: '/' });
@@ -234,7 +239,7 @@ describe('limits', () => {
     expect(server.requests).toHaveLength(2);
   });
 
-  it('an adaptive throttle refuses by itself when the service refuses too many', async () => {
+  it('an adaptive throttle rejects calls by itself when the service rejects too many', async () => {
     const server = await startServer((_request, response) => json(response, {}, 503));
     const adaptiveThrottle = { random: () => 0.5 };
     const client = clientOf([server], { adaptiveThrottle, retry: false, circuitBreaker: false });

@@ -51,7 +51,7 @@ function told(server: TestServer): number {
 }
 
 describe.each(limited)('%s', (_name, send) => {
-  it('is what the service is told, unless another limit is the lesser', async () => {
+  it('a time limit of another client is what the service is told, unless another limit is the lesser', async () => {
     const { client, server } = await serving(echo, { attemptTimeout: false });
     await send(client, 500);
     expect(told(server)).toBeLessThanOrEqual(500);
@@ -68,13 +68,13 @@ describe.each(limited)('%s', (_name, send) => {
     expect(told(server)).toBeLessThanOrEqual(200);
   });
 
-  it('does not lengthen the time that the service is given', async () => {
+  it('a time limit of another client does not lengthen the time that the service is given', async () => {
     const { client, server } = await serving(echo, { timeout: 300 });
     await send(client, 5_000);
     expect(told(server)).toBeLessThanOrEqual(300);
   });
 
-  it('gives the caller the response at once whose retry would wait past it', async () => {
+  it('a time limit of another client gives the caller the response at once if its retry would wait past the limit', async () => {
     const { client, server } = await serving((incoming, response) => {
       incoming.resume();
       response.writeHead(503, { 'retry-after': '10' }).end('later');
@@ -85,7 +85,7 @@ describe.each(limited)('%s', (_name, send) => {
     expect(server.requests).toHaveLength(1);
   });
 
-  it('ends a call that hangs', async () => {
+  it('a time limit of another client ends a call that hangs', async () => {
     const { client } = await serving(never);
     const error = (await rejectionOf(send(client, 100))) as { code: string };
     expect(['ECONNABORTED', 'ERR_TIMEOUT']).toContain(error.code);
@@ -93,7 +93,7 @@ describe.each(limited)('%s', (_name, send) => {
   });
 });
 
-it('the timeout of axios counts through redirects, and the lesser of it and that in fetchOptions', async () => {
+it('the timeout of axios counts through redirects, and the lesser of it and that in fetchOptions holds', async () => {
   const { client, server } = await serving((incoming, response) => {
     if (incoming.url === '/') response.writeHead(302, { location: '/there' }).end();
     else json(response, {});
@@ -108,7 +108,7 @@ it('the timeout of axios counts through redirects, and the lesser of it and that
   expect(told(server)).toBeLessThanOrEqual(300);
 });
 
-describe("a call's own timeout", () => {
+describe('D the timeout of a call', () => {
   const call = { service, path: '/' };
   const cache = { jitter: 0, staleIfError: 60_000 };
 
@@ -122,7 +122,7 @@ describe("a call's own timeout", () => {
     };
   }
 
-  it('does not defeat stale-if-error', async () => {
+  it('the timeout of a call does not defeat stale-if-error', async () => {
     const { client } = await serving(once(), { cache });
     const stale = vi.fn();
     client.policies(service).caching!.cache.on('stale', stale);
@@ -133,14 +133,14 @@ describe("a call's own timeout", () => {
     await client.close();
   });
 
-  it('does not bring back what may not be served stale', async () => {
+  it('the timeout of a call does not bring back a response that may not be served stale', async () => {
     const { client } = await serving(once('max-age=0, must-revalidate'), { cache });
     await client.call(call);
     expect(await rejectionOf(client.call({ ...call, timeout: 50 }))).toMatchObject({ code: 'ERR_TIMEOUT' });
     await client.close();
   });
 
-  it('is a timeout where nothing is kept, or nothing is shared', async () => {
+  it('the timeout of a call is a timeout where nothing is kept, or nothing is shared', async () => {
     for (const options of [{ cache }, { coalesce: true }]) {
       const { client } = await serving(never, options);
       expect(await rejectionOf(client.call({ ...call, timeout: 50 }))).toMatchObject({ code: 'ERR_TIMEOUT' });
@@ -148,7 +148,7 @@ describe("a call's own timeout", () => {
     }
   });
 
-  it('gives nothing stale to a caller that has cancelled', async () => {
+  it('the timeout of a call gives nothing stale to a caller that has cancelled', async () => {
     const { client } = await serving(once(), { cache });
     await client.call(call);
     const own = new AbortController();
@@ -158,7 +158,7 @@ describe("a call's own timeout", () => {
     await client.close();
   });
 
-  it('leaves those who wait for the same longer to wait', async () => {
+  it('the timeout of a call leaves the callers of the same request longer to wait', async () => {
     let respond = () => {};
     let requests = 0;
     const { client } = await serving(
@@ -181,7 +181,7 @@ describe("a call's own timeout", () => {
   });
 });
 
-it('a fetch is bounded by its timeout as ever', async () => {
+it('a fetch is bounded by its timeout', async () => {
   const { client, server } = await serving(echo, { attemptTimeout: false });
   await createFetch(client)(url, { timeout: 60_000 });
   expect(told(server)).toBeGreaterThan(50_000);

@@ -38,7 +38,7 @@ function clientOf(service: string, origin: string, connect: object = {}, options
 }
 
 describe('an instance that speaks TLS', () => {
-  it('is called by the name of its service if it is registered by its address', async () => {
+  it('an instance that speaks TLS is called by the name of its service if it is registered by its address', async () => {
     const client = clientOf('user-service', `https://127.0.0.1:${await secureServer()}`);
     await expect(client.call({ service: 'user-service', path: '/' })).resolves.toBe('"user-service"');
     const instance = { serviceName: 'user-service', host: '::1' } as ServiceInstance;
@@ -46,7 +46,7 @@ describe('an instance that speaks TLS', () => {
     expect(tlsNameOf({ ...instance, host: 'a.example' })).toBeUndefined();
   });
 
-  it('is not trusted with the certificate of another service', async () => {
+  it('an instance that speaks TLS is not trusted with the certificate of another service', async () => {
     const client = clientOf('order-service', `https://127.0.0.1:${await secureServer()}`);
     await expect(client.call({ service: 'order-service', path: '/' })).rejects.toMatchObject({
       code: 'ERR_SERVICE_CONNECTION',
@@ -54,20 +54,20 @@ describe('an instance that speaks TLS', () => {
     });
   });
 
-  it('is called by its host name if it is registered by that', async () => {
+  it('an instance that speaks TLS is called by its host name if it is registered by that', async () => {
     const client = clientOf('user-service', `https://localhost:${await secureServer()}`);
     await expect(client.call({ service: 'user-service', path: '/' })).rejects.toMatchObject({
       cause: { code: 'ERR_TLS_CERT_ALTNAME_INVALID' },
     });
   });
 
-  it('is called by the name that the user gives, if any', async () => {
+  it('an instance that speaks TLS is called by the name that the user gives, if any', async () => {
     const origin = `https://127.0.0.1:${await secureServer()}`;
     const client = clientOf('order-service', origin, { servername: 'user-service' });
     await expect(client.call({ service: 'order-service', path: '/' })).resolves.toBe('"user-service"');
   });
 
-  it('may speak HTTP/2, which handlers of the older protocol need not know', async () => {
+  it('an instance that speaks TLS may speak HTTP/2, which handlers of the older protocol need not know', async () => {
     const server = createSecureServer(USER_SERVICE_TLS, (request, response) => {
       response.setHeader('set-cookie', ['a=1', 'b=2']);
       response.setHeader('x-version', request.httpVersion);

@@ -28,7 +28,7 @@ describe('a redirect', () => {
     else response.writeHead(301, { location: `http://${incoming.headers.host}${incoming.url}/` }).end();
   };
 
-  it("to the instance's own address is followed as one to the service", async () => {
+  it("a redirect to the instance's own address is followed as one to the service", async () => {
     const { fetch, server, client } = await serving(absolute);
     const response = await fetch(`${url}/users`);
     await expect(response.json()).resolves.toEqual({ url: '/users/' });
@@ -39,7 +39,7 @@ describe('a redirect', () => {
     await expect((await fetch(`service://${service}/a`)).json()).resolves.toEqual({ url: '/a/' });
   });
 
-  it('to the address of anything else is not followed, be it on the same host', async () => {
+  it('a redirect to another address is not followed, even on the same host', async () => {
     const elsewhere = await startServer(echo);
     for (const location of [
       `${elsewhere.origin}/`,
@@ -55,10 +55,10 @@ describe('a redirect', () => {
   });
 });
 
-describe('a path with two slashes at first', () => {
+describe('D a path with two slashes at first', () => {
   const twice = `${url}//evil.example/x?a=//b`;
 
-  it('is asked of the service, as any client would', async () => {
+  it('a path with two slashes at first is requested from the service, as any client would', async () => {
     const { fetch, client } = await serving(echo);
     const path = '//evil.example/x?a=//b';
     await expect((await fetch(twice)).json()).resolves.toMatchObject({ url: path });
@@ -77,7 +77,7 @@ describe('a path with two slashes at first', () => {
 });
 
 describe('axios', () => {
-  it('sends the data of a GET, as it does in Node', async () => {
+  it('axios sends the data of a GET, as it does in Node', async () => {
     const { client, server } = await serving(echo);
     const api = axios.create({ adapter: axiosAdapter(client), baseURL: url });
     const { data } = await api.get<Echoed>('/search', { data: { query: 'a' } });
@@ -124,7 +124,7 @@ describe('a form', () => {
   it.each<[string, () => FormData | UndiciFormData]>([
     ['of Node', () => new FormData()],
     ['of undici', () => new UndiciFormData()],
-  ])('%s is sent by every client that takes one', async (_whose, make) => {
+  ])('a form %s is sent by every client that takes one', async (_whose, make) => {
     const { fetch, client } = await serving(received);
     const form = filled(make());
     const response = await fetch(url, { method: 'POST', body: form as FormData });
@@ -134,7 +134,7 @@ describe('a form', () => {
     await expect(body.json()).resolves.toMatchObject(expected);
   });
 
-  it('is sent again whole where the request may be retried', async () => {
+  it('a form is sent again whole where the request may be retried', async () => {
     let first = true;
     const { client } = await serving(async (incoming, response) => {
       if (!first) return received(incoming, response);
@@ -154,7 +154,7 @@ describe('a form', () => {
 });
 
 describe('a Request of another undici', () => {
-  it('is fetched as one of the global class', async () => {
+  it('a Request of another undici is fetched as one of the global class', async () => {
     const { fetch } = await serving(echo);
     const foreign = new UndiciRequest(`${url}/users`, {
       method: 'POST',
@@ -176,7 +176,7 @@ describe('a Request of another undici', () => {
     expect(echoed.headers['x-a']).toBeUndefined();
   });
 
-  it('is cancelled by its signal, and keeps its way with redirects', async () => {
+  it('a Request of another undici is cancelled by its signal, and keeps its way with redirects', async () => {
     const { fetch, server } = await serving((incoming, response) => {
       incoming.resume();
       if (incoming.url === '/redirect') response.writeHead(302, { location: '/' }).end();
@@ -190,7 +190,7 @@ describe('a Request of another undici', () => {
     await expect(fetch(manual)).resolves.toMatchObject({ status: 302 });
   });
 
-  it('with headers of another undici is fetched too', async () => {
+  it('a Request with headers of another undici is fetched too', async () => {
     const { fetch } = await serving(echo);
     const headers = new UndiciHeaders({ 'x-a': 'b' }) as unknown as Headers;
     await expect((await fetch(url, { headers })).json()).resolves.toMatchObject({ headers: { 'x-a': 'b' } });
@@ -198,7 +198,7 @@ describe('a Request of another undici', () => {
 });
 
 describe('QUERY', () => {
-  it('is retried like a GET, its body included', async () => {
+  it('a QUERY is retried like a GET, its body included', async () => {
     let first = true;
     const server = await startServer((incoming, response) => {
       if (!first) return void echo(incoming, response);
@@ -211,7 +211,7 @@ describe('QUERY', () => {
     expect(server.requests).toHaveLength(2);
   });
 
-  it('leaves what is kept for its path, which a POST does not', async () => {
+  it('a QUERY leaves the kept responses of its path, which a POST does not', async () => {
     const server = await startServer((incoming, response) => {
       incoming.resume();
       json(response, {}, 200, { 'cache-control': 'max-age=60' });
@@ -227,7 +227,7 @@ describe('QUERY', () => {
     expect(server.requests.map(({ method }) => method)).toEqual(['GET', 'QUERY', 'POST', 'GET']);
   });
 
-  it('goes by every client, and is not made a GET by a redirect of 302', async () => {
+  it('a QUERY goes through every client, and is not made a GET by a redirect of 302', async () => {
     const { fetch, client, server } = await serving((incoming, response) => {
       if (incoming.url === '/') response.writeHead(302, { location: '/there' }).end();
       else void echo(incoming, response);
@@ -244,8 +244,8 @@ describe('QUERY', () => {
   });
 });
 
-describe('what a fetch is given that it does not know', () => {
-  it('is ignored, and warned of once where it is nearly one of ours', async () => {
+describe('D an unknown option of a fetch', () => {
+  it('an unknown option of a fetch is ignored, and warned of once where it is nearly one of ours', async () => {
     const { fetch, client } = await serving(statuses());
     const collected = collectWarnings('HoldfastOptionWarning');
     for (let time = 0; time < 2; time++) {
