@@ -121,7 +121,7 @@ const events: [channel: string, Handler, ServiceOptions, typeof anonymous | type
   ],
 ];
 
-describe('D the details of a call', () => {
+describe('the details of a call', () => {
   it.each(events)(
     'the event %s names service, method, path, instance and attempt, and shows nothing of headers, query and body',
     async (channel, handler, options, call, attributes) => {

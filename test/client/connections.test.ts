@@ -201,7 +201,7 @@ describe('the connections to an instance', () => {
   });
 });
 
-describe('D a connection over HTTP/2', () => {
+describe('a connection over HTTP/2', () => {
   const options = { h2Options: { useH2c: true } };
 
   async function http2Server(handler: (session: http2.ServerHttp2Session, end: () => void) => void) {

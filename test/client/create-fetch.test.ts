@@ -20,7 +20,7 @@ import {
   url,
 } from './fetching.ts';
 
-it("createFetch() gives a client's own fetch, and the same function each time", async () => {
+it('the fetch of a client is the same function each time, and its close() leaves the client open', async () => {
   const client = clientOf([await startServer(echo)]);
   const { fetch } = client;
   expect(fetch).toBe(client.fetch);
@@ -30,7 +30,7 @@ it("createFetch() gives a client's own fetch, and the same function each time", 
   await expect(client.call({ service, path: '/' })).resolves.toMatchObject({ method: 'GET' });
 });
 
-describe('D a request of fetch', () => {
+describe('a request of fetch', () => {
   it('a request of fetch is sent as its init says', async () => {
     const { fetch } = await serving(echo);
     const response = await fetch(`${url}/users?q=ü`, {
@@ -209,7 +209,7 @@ describe('D a request of fetch', () => {
   });
 });
 
-describe('D a fetch that fails', () => {
+describe('a fetch that fails', () => {
   it('a fetch that fails rejects as the standard says, with the error of the client as the cause', async () => {
     const { fetch } = await serving(reset);
     const error = await rejectionOf(fetch(url, { retries: 0 }));
@@ -318,7 +318,7 @@ async function* failing(error: Error): AsyncGenerator<Uint8Array> {
   throw error;
 }
 
-describe('D a fetch that is given up', () => {
+describe('a fetch that is given up', () => {
   it('a fetch that is given up rejects with the reason at any moment', async () => {
     const { fetch, server } = await serving((request, response) => {
       if (request.url === '/body') response.write('first');
@@ -553,7 +553,7 @@ describe('a redirect', () => {
   });
 });
 
-describe('D a fetch of a host outside the mesh', () => {
+describe('a fetch of a host outside the mesh', () => {
   it('a fetch of a host outside the mesh goes to the global fetch, as it was given', async () => {
     const { fetch, server } = await serving(echo);
     const init = { method: 'POST', body: 'x', headers: { 'x-a': 'b' } };
@@ -587,7 +587,7 @@ describe('D a fetch of a host outside the mesh', () => {
     expect(server.requests).toHaveLength(1);
   });
 
-  it('a fetch of a host is outside the mesh if the route says so', async () => {
+  it('a fetch calls the service that the route says, and is outside the mesh if it names none', async () => {
     const route = ({ hostname }: URL) => (hostname === 'users.internal' ? service : undefined);
     const { fetch } = await serving(echo, {}, { route, strict: true });
     await expect(fetch('https://users.internal:8443/')).resolves.toMatchObject({ status: 200 });
@@ -598,7 +598,7 @@ describe('D a fetch of a host outside the mesh', () => {
   });
 });
 
-describe('D close() of a fetch', () => {
+describe('close() of a fetch', () => {
   it('close() of a fetch closes the client that was made for it, and leaves a given client open', async () => {
     const server = await startServer(echo);
     const discovery = new StaticServiceDiscovery({ [service]: [server.origin] });
@@ -621,7 +621,7 @@ describe('D close() of a fetch', () => {
   });
 });
 
-describe('D a library that takes a fetch', () => {
+describe('a library that takes a fetch', () => {
   it('ky keeps its methods, hooks, errors and its own retries over a mesh fetch', async () => {
     const { fetch, server } = await serving(async (request, response) => {
       if (request.url === '/api/none') json(response, { why: 'gone' }, 404);

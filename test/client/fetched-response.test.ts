@@ -7,7 +7,7 @@ import { startRaw } from '../support/misbehaving-servers.ts';
 import { json, startServer } from '../support/server.ts';
 import { clientOf, collectGarbage, flood, MIB, serving, settled, sockets, url } from './fetching.ts';
 
-describe('D a fetched Response', () => {
+describe('a fetched Response', () => {
   it('a fetched Response is a real Response, and can be read in every way of one', async () => {
     const { fetch } = await serving((_request, response) =>
       json(response, { id: 'u1' }, 200, { 'x-a': 'b' }),
@@ -185,7 +185,7 @@ describe('D a fetched Response', () => {
   });
 });
 
-describe('D a compressed body of a fetched Response', () => {
+describe('a compressed body of a fetched Response', () => {
   const text = 'a long text, '.repeat(1_000);
 
   it.each([
@@ -303,7 +303,7 @@ describe('D a compressed body of a fetched Response', () => {
   });
 });
 
-describe('D a streamed body of a fetched Response', () => {
+describe('a streamed body of a fetched Response', () => {
   it('a streamed body of a fetched Response makes the instance wait while its reader waits, and goes on with it', async () => {
     let sent = 0;
     const { fetch } = await serving((_request, response) => flood(response, (bytes) => (sent += bytes)));

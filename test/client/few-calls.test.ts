@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { withService } from '../support/simulated-service.ts';
 
-/** Fleets of small processes: each sees few calls, and judges by them alone. */
+/** These are fleets of small processes: each sees few calls, and judges by these alone. */
 describe.each([1, 3, 10])('a process with 0.4 calls a second to %i instances', (instances) => {
   it('a process with 0.4 calls a second opens its breaker within two minutes if all instances fail', async () => {
     await withService({ instances }, async (simulated) => {
@@ -36,7 +36,7 @@ describe.each([
   [1, 2],
   [2, 3],
 ])('a process with 2 calls a second, of whose instances %i of %i hang', (hanging, instances) => {
-  it('a process with 2 calls a second loses no call while it learns that half of its instances hang', async () => {
+  it('a process with 2 calls a second loses no call while it learns which of its instances hang', async () => {
     await withService({ instances, client: { attemptTimeout: 2_000 } }, async (simulated) => {
       await simulated.steady(2, 60_000);
       for (const instance of simulated.instances.slice(0, hanging)) instance.become('hang');

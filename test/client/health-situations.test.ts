@@ -34,7 +34,7 @@ function expectFairShare(simulated: SimulatedService, instance: SimulatedInstanc
   expect(simulated.shareOf(instance, from, from + 15_000)).toBeGreaterThan(0.8);
 }
 
-describe('D an instance that was bad', () => {
+describe('an instance that was bad', () => {
   const takes = () => 2.5 + Math.random();
 
   it.each([2, 5])(
@@ -97,7 +97,7 @@ describe('D an instance that was bad', () => {
   });
 });
 
-describe('D dead instances', () => {
+describe('dead instances', () => {
   it.each([
     [2, 3],
     [3, 5],
@@ -151,7 +151,7 @@ describe('D dead instances', () => {
   });
 });
 
-describe('D a call that finds out that an instance is not well', () => {
+describe('a call that finds out that an instance is not well', () => {
   it.each(['refused', 'reset', 503, 500] as const)(
     'a call that finds out that an instance is not well is done with the first success on another, whatever attempts are left (%s)',
     async (kind) => {
@@ -208,10 +208,10 @@ describe('D a call that finds out that an instance is not well', () => {
   });
 });
 
-describe('D a service whose instances are all down', () => {
+describe('a service whose instances are all down', () => {
   const OUTAGE = 15_000;
 
-  describe.each([1, 2, 10])('D all %d of them', (instances) => {
+  describe.each([1, 2, 10])('all %d of them', (instances) => {
     it.each(['refused', 'reset', 503, 'hang'] as const)(
       'a service whose instances are all down opens its breaker, gets one probe per wait, and is fully used when it is back (%s)',
       async (kind) => {
@@ -291,7 +291,7 @@ describe('an instance that registers after the only one has died', () => {
   });
 });
 
-describe('D news of an instance of a service that has been down for long', () => {
+describe('news of an instance of a service that has been down for long', () => {
   describe.each([5, 30])('with %d instances, all dead', (instances) => {
     it.each(['joins', 'restarts'])(
       'news that an instance %s has it called within a second, though its service has been down for long',
@@ -321,7 +321,7 @@ describe('D news of an instance of a service that has been down for long', () =>
   });
 });
 
-describe('D instances that fail a part of their calls', () => {
+describe('instances that fail a part of their calls', () => {
   it.each([20, 100])(
     'a single instance that fails half of its calls serves the other half, at %d calls a second',
     async (rate) => {
@@ -406,7 +406,7 @@ describe('D instances that fail a part of their calls', () => {
   });
 });
 
-describe('D instances that hang for callers with little time', () => {
+describe('instances that hang for callers with little time', () => {
   it.each([
     [1, 2],
     [2, 3],

@@ -77,7 +77,7 @@ async function lifetimeOf(headers: ResponseHeaders, options: HttpCacheOptions & 
 
 const date = (seconds: number) => new Date(Date.UTC(2024, 0, 1) + seconds * 1000).toUTCString();
 
-describe('D a response is kept for as long as it says', () => {
+describe('a response is kept for as long as it says', () => {
   it.each<[string, number, ResponseHeaders]>([
     ['max-age', 60_000, { 'cache-control': 'max-age=60' }],
     ['max-age, in whatever case and quotes', 60_000, { 'cache-control': 'Public ,MAX-AGE = "60"' }],
@@ -316,7 +316,7 @@ describe('Authorization and Cookie', () => {
   );
 });
 
-describe('D a header that tells callers or tenants apart', () => {
+describe('a header that tells callers or tenants apart', () => {
   it.each(['X-Api-Key', 'x-auth-token', 'x-goog-api-key', 'X-Tenant-ID', 'x-shop'])(
     'the header %s is part of the cache key: no caller gets the response to another',
     async (name) => {
@@ -528,7 +528,7 @@ describe('a response that is no longer fresh', () => {
   });
 });
 
-describe('D a kept failure', () => {
+describe('a kept failure', () => {
   const failureWith = (headers: ResponseHeaders) =>
     new ServiceResponseError('down', { ...details, status: 503, headers, body: { error: 'down' } });
 
@@ -562,7 +562,7 @@ describe('D a kept failure', () => {
   });
 });
 
-describe('D a call that may change the resource of a path', () => {
+describe('a call that may change the resource of a path', () => {
   const kept = { 'cache-control': 'max-age=60', vary: 'accept' };
 
   it.each(['POST', 'PUT', 'PATCH', 'DELETE'])(
@@ -672,7 +672,7 @@ describe('calls at the same time', () => {
   });
 });
 
-describe('D the bounds of an HTTP cache', () => {
+describe('the bounds of an HTTP cache', () => {
   it('the bounds of an HTTP cache are 64 MiB and 1,000 responses by default, and count the body', async () => {
     const origin = servedBy({ 'cache-control': 'max-age=60' });
     for (let i = 0; i < 1_001; i++) await origin.get({ path: `/${i}` });
@@ -695,7 +695,7 @@ describe('D the bounds of an HTTP cache', () => {
   });
 });
 
-describe('D the options of an HTTP cache', () => {
+describe('the options of an HTTP cache', () => {
   it.each<[string, Record<string, unknown>]>([
     ['allowAuthorization', { allowAuthorization: 'yes' }],
     ['credentialHeaders', { credentialHeaders: 'x-shop' }],

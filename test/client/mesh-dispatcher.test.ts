@@ -184,7 +184,7 @@ describe.each(Object.entries(fetches))('%s', (_name, fetch) => {
   });
 });
 
-describe('D a function of undici with the dispatcher', () => {
+describe('a function of undici with the dispatcher', () => {
   it("undici's request() is sent through the mesh", async () => {
     const { dispatcher } = await serving(afterwards(503));
     const { statusCode, headers, body } = await request(`${url}/users/1`, { dispatcher, query: { a: 'b' } });
@@ -307,7 +307,7 @@ describe('D a function of undici with the dispatcher', () => {
   });
 });
 
-describe('D an extension of undici around a dispatcher', () => {
+describe('an extension of undici around a dispatcher', () => {
   it('interceptors of undici see one response, and go before the mesh', async () => {
     const { dispatcher, server } = await serving((received, response) => {
       if (received.url === '/moved') response.writeHead(302, { location: '/here' }).end();
@@ -476,7 +476,7 @@ describe("a handler of undici's older protocol", () => {
   });
 });
 
-describe('D dispatch()', () => {
+describe('dispatch()', () => {
   it.each([null, undefined, 'handler', {}, { onRequestStart() {} }, { onConnect() {} }])(
     'dispatch() throws if the handler is none: %o',
     async (handler) => {
@@ -560,7 +560,7 @@ describe('D dispatch()', () => {
   });
 });
 
-describe('D createDispatcher()', () => {
+describe('createDispatcher()', () => {
   it.each([{ fallback: {} }, { route: 'x' }, { strict: 1 }, { fallbak: new Agent() }])(
     'createDispatcher() rejects the options %o',
     async (options) => {
@@ -596,7 +596,7 @@ describe('D createDispatcher()', () => {
   });
 });
 
-describe('D close() of a dispatcher', () => {
+describe('close() of a dispatcher', () => {
   it('close() of a dispatcher takes no more requests, and waits for those under way, in its own passthrough too', async () => {
     const pending: (() => void)[] = [];
     const hold: Handler = (_received, response) => {

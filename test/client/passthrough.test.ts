@@ -139,7 +139,7 @@ describe.each(Object.entries(adapters))('%s', (_name, adapter) => {
   });
 });
 
-describe('D a near miss of a service', () => {
+describe('a near miss of a service', () => {
   const note = (client: ServiceClient, url: string) =>
     createFetch(client, { fallback: async () => new Response() })(url);
 

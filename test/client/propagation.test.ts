@@ -174,7 +174,7 @@ describe('the context of an incoming request', () => {
   });
 });
 
-describe('D a function that runs in a context', () => {
+describe('a function that runs in a context', () => {
   const toContext = (requestId: string): RequestContext => ({ requestId, deadline: Infinity });
   const currentId = () => currentRequestContext()?.requestId;
 

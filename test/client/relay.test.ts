@@ -31,7 +31,7 @@ async function warm(client: ServiceClient): Promise<void> {
   await record.end;
 }
 
-describe('D a relayed response', () => {
+describe('a relayed response', () => {
   it('a relayed response goes to the handler as it comes, head, body and end, with one controller throughout', async () => {
     const server = await startServer((_request, response) => {
       response.writeHead(201, 'Made', { 'x-a': 'b', trailer: 'x-sum' });
@@ -192,7 +192,7 @@ describe('D a relayed response', () => {
   });
 });
 
-describe('D the failure of a relayed call', () => {
+describe('the failure of a relayed call', () => {
   it('the failure of a relayed call before the head is retried where that does no harm', async () => {
     let requests = 0;
     const server = await startServer((request, response) => {
@@ -354,7 +354,7 @@ describe('D the failure of a relayed call', () => {
   });
 });
 
-describe('D a caller that gives up a relayed call', () => {
+describe('a caller that gives up a relayed call', () => {
   const enough = new Error('enough');
 
   it('a relayed call that is given up is cancelled before anything is sent', async () => {
@@ -489,7 +489,7 @@ describe('D a caller that gives up a relayed call', () => {
   });
 });
 
-describe('D the pace of a relay', () => {
+describe('the pace of a relay', () => {
   it('a relay keeps to the pace of its reader: unread bytes are not sent', async () => {
     const size = 50 * 1024 * 1024;
     const chunk = Buffer.alloc(64 * 1024);
@@ -553,7 +553,7 @@ describe('D the pace of a relay', () => {
   });
 });
 
-describe('D the handler of a relay that throws', () => {
+describe('the handler of a relay that throws', () => {
   const oops = new Error('oops');
 
   it.each(['onRequestStart', 'onResponseStart', 'onResponseData', 'onResponseEnd'])(
@@ -599,7 +599,7 @@ describe('D the handler of a relay that throws', () => {
   });
 });
 
-describe('D the body of a relayed request', () => {
+describe('the body of a relayed request', () => {
   const bodies: [string, () => unknown][] = [
     ['a string', () => 'body'],
     ['a Buffer', () => Buffer.from('body')],
@@ -777,7 +777,7 @@ async function* failing(): AsyncGenerator<string> {
   throw new Error('no more');
 }
 
-describe('D a relayed request', () => {
+describe('a relayed request', () => {
   it.each<[string, object]>([
     ['an object', { 'X-A': 'b', 'x-list': ['c', 'd'], 'x-none': undefined }],
     ['a list', ['X-A', 'b', 'x-list', 'c', 'x-list', 'd']],

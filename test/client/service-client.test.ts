@@ -38,7 +38,7 @@ function statuses(...list: number[]): Handler {
   };
 }
 
-describe('D call()', () => {
+describe('call()', () => {
   it('call() gives the parsed JSON of the response', async () => {
     const server = await startServer((_request, response) => json(response, { id: 'u1' }));
     await expect(clientOf([server]).call({ service, path: '/users/u1' })).resolves.toEqual({ id: 'u1' });
@@ -160,7 +160,7 @@ describe('D call()', () => {
   });
 });
 
-describe('D hostile or mistaken input', () => {
+describe('hostile or mistaken input', () => {
   it.each([
     '//evil.example/',
     'http://evil.example/',
@@ -231,7 +231,7 @@ describe('D hostile or mistaken input', () => {
   });
 });
 
-describe('D retries of a client', () => {
+describe('retries of a client', () => {
   const quick = { retry: { backoff: () => 0 } };
 
   it.each([
@@ -373,7 +373,7 @@ describe('D retries of a client', () => {
   });
 });
 
-describe('D the circuit breaker of a client', () => {
+describe('the circuit breaker of a client', () => {
   it('the circuit breaker of a client never opens for a mistake of the caller', async () => {
     const server = await startServer((_request, response) => json(response, {}, 404));
     const own = new CircuitBreaker({ failureThreshold: 1 });
@@ -411,7 +411,7 @@ describe('D the circuit breaker of a client', () => {
   });
 });
 
-describe('D the time of a call', () => {
+describe('the time of a call', () => {
   it('a call ends when its timeout is over, retries included', async () => {
     const server = await startServer(never);
     const startedAt = performance.now();
@@ -484,7 +484,7 @@ describe('D the time of a call', () => {
   });
 });
 
-describe('D the propagated headers of a call', () => {
+describe('the propagated headers of a call', () => {
   const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
 
   it('a call passes on the request id and trace of the request that is being served, and its own name', async () => {
@@ -519,7 +519,7 @@ describe('D the propagated headers of a call', () => {
   });
 });
 
-describe('D a response whose retries are spent', () => {
+describe('a response whose retries are spent', () => {
   it.each([503, 429])(
     'a response that says that its retries are spent is not retried, with status %i',
     async (status) => {
@@ -545,7 +545,7 @@ describe('D a response whose retries are spent', () => {
   });
 });
 
-describe('D the verdict on a response', () => {
+describe('the verdict on a response', () => {
   it('a 429 says nothing against the service: neither breaker nor balancer counts it', async () => {
     const server = await startServer((_request, response) => json(response, {}, 429));
     const client = clientOf([server], { retry: false, circuitBreaker: { failureThreshold: 1 } });
@@ -594,7 +594,7 @@ describe('D the verdict on a response', () => {
   });
 });
 
-describe('D request()', () => {
+describe('request()', () => {
   it('request() gives status, headers and a stream, whatever the status', async () => {
     const server = await startServer((_request, response) =>
       json(response, { why: 'down' }, 503, { 'x-a': 'b' }),
@@ -675,7 +675,7 @@ describe('D request()', () => {
   });
 });
 
-describe('D a connection that is still being made', () => {
+describe('a connection that is still being made', () => {
   const ways: Record<string, (client: ServiceClient, signal?: AbortSignal) => Promise<unknown>> = {
     call: (client, signal) => client.call({ service, path: '/', signal }),
     request: async (client, signal) => text((await client.request({ service, path: '/', signal })).body),
@@ -716,7 +716,7 @@ describe('D a connection that is still being made', () => {
   );
 });
 
-describe('D instances that come and go', () => {
+describe('instances that come and go', () => {
   it('a client closes the connections to an instance that left, once its calls are done', async () => {
     const pending: (() => void)[] = [];
     const server = await startServer(
@@ -755,7 +755,7 @@ describe('D instances that come and go', () => {
   });
 });
 
-describe('D close() of a client', () => {
+describe('close() of a client', () => {
   it('close() of a client waits for a body that is read from an instance that has left', async () => {
     let end = () => {};
     const server = await startServer((_request, response) => {

@@ -253,7 +253,7 @@ describe('a service', () => {
   });
 });
 
-describe('D attempts in a row', () => {
+describe('attempts in a row', () => {
   it('attempts in a row have all failed once as many failed as the breaker needs results, on any instances', () => {
     const fleet = fleetOf(3);
     const evidence = new ServiceEvidence(rules);

@@ -104,7 +104,7 @@ describe('a hedged call', () => {
   });
 });
 
-describe('D a caller with less time than the service is given', () => {
+describe('a caller with less time than the service is given', () => {
   it('a caller with less time than the service is given is sent elsewhere once a few have given up on an instance that hangs', async () => {
     const [hanging, fast] = [await startServer(never), await startServer(named('fast'))];
     const client = clientOf([hanging, fast], {});
@@ -118,7 +118,7 @@ describe('D a caller with less time than the service is given', () => {
   });
 });
 
-describe('D coalescing of calls', () => {
+describe('coalescing of calls', () => {
   it('coalescing lets equal calls at the same time share one request', async () => {
     const server = await startServer(named('one'));
     const client = clientOf([server], { coalesce: true });
@@ -153,7 +153,7 @@ describe('D coalescing of calls', () => {
   });
 });
 
-describe('D coalescing and the end of a call', () => {
+describe('coalescing and the end of a call', () => {
   it('a coalesced caller leaves at its own timeout, and the others get the response', async () => {
     let answer: (() => void) | undefined;
     const server = await startServer((_request, response) => {
@@ -187,7 +187,7 @@ describe('D coalescing and the end of a call', () => {
   });
 });
 
-describe('D the cache of a service', () => {
+describe('the cache of a service', () => {
   it('a cache of a service serves again the responses that the service allows to keep, each time as a value of its own', async () => {
     const server = await startServer(named('kept', { 'cache-control': 'max-age=60' }));
     const client = clientOf([server], { cache: {} });
@@ -228,7 +228,7 @@ describe('D the cache of a service', () => {
   });
 });
 
-describe('D the limits of a service', () => {
+describe('the limits of a service', () => {
   it('a rate limit of a service rejects a call that comes too soon before anything is sent', async () => {
     const server = await startServer(named('one'));
     const client = clientOf([server], { rateLimit: { limit: 2, interval: 60_000 } });

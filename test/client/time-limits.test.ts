@@ -108,7 +108,7 @@ it('the timeout of axios counts through redirects, and the lesser of it and that
   expect(told(server)).toBeLessThanOrEqual(300);
 });
 
-describe('D the timeout of a call', () => {
+describe('the timeout of a call', () => {
   const call = { service, path: '/' };
   const cache = { jitter: 0, staleIfError: 60_000 };
 

@@ -55,7 +55,7 @@ describe('a redirect', () => {
   });
 });
 
-describe('D a path with two slashes at first', () => {
+describe('a path with two slashes at first', () => {
   const twice = `${url}//evil.example/x?a=//b`;
 
   it('a path with two slashes at first is requested from the service, as any client would', async () => {
@@ -244,7 +244,7 @@ describe('QUERY', () => {
   });
 });
 
-describe('D an unknown option of a fetch', () => {
+describe('an unknown option of a fetch', () => {
   it('an unknown option of a fetch is ignored, and warned of once where it is nearly one of ours', async () => {
     const { fetch, client } = await serving(statuses());
     const collected = collectWarnings('HoldfastOptionWarning');
