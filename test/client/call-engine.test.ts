@@ -12,9 +12,8 @@ import {
   ServiceResponseError,
   StaticServiceDiscovery,
 } from '../../src/index.ts';
+import { service } from '../support/mesh-client.ts';
 import { type Handler, json, startServer } from '../support/server.ts';
-
-const service = 'user-service';
 
 /** A way to send that the engine does not know: it gives the statuses in turn, and tells what is done with each. */
 function scripted(statuses: number[]) {

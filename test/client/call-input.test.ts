@@ -6,9 +6,10 @@ import { describe, expect, it } from 'vitest';
 import type { ServiceCall, ServiceClient } from '../../src/index.ts';
 import { rejectionOf } from '../policies/helpers.ts';
 import { valuesOf } from '../support/entries.ts';
+import { echo } from '../support/handlers.ts';
+import { clientOf, service, serving } from '../support/mesh-client.ts';
 import { startRaw } from '../support/misbehaving-servers.ts';
-import { startServer, type TestServer } from '../support/server.ts';
-import { clientOf, echo, service } from './fetching.ts';
+import { startServer } from '../support/server.ts';
 
 interface Echoed {
   readonly method: string;
@@ -30,11 +31,6 @@ const sends: readonly [string, Send][] = [
     },
   ],
 ];
-
-async function serving(): Promise<{ client: ServiceClient; server: TestServer }> {
-  const server = await startServer(echo);
-  return { client: clientOf([server]), server };
-}
 
 type Pairs = [string, string][];
 
@@ -70,7 +66,7 @@ const somePairs = fc.uniqueArray(fc.tuple(name, value), {
 
 describe.each(sends)('%s', (_entry, send) => {
   it.each(headerForms)('a call sends the headers that it is given as %s', async (_form, make) => {
-    const { client, server } = await serving();
+    const { client, server } = await serving(echo);
     await fc.assert(
       fc.asyncProperty(somePairs, async (pairs) => {
         await send(client, { headers: make(pairs) });
@@ -81,7 +77,7 @@ describe.each(sends)('%s', (_entry, send) => {
   });
 
   it.each(queryForms)('a call sends the query that it is given as %s', async (_form, make) => {
-    const { client } = await serving();
+    const { client } = await serving(echo);
     await fc.assert(
       fc.asyncProperty(somePairs, async (pairs) => {
         const { url } = await send(client, { path: '/users?own=1', query: make(pairs) });
@@ -106,7 +102,7 @@ describe.each(sends)('%s', (_entry, send) => {
     ['a list in a list', { 'x-a': [['b']] }],
     ['a name that is none', new Map([[1, 'b']])],
   ])('a call rejects headers that would be lost: %s', async (_what, headers) => {
-    const { client, server } = await serving();
+    const { client, server } = await serving(echo);
     expect(await rejectionOf(send(client, { headers }))).toMatchObject({ code: 'ERR_INVALID_REQUEST' });
     expect(server.requests).toEqual([]);
   });
@@ -122,14 +118,14 @@ describe.each(sends)('%s', (_entry, send) => {
     ['a list of names', ['a', 'b'], /the query must be/],
     ['a Promise', Promise.resolve({}), /the query must be.*a Promise/],
   ])('a call rejects a query that would be nonsense: %s', async (_what, query, message) => {
-    const { client, server } = await serving();
+    const { client, server } = await serving(echo);
     const error = await rejectionOf(send(client, { query }));
     expect(error).toMatchObject({ code: 'ERR_INVALID_REQUEST', message: expect.stringMatching(message) });
     expect(server.requests).toEqual([]);
   });
 
   it('a call sends a number of any size and true or false in a query', async () => {
-    const { client } = await serving();
+    const { client } = await serving(echo);
     const { url } = await send(client, { query: { id: 2n ** 64n, page: 2, all: false } });
     expect(url).toBe('/?id=18446744073709551616&page=2&all=false');
   });
@@ -145,12 +141,12 @@ describe.each(sends)('%s', (_entry, send) => {
     ],
     ['an iterator', () => ['a', 'b'].values()],
   ])('a call sends a body that comes from %s as it comes', async (_source, make) => {
-    const { client } = await serving();
+    const { client } = await serving(echo);
     await expect(send(client, { method: 'POST', body: make() })).resolves.toMatchObject({ body: 'ab' });
   });
 
   it('a call says of a string that is the JSON of an object or a list that it is JSON', async () => {
-    const { client } = await serving();
+    const { client } = await serving(echo);
     const typeOf = async (body: unknown, headers = {}) => {
       return (await send(client, { method: 'POST', body, headers })).headers['content-type'];
     };
@@ -171,7 +167,7 @@ describe.each(sends)('%s', (_entry, send) => {
   ])(
     'a call rejects an option that it does not have, and names the nearest one: %o',
     async (part, message) => {
-      const { client, server } = await serving();
+      const { client, server } = await serving(echo);
       const error = await rejectionOf(send(client, part));
       expect(error).toMatchObject({ code: 'ERR_INVALID_REQUEST', message: expect.stringMatching(message) });
       expect(server.requests).toEqual([]);
@@ -179,7 +175,7 @@ describe.each(sends)('%s', (_entry, send) => {
   );
 
   it('a call is not disturbed by fields that another library has added to all objects', async () => {
-    const { client } = await serving();
+    const { client } = await serving(echo);
     const prototype = Object.prototype as unknown as Record<string, unknown>;
     prototype.extension = 'by a library';
     try {
@@ -192,7 +188,7 @@ describe.each(sends)('%s', (_entry, send) => {
   it.each<[unknown]>([[1n], [{ toJSON: () => oops() }], [Object.create(null)], [Symbol('a')], [() => 1]])(
     'a call rejects a path or a method that is no text as it does any other: %o',
     async (part) => {
-      const { client } = await serving();
+      const { client } = await serving(echo);
       for (const call of [{ path: part }, { method: part }]) {
         expect(await rejectionOf(send(client, call))).toMatchObject({ code: 'ERR_INVALID_REQUEST' });
       }
@@ -219,7 +215,7 @@ describe.each(sends)('%s', (_entry, send) => {
       /a Money.*toJSON/,
     ],
   ])('a call rejects a body that JSON would make nothing of: %s', async (_what, body, message) => {
-    const { client, server } = await serving();
+    const { client, server } = await serving(echo);
     const error = await rejectionOf(send(client, { method: 'POST', body }));
     expect(error).toMatchObject({ code: 'ERR_INVALID_REQUEST', message: expect.stringMatching(message) });
     expect(server.requests).toEqual([]);
@@ -229,14 +225,14 @@ describe.each(sends)('%s', (_entry, send) => {
     class Filter {
       name: string | undefined = undefined;
     }
-    const { client } = await serving();
+    const { client } = await serving(echo);
     for (const body of [{}, Object.create(null), new Filter()]) {
       await expect(send(client, { method: 'POST', body })).resolves.toMatchObject({ body: '{}' });
     }
   });
 
   it('a call shows nothing of a body, a method or a signal that it rejects', async () => {
-    const { client } = await serving();
+    const { client } = await serving(echo);
     const holding: Record<string, unknown> = { hunter2: 1 };
     holding.hunter2 = holding;
     for (const call of [{ body: holding }, { method: 'GET hunter2' }, { signal: 'hunter2' }]) {
@@ -254,7 +250,7 @@ describe.each(sends)('%s', (_entry, send) => {
   });
 
   it('a call keeps to one slash at the start of a path, and names a generator that would be lost', async () => {
-    const { client, server } = await serving();
+    const { client, server } = await serving(echo);
     for (const call of [{ path: '//evil.example/' }, { method: 'POST', body: new Map([['a', 'b']]) }]) {
       expect(await rejectionOf(send(client, call))).toMatchObject({ code: 'ERR_INVALID_REQUEST' });
     }
@@ -263,7 +259,7 @@ describe.each(sends)('%s', (_entry, send) => {
 });
 
 it('a call that is no object is rejected as one that is malformed', async () => {
-  const { client } = await serving();
+  const { client } = await serving(echo);
   for (const call of [undefined, null, 'user-service', 5]) {
     const given = call as unknown as ServiceCall;
     expect(await rejectionOf(client.call(given))).toMatchObject({ code: 'ERR_INVALID_REQUEST' });

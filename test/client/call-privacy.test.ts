@@ -1,8 +1,6 @@
-import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { inspect } from 'node:util';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import {
-  type DiagnosticsMessage,
   Fallback,
   HoldfastError,
   ServerGuard,
@@ -12,9 +10,10 @@ import {
   StaticServiceDiscovery,
 } from '../../src/index.ts';
 import { rejectionOf } from '../policies/helpers.ts';
+import { collectEvents } from '../support/channels.ts';
+import { service } from '../support/mesh-client.ts';
 import { type Handler, json, startServer } from '../support/server.ts';
 
-const service = 'user-service';
 const SECRET = 'hunter2';
 
 /** A call that has the secret in all that a call can have it in. */
@@ -40,15 +39,6 @@ async function clientOf(handler: Handler, options: ServiceOptions = {}): Promise
   const client = new ServiceClient({ discovery, defaults: { retry: { backoff: () => 0 }, ...options } });
   onTestFinished(() => client.close());
   return client;
-}
-
-/** What is published on a channel until the test ends. */
-function publishedOn(channel: string): unknown[] {
-  const events: unknown[] = [];
-  const listener = (message: unknown) => void events.push((message as DiagnosticsMessage).event);
-  subscribe(channel, listener);
-  onTestFinished(() => void unsubscribe(channel, listener));
-  return events;
 }
 
 const shownOf = (event: unknown) => inspect(event, { depth: 20, getters: true });
@@ -126,7 +116,7 @@ describe('the details of a call', () => {
     'the event %s names service, method, path, instance and attempt, and shows nothing of headers, query and body',
     async (channel, handler, options, call, attributes) => {
       const client = await clientOf(handler, options);
-      const told = publishedOn(channel);
+      const told = collectEvents(channel);
       const twice = () => Promise.allSettled([client.call(call), client.call(call)]);
       // What a response varies by is learnt from the first one, and the second is kept.
       for (let round = 0; round < 3 && told.length === 0; round++) await twice();
@@ -245,7 +235,7 @@ describe('the details of a call', () => {
   });
 
   it('a ServerGuard names the method and the path of the request that it rejects, and none of its headers', async () => {
-    const told = publishedOn('holdfast:server-guard:reject');
+    const told = collectEvents('holdfast:server-guard:reject');
     const guard = new ServerGuard();
     onTestFinished(() => guard.close());
     const server = await startServer(async (request, response) => {

@@ -5,20 +5,17 @@ import { ofetch } from 'ofetch';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { createFetch, StaticServiceDiscovery } from '../../src/index.ts';
 import { rejectionOf } from '../policies/helpers.ts';
+import { failingBody } from '../support/bodies.ts';
+import { collectGarbage } from '../support/garbage.ts';
+import { echo, inTurn } from '../support/handlers.ts';
+import { clientOf, MIB, service, serving, settled, sockets, url } from '../support/mesh-client.ts';
 import { never, reset } from '../support/misbehaving-servers.ts';
-import { json, startServer } from '../support/server.ts';
-import {
-  clientOf,
-  collectGarbage,
-  echo,
-  MIB,
-  service,
-  serving,
-  settled,
-  sockets,
-  statuses,
-  url,
-} from './fetching.ts';
+import { type Handler, json, startServer } from '../support/server.ts';
+
+/** Responds with the given statuses in turn, then 200, and tells the status in the body too. */
+function statuses(...list: number[]): Handler {
+  return inTurn(list, (status) => ({ status }));
+}
 
 it('the fetch of a client is the same function each time, and its close() leaves the client open', async () => {
   const client = clientOf([await startServer(echo)]);
@@ -306,17 +303,12 @@ describe('a fetch that fails', () => {
     expect(error).toBeInstanceOf(TypeError);
     const request = new Request(url, {
       method: 'POST',
-      body: ReadableStream.from(failing(own)),
+      body: ReadableStream.from(failingBody(own)),
       duplex: 'half',
     });
     await expect(rejectionOf(fetch(request))).resolves.toMatchObject({ name: 'TypeError', cause: own });
   });
 });
-
-async function* failing(error: Error): AsyncGenerator<Uint8Array> {
-  yield Buffer.from('x');
-  throw error;
-}
 
 describe('a fetch that is given up', () => {
   it('a fetch that is given up rejects with the reason at any moment', async () => {

@@ -11,9 +11,11 @@ import {
   TimeoutError,
 } from '../../src/index.ts';
 import { rejectionOf } from '../policies/helpers.ts';
+import { failingBody } from '../support/bodies.ts';
+import { collectGarbage } from '../support/garbage.ts';
+import { clientOf, service, sockets, url } from '../support/mesh-client.ts';
 import { never } from '../support/misbehaving-servers.ts';
 import { type Handler, json, startServer, type TestServer } from '../support/server.ts';
-import { clientOf, collectGarbage, service, sockets, url } from './fetching.ts';
 
 type Send = (client: ServiceClient, body: unknown, signal?: AbortSignal) => Promise<unknown>;
 
@@ -52,11 +54,6 @@ const relays: readonly [string, Send][] = [
   ],
 ];
 
-async function* failing(error: Error = new Error('the uploader went away')): AsyncGenerator<string> {
-  yield 'a';
-  throw error;
-}
-
 /** Sources of bodies that cannot be sent. */
 const nonsense: readonly [string, () => unknown][] = [
   ['a generator of numbers', () => [1].values()],
@@ -75,7 +72,7 @@ describe.each([...calls, ...relays])('%s', (_name, send) => {
   it('a client does not hold a body that fails against the service', async () => {
     const server = await startServer(tolerant);
     const client = clientOf([server]);
-    for (let round = 0; round < 40; round++) await rejectionOf(send(client, failing()));
+    for (let round = 0; round < 40; round++) await rejectionOf(send(client, failingBody()));
     await expectUnharmed(client, server);
   });
 
@@ -93,7 +90,7 @@ describe.each([...calls, ...relays])('%s', (_name, send) => {
     const server = await startServer(tolerant);
     const client = clientOf([server]);
     for (let round = 0; round < 30; round++) {
-      await rejectionOf(send(client, Readable.from(failing(new TimeoutError('timed out', 5)))));
+      await rejectionOf(send(client, Readable.from(failingBody(new TimeoutError('timed out', 5)))));
     }
     await expectUnharmed(client, server);
   });
@@ -129,7 +126,7 @@ describe.each(calls)('%s', (_name, send) => {
   it('a call rejects with the failure of its body as the cause, and names itself', async () => {
     const server = await startServer(never);
     const client = clientOf([server]);
-    expect(await rejectionOf(send(client, failing()))).toMatchObject({
+    expect(await rejectionOf(send(client, failingBody()))).toMatchObject({
       code: 'ERR_INVALID_REQUEST',
       message: 'the body of the request failed: the uploader went away',
       cause: { message: 'the uploader went away' },

@@ -3,9 +3,11 @@ import { brotliCompressSync, deflateRawSync, deflateSync, gzipSync } from 'node:
 import { describe, expect, it, vi } from 'vitest';
 import { createFetch } from '../../src/index.ts';
 import { rejectionOf } from '../policies/helpers.ts';
+import { collectGarbage } from '../support/garbage.ts';
+import { flood } from '../support/handlers.ts';
+import { clientOf, MIB, serving, settled, sockets, url } from '../support/mesh-client.ts';
 import { startRaw } from '../support/misbehaving-servers.ts';
 import { json, startServer } from '../support/server.ts';
-import { clientOf, collectGarbage, flood, MIB, serving, settled, sockets, url } from './fetching.ts';
 
 describe('a fetched Response', () => {
   it('a fetched Response is a real Response, and can be read in every way of one', async () => {

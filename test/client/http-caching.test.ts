@@ -9,6 +9,7 @@ import { Coalesce } from '../../src/policies/coalesce.ts';
 import { Context } from '../../src/policies/context.ts';
 import { compose } from '../../src/policies/policy.ts';
 import { type Deferred, defer, fakeTime, flush, follow, pass } from '../policies/helpers.ts';
+import { service } from '../support/mesh-client.ts';
 
 interface KeptResponse extends ResponseHead {
   readonly body: string;
@@ -16,7 +17,6 @@ interface KeptResponse extends ResponseHead {
 
 beforeEach(fakeTime);
 
-const service = 'user-service';
 const from = { instanceId: 'i1' };
 const details = { serviceName: service, ...from };
 let requests = 0;

@@ -9,8 +9,8 @@ import {
   createHttpAgent,
   type ServiceClient,
 } from '../../src/index.ts';
+import { clientOf, service, url } from '../support/mesh-client.ts';
 import { json, startServer } from '../support/server.ts';
-import { clientOf, service, url } from './fetching.ts';
 
 const put = { method: 'PUT' } as const;
 

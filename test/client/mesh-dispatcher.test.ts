@@ -22,11 +22,11 @@ import type { LegacyDispatchHandler } from '../../src/client/legacy-handler.ts';
 import type { MeshDispatcher, MeshDispatcherOptions } from '../../src/client/mesh-dispatcher.ts';
 import { ServiceClient, type ServiceOptions, StaticServiceDiscovery } from '../../src/index.ts';
 import { rejectionOf } from '../policies/helpers.ts';
+import { echo } from '../support/handlers.ts';
+import { service, url } from '../support/mesh-client.ts';
 import { never, reset } from '../support/misbehaving-servers.ts';
 import { type Handler, json, startServer, type TestServer } from '../support/server.ts';
-import { recorder, service } from './relaying.ts';
-
-const url = `http://${service}`;
+import { recorder } from './relaying.ts';
 
 interface Served {
   readonly dispatcher: MeshDispatcher;
@@ -49,12 +49,6 @@ async function serving(
   });
   return { dispatcher, client, server };
 }
-
-/** Tells what it was sent. */
-const echo: Handler = async (received, response) => {
-  const { method, url, headers } = received;
-  json(response, { method, url, headers, body: await text(received) });
-};
 
 /** Answers with the given statuses in turn, then echoes. */
 function afterwards(...statuses: number[]): Handler {

@@ -1,4 +1,3 @@
-import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { get, Agent as HttpAgent } from 'node:http';
 import type { LookupFunction } from 'node:net';
 import axios from 'axios';
@@ -19,10 +18,11 @@ import {
   StaticServiceDiscovery,
 } from '../../src/index.ts';
 import { collectWarnings, rejectionOf } from '../policies/helpers.ts';
+import { collectEvents } from '../support/channels.ts';
+import { service } from '../support/mesh-client.ts';
 import { startServer } from '../support/server.ts';
 
 const CHANNEL = 'holdfast:service-client:passthrough';
-const service = 'user-service';
 
 /** Every host name is this machine's. */
 const lookup: LookupFunction = (_hostname, { all }, callback) => {
@@ -77,22 +77,13 @@ function clientOver(discovery: ServiceDiscovery, services = {}): ServiceClient {
   return client;
 }
 
-/** What is published from now on. */
-function published(): unknown[] {
-  const events: unknown[] = [];
-  const listener = (message: unknown) => events.push((message as { event: unknown }).event);
-  subscribe(CHANNEL, listener);
-  onTestFinished(() => void unsubscribe(CHANNEL, listener));
-  return events;
-}
-
 const warnings = () => collectWarnings('HoldfastPassthroughWarning');
 
 describe.each(Object.entries(adapters))('%s', (_name, adapter) => {
   it('an adapter warns once and publishes each request whose host except for its port is a known service', async () => {
     const server = await startServer((_request, response) => void response.writeHead(503).end());
     const client = clientOver(new StaticServiceDiscovery({ [service]: [server.origin] }));
-    const events = published();
+    const events = collectEvents(CHANNEL);
     const warned = warnings();
     const get = adapter(client);
     const host = `${service}:${server.port}`;
@@ -113,7 +104,7 @@ describe.each(Object.entries(adapters))('%s', (_name, adapter) => {
   it('an adapter says nothing of a host that is no service, nor where a route of the user decides', async () => {
     const server = await startServer((_request, response) => void response.end());
     const client = clientOver(new StaticServiceDiscovery({ [service]: [server.origin] }));
-    const events = published();
+    const events = collectEvents(CHANNEL);
     const warned = warnings();
     const get = adapter(client);
     for (const host of ['elsewhere', 'localhost', `${service}.example.com`]) {
@@ -154,7 +145,7 @@ describe('a near miss of a service', () => {
     onTestFinished(() => dns.close());
     const empty = new StaticServiceDiscovery({});
     for (const client of [clientOver(inMemory), clientOver(dns), clientOver(empty, { [service]: {} })]) {
-      const events = published();
+      const events = collectEvents(CHANNEL);
       await note(client, `http://${service}:3000/`);
       expect(events).toEqual([{ host: `${service}:3000`, service }]);
     }
@@ -166,7 +157,7 @@ describe('a near miss of a service', () => {
     const loadBalancer = new LoadBalancer({ discovery: { watch, instances } as never });
     onTestFinished(() => loadBalancer.close());
     const client = new ServiceClient({ loadBalancer });
-    const events = published();
+    const events = collectEvents(CHANNEL);
     await note(client, `http://${service}:3000/`);
     expect(events).toEqual([]);
     (await loadBalancer.acquire(service)).release();
@@ -181,7 +172,7 @@ describe('a near miss of a service', () => {
     `https://${service.toUpperCase()}:3000/`,
   ])('a near miss is noticed for the other ways in which a service is written: %s', async (url) => {
     const client = clientOver(new StaticServiceDiscovery({ [service]: ['http://10.0.0.1:1'] }));
-    const events = published();
+    const events = collectEvents(CHANNEL);
     await note(client, url);
     expect(events).toEqual([{ host: new URL(url).host, service }]);
   });
@@ -207,7 +198,7 @@ describe('a near miss of a service', () => {
   ])('a near miss harms no caller where the knows() of a discovery %s', async (_how, knows, reports) => {
     const discovery = Object.assign(bare(new StaticServiceDiscovery({})), { knows });
     const reported = collectWarnings('HoldfastListenerWarning');
-    const events = published();
+    const events = collectEvents(CHANNEL);
     await expect(note(clientOver(discovery as never), `http://${service}:3000/`)).resolves.toBeInstanceOf(
       Response,
     );
@@ -221,7 +212,7 @@ describe('a near miss of a service', () => {
     const client = clientOver(discovery);
     const other = clientOver(discovery);
     const warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => {});
-    const events = published();
+    const events = collectEvents(CHANNEL);
     for (let port = 1_000; port < 3_000; port++) {
       engineOf(client).notePassthrough({ host: `${service}:${port}`, services: [service] });
       engineOf(other).notePassthrough({ host: `${service}:${port}`, services: [service] });

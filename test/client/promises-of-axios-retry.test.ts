@@ -3,10 +3,10 @@ import { text } from 'node:stream/consumers';
 import { expect, it, onTestFinished, vi } from 'vitest';
 import { ServiceClient, type ServiceOptions, StaticServiceDiscovery } from '../../src/index.ts';
 import { rejectionOf } from '../policies/helpers.ts';
+import { statuses } from '../support/handlers.ts';
+import { service } from '../support/mesh-client.ts';
 import { reset } from '../support/misbehaving-servers.ts';
-import { type Handler, json, startServer, type TestServer } from '../support/server.ts';
-
-const service = 'user-service';
+import { json, startServer, type TestServer } from '../support/server.ts';
 
 function clientOf(server: TestServer, options: ServiceOptions = {}): ServiceClient {
   const discovery = new StaticServiceDiscovery({ [service]: [server.origin] });
@@ -14,14 +14,6 @@ function clientOf(server: TestServer, options: ServiceOptions = {}): ServiceClie
   const client = new ServiceClient({ discovery, defaults });
   onTestFinished(() => client.close());
   return client;
-}
-
-/** Responds with the statuses in turn, then with 200. */
-function statuses(...list: number[]): Handler {
-  return (request, response) => {
-    request.resume();
-    json(response, { ok: true }, list.shift() ?? 200);
-  };
 }
 
 it.each(['GET', 'HEAD', 'OPTIONS', 'PUT', 'DELETE'])(

@@ -2,8 +2,9 @@ import { getEventListeners } from 'node:events';
 import { setTimeout as pause } from 'node:timers/promises';
 import { expect, it, onTestFinished, vi } from 'vitest';
 import { createDispatcher } from '../../src/client/create-dispatcher.ts';
+import { service } from '../support/mesh-client.ts';
 import { json, startServer } from '../support/server.ts';
-import { meshOf, recorder, relay, service } from './relaying.ts';
+import { meshOf, recorder, relay } from './relaying.ts';
 
 const CALLS = 10_000;
 const AT_ONCE = 100;

@@ -5,19 +5,18 @@ import type { Dispatcher } from 'undici';
 import { describe, expect, it, vi } from 'vitest';
 import { Retry, RetryBudget, runWithRequestContext, type ServiceClient } from '../../src/index.ts';
 import { collectWarnings } from '../policies/helpers.ts';
+import { failingBody } from '../support/bodies.ts';
+import { inTurn } from '../support/handlers.ts';
+import { service } from '../support/mesh-client.ts';
 import { deadOrigin, never, reset, startRaw, startTcpServer } from '../support/misbehaving-servers.ts';
 import { type Handler, json, startServer } from '../support/server.ts';
-import { meshOf, recorder, relay, service } from './relaying.ts';
+import { meshOf, recorder, relay } from './relaying.ts';
 
 const NOTHING = { leases: 0, places: 0 };
 
-/** Answers with the given statuses in turn, then 200, and tells its number with each. */
+/** Responds with the given statuses in turn, then 200, and tells the number of the request in the body. */
 function statuses(...list: number[]): Handler {
-  let number = 0;
-  return (request, response) => {
-    request.resume();
-    json(response, { number: ++number }, list.shift() ?? 200);
-  };
+  return inTurn(list, (_status, number) => ({ number }));
 }
 
 /** A server that also takes a first call, by which its client gets ready: one that has little time needs that done. */
@@ -713,9 +712,9 @@ describe('the body of a relayed request', () => {
   });
 
   it.each([
-    ['a stream', () => Readable.from(failing())],
-    ['an async iterable', () => failing()],
-    ['an async iterable that says how short it is', () => failing()],
+    ['a stream', () => Readable.from(failingBody(new Error('no more')))],
+    ['an async iterable', () => failingBody(new Error('no more'))],
+    ['an async iterable that says how short it is', () => failingBody(new Error('no more'))],
   ])(
     'a body that fails ends the relayed call with its error, and is held against no instance: %s',
     async (what, body) => {
@@ -771,11 +770,6 @@ describe('the body of a relayed request', () => {
     expect(body.listeners('error')).not.toContain(ours);
   });
 });
-
-async function* failing(): AsyncGenerator<string> {
-  yield 'bo';
-  throw new Error('no more');
-}
 
 describe('a relayed request', () => {
   it.each<[string, object]>([

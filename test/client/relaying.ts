@@ -11,9 +11,8 @@ import {
   type ServiceOptions,
   StaticServiceDiscovery,
 } from '../../src/index.ts';
+import { service } from '../support/mesh-client.ts';
 import type { TestServer } from '../support/server.ts';
-
-export const service = 'user-service';
 
 type Controller = Dispatcher.DispatchController;
 

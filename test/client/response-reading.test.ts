@@ -10,13 +10,12 @@ import {
   createFetch,
   createHttpAgent,
   type ServiceClient,
-  type ServiceOptions,
 } from '../../src/index.ts';
 import { rejectionOf } from '../policies/helpers.ts';
 import { valuesOf } from '../support/entries.ts';
+import { clientOf, MIB, service, serving, sockets, url } from '../support/mesh-client.ts';
 import { startRaw } from '../support/misbehaving-servers.ts';
-import { type Handler, startServer, type TestServer } from '../support/server.ts';
-import { clientOf, MIB, service, sockets, url } from './fetching.ts';
+import type { Handler } from '../support/server.ts';
 
 const CONTENT = '{"name":"ü"}';
 
@@ -63,14 +62,6 @@ function sending(body: Buffer, headers: Record<string, string | number>, status 
     incoming.resume();
     response.writeHead(status, headers).end(body);
   };
-}
-
-async function serving(
-  handler: Handler,
-  options: ServiceOptions = {},
-): Promise<{ client: ServiceClient; server: TestServer }> {
-  const server = await startServer(handler);
-  return { client: clientOf([server], options), server };
 }
 
 const JSON_TYPE = { 'content-type': 'application/json' };

@@ -14,29 +14,13 @@ import {
   requestContextFrom,
   runWithRequestContext,
   ServiceClient,
-  type ServiceOptions,
   StaticServiceDiscovery,
 } from '../../src/index.ts';
 import { rejectionOf } from '../policies/helpers.ts';
+import { statuses } from '../support/handlers.ts';
+import { clientOf, service } from '../support/mesh-client.ts';
 import { deadOrigin, never, reset, startSilent } from '../support/misbehaving-servers.ts';
-import { type Handler, json, startServer, type TestServer } from '../support/server.ts';
-
-const service = 'user-service';
-
-function clientOf(servers: Pick<TestServer, 'origin'>[], options: ServiceOptions = {}): ServiceClient {
-  const discovery = new StaticServiceDiscovery({ [service]: servers.map(({ origin }) => origin) });
-  const client = new ServiceClient({ discovery, callerName: 'tests', services: { [service]: options } });
-  onTestFinished(() => client.close());
-  return client;
-}
-
-/** Answers with the given statuses in turn, then 200. */
-function statuses(...list: number[]): Handler {
-  return (request, response) => {
-    request.resume();
-    json(response, { ok: true }, list.shift() ?? 200);
-  };
-}
+import { type Handler, json, startServer } from '../support/server.ts';
 
 describe('call()', () => {
   it('call() gives the parsed JSON of the response', async () => {
@@ -489,7 +473,7 @@ describe('the propagated headers of a call', () => {
 
   it('a call passes on the request id and trace of the request that is being served, and its own name', async () => {
     const server = await startServer(statuses());
-    const client = clientOf([server]);
+    const client = clientOf([server], {}, { callerName: 'tests' });
     const incoming = { 'x-request-id': 'req-1', traceparent, tracestate: 'a=b' };
     await runWithRequestContext(requestContextFrom(incoming), () => client.call({ service, path: '/' }));
     expect(server.requests[0]!.headers).toMatchObject({ ...incoming, 'x-service-name': 'tests' });

@@ -8,10 +8,9 @@ import {
   type StrategyName,
 } from '../../src/index.ts';
 import { rejectionOf } from '../policies/helpers.ts';
+import { service } from '../support/mesh-client.ts';
 import { never } from '../support/misbehaving-servers.ts';
 import { type Handler, json, startServer, type TestServer } from '../support/server.ts';
-
-const service = 'user-service';
 
 function clientOf(servers: TestServer[], options: ServiceOptions, strategy?: StrategyName): ServiceClient {
   const discovery = new StaticServiceDiscovery({ [service]: servers.map(({ origin }) => origin) });

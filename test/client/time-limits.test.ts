@@ -8,21 +8,13 @@ import {
   requestContextFrom,
   runWithRequestContext,
   type ServiceClient,
-  type ServiceOptions,
 } from '../../src/index.ts';
 import { rejectionOf } from '../policies/helpers.ts';
 import { valuesOf } from '../support/entries.ts';
+import { echo } from '../support/handlers.ts';
+import { service, serving, url } from '../support/mesh-client.ts';
 import { never } from '../support/misbehaving-servers.ts';
-import { type Handler, json, startServer, type TestServer } from '../support/server.ts';
-import { clientOf, echo, service, url } from './fetching.ts';
-
-async function serving(
-  handler: Handler,
-  options: ServiceOptions = {},
-): Promise<{ client: ServiceClient; server: TestServer }> {
-  const server = await startServer(handler);
-  return { client: clientOf([server], options), server };
-}
+import { type Handler, json, type TestServer } from '../support/server.ts';
 
 /** The entries of other clients that bring a time limit of their own; each gives the status of its response. */
 const limited: readonly [string, (client: ServiceClient, limit: number | undefined) => Promise<number>][] = [

@@ -10,8 +10,9 @@ import {
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { axiosAdapter, createDispatcher, createHttpAgent } from '../../src/index.ts';
 import { collectWarnings, rejectionOf } from '../policies/helpers.ts';
+import { echo, statuses } from '../support/handlers.ts';
+import { clientOf, service, serving, url } from '../support/mesh-client.ts';
 import { type Handler, json, startServer } from '../support/server.ts';
-import { clientOf, echo, service, serving, statuses, url } from './fetching.ts';
 
 interface Echoed {
   readonly method: string;

@@ -1,7 +1,8 @@
 import { describe, expect, it, vi } from 'vitest';
 import { Bulkhead, CircuitBreaker, type Policy, Retry, Timeout } from '../../src/index.ts';
-import { clientOf, echo, service } from '../client/fetching.ts';
 import { rejectionOf } from '../policies/helpers.ts';
+import { echo } from '../support/handlers.ts';
+import { clientOf, service } from '../support/mesh-client.ts';
 import { CALL_TAKERS } from '../support/options.ts';
 import { startServer } from '../support/server.ts';
 

@@ -6,8 +6,8 @@ import { text } from 'node:stream/consumers';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { ServerGuard } from '../../../../src/middleware/server/guard/server-guard.ts';
 import { InMemoryIdempotencyStore } from '../../../../src/middleware/server/idempotency/in-memory-idempotency-store.ts';
-import { collectGarbage } from '../../../client/fetching.ts';
 import { defer } from '../../../policies/helpers.ts';
+import { collectGarbage } from '../../../support/garbage.ts';
 import { type Application, type AppResponse, type Called, frameworks } from '../frameworks.ts';
 
 const key = { 'idempotency-key': '"k1"', 'content-type': 'text/plain' };
