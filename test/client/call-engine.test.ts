@@ -15,7 +15,10 @@ import {
 import { service } from '../support/mesh-client.ts';
 import { type Handler, json, startServer } from '../support/server.ts';
 
-/** A way to send that the engine does not know: it gives the statuses in turn, and tells what is done with each. */
+/**
+ * Builds a transport that is new to the engine: it gives the statuses in turn, and records what is
+ * done with each.
+ */
 function scripted(statuses: number[]) {
   const told: string[] = [];
   let sent = 0;

@@ -20,7 +20,7 @@ interface Echoed {
 
 type Send = (client: ServiceClient, call: object) => Promise<Echoed>;
 
-/** The two entries that take a call. */
+/** The two methods of a client that take a call. */
 const sends: readonly [string, Send][] = [
   ['call()', (client, call) => client.call<Echoed>({ service, path: '/', ...call })],
   [
@@ -34,7 +34,7 @@ const sends: readonly [string, Send][] = [
 
 type Pairs = [string, string][];
 
-/** The forms in which names and values come. */
+/** The forms in which a caller gives names and values. */
 const forms: readonly [string, (pairs: Pairs) => unknown][] = [
   ['a plain object', (pairs) => Object.fromEntries(pairs)],
   ['an object without a prototype', (pairs) => Object.assign(Object.create(null), Object.fromEntries(pairs))],
@@ -202,7 +202,7 @@ describe.each(sends)('%s', (_entry, send) => {
     ['an Error', new Error('a'), /give its content/],
     ['an Error with a code', Object.assign(new Error('a'), { code: 'A' }), /give its content/],
     ['a promise', Promise.resolve({ a: 1 }), /await it/],
-    // biome-ignore lint/suspicious/noThenProperty: that is what is tested
+    // biome-ignore lint/suspicious/noThenProperty: a body with then() is tested
     ['a thenable', { a: 1, then: () => {} }, /await it/],
     [
       'an object whose state is private',

@@ -16,7 +16,7 @@ import { type Handler, json, startServer } from '../support/server.ts';
 
 const SECRET = 'hunter2';
 
-/** A call that has the secret in all that a call can have it in. */
+/** A call with the secret in every part that can hold it. */
 const secretive = {
   service,
   method: 'PUT',
@@ -45,12 +45,12 @@ const shownOf = (event: unknown) => inspect(event, { depth: 20, getters: true })
 const described = { service, method: 'PUT', path: '/users/u1' };
 const read = { ...described, method: 'GET' };
 const reading = { ...secretive, method: 'GET', body: undefined };
-/** What a cache may keep, and a later caller gets. */
+/** A call whose response a cache may keep, and give to a later caller. */
 const anonymous = { ...reading, headers: { 'x-note': SECRET } };
 const fresh: Handler = (_request, response) =>
   json(response, {}, 200, { 'cache-control': 'max-age=60', vary: 'x-note' });
 
-/** Every event that carries the attributes of a call, and what brings it about. */
+/** Every event that carries the attributes of a call, and how it is caused. */
 const events: [channel: string, Handler, ServiceOptions, typeof anonymous | typeof secretive, object][] = [
   ['holdfast:retry:retry', failing, {}, secretive, { ...described, instanceId: 'i1', attempt: 1 }],
   ['holdfast:retry:give-up', failing, {}, secretive, { ...described, instanceId: 'i1', attempt: 3 }],
@@ -118,7 +118,7 @@ describe('the details of a call', () => {
       const client = await clientOf(handler, options);
       const told = collectEvents(channel);
       const twice = () => Promise.allSettled([client.call(call), client.call(call)]);
-      // What a response varies by is learnt from the first one, and the second is kept.
+      // The first response shows by which headers they vary, and the second is kept.
       for (let round = 0; round < 3 && told.length === 0; round++) await twice();
       expect(told.length).toBeGreaterThan(0);
       for (const event of told) {

@@ -18,7 +18,7 @@ import {
 } from '../../src/errors.ts';
 
 const details = { serviceName: 'users', instanceId: 'u1' };
-const answer = (status: number): ResponseHead => ({ status, headers: {}, instanceId: 'u1' });
+const head = (status: number): ResponseHead => ({ status, headers: {}, instanceId: 'u1' });
 
 describe('a response', () => {
   it.each<[number, string, boolean]>([
@@ -37,8 +37,8 @@ describe('a response', () => {
     [599, 'failure', false],
   ])('a response of %i is classified as %s; it is worth a retry: %s', (status, verdict, retryable) => {
     const expected = { verdict, retryable };
-    expect(classify({ ok: true, value: answer(status) })).toEqual(expected);
-    const error = new ServiceResponseError('m', { ...details, ...answer(status), body: '' });
+    expect(classify({ ok: true, value: head(status) })).toEqual(expected);
+    const error = new ServiceResponseError('m', { ...details, ...head(status), body: '' });
     expect(classify({ ok: false, error })).toEqual(expected);
   });
 });

@@ -12,7 +12,7 @@ import {
 import { startTcpServer } from '../support/misbehaving-servers.ts';
 import { type Handler, startServer, type TestServer } from '../support/server.ts';
 
-/** Resolves when the answer is whole, rejects when there will be none. */
+/** A call whose `done` resolves when its response is whole, and rejects if there will be none. */
 class Call implements AttemptHandler {
   connection: Connection | undefined = undefined;
   readonly done: Promise<void>;
@@ -54,12 +54,12 @@ class Call implements AttemptHandler {
 
 const ok: Handler = (_request, response) => void response.end('ok');
 
-/** Answers when it is told to. */
-function held(): { handler: Handler; answer(): void } {
+/** Builds a handler that holds its responses until `respond` is called. */
+function held(): { handler: Handler; respond(): void } {
   const waiting: (() => void)[] = [];
   return {
     handler: (_request, response) => void waiting.push(() => response.end('ok')),
-    answer: () => {
+    respond: () => {
       for (const end of waiting.splice(0)) end();
     },
   };
@@ -95,26 +95,26 @@ describe('the connections to an instance', () => {
   });
 
   it('the connections to an instance are as many as calls are under way, and the latest is used again first', async () => {
-    const { handler, answer } = held();
+    const { handler, respond } = held();
     const server = await startServer(handler);
     const connections = connectionsTo(server);
     const calls = Array.from({ length: 5 }, () => new Call(connections));
     await expect.poll(() => server.requests.length).toBe(5);
-    answer();
+    respond();
     const released: (Connection | undefined)[] = [];
     await Promise.all(calls.map(({ done, connection }) => done.then(() => released.push(connection))));
     expect(new Set(released).size).toBe(5);
 
     const next = new Call(connections);
     await expect.poll(() => server.requests.length).toBe(6);
-    answer();
+    respond();
     await next.done;
     expect(next.connection).toBe(released.at(-1));
     expect(new Set(server.requests.map(({ socket }) => socket)).size).toBe(5);
   });
 
   it('the connections to an instance never serve two calls at once over HTTP/1.1', async () => {
-    const { handler, answer } = held();
+    const { handler, respond } = held();
     const server = await startServer(handler);
     const connections = connectionsTo(server);
     const first = new Call(connections);
@@ -122,7 +122,7 @@ describe('the connections to an instance', () => {
     const second = new Call(connections);
     expect(second.connection).not.toBe(first.connection);
     await expect.poll(() => server.requests.length).toBe(2);
-    answer();
+    respond();
     await Promise.all([first.done, second.done]);
   });
 
@@ -152,12 +152,12 @@ describe('the connections to an instance', () => {
 
   it('the connections to an instance serve other calls after a call on them was given up', async () => {
     const { handler } = held();
-    let answering = false;
-    const server = await startServer((request, response) => (answering ? ok : handler)(request, response));
+    let responding = false;
+    const server = await startServer((request, response) => (responding ? ok : handler)(request, response));
     const connections = connectionsTo(server);
     const givenUp = new Call(connections);
     await expect.poll(() => server.requests.length).toBe(1);
-    answering = true;
+    responding = true;
     givenUp.abort();
     await expect(givenUp.done).rejects.toThrow('given up');
     await new Call(connections).done;
@@ -185,7 +185,7 @@ describe('the connections to an instance', () => {
   );
 
   it('the connections to an instance close when the calls under way have ended, not before, and again without harm', async () => {
-    const { handler, answer } = held();
+    const { handler, respond } = held();
     const server = await startServer(handler);
     const sockets = socketsOf(server);
     const connections = connectionsTo(server);
@@ -193,7 +193,7 @@ describe('the connections to an instance', () => {
     await expect.poll(() => server.requests.length).toBe(1);
     const [socket] = sockets;
     const closing = connections.close();
-    answer();
+    respond();
     await call.done;
     await closing;
     if (!socket!.destroyed) await once(socket!, 'close');

@@ -54,7 +54,7 @@ const relays: readonly [string, Send][] = [
   ],
 ];
 
-/** Sources of bodies that cannot be sent. */
+/** The sources of bodies that cannot be sent. */
 const nonsense: readonly [string, () => unknown][] = [
   ['a generator of numbers', () => [1].values()],
   ['a generator of objects', () => [{ a: 1 }].values()],

@@ -10,7 +10,7 @@ import {
 
 const SEEDS = [1, 2, 3];
 
-/** Fails so large a share of its calls. */
+/** Builds the behaviour of an instance that fails a share of its calls. */
 function failing(share: number, status = 500): () => Behaviour {
   return () => (Math.random() < share ? status : 'well');
 }
@@ -23,7 +23,10 @@ function median(values: readonly number[]): number {
   return values.toSorted((a, b) => a - b)[values.length >> 1]!;
 }
 
-/** Its share from a moment on: at least 60 % of what is fair in each five seconds, 80 % over fifteen. */
+/**
+ * Expects the share of an instance from a moment on: 60 % of a fair one in each five seconds, 80 %
+ * over fifteen.
+ */
 function expectFairShare(simulated: SimulatedService, instance: SimulatedInstance, from: number): void {
   for (const begin of [from, from + 5_000, from + 10_000]) {
     expect(
@@ -111,7 +114,7 @@ describe('dead instances', () => {
           await simulated.steady(50, 35_000);
           const lost = simulated.calls.filter(({ error }) => error !== undefined);
           expect(simulated.breaker).toEqual([]);
-          // Nobody can know which of the instances is well until one has responded.
+          // The client cannot know which of the instances is well until one has responded.
           expect(lost.length).toBeLessThanOrEqual(kind === 'refused' ? 0 : 1);
           for (const { beganAt } of lost) expect(beganAt).toBeLessThan(500);
         });
@@ -252,7 +255,7 @@ describe('a service whose instances are all down', () => {
           const after = simulated.calls.filter(({ beganAt }) => beganAt >= first.beganAt);
           expect(succeeded(after)).toBeGreaterThanOrEqual(0.99);
           for (const instance of simulated.instances) {
-            // Of ten, each gets too few calls for chance and latencies to even out.
+            // Each of ten instances gets too few calls for chance and latencies to even out.
             if (instances < 10) expectFairShare(simulated, instance, mended + 6_000);
             else expect(simulated.shareOf(instance, mended + 6_000, mended + 21_000)).toBeGreaterThan(0.5);
           }
@@ -340,7 +343,7 @@ describe('instances that fail a part of their calls', () => {
     },
   );
 
-  /** When the breaker opened, and how many attempts that took, of a new client. */
+  /** Measures when the breaker of a new client opened, and how many attempts that took. */
   function opening(instances: number, seed: number): Promise<{ at: number; attempts: number }> {
     return withService(
       { instances },

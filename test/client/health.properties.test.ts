@@ -51,15 +51,20 @@ const steps: fc.Arbitrary<Step[]> = fc.array(
 
 const instances = fc.integer({ min: 1, max: 6 });
 
-/** A service of instances that one of the strategies chooses from. */
+/** A service with a number of instances and a strategy. */
 const anyService: fc.Arbitrary<SimulatedServiceOptions> = fc
   .record({ instances, strategy: fc.constantFrom<StrategyName>(...strategies) })
   .map(({ strategy, ...others }) => ({ ...others, balancer: { strategy } }));
 
-/** More than there are instances would only make the runs longer. */
+/**
+ * The number of registered instances that no join exceeds: more would only make the runs longer.
+ */
 const MOST = 8;
 
-/** Who is registered, who of them is known to the balancer, and who of those is ejected. */
+/**
+ * Keeps which instances are registered, which of these the balancer knows, and which of these are
+ * ejected.
+ */
 class Roster {
   readonly registered: SimulatedInstance[];
   readonly known = new Set<string>();
@@ -87,7 +92,7 @@ class Roster {
     if (this.registered.length < MOST) this.registered.push(await this.#simulated.join());
   }
 
-  /** The last one stays. */
+  /** Lets an instance leave, unless it is the last one. */
   async leave(index: number): Promise<void> {
     if (this.registered.length === 1) return;
     const [leaving] = this.registered.splice(index % this.registered.length, 1);
@@ -95,7 +100,10 @@ class Roster {
   }
 }
 
-/** Does what the steps say; calls overlap what comes after them. Gives when the last of them has ended. */
+/**
+ * Carries out the steps. Calls overlap the steps after them. It resolves when the last call has
+ * ended.
+ */
 async function take(all: readonly Step[], simulated: SimulatedService, roster: Roster): Promise<void> {
   const under: Promise<unknown>[] = [];
   for (const step of all) {
@@ -117,14 +125,17 @@ async function take(all: readonly Step[], simulated: SimulatedService, roster: R
   await Promise.all(under);
 }
 
-/** Whether it has responded well of late, and nothing else for longer than anybody remembers. */
+/**
+ * Tells whether an instance has responded well of late, and has not failed for longer than the
+ * windows reach back.
+ */
 function isClearlyWell({ attempts }: SimulatedInstance, now: number): boolean {
   const ended = attempts.filter(({ endedAt }) => endedAt <= now);
   const failedLately = ended.some(({ failed, endedAt }) => failed && endedAt > now - 11_000);
   return !failedLately && ended.some(({ failed, endedAt }) => !failed && endedAt > now - 8_000);
 }
 
-/** What a property has to look at, and how to have happen what is to be looked at. */
+/** The subject of a property, and how to carry out its steps. */
 interface Course<Options> {
   readonly simulated: SimulatedService;
   readonly roster: Roster;
@@ -135,10 +146,16 @@ interface Course<Options> {
 
 const PATIENT = { timeout: 60_000 };
 
-/** Milliseconds of real time after which no run begins: the search for a shorter failure must not outlast the test. */
+/**
+ * Milliseconds of real time after which no run begins: the search for a shorter failure must not
+ * outlast the test.
+ */
 const LATEST_RUN = 40_000;
 
-/** Has other things happen with each run; what does not hold is told with the seed and the path that lead there again. */
+/**
+ * Checks a property with other steps in each run. A failure is reported with the seed and the path
+ * that repeat it.
+ */
 function check<Options extends SimulatedServiceOptions>(
   numRuns: number,
   services: fc.Arbitrary<Options>,
@@ -178,7 +195,8 @@ it(
 
 it('every instance that is well again gets calls before long, whatever happened', PATIENT, () =>
   check(40, anyService, async ({ simulated, roster, run }) => {
-    // The longest wait after failures in a row, and that for the breaker's probe before it.
+    // This is the longest wait after failures in a row, and the wait for the breaker's probe before
+    // it.
     let longest = 20_000;
     simulated.balancer.on('eject', ({ duration }) => {
       longest = Math.max(longest, duration + 10_000);
@@ -198,7 +216,10 @@ it('every instance that is well again gets calls before long, whatever happened'
   }),
 );
 
-/** Tells of each place on an instance when the balancer gives it: the attempt may begin later, as that of a POST does. */
+/**
+ * Reports each lease when the balancer gives it: the attempt may begin later, as the attempt of a
+ * POST does.
+ */
 function watchLeases(
   balancer: LoadBalancer,
   given: (lease: Lease) => void,
@@ -223,7 +244,7 @@ it(
   PATIENT,
   () =>
     check(100, anyService, async ({ simulated: { balancer }, roster, run }) => {
-      /** The probe that is under way on each ejected instance. */
+      /** Maps each ejected instance to the probe that is under way on it. */
       const probes = new Map<string, Lease>();
       const wrong: string[] = [];
       balancer.on('eject', ({ instance }) => probes.delete(instance.instanceId));
@@ -235,7 +256,7 @@ it(
           const another = roster.ejected.size < roster.known.size;
           if (another && probes.has(instanceId))
             wrong.push(`${instanceId} gets another at ${performance.now()} ms`);
-          // What it gets for want of another instance is no probe unless that is due.
+          // A call that it gets for want of another instance is no probe, unless a probe is due.
           if (another || lease.probe) probes.set(instanceId, lease);
         },
         (lease) => {
@@ -258,7 +279,7 @@ const rules = {
   maxEjectionTime: 10_000,
 };
 
-/** Its instances are ejected by comparison alone. */
+/** A service whose instances are ejected by comparison alone. */
 const comparingService = fc
   .record({ instances, maxEjectionRatio: fc.constantFrom(0, 0.1, 0.34, 0.5, 0.67, 1) })
   .map(({ maxEjectionRatio, ...others }) => ({

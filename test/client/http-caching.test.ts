@@ -21,18 +21,18 @@ const from = { instanceId: 'i1' };
 const details = { serviceName: service, ...from };
 let requests = 0;
 
-/** What a client makes of a call; each has a request id of its own. */
+/** Builds the state that a client keeps of a call. Each call has a request id of its own. */
 function stateOf(call: Partial<ServiceCall> = {}) {
   const whole: ServiceCall = { service, path: '/users/u1', ...call };
   return new CallState(whole, prepare(whole), ['x-request-id', `r${requests++}`, 'x-service-name', 'tests']);
 }
 
-/** The context in which the policies of a client see a call. */
+/** Builds the context in which the policies of a client see a call. */
 function toContext(state: CallState): Context {
   return new Context(1, Infinity, state, undefined, false);
 }
 
-/** A service that answers as told, behind a cache. */
+/** Builds a service that responds with the given headers, behind a cache. */
 function servedBy(headers: ResponseHeaders, options: HttpCacheOptions & { status?: number } = {}) {
   const { status = 200, ...cacheOptions } = options;
   const http = new HttpCaching({ jitter: 0, ...cacheOptions });
@@ -42,13 +42,13 @@ function servedBy(headers: ResponseHeaders, options: HttpCacheOptions & { status
     status,
     made: 0,
     error: undefined as Error | undefined,
-    /** The body tells which answer it is. */
+    /** Calls the service, and gives the body of the response, which tells its number. */
     async get(call: Partial<ServiceCall> = {}): Promise<string> {
       const state = stateOf(call);
       const response = await http.cache.execute<KeptResponse>(() => {
         origin.made++;
         if (origin.error !== undefined) throw origin.error;
-        return { status: origin.status, headers: origin.headers, ...from, body: `answer ${origin.made}` };
+        return { status: origin.status, headers: origin.headers, ...from, body: `response ${origin.made}` };
       }, toContext(state));
       http.invalidateAfter(state);
       return response.body;
@@ -57,7 +57,10 @@ function servedBy(headers: ResponseHeaders, options: HttpCacheOptions & { status
   return origin;
 }
 
-/** For how long an answer with such headers is served as it is, in milliseconds; 0 if it is not kept. */
+/**
+ * Finds for how many milliseconds a response with such headers is served as it is: 0 if it is not
+ * kept.
+ */
 async function lifetimeOf(headers: ResponseHeaders, options: HttpCacheOptions & { status?: number } = {}) {
   const origin = servedBy(headers, options);
   await origin.get();
@@ -126,10 +129,10 @@ describe('a response is kept for as long as it says', () => {
 
   it('a response is kept for a time that is shorter by the time that its request was under way', async () => {
     const { cache } = new HttpCaching({ jitter: 0 });
-    const answer = defer<KeptResponse>();
-    follow(cache.execute(() => answer.promise, toContext(stateOf())));
+    const response = defer<KeptResponse>();
+    follow(cache.execute(() => response.promise, toContext(stateOf())));
     await pass(10_000);
-    answer.resolve({ status: 200, headers: { 'cache-control': 'max-age=60' }, ...from, body: '' });
+    response.resolve({ status: 200, headers: { 'cache-control': 'max-age=60' }, ...from, body: '' });
     await flush();
     await pass(49_999);
     const operation = vi.fn(() => defer<KeptResponse>().promise);
@@ -183,7 +186,7 @@ describe('a response is not kept', () => {
     ['varies by more than any', { 'cache-control': 'max-age=60', vary: 'a,b,c,d,e,f,g,h,i' }],
     ['has a Vary longer than any', { 'cache-control': 'max-age=60', vary: 'a,'.repeat(1_024) }],
   ])('a response that %s is not kept', async (_what, headers) => {
-    // Twice, since that of a Vary is not kept the first time anyhow.
+    // Three calls are made, since a response with a Vary is not kept the first time anyhow.
     const origin = servedBy(headers);
     for (let i = 0; i < 3; i++) await origin.get();
     expect(origin.made).toBe(3);
@@ -208,7 +211,7 @@ describe('a response is not kept', () => {
     'a response with a header like %s does not disturb the call',
     async (header) => {
       const headers = { 'cache-control': header, vary: header, age: header, expires: header, date: header };
-      expect(await servedBy(headers).get()).toBe('answer 1');
+      expect(await servedBy(headers).get()).toBe('response 1');
     },
   );
 });
@@ -245,7 +248,7 @@ describe('a request', () => {
   it('a request is served the response to an equal request, whatever its request id', async () => {
     const origin = servedBy(kept);
     for (let i = 0; i < 3; i++)
-      expect(await origin.get({ headers: { 'x-other': String(i) } })).toBe('answer 1');
+      expect(await origin.get({ headers: { 'x-other': String(i) } })).toBe('response 1');
   });
 
   it('a request differs from another by service, method, path and query', async () => {
@@ -257,7 +260,7 @@ describe('a request', () => {
       { path: '/users/u2' },
       { query: { page: 1 } },
       { query: { page: 2 } },
-      // Whose service and path read the same in a row.
+      // The service and path of these two read the same in a row.
       { service: 'a', path: '/b/c' },
       { service: 'a/b', path: '/c' },
     ];
@@ -271,11 +274,11 @@ describe('a call that selects instances', () => {
 
   it('a call that selects instances is served only the responses of the instances that it selects', async () => {
     const origin = servedBy({ 'cache-control': 'max-age=60' });
-    expect(await origin.get()).toBe('answer 1');
-    expect(await origin.get(to('1'))).toBe('answer 2');
-    expect(await origin.get(to('2'))).toBe('answer 3');
-    expect(await origin.get({ select: { zone: 'a', version: '1' } })).toBe('answer 2');
-    expect(await origin.get()).toBe('answer 1');
+    expect(await origin.get()).toBe('response 1');
+    expect(await origin.get(to('1'))).toBe('response 2');
+    expect(await origin.get(to('2'))).toBe('response 3');
+    expect(await origin.get({ select: { zone: 'a', version: '1' } })).toBe('response 2');
+    expect(await origin.get()).toBe('response 1');
   });
 
   it('a call that selects instances shares no call under way with one that selects others', () => {
@@ -297,9 +300,9 @@ describe('Authorization and Cookie', () => {
       origin.http.cache.on('miss', ({ key }) => keys.push(key));
       const callers = [asUser('anna'), asUser('bert'), cookie('anna'), cookie('bert'), {}];
       for (const [index, call] of callers.entries()) {
-        for (let i = 0; i < 2; i++) expect(await origin.get(call)).toBe(`answer ${index + 1}`);
+        for (let i = 0; i < 2; i++) expect(await origin.get(call)).toBe(`response ${index + 1}`);
       }
-      // What stands in keys goes to logs and metrics.
+      // Keys go to logs and metrics.
       expect(keys.join()).not.toMatch(/anna|bert/);
     },
   );
@@ -323,14 +326,14 @@ describe('a header that tells callers or tenants apart', () => {
       const origin = servedBy({ 'cache-control': 'max-age=60' }, { credentialHeaders: ['X-Shop'] });
       const as = (caller: string) => origin.get({ headers: { [name]: caller } });
       expect([await as('a'), await as('b'), await origin.get()]).toEqual([
-        'answer 1',
-        'answer 2',
-        'answer 3',
+        'response 1',
+        'response 2',
+        'response 3',
       ]);
       expect([await as('a'), await as('b'), await origin.get()]).toEqual([
-        'answer 1',
-        'answer 2',
-        'answer 3',
+        'response 1',
+        'response 2',
+        'response 3',
       ]);
     },
   );
@@ -376,14 +379,14 @@ describe('Vary', () => {
     await pass(60_000);
     origin.headers = { 'cache-control': 'max-age=60', vary: 'accept-language' };
     for (let i = 0; i < 2; i++) await origin.get(inLanguage('en'));
-    expect(await origin.get(inLanguage('en'))).toBe('answer 3');
-    expect(await origin.get(inLanguage('de'))).toBe('answer 4');
+    expect(await origin.get(inLanguage('en'))).toBe('response 3');
+    expect(await origin.get(inLanguage('de'))).toBe('response 4');
     origin.headers = { 'cache-control': 'max-age=60', vary: 'x-tenant' };
     const de = (tenant: string) => ({ headers: { 'accept-language': 'fr', 'x-tenant': tenant } });
     await origin.get(de('a'));
-    expect(await origin.get(de('a'))).toBe('answer 6');
-    expect(await origin.get(de('a'))).toBe('answer 6');
-    expect(await origin.get(de('b'))).toBe('answer 7');
+    expect(await origin.get(de('a'))).toBe('response 6');
+    expect(await origin.get(de('a'))).toBe('response 6');
+    expect(await origin.get(de('b'))).toBe('response 7');
   });
 
   it('a cache goes on where some responses of a resource have a Vary and others do not', async () => {
@@ -391,8 +394,8 @@ describe('Vary', () => {
     await origin.get(inLanguage('en'));
     origin.headers = { 'cache-control': 'max-age=60' };
     await origin.get(inLanguage('en'));
-    expect(await origin.get(inLanguage('en'))).toBe('answer 2');
-    expect(await origin.get(inLanguage('de'))).toBe('answer 3');
+    expect(await origin.get(inLanguage('en'))).toBe('response 2');
+    expect(await origin.get(inLanguage('de'))).toBe('response 3');
   });
 
   it('a Vary makes no long cache keys', async () => {
@@ -413,16 +416,16 @@ describe('Vary', () => {
     await fc.assert(
       fc.asyncProperty(fc.array(fc.tuple(request, header), { maxLength: 40 }), async (calls) => {
         const { cache } = new HttpCaching({ jitter: 0 });
-        type Answer = KeptResponse & { to: Record<string, string | undefined> };
-        const running: { answer: Deferred<Answer>; vary: string; to: Record<string, string | undefined> }[] =
+        type Late = KeptResponse & { to: Record<string, string | undefined> };
+        const running: { response: Deferred<Late>; vary: string; to: Record<string, string | undefined> }[] =
           [];
         for (const [to, vary] of calls) {
           const call = follow(
-            cache.execute<Answer>(
+            cache.execute<Late>(
               () => {
-                const answer = defer<Answer>();
-                running.push({ answer, vary, to });
-                return answer.promise;
+                const response = defer<Late>();
+                running.push({ response, vary, to });
+                return response.promise;
               },
               toContext(stateOf({ headers: to })),
             ),
@@ -436,10 +439,10 @@ describe('Vary', () => {
               if (named.includes(name)) expect(served.to[name]).toBe(to[name]);
             }
           }
-          // Answers come late, and not in the order of their requests.
+          // Responses come late, and not in the order of their requests.
           if (running.length > 2) {
             const [late] = running.splice(1, 1);
-            late!.answer.resolve({
+            late!.response.resolve({
               status: 200,
               headers: { 'cache-control': 'max-age=60', vary: late!.vary },
               ...from,
@@ -458,14 +461,17 @@ describe('Vary', () => {
 describe('a response that is no longer fresh', () => {
   const error = new ServiceConnectionError('down', details);
 
-  /** Whether it is served while renewed, and where the call fails, `after` milliseconds. */
+  /**
+   * Tells whether a response is served `after` milliseconds, while it is renewed, and where the
+   * call fails.
+   */
   async function staleness(cacheControl: string, options: HttpCacheOptions, after: number) {
     const renewed = servedBy({ 'cache-control': cacheControl }, options);
     const failing = servedBy({ 'cache-control': cacheControl }, options);
     for (const origin of [renewed, failing]) await origin.get();
     failing.error = error;
     await pass(after);
-    const whileRevalidate = (await renewed.get()) === 'answer 1';
+    const whileRevalidate = (await renewed.get()) === 'response 1';
     const ifError = await failing.get().then(
       () => true,
       () => false,
@@ -507,7 +513,7 @@ describe('a response that is no longer fresh', () => {
     const failure = new ServiceResponseError('no', { ...details, status, headers: {}, body: '' });
     origin.error = failure;
     const result = await origin.get().catch((error: unknown) => error);
-    expect(result).toBe(served ? 'answer 1' : failure);
+    expect(result).toBe(served ? 'response 1' : failure);
   });
 
   it('the age of a stale response counts from when it became stale, even if that was before it came', async () => {
@@ -516,7 +522,7 @@ describe('a response that is no longer fresh', () => {
     await origin.get();
     origin.error = error;
     await pass(9_999);
-    expect(await origin.get()).toBe('answer 1');
+    expect(await origin.get()).toBe('response 1');
     await pass(1);
     await expect(origin.get()).rejects.toBe(error);
   });
@@ -533,10 +539,10 @@ describe('a kept failure', () => {
     new ServiceResponseError('down', { ...details, status: 503, headers, body: { error: 'down' } });
 
   it.each<[string, boolean, Error]>([
-    ['without an answer', true, new ServiceConnectionError('down', details)],
-    ['with an answer', true, failureWith({})],
-    ['with an answer that says no-store', false, failureWith({ 'cache-control': 'no-store' })],
-    ['with an answer that varies by everything', false, failureWith({ vary: '*' })],
+    ['without a response', true, new ServiceConnectionError('down', details)],
+    ['with a response', true, failureWith({})],
+    ['with a response that says no-store', false, failureWith({ 'cache-control': 'no-store' })],
+    ['with a response that varies by everything', false, failureWith({ vary: '*' })],
   ])('a failure %s is served for negativeTtl: %s', async (_what, kept, error) => {
     const origin = servedBy({}, { negativeTtl: 1_000 });
     origin.error = error;
@@ -597,15 +603,15 @@ describe('a call that may change the resource of a path', () => {
   it('a call that may change its path leaves nothing of the calls that were under way, and no later call joins them', async () => {
     const http = new HttpCaching();
     const policy = compose(http.cache, new Coalesce({ key: http.coalesceKey }));
-    const answers: Deferred<KeptResponse>[] = [];
+    const responses: Deferred<KeptResponse>[] = [];
     const get = () =>
       follow(
         policy.execute(() => {
-          answers.push(defer());
-          return answers.at(-1)!.promise;
+          responses.push(defer());
+          return responses.at(-1)!.promise;
         }, toContext(stateOf())),
       );
-    const answer = (body: string) => ({
+    const respond = (body: string) => ({
       status: 200,
       headers: { 'cache-control': 'max-age=60' },
       ...from,
@@ -614,10 +620,10 @@ describe('a call that may change the resource of a path', () => {
     const before = get();
     http.invalidateAfter(stateOf({ method: 'PUT' }));
     const after = get();
-    expect(answers).toHaveLength(2);
-    answers[1]!.resolve(answer('new'));
+    expect(responses).toHaveLength(2);
+    responses[1]!.resolve(respond('new'));
     await flush();
-    answers[0]!.resolve(answer('old'));
+    responses[0]!.resolve(respond('old'));
     await flush();
     const last = get();
     await flush();
@@ -626,7 +632,7 @@ describe('a call that may change the resource of a path', () => {
       { value: { body: 'new' } },
       { value: { body: 'new' } },
     ]);
-    expect(answers).toHaveLength(2);
+    expect(responses).toHaveLength(2);
   });
 });
 
@@ -658,7 +664,7 @@ describe('calls at the same time', () => {
   it.each<[string, Partial<ServiceCall>]>([
     ['change something', { method: 'POST' }],
     ['carry Authorization', { headers: { authorization: 'a' } }],
-    ['want no answer but their own', { headers: { 'cache-control': 'no-cache' } }],
+    ['want no response but their own', { headers: { 'cache-control': 'no-cache' } }],
   ])('calls at the same time share no request where they %s', (_what, call) => {
     expect(keyOf(call)).toBeUndefined();
   });
@@ -691,7 +697,7 @@ describe('the bounds of an HTTP cache', () => {
     const origin = servedBy({ 'cache-control': 'max-age=60' }, { maxEntries: 2 });
     await origin.get();
     for (let i = 0; i < 20; i++) await origin.get({ path: `/${i}`, headers: { accept: 'x' } });
-    expect(await origin.get()).toBe('answer 22');
+    expect(await origin.get()).toBe('response 22');
   });
 });
 

@@ -14,7 +14,10 @@ import { json, startServer } from '../support/server.ts';
 
 const put = { method: 'PUT' } as const;
 
-/** The entries that write; each resolves as soon as its caller can see the head of the response. */
+/**
+ * The clients that write. Each call resolves as soon as its caller can see the head of the
+ * response.
+ */
 const writers: readonly [string, (client: ServiceClient) => Promise<unknown>][] = [
   ['call()', (client) => client.call({ service, path: '/a', ...put })],
   ['request()', (client) => client.request({ service, path: '/a', ...put })],
@@ -50,7 +53,7 @@ it.each(writers)('a write through %s makes the next read of its path a new reque
   for (const expected of [1, 2, 3, 4]) {
     expect(await read()).toEqual({ version: expected });
     expect(await read()).toEqual({ version: expected });
-    // What follows must not wait for anything else: the caller may read as soon as it knows.
+    // The read must not wait for anything else: the caller may read as soon as it knows.
     expect(await write(client).then(read)).toEqual({ version: expected + 1 });
   }
   expect(server.requests).toHaveLength(9);

@@ -50,7 +50,7 @@ async function serving(
   return { dispatcher, client, server };
 }
 
-/** Answers with the given statuses in turn, then echoes. */
+/** Responds with the given statuses in turn, then echoes. */
 function afterwards(...statuses: number[]): Handler {
   return (received, response) => {
     const status = statuses.shift();
@@ -68,7 +68,7 @@ function into(chunks: Buffer[]): Writable {
   });
 }
 
-/** Node's own fetch and undici's, which know no more of each other's types than that they are the same. */
+/** Node's own fetch and undici's: their types do not know each other, though they are the same. */
 const fetches = { "Node's own fetch": fetch, "undici's fetch": undiciFetch as unknown as typeof fetch };
 type Init = RequestInit & { dispatcher: Dispatcher };
 
@@ -243,10 +243,10 @@ describe('a function of undici with the dispatcher', () => {
     });
     const form = new UndiciFormData();
     form.set('a', 'b');
-    const answer = await request(url, { dispatcher, method: 'POST', body: form, responseHeaders: 'raw' });
-    expect((answer.headers as unknown as string[])[0]).toBe('X-Mixed');
-    await expect(answer.body.text()).resolves.toContain('name="a"');
-    expect(answer.trailers).toEqual({ 'x-sum': '42' });
+    const response = await request(url, { dispatcher, method: 'POST', body: form, responseHeaders: 'raw' });
+    expect((response.headers as unknown as string[])[0]).toBe('X-Mixed');
+    await expect(response.body.text()).resolves.toContain('name="a"');
+    expect(response.trailers).toEqual({ 'x-sum': '42' });
   });
 
   it("undici's stream() is sent through the mesh", async () => {
@@ -272,9 +272,9 @@ describe('a function of undici with the dispatcher', () => {
 
   it('a function of undici that would change the protocol is rejected for a service, and not elsewhere', async () => {
     const { dispatcher } = await serving(echo);
-    const refused = { code: 'ERR_INVALID_REQUEST' };
-    await expect(upgrade(url, { dispatcher, protocol: 'websocket' })).rejects.toMatchObject(refused);
-    await expect(dispatcher.connect({ origin: url, path: '/' })).rejects.toMatchObject(refused);
+    const rejection = { code: 'ERR_INVALID_REQUEST' };
+    await expect(upgrade(url, { dispatcher, protocol: 'websocket' })).rejects.toMatchObject(rejection);
+    await expect(dispatcher.connect({ origin: url, path: '/' })).rejects.toMatchObject(rejection);
     const elsewhere = await startServer(never);
     elsewhere.server.on('upgrade', (_received, socket) => {
       socket.end('HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: other\r\n\r\nhello');
@@ -353,7 +353,7 @@ describe('an extension of undici around a dispatcher', () => {
   });
 });
 
-/** A handler of undici's older protocol that writes down what it is told. */
+/** Builds a handler of undici's older protocol that records its calls. */
 function legacyRecorder(own: LegacyDispatchHandler = {}) {
   const events: unknown[] = [];
   const recorded: { abort?: (reason?: Error) => void; resume?: () => void } = {};

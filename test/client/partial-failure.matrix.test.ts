@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { strategies } from '../balancing/helpers.ts';
-import { FLEETS, KINDS, METHODS, play, SCENARIOS_OF, shown, violations } from './partial-failure.ts';
+import { KINDS, METHODS, play, SCENARIOS_OF, SIZES, shown, violations } from './partial-failure.ts';
 
 describe.each(KINDS)('some of the instances are bad: %s', (kind) => {
   describe.each(METHODS)('%s', (method) => {
@@ -9,7 +9,7 @@ describe.each(KINDS)('some of the instances are bad: %s', (kind) => {
       async (strategy) => {
         const report: string[] = [];
         for (const scenario of SCENARIOS_OF[method]) {
-          for (const [bad, of] of FLEETS) {
+          for (const [bad, of] of SIZES) {
             const course = await play({ bad, of, kind, strategy, method, scenario });
             const found = violations(course, kind, method);
             if (found.length > 0) report.push(`${scenario}, ${bad} of ${of}:${shown(found)}`);

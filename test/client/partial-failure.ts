@@ -8,8 +8,8 @@ import {
   withService,
 } from '../support/simulated-service.ts';
 
-/** So many of the instances are bad. */
-export const FLEETS: readonly (readonly [bad: number, of: number])[] = [
+/** The numbers of bad instances and of all instances. */
+export const SIZES: readonly (readonly [bad: number, of: number])[] = [
   [1, 2],
   [2, 3],
   [3, 5],
@@ -24,20 +24,20 @@ export type Kind = (typeof KINDS)[number];
 export const METHODS = ['GET', 'POST'] as const;
 export type Method = (typeof METHODS)[number];
 
-/** A time from which on some instances are bad. */
+/** A part of a course, from whose beginning on some instances are bad. */
 interface Phase {
   readonly from: number;
-  /** When the client first knew of a failure in it. */
+  /** The time at which the client first knew of a failure in this phase. */
   readonly firstFailure: number;
 }
 
-/** What happened, for the requirements to look at. */
+/** The record of a course, which the requirements are checked against. */
 export interface Course {
   readonly simulated: SimulatedService;
   readonly phases: readonly Phase[];
   /** Whether the client knew its instances as healthy before any was bad. */
   readonly warm: boolean;
-  /** When the client first had a success. */
+  /** The time of the client's first success. */
   readonly metAt: number;
 }
 
@@ -49,7 +49,7 @@ interface Running {
   readonly world: World;
   readonly method: Method;
   warm: boolean;
-  /** Makes as many instances bad as the row says, from this one on. */
+  /** Makes as many instances bad as the row says, from the given one on. */
   breakFrom(first: number): void;
   mend(): void;
   /** Milliseconds until a client must have learned what there is to learn of an instance. */
@@ -87,7 +87,7 @@ const SCENARIOS = {
       breakFrom(first);
       await simulated.steady(25, learning + 2_000, method);
       mend();
-      // Long enough for the second probe, should the first one have failed.
+      // This is long enough for the second probe, should the first one have failed.
       await simulated.steady(10, 5_000, method);
     }
   },
@@ -95,7 +95,10 @@ const SCENARIOS = {
 
 export type ScenarioName = keyof typeof SCENARIOS;
 
-/** What POSTs are not sent through would teach nothing that the other scenarios do not. */
+/**
+ * The scenarios of each method. The ones that POSTs leave out would teach nothing that the others
+ * do not.
+ */
 export const SCENARIOS_OF: Readonly<Record<Method, readonly ScenarioName[]>> = {
   GET: Object.keys(SCENARIOS) as ScenarioName[],
   POST: ['a cold burst', '20 calls a second', 'bad in turn'],
@@ -145,16 +148,16 @@ export function play({ bad, of, kind, strategy, method, scenario }: Row): Promis
 }
 
 const ATTEMPT_TIMEOUT = 10_000;
-/** How often an idempotent call is sent. */
+/** The number of attempts of an idempotent call. */
 const ATTEMPTS = 3;
-/** The longest that a probe may keep a caller waiting: ten times the usual latency is less. */
+/** Milliseconds that a probe may keep a caller waiting: ten times the usual latency is less. */
 const PROBE = 1_000;
-/** What timers and backoff may add. */
+/** Milliseconds that timers and backoff may add. */
 const SLACK = 200;
-/** Failures in a row by which an instance is known to be bad. */
+/** The number of failures in a row by which an instance is known to be bad. */
 const KNOWN = 5;
 
-/** What the course did that it must not, in words. */
+/** Lists in words each way in which the course breaks a requirement. */
 export function violations(course: Course, kind: Kind, method: Method): string[] {
   return [
     ...troubled(course),
@@ -172,7 +175,7 @@ const REQUIREMENTS: Readonly<Record<Kind, (course: Course, method: Method) => st
   hang: waitsUntilKnown,
 };
 
-/** A course in which nothing was the matter would show nothing. */
+/** Checks that an attempt has failed: a course without failures would show nothing. */
 function troubled({ simulated }: Course): string[] {
   const failures = simulated.instances.some(({ attempts }) => attempts.some(({ failed: bad }) => bad));
   return failures ? [] : ['no attempt has failed'];
@@ -185,7 +188,10 @@ function neverOpen({ simulated }: Course): string[] {
   ];
 }
 
-/** An instance that is known to be bad gets one call at a time, at most one a second, and none that is a retry. */
+/**
+ * Checks that an instance known to be bad gets one call at a time, at most one a second, and no
+ * retry.
+ */
 function probesInTurn({ simulated }: Course): string[] {
   return simulated.instances.flatMap((instance) => {
     const probes = instance.attempts.filter((attempt) => isProbe(attempt));
@@ -209,8 +215,9 @@ function nothingFails({ simulated }: Course): string[] {
 }
 
 /**
- * Of idempotent calls none fails that begins half a second after the first failure, nor any other but those that the
- * budget cannot pay for, and those that could not know better.
+ * Checks that no idempotent call fails that begins half a second after the first failure, and that
+ * an earlier one fails only if the budget cannot pay for its retries, or if the client could not
+ * know better.
  */
 function retriedElsewhere(course: Course, method: Method): string[] {
   if (method === 'POST') return sentOnce(course);
@@ -221,7 +228,10 @@ function retriedElsewhere(course: Course, method: Method): string[] {
   });
 }
 
-/** What is not retried fails until the instance is known to be bad, and no idempotent call because it was a probe. */
+/**
+ * Checks that a call fails only by a status that is not retried, and no idempotent call because it
+ * was a probe.
+ */
 function failsUntilKnown(course: Course, method: Method): string[] {
   if (method === 'POST') return sentOnce(course);
   return failed(course.simulated).flatMap((call) => {
@@ -230,7 +240,10 @@ function failsUntilKnown(course: Course, method: Method): string[] {
   });
 }
 
-/** No caller waits for more than two attempt timeouts, nor, for a probe of what is idempotent, for more than a second. */
+/**
+ * Checks that no caller waits longer than two attempt timeouts, nor longer than a second for an
+ * idempotent probe.
+ */
 function waitsUntilKnown(course: Course, method: Method): string[] {
   const { simulated } = course;
   const tooLong = simulated.calls
@@ -247,8 +260,9 @@ function waitsUntilKnown(course: Course, method: Method): string[] {
 }
 
 /**
- * What an instance may have processed and is not idempotent is not sent again: it fails with its instance, at most five
- * times one after another, since then the instance is known, and then at most once for each probe.
+ * Checks that a call that is not idempotent is sent once, since the instance may have processed it:
+ * it fails with its instance, at most five times in a row, since then the instance is known, and
+ * then at most once for each probe.
  */
 function sentOnce({ simulated }: Course): string[] {
   return failed(simulated).flatMap((call) => {
@@ -263,8 +277,9 @@ function failed({ calls }: SimulatedService): Call[] {
 }
 
 /**
- * Whether nothing better could be done for a call than to let it fail: the budget was spent, or a cold client had met no
- * healthy instance yet, or each retry of a warm one went to an instance that had become bad without anyone knowing.
+ * Tells whether nothing better could be done for a call than to let it fail: the budget was spent,
+ * or a cold client had met no healthy instance yet, or each retry of a warm client went to an
+ * instance that was not yet known to be bad.
  */
 function isExcused({ warm, metAt, phases }: Course, { beganAt, attempts, budgetSpent }: Call): boolean {
   if (budgetSpent) return true;
@@ -280,7 +295,7 @@ function isExcused({ warm, metAt, phases }: Course, { beganAt, attempts, budgetS
     );
 }
 
-/** From when to when an instance was known to be bad. */
+/** A time in which an instance was known to be bad. */
 interface Stretch {
   readonly from: number;
   readonly to: number;
@@ -288,7 +303,9 @@ interface Stretch {
 
 const stretches = new WeakMap<SimulatedInstance, readonly Stretch[]>();
 
-/** From the fifth failure in a row to the next success. */
+/**
+ * Finds the stretches of an instance: each is from the fifth failure in a row to the next success.
+ */
 function stretchesOf(instance: SimulatedInstance): readonly Stretch[] {
   const cached = stretches.get(instance);
   if (cached !== undefined) return cached;
@@ -307,7 +324,7 @@ function stretchAt({ instance, beganAt }: Attempt): Stretch | undefined {
   return stretchesOf(instance).find(({ from, to }) => from < beganAt && beganAt < to);
 }
 
-/** Whether it began while its instance was known to be bad. */
+/** Tells whether an attempt began while its instance was known to be bad. */
 function isProbe(attempt: Attempt): boolean {
   return stretchAt(attempt) !== undefined;
 }
@@ -322,14 +339,14 @@ function known({ instance, beganAt }: Attempt): string {
 
 function failure({ beganAt, endedAt, error, attempts }: Call): string {
   const route = attempts.map(({ instance, failed: bad }) => `${instance.id}${bad ? '✗' : ''}`).join(' ');
-  return `the call from ${time(beganAt)} to ${time(endedAt)} by ${route || 'nobody'}: ${error?.message ?? 'well'}`;
+  return `the call from ${time(beganAt)} to ${time(endedAt)} by ${route || 'no instance'}: ${error?.message ?? 'well'}`;
 }
 
 function time(milliseconds: number): string {
   return `${Math.round(milliseconds)} ms`;
 }
 
-/** The first few, and how many more there are. */
+/** Shows the first few violations, and how many more there are. */
 export function shown(found: readonly string[]): string {
   const more = found.length > 3 ? [`… and ${found.length - 3} more`] : [];
   return [...found.slice(0, 3), ...more].map((line) => `\n    ${line}`).join('');

@@ -24,7 +24,7 @@ import { startServer } from '../support/server.ts';
 
 const CHANNEL = 'holdfast:service-client:passthrough';
 
-/** Every host name is this machine's. */
+/** Resolves every host name to this machine. */
 const lookup: LookupFunction = (_hostname, { all }, callback) => {
   if (all) callback(null, [{ address: '127.0.0.1', family: 4 }]);
   else callback(null, '127.0.0.1', 4);
@@ -32,7 +32,7 @@ const lookup: LookupFunction = (_hostname, { all }, callback) => {
 
 type Get = (url: string) => Promise<unknown>;
 
-/** How each adapter gets a URL, the hosts outside the mesh being this machine. */
+/** Each adapter as a function that gets a URL. Hosts outside the mesh are this machine. */
 const adapters: Record<string, (client: ServiceClient, options?: MeshOptions) => Get> = {
   'createFetch()': (client, options) => {
     return createFetch(client, { ...options, fallback: fetchOutside() });
@@ -218,7 +218,7 @@ describe('a near miss of a service', () => {
       engineOf(other).notePassthrough({ host: `${service}:${port}`, services: [service] });
       engineOf(client).notePassthrough({ host: `unknown-${port}:1`, services: [`unknown-${port}`] });
     }
-    // The process is warned of each host once, by all its clients and all tests above.
+    // The process is warned of each host once, by all clients and all tests above together.
     const warned = warn.mock.calls.map(([message]) => String(message));
     expect(warned.length).toBeGreaterThan(900);
     expect(warned.length).toBeLessThanOrEqual(1_000);
@@ -231,7 +231,7 @@ function fail(): never {
   throw new Error('a function of the user');
 }
 
-/** The methods that every discovery has had from the start. */
+/** Reduces a discovery to the methods that every discovery has had from the start. */
 function bare(discovery: StaticServiceDiscovery) {
   return {
     instances: (name: string) => discovery.instances(name),

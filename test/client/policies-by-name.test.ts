@@ -23,7 +23,7 @@ function policiesByName(options: ServiceOptions = {}, configured: string[] = [])
   return { policies, flood, remembered };
 }
 
-/** As a call that reaches an instance does. */
+/** Uses the policies as a call that reaches an instance does. */
 function call(policies: ServicePolicies): void {
   policies.enter();
   policies.reached = true;

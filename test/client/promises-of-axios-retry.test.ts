@@ -1,4 +1,4 @@
-/** What users of axios-retry rely on, and can go on to rely on here. */
+/** These tests hold promises of axios-retry that its users can go on to rely on here. */
 import { text } from 'node:stream/consumers';
 import { expect, it, onTestFinished, vi } from 'vitest';
 import { ServiceClient, type ServiceOptions, StaticServiceDiscovery } from '../../src/index.ts';

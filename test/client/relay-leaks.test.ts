@@ -8,7 +8,7 @@ import { meshOf, recorder, relay } from './relaying.ts';
 
 const CALLS = 10_000;
 const AT_ONCE = 100;
-/** Milliseconds between two tries. */
+/** Milliseconds between two attempts. */
 const BACKOFF = 5;
 
 it('ten thousand calls that are cancelled at any moment leave nothing under way', {

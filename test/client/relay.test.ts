@@ -14,12 +14,18 @@ import { meshOf, recorder, relay } from './relaying.ts';
 
 const NOTHING = { leases: 0, places: 0 };
 
-/** Responds with the given statuses in turn, then 200, and tells the number of the request in the body. */
+/**
+ * Responds with the given statuses in turn, then 200, and tells the number of the request in the
+ * body.
+ */
 function statuses(...list: number[]): Handler {
   return inTurn(list, (_status, number) => ({ number }));
 }
 
-/** A server that also takes a first call, by which its client gets ready: one that has little time needs that done. */
+/**
+ * Also takes a first call, which makes a client ready: a call with little time needs an open
+ * connection.
+ */
 function warmOr(handler: Handler): Handler {
   return (request, response) => (request.url === '/warm' ? void response.end() : handler(request, response));
 }
@@ -309,7 +315,7 @@ describe('the failure of a relayed call', () => {
     ['a path with a backslash', { path: '//evil.example\\' }],
     ['a URL', { path: 'http://evil.example/' }],
     ['a tunnel', { method: 'CONNECT' }],
-    ['a header that undici refuses', { headers: { 'transfer-encoding': 'chunked' } }],
+    ['a header that undici rejects', { headers: { 'transfer-encoding': 'chunked' } }],
     ['a header with a line break', { headers: { 'x-a': 'b\r\nx-evil: c' } }],
     ['a length that is none', { method: 'POST', body: 'abc', headers: { 'content-length': 'three' } }],
     [
@@ -422,7 +428,7 @@ describe('a caller that gives up a relayed call', () => {
   });
 
   it.each([
-    ['an answer is held back', 503],
+    ['a response is held back', 503],
     ['a connection was lost', 0],
   ])('a relayed call can be given up between two attempts, while %s', async (_what, status) => {
     const server = await startServer((request, response) => {
@@ -519,7 +525,7 @@ describe('the pace of a relay', () => {
     relay(client, { service, path: '/' }, record.handler);
     await expect(record.end).resolves.toBeUndefined();
     expect(read).toBe(size);
-    // What the kernel and Node's own buffers hold.
+    // The kernel's and Node's own buffers hold this much.
     expect(Math.max(...lead)).toBeLessThan(16 * 1024 * 1024);
   }, 60_000);
 
@@ -814,11 +820,11 @@ describe('a relayed request', () => {
         ...record.handler,
         onBodySent: (chunk) => void told.push(String(chunk)),
         onRequestSent: () => void told.push('sent'),
-        onResponseStarted: () => void told.push('answer'),
+        onResponseStarted: () => void told.push('response'),
       },
     );
     await record.end;
-    expect(told).toEqual(['body', 'sent', 'answer']);
+    expect(told).toEqual(['body', 'sent', 'response']);
   });
 
   it('a relayed request has a bound for the pause between two parts of a body', async () => {

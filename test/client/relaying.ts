@@ -16,7 +16,7 @@ import type { TestServer } from '../support/server.ts';
 
 type Controller = Dispatcher.DispatchController;
 
-/** What a handler of undici's was told, in order, and how it ended. */
+/** The record of what a handler of undici was told, in order, and how it ended. */
 export interface Recorded {
   readonly handler: Dispatcher.DispatchHandler;
   readonly events: string[];
@@ -28,7 +28,7 @@ export interface Recorded {
   readonly end: Promise<Error | undefined>;
 }
 
-/** A handler that writes down what it is told, and then does what the given one does. */
+/** Builds a handler that records what it is told, and then does what the given handler does. */
 export function recorder(own: Dispatcher.DispatchHandler = {}): Recorded {
   const events: string[] = [];
   const chunks: Buffer[] = [];
@@ -79,11 +79,14 @@ export function recorder(own: Dispatcher.DispatchHandler = {}): Recorded {
 
 export interface Mesh {
   readonly client: ServiceClient;
-  /** Calls that hold a place on an instance, of the balancer and of the bulkhead. */
+  /**
+   * Counts the calls that hold a lease of the balancer, and the calls that hold a place in the
+   * bulkhead.
+   */
   underWay(): { leases: number; places: number };
 }
 
-/** A client of one service with the given instances, which tells what it holds. */
+/** Builds a client of one service with the given instances, which tells what it holds. */
 export function meshOf(servers: Pick<TestServer, 'origin'>[], options: ServiceOptions = {}): Mesh {
   const discovery = new StaticServiceDiscovery({ [service]: servers.map(({ origin }) => origin) });
   const loadBalancer = new LoadBalancer({ discovery });

@@ -32,14 +32,14 @@ const codings: readonly [string, Encode][] = [
   ['deflate, gzip', (content) => gzipSync(deflateSync(content))],
 ];
 
-/** The entries that read a response for their caller, each to its parsed JSON. */
+/** The clients that read a response for their caller, each with its parsed JSON. */
 const readers: readonly [string, (client: ServiceClient) => Promise<unknown>][] = [
   ['call()', (client) => client.call({ service, path: '/' })],
   ['createFetch()', async (client) => (await createFetch(client)(url)).json()],
   ['axiosAdapter()', async (client) => (await axios.get(url, { adapter: axiosAdapter(client) })).data],
 ];
 
-/** The entries that pass the bytes of a response on. */
+/** The clients that pass on the bytes of a response. */
 const passers: readonly [string, (client: ServiceClient) => Promise<Buffer>][] = [
   ['request()', async (client) => buffer((await client.request({ service, path: '/' })).body)],
   [

@@ -6,12 +6,12 @@ import { prepare, type ServiceCall } from '../../src/client/service-call.ts';
 import { InvalidRequestError } from '../../src/errors.ts';
 import { anyText } from '../support/arbitraries.ts';
 
-/** As it may come from JavaScript, that knows of no types. */
+/** Prepares a call as it may come from JavaScript, without types. */
 function prepared(call: Record<string, unknown>) {
   return prepare({ service: 'user-service', path: '/', ...call } as unknown as ServiceCall);
 }
 
-function refusalOf(call: Record<string, unknown>): Error {
+function errorOf(call: Record<string, unknown>): Error {
   try {
     prepared(call);
   } catch (error) {
@@ -55,13 +55,13 @@ describe('the method', () => {
   );
 
   it.each(['', 'GET /evil', 'GET\r\n', 'GÉT', 'a b', null, 5])('the method %j is rejected', (method) => {
-    expect(refusalOf({ method })).toBeInstanceOf(InvalidRequestError);
-    expect(refusalOf({ method }).message).toMatch(/not an HTTP method/);
+    expect(errorOf({ method })).toBeInstanceOf(InvalidRequestError);
+    expect(errorOf({ method }).message).toMatch(/not an HTTP method/);
   });
 
   it.each(['CONNECT', 'connect'])('the method %s is rejected, since it requests a tunnel', (method) => {
-    expect(refusalOf({ method })).toBeInstanceOf(InvalidRequestError);
-    expect(refusalOf({ method }).message).toMatch(/tunnel/);
+    expect(errorOf({ method })).toBeInstanceOf(InvalidRequestError);
+    expect(errorOf({ method }).message).toMatch(/tunnel/);
   });
 });
 
@@ -94,8 +94,8 @@ describe('the path', () => {
     5,
     ['/'],
   ])('the path %j is rejected', (path) => {
-    expect(refusalOf({ path })).toBeInstanceOf(InvalidRequestError);
-    expect(refusalOf({ path }).message).toMatch(/^the path must start with one slash/);
+    expect(errorOf({ path })).toBeInstanceOf(InvalidRequestError);
+    expect(errorOf({ path }).message).toMatch(/^the path must start with one slash/);
   });
 
   it('a path that is accepted stays on the host that it is sent to', () => {
@@ -182,24 +182,24 @@ describe('the headers', () => {
     'expect',
     'Content-Length',
   ])('the headers that could change where a request goes or ends are rejected: %s', (name) => {
-    expect(refusalOf({ headers: { [name]: 'a' } })).toBeInstanceOf(InvalidRequestError);
-    expect(refusalOf({ headers: { [name]: 'a' } }).message).toContain(`'${name.toLowerCase()}'`);
+    expect(errorOf({ headers: { [name]: 'a' } })).toBeInstanceOf(InvalidRequestError);
+    expect(errorOf({ headers: { [name]: 'a' } }).message).toContain(`'${name.toLowerCase()}'`);
     expect(prepared({ headers: { [name]: undefined } }).headers).toEqual([]);
   });
 
   it.each(['', 'a b', 'a:', 'a\r\nb', 'ä', 'a\u0000', '(a)'])(
     'the headers of a call are rejected under the name %j',
     (name) => {
-      expect(refusalOf({ headers: { [name]: 'a' } })).toBeInstanceOf(InvalidRequestError);
-      expect(refusalOf({ headers: { [name]: 'a' } }).message).toMatch(/not a header name/);
+      expect(errorOf({ headers: { [name]: 'a' } })).toBeInstanceOf(InvalidRequestError);
+      expect(errorOf({ headers: { [name]: 'a' } }).message).toMatch(/not a header name/);
     },
   );
 
   it.each(['a\r\nx-admin: 1', 'a\nb', 'a\rb', '\u0000', '\u007f', '\u001b[2J', '€', ['fine', 'a\r\nb']])(
     'the headers of a call are rejected with the value %j, and named',
     (value) => {
-      expect(refusalOf({ headers: { 'X-Tenant': value } })).toBeInstanceOf(InvalidRequestError);
-      expect(refusalOf({ headers: { 'X-Tenant': value } }).message).toContain("'x-tenant'");
+      expect(errorOf({ headers: { 'X-Tenant': value } })).toBeInstanceOf(InvalidRequestError);
+      expect(errorOf({ headers: { 'X-Tenant': value } }).message).toContain("'x-tenant'");
     },
   );
 
@@ -301,13 +301,13 @@ describe('the body', () => {
   it('a body that cannot be written as JSON is rejected, with the reason', () => {
     const cycle: Record<string, unknown> = {};
     cycle.self = cycle;
-    expect(refusalOf({ body: cycle })).toBeInstanceOf(InvalidRequestError);
-    expect(refusalOf({ body: cycle }).message).toMatch(/it holds itself/);
-    expect(refusalOf({ body: { big: 1n } })).toBeInstanceOf(InvalidRequestError);
-    expect(refusalOf({ body: { big: 1n } }).cause).toBeInstanceOf(TypeError);
+    expect(errorOf({ body: cycle })).toBeInstanceOf(InvalidRequestError);
+    expect(errorOf({ body: cycle }).message).toMatch(/it holds itself/);
+    expect(errorOf({ body: { big: 1n } })).toBeInstanceOf(InvalidRequestError);
+    expect(errorOf({ body: { big: 1n } }).cause).toBeInstanceOf(TypeError);
     for (const body of [() => 1, Symbol('a')]) {
-      expect(refusalOf({ body })).toBeInstanceOf(InvalidRequestError);
-      expect(refusalOf({ body }).message).toMatch(/cannot be written as JSON/);
+      expect(errorOf({ body })).toBeInstanceOf(InvalidRequestError);
+      expect(errorOf({ body }).message).toMatch(/cannot be written as JSON/);
     }
   });
 
@@ -318,13 +318,13 @@ describe('the body', () => {
     ['Map', new Map([['a', 'b']])],
     ['Set', new Set(['a'])],
   ])('a body that JSON would make an empty object of is rejected, and named: %s', (kind, body) => {
-    expect(refusalOf({ body })).toBeInstanceOf(InvalidRequestError);
-    expect(refusalOf({ body }).message).toMatch(new RegExp(`${kind} .*empty object`));
+    expect(errorOf({ body })).toBeInstanceOf(InvalidRequestError);
+    expect(errorOf({ body }).message).toMatch(new RegExp(`${kind} .*empty object`));
   });
 });
 
 it('a body that is a promise is rejected with the advice to await it', () => {
-  expect(refusalOf({ body: Promise.resolve({ a: 'b' }) }).message).toMatch(/await it/);
+  expect(errorOf({ body: Promise.resolve({ a: 'b' }) }).message).toMatch(/await it/);
 });
 
 describe('the idempotency key', () => {
@@ -354,8 +354,8 @@ describe('the idempotency key', () => {
   it.each(['', 'a b', 'a\r\nb', 'ü', 'a'.repeat(256), 5, null])(
     'the idempotency key %j is rejected',
     (idempotencyKey) => {
-      expect(refusalOf({ idempotencyKey })).toBeInstanceOf(InvalidRequestError);
-      expect(refusalOf({ idempotencyKey }).message).toMatch(/idempotencyKey must be/);
+      expect(errorOf({ idempotencyKey })).toBeInstanceOf(InvalidRequestError);
+      expect(errorOf({ idempotencyKey }).message).toMatch(/idempotencyKey must be/);
     },
   );
 });

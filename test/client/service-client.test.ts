@@ -370,8 +370,8 @@ describe('the circuit breaker of a client', () => {
 
   it('the circuit breaker of a client opens as soon as every instance is ejected, whatever went well before', async () => {
     let down = false;
-    const answer: Handler = (_request, response) => json(response, {}, down ? 500 : 200);
-    const servers = [await startServer(answer), await startServer(answer)];
+    const respond: Handler = (_request, response) => json(response, {}, down ? 500 : 200);
+    const servers = [await startServer(respond), await startServer(respond)];
     const client = clientOf(servers, { retry: false });
     for (let call = 0; call < 100; call++) await client.call({ service, path: '/' });
     down = true;
@@ -519,13 +519,13 @@ describe('a response whose retries are spent', () => {
     },
   );
 
-  it('a failure that was retried without success as often as it may be is marked, and a service hands the mark on', async () => {
+  it('a failure that was retried without success as often as it may be is marked, and a failure without retries is not', async () => {
     const server = await startServer(statuses(503, 503, 503, 500));
     const client = clientOf([server]);
-    const triedInVain = await rejectionOf(client.call({ service, path: '/' }));
-    const notTriedAgain = await rejectionOf(client.call({ service, path: '/' }));
-    expect([triedInVain, areRetriesSpent(triedInVain)]).toMatchObject([{ status: 503 }, true]);
-    expect([notTriedAgain, areRetriesSpent(notTriedAgain)]).toMatchObject([{ status: 500 }, false]);
+    const spent = await rejectionOf(client.call({ service, path: '/' }));
+    const notRetried = await rejectionOf(client.call({ service, path: '/' }));
+    expect([spent, areRetriesSpent(spent)]).toMatchObject([{ status: 503 }, true]);
+    expect([notRetried, areRetriesSpent(notRetried)]).toMatchObject([{ status: 500 }, false]);
   });
 });
 
@@ -628,7 +628,7 @@ describe('request()', () => {
     let received = 0;
     for await (const chunk of body) {
       received += (chunk as Buffer).length;
-      // Sockets of the system hold a few MiB; the rest waits at the server.
+      // The sockets of the system hold a few MiB. The rest waits at the server.
       expect(sent - received).toBeLessThan(16 * 1024 * 1024);
     }
     expect(received).toBe(32 * 1024 * 1024);

@@ -11,11 +11,11 @@ interface FakeCandidate extends Candidate {
   inFlight: number;
 }
 
-function fleetOf(size: number): FakeCandidate[] {
+function candidatesOf(size: number): FakeCandidate[] {
   return Array.from({ length: size }, () => ({ failing: false, inFlight: 0 }) as FakeCandidate);
 }
 
-/** So many results of each kind on an instance. */
+/** The numbers of results of each kind on an instance. */
 interface Results {
   readonly failures?: number;
   readonly successes?: number;
@@ -23,13 +23,14 @@ interface Results {
 }
 
 function evidenceOf(
-  fleet: readonly FakeCandidate[],
+  candidates: readonly FakeCandidate[],
   results: readonly Results[],
   own = rules,
 ): ServiceEvidence {
   const evidence = new ServiceEvidence(own);
   results.forEach(({ failures = 0, successes = 0, slow = 0 }, index) => {
-    const record = (failed: boolean, late: boolean) => evidence.record(fleet[index]!, fleet, failed, late);
+    const record = (failed: boolean, late: boolean) =>
+      evidence.record(candidates[index]!, candidates, failed, late);
     for (let count = 0; count < successes; count++) record(false, false);
     for (let count = 0; count < slow; count++) record(false, true);
     for (let count = 0; count < failures; count++) record(true, false);
@@ -38,7 +39,7 @@ function evidenceOf(
 }
 
 function isDown(results: readonly Results[], { size = results.length, own = rules } = {}): boolean {
-  return evidenceOf(fleetOf(size), results, own).isDown();
+  return evidenceOf(candidatesOf(size), results, own).isDown();
 }
 
 beforeEach(fakeTime);
@@ -85,9 +86,9 @@ describe('a service', () => {
       expect(isDown([...bad, {}])).toBe(false);
       expect(isDown([...bad, { failures: 1 }])).toBe(false);
       expect(isDown([...bad, { failures: 2 }])).toBe(true);
-      const fleet = fleetOf(size);
-      const evidence = evidenceOf(fleet, [...bad, { failures: 2 }]);
-      fleet[size - 1]!.inFlight = 1;
+      const candidates = candidatesOf(size);
+      const evidence = evidenceOf(candidates, [...bad, { failures: 2 }]);
+      candidates[size - 1]!.inFlight = 1;
       expect(evidence.isDown()).toBe(false);
     },
   );
@@ -99,7 +100,7 @@ describe('a service', () => {
   });
 
   it('a service is not down while nothing is known of an instance that has just joined', () => {
-    const [one, other, joined] = fleetOf(3) as [FakeCandidate, FakeCandidate, FakeCandidate];
+    const [one, other, joined] = candidatesOf(3) as [FakeCandidate, FakeCandidate, FakeCandidate];
     const evidence = evidenceOf([one, other], [{ failures: 50 }, { failures: 50 }]);
     expect(evidence.isDown()).toBe(true);
     evidence.record(one, [one, other, joined], true, false);
@@ -107,31 +108,31 @@ describe('a service', () => {
   });
 
   it('a service counts an instance that is ejected for failures in a row as failing all of its calls', () => {
-    const fleet = fleetOf(2);
-    const evidence = evidenceOf(fleet, [{ failures: 10 }, { successes: 50 }]);
+    const candidates = candidatesOf(2);
+    const evidence = evidenceOf(candidates, [{ failures: 10 }, { successes: 50 }]);
     expect(evidence.isDown()).toBe(false);
-    fleet[1]!.failing = true;
+    candidates[1]!.failing = true;
     expect(evidence.isDown()).toBe(true);
   });
 
   it('a service is not judged by what an instance did before it was ejected and has returned', () => {
-    const fleet = fleetOf(2);
-    const evidence = evidenceOf(fleet, [{ failures: 50 }, { failures: 50 }]);
-    const returning = fleet[0]!;
+    const candidates = candidatesOf(2);
+    const evidence = evidenceOf(candidates, [{ failures: 50 }, { failures: 50 }]);
+    const returning = candidates[0]!;
     returning.failing = true;
-    evidence.record(returning, fleet, false, false);
+    evidence.record(returning, candidates, false, false);
     expect(evidence.isDown()).toBe(true);
     returning.failing = false;
-    evidence.record(returning, fleet, false, false);
+    evidence.record(returning, candidates, false, false);
     expect(evidence.isDown()).toBe(false);
   });
 
   it('a service is judged by the results of the window alone', () => {
-    const fleet = fleetOf(2);
-    const evidence = evidenceOf(fleet, [{ successes: 50 }, { successes: 50 }]);
+    const candidates = candidatesOf(2);
+    const evidence = evidenceOf(candidates, [{ successes: 50 }, { successes: 50 }]);
     vi.advanceTimersByTime(11_000);
-    for (const candidate of fleet)
-      for (let count = 0; count < 5; count++) evidence.record(candidate, fleet, true, false);
+    for (const candidate of candidates)
+      for (let count = 0; count < 5; count++) evidence.record(candidate, candidates, true, false);
     expect(evidence.isDown()).toBe(true);
   });
 
@@ -139,13 +140,13 @@ describe('a service', () => {
     'a service of %i instances is judged by as many results as a window of calls can hold',
     (size) => {
       const own: EvidenceRules = { ...rules, window: { calls: 2 }, minimumCalls: 20 };
-      const fleet = fleetOf(size);
+      const candidates = candidatesOf(size);
       const evidence = evidenceOf(
-        fleet,
-        fleet.map(() => ({ failures: 2 })),
+        candidates,
+        candidates.map(() => ({ failures: 2 })),
         own,
       );
-      for (const candidate of fleet) candidate.inFlight = 1;
+      for (const candidate of candidates) candidate.inFlight = 1;
       expect(evidence.isDown()).toBe(true);
       expect(evidence.allFailed).toBe(true);
     },
@@ -153,17 +154,17 @@ describe('a service', () => {
 
   it('a service is not down while an instance is clearly well and the others are ejected for failures in a row', () => {
     const own: EvidenceRules = { ...rules, minimumCalls: 3 };
-    const fleet = fleetOf(2);
-    const evidence = evidenceOf(fleet, [{ successes: 3, failures: 1 }], own);
-    fleet[1]!.failing = true;
+    const candidates = candidatesOf(2);
+    const evidence = evidenceOf(candidates, [{ successes: 3, failures: 1 }], own);
+    candidates[1]!.failing = true;
     expect(evidence.isDown()).toBe(false);
   });
 
   it('a service is judged anew once the breaker has closed', () => {
-    const fleet = fleetOf(2);
-    const evidence = evidenceOf(fleet, [{ failures: 50 }, { failures: 50 }]);
+    const candidates = candidatesOf(2);
+    const evidence = evidenceOf(candidates, [{ failures: 50 }, { failures: 50 }]);
     evidence.clear();
-    evidence.record(fleet[0]!, fleet, true, false);
+    evidence.record(candidates[0]!, candidates, true, false);
     expect(evidence.isDown()).toBe(false);
     expect(evidence.allFailed).toBe(false);
   });
@@ -189,12 +190,12 @@ describe('a service', () => {
   });
 
   it('a service of more than ten instances that fail all calls is not down while another succeeds, or has a call', () => {
-    const fleet = fleetOf(100);
+    const candidates = candidatesOf(100);
     const bad = Array.from({ length: 10 }, () => ({ failures: 3 }));
-    expect(evidenceOf(fleet, [...bad, { successes: 1 }]).isDown()).toBe(false);
-    expect(evidenceOf(fleet, [...bad, { failures: 1 }]).isDown()).toBe(true);
-    fleet[50]!.inFlight = 1;
-    expect(evidenceOf(fleet, [...bad, { failures: 1 }]).isDown()).toBe(false);
+    expect(evidenceOf(candidates, [...bad, { successes: 1 }]).isDown()).toBe(false);
+    expect(evidenceOf(candidates, [...bad, { failures: 1 }]).isDown()).toBe(true);
+    candidates[50]!.inFlight = 1;
+    expect(evidenceOf(candidates, [...bad, { failures: 1 }]).isDown()).toBe(false);
   });
 
   it('a service of more than ten instances that fail most calls is down though as many succeed as chance lets', () => {
@@ -208,13 +209,13 @@ describe('a service', () => {
   });
 
   it('a service is not cut off for what may be chance, unless the user has set the share', () => {
-    const fleet = fleetOf(1);
+    const candidates = candidatesOf(1);
     const half = [{ successes: 8, failures: 12 }];
-    expect(evidenceOf(fleet, half).isDown()).toBe(true);
-    expect(evidenceOf(fleet, half, { ...rules, certain: true }).isDown()).toBe(false);
-    expect(evidenceOf(fleet, [{ successes: 5, failures: 15 }], { ...rules, certain: true }).isDown()).toBe(
-      true,
-    );
+    expect(evidenceOf(candidates, half).isDown()).toBe(true);
+    expect(evidenceOf(candidates, half, { ...rules, certain: true }).isDown()).toBe(false);
+    expect(
+      evidenceOf(candidates, [{ successes: 5, failures: 15 }], { ...rules, certain: true }).isDown(),
+    ).toBe(true);
   });
 
   it('a service is down though a few calls in a row succeed on an instance, as they do by chance on one of many', () => {
@@ -232,16 +233,16 @@ describe('a service', () => {
     const course = fc.array(result, { maxLength: 300, size: 'max' });
     fc.assert(
       fc.property(fc.integer({ min: 2, max: 12 }), course, (size, results) => {
-        const fleet = fleetOf(size);
+        const candidates = candidatesOf(size);
         const evidence = new ServiceEvidence(rules);
         const seen: { at: number; index: number; failed: boolean }[] = [];
         for (const { index, failed, wait } of results) {
           vi.advanceTimersByTime(wait);
-          evidence.record(fleet[index % size]!, fleet, failed, false);
+          evidence.record(candidates[index % size]!, candidates, failed, false);
           seen.push({ at: performance.now(), index: index % size, failed });
           if (!evidence.isDown()) continue;
           for (let of = 0; of < size; of++) {
-            // A window is kept in slices of a second: what is younger than nine seconds is in it.
+            // A window is kept in slices of a second: a result younger than nine seconds is in it.
             const own = seen.filter((it) => it.index === of && it.at > performance.now() - 10_000);
             const certain = own.filter(({ at }) => at > performance.now() - 9_000);
             expect(certain.length >= 7 && own.every((it) => !it.failed)).toBe(false);
@@ -255,44 +256,44 @@ describe('a service', () => {
 
 describe('attempts in a row', () => {
   it('attempts in a row have all failed once as many failed as the breaker needs results, on any instances', () => {
-    const fleet = fleetOf(3);
+    const candidates = candidatesOf(3);
     const evidence = new ServiceEvidence(rules);
-    for (let count = 0; count < 9; count++) evidence.record(fleet[count % 3]!, fleet, true, false);
+    for (let count = 0; count < 9; count++) evidence.record(candidates[count % 3]!, candidates, true, false);
     expect(evidence.allFailed).toBe(false);
-    evidence.record(fleet[0]!, fleet, true, false);
+    evidence.record(candidates[0]!, candidates, true, false);
     expect(evidence.allFailed).toBe(true);
-    evidence.record(fleet[1]!, fleet, false, false);
+    evidence.record(candidates[1]!, candidates, false, false);
     expect(evidence.allFailed).toBe(false);
   });
 
   it('attempts in a row speak of the service only if no instance succeeded last, and none is unknown', () => {
-    const [one, other] = fleetOf(2) as [FakeCandidate, FakeCandidate];
-    const fleet = [one, other];
+    const [one, other] = candidatesOf(2) as [FakeCandidate, FakeCandidate];
+    const candidates = [one, other];
     const evidence = new ServiceEvidence(rules);
-    for (let count = 0; count < 20; count++) evidence.record(one, fleet, true, false);
+    for (let count = 0; count < 20; count++) evidence.record(one, candidates, true, false);
     expect(evidence.allFailedLast()).toBe(false);
-    evidence.record(other, fleet, false, false);
-    evidence.record(one, fleet, true, false);
+    evidence.record(other, candidates, false, false);
+    evidence.record(one, candidates, true, false);
     expect(evidence.allFailedLast()).toBe(false);
-    evidence.record(other, fleet, true, false);
+    evidence.record(other, candidates, true, false);
     expect(evidence.allFailedLast()).toBe(true);
   });
 });
 
 describe('an instance', () => {
   it('an instance is bad alone while it fails as much as would open the breaker and another is clearly well', () => {
-    const fleet = fleetOf(3);
-    const evidence = evidenceOf(fleet, [
+    const candidates = candidatesOf(3);
+    const evidence = evidenceOf(candidates, [
       { failures: 8, successes: 2 },
       { successes: 10 },
       { failures: 4, successes: 6 },
     ]);
-    expect(fleet.map((candidate) => evidence.isBadAlone(candidate))).toEqual([true, false, false]);
+    expect(candidates.map((candidate) => evidence.isBadAlone(candidate))).toEqual([true, false, false]);
   });
 
   it('an instance is not bad alone if no other is known to be well', () => {
-    const fleet = fleetOf(2);
-    const evidence = evidenceOf(fleet, [{ failures: 10 }, { failures: 5, successes: 5 }]);
-    expect(evidence.isBadAlone(fleet[0]!)).toBe(false);
+    const candidates = candidatesOf(2);
+    const evidence = evidenceOf(candidates, [{ failures: 10 }, { failures: 5, successes: 5 }]);
+    expect(evidence.isBadAlone(candidates[0]!)).toBe(false);
   });
 });

@@ -23,7 +23,7 @@ function clientOf(servers: TestServer[], options: ServiceOptions, strategy?: Str
   return client;
 }
 
-/** Tells who answered. */
+/** Responds with a name, which tells the instances apart. */
 function named(name: string, headers: Record<string, string> = {}): Handler {
   return (request, response) => {
     request.resume();
@@ -37,7 +37,7 @@ describe('a hedged call', () => {
   it('a hedged call goes to another instance when the first is late, and the first is given up', async () => {
     const servers = [await startServer(never), await startServer(never)];
     for (const { server } of servers) {
-      // The instance that is asked last answers.
+      // The instance that is called last responds.
       server.on('request', (_request, response) => {
         if (servers.every(({ requests }) => requests.length > 0)) json(response, { name: 'second' });
       });
@@ -85,12 +85,12 @@ describe('a hedged call', () => {
 
   it('a hedged call charges the instance that was outrun with the time that it was given, so that it gets fewer calls', async () => {
     const [slow, fast] = [await startServer(never), await startServer(named('fast'))];
-    // Longer than the other takes on a busy machine.
+    // The delay is longer than the other instance takes on a busy machine.
     const client = clientOf([slow, fast], {
       hedge: { delay: 40, budget: { deposit: () => {}, withdraw: () => true } },
     });
     for (let call = 0; call < 50; call++) await client.call({ service, path: '/' });
-    // Half of them, had nothing been learned.
+    // It would be half of them, had nothing been learned.
     expect(slow.requests.length).toBeLessThan(20);
     expect(fast.requests).toHaveLength(50);
   });
@@ -154,16 +154,16 @@ describe('coalescing of calls', () => {
 
 describe('coalescing and the end of a call', () => {
   it('a coalesced caller leaves at its own timeout, and the others get the response', async () => {
-    let answer: (() => void) | undefined;
+    let respond: (() => void) | undefined;
     const server = await startServer((_request, response) => {
-      answer = () => json(response, { name: 'late' });
+      respond = () => json(response, { name: 'late' });
     });
     const client = clientOf([server], { coalesce: true });
     const impatient = client.call({ service, path: '/', timeout: 30 });
     const patient = client.call({ service, path: '/', timeout: 60_000 });
     expect(await rejectionOf(impatient)).toMatchObject({ code: 'ERR_TIMEOUT', timeout: 30 });
-    await vi.waitUntil(() => answer !== undefined);
-    answer!();
+    await vi.waitUntil(() => respond !== undefined);
+    respond!();
     await expect(patient).resolves.toEqual({ name: 'late' });
     expect(server.requests).toHaveLength(1);
   });
@@ -172,7 +172,7 @@ describe('coalescing and the end of a call', () => {
     const waiting: (() => void)[] = [];
     const server = await startServer((request, response) => {
       if (request.method === 'PUT') json(response, {});
-      else waiting.push(() => json(response, { name: `answer ${waiting.length}` }));
+      else waiting.push(() => json(response, { name: `response ${waiting.length}` }));
     });
     const client = clientOf([server], { coalesce: true });
     const before = client.call({ service, path: '/' });
@@ -180,7 +180,7 @@ describe('coalescing and the end of a call', () => {
     await client.call({ service, method: 'PUT', path: '/', body: {} });
     const after = client.call({ service, path: '/' });
     await expect.poll(() => waiting.length).toBe(2);
-    for (const answer of waiting) answer();
+    for (const respond of waiting) respond();
     await Promise.all([before, after]);
     expect(server.requests.map(({ method }) => method)).toEqual(['GET', 'PUT', 'GET']);
   });

@@ -16,7 +16,7 @@ import { service, serving, url } from '../support/mesh-client.ts';
 import { never } from '../support/misbehaving-servers.ts';
 import { type Handler, json, type TestServer } from '../support/server.ts';
 
-/** The entries of other clients that bring a time limit of their own; each gives the status of its response. */
+/** The other clients with a time limit of their own. Each call gives the status of its response. */
 const limited: readonly [string, (client: ServiceClient, limit: number | undefined) => Promise<number>][] = [
   [
     'the timeout of axios',
@@ -104,7 +104,7 @@ describe('the timeout of a call', () => {
   const call = { service, path: '/' };
   const cache = { jitter: 0, staleIfError: 60_000 };
 
-  /** Responds at once, then never again. */
+  /** Responds to the first request at once, and never again. */
   function once(control = 'max-age=0'): Handler {
     let first = true;
     return (incoming, response) => {

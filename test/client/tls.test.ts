@@ -18,7 +18,10 @@ import { recorder, relay } from './relaying.ts';
 
 const { cert: ca } = USER_SERVICE_TLS;
 
-/** A server that calls itself `user-service`, and tells by which name it was asked for. */
+/**
+ * Starts a server that calls itself `user-service`, and responds with the name that its client has
+ * used.
+ */
 async function secureServer(): Promise<number> {
   const server = createServer(USER_SERVICE_TLS, ({ socket }, response) => {
     response.end(JSON.stringify((socket as TLSSocket).servername));

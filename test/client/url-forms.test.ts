@@ -22,7 +22,7 @@ interface Echoed {
 }
 
 describe('a redirect', () => {
-  /** As nginx does: to an absolute URL made of the Host that was asked for. */
+  /** Redirects as nginx does: to an absolute URL with the Host of the request. */
   const absolute: Handler = (incoming, response) => {
     incoming.resume();
     if (incoming.url!.endsWith('/')) json(response, { url: incoming.url });

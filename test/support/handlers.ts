@@ -8,7 +8,10 @@ export const echo: Handler = async (request, response) => {
   json(response, { method, url, headers, body: await text(request) });
 };
 
-/** Responds with the given statuses in turn, then 200. The body is made of the status and the number of the request. */
+/**
+ * Responds with the given statuses in turn, then 200. The body is made of the status and the number
+ * of the request.
+ */
 export function inTurn(list: number[], body: (status: number, number: number) => unknown): Handler {
   let number = 0;
   return (request, response) => {

@@ -26,7 +26,10 @@ export interface TcpServer {
   readonly port: number;
 }
 
-/** Starts a server that does with each connection what it is told to. It ends with the test, and its connections too. */
+/**
+ * Starts a server that does with each connection what it is told to. It ends with the test, and its
+ * connections too.
+ */
 export async function startTcpServer(onConnection: (socket: Socket) => void): Promise<TcpServer> {
   const sockets = new Set<Socket>();
   const server = createServer((socket) => {
