@@ -10,11 +10,12 @@ import {
 } from '../../src/index.ts';
 import { withService } from '../../test/support/simulated-service.ts';
 import { simulate, type World } from './harness.ts';
+import { type Band, percentLabel, plot, type Series } from './plot.ts';
 import { mean, percent } from './report.ts';
 
 /**
- * Receives a call, and tells how many milliseconds the response to it takes. A backend does the work
- * whether or not the caller waits for the response.
+ * Receives a call, and tells how many milliseconds the response to it takes. A backend does the
+ * work whether or not the caller waits for the response.
  */
 export type Backend = () => number;
 
@@ -29,11 +30,9 @@ export interface Demand {
 
 export interface ProcessesOptions {
   seed: number;
-  contender: Contender;
+  contender: ContenderName;
   /** Client processes that share the demand: each has policies of its own. */
   processes: number;
-  /** Milliseconds after which an attempt is given up. */
-  attemptTimeout: number;
   demand: Demand;
   backend: (world: World) => Backend;
 }
@@ -51,12 +50,16 @@ export interface Course {
  */
 type Contender = { policy: (attemptTimeout: number) => Policy } | { instances: number };
 
+/** Milliseconds after which an attempt is given up, as in the sources of all these simulations. */
+const ATTEMPT_TIMEOUT = 3_000;
+
 /** Runs client processes with a demand on a backend. */
 export function runProcesses(options: ProcessesOptions): Promise<Course> {
-  const { seed, contender, processes, attemptTimeout, demand, backend } = options;
+  const { seed, processes, demand, backend } = options;
+  const contender: Contender = CONTENDERS[options.contender];
   if ('policy' in contender) {
     return simulate(seed, (world) => {
-      const policies = Array.from({ length: processes }, () => contender.policy(attemptTimeout));
+      const policies = Array.from({ length: processes }, () => contender.policy(ATTEMPT_TIMEOUT));
       const takes = backend(world);
       return courseOf(world, demand, (countAttempt) => {
         const policy = policies[Math.floor(Math.random() * processes)]!;
@@ -69,7 +72,7 @@ export function runProcesses(options: ProcessesOptions): Promise<Course> {
   }
   const { instances } = contender;
   return withService(
-    { instances, processes, client: { attemptTimeout } },
+    { instances, processes, client: { attemptTimeout: ATTEMPT_TIMEOUT } },
     async (simulated, world) => {
       const takes = backend(world);
       for (const instance of simulated.instances) instance.takes = takes;
@@ -118,8 +121,8 @@ async function courseOf(
 
 const THREE = { maxAttempts: 3 };
 
-/** By name. All have the defaults, but for the timeout of an attempt. */
-export const CONTENDERS = {
+/** The contenders by name. All have the defaults, except for the timeout of an attempt. */
+const CONTENDERS = {
   'no retries': { policy: (timeout) => new Timeout(timeout) },
   'three attempts': { policy: (timeout) => compose(new Retry(THREE), new Timeout(timeout)) },
   'five attempts at once': {
@@ -147,9 +150,17 @@ export type ContenderName = keyof typeof CONTENDERS;
 /** Numbers of client processes that share the same demand. */
 export const PROCESSES = [1, 5, 20, 100];
 
+/** The head of a column for each number of processes. */
+export const PROCESS_LABELS = PROCESSES.map((count) => `${count} process${count === 1 ? '' : 'es'}`);
+
 /** The share of the calls begun from one second to another that succeeded. */
-export function successBetween({ calls, succeeded }: Course, from: number, to: number): number {
+function successBetween({ calls, succeeded }: Course, from: number, to: number): number {
   return sum(succeeded.slice(from, to)) / sum(calls.slice(from, to));
+}
+
+/** The share of the calls begun 10 to 20 s after a second that succeeded. */
+export function successAfter(course: Course, second: number): number {
+  return successBetween(course, second + 10, second + 20);
 }
 
 /** Attempts that the backend got from one second to another, for each call. */
@@ -157,16 +168,55 @@ export function loadBetween({ calls, attempts }: Course, from: number, to: numbe
   return sum(attempts.slice(from, to)) / sum(calls.slice(from, to));
 }
 
-/** The share of the calls begun in each second that succeeded; in the middle of it, for a plot. */
-export function successBySecond(courses: readonly Course[]): [second: number, share: number][] {
-  return courses[0]!.calls.map((_, second) => [
-    second + 0.5,
-    mean(courses.map((course) => successBetween(course, second, second + 1))),
-  ]);
+/** The results of a contender. */
+export interface Results {
+  /**
+   * For each number of processes: the mean of the successes of all runs, with the worst in
+   * brackets.
+   */
+  cells: string[];
+  /** The runs with the most processes. */
+  courses: Course[];
 }
 
-/** The mean of some runs, with the worst of them in brackets. */
-export function meanAndWorst(shares: readonly number[]): string {
+/** Runs a contender with each number of processes and each seed. */
+export async function runAll(
+  seeds: readonly number[],
+  run: (processes: number, seed: number) => Promise<Course>,
+  success: (course: Course) => number,
+): Promise<Results> {
+  const results: Results = { cells: [], courses: [] };
+  for (const processes of PROCESSES) {
+    results.courses = [];
+    for (const seed of seeds) results.courses.push(await run(processes, seed));
+    results.cells.push(meanAndWorst(results.courses.map(success)));
+  }
+  return results;
+}
+
+/** The share of the calls begun in each second that succeeded, as a line of a plot. */
+export function successLine(name: string, courses: readonly Course[]): Series {
+  return {
+    name,
+    points: courses[0]!.calls.map((_, second) => [
+      second + 0.5,
+      mean(courses.map((course) => successBetween(course, second, second + 1))),
+    ]),
+  };
+}
+
+/** Plots the success of contenders over time. */
+export function plotSuccess(title: string, seconds: number, series: Series[], band: Band): string {
+  return plot({
+    title,
+    x: { label: 'seconds', from: 0, to: seconds },
+    y: { label: 'share of calls that succeed', from: 0, to: 1, format: percentLabel },
+    series,
+    band,
+  });
+}
+
+function meanAndWorst(shares: readonly number[]): string {
   return `${percent(mean(shares), 0)} (${percent(Math.min(...shares), 0)})`;
 }
 

@@ -1,31 +1,34 @@
 import { exponential } from './chance.ts';
 import {
   type Backend,
-  CONTENDERS,
   type ContenderName,
   type Course,
   type Demand,
   loadBetween,
-  meanAndWorst,
-  PROCESSES,
+  PROCESS_LABELS,
+  plotSuccess,
+  runAll,
   runProcesses,
-  successBetween,
-  successBySecond,
+  successAfter,
+  successLine,
 } from './client-processes.ts';
 import type { World } from './harness.ts';
-import { percentLabel, plot } from './plot.ts';
+import type { Series } from './plot.ts';
 import { mean, type Report, times } from './report.ts';
 
 export type Wave = 'spike' | 'ramp';
 
-/** Milliseconds. */
-const ATTEMPT_TIMEOUT = 3_000;
+/** Milliseconds that the server works on a call. */
 const BASE_TIME = 1_000;
-/** That a response takes longer for each call that is worked on. */
+/** Milliseconds that a response takes longer for each call under way. */
 const SLOPE = 10;
+/** Milliseconds of network each way. */
 const NETWORK = 100;
 
-/** A server whose responses take longer the more calls it works on, so that 64 a second come within the timeout. */
+/**
+ * A server whose responses take longer the more calls it works on, so that 64 a second come within
+ * the timeout.
+ */
 function contendedServer({ later }: World): Backend {
   let inFlight = 0;
   return () => {
@@ -62,18 +65,19 @@ export function collapse(
 ): Promise<Course> {
   return runProcesses({
     seed,
-    contender: CONTENDERS[contender],
+    contender,
     processes,
-    attemptTimeout: ATTEMPT_TIMEOUT,
     demand: { seconds, rateAt: WAVES[wave].rateAt, gap: (rate) => exponential(1_000 / rate) },
     backend: contendedServer,
   });
 }
 
-/** How many calls succeed from the tenth to the twentieth second after the demand has fallen below what the server can do. */
-export function successAfter(wave: Wave, course: Course): number {
-  const from = WAVES[wave].calm + 10;
-  return successBetween(course, from, from + 10);
+/**
+ * The share of calls that succeed 10 to 20 s after the demand has fallen below what the server can
+ * do.
+ */
+export function successAfterWave(wave: Wave, course: Course): number {
+  return successAfter(course, WAVES[wave].calm);
 }
 
 /** With these seeds the server collapses in the spike without help. */
@@ -101,33 +105,28 @@ export async function report(): Promise<Report> {
   const rows: string[][] = [];
   const plots: Record<string, string> = {};
   for (const wave of ['spike', 'ramp'] as const) {
-    const series: { name: string; points: [number, number][] }[] = [];
+    const { calm, seconds } = WAVES[wave];
+    const series: Series[] = [];
     for (const name of NAMES) {
-      const row: string[] = [wave, name];
-      let courses: Course[] = [];
-      for (const processes of PROCESSES) {
-        courses = [];
-        for (const seed of SEEDS) courses.push(await collapse(wave, name, processes, { seed }));
-        row.push(meanAndWorst(courses.map((course) => successAfter(wave, course))));
-      }
-      const { calm } = WAVES[wave];
-      row.push(times(mean(courses.map((course) => loadBetween(course, calm, calm + 10)))));
-      rows.push(row);
-      if (PLOTTED.includes(name)) series.push({ name, points: successBySecond(courses) });
+      const { cells, courses } = await runAll(
+        SEEDS,
+        (processes, seed) => collapse(wave, name, processes, { seed }),
+        (course) => successAfterWave(wave, course),
+      );
+      const load = mean(courses.map((course) => loadBetween(course, calm, calm + 10)));
+      rows.push([wave, name, ...cells, times(load)]);
+      if (PLOTTED.includes(name)) series.push(successLine(name, courses));
     }
-    plots[`collapse-${wave}`] = plot({
-      title:
-        wave === 'spike'
-          ? 'A hundred client processes and a server that collapses in a spike'
-          : 'A hundred client processes and a server that collapses in a ramp',
-      x: { label: 'seconds', from: 0, to: WAVES[wave].seconds },
-      y: { label: 'share of calls that succeed', from: 0, to: 1, format: percentLabel },
+    plots[`collapse-${wave}`] = plotSuccess(
+      wave === 'spike'
+        ? 'A hundred client processes and a server that collapses in a spike'
+        : 'A hundred client processes and a server that collapses in a ramp',
+      seconds,
       series,
-      band:
-        wave === 'spike'
-          ? { from: 20, to: 25, label: 'twice the calls' }
-          : { from: 15, to: 35, label: 'more calls than it can do' },
-    });
+      wave === 'spike'
+        ? { from: 20, to: 25, label: 'twice the calls' }
+        : { from: 15, to: 35, label: 'more calls than it can do' },
+    );
   }
   return {
     title: 'A server that collapses, and client processes that share the demand',
@@ -139,12 +138,7 @@ export async function report(): Promise<Report> {
       'network each way; attempts time out after 3 s, all other options are defaults. Spike: 40 calls a second, 80 for 5 s. Ramp: ' +
       'from 40 to 80 in 25 s, then down to none in 50 s. The four instances lead to the one server. Success of the calls begun 10 to 20 s after the ' +
       'demand has fallen below 64 a second: the mean of five runs, the worst in brackets; attempts for each call in the 10 s before, with 100 processes.',
-    head: [
-      'demand',
-      'client',
-      ...PROCESSES.map((count) => `${count} process${count === 1 ? '' : 'es'}`),
-      'load',
-    ],
+    head: ['demand', 'client', ...PROCESS_LABELS, 'load'],
     rows,
     plots,
   };

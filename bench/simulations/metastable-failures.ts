@@ -1,15 +1,15 @@
 import {
   type Backend,
-  CONTENDERS,
   type ContenderName,
   type Course,
-  meanAndWorst,
-  PROCESSES,
+  PROCESS_LABELS,
+  plotSuccess,
+  runAll,
   runProcesses,
-  successBetween,
-  successBySecond,
+  successAfter,
+  successLine,
 } from './client-processes.ts';
-import { percentLabel, plot } from './plot.ts';
+import type { Series } from './plot.ts';
 import type { Report } from './report.ts';
 
 /** For some seconds a server has fewer processors than its two. */
@@ -22,7 +22,10 @@ export interface Cut {
   recovers: boolean;
 }
 
-/** The four experiments of the artefact, with the same shares. It makes a call every 75 µs, and every 100 µs in the last. */
+/**
+ * The four experiments of the artefact, with the same shares. It makes a call every 75 µs, and
+ * every 100 µs in the last.
+ */
 export const CUTS: readonly Cut[] = [
   { processors: 0.45, seconds: 10, interval: 7.5, recovers: true },
   { processors: 0.4, seconds: 10, interval: 7.5, recovers: false },
@@ -30,17 +33,20 @@ export const CUTS: readonly Cut[] = [
   { processors: 0.4, seconds: 10, interval: 10, recovers: true },
 ];
 
-const ATTEMPT_TIMEOUT = 3_000;
 const PROCESSORS = 2;
 const CUT_AT = 10;
 const SECONDS = 50;
 /**
- * Milliseconds of one processor that a call is, on average, so that a call every 7.5 ms is 37.5 % of what the server can do:
- * the one thing that the artefact leaves open. With 37 to 38 % all four experiments end as published, with 36 % or 39 % not all do.
+ * Milliseconds of one processor that a call is, on average, so that a call every 7.5 ms is 37.5 %
+ * of what the server can do: the one thing that the artefact leaves open. With 37 to 38 % all four
+ * experiments end as published, with 36 % or 39 % not all do.
  */
 const WORK = 0.375 * PROCESSORS * 7.5;
 
-/** A server that takes one call after the other and finishes all of them, however long ago their callers have given up. */
+/**
+ * A server that takes one call after the other and finishes all of them, however long ago their
+ * callers have given up.
+ */
 function queueingServer({ processors, seconds }: Cut): Backend {
   const from = 1_000 * CUT_AT;
   const to = from + 1_000 * seconds;
@@ -73,18 +79,16 @@ export function cutCapacity(
 ): Promise<Course> {
   return runProcesses({
     seed,
-    contender: CONTENDERS[contender],
+    contender,
     processes,
-    attemptTimeout: ATTEMPT_TIMEOUT,
     demand: { seconds: SECONDS, rateAt: () => 1_000 / cut.interval, gap: () => cut.interval },
     backend: () => queueingServer(cut),
   });
 }
 
-/** How many calls succeed from the tenth to the twentieth second after the server has its capacity back. */
+/** The share of calls that succeed 10 to 20 s after the server has its capacity back. */
 export function successAfterCut({ seconds }: Cut, course: Course): number {
-  const from = CUT_AT + seconds + 10;
-  return successBetween(course, from, from + 10);
+  return successAfter(course, CUT_AT + seconds);
 }
 
 const SEEDS = [1, 2, 3];
@@ -99,21 +103,19 @@ const PLOTTED: ContenderName[] = ['five attempts at once', 'resilient()', 'Servi
 
 export async function report(): Promise<Report> {
   const rows: string[][] = [];
-  const series: { name: string; points: [number, number][] }[] = [];
+  const series: Series[] = [];
   for (const cut of CUTS) {
     const { processors, seconds, interval, recovers } = cut;
     const slower = interval === CUTS[0]!.interval ? '' : ', ¾ of the calls';
     for (const name of NAMES) {
-      const row = [`${processors} for ${seconds} s${slower}`, name];
-      let courses: Course[] = [];
-      for (const processes of PROCESSES) {
-        courses = [];
-        for (const seed of SEEDS) courses.push(await cutCapacity(cut, name, processes, seed));
-        row.push(meanAndWorst(courses.map((course) => successAfterCut(cut, course))));
-      }
-      row.push(name !== 'five attempts at once' ? '–' : recovers ? 'recovers' : 'does not recover');
-      rows.push(row);
-      if (!recovers && PLOTTED.includes(name)) series.push({ name, points: successBySecond(courses) });
+      const { cells, courses } = await runAll(
+        SEEDS,
+        (processes, seed) => cutCapacity(cut, name, processes, seed),
+        (course) => successAfterCut(cut, course),
+      );
+      const published = name !== 'five attempts at once' ? '–' : recovers ? 'recovers' : 'does not recover';
+      rows.push([`${processors} for ${seconds} s${slower}`, name, ...cells, published]);
+      if (!recovers && PLOTTED.includes(name)) series.push(successLine(name, courses));
     }
   }
   return {
@@ -125,21 +127,15 @@ export async function report(): Promise<Report> {
       'The server takes one call after the other and works on what timed out, too. A call every 7.5 ms in place of 75 µs, which is 37.5 % of its ' +
       'capacity: the artefact does not say how much it is, and with 37 to 38 % all four experiments end as published. Success of the calls begun ' +
       '10 to 20 s after the capacity is back: the mean of three runs, the worst in brackets.',
-    head: [
-      'processors of two',
-      'client',
-      ...PROCESSES.map((count) => `${count} process${count === 1 ? '' : 'es'}`),
-      'published',
-    ],
+    head: ['processors of two', 'client', ...PROCESS_LABELS, 'published'],
     rows,
     plots: {
-      'metastable-failures': plot({
-        title: 'A hundred client processes and a server with a fifth of its capacity for ten seconds',
-        x: { label: 'seconds', from: 0, to: SECONDS },
-        y: { label: 'share of calls that succeed', from: 0, to: 1, format: percentLabel },
+      'metastable-failures': plotSuccess(
+        'A hundred client processes and a server with a fifth of its capacity for ten seconds',
+        SECONDS,
         series,
-        band: { from: CUT_AT, to: CUT_AT + 10, label: 'a fifth of the capacity' },
-      }),
+        { from: CUT_AT, to: CUT_AT + 10, label: 'a fifth of the capacity' },
+      ),
     },
   };
 }

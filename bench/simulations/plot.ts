@@ -13,13 +13,19 @@ export interface Series {
   points: readonly (readonly [x: number, y: number])[];
 }
 
+/** A stretch of the x axis in which the system is in trouble. */
+export interface Band {
+  from: number;
+  to: number;
+  label: string;
+}
+
 export interface Plot {
   title: string;
   x: Axis;
   y: Axis;
   series: readonly Series[];
-  /** A stretch of the x axis in which something is the matter. */
-  band?: { from: number; to: number; label: string };
+  band?: Band;
 }
 
 const WIDTH = 760;

@@ -1,18 +1,18 @@
 import { expect, it } from 'vitest';
 import type { ContenderName } from '../../bench/simulations/client-processes.ts';
-import { collapse, SEEDS, successAfter, WAVES, type Wave } from '../../bench/simulations/collapse.ts';
+import { collapse, SEEDS, successAfterWave, WAVES, type Wave } from '../../bench/simulations/collapse.ts';
 import { mean } from '../../bench/simulations/report.ts';
 
-/** By the seeds of the runs. */
+/** Gives the share of calls that succeed after the wave, for each seed. */
 function successes(wave: Wave, client: ContenderName, processes: number, seeds: number[]): Promise<number[]> {
   const seconds = WAVES[wave].calm + 20;
   return seeds.reduce<Promise<number[]>>(async (before, seed) => {
     const shares = await before;
-    return [...shares, successAfter(wave, await collapse(wave, client, processes, { seed, seconds }))];
+    return [...shares, successAfterWave(wave, await collapse(wave, client, processes, { seed, seconds }))];
   }, Promise.resolve([]));
 }
 
-/** The lowest of three runs. */
+/** Gives the lowest success of three runs. */
 async function worst(wave: Wave, client: ContenderName, processes: number): Promise<number> {
   return Math.min(...(await successes(wave, client, processes, SEEDS.slice(0, 3))));
 }
