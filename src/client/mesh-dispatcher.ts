@@ -5,15 +5,24 @@ import * as undici from '../internal/undici.ts';
 import { hasMethods, validateOptions } from '../internal/validate.ts';
 import type { EngineHandle } from './call-engine.ts';
 import { type LegacyDispatchHandler, newerHandler } from './legacy-handler.ts';
-import { MESH_CHECKS, type MeshOptions, MeshTargets, type NearMiss } from './mesh-target.ts';
+import {
+  MESH_CHECKS,
+  type MeshOptions,
+  MeshTargets,
+  type NearMiss,
+  RENAMED_MESH_OPTIONS,
+} from './mesh-target.ts';
 import { MockPools } from './mock-pools.ts';
 import { relay } from './relay.ts';
 import { lengthIn, type RelayRequest } from './relay-request.ts';
 import { RelayedCalls } from './relayed-calls.ts';
 
 export interface MeshDispatcherOptions extends MeshOptions {
-  /** Takes the requests that are not the mesh's. Default: an Agent of undici's, made when there is such a request. */
-  fallback?: Dispatcher;
+  /**
+   * Takes the requests to hosts that are no service of the mesh. Default: an Agent of undici's,
+   * created for the first such request.
+   */
+  passthrough?: Dispatcher;
 }
 
 type Handler = Dispatcher.DispatchHandler | LegacyDispatchHandler;
@@ -42,19 +51,20 @@ export class MeshDispatcher extends undici.Dispatcher {
   readonly #targets: MeshTargets;
   readonly #services = growingLru<string, Target>(MAX_ORIGINS);
   readonly #calls = new RelayedCalls();
-  readonly #fallback: Dispatcher | undefined;
+  readonly #passthrough: Dispatcher | undefined;
   readonly #mocks: MockPools;
-  #ownFallback: Agent | undefined = undefined;
+  #ownPassthrough: Agent | undefined = undefined;
   #closing: Promise<void> | undefined = undefined;
   #destroying: Promise<void> | undefined = undefined;
 
   constructor(client: EngineHandle, options: MeshDispatcherOptions = {}) {
     super();
     const owner = 'createDispatcher()';
-    validateOptions(owner, options, { ...MESH_CHECKS, fallback: hasMethods('dispatch') });
+    const table = { ...MESH_CHECKS, passthrough: hasMethods('dispatch') };
+    validateOptions(owner, options, table, RENAMED_MESH_OPTIONS);
     this.#client = client;
     this.#targets = new MeshTargets(owner, { route: options.route, strict: options.strict });
-    this.#fallback = options.fallback;
+    this.#passthrough = options.passthrough;
     this.#mocks = new MockPools(this, (request, handler) => {
       return this.#send(request, newerHandler(handler));
     });
@@ -90,7 +100,7 @@ export class MeshDispatcher extends undici.Dispatcher {
     if (service !== undefined) this.#relay(service, options, handler);
     else {
       if (nearMiss !== undefined) this.#client.engine.notePassthrough(nearMiss);
-      this.#fallbackOrOwn().dispatch(withOneLength(options), handler);
+      this.#passthroughOrOwn().dispatch(withOneLength(options), handler);
     }
     // It never asks to wait for a 'drain'.
     return true;
@@ -136,18 +146,18 @@ export class MeshDispatcher extends undici.Dispatcher {
     return known;
   }
 
-  #fallbackOrOwn(): Dispatcher {
-    this.#ownFallback ??= this.#fallback === undefined ? new undici.Agent() : undefined;
-    return this.#fallback ?? this.#ownFallback!;
+  #passthroughOrOwn(): Dispatcher {
+    this.#ownPassthrough ??= this.#passthrough === undefined ? new undici.Agent() : undefined;
+    return this.#passthrough ?? this.#ownPassthrough!;
   }
 
   /** What undici's WebSocket and EventSource, which are never the mesh's, ask of their dispatcher. */
   get webSocketOptions(): unknown {
-    return (this.#fallbackOrOwn() as { webSocketOptions?: unknown }).webSocketOptions;
+    return (this.#passthroughOrOwn() as { webSocketOptions?: unknown }).webSocketOptions;
   }
 
   get eventSourceOptions(): unknown {
-    return (this.#fallbackOrOwn() as { eventSourceOptions?: unknown }).eventSourceOptions;
+    return (this.#passthroughOrOwn() as { eventSourceOptions?: unknown }).eventSourceOptions;
   }
 
   /** Takes no more requests, and resolves when those under way are done. */
@@ -171,13 +181,13 @@ export class MeshDispatcher extends undici.Dispatcher {
 
   async #close(): Promise<void> {
     await this.#calls.done();
-    if (this.#ownFallback?.destroyed === false) await this.#ownFallback.close();
+    if (this.#ownPassthrough?.destroyed === false) await this.#ownPassthrough.close();
     await this.#client.close();
   }
 
   async #destroy(reason: Error): Promise<void> {
     this.#calls.abort(reason);
-    await this.#ownFallback?.destroy(reason);
+    await this.#ownPassthrough?.destroy(reason);
     await this.#closing;
   }
 }

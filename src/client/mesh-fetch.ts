@@ -7,15 +7,15 @@ import { checkOptions, warnOfNearMisses } from './call-options.ts';
 import { followRedirect, readLocation } from './fetch-redirect.ts';
 import { type FetchRequest, isRequest, prepareInit, prepareRequest, toOwnRequest } from './fetch-request.ts';
 import { FetchedResponse } from './fetched-response.ts';
-import { MESH_CHECKS, type MeshOptions, MeshTargets } from './mesh-target.ts';
+import { MESH_CHECKS, type MeshOptions, MeshTargets, RENAMED_MESH_OPTIONS } from './mesh-target.ts';
 import { leastTimeout, TIMEOUT_HEADER } from './propagation.ts';
 import { relay } from './relay.ts';
 import type { RelayRequest } from './relay-request.ts';
 import { asError } from './service-errors.ts';
 
 export interface MeshFetchOptions extends MeshOptions {
-  /** Takes the requests that are not the mesh's. Default: the global `fetch`. */
-  fallback?: typeof fetch;
+  /** Takes the requests to hosts that are no service of the mesh. Default: the global `fetch`. */
+  passthrough?: typeof fetch;
 }
 
 /** What a request can be given besides what `fetch` knows. */
@@ -82,8 +82,8 @@ export function createMeshFetch(
   rules: FetchRules = STANDARD,
 ): MeshFetch {
   const { owner } = rules;
-  validateOptions(owner, options, { ...MESH_CHECKS, fallback: isFunction });
-  const { fallback, route, strict } = options;
+  validateOptions(owner, options, { ...MESH_CHECKS, passthrough: isFunction }, RENAMED_MESH_OPTIONS);
+  const { passthrough, route, strict } = options;
   const targets = new MeshTargets(owner, { route, strict });
 
   const fetch = async (input: string | URL | Request, given?: MeshRequestInit): Promise<Response> => {
@@ -91,7 +91,7 @@ export function createMeshFetch(
     if (service === undefined) {
       const nearMiss = targets.nearMissOf(url);
       if (nearMiss !== undefined) engine.notePassthrough(nearMiss);
-      return (fallback ?? globalThis.fetch)(input as string, given);
+      return (passthrough ?? globalThis.fetch)(input as string, given);
     }
     const init = given ?? {};
     warnOfNearMisses(init);

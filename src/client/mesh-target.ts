@@ -1,7 +1,7 @@
 import { isName, isServiceHost } from '../discovery/service-instance.ts';
 import { InvalidRequestError } from '../errors.ts';
 import { decided } from '../internal/decision.ts';
-import { boolean, isFunction, validateOptions } from '../internal/validate.ts';
+import { boolean, isFunction, type RenamedOptions, validateOptions } from '../internal/validate.ts';
 
 /** Which URLs mean a service of the mesh. */
 export interface MeshOptions {
@@ -15,6 +15,9 @@ export interface MeshOptions {
 }
 
 export const MESH_CHECKS = { route: isFunction, strict: boolean };
+
+/** The former name of the option for hosts that are no service. */
+export const RENAMED_MESH_OPTIONS: RenamedOptions = { fallback: 'passthrough' };
 
 /** A host that is outside the mesh, but looks like the host of a service. */
 export interface NearMiss {

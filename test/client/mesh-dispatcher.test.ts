@@ -455,7 +455,7 @@ describe("a handler of undici's older protocol", () => {
     await expect(reasonless.end).resolves.toMatchObject({ code: 'UND_ERR_ABORTED' });
   });
 
-  it('is translated for the fallback, upgrades included', async () => {
+  it('is translated for the passthrough, upgrades included', async () => {
     const { dispatcher } = await serving(never);
     const elsewhere = await startServer(echo);
     elsewhere.server.on('upgrade', (_received, socket) => {
@@ -544,21 +544,21 @@ describe('dispatch', () => {
     expect(seen).toEqual(paths.map((path) => `127.0.0.1${path}`));
   });
 
-  it('gives what is not the mesh to the fallback of the user, and leaves that open', async () => {
+  it('gives what is not the mesh to the passthrough of the user, and leaves that open', async () => {
     const elsewhere = await startServer(echo);
-    const fallback = new Agent();
-    onTestFinished(() => fallback.close());
-    const dispatched = vi.spyOn(fallback, 'dispatch');
-    const { dispatcher } = await serving(echo, {}, { fallback });
+    const passthrough = new Agent();
+    onTestFinished(() => passthrough.close());
+    const dispatched = vi.spyOn(passthrough, 'dispatch');
+    const { dispatcher } = await serving(echo, {}, { passthrough });
     await (await request(elsewhere.origin, { dispatcher })).body.dump();
     expect(dispatched).toHaveBeenCalledOnce();
     await dispatcher.close();
-    expect(fallback.closed).toBe(false);
+    expect(passthrough.closed).toBe(false);
   });
 });
 
 describe('createDispatcher', () => {
-  it.each([{ fallback: {} }, { route: 'x' }, { strict: 1 }, { fallbak: new Agent() }])(
+  it.each([{ passthrough: {} }, { route: 'x' }, { strict: 1 }, { passthru: new Agent() }])(
     'refuses the options %o',
     async (options) => {
       const { client } = await serving(never);
@@ -594,7 +594,7 @@ describe('createDispatcher', () => {
 });
 
 describe('close', () => {
-  it('takes no more, and waits for what is under way, in a fallback of its own too', async () => {
+  it('takes no more, and waits for what is under way, in a passthrough of its own too', async () => {
     const pending: (() => void)[] = [];
     const hold: Handler = (_received, response) => {
       response.write('first ');
