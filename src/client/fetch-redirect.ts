@@ -6,7 +6,7 @@ import { isRetrieval } from './methods.ts';
 import { isReplayable } from './relay-request.ts';
 import type { ResponseHeaders } from './response.ts';
 
-/** Fetch standard, 'HTTP-redirect fetch'. */
+/** The most redirects of a request. Source: Fetch standard, 'HTTP-redirect fetch'. */
 const MAX_REDIRECTS = 20;
 const REDIRECTS: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
 

@@ -20,9 +20,9 @@ type Stream = ReadableByteStreamController;
 const HIGH_WATER_MARK = 65_536;
 /** The most bytes of an unwanted body that are read, so that its connection can be used again. */
 const MAX_DRAINED = 65_536;
-/** Fetch standard, 'null body status'. */
+/** The statuses of responses without a body. Source: Fetch standard, 'null body status'. */
 const WITHOUT_BODY: ReadonlySet<number> = new Set([101, 103, 204, 205, 304]);
-/** RFC 9112, section 4. */
+/** The reason phrases that RFC 9112, section 4, allows. */
 const REASON_PHRASE = /^[\t\x20-\x7e\x80-\xff]*$/;
 
 /**

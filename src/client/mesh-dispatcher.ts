@@ -43,8 +43,8 @@ interface Target {
 const MAX_ORIGINS = 1_000;
 
 /**
- * Dispatches requests to services as a ServiceClient makes calls. It can be given to all that takes
- * a Dispatcher of undici's, in any version of undici, the built-in fetch of Node included.
+ * Dispatches requests to services as a ServiceClient makes calls. It can be given wherever a
+ * Dispatcher of undici's is taken, in any version of undici, the built-in fetch of Node included.
  */
 export class MeshDispatcher extends undici.Dispatcher {
   readonly #client: EngineHandle;
@@ -200,7 +200,7 @@ export class MeshDispatcher extends undici.Dispatcher {
   }
 }
 
-/** Gives the promise, or calls the callback in its place. */
+/** Gives the promise, or instead calls the callback when it has resolved. */
 function notify(done: Promise<void>, callback: Callback | undefined): Promise<void> | undefined {
   if (callback === undefined) return done;
   void done.then(() => callback(null, null));

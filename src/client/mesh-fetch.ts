@@ -8,7 +8,7 @@ import { followRedirect, readLocation } from './fetch-redirect.ts';
 import { type FetchRequest, isRequest, prepareInit, prepareRequest, toOwnRequest } from './fetch-request.ts';
 import { FetchedResponse } from './fetched-response.ts';
 import { MESH_CHECKS, type MeshOptions, MeshTargets, RENAMED_MESH_OPTIONS } from './mesh-target.ts';
-import { leastTimeout, TIMEOUT_HEADER } from './propagation.ts';
+import { parseTimeout, TIMEOUT_HEADER } from './propagation.ts';
 import { relay } from './relay.ts';
 import type { RelayRequest } from './relay-request.ts';
 import { asError } from './service-errors.ts';
@@ -235,7 +235,7 @@ function withTimeLeft(
   headers: ReadonlyMap<string, string>,
   { startedAt }: FetchContext,
 ): ReadonlyMap<string, string> {
-  const limit = leastTimeout(headers.get(TIMEOUT_HEADER));
+  const limit = parseTimeout(headers.get(TIMEOUT_HEADER));
   if (limit === undefined) return headers;
   const left = Math.max(0, Math.floor(limit - (performance.now() - startedAt)));
   return new Map(headers).set(TIMEOUT_HEADER, String(left));

@@ -1,4 +1,4 @@
-/** Where a Response came from: the constructor of Response takes neither. */
+/** The two fields of a Response that its constructor does not take. */
 export interface Origin {
   readonly url: string;
   readonly redirected: boolean;
@@ -112,8 +112,7 @@ function defineMeshResponse(): MeshResponseClass {
       return this.#native;
     }
   }
-  // The class has all of a Response: what it does not replace, it inherits from the class behind
-  // Base.
+  // The class has all members of a Response: those that it does not replace are inherited.
   return MeshResponse as unknown as MeshResponseClass;
 }
 

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { CallState } from './call-state.ts';
-import { currentRequestContext, leastTimeout, TIMEOUT_HEADER } from './propagation.ts';
+import { currentRequestContext, parseTimeout, TIMEOUT_HEADER } from './propagation.ts';
 
 /**
  * The headers that a client sets itself, beside those of its caller. A caller may set them too, for
@@ -36,7 +36,7 @@ export function mergeHeaders(own: readonly string[], propagated: readonly string
     if (name === TIMEOUT_HEADER) continue;
     for (const value of valuesToSend(name, given, ours)) headers.push(name, value);
   }
-  return { headers, timeout: leastTimeout(given.get(TIMEOUT_HEADER)) };
+  return { headers, timeout: parseTimeout(given.get(TIMEOUT_HEADER)) };
 }
 
 /**
@@ -53,9 +53,9 @@ export function valuesToSend(
   const own = given.get(name);
   const set = ours.get(name);
   if (name === TIMEOUT_HEADER) {
-    const limit = leastTimeout(own);
+    const limit = parseTimeout(own);
     const left = limit === undefined ? [] : [String(Math.max(1, Math.floor(limit - elapsed)))];
-    const least = leastTimeout(set === undefined ? left : [...left, set]);
+    const least = parseTimeout(set === undefined ? left : [...left, set]);
     return least === undefined ? [] : [String(least)];
   }
   if (own !== undefined) return name === 'tracestate' ? own : own.slice(0, 1);

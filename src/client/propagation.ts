@@ -4,16 +4,14 @@ import { shown } from '../internal/shown.ts';
 import { isFunction } from '../internal/validate.ts';
 import { forEachHeader } from './pairs.ts';
 
-/** The context of a request that a service handles. It is passed on to the services it calls. */
+/** The context of a request that a service handles, and passes on to the services that it calls. */
 export interface RequestContext {
   /** `X-Request-ID`, the same in all services that take part. */
   readonly requestId: string;
   /** W3C Trace Context, passed on as it came. */
   readonly traceparent?: string | undefined;
   readonly tracestate?: string | undefined;
-  /**
-   * When the caller stops waiting, on the clock of `performance.now()`; Infinity if it did not say.
-   */
+  /** When the caller stops waiting, on the clock of `performance.now()`; Infinity if unknown. */
   readonly deadline: number;
 }
 
@@ -63,7 +61,7 @@ export function requestContextFrom(headers: ContextHeaders): RequestContext {
 /** Reads the context from headers whose names are in lower case, as Node gives them. */
 export function contextFrom(headers: IncomingHeaders): RequestContext {
   const traceparent = wellFormed(headers.traceparent, TRACEPARENT);
-  const timeout = leastTimeout(headers[TIMEOUT_HEADER]);
+  const timeout = parseTimeout(headers[TIMEOUT_HEADER]);
   return {
     requestId: wellFormed(headers['x-request-id'], /^[\w.:=+/@-]{1,128}$/) ?? randomUUID(),
     traceparent,
@@ -76,7 +74,7 @@ export function contextFrom(headers: IncomingHeaders): RequestContext {
  * Reads the milliseconds of an `X-Request-Timeout`: the least where there are several, as when a
  * proxy has added one of its own. Undefined if none is well formed.
  */
-export function leastTimeout(value: string | readonly string[] | undefined): number | undefined {
+export function parseTimeout(value: string | readonly string[] | undefined): number | undefined {
   if (value === undefined) return undefined;
   const text = typeof value === 'string' ? value : value.join();
   if (/^\d{1,9}$/.test(text)) return Number(text);
@@ -93,7 +91,7 @@ function wellFormed(value: string | string[] | undefined, pattern: RegExp): stri
  * Runs a function, and all that it starts, within the context: the calls that a ServiceClient makes
  * there carry its request id and trace, and end at its deadline.
  *
- * @throws TypeError if the context is no context, or the function no function
+ * @throws TypeError if `context` is no RequestContext, or `fn` is no function
  * @example
  * server.addHook('onRequest', (request, _reply, done) => {
  *   runWithRequestContext(requestContextFrom(request.headers), done);

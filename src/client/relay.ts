@@ -33,7 +33,7 @@ export function relay(
     if (!call.over && typeof request.body === 'object') call.watchBody(state.request.body);
     if (call.over) return;
     const transport = createRelayTransport(request, call);
-    const timeout = leastTimeout(request, policies.timeout);
+    const timeout = callTimeout(request, policies.timeout);
     void engine
       .run({ method: 'request', state, policies, timeout, source: call.scope, transport })
       .catch((error) => call.fail(error));
@@ -46,7 +46,7 @@ export function relay(
  * Gives the timeout of a request; undefined stands for that of the service. undici's
  * `headersTimeout` bounds the wait for the head as a timeout does: the lesser one is the deadline.
  */
-function leastTimeout({ headersTimeout, timeout }: RelayRequest, usual: number): number | undefined {
+function callTimeout({ headersTimeout, timeout }: RelayRequest, usual: number): number | undefined {
   const bounds = typeof headersTimeout === 'number' && headersTimeout >= 1;
   return bounds && headersTimeout < (timeout ?? usual) ? headersTimeout : timeout;
 }

@@ -14,7 +14,8 @@ export interface SentCall {
 }
 
 /**
- * Sends a request through undici. It may be given up before there is a connection, and after.
+ * Sends a request through undici. The request may be given up before there is a connection, and
+ * after.
  */
 export class Sending {
   /** undici's controller, once the request has a connection. */
