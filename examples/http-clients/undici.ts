@@ -11,7 +11,7 @@ for (const id of ['u1', 'u2', 'u3']) {
 }
 
 // For all of undici, and for the fetch of Node. What is no service goes the way that it went before.
-setGlobalDispatcher(createDispatcher(client, { fallback: getGlobalDispatcher() }));
+setGlobalDispatcher(createDispatcher(client, { passthrough: getGlobalDispatcher() }));
 for (const id of ['u4', 'u5', 'u6']) {
   const { statusCode, body } = await request(`http://user-service/users/${id}`);
   console.log(statusCode, await body.json());

@@ -13,7 +13,7 @@ import { recordFailure, recordResult } from './attempt-outcome.ts';
 import { avoid, CallState, describeCall, type StatedCall } from './call-state.ts';
 import { type InstanceClient, InstanceClients } from './instance-client.ts';
 import type { NearMiss } from './mesh-target.ts';
-import { propagatedHeaders } from './outgoing-headers.ts';
+import { createPropagatedHeaders } from './outgoing-headers.ts';
 import { warnOfPassthrough } from './passthrough-warnings.ts';
 import type { PoliciesByName } from './policies-by-name.ts';
 import { currentRequestContext, noteRetriesSpent } from './propagation.ts';
@@ -119,7 +119,7 @@ export class CallEngine {
   /** @throws ClosedError if the engine takes no more calls */
   begin(call: StatedCall, request: PreparedRequest): CallState {
     if (this.#draining) throw new ClosedError('the ServiceClient');
-    return new CallState(call, request, propagatedHeaders(this.#callerName));
+    return new CallState(call, request, createPropagatedHeaders(this.#callerName));
   }
 
   /** Runs a call to its end, and gives what its transport delivers. */

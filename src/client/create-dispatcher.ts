@@ -3,14 +3,17 @@ import { resolveClient } from './resolve-client.ts';
 import type { ServiceClient, ServiceClientOptions } from './service-client.ts';
 
 /**
- * A Dispatcher of undici's that sends requests for services through the mesh: for undici's `request`, `stream`,
- * `pipeline` and `fetch`, its `setGlobalDispatcher`, and the `dispatcher` option of Node's built-in fetch.
+ * Creates a Dispatcher of undici's that sends requests for services through the mesh. It is for
+ * undici's `request`, `stream`, `pipeline` and `fetch`, its `setGlobalDispatcher`, and the
+ * `dispatcher` option of Node's built-in fetch.
  *
- * Given the options of a ServiceClient it makes one of its own, and closes that with itself.
+ * Given the options of a ServiceClient, the dispatcher has a client of its own, and closes it with
+ * itself.
  *
+ * @throws TypeError naming the option that is not allowed
  * @example
  * const dispatcher = createDispatcher(client);
- * // The cast is for TypeScript, whose RequestInit has no dispatcher where the types of the DOM are there.
+ * // The cast is for TypeScript: with the types of the DOM, RequestInit has no dispatcher.
  * const response = await fetch('http://user-service/users/u1', { dispatcher } as RequestInit);
  */
 export function createDispatcher(

@@ -2,7 +2,7 @@ import type { Dispatcher } from 'undici';
 import type { Attempt } from './attempt.ts';
 import type { RelayRequest } from './relay-request.ts';
 
-/** The options of undici for an attempt. */
+/** Creates the options of undici for an attempt. */
 export function createDispatchOptions(attempt: Attempt): Dispatcher.DispatchOptions {
   const { method, path, body } = attempt.call.request;
   return {
@@ -14,7 +14,10 @@ export function createDispatchOptions(attempt: Attempt): Dispatcher.DispatchOpti
   };
 }
 
-/** The options of undici for an attempt of a relayed request, which may bring some of its own. */
+/**
+ * Creates the options of undici for an attempt of a relayed request, which may bring some of its
+ * own.
+ */
 export function createRelayOptions(
   attempt: Attempt,
   { headersTimeout, bodyTimeout, expectContinue, reset }: RelayRequest,

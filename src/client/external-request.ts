@@ -6,13 +6,20 @@ import {
   setIdempotencyKey,
 } from './service-call.ts';
 
-/** A request that is sent by other means than the connections of a client: what the client has to know of it. */
+/**
+ * A request that is not sent over the client's own connections: the part of it that the client has
+ * to know.
+ */
 export interface ExternalRequest extends Pick<ServiceCall, 'service' | 'method' | 'path'> {
-  /** The headers that say how the request is to be called, names in lower case and values in turn. */
+  /** The headers that say how to make the call: names in lower case and values in turn. */
   readonly headers: readonly string[];
 }
 
-/** @throws InvalidRequestError naming the part that is malformed. */
+/**
+ * Prepares the call of an external request.
+ *
+ * @throws InvalidRequestError naming the part that is malformed
+ */
 export function prepareExternal(request: ExternalRequest): PreparedRequest {
   const headers = [...request.headers];
   setIdempotencyKey(headers, {});
@@ -21,7 +28,7 @@ export function prepareExternal(request: ExternalRequest): PreparedRequest {
     path: pathOfUrl(request.path),
     headers,
     body: null,
-    // As long as nothing is sent any instance will do.
+    // The engine retries only while nothing was sent: until then any instance will do.
     replayable: true,
     idempotent: false,
   };

@@ -1,19 +1,19 @@
 import { originOf, type ServiceInstance } from '../discovery/service-instance.ts';
 import { InvalidRequestError } from '../errors.ts';
 import type { FetchRequest } from './fetch-request.ts';
-import type { FetchedHead } from './fetched-response.ts';
 import type { MeshTargets } from './mesh-target.ts';
 import { isRetrieval } from './methods.ts';
 import { isReplayable } from './relay-request.ts';
+import type { ResponseHeaders } from './response.ts';
 
-/** Fetch standard, 'HTTP-redirect fetch'. */
+/** The most redirects of a request. Source: Fetch standard, 'HTTP-redirect fetch'. */
 const MAX_REDIRECTS = 20;
 const REDIRECTS: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
 
-export function readLocation({ status, headers }: FetchedHead): string | undefined {
-  const { location } = headers;
+/** Reads where a response redirects to; undefined if it redirects nowhere. */
+export function readLocation(status: number, { location }: ResponseHeaders): string | undefined {
   if (!REDIRECTS.has(status) || typeof location !== 'string') return undefined;
-  // Headers are read as Latin-1, a location as UTF-8.
+  // undici reads headers as Latin-1; the standard decodes a location as UTF-8.
   return Buffer.from(location, 'latin1').toString();
 }
 
@@ -25,7 +25,7 @@ export interface Redirect {
   readonly instance: ServiceInstance | undefined;
 }
 
-/** What decides where a redirect may lead. */
+/** The rules that say where a redirect may lead. */
 export interface RedirectRules {
   readonly service: string;
   readonly targets: MeshTargets;
@@ -33,10 +33,10 @@ export interface RedirectRules {
 }
 
 /**
- * The request that a redirect asks for. Fetch standard, 'HTTP-redirect fetch'; but a response does not choose where a request
- * goes.
+ * Builds the request that a redirect asks for. Source: Fetch standard, 'HTTP-redirect fetch'; here
+ * a redirect leads only to the same service, since a response does not choose where a request goes.
  *
- * @throws InvalidRequestError if the redirect may not, or cannot, be followed.
+ * @throws InvalidRequestError if the redirect may not, or cannot, be followed
  */
 export function followRedirect(
   sent: FetchRequest,
@@ -44,14 +44,15 @@ export function followRedirect(
   { service, targets, redirect }: RedirectRules,
 ): FetchRequest {
   const where = `'${service}' redirects to ${JSON.stringify(location.split(/[?#]/, 1)[0]).slice(0, 200)}`;
-  if (redirect === 'error') throw new InvalidRequestError(`${where}, and the request asks for an error then`);
+  if (redirect === 'error') throw new InvalidRequestError(`${where}, and the request has redirect: 'error'`);
   const url = URL.canParse(location, sent.url.href)
-    ? asService(new URL(location, sent.url), sent.url, instance)
+    ? toServiceUrl(new URL(location, sent.url), sent.url, instance)
     : undefined;
   if (url === undefined || targets.serviceOf(url) !== service) {
     throw new InvalidRequestError(`${where}, and is followed only within the service`);
   }
-  if (sent.redirects === MAX_REDIRECTS) throw new InvalidRequestError(`${where}, once too often`);
+  if (sent.redirects === MAX_REDIRECTS)
+    throw new InvalidRequestError(`${where}, after ${MAX_REDIRECTS} redirects`);
   const redirects = sent.redirects + 1;
   const { method } = sent;
   const asPost = method === 'POST' && (status === 301 || status === 302);
@@ -65,8 +66,11 @@ export function followRedirect(
   return { ...sent, url, redirects };
 }
 
-/** The URL in terms of the service, where an instance calls itself by its own address, as nginx does by default. */
-function asService(url: URL, service: URL, instance: ServiceInstance | undefined): URL {
+/**
+ * Gives the URL in terms of the service where an instance calls itself by its own address, as nginx
+ * does by default.
+ */
+function toServiceUrl(url: URL, service: URL, instance: ServiceInstance | undefined): URL {
   if (instance === undefined || url.origin !== new URL(originOf(instance)).origin) return url;
   const { protocol, host } = service;
   return new URL(`${protocol}//${host}${url.pathname}${url.search}${url.hash}`);

@@ -3,7 +3,7 @@ import type { ReadableStream as NodeReadableStream } from 'node:stream/web';
 import { isRetrieval } from './methods.ts';
 import type { RelayRequest } from './relay-request.ts';
 
-/** A request as it goes to an instance; the redirects that it has followed are behind it. */
+/** A request as it goes to an instance, after the redirects that it has followed. */
 export interface FetchRequest {
   readonly url: URL;
   readonly method: string;
@@ -12,11 +12,17 @@ export interface FetchRequest {
   readonly redirects: number;
 }
 
-/** What of a Request's body is kept, so that it can be sent again: so many bytes, if they are there in so many ms. */
+/**
+ * The most bytes of a Request's body that are kept so that they can be sent again, and the most
+ * milliseconds to wait for them.
+ */
 const MAX_IN_MEMORY = 1_048_576;
 const MAX_WAIT = 1_000;
 
-/** Whether it is a Request, of any undici: they know each other's no better than they know a plain object. */
+/**
+ * Whether the input is a Request, of any undici: to one undici the Request of another is no more
+ * than a plain object.
+ */
 export function isRequest(input: unknown): input is Request {
   if (input instanceof Request) return true;
   const { [Symbol.toStringTag]: tag, url } = Object(input) as {
@@ -26,7 +32,7 @@ export function isRequest(input: unknown): input is Request {
   return tag === 'Request' && typeof url === 'string';
 }
 
-/** The Request, or one of the global class that takes its place, its body included. */
+/** Gives the Request, or one of the global class in its place, its body included. */
 export function toOwnRequest(request: Request): Request {
   if (request instanceof Request) return request;
   const { url, method, headers, body, redirect, signal } = request as Request;
@@ -40,14 +46,19 @@ export function toOwnRequest(request: Request): Request {
   } as RequestInit);
 }
 
-/** @param bodyWithAny whether a GET or HEAD may have a body */
-export async function prepareInit(url: URL, init: RequestInit, bodyWithAny: boolean): Promise<FetchRequest> {
+/**
+ * Prepares the request of a URL and its options.
+ *
+ * @param allowGetBody whether a GET or HEAD may have a body
+ * @throws TypeError if the standard does not allow the request
+ */
+export async function prepareInit(url: URL, init: RequestInit, allowGetBody: boolean): Promise<FetchRequest> {
   if (url.username !== '' || url.password !== '') {
     throw new TypeError('a URL with a user name or a password cannot be fetched: send them as a header');
   }
   const method = normalizeMethod(init.method);
   let body = (init.body ?? undefined) as RelayRequest['body'];
-  if (body !== undefined && isRetrieval(method) && !bodyWithAny) {
+  if (body !== undefined && isRetrieval(method) && !allowGetBody) {
     throw new TypeError(`a request with the method ${method} has no body`);
   }
   const headers = new Map(init.headers === undefined ? [] : new Headers(init.headers));
@@ -59,7 +70,7 @@ export async function prepareInit(url: URL, init: RequestInit, bodyWithAny: bool
   } else if (body instanceof Blob) {
     addDefault(headers, 'content-type', body.type);
   } else if (ArrayBuffer.isView(body)) {
-    // As they are now, whatever becomes of them until the last attempt.
+    // A copy: the caller may change the bytes before the last attempt.
     body = Buffer.copyBytesFrom(new Uint8Array(body.buffer, body.byteOffset, body.byteLength));
   } else if (body instanceof ArrayBuffer) {
     body = Buffer.copyBytesFrom(new Uint8Array(body));
@@ -70,6 +81,7 @@ export async function prepareInit(url: URL, init: RequestInit, bodyWithAny: bool
   return { url, method, headers, body, redirects: 0 };
 }
 
+/** Prepares the request of a Request. */
 export async function prepareRequest(
   url: URL,
   request: Request,
@@ -85,7 +97,7 @@ function addDefault(headers: Map<string, string>, name: string, value: string): 
   if (value !== '' && !headers.has(name)) headers.set(name, value);
 }
 
-/** Fetch standard, 'normalize a method' and 'forbidden method'. */
+/** Source: Fetch standard, 'normalize a method' and 'forbidden method'. */
 function normalizeMethod(method = 'GET'): string {
   const upper = String(method).toUpperCase();
   if (/^(?:CONNECT|TRACE|TRACK)$/.test(upper)) throw new TypeError(`the method ${upper} cannot be fetched`);
@@ -93,8 +105,8 @@ function normalizeMethod(method = 'GET'): string {
 }
 
 /**
- * The body of a Request is a stream whatever it was made of. What is soon in memory is sent with its length, and can be
- * sent again; any other is sent as it comes.
+ * Reads the body of a Request, which is a stream whatever it was made of. A body that is soon in
+ * memory is sent with its length, and can be sent again; any other is sent as it comes.
  */
 async function readIntoMemory(
   body: ReadableStream<Uint8Array>,
@@ -129,7 +141,10 @@ async function readIntoMemory(
   return rest;
 }
 
-/** undici ends these when the request has ended; of a web stream it would wait for the next chunk first. */
+/**
+ * Gives a stream of Node's, which undici ends as soon as the request has ended: it would first wait
+ * for the next chunk of a web stream.
+ */
 function toReadable(body: ReadableStream): Readable {
   return Readable.fromWeb(body as NodeReadableStream);
 }

@@ -11,74 +11,113 @@ interface Controller extends Dispatcher.DispatchController {
   readonly instance?: ServiceInstance | undefined;
 }
 
-/** Bytes that are kept for a reader who is slower than the instance, before the instance is made to wait. */
+type Stream = ReadableByteStreamController;
+
+/**
+ * The bytes that are kept for a reader who is slower than the instance, before the instance is made
+ * to wait.
+ */
 const HIGH_WATER_MARK = 65_536;
-/** Bytes of an answer that nobody wants which are read, so that its connection can be used again. */
-const MAX_UNWANTED = 65_536;
-/** Fetch standard, 'null body status'. */
+/** The most bytes of an unwanted body that are read, so that its connection can be used again. */
+const MAX_DRAINED = 65_536;
+/** The statuses of responses without a body. Source: Fetch standard, 'null body status'. */
 const WITHOUT_BODY: ReadonlySet<number> = new Set([101, 103, 204, 205, 304]);
-/** RFC 9112, section 4. */
+/** The reason phrases that RFC 9112, section 4, allows. */
 const REASON_PHRASE = /^[\t\x20-\x7e\x80-\xff]*$/;
 
-/** Ends the calls behind bodies that nobody can read any more, as a program does that looks at the status alone. */
-const forgotten = new FinalizationRegistry<Controller>((controller) => {
-  controller.abort(new Error('the body of the answer was forgotten before it was read'));
+/**
+ * Ends the calls behind bodies that nobody can read any more, as where a program looks at the
+ * status alone.
+ */
+const forgottenBodies = new FinalizationRegistry<Controller>((controller) => {
+  controller.abort(new Error('the body of the response was forgotten before it was read'));
 });
 
-/** The head of an answer. */
-export interface FetchedHead {
-  readonly status: number;
-  readonly headers: ResponseHeaders;
-}
-
-/** What becomes of an answer. */
-export interface FetchedOutcome {
-  /** Whether the answer is wanted: a redirect that is followed is not. Called once, with its head and whose it is. */
-  wants(head: FetchedHead, instance: ServiceInstance | undefined): boolean;
-  /** The largest body, in bytes, that is made of one that is encoded; undefined if that is left as it is. */
+/** The fetch that gets a response. */
+export interface ResponseReceiver {
+  /**
+   * Decides whether the caller gets the response: it gets no redirect that is followed. Called
+   * once, with the head and the instance that sent it.
+   */
+  accepts(status: number, headers: ResponseHeaders, instance: ServiceInstance | undefined): boolean;
+  /**
+   * Gives the largest body, in bytes, that is made of an encoded one; undefined if that stays as it
+   * is.
+   */
   maxDecoded(): number | undefined;
-  /** The answer that is wanted. */
+  /** Takes the response that was accepted. */
   resolve(response: Response): void;
   reject(error: unknown): void;
 }
 
+/** The head of a response that was accepted. */
+interface Head {
+  readonly receiver: ResponseReceiver;
+  readonly status: number;
+  readonly statusText: string;
+  readonly headers: ResponseHeaders;
+  readonly instance: ServiceInstance | undefined;
+}
+
 /**
- * Makes a Response of an answer as it comes. One that is here as a whole when its head is, as most are, needs no
- * stream between the socket and the reader; of any other the body is streamed at the pace of its reader.
+ * How far a response has come. It is `waiting` for its head; then `buffering` the chunks that come
+ * with the head; then `streaming` the rest of the body at the pace of its reader. It is `draining`
+ * a body that the caller does not get, or it is `done`.
+ *
+ * The receiver leads to the Response, and is kept by no phase that has no more need of it.
+ */
+interface Waiting {
+  readonly name: 'waiting';
+  readonly receiver: ResponseReceiver;
+}
+interface Buffering extends Head {
+  readonly name: 'buffering';
+  readonly chunks: Buffer[];
+}
+interface Streaming {
+  readonly name: 'streaming';
+  /** The stream, unless it is full and nobody waits for more. */
+  stream: Stream | undefined;
+  /** The stream, once it has been full: while it is, it lives as long as somebody may read it. */
+  full: WeakRef<Stream> | undefined;
+}
+interface Draining {
+  readonly name: 'draining';
+  bytes: number;
+}
+interface Done {
+  readonly name: 'done';
+}
+type Phase = Waiting | Buffering | Streaming | Draining | Done;
+
+const DONE: Done = { name: 'done' };
+
+/**
+ * Makes a Response of a response as it comes. Most are complete when their head is read: these need
+ * no stream between the socket and the reader. The body of any other is streamed at the pace of its
+ * reader.
  */
 export class FetchedResponse implements Dispatcher.DispatchHandler {
-  /** Not kept any longer than it is needed: it leads to the Response. */
-  #outcome: FetchedOutcome | undefined;
-  readonly #bodyError: (error: unknown) => unknown;
   readonly #withoutBody: boolean;
   readonly #origin: Origin;
-  #status = 0;
-  #statusText = '';
-  #headers: ResponseHeaders = {};
-  #instance: ServiceInstance | undefined = undefined;
-  #wanted = true;
-  #unwanted = 0;
-  #chunks: Buffer[] = [];
-  #ended = false;
-  #stream: ReadableByteStreamController | undefined = undefined;
-  /** The stream while it is full, and nobody waits for more: it lives as long as somebody may read it. */
-  #full: WeakRef<ReadableByteStreamController> | undefined = undefined;
+  readonly #bodyError: (error: unknown) => unknown;
+  #phase: Phase;
 
   /**
-   * @param head whether it answers a HEAD request, and has no body whatever its head says
+   * @param withoutBody whether it has no body whatever its head says, as a response to HEAD
    * @param origin where it comes from
-   * @param bodyError what a reader of the body is to be told of an error after the head
+   * @param bodyError gives the error that a reader of the body gets for an error after the head
    */
   constructor(
-    head: boolean,
+    withoutBody: boolean,
     origin: Origin,
     bodyError: (error: unknown) => unknown,
-    outcome: FetchedOutcome,
+    receiver: ResponseReceiver,
   ) {
-    this.#withoutBody = head;
+    this.#withoutBody = withoutBody;
     this.#origin = origin;
     this.#bodyError = bodyError;
-    this.#outcome = outcome;
+    this.#phase = { name: 'waiting', receiver };
   }
 
   onRequestStart(): void {}
@@ -89,90 +128,85 @@ export class FetchedResponse implements Dispatcher.DispatchHandler {
     headers: ResponseHeaders,
     statusText: string = '',
   ): void {
-    if (status < 200) return;
-    this.#wanted = this.#outcome!.wants({ status, headers }, controller.instance);
-    if (!this.#wanted) return;
-    this.#status = status;
-    this.#headers = headers;
-    this.#instance = controller.instance;
-    this.#statusText = statusText;
-    if (this.#withoutBody || WITHOUT_BODY.has(status)) {
-      this.#wanted = false;
-      this.#respond(controller, null);
-      return;
+    const phase = this.#phase;
+    if (status < 200 || phase.name !== 'waiting') return;
+    const { receiver } = phase;
+    const { instance } = controller;
+    if (!receiver.accepts(status, headers, instance)) {
+      this.#phase = { name: 'draining', bytes: 0 };
+    } else if (this.#withoutBody || WITHOUT_BODY.has(status)) {
+      this.#phase = { name: 'draining', bytes: 0 };
+      this.#respond(controller, { receiver, status, statusText, headers, instance }, null);
+    } else {
+      this.#phase = { name: 'buffering', receiver, status, statusText, headers, instance, chunks: [] };
+      // The parser has been through all that came with the head before this is called.
+      queueMicrotask(() => this.#startStreaming(controller));
     }
-    // The parser has been through all that came with the head before this is called.
-    queueMicrotask(() => this.#streamTheRest(controller));
   }
 
   onResponseData(controller: Controller, chunk: Buffer): void {
-    if (!this.#wanted) {
-      this.#unwanted += chunk.length;
-      if (this.#unwanted > MAX_UNWANTED) controller.abort(new Error('the rest of the answer is not wanted'));
-      return;
+    const phase = this.#phase;
+    if (phase.name === 'buffering') {
+      phase.chunks.push(chunk);
+    } else if (phase.name === 'streaming') {
+      const stream = openStream(phase);
+      if (stream === undefined) return;
+      stream.enqueue(new Uint8Array(chunk));
+      pauseIfFull(phase, stream, controller);
+    } else if (phase.name === 'draining') {
+      phase.bytes += chunk.length;
+      if (phase.bytes > MAX_DRAINED) {
+        controller.abort(new Error('the rest of the response is discarded'));
+      }
     }
-    if (this.#outcome !== undefined) {
-      this.#chunks.push(chunk);
-      return;
-    }
-    const stream = this.#openStream();
-    if (stream === undefined) return;
-    stream.enqueue(new Uint8Array(chunk));
-    this.#waitIfFull(stream, controller);
   }
 
   onResponseEnd(controller: Controller): void {
-    this.#ended = true;
-    if (!this.#wanted) return;
-    if (this.#outcome !== undefined) {
-      this.#respond(controller, this.#chunks.length === 1 ? this.#chunks[0]! : Buffer.concat(this.#chunks));
-      return;
+    const phase = this.#phase;
+    this.#phase = DONE;
+    if (phase.name === 'buffering') {
+      const { chunks } = phase;
+      this.#respond(controller, phase, chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks));
+    } else if (phase.name === 'streaming') {
+      const stream = openStream(phase);
+      stream?.close();
+      // A reader with a buffer of its own waits for it to be given back.
+      stream?.byobRequest?.respond(0);
     }
-    const stream = this.#openStream();
-    stream?.close();
-    // A reader with a buffer of its own waits for it to be given back.
-    stream?.byobRequest?.respond(0);
   }
 
   onResponseError(_controller: Controller, error: Error): void {
-    const before = this.#ended;
-    this.#ended = true;
-    if (before || !this.#wanted) return;
-    if (this.#outcome !== undefined) this.#outcome.reject(error);
-    else this.#openStream()?.error(this.#bodyError(error));
+    const phase = this.#phase;
+    this.#phase = DONE;
+    if (phase.name === 'waiting' || phase.name === 'buffering') phase.receiver.reject(error);
+    else if (phase.name === 'streaming') openStream(phase)?.error(this.#bodyError(error));
   }
 
-  /** None if nobody can read it any more. */
-  #openStream(): ReadableByteStreamController | undefined {
-    return this.#stream ?? this.#full?.deref();
+  #startStreaming(controller: Controller): void {
+    const head = this.#phase;
+    if (head.name !== 'buffering') return;
+    const phase: Streaming = { name: 'streaming', stream: undefined, full: undefined };
+    this.#phase = phase;
+    const body = this.#openBody(phase, controller);
+    const stream = phase.stream!;
+    for (const chunk of head.chunks) stream.enqueue(new Uint8Array(chunk));
+    pauseIfFull(phase, stream, controller);
+    this.#respond(controller, head, body);
   }
 
-  #waitIfFull(stream: ReadableByteStreamController, controller: Controller): void {
-    if ((stream.desiredSize ?? 0) > 0) return;
-    controller.pause();
-    this.#stream = undefined;
-    if (this.#full !== undefined) return;
-    this.#full = new WeakRef(stream);
-    forgotten.register(stream, controller);
-  }
-
-  #streamTheRest(controller: Controller): void {
-    if (this.#ended) return;
-    const body = new ReadableStream(
+  #openBody(phase: Streaming, controller: Controller): ReadableStream {
+    return new ReadableStream(
       {
         type: 'bytes',
         start: (stream) => {
-          this.#stream = stream;
-          for (const chunk of this.#chunks) stream.enqueue(new Uint8Array(chunk));
-          this.#chunks = [];
+          phase.stream = stream;
         },
         pull: (stream) => {
-          this.#stream = stream;
+          phase.stream = stream;
           controller.resume();
         },
         cancel: (reason) => {
-          this.#ended = true;
-          this.#wanted = false;
+          this.#phase = DONE;
           controller.abort(
             reason instanceof Error ? reason : new Error('the body was cancelled', { cause: reason }),
           );
@@ -180,48 +214,65 @@ export class FetchedResponse implements Dispatcher.DispatchHandler {
       },
       { highWaterMark: HIGH_WATER_MARK },
     );
-    this.#waitIfFull(this.#stream!, controller);
-    this.#respond(controller, body);
   }
 
-  #respond(controller: Controller, body: ReadableStream | Uint8Array | null): void {
-    const outcome = this.#outcome!;
-    this.#outcome = undefined;
-    const encoding = this.#headers['content-encoding'];
+  #respond(controller: Controller, head: Head, body: ReadableStream | Uint8Array | null): void {
+    const { receiver, status, statusText, headers } = head;
+    const encoding = headers['content-encoding'];
     const init = {
-      status: this.#status,
-      statusText: REASON_PHRASE.test(this.#statusText) ? this.#statusText : '',
-      headers: headersOf(this.#headers),
+      status,
+      statusText: REASON_PHRASE.test(statusText) ? statusText : '',
+      headers: withoutBodyersInit(headers),
     };
     try {
       const plain = encoding === undefined || body === null || (body as Uint8Array).length === 0;
-      const max = plain ? undefined : outcome.maxDecoded();
-      const content = max === undefined ? body : this.#decoded(body!, String(encoding), max);
-      outcome.resolve(new (meshResponseClass())(content, init, this.#origin));
+      const max = plain ? undefined : receiver.maxDecoded();
+      const content = max === undefined ? body : this.#decode(body!, String(encoding), max, head.instance);
+      receiver.resolve(new (meshResponseClass())(content, init, this.#origin));
     } catch (error) {
-      // A status that no Response can have.
-      this.#wanted = false;
+      // No Response can have this status.
+      this.#phase = DONE;
       controller.abort(error as Error);
-      outcome.reject(error);
+      receiver.reject(error);
     }
   }
 
-  #decoded(body: ReadableStream | Uint8Array, encoding: string, max: number): ReadableStream {
-    const { serviceName = '', instanceId = '' } = this.#instance ?? {};
+  #decode(
+    body: ReadableStream | Uint8Array,
+    encoding: string,
+    max: number,
+    { serviceName, instanceId }: Pick<ServiceInstance, 'serviceName' | 'instanceId'> = UNKNOWN_INSTANCE,
+  ): ReadableStream {
+    const instance = { serviceName, instanceId };
     return decoded(new Response(body as ReadableStream).body!, encoding, {
       max,
-      tooLarge: () => createTooLargeError({ serviceName, instanceId }, max),
+      tooLarge: () => createTooLargeError(instance, max),
       errorOf: (error) => {
         const known = error instanceof TypeError || error instanceof HoldfastError;
-        const instance = { serviceName, instanceId };
         return this.#bodyError(known ? error : createUndecodableError(instance, encoding, error));
       },
     });
   }
 }
 
-/** As a list of pairs only where a name comes several times. */
-function headersOf(headers: ResponseHeaders): Record<string, string> | [string, string][] {
+const UNKNOWN_INSTANCE = { serviceName: '', instanceId: '' };
+
+/** Gives the stream, unless nobody can read it any more. */
+function openStream({ stream, full }: Streaming): Stream | undefined {
+  return stream ?? full?.deref();
+}
+
+function pauseIfFull(phase: Streaming, stream: Stream, controller: Controller): void {
+  if ((stream.desiredSize ?? 0) > 0) return;
+  controller.pause();
+  phase.stream = undefined;
+  if (phase.full !== undefined) return;
+  phase.full = new WeakRef(stream);
+  forgottenBodies.register(stream, controller);
+}
+
+/** Gives a list of pairs only where a name comes several times. */
+function withoutBodyersInit(headers: ResponseHeaders): Record<string, string> | [string, string][] {
   const pairs: [string, string][] = [];
   let several = false;
   for (const name of Object.keys(headers)) {

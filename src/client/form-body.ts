@@ -3,14 +3,16 @@ import { randomUUID } from 'node:crypto';
 type Part = Buffer | Blob;
 
 /**
- * The body of a request that is a FormData, of Node's own undici or any other: bytes that are made anew each time it is
- * sent. Source: HTML standard, 'multipart/form-data encoding algorithm'; RFC 7578.
+ * Encodes a FormData, of Node's own undici or any other, as the body of a request. The bytes are
+ * made anew each time the body is sent.
+ *
+ * Source: HTML standard, 'multipart/form-data encoding algorithm'; RFC 7578.
  */
 export class FormBody implements AsyncIterable<Uint8Array> {
   readonly replayable = true;
   /** The content type that names the boundary. */
   readonly type: string;
-  /** In bytes. */
+  /** The length of the body in bytes. */
   readonly length: number;
   readonly #parts: readonly Part[];
 
@@ -18,11 +20,11 @@ export class FormBody implements AsyncIterable<Uint8Array> {
     const boundary = `----holdfast-form-${randomUUID()}`;
     const parts: Part[] = [];
     for (const [name, value] of form) {
-      const head = `--${boundary}\r\nContent-Disposition: form-data; name="${escaped(lines(name))}"`;
+      const head = `--${boundary}\r\nContent-Disposition: form-data; name="${escapeName(toCrlf(name))}"`;
       if (typeof value === 'string') {
-        parts.push(Buffer.from(`${head}\r\n\r\n${lines(value)}\r\n`));
+        parts.push(Buffer.from(`${head}\r\n\r\n${toCrlf(value)}\r\n`));
       } else {
-        const file = `; filename="${escaped(value.name)}"\r\nContent-Type: ${value.type || 'application/octet-stream'}`;
+        const file = `; filename="${escapeName(value.name)}"\r\nContent-Type: ${value.type || 'application/octet-stream'}`;
         parts.push(Buffer.from(`${head}${file}\r\n\r\n`), value, Buffer.from('\r\n'));
       }
     }
@@ -40,11 +42,11 @@ export class FormBody implements AsyncIterable<Uint8Array> {
   }
 }
 
-/** With the line breaks of the network. */
-function lines(text: string): string {
+/** Writes line breaks as CRLF, as the encoding algorithm does. */
+function toCrlf(text: string): string {
   return text.replace(/\r\n?|\n/g, '\r\n');
 }
 
-function escaped(name: string): string {
+function escapeName(name: string): string {
   return name.replace(/\n/g, '%0A').replace(/\r/g, '%0D').replace(/"/g, '%22');
 }

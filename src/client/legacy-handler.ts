@@ -25,11 +25,11 @@ export interface LegacyDispatchHandler {
 }
 
 /**
- * The handler itself if it speaks undici's newer protocol, else one that translates for it.
+ * Gives the handler itself if it speaks undici's newer protocol, else one that translates for it.
  *
- * @throws InvalidRequestError if it speaks neither.
+ * @throws InvalidRequestError if it speaks neither protocol
  */
-export function newerHandler(handler: Handler | LegacyDispatchHandler): Handler {
+export function toNewerHandler(handler: Handler | LegacyDispatchHandler): Handler {
   const { onRequestStart, onResponseError, onError } = Object(handler) as Handler & LegacyDispatchHandler;
   if (typeof onResponseError !== 'function' && typeof onError !== 'function') {
     throw new InvalidRequestError('the handler of a request must have onResponseError(), or onError()');
@@ -50,7 +50,7 @@ class LegacyHandler implements Handler {
     this.#handler.onConnect?.((reason) => controller.abort(reason as Error), context);
   }
 
-  /** Only for what is not the mesh's. */
+  /** Is called only for requests to hosts that are no service of the mesh. */
   onRequestUpgrade(
     controller: Controller,
     status: number,
@@ -68,7 +68,7 @@ class LegacyHandler implements Handler {
   ): void {
     const raw = rawOf(controller.rawHeaders, headers);
     const more = this.#handler.onHeaders?.(status, raw, () => controller.resume(), statusText);
-    // An answer that is only informational has nothing to hold back.
+    // An informational response has no body to hold back.
     if (more === false && status >= 200) controller.pause();
   }
 
@@ -97,15 +97,18 @@ class LegacyHandler implements Handler {
   }
 }
 
-/** Names and values in turn, as bytes: as they came, or made from what was read of them, as over HTTP/2. */
+/**
+ * Gives names and values in turn, as bytes: as they came, or written again from the parsed headers,
+ * as over HTTP/2.
+ */
 function rawOf(raw: Controller['rawHeaders'], parsed: IncomingHttpHeaders): (Buffer | Buffer[])[] {
   if (Array.isArray(raw)) return raw as Buffer[];
   return Object.entries(parsed).flatMap(([name, value]) => [
-    bytes(name),
-    Array.isArray(value) ? value.map(bytes) : bytes(value ?? ''),
+    toBytes(name),
+    Array.isArray(value) ? value.map(toBytes) : toBytes(value ?? ''),
   ]);
 }
 
-function bytes(text: string): Buffer {
+function toBytes(text: string): Buffer {
   return Buffer.from(text, 'latin1');
 }

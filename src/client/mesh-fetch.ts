@@ -7,74 +7,83 @@ import { checkOptions, warnOfNearMisses } from './call-options.ts';
 import { followRedirect, readLocation } from './fetch-redirect.ts';
 import { type FetchRequest, isRequest, prepareInit, prepareRequest, toOwnRequest } from './fetch-request.ts';
 import { FetchedResponse } from './fetched-response.ts';
-import { MESH_CHECKS, type MeshOptions, MeshTargets } from './mesh-target.ts';
-import { leastTimeout, TIMEOUT_HEADER } from './propagation.ts';
+import { MESH_CHECKS, type MeshOptions, MeshTargets, RENAMED_MESH_OPTIONS } from './mesh-target.ts';
+import { parseTimeout, TIMEOUT_HEADER } from './propagation.ts';
 import { relay } from './relay.ts';
 import type { RelayRequest } from './relay-request.ts';
 import { asError } from './service-errors.ts';
 
 export interface MeshFetchOptions extends MeshOptions {
-  /** Takes the requests that are not the mesh's. Default: the global `fetch`. */
-  fallback?: typeof fetch;
+  /** Takes the requests to hosts that are no service of the mesh. Default: the global `fetch`. */
+  passthrough?: typeof fetch;
 }
 
-/** What a request can be given besides what `fetch` knows. */
+/** The options of a request: those of `fetch`, and those of a call. */
 export type MeshRequestInit = RequestInit &
   Pick<RelayRequest, 'timeout' | 'retries' | 'idempotencyKey' | 'hashKey' | 'select'>;
 
-/** Where an adapter of another client says what it adds to a request: nobody else can. */
+/** The key under which an adapter of another client adds to a request, and nobody else can. */
 export const ADAPTED = Symbol('adapted');
 
-/** What an adapter of another client adds to a request. */
+/** The part of a request that an adapter of another client adds. */
 export interface Adapted {
   [ADAPTED]?: {
-    /** Milliseconds after which the caller gives up: the lesser of it and the timeout of the call is the deadline. */
+    /**
+     * Milliseconds after which the caller gives up: the lesser of it and the timeout of the call is
+     * the deadline.
+     */
     readonly timeLimit: number | undefined;
-    /** Whether a body that is encoded is decoded. */
+    /** Whether an encoded body is decoded. */
     readonly decode: boolean;
   };
 }
 
-/** As the global `fetch`, for services of the mesh too. */
+/** A `fetch` as the global one, for services of the mesh too. */
 export interface MeshFetch {
   (input: string | URL | Request, init?: MeshRequestInit): Promise<Response>;
-  /** Closes the client if it was made for this, which waits for the calls under way; else it does nothing. */
+  /**
+   * Closes the client if it was made for this fetch, and waits for the calls under way; otherwise
+   * it does nothing.
+   */
   close(): Promise<void>;
 }
 
-/** What stays the same through all redirects. */
-interface Fetching {
+/** The part of a fetch that stays the same through all redirects. */
+interface FetchContext {
   readonly engine: CallEngine;
   readonly targets: MeshTargets;
   readonly service: string;
   readonly init: MeshRequestInit & Adapted;
   readonly signal: AbortSignal | undefined;
-  /** Kept, since the signal of a Request is only aborted for as long as there is the Request. */
+  /** Kept, since the signal of a Request is aborted only as long as the Request is reachable. */
   readonly input: string | URL | Request;
   readonly redirect: Request['redirect'];
-  /** Milliseconds that the request has, if it says. */
+  /** The milliseconds that the request has, if it says. */
   readonly timeout: number | undefined;
-  /** When they are over. */
+  /** When they are over, on the clock of `performance.now()`; Infinity without a timeout. */
   readonly deadline: number;
-  /** `performance.now()` when it was made: the `X-Request-Timeout` of its headers counts from there. */
+  /**
+   * `performance.now()` when the request was made: the `X-Request-Timeout` of its headers counts
+   * from there.
+   */
   readonly startedAt: number;
   readonly rules: FetchRules;
 }
 
-/** What makes the fetch, and where that differs from what the standard says. */
+/** The rules by which an adapter's fetch departs from the standard. */
 export interface FetchRules {
-  /** As errors name it. */
+  /** The name of the adapter in errors. */
   readonly owner: string;
   /** Whether a GET or HEAD may have a body, as with Node's own client. */
-  readonly bodyWithAny: boolean;
+  readonly allowGetBody: boolean;
 }
 
-const STANDARD: FetchRules = { owner: 'createFetch()', bodyWithAny: false };
+const STANDARD: FetchRules = { owner: 'createFetch()', allowGetBody: false };
 
 /**
- * A `fetch` over a client.
+ * Creates a `fetch` over a client.
  *
- * @throws TypeError naming the option that is not what it must be.
+ * @throws TypeError naming the option that is not allowed
  */
 export function createMeshFetch(
   { engine, close }: EngineHandle,
@@ -82,8 +91,8 @@ export function createMeshFetch(
   rules: FetchRules = STANDARD,
 ): MeshFetch {
   const { owner } = rules;
-  validateOptions(owner, options, { ...MESH_CHECKS, fallback: isFunction });
-  const { fallback, route, strict } = options;
+  validateOptions(owner, options, { ...MESH_CHECKS, passthrough: isFunction }, RENAMED_MESH_OPTIONS);
+  const { passthrough, route, strict } = options;
   const targets = new MeshTargets(owner, { route, strict });
 
   const fetch = async (input: string | URL | Request, given?: MeshRequestInit): Promise<Response> => {
@@ -91,7 +100,7 @@ export function createMeshFetch(
     if (service === undefined) {
       const nearMiss = targets.nearMissOf(url);
       if (nearMiss !== undefined) engine.notePassthrough(nearMiss);
-      return (fallback ?? globalThis.fetch)(input as string, given);
+      return (passthrough ?? globalThis.fetch)(input as string, given);
     }
     const init = given ?? {};
     warnOfNearMisses(init);
@@ -99,25 +108,25 @@ export function createMeshFetch(
     const times = readTimes(init, signal, engine.policiesOf(service).timeout);
     const request = isRequest(input) ? new Request(toOwnRequest(input), init) : undefined;
     const redirect = request?.redirect ?? init.redirect ?? 'follow';
-    const fetching = { engine, targets, service, init, signal, input, redirect, rules, ...times };
+    const context = { engine, targets, service, init, signal, input, redirect, rules, ...times };
     let sent: FetchRequest;
     try {
       sent = await (request === undefined
-        ? prepareInit(url, init, rules.bodyWithAny)
+        ? prepareInit(url, init, rules.allowGetBody)
         : prepareRequest(url, request, signal));
     } catch (error) {
-      throw errorFor(signal, 'fetch failed', error);
+      throw toFetchError(signal, 'fetch failed', error);
     }
     if (signal?.aborted) {
       if (sent.body instanceof Readable) sent.body.on('error', () => {}).destroy(asError(signal.reason));
       throw signal.reason;
     }
-    return send(fetching, sent);
+    return send(context, sent);
   };
   return Object.assign(fetch, { close });
 }
 
-/** The URL that is to be fetched, and the service that it means, if it is one of the mesh. */
+/** Gives the URL to fetch, and the service that it means, if it means one of the mesh. */
 function resolveTarget(
   input: string | URL | Request,
   targets: MeshTargets,
@@ -137,12 +146,12 @@ function signalOf(input: string | URL | Request, { signal }: MeshRequestInit): A
   return (signal === undefined && isRequest(input) ? input.signal : signal) ?? undefined;
 }
 
-/** @throws TypeError naming the option that is not what it must be */
+/** @throws TypeError naming the option that is not allowed */
 function readTimes(
   init: MeshRequestInit & Adapted,
   signal: AbortSignal | undefined,
   usual: number,
-): Pick<Fetching, 'timeout' | 'deadline' | 'startedAt'> {
+): Pick<FetchContext, 'timeout' | 'deadline' | 'startedAt'> {
   const { retries, hashKey, select } = init;
   try {
     checkOptions({ timeout: init.timeout, retries, hashKey, select, signal });
@@ -154,34 +163,34 @@ function readTimes(
   return { timeout, startedAt, deadline: timeout === undefined ? Infinity : startedAt + timeout };
 }
 
-function send(fetching: Fetching, sent: FetchRequest): Promise<Response> {
-  const { engine, service, init, signal, redirect } = fetching;
+function send(context: FetchContext, sent: FetchRequest): Promise<Response> {
+  const { engine, service, init, signal, redirect } = context;
   const { url, method, body } = sent;
-  const headers = withTimeLeft(sent.headers, fetching);
+  const headers = withTimeLeft(sent.headers, context);
   const { retries, idempotencyKey, hashKey, select } = init;
-  const timeout = sent.redirects === 0 ? fetching.timeout : timeLeft(fetching);
+  const timeout = sent.redirects === 0 ? context.timeout : timeLeft(context);
   const path = (url.pathname || '/') + url.search;
-  // Apart from what leads to the promise: the answer's reader may outlive the Response.
-  const bodyError = (error: unknown) => errorFor(fetching.signal, 'terminated', error);
+  // Nothing in it leads to the promise: the reader of the body may outlive the Response.
+  const bodyError = (error: unknown) => toFetchError(context.signal, 'terminated', error);
   const origin = { url: withoutFragment(url), redirected: sent.redirects > 0 };
   return new Promise((resolve, reject) => {
     const handler = new FetchedResponse(method === 'HEAD', origin, bodyError, {
-      wants: (head, instance) => {
-        const location = redirect === 'manual' ? undefined : readLocation(head);
+      accepts: (status, headers, instance) => {
+        const location = redirect === 'manual' ? undefined : readLocation(status, headers);
         if (location === undefined) return true;
         try {
-          const next = followRedirect(sent, { status: head.status, location, instance }, fetching);
-          // What is left of this answer is not wanted, and small as a rule.
-          resolve(send(fetching, next));
+          const next = followRedirect(sent, { status, location, instance }, context);
+          // The body of a redirect is usually small, and is read to its end meanwhile.
+          resolve(send(context, next));
         } catch (error) {
-          reject(errorFor(signal, 'fetch failed', error));
+          reject(toFetchError(signal, 'fetch failed', error));
         }
         return false;
       },
       maxDecoded: () =>
         init[ADAPTED]?.decode === false ? undefined : engine.policiesOf(service).maxResponseSize,
       resolve,
-      reject: (error) => reject(errorFor(signal, 'fetch failed', error)),
+      reject: (error) => reject(toFetchError(signal, 'fetch failed', error)),
     });
     relay(
       engine,
@@ -191,13 +200,15 @@ function send(fetching: Fetching, sent: FetchRequest): Promise<Response> {
   });
 }
 
-/** What the caller is told of an error: the reason, if it has given up itself. */
-function errorFor(signal: AbortSignal | undefined, message: string, error: unknown): unknown {
+/**
+ * Gives the error that the caller gets for another: the reason, if the caller has given up itself.
+ */
+function toFetchError(signal: AbortSignal | undefined, message: string, error: unknown): unknown {
   if (signal?.aborted) return signal.reason;
   return error instanceof TypeError ? error : new TypeError(message, { cause: error });
 }
 
-/** Without a query and a password, which no log must have. */
+/** Names the URL in an error, without the query and the password, which no log must have. */
 function nameOf(input: string | URL | Request): string {
   const url = isRequest(input) ? input.url : input instanceof URL ? input.href : shown(input);
   const [name] = url.split(/[?#]/, 1);
@@ -212,16 +223,19 @@ function timeoutOf(
   return timeLimit === undefined || timeLimit >= (timeout ?? usual) ? timeout : timeLimit;
 }
 
-function timeLeft({ deadline }: Fetching): number | undefined {
+function timeLeft({ deadline }: FetchContext): number | undefined {
   return deadline === Infinity ? undefined : Math.max(1, Math.ceil(deadline - performance.now()));
 }
 
-/** The headers of which a time limit holds for the whole request, its redirects and the wait for its body included. */
+/**
+ * Lessens a time limit among the headers by the time that has passed: it holds for the whole
+ * request, its redirects and the wait for its body included.
+ */
 function withTimeLeft(
   headers: ReadonlyMap<string, string>,
-  { startedAt }: Fetching,
+  { startedAt }: FetchContext,
 ): ReadonlyMap<string, string> {
-  const limit = leastTimeout(headers.get(TIMEOUT_HEADER));
+  const limit = parseTimeout(headers.get(TIMEOUT_HEADER));
   if (limit === undefined) return headers;
   const left = Math.max(0, Math.floor(limit - (performance.now() - startedAt)));
   return new Map(headers).set(TIMEOUT_HEADER, String(left));

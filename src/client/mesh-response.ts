@@ -1,4 +1,4 @@
-/** Where a Response came from, which one that is made cannot say of itself. */
+/** The two fields of a Response that its constructor does not take. */
 export interface Origin {
   readonly url: string;
   readonly redirected: boolean;
@@ -7,41 +7,43 @@ export interface Origin {
 type Body = ReadableStream | Uint8Array | null;
 type MeshResponseClass = new (body: Body, init: ResponseInit, origin: Origin) => Response;
 
-let made: MeshResponseClass | undefined;
+let defined: MeshResponseClass | undefined;
 
 /**
- * The class of the Responses that are given. Made with the first of them: to touch the global Response makes Node load
- * its fetch, and register a dispatcher for it.
+ * Gives the class of the Responses that a fetch resolves with. It is defined at the first of them:
+ * a use of the global Response makes Node load its fetch, and register a dispatcher for it.
  */
 export function meshResponseClass(): MeshResponseClass {
-  made ??= define();
-  return made;
+  defined ??= defineMeshResponse();
+  return defined;
 }
 
-function define(): MeshResponseClass {
-  // Its types do not say what is an accessor and what a method, which a class that replaces them has to know.
+function defineMeshResponse(): MeshResponseClass {
+  // The types of Response declare its accessors and methods as properties, and TypeScript lets no
+  // subclass replace a property by an accessor or a method. The constructor is that of Response.
   const Base = Response as unknown as new (body: Body, init: ResponseInit) => object;
-  const spare = new SpareBody();
+  const placeholder = new PlaceholderBody();
   const utf8 = new TextDecoder();
 
   /**
-   * A Response as if it had been fetched. Bytes that are here as a whole are read without the stream that a Response makes
-   * of them at once, and which costs more than all else about it: only who asks for more than their text has it made.
+   * Is a Response as if it had been fetched. A Response turns its bytes into a stream at once,
+   * which costs more than all else about it. Here the text and the JSON of a body of bytes are read
+   * without one; any other use of the body makes it.
    */
   class MeshResponse extends Base {
     readonly #init: ResponseInit;
     readonly #origin: Origin;
     readonly #bytes: Uint8Array | undefined;
     #read = false;
-    /** Has the body, once it is anything but bytes that nobody has looked at. */
-    #ordinary: Response | undefined;
+    /** The Response that has the body, unless the body is bytes of which no stream was made yet. */
+    #native: Response | undefined;
 
     constructor(body: Body, init: ResponseInit, origin: Origin) {
-      super(body === null ? null : spare.stream, init);
+      super(body === null ? null : placeholder.stream, init);
       this.#init = init;
       this.#origin = origin;
       this.#bytes = body instanceof Uint8Array ? body : undefined;
-      this.#ordinary = body instanceof Uint8Array ? undefined : new Response(body, init);
+      this.#native = body instanceof Uint8Array ? undefined : new Response(body, init);
     }
 
     get url(): string {
@@ -57,23 +59,23 @@ function define(): MeshResponseClass {
     }
 
     get body(): Response['body'] {
-      return this.#asOrdinary().body;
+      return this.#toNative().body;
     }
 
     get bodyUsed(): boolean {
-      return this.#ordinary?.bodyUsed ?? this.#read;
+      return this.#native?.bodyUsed ?? this.#read;
     }
 
     async json(): Promise<unknown> {
-      return this.#ordinary === undefined ? JSON.parse(this.#decode()) : this.#ordinary.json();
+      return this.#native === undefined ? JSON.parse(this.#decode()) : this.#native.json();
     }
 
     async text(): Promise<string> {
-      return this.#ordinary === undefined ? this.#decode() : this.#ordinary.text();
+      return this.#native === undefined ? this.#decode() : this.#native.text();
     }
 
     async arrayBuffer(): Promise<ArrayBuffer> {
-      return this.#asOrdinary().arrayBuffer();
+      return this.#toNative().arrayBuffer();
     }
 
     async bytes(): Promise<Uint8Array<ArrayBuffer>> {
@@ -81,51 +83,52 @@ function define(): MeshResponseClass {
     }
 
     async blob(): Promise<Blob> {
-      return this.#asOrdinary().blob();
+      return this.#toNative().blob();
     }
 
     async formData(): Promise<FormData> {
-      return this.#asOrdinary().formData();
+      return this.#toNative().formData();
     }
 
     clone(): Response {
-      return this.#like(this.#asOrdinary().clone().body);
+      return this.#withBody(this.#toNative().clone().body);
     }
 
-    #like(body: Body): Response {
-      return new MeshResponse(body, this.#init, this.#origin) as unknown as Response;
+    #withBody(body: Body): Response {
+      return new (meshResponseClass())(body, this.#init, this.#origin);
     }
 
     #decode(): string {
-      if (this.#read) throw new TypeError('the body of the answer has already been read');
+      if (this.#read) throw new TypeError('the body of the response has already been read');
       this.#read = true;
       return utf8.decode(this.#bytes);
     }
 
-    #asOrdinary(): Response {
-      if (this.#ordinary === undefined) {
-        this.#ordinary = new Response(this.#bytes, this.#init);
-        if (this.#read) void this.#ordinary.arrayBuffer();
+    #toNative(): Response {
+      if (this.#native === undefined) {
+        this.#native = new Response(this.#bytes, this.#init);
+        if (this.#read) void this.#native.arrayBuffer();
       }
-      return this.#ordinary;
+      return this.#native;
     }
   }
+  // The class has all members of a Response: those that it does not replace are inherited.
   return MeshResponse as unknown as MeshResponseClass;
 }
 
 /**
- * The body that a Response of bytes has inside, which nobody sees who reads it by its own methods. Whoever takes those
- * of another Response to it gets an error, rather than an empty body.
+ * The body that the inherited part of a Response of bytes has. Its own methods never read it. The
+ * methods of another Response, called on it, fail with an error instead of giving an empty body.
  */
-class SpareBody {
+class PlaceholderBody {
   #stream: ReadableStream | undefined = undefined;
 
   get stream(): ReadableStream {
-    if (this.#stream === undefined || this.#stream.locked) this.#stream = this.#make();
+    if (this.#stream === undefined || this.#stream.locked) this.#stream = this.#create();
     return this.#stream;
   }
 
-  #make(): ReadableStream {
+  #create(): ReadableStream {
     return new ReadableStream(
       {
         pull: (controller) => {

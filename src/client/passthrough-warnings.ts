@@ -1,10 +1,10 @@
-/** There are no more warnings than this: with any port a host is another. */
+/** The most warnings of a process: each port of a host counts as another host. */
 const MAX_HOSTS = 1_000;
 
-/** The hosts of which the process has been warned, by whichever client. */
+/** The hosts of which the process was warned, by any of its clients. */
 const hosts = new Set<string>();
 
-/** Warns the process of a host whose requests bypass the mesh: once of each. */
+/** Warns the process of a host whose requests bypass the mesh, once for each host. */
 export function warnOfPassthrough(host: string, service: string): void {
   if (hosts.size >= MAX_HOSTS || hosts.has(host)) return;
   hosts.add(host);

@@ -4,47 +4,48 @@ import { shown } from '../internal/shown.ts';
 import { isFunction } from '../internal/validate.ts';
 import { forEachHeader } from './pairs.ts';
 
-/** What a service was told by its caller, and tells those that it calls in turn. */
+/** The context of a request that a service handles, and passes on to the services that it calls. */
 export interface RequestContext {
-  /** `X-Request-ID`: the same through all services that take part. */
+  /** `X-Request-ID`, the same in all services that take part. */
   readonly requestId: string;
   /** W3C Trace Context, passed on as it came. */
   readonly traceparent?: string | undefined;
   readonly tracestate?: string | undefined;
-  /** When the caller stops waiting, on the clock of `performance.now()`; Infinity if it did not say. */
+  /** When the caller stops waiting, on the clock of `performance.now()`; Infinity if unknown. */
   readonly deadline: number;
 }
 
 /**
- * What a server answers with when its own retries of what the request needs are spent: clients of Holdfast do
- * not try such an answer again, so that the layers of a system do not multiply their tries.
+ * The header of a response that says that the server has spent its own retries on the request.
+ * Clients of Holdfast do not retry after such a response, so that the layers of a system do not
+ * multiply their attempts.
  */
 export const RETRIES_SPENT_HEADER = 'x-retries-spent';
 
-/** Milliseconds for which the caller waits from when it sent the request. */
+/** The header with the milliseconds for which the caller waits after it has sent the request. */
 export const TIMEOUT_HEADER = 'x-request-timeout';
 
 type IncomingHeaders = Readonly<Record<string, string | string[] | undefined>>;
 
-/** Headers whose names may be in any case: an object, as Node has it; or Headers, a Map or pairs. */
+/** Headers whose names may be in any case: an object as in Node, or Headers, a Map or pairs. */
 export type ContextHeaders = IncomingHeaders | Iterable<readonly [string, string | string[] | undefined]>;
 
 /** W3C Trace Context, section 3.2.2: version ff and ids of zeros alone are invalid. */
 const TRACEPARENT = /^(?!ff)[\da-f]{2}-(?!0{32})[\da-f]{32}-(?!0{16})[\da-f]{16}-[\da-f]{2}$/;
 
-/** A longer list of time limits is not read. */
+/** The most characters of a list of time limits: a longer list is not read. */
 const MAX_TIMEOUTS_LENGTH = 256;
 
 const storage = new AsyncLocalStorage<RequestContext>();
 
-/** The requests for which a call was made whose retries are spent. */
+/** The requests that made a call whose retries are spent. */
 const spentFor = new WeakSet<RequestContext>();
 
 /**
- * Reads the context from the headers of an incoming request, whatever the case of their names. Headers come from
- * strangers: what is not well formed, or is too long, counts as not sent.
+ * Reads the context from the headers of an incoming request, whatever the case of their names.
+ * Headers come from strangers: a header that is malformed or too long counts as not sent.
  *
- * @throws TypeError if there are no headers at all.
+ * @throws TypeError if there are no headers at all
  */
 export function requestContextFrom(headers: ContextHeaders): RequestContext {
   if (typeof headers !== 'object' || headers === null) {
@@ -57,10 +58,10 @@ export function requestContextFrom(headers: ContextHeaders): RequestContext {
   return contextFrom(inLowerCase);
 }
 
-/** The same for headers whose names are in lower case, as Node gives them. */
+/** Reads the context from headers whose names are in lower case, as Node gives them. */
 export function contextFrom(headers: IncomingHeaders): RequestContext {
   const traceparent = wellFormed(headers.traceparent, TRACEPARENT);
-  const timeout = leastTimeout(headers[TIMEOUT_HEADER]);
+  const timeout = parseTimeout(headers[TIMEOUT_HEADER]);
   return {
     requestId: wellFormed(headers['x-request-id'], /^[\w.:=+/@-]{1,128}$/) ?? randomUUID(),
     traceparent,
@@ -70,10 +71,10 @@ export function contextFrom(headers: IncomingHeaders): RequestContext {
 }
 
 /**
- * The milliseconds of an `X-Request-Timeout`: the least where there are several, as where whoever forwarded the request
- * added one of its own. Undefined if none is well formed.
+ * Reads the milliseconds of an `X-Request-Timeout`: the least where there are several, as when a
+ * proxy has added one of its own. Undefined if none is well formed.
  */
-export function leastTimeout(value: string | readonly string[] | undefined): number | undefined {
+export function parseTimeout(value: string | readonly string[] | undefined): number | undefined {
   if (value === undefined) return undefined;
   const text = typeof value === 'string' ? value : value.join();
   if (/^\d{1,9}$/.test(text)) return Number(text);
@@ -87,10 +88,10 @@ function wellFormed(value: string | string[] | undefined, pattern: RegExp): stri
 }
 
 /**
- * Runs a function, and all that it starts, within the context: the calls that a ServiceClient makes there
- * carry its request id and trace, and end at its deadline.
+ * Runs a function, and all that it starts, within the context: the calls that a ServiceClient makes
+ * there carry its request id and trace, and end at its deadline.
  *
- * @throws TypeError if the one is no context, or the other no function.
+ * @throws TypeError if `context` is no RequestContext, or `fn` is no function
  * @example
  * server.addHook('onRequest', (request, _reply, done) => {
  *   runWithRequestContext(requestContextFrom(request.headers), done);
@@ -106,17 +107,23 @@ export function runWithRequestContext<T>(context: RequestContext, fn: () => T): 
   return storage.run(context, fn);
 }
 
-/** The context of the request that is being served, if there is one. */
+/** Gives the context of the request that is being handled, if there is one. */
 export function currentRequestContext(): RequestContext | undefined {
   return storage.getStore();
 }
 
-/** Notes that a call, made for the request that is being served, was tried in vain as often as it may be. */
+/**
+ * Notes that a call, made for the request that is being handled, has spent its retries without
+ * success.
+ */
 export function noteRetriesSpent(context: RequestContext | undefined = storage.getStore()): void {
   if (context !== undefined) spentFor.add(context);
 }
 
-/** Whether that was noted of a request: should it fail, its caller had better not try it again. */
+/**
+ * Whether a call of the request has spent its retries: if the request fails, its caller should not
+ * retry it.
+ */
 export function wereRetriesSpent(context: RequestContext): boolean {
   return spentFor.has(context);
 }

@@ -22,7 +22,10 @@ import {
 
 type Options = Dispatcher.DispatchOptions;
 
-/** What undici takes as a body, and a little more: a Blob, a web stream, and iterables of bytes or strings. */
+/**
+ * A body as undici takes it, or one of a few other kinds: a Blob, a web stream, iterables of bytes
+ * or strings.
+ */
 export type RelayBody =
   | Options['body']
   | ArrayBuffer
@@ -34,7 +37,7 @@ export type RelayBody =
   | Iterable<string | Uint8Array>
   | AsyncIterable<string | Uint8Array>;
 
-/** A call to a service in the terms of undici, whose answer a handler of undici's takes. */
+/** A call to a service in the terms of undici. Its response goes to a handler of undici's. */
 export interface RelayRequest
   extends Partial<
     Pick<Options, 'headers' | 'headersTimeout' | 'bodyTimeout' | 'expectContinue' | 'reset' | 'idempotent'>
@@ -45,28 +48,36 @@ export interface RelayRequest
   method?: string;
   /** Starts with a slash. */
   path: string;
-  /** Added to the path. An object is written as undici does. */
+  /** Added to the path. An object is written as undici writes it. */
   query?: CallQuery | Options['query'] | null | undefined;
   /**
-   * What is no stream and no iterable can be sent again; an iterable too if its `content-length` is at most 64 KiB. A call
-   * whose body cannot is tried again only while no instance has been given any of it.
+   * A body that is no stream and no iterable can be sent again; so can an iterable whose
+   * `content-length` is at most 64 KiB. A call with any other body is retried only while no
+   * instance has received any of it.
    */
   body?: RelayBody;
-  /** Milliseconds for the call up to the head of its answer, retries included. Default: the service's `timeout`. */
+  /**
+   * Milliseconds for the call up to the head of its response, retries included. Default: the
+   * `timeout` of the service.
+   */
   timeout?: number | undefined;
-  /** Tries after the first. Default: as the service's `retry` says. */
+  /** Retries, beyond the first attempt. Default: as the `retry` of the service says. */
   retries?: number | undefined;
-  /** Sent as `Idempotency-Key`; makes a POST or PATCH safe to send again. */
+  /** Sent as `Idempotency-Key`, which makes a POST or PATCH safe to send again. */
   idempotencyKey?: string | undefined;
   /** Calls with the same key go to the same instance where the strategy is `consistent-hash`. */
   hashKey?: string | undefined;
-  /** Only instances with all of this metadata. */
+  /** Sends the call only to instances with all of this metadata. */
   select?: Selector | undefined;
   /** Cancels the call, its body included. */
   signal?: AbortSignal | undefined;
 }
 
-/** @throws InvalidRequestError naming the part that is malformed. What undici itself refuses is left to it. */
+/**
+ * Prepares a relayed request. Where undici itself rejects a part, the check is left to undici.
+ *
+ * @throws InvalidRequestError naming the part that is malformed
+ */
 export function prepareRelay(request: RelayRequest): PreparedRequest {
   checkOptions(request);
   const method = methodOf(request);
@@ -75,23 +86,23 @@ export function prepareRelay(request: RelayRequest): PreparedRequest {
     forEachHeader(request.headers, (name, value) => addHeader(headers, name, value));
   }
   setIdempotencyKey(headers, request);
-  const body = bodyOf(request.body, headers);
+  const body = prepareBody(request.body, headers);
   return {
     method,
-    path: relayedPath(request),
+    path: buildPath(request),
     headers,
     body: body as PreparedRequest['body'],
     replayable:
       body instanceof IteratedBody || body instanceof FormBody ? body.replayable : isReplayable(body),
-    idempotent: flag(request.idempotent) ?? isIdempotent(method, headers),
+    idempotent: checkIdempotent(request.idempotent) ?? isIdempotent(method, headers),
   };
 }
 
 /**
- * The path with the query, as undici writes a query that is an object: of any other, such as URLSearchParams, it would send
- * nothing.
+ * Builds the path with its query. A plain object is written as undici writes it. Of any other
+ * object, such as URLSearchParams, undici would send nothing.
  */
-function relayedPath({ path, query }: RelayRequest): string {
+function buildPath({ path, query }: RelayRequest): string {
   const own = pathOfUrl(path);
   if (query === undefined || query === null) return own;
   const checked = searchOf(query);
@@ -101,15 +112,16 @@ function relayedPath({ path, query }: RelayRequest): string {
   return `${own}${own.includes('?') ? '&' : '?'}${search}`;
 }
 
-function flag(idempotent: unknown): boolean | undefined {
+function checkIdempotent(idempotent: unknown): boolean | undefined {
   if (typeof idempotent === 'boolean') return idempotent;
   if (idempotent === undefined || idempotent === null) return undefined;
   throw new InvalidRequestError(`idempotent must be true or false; got ${shown(idempotent)}`);
 }
 
-function bodyOf(body: RelayBody | undefined, headers: string[]): RelayBody | IteratedBody | FormBody {
+/** Prepares the body, and adds the headers that tell its type and length. */
+function prepareBody(body: RelayBody | undefined, headers: string[]): RelayBody | IteratedBody | FormBody {
   if (body === undefined || body === null) return null;
-  if (isForm(body)) return formOf(body, headers);
+  if (isForm(body)) return prepareForm(body, headers);
   if (isReplayable(body) || isNodeStream(body)) return body;
   if (body instanceof URLSearchParams) {
     if (indexOfHeader(headers, 'content-type') === -1)
@@ -124,15 +136,18 @@ function bodyOf(body: RelayBody | undefined, headers: string[]): RelayBody | Ite
   );
 }
 
-/** undici takes no form of another undici's, as the one of Node. */
-function formOf(form: FormData, headers: string[]): FormBody {
+/** Encodes a form. undici takes no FormData of another undici, such as the one of Node. */
+function prepareForm(form: FormData, headers: string[]): FormBody {
   const body = new FormBody(form);
   if (indexOfHeader(headers, 'content-type') === -1) headers.push('content-type', body.type);
   if (indexOfHeader(headers, 'content-length') === -1) headers.push('content-length', String(body.length));
   return body;
 }
 
-/** Whether it is a FormData, of any undici. The package form-data calls its streams so as well. */
+/**
+ * Whether the body is a FormData, of any undici. The streams of the package form-data have the same
+ * tag.
+ */
 function isForm(body: unknown): body is FormData {
   const { [Symbol.toStringTag]: tag, [Symbol.iterator]: iterator } = Object(body) as Partial<FormData>;
   return tag === 'FormData' && typeof iterator === 'function' && !isNodeStream(body);
@@ -149,12 +164,12 @@ export function isNodeStream(body: unknown): body is Readable {
   return body instanceof Stream || typeof (body as Readable | null)?.pipe === 'function';
 }
 
-/** Adds a header as undici takes it, its name in lower case. */
+/** Adds a header in the forms that undici takes, its name in lower case. */
 function addHeader(headers: string[], name: unknown, value: unknown): void {
   if (value === undefined) return;
   if (typeof name !== 'string') throw new InvalidRequestError('the name of a header must be a string');
   const lower = name.toLowerCase();
-  // It is the instance's own.
+  // The instance has a host of its own.
   if (lower === 'host') return;
   if (typeof value === 'string') {
     if (lower === 'content-length') setContentLength(headers, value);
@@ -170,15 +185,15 @@ function addHeader(headers: string[], name: unknown, value: unknown): void {
 }
 
 /**
- * RFC 9110, section 8.6: the same length several times over stands for one, as the built-in fetch of some versions
- * of Node sends it where the caller has set it.
+ * Reads a Content-Length. The same length several times over stands for one (RFC 9110, section
+ * 8.6): the built-in fetch of some versions of Node sends that where the caller has set the header.
  */
-export function lengthIn(value: string): string {
+export function contentLengthOf(value: string): string {
   return /^(\d+)(?:\s*,\s*\1)*$/.exec(value)?.[1] ?? value;
 }
 
 function setContentLength(headers: string[], value: string): void {
-  const length = lengthIn(value);
+  const length = contentLengthOf(value);
   const index = indexOfHeader(headers, 'content-length');
   if (index === -1 || headers[index + 1] !== length) headers.push('content-length', length);
 }

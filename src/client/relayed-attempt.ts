@@ -4,11 +4,11 @@ import type { ServiceInstance } from '../discovery/service-instance.ts';
 import type { ServiceResponseError } from '../errors.ts';
 import type { AbortListener } from '../policies/abort.ts';
 import type { Attempt } from './attempt.ts';
+import type { CallController } from './call-controller.ts';
 import { type CallState, describeCall } from './call-state.ts';
 import type { AttemptHandler, Connection } from './connections.ts';
 import { createRelayOptions } from './dispatch-options.ts';
 import type { RelayRequest } from './relay-request.ts';
-import type { RelayedCall } from './relayed-call.ts';
 import type { ResponseHeaders } from './response.ts';
 import { toResponseError } from './response-content.ts';
 import { Sending } from './sending.ts';
@@ -24,9 +24,9 @@ interface BodyEnd {
 }
 
 /**
- * How far a relayed attempt has come: it is `waiting` for the head of the response; the response is `held` back, its
- * connection paused, until it is known what becomes of the call; it is being `delivered`; or the attempt is `done`, since its
- * body has ended, or it was given up.
+ * How far a relayed attempt has come. It is `waiting` for the head of the response; the response is
+ * `held` back, its connection paused, until it is known what becomes of the call; it is being
+ * `delivered`; or the attempt is `done`, since its body has ended, or it was given up.
  */
 type Phase =
   | { readonly name: 'waiting' }
@@ -34,7 +34,7 @@ type Phase =
       readonly name: 'held';
       readonly response: RelayedResponse;
       readonly statusText: string | undefined;
-      /** How the body ended meanwhile, which an empty one does. */
+      /** How the body ended meanwhile, as an empty one does. */
       end: BodyEnd | undefined;
     }
   | { readonly name: 'delivered'; readonly response: RelayedResponse }
@@ -77,8 +77,11 @@ class RelayedResponse implements AttemptResult<void> {
   }
 }
 
-/** Sends requests whose responses go to the handler of the call. */
-export function createRelayTransport(request: RelayRequest, call: RelayedCall): Transport<RelayedResponse> {
+/** Creates a transport that hands responses to the handler of the call. */
+export function createRelayTransport(
+  request: RelayRequest,
+  call: CallController,
+): Transport<RelayedResponse> {
   return (attempt) => {
     return new Promise((resolve, reject) => {
       attempt.dispatch(
@@ -90,25 +93,29 @@ export function createRelayTransport(request: RelayRequest, call: RelayedCall): 
 }
 
 /**
- * One attempt of a relayed call. A success is delivered at once, unless the Retry may want another attempt nevertheless. Any
- * other response is held back until it is discarded for another attempt, or delivered since there is none.
+ * Makes one attempt of a relayed call. It delivers a success at once, unless the Retry may want
+ * another attempt nevertheless. Any other response is held back until it is discarded for another
+ * attempt, or delivered since there is none.
  */
 export class RelayedAttempt implements AttemptHandler, AbortListener {
   connection: Connection | undefined = undefined;
   next: AbortListener | undefined = undefined;
   previous: AbortListener | undefined = undefined;
   listening = false;
-  readonly #call: RelayedCall;
+  readonly #call: CallController;
   readonly #attempt: Attempt;
   readonly #sending: Sending;
   readonly #resolve: (response: RelayedResponse) => void;
   readonly #reject: (error: unknown) => void;
-  /** Milliseconds to the head, if the body was still to come when it had been judged: the rest is up to the reader. */
+  /**
+   * The milliseconds to the head, if the body was still to come when the head had been judged: the
+   * pace of the rest is up to the reader.
+   */
   #latency: number | undefined = undefined;
   #phase: Phase = WAITING;
 
   constructor(
-    call: RelayedCall,
+    call: CallController,
     attempt: Attempt,
     resolve: (response: RelayedResponse) => void,
     reject: (error: unknown) => void,
@@ -147,7 +154,7 @@ export class RelayedAttempt implements AttemptHandler, AbortListener {
     if (this.#phase.name === 'delivered') this.#sending.controller!.resume();
   }
 
-  /** The head has been judged: what comes from here on is up to the reader. */
+  /** Takes the latency when the head has been judged: the pace of the rest is up to the reader. */
   hold(): void {
     if (!this.#ended) this.#latency = performance.now() - this.#attempt.startedAt;
   }
@@ -167,7 +174,10 @@ export class RelayedAttempt implements AttemptHandler, AbortListener {
     }
   }
 
-  /** Lets go of the response. The part of it that is here is read, so that the connection can be used again. */
+  /**
+   * Lets go of the response. The part of it that has arrived is read, so that the connection can be
+   * used again.
+   */
   discard(): void {
     if (this.#ended) return;
     this.#sending.controller!.resume();
@@ -178,7 +188,7 @@ export class RelayedAttempt implements AttemptHandler, AbortListener {
     this.#sending.begin(controller);
   }
 
-  /** The types of undici 7 say that it is given numbers; it is given what was sent. */
+  /** Takes a chunk that was sent, which the types of undici 7 call a number. */
   onBodySent(chunk: never): void {
     this.#call.bodySent(chunk);
   }
@@ -241,7 +251,11 @@ export class RelayedAttempt implements AttemptHandler, AbortListener {
     return phase.name === 'done' || (phase.name === 'held' && phase.end !== undefined);
   }
 
-  /** Takes in the end of the body. @returns whether the handler is to be told of it now */
+  /**
+   * Takes in the end of the body.
+   *
+   * @returns whether the handler is to be told of it now
+   */
   #endBody(end: BodyEnd): boolean {
     const phase = this.#phase;
     if (phase.name !== 'held' && phase.name !== 'delivered') return false;

@@ -4,7 +4,7 @@ import { asError } from './service-errors.ts';
 
 type Controller = Dispatcher.DispatchController;
 
-/** The part of a call that a sending changes. */
+/** The part of a call that changes while its request is sent. */
 export interface SentCall {
   /** Whether the body has been read, or will be once there is a connection. */
   bodyConsumed: boolean;
@@ -13,9 +13,12 @@ export interface SentCall {
   markSent(): void;
 }
 
-/** A request on its way through undici, which may be given up before there is a connection, and after. */
+/**
+ * Sends a request through undici. The request may be given up before there is a connection, and
+ * after.
+ */
 export class Sending {
-  /** undici's controller, once the request is with a connection. */
+  /** undici's controller, once the request has a connection. */
   controller: Controller | undefined = undefined;
   /** The reason for which the request was given up. */
   reason: Error | undefined = undefined;
@@ -25,12 +28,15 @@ export class Sending {
     this.#call = call;
   }
 
-  /** Whether the request is, or was, with a connection. */
+  /** Whether the request has, or had, a connection. */
   get sent(): boolean {
     return this.controller !== undefined;
   }
 
-  /** Begins the sending, unless the request was given up: undici keeps such a one until it would begin. */
+  /**
+   * Begins the sending, unless the request was given up: undici keeps such a request until it would
+   * be sent.
+   */
   begin(controller: Controller): void {
     const { reason } = this;
     if (reason === undefined) {
@@ -38,15 +44,15 @@ export class Sending {
       this.controller = controller;
       return;
     }
-    // An error that is thrown here costs no more than the request, the controller's abort the connection as well;
-    // but that destroys a body that is a stream.
+    // An error thrown here ends the request alone, but leaves the stream of its body open. The
+    // abort of the controller destroys the stream, and ends the connection as well.
     if (this.#call.request.replayable) throw reason;
     controller.abort(reason);
   }
 
   /**
-   * Gives the request up. A connection that is still being made is left to the next call, which need not make one of its
-   * own.
+   * Gives the request up. A connection that is still being made is left to the next call, which
+   * then need not make its own.
    */
   abort(handler: AttemptHandler, reason: unknown): void {
     this.reason = asError(reason);

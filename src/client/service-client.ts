@@ -144,7 +144,7 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
     const transport = createStreamedTransport({
       maxResponseSize: call.maxResponseSize ?? Infinity,
       cancellation: source,
-      whenOver: () => watched?.end(),
+      onEnd: () => watched?.end(),
     });
     const { timeout } = call;
     try {

@@ -15,14 +15,14 @@ import type { AttemptResult, Transport } from './transport.ts';
 
 type Controller = Dispatcher.DispatchController;
 
-/** What bounds a streamed body, and is told of its end. */
+/** The limits of a streamed body, and the callback for its end. */
 export interface BodyOptions {
-  /** In bytes. */
+  /** The size, in bytes, beyond which the body ends with an error. */
   readonly maxResponseSize: number;
   /** Ends the body. The context of the attempt ends only the wait for the head. */
   readonly cancellation: Abortable | undefined;
   /** Called once, when the body has ended. */
-  whenOver(): void;
+  onEnd(): void;
 }
 
 /** A response whose body is a stream. */
@@ -58,7 +58,7 @@ class StreamedResponse implements AttemptResult<ServiceResponse>, ServiceRespons
   }
 }
 
-/** Sends requests whose responses are given as soon as their heads are there. */
+/** Creates a transport that resolves with a response as soon as its head has arrived. */
 export function createStreamedTransport(options: BodyOptions): Transport<AttemptResult<ServiceResponse>> {
   return (attempt) => {
     return new Promise((resolve, reject) => {
@@ -132,7 +132,7 @@ class StreamedHandler implements AttemptHandler, AbortListener {
         callback(error);
       },
     });
-    // The reader learns of an error; where there is none it must not end the process.
+    // Without a listener, an error of a body that nobody reads would end the process.
     this.#body.on('error', () => {});
     this.#source?.listen(this);
     this.#resolve(new StreamedResponse(this.#attempt, status, headers, this.#body));
@@ -169,7 +169,7 @@ class StreamedHandler implements AttemptHandler, AbortListener {
     if (this.#over) return;
     this.#over = true;
     this.#source?.unlisten(this);
-    this.#options.whenOver();
+    this.#options.onEnd();
     describeCall(end.error, this.#attempt.call);
     this.#attempt.lease.release({ latency: this.#latency, ...end });
   }

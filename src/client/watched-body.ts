@@ -3,49 +3,53 @@ import { InvalidRequestError, TimeoutError } from '../errors.ts';
 import { type Abortable, type AbortOwner, AbortScope } from '../policies/abort.ts';
 
 /**
- * The stream that gives the body of a call. Its failure cancels the call, since it is the caller's: it says nothing about
- * the service.
+ * Watches the stream that gives the body of a call. A failure of the stream cancels the call, since
+ * the stream is the caller's: it says nothing about the service.
  */
 export class WatchedBody implements AbortOwner {
-  /** What cancels the call: its signal, or the failure of the stream. */
+  /** Cancels the call: its signal does, and a failure of the stream. */
   readonly scope: AbortScope;
   readonly #body: Readable;
 
   constructor(body: Readable, signal: Abortable | undefined) {
     this.#body = body;
     this.scope = new AbortScope(signal, this);
-    body.on('error', this.#failed);
+    body.on('error', this.#fail);
     if (signal?.aborted) this.scope.abort(signal.reason);
-    else if (body.errored) this.#failed(body.errored);
-    else if (body.destroyed) this.scope.abort(unreadable());
+    else if (body.errored) this.#fail(body.errored);
+    else if (body.destroyed) this.scope.abort(createUnreadableError());
   }
 
   onAbort(): void {}
 
-  /** To be called when the call is over. A stream that nobody has read may still fail, which must not end the process. */
+  /**
+   * Stops watching, once the call is over. A stream that nobody has read may still fail, which must
+   * not end the process.
+   */
   end(): void {
     this.scope.end();
-    this.#body.off('error', this.#failed);
+    this.#body.off('error', this.#fail);
     if (!this.#body.listeners('error').includes(ignore)) this.#body.on('error', ignore);
   }
 
-  readonly #failed = (cause: Error) => this.scope.abort(bodyFailure(cause));
+  readonly #fail = (cause: Error) => this.scope.abort(createBodyError(cause));
 }
 
-/** What a call ends with whose body is a stream that has been destroyed, or read to its end. */
-export function unreadable(): InvalidRequestError {
+/** Creates the error of a call whose body is a stream that was destroyed, or read to its end. */
+export function createUnreadableError(): InvalidRequestError {
   return new InvalidRequestError('the body of the request has been destroyed, or read, before it was sent');
 }
 
 /**
- * The failure of what gives the body as the reason for which the call ends. A TimeoutError of another call, say of the one
- * whose response is passed on, would count against the service as it is.
+ * Gives the failure of a body as the reason for which the call ends. A TimeoutError is wrapped:
+ * that of another call, such as one whose response is the body, would otherwise count against the
+ * service.
  */
-export function reasonOf(error: Error): Error {
-  return error instanceof TimeoutError ? bodyFailure(error) : error;
+export function toAbortReason(error: Error): Error {
+  return error instanceof TimeoutError ? createBodyError(error) : error;
 }
 
-function bodyFailure(cause: Error): InvalidRequestError {
+function createBodyError(cause: Error): InvalidRequestError {
   return new InvalidRequestError(`the body of the request failed: ${String(cause?.message)}`, { cause });
 }
 

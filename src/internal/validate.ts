@@ -173,40 +173,34 @@ export const noPromise: Check = (value, option) => {
 export const any: Check = () => {};
 
 /**
- * Runs a check, after it has rejected the former name of a value with a TypeError that tells the
- * new name.
+ * The new names of options by their former names; of an option whose values were renamed, the new
+ * values by the former ones.
  */
-export function withRenamedValue(former: string, name: string, check: Check): Check {
-  return (value, option) => {
-    if (value === former) throw new TypeError(`${option}: '${former}' was renamed to '${name}'`);
-    check(value, option);
-  };
-}
+export type RenamedOptions = Readonly<Record<string, string | Readonly<Record<string, string>>>>;
 
 /**
  * Checks an options object: each option by its check unless it is undefined, and no option that the
  * table does not know, so that a misspelled name is an error and not a silent default. No option is
  * a promise.
  *
- * @param renamed new names of options by their former names, which the TypeError for a former name
- * tells
+ * @param renamed what the TypeError for a former name tells
  */
 export function validateOptions(
   owner: string,
   options: object,
   table: Record<string, Check>,
-  renamed: Readonly<Record<string, string>> = {},
+  renamed?: RenamedOptions,
 ): void {
   noPromise(options, `the options of ${owner}`);
   if (!hasFields(options)) {
     throw new TypeError(`${owner} takes an options object with fields of its own; got ${shown(options)}`);
   }
   for (const [name, value] of Object.entries(options)) {
+    if (renamed !== undefined && Object.hasOwn(renamed, name)) {
+      rejectFormerName(`${owner} option '${name}'`, renamed[name]!, value);
+    }
     const check = Object.hasOwn(table, name) ? table[name] : undefined;
     if (check === undefined) {
-      if (Object.hasOwn(renamed, name)) {
-        throw new TypeError(`${owner} option '${name}' was renamed to '${renamed[name]}'`);
-      }
       throw new TypeError(
         `${owner} has no option '${name}'; its options are ${Object.keys(table).join(', ')}`,
       );
@@ -214,6 +208,13 @@ export function validateOptions(
     if (value === undefined) continue;
     noPromise(value, `${owner} option '${name}'`);
     check(value, `${owner} option '${name}'`);
+  }
+}
+
+function rejectFormerName(option: string, renamed: RenamedOptions[string], value: unknown): void {
+  if (typeof renamed === 'string') throw new TypeError(`${option} was renamed to '${renamed}'`);
+  if (typeof value === 'string' && Object.hasOwn(renamed, value)) {
+    throw new TypeError(`${option}: '${value}' was renamed to '${renamed[value]}'`);
   }
 }
 

@@ -86,7 +86,7 @@ export function axiosAdapter(
   options?: MeshFetchOptions,
 ): AxiosMeshAdapter {
   // As with axios's adapter for Node.
-  const rules = { owner: 'axiosAdapter()', bodyWithAny: true };
+  const rules = { owner: 'axiosAdapter()', allowGetBody: true };
   const fetch = createMeshFetch(resolveClient(clientOrOptions), options, rules);
   const adapter = async (config: AxiosConfig) => {
     adapters ??= await loadAdapters();

@@ -467,8 +467,8 @@ describe('a redirect', () => {
       else response.writeHead(307, { location }).end();
     });
     discovery[service] = [server.origin];
-    const fallback = vi.fn(globalThis.fetch);
-    const fetch = createFetch({ discovery: new StaticServiceDiscovery(discovery) }, { fallback });
+    const passthrough = vi.fn(globalThis.fetch);
+    const fetch = createFetch({ discovery: new StaticServiceDiscovery(discovery) }, { passthrough });
     onTestFinished(() => fetch.close());
     for (location of [
       `${url}/there`,
@@ -494,7 +494,7 @@ describe('a redirect', () => {
       expect(error).toMatchObject({ name: 'TypeError', cause: { code: 'ERR_INVALID_REQUEST' } });
     }
     expect(elsewhere.requests).toEqual([]);
-    expect(fallback).not.toHaveBeenCalled();
+    expect(passthrough).not.toHaveBeenCalled();
   });
 
   it('a redirect to a path that means another service is not followed', async () => {
@@ -559,23 +559,23 @@ describe('a fetch of a host outside the mesh', () => {
   });
 
   it('a fetch of a host outside the mesh goes to the passthrough that was given, untouched', async () => {
-    const fallback = vi.fn(async () => new Response('fallen back'));
-    const { fetch } = await serving(echo, {}, { fallback });
+    const passthrough = vi.fn(async () => new Response('fallen back'));
+    const { fetch } = await serving(echo, {}, { passthrough });
     const request = new Request('http://api.example/');
     const init = { keepalive: true };
     await expect((await fetch(request, init)).text()).resolves.toBe('fallen back');
-    expect(fallback).toHaveBeenCalledExactlyOnceWith(request, init);
+    expect(passthrough).toHaveBeenCalledExactlyOnceWith(request, init);
   });
 
   it('a fetch of a host outside the mesh is rejected with `strict`, before anything is sent', async () => {
-    const fallback = vi.fn();
-    const { fetch, server } = await serving(echo, {}, { fallback, strict: true });
+    const passthrough = vi.fn();
+    const { fetch, server } = await serving(echo, {}, { passthrough, strict: true });
     for (const target of [server.origin, new URL('http://api.example/'), new Request('http://localhost/')]) {
       const error = await rejectionOf(fetch(target));
       expect(error).toMatchObject({ name: 'TypeError', cause: { code: 'ERR_INVALID_REQUEST' } });
     }
     await expect(fetch(url)).resolves.toMatchObject({ status: 200 });
-    expect(fallback).not.toHaveBeenCalled();
+    expect(passthrough).not.toHaveBeenCalled();
     expect(server.requests).toHaveLength(1);
   });
 

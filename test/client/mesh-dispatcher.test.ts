@@ -543,19 +543,19 @@ describe('dispatch()', () => {
 
   it('dispatch() sends requests outside the mesh through the passthrough of the user, and leaves that open', async () => {
     const elsewhere = await startServer(echo);
-    const fallback = new Agent();
-    onTestFinished(() => fallback.close());
-    const dispatched = vi.spyOn(fallback, 'dispatch');
-    const { dispatcher } = await serving(echo, {}, { fallback });
+    const passthrough = new Agent();
+    onTestFinished(() => passthrough.close());
+    const dispatched = vi.spyOn(passthrough, 'dispatch');
+    const { dispatcher } = await serving(echo, {}, { passthrough });
     await (await request(elsewhere.origin, { dispatcher })).body.dump();
     expect(dispatched).toHaveBeenCalledOnce();
     await dispatcher.close();
-    expect(fallback.closed).toBe(false);
+    expect(passthrough.closed).toBe(false);
   });
 });
 
 describe('createDispatcher()', () => {
-  it.each([{ fallback: {} }, { route: 'x' }, { strict: 1 }, { fallbak: new Agent() }])(
+  it.each([{ passthrough: {} }, { route: 'x' }, { strict: 1 }, { passthru: new Agent() }])(
     'createDispatcher() rejects the options %o',
     async (options) => {
       const { client } = await serving(never);

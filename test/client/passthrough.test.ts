@@ -35,18 +35,18 @@ type Get = (url: string) => Promise<unknown>;
 /** Each adapter as a function that gets a URL. Hosts outside the mesh are this machine. */
 const adapters: Record<string, (client: ServiceClient, options?: MeshOptions) => Get> = {
   'createFetch()': (client, options) => {
-    return createFetch(client, { ...options, fallback: fetchOutside() });
+    return createFetch(client, { ...options, passthrough: fetchOutside() });
   },
   "createDispatcher() in undici's request": (client, options) => {
-    const dispatcher = createDispatcher(client, { ...options, fallback: outside() });
+    const dispatcher = createDispatcher(client, { ...options, passthrough: outside() });
     return async (url) => (await request(url, { dispatcher })).body.dump();
   },
   'createDispatcher() in the built-in fetch': (client, options) => {
-    const dispatcher = createDispatcher(client, { ...options, fallback: outside() });
+    const dispatcher = createDispatcher(client, { ...options, passthrough: outside() });
     return (url) => fetch(url, { dispatcher } as RequestInit);
   },
   'axiosAdapter()': (client, options) => {
-    const adapter = axiosAdapter(client, { ...options, fallback: fetchOutside() });
+    const adapter = axiosAdapter(client, { ...options, passthrough: fetchOutside() });
     return (url) => axios.get(url, { adapter, validateStatus: null });
   },
   'createHttpAgent()': (client, options) => {
@@ -132,7 +132,7 @@ describe.each(Object.entries(adapters))('%s', (_name, adapter) => {
 
 describe('a near miss of a service', () => {
   const note = (client: ServiceClient, url: string) =>
-    createFetch(client, { fallback: async () => new Response() })(url);
+    createFetch(client, { passthrough: async () => new Response() })(url);
 
   it('a near miss is noticed for a service that is known in any way, without a lookup', async () => {
     const inMemory = new InMemoryServiceDiscovery();
@@ -226,6 +226,18 @@ describe('a near miss of a service', () => {
     expect(events).toHaveLength(4_000);
   });
 });
+
+it.each([createFetch, createDispatcher, axiosAdapter].map((create) => [create.name, create] as const))(
+  '%s() rejects the former name of its option passthrough with the new name',
+  (name, create) => {
+    const client = clientOver(new StaticServiceDiscovery({}));
+    // The former name of the option.
+    const options = { fallback: fetch } as never;
+    expect(() => create(client, options)).toThrow(
+      new TypeError(`${name}() option 'fallback' was renamed to 'passthrough'`),
+    );
+  },
+);
 
 function fail(): never {
   throw new Error('a function of the user');

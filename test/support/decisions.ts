@@ -425,8 +425,8 @@ export const AWAITED_DECISIONS: readonly AwaitedDecision[] = [
 /** Functions that decide nothing, or that another row stands for, by what becomes of them. */
 export const NOT_DECIDING: Readonly<Record<string, string>> = {
   "the HTTP cache option 'random'": 'is given to a Cache',
-  "axiosAdapter() option 'fallback'": 'sends what is not for the mesh',
-  "createFetch() option 'fallback'": 'sends what is not for the mesh',
+  "axiosAdapter() option 'passthrough'": 'sends what is not for the mesh',
+  "createFetch() option 'passthrough'": 'sends what is not for the mesh',
   "HealthChecker option 'connect'": 'makes a connection, as undici says',
   "ServiceClient, service 'defaults': option 'classify'": 'is warned of, and the default holds',
 };

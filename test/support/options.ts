@@ -827,14 +827,14 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
     file: 'client/mesh-fetch.ts',
     name: 'createFetch()',
     make: (options) => holdfast.createFetch(client(), options),
-    wrong: { ...MESH, fallback: NO_FUNCTION },
+    wrong: { ...MESH, passthrough: NO_FUNCTION },
   }),
   takes('MeshDispatcherOptions', {
     of: 'createDispatcher',
     file: 'client/mesh-dispatcher.ts',
     name: 'createDispatcher()',
     make: (options) => holdfast.createDispatcher(client(), options),
-    wrong: { ...MESH, fallback: [5, 'x', {}, true] },
+    wrong: { ...MESH, passthrough: [5, 'x', {}, true] },
   }),
   takes('MeshHttpAgentOptions', {
     of: 'createHttpAgent',
@@ -1167,7 +1167,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
     file: 'client/mesh-fetch.ts',
     name: 'axiosAdapter()',
     make: (options) => holdfast.axiosAdapter(client(), options),
-    wrong: { ...MESH, fallback: NO_FUNCTION },
+    wrong: { ...MESH, passthrough: NO_FUNCTION },
   }),
   ...[holdfast.createFetch, holdfast.createDispatcher, holdfast.createHttpAgent, holdfast.axiosAdapter].map(
     (create) =>

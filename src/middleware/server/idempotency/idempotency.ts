@@ -6,7 +6,6 @@ import { isThenable } from '../../../internal/decision.ts';
 import { jitter } from '../../../internal/jitter.ts';
 import {
   boolean,
-  type Check,
   either,
   hasMethods,
   integer,
@@ -14,8 +13,8 @@ import {
   MAX_DELAY,
   number,
   oneOf,
+  type RenamedOptions,
   validateOptions,
-  withRenamedValue,
 } from '../../../internal/validate.ts';
 import { type Abortable, OnAbort } from '../../../policies/abort.ts';
 import type { GuardedRequest, IncomingRequest } from '../guard/incoming-request.ts';
@@ -126,8 +125,13 @@ const MAX_WAITING_PER_SCOPE = 1_000;
 const FIRST_WAIT = 20;
 const LONGEST_WAIT = 500;
 
-/** Runs a check of a value that may be 'reject'; tells this name where its former name is given. */
-const withRenamedReject = (check: Check) => withRenamedValue('refuse', 'reject', check);
+/** The new names of options and of their values, by their former names. */
+const RENAMED: RenamedOptions = {
+  // The former names of two options.
+  ...{ lease: 'lockTimeout', maxAnswerSize: 'maxResponseSize' },
+  // The former names of two values.
+  ...{ duplicates: { refuse: 'reject' }, whenUnavailable: { refuse: 'reject' } },
+};
 
 /**
  * Handles a request with an idempotency key once, and replays its response to all that come again.
@@ -162,15 +166,14 @@ export class Idempotency {
         required: either('true, false or a function', boolean, isFunction),
         ttl: number(1),
         lockTimeout: number(100, MAX_DELAY),
-        duplicates: withRenamedReject(oneOf('wait', 'reject')),
+        duplicates: oneOf('wait', 'reject'),
         waitTimeout: milliseconds,
         maxResponseSize: integer(0),
         scope: isFunction,
         credentialHeaders: headerNames,
-        whenUnavailable: withRenamedReject(oneOf('reject', 'handle')),
+        whenUnavailable: oneOf('reject', 'handle'),
       },
-      // The new name of each option, by its former name.
-      { lease: 'lockTimeout', maxAnswerSize: 'maxResponseSize' },
+      RENAMED,
     );
     this.#options = options;
     this.#callbacks = callbacks;

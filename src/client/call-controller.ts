@@ -3,46 +3,49 @@ import type { ServiceInstance } from '../discovery/service-instance.ts';
 import { emitWarning } from '../internal/emitter.ts';
 import { errors } from '../internal/undici.ts';
 import { type Abortable, type AbortOwner, AbortScope } from '../policies/abort.ts';
+import type { InFlightCall, InFlightCalls } from './in-flight-calls.ts';
 import { IteratedBody } from './iterated-body.ts';
 import { isNodeStream } from './relay-request.ts';
 import type { RelayedAttempt } from './relayed-attempt.ts';
-import type { CallUnderWay, RelayedCalls } from './relayed-calls.ts';
 import type { ResponseHeaders } from './response.ts';
-import { reasonOf, unreadable } from './watched-body.ts';
+import { createUnreadableError, toAbortReason } from './watched-body.ts';
 
 type Controller = Dispatcher.DispatchController;
 type Handler = Dispatcher.DispatchHandler;
 
 /**
- * A call whose response goes to a handler of undici's as it comes. It is the controller that the handler is given, from
- * before the first attempt to the end of the body, and sees to it that the handler is told of one end.
+ * Controls a call whose response goes to a handler of undici's as it comes: it is the controller
+ * that the handler gets, from before the first attempt to the end of the body. It tells the handler
+ * of exactly one end.
  */
-export class RelayedCall implements Controller, AbortOwner, CallUnderWay {
-  next: CallUnderWay | undefined = undefined;
-  previous: CallUnderWay | undefined = undefined;
-  /** What cancels all of the call. */
+export class CallController implements Controller, AbortOwner, InFlightCall {
+  next: InFlightCall | undefined = undefined;
+  previous: InFlightCall | undefined = undefined;
+  /** Cancels the whole call. */
   readonly scope: AbortScope;
   rawHeaders: Controller['rawHeaders'] = undefined;
   rawTrailers: Controller['rawTrailers'] = undefined;
   #handler: Handler;
-  readonly #calls: RelayedCalls | undefined;
+  readonly #calls: InFlightCalls | undefined;
   /** The latest attempt. */
   #attempt: RelayedAttempt | undefined = undefined;
   #unwatch: (() => void) | undefined = undefined;
   #paused = false;
 
-  constructor(handler: Handler, signal: Abortable | undefined, calls: RelayedCalls | undefined) {
+  constructor(handler: Handler, signal: Abortable | undefined, calls: InFlightCalls | undefined) {
     this.#handler = handler;
     this.#calls = calls;
     this.scope = new AbortScope(signal, this);
-    calls?.began(this);
+    calls?.add(this);
   }
 
   get over(): boolean {
-    return this.#handler === NOBODY;
+    return this.#handler === NO_HANDLER;
   }
 
-  /** The instance that the latest attempt went to; undefined before the first, and after the end. */
+  /**
+   * The instance that the latest attempt went to; undefined before the first, and after the end.
+   */
   get instance(): ServiceInstance | undefined {
     return this.#attempt?.instance;
   }
@@ -90,17 +93,17 @@ export class RelayedCall implements Controller, AbortOwner, CallUnderWay {
 
   /** Ends the call if the source of its body fails. */
   watchBody(body: unknown): void {
-    const failed = (error: Error) => this.abort(reasonOf(error));
+    const onError = (error: Error) => this.abort(toAbortReason(error));
     if (body instanceof IteratedBody) {
-      body.whenFailed = failed;
+      body.whenFailed = onError;
       this.#unwatch = () => body.close();
     } else if (isNodeStream(body)) {
       if (body.errored || body.destroyed) {
-        this.abort(body.errored ? reasonOf(body.errored) : unreadable());
+        this.abort(body.errored ? toAbortReason(body.errored) : createUnreadableError());
         return;
       }
-      body.on('error', failed);
-      this.#unwatch = () => void body.off('error', failed);
+      body.on('error', onError);
+      this.#unwatch = () => void body.off('error', onError);
     }
   }
 
@@ -175,24 +178,25 @@ export class RelayedCall implements Controller, AbortOwner, CallUnderWay {
   }
 
   /**
-   * Lets go of all that it knows, for it may be known for longer itself: while one call leads to the next, each of
-   * them would otherwise keep the one after it from an early end in V8's collections of young objects.
+   * Ends the call, and lets go of all that it refers to. Others may refer to the controller for
+   * longer: where one call leads to the next, each of them would otherwise keep the one after it
+   * alive through V8's collections of young objects.
    */
   #finish(): Handler {
     const handler = this.#handler;
-    this.#handler = NOBODY;
+    this.#handler = NO_HANDLER;
     this.#attempt = undefined;
     this.scope.end();
-    this.#calls?.ended(this);
+    this.#calls?.remove(this);
     this.#unwatch?.();
     return handler;
   }
 }
 
-/** In place of a handler that has been told of the end. */
-const NOBODY: Handler = {};
+/** Takes the place of a handler that has been told of the end. */
+const NO_HANDLER: Handler = {};
 
-function reportFailure(handler: Handler, call: RelayedCall, error: Error): void {
+function reportFailure(handler: Handler, call: CallController, error: Error): void {
   try {
     handler.onResponseError?.(call, error);
   } catch (thrown) {
