@@ -204,10 +204,7 @@ export class CallEngine {
     // Policies look at this too, but each of them can be off.
     context.throwIfAborted();
     state.attempt = context.attempt;
-    if (hasEnded(state)) {
-      if (!state.retryable) return lastOf<T>(state);
-      forget(state);
-    }
+    forget(state);
     state.repeatable = mayBeSentTwice(state) && policies.retryRule.canRetry(state.retries);
     state.inTurn = policies.circuitBreaker?.state === 'half-open';
     let lease = this.#balancer.tryAcquire(state.service, state) ?? (await this.#resolve(state, context));
@@ -297,17 +294,6 @@ export class CallEngine {
   };
 
   readonly #onLeave = ({ candidate }: { candidate: Candidate }) => this.#clients.retire(candidate);
-}
-
-/** Whether an attempt has ended. */
-function hasEnded({ lastError, lastResult }: CallState): boolean {
-  return lastError !== undefined || lastResult !== undefined;
-}
-
-/** How the latest attempt ended, where there can be no other. */
-function lastOf<T>({ lastError, lastResult }: CallState): AttemptResult<T> {
-  if (lastError !== undefined) throw lastError;
-  return lastResult as AttemptResult<T>;
 }
 
 /** Lets go of the latest response, for which nobody waits. */

@@ -32,6 +32,11 @@ export class CallState implements CallRecord, AcquireOptions, SentCall {
   exploringFailure: unknown = undefined;
   /** The place that the latest attempt has, or had. */
   lease: Lease | undefined = undefined;
+  /**
+   * Whether another instance is well, as the retry rule found after the latest failure; undefined until
+   * it asks.
+   */
+  wellOther: boolean | undefined = undefined;
   /** The number of the latest attempt. */
   attempt = 1;
   /** Where the latest try went. */

@@ -258,7 +258,7 @@ describe('over HTTP/2', () => {
 
 it('options that undici does not take are refused by name', () => {
   expect(() => connectionOptions({ keepAliveTimeout: -1 }, "option 'connection'")).toThrow(
-    new TypeError("option 'connection' is refused: invalid keepAliveTimeout"),
+    new TypeError("option 'connection' is not valid: invalid keepAliveTimeout"),
   );
   expect(() => connectionOptions({ connect: { timeout: 1 } }, 'x')).not.toThrow();
 });
