@@ -36,7 +36,7 @@ export function recordFailure<T>(
   describeCall(error, state);
   const outcome = { ok: false, error } as const;
   const conclusive = !context.cancelled && policies.verdictOf(outcome) !== 'ignored';
-  lease.release(conclusive ? { error } : unjudged(context));
+  lease.release(conclusive ? { error } : toInconclusiveResult(context));
   if (!conclusive || policies.record(lease, outcome, true, startedAt)) excludeFromBreaker(error);
   if (context.cancelled) return;
   avoid(state, lease.instance.instanceId);
@@ -48,7 +48,7 @@ export function recordFailure<T>(
  * The result of an attempt that counts neither for nor against the service: how long its caller waited, if it gave up, and
  * whether that was since the time of the call was over.
  */
-function unjudged({ cancelled, reason }: Context): CallResult {
+function toInconclusiveResult({ cancelled, reason }: Context): CallResult {
   if (!cancelled) return { inconclusive: true };
   const ranOut = reason instanceof DeadlineExceededError && reason.stalled === 0;
   return ranOut ? { cancelled, error: reason } : { cancelled };

@@ -41,7 +41,7 @@ export class Attempt {
   }
 
   /** The headers of the request, as names and values in turn, with the time that is left at `now`. */
-  headers(now: number = this.startedAt): string[] {
+  buildHeaders(now: number = this.startedAt): string[] {
     return headersToSend(this.call, this.context.deadline, now);
   }
 
@@ -52,7 +52,7 @@ export class Attempt {
 
   /** Whether a response counts as a success. */
   judge(response: ResponseHead): boolean {
-    return this.policies.succeeded(response);
+    return this.policies.isSuccess(response);
   }
 
   /** Drops what the cache keeps of the path: to be called before the caller learns of the response, and may read again. */

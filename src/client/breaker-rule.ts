@@ -16,7 +16,7 @@ const BREAKER_DEFAULTS = {
 } satisfies CircuitBreakerOptions;
 
 /** The least milliseconds between two probes that news of instances allow. */
-const NEWS_INTERVAL = 1_000;
+const PROBE_INTERVAL = 1_000;
 
 /** Decides when the CircuitBreaker of a service opens and lets a probe through, by what each instance has shown. */
 export class BreakerRule {
@@ -25,7 +25,7 @@ export class BreakerRule {
   readonly #evidence: ServiceEvidence | undefined = undefined;
   /** Undefined where the breaker is the user's. */
   readonly #options: CircuitBreakerOptions | undefined = undefined;
-  #newsAt = -Infinity;
+  #allowedAt = -Infinity;
 
   constructor(serviceName: string, circuitBreaker: CircuitBreakerOptions | CircuitBreaker | false) {
     if (circuitBreaker === false) return;
@@ -70,11 +70,11 @@ export class BreakerRule {
   }
 
   /** An instance has joined, or is likely to be well again: an open breaker need not wait, once a second. */
-  takeNews(): void {
+  allowProbe(): void {
     if (this.#options === undefined || this.breaker!.state !== 'open') return;
     const now = performance.now();
-    if (now - this.#newsAt < NEWS_INTERVAL) return;
-    this.#newsAt = now;
+    if (now - this.#allowedAt < PROBE_INTERVAL) return;
+    this.#allowedAt = now;
     this.breaker!.allowProbe();
   }
 

@@ -45,16 +45,16 @@ export function prepareBody(body: unknown, headers: string[]): PreparedBody {
     return body.toString();
   }
   if (UNSENDABLE.has((body as { [Symbol.toStringTag]?: unknown })[Symbol.toStringTag]))
-    throw wouldBeEmpty(body);
+    throw createEmptyBodyError(body);
   if (isThenable(body))
     throw new InvalidRequestError('the body of a call must not be a promise: await it before');
-  if (isNativeError(body) && !('toJSON' in body)) throw wouldBeEmpty(body);
+  if (isNativeError(body) && !('toJSON' in body)) throw createEmptyBodyError(body);
   if (isSource(body)) return Readable.from(body, { objectMode: false });
   if (!typed) headers.push('content-type', 'application/json');
   return toJson(body);
 }
 
-function wouldBeEmpty(body: object): InvalidRequestError {
+function createEmptyBodyError(body: object): InvalidRequestError {
   return new InvalidRequestError(
     `${shown(body)} would be sent as the JSON of an empty object: give its content as bytes, a stream, a plain ` +
       'object or a list, or have it say by toJSON() what is to be sent',
@@ -98,6 +98,6 @@ function toJson(body: unknown): string {
   if (typeof body === 'number' && json === 'null')
     throw new InvalidRequestError(`a body of ${body} would be sent as null, since JSON has no such number`);
   if (json === '{}' && !isPlain(body as object) && Object.keys(body as object).length === 0)
-    throw wouldBeEmpty(body as object);
+    throw createEmptyBodyError(body as object);
   return json;
 }

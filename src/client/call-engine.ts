@@ -102,7 +102,7 @@ export class CallEngine {
     this.#callerName = callerName;
     this.#policies = policies;
     this.#onPassthrough = onPassthrough;
-    balancer.on('join', this.#onNews).on('renew', this.#onNews).on('leave', this.#onLeave);
+    balancer.on('join', this.#onInstanceUp).on('renew', this.#onInstanceUp).on('leave', this.#onLeave);
   }
 
   /** The policies of a service. @throws InvalidRequestError if it is no name of one */
@@ -146,7 +146,7 @@ export class CallEngine {
         const { lastResult } = state;
         if (lastResult !== undefined && state.lastError === error)
           return lastResult.deliver(state, error) as T;
-        forget(state);
+        discardLastResult(state);
         throw error;
       },
     );
@@ -172,7 +172,10 @@ export class CallEngine {
 
   /** Closes the connections, and the balancer if it is its own; resolves when the bodies under way have ended. */
   async close(): Promise<void> {
-    this.#balancer.off('join', this.#onNews).off('renew', this.#onNews).off('leave', this.#onLeave);
+    this.#balancer
+      .off('join', this.#onInstanceUp)
+      .off('renew', this.#onInstanceUp)
+      .off('leave', this.#onLeave);
     if (this.#ownsBalancer) this.#balancer.close();
     await this.#clients.close();
   }
@@ -182,7 +185,7 @@ export class CallEngine {
     const attempt = (context: CallContext) => this.#attempt(call, toContext(context));
     const unwatched = options.deadline !== Infinity && (timeout ?? policies.timeout) === Infinity;
     try {
-      const policy = policies.around(method, timeout);
+      const policy = policies.policyFor(method, timeout);
       return unwatched
         ? UNTIL_DEADLINE.execute((context) => policy.execute(attempt, context), options)
         : policy.execute(attempt, options);
@@ -204,7 +207,7 @@ export class CallEngine {
     // Policies look at this too, but each of them can be off.
     context.throwIfAborted();
     state.attempt = context.attempt;
-    forget(state);
+    discardLastResult(state);
     state.repeatable = mayBeSentTwice(state) && policies.retryRule.canRetry(state.retries);
     state.inTurn = policies.circuitBreaker?.state === 'half-open';
     let lease = this.#balancer.tryAcquire(state.service, state) ?? (await this.#resolve(state, context));
@@ -289,15 +292,15 @@ export class CallEngine {
     });
   }
 
-  readonly #onNews = ({ instance }: { instance: ServiceInstance }) => {
-    this.#policies.peek(instance.serviceName)?.breakerRule.takeNews();
+  readonly #onInstanceUp = ({ instance }: { instance: ServiceInstance }) => {
+    this.#policies.peek(instance.serviceName)?.breakerRule.allowProbe();
   };
 
   readonly #onLeave = ({ candidate }: { candidate: Candidate }) => this.#clients.retire(candidate);
 }
 
 /** Lets go of the latest response, for which nobody waits. */
-function forget(state: CallState): void {
+function discardLastResult(state: CallState): void {
   const { lastResult } = state;
   state.lastResult = undefined;
   lastResult?.discard();

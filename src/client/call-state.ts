@@ -87,7 +87,7 @@ export class CallState implements CallRecord, AcquireOptions, SentCall {
     const known = this.#shown;
     if (known !== undefined && known.instanceId === instanceId && known.attempt === attempt) return known;
     const { service, request } = this;
-    const path = withoutQuery(request.path);
+    const path = stripQuery(request.path);
     this.#shown = Object.freeze({ service, method: request.method, path, instanceId, attempt });
     return this.#shown;
   }
@@ -109,7 +109,7 @@ export class FallbackRecord implements CallRecord {
     return Object.freeze({
       service,
       method: typeof method === 'string' ? method : shown(method),
-      path: typeof path === 'string' ? withoutQuery(path) : shown(path),
+      path: typeof path === 'string' ? stripQuery(path) : shown(path),
       instanceId: undefined,
       attempt: 1,
     });
@@ -129,7 +129,7 @@ export function stateOf(context: CallContext): CallState {
 }
 
 /** What may be shown of a path. */
-export function withoutQuery(path: string): string {
+export function stripQuery(path: string): string {
   const end = path.indexOf('?');
   return end === -1 ? path : path.slice(0, end);
 }

@@ -14,15 +14,15 @@ export interface Classification {
   readonly retryable: boolean;
 }
 
-const ANSWERED: Classification = { verdict: 'success', retryable: false };
+const RESPONDED: Classification = { verdict: 'success', retryable: false };
 const FAILED: Classification = { verdict: 'failure', retryable: false };
 const FAILED_FOR_NOW: Classification = { verdict: 'failure', retryable: true };
 const UNKNOWN: Classification = { verdict: 'ignored', retryable: false };
-const REFUSED_FOR_NOW: Classification = { verdict: 'ignored', retryable: true };
+const REJECTED_FOR_NOW: Classification = { verdict: 'ignored', retryable: true };
 
 /** Statuses that do not count as the rest: below 500 the service has answered, from 500 on it has failed. */
 const BY_STATUS: Readonly<Record<number, Classification>> = {
-  429: REFUSED_FOR_NOW,
+  429: REJECTED_FOR_NOW,
   502: FAILED_FOR_NOW,
   503: FAILED_FOR_NOW,
   504: FAILED_FOR_NOW,
@@ -36,8 +36,8 @@ const BY_CODE: Readonly<Partial<Record<ErrorCode, Classification>>> = {
   ERR_SERVICE_CONNECTION: FAILED_FOR_NOW,
   ERR_TIMEOUT: FAILED_FOR_NOW,
   // Another instance may have a place.
-  ERR_BULKHEAD_FULL: REFUSED_FOR_NOW,
-  ERR_LIMIT_EXCEEDED: REFUSED_FOR_NOW,
+  ERR_BULKHEAD_FULL: REJECTED_FOR_NOW,
+  ERR_LIMIT_EXCEEDED: REJECTED_FOR_NOW,
   // The instance may have been well; it is this side that did not want to go on.
   ERR_RESPONSE_TOO_LARGE: UNKNOWN,
 };
@@ -47,11 +47,11 @@ export function classify(outcome: Outcome<ResponseHead>): Classification {
   if (outcome.ok) return classifyStatus(outcome.value.status);
   const { error } = outcome;
   if (error instanceof ServiceResponseError) return classifyStatus(error.status);
-  if (isStalled(error) && !isRejection(error)) return REFUSED_FOR_NOW;
+  if (isStalled(error) && !isRejection(error)) return REJECTED_FOR_NOW;
   const listed = error instanceof HoldfastError ? BY_CODE[error.code] : undefined;
   return listed ?? (isRejection(error) ? UNKNOWN : FAILED);
 }
 
 export function classifyStatus(status: number): Classification {
-  return status < 400 ? ANSWERED : (BY_STATUS[status] ?? (status < 500 ? ANSWERED : FAILED));
+  return status < 400 ? RESPONDED : (BY_STATUS[status] ?? (status < 500 ? RESPONDED : FAILED));
 }

@@ -5,15 +5,15 @@ import * as zlib from 'node:zlib';
 import { constants, createBrotliDecompress, createGunzip, createInflate, createInflateRaw } from 'node:zlib';
 
 /** What has come is given at once. A body that ends too soon is an error, as it is for who reads it whole. */
-const AT_ONCE = { flush: constants.Z_SYNC_FLUSH };
+const FLUSH_AT_ONCE = { flush: constants.Z_SYNC_FLUSH };
 
 /** Node has it from 22.15 on. */
 const HAS_ZSTD = typeof zlib.createZstdDecompress === 'function';
 
 const DECODERS: Readonly<Record<string, () => Transform>> = {
-  gzip: () => createGunzip(AT_ONCE),
-  'x-gzip': () => createGunzip(AT_ONCE),
-  deflate: createInflateOfEither,
+  gzip: () => createGunzip(FLUSH_AT_ONCE),
+  'x-gzip': () => createGunzip(FLUSH_AT_ONCE),
+  deflate: createAnyInflate,
   br: () => createBrotliDecompress({ flush: constants.BROTLI_OPERATION_FLUSH }),
   ...(HAS_ZSTD && {
     zstd: () => zlib.createZstdDecompress({ flush: constants.ZSTD_e_flush }),
@@ -41,7 +41,7 @@ export const DECODABLE = `gzip, deflate, br${HAS_ZSTD ? ', zstd' : ''}`;
 const MAX_CODINGS = 5;
 
 /** The codings of a body, in the order in which they are taken off; undefined if one is not known, or there are too many. */
-function codingsOf(contentEncoding: string): string[] | undefined {
+function parseCodings(contentEncoding: string): string[] | undefined {
   const codings = contentEncoding
     .toLowerCase()
     .split(',')
@@ -59,7 +59,7 @@ function codingsOf(contentEncoding: string): string[] | undefined {
  */
 export async function decodeWhole(bytes: Buffer, contentEncoding: string, max: number): Promise<Buffer> {
   let content = bytes;
-  for (const coding of codingsOf(contentEncoding) ?? []) {
+  for (const coding of parseCodings(contentEncoding) ?? []) {
     content = await WHOLE_DECODERS[coding]!(content, Number.isFinite(max) ? { maxOutputLength: max } : {});
   }
   return content;
@@ -79,23 +79,23 @@ export interface DecodedBounds {
  * The body without the codings that its head names, decoded at the pace of its reader; the body as it is if one of
  * them is not known.
  */
-export function decoded(
+export function decodeStream(
   body: ReadableStream,
   contentEncoding: string,
   bounds: DecodedBounds,
 ): ReadableStream {
-  const decoders = codingsOf(contentEncoding)?.map((coding) => DECODERS[coding]!()) ?? [];
+  const decoders = parseCodings(contentEncoding)?.map((coding) => DECODERS[coding]!()) ?? [];
   const [first] = decoders;
   const last = decoders.at(-1);
   if (first === undefined || last === undefined) return body;
   // An error reaches the reader through the last of them.
   pipeline([Readable.fromWeb(body as NodeReadableStream), ...decoders], () => {});
   // A body of no bytes is none, and not one that ends too soon.
-  return bytesOf(last, bounds, () => (first as { bytesWritten?: number }).bytesWritten === 0);
+  return toByteStream(last, bounds, () => (first as { bytesWritten?: number }).bytesWritten === 0);
 }
 
 /** A stream for readers with a buffer of their own too, which Readable.toWeb() makes from Node 24 on. */
-function bytesOf(
+function toByteStream(
   last: Readable,
   { max, tooLarge, errorOf }: DecodedBounds,
   isEmpty: () => boolean,
@@ -134,12 +134,12 @@ function isWrapped(bytes: Buffer): boolean {
   return (bytes[0]! & 0x0f) === 8;
 }
 
-function createInflateOfEither(): Transform {
+function createAnyInflate(): Transform {
   let inflate: Transform | undefined;
   const stream: Transform = new Transform({
     transform(chunk: Buffer, _encoding, callback) {
       if (inflate === undefined) {
-        inflate = isWrapped(chunk) ? createInflate(AT_ONCE) : createInflateRaw(AT_ONCE);
+        inflate = isWrapped(chunk) ? createInflate(FLUSH_AT_ONCE) : createInflateRaw(FLUSH_AT_ONCE);
         inflate.on('data', (data) => stream.push(data) || inflate!.pause());
         inflate.on('error', (error) => stream.destroy(error));
       }

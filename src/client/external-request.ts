@@ -1,7 +1,7 @@
 import {
-  methodOf,
   type PreparedRequest,
-  pathOfUrl,
+  parseMethod,
+  parseUrlPath,
   type ServiceCall,
   setIdempotencyKey,
 } from './service-call.ts';
@@ -17,8 +17,8 @@ export function prepareExternal(request: ExternalRequest): PreparedRequest {
   const headers = [...request.headers];
   setIdempotencyKey(headers, {});
   return {
-    method: methodOf(request),
-    path: pathOfUrl(request.path),
+    method: parseMethod(request),
+    path: parseUrlPath(request.path),
     headers,
     body: null,
     // As long as nothing is sent any instance will do.

@@ -1,7 +1,7 @@
 import type { Dispatcher } from 'undici';
 import type { ServiceInstance } from '../discovery/service-instance.ts';
 import { HoldfastError } from '../errors.ts';
-import { decoded } from './content-encoding.ts';
+import { decodeStream } from './content-encoding.ts';
 import { meshResponseClass, type Origin } from './mesh-response.ts';
 import type { ResponseHeaders } from './response.ts';
 import { createTooLargeError, createUndecodableError } from './service-errors.ts';
@@ -208,7 +208,7 @@ export class FetchedResponse implements Dispatcher.DispatchHandler {
 
   #decoded(body: ReadableStream | Uint8Array, encoding: string, max: number): ReadableStream {
     const { serviceName = '', instanceId = '' } = this.#instance ?? {};
-    return decoded(new Response(body as ReadableStream).body!, encoding, {
+    return decodeStream(new Response(body as ReadableStream).body!, encoding, {
       max,
       tooLarge: () => createTooLargeError({ serviceName, instanceId }, max),
       errorOf: (error) => {

@@ -7,7 +7,7 @@ import { any, boolean, validateOptions } from '../internal/validate.ts';
 import { Cache, type CachedCall, type CacheOptions, type Freshness } from '../policies/cache.ts';
 import type { CallContext } from '../policies/context.ts';
 import type { Outcome } from '../policies/outcome.ts';
-import { type CallState, stateOf, withoutQuery } from './call-state.ts';
+import { type CallState, stateOf, stripQuery } from './call-state.ts';
 import { AUTHENTICATION_HEADERS, headerNames, IDENTITY_HEADERS } from './credentials.ts';
 import { isRetrieval, isSafeMethod } from './methods.ts';
 import type { ResponseHead, ResponseHeaders } from './response.ts';
@@ -51,7 +51,7 @@ const RESOURCES_PER_ENTRY = 10;
 const CACHEABLE_STATUSES: ReadonlySet<number> = new Set([200, 203, 204, 300, 301, 308, 404, 405, 410, 414]);
 const CREDENTIALS: ReadonlySet<string> = new Set(AUTHENTICATION_HEADERS);
 /** Those that ask for a part, or for an answer that means something only to the one who asks. */
-const PARTICULAR: ReadonlySet<string> = new Set([
+const PARTIAL_OR_CONDITIONAL: ReadonlySet<string> = new Set([
   'range',
   'if-match',
   'if-none-match',
@@ -68,7 +68,7 @@ const PER_CALL: ReadonlySet<string> = new Set([
 ]);
 /** Request directives (RFC 9111, section 5.2.1) by which a caller asks for more than what is kept may be. */
 const BYPASSING = ['no-store', 'no-cache', 'max-age', 'min-fresh'];
-const NOT_TO_BE_KEPT = ['no-store', 'no-cache', 'private'];
+const FORBIDS_KEEPING = ['no-store', 'no-cache', 'private'];
 /** RFC 9111, section 3.5. */
 const SHAREABLE = ['public', 's-maxage', 'must-revalidate'];
 /** RFC 5861, section 4: the errors for which `stale-if-error` holds, besides those without an answer. */
@@ -152,7 +152,7 @@ export class HttpCaching {
    * (RFC 9111, section 4.4), whatever it was answered with.
    */
   invalidateAfter(call: HttpCall): void {
-    if (!isSafeMethod(call.request.method)) this.#resources.delete(placeOf(call));
+    if (!isSafeMethod(call.request.method)) this.#resources.delete(resourceKeyOf(call));
   }
 
   #keyOf(call: HttpCall): string | undefined {
@@ -168,10 +168,10 @@ export class HttpCaching {
     const { method, path, body } = call.request;
     if (!isRetrieval(method) || body !== null) return undefined;
     if (path.length > MAX_PATH_LENGTH || !this.#mayBeShared(call)) return undefined;
-    const place = placeOf(call);
+    const place = resourceKeyOf(call);
     let resource = this.#resources.get(place);
     if (resource === undefined) {
-      resource = { name: `${++this.#resourcesSoFar} ${call.service}${withoutQuery(path)}`, vary: [] };
+      resource = { name: `${++this.#resourcesSoFar} ${call.service}${stripQuery(path)}`, vary: [] };
       this.#resources.set(place, resource);
     }
     return resource;
@@ -180,10 +180,10 @@ export class HttpCaching {
   #mayBeShared({ headers }: HttpCall): boolean {
     for (let index = 0; index < headers.length; index += 2) {
       const name = headers[index]!;
-      if (PARTICULAR.has(name)) return false;
+      if (PARTIAL_OR_CONDITIONAL.has(name)) return false;
       if (CREDENTIALS.has(name) && !this.#allowAuthorization) return false;
       if (name === 'cache-control' || name === 'pragma') {
-        const directives = directivesOf(headers[index + 1]);
+        const directives = parseDirectives(headers[index + 1]);
         if (directives === undefined || hasAny(directives, BYPASSING)) return false;
       }
     }
@@ -196,19 +196,19 @@ export class HttpCaching {
     { key, elapsed }: CachedCall,
   ): Freshness | undefined {
     if (!outcome.ok && !(outcome.error instanceof ServiceResponseError)) return {};
-    const answer = (outcome.ok ? outcome.value : outcome.error) as ResponseHead;
-    const directives = directivesOf(answer.headers['cache-control']);
-    if (directives === undefined || hasAny(directives, NOT_TO_BE_KEPT)) return undefined;
-    if (answer.headers['set-cookie'] !== undefined) return undefined;
+    const response = (outcome.ok ? outcome.value : outcome.error) as ResponseHead;
+    const directives = parseDirectives(response.headers['cache-control']);
+    if (directives === undefined || hasAny(directives, FORBIDS_KEEPING)) return undefined;
+    if (response.headers['set-cookie'] !== undefined) return undefined;
     if (hasHeaderOf(CREDENTIALS, call.headers) && !hasAny(directives, SHAREABLE)) return undefined;
-    if (!this.#learn(call, answer.headers.vary)) return undefined;
+    if (!this.#learnVary(call, response.headers.vary)) return undefined;
     // It was looked for under another key if its `Vary` is news, or if the resource has changed meanwhile.
     if (this.#keyOf(call) !== key) return undefined;
-    return outcome.ok ? freshnessOf(answer, directives, elapsed) : {};
+    return outcome.ok ? freshnessOf(response, directives, elapsed) : {};
   }
 
   /** False if the answer is one that no other request can be answered with. */
-  #learn(call: HttpCall, header: string | string[] | undefined): boolean {
+  #learnVary(call: HttpCall, header: string | string[] | undefined): boolean {
     if (header === undefined) return true;
     const text = String(header).toLowerCase();
     if (text.length > MAX_HEADER_LENGTH) return false;
@@ -226,7 +226,7 @@ export class HttpCaching {
 }
 
 /** A path has no space in it, so that the last one ends the name of the service. */
-function placeOf({ service, request }: HttpCall): string {
+function resourceKeyOf({ service, request }: HttpCall): string {
   return `${service} ${request.path}`;
 }
 
@@ -264,7 +264,7 @@ function hasAny(directives: ReadonlyMap<string, string>, names: readonly string[
  * The directives of a Cache-Control header, RFC 9111, section 5.2. One that comes twice with different
  * arguments has none, so that it counts as malformed. Undefined if the header is too long to be read.
  */
-function directivesOf(header: string | string[] | undefined): ReadonlyMap<string, string> | undefined {
+function parseDirectives(header: string | string[] | undefined): ReadonlyMap<string, string> | undefined {
   const text = header === undefined ? '' : String(header);
   if (text.length > MAX_HEADER_LENGTH) return undefined;
   const directives = new Map<string, string>();

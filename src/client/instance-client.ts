@@ -56,7 +56,7 @@ export class InstanceClients {
   get({ candidate, instance }: Lease, policies: ServicePolicies): InstanceClient {
     let client = this.#clients.get(candidate);
     if (client === undefined) {
-      client = new InstanceClient(instance, policies.forInstance(), policies.connection);
+      client = new InstanceClient(instance, policies.createInstancePolicy(), policies.connection);
       this.#clients.set(candidate, client);
     }
     return client;

@@ -17,7 +17,7 @@ const MAX_KEPT = 65_536;
 export class IteratedBody implements AsyncIterable<Chunk> {
   readonly replayable: boolean;
   /** Told if the source fails, which is nobody's fault but the caller's. */
-  whenFailed: ((error: Error) => void) | undefined = undefined;
+  onSourceError: ((error: Error) => void) | undefined = undefined;
   readonly #source: Source;
   #iterator: AsyncIterator<Chunk> | Iterator<Chunk> | undefined = undefined;
   readonly #kept: Chunk[] = [];
@@ -31,9 +31,9 @@ export class IteratedBody implements AsyncIterable<Chunk> {
 
   async *[Symbol.asyncIterator](): AsyncGenerator<Chunk, void, undefined> {
     try {
-      for await (const chunk of this.replayable ? this.#keeping() : this.#source) yield sendable(chunk);
+      for await (const chunk of this.replayable ? this.#replay() : this.#source) yield checkChunk(chunk);
     } catch (error) {
-      this.whenFailed?.(error as Error);
+      this.onSourceError?.(error as Error);
       throw error;
     }
   }
@@ -46,7 +46,7 @@ export class IteratedBody implements AsyncIterable<Chunk> {
   }
 
   /** What was read for an earlier try, then what is left. An earlier try may still wait for the same chunk. */
-  async *#keeping(): AsyncGenerator<Chunk, void, undefined> {
+  async *#replay(): AsyncGenerator<Chunk, void, undefined> {
     for (let index = 0; ; index++) {
       while (index >= this.#kept.length) {
         if (this.#ended) return;
@@ -68,7 +68,7 @@ export class IteratedBody implements AsyncIterable<Chunk> {
 }
 
 /** @throws InvalidRequestError if it is neither text nor bytes */
-function sendable(chunk: Chunk): Chunk {
+function checkChunk(chunk: Chunk): Chunk {
   if (typeof chunk === 'string' || ArrayBuffer.isView(chunk)) return chunk;
   throw new InvalidRequestError(
     `the body of a request must give strings or bytes; it gave ${typeof chunk === 'object' ? shown(chunk) : `a ${typeof chunk}`}`,

@@ -24,7 +24,7 @@ export class MockPools {
   }
 
   /** What answers for an origin if any of it is mocked. */
-  for(origin: string | URL | undefined): Dispatcher | undefined {
+  find(origin: string | URL | undefined): Dispatcher | undefined {
     const entry = this.#agent?.[undici.symbols.kClients]?.get(String(origin));
     if (entry === undefined) return undefined;
     const pool = 'dispatcher' in entry ? (entry.dispatcher as object) : entry;

@@ -26,21 +26,21 @@ export function forEachHeader(given: unknown, visit: Visit): void {
  * @throws InvalidRequestError if it is neither: what it holds would be lost
  */
 export function forEachPair(given: unknown, what: string, visit: Visit): void {
-  if (typeof given !== 'object' || given === null) throw notPairs(given, what);
+  if (typeof given !== 'object' || given === null) throw createPairsError(given, what);
   if (Symbol.iterator in given) {
     for (const pair of given as Iterable<unknown>) {
-      if (!Array.isArray(pair) || pair.length !== 2) throw notPairs(pair, what, 'an iterable with ');
+      if (!Array.isArray(pair) || pair.length !== 2) throw createPairsError(pair, what, 'an iterable with ');
       visit(pair[0], pair[1]);
     }
     return;
   }
   const names = Object.keys(given);
-  if (names.length === 0 && !isPlain(given)) throw notPairs(given, what);
+  if (names.length === 0 && !isPlain(given)) throw createPairsError(given, what);
   for (const name of names) visit(name, (given as Record<string, unknown>)[name]);
 }
 
 /** What is in a string is not shown: it may be a credential. */
-function notPairs(value: unknown, what: string, where = ''): InvalidRequestError {
+function createPairsError(value: unknown, what: string, where = ''): InvalidRequestError {
   const kind = typeof value === 'string' ? 'a string' : shown(value);
   return new InvalidRequestError(
     `the ${what} must be an object, a Map, or pairs of a name and a value; got ${where}${kind}`,

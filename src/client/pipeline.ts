@@ -72,12 +72,12 @@ export class Pipeline {
   }
 
   /** The policies around a call with this timeout; undefined stands for the service's. */
-  around(method: 'call' | 'request', timeout: number | undefined): Policy {
+  policyFor(method: 'call' | 'request', timeout: number | undefined): Policy {
     if (timeout === undefined) return method === 'call' ? this.#forCall : this.#forRequest;
     const key = `${method} ${timeout}`;
     let policy = this.#forOtherTimeouts.get(key);
     if (policy === undefined) {
-      policy = this.#withTimeout(method, this.#timeouts.of(timeout, false));
+      policy = this.#withTimeout(method, this.#timeouts.get(timeout, false));
       this.#forOtherTimeouts.set(key, policy);
     }
     return policy;
@@ -89,11 +89,11 @@ export class Pipeline {
     const { timeout, cache, caching } = this.#policies;
     const longer = timeout !== undefined && timeout.duration < own.duration ? own : timeout;
     const shared = composePresent(
-      this.#timeouts.of(own.duration, true),
+      this.#timeouts.get(own.duration, true),
       ...this.#shared,
       this.#compose(method, longer),
     );
-    return cache ? servingStale(shared, caching!.cache) : shared;
+    return cache ? serveStale(shared, caching!.cache) : shared;
   }
 
   #compose(method: 'call' | 'request', timeout: Timeout | undefined): Policy {
@@ -118,7 +118,7 @@ export function composeForInstance({
 }
 
 /** Treats a timeout outside the cache as a failure inside it: a stale response may be served in its place. */
-function servingStale(policy: Policy, cache: Cache): Policy {
+function serveStale(policy: Policy, cache: Cache): Policy {
   return {
     execute: <T>(operation: Operation<T>, options?: CallOptions) =>
       policy.execute(operation, options).catch((error) => {

@@ -1,7 +1,7 @@
 import type { ServicePolicies } from './service-policies.ts';
 
 /** Services besides those that are kept, at most, since names may come from requests. */
-const MAX_OTHERS = 500;
+const MAX_OTHER_SERVICES = 500;
 /** Milliseconds since its last call after which a service is forgotten. */
 const IDLE = 600_000;
 
@@ -13,7 +13,7 @@ const IDLE = 600_000;
  */
 export class PoliciesByName {
   readonly #configured: ReadonlySet<string>;
-  readonly #make: (service: string) => ServicePolicies;
+  readonly #create: (service: string) => ServicePolicies;
   readonly #known = new Map<string, ServicePolicies>();
   /** Forgotten here, and perhaps not by whoever asked for them. */
   readonly #handedOut = new Map<string, WeakRef<ServicePolicies>>();
@@ -23,11 +23,11 @@ export class PoliciesByName {
   #sweepAt: number;
   #timer: NodeJS.Timeout | undefined = undefined;
 
-  constructor(configured: Iterable<string>, make: (service: string) => ServicePolicies) {
+  constructor(configured: Iterable<string>, create: (service: string) => ServicePolicies) {
     this.#configured = new Set(configured);
-    this.#make = make;
-    for (const service of this.#configured) this.#known.set(service, make(service));
-    this.#sweepAt = this.#known.size + MAX_OTHERS;
+    this.#create = create;
+    for (const service of this.#configured) this.#known.set(service, create(service));
+    this.#sweepAt = this.#known.size + MAX_OTHER_SERVICES;
   }
 
   /** Whether the service is one of those that are configured. */
@@ -51,32 +51,32 @@ export class PoliciesByName {
   }
 
   #add(service: string): ServicePolicies {
-    const policies = this.#handedOut.get(service)?.deref() ?? this.#make(service);
-    if (this.#known.size >= this.#sweepAt) this.#makeRoom();
+    const policies = this.#handedOut.get(service)?.deref() ?? this.#create(service);
+    if (this.#known.size >= this.#sweepAt) this.#forgetOldest();
     this.#known.set(service, policies);
     this.#timer ??= setTimeout(() => this.#forgetIdle(), IDLE).unref();
     return policies;
   }
 
   /** Forgets the older half of those that need not be kept. Where most must be, it looks the less often. */
-  #makeRoom(): void {
-    const others = this.#others(performance.now());
-    for (const service of others.slice(0, -MAX_OTHERS / 2)) this.#forget(service);
-    this.#sweepAt = this.#known.size + MAX_OTHERS / 2;
+  #forgetOldest(): void {
+    const others = this.#findForgettable(performance.now());
+    for (const service of others.slice(0, -MAX_OTHER_SERVICES / 2)) this.#forget(service);
+    this.#sweepAt = this.#known.size + MAX_OTHER_SERVICES / 2;
   }
 
   #forgetIdle(): void {
     const now = performance.now();
-    for (const service of this.#others(now)) {
+    for (const service of this.#findForgettable(now)) {
       if (now - this.#known.get(service)!.calledAt >= IDLE) this.#forget(service);
     }
-    this.#sweepAt = Math.max(this.#known.size, this.#configured.size) + MAX_OTHERS;
+    this.#sweepAt = Math.max(this.#known.size, this.#configured.size) + MAX_OTHER_SERVICES;
     const left = this.#known.size > this.#configured.size;
     this.#timer = left ? setTimeout(() => this.#forgetIdle(), IDLE).unref() : undefined;
   }
 
   /** Those that need not be kept, the oldest first. */
-  #others(now: number): string[] {
+  #findForgettable(now: number): string[] {
     const others: string[] = [];
     for (const [service, policies] of this.#known) {
       if (!this.#configured.has(service) && policies.mayBeForgotten(now, IDLE)) others.push(service);

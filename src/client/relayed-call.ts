@@ -92,7 +92,7 @@ export class RelayedCall implements Controller, AbortOwner, CallUnderWay {
   watchBody(body: unknown): void {
     const failed = (error: Error) => this.abort(reasonOf(error));
     if (body instanceof IteratedBody) {
-      body.whenFailed = failed;
+      body.onSourceError = failed;
       this.#unwatch = () => body.close();
     } else if (isNodeStream(body)) {
       if (body.errored || body.destroyed) {

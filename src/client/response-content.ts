@@ -1,7 +1,7 @@
 import { ResponseInvalidError, ServiceResponseError } from '../errors.ts';
 import { areRetriesSpent, spentRetries } from '../policies/spent-retries.ts';
 import type { BufferedResponse } from './buffered-response.ts';
-import { type CallState, withoutQuery } from './call-state.ts';
+import { type CallState, stripQuery } from './call-state.ts';
 import { RETRIES_SPENT_HEADER } from './propagation.ts';
 import type { ResponseHead, ResponseHeaders } from './response.ts';
 
@@ -79,5 +79,5 @@ function parseOrKeep(text: string): unknown {
 }
 
 function nameOf({ request }: CallState): string {
-  return `${request.method} ${withoutQuery(request.path)}`;
+  return `${request.method} ${stripQuery(request.path)}`;
 }

@@ -97,15 +97,15 @@ const PATH = /^\/(?!\/)[\x21\x22\x24-\x3e\x40-\x5b\x5d-\x7e]*(?:\?[\x21\x22\x24-
 const SEARCH = /^[\x21\x22\x24-\x7e]*$/;
 
 /** @throws InvalidRequestError naming the part that is malformed. */
-export function prepare(call: ServiceCall): PreparedRequest {
-  const method = methodOf(call);
+export function prepareCall(call: ServiceCall): PreparedRequest {
+  const method = parseMethod(call);
   const headers: string[] = [];
   if (call.headers !== undefined && call.headers !== null) addHeaders(call.headers, headers);
   const body = prepareBody(call.body, headers);
   setIdempotencyKey(headers, call);
   return {
     method,
-    path: pathOf(call),
+    path: buildPath(call),
     headers,
     body,
     replayable: !(body instanceof Readable),
@@ -119,7 +119,7 @@ export function isIdempotent(method: string, headers: readonly string[]): boolea
   return index !== -1 && isIdempotencyKey(headers[index + 1]!);
 }
 
-export function methodOf({ method = 'GET' }: Pick<ServiceCall, 'method'>): string {
+export function parseMethod({ method = 'GET' }: Pick<ServiceCall, 'method'>): string {
   if (isIdempotentMethod(method)) return method;
   if (typeof method !== 'string' || !TOKEN.test(method))
     throw new InvalidRequestError(`not an HTTP method: ${shownStart(method)}`);
@@ -129,10 +129,10 @@ export function methodOf({ method = 'GET' }: Pick<ServiceCall, 'method'>): strin
   return upper;
 }
 
-export function pathOf({ path, query }: Pick<ServiceCall, 'path' | 'query'>): string {
-  if (typeof path !== 'string' || !PATH.test(path)) throw notPath(path, 'start with one slash and');
+export function buildPath({ path, query }: Pick<ServiceCall, 'path' | 'query'>): string {
+  if (typeof path !== 'string' || !PATH.test(path)) throw createPathError(path, 'start with one slash and');
   if (query === undefined || query === null) return path;
-  const search = searchOf(query);
+  const search = buildSearch(query);
   if (search === '') return path;
   return `${path}${path.includes('?') ? '&' : '?'}${search}`;
 }
@@ -141,13 +141,13 @@ export function pathOf({ path, query }: Pick<ServiceCall, 'path' | 'query'>): st
  * The path of a request that another client has made of a URL. There `http://user-service//x` asks for `//x`, which
  * cannot lead to another host: the connection is chosen by then.
  */
-export function pathOfUrl(path: unknown): string {
+export function parseUrlPath(path: unknown): string {
   if (typeof path !== 'string' || !PATH.test(path.replace(/^\/+/, '/')))
-    throw notPath(path, 'start with a slash and');
+    throw createPathError(path, 'start with a slash and');
   return path;
 }
 
-function notPath(path: unknown, how: string): InvalidRequestError {
+function createPathError(path: unknown, how: string): InvalidRequestError {
   return new InvalidRequestError(
     `the path must ${how} hold only visible ASCII without backslash and '#' (percent-encode the rest); ` +
       `got ${shown(typeof path === 'string' ? path.split(/[?#]/, 1)[0]!.slice(0, 200) : path)}`,
@@ -155,7 +155,7 @@ function notPath(path: unknown, how: string): InvalidRequestError {
 }
 
 /** Without the question mark. */
-export function searchOf(query: CallQuery): string {
+export function buildSearch(query: CallQuery): string {
   if (typeof query === 'string') {
     if (SEARCH.test(query)) return query.startsWith('?') ? query.slice(1) : query;
     throw new InvalidRequestError(

@@ -15,7 +15,7 @@ import { MeshDispatcher } from './mesh-dispatcher.ts';
 import { createMeshFetch, type MeshFetch } from './mesh-fetch.ts';
 import { PoliciesByName } from './policies-by-name.ts';
 import type { ServiceResponse } from './response.ts';
-import { prepare, type ServiceCall } from './service-call.ts';
+import { prepareCall, type ServiceCall } from './service-call.ts';
 import { type ServiceOptions, ServicePolicies } from './service-policies.ts';
 import { SharedTimeouts } from './shared-timeouts.ts';
 import { createStreamedTransport } from './streamed-response.ts';
@@ -138,7 +138,7 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
   async request(call: ServiceCall): Promise<ServiceResponse> {
     checkCall(call);
     const policies = this.#engine.policiesOf(call.service);
-    const state = this.#engine.begin(call, prepare(call));
+    const state = this.#engine.begin(call, prepareCall(call));
     const watched = watchBody(call, state);
     const source = watched?.scope ?? sourceOf(call.signal);
     const transport = createStreamedTransport({
@@ -185,7 +185,7 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
   }
 
   #call<T>(call: ServiceCall, policies: ServicePolicies, record?: FallbackRecord): Promise<T> {
-    const state = this.#engine.begin(call, prepare(call));
+    const state = this.#engine.begin(call, prepareCall(call));
     if (record !== undefined) record.state = state;
     const watched = watchBody(call, state);
     const source = watched?.scope ?? sourceOf(call.signal);

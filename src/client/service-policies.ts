@@ -182,9 +182,9 @@ export class ServicePolicies {
       },
       timeouts,
     );
-    this.forInstance();
+    this.createInstancePolicy();
     this.breakerRule.onClose(onClose);
-    this.#own = this.#ownAmong(options);
+    this.#own = this.#findOwn(options);
     this.#ownListeners = listenersOf(this.#own);
   }
 
@@ -201,8 +201,8 @@ export class ServicePolicies {
   }
 
   /** The policies around a call with this timeout; undefined stands for the service's. */
-  around(method: 'call' | 'request', timeout: number | undefined): Policy {
-    return this.#pipeline.around(method, timeout);
+  policyFor(method: 'call' | 'request', timeout: number | undefined): Policy {
+    return this.#pipeline.policyFor(method, timeout);
   }
 
   /** A call has begun, which holds on to the policies until `leave()`. */
@@ -237,7 +237,7 @@ export class ServicePolicies {
     return !this.circuitBreaker?.holding;
   }
 
-  #ownAmong({
+  #findOwn({
     retry,
     hedge,
     adaptiveThrottle,
@@ -258,7 +258,7 @@ export class ServicePolicies {
 
   #timeoutOf(timeout: number | Timeout | false): Timeout | undefined {
     if (timeout === false) return undefined;
-    return typeof timeout === 'number' ? this.#timeouts.of(timeout, false) : timeout;
+    return typeof timeout === 'number' ? this.#timeouts.get(timeout, false) : timeout;
   }
 
   /** Milliseconds that a call has which says nothing of its own. */
@@ -283,7 +283,7 @@ export class ServicePolicies {
     this.caching.invalidateAfter(state);
   }
 
-  succeeded(answer: ResponseHead): boolean {
+  isSuccess(answer: ResponseHead): boolean {
     if (answer.status < 400 && this.#options.classify === undefined) return true;
     return this.verdictOf({ ok: true, value: answer }) === 'success';
   }
@@ -308,7 +308,7 @@ export class ServicePolicies {
   }
 
   /** The policies around each attempt on one instance. */
-  forInstance(): Policy {
+  createInstancePolicy(): Policy {
     const { bulkhead = { maxConcurrent: 1024 }, adaptiveConcurrency = false } = this.#options;
     return composeForInstance({
       bulkhead: toPolicy(Bulkhead, bulkhead, (own) => new Bulkhead(own)),

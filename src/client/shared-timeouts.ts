@@ -11,7 +11,7 @@ export class SharedTimeouts {
   readonly #strict = growingLru<number, Timeout>(MAX_TIMEOUTS);
   readonly #cooperative = growingLru<number, Timeout>(MAX_TIMEOUTS);
 
-  of(duration: number, strict: boolean): Timeout {
+  get(duration: number, strict: boolean): Timeout {
     const known = strict ? this.#strict : this.#cooperative;
     let timeout = known.get(duration);
     if (timeout === undefined) {
