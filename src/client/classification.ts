@@ -3,14 +3,15 @@ import { isRejection, isStalled, type Outcome } from '../policies/outcome.ts';
 import type { ResponseHead } from './response.ts';
 
 /**
- * How a try counts for the judges, which are the circuit breaker of the service and the balancer: `failure` is held
- * against what was called; `ignored` says nothing about it.
+ * Tells how an attempt counts for the circuit breaker of the service and for the balancer:
+ * `failure` counts against the service or instance that was called; `ignored` says nothing about
+ * it.
  */
 export type Verdict = 'success' | 'failure' | 'ignored';
 
 export interface Classification {
   readonly verdict: Verdict;
-  /** Whether another try may end better, if the request may be sent again. */
+  /** Whether a retry may end better, if the request may be sent again. */
   readonly retryable: boolean;
 }
 
@@ -20,7 +21,10 @@ const FAILED_FOR_NOW: Classification = { verdict: 'failure', retryable: true };
 const UNKNOWN: Classification = { verdict: 'ignored', retryable: false };
 const REJECTED_FOR_NOW: Classification = { verdict: 'ignored', retryable: true };
 
-/** Statuses that do not count as the rest: below 500 the service has answered, from 500 on it has failed. */
+/**
+ * Classifies the statuses that are exceptions: any other status below 500 is a response, and from
+ * 500 on a failure.
+ */
 const BY_STATUS: Readonly<Record<number, Classification>> = {
   429: REJECTED_FOR_NOW,
   502: FAILED_FOR_NOW,
@@ -29,8 +33,9 @@ const BY_STATUS: Readonly<Record<number, Classification>> = {
 };
 
 /**
- * Of the other errors a refusal by Holdfast itself says nothing, nor does a timeout within which this process was
- * blocked; any else counts as a failure.
+ * Classifies the errors that are exceptions. Of the other errors, a rejection by Holdfast itself
+ * says nothing, nor does a timeout within which this process was blocked; any other error counts as
+ * a failure.
  */
 const BY_CODE: Readonly<Partial<Record<ErrorCode, Classification>>> = {
   ERR_SERVICE_CONNECTION: FAILED_FOR_NOW,
@@ -38,11 +43,11 @@ const BY_CODE: Readonly<Partial<Record<ErrorCode, Classification>>> = {
   // Another instance may have a place.
   ERR_BULKHEAD_FULL: REJECTED_FOR_NOW,
   ERR_LIMIT_EXCEEDED: REJECTED_FOR_NOW,
-  // The instance may have been well; it is this side that did not want to go on.
+  // The instance may have been well: this side ended the response.
   ERR_RESPONSE_TOO_LARGE: UNKNOWN,
 };
 
-/** The defaults for HTTP and for the network below it. */
+/** Classifies an outcome by the defaults for HTTP and for the network below it. */
 export function classify(outcome: Outcome<ResponseHead>): Classification {
   if (outcome.ok) return classifyStatus(outcome.value.status);
   const { error } = outcome;

@@ -75,15 +75,17 @@ export class Connections {
   #restsNeeded = 0;
 
   /**
-   * @param servername the name that TLS asks for, and that the certificate must be for. Default: the
-   *   host's.
+   * @param servername the name that TLS asks for, and that the certificate must be for. Default:
+   *   the host's.
    */
   constructor(origin: string, options: ConnectionOptions, servername?: string) {
     this.#origin = origin;
     this.#options = { headersTimeout: 0, ...options, connect: createConnector(options, servername) };
   }
 
-  /** Sends a request, which could be sent again if the connection breaks where it is `repeatable`. */
+  /**
+   * Sends a request, which could be sent again if the connection breaks where it is `repeatable`.
+   */
   dispatch(request: Dispatcher.DispatchOptions, handler: AttemptHandler, repeatable: boolean): void {
     if (repeatable && this.#restsNeeded === 0) (this.#free.pop() ?? this.#open()).dispatch(request, handler);
     else if (this.#free.length === 0) this.#open().dispatch(request, handler);
@@ -153,8 +155,8 @@ function isUnannounced(error: Error & { code?: string }): boolean {
 }
 
 /**
- * Creates the connector of all connections to an instance. They share one, since it is the connector
- * that remembers TLS sessions.
+ * Creates the connector of all connections to an instance. They share one, since it is the
+ * connector that remembers TLS sessions.
  */
 function createConnector(
   options: ConnectionOptions,

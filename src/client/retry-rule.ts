@@ -42,8 +42,8 @@ export class RetryRule {
   readonly #allowance: LearningAllowance | undefined = undefined;
   readonly #options: ServiceRetryOptions | undefined = undefined;
   /**
-   * #retries holds for a call that does not say how many retries it may have, as far as that is known
-   * before it begins.
+   * #retries holds for a call that does not say how many retries it may have, as far as that is
+   * known before it begins.
    */
   readonly #retries: number = Infinity;
 
@@ -149,8 +149,8 @@ function createTarget(allowance: LearningAllowance | undefined): RetryTarget {
       const { candidate } = call.lease!;
       // A timeout may mean that the service has too much to do, unless the others respond.
       const pays = usual === 1 || allowance.isAlone(candidate, call.startedAt);
-      // An instance that is known to be down gets no more calls: the calls under way on it bound the
-      // retries that cost nothing.
+      // An instance that is known to be down gets no more calls: the calls under way on it bound
+      // the retries that cost nothing.
       if (candidate.failing) return pays ? 0 : 1;
       return pays && allowance.withdraw(candidate) ? 0 : usual;
     },

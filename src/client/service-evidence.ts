@@ -52,8 +52,8 @@ export type EvidenceRules = Pick<
   'window' | 'minimumCalls' | 'failureRatio' | 'slowCallRatio'
 > & {
   /**
-   * Whether the failure ratio must be certain before it counts. A ratio that a user sets is taken as
-   * it is.
+   * Whether the failure ratio must be certain before it counts. A ratio that a user sets is taken
+   * as it is.
    */
   readonly certain: boolean;
 };
@@ -84,7 +84,9 @@ export class ServiceEvidence {
   #candidates: readonly Candidate[] = [];
   #recorded = 0;
   #failuresInARow = 0;
-  /** #nextSurveyAt counts results: in a large service not each result has all instances surveyed. */
+  /**
+   * #nextSurveyAt counts results: in a large service not each result has all instances surveyed.
+   */
   #nextSurveyAt = 0;
 
   constructor(rules: EvidenceRules) {
@@ -129,7 +131,9 @@ export class ServiceEvidence {
     this.#nextSurveyAt = 0;
   }
 
-  /** Whether as many attempts in a row failed as a breaker needs results, whatever the instances. */
+  /**
+   * Whether as many attempts in a row failed as a breaker needs results, whatever the instances.
+   */
   get allFailed(): boolean {
     return this.#failuresInARow >= this.#minimumCalls;
   }

@@ -38,52 +38,67 @@ import { SharedTimeouts } from './shared-timeouts.ts';
 export interface ServiceOptions {
   /** Milliseconds for the whole call, retries included. Default 30,000. */
   timeout?: number | Timeout | false;
-  /** Milliseconds for each try, up to the end of the answer, or to its head with `request()`. Default 10,000. */
+  /**
+   * Milliseconds for each attempt, up to the end of the response, or to its head with `request()`.
+   * Default 10,000.
+   */
   attemptTimeout?: number | Timeout | false;
   /**
-   * Default: 3 attempts, or up to 10 while there are instances that the call has not tried and whose latest call did not
-   * fail; exponential backoff from 25 ms to 1 s with full jitter, a budget of a fifth of the calls.
-   * Whatever it says, a call that the service may have processed is sent again only if it is idempotent.
+   * Sends failed calls again. Default: 3 attempts, or up to 10 while there are instances that the
+   * call has not been sent to and whose latest call did not fail; exponential backoff from 25 ms to
+   * 1 s with full jitter, a budget of a fifth of the calls. Whatever the options say, a call that
+   * the service may have processed is sent again only if it is idempotent.
    */
   retry?: ServiceRetryOptions | Retry | false;
   /**
-   * The judge of the service as a whole. By default it opens when 60 % of the attempts of 10 s, or of the last 20 if those are more, failed, and lets a
-   * probe through after 0.5 s, a quarter longer each time, up to 5 s. Whatever its options, it opens only if no
-   * instance is well, and at once if every instance is ejected and as many attempts in a row failed as `minimumCalls`
-   * says. An instance passed by the user goes by its own rules alone: what fails where only that instance is bad does
-   * not count for it. See docs/service-client.md for what each option counts.
+   * Judges the service as a whole. By default it opens when 60 % of the attempts of 10 s, or of the
+   * last 20 if those are more, failed, and lets a probe through after 0.5 s, a quarter longer each
+   * time, up to 5 s. Whatever its options, it opens only if no instance is well, and at once if
+   * every instance is ejected and as many attempts in a row failed as `minimumCalls` says. A
+   * CircuitBreaker of the user follows its own rules alone: failures where only that instance is
+   * bad do not count for it. See docs/service-client.md for what each option counts.
    */
   circuitBreaker?: CircuitBreakerOptions | CircuitBreaker | false;
-  /** Options make one for each instance; an instance is shared by all. Default: 1,024 calls at once on each. */
+  /**
+   * Options make a bulkhead for each instance of the service; a Bulkhead is shared by all of them.
+   * Default: 1,024 calls at once on each instance.
+   */
   bulkhead?: BulkheadOptions | Bulkhead | false;
-  /** Bounds the calls on each instance by a limit found from their latency, inside the bulkhead. Default: none. */
+  /**
+   * Bounds the calls on each instance by a limit found from their latency, inside the bulkhead.
+   * Default: none.
+   */
   adaptiveConcurrency?: AdaptiveConcurrencyOptions | false;
-  /** Refuses calls by itself while the service refuses too many. Default: none. */
+  /** Rejects calls by itself while the service rejects too many. Default: none. */
   adaptiveThrottle?: AdaptiveThrottleOptions | AdaptiveThrottle | false;
   /**
-   * Sends a second request, to another instance, when the answer of a `call()` is late, if the call is idempotent.
-   * Default: none.
+   * Sends a second request, to another instance, when the response to a `call()` is late, if the
+   * call is idempotent. Default: none.
    */
   hedge?: HedgeOptions | Hedge | false;
   /** Bounds how many calls begin. Default: none. */
   rateLimit?: RateLimiterOptions | RateLimiter | false;
-  /** Lets `call()`s that ask for the same at the same time share one request. Default false. */
+  /** Lets equal `call()`s at the same time share one request. Default false. */
   coalesce?: boolean;
-  /** Keeps what `call()` was answered with for as long as HTTP allows. Default: nothing is kept. */
+  /** Keeps the responses to `call()` for as long as HTTP allows. Default: none is kept. */
   cache?: HttpCacheOptions | HttpCaching | false;
   /**
-   * How a try counts for the breaker and the balancer; undefined leaves it to the default: below 500 the service has
-   * answered, from 500 on, or without an answer, it has failed; 429 and what Holdfast refused itself say nothing.
+   * Tells how an attempt counts for the breaker and the balancer; with undefined the default holds:
+   * the service has responded below 500, and failed from 500 on or without a response; 429 and
+   * rejections by Holdfast itself say nothing.
    */
   classify?: (outcome: Outcome<ResponseHead>) => Verdict | undefined;
   /** Stands in for the result of `call()`. Default: none. */
   fallback?: Fallback | false;
   /**
-   * The largest body that `call()` accepts, in bytes, decoded; and that `fetch` and axios make of one that is encoded.
-   * Default 10 MiB. With `request()` only if the call says so.
+   * The largest decoded body that `call()` accepts, in bytes; `fetch` and axios apply it to bodies
+   * that are encoded. Default 10 MiB. `request()` applies it only if the call gives it.
    */
   maxResponseSize?: number;
-  /** Options of undici's Client for each connection: TLS (`connect`), keep-alive. A bulkhead bounds their number. */
+  /**
+   * Options of undici's Client for each connection: TLS (`connect`), keep-alive. A bulkhead bounds
+   * the number of connections.
+   */
   connection?: ConnectionOptions;
 }
 
@@ -109,7 +124,10 @@ const CHECKS = {
   connection: connectionOptions,
 };
 
-/** Each instance has a limiter of its own, so that none can be given. */
+/**
+ * Checks the options of limiters. Each instance has a limiter of its own, so that none can be
+ * given.
+ */
 function limiterOptions(value: unknown, option: string): void {
   if (value instanceof AdaptiveConcurrency)
     throw new TypeError(`${option} must be options: each instance of the service gets a limiter of its own`);
@@ -133,15 +151,15 @@ export class ServicePolicies {
   readonly #attemptTimeout: Timeout | undefined;
   #warnedOfClassify = false;
   readonly #timeouts: SharedTimeouts;
-  /** What was made for this service alone, and can be listened to. */
+  /** #own holds the emitters that were made for this service alone. */
   readonly #own: Emitter<never>[];
   readonly #ownListeners: number;
   #calls = 0;
-  /** `performance.now()` when the latest call began. */
+  /** calledAt is when the latest call began, on the clock of `performance.now()`. */
   calledAt = -Infinity;
-  /** Whether a call has found an instance of the service. */
+  /** reached tells whether a call has found an instance of the service. */
   reached = false;
-  /** Whether somebody may hold them, or one of them. */
+  /** handedOut tells whether a caller may hold the policies, or one of them. */
   handedOut = false;
 
   /** @param onClose called when the circuit breaker, if it is not the user's, has closed. */
@@ -200,12 +218,12 @@ export class ServicePolicies {
     return this.breakerRule.breaker;
   }
 
-  /** The policies around a call with this timeout; undefined stands for the service's. */
+  /** Gives the policy of a call with this timeout; undefined stands for the service's timeout. */
   policyFor(method: 'call' | 'request', timeout: number | undefined): Policy {
     return this.#pipeline.policyFor(method, timeout);
   }
 
-  /** A call has begun, which holds on to the policies until `leave()`. */
+  /** Notes that a call has begun, which needs the policies until `leave()`. */
   enter(): void {
     this.#calls++;
     this.calledAt = performance.now();
@@ -215,7 +233,7 @@ export class ServicePolicies {
     this.#calls--;
   }
 
-  /** Whoever is given one of the policies keeps all of them alive. */
+  /** Gives the policies to a caller, who keeps all of them alive by holding one. */
   handOut(): this {
     if (this.handedOut) return this;
     this.handedOut = true;
@@ -226,10 +244,11 @@ export class ServicePolicies {
   }
 
   /**
-   * Whether new policies would do as well: there is no call under way, nobody listens, no instance was called lately, and
-   * neither the breaker nor the limiter holds calls back.
+   * Whether new policies would do as well: there is no call under way, nobody listens, no instance
+   * was called lately, and neither the breaker nor the limiter holds calls back.
    *
-   * @param idle milliseconds since the last call after which what was learned of a service that has instances means little
+   * @param idle milliseconds after the last call at which the results of a service that has
+   *   instances mean little
    */
   mayBeForgotten(now: number, idle: number): boolean {
     if (this.#calls > 0 || listenersOf(this.#own) > this.#ownListeners) return false;
@@ -261,7 +280,7 @@ export class ServicePolicies {
     return typeof timeout === 'number' ? this.#timeouts.get(timeout, false) : timeout;
   }
 
-  /** Milliseconds that a call has which says nothing of its own. */
+  /** timeout is that of a call without one of its own, in milliseconds. */
   get timeout(): number {
     return this.#timeout?.duration ?? Infinity;
   }
@@ -269,28 +288,31 @@ export class ServicePolicies {
   /**
    * Takes in how an attempt ended that says something of its instance.
    *
-   * @returns whether the breaker is not to count it.
+   * @returns whether the breaker must not count the attempt
    */
   record(lease: Lease, outcome: Outcome<ResponseHead>, failed: boolean, startedAt: number): boolean {
     if (!failed) this.retryRule.recordSuccess(lease.candidate, startedAt);
     return this.breakerRule.record(lease, outcome, failed, startedAt);
   }
 
-  /** Drops what is kept of a path that a call may have changed: once, or it would drop what is read next. */
+  /**
+   * Drops the responses that are kept of a path that a call may have changed. It does so once for a
+   * call, or it would drop the responses that come next.
+   */
   invalidateAfter(state: CallState): void {
     if (this.caching === undefined || state.invalidated) return;
     state.invalidated = true;
     this.caching.invalidateAfter(state);
   }
 
-  isSuccess(answer: ResponseHead): boolean {
-    if (answer.status < 400 && this.#options.classify === undefined) return true;
-    return this.verdictOf({ ok: true, value: answer }) === 'success';
+  isSuccess(response: ResponseHead): boolean {
+    if (response.status < 400 && this.#options.classify === undefined) return true;
+    return this.verdictOf({ ok: true, value: response }) === 'success';
   }
 
   /**
-   * A `classify` that throws, or gives a promise, must not keep a place on the instance: it is warned of once, and the
-   * default holds.
+   * Gives the verdict of an outcome. A `classify` that throws, or gives a promise, must not keep a
+   * place on the instance: there is one warning, and the default holds.
    */
   verdictOf(outcome: Outcome<ResponseHead>): Verdict {
     let own: Verdict | undefined;
@@ -307,7 +329,7 @@ export class ServicePolicies {
     return own ?? classify(outcome).verdict;
   }
 
-  /** The policies around each attempt on one instance. */
+  /** Creates the policy around each attempt on one instance. */
   createInstancePolicy(): Policy {
     const { bulkhead = { maxConcurrent: 1024 }, adaptiveConcurrency = false } = this.#options;
     return composeForInstance({
@@ -319,7 +341,7 @@ export class ServicePolicies {
   }
 }
 
-/** The policies of which a policy that was handed out is one. */
+/** Maps a policy that was handed out to the policies that it is one of. */
 const holders = new WeakMap<object, ServicePolicies>();
 
 function listenersOf(emitters: readonly Emitter<never>[]): number {

@@ -4,8 +4,8 @@ import { Timeout } from '../policies/timeout.ts';
 const MAX_TIMEOUTS = 100;
 
 /**
- * One Timeout for each duration, whatever the service: each has a timer that goes on for a while after its last call, and
- * names may come from requests.
+ * Holds one Timeout for each duration, whatever the service: each Timeout has a timer that goes on
+ * for a while after its last call, and names of services may come from requests.
  */
 export class SharedTimeouts {
   readonly #strict = growingLru<number, Timeout>(MAX_TIMEOUTS);
