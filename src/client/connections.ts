@@ -63,8 +63,8 @@ export class Connection {
  * Some instances close a connection right after a response without saying so, and a request that is
  * sent before that is known fails. A request that could not be sent again is therefore never sent
  * on a connection that has only just become free, nor before this process has read what came while
- * it computed. Neither is any other request for a while after an instance has closed like that, or
- * has crashed.
+ * it computed. For a while after an instance has closed like that, or has crashed, this holds for
+ * every other request too.
  */
 export class Connections {
   readonly #origin: string;

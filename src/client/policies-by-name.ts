@@ -5,7 +5,7 @@ import type { ServicePolicies } from './service-policies.ts';
  * requests.
  */
 const MAX_OTHER_SERVICES = 500;
-/** Milliseconds after its last call at which a service is forgotten. */
+/** Milliseconds without a call after which a service is forgotten. */
 const IDLE = 600_000;
 
 /**

@@ -779,7 +779,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
   }),
   takes('ServiceOptions', {
     of: 'ServiceClient',
-    file: 'client/service-options.ts',
+    file: 'client/service-policies.ts',
     name: "ServiceClient, service 'defaults':",
     make: (defaults) => new holdfast.ServiceClient({ discovery: discovery(), defaults }),
     wrong: POLICIES,
