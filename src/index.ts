@@ -61,7 +61,7 @@ export {
   type ServiceClientOptions,
   type ServicePolicyHandles,
 } from './client/service-client.ts';
-export type { ServiceOptions } from './client/service-policies.ts';
+export type { ServiceOptions } from './client/service-options.ts';
 export {
   CompositeServiceDiscovery,
   type CompositeServiceDiscoveryEvents,

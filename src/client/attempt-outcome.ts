@@ -9,7 +9,8 @@ import type { AttemptResult } from './transport.ts';
 /**
  * Takes in the response to an attempt that began at this time.
  *
- * @throws ServiceResponseError for a response that is no success, so that every policy judges it as a failure
+ * @throws ServiceResponseError for a response that is no success, so that every policy judges it as
+ *   a failure
  */
 export function recordResult<T>(
   { state, policies }: EngineCall<T>,
@@ -17,7 +18,7 @@ export function recordResult<T>(
   result: AttemptResult<T>,
   startedAt: number,
 ): void {
-  // Kept of a success too: a Retry may want another attempt nevertheless.
+  // A success is kept too: a Retry may want another attempt nevertheless.
   state.lastResult = result;
   if (!result.succeeded) throw result.toError(state);
   policies.record(lease, { ok: true, value: result }, false, startedAt);
@@ -25,7 +26,10 @@ export function recordResult<T>(
   state.lastError = undefined;
 }
 
-/** Releases the lease of an attempt that failed, and takes in what that says of the instance and of the service. */
+/**
+ * Releases the lease of an attempt that failed, and takes in what the failure says of the instance
+ * and of the service.
+ */
 export function recordFailure<T>(
   { state, policies }: EngineCall<T>,
   lease: Lease,
@@ -36,7 +40,7 @@ export function recordFailure<T>(
   describeCall(error, state);
   const outcome = { ok: false, error } as const;
   const conclusive = !context.cancelled && policies.verdictOf(outcome) !== 'ignored';
-  lease.release(conclusive ? { error } : unjudged(context));
+  lease.release(conclusive ? { error } : toInconclusiveResult(context));
   if (!conclusive || policies.record(lease, outcome, true, startedAt)) excludeFromBreaker(error);
   if (context.cancelled) return;
   avoid(state, lease.instance.instanceId);
@@ -45,10 +49,10 @@ export function recordFailure<T>(
 }
 
 /**
- * The result of an attempt that counts neither for nor against the service: how long its caller waited, if it gave up, and
- * whether that was since the time of the call was over.
+ * Gives the result of an attempt that counts neither for nor against the service: whether its
+ * caller gave up, and whether it did so because the time of the call was over.
  */
-function unjudged({ cancelled, reason }: Context): CallResult {
+function toInconclusiveResult({ cancelled, reason }: Context): CallResult {
   if (!cancelled) return { inconclusive: true };
   const ranOut = reason instanceof DeadlineExceededError && reason.stalled === 0;
   return ranOut ? { cancelled, error: reason } : { cancelled };

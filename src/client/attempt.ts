@@ -10,16 +10,21 @@ import type { ResponseHead } from './response.ts';
 import { mayBeSentTwice } from './retry-rule.ts';
 import type { ServicePolicies } from './service-policies.ts';
 
-/** One sending of a call, to one instance: what a transport has to know of it. */
+/** One sending of a call to one instance, as a transport needs to know it. */
 export class Attempt {
   readonly call: CallState;
   readonly policies: ServicePolicies;
   readonly lease: Lease;
-  /** The connections to the instance. */
+  /** client holds the connections to the instance. */
   readonly client: InstanceClient;
-  /** Is aborted when the attempt is to be given up before the head of the response is there. */
+  /**
+   * context is aborted when the attempt must be given up before the head of the response is there.
+   */
   readonly context: Context;
-  /** `performance.now()` when the attempt was given its place on the instance. */
+  /**
+   * startedAt is when the attempt was given its place on the instance, on the clock of
+   * `performance.now()`.
+   */
   readonly startedAt = performance.now();
 
   constructor(
@@ -40,8 +45,11 @@ export class Attempt {
     return this.lease.instance;
   }
 
-  /** The headers of the request, as names and values in turn, with the time that is left at `now`. */
-  headers(now: number = this.startedAt): string[] {
+  /**
+   * Builds the headers of the request, names and values in turn, with the time that is left at
+   * `now`.
+   */
+  buildHeaders(now: number = this.startedAt): string[] {
     return headersToSend(this.call, this.context.deadline, now);
   }
 
@@ -52,10 +60,13 @@ export class Attempt {
 
   /** Whether a response counts as a success. */
   judge(response: ResponseHead): boolean {
-    return this.policies.succeeded(response);
+    return this.policies.isSuccess(response);
   }
 
-  /** Drops what the cache keeps of the path: to be called before the caller learns of the response, and may read again. */
+  /**
+   * Drops what the cache keeps of the path. It is called before the caller learns of the response,
+   * and may read again.
+   */
   invalidateCache(): void {
     this.policies.invalidateAfter(this.call);
   }

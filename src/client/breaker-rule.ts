@@ -7,7 +7,7 @@ import { probeWait } from '../policies/probe-wait.ts';
 import type { ResponseHead } from './response.ts';
 import { ServiceEvidence } from './service-evidence.ts';
 
-/** Milliseconds from which a call counts as slow: the default of a CircuitBreaker. */
+/** Milliseconds from which a call counts as slow, as by default in a CircuitBreaker. */
 const DEFAULT_SLOW_CALL = 1_000;
 
 const BREAKER_DEFAULTS = {
@@ -15,17 +15,20 @@ const BREAKER_DEFAULTS = {
   failureRatio: 0.6,
 } satisfies CircuitBreakerOptions;
 
-/** The least milliseconds between two probes that news of instances allow. */
-const NEWS_INTERVAL = 1_000;
+/** The least milliseconds between two probes that are allowed because an instance may be well. */
+const PROBE_INTERVAL = 1_000;
 
-/** Decides when the CircuitBreaker of a service opens and lets a probe through, by what each instance has shown. */
+/**
+ * Decides when the CircuitBreaker of a service opens and lets a probe through, by the results of
+ * each instance.
+ */
 export class BreakerRule {
-  /** Undefined where the service has none. */
+  /** breaker is undefined where the service has none. */
   readonly breaker: CircuitBreaker | undefined = undefined;
   readonly #evidence: ServiceEvidence | undefined = undefined;
-  /** Undefined where the breaker is the user's. */
+  /** #options is undefined where the breaker is the user's. */
   readonly #options: CircuitBreakerOptions | undefined = undefined;
-  #newsAt = -Infinity;
+  #allowedAt = -Infinity;
 
   constructor(serviceName: string, circuitBreaker: CircuitBreakerOptions | CircuitBreaker | false) {
     if (circuitBreaker === false) return;
@@ -36,7 +39,7 @@ export class BreakerRule {
     }
     const options = withBreakerDefaults({ ...BREAKER_DEFAULTS, name: serviceName }, circuitBreaker);
     this.#options = options;
-    // The breaker checks the options, so that it is made first.
+    // The breaker is made first since it checks the options.
     this.breaker = new CircuitBreaker(options, (rule) =>
       rule === 'ratio' ? evidence.isDown() : evidence.allFailedLast(),
     );
@@ -52,15 +55,17 @@ export class BreakerRule {
   }
 
   /**
-   * Takes in how an attempt ended that says something of its instance. Opens the breaker at once where every instance fails.
+   * Takes in how an attempt ended that says something of its instance, and opens the breaker at
+   * once where every instance fails.
    *
-   * @returns whether the breaker is not to count it: it is the user's, and the instance is bad while another is well.
+   * @returns whether the breaker must not count the attempt: the breaker is the user's, and the
+   *   instance is bad while another is well
    */
   record(lease: Lease, outcome: Outcome<ResponseHead>, failed: boolean, startedAt: number): boolean {
     const evidence = this.#evidence;
     if (evidence === undefined) return false;
     const { candidate, candidates } = lease;
-    const counted = this.#countedAs(outcome, failed);
+    const counted = this.#countsAsFailure(outcome, failed);
     if (counted !== undefined) evidence.record(candidate, candidates, counted, this.#isSlow(startedAt));
     if (!failed) return false;
     if (this.#options === undefined) return evidence.isBadAlone(candidate);
@@ -69,17 +74,23 @@ export class BreakerRule {
     return false;
   }
 
-  /** An instance has joined, or is likely to be well again: an open breaker need not wait, once a second. */
-  takeNews(): void {
+  /**
+   * Lets an open breaker probe without waiting, once a second: an instance has joined, or is likely
+   * to be well again.
+   */
+  allowProbe(): void {
     if (this.#options === undefined || this.breaker!.state !== 'open') return;
     const now = performance.now();
-    if (now - this.#newsAt < NEWS_INTERVAL) return;
-    this.#newsAt = now;
+    if (now - this.#allowedAt < PROBE_INTERVAL) return;
+    this.#allowedAt = now;
     this.breaker!.allowProbe();
   }
 
-  /** As the breaker's own predicates count it; undefined if they ignore it. What they throw, the breaker throws again. */
-  #countedAs(outcome: Outcome<ResponseHead>, failed: boolean): boolean | undefined {
+  /**
+   * Whether the breaker's own predicates count the outcome as a failure; undefined if they ignore
+   * it. A predicate that throws here throws again in the breaker.
+   */
+  #countsAsFailure(outcome: Outcome<ResponseHead>, failed: boolean): boolean | undefined {
     const { isFailure, isIgnored } = this.#options ?? {};
     if (isFailure === undefined && isIgnored === undefined) return failed;
     try {

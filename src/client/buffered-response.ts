@@ -16,12 +16,15 @@ import type { AttemptResult, Transport } from './transport.ts';
 
 type Controller = Dispatcher.DispatchController;
 
-/** A response whose body was read to its end. It may be kept in a cache and shared, so that it leads to no call. */
+/**
+ * A response whose body was read to its end. A cache may keep it and calls may share it, so that it
+ * does not refer to a call.
+ */
 export class BufferedResponse implements AttemptResult<unknown> {
   readonly status: number;
   readonly headers: ResponseHeaders;
   readonly instanceId: string;
-  /** Decoded, without a byte order mark; empty if it is `binary`. */
+  /** body is decoded, without a byte order mark; it is empty if it is `binary`. */
   readonly body: string;
   /** Whether the body is no UTF-8 text. */
   readonly binary: boolean;
@@ -36,7 +39,7 @@ export class BufferedResponse implements AttemptResult<unknown> {
     this.succeeded = attempt.judge(this);
   }
 
-  /** The body has ended. */
+  /** Releases the lease at once: the body has ended. */
   hold(lease: Lease): void {
     lease.release();
   }
@@ -53,19 +56,23 @@ export class BufferedResponse implements AttemptResult<unknown> {
   }
 }
 
-/** Sends requests whose responses are read whole, up to so many bytes. */
+/**
+ * Creates the transport whose responses are read whole.
+ *
+ * @param maxResponseSize the largest body, in bytes
+ */
 export function createBufferedTransport(maxResponseSize: number): Transport<BufferedResponse> {
   return (attempt) => {
     return new Promise((resolve, reject) => {
       const options = createDispatchOptions(attempt);
-      // The deadline bounds the wait for the body: undici need not watch it as well.
+      // The deadline bounds the wait for the body, so that undici need not do so as well.
       if (attempt.context.deadline !== Infinity) options.bodyTimeout = 0;
       attempt.dispatch(options, new BufferedHandler(attempt, maxResponseSize, resolve, reject));
     });
   };
 }
 
-/** Reads a response whole for undici, and ends that when the attempt is aborted. */
+/** Reads a response whole for undici, until the attempt is aborted. */
 class BufferedHandler implements AttemptHandler, AbortListener {
   connection: Connection | undefined = undefined;
   next: AbortListener | undefined = undefined;
@@ -99,7 +106,7 @@ class BufferedHandler implements AttemptHandler, AbortListener {
 
   onAbort(reason: unknown): void {
     this.#reject(reason);
-    // What is being decoded holds no connection any more.
+    // A response that is being decoded holds no connection any more.
     if (!this.#complete) this.#sending.abort(this, reason);
   }
 
@@ -111,9 +118,9 @@ class BufferedHandler implements AttemptHandler, AbortListener {
     if (status < 200) return;
     this.#status = status;
     this.#headers = headers;
-    // RFC 9110, section 8.6: of these it is the length of what another response would have.
-    const none = status === 304 || this.#attempt.call.request.method === 'HEAD';
-    if (!none && Number(headers['content-length']) > this.#maxResponseSize)
+    // RFC 9110, section 8.6: these tell the length of the body that another response would have.
+    const bodiless = status === 304 || this.#attempt.call.request.method === 'HEAD';
+    if (!bodiless && Number(headers['content-length']) > this.#maxResponseSize)
       controller.abort(this.#createTooLargeError());
   }
 
@@ -164,7 +171,7 @@ class BufferedHandler implements AttemptHandler, AbortListener {
   }
 }
 
-/** Leaves out a byte order mark, which JSON.parse takes for no JSON. */
+/** Decodes without a byte order mark, which JSON.parse rejects. */
 function decodeText(bytes: Buffer): string {
   const marked = bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf;
   return bytes.toString('utf8', marked ? 3 : 0);

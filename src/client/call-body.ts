@@ -10,7 +10,10 @@ import { indexOfHeader } from './header-list.ts';
 /** A body in the terms of undici. */
 export type PreparedBody = Exclude<Dispatcher.DispatchOptions['body'], undefined>;
 
-/** What JSON.stringify makes `{}` of, whatever is in it: by name, since to mention Headers has Node load its fetch. */
+/**
+ * Names the classes that JSON.stringify makes `{}` of, whatever they hold. The names stand in for
+ * the classes, since a mention of Headers makes Node load its fetch.
+ */
 const UNSENDABLE: ReadonlySet<unknown> = new Set([
   'Blob',
   'File',
@@ -26,7 +29,7 @@ const UNSENDABLE: ReadonlySet<unknown> = new Set([
 ]);
 
 /**
- * The body of a call as it is sent. What it says of its type goes into the headers, unless those name one.
+ * Gives the body of a call as it is sent. Its type goes into the headers, unless they name one.
  *
  * @throws InvalidRequestError for a body that would be lost
  */
@@ -45,23 +48,26 @@ export function prepareBody(body: unknown, headers: string[]): PreparedBody {
     return body.toString();
   }
   if (UNSENDABLE.has((body as { [Symbol.toStringTag]?: unknown })[Symbol.toStringTag]))
-    throw wouldBeEmpty(body);
+    throw createEmptyBodyError(body);
   if (isThenable(body))
     throw new InvalidRequestError('the body of a call must not be a promise: await it before');
-  if (isNativeError(body) && !('toJSON' in body)) throw wouldBeEmpty(body);
+  if (isNativeError(body) && !('toJSON' in body)) throw createEmptyBodyError(body);
   if (isSource(body)) return Readable.from(body, { objectMode: false });
   if (!typed) headers.push('content-type', 'application/json');
   return toJson(body);
 }
 
-function wouldBeEmpty(body: object): InvalidRequestError {
+function createEmptyBodyError(body: object): InvalidRequestError {
   return new InvalidRequestError(
     `${shown(body)} would be sent as the JSON of an empty object: give its content as bytes, a stream, a plain ` +
       'object or a list, or have it say by toJSON() what is to be sent',
   );
 }
 
-/** Whether a text is the JSON of an object or a list. Its ends tell of most texts that they are none. */
+/**
+ * Whether a text is the JSON of an object or a list. The first and the last character tell of most
+ * texts that they are not.
+ */
 function isJson(text: string): boolean {
   const ends = `${text.trimStart().at(0)}${text.trimEnd().at(-1)}`;
   if (ends !== '{}' && ends !== '[]') return false;
@@ -73,7 +79,7 @@ function isJson(text: string): boolean {
   }
 }
 
-/** Whether a body is to be asked for its content piece by piece, since JSON would not have it. */
+/** Whether a body gives its content piece by piece, which its JSON would not hold. */
 function isSource(body: unknown): body is Iterable<string | Uint8Array> | AsyncIterable<string | Uint8Array> {
   if (typeof body !== 'object' || body === null) return false;
   if (Symbol.asyncIterator in body) return true;
@@ -87,7 +93,7 @@ function toJson(body: unknown): string {
   try {
     json = JSON.stringify(body);
   } catch (cause) {
-    // What V8 says of an object that holds itself names its properties.
+    // V8's message about an object that holds itself names the properties of that object.
     if (cause instanceof TypeError && /circular/i.test(cause.message))
       // biome-ignore lint/style/useErrorCause: it would show a part of the body
       throw new InvalidRequestError('the body cannot be written as JSON: it holds itself');
@@ -98,6 +104,6 @@ function toJson(body: unknown): string {
   if (typeof body === 'number' && json === 'null')
     throw new InvalidRequestError(`a body of ${body} would be sent as null, since JSON has no such number`);
   if (json === '{}' && !isPlain(body as object) && Object.keys(body as object).length === 0)
-    throw wouldBeEmpty(body as object);
+    throw createEmptyBodyError(body as object);
   return json;
 }

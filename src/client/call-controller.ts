@@ -95,7 +95,7 @@ export class CallController implements Controller, AbortOwner, InFlightCall {
   watchBody(body: unknown): void {
     const onError = (error: Error) => this.abort(toAbortReason(error));
     if (body instanceof IteratedBody) {
-      body.whenFailed = onError;
+      body.onSourceError = onError;
       this.#unwatch = () => body.close();
     } else if (isNodeStream(body)) {
       if (body.errored || body.destroyed) {

@@ -24,30 +24,30 @@ import type { AttemptResult, Transport } from './transport.ts';
 
 /** A call as the engine runs it; `T` is what the caller gets. */
 export interface EngineCall<T> {
-  /** Which policies hold around it: a `call` may be cached, shared and hedged. */
+  /** method tells which policies guard the call: a `call` may be cached, shared and hedged. */
   readonly method: 'call' | 'request';
   readonly state: CallState;
   readonly policies: ServicePolicies;
-  /** Milliseconds; undefined stands for the service's timeout. */
+  /** timeout is in milliseconds; undefined stands for the service's timeout. */
   readonly timeout: number | undefined;
-  /** Cancels the call. */
+  /** source cancels the call. */
   readonly source: Abortable | undefined;
   readonly transport: Transport<AttemptResult<T>>;
 }
 
 export interface CallEngineOptions {
   readonly balancer: LoadBalancer;
-  /** Whether the balancer is closed with the engine. */
+  /** ownsBalancer tells whether the balancer is closed with the engine. */
   readonly ownsBalancer: boolean;
   readonly callerName: string | undefined;
   readonly policies: PoliciesByName;
   readonly onPassthrough: (event: { host: string; service: string }) => void;
 }
 
-/** Instances that one attempt goes on to, at most, while their connections cannot be made. */
+/** The most instances that one attempt moves on to while their connections cannot be made. */
 const MAX_MOVES = 10;
 
-/** What the client does within a timeout ends as soon as it is aborted. */
+/** The client's own work within a timeout ends as soon as it is aborted. */
 const COOPERATIVE = { strict: false };
 
 /** Watches over the deadline of a call that has no timeout. */
@@ -55,35 +55,37 @@ const UNTIL_DEADLINE = new Timeout(MAX_DELAY, COOPERATIVE);
 
 const engines = new WeakMap<object, CallEngine>();
 
-/** Makes the engine of a client known to its adapters. */
+/** Tells the adapters of a client which engine it has. */
 export function setEngine(client: object, engine: CallEngine): void {
   engines.set(client, engine);
 }
 
-/** The engine of a ServiceClient. */
+/** Gives the engine of a ServiceClient. */
 export function engineOf(client: object): CallEngine {
   return engines.get(client)!;
 }
 
-/** An engine that an adapter makes its calls through. */
+/** An engine through which an adapter makes its calls. */
 export interface EngineHandle {
   readonly engine: CallEngine;
-  /** Whether the client was made for the adapter. */
+  /** owned tells whether the client was made for the adapter. */
   readonly owned: boolean;
-  /** Closes the client if it is owned; else it does nothing. */
+  /** Closes the client if it is owned; otherwise it does nothing. */
   close(): Promise<void>;
 }
 
-/** The handle of an engine that is closed elsewhere. */
+/** Gives the handle of an engine that is closed elsewhere. */
 export function sharedEngine(engine: CallEngine): EngineHandle {
   return { engine, owned: false, close: async () => {} };
 }
 
 /**
- * Runs calls to services, whichever way their requests are sent: it guards a call by the policies of its service, has the
- * balancer pick an instance for each attempt, has the transport of the call send the attempt, and records how it ended.
+ * Runs calls to services, whichever way their requests are sent: it guards a call by the policies
+ * of its service, has the balancer pick an instance for each attempt, has the transport of the call
+ * send the attempt, and records how it ended.
  *
- * ServiceClient, dispatcher, fetch and agent are its faces: each brings a transport, which says what its callers get.
+ * ServiceClient, dispatcher, fetch and agent call the engine, each with a transport of its own,
+ * which decides what its callers get.
  */
 export class CallEngine {
   readonly #balancer: LoadBalancer;
@@ -102,10 +104,14 @@ export class CallEngine {
     this.#callerName = callerName;
     this.#policies = policies;
     this.#onPassthrough = onPassthrough;
-    balancer.on('join', this.#onNews).on('renew', this.#onNews).on('leave', this.#onLeave);
+    balancer.on('join', this.#onInstanceUp).on('renew', this.#onInstanceUp).on('leave', this.#onLeave);
   }
 
-  /** The policies of a service. @throws InvalidRequestError if it is no name of one */
+  /**
+   * Gives the policies of a service.
+   *
+   * @throws InvalidRequestError if `service` is not a valid name
+   */
   policiesOf(service: string): ServicePolicies {
     const known = this.#policies.peek(service);
     if (known !== undefined) return known;
@@ -116,13 +122,17 @@ export class CallEngine {
     );
   }
 
-  /** @throws ClosedError if the engine takes no more calls */
+  /**
+   * Begins a call with a prepared request.
+   *
+   * @throws ClosedError if the engine takes no more calls
+   */
   begin(call: StatedCall, request: PreparedRequest): CallState {
     if (this.#draining) throw new ClosedError('the ServiceClient');
     return new CallState(call, request, createPropagatedHeaders(this.#callerName));
   }
 
-  /** Runs a call to its end, and gives what its transport delivers. */
+  /** Runs a call to its end, and gives the value that its transport delivers. */
   run<T>(call: EngineCall<T>): Promise<T> {
     const { state, policies } = call;
     const deadline = Math.min(currentRequestContext()?.deadline ?? Infinity, state.expiresAt);
@@ -146,13 +156,16 @@ export class CallEngine {
         const { lastResult } = state;
         if (lastResult !== undefined && state.lastError === error)
           return lastResult.deliver(state, error) as T;
-        forget(state);
+        discardLastResult(state);
         throw error;
       },
     );
   }
 
-  /** Tells of a request that passes to a host outside the mesh, if one of the services that may be meant is known. */
+  /**
+   * Tells of a request that passes to a host outside the mesh, if one of the services that may be
+   * meant is known.
+   */
   notePassthrough({ host, services }: NearMiss): void {
     const service = services.find((name) => this.#policies.isConfigured(name) || this.#balancer.knows(name));
     if (service === undefined) return;
@@ -160,7 +173,7 @@ export class CallEngine {
     warnOfPassthrough(host, service);
   }
 
-  /** Takes no more calls, and resolves when none is under way. */
+  /** Stops taking calls, and resolves when none is under way. */
   async drain(): Promise<void> {
     this.#draining = true;
     this.#policies.close();
@@ -170,9 +183,15 @@ export class CallEngine {
     });
   }
 
-  /** Closes the connections, and the balancer if it is its own; resolves when the bodies under way have ended. */
+  /**
+   * Closes the connections, and the balancer if the engine owns it; resolves when the bodies under
+   * way have ended.
+   */
   async close(): Promise<void> {
-    this.#balancer.off('join', this.#onNews).off('renew', this.#onNews).off('leave', this.#onLeave);
+    this.#balancer
+      .off('join', this.#onInstanceUp)
+      .off('renew', this.#onInstanceUp)
+      .off('leave', this.#onLeave);
     if (this.#ownsBalancer) this.#balancer.close();
     await this.#clients.close();
   }
@@ -182,12 +201,12 @@ export class CallEngine {
     const attempt = (context: CallContext) => this.#attempt(call, toContext(context));
     const unwatched = options.deadline !== Infinity && (timeout ?? policies.timeout) === Infinity;
     try {
-      const policy = policies.around(method, timeout);
+      const policy = policies.policyFor(method, timeout);
       return unwatched
         ? UNTIL_DEADLINE.execute((context) => policy.execute(attempt, context), options)
         : policy.execute(attempt, options);
     } catch (error) {
-      // A policy of the user's may throw. The call has ended then as any other.
+      // A policy of the user may throw. The call has then ended like any other.
       return Promise.reject(error);
     }
   }
@@ -198,16 +217,13 @@ export class CallEngine {
     if (--this.#calls === 0) this.#whenIdle?.();
   }
 
-  /** One attempt, which goes on to another instance while no connection can be made. */
+  /** Makes one attempt, which moves on to another instance while no connection can be made. */
   async #attempt<T>(call: EngineCall<T>, context: Context): Promise<AttemptResult<T>> {
     const { state, policies } = call;
-    // Policies look at this too, but each of them can be off.
+    // The policies check this too, but each of them can be off.
     context.throwIfAborted();
     state.attempt = context.attempt;
-    if (hasEnded(state)) {
-      if (!state.retryable) return lastOf<T>(state);
-      forget(state);
-    }
+    discardLastResult(state);
     state.repeatable = mayBeSentTwice(state) && policies.retryRule.canRetry(state.retries);
     state.inTurn = policies.circuitBreaker?.state === 'half-open';
     let lease = this.#balancer.tryAcquire(state.service, state) ?? (await this.#resolve(state, context));
@@ -231,11 +247,11 @@ export class CallEngine {
     }
   }
 
-  /** Notes in the state of the call where it goes. */
+  /** Notes in the state of the call which instance the attempt goes to. */
   #enter<T>({ state, policies }: EngineCall<T>, lease: Lease): InstanceClient {
     state.instanceId = lease.instance.instanceId;
     state.lease = lease;
-    // A hedge must go elsewhere while this attempt is still under way.
+    // A hedge must go to another instance while this attempt is still under way.
     if (policies.hedge !== undefined) avoid(state, state.instanceId);
     state.startedAt = performance.now();
     const client = this.#clients.get(lease, policies);
@@ -243,7 +259,10 @@ export class CallEngine {
     return client;
   }
 
-  /** A probe of a call that can be made elsewhere is given up soon: an instance that hangs is not to cost the attempt timeout. */
+  /**
+   * Sends an attempt. A probe of a call that can be made elsewhere is given up soon, so that an
+   * instance that hangs does not cost the call its attempt timeout.
+   */
   #send<T>(
     { state, policies, transport }: EngineCall<T>,
     lease: Lease,
@@ -261,8 +280,9 @@ export class CallEngine {
   }
 
   /**
-   * Another instance for an attempt whose connection could not be made: nothing was sent, so that any request may go
-   * there, and no retry is paid for it. Source: gRFC A6, 'Transparent Retries'.
+   * Leases another instance for an attempt whose connection could not be made: nothing was sent, so
+   * that any request may go there, and no retry is paid for it. Source: gRFC A6, 'Transparent
+   * Retries'.
    */
   #moveOn<T>({ state, policies }: EngineCall<T>, error: unknown): Lease | undefined {
     const { circuitBreaker } = policies;
@@ -292,26 +312,15 @@ export class CallEngine {
     });
   }
 
-  readonly #onNews = ({ instance }: { instance: ServiceInstance }) => {
-    this.#policies.peek(instance.serviceName)?.breakerRule.takeNews();
+  readonly #onInstanceUp = ({ instance }: { instance: ServiceInstance }) => {
+    this.#policies.peek(instance.serviceName)?.breakerRule.allowProbe();
   };
 
   readonly #onLeave = ({ candidate }: { candidate: Candidate }) => this.#clients.retire(candidate);
 }
 
-/** Whether an attempt has ended. */
-function hasEnded({ lastError, lastResult }: CallState): boolean {
-  return lastError !== undefined || lastResult !== undefined;
-}
-
-/** How the latest attempt ended, where there can be no other. */
-function lastOf<T>({ lastError, lastResult }: CallState): AttemptResult<T> {
-  if (lastError !== undefined) throw lastError;
-  return lastResult as AttemptResult<T>;
-}
-
-/** Lets go of the latest response, for which nobody waits. */
-function forget(state: CallState): void {
+/** Discards the latest response, for which nobody waits. */
+function discardLastResult(state: CallState): void {
   const { lastResult } = state;
   state.lastResult = undefined;
   lastResult?.discard();

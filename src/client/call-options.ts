@@ -6,7 +6,7 @@ import { type Check, integer, MAX_DELAY, nonEmptyString, number } from '../inter
 import { checkSignal } from '../policies/abort.ts';
 import type { ServiceCall } from './service-call.ts';
 
-/** The parts of a call that say how it is made. */
+/** The options of a call, which say how it is made. */
 interface CallOptions {
   readonly timeout?: number | undefined;
   readonly retries?: number | undefined;
@@ -16,7 +16,7 @@ interface CallOptions {
   readonly maxResponseSize?: number | undefined;
 }
 
-/** What checks each of them. The other parts of a call are checked where they are read. */
+/** Checks of the options. The other parts of a call are checked where they are read. */
 const CHECKS: Readonly<Record<keyof CallOptions, Check>> = {
   timeout: number(1, MAX_DELAY),
   retries: integer(0, Infinity),
@@ -26,7 +26,10 @@ const CHECKS: Readonly<Record<keyof CallOptions, Check>> = {
   maxResponseSize: integer(1, Infinity),
 };
 
-/** Whether a call has such a part. It is asked of each part of every call: a switch costs less than a table. */
+/**
+ * Whether a call has a part with this name. Every part of every call is checked, and a switch costs
+ * less than a table.
+ */
 function isPart(name: string): boolean {
   switch (name as keyof ServiceCall) {
     case 'service':
@@ -64,7 +67,7 @@ const NAMES: readonly (keyof ServiceCall)[] = [
   'maxResponseSize',
 ];
 
-/** What others call a part of a call. */
+/** Names that other libraries have for a part of a call. */
 const ALIASES: Readonly<Record<string, string>> = Object.assign(Object.create(null), {
   params: 'query',
   searchParams: 'query',
@@ -80,8 +83,8 @@ const ALIASES: Readonly<Record<string, string>> = Object.assign(Object.create(nu
 });
 
 /**
- * Checks the options of a call, and that it has no other parts than a call has: a misspelt name is an error and no
- * silent default.
+ * Checks the options of a call, and that it has no unknown parts: a misspelt name is an error, not
+ * a silent default.
  *
  * @throws InvalidRequestError naming the part
  */
@@ -98,7 +101,7 @@ export function checkCall(call: ServiceCall): void {
   checkOptions(call);
 }
 
-/** Checks the options that a request can be given whichever way it comes. */
+/** Checks the options that every kind of request can have. */
 export function checkOptions(options: CallOptions): void {
   const { timeout, retries, hashKey, select, signal, maxResponseSize } = options;
   if (timeout !== undefined) check('timeout', timeout);
@@ -118,22 +121,22 @@ function check(name: keyof CallOptions, value: unknown): void {
 }
 
 function rejectUnknown(name: string): void {
-  // What some other library has added to all objects is not the caller's.
+  // Properties that another library has added to all objects are not the caller's.
   if (name in Object.prototype) return;
   const near = ALIASES[name] ?? nearestName(name, NAMES);
   const hint = near === undefined ? `a call has ${NAMES.join(', ')}` : `did you mean '${near}'?`;
   throw new InvalidRequestError(`a call has no '${name.slice(0, 100)}': ${hint}`);
 }
 
-const OWN_NAMES: readonly string[] = ['timeout', 'retries', 'idempotencyKey', 'hashKey', 'select'];
+const REQUEST_OPTIONS: readonly string[] = ['timeout', 'retries', 'idempotencyKey', 'hashKey', 'select'];
 
-/** Names of others that have been looked at. */
-const seen = new Set<string>(OWN_NAMES);
+/** Names that need no further look: our own, and others that were looked at before. */
+const seen = new Set<string>(REQUEST_OPTIONS);
 const MAX_SEEN = 1_000;
 
 /**
- * Warns of a name in what a `fetch` was given that is all but one of ours: once for each. Other names that it does not
- * know are ignored, as the standard says.
+ * Warns, once for each name, of an option of `fetch` whose name is nearly one of ours. Other
+ * unknown names are ignored, as the Fetch standard says.
  */
 export function warnOfNearMisses(init: object): void {
   for (const name in init) if (!seen.has(name)) warnOfNearMiss(name);
@@ -142,7 +145,7 @@ export function warnOfNearMisses(init: object): void {
 function warnOfNearMiss(name: string): void {
   if (seen.size >= MAX_SEEN) return;
   seen.add(name);
-  const near = nearestName(name, OWN_NAMES);
+  const near = nearestName(name, REQUEST_OPTIONS);
   if (near === undefined) return;
   process.emitWarning(`a request was given '${name}', which is ignored: did you mean '${near}'?`, {
     type: 'HoldfastOptionWarning',

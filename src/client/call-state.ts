@@ -9,45 +9,61 @@ import type { SentCall } from './sending.ts';
 import type { PreparedRequest, ServiceCall } from './service-call.ts';
 import type { AttemptResult } from './transport.ts';
 
-/** The parts of a call that the engine goes by. */
+/** The parts of a call that the engine needs. */
 export type StatedCall = Pick<ServiceCall, 'service' | 'path' | 'hashKey' | 'select' | 'retries'>;
 
 /**
- * What a call remembers from attempt to attempt. Predicates and events see no more of it than the attributes: headers,
- * query and body may hold what no log must.
+ * Holds what a call remembers from attempt to attempt. Predicates and events see only its
+ * attributes: headers, query and body may hold secrets, which no log must show.
  */
 export class CallState implements CallRecord, AcquireOptions, SentCall {
   readonly service: string;
   readonly request: PreparedRequest;
-  /** Names and values in turn, what is propagated included, but for the time limit. */
+  /**
+   * headers holds names and values in turn, with the propagated headers but without the time limit.
+   */
   readonly headers: readonly string[];
-  /** When the time is over that the caller's own `X-Request-Timeout` leaves, by `performance.now()`; Infinity without one. */
+  /**
+   * expiresAt is when the time is over that the caller's own `X-Request-Timeout` leaves, by
+   * `performance.now()`; Infinity without that header.
+   */
   readonly expiresAt: number;
   readonly hashKey: string | undefined;
   readonly select: Selector | undefined;
   readonly retries: number | undefined;
   repeatable: boolean | undefined = undefined;
   inTurn: boolean | undefined = undefined;
-  /** How the latest attempt failed that was to find out what has become of an instance: another is due, whatever the failure. */
+  /**
+   * exploringFailure is the error of the latest attempt that was made to find out whether an
+   * instance is well. A retry is due after it, whatever the error.
+   */
   exploringFailure: unknown = undefined;
-  /** The place that the latest attempt has, or had. */
+  /** lease is that of the latest attempt; it may be over. */
   lease: Lease | undefined = undefined;
-  /** The number of the latest attempt. */
+  /**
+   * wellOther tells whether another instance is well, as the retry rule found after the latest
+   * failure; it is undefined until the rule asks.
+   */
+  wellOther: boolean | undefined = undefined;
+  /** attempt is the number of the latest attempt. */
   attempt = 1;
-  /** Where the latest try went. */
+  /** instanceId is the instance that the latest attempt went to. */
   instanceId: string | undefined = undefined;
-  /** When the latest attempt began, by `performance.now()`. */
+  /** startedAt is when the latest attempt began, by `performance.now()`. */
   startedAt = 0;
-  /** Whether an instance may have processed the request. */
+  /** sent tells whether an instance may have processed the request. */
   sent = false;
-  /** Whether an attempt has read, or may yet read, a body that can be read only once. */
+  /**
+   * bodyConsumed tells whether an attempt has read, or may yet read, a body that can be read only
+   * once.
+   */
   bodyConsumed = false;
-  /** Whether what the cache keeps of its path has been dropped. */
+  /** invalidated tells whether the cache has dropped what it kept of the path. */
   invalidated = false;
-  /** The instances that have failed this call, or are at it. */
+  /** exclude holds the instances that have failed this call, or have an attempt of it under way. */
   exclude: Set<string> | undefined = undefined;
   lastError: unknown = undefined;
-  /** The latest response, the one behind `lastError` if there is one. */
+  /** lastResult is the latest response; if it was a failure, `lastError` is the error of it. */
   lastResult: AttemptResult<unknown> | undefined = undefined;
   #shown: CallDescription | undefined = undefined;
 
@@ -64,31 +80,42 @@ export class CallState implements CallRecord, AcquireOptions, SentCall {
     this.retries = call.retries;
   }
 
-  /** Notes that the request is with a connection: from here on the instance may have processed it. */
+  /**
+   * Notes that the request is with a connection: from here on the instance may have processed it.
+   */
   markSent(): void {
     this.sent = true;
     this.bodyConsumed = true;
   }
 
-  /** Whether another attempt can do no harm: nothing was processed yet, or processing it twice is as good as once. */
+  /**
+   * Whether another attempt can do no harm: nothing was processed yet, or processing the request
+   * twice does the same as processing it once.
+   */
   get retryable(): boolean {
     const { idempotent, replayable } = this.request;
     return (idempotent || !this.sent) && (replayable || !this.bodyConsumed);
   }
 
-  /** Frozen, and made when it is first asked for after an attempt has gone to an instance. */
+  /**
+   * Describes the call for predicates and events. The description is frozen, and made when it is
+   * first read after an attempt has gone to an instance.
+   */
   get attributes(): CallDescription {
     const { instanceId, attempt } = this;
     const known = this.#shown;
     if (known !== undefined && known.instanceId === instanceId && known.attempt === attempt) return known;
     const { service, request } = this;
-    const path = withoutQuery(request.path);
+    const path = stripQuery(request.path);
     this.#shown = Object.freeze({ service, method: request.method, path, instanceId, attempt });
     return this.#shown;
   }
 }
 
-/** What a fallback is told of a call: what was asked for, and what the call shows once it is found to be well-formed. */
+/**
+ * Describes a call to a fallback: as the caller gave it, and once it is found to be well-formed, as
+ * its state does.
+ */
 export class FallbackRecord implements CallRecord {
   state: CallState | undefined = undefined;
   readonly #call: ServiceCall;
@@ -100,36 +127,36 @@ export class FallbackRecord implements CallRecord {
   get attributes(): CallDescription {
     if (this.state !== undefined) return this.state.attributes;
     const { service, method = 'GET', path } = this.#call;
-    // What is no string is rejected, and may be replaced by the fallback all the same.
+    // A method or path that is no string is rejected, and the fallback may still replace the call.
     return Object.freeze({
       service,
       method: typeof method === 'string' ? method : shown(method),
-      path: typeof path === 'string' ? withoutQuery(path) : shown(path),
+      path: typeof path === 'string' ? stripQuery(path) : shown(path),
       instanceId: undefined,
       attempt: 1,
     });
   }
 }
 
-/** Has an error tell of which call it is, unless it does so already. */
+/** Adds the description of the call to an error that has none. */
 export function describeCall(error: unknown, state: CallState): void {
   if (!(error instanceof HoldfastError) || error.call !== undefined || !Object.isExtensible(error)) return;
   error.call = state.attributes;
 }
 
-/** The state of the call that a policy of its service is told of. */
+/** Gives the state of the call whose context a policy of its service got. */
 export function stateOf(context: CallContext): CallState {
   if (context instanceof Context && context.call instanceof CallState) return context.call;
   throw new TypeError('the context of a call to a service must be handed on as it is');
 }
 
-/** What may be shown of a path. */
-export function withoutQuery(path: string): string {
+/** Strips the query, which may hold secrets, from a path. */
+export function stripQuery(path: string): string {
   const end = path.indexOf('?');
   return end === -1 ? path : path.slice(0, end);
 }
 
-/** Further tries go to other instances while there are any. */
+/** Sends further attempts of the call to other instances while there are any. */
 export function avoid(state: CallState, instanceId: string): void {
   state.exclude ??= new Set();
   state.exclude.add(instanceId);

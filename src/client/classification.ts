@@ -3,55 +3,60 @@ import { isRejection, isStalled, type Outcome } from '../policies/outcome.ts';
 import type { ResponseHead } from './response.ts';
 
 /**
- * How a try counts for the judges, which are the circuit breaker of the service and the balancer: `failure` is held
- * against what was called; `ignored` says nothing about it.
+ * Tells how an attempt counts for the circuit breaker of the service and for the balancer:
+ * `failure` counts against the service or instance that was called; `ignored` says nothing about
+ * it.
  */
 export type Verdict = 'success' | 'failure' | 'ignored';
 
 export interface Classification {
   readonly verdict: Verdict;
-  /** Whether another try may end better, if the request may be sent again. */
+  /** Whether a retry may end better, if the request may be sent again. */
   readonly retryable: boolean;
 }
 
-const ANSWERED: Classification = { verdict: 'success', retryable: false };
+const RESPONDED: Classification = { verdict: 'success', retryable: false };
 const FAILED: Classification = { verdict: 'failure', retryable: false };
 const FAILED_FOR_NOW: Classification = { verdict: 'failure', retryable: true };
 const UNKNOWN: Classification = { verdict: 'ignored', retryable: false };
-const REFUSED_FOR_NOW: Classification = { verdict: 'ignored', retryable: true };
+const REJECTED_FOR_NOW: Classification = { verdict: 'ignored', retryable: true };
 
-/** Statuses that do not count as the rest: below 500 the service has answered, from 500 on it has failed. */
+/**
+ * Classifies the statuses that are exceptions: any other status below 500 is a response, and from
+ * 500 on a failure.
+ */
 const BY_STATUS: Readonly<Record<number, Classification>> = {
-  429: REFUSED_FOR_NOW,
+  429: REJECTED_FOR_NOW,
   502: FAILED_FOR_NOW,
   503: FAILED_FOR_NOW,
   504: FAILED_FOR_NOW,
 };
 
 /**
- * Of the other errors a refusal by Holdfast itself says nothing, nor does a timeout within which this process was
- * blocked; any else counts as a failure.
+ * Classifies the errors that are exceptions. Of the other errors, a rejection by Holdfast itself
+ * says nothing, nor does a timeout within which this process was blocked; any other error counts as
+ * a failure.
  */
 const BY_CODE: Readonly<Partial<Record<ErrorCode, Classification>>> = {
   ERR_SERVICE_CONNECTION: FAILED_FOR_NOW,
   ERR_TIMEOUT: FAILED_FOR_NOW,
   // Another instance may have a place.
-  ERR_BULKHEAD_FULL: REFUSED_FOR_NOW,
-  ERR_LIMIT_EXCEEDED: REFUSED_FOR_NOW,
-  // The instance may have been well; it is this side that did not want to go on.
+  ERR_BULKHEAD_FULL: REJECTED_FOR_NOW,
+  ERR_LIMIT_EXCEEDED: REJECTED_FOR_NOW,
+  // The instance may have been well: this side ended the response.
   ERR_RESPONSE_TOO_LARGE: UNKNOWN,
 };
 
-/** The defaults for HTTP and for the network below it. */
+/** Classifies an outcome by the defaults for HTTP and for the network below it. */
 export function classify(outcome: Outcome<ResponseHead>): Classification {
   if (outcome.ok) return classifyStatus(outcome.value.status);
   const { error } = outcome;
   if (error instanceof ServiceResponseError) return classifyStatus(error.status);
-  if (isStalled(error) && !isRejection(error)) return REFUSED_FOR_NOW;
+  if (isStalled(error) && !isRejection(error)) return REJECTED_FOR_NOW;
   const listed = error instanceof HoldfastError ? BY_CODE[error.code] : undefined;
   return listed ?? (isRejection(error) ? UNKNOWN : FAILED);
 }
 
 export function classifyStatus(status: number): Classification {
-  return status < 400 ? ANSWERED : (BY_STATUS[status] ?? (status < 500 ? ANSWERED : FAILED));
+  return status < 400 ? RESPONDED : (BY_STATUS[status] ?? (status < 500 ? RESPONDED : FAILED));
 }

@@ -7,13 +7,19 @@ import type { Check } from '../internal/validate.ts';
 /** How connections are made: options of undici's Client. */
 export type ConnectionOptions = Omit<Client.Options, 'pipelining'>;
 
-/** Handles the response to an attempt, and releases the connection when the response is whole or has failed. */
+/**
+ * Handles the response to an attempt, and releases the connection when the response is whole or has
+ * failed.
+ */
 export interface AttemptHandler extends Dispatcher.DispatchHandler {
   connection: Connection | undefined;
 }
 
-/** How often connections must rest, and not be closed, before they are trusted again. */
-const CAUTION = 1_000;
+/**
+ * After an unannounced close, connections must rest this often without being closed before one is
+ * used again at once.
+ */
+const RESTS_AFTER_CLOSE = 1_000;
 
 /** One kept-alive connection. It opens itself when it is needed, and again after it broke. */
 export class Connection {
@@ -21,8 +27,9 @@ export class Connection {
   free = false;
   connected = false;
   /**
-   * Whether it was free for a turn of the event loop: had the instance closed it after its last answer, that would be
-   * known. Over HTTP/2, where the instance says so, it need not be.
+   * rested tells whether the connection was free for a turn of the event loop: had the instance
+   * closed it after its last response, that would be known. Over HTTP/2, where the instance
+   * announces a close, a connection counts as rested at once.
    */
   rested = false;
   readonly #free: Connection[];
@@ -48,39 +55,46 @@ export class Connection {
 }
 
 /**
- * The connections to one instance: as many as calls are under way, or fewer where HTTP/2 lets them share.
- * The one that was used last is used next, so that the others can close when the load sinks, and a choice costs
- * the same however many there are; undici's Pool looks at one after the other.
+ * Holds the connections to one instance: as many as calls are under way, or fewer where HTTP/2 lets
+ * calls share one. The connection that was used last is used next, so that the others can close
+ * when the load sinks, and a choice costs the same however many there are; undici's Pool looks at
+ * one after the other.
  *
- * Some instances close a connection right after an answer without saying so, and a request that is sent before
- * that is known fails. One that could not be sent again is therefore never sent on a connection that has only just
- * become free, nor before this process has read what came while it computed; nor is any other for a while after an
- * instance has done so, or has crashed.
+ * Some instances close a connection right after a response without saying so, and a request that is
+ * sent before that is known fails. A request that could not be sent again is therefore never sent
+ * on a connection that has only just become free, nor before this process has read what came while
+ * it computed. For a while after an instance has closed like that, or has crashed, this holds for
+ * every other request too.
  */
 export class Connections {
   readonly #origin: string;
   readonly #options: Client.Options;
   readonly #all = new Set<Connection>();
   readonly #free: Connection[] = [];
-  /** Connections that have yet to rest before one is used again at once. */
-  #caution = 0;
+  /** #restsNeeded counts the connections that must still rest before one is used again at once. */
+  #restsNeeded = 0;
 
-  /** @param servername the name that TLS asks for, and that the certificate must be for. Default: the host's. */
+  /**
+   * @param servername the name that TLS asks for, and that the certificate must be for. Default:
+   *   the host's.
+   */
   constructor(origin: string, options: ConnectionOptions, servername?: string) {
     this.#origin = origin;
-    this.#options = { headersTimeout: 0, ...options, connect: connectorOf(options, servername) };
+    this.#options = { headersTimeout: 0, ...options, connect: createConnector(options, servername) };
   }
 
-  /** Sends a request; `again` says that it could be sent a second time if the connection breaks. */
-  dispatch(request: Dispatcher.DispatchOptions, handler: AttemptHandler, again: boolean): void {
-    if (again && this.#caution === 0) (this.#free.pop() ?? this.#open()).dispatch(request, handler);
+  /**
+   * Sends a request, which could be sent again if the connection breaks where it is `repeatable`.
+   */
+  dispatch(request: Dispatcher.DispatchOptions, handler: AttemptHandler, repeatable: boolean): void {
+    if (repeatable && this.#restsNeeded === 0) (this.#free.pop() ?? this.#open()).dispatch(request, handler);
     else if (this.#free.length === 0) this.#open().dispatch(request, handler);
     else whenRead(() => (this.#takeRested() ?? this.#open()).dispatch(request, handler));
   }
 
   /**
-   * Resolves when what is under way, streamed bodies included, is done. On a connection that is still being made
-   * only calls can wait that were given up: those it does not wait for.
+   * Resolves when the calls under way, streamed bodies included, are done. It does not wait for a
+   * connection that is still being made: only calls that were given up can wait for one.
    */
   async close(): Promise<void> {
     await Promise.all(Array.from(this.#all, close));
@@ -103,14 +117,14 @@ export class Connections {
         connection.connected = true;
       })
       .on('drain', () => {
-        // Over HTTP/2 it can take more calls as soon as it is open.
+        // Over HTTP/2 a connection can take more calls as soon as it is open.
         connection.release();
         connection.rested = true;
-        if (this.#caution > 0) this.#caution--;
+        if (this.#restsNeeded > 0) this.#restsNeeded--;
       })
       .on('connectionError', broke)
       .on('disconnect', (_origin, _targets, error) => {
-        if (!connection.rested && isUnannounced(error)) this.#caution = CAUTION;
+        if (!connection.rested && isUnannounced(error)) this.#restsNeeded = RESTS_AFTER_CLOSE;
         broke();
       });
     this.#all.add(connection);
@@ -118,10 +132,11 @@ export class Connections {
   }
 
   #drop(connection: Connection): void {
-    // One of HTTP/2 can break twice: when the other side says that it will go away, and when it has gone.
+    // An HTTP/2 connection can break twice: when the instance says that it will close it, and when
+    // it has closed it.
     if (!this.#all.delete(connection)) return;
     this.#free.splice(this.#free.indexOf(connection), 1);
-    // What is under way on one that goes away is still answered.
+    // A connection that will be closed still brings the responses to the calls under way.
     if (!connection.client.destroyed) void connection.client.close();
   }
 }
@@ -131,17 +146,27 @@ async function close({ client, connected }: Connection): Promise<void> {
   await (connected ? client.close() : client.destroy());
 }
 
-/** Whether the other side closed; undici's own reasons, as for an answer that said so, have other codes. */
+/**
+ * Whether the instance closed the connection without saying so. undici's own reasons, such as a
+ * response that said so, have other codes.
+ */
 function isUnannounced(error: Error & { code?: string }): boolean {
   return error.code === 'UND_ERR_SOCKET' || error.code === 'ECONNRESET' || error.code === 'EPIPE';
 }
 
-/** One for all connections to an instance, since it is what remembers TLS sessions. */
-function connectorOf(options: ConnectionOptions, servername: string | undefined): buildConnector.connector {
+/**
+ * Creates the connector of all connections to an instance. They share one, since it is the
+ * connector that remembers TLS sessions.
+ */
+function createConnector(
+  options: ConnectionOptions,
+  servername: string | undefined,
+): buildConnector.connector {
   const { connect, connectTimeout, autoSelectFamily, autoSelectFamilyAttemptTimeout } = options;
   if (typeof connect === 'function') return connect;
   const { allowH2, maxCachedSessions, socketPath, h2Options } = options;
-  return undici.buildConnector({
+  // undici's types leave out `useH2c`, which its connector reads.
+  const connectorOptions: buildConnector.BuildOptions & Pick<Client.H2Options, 'useH2c'> = {
     allowH2,
     maxCachedSessions,
     socketPath,
@@ -150,10 +175,11 @@ function connectorOf(options: ConnectionOptions, servername: string | undefined)
     servername,
     ...(autoSelectFamily !== undefined && { autoSelectFamily, autoSelectFamilyAttemptTimeout }),
     ...connect,
-  } as unknown as buildConnector.BuildOptions);
+  };
+  return undici.buildConnector(connectorOptions);
 }
 
-/** What undici's Client takes, and what it refuses by itself. */
+/** Names the options that undici's Client has, those that it rejects by itself included. */
 const CLIENT_OPTIONS: ReadonlySet<string> = new Set([
   'allowH2',
   'autoSelectFamily',
@@ -190,7 +216,7 @@ const CLIENT_OPTIONS: ReadonlySet<string> = new Set([
   'webSocket',
 ]);
 
-/** Lets undici itself say which values it does not take. */
+/** Checks the names of the options; undici itself checks their values. */
 export const connectionOptions: Check = (value, option) => {
   checkExternalOptions(value, option, CLIENT_OPTIONS);
   const { connect } = value as ConnectionOptions;
@@ -199,6 +225,6 @@ export const connectionOptions: Check = (value, option) => {
   try {
     new undici.Client('http://localhost', value as ConnectionOptions);
   } catch (cause) {
-    throw new TypeError(`${option} is refused: ${(cause as Error).message}`, { cause });
+    throw new TypeError(`${option} is not valid: ${(cause as Error).message}`, { cause });
   }
 };

@@ -4,16 +4,19 @@ import { promisify } from 'node:util';
 import * as zlib from 'node:zlib';
 import { constants, createBrotliDecompress, createGunzip, createInflate, createInflateRaw } from 'node:zlib';
 
-/** What has come is given at once. A body that ends too soon is an error, as it is for who reads it whole. */
-const AT_ONCE = { flush: constants.Z_SYNC_FLUSH };
+/**
+ * Gives decoded bytes as soon as they are there. A body that ends too soon is an error, as it is
+ * when the body is read whole.
+ */
+const FLUSH_AT_ONCE = { flush: constants.Z_SYNC_FLUSH };
 
-/** Node has it from 22.15 on. */
+/** Whether this Node has zstd, which came with 22.15. */
 const HAS_ZSTD = typeof zlib.createZstdDecompress === 'function';
 
 const DECODERS: Readonly<Record<string, () => Transform>> = {
-  gzip: () => createGunzip(AT_ONCE),
-  'x-gzip': () => createGunzip(AT_ONCE),
-  deflate: createInflateOfEither,
+  gzip: () => createGunzip(FLUSH_AT_ONCE),
+  'x-gzip': () => createGunzip(FLUSH_AT_ONCE),
+  deflate: createAnyInflate,
   br: () => createBrotliDecompress({ flush: constants.BROTLI_OPERATION_FLUSH }),
   ...(HAS_ZSTD && {
     zstd: () => zlib.createZstdDecompress({ flush: constants.ZSTD_e_flush }),
@@ -34,14 +37,20 @@ const WHOLE_DECODERS: Readonly<Record<string, WholeDecoder>> = {
   ...(HAS_ZSTD && { zstd: promisify(zlib.zstdDecompress) as WholeDecoder }),
 };
 
-/** What can be decoded here, as the value of an Accept-Encoding. */
+/** The codings that can be decoded here, as the value of an Accept-Encoding. */
 export const DECODABLE = `gzip, deflate, br${HAS_ZSTD ? ', zstd' : ''}`;
 
-/** Decoders that one answer may ask for: each makes more of what strangers send. */
+/**
+ * The most codings that one response may have: each decoder can make many bytes of the few that
+ * strangers send.
+ */
 const MAX_CODINGS = 5;
 
-/** The codings of a body, in the order in which they are taken off; undefined if one is not known, or there are too many. */
-function codingsOf(contentEncoding: string): string[] | undefined {
+/**
+ * Parses the codings of a body, in the order in which they are decoded; undefined if one is not
+ * known, or there are too many.
+ */
+function parseCodings(contentEncoding: string): string[] | undefined {
   const codings = contentEncoding
     .toLowerCase()
     .split(',')
@@ -52,50 +61,55 @@ function codingsOf(contentEncoding: string): string[] | undefined {
 }
 
 /**
- * The bytes of a body without the codings that its head names; the bytes as they are if one of them is not known.
+ * Decodes the bytes of a body by the codings that its head names; gives the bytes as they are if
+ * one of the codings is not known.
  *
- * @param max of the bytes, after each coding that is taken off: no more than these are made
- * @throws RangeError with the code ERR_BUFFER_TOO_LARGE if there are more, and what zlib says of bytes that are malformed
+ * @param max the most bytes that are made by decoding, for each coding
+ * @throws RangeError with the code ERR_BUFFER_TOO_LARGE if there are more, and zlib's error if the
+ *   bytes are malformed
  */
 export async function decodeWhole(bytes: Buffer, contentEncoding: string, max: number): Promise<Buffer> {
   let content = bytes;
-  for (const coding of codingsOf(contentEncoding) ?? []) {
+  for (const coding of parseCodings(contentEncoding) ?? []) {
     content = await WHOLE_DECODERS[coding]!(content, Number.isFinite(max) ? { maxOutputLength: max } : {});
   }
   return content;
 }
 
-/** What the decoded body of a stream must keep to. */
+/** Bounds the decoded body of a stream, and makes the errors that its reader gets. */
 export interface DecodedBounds {
-  /** In bytes. */
+  /** max is the size of the largest body, in bytes. */
   readonly max: number;
-  /** What the reader is told of a body that has more. */
+  /** Creates the error of a body that is larger. */
   tooLarge(): Error;
-  /** What the reader is told of an error. */
+  /** Gives the error that the reader gets for an error of the stream. */
   errorOf(error: unknown): unknown;
 }
 
 /**
- * The body without the codings that its head names, decoded at the pace of its reader; the body as it is if one of
- * them is not known.
+ * Decodes a body by the codings that its head names, at the pace of its reader; gives the body as
+ * it is if one of the codings is not known.
  */
-export function decoded(
+export function decodeStream(
   body: ReadableStream,
   contentEncoding: string,
   bounds: DecodedBounds,
 ): ReadableStream {
-  const decoders = codingsOf(contentEncoding)?.map((coding) => DECODERS[coding]!()) ?? [];
+  const decoders = parseCodings(contentEncoding)?.map((coding) => DECODERS[coding]!()) ?? [];
   const [first] = decoders;
   const last = decoders.at(-1);
   if (first === undefined || last === undefined) return body;
-  // An error reaches the reader through the last of them.
+  // An error reaches the reader through the last decoder.
   pipeline([Readable.fromWeb(body as NodeReadableStream), ...decoders], () => {});
-  // A body of no bytes is none, and not one that ends too soon.
-  return bytesOf(last, bounds, () => (first as { bytesWritten?: number }).bytesWritten === 0);
+  // A body without bytes is an empty body, not one that ends too soon.
+  return toByteStream(last, bounds, () => (first as { bytesWritten?: number }).bytesWritten === 0);
 }
 
-/** A stream for readers with a buffer of their own too, which Readable.toWeb() makes from Node 24 on. */
-function bytesOf(
+/**
+ * Makes a byte stream, which also serves readers with a buffer of their own. Readable.toWeb() makes
+ * one only from Node 24 on.
+ */
+function toByteStream(
   last: Readable,
   { max, tooLarge, errorOf }: DecodedBounds,
   isEmpty: () => boolean,
@@ -129,17 +143,21 @@ function bytesOf(
   );
 }
 
-/** Servers send two formats under the name of deflate, and the first byte tells which: RFC 1950, section 2.2. */
+/**
+ * Whether the bytes have the wrapper of zlib: servers send two formats under the name of deflate,
+ * and the first byte tells which. Source: RFC 1950, section 2.2.
+ */
 function isWrapped(bytes: Buffer): boolean {
   return (bytes[0]! & 0x0f) === 8;
 }
 
-function createInflateOfEither(): Transform {
+/** Creates a decoder of deflate that finds out by the first byte which of both formats it gets. */
+function createAnyInflate(): Transform {
   let inflate: Transform | undefined;
   const stream: Transform = new Transform({
     transform(chunk: Buffer, _encoding, callback) {
       if (inflate === undefined) {
-        inflate = isWrapped(chunk) ? createInflate(AT_ONCE) : createInflateRaw(AT_ONCE);
+        inflate = isWrapped(chunk) ? createInflate(FLUSH_AT_ONCE) : createInflateRaw(FLUSH_AT_ONCE);
         inflate.on('data', (data) => stream.push(data) || inflate!.pause());
         inflate.on('error', (error) => stream.destroy(error));
       }

@@ -1,14 +1,17 @@
 import { matching } from '../internal/validate.ts';
 
 /*
- * Request headers by which callers and tenants are told apart, so that a response to one is not given to another: the
- * HTTP cache and the idempotency keys of a ServerGuard both go by them.
+ * The request headers here tell callers and tenants apart, so that a response to one is not given
+ * to another. The HTTP cache and the idempotency keys of a ServerGuard both use them.
  */
 
-/** A response to a request with one of these is kept for nobody else (RFC 9111, section 3.5). */
+/**
+ * Headers of authentication: a response to a request with one of them is kept for no other caller.
+ * Source: RFC 9111, section 3.5.
+ */
 export const AUTHENTICATION_HEADERS: readonly string[] = ['authorization', 'proxy-authorization', 'cookie'];
 
-/** Those that HTTP gives no meaning to: a response is kept for each value by itself. */
+/** Headers without a meaning in HTTP: a response is kept for each value by itself. */
 export const IDENTITY_HEADERS: readonly string[] = [
   'x-api-key',
   'x-auth-token',
@@ -18,7 +21,7 @@ export const IDENTITY_HEADERS: readonly string[] = [
 
 const NAME = /^[!#$%&'*+.^_`|~\dA-Za-z-]+$/;
 
-/** Throws unless it is a list of the names of headers. */
+/** Checks that an option is a list of names of headers. */
 export function headerNames(value: unknown, option: string): void {
   if (!Array.isArray(value)) throw new TypeError(`${option} must be a list of the names of headers`);
   for (const name of value) matching(NAME, 'the name of a header')(name, `each name of ${option}`);

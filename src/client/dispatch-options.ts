@@ -8,7 +8,7 @@ export function createDispatchOptions(attempt: Attempt): Dispatcher.DispatchOpti
   return {
     method: method as Dispatcher.HttpMethod,
     path,
-    headers: attempt.headers(),
+    headers: attempt.buildHeaders(),
     body,
     bodyTimeout: undefined,
   };
@@ -26,7 +26,7 @@ export function createRelayOptions(
   return {
     method: method as Dispatcher.HttpMethod,
     path,
-    headers: attempt.headers(),
+    headers: attempt.buildHeaders(),
     body,
     headersTimeout,
     bodyTimeout,

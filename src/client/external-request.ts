@@ -1,7 +1,7 @@
 import {
-  methodOf,
   type PreparedRequest,
-  pathOfUrl,
+  parseMethod,
+  parseUrlPath,
   type ServiceCall,
   setIdempotencyKey,
 } from './service-call.ts';
@@ -24,8 +24,8 @@ export function prepareExternal(request: ExternalRequest): PreparedRequest {
   const headers = [...request.headers];
   setIdempotencyKey(headers, {});
   return {
-    method: methodOf(request),
-    path: pathOfUrl(request.path),
+    method: parseMethod(request),
+    path: parseUrlPath(request.path),
     headers,
     body: null,
     // The engine retries only while nothing was sent: until then any instance will do.

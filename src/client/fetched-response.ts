@@ -1,7 +1,7 @@
 import type { Dispatcher } from 'undici';
 import type { ServiceInstance } from '../discovery/service-instance.ts';
 import { HoldfastError } from '../errors.ts';
-import { decoded } from './content-encoding.ts';
+import { decodeStream } from './content-encoding.ts';
 import { meshResponseClass, type Origin } from './mesh-response.ts';
 import type { ResponseHeaders } from './response.ts';
 import { createTooLargeError, createUndecodableError } from './service-errors.ts';
@@ -244,7 +244,7 @@ export class FetchedResponse implements Dispatcher.DispatchHandler {
     { serviceName, instanceId }: Pick<ServiceInstance, 'serviceName' | 'instanceId'> = UNKNOWN_INSTANCE,
   ): ReadableStream {
     const instance = { serviceName, instanceId };
-    return decoded(new Response(body as ReadableStream).body!, encoding, {
+    return decodeStream(new Response(body as ReadableStream).body!, encoding, {
       max,
       tooLarge: () => createTooLargeError(instance, max),
       errorOf: (error) => {

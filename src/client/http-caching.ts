@@ -7,8 +7,9 @@ import { any, boolean, validateOptions } from '../internal/validate.ts';
 import { Cache, type CachedCall, type CacheOptions, type Freshness } from '../policies/cache.ts';
 import type { CallContext } from '../policies/context.ts';
 import type { Outcome } from '../policies/outcome.ts';
-import { type CallState, stateOf, withoutQuery } from './call-state.ts';
+import { type CallState, stateOf, stripQuery } from './call-state.ts';
 import { AUTHENTICATION_HEADERS, headerNames, IDENTITY_HEADERS } from './credentials.ts';
+import { freshnessOf, hasAny, MAX_HEADER_LENGTH, parseDirectives } from './http-freshness.ts';
 import { isRetrieval, isSafeMethod } from './methods.ts';
 import type { ResponseHead, ResponseHeaders } from './response.ts';
 
@@ -17,41 +18,53 @@ export interface HttpCacheOptions
     CacheOptions,
     'jitter' | 'staleWhileRevalidate' | 'staleIfError' | 'negativeTtl' | 'maxEntries' | 'random'
   > {
-  /** Sum of the sizes of all entries, in bytes. Default 64 MiB. */
+  /** The largest sum of the sizes of all entries, in bytes. Default 64 MiB. */
   maxSize?: number;
   /**
-   * Whether answers to requests that carry Authorization or Cookie may be kept, where the answer itself allows
-   * it: `public`, `s-maxage` or `must-revalidate`. Each credential sees only its own. Default false.
+   * Whether responses to requests with Authorization or Cookie may be kept, where the response
+   * itself allows it: `public`, `s-maxage` or `must-revalidate`. A response is served to the same
+   * credential only. Default false.
    */
   allowAuthorization?: boolean;
   /**
-   * Names of further request headers that tell callers or tenants apart: answers are kept for each value by itself, as
-   * they are for `X-Api-Key`, `X-Auth-Token`, `X-Goog-Api-Key` and `X-Tenant-Id`.
+   * Names of further request headers that tell callers or tenants apart: responses are kept for
+   * each value by itself, as they are for `X-Api-Key`, `X-Auth-Token`, `X-Goog-Api-Key` and
+   * `X-Tenant-Id`. Default: none.
    */
   credentialHeaders?: readonly string[];
 }
 
-/** The part of a CallState that tells which answer it asks for. */
+/** The part of a CallState on which the response depends. */
 type HttpCall = Pick<CallState, 'service' | 'request' | 'headers' | 'select'>;
 
-/** All that is under one path of one service. Dropping it puts out of reach whatever is kept for it. */
+/**
+ * Stands for all responses of one path of one service. Once it is dropped, the responses that are
+ * kept for it are no longer found.
+ */
 interface Resource {
-  /** Leads every key of the resource; no two resources ever have the same. */
+  /** name begins every key of the resource; no two resources ever have the same. */
   readonly name: string;
-  /** The request headers that its answers depend on, by the `Vary` of all those seen so far. */
+  /**
+   * vary names the request headers that the responses depend on, by the `Vary` of all responses so
+   * far.
+   */
   vary: readonly string[];
 }
 
 const DEFAULT_MAX_ENTRIES = 1_000;
 const DEFAULT_MAX_SIZE = 64 * 1024 * 1024;
-/** Resources remembered for each entry, since answers that are not kept have one too. */
+/**
+ * The number of resources that are remembered for each entry: responses that are not kept have one
+ * too.
+ */
 const RESOURCES_PER_ENTRY = 10;
 
-/** RFC 9110, section 15.1, but for 206, which is a part, and 501, which is an error of the call here. */
-const CACHEABLE_STATUSES: ReadonlySet<number> = new Set([200, 203, 204, 300, 301, 308, 404, 405, 410, 414]);
 const CREDENTIALS: ReadonlySet<string> = new Set(AUTHENTICATION_HEADERS);
-/** Those that ask for a part, or for an answer that means something only to the one who asks. */
-const PARTICULAR: ReadonlySet<string> = new Set([
+/**
+ * Request headers that ask for a part of a response, or for a response that only their caller can
+ * use.
+ */
+const PARTIAL_OR_CONDITIONAL: ReadonlySet<string> = new Set([
   'range',
   'if-match',
   'if-none-match',
@@ -59,50 +72,64 @@ const PARTICULAR: ReadonlySet<string> = new Set([
   'if-unmodified-since',
   'if-range',
 ]);
-/** Those that are another with each call, so that an answer that varies by them is never asked for again. */
+/**
+ * Request headers that differ with each call, so that a response that varies by them is never
+ * served again.
+ */
 const PER_CALL: ReadonlySet<string> = new Set([
   'x-request-id',
   'x-request-timeout',
   'traceparent',
   'tracestate',
 ]);
-/** Request directives (RFC 9111, section 5.2.1) by which a caller asks for more than what is kept may be. */
+/**
+ * Request directives by which a caller asks for a response that is fresher than a kept one may be.
+ * Source: RFC 9111, section 5.2.1.
+ */
 const BYPASSING = ['no-store', 'no-cache', 'max-age', 'min-fresh'];
-const NOT_TO_BE_KEPT = ['no-store', 'no-cache', 'private'];
-/** RFC 9111, section 3.5. */
+/** Response directives with which a response is not kept. */
+const FORBIDS_KEEPING = ['no-store', 'no-cache', 'private'];
+/**
+ * Response directives with which a response to a request with credentials may be kept. Source: RFC
+ * 9111, section 3.5.
+ */
 const SHAREABLE = ['public', 's-maxage', 'must-revalidate'];
-/** RFC 5861, section 4: the errors for which `stale-if-error` holds, besides those without an answer. */
+/**
+ * The statuses for which `stale-if-error` holds; it also holds for errors without a response.
+ * Source: RFC 5861, section 4.
+ */
 const STALE_IF_ERROR: ReadonlySet<number> = new Set([500, 502, 503, 504]);
-const NEVER_STALE = ['must-revalidate', 'proxy-revalidate'];
 
-/** Longer headers are not read. */
-const MAX_HEADER_LENGTH = 1_024;
-/** What is under longer ones is not kept. */
+/** The longest path whose responses are kept. */
 const MAX_PATH_LENGTH = 2_048;
 const MAX_VARY = 8;
-/** Of this process: whoever sees the digest of a header cannot tell which value it is of by trying some. */
+/**
+ * The salt of this process: a reader of the digest of a header cannot find out its value by
+ * comparing digests of likely values.
+ */
 const SALT = randomUUID();
-/** Seconds: what an answer says by mistake, or by malice, is not believed for more than a day. */
-const MAX_SECONDS = 86_400;
 
 /**
- * A Cache for the answers of services, as HTTP wants it: a shared cache by RFC 9111 with the stale-* directives
- * of RFC 5861. It keeps what a GET or HEAD was answered with, if the answer tells for how long by `s-maxage`,
- * `max-age` or `Expires`, and no longer than a day. It does not revalidate: `no-cache` is not kept.
+ * A Cache for the responses of services, as HTTP defines it: a shared cache by RFC 9111 with the
+ * stale-* directives of RFC 5861. It keeps the response to a GET or HEAD for as long as the
+ * response says by `s-maxage`, `max-age` or `Expires`, and no longer than a day. It does not
+ * revalidate, so that a response with `no-cache` is not kept.
  *
- * An answer with `must-revalidate` or `proxy-revalidate` is never served stale. Beside `s-maxage` only what the
- * answer itself grants counts; else what it does not say is as the options say. `stale-if-error` holds where there
- * is no answer, and for 500, 502, 503 and 504.
+ * A response with `must-revalidate` or `proxy-revalidate` is never served stale. Beside `s-maxage`
+ * only the directives of the response itself count; otherwise the options hold where the response
+ * says nothing. `stale-if-error` holds where there is no response, and for 500, 502, 503 and 504.
  *
- * Of answers with `Vary` there is one for each set of values of the request headers named. What a resource
- * varies by is learnt from its answers: one whose request has a header that is named for the first time is not
- * kept, since it was looked for without. The headers that tell callers or tenants apart count as named by all. A call with `select` shares answers only with those that select the same.
+ * Of responses with `Vary` one is kept for each set of values of the request headers that `Vary`
+ * names. The responses of a resource tell what it varies by: a response whose `Vary` names a header
+ * of its request for the first time is not kept, since the cache looked for it without that header.
+ * The headers that tell callers or tenants apart count as named by all responses. A call with
+ * `select` shares responses only with calls that select the same.
  */
 export class HttpCaching {
-  /** Expects a CallState as the record of the call, and gives BufferedResponses. */
+  /** cache expects a CallState as the record of the call, and gives BufferedResponses. */
   readonly cache: Cache;
   readonly #allowAuthorization: boolean;
-  /** The headers whose values are part of each key. */
+  /** #identity names the headers whose values are part of each key. */
   readonly #identity: ReadonlySet<string>;
   readonly #resources: LRUCache<string, Resource>;
   #resourcesSoFar = 0;
@@ -140,7 +167,10 @@ export class HttpCaching {
     this.#resources = growingLru(maxEntries * RESOURCES_PER_ENTRY);
   }
 
-  /** For a Coalesce inside the cache: only requests with all the same headers of their callers share one. */
+  /**
+   * Gives the key of a call for a Coalesce inside the cache: only calls whose callers gave the same
+   * headers share a request.
+   */
   readonly coalesceKey = (context: CallContext): string | undefined => {
     const call = stateOf(context);
     const resource = this.#resourceOf(call);
@@ -148,11 +178,11 @@ export class HttpCaching {
   };
 
   /**
-   * To be called when a call is over: what is kept for the path is outdated if the call may have changed it
-   * (RFC 9111, section 4.4), whatever it was answered with.
+   * Drops the responses that are kept for the path of a call, if the call may have changed it,
+   * whatever its response. It is called when the call is over. Source: RFC 9111, section 4.4.
    */
   invalidateAfter(call: HttpCall): void {
-    if (!isSafeMethod(call.request.method)) this.#resources.delete(placeOf(call));
+    if (!isSafeMethod(call.request.method)) this.#resources.delete(resourceKeyOf(call));
   }
 
   #keyOf(call: HttpCall): string | undefined {
@@ -163,15 +193,15 @@ export class HttpCaching {
     return keyFor(call, resource, variantOf(call.headers, names));
   }
 
-  /** Undefined if no other answer than the call's own will do. */
+  /** Gives the resource of a call; undefined if the call needs a response of its own. */
   #resourceOf(call: HttpCall): Resource | undefined {
     const { method, path, body } = call.request;
     if (!isRetrieval(method) || body !== null) return undefined;
     if (path.length > MAX_PATH_LENGTH || !this.#mayBeShared(call)) return undefined;
-    const place = placeOf(call);
+    const place = resourceKeyOf(call);
     let resource = this.#resources.get(place);
     if (resource === undefined) {
-      resource = { name: `${++this.#resourcesSoFar} ${call.service}${withoutQuery(path)}`, vary: [] };
+      resource = { name: `${++this.#resourcesSoFar} ${call.service}${stripQuery(path)}`, vary: [] };
       this.#resources.set(place, resource);
     }
     return resource;
@@ -180,10 +210,10 @@ export class HttpCaching {
   #mayBeShared({ headers }: HttpCall): boolean {
     for (let index = 0; index < headers.length; index += 2) {
       const name = headers[index]!;
-      if (PARTICULAR.has(name)) return false;
+      if (PARTIAL_OR_CONDITIONAL.has(name)) return false;
       if (CREDENTIALS.has(name) && !this.#allowAuthorization) return false;
       if (name === 'cache-control' || name === 'pragma') {
-        const directives = directivesOf(headers[index + 1]);
+        const directives = parseDirectives(headers[index + 1]);
         if (directives === undefined || hasAny(directives, BYPASSING)) return false;
       }
     }
@@ -196,19 +226,22 @@ export class HttpCaching {
     { key, elapsed }: CachedCall,
   ): Freshness | undefined {
     if (!outcome.ok && !(outcome.error instanceof ServiceResponseError)) return {};
-    const answer = (outcome.ok ? outcome.value : outcome.error) as ResponseHead;
-    const directives = directivesOf(answer.headers['cache-control']);
-    if (directives === undefined || hasAny(directives, NOT_TO_BE_KEPT)) return undefined;
-    if (answer.headers['set-cookie'] !== undefined) return undefined;
+    const response = (outcome.ok ? outcome.value : outcome.error) as ResponseHead;
+    const directives = parseDirectives(response.headers['cache-control']);
+    if (directives === undefined || hasAny(directives, FORBIDS_KEEPING)) return undefined;
+    if (response.headers['set-cookie'] !== undefined) return undefined;
     if (hasHeaderOf(CREDENTIALS, call.headers) && !hasAny(directives, SHAREABLE)) return undefined;
-    if (!this.#learn(call, answer.headers.vary)) return undefined;
-    // It was looked for under another key if its `Vary` is news, or if the resource has changed meanwhile.
+    if (!this.#learnVary(call, response.headers.vary)) return undefined;
+    // The response was looked for under another key if its `Vary` is new, or if the resource has
+    // changed meanwhile.
     if (this.#keyOf(call) !== key) return undefined;
-    return outcome.ok ? freshnessOf(answer, directives, elapsed) : {};
+    return outcome.ok ? freshnessOf(response, directives, elapsed) : {};
   }
 
-  /** False if the answer is one that no other request can be answered with. */
-  #learn(call: HttpCall, header: string | string[] | undefined): boolean {
+  /**
+   * Takes in the `Vary` of a response; false if the response can be served to no other request.
+   */
+  #learnVary(call: HttpCall, header: string | string[] | undefined): boolean {
     if (header === undefined) return true;
     const text = String(header).toLowerCase();
     if (text.length > MAX_HEADER_LENGTH) return false;
@@ -225,14 +258,16 @@ export class HttpCaching {
   }
 }
 
-/** A path has no space in it, so that the last one ends the name of the service. */
-function placeOf({ service, request }: HttpCall): string {
+/**
+ * Gives the key of a resource. A path has no space, so that the last space ends the service name.
+ */
+function resourceKeyOf({ service, request }: HttpCall): string {
   return `${service} ${request.path}`;
 }
 
 /**
- * What is selected stands before the headers, none of which has a name that begins like it. Both are told by a digest: the
- * events of the cache show the key.
+ * Gives the key of a response. The selector comes before the headers, none of which has a name that
+ * begins like a selector. A digest stands for both, since the events of the cache show the key.
  */
 function keyFor({ request, select }: HttpCall, { name }: Resource, ofHeaders: string): string {
   const variant = select ? `${keyOfSelector(select)}\n${ofHeaders}` : ofHeaders;
@@ -240,7 +275,10 @@ function keyFor({ request, select }: HttpCall, { name }: Resource, ofHeaders: st
   return `${request.method} ${name}\n${hash('sha256', `${SALT}${variant}`, 'base64url')}`;
 }
 
-/** The values of the named headers, which have no line break; an absent one is not the same as an empty one. */
+/**
+ * Gives the values of the named headers, which have no line break. An absent header differs from an
+ * empty one.
+ */
 function variantOf(headers: readonly string[], names: readonly string[]): string {
   let variant = '';
   for (const name of names) {
@@ -256,87 +294,7 @@ function hasHeaderOf(names: ReadonlySet<string>, headers: readonly string[]): bo
   return false;
 }
 
-function hasAny(directives: ReadonlyMap<string, string>, names: readonly string[]): boolean {
-  return names.some((name) => directives.has(name));
-}
-
-/**
- * The directives of a Cache-Control header, RFC 9111, section 5.2. One that comes twice with different
- * arguments has none, so that it counts as malformed. Undefined if the header is too long to be read.
- */
-function directivesOf(header: string | string[] | undefined): ReadonlyMap<string, string> | undefined {
-  const text = header === undefined ? '' : String(header);
-  if (text.length > MAX_HEADER_LENGTH) return undefined;
-  const directives = new Map<string, string>();
-  for (const [, name, quoted, token] of text.matchAll(
-    /([!#$%&'*+.^_`|~\w-]+)(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*)))?/g,
-  )) {
-    const key = name!.toLowerCase();
-    const argument = quoted ?? token ?? '';
-    const before = directives.get(key);
-    directives.set(key, before === undefined || before === argument ? argument : '');
-  }
-  return directives;
-}
-
-function freshnessOf(
-  { status, headers }: ResponseHead,
-  directives: ReadonlyMap<string, string>,
-  elapsed: number,
-): Freshness | undefined {
-  const lifetime = lifetimeOf(directives, headers);
-  if (lifetime === undefined || !CACHEABLE_STATUSES.has(status)) return undefined;
-  // RFC 9111, section 4.2.3: the corrected age value, which needs no clocks that agree.
-  const ttl = 1000 * (Math.min(lifetime, MAX_SECONDS) - ageOf(headers)) - elapsed;
-  if (hasAny(directives, NEVER_STALE)) return { ttl, staleWhileRevalidate: 0, staleIfError: 0 };
-  return {
-    ttl,
-    staleWhileRevalidate: extensionOf(directives, 'stale-while-revalidate'),
-    staleIfError: extensionOf(directives, 'stale-if-error'),
-  };
-}
-
-/** Seconds for which an answer is fresh from when it was made, RFC 9111, section 4.2.1. */
-function lifetimeOf(directives: ReadonlyMap<string, string>, headers: ResponseHeaders): number | undefined {
-  const argument = directives.get('s-maxage') ?? directives.get('max-age');
-  if (argument !== undefined) return secondsOf(argument);
-  if (headers.expires === undefined) return undefined;
-  const expires = dateOf(headers.expires);
-  // Where the answer has no date it is of now: the one use of the wall clock, since `Expires` is a date.
-  const date = headers.date === undefined ? Date.now() : dateOf(headers.date);
-  return expires === undefined || date === undefined ? 0 : (expires - date) / 1000;
-}
-
-/** Milliseconds; undefined leaves it to the options. */
-function extensionOf(directives: ReadonlyMap<string, string>, name: string): number | undefined {
-  const argument = directives.get(name);
-  if (argument !== undefined) return 1000 * Math.min(secondsOf(argument), MAX_SECONDS);
-  // RFC 9111, section 5.2.2.10: `s-maxage` takes back what the options allow, as `proxy-revalidate` does.
-  return directives.has('s-maxage') ? 0 : undefined;
-}
-
-/** RFC 9111, section 4.2.1: what is malformed makes an answer stale. */
-function secondsOf(argument: string): number {
-  return /^\d+$/.test(argument) ? Number(argument) : 0;
-}
-
-/** RFC 9111, section 5.1: of several the first counts, one that is malformed does not. */
-function ageOf({ age }: ResponseHeaders): number {
-  return age === undefined ? 0 : secondsOf(String(age).split(',', 1)[0]!.trim());
-}
-
-/** RFC 9110, section 5.6.7: the form that is sent, and the two obsolete ones, the last of which names no zone. */
-const HTTP_DATE =
-  /^(?:[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT|[A-Z][a-z]{5,8}, \d\d-[A-Z][a-z]{2}-\d\d \d\d:\d\d:\d\d GMT|[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4})$/;
-
-/** Epoch milliseconds. */
-function dateOf(header: string | string[]): number | undefined {
-  if (typeof header !== 'string' || !HTTP_DATE.test(header)) return undefined;
-  const date = Date.parse(header.endsWith('GMT') ? header : `${header} GMT`);
-  return Number.isNaN(date) ? undefined : date;
-}
-
-/** Two bytes for each character is what a string takes at most. */
+/** Estimates the size of an entry in bytes. A string takes at most two bytes for each character. */
 function sizeOf(outcome: Outcome<unknown>, key: string): number {
   const { headers, body } = ((outcome.ok ? outcome.value : outcome.error) ?? {}) as {
     headers?: ResponseHeaders;

@@ -6,12 +6,14 @@ import type { Policy } from '../policies/policy.ts';
 import { type ConnectionOptions, Connections } from './connections.ts';
 import type { ServicePolicies } from './service-policies.ts';
 
-/** The connections to one instance, and the policies that guard it. */
+/** Holds the connections to one instance, and the policies that guard it. */
 export class InstanceClient {
   readonly connections: Connections;
-  /** Around each attempt on this instance: bulkhead, then attempt timeout. */
+  /**
+   * policy guards each attempt on this instance: bulkhead and limiter, then the attempt timeout.
+   */
   readonly policy: Policy;
-  /** What else holds connections to the instance, to be closed with these. */
+  /** others hold further connections to the instance, and are closed with these. */
   readonly others = new Set<{ close(): Promise<void> }>();
   #attempts = 0;
   #whenClosed: (() => void) | undefined = undefined;
@@ -30,7 +32,10 @@ export class InstanceClient {
     this.#closeWhenDone();
   }
 
-  /** Closes the connections once the attempts that hold on to them are done, and tells when they are closed. */
+  /**
+   * Closes the connections once the attempts that use them are done, and tells when they are
+   * closed.
+   */
   retire(whenClosed: () => void): void {
     this.#whenClosed = whenClosed;
     this.#closeWhenDone();
@@ -40,23 +45,29 @@ export class InstanceClient {
     if (this.#whenClosed !== undefined && this.#attempts === 0) void this.close().then(this.#whenClosed);
   }
 
-  /** Resolves when what is under way on the connections, streamed bodies included, is done. */
+  /**
+   * Closes the connections; resolves when the calls under way on them, streamed bodies included,
+   * are done.
+   */
   async close(): Promise<void> {
     await Promise.all([this.connections.close(), ...Array.from(this.others, (other) => other.close())]);
   }
 }
 
-/** The clients of all instances that calls were sent to, until those that have left are done. */
+/**
+ * Holds the clients of all instances that calls were sent to. It keeps the client of an instance
+ * that has left until the attempts under way there are done.
+ */
 export class InstanceClients {
   readonly #clients = new Map<Candidate, InstanceClient>();
-  /** The clients of instances that have left, until the attempts under way there are done. */
+  /** #retired holds the clients of instances that have left. */
   readonly #retired = new Set<InstanceClient>();
 
-  /** The client of the instance of a lease, made by the policies of its service. */
+  /** Gives the client of the instance of a lease, made with the policies of its service. */
   get({ candidate, instance }: Lease, policies: ServicePolicies): InstanceClient {
     let client = this.#clients.get(candidate);
     if (client === undefined) {
-      client = new InstanceClient(instance, policies.forInstance(), policies.connection);
+      client = new InstanceClient(instance, policies.createInstancePolicy(), policies.connection);
       this.#clients.set(candidate, client);
     }
     return client;
@@ -71,7 +82,7 @@ export class InstanceClients {
     client.retire(() => this.#retired.delete(client));
   }
 
-  /** Resolves when the bodies under way have ended. */
+  /** Closes all clients; resolves when the bodies under way have ended. */
   async close(): Promise<void> {
     const clients = [...this.#clients.values(), ...this.#retired];
     await Promise.all(clients.map((client) => client.close()));
@@ -80,8 +91,9 @@ export class InstanceClients {
 }
 
 /**
- * What TLS calls an instance: by the name of its service where it is registered by its address, which certificates are not
- * made out for as a rule. One that is registered by its host name is called by that.
+ * Gives the name that TLS uses for an instance: that of its service where the instance is
+ * registered by its address, for which certificates are usually not issued. With undefined it is
+ * the host name by which the instance is registered.
  */
 export function tlsNameOf({ host, serviceName }: ServiceInstance): string | undefined {
   return isIP(host) === 0 ? undefined : serviceName;

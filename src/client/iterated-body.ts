@@ -5,19 +5,23 @@ type Chunk = string | Uint8Array;
 type Source = AsyncIterable<Chunk> | Iterable<Chunk>;
 
 /**
- * Bytes of a body that is given chunk by chunk, up to which it is kept so that it can be sent again.
+ * The most bytes of a body that is given chunk by chunk and kept, so that it can be sent again.
  * Source: Fetch standard, 'HTTP-network fetch', the buffer of 64 kibibytes.
  */
 const MAX_KEPT = 65_536;
 
 /**
- * The body of a request that comes chunk by chunk. It can be sent once; or again as well, if it says how long it is and
- * that is not much: then its chunks are kept as they are asked for. That is how every body comes from a fetch.
+ * The body of a request that comes chunk by chunk, as every body of a fetch does. It can be sent
+ * once. It can be sent again if it says how long it is, and that is short: then its chunks are kept
+ * as they are read.
  */
 export class IteratedBody implements AsyncIterable<Chunk> {
   readonly replayable: boolean;
-  /** Told if the source fails, which is nobody's fault but the caller's. */
-  whenFailed: ((error: Error) => void) | undefined = undefined;
+  /**
+   * onSourceError is called if the source fails, for which the caller is to blame, and not the
+   * service.
+   */
+  onSourceError: ((error: Error) => void) | undefined = undefined;
   readonly #source: Source;
   #iterator: AsyncIterator<Chunk> | Iterator<Chunk> | undefined = undefined;
   readonly #kept: Chunk[] = [];
@@ -31,22 +35,25 @@ export class IteratedBody implements AsyncIterable<Chunk> {
 
   async *[Symbol.asyncIterator](): AsyncGenerator<Chunk, void, undefined> {
     try {
-      for await (const chunk of this.replayable ? this.#keeping() : this.#source) yield sendable(chunk);
+      for await (const chunk of this.replayable ? this.#replay() : this.#source) yield checkChunk(chunk);
     } catch (error) {
-      this.whenFailed?.(error as Error);
+      this.onSourceError?.(error as Error);
       throw error;
     }
   }
 
-  /** Lets go of the source, if nobody has read it to its end. */
+  /** Closes the source, if nobody has read it to its end. */
   close(): void {
     if (this.#iterator === undefined || this.#ended) return;
     this.#ended = true;
     void (async () => this.#iterator!.return?.())().catch(() => {});
   }
 
-  /** What was read for an earlier try, then what is left. An earlier try may still wait for the same chunk. */
-  async *#keeping(): AsyncGenerator<Chunk, void, undefined> {
+  /**
+   * Gives the chunks that were read for an earlier attempt, then the rest. An earlier attempt may
+   * still wait for the same chunk.
+   */
+  async *#replay(): AsyncGenerator<Chunk, void, undefined> {
     for (let index = 0; ; index++) {
       while (index >= this.#kept.length) {
         if (this.#ended) return;
@@ -67,8 +74,12 @@ export class IteratedBody implements AsyncIterable<Chunk> {
   }
 }
 
-/** @throws InvalidRequestError if it is neither text nor bytes */
-function sendable(chunk: Chunk): Chunk {
+/**
+ * Gives the chunk as it is.
+ *
+ * @throws InvalidRequestError if it is neither text nor bytes
+ */
+function checkChunk(chunk: Chunk): Chunk {
   if (typeof chunk === 'string' || ArrayBuffer.isView(chunk)) return chunk;
   throw new InvalidRequestError(
     `the body of a request must give strings or bytes; it gave ${typeof chunk === 'object' ? shown(chunk) : `a ${typeof chunk}`}`,

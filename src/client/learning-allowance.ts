@@ -1,24 +1,26 @@
 import type { Candidate } from '../balancing/strategy.ts';
 
-/** Failures in a row by which an instance is found to be down. */
+/** The failures in a row by which an instance is found to be down. */
 const FAILURES = 5;
 
 /**
- * Pays for the retries that it takes to find out which instances are down: five calls that an instance has failed are
- * sent to another that seems well, whatever the retry budget holds. A client with few calls has a small budget, and
- * would let calls fail while it learns, though the next instance serves them. Once an instance was ejected and has
- * returned, five more are paid. Where no instance seems well, as in a total outage or a collapse, nothing is.
+ * Pays for the retries by which a client finds out which instances are down: five calls that an
+ * instance has failed are sent to another that seems well, whatever the retry budget holds. A
+ * client with few calls has a small budget, and would let calls fail while it learns, though the
+ * next instance serves them. Once an instance was ejected and has returned, five more are paid.
+ * Where no instance seems well, as in a total outage or a collapse, nothing is paid.
  */
 export class LearningAllowance {
   readonly #spent = new WeakMap<Candidate, { failures: number; ejected: boolean }>();
-  /** The instance of the latest success, and when that call began. */
+  /** #latest is the instance of the latest success. */
   #latest: Candidate | undefined = undefined;
+  /** #latestAt is when the call of the latest success began. */
   #latestAt = -Infinity;
-  /** When the latest success on another instance than `#latest` began. */
+  /** #otherAt is when the latest successful call on another instance than `#latest` began. */
   #otherAt = -Infinity;
 
   /** Takes in the success of a call that began at this time. */
-  succeeded(candidate: Candidate, startedAt: number): void {
+  recordSuccess(candidate: Candidate, startedAt: number): void {
     if (candidate !== this.#latest) {
       this.#otherAt = this.#latestAt;
       this.#latest = candidate;
@@ -26,12 +28,15 @@ export class LearningAllowance {
     this.#latestAt = startedAt;
   }
 
-  /** Whether another instance has served a call that began at this time or later, so that this one alone is in trouble. */
+  /**
+   * Whether another instance has served a call that began at this time or later, so that this
+   * instance alone is in trouble.
+   */
   isAlone(candidate: Candidate, startedAt: number): boolean {
     return (candidate === this.#latest ? this.#otherAt : this.#latestAt) >= startedAt;
   }
 
-  /** Whether it pays for one retry of a call that the instance has failed. */
+  /** Pays for one retry of a call that the instance has failed; false if it does not. */
   withdraw(candidate: Candidate): boolean {
     let spent = this.#spent.get(candidate);
     const { failing } = candidate;

@@ -90,7 +90,7 @@ export class MeshDispatcher extends undici.Dispatcher {
       if (typeof options !== 'object' || options === null) {
         throw new InvalidRequestError('the options of a request must be an object');
       }
-      const mocked = this.#mocks.for(options.origin);
+      const mocked = this.#mocks.find(options.origin);
       if (mocked === undefined) return this.#send(options, newer);
       return mocked.dispatch(options, newer);
     } catch (error) {

@@ -1,13 +1,25 @@
-/** RFC 9110, section 9.2.1, and for QUERY RFC 10008: a request with one of these changes nothing. */
+/**
+ * The safe methods: a request with one of them changes nothing. Source: RFC 9110, section 9.2.1,
+ * and for QUERY RFC 10008.
+ */
 const SAFE: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE', 'QUERY']);
 
-/** RFC 9110, section 9.2.2: sending a request with one of these twice does the same as sending it once. */
+/**
+ * The idempotent methods: sending a request with one of them twice does the same as sending it
+ * once. Source: RFC 9110, section 9.2.2.
+ */
 const IDEMPOTENT: ReadonlySet<string> = new Set([...SAFE, 'PUT', 'DELETE']);
 
-/** Those that are made safe to send again by an Idempotency-Key: draft-ietf-httpapi-idempotency-key-header, section 1. */
+/**
+ * The methods that an Idempotency-Key makes safe to send again. Source:
+ * draft-ietf-httpapi-idempotency-key-header, section 1.
+ */
 const KEYED: ReadonlySet<string> = new Set(['POST', 'PATCH']);
 
-/** Those that retrieve what is at a path, so that responses to them can be kept for it; in a fetch they have no body. */
+/**
+ * The methods that retrieve the resource of a path, so that responses to them can be kept for the
+ * path. In a fetch they have no body.
+ */
 const RETRIEVAL: ReadonlySet<string> = new Set(['GET', 'HEAD']);
 
 export function isSafeMethod(method: string): boolean {

@@ -5,8 +5,9 @@ import { isPlain } from '../internal/validate.ts';
 type Visit = (name: unknown, value: unknown) => void;
 
 /**
- * Calls a function with each name and value of the headers of a request: an object, or whatever gives pairs, such as
- * Headers, a Map or a list; or a list of names and values in turn, as undici and Node have them.
+ * Calls a function with each name and value of the headers of a request: an object, or an iterable
+ * of pairs, such as Headers, a Map or a list; or a list of names and values in turn, as undici and
+ * Node have them.
  *
  * @throws InvalidRequestError if the headers are none of these
  */
@@ -20,27 +21,27 @@ export function forEachHeader(given: unknown, visit: Visit): void {
 }
 
 /**
- * Calls a function with each name and value of an object, or of whatever gives pairs.
+ * Calls a function with each name and value of an object, or of an iterable of pairs.
  *
- * @param what what the pairs are, for the message
- * @throws InvalidRequestError if it is neither: what it holds would be lost
+ * @param what names the pairs in the message of the error
+ * @throws InvalidRequestError if `given` is neither, since its content would be lost
  */
 export function forEachPair(given: unknown, what: string, visit: Visit): void {
-  if (typeof given !== 'object' || given === null) throw notPairs(given, what);
+  if (typeof given !== 'object' || given === null) throw createPairsError(given, what);
   if (Symbol.iterator in given) {
     for (const pair of given as Iterable<unknown>) {
-      if (!Array.isArray(pair) || pair.length !== 2) throw notPairs(pair, what, 'an iterable with ');
+      if (!Array.isArray(pair) || pair.length !== 2) throw createPairsError(pair, what, 'an iterable with ');
       visit(pair[0], pair[1]);
     }
     return;
   }
   const names = Object.keys(given);
-  if (names.length === 0 && !isPlain(given)) throw notPairs(given, what);
+  if (names.length === 0 && !isPlain(given)) throw createPairsError(given, what);
   for (const name of names) visit(name, (given as Record<string, unknown>)[name]);
 }
 
-/** What is in a string is not shown: it may be a credential. */
-function notPairs(value: unknown, what: string, where = ''): InvalidRequestError {
+/** Creates the error without the content of a string, which may be a credential. */
+function createPairsError(value: unknown, what: string, where = ''): InvalidRequestError {
   const kind = typeof value === 'string' ? 'a string' : shown(value);
   return new InvalidRequestError(
     `the ${what} must be an object, a Map, or pairs of a name and a value; got ${where}${kind}`,

@@ -15,7 +15,10 @@ import type { SharedTimeouts } from './shared-timeouts.ts';
 
 /** The policies around a call, each of which may be off. */
 export interface CallPolicies {
-  /** Keeps responses if `cache` is set, and says which calls may share one if `coalesce` is. */
+  /**
+   * caching keeps responses if `cache` is set, and tells which calls may share one if `coalesce` is
+   * set.
+   */
   readonly caching: HttpCaching | undefined;
   readonly cache: boolean;
   readonly coalesce: boolean;
@@ -37,23 +40,26 @@ export interface InstancePolicies {
 /**
  * Composes the policies of a service in the order in which a call meets them, the outermost first:
  *
- * 1. `fallback`, with `call()` alone: the client runs it before it looks at the call, so that a malformed one is replaced too.
- * 2. `cache` and `coalesce`, with `call()` alone: what they give needs no place, no token and no attempt.
+ * 1. `fallback`, for `call()` alone: the client runs it before it looks at the call, so that it
+ *    replaces a malformed call too.
+ * 2. `cache` and `coalesce`, for `call()` alone: their responses need no place, no token and no
+ *    attempt.
  * 3. `rateLimit`, so that a call counts once however many attempts it has.
  * 4. `timeout`, for all attempts and the waits between them.
- * 5. `retry`: whatever is further in is met with each attempt.
- * 6. `hedge`, with `call()` alone: a streamed response belongs to one reader.
+ * 5. `retry`: each attempt meets the policies further in.
+ * 6. `hedge`, for `call()` alone: a streamed response belongs to one reader.
  * 7. `adaptiveThrottle` and the circuit breaker, which judge the service by each attempt.
  *
- * Then the balancer picks an instance, and around the attempt there (see `composeForInstance`):
+ * Then the balancer picks an instance, and these guard the attempt there (see
+ * `composeForInstance`):
  *
- * 8. `bulkhead`, then `adaptiveConcurrency`: a place on the instance.
- * 9. `attemptTimeout`, so that no attempt is charged with the wait for a place.
+ * 8. `bulkhead`, then `adaptiveConcurrency`, for a place on the instance.
+ * 9. `attemptTimeout`, so that the wait for a place does not count for the attempt.
  */
 export class Pipeline {
   readonly #policies: CallPolicies;
   readonly #timeouts: SharedTimeouts;
-  /** What several calls may get their response from. */
+  /** #shared holds the policies from which several calls may get one response. */
   readonly #shared: readonly Policy[];
   readonly #forCall: Policy;
   readonly #forRequest: Policy;
@@ -71,29 +77,32 @@ export class Pipeline {
     this.#forRequest = this.#compose('request', policies.timeout);
   }
 
-  /** The policies around a call with this timeout; undefined stands for the service's. */
-  around(method: 'call' | 'request', timeout: number | undefined): Policy {
+  /** Gives the policy of a call with this timeout; undefined stands for the service's timeout. */
+  policyFor(method: 'call' | 'request', timeout: number | undefined): Policy {
     if (timeout === undefined) return method === 'call' ? this.#forCall : this.#forRequest;
     const key = `${method} ${timeout}`;
     let policy = this.#forOtherTimeouts.get(key);
     if (policy === undefined) {
-      policy = this.#withTimeout(method, this.#timeouts.of(timeout, false));
+      policy = this.#withTimeout(method, this.#timeouts.get(timeout, false));
       this.#forOtherTimeouts.set(key, policy);
     }
     return policy;
   }
 
-  /** What several calls may share does not end with the first caller's own timeout. */
+  /**
+   * Composes the policy of a call with a timeout of its own. A response that several calls share is
+   * not given up because of the first caller's timeout.
+   */
   #withTimeout(method: 'call' | 'request', own: Timeout): Policy {
     if (method === 'request' || this.#shared.length === 0) return this.#compose(method, own);
     const { timeout, cache, caching } = this.#policies;
     const longer = timeout !== undefined && timeout.duration < own.duration ? own : timeout;
     const shared = composePresent(
-      this.#timeouts.of(own.duration, true),
+      this.#timeouts.get(own.duration, true),
       ...this.#shared,
       this.#compose(method, longer),
     );
-    return cache ? servingStale(shared, caching!.cache) : shared;
+    return cache ? serveStale(shared, caching!.cache) : shared;
   }
 
   #compose(method: 'call' | 'request', timeout: Timeout | undefined): Policy {
@@ -109,6 +118,7 @@ export class Pipeline {
   }
 }
 
+/** Composes the policies around each attempt on an instance, the outermost first. */
 export function composeForInstance({
   bulkhead,
   adaptiveConcurrency,
@@ -117,8 +127,11 @@ export function composeForInstance({
   return composePresent(bulkhead, adaptiveConcurrency, attemptTimeout);
 }
 
-/** Treats a timeout outside the cache as a failure inside it: a stale response may be served in its place. */
-function servingStale(policy: Policy, cache: Cache): Policy {
+/**
+ * Treats a timeout outside the cache as a failure inside it: a stale response may be served in its
+ * place.
+ */
+function serveStale(policy: Policy, cache: Cache): Policy {
   return {
     execute: <T>(operation: Operation<T>, options?: CallOptions) =>
       policy.execute(operation, options).catch((error) => {

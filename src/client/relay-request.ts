@@ -11,12 +11,12 @@ import { indexOfHeader, setHeader } from './header-list.ts';
 import { IteratedBody } from './iterated-body.ts';
 import { forEachHeader } from './pairs.ts';
 import {
+  buildSearch,
   type CallQuery,
   isIdempotent,
-  methodOf,
   type PreparedRequest,
-  pathOfUrl,
-  searchOf,
+  parseMethod,
+  parseUrlPath,
   setIdempotencyKey,
 } from './service-call.ts';
 
@@ -80,7 +80,7 @@ export interface RelayRequest
  */
 export function prepareRelay(request: RelayRequest): PreparedRequest {
   checkOptions(request);
-  const method = methodOf(request);
+  const method = parseMethod(request);
   const headers: string[] = [];
   if (request.headers !== undefined && request.headers !== null) {
     forEachHeader(request.headers, (name, value) => addHeader(headers, name, value));
@@ -103,9 +103,9 @@ export function prepareRelay(request: RelayRequest): PreparedRequest {
  * object, such as URLSearchParams, undici would send nothing.
  */
 function buildPath({ path, query }: RelayRequest): string {
-  const own = pathOfUrl(path);
+  const own = parseUrlPath(path);
   if (query === undefined || query === null) return own;
-  const checked = searchOf(query);
+  const checked = buildSearch(query);
   const search =
     typeof query === 'object' && isPlain(query) ? stringify(query as ParsedUrlQueryInput) : checked;
   if (search === '') return own;

@@ -1,7 +1,10 @@
 import { type EngineHandle, engineOf, sharedEngine } from './call-engine.ts';
 import { ServiceClient, type ServiceClientOptions } from './service-client.ts';
 
-/** The engine of the client that is given, or of one made of its options, which is closed with the adapter. */
+/**
+ * Gives the engine of the client, or of a client made from the options, which is closed with the
+ * adapter.
+ */
 export function resolveClient(clientOrOptions: ServiceClient | ServiceClientOptions): EngineHandle {
   if (clientOrOptions instanceof ServiceClient) return sharedEngine(engineOf(clientOrOptions));
   const client = new ServiceClient(clientOrOptions);

@@ -1,18 +1,23 @@
 import { ResponseInvalidError, ServiceResponseError } from '../errors.ts';
 import { areRetriesSpent, spentRetries } from '../policies/spent-retries.ts';
 import type { BufferedResponse } from './buffered-response.ts';
-import { type CallState, withoutQuery } from './call-state.ts';
+import { type CallState, stripQuery } from './call-state.ts';
 import { RETRIES_SPENT_HEADER } from './propagation.ts';
 import type { ResponseHead, ResponseHeaders } from './response.ts';
 
-/** Parses the body of a response of 2xx. @throws ServiceResponseError for any other, ResponseInvalidError for no content */
+/**
+ * Parses the body of a response of 2xx.
+ *
+ * @throws ServiceResponseError for a response of any other status
+ * @throws ResponseInvalidError for a body that cannot be parsed
+ */
 export function parseContent(call: CallState, response: BufferedResponse): unknown {
   const { status, headers, instanceId, body } = response;
   const text = textOf(response);
   if (status < 200 || status > 299) throw toResponseError(call, response, text);
   if (text === undefined) {
     throw new ResponseInvalidError(
-      `'${call.service}' answered ${nameOf(call)} with what is neither JSON nor UTF-8 text: ` +
+      `'${call.service}' responded to ${nameOf(call)} with a body that is neither JSON nor UTF-8 text: ` +
         'request() gives the bytes',
       { serviceName: call.service, instanceId },
     );
@@ -22,22 +27,29 @@ export function parseContent(call: CallState, response: BufferedResponse): unkno
   try {
     return JSON.parse(body);
   } catch (cause) {
-    throw new ResponseInvalidError(`'${call.service}' answered ${nameOf(call)} with what is not JSON`, {
-      serviceName: call.service,
-      instanceId,
-      cause,
-    });
+    throw new ResponseInvalidError(
+      `'${call.service}' responded to ${nameOf(call)} with a body that is not JSON`,
+      {
+        serviceName: call.service,
+        instanceId,
+        cause,
+      },
+    );
   }
 }
 
-/** @param text the body, if it is here and is text */
+/**
+ * Makes a response into an error.
+ *
+ * @param text the body, if it is here and is text
+ */
 export function toResponseError(
   call: CallState,
   response: ResponseHead,
   text: string | undefined,
 ): ServiceResponseError {
   const { status, headers, instanceId } = response;
-  const error = new ServiceResponseError(`'${call.service}' answered ${nameOf(call)} with ${status}`, {
+  const error = new ServiceResponseError(`'${call.service}' responded to ${nameOf(call)} with ${status}`, {
     serviceName: call.service,
     instanceId,
     status,
@@ -50,7 +62,10 @@ export function toResponseError(
   return error;
 }
 
-/** The body as text; undefined if it is none in UTF-8. RFC 8259, section 8.1: JSON is in UTF-8 whatever its type says. */
+/**
+ * Gives the body as text; undefined if it is not text in UTF-8. JSON is in UTF-8 whatever its type
+ * says: RFC 8259, section 8.1.
+ */
 export function textOf({ headers, body, binary }: BufferedResponse): string | undefined {
   if (binary) return undefined;
   const type = headers['content-type'];
@@ -69,7 +84,7 @@ function isJson(headers: ResponseHeaders): boolean {
   return typeof type === 'string' && /^application\/(?:[\w.+-]+\+)?json\b/i.test(type);
 }
 
-/** The text as it came says more than that it is not JSON. */
+/** Parses JSON, or keeps a text that is none: the text says more than an error would. */
 function parseOrKeep(text: string): unknown {
   try {
     return JSON.parse(text);
@@ -79,5 +94,5 @@ function parseOrKeep(text: string): unknown {
 }
 
 function nameOf({ request }: CallState): string {
-  return `${request.method} ${withoutQuery(request.path)}`;
+  return `${request.method} ${stripQuery(request.path)}`;
 }

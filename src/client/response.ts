@@ -11,7 +11,8 @@ export interface ResponseHead {
 }
 
 /**
- * A response whose body is still to come. Read the body to its end or destroy it: until then it holds a connection.
+ * A response whose body is still to come. Read the body to its end or destroy it: until then it
+ * holds a connection.
  */
 export interface ServiceResponse extends ResponseHead {
   readonly body: Readable;

@@ -22,22 +22,29 @@ const STATUSES = {
 };
 
 const DEFAULT_MAX_ATTEMPTS = 3;
-/** Attempts of a call while there is an instance that it has not tried, and whose latest call did not fail. */
-const MOST_ATTEMPTS = 10;
+/**
+ * Attempts of a call while there is an instance that it has not been sent to, and whose latest call
+ * did not fail.
+ */
+const MAX_ATTEMPTS_ELSEWHERE = 10;
 
 /**
- * Decides for HTTP what the Retry of a service sends again: which statuses and errors are worth a retry, which requests may
- * be sent again, how many attempts a call has, and what a retry costs. Waits, budget and deadline are those of the Retry.
+ * Decides for HTTP what the Retry of a service sends again: which statuses and errors are worth a
+ * retry, which requests may be sent again, how many attempts a call has, and what a retry costs.
+ * Waits, budget and deadline are those of the Retry.
  */
 export class RetryRule {
-  /** Undefined where nothing is retried. */
+  /** retry is undefined where nothing is retried. */
   readonly retry: Retry | undefined = undefined;
-  /** Undefined where the Retry is the user's. */
+  /** budget is undefined where the Retry is the user's. */
   readonly budget: RetryBudget | undefined = undefined;
-  /** Undefined where the budget is the user's. */
+  /** #allowance is undefined where the budget is the user's. */
   readonly #allowance: LearningAllowance | undefined = undefined;
   readonly #options: ServiceRetryOptions | undefined = undefined;
-  /** Retries of a call that does not say how many, as far as that is known before it begins. */
+  /**
+   * #retries holds for a call that does not say how many retries it may have, as far as that is
+   * known before it begins.
+   */
   readonly #retries: number = Infinity;
 
   constructor(retry: ServiceRetryOptions | Retry | false) {
@@ -50,7 +57,7 @@ export class RetryRule {
     this.retry = createRetry(retry, this.budget, this.#allowance);
   }
 
-  /** Whether a call can be made again should an attempt fail, as far as attempts and budget go. */
+  /** Whether a call can have a retry should an attempt fail, as far as attempts and budget go. */
   canRetry(retries: number | undefined): boolean {
     if (this.retry === undefined || (retries ?? this.#retries) === 0) return false;
     return this.budget === undefined || this.budget.balance >= 1;
@@ -65,7 +72,7 @@ export class RetryRule {
 
   /** Takes in the success of an attempt that began at this time. */
   recordSuccess(candidate: Candidate, startedAt: number): void {
-    this.#allowance?.succeeded(candidate, startedAt);
+    this.#allowance?.recordSuccess(candidate, startedAt);
   }
 }
 
@@ -74,12 +81,16 @@ export function mayBeSentTwice({ request }: CallState): boolean {
   return request.replayable && request.idempotent;
 }
 
-/** Whether there is an instance that the call has not tried, and whose latest call did not fail. */
+/**
+ * Whether there is an instance that the call has not been sent to, and whose latest call did not
+ * fail. The balancer is asked once for each failed attempt, since it may look at every instance.
+ */
 function hasWellOther(call: CallState): boolean {
-  return call.lease?.hasWellOther(call) ?? false;
+  call.wellOther ??= call.lease?.hasWellOther(call) ?? false;
+  return call.wellOther;
 }
 
-/** @param allowance pays for what it takes to learn which instances are down. */
+/** @param allowance pays for the retries by which a client learns which instances are down. */
 function createRetry(
   { statuses, ...options }: ServiceRetryOptions,
   budget: RetryBudget,
@@ -99,20 +110,22 @@ function createRetry(
       if (call.retries !== undefined) return call.retries + 1;
       if (maxAttempts === undefined) {
         const more = call.attempt >= DEFAULT_MAX_ATTEMPTS && hasWellOther(call);
-        return more ? MOST_ATTEMPTS : DEFAULT_MAX_ATTEMPTS;
+        return more ? MAX_ATTEMPTS_ELSEWHERE : DEFAULT_MAX_ATTEMPTS;
       }
       return typeof maxAttempts === 'number' ? maxAttempts : maxAttempts(context);
     },
     shouldRetry: (outcome, context) => {
       const call = stateOf(context);
-      const found = !outcome.ok && outcome.error === call.exploringFailure;
-      return found || shouldRetry(outcome, context);
+      // The Retry calls this first after each attempt.
+      call.wellOther = undefined;
+      const explored = !outcome.ok && outcome.error === call.exploringFailure;
+      return explored || shouldRetry(outcome, context);
     },
   };
-  return new Retry(own, elsewhere(allowance));
+  return new Retry(own, createTarget(allowance));
 }
 
-/** A Hedge that sends twice only what may be sent twice, whatever its options say. */
+/** Creates a Hedge that sends twice only what may be sent twice, whatever its options say. */
 export function createHedge(options: HedgeOptions): Hedge {
   if (options.shouldHedge !== undefined) isFunction(options.shouldHedge, "Hedge option 'shouldHedge'");
   return new Hedge({
@@ -123,8 +136,8 @@ export function createHedge(options: HedgeOptions): Hedge {
   });
 }
 
-/** What the Retry is told of the instance that the next attempt goes to. */
-function elsewhere(allowance: LearningAllowance | undefined): RetryTarget {
+/** Creates the target by which a Retry knows that the next attempt may go to another instance. */
+function createTarget(allowance: LearningAllowance | undefined): RetryTarget {
   return {
     obeysRetryAfter: (context: CallContext) => {
       const call = stateOf(context);
@@ -136,14 +149,15 @@ function elsewhere(allowance: LearningAllowance | undefined): RetryTarget {
       const { candidate } = call.lease!;
       // A timeout may mean that the service has too much to do, unless the others respond.
       const pays = usual === 1 || allowance.isAlone(candidate, call.startedAt);
-      // An instance that is known to be down gets no more calls, so that the retries of those under way on it are bounded.
+      // An instance that is known to be down gets no more calls: the calls under way on it bound
+      // the retries that cost nothing.
       if (candidate.failing) return pays ? 0 : 1;
       return pays && allowance.withdraw(candidate) ? 0 : usual;
     },
   };
 }
 
-/** What an instance says of the caller holds on the others, too. */
+/** Whether the error says something of the caller, which holds on the other instances too. */
 function isAboutCaller(error: unknown): boolean {
   return error instanceof ServiceResponseError && error.status === 429;
 }

@@ -10,7 +10,10 @@ import { forEachHeader, forEachPair } from './pairs.ts';
 
 export type QueryValue = string | number | bigint | boolean | null | undefined;
 
-/** The query of a call: names and values as an object, a Map, URLSearchParams or pairs; or as it is sent, `a=1&b=2`. */
+/**
+ * The query of a call: names and values as an object, a Map, URLSearchParams or pairs; or as it is
+ * sent, `a=1&b=2`.
+ */
 export type CallQuery =
   | string
   | Readonly<Record<string, QueryValue | readonly QueryValue[]>>
@@ -18,7 +21,9 @@ export type CallQuery =
 
 export type HeaderValue = string | number | readonly string[] | undefined;
 
-/** The headers of a call: an object, Headers, a Map, pairs, or a list of names and values in turn. */
+/**
+ * The headers of a call: an object, Headers, a Map, pairs, or a list of names and values in turn.
+ */
 export type CallHeaders =
   | Readonly<Record<string, HeaderValue>>
   | Iterable<readonly [string, HeaderValue]>
@@ -30,29 +35,36 @@ export interface ServiceCall {
   service: string;
   /** Default GET. */
   method?: string;
-  /** Starts with one slash; what is not plain ASCII must be percent-encoded. */
+  /** Starts with one slash; characters beyond visible ASCII must be percent-encoded. */
   path: string;
   /**
-   * Appended to the path; a list gives the name once for each value, undefined and null are left out. A Date or any other
-   * object is refused: say as what text it is to be sent.
+   * Appended to the path; a list gives the name once for each value, undefined and null are left
+   * out. A Date or any other object is an error: give the text that is to be sent.
    */
   query?: CallQuery | undefined;
   /**
-   * Objects and arrays are sent as JSON; strings, bytes and URLSearchParams as they are, a string that is the JSON of an
-   * object or a list as `application/json` unless the headers name a type. Streams, generators and other iterables are
-   * sent as they come, once: such a call is retried only while no instance has been given any of it.
+   * Objects and arrays are sent as JSON; strings, bytes and URLSearchParams as they are, a string
+   * that is the JSON of an object or a list as `application/json` unless the headers name a type.
+   * Streams, generators and other iterables are sent as they come, once: such a call is retried
+   * only while no instance has been given any part of the body.
    */
   body?: unknown;
   headers?: CallHeaders | undefined;
   /** Milliseconds for the whole call, retries included. Default: the service's `timeout`. */
   timeout?: number;
-  /** Tries after the first. Default: as the service's `retry` says. */
+  /** Attempts after the first. Default: as the service's `retry` says. */
   retries?: number;
-  /** Makes a POST or PATCH safe to send again: sent as `Idempotency-Key`, the same with each try. */
+  /**
+   * Makes a POST or PATCH safe to send again: sent as `Idempotency-Key`, the same with each
+   * attempt.
+   */
   idempotencyKey?: string;
   /** Calls with the same key go to the same instance where the strategy is `consistent-hash`. */
   hashKey?: string;
-  /** Only instances with all of this metadata, as `{ version: '2' }`. Default: as the balancer says. */
+  /**
+   * Calls only instances with all of this metadata, such as `{ version: '2' }`. Default: as the
+   * balancer says.
+   */
   select?: Selector;
   /** Cancels the call. */
   signal?: AbortSignal;
@@ -64,16 +76,16 @@ export interface ServiceCall {
 export interface PreparedRequest {
   readonly method: string;
   readonly path: string;
-  /** Names and values in turn. */
+  /** headers holds names and values in turn. */
   readonly headers: readonly string[];
   readonly body: PreparedBody;
-  /** Whether the body can be sent twice. */
+  /** replayable tells whether the body can be sent twice. */
   readonly replayable: boolean;
-  /** Whether sending it twice does the same as sending it once. */
+  /** idempotent tells whether sending the request twice does the same as sending it once. */
   readonly idempotent: boolean;
 }
 
-/** Those by which a caller could change where a request goes or where it ends. */
+/** Headers by which a caller could change where a request goes or where it ends. */
 const RESERVED_HEADERS: ReadonlySet<string> = new Set([
   'host',
   'connection',
@@ -88,24 +100,31 @@ const RESERVED_HEADERS: ReadonlySet<string> = new Set([
 ]);
 
 const TOKEN = /^[!#$%&'*+.^_`|~\dA-Za-z-]+$/;
-// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it is there to refuse
+// biome-ignore lint/suspicious/noControlCharactersInRegex: the expression is there to reject control characters
 const FORBIDDEN_IN_VALUE = /[\x00-\x08\x0a-\x1f\x7f]|[^\x00-\xff]/;
-/** One slash that no other slash follows, then visible ASCII without fragment, and without backslash before the query. */
+/**
+ * One slash that no other slash follows, then visible ASCII without fragment, and without backslash
+ * before the query.
+ */
 const PATH = /^\/(?!\/)[\x21\x22\x24-\x3e\x40-\x5b\x5d-\x7e]*(?:\?[\x21\x22\x24-\x7e]*)?$/;
 
 /** Visible ASCII without fragment. */
 const SEARCH = /^[\x21\x22\x24-\x7e]*$/;
 
-/** @throws InvalidRequestError naming the part that is malformed. */
-export function prepare(call: ServiceCall): PreparedRequest {
-  const method = methodOf(call);
+/**
+ * Checks a call and prepares its request.
+ *
+ * @throws InvalidRequestError naming the part that is malformed
+ */
+export function prepareCall(call: ServiceCall): PreparedRequest {
+  const method = parseMethod(call);
   const headers: string[] = [];
   if (call.headers !== undefined && call.headers !== null) addHeaders(call.headers, headers);
   const body = prepareBody(call.body, headers);
   setIdempotencyKey(headers, call);
   return {
     method,
-    path: pathOf(call),
+    path: buildPath(call),
     headers,
     body,
     replayable: !(body instanceof Readable),
@@ -119,7 +138,7 @@ export function isIdempotent(method: string, headers: readonly string[]): boolea
   return index !== -1 && isIdempotencyKey(headers[index + 1]!);
 }
 
-export function methodOf({ method = 'GET' }: Pick<ServiceCall, 'method'>): string {
+export function parseMethod({ method = 'GET' }: Pick<ServiceCall, 'method'>): string {
   if (isIdempotentMethod(method)) return method;
   if (typeof method !== 'string' || !TOKEN.test(method))
     throw new InvalidRequestError(`not an HTTP method: ${shownStart(method)}`);
@@ -129,33 +148,34 @@ export function methodOf({ method = 'GET' }: Pick<ServiceCall, 'method'>): strin
   return upper;
 }
 
-export function pathOf({ path, query }: Pick<ServiceCall, 'path' | 'query'>): string {
-  if (typeof path !== 'string' || !PATH.test(path)) throw notPath(path, 'start with one slash and');
+export function buildPath({ path, query }: Pick<ServiceCall, 'path' | 'query'>): string {
+  if (typeof path !== 'string' || !PATH.test(path)) throw createPathError(path, 'start with one slash and');
   if (query === undefined || query === null) return path;
-  const search = searchOf(query);
+  const search = buildSearch(query);
   if (search === '') return path;
   return `${path}${path.includes('?') ? '&' : '?'}${search}`;
 }
 
 /**
- * The path of a request that another client has made of a URL. There `http://user-service//x` asks for `//x`, which
- * cannot lead to another host: the connection is chosen by then.
+ * Checks the path of a request that another client has made of a URL. There
+ * `http://user-service//x` has the path `//x`, which cannot lead to another host: the connection is
+ * chosen by then.
  */
-export function pathOfUrl(path: unknown): string {
+export function parseUrlPath(path: unknown): string {
   if (typeof path !== 'string' || !PATH.test(path.replace(/^\/+/, '/')))
-    throw notPath(path, 'start with a slash and');
+    throw createPathError(path, 'start with a slash and');
   return path;
 }
 
-function notPath(path: unknown, how: string): InvalidRequestError {
+function createPathError(path: unknown, how: string): InvalidRequestError {
   return new InvalidRequestError(
     `the path must ${how} hold only visible ASCII without backslash and '#' (percent-encode the rest); ` +
       `got ${shown(typeof path === 'string' ? path.split(/[?#]/, 1)[0]!.slice(0, 200) : path)}`,
   );
 }
 
-/** Without the question mark. */
-export function searchOf(query: CallQuery): string {
+/** Builds the query without the question mark. */
+export function buildSearch(query: CallQuery): string {
   if (typeof query === 'string') {
     if (SEARCH.test(query)) return query.startsWith('?') ? query.slice(1) : query;
     throw new InvalidRequestError(
@@ -196,7 +216,7 @@ function addHeaders(given: NonNullable<ServiceCall['headers']>, headers: string[
   });
 }
 
-/** What may be a credential that stands in the wrong place is not shown. */
+/** Shows only the start of a text, which may be a credential in the wrong place. */
 function shownStart(value: unknown): string {
   if (typeof value !== 'string') return shown(value);
   return `one that begins with ${JSON.stringify(/^[\w-]{0,20}/.exec(value)![0])}`;
@@ -213,15 +233,16 @@ function addHeader(headers: string[], name: string, value: unknown): void {
     throw new InvalidRequestError(
       `the value of the header '${name}' has a control character or one beyond Latin-1`,
     );
-  // It is sent once, as the caller said it last.
+  // The content type is sent once, with the caller's last value.
   if (name === 'content-type') setHeader(headers, name, text);
   else headers.push(name, text);
 }
 
 /**
- * Has headers give the idempotency key of a call, and once: the option of the call takes the place of what they say.
+ * Sets the idempotency key of a call in its headers, once: the option of the call replaces the keys
+ * that they have.
  *
- * @throws InvalidRequestError if that is not well formed, or if the headers say several
+ * @throws InvalidRequestError if the option is not well formed, or if the headers have several keys
  */
 export function setIdempotencyKey(
   headers: string[],

@@ -15,29 +15,33 @@ import { MeshDispatcher } from './mesh-dispatcher.ts';
 import { createMeshFetch, type MeshFetch } from './mesh-fetch.ts';
 import { PoliciesByName } from './policies-by-name.ts';
 import type { ServiceResponse } from './response.ts';
-import { prepare, type ServiceCall } from './service-call.ts';
-import { type ServiceOptions, ServicePolicies } from './service-policies.ts';
+import { prepareCall, type ServiceCall } from './service-call.ts';
+import type { ServiceOptions } from './service-options.ts';
+import { ServicePolicies } from './service-policies.ts';
 import { SharedTimeouts } from './shared-timeouts.ts';
 import { createStreamedTransport } from './streamed-response.ts';
 import { WatchedBody } from './watched-body.ts';
 
 export interface ServiceClientOptions {
-  /** Who is out there. Needed unless a `loadBalancer` is given. */
+  /** Lists the instances of services. Required unless a `loadBalancer` is given. */
   discovery?: ServiceDiscovery;
-  /** Default: a LoadBalancer over `discovery`, closed with the client. One that is given stays open. */
+  /**
+   * Picks the instances. Default: a LoadBalancer over `discovery`, which is closed with the client.
+   * A balancer that is given stays open.
+   */
   loadBalancer?: LoadBalancer;
   /** Sent as `X-Service-Name`. Default: not sent. */
   callerName?: string;
-  /** How calls are guarded, to any service. */
+  /** How calls to any service are guarded. Default: as ServiceOptions say. */
   defaults?: ServiceOptions;
-  /** What is different for some of them, by name. */
+  /** Options of single services, by name, in place of the same ones of `defaults`. */
   services?: Readonly<Record<string, ServiceOptions>>;
 }
 
 export interface ServiceClientEvents {
   /**
-   * A request to `host` bypasses the mesh: the host is outside, but `service`, which is known here, seems to be meant.
-   * Such as `http://user-service:3000`, which has a port.
+   * A request to `host` bypasses the mesh: the host is outside, but `service`, which is known here,
+   * seems to be meant. An example is `http://user-service:3000`, which has a port.
    */
   passthrough: [event: { host: string; service: string }];
 }
@@ -57,8 +61,8 @@ export type ServicePolicyHandles = Pick<
 >;
 
 /**
- * Calls services by name: it picks an instance, guards the call, sends it over kept-alive connections and
- * reads the answer.
+ * Calls services by name: it picks an instance, guards the call, sends it over kept-alive
+ * connections and reads the response.
  *
  * A call goes through the policies of its service in the order that docs/service-client.md tells.
  *
@@ -107,12 +111,16 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
   }
 
   /**
-   * Sends a request and gives the parsed body of the answer: the value where it is JSON, else text; undefined
-   * where it is empty. Bodies that are encoded as gzip, deflate, br or zstd are decoded.
+   * Sends a request and gives the parsed body of the response: the value where it is JSON,
+   * otherwise text; undefined where it is empty. Bodies that are encoded as gzip, deflate, br or
+   * zstd are decoded.
    *
-   * @throws ServiceResponseError for any status but 2xx, redirects included: they are never followed
-   * @throws ServiceConnectionError, TimeoutError, CircuitOpenError, BulkheadFullError, NoInstanceError
-   * @throws ResponseTooLargeError, and ResponseInvalidError for a body that is neither JSON nor UTF-8 text
+   * @throws ServiceResponseError for any status but 2xx, redirects included: they are never
+   *   followed
+   * @throws ServiceConnectionError, TimeoutError, CircuitOpenError, BulkheadFullError,
+   *   NoInstanceError
+   * @throws ResponseTooLargeError, and ResponseInvalidError for a body that is neither JSON nor
+   *   UTF-8 text
    * @throws InvalidRequestError if the call is malformed; nothing was sent then
    * @throws the reason of the signal if the caller cancels
    */
@@ -131,14 +139,14 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
   }
 
   /**
-   * Sends a request and gives the answer, whatever its status, as soon as its head is there; the body is a
-   * stream. Timeouts bound the wait for the head; the signal cancels the body too. Throws as `call` does,
-   * but for ServiceResponseError.
+   * Sends a request and gives the response, whatever its status, as soon as its head is there; the
+   * body is a stream. Timeouts bound the wait for the head; the signal cancels the body too. It
+   * throws as `call` does, except ServiceResponseError.
    */
   async request(call: ServiceCall): Promise<ServiceResponse> {
     checkCall(call);
     const policies = this.#engine.policiesOf(call.service);
-    const state = this.#engine.begin(call, prepare(call));
+    const state = this.#engine.begin(call, prepareCall(call));
     const watched = watchBody(call, state);
     const source = watched?.scope ?? sourceOf(call.signal);
     const transport = createStreamedTransport({
@@ -155,24 +163,33 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
     }
   }
 
-  /** For undici, and for the built-in fetch: see `createDispatcher`, which takes options. Closed with the client. */
+  /**
+   * The dispatcher for undici, and for the built-in fetch; it is closed with the client. See
+   * `createDispatcher`, which takes options.
+   */
   get dispatcher(): MeshDispatcher {
     this.#dispatcher ??= new MeshDispatcher(sharedEngine(this.#engine));
     return this.#dispatcher;
   }
 
-  /** As the global `fetch`, for services: see `createFetch`, which takes options. It needs no `this`. */
+  /**
+   * A `fetch` for services, like the global one; it needs no `this`. See `createFetch`, which takes
+   * options.
+   */
   get fetch(): MeshFetch {
     this.#fetch ??= createMeshFetch(sharedEngine(this.#engine));
     return this.#fetch;
   }
 
-  /** The policies in force for a service. */
+  /** Gives the policies in force for a service. */
   policies(service: string): ServicePolicyHandles {
     return this.#engine.policiesOf(service).handOut();
   }
 
-  /** Takes no more calls, waits for those under way, then closes its connections. */
+  /**
+   * Stops taking calls, waits for the calls under way, then closes the connections. Calling it
+   * again gives the same promise.
+   */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
@@ -185,7 +202,7 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
   }
 
   #call<T>(call: ServiceCall, policies: ServicePolicies, record?: FallbackRecord): Promise<T> {
-    const state = this.#engine.begin(call, prepare(call));
+    const state = this.#engine.begin(call, prepareCall(call));
     if (record !== undefined) record.state = state;
     const watched = watchBody(call, state);
     const source = watched?.scope ?? sourceOf(call.signal);
@@ -216,7 +233,7 @@ function headerText(value: unknown, option: string): void {
   }
 }
 
-/** Undefined if the body is no stream. */
+/** Watches the body of a call; gives undefined if it is no stream. */
 function watchBody({ signal }: ServiceCall, { request }: CallState): WatchedBody | undefined {
   const { body } = request;
   return body instanceof Readable ? new WatchedBody(body, sourceOf(signal)) : undefined;

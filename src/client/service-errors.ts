@@ -16,14 +16,17 @@ export function createTooLargeError(
   { serviceName, instanceId }: Instance,
   maxResponseSize: number,
 ): ResponseTooLargeError {
-  return new ResponseTooLargeError(`the answer of '${serviceName}' is larger than ${maxResponseSize} bytes`, {
-    serviceName,
-    instanceId,
-    maxResponseSize,
-  });
+  return new ResponseTooLargeError(
+    `the response of '${serviceName}' is larger than ${maxResponseSize} bytes`,
+    {
+      serviceName,
+      instanceId,
+      maxResponseSize,
+    },
+  );
 }
 
-/** The error of a body that cannot be decoded as its `Content-Encoding` says. */
+/** Creates the error of a body that cannot be decoded as its `Content-Encoding` says. */
 export function createUndecodableError(
   { serviceName, instanceId }: Instance,
   encoding: string,
@@ -35,7 +38,9 @@ export function createUndecodableError(
   );
 }
 
-/** undici's codes for a request that it does not take; the last one is that of a body that was cut short. */
+/**
+ * undici's codes for a request that it rejects; the last one is that of a body that was cut short.
+ */
 const INVALID_REQUEST_CODES: ReadonlySet<string | undefined> = new Set([
   'UND_ERR_INVALID_ARG',
   'UND_ERR_NOT_SUPPORTED',
@@ -44,7 +49,7 @@ const INVALID_REQUEST_CODES: ReadonlySet<string | undefined> = new Set([
 ]);
 
 /**
- * Translates undici's error of a failed request into the terms of the caller.
+ * Makes undici's error of a failed request into one that a caller understands.
  *
  * @param sent whether the request was handed to a connection
  */
@@ -60,7 +65,10 @@ export function toServiceError(error: Error & { code?: string }, instance: Insta
   );
 }
 
-/** Keeps the bytes of a response, which undici and Node attach to the errors of their parsers, out of logs. */
+/**
+ * Keeps the bytes of a response, which undici and Node attach to the errors of their parsers, out
+ * of logs.
+ */
 function hideResponse(error: Error & { data?: unknown; rawPacket?: unknown }): void {
   for (const name of ['data', 'rawPacket'] as const) {
     if (name in error && Object.isExtensible(error))

@@ -9,67 +9,85 @@ import {
   TimeWindow,
 } from '../policies/rolling-window.ts';
 
-/** Results that an instance must have to be known, at least. */
+/** The least number of results by which an instance is known. */
 const MIN_RESULTS = 3;
-/** With so many results an instance that is not known, and whose latest call failed, does not count as well. */
+/**
+ * The least number of results by which an instance that is not known, and whose latest call failed,
+ * does not count as well.
+ */
 const MIN_FAILURES = 2;
-/** In a larger fleet so many known instances speak for the rest. */
-const SAMPLE = 10;
-/** An instance is well while less than this part of the share that opens the breaker fails. */
-const WELL = 0.5;
-/** How unlikely it must be that an instance among so many does as well as it does by chance, to say that it is well. */
+/**
+ * The most instances of a small service. In a larger one this many known instances speak for the
+ * rest.
+ */
+const SAMPLE_SIZE = 10;
+/** An instance is well while it fails less than this part of the ratio that opens the breaker. */
+const WELL_PART = 0.5;
+/**
+ * An instance is clearly well if this is more than the probability that, were all instances alike,
+ * it did at least as well by chance.
+ */
 const SIGNIFICANCE = 0.01;
 /**
- * Failures beyond the share that opens the breaker, of all attempts: by a sequential likelihood ratio test, a service that
- * fails half of its calls is then cut off by chance in one case of ten, and one that fails 70 % after 20 to 50 calls.
+ * Failures beyond the ratio that opens the breaker, of all attempts: by a sequential likelihood
+ * ratio test, a service that fails half of its calls is then cut off by chance in one case of ten,
+ * and one that fails 70 % after 20 to 50 calls.
  */
-const MARGIN = 2.5;
+const FAILURE_MARGIN = 2.5;
 
-/** What this client has seen of one instance. */
+/** The results that this client has seen of one instance. */
 interface InstanceResults {
-  /** What counts as failed in it failed, or was slow where that can open the breaker. */
+  /** window counts a call as failed if it failed, or was slow where that can open the breaker. */
   window: RollingWindow;
   failedLast: boolean;
-  /** When the latest of them came, by `performance.now()`. */
+  /** recordedAt is when the latest result came, by `performance.now()`. */
   recordedAt: number;
-  /** Whether it was ejected for failures in a row at its latest result. */
+  /** failing tells whether the instance was ejected for failures in a row at its latest result. */
   failing: boolean;
 }
 
-/** The options of a breaker that the evidence goes by. */
+/** The options of a breaker that the evidence depends on. */
 export type EvidenceRules = Pick<
   CircuitBreakerOptions,
   'window' | 'minimumCalls' | 'failureRatio' | 'slowCallRatio'
 > & {
-  /** Whether the share of failures is to be certain before it counts. What a user sets is taken as it is. */
+  /**
+   * Whether the failure ratio must be certain before it counts. A ratio that a user sets is taken
+   * as it is.
+   */
   readonly certain: boolean;
 };
 
 /**
- * What a client has seen of a service, by instance: whether the service is down, or only some of its instances are.
- * A share of all attempts cannot tell: with nine of ten instances down most attempts fail, and the tenth would serve them.
+ * Keeps the results that a client has seen of a service, by instance: they tell whether the service
+ * is down, or only some of its instances are. The failure ratio of all attempts cannot tell: with
+ * nine of ten instances down most attempts fail, and the tenth would serve them.
  *
- * An instance is known once it has had its part of `minimumCalls`. It is well if it fails less than half of the share
- * that opens the breaker, and if the rest make it no chance; one that is ejected for failures in a row fails all of its calls. In
- * a fleet of up to ten, one instance that is well, or that may be since too little is known of it, keeps the breaker
- * closed. In a larger one untried instances are passed over, but ten must be known, and of those that had calls no more
- * may look well than chance would make. Then the mean share of failures of those that are known decides.
+ * An instance is known once it has had its part of `minimumCalls`. It is well if it fails less than
+ * half of the ratio that opens the breaker, and if the results of the others make that no chance;
+ * one that is ejected for failures in a row fails all of its calls. In a service of up to ten
+ * instances, one that is well, or that may be since too little is known of it, keeps the breaker
+ * closed. In a larger service the instances without a call are passed over, but ten must be known,
+ * and of the instances with calls no more may look well than chance would make. Then the mean
+ * failure ratio of the known instances decides.
  */
 export class ServiceEvidence {
   readonly #rules: EvidenceRules;
-  /** The share of failed calls that opens the breaker. */
+  /** #ratio is the ratio of failed calls that opens the breaker. */
   readonly #ratio: number;
-  /** Results that a window can hold. */
+  /** #windowSize is the number of results that a window can hold. */
   readonly #windowSize: number;
-  /** As of a breaker, which cannot have more results than its window holds. */
+  /** #minimumCalls is that of a breaker, which cannot have more results than its window holds. */
   readonly #minimumCalls: number;
   #results = new WeakMap<Candidate, InstanceResults>();
-  /** The instances that calls went to when the latest attempt ended. */
+  /** #candidates is updated to the instances of the service when an attempt ends. */
   #candidates: readonly Candidate[] = [];
   #recorded = 0;
   #failuresInARow = 0;
-  /** In a large fleet not each result has all instances looked at. */
-  #looksAgainAt = 0;
+  /**
+   * #nextSurveyAt counts results: in a large service not each result has all instances surveyed.
+   */
+  #nextSurveyAt = 0;
 
   constructor(rules: EvidenceRules) {
     this.#rules = rules;
@@ -91,7 +109,8 @@ export class ServiceEvidence {
       };
       this.#results.set(candidate, results);
     }
-    // It has returned: what it did before its ejection says nothing about now. (A lone one is called while it is ejected.)
+    // The results of an instance from before its ejection say nothing once it has returned. (A lone
+    // instance is called while it is ejected.)
     const returned = results.failing && !candidate.failing && candidates.length > 1;
     if (returned) results.window = createRollingWindow(this.#rules);
     this.#followRate(results.window);
@@ -105,111 +124,129 @@ export class ServiceEvidence {
     this.#failuresInARow = failed ? this.#failuresInARow + 1 : 0;
   }
 
-  /** The breaker has closed: what led to its opening says nothing about now. */
+  /** Forgets all results when the breaker has closed: what opened it says nothing about now. */
   clear(): void {
     this.#results = new WeakMap();
     this.#failuresInARow = 0;
-    this.#looksAgainAt = 0;
+    this.#nextSurveyAt = 0;
   }
 
-  /** Whether as many attempts in a row failed as a breaker needs results, whatever the instances. */
+  /**
+   * Whether as many attempts in a row failed as a breaker needs results, whatever the instances.
+   */
   get allFailed(): boolean {
     return this.#failuresInARow >= this.#minimumCalls;
   }
 
-  /** Whether a rule that goes by failures in a row speaks of the service: no instance succeeded last, or is unknown. */
+  /**
+   * Whether a breaker rule about failures in a row applies to the service as a whole: the latest
+   * call of every instance failed.
+   */
   allFailedLast(): boolean {
     const candidates = this.#candidates;
     return candidates.length < 2 || candidates.every((it) => it.failing || this.#results.get(it)?.failedLast);
   }
 
-  /** Whether a rule that goes by a share of the attempts speaks of the service. */
+  /** Whether a breaker rule about a ratio of the attempts applies to the service as a whole. */
   isDown(): boolean {
     const { length } = this.#candidates;
-    if (this.#recorded < this.#looksAgainAt) return false;
-    if (length > SAMPLE) this.#looksAgainAt = this.#recorded + length / SAMPLE;
-    const ratio = this.#ratio;
+    if (this.#recorded < this.#nextSurveyAt) return false;
+    if (length > SAMPLE_SIZE) this.#nextSurveyAt = this.#recorded + length / SAMPLE_SIZE;
     const survey = this.#survey();
     if (survey === undefined) return false;
-    const { calls, failures, known, shares, promising, tried, doubtful } = survey;
-    if (this.#rules.certain && failures - ratio * calls < MARGIN) return false;
+    const { calls, failures, known, failureRatios } = survey;
+    if (this.#rules.certain && failures - this.#ratio * calls < FAILURE_MARGIN) return false;
     // Of a lone instance, as behind one stable address, the breaker's own rule says all.
     if (length < 2) return true;
-    const unlikely = SIGNIFICANCE * Math.min(1, SAMPLE / length);
-    for (const window of promising) {
-      const callsOfOthers = calls - window.calls;
-      // Others are known without a call if they are ejected for failures in a row.
-      const successRateOfOthers = callsOfOthers === 0 ? 0 : 1 - (failures - window.failures) / callsOfOthers;
-      if (chanceOf(window, successRateOfOthers) < unlikely) return false;
-    }
-    if (length > SAMPLE) {
-      const bad = known - promising.length;
-      const badShares = shares - promising.reduce((sum, window) => sum + shareOf(window), 0);
-      const byChance = (tried + known) * (1 - badShares / bad);
-      if (doubtful + promising.length > byChance) return false;
-    }
-    return known >= Math.min(length / 2, SAMPLE) && shares >= ratio * known;
+    if (hasClearlyWell(survey, length)) return false;
+    if (length > SAMPLE_SIZE && hasMoreWellThanByChance(survey)) return false;
+    return known >= Math.min(length / 2, SAMPLE_SIZE) && failureRatios >= this.#ratio * known;
   }
 
-  /** Whether the instance is bad while another is well, so that what fails there says nothing about the service. */
+  /**
+   * Whether the instance is bad while another is well, so that its failures say nothing about the
+   * service.
+   */
   isBadAlone(candidate: Candidate): boolean {
     const candidates = this.#candidates;
-    const enough = this.#enough;
-    const share = (of: Candidate): number | undefined => {
+    const required = this.#requiredResults;
+    const ratioOf = (of: Candidate): number | undefined => {
       if (of.failing) return 1;
       const window = this.#windowOf(of);
-      return window !== undefined && window.calls >= enough ? shareOf(window) : undefined;
+      return window !== undefined && window.calls >= required ? failureRatioOf(window) : undefined;
     };
-    if (!(share(candidate)! >= this.#ratio)) return false;
-    return candidates.some((other) => share(other)! < WELL * this.#ratio);
+    if (!(ratioOf(candidate)! >= this.#ratio)) return false;
+    return candidates.some((other) => ratioOf(other)! < WELL_PART * this.#ratio);
   }
 
-  /** Looks at every instance; undefined if one of a small fleet may be well, for all that is known of it. */
+  /**
+   * Surveys every instance; gives undefined if one of a small service may be well, for all that is
+   * known of it.
+   */
   #survey(): Survey | undefined {
-    const candidates = this.#candidates;
     const survey: Survey = {
       calls: 0,
       failures: 0,
       known: 0,
-      shares: 0,
+      failureRatios: 0,
       promising: [],
-      tried: 0,
-      doubtful: 0,
+      undecided: 0,
+      possiblyWell: 0,
     };
-    for (const candidate of candidates) {
-      const window = this.#windowOf(candidate);
-      // While a call is under way its end says more than results of long ago.
-      const calls = window === undefined || this.#isOutdated(candidate) ? 0 : window.calls;
+    const small = this.#candidates.length <= SAMPLE_SIZE;
+    for (const candidate of this.#candidates) {
+      const window = this.#currentWindowOf(candidate);
+      const calls = window?.calls ?? 0;
       survey.calls += calls;
-      survey.failures += calls === 0 ? 0 : window!.failures;
-      if (candidate.failing || calls >= this.#enough) {
-        const share = candidate.failing ? 1 : shareOf(window!);
+      survey.failures += window?.failures ?? 0;
+      if (candidate.failing) {
         survey.known++;
-        survey.shares += share;
-        if (share < WELL * this.#ratio) survey.promising.push(window!);
-        continue;
-      }
-      const mayBeWell = candidate.inFlight > 0 || (calls > 0 && !this.#results.get(candidate)!.failedLast);
-      if (candidates.length <= SAMPLE) {
-        if (mayBeWell || calls < MIN_FAILURES) return undefined;
+        survey.failureRatios++;
+      } else if (calls >= this.#requiredResults) {
+        this.#addKnown(survey, window!);
+      } else if (small) {
+        if (calls < MIN_FAILURES || this.#mayBeWell(candidate, calls)) return undefined;
       } else if (calls > 0 || candidate.inFlight > 0) {
-        survey.tried++;
-        if (mayBeWell) survey.doubtful++;
+        survey.undecided++;
+        if (this.#mayBeWell(candidate, calls)) survey.possiblyWell++;
       }
     }
     return survey;
   }
 
-  /** Whether a call is under way on an instance that no default window of time would hold a result of. */
-  #isOutdated(candidate: Candidate): boolean {
-    if (candidate.inFlight === 0) return false;
-    return performance.now() - this.#results.get(candidate)!.recordedAt > DEFAULT_WINDOW;
+  /** Adds an instance of which enough is known to the survey. */
+  #addKnown(survey: Survey, window: RollingWindow): void {
+    const ratio = failureRatioOf(window);
+    survey.known++;
+    survey.failureRatios += ratio;
+    if (ratio < WELL_PART * this.#ratio) survey.promising.push(window);
   }
 
-  /** Results that an instance must have to be known. */
-  get #enough(): number {
-    const share = Math.ceil(this.#minimumCalls / this.#candidates.length);
-    return Math.min(this.#windowSize, Math.max(MIN_RESULTS, share));
+  /** Whether an instance of which too little is known may be well: its latest call may tell. */
+  #mayBeWell(candidate: Candidate, calls: number): boolean {
+    return candidate.inFlight > 0 || (calls > 0 && !this.#results.get(candidate)!.failedLast);
+  }
+
+  /** Gives the results of an instance, if there are any and they are not outdated. */
+  #currentWindowOf(candidate: Candidate): RollingWindow | undefined {
+    return this.#isOutdated(candidate) ? undefined : this.#windowOf(candidate);
+  }
+
+  /**
+   * Whether the results of an instance are older than the default window while a call is under way
+   * there, whose end says more than they do. A window that the user gives is exact: all that it
+   * holds counts.
+   */
+  #isOutdated(candidate: Candidate): boolean {
+    if (candidate.inFlight === 0 || !followsRate(this.#rules)) return false;
+    const results = this.#results.get(candidate);
+    return results !== undefined && performance.now() - results.recordedAt > DEFAULT_WINDOW;
+  }
+
+  /** #requiredResults is the number of results by which an instance is known. */
+  get #requiredResults(): number {
+    const part = Math.ceil(this.#minimumCalls / this.#candidates.length);
+    return Math.min(this.#windowSize, Math.max(MIN_RESULTS, part));
   }
 
   #windowOf(candidate: Candidate): RollingWindow | undefined {
@@ -220,40 +257,68 @@ export class ServiceEvidence {
     return window;
   }
 
-  /** A window that follows the rate holds what the instance must have to be known, however long ago it was. */
+  /**
+   * Has a window that follows the rate hold as many results as make an instance known, however long
+   * ago they came.
+   */
   #followRate(window: RollingWindow): void {
-    if (window instanceof TimeWindow && followsRate(this.#rules)) window.atLeast = this.#enough;
+    if (window instanceof TimeWindow && followsRate(this.#rules)) window.atLeast = this.#requiredResults;
   }
 }
 
-/** What there is to say of the instances of a service. */
+/** Sums over the instances of a service. */
 interface Survey {
   calls: number;
   failures: number;
-  /** Instances of which enough is known, and the sum of their shares of failures. */
+  /** known counts the instances of which enough is known, or that are ejected. */
   known: number;
-  shares: number;
-  /** The results of those that fail little. */
+  /** failureRatios is the sum of the failure ratios of the known instances. */
+  failureRatios: number;
+  /** promising holds the results of the known instances that fail little. */
   readonly promising: RollingWindow[];
-  /** Other instances that have had calls, and those of them that may be well. */
-  tried: number;
-  doubtful: number;
+  /** undecided counts the instances with calls of which too little is known. */
+  undecided: number;
+  /** possiblyWell counts the undecided instances that may be well. */
+  possiblyWell: number;
 }
 
-function shareOf({ failures, calls }: RollingWindow): number {
+/**
+ * Whether a promising instance of so large a service does better than the results of the others
+ * would let it do by chance.
+ */
+function hasClearlyWell({ calls, failures, promising }: Survey, instances: number): boolean {
+  const unlikely = SIGNIFICANCE * Math.min(1, SAMPLE_SIZE / instances);
+  return promising.some((window) => {
+    const callsOfOthers = calls - window.calls;
+    // Others are known without a call if they are ejected for failures in a row.
+    const successRateOfOthers = callsOfOthers === 0 ? 0 : 1 - (failures - window.failures) / callsOfOthers;
+    return chanceOf(window, successRateOfOthers) < unlikely;
+  });
+}
+
+/** Whether more instances look well than would if all were as bad as those that are known to be. */
+function hasMoreWellThanByChance(survey: Survey): boolean {
+  const { known, failureRatios, promising, undecided, possiblyWell } = survey;
+  const bad = known - promising.length;
+  const badRatios = failureRatios - promising.reduce((sum, window) => sum + failureRatioOf(window), 0);
+  const byChance = (undecided + known) * (1 - badRatios / bad);
+  return possiblyWell + promising.length > byChance;
+}
+
+function failureRatioOf({ failures, calls }: RollingWindow): number {
   return failures / calls;
 }
 
 /**
- * How likely an instance does at least as well by chance where each call succeeds with the same probability.
- * Source: the bound of Chernoff and Hoeffding, 'Probability Inequalities for Sums of Bounded Random Variables' (1963),
- * Theorem 1.
+ * Gives the probability that an instance does at least as well by chance where each call succeeds
+ * with the same probability. Source: the bound of Chernoff and Hoeffding, 'Probability Inequalities
+ * for Sums of Bounded Random Variables' (1963), Theorem 1.
  */
 function chanceOf(window: RollingWindow, successRate: number): number {
-  const share = 1 - shareOf(window);
-  if (share <= successRate) return 1;
+  const successRatio = 1 - failureRatioOf(window);
+  if (successRatio <= successRate) return 1;
   const divergence =
-    share * Math.log(share / successRate) +
-    (share === 1 ? 0 : (1 - share) * Math.log((1 - share) / (1 - successRate)));
+    successRatio * Math.log(successRatio / successRate) +
+    (successRatio === 1 ? 0 : (1 - successRatio) * Math.log((1 - successRatio) / (1 - successRate)));
   return Math.exp(-window.calls * divergence);
 }

@@ -1,120 +1,29 @@
 import type { Lease } from '../balancing/lease.ts';
 import { decided } from '../internal/decision.ts';
 import { type Emitter, emitWarning } from '../internal/emitter.ts';
-import {
-  anObject,
-  boolean,
-  either,
-  hasMethods,
-  integer,
-  isFunction,
-  oneOf,
-  validateOptions,
-} from '../internal/validate.ts';
-import { AdaptiveConcurrency, type AdaptiveConcurrencyOptions } from '../policies/adaptive-concurrency.ts';
-import { AdaptiveThrottle, type AdaptiveThrottleOptions } from '../policies/adaptive-throttle.ts';
-import { Bulkhead, type BulkheadOptions } from '../policies/bulkhead.ts';
-import { CircuitBreaker } from '../policies/circuit-breaker.ts';
-import type { CircuitBreakerOptions } from '../policies/circuit-breaker-options.ts';
+import { validateOptions } from '../internal/validate.ts';
+import { AdaptiveConcurrency } from '../policies/adaptive-concurrency.ts';
+import { AdaptiveThrottle } from '../policies/adaptive-throttle.ts';
+import { Bulkhead } from '../policies/bulkhead.ts';
+import type { CircuitBreaker } from '../policies/circuit-breaker.ts';
 import type { Fallback } from '../policies/fallback.ts';
-import { Hedge, type HedgeOptions } from '../policies/hedge.ts';
+import { Hedge } from '../policies/hedge.ts';
 import type { Outcome } from '../policies/outcome.ts';
-import { type Policy, policyOption, toPolicy } from '../policies/policy.ts';
-import { RateLimiter, type RateLimiterOptions } from '../policies/rate-limiter.ts';
-import { Retry } from '../policies/retry.ts';
+import { type Policy, toPolicy } from '../policies/policy.ts';
+import { RateLimiter } from '../policies/rate-limiter.ts';
+import type { Retry } from '../policies/retry.ts';
 import type { RetryBudget } from '../policies/retry-budget.ts';
-import { type Timeout, timeoutOption } from '../policies/timeout.ts';
+import type { Timeout } from '../policies/timeout.ts';
 import { BreakerRule } from './breaker-rule.ts';
 import type { CallState } from './call-state.ts';
 import { classify, type Verdict } from './classification.ts';
-import { type ConnectionOptions, connectionOptions } from './connections.ts';
-import { type HttpCacheOptions, HttpCaching } from './http-caching.ts';
+import type { ConnectionOptions } from './connections.ts';
+import { HttpCaching } from './http-caching.ts';
 import { composeForInstance, Pipeline } from './pipeline.ts';
 import type { ResponseHead } from './response.ts';
-import { createHedge, RetryRule, type ServiceRetryOptions } from './retry-rule.ts';
+import { createHedge, RetryRule } from './retry-rule.ts';
+import { SERVICE_CHECKS, type ServiceOptions } from './service-options.ts';
 import { SharedTimeouts } from './shared-timeouts.ts';
-
-/** How calls to a service are guarded. Each policy: options, an instance, or false for none. */
-export interface ServiceOptions {
-  /** Milliseconds for the whole call, retries included. Default 30,000. */
-  timeout?: number | Timeout | false;
-  /** Milliseconds for each try, up to the end of the answer, or to its head with `request()`. Default 10,000. */
-  attemptTimeout?: number | Timeout | false;
-  /**
-   * Default: 3 attempts, or up to 10 while there are instances that the call has not tried and whose latest call did not
-   * fail; exponential backoff from 25 ms to 1 s with full jitter, a budget of a fifth of the calls.
-   * Whatever it says, a call that the service may have processed is sent again only if it is idempotent.
-   */
-  retry?: ServiceRetryOptions | Retry | false;
-  /**
-   * The judge of the service as a whole. By default it opens when 60 % of the attempts of 10 s, or of the last 20 if those are more, failed, and lets a
-   * probe through after 0.5 s, a quarter longer each time, up to 5 s. Whatever its options, it opens only if no
-   * instance is well, and at once if every instance is ejected and as many attempts in a row failed as `minimumCalls`
-   * says. An instance passed by the user goes by its own rules alone: what fails where only that instance is bad does
-   * not count for it. See docs/service-client.md for what each option counts.
-   */
-  circuitBreaker?: CircuitBreakerOptions | CircuitBreaker | false;
-  /** Options make one for each instance; an instance is shared by all. Default: 1,024 calls at once on each. */
-  bulkhead?: BulkheadOptions | Bulkhead | false;
-  /** Bounds the calls on each instance by a limit found from their latency, inside the bulkhead. Default: none. */
-  adaptiveConcurrency?: AdaptiveConcurrencyOptions | false;
-  /** Refuses calls by itself while the service refuses too many. Default: none. */
-  adaptiveThrottle?: AdaptiveThrottleOptions | AdaptiveThrottle | false;
-  /**
-   * Sends a second request, to another instance, when the answer of a `call()` is late, if the call is idempotent.
-   * Default: none.
-   */
-  hedge?: HedgeOptions | Hedge | false;
-  /** Bounds how many calls begin. Default: none. */
-  rateLimit?: RateLimiterOptions | RateLimiter | false;
-  /** Lets `call()`s that ask for the same at the same time share one request. Default false. */
-  coalesce?: boolean;
-  /** Keeps what `call()` was answered with for as long as HTTP allows. Default: nothing is kept. */
-  cache?: HttpCacheOptions | HttpCaching | false;
-  /**
-   * How a try counts for the breaker and the balancer; undefined leaves it to the default: below 500 the service has
-   * answered, from 500 on, or without an answer, it has failed; 429 and what Holdfast refused itself say nothing.
-   */
-  classify?: (outcome: Outcome<ResponseHead>) => Verdict | undefined;
-  /** Stands in for the result of `call()`. Default: none. */
-  fallback?: Fallback | false;
-  /**
-   * The largest body that `call()` accepts, in bytes, decoded; and that `fetch` and axios make of one that is encoded.
-   * Default 10 MiB. With `request()` only if the call says so.
-   */
-  maxResponseSize?: number;
-  /** Options of undici's Client for each connection: TLS (`connect`), keep-alive. A bulkhead bounds their number. */
-  connection?: ConnectionOptions;
-}
-
-const CHECKS = {
-  timeout: timeoutOption,
-  attemptTimeout: timeoutOption,
-  retry: policyOption(Retry, 'a Retry'),
-  circuitBreaker: policyOption(CircuitBreaker, 'a CircuitBreaker'),
-  bulkhead: policyOption(Bulkhead, 'a Bulkhead'),
-  adaptiveConcurrency: limiterOptions,
-  adaptiveThrottle: policyOption(AdaptiveThrottle, 'an AdaptiveThrottle'),
-  hedge: policyOption(Hedge, 'a Hedge'),
-  rateLimit: policyOption(RateLimiter, 'a RateLimiter'),
-  coalesce: boolean,
-  cache: either(
-    'an object of options ({} for the defaults), an HttpCaching, or false for none',
-    anObject,
-    oneOf(false),
-  ),
-  classify: isFunction,
-  fallback: either('a Fallback or false', hasMethods('execute'), oneOf(false)),
-  maxResponseSize: integer(1, Infinity),
-  connection: connectionOptions,
-};
-
-/** Each instance has a limiter of its own, so that none can be given. */
-function limiterOptions(value: unknown, option: string): void {
-  if (value instanceof AdaptiveConcurrency)
-    throw new TypeError(`${option} must be options: each instance of the service gets a limiter of its own`);
-  if (value !== false) anObject(value, option);
-}
 
 /** The policies in force for one service, in the order in which a call meets them. */
 export class ServicePolicies {
@@ -133,15 +42,15 @@ export class ServicePolicies {
   readonly #attemptTimeout: Timeout | undefined;
   #warnedOfClassify = false;
   readonly #timeouts: SharedTimeouts;
-  /** What was made for this service alone, and can be listened to. */
+  /** #own holds the emitters that were made for this service alone. */
   readonly #own: Emitter<never>[];
   readonly #ownListeners: number;
   #calls = 0;
-  /** `performance.now()` when the latest call began. */
+  /** calledAt is when the latest call began, on the clock of `performance.now()`. */
   calledAt = -Infinity;
-  /** Whether a call has found an instance of the service. */
+  /** reached tells whether a call has found an instance of the service. */
   reached = false;
-  /** Whether somebody may hold them, or one of them. */
+  /** handedOut tells whether a caller may hold the policies, or one of them. */
   handedOut = false;
 
   /** @param onClose called when the circuit breaker, if it is not the user's, has closed. */
@@ -152,7 +61,7 @@ export class ServicePolicies {
     onClose: () => void = () => {},
   ) {
     this.#timeouts = timeouts;
-    validateOptions(`ServiceClient, service '${serviceName}':`, options, CHECKS);
+    validateOptions(`ServiceClient, service '${serviceName}':`, options, SERVICE_CHECKS);
     this.#options = options;
     this.fallback = options.fallback || undefined;
     this.#attemptTimeout = this.#timeoutOf(options.attemptTimeout ?? 10_000);
@@ -182,9 +91,9 @@ export class ServicePolicies {
       },
       timeouts,
     );
-    this.forInstance();
+    this.createInstancePolicy();
     this.breakerRule.onClose(onClose);
-    this.#own = this.#ownAmong(options);
+    this.#own = this.#findOwn(options);
     this.#ownListeners = listenersOf(this.#own);
   }
 
@@ -200,12 +109,12 @@ export class ServicePolicies {
     return this.breakerRule.breaker;
   }
 
-  /** The policies around a call with this timeout; undefined stands for the service's. */
-  around(method: 'call' | 'request', timeout: number | undefined): Policy {
-    return this.#pipeline.around(method, timeout);
+  /** Gives the policy of a call with this timeout; undefined stands for the service's timeout. */
+  policyFor(method: 'call' | 'request', timeout: number | undefined): Policy {
+    return this.#pipeline.policyFor(method, timeout);
   }
 
-  /** A call has begun, which holds on to the policies until `leave()`. */
+  /** Notes that a call has begun, which needs the policies until `leave()`. */
   enter(): void {
     this.#calls++;
     this.calledAt = performance.now();
@@ -215,7 +124,7 @@ export class ServicePolicies {
     this.#calls--;
   }
 
-  /** Whoever is given one of the policies keeps all of them alive. */
+  /** Gives the policies to a caller, who keeps all of them alive by holding one. */
   handOut(): this {
     if (this.handedOut) return this;
     this.handedOut = true;
@@ -226,10 +135,11 @@ export class ServicePolicies {
   }
 
   /**
-   * Whether new policies would do as well: there is no call under way, nobody listens, no instance was called lately, and
-   * neither the breaker nor the limiter holds calls back.
+   * Whether new policies would do as well: there is no call under way, nobody listens, no instance
+   * was called lately, and neither the breaker nor the limiter holds calls back.
    *
-   * @param idle milliseconds since the last call after which what was learned of a service that has instances means little
+   * @param idle milliseconds after the last call at which the results of a service that has
+   *   instances mean little
    */
   mayBeForgotten(now: number, idle: number): boolean {
     if (this.#calls > 0 || listenersOf(this.#own) > this.#ownListeners) return false;
@@ -237,7 +147,7 @@ export class ServicePolicies {
     return !this.circuitBreaker?.holding;
   }
 
-  #ownAmong({
+  #findOwn({
     retry,
     hedge,
     adaptiveThrottle,
@@ -258,10 +168,10 @@ export class ServicePolicies {
 
   #timeoutOf(timeout: number | Timeout | false): Timeout | undefined {
     if (timeout === false) return undefined;
-    return typeof timeout === 'number' ? this.#timeouts.of(timeout, false) : timeout;
+    return typeof timeout === 'number' ? this.#timeouts.get(timeout, false) : timeout;
   }
 
-  /** Milliseconds that a call has which says nothing of its own. */
+  /** timeout is that of a call without one of its own, in milliseconds. */
   get timeout(): number {
     return this.#timeout?.duration ?? Infinity;
   }
@@ -269,28 +179,31 @@ export class ServicePolicies {
   /**
    * Takes in how an attempt ended that says something of its instance.
    *
-   * @returns whether the breaker is not to count it.
+   * @returns whether the breaker must not count the attempt
    */
   record(lease: Lease, outcome: Outcome<ResponseHead>, failed: boolean, startedAt: number): boolean {
     if (!failed) this.retryRule.recordSuccess(lease.candidate, startedAt);
     return this.breakerRule.record(lease, outcome, failed, startedAt);
   }
 
-  /** Drops what is kept of a path that a call may have changed: once, or it would drop what is read next. */
+  /**
+   * Drops the responses that are kept of a path that a call may have changed. It does so once for a
+   * call, or it would drop the responses that come next.
+   */
   invalidateAfter(state: CallState): void {
     if (this.caching === undefined || state.invalidated) return;
     state.invalidated = true;
     this.caching.invalidateAfter(state);
   }
 
-  succeeded(answer: ResponseHead): boolean {
-    if (answer.status < 400 && this.#options.classify === undefined) return true;
-    return this.verdictOf({ ok: true, value: answer }) === 'success';
+  isSuccess(response: ResponseHead): boolean {
+    if (response.status < 400 && this.#options.classify === undefined) return true;
+    return this.verdictOf({ ok: true, value: response }) === 'success';
   }
 
   /**
-   * A `classify` that throws, or gives a promise, must not keep a place on the instance: it is warned of once, and the
-   * default holds.
+   * Gives the verdict of an outcome. A `classify` that throws, or gives a promise, must not keep a
+   * place on the instance: there is one warning, and the default holds.
    */
   verdictOf(outcome: Outcome<ResponseHead>): Verdict {
     let own: Verdict | undefined;
@@ -307,8 +220,8 @@ export class ServicePolicies {
     return own ?? classify(outcome).verdict;
   }
 
-  /** The policies around each attempt on one instance. */
-  forInstance(): Policy {
+  /** Creates the policy around each attempt on one instance. */
+  createInstancePolicy(): Policy {
     const { bulkhead = { maxConcurrent: 1024 }, adaptiveConcurrency = false } = this.#options;
     return composeForInstance({
       bulkhead: toPolicy(Bulkhead, bulkhead, (own) => new Bulkhead(own)),
@@ -319,7 +232,7 @@ export class ServicePolicies {
   }
 }
 
-/** The policies of which a policy that was handed out is one. */
+/** Maps a policy that was handed out to the policies that it is one of. */
 const holders = new WeakMap<object, ServicePolicies>();
 
 function listenersOf(emitters: readonly Emitter<never>[]): number {

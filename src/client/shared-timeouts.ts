@@ -4,14 +4,14 @@ import { Timeout } from '../policies/timeout.ts';
 const MAX_TIMEOUTS = 100;
 
 /**
- * One Timeout for each duration, whatever the service: each has a timer that goes on for a while after its last call, and
- * names may come from requests.
+ * Holds one Timeout for each duration, whatever the service: each Timeout has a timer that goes on
+ * for a while after its last call, and names of services may come from requests.
  */
 export class SharedTimeouts {
   readonly #strict = growingLru<number, Timeout>(MAX_TIMEOUTS);
   readonly #cooperative = growingLru<number, Timeout>(MAX_TIMEOUTS);
 
-  of(duration: number, strict: boolean): Timeout {
+  get(duration: number, strict: boolean): Timeout {
     const known = strict ? this.#strict : this.#cooperative;
     let timeout = known.get(duration);
     if (timeout === undefined) {

@@ -109,7 +109,7 @@ export class AgentRequest implements Linked<AgentRequest> {
     const authority = unchanged ? new URL(originOf(attempt.instance)).host : undefined;
     const now = performance.now();
     try {
-      completeHead(this.request, authority, attempt.headers(now), now - this.#madeAt);
+      completeHead(this.request, authority, attempt.buildHeaders(now), now - this.#madeAt);
     } catch (cause) {
       throw new InvalidRequestError(`a header cannot be sent: ${(cause as Error).message}`, { cause });
     }

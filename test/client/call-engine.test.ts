@@ -1,5 +1,5 @@
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
-import type { Lease } from '../../src/balancing/lease.ts';
+import { Lease } from '../../src/balancing/lease.ts';
 import type { Attempt } from '../../src/client/attempt.ts';
 import { engineOf } from '../../src/client/call-engine.ts';
 import { prepareExternal } from '../../src/client/external-request.ts';
@@ -100,6 +100,15 @@ describe('a transport that is new to the engine', () => {
     await expect(get.result).resolves.toBe('response 3');
     expect(get.told.filter((step) => step.startsWith('send'))).toEqual(['send 1', 'send 2', 'send 3']);
   });
+});
+
+it('a Retry looks for another well instance once for each failed attempt', async () => {
+  const hasWellOther = vi.spyOn(Lease.prototype, 'hasWellOther');
+  onTestFinished(() => hasWellOther.mockRestore());
+  const { result, told } = run('GET', [503, 503, 503]);
+  await expect(result).resolves.toBe('response 3');
+  expect(told.at(-1)).toBe('deliver 3 as a failure');
+  expect(hasWellOther.mock.results.map(({ value }) => value)).toEqual([true, false, false]);
 });
 
 describe('a call()', () => {

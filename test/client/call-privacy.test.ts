@@ -133,7 +133,7 @@ describe('the details of a call', () => {
     const client = await clientOf(failing);
     const error = (await rejectionOf(client.call(secretive))) as ServiceResponseError;
     expect(error).toBeInstanceOf(ServiceResponseError);
-    expect(error.message).toBe("'user-service' answered PUT /users/u1 with 503");
+    expect(error.message).toBe("'user-service' responded to PUT /users/u1 with 503");
     expect(error.call).toEqual({ ...described, instanceId: 'i1', attempt: 3 });
     expect(shownOf(error)).not.toContain(SECRET);
     expect(JSON.stringify(error)).not.toContain(SECRET);

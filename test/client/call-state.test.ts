@@ -1,11 +1,11 @@
 import { Readable } from 'node:stream';
 import { describe, expect, it } from 'vitest';
 import { CallState } from '../../src/client/call-state.ts';
-import { prepare, type ServiceCall } from '../../src/client/service-call.ts';
+import { prepareCall, type ServiceCall } from '../../src/client/service-call.ts';
 
 function stateOf(details: Partial<ServiceCall>, propagated: readonly string[] = []) {
   const call: ServiceCall = { service: 'user-service', path: '/', ...details };
-  return new CallState(call, prepare(call), propagated);
+  return new CallState(call, prepareCall(call), propagated);
 }
 
 describe('the headers of a call', () => {

@@ -261,7 +261,7 @@ describe('a connection over HTTP/2', () => {
 
 it('a connection rejects options that undici does not take, and names them', () => {
   expect(() => connectionOptions({ keepAliveTimeout: -1 }, "option 'connection'")).toThrow(
-    new TypeError("option 'connection' is refused: invalid keepAliveTimeout"),
+    new TypeError("option 'connection' is not valid: invalid keepAliveTimeout"),
   );
   expect(() => connectionOptions({ connect: { timeout: 1 } }, 'x')).not.toThrow();
 });

@@ -3,7 +3,7 @@ import { beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { CallState } from '../../src/client/call-state.ts';
 import { type HttpCacheOptions, HttpCaching } from '../../src/client/http-caching.ts';
 import type { ResponseHead, ResponseHeaders } from '../../src/client/response.ts';
-import { prepare, type ServiceCall } from '../../src/client/service-call.ts';
+import { prepareCall, type ServiceCall } from '../../src/client/service-call.ts';
 import { ServiceConnectionError, ServiceResponseError } from '../../src/errors.ts';
 import { Coalesce } from '../../src/policies/coalesce.ts';
 import { Context } from '../../src/policies/context.ts';
@@ -24,7 +24,12 @@ let requests = 0;
 /** Builds the state that a client keeps of a call. Each call has a request id of its own. */
 function stateOf(call: Partial<ServiceCall> = {}) {
   const whole: ServiceCall = { service, path: '/users/u1', ...call };
-  return new CallState(whole, prepare(whole), ['x-request-id', `r${requests++}`, 'x-service-name', 'tests']);
+  return new CallState(whole, prepareCall(whole), [
+    'x-request-id',
+    `r${requests++}`,
+    'x-service-name',
+    'tests',
+  ]);
 }
 
 /** Builds the context in which the policies of a client see a call. */

@@ -28,11 +28,11 @@ it('an instance is alone in trouble if another has served a call that began late
   const allowance = new LearningAllowance();
   const [one, two] = [candidate(), candidate()];
   expect(allowance.isAlone(one, 0)).toBe(false);
-  allowance.succeeded(one, 10);
+  allowance.recordSuccess(one, 10);
   expect(allowance.isAlone(one, 5)).toBe(false);
   expect(allowance.isAlone(two, 5)).toBe(true);
-  allowance.succeeded(two, 20);
-  allowance.succeeded(two, 30);
+  allowance.recordSuccess(two, 20);
+  allowance.recordSuccess(two, 30);
   expect(allowance.isAlone(two, 5)).toBe(true);
   expect(allowance.isAlone(two, 15)).toBe(false);
   expect(allowance.isAlone(one, 30)).toBe(true);

@@ -1,6 +1,7 @@
 import { beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { PoliciesByName } from '../../src/client/policies-by-name.ts';
-import { type ServiceOptions, ServicePolicies } from '../../src/client/service-policies.ts';
+import type { ServiceOptions } from '../../src/client/service-options.ts';
+import { ServicePolicies } from '../../src/client/service-policies.ts';
 
 const TEN_MINUTES = 600_000;
 const MANY = 1_000;

@@ -2,13 +2,13 @@ import { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import fc from 'fast-check';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
-import { prepare, type ServiceCall } from '../../src/client/service-call.ts';
+import { prepareCall, type ServiceCall } from '../../src/client/service-call.ts';
 import { InvalidRequestError } from '../../src/errors.ts';
 import { anyText } from '../support/arbitraries.ts';
 
 /** Prepares a call as it may come from JavaScript, without types. */
 function prepared(call: Record<string, unknown>) {
-  return prepare({ service: 'user-service', path: '/', ...call } as unknown as ServiceCall);
+  return prepareCall({ service: 'user-service', path: '/', ...call } as unknown as ServiceCall);
 }
 
 function errorOf(call: Record<string, unknown>): Error {

@@ -200,7 +200,7 @@ describe('hostile or mistaken input', () => {
         discovery: new StaticServiceDiscovery({}),
         services: { a: { connection: { keepAliveTimeout: -1 } } },
       },
-      /'connection' is refused: invalid keepAliveTimeout/,
+      /'connection' is not valid: invalid keepAliveTimeout/,
     ],
     [
       { discovery: new StaticServiceDiscovery({}), services: { a: { retry: { maxAttempts: 0 } } } },

@@ -42,6 +42,15 @@ function isDown(results: readonly Results[], { size = results.length, own = rule
   return evidenceOf(candidatesOf(size), results, own).isDown();
 }
 
+/** Whether two instances that failed all calls are down after a silence, with a call under way on one. */
+function isDownAfter(silence: number, own: EvidenceRules): boolean {
+  const candidates = candidatesOf(2);
+  const evidence = evidenceOf(candidates, [{ failures: 10 }, { failures: 10 }], own);
+  vi.advanceTimersByTime(silence);
+  candidates[0]!.inFlight = 1;
+  return evidence.isDown();
+}
+
 beforeEach(fakeTime);
 
 describe('a service', () => {
@@ -159,6 +168,19 @@ describe('a service', () => {
     candidates[1]!.failing = true;
     expect(evidence.isDown()).toBe(false);
   });
+
+  it('a service is not down while a call is under way on an instance whose results are of long ago', () => {
+    const following: EvidenceRules = { failureRatio: 0.6, certain: false };
+    expect(isDownAfter(15_000, following)).toBe(false);
+    expect(isDownAfter(5_000, following)).toBe(true);
+  });
+
+  it.each<EvidenceRules['window']>([60_000, { calls: 20 }])(
+    'a service is judged by all results of the window %o that a user gives, though a call is under way',
+    (window) => {
+      expect(isDownAfter(15_000, { failureRatio: 0.6, window, certain: false })).toBe(true);
+    },
+  );
 
   it('a service is judged anew once the breaker has closed', () => {
     const candidates = candidatesOf(2);

@@ -290,7 +290,7 @@ it.each([
 
 it('calls with the same timeout of their own share one policy', () => {
   const policies = new ServicePolicies(service, {});
-  expect(policies.around('call', 500)).toBe(policies.around('call', 500));
-  expect(policies.around('call', 500)).not.toBe(policies.around('call', 501));
-  expect(policies.around('call', 500)).not.toBe(policies.around('request', 500));
+  expect(policies.policyFor('call', 500)).toBe(policies.policyFor('call', 500));
+  expect(policies.policyFor('call', 500)).not.toBe(policies.policyFor('call', 501));
+  expect(policies.policyFor('call', 500)).not.toBe(policies.policyFor('request', 500));
 });

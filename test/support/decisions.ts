@@ -9,7 +9,7 @@ import type { Candidate } from '../../src/balancing/strategy.ts';
 import { createDispatcher } from '../../src/client/create-dispatcher.ts';
 import { createFetch } from '../../src/client/create-fetch.ts';
 import { ServiceClient } from '../../src/client/service-client.ts';
-import type { ServiceOptions } from '../../src/client/service-policies.ts';
+import type { ServiceOptions } from '../../src/client/service-options.ts';
 import {
   DnsServiceDiscovery,
   type DnsServiceDiscoveryOptions,
