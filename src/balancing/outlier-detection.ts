@@ -159,28 +159,40 @@ export function readOutlierDetectionOptions(
   const { successRate = {}, failurePercentage = false, latency = false } = given;
   return {
     consecutiveFailures: given.consecutiveFailures ?? 5,
-    successRate: successRate && {
-      stdevFactor: successRate.stdevFactor ?? 1.9,
-      minimumDifference: successRate.minimumDifference ?? 0.05,
-      minimumInstances: successRate.minimumInstances ?? 5,
-      minimumCalls: successRate.minimumCalls ?? 100,
-    },
-    failurePercentage: failurePercentage && {
-      threshold: failurePercentage.threshold ?? 0.85,
-      minimumInstances: failurePercentage.minimumInstances ?? 5,
-      minimumCalls: failurePercentage.minimumCalls ?? 50,
-    },
-    latency: latency && {
-      factor: latency.factor ?? 3,
-      minimumInstances: latency.minimumInstances ?? 5,
-      minimumCalls: latency.minimumCalls ?? 100,
-    },
+    successRate: successRate && withSuccessRateDefaults(successRate),
+    failurePercentage: failurePercentage && withFailurePercentageDefaults(failurePercentage),
+    latency: latency && withLatencyDefaults(latency),
     interval: given.interval ?? 10_000,
     maxEjectionRatio: given.maxEjectionRatio ?? 0.1,
     failingEjectionTime: doublingTime(given.baseEjectionTime ?? 1_000, given.maxEjectionTime ?? 10_000),
     comparedEjectionTime: linearTime(given.baseEjectionTime ?? 30_000, given.maxEjectionTime ?? 300_000),
     panicThreshold: given.panicThreshold ?? 1,
   };
+}
+
+function withSuccessRateDefaults({
+  stdevFactor = 1.9,
+  minimumDifference = 0.05,
+  minimumInstances = 5,
+  minimumCalls = 100,
+}: SuccessRateOptions): Required<SuccessRateOptions> {
+  return { stdevFactor, minimumDifference, minimumInstances, minimumCalls };
+}
+
+function withFailurePercentageDefaults({
+  threshold = 0.85,
+  minimumInstances = 5,
+  minimumCalls = 50,
+}: FailurePercentageOptions): Required<FailurePercentageOptions> {
+  return { threshold, minimumInstances, minimumCalls };
+}
+
+function withLatencyDefaults({
+  factor = 3,
+  minimumInstances = 5,
+  minimumCalls = 100,
+}: LatencyOptions): Required<LatencyOptions> {
+  return { factor, minimumInstances, minimumCalls };
 }
 
 /**
