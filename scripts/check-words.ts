@@ -2,8 +2,8 @@
  * Checks that the code speaks the language of docs/glossary.md: retired identifiers in src/, and retired phrases in
  * comments, messages, docs and titles of tests. The lists are in words.ts.
  *
- *     node scripts/check-words.ts            all files, without those that are still exempt
- *     node scripts/check-words.ts PATH...    files and folders, exempt or not
+ *     node scripts/check-words.ts            all files
+ *     node scripts/check-words.ts PATH...    files and folders
  */
 import { globSync, readFileSync, statSync } from 'node:fs';
 import ts from 'typescript';
@@ -17,17 +17,6 @@ const ABOUT_WORDS = [
   'docs/glossary.md',
   'scripts/words.ts',
   'test/scripts/check-words.test.ts',
-];
-
-/** Rooms, with their tests and docs, whose words are yet to be renamed. */
-const EXEMPT: readonly string[] = [
-  ...['src/client/', 'test/client/', 'src/index.ts', 'docs/service-client.md'],
-  ...['agent-', 'axios-adapter.', 'http-agent.', 'instance-sockets.', 'request-head.'].map(
-    (file) => `src/middleware/${file}`,
-  ),
-  ...['axios-adapter.test', 'http-agent-nock.test', 'http-agent.test', 'nock.test', 'scenarios'].map(
-    (file) => `test/middleware/${file}`,
-  ),
 ];
 
 /** A file is called by the name that it has. */
@@ -189,10 +178,9 @@ function filesIn(paths: readonly string[]): string[] {
 
 if (import.meta.main) {
   const given = process.argv.slice(2);
-  const isExempt = (file: string) => given.length === 0 && EXEMPT.some((room) => file.startsWith(room));
   const files = (given.length > 0 ? filesIn(given) : globSync(FILES))
     .map((file) => file.replaceAll('\\', '/'))
-    .filter((file) => !ABOUT_WORDS.includes(file) && !isExempt(file))
+    .filter((file) => !ABOUT_WORDS.includes(file))
     .sort();
   const problems = files.flatMap((file) => checkWords(file, readFileSync(file, 'utf8')));
   for (const problem of problems) console.error(problem);

@@ -204,15 +204,15 @@ export class AgentAttempt implements AbortListener {
 
   readonly #onRequestClose = () => {
     if (this.#response === undefined)
-      this.#connectionFailed(new Error('it closed before there was an answer'));
+      this.#connectionFailed(new Error('it closed before there was a response'));
   };
 
   /** Comes before Node ends what was under way there, so that it can be told who has. */
   readonly #onSocketClose = () => {
     const response = this.#message;
-    if (response === undefined) this.#connectionFailed(new Error('it closed before there was an answer'));
+    if (response === undefined) this.#connectionFailed(new Error('it closed before there was a response'));
     else if (!response.complete && !response.destroyed)
-      this.#broken ??= new Error('it closed within the answer');
+      this.#broken ??= new Error('it closed within the response');
   };
 
   readonly #onResponseClose = () => {
@@ -261,8 +261,8 @@ export class AgentAttempt implements AbortListener {
 }
 
 /**
- * What the caller has asked of the connection, and where it is not said what the service's own connections are made
- * with; to the instance, in the protocol that it is registered with.
+ * Builds the options of a connection to the instance, in the protocol that it is registered with:
+ * those of the caller, and for all that the caller leaves out those of the service.
  */
 function connectionOptions(given: RequestOptions, { instance, policies }: Attempt): object {
   const { connection } = policies;

@@ -44,7 +44,7 @@ export class AgentRequest implements Linked<AgentRequest> {
   sent = false;
   /** Whether it failed after it was given the socket. */
   failed = false;
-  /** Called once, when it and its answer are over. */
+  /** Called once, when the request and its response are over. */
   readonly whenOver: () => void;
   readonly #destroy: (error?: Error) => ClientRequest;
   /** The `Host` that Node made of the URL; undefined if the caller has said which. */
@@ -79,7 +79,7 @@ export class AgentRequest implements Linked<AgentRequest> {
       const common = { state, policies, timeout: undefined, source: this.scope };
       await engine.run({ method: 'request', ...common, transport });
     } catch (error) {
-      if (!this.sent) this.#refuse(error);
+      if (!this.sent) this.#fail(error);
     }
   }
 
@@ -89,8 +89,8 @@ export class AgentRequest implements Linked<AgentRequest> {
     });
   }
 
-  /** What Node says of a connection that cannot be made is passed on as it is: callers know its codes. */
-  #refuse(error: unknown): void {
+  /** Fails the request. Node's own error of a connection is passed on as it is: callers know its codes. */
+  #fail(error: unknown): void {
     const { request } = this;
     const shown = error instanceof ServiceConnectionError ? error.cause : error;
     request.onSocket(null, request.destroyed ? undefined : asError(shown));

@@ -16,7 +16,7 @@ import { HoldfastError, InvalidRequestError, ServiceConnectionError, TimeoutErro
 import { MAX_DELAY } from '../internal/validate.ts';
 import { checkSignal } from '../policies/abort.ts';
 
-/** What is looked at of the configuration of a request. */
+/** The part of the configuration of a request that the adapter reads. */
 interface AxiosConfig {
   method?: string;
   data?: unknown;
@@ -74,9 +74,8 @@ export interface AxiosMeshAdapter {
  * told, where it is less than the service's. What axios offers for the connections themselves (`httpAgent`, `proxy`,
  * `socketPath`) has no effect.
  *
- * Where there is no answer, the `code` of the error is that of the connection (`ECONNREFUSED`), of axios for a timeout
- * (`ECONNABORTED`), or that of the HoldfastError (`ERR_CIRCUIT_OPEN`), which is its `cause`. What a call can be given
- * besides goes into `fetchOptions`: `{ idempotencyKey, retries, hashKey, select }`.
+ * Without a response, the `code` of the error is that of the connection (`ECONNREFUSED`), of axios for a timeout
+ * (`ECONNABORTED`), or that of the HoldfastError (`ERR_CIRCUIT_OPEN`), which is its `cause`. Further options of a call go into `fetchOptions`: `{ idempotencyKey, retries, hashKey, select }`.
  *
  * @example
  * const users = axios.create({ baseURL: 'http://user-service', adapter: axiosAdapter(client) });
@@ -136,7 +135,7 @@ async function loadAdapters(): Promise<Adapters> {
   };
 }
 
-/** What an adapter adds to the `fetchOptions` of a request. */
+/** The fields that an adapter adds to the `fetchOptions` of a request. */
 interface Through {
   meshFetch: MeshFetch;
   timeLimit: number | undefined;
@@ -193,7 +192,7 @@ function letFormSayItsType({ data, headers }: AxiosConfig): void {
   if (!/boundary=/i.test(String(headers?.getContentType()))) headers?.delete('content-type');
 }
 
-/** What axios gives with its adapter for Node. */
+/** Gives the response the shape that the adapter of axios for Node gives it. */
 function asInNode(
   response: AxiosResponse,
   config: AxiosConfig,
@@ -253,7 +252,7 @@ function timeoutCode({ transitional }: AxiosConfig): string {
   return transitional?.clarifyTimeoutError ? 'ETIMEDOUT' : 'ECONNABORTED';
 }
 
-/** What Node calls the same. */
+/** Maps codes of undici to the codes of Node for the same errors. */
 const CODES: Readonly<Record<string, string>> = {
   UND_ERR_SOCKET: 'ECONNRESET',
   UND_ERR_CONNECT_TIMEOUT: 'ETIMEDOUT',

@@ -2,7 +2,7 @@ import { Agent as HttpAgent, type RequestOptions } from 'node:http';
 import { type AgentOptions, Agent as HttpsAgent } from 'node:https';
 import type { EngineHandle } from '../client/call-engine.ts';
 import type { InstanceClient } from '../client/instance-client.ts';
-import { MESH_CHECKS, type MeshOptions, MeshTargets } from '../client/mesh-target.ts';
+import { MESH_CHECKS, type MeshOptions, MeshTargets, RENAMED_MESH_OPTIONS } from '../client/mesh-target.ts';
 import { resolveClient } from '../client/resolve-client.ts';
 import type { ServiceClient, ServiceClientOptions } from '../client/service-client.ts';
 import { asError } from '../client/service-errors.ts';
@@ -19,11 +19,11 @@ export interface MeshHttpAgentOptions extends MeshOptions {
    * of them. `keepAlive` is on by default, and an idle socket to an instance is closed after 4,000 ms.
    */
   agent?: AgentOptions;
-  /** Take the requests that are not the mesh's. Default: the agent itself does, as one of Node's own would. */
-  fallback?: Fallback;
+  /** Agents that take the requests to hosts that are no service. Default: the agent itself, as one of Node's own would. */
+  passthrough?: PassthroughAgents;
 }
 
-interface Fallback {
+interface PassthroughAgents {
   http?: HttpAgent | undefined;
   https?: HttpAgent | undefined;
 }
@@ -34,16 +34,17 @@ const OWNER = 'createHttpAgent()';
  * An Agent for `node:http` that sends requests for services through the mesh, and `.https`, the same for `https:` URLs:
  * for got, superagent, node-fetch, the AWS SDK and all else that is built on `node:http`.
  *
- * Each request is balanced by itself, over sockets that are kept alive, and judged by its answer: the breaker and the
- * limits of its service hold, and its timeouts, which bound the wait for the head of the answer, and the deadline of the
- * request that is being served. As long as no socket to an instance is open another is tried, as the service's `retry`
- * says. What has been sent is the caller's: it cannot be sent again from here, nor hedged, nor answered by a fallback or
- * a cache.
+ * Each request is balanced by itself, over sockets that are kept alive, and judged by its response.
+ * The breaker and the limits of its service hold, and the deadline of the request that is being
+ * served; the timeouts bound the wait for the head of the response. While no socket to an instance
+ * is open, an attempt goes to another, as the `retry` of the service says. A request that has been
+ * sent belongs to its caller: the agent neither repeats nor hedges it, and gives no response of a
+ * fallback or a cache in its place.
  *
- * What is refused is an 'error' of the request: a HoldfastError, or what Node says of a connection that cannot be made.
- * The protocol is that with which an instance is registered, whatever the URL says; TLS uses the `connection` options of
- * the service, and its name where the host of the instance is an IP address. The `Host` is that of the instance, unless
- * the caller has set one.
+ * A rejection is an 'error' of the request: a HoldfastError, or Node's own error where a connection
+ * cannot be opened. The protocol is that with which an instance is registered, whatever the URL
+ * says; TLS uses the `connection` options of the service, and the service's name where the host of
+ * the instance is an IP address. The `Host` is that of the instance, unless the caller has set one.
  *
  * @example
  * const agent = createHttpAgent(client);
@@ -53,17 +54,22 @@ export function createHttpAgent(
   clientOrOptions: ServiceClient | ServiceClientOptions,
   options: MeshHttpAgentOptions = {},
 ): MeshHttpAgent {
-  validateOptions(OWNER, options, { ...MESH_CHECKS, agent: agentOptions, fallback: any });
-  const { agent = {}, fallback = {}, route, strict } = options;
-  validateOptions(`${OWNER}, option 'fallback'`, fallback, {
+  validateOptions(
+    OWNER,
+    options,
+    { ...MESH_CHECKS, agent: agentOptions, passthrough: any },
+    RENAMED_MESH_OPTIONS,
+  );
+  const { agent = {}, passthrough = {}, route, strict } = options;
+  validateOptions(`${OWNER}, option 'passthrough'`, passthrough, {
     http: hasMethods('addRequest'),
     https: hasMethods('addRequest'),
   });
   const targets = new MeshTargets(OWNER, { route, strict } as MeshOptions);
-  return new MeshHttpAgent(new Mesh(resolveClient(clientOrOptions), targets, agent), agent, fallback);
+  return new MeshHttpAgent(new Mesh(resolveClient(clientOrOptions), targets, agent), agent, passthrough);
 }
 
-/** What Node's Agent takes besides what its connections are made with. */
+/** The options of Node's Agent besides those of its connections. */
 const AGENT_OPTIONS: ReadonlySet<string> = new Set([
   ...CONNECT_OPTIONS,
   'agentKeepAliveTimeoutBuffer',
@@ -85,19 +91,19 @@ export class MeshHttpAgent extends HttpAgent {
   /** The same for `https:` URLs. */
   readonly https: HttpsAgent;
   readonly #mesh: Mesh;
-  readonly #fallback: HttpAgent | undefined;
+  readonly #passthrough: HttpAgent | undefined;
 
   /** Made by `createHttpAgent`. */
-  constructor(mesh: Mesh, options: AgentOptions, { http, https }: Fallback) {
+  constructor(mesh: Mesh, options: AgentOptions, { http, https }: PassthroughAgents) {
     super({ keepAlive: true, ...options });
     this.https = new MeshHttpsAgent(mesh, options, https);
     this.#mesh = mesh;
-    this.#fallback = http;
+    this.#passthrough = http;
   }
 
   /** Called by Node. */
   addRequest(request: AgentClientRequest, options: RequestOptions): void {
-    if (!this.#mesh.takes(request, options, 'http:')) passOn(this, this.#fallback, request, options);
+    if (!this.#mesh.takes(request, options, 'http:')) passThrough(this, this.#passthrough, request, options);
   }
 
   /**
@@ -119,16 +125,16 @@ export class MeshHttpAgent extends HttpAgent {
 
 class MeshHttpsAgent extends HttpsAgent {
   readonly #mesh: Mesh;
-  readonly #fallback: HttpAgent | undefined;
+  readonly #passthrough: HttpAgent | undefined;
 
-  constructor(mesh: Mesh, options: AgentOptions, fallback: HttpAgent | undefined) {
+  constructor(mesh: Mesh, options: AgentOptions, passthrough: HttpAgent | undefined) {
     super({ keepAlive: true, ...options });
     this.#mesh = mesh;
-    this.#fallback = fallback;
+    this.#passthrough = passthrough;
   }
 
   addRequest(request: AgentClientRequest, options: RequestOptions): void {
-    if (!this.#mesh.takes(request, options, 'https:')) passOn(this, this.#fallback, request, options);
+    if (!this.#mesh.takes(request, options, 'https:')) passThrough(this, this.#passthrough, request, options);
   }
 
   override destroy(): void {
@@ -137,18 +143,19 @@ class MeshHttpsAgent extends HttpsAgent {
   }
 }
 
-/** To the agent that is there for what is not the mesh's: failing that this one, as if it were one of Node's own. */
-function passOn(
+/** Passes a request to the passthrough agent, or sends it through this agent as one of Node's own would. */
+function passThrough(
   agent: HttpAgent,
-  fallback: HttpAgent | undefined,
+  passthrough: HttpAgent | undefined,
   request: AgentClientRequest,
   options: RequestOptions,
 ): void {
-  const { addRequest } = (fallback ?? HttpAgent.prototype) as unknown as TakesRequests;
-  addRequest.call(fallback ?? agent, request, options);
+  // Node calls this method of every agent; its types leave it out.
+  const { addRequest } = (passthrough ?? HttpAgent.prototype) as unknown as TakesRequests;
+  addRequest.call(passthrough ?? agent, request, options);
 }
 
-/** What the two agents share. */
+/** The client, the targets and the sockets, which the two agents share. */
 class Mesh {
   readonly #client: EngineHandle;
   readonly #targets: MeshTargets;
@@ -164,7 +171,7 @@ class Mesh {
     this.#agentOptions = agentOptions;
   }
 
-  /** Takes a request if it is for a service, or has to be refused. */
+  /** Takes a request if it is for a service, or has to be rejected. */
   takes(request: AgentClientRequest, options: RequestOptions, protocol: string): boolean {
     try {
       const url = urlOf(options, protocol);

@@ -4,7 +4,7 @@ import type { Socket } from 'node:net';
 import type { InstanceClient } from '../client/instance-client.ts';
 import type { ServiceInstance } from '../discovery/service-instance.ts';
 
-/** What an agent of Node's does with a request, which its types leave out. */
+/** The method by which Node gives a request to its agent, which Node's types leave out. */
 export interface TakesRequests {
   addRequest(request: object, options: object): void;
 }
@@ -20,7 +20,7 @@ const IDLE = 4_000;
 
 /** The sockets to one instance: an agent of Node's own, which keeps the idle ones alive. */
 export class InstanceSockets {
-  /** Those that are open, all handshakes done. */
+  /** The sockets that are open, all handshakes done. */
   readonly open = new WeakSet<Socket>();
   readonly #agent: HttpAgent;
   readonly #client: InstanceClient;
@@ -52,6 +52,7 @@ export class InstanceSockets {
 
   /** Finds another socket for what has begun. */
   find(request: object, options: object): void {
+    // Node calls this method of every agent; its types leave it out.
     (this.#agent as unknown as TakesRequests).addRequest(request, options);
   }
 

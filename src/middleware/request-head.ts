@@ -1,7 +1,7 @@
 import { type ClientRequest, validateHeaderValue } from 'node:http';
 import { PROPAGATED_HEADERS, pairsOf, valuesToSend } from '../client/outgoing-headers.ts';
 
-/** What Node keeps of a request that has no socket yet; http-proxy-agent has relied on it for long. */
+/** The fields in which Node keeps a head that is not sent yet; http-proxy-agent has relied on them for long. */
 interface Rendered {
   _header: string;
   readonly outputData: { data: unknown }[];
@@ -23,16 +23,18 @@ export function completeHead(
   elapsed: number,
 ): void {
   const ours = new Map(pairsOf(headers));
+  // Node has written the head down, and keeps it in fields that its types leave out.
   if (request.headersSent) changeHead(request as unknown as Rendered, host, ours, elapsed);
   else setHead(request, host, ours, elapsed);
 }
 
-/** What the head of a request says under a name, in lower case; undefined if nothing. */
+/** Reads the values of a header, whose name is in lower case; undefined if the request has none. */
 export function valuesOf(request: ClientRequest, name: string): string[] | undefined {
   if (!request.headersSent) {
     const value = request.getHeader(name);
     return value === undefined ? undefined : [value].flat().map(String);
   }
+  // As above: `_header` is the head as Node has written it down.
   return readLines((request as unknown as Rendered)._header.split('\r\n'), new Set([name])).given.get(name);
 }
 

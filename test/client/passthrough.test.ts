@@ -51,7 +51,7 @@ const adapters: Record<string, (client: ServiceClient, options?: MeshOptions) =>
   },
   'createHttpAgent()': (client, options) => {
     const http = new HttpAgent({ lookup });
-    const agent = createHttpAgent(client, { ...options, fallback: { http } });
+    const agent = createHttpAgent(client, { ...options, passthrough: { http } });
     onTestFinished(() => agent.destroy());
     return (url) =>
       new Promise((resolve, reject) => {
@@ -227,17 +227,18 @@ describe('a near miss of a service', () => {
   });
 });
 
-it.each([createFetch, createDispatcher, axiosAdapter].map((create) => [create.name, create] as const))(
-  '%s() rejects the former name of its option passthrough with the new name',
-  (name, create) => {
-    const client = clientOver(new StaticServiceDiscovery({}));
-    // The former name of the option.
-    const options = { fallback: fetch } as never;
-    expect(() => create(client, options)).toThrow(
-      new TypeError(`${name}() option 'fallback' was renamed to 'passthrough'`),
-    );
-  },
-);
+it.each(
+  [createFetch, createDispatcher, axiosAdapter, createHttpAgent].map(
+    (create) => [create.name, create] as const,
+  ),
+)('%s() rejects the former name of its option passthrough with the new name', (name, create) => {
+  const client = clientOver(new StaticServiceDiscovery({}));
+  // The former name of the option.
+  const options = { fallback: fetch } as never;
+  expect(() => create(client, options)).toThrow(
+    new TypeError(`${name}() option 'fallback' was renamed to 'passthrough'`),
+  );
+});
 
 function fail(): never {
   throw new Error('a function of the user');

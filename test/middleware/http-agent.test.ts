@@ -54,7 +54,7 @@ function setUp(servers: readonly Pick<TestServer, 'origin'>[], setup: Setup = {}
     origins = servers.map(({ origin }) => origin),
     policies = {},
     agent,
-    fallback,
+    passthrough,
     route,
     strict,
     ...rest
@@ -66,7 +66,9 @@ function setUp(servers: readonly Pick<TestServer, 'origin'>[], setup: Setup = {}
     callerName: 'tests',
     services: { [service]: policies },
   });
-  const mesh = Object.entries({ agent, fallback, route, strict }).filter(([, value]) => value !== undefined);
+  const mesh = Object.entries({ agent, passthrough, route, strict }).filter(
+    ([, value]) => value !== undefined,
+  );
   const http = createHttpAgent(client, Object.fromEntries(mesh));
   onTestFinished(async () => {
     http.destroy();
@@ -82,17 +84,17 @@ interface Got {
   response: IncomingMessage;
 }
 
-/** The answer to a request, read to its end. */
-async function answerOf(sent: ClientRequest): Promise<Got> {
+/** The response to a request, read to its end. */
+async function responseTo(sent: ClientRequest): Promise<Got> {
   const [response] = (await once(sent, 'response')) as [IncomingMessage];
   return { status: response.statusCode!, body: await text(response), response };
 }
 
 function ask(agent: HttpAgent, options: RequestOptions = {}, to = url): Promise<Got> {
-  return answerOf(get(to, { agent, ...options }));
+  return responseTo(get(to, { agent, ...options }));
 }
 
-/** Whether or not it fails. */
+/** Resolves when the request has ended, with or without success. */
 function closed(sent: ClientRequest): Promise<void> {
   return new Promise((resolve) => sent.once('close', resolve));
 }
@@ -105,7 +107,7 @@ async function errorOf(sent: ClientRequest): Promise<Error & { code?: string }> 
 const ok: Handler = (_request, response) => json(response, { ok: true });
 const failing: Handler = (_request, response) => json(response, { ok: false }, 503);
 
-/** Answers with what came in. */
+/** Responds with what came in. */
 const echo: Handler = async (incoming, response) => {
   const { method, url: path, headers } = incoming;
   json(response, { method, path, headers, body: await text(incoming) });
@@ -135,11 +137,11 @@ function watched(): { strategy: BalancingStrategy; inFlight(): number; latency()
 }
 
 describe('a request to a service', () => {
-  it('goes to an instance with its method, path, query, headers and body', async () => {
+  it('a request to a service goes to an instance with its method, path, query, headers and body', async () => {
     const { agent } = setUp([await startServer(echo)]);
     const sent = request(`http://${service}/orders?a=1`, { agent, method: 'POST', headers: { 'x-a': 'b' } });
     sent.end('body');
-    const { status, body } = await answerOf(sent);
+    const { status, body } = await responseTo(sent);
     expect(status).toBe(200);
     expect(JSON.parse(body)).toMatchObject({
       method: 'POST',
@@ -149,7 +151,7 @@ describe('a request to a service', () => {
     });
   });
 
-  it('is balanced by itself, over a connection to each instance that is kept alive', async () => {
+  it('a request to a service is balanced by itself, over a connection to each instance that is kept alive', async () => {
     const servers = await Promise.all([ok, ok, ok].map((handler) => startServer(handler)));
     const connections = servers.map(countConnections);
     const { agent } = setUp(servers);
@@ -158,12 +160,12 @@ describe('a request to a service', () => {
     expect(connections.map(({ count }) => count)).toEqual([1, 1, 1]);
   });
 
-  it('tells whether its socket was used before', async () => {
+  it('a request to a service tells whether its socket was used before', async () => {
     const { agent } = setUp([await startServer(ok)]);
     const first = get(url, { agent });
-    await answerOf(first);
+    await responseTo(first);
     const second = get(url, { agent });
-    await answerOf(second);
+    await responseTo(second);
     expect([first.reusedSocket, second.reusedSocket]).toEqual([false, true]);
   });
 
@@ -180,10 +182,10 @@ describe('a request to a service', () => {
     const sent = request(url, { agent });
     sent.setHeader('host', 'example.org');
     sent.end();
-    expect(JSON.parse((await answerOf(sent)).body).headers.host).toBe('example.org');
+    expect(JSON.parse((await responseTo(sent)).body).headers.host).toBe('example.org');
   });
 
-  it('sends its body unharmed where its head was completed after it had been written down', async () => {
+  it('a request to a service sends its body unharmed where its head was completed after it had been written down', async () => {
     const server = await startServer(echo);
     for (const write of [
       (sent: ClientRequest) => sent.end('ü'.repeat(10)),
@@ -197,13 +199,13 @@ describe('a request to a service', () => {
       const { agent } = setUp([server]);
       const sent = request(url, { agent, method: 'PUT' });
       write(sent);
-      const { headers, body } = JSON.parse((await answerOf(sent)).body);
+      const { headers, body } = JSON.parse((await responseTo(sent)).body);
       expect(body).toBe('ü'.repeat(10));
       expect(headers).toMatchObject({ host: `127.0.0.1:${server.port}`, 'x-service-name': 'tests' });
     }
   });
 
-  it('carries what the request that is being served came with, unless the caller says otherwise', async () => {
+  it('a request to a service carries what the request that is being served came with, unless the caller says otherwise', async () => {
     const { agent } = setUp([await startServer(echo)]);
     const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
     const context = requestContextFrom({ 'x-request-id': 'r1', traceparent, 'x-request-timeout': '5000' });
@@ -217,7 +219,7 @@ describe('a request to a service', () => {
     }
   });
 
-  it('is answered in the context in which it was made', async () => {
+  it('the response comes in the context in which the request was made', async () => {
     const { agent } = setUp([await startServer(ok)]);
     for (const requestId of ['first', 'second']) {
       const context = { requestId, deadline: Infinity };
@@ -232,7 +234,7 @@ describe('a request to a service', () => {
     }
   });
 
-  it('is refused where what would be sent cannot stand in a header', async () => {
+  it('a request to a service is rejected where a value cannot stand in a header', async () => {
     const server = await startServer(ok);
     const { agent } = setUp([server]);
     const context = { requestId: 'a\r\nx-evil: 1', deadline: Infinity };
@@ -243,7 +245,7 @@ describe('a request to a service', () => {
     expect(server.requests).toEqual([]);
   });
 
-  it('is refused if it asks for a tunnel, or for what is no path of the instance', async () => {
+  it('a request to a service is rejected if it asks for a tunnel, or for what is no path of the instance', async () => {
     const server = await startServer(ok);
     const { agent } = setUp([server]);
     for (const options of [{ method: 'CONNECT' }, { path: 'http://evil/' }, { path: '//evil\\' }]) {
@@ -253,7 +255,7 @@ describe('a request to a service', () => {
     expect(server.requests).toEqual([]);
   });
 
-  it('that upgrades is handed on, and holds its place until the connection closes', async () => {
+  it('a request that upgrades is passed on, and keeps its lease until the connection closes', async () => {
     const server = await startServer(never);
     server.server.on('upgrade', (_request, socket: Socket) => {
       socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n');
@@ -278,7 +280,7 @@ describe('a request to a service', () => {
 });
 
 describe('an instance that fails', () => {
-  it('costs nobody a request if it cannot be reached, and is ejected alone', async () => {
+  it('an instance that cannot be reached costs nobody a request, and is ejected alone', async () => {
     const servers = await Promise.all([ok, ok, ok].map((handler) => startServer(handler)));
     const { agent, balancer, breaker } = setUp(servers);
     const ejected: string[] = [];
@@ -287,13 +289,13 @@ describe('an instance that fails', () => {
     await servers[0]!.stop();
     // Until this side knows that its idle socket was closed.
     for (let turn = 0; turn < 20; turn++) await new Promise(setImmediate);
-    const answers = await Promise.all(Array.from({ length: 60 }, () => ask(agent)));
-    expect(answers.map(({ status }) => status)).toEqual(Array(60).fill(200));
+    const responses = await Promise.all(Array.from({ length: 60 }, () => ask(agent)));
+    expect(responses.map(({ status }) => status)).toEqual(Array(60).fill(200));
     expect(ejected).toEqual([servers[0]!.origin]);
     expect(breaker.state).toBe('closed');
   });
 
-  it('is ejected alone for what it answers, and the breaker stays closed', async () => {
+  it('an instance that fails is ejected alone for its responses, and the breaker stays closed', async () => {
     const servers = await Promise.all([failing, ok, ok].map((handler) => startServer(handler)));
     const { agent, breaker } = setUp(servers);
     const statuses: number[] = [];
@@ -302,7 +304,7 @@ describe('an instance that fails', () => {
     expect(breaker.state).toBe('closed');
   });
 
-  it('is charged for a connection that breaks before the answer, which is not sent again', async () => {
+  it('an instance that fails is charged for a connection that breaks before the response, which is not sent again', async () => {
     const server = await startServer((incoming) => void incoming.socket.destroy());
     const { agent, balancer } = setUp([server], { outlierDetection: { consecutiveFailures: 1 } });
     const eject = vi.fn();
@@ -314,7 +316,7 @@ describe('an instance that fails', () => {
     expect(eject.mock.calls[0]![0].error.code).toBe('ERR_SERVICE_CONNECTION');
   });
 
-  it('is charged for a connection that breaks within the answer, of which the caller is told as ever', async () => {
+  it('an instance that fails is charged for a connection that breaks within the response, of which the caller is told as ever', async () => {
     const server = await startServer((incoming, response) => {
       response.writeHead(200, { 'content-length': '100' }).write('begun');
       setImmediate(() => incoming.socket.destroy());
@@ -327,7 +329,7 @@ describe('an instance that fails', () => {
     expect(eject.mock.calls[0]![0].error.code).toBe('ERR_SERVICE_CONNECTION');
   });
 
-  it('is charged if it does not answer in time, and the request ends', async () => {
+  it('an instance that does not respond in time is charged, and the request ends', async () => {
     const server = await startServer(never);
     const { agent, balancer } = setUp([server], {
       outlierDetection: { consecutiveFailures: 1 },
@@ -342,7 +344,7 @@ describe('an instance that fails', () => {
     expect(eject).toHaveBeenCalledTimes(1);
   });
 
-  it('costs nobody a request if no connection to it comes to be in time', async () => {
+  it('an instance to which no connection opens in time costs nobody a request', async () => {
     const { origin: silent } = await startSilent();
     const { agent } = setUp([], {
       origins: [silent, (await startServer(ok)).origin],
@@ -352,7 +354,7 @@ describe('an instance that fails', () => {
     expect((await ask(agent)).status).toBe(200);
   });
 
-  it('shows as what Node says of it if there is no other', async () => {
+  it('an instance that fails shows as what Node says of it if there is no other', async () => {
     const { agent } = setUp([], {
       origins: [(await deadOrigin()).origin],
       policies: { retry: { backoff: () => 0 } },
@@ -362,7 +364,7 @@ describe('an instance that fails', () => {
 });
 
 describe('the policies of the service', () => {
-  it('open its breaker when all instances fail, and then nothing is sent', async () => {
+  it('the policies of the service open its breaker when all instances fail, and then nothing is sent', async () => {
     const servers = await Promise.all([failing, failing].map((handler) => startServer(handler)));
     const connections = servers.map(countConnections);
     const { agent, breaker } = setUp(servers);
@@ -375,7 +377,7 @@ describe('the policies of the service', () => {
     expect(connections.map(({ count }) => count)).toEqual([1, 1]);
   });
 
-  it('bound how many requests wait for an answer', async () => {
+  it('the policies of the service bound how many requests wait for a response', async () => {
     const server = await startServer(never);
     const { agent } = setUp([server], { policies: { bulkhead: { maxConcurrent: 1 } } });
     const first = get(url, { agent }).on('error', () => {});
@@ -384,7 +386,7 @@ describe('the policies of the service', () => {
     first.destroy();
   });
 
-  it('send a request elsewhere while an instance has no place', async () => {
+  it('the policies of the service send a request elsewhere while an instance has no place', async () => {
     const servers = await Promise.all([never, ok].map((handler) => startServer(handler)));
     const { agent } = setUp(servers, {
       strategy: watched().strategy,
@@ -396,7 +398,7 @@ describe('the policies of the service', () => {
     first.destroy();
   });
 
-  it('classify its answers', async () => {
+  it('the policies of the service classify its responses', async () => {
     const server = await startServer((_request, response) => json(response, {}, 404));
     const { agent, breaker } = setUp([server], {
       policies: {
@@ -407,7 +409,7 @@ describe('the policies of the service', () => {
     expect(breaker.state).toBe('open');
   });
 
-  it('end a request at the deadline of the one that is being served, which is not held against the instance', async () => {
+  it('the policies of the service end a request at the deadline of the one that is being served, which is not held against the instance', async () => {
     const server = await startServer(never);
     const { agent, balancer, breaker } = setUp([server], { outlierDetection: { consecutiveFailures: 1 } });
     const eject = vi.fn();
@@ -419,7 +421,7 @@ describe('the policies of the service', () => {
     expect(breaker.state).toBe('closed');
   });
 
-  it('count the time to the head of the answer, not that which its body takes', async () => {
+  it('the policies of the service count the time to the head of the response, not that which its body takes', async () => {
     let finish = () => {};
     const server = await startServer((_request, response) => {
       response.write('begun');
@@ -465,7 +467,7 @@ describe('a request that its caller gives up', () => {
     expect(eject).not.toHaveBeenCalled();
   });
 
-  it('by its signal fails with the AbortError of Node', async () => {
+  it('a request that its caller gives up by its signal fails with the AbortError of Node', async () => {
     const server = await startServer(never);
     const { agent } = setUp([server]);
     const controller = new AbortController();
@@ -479,7 +481,7 @@ describe('a request that its caller gives up', () => {
     });
   });
 
-  it('by its own timeout frees its place', async () => {
+  it('a request that its caller gives up by its own timeout frees its place', async () => {
     const server = await startServer(never);
     const { strategy, inFlight } = watched();
     const { agent } = setUp([server], { strategy });
@@ -489,7 +491,7 @@ describe('a request that its caller gives up', () => {
     expect(inFlight()).toBe(0);
   });
 
-  it('while what has come on its socket is read ends at once, and is not sent', async () => {
+  it('a request that its caller gives up while what has come on its socket is read ends at once, and is not sent', async () => {
     const server = await startServer(ok);
     const { agent } = setUp([server]);
     await ask(agent);
@@ -503,7 +505,7 @@ describe('a request that its caller gives up', () => {
     expect(server.requests).toHaveLength(2);
   });
 
-  it('while it connects ends at once, and is told of its timeout as ever', async () => {
+  it('a request that its caller gives up while it connects ends at once, and is told of its timeout as ever', async () => {
     const { strategy, inFlight } = watched();
     const { agent } = setUp([], { origins: [(await startSilent()).origin], strategy });
     const sent = get(url, { agent, timeout: 50 });
@@ -512,7 +514,7 @@ describe('a request that its caller gives up', () => {
     expect(inFlight()).toBe(0);
   });
 
-  it('while it waits for a socket frees its place, and lets those that come after have it', async () => {
+  it('a request that its caller gives up while it waits for a socket frees its place, and lets those that come after have it', async () => {
     const server = await startServer(async (incoming, response) => {
       await text(incoming);
       json(response, {});
@@ -530,12 +532,12 @@ describe('a request that its caller gives up', () => {
     expect((await error).message).toBe('enough');
     expect(inFlight()).toBe(2);
     first.end();
-    expect((await answerOf(first)).status).toBe(200);
+    expect((await responseTo(first)).status).toBe(200);
     expect((await third).status).toBe(200);
     expect(server.requests.length).toBe(2);
   });
 
-  it('while it waits for a place gives up its turn, and ends at once', async () => {
+  it('a request that its caller gives up while it waits for a place gives up its turn, and ends at once', async () => {
     const server = await startServer(never);
     const { agent } = setUp([server], { policies: { bulkhead: { maxConcurrent: 1, maxQueue: 1 } } });
     const first = get(url, { agent }).on('error', () => {});
@@ -550,7 +552,7 @@ describe('a request that its caller gives up', () => {
     first.destroy();
   });
 
-  it('while the instances are looked up ends at once', async () => {
+  it('a request that its caller gives up while the instances are looked up ends at once', async () => {
     const discovery = new StaticServiceDiscovery({ [service]: ['http://127.0.0.1:1'] });
     vi.spyOn(discovery, 'instances').mockReturnValue(new Promise(() => {}));
     vi.spyOn(discovery, 'watch').mockReturnValue(() => {});
@@ -561,7 +563,7 @@ describe('a request that its caller gives up', () => {
     expect((await error).message).toBe('enough');
   });
 
-  it('within the answer frees its place, and says nothing about the instance', async () => {
+  it('a request that its caller gives up within the response frees its lease, and says nothing about the instance', async () => {
     const server = await startServer((_request, response) => void response.write('begun'));
     const { strategy, inFlight } = watched();
     const { agent, balancer } = setUp([server], { strategy, outlierDetection: { consecutiveFailures: 1 } });
@@ -581,7 +583,9 @@ describe('a request that its caller gives up', () => {
     expect(eject).not.toHaveBeenCalled();
   });
 
-  it('leaves nothing behind, nor do 3,000 of them', { timeout: 60_000 }, async () => {
+  it('a request that its caller gives up leaves nothing behind, nor do 3,000 of them', {
+    timeout: 60_000,
+  }, async () => {
     const server = await startServer((_request, response) => void response.write('begun'));
     const connections = countConnections(server);
     const { strategy, inFlight } = watched();
@@ -592,7 +596,7 @@ describe('a request that its caller gives up', () => {
         const sent = get(url, { agent });
         sent.on('error', () => {});
         const over = closed(sent);
-        // At each stage: with the answer begun, while it connects, and at once.
+        // At each stage: with the response begun, while it connects, and at once.
         if (left % 5 === 0) sent.on('response', () => sent.destroy());
         else if (left % 5 === 1) setImmediate(() => sent.destroy());
         else sent.destroy();
@@ -655,7 +659,7 @@ describe('a large body', () => {
     return last;
   }
 
-  it('comes down at the pace of its reader', { timeout: 60_000 }, async () => {
+  it('a large body comes down at the pace of its reader', { timeout: 60_000 }, async () => {
     const { stream, given } = source();
     const { agent } = setUp([
       await startServer((_request, response) => pipeline(stream, response).catch(() => {})),
@@ -669,7 +673,7 @@ describe('a large body', () => {
     expect(reader.taken()).toBe(SIZE);
   });
 
-  it('goes up at the pace of the instance', { timeout: 60_000 }, async () => {
+  it('a large body goes up at the pace of the instance', { timeout: 60_000 }, async () => {
     const reader = slow();
     const { agent } = setUp([
       await startServer(async (incoming, response) => {
@@ -679,16 +683,16 @@ describe('a large body', () => {
     ]);
     const { stream, given } = source();
     const sent = request(url, { agent, method: 'POST' });
-    const answer = answerOf(sent);
+    const response = responseTo(sent);
     const done = pipeline(stream, sent);
     expect(await stalled(given)).toBeLessThan(SIZE / 4);
     reader.go();
     await done;
-    expect((await answer).status).toBe(200);
+    expect((await response).status).toBe(200);
     expect(reader.taken()).toBe(SIZE);
   });
 
-  it('that nobody takes is read to its end, as Node does', async () => {
+  it('a large body that nobody takes is read to its end, as Node does', async () => {
     const server = await startServer((_request, response) => void response.end(Buffer.alloc(1024 * 1024)));
     const { strategy, inFlight } = watched();
     const { agent } = setUp([server], { strategy });
@@ -700,7 +704,7 @@ describe('a large body', () => {
 });
 
 describe('hosts outside the mesh', () => {
-  it('are reached as with an agent of Node', async () => {
+  it('hosts outside the mesh are reached as with an agent of Node', async () => {
     const server = await startServer(ok);
     const { agent } = setUp([]);
     for (let index = 0; index < 2; index++) expect((await ask(agent, {}, server.origin)).status).toBe(200);
@@ -708,16 +712,16 @@ describe('hosts outside the mesh', () => {
     expect(server.requests[0]!.headers).not.toHaveProperty('x-service-name');
   });
 
-  it('go to the fallback where there is one', async () => {
+  it('hosts outside the mesh are reached through the passthrough where there is one', async () => {
     const server = await startServer(ok);
     const http = new HttpAgent();
     const addRequest = vi.spyOn(http as unknown as { addRequest(): void }, 'addRequest');
-    const { agent } = setUp([], { fallback: { http } });
+    const { agent } = setUp([], { passthrough: { http } });
     expect((await ask(agent, {}, server.origin)).status).toBe(200);
     expect(addRequest).toHaveBeenCalledTimes(1);
   });
 
-  it('are refused where strict is set, before anything is sent', async () => {
+  it('a request to a host outside the mesh is rejected where strict is set, before anything is sent', async () => {
     const server = await startServer(ok);
     const connections = countConnections(server);
     const { agent } = setUp([server], { strict: true });
@@ -728,7 +732,7 @@ describe('hosts outside the mesh', () => {
     expect((await ask(agent)).status).toBe(200);
   });
 
-  it('are told from services by the rule of the user', async () => {
+  it('hosts outside the mesh are told from services by the rule of the user', async () => {
     const server = await startServer(ok);
     const { agent } = setUp([server], {
       route: ({ hostname, port }) => (hostname === 'users.internal' && port === '8080' ? service : undefined),
@@ -754,34 +758,34 @@ describe('TLS', () => {
 
   const trusting: ServiceOptions = { connection: { connect: { ca: USER_SERVICE_TLS.cert } } };
 
-  it('is spoken with an instance that is registered with it, whatever the URL says, and has the name of the service', async () => {
+  it('TLS is spoken with an instance that is registered with it, whatever the URL says, and has the name of the service', async () => {
     const server = await startTls();
     const { agent } = setUp([server], { policies: trusting });
     for (let index = 0; index < 2; index++) expect((await ask(agent)).status).toBe(200);
-    const secure = await answerOf(getHttps(`https://${service}/`, { agent: agent.https }));
+    const secure = await responseTo(getHttps(`https://${service}/`, { agent: agent.https }));
     expect(secure.status).toBe(200);
     expect(server.names).toEqual([service, service, service]);
   });
 
-  it('takes what the request itself says', async () => {
+  it('TLS takes what the request itself says', async () => {
     const { agent } = setUp([await startTls()]);
     const ca = USER_SERVICE_TLS.cert;
-    expect((await answerOf(getHttps(`https://${service}/`, { agent: agent.https, ca }))).status).toBe(200);
+    expect((await responseTo(getHttps(`https://${service}/`, { agent: agent.https, ca }))).status).toBe(200);
   });
 
-  it('is not spoken with an instance whose certificate is not trusted', async () => {
+  it('TLS is not spoken with an instance whose certificate is not trusted', async () => {
     const { agent } = setUp([await startTls()], { policies: { retry: false } });
     expect((await errorOf(get(url, { agent }))).code).toBe('DEPTH_ZERO_SELF_SIGNED_CERT');
   });
 
-  it('is not spoken with an instance that is registered without it', async () => {
+  it('TLS is not spoken with an instance that is registered without it', async () => {
     const { agent } = setUp([await startServer(ok)]);
-    expect((await answerOf(getHttps(`https://${service}/`, { agent: agent.https }))).status).toBe(200);
+    expect((await responseTo(getHttps(`https://${service}/`, { agent: agent.https }))).status).toBe(200);
   });
 });
 
 describe('the sockets', () => {
-  it('to an instance that leaves are closed when nothing is under way on them', async () => {
+  it('the sockets to an instance that leaves are closed when nothing is under way on them', async () => {
     let finish = () => {};
     const server = await startServer((incoming, response) => {
       response.write('begun');
@@ -807,7 +811,7 @@ describe('the sockets', () => {
     await vi.waitFor(() => expect(connections.open.size).toBe(0));
   });
 
-  it('to each instance are no more than maxSockets', async () => {
+  it('the sockets to each instance are no more than maxSockets', async () => {
     const servers = await Promise.all([ok, ok].map((handler) => startServer(handler)));
     const connections = servers.map(countConnections);
     const { agent } = setUp(servers, { agent: { maxSockets: 2 } });
@@ -816,7 +820,7 @@ describe('the sockets', () => {
     expect(servers.map(({ requests }) => requests.length)).toEqual([10, 10]);
   });
 
-  it('are not used again where keepAlive is off', async () => {
+  it('the sockets are not used again where keepAlive is off', async () => {
     const server = await startServer(ok);
     const connections = countConnections(server);
     const { agent } = setUp([server], { agent: { keepAlive: false } });
@@ -825,7 +829,7 @@ describe('the sockets', () => {
     expect(connections.count).toBe(2);
   });
 
-  it('are all closed by destroy(), which ends what is under way and blames no instance; it can go on after', async () => {
+  it('destroy() closes all sockets, ends what is under way and blames no instance; the agent can go on after', async () => {
     const server = await startServer((incoming, response) => {
       if (incoming.url === '/never') response.write('begun');
       else json(response, {});
@@ -848,7 +852,7 @@ describe('the sockets', () => {
 });
 
 describe('close()', () => {
-  it('waits for what is under way, takes no more, and leaves a client that was given open', async () => {
+  it('close() waits for what is under way, takes no more, and leaves a client that was given open', async () => {
     let finish = () => {};
     const server = await startServer((_request, response) => {
       response.write('begun');
@@ -866,13 +870,13 @@ describe('close()', () => {
     finish();
     await text(response);
     await closing;
-    const answer = client.call({ service, path: '/' });
+    const called = client.call({ service, path: '/' });
     await once(server.server, 'request');
     finish();
-    await expect(answer).resolves.toBe('begun');
+    await expect(called).resolves.toBe('begun');
   });
 
-  it('closes a client that was made of options', async () => {
+  it('close() closes a client that was made of options', async () => {
     const server = await startServer(ok);
     const discovery = new StaticServiceDiscovery({ [service]: [server.origin] });
     const watch = vi.spyOn(discovery, 'watch');
@@ -885,7 +889,7 @@ describe('close()', () => {
     expect(unwatch).toHaveBeenCalledTimes(1);
   });
 
-  it('of the client closes the sockets of the agent when their answers are over', async () => {
+  it('close() of the client closes the sockets of the agent when their responses are over', async () => {
     const server = await startServer(ok);
     const connections = countConnections(server);
     const { agent, client } = setUp([server]);
@@ -897,19 +901,19 @@ describe('close()', () => {
   });
 });
 
-it('names an option that it does not know, or does not take', () => {
+it('createHttpAgent() names an option that it does not know, or does not take', () => {
   const client = new ServiceClient({ discovery: new StaticServiceDiscovery({}) });
   const make = (options: object) => () => createHttpAgent(client, options);
   expect(make({ maxSockets: 1 })).toThrow("createHttpAgent() has no option 'maxSockets'");
   expect(make({ agent: 1 })).toThrow("createHttpAgent() option 'agent' must be an object");
-  expect(make({ fallback: { http: {} } })).toThrow("option 'http' must be an object with addRequest()");
+  expect(make({ passthrough: { http: {} } })).toThrow("option 'http' must be an object with addRequest()");
   expect(make({ strict: 1 })).toThrow("createHttpAgent() option 'strict' must be true or false");
 });
 
 describe('other HTTP clients', () => {
   const agents = (agent: MeshHttpAgent) => ({ http: agent, https: agent.https });
 
-  it('got: is balanced, sees answers and errors as ever, and retries by its own rules', async () => {
+  it('got is balanced, sees responses and errors as ever, and retries by its own rules', async () => {
     let failures = 2;
     const flaky: Handler = (incoming, response) => {
       if (incoming.url === '/flaky' && failures-- > 0) json(response, {}, 503);
@@ -931,7 +935,7 @@ describe('other HTTP clients', () => {
     await expect(retrying(url)).rejects.toMatchObject({ code: 'ERR_CIRCUIT_OPEN' });
   });
 
-  it('got: gives up in time, and when it is told to', async () => {
+  it('got gives up in time, and when it is told to', async () => {
     const server = await startServer(never);
     const { strategy, inFlight } = watched();
     const { agent } = setUp([server], { strategy });
@@ -946,7 +950,7 @@ describe('other HTTP clients', () => {
     await vi.waitFor(() => expect(inFlight()).toBe(0));
   });
 
-  it('superagent: sends and receives, and gives up in time', async () => {
+  it('superagent sends and receives, and gives up in time', async () => {
     const server = await startServer((incoming, response) => {
       if (incoming.url !== '/never') void echo(incoming, response);
     });
@@ -967,7 +971,7 @@ describe('other HTTP clients', () => {
     await expect(superagent.get(url).agent(agent)).rejects.toMatchObject({ code: 'ERR_CIRCUIT_OPEN' });
   });
 
-  it('node-fetch: sends and receives, and can be aborted', async () => {
+  it('node-fetch sends and receives, and can be aborted', async () => {
     const server = await startServer((incoming, response) => {
       if (incoming.url !== '/never') void echo(incoming, response);
     });

@@ -23,7 +23,7 @@ export interface Call {
   readonly body?: string;
 }
 
-/** An answer, whatever its status, with its body read to the end. */
+/** A response, whatever its status, with its body read to the end. */
 export interface Reply {
   readonly status: number;
   readonly body: string;
@@ -36,7 +36,7 @@ export interface Adapter {
   readonly name: string;
   /** Why it does not send again what an instance may have had, which the others do where it can do no harm. */
   readonly sendsOnce?: string;
-  /** Why it asks again for an answer that breaks off, which the others do not since the caller has a part of it. */
+  /** Why it asks again for a response that breaks off, which the others do not since the caller has a part of it. */
   readonly readsWhole?: string;
   open(client: ServiceClient): Promise<Send>;
 }
@@ -44,13 +44,13 @@ export interface Adapter {
 const url = `http://${service}/users/u1`;
 const ownRequest = 'node:http has written it to its socket';
 
-/** Whatever follows redirects by itself is refused other hosts by this alone. */
+/** Rejects other hosts, for clients that follow redirects by themselves. */
 const strict = true;
 
 export const adapters: readonly Adapter[] = [
   {
     name: 'client.call()',
-    readsWhole: 'it reads the answer before the caller gets any of it',
+    readsWhole: 'it reads the response before the caller gets any of it',
     async open(client) {
       return async ({ method = 'GET', body }) => {
         try {
@@ -68,8 +68,8 @@ export const adapters: readonly Adapter[] = [
       const { request } = await import('undici');
       const dispatcher = createDispatcher(client, { strict });
       return async ({ method = 'GET', body = null }) => {
-        const answer = await request(url, { method, body, dispatcher });
-        return { status: answer.statusCode, body: await answer.body.text() };
+        const response = await request(url, { method, body, dispatcher });
+        return { status: response.statusCode, body: await response.body.text() };
       };
     },
   },
@@ -216,18 +216,18 @@ export const scenarios: readonly Scenario[] = [
     },
   },
   {
-    name: 'an instance that no longer answers is outlived',
+    name: 'an instance that no longer responds is outlived',
     options: { attemptTimeout: 250 },
     instances: [hangs, works],
     run: outlives,
   },
   {
-    name: 'an instance that answers 503 is outlived',
+    name: 'an instance that responds 503 is outlived',
     instances: [down, works],
     run: outlives,
   },
   {
-    name: 'an answer that breaks off is an error, and is not asked for again',
+    name: 'a response that breaks off is an error, and is not asked for again',
     instances: [
       (request, response) => {
         request.resume();
@@ -268,7 +268,7 @@ export const scenarios: readonly Scenario[] = [
     },
   },
   {
-    name: 'a POST is answered once',
+    name: 'a POST gets one response',
     instances: [works],
     async run({ send, instances: [server] }) {
       expect(await send({ method: 'POST', body: 'order' })).toEqual(fine);
@@ -285,7 +285,7 @@ export const scenarios: readonly Scenario[] = [
     ],
     async run({ send, instances: [server] }) {
       elsewhere = await startServer(works);
-      // It is an error, or the answer as it is, where nobody follows redirects.
+      // It is an error, or the response as it is, where nobody follows redirects.
       const reply = await send({}).catch(() => undefined);
       expect([undefined, 302]).toContain(reply?.status);
       expect(server!.requests).toHaveLength(1);
