@@ -12,6 +12,8 @@ const FAILURES = 5;
  */
 export class LearningAllowance {
   readonly #spent = new WeakMap<Candidate, { failures: number; ejected: boolean }>();
+  /** #failedAt holds when the latest call that an instance has failed began. */
+  readonly #failedAt = new WeakMap<Candidate, number>();
   /** #latest is the instance of the latest success. */
   #latest: Candidate | undefined = undefined;
   /** #latestAt is when the call of the latest success began. */
@@ -29,11 +31,14 @@ export class LearningAllowance {
   }
 
   /**
-   * Whether another instance has served a call that began at this time or later, so that this
-   * instance alone is in trouble.
+   * Takes in a call that the instance has failed, and says whether this instance alone is in
+   * trouble: another one has served a call that began no earlier than this failure or the one
+   * before. A caller that makes one call after the other sees the others respond only in between.
    */
   isAlone(candidate: Candidate, startedAt: number): boolean {
-    return (candidate === this.#latest ? this.#otherAt : this.#latestAt) >= startedAt;
+    const since = Math.min(startedAt, this.#failedAt.get(candidate) ?? Infinity);
+    this.#failedAt.set(candidate, startedAt);
+    return (candidate === this.#latest ? this.#otherAt : this.#latestAt) >= since;
   }
 
   /** Pays for one retry of a call that the instance has failed; false if it does not. */

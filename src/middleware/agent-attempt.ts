@@ -42,8 +42,8 @@ export class AgentResponse implements AttemptResult<void> {
 }
 
 /**
- * One attempt of a request: it finds a socket to the instance and, once that is open, leaves the request to Node and looks
- * on. The agent of the instance takes it for the request until then.
+ * One attempt of a request: it finds a socket to the instance and, once that is open, leaves the
+ * request to Node and looks on. The agent of the instance takes it for the request until then.
  */
 export class AgentAttempt implements AbortListener {
   next: AbortListener | undefined = undefined;
@@ -106,7 +106,10 @@ export class AgentAttempt implements AbortListener {
     }
   }
 
-  /** On a socket that the instance has closed the request would fail, and it cannot be sent again from here. */
+  /**
+   * On a socket that the instance has closed the request would fail, and it cannot be sent again
+   * from here.
+   */
   #reuse(socket: Socket): void {
     if (this.#over) return;
     if (socket.readable && socket.writable) {
@@ -180,7 +183,9 @@ export class AgentAttempt implements AbortListener {
     this.#responded(response.statusCode!, response.headers);
   };
 
-  /** The socket has left its agent: it is the caller's now, and the place is taken until it closes. */
+  /**
+   * The socket has left its agent: it is the caller's now, and the place is taken until it closes.
+   */
   readonly #onUpgrade = () => {
     this.#responded(101, {});
     const socket = this.#socket!;

@@ -89,7 +89,10 @@ export class AgentRequest implements Linked<AgentRequest> {
     });
   }
 
-  /** Fails the request. Node's own error of a connection is passed on as it is: callers know its codes. */
+  /**
+   * Fails the request. Node's own error of a connection is passed on as it is: callers know its
+   * codes.
+   */
   #fail(error: unknown): void {
     const { request } = this;
     const shown = error instanceof ServiceConnectionError ? error.cause : error;

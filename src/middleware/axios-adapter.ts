@@ -69,13 +69,16 @@ export interface AxiosMeshAdapter {
 }
 
 /**
- * An adapter for axios, from 1.12 on, that sends requests for services through the mesh. Interceptors, transforms, the
- * errors, cancellation, timeouts and progress stay those of axios; a `timeout` is also the deadline that the service is
- * told, where it is less than the service's. What axios offers for the connections themselves (`httpAgent`, `proxy`,
- * `socketPath`) has no effect.
+ * An adapter for axios, from 1.12 on, that sends requests for services through the mesh.
+ * Interceptors, transforms, the errors, cancellation, timeouts and progress stay those of axios; a
+ * `timeout` is also the deadline that the service is told, where it is less than the service's.
+ * What axios offers for the connections themselves (`httpAgent`, `proxy`, `socketPath`) has no
+ * effect.
  *
- * Without a response, the `code` of the error is that of the connection (`ECONNREFUSED`), of axios for a timeout
- * (`ECONNABORTED`), or that of the HoldfastError (`ERR_CIRCUIT_OPEN`), which is its `cause`. Further options of a call go into `fetchOptions`: `{ idempotencyKey, retries, hashKey, select }`.
+ * Without a response, the `code` of the error is that of the connection (`ECONNREFUSED`), of axios
+ * for a timeout (`ECONNABORTED`), or that of the HoldfastError (`ERR_CIRCUIT_OPEN`), which is its
+ * `cause`. Further options of a call go into `fetchOptions`: `{ idempotencyKey, retries, hashKey,
+ * select }`.
  *
  * @example
  * const users = axios.create({ baseURL: 'http://user-service', adapter: axiosAdapter(client) });
@@ -114,7 +117,9 @@ export function axiosAdapter(
   return Object.assign(adapter, { close: fetch.close });
 }
 
-/** axios itself would throw a TypeError that does not say what is wrong. What is falsy it ignores. */
+/**
+ * axios itself would throw a TypeError that does not say what is wrong. What is falsy it ignores.
+ */
 function rejectNoSignal({ signal }: AxiosConfig): void {
   if (signal) checkSignal(signal, "the 'signal' of a request");
 }
@@ -122,8 +127,9 @@ function rejectNoSignal({ signal }: AxiosConfig): void {
 let adapters: Adapters | undefined;
 
 /**
- * axios's own adapter for a fetch: with Requests, which it needs to track an upload, and without, which is faster. axios
- * keeps one for good for each fetch that it is given, so that it is given one for all.
+ * axios's own adapter for a fetch: with Requests, which it needs to track an upload, and without,
+ * which is faster. axios keeps one for good for each fetch that it is given, so that it is given
+ * one for all.
  */
 async function loadAdapters(): Promise<Adapters> {
   const { default: axios } = await import('axios');
@@ -141,8 +147,8 @@ interface Through {
   timeLimit: number | undefined;
   decode: boolean;
   /**
-   * axios leaves the body of a response that is longer than it may be unread, and to cancel one that it tracks it waits for
-   * more of it, which may never come: this ends those calls.
+   * axios leaves the body of a response that is longer than it may be unread, and to cancel one
+   * that it tracks it waits for more of it, which may never come: this ends those calls.
    */
   letGo: AbortController | undefined;
 }
@@ -165,7 +171,10 @@ function streamed({ responseType }: AxiosConfig): boolean {
   return responseType?.toLowerCase() === 'stream';
 }
 
-/** Not every version of axios's adapter looks at `maxRedirects` itself; none tells a service of its `timeout`. */
+/**
+ * Not every version of axios's adapter looks at `maxRedirects` itself; none tells a service of its
+ * `timeout`.
+ */
 function withOptions(
   config: AxiosConfig,
   meshFetch: MeshFetch,
@@ -186,7 +195,9 @@ function timeLimitOf({ timeout }: AxiosConfig): number | undefined {
   return limit >= 1 && limit <= MAX_DELAY ? limit : undefined;
 }
 
-/** axios takes a form for one that is urlencoded outside of browsers, unless it has made it itself. */
+/**
+ * axios takes a form for one that is urlencoded outside of browsers, unless it has made it itself.
+ */
 function letFormSayItsType({ data, headers }: AxiosConfig): void {
   if (!(data instanceof FormData)) return;
   if (!/boundary=/i.test(String(headers?.getContentType()))) headers?.delete('content-type');

@@ -15,11 +15,15 @@ import { closeIdle, InstanceSockets, type TakesRequests } from './instance-socke
 
 export interface MeshHttpAgentOptions extends MeshOptions {
   /**
-   * Options of Node's Agent for the sockets to each instance, and to hosts outside the mesh: `maxSockets` is for each
-   * of them. `keepAlive` is on by default, and an idle socket to an instance is closed after 4,000 ms.
+   * Options of Node's Agent for the sockets to each instance, and to hosts outside the mesh:
+   * `maxSockets` is for each of them. `keepAlive` is on by default, and an idle socket to an
+   * instance is closed after 4,000 ms.
    */
   agent?: AgentOptions;
-  /** Agents that take the requests to hosts that are no service. Default: the agent itself, as one of Node's own would. */
+  /**
+   * Agents that take the requests to hosts that are no service. Default: the agent itself, as one
+   * of Node's own would.
+   */
   passthrough?: PassthroughAgents;
 }
 
@@ -31,8 +35,9 @@ interface PassthroughAgents {
 const OWNER = 'createHttpAgent()';
 
 /**
- * An Agent for `node:http` that sends requests for services through the mesh, and `.https`, the same for `https:` URLs:
- * for got, superagent, node-fetch, the AWS SDK and all else that is built on `node:http`.
+ * An Agent for `node:http` that sends requests for services through the mesh, and `.https`, the
+ * same for `https:` URLs: for got, superagent, node-fetch, the AWS SDK and all else that is built
+ * on `node:http`.
  *
  * Each request is balanced by itself, over sockets that are kept alive, and judged by its response.
  * The breaker and the limits of its service hold, and the deadline of the request that is being
@@ -107,8 +112,8 @@ export class MeshHttpAgent extends HttpAgent {
   }
 
   /**
-   * Takes no more requests to services, and resolves when those under way are done; then closes the client, if it was
-   * made for this. Idle sockets are closed.
+   * Takes no more requests to services, and resolves when those under way are done; then closes the
+   * client, if it was made for this. Idle sockets are closed.
    */
   async close(): Promise<void> {
     closeIdle(this);
@@ -116,7 +121,9 @@ export class MeshHttpAgent extends HttpAgent {
     await this.#mesh.close();
   }
 
-  /** Ends all that is under way, and closes all sockets, and the client, if it was made for this. */
+  /**
+   * Ends all that is under way, and closes all sockets, and the client, if it was made for this.
+   */
   override destroy(): void {
     super.destroy();
     this.https.destroy();
@@ -143,7 +150,10 @@ class MeshHttpsAgent extends HttpsAgent {
   }
 }
 
-/** Passes a request to the passthrough agent, or sends it through this agent as one of Node's own would. */
+/**
+ * Passes a request to the passthrough agent, or sends it through this agent as one of Node's own
+ * would.
+ */
 function passThrough(
   agent: HttpAgent,
   passthrough: HttpAgent | undefined,

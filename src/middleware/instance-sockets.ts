@@ -15,7 +15,10 @@ export function closeIdle(agent: HttpAgent): void {
   for (const idle of Object.values(agent.freeSockets)) for (const socket of idle!) socket.destroy();
 }
 
-/** As long as undici keeps an idle connection. With it Node heeds how long the instance says that it will. */
+/**
+ * As long as undici keeps an idle connection. With it Node heeds how long the instance says that it
+ * will.
+ */
 const IDLE = 4_000;
 
 /** The sockets to one instance: an agent of Node's own, which keeps the idle ones alive. */
@@ -56,7 +59,9 @@ export class InstanceSockets {
     (this.#agent as unknown as TakesRequests).addRequest(request, options);
   }
 
-  /** To be called once for each request that has begun, when nothing of it is under way any more. */
+  /**
+   * To be called once for each request that has begun, when nothing of it is under way any more.
+   */
   end(): void {
     if (--this.#requests === 0) this.#whenIdle?.();
   }

@@ -1,17 +1,21 @@
 import { type ClientRequest, validateHeaderValue } from 'node:http';
 import { PROPAGATED_HEADERS, pairsOf, valuesToSend } from '../client/outgoing-headers.ts';
 
-/** The fields in which Node keeps a head that is not sent yet; http-proxy-agent has relied on them for long. */
+/**
+ * The fields in which Node keeps a head that is not sent yet; http-proxy-agent has relied on them
+ * for long.
+ */
 interface Rendered {
   _header: string;
   readonly outputData: { data: unknown }[];
 }
 
 /**
- * Completes the head of a request that is about to be sent: with the `Host`, in place of the one there is, if one is
- * given, and with the headers, names and values in turn. What the caller has set of these is sent once: see
- * `valuesToSend`. Node writes the head down as soon as the request is ended or its body begins, which it does while
- * there is no socket yet: then what is written is changed.
+ * Completes the head of a request that is about to be sent: with the `Host`, in place of the one
+ * there is, if one is given, and with the headers, names and values in turn. What the caller has
+ * set of these is sent once: see `valuesToSend`. Node writes the head down as soon as the request
+ * is ended or its body begins, which it does while there is no socket yet: then what is written is
+ * changed.
  *
  * @param elapsed milliseconds since the caller made the request
  * @throws TypeError if a value cannot stand in a header.
@@ -82,7 +86,9 @@ function changeHead(
   }
 }
 
-/** The values that the lines of a head give under some names, in lower case, and the other lines. */
+/**
+ * The values that the lines of a head give under some names, in lower case, and the other lines.
+ */
 function readLines(
   lines: readonly string[],
   names: ReadonlySet<string>,

@@ -29,14 +29,30 @@ it('an instance is alone in trouble if another has served a call that began late
   const [one, two] = [candidate(), candidate()];
   expect(allowance.isAlone(one, 0)).toBe(false);
   allowance.recordSuccess(one, 10);
-  expect(allowance.isAlone(one, 5)).toBe(false);
-  expect(allowance.isAlone(two, 5)).toBe(true);
+  expect(allowance.isAlone(candidate(), 5)).toBe(true);
+  expect(allowance.isAlone(candidate(), 15)).toBe(false);
   allowance.recordSuccess(two, 20);
   allowance.recordSuccess(two, 30);
   expect(allowance.isAlone(two, 5)).toBe(true);
-  expect(allowance.isAlone(two, 15)).toBe(false);
   expect(allowance.isAlone(one, 30)).toBe(true);
-  expect(allowance.isAlone(one, 31)).toBe(false);
+});
+
+it('an instance that has served the latest call itself is not alone in trouble', () => {
+  const allowance = new LearningAllowance();
+  const one = candidate();
+  allowance.recordSuccess(one, 10);
+  expect(allowance.isAlone(one, 5)).toBe(false);
+  expect(allowance.isAlone(one, 8)).toBe(false);
+});
+
+it('an instance is alone in trouble if another has served a call since its failure before', () => {
+  const allowance = new LearningAllowance();
+  const [one, two] = [candidate(), candidate()];
+  expect(allowance.isAlone(one, 0)).toBe(false);
+  expect(allowance.isAlone(one, 300)).toBe(false);
+  allowance.recordSuccess(two, 550);
+  expect(allowance.isAlone(one, 600)).toBe(true);
+  expect(allowance.isAlone(one, 900)).toBe(false);
 });
 
 it('an allowance pays again once an instance that was ejected has returned', () => {
