@@ -127,7 +127,7 @@ async function take(all: readonly Step[], simulated: SimulatedService, roster: R
 
 /**
  * Tells whether an instance has responded well of late, and has not failed for longer than the
- * windows reach back: ten seconds, or the results by which one of so many instances is known.
+ * windows reach back: ten seconds, or the results by which an instance is known.
  */
 function isClearlyWell({ attempts }: SimulatedInstance, instances: number, now: number): boolean {
   const ended = attempts
