@@ -222,7 +222,7 @@ export class FetchedResponse implements Dispatcher.DispatchHandler {
     const init = {
       status,
       statusText: REASON_PHRASE.test(statusText) ? statusText : '',
-      headers: withoutBodyersInit(headers),
+      headers: toHeadersInit(headers),
     };
     try {
       const plain = encoding === undefined || body === null || (body as Uint8Array).length === 0;
@@ -272,7 +272,7 @@ function pauseIfFull(phase: Streaming, stream: Stream, controller: Controller): 
 }
 
 /** Gives a list of pairs only where a name comes several times. */
-function withoutBodyersInit(headers: ResponseHeaders): Record<string, string> | [string, string][] {
+function toHeadersInit(headers: ResponseHeaders): Record<string, string> | [string, string][] {
   const pairs: [string, string][] = [];
   let several = false;
   for (const name of Object.keys(headers)) {
