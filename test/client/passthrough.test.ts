@@ -51,7 +51,7 @@ const adapters: Record<string, (client: ServiceClient, options?: MeshOptions) =>
   },
   'createHttpAgent()': (client, options) => {
     const http = new HttpAgent({ lookup });
-    const agent = createHttpAgent(client, { ...options, fallback: { http } });
+    const agent = createHttpAgent(client, { ...options, passthrough: { http } });
     onTestFinished(() => agent.destroy());
     return (url) =>
       new Promise((resolve, reject) => {

@@ -52,7 +52,7 @@ export interface OptionTypes {
   MeshDispatcherOptions: holdfast.MeshDispatcherOptions;
   MeshDispatchOptions: DispatchParts;
   MeshFetchOptions: holdfast.MeshFetchOptions;
-  MeshHttpAgentFallback: Given<holdfast.MeshHttpAgentOptions['fallback']>;
+  MeshHttpAgentPassthrough: Given<holdfast.MeshHttpAgentOptions['passthrough']>;
   MeshHttpAgentOptions: holdfast.MeshHttpAgentOptions;
   MeshRequestInit: FetchParts;
   OutlierDetectionOptions: holdfast.OutlierDetectionOptions;
@@ -841,13 +841,13 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
     file: 'middleware/http-agent.ts',
     name: 'createHttpAgent()',
     make: (options) => holdfast.createHttpAgent(client(), options),
-    wrong: { ...MESH, agent: [...NO_OBJECT, { maxSocket: 5 }], fallback: NO_OBJECT },
+    wrong: { ...MESH, agent: [...NO_OBJECT, { maxSocket: 5 }], passthrough: NO_OBJECT },
   }),
-  takes('MeshHttpAgentFallback', {
+  takes('MeshHttpAgentPassthrough', {
     of: 'createHttpAgent',
     file: 'middleware/http-agent.ts',
-    name: "createHttpAgent(), option 'fallback'",
-    make: (fallback) => holdfast.createHttpAgent(client(), { fallback }),
+    name: "createHttpAgent(), option 'passthrough'",
+    make: (passthrough) => holdfast.createHttpAgent(client(), { passthrough }),
     wrong: { http: [5, 'x', {}, true], https: [5, 'x', {}, true] },
   }),
   takes('FailurePercentageOptions', {
