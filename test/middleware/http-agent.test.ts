@@ -510,7 +510,7 @@ describe('a request that its caller gives up', () => {
     vi.spyOn(performance, 'now').mockReturnValue(now + 30);
     const sent = get(url, { agent });
     const failed = errorOf(sent);
-    process.nextTick(() => sent.destroy(new Error('enough')));
+    setImmediate(() => sent.destroy(new Error('enough')));
     await failed;
     await sendGet(agent);
     expect(server.requests).toHaveLength(2);
