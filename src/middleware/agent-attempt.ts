@@ -14,7 +14,7 @@ import { type AbortListener, OnAbort } from '../policies/abort.ts';
 import type { AgentRequest } from './agent-request.ts';
 import type { InstanceSockets } from './instance-sockets.ts';
 
-/** The response to a request of node:http, which has gone to the caller by itself. */
+/** The response to a request of node:http. Node itself gives it to the caller. */
 export class AgentResponse implements AttemptResult<void> {
   readonly status: number;
   readonly headers: ResponseHeaders;
@@ -42,14 +42,15 @@ export class AgentResponse implements AttemptResult<void> {
 }
 
 /**
- * One attempt of a request: it finds a socket to the instance and, once that is open, leaves the
- * request to Node and looks on. The agent of the instance takes it for the request until then.
+ * One attempt of a request. It finds a socket to the instance and, once that is open, leaves the
+ * request to Node and watches how it ends. Until then it stands in for the request: Node's agent
+ * calls its `onSocket`.
  */
 export class AgentAttempt implements AbortListener {
   next: AbortListener | undefined = undefined;
   previous: AbortListener | undefined = undefined;
   listening = false;
-  /** Set by the agent of the instance. */
+  /** `reusedSocket` is set by the agent of the instance. */
   reusedSocket = false;
   readonly #call: AgentRequest;
   readonly #attempt: Attempt;
@@ -60,10 +61,10 @@ export class AgentAttempt implements AbortListener {
   #sent = false;
   #response: AgentResponse | undefined = undefined;
   #message: IncomingMessage | undefined = undefined;
-  /** Milliseconds to the head of the response. */
+  /** `#latency` is the milliseconds until the head of the response. */
   #latency = 0;
   #broken: Error | undefined = undefined;
-  #over = false;
+  #ended = false;
 
   constructor(
     call: AgentRequest,
@@ -93,11 +94,11 @@ export class AgentAttempt implements AbortListener {
     }
   }
 
-  /** Called by the agent of the instance, when it has a socket or cannot make one. */
+  /** Is called by the agent of the instance when it has a socket or cannot make one. */
   onSocket(socket: Socket | null, error?: Error): void {
     if (error !== undefined && error !== null) {
       this.#connectionFailed(error);
-    } else if (this.#over) {
+    } else if (this.#ended) {
       socket!.emit('free');
     } else {
       this.#socket = socket!;
@@ -107,11 +108,11 @@ export class AgentAttempt implements AbortListener {
   }
 
   /**
-   * On a socket that the instance has closed the request would fail, and it cannot be sent again
-   * from here.
+   * Uses a socket again, unless the instance has closed it: the request would fail there, and it
+   * cannot be sent again from here.
    */
   #reuse(socket: Socket): void {
-    if (this.#over) return;
+    if (this.#ended) return;
     if (socket.readable && socket.writable) {
       this.#handOver();
       return;
@@ -123,7 +124,7 @@ export class AgentAttempt implements AbortListener {
   }
 
   #connectionOptions(): object {
-    return connectionOptions(this.#call.options, this.#attempt);
+    return buildConnectionOptions(this.#call.options, this.#attempt);
   }
 
   onAbort(reason: unknown): void {
@@ -134,7 +135,7 @@ export class AgentAttempt implements AbortListener {
 
   #awaitOpening(socket: Socket): void {
     socket
-      // Between two requests, and before it is open, nobody else listens for it.
+      // Nobody else listens for errors between two requests, nor before the socket is open.
       .on('error', () => {})
       .once('encrypted' in socket ? 'secureConnect' : 'connect', this.#onOpen)
       .once('error', this.#onError)
@@ -148,7 +149,7 @@ export class AgentAttempt implements AbortListener {
     this.#handOver();
   };
 
-  /** Node would tell the request of it if it had the socket already. */
+  /** Does what Node does for a request that has its socket already. */
   readonly #onTimeout = () => {
     if (this.timeout !== undefined) this.#call.request.emit('timeout');
   };
@@ -176,16 +177,14 @@ export class AgentAttempt implements AbortListener {
   }
 
   readonly #onResponse = (response: IncomingMessage) => {
-    // Node reads to its end what nobody takes, unless somebody listens.
+    // Without a listener Node reads a response to its end. The listener here must not change that.
     if (this.#call.request.listenerCount('response') === 0) response.resume();
     this.#message = response;
     response.once('close', this.#onResponseClose);
     this.#responded(response.statusCode!, response.headers);
   };
 
-  /**
-   * The socket has left its agent: it is the caller's now, and the place is taken until it closes.
-   */
+  /** Holds the lease until the socket closes, which has left its agent and is the caller's now. */
   readonly #onUpgrade = () => {
     this.#responded(101, {});
     const socket = this.#socket!;
@@ -212,7 +211,7 @@ export class AgentAttempt implements AbortListener {
       this.#connectionFailed(new Error('it closed before there was a response'));
   };
 
-  /** Comes before Node ends what was under way there, so that it can be told who has. */
+  /** Runs before Node ends the response, so that it can be told which side has ended it. */
   readonly #onSocketClose = () => {
     const response = this.#message;
     if (response === undefined) this.#connectionFailed(new Error('it closed before there was a response'));
@@ -231,7 +230,7 @@ export class AgentAttempt implements AbortListener {
   }
 
   #fail(error: unknown): void {
-    if (this.#over) return;
+    if (this.#ended) return;
     this.#finish();
     this.#call.failed = this.#sent;
     this.#reject(error);
@@ -243,7 +242,7 @@ export class AgentAttempt implements AbortListener {
   }
 
   #finish(): void {
-    this.#over = true;
+    this.#ended = true;
     this.#attempt.context.unlisten(this);
     this.#leaveSocket();
     this.#call.request
@@ -251,7 +250,7 @@ export class AgentAttempt implements AbortListener {
       .off(errorMonitor, this.#onError)
       .off('close', this.#onRequestClose);
     this.#sockets.end();
-    if (this.#sent) this.#call.whenOver();
+    if (this.#sent) this.#call.onEnd();
   }
 
   #leaveSocket(): void {
@@ -266,16 +265,16 @@ export class AgentAttempt implements AbortListener {
 }
 
 /**
- * Builds the options of a connection to the instance, in the protocol that it is registered with:
- * those of the caller, and for all that the caller leaves out those of the service.
+ * Builds the options of a connection to the instance, in the protocol that it is registered with.
+ * The options of the request come first, then those of the service's own connections.
  */
-function connectionOptions(given: RequestOptions, { instance, policies }: Attempt): object {
+function buildConnectionOptions(given: RequestOptions, { instance, policies }: Attempt): object {
   const { connection } = policies;
   const { serviceName, protocol, host, port } = instance;
-  const where = { host, port, socketPath: undefined };
-  // Without a name Node's agent makes one of the request's Host.
-  if (protocol === 'http') return { ...given, ...where, servername: '' };
+  const address = { host, port, socketPath: undefined };
+  // Without a `servername` Node's agent takes it from the Host of the request.
+  if (protocol === 'http') return { ...given, ...address, servername: '' };
   const { timeout: _, ...tls } = typeof connection.connect === 'object' ? connection.connect : {};
-  const said = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
-  return { servername: isIP(host) ? serviceName : host, ...tls, ...said, ...where };
+  const set = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+  return { servername: isIP(host) ? serviceName : host, ...tls, ...set, ...address };
 }

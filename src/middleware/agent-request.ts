@@ -13,24 +13,25 @@ import { AgentAttempt, type AgentResponse } from './agent-attempt.ts';
 import type { InstanceSockets } from './instance-sockets.ts';
 import { completeHead, valuesOf } from './request-head.ts';
 
-/** A request as Node hands it to its agent, with what its types leave out. */
+/** A request as Node hands it to its agent, with the members that its types leave out. */
 export interface AgentClientRequest extends ClientRequest {
-  /** Gives it a socket, or tells it in the next tick that there is none. */
+  /** Gives the request a socket, or tells it in the next tick that there is none. */
   onSocket(socket: Socket | null, error?: Error): void;
   timeout?: number;
 }
 
-/** Finds the sockets to the instance of an attempt. */
-export type SocketsOf = (attempt: Attempt) => InstanceSockets;
+/** Gets the sockets to the instance of an attempt; makes them for the first one. */
+export type GetSockets = (attempt: Attempt) => InstanceSockets;
 
 /** The headers that say how a request is to be called. */
 const CALLING_HEADERS = [TIMEOUT_HEADER, 'idempotency-key'];
 
-function namedBy(request: ClientRequest, name: string): string[] {
+/** Reads a header as its name and value in turn, once for each value. */
+function readHeader(request: ClientRequest, name: string): string[] {
   return valuesOf(request, name)?.flatMap((value) => [name, value]) ?? [];
 }
 
-const NOBODY = { onAbort() {} };
+const NO_OWNER = { onAbort() {} };
 
 /** A request of node:http on its way through the mesh. */
 export class AgentRequest implements Linked<AgentRequest> {
@@ -38,48 +39,48 @@ export class AgentRequest implements Linked<AgentRequest> {
   previous: AgentRequest | undefined = undefined;
   readonly request: AgentClientRequest;
   readonly options: RequestOptions;
-  /** Aborted when the caller destroys the request. */
-  readonly scope = new AbortScope(undefined, NOBODY);
-  /** Whether it was given a socket: from there on Node tells the caller of how it ends. */
+  /** `scope` is aborted when the caller destroys the request. */
+  readonly scope = new AbortScope(undefined, NO_OWNER);
+  /** `sent` is set when the request gets a socket. From then on Node reports its end. */
   sent = false;
-  /** Whether it failed after it was given the socket. */
+  /** `failed` is set when the request fails after it got the socket. */
   failed = false;
-  /** Called once, when the request and its response are over. */
-  readonly whenOver: () => void;
+  /** `onEnd` is called once, when the request and its response are over. */
+  readonly onEnd: () => void;
   readonly #destroy: (error?: Error) => ClientRequest;
-  /** The `Host` that Node made of the URL; undefined if the caller has said which. */
+  /** `#host` is the `Host` that Node made of the URL; undefined if the caller has set one. */
   readonly #host: unknown;
-  readonly #madeAt = performance.now();
+  readonly #createdAt = performance.now();
 
-  constructor(request: AgentClientRequest, options: RequestOptions, whenOver: () => void) {
+  constructor(request: AgentClientRequest, options: RequestOptions, onEnd: () => void) {
     this.request = request;
     this.options = options;
-    this.whenOver = whenOver;
-    this.#host = namesHost(options.headers) ? undefined : request.getHeader('host');
-    // Node tells nobody of a request that is destroyed before it has a socket.
+    this.onEnd = onEnd;
+    this.#host = hasHost(options.headers) ? undefined : request.getHeader('host');
+    // Node emits no event for a request that is destroyed before it has a socket.
     this.#destroy = request.destroy.bind(request);
     request.destroy = (error) => {
       this.#destroy(error);
-      // Some callers destroy a request that has failed: that is not why it did.
+      // Some callers destroy a request that has failed already: that is not why it failed.
       if (!this.failed) this.scope.abort(new Error('the request was destroyed', { cause: error }));
       return request;
     };
   }
 
-  async send(engine: CallEngine, service: string, socketsOf: SocketsOf): Promise<void> {
-    // The caller may set headers right after it has made the request.
+  async send(engine: CallEngine, service: string, getSockets: GetSockets): Promise<void> {
+    // The caller may set headers right after it has created the request.
     await undefined;
     const { method, path } = this.request;
     try {
-      const headers = CALLING_HEADERS.flatMap((name) => namedBy(this.request, name));
+      const headers = CALLING_HEADERS.flatMap((name) => readHeader(this.request, name));
       const policies = engine.policiesOf(service);
       const request = { service, method, path, headers };
       const state = engine.begin(request, prepareExternal(request));
-      const transport = (attempt: Attempt) => this.#sendTo(attempt, socketsOf(attempt));
+      const transport = (attempt: Attempt) => this.#sendTo(attempt, getSockets(attempt));
       const common = { state, policies, timeout: undefined, source: this.scope };
       await engine.run({ method: 'request', ...common, transport });
     } catch (error) {
-      if (!this.sent) this.#fail(error);
+      if (!this.sent) this.#reject(error);
     }
   }
 
@@ -90,36 +91,40 @@ export class AgentRequest implements Linked<AgentRequest> {
   }
 
   /**
-   * Fails the request. Node's own error of a connection is passed on as it is: callers know its
-   * codes.
+   * Tells the caller that the request is not sent. The error that Node gives of a connection that
+   * cannot be made is passed on as it is: callers know its codes.
    */
-  #fail(error: unknown): void {
+  #reject(error: unknown): void {
     const { request } = this;
     const shown = error instanceof ServiceConnectionError ? error.cause : error;
     request.onSocket(null, request.destroyed ? undefined : asError(shown));
-    this.whenOver();
+    this.onEnd();
   }
 
-  /** Ends it, not for the caller's sake. */
+  /** Ends a request that its caller has not given up. */
   giveUp(error: Error): void {
     this.failed = true;
     this.#destroy(error);
   }
 
-  /** @throws InvalidRequestError if what is to go with it cannot stand in a header. */
+  /**
+   * Adds the headers of an attempt, and the `Host` of its instance unless the caller has set one.
+   *
+   * @throws InvalidRequestError if a value is not allowed in a header
+   */
   completeFor(attempt: Attempt): void {
     const unchanged = this.#host !== undefined && this.request.getHeader('host') === this.#host;
     const authority = unchanged ? new URL(originOf(attempt.instance)).host : undefined;
     const now = performance.now();
     try {
-      completeHead(this.request, authority, attempt.buildHeaders(now), now - this.#madeAt);
+      completeHead(this.request, authority, attempt.buildHeaders(now), now - this.#createdAt);
     } catch (cause) {
       throw new InvalidRequestError(`a header cannot be sent: ${(cause as Error).message}`, { cause });
     }
   }
 }
 
-function namesHost(headers: RequestOptions['headers']): boolean {
+function hasHost(headers: RequestOptions['headers']): boolean {
   return (
     headers !== undefined &&
     (Array.isArray(headers) || Object.keys(headers).some((name) => name.toLowerCase() === 'host'))

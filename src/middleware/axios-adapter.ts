@@ -64,21 +64,23 @@ interface Adapters {
 export interface AxiosMeshAdapter {
   // biome-ignore lint/suspicious/noExplicitAny: axios, whose types these are, may not be installed
   (config: object): Promise<any>;
-  /** Waits for the calls under way, and closes the client if it was made for this. */
+  /** Waits for the calls under way, and closes the client if it was made for this adapter. */
   close(): Promise<void>;
 }
 
 /**
- * An adapter for axios, from 1.12 on, that sends requests for services through the mesh.
- * Interceptors, transforms, the errors, cancellation, timeouts and progress stay those of axios; a
- * `timeout` is also the deadline that the service is told, where it is less than the service's.
- * What axios offers for the connections themselves (`httpAgent`, `proxy`, `socketPath`) has no
+ * Creates an adapter for axios, from 1.12 on, that sends requests for services through the mesh.
+ * Interceptors, transforms, errors, cancellation, timeouts and progress stay those of axios. A
+ * `timeout` that is less than that of the service is also the deadline that the service is told.
+ * The options of axios for the connections themselves (`httpAgent`, `proxy`, `socketPath`) have no
  * effect.
  *
- * Without a response, the `code` of the error is that of the connection (`ECONNREFUSED`), of axios
- * for a timeout (`ECONNABORTED`), or that of the HoldfastError (`ERR_CIRCUIT_OPEN`), which is its
- * `cause`. Further options of a call go into `fetchOptions`: `{ idempotencyKey, retries, hashKey,
- * select }`.
+ * Where there is no response, the `code` of the error is that of the connection (`ECONNREFUSED`),
+ * that of axios for a timeout (`ECONNABORTED`), or that of the HoldfastError (`ERR_CIRCUIT_OPEN`),
+ * which is its `cause`. The further options of a call go into `fetchOptions`:
+ * `{ idempotencyKey, retries, hashKey, select }`.
+ *
+ * @throws TypeError naming the option that is not what it must be
  *
  * @example
  * const users = axios.create({ baseURL: 'http://user-service', adapter: axiosAdapter(client) });
@@ -87,13 +89,13 @@ export function axiosAdapter(
   clientOrOptions: ServiceClient | ServiceClientOptions,
   options?: MeshFetchOptions,
 ): AxiosMeshAdapter {
-  // As with axios's adapter for Node.
+  // axios's adapter for Node sends a body with any method, too.
   const rules = { owner: 'axiosAdapter()', allowGetBody: true };
   const fetch = createMeshFetch(resolveClient(clientOrOptions), options, rules);
   const adapter = async (config: AxiosConfig) => {
     adapters ??= await loadAdapters();
     const { plain, tracking, urlOf } = adapters;
-    rejectNoSignal(config);
+    checkSignalOf(config);
     const method = config.method?.toUpperCase();
     // A Request, which tracking needs, has no body with GET and HEAD.
     const send = config.onUploadProgress && !isRetrieval(method ?? 'GET') ? tracking : plain;
@@ -103,14 +105,15 @@ export function axiosAdapter(
         return urlOf(config);
       },
     };
-    letFormSayItsType(config);
+    removeFormContentType(config);
     if (config.decompress !== false) config.headers?.set('accept-encoding', DECODABLE, false);
-    const letGo = bounded(config) || streamed(config) ? new AbortController() : undefined;
+    const canceller = isBounded(config) || isStreamed(config) ? new AbortController() : undefined;
     try {
-      return asInNode(await send(withOptions(config, fetch, letGo)), config, request, letGo);
+      return toNodeResponse(await send(withOptions(config, fetch, canceller)), config, request, canceller);
     } catch (error) {
-      if ((error as AxiosError).response === undefined) letGo?.abort();
-      if ((error as AxiosError).isAxiosError === true) finish(error as AxiosError, config, request, letGo);
+      if ((error as AxiosError).response === undefined) canceller?.abort();
+      if ((error as AxiosError).isAxiosError === true)
+        completeError(error as AxiosError, config, request, canceller);
       throw error;
     }
   };
@@ -118,76 +121,78 @@ export function axiosAdapter(
 }
 
 /**
- * axios itself would throw a TypeError that does not say what is wrong. What is falsy it ignores.
+ * Throws a TypeError that says what is wrong with a `signal`, which that of axios does not. axios
+ * ignores a falsy one.
  */
-function rejectNoSignal({ signal }: AxiosConfig): void {
+function checkSignalOf({ signal }: AxiosConfig): void {
   if (signal) checkSignal(signal, "the 'signal' of a request");
 }
 
 let adapters: Adapters | undefined;
 
 /**
- * axios's own adapter for a fetch: with Requests, which it needs to track an upload, and without,
- * which is faster. axios keeps one for good for each fetch that it is given, so that it is given
- * one for all.
+ * Loads axios's own adapter for a fetch: with Requests, which it needs to track an upload, and
+ * without them, which is faster. axios keeps an adapter for good for each fetch that it is given,
+ * so all instances share one fetch.
  */
 async function loadAdapters(): Promise<Adapters> {
   const { default: axios } = await import('axios');
   const adapterWith = (env: object) => axios.getAdapter('fetch', { env } as never) as Adapter;
   return {
-    plain: adapterWith({ fetch: fetchThrough, Request: null }),
-    tracking: adapterWith({ fetch: fetchThrough }),
+    plain: adapterWith({ fetch: fetchThroughMesh, Request: null }),
+    tracking: adapterWith({ fetch: fetchThroughMesh }),
     urlOf: (config) => axios.getUri(config),
   };
 }
 
-/** The fields that an adapter adds to the `fetchOptions` of a request. */
-interface Through {
+/** The fields that the adapter adds to the `fetchOptions` of a request. */
+interface AdapterInit {
   meshFetch: MeshFetch;
   timeLimit: number | undefined;
   decode: boolean;
   /**
-   * axios leaves the body of a response that is longer than it may be unread, and to cancel one
-   * that it tracks it waits for more of it, which may never come: this ends those calls.
+   * `canceller` ends the calls that axios leaves open: it does not read the body of a response that
+   * is longer than allowed, and to cancel one whose progress it tracks it waits for more of it,
+   * which may never come.
    */
-  letGo: AbortController | undefined;
+  canceller: AbortController | undefined;
 }
 
-function fetchThrough(input: string | Request, init: MeshRequestInit & Through): Promise<Response> {
-  const { meshFetch, letGo, timeLimit, decode } = init;
+function fetchThroughMesh(input: string | Request, init: MeshRequestInit & AdapterInit): Promise<Response> {
+  const { meshFetch, canceller, timeLimit, decode } = init;
   const adapted: MeshRequestInit & Adapted = { ...init, [ADAPTED]: { timeLimit, decode } };
-  if (letGo !== undefined) {
+  if (canceller !== undefined) {
     const own = init.signal ?? (input as Request).signal;
-    adapted.signal = own ? AbortSignal.any([own, letGo.signal]) : letGo.signal;
+    adapted.signal = own ? AbortSignal.any([own, canceller.signal]) : canceller.signal;
   }
   return meshFetch(input, adapted);
 }
 
-function bounded({ maxContentLength }: AxiosConfig): boolean {
+function isBounded({ maxContentLength }: AxiosConfig): boolean {
   return maxContentLength !== undefined && maxContentLength > -1;
 }
 
-function streamed({ responseType }: AxiosConfig): boolean {
+function isStreamed({ responseType }: AxiosConfig): boolean {
   return responseType?.toLowerCase() === 'stream';
 }
 
 /**
- * Not every version of axios's adapter looks at `maxRedirects` itself; none tells a service of its
- * `timeout`.
+ * Adds the options for the fetch. Not every version of axios's adapter obeys `maxRedirects` itself,
+ * and none tells a service its `timeout`.
  */
 function withOptions(
   config: AxiosConfig,
   meshFetch: MeshFetch,
-  letGo: AbortController | undefined,
+  canceller: AbortController | undefined,
 ): AxiosConfig {
   const redirect = config.maxRedirects === 0 && { redirect: 'manual' };
-  const through: Through = {
+  const adapterInit: AdapterInit = {
     meshFetch,
     timeLimit: timeLimitOf(config),
     decode: config.decompress !== false,
-    letGo,
+    canceller,
   };
-  return { ...config, fetchOptions: { ...config.fetchOptions, ...redirect, ...through } };
+  return { ...config, fetchOptions: { ...config.fetchOptions, ...redirect, ...adapterInit } };
 }
 
 function timeLimitOf({ timeout }: AxiosConfig): number | undefined {
@@ -196,22 +201,23 @@ function timeLimitOf({ timeout }: AxiosConfig): number | undefined {
 }
 
 /**
- * axios takes a form for one that is urlencoded outside of browsers, unless it has made it itself.
+ * Removes a content type without a boundary from a form, so that the fetch sets it. Outside of
+ * browsers axios takes a form that it has not made itself for a urlencoded one.
  */
-function letFormSayItsType({ data, headers }: AxiosConfig): void {
+function removeFormContentType({ data, headers }: AxiosConfig): void {
   if (!(data instanceof FormData)) return;
   if (!/boundary=/i.test(String(headers?.getContentType()))) headers?.delete('content-type');
 }
 
-/** Gives the response the shape that the adapter of axios for Node gives it. */
-function asInNode(
+/** Changes a response to the one that axios gives with its adapter for Node. */
+function toNodeResponse(
   response: AxiosResponse,
   config: AxiosConfig,
   request: object,
-  letGo: AbortController | undefined,
+  canceller: AbortController | undefined,
 ): AxiosResponse {
   const { data } = response;
-  if (streamed(config)) response.data = readable(data as ReadableStream | null, letGo);
+  if (isStreamed(config)) response.data = toReadable(data as ReadableStream | null, canceller);
   else if (config.responseType?.toLowerCase() === 'arraybuffer') {
     response.data = Buffer.from(data as ArrayBuffer);
   }
@@ -222,55 +228,57 @@ function asInNode(
   return response;
 }
 
-function readable(body: ReadableStream | null, letGo: AbortController | undefined): Readable {
+function toReadable(body: ReadableStream | null, canceller: AbortController | undefined): Readable {
   if (body === null) return Readable.from([]);
   const stream = Readable.fromWeb(body);
   const destroy = stream._destroy;
   stream._destroy = (error, done) => {
     destroy.call(stream, error, done);
-    if (!stream.readableEnded) letGo?.abort();
+    if (!stream.readableEnded) canceller?.abort();
   };
   return stream;
 }
 
-/** The error in the terms of axios's adapter for Node, and of the mesh. */
-function finish(
+/** Changes an error to that of axios's adapter for Node, with the code and cause of the mesh. */
+function completeError(
   error: AxiosError,
   config: AxiosConfig,
   request: object,
-  letGo: AbortController | undefined,
+  canceller: AbortController | undefined,
 ): void {
   error.config = config;
-  if (error.response !== undefined) asInNode(error.response, config, request, letGo);
-  const cause = causeOf(error);
+  if (error.response !== undefined) toNodeResponse(error.response, config, request, canceller);
+  const cause = findHoldfastError(error);
   if (!(cause instanceof InvalidRequestError)) error.request = request;
   if (cause !== undefined) {
     Object.assign(error, { code: codeOf(cause, config), message: cause.message, cause });
   } else if (error.code === 'ETIMEDOUT') {
-    error.code = timeoutCode(config);
+    error.code = timeoutCodeOf(config);
     if (config.timeoutErrorMessage) error.message = config.timeoutErrorMessage;
   }
 }
 
-function causeOf(error: Error): HoldfastError | undefined {
+function findHoldfastError(error: Error): HoldfastError | undefined {
   for (let { cause } = error; cause instanceof Error; cause = cause.cause) {
     if (cause instanceof HoldfastError) return cause;
   }
   return undefined;
 }
 
-function timeoutCode({ transitional }: AxiosConfig): string {
+function timeoutCodeOf({ transitional }: AxiosConfig): string {
   return transitional?.clarifyTimeoutError ? 'ETIMEDOUT' : 'ECONNABORTED';
 }
 
-/** Maps codes of undici to the codes of Node for the same errors. */
-const CODES: Readonly<Record<string, string>> = {
+/** The codes of Node for the same errors as those of undici. */
+const NODE_CODES: Readonly<Record<string, string>> = {
   UND_ERR_SOCKET: 'ECONNRESET',
   UND_ERR_CONNECT_TIMEOUT: 'ETIMEDOUT',
 };
 
 function codeOf(error: HoldfastError, config: AxiosConfig): string {
-  if (error instanceof TimeoutError) return timeoutCode(config);
+  if (error instanceof TimeoutError) return timeoutCodeOf(config);
   const { code } = (error.cause ?? {}) as NodeJS.ErrnoException;
-  return error instanceof ServiceConnectionError && code !== undefined ? (CODES[code] ?? code) : error.code;
+  return error instanceof ServiceConnectionError && code !== undefined
+    ? (NODE_CODES[code] ?? code)
+    : error.code;
 }

@@ -10,8 +10,8 @@ import { ClosedError, InvalidRequestError } from '../errors.ts';
 import { CONNECT_OPTIONS, checkExternalOptions } from '../internal/external-options.ts';
 import { LinkedList } from '../internal/linked-list.ts';
 import { any, type Check, hasMethods, validateOptions } from '../internal/validate.ts';
-import { type AgentClientRequest, AgentRequest, type SocketsOf } from './agent-request.ts';
-import { closeIdle, InstanceSockets, type TakesRequests } from './instance-sockets.ts';
+import { type AgentClientRequest, AgentRequest, type GetSockets } from './agent-request.ts';
+import { closeIdleSockets, InstanceSockets, type NodeAgent } from './instance-sockets.ts';
 
 export interface MeshHttpAgentOptions extends MeshOptions {
   /**
@@ -21,7 +21,7 @@ export interface MeshHttpAgentOptions extends MeshOptions {
    */
   agent?: AgentOptions;
   /**
-   * Agents that take the requests to hosts that are no service. Default: the agent itself, as one
+   * The agents for requests to hosts outside the mesh. Default: the agent itself sends them, as one
    * of Node's own would.
    */
   passthrough?: PassthroughAgents;
@@ -35,36 +35,35 @@ interface PassthroughAgents {
 const OWNER = 'createHttpAgent()';
 
 /**
- * An Agent for `node:http` that sends requests for services through the mesh, and `.https`, the
- * same for `https:` URLs: for got, superagent, node-fetch, the AWS SDK and all else that is built
- * on `node:http`.
+ * Creates an Agent for `node:http` that sends requests for services through the mesh, and `.https`,
+ * the same for `https:` URLs: for got, superagent, node-fetch, the AWS SDK and all other clients
+ * that are built on `node:http`.
  *
  * Each request is balanced by itself, over sockets that are kept alive, and judged by its response.
- * The breaker and the limits of its service hold, and the deadline of the request that is being
- * served; the timeouts bound the wait for the head of the response. While no socket to an instance
- * is open, an attempt goes to another, as the `retry` of the service says. A request that has been
- * sent belongs to its caller: the agent neither repeats nor hedges it, and gives no response of a
- * fallback or a cache in its place.
+ * The breaker and the limits of its service apply, and so do its timeouts, which bound the wait for
+ * the head of the response, and the deadline of the request that is being served. While a socket
+ * to an instance cannot be opened, another instance is used, as the `retry` of the service says.
+ * Once sent, a request is the caller's: the agent cannot send it again, hedge it, or replace its
+ * response by that of a fallback or a cache.
  *
- * A rejection is an 'error' of the request: a HoldfastError, or Node's own error where a connection
- * cannot be opened. The protocol is that with which an instance is registered, whatever the URL
- * says; TLS uses the `connection` options of the service, and the service's name where the host of
- * the instance is an IP address. The `Host` is that of the instance, unless the caller has set one.
+ * A request that is rejected emits 'error': with a HoldfastError, or with the error that Node gives
+ * of a connection that cannot be made. The protocol is the one with which the instance is
+ * registered, whatever the URL says. TLS uses the `connection` options of the service, and its name
+ * where the host of the instance is an IP address. The `Host` is that of the instance, unless the
+ * caller has set one.
  *
  * @example
  * const agent = createHttpAgent(client);
  * await got('http://user-service/users/u1', { agent: { http: agent, https: agent.https } });
+ *
+ * @throws TypeError naming the option that is not what it must be
  */
 export function createHttpAgent(
   clientOrOptions: ServiceClient | ServiceClientOptions,
   options: MeshHttpAgentOptions = {},
 ): MeshHttpAgent {
-  validateOptions(
-    OWNER,
-    options,
-    { ...MESH_CHECKS, agent: agentOptions, passthrough: any },
-    RENAMED_MESH_OPTIONS,
-  );
+  const checks = { ...MESH_CHECKS, agent: checkAgentOptions, passthrough: any };
+  validateOptions(OWNER, options, checks, RENAMED_MESH_OPTIONS);
   const { agent = {}, passthrough = {}, route, strict } = options;
   validateOptions(`${OWNER}, option 'passthrough'`, passthrough, {
     http: hasMethods('addRequest'),
@@ -74,7 +73,7 @@ export function createHttpAgent(
   return new MeshHttpAgent(new Mesh(resolveClient(clientOrOptions), targets, agent), agent, passthrough);
 }
 
-/** The options of Node's Agent besides those of its connections. */
+/** The options of Node's Agent, those of its connections included. */
 const AGENT_OPTIONS: ReadonlySet<string> = new Set([
   ...CONNECT_OPTIONS,
   'agentKeepAliveTimeoutBuffer',
@@ -89,16 +88,19 @@ const AGENT_OPTIONS: ReadonlySet<string> = new Set([
   'scheduling',
 ]);
 
-const agentOptions: Check = (value, option) => checkExternalOptions(value, option, AGENT_OPTIONS);
+const checkAgentOptions: Check = (value, option) => checkExternalOptions(value, option, AGENT_OPTIONS);
 
-/** See `createHttpAgent`. Its own `sockets` and the like are those to hosts outside the mesh. */
+/**
+ * See `createHttpAgent`. Its own `sockets`, `freeSockets` and `requests` are for hosts outside the
+ * mesh.
+ */
 export class MeshHttpAgent extends HttpAgent {
-  /** The same for `https:` URLs. */
+  /** The agent for `https:` URLs. */
   readonly https: HttpsAgent;
   readonly #mesh: Mesh;
   readonly #passthrough: HttpAgent | undefined;
 
-  /** Made by `createHttpAgent`. */
+  /** Is called by `createHttpAgent`. */
   constructor(mesh: Mesh, options: AgentOptions, { http, https }: PassthroughAgents) {
     super({ keepAlive: true, ...options });
     this.https = new MeshHttpsAgent(mesh, options, https);
@@ -106,23 +108,24 @@ export class MeshHttpAgent extends HttpAgent {
     this.#passthrough = http;
   }
 
-  /** Called by Node. */
+  /** Is called by Node for each request. */
   addRequest(request: AgentClientRequest, options: RequestOptions): void {
-    if (!this.#mesh.takes(request, options, 'http:')) passThrough(this, this.#passthrough, request, options);
+    if (!this.#mesh.accept(request, options, 'http:')) passThrough(this, this.#passthrough, request, options);
   }
 
   /**
-   * Takes no more requests to services, and resolves when those under way are done; then closes the
-   * client, if it was made for this. Idle sockets are closed.
+   * Rejects further requests to services, and waits for the ones under way; then closes the client,
+   * if it was made for this agent. Idle sockets are closed.
    */
   async close(): Promise<void> {
-    closeIdle(this);
-    closeIdle(this.https);
+    closeIdleSockets(this);
+    closeIdleSockets(this.https);
     await this.#mesh.close();
   }
 
   /**
-   * Ends all that is under way, and closes all sockets, and the client, if it was made for this.
+   * Ends all requests under way, and closes all sockets, and the client, if it was made for this
+   * agent.
    */
   override destroy(): void {
     super.destroy();
@@ -141,7 +144,8 @@ class MeshHttpsAgent extends HttpsAgent {
   }
 
   addRequest(request: AgentClientRequest, options: RequestOptions): void {
-    if (!this.#mesh.takes(request, options, 'https:')) passThrough(this, this.#passthrough, request, options);
+    if (!this.#mesh.accept(request, options, 'https:'))
+      passThrough(this, this.#passthrough, request, options);
   }
 
   override destroy(): void {
@@ -151,8 +155,8 @@ class MeshHttpsAgent extends HttpsAgent {
 }
 
 /**
- * Passes a request to the passthrough agent, or sends it through this agent as one of Node's own
- * would.
+ * Hands a request to a host outside the mesh to the passthrough agent; without one, to this agent,
+ * as if it were one of Node's own.
  */
 function passThrough(
   agent: HttpAgent,
@@ -160,19 +164,18 @@ function passThrough(
   request: AgentClientRequest,
   options: RequestOptions,
 ): void {
-  // Node calls this method of every agent; its types leave it out.
-  const { addRequest } = (passthrough ?? HttpAgent.prototype) as unknown as TakesRequests;
+  const { addRequest } = (passthrough ?? HttpAgent.prototype) as NodeAgent;
   addRequest.call(passthrough ?? agent, request, options);
 }
 
-/** The client, the targets and the sockets, which the two agents share. */
+/** The mesh behind the two agents, which share its client, targets and sockets. */
 class Mesh {
   readonly #client: EngineHandle;
   readonly #targets: MeshTargets;
   readonly #agentOptions: AgentOptions;
   readonly #sockets = new Map<InstanceClient, InstanceSockets>();
   readonly #underWay = new LinkedList<AgentRequest>();
-  #whenNone: (() => void) | undefined = undefined;
+  #onIdle: (() => void) | undefined = undefined;
   #closing: Promise<void> | undefined = undefined;
 
   constructor(client: EngineHandle, targets: MeshTargets, agentOptions: AgentOptions) {
@@ -181,8 +184,8 @@ class Mesh {
     this.#agentOptions = agentOptions;
   }
 
-  /** Takes a request if it is for a service, or has to be rejected. */
-  takes(request: AgentClientRequest, options: RequestOptions, protocol: string): boolean {
+  /** Sends or rejects a request, if it is for a service; false if it is to pass through. */
+  accept(request: AgentClientRequest, options: RequestOptions, protocol: string): boolean {
     try {
       const url = urlOf(options, protocol);
       const service = this.#targets.serviceOf(url);
@@ -203,13 +206,13 @@ class Mesh {
   #send(request: AgentClientRequest, options: RequestOptions, service: string): void {
     const call = new AgentRequest(request, options, () => {
       this.#underWay.remove(call);
-      if (this.#underWay.length === 0) this.#whenNone?.();
+      if (this.#underWay.length === 0) this.#onIdle?.();
     });
     this.#underWay.append(call);
-    void call.send(this.#client.engine, service, this.#socketsOf);
+    void call.send(this.#client.engine, service, this.#getSockets);
   }
 
-  readonly #socketsOf: SocketsOf = ({ client, instance }) => {
+  readonly #getSockets: GetSockets = ({ client, instance }) => {
     let sockets = this.#sockets.get(client);
     if (sockets === undefined) {
       sockets = new InstanceSockets(client, instance, this.#agentOptions, () => {
@@ -228,7 +231,7 @@ class Mesh {
   async #close(): Promise<void> {
     if (this.#underWay.length > 0) {
       await new Promise<void>((resolve) => {
-        this.#whenNone = resolve;
+        this.#onIdle = resolve;
       });
     }
     await Promise.all(Array.from(this.#sockets.values(), (sockets) => sockets.close()));

@@ -4,81 +4,84 @@ import type { Socket } from 'node:net';
 import type { InstanceClient } from '../client/instance-client.ts';
 import type { ServiceInstance } from '../discovery/service-instance.ts';
 
-/** The method by which Node gives a request to its agent, which Node's types leave out. */
-export interface TakesRequests {
+/** An agent of Node's, with the members that its types leave out. */
+export interface NodeAgent extends HttpAgent {
+  keepAlive: boolean;
+  /** Finds a socket for a request and gives it to the `onSocket` of that request. */
   addRequest(request: object, options: object): void;
 }
 
-/** Closes the sockets on which nothing is under way, and the others when that is done. */
-export function closeIdle(agent: HttpAgent): void {
-  (agent as { keepAlive?: boolean }).keepAlive = false;
+/** Closes the idle sockets, and each busy one as soon as its request is done. */
+export function closeIdleSockets(agent: HttpAgent): void {
+  (agent as NodeAgent).keepAlive = false;
   for (const idle of Object.values(agent.freeSockets)) for (const socket of idle!) socket.destroy();
 }
 
 /**
- * As long as undici keeps an idle connection. With it Node heeds how long the instance says that it
- * will.
+ * Milliseconds after which an idle socket is closed: as long as undici keeps an idle connection.
+ * With this option Node also heeds the time that the instance says in its `Keep-Alive` header.
  */
-const IDLE = 4_000;
+const IDLE_TIMEOUT = 4_000;
 
 /** The sockets to one instance: an agent of Node's own, which keeps the idle ones alive. */
 export class InstanceSockets {
   /** The sockets that are open, all handshakes done. */
   readonly open = new WeakSet<Socket>();
-  readonly #agent: HttpAgent;
+  readonly #agent: NodeAgent;
   readonly #client: InstanceClient;
-  readonly #whenClosed: () => void;
+  readonly #onClosed: () => void;
   #requests = 0;
-  #whenIdle: (() => void) | undefined = undefined;
+  #onIdle: (() => void) | undefined = undefined;
 
   constructor(
     client: InstanceClient,
     { protocol }: ServiceInstance,
     options: AgentOptions,
-    whenClosed: () => void,
+    onClosed: () => void,
   ) {
     this.#agent = new (protocol === 'https' ? HttpsAgent : HttpAgent)({
       keepAlive: true,
-      timeout: IDLE,
+      timeout: IDLE_TIMEOUT,
       ...options,
-    });
+    }) as NodeAgent;
     this.#client = client;
-    this.#whenClosed = whenClosed;
+    this.#onClosed = onClosed;
     client.others.add(this);
   }
 
-  /** Finds a socket for what stands in for a request: its `onSocket` is called with one. */
+  /**
+   * Begins a request and finds a socket for it.
+   *
+   * @param request stands in for a request of Node's: its `onSocket` is called with the socket
+   */
   begin(request: object, options: object): void {
     this.#requests++;
     this.find(request, options);
   }
 
-  /** Finds another socket for what has begun. */
+  /** Finds another socket for a request that has begun. */
   find(request: object, options: object): void {
-    // Node calls this method of every agent; its types leave it out.
-    (this.#agent as unknown as TakesRequests).addRequest(request, options);
+    this.#agent.addRequest(request, options);
   }
 
-  /**
-   * To be called once for each request that has begun, when nothing of it is under way any more.
-   */
+  /** Ends a request: to be called once for each that has begun, when nothing of it is under way. */
   end(): void {
-    if (--this.#requests === 0) this.#whenIdle?.();
+    if (--this.#requests === 0) this.#onIdle?.();
   }
 
-  /** Closes each socket when nothing is under way on it, and resolves when all are. */
+  /** Closes each socket when nothing is under way on it, and resolves when all are closed. */
   async close(): Promise<void> {
-    closeIdle(this.#agent);
+    closeIdleSockets(this.#agent);
     if (this.#requests > 0) {
       await new Promise<void>((resolve) => {
-        this.#whenIdle = resolve;
+        this.#onIdle = resolve;
       });
     }
     this.#client.others.delete(this);
-    this.#whenClosed();
+    this.#onClosed();
   }
 
-  /** Closes all at once. */
+  /** Closes all sockets at once. */
   destroy(): void {
     this.#agent.destroy();
   }

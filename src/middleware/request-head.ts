@@ -2,23 +2,24 @@ import { type ClientRequest, validateHeaderValue } from 'node:http';
 import { PROPAGATED_HEADERS, pairsOf, valuesToSend } from '../client/outgoing-headers.ts';
 
 /**
- * The fields in which Node keeps a head that is not sent yet; http-proxy-agent has relied on them
- * for long.
+ * A request that has no socket yet, with the members that Node's types leave out. http-proxy-agent
+ * has relied on them for long.
  */
-interface Rendered {
+interface UnsentRequest extends ClientRequest {
+  /** `_header` is the head as Node will write it, once that is rendered. */
   _header: string;
+  /** `outputData` holds what waits for the socket: first the head, maybe with some of the body. */
   readonly outputData: { data: unknown }[];
 }
 
 /**
- * Completes the head of a request that is about to be sent: with the `Host`, in place of the one
- * there is, if one is given, and with the headers, names and values in turn. What the caller has
- * set of these is sent once: see `valuesToSend`. Node writes the head down as soon as the request
- * is ended or its body begins, which it does while there is no socket yet: then what is written is
- * changed.
+ * Completes the head of a request that is about to be sent. `host`, if given, replaces its `Host`.
+ * Each of the `headers`, names and values in turn, is sent once, also where the caller has set it:
+ * see `valuesToSend`. Node renders the head as soon as the request is ended or its body begins,
+ * even without a socket: then this changes the rendered head.
  *
  * @param elapsed milliseconds since the caller made the request
- * @throws TypeError if a value cannot stand in a header.
+ * @throws TypeError if a value is not allowed in a header
  */
 export function completeHead(
   request: ClientRequest,
@@ -27,19 +28,17 @@ export function completeHead(
   elapsed: number,
 ): void {
   const ours = new Map(pairsOf(headers));
-  // Node has written the head down, and keeps it in fields that its types leave out.
-  if (request.headersSent) changeHead(request as unknown as Rendered, host, ours, elapsed);
+  if (request.headersSent) changeHead(request as UnsentRequest, host, ours, elapsed);
   else setHead(request, host, ours, elapsed);
 }
 
-/** Reads the values of a header, whose name is in lower case; undefined if the request has none. */
+/** Reads the values of a header, by its name in lower case; undefined if there is none. */
 export function valuesOf(request: ClientRequest, name: string): string[] | undefined {
   if (!request.headersSent) {
     const value = request.getHeader(name);
     return value === undefined ? undefined : [value].flat().map(String);
   }
-  // As above: `_header` is the head as Node has written it down.
-  return readLines((request as unknown as Rendered)._header.split('\r\n'), new Set([name])).given.get(name);
+  return readLines((request as UnsentRequest)._header.split('\r\n'), new Set([name])).given.get(name);
 }
 
 function setHead(
@@ -62,7 +61,7 @@ function setHead(
 }
 
 function changeHead(
-  request: Rendered,
+  request: UnsentRequest,
   host: string | undefined,
   ours: ReadonlyMap<string, string>,
   elapsed: number,
@@ -87,7 +86,8 @@ function changeHead(
 }
 
 /**
- * The values that the lines of a head give under some names, in lower case, and the other lines.
+ * Reads some headers, by their names in lower case, from the lines of a head. `others` are the
+ * other lines.
  */
 function readLines(
   lines: readonly string[],

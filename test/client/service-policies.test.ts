@@ -106,10 +106,14 @@ describe('a hedged call', () => {
 describe('a caller with less time than the service is given', () => {
   it('a caller with less time than the service is given is sent elsewhere once a few have given up on an instance that hangs', async () => {
     const [hanging, fast] = [await startServer(never), await startServer(named('fast'))];
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
+    hanging.server.on('request', () => vi.advanceTimersByTime(100));
     const client = clientOf([hanging, fast], {});
     let failed = 0;
     for (let call = 0; call < 40; call++) {
-      await client.call({ service, path: '/', signal: AbortSignal.timeout(100) }).catch(() => failed++);
+      const patience = new AbortController();
+      setTimeout(() => patience.abort(new DOMException('too slow', 'TimeoutError')), 100);
+      await client.call({ service, path: '/', signal: patience.signal }).catch(() => failed++);
     }
     expect(failed).toBe(hanging.requests.length);
     expect(failed).toBeGreaterThan(0);

@@ -60,8 +60,8 @@ function statuses(...list: number[]): Handler {
   };
 }
 
-describe('a response', () => {
-  it('a response is what axios gives', async () => {
+describe('a response to axios', () => {
+  it('a response to axios is as axios itself gives it', async () => {
     const { api } = await serving((_request, response) =>
       json(response, { id: 'u1' }, 200, { 'x-a': 'b', 'set-cookie': 'a=1' }),
     );
@@ -76,7 +76,7 @@ describe('a response', () => {
     });
   });
 
-  it('a response comes in the type that the request asks for', async () => {
+  it('a response to axios comes in the requested responseType', async () => {
     const { api } = await serving((request, response) => {
       if (request.url === '/none') response.writeHead(204).end();
       else json(response, { a: 1 });
@@ -98,7 +98,7 @@ describe('a response', () => {
     await expect(get('json' as never, '/none')).resolves.toBe('');
   });
 
-  it('a response is decoded, and streamed at the pace of its reader', async () => {
+  it('a response to axios is decoded, and streamed at the pace of its reader', async () => {
     const { api, client } = await serving((request, response) => {
       if (request.url === '/zip') {
         response.writeHead(200, { 'content-encoding': 'gzip' }).end(gzipSync('{"a":1}'));
@@ -116,7 +116,7 @@ describe('a response', () => {
     await client.close();
   });
 
-  it('a response goes through the transforms and interceptors', async () => {
+  it('a request of axios and its response go through the transforms and interceptors', async () => {
     const { api } = await serving(echo);
     api.interceptors.request.use((config) => {
       config.headers.set('x-from', 'interceptor');
@@ -140,8 +140,8 @@ async function* endless(): AsyncGenerator<Buffer> {
   for (;;) yield Buffer.alloc(65_536);
 }
 
-describe('a request', () => {
-  it('a request has its parameters, its base and its credentials', async () => {
+describe('a request of axios', () => {
+  it('a request of axios has its parameters, its base and its credentials', async () => {
     const { api } = await serving(echo, { baseURL: `service://${service}/api`, params: { v: 2 } });
     const auth = { username: 'ann', password: 'ü:x' };
     const { data } = await api.get('users', { params: { q: 'a b' }, auth });
@@ -151,7 +151,7 @@ describe('a request', () => {
     expect(inUrl.data.headers.authorization).toBe(`Basic ${Buffer.from('ann:x').toString('base64')}`);
   });
 
-  it('a request sends objects as JSON, forms, bytes and streams', async () => {
+  it('a request of axios sends objects as JSON, forms, bytes and streams', async () => {
     const { api } = await serving(echo);
     const post = async (data: unknown, config = {}) => {
       const { body, headers } = (await api.post('/', data, config)).data;
@@ -167,7 +167,7 @@ describe('a request', () => {
     await expect(post(Readable.from(['a', 'b']))).resolves.toEqual([expect.anything(), 'ab']);
   });
 
-  it('a request sends forms of files, of the standard and of form-data', async () => {
+  it('a request of axios sends forms with files, both FormData and those of form-data', async () => {
     const { api } = await serving(echo);
     const form = new FormData();
     form.append('name', 'ü');
@@ -186,7 +186,7 @@ describe('a request', () => {
     expect(object.data.body).toMatch(/name="a"\r\n\r\n1/);
   });
 
-  it('a request tells how far its upload and its download have come', async () => {
+  it('a request of axios reports the progress of its upload and its download', async () => {
     const { api } = await serving(async (request, response) => {
       const body = await buffer(request);
       response.writeHead(200, { 'content-length': body.length }).end(body);
@@ -206,7 +206,7 @@ describe('a request', () => {
     }
   });
 
-  it('a request takes an idempotency key and the like in its fetchOptions', async () => {
+  it('a request of axios takes an idempotency key in its fetchOptions', async () => {
     const { api, server } = await serving(statuses(503, 200, 503, 200));
     const fetchOptions = { idempotencyKey: 'key-1' } as object;
     await expect(api.post('/', {}, { fetchOptions })).resolves.toMatchObject({ status: 200 });
@@ -216,8 +216,8 @@ describe('a request', () => {
   });
 });
 
-describe('an error', () => {
-  it('an error has the response whose status axios rejects', async () => {
+describe('an error of axios', () => {
+  it('an error of axios has the response whose status validateStatus rejects', async () => {
     const { api } = await serving((_request, response) =>
       json(response, { why: 'gone' }, 404, { 'x-a': 'b' }),
     );
@@ -236,7 +236,7 @@ describe('an error', () => {
     expect(last).toMatchObject({ code: 'ERR_BAD_RESPONSE', response: { status: 504 } });
   });
 
-  it('an error has its response in the type that the request asks for', async () => {
+  it('an error of axios has its response in the requested responseType', async () => {
     const { api } = await serving((_request, response) => json(response, { why: 'gone' }, 404));
     const streamed = await failure(api.get('/', { responseType: 'stream' }));
     expect(streamed.response!.data).toBeInstanceOf(Readable);
@@ -247,7 +247,7 @@ describe('an error', () => {
     expect(bytes.response!.data).toEqual(Buffer.from('{"why":"gone"}'));
   });
 
-  it('an error without a response says with its code what happened, and with its cause the rest', async () => {
+  it('an error of axios without a response tells what happened by its code, and the rest by its cause', async () => {
     const { api } = await serving(reset, {}, { retry: false });
     expect(await failure(api.get('/'))).toMatchObject({
       code: 'ECONNRESET',
@@ -258,14 +258,14 @@ describe('an error', () => {
     expect((await failure(api.get('/'))).response).toBeUndefined();
     const { api: dead, server } = await serving(never, {}, { retry: false });
     await server.stop();
-    const failed = await failure(dead.get('/'));
-    expect(failed).toMatchObject({ code: 'ECONNREFUSED', cause: { code: 'ERR_SERVICE_CONNECTION' } });
-    expect(failed.message).toContain(service);
-    expect(failed.toJSON()).toMatchObject({ code: 'ECONNREFUSED' });
+    const unreachable = await failure(dead.get('/'));
+    expect(unreachable).toMatchObject({ code: 'ECONNREFUSED', cause: { code: 'ERR_SERVICE_CONNECTION' } });
+    expect(unreachable.message).toContain(service);
+    expect(unreachable.toJSON()).toMatchObject({ code: 'ECONNREFUSED' });
     expect(await failure(dead.get('http://order-service/'))).toMatchObject({ code: 'ERR_NO_INSTANCE' });
   });
 
-  it('a request fails with the error of the circuit while that is open, and sends nothing', async () => {
+  it('an error of axios has the code of an open circuit, and nothing is sent', async () => {
     const { api, server, client } = await serving(echo);
     client.policies(service).circuitBreaker!.isolate();
     expect(await failure(api.get('/'))).toMatchObject({
@@ -275,14 +275,14 @@ describe('an error', () => {
     expect(server.requests).toEqual([]);
   });
 
-  it('an error has no request where none was made', async () => {
+  it('an error of axios has no request if none was made', async () => {
     const { api } = await serving(echo, {}, {}, { strict: true });
     const error = await failure(api.get('http://api.example/'));
     expect(error).toMatchObject({ code: 'ERR_INVALID_REQUEST' });
     expect(error.request).toBeUndefined();
   });
 
-  it('an error tells of a response that breaks off', async () => {
+  it('an error of axios tells of a response that breaks off', async () => {
     const { api, server } = await serving((request, response) => {
       response.writeHead(200, { 'content-length': 10 });
       response.write('abc', () => setImmediate(() => request.socket.destroy()));
@@ -293,7 +293,7 @@ describe('an error', () => {
     expect(server.requests).toHaveLength(2);
   });
 
-  it('an error tells of a response that is too long', async () => {
+  it('an error of axios tells of a body that is too long', async () => {
     const { api, client } = await serving((request, response) => {
       const body = Buffer.alloc(MIB);
       if (request.url === '/length') response.writeHead(200, { 'content-length': body.length });
@@ -309,20 +309,23 @@ describe('an error', () => {
   });
 });
 
-describe('a request that takes too long', () => {
+describe('a request of axios that takes too long', () => {
   it.each([
     [{}, 'ECONNABORTED', 'timeout of 20ms exceeded'],
     [{ transitional: { clarifyTimeoutError: true } }, 'ETIMEDOUT', 'timeout of 20ms exceeded'],
     [{ timeoutErrorMessage: 'too slow' }, 'ECONNABORTED', 'too slow'],
-  ])('ends as axios has it: %j', async (config, code, message) => {
-    const { api, server } = await serving(never, config);
-    const error = await failure(api.get('/', { timeout: 20 }));
-    expect(error).toMatchObject({ code, message, request: { method: 'GET' } });
-    expect(axios.isCancel(error)).toBe(false);
-    await vi.waitFor(() => expect(server.requests.every(({ socket }) => socket.destroyed)).toBe(true));
-  });
+  ])(
+    'a request of axios that takes too long ends as with axios itself: %j',
+    async (config, code, message) => {
+      const { api, server } = await serving(never, config);
+      const error = await failure(api.get('/', { timeout: 20 }));
+      expect(error).toMatchObject({ code, message, request: { method: 'GET' } });
+      expect(axios.isCancel(error)).toBe(false);
+      await vi.waitFor(() => expect(server.requests.every(({ socket }) => socket.destroyed)).toBe(true));
+    },
+  );
 
-  it('a request ends with the timeout of the mesh as with one of its own', async () => {
+  it('a request of axios ends at the timeout of its service as at one of axios', async () => {
     const { api } = await serving(never, {}, { timeout: 20 });
     expect(await failure(api.get('/'))).toMatchObject({
       code: 'ECONNABORTED',
@@ -331,31 +334,34 @@ describe('a request that takes too long', () => {
   });
 });
 
-describe('a request that is cancelled', () => {
-  it.each(['signal', 'CancelToken'])('is a cancel of axios, by its %s', async (way) => {
-    const { api, server, client } = await serving((_request, response) => void response.write('first'));
-    const cancelled = async (responseType?: 'stream') => {
-      const controller = new AbortController();
-      const source = axios.CancelToken.source();
-      const seen = server.requests.length;
-      const config = way === 'signal' ? { signal: controller.signal } : { cancelToken: source.token };
-      const call = api.get('/', { ...config, responseType });
-      const data = responseType && (await call).data;
-      const error = rejectionOf(data === undefined ? call : text(data));
-      await vi.waitFor(() => expect(server.requests.length).toBeGreaterThan(seen));
-      if (way === 'signal') controller.abort();
-      else source.cancel('enough');
-      return error;
-    };
-    for (const error of [await cancelled(), await cancelled('stream')]) {
-      expect(axios.isCancel(error)).toBe(true);
-      expect(error).toBeInstanceOf(CanceledError);
-      expect(error).toMatchObject({ code: 'ERR_CANCELED' });
-    }
-    await client.close();
-  });
+describe('a request of axios that is cancelled', () => {
+  it.each(['signal', 'CancelToken'])(
+    'a request of axios that is cancelled by its %s fails with the CanceledError of axios',
+    async (way) => {
+      const { api, server, client } = await serving((_request, response) => void response.write('first'));
+      const cancelled = async (responseType?: 'stream') => {
+        const controller = new AbortController();
+        const source = axios.CancelToken.source();
+        const seen = server.requests.length;
+        const config = way === 'signal' ? { signal: controller.signal } : { cancelToken: source.token };
+        const call = api.get('/', { ...config, responseType });
+        const data = responseType && (await call).data;
+        const error = rejectionOf(data === undefined ? call : text(data));
+        await vi.waitFor(() => expect(server.requests.length).toBeGreaterThan(seen));
+        if (way === 'signal') controller.abort();
+        else source.cancel('enough');
+        return error;
+      };
+      for (const error of [await cancelled(), await cancelled('stream')]) {
+        expect(axios.isCancel(error)).toBe(true);
+        expect(error).toBeInstanceOf(CanceledError);
+        expect(error).toMatchObject({ code: 'ERR_CANCELED' });
+      }
+      await client.close();
+    },
+  );
 
-  it('a request that was cancelled before is not sent', async () => {
+  it('a request of axios is not sent if it was cancelled before', async () => {
     const { api, server } = await serving(echo);
     const error = await rejectionOf(api.get('/', { signal: AbortSignal.abort() }));
     expect(axios.isCancel(error)).toBe(true);
@@ -373,17 +379,20 @@ describe('a request that is cancelled', () => {
     [', with its progress told', { onDownloadProgress: () => {} }],
     [', with a bound', { maxContentLength: MIB }],
     [', of a response that axios takes for a failure', { timeout: 60_000, validateStatus: () => false }],
-  ])('ends when its reader stops, though nothing more is coming%s', async (_how, config) => {
-    const { api, server, client } = await serving((_request, response) => void response.write('first'));
-    const get = api.get('/', { responseType: 'stream', ...config });
-    const { data } = await get.catch((error: AxiosError) => error.response as { data: Readable });
-    for await (const _chunk of data) break;
-    await vi.waitFor(() => expect(server.requests[0]!.socket.destroyed).toBe(true));
-    await vi.waitFor(() => expect(data.closed).toBe(true));
-    await client.close();
-  });
+  ])(
+    'a streamed response to axios ends when its reader stops, though nothing more comes%s',
+    async (_how, config) => {
+      const { api, server, client } = await serving((_request, response) => void response.write('first'));
+      const get = api.get('/', { responseType: 'stream', ...config });
+      const { data } = await get.catch((error: AxiosError) => error.response as { data: Readable });
+      for await (const _chunk of data) break;
+      await vi.waitFor(() => expect(server.requests[0]!.socket.destroyed).toBe(true));
+      await vi.waitFor(() => expect(data.closed).toBe(true));
+      await client.close();
+    },
+  );
 
-  it('a request that is cancelled after its response was read leaves the connection to the next', async () => {
+  it('a streamed response to axios that was read to its end leaves its connection to the next request', async () => {
     const { api, server } = await serving(echo);
     for (let call = 0; call < 3; call++) {
       const { data } = await api.get('/', { responseType: 'stream', timeout: 60_000 });
@@ -392,7 +401,7 @@ describe('a request that is cancelled', () => {
     expect(new Set(server.requests.map(({ socket }) => socket)).size).toBe(1);
   });
 
-  it('a request that is cancelled stops its upload', async () => {
+  it('a request of axios that is cancelled stops its upload', async () => {
     const { api, server } = await serving(never);
     const body = new PassThrough();
     body.write('x');
@@ -405,8 +414,8 @@ describe('a request that is cancelled', () => {
   });
 });
 
-describe('a redirect', () => {
-  it('a redirect is followed within the service, or given with `maxRedirects: 0`', async () => {
+describe('a redirect of axios', () => {
+  it('axios follows a redirect within the service, or returns it with `maxRedirects: 0`', async () => {
     const elsewhere = await startServer(echo);
     const { api } = await serving((request, response) => {
       if (request.url === '/there') json(response, { there: true });
@@ -423,8 +432,8 @@ describe('a redirect', () => {
   });
 });
 
-describe('the attempts', () => {
-  it('the attempts are those of the mesh, with no retry of a POST that may have been processed', async () => {
+describe('the retries of axios', () => {
+  it('a request of axios is retried by its service, but not a POST that may have been processed', async () => {
     const { api, server } = await serving(statuses(503, 503, 200, 503));
     await expect(api.get('/')).resolves.toMatchObject({ status: 200 });
     expect(server.requests).toHaveLength(3);
@@ -432,7 +441,7 @@ describe('the attempts', () => {
     expect(server.requests).toHaveLength(4);
   });
 
-  it('the attempts multiply with those of axios-retry, unless one of the two is told not to', async () => {
+  it('the attempts of the mesh multiply with those of axios-retry, unless one of the two retries nothing', async () => {
     const down: Handler = (request, response) => {
       request.resume();
       json(response, {}, 503);
@@ -450,15 +459,15 @@ describe('the attempts', () => {
   });
 });
 
-describe('around it', () => {
-  it('a request to a host outside the mesh passes through the adapter', async () => {
+describe('axiosAdapter()', () => {
+  it('a request of axios to a host outside the mesh passes through', async () => {
     const { api, server } = await serving(echo);
     await expect(api.post(`${server.origin}/a`, { a: 1 })).resolves.toMatchObject({
       data: { method: 'POST', url: '/a', body: '{"a":1}' },
     });
   });
 
-  it('the adapter serves the axios of require() as well', async () => {
+  it('axiosAdapter() serves the axios of require() as well', async () => {
     const required = createRequire(import.meta.url)('axios') as typeof axios;
     const { api, server } = await serving((request, response) => {
       if (request.url === '/none') json(response, { why: 'gone' }, 404);
@@ -478,7 +487,7 @@ describe('around it', () => {
     expect(server.requests).toHaveLength(2);
   });
 
-  it('close() of the adapter closes the client that was made for it', async () => {
+  it('the close() of an axiosAdapter closes the client that was made for it', async () => {
     const server = await startServer(echo);
     const adapter = axiosAdapter({ discovery: new StaticServiceDiscovery({ [service]: [server.origin] }) });
     const api = axios.create({ adapter });

@@ -10,7 +10,7 @@ import { createHttpAgent } from '../../src/middleware/http-agent.ts';
 const url = 'http://user-service/users/u1';
 
 it.each(['http://10.0.0.1:8001', 'https://users.example'])(
-  'nock stands in for the instances of a service: %s',
+  'nock stands in for the instances at %s of a service that is called through an agent',
   async (origin) => {
     const discovery = new StaticServiceDiscovery({ 'user-service': [origin] });
     const client = new ServiceClient({ discovery });

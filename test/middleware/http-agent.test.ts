@@ -48,7 +48,7 @@ interface Setup extends MeshHttpAgentOptions, Omit<LoadBalancerOptions, 'discove
   policies?: ServiceOptions;
 }
 
-/** An agent and its client, for the service of some servers. */
+/** Creates an agent and its client, for the service of some servers. */
 function setUp(servers: readonly Pick<TestServer, 'origin'>[], setup: Setup = {}) {
   const {
     origins = servers.map(({ origin }) => origin),
@@ -84,17 +84,17 @@ interface Got {
   response: IncomingMessage;
 }
 
-/** The response to a request, read to its end. */
-async function responseTo(sent: ClientRequest): Promise<Got> {
+/** Reads the response to a request to its end. */
+async function readResponse(sent: ClientRequest): Promise<Got> {
   const [response] = (await once(sent, 'response')) as [IncomingMessage];
   return { status: response.statusCode!, body: await text(response), response };
 }
 
-function ask(agent: HttpAgent, options: RequestOptions = {}, to = url): Promise<Got> {
-  return responseTo(get(to, { agent, ...options }));
+function sendGet(agent: HttpAgent, options: RequestOptions = {}, to = url): Promise<Got> {
+  return readResponse(get(to, { agent, ...options }));
 }
 
-/** Resolves when the request has ended, with or without success. */
+/** Waits until a request is closed, whether or not it has failed. */
 function closed(sent: ClientRequest): Promise<void> {
   return new Promise((resolve) => sent.once('close', resolve));
 }
@@ -107,7 +107,7 @@ async function errorOf(sent: ClientRequest): Promise<Error & { code?: string }> 
 const ok: Handler = (_request, response) => json(response, { ok: true });
 const failing: Handler = (_request, response) => json(response, { ok: false }, 503);
 
-/** Responds with what came in. */
+/** Responds with the request that came in. */
 const echo: Handler = async (incoming, response) => {
   const { method, url: path, headers } = incoming;
   json(response, { method, path, headers, body: await text(incoming) });
@@ -123,8 +123,8 @@ function countConnections({ server }: TestServer): { count: number; open: Set<So
   return seen;
 }
 
-/** A strategy that takes the first, and lets a test look at all. */
-function watched(): { strategy: BalancingStrategy; inFlight(): number; latency(): number } {
+/** Creates a strategy that picks the first candidate, and lets a test read the state of all. */
+function watchedStrategy(): { strategy: BalancingStrategy; inFlight(): number; latency(): number } {
   let known: readonly Candidate[] = [];
   return {
     strategy: (candidates) => {
@@ -141,7 +141,7 @@ describe('a request to a service', () => {
     const { agent } = setUp([await startServer(echo)]);
     const sent = request(`http://${service}/orders?a=1`, { agent, method: 'POST', headers: { 'x-a': 'b' } });
     sent.end('body');
-    const { status, body } = await responseTo(sent);
+    const { status, body } = await readResponse(sent);
     expect(status).toBe(200);
     expect(JSON.parse(body)).toMatchObject({
       method: 'POST',
@@ -151,11 +151,11 @@ describe('a request to a service', () => {
     });
   });
 
-  it('a request to a service is balanced by itself, over a connection to each instance that is kept alive', async () => {
+  it('each request to a service is balanced by itself, over one kept-alive connection to each instance', async () => {
     const servers = await Promise.all([ok, ok, ok].map((handler) => startServer(handler)));
     const connections = servers.map(countConnections);
     const { agent } = setUp(servers);
-    for (let index = 0; index < 30; index++) await ask(agent);
+    for (let index = 0; index < 30; index++) await sendGet(agent);
     expect(servers.map(({ requests }) => requests.length)).toEqual([10, 10, 10]);
     expect(connections.map(({ count }) => count)).toEqual([1, 1, 1]);
   });
@@ -163,29 +163,30 @@ describe('a request to a service', () => {
   it('a request to a service tells whether its socket was used before', async () => {
     const { agent } = setUp([await startServer(ok)]);
     const first = get(url, { agent });
-    await responseTo(first);
+    await readResponse(first);
     const second = get(url, { agent });
-    await responseTo(second);
+    await readResponse(second);
     expect([first.reusedSocket, second.reusedSocket]).toEqual([false, true]);
   });
 
   it.each([
     ['as soon as the instances are known', true],
     ['while they are looked up', false],
-  ])('has the Host of its instance, where the caller has set none, %s', async (_when, warm) => {
+  ])('a request has the Host of its instance, where the caller has set none, %s', async (_when, warm) => {
     const server = await startServer(echo);
     const { agent } = setUp([server]);
-    if (warm) await ask(agent);
-    const host = async (options: RequestOptions) => JSON.parse((await ask(agent, options)).body).headers.host;
+    if (warm) await sendGet(agent);
+    const host = async (options: RequestOptions) =>
+      JSON.parse((await sendGet(agent, options)).body).headers.host;
     expect(await host({})).toBe(`127.0.0.1:${server.port}`);
     expect(await host({ headers: { HOST: service } })).toBe(service);
     const sent = request(url, { agent });
     sent.setHeader('host', 'example.org');
     sent.end();
-    expect(JSON.parse((await responseTo(sent)).body).headers.host).toBe('example.org');
+    expect(JSON.parse((await readResponse(sent)).body).headers.host).toBe('example.org');
   });
 
-  it('a request to a service sends its body unharmed where its head was completed after it had been written down', async () => {
+  it('a request sends its body unharmed where its head was completed after Node had rendered it', async () => {
     const server = await startServer(echo);
     for (const write of [
       (sent: ClientRequest) => sent.end('ü'.repeat(10)),
@@ -199,18 +200,18 @@ describe('a request to a service', () => {
       const { agent } = setUp([server]);
       const sent = request(url, { agent, method: 'PUT' });
       write(sent);
-      const { headers, body } = JSON.parse((await responseTo(sent)).body);
+      const { headers, body } = JSON.parse((await readResponse(sent)).body);
       expect(body).toBe('ü'.repeat(10));
       expect(headers).toMatchObject({ host: `127.0.0.1:${server.port}`, 'x-service-name': 'tests' });
     }
   });
 
-  it('a request to a service carries what the request that is being served came with, unless the caller says otherwise', async () => {
+  it('a request carries the headers of the request that is being served, unless the caller sets its own', async () => {
     const { agent } = setUp([await startServer(echo)]);
     const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
     const context = requestContextFrom({ 'x-request-id': 'r1', traceparent, 'x-request-timeout': '5000' });
     for (const headers of [{}, { 'X-Request-Id': 'mine' }, ['X-Request-Id', 'mine', 'Host', 'h']]) {
-      const { body } = await runWithRequestContext(context, () => ask(agent, { headers }));
+      const { body } = await runWithRequestContext(context, () => sendGet(agent, { headers }));
       const { 'x-request-timeout': left, ...received } = JSON.parse(body).headers;
       const id = Object.keys(headers).length === 0 ? 'r1' : 'mine';
       expect(received).toMatchObject({ 'x-request-id': id, traceparent, 'x-service-name': 'tests' });
@@ -219,7 +220,7 @@ describe('a request to a service', () => {
     }
   });
 
-  it('the response comes in the context in which the request was made', async () => {
+  it('a response comes in the context in which its request was made', async () => {
     const { agent } = setUp([await startServer(ok)]);
     for (const requestId of ['first', 'second']) {
       const context = { requestId, deadline: Infinity };
@@ -234,7 +235,7 @@ describe('a request to a service', () => {
     }
   });
 
-  it('a request to a service is rejected where a value cannot stand in a header', async () => {
+  it('a request is rejected if a value is not allowed in a header', async () => {
     const server = await startServer(ok);
     const { agent } = setUp([server]);
     const context = { requestId: 'a\r\nx-evil: 1', deadline: Infinity };
@@ -245,7 +246,7 @@ describe('a request to a service', () => {
     expect(server.requests).toEqual([]);
   });
 
-  it('a request to a service is rejected if it asks for a tunnel, or for what is no path of the instance', async () => {
+  it('a request is rejected if it asks for a tunnel, or for a path that is none of the instance', async () => {
     const server = await startServer(ok);
     const { agent } = setUp([server]);
     for (const options of [{ method: 'CONNECT' }, { path: 'http://evil/' }, { path: '//evil\\' }]) {
@@ -255,13 +256,13 @@ describe('a request to a service', () => {
     expect(server.requests).toEqual([]);
   });
 
-  it('a request that upgrades is passed on, and keeps its lease until the connection closes', async () => {
+  it('a request that upgrades gets its socket, and holds its lease until that closes', async () => {
     const server = await startServer(never);
     server.server.on('upgrade', (_request, socket: Socket) => {
       socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n');
       socket.pipe(socket);
     });
-    const { strategy, inFlight } = watched();
+    const { strategy, inFlight } = watchedStrategy();
     const { agent, client } = setUp([server], { strategy });
     const sent = get(url, { agent, headers: { connection: 'upgrade', upgrade: 'echo' } });
     const [, socket] = (await once(sent, 'upgrade')) as [IncomingMessage, Socket];
@@ -280,31 +281,31 @@ describe('a request to a service', () => {
 });
 
 describe('an instance that fails', () => {
-  it('an instance that cannot be reached costs nobody a request, and is ejected alone', async () => {
+  it('an instance that cannot be reached fails no request, and is ejected alone', async () => {
     const servers = await Promise.all([ok, ok, ok].map((handler) => startServer(handler)));
     const { agent, balancer, breaker } = setUp(servers);
     const ejected: string[] = [];
     balancer.on('eject', ({ instance }) => ejected.push(`http://${instance.host}:${instance.port}`));
-    for (let index = 0; index < 6; index++) await ask(agent);
+    for (let index = 0; index < 6; index++) await sendGet(agent);
     await servers[0]!.stop();
-    // Until this side knows that its idle socket was closed.
+    // By then this side knows that its idle socket was closed.
     for (let turn = 0; turn < 20; turn++) await new Promise(setImmediate);
-    const responses = await Promise.all(Array.from({ length: 60 }, () => ask(agent)));
+    const responses = await Promise.all(Array.from({ length: 60 }, () => sendGet(agent)));
     expect(responses.map(({ status }) => status)).toEqual(Array(60).fill(200));
     expect(ejected).toEqual([servers[0]!.origin]);
     expect(breaker.state).toBe('closed');
   });
 
-  it('an instance that fails is ejected alone for its responses, and the breaker stays closed', async () => {
+  it('an instance that responds with failures is ejected alone, and the breaker stays closed', async () => {
     const servers = await Promise.all([failing, ok, ok].map((handler) => startServer(handler)));
     const { agent, breaker } = setUp(servers);
     const statuses: number[] = [];
-    for (let index = 0; index < 60; index++) statuses.push((await ask(agent)).status);
+    for (let index = 0; index < 60; index++) statuses.push((await sendGet(agent)).status);
     expect(statuses.filter((status) => status === 503).length).toBeLessThanOrEqual(6);
     expect(breaker.state).toBe('closed');
   });
 
-  it('an instance that fails is charged for a connection that breaks before the response, which is not sent again', async () => {
+  it('an instance is charged for a connection that breaks before the response, and the request is not sent again', async () => {
     const server = await startServer((incoming) => void incoming.socket.destroy());
     const { agent, balancer } = setUp([server], { outlierDetection: { consecutiveFailures: 1 } });
     const eject = vi.fn();
@@ -316,7 +317,7 @@ describe('an instance that fails', () => {
     expect(eject.mock.calls[0]![0].error.code).toBe('ERR_SERVICE_CONNECTION');
   });
 
-  it('an instance that fails is charged for a connection that breaks within the response, of which the caller is told as ever', async () => {
+  it('an instance is charged for a connection that breaks within the response, and the caller gets the error of Node', async () => {
     const server = await startServer((incoming, response) => {
       response.writeHead(200, { 'content-length': '100' }).write('begun');
       setImmediate(() => incoming.socket.destroy());
@@ -324,12 +325,13 @@ describe('an instance that fails', () => {
     const { agent, balancer } = setUp([server], { outlierDetection: { consecutiveFailures: 1 } });
     const eject = vi.fn();
     balancer.on('eject', eject);
-    await expect(ask(agent)).rejects.toMatchObject({ code: 'ECONNRESET' });
+    await expect(sendGet(agent)).rejects.toMatchObject({ code: 'ECONNRESET' });
     expect(eject).toHaveBeenCalledTimes(1);
     expect(eject.mock.calls[0]![0].error.code).toBe('ERR_SERVICE_CONNECTION');
   });
 
-  it('an instance that does not respond in time is charged, and the request ends', async () => {
+  it('an instance is charged if it does not respond in time, and the request ends', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
     const server = await startServer(never);
     const { agent, balancer } = setUp([server], {
       outlierDetection: { consecutiveFailures: 1 },
@@ -338,23 +340,28 @@ describe('an instance that fails', () => {
     const eject = vi.fn();
     balancer.on('eject', eject);
     const sent = get(url, { agent });
-    expect((await errorOf(sent)).code).toBe('ERR_TIMEOUT');
+    const error = errorOf(sent);
+    await once(server.server, 'request');
+    await vi.advanceTimersByTimeAsync(49);
+    expect(sent.destroyed).toBe(false);
+    await vi.advanceTimersByTimeAsync(1);
+    expect((await error).code).toBe('ERR_TIMEOUT');
     expect(sent.destroyed).toBe(true);
     expect(server.requests.length).toBe(1);
     expect(eject).toHaveBeenCalledTimes(1);
   });
 
-  it('an instance to which no connection opens in time costs nobody a request', async () => {
+  it('an instance to which no connection opens in time fails no request', async () => {
     const { origin: silent } = await startSilent();
     const { agent } = setUp([], {
       origins: [silent, (await startServer(ok)).origin],
-      strategy: watched().strategy,
+      strategy: watchedStrategy().strategy,
       policies: { attemptTimeout: 50, retry: { backoff: () => 0 } },
     });
-    expect((await ask(agent)).status).toBe(200);
+    expect((await sendGet(agent)).status).toBe(200);
   });
 
-  it('an instance that fails shows as what Node says of it if there is no other', async () => {
+  it('an instance that refuses the connection, without another, fails the request with the error of Node', async () => {
     const { agent } = setUp([], {
       origins: [(await deadOrigin()).origin],
       policies: { retry: { backoff: () => 0 } },
@@ -364,11 +371,11 @@ describe('an instance that fails', () => {
 });
 
 describe('the policies of the service', () => {
-  it('the policies of the service open its breaker when all instances fail, and then nothing is sent', async () => {
+  it('the breaker of a service opens when all instances fail, and then no request is sent', async () => {
     const servers = await Promise.all([failing, failing].map((handler) => startServer(handler)));
     const connections = servers.map(countConnections);
     const { agent, breaker } = setUp(servers);
-    for (let index = 0; index < 25 && breaker.state === 'closed'; index++) await ask(agent);
+    for (let index = 0; index < 25 && breaker.state === 'closed'; index++) await sendGet(agent);
     expect(breaker.state).toBe('open');
     const before = servers.map(({ requests }) => requests.length);
     const error = await errorOf(get(url, { agent }));
@@ -377,7 +384,7 @@ describe('the policies of the service', () => {
     expect(connections.map(({ count }) => count)).toEqual([1, 1]);
   });
 
-  it('the policies of the service bound how many requests wait for a response', async () => {
+  it('the bulkhead of a service bounds how many requests wait for a response', async () => {
     const server = await startServer(never);
     const { agent } = setUp([server], { policies: { bulkhead: { maxConcurrent: 1 } } });
     const first = get(url, { agent }).on('error', () => {});
@@ -386,30 +393,30 @@ describe('the policies of the service', () => {
     first.destroy();
   });
 
-  it('the policies of the service send a request elsewhere while an instance has no place', async () => {
+  it('a request goes to another instance while the bulkhead of one is full', async () => {
     const servers = await Promise.all([never, ok].map((handler) => startServer(handler)));
     const { agent } = setUp(servers, {
-      strategy: watched().strategy,
+      strategy: watchedStrategy().strategy,
       policies: { bulkhead: { maxConcurrent: 1 }, retry: { backoff: () => 0 } },
     });
     const first = get(url, { agent }).on('error', () => {});
     await once(servers[0]!.server, 'request');
-    expect((await ask(agent)).status).toBe(200);
+    expect((await sendGet(agent)).status).toBe(200);
     first.destroy();
   });
 
-  it('the policies of the service classify its responses', async () => {
+  it('the classify of a service judges the responses to requests of the agent', async () => {
     const server = await startServer((_request, response) => json(response, {}, 404));
     const { agent, breaker } = setUp([server], {
       policies: {
         classify: (outcome) => (outcome.ok && outcome.value.status === 404 ? 'failure' : undefined),
       },
     });
-    for (let index = 0; index < 20; index++) expect((await ask(agent)).status).toBe(404);
+    for (let index = 0; index < 20; index++) expect((await sendGet(agent)).status).toBe(404);
     expect(breaker.state).toBe('open');
   });
 
-  it('the policies of the service end a request at the deadline of the one that is being served, which is not held against the instance', async () => {
+  it('a request ends at the deadline of the request that is being served, and the instance is not charged', async () => {
     const server = await startServer(never);
     const { agent, balancer, breaker } = setUp([server], { outlierDetection: { consecutiveFailures: 1 } });
     const eject = vi.fn();
@@ -421,13 +428,13 @@ describe('the policies of the service', () => {
     expect(breaker.state).toBe('closed');
   });
 
-  it('the policies of the service count the time to the head of the response, not that which its body takes', async () => {
+  it('the latency of an instance is the time to the head of the response, without that of its body', async () => {
     let finish = () => {};
     const server = await startServer((_request, response) => {
       response.write('begun');
       finish = () => response.end();
     });
-    const { strategy, latency, inFlight } = watched();
+    const { strategy, latency, inFlight } = watchedStrategy();
     const { agent } = setUp([server], { strategy });
     const [response] = (await once(get(url, { agent }), 'response')) as [IncomingMessage];
     const now = performance.now();
@@ -445,29 +452,32 @@ describe('a request that its caller gives up', () => {
     ['destroy()', (sent) => void sent.destroy()],
     ['destroy() with an error', (sent) => void sent.destroy(new Error('enough'))],
     ['abort()', (sent) => sent.abort()],
-  ])('by %s frees its place, and says nothing about the instance', async (_how, giveUp) => {
-    const server = await startServer(never);
-    const { strategy, inFlight } = watched();
-    const { agent, balancer } = setUp([server], {
-      strategy,
-      outlierDetection: { consecutiveFailures: 1 },
-      policies: { bulkhead: { maxConcurrent: 1 } },
-    });
-    const eject = vi.fn();
-    balancer.on('eject', eject);
-    for (let index = 0; index < 3; index++) {
-      const sent = get(url, { agent });
-      sent.on('error', () => {});
-      await once(server.server, 'request');
-      expect(inFlight()).toBe(1);
-      giveUp(sent);
-      await closed(sent);
-      expect(inFlight()).toBe(0);
-    }
-    expect(eject).not.toHaveBeenCalled();
-  });
+  ])(
+    'a request that its caller ends by %s frees its lease, and the instance is not charged',
+    async (_how, giveUp) => {
+      const server = await startServer(never);
+      const { strategy, inFlight } = watchedStrategy();
+      const { agent, balancer } = setUp([server], {
+        strategy,
+        outlierDetection: { consecutiveFailures: 1 },
+        policies: { bulkhead: { maxConcurrent: 1 } },
+      });
+      const eject = vi.fn();
+      balancer.on('eject', eject);
+      for (let index = 0; index < 3; index++) {
+        const sent = get(url, { agent });
+        sent.on('error', () => {});
+        await once(server.server, 'request');
+        expect(inFlight()).toBe(1);
+        giveUp(sent);
+        await closed(sent);
+        expect(inFlight()).toBe(0);
+      }
+      expect(eject).not.toHaveBeenCalled();
+    },
+  );
 
-  it('a request that its caller gives up by its signal fails with the AbortError of Node', async () => {
+  it('a request that is aborted by its signal fails with the AbortError of Node', async () => {
     const server = await startServer(never);
     const { agent } = setUp([server]);
     const controller = new AbortController();
@@ -481,9 +491,9 @@ describe('a request that its caller gives up', () => {
     });
   });
 
-  it('a request that its caller gives up by its own timeout frees its place', async () => {
+  it('a request that its caller ends at its own timeout frees its lease', async () => {
     const server = await startServer(never);
-    const { strategy, inFlight } = watched();
+    const { strategy, inFlight } = watchedStrategy();
     const { agent } = setUp([server], { strategy });
     const sent = get(url, { agent, timeout: 50 });
     sent.on('timeout', () => sent.destroy(new Error('too slow')));
@@ -491,22 +501,23 @@ describe('a request that its caller gives up', () => {
     expect(inFlight()).toBe(0);
   });
 
-  it('a request that its caller gives up while what has come on its socket is read ends at once, and is not sent', async () => {
+  it('a request that is destroyed while its idle socket is checked ends at once, and is not sent', async () => {
     const server = await startServer(ok);
     const { agent } = setUp([server]);
-    await ask(agent);
-    // Longer than what has just been read is trusted for.
-    await new Promise((resolve) => setTimeout(resolve, 30));
+    await sendGet(agent);
+    // The event loop was seen to read longer ago than that is trusted.
+    const now = performance.now();
+    vi.spyOn(performance, 'now').mockReturnValue(now + 30);
     const sent = get(url, { agent });
     const failed = errorOf(sent);
-    process.nextTick(() => sent.destroy(new Error('enough')));
+    setImmediate(() => sent.destroy(new Error('enough')));
     await failed;
-    await ask(agent);
+    await sendGet(agent);
     expect(server.requests).toHaveLength(2);
   });
 
-  it('a request that its caller gives up while it connects ends at once, and is told of its timeout as ever', async () => {
-    const { strategy, inFlight } = watched();
+  it('a request emits its timeout while it connects, and ends at once if it is destroyed then', async () => {
+    const { strategy, inFlight } = watchedStrategy();
     const { agent } = setUp([], { origins: [(await startSilent()).origin], strategy });
     const sent = get(url, { agent, timeout: 50 });
     sent.on('timeout', () => sent.destroy(new Error('too slow')));
@@ -514,30 +525,30 @@ describe('a request that its caller gives up', () => {
     expect(inFlight()).toBe(0);
   });
 
-  it('a request that its caller gives up while it waits for a socket frees its place, and lets those that come after have it', async () => {
+  it('a request that is destroyed while it waits for a socket frees its lease, and the next request gets the socket', async () => {
     const server = await startServer(async (incoming, response) => {
       await text(incoming);
       json(response, {});
     });
-    const { strategy, inFlight } = watched();
+    const { strategy, inFlight } = watchedStrategy();
     const { agent } = setUp([server], { strategy, agent: { maxSockets: 1 } });
     const first = request(url, { agent, method: 'POST' });
     first.write('begun');
     await once(server.server, 'request');
     const second = get(url, { agent });
-    const third = ask(agent);
+    const third = sendGet(agent);
     await vi.waitFor(() => expect(inFlight()).toBe(3));
     const error = errorOf(second);
     second.destroy(new Error('enough'));
     expect((await error).message).toBe('enough');
     expect(inFlight()).toBe(2);
     first.end();
-    expect((await responseTo(first)).status).toBe(200);
+    expect((await readResponse(first)).status).toBe(200);
     expect((await third).status).toBe(200);
     expect(server.requests.length).toBe(2);
   });
 
-  it('a request that its caller gives up while it waits for a place gives up its turn, and ends at once', async () => {
+  it('a request that is destroyed in the queue of a bulkhead leaves it, and ends at once', async () => {
     const server = await startServer(never);
     const { agent } = setUp([server], { policies: { bulkhead: { maxConcurrent: 1, maxQueue: 1 } } });
     const first = get(url, { agent }).on('error', () => {});
@@ -552,7 +563,7 @@ describe('a request that its caller gives up', () => {
     first.destroy();
   });
 
-  it('a request that its caller gives up while the instances are looked up ends at once', async () => {
+  it('a request that is destroyed while the instances are looked up ends at once', async () => {
     const discovery = new StaticServiceDiscovery({ [service]: ['http://127.0.0.1:1'] });
     vi.spyOn(discovery, 'instances').mockReturnValue(new Promise(() => {}));
     vi.spyOn(discovery, 'watch').mockReturnValue(() => {});
@@ -563,9 +574,9 @@ describe('a request that its caller gives up', () => {
     expect((await error).message).toBe('enough');
   });
 
-  it('a request that its caller gives up within the response frees its lease, and says nothing about the instance', async () => {
+  it('a request that is destroyed within the response frees its lease, and the instance is not charged', async () => {
     const server = await startServer((_request, response) => void response.write('begun'));
-    const { strategy, inFlight } = watched();
+    const { strategy, inFlight } = watchedStrategy();
     const { agent, balancer } = setUp([server], { strategy, outlierDetection: { consecutiveFailures: 1 } });
     const eject = vi.fn();
     balancer.on('eject', eject);
@@ -583,12 +594,12 @@ describe('a request that its caller gives up', () => {
     expect(eject).not.toHaveBeenCalled();
   });
 
-  it('a request that its caller gives up leaves nothing behind, nor do 3,000 of them', {
+  it('3,000 requests that are destroyed at all stages leave no lease and no connection', {
     timeout: 60_000,
   }, async () => {
     const server = await startServer((_request, response) => void response.write('begun'));
     const connections = countConnections(server);
-    const { strategy, inFlight } = watched();
+    const { strategy, inFlight } = watchedStrategy();
     const { agent, client } = setUp([server], { strategy });
     let left = 3_000;
     const worker = async () => {
@@ -596,7 +607,7 @@ describe('a request that its caller gives up', () => {
         const sent = get(url, { agent });
         sent.on('error', () => {});
         const over = closed(sent);
-        // At each stage: with the response begun, while it connects, and at once.
+        // The stages are: once the response has begun, while the request connects, and at once.
         if (left % 5 === 0) sent.on('response', () => sent.destroy());
         else if (left % 5 === 1) setImmediate(() => sent.destroy());
         else sent.destroy();
@@ -616,7 +627,7 @@ describe('a large body', () => {
   const SIZE = 50 * 1024 * 1024;
   const chunk = Buffer.alloc(64 * 1024, 'x');
 
-  /** Gives 50 MB at the pace at which they are taken. */
+  /** Creates a stream of 50 MB, which it gives at the pace of its reader. */
   function source(): { stream: Readable; given(): number } {
     let given = 0;
     const stream = new Readable({
@@ -628,12 +639,12 @@ describe('a large body', () => {
     return { stream, given: () => given };
   }
 
-  /** Takes nothing until it is told to. */
-  function slow(): { stream: Writable; taken(): number; go(): void } {
+  /** Creates a stream that takes only its first chunk until `resume()` is called. */
+  function slowReader(): { stream: Writable; taken(): number; resume(): void } {
     let taken = 0;
-    let goOn = (): void => {};
+    let resume = (): void => {};
     const gate = new Promise<void>((resolve) => {
-      goOn = resolve;
+      resume = resolve;
     });
     const stream = new Writable({
       write(data: Buffer, _encoding, done) {
@@ -641,11 +652,11 @@ describe('a large body', () => {
         void gate.then(() => done());
       },
     });
-    return { stream, taken: () => taken, go: () => goOn() };
+    return { stream, taken: () => taken, resume: () => resume() };
   }
 
-  /** Until it has come to rest. */
-  async function stalled(progress: () => number): Promise<number> {
+  /** Waits until the progress has stopped, and gives it. */
+  async function restOf(progress: () => number): Promise<number> {
     let last = -1;
     await vi.waitFor(
       () => {
@@ -659,22 +670,22 @@ describe('a large body', () => {
     return last;
   }
 
-  it('a large body comes down at the pace of its reader', { timeout: 60_000 }, async () => {
+  it('the body of a response comes at the pace of its reader', { timeout: 60_000 }, async () => {
     const { stream, given } = source();
     const { agent } = setUp([
       await startServer((_request, response) => pipeline(stream, response).catch(() => {})),
     ]);
     const [response] = (await once(get(url, { agent }), 'response')) as [IncomingMessage];
-    const reader = slow();
+    const reader = slowReader();
     const done = pipeline(response, reader.stream);
-    expect(await stalled(given)).toBeLessThan(SIZE / 4);
-    reader.go();
+    expect(await restOf(given)).toBeLessThan(SIZE / 4);
+    reader.resume();
     await done;
     expect(reader.taken()).toBe(SIZE);
   });
 
-  it('a large body goes up at the pace of the instance', { timeout: 60_000 }, async () => {
-    const reader = slow();
+  it('the body of a request is sent at the pace of the instance', { timeout: 60_000 }, async () => {
+    const reader = slowReader();
     const { agent } = setUp([
       await startServer(async (incoming, response) => {
         await pipeline(incoming, reader.stream).catch(() => {});
@@ -683,23 +694,23 @@ describe('a large body', () => {
     ]);
     const { stream, given } = source();
     const sent = request(url, { agent, method: 'POST' });
-    const response = responseTo(sent);
+    const response = readResponse(sent);
     const done = pipeline(stream, sent);
-    expect(await stalled(given)).toBeLessThan(SIZE / 4);
-    reader.go();
+    expect(await restOf(given)).toBeLessThan(SIZE / 4);
+    reader.resume();
     await done;
     expect((await response).status).toBe(200);
     expect(reader.taken()).toBe(SIZE);
   });
 
-  it('a large body that nobody takes is read to its end, as Node does', async () => {
+  it('the body of a response without a listener is read to its end, as with an agent of Node', async () => {
     const server = await startServer((_request, response) => void response.end(Buffer.alloc(1024 * 1024)));
-    const { strategy, inFlight } = watched();
+    const { strategy, inFlight } = watchedStrategy();
     const { agent } = setUp([server], { strategy });
     const sent = get(url, { agent });
     await closed(sent);
     await vi.waitFor(() => expect(inFlight()).toBe(0));
-    expect((await Promise.all([ask(agent)]))[0]!.response.socket).toBeDefined();
+    expect((await Promise.all([sendGet(agent)]))[0]!.response.socket).toBeDefined();
   });
 });
 
@@ -707,21 +718,22 @@ describe('hosts outside the mesh', () => {
   it('hosts outside the mesh are reached as with an agent of Node', async () => {
     const server = await startServer(ok);
     const { agent } = setUp([]);
-    for (let index = 0; index < 2; index++) expect((await ask(agent, {}, server.origin)).status).toBe(200);
+    for (let index = 0; index < 2; index++)
+      expect((await sendGet(agent, {}, server.origin)).status).toBe(200);
     expect(server.requests[0]!.headers.host).toBe(`127.0.0.1:${server.port}`);
     expect(server.requests[0]!.headers).not.toHaveProperty('x-service-name');
   });
 
-  it('hosts outside the mesh are reached through the passthrough where there is one', async () => {
+  it('requests to hosts outside the mesh go to the passthrough agent if one is given', async () => {
     const server = await startServer(ok);
     const http = new HttpAgent();
     const addRequest = vi.spyOn(http as unknown as { addRequest(): void }, 'addRequest');
     const { agent } = setUp([], { passthrough: { http } });
-    expect((await ask(agent, {}, server.origin)).status).toBe(200);
+    expect((await sendGet(agent, {}, server.origin)).status).toBe(200);
     expect(addRequest).toHaveBeenCalledTimes(1);
   });
 
-  it('a request to a host outside the mesh is rejected where strict is set, before anything is sent', async () => {
+  it('requests to hosts outside the mesh are rejected before anything is sent if strict is set', async () => {
     const server = await startServer(ok);
     const connections = countConnections(server);
     const { agent } = setUp([server], { strict: true });
@@ -729,15 +741,15 @@ describe('hosts outside the mesh', () => {
     expect(error).toMatchObject({ name: 'InvalidRequestError', code: 'ERR_INVALID_REQUEST' });
     expect((await errorOf(get({ socketPath: '/tmp/none', agent }))).code).toBe('ERR_INVALID_REQUEST');
     expect(connections.count).toBe(0);
-    expect((await ask(agent)).status).toBe(200);
+    expect((await sendGet(agent)).status).toBe(200);
   });
 
-  it('hosts outside the mesh are told from services by the rule of the user', async () => {
+  it('hosts outside the mesh are told from services by the route option', async () => {
     const server = await startServer(ok);
     const { agent } = setUp([server], {
       route: ({ hostname, port }) => (hostname === 'users.internal' && port === '8080' ? service : undefined),
     });
-    expect((await ask(agent, {}, 'http://users.internal:8080/')).status).toBe(200);
+    expect((await sendGet(agent, {}, 'http://users.internal:8080/')).status).toBe(200);
   });
 });
 
@@ -758,29 +770,31 @@ describe('TLS', () => {
 
   const trusting: ServiceOptions = { connection: { connect: { ca: USER_SERVICE_TLS.cert } } };
 
-  it('TLS is spoken with an instance that is registered with it, whatever the URL says, and has the name of the service', async () => {
+  it('TLS is used, with the name of the service, for an instance that is registered with it, whatever the URL says', async () => {
     const server = await startTls();
     const { agent } = setUp([server], { policies: trusting });
-    for (let index = 0; index < 2; index++) expect((await ask(agent)).status).toBe(200);
-    const secure = await responseTo(getHttps(`https://${service}/`, { agent: agent.https }));
+    for (let index = 0; index < 2; index++) expect((await sendGet(agent)).status).toBe(200);
+    const secure = await readResponse(getHttps(`https://${service}/`, { agent: agent.https }));
     expect(secure.status).toBe(200);
     expect(server.names).toEqual([service, service, service]);
   });
 
-  it('TLS takes what the request itself says', async () => {
+  it('TLS uses the options of the request itself', async () => {
     const { agent } = setUp([await startTls()]);
     const ca = USER_SERVICE_TLS.cert;
-    expect((await responseTo(getHttps(`https://${service}/`, { agent: agent.https, ca }))).status).toBe(200);
+    expect((await readResponse(getHttps(`https://${service}/`, { agent: agent.https, ca }))).status).toBe(
+      200,
+    );
   });
 
-  it('TLS is not spoken with an instance whose certificate is not trusted', async () => {
+  it('a TLS connection to an instance fails if its certificate is not trusted', async () => {
     const { agent } = setUp([await startTls()], { policies: { retry: false } });
     expect((await errorOf(get(url, { agent }))).code).toBe('DEPTH_ZERO_SELF_SIGNED_CERT');
   });
 
-  it('TLS is not spoken with an instance that is registered without it', async () => {
+  it('TLS is not used for an instance that is registered without it', async () => {
     const { agent } = setUp([await startServer(ok)]);
-    expect((await responseTo(getHttps(`https://${service}/`, { agent: agent.https }))).status).toBe(200);
+    expect((await readResponse(getHttps(`https://${service}/`, { agent: agent.https }))).status).toBe(200);
   });
 });
 
@@ -802,7 +816,7 @@ describe('the sockets', () => {
     });
     const { agent } = setUp([], { discovery });
     const [slowly] = (await once(get(`http://${service}/slow`, { agent }), 'response')) as [IncomingMessage];
-    await ask(agent);
+    await sendGet(agent);
     expect(connections.open.size).toBe(2);
     await discovery.deregister(service, instanceId);
     await vi.waitFor(() => expect(connections.open.size).toBe(1));
@@ -811,25 +825,25 @@ describe('the sockets', () => {
     await vi.waitFor(() => expect(connections.open.size).toBe(0));
   });
 
-  it('the sockets to each instance are no more than maxSockets', async () => {
+  it('the sockets to each instance are at most maxSockets', async () => {
     const servers = await Promise.all([ok, ok].map((handler) => startServer(handler)));
     const connections = servers.map(countConnections);
     const { agent } = setUp(servers, { agent: { maxSockets: 2 } });
-    await Promise.all(Array.from({ length: 20 }, () => ask(agent)));
+    await Promise.all(Array.from({ length: 20 }, () => sendGet(agent)));
     expect(connections.map(({ count }) => count)).toEqual([2, 2]);
     expect(servers.map(({ requests }) => requests.length)).toEqual([10, 10]);
   });
 
-  it('the sockets are not used again where keepAlive is off', async () => {
+  it('a socket is not used again if keepAlive is off', async () => {
     const server = await startServer(ok);
     const connections = countConnections(server);
     const { agent } = setUp([server], { agent: { keepAlive: false } });
-    await ask(agent);
-    await ask(agent);
+    await sendGet(agent);
+    await sendGet(agent);
     expect(connections.count).toBe(2);
   });
 
-  it('destroy() closes all sockets, ends what is under way and blames no instance; the agent can go on after', async () => {
+  it('destroy() closes all sockets, ends the requests under way and charges no instance; the agent can be used afterwards', async () => {
     const server = await startServer((incoming, response) => {
       if (incoming.url === '/never') response.write('begun');
       else json(response, {});
@@ -838,7 +852,7 @@ describe('the sockets', () => {
     const { agent, balancer } = setUp([server], { outlierDetection: { consecutiveFailures: 1 } });
     const eject = vi.fn();
     balancer.on('eject', eject);
-    await Promise.all([ask(agent), ask(agent)]);
+    await Promise.all([sendGet(agent), sendGet(agent)]);
     const [response] = (await once(get(`http://${service}/never`, { agent }), 'response')) as [
       IncomingMessage,
     ];
@@ -847,12 +861,12 @@ describe('the sockets', () => {
     expect(await broken).toMatchObject({ code: 'ECONNRESET' });
     await vi.waitFor(() => expect(connections.open.size).toBe(0));
     expect(eject).not.toHaveBeenCalled();
-    expect((await ask(agent)).status).toBe(200);
+    expect((await sendGet(agent)).status).toBe(200);
   });
 });
 
 describe('close()', () => {
-  it('close() waits for what is under way, takes no more, and leaves a client that was given open', async () => {
+  it('close() waits for the requests under way, rejects further ones, and leaves a client that was given open', async () => {
     let finish = () => {};
     const server = await startServer((_request, response) => {
       response.write('begun');
@@ -870,10 +884,10 @@ describe('close()', () => {
     finish();
     await text(response);
     await closing;
-    const called = client.call({ service, path: '/' });
+    const call = client.call({ service, path: '/' });
     await once(server.server, 'request');
     finish();
-    await expect(called).resolves.toBe('begun');
+    await expect(call).resolves.toBe('begun');
   });
 
   it('close() closes a client that was made of options', async () => {
@@ -883,17 +897,17 @@ describe('close()', () => {
     const unwatch = vi.fn();
     watch.mockReturnValue(unwatch);
     const agent = createHttpAgent({ discovery });
-    expect((await ask(agent)).status).toBe(200);
+    expect((await sendGet(agent)).status).toBe(200);
     await agent.close();
     await agent.close();
     expect(unwatch).toHaveBeenCalledTimes(1);
   });
 
-  it('close() of the client closes the sockets of the agent when their responses are over', async () => {
+  it('the close() of a client closes the sockets of its agents when their responses are over', async () => {
     const server = await startServer(ok);
     const connections = countConnections(server);
     const { agent, client } = setUp([server]);
-    await ask(agent);
+    await sendGet(agent);
     expect(connections.open.size).toBe(1);
     await client.close();
     await vi.waitFor(() => expect(connections.open.size).toBe(0));
@@ -901,19 +915,20 @@ describe('close()', () => {
   });
 });
 
-it('createHttpAgent() names an option that it does not know, or does not take', () => {
+it('createHttpAgent() names an option that it does not know, or whose value is not allowed', () => {
   const client = new ServiceClient({ discovery: new StaticServiceDiscovery({}) });
   const make = (options: object) => () => createHttpAgent(client, options);
   expect(make({ maxSockets: 1 })).toThrow("createHttpAgent() has no option 'maxSockets'");
   expect(make({ agent: 1 })).toThrow("createHttpAgent() option 'agent' must be an object");
   expect(make({ passthrough: { http: {} } })).toThrow("option 'http' must be an object with addRequest()");
+  expect(make({ fallback: {} })).toThrow("createHttpAgent() option 'fallback' was renamed to 'passthrough'");
   expect(make({ strict: 1 })).toThrow("createHttpAgent() option 'strict' must be true or false");
 });
 
 describe('other HTTP clients', () => {
   const agents = (agent: MeshHttpAgent) => ({ http: agent, https: agent.https });
 
-  it('got is balanced, sees responses and errors as ever, and retries by its own rules', async () => {
+  it('got is balanced, gets responses and errors as ever, and retries by its own rules', async () => {
     let failures = 2;
     const flaky: Handler = (incoming, response) => {
       if (incoming.url === '/flaky' && failures-- > 0) json(response, {}, 503);
@@ -935,9 +950,9 @@ describe('other HTTP clients', () => {
     await expect(retrying(url)).rejects.toMatchObject({ code: 'ERR_CIRCUIT_OPEN' });
   });
 
-  it('got gives up in time, and when it is told to', async () => {
+  it('got ends a request at its timeout, and when its signal is aborted', async () => {
     const server = await startServer(never);
-    const { strategy, inFlight } = watched();
+    const { strategy, inFlight } = watchedStrategy();
     const { agent } = setUp([server], { strategy });
     const users = got.extend({ agent: agents(agent), retry: { limit: 0 } });
     await expect(users(url, { timeout: { request: 50 } })).rejects.toMatchObject({ code: 'ETIMEDOUT' });
@@ -950,7 +965,7 @@ describe('other HTTP clients', () => {
     await vi.waitFor(() => expect(inFlight()).toBe(0));
   });
 
-  it('superagent sends and receives, and gives up in time', async () => {
+  it('superagent sends and receives, and ends a request at its timeout', async () => {
     const server = await startServer((incoming, response) => {
       if (incoming.url !== '/never') void echo(incoming, response);
     });

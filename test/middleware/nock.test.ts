@@ -10,7 +10,7 @@ import {
   StaticServiceDiscovery,
 } from '../../src/index.ts';
 
-/** Where the service is said to be: nock stands in for its instances, not for its name. */
+/** The address of the service: nock stands in for its instances, not for its name. */
 const instance = 'http://127.0.0.1:8001';
 
 beforeEach(() => nock.disableNetConnect());
@@ -20,7 +20,7 @@ afterEach(() => {
   nock.enableNetConnect();
 });
 
-/** An application has a function that orders something, over the HTTP client of its choice. */
+/** A function of an application that orders something, over the HTTP client of its choice. */
 type Order = (item: string) => Promise<unknown>;
 
 const url = 'http://order-service/orders?from=test';
@@ -78,7 +78,7 @@ async function contentOf(response: {
   return response.json();
 }
 
-describe.each(Object.entries(clients))('code over %s is tested with nock', (_name, orderWith) => {
+describe.each(Object.entries(clients))('code over %s, tested with nock', (_name, orderWith) => {
   function order(item: string): Promise<unknown> {
     const discovery = new StaticServiceDiscovery({ 'order-service': [instance] });
     const client = new ServiceClient({ discovery });
@@ -86,7 +86,7 @@ describe.each(Object.entries(clients))('code over %s is tested with nock', (_nam
     return orderWith(client)(item);
   }
 
-  it('code over an HTTP client is tested by the response of an instance', async () => {
+  it('nock stands in for an instance that responds', async () => {
     const scope = nock(instance, { reqheaders: { 'idempotency-key': 'key-1' } })
       .post('/orders', { item: 'pear' })
       .query({ from: 'test' })
@@ -95,7 +95,7 @@ describe.each(Object.entries(clients))('code over %s is tested with nock', (_nam
     scope.done();
   });
 
-  it('code over an HTTP client is tested by an instance that fails at first', async () => {
+  it('nock stands in for an instance that fails at first', async () => {
     const scope = nock(instance)
       .post('/orders?from=test')
       .reply(503)
@@ -105,7 +105,7 @@ describe.each(Object.entries(clients))('code over %s is tested with nock', (_nam
     scope.done();
   });
 
-  it('code over an HTTP client is tested by an instance that rejects, or cannot be reached', async () => {
+  it('nock stands in for an instance that rejects a request, or cannot be reached', async () => {
     nock(instance).post('/orders?from=test').reply(409, { why: 'sold out' });
     await expect(order('pear')).rejects.toThrow('409');
     const scope = nock(instance).post('/orders?from=test').times(3).replyWithError('the network is down');
@@ -113,7 +113,7 @@ describe.each(Object.entries(clients))('code over %s is tested with nock', (_nam
     scope.done();
   });
 
-  it('code over an HTTP client reaches no network', async () => {
+  it('nock keeps a call to which it has no response from the network', async () => {
     await expect(order('pear')).rejects.toThrow();
   });
 });

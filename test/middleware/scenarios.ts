@@ -34,9 +34,15 @@ type Send = (call: Call) => Promise<Reply>;
 /** A way to call a service through the mesh, and where it differs from the others. */
 export interface Adapter {
   readonly name: string;
-  /** Why it does not send again what an instance may have had, which the others do where it can do no harm. */
+  /**
+   * Says why it does not send a request again that an instance may have had. The others do where
+   * that can do no harm.
+   */
   readonly sendsOnce?: string;
-  /** Why it asks again for a response that breaks off, which the others do not since the caller has a part of it. */
+  /**
+   * Says why it retries after a response that breaks off. The others do not, since the caller has a
+   * part of it.
+   */
   readonly readsWhole?: string;
   open(client: ServiceClient): Promise<Send>;
 }
@@ -44,7 +50,7 @@ export interface Adapter {
 const url = `http://${service}/users/u1`;
 const ownRequest = 'node:http has written it to its socket';
 
-/** Rejects other hosts, for clients that follow redirects by themselves. */
+/** Rejects other hosts: a client that follows redirects by itself could reach them otherwise. */
 const strict = true;
 
 export const adapters: readonly Adapter[] = [
@@ -145,7 +151,7 @@ async function overHttp(agent: Agent, { method = 'GET', body }: Call): Promise<R
   return { status: response.statusCode!, body: await text(response) };
 }
 
-/** The service as a scenario has it. */
+/** The client and the instances of a scenario. */
 interface Mesh {
   readonly adapter: Adapter;
   readonly send: Send;
@@ -181,8 +187,8 @@ const hangs: Handler = (request) => void request.resume();
 
 const fine: Reply = { status: 200, body: 'fine' };
 
-/** One of two instances is bad: no call fails of it, or at most those few that it has had. */
-async function outlives({ adapter, send, instances: [bad] }: Mesh): Promise<void> {
+/** Checks that a bad instance of two fails no call, or only the few that it got. */
+async function outlive({ adapter, send, instances: [bad] }: Mesh): Promise<void> {
   let failed = 0;
   for (let call = 0; call < 20; call++) {
     const reply = await send({}).catch(() => undefined);
@@ -191,7 +197,7 @@ async function outlives({ adapter, send, instances: [bad] }: Mesh): Promise<void
   expect(bad!.requests.length).toBeGreaterThan(0);
   if (adapter.sendsOnce === undefined) expect(failed).toBe(0);
   else expect(failed).toBe(bad!.requests.length);
-  // It is ejected then.
+  // After five it is ejected.
   expect(bad!.requests.length).toBeLessThanOrEqual(5);
 }
 
@@ -211,23 +217,23 @@ export const scenarios: readonly Scenario[] = [
         if (reply === undefined) failed++;
         else expect(reply).toEqual(fine);
       }
-      // The one that was written to a socket before it was known to be closed.
+      // One request may be written to a socket before that is known to be closed.
       expect(failed).toBeLessThanOrEqual(adapter.sendsOnce === undefined ? 0 : 1);
     },
   },
   {
-    name: 'an instance that no longer responds is outlived',
+    name: 'an instance that no longer responds gets no more calls once it has failed a few',
     options: { attemptTimeout: 250 },
     instances: [hangs, works],
-    run: outlives,
+    run: outlive,
   },
   {
-    name: 'an instance that responds 503 is outlived',
+    name: 'an instance that responds with 503 gets no more calls once it has failed a few',
     instances: [down, works],
-    run: outlives,
+    run: outlive,
   },
   {
-    name: 'a response that breaks off is an error, and is not asked for again',
+    name: 'a response that breaks off is an error, and its request is not sent again once the caller has a part of it',
     instances: [
       (request, response) => {
         request.resume();
@@ -241,7 +247,7 @@ export const scenarios: readonly Scenario[] = [
     },
   },
   {
-    name: 'a Retry-After that is further away than the deadline is given to the caller at once',
+    name: 'a response whose Retry-After is past the deadline is given to the caller at once',
     options: { timeout: 2_000 },
     instances: [
       (request, response) => {
@@ -268,7 +274,7 @@ export const scenarios: readonly Scenario[] = [
     },
   },
   {
-    name: 'a POST gets one response',
+    name: 'a POST is sent once, and gets its response',
     instances: [works],
     async run({ send, instances: [server] }) {
       expect(await send({ method: 'POST', body: 'order' })).toEqual(fine);
@@ -276,7 +282,7 @@ export const scenarios: readonly Scenario[] = [
     },
   },
   {
-    name: 'a redirect to another host reaches it with no request',
+    name: 'a redirect to another host sends no request there',
     instances: [
       (request, response) => {
         request.resume();
@@ -285,7 +291,7 @@ export const scenarios: readonly Scenario[] = [
     ],
     async run({ send, instances: [server] }) {
       elsewhere = await startServer(works);
-      // It is an error, or the response as it is, where nobody follows redirects.
+      // It is an error, or the response as it is where the client follows no redirects.
       const reply = await send({}).catch(() => undefined);
       expect([undefined, 302]).toContain(reply?.status);
       expect(server!.requests).toHaveLength(1);
