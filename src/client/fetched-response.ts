@@ -172,6 +172,8 @@ export class FetchedResponse implements Dispatcher.DispatchHandler {
       stream?.close();
       // A reader with a buffer of its own waits for it to be given back.
       stream?.byobRequest?.respond(0);
+    } else if (phase.name === 'waiting') {
+      phase.receiver.reject(new Error('the response ended before its head'));
     }
   }
 

@@ -2,6 +2,8 @@ import type { Candidate } from '../balancing/strategy.ts';
 
 /** The failures in a row by which an instance is found to be down. */
 const FAILURES = 5;
+/** Milliseconds for which a timeout counts as the one before the next. */
+const RECENT = 10_000;
 
 /**
  * Pays for the retries by which a client finds out which instances are down: five calls that an
@@ -12,8 +14,8 @@ const FAILURES = 5;
  */
 export class LearningAllowance {
   readonly #spent = new WeakMap<Candidate, { failures: number; ejected: boolean }>();
-  /** #failedAt holds when the latest call that an instance has failed began. */
-  readonly #failedAt = new WeakMap<Candidate, number>();
+  /** #timedOutAt holds when the latest call that timed out on an instance began. */
+  readonly #timedOutAt = new WeakMap<Candidate, number>();
   /** #latest is the instance of the latest success. */
   #latest: Candidate | undefined = undefined;
   /** #latestAt is when the call of the latest success began. */
@@ -30,14 +32,20 @@ export class LearningAllowance {
     this.#latestAt = startedAt;
   }
 
+  /** Takes in a call that timed out on the instance and began at this time. */
+  recordTimeout(candidate: Candidate, startedAt: number): void {
+    const latest = this.#timedOutAt.get(candidate) ?? -Infinity;
+    this.#timedOutAt.set(candidate, Math.max(startedAt, latest));
+  }
+
   /**
-   * Takes in a call that the instance has failed, and says whether this instance alone is in
-   * trouble: another one has served a call that began no earlier than this failure or the one
-   * before. A caller that makes one call after the other sees the others respond only in between.
+   * Whether the instance on which a call timed out is alone in trouble: another one has served a
+   * call that began no earlier than this one, or no earlier than the recent timeout before it. A
+   * caller that makes one call after the other sees the others respond only in between.
    */
   isAlone(candidate: Candidate, startedAt: number): boolean {
-    const since = Math.min(startedAt, this.#failedAt.get(candidate) ?? Infinity);
-    this.#failedAt.set(candidate, startedAt);
+    const before = this.#timedOutAt.get(candidate) ?? -Infinity;
+    const since = startedAt - before < RECENT ? Math.min(startedAt, before) : startedAt;
     return (candidate === this.#latest ? this.#otherAt : this.#latestAt) >= since;
   }
 

@@ -180,7 +180,7 @@ function send(context: FetchContext, sent: FetchRequest): Promise<Response> {
         if (location === undefined) return true;
         try {
           const next = followRedirect(sent, { status, location, instance }, context);
-          // The body of a redirect is usually small, and is read to its end meanwhile.
+          // A small body of the redirect is read to its end meanwhile, a large one is cut off.
           resolve(send(context, next));
         } catch (error) {
           reject(toFetchError(signal, 'fetch failed', error));

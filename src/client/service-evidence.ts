@@ -80,7 +80,7 @@ export class ServiceEvidence {
   /** #minimumCalls is that of a breaker, which cannot have more results than its window holds. */
   readonly #minimumCalls: number;
   #results = new WeakMap<Candidate, InstanceResults>();
-  /** #candidates is updated to the instances of the service when an attempt ends. */
+  /** #candidates are the instances that the service had when the latest attempt ended. */
   #candidates: readonly Candidate[] = [];
   #recorded = 0;
   #failuresInARow = 0;
@@ -140,7 +140,7 @@ export class ServiceEvidence {
 
   /**
    * Whether a breaker rule about failures in a row applies to the service as a whole: the latest
-   * call of every instance failed.
+   * call of every instance failed, or there is no more than one instance.
    */
   allFailedLast(): boolean {
     const candidates = this.#candidates;
@@ -222,7 +222,10 @@ export class ServiceEvidence {
     if (ratio < WELL_PART * this.#ratio) survey.promising.push(window);
   }
 
-  /** Whether an instance of which too little is known may be well: its latest call may tell. */
+  /**
+   * Whether an instance of which too little is known may be well: a call is under way there, or its
+   * latest call succeeded.
+   */
   #mayBeWell(candidate: Candidate, calls: number): boolean {
     return candidate.inFlight > 0 || (calls > 0 && !this.#results.get(candidate)!.failedLast);
   }
@@ -283,8 +286,8 @@ interface Survey {
 }
 
 /**
- * Whether a promising instance of so large a service does better than the results of the others
- * would let it do by chance.
+ * Whether a promising instance does better than it would by chance if it were as bad as the others.
+ * The more instances there are, the more of them look well by chance, and the less that counts.
  */
 function hasClearlyWell({ calls, failures, promising }: Survey, instances: number): boolean {
   const unlikely = SIGNIFICANCE * Math.min(1, SAMPLE_SIZE / instances);

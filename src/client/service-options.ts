@@ -38,8 +38,8 @@ export interface ServiceOptions {
    * last 20 if those are more, failed, and lets a probe through after 0.5 s, a quarter longer each
    * time, up to 5 s. Whatever its options, it opens only if no instance is well, and at once if
    * every instance is ejected and as many attempts in a row failed as `minimumCalls` says. A
-   * CircuitBreaker of the user follows its own rules alone: failures where only that instance is
-   * bad do not count for it. See docs/service-client.md for what each option counts.
+   * CircuitBreaker of the user follows its own rules alone; failures of an instance that is bad
+   * while another is well do not count for it. See docs/service-client.md for what each option counts.
    */
   circuitBreaker?: CircuitBreakerOptions | CircuitBreaker | false;
   /**

@@ -45,14 +45,36 @@ it('an instance that has served the latest call itself is not alone in trouble',
   expect(allowance.isAlone(one, 8)).toBe(false);
 });
 
-it('an instance is alone in trouble if another has served a call since its failure before', () => {
+it('an instance is alone in trouble if another has served a call since its timeout before', () => {
   const allowance = new LearningAllowance();
   const [one, two] = [candidate(), candidate()];
   expect(allowance.isAlone(one, 0)).toBe(false);
-  expect(allowance.isAlone(one, 300)).toBe(false);
-  allowance.recordSuccess(two, 550);
+  allowance.recordTimeout(one, 300);
+  allowance.recordTimeout(one, 0);
+  allowance.recordSuccess(two, 250);
+  expect(allowance.isAlone(one, 600)).toBe(false);
+  allowance.recordSuccess(two, 350);
   expect(allowance.isAlone(one, 600)).toBe(true);
-  expect(allowance.isAlone(one, 900)).toBe(false);
+});
+
+it('a timeout of long ago does not make an instance alone in trouble', () => {
+  const allowance = new LearningAllowance();
+  const [one, two] = [candidate(), candidate()];
+  allowance.recordTimeout(one, 0);
+  allowance.recordSuccess(two, 9_000);
+  expect(allowance.isAlone(one, 9_900)).toBe(true);
+  expect(allowance.isAlone(one, 10_000)).toBe(false);
+});
+
+it('no instance is alone in trouble while none responds', () => {
+  const allowance = new LearningAllowance();
+  const instances = Array.from({ length: 4 }, candidate);
+  for (const instance of instances) allowance.recordSuccess(instance, 0);
+  for (let at = 1; at <= 20_000; at += 500)
+    for (const instance of instances) {
+      expect(allowance.isAlone(instance, at)).toBe(false);
+      allowance.recordTimeout(instance, at);
+    }
 });
 
 it('an allowance pays again once an instance that was ejected has returned', () => {
