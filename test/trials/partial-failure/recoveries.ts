@@ -29,7 +29,7 @@ export function recoveries(setting: Setting): Promise<Row[]> {
   ]).then((rows) => rows.flat());
 }
 
-/** What a client has seen of an instance that was bad until some moment. */
+/** The calls of a client on instances that were bad until some moment. */
 interface Recovery {
   readonly client: ObservedClient;
   readonly instances: readonly string[];
