@@ -4,6 +4,7 @@ import type { Selector } from '../balancing/selector.ts';
 import { type CallDescription, HoldfastError } from '../errors.ts';
 import { shown } from '../internal/shown.ts';
 import { type CallContext, type CallRecord, Context } from '../policies/context.ts';
+import { canRepeat } from './classification.ts';
 import { mergeHeaders, PROPAGATED_HEADERS } from './outgoing-headers.ts';
 import type { SentCall } from './sending.ts';
 import type { PreparedRequest, ServiceCall } from './service-call.ts';
@@ -88,13 +89,8 @@ export class CallState implements CallRecord, AcquireOptions, SentCall {
     this.bodyConsumed = true;
   }
 
-  /**
-   * Whether another attempt can do no harm: nothing was processed yet, or processing the request
-   * twice does the same as processing it once.
-   */
   get retryable(): boolean {
-    const { idempotent, replayable } = this.request;
-    return (idempotent || !this.sent) && (replayable || !this.bodyConsumed);
+    return canRepeat(this.request, this);
   }
 
   /**

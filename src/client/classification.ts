@@ -57,6 +57,17 @@ export function classify(outcome: Outcome<ResponseHead>): Classification {
   return listed ?? (isRejection(error) ? UNKNOWN : FAILED);
 }
 
+/**
+ * Whether another attempt can do no harm: nothing was processed yet, or processing the request
+ * twice does the same as processing it once.
+ */
+export function canRepeat(
+  request: { readonly idempotent: boolean; readonly replayable: boolean },
+  progress: { readonly sent: boolean; readonly bodyConsumed: boolean },
+): boolean {
+  return (request.idempotent || !progress.sent) && (request.replayable || !progress.bodyConsumed);
+}
+
 export function classifyStatus(status: number): Classification {
   return status < 400 ? RESPONDED : (BY_STATUS[status] ?? (status < 500 ? RESPONDED : FAILED));
 }
