@@ -30,7 +30,10 @@ export class InFlightCalls {
     });
   }
 
-  abort(reason: Error): void {
-    for (let call = this.#calls.head; call !== undefined; call = this.#calls.head) call.abort(reason);
+  abort(reason?: Error): void {
+    // Some calls leave the list as they are aborted, others later.
+    const calls: InFlightCall[] = [];
+    for (let call = this.#calls.head; call !== undefined; call = call.next) calls.push(call);
+    for (const call of calls) call.abort(reason);
   }
 }

@@ -3,11 +3,11 @@ import type { Socket } from 'node:net';
 import type { Attempt } from '../client/attempt.ts';
 import type { CallEngine } from '../client/call-engine.ts';
 import { prepareExternal } from '../client/external-request.ts';
+import type { InFlightCall } from '../client/in-flight-calls.ts';
 import { TIMEOUT_HEADER } from '../client/propagation.ts';
 import { asError } from '../client/service-errors.ts';
 import { originOf } from '../discovery/service-instance.ts';
 import { InvalidRequestError, ServiceConnectionError } from '../errors.ts';
-import type { Linked } from '../internal/linked-list.ts';
 import { AbortScope } from '../policies/abort.ts';
 import { AgentAttempt, type AgentResponse } from './agent-attempt.ts';
 import type { InstanceSockets } from './instance-sockets.ts';
@@ -34,9 +34,9 @@ function readHeader(request: ClientRequest, name: string): string[] {
 const NO_OWNER = { onAbort() {} };
 
 /** A request of node:http on its way through the mesh. */
-export class AgentRequest implements Linked<AgentRequest> {
-  next: AgentRequest | undefined = undefined;
-  previous: AgentRequest | undefined = undefined;
+export class AgentRequest implements InFlightCall {
+  next: InFlightCall | undefined = undefined;
+  previous: InFlightCall | undefined = undefined;
   readonly request: AgentClientRequest;
   readonly options: RequestOptions;
   /** `scope` is aborted when the caller destroys the request. */
@@ -99,6 +99,11 @@ export class AgentRequest implements Linked<AgentRequest> {
     const shown = error instanceof ServiceConnectionError ? error.cause : error;
     request.onSocket(null, request.destroyed ? undefined : asError(shown));
     this.onEnd();
+  }
+
+  /** Ends the request as its caller would. */
+  abort(): void {
+    this.request.destroy();
   }
 
   /** Ends a request that its caller has not given up. */

@@ -1,6 +1,7 @@
 import { Agent as HttpAgent, type RequestOptions } from 'node:http';
 import { type AgentOptions, Agent as HttpsAgent } from 'node:https';
 import type { EngineHandle } from '../client/call-engine.ts';
+import { InFlightCalls } from '../client/in-flight-calls.ts';
 import type { InstanceClient } from '../client/instance-client.ts';
 import { MESH_CHECKS, type MeshOptions, MeshTargets, RENAMED_MESH_OPTIONS } from '../client/mesh-target.ts';
 import { resolveClient } from '../client/resolve-client.ts';
@@ -8,7 +9,6 @@ import type { ServiceClient, ServiceClientOptions } from '../client/service-clie
 import { asError } from '../client/service-errors.ts';
 import { ClosedError, InvalidRequestError } from '../errors.ts';
 import { CONNECT_OPTIONS, checkExternalOptions } from '../internal/external-options.ts';
-import { LinkedList } from '../internal/linked-list.ts';
 import { any, type Check, hasMethods, validateOptions } from '../internal/validate.ts';
 import { type AgentClientRequest, AgentRequest, type GetSockets } from './agent-request.ts';
 import { closeIdleSockets, InstanceSockets, type NodeAgent } from './instance-sockets.ts';
@@ -174,8 +174,7 @@ class Mesh {
   readonly #targets: MeshTargets;
   readonly #agentOptions: AgentOptions;
   readonly #sockets = new Map<InstanceClient, InstanceSockets>();
-  readonly #underWay = new LinkedList<AgentRequest>();
-  #onIdle: (() => void) | undefined = undefined;
+  readonly #calls = new InFlightCalls();
   #closing: Promise<void> | undefined = undefined;
 
   constructor(client: EngineHandle, targets: MeshTargets, agentOptions: AgentOptions) {
@@ -204,11 +203,8 @@ class Mesh {
   }
 
   #send(request: AgentClientRequest, options: RequestOptions, service: string): void {
-    const call = new AgentRequest(request, options, () => {
-      this.#underWay.remove(call);
-      if (this.#underWay.length === 0) this.#onIdle?.();
-    });
-    this.#underWay.append(call);
+    const call = new AgentRequest(request, options, () => this.#calls.remove(call));
+    this.#calls.add(call);
     void call.send(this.#client.engine, service, this.#getSockets);
   }
 
@@ -229,19 +225,13 @@ class Mesh {
   }
 
   async #close(): Promise<void> {
-    if (this.#underWay.length > 0) {
-      await new Promise<void>((resolve) => {
-        this.#onIdle = resolve;
-      });
-    }
+    await this.#calls.waitUntilIdle();
     await Promise.all(Array.from(this.#sockets.values(), (sockets) => sockets.close()));
     await this.#client.close();
   }
 
   destroy(): void {
-    const calls: AgentRequest[] = [];
-    for (let call = this.#underWay.head; call !== undefined; call = call.next) calls.push(call);
-    for (const { request } of calls) request.destroy();
+    this.#calls.abort();
     for (const sockets of this.#sockets.values()) sockets.destroy();
     if (this.#client.owned) void this.close();
   }
