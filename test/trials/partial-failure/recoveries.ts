@@ -36,58 +36,57 @@ interface Recovery {
   readonly wellSince: number;
 }
 
-function withClients(recover: () => Promise<Recovery>): Promise<Recovery[]> {
-  return Promise.all(Array.from({ length: CLIENTS }, recover));
+/**
+ * Has clients call services of this size for this duration, in milliseconds, and disturbs the instances of
+ * each after a second.
+ */
+function recover(
+  setting: Setting,
+  size: number,
+  duration: number,
+  disturb: (instances: readonly string[]) => Promise<void>,
+): Promise<Recovery[]> {
+  const withClient = async (): Promise<Recovery> => {
+    const { well, client } = await setting.service([0, size], {}, { latency: LATENCY });
+    const load = client.steady(RATE, duration);
+    await setTimeout(1_000);
+    await disturb(well);
+    const wellSince = performance.now();
+    await load;
+    return { client, instances: well, wellSince };
+  };
+  return Promise.all(Array.from({ length: CLIENTS }, withClient));
+}
+
+/** Has instances respond with 503 for a time. */
+async function breakFor(setting: Setting, instances: readonly string[], time: number): Promise<void> {
+  await setting.servers.set(instances, { fault: 503 });
+  await setTimeout(time);
+  await setting.servers.set(instances, { latency: LATENCY });
 }
 
 /** The response of one instance is slow, once. */
 async function slowOnce(setting: Setting, size: number): Promise<Row> {
-  const recoveries = await withClients(async () => {
-    const { well, client } = await setting.service([0, size], {}, { latency: LATENCY });
-    const load = client.steady(RATE, 20_000);
-    await setTimeout(1_000);
-    const [id] = well as [string];
-    await setting.servers.slow(id, 500);
-    await load;
+  const disturbed = await recover(setting, size, 20_000, ([id]) => setting.servers.slow(id!, 500));
+  const recoveries = disturbed.map(({ client, instances }) => {
     const slow = client.calls.find(
-      ({ instanceId, begun, ended }) => instanceId === id && ended - begun > 450,
+      ({ instanceId, begun, ended }) => instanceId === instances[0] && ended - begun > 450,
     );
     if (slow === undefined) throw new Error('no response was slow');
-    return { client, instances: well, wellSince: slow.ended };
+    return { client, instances, wellSince: slow.ended };
   });
   return shareOf(`one response of 500 ms, then 3 ms again, ${size} instances`, recoveries, 0, 3);
 }
 
 /** One instance is out of order for 6 s. */
 async function wellAgain(setting: Setting, size: number): Promise<Row> {
-  const recoveries = await withClients(async () => {
-    const { well, client } = await setting.service([0, size], {}, { latency: LATENCY });
-    const load = client.steady(RATE, 28_500);
-    await setTimeout(1_000);
-    const [id] = well as [string];
-    await setting.servers.set([id], { fault: 503 });
-    await setTimeout(6_000);
-    await setting.servers.set([id], { latency: LATENCY });
-    const wellSince = performance.now();
-    await load;
-    return { client, instances: well, wellSince };
-  });
+  const recoveries = await recover(setting, size, 28_500, ([id]) => breakFor(setting, [id!], 6_000));
   return shareOf(`one of ${size} responds 503 for 6 s and is well again`, recoveries, 0, 6);
 }
 
 /** All instances are out of order for 15 s. */
 async function outage(setting: Setting, size: number): Promise<Row[]> {
-  const recoveries = await withClients(async () => {
-    const { well, client } = await setting.service([0, size], {}, { latency: LATENCY });
-    const load = client.steady(RATE, 37_500);
-    await setTimeout(1_000);
-    await setting.servers.set(well, { fault: 503 });
-    await setTimeout(15_000);
-    await setting.servers.set(well, { latency: LATENCY });
-    const wellSince = performance.now();
-    await load;
-    return { client, instances: well, wellSince };
-  });
+  const recoveries = await recover(setting, size, 37_500, (all) => breakFor(setting, all, 15_000));
   const situation = `all of ${size} respond 503 for 15 s and are well again`;
   const waits = recoveries.map(timeToSuccess);
   const wait = Math.max(...waits);
