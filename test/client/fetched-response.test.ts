@@ -1,6 +1,7 @@
 import { buffer } from 'node:stream/consumers';
 import { brotliCompressSync, deflateRawSync, deflateSync, gzipSync } from 'node:zlib';
 import { describe, expect, it, vi } from 'vitest';
+import { FetchedResponse } from '../../src/client/fetched-response.ts';
 import { createFetch } from '../../src/index.ts';
 import { rejectionOf } from '../policies/helpers.ts';
 import { collectGarbage } from '../support/garbage.ts';
@@ -403,4 +404,12 @@ describe('a streamed body of a fetched Response', () => {
     await client.close();
     await vi.waitFor(async () => expect(await sockets(server)).toBe(0));
   });
+});
+
+it('a response that ends before its head rejects the fetch, rather than leave it without an end', () => {
+  const receiver = { accepts: () => true, maxDecoded: () => undefined, resolve: vi.fn(), reject: vi.fn() };
+  const handler = new FetchedResponse(false, { url, redirected: false }, (error) => error, receiver);
+  handler.onResponseEnd({} as never);
+  expect(receiver.resolve).not.toHaveBeenCalled();
+  expect(receiver.reject).toHaveBeenCalledExactlyOnceWith(new Error('the response ended before its head'));
 });
