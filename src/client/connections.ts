@@ -179,7 +179,7 @@ function createConnector(
   return undici.buildConnector(connectorOptions);
 }
 
-/** Names the options that undici's Client has, those that it rejects by itself included. */
+/** Lists all options of undici's Client, also those that it rejects by itself. */
 const CLIENT_OPTIONS: ReadonlySet<string> = new Set([
   'allowH2',
   'autoSelectFamily',

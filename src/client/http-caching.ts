@@ -198,11 +198,11 @@ export class HttpCaching {
     const { method, path, body } = call.request;
     if (!isRetrieval(method) || body !== null) return undefined;
     if (path.length > MAX_PATH_LENGTH || !this.#mayBeShared(call)) return undefined;
-    const place = resourceKeyOf(call);
-    let resource = this.#resources.get(place);
+    const key = resourceKeyOf(call);
+    let resource = this.#resources.get(key);
     if (resource === undefined) {
       resource = { name: `${++this.#resourcesSoFar} ${call.service}${stripQuery(path)}`, vary: [] };
-      this.#resources.set(place, resource);
+      this.#resources.set(key, resource);
     }
     return resource;
   }

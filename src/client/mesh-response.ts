@@ -112,7 +112,7 @@ function defineMeshResponse(): MeshResponseClass {
       return this.#native;
     }
   }
-  // The class has all members of a Response: those that it does not replace are inherited.
+  // The class has all members of a Response: it inherits those that it does not replace.
   return MeshResponse as unknown as MeshResponseClass;
 }
 

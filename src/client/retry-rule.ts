@@ -148,8 +148,9 @@ function createTarget(allowance: LearningAllowance | undefined): RetryTarget {
       if (allowance === undefined || !hasWellOther(call)) return usual;
       const { candidate } = call.lease!;
       // A timeout may mean that the service has too much to do, unless the others respond.
-      const pays = usual === 1 || allowance.isAlone(candidate, call.startedAt);
-      if (usual !== 1) allowance.recordTimeout(candidate, call.startedAt);
+      const timedOut = usual !== 1;
+      const pays = !timedOut || allowance.isAlone(candidate, call.startedAt);
+      if (timedOut) allowance.recordTimeout(candidate, call.startedAt);
       // An instance that is known to be down gets no more calls: the calls under way on it bound
       // the retries that cost nothing.
       if (candidate.failing) return pays ? 0 : 1;

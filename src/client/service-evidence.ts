@@ -299,7 +299,7 @@ function hasClearlyWell({ calls, failures, promising }: Survey, instances: numbe
   });
 }
 
-/** Whether more instances look well than would if all were as bad as those that are known to be. */
+/** Whether more instances look well than chance would make, if all are as bad as the known bad ones. */
 function hasMoreWellThanByChance(survey: Survey): boolean {
   const { known, failureRatios, promising, undecided, possiblyWell } = survey;
   const bad = known - promising.length;
