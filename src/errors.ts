@@ -19,6 +19,17 @@ export type ErrorCode =
   | 'ERR_SERVICE_CONNECTION'
   | 'ERR_RESPONSE_TOO_LARGE'
   | 'ERR_RESPONSE_INVALID'
+  | 'ERR_INVALID_EVENT'
+  | 'ERR_EVENT_VERSION'
+  | 'ERR_STREAM_FULL'
+  | 'ERR_PARTITION_LOST'
+  | 'ERR_PARTITIONS_MISMATCH'
+  | 'ERR_EVENTS_MISSING'
+  | 'ERR_OUTBOX_BEHIND'
+  | 'ERR_CONCURRENCY'
+  | 'ERR_GROUP_IN_USE'
+  | 'ERR_DATABASE'
+  | 'ERR_KEY_REVOKED'
   | 'ERR_CLOSED';
 
 /**
@@ -338,3 +349,203 @@ export class ResponseInvalidError extends ServiceError {
   }
 }
 named(ResponseInvalidError, 'ResponseInvalidError');
+
+/** The type and id of an event, as far as they are known. */
+export interface EventErrorDetails extends ErrorOptions {
+  eventType?: string | undefined;
+  eventId?: string | undefined;
+}
+
+/** Base of the errors of one event. */
+export class EventError extends HoldfastError {
+  readonly eventType: string | undefined;
+  readonly eventId: string | undefined;
+
+  constructor(code: ErrorCode, message: string, details: EventErrorDetails = {}) {
+    super(code, message, 'cause' in details ? { cause: details.cause } : undefined);
+    this.eventType = details.eventType;
+    this.eventId = details.eventId;
+  }
+}
+named(EventError, 'EventError');
+
+/**
+ * The event is malformed, too large, or rejected by the schema of its type: it was not published;
+ * or, where it was received, goes to the dead letters.
+ */
+export class InvalidEventError extends EventError {
+  constructor(message: string, details?: EventErrorDetails) {
+    super('ERR_INVALID_EVENT', message, details);
+  }
+}
+named(InvalidEventError, 'InvalidEventError');
+
+/** The version of the event is newer than those that this process knows. */
+export class EventVersionError extends EventError {
+  constructor(message: string, details?: EventErrorDetails) {
+    super('ERR_EVENT_VERSION', message, details);
+  }
+}
+named(EventVersionError, 'EventVersionError');
+
+/** A partition has as many events as it may: nothing was published, and nothing was dropped. */
+export class StreamFullError extends HoldfastError {
+  readonly topic: string;
+  readonly partition: number;
+  /** The most events of a partition. */
+  readonly maxLength: number;
+
+  constructor(topic: string, partition: number, maxLength: number) {
+    super(
+      'ERR_STREAM_FULL',
+      `partition ${partition} of the topic '${topic}' has ${maxLength} events, as many as it may, that a group has ` +
+        'not handled yet or that are within the retention: see which group lags behind, or raise maxLength',
+    );
+    this.topic = topic;
+    this.partition = partition;
+    this.maxLength = maxLength;
+  }
+}
+named(StreamFullError, 'StreamFullError');
+
+/**
+ * The reason with which the signal of a handler is aborted: its process has lost the partition, and
+ * another one handles the event again.
+ */
+export class PartitionLostError extends HoldfastError {
+  readonly group: string;
+  readonly topic: string;
+  readonly partition: number;
+
+  constructor(message: string, details: { group: string; topic: string; partition: number } & ErrorOptions) {
+    super('ERR_PARTITION_LOST', message, 'cause' in details ? { cause: details.cause } : undefined);
+    this.group = details.group;
+    this.topic = details.topic;
+    this.partition = details.partition;
+  }
+}
+named(PartitionLostError, 'PartitionLostError');
+
+/** The bus was created with another number of partitions than the one that is stored. */
+export class PartitionsMismatchError extends HoldfastError {
+  constructor(given: number, stored: number) {
+    super(
+      'ERR_PARTITIONS_MISMATCH',
+      `the events are stored in ${stored} partitions, and this bus was created with ${given}: give partitions: ` +
+        `${stored}, or another keyPrefix`,
+    );
+  }
+}
+named(PartitionsMismatchError, 'PartitionsMismatchError');
+
+/** A group cannot be removed while a process subscribes to it. */
+export class GroupInUseError extends HoldfastError {
+  readonly group: string;
+
+  constructor(group: string) {
+    super('ERR_GROUP_IN_USE', `the group '${group}' has subscriptions: close them before it is removed`);
+    this.group = group;
+  }
+}
+named(GroupInUseError, 'GroupInUseError');
+
+/** The details of a DatabaseError. */
+export interface DatabaseErrorDetails extends ErrorOptions {
+  retryable?: boolean;
+  sqlState?: string;
+}
+
+/**
+ * The database rejected a statement, or could not be reached. What the driver threw is the `cause`. The
+ * message repeats no value that a statement was given.
+ */
+export class DatabaseError extends HoldfastError {
+  /**
+   * Whether the same transaction may succeed if it runs again from its beginning: after a deadlock, a
+   * conflict of serializable transactions, a lost connection, or while the database starts. After a
+   * lost connection it is not known whether the transaction was committed.
+   */
+  readonly retryable: boolean;
+  /** The SQLSTATE that PostgreSQL gave, such as '23505'; undefined where it gave none. */
+  readonly sqlState: string | undefined;
+
+  constructor(message: string, details: DatabaseErrorDetails = {}) {
+    const { retryable = false, sqlState, ...options } = details;
+    super('ERR_DATABASE', message, options);
+    this.retryable = retryable;
+    this.sqlState = sqlState;
+  }
+}
+named(DatabaseError, 'DatabaseError');
+
+/** The idempotency key was revoked before its effect happened: it must not happen any more. */
+export class KeyRevokedError extends HoldfastError {
+  readonly key: string;
+
+  constructor(key: string) {
+    super('ERR_KEY_REVOKED', `the key '${key}' was revoked: what it stands for must not be done any more`);
+    this.key = key;
+  }
+}
+named(KeyRevokedError, 'KeyRevokedError');
+
+/**
+ * The bus has lost events that an outbox had relayed to it, as when it was restarted from a file
+ * that is some seconds old. The relay sends them again.
+ */
+export class EventsMissingError extends HoldfastError {
+  readonly topic: string;
+  readonly partition: number;
+
+  /** @param latest the latest position that the bus has of those from the outbox */
+  constructor(topic: string, partition: number, latest: bigint) {
+    super(
+      'ERR_EVENTS_MISSING',
+      `the bus has lost events of partition ${partition} of the topic '${topic}': the latest that it has from this ` +
+        `outbox is ${latest}`,
+    );
+    this.topic = topic;
+    this.partition = partition;
+  }
+}
+named(EventsMissingError, 'EventsMissingError');
+
+/**
+ * The bus has later events from this database than the database has itself: it was restored from a
+ * backup. The bus would drop what gets these positions a second time, so nothing is relayed until
+ * `npx holdfast events reset-source` has given the database a new id.
+ */
+export class OutboxBehindError extends HoldfastError {
+  readonly topic: string;
+  readonly partition: number;
+
+  constructor(topic: string, partition: number, latest: bigint, head: bigint) {
+    super(
+      'ERR_OUTBOX_BEHIND',
+      `the bus has position ${latest} of partition ${partition} of the topic '${topic}', and the outbox only ${head}: ` +
+        'was the database restored from a backup? Give it a new id with `npx holdfast events reset-source`',
+    );
+    this.topic = topic;
+    this.partition = partition;
+  }
+}
+named(OutboxBehindError, 'OutboxBehindError');
+
+/** The stream has another version than the one that was expected: somebody has appended to it. */
+export class ConcurrencyError extends HoldfastError {
+  readonly streamId: string;
+  readonly expectedVersion: number;
+  readonly actualVersion: number;
+
+  constructor(streamId: string, expectedVersion: number, actualVersion: number) {
+    super(
+      'ERR_CONCURRENCY',
+      `the stream '${streamId}' has version ${actualVersion}, and version ${expectedVersion} was expected: ` +
+        'read what was appended, and decide again',
+    );
+    this.streamId = streamId;
+    this.expectedVersion = expectedVersion;
+    this.actualVersion = actualVersion;
+  }
+}
+named(ConcurrencyError, 'ConcurrencyError');

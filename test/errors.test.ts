@@ -21,6 +21,20 @@ const all: [string, string, errors.HoldfastError][] = [
   ['DiscoveryUnavailableError', 'ERR_DISCOVERY_UNAVAILABLE', new errors.DiscoveryUnavailableError('m')],
   ['RedisError', 'ERR_REDIS', new errors.RedisError('m')],
   ['InvalidRequestError', 'ERR_INVALID_REQUEST', new errors.InvalidRequestError('m')],
+  ['EventError', 'ERR_INVALID_EVENT', new errors.EventError('ERR_INVALID_EVENT', 'm')],
+  ['InvalidEventError', 'ERR_INVALID_EVENT', new errors.InvalidEventError('m')],
+  ['EventVersionError', 'ERR_EVENT_VERSION', new errors.EventVersionError('m')],
+  ['StreamFullError', 'ERR_STREAM_FULL', new errors.StreamFullError('order', 3, 1_000)],
+  [
+    'PartitionLostError',
+    'ERR_PARTITION_LOST',
+    new errors.PartitionLostError('m', { group: 'stock', topic: 'order', partition: 3 }),
+  ],
+  ['PartitionsMismatchError', 'ERR_PARTITIONS_MISMATCH', new errors.PartitionsMismatchError(4, 8)],
+  ['GroupInUseError', 'ERR_GROUP_IN_USE', new errors.GroupInUseError('stock')],
+  ['EventsMissingError', 'ERR_EVENTS_MISSING', new errors.EventsMissingError('order', 3, 7n)],
+  ['OutboxBehindError', 'ERR_OUTBOX_BEHIND', new errors.OutboxBehindError('order', 3, 7n, 5n)],
+  ['ConcurrencyError', 'ERR_CONCURRENCY', new errors.ConcurrencyError('o1', 1, 2)],
   ['ClosedError', 'ERR_CLOSED', new errors.ClosedError('the client')],
   ['ServiceError', 'ERR_SERVICE_RESPONSE', new errors.ServiceError('ERR_SERVICE_RESPONSE', 'm', details)],
   ['ServiceResponseError', 'ERR_SERVICE_RESPONSE', new errors.ServiceResponseError('m', response)],
@@ -30,6 +44,8 @@ const all: [string, string, errors.HoldfastError][] = [
     'ERR_RESPONSE_TOO_LARGE',
     new errors.ResponseTooLargeError('m', { ...details, maxResponseSize: 10 }),
   ],
+  ['DatabaseError', 'ERR_DATABASE', new errors.DatabaseError('m')],
+  ['KeyRevokedError', 'ERR_KEY_REVOKED', new errors.KeyRevokedError('k')],
   ['ResponseInvalidError', 'ERR_RESPONSE_INVALID', new errors.ResponseInvalidError('m', details)],
 ];
 
@@ -88,6 +104,21 @@ it("an error of a user's own subclass is one of it, and a HoldfastError", () => 
 });
 
 describe('what an error tells besides', () => {
+  it('an error of events keeps what it is about', () => {
+    const of = { eventType: 'order.created', eventId: 'e1' };
+    expect(new errors.InvalidEventError('m', of)).toMatchObject(of);
+    expect(new errors.EventVersionError('m', of)).toBeInstanceOf(errors.EventError);
+    expect(new errors.StreamFullError('order', 3, 1_000)).toMatchObject({
+      topic: 'order',
+      partition: 3,
+      maxLength: 1_000,
+    });
+    const lost = { group: 'stock', topic: 'order', partition: 3 };
+    expect(new errors.PartitionLostError('m', lost)).toMatchObject(lost);
+    expect('cause' in new errors.PartitionLostError('m', lost)).toBe(false);
+    expect(new errors.PartitionLostError('m', { ...lost, cause: 1 }).cause).toBe(1);
+  });
+
   it('each detail of an error is kept as it was given', () => {
     expect(new errors.CircuitOpenError('m', Infinity).retryAfter).toBe(Infinity);
     expect(new errors.TimeoutError('m', 250).timeout).toBe(250);

@@ -1,19 +1,17 @@
-import { AsyncLocalStorage } from 'node:async_hooks';
 import { randomUUID } from 'node:crypto';
+import {
+  currentRequestContext,
+  REQUEST_ID,
+  type RequestContext,
+  runInRequestContext,
+  TRACEPARENT,
+  TRACESTATE,
+} from '../internal/request-context.ts';
 import { shown } from '../internal/shown.ts';
 import { isFunction } from '../internal/validate.ts';
 import { forEachHeader } from './pairs.ts';
 
-/** The context of a request that a service handles, and passes on to the services that it calls. */
-export interface RequestContext {
-  /** `X-Request-ID`, the same in all services that take part. */
-  readonly requestId: string;
-  /** W3C Trace Context, passed on as it came. */
-  readonly traceparent?: string | undefined;
-  readonly tracestate?: string | undefined;
-  /** When the caller stops waiting, on the clock of `performance.now()`; Infinity if unknown. */
-  readonly deadline: number;
-}
+export { currentRequestContext, type RequestContext };
 
 /**
  * The header of a response that says that the server has spent its own retries on the request.
@@ -30,13 +28,8 @@ type IncomingHeaders = Readonly<Record<string, string | string[] | undefined>>;
 /** Headers whose names may be in any case: an object as in Node, or Headers, a Map or pairs. */
 export type ContextHeaders = IncomingHeaders | Iterable<readonly [string, string | string[] | undefined]>;
 
-/** W3C Trace Context, section 3.2.2: version ff and ids of zeros alone are invalid. */
-const TRACEPARENT = /^(?!ff)[\da-f]{2}-(?!0{32})[\da-f]{32}-(?!0{16})[\da-f]{16}-[\da-f]{2}$/;
-
 /** The most characters of a list of time limits: a longer list is not read. */
 const MAX_TIMEOUTS_LENGTH = 256;
-
-const storage = new AsyncLocalStorage<RequestContext>();
 
 /** The requests that made a call whose retries are spent. */
 const spentFor = new WeakSet<RequestContext>();
@@ -63,9 +56,9 @@ export function contextFrom(headers: IncomingHeaders): RequestContext {
   const traceparent = wellFormed(headers.traceparent, TRACEPARENT);
   const timeout = parseTimeout(headers[TIMEOUT_HEADER]);
   return {
-    requestId: wellFormed(headers['x-request-id'], /^[\w.:=+/@-]{1,128}$/) ?? randomUUID(),
+    requestId: wellFormed(headers['x-request-id'], REQUEST_ID) ?? randomUUID(),
     traceparent,
-    tracestate: traceparent && wellFormed(headers.tracestate, /^[\x20-\x7e]{1,512}$/),
+    tracestate: traceparent && wellFormed(headers.tracestate, TRACESTATE),
     deadline: timeout === undefined ? Infinity : performance.now() + timeout,
   };
 }
@@ -104,19 +97,14 @@ export function runWithRequestContext<T>(context: RequestContext, fn: () => T): 
     );
   }
   if (typeof fn !== 'function') isFunction(fn, 'the function of runWithRequestContext()');
-  return storage.run(context, fn);
-}
-
-/** Gives the context of the request that is being handled, if there is one. */
-export function currentRequestContext(): RequestContext | undefined {
-  return storage.getStore();
+  return runInRequestContext(context, fn);
 }
 
 /**
  * Notes that a call, made for the request that is being handled, has spent its retries without
  * success.
  */
-export function noteRetriesSpent(context: RequestContext | undefined = storage.getStore()): void {
+export function noteRetriesSpent(context: RequestContext | undefined = currentRequestContext()): void {
   if (context !== undefined) spentFor.add(context);
 }
 
