@@ -99,6 +99,37 @@ export {
   type StaticServices,
 } from './discovery/static-service-discovery.ts';
 export * from './errors.ts';
+export type { EventBusEvents } from './events/bus-events.ts';
+export type { BusOptions } from './events/bus-options.ts';
+export { type CloudEvent, fromCloudEvent, toCloudEvent } from './events/cloud-events.ts';
+export type {
+  DomainEvent,
+  EventMap,
+  EventMetadata,
+  EventOf,
+  EventPattern,
+  MatchingEvent,
+  NewEvent,
+} from './events/domain-event.ts';
+export type {
+  AttemptError,
+  BroadcastOptions,
+  DeadLetter,
+  EventBus,
+  EventHandler,
+  GroupOptions,
+  HandlerContext,
+  PublishOptions,
+  RelayedFrom,
+  ReplayOptions,
+  Subscription,
+} from './events/event-bus.ts';
+export { currentEvent } from './events/event-context.ts';
+export { InMemoryEventBus } from './events/in-memory-event-bus.ts';
+export { InMemoryInbox, type InMemoryInboxOptions } from './events/in-memory-inbox.ts';
+export type { Inbox } from './events/inbox.ts';
+export type { StandardSchema } from './events/standard-schema.ts';
+export type { Upcaster, UpcastOptions } from './events/upcasters.ts';
 export type { DiagnosticsMessage } from './internal/emitter.ts';
 export { type AxiosMeshAdapter, axiosAdapter } from './middleware/axios-adapter.ts';
 export { createHttpAgent, type MeshHttpAgent, type MeshHttpAgentOptions } from './middleware/http-agent.ts';
