@@ -116,6 +116,7 @@ export class RedisConnection {
    *
    * @param readOnly runs the script as one that only reads the keys, which Redis knows from version
    * 7 on.
+   * @param timeout milliseconds that it may take, the wait for a connection included.
    * @throws RedisError if Redis is away, takes too long, or replies with an error.
    */
   async evaluate(
@@ -123,6 +124,7 @@ export class RedisConnection {
     keys: readonly string[],
     args: readonly (string | number)[],
     readOnly = false,
+    timeout = this.timeout,
   ): Promise<unknown> {
     const [evalsha, evaluate] = readOnly
       ? (['evalsha_ro', 'eval_ro'] as const)
@@ -134,15 +136,16 @@ export class RedisConnection {
         if (!(error instanceof Error && error.message.startsWith('NOSCRIPT'))) throw error;
         return client[evaluate](script.lua, keys.length, ...keys, ...args);
       }
-    });
+    }, timeout);
   }
 
   /**
    * Runs a command. A command that fails while it waits for a connection is not sent later.
    *
+   * @param timeout milliseconds that it may take, the wait for a connection included.
    * @throws RedisError if Redis is away, takes too long, or replies with an error.
    */
-  async run<T>(command: (client: Redis | Cluster) => Promise<T>): Promise<T> {
+  async run<T>(command: (client: Redis | Cluster) => Promise<T>, timeout = this.timeout): Promise<T> {
     if (this.#closing !== undefined) throw this.#closedError();
     if (!this.#owned && this.#client.status === 'end') {
       throw new RedisError(`Redis at ${this.address}: the client that was given has ended its connection`);
@@ -162,12 +165,12 @@ export class RedisConnection {
     };
     // This timer holds the process open for as long as a caller waits; the sockets do not.
     const timer = setTimeout(() => {
-      reject(this.#timeoutError());
+      reject(this.#timeoutError(timeout));
       // Redis took the command and did not reply: the other end may be gone without having closed
       // the connection.
-      if (sent && this.#owned)
-        destroy(this.#client as Redis, new Error(`no response within ${this.timeout} ms`));
-    }, this.timeout);
+      if (sent && this.#owned && timeout >= this.timeout)
+        destroy(this.#client as Redis, new Error(`no response within ${timeout} ms`));
+    }, timeout);
     this.#pending.add(pending);
     if (this.#isReady()) pending.send();
     else this.#awaitReady();
@@ -260,8 +263,8 @@ export class RedisConnection {
     return new ClosedError(`the connection to Redis at ${this.address}`);
   }
 
-  #timeoutError(): RedisError {
-    const message = `Redis at ${this.address} did not respond within ${this.timeout} ms`;
+  #timeoutError(timeout: number): RedisError {
+    const message = `Redis at ${this.address} did not respond within ${timeout} ms`;
     const { status } = this.#client;
     if (status === 'ready') return new RedisError(message);
     if (this.#lastError === undefined) return new RedisError(`${message}: the client is at '${status}'`);

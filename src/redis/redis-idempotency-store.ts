@@ -79,7 +79,7 @@ export class RedisIdempotencyStore implements IdempotencyStore {
  */
 
 /** ARGV: holder, milliseconds of the lock. Gives 'begun', 'locked', or 'done' and the response. */
-const BEGIN = new Script(`
+export const BEGIN = new Script(`
 local response = redis.call('HGET', KEYS[1], 'response')
 if response then return { 'done', response } end
 local holder = redis.call('HGET', KEYS[1], 'holder')
@@ -90,7 +90,7 @@ return { 'begun' }
 `);
 
 /** ARGV: holder, response, time to live. Gives 1 if the response is kept. */
-const COMPLETE = new Script(`
+export const COMPLETE = new Script(`
 if redis.call('HEXISTS', KEYS[1], 'response') == 1 then return 0 end
 local holder = redis.call('HGET', KEYS[1], 'holder')
 if holder and holder ~= ARGV[1] then return 0 end
@@ -101,7 +101,7 @@ return 1
 `);
 
 /** ARGV: holder. Gives 1 if it had the key. */
-const RELEASE = new Script(`
+export const RELEASE = new Script(`
 if redis.call('HGET', KEYS[1], 'holder') ~= ARGV[1] then return 0 end
 return redis.call('DEL', KEYS[1])
 `);

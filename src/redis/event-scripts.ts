@@ -1,0 +1,385 @@
+import { Script } from './redis-connection.ts';
+
+/*
+ * A partition of a topic has these keys, in one hash slot:
+ *   stream    stream  one entry for each event: `event`, its JSON; `to`, the group of a redriven one
+ *   state     hash    added: events ever added; delivered:<group>: events ever given to the group;
+ *                     from:<source>: the latest position that was added from an outbox
+ *   lease     hash    of a group: owner, token, duration, until (0 once it was released)
+ *   attempts  hash    of a group: id of an entry → how far the attempts to handle it are, as JSON
+ *   dead      stream  of a group: `event`, the JSON of an event that it gave up; `state`, its attempts
+ * In a slot of the topic, for each group:
+ *   members   zset    id of a subscription by the time at which it counts as gone
+ *
+ * The groups are consumer groups of Redis, named `<group>/<pattern>`. All their reads name one
+ * consumer, `owner`, and all their reads and acknowledgements are scripts that check the fencing
+ * token of the lease first: an owner that has lost its lease can neither take nor acknowledge an
+ * event, however late its command arrives. So nothing has to be claimed from consumers that died,
+ * and no consumer that has events is ever deleted.
+ *
+ * The lag of a group is added − delivered + pending. All times are milliseconds of Redis's clock.
+ * The scripts need Redis 6.2, or Valkey.
+ */
+const PRELUDE = `
+local function microseconds()
+  local time = redis.call('TIME')
+  return time[1] * 1000000 + time[2]
+end
+
+local function now()
+  return math.floor(microseconds() / 1000)
+end
+
+local function digits(number)
+  return string.format('%.0f', number)
+end
+
+local function numberAt(key, field)
+  return tonumber(redis.call('HGET', key, field) or 0) or 0
+end
+
+local function isError(reply, code)
+  return type(reply) == 'table' and reply.err and string.find(reply.err, code, 1, true) ~= nil
+end
+
+local function owns(lease, token)
+  return redis.call('HGET', lease, 'token') == token
+end
+
+-- A channel that is denied costs speed and no event: the readers look from time to time.
+local function tell(channel)
+  redis.pcall('PUBLISH', channel, '')
+end
+
+local function named(reply)
+  local fields = {}
+  for index = 1, #reply, 2 do fields[reply[index]] = reply[index + 1] end
+  return fields
+end
+`;
+
+const TRIM = `
+local function isBefore(one, other)
+  local time, count = string.match(one, '^(%d+)-(%d+)$')
+  local otherTime, otherCount = string.match(other, '^(%d+)-(%d+)$')
+  if time ~= otherTime then return tonumber(time) < tonumber(otherTime) end
+  return tonumber(count) < tonumber(otherCount)
+end
+
+-- Drops what every group has handled and is older than the retention.
+local function trim(stream, retention)
+  local limit = digits(math.max(0, now() - retention)) .. '-0'
+  for _, reply in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
+    local group = named(reply)
+    local handled = group['last-delivered-id']
+    if group.pending > 0 then handled = redis.call('XPENDING', stream, group.name)[2] end
+    if isBefore(handled, limit) then limit = handled end
+  end
+  redis.call('XTRIM', stream, 'MINID', limit)
+end
+`;
+
+/* Gives the length of the stream, and how many of \`count\` events there is room for. */
+const MAKE_ROOM = `${TRIM}
+local function makeRoom(stream, count, maxLength, retention, due)
+  local length = redis.call('XLEN', stream)
+  if length > 0 and (due or length + count > maxLength) then
+    trim(stream, retention)
+    length = redis.call('XLEN', stream)
+  end
+  return length, math.max(0, math.min(count, maxLength - length))
+end
+`;
+
+const CREATE = `
+-- Gives whether the group was created, or an error.
+local function createGroup(stream, state, group, from)
+  local reply = redis.pcall('XGROUP', 'CREATE', stream, group, from == 'now' and '$' or '0', 'MKSTREAM')
+  if isError(reply, 'BUSYGROUP') then return 0 end
+  if reply.err then return reply end
+  local added = numberAt(state, 'added')
+  local delivered = from == 'now' and added or math.max(0, added - redis.call('XLEN', stream))
+  redis.call('HSET', state, 'delivered:' .. group, digits(delivered))
+  return 1
+end
+`;
+
+/**
+ * Adds events while there is room.
+ *
+ * KEYS stream, state. ARGV channel, maxLength, retention, 1 to trim, events. Gives how many of the
+ * events were added, the length of the stream, and how many were ever added.
+ */
+export const ADD = new Script(`${PRELUDE}${MAKE_ROOM}
+local stream, state = KEYS[1], KEYS[2]
+local length, room = makeRoom(stream, #ARGV - 4, tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1')
+if room == 0 then return { 0, length, digits(numberAt(state, 'added')) } end
+local total = redis.call('HINCRBY', state, 'added', room)
+for index = 5, 4 + room do redis.call('XADD', stream, '*', 'event', ARGV[index]) end
+tell(ARGV[1])
+return { room, length + room, digits(total) }
+`);
+
+/**
+ * Adds the events of an outbox while there is room, but for those at or below the latest position.
+ * Positions are strings of digits: no number of Lua holds them all.
+ *
+ * KEYS stream, state. ARGV channel, maxLength, retention, 1 to trim, source, the least that the
+ * latest position must be, then the position and the JSON of each event. Gives how many were added,
+ * the length of the stream, how many were ever added, and how many were passed over; or −1 and the
+ * latest position if that is too low.
+ */
+export const APPEND = new Script(`${PRELUDE}${MAKE_ROOM}
+local stream, state, source = KEYS[1], KEYS[2], 'from:' .. ARGV[5]
+local function isAbove(one, other)
+  if #one ~= #other then return #one > #other end
+  return one > other
+end
+local last = redis.call('HGET', state, source) or '0'
+if isAbove(ARGV[6], last) then return { -1, last } end
+local first = 7
+while first < #ARGV and not isAbove(ARGV[first], last) do first = first + 2 end
+local passed = (first - 7) / 2
+local count = (#ARGV - first + 1) / 2
+local length, room = makeRoom(stream, count, tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1')
+if room == 0 then return { 0, length, digits(numberAt(state, 'added')), passed } end
+local total = redis.call('HINCRBY', state, 'added', room)
+for index = first, first + 2 * room - 1, 2 do
+  last = ARGV[index]
+  redis.call('XADD', stream, '*', 'event', ARGV[index + 1])
+end
+redis.call('HSET', state, source, last)
+tell(ARGV[1])
+return { room, length + room, digits(total), passed }
+`);
+
+/** KEYS stream, state. ARGV group, start or now. Gives 1 if the group is new. */
+export const CREATE_GROUP = new Script(`${PRELUDE}${CREATE}
+return createGroup(KEYS[1], KEYS[2], ARGV[1], ARGV[2])
+`);
+
+/**
+ * Takes the lease of a group in a partition if it is free or has run out. Creates the group again
+ * if Redis has lost it.
+ *
+ * KEYS stream, state, lease. ARGV group, owner, milliseconds. Gives the token and 1 if nobody died
+ * with the lease; or, if another owner has it, '' and the milliseconds until it runs out; then 1 if
+ * the group was created.
+ */
+export const ACQUIRE = new Script(`${PRELUDE}${CREATE}
+local stream, state, lease, owner = KEYS[1], KEYS[2], KEYS[3], ARGV[2]
+local at = now()
+local expiry = numberAt(lease, 'until')
+-- No lease lasts longer than it was given for: the clock was set back.
+local longest = at + numberAt(lease, 'duration')
+if expiry > longest then
+  expiry = longest
+  redis.call('HSET', lease, 'until', digits(expiry))
+end
+if expiry > at and redis.call('HGET', lease, 'owner') ~= owner then return { '', expiry - at, 0 } end
+local created = createGroup(stream, state, ARGV[1], 'start')
+if type(created) == 'table' then return created end
+-- A token is a time, so that tokens go up even if Redis has lost the one before.
+local token = digits(math.max(numberAt(lease, 'token') + 1, microseconds()))
+redis.call('HSET', lease, 'owner', owner, 'token', token, 'duration', ARGV[3])
+redis.call('HSET', lease, 'until', digits(at + tonumber(ARGV[3])))
+return { token, expiry == 0 and 1 or 0, created }
+`);
+
+/** KEYS stream, lease. ARGV token, milliseconds, retention. Gives 0 if the token is old. */
+export const RENEW = new Script(`${PRELUDE}${TRIM}
+if not owns(KEYS[2], ARGV[1]) then return 0 end
+redis.call('HSET', KEYS[2], 'until', digits(now() + tonumber(ARGV[2])))
+if redis.call('EXISTS', KEYS[1]) == 1 then trim(KEYS[1], tonumber(ARGV[3])) end
+return 1
+`);
+
+/**
+ * Gives a lease back: its token is old from then on, so that no renewal that comes late extends it.
+ * KEYS lease. ARGV token, the channel of the members.
+ */
+export const RELEASE = new Script(`${PRELUDE}
+if not owns(KEYS[1], ARGV[1]) then return 0 end
+redis.call('HINCRBY', KEYS[1], 'token', 1)
+redis.call('HSET', KEYS[1], 'until', '0')
+tell(ARGV[2])
+return 1
+`);
+
+/** KEYS lease. Gives the owner and the milliseconds until the lease runs out; nil if it has. */
+export const READ_LEASE = new Script(`${PRELUDE}
+local left = math.min(numberAt(KEYS[1], 'until') - now(), numberAt(KEYS[1], 'duration'))
+if left <= 0 then return false end
+return { redis.call('HGET', KEYS[1], 'owner'), left }
+`);
+
+/**
+ * Reads the next events of a group, or those that were read before and are not done. It ends early
+ * when it has some MiB of them.
+ *
+ * KEYS stream, state, lease, attempts. ARGV group, token, count, '>' or the id after which events
+ * were read before. Gives nil if the token is old, or the group is gone; else 1 if there are no
+ * more; the ids of the events, joined by spaces, and their JSON, joined by newlines, since one
+ * string costs less than hundreds; the ids and groups of those that are for one group; and the ids
+ * and attempts of those that have failed before.
+ */
+export const READ = new Script(`${PRELUDE}
+local CHUNK, MAX_SIZE = 50, 4194304
+local stream, state, lease, attempts = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local group, count, after = ARGV[1], tonumber(ARGV[3]), ARGV[4]
+local isNew = after == '>'
+if not owns(lease, ARGV[2]) then return false end
+local ids, events, groups, states = {}, {}, {}, {}
+local size, read, exhausted = 0, 0, false
+local function addPair(list, id, value)
+  list[#list + 1] = id
+  list[#list + 1] = value
+end
+local haveFailed = not isNew and redis.call('EXISTS', attempts) == 1
+repeat
+  local most = math.min(CHUNK, count - read)
+  local reply = redis.pcall('XREADGROUP', 'GROUP', group, 'owner', 'COUNT', most, 'STREAMS', stream, after)
+  if isError(reply, 'NOGROUP') then return false end
+  if reply and reply.err then return reply end
+  local entries = reply and reply[1][2] or {}
+  for index = 1, #entries do
+    local id, fields = entries[index][1], entries[index][2]
+    if not isNew then after = id end
+    local event = fields and fields[2]
+    if fields and (#fields > 2 or fields[1] ~= 'event') then
+      local entry = named(fields)
+      event = entry.event or ''
+      if entry.to then addPair(groups, id, entry.to) end
+    end
+    if event then
+      -- JSON that has a newline is not of this package, and would look like two events.
+      if string.find(event, '\\n', 1, true) then event = '' end
+      size = size + #event
+      ids[#ids + 1] = id
+      events[#ids] = event
+      local found = haveFailed and redis.call('HGET', attempts, id)
+      if found then addPair(states, id, found) end
+    else
+      -- Somebody has deleted the entry.
+      redis.call('XACK', stream, group, id)
+    end
+  end
+  read = read + #entries
+  exhausted = #entries < most
+until exhausted or read == count or size >= MAX_SIZE
+if isNew and exhausted then
+  redis.call('HSET', state, 'delivered:' .. group, redis.call('HGET', state, 'added') or '0')
+elseif isNew then
+  redis.call('HINCRBY', state, 'delivered:' .. group, read)
+end
+return { exhausted and 1 or 0, table.concat(ids, ' '), table.concat(events, '\\n'), groups, states }
+`);
+
+/**
+ * Writes what became of events.
+ *
+ * KEYS stream, lease, attempts, dead. ARGV group, token, the ids of the events that are done, joined
+ * by spaces; the number of those with further attempts, the ids and attempts of these, then the ids
+ * and attempts of those that are dead. Gives 0 if the token is old.
+ */
+export const SETTLE = new Script(`${PRELUDE}
+local stream, lease, attempts, dead = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local group = ARGV[1]
+if not owns(lease, ARGV[2]) then return 0 end
+local done = {}
+for id in string.gmatch(ARGV[3], '%S+') do done[#done + 1] = id end
+local haveFailed = redis.call('EXISTS', attempts) == 1
+-- The stack of Lua has room for some thousands of arguments.
+for first = 1, #done, 1000 do
+  local last = math.min(first + 999, #done)
+  redis.call('XACK', stream, group, unpack(done, first, last))
+  if haveFailed then redis.call('HDEL', attempts, unpack(done, first, last)) end
+end
+local saved = 4 + 2 * tonumber(ARGV[4])
+for index = 5, saved, 2 do redis.call('HSET', attempts, ARGV[index], ARGV[index + 1]) end
+for index = saved + 1, #ARGV, 2 do
+  local id = ARGV[index]
+  local entry = redis.call('XRANGE', stream, id, id)[1]
+  -- A batch that is written again after an outage buries nothing twice.
+  if redis.call('XACK', stream, group, id) == 1 and entry then
+    redis.call('XADD', dead, '*', 'event', named(entry[2]).event or '', 'state', ARGV[index + 1])
+  end
+  redis.call('HDEL', attempts, id)
+end
+return 1
+`);
+
+/** How long the members of a group are kept after the last of them has gone: a day. */
+const KEPT = 86_400_000;
+
+/** Notes that a member is there. KEYS members. ARGV member, milliseconds. Gives all members. */
+export const JOIN = new Script(`${PRELUDE}
+local at = now()
+local expiry = at + tonumber(ARGV[2])
+local gone = redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', digits(at))
+-- A member that would be there for much longer has come before the clock was set back.
+local longest = at + 10 * tonumber(ARGV[2])
+for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. digits(longest), '+inf')) do
+  redis.call('ZADD', KEYS[1], digits(expiry), member)
+end
+local new = redis.call('ZADD', KEYS[1], digits(expiry), ARGV[1])
+redis.call('PEXPIRE', KEYS[1], ${KEPT})
+if gone + new > 0 then tell(KEYS[1]) end
+return redis.call('ZRANGE', KEYS[1], 0, -1)
+`);
+
+/** KEYS members. ARGV member. */
+export const LEAVE = new Script(`${PRELUDE}
+if redis.call('ZREM', KEYS[1], ARGV[1]) == 1 then tell(KEYS[1]) end
+`);
+
+/** KEYS members. Gives how many members there are. */
+export const COUNT_MEMBERS = new Script(`${PRELUDE}
+return redis.call('ZCOUNT', KEYS[1], '(' .. digits(now()), '+inf')
+`);
+
+/**
+ * Delivers a dead letter to its group again.
+ *
+ * KEYS stream, state, dead. ARGV channel, group, the id of the letter, maxLength. Gives 0 if the
+ * letter is gone, −1 if the partition is full.
+ */
+export const REDRIVE = new Script(`${PRELUDE}
+local stream, state, dead, id = KEYS[1], KEYS[2], KEYS[3], ARGV[3]
+local entry = redis.call('XRANGE', dead, id, id)[1]
+if not entry then return 0 end
+if redis.call('XLEN', stream) >= tonumber(ARGV[4]) then return -1 end
+redis.call('HINCRBY', state, 'added', 1)
+redis.call('XADD', stream, '*', 'event', named(entry[2]).event, 'to', ARGV[2])
+redis.call('XDEL', dead, id)
+tell(ARGV[1])
+return 1
+`);
+
+/** KEYS stream, state, lease, attempts, dead. ARGV group. Gives 1 if there was the group. */
+export const REMOVE_GROUP = new Script(`${PRELUDE}
+local reply = redis.pcall('XGROUP', 'DESTROY', KEYS[1], ARGV[1])
+local known = redis.call('HDEL', KEYS[2], 'delivered:' .. ARGV[1])
+redis.call('DEL', KEYS[3], KEYS[4], KEYS[5])
+return math.max(type(reply) == 'number' and reply or 0, known)
+`);
+
+/**
+ * Reports on the groups of a partition. KEYS stream, state. Gives the length of the stream, and for
+ * each group its name, the events that it has not handled, how many of these it was given, and the
+ * id of the last entry that it was given.
+ */
+export const REPORT = new Script(`${PRELUDE}
+local report = { redis.call('XLEN', KEYS[1]) }
+if redis.call('EXISTS', KEYS[1]) == 0 then return report end
+local added = numberAt(KEYS[2], 'added')
+for _, reply in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
+  local group = named(reply)
+  local unread = math.max(0, added - numberAt(KEYS[2], 'delivered:' .. group.name))
+  report[#report + 1] = group.name
+  report[#report + 1] = unread + group.pending
+  report[#report + 1] = group.pending
+  report[#report + 1] = group['last-delivered-id']
+end
+return report
+`);

@@ -1,0 +1,168 @@
+import type { EventBusEvents } from '../events/bus-events.ts';
+import type { BusSettings } from '../events/bus-options.ts';
+import type { Subscription } from '../events/event-bus.ts';
+import { createListener } from '../events/processor-listener.ts';
+import type { SubscriptionPlan } from '../events/subscription-plan.ts';
+import type { Emitter } from '../internal/emitter.ts';
+import { MAX_DELAY } from '../internal/validate.ts';
+import { BroadcastPartition } from './broadcast-partition.ts';
+import { type EventKeys, groupKey } from './event-keys.ts';
+import type { StreamPartition } from './event-publisher.ts';
+import type { EventTopics } from './event-topics.ts';
+import { EventWaker } from './event-waker.ts';
+import { GroupMembership, type MembershipOptions } from './group-membership.ts';
+import type { GroupPartition } from './group-partition.ts';
+import { PartitionOwner } from './partition-owner.ts';
+import type { RedisConnection } from './redis-connection.ts';
+
+export interface SubscriptionsOptions {
+  /** The bus, which emits what happens. */
+  readonly bus: Emitter<EventBusEvents>;
+  readonly connection: RedisConnection;
+  readonly keys: EventKeys;
+  readonly topics: EventTopics;
+  readonly settings: BusSettings;
+  /** Milliseconds of a lease. */
+  readonly lease: number;
+}
+
+type End = () => Promise<void>;
+
+/** The subscriptions of a bus. They hold the process open until they are closed. */
+export class EventSubscriptions {
+  readonly #options: SubscriptionsOptions;
+  readonly #open = new Set<Subscription>();
+  #waker: EventWaker | undefined = undefined;
+  #keepAlive: NodeJS.Timeout | undefined = undefined;
+  #closed = false;
+
+  constructor(options: SubscriptionsOptions) {
+    this.#options = options;
+  }
+
+  /** Resolves once the group exists, or, for a broadcast, once it is known where it begins. */
+  async open(plan: SubscriptionPlan, partitions: readonly StreamPartition[]): Promise<Subscription> {
+    const { group } = plan;
+    const end = group === undefined ? await this.#broadcast(plan, partitions) : await this.#join(plan, group);
+    let closing: Promise<void> | undefined;
+    const subscription: Subscription = {
+      close: () => {
+        closing ??= this.#end(subscription, end);
+        return closing;
+      },
+    };
+    this.#open.add(subscription);
+    this.#keepAlive ??= setInterval(() => {}, MAX_DELAY);
+    return subscription;
+  }
+
+  /** Closes all subscriptions. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    await Promise.all(Array.from(this.#open, (subscription) => subscription.close()));
+    this.#waker?.close();
+  }
+
+  async #end(subscription: Subscription, end: End): Promise<void> {
+    await end();
+    this.#open.delete(subscription);
+    if (this.#open.size > 0) return;
+    clearInterval(this.#keepAlive);
+    this.#keepAlive = undefined;
+    // This subscription may have been opened while all were closed.
+    if (this.#closed) this.#waker?.close();
+  }
+
+  /** Subscribes this process by itself. */
+  async #broadcast(plan: SubscriptionPlan, partitions: readonly StreamPartition[]): Promise<End> {
+    const { bus, connection, settings } = this.#options;
+    const shared = { connection, plan, codec: settings.codec, listener: createListener(bus, plan) };
+    const readers = partitions.map(
+      ({ keys }) => new BroadcastPartition({ ...shared, stream: keys.stream, onError: this.#onError }),
+    );
+    await Promise.all(readers.map((reader) => reader.open()));
+    const unwatches = readers.map((reader, index) =>
+      this.#watch(partitions[index]!.keys.added, () => reader.wake()),
+    );
+    return async () => {
+      for (const unwatch of unwatches) unwatch();
+      await Promise.all(readers.map((reader) => reader.stop()));
+    };
+  }
+
+  /** Joins a group, which is created if it is new. */
+  async #join(plan: SubscriptionPlan, group: string): Promise<End> {
+    const { connection, keys, topics, lease } = this.#options;
+    const { topic, pattern } = plan.pattern;
+    const partitions = topics.groupOf(topic, group, pattern);
+    await Promise.all(partitions.map((partition) => partition.create(plan.from)));
+    const members = keys.members(topic, groupKey(group, pattern));
+    const unwatches = new Map<GroupPartition, () => void>();
+    const createOwner = this.#ownerFactory(plan, group, partitions);
+    const membership = new GroupMembership({
+      connection,
+      members,
+      partitions,
+      lease,
+      createOwner: (partition, ...rest) => {
+        const owner = createOwner(partition, ...rest);
+        unwatches.set(
+          partition,
+          this.#watch(partition.keys.added, () => owner.wake()),
+        );
+        return owner;
+      },
+      onRelease: (partition) => unwatches.get(partition)?.(),
+      onError: this.#onError,
+    });
+    const unwatch = this.#watch(members, () => membership.check());
+    return async () => {
+      unwatch();
+      await membership.close();
+    };
+  }
+
+  #ownerFactory(
+    plan: SubscriptionPlan,
+    group: string,
+    partitions: readonly GroupPartition[],
+  ): MembershipOptions['createOwner'] {
+    const { bus, settings, lease, topics } = this.#options;
+    const { codec, retention } = settings;
+    const { topic } = plan.pattern;
+    const listener = createListener(bus, plan);
+    // A group that had to be created again had been lost with all of Redis.
+    const restore = async () => {
+      await topics.register(topic);
+      await Promise.all(partitions.map((partition) => partition.create('start')));
+    };
+    return (groupPartition, acquired, leaseEnd, onLost) => {
+      const { partition } = groupPartition;
+      if (acquired.created) restore().catch(this.#onError);
+      bus.emit('acquire', { group, topic, partition });
+      return new PartitionOwner(acquired, leaseEnd, {
+        partition: groupPartition,
+        plan,
+        codec,
+        listener,
+        lease,
+        retention,
+        onLost: (error) => {
+          bus.emit('lose', { group, topic, partition, error });
+          onLost(error);
+        },
+        onError: this.#onError,
+      });
+    };
+  }
+
+  #watch(channel: string, wake: () => void): () => void {
+    const { connection, lease } = this.#options;
+    this.#waker ??= new EventWaker(connection, lease, this.#onError);
+    return this.#waker.watch(channel, wake);
+  }
+
+  readonly #onError = (error: unknown) => {
+    this.#options.bus.emit('error', { error });
+  };
+}

@@ -1,0 +1,266 @@
+import { PartitionLostError } from '../errors.ts';
+import type { Delivery, DeliveryLog, DeliveryState } from '../events/delivery.ts';
+import type { DomainEvent } from '../events/domain-event.ts';
+import type { EventCodec } from '../events/event-codec.ts';
+import { PartitionProcessor, type ProcessorListener } from '../events/partition-processor.ts';
+import type { SubscriptionPlan } from '../events/subscription-plan.ts';
+import { parseState } from './delivery-state.ts';
+import type { Acquired, GroupPartition, ReadBatch } from './group-partition.ts';
+import { SettlementQueue } from './settlement-queue.ts';
+
+/** Milliseconds before the partition is read again after that failed. */
+const RETRY_WAIT = 200;
+/** The id below those of all entries. */
+const FIRST = '0-0';
+/** In place of an id: entries that were given to nobody yet. */
+const NEW = '>';
+
+export interface OwnerOptions {
+  readonly partition: GroupPartition;
+  readonly plan: SubscriptionPlan;
+  readonly codec: EventCodec;
+  readonly listener: ProcessorListener;
+  /** Milliseconds of the lease. */
+  readonly lease: number;
+  readonly retention: number;
+  readonly onLost: (error: PartitionLostError) => void;
+  /** Something failed that will be repeated. */
+  readonly onError: (error: unknown) => void;
+}
+
+/**
+ * `releasing`: the handlers under way are awaited. `released` and `lost`: nothing is begun or written
+ * that could matter any more.
+ */
+export type OwnerPhase = 'owned' | 'releasing' | 'released' | 'lost';
+
+/**
+ * Owns one partition for one subscription, from the lease on to its end: reads the events, has them
+ * handled, and writes what became of them.
+ *
+ * The lease counts from before it was asked for, by this process's clock, so that it ends here
+ * before another process can have it. Where this process notices that too late, as after a stall of
+ * the event loop, the token of the lease fences it off.
+ */
+export class PartitionOwner implements DeliveryLog {
+  readonly #options: OwnerOptions;
+  readonly #token: string;
+  /** #suspect tells that events which were read before may have ended the process that had them. */
+  readonly #suspect: boolean;
+  readonly #processor: PartitionProcessor;
+  readonly #settlements: SettlementQueue;
+  readonly #expiry: NodeJS.Timeout;
+  #phase: OwnerPhase = 'owned';
+  #leaseEnd: number;
+  /** First come the events that were read before and are not done. */
+  #after = FIRST;
+  /** #lastRead is the id of the last entry that has arrived here. */
+  #lastRead = FIRST;
+  /** #more tells that there may be events to read. */
+  #more = true;
+  #reading = false;
+  #retry: NodeJS.Timeout | undefined = undefined;
+  #ended: Promise<void> | undefined = undefined;
+
+  /** @param leaseEnd when the lease ends, on the clock of `performance.now()` */
+  constructor({ token, clean }: Acquired, leaseEnd: number, options: OwnerOptions) {
+    const { partition, plan, codec, listener, lease, onError } = options;
+    this.#options = options;
+    this.#token = token;
+    this.#suspect = !clean;
+    this.#leaseEnd = leaseEnd;
+    this.#processor = new PartitionProcessor({
+      ...plan,
+      reader: codec,
+      log: this,
+      listener,
+      isOwned: () => performance.now() < this.#leaseEnd,
+    });
+    this.#settlements = new SettlementQueue({
+      settle: (batch) => partition.settle(token, batch),
+      onFenced: () => this.#lose('another process owns it'),
+      onError,
+    });
+    this.#expiry = setTimeout(() => this.#expire(), lease).unref();
+  }
+
+  get phase(): OwnerPhase {
+    return this.#phase;
+  }
+
+  /** Has the partition read: there may be events. */
+  wake(): void {
+    this.#more = true;
+    this.#readSoon();
+  }
+
+  /** Extends the lease. */
+  async renew(): Promise<void> {
+    if (this.#hasEnded()) return;
+    const begun = performance.now();
+    if (begun >= this.#leaseEnd) {
+      this.#expire();
+      return;
+    }
+    const { partition, lease, retention } = this.#options;
+    const renewed = await partition.renew(this.#token, lease, retention);
+    if (!renewed) this.#lose('another process owns it');
+    if (this.#hasEnded()) return;
+    this.#leaseEnd = begun + lease;
+    this.#expiry.refresh();
+  }
+
+  /**
+   * Gives the partition back once the handlers under way are done.
+   *
+   * @param channel where to tell that the partition is free
+   */
+  release(channel: string): Promise<void> {
+    if (this.#phase === 'owned') {
+      this.#phase = 'releasing';
+      this.#ended = this.#release(channel);
+    }
+    return this.#ended!;
+  }
+
+  /** Resolves when nothing of this owner is under way any more. To be called once it is lost. */
+  get ended(): Promise<void> {
+    return this.#ended!;
+  }
+
+  /** Has nothing written again that cannot be written. */
+  giveUp(): void {
+    this.#settlements.giveUp();
+  }
+
+  acknowledge({ id }: Delivery): void {
+    this.#settlements.done(id);
+    this.#readSoon();
+  }
+
+  save({ id }: Delivery, state: DeliveryState): void {
+    this.#settlements.save(id, JSON.stringify(state));
+  }
+
+  bury({ id }: Delivery, state: DeliveryState): void {
+    this.#settlements.bury(id, JSON.stringify(state));
+    this.#readSoon();
+  }
+
+  markStarted(delivery: Delivery, state: DeliveryState): Promise<void> {
+    this.save(delivery, state);
+    return this.#settlements.written();
+  }
+
+  /** Reads when the handlers of this turn of the event loop are done, unless a read is under way. */
+  #readSoon(): void {
+    if (this.#reading || !this.#more || this.#phase !== 'owned') return;
+    this.#reading = true;
+    setImmediate(() => void this.#read());
+  }
+
+  async #read(): Promise<void> {
+    const { partition, plan, onError } = this.#options;
+    const most = Math.ceil(plan.prefetch / 2);
+    try {
+      while (this.#more && this.#phase === 'owned' && this.#processor.room > 0) {
+        this.#more = false;
+        const batch = await partition.read(this.#token, Math.min(this.#processor.room, most), this.#after);
+        if (batch === undefined) this.#lose('another process owns it');
+        else this.#take(batch);
+      }
+    } catch (error) {
+      onError(error);
+      // Redis may have counted entries as read whose reply was lost.
+      if (this.#after === NEW) this.#after = this.#lastRead;
+      this.#more = true;
+      this.#retry = setTimeout(() => this.wake(), RETRY_WAIT).unref();
+      return;
+    } finally {
+      this.#reading = false;
+    }
+  }
+
+  #take({ exhausted, ids, events, groups, states }: ReadBatch): void {
+    if (this.#hasEnded()) return;
+    const again = this.#after !== NEW;
+    const deliveries: Delivery[] = [];
+    const suspect = again && this.#suspect;
+    for (const [index, id] of ids.entries()) {
+      this.#lastRead = id;
+      if (again) this.#after = id;
+      const json = events[index]!;
+      const event = this.#parse(id, json, groups.get(id));
+      if (event === undefined) this.#settlements.done(id);
+      else deliveries.push({ id, json, event, state: parseState(states.get(id)), suspect });
+    }
+    if (again && exhausted) this.#after = NEW;
+    if (again || !exhausted) this.#more = true;
+    this.#processor.accept(deliveries);
+  }
+
+  /** Gives the event if it is for this subscription. */
+  #parse(id: string, json: string, to: string | undefined): DomainEvent | undefined {
+    const { partition, plan, codec, onError } = this.#options;
+    if (to !== undefined && to !== partition.group) return undefined;
+    try {
+      const event = codec.parse(json);
+      return plan.pattern.matches(event.eventType) ? event : undefined;
+    } catch (cause) {
+      onError(new Error(`the entry ${id} of ${partition.keys.stream} is passed over`, { cause }));
+      return undefined;
+    }
+  }
+
+  async #release(channel: string): Promise<void> {
+    const { partition, onError } = this.#options;
+    await this.#processor.stop();
+    this.#settlements.giveUp();
+    await this.#settlements.drained();
+    if (this.#hasEnded()) return;
+    this.#phase = 'released';
+    this.#stopTimers();
+    await partition.release(this.#token, channel).catch(onError);
+  }
+
+  #expire(): void {
+    if (performance.now() >= this.#leaseEnd) this.#lose('its lease could not be renewed in time');
+    else this.#expiry.refresh();
+  }
+
+  #lose(why: string): void {
+    if (this.#hasEnded()) return;
+    this.#phase = 'lost';
+    this.#stopTimers();
+    const { topic, partition, group } = this.#options.partition;
+    const message = `partition ${partition} of the topic '${topic}' is lost to the group '${group}': ${why}`;
+    const error = new PartitionLostError(message, { topic, partition, group });
+    this.#processor.abandon(error);
+    this.#ended = this.#endLost();
+    this.#options.onLost(error);
+  }
+
+  /**
+   * Waits for handlers that heed their signal. What is done is written: that counts if no other
+   * process has got the partition meanwhile.
+   */
+  async #endLost(): Promise<void> {
+    await Promise.race([this.#processor.stop(), waitAtMost(this.#options.lease)]);
+    await this.#settlements.drained();
+  }
+
+  #stopTimers(): void {
+    clearTimeout(this.#expiry);
+    clearTimeout(this.#retry);
+  }
+
+  #hasEnded(): boolean {
+    return this.#phase === 'released' || this.#phase === 'lost';
+  }
+}
+
+function waitAtMost(time: number): Promise<void> {
+  return new Promise((resolve) => {
+    setTimeout(resolve, time).unref();
+  });
+}

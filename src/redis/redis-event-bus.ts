@@ -1,0 +1,345 @@
+import { ClosedError } from '../errors.ts';
+import type { EventBusEvents } from '../events/bus-events.ts';
+import {
+  BUS_CHECKS,
+  type BusOptions,
+  type BusSettings,
+  checkGroupOptions,
+  checkName,
+  NEARLY_FULL,
+  readBusOptions,
+} from '../events/bus-options.ts';
+import type {
+  DomainEvent,
+  EventMap,
+  EventOf,
+  EventPattern,
+  MatchingEvent,
+  NewEvent,
+} from '../events/domain-event.ts';
+import type {
+  BroadcastOptions,
+  DeadLetter,
+  EventBus,
+  EventHandler,
+  GroupOptions,
+  PublishOptions,
+  RelayedFrom,
+  ReplayOptions,
+  Subscription,
+} from '../events/event-bus.ts';
+import type { EventCodec } from '../events/event-codec.ts';
+import { topicOf } from '../events/event-pattern.ts';
+import { partitionOf } from '../events/partition.ts';
+import { planReplay, type ReplayPlan } from '../events/replay-plan.ts';
+import { planSubscription } from '../events/subscription-plan.ts';
+import { Emitter } from '../internal/emitter.ts';
+import {
+  duration,
+  integer,
+  MAX_DELAY,
+  matching,
+  nonEmptyString,
+  requireOption,
+  validateOptions,
+} from '../internal/validate.ts';
+import { DeadLetters } from './dead-letters.ts';
+import { EventAppender } from './event-appender.ts';
+import { EventKeys } from './event-keys.ts';
+import { type Addressed, EventPublisher, type Publication, type StreamPartition } from './event-publisher.ts';
+import { scanStreams } from './event-scan.ts';
+import { EventSubscriptions } from './event-subscriptions.ts';
+import { EventTopics } from './event-topics.ts';
+import { warnOfEviction } from './eviction-warning.ts';
+import { checkRedisSource, RedisConnection, type RedisSource } from './redis-connection.ts';
+
+export interface RedisEventBusOptions<Events extends EventMap = EventMap> extends BusOptions<Events> {
+  /**
+   * A URL (`rediss:` for TLS), options of ioredis, or a client of ioredis. A client that is given
+   * stays open.
+   */
+  redis: RedisSource;
+  /** The beginning of the names of all keys. Default `holdfast`. */
+  keyPrefix?: string;
+  /** Milliseconds within which an event must be stored. Default 5,000. */
+  publishTimeout?: number;
+  /**
+   * Milliseconds for which a process owns a partition without a word: so long the events of a
+   * process that has died wait for another one. A handler that blocks the event loop for longer
+   * loses its partition. The same in all processes of a group. Default 10,000.
+   */
+  lease?: number;
+  /** Milliseconds that any other command may take, the connection included. Default 5,000. */
+  commandTimeout?: number;
+}
+
+const OWNER = 'RedisEventBus';
+
+/**
+ * An event bus on Redis streams, for all processes that share the Redis (6.2 or later) or Valkey.
+ * Give Redis `appendonly yes` and a `maxmemory-policy` of `noeviction`: what Redis loses, the bus
+ * loses.
+ *
+ * @example
+ * const bus = new RedisEventBus<Events>({ redis: 'redis://127.0.0.1:6379', source: 'order-service' });
+ * await bus.subscribe('order.created', (event) => reserve(event.data), { group: 'inventory' });
+ * await bus.publish({ eventType: 'order.created', aggregateId: 'o1', data: { orderId: 'o1' } });
+ */
+export class RedisEventBus<Events extends EventMap = EventMap>
+  extends Emitter<EventBusEvents>
+  implements EventBus<Events>
+{
+  readonly #settings: BusSettings;
+  readonly #publishTimeout: number;
+  readonly #connection: RedisConnection;
+  readonly #topics: EventTopics;
+  readonly #publisher: EventPublisher;
+  readonly #letters: DeadLetters;
+  readonly #appender: EventAppender;
+  readonly #subscriptions: EventSubscriptions;
+  /** #enqueued resolves when all that was published so far is in its queue: this keeps the order. */
+  #enqueued: Promise<void> = Promise.resolve();
+  #warned: Promise<void> | undefined = undefined;
+  #closing: Promise<void> | undefined = undefined;
+  /** #closed is true once all handlers are done. */
+  #closed = false;
+
+  /** @throws TypeError or RangeError that names the option that is not allowed */
+  constructor(options: RedisEventBusOptions<Events>) {
+    super('redis-event-bus');
+    validateOptions(OWNER, options, {
+      ...BUS_CHECKS,
+      redis: checkRedisSource,
+      keyPrefix: matching(/^[\w.:-]{1,64}$/, 'letters, digits and . _ : - (at most 64)'),
+      publishTimeout: integer(1, MAX_DELAY),
+      lease: integer(100, MAX_DELAY),
+      commandTimeout: integer(1, MAX_DELAY),
+    });
+    requireOption(OWNER, options, 'redis');
+    requireOption(OWNER, options, 'source');
+    const { redis, keyPrefix = 'holdfast', publishTimeout = 5_000, lease = 10_000, ...rest } = options;
+    const { commandTimeout = 5_000, ...busOptions } = rest;
+    this.#settings = readBusOptions(OWNER, busOptions);
+    this.#publishTimeout = publishTimeout;
+    const connection = new RedisConnection(redis, commandTimeout);
+    const keys = new EventKeys(keyPrefix);
+    const { codec, partitions, maxLength, retention } = this.#settings;
+    this.#connection = connection;
+    this.#topics = new EventTopics(connection, keys, partitions);
+    this.#letters = new DeadLetters(connection, this.#topics, codec);
+    const storage = {
+      connection,
+      maxLength,
+      retention,
+      onGrown: this.#onGrown,
+      onFirst: ({ topic }: StreamPartition) => this.#topics.register(topic),
+    };
+    this.#publisher = new EventPublisher(storage);
+    this.#appender = new EventAppender(storage, this.#topics, codec);
+    this.#subscriptions = new EventSubscriptions({
+      bus: this,
+      connection,
+      keys,
+      topics: this.#topics,
+      settings: this.#settings,
+      lease,
+    });
+  }
+
+  get partitions(): number {
+    return this.#settings.partitions;
+  }
+
+  async create(given: NewEvent<Events>): Promise<EventOf<Events>> {
+    const { codec } = this.#settings;
+    const event = await codec.create(given);
+    codec.serialize(event);
+    return event as EventOf<Events>;
+  }
+
+  /**
+   * Publishes an event, or a list of events in their order. If a list is rejected, some of its
+   * events may be stored.
+   *
+   * @throws InvalidEventError if an event is not what it must be: then none is published
+   * @throws StreamFullError if a partition has as many events as it may
+   * @throws RedisError if Redis is away, or did not respond in time: it may have stored the event
+   * @throws PartitionsMismatchError if the events are stored in another number of partitions
+   * @throws ClosedError after `close()`
+   */
+  publish<Event extends NewEvent<Events>>(
+    event: Event,
+    options?: PublishOptions,
+  ): Promise<MatchingEvent<Events, Event['eventType']>>;
+  publish(events: readonly NewEvent<Events>[], options?: PublishOptions): Promise<EventOf<Events>[]>;
+  async publish(
+    given: NewEvent<Events> | readonly NewEvent<Events>[],
+    options: PublishOptions = {},
+  ): Promise<never> {
+    validateOptions('publish()', options, { timeout: duration });
+    this.#checkOpen();
+    const list = Array.isArray(given) ? given : [given];
+    const publication = this.#publisher.begin(list.length, options.timeout ?? this.#publishTimeout);
+    const preparing = this.#prepare(list);
+    this.#enqueued = this.#enqueue(preparing, publication, this.#enqueued);
+    await publication.stored;
+    const events = (await preparing).map(({ event }) => event);
+    this.#tellPublished(events);
+    return (Array.isArray(given) ? events : events[0]) as never;
+  }
+
+  /** @throws RedisError if Redis is away: the subscription was not made */
+  async subscribe<Pattern extends EventPattern<Events>, Tx = undefined>(
+    pattern: Pattern,
+    handler: EventHandler<MatchingEvent<Events, Pattern>, Tx>,
+    options: GroupOptions<Tx> | BroadcastOptions,
+  ): Promise<Subscription> {
+    if (this.#closing !== undefined) throw new ClosedError('the event bus');
+    const plan = planSubscription(pattern, handler as never, options as never);
+    const partitions = await this.#open(plan.pattern.topic);
+    const subscription = await this.#subscriptions.open(plan, partitions);
+    if (this.#closing === undefined) return subscription;
+    await subscription.close();
+    throw new ClosedError('the event bus');
+  }
+
+  async *deadLetters(options: { group: string }): AsyncIterable<DeadLetter<EventOf<Events>>> {
+    checkGroupOptions('deadLetters()', options);
+    yield* this.#letters.list(options.group) as AsyncIterable<DeadLetter<EventOf<Events>>>;
+  }
+
+  /** @throws StreamFullError if a partition has as many events as it may: what is left stays dead */
+  async redrive(options: { group: string; eventId?: string }): Promise<number> {
+    checkGroupOptions('redrive()', options, { eventId: nonEmptyString });
+    this.#checkOpen();
+    return this.#letters.redrive(options.group, options.eventId, this.#settings.maxLength);
+  }
+
+  async *replay<Pattern extends EventPattern<Events> = EventPattern<Events>>(
+    options: ReplayOptions<Pattern> = {},
+  ): AsyncIterable<MatchingEvent<Events, Pattern>> {
+    const plan = planReplay(options);
+    const { codec } = this.#settings;
+    const streams = await this.#streamsOf(plan);
+    // The times are of Redis's clock, so that "now" is simply where the streams end.
+    const end = options.until === undefined ? '+' : toId(Math.floor(plan.until));
+    for await (const { fields } of scanStreams(this.#connection, streams, toId(Math.ceil(plan.since)), end)) {
+      const event = fields.has('to') ? undefined : parseOrPass(codec, fields.get('event'));
+      if (event === undefined || !plan.matches(event)) continue;
+      const read = await codec.read(event);
+      if (read.kind === 'event') yield read.event as MatchingEvent<Events, Pattern>;
+    }
+  }
+
+  /** @throws GroupInUseError if there are subscriptions of the group, in whatever process */
+  async removeGroup(group: string): Promise<boolean> {
+    checkName(group, 'the group of removeGroup()');
+    return this.#topics.remove(group);
+  }
+
+  async append(events: readonly DomainEvent[], from: RelayedFrom): Promise<number> {
+    this.#checkOpen();
+    const added = await this.#appender.append(events, from, this.#publishTimeout);
+    this.#tellPublished(added);
+    return added.length;
+  }
+
+  async lastPosition(source: string, partition: number, topic: string): Promise<bigint> {
+    return this.#appender.lastPosition(source, partition, topic);
+  }
+
+  /**
+   * Ends all subscriptions, and waits for their handlers, which may still publish, and for what is
+   * being published. A client that was given stays open. A second call waits for the same.
+   */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    await this.#subscriptions.close();
+    this.#closed = true;
+    await this.#enqueued;
+    await this.#publisher.flush();
+    await this.#connection.close();
+  }
+
+  #checkOpen(): void {
+    if (this.#closed) throw new ClosedError('the event bus');
+  }
+
+  async #prepare(list: readonly NewEvent[]): Promise<Prepared[]> {
+    const { codec, partitions } = this.#settings;
+    return Promise.all(
+      list.map(async (given) => {
+        const event = await codec.create(given);
+        const json = codec.serialize(event);
+        const opened = await this.#open(topicOf(event.eventType));
+        return { event, json, partition: opened[partitionOf(event.aggregateId, partitions)]! };
+      }),
+    );
+  }
+
+  /** Has events sent once those that were published before them are. Never rejects. */
+  async #enqueue(
+    preparing: Promise<readonly Prepared[]>,
+    publication: Publication,
+    before: Promise<void>,
+  ): Promise<void> {
+    try {
+      // A schema that never comes to an end holds up what comes after it until the deadline only.
+      const prepared = await Promise.race([preparing, publication.stored]);
+      await before;
+      this.#publisher.add(prepared as Prepared[], publication);
+    } catch (error) {
+      publication.fail(error);
+    }
+  }
+
+  /** Gives the partitions of a topic. */
+  #open(topic: string): Promise<readonly StreamPartition[]> {
+    this.#warned ??= warnOfEviction(this.#connection);
+    return this.#topics.open(topic);
+  }
+
+  async #streamsOf({ topic, aggregateId }: ReplayPlan): Promise<{ key: string }[]> {
+    const topics = topic === undefined ? await this.#topics.list() : [topic];
+    const partitions = topics.flatMap((name) => this.#topics.partitionsOf(name));
+    const only = aggregateId === undefined ? undefined : partitionOf(aggregateId, this.#settings.partitions);
+    return partitions
+      .filter(({ partition }) => only === undefined || partition === only)
+      .map(({ keys }) => ({ key: keys.stream }));
+  }
+
+  #tellPublished(events: readonly DomainEvent[]): void {
+    if (this.isObserved('publish')) for (const event of events) this.emit('publish', { event });
+  }
+
+  readonly #onGrown = ({ topic, partition }: StreamPartition, before: number, length: number) => {
+    const { maxLength } = this.#settings;
+    const nearlyFull = Math.ceil(NEARLY_FULL * maxLength);
+    if (before < nearlyFull && length >= nearlyFull) {
+      this.emit('nearlyFull', { topic, partition, length, maxLength });
+    }
+  };
+}
+
+/** An event that is ready to be stored. */
+interface Prepared extends Addressed {
+  readonly event: DomainEvent;
+}
+
+/** Gives a time as the id of an entry: with a year beyond all ids too. */
+function toId(time: number): string {
+  return String(Math.min(time, Number.MAX_SAFE_INTEGER));
+}
+
+/** Gives no event for an entry that holds none: others may write to Redis too. */
+function parseOrPass(codec: EventCodec, json: string | undefined): DomainEvent | undefined {
+  try {
+    return json === undefined ? undefined : codec.parse(json);
+  } catch {
+    return undefined;
+  }
+}
