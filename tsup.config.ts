@@ -5,6 +5,7 @@ import { defineConfig, type Options } from 'tsup';
 const entry = {
   index: 'src/index.ts',
   redis: 'src/redis/index.ts',
+  postgres: 'src/postgres/index.ts',
 };
 
 const shared: Options = {

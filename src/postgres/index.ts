@@ -1,0 +1,26 @@
+export type { Database, Executor, QueryResult, Transaction } from './database.ts';
+export { toDatabaseError } from './database-error.ts';
+export {
+  fromKysely,
+  type KyselyDatabase,
+  type KyselyExecutor,
+  type KyselyTransaction,
+} from './from-kysely.ts';
+export { fromPg, type PgClient, type PgPool, type PgPoolClient } from './from-pg.ts';
+export { migrate } from './migrate.ts';
+export {
+  type AppendOptions,
+  type PositionedEvent,
+  PostgresEventStore,
+  type PostgresEventStoreOptions,
+  type ReadOptions,
+  type StreamEvent,
+} from './postgres-event-store.ts';
+export { PostgresInbox, type PostgresInboxOptions, type Revocation } from './postgres-inbox.ts';
+export { PostgresOutbox, type PostgresOutboxEvents, type PostgresOutboxOptions } from './postgres-outbox.ts';
+export {
+  PostgresProjection,
+  type PostgresProjectionEvents,
+  type PostgresProjectionOptions,
+} from './postgres-projection.ts';
+export { readSource, resetSource } from './source.ts';

@@ -1,0 +1,8 @@
+import { source } from './0001-source.ts';
+import { inbox } from './0002-inbox.ts';
+import { outbox } from './0003-outbox.ts';
+import { eventStore } from './0004-event-store.ts';
+import type { Migration } from './migration.ts';
+
+/** All migrations, by their version. */
+export const MIGRATIONS: readonly Migration[] = [source, inbox, outbox, eventStore];
