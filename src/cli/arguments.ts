@@ -1,22 +1,42 @@
-import { parseArgs } from 'node:util';
-import { isName } from '../discovery/service-instance.ts';
-import { integer, MAX_DELAY } from '../internal/validate.ts';
-import { CommandError } from './command-error.ts';
+import { type EventsCommand, parseEventsCommand } from './events-arguments.ts';
+import { type Environment, parseOptions, unknownCommand } from './options.ts';
+import { parseServicesCommand, type ServicesCommand } from './services-arguments.ts';
 
 export const USAGE = `Usage: holdfast <command> [options]
 
 Commands:
   services [name...]     Lists services and their instances, as they are registered in Redis;
                          all services, or those that are named.
+  events lag             Lists what each group has not handled, by partition, and who owns it.
+  events pending         Lists the events that have failed and will be handled again, and those
+                         that wait for a process which knows their version.
+  events dead            Lists the events that groups have given up, the oldest first.
+  events show <id>       Shows an event, how far each group is with it, and its errors.
+  events redrive <id>    Takes an event from the dead letters, and delivers it to its group again.
+  events redrive --all   Does so with all dead letters of a group.
+  events groups          Lists the groups and how many of their subscriptions are alive.
+  events remove-group <group>
+                         Forgets a group that has no subscriptions, with its dead letters.
+  events reset-source    Gives a database that was restored from a backup, or copied, a new id:
+                         else the bus takes the events of its outbox for known ones.
 
-Options of services:
+Options of services and events:
   --redis <url>          Where Redis is: redis://[[user]:password@]host[:port][/database], or
                          rediss:// for TLS. Default: REDIS_URL of the environment, which keeps
                          a password out of the list of processes.
   --key-prefix <prefix>  The beginning of the names of all keys. Default: holdfast.
-  --watch                Goes on, and shows each change, until it is interrupted with Ctrl-C.
   --json                 For programs: one array; with --watch, one line for each change.
-  --timeout <ms>         How long a command to Redis may take. Default: 5000.
+  --timeout <ms>         How long a command to Redis, or to the database, may take.
+                         Default: 5000.
+
+Options of services:
+  --watch                Goes on, and shows each change, until it is interrupted with Ctrl-C.
+
+Options of events:
+  --group <group>        Of lag, pending, dead and redrive: only this group. redrive needs it
+                         if the event is in the dead letters of several groups.
+  --postgres <url>       Of reset-source: where the database is. Default: DATABASE_URL of the
+                         environment.
 
 Options:
   -h, --help             Prints this.
@@ -25,109 +45,24 @@ Options:
 Exit code: 0 if all went well, 1 if it failed, 2 if the command was not understood.
 `;
 
-export interface ServicesCommand {
-  readonly command: 'services';
-  /** The names of the services; empty for all. */
-  readonly names: readonly string[];
-  readonly redis: string;
-  readonly keyPrefix: string;
-  readonly watch: boolean;
-  readonly json: boolean;
-  /** Milliseconds. */
-  readonly timeout: number;
-}
-
-export type Command = { readonly command: 'help' | 'version' } | ServicesCommand;
-
-const options = {
-  help: { type: 'boolean', short: 'h' },
-  version: { type: 'boolean', short: 'v' },
-  redis: { type: 'string' },
-  'key-prefix': { type: 'string', default: 'holdfast' },
-  watch: { type: 'boolean', default: false },
-  json: { type: 'boolean', default: false },
-  timeout: { type: 'string', default: '5000' },
-} as const;
+export type Command = { readonly command: 'help' | 'version' } | ServicesCommand | EventsCommand;
 
 /**
  * Parses a command line. A message repeats no argument that may be a password.
  *
  * @throws CommandError
  */
-export function parseCommand(
-  args: readonly string[],
-  env: Readonly<Record<string, string | undefined>>,
-): Command {
-  const { values, positionals } = parse(args);
+export function parseCommand(args: readonly string[], env: Environment): Command {
+  const { values, positionals } = parseOptions(args);
   if (values.help) return { command: 'help' };
   if (values.version) return { command: 'version' };
-  const [command, ...names] = positionals;
-  if (command === undefined) throw usageError('a command is missing: services');
-  if (command !== 'services') {
-    throw usageError(
-      `there is no command ${/^[\w-]+$/.test(command) ? `'${command}'` : 'of that name'}: services`,
-    );
+  const [command, ...rest] = positionals;
+  switch (command) {
+    case 'services':
+      return parseServicesCommand(rest, values, env);
+    case 'events':
+      return parseEventsCommand(rest, values, env);
+    default:
+      throw unknownCommand('command', command, ['services', 'events']);
   }
-  for (const [index, name] of names.entries()) {
-    if (isName(name)) continue;
-    throw usageError(
-      `the name of a service is letters, digits and . _ : - (at most 128), unlike name ${index + 1}; ` +
-        'where Redis is goes after --redis',
-    );
-  }
-  return {
-    command,
-    names: [...new Set(names)],
-    redis: parseRedisUrl(values.redis, env.REDIS_URL),
-    keyPrefix: parseKeyPrefix(values['key-prefix']),
-    watch: values.watch,
-    json: values.json,
-    timeout: parseTimeout(values.timeout),
-  };
-}
-
-function parse(args: readonly string[]) {
-  try {
-    return parseArgs({ args: [...args], options, allowPositionals: true });
-  } catch (error) {
-    // The first sentence repeats only the names of options.
-    const [message] = (error as Error).message.split(/\.\s/, 1) as [string];
-    throw usageError(/[@:]/.test(message) ? 'there is an option that is not known' : message, error);
-  }
-}
-
-function parseRedisUrl(given: string | undefined, fromEnvironment: string | undefined): string {
-  const url = given ?? (fromEnvironment || undefined);
-  const name = given === undefined ? 'REDIS_URL' : '--redis';
-  if (url === undefined) throw usageError('where is Redis? Say it with --redis <url>, or with REDIS_URL');
-  const wellFormed = /^rediss?:\/\/./.test(url) && URL.canParse(url);
-  if (!wellFormed || !/^\/?\d*$/.test(new URL(url).pathname)) {
-    throw usageError(
-      `${name} must be a URL such as redis://127.0.0.1:6379 or redis://:password@host:6379/0, ` +
-        'or rediss:// for TLS; what is special in a password must be percent-encoded',
-    );
-  }
-  return url;
-}
-
-function parseKeyPrefix(given: string): string {
-  if (/^[\w.:-]{1,64}$/.test(given)) return given;
-  throw usageError('--key-prefix must be letters, digits and . _ : - (at most 64)');
-}
-
-function parseTimeout(given: string): number {
-  const timeout = Number(given);
-  try {
-    integer(1, MAX_DELAY)(timeout, '--timeout');
-  } catch (error) {
-    throw usageError((error as Error).message, error);
-  }
-  return timeout;
-}
-
-function usageError(message: string, cause?: unknown): CommandError {
-  return new CommandError(`${message} (holdfast --help lists the commands and options)`, {
-    exitCode: 2,
-    cause,
-  });
 }

@@ -2,6 +2,7 @@ import { createRequire } from 'node:module';
 import { parseCommand, USAGE } from './arguments.ts';
 import { CommandError } from './command-error.ts';
 import type { CommandIo } from './command-io.ts';
+import type { EventsCommand } from './events-arguments.ts';
 import { Output } from './output.ts';
 import { printable } from './printable.ts';
 
@@ -29,10 +30,27 @@ async function dispatch(args: readonly string[], output: Output, io: CommandIo):
       output.write(`${readVersion()}\n`);
       break;
     case 'services': {
-      const { runServicesCommand } = await loadServicesCommand();
+      const { runServicesCommand } = await load('services', 'ioredis', () => import('./services-command.ts'));
       await runServicesCommand(command, output, io);
       break;
     }
+    case 'events':
+      await dispatchEvents(command, output);
+      break;
+  }
+}
+
+async function dispatchEvents(command: EventsCommand, output: Output): Promise<void> {
+  if (command.action === 'reset-source') {
+    const { runResetSourceCommand } = await load(
+      'events reset-source',
+      'pg',
+      () => import('./reset-source-command.ts'),
+    );
+    await runResetSourceCommand(command, output);
+  } else {
+    const { runEventsCommand } = await load('events', 'ioredis', () => import('./events-command.ts'));
+    await runEventsCommand(command, output);
   }
 }
 
@@ -41,15 +59,15 @@ function readVersion(): string {
   return load('holdfast/package.json').version;
 }
 
-/** Loads the command when it is used: it imports ioredis, which need not be installed. */
-async function loadServicesCommand() {
+/** Loads a command when it is used: it imports an optional peer, which need not be installed. */
+async function load<Module>(command: string, peer: string, importCommand: () => Promise<Module>) {
   try {
-    return await import('./services-command.ts');
+    return await importCommand();
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
-    if (code !== 'ERR_MODULE_NOT_FOUND' || !message.includes("'ioredis'")) throw error;
+    if (code !== 'ERR_MODULE_NOT_FOUND' || !message.includes(`'${peer}'`)) throw error;
     throw new CommandError(
-      'services needs the package ioredis, which is not installed beside holdfast: npm install ioredis',
+      `${command} needs the package ${peer}, which is not installed beside holdfast: npm install ${peer}`,
       { cause: error },
     );
   }

@@ -1,6 +1,7 @@
 import { originOf } from '../discovery/service-instance.ts';
 import { clip, printable, span } from './printable.ts';
 import type { InstanceReport, InvalidEntry, ServiceReport } from './service-report.ts';
+import { alignColumns } from './table.ts';
 
 const COLUMNS = [
   'INSTANCE',
@@ -41,9 +42,13 @@ function formatService({ serviceName, version, instances, invalid }: ServiceRepo
     version > 0 ? `${serviceName}: ${count}, registry version ${version}` : `${serviceName}: ${count}`;
   return [
     head,
-    ...(instances.length > 0 ? alignColumns([COLUMNS, ...instances.map(toRow)]) : []),
+    ...(instances.length > 0 ? formatInstances(instances) : []),
     ...invalid.map((entry) => `  ! ${formatInvalid(entry)}`),
   ];
+}
+
+function formatInstances(instances: readonly InstanceReport[]): string[] {
+  return alignColumns([COLUMNS, ...instances.map(toRow)]).map((line) => `  ${line}`);
 }
 
 function toRow({ instance, heartbeatAge, expiresIn }: InstanceReport): string[] {
@@ -59,14 +64,4 @@ function toRow({ instance, heartbeatAge, expiresIn }: InstanceReport): string[] 
     span(expiresIn),
     version,
   ];
-}
-
-function alignColumns(rows: readonly (readonly string[])[]): string[] {
-  const widths = COLUMNS.map((_, column) =>
-    rows.reduce((width, cells) => Math.max(width, cells[column]!.length), 0),
-  );
-  return rows.map((cells) => {
-    const padded = cells.map((cell, column) => cell.padEnd(widths[column]!));
-    return `  ${padded.join('  ')}`.trimEnd();
-  });
 }

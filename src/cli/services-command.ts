@@ -1,16 +1,15 @@
-import { unescape as decode } from 'node:querystring';
-import { HoldfastError } from '../errors.ts';
-import { checkRedisSource, RedisConnection } from '../redis/redis-connection.ts';
+import type { RedisConnection } from '../redis/redis-connection.ts';
 import { ServiceRegistry } from '../redis/service-registry.ts';
-import type { ServicesCommand } from './arguments.ts';
-import { CommandError } from './command-error.ts';
 import type { CommandIo } from './command-io.ts';
 import type { Output } from './output.ts';
 import { printableJson } from './printable.ts';
+import { redactPassword } from './redact.ts';
 import { readServices, toJsonService } from './service-report.ts';
 import { formatServices } from './service-table.ts';
 import { ServiceWatch, type WatchView } from './service-watch.ts';
+import type { ServicesCommand } from './services-arguments.ts';
 import { createJsonLinesView, createLinesView, createScreenView } from './watch-views.ts';
+import { describePlace, withRedis } from './with-redis.ts';
 
 /**
  * Lists services, or watches them.
@@ -23,18 +22,11 @@ export async function runServicesCommand(
   output: Output,
   io: CommandIo,
 ): Promise<void> {
-  checkUrl(command.redis);
-  const connection = new RedisConnection(command.redis, command.timeout);
-  const registry = new ServiceRegistry(connection, command.keyPrefix);
-  try {
+  await withRedis(command, async (connection) => {
+    const registry = new ServiceRegistry(connection, command.keyPrefix);
     if (command.watch) await watch(command, connection, registry, output, io);
     else await list(command, connection, registry, output);
-  } catch (error) {
-    if (!(error instanceof HoldfastError)) throw error;
-    throw new CommandError(redactPassword(error.message, command.redis), { cause: error });
-  } finally {
-    await connection.close();
-  }
+  });
 }
 
 async function list(
@@ -77,23 +69,4 @@ function createView(
   return output.stream.isTTY && env.TERM !== 'dumb'
     ? createScreenView(output, place)
     : createLinesView(output, place);
-}
-
-function describePlace({ keyPrefix }: ServicesCommand, { address }: RedisConnection): string {
-  return `with the prefix '${keyPrefix}' in Redis at ${address}`;
-}
-
-function checkUrl(url: string): void {
-  try {
-    checkRedisSource(url, 'the URL of Redis');
-  } catch (error) {
-    throw new CommandError((error as Error).message, { exitCode: 2, cause: error });
-  }
-}
-
-/** Replaces the password, since Redis may repeat in an error what it was sent. */
-function redactPassword(text: string, url: string): string {
-  const { password, searchParams } = new URL(url);
-  const secrets = [password, decode(password), searchParams.get('password') ?? ''].filter(Boolean);
-  return secrets.reduce((rest, secret) => rest.replaceAll(secret, '***'), text);
 }

@@ -57,6 +57,36 @@ describe('the command line', () => {
     expect(parseCommand(args, {})).toEqual({ command });
   });
 
+  const place = { redis: 'redis://r', keyPrefix: 'holdfast', timeout: 5_000, json: false };
+  it.each([
+    ['lag', { action: 'lag', group: undefined }],
+    ['pending --group g', { action: 'pending', group: 'g' }],
+    ['dead', { action: 'dead', group: undefined }],
+    ['groups', { action: 'groups' }],
+    ['show e1', { action: 'show', eventId: 'e1' }],
+    ['redrive e1', { action: 'redrive', eventId: 'e1', group: undefined }],
+    ['redrive e1 --group g', { action: 'redrive', eventId: 'e1', group: 'g' }],
+    ['redrive --all --group g', { action: 'redrive-all', group: 'g' }],
+    ['remove-group g', { action: 'remove-group', group: 'g' }],
+  ])('the command line takes events %s', (line, action) => {
+    const args = ['events', ...line.split(' ')];
+    const env = { REDIS_URL: 'redis://r' };
+    expect(parseCommand(args, env)).toEqual({ command: 'events', ...place, ...action });
+    const more = ['--key-prefix', 'p', '--timeout', '9', '--json'];
+    expect(parseCommand([...args, ...more], env)).toMatchObject({ keyPrefix: 'p', timeout: 9, json: true });
+  });
+
+  it('the command line finds the database by DATABASE_URL, unless --postgres says something else', () => {
+    const env = { DATABASE_URL: 'postgres://from-environment' };
+    const reset = { command: 'events', action: 'reset-source', timeout: 5_000, json: false };
+    expect(parseCommand(['events', 'reset-source'], env)).toEqual({
+      ...reset,
+      postgres: 'postgres://from-environment',
+    });
+    const given = ['events', 'reset-source', '--postgres', 'postgresql://given/orders'];
+    expect(parseCommand(given, env)).toEqual({ ...reset, postgres: 'postgresql://given/orders' });
+  });
+
   const redis = ['--redis', 'redis://r'];
   it.each([
     [[], 'a command is missing'],
@@ -72,6 +102,26 @@ describe('the command line', () => {
     [['services', ...redis, '--key-prefix', 'a b'], '--key-prefix must be letters'],
     [['services', ...redis, '--timeout', '0'], '--timeout must be a whole number from 1'],
     [['services', ...redis, '--timeout', 'soon'], '--timeout must be a whole number from 1'],
+    [['services', ...redis, '--group', 'g'], 'services takes no option --group'],
+    [['events', ...redis], 'a command of events is missing: lag, pending'],
+    [['events', 'lags', ...redis], "there is no command of events 'lags': lag, pending"],
+    [['events', 'lag'], '--redis <url>, or with REDIS_URL'],
+    [['events', 'lag', 'g', ...redis], 'events lag takes no argument'],
+    [['events', 'lag', '--watch', ...redis], 'events lag takes no option --watch'],
+    [['events', 'groups', '--group', 'g', ...redis], 'events groups takes no option --group'],
+    [['events', 'dead', '--group', 'no name', ...redis], 'the name of a group is letters'],
+    [['events', 'show', ...redis], 'events show takes one argument: the id of an event'],
+    [['events', 'show', 'a', 'b', ...redis], 'events show takes one argument'],
+    [['events', 'show', '', ...redis], 'the id of an event has 1 to 256 characters'],
+    [['events', 'redrive', ...redis], 'takes one argument: the id of an event, or --all'],
+    [['events', 'redrive', '--all', ...redis], 'events redrive --all needs --group'],
+    [['events', 'redrive', 'a', '--all', ...redis], 'takes no argument beside --all'],
+    [['events', 'remove-group', ...redis], 'takes one argument: the name of a group'],
+    [['events', 'remove-group', 'no name', ...redis], 'the name of a group is letters'],
+    [['events', 'reset-source'], '--postgres <url>, or with DATABASE_URL'],
+    [['events', 'reset-source', ...redis], 'events reset-source takes no option --redis'],
+    [['events', 'reset-source', '--postgres', 'localhost'], '--postgres must be a URL'],
+    [['events', 'reset-source', '--postgres', 'mysql://h'], '--postgres must be a URL'],
   ])('the command line rejects %j, and says that %s', (args, message) => {
     const error = errorOf(args);
     expect(error.message).toContain(message);
@@ -84,6 +134,12 @@ describe('the command line', () => {
     expect(errorOf(['services'], { REDIS_URL: '' }).message).toContain('where is Redis?');
   });
 
+  it('the command line names DATABASE_URL if that is no URL, and ignores an empty one', () => {
+    const reset = ['events', 'reset-source'];
+    expect(errorOf(reset, { DATABASE_URL: 'db' }).message).toContain('DATABASE_URL must be a URL');
+    expect(errorOf(reset, { DATABASE_URL: '' }).message).toContain('where is the database?');
+  });
+
   it.each([
     [['redis://:hunter2@redis']],
     [['services', 'redis://:hunter2@redis']],
@@ -92,6 +148,11 @@ describe('the command line', () => {
     [['services', '--redis', 'redis://:hunter2@redis/zero']],
     [['services', '--redis://:hunter2@redis']],
     [['services', '--watch=redis://:hunter2@redis']],
+    [['events', 'redis://:hunter2@redis']],
+    [['events', 'lag', 'redis://:hunter2@redis']],
+    [['events', 'remove-group', 'redis://:hunter2@redis']],
+    [['events', 'reset-source', 'postgres://:hunter2@h']],
+    [['events', 'reset-source', '--postgres', 'pg://:hunter2@h']],
   ])('the command line never repeats a password: %j', (args) => {
     expect(errorOf(args).message).not.toContain('hunter2');
   });

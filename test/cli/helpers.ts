@@ -3,7 +3,12 @@ import { onTestFinished } from 'vitest';
 import type { OutputStream } from '../../src/cli/command-io.ts';
 import { run } from '../../src/cli/run.ts';
 import type { InstanceRegistration } from '../../src/index.ts';
-import { RedisServiceDiscovery, type RedisServiceDiscoveryOptions } from '../../src/redis/index.ts';
+import {
+  RedisEventBus,
+  type RedisEventBusOptions,
+  RedisServiceDiscovery,
+  type RedisServiceDiscoveryOptions,
+} from '../../src/redis/index.ts';
 import { redisUrl, uniquePrefix } from '../support/redis.ts';
 
 /** A command line that runs in this process. */
@@ -80,5 +85,21 @@ export function registry(url = redisUrl(), options: Partial<RedisServiceDiscover
     where: ['--redis', url, '--key-prefix', keyPrefix],
     register: (instanceId: string, more: Partial<InstanceRegistration> = {}) =>
       discovery.register({ serviceName: 'user-service', instanceId, host: '10.0.0.1', port: 8001, ...more }),
+  };
+}
+
+/** An event bus of this test's own, and how to tell a command line where it is. */
+export function eventBus() {
+  const keyPrefix = uniquePrefix();
+  const createBus = (options: Partial<RedisEventBusOptions> = {}) => {
+    const bus = new RedisEventBus({ redis: redisUrl(), keyPrefix, source: 'order-service', ...options });
+    onTestFinished(() => bus.close());
+    return bus;
+  };
+  return {
+    bus: createBus(),
+    createBus,
+    keyPrefix,
+    where: ['--redis', redisUrl(), '--key-prefix', keyPrefix],
   };
 }

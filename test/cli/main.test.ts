@@ -110,23 +110,27 @@ describe('the program holdfast', { timeout: 20_000 }, () => {
     expect(child.err).toBe('exit code 0\n');
   });
 
-  it('the program holdfast says what to install where ioredis is not', async () => {
-    const withoutIoredis = `
+  const redis = ['--redis', 'redis://127.0.0.1:1'];
+  it.each([
+    ['services', 'ioredis', ['services', ...redis]],
+    ['events', 'ioredis', ['events', 'lag', ...redis]],
+    ['events reset-source', 'pg', ['events', 'reset-source', '--postgres', 'postgres://127.0.0.1:1/a']],
+  ])('the program holdfast says what to install where %s needs %s', async (command, peer, args) => {
+    const withoutPeer = `
       import { registerHooks } from 'node:module';
       registerHooks({
         resolve(specifier, context, next) {
-          if (specifier !== 'ioredis') return next(specifier, context);
-          const error = new Error("Cannot find package 'ioredis' imported from " + context.parentURL);
+          if (specifier !== '${peer}') return next(specifier, context);
+          const error = new Error("Cannot find package '${peer}' imported from " + context.parentURL);
           throw Object.assign(error, { code: 'ERR_MODULE_NOT_FOUND' });
         },
       });
     `;
-    const hooks = `data:text/javascript,${encodeURIComponent(withoutIoredis)}`;
-    const args = ['--import', hooks, MAIN, 'services', '--redis', 'redis://127.0.0.1:1'];
-    const child = spawned(process.execPath, args);
+    const hooks = `data:text/javascript,${encodeURIComponent(withoutPeer)}`;
+    const child = spawned(process.execPath, ['--import', hooks, MAIN, ...args]);
     expect(await child.ended).toBe(1);
     expect(child.err).toBe(
-      'holdfast: services needs the package ioredis, which is not installed beside holdfast: npm install ioredis\n',
+      `holdfast: ${command} needs the package ${peer}, which is not installed beside holdfast: npm install ${peer}\n`,
     );
     expect(child.out).toBe('');
     const help = spawned(process.execPath, ['--import', hooks, MAIN, '--help']);
