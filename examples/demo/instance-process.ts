@@ -1,20 +1,23 @@
 /** One instance, in a process of its own. It ends when the demo lets go of it, or has died itself. */
-import { RedisRun, TTL } from './redis-run.ts';
-import { type Switches, startInstance } from './service.ts';
-import type { FromInstance } from './stage.ts';
 
-const [service, url, prefix] = process.argv.slice(2) as [string, string, string];
-const run = new RedisRun(url, prefix);
+import type { FromInstance } from './forked-instance.ts';
+import { LEASE, RedisRun, TTL } from './redis-run.ts';
+import { type Switches, startInstance } from './service.ts';
+
+const [service, url, prefix, databaseUrl] = process.argv.slice(2) as [string, string, string, string];
+const run = new RedisRun(url, prefix, service);
 
 process.once('disconnect', () => void end());
 // Ctrl-C reaches every process of a terminal; what becomes of this one is for the demo to say.
 process.on('SIGINT', () => {});
 
-const { discovery, database } = run;
+const { discovery, bus } = run;
 const starting = startInstance(service, {
   discovery,
-  database,
+  bus,
+  databaseUrl,
   heartbeatInterval: TTL / 3,
+  lease: LEASE,
   tell: (news) => send({ news }),
 });
 const instance = await starting;

@@ -1,12 +1,15 @@
 import Fastify, { type FastifyInstance } from 'fastify';
 import {
+  type EventBus,
   requestContextFrom,
   runWithRequestContext,
   ServiceClient,
   type ServiceDiscovery,
   ServiceRegistrar,
 } from '../../src/index.ts';
-import type { Database } from './database.ts';
+import { UnavailableError } from './errors.ts';
+import type { Events } from './events.ts';
+import { useProblems } from './problem.ts';
 import { SERVICES } from './services.ts';
 
 /** One running copy of a service, in this process or in one of its own. */
@@ -16,7 +19,7 @@ export interface Instance {
   set(switches: Partial<Switches>): Promise<void>;
   /** Requests received since the start. */
   received(): Promise<number>;
-  /** A crash: sockets cut, nothing deregistered. */
+  /** A crash: sockets cut, nothing deregistered. A process of its own leaves events half handled as well. */
   kill(): Promise<void>;
   stop(): Promise<void>;
 }
@@ -35,21 +38,36 @@ export type News =
   | { kind: 'open'; service: string; wait: number }
   | { kind: 'half-open' | 'close'; service: string };
 
-/** The registry, the database and the listener that an instance needs. */
+/** The registry, the bus, the database and the listener that an instance needs. */
 export interface Environment {
   readonly discovery: ServiceDiscovery;
-  readonly database: Database;
+  readonly bus: EventBus<Events>;
+  readonly databaseUrl: string;
   /** Milliseconds. */
   readonly heartbeatInterval?: number;
+  /** Milliseconds after which others take over what an instance that died has done for its service. */
+  readonly lease?: number;
   tell(news: News): void;
 }
 
-export type Routes = (app: FastifyInstance, client: ServiceClient, database: Database) => void;
+/** The things that a service is made of. */
+export interface ServiceContext extends Pick<Environment, 'bus' | 'databaseUrl' | 'lease'> {
+  readonly app: FastifyInstance;
+  readonly client: ServiceClient;
+  /** Has something closed when the instance ends, before all that was given earlier. */
+  closeAtEnd(closeable: Closeable): void;
+}
+
+interface Closeable {
+  close(): Promise<void>;
+}
 
 /** Starts an instance in this process, on a free port, and registers it. */
 export async function startInstance(service: string, environment: Environment): Promise<Instance> {
-  const { discovery, database, heartbeatInterval, tell } = environment;
-  const app = Fastify({ forceCloseConnections: true });
+  const { discovery, heartbeatInterval, tell } = environment;
+  // A field that is not known is an error of the caller, and must not be left out without a word.
+  const ajv = { customOptions: { removeAdditional: false, coerceTypes: false, allErrors: true } };
+  const app = Fastify({ forceCloseConnections: true, ajv });
   // Its own client: each instance judges those that it calls by what it sees itself.
   const client = new ServiceClient({ discovery, callerName: service });
   const switches: Switches = { delay: 0, broken: false };
@@ -59,12 +77,19 @@ export async function startInstance(service: string, environment: Environment): 
   app.addHook('onRequest', (request, _reply, done) => {
     runWithRequestContext(requestContextFrom(request.headers), done);
   });
-  app.addHook('onRequest', async (_request, reply) => {
+  app.addHook('onRequest', async () => {
     received++;
     if (switches.delay > 0) await new Promise((resolve) => setTimeout(resolve, switches.delay));
-    if (switches.broken) return reply.code(503).send({ error: `${service} is out of order` });
+    if (switches.broken) throw new UnavailableError(`${service} is out of order`);
   });
-  SERVICES[service]!(app, client, database);
+  useProblems(app);
+  const closeables: Closeable[] = [];
+  await SERVICES[service]!({
+    ...environment,
+    app,
+    client,
+    closeAtEnd: (closeable) => void closeables.unshift(closeable),
+  });
   await app.listen({ host: '127.0.0.1', port: 0 });
 
   const { port } = app.server.address() as { port: number };
@@ -75,6 +100,11 @@ export async function startInstance(service: string, environment: Environment): 
   });
   const { instanceId } = await registrar.register();
   tellOf(client, tell);
+  const end = async () => {
+    await app.close();
+    await client.close();
+    for (const closeable of closeables.splice(0)) await closeable.close();
+  };
 
   return {
     service,
@@ -83,11 +113,10 @@ export async function startInstance(service: string, environment: Environment): 
       Object.assign(switches, changed);
     },
     received: async () => received,
-    kill: () => app.close(),
+    kill: end,
     async stop() {
       await registrar.close();
-      await client.close();
-      await app.close();
+      await end();
     },
   };
 }

@@ -1,14 +1,15 @@
-import { inventoryRoutes } from './inventory-service.ts';
-import { notificationRoutes } from './notification-service.ts';
-import { orderRoutes } from './order-service.ts';
-import { paymentRoutes } from './payment-service.ts';
-import type { Routes } from './service.ts';
-import { userRoutes } from './user-service.ts';
+import { startInventoryService } from './inventory-service/inventory-service.ts';
+import { startNotificationService } from './notification-service/notification-service.ts';
+import { startOrderService } from './order-service/order-service.ts';
+import { startPaymentService } from './payment-service/payment-service.ts';
+import type { ServiceContext } from './service.ts';
+import { startUserService } from './user-service/user-service.ts';
 
-export const SERVICES: Readonly<Record<string, Routes>> = {
-  'user-service': userRoutes,
-  'order-service': orderRoutes,
-  'payment-service': paymentRoutes,
-  'inventory-service': inventoryRoutes,
-  'notification-service': notificationRoutes,
+/** Adds the routes of a service to an app, and subscribes it to events. */
+export const SERVICES: Readonly<Record<string, (context: ServiceContext) => Promise<void>>> = {
+  'user-service': startUserService,
+  'order-service': startOrderService,
+  'payment-service': startPaymentService,
+  'inventory-service': startInventoryService,
+  'notification-service': startNotificationService,
 };

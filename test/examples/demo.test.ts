@@ -3,6 +3,8 @@ import { once } from 'node:events';
 import { Redis } from 'ioredis';
 import { expect, onTestFinished, test } from 'vitest';
 import { RedisServiceDiscovery } from '../../src/redis/index.ts';
+import { freePort } from '../support/free-port.ts';
+import { uniqueDatabase } from '../support/postgres.ts';
 import { redisUrl, startRedis, uniquePrefix } from '../support/redis.ts';
 
 /** Processes start slowly on a machine that is busy. */
@@ -26,7 +28,7 @@ async function result(child: ChildProcess) {
   return { code, errors };
 }
 
-test.each([[['--verbose']], [['--redis', 'somewhere']]])(
+test.each([[['--verbose']], [['--redis', 'somewhere']], [['--postgres', 'redis://127.0.0.1']]])(
   'the demo tells how it is used when it is called with %j',
   { timeout: TIMEOUT },
   async (args) => {
@@ -46,6 +48,17 @@ test('the demo says in one line that there is no Redis', { timeout: TIMEOUT }, a
   expect(code).toBe(1);
 });
 
+test('the demo says in one line that there is no PostgreSQL', { timeout: TIMEOUT }, async () => {
+  const port = await freePort();
+  const { code, errors } = await result(
+    run('main.ts', ['--postgres', `postgres://127.0.0.1:${port}/postgres`]),
+  );
+  expect(errors).toBe(
+    `No PostgreSQL to run on at 127.0.0.1:${port}: connect ECONNREFUSED 127.0.0.1:${port}\n`,
+  );
+  expect(code).toBe(1);
+});
+
 test('an instance ends with the demo that started it, and leaves nothing in Redis', {
   timeout: TIMEOUT,
 }, async () => {
@@ -56,18 +69,20 @@ test('an instance ends with the demo that started it, and leaves nothing in Redi
     await discovery.close();
     redis.disconnect();
   });
-  const child = run('instance-process.ts', ['payment-service', redisUrl(), prefix]);
+  const database = await uniqueDatabase();
+  const child = run('instance-process.ts', ['payment-service', redisUrl(), prefix, database.url]);
   const exited = once(child, 'exit');
   await once(child, 'message');
 
   const [instance] = await discovery.instances('payment-service');
   const answer = await fetch(`http://${instance!.host}:${instance!.port}/charges`, {
     method: 'POST',
-    headers: { 'content-type': 'application/json', 'idempotency-key': 'k' },
-    body: JSON.stringify({ orderId: 'o', amount: 9.5 }),
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ orderId: 'o', email: 'ada@example.com', amount: 9.5 }),
   });
   expect(answer.status).toBe(200);
-  expect(await redis.hgetall(`${prefix}:table:charges`)).toEqual({ k: '{"orderId":"o","amount":9.5}' });
+  const { rows } = await database.pool.query('select order_id, status from charges');
+  expect(rows).toEqual([{ order_id: 'o', status: 'succeeded' }]);
 
   // What a parent leaves behind that is killed: a closed channel.
   child.disconnect();

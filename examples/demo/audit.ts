@@ -1,0 +1,64 @@
+import type { EventBus } from '../../src/index.ts';
+import type { Books } from './books.ts';
+import type { Events } from './events.ts';
+import type { Shop } from './shop.ts';
+
+const GROUPS = [
+  'order-event-handlers',
+  'order-service',
+  'payment-service',
+  'inventory-service',
+  'notification-service',
+];
+
+/** Holds the books of the services against what the shop was told; gives what does not fit. */
+export function findFaults(shop: Shop, books: Books): string[] {
+  const faults = [...shop.unanswered].map((orderId) => `${orderId} got no response`);
+  for (const orderId of shop.accepted) faults.push(...faultsOfAccepted(orderId, books));
+  for (const orderId of shop.rejected) faults.push(...faultsOfRejected(orderId, books));
+  const shipped = new Set(books.shipments);
+  if (shipped.size < books.shipments.length) faults.push('an order was shipped twice');
+  if (shipped.size > shop.accepted.size) faults.push('an order was shipped that nobody has placed');
+  if (new Set(books.mails).size < books.mails.length) faults.push('a mail went out twice');
+  for (const { title, rejected: count } of shop.phases) {
+    if (count > 0 && !['no payments', 'recovery'].includes(title))
+      faults.push(`${count} orders failed in '${title}'`);
+  }
+  return faults;
+}
+
+function faultsOfAccepted(orderId: string, { orders, charges, reserved, mails }: Books): string[] {
+  const order = orders.get(orderId);
+  if (order?.details === undefined) return [`${orderId} was lost`];
+  const faults: string[] = [];
+  if (charges.get(orderId) !== 'succeeded') faults.push(`${orderId} was not charged`);
+  if (!reserved.has(orderId)) faults.push(`${orderId} has no stock reserved`);
+  if (order.end !== 'shipped') faults.push(`${orderId} was not shipped`);
+  if (!mails.includes(trackingNotice(orderId))) faults.push(`nobody was told that ${orderId} was shipped`);
+  return faults;
+}
+
+function faultsOfRejected(orderId: string, { orders, charges, reserved }: Books): string[] {
+  const faults: string[] = [];
+  if (orders.get(orderId)?.details !== undefined) faults.push(`${orderId} was rejected and is stored`);
+  if (charges.get(orderId) === 'succeeded') faults.push(`${orderId} was rejected and charged`);
+  if (reserved.has(orderId)) faults.push(`${orderId} was rejected and keeps its stock`);
+  return faults;
+}
+
+/** Lists the events that a service could not handle. */
+export async function findDeadLetters(bus: EventBus<Events>): Promise<string[]> {
+  const found: string[] = [];
+  for (const group of GROUPS) {
+    for await (const { event, errors } of bus.deadLetters({ group })) {
+      found.push(
+        `${group} could not handle ${event.eventType} ${event.aggregateId}: ${errors.at(-1)?.message}`,
+      );
+    }
+  }
+  return found;
+}
+
+function trackingNotice(orderId: string): string {
+  return `Order ${orderId} is on its way: T-${orderId}`;
+}

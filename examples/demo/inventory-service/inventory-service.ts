@@ -1,0 +1,40 @@
+import type { ReservationData } from '../events.ts';
+import type { ServiceContext } from '../service.ts';
+import { openDatabase, type ServiceTransaction } from '../service-database.ts';
+import { type InventoryTables, inventoryMigrations } from './inventory-tables.ts';
+import { Reservations } from './reservations.ts';
+
+type Tx = ServiceTransaction<InventoryTables>;
+
+const body = {
+  type: 'object',
+  required: ['orderId', 'quantity'],
+  properties: {
+    orderId: { type: 'string', maxLength: 64 },
+    quantity: { type: 'integer', minimum: 1, maximum: 100 },
+  },
+};
+
+export async function startInventoryService(context: ServiceContext): Promise<void> {
+  const { app, bus, closeAtEnd } = context;
+  const opened = await openDatabase<InventoryTables>(context, inventoryMigrations);
+  const { database, inbox } = opened;
+  const reservations = new Reservations(opened);
+
+  app.post<{ Body: ReservationData }>('/reservations', { schema: { body } }, ({ body }) =>
+    reservations.reserve(body),
+  );
+  app.delete<{ Params: { orderId: string } }>('/reservations/:orderId', async ({ params }) => ({
+    released: await database.transaction((tx) => reservations.release(params.orderId, tx)),
+  }));
+
+  const group = 'inventory-service';
+  closeAtEnd(
+    // It needs no inbox: an order is reserved once, whichever way and however often it is asked for.
+    await bus.subscribe('inventory.reserve', (event) => reservations.reserveIfWanted(event.data), { group }),
+  );
+  const release = ({ data }: { data: { orderId: string } }, { tx }: { tx: Tx }) =>
+    reservations.release(data.orderId, tx);
+  closeAtEnd(await bus.subscribe('order.cancelled', release, { group, inbox }));
+  closeAtEnd(await bus.subscribe('order.rejected', release, { group, inbox }));
+}

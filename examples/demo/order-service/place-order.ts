@@ -1,0 +1,66 @@
+import { type ServiceClient, TimeoutError } from '../../../src/index.ts';
+import type { OrderData, PaymentData, RejectionData } from '../events.ts';
+import type { OrderFact } from './order.ts';
+
+export type OrderRequest = Omit<OrderData, 'email'>;
+
+/**
+ * Takes an order through the services that have a part in it; gives what becomes of it. This may be
+ * done again, and by two at once: each step is done once for each order.
+ *
+ * @throws if nobody knows how far it came
+ */
+export async function placeOrder(request: OrderRequest, client: ServiceClient): Promise<OrderFact> {
+  const { orderId, userId, quantity, amount } = request;
+  try {
+    const user = await client.call<{ email: string; active: boolean }>({
+      service: 'user-service',
+      path: `/users/${userId}`,
+    });
+    if (!user.active) return rejection(orderId, 'conflict', `the user '${userId}' is not active`);
+    await client.call({
+      service: 'inventory-service',
+      method: 'POST',
+      path: '/reservations',
+      body: { orderId, quantity },
+      idempotencyKey: `reserve-${orderId}`,
+    });
+    const charge = await client.call<PaymentData>({
+      service: 'payment-service',
+      method: 'POST',
+      path: '/charges',
+      body: { orderId, email: user.email, amount },
+      idempotencyKey: `charge-${orderId}`,
+    });
+    if (charge.status === 'failed') return rejection(orderId, 'dependency', 'the payment was declined');
+    return { eventType: 'order.created', aggregateId: orderId, data: { ...request, email: user.email } };
+  } catch (error) {
+    // It may have been charged, and the response may be on its way.
+    if (error instanceof TimeoutError) throw error;
+    return rejection(orderId, 'dependency', (error as Error).message);
+  }
+}
+
+function rejection(orderId: string, why: RejectionData['why'], reason: string): OrderFact {
+  return { eventType: 'order.rejected', aggregateId: orderId, data: { orderId, why, reason } };
+}
+
+/** Gives back the stock of an order that is rejected. */
+export async function releaseStock(orderId: string, client: ServiceClient): Promise<void> {
+  await client.call({ service: 'inventory-service', method: 'DELETE', path: `/reservations/${orderId}` });
+}
+
+/** The order stands whether or not the mail goes out. */
+export async function confirmByMail({ orderId, email }: OrderData, client: ServiceClient): Promise<void> {
+  try {
+    await client.call({
+      service: 'notification-service',
+      method: 'POST',
+      path: '/notifications',
+      body: { to: email, text: `Thank you for order ${orderId}` },
+      idempotencyKey: `confirm-${orderId}`,
+    });
+  } catch (error) {
+    console.log(`  the mail for ${orderId} did not go out: ${(error as Error).message}`);
+  }
+}

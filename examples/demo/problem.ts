@@ -1,0 +1,79 @@
+import { STATUS_CODES } from 'node:http';
+import type { FastifyError, FastifyInstance } from 'fastify';
+import { HoldfastError, KeyRevokedError } from '../../src/index.ts';
+import {
+  ConflictError,
+  DependencyError,
+  InvalidError,
+  type Issue,
+  NotFoundError,
+  UnavailableError,
+} from './errors.ts';
+
+/**
+ * The body of a response that is no success, by RFC 9457. `type` is left out, which stands for
+ * `about:blank`: the status says it all.
+ */
+export interface Problem {
+  readonly status: number;
+  /** The phrase of the status. */
+  readonly title: string;
+  /** For people, about this one request. */
+  readonly detail: string;
+  /** The path of the request. */
+  readonly instance: string;
+  /** The code of the HoldfastError that led here. */
+  readonly code?: string;
+  /** The fields that are wrong. */
+  readonly errors?: readonly Issue[];
+}
+
+const STATUSES = [
+  [NotFoundError, 404],
+  [ConflictError, 409],
+  [KeyRevokedError, 409],
+  [InvalidError, 422],
+  [DependencyError, 424],
+  [UnavailableError, 503],
+  // Nobody knows how far it came, but it is worth another attempt.
+  [HoldfastError, 503],
+] as const;
+
+/** Has every response that is no success be `application/problem+json`. */
+export function useProblems(app: FastifyInstance): void {
+  app.setErrorHandler((error: FastifyError, request, reply) => {
+    const problem = toProblem(error, request.url);
+    return reply.code(problem.status).type('application/problem+json').send(problem);
+  });
+  app.setNotFoundHandler(({ method, url }) => {
+    throw new NotFoundError(`there is no ${method} ${url}`);
+  });
+}
+
+export function toProblem(error: Error & Partial<FastifyError>, instance: string): Problem {
+  const errors = error instanceof InvalidError ? error.issues : error.validation?.map(toIssue);
+  const status = errors === undefined ? statusOf(error) : 422;
+  return {
+    status,
+    title: STATUS_CODES[status]!,
+    // What went wrong inside is nobody's business outside.
+    detail: status === 500 ? 'Something went wrong here.' : error.message,
+    instance,
+    code: error instanceof HoldfastError ? error.code : undefined,
+    errors,
+  };
+}
+
+function statusOf(error: Error & { statusCode?: number }): number {
+  const [, status] = STATUSES.find(([type]) => error instanceof type) ?? [];
+  return status ?? error.statusCode ?? 500;
+}
+
+function toIssue({
+  instancePath,
+  message = '',
+  params,
+}: NonNullable<FastifyError['validation']>[number]): Issue {
+  const field = params.missingProperty ?? params.additionalProperty;
+  return { pointer: field === undefined ? instancePath : `${instancePath}/${field}`, detail: message };
+}

@@ -1,0 +1,129 @@
+import { afterAll, beforeAll, expect, test, vi } from 'vitest';
+import { findDeadLetters, findFaults } from '../../examples/demo/audit.ts';
+import { readBooks } from '../../examples/demo/books.ts';
+import type { Instance } from '../../examples/demo/service.ts';
+import { SERVICES } from '../../examples/demo/services.ts';
+import { orderCall, Shop } from '../../examples/demo/shop.ts';
+import { openStage, type Stage } from '../../examples/demo/stage.ts';
+
+let stage: Stage;
+let shop: Shop;
+const running: Record<string, Instance> = {};
+
+beforeAll(async () => {
+  stage = await openStage({ redis: undefined, postgres: undefined });
+  for (const service of Object.keys(SERVICES)) running[service] = await stage.start(service, () => {});
+  shop = new Shop(stage.discovery, () => {});
+  for (const user of ['ada', 'grace', 'edsger']) await shop.register(user);
+});
+
+afterAll(async () => {
+  await shop.client.close();
+  await Promise.all(Object.values(running).map((instance) => instance.stop()));
+  await stage.close();
+});
+
+const settle = { timeout: 10_000, interval: 50 };
+const get = (path: string) => shop.client.call<unknown>({ service: 'order-service', path });
+
+test('orders are charged, reserved and shipped once each, and their customers told once', async () => {
+  await Promise.all(Array.from({ length: 10 }, (_, index) => shop.placeOrder(`order-${index}`)));
+  // The same again, as a caller that got no response does.
+  await Promise.all(Array.from({ length: 10 }, (_, index) => shop.placeOrder(`order-${index}`)));
+  await vi.waitFor(
+    async () => expect(findFaults(shop, await readBooks(stage.databases))).toEqual([]),
+    settle,
+  );
+  expect(shop.accepted.size).toBe(10);
+  const { mails } = await readBooks(stage.databases);
+  expect(mails.filter((text) => text.startsWith('Welcome')).sort()).toEqual([
+    'Welcome, ada',
+    'Welcome, edsger',
+    'Welcome, grace',
+  ]);
+  expect(await findDeadLetters(stage.bus)).toEqual([]);
+});
+
+test('an order that has shipped can be read, is listed, and cannot be cancelled', async () => {
+  await shop.placeOrder('listed');
+  await vi.waitFor(async () => expect(await get('/orders/listed')).toMatchObject({ end: 'shipped' }), settle);
+  expect(await get('/orders/listed')).toMatchObject({ userId: 'ada', payment: 'paid', tracking: 'T-listed' });
+  const listed = { orderId: 'listed', userId: 'ada', amount: 9.5, status: 'shipped' };
+  await vi.waitFor(async () => expect(await get('/orders?userId=ada')).toContainEqual(listed), settle);
+  const cancel = { service: 'order-service', method: 'POST', path: '/orders/listed/cancel' } as const;
+  expect(await shop.problemOf(cancel)).toMatchObject({
+    status: 409,
+    detail: "the order 'listed' has shipped",
+  });
+  expect(await shop.problemOf({ ...cancel, path: '/orders/nothing/cancel' })).toMatchObject({ status: 404 });
+});
+
+test('the events of an order, in all services, carry the correlation id of its request', async () => {
+  await shop.placeOrder('correlated');
+  const events = new Map<string, string>();
+  await vi.waitFor(async () => {
+    for await (const event of stage.bus.replay({ aggregateId: 'correlated' })) {
+      events.set(event.eventType, event.metadata.correlationId);
+    }
+    expect(events.size).toBe(7);
+  }, settle);
+  expect([...events.keys()].sort()).toEqual([
+    'inventory.reserve',
+    'inventory.reserved',
+    'notification.send',
+    'order.created',
+    'order.shipped',
+    'payment.processed',
+    'shipping.create_label',
+  ]);
+  expect(new Set(events.values()).size).toBe(1);
+});
+
+test('an order of a deactivated user is rejected before anything is reserved or charged', async () => {
+  await shop.client.call({ service: 'user-service', method: 'POST', path: '/users/grace/deactivate' });
+  const order = orderCall({ orderId: 'of-grace', userId: 'grace', quantity: 1, amount: 9.5 });
+  expect(await shop.problemOf(order)).toMatchObject({
+    status: 409,
+    detail: "the user 'grace' is not active",
+  });
+  expect(await shop.problemOf(order)).toMatchObject({ status: 409 });
+  const { reserved, charges } = await readBooks(stage.databases);
+  expect(reserved.has('of-grace')).toBe(false);
+  expect(charges.has('of-grace')).toBe(false);
+});
+
+test('an order whose payment is declined gives its stock back, and its customer is told', async () => {
+  const order = orderCall({ orderId: 'of-edsger', userId: 'edsger', quantity: 1, amount: 5_000 });
+  expect(await shop.problemOf(order)).toMatchObject({ status: 424, detail: 'the payment was declined' });
+  const text = 'The payment for order of-edsger failed: nothing is shipped';
+  await vi.waitFor(async () => expect((await readBooks(stage.databases)).mails).toContain(text), settle);
+  const { reserved, shipments } = await readBooks(stage.databases);
+  expect(reserved.has('of-edsger')).toBe(false);
+  expect(shipments).not.toContain('of-edsger');
+});
+
+test('an order without payments is rejected for good, also when payments go on', async () => {
+  await running['payment-service']!.set({ broken: true });
+  await shop.placeOrder('unlucky');
+  await running['payment-service']!.set({ broken: false });
+  await shop.placeOrder('unlucky');
+  expect(shop.rejected).toContain('unlucky');
+  expect(shop.accepted).not.toContain('unlucky');
+  const reserve = {
+    service: 'inventory-service',
+    method: 'POST',
+    path: '/reservations',
+    body: { orderId: 'unlucky', quantity: 1 },
+  } as const;
+  expect(await shop.problemOf(reserve)).toMatchObject({ status: 409, code: 'ERR_KEY_REVOKED' });
+});
+
+test('an order with a field that is unknown, and one of a user who is not there, are rejected', async () => {
+  const order = { orderId: 'odd', userId: 'nobody', quantity: 1, amount: 1 };
+  const call = orderCall(order);
+  expect(await shop.problemOf({ ...call, body: { ...order, email: 'x@example.com' } })).toMatchObject({
+    status: 422,
+    errors: [{ pointer: '/email' }],
+  });
+  expect(await shop.problemOf(call)).toMatchObject({ status: 424 });
+});
