@@ -40,27 +40,40 @@ const ALONE = select(
 );
 
 /** Tests that import the helpers of Redis. Only a run that includes one of them starts a Redis, or installs it. */
-const REDIS = select((file) =>
-  /from '(\.\.?\/)+(support\/)?(redis|registry-troubles)\.ts'/.test(
-    readFileSync(new URL(file, import.meta.url), 'utf8'),
-  ),
-);
+const REDIS = select(importsOneOf(['redis', 'registry-troubles']));
+
+/** Tests that import the helpers of Postgres. Only a run that includes one of them starts a Postgres. */
+const POSTGRES = select(importsOneOf(['postgres']));
 
 /** Node's compile cache halves the time that a process takes to start. */
 const NODE_COMPILE_CACHE = fileURLToPath(new URL('./node_modules/.cache/compiled-by-tests', import.meta.url));
 
 const REQUIRE_REDIS = 'test/support/require-redis.ts';
+const REQUIRE_POSTGRES = 'test/support/require-postgres.ts';
+const REQUIRE_BOTH = [REQUIRE_REDIS, REQUIRE_POSTGRES];
 
 export default defineConfig({
   test: {
     // Vitest runs the projects in the order of their names, so the slowest begin first. Files share a process
     // (`isolate: false`) where starting one for each would take longer than running them.
     projects: [
-      project('alone', without(ALONE, REDIS)),
-      project('alone-redis', both(ALONE, REDIS), { globalSetup: REQUIRE_REDIS }),
+      project('alone', without(ALONE, [...REDIS, ...POSTGRES])),
+      project('alone-both', both(ALONE, both(REDIS, POSTGRES)), { globalSetup: REQUIRE_BOTH }),
+      project('alone-postgres', both(ALONE, without(POSTGRES, REDIS)), { globalSetup: REQUIRE_POSTGRES }),
+      project('alone-redis', both(ALONE, without(REDIS, POSTGRES)), { globalSetup: REQUIRE_REDIS }),
+      project('both', without(both(REDIS, POSTGRES), ALONE), { isolate: false, globalSetup: REQUIRE_BOTH }),
       project('logic', LOGIC, { isolate: false }),
-      project('outside', without(TESTS, [...ALONE, ...LOGIC, ...REDIS, ...SIMULATIONS]), { isolate: false }),
-      project('redis', without(REDIS, ALONE), { isolate: false, globalSetup: REQUIRE_REDIS }),
+      project('outside', without(TESTS, [...ALONE, ...LOGIC, ...REDIS, ...POSTGRES, ...SIMULATIONS]), {
+        isolate: false,
+      }),
+      project('postgres', without(POSTGRES, [...ALONE, ...REDIS]), {
+        isolate: false,
+        globalSetup: REQUIRE_POSTGRES,
+      }),
+      project('redis', without(REDIS, [...ALONE, ...POSTGRES]), {
+        isolate: false,
+        globalSetup: REQUIRE_REDIS,
+      }),
       project('simulations', SIMULATIONS, { isolate: false }),
     ],
     env: { NODE_COMPILE_CACHE },
@@ -76,13 +89,19 @@ export default defineConfig({
 function project(
   name: string,
   include: string[],
-  settings: { isolate?: boolean; globalSetup?: string } = {},
+  settings: { isolate?: boolean; globalSetup?: string | string[] } = {},
 ) {
   return { extends: true as const, test: { name, include, ...settings } };
 }
 
 function select(matches: (file: string) => boolean): string[] {
   return TESTS.filter(matches);
+}
+
+/** Whether a test imports one of these helpers of test/support. */
+function importsOneOf(helpers: readonly string[]) {
+  const form = new RegExp(`from '(\\.\\.?/)+(support/)?(${helpers.join('|')})\\.ts'`);
+  return (file: string) => form.test(readFileSync(new URL(file, import.meta.url), 'utf8'));
 }
 
 function without(files: readonly string[], others: readonly string[]): string[] {

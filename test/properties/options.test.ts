@@ -2,6 +2,7 @@ import { globSync, readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { HoldfastError } from '../../src/errors.ts';
 import * as holdfast from '../../src/index.ts';
+import * as postgres from '../../src/postgres/index.ts';
 import * as redis from '../../src/redis/index.ts';
 import {
   A_MAP,
@@ -24,7 +25,7 @@ const REJECTING = Symbol('rejecting');
 const WITHIN = ['client/mesh-target.ts'];
 
 /** The entries of the package. */
-const ENTRIES = { 'src/index.ts': holdfast, 'src/redis/index.ts': redis };
+const ENTRIES = { 'src/index.ts': holdfast, 'src/redis/index.ts': redis, 'src/postgres/index.ts': postgres };
 
 /** Numbers of which each option that takes a number takes one. */
 const NUMBERS = [0.5, 1, 2, 20, 200, 1_000];

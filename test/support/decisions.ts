@@ -428,5 +428,9 @@ export const NOT_DECIDING: Readonly<Record<string, string>> = {
   "axiosAdapter() option 'passthrough'": 'sends what is not for the mesh',
   "createFetch() option 'passthrough'": 'sends what is not for the mesh',
   "HealthChecker option 'connect'": 'makes a connection, as undici says',
+  "PostgresProjection option 'apply'": 'does its work, and is waited for',
+  "PostgresProjection option 'backoff'": 'is warned of, and the event waits for a second',
+  "PostgresProjection option 'reset'": 'does its work, and is waited for',
   "ServiceClient, service 'defaults': option 'classify'": 'is warned of, and the default holds',
+  "subscribe() option 'backoff'": 'is warned of, and the event waits for a second',
 };

@@ -4,6 +4,7 @@ import { engineOf } from '../../src/client/call-engine.ts';
 import { relay } from '../../src/client/relay.ts';
 import type { RelayRequest } from '../../src/client/relay-request.ts';
 import * as holdfast from '../../src/index.ts';
+import * as postgres from '../../src/postgres/index.ts';
 import * as redis from '../../src/redis/index.ts';
 
 type Given<T> = Exclude<T, undefined>;
@@ -21,8 +22,11 @@ export interface OptionTypes {
   AdaptiveConcurrencyOptions: holdfast.AdaptiveConcurrencyOptions;
   AdaptiveThrottleOptions: holdfast.AdaptiveThrottleOptions;
   AimdLimitOptions: holdfast.AimdLimitOptions;
+  AppendOptions: postgres.AppendOptions;
   AxiosFetchOptions: AxiosParts;
+  BroadcastOptions: holdfast.BroadcastOptions;
   BulkheadOptions: holdfast.BulkheadOptions;
+  BusOptions: holdfast.BusOptions;
   CacheOptions: holdfast.CacheOptions;
   CallOptions: holdfast.CallOptions;
   CanaryOptions: holdfast.CanaryOptions;
@@ -37,12 +41,15 @@ export interface OptionTypes {
   FallbackOptions: holdfast.FallbackOptions;
   GracefulShutdownOptions: holdfast.GracefulShutdownOptions;
   Gradient2LimitOptions: holdfast.Gradient2LimitOptions;
+  GroupOptions: Omit<holdfast.GroupOptions, 'broadcast'>;
+  GroupSelection: { group: string; eventId?: string };
   HealthCheckerOptions: holdfast.HealthCheckerOptions;
   HealthOptions: holdfast.HealthOptions;
   HedgeOptions: holdfast.HedgeOptions;
   HttpCacheOptions: holdfast.HttpCacheOptions;
   IdempotencyOptions: holdfast.IdempotencyOptions;
   InMemoryIdempotencyStoreOptions: holdfast.InMemoryIdempotencyStoreOptions;
+  InMemoryInboxOptions: holdfast.InMemoryInboxOptions;
   InMemoryServiceDiscoveryOptions: holdfast.InMemoryServiceDiscoveryOptions;
   InstanceChanges: holdfast.InstanceChanges;
   InstanceRegistration: holdfast.InstanceRegistration;
@@ -56,11 +63,20 @@ export interface OptionTypes {
   MeshHttpAgentOptions: holdfast.MeshHttpAgentOptions;
   MeshRequestInit: FetchParts;
   OutlierDetectionOptions: holdfast.OutlierDetectionOptions;
+  PostgresEventStoreOptions: postgres.PostgresEventStoreOptions;
+  PostgresInboxOptions: postgres.PostgresInboxOptions;
+  PostgresOutboxOptions: postgres.PostgresOutboxOptions;
+  PostgresProjectionOptions: postgres.PostgresProjectionOptions;
+  PublishOptions: holdfast.PublishOptions;
   RateLimiterOptions: holdfast.RateLimiterOptions;
+  ReadOptions: postgres.ReadOptions;
+  RedisEventBusOptions: redis.RedisEventBusOptions;
   RedisIdempotencyStoreOptions: redis.RedisIdempotencyStoreOptions;
+  RedisInboxOptions: redis.RedisInboxOptions;
   RedisServiceDiscoveryOptions: redis.RedisServiceDiscoveryOptions;
   RegisterOptions: holdfast.RegisterOptions;
   RelayRequest: RelayRequest;
+  ReplayOptions: holdfast.ReplayOptions;
   ResilientOptions: holdfast.ResilientOptions;
   RetryBudgetOptions: holdfast.RetryBudgetOptions;
   RetryOptions: holdfast.RetryOptions;
@@ -71,6 +87,8 @@ export interface OptionTypes {
   ServiceRegistrarOptions: holdfast.ServiceRegistrarOptions;
   ServiceRetryOptions: holdfast.ServiceRetryOptions;
   SlowStartOptions: holdfast.SlowStartOptions;
+  StoreReadAllOptions: { after?: bigint };
+  StoreSubscribeOptions: { after?: bigint; signal?: AbortSignal };
   StaticFileOptions: holdfast.StaticFileOptions;
   StaticInstance: Exclude<holdfast.StaticInstance, string>;
   SubsetOptions: holdfast.SubsetOptions;
@@ -84,6 +102,8 @@ export interface OptionTypes {
 /** Types of options that no row has, and why. */
 export const ELSEWHERE: Readonly<Record<string, string>> = {
   CachedCall: 'what a Cache tells',
+  EventCodecOptions: 'a part of those of each bus and store',
+  UpcastOptions: 'functions by type and version, which test/events/event-codec.test.ts tries',
   ConnectionOptions: "undici's, which checks them",
   MeshOptions: 'a part of those of each adapter',
 };
@@ -94,11 +114,20 @@ export const WITHOUT_OPTIONS: readonly string[] = [
   'classify',
   'compose',
   'constantBackoff',
+  'currentEvent',
   'currentRequestContext',
   'exploring',
+  'fromCloudEvent',
+  'fromKysely',
+  'fromPg',
+  'migrate',
   'parseRetryAfter',
+  'readSource',
   'requestContextFrom',
+  'resetSource',
   'runWithRequestContext',
+  'toDatabaseError',
+  'toCloudEvent',
   'wrap',
 ];
 
@@ -297,11 +326,18 @@ const DNS_NAME = { name: 'users.internal', port: 8_001 };
 /** Nobody listens there. */
 const NOWHERE = 'http://127.0.0.1:1';
 const AWAY = 'redis://127.0.0.1:1';
+/** It is away as well. */
+const DATABASE: postgres.Database = {
+  query: () => Promise.reject(new holdfast.DatabaseError('away')),
+  transaction: () => Promise.reject(new holdfast.DatabaseError('away')),
+};
 const RESOLVER: holdfast.DnsResolver = {
   resolve4: async () => [{ address: '127.0.0.1', ttl: 60 }],
   resolve6: async () => [],
   resolveSrv: async () => [],
 } as never;
+
+const SCHEMA = { '~standard': { version: 1, vendor: 'own', validate: (value: unknown) => ({ value }) } };
 
 function withoutService({ serviceName: _, ...others }: typeof INSTANCE) {
   return others;
@@ -464,6 +500,204 @@ async function registerOverRedis(instance: object): Promise<unknown> {
 }
 
 /** Each place that takes options. */
+const NO_NAME = [...NO_TEXT, 'a b', 'x'.repeat(129)];
+const CODEC = {
+  schemas: [...NO_OBJECT, { 'order.created': {} }, { 'order created': SCHEMA }],
+  upcast: [...NO_OBJECT, { 'order.created': 5 }, { 'order.created': { 0: () => 1 } }],
+};
+const BUS = {
+  ...CODEC,
+  source: NO_NAME,
+  newerVersion: ['drop', 5, true, {}],
+  holdFor: NO_DURATION,
+  partitions: [0, 1_025, ...NO_COUNT],
+  retention: NO_NUMBER,
+  maxLength: [0, ...NO_COUNT],
+};
+const HANDLING = {
+  maxAttempts: [0, ...NO_COUNT],
+  backoff: NO_FUNCTION,
+  ordered: NO_BOOLEAN,
+  concurrency: [0, Infinity, ...NO_COUNT],
+  prefetch: [0, 10_001, ...NO_COUNT],
+};
+const STORE = { database: DATABASE };
+const NO_DATABASE = [5, '', 'postgres://127.0.0.1', [], true, () => {}, {}];
+const NO_POSITION = [5, '5', -1n, true, {}];
+const bus = () => new holdfast.InMemoryEventBus({ source: 'a' });
+const redisBus = () => new redis.RedisEventBus({ source: 'a', redis: AWAY });
+const store = () => new postgres.PostgresEventStore(STORE);
+
+async function readFirst(events: AsyncIterable<unknown>): Promise<void> {
+  for await (const _ of events) return;
+}
+
+async function subscribe(options: object): Promise<void> {
+  await bus()
+    .subscribe('order.created', handled, options as never)
+    .then((subscription) => subscription.close());
+}
+
+const EVENT_OPTION_TAKERS: readonly OptionTaker[] = [
+  takes('BusOptions', {
+    of: 'InMemoryEventBus',
+    file: 'events/in-memory-event-bus.ts',
+    name: 'InMemoryEventBus',
+    make: (options) => new holdfast.InMemoryEventBus(options as never),
+    required: { source: 'a' },
+    wrong: BUS,
+  }),
+  takes('RedisEventBusOptions', {
+    of: 'RedisEventBus',
+    file: 'redis/redis-event-bus.ts',
+    name: 'RedisEventBus',
+    make: (options) => new redis.RedisEventBus(options as never),
+    required: { source: 'a', redis: AWAY },
+    wrong: {
+      ...BUS,
+      redis: NO_REDIS,
+      keyPrefix: NO_PREFIX,
+      publishTimeout: [0, ...NO_COUNT],
+      lease: [99, ...NO_COUNT],
+      commandTimeout: [0, ...NO_COUNT],
+    },
+  }),
+  takes('PublishOptions', {
+    of: 'InMemoryEventBus',
+    file: 'events/in-memory-event-bus.ts',
+    name: 'publish()',
+    make: (options) => bus().publish([], options),
+    wrong: { timeout: NO_DURATION },
+  }),
+  takes('PublishOptions', {
+    of: 'RedisEventBus',
+    file: 'redis/redis-event-bus.ts',
+    name: 'publish()',
+    make: (options) => redisBus().publish([], options),
+    wrong: { timeout: NO_DURATION },
+  }),
+  takes('GroupOptions', {
+    of: 'InMemoryEventBus',
+    file: 'events/subscription-plan.ts',
+    name: 'subscribe()',
+    make: subscribe,
+    required: { group: 'g' },
+    tells: ['broadcast'],
+    wrong: { ...HANDLING, group: NO_NAME, from: ['end', 5, true, {}], inbox: [5, 'x', {}, [], true] },
+  }),
+  takes('BroadcastOptions', {
+    of: 'InMemoryEventBus',
+    name: 'subscribe()',
+    make: subscribe,
+    required: { broadcast: true },
+    wrong: { ...HANDLING, broadcast: ['x', 5, {}, []] },
+  }),
+  takes('GroupSelection', {
+    of: 'InMemoryEventBus',
+    file: 'events/bus-options.ts',
+    name: 'redrive()',
+    make: (options) => bus().redrive(options as never),
+    required: { group: 'g' },
+    wrong: { group: NO_NAME, eventId: NO_TEXT },
+  }),
+  takes('ReplayOptions', {
+    of: 'InMemoryEventBus',
+    file: 'events/replay-plan.ts',
+    name: 'replay()',
+    make: (options) => readFirst(bus().replay(options)),
+    wrong: {
+      since: NO_NUMBER,
+      until: NO_NUMBER,
+      type: ['', 'a b', 'a.b.*', 5, {}, true],
+      aggregateId: NO_TEXT,
+    },
+  }),
+  takes('InMemoryInboxOptions', {
+    of: 'InMemoryInbox',
+    file: 'events/in-memory-inbox.ts',
+    name: 'InMemoryInbox',
+    make: (options) => new holdfast.InMemoryInbox(options),
+    wrong: { ttl: [0, ...NO_NUMBER], maxSize: [0, ...NO_COUNT] },
+  }),
+  takes('RedisInboxOptions', {
+    of: 'RedisInbox',
+    file: 'redis/redis-inbox.ts',
+    name: 'RedisInbox',
+    make: (options) => new redis.RedisInbox(options as never),
+    required: { redis: AWAY },
+    wrong: { redis: NO_REDIS, keyPrefix: NO_PREFIX, ttl: [0, ...NO_COUNT], timeout: [0, ...NO_COUNT] },
+  }),
+  takes('PostgresOutboxOptions', {
+    of: 'PostgresOutbox',
+    file: 'postgres/postgres-outbox.ts',
+    name: 'PostgresOutbox',
+    make: (options) => new postgres.PostgresOutbox(options as never),
+    required: { database: DATABASE, bus: bus() },
+    wrong: {
+      database: NO_DATABASE,
+      bus: [5, 'x', {}, [], true],
+      keepPublished: NO_DURATION,
+      lease: [99, 3_600_001, ...NO_DURATION],
+    },
+  }),
+  takes('PostgresEventStoreOptions', {
+    of: 'PostgresEventStore',
+    file: 'postgres/postgres-event-store.ts',
+    name: 'PostgresEventStore',
+    make: (options) => new postgres.PostgresEventStore(options as never),
+    required: STORE,
+    wrong: { ...CODEC, database: NO_DATABASE, source: NO_TEXT },
+  }),
+  takes('AppendOptions', {
+    of: 'PostgresEventStore',
+    file: 'postgres/postgres-event-store.ts',
+    name: 'append()',
+    make: (options) => store().append('s', [], options),
+    fails: 'ERR_DATABASE',
+    wrong: { expectedVersion: NO_COUNT, tx: NO_DATABASE },
+  }),
+  takes('ReadOptions', {
+    of: 'PostgresEventStore',
+    file: 'postgres/postgres-event-store.ts',
+    name: 'read()',
+    make: (options) => readFirst(store().read('s', options)),
+    fails: 'ERR_DATABASE',
+    wrong: { from: [0, ...NO_COUNT], tx: NO_DATABASE },
+  }),
+  takes('StoreReadAllOptions', {
+    of: 'PostgresEventStore',
+    file: 'postgres/postgres-event-store.ts',
+    name: 'readAll()',
+    make: (options) => readFirst(store().readAll(options)),
+    fails: 'ERR_DATABASE',
+    wrong: { after: NO_POSITION },
+  }),
+  takes('StoreSubscribeOptions', {
+    of: 'PostgresEventStore',
+    file: 'postgres/postgres-event-store.ts',
+    name: 'subscribe()',
+    make: (options) => readFirst(store().subscribe(options)),
+    fails: 'ERR_DATABASE',
+    wrong: { after: NO_POSITION, signal: ['', 0, false, 'abort', {}, new AbortController(), () => {}] },
+  }),
+  takes('PostgresProjectionOptions', {
+    of: 'PostgresProjection',
+    file: 'postgres/postgres-projection.ts',
+    name: 'PostgresProjection',
+    make: (options) => new postgres.PostgresProjection(options as never),
+    required: { database: DATABASE, store: store(), name: 'p', apply: handled },
+    wrong: {
+      database: NO_DATABASE,
+      store: [5, 'x', {}, [], true],
+      name: NO_NAME,
+      apply: NO_FUNCTION,
+      reset: NO_FUNCTION,
+      backoff: NO_FUNCTION,
+      lease: [99, 3_600_001, ...NO_DURATION],
+    },
+  }),
+];
+
 export const OPTION_TAKERS: readonly OptionTaker[] = [
   takes('RetryOptions', {
     of: 'Retry',
@@ -1149,6 +1383,19 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
       snapshotFile: NO_TEXT,
     },
   }),
+  takes('PostgresInboxOptions', {
+    of: 'PostgresInbox',
+    file: 'postgres/postgres-inbox.ts',
+    name: 'PostgresInbox',
+    make: (options) => new postgres.PostgresInbox(options as never),
+    required: { database: DATABASE },
+    wrong: {
+      database: [5, '', 'postgres://127.0.0.1', [], true, () => {}, {}],
+      retention: [0, ...NO_COUNT],
+      lockTimeout: [0, ...NO_DURATION],
+    },
+  }),
+  ...EVENT_OPTION_TAKERS,
   takes('RedisIdempotencyStoreOptions', {
     of: 'RedisIdempotencyStore',
     file: 'redis/redis-idempotency-store.ts',

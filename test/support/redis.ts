@@ -1,15 +1,16 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { randomBytes, randomInt } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { accessSync, constants } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
-import { connect, createServer, type Server, type Socket } from 'node:net';
+import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import { afterAll, beforeAll, inject, onTestFinished, TestRunner } from 'vitest';
+import { freePort, listen } from './free-port.ts';
 
 declare module 'vitest' {
   interface ProvidedContext {
@@ -444,31 +445,3 @@ function serverBinary(): string {
 
 /** Of a cluster's node, from its port to that of the bus between nodes. */
 const BUS_OFFSET = 10_000;
-
-/**
- * Below the ports that systems give to outgoing connections: while a server is down, one of those could take its
- * port, or a client that tries to connect could be given it and meet itself.
- */
-async function freePort(offsets: number[]): Promise<number> {
-  for (;;) {
-    const port = randomInt(10_000, 20_000);
-    const free = await Promise.all(offsets.map((offset) => isFree(port + offset)));
-    if (free.every(Boolean)) return port;
-  }
-}
-
-async function isFree(port: number): Promise<boolean> {
-  const probe = createServer();
-  try {
-    await listen(probe, port);
-  } catch {
-    return false;
-  }
-  await new Promise((resolve) => probe.close(resolve));
-  return true;
-}
-
-async function listen(server: Server, port: number): Promise<void> {
-  server.listen(port, '127.0.0.1');
-  await once(server, 'listening');
-}
