@@ -1,5 +1,6 @@
 import { clients } from './clients.ts';
 import { discovery } from './discovery.ts';
+import { events } from './events.ts';
 import { picks } from './picks.ts';
 import { policies } from './policies.ts';
 import { streams } from './streams.ts';
@@ -10,6 +11,7 @@ const BENCHMARKS: Record<string, () => Promise<void>> = {
   streams,
   picks,
   discovery,
+  events,
 };
 
 const names = process.argv.slice(2);
