@@ -31,7 +31,7 @@ export const rooms: Record<string, readonly string[]> = {
   postgres: core,
   telemetry: core,
   testing: core,
-  cli: [...core, 'redis'],
+  cli: [...core, 'redis', 'postgres'],
   index: core,
 };
 

@@ -70,6 +70,29 @@ export const client = clientOf(new RedisServiceDiscovery({ redis: { host: '127.0
 new RedisServiceDiscovery({ redis: 6379 });
 `;
 
+const typedPostgresConsumer = `
+import { DatabaseError, KeyRevokedError } from 'holdfast';
+import { fromPg, migrate, type PgPool, PostgresInbox } from 'holdfast/postgres';
+
+export async function chargeOnce(pool: PgPool, key: string): Promise<string | undefined> {
+  const database = fromPg(pool);
+  await migrate(database);
+  const inbox = new PostgresInbox({ database });
+  try {
+    return await inbox.once(key, async (tx) => {
+      const { rows } = await tx.query('insert into charges (key) values ($1) returning id', [key]);
+      return String(rows[0].id);
+    });
+  } catch (error) {
+    if (error instanceof KeyRevokedError || (error instanceof DatabaseError && error.retryable)) return undefined;
+    throw error;
+  }
+}
+
+// @ts-expect-error the options are typed, not any
+new PostgresInbox({ database: 'postgres://127.0.0.1' });
+`;
+
 const npm = process.env.npm_execpath ?? '';
 const npx = join(dirname(npm), 'npx-cli.js');
 const bin = resolve('node_modules/.bin');
@@ -260,7 +283,7 @@ try {
   passed('are the types wrong');
   for (const node of nodes) checkConsumer(tarball, node);
   for (const node of [nodes.at(0)!, nodes.at(-1)!]) {
-    for (const source of [typedConsumer, typedRedisConsumer]) checkTypes(node, source);
+    for (const source of [typedConsumer, typedRedisConsumer, typedPostgresConsumer]) checkTypes(node, source);
   }
   checkReadme(tarball);
 } catch (error) {

@@ -31,6 +31,7 @@ const expectedNames = {
     'wrap',
   ],
   'holdfast/redis': ['RedisServiceDiscovery'],
+  'holdfast/postgres': ['PostgresInbox', 'fromKysely', 'fromPg', 'migrate'],
 };
 
 /** What an entry needs that is not installed with the package. */
