@@ -59,9 +59,6 @@ export async function withService<T>(
   scenario: (service: SimulatedService, world: World) => Promise<T>,
   seed = 1,
 ): Promise<T> {
-  // Most of what fails here is meant to: its stacks would cost more than all the rest.
-  const { stackTraceLimit } = Error;
-  Error.stackTraceLimit = 0;
   try {
     return await simulate(seed, async (world) => {
       const simulated = new SimulatedService(world, options);
@@ -72,7 +69,6 @@ export async function withService<T>(
       return result;
     });
   } finally {
-    Error.stackTraceLimit = stackTraceLimit;
     running = undefined;
   }
 }
