@@ -29,7 +29,7 @@ function open(): Registry {
         redis: redisUrl(),
         keyPrefix: prefix,
         ttl: 3_000,
-        refreshInterval: 200,
+        refreshInterval: 50,
       });
       discovery.on('healed', (event) => healed.push(event));
       onTestFinished(() => discovery.close());

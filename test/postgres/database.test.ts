@@ -167,6 +167,7 @@ describe.each([
     const results = await Promise.allSettled(
       ['a', 'b'].map((id, index) =>
         database.transaction(async (tx) => {
+          await tx.query(`set local deadlock_timeout = '20ms'`);
           await lock(tx, id);
           both[index]!.resolve();
           await both[1 - index]!.promise;
