@@ -28,8 +28,8 @@ function open(): Registry {
       const discovery = new RedisServiceDiscovery({
         redis: redisUrl(),
         keyPrefix: prefix,
-        ttl: 3_000,
-        refreshInterval: 50,
+        ttl: 1_500,
+        refreshInterval: 200,
       });
       discovery.on('healed', (event) => healed.push(event));
       onTestFinished(() => discovery.close());

@@ -3,10 +3,11 @@ interface Shared {
   readonly started: Promise<{ stop(): Promise<void> }>;
 }
 
-const KEY = Symbol.for('holdfast.shared-by-global-setups');
-
 // Vitest evaluates the modules of a global setup anew for each project.
-const shared: Map<string, Shared> = ((globalThis as { [KEY]?: Map<string, Shared> })[KEY] ??= new Map());
+const store = globalThis as { [key: symbol]: unknown };
+const KEY = Symbol.for('holdfast.shared-by-global-setups');
+store[KEY] ??= new Map<string, Shared>();
+const shared = store[KEY] as Map<string, Shared>;
 
 /**
  * Starts what the global setups of all projects share, the first time. What this gives stops it when each of them
