@@ -63,7 +63,7 @@ async function model(executor: Executor = database): Promise<number[]> {
 const until = (expected: readonly number[]) =>
   vi.waitFor(async () => expect(await model()).toEqual(expected));
 
-/** What a dead process held is free at once, as if its time had run out. */
+/** Lets what a dead process held be free at once, as if its time had run out. */
 const expireLeases = () => database.query(`update holdfast.leases set until = '-infinity'`);
 
 const upTo = (count: number) => Array.from({ length: count }, (_, number) => number);
