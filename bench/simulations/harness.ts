@@ -180,6 +180,8 @@ function takeOver(clock: VirtualClock, random: () => number): () => void {
     [performance, { now: () => clock.now }],
     [Date, { now: () => Math.floor(clock.now) }],
     [Math, { random }],
+    // Most of what fails in a simulation is meant to: its stacks would cost more than all the rest.
+    [Error, { stackTraceLimit: 0 }],
   ];
   if (running) throw new Error('another simulation is running');
   running = true;

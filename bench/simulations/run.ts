@@ -31,8 +31,6 @@ if (unknown !== undefined) {
   );
   process.exitCode = 1;
 } else {
-  // What fails in a simulation is meant to: its stacks would cost more than all the rest, and nobody reads them.
-  Error.stackTraceLimit = 1;
   await mkdir(PLOTS, { recursive: true });
   for (const number of numbers.length > 0 ? numbers : Object.keys(SIMULATIONS)) await show(number);
 }

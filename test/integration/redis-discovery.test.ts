@@ -1,7 +1,7 @@
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { Redis } from 'ioredis';
-import { describe, expect, it, onTestFinished, vi } from 'vitest';
+import { describe, expect, it, onTestFinished, type TestContext, vi } from 'vitest';
 import { RedisError, ServiceClient, type ServiceInstance, ServiceRegistrar } from '../../src/index.ts';
 import { RedisServiceDiscovery, type RedisServiceDiscoveryOptions } from '../../src/redis/index.ts';
 import { load } from '../support/load.ts';
@@ -10,10 +10,22 @@ import { json, startServer } from '../support/server.ts';
 
 const service = 'user-service';
 
-function discover(redis: string, options: Partial<RedisServiceDiscoveryOptions> = {}) {
+/** @param atEnd that of the context of a test beside which others run */
+function discover(
+  redis: string,
+  options: Partial<RedisServiceDiscoveryOptions> = {},
+  atEnd: TestContext['onTestFinished'] = onTestFinished,
+) {
   const discovery = new RedisServiceDiscovery({ redis, ...options });
-  onTestFinished(() => discovery.close());
+  atEnd(() => discovery.close());
   return discovery;
+}
+
+/** Discovers with keys of its own, in a test beside which others run. */
+function discoverBesideOthers({ onTestFinished }: TestContext) {
+  const keyPrefix = uniquePrefix();
+  return (options: Partial<RedisServiceDiscoveryOptions>) =>
+    discover(redisUrl(), { keyPrefix, ...options }, onTestFinished);
 }
 
 /** A real server, registered by a registrar as each service has one. */
@@ -180,12 +192,13 @@ describe('an instance that ends', () => {
     for (const client of clients) expect(idsOf(await client.instances(service))).toEqual(['u2', 'u3']);
   });
 
-  it('without a word is gone after ten grace periods if it was the only one', async () => {
-    const keyPrefix = uniquePrefix();
+  // These wait for most of the time: so all of them at once.
+  it.concurrent('without a word is gone after ten grace periods if it was the only one', async (context) => {
+    const open = discoverBesideOthers(context);
     const [ttl, grace] = [300, 100];
-    const ours = discover(redisUrl(), { keyPrefix, ttl });
-    const client = discover(redisUrl(), { keyPrefix, ttl, grace });
-    const believing = discover(redisUrl(), { keyPrefix, ttl, grace: 0 });
+    const ours = open({ ttl });
+    const client = open({ ttl, grace });
+    const believing = open({ ttl, grace: 0 });
     await ours.register({ serviceName: service, instanceId: 'u1', host: '127.0.0.1', port: 1 });
     const registeredAt = performance.now();
     for (const discovery of [client, believing]) expect(await discovery.instances(service)).toHaveLength(1);
@@ -199,29 +212,33 @@ describe('an instance that ends', () => {
     await vi.waitFor(() => expect(client.isStale(service)).toBe(false));
   });
 
-  it.each([
+  it.concurrent.for([
     ['one of two', 2, 1],
     ['two of three', 3, 2],
-  ])('without a word is gone from every client: %s', { timeout: 15_000 }, async (_, all, dying) => {
-    const keyPrefix = uniquePrefix();
-    const ttl = 400;
-    const [mortal, lasting] = [discover(redisUrl(), { keyPrefix, ttl }), discover(redisUrl(), { keyPrefix })];
-    for (let count = 0; count < all; count++) {
-      const owner = count < dying ? mortal : lasting;
-      const instanceId = `u${count}`;
-      await owner.register({ serviceName: service, instanceId, host: '127.0.0.1', port: 1 });
-    }
-    const registeredAt = performance.now();
-    const clients = Array.from({ length: 3 }, () => discover(redisUrl(), { keyPrefix, ttl }));
-    for (const client of clients) expect(await client.instances(service)).toHaveLength(all);
-    const left = Array.from({ length: all - dying }, (__, index) => `u${dying + index}`);
-    for (const client of clients) {
-      await vi.waitFor(async () => expect(idsOf(await client.instances(service))).toEqual(left));
-      expect(client.isStale(service)).toBe(false);
-    }
-    // A ttl, and a grace period for each but half of them.
-    expect(performance.now() - registeredAt).toBeLessThan(ttl + (all === 2 ? 0 : 2 * ttl) + 1_500);
-  });
+  ] as const)(
+    'without a word is gone from every client: %s',
+    { timeout: 15_000 },
+    async ([_, all, dying], context) => {
+      const open = discoverBesideOthers(context);
+      const ttl = 400;
+      const [mortal, lasting] = [open({ ttl }), open({})];
+      for (let count = 0; count < all; count++) {
+        const owner = count < dying ? mortal : lasting;
+        const instanceId = `u${count}`;
+        await owner.register({ serviceName: service, instanceId, host: '127.0.0.1', port: 1 });
+      }
+      const registeredAt = performance.now();
+      const clients = Array.from({ length: 3 }, () => open({ ttl }));
+      for (const client of clients) expect(await client.instances(service)).toHaveLength(all);
+      const left = Array.from({ length: all - dying }, (__, index) => `u${dying + index}`);
+      for (const client of clients) {
+        await vi.waitFor(async () => expect(idsOf(await client.instances(service))).toEqual(left));
+        expect(client.isStale(service)).toBe(false);
+      }
+      // A ttl, and a grace period for each but half of them.
+      expect(performance.now() - registeredAt).toBeLessThan(ttl + (all === 2 ? 0 : 2 * ttl) + 1_500);
+    },
+  );
 
   it('by itself is gone from every client within 50 ms', { timeout: 15_000 }, async () => {
     const keyPrefix = uniquePrefix();

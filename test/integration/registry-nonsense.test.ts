@@ -28,7 +28,7 @@ function open(): Registry {
       const discovery = new RedisServiceDiscovery({
         redis: redisUrl(),
         keyPrefix: prefix,
-        ttl: 3_000,
+        ttl: 1_500,
         refreshInterval: 200,
       });
       discovery.on('healed', (event) => healed.push(event));

@@ -10,7 +10,12 @@ import {
   fromPg,
   type Transaction,
 } from '../../src/postgres/index.ts';
-import { startPostgres, type TestDatabase, uniqueDatabase } from '../support/postgres.ts';
+import {
+  type PostgresServer,
+  startPostgres,
+  type TestDatabase,
+  uniqueDatabase,
+} from '../support/postgres.ts';
 
 interface Tables {
   orders: { id: string };
@@ -167,6 +172,7 @@ describe.each([
     const results = await Promise.allSettled(
       ['a', 'b'].map((id, index) =>
         database.transaction(async (tx) => {
+          await tx.query(`set local deadlock_timeout = '20ms'`);
           await lock(tx, id);
           both[index]!.resolve();
           await both[1 - index]!.promise;
@@ -227,8 +233,22 @@ describe('fromPg', () => {
     expect(await orders()).toEqual(['raw']);
   });
 
+  it.each([undefined, {}, 'postgres://localhost', { query: () => {} }])('fromPg rejects %j', (source) => {
+    expect(() => fromPg(source as never)).toThrow(
+      'the argument of fromPg must be an object with query(), connect()',
+    );
+  });
+});
+
+describe('fromPg, with a server that dies,', () => {
+  let server: PostgresServer;
+
+  beforeAll(async () => {
+    server = await startPostgres();
+    return () => server.stop();
+  });
+
   it('a restart of the server ends no process whose pool has no listener', async () => {
-    const server = await startPostgres();
     const pool = new pg.Pool({ connectionString: server.url });
     const database = fromPg(pool);
     fromPg(pool);
@@ -242,7 +262,6 @@ describe('fromPg', () => {
   });
 
   it('a server that crashes within a transaction leaves nothing of it, and what was committed', async () => {
-    const server = await startPostgres();
     const pool = new pg.Pool({ connectionString: server.url });
     const database = fromPg(pool);
     await database.query('create table orders (id text)');
@@ -256,12 +275,6 @@ describe('fromPg', () => {
     await server.restart();
     expect((await database.query('select id from orders')).rows).toEqual([{ id: 'committed' }]);
     await pool.end();
-  });
-
-  it.each([undefined, {}, 'postgres://localhost', { query: () => {} }])('fromPg rejects %j', (source) => {
-    expect(() => fromPg(source as never)).toThrow(
-      'the argument of fromPg must be an object with query(), connect()',
-    );
   });
 });
 

@@ -1,13 +1,17 @@
-import { beforeEach, expect, it, vi } from 'vitest';
+import { beforeAll, beforeEach, expect, it, vi } from 'vitest';
 import { type Database, fromPg } from '../../src/postgres/index.ts';
 import { LeaseHolder } from '../../src/postgres/lease-holder.ts';
-import { type TestDatabase, uniqueDatabase } from '../support/postgres.ts';
+import { emptyTables, type TestDatabase, uniqueDatabase } from '../support/postgres.ts';
 
 let test: TestDatabase;
 let database: Database;
 
-beforeEach(async () => {
+beforeAll(async () => {
   test = await uniqueDatabase();
+});
+
+beforeEach(async () => {
+  await emptyTables(test);
   database = fromPg(test.pool);
 });
 

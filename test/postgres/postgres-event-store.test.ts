@@ -1,16 +1,20 @@
 import pg from 'pg';
-import { beforeEach, describe, expect, it, onTestFinished } from 'vitest';
+import { beforeAll, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { ConcurrencyError, EventVersionError, InvalidEventError } from '../../src/errors.ts';
 import { deferred } from '../../src/internal/deferred.ts';
 import { type Database, fromPg, PostgresEventStore } from '../../src/postgres/index.ts';
-import { type TestDatabase, uniqueDatabase } from '../support/postgres.ts';
+import { emptyTables, type TestDatabase, uniqueDatabase } from '../support/postgres.ts';
 
 let test: TestDatabase;
 let database: Database;
 let store: PostgresEventStore;
 
-beforeEach(async () => {
+beforeAll(async () => {
   test = await uniqueDatabase();
+});
+
+beforeEach(async () => {
+  await emptyTables(test);
   database = fromPg(test.pool);
   store = new PostgresEventStore({ database });
 });

@@ -1,5 +1,5 @@
 import pg from 'pg';
-import { beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
+import { beforeAll, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import {
   DatabaseError,
   InvalidEventError,
@@ -20,14 +20,18 @@ import {
 } from '../../src/postgres/index.ts';
 import { Sequencer } from '../../src/postgres/sequencer.ts';
 import { dieAt, faultyBus, faultyDatabase, freezer } from '../support/faults.ts';
-import { type TestDatabase, uniqueDatabase } from '../support/postgres.ts';
+import { emptyTables, type TestDatabase, uniqueDatabase } from '../support/postgres.ts';
 
 let test: TestDatabase;
 let database: Database;
 let bus: InMemoryEventBus;
 
-beforeEach(async () => {
+beforeAll(async () => {
   test = await uniqueDatabase();
+});
+
+beforeEach(async () => {
+  await emptyTables(test);
   database = fromPg(test.pool);
   bus = new InMemoryEventBus({ source: 'test', partitions: 4 });
 });
@@ -242,6 +246,8 @@ describe('several relays', () => {
         dying.start();
         await death.died;
         await dying.close();
+        // What the dead process held is free at once, as if its time had run out.
+        await database.query(`update holdfast.leases set until = '-infinity'`);
       }
       createOutbox({ lease: 100 }).start();
       await expectContent(bus, names(5, expected));

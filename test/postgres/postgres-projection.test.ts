@@ -1,4 +1,4 @@
-import { beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
+import { beforeAll, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { deferred } from '../../src/internal/deferred.ts';
 import { constantBackoff } from '../../src/policies/backoff.ts';
 import {
@@ -10,7 +10,7 @@ import {
   type PostgresProjectionOptions,
 } from '../../src/postgres/index.ts';
 import { dieAt, faultyDatabase, freezer } from '../support/faults.ts';
-import { type TestDatabase, uniqueDatabase } from '../support/postgres.ts';
+import { emptyTables, type TestDatabase, uniqueDatabase } from '../support/postgres.ts';
 
 type Events = { 'order.changed': number };
 
@@ -18,11 +18,15 @@ let test: TestDatabase;
 let database: Database;
 let store: PostgresEventStore<Events>;
 
-beforeEach(async () => {
+beforeAll(async () => {
   test = await uniqueDatabase();
+  await test.pool.query('create table model (id serial, data int)');
+});
+
+beforeEach(async () => {
+  await emptyTables(test);
   database = fromPg(test.pool);
   store = new PostgresEventStore<Events>({ database });
-  await database.query('create table model (id serial, data int)');
 });
 
 const add = (event: { data: unknown }, tx: Executor) =>
@@ -58,6 +62,9 @@ async function model(executor: Executor = database): Promise<number[]> {
 
 const until = (expected: readonly number[]) =>
   vi.waitFor(async () => expect(await model()).toEqual(expected));
+
+/** Lets what a dead process held be free at once, as if its time had run out. */
+const expireLeases = () => database.query(`update holdfast.leases set until = '-infinity'`);
 
 const upTo = (count: number) => Array.from({ length: count }, (_, number) => number);
 
@@ -135,10 +142,12 @@ describe('a projection', () => {
     });
     const failed = vi.fn();
     projection.on('error', failed);
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
     projection.start();
     await vi.waitFor(() => expect(failed).toHaveBeenCalled());
     expect(await model()).toEqual([]);
     broken = false;
+    await vi.advanceTimersByTimeAsync(1_000);
     await until([1, 2]);
   });
 
@@ -155,8 +164,10 @@ describe('a projection', () => {
         throw new Error('no backoff');
       },
     });
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
     projection.start();
     await warned;
+    await vi.advanceTimersByTimeAsync(1_000);
     await until([1]);
   });
 
@@ -177,6 +188,7 @@ describe('a projection', () => {
         dying.start();
         await death.died;
         await dying.close();
+        await expireLeases();
       }
       createProjection({ lease: 100 }).start();
       await until(upTo(expected));
@@ -213,7 +225,7 @@ it('a projection whose process lost it in the middle of a batch ends the batch b
   await append(1, 2);
   slow.start();
   await applying.promise;
-  await database.query(`update holdfast.leases set until = '-infinity'`);
+  await expireLeases();
   const observed = faultyDatabase(database, (step, when) => {
     if (when === 'after' && step.includes('skip locked')) tried.resolve();
   });

@@ -5,7 +5,7 @@ import type { ServiceInstance } from '../../src/discovery/service-instance.ts';
 import { RedisConnection, type RedisSource } from '../../src/redis/redis-connection.ts';
 import { RedisServiceDiscovery } from '../../src/redis/redis-service-discovery.ts';
 import { RedisSubscriber } from '../../src/redis/redis-subscriber.ts';
-import { clusterOfFile, monitorRedis, startRedis } from '../support/redis.ts';
+import { monitorRedis, sharedCluster, startRedis } from '../support/redis.ts';
 
 /** As docs/discovery.md gives it. */
 const USER = [
@@ -17,7 +17,7 @@ const USER = [
 /** Commands that ioredis sends to a cluster by itself. */
 const OF_CLUSTERS = ['+cluster|slots', '+cluster|info'];
 
-const cluster = clusterOfFile();
+const cluster = sharedCluster();
 
 const COMMANDS = USER.filter((rule) => rule.startsWith('+')).map((rule) => rule.slice(1));
 

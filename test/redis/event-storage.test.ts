@@ -5,7 +5,7 @@ import { z } from 'zod';
 import { type DomainEvent, PartitionsMismatchError, RedisError, StreamFullError } from '../../src/index.ts';
 import { EventKeys } from '../../src/redis/event-keys.ts';
 import { Recorder, toArray } from '../events/recorder.ts';
-import { clusterOfFile, startRedis, uniquePrefix } from '../support/redis.ts';
+import { sharedCluster, startRedis, uniquePrefix } from '../support/redis.ts';
 import { connect, lengthOf, open, order, orders, quick, range, sorted, streamOf } from './event-buses.ts';
 
 const numbersOf = (events: readonly DomainEvent[]) => events.map(({ data }) => (data as { n: number }).n);
@@ -226,7 +226,7 @@ describe('a Redis that is configured otherwise', () => {
 });
 
 describe('a cluster of Redis', () => {
-  const cluster = clusterOfFile();
+  const cluster = sharedCluster();
 
   it('has events published, handled, buried, delivered again and replayed', async () => {
     const { nodes } = await cluster();

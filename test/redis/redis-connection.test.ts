@@ -6,9 +6,9 @@ import { Redis, type RedisOptions } from 'ioredis';
 import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import type { RedisConnection, RedisSource } from '../../src/redis/redis-connection.ts';
 import {
-  clusterOfFile,
   type RedisServer,
   redisUrl,
+  sharedCluster,
   startRedis,
   startRelay,
   uniquePrefix,
@@ -72,7 +72,7 @@ async function failureOf(call: Promise<unknown>): Promise<{ error: Error; after:
 const ping = (client: { ping(): Promise<string> }) => client.ping();
 const idOf = (connection: RedisConnection) => connection.run((client) => client.client('ID'));
 
-const startedCluster = clusterOfFile();
+const startedCluster = sharedCluster();
 /** To be paused and killed by each test in turn. */
 let server: RedisServer;
 /** With the password `right`. */

@@ -4,7 +4,7 @@ import { expect, onTestFinished, test, vi } from 'vitest';
 import { RedisError } from '../../src/errors.ts';
 import { RedisConnection } from '../../src/redis/redis-connection.ts';
 import { RedisLockService } from '../../src/redis/redis-lock-service.ts';
-import { clusterOfFile, redisUrl, startRedis, uniquePrefix } from '../support/redis.ts';
+import { redisUrl, sharedCluster, startRedis, uniquePrefix } from '../support/redis.ts';
 
 function leasesAt(source: string | Cluster, prefix = uniquePrefix()) {
   const connection = new RedisConnection(source, 1_000);
@@ -18,7 +18,7 @@ function directly(): Redis {
   return client;
 }
 
-const cluster = clusterOfFile();
+const cluster = sharedCluster();
 
 const MINUTE = 60_000;
 

@@ -7,10 +7,10 @@ import { RedisConnection } from '../../src/redis/redis-connection.ts';
 import { parseChange } from '../../src/redis/registry-format.ts';
 import { type Registration, ServiceRegistry } from '../../src/redis/service-registry.ts';
 import {
-  clusterOfFile,
   monitorRedis,
   type RedisCluster,
   redisUrl,
+  sharedCluster,
   startRedis,
   uniquePrefix,
 } from '../support/redis.ts';
@@ -30,7 +30,7 @@ interface Place {
   servers(): string[];
 }
 
-const startedCluster = clusterOfFile();
+const startedCluster = sharedCluster();
 let cluster: RedisCluster;
 let redis: Redis;
 let clusterClient: Cluster | undefined;

@@ -2,8 +2,15 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import pg from 'pg';
-import { expect, onTestFinished, test, vi } from 'vitest';
-import { startPostgres, uniqueDatabase } from './postgres.ts';
+import { beforeAll, expect, onTestFinished, test, vi } from 'vitest';
+import { type PostgresServer, startPostgres, uniqueDatabase } from './postgres.ts';
+
+let server: PostgresServer;
+
+beforeAll(async () => {
+  server = await startPostgres(['deadlock_timeout=10ms']);
+  return () => server.stop();
+});
 
 async function connect(url: string): Promise<pg.Client> {
   const client = new pg.Client({ connectionString: url });
@@ -21,8 +28,12 @@ test('tests share a PostgreSQL, and each database is apart, migrated and has an 
   expect(ids[0]!.rows[0].id).not.toBe(ids[1]!.rows[0].id);
 });
 
+test('a PostgreSQL takes the settings that it is given', async () => {
+  const client = await connect(server.url);
+  expect((await client.query('show deadlock_timeout')).rows).toEqual([{ deadlock_timeout: '10ms' }]);
+});
+
 test('a PostgreSQL that is killed is gone, and comes back with what was committed', async () => {
-  const server = await startPostgres();
   const before = await connect(server.url);
   await before.query('create table notes as select 1 as kept');
   await server.kill();
@@ -31,12 +42,6 @@ test('a PostgreSQL that is killed is gone, and comes back with what was committe
   expect((await (await connect(server.url)).query('select kept from notes')).rows).toEqual([{ kept: 1 }]);
   await server.stop();
   expect(existsSync(server.directory)).toBe(false);
-});
-
-test('a PostgreSQL takes the settings that it is given', async () => {
-  const server = await startPostgres(['deadlock_timeout=10ms']);
-  const client = await connect(server.url);
-  expect((await client.query('show deadlock_timeout')).rows).toEqual([{ deadlock_timeout: '10ms' }]);
 });
 
 test('a PostgreSQL does not outlive a process that was killed', async () => {

@@ -141,7 +141,7 @@ const SLOTS = 16_384;
 
 /**
  * Starts a cluster of masters without replicas. It ends as `startRedis` does. It takes two seconds, which a master
- * waits at its start before it takes writes (CLUSTER_WRITABLE_DELAY of Redis): see `clusterOfFile`.
+ * waits at its start before it takes writes (CLUSTER_WRITABLE_DELAY of Redis): see `sharedCluster`.
  *
  * A node that is killed is noticed within about a second. The slots of the others are still served then
  * (`cluster-require-full-coverage no`), so that tests can tell keys of a lost node from keys of a lost cluster.
@@ -175,10 +175,21 @@ export async function startRedisCluster(size = 3): Promise<RedisCluster> {
   return { servers, nodes: servers.map(({ port }) => ({ host: '127.0.0.1', port })), stop };
 }
 
+let shared: Promise<RedisCluster> | undefined;
+
 /**
- * A cluster for all tests of a file. It starts before the first of them, which need not wait for it, and ends after
- * the last.
+ * A cluster for all tests of this process, which keep apart by prefix, and leave its nodes as they found them. It
+ * starts before the first test of a file, which need not wait for it.
  */
+export function sharedCluster(): () => Promise<RedisCluster> {
+  beforeAll(() => {
+    shared ??= startRedisCluster();
+    shared.catch(() => {});
+  });
+  return () => shared!;
+}
+
+/** A cluster for all tests of a file, to be changed by them. It starts as `sharedCluster` does. */
 export function clusterOfFile(): () => Promise<RedisCluster> {
   let starting: Promise<RedisCluster>;
   beforeAll(() => {

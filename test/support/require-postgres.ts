@@ -3,27 +3,32 @@ import pg from 'pg';
 import type { TestProject } from 'vitest/node';
 import { fromPg } from '../../src/postgres/from-pg.ts';
 import { migrate } from '../../src/postgres/migrate.ts';
+import { startOncePerRun } from './once-per-run.ts';
 import { templateName, withDatabase } from './postgres.ts';
 import { startPostgres } from './postgres-server.ts';
 
 /** Gives all tests one PostgreSQL: POSTGRES_URL, else a server of this run's own. */
 export default async function requirePostgres(project: TestProject): Promise<() => Promise<void>> {
-  const run = `holdfast_test_${randomBytes(6).toString('hex')}`;
+  const { url, run, stop } = await startOncePerRun('postgres', openPostgres);
   project.provide('postgresRun', run);
+  project.provide('postgresUrl', url);
+  return stop;
+}
+
+async function openPostgres() {
+  const run = `holdfast_test_${randomBytes(6).toString('hex')}`;
   const given = process.env.POSTGRES_URL;
   if (given !== undefined && given !== '') {
-    project.provide('postgresUrl', given);
     try {
       await makeTemplate(given, run);
     } catch (error) {
       throw new Error(`POSTGRES_URL: ${error}`, { cause: error });
     }
-    return () => connect(given, (pool) => dropDatabases(pool, run));
+    return { url: given, run, stop: () => connect(given, (pool) => dropDatabases(pool, run)) };
   }
-  const server = await startPostgres();
-  project.provide('postgresUrl', server.url);
-  await makeTemplate(server.url, run);
-  return server.stop;
+  const { url, stop } = await startPostgres();
+  await makeTemplate(url, run);
+  return { url, run, stop };
 }
 
 async function makeTemplate(url: string, run: string): Promise<void> {

@@ -3,22 +3,27 @@ import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { Redis } from 'ioredis';
 import type { TestProject } from 'vitest/node';
+import { startOncePerRun } from './once-per-run.ts';
 import { findServerBinary, startRedis } from './redis.ts';
 
 /** Gives all tests one Redis: REDIS_URL, else a server of this run's own. Without either, no test runs. */
 export default async function requireRedis(project: TestProject): Promise<() => Promise<void>> {
-  const run = `holdfast-test-${randomBytes(6).toString('hex')}`;
+  const { url, run, stop } = await startOncePerRun('redis', openRedis);
   project.provide('redisRun', run);
+  project.provide('redisUrl', url);
+  return stop;
+}
+
+async function openRedis() {
+  const run = `holdfast-test-${randomBytes(6).toString('hex')}`;
   const given = process.env.REDIS_URL;
   if (given !== undefined && given !== '') {
     await connect(given, async () => {});
-    project.provide('redisUrl', given);
-    return () => connect(given, (redis) => deleteKeys(redis, `*${run}*`));
+    return { url: given, run, stop: () => connect(given, (redis) => deleteKeys(redis, `*${run}*`)) };
   }
   if (findServerBinary() === undefined) install();
-  const server = await startRedis();
-  project.provide('redisUrl', server.url);
-  return server.stop;
+  const { url, stop } = await startRedis();
+  return { url, run, stop };
 }
 
 async function connect(url: string, use: (redis: Redis) => Promise<void>): Promise<void> {

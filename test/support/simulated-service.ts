@@ -59,27 +59,30 @@ export async function withService<T>(
   scenario: (service: SimulatedService, world: World) => Promise<T>,
   seed = 1,
 ): Promise<T> {
-  const { prototype } = undici.Client;
-  // Most of what fails here is meant to: its stacks would cost more than all the rest.
-  const { stackTraceLimit } = Error;
-  Error.stackTraceLimit = 1;
   try {
     return await simulate(seed, async (world) => {
       const simulated = new SimulatedService(world, options);
-      prototype.dispatch = function (request, handler) {
-        return simulated.dispatch(this, request, handler);
-      };
+      running = simulated;
       await simulated.start();
       const result = await scenario(simulated, world);
       for (const { balancer } of simulated.processes) balancer.close();
       return result;
     });
   } finally {
-    Error.stackTraceLimit = stackTraceLimit;
-    // What undici's Client has it inherits.
-    Reflect.deleteProperty(prototype, 'dispatch');
+    running = undefined;
   }
 }
+
+let running: SimulatedService | undefined;
+
+// Once, rather than for each scenario: V8 forgets what it has optimized when a prototype changes.
+const { prototype } = undici.Client;
+const { dispatch } = prototype;
+prototype.dispatch = function (request, handler) {
+  return running === undefined
+    ? dispatch.call(this, request, handler)
+    : running.dispatch(this, request, handler);
+};
 
 export class SimulatedService {
   readonly world: World;
