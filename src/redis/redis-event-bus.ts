@@ -287,14 +287,16 @@ export class RedisEventBus<Events extends EventMap = EventMap>
     publication: Publication,
     before: Promise<void>,
   ): Promise<void> {
+    let prepared: readonly Prepared[] = [];
     try {
       // A schema that never comes to an end holds up what comes after it until the deadline only.
-      const prepared = await Promise.race([preparing, publication.stored]);
-      await before;
-      this.#publisher.add(prepared as Prepared[], publication);
+      prepared = (await Promise.race([preparing, publication.stored])) ?? [];
     } catch (error) {
       publication.fail(error);
     }
+    // Also if it has failed: what comes after it must not overtake what came before it.
+    await before;
+    this.#publisher.add(prepared, publication);
   }
 
   /** Gives the partitions of a topic. */

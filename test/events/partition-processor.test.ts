@@ -389,7 +389,12 @@ it('an interrupted event whose handler hangs holds up the others for five second
   const gate = deferred<void>();
   const [hanging, other] = [start(({ eventId }) => eventId === 'a1' && gate.promise), start()];
   const { processor, begun } = hanging;
-  processor.accept([deliver('a1', interrupted()), deliver('b1', interrupted()), deliver('c1'), deliver('a2')]);
+  processor.accept([
+    deliver('a1', interrupted()),
+    deliver('b1', interrupted()),
+    deliver('c1'),
+    deliver('a2'),
+  ]);
   other.processor.accept([deliver('d1', interrupted())]);
   await vi.advanceTimersByTimeAsync(4_999);
   expect([begun, other.begun]).toEqual([['a1 (2)'], []]);

@@ -1,7 +1,6 @@
 import { once } from 'node:events';
 import { Cluster } from 'ioredis';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
-import { z } from 'zod';
 import { type DomainEvent, PartitionsMismatchError, RedisError, StreamFullError } from '../../src/index.ts';
 import { EventKeys } from '../../src/redis/event-keys.ts';
 import { Recorder, toArray } from '../events/recorder.ts';
@@ -11,25 +10,6 @@ import { connect, lengthOf, open, order, orders, quick, range, sorted, streamOf 
 const numbersOf = (events: readonly DomainEvent[]) => events.map(({ data }) => (data as { n: number }).n);
 
 describe('events in Redis', () => {
-  it('are stored in the order of the calls, whatever their schemas wait for', async () => {
-    const slow = z
-      .object({ n: z.number() })
-      .refine(() => new Promise((resolve) => setImmediate(resolve, true)));
-    const bus = open({ schemas: { 'order.created': slow } });
-    const eventType = (n: number) => (n % 3 === 0 ? 'order.created' : 'order.paid');
-    await Promise.all(range(200).map((n) => bus.publish(order('o1', n, { eventType: eventType(n) }))));
-    expect(numbersOf(await toArray(bus.replay()))).toEqual(range(200));
-  });
-
-  it('whose schema never comes to an end hold up no others beyond their deadline', async () => {
-    const never = z.object({ n: z.number() }).refine(() => new Promise(() => {}));
-    const bus = open({ schemas: { 'order.created': never } });
-    const hanging = bus.publish(order('o1', 1), { timeout: 50 });
-    const publishing = bus.publish(order('o1', 2, { eventType: 'order.paid' }));
-    await expect(hanging).rejects.toThrow(RedisError);
-    await expect(publishing).resolves.toMatchObject({ eventType: 'order.paid' });
-  });
-
   it('may have 1 MiB each: 40 of them are handled and replayed', async () => {
     const bus = open();
     const text = 'x'.repeat(1_000_000);
