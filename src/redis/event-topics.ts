@@ -1,5 +1,5 @@
 import { GroupInUseError, PartitionsMismatchError } from '../errors.ts';
-import { type EventKeys, groupKey, groupNameOf } from './event-keys.ts';
+import { type EventKeys, groupNameOf } from './event-keys.ts';
 import type { StreamPartition } from './event-publisher.ts';
 import { COUNT_MEMBERS, REMOVE_GROUP, REPORT } from './event-scripts.ts';
 import { GroupPartition } from './group-partition.ts';
@@ -73,10 +73,14 @@ export class EventTopics {
     });
   }
 
-  /** Gives the partitions as one group has them. */
-  groupOf(topic: string, group: string, pattern: string): GroupPartition[] {
+  /**
+   * Gives the partitions as one group has them.
+   *
+   * @param group its name and its pattern, as `groupKey` gives it
+   */
+  groupOf(topic: string, group: string): GroupPartition[] {
     return Array.from({ length: this.#partitions }, (_, partition) =>
-      this.#groupPartition(topic, partition, groupKey(group, pattern)),
+      this.#groupPartition(topic, partition, group),
     );
   }
 
