@@ -151,7 +151,11 @@ export interface EventBus<Events extends EventMap = EventMap> {
   deadLetters(options: { group: string }): AsyncIterable<DeadLetter<EventOf<Events>>>;
   /** Delivers dead letters to their group again; gives how many. */
   redrive(options: { group: string; eventId?: string }): Promise<number>;
-  /** Reads the events that are kept, in the order of their publication, apart from all groups. */
+  /**
+   * Reads the events that are kept, in the order of their publication, apart from all groups. An
+   * event that this process cannot read, since it is invalid or its version is newer, is passed
+   * over, and the event `error` of the bus tells of each.
+   */
   replay<Pattern extends EventPattern<Events> = EventPattern<Events>>(
     options?: ReplayOptions<Pattern>,
   ): AsyncIterable<MatchingEvent<Events, Pattern>>;

@@ -197,6 +197,7 @@ export class InMemoryEventBus<Events extends EventMap = EventMap>
       if (!plan.matches(event)) continue;
       const read = await this.#settings.codec.read(event);
       if (read.kind === 'event') yield read.event as MatchingEvent<Events, Pattern>;
+      else this.emit('error', { error: read.error });
     }
   }
 

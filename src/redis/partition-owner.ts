@@ -5,6 +5,7 @@ import type { EventCodec } from '../events/event-codec.ts';
 import { PartitionProcessor, type ProcessorListener } from '../events/partition-processor.ts';
 import type { SubscriptionPlan } from '../events/subscription-plan.ts';
 import { parseState } from './delivery-state.ts';
+import { createEntryParser, type EntryParser } from './entry-parser.ts';
 import type { Acquired, GroupPartition, ReadBatch } from './group-partition.ts';
 import { SettlementQueue } from './settlement-queue.ts';
 
@@ -47,6 +48,7 @@ export class PartitionOwner implements DeliveryLog {
   readonly #token: string;
   /** #suspect tells that events which were read before may have ended the process that had them. */
   readonly #suspect: boolean;
+  readonly #parseEntry: EntryParser;
   readonly #processor: PartitionProcessor;
   readonly #settlements: SettlementQueue;
   readonly #expiry: NodeJS.Timeout;
@@ -69,6 +71,7 @@ export class PartitionOwner implements DeliveryLog {
     this.#token = token;
     this.#suspect = !clean;
     this.#leaseEnd = leaseEnd;
+    this.#parseEntry = createEntryParser(codec, onError);
     this.#processor = new PartitionProcessor({
       ...plan,
       reader: codec,
@@ -201,15 +204,10 @@ export class PartitionOwner implements DeliveryLog {
 
   /** Gives the event if it is for this subscription. */
   #parse(id: string, json: string, to: string | undefined): DomainEvent | undefined {
-    const { partition, plan, codec, onError } = this.#options;
+    const { partition, plan } = this.#options;
     if (to !== undefined && to !== partition.group) return undefined;
-    try {
-      const event = codec.parse(json);
-      return plan.pattern.matches(event.eventType) ? event : undefined;
-    } catch (cause) {
-      onError(new Error(`the entry ${id} of ${partition.keys.stream} is passed over`, { cause }));
-      return undefined;
-    }
+    const event = this.#parseEntry(partition.keys.stream, id, json);
+    return event !== undefined && plan.pattern.matches(event.eventType) ? event : undefined;
   }
 
   async #release(channel: string): Promise<void> {

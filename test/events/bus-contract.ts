@@ -703,6 +703,26 @@ export function describeBus(name: string, createStore: () => BusStore): void {
       expect(await numbers(bus.replay({ until: now - 60_000 }))).toEqual([]);
     });
 
+    it('passes over events that this process cannot read, and tells of each of them', async () => {
+      const upcast = { 'order.created': { 1: (data: unknown) => data } };
+      const store = createStore();
+      const schema = z.object({ n: z.number().refine((n) => n !== 2 || !strict) });
+      let strict = false;
+      const bus = store.createBus({ schemas: { 'order.created': schema }, upcast });
+      onTestFinished(() => bus.close());
+      const errors: unknown[] = [];
+      bus.on('error', ({ error }) => errors.push(error));
+      const [, second] = await bus.publish([order('o1', 1), order('o1', 2), order('o1', 3)]);
+      const newer = { ...second!, eventId: 'e4', version: 3, data: { n: 4 } };
+      await bus.append([newer], { source: 'db1', partition: 5, position: 1n, after: new Map() });
+      strict = true;
+      expect(await numbers(bus.replay())).toEqual([1, 3]);
+      expect(errors).toMatchObject([
+        { code: 'ERR_INVALID_EVENT', eventId: second!.eventId },
+        { code: 'ERR_EVENT_VERSION', eventId: 'e4' },
+      ]);
+    });
+
     it('keeps the order of each aggregate', async () => {
       const bus = open();
       for (let n = 0; n < 30; n++) await bus.publish([order('o1', n), order('o2', n)]);
