@@ -158,8 +158,9 @@ export class RedisEventBus<Events extends EventMap = EventMap>
   }
 
   /**
-   * Publishes an event, or a list of events in their order. If a list is rejected, some of its
-   * events may be stored.
+   * Publishes an event, or a list of events in their order. A list is not stored as a whole: if it is
+   * rejected by Redis, or because a partition is full, some of its events may be stored, in each
+   * partition its first ones.
    *
    * @throws InvalidEventError if an event is not what it must be: then none is published
    * @throws StreamFullError if a partition has as many events as it may

@@ -117,6 +117,20 @@ describe('what is kept in Redis', () => {
   });
 });
 
+describe('a list that finds no room in one of its partitions', () => {
+  it('has its first events stored there, all in the other ones, and is rejected', async () => {
+    const keyPrefix = uniquePrefix();
+    const bus = open({ keyPrefix, maxLength: 1_500, lease: 100 });
+    // More than one batch, so that what comes after the first event without room is stored no more.
+    const list = range(2_500).flatMap((n) => (n < 10 ? [order('o2', n), order('o1', n)] : [order('o1', n)]));
+    await expect(bus.publish(list)).rejects.toThrow(StreamFullError);
+    const events = await toArray(bus.replay());
+    const storedOf = (id: string) => numbersOf(events.filter(({ aggregateId }) => aggregateId === id));
+    expect(storedOf('o1')).toEqual(range(1_500));
+    expect(storedOf('o2')).toEqual(range(10));
+  });
+});
+
 describe('content that no bus has written', () => {
   it('is passed over and told where it is an entry, and a clear error where it is a key', async () => {
     const keyPrefix = uniquePrefix();
