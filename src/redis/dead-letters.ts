@@ -4,10 +4,10 @@ import type { EventCodec } from '../events/event-codec.ts';
 import { parseState } from './delivery-state.ts';
 import { groupNameOf } from './event-keys.ts';
 import { type ScannedEntry, scanStreams } from './event-scan.ts';
-import { REDRIVE } from './event-scripts.ts';
 import type { EventTopics } from './event-topics.ts';
 import type { GroupPartition } from './group-partition.ts';
 import type { RedisConnection } from './redis-connection.ts';
+import { REDRIVE } from './stream-scripts.ts';
 
 interface DeadStream {
   readonly key: string;

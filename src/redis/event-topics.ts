@@ -1,9 +1,10 @@
 import { GroupInUseError, PartitionsMismatchError } from '../errors.ts';
 import { type EventKeys, groupNameOf } from './event-keys.ts';
 import type { StreamPartition } from './event-publisher.ts';
-import { COUNT_MEMBERS, REMOVE_GROUP, REPORT } from './event-scripts.ts';
 import { GroupPartition } from './group-partition.ts';
+import { COUNT_MEMBERS, REMOVE_GROUP } from './group-scripts.ts';
 import type { RedisConnection } from './redis-connection.ts';
+import { REPORT } from './stream-scripts.ts';
 
 /** How far a group is in one partition. */
 export interface GroupReport {

@@ -1,5 +1,5 @@
 import type { GroupKeys } from './event-keys.ts';
-import { ACQUIRE, CREATE_GROUP, READ, READ_LEASE, RELEASE, RENEW, SETTLE } from './event-scripts.ts';
+import { ACQUIRE, CREATE_GROUP, READ, READ_LEASE, RELEASE, RENEW, SETTLE } from './group-scripts.ts';
 import type { RedisConnection, Script } from './redis-connection.ts';
 
 /** The lease of a partition. */

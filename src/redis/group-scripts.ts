@@ -1,95 +1,5 @@
+import { PRELUDE, TRIM } from './event-lua.ts';
 import { Script } from './redis-connection.ts';
-
-/*
- * A partition of a topic has these keys, in one hash slot:
- *   stream    stream  one entry for each event: `event`, its JSON; `to`, the group of a redriven one
- *   state     hash    added: events ever added; delivered:<group>: events ever given to the group;
- *                     from:<source>: the latest position that was added from an outbox
- *   lease     hash    of a group: owner, token, duration, until (0 once it was released)
- *   attempts  hash    of a group: id of an entry → how far the attempts to handle it are, as JSON
- *   dead      stream  of a group: `event`, the JSON of an event that it gave up; `state`, its attempts
- * In a slot of the topic, for each group:
- *   members   zset    id of a subscription by the time at which it counts as gone
- *
- * The groups are consumer groups of Redis, named `<group>/<pattern>`. All their reads name one
- * consumer, `owner`, and all their reads and acknowledgements are scripts that check the fencing
- * token of the lease first: an owner that has lost its lease can neither take nor acknowledge an
- * event, however late its command arrives. So nothing has to be claimed from consumers that died,
- * and no consumer that has events is ever deleted.
- *
- * The lag of a group is added − delivered + pending. All times are milliseconds of Redis's clock.
- * The scripts need Redis 6.2, or Valkey.
- */
-const PRELUDE = `
-local function microseconds()
-  local time = redis.call('TIME')
-  return time[1] * 1000000 + time[2]
-end
-
-local function now()
-  return math.floor(microseconds() / 1000)
-end
-
-local function digits(number)
-  return string.format('%.0f', number)
-end
-
-local function numberAt(key, field)
-  return tonumber(redis.call('HGET', key, field) or 0) or 0
-end
-
-local function isError(reply, code)
-  return type(reply) == 'table' and reply.err and string.find(reply.err, code, 1, true) ~= nil
-end
-
-local function owns(lease, token)
-  return redis.call('HGET', lease, 'token') == token
-end
-
--- A channel that is denied costs speed and no event: the readers look from time to time.
-local function tell(channel)
-  redis.pcall('PUBLISH', channel, '')
-end
-
-local function named(reply)
-  local fields = {}
-  for index = 1, #reply, 2 do fields[reply[index]] = reply[index + 1] end
-  return fields
-end
-`;
-
-const TRIM = `
-local function isBefore(one, other)
-  local time, count = string.match(one, '^(%d+)-(%d+)$')
-  local otherTime, otherCount = string.match(other, '^(%d+)-(%d+)$')
-  if time ~= otherTime then return tonumber(time) < tonumber(otherTime) end
-  return tonumber(count) < tonumber(otherCount)
-end
-
--- Drops what every group has handled and is older than the retention.
-local function trim(stream, retention)
-  local limit = digits(math.max(0, now() - retention)) .. '-0'
-  for _, reply in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
-    local group = named(reply)
-    local handled = group['last-delivered-id']
-    if group.pending > 0 then handled = redis.call('XPENDING', stream, group.name)[2] end
-    if isBefore(handled, limit) then limit = handled end
-  end
-  redis.call('XTRIM', stream, 'MINID', limit)
-end
-`;
-
-/* Gives the length of the stream, and how many of \`count\` events there is room for. */
-const MAKE_ROOM = `${TRIM}
-local function makeRoom(stream, count, maxLength, retention, due)
-  local length = redis.call('XLEN', stream)
-  if length > 0 and (due or length + count > maxLength) then
-    trim(stream, retention)
-    length = redis.call('XLEN', stream)
-  end
-  return length, math.max(0, math.min(count, maxLength - length))
-end
-`;
 
 const CREATE = `
 -- Gives whether the group was created, or an error.
@@ -103,55 +13,6 @@ local function createGroup(stream, state, group, from)
   return 1
 end
 `;
-
-/**
- * Adds events while there is room.
- *
- * KEYS stream, state. ARGV channel, maxLength, retention, 1 to trim, events. Gives how many of the
- * events were added, the length of the stream, and how many were ever added.
- */
-export const ADD = new Script(`${PRELUDE}${MAKE_ROOM}
-local stream, state = KEYS[1], KEYS[2]
-local length, room = makeRoom(stream, #ARGV - 4, tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1')
-if room == 0 then return { 0, length, digits(numberAt(state, 'added')) } end
-local total = redis.call('HINCRBY', state, 'added', room)
-for index = 5, 4 + room do redis.call('XADD', stream, '*', 'event', ARGV[index]) end
-tell(ARGV[1])
-return { room, length + room, digits(total) }
-`);
-
-/**
- * Adds the events of an outbox while there is room, but for those at or below the latest position.
- * Positions are strings of digits: no number of Lua holds them all.
- *
- * KEYS stream, state. ARGV channel, maxLength, retention, 1 to trim, source, the least that the
- * latest position must be, then the position and the JSON of each event. Gives how many were added,
- * the length of the stream, how many were ever added, and how many were passed over; or −1 and the
- * latest position if that is too low.
- */
-export const APPEND = new Script(`${PRELUDE}${MAKE_ROOM}
-local stream, state, source = KEYS[1], KEYS[2], 'from:' .. ARGV[5]
-local function isAbove(one, other)
-  if #one ~= #other then return #one > #other end
-  return one > other
-end
-local last = redis.call('HGET', state, source) or '0'
-if isAbove(ARGV[6], last) then return { -1, last } end
-local first = 7
-while first < #ARGV and not isAbove(ARGV[first], last) do first = first + 2 end
-local passed = (first - 7) / 2
-local count = (#ARGV - first + 1) / 2
-local length, room = makeRoom(stream, count, tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1')
-if room == 0 then return { 0, length, digits(numberAt(state, 'added')), passed } end
-local total = redis.call('HINCRBY', state, 'added', room)
-for index = first, first + 2 * room - 1, 2 do
-  last = ARGV[index]
-  redis.call('XADD', stream, '*', 'event', ARGV[index + 1])
-end
-redis.call('HSET', state, source, last)
-tell(ARGV[1])
-return { room, length + room, digits(total), passed }
-`);
 
 /** KEYS stream, state. ARGV group, start or now. Gives 1 if the group is new. */
 export const CREATE_GROUP = new Script(`${PRELUDE}${CREATE}
@@ -309,6 +170,14 @@ end
 return 1
 `);
 
+/** KEYS stream, state, lease, attempts, dead. ARGV group. Gives 1 if there was the group. */
+export const REMOVE_GROUP = new Script(`${PRELUDE}
+local reply = redis.pcall('XGROUP', 'DESTROY', KEYS[1], ARGV[1])
+local known = redis.call('HDEL', KEYS[2], 'delivered:' .. ARGV[1])
+redis.call('DEL', KEYS[3], KEYS[4], KEYS[5])
+return math.max(type(reply) == 'number' and reply or 0, known)
+`);
+
 /** How long the members of a group are kept after the last of them has gone: a day. */
 const KEPT = 86_400_000;
 
@@ -336,50 +205,4 @@ if redis.call('ZREM', KEYS[1], ARGV[1]) == 1 then tell(KEYS[1]) end
 /** KEYS members. Gives how many members there are. */
 export const COUNT_MEMBERS = new Script(`${PRELUDE}
 return redis.call('ZCOUNT', KEYS[1], '(' .. digits(now()), '+inf')
-`);
-
-/**
- * Delivers a dead letter to its group again.
- *
- * KEYS stream, state, dead. ARGV channel, group, the id of the letter, maxLength. Gives 0 if the
- * letter is gone, −1 if the partition is full.
- */
-export const REDRIVE = new Script(`${PRELUDE}
-local stream, state, dead, id = KEYS[1], KEYS[2], KEYS[3], ARGV[3]
-local entry = redis.call('XRANGE', dead, id, id)[1]
-if not entry then return 0 end
-if redis.call('XLEN', stream) >= tonumber(ARGV[4]) then return -1 end
-redis.call('HINCRBY', state, 'added', 1)
-redis.call('XADD', stream, '*', 'event', named(entry[2]).event, 'to', ARGV[2])
-redis.call('XDEL', dead, id)
-tell(ARGV[1])
-return 1
-`);
-
-/** KEYS stream, state, lease, attempts, dead. ARGV group. Gives 1 if there was the group. */
-export const REMOVE_GROUP = new Script(`${PRELUDE}
-local reply = redis.pcall('XGROUP', 'DESTROY', KEYS[1], ARGV[1])
-local known = redis.call('HDEL', KEYS[2], 'delivered:' .. ARGV[1])
-redis.call('DEL', KEYS[3], KEYS[4], KEYS[5])
-return math.max(type(reply) == 'number' and reply or 0, known)
-`);
-
-/**
- * Reports on the groups of a partition. KEYS stream, state. Gives the length of the stream, and for
- * each group its name, the events that it has not handled, how many of these it was given, and the
- * id of the last entry that it was given.
- */
-export const REPORT = new Script(`${PRELUDE}
-local report = { redis.call('XLEN', KEYS[1]) }
-if redis.call('EXISTS', KEYS[1]) == 0 then return report end
-local added = numberAt(KEYS[2], 'added')
-for _, reply in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
-  local group = named(reply)
-  local unread = math.max(0, added - numberAt(KEYS[2], 'delivered:' .. group.name))
-  report[#report + 1] = group.name
-  report[#report + 1] = unread + group.pending
-  report[#report + 1] = group.pending
-  report[#report + 1] = group['last-delivered-id']
-end
-return report
 `);
