@@ -3,7 +3,8 @@
  *   stream    stream  one entry for each event: `event`, its JSON; `to`, the group of a redriven one
  *   state     hash    added: events ever added; delivered:<group>: events ever given to the group;
  *                     from:<source>: the latest position that was added from an outbox
- *   lease     hash    of a group: owner, token, duration, until (0 once it was released)
+ *   lease     hash    of a group: owner, token, duration, until (0 once it was released); given: the
+ *                     id of the last entry that was given to the owner
  *   attempts  hash    of a group: id of an entry → how far the attempts to handle it are, as JSON
  *   dead      stream  of a group: `event`, the JSON of an event that it gave up; `state`, its attempts
  * In a slot of the topic, for each group:

@@ -44,6 +44,7 @@ if type(created) == 'table' then return created end
 local token = digits(math.max(numberAt(lease, 'token') + 1, microseconds()))
 redis.call('HSET', lease, 'owner', owner, 'token', token, 'duration', ARGV[3])
 redis.call('HSET', lease, 'until', digits(at + tonumber(ARGV[3])))
+redis.call('HDEL', lease, 'given')
 return { token, expiry == 0 and 1 or 0, created }
 `);
 
@@ -75,21 +76,26 @@ return { redis.call('HGET', KEYS[1], 'owner'), left }
 `);
 
 /**
- * Reads the next events of a group, or those that were read before and are not done. It ends early
- * when it has some MiB of them.
+ * Reads the next events of a group. It ends early when it has some MiB of them.
  *
- * KEYS stream, state, lease, attempts. ARGV group, token, count, '>' or the id after which events
- * were read before. Gives nil if the token is old, or the group is gone; else 1 if there are no
- * more; the ids of the events, joined by spaces, and their JSON, joined by newlines, since one
- * string costs less than hundreds; the ids and groups of those that are for one group; and the ids
- * and attempts of those that have failed before.
+ * The owner tells the last entry that it has, and the lease keeps the last one that was given. If
+ * these differ, entries were given to an owner before, or in a reply that was lost: then those that
+ * are not done come first. So no read takes an event away, however late Redis executes it.
+ *
+ * KEYS stream, state, lease, attempts. ARGV group, token, count, the id of the last entry. Gives nil
+ * if the token is old, or the group is gone; else 1 if the events were given before; 1 if there are
+ * no more of these, or no more at all; the ids of the events, joined by spaces, and their JSON,
+ * joined by newlines, since one string costs less than hundreds; the ids and groups of those that
+ * are for one group; and the ids and attempts of those that have failed before.
  */
 export const READ = new Script(`${PRELUDE}
 local CHUNK, MAX_SIZE = 50, 4194304
 local stream, state, lease, attempts = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local group, count, after = ARGV[1], tonumber(ARGV[3]), ARGV[4]
-local isNew = after == '>'
+local group, count, last = ARGV[1], tonumber(ARGV[3]), ARGV[4]
 if not owns(lease, ARGV[2]) then return false end
+local given = redis.call('HGET', lease, 'given')
+local isNew = given == last
+local after = isNew and '>' or last
 local ids, events, groups, states = {}, {}, {}, {}
 local size, read, exhausted = 0, 0, false
 local function addPair(list, id, value)
@@ -116,6 +122,7 @@ repeat
       -- JSON that has a newline is not of this package, and would look like two events.
       if string.find(event, '\\n', 1, true) then event = '' end
       size = size + #event
+      last = id
       ids[#ids + 1] = id
       events[#ids] = event
       local found = haveFailed and redis.call('HGET', attempts, id)
@@ -128,12 +135,13 @@ repeat
   read = read + #entries
   exhausted = #entries < most
 until exhausted or read == count or size >= MAX_SIZE
+if last ~= given and (isNew or exhausted) then redis.call('HSET', lease, 'given', last) end
 if isNew and exhausted then
   redis.call('HSET', state, 'delivered:' .. group, redis.call('HGET', state, 'added') or '0')
 elseif isNew then
   redis.call('HINCRBY', state, 'delivered:' .. group, read)
 end
-return { exhausted and 1 or 0, table.concat(ids, ' '), table.concat(events, '\\n'), groups, states }
+return { isNew and 0 or 1, exhausted and 1 or 0, table.concat(ids, ' '), table.concat(events, '\\n'), groups, states }
 `);
 
 /**

@@ -13,8 +13,6 @@ import { SettlementQueue } from './settlement-queue.ts';
 const RETRY_WAIT = 200;
 /** The id below those of all entries. */
 const FIRST = '0-0';
-/** In place of an id: entries that were given to nobody yet. */
-const NEW = '>';
 
 export interface OwnerOptions {
   readonly partition: GroupPartition;
@@ -54,8 +52,6 @@ export class PartitionOwner implements DeliveryLog {
   readonly #expiry: NodeJS.Timeout;
   #phase: OwnerPhase = 'owned';
   #leaseEnd: number;
-  /** First come the events that were read before and are not done. */
-  #after = FIRST;
   /** #lastRead is the id of the last entry that has arrived here. */
   #lastRead = FIRST;
   /** #more tells that there may be events to read. */
@@ -168,36 +164,30 @@ export class PartitionOwner implements DeliveryLog {
     try {
       while (this.#more && this.#phase === 'owned' && this.#processor.room > 0) {
         this.#more = false;
-        const batch = await partition.read(this.#token, Math.min(this.#processor.room, most), this.#after);
+        const batch = await partition.read(this.#token, Math.min(this.#processor.room, most), this.#lastRead);
         if (batch === undefined) this.#lose('another process owns it');
         else this.#take(batch);
       }
     } catch (error) {
       onError(error);
-      // Redis may have counted entries as read whose reply was lost.
-      if (this.#after === NEW) this.#after = this.#lastRead;
       this.#more = true;
       this.#retry = setTimeout(() => this.wake(), RETRY_WAIT).unref();
-      return;
     } finally {
       this.#reading = false;
     }
   }
 
-  #take({ exhausted, ids, events, groups, states }: ReadBatch): void {
+  #take({ again, exhausted, ids, events, groups, states }: ReadBatch): void {
     if (this.#hasEnded()) return;
-    const again = this.#after !== NEW;
     const deliveries: Delivery[] = [];
     const suspect = again && this.#suspect;
     for (const [index, id] of ids.entries()) {
       this.#lastRead = id;
-      if (again) this.#after = id;
       const json = events[index]!;
       const event = this.#parse(id, json, groups.get(id));
       if (event === undefined) this.#settlements.done(id);
       else deliveries.push({ id, json, event, state: parseState(states.get(id)), suspect });
     }
-    if (again && exhausted) this.#after = NEW;
     if (again || !exhausted) this.#more = true;
     this.#processor.accept(deliveries);
   }
