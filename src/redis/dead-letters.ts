@@ -46,7 +46,8 @@ export class DeadLetters {
   ): Promise<number> {
     let count = 0;
     for await (const entry of this.#scan(group)) {
-      if (eventId !== undefined && this.#read(entry)?.event.eventId !== eventId) continue;
+      const letter = this.#read(entry);
+      if (letter === undefined || (eventId !== undefined && letter.event.eventId !== eventId)) continue;
       const { partition, key } = entry.stream;
       const { stream, state, added } = partition.keys;
       const args = [added, partition.group, entry.id, maxLength];

@@ -157,6 +157,24 @@ describe('content that no bus has written', () => {
   });
 });
 
+describe('a dead letter that no bus has written', () => {
+  it('is passed over, and the others of the group are delivered again', async () => {
+    const keyPrefix = uniquePrefix();
+    const bus = open({ keyPrefix });
+    const failing = new Recorder(() => Promise.reject(new Error('no stock')));
+    const subscription = await bus.subscribe('order.created', failing.handle, { group: 'g', maxAttempts: 1 });
+    const { dead } = new EventKeys(keyPrefix).group('order', 5, 'g/order.created');
+    await connect().xadd(dead, '1-1', 'name', 'value');
+    const died = once(bus as never, 'die');
+    await bus.publish(order('o1', 1));
+    await died;
+    await subscription.close();
+    expect(await toArray(bus.deadLetters({ group: 'g' }))).toHaveLength(1);
+    expect(await bus.redrive({ group: 'g' })).toBe(1);
+    expect(await toArray(bus.deadLetters({ group: 'g' }))).toEqual([]);
+  });
+});
+
 describe('a lease', () => {
   it('that was given before the clock of Redis was set back lasts no longer than it was given for', async () => {
     const keyPrefix = uniquePrefix();
