@@ -388,7 +388,11 @@ export class EventVersionError extends EventError {
 }
 named(EventVersionError, 'EventVersionError');
 
-/** A partition has as many events as it may: nothing was published, and nothing was dropped. */
+/**
+ * A partition has as many events as it may, and nothing was dropped for more. Of a list that was
+ * published, an InMemoryEventBus has stored none. A RedisEventBus has stored, in each partition, the
+ * first events that there was room for: all of those in a partition that was not full.
+ */
 export class StreamFullError extends HoldfastError {
   readonly topic: string;
   readonly partition: number;

@@ -28,6 +28,9 @@ export interface EventBusEvents {
   acquire: [event: { group: string; topic: string; partition: number }];
   /** Another process handles the partition: this one was cut off, or stalled, for too long. */
   lose: [event: { group: string; topic: string; partition: number; error: HoldfastError }];
-  /** A task in the background failed. The bus does it again. */
+  /**
+   * A task in the background failed, and the bus does it again; or what is stored cannot be read, and
+   * is passed over.
+   */
   error: [event: { error: unknown }];
 }

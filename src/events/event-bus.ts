@@ -10,7 +10,7 @@ import type {
 import type { Inbox } from './inbox.ts';
 
 export interface PublishOptions {
-  /** Milliseconds within which the event must be stored. Default: the bus's `publishTimeout`. */
+  /** Milliseconds within which the event must be stored. Default: the bus's `publishTimeout`, or 5,000. */
   timeout?: number;
 }
 
@@ -131,7 +131,10 @@ export interface EventBus<Events extends EventMap = EventMap> {
    * @throws InvalidEventError if the event is not what it must be
    */
   create(event: NewEvent<Events>): Promise<EventOf<Events>>;
-  /** Publishes an event, and gives it with all that was filled in. */
+  /**
+   * Publishes an event, and gives it with all that was filled in. Events are stored in the order of
+   * the calls, whatever their schemas wait for.
+   */
   publish<Event extends NewEvent<Events>>(
     event: Event,
     options?: PublishOptions,
@@ -148,7 +151,11 @@ export interface EventBus<Events extends EventMap = EventMap> {
   deadLetters(options: { group: string }): AsyncIterable<DeadLetter<EventOf<Events>>>;
   /** Delivers dead letters to their group again; gives how many. */
   redrive(options: { group: string; eventId?: string }): Promise<number>;
-  /** Reads the events that are kept, in the order of their publication, apart from all groups. */
+  /**
+   * Reads the events that are kept, in the order of their publication, apart from all groups. An
+   * event that this process cannot read, since it is invalid or its version is newer, is passed
+   * over, and the event `error` of the bus tells of each.
+   */
   replay<Pattern extends EventPattern<Events> = EventPattern<Events>>(
     options?: ReplayOptions<Pattern>,
   ): AsyncIterable<MatchingEvent<Events, Pattern>>;

@@ -1,7 +1,8 @@
 import { ClosedError, EventsMissingError, GroupInUseError } from '../errors.ts';
 import { Emitter } from '../internal/emitter.ts';
 import { groupBy } from '../internal/group-by.ts';
-import { duration, MAX_DELAY, nonEmptyString, validateOptions } from '../internal/validate.ts';
+import { duration, nonEmptyString, requireOption, validateOptions } from '../internal/validate.ts';
+import { Timeout } from '../policies/timeout.ts';
 import type { EventBusEvents } from './bus-events.ts';
 import {
   BUS_CHECKS,
@@ -34,6 +35,7 @@ import type {
 import { topicOf } from './event-pattern.ts';
 import { type GroupMember, GroupPartition, MemoryGroup } from './memory-group.ts';
 import { MemoryPartition } from './memory-partition.ts';
+import { OpenSubscriptions } from './open-subscriptions.ts';
 import { partitionOf } from './partition.ts';
 import { PartitionProcessor } from './partition-processor.ts';
 import { createListener } from './processor-listener.ts';
@@ -41,6 +43,8 @@ import { planReplay } from './replay-plan.ts';
 import { planSubscription, type SubscriptionPlan } from './subscription-plan.ts';
 
 const OWNER = 'InMemoryEventBus';
+/** Milliseconds within which an event must be stored unless `publish` is told otherwise. */
+const PUBLISH_TIMEOUT = 5_000;
 
 /** An event that is about to be stored, and where. */
 interface NewEntry {
@@ -68,13 +72,12 @@ export class InMemoryEventBus<Events extends EventMap = EventMap>
   readonly #topics = new Map<string, readonly MemoryPartition[]>();
   /** #groups holds the broadcasts too, for as long as they are subscribed. */
   readonly #groups = new Set<MemoryGroup>();
-  readonly #subscriptions = new Set<Subscription>();
-  /** #keepAlive holds the process open while there are subscriptions. */
-  #keepAlive: NodeJS.Timeout | undefined = undefined;
+  readonly #subscriptions = new OpenSubscriptions();
   #lastId = 0;
   /** #positions holds the latest position of each origin of relayed events. */
   readonly #positions = new Map<string, bigint>();
-  readonly #publishing = new Set<Promise<unknown>>();
+  /** #published resolves when all that was published so far is stored, or rejected. */
+  #published: Promise<void> = Promise.resolve();
   #closing: Promise<void> | undefined = undefined;
   /** #closed is true once all handlers are done. */
   #closed = false;
@@ -83,6 +86,7 @@ export class InMemoryEventBus<Events extends EventMap = EventMap>
   constructor(options: BusOptions<Events>) {
     super('in-memory-event-bus');
     validateOptions(OWNER, options, BUS_CHECKS);
+    requireOption(OWNER, options, 'source');
     this.#settings = readBusOptions(OWNER, options);
   }
 
@@ -94,7 +98,8 @@ export class InMemoryEventBus<Events extends EventMap = EventMap>
    * Publishes an event, or a list of events in their order. Handlers run later.
    *
    * @throws InvalidEventError if an event is not what it must be: then none is published
-   * @throws StreamFullError if a partition has as many events as it may
+   * @throws StreamFullError if a partition has no room for its events: then none is published
+   * @throws TimeoutError if schemas take too long: then none is published
    * @throws ClosedError after `close()`
    */
   publish<Event extends NewEvent<Events>>(
@@ -108,20 +113,21 @@ export class InMemoryEventBus<Events extends EventMap = EventMap>
   ): Promise<never> {
     validateOptions('publish()', options, { timeout: duration });
     this.#checkOpen();
-    const events = Array.isArray(given) ? given : [given];
-    const publishing = this.#publishAll(events);
-    this.#publishing.add(publishing);
-    try {
-      const published = await publishing;
-      return (Array.isArray(given) ? published : published[0]) as never;
-    } finally {
-      this.#publishing.delete(publishing);
-    }
+    const list = Array.isArray(given) ? given : [given];
+    const publishing = this.#publishAll(list, options.timeout ?? PUBLISH_TIMEOUT, this.#published);
+    this.#published = Promise.allSettled([this.#published, publishing]).then(() => {});
+    const events = await publishing;
+    return (Array.isArray(given) ? events : events[0]) as never;
   }
 
-  async #publishAll(given: readonly NewEvent<Events>[]): Promise<DomainEvent[]> {
-    const { codec } = this.#settings;
-    const events = await Promise.all(given.map((event) => codec.create(event)));
+  /** Publishes events once those that were published before them are stored, or rejected. */
+  async #publishAll(
+    given: readonly NewEvent<Events>[],
+    timeout: number,
+    before: Promise<void>,
+  ): Promise<DomainEvent[]> {
+    const creating = Promise.all(given.map((event) => this.#settings.codec.create(event)));
+    const [events] = await new Timeout(Math.max(timeout, 1)).execute(() => Promise.all([creating, before]));
     const entries = events.map((event) => this.#toEntry(event));
     for (const [log, { length }] of groupBy(entries, ({ log }) => log)) this.#makeRoom(log, length);
     for (const entry of entries) this.#store(entry);
@@ -148,7 +154,10 @@ export class InMemoryEventBus<Events extends EventMap = EventMap>
       createProcessor: (log) => new PartitionProcessor({ ...handling, log, isOwned: () => true }),
     };
     group.join(member);
-    return this.#open(group, member);
+    return this.#subscriptions.add(async () => {
+      await group.leave(member);
+      if (group.name === undefined) this.#groups.delete(group);
+    });
   }
 
   async *deadLetters(options: { group: string }): AsyncIterable<DeadLetter<EventOf<Events>>> {
@@ -188,6 +197,7 @@ export class InMemoryEventBus<Events extends EventMap = EventMap>
       if (!plan.matches(event)) continue;
       const read = await this.#settings.codec.read(event);
       if (read.kind === 'event') yield read.event as MatchingEvent<Events, Pattern>;
+      else this.emit('error', { error: read.error });
     }
   }
 
@@ -238,9 +248,9 @@ export class InMemoryEventBus<Events extends EventMap = EventMap>
   }
 
   async #close(): Promise<void> {
-    await Promise.all(Array.from(this.#subscriptions, (subscription) => subscription.close()));
+    await this.#subscriptions.closeAll();
     this.#closed = true;
-    await Promise.allSettled(this.#publishing);
+    await this.#published;
   }
 
   #checkOpen(): void {
@@ -319,28 +329,6 @@ export class InMemoryEventBus<Events extends EventMap = EventMap>
         (partition) => new GroupPartition(group, partition, readTo, (json) => codec.parse(json)),
       ),
     );
-  }
-
-  #open(group: MemoryGroup, member: GroupMember): Subscription {
-    let closing: Promise<void> | undefined;
-    const subscription: Subscription = {
-      close: () => {
-        closing ??= this.#leave(group, member, subscription);
-        return closing;
-      },
-    };
-    this.#subscriptions.add(subscription);
-    this.#keepAlive ??= setInterval(() => {}, MAX_DELAY);
-    return subscription;
-  }
-
-  async #leave(group: MemoryGroup, member: GroupMember, subscription: Subscription): Promise<void> {
-    await group.leave(member);
-    if (group.name === undefined) this.#groups.delete(group);
-    this.#subscriptions.delete(subscription);
-    if (this.#subscriptions.size > 0) return;
-    clearInterval(this.#keepAlive);
-    this.#keepAlive = undefined;
   }
 }
 

@@ -1,4 +1,5 @@
 import type { HoldfastError } from '../errors.ts';
+import { deferred } from '../internal/deferred.ts';
 import { emitWarning } from '../internal/emitter.ts';
 import { MAX_DELAY } from '../internal/validate.ts';
 import { type Backoff, computeWait } from '../policies/backoff.ts';
@@ -12,6 +13,11 @@ import type { EventReader } from './event-reader.ts';
 const MAX_ERRORS = 10;
 /** Milliseconds before a retry where the backoff of the user failed. */
 const FALLBACK_WAIT = 1_000;
+/**
+ * Milliseconds that an event which was under way when a process died has to itself. What kills a
+ * process does so sooner; a handler that takes longer, or hangs, must not hold up the others.
+ */
+const ALONE = 5_000;
 
 /** Is told of the work of a processor. */
 export interface ProcessorListener {
@@ -52,7 +58,7 @@ const recovery = new Bulkhead({ maxConcurrent: 1, maxQueue: Number.MAX_SAFE_INTE
  * The death of a process is a failed attempt as well, or an event that kills its handler would kill
  * one process after the other. Events that a dead process may have had under way are suspect: that
  * their attempt begins is written before it does. What was under way when a process died is handled
- * alone, so that the next death tells which event it was, and counts for no other.
+ * alone for a while, so that the next death tells which event it was, and counts for no other.
  */
 export class PartitionProcessor {
   readonly #options: ProcessorOptions;
@@ -62,7 +68,7 @@ export class PartitionProcessor {
   /** #stopped is aborted when no attempt may begin any more. */
   readonly #stopped = new AbortController();
   readonly #running = new Set<Promise<void>>();
-  /** #recovered resolves when no delivery is handled alone any more. */
+  /** #recovered resolves when no delivery has the partition to itself any more. */
   #recovered: Promise<void> = Promise.resolve();
   #size = 0;
 
@@ -120,12 +126,23 @@ export class PartitionProcessor {
   }
 
   async #recover(interrupted: readonly Task[]): Promise<void> {
-    for (const task of interrupted) await this.#runIn(recovery, () => this.#advance(task));
+    for (const task of interrupted) await this.#runIn(recovery, () => this.#advanceAlone(task));
+  }
+
+  /** Begins to bring a task one step on, and resolves at the end of that, or of its time alone. */
+  async #advanceAlone(task: Task): Promise<void> {
+    task.alone = this.#advance(task);
+    this.#track(task.alone);
+    const over = deferred<void>();
+    const timer = setTimeout(over.resolve, ALONE);
+    await Promise.race([task.alone, over.promise]);
+    clearTimeout(timer);
   }
 
   async #runLane({ key, tasks }: Lane): Promise<void> {
     while (tasks.length > 0) {
       const task = tasks[0]!;
+      if (task.alone !== undefined) await task.alone;
       while (!task.done) {
         if (this.#stopped.signal.aborted) return;
         await this.#advance(task);
@@ -274,6 +291,8 @@ class Task {
   event: DomainEvent;
   /** readyAt is when the next attempt may begin, on the clock of `performance.now()`; 0 for now. */
   readyAt = 0;
+  /** alone resolves at the end of the step that the task was brought on alone, if it was. */
+  alone: Promise<void> | undefined = undefined;
   done = false;
 
   constructor(delivery: Delivery) {

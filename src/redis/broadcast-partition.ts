@@ -3,6 +3,7 @@ import { type Delivery, NEW_DELIVERY } from '../events/delivery.ts';
 import type { EventCodec } from '../events/event-codec.ts';
 import { PartitionProcessor, type ProcessorListener } from '../events/partition-processor.ts';
 import type { SubscriptionPlan } from '../events/subscription-plan.ts';
+import { createEntryParser, type EntryParser } from './entry-parser.ts';
 import type { RedisConnection } from './redis-connection.ts';
 
 /** Milliseconds before the partition is read again after that failed. */
@@ -21,6 +22,7 @@ export interface BroadcastOptions {
 /** Hands the events of one partition, from now on, to a subscription that shares with nobody. */
 export class BroadcastPartition implements DeliveryLog {
   readonly #options: BroadcastOptions;
+  readonly #parseEntry: EntryParser;
   readonly #processor: PartitionProcessor;
   #after = '0-0';
   #more = false;
@@ -29,8 +31,9 @@ export class BroadcastPartition implements DeliveryLog {
   #stopped = false;
 
   constructor(options: BroadcastOptions) {
-    const { plan, codec, listener } = options;
+    const { plan, codec, listener, onError } = options;
     this.#options = options;
+    this.#parseEntry = createEntryParser(codec, onError);
     this.#processor = new PartitionProcessor({
       ...plan,
       reader: codec,
@@ -100,20 +103,15 @@ export class BroadcastPartition implements DeliveryLog {
   }
 
   #take(entries: readonly [id: string, fields: string[]][]): void {
-    const { plan, codec, onError } = this.#options;
+    const { stream, plan } = this.#options;
     const deliveries: Delivery[] = [];
     for (const [id, [name, json, ...rest]] of entries) {
       this.#after = id;
       // An event that is redriven is for one group.
       if (name !== 'event' || rest.length > 0) continue;
-      try {
-        const event = codec.parse(json!);
-        if (plan.pattern.matches(event.eventType)) {
-          deliveries.push({ id, json: json!, event, state: NEW_DELIVERY, suspect: false });
-        }
-      } catch (error) {
-        onError(error);
-      }
+      const event = this.#parseEntry(stream, id, json);
+      if (event === undefined || !plan.pattern.matches(event.eventType)) continue;
+      deliveries.push({ id, json: json!, event, state: NEW_DELIVERY, suspect: false });
     }
     this.#processor.accept(deliveries);
   }

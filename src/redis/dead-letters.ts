@@ -4,10 +4,10 @@ import type { EventCodec } from '../events/event-codec.ts';
 import { parseState } from './delivery-state.ts';
 import { groupNameOf } from './event-keys.ts';
 import { type ScannedEntry, scanStreams } from './event-scan.ts';
-import { REDRIVE } from './event-scripts.ts';
 import type { EventTopics } from './event-topics.ts';
 import type { GroupPartition } from './group-partition.ts';
 import type { RedisConnection } from './redis-connection.ts';
+import { REDRIVE } from './stream-scripts.ts';
 
 interface DeadStream {
   readonly key: string;
@@ -46,7 +46,8 @@ export class DeadLetters {
   ): Promise<number> {
     let count = 0;
     for await (const entry of this.#scan(group)) {
-      if (eventId !== undefined && this.#read(entry)?.event.eventId !== eventId) continue;
+      const letter = this.#read(entry);
+      if (letter === undefined || (eventId !== undefined && letter.event.eventId !== eventId)) continue;
       const { partition, key } = entry.stream;
       const { stream, state, added } = partition.keys;
       const args = [added, partition.group, entry.id, maxLength];

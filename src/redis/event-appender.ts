@@ -11,8 +11,8 @@ import {
   type StreamPartition,
   TrimInterval,
 } from './event-publisher.ts';
-import { APPEND } from './event-scripts.ts';
 import type { EventTopics } from './event-topics.ts';
+import { APPEND } from './stream-scripts.ts';
 
 interface Positioned {
   readonly event: DomainEvent;

@@ -48,11 +48,6 @@ export class EventKeys {
   }
 }
 
-/** Names a group in Redis: each pattern of a group has a place of its own in the events. */
-export function groupKey(group: string, pattern: string): string {
-  return `${group}/${pattern}`;
-}
-
 /** Gives the name of the group of a `groupKey`. */
 export function groupNameOf(key: string): string {
   const [name] = key.split('/', 1) as [string];

@@ -1,8 +1,8 @@
 import { RedisError, StreamFullError } from '../errors.ts';
 import { type Deferred, deferred } from '../internal/deferred.ts';
 import type { PartitionKeys } from './event-keys.ts';
-import { ADD } from './event-scripts.ts';
 import type { RedisConnection } from './redis-connection.ts';
+import { ADD } from './stream-scripts.ts';
 
 /** The most events, and the most characters of them, that are sent at once to one partition. */
 export const MAX_BATCH = 1_000;

@@ -1,12 +1,13 @@
 import type { EventBusEvents } from '../events/bus-events.ts';
 import type { BusSettings } from '../events/bus-options.ts';
 import type { Subscription } from '../events/event-bus.ts';
+import { groupKey } from '../events/event-pattern.ts';
+import { OpenSubscriptions } from '../events/open-subscriptions.ts';
 import { createListener } from '../events/processor-listener.ts';
 import type { SubscriptionPlan } from '../events/subscription-plan.ts';
 import type { Emitter } from '../internal/emitter.ts';
-import { MAX_DELAY } from '../internal/validate.ts';
 import { BroadcastPartition } from './broadcast-partition.ts';
-import { type EventKeys, groupKey } from './event-keys.ts';
+import type { EventKeys } from './event-keys.ts';
 import type { StreamPartition } from './event-publisher.ts';
 import type { EventTopics } from './event-topics.ts';
 import { EventWaker } from './event-waker.ts';
@@ -28,12 +29,11 @@ export interface SubscriptionsOptions {
 
 type End = () => Promise<void>;
 
-/** The subscriptions of a bus. They hold the process open until they are closed. */
+/** The subscriptions of a bus in Redis. */
 export class EventSubscriptions {
   readonly #options: SubscriptionsOptions;
-  readonly #open = new Set<Subscription>();
+  readonly #open = new OpenSubscriptions();
   #waker: EventWaker | undefined = undefined;
-  #keepAlive: NodeJS.Timeout | undefined = undefined;
   #closed = false;
 
   constructor(options: SubscriptionsOptions) {
@@ -44,33 +44,18 @@ export class EventSubscriptions {
   async open(plan: SubscriptionPlan, partitions: readonly StreamPartition[]): Promise<Subscription> {
     const { group } = plan;
     const end = group === undefined ? await this.#broadcast(plan, partitions) : await this.#join(plan, group);
-    let closing: Promise<void> | undefined;
-    const subscription: Subscription = {
-      close: () => {
-        closing ??= this.#end(subscription, end);
-        return closing;
-      },
-    };
-    this.#open.add(subscription);
-    this.#keepAlive ??= setInterval(() => {}, MAX_DELAY);
-    return subscription;
+    return this.#open.add(async () => {
+      await end();
+      // The subscription may have been opened while all were closed.
+      if (this.#closed) this.#waker?.close();
+    });
   }
 
   /** Closes all subscriptions. */
   async close(): Promise<void> {
     this.#closed = true;
-    await Promise.all(Array.from(this.#open, (subscription) => subscription.close()));
+    await this.#open.closeAll();
     this.#waker?.close();
-  }
-
-  async #end(subscription: Subscription, end: End): Promise<void> {
-    await end();
-    this.#open.delete(subscription);
-    if (this.#open.size > 0) return;
-    clearInterval(this.#keepAlive);
-    this.#keepAlive = undefined;
-    // This subscription may have been opened while all were closed.
-    if (this.#closed) this.#waker?.close();
   }
 
   /** Subscribes this process by itself. */
@@ -93,10 +78,11 @@ export class EventSubscriptions {
   /** Joins a group, which is created if it is new. */
   async #join(plan: SubscriptionPlan, group: string): Promise<End> {
     const { connection, keys, topics, lease } = this.#options;
-    const { topic, pattern } = plan.pattern;
-    const partitions = topics.groupOf(topic, group, pattern);
+    const { topic } = plan.pattern;
+    const key = groupKey(group, plan.pattern);
+    const partitions = topics.groupOf(topic, key);
     await Promise.all(partitions.map((partition) => partition.create(plan.from)));
-    const members = keys.members(topic, groupKey(group, pattern));
+    const members = keys.members(topic, key);
     const unwatches = new Map<GroupPartition, () => void>();
     const createOwner = this.#ownerFactory(plan, group, partitions);
     const membership = new GroupMembership({

@@ -1,9 +1,10 @@
 import { GroupInUseError, PartitionsMismatchError } from '../errors.ts';
-import { type EventKeys, groupKey, groupNameOf } from './event-keys.ts';
+import { type EventKeys, groupNameOf } from './event-keys.ts';
 import type { StreamPartition } from './event-publisher.ts';
-import { COUNT_MEMBERS, REMOVE_GROUP, REPORT } from './event-scripts.ts';
 import { GroupPartition } from './group-partition.ts';
+import { COUNT_MEMBERS, REMOVE_GROUP } from './group-scripts.ts';
 import type { RedisConnection } from './redis-connection.ts';
+import { REPORT } from './stream-scripts.ts';
 
 /** How far a group is in one partition. */
 export interface GroupReport {
@@ -73,10 +74,14 @@ export class EventTopics {
     });
   }
 
-  /** Gives the partitions as one group has them. */
-  groupOf(topic: string, group: string, pattern: string): GroupPartition[] {
+  /**
+   * Gives the partitions as one group has them.
+   *
+   * @param group its name and its pattern, as `groupKey` gives it
+   */
+  groupOf(topic: string, group: string): GroupPartition[] {
     return Array.from({ length: this.#partitions }, (_, partition) =>
-      this.#groupPartition(topic, partition, groupKey(group, pattern)),
+      this.#groupPartition(topic, partition, group),
     );
   }
 

@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import type { PartitionLostError } from '../errors.ts';
-import { JOIN, LEAVE } from './event-scripts.ts';
 import type { Acquired, GroupPartition } from './group-partition.ts';
+import { JOIN, LEAVE } from './group-scripts.ts';
 import type { PartitionOwner } from './partition-owner.ts';
 import type { RedisConnection } from './redis-connection.ts';
 

@@ -1,5 +1,5 @@
 import type { GroupKeys } from './event-keys.ts';
-import { ACQUIRE, CREATE_GROUP, READ, READ_LEASE, RELEASE, RENEW, SETTLE } from './event-scripts.ts';
+import { ACQUIRE, CREATE_GROUP, READ, READ_LEASE, RELEASE, RENEW, SETTLE } from './group-scripts.ts';
 import type { RedisConnection, Script } from './redis-connection.ts';
 
 /** The lease of a partition. */
@@ -21,7 +21,9 @@ export interface Lease {
 
 /** The events that a group reads in a partition at once. */
 export interface ReadBatch {
-  /** Whether there was no more to read. */
+  /** Whether the events were given before: to an owner before, or in a reply that was lost. */
+  readonly again: boolean;
+  /** Whether there was no more to read, of those that were given before or at all. */
   readonly exhausted: boolean;
   readonly ids: readonly string[];
   /** The JSON of each event. */
@@ -96,18 +98,24 @@ export class GroupPartition {
   }
 
   /**
-   * Reads events; undefined if the token is old.
-   *
-   * @param after '>' for events that the group was never given; else an id, for those above it that
-   * it was given and that are not done
+   * Reads events after the last entry that the owner has; undefined if the token is old. Those come
+   * first that were given before and are not done.
    */
-  async read(token: string, count: number, after: string): Promise<ReadBatch | undefined> {
+  async read(token: string, count: number, last: string): Promise<ReadBatch | undefined> {
     const { stream, state, lease, attempts } = this.keys;
     const keys = [stream, state, lease, attempts];
-    const reply = await this.#evaluate(READ, keys, [this.group, token, count, after]);
+    const reply = await this.#evaluate(READ, keys, [this.group, token, count, last]);
     if (reply === null) return undefined;
-    const [exhausted, ids, events, ...pairs] = reply as [number, string, string, string[], string[]];
+    const [again, exhausted, ids, events, ...pairs] = reply as [
+      number,
+      number,
+      string,
+      string,
+      string[],
+      string[],
+    ];
     return {
+      again: again === 1,
       exhausted: exhausted === 1,
       ids: ids === '' ? [] : ids.split(' '),
       events: events.split('\n'),

@@ -5,6 +5,7 @@ import type { EventCodec } from '../events/event-codec.ts';
 import { PartitionProcessor, type ProcessorListener } from '../events/partition-processor.ts';
 import type { SubscriptionPlan } from '../events/subscription-plan.ts';
 import { parseState } from './delivery-state.ts';
+import { createEntryParser, type EntryParser } from './entry-parser.ts';
 import type { Acquired, GroupPartition, ReadBatch } from './group-partition.ts';
 import { SettlementQueue } from './settlement-queue.ts';
 
@@ -12,8 +13,6 @@ import { SettlementQueue } from './settlement-queue.ts';
 const RETRY_WAIT = 200;
 /** The id below those of all entries. */
 const FIRST = '0-0';
-/** In place of an id: entries that were given to nobody yet. */
-const NEW = '>';
 
 export interface OwnerOptions {
   readonly partition: GroupPartition;
@@ -47,13 +46,12 @@ export class PartitionOwner implements DeliveryLog {
   readonly #token: string;
   /** #suspect tells that events which were read before may have ended the process that had them. */
   readonly #suspect: boolean;
+  readonly #parseEntry: EntryParser;
   readonly #processor: PartitionProcessor;
   readonly #settlements: SettlementQueue;
   readonly #expiry: NodeJS.Timeout;
   #phase: OwnerPhase = 'owned';
   #leaseEnd: number;
-  /** First come the events that were read before and are not done. */
-  #after = FIRST;
   /** #lastRead is the id of the last entry that has arrived here. */
   #lastRead = FIRST;
   /** #more tells that there may be events to read. */
@@ -69,6 +67,7 @@ export class PartitionOwner implements DeliveryLog {
     this.#token = token;
     this.#suspect = !clean;
     this.#leaseEnd = leaseEnd;
+    this.#parseEntry = createEntryParser(codec, onError);
     this.#processor = new PartitionProcessor({
       ...plan,
       reader: codec,
@@ -165,51 +164,40 @@ export class PartitionOwner implements DeliveryLog {
     try {
       while (this.#more && this.#phase === 'owned' && this.#processor.room > 0) {
         this.#more = false;
-        const batch = await partition.read(this.#token, Math.min(this.#processor.room, most), this.#after);
+        const batch = await partition.read(this.#token, Math.min(this.#processor.room, most), this.#lastRead);
         if (batch === undefined) this.#lose('another process owns it');
         else this.#take(batch);
       }
     } catch (error) {
       onError(error);
-      // Redis may have counted entries as read whose reply was lost.
-      if (this.#after === NEW) this.#after = this.#lastRead;
       this.#more = true;
       this.#retry = setTimeout(() => this.wake(), RETRY_WAIT).unref();
-      return;
     } finally {
       this.#reading = false;
     }
   }
 
-  #take({ exhausted, ids, events, groups, states }: ReadBatch): void {
+  #take({ again, exhausted, ids, events, groups, states }: ReadBatch): void {
     if (this.#hasEnded()) return;
-    const again = this.#after !== NEW;
     const deliveries: Delivery[] = [];
     const suspect = again && this.#suspect;
     for (const [index, id] of ids.entries()) {
       this.#lastRead = id;
-      if (again) this.#after = id;
       const json = events[index]!;
       const event = this.#parse(id, json, groups.get(id));
       if (event === undefined) this.#settlements.done(id);
       else deliveries.push({ id, json, event, state: parseState(states.get(id)), suspect });
     }
-    if (again && exhausted) this.#after = NEW;
     if (again || !exhausted) this.#more = true;
     this.#processor.accept(deliveries);
   }
 
   /** Gives the event if it is for this subscription. */
   #parse(id: string, json: string, to: string | undefined): DomainEvent | undefined {
-    const { partition, plan, codec, onError } = this.#options;
+    const { partition, plan } = this.#options;
     if (to !== undefined && to !== partition.group) return undefined;
-    try {
-      const event = codec.parse(json);
-      return plan.pattern.matches(event.eventType) ? event : undefined;
-    } catch (cause) {
-      onError(new Error(`the entry ${id} of ${partition.keys.stream} is passed over`, { cause }));
-      return undefined;
-    }
+    const event = this.#parseEntry(partition.keys.stream, id, json);
+    return event !== undefined && plan.pattern.matches(event.eventType) ? event : undefined;
   }
 
   async #release(channel: string): Promise<void> {

@@ -28,7 +28,6 @@ import type {
   ReplayOptions,
   Subscription,
 } from '../events/event-bus.ts';
-import type { EventCodec } from '../events/event-codec.ts';
 import { topicOf } from '../events/event-pattern.ts';
 import { partitionOf } from '../events/partition.ts';
 import { planReplay, type ReplayPlan } from '../events/replay-plan.ts';
@@ -44,6 +43,7 @@ import {
   validateOptions,
 } from '../internal/validate.ts';
 import { DeadLetters } from './dead-letters.ts';
+import { createEntryParser } from './entry-parser.ts';
 import { EventAppender } from './event-appender.ts';
 import { EventKeys } from './event-keys.ts';
 import { type Addressed, EventPublisher, type Publication, type StreamPartition } from './event-publisher.ts';
@@ -158,8 +158,9 @@ export class RedisEventBus<Events extends EventMap = EventMap>
   }
 
   /**
-   * Publishes an event, or a list of events in their order. If a list is rejected, some of its
-   * events may be stored.
+   * Publishes an event, or a list of events in their order. A list is not stored as a whole: if it is
+   * rejected by Redis, or because a partition is full, some of its events may be stored, in each
+   * partition its first ones.
    *
    * @throws InvalidEventError if an event is not what it must be: then none is published
    * @throws StreamFullError if a partition has as many events as it may
@@ -223,11 +224,15 @@ export class RedisEventBus<Events extends EventMap = EventMap>
     const streams = await this.#streamsOf(plan);
     // The times are of Redis's clock, so that "now" is simply where the streams end.
     const end = options.until === undefined ? '+' : toId(Math.floor(plan.until));
-    for await (const { fields } of scanStreams(this.#connection, streams, toId(Math.ceil(plan.since)), end)) {
-      const event = fields.has('to') ? undefined : parseOrPass(codec, fields.get('event'));
+    const start = toId(Math.ceil(plan.since));
+    const parse = createEntryParser(codec, this.#onError);
+    for await (const { stream, id, fields } of scanStreams(this.#connection, streams, start, end)) {
+      if (fields.has('to')) continue;
+      const event = parse(stream.key, id, fields.get('event'));
       if (event === undefined || !plan.matches(event)) continue;
       const read = await codec.read(event);
       if (read.kind === 'event') yield read.event as MatchingEvent<Events, Pattern>;
+      else this.#onError(read.error);
     }
   }
 
@@ -287,14 +292,16 @@ export class RedisEventBus<Events extends EventMap = EventMap>
     publication: Publication,
     before: Promise<void>,
   ): Promise<void> {
+    let prepared: readonly Prepared[] = [];
     try {
       // A schema that never comes to an end holds up what comes after it until the deadline only.
-      const prepared = await Promise.race([preparing, publication.stored]);
-      await before;
-      this.#publisher.add(prepared as Prepared[], publication);
+      prepared = (await Promise.race([preparing, publication.stored])) ?? [];
     } catch (error) {
       publication.fail(error);
     }
+    // Also if it has failed: what comes after it must not overtake what came before it.
+    await before;
+    this.#publisher.add(prepared, publication);
   }
 
   /** Gives the partitions of a topic. */
@@ -316,6 +323,10 @@ export class RedisEventBus<Events extends EventMap = EventMap>
     if (this.isObserved('publish')) for (const event of events) this.emit('publish', { event });
   }
 
+  readonly #onError = (error: unknown) => {
+    this.emit('error', { error });
+  };
+
   readonly #onGrown = ({ topic, partition }: StreamPartition, before: number, length: number) => {
     const { maxLength } = this.#settings;
     const nearlyFull = Math.ceil(NEARLY_FULL * maxLength);
@@ -333,13 +344,4 @@ interface Prepared extends Addressed {
 /** Gives a time as the id of an entry: with a year beyond all ids too. */
 function toId(time: number): string {
   return String(Math.min(time, Number.MAX_SAFE_INTEGER));
-}
-
-/** Gives no event for an entry that holds none: others may write to Redis too. */
-function parseOrPass(codec: EventCodec, json: string | undefined): DomainEvent | undefined {
-  try {
-    return json === undefined ? undefined : codec.parse(json);
-  } catch {
-    return undefined;
-  }
 }

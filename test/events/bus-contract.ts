@@ -69,6 +69,10 @@ export function describeBus(name: string, createStore: () => BusStore): void {
       expect(event.metadata).toEqual({ correlationId: event.eventId });
     });
 
+    it('needs to know which service publishes', () => {
+      expect(() => createStore().createBus({ source: undefined })).toThrow(TypeError);
+    });
+
     it('gives a list for a list, and nothing for an empty one', async () => {
       const bus = open();
       expect((await bus.publish(orders('o1', 3))).map(({ data }) => data)).toEqual([
@@ -146,6 +150,47 @@ export function describeBus(name: string, createStore: () => BusStore): void {
       await expect(open().publish(order('o1', 1), { tiemout: 5 } as never)).rejects.toThrow(
         "publish() has no option 'tiemout'",
       );
+    });
+
+    it('stores events in the order of the calls, whatever their schemas wait for, also if some are rejected', async () => {
+      const slow = z.object({ n: z.number() }).refine(async ({ n }) => {
+        for (let turn = 0; turn < n % 4; turn++) await new Promise(setImmediate);
+        return n % 7 !== 0;
+      });
+      const bus = open({ schemas: { 'order.created': slow } });
+      const types = ['order.created', 'order.paid', 'order.created'];
+      const numbers = Array.from({ length: 100 }, (_, n) => n);
+      const results = await Promise.allSettled(
+        numbers.map((n) => bus.publish(order('o1', n, { eventType: types[n % 3]! }))),
+      );
+      const stored = numbers.filter((n) => results[n]!.status === 'fulfilled');
+      expect(stored.length).toBeLessThan(100);
+      expect((await toArray(bus.replay())).map(({ data }) => data)).toEqual(stored.map((n) => ({ n })));
+    });
+
+    it('keeps the order of the calls if one of them is over before an earlier one', async () => {
+      const gate = deferred<boolean>();
+      const schema = z.object({ n: z.number() }).refine(({ n }) => (n === 1 ? gate.promise : n !== 2));
+      const bus = open({ schemas: { 'order.created': schema } });
+      const publishing = [1, 2, 3].map((n) => bus.publish(order('o1', n)).catch(() => 'rejected'));
+      await publishing[1];
+      await new Promise(setImmediate);
+      gate.resolve(true);
+      expect(await Promise.all(publishing)).toMatchObject([
+        { data: { n: 1 } },
+        'rejected',
+        { data: { n: 3 } },
+      ]);
+      expect((await toArray(bus.replay())).map(({ data }) => data)).toEqual([{ n: 1 }, { n: 3 }]);
+    });
+
+    it('holds events up behind a schema that never comes to an end until its deadline only', async () => {
+      const never = z.object({ n: z.number() }).refine(() => new Promise(() => {}));
+      const bus = open({ schemas: { 'order.created': never } });
+      const hanging = bus.publish(order('o1', 1), { timeout: 50 });
+      const publishing = bus.publish(order('o1', 2, { eventType: 'order.paid' }));
+      await expect(hanging).rejects.toThrow('50 ms');
+      await expect(publishing).resolves.toMatchObject({ eventType: 'order.paid' });
     });
 
     it('rejects when a partition is full, drops nothing, and tells before that it will be', async () => {
@@ -656,6 +701,26 @@ export function describeBus(name: string, createStore: () => BusStore): void {
       expect(await numbers(bus.replay({ since: now - 60_000, until: now + 60_000 }))).toEqual([0, 1, 2, 3]);
       expect(await numbers(bus.replay({ since: now + 60_000 }))).toEqual([]);
       expect(await numbers(bus.replay({ until: now - 60_000 }))).toEqual([]);
+    });
+
+    it('passes over events that this process cannot read, and tells of each of them', async () => {
+      const upcast = { 'order.created': { 1: (data: unknown) => data } };
+      const store = createStore();
+      const schema = z.object({ n: z.number().refine((n) => n !== 2 || !strict) });
+      let strict = false;
+      const bus = store.createBus({ schemas: { 'order.created': schema }, upcast });
+      onTestFinished(() => bus.close());
+      const errors: unknown[] = [];
+      bus.on('error', ({ error }) => errors.push(error));
+      const [, second] = await bus.publish([order('o1', 1), order('o1', 2), order('o1', 3)]);
+      const newer = { ...second!, eventId: 'e4', version: 3, data: { n: 4 } };
+      await bus.append([newer], { source: 'db1', partition: 5, position: 1n, after: new Map() });
+      strict = true;
+      expect(await numbers(bus.replay())).toEqual([1, 3]);
+      expect(errors).toMatchObject([
+        { code: 'ERR_INVALID_EVENT', eventId: second!.eventId },
+        { code: 'ERR_EVENT_VERSION', eventId: 'e4' },
+      ]);
     });
 
     it('keeps the order of each aggregate', async () => {

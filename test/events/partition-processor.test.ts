@@ -385,6 +385,32 @@ it('of all partitions of a process, one event that was under way when another di
   expect([one.begun, two.begun, three.begun]).toEqual([['a1 (2)'], [], ['a1 (2)']]);
 });
 
+it('an interrupted event whose handler hangs holds up the others for five seconds, and then its aggregate alone', async () => {
+  const gate = deferred<void>();
+  const [hanging, other] = [start(({ eventId }) => eventId === 'a1' && gate.promise), start()];
+  const { processor, begun } = hanging;
+  processor.accept([
+    deliver('a1', interrupted()),
+    deliver('b1', interrupted()),
+    deliver('c1'),
+    deliver('a2'),
+  ]);
+  other.processor.accept([deliver('d1', interrupted())]);
+  await vi.advanceTimersByTimeAsync(4_999);
+  expect([begun, other.begun]).toEqual([['a1 (2)'], []]);
+  await vi.advanceTimersByTimeAsync(1);
+  expect([begun, other.begun]).toEqual([['a1 (2)', 'b1 (2)', 'c1'], ['d1 (2)']]);
+  const stopping = processor.stop();
+  const stopped = vi.fn();
+  void stopping.then(stopped);
+  await settle();
+  expect(stopped).not.toHaveBeenCalled();
+  gate.resolve();
+  await stopping;
+  expect(begun).toEqual(['a1 (2)', 'b1 (2)', 'c1']);
+  expect(hanging.log.calls).toContain('acknowledge a1');
+});
+
 it('an interrupted event that fails when it is alone waits for its retry among the others', async () => {
   const { processor, begun } = start(({ eventId }, attempt) => eventId === 'a1' && attempt === 2 && fail());
   processor.accept([deliver('a1', interrupted()), deliver('a2', { suspect: true }), deliver('b1')]);

@@ -1,7 +1,6 @@
 import { once } from 'node:events';
 import { Cluster } from 'ioredis';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
-import { z } from 'zod';
 import { type DomainEvent, PartitionsMismatchError, RedisError, StreamFullError } from '../../src/index.ts';
 import { EventKeys } from '../../src/redis/event-keys.ts';
 import { Recorder, toArray } from '../events/recorder.ts';
@@ -11,25 +10,6 @@ import { connect, lengthOf, open, order, orders, quick, range, sorted, streamOf 
 const numbersOf = (events: readonly DomainEvent[]) => events.map(({ data }) => (data as { n: number }).n);
 
 describe('events in Redis', () => {
-  it('are stored in the order of the calls, whatever their schemas wait for', async () => {
-    const slow = z
-      .object({ n: z.number() })
-      .refine(() => new Promise((resolve) => setImmediate(resolve, true)));
-    const bus = open({ schemas: { 'order.created': slow } });
-    const eventType = (n: number) => (n % 3 === 0 ? 'order.created' : 'order.paid');
-    await Promise.all(range(200).map((n) => bus.publish(order('o1', n, { eventType: eventType(n) }))));
-    expect(numbersOf(await toArray(bus.replay()))).toEqual(range(200));
-  });
-
-  it('whose schema never comes to an end hold up no others beyond their deadline', async () => {
-    const never = z.object({ n: z.number() }).refine(() => new Promise(() => {}));
-    const bus = open({ schemas: { 'order.created': never } });
-    const hanging = bus.publish(order('o1', 1), { timeout: 50 });
-    const publishing = bus.publish(order('o1', 2, { eventType: 'order.paid' }));
-    await expect(hanging).rejects.toThrow(RedisError);
-    await expect(publishing).resolves.toMatchObject({ eventType: 'order.paid' });
-  });
-
   it('may have 1 MiB each: 40 of them are handled and replayed', async () => {
     const bus = open();
     const text = 'x'.repeat(1_000_000);
@@ -137,6 +117,20 @@ describe('what is kept in Redis', () => {
   });
 });
 
+describe('a list that finds no room in one of its partitions', () => {
+  it('has its first events stored there, all in the other ones, and is rejected', async () => {
+    const keyPrefix = uniquePrefix();
+    const bus = open({ keyPrefix, maxLength: 1_500, lease: 100 });
+    // More than one batch, so that what comes after the first event without room is stored no more.
+    const list = range(2_500).flatMap((n) => (n < 10 ? [order('o2', n), order('o1', n)] : [order('o1', n)]));
+    await expect(bus.publish(list)).rejects.toThrow(StreamFullError);
+    const events = await toArray(bus.replay());
+    const storedOf = (id: string) => numbersOf(events.filter(({ aggregateId }) => aggregateId === id));
+    expect(storedOf('o1')).toEqual(range(1_500));
+    expect(storedOf('o2')).toEqual(range(10));
+  });
+});
+
 describe('content that no bus has written', () => {
   it('is passed over and told where it is an entry, and a clear error where it is a key', async () => {
     const keyPrefix = uniquePrefix();
@@ -153,12 +147,31 @@ describe('content that no bus has written', () => {
     await bus.publish(order('o1', 1));
     await recorder.reach(1);
     expect(recorder.numbers).toEqual([1]);
-    expect(errors).toHaveLength(3);
+    expect(errors).toMatchObject(range(3).map(() => ({ code: 'ERR_INVALID_EVENT' })));
     expect(numbersOf(await toArray(bus.replay()))).toEqual([1]);
+    expect(errors).toHaveLength(6);
     await redis.set(streamOf(keyPrefix, 5, 'user'), 'text');
     const rejection = bus.publish(order('o1', 1, { eventType: 'user.created' }));
     await expect(rejection).rejects.toThrow(/WRONGTYPE/);
     await expect(rejection).rejects.toThrow(RedisError);
+  });
+});
+
+describe('a dead letter that no bus has written', () => {
+  it('is passed over, and the others of the group are delivered again', async () => {
+    const keyPrefix = uniquePrefix();
+    const bus = open({ keyPrefix });
+    const failing = new Recorder(() => Promise.reject(new Error('no stock')));
+    const subscription = await bus.subscribe('order.created', failing.handle, { group: 'g', maxAttempts: 1 });
+    const { dead } = new EventKeys(keyPrefix).group('order', 5, 'g/order.created');
+    await connect().xadd(dead, '1-1', 'name', 'value');
+    const died = once(bus as never, 'die');
+    await bus.publish(order('o1', 1));
+    await died;
+    await subscription.close();
+    expect(await toArray(bus.deadLetters({ group: 'g' }))).toHaveLength(1);
+    expect(await bus.redrive({ group: 'g' })).toBe(1);
+    expect(await toArray(bus.deadLetters({ group: 'g' }))).toEqual([]);
   });
 });
 

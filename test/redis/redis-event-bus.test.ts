@@ -9,6 +9,7 @@ import {
   RedisError,
 } from '../../src/index.ts';
 import { deferred } from '../../src/internal/deferred.ts';
+import { GroupPartition } from '../../src/redis/group-partition.ts';
 import { RedisEventBus } from '../../src/redis/index.ts';
 import { describeBus } from '../events/bus-contract.ts';
 import { Recorder, toArray } from '../events/recorder.ts';
@@ -140,6 +141,30 @@ describe('a Redis that is away for longer than the lease', () => {
     const publishing = bus.publish(order('o1', 2), { timeout: 400 }).catch((error: unknown) => error);
     await bus.close();
     expect(await publishing).toBeInstanceOf(RedisError);
+  });
+});
+
+describe('a read that Redis executes after it was given up', () => {
+  it('takes no event away from the handlers', async () => {
+    const read = GroupPartition.prototype.read;
+    let late = 0;
+    vi.spyOn(GroupPartition.prototype, 'read').mockImplementation(async function (
+      this: GroupPartition,
+      ...args
+    ) {
+      const batch = await read.apply(this, args);
+      // The one that was given up, whose reply reaches nobody.
+      if (batch !== undefined && batch.ids.length > 0 && late++ < 3) await read.apply(this, args);
+      return batch;
+    });
+    const keyPrefix = uniquePrefix();
+    const bus = open({ keyPrefix });
+    await bus.publish(orders('o1', 20));
+    const recorder = new Recorder();
+    await bus.subscribe('order.created', recorder.handle, { ...quick, prefetch: 4 });
+    await recorder.reach(20);
+    expect(recorder.numbers).toEqual(range(20));
+    await vi.waitUntil(async () => (await lagOf(keyPrefix)) === 0);
   });
 });
 
