@@ -49,7 +49,10 @@ async function limit({ database: url }: RelayTask): Promise<Relay> {
   };
 }
 
-/** Relays to a bus on Redis, and deletes what is relayed as soon as it can. */
+/**
+ * Relays to a bus on Redis. Each round deletes about as many events as it relays: those of the round
+ * before, since an event is kept until the next look.
+ */
 async function holdfast({ database: url, redis }: RelayTask): Promise<Relay> {
   const pool = new pg.Pool({ connectionString: url });
   const database = fromPg(pool);
@@ -106,4 +109,6 @@ async function leaveDeadRows(pool: pg.Pool, database: Database): Promise<void> {
   // Below the positions of the events to come, as those of former events are.
   await database.query('update holdfast.outbox set position = -id where position is null');
   await database.query('delete from holdfast.outbox where position < 0');
+  // As autovacuum does sooner or later: the plans must not depend on whether it has.
+  await database.query('analyze holdfast.outbox');
 }

@@ -26,7 +26,7 @@ export interface Transaction<Raw = unknown> extends Executor {
   /** The driver's own object of this transaction: the PoolClient of pg, the Transaction of kysely. */
   readonly raw: Raw;
   /**
-   * Calls the listener, which must not throw, after the commit. It is left out, or calls nobody, where
+   * Calls the listener after the commit; an error of it is a process warning. It is left out where
    * somebody else commits the transaction.
    */
   onCommit?(listener: () => void): void;

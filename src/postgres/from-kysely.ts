@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { hasMethods } from '../internal/validate.ts';
-import { BoundExecutor } from './bound-executor.ts';
+import { BoundExecutor, OwnTransaction } from './bound-executor.ts';
 import type { Database, QueryResult, Transaction } from './database.ts';
 import { toDatabaseError } from './database-error.ts';
 
@@ -28,7 +28,8 @@ export interface KyselyDatabase<Trx extends KyselyExecutor = KyselyExecutor> ext
  */
 export function fromKysely<Trx extends KyselyTransaction>(trx: Trx): Transaction<Trx>;
 /**
- * Makes a Database from a Kysely with the dialect of PostgreSQL. The Kysely stays the caller's, who
+ * Makes a Database from a Kysely with the dialect of PostgreSQL: from 0.28.19 on, since a former one
+ * would not tell that a commit was a rollback, because a statement had failed. The Kysely stays the caller's, who
  * destroys it. Within its transactions `tx.raw` is the Transaction of kysely.
  *
  * kysely does not listen to the errors of its connections. Without the following, one that breaks
@@ -78,16 +79,12 @@ class KyselyAdapter<Trx extends KyselyExecutor> implements Database<Trx> {
   async transaction<T>(run: (tx: Transaction<Trx>) => Promise<T> | T): Promise<T> {
     // kysely throws the error of a rollback that fails in place of the one that led to it.
     let failure: { error: unknown } | undefined;
-    let tx: BoundExecutor<Trx>;
+    let tx: OwnTransaction<Trx>;
     try {
       const result = await this.#db.transaction().execute(async (trx) => {
-        tx = new BoundExecutor(trx, sendWith(trx));
+        tx = new OwnTransaction(trx, sendWith(trx));
         try {
-          const result = await run(tx);
-          // Where a statement had failed and its error was caught, the commit would be a rollback. kysely
-          // tells so from 0.28.19 on; this statement fails then, with any version.
-          await tx.query('select 1');
-          return result;
+          return await run(tx);
         } catch (error) {
           failure = { error };
           throw error;

@@ -1,6 +1,6 @@
 import { DatabaseError } from '../errors.ts';
 import { hasMethods } from '../internal/validate.ts';
-import { BoundExecutor } from './bound-executor.ts';
+import { BoundExecutor, OwnTransaction } from './bound-executor.ts';
 import type { Database, QueryResult, Transaction } from './database.ts';
 import { toDatabaseError } from './database-error.ts';
 
@@ -29,7 +29,8 @@ export interface PgPool {
 
 /**
  * Makes a Database from a pool of pg 8. The pool stays the caller's, who ends it. How long a connection
- * or a statement may take is up to the pool: `connectionTimeoutMillis`, `statement_timeout`.
+ * or a statement may take is up to the pool: without `connectionTimeoutMillis` and `query_timeout` a
+ * server that is cut off without a word is waited for as long as the network says nothing.
  *
  * If nobody listens to `error` of the pool, it gets a listener, so that an idle connection that breaks
  * does not end the process: pg replaces the connection.
@@ -77,7 +78,7 @@ class PgDatabase implements Database<PgPoolClient> {
     let intact = false;
     try {
       await control(client, 'begin');
-      const tx = new BoundExecutor(client, sendWith(client));
+      const tx = new OwnTransaction(client, sendWith(client));
       try {
         const result = await run(tx);
         tx.end();

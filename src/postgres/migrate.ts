@@ -46,7 +46,7 @@ async function run(tx: Executor, { version, name, statements }: Migration): Prom
 
 async function createSchema(tx: Executor): Promise<void> {
   // An administrator may have made the schema for a service that has no right to: `if not exists` fails then.
-  const { rows } = await tx.query(`select from pg_namespace where nspname = 'holdfast'`);
+  const { rows } = await tx.query(`select from pg_catalog.pg_namespace where nspname = 'holdfast'`);
   if (rows.length === 0) await tx.query('create schema holdfast');
   await tx.query(
     `create table holdfast.migrations (
@@ -61,7 +61,7 @@ async function createSchema(tx: Executor): Promise<void> {
 async function readVersion(executor: Executor): Promise<number> {
   // Unlike to_regclass, which may say what a cache knew before the wait for the lock.
   const found = await executor.query(
-    `select from pg_tables where schemaname = 'holdfast' and tablename = 'migrations'`,
+    `select from pg_catalog.pg_tables where schemaname = 'holdfast' and tablename = 'migrations'`,
   );
   if (found.rows.length === 0) return 0;
   const { rows } = await executor.query('select max(version) as version from holdfast.migrations');

@@ -1,5 +1,6 @@
 import { PartitionsMismatchError } from '../errors.ts';
 import { sleep } from '../internal/sleep.ts';
+import { Timeout } from '../policies/timeout.ts';
 import { AdaptivePoll } from './adaptive-poll.ts';
 import type { Database, Executor } from './database.ts';
 import { LeaseHolder } from './lease-holder.ts';
@@ -38,6 +39,8 @@ export class OutboxRelay {
   readonly #leases: LeaseHolder;
   readonly #sequencer: Sequencer;
   readonly #owned = new Map<number, PartitionRelay>();
+  /** #stopping holds partitions that others own by now, until the bus is no longer being sent theirs. */
+  readonly #stopping = new Set<Promise<void>>();
   readonly #stopped = new AbortController();
   readonly #poll = new AdaptivePoll(this.#stopped.signal);
   readonly #done: Promise<unknown>;
@@ -64,16 +67,24 @@ export class OutboxRelay {
     this.#poll.expectCommit(tx);
   }
 
-  /** Sends nothing more, and gives up the partitions once the bus is no longer being sent anything. */
+  /**
+   * Sends nothing more, and gives up the partitions once the bus is no longer being sent anything. What
+   * hangs is left alone when a lease has passed: then others have the partitions, and it does no harm.
+   */
   async stop(): Promise<void> {
+    const { lease, listener } = this.#options;
     this.#stopped.abort();
-    await this.#done;
-    await Promise.all(Array.from(this.#owned.values(), (relay) => relay.stop()));
     try {
-      await this.#leases.release();
+      await new Timeout(lease).execute(() => this.#end());
     } catch (error) {
-      this.#options.listener.onError(error);
+      listener.onError(error);
     }
+  }
+
+  async #end(): Promise<void> {
+    await this.#done;
+    await Promise.all([...this.#stopping, ...Array.from(this.#owned.values(), (relay) => relay.stop())]);
+    await this.#leases.release();
   }
 
   /** Runs a task again and again, with waits in between, until the relay is stopped. */
@@ -127,7 +138,7 @@ export class OutboxRelay {
     const { partitions } = this.#options;
     if (rank === -1) return;
     const share = Math.floor(partitions / relays) + (rank < partitions % relays ? 1 : 0);
-    for (const partition of [...this.#owned.keys()].slice(share)) await this.#giveUp(partition);
+    await Promise.all([...this.#owned.keys()].slice(share).map((partition) => this.#giveUp(partition)));
     const others = Array.from({ length: partitions }, (_, partition) => partition).filter(
       (partition) => !this.#owned.has(partition),
     );
@@ -165,8 +176,13 @@ export class OutboxRelay {
   /** Takes in that another process has the lease. */
   #lose(name: string): void {
     const partition = Number(name.slice(PARTITION.length));
-    void this.#owned.get(partition)?.stop();
-    if (this.#owned.delete(partition)) this.#options.listener.onLost(partition);
+    const relay = this.#owned.get(partition);
+    // Without a partition, it is the lease by which the relays know of this one.
+    if (relay === undefined) return;
+    this.#owned.delete(partition);
+    const stopping = relay.stop().finally(() => this.#stopping.delete(stopping));
+    this.#stopping.add(stopping);
+    this.#options.listener.onLost(partition);
   }
 
   /** Looks after the partitions: apart from the leases, since a bus that is away may keep it long. */
@@ -190,10 +206,13 @@ function nameOf(partition: number): string {
   return `${PARTITION}${partition}`;
 }
 
-/** The highest position of each partition. */
+/** The highest position of each partition, which is at the end of the index, beyond all dead rows. */
 const HEADS = `
   select p.partition, coalesce(
-    (select max(o.position) from holdfast.outbox o where o.partition = p.partition), 0
+    (
+      select o.position from holdfast.outbox o
+      where o.partition = p.partition and o.position is not null order by o.position desc limit 1
+    ), 0
   )::text as head
   from unnest($1::int[]) as p (partition)`;
 

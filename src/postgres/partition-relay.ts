@@ -168,7 +168,12 @@ const TOPICS = `select distinct o.topic from holdfast.outbox o where ${IS_KEPT}`
  */
 const FIND_GAP = `
   select
-    (select coalesce(max(position), 0)::text from holdfast.outbox where partition = $1) as head,
+    coalesce(
+      (
+        select position from holdfast.outbox
+        where partition = $1 and position is not null order by position desc limit 1
+      ), 0
+    )::text as head,
     (
       select min(o.position)::text
       from holdfast.outbox o left join unnest($2::text[], $3::bigint[]) as b (topic, latest) using (topic)

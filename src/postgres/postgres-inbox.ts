@@ -55,8 +55,8 @@ const isGroup = matching(/^[^\0\p{Cs}]{1,512}$/u, 'a string of 1 to 512 characte
 const CALLS_PER_REMOVAL = 500;
 const ROWS_PER_REMOVAL = 1_000;
 
-/** The subquery sets the `lock_timeout` before its row is inserted, and saves a round trip. */
-const BOUNDED = `(select set_config('lock_timeout', $1, true)) as bounded`;
+/** The subquery sets the `lock_timeout`, unless it is null, before its row is inserted: it saves a round trip. */
+const BOUNDED = `(select set_config('lock_timeout', coalesce($1, current_setting('lock_timeout')), true)) as bounded`;
 
 const ADD_EVENT = `insert into holdfast.inbox (group_name, event_id) select $2, $3 from ${BOUNDED}
   on conflict do nothing`;
@@ -133,22 +133,23 @@ export class PostgresInbox<Raw = unknown> implements Inbox<Transaction<Raw>> {
    *
    * @param key 1 to 256 characters; prefix it with what it is a key of
    * @param run gives the result: undefined, or anything that JSON keeps
+   * @param tx the transaction that all this is to be part of, such as that of an event's handler; its
+   *   own `lock_timeout` bounds the wait. Within a transaction, give it: another one would take a second
+   *   connection, which can be the one for which it waits for ever. Default: one of its own
    * @throws KeyRevokedError if the key was revoked
    * @throws TypeError if the result is nothing that JSON keeps; nothing has happened then
    * @throws DatabaseError, and whatever the function throws
    */
-  async once<T>(key: string, run: (tx: Transaction<Raw>) => Promise<T> | T): Promise<T> {
+  async once<T>(
+    key: string,
+    run: (tx: Transaction<Raw>) => Promise<T> | T,
+    tx?: Transaction<Raw>,
+  ): Promise<T> {
     isKey(key, 'the key of once');
     isFunction(run, 'the function of once');
+    if (tx !== undefined) return withinSavepoint(tx, () => onceWithin(tx, null, key, run));
     await this.#removeSometimes();
-    return this.#database.transaction(async (tx) => {
-      // Nobody sees the row before the commit.
-      const { rowCount } = await tx.query(ADD_KEY, [this.#lockTimeout, key]);
-      if (rowCount === 0) return (await readResult(tx, key)) as T;
-      const result = await run(tx);
-      if (result !== undefined) await tx.query(SET_RESULT, [key, stringify(result)]);
-      return result;
-    });
+    return this.#database.transaction((own) => onceWithin(own, this.#lockTimeout, key, run));
   }
 
   /**
@@ -185,6 +186,38 @@ export class PostgresInbox<Raw = unknown> implements Inbox<Transaction<Raw>> {
   async #removeSometimes(): Promise<void> {
     if (this.#calls++ % CALLS_PER_REMOVAL === 0) await this.removeOld();
   }
+}
+
+let savepoints = 0;
+
+/** Undoes what a function has done in a transaction, and no more, if the function fails. */
+async function withinSavepoint<T>(tx: Executor, run: () => Promise<T>): Promise<T> {
+  // Of two at once in one transaction, whose statements are mixed, one fails: with one name it would not.
+  const name = `holdfast_${++savepoints}`;
+  await tx.query(`savepoint ${name}`);
+  try {
+    const result = await run();
+    await tx.query(`release savepoint ${name}`);
+    return result;
+  } catch (error) {
+    // Where this fails too, the transaction cannot be committed any more.
+    await tx.query(`rollback to savepoint ${name}`).catch(() => {});
+    throw error;
+  }
+}
+
+async function onceWithin<Raw, T>(
+  tx: Transaction<Raw>,
+  lockTimeout: string | null,
+  key: string,
+  run: (tx: Transaction<Raw>) => Promise<T> | T,
+): Promise<T> {
+  // Nobody sees the row before the commit.
+  const { rowCount } = await tx.query(ADD_KEY, [lockTimeout, key]);
+  if (rowCount === 0) return (await readResult(tx, key)) as T;
+  const result = await run(tx);
+  if (result !== undefined) await tx.query(SET_RESULT, [key, stringify(result)]);
+  return result;
 }
 
 /** Gives the result of an earlier `once`. */

@@ -1,10 +1,17 @@
-import { ClosedError } from '../errors.ts';
+import { ClosedError, PartitionsMismatchError } from '../errors.ts';
 import type { DomainEvent, EventMap, EventOf, NewEvent } from '../events/domain-event.ts';
 import type { EventBus } from '../events/event-bus.ts';
 import { topicOf } from '../events/event-pattern.ts';
 import { partitionOf } from '../events/partition.ts';
 import { Emitter } from '../internal/emitter.ts';
-import { duration, hasMethods, number, requireOption, validateOptions } from '../internal/validate.ts';
+import {
+  duration,
+  hasMethods,
+  nonEmptyString,
+  number,
+  requireOption,
+  validateOptions,
+} from '../internal/validate.ts';
 import { LockClass, lockKeys } from './advisory-locks.ts';
 import type { Database, Executor } from './database.ts';
 import { OutboxRelay } from './outbox-relay.ts';
@@ -13,8 +20,13 @@ const OWNER = 'PostgresOutbox';
 
 export interface PostgresOutboxOptions<Events extends EventMap = EventMap> {
   database: Database;
-  /** Where the events are relayed to. It also completes and validates them. */
+  /**
+   * Where the events are relayed to. It also completes and validates them, and has the number of
+   * partitions: that is all that is asked of it before `start()`, and needs no connection.
+   */
   bus: EventBus<Events>;
+  /** The service that publishes: the `source` of its events, where it shares the bus with others. Default: that of the bus. */
+  source?: string;
   /**
    * Milliseconds for which an event is kept at least after it was published: a bus that loses its
    * events of this time, or starts empty, is sent them again. Default 600,000, ten minutes.
@@ -58,6 +70,7 @@ export interface PostgresOutboxEvents {
 export class PostgresOutbox<Events extends EventMap = EventMap> extends Emitter<PostgresOutboxEvents> {
   readonly #database: Database;
   readonly #bus: EventBus<Events>;
+  readonly #source: string | undefined;
   readonly #keepPublished: number;
   readonly #lease: number;
   #relay: OutboxRelay | undefined = undefined;
@@ -69,14 +82,16 @@ export class PostgresOutbox<Events extends EventMap = EventMap> extends Emitter<
     validateOptions(OWNER, options, {
       database: hasMethods('query', 'transaction'),
       bus: hasMethods('create', 'append', 'lastPosition'),
+      source: nonEmptyString,
       keepPublished: duration,
       lease: number(100, 3_600_000),
     });
     requireOption(OWNER, options, 'database');
     requireOption(OWNER, options, 'bus');
-    const { database, bus, keepPublished = 600_000, lease = 10_000 } = options;
+    const { database, bus, source, keepPublished = 600_000, lease = 10_000 } = options;
     this.#database = database;
     this.#bus = bus;
+    this.#source = source;
     this.#keepPublished = keepPublished;
     this.#lease = lease;
   }
@@ -87,6 +102,8 @@ export class PostgresOutbox<Events extends EventMap = EventMap> extends Emitter<
    *
    * @param tx the transaction
    * @throws InvalidEventError if an event is not what it must be: then none is stored
+   * @throws PartitionsMismatchError if the outbox is relayed to a bus with another number of partitions,
+   * by which an aggregate would be in two of them: then none is stored
    * @throws DatabaseError, with `retryable` if the transaction was chosen to end a deadlock, as where
    * two transactions publish events of the same aggregates one by one, in another order
    */
@@ -98,8 +115,8 @@ export class PostgresOutbox<Events extends EventMap = EventMap> extends Emitter<
   async publish(given: NewEvent<Events> | readonly NewEvent<Events>[], tx: Executor): Promise<never> {
     hasMethods('query')(tx, "the parameter 'tx' of publish()");
     const list = Array.isArray(given) ? given : [given];
-    const events: DomainEvent[] = await Promise.all(list.map((event) => this.#bus.create(event)));
-    if (events.length > 0) await tx.query(INSERT, this.#toParameters(events));
+    const events: DomainEvent[] = await Promise.all(list.map((event) => this.#create(event)));
+    if (events.length > 0) await this.#insert(events, tx);
     this.#relay?.expectCommit(tx);
     return (Array.isArray(given) ? events : events[0]) as never;
   }
@@ -125,10 +142,26 @@ export class PostgresOutbox<Events extends EventMap = EventMap> extends Emitter<
     });
   }
 
-  /** Relays no more, and resolves when nothing is under way. The database and the bus stay open. */
+  /**
+   * Relays no more, and resolves when nothing is under way, at the latest after `lease` milliseconds:
+   * what hangs then is left alone, and does no harm. The database and the bus stay open.
+   */
   close(): Promise<void> {
     this.#closing ??= Promise.resolve(this.#relay?.stop());
     return this.#closing;
+  }
+
+  #create(given: NewEvent<Events>): Promise<DomainEvent> {
+    const source = this.#source;
+    return this.#bus.create(
+      source === undefined || given.source !== undefined ? given : { ...given, source },
+    );
+  }
+
+  async #insert(events: readonly DomainEvent[], tx: Executor): Promise<void> {
+    const { rows } = await tx.query(INSERT, this.#toParameters(events));
+    const { inserted, stored } = rows[0];
+    if (inserted < events.length) throw new PartitionsMismatchError(this.#bus.partitions, stored);
   }
 
   #toParameters(events: readonly DomainEvent[]): unknown[] {
@@ -139,19 +172,27 @@ export class PostgresOutbox<Events extends EventMap = EventMap> extends Emitter<
       events.map(({ aggregateId }) => partitionOf(aggregateId, partitions)),
       events.map(({ eventType }) => topicOf(eventType)),
       events.map((event) => JSON.stringify(event)),
+      partitions,
     ];
   }
 }
 
 /*
  * The ids are taken after the locks are held, and after the transaction has its number: the
- * sequencer needs both.
+ * sequencer needs both. The number of partitions is stored when a relay first starts.
  */
 const INSERT = `
   with locked as materialized (
     select pg_current_xact_id() as xid, count(pg_advisory_xact_lock($1, key)) from unnest($2::int[]) as key
+  ), partitions as materialized (
+    select count(*)::int as stored from holdfast.outbox_partitions
+  ), inserted as (
+    insert into holdfast.outbox (xid, partition, topic, event)
+    select locked.xid, e.partition, e.topic, e.event
+    from locked, partitions,
+      unnest($3::int[], $4::text[], $5::text[]) with ordinality as e (partition, topic, event, number)
+    where partitions.stored in (0, $6)
+    order by e.number
+    returning 1
   )
-  insert into holdfast.outbox (xid, partition, topic, event)
-  select locked.xid, e.partition, e.topic, e.event
-  from locked, unnest($3::int[], $4::text[], $5::text[]) with ordinality as e (partition, topic, event, number)
-  order by e.number`;
+  select (select count(*)::int from inserted) as inserted, stored from partitions`;

@@ -12,8 +12,9 @@ import {
   validateOptions,
 } from '../internal/validate.ts';
 import { type Backoff, computeWait, exponentialBackoff } from '../policies/backoff.ts';
+import { Timeout } from '../policies/timeout.ts';
 import { AdaptivePoll } from './adaptive-poll.ts';
-import type { Database, Executor } from './database.ts';
+import type { Database, Transaction } from './database.ts';
 import { LeaseHolder } from './lease-holder.ts';
 import { type PositionedEvent, PostgresEventStore } from './postgres-event-store.ts';
 
@@ -21,9 +22,9 @@ const OWNER = 'PostgresProjection';
 /** Milliseconds before the next attempt where the backoff of the user failed, or the database. */
 const FALLBACK_WAIT = 1_000;
 
-export interface PostgresProjectionOptions<Events extends EventMap = EventMap> {
+export interface PostgresProjectionOptions<Events extends EventMap = EventMap, Raw = unknown> {
   /** Where the store is, and the read model. */
-  database: Database;
+  database: Database<Raw>;
   store: PostgresEventStore<Events>;
   /** The name of the projection, in all processes that run it. */
   name: string;
@@ -32,9 +33,9 @@ export interface PostgresProjectionOptions<Events extends EventMap = EventMap> {
    * same event, where its transaction was rolled back, as it is after `lease` milliseconds without a
    * statement.
    */
-  apply: (event: EventOf<Events>, tx: Executor) => unknown;
+  apply: (event: EventOf<Events>, tx: Transaction<Raw>) => unknown;
   /** Empties the read model, with statements of `tx` only: `rebuild()` needs it. */
-  reset?: (tx: Executor) => unknown;
+  reset?: (tx: Transaction<Raw>) => unknown;
   /** The waits before an event is applied again. Default: exponential from 100 ms to 30 s, with jitter. */
   backoff?: Backoff;
   /**
@@ -75,8 +76,9 @@ type State =
  */
 export class PostgresProjection<
   Events extends EventMap = EventMap,
+  Raw = unknown,
 > extends Emitter<PostgresProjectionEvents> {
-  readonly #options: PostgresProjectionOptions<Events>;
+  readonly #options: PostgresProjectionOptions<Events, Raw>;
   readonly #leaseName: string;
   readonly #lease: number;
   readonly #backoff: Backoff;
@@ -93,7 +95,7 @@ export class PostgresProjection<
   #lastWait = 0;
 
   /** @throws TypeError or RangeError that names the option that is not allowed */
-  constructor(options: PostgresProjectionOptions<Events>) {
+  constructor(options: PostgresProjectionOptions<Events, Raw>) {
     super('postgres-projection');
     validateOptions(OWNER, options, {
       database: hasMethods('query', 'transaction'),
@@ -121,12 +123,15 @@ export class PostgresProjection<
     }
   }
 
-  /** Applies no more events, and resolves when none is being applied. The database stays open. */
+  /**
+   * Applies no more events, and resolves when none is being applied, at the latest after `lease`
+   * milliseconds: what hangs then is left alone, and counts for nothing. The database stays open.
+   */
   async close(): Promise<void> {
     if (this.#state.kind !== 'closed') {
       this.#stopped.abort();
       const running = this.#state.kind === 'running' ? this.#state.done : Promise.resolve();
-      this.#state = { kind: 'closed', done: running.then(() => this.#release()) };
+      this.#state = { kind: 'closed', done: this.#end(running) };
     }
     await this.#state.done;
   }
@@ -158,7 +163,7 @@ export class PostgresProjection<
   }
 
   /** Applies all events up to a position. */
-  async #applyAll(tx: Executor, head: bigint): Promise<number> {
+  async #applyAll(tx: Transaction<Raw>, head: bigint): Promise<number> {
     const { store, apply } = this.#options;
     let count = 0;
     for (let after = 0n; after < head; ) {
@@ -193,9 +198,12 @@ export class PostgresProjection<
     this.#poll.wake();
   }
 
-  async #release(): Promise<void> {
+  async #end(running: Promise<unknown>): Promise<void> {
     try {
-      await this.#leases.release();
+      await new Timeout(this.#lease).execute(async () => {
+        await running;
+        await this.#leases.release();
+      });
     } catch (error) {
       this.emit('error', { error });
     }
@@ -231,9 +239,9 @@ export class PostgresProjection<
     return this.#checkpoint !== undefined;
   }
 
-  /** Gives the position after the batch; undefined if the checkpoint is another one by now. */
+  /** Gives the position of the last event that was applied; undefined if the checkpoint is another one by now. */
   async #applyBatch(
-    tx: Executor,
+    tx: Transaction<Raw>,
     from: bigint,
     batch: readonly PositionedEvent<EventOf<Events>>[],
   ): Promise<bigint | undefined> {
@@ -241,16 +249,18 @@ export class PostgresProjection<
     const { rows } = await tx.query(TRY_LOCK, [name, String(this.#lease)]);
     // Another process has applied or rebuilt, or does so right now.
     if (rows[0]?.position !== String(from)) return undefined;
-    for (const { event } of batch) {
+    let applied = from;
+    for (const { event, position } of batch) {
+      if (this.#stopped.signal.aborted) break;
       try {
         await apply(event, tx);
       } catch (error) {
         throw new ApplyError({ event, batch }, { cause: error });
       }
+      applied = position;
     }
-    const { position } = batch.at(-1)!;
-    await tx.query(MOVE, [name, String(position)]);
-    return position;
+    await tx.query(MOVE, [name, String(applied)]);
+    return applied;
   }
 
   /** Tells of a failure, and waits before the next attempt. */

@@ -72,6 +72,8 @@ export class Sequencer {
     const rescans = this.#seen === NOTHING_SEEN;
     try {
       const sequenced = await this.#database.transaction(async (tx) => {
+        // Where the service has another default, no statement would see what was committed before its lock.
+        await tx.query('set transaction isolation level read committed');
         const sql = `select ${lock} as locked, set_config('idle_in_transaction_session_timeout', $3, true)`;
         const { rows } = await tx.query(sql, [LockClass.sequencer, this.#key, String(IDLE_TIMEOUT)]);
         return rows[0].locked ? this.#sequence(tx) : undefined;
@@ -96,35 +98,45 @@ export class Sequencer {
 }
 
 /*
- * `missed` are the events that the snapshot did not see. The query counts from the highest position:
- * a counter in a row of its own would leave a dead row with each pass, and be slow to read while
- * vacuum cannot remove these.
+ * `missed` are the events that the snapshot did not see. Each part of the query has one index that it
+ * can use, whatever the statistics say: those of a table that was empty a moment ago make the planner
+ * pass all dead rows as gladly as none. So `id + 0` keeps it from the primary key, `coalesce` from the
+ * index of the events without a position, and the update goes straight to the tuples, which nobody else
+ * changes. The query counts from the highest position: a counter in a row of its own would leave a dead
+ * row with each pass, and be slow to read while vacuum cannot remove these.
  */
 function sequenceSql(table: string): string {
   return `
     with missed as materialized (
-      select id from holdfast.${table}
-      where position is null and id <= $2
-        and (xid >= pg_snapshot_xmax($1::pg_snapshot) or xid = any (array(select pg_snapshot_xip($1::pg_snapshot))))
+      select id, ctid as tuple, partition from holdfast.${table}
+      where position is null and id + 0 <= $2 and xid >= pg_snapshot_xmax($1::pg_snapshot)
+      union all
+      select id, ctid as tuple, partition from holdfast.${table}
+      where position is null and id + 0 <= $2 and xid = any (array(select pg_snapshot_xip($1::pg_snapshot)))
     ), fresh as materialized (
-      select id from (
-        select id from missed
+      select id, tuple, partition from (
+        select id, tuple, partition from missed
         union all
-        (select id from holdfast.${table} where position is null and id > $2 order by id limit $3)
+        (
+          select id, ctid as tuple, partition from holdfast.${table}
+          where coalesce(position, 0) = 0 and id > $2 order by id limit $3
+        )
       ) as found
       order by id limit $3
     ), numbered as materialized (
-      select id, e.partition, row_number() over (partition by e.partition order by id) as number
-      from fresh join holdfast.${table} e using (id)
+      select tuple, partition, row_number() over (partition by partition order by id) as number from fresh
     ), heads as materialized (
       select partition, coalesce(
-        (select max(e.position) from holdfast.${table} e where e.partition = p.partition), 0
+        (
+          select e.position from holdfast.${table} e
+          where e.partition = p.partition and e.position is not null order by e.position desc limit 1
+        ), 0
       ) as position
       from (select distinct partition from numbered) as p
     ), sequenced as (
       update holdfast.${table} e set position = h.position + n.number
       from numbered n join heads h using (partition)
-      where e.id = n.id
+      where e.ctid = n.tuple
       returning 1
     )
     select (select count(*)::int from sequenced) as count,

@@ -1,6 +1,6 @@
 import { CamelCasePlugin, Kysely, PostgresDialect } from 'kysely';
 import pg from 'pg';
-import { beforeAll, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
+import { beforeAll, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { DatabaseError } from '../../src/errors.ts';
 import { deferred } from '../../src/internal/deferred.ts';
 import {
@@ -116,6 +116,22 @@ describe.each([
     expect(await orders()).toEqual([]);
   });
 
+  it(`a listener of the commit over ${driver} that throws fails no transaction, and others are called`, async () => {
+    const called = vi.fn();
+    const warned = new Promise<Error>((resolve) => process.once('warning', resolve));
+    await from(newPool()).transaction(async (tx) => {
+      tx.onCommit!(() => {
+        throw new Error('of a listener');
+      });
+      tx.onCommit!(called);
+      await add(tx, 'o1');
+      expect(called).not.toHaveBeenCalled();
+    });
+    expect(called).toHaveBeenCalledTimes(1);
+    expect((await warned).message).toContain('of a listener');
+    expect(await orders()).toEqual(['o1']);
+  });
+
   it(`a statement that comes after the end of its transaction over ${driver} is rejected`, async () => {
     const database = from(newPool({ max: 1 }));
     let kept!: Transaction;
@@ -223,6 +239,8 @@ describe('fromPg', () => {
     const executor = fromPg(client);
     await add(executor, 'o1');
     expect(executor.raw).toBe(client);
+    // Nobody would call the listeners, which a connection would collect for as long as it lives.
+    expect(executor.onCommit).toBeUndefined();
     await client.query('rollback');
     client.release();
     expect(await orders()).toEqual([]);

@@ -1,6 +1,16 @@
 import pg from 'pg';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { type Database, fromPg, migrate, readSource, resetSource } from '../../src/postgres/index.ts';
+import { InMemoryEventBus } from '../../src/events/in-memory-event-bus.ts';
+import {
+  type Database,
+  fromPg,
+  migrate,
+  PostgresEventStore,
+  PostgresInbox,
+  PostgresOutbox,
+  readSource,
+  resetSource,
+} from '../../src/postgres/index.ts';
 import { MIGRATIONS } from '../../src/postgres/migrations/index.ts';
 import { type TestDatabase, uniqueDatabase } from '../support/postgres.ts';
 
@@ -114,7 +124,8 @@ describe('migrate', () => {
   it('a role that may only read can migrate where there is nothing to do', async () => {
     const { test, database } = await newDatabase();
     const role = await withRole(test);
-    await expect(migrate(role)).rejects.toMatchObject({ sqlState: '42501' });
+    await expect(migrate(role)).rejects.toMatchObject({ sqlState: '42501', retryable: false });
+    await expect(migrate(role)).rejects.toThrow('permission denied for database');
     await migrate(database);
     await database.query(`grant usage on schema holdfast to ${test.name}_role`);
     await database.query(`grant select on all tables in schema holdfast to ${test.name}_role`);
@@ -127,6 +138,63 @@ describe('migrate', () => {
     await database.query(`create schema holdfast authorization ${test.name}_role`);
     await migrate(role);
     expect(await versions(role)).toEqual(all);
+  });
+
+  it.each(["''", 'holdfast', 'strange, pg_temp', 'decoy, pg_catalog'])(
+    'a database whose search_path is %s is migrated into the schema holdfast, and can be used',
+    async (path) => {
+      const { test } = await newDatabase();
+      // Tables with names of ours and of PostgreSQL's own.
+      await test.pool.query(
+        'create schema decoy; create table decoy.outbox (id int); create table decoy.migrations ()',
+      );
+      await test.pool.query('create table decoy.pg_tables (schemaname text, tablename text)');
+      const pool = new pg.Pool({ connectionString: test.url });
+      pool.on('connect', (client) => void client.query(`set search_path to ${path}`));
+      onTestFinished(() => pool.end());
+      const database = fromPg(pool);
+      await migrate(database);
+      await migrate(database);
+      expect(await versions(database)).toEqual(all);
+      const bus = new InMemoryEventBus({ source: 'test' });
+      const outbox = new PostgresOutbox({ database, bus });
+      outbox.start();
+      const event = { eventType: 'order.changed', aggregateId: 'a', data: 1 };
+      const relayed = new Promise((resolve) => outbox.once('relay', resolve));
+      await outbox.publish(event, database);
+      await relayed;
+      await outbox.close();
+      const store = new PostgresEventStore({ database });
+      await store.append('a', [event], { expectedVersion: 0 });
+      expect(await store.head()).toBe(1n);
+      expect(await new PostgresInbox({ database }).once('key', () => 1)).toBe(1);
+    },
+  );
+
+  it('a migration that fails half way leaves those before it, and goes on from there', async () => {
+    const { database } = await newDatabase();
+    let broken = true;
+    const failing: Database = {
+      query: (sql, params) => database.query(sql, params),
+      transaction: (run) =>
+        database.transaction((tx) =>
+          run({
+            raw: tx.raw,
+            query: (sql, params) =>
+              tx.query(
+                broken && sql.includes('create table holdfast.outbox_partitions') ? 'select 1 / 0' : sql,
+                params,
+              ),
+          }),
+        ),
+    };
+    await expect(migrate(failing)).rejects.toMatchObject({ sqlState: '22012' });
+    expect(await versions(database)).toEqual([1, 2]);
+    const { rows } = await database.query(`select to_regclass('holdfast.outbox') as made`);
+    expect(rows).toEqual([{ made: null }]);
+    broken = false;
+    await migrate(failing);
+    expect(await versions(database)).toEqual(all);
   });
 
   it('migrate rejects what is no Database', async () => {

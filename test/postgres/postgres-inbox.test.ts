@@ -1,9 +1,11 @@
 import fc from 'fast-check';
-import { beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import pg from 'pg';
+import { beforeAll, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { DatabaseError, KeyRevokedError } from '../../src/errors.ts';
 import { InMemoryEventBus } from '../../src/events/in-memory-event-bus.ts';
 import { deferred } from '../../src/internal/deferred.ts';
 import { type Database, fromPg, PostgresInbox, type Transaction } from '../../src/postgres/index.ts';
+import { faultyDatabase } from '../support/faults.ts';
 import { type TestDatabase, uniqueDatabase } from '../support/postgres.ts';
 
 let test: TestDatabase;
@@ -251,6 +253,61 @@ describe('PostgresInbox.once', () => {
     expect(await effects()).toEqual(['kept']);
   });
 
+  it('a once within a transaction is part of it, and is undone with it', async () => {
+    const undone = database.transaction(async (tx) => {
+      expect(await inbox.once('key', addEffect('undone'), tx)).toBe('undone');
+      expect(await inbox.once('key', addEffect('again'), tx)).toBe('undone');
+      throw new Error('undone');
+    });
+    await expect(undone).rejects.toThrow('undone');
+    await database.transaction((tx) => inbox.once('key', addEffect('kept'), tx));
+    expect(await inbox.once('key', addEffect('late'))).toBe('kept');
+    expect(await effects()).toEqual(['kept']);
+  });
+
+  it('a once within a transaction whose function fails leaves its key unused, and the transaction as it was', async () => {
+    await database.transaction(async (tx) => {
+      await addEffect('before')(tx);
+      const declined = inbox.once(
+        'key',
+        async () => {
+          await inbox.once('inner', addEffect('inner'), tx);
+          await tx.query('select 1 / 0');
+        },
+        tx,
+      );
+      await expect(declined).rejects.toMatchObject({ sqlState: '22012' });
+      await addEffect('after')(tx);
+    });
+    expect(await effects()).toEqual(['after', 'before']);
+    expect(await inbox.once('key', () => 'unused')).toBe('unused');
+    expect(await inbox.once('inner', () => 'unused')).toBe('unused');
+  });
+
+  it('two calls of once at the same time in one transaction leave all or nothing of it', async () => {
+    const mixed = database.transaction(async (tx) => {
+      const calls = [
+        inbox.once('a', addEffect('a'), tx),
+        inbox.once('b', () => Promise.reject(new Error('declined')), tx),
+      ];
+      await Promise.allSettled(calls);
+    });
+    await mixed.catch(() => {});
+    const kept = await effects();
+    expect(await inbox.once('a', () => 'unused')).toBe(kept.includes('a') ? 'a' : 'unused');
+  });
+
+  it('more handlers at once than connections can call once in their transactions', async () => {
+    const pool = new pg.Pool({ connectionString: test.url, max: 2 });
+    onTestFinished(() => pool.end());
+    const small = new PostgresInbox({ database: fromPg(pool) });
+    const handled = Array.from({ length: 10 }, (_, event) =>
+      small.process('stock', `e${event}`, (tx) => small.once('key', addEffect('once'), tx)),
+    );
+    await Promise.all(handled);
+    expect(await effects()).toEqual(['once']);
+  });
+
   it.each(['', 'a\u0000b', 'x'.repeat(257), '\ud800', 7])('%j is no key', async (key) => {
     await expect(inbox.once(key as string, () => {})).rejects.toThrow('the key of once must be a string');
     await expect(inbox.revoke(key as string)).rejects.toThrow('the key of revoke must be a string');
@@ -333,39 +390,62 @@ describe('PostgresInbox.revoke', () => {
     await once;
   });
 
-  it('whatever calls of once and revoke meet, each key has one effect or is revoked before it', async () => {
+  it('whatever calls of once and revoke meet, and whichever crash, an effect happens once, and never after a revocation that saw none', async () => {
     const call = fc.record({
       key: fc.constantFrom('a', 'b'),
-      how: fc.constantFrom('once', 'fail', 'revoke'),
+      what: fc.constantFrom('once' as const, 'revoke' as const),
+      how: fc.constantFrom('alone' as const, 'in a transaction' as const),
+      end: fc.constantFrom('commits', 'commits', 'fails', 'crashes before the commit', 'loses the reply'),
+      // Calls of one wave are under way at once.
+      wave: fc.nat(2),
     });
     await fc.assert(
-      fc.asyncProperty(fc.array(call, { minLength: 2, maxLength: 10 }), async (calls) => {
+      fc.asyncProperty(fc.array(call, { minLength: 2, maxLength: 12 }), async (calls) => {
         await test.pool.query('truncate effects, holdfast.keys');
-        const revocations: { key: string; seen: boolean }[] = [];
-        await Promise.all(
-          calls.map(async ({ key, how }) => {
-            if (how === 'revoke') revocations.push({ key, ...(await inbox.revoke(key)) });
-            else await runOnce(key, how === 'fail');
-          }),
-        );
-        const done = await effects();
-        expect(new Set(done).size).toBe(done.length);
-        for (const { key, seen } of revocations) expect(seen).toBe(done.includes(key));
+        const revocations: { key: string; seen: boolean; result: unknown }[] = [];
+        const results: { key: string; result: unknown }[] = [];
+        const make = async ({ key, what, how, end }: (typeof calls)[number]) => {
+          const faulty = faultyDatabase(database, async (step, when) => {
+            if (step !== 'commit') return;
+            if (when === 'after' && end === 'loses the reply') throw new Error(end);
+            if (when === 'before' && end === 'fails') throw new Error(end);
+          });
+          const crashing: Database = {
+            query: faulty.query,
+            transaction: (run) =>
+              faulty.transaction(async (tx) => {
+                const made = await run(tx);
+                if (end !== 'crashes before the commit') return made;
+                await tx.query('select pg_terminate_backend(pg_backend_pid())');
+                return made;
+              }),
+          };
+          const own = new PostgresInbox({ database: crashing });
+          const act = async (tx?: Transaction) => {
+            if (what === 'once') return { key, result: await own.once(key, addEffect(key), tx) };
+            return { key, ...(await own.revoke(key, tx)) };
+          };
+          const made = await (how === 'alone' ? act() : crashing.transaction(act));
+          if ('seen' in made) revocations.push(made);
+          else results.push(made);
+        };
+        for (const wave of [0, 1, 2]) {
+          const settled = await Promise.allSettled(calls.filter((call) => call.wave === wave).map(make));
+          for (const result of settled) {
+            if (result.status === 'fulfilled' || result.reason instanceof KeyRevokedError) continue;
+            expect(String(result.reason)).toMatch(/fails|loses the reply|terminating connection/);
+          }
+          const now = await effects();
+          expect(new Set(now).size).toBe(now.length);
+          for (const { key, result } of results) expect([key, now.includes(key)]).toEqual([result, true]);
+          for (const { key, seen, result } of revocations) {
+            expect([seen, result]).toEqual(now.includes(key) ? [true, key] : [false, undefined]);
+          }
+        }
       }),
-      { numRuns: 40 },
+      { numRuns: 60 },
     );
-
-    async function runOnce(key: string, fails: boolean): Promise<void> {
-      try {
-        await inbox.once(key, async (tx) => {
-          await addEffect(key)(tx);
-          if (fails) throw new Error('fails');
-        });
-      } catch (error) {
-        if (!(error instanceof KeyRevokedError)) expect(error).toEqual(new Error('fails'));
-      }
-    }
-  });
+  }, 60_000);
 });
 
 describe('the retention of a PostgresInbox', () => {

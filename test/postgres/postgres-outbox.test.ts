@@ -19,6 +19,7 @@ import {
   resetSource,
 } from '../../src/postgres/index.ts';
 import { Sequencer } from '../../src/postgres/sequencer.ts';
+import { RedisEventBus } from '../../src/redis/index.ts';
 import { dieAt, faultyBus, faultyDatabase, freezer } from '../support/faults.ts';
 import { emptyTables, type TestDatabase, uniqueDatabase } from '../support/postgres.ts';
 
@@ -481,6 +482,67 @@ describe('an outbox', () => {
     other.start();
     expect(await failed).toEqual({ error: expect.any(PartitionsMismatchError) });
   });
+
+  it('an outbox stores nothing for another number of partitions than it is relayed with', async () => {
+    const outbox = createOutbox();
+    const other = createOutbox({ bus: new InMemoryEventBus({ source: 'test', partitions: 16 }) });
+    await outbox.publish(changed('a', 1), database);
+    outbox.start();
+    await expectContent(bus, ['a:1']);
+    await expect(other.publish([changed('b', 1), changed('c', 1)], database)).rejects.toBeInstanceOf(
+      PartitionsMismatchError,
+    );
+    expect((await database.query('select from holdfast.outbox')).rowCount).toBe(1);
+  });
+
+  it('a process that only publishes needs no connection to the bus', async () => {
+    const away = new RedisEventBus({ redis: 'redis://127.0.0.1:1', source: 'test', partitions: 4 });
+    onTestFinished(() => away.close());
+    const failed = vi.fn();
+    away.on('error', failed);
+    await createOutbox({ bus: away }).publish(changed('a', 1), database);
+    createOutbox().start();
+    await expectContent(bus, ['a:1']);
+    expect(failed).not.toHaveBeenCalled();
+  });
+
+  it('services that share a bus have each a source of its own', async () => {
+    const [orders, users] = [createOutbox({ source: 'orders' }), createOutbox()];
+    const [one, two, own] = [
+      await orders.publish(changed('a', 1), database),
+      await users.publish(changed('a', 2), database),
+      await orders.publish({ ...changed('a', 3), source: 'import' }, database),
+    ];
+    expect([one, two, own].map(({ source }) => source)).toEqual(['orders', 'test', 'import']);
+  });
+
+  it.each(['database', 'bus'] as const)(
+    'an outbox closes within its lease though the %s hangs, and tells why',
+    async (what) => {
+      const [ice, hung] = [freezer(), deferred<void>()];
+      const fault = () => {
+        const frozen = ice.fault();
+        if (frozen !== undefined) hung.resolve();
+        return frozen;
+      };
+      const faulty =
+        what === 'database' ? { database: faultyDatabase(database, fault) } : { bus: faultyBus(bus, fault) };
+      const outbox = createOutbox({ ...faulty, lease: 150 });
+      const failed = vi.fn();
+      outbox.on('error', ({ error }) => failed((error as { code?: string }).code));
+      outbox.start();
+      await outbox.publish(changed('a', 1), database);
+      await expectContent(bus, ['a:1']);
+      ice.freeze();
+      await outbox.publish(changed('a', 2), database);
+      await hung.promise;
+      await outbox.close();
+      expect(failed.mock.calls).toEqual([['ERR_TIMEOUT']]);
+      ice.thaw();
+      createOutbox({ lease: 150 }).start();
+      await expectContent(bus, ['a:1', 'a:2']);
+    },
+  );
 
   it('an outbox tells what it relays, and closes twice', async () => {
     const outbox = createOutbox();

@@ -260,6 +260,56 @@ it('a projection that is frozen while it applies an event gives way, and applies
   await until([1, 2, 3]);
 });
 
+it('a projection gives apply the transaction of the driver', async () => {
+  const projection = new PostgresProjection({
+    database: fromPg(test.pool),
+    store,
+    name: 'model',
+    apply: (event, tx) => tx.raw.query('insert into model (data) values ($1)', [event.data]),
+  });
+  onTestFinished(() => projection.close());
+  await append(1);
+  projection.start();
+  await until([1]);
+});
+
+it('a projection that closes ends with the event that it applies, and keeps what it has applied', async () => {
+  await append(...upTo(100));
+  const [applying, applied] = [deferred<void>(), deferred<void>()];
+  const projection = createProjection({
+    apply: async (event, tx) => {
+      if (event.data === 3) {
+        applying.resolve();
+        await applied.promise;
+      }
+      return add(event, tx);
+    },
+  });
+  projection.start();
+  await applying.promise;
+  const closed = projection.close();
+  applied.resolve();
+  await closed;
+  expect(await model()).toEqual([0, 1, 2, 3]);
+  createProjection().start();
+  await until(upTo(100));
+});
+
+it('a projection closes within its lease though the database hangs, and tells why', async () => {
+  const ice = freezer();
+  const projection = createProjection({ database: faultyDatabase(database, ice.fault), lease: 150 });
+  const failed = vi.fn();
+  projection.on('error', ({ error }) => failed((error as { code?: string }).code));
+  const acquired = new Promise((resolve) => projection.once('acquire', resolve));
+  projection.start();
+  await acquired;
+  ice.freeze();
+  await append(1);
+  await projection.close();
+  expect(failed.mock.calls).toEqual([['ERR_TIMEOUT']]);
+  ice.thaw();
+});
+
 describe('rebuilding', () => {
   it('rebuilding applies all events again, and gives how many', async () => {
     await append(...upTo(600));

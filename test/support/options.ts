@@ -636,6 +636,7 @@ const EVENT_OPTION_TAKERS: readonly OptionTaker[] = [
     wrong: {
       database: NO_DATABASE,
       bus: [5, 'x', {}, [], true],
+      source: NO_TEXT,
       keepPublished: NO_DURATION,
       lease: [99, 3_600_001, ...NO_DURATION],
     },
