@@ -1,4 +1,5 @@
 import type { PaymentData } from '../events.ts';
+import { amount, email, exactly, id } from '../schemas.ts';
 import type { ServiceContext } from '../service.ts';
 import { openDatabase, type ServiceTransaction } from '../service-database.ts';
 import { type PaymentTables, paymentMigrations } from './payment-tables.ts';
@@ -9,15 +10,7 @@ const LIMIT = 1_000;
 
 type Tx = ServiceTransaction<PaymentTables>;
 
-const body = {
-  type: 'object',
-  required: ['orderId', 'email', 'amount'],
-  properties: {
-    orderId: { type: 'string', maxLength: 64 },
-    email: { type: 'string', maxLength: 254 },
-    amount: { type: 'number', exclusiveMinimum: 0 },
-  },
-};
+const body = exactly({ orderId: id, email, amount });
 
 export async function startPaymentService(context: ServiceContext): Promise<void> {
   const { app, bus, closeAtEnd } = context;
