@@ -24,6 +24,11 @@ afterAll(async () => {
 });
 
 const settle = { timeout: 10_000, interval: 50 };
+/** Without the key that would have order-service see one request in two. */
+const ofOnce = (order: Parameters<typeof orderCall>[0]) => ({
+  ...orderCall(order),
+  idempotencyKey: undefined,
+});
 const get = (path: string) => shop.client.call<unknown>({ service: 'order-service', path });
 
 test('orders are charged, reserved and shipped once each, and their customers told once', async () => {
@@ -42,6 +47,22 @@ test('orders are charged, reserved and shipped once each, and their customers to
     'Welcome, grace',
   ]);
   expect(await findDeadLetters(stage.bus)).toEqual([]);
+});
+
+test('of two orders with one id that differ one is placed, as it was charged, and the other is a conflict', async () => {
+  const order = { orderId: 'twice', userId: 'ada', quantity: 1, amount: 9.5 };
+  const others = [{ amount: 5 }, { quantity: 2 }];
+  for (const [index, other] of others.entries()) {
+    const one = { ...order, orderId: `twice-${index}` };
+    const two = { ...one, ...other };
+    const results = await Promise.allSettled([one, two].map((each) => shop.client.call(ofOnce(each))));
+    const placed = results.findIndex(({ status }) => status === 'fulfilled');
+    expect(await get(`/orders/${one.orderId}`)).toMatchObject([one, two][placed]!);
+    expect(results[1 - placed]).toMatchObject({ status: 'rejected', reason: { status: 409 } });
+    for (const late of [[two, one][placed]!, { ...[one, two][placed]!, userId: 'grace' }]) {
+      expect(await shop.problemOf(ofOnce(late))).toMatchObject({ status: 409 });
+    }
+  }
 });
 
 test('an order that has shipped can be read, is listed, and cannot be cancelled', async () => {

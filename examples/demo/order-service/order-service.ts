@@ -8,7 +8,7 @@ import type { Order, OrderFacts } from './order.ts';
 import { OrderEventHandlers } from './order-event-handlers.ts';
 import { applyToList, emptyList, listOrders, type OrderTables, orderMigrations } from './order-list.ts';
 import { subscribeToShipping } from './order-shipping.ts';
-import { confirmByMail, type OrderRequest, placeOrder, releaseStock } from './place-order.ts';
+import { confirmByMail, type OrderRequest, placeOrder, rejectOther, releaseStock } from './place-order.ts';
 import { PostgresOrderRepository } from './postgres-order-repository.ts';
 
 const body = exactly({ orderId: id, userId: id, quantity, amount });
@@ -75,6 +75,7 @@ export async function startOrderService(context: ServiceContext): Promise<void> 
    */
   async function place(request: OrderRequest): Promise<Order> {
     const known = await orders.get(request.orderId);
+    if (known.details !== undefined) rejectOther<OrderRequest>(known.id, known.details, request);
     if (known.details !== undefined || known.rejection !== undefined) return known;
     const fact = await placeOrder(request, client);
     return database.transaction((tx) => orders.record(fact, tx));
