@@ -1,12 +1,12 @@
 import { setTimeout } from 'node:timers/promises';
 import type { DomainEvent } from '../../src/index.ts';
-import { findDeadLetters, findFaults } from './audit.ts';
-import { readBooks } from './books.ts';
-import { readOptions } from './options.ts';
+import { findDeadLetters, findFaults } from './harness/audit.ts';
+import { readBooks } from './harness/books.ts';
+import { readOptions } from './harness/options.ts';
+import { orderCall, Shop } from './harness/shop.ts';
+import { openStage } from './harness/stage.ts';
 import type { Instance, News } from './service.ts';
 import { SERVICES } from './services.ts';
-import { orderCall, Shop } from './shop.ts';
-import { openStage } from './stage.ts';
 
 /** Milliseconds within which the events of the last orders are handled. */
 const EVENTS_TIMEOUT = 10_000;

@@ -70,7 +70,7 @@ test('an instance ends with the demo that started it, and leaves nothing in Redi
     redis.disconnect();
   });
   const database = await uniqueDatabase();
-  const child = run('instance-process.ts', ['payment-service', redisUrl(), prefix, database.url]);
+  const child = run('harness/instance-process.ts', ['payment-service', redisUrl(), prefix, database.url]);
   const exited = once(child, 'exit');
   await once(child, 'message');
 

@@ -1,10 +1,10 @@
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
-import { findDeadLetters, findFaults } from '../../examples/demo/audit.ts';
-import { readBooks } from '../../examples/demo/books.ts';
+import { findDeadLetters, findFaults } from '../../examples/demo/harness/audit.ts';
+import { readBooks } from '../../examples/demo/harness/books.ts';
+import { orderCall, Shop } from '../../examples/demo/harness/shop.ts';
+import { openStage, type Stage } from '../../examples/demo/harness/stage.ts';
 import type { Instance } from '../../examples/demo/service.ts';
 import { SERVICES } from '../../examples/demo/services.ts';
-import { orderCall, Shop } from '../../examples/demo/shop.ts';
-import { openStage, type Stage } from '../../examples/demo/stage.ts';
 
 let stage: Stage;
 let shop: Shop;

@@ -1,6 +1,6 @@
-import type { EventBus } from '../../src/index.ts';
+import type { EventBus } from '../../../src/index.ts';
+import type { Events } from '../events.ts';
 import type { Books } from './books.ts';
-import type { Events } from './events.ts';
 import type { Shop } from './shop.ts';
 
 const GROUPS = [

@@ -4,15 +4,15 @@ import {
   InMemoryEventBus,
   InMemoryServiceDiscovery,
   type ServiceDiscovery,
-} from '../../src/index.ts';
-import { launchPostgres } from '../../test/support/local-postgres.ts';
+} from '../../../src/index.ts';
+import { launchPostgres } from '../../../test/support/local-postgres.ts';
+import type { Events } from '../events.ts';
+import { type Instance, type News, startInstance } from '../service.ts';
+import { SERVICES } from '../services.ts';
 import { createDatabases, type Databases } from './databases.ts';
-import type { Events } from './events.ts';
 import { forkInstance } from './forked-instance.ts';
 import type { Options } from './options.ts';
 import { RedisRun, reach } from './redis-run.ts';
-import { type Instance, type News, startInstance } from './service.ts';
-import { SERVICES } from './services.ts';
 
 /** Where the instances run, and what they share. */
 export interface Stage {

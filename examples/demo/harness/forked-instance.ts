@@ -1,6 +1,6 @@
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
-import type { Instance, News, Switches } from './service.ts';
+import type { Instance, News, Switches } from '../service.ts';
 
 /**
  * A message of the process of an instance: that it is ready, its news, or what it received after a

@@ -1,8 +1,8 @@
 /** One instance, in a process of its own. It ends when the demo lets go of it, or has died itself. */
 
+import { type Switches, startInstance } from '../service.ts';
 import type { FromInstance } from './forked-instance.ts';
 import { LEASE, RedisRun, TTL } from './redis-run.ts';
-import { type Switches, startInstance } from './service.ts';
 
 const [service, url, prefix, databaseUrl] = process.argv.slice(2) as [string, string, string, string];
 const run = new RedisRun(url, prefix, service);
