@@ -66,9 +66,9 @@ test.each(Object.entries(HOSTILE))(
 );
 
 test.each([
-  ['/users/%zz', 400],
-  [`/users/${'a'.repeat(300)}`, 414],
-])('a URL that cannot be read is a problem as well: %s', async (path, status) => {
+  ['cannot be decoded', '/users/%zz', 400],
+  ['is too long', `/users/${'a'.repeat(300)}`, 414],
+])('a URL that %s is a problem as well', async (_why, path, status) => {
   const { request } = await startService('user-service', await uniqueDatabase());
   const response = await request('GET', path);
   expect(response.type).toMatch(/^application\/problem\+json/);

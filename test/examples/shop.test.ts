@@ -49,6 +49,20 @@ test('orders are charged, reserved and shipped once each, and their customers to
   expect(await findDeadLetters(stage.bus)).toEqual([]);
 });
 
+test('orders are placed once each also when an order-service dies in the middle of them', async () => {
+  const second = await stage.start('order-service', () => {});
+  const placing = Promise.all(Array.from({ length: 20 }, (_, index) => shop.placeOrder(`cut-${index}`)));
+  await vi.waitFor(async () => expect(await second.received()).toBeGreaterThan(5), settle);
+  await second.kill();
+  await placing;
+  expect([...shop.accepted].filter((id) => id.startsWith('cut-'))).toHaveLength(20);
+  await vi.waitFor(
+    async () => expect(findFaults(shop, await readBooks(stage.databases))).toEqual([]),
+    settle,
+  );
+  expect(await findDeadLetters(stage.bus)).toEqual([]);
+});
+
 test('of two orders with one id that differ one is placed, as it was charged, and the other is a conflict', async () => {
   const order = { orderId: 'twice', userId: 'ada', quantity: 1, amount: 9.5 };
   const others = [{ amount: 5 }, { quantity: 2 }];

@@ -1,4 +1,4 @@
-import { type ServiceClient, TimeoutError } from '../../../src/index.ts';
+import { ClosedError, HoldfastError, type ServiceClient, TimeoutError } from '../../../src/index.ts';
 import { ConflictError } from '../errors.ts';
 import type { OrderData, PaymentData, RejectionData, ReservationData } from '../events.ts';
 import type { OrderFact } from './order.ts';
@@ -10,7 +10,7 @@ export type OrderRequest = Omit<OrderData, 'email'>;
  * done again, and by two at once: each step is done once for each order.
  *
  * @throws ConflictError if another order has the id
- * @throws TimeoutError if nobody knows how far it came
+ * @throws TimeoutError, ClosedError if nobody knows how far it came
  */
 export async function placeOrder(request: OrderRequest, client: ServiceClient): Promise<OrderFact> {
   const { orderId, userId, quantity, amount } = request;
@@ -40,10 +40,18 @@ export async function placeOrder(request: OrderRequest, client: ServiceClient): 
     if (charge.status === 'failed') return rejection(orderId, 'dependency', 'the payment was declined');
     return { eventType: 'order.created', aggregateId: orderId, data: { ...request, email: user.email } };
   } catch (error) {
-    // It may have been charged, and the response may be on its way.
-    if (error instanceof TimeoutError || error instanceof ConflictError) throw error;
-    return rejection(orderId, 'dependency', (error as Error).message);
+    if (!isFinal(error)) throw error;
+    return rejection(orderId, 'dependency', error.message);
   }
+}
+
+/** Whether an error says that another service cannot do its part. What says less is worth another attempt. */
+function isFinal(error: unknown): error is HoldfastError {
+  // After a timeout it may have been charged, and the response may be on its way.
+  if (error instanceof TimeoutError) return false;
+  // This instance ends: another one can go on.
+  if (error instanceof ClosedError) return false;
+  return error instanceof HoldfastError;
 }
 
 /** @throws ConflictError if what is known by the id of an order is not what the request says */
