@@ -1,6 +1,6 @@
 import { setTimeout } from 'node:timers/promises';
 import type { DomainEvent } from '../../src/index.ts';
-import { findDeadLetters, findFaults } from './harness/audit.ts';
+import { findDeadLetters, findFaults, findMissingEvents } from './harness/audit.ts';
 import { readBooks } from './harness/books.ts';
 import { readOptions } from './harness/options.ts';
 import { orderCall, Shop } from './harness/shop.ts';
@@ -199,10 +199,14 @@ function narrate(text: string): void {
 /** Waits until the events of the last orders are handled; gives what is wrong with the books then. */
 async function audit(): Promise<string[]> {
   const end = performance.now() + EVENTS_TIMEOUT;
-  let faults = findFaults(shop, await readBooks(databases));
+  const find = async () => [
+    ...findFaults(shop, await readBooks(databases)),
+    ...(await findMissingEvents(shop, bus)),
+  ];
+  let faults = await find();
   while (faults.length > 0 && performance.now() < end) {
     await setTimeout(200);
-    faults = findFaults(shop, await readBooks(databases));
+    faults = await find();
   }
   faults.push(...(await findDeadLetters(bus)));
   if (options.redis === undefined) return faults;

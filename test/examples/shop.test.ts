@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
-import { findDeadLetters, findFaults } from '../../examples/demo/harness/audit.ts';
+import { findDeadLetters, findFaults, findMissingEvents } from '../../examples/demo/harness/audit.ts';
 import { readBooks } from '../../examples/demo/harness/books.ts';
 import { orderCall, Shop } from '../../examples/demo/harness/shop.ts';
 import { openStage, type Stage } from '../../examples/demo/harness/stage.ts';
@@ -40,6 +40,7 @@ test('orders are charged, reserved and shipped once each, and their customers to
     settle,
   );
   expect(shop.accepted.size).toBe(10);
+  await vi.waitFor(async () => expect(await findMissingEvents(shop, stage.bus)).toEqual([]), settle);
   const { mails } = await readBooks(stage.databases);
   expect(mails.filter((text) => text.startsWith('Welcome')).sort()).toEqual([
     'Welcome, ada',

@@ -46,6 +46,28 @@ function faultsOfRejected(orderId: string, { orders, charges, reserved }: Books)
   return faults;
 }
 
+/** The events of each order that is accepted. */
+const EVENTS_OF_ORDER = [
+  'inventory.reserved',
+  'payment.processed',
+  'order.created',
+  'inventory.reserve',
+  'shipping.create_label',
+  'order.shipped',
+  'notification.send',
+] as const;
+
+/** Lists the events of the orders that the bus should have, and has not. */
+export async function findMissingEvents(shop: Shop, bus: EventBus<Events>): Promise<string[]> {
+  const published = new Set<string>();
+  for await (const { eventType, aggregateId } of bus.replay()) published.add(`${eventType} ${aggregateId}`);
+  return [...shop.accepted].flatMap((orderId) =>
+    EVENTS_OF_ORDER.map((eventType) => `${eventType} ${orderId}`)
+      .filter((event) => !published.has(event))
+      .map((event) => `${event} was not published`),
+  );
+}
+
 /** Lists the events that a service could not handle. */
 export async function findDeadLetters(bus: EventBus<Events>): Promise<string[]> {
   const found: string[] = [];
