@@ -1,19 +1,27 @@
 import { setTimeout } from 'node:timers/promises';
 import type { DomainEvent } from '../../src/index.ts';
-import { findDeadLetters, findFaults } from './audit.ts';
-import { readBooks } from './books.ts';
-import { readOptions } from './options.ts';
+import { findDeadLetters, findFaults, findMissingEvents } from './harness/audit.ts';
+import { readBooks } from './harness/books.ts';
+import { readOptions } from './harness/options.ts';
+import { orderCall, Shop } from './harness/shop.ts';
+import { openStage } from './harness/stage.ts';
 import type { Instance, News } from './service.ts';
 import { SERVICES } from './services.ts';
-import { orderCall, Shop } from './shop.ts';
-import { openStage } from './stage.ts';
 
 /** Milliseconds within which the events of the last orders are handled. */
 const EVENTS_TIMEOUT = 10_000;
 
 const options = readOptions();
 const startedAt = performance.now();
-const stage = await openStage(options).catch(giveUp);
+let leaving = false;
+const opening = openStage(options).catch(giveUp);
+process.once('SIGINT', () => void leave(130));
+process.once('SIGTERM', () => void leave(143));
+process.on('uncaughtException', (error) => {
+  if (!leaving) console.error(error);
+  void leave(1);
+});
+const stage = await opening;
 const { discovery, bus, databases } = stage;
 const shop = new Shop(discovery, narrate);
 
@@ -124,7 +132,6 @@ console.table(shop.phases.map(({ row }) => row));
 report(await audit());
 await tellEvents('after-0');
 await shop.client.close();
-await Promise.all(Object.values(running).flatMap((pair) => pair.map((instance) => instance.stop())));
 await stage.close();
 
 /** @param number tells it from the other instance of the service. */
@@ -175,17 +182,31 @@ function giveUp(error: Error): never {
   process.exit(1);
 }
 
+/** Ends in the middle of the story, and leaves nothing behind: no process, no database, no key in Redis. */
+async function leave(code: number): Promise<void> {
+  if (leaving) return;
+  leaving = true;
+  const { close } = await opening;
+  await close().catch((error) => console.error(error));
+  process.exit(code);
+}
+
 function narrate(text: string): void {
+  if (leaving) return;
   console.log(`${((performance.now() - startedAt) / 1000).toFixed(1).padStart(5)} s  ${text}`);
 }
 
 /** Waits until the events of the last orders are handled; gives what is wrong with the books then. */
 async function audit(): Promise<string[]> {
   const end = performance.now() + EVENTS_TIMEOUT;
-  let faults = findFaults(shop, await readBooks(databases));
+  const find = async () => [
+    ...findFaults(shop, await readBooks(databases)),
+    ...(await findMissingEvents(shop, bus)),
+  ];
+  let faults = await find();
   while (faults.length > 0 && performance.now() < end) {
     await setTimeout(200);
-    faults = findFaults(shop, await readBooks(databases));
+    faults = await find();
   }
   faults.push(...(await findDeadLetters(bus)));
   if (options.redis === undefined) return faults;

@@ -1,6 +1,6 @@
 import { STATUS_CODES } from 'node:http';
-import type { FastifyError, FastifyInstance } from 'fastify';
-import { HoldfastError, KeyRevokedError } from '../../src/index.ts';
+import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { DatabaseError, HoldfastError, InvalidEventError, KeyRevokedError } from '../../src/index.ts';
 import {
   ConflictError,
   DependencyError,
@@ -34,6 +34,8 @@ const STATUSES = [
   [KeyRevokedError, 409],
   [InvalidError, 422],
   [DependencyError, 424],
+  // A fault of this service: another attempt meets it again.
+  [InvalidEventError, 500],
   [UnavailableError, 503],
   // Nobody knows how far it came, but it is worth another attempt.
   [HoldfastError, 503],
@@ -41,23 +43,26 @@ const STATUSES = [
 
 /** Has every response that is no success be `application/problem+json`. */
 export function useProblems(app: FastifyInstance): void {
-  app.setErrorHandler((error: FastifyError, request, reply) => {
-    const problem = toProblem(error, request.url);
-    return reply.code(problem.status).type('application/problem+json').send(problem);
-  });
+  app.setErrorHandler(sendProblem);
   app.setNotFoundHandler(({ method, url }) => {
     throw new NotFoundError(`there is no ${method} ${url}`);
   });
 }
 
-export function toProblem(error: Error & Partial<FastifyError>, instance: string): Problem {
+/** Of a URL that cannot be read, Fastify tells only its option `frameworkErrors`. */
+export function sendProblem(error: FastifyError, request: FastifyRequest, reply: FastifyReply): void {
+  const problem = toProblem(error, request.url);
+  reply.code(problem.status).type('application/problem+json').send(problem);
+}
+
+function toProblem(error: Error & Partial<FastifyError>, instance: string): Problem {
   const errors = error instanceof InvalidError ? error.issues : error.validation?.map(toIssue);
   const status = errors === undefined ? statusOf(error) : 422;
   return {
     status,
     title: STATUS_CODES[status]!,
     // What went wrong inside is nobody's business outside.
-    detail: status === 500 ? 'Something went wrong here.' : error.message,
+    detail: status === 500 || error instanceof DatabaseError ? 'Something went wrong here.' : error.message,
     instance,
     code: error instanceof HoldfastError ? error.code : undefined,
     errors,
@@ -65,6 +70,7 @@ export function toProblem(error: Error & Partial<FastifyError>, instance: string
 }
 
 function statusOf(error: Error & { statusCode?: number }): number {
+  if (error instanceof DatabaseError) return error.retryable ? 503 : 500;
   const [, status] = STATUSES.find(([type]) => error instanceof type) ?? [];
   return status ?? error.statusCode ?? 500;
 }

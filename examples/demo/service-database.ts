@@ -42,8 +42,10 @@ export async function openDatabase<Tables>(
   migrations: Record<string, Migration>,
 ): Promise<ServiceDatabase<Tables>> {
   const pool = new pg.Pool({ connectionString: databaseUrl, max: MAX_CONNECTIONS });
-  // A connection that breaks while nobody uses it: the pool makes a new one. Unheard, it would end the process.
+  // Without listeners, a connection that breaks, idle or in a transaction, would end the process. A
+  // statement on it rejects, and the pool makes a new one.
   pool.on('error', () => {});
+  pool.on('connect', (connection) => connection.on('error', () => {}));
   closeAtEnd({ close: () => pool.end() });
   const db = await openTables<Tables>(pool, migrations);
   const database = fromKysely(db);

@@ -9,7 +9,7 @@ import {
 } from '../../src/index.ts';
 import { UnavailableError } from './errors.ts';
 import type { Events } from './events.ts';
-import { useProblems } from './problem.ts';
+import { sendProblem, useProblems } from './problem.ts';
 import { SERVICES } from './services.ts';
 
 /** One running copy of a service, in this process or in one of its own. */
@@ -67,7 +67,7 @@ export async function startInstance(service: string, environment: Environment): 
   const { discovery, heartbeatInterval, tell } = environment;
   // A field that is not known is an error of the caller, and must not be left out without a word.
   const ajv = { customOptions: { removeAdditional: false, coerceTypes: false, allErrors: true } };
-  const app = Fastify({ forceCloseConnections: true, ajv });
+  const app = Fastify({ forceCloseConnections: true, ajv, frameworkErrors: sendProblem });
   // Its own client: each instance judges those that it calls by what it sees itself.
   const client = new ServiceClient({ discovery, callerName: service });
   const switches: Switches = { delay: 0, broken: false };

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { onTestFinished } from 'vitest';
 import type { Events } from '../../examples/demo/events.ts';
 import { type Instance, startInstance } from '../../examples/demo/service.ts';
@@ -15,7 +16,8 @@ import type { TestDatabase } from '../support/postgres.ts';
 export interface TestService {
   readonly instance: Instance;
   readonly bus: InMemoryEventBus<Events>;
-  /** Gives the status, the content type and the parsed body of the response. */
+  readonly origin: string;
+  /** Gives the status, the content type and the parsed body of the response. Each request has a key of its own. */
   request(method: string, path: string, body?: unknown): Promise<TestResponse>;
   /** Records the events that match a pattern. */
   record(pattern: keyof Events): Promise<Recorder>;
@@ -43,10 +45,14 @@ export async function startService(service: string, database: TestDatabase): Pro
   return {
     instance,
     bus,
+    origin,
     async request(method, path, body) {
       const response = await fetch(`${origin}${path}`, {
         method,
-        headers: body === undefined ? {} : { 'content-type': 'application/json' },
+        headers: {
+          'idempotency-key': randomUUID(),
+          ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+        },
         body: body === undefined ? undefined : JSON.stringify(body),
       });
       const text = await response.text();

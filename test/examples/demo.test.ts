@@ -1,7 +1,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { Redis } from 'ioredis';
-import { expect, onTestFinished, test } from 'vitest';
+import { expect, onTestFinished, test, vi } from 'vitest';
 import { RedisServiceDiscovery } from '../../src/redis/index.ts';
 import { freePort } from '../support/free-port.ts';
 import { uniqueDatabase } from '../support/postgres.ts';
@@ -70,7 +70,7 @@ test('an instance ends with the demo that started it, and leaves nothing in Redi
     redis.disconnect();
   });
   const database = await uniqueDatabase();
-  const child = run('instance-process.ts', ['payment-service', redisUrl(), prefix, database.url]);
+  const child = run('harness/instance-process.ts', ['payment-service', redisUrl(), prefix, database.url]);
   const exited = once(child, 'exit');
   await once(child, 'message');
 
@@ -88,4 +88,23 @@ test('an instance ends with the demo that started it, and leaves nothing in Redi
   child.disconnect();
   expect(await exited).toEqual([0, null]);
   expect(await redis.keys(`${prefix}*`)).toEqual([]);
+});
+
+test('a demo that is interrupted leaves no database, no key and no process', {
+  timeout: TIMEOUT,
+}, async () => {
+  const redis = new Redis(redisUrl());
+  onTestFinished(() => redis.disconnect());
+  const { pool, url } = await uniqueDatabase();
+  const child = run('main.ts', ['--redis', redisUrl(), '--postgres', url]);
+  const made = () => pool.query("select from pg_database where datname like 'holdfast_demo_%'");
+  // Its processes have begun to start.
+  await vi.waitFor(async () => expect(await redis.keys('holdfast-demo:*')).not.toEqual([]), {
+    timeout: TIMEOUT,
+  });
+  expect((await made()).rowCount).toBe(5);
+  child.kill('SIGINT');
+  expect((await result(child)).code).toBe(130);
+  expect((await made()).rowCount).toBe(0);
+  expect(await redis.keys('holdfast-demo:*')).toEqual([]);
 });

@@ -15,8 +15,12 @@ test('an event that is delivered twice sends one mail', async () => {
 });
 
 test('a request for a mail needs a key', async () => {
-  const { request } = await startService('notification-service', await uniqueDatabase());
-  const { status, type } = await request('POST', '/notifications', { to: 'ada@example.com', text: 'Hello' });
-  expect(status).toBe(422);
-  expect(type).toMatch('application/problem+json');
+  const { origin } = await startService('notification-service', await uniqueDatabase());
+  const response = await fetch(`${origin}/notifications`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ to: 'ada@example.com', text: 'Hello' }),
+  });
+  expect(response.status).toBe(422);
+  expect(await response.json()).toMatchObject({ errors: [{ pointer: '/idempotency-key' }] });
 });

@@ -1,10 +1,10 @@
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
-import { findDeadLetters, findFaults } from '../../examples/demo/audit.ts';
-import { readBooks } from '../../examples/demo/books.ts';
+import { findDeadLetters, findFaults, findMissingEvents } from '../../examples/demo/harness/audit.ts';
+import { readBooks } from '../../examples/demo/harness/books.ts';
+import { orderCall, Shop } from '../../examples/demo/harness/shop.ts';
+import { openStage, type Stage } from '../../examples/demo/harness/stage.ts';
 import type { Instance } from '../../examples/demo/service.ts';
 import { SERVICES } from '../../examples/demo/services.ts';
-import { orderCall, Shop } from '../../examples/demo/shop.ts';
-import { openStage, type Stage } from '../../examples/demo/stage.ts';
 
 let stage: Stage;
 let shop: Shop;
@@ -24,6 +24,11 @@ afterAll(async () => {
 });
 
 const settle = { timeout: 10_000, interval: 50 };
+/** Without the key that would have order-service see one request in two. */
+const ofOnce = (order: Parameters<typeof orderCall>[0]) => ({
+  ...orderCall(order),
+  idempotencyKey: undefined,
+});
 const get = (path: string) => shop.client.call<unknown>({ service: 'order-service', path });
 
 test('orders are charged, reserved and shipped once each, and their customers told once', async () => {
@@ -35,6 +40,7 @@ test('orders are charged, reserved and shipped once each, and their customers to
     settle,
   );
   expect(shop.accepted.size).toBe(10);
+  await vi.waitFor(async () => expect(await findMissingEvents(shop, stage.bus)).toEqual([]), settle);
   const { mails } = await readBooks(stage.databases);
   expect(mails.filter((text) => text.startsWith('Welcome')).sort()).toEqual([
     'Welcome, ada',
@@ -42,6 +48,36 @@ test('orders are charged, reserved and shipped once each, and their customers to
     'Welcome, grace',
   ]);
   expect(await findDeadLetters(stage.bus)).toEqual([]);
+});
+
+test('orders are placed once each also when an order-service dies in the middle of them', async () => {
+  const second = await stage.start('order-service', () => {});
+  const placing = Promise.all(Array.from({ length: 20 }, (_, index) => shop.placeOrder(`cut-${index}`)));
+  await vi.waitFor(async () => expect(await second.received()).toBeGreaterThan(5), settle);
+  await second.kill();
+  await placing;
+  expect([...shop.accepted].filter((id) => id.startsWith('cut-'))).toHaveLength(20);
+  await vi.waitFor(
+    async () => expect(findFaults(shop, await readBooks(stage.databases))).toEqual([]),
+    settle,
+  );
+  expect(await findDeadLetters(stage.bus)).toEqual([]);
+});
+
+test('of two orders with one id that differ one is placed, as it was charged, and the other is a conflict', async () => {
+  const order = { orderId: 'twice', userId: 'ada', quantity: 1, amount: 9.5 };
+  const others = [{ amount: 5 }, { quantity: 2 }];
+  for (const [index, other] of others.entries()) {
+    const one = { ...order, orderId: `twice-${index}` };
+    const two = { ...one, ...other };
+    const results = await Promise.allSettled([one, two].map((each) => shop.client.call(ofOnce(each))));
+    const placed = results.findIndex(({ status }) => status === 'fulfilled');
+    expect(await get(`/orders/${one.orderId}`)).toMatchObject([one, two][placed]!);
+    expect(results[1 - placed]).toMatchObject({ status: 'rejected', reason: { status: 409 } });
+    for (const late of [[two, one][placed]!, { ...[one, two][placed]!, userId: 'grace' }]) {
+      expect(await shop.problemOf(ofOnce(late))).toMatchObject({ status: 409 });
+    }
+  }
 });
 
 test('an order that has shipped can be read, is listed, and cannot be cancelled', async () => {

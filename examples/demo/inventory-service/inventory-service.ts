@@ -1,4 +1,5 @@
 import type { ReservationData } from '../events.ts';
+import { exactly, id, quantity } from '../schemas.ts';
 import type { ServiceContext } from '../service.ts';
 import { openDatabase, type ServiceTransaction } from '../service-database.ts';
 import { type InventoryTables, inventoryMigrations } from './inventory-tables.ts';
@@ -6,14 +7,8 @@ import { Reservations } from './reservations.ts';
 
 type Tx = ServiceTransaction<InventoryTables>;
 
-const body = {
-  type: 'object',
-  required: ['orderId', 'quantity'],
-  properties: {
-    orderId: { type: 'string', maxLength: 64 },
-    quantity: { type: 'integer', minimum: 1, maximum: 100 },
-  },
-};
+const body = exactly({ orderId: id, quantity });
+const params = exactly({ orderId: id });
 
 export async function startInventoryService(context: ServiceContext): Promise<void> {
   const { app, bus, closeAtEnd } = context;
@@ -24,9 +19,13 @@ export async function startInventoryService(context: ServiceContext): Promise<vo
   app.post<{ Body: ReservationData }>('/reservations', { schema: { body } }, ({ body }) =>
     reservations.reserve(body),
   );
-  app.delete<{ Params: { orderId: string } }>('/reservations/:orderId', async ({ params }) => ({
-    released: await database.transaction((tx) => reservations.release(params.orderId, tx)),
-  }));
+  app.delete<{ Params: { orderId: string } }>(
+    '/reservations/:orderId',
+    { schema: { params } },
+    async ({ params }) => ({
+      released: await database.transaction((tx) => reservations.release(params.orderId, tx)),
+    }),
+  );
 
   const group = 'inventory-service';
   closeAtEnd(

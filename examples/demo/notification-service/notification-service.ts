@@ -1,15 +1,16 @@
+import { email, exactly, line } from '../schemas.ts';
 import type { ServiceContext } from '../service.ts';
 import { openDatabase } from '../service-database.ts';
 import type { Mail } from './mail-repository.ts';
 import { type MailTables, mailMigrations } from './mail-tables.ts';
 import { PostgresMailRepository } from './postgres-mail-repository.ts';
 
-const body = {
+const body = exactly({ to: email, text: line(1_000) });
+const headers = {
   type: 'object',
-  required: ['to', 'text'],
-  properties: { to: { type: 'string' }, text: { type: 'string' } },
+  required: ['idempotency-key'],
+  properties: { 'idempotency-key': line(128) },
 };
-const headers = { type: 'object', required: ['idempotency-key'] };
 
 export async function startNotificationService(context: ServiceContext): Promise<void> {
   const { app, bus, closeAtEnd } = context;
@@ -20,7 +21,7 @@ export async function startNotificationService(context: ServiceContext): Promise
     '/notifications',
     { schema: { body, headers } },
     ({ headers, body }) =>
-      inbox.once(headers['idempotency-key'], async (tx) => {
+      inbox.once(`mail ${headers['idempotency-key']}`, async (tx) => {
         await new PostgresMailRepository(tx.raw).add(body);
         return body;
       }),

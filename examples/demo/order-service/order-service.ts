@@ -1,28 +1,19 @@
 import { PostgresEventStore, PostgresProjection } from '../../../src/postgres/index.ts';
 import { ConflictError, DependencyError, NotFoundError } from '../errors.ts';
 import type { OrderData, RejectionData } from '../events.ts';
+import { amount, exactly, id, quantity } from '../schemas.ts';
 import type { ServiceContext } from '../service.ts';
 import { openDatabase } from '../service-database.ts';
 import type { Order, OrderFacts } from './order.ts';
 import { OrderEventHandlers } from './order-event-handlers.ts';
 import { applyToList, emptyList, listOrders, type OrderTables, orderMigrations } from './order-list.ts';
 import { subscribeToShipping } from './order-shipping.ts';
-import { confirmByMail, type OrderRequest, placeOrder, releaseStock } from './place-order.ts';
+import { confirmByMail, type OrderRequest, placeOrder, rejectOther, releaseStock } from './place-order.ts';
 import { PostgresOrderRepository } from './postgres-order-repository.ts';
 
-const id = { type: 'string', pattern: '^[\\w-]{1,64}$' };
-const body = {
-  type: 'object',
-  required: ['orderId', 'userId', 'quantity', 'amount'],
-  properties: {
-    orderId: id,
-    userId: id,
-    quantity: { type: 'integer', minimum: 1 },
-    amount: { type: 'number', exclusiveMinimum: 0 },
-  },
-  additionalProperties: false,
-};
-const querystring = { type: 'object', required: ['userId'], properties: { userId: id } };
+const body = exactly({ orderId: id, userId: id, quantity, amount });
+const querystring = exactly({ userId: id });
+const params = exactly({ id });
 
 export async function startOrderService(context: ServiceContext): Promise<void> {
   const { app, client, bus, lease, closeAtEnd } = context;
@@ -54,12 +45,12 @@ export async function startOrderService(context: ServiceContext): Promise<void> 
     listOrders(db, query.userId),
   );
 
-  app.get<{ Params: { id: string } }>('/orders/:id', async ({ params }) => {
+  app.get<{ Params: { id: string } }>('/orders/:id', { schema: { params } }, async ({ params }) => {
     const { details, payment, tracking, end } = await orders.get(params.id);
     return { ...existing(details, params.id), payment, tracking, end };
   });
 
-  app.post<{ Params: { id: string } }>('/orders/:id/cancel', ({ params }) =>
+  app.post<{ Params: { id: string } }>('/orders/:id/cancel', { schema: { params } }, ({ params }) =>
     database.transaction(async (tx) => {
       const orderId = params.id;
       existing((await orders.get(orderId, tx)).details, orderId);
@@ -84,6 +75,7 @@ export async function startOrderService(context: ServiceContext): Promise<void> 
    */
   async function place(request: OrderRequest): Promise<Order> {
     const known = await orders.get(request.orderId);
+    if (known.details !== undefined) rejectOther<OrderRequest>(known.id, known.details, request);
     if (known.details !== undefined || known.rejection !== undefined) return known;
     const fact = await placeOrder(request, client);
     return database.transaction((tx) => orders.record(fact, tx));

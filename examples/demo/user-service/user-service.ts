@@ -1,24 +1,20 @@
+import { email, exactly, id, line } from '../schemas.ts';
 import type { ServiceContext } from '../service.ts';
 import { openDatabase } from '../service-database.ts';
 import { PostgresUserRepository } from './postgres-user-repository.ts';
 import type { NewUser, User, UserChanges } from './user-repository.ts';
 import { type UserTables, userMigrations } from './user-tables.ts';
 
-const id = { type: 'string', pattern: '^[\\w-]{1,64}$' };
-const email = { type: 'string', minLength: 3, maxLength: 254, pattern: '^[^@]+@[^@]+$' };
-const name = { type: 'string', minLength: 1, maxLength: 100 };
-
-const newUser = {
-  type: 'object',
-  required: ['id', 'email', 'name'],
-  properties: { id, email, name },
-  additionalProperties: false,
-};
+const name = line(100);
+const params = exactly({ id });
+const newUser = exactly({ id, email, name });
+/** PostgreSQL counts no further in an integer. */
+const MAX_VERSION = 2 ** 31 - 2;
 /** The version is the one that the caller has seen. The repository checks which fields there are. */
 const update = {
   type: 'object',
   required: ['version'],
-  properties: { version: { type: 'integer', minimum: 1 }, email, name },
+  properties: { version: { type: 'integer', minimum: 1, maximum: MAX_VERSION }, email, name },
 };
 
 interface ById {
@@ -30,7 +26,7 @@ export async function startUserService(context: ServiceContext): Promise<void> {
   const { db, database, outbox } = await openDatabase<UserTables>(context, userMigrations);
   const users = new PostgresUserRepository(db);
 
-  app.get<ById>('/users/:id', ({ params }) => users.get(params.id));
+  app.get<ById>('/users/:id', { schema: { params } }, ({ params }) => users.get(params.id));
 
   app.post<{ Body: NewUser }>('/users', { schema: { body: newUser } }, async ({ body }, reply) => {
     reply.code(201);
@@ -44,16 +40,16 @@ export async function startUserService(context: ServiceContext): Promise<void> {
 
   app.patch<ById & { Body: UserChanges & { version: number } }>(
     '/users/:id',
-    { schema: { body: update } },
+    { schema: { params, body: update } },
     ({ params, body: { version, ...changes } }) =>
       change((repository) => repository.update(params.id, changes, version)),
   );
 
-  app.post<ById>('/users/:id/deactivate', ({ params }) =>
+  app.post<ById>('/users/:id/deactivate', { schema: { params } }, ({ params }) =>
     change((repository) => repository.deactivate(params.id)),
   );
 
-  app.delete<ById>('/users/:id', async ({ params }, reply) => {
+  app.delete<ById>('/users/:id', { schema: { params } }, async ({ params }, reply) => {
     await database.transaction(async (tx) => {
       await new PostgresUserRepository(tx.raw).delete(params.id);
       const data = { userId: params.id };

@@ -4,15 +4,15 @@ import {
   InMemoryEventBus,
   InMemoryServiceDiscovery,
   type ServiceDiscovery,
-} from '../../src/index.ts';
-import { launchPostgres } from '../../test/support/local-postgres.ts';
+} from '../../../src/index.ts';
+import { launchPostgres } from '../../../test/support/local-postgres.ts';
+import type { Events } from '../events.ts';
+import { type Instance, type News, startInstance } from '../service.ts';
+import { SERVICES } from '../services.ts';
 import { createDatabases, type Databases } from './databases.ts';
-import type { Events } from './events.ts';
 import { forkInstance } from './forked-instance.ts';
 import type { Options } from './options.ts';
 import { RedisRun, reach } from './redis-run.ts';
-import { type Instance, type News, startInstance } from './service.ts';
-import { SERVICES } from './services.ts';
 
 /** Where the instances run, and what they share. */
 export interface Stage {
@@ -20,9 +20,11 @@ export interface Stage {
   readonly bus: EventBus<Events>;
   readonly databases: Databases;
   start(service: string, tell: (news: News) => void): Promise<Instance>;
-  /** Once all instances have stopped. */
+  /** Stops the instances, and leaves nothing behind. */
   close(): Promise<void>;
 }
+
+type Backend = Pick<Stage, 'discovery' | 'bus' | 'start' | 'close'>;
 
 /** @throws saying where there is no Redis or PostgreSQL, and why */
 export async function openStage({ redis, postgres }: Options): Promise<Stage> {
@@ -32,20 +34,26 @@ export async function openStage({ redis, postgres }: Options): Promise<Stage> {
   const databases = await createDatabases(serverUrl, Object.keys(SERVICES)).catch(
     fail('PostgreSQL', serverUrl),
   );
-  const { close, ...stage } = redis === undefined ? memoryStage(databases) : redisStage(redis, databases);
+  const backend = redis === undefined ? memoryBackend(databases) : redisBackend(redis, databases);
+  const starting: Promise<Instance>[] = [];
   return {
-    ...stage,
+    ...backend,
     databases,
+    start(service, tell) {
+      const instance = backend.start(service, tell);
+      starting.push(instance);
+      return instance;
+    },
     async close() {
-      await close();
-      await databases.drop();
-      await server?.stop();
+      await Promise.allSettled(starting.map(async (instance) => (await instance).stop()));
+      await backend.close();
+      await (server === undefined ? databases.drop() : server.stop());
     },
   };
 }
 
 /** All of them in this process. */
-function memoryStage(databases: Databases): Omit<Stage, 'databases'> {
+function memoryBackend(databases: Databases): Backend {
   const discovery = new InMemoryServiceDiscovery();
   const bus = new InMemoryEventBus<Events>({ source: 'demo' });
   return {
@@ -61,7 +69,7 @@ function memoryStage(databases: Databases): Omit<Stage, 'databases'> {
 }
 
 /** Each of them in a process of its own, which share the Redis. */
-function redisStage(url: string, databases: Databases): Omit<Stage, 'databases'> {
+function redisBackend(url: string, databases: Databases): Backend {
   const prefix = `holdfast-demo:${randomBytes(6).toString('hex')}`;
   const run = new RedisRun(url, prefix, 'demo');
   return {

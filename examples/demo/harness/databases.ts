@@ -13,21 +13,28 @@ export interface Databases {
 export async function createDatabases(serverUrl: string, services: readonly string[]): Promise<Databases> {
   const run = `holdfast_demo_${randomBytes(6).toString('hex')}`;
   const nameOf = (service: string) => `${run}_${service.replaceAll('-', '_')}`;
-  await administer(
-    serverUrl,
-    services.map((service) => `create database ${nameOf(service)}`),
-  );
+  const drop = () =>
+    administer(
+      serverUrl,
+      services.map((service) => `drop database if exists ${nameOf(service)} with (force)`),
+    );
+  try {
+    await administer(
+      serverUrl,
+      services.map((service) => `create database ${nameOf(service)}`),
+    );
+  } catch (error) {
+    // Some may have been made. What is wrong is told by the first error.
+    await drop().catch(() => {});
+    throw error;
+  }
   return {
     urlOf(service) {
       const url = new URL(serverUrl);
       url.pathname = `/${nameOf(service)}`;
       return url.href;
     },
-    drop: () =>
-      administer(
-        serverUrl,
-        services.map((service) => `drop database ${nameOf(service)} with (force)`),
-      ),
+    drop,
   };
 }
 

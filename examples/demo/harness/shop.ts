@@ -4,8 +4,8 @@ import {
   ServiceClient,
   type ServiceDiscovery,
   ServiceResponseError,
-} from '../../src/index.ts';
-import type { Problem } from './problem.ts';
+} from '../../../src/index.ts';
+import type { Problem } from '../problem.ts';
 import { Phase } from './report.ts';
 
 const ORDERS_PER_SECOND = 30;

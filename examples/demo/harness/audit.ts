@@ -1,6 +1,6 @@
-import type { EventBus } from '../../src/index.ts';
+import type { EventBus } from '../../../src/index.ts';
+import type { Events } from '../events.ts';
 import type { Books } from './books.ts';
-import type { Events } from './events.ts';
 import type { Shop } from './shop.ts';
 
 const GROUPS = [
@@ -44,6 +44,28 @@ function faultsOfRejected(orderId: string, { orders, charges, reserved }: Books)
   if (charges.get(orderId) === 'succeeded') faults.push(`${orderId} was rejected and charged`);
   if (reserved.has(orderId)) faults.push(`${orderId} was rejected and keeps its stock`);
   return faults;
+}
+
+/** The events of each order that is accepted. */
+const EVENTS_OF_ORDER = [
+  'inventory.reserved',
+  'payment.processed',
+  'order.created',
+  'inventory.reserve',
+  'shipping.create_label',
+  'order.shipped',
+  'notification.send',
+] as const;
+
+/** Lists the events of the orders that the bus should have, and has not. */
+export async function findMissingEvents(shop: Shop, bus: EventBus<Events>): Promise<string[]> {
+  const published = new Set<string>();
+  for await (const { eventType, aggregateId } of bus.replay()) published.add(`${eventType} ${aggregateId}`);
+  return [...shop.accepted].flatMap((orderId) =>
+    EVENTS_OF_ORDER.map((eventType) => `${eventType} ${orderId}`)
+      .filter((event) => !published.has(event))
+      .map((event) => `${event} was not published`),
+  );
 }
 
 /** Lists the events that a service could not handle. */

@@ -1,6 +1,6 @@
 import { Redis } from 'ioredis';
-import { RedisEventBus, RedisServiceDiscovery } from '../../src/redis/index.ts';
-import type { Events } from './events.ts';
+import { RedisEventBus, RedisServiceDiscovery } from '../../../src/redis/index.ts';
+import type { Events } from '../events.ts';
 
 /** Milliseconds that an instance stays in the registry without a heartbeat: few, for a short story. */
 export const TTL = 5_000;

@@ -1,6 +1,6 @@
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
-import type { Instance, News, Switches } from './service.ts';
+import type { Instance, News, Switches } from '../service.ts';
 
 /**
  * A message of the process of an instance: that it is ready, its news, or what it received after a
@@ -16,22 +16,24 @@ export async function forkInstance(
 ): Promise<Instance> {
   // Not by way of ts-node, which brought this process up: Node strips types by itself, and starts sooner.
   const program = new URL('./instance-process.ts', import.meta.url);
-  const child = fork(program, [service, ...args], { execArgv: [] });
+  // Ctrl-C reaches every process of a terminal's group: what becomes of this one is for the demo to say.
+  const child = fork(program, [service, ...args], { execArgv: [], detached: true });
   let ending = false;
   const exited = once(child, 'exit').then(([code, signal]) => {
     if (ending) return;
-    console.error(`a process of ${service} has ended by itself (${signal ?? `exit code ${code}`})`);
-    process.exit(1);
+    ending = true;
+    throw new Error(`a process of ${service} has ended by itself (${signal ?? `exit code ${code}`})`);
   });
 
   const pending: ((received: number) => void)[] = [];
-  const instanceId = await new Promise<string>((resolve) => {
+  const ready = new Promise<string>((resolve) => {
     child.on('message', (message: FromInstance) => {
       if ('news' in message) tell(message.news);
       else if ('received' in message) pending.shift()!(message.received);
       else resolve(message.instanceId);
     });
   });
+  const instanceId = (await Promise.race([ready, exited])) as string;
   const command = (switches: Partial<Switches>) =>
     new Promise<number>((resolve) => {
       pending.push(resolve);

@@ -1,15 +1,11 @@
 /** One instance, in a process of its own. It ends when the demo lets go of it, or has died itself. */
 
+import { type Switches, startInstance } from '../service.ts';
 import type { FromInstance } from './forked-instance.ts';
 import { LEASE, RedisRun, TTL } from './redis-run.ts';
-import { type Switches, startInstance } from './service.ts';
 
 const [service, url, prefix, databaseUrl] = process.argv.slice(2) as [string, string, string, string];
 const run = new RedisRun(url, prefix, service);
-
-process.once('disconnect', () => void end());
-// Ctrl-C reaches every process of a terminal; what becomes of this one is for the demo to say.
-process.on('SIGINT', () => {});
 
 const { discovery, bus } = run;
 const starting = startInstance(service, {
@@ -20,6 +16,9 @@ const starting = startInstance(service, {
   lease: LEASE,
   tell: (news) => send({ news }),
 });
+process.once('disconnect', () => void end());
+// The demo may have died while this process was loading its modules.
+if (!process.connected) await end();
 const instance = await starting;
 process.on('message', async (switches: Partial<Switches>) => {
   await instance.set(switches);

@@ -1,7 +1,7 @@
 import pg from 'pg';
-import { fromPg, PostgresEventStore } from '../../src/postgres/index.ts';
+import { fromPg, PostgresEventStore } from '../../../src/postgres/index.ts';
+import { apply, type Order, type OrderFacts, unknownOrder } from '../order-service/order.ts';
 import type { Databases } from './databases.ts';
-import { apply, type Order, type OrderFacts, unknownOrder } from './order-service/order.ts';
 
 /** Tells what the databases of the services say. */
 export interface Books {

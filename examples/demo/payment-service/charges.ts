@@ -1,0 +1,49 @@
+import type { PaymentData } from '../events.ts';
+import type { ServiceDatabase, ServiceTransaction } from '../service-database.ts';
+import type { PaymentTables } from './payment-tables.ts';
+import { PostgresChargeRepository } from './postgres-charge-repository.ts';
+
+/** The bank declines what is more. */
+const LIMIT = 1_000;
+
+/**
+ * Charges and refunds. The order is the key of both: it is charged once, however often that is asked
+ * for, and once refunded never again.
+ */
+export class Charges {
+  readonly #database: ServiceDatabase<PaymentTables>;
+
+  constructor(database: ServiceDatabase<PaymentTables>) {
+    this.#database = database;
+  }
+
+  /**
+   * Gives the charge that there is, or makes it; one that the bank declines has the status `failed`.
+   *
+   * @throws KeyRevokedError if the order was refunded
+   */
+  charge({ orderId, email, amount }: Omit<PaymentData, 'status'>): Promise<PaymentData> {
+    const { inbox, outbox } = this.#database;
+    return inbox.once(keyOf(orderId), async (tx) => {
+      const status = amount > LIMIT ? 'failed' : 'succeeded';
+      const charge: PaymentData = { orderId, email, amount, status };
+      await new PostgresChargeRepository(tx.raw).add(charge);
+      await outbox.publish({ eventType: 'payment.processed', aggregateId: orderId, data: charge }, tx);
+      return charge;
+    });
+  }
+
+  /** Gives back what was paid, if it was. A charge under way is waited for; a later one is rejected. */
+  async refund(orderId: string, tx: ServiceTransaction<PaymentTables>): Promise<void> {
+    const { inbox, outbox } = this.#database;
+    await inbox.revoke(keyOf(orderId), tx);
+    const charge = await new PostgresChargeRepository(tx.raw).refund(orderId);
+    if (charge === undefined) return;
+    const data = { orderId, amount: charge.amount };
+    await outbox.publish({ eventType: 'payment.refunded', aggregateId: orderId, data }, tx);
+  }
+}
+
+function keyOf(orderId: string): string {
+  return `charge ${orderId}`;
+}
