@@ -79,7 +79,7 @@ export class PostgresEventStore<Events extends EventMap = EventMap> {
   readonly #database: Database;
   readonly #codec: EventCodec;
   readonly #sequencer: Sequencer;
-  /** #polls holds those of the subscriptions in this process. */
+  /** #polls holds those of the subscriptions and projections in this process. */
   readonly #polls = new Set<AdaptivePoll>();
 
   /** @throws TypeError or RangeError that names the option that is not allowed */
@@ -169,7 +169,7 @@ export class PostgresEventStore<Events extends EventMap = EventMap> {
     });
     let { after = 0n, signal = new AbortController().signal } = options;
     const poll = new AdaptivePoll(signal);
-    this.#polls.add(poll);
+    const unfollow = this.follow(poll);
     try {
       while (!signal.aborted) {
         const batch = await this.readBatch(after);
@@ -182,8 +182,18 @@ export class PostgresEventStore<Events extends EventMap = EventMap> {
         else await poll.wait();
       }
     } finally {
-      this.#polls.delete(poll);
+      unfollow();
     }
+  }
+
+  /**
+   * Wakes the poll whenever events were appended in this process; gives a function that ends this.
+   *
+   * @internal
+   */
+  follow(poll: AdaptivePoll): () => void {
+    this.#polls.add(poll);
+    return () => void this.#polls.delete(poll);
   }
 
   /** Gives the position of the last event that had committed before the call; 0n if there is none. */

@@ -211,6 +211,7 @@ export class PostgresProjection<
 
   async #repeatApplying(): Promise<void> {
     const { signal } = this.#stopped;
+    const unfollow = this.#options.store.follow(this.#poll);
     while (!signal.aborted) {
       try {
         if (await this.#applyNext()) this.#poll.reset();
@@ -219,6 +220,7 @@ export class PostgresProjection<
         await this.#recover(error);
       }
     }
+    unfollow();
   }
 
   /** Applies the next events; gives whether there were any. */

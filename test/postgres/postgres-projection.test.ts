@@ -171,6 +171,18 @@ describe('a projection', () => {
     await until([1]);
   });
 
+  it('a projection that has found nothing for long applies at once what is appended in its process', async () => {
+    const applied = deferred<unknown>();
+    const looks = vi.spyOn(store, 'readBatch');
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    createProjection({ apply: ({ data }) => applied.resolve(data) }).start();
+    // 5, 10, 20… ms: after ten looks it waits for a second.
+    while (looks.mock.calls.length < 10) await vi.advanceTimersByTimeAsync(1_000);
+    await append(1);
+    // No time passes any more.
+    expect(await applied.promise).toBe(1);
+  });
+
   it.each(['before', 'after'] as const)(
     'a projection that dies %s any of its statements applies each event once',
     async (side) => {
