@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { setTimeout } from 'node:timers/promises';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import {
   constantBackoff,
@@ -15,7 +16,7 @@ import { describeBus } from '../events/bus-contract.ts';
 import { Recorder, toArray } from '../events/recorder.ts';
 import { EventConsumer } from '../support/event-consumers.ts';
 import { redisUrl, startRedis, uniquePrefix } from '../support/redis.ts';
-import { connect, lagOf, open, order, orders, PARTITIONS, quick, range, sorted } from './event-buses.ts';
+import { connect, lagOf, lengthOf, open, order, orders, PARTITIONS, quick, range, sorted } from './event-buses.ts';
 
 describeBus('the Redis bus', () => {
   const keyPrefix = uniquePrefix();
@@ -141,6 +142,44 @@ describe('a Redis that is away for longer than the lease', () => {
     const publishing = bus.publish(order('o1', 2), { timeout: 400 }).catch((error: unknown) => error);
     await bus.close();
     expect(await publishing).toBeInstanceOf(RedisError);
+  });
+});
+
+describe('a full Redis', () => {
+  it('takes no more events, and has those that it has handled, given up and trimmed by whoever joins', async () => {
+    const server = await startRedis();
+    const shared = { redis: server.url, keyPrefix: uniquePrefix(), lease: 300, retention: 1 };
+    const bus = open(shared);
+    const admin = connect(server.url);
+    const lost = vi.fn();
+    const errors = vi.fn();
+    bus.on('lose', lost).on('error', errors);
+    const gate = deferred<void>();
+    const recorder = new Recorder(async ({ data }) => {
+      await gate.promise;
+      await setTimeout(8);
+      if ((data as { n: number }).n === 7) throw new Error('no stock');
+    });
+    await bus.subscribe('order.created', recorder.handle, quick);
+    await bus.publish(range(2_000).map((n) => order(`o${n % 100}`, n)));
+    await recorder.reach(1);
+    await admin.config('SET', 'maxmemory', '1mb');
+    await expect(bus.publish(order('o1', 0))).rejects.toThrow(/Redis at .*: OOM command not allowed/);
+    const other = open(shared);
+    other.on('lose', lost).on('error', errors);
+    await other.subscribe('order.created', recorder.handle, quick);
+    gate.resolve();
+    // The last entry of each partition stays.
+    await vi.waitUntil(async () => (await lengthOf(shared.keyPrefix, admin)) <= PARTITIONS);
+    expect(new Set(recorder.numbers).size).toBe(2_000);
+    expect(recorder.numbers).toHaveLength(2_004);
+    expect(await toArray(bus.deadLetters({ group: 'g' }))).toHaveLength(1);
+    expect(lost).not.toHaveBeenCalled();
+    expect(errors).not.toHaveBeenCalled();
+    await expect(bus.publish(order('o1', 0))).rejects.toThrow('OOM');
+    await admin.config('SET', 'maxmemory', '0');
+    await bus.publish(order('o1', 2_000));
+    await recorder.reach(2_005);
   });
 });
 
