@@ -50,13 +50,17 @@ redis.call('HDEL', lease, 'given')
 return { token, expiry == 0 and 1 or 0, created }
 `);
 
-/** KEYS stream, lease. ARGV token, milliseconds, retention. Gives 0 if the token is old. */
+/**
+ * KEYS stream, lease. ARGV group, token, milliseconds, retention. Gives nil if the token is old; else
+ * the id of the first entry that the group was given and that is not done, '' for none.
+ */
 export const RENEW = new Script(`${PRELUDE}${TRIM}
-if not owns(KEYS[2], ARGV[1]) then return 0 end
+if not owns(KEYS[2], ARGV[2]) then return false end
 writeWhenFull(KEYS[2])
-redis.call('HSET', KEYS[2], 'until', digits(now() + tonumber(ARGV[2])))
-if redis.call('EXISTS', KEYS[1]) == 1 then trim(KEYS[1], tonumber(ARGV[3])) end
-return 1
+redis.call('HSET', KEYS[2], 'until', digits(now() + tonumber(ARGV[3])))
+if redis.call('EXISTS', KEYS[1]) == 1 then trim(KEYS[1], tonumber(ARGV[4])) end
+-- A group that is gone is noticed by a read.
+return redis.pcall('XPENDING', KEYS[1], ARGV[1])[2] or ''
 `);
 
 /**

@@ -107,6 +107,29 @@ describe('a Redis that restarts', () => {
   });
 });
 
+describe('a Redis that is back with older data within the lease', () => {
+  it('has what was acknowledged since then handled again, and nothing stays pending', async () => {
+    const server = await startRedis();
+    const keyPrefix = uniquePrefix();
+    const bus = open({ redis: server.url, keyPrefix, lease: 3_000 });
+    const gate = deferred<void>();
+    const recorder = new Recorder(() => gate.promise);
+    await bus.subscribe('order.created', recorder.handle, quick);
+    await bus.publish(range(10).map((n) => order(`o${n}`, n)));
+    await recorder.reach(10);
+    await connect(server.url).save();
+    const lost = vi.fn();
+    bus.on('lose', lost);
+    gate.resolve();
+    await vi.waitUntil(async () => (await lagOf(keyPrefix, server.url)) === 0);
+    await server.restart();
+    await recorder.reach(20);
+    expect(sorted(recorder.numbers)).toEqual(sorted([...range(10), ...range(10)]));
+    await vi.waitUntil(async () => (await lagOf(keyPrefix, server.url)) === 0);
+    expect(lost).not.toHaveBeenCalled();
+  });
+});
+
 describe('a Redis that is away for longer than the lease', () => {
   it('aborts the handlers, and takes in what they finish: nothing is handled twice', async () => {
     const server = await startRedis(durable);
