@@ -27,6 +27,9 @@ export interface SubscriptionsOptions {
   readonly lease: number;
 }
 
+/** What was told in a message that was lost is looked for as often as this within a lease. */
+const LOOKS = 3;
+
 type End = () => Promise<void>;
 
 /** The subscriptions of a bus in Redis. */
@@ -144,7 +147,7 @@ export class EventSubscriptions {
 
   #watch(channel: string, wake: () => void): () => void {
     const { connection, lease } = this.#options;
-    this.#waker ??= new EventWaker(connection, lease, this.#onError);
+    this.#waker ??= new EventWaker(connection, lease / LOOKS, this.#onError);
     return this.#waker.watch(channel, wake);
   }
 

@@ -11,6 +11,7 @@ import {
   RedisError,
 } from '../../src/index.ts';
 import { deferred } from '../../src/internal/deferred.ts';
+import { EventKeys } from '../../src/redis/event-keys.ts';
 import { GroupPartition } from '../../src/redis/group-partition.ts';
 import { RedisEventBus } from '../../src/redis/index.ts';
 import { describeBus } from '../events/bus-contract.ts';
@@ -239,6 +240,24 @@ describe('a read that Redis executes after it was given up', () => {
     await recorder.reach(20);
     expect(recorder.numbers).toEqual(range(20));
     await vi.waitUntil(async () => (await lagOf(keyPrefix)) === 0);
+  });
+});
+
+describe('an event whose message is lost', () => {
+  it('is handled within a part of the lease, by its group and by broadcasts', async () => {
+    const keyPrefix = uniquePrefix();
+    const bus = open({ keyPrefix, lease: 600 });
+    const [ofGroup, broadcast] = [new Recorder(), new Recorder()];
+    await bus.subscribe('order.created', ofGroup.handle, quick);
+    await bus.subscribe('order.created', broadcast.handle, { broadcast: true });
+    await bus.publish(order('o1', 0));
+    await Promise.all([ofGroup.reach(1), broadcast.reach(1)]);
+    // Added without a message, to the partition of the first one.
+    const { stream, state } = new EventKeys(keyPrefix).partition('order', 5);
+    const redis = connect();
+    const [[, fields]] = (await redis.xrange(stream, '-', '+')) as [[string, string[]]];
+    await redis.multi().hincrby(state, 'added', 1).xadd(stream, '*', ...fields).exec();
+    await Promise.all([ofGroup.reach(2), broadcast.reach(2)]);
   });
 });
 
