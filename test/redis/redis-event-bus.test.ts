@@ -256,7 +256,11 @@ describe('an event whose message is lost', () => {
     const { stream, state } = new EventKeys(keyPrefix).partition('order', 5);
     const redis = connect();
     const [[, fields]] = (await redis.xrange(stream, '-', '+')) as [[string, string[]]];
-    await redis.multi().hincrby(state, 'added', 1).xadd(stream, '*', ...fields).exec();
+    await redis
+      .multi()
+      .hincrby(state, 'added', 1)
+      .xadd(stream, '*', ...fields)
+      .exec();
     await Promise.all([ofGroup.reach(2), broadcast.reach(2)]);
   });
 });
