@@ -27,7 +27,7 @@ export interface SubscriptionsOptions {
   readonly lease: number;
 }
 
-/** What was told in a message that was lost is looked for as often as this within a lease. */
+/** Readers look as often as this within a lease for what a lost message told. */
 const LOOKS = 3;
 
 type End = () => Promise<void>;
