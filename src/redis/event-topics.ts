@@ -49,12 +49,12 @@ export class EventTopics {
   /** Tells Redis that there is a topic. To be called again when Redis has lost it. */
   async register(topic: string): Promise<void> {
     const { meta, topics } = this.#keys;
-    const stored = await this.#connection.run(async (client) => {
-      await client.hsetnx(meta, 'partitions', this.#partitions);
-      return client.hget(meta, 'partitions');
-    });
-    this.#check(Number(stored));
-    await this.#connection.run((client) => client.sadd(topics, topic));
+    const [stored, known] = await this.#connection.run((client) =>
+      Promise.all([client.hget(meta, 'partitions'), client.sismember(topics, topic)]),
+    );
+    this.#check(Number(stored ?? (await this.#storePartitions())));
+    // A full Redis denies what is known already, too.
+    if (known === 0) await this.#connection.run((client) => client.sadd(topics, topic));
   }
 
   /** Lists the topics that have ever had an event or a group. */
@@ -120,6 +120,15 @@ export class EventTopics {
       ),
     );
     return found.length > 0;
+  }
+
+  /** Gives the number that is stored: another process may have been first. */
+  #storePartitions(): Promise<string | null> {
+    const { meta } = this.#keys;
+    return this.#connection.run(async (client) => {
+      await client.hsetnx(meta, 'partitions', this.#partitions);
+      return client.hget(meta, 'partitions');
+    });
   }
 
   async #reportOn({ topic, partition, keys }: StreamPartition): Promise<GroupReport[]> {

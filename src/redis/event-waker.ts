@@ -6,7 +6,8 @@ const POLL_INTERVAL = 250;
 
 /**
  * Tells readers that there may be something to read. It receives messages over a connection of its
- * own; while it has none, or Redis denies the channel, it wakes all readers from time to time.
+ * own. It also wakes all readers from time to time, since a message may be lost: seldom while that
+ * connection works, and often while there is none, or Redis denies the channel.
  */
 export class EventWaker {
   readonly #subscriber: RedisSubscriber;
@@ -15,7 +16,10 @@ export class EventWaker {
   readonly #checking: NodeJS.Timeout;
   #denied = false;
 
-  /** @param checkInterval milliseconds between two checks that the connection still works */
+  /**
+   * @param checkInterval milliseconds between two checks that the connection still works, and between
+   * two looks for what was told in messages that were lost
+   */
   constructor(connection: RedisConnection, checkInterval: number, onError: (error: unknown) => void) {
     this.#subscriber = new RedisSubscriber(connection, {
       message: (channel) => this.#wake(channel),
@@ -24,7 +28,7 @@ export class EventWaker {
       down: onError,
     });
     this.#polling = setInterval(() => this.#poll(), POLL_INTERVAL).unref();
-    this.#checking = setInterval(() => void this.#subscriber.check(), checkInterval).unref();
+    this.#checking = setInterval(() => this.#check(), checkInterval).unref();
   }
 
   /** Calls `wake` whenever something is told on the channel; gives a function that ends this. */
@@ -59,6 +63,11 @@ export class EventWaker {
     if (!wakes?.delete(wake) || wakes.size > 0) return;
     this.#wakes.delete(channel);
     this.#subscriber.unsubscribe(channel).catch(() => {});
+  }
+
+  #check(): void {
+    void this.#subscriber.check();
+    this.#wakeAll();
   }
 
   #poll(): void {

@@ -87,13 +87,17 @@ export class GroupMembership {
 
   /** Gives the milliseconds until the lease of another member may run out; Infinity for none. */
   async #checkOnce(): Promise<number> {
-    const renewals = Array.from(this.#owners.values(), (owner) => owner.renew());
+    const renewals = Array.from(this.#owners, ([partition, owner]) => this.#renew(partition, owner));
     if (this.#isClosing()) {
       await Promise.all(renewals);
       return Infinity;
     }
     const [members] = await Promise.all([this.#join(), ...renewals]);
     return this.#isClosing() ? Infinity : this.#rebalance(members);
+  }
+
+  async #renew(partition: number, owner: PartitionOwner): Promise<void> {
+    if (await owner.renew()) void this.#release(partition, owner);
   }
 
   async #join(): Promise<string[]> {

@@ -78,10 +78,14 @@ export class GroupPartition {
     return token === '' ? rest : { token, clean: rest === 1, created: created === 1 };
   }
 
-  /** Extends the lease, and drops events that no group needs. False if the token is old. */
-  async renew(token: string, lease: number, retention: number): Promise<boolean> {
+  /**
+   * Extends the lease, and drops events that no group needs. Gives the id of the first entry that was
+   * given and is not done, '' for none; undefined if the token is old.
+   */
+  async renew(token: string, lease: number, retention: number): Promise<string | undefined> {
     const { stream, lease: key } = this.keys;
-    return (await this.#evaluate(RENEW, [stream, key], [token, lease, retention])) === 1;
+    const reply = await this.#evaluate(RENEW, [stream, key], [this.group, token, lease, retention]);
+    return (reply as string | null) ?? undefined;
   }
 
   /** @param channel where to tell that the partition is free */

@@ -4,6 +4,7 @@ import { Script } from './redis-connection.ts';
 const CREATE = `
 -- Gives whether the group was created, or an error.
 local function createGroup(stream, state, group, from)
+  writeWhenFull(state)
   local reply = redis.pcall('XGROUP', 'CREATE', stream, group, from == 'now' and '$' or '0', 'MKSTREAM')
   if isError(reply, 'BUSYGROUP') then return 0 end
   if reply.err then return reply end
@@ -29,6 +30,7 @@ return createGroup(KEYS[1], KEYS[2], ARGV[1], ARGV[2])
  */
 export const ACQUIRE = new Script(`${PRELUDE}${CREATE}
 local stream, state, lease, owner = KEYS[1], KEYS[2], KEYS[3], ARGV[2]
+writeWhenFull(lease)
 local at = now()
 local expiry = numberAt(lease, 'until')
 -- No lease lasts longer than it was given for: the clock was set back.
@@ -48,12 +50,17 @@ redis.call('HDEL', lease, 'given')
 return { token, expiry == 0 and 1 or 0, created }
 `);
 
-/** KEYS stream, lease. ARGV token, milliseconds, retention. Gives 0 if the token is old. */
+/**
+ * KEYS stream, lease. ARGV group, token, milliseconds, retention. Gives nil if the token is old; else
+ * the id of the first entry that the group was given and that is not done, '' for none.
+ */
 export const RENEW = new Script(`${PRELUDE}${TRIM}
-if not owns(KEYS[2], ARGV[1]) then return 0 end
-redis.call('HSET', KEYS[2], 'until', digits(now() + tonumber(ARGV[2])))
-if redis.call('EXISTS', KEYS[1]) == 1 then trim(KEYS[1], tonumber(ARGV[3])) end
-return 1
+if not owns(KEYS[2], ARGV[2]) then return false end
+writeWhenFull(KEYS[2])
+redis.call('HSET', KEYS[2], 'until', digits(now() + tonumber(ARGV[3])))
+if redis.call('EXISTS', KEYS[1]) == 1 then trim(KEYS[1], tonumber(ARGV[4])) end
+-- A group that is gone is noticed by a read.
+return redis.pcall('XPENDING', KEYS[1], ARGV[1])[2] or ''
 `);
 
 /**
@@ -62,6 +69,7 @@ return 1
  */
 export const RELEASE = new Script(`${PRELUDE}
 if not owns(KEYS[1], ARGV[1]) then return 0 end
+writeWhenFull(KEYS[1])
 redis.call('HINCRBY', KEYS[1], 'token', 1)
 redis.call('HSET', KEYS[1], 'until', '0')
 tell(ARGV[2])
@@ -155,6 +163,7 @@ export const SETTLE = new Script(`${PRELUDE}
 local stream, lease, attempts, dead = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local group = ARGV[1]
 if not owns(lease, ARGV[2]) then return 0 end
+writeWhenFull(attempts)
 local done = {}
 for id in string.gmatch(ARGV[3], '%S+') do done[#done + 1] = id end
 local haveFailed = redis.call('EXISTS', attempts) == 1
@@ -180,6 +189,7 @@ return 1
 
 /** KEYS stream, state, lease, attempts, dead. ARGV group. Gives 1 if there was the group. */
 export const REMOVE_GROUP = new Script(`${PRELUDE}
+writeWhenFull(KEYS[2])
 local reply = redis.pcall('XGROUP', 'DESTROY', KEYS[1], ARGV[1])
 local known = redis.call('HDEL', KEYS[2], 'delivered:' .. ARGV[1])
 redis.call('DEL', KEYS[3], KEYS[4], KEYS[5])

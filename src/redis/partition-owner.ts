@@ -6,7 +6,8 @@ import { PartitionProcessor, type ProcessorListener } from '../events/partition-
 import type { SubscriptionPlan } from '../events/subscription-plan.ts';
 import { parseState } from './delivery-state.ts';
 import { createEntryParser, type EntryParser } from './entry-parser.ts';
-import type { Acquired, GroupPartition, ReadBatch } from './group-partition.ts';
+import { isBefore } from './event-scan.ts';
+import type { Acquired, GroupPartition, ReadBatch, SettledBatch } from './group-partition.ts';
 import { SettlementQueue } from './settlement-queue.ts';
 
 /** Milliseconds before the partition is read again after that failed. */
@@ -54,6 +55,8 @@ export class PartitionOwner implements DeliveryLog {
   #leaseEnd: number;
   /** #lastRead is the id of the last entry that has arrived here. */
   #lastRead = FIRST;
+  /** #held holds the ids of what has arrived here and is not known to be settled, as it arrived. */
+  readonly #held = new Set<string>();
   /** #more tells that there may be events to read. */
   #more = true;
   #reading = false;
@@ -62,7 +65,7 @@ export class PartitionOwner implements DeliveryLog {
 
   /** @param leaseEnd when the lease ends, on the clock of `performance.now()` */
   constructor({ token, clean }: Acquired, leaseEnd: number, options: OwnerOptions) {
-    const { partition, plan, codec, listener, lease, onError } = options;
+    const { plan, codec, listener, lease, onError } = options;
     this.#options = options;
     this.#token = token;
     this.#suspect = !clean;
@@ -76,7 +79,7 @@ export class PartitionOwner implements DeliveryLog {
       isOwned: () => performance.now() < this.#leaseEnd,
     });
     this.#settlements = new SettlementQueue({
-      settle: (batch) => partition.settle(token, batch),
+      settle: (batch) => this.#settle(batch),
       onFenced: () => this.#lose('another process owns it'),
       onError,
     });
@@ -93,20 +96,25 @@ export class PartitionOwner implements DeliveryLog {
     this.#readSoon();
   }
 
-  /** Extends the lease. */
-  async renew(): Promise<void> {
-    if (this.#hasEnded()) return;
+  /**
+   * Extends the lease. Gives whether Redis has forgotten that events are done, as it has when it is
+   * back with older data: then the partition has to be released, and read again by its next owner.
+   */
+  async renew(): Promise<boolean> {
+    if (this.#hasEnded()) return false;
     const begun = performance.now();
     if (begun >= this.#leaseEnd) {
       this.#expire();
-      return;
+      return false;
     }
     const { partition, lease, retention } = this.#options;
-    const renewed = await partition.renew(this.#token, lease, retention);
-    if (!renewed) this.#lose('another process owns it');
-    if (this.#hasEnded()) return;
+    const isUnsettled = this.#unsettledCheck();
+    const firstPending = await partition.renew(this.#token, lease, retention);
+    if (firstPending === undefined) this.#lose('another process owns it');
+    if (this.#hasEnded()) return false;
     this.#leaseEnd = begun + lease;
     this.#expiry.refresh();
+    return firstPending !== '' && !isUnsettled(firstPending!);
   }
 
   /**
@@ -151,6 +159,24 @@ export class PartitionOwner implements DeliveryLog {
     return this.#settlements.written();
   }
 
+  /**
+   * Gives a function that tells whether an entry that Redis has as not done from now on may be so:
+   * it is held, or comes behind what is held or was read. What is read or settled meanwhile does
+   * not change that.
+   */
+  #unsettledCheck(): (id: string) => boolean {
+    const [first] = this.#held;
+    const last = this.#lastRead;
+    return (id) => (first === undefined ? isBefore(last, id) : !isBefore(id, first));
+  }
+
+  async #settle(batch: SettledBatch): Promise<boolean> {
+    const settled = await this.#options.partition.settle(this.#token, batch);
+    for (const id of batch.done) this.#held.delete(id);
+    for (let index = 0; index < batch.dead.length; index += 2) this.#held.delete(batch.dead[index]!);
+    return settled;
+  }
+
   /** Reads when the handlers of this turn of the event loop are done, unless a read is under way. */
   #readSoon(): void {
     if (this.#reading || !this.#more || this.#phase !== 'owned') return;
@@ -183,6 +209,7 @@ export class PartitionOwner implements DeliveryLog {
     const suspect = again && this.#suspect;
     for (const [index, id] of ids.entries()) {
       this.#lastRead = id;
+      this.#held.add(id);
       const json = events[index]!;
       const event = this.#parse(id, json, groups.get(id));
       if (event === undefined) this.#settlements.done(id);

@@ -78,8 +78,13 @@ export class RedisIdempotencyStore implements IdempotencyStore {
  * with its time to live.
  */
 
-/** ARGV: holder, milliseconds of the lock. Gives 'begun', 'locked', or 'done' and the response. */
+/**
+ * ARGV: holder, milliseconds of the lock, 'always' to take the key in a full Redis too. Gives
+ * 'begun', 'locked', or 'done' and the response.
+ */
 export const BEGIN = new Script(`
+-- A full Redis denies no write after a removal.
+if ARGV[3] == 'always' then redis.call('HDEL', KEYS[1], '') end
 local response = redis.call('HGET', KEYS[1], 'response')
 if response then return { 'done', response } end
 local holder = redis.call('HGET', KEYS[1], 'holder')

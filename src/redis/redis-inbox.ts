@@ -88,7 +88,10 @@ export class RedisInbox implements Inbox {
   }
 
   async #begin(key: string, holder: string): Promise<'begun' | 'locked' | 'done'> {
-    const [state] = (await this.#evaluate(BEGIN, key, holder, LOCK_TIMEOUT)) as ['begun' | 'locked' | 'done'];
+    // In a full Redis too: the events would fail and go to the dead letters, which need more room.
+    const [state] = (await this.#evaluate(BEGIN, key, holder, LOCK_TIMEOUT, 'always')) as [
+      'begun' | 'locked' | 'done',
+    ];
     return state;
   }
 

@@ -1,8 +1,18 @@
 import { PRELUDE, TRIM } from './event-lua.ts';
 import { Script } from './redis-connection.ts';
 
-/* Gives the length of the stream, and how many of `count` events there is room for. */
+/*
+ * makeRoom gives the length of the stream, and how many of `count` events there is room for.
+ * rejection gives the error with which a full Redis denies to add events; it trims then. It is to be
+ * asked before the script has written anything: after that Redis denies nothing any more.
+ */
 const MAKE_ROOM = `${TRIM}
+local function rejection(stream, state, retention)
+  local reply = redis.pcall('HINCRBY', state, 'added', 0)
+  if isError(reply, 'OOM') and redis.call('EXISTS', stream) == 1 then trim(stream, retention) end
+  return type(reply) == 'table' and reply or nil
+end
+
 local function makeRoom(stream, count, maxLength, retention, due)
   local length = redis.call('XLEN', stream)
   if length > 0 and (due or length + count > maxLength) then
@@ -21,6 +31,8 @@ end
  */
 export const ADD = new Script(`${PRELUDE}${MAKE_ROOM}
 local stream, state = KEYS[1], KEYS[2]
+local rejected = rejection(stream, state, tonumber(ARGV[3]))
+if rejected then return rejected end
 local length, room = makeRoom(stream, #ARGV - 4, tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1')
 if room == 0 then return { 0, length, digits(numberAt(state, 'added')) } end
 local total = redis.call('HINCRBY', state, 'added', room)
@@ -49,6 +61,8 @@ if isAbove(ARGV[6], last) then return { -1, last } end
 local first = 7
 while first < #ARGV and not isAbove(ARGV[first], last) do first = first + 2 end
 local passed = (first - 7) / 2
+local rejected = rejection(stream, state, tonumber(ARGV[3]))
+if rejected then return rejected end
 local count = (#ARGV - first + 1) / 2
 local length, room = makeRoom(stream, count, tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1')
 if room == 0 then return { 0, length, digits(numberAt(state, 'added')), passed } end
@@ -73,6 +87,8 @@ local stream, state, dead, id = KEYS[1], KEYS[2], KEYS[3], ARGV[3]
 local entry = redis.call('XRANGE', dead, id, id)[1]
 if not entry then return 0 end
 if redis.call('XLEN', stream) >= tonumber(ARGV[4]) then return -1 end
+-- Nothing is added to a full Redis: the letter moves.
+writeWhenFull(state)
 redis.call('HINCRBY', state, 'added', 1)
 redis.call('XADD', stream, '*', 'event', named(entry[2]).event, 'to', ARGV[2])
 redis.call('XDEL', dead, id)

@@ -107,9 +107,9 @@ function deliver(id: string, rest: Partial<Delivery> & { version?: number } = {}
   return { id, json: JSON.stringify(event), event, state: NEW_DELIVERY, suspect: false, ...delivery };
 }
 
-const interrupted = (attempts = 0): Partial<Delivery> => ({
+const interrupted = (attempts = 0, alone = false): Partial<Delivery> => ({
   suspect: true,
-  state: { ...NEW_DELIVERY, attempts, started: true },
+  state: { ...NEW_DELIVERY, attempts, started: true, alone },
 });
 const fail = () => {
   throw new Error('no stock');
@@ -348,10 +348,35 @@ it('the death of a process during an attempt counts as a failed attempt', async 
 
 it('an event that has killed as many processes as it may is buried without a further attempt', async () => {
   const { processor, begun, log } = start();
-  processor.accept([deliver('a1', interrupted(2)), deliver('a2')]);
+  processor.accept([deliver('a1', interrupted(2, true)), deliver('a2')]);
   await settle();
   expect(begun).toEqual(['a2']);
   expect(log.calls).toEqual(['bury a1', 'acknowledge a2']);
+});
+
+it('an event that was under way beside others when a process died has an attempt alone before it is buried', async () => {
+  for (const maxAttempts of [1, 3]) {
+    const { processor, begun, log } = start(() => {}, { maxAttempts });
+    processor.accept(['a1', 'b1'].map((id) => deliver(id, interrupted(maxAttempts - 1))));
+    await settle();
+    expect(begun).toEqual(maxAttempts === 1 ? ['a1', 'b1'] : ['a1 (3)', 'b1 (3)']);
+    expect(log.calls).toEqual(['start a1', 'acknowledge a1', 'start b1', 'acknowledge b1']);
+    expect(log.states.get('a1')).toMatchObject({ started: true, alone: true });
+  }
+});
+
+it('an attempt is written to be alone no longer once others are handled beside it', async () => {
+  const gate = deferred<void>();
+  const { processor, log } = start(({ eventId }) => eventId === 'a1' && gate.promise, { maxAttempts: 1 });
+  processor.accept([deliver('a1', interrupted()), deliver('b1', { suspect: true })]);
+  await vi.advanceTimersByTimeAsync(4_999);
+  expect(log.states.get('a1')).toMatchObject({ started: true, alone: true });
+  await vi.advanceTimersByTimeAsync(1);
+  expect(log.calls).toEqual(['start a1', 'save a1', 'start b1', 'acknowledge b1']);
+  expect(log.states.get('a1')).toMatchObject({ started: true, alone: false });
+  expect(log.states.get('b1')).toMatchObject({ started: true, alone: false });
+  gate.resolve();
+  await settle();
 });
 
 it('events that were under way when a process died are handled one by one, and all others after them', async () => {

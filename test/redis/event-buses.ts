@@ -49,8 +49,8 @@ export function sorted(numbers: readonly number[]): number[] {
 }
 
 /** The events that groups have not handled, of all groups in all partitions. */
-export async function lagOf(keyPrefix: string): Promise<number> {
-  const connection = new RedisConnection(redisUrl(), 1_000);
+export async function lagOf(keyPrefix: string, url = redisUrl()): Promise<number> {
+  const connection = new RedisConnection(url, 1_000);
   onTestFinished(() => connection.close());
   const reports = await new EventTopics(connection, new EventKeys(keyPrefix), PARTITIONS).report();
   return reports.reduce((sum, { lag }) => sum + lag, 0);

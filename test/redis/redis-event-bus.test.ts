@@ -1,6 +1,8 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { setTimeout } from 'node:timers/promises';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
+import { partitionOf } from '../../src/events/partition.ts';
 import {
   constantBackoff,
   type DomainEvent,
@@ -9,13 +11,25 @@ import {
   RedisError,
 } from '../../src/index.ts';
 import { deferred } from '../../src/internal/deferred.ts';
+import { EventKeys } from '../../src/redis/event-keys.ts';
 import { GroupPartition } from '../../src/redis/group-partition.ts';
 import { RedisEventBus } from '../../src/redis/index.ts';
 import { describeBus } from '../events/bus-contract.ts';
 import { Recorder, toArray } from '../events/recorder.ts';
 import { EventConsumer } from '../support/event-consumers.ts';
 import { redisUrl, startRedis, uniquePrefix } from '../support/redis.ts';
-import { connect, lagOf, open, order, orders, PARTITIONS, quick, range, sorted } from './event-buses.ts';
+import {
+  connect,
+  lagOf,
+  lengthOf,
+  open,
+  order,
+  orders,
+  PARTITIONS,
+  quick,
+  range,
+  sorted,
+} from './event-buses.ts';
 
 describeBus('the Redis bus', () => {
   const keyPrefix = uniquePrefix();
@@ -106,6 +120,29 @@ describe('a Redis that restarts', () => {
   });
 });
 
+describe('a Redis that is back with older data within the lease', () => {
+  it('has what was acknowledged since then handled again, and nothing stays pending', async () => {
+    const server = await startRedis();
+    const keyPrefix = uniquePrefix();
+    const bus = open({ redis: server.url, keyPrefix, lease: 3_000 });
+    const gate = deferred<void>();
+    const recorder = new Recorder(() => gate.promise);
+    await bus.subscribe('order.created', recorder.handle, quick);
+    await bus.publish(range(10).map((n) => order(`o${n}`, n)));
+    await recorder.reach(10);
+    await connect(server.url).save();
+    const lost = vi.fn();
+    bus.on('lose', lost);
+    gate.resolve();
+    await vi.waitUntil(async () => (await lagOf(keyPrefix, server.url)) === 0);
+    await server.restart();
+    await recorder.reach(20);
+    expect(sorted(recorder.numbers)).toEqual(sorted([...range(10), ...range(10)]));
+    await vi.waitUntil(async () => (await lagOf(keyPrefix, server.url)) === 0);
+    expect(lost).not.toHaveBeenCalled();
+  });
+});
+
 describe('a Redis that is away for longer than the lease', () => {
   it('aborts the handlers, and takes in what they finish: nothing is handled twice', async () => {
     const server = await startRedis(durable);
@@ -144,6 +181,44 @@ describe('a Redis that is away for longer than the lease', () => {
   });
 });
 
+describe('a full Redis', () => {
+  it('takes no more events, and has those that it has handled, given up and trimmed by whoever joins', async () => {
+    const server = await startRedis();
+    const shared = { redis: server.url, keyPrefix: uniquePrefix(), lease: 300, retention: 1 };
+    const bus = open(shared);
+    const admin = connect(server.url);
+    const lost = vi.fn();
+    const errors = vi.fn();
+    bus.on('lose', lost).on('error', errors);
+    const gate = deferred<void>();
+    const recorder = new Recorder(async ({ data }) => {
+      await gate.promise;
+      await setTimeout(8);
+      if ((data as { n: number }).n === 7) throw new Error('no stock');
+    });
+    await bus.subscribe('order.created', recorder.handle, quick);
+    await bus.publish(range(2_000).map((n) => order(`o${n % 100}`, n)));
+    await recorder.reach(1);
+    await admin.config('SET', 'maxmemory', '1mb');
+    await expect(bus.publish(order('o1', 0))).rejects.toThrow(/Redis at .*: OOM command not allowed/);
+    const other = open(shared);
+    other.on('lose', lost).on('error', errors);
+    await other.subscribe('order.created', recorder.handle, quick);
+    gate.resolve();
+    // The last entry of each partition stays.
+    await vi.waitUntil(async () => (await lengthOf(shared.keyPrefix, admin)) <= PARTITIONS);
+    expect(new Set(recorder.numbers).size).toBe(2_000);
+    expect(recorder.numbers).toHaveLength(2_004);
+    expect(await toArray(bus.deadLetters({ group: 'g' }))).toHaveLength(1);
+    expect(lost).not.toHaveBeenCalled();
+    expect(errors).not.toHaveBeenCalled();
+    await expect(bus.publish(order('o1', 0))).rejects.toThrow('OOM');
+    await admin.config('SET', 'maxmemory', '0');
+    await bus.publish(order('o1', 2_000));
+    await recorder.reach(2_005);
+  });
+});
+
 describe('a read that Redis executes after it was given up', () => {
   it('takes no event away from the handlers', async () => {
     const read = GroupPartition.prototype.read;
@@ -165,6 +240,28 @@ describe('a read that Redis executes after it was given up', () => {
     await recorder.reach(20);
     expect(recorder.numbers).toEqual(range(20));
     await vi.waitUntil(async () => (await lagOf(keyPrefix)) === 0);
+  });
+});
+
+describe('an event whose message is lost', () => {
+  it('is handled within a part of the lease, by its group and by broadcasts', async () => {
+    const keyPrefix = uniquePrefix();
+    const bus = open({ keyPrefix, lease: 600 });
+    const [ofGroup, broadcast] = [new Recorder(), new Recorder()];
+    await bus.subscribe('order.created', ofGroup.handle, quick);
+    await bus.subscribe('order.created', broadcast.handle, { broadcast: true });
+    await bus.publish(order('o1', 0));
+    await Promise.all([ofGroup.reach(1), broadcast.reach(1)]);
+    // Added without a message, to the partition of the first one.
+    const { stream, state } = new EventKeys(keyPrefix).partition('order', 5);
+    const redis = connect();
+    const [[, fields]] = (await redis.xrange(stream, '-', '+')) as [[string, string[]]];
+    await redis
+      .multi()
+      .hincrby(state, 'added', 1)
+      .xadd(stream, '*', ...fields)
+      .exec();
+    await Promise.all([ofGroup.reach(2), broadcast.reach(2)]);
   });
 });
 
@@ -225,21 +322,26 @@ describe('a consumer that dies', () => {
     await vi.waitUntil(async () => (await lagOf(keyPrefix)) === 0);
   });
 
-  it('of one event has that event alone in the dead letters, after maxAttempts deaths', async () => {
-    const keyPrefix = uniquePrefix();
-    const bus = open({ keyPrefix });
-    await bus.publish([order('o1', 1), order('o2', 2), order('poison', 3), order('o4', 4), order('o5', 5)]);
-    const options = { redis: redisUrl(), keyPrefix, lease: 300, maxAttempts: 2, behave: 'die' } as const;
-    // The first death tells which events were under way; two more find the one.
-    for (let deaths = 0; deaths < 3; deaths++) await new EventConsumer(options).exited();
-    const last = new EventConsumer(options);
-    await vi.waitUntil(async () => (await toArray(bus.deadLetters({ group: 'g' }))).length === 1, 10_000);
-    await vi.waitUntil(async () => (await lagOf(keyPrefix)) === 0);
-    await last.kill();
-    const [letter] = await toArray(bus.deadLetters({ group: 'g' }));
-    expect(letter).toMatchObject({ event: { aggregateId: 'poison' }, attempts: 2 });
-    expect(letter!.errors.at(-1)).toMatchObject({ name: 'ProcessEnded' });
-  });
+  it.each([1, 2])(
+    'of one event has that event alone in the dead letters: maxAttempts %i',
+    async (maxAttempts) => {
+      const keyPrefix = uniquePrefix();
+      const bus = open({ keyPrefix });
+      const isBeside = (n: number) => partitionOf(`o${n}`, PARTITIONS) === partitionOf('poison', PARTITIONS);
+      const beside = range(100).filter(isBeside);
+      await bus.publish([order('poison', 100), ...beside.map((n) => order(`o${n}`, n))]);
+      const options = { redis: redisUrl(), keyPrefix, lease: 300, maxAttempts, behave: 'die' } as const;
+      // The first death tells which events were under way; two more find the one.
+      for (let deaths = 0; deaths < 3; deaths++) await new EventConsumer(options).exited();
+      const last = new EventConsumer(options);
+      await vi.waitUntil(async () => (await toArray(bus.deadLetters({ group: 'g' }))).length === 1, 10_000);
+      await vi.waitUntil(async () => (await lagOf(keyPrefix)) === 0);
+      await last.kill();
+      const [letter] = await toArray(bus.deadLetters({ group: 'g' }));
+      expect(letter).toMatchObject({ event: { aggregateId: 'poison' }, attempts: maxAttempts });
+      expect(letter!.errors.at(-1)).toMatchObject({ name: 'ProcessEnded' });
+    },
+  );
 
   it('or blocks its event loop past its lease is fenced off, and the next owner keeps the order', async () => {
     const keyPrefix = uniquePrefix();

@@ -54,6 +54,14 @@ describe('a Redis inbox', () => {
     expect(await inbox.process('g', 'e1', () => {})).toBe(true);
   });
 
+  it('remembers events in a full Redis too', async () => {
+    const server = await startRedis();
+    await connect(server.url).config('SET', 'maxmemory', '1');
+    const inbox = inboxOf({ redis: server.url });
+    expect(await inbox.process('g', 'e1', () => {})).toBe(true);
+    expect(await inbox.process('g', 'e1', () => {})).toBe(false);
+  });
+
   it('fails the attempt where Redis is away, so that no event is taken as handled', async () => {
     const server = await startRedis();
     const inbox = inboxOf({ redis: server.url, timeout: 200 });
