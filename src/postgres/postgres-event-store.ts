@@ -1,10 +1,11 @@
-import { ConcurrencyError, type HoldfastError } from '../errors.ts';
+import { ConcurrencyError, DatabaseError, type HoldfastError } from '../errors.ts';
 import type { DomainEvent, EventMap, EventOf, NewEvent } from '../events/domain-event.ts';
 import { CODEC_CHECKS, EventCodec, type EventCodecOptions } from '../events/event-codec.ts';
 import {
   hasMethods,
   instanceOf,
   integer,
+  matching,
   nonEmptyString,
   requireOption,
   validateOptions,
@@ -13,6 +14,7 @@ import { AdaptivePoll } from './adaptive-poll.ts';
 import { LockClass, lockKeys } from './advisory-locks.ts';
 import type { Database, Executor } from './database.ts';
 import { type EventRow, readBatch } from './event-batch.ts';
+import { createOutsideError, isOpen, markOpen } from './open-transaction.ts';
 import { Sequencer } from './sequencer.ts';
 
 const OWNER = 'PostgresEventStore';
@@ -99,13 +101,15 @@ export class PostgresEventStore<Events extends EventMap = EventMap> {
    *
    * @throws ConcurrencyError if the stream has another version than the expected one
    * @throws InvalidEventError if an event is not what it must be
+   * @throws DatabaseError, with `retryable` where the isolation of `tx` hides events of the stream
    */
   async append(
     streamId: string,
     newEvents: readonly NewEvent<Events>[],
     options: AppendOptions = {},
   ): Promise<StreamEvent<EventOf<Events>>[]> {
-    nonEmptyString(streamId, "the parameter 'streamId' of append()");
+    isStreamId(streamId, "the parameter 'streamId' of append()");
+    if (!Array.isArray(newEvents)) throw new TypeError('append() takes a list of events');
     validateOptions('append()', options, { expectedVersion: integer(0), tx: hasMethods('query') });
     const { expectedVersion, tx } = options;
     const events = await Promise.all(newEvents.map((event) => this.#codec.create(event)));
@@ -223,8 +227,14 @@ export class PostgresEventStore<Events extends EventMap = EventMap> {
   ): Promise<number> {
     const json = events.map((event) => this.#codec.serialize(event));
     const lock = [LockClass.stream, lockKeys([streamId])[0]];
-    const { rows } = await executor.query(APPEND, [streamId, expectedVersion ?? null, ...lock, json]);
+    const mustBeOpen = await markOpen(executor);
+    const { rows } = await executor
+      .query(APPEND, [streamId, expectedVersion ?? null, ...lock, json, mustBeOpen])
+      .catch((error) => {
+        throw error.sqlState === UNIQUE_VIOLATION ? createSnapshotError(streamId, error) : error;
+      });
     const { version } = rows[0];
+    if (version === null) throw createOutsideError('append()');
     if (expectedVersion !== undefined && expectedVersion !== version) {
       throw new ConcurrencyError(streamId, expectedVersion, version);
     }
@@ -239,12 +249,24 @@ export class PostgresEventStore<Events extends EventMap = EventMap> {
   }
 }
 
+/** PostgreSQL keeps no NUL, would take all lone surrogates for one character, and bounds what it indexes. */
+const isStreamId = matching(/^[^\0\p{Cs}]{1,512}$/u, 'a string of 1 to 512 characters, none of them NUL');
+
 function isPosition(value: unknown, option: string): void {
   if (typeof value === 'bigint' && value >= 0n) return;
   throw new TypeError(`${option} must be a bigint of at least 0n`);
 }
 
-const APPEND = 'select holdfast.append_events($1, $2, $3, $4, $5) as version';
+const APPEND = `
+  select case when ${isOpen('$6')} then holdfast.append_events($1, $2, $3, $4, $5) end as version`;
+
+const UNIQUE_VIOLATION = '23505';
+
+/** Under repeatable read a transaction does not see what was appended since it began. */
+function createSnapshotError(streamId: string, cause: unknown): DatabaseError {
+  const message = `events were appended to the stream '${streamId}' since the snapshot of this transaction`;
+  return new DatabaseError(message, { retryable: true, sqlState: UNIQUE_VIOLATION, cause });
+}
 
 const READ_STREAM = `
   select stream_version, event from holdfast.events

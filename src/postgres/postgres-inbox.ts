@@ -11,6 +11,8 @@ import {
   validateOptions,
 } from '../internal/validate.ts';
 import type { Database, Executor, Transaction } from './database.ts';
+import { oneAtATime } from './one-at-a-time.ts';
+import { createOutsideError, isOpen, markOpen } from './open-transaction.ts';
 
 /** Options of a PostgresInbox. */
 export interface PostgresInboxOptions<Raw = unknown> {
@@ -58,26 +60,32 @@ const ROWS_PER_REMOVAL = 1_000;
 /** The subquery sets the `lock_timeout`, unless it is null, before its row is inserted: it saves a round trip. */
 const BOUNDED = `(select set_config('lock_timeout', coalesce($1, current_setting('lock_timeout')), true)) as bounded`;
 
-const ADD_EVENT = `insert into holdfast.inbox (group_name, event_id) select $2, $3 from ${BOUNDED}
-  on conflict do nothing`;
+/** Each row expires by the retention of the inbox that wrote it: another one may have a shorter retention. */
+const expiry = (parameter: string) => `now() + ${parameter} * interval '1 millisecond'`;
 
-const ADD_KEY = `insert into holdfast.keys (key, done) select $2, true from ${BOUNDED} on conflict do nothing`;
+const ADD_EVENT = `insert into holdfast.inbox (group_name, event_id, expires_at)
+  select $2, $3, ${expiry('$4')} from ${BOUNDED} on conflict do nothing`;
 
-const READ_KEY = 'select revoked, result::text from holdfast.keys where key = $1';
+const ADD_KEY = `insert into holdfast.keys (key, done, expires_at)
+  select $2, true, ${expiry('$3')} from ${BOUNDED} where ${isOpen('$4')} on conflict do nothing`;
+
+const READ_KEY = `select key, revoked, result::text, ${isOpen('$2')} as open
+  from (select) as one left join holdfast.keys on key = $1`;
 
 const SET_RESULT = 'update holdfast.keys set result = $2::text::json where key = $1';
 
-const REVOKE = `insert into holdfast.keys (key, done, revoked) values ($1, false, true)
-  on conflict (key) do update set revoked = true, changed_at = now()
+const REVOKE = `insert into holdfast.keys as k (key, done, revoked, expires_at)
+  select $1, false, true, ${expiry('$2')} where ${isOpen('$3')}
+  on conflict (key) do update set revoked = true, expires_at = greatest(k.expires_at, excluded.expires_at)
   returning done, result::text`;
 
 const REMOVE_OLD = [
   `delete from holdfast.inbox where (group_name, event_id) in (
-     select group_name, event_id from holdfast.inbox where handled_at < now() - $1 * interval '1 millisecond'
-     order by handled_at limit $2 for update skip locked)`,
+     select group_name, event_id from holdfast.inbox where expires_at < now()
+     order by expires_at limit $1 for update skip locked)`,
   `delete from holdfast.keys where key in (
-     select key from holdfast.keys where changed_at < now() - $1 * interval '1 millisecond'
-     order by changed_at limit $2 for update skip locked)`,
+     select key from holdfast.keys where expires_at < now()
+     order by expires_at limit $1 for update skip locked)`,
 ];
 
 /**
@@ -119,7 +127,7 @@ export class PostgresInbox<Raw = unknown> implements Inbox<Transaction<Raw>> {
     isKey(eventId, 'the eventId of an event');
     await this.#removeSometimes();
     return this.#database.transaction(async (tx) => {
-      const { rowCount } = await tx.query(ADD_EVENT, [this.#lockTimeout, group, eventId]);
+      const { rowCount } = await tx.query(ADD_EVENT, [this.#lockTimeout, group, eventId, this.#retention]);
       if (rowCount === 0) return false;
       await handle(tx);
       return true;
@@ -135,7 +143,8 @@ export class PostgresInbox<Raw = unknown> implements Inbox<Transaction<Raw>> {
    * @param run gives the result: undefined, or anything that JSON keeps
    * @param tx the transaction that all this is to be part of, such as that of an event's handler; its
    *   own `lock_timeout` bounds the wait. Within a transaction, give it: another one would take a second
-   *   connection, which can be the one for which it waits for ever. Default: one of its own
+   *   connection, which can be the one for which it waits for ever. Nothing else may run in it meanwhile: a
+   *   failure would undo that too. Default: one of its own
    * @throws KeyRevokedError if the key was revoked
    * @throws TypeError if the result is nothing that JSON keeps; nothing has happened then
    * @throws DatabaseError, and whatever the function throws
@@ -147,9 +156,13 @@ export class PostgresInbox<Raw = unknown> implements Inbox<Transaction<Raw>> {
   ): Promise<T> {
     isKey(key, 'the key of once');
     isFunction(run, 'the function of once');
-    if (tx !== undefined) return withinSavepoint(tx, () => onceWithin(tx, null, key, run));
+    if (tx !== undefined) {
+      return oneAtATime(tx, key, () => withinSavepoint(tx, () => this.#once(tx, null, key, run)));
+    }
     await this.#removeSometimes();
-    return this.#database.transaction((own) => onceWithin(own, this.#lockTimeout, key, run));
+    return this.#database.transaction((own) =>
+      oneAtATime(own, key, () => this.#once(own, this.#lockTimeout, key, run)),
+    );
   }
 
   /**
@@ -162,24 +175,44 @@ export class PostgresInbox<Raw = unknown> implements Inbox<Transaction<Raw>> {
    */
   async revoke(key: string, tx?: Executor): Promise<Revocation> {
     isKey(key, 'the key of revoke');
-    if (tx !== undefined) return revokeWithin(tx, key);
+    if (tx !== undefined) return this.#revoke(tx, key);
     return this.#database.transaction(async (own) => {
       await own.query(`select set_config('lock_timeout', $1, true)`, [this.#lockTimeout]);
-      return revokeWithin(own, key);
+      return this.#revoke(own, key);
     });
   }
 
   /**
-   * Removes events and keys that are older than `retention`, at most 1,000 of each; gives how many. The
-   * inbox does so by itself, with each 500th call of `process` or `once` and with the first.
+   * Removes events and keys whose `retention` is over, at most 1,000 of each; gives how many. An inbox does so by itself, with each 500th call of `process` or `once` and with the first.
    */
   async removeOld(): Promise<number> {
     let removed = 0;
     for (const statement of REMOVE_OLD) {
-      const { rowCount } = await this.#database.query(statement, [this.#retention, ROWS_PER_REMOVAL]);
+      const { rowCount } = await this.#database.query(statement, [ROWS_PER_REMOVAL]);
       removed += rowCount ?? 0;
     }
     return removed;
+  }
+
+  async #once<T>(
+    tx: Transaction<Raw>,
+    lockTimeout: string | null,
+    key: string,
+    run: (tx: Transaction<Raw>) => Promise<T> | T,
+  ): Promise<T> {
+    // Nobody sees the row before the commit.
+    const mustBeOpen = await markOpen(tx);
+    const { rowCount } = await tx.query(ADD_KEY, [lockTimeout, key, this.#retention, mustBeOpen]);
+    if (rowCount === 0) return (await readResult(tx, key, mustBeOpen)) as T;
+    const result = await run(tx);
+    if (result !== undefined) await tx.query(SET_RESULT, [key, stringify(result)]);
+    return result;
+  }
+
+  async #revoke(tx: Executor, key: string): Promise<Revocation> {
+    const { rows } = await tx.query(REVOKE, [key, this.#retention, await markOpen(tx)]);
+    if (rows.length === 0) throw createOutsideError('revoke()');
+    return { seen: rows[0].done, result: parse(rows[0].result) };
   }
 
   /** Before anything else, so that a failure has no consequence but that the caller hears of it. */
@@ -188,51 +221,29 @@ export class PostgresInbox<Raw = unknown> implements Inbox<Transaction<Raw>> {
   }
 }
 
-let savepoints = 0;
-
 /** Undoes what a function has done in a transaction, and no more, if the function fails. */
 async function withinSavepoint<T>(tx: Executor, run: () => Promise<T>): Promise<T> {
-  // Of two at once in one transaction, whose statements are mixed, one fails: with one name it would not.
-  const name = `holdfast_${++savepoints}`;
-  await tx.query(`savepoint ${name}`);
+  await tx.query('savepoint holdfast_once');
   try {
     const result = await run();
-    await tx.query(`release savepoint ${name}`);
+    await tx.query('release savepoint holdfast_once');
     return result;
   } catch (error) {
     // Where this fails too, the transaction cannot be committed any more.
-    await tx.query(`rollback to savepoint ${name}`).catch(() => {});
+    await tx.query('rollback to savepoint holdfast_once').catch(() => {});
     throw error;
   }
 }
 
-async function onceWithin<Raw, T>(
-  tx: Transaction<Raw>,
-  lockTimeout: string | null,
-  key: string,
-  run: (tx: Transaction<Raw>) => Promise<T> | T,
-): Promise<T> {
-  // Nobody sees the row before the commit.
-  const { rowCount } = await tx.query(ADD_KEY, [lockTimeout, key]);
-  if (rowCount === 0) return (await readResult(tx, key)) as T;
-  const result = await run(tx);
-  if (result !== undefined) await tx.query(SET_RESULT, [key, stringify(result)]);
-  return result;
-}
-
 /** Gives the result of an earlier `once`. */
-async function readResult(tx: Executor, key: string): Promise<unknown> {
-  const { rows } = await tx.query(READ_KEY, [key]);
-  if (rows.length === 0) {
+async function readResult(tx: Executor, key: string, mustBeOpen: boolean): Promise<unknown> {
+  const { rows } = await tx.query(READ_KEY, [key, mustBeOpen]);
+  if (!rows[0].open) throw createOutsideError('once()');
+  if (rows[0].key === null) {
     throw new DatabaseError(`the key '${key}' was just removed, as it is old`, { retryable: true });
   }
   if (rows[0].revoked) throw new KeyRevokedError(key);
   return parse(rows[0].result);
-}
-
-async function revokeWithin(tx: Executor, key: string): Promise<Revocation> {
-  const { rows } = await tx.query(REVOKE, [key]);
-  return { seen: rows[0].done, result: parse(rows[0].result) };
 }
 
 function stringify(result: unknown): string {

@@ -14,6 +14,7 @@ import {
 } from '../internal/validate.ts';
 import { LockClass, lockKeys } from './advisory-locks.ts';
 import type { Database, Executor } from './database.ts';
+import { createOutsideError, isOpen, markOpen } from './open-transaction.ts';
 import { OutboxRelay } from './outbox-relay.ts';
 
 const OWNER = 'PostgresOutbox';
@@ -100,7 +101,8 @@ export class PostgresOutbox<Events extends EventMap = EventMap> extends Emitter<
    * Stores an event, or a list of events in their order, in a transaction of the caller. They are
    * published once it has committed.
    *
-   * @param tx the transaction
+   * @param tx the transaction, which must be open until the promise is fulfilled: what comes after its end
+   * rejects. With the Database itself the events are a transaction of their own.
    * @throws InvalidEventError if an event is not what it must be: then none is stored
    * @throws PartitionsMismatchError if the outbox is relayed to a bus with another number of partitions,
    * by which an aggregate would be in two of them: then none is stored
@@ -159,8 +161,10 @@ export class PostgresOutbox<Events extends EventMap = EventMap> extends Emitter<
   }
 
   async #insert(events: readonly DomainEvent[], tx: Executor): Promise<void> {
-    const { rows } = await tx.query(INSERT, this.#toParameters(events));
-    const { inserted, stored } = rows[0];
+    const mustBeOpen = await markOpen(tx);
+    const { rows } = await tx.query(INSERT, [...this.#toParameters(events), mustBeOpen]);
+    const { inserted, stored, open } = rows[0];
+    if (!open) throw createOutsideError('publish()');
     if (inserted < events.length) throw new PartitionsMismatchError(this.#bus.partitions, stored);
   }
 
@@ -186,13 +190,15 @@ const INSERT = `
     select pg_current_xact_id() as xid, count(pg_advisory_xact_lock($1, key)) from unnest($2::int[]) as key
   ), partitions as materialized (
     select count(*)::int as stored from holdfast.outbox_partitions
+  ), transaction as materialized (
+    select ${isOpen('$7')} as open
   ), inserted as (
     insert into holdfast.outbox (xid, partition, topic, event)
     select locked.xid, e.partition, e.topic, e.event
-    from locked, partitions,
+    from locked, partitions, transaction,
       unnest($3::int[], $4::text[], $5::text[]) with ordinality as e (partition, topic, event, number)
-    where partitions.stored in (0, $6)
+    where partitions.stored in (0, $6) and transaction.open
     order by e.number
     returning 1
   )
-  select (select count(*)::int from inserted) as inserted, stored from partitions`;
+  select (select count(*)::int from inserted) as inserted, stored, open from partitions, transaction`;

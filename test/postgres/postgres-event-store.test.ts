@@ -41,6 +41,38 @@ describe('a stream', () => {
     expect(await collect(store.read('missing'))).toEqual([]);
   });
 
+  it('an append whose transaction has ended rejects, and appends nothing', async () => {
+    const client = await test.pool.connect();
+    onTestFinished(() => client.release());
+    await client.query('begin');
+    const late = store.append('s', [changed('a')], { tx: fromPg(client) });
+    await client.query('rollback');
+    await expect(late).rejects.toThrow('append() was given a connection without an open transaction');
+    expect(await collect(store.read('s'))).toEqual([]);
+  });
+
+  it.each(['repeatable read', 'serializable'])(
+    'an append in a transaction that is %s and does not see the latest events can be repeated',
+    async (isolation) => {
+      const client = await test.pool.connect();
+      onTestFinished(() => client.release());
+      await client.query(`begin isolation level ${isolation}`);
+      await client.query('select 1');
+      await store.append('s', [changed('a')]);
+      const blind = store.append('s', [changed('b')], { tx: fromPg(client), expectedVersion: 0 });
+      await expect(blind).rejects.toMatchObject({ code: 'ERR_DATABASE', retryable: true });
+      await client.query('rollback');
+    },
+  );
+
+  it.each(['', 'a\u0000b', '\ud800', 'x'.repeat(513)])('%j is the id of no stream', async (id) => {
+    await expect(store.append(id, [changed('a')])).rejects.toThrow("the parameter 'streamId' of append()");
+  });
+
+  it('an append takes a list', async () => {
+    await expect(store.append('s', changed('a') as never)).rejects.toThrow('append() takes a list of events');
+  });
+
   it('a stream of more events than are read at once is read to its end', async () => {
     const numbers = Array.from({ length: 350 }, (_, number) => number);
     await store.append(
@@ -280,7 +312,6 @@ it.each([
     () => store.subscribe({ signal: 1 as never }).next(),
     "subscribe() option 'signal' must be an AbortSignal",
   ],
-  ['append', () => store.append('', []), "the parameter 'streamId' of append() must be a non-empty string"],
   [
     'append',
     () => store.append('s', [], { expectedVersion: -1 }),

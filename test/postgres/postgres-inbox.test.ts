@@ -284,17 +284,43 @@ describe('PostgresInbox.once', () => {
     expect(await inbox.once('inner', () => 'unused')).toBe('unused');
   });
 
-  it('two calls of once at the same time in one transaction leave all or nothing of it', async () => {
-    const mixed = database.transaction(async (tx) => {
-      const calls = [
-        inbox.once('a', addEffect('a'), tx),
-        inbox.once('b', () => Promise.reject(new Error('declined')), tx),
-      ];
-      await Promise.allSettled(calls);
+  it('of two calls of once at the same time in one transaction the second one rejects, and harms nothing', async () => {
+    await database.transaction(async (tx) => {
+      const first = inbox.once('a', addEffect('a'), tx);
+      const second = inbox.once('b', () => Promise.reject(new Error('declined')), tx);
+      await expect(second).rejects.toThrow('another once() is under way in this transaction');
+      expect(await first).toBe('a');
+      expect(await inbox.once('b', addEffect('b'), tx)).toBe('b');
     });
-    await mixed.catch(() => {});
-    const kept = await effects();
-    expect(await inbox.once('a', () => 'unused')).toBe(kept.includes('a') ? 'a' : 'unused');
+    expect(await effects()).toEqual(['a', 'b']);
+  });
+
+  it('two calls of once at the same time within a third one take turns too', async () => {
+    await inbox.once('outer', async (tx) => {
+      const calls = [inbox.once('a', addEffect('a'), tx), inbox.once('b', addEffect('b'), tx)];
+      const [first, second] = await Promise.allSettled(calls);
+      expect([first!.status, second!.status]).toEqual(['fulfilled', 'rejected']);
+    });
+    expect(await effects()).toEqual(['a']);
+  });
+
+  it('a once within the function of the same key rejects', async () => {
+    const nested = inbox.once('key', (tx) => inbox.once('key', addEffect('inner'), tx));
+    await expect(nested).rejects.toThrow("with the key 'key' within the function of that key");
+    expect(await inbox.once('key', addEffect('later'))).toBe('later');
+  });
+
+  it('a once or a revoke whose transaction has ended rejects, and leaves nothing', async () => {
+    const client = await test.pool.connect();
+    onTestFinished(() => client.release());
+    const ended = fromPg(client);
+    await client.query('begin');
+    const late = inbox.once('key', addEffect('late'), ended);
+    await client.query('rollback');
+    await expect(late).rejects.toBeInstanceOf(DatabaseError);
+    await expect(inbox.revoke('key', ended)).rejects.toThrow('revoke() was given a connection without');
+    expect(await inbox.once('key', addEffect('kept'))).toBe('kept');
+    expect(await effects()).toEqual(['kept']);
   });
 
   it('more handlers at once than connections can call once in their transactions', async () => {
@@ -451,8 +477,8 @@ describe('PostgresInbox.revoke', () => {
 describe('the retention of a PostgresInbox', () => {
   const makeOld = () =>
     Promise.all([
-      test.pool.query(`update holdfast.inbox set handled_at = now() - interval '8 days'`),
-      test.pool.query(`update holdfast.keys set changed_at = now() - interval '8 days'`),
+      test.pool.query(`update holdfast.inbox set expires_at = now() - interval '1 second'`),
+      test.pool.query(`update holdfast.keys set expires_at = now() - interval '1 second'`),
     ]);
 
   it('what is older than the retention is removed, and what is younger stays', async () => {
@@ -465,6 +491,17 @@ describe('the retention of a PostgresInbox', () => {
     expect(await inbox.removeOld()).toBe(0);
     expect(await inbox.process('stock', 'young', () => {})).toBe(false);
     expect(await inbox.process('stock', 'old', () => {})).toBe(true);
+  });
+
+  it('an inbox of a shorter retention removes nothing of another one', async () => {
+    await inbox.process('stock', 'event', () => {});
+    await inbox.once('key', () => 'first');
+    await inbox.revoke('revoked');
+    const brief = new PostgresInbox({ database, retention: 1 });
+    expect(await brief.removeOld()).toBe(0);
+    expect(await inbox.process('stock', 'event', () => {})).toBe(false);
+    expect(await inbox.once('key', () => 'second')).toBe('first');
+    await expect(inbox.once('revoked', () => {})).rejects.toThrow(KeyRevokedError);
   });
 
   it('an inbox removes 1,000 old events with its first call, so that no call takes long', async () => {

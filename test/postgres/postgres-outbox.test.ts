@@ -12,6 +12,7 @@ import { InMemoryEventBus } from '../../src/events/in-memory-event-bus.ts';
 import { deferred } from '../../src/internal/deferred.ts';
 import {
   type Database,
+  type Executor,
   fromPg,
   PostgresOutbox,
   type PostgresOutboxOptions,
@@ -115,6 +116,28 @@ describe('publishing in a transaction', () => {
     const relayed: DomainEvent[] = [];
     for await (const each of bus.replay()) relayed.push(each);
     expect(relayed).toEqual([event, list]);
+  });
+
+  it.each(['before', 'after'] as const)(
+    'an event whose transaction of the caller was rolled back %s its statement is not published',
+    async (when) => {
+      const client = await test.pool.connect();
+      onTestFinished(() => client.release());
+      const outbox = createOutbox();
+      await client.query('begin');
+      const publishing = outbox.publish(changed('a', 1), fromPg(client));
+      if (when === 'after') await publishing;
+      await client.query('rollback');
+      if (when === 'before') await expect(publishing).rejects.toThrow('without an open transaction');
+      expect((await database.query('select from holdfast.outbox')).rowCount).toBe(0);
+    },
+  );
+
+  it('an event that is given to a pool, by which it would be published whatever happens, is not', async () => {
+    const outbox = createOutbox();
+    const pool = test.pool as unknown as Executor;
+    await expect(outbox.publish(changed('a', 1), pool)).rejects.toThrow('without an open transaction');
+    expect((await database.query('select from holdfast.outbox')).rowCount).toBe(0);
   });
 
   it('an event that is not what it must be is not stored, nor is any other of its list', async () => {

@@ -8,18 +8,18 @@ export const inbox: Migration = {
     `create table holdfast.inbox (
        group_name text not null,
        event_id text not null,
-       handled_at timestamptz not null default now(),
+       expires_at timestamptz not null,
        primary key (group_name, event_id)
      )`,
-    'create index inbox_handled_at on holdfast.inbox (handled_at)',
+    'create index inbox_expires_at on holdfast.inbox (expires_at)',
     // json and not jsonb, which rejects some strings and reorders fields: the result comes back as it was.
     `create table holdfast.keys (
        key text primary key,
        done boolean not null,
        revoked boolean not null default false,
        result json,
-       changed_at timestamptz not null default now()
+       expires_at timestamptz not null
      )`,
-    'create index keys_changed_at on holdfast.keys (changed_at)',
+    'create index keys_expires_at on holdfast.keys (expires_at)',
   ],
 };
