@@ -72,7 +72,10 @@ export interface BroadcastOptions extends HandlingOptions {
 
 /** The handle of a subscription. */
 export interface Subscription {
-  /** Takes no more events, and resolves when the handlers under way are done. */
+  /**
+   * Takes no more events, and resolves when the handlers under way are done. Within a handler it waits
+   * for the others only, but for those that have called `close()` themselves.
+   */
   close(): Promise<void>;
 }
 
@@ -173,7 +176,8 @@ export interface EventBus<Events extends EventMap = EventMap> {
   lastPosition(source: string, partition: number, topic: string): Promise<bigint>;
   /**
    * Ends all subscriptions, and waits for their handlers, which may still publish, and for what is
-   * being published.
+   * being published. Within a handler it waits for the other handlers only, but for those that have
+   * called `close()` themselves: the bus is closed once this handler is done.
    */
   close(): Promise<void>;
 }

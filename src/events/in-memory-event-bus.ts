@@ -154,7 +154,7 @@ export class InMemoryEventBus<Events extends EventMap = EventMap>
       createProcessor: (log) => new PartitionProcessor({ ...handling, log, isOwned: () => true }),
     };
     group.join(member);
-    return this.#subscriptions.add(async () => {
+    return this.#subscriptions.add(plan.handlers, async () => {
       await group.leave(member);
       if (group.name === undefined) this.#groups.delete(group);
     });
@@ -240,11 +240,12 @@ export class InMemoryEventBus<Events extends EventMap = EventMap>
 
   /**
    * Ends all subscriptions, and waits for their handlers, which may still publish, and for what is
-   * being published. A second call waits for the same.
+   * being published. A second call waits for the same. Within a handler it waits for the other
+   * handlers only, but for those that have called `close()` themselves.
    */
   close(): Promise<void> {
     this.#closing ??= this.#close();
-    return this.#closing;
+    return this.#subscriptions.awaitClosed(this.#closing);
   }
 
   async #close(): Promise<void> {

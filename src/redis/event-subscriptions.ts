@@ -44,7 +44,7 @@ export class EventSubscriptions {
   async open(plan: SubscriptionPlan, partitions: readonly StreamPartition[]): Promise<Subscription> {
     const { group } = plan;
     const end = group === undefined ? await this.#broadcast(plan, partitions) : await this.#join(plan, group);
-    return this.#open.add(async () => {
+    return this.#open.add(plan.handlers, async () => {
       await end();
       // The subscription may have been opened while all were closed.
       if (this.#closed) this.#waker?.close();
@@ -56,6 +56,11 @@ export class EventSubscriptions {
     this.#closed = true;
     await this.#open.closeAll();
     this.#waker?.close();
+  }
+
+  /** Gives what a caller of the bus's `close()` waits for: within a handler not for itself. */
+  awaitClosed(closed: Promise<void>): Promise<void> {
+    return this.#open.awaitClosed(closed);
   }
 
   /** Subscribes this process by itself. */

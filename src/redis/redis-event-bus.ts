@@ -255,11 +255,12 @@ export class RedisEventBus<Events extends EventMap = EventMap>
 
   /**
    * Ends all subscriptions, and waits for their handlers, which may still publish, and for what is
-   * being published. A client that was given stays open. A second call waits for the same.
+   * being published. A client that was given stays open. A second call waits for the same. Within a
+   * handler it waits for the other handlers only, but for those that have called `close()` themselves.
    */
   close(): Promise<void> {
     this.#closing ??= this.#close();
-    return this.#closing;
+    return this.#subscriptions.awaitClosed(this.#closing);
   }
 
   async #close(): Promise<void> {

@@ -15,6 +15,7 @@ import {
   type NewEvent,
   runWithRequestContext,
   StreamFullError,
+  type Subscription,
 } from '../../src/index.ts';
 import { deferred } from '../../src/internal/deferred.ts';
 import type { Emitter } from '../../src/internal/emitter.ts';
@@ -877,6 +878,109 @@ export function describeBus(name: string, createStore: () => BusStore): void {
       await failed;
       await bus.close();
       expect(recorder.attempts).toEqual([1]);
+    });
+
+    it.each([
+      ['its subscription', async (_: AnyBus, own: Subscription) => own.close()],
+      ['the bus', async (bus: AnyBus) => bus.close()],
+      [
+        'its subscription, then the bus',
+        async (bus: AnyBus, own: Subscription) => {
+          await own.close();
+          await bus.close();
+        },
+      ],
+      ['the bus without waiting for it', async (bus: AnyBus) => void bus.close()],
+    ])('within a handler does not wait for that handler: %s', async (_, close) => {
+      const bus = open();
+      const ended: number[] = [];
+      const begun = deferred<void>();
+      const subscription: Subscription = await bus.subscribe(
+        'order.created',
+        async ({ data }) => {
+          begun.resolve();
+          await close(bus, subscription);
+          await bus.publish(order('o2', 7, { eventType: 'order.paid' }));
+          ended.push((data as { n: number }).n);
+        },
+        quick,
+      );
+      await bus.publish(orders('o1', 2));
+      await begun.promise;
+      await Promise.all([subscription.close(), bus.close()]);
+      expect(ended).toEqual([0]);
+      await expect(bus.publish(order('o1', 1))).rejects.toThrow(ClosedError);
+    });
+
+    it('within a handler waits for all other handlers', async () => {
+      const bus = open();
+      const gate = deferred<void>();
+      const steps: string[] = [];
+      const [first, second] = [deferred<void>(), deferred<void>()];
+      await bus.subscribe(
+        'order.created',
+        async ({ aggregateId }) => {
+          if (aggregateId === 'o1') {
+            first.resolve();
+            await gate.promise;
+            steps.push('the other handler is done');
+          } else {
+            await first.promise;
+            const closing = bus.close().then(() => steps.push('close() is'));
+            second.resolve();
+            await closing;
+          }
+        },
+        quick,
+      );
+      await bus.publish([order('o1', 1), order('o2', 2)]);
+      await second.promise;
+      await new Promise(setImmediate);
+      gate.resolve();
+      await bus.close();
+      expect(steps).toEqual(['the other handler is done', 'close() is']);
+    });
+
+    it('within two handlers at once comes to an end, of one subscription or of each the other', async () => {
+      const bus = open();
+      const all = deferred<void>();
+      let begun = 0;
+      const subscriptions: Subscription[] = [];
+      const closing = (n: number) => async () => {
+        if (++begun === 4) all.resolve();
+        await all.promise;
+        await subscriptions[n]!.close();
+        await bus.close();
+      };
+      subscriptions.push(await bus.subscribe('order.created', closing(1), { ...quick, group: 'one' }));
+      subscriptions.push(await bus.subscribe('order.created', closing(0), { ...quick, group: 'two' }));
+      await bus.publish([order('o1', 1), order('o2', 2)]);
+      await all.promise;
+      await bus.close();
+      expect(begun).toBe(4);
+    });
+
+    it('within a handler does not wait for the one that has subscribed it and waits for it', async () => {
+      const bus = open();
+      const done = deferred<void>();
+      await bus.subscribe(
+        'order.created',
+        async () => {
+          const inner = deferred<void>();
+          const close = async () => {
+            await bus.close();
+            inner.resolve();
+          };
+          await bus.subscribe('order.paid', close, { ...quick, group: 'inner' });
+          await bus.publish(order('o1', 1, { eventType: 'order.paid' }));
+          await inner.promise;
+          done.resolve();
+        },
+        quick,
+      );
+      await bus.publish(order('o1', 0));
+      await done.promise;
+      await bus.close();
     });
 
     it('may be done twice, and rejects all that comes after', async () => {
