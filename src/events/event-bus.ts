@@ -135,8 +135,8 @@ export interface EventBus<Events extends EventMap = EventMap> {
    */
   create(event: NewEvent<Events>): Promise<EventOf<Events>>;
   /**
-   * Publishes an event, and gives it with all that was filled in. Events are stored in the order of
-   * the calls, whatever their schemas wait for.
+   * Publishes an event, and gives it with all that was filled in. Events of one aggregate are stored in
+   * the order of the calls, whatever their schemas wait for; those of others do not wait for them.
    */
   publish<Event extends NewEvent<Events>>(
     event: Event,

@@ -89,10 +89,22 @@ export class EventCodec implements EventReader {
    * @throws InvalidEventError that says which field is not what it must be
    */
   async create(given: NewEvent): Promise<DomainEvent> {
-    const event = this.#complete(given);
-    if (event.version === this.#upcasters.currentVersion(event.eventType))
-      await this.#validate(event, event.data);
+    const event = this.complete(given);
+    await this.validate(event);
     return event;
+  }
+
+  /**
+   * Has the schema of its type validate an event, if it has the current version.
+   *
+   * @returns undefined if there is nothing to wait for. The promise rejects with an InvalidEventError.
+   */
+  validate(event: DomainEvent): Promise<unknown> | undefined {
+    const { eventType, version, data } = event;
+    if (!this.#schemas.has(eventType) || version !== this.#upcasters.currentVersion(eventType)) {
+      return undefined;
+    }
+    return this.#validate(event, data);
   }
 
   /**
@@ -156,7 +168,12 @@ export class EventCodec implements EventReader {
     }
   }
 
-  #complete(given: NewEvent): DomainEvent {
+  /**
+   * Completes a new event, which has a copy of the data as they are now.
+   *
+   * @throws InvalidEventError that says which field is not what it must be
+   */
+  complete(given: NewEvent): DomainEvent {
     if (typeof given !== 'object' || given === null) {
       throw new InvalidEventError(`an event must be an object; got ${shown(given)}`);
     }

@@ -38,11 +38,12 @@ export class Publication {
   #left: number;
   #settled = false;
 
-  constructor(count: number, timeout: number, address: string) {
-    this.deadline = performance.now() + timeout;
+  /** @param left how many of the milliseconds of the timeout are left */
+  constructor(count: number, timeout: number, left: number, address: string) {
+    this.deadline = performance.now() + left;
     this.#left = count;
     const message = `Redis at ${address} did not store the event within ${timeout} ms`;
-    this.#timer = setTimeout(() => this.fail(new RedisError(message)), timeout);
+    this.#timer = setTimeout(() => this.fail(new RedisError(message)), left);
     if (count === 0) this.succeed();
   }
 
@@ -100,9 +101,12 @@ export class EventPublisher {
     this.#options = options;
   }
 
-  /** Begins to publish a number of events, to be stored within `timeout` milliseconds. */
-  begin(count: number, timeout: number): Publication {
-    return new Publication(count, timeout, this.#options.connection.address);
+  /**
+   * Begins to publish a number of events, to be stored within `timeout` milliseconds, of which `left`
+   * are left.
+   */
+  begin(count: number, timeout: number, left: number): Publication {
+    return new Publication(count, timeout, left, this.#options.connection.address);
   }
 
   /** Takes the events of a publication, in their order. */
