@@ -24,6 +24,7 @@ export type ErrorCode =
   | 'ERR_STREAM_FULL'
   | 'ERR_PARTITION_LOST'
   | 'ERR_PARTITIONS_MISMATCH'
+  | 'ERR_EVENTS_DROPPED'
   | 'ERR_EVENTS_MISSING'
   | 'ERR_OUTBOX_BEHIND'
   | 'ERR_CONCURRENCY'
@@ -492,6 +493,26 @@ export class KeyRevokedError extends HoldfastError {
   }
 }
 named(KeyRevokedError, 'KeyRevokedError');
+
+/**
+ * A broadcast subscription is behind by more than the events that are kept: it goes on with the oldest
+ * of these, and does not get those before them.
+ */
+export class EventsDroppedError extends HoldfastError {
+  readonly topic: string;
+  readonly partition: number;
+
+  constructor(topic: string, partition: number) {
+    super(
+      'ERR_EVENTS_DROPPED',
+      `events of partition ${partition} of the topic '${topic}' were dropped before a broadcast subscription had ` +
+        'read them, and it goes on behind them: its handler is too slow, or the retention too short',
+    );
+    this.topic = topic;
+    this.partition = partition;
+  }
+}
+named(EventsDroppedError, 'EventsDroppedError');
 
 /**
  * The bus has lost events that an outbox had relayed to it, as when it was restarted from a file

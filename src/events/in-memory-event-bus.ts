@@ -1,4 +1,4 @@
-import { ClosedError, EventsMissingError, GroupInUseError } from '../errors.ts';
+import { ClosedError, EventsDroppedError, EventsMissingError, GroupInUseError } from '../errors.ts';
 import { Emitter } from '../internal/emitter.ts';
 import { groupBy } from '../internal/group-by.ts';
 import { duration, nonEmptyString, requireOption, validateOptions } from '../internal/validate.ts';
@@ -318,9 +318,12 @@ export class InMemoryEventBus<Events extends EventMap = EventMap>
     const { codec } = this.#settings;
     const partitions = this.#partitionsOfTopic(plan.pattern.topic);
     return new MemoryGroup(plan, (group) =>
-      partitions.map(
-        (partition) => new GroupPartition(group, partition, readTo, (json) => codec.parse(json)),
-      ),
+      partitions.map((log) => {
+        const onDropped = () => {
+          this.emit('error', { error: new EventsDroppedError(log.topic, log.partition) });
+        };
+        return new GroupPartition(group, log, readTo, { parse: (json) => codec.parse(json), onDropped });
+      }),
     );
   }
 }

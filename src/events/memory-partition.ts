@@ -23,6 +23,7 @@ export class MemoryPartition {
   readonly maxLength: number;
   readonly #retention: number;
   #entries: StoredEvent[] = [];
+  #droppedTo = 0;
   #trimmedAt = performance.now();
 
   constructor(
@@ -38,6 +39,11 @@ export class MemoryPartition {
 
   get length(): number {
     return this.#entries.length;
+  }
+
+  /** The id of the latest event that was dropped; 0 if none was. */
+  get droppedTo(): number {
+    return this.#droppedTo;
   }
 
   add(entry: StoredEvent): void {
@@ -67,7 +73,10 @@ export class MemoryPartition {
     this.#trimmedAt = performance.now();
     const limit = Date.now() - this.#retention;
     const kept = this.#entries.findIndex(({ id, storedAt }) => storedAt >= limit || id > handledTo);
-    if (kept !== 0) this.#entries = kept === -1 ? [] : this.#entries.slice(kept);
+    const count = kept === -1 ? this.#entries.length : kept;
+    if (count === 0) return;
+    this.#droppedTo = this.#entries[count - 1]!.id;
+    this.#entries = this.#entries.slice(count);
   }
 
   /** Finds the first event after an id by halving: ids only grow. */

@@ -68,7 +68,7 @@ export class EventSubscriptions {
     const { bus, connection, settings } = this.#options;
     const shared = { connection, plan, codec: settings.codec, listener: createListener(bus, plan) };
     const readers = partitions.map(
-      ({ keys }) => new BroadcastPartition({ ...shared, stream: keys.stream, onError: this.#onError }),
+      (partition) => new BroadcastPartition({ ...shared, partition, onError: this.#onError }),
     );
     await Promise.all(readers.map((reader) => reader.open()));
     const unwatches = readers.map((reader, index) =>

@@ -62,6 +62,21 @@ tell(ARGV[1])
 return { room, length + room, digits(total), passed }
 `);
 
+/** Gives the id of the last entry, if there is one, and how many were ever added. KEYS stream, state. */
+export const FIND_END = new Script(`${PRELUDE}
+local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
+return { last and last[1] or '0-0', digits(numberAt(KEYS[2], 'added')) }
+`);
+
+/**
+ * Reads for a broadcast. KEYS stream, state. ARGV the id after which to read, the most entries. Gives
+ * the entries, how many were ever added, and how many of these are kept.
+ */
+export const READ_ON = new Script(`${PRELUDE}
+local entries = redis.call('XRANGE', KEYS[1], '(' .. ARGV[1], '+', 'COUNT', ARGV[2])
+return { entries, digits(numberAt(KEYS[2], 'added')), redis.call('XLEN', KEYS[1]) }
+`);
+
 /**
  * Delivers a dead letter to its group again.
  *

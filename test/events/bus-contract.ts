@@ -774,6 +774,35 @@ export function describeBus(name: string, createStore: () => BusStore): void {
       ]);
     });
 
+    it('that is too slow holds back no publisher, and tells once for each gap that events were dropped', async () => {
+      const bus = open({ retention: 0, maxLength: 10, partitions: 1 });
+      const gates = [deferred<void>(), deferred<void>()];
+      const recorder = new Recorder(({ data }) => {
+        const { n } = data as { n: number };
+        return n === 0 ? gates[0]!.promise : n === 99 ? gates[1]!.promise : undefined;
+      });
+      const errors: unknown[] = [];
+      bus.on('error', ({ error }) => void errors.push(error));
+      await bus.subscribe('order.*', recorder.handle, { broadcast: true, prefetch: 1 });
+      // An event is older than a retention of 0 from the next millisecond on.
+      const publish = async (n: number) => {
+        const { timestamp } = await bus.publish(order('o1', n));
+        while (Date.now() <= timestamp + 1) await new Promise(setImmediate);
+      };
+      await publish(0);
+      await recorder.reach(1);
+      for (let n = 1; n < 100; n++) await publish(n);
+      gates[0]!.resolve();
+      await vi.waitFor(() => expect(recorder.numbers.at(-1)).toBe(99));
+      expect(errors).toMatchObject([{ code: 'ERR_EVENTS_DROPPED', topic: 'order', partition: 0 }]);
+      for (let n = 100; n < 200; n++) await publish(n);
+      gates[1]!.resolve();
+      await vi.waitFor(() => expect(recorder.numbers.at(-1)).toBe(199));
+      expect(errors).toHaveLength(2);
+      expect(recorder.numbers.length).toBeLessThan(30);
+      expect(recorder.numbers).toEqual(recorder.numbers.toSorted((one, other) => one - other));
+    });
+
     it('retries, and drops what it cannot handle', async () => {
       const bus = open();
       const recorder = new Recorder(({ data }) => ((data as { n: number }).n === 0 ? fail() : undefined));
