@@ -271,10 +271,12 @@ export class InMemoryEventBus<Events extends EventMap = EventMap>
 
   /** @throws StreamFullError if there is no room for the events */
   #makeRoom(log: MemoryPartition, count: number): void {
-    log.makeRoom(count, () => {
-      const groups = this.#groupsOfTopic(log.topic).filter(({ name }) => name !== undefined);
-      return Math.min(...groups.map(({ partitions }) => partitions[log.partition]!.handledTo));
-    });
+    log.makeRoom(count, () =>
+      this.#groupsOfTopic(log.topic).flatMap(({ name, partitions }) =>
+        // A broadcast holds nothing back.
+        name === undefined ? [] : { name, handledTo: partitions[log.partition]!.handledTo },
+      ),
+    );
   }
 
   #partitionsOfTopic(topic: string): readonly MemoryPartition[] {

@@ -1,6 +1,6 @@
 import { RedisError, StreamFullError } from '../errors.ts';
 import { type Deferred, deferred } from '../internal/deferred.ts';
-import type { PartitionKeys } from './event-keys.ts';
+import { groupNameOf, type PartitionKeys } from './event-keys.ts';
 import type { RedisConnection } from './redis-connection.ts';
 import { ADD } from './stream-scripts.ts';
 
@@ -187,11 +187,11 @@ class PartitionQueue {
     const left = Math.max(...batch.map(({ publication }) => publication.deadline)) - performance.now();
     try {
       const reply = await connection.evaluate(ADD, [keys.stream, keys.state], args, false, Math.max(left, 1));
-      const [added, length, total] = reply as [number, number, string];
+      const [added, length, total, lagging] = reply as [number, number, string, string];
       if (Number(total) === added) await onFirst(this.#partition);
       for (const { publication } of batch.slice(0, added)) publication.succeed();
       for (const { publication } of batch.slice(added)) {
-        publication.fail(new StreamFullError(topic, partition, maxLength));
+        publication.fail(new StreamFullError(topic, partition, maxLength, groupNameOf(lagging) || null));
       }
       onGrown(this.#partition, length - added, length);
     } catch (error) {

@@ -1,15 +1,18 @@
 import { PRELUDE, TRIM } from './event-lua.ts';
 import { Script } from './redis-connection.ts';
 
-/* Gives the length of the stream, and how many of `count` events there is room for. */
+/*
+ * Gives the length of the stream, how many of `count` events there is room for, and a group that keeps
+ * old events from being dropped, or false.
+ */
 const MAKE_ROOM = `${TRIM}
 local function makeRoom(stream, count, maxLength, retention, due)
-  local length = redis.call('XLEN', stream)
+  local length, lagging = redis.call('XLEN', stream), false
   if length > 0 and (due or length + count > maxLength) then
-    trim(stream, retention)
+    lagging = trim(stream, retention)
     length = redis.call('XLEN', stream)
   end
-  return length, math.max(0, math.min(count, maxLength - length))
+  return length, math.max(0, math.min(count, maxLength - length)), lagging
 end
 `;
 
@@ -17,16 +20,17 @@ end
  * Adds events while there is room.
  *
  * KEYS stream, state. ARGV channel, maxLength, retention, 1 to trim, events. Gives how many of the
- * events were added, the length of the stream, and how many were ever added.
+ * events were added, the length of the stream, how many were ever added, and the group that keeps old
+ * events from being dropped, or ''.
  */
 export const ADD = new Script(`${PRELUDE}${MAKE_ROOM}
 local stream, state = KEYS[1], KEYS[2]
-local length, room = makeRoom(stream, #ARGV - 4, tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1')
-if room == 0 then return { 0, length, digits(numberAt(state, 'added')) } end
+local length, room, lagging = makeRoom(stream, #ARGV - 4, tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1')
+if room == 0 then return { 0, length, digits(numberAt(state, 'added')), lagging or '' } end
 local total = redis.call('HINCRBY', state, 'added', room)
 for index = 5, 4 + room do redis.call('XADD', stream, '*', 'event', ARGV[index]) end
 tell(ARGV[1])
-return { room, length + room, digits(total) }
+return { room, length + room, digits(total), lagging or '' }
 `);
 
 /**
@@ -35,8 +39,8 @@ return { room, length + room, digits(total) }
  *
  * KEYS stream, state. ARGV channel, maxLength, retention, 1 to trim, source, the least that the
  * latest position must be, then the position and the JSON of each event. Gives how many were added,
- * the length of the stream, how many were ever added, and how many were passed over; or −1 and the
- * latest position if that is too low.
+ * the length of the stream, how many were ever added, the group that keeps old events from being
+ * dropped, or '', and how many were passed over; or −1 and the latest position if that is too low.
  */
 export const APPEND = new Script(`${PRELUDE}${MAKE_ROOM}
 local stream, state, source = KEYS[1], KEYS[2], 'from:' .. ARGV[5]
@@ -50,8 +54,8 @@ local first = 7
 while first < #ARGV and not isAbove(ARGV[first], last) do first = first + 2 end
 local passed = (first - 7) / 2
 local count = (#ARGV - first + 1) / 2
-local length, room = makeRoom(stream, count, tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1')
-if room == 0 then return { 0, length, digits(numberAt(state, 'added')), passed } end
+local length, room, lagging = makeRoom(stream, count, tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1')
+if room == 0 then return { 0, length, digits(numberAt(state, 'added')), lagging or '', passed } end
 local total = redis.call('HINCRBY', state, 'added', room)
 for index = first, first + 2 * room - 1, 2 do
   last = ARGV[index]
@@ -59,7 +63,7 @@ for index = first, first + 2 * room - 1, 2 do
 end
 redis.call('HSET', state, source, last)
 tell(ARGV[1])
-return { room, length + room, digits(total), passed }
+return { room, length + room, digits(total), lagging or '', passed }
 `);
 
 /** Gives the id of the last entry, if there is one, and how many were ever added. KEYS stream, state. */

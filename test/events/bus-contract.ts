@@ -230,6 +230,27 @@ export function describeBus(name: string, createStore: () => BusStore): void {
       expect(await toArray(bus.replay())).toHaveLength(10);
     });
 
+    it('says of a full partition whether a group or the retention keeps its events', async () => {
+      const busy = open({ maxLength: 3, partitions: 1 });
+      const recorder = new Recorder();
+      await busy.subscribe('order.*', recorder.handle, quick);
+      await busy.publish(orders('o1', 3));
+      await recorder.reach(3);
+      const kept = await busy.publish(order('o1', 3)).catch((error: unknown) => error);
+      expect(kept).toMatchObject({ group: undefined, message: expect.stringContaining('shorten retention') });
+
+      const behind = open({ maxLength: 3, partitions: 1, retention: 0 });
+      const subscription = await behind.subscribe('order.*', () => {}, { ...quick, group: 'audit' });
+      await subscription.close();
+      const [event] = await behind.publish(orders('o1', 3));
+      await vi.waitFor(() => expect(Date.now()).toBeGreaterThan(event!.timestamp + 2));
+      const held = await behind.publish(order('o1', 3)).catch((error: unknown) => error);
+      expect(held).toMatchObject({
+        group: 'audit',
+        message: expect.stringContaining("the group 'audit' has not handled them"),
+      });
+    });
+
     it('takes correlation and trace from the request that is being handled', async () => {
       const traceparent = `00-${'a'.repeat(32)}-${'b'.repeat(16)}-01`;
       const context = { requestId: 'r1', traceparent, deadline: Infinity };
