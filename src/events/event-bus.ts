@@ -36,7 +36,10 @@ interface HandlingOptions {
    * for no end. Default 5.
    */
   maxAttempts?: number;
-  /** The waits between attempts. Default: exponential from 100 ms to 30 s, with full jitter. */
+  /**
+   * The waits between attempts. Default: exponential from 100 ms to 30 s, with full jitter. One that
+   * throws, or gives no number at once, as an async function does, counts as 1,000 ms, with a warning.
+   */
   backoff?: Backoff;
   /**
    * Whether the events of one aggregate are handled one after the other, over retries too. Default

@@ -1,6 +1,7 @@
 import { EventVersionError, InvalidEventError } from '../errors.ts';
 import { shown } from '../internal/shown.ts';
 import { anObject, duration, hasMethods, oneOf } from '../internal/validate.ts';
+import { createAttemptError } from './attempt-error.ts';
 import { checkEvent, invalid } from './check-event.ts';
 import type { DomainEvent, EventMap, EventMetadata, NewEvent } from './domain-event.ts';
 import { completeMetadata } from './event-context.ts';
@@ -221,7 +222,7 @@ export class EventCodec implements EventReader {
       if (result.issues === undefined) return result.value;
       issues = describeIssues(result.issues);
     } catch (cause) {
-      throw invalid(event, 'its schema failed', cause);
+      throw invalid(event, `its schema failed: ${createAttemptError(cause, 1).message}`, cause);
     }
     throw invalid(event, issues);
   }

@@ -101,7 +101,8 @@ export class InMemoryEventBus<Events extends EventMap = EventMap>
    * @throws StreamFullError if a partition has no room for its events: then none is published
    * @throws TimeoutError if a schema takes too long, of these events or of earlier ones of their
    * aggregates: then none is published
-   * @throws ClosedError after `close()`
+   * @throws ClosedError once `close()` has waited for all handlers: until then they, and others, may
+   * publish
    */
   publish<Event extends NewEvent<Events>>(
     event: Event,

@@ -169,7 +169,8 @@ export class RedisEventBus<Events extends EventMap = EventMap>
    * aggregates: then none is published
    * @throws RedisError if Redis is away, or did not respond in time: it may have stored the event
    * @throws PartitionsMismatchError if the events are stored in another number of partitions
-   * @throws ClosedError after `close()`
+   * @throws ClosedError once `close()` has waited for all handlers: until then they, and others, may
+   * publish
    */
   publish<Event extends NewEvent<Events>>(
     event: Event,
