@@ -259,7 +259,7 @@ describe.each([6, 5] as const)('with ioredis %i', (version) => {
     const connection = connectTo({ sentinels: [{ host: '127.0.0.1', port }], name: 'primary' }, 50);
     const { error } = await failureOf(connection.run(ping));
     expect(error.message).toMatch(
-      /Redis at the master 'primary' of Sentinel .*All sentinels are unreachable/,
+      /Redis at the master 'primary' of Sentinel: .*All sentinels are unreachable/,
     );
   });
 
