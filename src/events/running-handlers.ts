@@ -11,7 +11,7 @@ interface RunningHandler {
 
 const storage = new AsyncLocalStorage<RunningHandler>();
 
-/** Those who wait for other handlers, each with a function that looks whether it has to wait on. */
+/** Has, for each who waits for other handlers, a function that looks whether it has to wait on. */
 const waiting = new Set<() => void>();
 
 /** The handlers of one subscription that are under way. */
