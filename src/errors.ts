@@ -24,6 +24,7 @@ export type ErrorCode =
   | 'ERR_STREAM_FULL'
   | 'ERR_PARTITION_LOST'
   | 'ERR_PARTITIONS_MISMATCH'
+  | 'ERR_EVENTS_DROPPED'
   | 'ERR_EVENTS_MISSING'
   | 'ERR_OUTBOX_BEHIND'
   | 'ERR_CONCURRENCY'
@@ -398,19 +399,34 @@ export class StreamFullError extends HoldfastError {
   readonly partition: number;
   /** The most events of a partition. */
   readonly maxLength: number;
+  /**
+   * A group that has not handled events which would else be dropped; undefined if there is none, or
+   * if it is not known.
+   */
+  readonly group: string | undefined;
 
-  constructor(topic: string, partition: number, maxLength: number) {
+  /** @param group null if the retention alone keeps the events */
+  constructor(topic: string, partition: number, maxLength: number, group?: string | null) {
     super(
       'ERR_STREAM_FULL',
-      `partition ${partition} of the topic '${topic}' has ${maxLength} events, as many as it may, that a group has ` +
-        'not handled yet or that are within the retention: see which group lags behind, or raise maxLength',
+      `partition ${partition} of the topic '${topic}' has ${maxLength} events, as many as it may: ${whyFull(group)}`,
     );
     this.topic = topic;
+    this.group = group ?? undefined;
     this.partition = partition;
     this.maxLength = maxLength;
   }
 }
 named(StreamFullError, 'StreamFullError');
+
+function whyFull(group: string | null | undefined): string {
+  if (typeof group === 'string') {
+    return `the group '${group}' has not handled them: see why it lags behind, or remove it if nobody needs it`;
+  }
+  const kept =
+    'are within the retention: shorten retention, raise maxLength, or spread them over more partitions';
+  return group === null ? `they ${kept}` : `a group has not handled them, or they ${kept}`;
+}
 
 /**
  * The reason with which the signal of a handler is aborted: its process has lost the partition, and
@@ -492,6 +508,26 @@ export class KeyRevokedError extends HoldfastError {
   }
 }
 named(KeyRevokedError, 'KeyRevokedError');
+
+/**
+ * A broadcast subscription is behind by more than the events that are kept: it goes on with the oldest
+ * of these, and does not get those before them.
+ */
+export class EventsDroppedError extends HoldfastError {
+  readonly topic: string;
+  readonly partition: number;
+
+  constructor(topic: string, partition: number) {
+    super(
+      'ERR_EVENTS_DROPPED',
+      `events of partition ${partition} of the topic '${topic}' were dropped before a broadcast subscription had ` +
+        'read them, and it goes on behind them: its handler is too slow, or the retention too short',
+    );
+    this.topic = topic;
+    this.partition = partition;
+  }
+}
+named(EventsDroppedError, 'EventsDroppedError');
 
 /**
  * The bus has lost events that an outbox had relayed to it, as when it was restarted from a file

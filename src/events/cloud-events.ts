@@ -34,8 +34,16 @@ const OWN_ATTRIBUTES: ReadonlySet<string> = new Set([
   ...['schemaurl', 'datacontentencoding'],
 ]);
 
-/** Gives an event in the JSON format of CloudEvents 1.0. Source: CloudEvents, 'JSON Event Format', 1.0.2. */
+/**
+ * Gives an event in the JSON format of CloudEvents 1.0. Source: CloudEvents, 'JSON Event Format', 1.0.2.
+ *
+ * @throws InvalidEventError if it is given no event
+ */
 export function toCloudEvent<Data>(event: DomainEvent<Data>): CloudEvent<Data> {
+  if (typeof event !== 'object' || event === null) {
+    throw new InvalidEventError(`an event must be an object; got ${shown(event)}`);
+  }
+  checkEvent(event);
   const { correlationId, causationId, ...others } = event.metadata;
   const fields = Object.entries(others).filter(([, value]) => value !== undefined);
   const rest = fields.filter((field) => !isExtension(field));
@@ -59,8 +67,8 @@ export function toCloudEvent<Data>(event: DomainEvent<Data>): CloudEvent<Data> {
 
 /**
  * Gives the event of a CloudEvent, which may come from another system: the version is 1 unless
- * `schemaversion` says another one, the correlation id is the id of the event unless it has one, and
- * attributes that an event has no field for are in its metadata.
+ * `schemaversion` says another one, the correlation id is the id of the event unless it has one, the
+ * aggregate is `subject`, or `partitionkey` where there is none, and attributes that an event has no field for are in its metadata.
  *
  * @throws InvalidEventError that says what is not as it must be
  */
@@ -71,9 +79,10 @@ export function fromCloudEvent(given: unknown): DomainEvent {
   const fields = given as Record<string, unknown>;
   const fault = findFault(fields);
   if (fault !== undefined) throw invalid({ eventType: fields.type, eventId: fields.id }, fault);
+  const aggregateId = fields.subject ?? fields.partitionkey;
   const event = {
     eventType: fields.type,
-    aggregateId: fields.subject ?? fields.partitionkey,
+    aggregateId,
     data: fields.data,
     eventId: fields.id,
     timestamp: isPresent(fields.time) ? Date.parse(fields.time as string) : Date.now(),
@@ -83,6 +92,9 @@ export function fromCloudEvent(given: unknown): DomainEvent {
       ...Object.fromEntries(
         Object.entries(fields).filter(([name, value]) => isOther(name) && isPresent(value)),
       ),
+      ...(isPresent(fields.partitionkey) && fields.partitionkey !== aggregateId
+        ? { partitionkey: fields.partitionkey }
+        : {}),
       ...parseMetadata(fields.metadata),
       correlationId: fields.correlationid ?? fields.id,
       ...(isPresent(fields.causationid) ? { causationId: fields.causationid } : {}),

@@ -36,7 +36,10 @@ interface HandlingOptions {
    * for no end. Default 5.
    */
   maxAttempts?: number;
-  /** The waits between attempts. Default: exponential from 100 ms to 30 s, with full jitter. */
+  /**
+   * The waits between attempts. Default: exponential from 100 ms to 30 s, with full jitter. One that
+   * throws, or gives no number at once, as an async function does, counts as 1,000 ms, with a warning.
+   */
   backoff?: Backoff;
   /**
    * Whether the events of one aggregate are handled one after the other, over retries too. Default
@@ -72,7 +75,10 @@ export interface BroadcastOptions extends HandlingOptions {
 
 /** The handle of a subscription. */
 export interface Subscription {
-  /** Takes no more events, and resolves when the handlers under way are done. */
+  /**
+   * Takes no more events, and resolves when the handlers under way are done. Within a handler it waits
+   * for the others only, but for those that have called `close()` themselves.
+   */
   close(): Promise<void>;
 }
 
@@ -132,8 +138,8 @@ export interface EventBus<Events extends EventMap = EventMap> {
    */
   create(event: NewEvent<Events>): Promise<EventOf<Events>>;
   /**
-   * Publishes an event, and gives it with all that was filled in. Events are stored in the order of
-   * the calls, whatever their schemas wait for.
+   * Publishes an event, and gives it with all that was filled in. Events of one aggregate are stored in
+   * the order of the calls, whatever their schemas wait for; those of others do not wait for them.
    */
   publish<Event extends NewEvent<Events>>(
     event: Event,
@@ -173,7 +179,8 @@ export interface EventBus<Events extends EventMap = EventMap> {
   lastPosition(source: string, partition: number, topic: string): Promise<bigint>;
   /**
    * Ends all subscriptions, and waits for their handlers, which may still publish, and for what is
-   * being published.
+   * being published. Within a handler it waits for the other handlers only, but for those that have
+   * called `close()` themselves: the bus is closed once this handler is done.
    */
   close(): Promise<void>;
 }

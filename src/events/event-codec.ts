@@ -1,6 +1,7 @@
 import { EventVersionError, InvalidEventError } from '../errors.ts';
 import { shown } from '../internal/shown.ts';
 import { anObject, duration, hasMethods, oneOf } from '../internal/validate.ts';
+import { createAttemptError } from './attempt-error.ts';
 import { checkEvent, invalid } from './check-event.ts';
 import type { DomainEvent, EventMap, EventMetadata, NewEvent } from './domain-event.ts';
 import { completeMetadata } from './event-context.ts';
@@ -89,10 +90,22 @@ export class EventCodec implements EventReader {
    * @throws InvalidEventError that says which field is not what it must be
    */
   async create(given: NewEvent): Promise<DomainEvent> {
-    const event = this.#complete(given);
-    if (event.version === this.#upcasters.currentVersion(event.eventType))
-      await this.#validate(event, event.data);
+    const event = this.complete(given);
+    await this.validate(event);
     return event;
+  }
+
+  /**
+   * Has the schema of its type validate an event, if it has the current version.
+   *
+   * @returns undefined if there is nothing to wait for. The promise rejects with an InvalidEventError.
+   */
+  validate(event: DomainEvent): Promise<unknown> | undefined {
+    const { eventType, version, data } = event;
+    if (!this.#schemas.has(eventType) || version !== this.#upcasters.currentVersion(eventType)) {
+      return undefined;
+    }
+    return this.#validate(event, data);
   }
 
   /**
@@ -156,7 +169,12 @@ export class EventCodec implements EventReader {
     }
   }
 
-  #complete(given: NewEvent): DomainEvent {
+  /**
+   * Completes a new event, which has a copy of the data as they are now.
+   *
+   * @throws InvalidEventError that says which field is not what it must be
+   */
+  complete(given: NewEvent): DomainEvent {
     if (typeof given !== 'object' || given === null) {
       throw new InvalidEventError(`an event must be an object; got ${shown(given)}`);
     }
@@ -204,7 +222,7 @@ export class EventCodec implements EventReader {
       if (result.issues === undefined) return result.value;
       issues = describeIssues(result.issues);
     } catch (cause) {
-      throw invalid(event, 'its schema failed', cause);
+      throw invalid(event, `its schema failed: ${createAttemptError(cause, 1).message}`, cause);
     }
     throw invalid(event, issues);
   }

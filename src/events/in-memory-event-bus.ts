@@ -1,8 +1,7 @@
-import { ClosedError, EventsMissingError, GroupInUseError } from '../errors.ts';
+import { ClosedError, EventsDroppedError, EventsMissingError, GroupInUseError } from '../errors.ts';
 import { Emitter } from '../internal/emitter.ts';
 import { groupBy } from '../internal/group-by.ts';
 import { duration, nonEmptyString, requireOption, validateOptions } from '../internal/validate.ts';
-import { Timeout } from '../policies/timeout.ts';
 import type { EventBusEvents } from './bus-events.ts';
 import {
   BUS_CHECKS,
@@ -39,6 +38,7 @@ import { OpenSubscriptions } from './open-subscriptions.ts';
 import { partitionOf } from './partition.ts';
 import { PartitionProcessor } from './partition-processor.ts';
 import { createListener } from './processor-listener.ts';
+import { PublishOrder } from './publish-order.ts';
 import { planReplay } from './replay-plan.ts';
 import { planSubscription, type SubscriptionPlan } from './subscription-plan.ts';
 
@@ -76,8 +76,7 @@ export class InMemoryEventBus<Events extends EventMap = EventMap>
   #lastId = 0;
   /** #positions holds the latest position of each origin of relayed events. */
   readonly #positions = new Map<string, bigint>();
-  /** #published resolves when all that was published so far is stored, or rejected. */
-  #published: Promise<void> = Promise.resolve();
+  readonly #order: PublishOrder;
   #closing: Promise<void> | undefined = undefined;
   /** #closed is true once all handlers are done. */
   #closed = false;
@@ -88,6 +87,7 @@ export class InMemoryEventBus<Events extends EventMap = EventMap>
     validateOptions(OWNER, options, BUS_CHECKS);
     requireOption(OWNER, options, 'source');
     this.#settings = readBusOptions(OWNER, options);
+    this.#order = new PublishOrder(this.#settings.codec);
   }
 
   get partitions(): number {
@@ -99,8 +99,10 @@ export class InMemoryEventBus<Events extends EventMap = EventMap>
    *
    * @throws InvalidEventError if an event is not what it must be: then none is published
    * @throws StreamFullError if a partition has no room for its events: then none is published
-   * @throws TimeoutError if schemas take too long: then none is published
-   * @throws ClosedError after `close()`
+   * @throws TimeoutError if a schema takes too long, of these events or of earlier ones of their
+   * aggregates: then none is published
+   * @throws ClosedError once `close()` has waited for all handlers: until then they, and others, may
+   * publish
    */
   publish<Event extends NewEvent<Events>>(
     event: Event,
@@ -114,24 +116,15 @@ export class InMemoryEventBus<Events extends EventMap = EventMap>
     validateOptions('publish()', options, { timeout: duration });
     this.#checkOpen();
     const list = Array.isArray(given) ? given : [given];
-    const publishing = this.#publishAll(list, options.timeout ?? PUBLISH_TIMEOUT, this.#published);
-    this.#published = Promise.allSettled([this.#published, publishing]).then(() => {});
-    const events = await publishing;
+    const events = list.map((event) => this.#settings.codec.complete(event));
+    await this.#order.run(events, options.timeout ?? PUBLISH_TIMEOUT, () => this.#storeAll(events));
     return (Array.isArray(given) ? events : events[0]) as never;
   }
 
-  /** Publishes events once those that were published before them are stored, or rejected. */
-  async #publishAll(
-    given: readonly NewEvent<Events>[],
-    timeout: number,
-    before: Promise<void>,
-  ): Promise<DomainEvent[]> {
-    const creating = Promise.all(given.map((event) => this.#settings.codec.create(event)));
-    const [events] = await new Timeout(Math.max(timeout, 1)).execute(() => Promise.all([creating, before]));
+  async #storeAll(events: readonly DomainEvent[]): Promise<void> {
     const entries = events.map((event) => this.#toEntry(event));
     for (const [log, { length }] of groupBy(entries, ({ log }) => log)) this.#makeRoom(log, length);
     for (const entry of entries) this.#store(entry);
-    return events;
   }
 
   async create(given: NewEvent<Events>): Promise<EventOf<Events>> {
@@ -154,7 +147,7 @@ export class InMemoryEventBus<Events extends EventMap = EventMap>
       createProcessor: (log) => new PartitionProcessor({ ...handling, log, isOwned: () => true }),
     };
     group.join(member);
-    return this.#subscriptions.add(async () => {
+    return this.#subscriptions.add(plan.handlers, async () => {
       await group.leave(member);
       if (group.name === undefined) this.#groups.delete(group);
     });
@@ -240,17 +233,18 @@ export class InMemoryEventBus<Events extends EventMap = EventMap>
 
   /**
    * Ends all subscriptions, and waits for their handlers, which may still publish, and for what is
-   * being published. A second call waits for the same.
+   * being published. A second call waits for the same. Within a handler it waits for the other
+   * handlers only, but for those that have called `close()` themselves.
    */
   close(): Promise<void> {
     this.#closing ??= this.#close();
-    return this.#closing;
+    return this.#subscriptions.awaitClosed(this.#closing);
   }
 
   async #close(): Promise<void> {
     await this.#subscriptions.closeAll();
     this.#closed = true;
-    await this.#published;
+    await this.#order.idle();
   }
 
   #checkOpen(): void {
@@ -278,10 +272,12 @@ export class InMemoryEventBus<Events extends EventMap = EventMap>
 
   /** @throws StreamFullError if there is no room for the events */
   #makeRoom(log: MemoryPartition, count: number): void {
-    log.makeRoom(count, () => {
-      const groups = this.#groupsOfTopic(log.topic).filter(({ name }) => name !== undefined);
-      return Math.min(...groups.map(({ partitions }) => partitions[log.partition]!.handledTo));
-    });
+    log.makeRoom(count, () =>
+      this.#groupsOfTopic(log.topic).flatMap(({ name, partitions }) =>
+        // A broadcast holds nothing back.
+        name === undefined ? [] : { name, handledTo: partitions[log.partition]!.handledTo },
+      ),
+    );
   }
 
   #partitionsOfTopic(topic: string): readonly MemoryPartition[] {
@@ -325,9 +321,12 @@ export class InMemoryEventBus<Events extends EventMap = EventMap>
     const { codec } = this.#settings;
     const partitions = this.#partitionsOfTopic(plan.pattern.topic);
     return new MemoryGroup(plan, (group) =>
-      partitions.map(
-        (partition) => new GroupPartition(group, partition, readTo, (json) => codec.parse(json)),
-      ),
+      partitions.map((log) => {
+        const onDropped = () => {
+          this.emit('error', { error: new EventsDroppedError(log.topic, log.partition) });
+        };
+        return new GroupPartition(group, log, readTo, { parse: (json) => codec.parse(json), onDropped });
+      }),
     );
   }
 }

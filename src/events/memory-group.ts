@@ -16,6 +16,7 @@ export class GroupPartition implements DeliveryLog {
   readonly #group: MemoryGroup;
   readonly #partition: MemoryPartition;
   readonly #parse: (json: string) => DomainEvent;
+  readonly #onDropped: () => void;
   /** #pending holds what was read and is not done, in order. */
   readonly #pending = new Map<string, Delivery>();
   readonly deadLetters = new Set<DeadLetter>();
@@ -28,16 +29,18 @@ export class GroupPartition implements DeliveryLog {
   #switched: Promise<void> = Promise.resolve();
   #readDue = false;
 
+  /** @param onDropped events were dropped that a broadcast has not read */
   constructor(
     group: MemoryGroup,
     partition: MemoryPartition,
     readTo: number,
-    parse: (json: string) => DomainEvent,
+    { parse, onDropped }: { parse: (json: string) => DomainEvent; onDropped: () => void },
   ) {
     this.#group = group;
     this.#partition = partition;
     this.#readTo = readTo;
     this.#parse = parse;
+    this.#onDropped = onDropped;
   }
 
   /** The member that has the partition, or whose handlers are not done yet. */
@@ -98,6 +101,12 @@ export class GroupPartition implements DeliveryLog {
 
   /** Adds the next events for the group to the list; false if there are no further events. */
   #readNew(count: number, deliveries: Delivery[]): boolean {
+    const { droppedTo } = this.#partition;
+    // A group begins with the oldest event that is kept, and nothing is dropped from there on.
+    if (this.#group.name === undefined && droppedTo > this.#readTo) {
+      this.#readTo = droppedTo;
+      this.#onDropped();
+    }
     const entries = this.#partition.after(this.#readTo, count);
     for (const entry of entries) {
       this.#readTo = entry.id;

@@ -16,6 +16,13 @@ export interface StoredEvent {
   readonly to: string | undefined;
 }
 
+/** How far a group is in a partition. */
+export interface GroupProgress {
+  readonly name: string;
+  /** The id up to which the group has handled all events. */
+  readonly handledTo: number;
+}
+
 /** The events of one partition of a topic, the oldest first. */
 export class MemoryPartition {
   readonly topic: string;
@@ -23,6 +30,7 @@ export class MemoryPartition {
   readonly maxLength: number;
   readonly #retention: number;
   #entries: StoredEvent[] = [];
+  #droppedTo = 0;
   #trimmedAt = performance.now();
 
   constructor(
@@ -40,6 +48,11 @@ export class MemoryPartition {
     return this.#entries.length;
   }
 
+  /** The id of the latest event that was dropped; 0 if none was. */
+  get droppedTo(): number {
+    return this.#droppedTo;
+  }
+
   add(entry: StoredEvent): void {
     this.#entries.push(entry);
   }
@@ -53,21 +66,34 @@ export class MemoryPartition {
   /**
    * Drops events that need not be kept, now and then and when there is no room.
    *
-   * @param handledTo gives the id up to which all groups have handled the events
+   * @param groups gives all groups, with the id up to which each has handled the events
    * @throws StreamFullError if there is no room for the events after that
    */
-  makeRoom(count: number, handledTo: () => number): void {
+  makeRoom(count: number, groups: () => readonly GroupProgress[]): void {
     const isFull = () => this.length + count > this.maxLength;
-    if (performance.now() - this.#trimmedAt >= TRIM_INTERVAL || isFull()) this.#trim(handledTo());
-    if (isFull()) throw new StreamFullError(this.topic, this.partition, this.maxLength);
+    if (performance.now() - this.#trimmedAt >= TRIM_INTERVAL || isFull()) this.#trim(groups());
+    if (isFull()) {
+      throw new StreamFullError(this.topic, this.partition, this.maxLength, this.#findLagging(groups()));
+    }
   }
 
-  /** Drops the events that are older than the retention, up to an id. */
-  #trim(handledTo: number): void {
+  /** Drops the events that are older than the retention and that all groups have handled. */
+  #trim(groups: readonly GroupProgress[]): void {
     this.#trimmedAt = performance.now();
+    const handledTo = Math.min(...groups.map((group) => group.handledTo));
     const limit = Date.now() - this.#retention;
     const kept = this.#entries.findIndex(({ id, storedAt }) => storedAt >= limit || id > handledTo);
-    if (kept !== 0) this.#entries = kept === -1 ? [] : this.#entries.slice(kept);
+    const count = kept === -1 ? this.#entries.length : kept;
+    if (count === 0) return;
+    this.#droppedTo = this.#entries[count - 1]!.id;
+    this.#entries = this.#entries.slice(count);
+  }
+
+  /** Finds the group that keeps the oldest event from being dropped; null if the retention keeps it. */
+  #findLagging(groups: readonly GroupProgress[]): string | null {
+    const [oldest] = this.#entries;
+    if (oldest === undefined || oldest.storedAt >= Date.now() - this.#retention) return null;
+    return groups.find(({ handledTo }) => handledTo < oldest.id)?.name ?? null;
   }
 
   /** Finds the first event after an id by halving: ids only grow. */

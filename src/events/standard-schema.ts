@@ -24,6 +24,7 @@ const MAX_DESCRIPTION = 1_000;
 
 /** Describes the first issues, each with its path. */
 export function describeIssues(issues: readonly SchemaIssue[]): string {
+  if (issues.length === 0) return 'its schema rejects the data, and gives no reason';
   const shown = issues.slice(0, 3).map(({ message, path = [] }) => {
     const where = ['data', ...path.map((part) => String(typeof part === 'object' ? part.key : part))];
     return `${where.join('.')}: ${message}`;

@@ -17,6 +17,7 @@ import type { BroadcastOptions, GroupOptions, HandlerContext } from './event-bus
 import { runInEvent } from './event-context.ts';
 import { groupKey, type ParsedPattern, parsePattern } from './event-pattern.ts';
 import type { Inbox } from './inbox.ts';
+import { RunningHandlers } from './running-handlers.ts';
 
 type Handler = (event: DomainEvent, context: HandlerContext<never>) => unknown;
 
@@ -33,6 +34,8 @@ export interface SubscriptionPlan {
   readonly ordered: boolean;
   readonly prefetch: number;
   readonly slots: Bulkhead;
+  /** The handlers under way. */
+  readonly handlers: RunningHandlers;
   /** Hands an event to the handler of the user. */
   readonly handle: (event: DomainEvent, attempt: number, signal: AbortSignal) => Promise<unknown>;
 }
@@ -72,6 +75,7 @@ export function planSubscription(
   const { maxAttempts = 5, ordered = true, concurrency = 16, prefetch = 100 } = options;
   const { backoff = exponentialBackoff({ base: 100, max: 30_000 }) } = options;
   const key = broadcast ? undefined : groupKey(group, parsed);
+  const handlers = new RunningHandlers();
   const handle =
     key === undefined || inbox === undefined ? handleAlone(handler) : handleOnce(handler, key, inbox);
   return {
@@ -85,8 +89,9 @@ export function planSubscription(
     prefetch,
     // Lanes wait for a place here, and the prefetch of each partition bounds them.
     slots: new Bulkhead({ maxConcurrent: concurrency, maxQueue: Number.MAX_SAFE_INTEGER }),
+    handlers,
     // Else it would run within whatever request has published the event, or has made room for it.
-    handle: AsyncResource.bind(handle),
+    handle: AsyncResource.bind((...args) => handlers.run(() => handle(...args))) as typeof handle,
   };
 }
 

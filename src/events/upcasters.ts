@@ -1,5 +1,6 @@
 import { isThenable } from '../internal/decision.ts';
 import { anObject, isFunction } from '../internal/validate.ts';
+import { createAttemptError } from './attempt-error.ts';
 import { invalid } from './check-event.ts';
 import type { DomainEvent } from './domain-event.ts';
 import { checkEventType } from './event-pattern.ts';
@@ -64,7 +65,7 @@ function runStep(step: Upcaster, data: unknown, event: DomainEvent, what: string
   try {
     result = step(data);
   } catch (cause) {
-    throw invalid(event, `${what} failed`, cause);
+    throw invalid(event, `${what} failed: ${createAttemptError(cause, 1).message}`, cause);
   }
   if (isThenable(result)) {
     Promise.resolve(result).catch(() => {});

@@ -1,18 +1,22 @@
+import { EventsDroppedError } from '../errors.ts';
 import type { DeliveryLog } from '../events/delivery.ts';
 import { type Delivery, NEW_DELIVERY } from '../events/delivery.ts';
 import type { EventCodec } from '../events/event-codec.ts';
 import { PartitionProcessor, type ProcessorListener } from '../events/partition-processor.ts';
 import type { SubscriptionPlan } from '../events/subscription-plan.ts';
 import { createEntryParser, type EntryParser } from './entry-parser.ts';
+import type { StreamPartition } from './event-publisher.ts';
 import type { RedisConnection } from './redis-connection.ts';
+import { FIND_END, READ_ON } from './stream-scripts.ts';
 
 /** Milliseconds before the partition is read again after that failed. */
 const RETRY_WAIT = 200;
 
+type Entry = [id: string, fields: string[]];
+
 export interface BroadcastOptions {
   readonly connection: RedisConnection;
-  /** The key of the stream. */
-  readonly stream: string;
+  readonly partition: StreamPartition;
   readonly plan: SubscriptionPlan;
   readonly codec: EventCodec;
   readonly listener: ProcessorListener;
@@ -24,7 +28,10 @@ export class BroadcastPartition implements DeliveryLog {
   readonly #options: BroadcastOptions;
   readonly #parseEntry: EntryParser;
   readonly #processor: PartitionProcessor;
+  /** #after is the id of the last entry that was read. */
   #after = '0-0';
+  /** #passed counts the entries ever added up to that one, those included that were dropped. */
+  #passed = 0;
   #more = false;
   #reading = false;
   #retry: NodeJS.Timeout | undefined = undefined;
@@ -45,9 +52,11 @@ export class BroadcastPartition implements DeliveryLog {
 
   /** Finds where the events from now on begin. */
   async open(): Promise<void> {
-    const { connection, stream } = this.#options;
-    const last = await connection.run((client) => client.xrevrange(stream, '+', '-', 'COUNT', 1));
-    this.#after = last[0]?.[0] ?? this.#after;
+    const { connection, partition } = this.#options;
+    const { stream, state } = partition.keys;
+    const [last, added] = (await connection.evaluate(FIND_END, [stream, state], [])) as [string, string];
+    this.#after = last;
+    this.#passed = Number(added);
   }
 
   /** Has the partition read: there may be events. */
@@ -82,15 +91,17 @@ export class BroadcastPartition implements DeliveryLog {
   }
 
   async #read(): Promise<void> {
-    const { connection, stream, onError } = this.#options;
+    const { connection, partition, onError } = this.#options;
+    const { stream, state } = partition.keys;
     try {
       while (this.#more && !this.#stopped && this.#processor.room > 0) {
         this.#more = false;
         const count = this.#processor.room;
-        const entries = await connection.run((client) =>
-          client.xrange(stream, `(${this.#after}`, '+', 'COUNT', count),
-        );
-        this.#more ||= entries.length === count;
+        const reply = await connection.evaluate(READ_ON, [stream, state], [this.#after, count]);
+        const [entries, added, kept] = reply as [Entry[], string, number];
+        const exhausted = entries.length < count;
+        this.#more ||= !exhausted;
+        this.#count(entries.length, exhausted, Number(added), kept);
         this.#take(entries);
       }
     } catch (error) {
@@ -102,14 +113,26 @@ export class BroadcastPartition implements DeliveryLog {
     }
   }
 
-  #take(entries: readonly [id: string, fields: string[]][]): void {
-    const { stream, plan } = this.#options;
+  /** Counts entries that were read, and tells if others were dropped before them. */
+  #count(read: number, exhausted: boolean, added: number, kept: number): void {
+    const { partition, onError } = this.#options;
+    const dropped = added - kept;
+    if (dropped > this.#passed) {
+      this.#passed = dropped;
+      onError(new EventsDroppedError(partition.topic, partition.partition));
+    }
+    // At the end the count is known, also if Redis has lost it meanwhile.
+    this.#passed = exhausted ? added : this.#passed + read;
+  }
+
+  #take(entries: readonly Entry[]): void {
+    const { partition, plan } = this.#options;
     const deliveries: Delivery[] = [];
     for (const [id, [name, json, ...rest]] of entries) {
       this.#after = id;
       // An event that is redriven is for one group.
       if (name !== 'event' || rest.length > 0) continue;
-      const event = this.#parseEntry(stream, id, json);
+      const event = this.#parseEntry(partition.keys.stream, id, json);
       if (event === undefined || !plan.pattern.matches(event.eventType)) continue;
       deliveries.push({ id, json: json!, event, state: NEW_DELIVERY, suspect: false });
     }

@@ -4,6 +4,7 @@ import type { RelayedFrom } from '../events/event-bus.ts';
 import type { EventCodec } from '../events/event-codec.ts';
 import { topicOf } from '../events/event-pattern.ts';
 import { groupBy } from '../internal/group-by.ts';
+import { groupNameOf } from './event-keys.ts';
 import {
   MAX_BATCH,
   MAX_BATCH_SIZE,
@@ -95,12 +96,13 @@ export class EventAppender {
     const args = [channel, maxLength, retention, due, source, String(least)];
     for (const { position, json } of batch) args.push(String(position), json);
     const reply = await connection.evaluate(APPEND, [stream, state], args, false, timeout);
-    const [added, length, total, passed] = reply as [number, number, string, number];
+    const [added, length, total, lagging, passed] = reply as [number, number, string, string, number];
     if (added === -1) throw new EventsMissingError(partition.topic, partition.partition, BigInt(length));
     if (added > 0 && Number(total) === added) await onFirst(partition);
     onGrown(partition, length - added, length);
     if (added + passed < batch.length) {
-      throw new StreamFullError(partition.topic, partition.partition, maxLength);
+      const group = groupNameOf(lagging) || null;
+      throw new StreamFullError(partition.topic, partition.partition, maxLength, group);
     }
     return added;
   }

@@ -71,15 +71,20 @@ local function isBefore(one, other)
   return tonumber(count) < tonumber(otherCount)
 end
 
--- Drops what every group has handled and is older than the retention.
+-- Drops what every group has handled and is older than the retention. Gives the group that keeps
+-- something which is older; false if there is none.
 local function trim(stream, retention)
-  local limit = digits(math.max(0, now() - retention)) .. '-0'
+  local oldest = digits(math.max(0, now() - retention)) .. '-0'
+  local limit, lagging = oldest, false
   for _, reply in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
     local group = named(reply)
     local handled = group['last-delivered-id']
     if group.pending > 0 then handled = redis.call('XPENDING', stream, group.name)[2] end
-    if isBefore(handled, limit) then limit = handled end
+    if isBefore(handled, limit) then limit, lagging = handled, group.name end
   end
   redis.call('XTRIM', stream, 'MINID', limit)
+  -- The first entry may be the last one that the group has handled.
+  local kept = redis.call('XRANGE', stream, '-', '+', 'COUNT', 2)
+  return #kept > 0 and isBefore(kept[#kept][1], oldest) and lagging
 end
 `;

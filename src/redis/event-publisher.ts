@@ -1,6 +1,6 @@
 import { RedisError, StreamFullError } from '../errors.ts';
 import { type Deferred, deferred } from '../internal/deferred.ts';
-import type { PartitionKeys } from './event-keys.ts';
+import { groupNameOf, type PartitionKeys } from './event-keys.ts';
 import type { RedisConnection } from './redis-connection.ts';
 import { ADD } from './stream-scripts.ts';
 
@@ -38,11 +38,12 @@ export class Publication {
   #left: number;
   #settled = false;
 
-  constructor(count: number, timeout: number, address: string) {
-    this.deadline = performance.now() + timeout;
+  /** @param left how many of the milliseconds of the timeout are left */
+  constructor(count: number, timeout: number, left: number, address: string) {
+    this.deadline = performance.now() + left;
     this.#left = count;
     const message = `Redis at ${address} did not store the event within ${timeout} ms`;
-    this.#timer = setTimeout(() => this.fail(new RedisError(message)), timeout);
+    this.#timer = setTimeout(() => this.fail(new RedisError(message)), left);
     if (count === 0) this.succeed();
   }
 
@@ -100,9 +101,12 @@ export class EventPublisher {
     this.#options = options;
   }
 
-  /** Begins to publish a number of events, to be stored within `timeout` milliseconds. */
-  begin(count: number, timeout: number): Publication {
-    return new Publication(count, timeout, this.#options.connection.address);
+  /**
+   * Begins to publish a number of events, to be stored within `timeout` milliseconds, of which `left`
+   * are left.
+   */
+  begin(count: number, timeout: number, left: number): Publication {
+    return new Publication(count, timeout, left, this.#options.connection.address);
   }
 
   /** Takes the events of a publication, in their order. */
@@ -183,11 +187,11 @@ class PartitionQueue {
     const left = Math.max(...batch.map(({ publication }) => publication.deadline)) - performance.now();
     try {
       const reply = await connection.evaluate(ADD, [keys.stream, keys.state], args, false, Math.max(left, 1));
-      const [added, length, total] = reply as [number, number, string];
+      const [added, length, total, lagging] = reply as [number, number, string, string];
       if (Number(total) === added) await onFirst(this.#partition);
       for (const { publication } of batch.slice(0, added)) publication.succeed();
       for (const { publication } of batch.slice(added)) {
-        publication.fail(new StreamFullError(topic, partition, maxLength));
+        publication.fail(new StreamFullError(topic, partition, maxLength, groupNameOf(lagging) || null));
       }
       onGrown(this.#partition, length - added, length);
     } catch (error) {

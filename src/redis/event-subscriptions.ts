@@ -47,7 +47,7 @@ export class EventSubscriptions {
   async open(plan: SubscriptionPlan, partitions: readonly StreamPartition[]): Promise<Subscription> {
     const { group } = plan;
     const end = group === undefined ? await this.#broadcast(plan, partitions) : await this.#join(plan, group);
-    return this.#open.add(async () => {
+    return this.#open.add(plan.handlers, async () => {
       await end();
       // The subscription may have been opened while all were closed.
       if (this.#closed) this.#waker?.close();
@@ -61,12 +61,17 @@ export class EventSubscriptions {
     this.#waker?.close();
   }
 
+  /** Gives what a caller of the bus's `close()` waits for: within a handler not for itself. */
+  awaitClosed(closed: Promise<void>): Promise<void> {
+    return this.#open.awaitClosed(closed);
+  }
+
   /** Subscribes this process by itself. */
   async #broadcast(plan: SubscriptionPlan, partitions: readonly StreamPartition[]): Promise<End> {
     const { bus, connection, settings } = this.#options;
     const shared = { connection, plan, codec: settings.codec, listener: createListener(bus, plan) };
     const readers = partitions.map(
-      ({ keys }) => new BroadcastPartition({ ...shared, stream: keys.stream, onError: this.#onError }),
+      (partition) => new BroadcastPartition({ ...shared, partition, onError: this.#onError }),
     );
     await Promise.all(readers.map((reader) => reader.open()));
     const unwatches = readers.map((reader, index) =>

@@ -281,9 +281,11 @@ export class RedisConnection {
   }
 
   #timeoutError(timeout: number): RedisError {
-    const message = `Redis at ${this.address} did not respond within ${timeout} ms`;
     const { status } = this.#client;
-    if (status === 'ready') return new RedisError(message);
+    if (status === 'ready') {
+      return new RedisError(`Redis at ${this.address} did not respond within ${timeout} ms`);
+    }
+    const message = `Redis at ${this.address}: there was no connection within ${timeout} ms`;
     if (this.#lastError === undefined) return new RedisError(`${message}: the client is at '${status}'`);
     return new RedisError(`${message}: ${errorMessage(this.#lastError)}`, { cause: this.#lastError });
   }

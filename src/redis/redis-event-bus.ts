@@ -30,6 +30,7 @@ import type {
 } from '../events/event-bus.ts';
 import { topicOf } from '../events/event-pattern.ts';
 import { partitionOf } from '../events/partition.ts';
+import { PublishOrder } from '../events/publish-order.ts';
 import { planReplay, type ReplayPlan } from '../events/replay-plan.ts';
 import { planSubscription } from '../events/subscription-plan.ts';
 import { Emitter } from '../internal/emitter.ts';
@@ -46,7 +47,7 @@ import { DeadLetters } from './dead-letters.ts';
 import { createEntryParser } from './entry-parser.ts';
 import { EventAppender } from './event-appender.ts';
 import { EventKeys } from './event-keys.ts';
-import { type Addressed, EventPublisher, type Publication, type StreamPartition } from './event-publisher.ts';
+import { EventPublisher, type Publication, type StreamPartition } from './event-publisher.ts';
 import { scanStreams } from './event-scan.ts';
 import { EventSubscriptions } from './event-subscriptions.ts';
 import { EventTopics } from './event-topics.ts';
@@ -97,8 +98,7 @@ export class RedisEventBus<Events extends EventMap = EventMap>
   readonly #letters: DeadLetters;
   readonly #appender: EventAppender;
   readonly #subscriptions: EventSubscriptions;
-  /** #enqueued resolves when all that was published so far is in its queue: this keeps the order. */
-  #enqueued: Promise<void> = Promise.resolve();
+  readonly #order: PublishOrder;
   #warned: Promise<void> | undefined = undefined;
   #closing: Promise<void> | undefined = undefined;
   /** #closed is true once all handlers are done. */
@@ -134,6 +134,7 @@ export class RedisEventBus<Events extends EventMap = EventMap>
       onGrown: this.#onGrown,
       onFirst: ({ topic }: StreamPartition) => this.#topics.register(topic),
     };
+    this.#order = new PublishOrder(codec);
     this.#publisher = new EventPublisher(storage);
     this.#appender = new EventAppender(storage, this.#topics, codec);
     this.#subscriptions = new EventSubscriptions({
@@ -164,9 +165,12 @@ export class RedisEventBus<Events extends EventMap = EventMap>
    *
    * @throws InvalidEventError if an event is not what it must be: then none is published
    * @throws StreamFullError if a partition has as many events as it may
+   * @throws TimeoutError if a schema takes too long, of these events or of earlier ones of their
+   * aggregates: then none is published
    * @throws RedisError if Redis is away, or did not respond in time: it may have stored the event
    * @throws PartitionsMismatchError if the events are stored in another number of partitions
-   * @throws ClosedError after `close()`
+   * @throws ClosedError once `close()` has waited for all handlers: until then they, and others, may
+   * publish
    */
   publish<Event extends NewEvent<Events>>(
     event: Event,
@@ -180,11 +184,16 @@ export class RedisEventBus<Events extends EventMap = EventMap>
     validateOptions('publish()', options, { timeout: duration });
     this.#checkOpen();
     const list = Array.isArray(given) ? given : [given];
-    const publication = this.#publisher.begin(list.length, options.timeout ?? this.#publishTimeout);
-    const preparing = this.#prepare(list);
-    this.#enqueued = this.#enqueue(preparing, publication, this.#enqueued);
+    const { codec } = this.#settings;
+    const events = list.map((event) => codec.complete(event));
+    const jsons = events.map((event) => codec.serialize(event));
+    const timeout = options.timeout ?? this.#publishTimeout;
+    const publication = await this.#order.run(events, timeout, async (left) => {
+      const begun = this.#publisher.begin(events.length, timeout, left);
+      await this.#enqueue(events, jsons, begun);
+      return begun;
+    });
     await publication.stored;
-    const events = (await preparing).map(({ event }) => event);
     this.#tellPublished(events);
     return (Array.isArray(given) ? events : events[0]) as never;
   }
@@ -255,17 +264,18 @@ export class RedisEventBus<Events extends EventMap = EventMap>
 
   /**
    * Ends all subscriptions, and waits for their handlers, which may still publish, and for what is
-   * being published. A client that was given stays open. A second call waits for the same.
+   * being published. A client that was given stays open. A second call waits for the same. Within a
+   * handler it waits for the other handlers only, but for those that have called `close()` themselves.
    */
   close(): Promise<void> {
     this.#closing ??= this.#close();
-    return this.#closing;
+    return this.#subscriptions.awaitClosed(this.#closing);
   }
 
   async #close(): Promise<void> {
     await this.#subscriptions.close();
     this.#closed = true;
-    await this.#enqueued;
+    await this.#order.idle();
     await this.#publisher.flush();
     await this.#connection.close();
   }
@@ -274,34 +284,24 @@ export class RedisEventBus<Events extends EventMap = EventMap>
     if (this.#closed) throw new ClosedError('the event bus');
   }
 
-  async #prepare(list: readonly NewEvent[]): Promise<Prepared[]> {
-    const { codec, partitions } = this.#settings;
-    return Promise.all(
-      list.map(async (given) => {
-        const event = await codec.create(given);
-        const json = codec.serialize(event);
-        const opened = await this.#open(topicOf(event.eventType));
-        return { event, json, partition: opened[partitionOf(event.aggregateId, partitions)]! };
+  /** Has events sent after those that were enqueued before them. Never rejects. */
+  async #enqueue(
+    events: readonly DomainEvent[],
+    jsons: readonly string[],
+    publication: Publication,
+  ): Promise<void> {
+    const addressing = Promise.all(
+      events.map(async ({ eventType, aggregateId }, index) => {
+        const partitions = await this.#open(topicOf(eventType));
+        return { json: jsons[index]!, partition: partitions[partitionOf(aggregateId, this.partitions)]! };
       }),
     );
-  }
-
-  /** Has events sent once those that were published before them are. Never rejects. */
-  async #enqueue(
-    preparing: Promise<readonly Prepared[]>,
-    publication: Publication,
-    before: Promise<void>,
-  ): Promise<void> {
-    let prepared: readonly Prepared[] = [];
     try {
-      // A schema that never comes to an end holds up what comes after it until the deadline only.
-      prepared = (await Promise.race([preparing, publication.stored])) ?? [];
+      const addressed = await Promise.race([addressing, publication.stored]);
+      if (addressed !== undefined) this.#publisher.add(addressed, publication);
     } catch (error) {
       publication.fail(error);
     }
-    // Also if it has failed: what comes after it must not overtake what came before it.
-    await before;
-    this.#publisher.add(prepared, publication);
   }
 
   /** Gives the partitions of a topic. */
@@ -334,11 +334,6 @@ export class RedisEventBus<Events extends EventMap = EventMap>
       this.emit('nearlyFull', { topic, partition, length, maxLength });
     }
   };
-}
-
-/** An event that is ready to be stored. */
-interface Prepared extends Addressed {
-  readonly event: DomainEvent;
 }
 
 /** Gives a time as the id of an entry: with a year beyond all ids too. */

@@ -2,7 +2,8 @@ import { PRELUDE, TRIM } from './event-lua.ts';
 import { Script } from './redis-connection.ts';
 
 /*
- * makeRoom gives the length of the stream, and how many of `count` events there is room for.
+ * makeRoom gives the length of the stream, how many of `count` events there is room for, and a group
+ * that keeps old events from being dropped, or false.
  * rejection gives the error with which a full Redis denies to add events; it trims then. It is to be
  * asked before the script has written anything: after that Redis denies nothing any more.
  */
@@ -14,12 +15,12 @@ local function rejection(stream, state, retention)
 end
 
 local function makeRoom(stream, count, maxLength, retention, due)
-  local length = redis.call('XLEN', stream)
+  local length, lagging = redis.call('XLEN', stream), false
   if length > 0 and (due or length + count > maxLength) then
-    trim(stream, retention)
+    lagging = trim(stream, retention)
     length = redis.call('XLEN', stream)
   end
-  return length, math.max(0, math.min(count, maxLength - length))
+  return length, math.max(0, math.min(count, maxLength - length)), lagging
 end
 `;
 
@@ -27,18 +28,19 @@ end
  * Adds events while there is room.
  *
  * KEYS stream, state. ARGV channel, maxLength, retention, 1 to trim, events. Gives how many of the
- * events were added, the length of the stream, and how many were ever added.
+ * events were added, the length of the stream, how many were ever added, and the group that keeps old
+ * events from being dropped, or ''.
  */
 export const ADD = new Script(`${PRELUDE}${MAKE_ROOM}
 local stream, state = KEYS[1], KEYS[2]
 local rejected = rejection(stream, state, tonumber(ARGV[3]))
 if rejected then return rejected end
-local length, room = makeRoom(stream, #ARGV - 4, tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1')
-if room == 0 then return { 0, length, digits(numberAt(state, 'added')) } end
+local length, room, lagging = makeRoom(stream, #ARGV - 4, tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1')
+if room == 0 then return { 0, length, digits(numberAt(state, 'added')), lagging or '' } end
 local total = redis.call('HINCRBY', state, 'added', room)
 for index = 5, 4 + room do redis.call('XADD', stream, '*', 'event', ARGV[index]) end
 tell(ARGV[1])
-return { room, length + room, digits(total) }
+return { room, length + room, digits(total), lagging or '' }
 `);
 
 /**
@@ -47,8 +49,8 @@ return { room, length + room, digits(total) }
  *
  * KEYS stream, state. ARGV channel, maxLength, retention, 1 to trim, source, the least that the
  * latest position must be, then the position and the JSON of each event. Gives how many were added,
- * the length of the stream, how many were ever added, and how many were passed over; or −1 and the
- * latest position if that is too low.
+ * the length of the stream, how many were ever added, the group that keeps old events from being
+ * dropped, or '', and how many were passed over; or −1 and the latest position if that is too low.
  */
 export const APPEND = new Script(`${PRELUDE}${MAKE_ROOM}
 local stream, state, source = KEYS[1], KEYS[2], 'from:' .. ARGV[5]
@@ -64,8 +66,8 @@ local passed = (first - 7) / 2
 local rejected = rejection(stream, state, tonumber(ARGV[3]))
 if rejected then return rejected end
 local count = (#ARGV - first + 1) / 2
-local length, room = makeRoom(stream, count, tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1')
-if room == 0 then return { 0, length, digits(numberAt(state, 'added')), passed } end
+local length, room, lagging = makeRoom(stream, count, tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1')
+if room == 0 then return { 0, length, digits(numberAt(state, 'added')), lagging or '', passed } end
 local total = redis.call('HINCRBY', state, 'added', room)
 for index = first, first + 2 * room - 1, 2 do
   last = ARGV[index]
@@ -73,7 +75,22 @@ for index = first, first + 2 * room - 1, 2 do
 end
 redis.call('HSET', state, source, last)
 tell(ARGV[1])
-return { room, length + room, digits(total), passed }
+return { room, length + room, digits(total), lagging or '', passed }
+`);
+
+/** Gives the id of the last entry, if there is one, and how many were ever added. KEYS stream, state. */
+export const FIND_END = new Script(`${PRELUDE}
+local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
+return { last and last[1] or '0-0', digits(numberAt(KEYS[2], 'added')) }
+`);
+
+/**
+ * Reads for a broadcast. KEYS stream, state. ARGV the id after which to read, the most entries. Gives
+ * the entries, how many were ever added, and how many of these are kept.
+ */
+export const READ_ON = new Script(`${PRELUDE}
+local entries = redis.call('XRANGE', KEYS[1], '(' .. ARGV[1], '+', 'COUNT', ARGV[2])
+return { entries, digits(numberAt(KEYS[2], 'added')), redis.call('XLEN', KEYS[1]) }
 `);
 
 /**

@@ -498,7 +498,7 @@ describe('holdfast events', () => {
   it('holdfast events says in one line that Redis is away, without the password', async () => {
     const redis = ['--redis', 'redis://:hunter2@127.0.0.1:1', '--timeout', '100'];
     const { exitCode, out, err } = await finish(['events', 'lag', ...redis]);
-    expect(err).toMatch(/^holdfast: Redis at 127\.0\.0\.1:1 did not respond within 100 ms: .*\n$/);
+    expect(err).toMatch(/^holdfast: Redis at 127\.0\.0\.1:1: there was no connection within 100 ms: .*\n$/);
     expect(err).not.toContain('hunter2');
     expect({ exitCode, out }).toEqual({ exitCode: 1, out: '' });
   });

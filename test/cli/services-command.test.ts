@@ -163,7 +163,7 @@ describe('holdfast services', () => {
     const args = ['services', '--redis', 'redis://:hunter2@127.0.0.1:1', '--timeout', '100'];
     const { exitCode, out, err } = await finish(args);
     expect(err).toMatch(
-      /^holdfast: Redis at 127\.0\.0\.1:1 did not respond within 100 ms: .*ECONNREFUSED.*\n$/,
+      /^holdfast: Redis at 127\.0\.0\.1:1: there was no connection within 100 ms: .*ECONNREFUSED.*\n$/,
     );
     expect(err).not.toContain('hunter2');
     expect({ exitCode, out }).toEqual({ exitCode: 1, out: '' });

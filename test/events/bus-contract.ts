@@ -15,6 +15,7 @@ import {
   type NewEvent,
   runWithRequestContext,
   StreamFullError,
+  type Subscription,
 } from '../../src/index.ts';
 import { deferred } from '../../src/internal/deferred.ts';
 import type { Emitter } from '../../src/internal/emitter.ts';
@@ -184,13 +185,32 @@ export function describeBus(name: string, createStore: () => BusStore): void {
       expect((await toArray(bus.replay())).map(({ data }) => data)).toEqual([{ n: 1 }, { n: 3 }]);
     });
 
-    it('holds events up behind a schema that never comes to an end until its deadline only', async () => {
+    it('holds up only the events of the same aggregate behind a schema that never comes to an end', async () => {
       const never = z.object({ n: z.number() }).refine(() => new Promise(() => {}));
       const bus = open({ schemas: { 'order.created': never } });
-      const hanging = bus.publish(order('o1', 1), { timeout: 50 });
-      const publishing = bus.publish(order('o1', 2, { eventType: 'order.paid' }));
-      await expect(hanging).rejects.toThrow('50 ms');
-      await expect(publishing).resolves.toMatchObject({ eventType: 'order.paid' });
+      let over = false;
+      const hanging = bus
+        .publish(order('o1', 1), { timeout: 300 })
+        .catch((error: unknown) => error)
+        .finally(() => {
+          over = true;
+        });
+      const impatient = bus.publish(order('o1', 2, { eventType: 'order.paid' }), { timeout: 50 });
+      const publishing = bus.publish(order('o1', 3, { eventType: 'order.paid' })).then(() => over);
+      await bus.publish([
+        order('o2', 4, { eventType: 'order.paid' }),
+        order('o1', 5, { eventType: 'bill.paid' }),
+      ]);
+      expect(over).toBe(false);
+      await expect(impatient).rejects.toMatchObject({
+        code: 'ERR_TIMEOUT',
+        message: 'an earlier publish() for the same aggregate took longer than 50 ms: nothing is published',
+      });
+      expect(await hanging).toMatchObject({
+        code: 'ERR_TIMEOUT',
+        message: "the schema of 'order.created' took longer than 300 ms: nothing is published",
+      });
+      expect(await publishing).toBe(true);
     });
 
     it('rejects when a partition is full, drops nothing, and tells before that it will be', async () => {
@@ -208,6 +228,27 @@ export function describeBus(name: string, createStore: () => BusStore): void {
       expect(error).toBeInstanceOf(StreamFullError);
       expect(error).toMatchObject({ code: 'ERR_STREAM_FULL', topic: 'order', partition: 0, maxLength: 10 });
       expect(await toArray(bus.replay())).toHaveLength(10);
+    });
+
+    it('says of a full partition whether a group or the retention keeps its events', async () => {
+      const busy = open({ maxLength: 3, partitions: 1 });
+      const recorder = new Recorder();
+      await busy.subscribe('order.*', recorder.handle, quick);
+      await busy.publish(orders('o1', 3));
+      await recorder.reach(3);
+      const kept = await busy.publish(order('o1', 3)).catch((error: unknown) => error);
+      expect(kept).toMatchObject({ group: undefined, message: expect.stringContaining('shorten retention') });
+
+      const behind = open({ maxLength: 3, partitions: 1, retention: 0 });
+      const subscription = await behind.subscribe('order.*', () => {}, { ...quick, group: 'audit' });
+      await subscription.close();
+      const [event] = await behind.publish(orders('o1', 3));
+      await vi.waitFor(() => expect(Date.now()).toBeGreaterThan(event!.timestamp + 2));
+      const held = await behind.publish(order('o1', 3)).catch((error: unknown) => error);
+      expect(held).toMatchObject({
+        group: 'audit',
+        message: expect.stringContaining("the group 'audit' has not handled them"),
+      });
     });
 
     it('takes correlation and trace from the request that is being handled', async () => {
@@ -754,6 +795,35 @@ export function describeBus(name: string, createStore: () => BusStore): void {
       ]);
     });
 
+    it('that is too slow holds back no publisher, and tells once for each gap that events were dropped', async () => {
+      const bus = open({ retention: 0, maxLength: 10, partitions: 1 });
+      const gates = [deferred<void>(), deferred<void>()];
+      const recorder = new Recorder(({ data }) => {
+        const { n } = data as { n: number };
+        return n === 0 ? gates[0]!.promise : n === 99 ? gates[1]!.promise : undefined;
+      });
+      const errors: unknown[] = [];
+      bus.on('error', ({ error }) => void errors.push(error));
+      await bus.subscribe('order.*', recorder.handle, { broadcast: true, prefetch: 1 });
+      // An event is older than a retention of 0 from the next millisecond on.
+      const publish = async (n: number) => {
+        const { timestamp } = await bus.publish(order('o1', n));
+        while (Date.now() <= timestamp + 1) await new Promise(setImmediate);
+      };
+      await publish(0);
+      await recorder.reach(1);
+      for (let n = 1; n < 100; n++) await publish(n);
+      gates[0]!.resolve();
+      await vi.waitFor(() => expect(recorder.numbers.at(-1)).toBe(99));
+      expect(errors).toMatchObject([{ code: 'ERR_EVENTS_DROPPED', topic: 'order', partition: 0 }]);
+      for (let n = 100; n < 200; n++) await publish(n);
+      gates[1]!.resolve();
+      await vi.waitFor(() => expect(recorder.numbers.at(-1)).toBe(199));
+      expect(errors).toHaveLength(2);
+      expect(recorder.numbers.length).toBeLessThan(30);
+      expect(recorder.numbers).toEqual(recorder.numbers.toSorted((one, other) => one - other));
+    });
+
     it('retries, and drops what it cannot handle', async () => {
       const bus = open();
       const recorder = new Recorder(({ data }) => ((data as { n: number }).n === 0 ? fail() : undefined));
@@ -877,6 +947,109 @@ export function describeBus(name: string, createStore: () => BusStore): void {
       await failed;
       await bus.close();
       expect(recorder.attempts).toEqual([1]);
+    });
+
+    it.each([
+      ['its subscription', async (_: AnyBus, own: Subscription) => own.close()],
+      ['the bus', async (bus: AnyBus) => bus.close()],
+      [
+        'its subscription, then the bus',
+        async (bus: AnyBus, own: Subscription) => {
+          await own.close();
+          await bus.close();
+        },
+      ],
+      ['the bus without waiting for it', async (bus: AnyBus) => void bus.close()],
+    ])('within a handler does not wait for that handler: %s', async (_, close) => {
+      const bus = open();
+      const ended: number[] = [];
+      const begun = deferred<void>();
+      const subscription: Subscription = await bus.subscribe(
+        'order.created',
+        async ({ data }) => {
+          begun.resolve();
+          await close(bus, subscription);
+          await bus.publish(order('o2', 7, { eventType: 'order.paid' }));
+          ended.push((data as { n: number }).n);
+        },
+        quick,
+      );
+      await bus.publish(orders('o1', 2));
+      await begun.promise;
+      await Promise.all([subscription.close(), bus.close()]);
+      expect(ended).toEqual([0]);
+      await expect(bus.publish(order('o1', 1))).rejects.toThrow(ClosedError);
+    });
+
+    it('within a handler waits for all other handlers', async () => {
+      const bus = open();
+      const gate = deferred<void>();
+      const steps: string[] = [];
+      const [first, second] = [deferred<void>(), deferred<void>()];
+      await bus.subscribe(
+        'order.created',
+        async ({ aggregateId }) => {
+          if (aggregateId === 'o1') {
+            first.resolve();
+            await gate.promise;
+            steps.push('the other handler is done');
+          } else {
+            await first.promise;
+            const closing = bus.close().then(() => steps.push('close() is'));
+            second.resolve();
+            await closing;
+          }
+        },
+        quick,
+      );
+      await bus.publish([order('o1', 1), order('o2', 2)]);
+      await second.promise;
+      await new Promise(setImmediate);
+      gate.resolve();
+      await bus.close();
+      expect(steps).toEqual(['the other handler is done', 'close() is']);
+    });
+
+    it('within two handlers at once comes to an end, of one subscription or of each the other', async () => {
+      const bus = open();
+      const all = deferred<void>();
+      let begun = 0;
+      const subscriptions: Subscription[] = [];
+      const closing = (n: number) => async () => {
+        if (++begun === 4) all.resolve();
+        await all.promise;
+        await subscriptions[n]!.close();
+        await bus.close();
+      };
+      subscriptions.push(await bus.subscribe('order.created', closing(1), { ...quick, group: 'one' }));
+      subscriptions.push(await bus.subscribe('order.created', closing(0), { ...quick, group: 'two' }));
+      await bus.publish([order('o1', 1), order('o2', 2)]);
+      await all.promise;
+      await bus.close();
+      expect(begun).toBe(4);
+    });
+
+    it('within a handler does not wait for the one that has subscribed it and waits for it', async () => {
+      const bus = open();
+      const done = deferred<void>();
+      await bus.subscribe(
+        'order.created',
+        async () => {
+          const inner = deferred<void>();
+          const close = async () => {
+            await bus.close();
+            inner.resolve();
+          };
+          await bus.subscribe('order.paid', close, { ...quick, group: 'inner' });
+          await bus.publish(order('o1', 1, { eventType: 'order.paid' }));
+          await inner.promise;
+          done.resolve();
+        },
+        quick,
+      );
+      await bus.publish(order('o1', 0));
+      await done.promise;
+      await bus.close();
     });
 
     it('may be done twice, and rejects all that comes after', async () => {

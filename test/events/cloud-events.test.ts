@@ -84,6 +84,19 @@ describe('an event as a CloudEvent', () => {
   });
 });
 
+it.each([undefined, null, 'e1', {}])(
+  'what is no event is no CloudEvent, and the error says so: %j',
+  (given) => {
+    expect(() => toCloudEvent(given as never)).toThrow(InvalidEventError);
+  },
+);
+
+it('a partition key that is not the subject becomes metadata, and comes back', () => {
+  const given = fromCloudEvent({ ...toCloudEvent(event), partitionkey: 'tenant-7' });
+  expect(given).toMatchObject({ aggregateId: 'o1', metadata: { partitionkey: 'tenant-7' } });
+  expect(fromCloudEvent(toCloudEvent(given))).toEqual(given);
+});
+
 describe('the metadata of an event as a CloudEvent', () => {
   it('metadata are extension attributes, by which others can filter, where CloudEvents allows their name and value', () => {
     const metadata = {

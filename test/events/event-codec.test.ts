@@ -357,3 +357,20 @@ describe('a stored event', () => {
     expect(() => create().parse(json)).not.toThrow('secret');
   });
 });
+
+it.each([
+  ['no reason', () => ({ issues: [] }), 'is invalid: its schema rejects the data, and gives no reason'],
+  ['an error', () => fail(), 'is invalid: its schema failed: the tenant is unknown'],
+])(
+  'a schema that rejects with %s is an error that says as much as is known',
+  async (_, validate, message) => {
+    const schema = { '~standard': { version: 1 as const, vendor: 'own', validate } };
+    const codec = new EventCodec('Bus', 'shop', { schemas: { 'order.created': schema } });
+    const creating = codec.create({ eventType: 'order.created', aggregateId: 'o1', data: {} });
+    await expect(creating).rejects.toThrow(message);
+  },
+);
+
+function fail(): never {
+  throw new Error('the tenant is unknown');
+}

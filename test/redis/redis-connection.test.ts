@@ -185,7 +185,7 @@ describe.each([6, 5] as const)('with ioredis %i', (version) => {
     const connection = connectTo(`redis://default:wrong-secret@127.0.0.1:${locked.port}`, 60);
     await vi.waitFor(async () => {
       const { error } = await failureOf(connection.run(ping));
-      expect(error.message).toMatch(/did not respond within 60 ms: WRONGPASS/);
+      expect(error.message).toMatch(/there was no connection within 60 ms: WRONGPASS/);
       expect(inspect(error, { depth: 9 })).not.toContain('secret');
     });
   });
@@ -205,7 +205,7 @@ describe.each([6, 5] as const)('with ioredis %i', (version) => {
       const connection = connectTo(`redis://user:secret@${host}:${port}`, 50);
       const { error, after } = await failureOf(connection.run(ping));
       expect(error).toMatchObject(REDIS_ERROR);
-      expect(error.message).toMatch(`Redis at ${host}:${port} did not respond within 50 ms: `);
+      expect(error.message).toMatch(`Redis at ${host}:${port}: there was no connection within 50 ms: `);
       expect(error.message).toContain(`ECONNREFUSED 127.0.0.1:${port}`);
       expect(error.cause).toMatchObject({ code: 'ECONNREFUSED' });
       expect(inspect(error, { depth: 9 })).not.toContain('secret');
@@ -230,7 +230,9 @@ describe.each([6, 5] as const)('with ioredis %i', (version) => {
     behaviour = 'say nothing';
     served!.destroy();
     const { error } = await failureOf(connection.run(ping));
-    expect(error.message).toMatch(/(did not respond within 100 ms: the client is at|Connection is closed)/);
+    expect(error.message).toMatch(
+      /(there was no connection within 100 ms: the client is at|Connection is closed)/,
+    );
   });
 
   test('the primary is found through a Sentinel, though another hangs', async () => {
@@ -257,7 +259,7 @@ describe.each([6, 5] as const)('with ioredis %i', (version) => {
     const connection = connectTo({ sentinels: [{ host: '127.0.0.1', port }], name: 'primary' }, 50);
     const { error } = await failureOf(connection.run(ping));
     expect(error.message).toMatch(
-      /Redis at the master 'primary' of Sentinel .*All sentinels are unreachable/,
+      /Redis at the master 'primary' of Sentinel: .*All sentinels are unreachable/,
     );
   });
 
@@ -403,7 +405,7 @@ describe.each([6, 5] as const)('with ioredis %i', (version) => {
     const client = clientOf({ port: await freePort(), retryStrategy: () => 10 });
     const { error } = await failureOf(connectTo(client, 60).run(ping));
     expect(error.message).toMatch(
-      /^Redis at localhost:\d+ did not respond within 60 ms: the client is at '(re)?connecting'$/,
+      /^Redis at localhost:\d+: there was no connection within 60 ms: the client is at '(re)?connecting'$/,
     );
     const ended = clientOf({ port: server.port });
     await once(ended, 'ready');
