@@ -151,10 +151,12 @@ export class PostgresProjection<
   async rebuild(): Promise<number> {
     const { database, store, name, reset } = this.#options;
     requireOption(OWNER, this.#options, 'reset');
-    const head = await store.head();
+    const committed = await store.head();
     return database.transaction(async (tx) => {
       await tx.query(ADD, [name]);
-      await tx.query(LOCK, [name]);
+      const applied = BigInt((await tx.query(LOCK, [name])).rows[0].position);
+      // Events may have been applied since: whoever runs the projection would not apply them again.
+      const head = applied > committed ? applied : committed;
       await reset!(tx);
       const count = await this.#applyAll(tx, head);
       await tx.query(MOVE, [name, String(head)]);

@@ -174,7 +174,7 @@ describe('holdfast services --watch', { timeout: 20_000 }, () => {
     expect(await finish(args)).toEqual({
       exitCode: 1,
       out: '',
-      err: expect.stringMatching(/^holdfast: Redis at 127\.0\.0\.1:1 did not respond/),
+      err: expect.stringMatching(/^holdfast: Redis at 127\.0\.0\.1:1: there was no connection/),
     });
   });
 

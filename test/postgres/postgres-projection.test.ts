@@ -356,6 +356,22 @@ describe('rebuilding', () => {
     await until([0, 1, 2, 3]);
   });
 
+  it('rebuilding applies again what was applied while it began', async () => {
+    await append(1);
+    const projection = createProjection();
+    projection.start();
+    await until([1]);
+    const head = store.head.bind(store);
+    vi.spyOn(store, 'head').mockImplementationOnce(async () => {
+      const before = await head();
+      await append(2);
+      await until([1, 2]);
+      return before;
+    });
+    expect(await projection.rebuild()).toBe(2);
+    expect(await model()).toEqual([1, 2]);
+  });
+
   it('rebuilding changes nothing where it fails', async () => {
     await append(0, 1);
     const projection = createProjection();
