@@ -58,7 +58,10 @@ describe('the program holdfast', { timeout: 20_000 }, () => {
   it('the program holdfast exits with the code of what went wrong', async () => {
     const child = holdfast('services', '--redis', 'redis://127.0.0.1:1', '--timeout', '100');
     expect(await child.ended).toBe(1);
-    expect(child.err.split('\n')).toEqual([expect.stringMatching(/^holdfast: Redis at 127\.0\.0\.1:1: /), '']);
+    expect(child.err.split('\n')).toEqual([
+      expect.stringMatching(/^holdfast: Redis at 127\.0\.0\.1:1: /),
+      '',
+    ]);
   });
 
   it('the program holdfast watches until Ctrl-C, and then exits with 0', async () => {
