@@ -170,7 +170,7 @@ function checkConsumer(tarball: string, { version, ...majors }: (typeof nodes)[n
   const ioredis = version.startsWith('20.') ? 'ioredis@5' : 'ioredis';
   run(consumer, node, npm, 'install', ioredis);
   checkEntries(version, `with ${ioredis}`);
-  checkCommand(version, /^holdfast: Redis at 127\.0\.0\.1:1 did not respond/m);
+  checkCommand(version, /^holdfast: Redis at 127\.0\.0\.1:1: there was no connection/m);
   checkDispatcher(version, majors.undici);
 }
 

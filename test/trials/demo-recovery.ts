@@ -1,6 +1,11 @@
 import { execFile } from 'node:child_process';
+import { once } from 'node:events';
+import { setTimeout } from 'node:timers/promises';
 import { promisify } from 'node:util';
+import { Redis } from 'ioredis';
+import pg from 'pg';
 import { median } from '../../bench/support/measure.ts';
+import { startPostgres } from '../support/postgres-server.ts';
 import { startRedis } from '../support/redis.ts';
 import type { Row } from '../support/trial.ts';
 
@@ -14,7 +19,8 @@ export async function run(): Promise<Row[]> {
   const rows = recovery(await tellOften());
   const redis = await startRedis();
   try {
-    return [...rows, ...replacement(await tellOften('--redis', redis.url))];
+    rows.push(...replacement(await tellOften('--redis', redis.url)));
+    return [...rows, await interruption(redis.url)];
   } finally {
     await redis.stop();
   }
@@ -76,6 +82,35 @@ function replacement(stories: readonly string[]): Row[] {
       ok: median(shares) >= 60,
     },
   ];
+}
+
+/** Interrupts a demo of ten processes while these start. */
+async function interruption(redisUrl: string): Promise<Row> {
+  const redis = new Redis(redisUrl);
+  const postgres = await startPostgres();
+  const pool = new pg.Pool({ connectionString: postgres.url });
+  const leftovers = async () => {
+    const databases = await pool.query("select from pg_database where datname like 'holdfast_demo_%'");
+    return [databases.rowCount, (await redis.keys('holdfast-demo:*')).length];
+  };
+  const demo = execFile(process.execPath, [DEMO, '--redis', redisUrl, '--postgres', postgres.url]);
+  try {
+    while (demo.exitCode === null && (await redis.keys('holdfast-demo:*')).length === 0) await setTimeout(10);
+    demo.kill('SIGINT');
+    const [code] = await once(demo, 'exit');
+    const [databases, keys] = await leftovers();
+    return {
+      situation: 'a demo of ten processes is interrupted while they start',
+      measured: `it ends with ${code}, and leaves ${databases} databases and ${keys} keys`,
+      required: '130, and nothing left',
+      ok: code === 130 && databases === 0 && keys === 0,
+    };
+  } finally {
+    demo.kill('SIGKILL');
+    redis.disconnect();
+    await pool.end();
+    await postgres.stop();
+  }
 }
 
 function numbersIn(story: string, pattern: RegExp): number[] {
