@@ -6,11 +6,9 @@ import { PartitionProcessor, type ProcessorListener } from '../events/partition-
 import type { SubscriptionPlan } from '../events/subscription-plan.ts';
 import { createEntryParser, type EntryParser } from './entry-parser.ts';
 import type { StreamPartition } from './event-publisher.ts';
+import { ReadLoop } from './read-loop.ts';
 import type { RedisConnection } from './redis-connection.ts';
 import { FIND_END, READ_ON } from './stream-scripts.ts';
-
-/** Milliseconds before the partition is read again after that failed. */
-const RETRY_WAIT = 200;
 
 type Entry = [id: string, fields: string[]];
 
@@ -28,13 +26,11 @@ export class BroadcastPartition implements DeliveryLog {
   readonly #options: BroadcastOptions;
   readonly #parseEntry: EntryParser;
   readonly #processor: PartitionProcessor;
+  readonly #reading: ReadLoop;
   /** #after is the id of the last entry that was read. */
   #after = '0-0';
   /** #passed counts the entries ever added up to that one, those included that were dropped. */
   #passed = 0;
-  #more = false;
-  #reading = false;
-  #retry: NodeJS.Timeout | undefined = undefined;
   #stopped = false;
 
   constructor(options: BroadcastOptions) {
@@ -47,6 +43,12 @@ export class BroadcastPartition implements DeliveryLog {
       log: this,
       listener,
       isOwned: () => true,
+    });
+    this.#reading = new ReadLoop({
+      isOpen: () => !this.#stopped,
+      hasRoom: () => this.#processor.room > 0,
+      read: () => this.#read(),
+      onError,
     });
   }
 
@@ -61,22 +63,21 @@ export class BroadcastPartition implements DeliveryLog {
 
   /** Has the partition read: there may be events. */
   wake(): void {
-    this.#more = true;
-    this.#readSoon();
+    this.#reading.wake();
   }
 
   async stop(): Promise<void> {
     this.#stopped = true;
-    clearTimeout(this.#retry);
+    this.#reading.stop();
     await this.#processor.stop();
   }
 
   acknowledge(): void {
-    this.#readSoon();
+    this.#reading.readSoon();
   }
 
   bury(): void {
-    this.#readSoon();
+    this.#reading.readSoon();
   }
 
   /** How far the attempts are is known to this process alone. */
@@ -84,33 +85,16 @@ export class BroadcastPartition implements DeliveryLog {
 
   async markStarted(): Promise<void> {}
 
-  #readSoon(): void {
-    if (this.#reading || !this.#more || this.#stopped) return;
-    this.#reading = true;
-    setImmediate(() => void this.#read());
-  }
-
   async #read(): Promise<void> {
-    const { connection, partition, onError } = this.#options;
+    const { connection, partition } = this.#options;
     const { stream, state } = partition.keys;
-    try {
-      while (this.#more && !this.#stopped && this.#processor.room > 0) {
-        this.#more = false;
-        const count = this.#processor.room;
-        const reply = await connection.evaluate(READ_ON, [stream, state], [this.#after, count]);
-        const [entries, added, kept] = reply as [Entry[], string, number];
-        const exhausted = entries.length < count;
-        this.#more ||= !exhausted;
-        this.#count(entries.length, exhausted, Number(added), kept);
-        this.#take(entries);
-      }
-    } catch (error) {
-      onError(error);
-      this.#more = true;
-      this.#retry = setTimeout(() => this.wake(), RETRY_WAIT).unref();
-    } finally {
-      this.#reading = false;
-    }
+    const count = this.#processor.room;
+    const reply = await connection.evaluate(READ_ON, [stream, state], [this.#after, count]);
+    const [entries, added, kept] = reply as [Entry[], string, number];
+    const exhausted = entries.length < count;
+    if (!exhausted) this.#reading.expectMore();
+    this.#count(entries.length, exhausted, Number(added), kept);
+    this.#take(entries);
   }
 
   /** Counts entries that were read, and tells if others were dropped before them. */

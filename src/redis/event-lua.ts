@@ -1,3 +1,5 @@
+import { CLOCK } from './lua-clock.ts';
+
 /*
  * A partition of a topic has these keys, in one hash slot:
  *   stream    stream  one entry for each event: `event`, its JSON; `to`, the group of a redriven one
@@ -19,20 +21,7 @@
  * The lag of a group is added − delivered + pending. All times are milliseconds of Redis's clock.
  * The scripts need Redis 6.2, or Valkey.
  */
-export const PRELUDE = `
-local function microseconds()
-  local time = redis.call('TIME')
-  return time[1] * 1000000 + time[2]
-end
-
-local function now()
-  return math.floor(microseconds() / 1000)
-end
-
-local function digits(number)
-  return string.format('%.0f', number)
-end
-
+export const PRELUDE = `${CLOCK}
 local function numberAt(key, field)
   return tonumber(redis.call('HGET', key, field) or 0) or 0
 end

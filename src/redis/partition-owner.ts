@@ -8,10 +8,9 @@ import { parseState } from './delivery-state.ts';
 import { createEntryParser, type EntryParser } from './entry-parser.ts';
 import { isBefore } from './event-scan.ts';
 import type { Acquired, GroupPartition, ReadBatch, SettledBatch } from './group-partition.ts';
+import { ReadLoop } from './read-loop.ts';
 import { SettlementQueue } from './settlement-queue.ts';
 
-/** Milliseconds before the partition is read again after that failed. */
-const RETRY_WAIT = 200;
 /** The id below those of all entries. */
 const FIRST = '0-0';
 
@@ -50,6 +49,7 @@ export class PartitionOwner implements DeliveryLog {
   readonly #parseEntry: EntryParser;
   readonly #processor: PartitionProcessor;
   readonly #settlements: SettlementQueue;
+  readonly #reading: ReadLoop;
   readonly #expiry: NodeJS.Timeout;
   #phase: OwnerPhase = 'owned';
   #leaseEnd: number;
@@ -57,10 +57,6 @@ export class PartitionOwner implements DeliveryLog {
   #lastRead = FIRST;
   /** #held holds the ids of what has arrived here and is not known to be settled, as it arrived. */
   readonly #held = new Set<string>();
-  /** #more tells that there may be events to read. */
-  #more = true;
-  #reading = false;
-  #retry: NodeJS.Timeout | undefined = undefined;
   #ended: Promise<void> | undefined = undefined;
 
   /** @param leaseEnd when the lease ends, on the clock of `performance.now()` */
@@ -83,6 +79,13 @@ export class PartitionOwner implements DeliveryLog {
       onFenced: () => this.#lose('another process owns it'),
       onError,
     });
+    this.#reading = new ReadLoop({
+      isOpen: () => this.#phase === 'owned',
+      hasRoom: () => this.#processor.room > 0,
+      read: () => this.#read(),
+      onError,
+    });
+    this.#reading.expectMore();
     this.#expiry = setTimeout(() => this.#expire(), lease).unref();
   }
 
@@ -92,8 +95,7 @@ export class PartitionOwner implements DeliveryLog {
 
   /** Has the partition read: there may be events. */
   wake(): void {
-    this.#more = true;
-    this.#readSoon();
+    this.#reading.wake();
   }
 
   /**
@@ -142,7 +144,7 @@ export class PartitionOwner implements DeliveryLog {
 
   acknowledge({ id }: Delivery): void {
     this.#settlements.done(id);
-    this.#readSoon();
+    this.#reading.readSoon();
   }
 
   save({ id }: Delivery, state: DeliveryState): void {
@@ -151,7 +153,7 @@ export class PartitionOwner implements DeliveryLog {
 
   bury({ id }: Delivery, state: DeliveryState): void {
     this.#settlements.bury(id, JSON.stringify(state));
-    this.#readSoon();
+    this.#reading.readSoon();
   }
 
   markStarted(delivery: Delivery, state: DeliveryState): Promise<void> {
@@ -177,30 +179,12 @@ export class PartitionOwner implements DeliveryLog {
     return settled;
   }
 
-  /** Reads when the handlers of this turn of the event loop are done, unless a read is under way. */
-  #readSoon(): void {
-    if (this.#reading || !this.#more || this.#phase !== 'owned') return;
-    this.#reading = true;
-    setImmediate(() => void this.#read());
-  }
-
   async #read(): Promise<void> {
-    const { partition, plan, onError } = this.#options;
-    const most = Math.ceil(plan.prefetch / 2);
-    try {
-      while (this.#more && this.#phase === 'owned' && this.#processor.room > 0) {
-        this.#more = false;
-        const batch = await partition.read(this.#token, Math.min(this.#processor.room, most), this.#lastRead);
-        if (batch === undefined) this.#lose('another process owns it');
-        else this.#take(batch);
-      }
-    } catch (error) {
-      onError(error);
-      this.#more = true;
-      this.#retry = setTimeout(() => this.wake(), RETRY_WAIT).unref();
-    } finally {
-      this.#reading = false;
-    }
+    const { partition, plan } = this.#options;
+    const count = Math.min(this.#processor.room, Math.ceil(plan.prefetch / 2));
+    const batch = await partition.read(this.#token, count, this.#lastRead);
+    if (batch === undefined) this.#lose('another process owns it');
+    else this.#take(batch);
   }
 
   #take({ again, exhausted, ids, events, groups, states }: ReadBatch): void {
@@ -215,7 +199,7 @@ export class PartitionOwner implements DeliveryLog {
       if (event === undefined) this.#settlements.done(id);
       else deliveries.push({ id, json, event, state: parseState(states.get(id)), suspect });
     }
-    if (again || !exhausted) this.#more = true;
+    if (again || !exhausted) this.#reading.expectMore();
     this.#processor.accept(deliveries);
   }
 
@@ -266,7 +250,7 @@ export class PartitionOwner implements DeliveryLog {
 
   #stopTimers(): void {
     clearTimeout(this.#expiry);
-    clearTimeout(this.#retry);
+    this.#reading.stop();
   }
 
   #hasEnded(): boolean {

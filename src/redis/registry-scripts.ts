@@ -1,3 +1,4 @@
+import { CLOCK } from './lua-clock.ts';
 import { Script } from './redis-connection.ts';
 
 /*
@@ -14,20 +15,7 @@ import { Script } from './redis-connection.ts';
  * the version and is published as
  * '<version> <now> <time to the next expiry, or −1> <kind of change> <id> <…>'.
  */
-const PRELUDE = `
-local function microseconds()
-  local time = redis.call('TIME')
-  return time[1] * 1000000 + time[2]
-end
-
-local function now()
-  return math.floor(microseconds() / 1000)
-end
-
-local function digits(number)
-  return string.format('%.0f', number)
-end
-
+const PRELUDE = `${CLOCK}
 -- The largest number up to which Lua, and JavaScript, can count one by one.
 local COUNTABLE = 9007199254740991
 
