@@ -59,11 +59,6 @@ export class GroupMembership {
     this.#round = this.#run();
   }
 
-  /** Has all partitions read. */
-  wake(): void {
-    for (const owner of this.#owners.values()) owner.wake();
-  }
-
   /** Gives all partitions back once their handlers are done. */
   close(): Promise<void> {
     this.#closing ??= this.#close();

@@ -1,5 +1,4 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { chmod, chown, cp, mkdtemp, rm } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { arch, platform, tmpdir } from 'node:os';
@@ -7,6 +6,7 @@ import { dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
 import { freePort } from './free-port.ts';
+import { awaitStart, endProcess } from './server-process.ts';
 
 /** A PostgreSQL of one's own, to be killed, paused and configured. */
 export interface PostgresServer {
@@ -87,42 +87,17 @@ async function launchOnFreePort(launchOn: (port: number) => Promise<ChildProcess
 
 async function launch(program: string, args: string[], directory: string): Promise<ChildProcess> {
   const child = spawn(program, args, { ...user, cwd: directory, stdio: ['ignore', 'ignore', 'pipe'] });
-  child.stderr.setEncoding('utf8');
-  let output = '';
-  await new Promise<void>((resolve, reject) => {
-    child.stderr.on('data', (chunk: string) => {
-      output += chunk;
-      if (output.includes('database system is ready to accept connections')) resolve();
-    });
-    child.once('error', reject);
-    child.once('close', () => reject(new Error(`${program} ended at its start:\n${output}`)));
-    if (child.pid !== undefined) guard(child, directory);
+  await awaitStart(child, {
+    ready: 'database system is ready to accept connections',
+    cleanUp: 'kill -QUIT "$1"; sleep 1; rm -rf "$2"',
+    directory,
   });
-  child.stderr.removeAllListeners('data').resume();
-  // A pipe of a child is a socket, which alone would keep this process alive.
-  (child.stderr as unknown as { unref(): void }).unref();
-  child.unref();
   return child;
 }
 
 /** SIGQUIT is the immediate shutdown, after which the next start recovers. SIGKILL would leave shared memory behind. */
 async function end(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return;
-  const exited = once(child, 'exit');
-  child.ref();
-  child.kill('SIGQUIT');
-  await exited;
-}
-
-/** A shell that ends the server, and removes its data, when this process has died, however it died. */
-function guard(child: ChildProcess, directory: string): void {
-  const script = 'read -r _; kill -QUIT "$1"; sleep 1; rm -rf "$2"';
-  const shell = spawn('sh', ['-c', script, 'sh', String(child.pid), directory], {
-    stdio: ['pipe', 'ignore', 'ignore'],
-    detached: true,
-  });
-  shell.unref();
-  child.once('exit', () => shell.kill('SIGKILL'));
+  await endProcess(child, 'SIGQUIT');
 }
 
 interface Programs {

@@ -1,6 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { once } from 'node:events';
 import { accessSync, constants } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { connect, createServer, type Socket } from 'node:net';
@@ -11,6 +10,7 @@ import { setTimeout } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import { afterAll, beforeAll, inject, onTestFinished, TestRunner } from 'vitest';
 import { freePort, listen } from './free-port.ts';
+import { awaitStart, endProcess } from './server-process.ts';
 
 declare module 'vitest' {
   interface ProvidedContext {
@@ -393,41 +393,17 @@ async function launch(
   const child = spawn(serverBinary(), [...settings, '--save', '', '--appendonly', 'no', ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
   });
-  const streams = [child.stdout, child.stderr];
-  let output = '';
-  // Its own word rather than a PING, to which another server would respond that holds the port.
-  await new Promise<void>((resolve, reject) => {
-    for (const stream of streams) {
-      stream.setEncoding('utf8').on('data', (chunk: string) => {
-        output += chunk;
-        if (output.includes('Ready to accept connections')) resolve();
-      });
-    }
-    child.once('error', reject);
-    child.once('close', () => reject(new Error(`${child.spawnfile} ended at its start:\n${output}`)));
-    if (child.pid !== undefined) guard(child, temporary ? directory : '');
+  await awaitStart(child, {
+    // Its own word rather than a PING, to which another server would respond that holds the port.
+    ready: 'Ready to accept connections',
+    cleanUp: 'kill -9 "$1"; if [ -n "$2" ]; then rm -rf "$2"; fi',
+    directory: temporary ? directory : '',
   });
-  for (const stream of streams) (stream.removeAllListeners('data').resume() as Socket).unref();
-  child.unref();
   return child;
 }
 
 async function end(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return;
-  const exited = once(child, 'exit');
-  child.ref();
-  child.kill('SIGKILL');
-  await exited;
-}
-
-/** A shell that kills the server, and removes its directory, when this process has died, however it died. */
-function guard(child: ChildProcess, directory: string): void {
-  const script = 'read -r _; kill -9 "$1"; if [ -n "$2" ]; then rm -rf "$2"; fi';
-  const shell = spawn('sh', ['-c', script, 'sh', String(child.pid), directory], {
-    stdio: ['pipe', 'ignore', 'ignore'],
-  });
-  shell.unref();
-  child.once('exit', () => shell.kill('SIGKILL'));
+  await endProcess(child, 'SIGKILL');
 }
 
 /** The path of the server's program, or undefined. */
