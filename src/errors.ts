@@ -31,6 +31,10 @@ export type ErrorCode =
   | 'ERR_GROUP_IN_USE'
   | 'ERR_DATABASE'
   | 'ERR_KEY_REVOKED'
+  | 'ERR_SAGA_FAILED'
+  | 'ERR_SAGA_CONFLICT'
+  | 'ERR_SAGA_NOT_FOUND'
+  | 'ERR_SAGA_UNREADABLE'
   | 'ERR_CLOSED';
 
 /**
@@ -589,3 +593,61 @@ export class ConcurrencyError extends HoldfastError {
   }
 }
 named(ConcurrencyError, 'ConcurrencyError');
+
+/** The details of a SagaFailedError. */
+export interface SagaFailedDetails extends ErrorOptions {
+  sagaId: string;
+  status: 'compensated' | 'stuck';
+  step?: string | undefined;
+}
+
+/**
+ * The saga did not complete: it was compensated, or it is stuck and waits for an operator. What happened
+ * is the `cause`, as far as it was kept.
+ */
+export class SagaFailedError extends HoldfastError {
+  readonly sagaId: string;
+  readonly status: 'compensated' | 'stuck';
+  /** The step that failed; undefined if the saga was cancelled, or ran out of time. */
+  readonly step: string | undefined;
+
+  constructor(message: string, details: SagaFailedDetails) {
+    super('ERR_SAGA_FAILED', message, 'cause' in details ? { cause: details.cause } : undefined);
+    this.sagaId = details.sagaId;
+    this.status = details.status;
+    this.step = details.step;
+  }
+}
+named(SagaFailedError, 'SagaFailedError');
+
+/** There is a saga with this id already, of another definition or with another input. */
+export class SagaConflictError extends HoldfastError {
+  readonly sagaId: string;
+
+  constructor(sagaId: string) {
+    super('ERR_SAGA_CONFLICT', `there is a saga '${sagaId}' of another definition, or with another input`);
+    this.sagaId = sagaId;
+  }
+}
+named(SagaConflictError, 'SagaConflictError');
+
+/** There is no saga with this id, or no more. */
+export class SagaNotFoundError extends HoldfastError {
+  readonly sagaId: string;
+
+  constructor(sagaId: string) {
+    super('ERR_SAGA_NOT_FOUND', `there is no saga '${sagaId}'`);
+    this.sagaId = sagaId;
+  }
+}
+named(SagaNotFoundError, 'SagaNotFoundError');
+/** The journal of a saga cannot be read: it is damaged, or of another version of Holdfast. */
+export class SagaUnreadableError extends HoldfastError {
+  readonly sagaId: string;
+
+  constructor(sagaId: string, options: ErrorOptions = {}) {
+    super('ERR_SAGA_UNREADABLE', `the journal of the saga '${sagaId}' cannot be read`, options);
+    this.sagaId = sagaId;
+  }
+}
+named(SagaUnreadableError, 'SagaUnreadableError');

@@ -33,6 +33,8 @@ export interface EngineCall<T> {
   /** source cancels the call. */
   readonly source: Abortable | undefined;
   readonly transport: Transport<AttemptResult<T>>;
+  /** attempt is the number of the first attempt, for a caller that makes retries by itself. Default 1. */
+  readonly attempt?: number;
 }
 
 export interface CallEngineOptions {
@@ -136,7 +138,7 @@ export class CallEngine {
   run<T>(call: EngineCall<T>): Promise<T> {
     const { state, policies } = call;
     const deadline = Math.min(currentRequestContext()?.deadline ?? Infinity, state.expiresAt);
-    const options = new Context(1, deadline, state, call.source, false);
+    const options = new Context(call.attempt ?? 1, deadline, state, call.source, false);
     this.#calls++;
     policies.enter();
     return this.#guard(call, options).then(

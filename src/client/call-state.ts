@@ -90,7 +90,7 @@ export class CallState implements CallRecord, AcquireOptions, SentCall {
   }
 
   get retryable(): boolean {
-    return canRepeat(this.request, this);
+    return this.retries !== 0 && canRepeat(this.request, this);
   }
 
   /**

@@ -30,7 +30,7 @@ export function isIdempotentMethod(method: string): boolean {
   return IDEMPOTENT.has(method);
 }
 
-/** Whether an Idempotency-Key is heeded with the method. */
+/** Whether a request of the method needs an Idempotency-Key to be sent again safely. */
 export function isKeyedMethod(method: string): boolean {
   return KEYED.has(method);
 }

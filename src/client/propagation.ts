@@ -1,5 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import {
+  type Compensated,
+  type CompensatedResponse,
   currentRequestContext,
   REQUEST_ID,
   type RequestContext,
@@ -11,7 +13,7 @@ import { shown } from '../internal/shown.ts';
 import { isFunction } from '../internal/validate.ts';
 import { forEachHeader } from './pairs.ts';
 
-export { currentRequestContext, type RequestContext };
+export { type Compensated, type CompensatedResponse, currentRequestContext, type RequestContext };
 
 /**
  * The header of a response that says that the server has spent its own retries on the request.

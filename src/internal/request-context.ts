@@ -9,6 +9,29 @@ export interface RequestContext {
   readonly tracestate?: string | undefined;
   /** When the caller stops waiting, on the clock of `performance.now()`; Infinity if unknown. */
   readonly deadline: number;
+  /**
+   * Tells of the request that this one compensates, by its `Compensates-Key`. Undefined if it has
+   * none, or if no ServerGuard with idempotency keys has read it.
+   */
+  readonly compensates?: Compensated | undefined;
+}
+
+/**
+ * A request that another one compensates: `seen` if it had its response. If it had none, nothing is
+ * known of its effect, unless the service keeps the key with the effect; but no guard of the service
+ * lets it through any more.
+ */
+export type Compensated =
+  | { readonly seen: false }
+  | { readonly seen: true; readonly response: CompensatedResponse };
+
+/** The response to a request that another one compensates, as its handler gave it. */
+export interface CompensatedResponse {
+  /** Below 500: a status of 4xx may mean that there is nothing to undo. */
+  readonly status: number;
+  /** By lower-case names, without those that the store does not keep, such as `set-cookie`. */
+  readonly headers: Readonly<Record<string, string | readonly string[]>>;
+  readonly body: Uint8Array;
 }
 
 /** The form of a request id that may be sent in a header. */

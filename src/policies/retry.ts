@@ -156,7 +156,8 @@ export class Retry extends EmittingPolicy<RetryEvents> {
   }
 
   protected run<T>(operation: Operation<T>, context: Context): Promise<T> {
-    decided(this.#budget?.deposit(), "Retry option 'budget': deposit()");
+    // A retry of a Retry further out earns nothing.
+    if (context.attempt === 1) decided(this.#budget?.deposit(), "Retry option 'budget': deposit()");
     const latestStart = this.#maxElapsed === Infinity ? Infinity : performance.now() + this.#maxElapsed;
     const call: RetriedCall<T> = {
       operation,

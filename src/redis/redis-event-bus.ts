@@ -306,7 +306,7 @@ export class RedisEventBus<Events extends EventMap = EventMap>
 
   /** Gives the partitions of a topic. */
   #open(topic: string): Promise<readonly StreamPartition[]> {
-    this.#warned ??= warnOfEviction(this.#connection);
+    this.#warned ??= warnOfEviction(this.#connection, 'events');
     return this.#topics.open(topic);
   }
 

@@ -1,5 +1,9 @@
 import { integer, MAX_DELAY, matching, requireOption, validateOptions } from '../internal/validate.ts';
-import type { IdempotencyStore, KeyState } from '../middleware/server/idempotency/idempotency-store.ts';
+import type {
+  CompensatedState,
+  IdempotencyStore,
+  KeyState,
+} from '../middleware/server/idempotency/idempotency-store.ts';
 import { checkRedisSource, RedisConnection, type RedisSource, Script } from './redis-connection.ts';
 
 export interface RedisIdempotencyStoreOptions {
@@ -48,9 +52,7 @@ export class RedisIdempotencyStore implements IdempotencyStore {
 
   /** @throws RedisError if Redis is away. */
   async begin(key: string, holder: string, lockTimeout: number): Promise<KeyState> {
-    const found = await this.#evaluate(BEGIN, key, holder, Math.ceil(lockTimeout));
-    const [state, response] = found as ['begun' | 'locked'] | ['done', string];
-    return state === 'done' ? { state, response } : { state };
+    return toKeyState(await this.#evaluate(BEGIN, key, holder, Math.ceil(lockTimeout)));
   }
 
   /** @throws RedisError if Redis is away. */
@@ -63,6 +65,11 @@ export class RedisIdempotencyStore implements IdempotencyStore {
     await this.#evaluate(RELEASE, key, holder);
   }
 
+  /** @throws RedisError if Redis is away. */
+  async compensate(key: string, ttl: number): Promise<CompensatedState> {
+    return toKeyState(await this.#evaluate(COMPENSATE, key, Math.ceil(ttl))) as CompensatedState;
+  }
+
   /** Waits for the commands under way. A second call does nothing. */
   close(): Promise<void> {
     return this.#connection.close();
@@ -73,14 +80,20 @@ export class RedisIdempotencyStore implements IdempotencyStore {
   }
 }
 
+function toKeyState(found: unknown): KeyState {
+  const [state, response] = found as ['begun' | 'locked' | 'revoked'] | ['done', string];
+  return state === 'done' ? { state, response } : { state };
+}
+
 /*
  * A key is a hash with a `holder`, which expires with its lock, or with a `response`, which expires
- * with its time to live.
+ * with its time to live. A revoked key is locked by '', which is no holder, for the time to live: so
+ * a process with an earlier version, which knows of no revoked keys, rejects its request too.
  */
 
 /**
  * ARGV: holder, milliseconds of the lock, 'always' to take the key in a full Redis too. Gives
- * 'begun', 'locked', or 'done' and the response.
+ * 'begun', 'locked', 'revoked', or 'done' and the response.
  */
 export const BEGIN = new Script(`
 -- A full Redis denies no write after a removal.
@@ -88,6 +101,7 @@ if ARGV[3] == 'always' then redis.call('HDEL', KEYS[1], '') end
 local response = redis.call('HGET', KEYS[1], 'response')
 if response then return { 'done', response } end
 local holder = redis.call('HGET', KEYS[1], 'holder')
+if holder == '' then return { 'revoked' } end
 if holder and holder ~= ARGV[1] then return { 'locked' } end
 redis.call('HSET', KEYS[1], 'holder', ARGV[1])
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
@@ -109,4 +123,15 @@ return 1
 export const RELEASE = new Script(`
 if redis.call('HGET', KEYS[1], 'holder') ~= ARGV[1] then return 0 end
 return redis.call('DEL', KEYS[1])
+`);
+
+/** ARGV: time to live. Gives 'revoked', 'locked', or 'done' and the response. */
+export const COMPENSATE = new Script(`
+local holder = redis.call('HGET', KEYS[1], 'holder')
+if holder and holder ~= '' then return { 'locked' } end
+local response = redis.call('HGET', KEYS[1], 'response')
+if not response then redis.call('HSET', KEYS[1], 'holder', '') end
+if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[1]) then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
+if response then return { 'done', response } end
+return { 'revoked' }
 `);

@@ -119,6 +119,14 @@ describe('a Redis idempotency store', () => {
     await store.complete('k', 'a', 'response', 90_000);
     expect(await left()).toBeGreaterThan(89_000);
     expect(await left()).toBeLessThanOrEqual(90_000);
+    await store.compensate('k', 1_000);
+    expect(await left()).toBeGreaterThan(89_000);
+    await store.compensate('k', 120_000);
+    expect(await left()).toBeGreaterThan(119_000);
+    await store.compensate('revoked', 30_000);
+    const ttl = await redis.pttl(`${keyPrefix}:idempotency:tests:revoked`);
+    expect(ttl).toBeGreaterThan(29_000);
+    expect(ttl).toBeLessThanOrEqual(30_000);
   });
 
   it('a Redis idempotency store fails in time where Redis does not respond', async () => {

@@ -10,7 +10,10 @@ export type RejectionCode =
   | 'ERR_IDEMPOTENCY_KEY_INVALID'
   | 'ERR_IDEMPOTENCY_KEY_REUSED'
   | 'ERR_IDEMPOTENCY_KEY_IN_PROGRESS'
+  | 'ERR_IDEMPOTENCY_KEY_REVOKED'
   | 'ERR_IDEMPOTENCY_UNAVAILABLE'
+  | 'ERR_COMPENSATES_KEY_INVALID'
+  | 'ERR_COMPENSATES_KEY_UNSUPPORTED'
   | 'ERR_GUARD_FAILED';
 
 /** Says why a request was rejected. */
@@ -75,6 +78,32 @@ export const KEY_IN_PROGRESS: Rejection = {
   status: 409,
   code: 'ERR_IDEMPOTENCY_KEY_IN_PROGRESS',
   detail: 'A request with this Idempotency-Key is being handled.',
+};
+
+export const KEY_REVOKED: Rejection = {
+  status: 409,
+  code: 'ERR_IDEMPOTENCY_KEY_REVOKED',
+  detail: 'The request came too late: another one has compensated it already.',
+};
+
+export const COMPENSATES_KEY_INVALID: Rejection = {
+  status: 400,
+  code: 'ERR_COMPENSATES_KEY_INVALID',
+  detail:
+    'The header Compensates-Key must be the Idempotency-Key of another request, of 1 to 255 ASCII characters.',
+};
+
+/** It has the code of KEY_IN_PROGRESS: the caller does the same about either, and comes again. */
+export const COMPENSATED_IN_PROGRESS: Rejection = {
+  status: 409,
+  code: 'ERR_IDEMPOTENCY_KEY_IN_PROGRESS',
+  detail: 'The request with the key in Compensates-Key is being handled.',
+};
+
+export const COMPENSATES_KEY_UNSUPPORTED: Rejection = {
+  status: 501,
+  code: 'ERR_COMPENSATES_KEY_UNSUPPORTED',
+  detail: 'The service cannot obey the header Compensates-Key: its store of keys has no compensate().',
 };
 
 export const KEYS_UNAVAILABLE: Rejection = {

@@ -23,8 +23,10 @@ import {
 } from '../../../policies/adaptive-concurrency.ts';
 import { Context } from '../../../policies/context.ts';
 import { policyOption, toPolicy } from '../../../policies/policy.ts';
-import { Idempotency, type IdempotencyOptions } from '../idempotency/idempotency.ts';
+import { Idempotency } from '../idempotency/idempotency.ts';
+import type { IdempotencyOptions } from '../idempotency/idempotency-options.ts';
 import type { KeyLock } from '../idempotency/key-lock.ts';
+import type { ReadKeys, RequestKeys } from '../idempotency/request-keys.ts';
 import { isProbe } from '../lifecycle/probe-paths.ts';
 import { Admission, Permit } from './admission.ts';
 import { CriticalityLevels } from './criticality.ts';
@@ -77,8 +79,9 @@ export interface ServerGuardOptions {
    */
   exempt?: (request: IncomingRequest) => boolean;
   /**
-   * Replays the stored response to a POST or PATCH that comes again with the same
-   * `Idempotency-Key`. `{}` takes the defaults. Default false.
+   * Replays the stored response to a request that comes again with the same `Idempotency-Key`
+   * (those of safe methods, such as GET, need none, and are handled each time), and keeps a request from being handled after another one, with its key as
+   * `Compensates-Key`, has compensated it. `{}` takes the defaults. Default false.
    */
   idempotency?: IdempotencyOptions | false;
   /** Gives random numbers from 0 to 1. Default Math.random. */
@@ -94,8 +97,8 @@ export interface ServerGuardEvents {
   'idempotency-error': [event: { error: unknown }];
   /**
    * A request was handled for longer than its lock on the idempotency key lasted, as while the
-   * event loop is blocked, and another process has locked the key since: the response of the later
-   * request is stored, not that of this one.
+   * event loop is blocked, and another process has locked the key since, or another request has
+   * compensated this one: the response of this one is not stored.
    */
   'lock-lost': [event: { request: RequestSummary }];
   /**
@@ -208,9 +211,9 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
     if (isPast(context)) return this.#reject(request, PAST_DEADLINE);
     const priority = decided(this.#priorityOf?.(request), "ServerGuard option 'priorityOf'");
     if (this.#isLate(priority)) return this.#reject(request, this.#overloaded());
-    const key = this.#idempotency?.readKey(request);
-    if (!(key instanceof Promise)) return this.#admitWith(key, guarded, context, priority);
-    return key.then((late) => {
+    const keys = this.#idempotency?.readKeys(request);
+    if (!(keys instanceof Promise)) return this.#admitWith(keys, guarded, context, priority);
+    return keys.then((late) => {
       if (guarded.disconnected.aborted) return this.#reject(request, CLIENT_GONE);
       if (isPast(context)) return this.#reject(request, PAST_DEADLINE);
       return this.#admitWith(late, guarded, context, priority);
@@ -218,14 +221,14 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
   }
 
   #admitWith(
-    key: string | Rejection | undefined,
+    keys: ReadKeys,
     guarded: GuardedRequest,
     context: RequestContext,
     priority: string | undefined,
   ): Decision | Promise<Decision> {
-    if (typeof key === 'object') return this.#reject(guarded.request, key);
-    if (key === undefined) return this.#admit(guarded, context, priority);
-    return this.#admitOnce(this.#idempotency!, key, guarded, context, priority);
+    if (keys === undefined) return this.#admit(guarded, context, priority);
+    if ('status' in keys) return this.#reject(guarded.request, keys);
+    return this.#admitOnce(this.#idempotency!, keys, guarded, context, priority);
   }
 
   /** Throws an Error in any case: frameworks take `undefined`, or a string, for a pass. */
@@ -264,13 +267,13 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
 
   async #admitOnce(
     idempotency: Idempotency,
-    key: string,
+    keys: RequestKeys,
     guarded: GuardedRequest,
     context: RequestContext,
     priority: string | undefined,
   ): Promise<Decision> {
     const { request } = guarded;
-    const begun = await idempotency.begin(key, guarded, context.deadline);
+    const begun = await idempotency.begin(keys, guarded, context.deadline);
     switch (begun.state) {
       case 'unavailable':
         return this.#admit(guarded, context, priority);
@@ -280,15 +283,16 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
         this.emit('replay', { request: summaryOf(request) });
         return begun.response;
     }
-    const { keyLock } = begun;
+    const { keyLock, compensates } = begun;
+    const own = compensates === undefined ? context : { ...context, compensates };
     let decision: Decision | undefined;
     try {
       decision = isPast(context)
         ? this.#reject(request, PAST_DEADLINE)
-        : await this.#admit(guarded, context, priority, keyLock);
+        : await this.#admit(guarded, own, priority, keyLock);
       return decision;
     } finally {
-      if (!(decision instanceof Admission)) keyLock.release();
+      if (!(decision instanceof Admission)) keyLock?.release();
     }
   }
 

@@ -1,91 +1,40 @@
 import { randomUUID } from 'node:crypto';
-import { headerNames } from '../../../client/credentials.ts';
 import { isKeyedMethod } from '../../../client/methods.ts';
 import { TimeoutError } from '../../../errors.ts';
 import { isThenable } from '../../../internal/decision.ts';
 import { jitter } from '../../../internal/jitter.ts';
-import {
-  boolean,
-  either,
-  hasMethods,
-  integer,
-  isFunction,
-  MAX_DELAY,
-  number,
-  oneOf,
-  type RenamedOptions,
-  validateOptions,
-} from '../../../internal/validate.ts';
-import { type Abortable, OnAbort } from '../../../policies/abort.ts';
+import type { Compensated } from '../../../internal/request-context.ts';
+import type { Abortable } from '../../../policies/abort.ts';
 import type { GuardedRequest, IncomingRequest } from '../guard/incoming-request.ts';
 import type { LocalResponse } from '../guard/local-response.ts';
 import {
   CLIENT_GONE,
+  COMPENSATED_IN_PROGRESS,
+  COMPENSATES_KEY_UNSUPPORTED,
   KEY_IN_PROGRESS,
-  KEY_INVALID,
   KEY_MISSING,
   KEY_REUSED,
+  KEY_REVOKED,
   KEYS_UNAVAILABLE,
   PAST_DEADLINE,
   type Rejection,
 } from '../guard/rejection.ts';
 import { BodyHash } from './body-hash.ts';
-import { credentialsOf, parseIdempotencyKey, SCOPE_HEADERS, storageKey } from './idempotency-key.ts';
-import type { IdempotencyStore, KeyState } from './idempotency-store.ts';
+import { credentialsOf, SCOPE_HEADERS, storageKey } from './idempotency-key.ts';
+import { checkIdempotencyOptions, type IdempotencyOptions } from './idempotency-options.ts';
+import type { CompensatedState, IdempotencyStore, KeyState } from './idempotency-store.ts';
 import { InMemoryIdempotencyStore } from './in-memory-idempotency-store.ts';
 import { KeyLock } from './key-lock.ts';
-import { decodeResponse, type StoredResponse } from './stored-response.ts';
-
-export interface IdempotencyOptions {
-  /**
-   * Stores the responses. Default: an InMemoryIdempotencyStore, which is right for a service that
-   * is one process.
-   */
-  store?: IdempotencyStore;
-  /**
-   * Whether a POST or PATCH must have a key: without one it is rejected with 400. A promise is
-   * awaited. Default false.
-   */
-  required?: boolean | ((request: IncomingRequest) => boolean | PromiseLike<boolean>);
-  /** Milliseconds for which a response is stored and replayed. Default 24 hours. */
-  ttl?: number;
-  /**
-   * Milliseconds for which a key stays locked when its process died. While a request is handled its
-   * lock is renewed; when its client has disconnected, for ten times as long at most. When the
-   * server itself aborts the response, the key is unlocked at once. Default 30,000.
-   */
-  lockTimeout?: number;
-  /**
-   * Whether a duplicate waits for the response while the first request is handled, or is rejected
-   * with 409. Default 'wait'.
-   */
-  duplicates?: 'wait' | 'reject';
-  /**
-   * Milliseconds that a duplicate waits, unless its deadline is sooner; then it is rejected with
-   * 409. Default 10,000.
-   */
-  waitTimeout?: number;
-  /**
-   * The largest body that is stored, in bytes. A larger response is sent and not stored: the
-   * request is handled again if it comes again. Default 1 MiB.
-   */
-  maxResponseSize?: number;
-  /**
-   * Gives the scope of a key: the same for a caller each time, and for no other. A promise is
-   * awaited. Default: the headers `Authorization`, `Proxy-Authorization`, `Cookie`, `X-Api-Key`,
-   * `X-Auth-Token`, `X-Goog-Api-Key`, `X-Tenant-Id` and `X-Service-Name` together, and the
-   * `credentialHeaders`. If those change between attempts, as tokens that are renewed do, give the
-   * id of the user or of the tenant, from a source that cannot be forged.
-   */
-  scope?: (request: IncomingRequest) => string | PromiseLike<string>;
-  /** Names of further headers that tell callers or tenants apart, for the default `scope`. */
-  credentialHeaders?: readonly string[];
-  /**
-   * Whether requests that have a key are rejected with 503 while the store is unavailable, or
-   * handled as if they had none. Default 'reject': nothing that must not happen twice does.
-   */
-  whenUnavailable?: 'reject' | 'handle';
-}
+import {
+  type ReadKey,
+  type ReadKeys,
+  type RequestKeys,
+  readCompensatesKey,
+  readOwnKey,
+  toRequestKeys,
+} from './request-keys.ts';
+import { decodeResponse, type StoredResponse, toReplay } from './stored-response.ts';
+import { WaitingRequests } from './waiting-requests.ts';
 
 export interface IdempotencyCallbacks {
   /** Gives the seconds of `Retry-After`, by chance. */
@@ -96,42 +45,53 @@ export interface IdempotencyCallbacks {
 }
 
 /**
- * The result of beginning a request: it has locked its key (`begun`), has a stored response
- * (`done`), is rejected, or is to be handled without a lock since the store is unavailable.
+ * The result of beginning a request: it is to be handled (`begun`), has a stored response (`done`),
+ * is rejected, or is to be handled without a lock since the store is unavailable.
  */
 export type BeginResult =
-  | { readonly state: 'begun'; readonly keyLock: KeyLock }
+  | {
+      readonly state: 'begun';
+      /** The lock on the request's own key, if it has one. */
+      readonly keyLock: KeyLock | undefined;
+      /** Tells of the request that it compensates, if it does. */
+      readonly compensates: Compensated | undefined;
+    }
   | { readonly state: 'done'; readonly response: LocalResponse }
   | { readonly state: 'rejected'; readonly rejection: Rejection }
   | { readonly state: 'unavailable' };
 
 type Rejected = Extract<BeginResult, { state: 'rejected' }>;
 
-/** The key of a request, if it has one, or the rejection of a missing or malformed key. */
-type ReadKey = string | Rejection | undefined;
-
 /** One request's claim to a key. */
 interface KeyClaim {
-  /** The scope of the caller. */
-  readonly scope: string;
   /** The name of the key in the store. */
   readonly name: string;
   readonly holder: string;
 }
 
-/** The number of duplicates that may wait at the same time in one scope: more are rejected. */
-const MAX_WAITING_PER_SCOPE = 1_000;
+/** The keys of a request in the store. */
+interface StoreKeys {
+  readonly own: KeyClaim | undefined;
+  /** The name of the key that the request compensates. */
+  readonly compensates: string | undefined;
+}
+
+/** A request that waits until no other request has locked a key. */
+interface Waiter {
+  /** The scope of the caller. */
+  readonly scope: string;
+  readonly disconnected: Abortable;
+  readonly deadline: number;
+}
+
+type Locked = Extract<KeyState, { state: 'locked' }>;
+
+/** A lock had expired when the store's reply came. */
+type Late = { readonly state: 'late' };
+
 /** Milliseconds between two polls of a locked key, growing from the first to the longest. */
 const FIRST_WAIT = 20;
 const LONGEST_WAIT = 500;
-
-/** The new names of options and of their values, by their former names. */
-const RENAMED: RenamedOptions = {
-  // The former names of two options.
-  ...{ lease: 'lockTimeout', maxAnswerSize: 'maxResponseSize' },
-  // The former names of two values.
-  ...{ duplicates: { refuse: 'reject' }, whenUnavailable: { refuse: 'reject' } },
-};
 
 /**
  * Handles a request with an idempotency key once, and replays its response to all that come again.
@@ -153,73 +113,64 @@ export class Idempotency {
   readonly #lockedNames = new Set<string>();
   /** The writes on their way to the store. */
   readonly #pending = new Set<Promise<void>>();
-  /** The number of duplicates that wait, by scope. */
-  readonly #waiting = new Map<string, number>();
+  readonly #waiting = new WaitingRequests();
 
   constructor(options: IdempotencyOptions, callbacks: IdempotencyCallbacks) {
-    const milliseconds = number(1, MAX_DELAY);
-    validateOptions(
-      'idempotency',
-      options,
-      {
-        store: hasMethods('begin', 'complete', 'release'),
-        required: either('true, false or a function', boolean, isFunction),
-        ttl: number(1),
-        lockTimeout: number(100, MAX_DELAY),
-        duplicates: oneOf('wait', 'reject'),
-        waitTimeout: milliseconds,
-        maxResponseSize: integer(0),
-        scope: isFunction,
-        credentialHeaders: headerNames,
-        whenUnavailable: oneOf('reject', 'handle'),
-      },
-      RENAMED,
-    );
+    checkIdempotencyOptions(options);
     this.#options = options;
     this.#callbacks = callbacks;
     this.#store = options.store ?? new InMemoryIdempotencyStore();
     const { lockTimeout = 30_000, ttl = 24 * 3_600_000, maxResponseSize = 1024 * 1024 } = options;
     this.#limits = { lockTimeout, ttl, maxResponseSize };
-    if (options.scope !== undefined && options.credentialHeaders !== undefined) {
-      throw new TypeError("idempotency takes the option 'scope' or 'credentialHeaders', not both");
-    }
     const { credentialHeaders = [] } = options;
     const names = [...SCOPE_HEADERS, ...credentialHeaders.map((name) => name.toLowerCase())];
     this.#scope = options.scope ?? ((request) => credentialsOf(request, names));
   }
 
   /**
-   * Reads the key of a request; gives undefined if the request needs none, a rejection if the key
-   * is missing or not well formed. Gives a promise only if `required` does.
+   * Reads the keys of a request; gives undefined if it has and needs none, a rejection if one is
+   * missing or not well formed. Gives a promise only if `required` does.
    */
-  readKey(request: IncomingRequest): ReadKey | Promise<ReadKey> {
-    if (!isKeyedMethod(request.method)) return undefined;
-    const field = request.headers['idempotency-key'];
-    if (field !== undefined) return parseIdempotencyKey(field) ?? KEY_INVALID;
+  readKeys(request: IncomingRequest): ReadKeys | Promise<ReadKeys> {
+    const compensates = readCompensatesKey(request);
+    if (compensates !== undefined && this.#store.compensate === undefined) return COMPENSATES_KEY_UNSUPPORTED;
+    const own = readOwnKey(request) ?? this.#checkMissing(request);
+    if (!(own instanceof Promise)) return toRequestKeys(own, compensates);
+    return own.then((late) => toRequestKeys(late, compensates));
+  }
+
+  #checkMissing(request: IncomingRequest): ReadKey | Promise<ReadKey> {
     const { required = false } = this.#options;
+    if (required === false || !isKeyedMethod(request.method)) return undefined;
     const missing = typeof required === 'function' ? required(request) : required;
     return isThenable(missing) ? Promise.resolve(missing).then(checkMissing) : checkMissing(missing);
   }
 
   /**
-   * Locks the key, or finds the stored response: at once, or after waiting for the request that has
-   * the lock.
+   * Locks the request's own key, or finds the stored response: at once, or after waiting for the
+   * request that has the lock. Then it revokes the key that the request compensates, or finds that
+   * one's response. In this order, a repeated compensation is replayed, and one whose process dies
+   * between the two is begun again.
    */
-  async begin(key: string, guarded: GuardedRequest, deadline: number): Promise<BeginResult> {
-    const given = this.#scope(guarded.request);
-    const scope = isThenable(given) ? await given : given;
-    if (typeof scope !== 'string') {
-      throw new TypeError(`idempotency option 'scope' must give a string; got ${typeof scope}`);
-    }
-    const claim = { scope, name: storageKey(scope, key), holder: randomUUID() };
+  async begin(
+    { own, compensates }: RequestKeys,
+    guarded: GuardedRequest,
+    deadline: number,
+  ): Promise<BeginResult> {
+    const scope = await this.#readScope(guarded.request);
+    const keys = {
+      own: own === undefined ? undefined : { name: storageKey(scope, own), holder: randomUUID() },
+      compensates: compensates === undefined ? undefined : storageKey(scope, compensates),
+    };
     try {
-      return await this.#begin(claim, guarded, deadline);
+      return await this.#begin(keys, guarded, { scope, disconnected: guarded.disconnected, deadline });
     } catch (error) {
       this.#callbacks.onStoreError(error);
       // The store may have locked the key without saying so.
-      this.#track(this.#unlock(claim));
-      if (this.#options.whenUnavailable === 'handle') return { state: 'unavailable' };
-      return this.#rejectForNow(KEYS_UNAVAILABLE);
+      if (keys.own !== undefined) this.#track(this.#unlock(keys.own));
+      // Unknown to the store, the compensated request could still be handled after this one.
+      const handle = this.#options.whenUnavailable === 'handle' && compensates === undefined;
+      return handle ? { state: 'unavailable' } : this.#rejectForNow(KEYS_UNAVAILABLE);
     }
   }
 
@@ -228,77 +179,107 @@ export class Idempotency {
     while (this.#pending.size > 0) await Promise.all(this.#pending);
   }
 
-  async #begin(claim: KeyClaim, guarded: GuardedRequest, deadline: number): Promise<BeginResult> {
-    const { request, target, disconnected, body } = guarded;
-    const found = await this.#waitForKey(claim, disconnected, deadline);
+  async #readScope(request: IncomingRequest): Promise<string> {
+    const given = this.#scope(request);
+    const scope = isThenable(given) ? await given : given;
+    if (typeof scope === 'string') return scope;
+    throw new TypeError(`idempotency option 'scope' must give a string; got ${typeof scope}`);
+  }
+
+  async #begin(keys: StoreKeys, guarded: GuardedRequest, waiter: Waiter): Promise<BeginResult> {
+    const { own } = keys;
+    if (own === undefined) return this.#beginHandling(undefined, keys, waiter);
+    const found = await this.#wait(() => this.#lock(own), waiter, KEY_IN_PROGRESS, own);
     if (found.state === 'rejected') return found;
-    if (found.state === 'done') return this.#replay(decodeResponse(found.response), guarded);
-    const hash = new BodyHash(request.method, target);
-    const { name, holder } = claim;
-    const keyLock = new KeyLock(this.#store, { name, holder, ...this.#limits }, hash, {
+    if (found.state === 'revoked') return reject(KEY_REVOKED);
+    if (found.state === 'done') return this.#replay(decodeResponse(found.response), keys, guarded);
+    const hash = new BodyHash(guarded.request.method, targetOf(guarded, keys));
+    const keyLock = this.#hold(own, hash, guarded.request);
+    let begun: BeginResult | undefined;
+    try {
+      begun = await this.#beginHandling(keyLock, keys, waiter);
+      if (begun.state === 'begun') await guarded.body.observe(hash);
+      if (waiter.disconnected.aborted) begun = reject(CLIENT_GONE);
+      return begun;
+    } catch (error) {
+      begun = undefined;
+      throw error;
+    } finally {
+      if (begun?.state !== 'begun') keyLock.release();
+    }
+  }
+
+  #hold({ name, holder }: KeyClaim, hash: BodyHash, request: IncomingRequest): KeyLock {
+    this.#lockedNames.add(name);
+    return new KeyLock(this.#store, { name, holder, ...this.#limits }, hash, {
       onStoreError: (error) => this.#callbacks.onStoreError(error),
       track: (work) => this.#track(work),
       onLost: () => this.#callbacks.onLockLost(request),
       onEnd: () => this.#lockedNames.delete(name),
     });
-    this.#lockedNames.add(name);
-    try {
-      await body.observe(hash);
-    } catch (error) {
-      keyLock.release();
-      throw error;
-    }
-    if (!disconnected.aborted) return { state: 'begun', keyLock };
-    keyLock.release();
-    return reject(CLIENT_GONE);
   }
 
-  /** Waits until no other request has locked the key; rejects a request that waits for too long. */
-  async #waitForKey(
-    claim: KeyClaim,
-    disconnected: Abortable,
-    deadline: number,
-  ): Promise<Exclude<KeyState, { state: 'locked' }> | Rejected> {
-    const { duplicates = 'wait', waitTimeout = 10_000 } = this.#options;
-    const until = Math.min(deadline, performance.now() + waitTimeout);
+  /** Finds out about the request that this one compensates, if it does. */
+  async #beginHandling(
+    keyLock: KeyLock | undefined,
+    { compensates: name }: StoreKeys,
+    waiter: Waiter,
+  ): Promise<BeginResult> {
+    if (name === undefined) return { state: 'begun', keyLock, compensates: undefined };
+    const found = await this.#wait(() => this.#compensate(name), waiter, COMPENSATED_IN_PROGRESS);
+    if (found.state === 'rejected') return found;
+    const compensates: Compensated =
+      found.state === 'revoked'
+        ? { seen: false }
+        : { seen: true, response: decodeResponse(found.response).response };
+    return { state: 'begun', keyLock, compensates };
+  }
+
+  /** A request that this process still handles counts as locked, even if its lock has expired. */
+  async #compensate(name: string): Promise<CompensatedState> {
+    if (this.#lockedNames.has(name)) return { state: 'locked' };
+    return checkKeyState(await this.#store.compensate!(name, this.#limits.ttl));
+  }
+
+  /**
+   * Waits until no other request has locked a key; rejects a request that waits for too long.
+   *
+   * @param ask asks the store for the key, for `claim` if it is to lock it
+   */
+  async #wait<T extends { readonly state: string }>(
+    ask: () => Promise<T | Locked | Late>,
+    waiter: Waiter,
+    inProgress: Rejection,
+    claim?: KeyClaim,
+  ): Promise<Exclude<T, Locked | Late> | Rejected> {
+    const { waitTimeout = 10_000 } = this.#options;
+    const until = Math.min(waiter.deadline, performance.now() + waitTimeout);
     for (let wait = FIRST_WAIT; ; wait = Math.min(LONGEST_WAIT, wait * 1.5)) {
-      const found = await this.#lock(claim);
-      if (found.state !== 'locked' && found.state !== 'late') return found;
-      const now = performance.now();
-      const end = reasonToEnd(disconnected, deadline, now);
+      const found = await ask();
+      if (found.state !== 'locked' && found.state !== 'late') return found as Exclude<T, Locked | Late>;
+      const end = reasonToEnd(waiter);
       if (found.state === 'late') {
-        if (end === undefined && now < until) continue;
+        if (end === undefined && performance.now() < until) continue;
         if (end === undefined) throw createStoreTimeout(this.#limits.lockTimeout);
-        this.#track(this.#unlock(claim));
+        if (claim !== undefined) this.#track(this.#unlock(claim));
       }
       if (end !== undefined) return reject(end);
-      if (duplicates !== 'wait' || now >= until || !this.#beginWait(claim.scope)) {
-        return this.#rejectForNow(KEY_IN_PROGRESS);
-      }
-      await pause(Math.min(jitter(wait, 0.5, 1), until - performance.now()), disconnected);
-      this.#endWait(claim.scope);
+      if (!(await this.#pause(wait, until, waiter))) return this.#rejectForNow(inProgress);
     }
   }
 
-  /** Takes in that a request waits, unless too many of its scope do. */
-  #beginWait(scope: string): boolean {
-    const others = this.#waiting.get(scope) ?? 0;
-    if (others >= MAX_WAITING_PER_SCOPE) return false;
-    this.#waiting.set(scope, others + 1);
-    return true;
-  }
-
-  #endWait(scope: string): void {
-    const others = this.#waiting.get(scope)! - 1;
-    if (others === 0) this.#waiting.delete(scope);
-    else this.#waiting.set(scope, others);
+  /** Lets a request wait before it asks for a locked key again; gives false if it must not wait. */
+  async #pause(wait: number, until: number, { scope, disconnected }: Waiter): Promise<boolean> {
+    const left = until - performance.now();
+    if (this.#options.duplicates === 'reject' || left <= 0) return false;
+    return this.#waiting.wait(scope, Math.min(jitter(wait, 0.5, 1), left), disconnected);
   }
 
   /**
    * Locks the key, unless another request has. A lock that has expired before the store's reply
    * came does not count: it is late.
    */
-  async #lock({ name, holder }: KeyClaim): Promise<KeyState | { state: 'late' }> {
+  async #lock({ name, holder }: KeyClaim): Promise<KeyState | Late> {
     const { lockTimeout } = this.#limits;
     if (this.#lockedNames.has(name)) return { state: 'locked' };
     const askedAt = performance.now();
@@ -308,10 +289,14 @@ export class Idempotency {
   }
 
   /** Gives the stored response, unless this is another request than the one that it was for. */
-  async #replay({ response, fingerprint }: StoredResponse, guarded: GuardedRequest): Promise<BeginResult> {
-    const hash = new BodyHash(guarded.request.method, guarded.target, fingerprint);
+  async #replay(
+    { response, fingerprint }: StoredResponse,
+    keys: StoreKeys,
+    guarded: GuardedRequest,
+  ): Promise<BeginResult> {
+    const hash = new BodyHash(guarded.request.method, targetOf(guarded, keys), fingerprint);
     await guarded.body.read(hash);
-    return hash.matches() ? { state: 'done', response } : reject(KEY_REUSED);
+    return hash.matches() ? { state: 'done', response: toReplay(response) } : reject(KEY_REUSED);
   }
 
   #rejectForNow(rejection: Rejection): Rejected {
@@ -331,6 +316,11 @@ export class Idempotency {
   }
 }
 
+/** The target of a request as its fingerprint has it: compensating another one makes it another. */
+function targetOf({ target }: GuardedRequest, { compensates }: StoreKeys): string {
+  return compensates === undefined ? target : `${target} ${compensates}`;
+}
+
 function reject(rejection: Rejection): Rejected {
   return { state: 'rejected', rejection };
 }
@@ -341,9 +331,9 @@ function createStoreTimeout(lockTimeout: number): TimeoutError {
 }
 
 /** Why a request must not wait any longer, if it must not. */
-function reasonToEnd(disconnected: Abortable, deadline: number, now: number): Rejection | undefined {
+function reasonToEnd({ disconnected, deadline }: Waiter): Rejection | undefined {
   if (disconnected.aborted) return CLIENT_GONE;
-  return now >= deadline ? PAST_DEADLINE : undefined;
+  return performance.now() >= deadline ? PAST_DEADLINE : undefined;
 }
 
 function checkMissing(required: boolean): Rejection | undefined {
@@ -351,22 +341,8 @@ function checkMissing(required: boolean): Rejection | undefined {
 }
 
 /** Rejects any other state: it must not count as a lock, lest the request be handled twice. */
-function checkKeyState(found: KeyState): KeyState {
-  if (found.state === 'locked' || found.state === 'done') return found;
+function checkKeyState(found: KeyState): CompensatedState {
+  if (found.state === 'locked' || found.state === 'done' || found.state === 'revoked') return found;
   const { state } = found as { state: unknown };
-  throw new TypeError(`a store of idempotency keys must give 'begun', 'locked' or 'done'; got '${state}'`);
-}
-
-/** Waits for `wait` milliseconds, or until the client disconnects. */
-function pause(wait: number, disconnected: Abortable): Promise<void> {
-  return new Promise((resolve) => {
-    const stop = () => {
-      clearTimeout(timer);
-      disconnected.unlisten(onAbort);
-      resolve();
-    };
-    const onAbort = new OnAbort(stop);
-    const timer = setTimeout(stop, wait).unref();
-    disconnected.listen(onAbort);
-  });
+  throw new TypeError(`a store of idempotency keys gave '${state}', which is no state of a key here`);
 }

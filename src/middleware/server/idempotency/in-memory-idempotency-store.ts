@@ -1,11 +1,11 @@
 import { LRUCache } from 'lru-cache';
 import { integer, validateOptions } from '../../../internal/validate.ts';
-import type { IdempotencyStore, KeyState } from './idempotency-store.ts';
+import type { CompensatedState, IdempotencyStore, KeyState } from './idempotency-store.ts';
 
 export interface InMemoryIdempotencyStoreOptions {
   /**
-   * The largest number of responses that are stored; the least recently used goes first. Default
-   * 10,000.
+   * The largest number of responses and revoked keys that are stored; the least recently used goes
+   * first. Default 10,000.
    */
   maxEntries?: number;
   /**
@@ -21,10 +21,13 @@ interface Lock {
   readonly until: number;
 }
 
-interface StoredText {
-  readonly response: string;
+/** A key with a response, or one that is revoked. */
+interface SettledKey {
+  readonly state: Extract<KeyState, { state: 'done' | 'revoked' }>;
   readonly until: number;
 }
+
+const REVOKED = { state: 'revoked' } as const;
 
 /**
  * Stores idempotency keys in this process: right for a service that is one process, or for tests.
@@ -32,7 +35,7 @@ interface StoredText {
  */
 export class InMemoryIdempotencyStore implements IdempotencyStore {
   readonly #maxEntries: number;
-  readonly #responses: LRUCache<string, StoredText>;
+  readonly #settled: LRUCache<string, SettledKey>;
   /** The locks in the order in which they were last taken or renewed. */
   readonly #locks = new Map<string, Lock>();
 
@@ -42,21 +45,21 @@ export class InMemoryIdempotencyStore implements IdempotencyStore {
       maxSize: integer(1),
     });
     this.#maxEntries = options.maxEntries ?? 10_000;
-    this.#responses = new LRUCache({
+    this.#settled = new LRUCache({
       maxSize: options.maxSize ?? 64 * 1024 * 1024,
-      sizeCalculation: ({ response }) => Math.max(1, response.length),
+      sizeCalculation: ({ state }) => Math.max(1, state.state === 'done' ? state.response.length : 1),
     });
   }
 
-  /** The number of keys that are locked or have a response. */
+  /** The number of keys that are locked, have a response or are revoked. */
   get size(): number {
-    return this.#locks.size + this.#responses.size;
+    return this.#locks.size + this.#settled.size;
   }
 
   async begin(key: string, holder: string, lockTimeout: number): Promise<KeyState> {
-    const response = this.#readResponse(key);
-    if (response !== undefined) return { state: 'done', response };
-    if (this.#isLockedByAnother(key, holder)) return { state: 'locked' };
+    const settled = this.#readSettled(key);
+    if (settled !== undefined) return settled.state;
+    if (this.#isLocked(key, holder)) return { state: 'locked' };
     this.#removeExpiredLocks();
     this.#locks.delete(key);
     this.#locks.set(key, { holder, until: performance.now() + lockTimeout });
@@ -64,10 +67,8 @@ export class InMemoryIdempotencyStore implements IdempotencyStore {
   }
 
   async complete(key: string, holder: string, response: string, ttl: number): Promise<boolean> {
-    if (this.#readResponse(key) !== undefined || this.#isLockedByAnother(key, holder)) return false;
-    this.#locks.delete(key);
-    this.#responses.set(key, { response, until: performance.now() + ttl });
-    if (this.#responses.size > this.#maxEntries) this.#responses.pop();
+    if (this.#readSettled(key) !== undefined || this.#isLocked(key, holder)) return false;
+    this.#settle(key, { state: 'done', response }, performance.now() + ttl);
     return true;
   }
 
@@ -75,14 +76,28 @@ export class InMemoryIdempotencyStore implements IdempotencyStore {
     if (this.#locks.get(key)?.holder === holder) this.#locks.delete(key);
   }
 
-  #readResponse(key: string): string | undefined {
-    const stored = this.#responses.get(key);
-    if (stored === undefined || performance.now() < stored.until) return stored?.response;
-    this.#responses.delete(key);
+  async compensate(key: string, ttl: number): Promise<CompensatedState> {
+    if (this.#isLocked(key)) return { state: 'locked' };
+    const { state, until } = this.#readSettled(key) ?? { state: REVOKED, until: 0 };
+    this.#settle(key, state, Math.max(until, performance.now() + ttl));
+    return state;
+  }
+
+  #readSettled(key: string): SettledKey | undefined {
+    const settled = this.#settled.get(key);
+    if (settled === undefined || performance.now() < settled.until) return settled;
+    this.#settled.delete(key);
     return undefined;
   }
 
-  #isLockedByAnother(key: string, holder: string): boolean {
+  #settle(key: string, state: SettledKey['state'], until: number): void {
+    this.#locks.delete(key);
+    this.#settled.set(key, { state, until });
+    if (this.#settled.size > this.#maxEntries) this.#settled.pop();
+  }
+
+  /** Whether another holder than the given one, if there is one, has the lock. */
+  #isLocked(key: string, holder?: string): boolean {
     const lock = this.#locks.get(key);
     return lock !== undefined && lock.holder !== holder && performance.now() < lock.until;
   }

@@ -20,8 +20,8 @@ export interface KeyLockCallbacks {
   /** Takes work that must be done before the process ends. */
   track(work: Promise<void>): void;
   /**
-   * Is called once at most: another process has locked the key meanwhile, and the response is not
-   * stored.
+   * Is called once at most: another process has locked the key meanwhile, or another request has
+   * compensated this one, and the response is not stored.
    */
   onLost(): void;
   /**

@@ -10,7 +10,7 @@ export interface HandlerResponse {
 }
 
 export interface StoredResponse {
-  readonly response: LocalResponse;
+  readonly response: LocalResponse & { readonly body: Uint8Array };
   readonly fingerprint: Fingerprint;
 }
 
@@ -73,13 +73,14 @@ export function decodeResponse(text: string): StoredResponse {
     typeof complete === 'boolean';
   if (!wellFormed) throw new TypeError('the text that is stored under the idempotency key is not a response');
   return {
-    response: {
-      status,
-      headers: { ...headers, 'idempotent-replayed': 'true' },
-      body: Buffer.from(body, 'base64'),
-    },
+    response: { status, headers, body: Buffer.from(body, 'base64') },
     fingerprint: { digest, bytes, complete },
   };
+}
+
+/** Marks a stored response, which is sent again. */
+export function toReplay(response: LocalResponse): LocalResponse {
+  return { ...response, headers: { ...response.headers, 'idempotent-replayed': 'true' } };
 }
 
 const NAME = /^[!#$%&'*+.^_`|~\da-z-]+$/;

@@ -3,7 +3,7 @@ import {
   ServerGuard,
   type ServerGuardOptions,
 } from '../../../../src/middleware/server/guard/server-guard.ts';
-import type { IdempotencyOptions } from '../../../../src/middleware/server/idempotency/idempotency.ts';
+import type { IdempotencyOptions } from '../../../../src/middleware/server/idempotency/idempotency-options.ts';
 import { InMemoryIdempotencyStore } from '../../../../src/middleware/server/idempotency/in-memory-idempotency-store.ts';
 import { AdaptiveConcurrency } from '../../../../src/policies/adaptive-concurrency.ts';
 import { fling } from '../../../policies/helpers.ts';

@@ -1,11 +1,13 @@
 import { connect } from 'node:net';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
+import { currentRequestContext, type RequestContext } from '../../../../src/client/propagation.ts';
 import { ServiceClient } from '../../../../src/client/service-client.ts';
 import { StaticServiceDiscovery } from '../../../../src/discovery/static-service-discovery.ts';
 import { ServerGuard } from '../../../../src/middleware/server/guard/server-guard.ts';
-import type { IdempotencyOptions } from '../../../../src/middleware/server/idempotency/idempotency.ts';
+import type { IdempotencyOptions } from '../../../../src/middleware/server/idempotency/idempotency-options.ts';
 import { defer } from '../../../policies/helpers.ts';
 import { type Application, type AppResponse, frameworks } from '../frameworks.ts';
+import { shaky } from './sent-requests.ts';
 
 function toGuard(idempotency: IdempotencyOptions = {}) {
   return new ServerGuard({ idempotency, adaptiveConcurrency: {} });
@@ -49,6 +51,22 @@ async function seen(response: Response | Promise<Response>) {
 function counting(deferred: AppResponse = {}) {
   let calls = 0;
   return vi.fn<Application>(({ body }) => ({ status: 201, body: `${++calls}: ${body}`, ...deferred }));
+}
+
+/** Sends the compensation of the request that `post` sends. */
+function compensate(origin: string, init: RequestInit = {}): Promise<Response> {
+  const headers = { 'idempotency-key': '"k1-undo"', 'compensates-key': '"k1"', ...init.headers };
+  return fetch(`${origin}/refunds`, { method: 'POST', ...init, headers });
+}
+
+/** An application that records what it is told of the requests that others compensate. */
+function compensating() {
+  const compensates: RequestContext['compensates'][] = [];
+  const handler = vi.fn<Application>(() => {
+    compensates.push(currentRequestContext()?.compensates);
+    return { body: 'compensated' };
+  });
+  return { compensates, handler };
 }
 
 describe.each(frameworks)('idempotency keys with %s', (_name, start) => {
@@ -186,6 +204,92 @@ describe.each(frameworks)('idempotency keys with %s', (_name, start) => {
     expect([malformed.status, await malformed.json()]).toMatchObject([
       400,
       { code: 'ERR_IDEMPOTENCY_KEY_INVALID' },
+    ]);
+  });
+
+  it('a compensation that overtakes its request is handled, and the request is rejected', async () => {
+    const { compensates, handler } = compensating();
+    const { origin } = await start(toGuard(), handler);
+    expect(await seen(compensate(origin))).toMatchObject({ status: 200, body: 'compensated' });
+    expect(compensates).toEqual([{ seen: false }]);
+    const late = await post(origin, 'a');
+    expect([late.status, late.headers.get('content-type'), await late.json()]).toMatchObject([
+      409,
+      'application/problem+json',
+      { code: 'ERR_IDEMPOTENCY_KEY_REVOKED', status: 409 },
+    ]);
+    expect(await seen(compensate(origin))).toMatchObject({ body: 'compensated', replayed: 'true' });
+    expect(handler).toHaveBeenCalledTimes(1);
+  });
+
+  it('a compensation is given the response of its request, also one that it has to wait for', async () => {
+    const { compensates, handler } = compensating();
+    const deferred = defer<AppResponse>();
+    handler.mockImplementationOnce(() => deferred.promise);
+    const { origin } = await start(toGuard(), handler);
+    const request = post(origin, 'a');
+    await vi.waitFor(() => expect(handler).toHaveBeenCalled());
+    const another = { method: 'DELETE', headers: { 'idempotency-key': '"k1-cancel"' } };
+    const compensations = [compensate(origin), compensate(origin, another)];
+    deferred.resolve({ status: 201, body: '{"charge":"c1"}', headers: { 'x-own': 'yes' } });
+    expect(await seen(request)).toMatchObject({ status: 201, own: 'yes' });
+    await Promise.all(compensations);
+    expect(compensates).toHaveLength(2);
+    for (const told of compensates) {
+      if (!told?.seen) throw new Error('the compensated request was not seen');
+      expect(told.response).toMatchObject({ status: 201, headers: { 'x-own': 'yes' } });
+      expect(Buffer.from(told.response.body).toString()).toBe('{"charge":"c1"}');
+    }
+  });
+
+  it('a compensation of a request that is handled for long is rejected, and handled when it comes again', async () => {
+    const { compensates, handler } = compensating();
+    const deferred = defer<AppResponse>();
+    handler.mockImplementationOnce(() => deferred.promise);
+    const { origin } = await start(toGuard({ waitTimeout: 50 }), handler);
+    const request = post(origin, 'a');
+    await vi.waitFor(() => expect(handler).toHaveBeenCalled());
+    const early = await compensate(origin);
+    expect([early.status, await early.json()]).toMatchObject([
+      409,
+      { code: 'ERR_IDEMPOTENCY_KEY_IN_PROGRESS' },
+    ]);
+    deferred.resolve({ body: 'done' });
+    await request;
+    expect((await compensate(origin)).status).toBe(200);
+    expect(compensates).toMatchObject([{ seen: true }]);
+  });
+
+  it('a compensation that fails is handled again, and told the same', async () => {
+    const { compensates, handler } = compensating();
+    const { origin } = await start(toGuard(), handler);
+    handler.mockImplementationOnce(() => Promise.reject(new Error('broken')));
+    expect((await compensate(origin)).status).toBe(500);
+    expect((await post(origin, 'a')).status).toBe(409);
+    expect((await compensate(origin)).status).toBe(200);
+    expect(compensates).toEqual([{ seen: false }]);
+  });
+
+  it('a Compensates-Key that is malformed, or the key of the request itself, is rejected with 400', async () => {
+    const handler = counting();
+    const { origin } = await start(toGuard(), handler);
+    for (const key of ['a, b', '"k1-undo"']) {
+      const response = await compensate(origin, { headers: { 'compensates-key': key } });
+      expect([response.status, await response.json()]).toMatchObject([
+        400,
+        { code: 'ERR_COMPENSATES_KEY_INVALID' },
+      ]);
+    }
+    expect(handler).not.toHaveBeenCalled();
+  });
+
+  it('a compensation is rejected with 501 if the store of the guard cannot obey it', async () => {
+    const { begin, complete, release } = shaky().store;
+    const { origin } = await start(toGuard({ store: { begin, complete, release } }), counting());
+    const response = await compensate(origin);
+    expect([response.status, await response.json()]).toMatchObject([
+      501,
+      { code: 'ERR_COMPENSATES_KEY_UNSUPPORTED' },
     ]);
   });
 

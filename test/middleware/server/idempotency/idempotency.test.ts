@@ -2,90 +2,16 @@ import fc from 'fast-check';
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { Admission } from '../../../../src/middleware/server/guard/admission.ts';
 import type { LocalResponse } from '../../../../src/middleware/server/guard/local-response.ts';
-import {
-  ServerGuard,
-  type ServerGuardOptions,
-} from '../../../../src/middleware/server/guard/server-guard.ts';
+import { ServerGuard } from '../../../../src/middleware/server/guard/server-guard.ts';
 import type { BodyHash } from '../../../../src/middleware/server/idempotency/body-hash.ts';
-import type { IdempotencyOptions } from '../../../../src/middleware/server/idempotency/idempotency.ts';
+import type { IdempotencyOptions } from '../../../../src/middleware/server/idempotency/idempotency-options.ts';
 import type { IdempotencyStore } from '../../../../src/middleware/server/idempotency/idempotency-store.ts';
 import { InMemoryIdempotencyStore } from '../../../../src/middleware/server/idempotency/in-memory-idempotency-store.ts';
 import { AbortScope } from '../../../../src/policies/abort.ts';
 import { fakeTime, fling, flush, follow, pass, stall } from '../../../policies/helpers.ts';
+import { handled, inProgress, rejected, replayed, send, shaky, toGuard } from './sent-requests.ts';
 
 beforeEach(fakeTime);
-
-interface Sent {
-  method?: string;
-  target?: string;
-  headers?: Record<string, string>;
-  body?: string;
-}
-
-/** Sends a request with the key `k`; gives the decision about it, once there is one. */
-function send(guard: ServerGuard, { method = 'POST', target = '/orders', headers, body = '' }: Sent = {}) {
-  const disconnected = new AbortScope(undefined, { onAbort() {} });
-  const read = async (hash: BodyHash) => {
-    hash.update(Buffer.from(body));
-    hash.end();
-  };
-  const request = { method, path: target, headers: { 'idempotency-key': '"k"', ...headers } };
-  const call = follow(
-    Promise.resolve(guard.admit({ request, target, disconnected, body: { observe: read, read } })),
-  );
-  return {
-    disconnected,
-    get decision(): unknown {
-      return call.outcome?.ok ? call.outcome.value : call.outcome?.error;
-    },
-    get admission(): Admission {
-      expect(this.decision).toBeInstanceOf(Admission);
-      return this.decision as Admission;
-    },
-    /** Has the handler respond. */
-    respond(status = 201, text = 'done'): Promise<void> {
-      return this.admission.keyLock!.complete({
-        status,
-        headers: { 'x-own': 'yes' },
-        body: Buffer.from(text),
-      });
-    },
-  };
-}
-
-function toGuard(idempotency: IdempotencyOptions = {}, options: ServerGuardOptions = {}) {
-  return new ServerGuard({ idempotency, random: () => 0, ...options });
-}
-
-const handled = expect.any(Admission);
-const replayed = expect.objectContaining({ status: 201, body: Buffer.from('done') });
-const rejected = (status: number, code: string) => ({ status, body: expect.stringContaining(`"${code}"`) });
-const inProgress = rejected(409, 'ERR_IDEMPOTENCY_KEY_IN_PROGRESS');
-
-/** A store that is unavailable while the test says so. */
-function shaky() {
-  const store = new InMemoryIdempotencyStore();
-  const state = { away: false, calls: [] as string[] };
-  const check = (name: string) => {
-    state.calls.push(name);
-    if (state.away) throw new Error('the store is unavailable');
-  };
-  const proxy: IdempotencyStore = {
-    async begin(...args) {
-      check('begin');
-      return store.begin(...args);
-    },
-    async complete(...args) {
-      check('complete');
-      return store.complete(...args);
-    },
-    async release(...args) {
-      check('release');
-      return store.release(...args);
-    },
-  };
-  return Object.assign(state, { store: proxy });
-}
 
 describe('a request with an idempotency key', () => {
   it('a request with a key is handled once, and its response is replayed', async () => {
@@ -199,12 +125,28 @@ describe('a request with an idempotency key', () => {
     expect(again.decision).toEqual(handled);
   });
 
-  it.each(['GET', 'PUT', 'DELETE'])('a request of the method %s does not lock its key', async (method) => {
-    const guard = toGuard();
-    const [first, second] = [send(guard, { method }), send(guard, { method })];
-    await flush();
-    expect([first.admission.keyLock, second.admission.keyLock]).toEqual([undefined, undefined]);
-  });
+  it.each(['POST', 'PATCH', 'PUT', 'DELETE'])(
+    'a request of the method %s is handled once',
+    async (method) => {
+      const guard = toGuard();
+      const first = send(guard, { method });
+      await flush();
+      await first.respond();
+      const again = send(guard, { method });
+      await flush();
+      expect(again.decision).toEqual(replayed);
+    },
+  );
+
+  it.each(['GET', 'HEAD', 'QUERY'])(
+    'a request of the safe method %s does not lock its key',
+    async (method) => {
+      const guard = toGuard();
+      const [first, second] = [send(guard, { method }), send(guard, { method })];
+      await flush();
+      expect([first.admission.keyLock, second.admission.keyLock]).toEqual([undefined, undefined]);
+    },
+  );
 
   it.each(['"open', 'a, b', ''])('a request with the key %j is rejected with 400', async (key) => {
     const request = send(toGuard(), { headers: { 'idempotency-key': key } });
@@ -226,11 +168,13 @@ describe('a request without a key', () => {
     const always = send(toGuard({ required: true }), without);
     const guard = toGuard({ required: ({ path }) => path === '/orders' });
     const [orders, other] = [send(guard, without), send(guard, { ...without, target: '/searches' })];
-    const get = send(toGuard({ required: true }), { ...without, method: 'GET' });
+    const [get, put] = ['GET', 'PUT'].map((method) =>
+      send(toGuard({ required: true }), { ...without, method }),
+    );
     await flush();
     const missing = rejected(400, 'ERR_IDEMPOTENCY_KEY_MISSING');
     expect([always.decision, orders.decision]).toMatchObject([missing, missing]);
-    expect([other.decision, get.decision]).toEqual([handled, handled]);
+    expect([other.decision, get!.decision, put!.decision]).toEqual([handled, handled, handled]);
   });
 });
 
@@ -723,7 +667,7 @@ describe('a store of keys that is unavailable', () => {
     await flush();
     expect(request.decision).toMatchObject(rejected(503, 'ERR_IDEMPOTENCY_UNAVAILABLE'));
     expect(errors).toMatchObject([
-      { message: expect.stringContaining("'begun', 'locked' or 'done'; got 'held'") },
+      { message: expect.stringContaining("gave 'held', which is no state of a key") },
     ]);
   });
 
