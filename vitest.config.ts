@@ -14,6 +14,7 @@ const SIMULATIONS = select(
   startsWithOneOf([
     'test/simulations/',
     'test/balancing/subsetting.test.ts',
+    'test/saga/simulation.test.ts',
     ...['consistent-hash', 'hash-ring', 'weighted-round-robin'].map(
       (name) => `test/balancing/strategies/${name}.test.ts`,
     ),

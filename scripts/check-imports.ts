@@ -26,7 +26,7 @@ export const rooms: Record<string, readonly string[]> = {
   middleware: ['errors', 'internal', 'policies', 'discovery', 'balancing', 'client'],
   gateway: ['errors', 'internal', 'policies', 'discovery', 'balancing', 'client'],
   events: ['errors', 'internal', 'policies'],
-  saga: ['errors', 'internal', 'policies', 'events'],
+  saga: ['errors', 'internal', 'policies', 'discovery', 'balancing', 'client', 'events'],
   redis: core,
   postgres: core,
   telemetry: core,

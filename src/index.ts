@@ -46,6 +46,8 @@ export type {
 export type { MeshFetch, MeshFetchOptions, MeshRequestInit } from './client/mesh-fetch.ts';
 export type { MeshOptions } from './client/mesh-target.ts';
 export {
+  type Compensated,
+  type CompensatedResponse,
   currentRequestContext,
   RETRIES_SPENT_HEADER,
   type RequestContext,
@@ -145,8 +147,12 @@ export {
   type ServerGuardEvents,
   type ServerGuardOptions,
 } from './middleware/server/guard/server-guard.ts';
-export type { IdempotencyOptions } from './middleware/server/idempotency/idempotency.ts';
-export type { IdempotencyStore, KeyState } from './middleware/server/idempotency/idempotency-store.ts';
+export type { IdempotencyOptions } from './middleware/server/idempotency/idempotency-options.ts';
+export type {
+  CompensatedState,
+  IdempotencyStore,
+  KeyState,
+} from './middleware/server/idempotency/idempotency-store.ts';
 export {
   InMemoryIdempotencyStore,
   type InMemoryIdempotencyStoreOptions,
@@ -224,3 +230,52 @@ export { parseRetryAfter } from './policies/retry-after.ts';
 export { RetryBudget, type RetryBudgetOptions } from './policies/retry-budget.ts';
 export { areRetriesSpent } from './policies/spent-retries.ts';
 export { Timeout, type TimeoutEvents, type TimeoutOptions } from './policies/timeout.ts';
+export { defineSaga, type SagaDefinition, type SagaOptions } from './saga/define-saga.ts';
+export { InMemorySagaStore, type InMemorySagaStoreOptions } from './saga/in-memory-saga-store.ts';
+export type { SagaOrchestratorEvents } from './saga/orchestrator-events.ts';
+export type { SagaOrchestratorOptions } from './saga/orchestrator-options.ts';
+export type {
+  FailureOutcome,
+  SagaEntry,
+  SagaInput,
+  SagaReason,
+  SagaStatus,
+  StoredEntry,
+} from './saga/saga-entry.ts';
+export type { SagaEventData } from './saga/saga-events.ts';
+export type { SagaHandle } from './saga/saga-handle.ts';
+export {
+  type SagaInfo,
+  type SagaListOptions,
+  SagaOrchestrator,
+  type StartOptions,
+} from './saga/saga-orchestrator.ts';
+export type {
+  ClaimedSaga,
+  CreateResult,
+  InputCondition,
+  ListOptions,
+  NewSaga,
+  SagaChange,
+  SagaHeader,
+  SagaLease,
+  SagaStore,
+  SagaSummary,
+  SagaVersions,
+  SendResult,
+  StoredSaga,
+  WriteResult,
+} from './saga/saga-store.ts';
+export type { Serialize } from './saga/serializer.ts';
+export type {
+  Compensation,
+  CompensationInput,
+  EventWait,
+  StepCall,
+  StepContext,
+  StepEvent,
+  StepInput,
+  StepOptions,
+  StepRetry,
+  WaitOptions,
+} from './saga/step-options.ts';

@@ -280,6 +280,21 @@ describe.each(entries)('$name', (entry) => {
   });
 
   if (!entry.takesKey) return;
+  it('sends the key of the request that a call compensates, beside its own, as it is', async () => {
+    const { client, server } = await serving();
+    const headers = {
+      'Idempotency-Key': 'o1:pay:compensate',
+      'Compensates-Key': 'o1:pay:invoke',
+      authorization: 'Bearer a',
+    };
+    for (const method of ['POST', 'DELETE']) {
+      await sendServing(entry, client, { service, method, headers });
+      const received = server.requests.at(-1)!;
+      expect(valuesOf(received, 'compensates-key')).toEqual(['o1:pay:invoke']);
+      expect(valuesOf(received, 'idempotency-key')).toEqual(['o1:pay:compensate']);
+    }
+  });
+
   it('sends the idempotencyKey of a call once, whatever its headers say', async () => {
     const { client, server } = await serving();
     await fc.assert(

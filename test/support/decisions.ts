@@ -33,6 +33,8 @@ import { Hedge } from '../../src/policies/hedge.ts';
 import { VegasLimit } from '../../src/policies/limits/vegas.ts';
 import { RateLimiter } from '../../src/policies/rate-limiter.ts';
 import { Retry } from '../../src/policies/retry.ts';
+import { defineSaga } from '../../src/saga/define-saga.ts';
+import type { StepDefinition } from '../../src/saga/saga-definition.ts';
 import { startServer } from './server.ts';
 
 /** A function of the user. What it gives decides, so that no promise may stand for it. */
@@ -135,6 +137,11 @@ async function admit(options: ServerGuardOptions, headers?: Record<string, strin
 
 async function halfOpen(options: object): Promise<CircuitBreaker> {
   return new CircuitBreaker({ initialState: 'half-open', ...options });
+}
+
+function stepWith(options: object): StepDefinition {
+  const saga = defineSaga('a', { version: 1 }).step('b', { run: () => 1, ...options });
+  return saga.plan.stages[0]![0]!;
 }
 
 /** Each option whose function decides. */
@@ -365,6 +372,25 @@ export const DECISIONS: readonly Decision[] = [
       return once(get('http://users/', { agent }), 'response');
     },
   },
+  {
+    option: "the saga 'a', step 'b', retry option 'backoff'",
+    run: async (backoff) => stepWith({ retry: { backoff } }).invoke!.backoff(1, 0),
+  },
+  {
+    option: "the saga 'a', step 'b', completedBy option 'correlate'",
+    run: async (correlate) =>
+      stepWith({ completedBy: { event: 'a.b', correlate } }).completedBy!.correlate!(
+        {} as never,
+        {} as never,
+      ),
+  },
+  {
+    option: "the saga 'a', step 'b' option 'correlate'",
+    run: async (correlate) => {
+      const saga = defineSaga('a', { version: 1 }).waitFor('b', { event: 'a.b', correlate });
+      return saga.plan.stages[0]![0]!.completedBy!.correlate!({} as never, {} as never);
+    },
+  },
 ];
 
 /** Each option whose function may give a promise. */
@@ -432,5 +458,7 @@ export const NOT_DECIDING: Readonly<Record<string, string>> = {
   "PostgresProjection option 'backoff'": 'is warned of, and the event waits for a second',
   "PostgresProjection option 'reset'": 'does its work, and is waited for',
   "ServiceClient, service 'defaults': option 'classify'": 'is warned of, and the default holds',
+  "the saga 'a', step 'b' option 'run'": 'does its work, and is waited for',
+  "the saga 'a', step 'b', compensate option 'run'": 'does its work, and is waited for',
   "subscribe() option 'backoff'": 'is warned of, and the event waits for a second',
 };

@@ -16,6 +16,11 @@ type FetchParts = Omit<holdfast.MeshRequestInit, Exclude<keyof RequestInit, 'sig
 /** axios has a signal of its own. */
 type AxiosParts = Omit<FetchParts, 'signal'>;
 
+/** All that a step may have, whatever its effect. */
+type StepParts = holdfast.StepOptions<unknown, unknown, unknown>;
+/** All that an event that is waited for may have, however it is told apart. */
+type EventWaitParts = holdfast.EventWait<unknown>;
+
 /** All options, by the name of their type. Each type that an entry exports is here or in `ELSEWHERE`. */
 export interface OptionTypes {
   AcquireOptions: holdfast.AcquireOptions;
@@ -50,6 +55,7 @@ export interface OptionTypes {
   IdempotencyOptions: holdfast.IdempotencyOptions;
   InMemoryIdempotencyStoreOptions: holdfast.InMemoryIdempotencyStoreOptions;
   InMemoryInboxOptions: holdfast.InMemoryInboxOptions;
+  InMemorySagaStoreOptions: holdfast.InMemorySagaStoreOptions;
   InMemoryServiceDiscoveryOptions: holdfast.InMemoryServiceDiscoveryOptions;
   InstanceChanges: holdfast.InstanceChanges;
   InstanceRegistration: holdfast.InstanceRegistration;
@@ -64,15 +70,18 @@ export interface OptionTypes {
   MeshRequestInit: FetchParts;
   OutlierDetectionOptions: holdfast.OutlierDetectionOptions;
   PostgresEventStoreOptions: postgres.PostgresEventStoreOptions;
+  PostgresIdempotencyStoreOptions: postgres.PostgresIdempotencyStoreOptions;
   PostgresInboxOptions: postgres.PostgresInboxOptions;
   PostgresOutboxOptions: postgres.PostgresOutboxOptions;
   PostgresProjectionOptions: postgres.PostgresProjectionOptions;
+  PostgresSagaStoreOptions: postgres.PostgresSagaStoreOptions;
   PublishOptions: holdfast.PublishOptions;
   RateLimiterOptions: holdfast.RateLimiterOptions;
   ReadOptions: postgres.ReadOptions;
   RedisEventBusOptions: redis.RedisEventBusOptions;
   RedisIdempotencyStoreOptions: redis.RedisIdempotencyStoreOptions;
   RedisInboxOptions: redis.RedisInboxOptions;
+  RedisSagaStoreOptions: redis.RedisSagaStoreOptions;
   RedisServiceDiscoveryOptions: redis.RedisServiceDiscoveryOptions;
   RegisterOptions: holdfast.RegisterOptions;
   RelayRequest: RelayRequest;
@@ -80,6 +89,9 @@ export interface OptionTypes {
   ResilientOptions: holdfast.ResilientOptions;
   RetryBudgetOptions: holdfast.RetryBudgetOptions;
   RetryOptions: holdfast.RetryOptions;
+  SagaListOptions: holdfast.SagaListOptions;
+  SagaOptions: holdfast.SagaOptions;
+  SagaOrchestratorOptions: holdfast.SagaOrchestratorOptions;
   ServerGuardOptions: holdfast.ServerGuardOptions;
   ServiceCall: holdfast.ServiceCall;
   ServiceClientOptions: holdfast.ServiceClientOptions;
@@ -87,6 +99,12 @@ export interface OptionTypes {
   ServiceRegistrarOptions: holdfast.ServiceRegistrarOptions;
   ServiceRetryOptions: holdfast.ServiceRetryOptions;
   SlowStartOptions: holdfast.SlowStartOptions;
+  SkipOptions: { reason: string };
+  StartOptions: holdfast.StartOptions;
+  StepCompensation: holdfast.Compensation<unknown, unknown, unknown>;
+  StepCompletedBy: EventWaitParts;
+  StepOptions: StepParts;
+  StepRetry: holdfast.StepRetry;
   StoreReadAllOptions: { after?: bigint };
   StoreSubscribeOptions: { after?: bigint; signal?: AbortSignal };
   StaticFileOptions: holdfast.StaticFileOptions;
@@ -95,6 +113,7 @@ export interface OptionTypes {
   SuccessRateOptions: holdfast.SuccessRateOptions;
   TimeoutOptions: holdfast.TimeoutOptions;
   VegasLimitOptions: holdfast.VegasLimitOptions;
+  WaitOptions: EventWaitParts & { result?: holdfast.StandardSchema };
   WeightedRoundRobinOptions: holdfast.WeightedRoundRobinOptions;
   ZoneOptions: holdfast.ZoneOptions;
 }
@@ -102,6 +121,8 @@ export interface OptionTypes {
 /** Types of options that no row has, and why. */
 export const ELSEWHERE: Readonly<Record<string, string>> = {
   CachedCall: 'what a Cache tells',
+  ListOptions: 'given to a SagaStore by the orchestrator',
+  StepCall: 'given to a ServiceClient, which checks it',
   EventCodecOptions: 'a part of those of each bus and store',
   UpcastOptions: 'functions by type and version, which test/events/event-codec.test.ts tries',
   ConnectionOptions: "undici's, which checks them",
@@ -627,6 +648,14 @@ const EVENT_OPTION_TAKERS: readonly OptionTaker[] = [
     required: { redis: AWAY },
     wrong: { redis: NO_REDIS, keyPrefix: NO_PREFIX, ttl: [0, ...NO_COUNT], timeout: [0, ...NO_COUNT] },
   }),
+  takes('RedisSagaStoreOptions', {
+    of: 'RedisSagaStore',
+    file: 'redis/redis-saga-store.ts',
+    name: 'RedisSagaStore',
+    make: (options) => new redis.RedisSagaStore(options as never),
+    required: { redis: AWAY },
+    wrong: { redis: NO_REDIS, keyPrefix: NO_PREFIX, commandTimeout: [0, ...NO_COUNT] },
+  }),
   takes('PostgresOutboxOptions', {
     of: 'PostgresOutbox',
     file: 'postgres/postgres-outbox.ts',
@@ -640,6 +669,14 @@ const EVENT_OPTION_TAKERS: readonly OptionTaker[] = [
       keepPublished: NO_DURATION,
       lease: [99, 3_600_001, ...NO_DURATION],
     },
+  }),
+  takes('PostgresSagaStoreOptions', {
+    of: 'PostgresSagaStore',
+    file: 'postgres/postgres-saga-store.ts',
+    name: 'PostgresSagaStore',
+    make: (options) => new postgres.PostgresSagaStore(options as never),
+    required: { database: DATABASE },
+    wrong: { database: NO_DATABASE, outbox: [5, 'x', {}, [], true] },
   }),
   takes('PostgresEventStoreOptions', {
     of: 'PostgresEventStore',
@@ -699,7 +736,134 @@ const EVENT_OPTION_TAKERS: readonly OptionTaker[] = [
   }),
 ];
 
+const SAGA = holdfast.defineSaga('a', { version: 1 }).step('b', { run: () => 1 });
+const EVENT_WAIT = {
+  event: ['order created', '', 5, {}, true],
+  failedBy: ['order created', '', 5, {}, true],
+  correlate: NO_FUNCTION,
+  sagaId: NO_FUNCTION,
+  timeout: [0, ...NO_NUMBER],
+};
+const ATTEMPTS = { timeout: NO_TIMEOUT, retry: NO_OBJECT };
+const EFFECTS = { call: NO_FUNCTION, run: NO_FUNCTION, publish: NO_FUNCTION };
+const NO_SCHEMA = [5, 'x', {}, [], true, () => {}];
+const WAIT = { event: 'order.created', correlate: () => true };
+
+function step(options: object) {
+  return holdfast.defineSaga('a', { version: 1 }).step('b', options as never);
+}
+
+async function withOrchestrator(use: (orchestrator: holdfast.SagaOrchestrator) => unknown): Promise<void> {
+  const store = new holdfast.InMemorySagaStore();
+  const orchestrator = new holdfast.SagaOrchestrator({ store, sagas: [SAGA] });
+  try {
+    await use(orchestrator);
+  } finally {
+    await orchestrator.close();
+  }
+}
+
+const SAGA_OPTION_TAKERS: readonly OptionTaker[] = [
+  takes('InMemorySagaStoreOptions', {
+    of: 'InMemorySagaStore',
+    file: 'saga/in-memory-saga-store.ts',
+    name: 'InMemorySagaStore',
+    make: (options) => new holdfast.InMemorySagaStore(options),
+    wrong: { maxEnded: [0, ...NO_COUNT] },
+  }),
+  takes('SagaOptions', {
+    of: 'defineSaga',
+    file: 'saga/define-saga.ts',
+    name: "the saga 'a'",
+    make: (options) => holdfast.defineSaga('a', options as never),
+    required: { version: 1 },
+    wrong: { version: [0, ...NO_COUNT], timeout: [0, ...NO_NUMBER] },
+  }),
+  takes('StepOptions', {
+    of: 'defineSaga',
+    file: 'saga/read-step.ts',
+    name: "the saga 'a', step 'b'",
+    make: step,
+    required: { run: () => 1 },
+    wrong: { ...EFFECTS, ...ATTEMPTS, result: NO_SCHEMA, compensate: NO_OBJECT, completedBy: NO_OBJECT },
+  }),
+  takes('StepCompensation', {
+    of: 'defineSaga',
+    file: 'saga/read-step.ts',
+    name: "the saga 'a', step 'b', compensate",
+    make: (compensate) => step({ run: () => 1, compensate }),
+    required: { run: () => 1 },
+    wrong: { ...EFFECTS, ...ATTEMPTS },
+  }),
+  takes('StepRetry', {
+    of: 'defineSaga',
+    file: 'saga/read-step.ts',
+    name: "the saga 'a', step 'b', retry",
+    make: (retry) => step({ run: () => 1, retry }),
+    wrong: { maxAttempts: [0, ...NO_COUNT], backoff: NO_FUNCTION },
+  }),
+  takes('StepCompletedBy', {
+    of: 'defineSaga',
+    file: 'saga/read-step.ts',
+    name: "the saga 'a', step 'b', completedBy",
+    make: (completedBy) => step({ run: () => 1, completedBy }),
+    required: WAIT,
+    wrong: EVENT_WAIT,
+  }),
+  takes('WaitOptions', {
+    of: 'defineSaga',
+    file: 'saga/read-step.ts',
+    name: "the saga 'a', step 'b'",
+    make: (options) => holdfast.defineSaga('a', { version: 1 }).waitFor('b', options as never),
+    required: WAIT,
+    wrong: { ...EVENT_WAIT, result: NO_SCHEMA },
+  }),
+  takes('SagaOrchestratorOptions', {
+    of: 'SagaOrchestrator',
+    file: 'saga/orchestrator-options.ts',
+    name: 'SagaOrchestrator',
+    make: (options) => void new holdfast.SagaOrchestrator(options as never).close(),
+    required: { store: new holdfast.InMemorySagaStore(), sagas: [] },
+    wrong: {
+      store: [5, 'x', {}, true, () => {}],
+      sagas: [5, 'x', {}, true, [5], [{}], () => {}],
+      client: [5, 'x', {}, true, () => {}],
+      bus: [5, 'x', {}, true, () => {}],
+      source: ['', 'a b', 5, {}, [], true],
+      lease: [99, ...NO_COUNT],
+      concurrency: [0, ...NO_COUNT],
+      closeTimeout: NO_DURATION,
+      retention: NO_NUMBER,
+      serialize: [5, 'x', {}, true, () => {}],
+    },
+  }),
+  takes('StartOptions', {
+    of: 'SagaOrchestrator',
+    file: 'saga/saga-orchestrator.ts',
+    name: 'start()',
+    make: (options) => withOrchestrator((orchestrator) => orchestrator.start(SAGA, 1, options)),
+    wrong: { sagaId: ['', 'a b', 'x'.repeat(129), 5, {}, [], true] },
+  }),
+  takes('SagaListOptions', {
+    of: 'SagaOrchestrator',
+    file: 'saga/saga-orchestrator.ts',
+    name: 'list()',
+    make: (options) => withOrchestrator((orchestrator) => orchestrator.list(options).next()),
+    wrong: { status: ['well', '', 5, {}, true], name: NO_TEXT, unclaimed: NO_BOOLEAN },
+  }),
+  takes('SkipOptions', {
+    of: 'SagaOrchestrator',
+    file: 'saga/saga-orchestrator.ts',
+    name: 'skip()',
+    make: (options) => withOrchestrator((orchestrator) => orchestrator.skip('a', 'b', options as never)),
+    required: { reason: 'done by hand' },
+    fails: 'ERR_SAGA_NOT_FOUND',
+    wrong: { reason: NO_TEXT },
+  }),
+];
+
 export const OPTION_TAKERS: readonly OptionTaker[] = [
+  ...SAGA_OPTION_TAKERS,
   takes('RetryOptions', {
     of: 'Retry',
     file: 'policies/retry.ts',
@@ -1345,7 +1509,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
   ),
   takes('IdempotencyOptions', {
     of: 'ServerGuard',
-    file: 'middleware/server/idempotency/idempotency.ts',
+    file: 'middleware/server/idempotency/idempotency-options.ts',
     name: 'idempotency',
     make: (idempotency) => new holdfast.ServerGuard({ idempotency }),
     wrong: {
@@ -1397,6 +1561,18 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
     },
   }),
   ...EVENT_OPTION_TAKERS,
+  takes('PostgresIdempotencyStoreOptions', {
+    of: 'PostgresIdempotencyStore',
+    file: 'postgres/postgres-idempotency-store.ts',
+    name: 'PostgresIdempotencyStore',
+    make: (options) => new postgres.PostgresIdempotencyStore(options as never),
+    required: { database: DATABASE, service: SERVICE },
+    wrong: {
+      database: NO_DATABASE,
+      service: [...NO_TEXT, 'a b', 'a:b', 'x'.repeat(129)],
+      timeout: [0, ...NO_COUNT],
+    },
+  }),
   takes('RedisIdempotencyStoreOptions', {
     of: 'RedisIdempotencyStore',
     file: 'redis/redis-idempotency-store.ts',

@@ -1,0 +1,35 @@
+import type { DomainEvent } from '../events/domain-event.ts';
+
+/** Publishes events, and resolves once they are stored. */
+export type PublishEvents = (events: readonly DomainEvent[]) => Promise<unknown>;
+
+/** The sagas whose events are published, how many these are, and the errors of the other sagas. */
+export interface PublishedBySaga {
+  readonly sagaIds: readonly string[];
+  readonly count: number;
+  readonly errors: readonly unknown[];
+}
+
+/**
+ * Publishes the events of some sagas, beside each other: one whose events are rejected delays no other.
+ * Whoever keeps the events then forgets those that are published, and throws the first error.
+ */
+export async function publishBySaga(
+  sagas: ReadonlyMap<string, readonly DomainEvent[]>,
+  publish: PublishEvents,
+): Promise<PublishedBySaga> {
+  const sagaIds: string[] = [];
+  const errors: unknown[] = [];
+  let count = 0;
+  const publishOne = async ([sagaId, events]: [string, readonly DomainEvent[]]) => {
+    try {
+      await publish(events);
+      sagaIds.push(sagaId);
+      count += events.length;
+    } catch (error) {
+      errors.push(error);
+    }
+  };
+  await Promise.all([...sagas].map(publishOne));
+  return { sagaIds, count, errors };
+}

@@ -1,0 +1,101 @@
+import type { StandardSchema } from '../events/standard-schema.ts';
+import { describeIssues } from '../events/standard-schema.ts';
+import { type RequestContext, runInRequestContext } from '../internal/request-context.ts';
+import { describeAttempt } from './describe-error.ts';
+import { type EffectOutcome, performEffect, type Transports } from './perform-effect.ts';
+import type { Intent } from './saga-decisions.ts';
+import type { EffectInput, StepDefinition } from './saga-definition.ts';
+import type { SagaEntry } from './saga-entry.ts';
+import type { Serializer } from './serializer.ts';
+
+/** An intent of a saga, with all that is needed to carry it out. */
+export interface Invocation {
+  readonly step: StepDefinition;
+  readonly intent: Intent;
+  readonly given: EffectInput;
+  /** The context of the request or event that began the saga. */
+  readonly context: RequestContext;
+  readonly controller: AbortController;
+}
+
+/** The key of an effect: the same in all attempts, in all processes. It has at most 204 characters. */
+export function keyOf(sagaId: string, step: string, type: Intent['type']): string {
+  return `${sagaId}:${step}:${type}`;
+}
+
+/** Carries out intents, and tells as an entry of the journal how each has ended. */
+export class StepInvoker {
+  readonly #transports: Transports;
+  readonly #serializer: Serializer;
+
+  constructor(transports: Transports, serializer: Serializer) {
+    this.#transports = transports;
+    this.#serializer = serializer;
+  }
+
+  /** Makes one attempt of a step or of its compensation. It never rejects. */
+  async perform(invocation: Invocation): Promise<SagaEntry> {
+    const { intent, step } = invocation;
+    const outcome = await this.#performEffect(invocation);
+    if (intent.type === 'invoke') return await this.#afterInvocation(step, intent.attempt, outcome);
+    if (outcome.ok) return { type: 'compensated', step: step.name };
+    const error = describeAttempt(outcome.error, intent.attempt);
+    return { type: 'compensation-failed', step: step.name, error };
+  }
+
+  #performEffect({ step, intent, given, context, controller }: Invocation): Promise<EffectOutcome> {
+    const { type, attempt, isRetry } = intent;
+    const { sagaId } = given;
+    const attemptOf = {
+      activity: type === 'invoke' ? step.invoke! : step.compensate!,
+      given,
+      idempotencyKey: keyOf(sagaId, step.name, type),
+      compensates: type === 'invoke' ? undefined : keyOf(sagaId, step.name, 'invoke'),
+      attempt,
+      isRetry,
+      controller,
+    };
+    return runInRequestContext(context, () => performEffect(attemptOf, this.#transports));
+  }
+
+  async #afterInvocation(
+    { name, completedBy, result }: StepDefinition,
+    attempt: number,
+    outcome: EffectOutcome,
+  ): Promise<SagaEntry> {
+    if (!outcome.ok) {
+      const { error, outcome: known, final } = outcome;
+      return { type: 'fail', step: name, error: describeAttempt(error, attempt), outcome: known, final };
+    }
+    if (completedBy !== undefined) return { type: 'await', step: name };
+    let value: unknown;
+    try {
+      value = await validateResult(result, outcome.value);
+    } catch (error) {
+      const described = describeAttempt(error, attempt);
+      return { type: 'fail', step: name, error: described, outcome: 'unknown', final: true };
+    }
+    try {
+      return {
+        type: 'complete',
+        step: name,
+        data: this.#serializer.writeResult(value, `the result of '${name}'`),
+      };
+    } catch (error) {
+      const described = describeAttempt(error, attempt);
+      return { type: 'fail', step: name, error: described, outcome: 'happened', final: true };
+    }
+  }
+}
+
+/**
+ * Gives a result as its schema does.
+ *
+ * @throws TypeError that says what the schema has against it
+ */
+export async function validateResult(schema: StandardSchema | undefined, value: unknown): Promise<unknown> {
+  if (schema === undefined) return value;
+  const result = await schema['~standard'].validate(value);
+  if (result.issues === undefined) return result.value;
+  throw new TypeError(`the result is not what its schema says: ${describeIssues(result.issues)}`);
+}
