@@ -13,6 +13,8 @@ export const LockClass = {
   stream: 0x686f6c66,
   /** Held by who gives positions. */
   sequencer: 0x686f6c67,
+  /** Held by who publishes the events that were kept with sagas. */
+  sagaEvents: 0x686f6c68,
 } as const;
 
 /**

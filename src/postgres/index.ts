@@ -16,6 +16,10 @@ export {
   type ReadOptions,
   type StreamEvent,
 } from './postgres-event-store.ts';
+export {
+  PostgresIdempotencyStore,
+  type PostgresIdempotencyStoreOptions,
+} from './postgres-idempotency-store.ts';
 export { PostgresInbox, type PostgresInboxOptions, type Revocation } from './postgres-inbox.ts';
 export { PostgresOutbox, type PostgresOutboxEvents, type PostgresOutboxOptions } from './postgres-outbox.ts';
 export {
@@ -23,4 +27,5 @@ export {
   type PostgresProjectionEvents,
   type PostgresProjectionOptions,
 } from './postgres-projection.ts';
+export { PostgresSagaStore, type PostgresSagaStoreOptions } from './postgres-saga-store.ts';
 export { readSource, resetSource } from './source.ts';
