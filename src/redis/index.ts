@@ -2,6 +2,7 @@ export type { RedisSource } from './redis-connection.ts';
 export { RedisEventBus, type RedisEventBusOptions } from './redis-event-bus.ts';
 export { RedisIdempotencyStore, type RedisIdempotencyStoreOptions } from './redis-idempotency-store.ts';
 export { RedisInbox, type RedisInboxOptions } from './redis-inbox.ts';
+export { RedisSagaStore, type RedisSagaStoreOptions } from './redis-saga-store.ts';
 export {
   RedisServiceDiscovery,
   type RedisServiceDiscoveryEvents,

@@ -1,0 +1,91 @@
+import { SagaUnreadableError } from '../errors.ts';
+import { describeError } from '../saga/describe-error.ts';
+import type { SagaStatus, StoredEntry } from '../saga/saga-entry.ts';
+import type { SagaSummary, StoredSaga } from '../saga/saga-store.ts';
+
+/**
+ * A saga as the scripts give it: id, status, name, version, input, reason, createdAt, updatedAt, number,
+ * dueAt; the id alone if its key holds no saga.
+ */
+export type SummaryReply = readonly [sagaId: string, ...fields: (string | null)[]];
+
+/** With its journal: context, numbers of entries and inputs, then these; null for what is not there. */
+export type SagaReply = readonly [
+  summary: SummaryReply,
+  context: string | null,
+  counts: readonly [entries: string | null, inputs: string | null],
+  entries: readonly string[] | null,
+  inputs: readonly string[] | null,
+];
+
+/** Gives a saga that somebody has damaged as one that is stuck: it hides no other. */
+export function toSummary(reply: SummaryReply): SagaSummary {
+  const [sagaId, , name, version, input, , createdAt, updatedAt] = reply;
+  try {
+    return parseSummary(reply);
+  } catch (error) {
+    return {
+      sagaId,
+      name: name ?? '',
+      version: Number(version) || 0,
+      input: input ?? '',
+      status: 'stuck',
+      reason: { error: describeError(new SagaUnreadableError(sagaId, { cause: error })) },
+      createdAt: Number(createdAt) || 0,
+      updatedAt: Number(updatedAt) || 0,
+      dueAt: undefined,
+    };
+  }
+}
+
+/** @throws SagaUnreadableError */
+export function toSaga([summary, context, counts, entries, inputs]: SagaReply): StoredSaga {
+  try {
+    const { dueAt: _, ...rest } = parseSummary(summary);
+    checkCount('entries', entries, counts[0]);
+    checkCount('inputs', inputs, counts[1]);
+    return {
+      ...rest,
+      context: JSON.parse(present(context)),
+      entries: present(entries).map(parseEntry),
+      inputs: present(inputs).map((input) => JSON.parse(input)),
+    };
+  } catch (error) {
+    throw new SagaUnreadableError(summary[0], { cause: error });
+  }
+}
+
+function checkCount(name: string, list: readonly string[] | null, count: string | null): void {
+  if (present(list).length !== toNumber(count)) throw new Error(`it has ${list?.length} of ${count} ${name}`);
+}
+
+function parseSummary(reply: SummaryReply): SagaSummary {
+  const [sagaId, status, name, version, input, reason, createdAt, updatedAt, , dueAt] = reply;
+  return {
+    sagaId,
+    name: present(name),
+    version: toNumber(version),
+    input: present(input),
+    status: present(status) as SagaStatus,
+    reason: reason ? JSON.parse(reason) : undefined,
+    createdAt: toNumber(createdAt),
+    updatedAt: toNumber(updatedAt),
+    dueAt: typeof dueAt === 'string' ? toNumber(dueAt) : undefined,
+  };
+}
+
+function parseEntry(text: string): StoredEntry {
+  const space = text.indexOf(' ');
+  return { at: toNumber(text.slice(0, space)), entry: JSON.parse(text.slice(space + 1)) };
+}
+
+function toNumber(text: string | null | undefined): number {
+  const number = Number(present(text));
+  if (Number.isSafeInteger(number)) return number;
+  throw new Error(`'${text}' is no whole number`);
+}
+
+function present<T>(value: T | null | undefined): T {
+  if (value === null || value === undefined) throw new Error('a part of it is missing');
+  return value;
+}
