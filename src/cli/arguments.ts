@@ -1,5 +1,6 @@
 import { type EventsCommand, parseEventsCommand } from './events-arguments.ts';
 import { type Environment, parseOptions, unknownCommand } from './options.ts';
+import { parseSagasCommand, type SagasCommand } from './sagas-arguments.ts';
 import { parseServicesCommand, type ServicesCommand } from './services-arguments.ts';
 
 export const USAGE = `Usage: holdfast <command> [options]
@@ -19,8 +20,14 @@ Commands:
                          Forgets a group that has no subscriptions, with its dead letters.
   events reset-source    Gives a database that was restored from a backup, or copied, a new id:
                          else the bus takes the events of its outbox for known ones.
+  sagas list             Lists sagas, the oldest first.
+  sagas show <id>        Shows a saga, and what has happened to it.
+  sagas retry <id>       Lets a stuck saga go on where it is stuck.
+  sagas skip <id> <step> Lets a stuck saga go on without the step at which it is stuck, or without
+                         its compensation: somebody has done by hand what is needed.
+  sagas cancel <id>      Cancels a saga that has not reached its pivot: it is compensated.
 
-Options of services and events:
+Options of all these commands:
   --redis <url>          Where Redis is: redis://[[user]:password@]host[:port][/database], or
                          rediss:// for TLS. Default: REDIS_URL of the environment, which keeps
                          a password out of the list of processes.
@@ -38,6 +45,14 @@ Options of events:
   --postgres <url>       Of reset-source: where the database is. Default: DATABASE_URL of the
                          environment.
 
+Options of sagas:
+  --postgres <url>       Where the database is, for sagas in PostgreSQL; --redis for those in Redis.
+                         Default: REDIS_URL or DATABASE_URL of the environment, if one of them is set.
+  --status <status>      Of list: only running, compensating, completed, compensated or stuck ones.
+  --name <name>          Of list: only those of this definition.
+  --unclaimed            Of list: only those that have been due for five minutes.
+  --reason <text>        Of skip: why; it is kept with the saga.
+
 Options:
   -h, --help             Prints this.
   -v, --version          Prints the version of Holdfast.
@@ -45,7 +60,11 @@ Options:
 Exit code: 0 if all went well, 1 if it failed, 2 if the command was not understood.
 `;
 
-export type Command = { readonly command: 'help' | 'version' } | ServicesCommand | EventsCommand;
+export type Command =
+  | { readonly command: 'help' | 'version' }
+  | ServicesCommand
+  | EventsCommand
+  | SagasCommand;
 
 /**
  * Parses a command line. A message repeats no argument that may be a password.
@@ -62,7 +81,9 @@ export function parseCommand(args: readonly string[], env: Environment): Command
       return parseServicesCommand(rest, values, env);
     case 'events':
       return parseEventsCommand(rest, values, env);
+    case 'sagas':
+      return parseSagasCommand(rest, values, env);
     default:
-      throw unknownCommand('command', command, ['services', 'events']);
+      throw unknownCommand('command', command, ['services', 'events', 'sagas']);
   }
 }

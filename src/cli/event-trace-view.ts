@@ -1,7 +1,7 @@
 import type { AttemptError } from '../events/event-bus.ts';
 import type { EventTrace, GroupProgress, TracedEntry } from '../redis/event-admin.ts';
-import { errorText, groupCells, nextAttempt, partitionName, show, time, toJsonState } from './event-views.ts';
-import { printable, printableJson } from './printable.ts';
+import { groupCells, nextAttempt, partitionName, toJsonState } from './event-views.ts';
+import { errorText, printable, printableJson, show, time } from './printable.ts';
 
 /** The most characters that are shown of the name of a group with its pattern. */
 const LONGEST_GROUP = 257;

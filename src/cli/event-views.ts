@@ -3,22 +3,13 @@ import type { DomainEvent } from '../events/domain-event.ts';
 import type { AttemptError, DeadLetter } from '../events/event-bus.ts';
 import type { GroupPlace, GroupSummary, PartitionLag } from '../redis/event-admin.ts';
 import type { PendingEvent } from '../redis/pending-events.ts';
-import { clip, printable, span } from './printable.ts';
-
-/** Tells how items of one kind are listed. */
-export interface ListView<Item> {
-  /** The words for an empty list. */
-  readonly nothing: string;
-  readonly columns: readonly string[];
-  toRow(item: Item): string[];
-  toJson(item: Item): unknown;
-}
+import { errorText, printable, show, span, time } from './printable.ts';
+import type { ListView } from './report.ts';
 
 /** The most characters that are shown of each text that strangers wrote, but for ids of events. */
 const LONGEST_NAME = 128;
 const LONGEST_AGGREGATE = 64;
 const LONGEST_OWNER = 80;
-const LONGEST_ERROR = 200;
 
 export const LAG_VIEW: ListView<PartitionLag> = {
   nothing: 'no groups',
@@ -76,11 +67,6 @@ export const GROUPS_VIEW: ListView<GroupSummary> = {
   toJson: (summary) => summary,
 };
 
-/** Shows text of strangers, cut to a length. */
-export function show(text: string, length: number): string {
-  return clip(printable(text), length);
-}
-
 export function groupCells({ group, pattern }: Pick<GroupPlace, 'group' | 'pattern'>): [string, string] {
   return [show(group, LONGEST_NAME), show(pattern, LONGEST_NAME) || '-'];
 }
@@ -88,16 +74,6 @@ export function groupCells({ group, pattern }: Pick<GroupPlace, 'group' | 'patte
 /** Names a partition as the keys of Redis do. */
 export function partitionName({ topic, partition }: Pick<GroupPlace, 'topic' | 'partition'>): string {
   return `${show(topic, LONGEST_NAME)}:${partition}`;
-}
-
-/** Formats a time, which may be none: strangers may have written it. */
-export function time(milliseconds: number): string {
-  const date = new Date(milliseconds);
-  return Number.isNaN(date.getTime()) ? '-' : date.toISOString();
-}
-
-export function errorText({ name, message, code }: AttemptError): string {
-  return show(`${name}: ${message}${code === undefined ? '' : ` (${code})`}`, LONGEST_ERROR);
 }
 
 /** Tells when an event is handled again. One that is held is handled earlier if a process knows its version. */

@@ -4,11 +4,11 @@ import {
   type Environment,
   type OptionName,
   type OptionValues,
+  type PostgresPlace,
   REDIS_OPTIONS,
   type RedisPlace,
-  readPostgresUrl,
+  readPostgresPlace,
   readRedisPlace,
-  readTimeout,
   unknownCommand,
   usageError,
 } from './options.ts';
@@ -25,12 +25,9 @@ export type EventsAction =
 export type RedisEventsCommand = EventsAction &
   RedisPlace & { readonly command: 'events'; readonly json: boolean };
 
-export interface ResetSourceCommand {
+export interface ResetSourceCommand extends PostgresPlace {
   readonly command: 'events';
   readonly action: 'reset-source';
-  readonly postgres: string;
-  /** Milliseconds that a statement may take. */
-  readonly timeout: number;
   readonly json: boolean;
 }
 
@@ -46,14 +43,7 @@ export function parseEventsCommand(
   const { json = false } = values;
   if (subcommand === 'reset-source') {
     check(subcommand, args, 0, values, ['postgres', 'timeout', 'json']);
-    const postgres = readPostgresUrl(values, env);
-    return {
-      command: 'events',
-      action: subcommand,
-      postgres,
-      timeout: readTimeout(values.timeout),
-      json,
-    };
+    return { command: 'events', action: subcommand, ...readPostgresPlace(values, env), json };
   }
   const action = parseAction(subcommand, args, values);
   return { command: 'events', ...action, ...readRedisPlace(values, env), json };

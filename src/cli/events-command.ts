@@ -1,11 +1,10 @@
 import { EventAdmin } from '../redis/event-admin.ts';
 import { CommandError } from './command-error.ts';
 import { formatTrace, toJsonTrace } from './event-trace-view.ts';
-import { DEAD_VIEW, GROUPS_VIEW, LAG_VIEW, type ListView, PENDING_VIEW } from './event-views.ts';
+import { DEAD_VIEW, GROUPS_VIEW, LAG_VIEW, PENDING_VIEW } from './event-views.ts';
 import type { RedisEventsCommand } from './events-arguments.ts';
 import type { Output } from './output.ts';
-import { printable, printableJson } from './printable.ts';
-import { alignColumns } from './table.ts';
+import { Report } from './report.ts';
 import { describePlace, withRedis } from './with-redis.ts';
 
 /**
@@ -24,11 +23,11 @@ export async function runEventsCommand(command: RedisEventsCommand, output: Outp
 async function perform(command: RedisEventsCommand, admin: EventAdmin, report: Report): Promise<void> {
   switch (command.action) {
     case 'lag':
-      return report.list(LAG_VIEW, await admin.lag(command.group), command.group);
+      return report.list(LAG_VIEW, await admin.lag(command.group), inGroup(command.group));
     case 'pending':
-      return report.list(PENDING_VIEW, admin.pending(command.group), command.group);
+      return report.list(PENDING_VIEW, admin.pending(command.group), inGroup(command.group));
     case 'dead':
-      return report.list(DEAD_VIEW, admin.deadLetters(command.group), command.group);
+      return report.list(DEAD_VIEW, admin.deadLetters(command.group), inGroup(command.group));
     case 'groups':
       return report.list(GROUPS_VIEW, await admin.groups());
     case 'show':
@@ -40,6 +39,11 @@ async function perform(command: RedisEventsCommand, admin: EventAdmin, report: R
     case 'remove-group':
       return removeGroup(command.group, admin, report);
   }
+}
+
+/** Names the group that a list is bounded to, for a list that is empty. */
+function inGroup(group: string | undefined): string {
+  return group === undefined ? '' : ` of the group '${group}'`;
 }
 
 async function showEvent(eventId: string, admin: EventAdmin, report: Report): Promise<void> {
@@ -80,56 +84,4 @@ async function removeGroup(group: string, admin: EventAdmin, report: Report): Pr
   if (!(await admin.removeGroup(group)))
     throw new CommandError(`there is no group '${group}' ${report.place}`);
   report.tell([`the group '${group}' is removed`], { group, removed: true });
-}
-
-/** Writes for people, or for programs. */
-class Report {
-  /** Where it was looked for. */
-  readonly place: string;
-  readonly #output: Output;
-  readonly #json: boolean;
-
-  constructor(output: Output, json: boolean, place: string) {
-    this.#output = output;
-    this.#json = json;
-    this.place = place;
-  }
-
-  tell(lines: readonly string[], json: unknown): void {
-    if (this.#json) this.#output.write(`${printableJson([json], 2)}\n`);
-    else this.#output.writeLines(lines);
-  }
-
-  async list<Item>(
-    view: ListView<Item>,
-    items: AsyncIterable<Item> | readonly Item[],
-    group?: string,
-  ): Promise<void> {
-    if (this.#json) await this.#writeArray(view, items);
-    else await this.#writeTable(view, items, group);
-  }
-
-  /** Writes each item as it comes: there may be many. */
-  async #writeArray<Item>(view: ListView<Item>, items: AsyncIterable<Item> | readonly Item[]): Promise<void> {
-    let before = '[\n';
-    for await (const item of items) {
-      if (this.#output.closed.aborted) return;
-      this.#output.write(`${before}${printableJson(view.toJson(item))}`);
-      before = ',\n';
-    }
-    this.#output.write(before === ',\n' ? '\n]\n' : '[]\n');
-  }
-
-  async #writeTable<Item>(
-    { columns, toRow, nothing }: ListView<Item>,
-    items: AsyncIterable<Item> | readonly Item[],
-    group: string | undefined,
-  ): Promise<void> {
-    const rows: string[][] = [];
-    for await (const item of items) rows.push(toRow(item));
-    const ofGroup = group === undefined ? '' : ` of the group '${printable(group)}'`;
-    this.#output.writeLines(
-      rows.length > 0 ? alignColumns([columns, ...rows]) : [`${nothing}${ofGroup} ${this.place}`],
-    );
-  }
 }

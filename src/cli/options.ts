@@ -12,6 +12,13 @@ export interface RedisPlace {
   readonly timeout: number;
 }
 
+/** The place of a database of PostgreSQL. */
+export interface PostgresPlace {
+  readonly postgres: string;
+  /** Milliseconds that a statement may take. */
+  readonly timeout: number;
+}
+
 /** The options of all commands. Which command takes which, `checkOptions` tells. */
 const OPTIONS = {
   help: { type: 'boolean', short: 'h' },
@@ -24,6 +31,10 @@ const OPTIONS = {
   group: { type: 'string' },
   all: { type: 'boolean' },
   postgres: { type: 'string' },
+  status: { type: 'string' },
+  name: { type: 'string' },
+  unclaimed: { type: 'boolean' },
+  reason: { type: 'string' },
 } as const;
 
 export type OptionName = keyof typeof OPTIONS;
@@ -71,7 +82,11 @@ function readRedisUrl(given: string | undefined, fromEnvironment: string | undef
   return url;
 }
 
-export function readPostgresUrl({ postgres: given }: OptionValues, env: Environment): string {
+export function readPostgresPlace(values: OptionValues, env: Environment): PostgresPlace {
+  return { postgres: readPostgresUrl(values, env), timeout: readTimeout(values.timeout) };
+}
+
+function readPostgresUrl({ postgres: given }: OptionValues, env: Environment): string {
   const url = given ?? (env.DATABASE_URL || undefined);
   const name = given === undefined ? 'DATABASE_URL' : '--postgres';
   if (url === undefined) {
@@ -89,7 +104,7 @@ function readKeyPrefix(given = 'holdfast'): string {
   throw usageError('--key-prefix must be letters, digits and . _ : - (at most 64)');
 }
 
-export function readTimeout(given = '5000'): number {
+function readTimeout(given = '5000'): number {
   const timeout = Number(given);
   try {
     integer(1, MAX_DELAY)(timeout, '--timeout');

@@ -1,8 +1,13 @@
+import type { AttemptError } from '../events/event-bus.ts';
+
 /**
  * Matches what may not be one visible character: control and formatting characters, marks, all
  * spaces but the usual one.
  */
 const UNSURE = /[^\p{L}\p{N}\p{P}\p{S} ]/gu;
+
+/** The most characters that are shown of an error. */
+const LONGEST_ERROR = 200;
 
 /**
  * Escapes text of strangers, so that a terminal takes it as nothing but text: `\u{1b}` stands for
@@ -28,6 +33,22 @@ export function printableJson(value: unknown, indent?: number): string {
 export function clip(text: string, length: number): string {
   const characters = [...text];
   return characters.length > length ? `${characters.slice(0, Math.max(0, length - 1)).join('')}…` : text;
+}
+
+/** Shows text of strangers, cut to a length. */
+export function show(text: string, length: number): string {
+  return clip(printable(text), length);
+}
+
+/** Formats a time, which may be none: strangers may have written it. */
+export function time(milliseconds: number): string {
+  const date = new Date(milliseconds);
+  return Number.isNaN(date.getTime()) ? '-' : date.toISOString();
+}
+
+/** Describes an error in one cell of a table. */
+export function errorText({ name, message, code }: Pick<AttemptError, 'name' | 'message' | 'code'>): string {
+  return show(`${name}: ${message}${code === undefined ? '' : ` (${code})`}`, LONGEST_ERROR);
 }
 
 /** Formats a time span for people. */

@@ -5,6 +5,7 @@ import type { CommandIo } from './command-io.ts';
 import type { EventsCommand } from './events-arguments.ts';
 import { Output } from './output.ts';
 import { printable } from './printable.ts';
+import type { SagasCommand } from './sagas-arguments.ts';
 
 /** Runs a command line, and gives its exit code. */
 export async function run(args: readonly string[], io: CommandIo): Promise<number> {
@@ -37,6 +38,9 @@ async function dispatch(args: readonly string[], output: Output, io: CommandIo):
     case 'events':
       await dispatchEvents(command, output);
       break;
+    case 'sagas':
+      await dispatchSagas(command, output);
+      break;
   }
 }
 
@@ -51,6 +55,16 @@ async function dispatchEvents(command: EventsCommand, output: Output): Promise<v
   } else {
     const { runEventsCommand } = await load('events', 'ioredis', () => import('./events-command.ts'));
     await runEventsCommand(command, output);
+  }
+}
+
+async function dispatchSagas({ store, ...command }: SagasCommand, output: Output): Promise<void> {
+  if ('postgres' in store) {
+    const { runPostgresSagasCommand } = await load('sagas', 'pg', () => import('./postgres-sagas.ts'));
+    await runPostgresSagasCommand(command, store, output);
+  } else {
+    const { runRedisSagasCommand } = await load('sagas', 'ioredis', () => import('./redis-sagas.ts'));
+    await runRedisSagasCommand(command, store, output);
   }
 }
 

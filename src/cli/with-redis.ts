@@ -14,19 +14,35 @@ export async function withRedis(
   { redis, timeout }: RedisPlace,
   run: (connection: RedisConnection) => Promise<void>,
 ): Promise<void> {
-  checkUrl(redis);
-  const connection = new RedisConnection(redis, timeout);
+  await explainRedisErrors(redis, async () => {
+    const connection = new RedisConnection(redis, timeout);
+    try {
+      await run(connection);
+    } finally {
+      await connection.close();
+    }
+  });
+}
+
+/**
+ * Runs what uses a Redis, and throws its errors as those of a command, without the password.
+ *
+ * @throws CommandError
+ */
+export async function explainRedisErrors(url: string, run: () => Promise<void>): Promise<void> {
+  checkUrl(url);
   try {
-    await run(connection);
+    await run();
   } catch (error) {
     if (!(error instanceof HoldfastError)) throw error;
-    throw new CommandError(redactPassword(error.message, redis), { cause: error });
-  } finally {
-    await connection.close();
+    throw new CommandError(redactPassword(error.message, url), { cause: error });
   }
 }
 
-export function describePlace({ keyPrefix }: RedisPlace, { address }: RedisConnection): string {
+export function describePlace(
+  { keyPrefix }: RedisPlace,
+  { address }: Pick<RedisConnection, 'address'>,
+): string {
   return `with the prefix '${keyPrefix}' in Redis at ${address}`;
 }
 

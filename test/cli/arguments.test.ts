@@ -76,6 +76,46 @@ describe('the command line', () => {
     expect(parseCommand([...args, ...more], env)).toMatchObject({ keyPrefix: 'p', timeout: 9, json: true });
   });
 
+  const list = { action: 'list', status: undefined, name: undefined, unclaimed: false };
+  it.each([
+    ['list', list],
+    [
+      'list --status stuck --name order --unclaimed',
+      { ...list, status: 'stuck', name: 'order', unclaimed: true },
+    ],
+    ['show o1', { action: 'show', sagaId: 'o1' }],
+    ['retry o1', { action: 'retry', sagaId: 'o1' }],
+    ['cancel o1', { action: 'cancel', sagaId: 'o1' }],
+    ['skip o1 pay --reason paid', { action: 'skip', sagaId: 'o1', step: 'pay', reason: 'paid' }],
+  ])('the command line takes sagas %s', (line, action) => {
+    const args = ['sagas', ...line.split(' ')];
+    const redis = { redis: 'redis://r', keyPrefix: 'holdfast', timeout: 5_000 };
+    expect(parseCommand(args, { REDIS_URL: 'redis://r' })).toEqual({
+      command: 'sagas',
+      ...action,
+      store: redis,
+      json: false,
+    });
+    const more = ['--postgres', 'postgres://h', '--timeout', '9', '--json'];
+    expect(parseCommand([...args, ...more], { REDIS_URL: 'redis://r' })).toEqual({
+      command: 'sagas',
+      ...action,
+      store: { postgres: 'postgres://h', timeout: 9 },
+      json: true,
+    });
+  });
+
+  it('the command line needs to be told of a store if the environment names two', () => {
+    const env = { REDIS_URL: 'redis://r', DATABASE_URL: 'postgres://h' };
+    expect(errorOf(['sagas', 'list'], env).message).toContain('the sagas are in one store');
+    expect(parseCommand(['sagas', 'list', '--redis', 'redis://s'], env)).toMatchObject({
+      store: { redis: 'redis://s' },
+    });
+    expect(parseCommand(['sagas', 'list'], { ...env, REDIS_URL: '' })).toMatchObject({
+      store: { postgres: 'postgres://h' },
+    });
+  });
+
   it('the command line finds the database by DATABASE_URL, unless --postgres says something else', () => {
     const env = { DATABASE_URL: 'postgres://from-environment' };
     const reset = { command: 'events', action: 'reset-source', timeout: 5_000, json: false };
@@ -122,6 +162,26 @@ describe('the command line', () => {
     [['events', 'reset-source', ...redis], 'events reset-source takes no option --redis'],
     [['events', 'reset-source', '--postgres', 'localhost'], '--postgres must be a URL'],
     [['events', 'reset-source', '--postgres', 'mysql://h'], '--postgres must be a URL'],
+    [['sagas', ...redis], 'a command of sagas is missing: list, show, retry, skip, cancel'],
+    [['sagas', 'lists', ...redis], "there is no command of sagas 'lists'"],
+    [['sagas', 'list'], 'where are the sagas?'],
+    [['sagas', 'list', ...redis, '--postgres', 'postgres://h'], 'the sagas are in one store'],
+    [['sagas', 'list', '--postgres', 'mysql://h'], '--postgres must be a URL'],
+    [
+      ['sagas', 'list', '--postgres', 'postgres://h', '--key-prefix', 'p'],
+      '--key-prefix is for sagas in Redis',
+    ],
+    [['sagas', 'list', 'o1', ...redis], 'sagas list takes no argument'],
+    [['sagas', 'list', '--status', 'done', ...redis], '--status is one of running, compensating'],
+    [['sagas', 'list', '--name', 'no name', ...redis], '--name is letters'],
+    [['sagas', 'list', '--reason', 'r', ...redis], 'sagas list takes no option --reason'],
+    [['sagas', 'show', ...redis], 'sagas show takes one argument: the id of a saga'],
+    [['sagas', 'show', 'no id', ...redis], 'the id of a saga is letters'],
+    [['sagas', 'retry', 'a', 'b', ...redis], 'sagas retry takes one argument'],
+    [['sagas', 'cancel', 'a', '--status', 'stuck', ...redis], 'sagas cancel takes no option --status'],
+    [['sagas', 'skip', 'a', '--reason', 'r', ...redis], 'the id of a saga, and the step'],
+    [['sagas', 'skip', 'a', 's', ...redis], 'sagas skip needs --reason'],
+    [['sagas', 'skip', 'a', 'no step', '--reason', 'r', ...redis], 'the name of a step is letters'],
   ])('the command line rejects %j, and says that %s', (args, message) => {
     const error = errorOf(args);
     expect(error.message).toContain(message);
@@ -153,6 +213,8 @@ describe('the command line', () => {
     [['events', 'remove-group', 'redis://:hunter2@redis']],
     [['events', 'reset-source', 'postgres://:hunter2@h']],
     [['events', 'reset-source', '--postgres', 'pg://:hunter2@h']],
+    [['sagas', 'show', 'redis://:hunter2@redis']],
+    [['sagas', 'list', '--postgres', 'pg://:hunter2@h']],
   ])('the command line never repeats a password: %j', (args) => {
     expect(errorOf(args).message).not.toContain('hunter2');
   });

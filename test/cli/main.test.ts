@@ -117,6 +117,8 @@ describe('the program holdfast', { timeout: 20_000 }, () => {
   it.each([
     ['services', 'ioredis', ['services', ...redis]],
     ['events', 'ioredis', ['events', 'lag', ...redis]],
+    ['sagas', 'ioredis', ['sagas', 'list', ...redis]],
+    ['sagas', 'pg', ['sagas', 'list', '--postgres', 'postgres://127.0.0.1:1/a']],
     ['events reset-source', 'pg', ['events', 'reset-source', '--postgres', 'postgres://127.0.0.1:1/a']],
   ])('the program holdfast says what to install where %s needs %s', async (command, peer, args) => {
     const withoutPeer = `
