@@ -25,6 +25,19 @@ export interface Issue {
   readonly detail: string;
 }
 
+/**
+ * A request that makes sense and is not granted. It has no effect, and its status says so: after a 409 a
+ * saga would retry.
+ */
+export class RejectedError extends Error {
+  override readonly name = 'RejectedError';
+}
+
+/** A payment that the bank has declined. */
+export class PaymentDeclinedError extends Error {
+  override readonly name = 'PaymentDeclinedError';
+}
+
 /** A request that failed, and stays so, since another service could not do its part. */
 export class DependencyError extends Error {
   override readonly name = 'DependencyError';

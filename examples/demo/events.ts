@@ -5,8 +5,7 @@ export type Events = {
   'user.deleted': { userId: string };
 
   'order.created': OrderData;
-  'order.rejected': RejectionData;
-  'order.cancelled': { orderId: string };
+  'order.cancelled': { orderId: string; email: string };
   'order.shipped': { orderId: string; email: string; tracking: string };
 
   'payment.processed': PaymentData;
@@ -33,15 +32,9 @@ export interface OrderData {
   readonly orderId: string;
   readonly userId: string;
   readonly email: string;
+  readonly item: string;
   readonly quantity: number;
   readonly amount: number;
-}
-
-/** Why an order is rejected: by the state of its user, or since another service could not do its part. */
-export interface RejectionData {
-  readonly orderId: string;
-  readonly why: 'conflict' | 'dependency';
-  readonly reason: string;
 }
 
 export interface PaymentData {
@@ -54,5 +47,6 @@ export interface PaymentData {
 
 export interface ReservationData {
   readonly orderId: string;
+  readonly item: string;
   readonly quantity: number;
 }

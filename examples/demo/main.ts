@@ -2,7 +2,9 @@ import { setTimeout } from 'node:timers/promises';
 import type { DomainEvent } from '../../src/index.ts';
 import { findDeadLetters, findFaults, findMissingEvents } from './harness/audit.ts';
 import { readBooks } from './harness/books.ts';
+import { KilledOrchestrator } from './harness/killed-orchestrator.ts';
 import { readOptions } from './harness/options.ts';
+import { SagaScenes } from './harness/saga-scenes.ts';
 import { orderCall, Shop } from './harness/shop.ts';
 import { openStage } from './harness/stage.ts';
 import type { Instance, News } from './service.ts';
@@ -39,9 +41,10 @@ const running = Object.fromEntries(
   ),
 );
 
+await shop.deliver('lamp', 10_000);
 for (const user of ['ada', 'grace', 'edsger']) await shop.register(user);
 // One after the other, until all code has run in each process.
-for (let index = 0; index < 30; index++) await shop.placeOrder(`first-${index}`);
+for (let index = 0; index < 20; index++) await shop.placeOrder(`first-${index}`);
 
 narrate('1. Steady load, all is well.');
 await shop.during('steady', 2_500);
@@ -78,7 +81,7 @@ for (const payment of payments) await payment.set({ broken: true });
 await shop.during('no payments', 3_000);
 narrate(
   `   Of ${shop.phase.succeeded + shop.phase.rejected} orders, ${(await receivedBy(payments)) - reachedBefore} ` +
-    'calls reached it. The others were rejected at once, and their reservations released.',
+    'calls reached it. The others failed at once. The orders are rejected, and undone.',
 );
 
 narrate('5. payment-service is well again. The next probe finds out.');
@@ -93,14 +96,25 @@ narrate(
 );
 await shop.during('after', 1_500);
 
+const scenes = new SagaScenes(shop, stage, payments, narrate);
+const killed = new Set(crashed.map(({ instanceId }) => instanceId));
+const orchestrator = await KilledOrchestrator.launch(databases.urlOf('order-service'), discovery, killed);
+
 narrate('6. grace is deactivated, and orders. edsger orders more than his bank allows.');
 await shop.client.call({ service: 'user-service', method: 'POST', path: '/users/grace/deactivate' });
-const ofGrace = orderCall({ orderId: 'of-grace', userId: 'grace', quantity: 1, amount: 9.5 });
-const ofEdsger = orderCall({ orderId: 'of-edsger', userId: 'edsger', quantity: 1, amount: 5_000 });
+const ofGrace = orderCall({ orderId: 'of-grace', userId: 'grace', item: 'lamp', quantity: 1, amount: 9.5 });
+const ofEdsger = orderCall({
+  orderId: 'of-edsger',
+  userId: 'edsger',
+  item: 'lamp',
+  quantity: 1,
+  amount: 5_000,
+});
 for (const order of [ofGrace, ofEdsger]) {
   const { status, title, detail } = await shop.problemOf(order);
   narrate(`   ${status} ${title}: ${detail}.`);
 }
+await scenes.tell('of-edsger');
 const rename = (name: string) =>
   ({ service: 'user-service', method: 'PATCH', path: '/users/ada', body: { version: 1, name } }) as const;
 await shop.client.call(rename('Ada'));
@@ -108,9 +122,18 @@ narrate(
   `   Two clerks change ada at once. The second one gets: ${(await shop.problemOf(rename('Lady Ada'))).detail}.`,
 );
 
+narrate('7. payment-service responds too late: for a while nobody knows whether it has charged.');
+await scenes.delayPayments();
+
+// Processes take a while to start.
+const starting = options.redis === undefined ? [] : crashed.map(({ service }) => start(service, 1));
+
+narrate('8. A process that runs a saga is killed while the payment is under way. Another one goes on.');
+await scenes.killOrchestrator(orchestrator);
+
 if (options.redis !== undefined) {
-  narrate('7. Two new instances take the place of those that crashed. Redis tells everyone of them.');
-  const fresh = await Promise.all(crashed.map(({ service }) => start(service, 1)));
+  narrate('9. Two new instances take the place of those that crashed. Redis tells everyone of them.');
+  const fresh = await Promise.all(starting);
   crashed.forEach(({ service }, index) => {
     running[service]![0] = fresh[index]!;
   });

@@ -1,12 +1,20 @@
 import { STATUS_CODES } from 'node:http';
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import { DatabaseError, HoldfastError, InvalidEventError, KeyRevokedError } from '../../src/index.ts';
+import {
+  DatabaseError,
+  HoldfastError,
+  InvalidEventError,
+  KeyRevokedError,
+  SagaConflictError,
+} from '../../src/index.ts';
 import {
   ConflictError,
   DependencyError,
   InvalidError,
   type Issue,
   NotFoundError,
+  PaymentDeclinedError,
+  RejectedError,
   UnavailableError,
 } from './errors.ts';
 
@@ -29,10 +37,13 @@ export interface Problem {
 }
 
 const STATUSES = [
+  [PaymentDeclinedError, 402],
   [NotFoundError, 404],
   [ConflictError, 409],
   [KeyRevokedError, 409],
+  [SagaConflictError, 409],
   [InvalidError, 422],
+  [RejectedError, 422],
   [DependencyError, 424],
   // A fault of this service: another attempt meets it again.
   [InvalidEventError, 500],

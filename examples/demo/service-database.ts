@@ -18,6 +18,12 @@ import {
 import type { Events } from './events.ts';
 import type { ServiceContext } from './service.ts';
 
+/**
+ * Milliseconds for which what was done under a key is remembered, 30 days: for longer than a saga is kept,
+ * which may ask again for what it has asked for.
+ */
+const KEY_RETENTION = 2_592_000_000;
+
 /** Connections of one instance: ten instances have 50, of the 100 that are usual. */
 const MAX_CONNECTIONS = 5;
 
@@ -53,7 +59,7 @@ export async function openDatabase<Tables>(
   const outbox = new PostgresOutbox<Events>({ database, bus, lease });
   outbox.start();
   closeAtEnd(outbox);
-  const inbox = new PostgresInbox({ database, lockTimeout: 5_000 });
+  const inbox = new PostgresInbox({ database, lockTimeout: 5_000, retention: KEY_RETENTION });
   return { db, database, outbox, inbox };
 }
 

@@ -51,7 +51,7 @@ export interface Environment {
 }
 
 /** The things that a service is made of. */
-export interface ServiceContext extends Pick<Environment, 'bus' | 'databaseUrl' | 'lease'> {
+export interface ServiceContext extends Pick<Environment, 'bus' | 'databaseUrl' | 'lease' | 'tell'> {
   readonly app: FastifyInstance;
   readonly client: ServiceClient;
   /** Has something closed when the instance ends, before all that was given earlier. */
@@ -102,8 +102,8 @@ export async function startInstance(service: string, environment: Environment): 
   tellOf(client, tell);
   const end = async () => {
     await app.close();
-    await client.close();
     for (const closeable of closeables.splice(0)) await closeable.close();
+    await client.close();
   };
 
   return {

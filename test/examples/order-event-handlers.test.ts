@@ -53,6 +53,7 @@ const detailsOf = (orderId: string) => ({
   orderId,
   userId: 'ada',
   email: 'ada@example.com',
+  item: 'lamp',
   quantity: 2,
   amount: 9.5,
 });
@@ -60,7 +61,8 @@ const detailsOf = (orderId: string) => ({
 /** All that happens around an order, each of which may happen again. */
 async function happenings(orderId: string) {
   const create = (event: NewEvent<Events>) => bus.create(event);
-  const payment = { orderId, email: 'ada@example.com', amount: 9.5, status: 'succeeded' } as const;
+  const email = 'ada@example.com';
+  const payment = { orderId, email, amount: 9.5, status: 'succeeded' } as const;
   const created = await create({
     eventType: 'order.created',
     aggregateId: orderId,
@@ -80,7 +82,8 @@ async function happenings(orderId: string) {
   const record = (fact: OrderFact) => database.transaction((tx) => orders.record(fact, tx));
   return {
     create: () => record({ eventType: 'order.created', aggregateId: orderId, data: detailsOf(orderId) }),
-    cancel: () => record({ eventType: 'order.cancelled', aggregateId: orderId, data: { orderId } }),
+    confirm: () => record({ eventType: 'order.confirmed', aggregateId: orderId, data: { orderId } }),
+    cancel: () => record({ eventType: 'order.cancelled', aggregateId: orderId, data: { orderId, email } }),
     tellCreated: () => deliver(created),
     tellPaid: () => deliver(processed),
     tellLabel: () => deliver(label),
@@ -89,7 +92,7 @@ async function happenings(orderId: string) {
 }
 type Happening = keyof Awaited<ReturnType<typeof happenings>>;
 
-const NEEDED: Happening[] = ['create', 'tellCreated', 'tellPaid', 'tellLabel'];
+const NEEDED: Happening[] = ['create', 'confirm', 'tellCreated', 'tellPaid', 'tellLabel'];
 
 /** All of some happenings in any order, and some of them again. */
 function inAnyOrder(...all: Happening[]) {
@@ -145,7 +148,7 @@ test('an order that is cancelled or refunded before it ships never ships', async
         const lastNeeded = Math.max(...NEEDED.map((name) => names.indexOf(name)));
         const at = Math.min(before, lastNeeded);
         for (const name of [...names.slice(0, at), end, ...names.slice(at)]) await all[name]();
-        const needed = ['create', 'tellPaid', 'tellLabel'] as const;
+        const needed = ['create', 'confirm', 'tellPaid', 'tellLabel'] as const;
         const ready = needed.every((name) => names.slice(0, at).includes(name));
         expect((await publishedTypes(orderId)).includes('order.shipped')).toBe(ready);
       },
@@ -168,19 +171,22 @@ test('a failed payment ships nothing, and the customer is told so, once', async 
   expect((await orders.get('dear')).payment).toBe('failed');
 });
 
-test('a new user gets one welcome mail, and an order that has shipped one tracking notice', async () => {
+test('a new user gets one welcome mail, and an order that has shipped or is cancelled one notice', async () => {
   const email = 'grace@example.com';
   const welcome = { userId: 'grace', email, name: 'Grace' };
   const shipped = { orderId: 'o-notice', email, tracking: 'T-5' };
+  const cancelled = { orderId: 'o-off', email };
   const events = [
     await bus.create({ eventType: 'user.created', aggregateId: 'grace', data: welcome }),
     await bus.create({ eventType: 'order.shipped', aggregateId: 'o-notice', data: shipped }),
+    await bus.create({ eventType: 'order.cancelled', aggregateId: 'o-off', data: cancelled }),
   ];
   for (const event of [...events, ...events]) await deliver(event);
   expect(await published('grace')).toMatchObject([{ data: { to: email, text: 'Welcome, Grace' } }]);
   expect(await published('o-notice')).toMatchObject([
     { data: { to: email, text: 'Order o-notice is on its way: T-5' } },
   ]);
+  expect(await published('o-off')).toMatchObject([{ data: { to: email, text: 'Order o-off is cancelled' } }]);
 });
 
 test('what a handler publishes carries on the correlation of the event that it handles', async () => {

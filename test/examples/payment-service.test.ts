@@ -3,7 +3,11 @@ import { type TestDatabase, uniqueDatabase } from '../support/postgres.ts';
 import { deliver, startService } from './demo-services.ts';
 
 const CHARGE = { orderId: 'o1', email: 'ada@example.com', amount: 9.5 };
-const CANCELLED = { eventType: 'order.cancelled', aggregateId: 'o1', data: { orderId: 'o1' } } as const;
+const CANCELLED = {
+  eventType: 'order.cancelled',
+  aggregateId: 'o1',
+  data: { orderId: 'o1', email: CHARGE.email },
+} as const;
 
 async function chargesIn({ pool }: TestDatabase) {
   const { rows } = await pool.query('select order_id, status from charges');
@@ -23,13 +27,15 @@ test('an order that is charged several times at once is charged once', async () 
   expect(rows).toHaveLength(1);
 });
 
-test('a charge that the bank declines is told of as failed, and stays so', async () => {
+test('a charge that the bank declines is a problem with status 402, is told of as failed, and stays so', async () => {
   const database = await uniqueDatabase();
   const { request, record } = await startService('payment-service', database);
   const processed = await record('payment.processed');
   const dear = { ...CHARGE, amount: 5_000 };
-  expect((await request('POST', '/charges', dear)).body.status).toBe('failed');
-  expect((await request('POST', '/charges', { ...dear, amount: 1 })).body.status).toBe('failed');
+  for (const amount of [5_000, 1]) {
+    const { status, body } = await request('POST', '/charges', { ...dear, amount });
+    expect({ status, detail: body.detail }).toEqual({ status: 402, detail: 'the payment was declined' });
+  }
   await processed.reach(1);
   expect(processed.events[0]!.data).toMatchObject({ status: 'failed' });
 });
@@ -45,6 +51,24 @@ test('an order that is cancelled gets its money back once', async () => {
   await refunded.reach(1);
   expect(refunded.events[0]!.data).toEqual({ orderId: 'o1', amount: 9.5 });
   expect(await chargesIn(database)).toEqual([{ order_id: 'o1', status: 'refunded' }]);
+});
+
+test('an order that is refunded several times gets its money back once, and is not charged again', async () => {
+  const database = await uniqueDatabase();
+  const { request } = await startService('payment-service', database);
+  await request('POST', '/charges', CHARGE);
+  const refunds = await Promise.all([1, 2].map(() => request('POST', '/refunds', { orderId: 'o1' })));
+  expect(refunds.map(({ body }) => body.refunded).toSorted()).toEqual([false, true]);
+  expect(await request('POST', '/charges', CHARGE)).toMatchObject({ status: 409 });
+  expect(await chargesIn(database)).toEqual([{ order_id: 'o1', status: 'refunded' }]);
+});
+
+test('a charge that comes after its refund is a problem with status 409', async () => {
+  const database = await uniqueDatabase();
+  const { request } = await startService('payment-service', database);
+  expect((await request('POST', '/refunds', { orderId: 'o1' })).body).toEqual({ refunded: false });
+  expect(await request('POST', '/charges', CHARGE)).toMatchObject({ status: 409 });
+  expect(await chargesIn(database)).toEqual([]);
 });
 
 test('a charge that comes after its order was cancelled is a problem with status 409', async () => {

@@ -16,6 +16,10 @@ export function findFaults(shop: Shop, books: Books): string[] {
   const faults = [...shop.unanswered].map((orderId) => `${orderId} got no response`);
   for (const orderId of shop.accepted) faults.push(...faultsOfAccepted(orderId, books));
   for (const orderId of shop.rejected) faults.push(...faultsOfRejected(orderId, books));
+  for (const [item, quantity] of shop.delivered) {
+    const there = books.items.get(item);
+    if (there !== quantity) faults.push(`of ${quantity} '${item}' there are ${there}`);
+  }
   const shipped = new Set(books.shipments);
   if (shipped.size < books.shipments.length) faults.push('an order was shipped twice');
   if (shipped.size > shop.accepted.size) faults.push('an order was shipped that nobody has placed');

@@ -10,23 +10,31 @@ export interface Books {
   readonly shipments: readonly string[];
   /** The orders that have stock. */
   readonly reserved: ReadonlySet<string>;
+  /** How many of each item are there: in stock, or reserved. */
+  readonly items: ReadonlyMap<string, number>;
   /** The status of each charge, by order. No order can have two. */
   readonly charges: ReadonlyMap<string, string>;
   /** The texts of the mails that went out. */
   readonly mails: readonly string[];
 }
 
+const ITEMS = `select item, sum(quantity) as quantity
+  from (select item, available as quantity from stock union all select item, quantity from reservations) as places
+  group by item`;
+
 /** Reads the books as an auditor would: no service may do so with the database of another. */
 export async function readBooks(databases: Databases): Promise<Books> {
-  const [history, reservations, charges, mails] = await Promise.all([
+  const [history, reservations, items, charges, mails] = await Promise.all([
     readHistory(databases.urlOf('order-service')),
     read(databases.urlOf('inventory-service'), 'select order_id from reservations'),
+    read(databases.urlOf('inventory-service'), ITEMS),
     read(databases.urlOf('payment-service'), 'select order_id, status from charges'),
     read(databases.urlOf('notification-service'), 'select text from mails'),
   ]);
   return {
     ...history,
     reserved: new Set(reservations.map(({ order_id }) => order_id!)),
+    items: new Map(items.map(({ item, quantity }) => [item!, Number(quantity)])),
     charges: new Map(charges.map(({ order_id, status }) => [order_id!, status!])),
     mails: mails.map(({ text }) => text!),
   };

@@ -3,11 +3,16 @@ import { exactly, id, quantity } from '../schemas.ts';
 import type { ServiceContext } from '../service.ts';
 import { openDatabase, type ServiceTransaction } from '../service-database.ts';
 import { type InventoryTables, inventoryMigrations } from './inventory-tables.ts';
-import { Reservations } from './reservations.ts';
+import { type Delivery, Reservations } from './reservations.ts';
 
 type Tx = ServiceTransaction<InventoryTables>;
 
-const body = exactly({ orderId: id, quantity });
+const body = exactly({ orderId: id, item: id, quantity });
+const delivery = exactly({
+  deliveryId: id,
+  item: id,
+  quantity: { type: 'integer', minimum: 1, maximum: 1_000_000 },
+});
 const params = exactly({ orderId: id });
 
 export async function startInventoryService(context: ServiceContext): Promise<void> {
@@ -27,6 +32,10 @@ export async function startInventoryService(context: ServiceContext): Promise<vo
     }),
   );
 
+  app.post<{ Body: Delivery }>('/deliveries', { schema: { body: delivery } }, ({ body }) =>
+    reservations.deliver(body),
+  );
+
   const group = 'inventory-service';
   closeAtEnd(
     // It needs no inbox: an order is reserved once, whichever way and however often it is asked for.
@@ -35,5 +44,4 @@ export async function startInventoryService(context: ServiceContext): Promise<vo
   const release = ({ data }: { data: { orderId: string } }, { tx }: { tx: Tx }) =>
     reservations.release(data.orderId, tx);
   closeAtEnd(await bus.subscribe('order.cancelled', release, { group, inbox }));
-  closeAtEnd(await bus.subscribe('order.rejected', release, { group, inbox }));
 }

@@ -14,11 +14,11 @@ export class PostgresReservationRepository implements ReservationRepository {
     await this.#db.insertInto('reservations').values(reservation).execute();
   }
 
-  async delete(orderId: string): Promise<boolean> {
-    const { numDeletedRows } = await this.#db
+  delete(orderId: string): Promise<ReservationData | undefined> {
+    return this.#db
       .deleteFrom('reservations')
       .where('orderId', '=', orderId)
+      .returningAll()
       .executeTakeFirst();
-    return numDeletedRows > 0n;
   }
 }

@@ -19,8 +19,8 @@ export class OrderEventHandlers {
     await this.#notify(userId, { to: email, text: `Welcome, ${name}` }, tx);
   }
 
-  async onOrderCreated({ orderId, quantity }: OrderData, tx: Executor): Promise<void> {
-    const data = { orderId, quantity };
+  async onOrderCreated({ orderId, item, quantity }: OrderData, tx: Executor): Promise<void> {
+    const data = { orderId, item, quantity };
     await this.#outbox.publish({ eventType: 'inventory.reserve', aggregateId: orderId, data }, tx);
   }
 
@@ -32,6 +32,10 @@ export class OrderEventHandlers {
     }
     const data = { orderId, tracking: `T-${orderId}` };
     await this.#outbox.publish({ eventType: 'shipping.create_label', aggregateId: orderId, data }, tx);
+  }
+
+  async onOrderCancelled({ orderId, email }: Events['order.cancelled'], tx: Executor): Promise<void> {
+    await this.#notify(orderId, { to: email, text: `Order ${orderId} is cancelled` }, tx);
   }
 
   async onOrderShipped({ orderId, email, tracking }: Events['order.shipped'], tx: Executor): Promise<void> {
@@ -48,6 +52,7 @@ export class OrderEventHandlers {
       bus.subscribe('user.created', ({ data }, { tx }) => this.onUserCreated(data, tx), options),
       bus.subscribe('order.created', ({ data }, { tx }) => this.onOrderCreated(data, tx), options),
       bus.subscribe('payment.processed', ({ data }, { tx }) => this.onPaymentProcessed(data, tx), options),
+      bus.subscribe('order.cancelled', ({ data }, { tx }) => this.onOrderCancelled(data, tx), options),
       bus.subscribe('order.shipped', ({ data }, { tx }) => this.onOrderShipped(data, tx), options),
     ]);
   }

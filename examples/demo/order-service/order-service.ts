@@ -1,22 +1,28 @@
-import { PostgresEventStore, PostgresProjection } from '../../../src/postgres/index.ts';
-import { ConflictError, DependencyError, NotFoundError } from '../errors.ts';
-import type { OrderData, RejectionData } from '../events.ts';
-import { amount, exactly, id, quantity } from '../schemas.ts';
+import { SagaNotFoundError, SagaOrchestrator } from '../../../src/index.ts';
+import { PostgresEventStore, PostgresProjection, PostgresSagaStore } from '../../../src/postgres/index.ts';
+import { ConflictError, NotFoundError } from '../errors.ts';
+import type { OrderData } from '../events.ts';
+import { amount, email, exactly, id, quantity } from '../schemas.ts';
 import type { ServiceContext } from '../service.ts';
 import { openDatabase } from '../service-database.ts';
-import type { Order, OrderFacts } from './order.ts';
+import type { Order, OrderFact, OrderFacts } from './order.ts';
 import { OrderEventHandlers } from './order-event-handlers.ts';
 import { applyToList, emptyList, listOrders, type OrderTables, orderMigrations } from './order-list.ts';
+import { type OrderRequest, orderSaga, sagaIdOf } from './order-saga.ts';
 import { subscribeToShipping } from './order-shipping.ts';
-import { confirmByMail, type OrderRequest, placeOrder, rejectOther, releaseStock } from './place-order.ts';
+import { placeOrder } from './place-order.ts';
 import { PostgresOrderRepository } from './postgres-order-repository.ts';
 
-const body = exactly({ orderId: id, userId: id, quantity, amount });
+const request = { userId: id, item: id, quantity, amount };
 const querystring = exactly({ userId: id });
 const params = exactly({ id });
 
+interface ById {
+  Params: { id: string };
+}
+
 export async function startOrderService(context: ServiceContext): Promise<void> {
-  const { app, client, bus, lease, closeAtEnd } = context;
+  const { app, client, bus, lease, tell, closeAtEnd } = context;
   const { db, database, outbox, inbox } = await openDatabase<OrderTables>(context, orderMigrations);
   const store = new PostgresEventStore<OrderFacts>({ database, source: 'order-service' });
   const orders = new PostgresOrderRepository(store, outbox);
@@ -31,36 +37,6 @@ export async function startOrderService(context: ServiceContext): Promise<void> 
   list.start();
   closeAtEnd(list);
 
-  app.post<{ Body: OrderRequest }>('/orders', { schema: { body } }, async (request) => {
-    const order = await place(request.body);
-    if (order.rejection !== undefined) {
-      await releaseStock(order.id, client);
-      throw toError(order.rejection);
-    }
-    await confirmByMail(order.details!, client);
-    return order.details;
-  });
-
-  app.get<{ Querystring: { userId: string } }>('/orders', { schema: { querystring } }, ({ query }) =>
-    listOrders(db, query.userId),
-  );
-
-  app.get<{ Params: { id: string } }>('/orders/:id', { schema: { params } }, async ({ params }) => {
-    const { details, payment, tracking, end } = await orders.get(params.id);
-    return { ...existing(details, params.id), payment, tracking, end };
-  });
-
-  app.post<{ Params: { id: string } }>('/orders/:id/cancel', { schema: { params } }, ({ params }) =>
-    database.transaction(async (tx) => {
-      const orderId = params.id;
-      existing((await orders.get(orderId, tx)).details, orderId);
-      const cancelled = { eventType: 'order.cancelled', aggregateId: orderId, data: { orderId } } as const;
-      const { end } = await orders.record(cancelled, tx);
-      if (end !== 'cancelled') throw new ConflictError(`the order '${orderId}' has shipped`);
-      return { orderId, end };
-    }),
-  );
-
   const handlers = new OrderEventHandlers(outbox);
   for (const subscription of [
     ...(await handlers.subscribe(bus, inbox)),
@@ -69,25 +45,91 @@ export async function startOrderService(context: ServiceContext): Promise<void> 
     closeAtEnd(subscription);
   }
 
-  /**
-   * Places an order, unless that was done before; gives what has become of it. Where two requests for one
-   * order come to different ends, the stream says which it is: the one that was recorded first.
-   */
-  async function place(request: OrderRequest): Promise<Order> {
-    const known = await orders.get(request.orderId);
-    if (known.details !== undefined) rejectOther<OrderRequest>(known.id, known.details, request);
-    if (known.details !== undefined || known.rejection !== undefined) return known;
-    const fact = await placeOrder(request, client);
+  // The orchestrators of all instances share the sagas: what one leaves undone another goes on with.
+  const sagas = new PostgresSagaStore({ database, outbox });
+  const orchestrator = new SagaOrchestrator({
+    store: sagas,
+    sagas: [orderSaga],
+    client,
+    source: 'order-service',
+    lease,
+  });
+  orchestrator.on('fail', () => tell({ kind: 'retry' }));
+  closeAtEnd(sagas);
+  closeAtEnd(orchestrator);
+
+  app.post<{ Body: OrderRequest }>(
+    '/orders',
+    { schema: { body: exactly({ orderId: id, ...request }) } },
+    async ({ body }, reply) => {
+      const order = await placeOrder(body, orchestrator, orders);
+      if (order !== undefined) return order;
+      reply.code(202);
+      return { orderId: body.orderId, status: 'processing' };
+    },
+  );
+
+  app.get<{ Querystring: { userId: string } }>('/orders', { schema: { querystring } }, ({ query }) =>
+    listOrders(db, query.userId),
+  );
+
+  app.get<ById>('/orders/:id', { schema: { params } }, async ({ params }) => {
+    const { details, payment, tracking, end } = await orders.get(params.id);
+    return { ...existing(details, params.id), payment, tracking, end };
+  });
+
+  app.post<ById>('/orders/:id/cancel', { schema: { params } }, async ({ params }) => {
+    const orderId = params.id;
+    // As long as its saga can turn, the saga undoes it. Afterwards the services do, when they hear of it.
+    if (await cancelSaga(orderId)) return { orderId, end: 'cancelled' };
+    const { email } = existing((await orders.get(orderId)).details, orderId);
+    return await cancel(orderId, email);
+  });
+
+  // The steps of the saga. Each may come again, and late: an order that is cancelled is not created any more.
+  app.put<ById & { Body: Omit<OrderData, 'orderId'> }>(
+    '/orders/:id',
+    { schema: { params, body: exactly({ ...request, email }) } },
+    async ({ params, body }) => {
+      const data = { orderId: params.id, ...body };
+      const { details, end } = await record({ eventType: 'order.created', aggregateId: params.id, data });
+      if (details === undefined) throw new ConflictError(`the order '${params.id}' is ${end}`);
+      return details;
+    },
+  );
+
+  app.put<ById & { Body: { email: string } }>(
+    '/orders/:id/cancellation',
+    { schema: { params, body: exactly({ email }) } },
+    ({ params, body }) => cancel(params.id, body.email),
+  );
+
+  app.put<ById>('/orders/:id/confirmation', { schema: { params } }, async ({ params }) => {
+    const data = { orderId: params.id };
+    await record({ eventType: 'order.confirmed', aggregateId: params.id, data });
+    return data;
+  });
+
+  function record(fact: OrderFact): Promise<Order> {
     return database.transaction((tx) => orders.record(fact, tx));
   }
-}
 
-/**
- * A 4xx tells the caller that this service is well, and that another attempt is of no use: this service
- * has retried what could be retried.
- */
-function toError({ why, reason }: RejectionData): Error {
-  return why === 'conflict' ? new ConflictError(reason) : new DependencyError(reason);
+  async function cancel(orderId: string, email: string): Promise<{ orderId: string; end: 'cancelled' }> {
+    const data = { orderId, email };
+    const { end } = await record({ eventType: 'order.cancelled', aggregateId: orderId, data });
+    if (end !== 'cancelled') throw new ConflictError(`the order '${orderId}' has shipped`);
+    return { orderId, end };
+  }
+
+  /** Cancels the saga of an order. False if it is too late for that, or if it is long gone. */
+  async function cancelSaga(orderId: string): Promise<boolean> {
+    try {
+      return await orchestrator.cancel(sagaIdOf(orderId));
+    } catch (error) {
+      if (error instanceof SagaNotFoundError) return false;
+      throw error;
+    }
+  }
 }
 
 function existing(details: OrderData | undefined, orderId: string): OrderData {

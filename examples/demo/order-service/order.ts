@@ -1,11 +1,12 @@
 import type { NewEvent } from '../../../src/index.ts';
-import type { Events, OrderData, RejectionData } from '../events.ts';
+import type { Events, OrderData } from '../events.ts';
 
 /** All that can happen to an order: the events of its stream. */
 export type OrderFacts = {
   'order.created': OrderData;
-  'order.rejected': RejectionData;
-  'order.cancelled': { orderId: string };
+  /** Its saga has passed its pivot. */
+  'order.confirmed': { orderId: string };
+  'order.cancelled': Events['order.cancelled'];
   'order.paid': { orderId: string };
   'order.payment_failed': { orderId: string };
   'order.refunded': { orderId: string };
@@ -21,9 +22,9 @@ export interface Order {
   readonly payment: 'unknown' | 'paid' | 'failed' | 'refunded';
   /** The number on the label. */
   readonly tracking: string | undefined;
+  readonly confirmed: boolean;
   /** How it ended, if it did. */
-  readonly end: 'rejected' | 'cancelled' | 'shipped' | undefined;
-  readonly rejection: RejectionData | undefined;
+  readonly end: 'cancelled' | 'shipped' | undefined;
 }
 
 export function unknownOrder(id: string): Order {
@@ -32,8 +33,8 @@ export function unknownOrder(id: string): Order {
     details: undefined,
     payment: 'unknown',
     tracking: undefined,
+    confirmed: false,
     end: undefined,
-    rejection: undefined,
   };
 }
 
@@ -50,10 +51,8 @@ export function apply(order: Order, fact: OrderFact): Order {
       return order.payment === 'refunded' ? order : { ...order, payment: 'refunded' };
     case 'order.labelled':
       return order.tracking === undefined ? { ...order, tracking: fact.data.tracking } : order;
-    case 'order.rejected':
-      return isOpen(order) && order.details === undefined
-        ? { ...order, end: 'rejected', rejection: fact.data }
-        : order;
+    case 'order.confirmed':
+      return order.confirmed ? order : { ...order, confirmed: true };
     case 'order.cancelled':
       return isOpen(order) ? { ...order, end: 'cancelled' } : order;
     case 'order.shipped':
@@ -73,11 +72,11 @@ export function decide(order: Order, fact: OrderFact): OrderFact[] {
   return shipment === undefined ? [fact] : [fact, shipment];
 }
 
-/** An order ships once it is created, paid and labelled, unless it has ended before. */
+/** An order ships once it is created, paid, labelled and confirmed, unless it has ended before. */
 function ship(order: Order): OrderFact | undefined {
-  const { id, details, payment, tracking } = order;
-  if (!isOpen(order) || details === undefined || payment !== 'paid' || tracking === undefined)
-    return undefined;
+  const { id, details, payment, tracking, confirmed } = order;
+  if (!isOpen(order) || !confirmed || payment !== 'paid') return undefined;
+  if (details === undefined || tracking === undefined) return undefined;
   const data = { orderId: id, email: details.email, tracking };
   return { eventType: 'order.shipped', aggregateId: id, data };
 }

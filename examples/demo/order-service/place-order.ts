@@ -1,87 +1,60 @@
-import { ClosedError, HoldfastError, type ServiceClient, TimeoutError } from '../../../src/index.ts';
-import { ConflictError } from '../errors.ts';
-import type { OrderData, PaymentData, RejectionData, ReservationData } from '../events.ts';
-import type { OrderFact } from './order.ts';
+import { SagaFailedError, type SagaHandle, type SagaOrchestrator } from '../../../src/index.ts';
+import { ConflictError, DependencyError } from '../errors.ts';
+import type { OrderData } from '../events.ts';
+import type { OrderRepository } from './order-repository.ts';
+import { type OrderRequest, orderSaga, sagaIdOf } from './order-saga.ts';
 
-export type OrderRequest = Omit<OrderData, 'email'>;
+/** Milliseconds that a customer waits. The order goes on without them. */
+const LONGEST_WAIT = 2_000;
 
 /**
- * Takes an order through the services that have a part in it; gives what becomes of it. This may be
- * done again, and by two at once: each step is done once for each order.
+ * Places an order: starts its saga, unless that was done before, and waits for its end. Undefined says
+ * that it takes longer, or waits for an operator: the customer can ask again, with the same order.
  *
- * @throws ConflictError if another order has the id
- * @throws TimeoutError, ClosedError if nobody knows how far it came
+ * @throws ConflictError, DependencyError if the order failed; what was done for it is undone
+ * @throws SagaConflictError if another order has the id
  */
-export async function placeOrder(request: OrderRequest, client: ServiceClient): Promise<OrderFact> {
-  const { orderId, userId, quantity, amount } = request;
+export async function placeOrder(
+  request: OrderRequest,
+  orchestrator: SagaOrchestrator,
+  orders: OrderRepository<never>,
+): Promise<OrderData | undefined> {
+  const { orderId } = request;
+  const handle = await orchestrator.start(orderSaga, request, { sagaId: sagaIdOf(orderId) });
+  const signal = AbortSignal.timeout(LONGEST_WAIT);
   try {
-    const user = await client.call<{ email: string; active: boolean }>({
-      service: 'user-service',
-      path: `/users/${userId}`,
-    });
-    if (!user.active) return rejection(orderId, 'conflict', `the user '${userId}' is not active`);
-    const reservation = await client.call<ReservationData>({
-      service: 'inventory-service',
-      method: 'POST',
-      path: '/reservations',
-      body: { orderId, quantity },
-      idempotencyKey: `reserve-${orderId}`,
-    });
-    // Under a key that was used the service gives what was done first: perhaps for an order that differs.
-    rejectOther(orderId, reservation, { quantity });
-    const charge = await client.call<PaymentData>({
-      service: 'payment-service',
-      method: 'POST',
-      path: '/charges',
-      body: { orderId, email: user.email, amount },
-      idempotencyKey: `charge-${orderId}`,
-    });
-    rejectOther(orderId, charge, { amount });
-    if (charge.status === 'failed') return rejection(orderId, 'dependency', 'the payment was declined');
-    return { eventType: 'order.created', aggregateId: orderId, data: { ...request, email: user.email } };
+    const { validate_user } = await handle.result({ signal });
+    return { ...request, email: validate_user.email };
   } catch (error) {
-    if (!isFinal(error)) throw error;
-    return rejection(orderId, 'dependency', error.message);
+    // It stands from the pivot on: the mail may still be on its way, or lost.
+    const { details, confirmed } = await orders.get(orderId);
+    if (confirmed) return details;
+    if (error instanceof SagaFailedError) return rejectUnlessStuck(error);
+    if (error !== signal.reason) throw error;
+    await rejectIfCompensating(handle);
+    return undefined;
   }
 }
 
-/** Whether an error says that another service cannot do its part. What says less is worth another attempt. */
-function isFinal(error: unknown): error is HoldfastError {
-  // After a timeout it may have been charged, and the response may be on its way.
-  if (error instanceof TimeoutError) return false;
-  // This instance ends: another one can go on.
-  if (error instanceof ClosedError) return false;
-  return error instanceof HoldfastError;
+/** The end of a saga that waits for an operator is not known. */
+function rejectUnlessStuck(error: SagaFailedError): undefined {
+  if (error.status !== 'stuck') throw toError(error);
 }
 
-/** @throws ConflictError if what is known by the id of an order is not what the request says */
-export function rejectOther<T extends object>(orderId: string, known: T, requested: Partial<T>): void {
-  for (const field of Object.keys(requested) as (keyof T)[]) {
-    if (known[field] !== requested[field])
-      throw new ConflictError(`there is another order '${orderId}' already`);
-  }
+/** A saga that compensates takes as long as it takes, but its end is known. */
+async function rejectIfCompensating(handle: SagaHandle): Promise<void> {
+  const status = await handle.status();
+  if (status === 'compensating' || status === 'compensated')
+    throw new DependencyError('the order failed, and is being undone');
 }
 
-function rejection(orderId: string, why: RejectionData['why'], reason: string): OrderFact {
-  return { eventType: 'order.rejected', aggregateId: orderId, data: { orderId, why, reason } };
-}
-
-/** Gives back the stock of an order that is rejected. */
-export async function releaseStock(orderId: string, client: ServiceClient): Promise<void> {
-  await client.call({ service: 'inventory-service', method: 'DELETE', path: `/reservations/${orderId}` });
-}
-
-/** The order stands whether or not the mail goes out. */
-export async function confirmByMail({ orderId, email }: OrderData, client: ServiceClient): Promise<void> {
-  try {
-    await client.call({
-      service: 'notification-service',
-      method: 'POST',
-      path: '/notifications',
-      body: { to: email, text: `Thank you for order ${orderId}` },
-      idempotencyKey: `confirm-${orderId}`,
-    });
-  } catch (error) {
-    console.log(`  the mail for ${orderId} did not go out: ${(error as Error).message}`);
-  }
+/**
+ * A 4xx tells the caller that this service is well, and that another attempt is of no use: the saga has
+ * retried what could be retried.
+ */
+function toError({ cause, message }: SagaFailedError): Error {
+  const reason = cause instanceof Error ? cause : new Error(message);
+  return reason.name === 'ConflictError'
+    ? new ConflictError(reason.message)
+    : new DependencyError(reason.message);
 }

@@ -9,7 +9,6 @@ type PublicType = keyof OrderFacts & keyof Events;
 /** The facts that other services are told of. */
 const PUBLIC: ReadonlySet<string> = new Set<PublicType>([
   'order.created',
-  'order.rejected',
   'order.cancelled',
   'order.shipped',
 ]);

@@ -8,19 +8,24 @@ import { type PaymentTables, paymentMigrations } from './payment-tables.ts';
 type Tx = ServiceTransaction<PaymentTables>;
 
 const body = exactly({ orderId: id, email, amount });
+const refundBody = exactly({ orderId: id });
 
 export async function startPaymentService(context: ServiceContext): Promise<void> {
   const { app, bus, closeAtEnd } = context;
-  const database = await openDatabase<PaymentTables>(context, paymentMigrations);
-  const charges = new Charges(database);
+  const opened = await openDatabase<PaymentTables>(context, paymentMigrations);
+  const { database, inbox } = opened;
+  const charges = new Charges(opened);
 
   app.post<{ Body: Omit<PaymentData, 'status'> }>('/charges', { schema: { body } }, ({ body }) =>
     charges.charge(body),
   );
 
-  const options = { group: 'payment-service', inbox: database.inbox };
+  app.post<{ Body: { orderId: string } }>('/refunds', { schema: { body: refundBody } }, async ({ body }) => ({
+    refunded: await database.transaction((tx) => charges.refund(body.orderId, tx)),
+  }));
+
+  const options = { group: 'payment-service', inbox };
   const refund = ({ data }: { data: { orderId: string } }, { tx }: { tx: Tx }) =>
     charges.refund(data.orderId, tx);
   closeAtEnd(await bus.subscribe('order.cancelled', refund, options));
-  closeAtEnd(await bus.subscribe('order.rejected', refund, options));
 }
