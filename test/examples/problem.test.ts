@@ -84,7 +84,7 @@ test('a body that is no JSON is a problem with status 400', async () => {
 });
 
 test('a statement that the database rejects is the fault of the service, and tells no caller of tables', async () => {
-  const database = await uniqueDatabase();
+  const database = await uniqueDatabase({ migrated: false });
   const { request } = await startService('user-service', database);
   await database.pool.query('drop table holdfast.outbox cascade');
   const { status, body } = await request('POST', '/users', USER);
