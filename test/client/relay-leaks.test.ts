@@ -6,12 +6,13 @@ import { service } from '../support/mesh-client.ts';
 import { json, startServer } from '../support/server.ts';
 import { meshOf, recorder, relay } from './relaying.ts';
 
-const CALLS = 10_000;
+/** The trial leaks makes more of them. */
+const CALLS = process.env.MANY_CALLS === 'yes' ? 10_000 : 3_000;
 const AT_ONCE = 100;
 /** Milliseconds between two attempts. */
 const BACKOFF = 5;
 
-it('ten thousand calls that are cancelled at any moment leave nothing under way', {
+it(`${CALLS} calls that are cancelled at any moment leave nothing under way`, {
   timeout: 60_000,
 }, async () => {
   const server = await startServer((request, response) => {
@@ -58,7 +59,7 @@ it('ten thousand calls that are cancelled at any moment leave nothing under way'
   );
 });
 
-it('ten thousand calls that end well leave nothing under way', { timeout: 60_000 }, async () => {
+it(`${CALLS} calls that end well leave nothing under way`, { timeout: 60_000 }, async () => {
   const server = await startServer((_request, response) => json(response, {}));
   const { client, underWay } = meshOf([server]);
   const warnings = vi.fn();
