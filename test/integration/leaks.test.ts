@@ -13,7 +13,9 @@ import {
 import { type Handler, json } from '../support/server.ts';
 
 // A small form of `npm run trials -- leaks`.
-it('15,000 calls leave heap, handles, listeners and timers where they began', async () => {
+it('15,000 calls leave heap, handles, listeners and timers where they began', {
+  timeout: 60_000,
+}, async () => {
   await expectNothingLeftBy(15_000);
 });
 
