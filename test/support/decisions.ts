@@ -292,8 +292,8 @@ export const DECISIONS: readonly Decision[] = [
     run: async (next) => {
       const limiter = new AdaptiveConcurrency({ algorithm: { next }, window: 0 });
       const calls = async () => {
-        // Time must pass for the limiter to judge.
-        for (let call = 0; call < 20; call++) await limiter.execute(() => new Promise<void>(setImmediate));
+        // Time must pass for the limiter to judge, and an event loop that stalls gives it no samples.
+        for (let call = 0; call < 2_000; call++) await limiter.execute(() => new Promise<void>(setImmediate));
       };
       return andNothingHeld(calls(), () => limiter.inFlight);
     },
