@@ -3,6 +3,7 @@ import { discovery } from './discovery.ts';
 import { events } from './events.ts';
 import { picks } from './picks.ts';
 import { policies } from './policies.ts';
+import { sagas } from './sagas.ts';
 import { streams } from './streams.ts';
 
 const BENCHMARKS: Record<string, () => Promise<void>> = {
@@ -12,6 +13,7 @@ const BENCHMARKS: Record<string, () => Promise<void>> = {
   picks,
   discovery,
   events,
+  sagas,
 };
 
 const names = process.argv.slice(2);

@@ -2,9 +2,9 @@
 import { setTimeout } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import { deferred } from '../../src/internal/deferred.ts';
+import { measurePace, type Pace } from '../support/pace.ts';
 import { play } from '../support/part.ts';
 import { contenders, type Messaging } from './contenders.ts';
-import { measurePace, type Pace } from './pace.ts';
 
 export interface BusTask {
   readonly contender: keyof typeof contenders;

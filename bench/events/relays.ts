@@ -1,7 +1,7 @@
 import { startRedis } from '../../test/support/redis.ts';
+import { startDatabases } from '../support/databases.ts';
 import { median, table } from '../support/measure.ts';
 import { Part } from '../support/part.ts';
-import { startDatabases } from './databases.ts';
 import type { RelayTask } from './relay-process.ts';
 
 const WARM_UP = 2;

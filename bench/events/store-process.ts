@@ -4,8 +4,8 @@ import { dumbo } from '@event-driven-io/dumbo';
 import { getPostgreSQLEventStore, readMessagesBatch } from '@event-driven-io/emmett-postgresql';
 import pg from 'pg';
 import { fromPg, migrate, PostgresEventStore } from '../../src/postgres/index.ts';
+import { measurePace } from '../support/pace.ts';
 import { play } from '../support/part.ts';
-import { measurePace } from './pace.ts';
 import { createSample, type Events } from './sample.ts';
 
 export interface StoreTask {

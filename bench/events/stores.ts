@@ -1,7 +1,7 @@
+import { startDatabases } from '../support/databases.ts';
 import { median, table } from '../support/measure.ts';
+import type { Pace } from '../support/pace.ts';
 import { Part } from '../support/part.ts';
-import { startDatabases } from './databases.ts';
-import type { Pace } from './pace.ts';
 
 const NAMES = { holdfast: '**holdfast PostgresEventStore**', emmett: 'Emmett' };
 const CONTENDERS = ['holdfast', 'emmett'] as const;

@@ -1,8 +1,7 @@
 import pg from 'pg';
 import { launchPostgres } from '../../test/support/local-postgres.ts';
 
-/** It writes to disk at each commit, as it does by default. */
-const SETTINGS = ['fsync=on', 'full_page_writes=on', 'shared_buffers=256MB'];
+const SETTINGS = ['full_page_writes=on', 'shared_buffers=256MB'];
 
 /** A Postgres of the benchmark's own. */
 export interface Databases {
@@ -11,8 +10,9 @@ export interface Databases {
   stop(): Promise<void>;
 }
 
-export async function startDatabases(): Promise<Databases> {
-  const server = await launchPostgres(SETTINGS);
+/** @param fsync whether it writes to disk at each commit, as it does by default */
+export async function startDatabases(fsync = true): Promise<Databases> {
+  const server = await launchPostgres([...SETTINGS, `fsync=${fsync ? 'on' : 'off'}`]);
   const client = new pg.Client({ connectionString: server.url });
   await client.connect();
   return {

@@ -1,4 +1,4 @@
-import { percentile } from '../support/measure.ts';
+import { percentile } from './measure.ts';
 
 export interface Pace {
   readonly perSecond: number;
