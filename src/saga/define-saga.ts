@@ -111,7 +111,12 @@ export class SagaDefinition<Input = unknown, Results = unknown> {
   }
 
   #add<Next>(stage: Stage): SagaDefinition<Input, Next> {
-    return new SagaDefinition({ ...this.#plan, stages: [...this.#plan.stages, stage] });
+    const { stages, steps } = this.#plan;
+    return new SagaDefinition({
+      ...this.#plan,
+      stages: [...stages, stage],
+      steps: [...steps, ...stage],
+    });
   }
 
   #read(name: string, options: object): StepDefinition {
@@ -154,5 +159,5 @@ export function defineSaga<Input = unknown>(
   validateOptions(owner, options, { version: integer(1), timeout: number(1) });
   requireOption(owner, options, 'version');
   const { version, timeout = Infinity } = options;
-  return new SagaDefinition({ name, version, timeout, stages: [], pivotAt: Infinity });
+  return new SagaDefinition({ name, version, timeout, stages: [], steps: [], pivotAt: Infinity });
 }

@@ -2,7 +2,7 @@ import type { DomainEvent } from '../events/domain-event.ts';
 import type { EventBus, Subscription } from '../events/event-bus.ts';
 import { RepeatedTask } from '../internal/repeated-task.ts';
 import { createEventFailure, describeAttempt } from './describe-error.ts';
-import { type SagaPlan, type StepDefinition, stepsOf } from './saga-definition.ts';
+import type { SagaPlan, StepDefinition } from './saga-definition.ts';
 import type { SagaInput } from './saga-entry.ts';
 import type { InputCondition, SagaStore, SagaSummary, SendResult } from './saga-store.ts';
 import type { Serializer } from './serializer.ts';
@@ -148,7 +148,7 @@ export class EventInputs {
 function groupByType(plans: readonly SagaPlan[]): Map<string, Expectation[]> {
   const groups = new Map<string, Expectation[]>();
   for (const plan of plans) {
-    for (const step of stepsOf(plan)) {
+    for (const step of plan.steps) {
       const { event, failedBy } = step.completedBy ?? {};
       for (const eventType of [event, failedBy]) {
         if (eventType === undefined) continue;
@@ -163,5 +163,5 @@ function groupByType(plans: readonly SagaPlan[]): Map<string, Expectation[]> {
 
 /** Whether a saga of one of these definitions waits for an event. */
 export function expectsEvents(plans: readonly SagaPlan[]): boolean {
-  return plans.some((plan) => stepsOf(plan).some(({ completedBy }) => completedBy !== undefined));
+  return plans.some(({ steps }) => steps.some(({ completedBy }) => completedBy !== undefined));
 }

@@ -13,7 +13,7 @@ import {
 } from '../internal/validate.ts';
 import { SagaDefinition } from './define-saga.ts';
 import { expectsEvents } from './event-inputs.ts';
-import { type SagaPlan, stepsOf } from './saga-definition.ts';
+import type { SagaPlan, StepDefinition } from './saga-definition.ts';
 import type { SagaStore } from './saga-store.ts';
 import type { Serialize } from './serializer.ts';
 
@@ -93,7 +93,7 @@ function checkPlans(plans: readonly SagaPlan[], { client, bus }: SagaOrchestrato
     if (known.has(key)) throw new TypeError(`${OWNER} option 'sagas' has two of '${key}'`);
     known.add(key);
   }
-  const kinds = new Set(plans.flatMap((plan) => stepsOf(plan).flatMap(kindsOf)));
+  const kinds = new Set(plans.flatMap(({ steps }) => steps.flatMap(kindsOf)));
   if (kinds.has('call') && client === undefined) {
     throw new TypeError(`${OWNER} needs the option 'client': a step of its sagas is a call`);
   }
@@ -104,6 +104,6 @@ function checkPlans(plans: readonly SagaPlan[], { client, bus }: SagaOrchestrato
   }
 }
 
-function kindsOf({ invoke, compensate }: ReturnType<typeof stepsOf>[number]): string[] {
+function kindsOf({ invoke, compensate }: StepDefinition): string[] {
   return [invoke, compensate].flatMap((activity) => (activity === undefined ? [] : [activity.effect.kind]));
 }

@@ -1,5 +1,5 @@
 import { computeWait } from '../policies/backoff.ts';
-import { type Activity, type SagaPlan, type Stage, type StepDefinition, stepsOf } from './saga-definition.ts';
+import type { Activity, SagaPlan, Stage, StepDefinition } from './saga-definition.ts';
 import type { SagaEntry, SagaReason } from './saga-entry.ts';
 import { type Attempts, mayHaveHappened, type SagaState, type StepState } from './saga-state.ts';
 
@@ -10,7 +10,7 @@ export interface Situation {
   /** When the saga was created, by the same clock. */
   readonly createdAt: number;
   /** The steps whose invocation or compensation this process carries out. */
-  readonly active: ReadonlySet<string>;
+  readonly active: Pick<ReadonlySet<string>, 'has'>;
   /** The intents that a former owner may have carried out, or may be at: see `intentKey`. */
   readonly orphans: ReadonlySet<string>;
 }
@@ -62,26 +62,26 @@ export function isCancellable(plan: SagaPlan, state: SagaState): boolean {
  * carried out, or a wait is over. Undefined if there is no such time.
  */
 export function nextDue(plan: SagaPlan, state: SagaState, situation: Situation): number | undefined {
-  const waits = stepsOf(plan).map((step) => dueAt(step, state));
-  const intents = intentsOf(state).filter(({ step }) => !situation.active.has(step));
-  const starts = intents.map(({ startAt }) => startAt);
-  const next = Math.min(...waits, ...starts, timeoutAt(plan, state, situation));
+  let next = timeoutAt(plan, state, situation);
+  for (const step of plan.steps) next = Math.min(next, dueAt(step, state));
+  for (const { step, startAt } of intentsOf(state)) {
+    if (!situation.active.has(step)) next = Math.min(next, startAt);
+  }
   return next === Infinity ? undefined : next;
 }
 
 /** Lists the intents of a saga in its present direction. */
 export function intentsOf({ status, steps }: SagaState): Intent[] {
-  return Object.entries(steps).flatMap(
-    ([step, { forward, backward, invocations, compensations }]): Intent[] => {
-      if (status === 'running' && forward.phase === 'invoking') {
-        return [{ type: 'invoke', step, ...latestOf(invocations), startAt: forward.startAt }];
-      }
-      if (status === 'compensating' && backward.phase === 'compensating') {
-        return [{ type: 'compensate', step, ...latestOf(compensations), startAt: backward.startAt }];
-      }
-      return [];
-    },
-  );
+  const intents: Intent[] = [];
+  for (const step in steps) {
+    const { forward, backward, invocations, compensations } = steps[step]!;
+    if (status === 'running' && forward.phase === 'invoking') {
+      intents.push({ type: 'invoke', step, ...latestOf(invocations), startAt: forward.startAt });
+    } else if (status === 'compensating' && backward.phase === 'compensating') {
+      intents.push({ type: 'compensate', step, ...latestOf(compensations), startAt: backward.startAt });
+    }
+  }
+  return intents;
 }
 
 function latestOf({ latest, unanswered }: Attempts): Pick<Intent, 'attempt' | 'isRetry'> {
@@ -169,7 +169,7 @@ function settle(
  * reverse order of their completion. Invocations that were under way at the turn end first.
  */
 function goBack(plan: SagaPlan, state: SagaState, situation: Situation): SagaEntry[] {
-  const steps = stepsOf(plan);
+  const { steps } = plan;
   if (steps.some(({ name }) => situation.active.has(name))) return [];
   const begun = steps.find(({ name }) => isBackwardBegun(state.steps[name]!));
   if (begun !== undefined) return compensateOn(begun, state, situation);
@@ -223,7 +223,7 @@ function isComplete(stage: Stage, state: SagaState): boolean {
 }
 
 function isPivotReached({ stages, pivotAt }: SagaPlan, state: SagaState): boolean {
-  return stages.slice(0, pivotAt).every((stage) => isComplete(stage, state));
+  return stages.every((stage, index) => index >= pivotAt || isComplete(stage, state));
 }
 
 function isUnderWay({ forward }: StepState): boolean {

@@ -47,15 +47,12 @@ export interface SagaPlan {
   /** Milliseconds from its start within which the saga must have reached its pivot; Infinity for no bound. */
   readonly timeout: number;
   readonly stages: readonly Stage[];
+  /** The steps of all stages. */
+  readonly steps: readonly StepDefinition[];
   /** How many stages are before the pivot; Infinity without one. */
   readonly pivotAt: number;
 }
 
-/** Lists all steps of a saga. */
-export function stepsOf({ stages }: SagaPlan): StepDefinition[] {
-  return stages.flat();
-}
-
-export function findStep(plan: SagaPlan, name: string): StepDefinition | undefined {
-  return stepsOf(plan).find((step) => step.name === name);
+export function findStep({ steps }: SagaPlan, name: string): StepDefinition | undefined {
+  return steps.find((step) => step.name === name);
 }

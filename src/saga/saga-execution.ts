@@ -187,7 +187,7 @@ export class SagaExecution {
 
   #situate(): Situation {
     const { createdAt } = this.claimed.saga;
-    return { now: this.#now(), createdAt, active: new Set(this.#active.keys()), orphans: this.#orphans };
+    return { now: this.#now(), createdAt, active: this.#active, orphans: this.#orphans };
   }
 
   #now(): number {

@@ -5,7 +5,6 @@ import {
   findStep,
   type SagaPlan,
   type StepDefinition,
-  stepsOf,
 } from './saga-definition.ts';
 import type { SagaEntry, SagaInput } from './saga-entry.ts';
 import { createState, type FoldContext, fold, type SagaState } from './saga-state.ts';
@@ -111,7 +110,7 @@ export class SagaJournal {
 
   #load(): SagaState {
     const { entries, input, status } = this.#saga;
-    const empty = createState(stepsOf(this.#plan).map(({ name }) => name));
+    const empty = createState(this.#plan.steps.map(({ name }) => name));
     try {
       this.#serializer.read(input);
       return fold(empty, entries, this.#fold);

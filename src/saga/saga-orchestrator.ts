@@ -22,7 +22,7 @@ import {
 } from './orchestrator-options.ts';
 import { OutcomeWatcher } from './outcome-watcher.ts';
 import { checkStepName } from './read-step.ts';
-import { findStep, stepsOf } from './saga-definition.ts';
+import { findStep } from './saga-definition.ts';
 import type { SagaInput, SagaReason, SagaStatus } from './saga-entry.ts';
 import { type SagaHandle, SagaHandles } from './saga-handle.ts';
 import { SagaRunner } from './saga-runner.ts';
@@ -262,7 +262,7 @@ export class SagaOrchestrator extends Emitter<SagaOrchestratorEvents> {
     if (plan === undefined) return true;
     const definition = findStep(plan, step);
     if (definition !== undefined) return definition.completedBy !== undefined;
-    const names = stepsOf(plan).map(({ name }) => `'${name}'`);
+    const names = plan.steps.map(({ name }) => `'${name}'`);
     throw new RangeError(`the saga '${plan.name}' has no step '${step}', but ${names.join(', ')}`);
   }
 

@@ -8,7 +8,7 @@ import { isOutcome, type OutcomeWatcher } from './outcome-watcher.ts';
 import type { Transports } from './perform-effect.ts';
 import { SagaClaims } from './saga-claims.ts';
 import { decide, isCancellable } from './saga-decisions.ts';
-import { type SagaPlan, stepsOf } from './saga-definition.ts';
+import type { SagaPlan } from './saga-definition.ts';
 import type { SagaEntry, SagaInput, SagaReason } from './saga-entry.ts';
 import { createSagaEvents, createStartedEvent } from './saga-events.ts';
 import type { ExecutionHost } from './saga-execution.ts';
@@ -86,7 +86,7 @@ export class SagaRunner {
   async #create(plan: SagaPlan, header: SagaHeader): Promise<CreateResult> {
     const { store, source, lease } = this.#options.settings;
     await this.#eventInputs?.ready();
-    const state = createState(stepsOf(plan).map(({ name }) => name));
+    const state = createState(plan.steps.map(({ name }) => name));
     const nothing: ReadonlySet<string> = new Set();
     const entries = decide(plan, state, { now: 0, createdAt: 0, active: nothing, orphans: nothing });
     const origin = { index: 0, source, now: Date.now() };

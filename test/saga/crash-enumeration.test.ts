@@ -1,7 +1,6 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { defineSaga } from '../../src/saga/define-saga.ts';
 import { InMemorySagaStore } from '../../src/saga/in-memory-saga-store.ts';
-import { stepsOf } from '../../src/saga/saga-definition.ts';
 import { World } from './simulated-world.ts';
 import { VirtualTime } from './virtual-time.ts';
 
@@ -49,7 +48,7 @@ async function runOrder(create: '/accepts' | '/rejects', deathAt: number): Promi
 
   const { effects, present } = world.services;
   for (const [key, times] of effects) expect(times, key).toBe(1);
-  const keys = stepsOf(saga.plan).map(({ name }) => `${SAGA_ID}:${name}:invoke`);
+  const keys = saga.plan.steps.map(({ name }) => `${SAGA_ID}:${name}:invoke`);
   if (create === '/rejects') expect(status).toBe('compensated');
   expect([...present]).toEqual(status === 'completed' ? keys : []);
   world.end();

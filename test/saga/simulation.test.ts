@@ -3,7 +3,6 @@ import { afterEach, expect, it } from 'vitest';
 import { defineSaga } from '../../src/saga/define-saga.ts';
 import { InMemorySagaStore } from '../../src/saga/in-memory-saga-store.ts';
 import type { AnySaga } from '../../src/saga/orchestrator-options.ts';
-import { stepsOf } from '../../src/saga/saga-definition.ts';
 import type { SagaEntry, SagaStatus } from '../../src/saga/saga-entry.ts';
 import { checkJournal } from './check-journal.ts';
 import { BACKOFF, LEASE, sleep, World } from './simulated-world.ts';
@@ -148,7 +147,7 @@ async function simulate(scenario: Scenario, time: VirtualTime): Promise<Outcome>
   void start();
   if (cancels) void cancel();
   void strike();
-  if (stepsOf(saga.plan).some(({ invoke }) => invoke === undefined)) void ship();
+  if (saga.plan.steps.some(({ invoke }) => invoke === undefined)) void ship();
   void sleep(CALM_AFTER).then(() => world.calm());
 
   let status: SagaStatus = 'running';
@@ -175,7 +174,7 @@ function check({ stages, pivotAt }: Scenario, { status, cancelled, world, saga, 
   checkJournal(saga, entries);
   const { effects, present } = world.services;
   for (const [key, times] of effects) expect(times, key).toBe(1);
-  const calls = stepsOf(saga.plan).filter(({ invoke }) => invoke?.effect.kind === 'call');
+  const calls = saga.plan.steps.filter(({ invoke }) => invoke?.effect.kind === 'call');
   const keys = calls.map(({ name }) => `${SAGA_ID}:${name}:invoke`);
   const kinds = new Set(stages.flat());
   if (cancelled) expect(status).not.toBe('completed');
