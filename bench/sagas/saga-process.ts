@@ -1,4 +1,5 @@
 /** The process of one contender: at each question it runs sagas for a while. */
+import { setTimeout } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import pg from 'pg';
 import { measurePace } from '../support/pace.ts';
@@ -13,26 +14,29 @@ export interface SagaTask {
 
 export interface SagaPace {
   readonly perSecond: number;
-  /** Statements or commands a saga, those of the background included. */
+  /** Statements or commands a second, those of the background included. */
   readonly roundTrips: number;
 }
 
 /** Milliseconds. */
 const TURN = 1_000;
+const IDLE = 3_000;
 
 await play<SagaTask>(async ({ contender, url }) => {
   const count = countRoundTrips(url);
   const run = await contenders[contender](url);
   const measure = async (atOnce: number): Promise<SagaPace> => {
-    let sagas = 0;
-    const before = await count();
-    const { perSecond } = await measurePace(TURN, atOnce, async () => {
-      await run();
-      sagas++;
-    });
-    return { perSecond, roundTrips: ((await count()) - before) / sagas };
+    const [begun, before] = [performance.now(), await count()];
+    const { perSecond } = await measurePace(TURN, atOnce, run);
+    const seconds = (performance.now() - begun) / 1_000;
+    return { perSecond, roundTrips: ((await count()) - before) / seconds };
   };
-  return { one: () => measure(1), sixteen: () => measure(16) };
+  const measureIdle = async () => {
+    const before = await count();
+    await setTimeout(IDLE);
+    return (1_000 * ((await count()) - before)) / IDLE;
+  };
+  return { one: () => measure(1), sixteen: () => measure(16), idle: measureIdle };
 });
 
 /** Counts what is asked of the server of this process: with pg its queries, each BEGIN and COMMIT included. */

@@ -1,11 +1,6 @@
 import { describeError } from './describe-error.ts';
 import { decide, type Intent, isCancellable, type Situation } from './saga-decisions.ts';
-import {
-  type EffectInput,
-  findStep,
-  type SagaPlan,
-  type StepDefinition,
-} from './saga-definition.ts';
+import { type EffectInput, findStep, type SagaPlan, type StepDefinition } from './saga-definition.ts';
 import type { SagaEntry, SagaInput } from './saga-entry.ts';
 import { createState, type FoldContext, fold, type SagaState } from './saga-state.ts';
 import type { StoredSaga } from './saga-store.ts';

@@ -75,6 +75,7 @@ it('the results of parallel steps are known by their names', () => {
     .step('sum', { run: ({ results }) => [results.a, results.b, results.c.n] as const });
   expectTypeOf<ResultsOf<typeof saga>['sum']>().toEqualTypeOf<readonly [number, string, number]>();
   expect(saga.plan.stages[0]!.map(({ name }) => name)).toEqual(['a', 'b', 'c']);
+  expect(saga.plan.steps.map(({ name }) => name)).toEqual(['a', 'b', 'c', 'sum']);
 });
 
 it('an event that is waited for gives what its schema says', () => {
