@@ -11,7 +11,7 @@ export type RunSaga = () => Promise<unknown>;
 /** The connections of each contender over Postgres: one for each saga of those that run at once. */
 const CONNECTIONS = 16;
 
-/** What a saga writes: it begins, and five steps complete. */
+/** Counts the writes of a saga: it begins, and five steps complete. */
 const WRITES = 6;
 
 /** Each gets the URL of a database that no other one has. */
