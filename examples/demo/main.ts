@@ -1,3 +1,4 @@
+import { EventEmitter } from 'node:events';
 import { setTimeout } from 'node:timers/promises';
 import type { DomainEvent } from '../../src/index.ts';
 import { findDeadLetters, findFaults, findMissingEvents } from './harness/audit.ts';
@@ -26,6 +27,8 @@ process.on('uncaughtException', (error) => {
 const stage = await opening;
 const { discovery, bus, databases } = stage;
 const shop = new Shop(discovery, narrate);
+/** Emits the kind of each news. */
+const heard = new EventEmitter();
 
 narrate('Five services, two instances each, all on this machine. Every order goes through all five.');
 narrate(
@@ -96,7 +99,7 @@ narrate(
 );
 await shop.during('after', 1_500);
 
-const scenes = new SagaScenes(shop, stage, payments, narrate);
+const scenes = new SagaScenes(shop, stage, { payments, heard }, narrate);
 const killed = new Set(crashed.map(({ instanceId }) => instanceId));
 const orchestrator = await KilledOrchestrator.launch(databases.urlOf('order-service'), discovery, killed);
 
@@ -122,17 +125,21 @@ narrate(
   `   Two clerks change ada at once. The second one gets: ${(await shop.problemOf(rename('Lady Ada'))).detail}.`,
 );
 
-narrate('7. payment-service responds too late: for a while nobody knows whether it has charged.');
-await scenes.delayPayments();
+narrate('7. There are 5 vases, and 12 customers order one at the same moment.');
+await scenes.sellOut();
+
+narrate('8. payment-service responds too late: for a while nobody knows whether it has charged.');
+await scenes.delayPayment();
+await scenes.overtakePayment();
 
 // Processes take a while to start.
 const starting = options.redis === undefined ? [] : crashed.map(({ service }) => start(service, 1));
 
-narrate('8. A process that runs a saga is killed while the payment is under way. Another one goes on.');
+narrate('9. A process that runs a saga is killed while the payment is under way. Another one goes on.');
 await scenes.killOrchestrator(orchestrator);
 
 if (options.redis !== undefined) {
-  narrate('9. Two new instances take the place of those that crashed. Redis tells everyone of them.');
+  narrate('10. Two new instances take the place of those that crashed. Redis tells everyone of them.');
   const fresh = await Promise.all(starting);
   crashed.forEach(({ service }, index) => {
     running[service]![0] = fresh[index]!;
@@ -163,6 +170,7 @@ function start(service: string, number: 1 | 2): Promise<Instance> {
 }
 
 function hear(who: string, news: News): void {
+  heard.emit(news.kind);
   switch (news.kind) {
     case 'retry':
       shop.phase.retries++;

@@ -10,6 +10,7 @@ import pg from 'pg';
 import {
   type Database,
   fromKysely,
+  fromPg,
   migrate,
   PostgresInbox,
   PostgresOutbox,
@@ -22,7 +23,7 @@ import type { ServiceContext } from './service.ts';
  * Milliseconds for which what was done under a key is remembered, 30 days: for longer than a saga is kept,
  * which may ask again for what it has asked for.
  */
-const KEY_RETENTION = 2_592_000_000;
+export const KEY_RETENTION = 2_592_000_000;
 
 /** Connections of one instance: ten instances have 50, of the 100 that are usual. */
 const MAX_CONNECTIONS = 5;
@@ -42,20 +43,24 @@ export interface ServiceDatabase<Tables> {
 /** A transaction of a service: `raw` is that of kysely. */
 export type ServiceTransaction<Tables> = Transaction<KyselyTransaction<Tables>>;
 
-/** Opens the database of a service, and begins to relay its outbox. */
-export async function openDatabase<Tables>(
-  { databaseUrl, bus, lease, closeAtEnd }: ServiceContext,
-  migrations: Record<string, Migration>,
-): Promise<ServiceDatabase<Tables>> {
+/** Connects to the database of a service, with the tables of Holdfast up to date. */
+export async function openPool(databaseUrl: string): Promise<pg.Pool> {
   const pool = new pg.Pool({ connectionString: databaseUrl, max: MAX_CONNECTIONS });
   // Without listeners, a connection that breaks, idle or in a transaction, would end the process. A
   // statement on it rejects, and the pool makes a new one.
   pool.on('error', () => {});
   pool.on('connect', (connection) => connection.on('error', () => {}));
-  closeAtEnd({ close: () => pool.end() });
+  await migrate(fromPg(pool));
+  return pool;
+}
+
+/** Brings the tables of a service up to date, and begins to relay its outbox. */
+export async function openDatabase<Tables>(
+  { pool, bus, lease, closeAtEnd }: ServiceContext,
+  migrations: Record<string, Migration>,
+): Promise<ServiceDatabase<Tables>> {
   const db = await openTables<Tables>(pool, migrations);
   const database = fromKysely(db);
-  await migrate(database);
   const outbox = new PostgresOutbox<Events>({ database, bus, lease });
   outbox.start();
   closeAtEnd(outbox);

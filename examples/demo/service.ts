@@ -1,15 +1,19 @@
+import { setTimeout } from 'node:timers/promises';
 import Fastify, { type FastifyInstance } from 'fastify';
+import type pg from 'pg';
 import {
+  currentRequestContext,
   type EventBus,
-  requestContextFrom,
-  runWithRequestContext,
+  fastifyGuard,
   ServiceClient,
   type ServiceDiscovery,
   ServiceRegistrar,
 } from '../../src/index.ts';
 import { UnavailableError } from './errors.ts';
 import type { Events } from './events.ts';
+import { createGuard } from './guard.ts';
 import { sendProblem, useProblems } from './problem.ts';
+import { openPool } from './service-database.ts';
 import { SERVICES } from './services.ts';
 
 /** One running copy of a service, in this process or in one of its own. */
@@ -26,7 +30,9 @@ export interface Instance {
 
 /** The behaviour of an instance, which the demo can change. */
 export interface Switches {
-  /** Milliseconds that it waits before it responds. */
+  /** Milliseconds for which a request is on its way before it arrives, as in a slow network. */
+  lag: number;
+  /** Milliseconds that it takes longer to handle a request. */
   delay: number;
   /** It responds to every request with 503. */
   broken: boolean;
@@ -35,6 +41,12 @@ export interface Switches {
 /** The news that an instance tells of its calls to other services. */
 export type News =
   | { kind: 'retry' }
+  /** A request begins to lag, or to be delayed. */
+  | { kind: 'sleep' }
+  /** The guard has given the response of an earlier request, or has rejected one that was undone. */
+  | { kind: 'replay' | 'revoked' }
+  /** A request undoes another one that had no response, and is not let through any more. */
+  | { kind: 'undone-unseen' }
   | { kind: 'open'; service: string; wait: number }
   | { kind: 'half-open' | 'close'; service: string };
 
@@ -51,8 +63,9 @@ export interface Environment {
 }
 
 /** The things that a service is made of. */
-export interface ServiceContext extends Pick<Environment, 'bus' | 'databaseUrl' | 'lease' | 'tell'> {
+export interface ServiceContext extends Pick<Environment, 'bus' | 'lease' | 'tell'> {
   readonly app: FastifyInstance;
+  readonly pool: pg.Pool;
   readonly client: ServiceClient;
   /** Has something closed when the instance ends, before all that was given earlier. */
   closeAtEnd(closeable: Closeable): void;
@@ -64,30 +77,40 @@ interface Closeable {
 
 /** Starts an instance in this process, on a free port, and registers it. */
 export async function startInstance(service: string, environment: Environment): Promise<Instance> {
-  const { discovery, heartbeatInterval, tell } = environment;
+  const { discovery, bus, databaseUrl, heartbeatInterval, lease, tell } = environment;
   // A field that is not known is an error of the caller, and must not be left out without a word.
   const ajv = { customOptions: { removeAdditional: false, coerceTypes: false, allErrors: true } };
   const app = Fastify({ forceCloseConnections: true, ajv, frameworkErrors: sendProblem });
   // Its own client: each instance judges those that it calls by what it sees itself.
   const client = new ServiceClient({ discovery, callerName: service });
-  const switches: Switches = { delay: 0, broken: false };
+  const switches: Switches = { lag: 0, delay: 0, broken: false };
   let received = 0;
 
-  // What the caller sent (request id, trace, deadline) goes along with every call that is made for it.
-  app.addHook('onRequest', (request, _reply, done) => {
-    runWithRequestContext(requestContextFrom(request.headers), done);
-  });
+  const sleep = (duration: number) => {
+    tell({ kind: 'sleep' });
+    return setTimeout(duration);
+  };
   app.addHook('onRequest', async () => {
     received++;
-    if (switches.delay > 0) await new Promise((resolve) => setTimeout(resolve, switches.delay));
+    if (switches.lag > 0) await sleep(switches.lag);
     if (switches.broken) throw new UnavailableError(`${service} is out of order`);
   });
+  const pool = await openPool(databaseUrl);
+  const closeables: Closeable[] = [{ close: () => pool.end() }];
+  const guard = createGuard(service, pool, tell);
+  closeables.unshift(guard);
+  await app.register(fastifyGuard(guard));
+  app.addHook('onRequest', async () => {
+    const { compensates } = currentRequestContext() ?? {};
+    if (compensates?.seen === false) tell({ kind: 'undone-unseen' });
+  });
+  // From here on the request has been read, and is handled to its end whether or not its client waits.
+  app.addHook('preHandler', async () => {
+    if (switches.delay > 0) await sleep(switches.delay);
+  });
   useProblems(app);
-  const closeables: Closeable[] = [];
   await SERVICES[service]!({
-    ...environment,
-    app,
-    client,
+    ...{ app, client, bus, pool, lease, tell },
     closeAtEnd: (closeable) => void closeables.unshift(closeable),
   });
   await app.listen({ host: '127.0.0.1', port: 0 });

@@ -1,49 +1,89 @@
-import { setTimeout } from 'node:timers/promises';
+import { type EventEmitter, once } from 'node:events';
 import { sagaIdOf } from '../order-service/order-saga.ts';
-import type { Instance } from '../service.ts';
+import type { Instance, News } from '../service.ts';
+import { readBooks } from './books.ts';
 import type { KilledOrchestrator } from './killed-orchestrator.ts';
 import { Phase } from './report.ts';
 import { tellSaga } from './saga-story.ts';
 import { orderCall, type Shop, usualOrder } from './shop.ts';
 import type { Stage } from './stage.ts';
 
-/** The scenes of the demo in which an order is half done, and nobody knows how far it is. */
+/** Milliseconds within which an instance tells what a scene waits for. */
+const NEWS_TIMEOUT = 10_000;
+
+/** What the scenes need of payment-service: its instances, and the kind of each of their news. */
+interface PaymentService {
+  readonly payments: readonly Instance[];
+  readonly heard: EventEmitter;
+}
+
+/** The scenes of the demo in which orders meet, or are half done and nobody knows how far. */
 export class SagaScenes {
   readonly #shop: Shop;
   readonly #stage: Stage;
-  readonly #payments: readonly Instance[];
+  readonly #service: PaymentService;
   readonly #narrate: (text: string) => void;
 
-  constructor(shop: Shop, stage: Stage, payments: readonly Instance[], narrate: (text: string) => void) {
+  constructor(shop: Shop, stage: Stage, service: PaymentService, narrate: (text: string) => void) {
     this.#shop = shop;
     this.#stage = stage;
-    this.#payments = payments;
+    this.#service = service;
     this.#narrate = narrate;
     // These orders are in no table.
     shop.phase = new Phase('sagas');
   }
 
-  /** Has a payment respond after the saga has given it up, twice: once it asks again, once it undoes. */
-  async delayPayments(): Promise<void> {
-    const late = await this.#duringCharge(3_000, () => this.#shop.placeOrder('late'));
+  /** Has more orders come at once than there are items. */
+  async sellOut(): Promise<void> {
+    await this.#shop.deliver('vase', 5);
+    const orderIds = Array.from({ length: 12 }, (_, index) => `vase-${index}`);
+    await Promise.all(orderIds.map((orderId) => this.#shop.placeOrder(orderId, 'vase')));
+    const { accepted, rejected } = this.#shop;
+    const sold = orderIds.filter((orderId) => accepted.has(orderId)).length;
+    const reasons = orderIds.flatMap((orderId) => rejected.get(orderId) ?? []);
+    const { stock } = await readBooks(this.#stage.databases);
+    this.#narrate(`   ${sold} got one, ${reasons.length} did not, and ${stock.get('vase')} are left.`);
+    this.#narrate(`   The others are told: ${reasons[0]}.`);
+  }
+
+  /** Has a payment take longer than the saga waits for it: it asks again. */
+  async delayPayment(): Promise<void> {
+    const replayed = this.#hear('replay');
+    const late = await this.#duringCharge({ delay: 2_500 }, () => this.#shop.placeOrder('late'));
+    await replayed;
+    this.#narrate('   Asked again, it gives the response of the first time.');
     await late.end;
     await this.tell('late');
+  }
 
+  /** Has a payment arrive after the order was cancelled, and undone. */
+  async overtakePayment(): Promise<void> {
+    const [unseen, revoked] = [this.#hear('undone-unseen'), this.#hear('revoked')];
     const order = orderCall(usualOrder('given-up'));
-    const givenUp = await this.#duringCharge(2_000, () => this.#shop.problemOf(order));
+    const givenUp = await this.#duringCharge({ lag: 1_000 }, () => this.#shop.problemOf(order));
     const path = '/orders/given-up/cancel';
     await this.#shop.client.call({ service: 'order-service', method: 'POST', path });
-    this.#shop.rejected.add('given-up');
-    this.#narrate(`   Its customer cancels the next one meanwhile: ${(await givenUp.end).detail}.`);
+    const { detail } = await givenUp.end;
+    this.#shop.rejected.set('given-up', detail);
+    await unseen;
+    this.#narrate(
+      `   Its customer cancels the next one meanwhile: ${detail}. The refund overtakes the charge.`,
+    );
     await this.tell('given-up');
-    this.#narrate('   The charge of it arrives after its refund, and is rejected.');
+    await revoked;
+    this.#narrate('   Now the charge arrives. It was undone before it came, and is rejected.');
   }
 
   /** Kills the process that runs a saga, while its payment is under way. */
   async killOrchestrator(orchestrator: KilledOrchestrator): Promise<void> {
-    await this.#duringCharge(500, () => orchestrator.begin(usualOrder('half-way')));
+    const replayed = this.#hear('replay');
+    await this.#duringCharge({ delay: 500 }, () => orchestrator.begin(usualOrder('half-way')));
     await orchestrator.kill();
     await this.#shop.placeOrder('half-way');
+    await replayed;
+    this.#narrate(
+      '   The other one asks for the payment again, and gets the response that the first one has missed.',
+    );
     await this.tell('half-way');
   }
 
@@ -52,20 +92,27 @@ export class SagaScenes {
   }
 
   /**
-   * Begins an order, and waits until payment-service has its charge, which it delays, and no request after
-   * it. Gives the end of what was begun, in an object since it is not waited for.
+   * Begins an order, and waits until its charge is under way, which is late, and no request after it. Gives
+   * the end of what was begun, in an object since it is not waited for.
    */
-  async #duringCharge<T>(delay: number, begin: () => Promise<T>): Promise<{ end: Promise<T> }> {
-    for (const payment of this.#payments) await payment.set({ delay });
-    const before = await this.#received();
+  async #duringCharge<T>(
+    switches: { lag: number } | { delay: number },
+    begin: () => Promise<T>,
+  ): Promise<{ end: Promise<T> }> {
+    const { payments } = this.#service;
+    for (const payment of payments) await payment.set(switches);
+    const asleep = this.#hear('sleep');
     const end = begin();
-    while ((await this.#received()) === before) await setTimeout(10);
-    for (const payment of this.#payments) await payment.set({ delay: 0 });
+    await asleep;
+    for (const payment of payments) await payment.set({ lag: 0, delay: 0 });
     return { end };
   }
 
-  async #received(): Promise<number> {
-    const counts = await Promise.all(this.#payments.map((payment) => payment.received()));
-    return counts.reduce((sum, count) => sum + count);
+  /** Waits until the next news of a kind; rejects if there are none in time. */
+  #hear(kind: News['kind']): Promise<unknown> {
+    const news = once(this.#service.heard, kind, { signal: AbortSignal.timeout(NEWS_TIMEOUT) });
+    // It is awaited later, perhaps after something else has failed.
+    news.catch(() => {});
+    return news;
   }
 }

@@ -18,8 +18,9 @@ export class Shop {
   readonly client: ServiceClient;
   readonly phases: Phase[] = [];
   phase = new Phase('');
-  readonly accepted = new Set<string>();
-  readonly rejected = new Set<string>();
+  readonly accepted = new Map<string, OrderRequest>();
+  /** The reason for each. */
+  readonly rejected = new Map<string, string>();
   readonly askedAgain = new Set<string>();
   readonly unanswered = new Set<string>();
   /** How many of each item were brought. */
@@ -64,27 +65,28 @@ export class Shop {
   }
 
   /** Places the order again and again until it is accepted or rejected. */
-  async placeOrder(orderId: string): Promise<void> {
+  async placeOrder(orderId: string, item = 'lamp'): Promise<void> {
+    const order = { ...usualOrder(orderId), item };
     const counted = this.phase;
     const begun = performance.now();
     const elapsed = () => performance.now() - begun;
     while (elapsed() < MAX_WAIT) {
       try {
-        const { status } = await this.client.call<{ status?: 'processing' }>(orderCall(usualOrder(orderId)));
+        const { status } = await this.client.call<{ status?: 'processing' }>(orderCall(order));
         if (status !== 'processing') {
-          this.accepted.add(orderId);
+          this.accepted.set(orderId, order);
           counted.succeeded++;
           counted.latencies.push(elapsed());
           return;
         }
       } catch (error) {
         if (error instanceof ServiceResponseError && error.status === 424) {
-          this.rejected.add(orderId);
+          this.rejected.set(orderId, (error.body as Problem).detail);
           counted.rejected++;
           counted.rejections.push(elapsed());
           return;
         }
-        // Nobody knows what became of it, as after a timeout. Under its key it may be asked for again.
+        // Nobody knows what became of it, as after a timeout. By its id it may be asked for again.
         this.#narrate(`  ${orderId}: ${error}. It is asked for again.`);
       }
       this.askedAgain.add(orderId);
@@ -116,7 +118,6 @@ export function orderCall(order: OrderRequest): ServiceCall {
     method: 'POST',
     path: '/orders',
     body: order,
-    idempotencyKey: order.orderId,
     timeout: 5_000,
   };
 }

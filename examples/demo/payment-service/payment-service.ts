@@ -1,4 +1,5 @@
 import type { PaymentData } from '../events.ts';
+import { undoesRejected } from '../guard.ts';
 import { amount, email, exactly, id } from '../schemas.ts';
 import type { ServiceContext } from '../service.ts';
 import { openDatabase, type ServiceTransaction } from '../service-database.ts';
@@ -21,7 +22,8 @@ export async function startPaymentService(context: ServiceContext): Promise<void
   );
 
   app.post<{ Body: { orderId: string } }>('/refunds', { schema: { body: refundBody } }, async ({ body }) => ({
-    refunded: await database.transaction((tx) => charges.refund(body.orderId, tx)),
+    // A charge that the bank has declined has nothing to give back.
+    refunded: !undoesRejected(402) && (await database.transaction((tx) => charges.refund(body.orderId, tx))),
   }));
 
   const options = { group: 'payment-service', inbox };
