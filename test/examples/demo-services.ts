@@ -17,8 +17,13 @@ export interface TestService {
   readonly instance: Instance;
   readonly bus: InMemoryEventBus<Events>;
   readonly origin: string;
-  /** Gives the status, the content type and the parsed body of the response. Each request has a key of its own. */
-  request(method: string, path: string, body?: unknown): Promise<TestResponse>;
+  /** Gives the parsed response. Each request has a key of its own, unless the headers have one. */
+  request(
+    method: string,
+    path: string,
+    body?: unknown,
+    headers?: Record<string, string>,
+  ): Promise<TestResponse>;
   /** Records the events that match a pattern. */
   record(pattern: keyof Events): Promise<Recorder>;
 }
@@ -26,6 +31,8 @@ export interface TestService {
 export interface TestResponse {
   readonly status: number;
   readonly type: string | null;
+  /** Whether it is the response of an earlier request. */
+  readonly replayed: boolean;
   // biome-ignore lint/suspicious/noExplicitAny: each test knows what it looks at
   readonly body: any;
 }
@@ -46,18 +53,20 @@ export async function startService(service: string, database: TestDatabase): Pro
     instance,
     bus,
     origin,
-    async request(method, path, body) {
+    async request(method, path, body, headers = {}) {
       const response = await fetch(`${origin}${path}`, {
         method,
         headers: {
           'idempotency-key': randomUUID(),
           ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+          ...headers,
         },
         body: body === undefined ? undefined : JSON.stringify(body),
       });
       const text = await response.text();
       const type = response.headers.get('content-type');
-      return { status: response.status, type, body: text === '' ? undefined : JSON.parse(text) };
+      const replayed = response.headers.has('idempotent-replayed');
+      return { status: response.status, type, replayed, body: text === '' ? undefined : JSON.parse(text) };
     },
     async record(pattern) {
       const recorder = new Recorder();

@@ -79,3 +79,65 @@ test('a charge that comes after its order was cancelled is a problem with status
   expect({ status, code: body.code }).toEqual({ status: 409, code: 'ERR_KEY_REVOKED' });
   expect(await chargesIn(database)).toEqual([]);
 });
+
+test('a charge that a process with another token asks for again is one charge, whose response both get', async () => {
+  const database = await uniqueDatabase();
+  const [one, other] = [
+    await startService('payment-service', database),
+    await startService('payment-service', database),
+  ];
+  const key = 'order-o1:charge_payment:invoke';
+  const headersOf = (replica: string) => ({
+    'idempotency-key': key,
+    'x-service-name': replica,
+    authorization: `Bearer of-${replica}`,
+  });
+  const first = await one.request('POST', '/charges', CHARGE, headersOf('order-service-1'));
+  const again = await other.request('POST', '/charges', CHARGE, headersOf('order-service-2'));
+  expect(again).toEqual({ ...first, replayed: true });
+  expect(first).toMatchObject({ status: 200, body: { status: 'succeeded' }, replayed: false });
+  expect(await chargesIn(database)).toEqual([{ order_id: 'o1', status: 'succeeded' }]);
+  const { rows } = await database.pool.query(
+    `select extract(epoch from min(expires_at) - now()) > 7 * 86400 as kept from holdfast.idempotency_keys`,
+  );
+  // For longer than a saga is kept.
+  expect(rows).toEqual([{ kept: true }]);
+});
+
+test('a charge that its refund has overtaken is rejected, whoever asks for it', async () => {
+  const database = await uniqueDatabase();
+  const { request } = await startService('payment-service', database);
+  const invoke = { 'idempotency-key': 'order-o1:charge_payment:invoke', authorization: 'Bearer one' };
+  const compensate = {
+    'idempotency-key': 'order-o1:charge_payment:compensate',
+    'compensates-key': invoke['idempotency-key'],
+    authorization: 'Bearer other',
+  };
+  const refund = await request('POST', '/refunds', { orderId: 'o1' }, compensate);
+  expect(refund).toMatchObject({ status: 200, body: { refunded: false } });
+  const late = await request('POST', '/charges', CHARGE, invoke);
+  expect(late).toMatchObject({ status: 409, body: { code: 'ERR_IDEMPOTENCY_KEY_REVOKED' } });
+  expect(await request('POST', '/refunds', { orderId: 'o1' }, compensate)).toEqual({
+    ...refund,
+    replayed: true,
+  });
+  expect(await chargesIn(database)).toEqual([]);
+});
+
+test('the refund of a charge that the bank has declined has nothing to do', async () => {
+  const database = await uniqueDatabase();
+  const { request } = await startService('payment-service', database);
+  const charge = await request(
+    'POST',
+    '/charges',
+    { ...CHARGE, amount: 5_000 },
+    { 'idempotency-key': 'charge' },
+  );
+  expect(charge.status).toBe(402);
+  const keys = { 'idempotency-key': 'refund', 'compensates-key': 'charge' };
+  expect(await request('POST', '/refunds', { orderId: 'o1' }, keys)).toMatchObject({
+    status: 200,
+    body: { refunded: false },
+  });
+  expect(await chargesIn(database)).toEqual([{ order_id: 'o1', status: 'failed' }]);
+});

@@ -8,7 +8,6 @@ import { orderCall, Shop } from '../../examples/demo/harness/shop.ts';
 import { openStage, type Stage } from '../../examples/demo/harness/stage.ts';
 import type { Instance } from '../../examples/demo/service.ts';
 import { SERVICES } from '../../examples/demo/services.ts';
-import { uniqueDatabase } from '../support/postgres.ts';
 
 let stage: Stage;
 let shop: Shop;
@@ -17,8 +16,7 @@ const heard = new EventEmitter();
 const running: Record<string, Instance> = {};
 
 beforeAll(async () => {
-  const { url } = await uniqueDatabase({ migrated: false });
-  stage = await openStage({ redis: undefined, postgres: url });
+  stage = await openStage({ redis: undefined, postgres: undefined });
   const start = async (service: string) => {
     running[service] = await stage.start(service, ({ kind }) => heard.emit(kind));
   };
