@@ -30,19 +30,20 @@ export interface Instance {
 
 /** The behaviour of an instance, which the demo can change. */
 export interface Switches {
-  /** Milliseconds for which a request is on its way before it arrives, as in a slow network. */
-  lag: number;
-  /** Milliseconds that it takes longer to handle a request. */
+  /** Milliseconds that it waits before it responds. */
   delay: number;
   /** It responds to every request with 503. */
   broken: boolean;
+  /** The place where the next request, and no other, is held: on its way, or while it is handled. */
+  hold: 'nowhere' | 'on-its-way' | 'in-handling';
+  /** Whether requests that are held go on. */
+  release: boolean;
 }
 
 /** The news that an instance tells of its calls to other services. */
 export type News =
   | { kind: 'retry' }
-  /** A request begins to lag, or to be delayed. */
-  | { kind: 'sleep' }
+  | { kind: 'held' }
   /** The guard has given the response of an earlier request, or has rejected one that was undone. */
   | { kind: 'replay' | 'revoked' }
   /** A request undoes another one that had no response, and is not let through any more. */
@@ -83,16 +84,22 @@ export async function startInstance(service: string, environment: Environment): 
   const app = Fastify({ forceCloseConnections: true, ajv, frameworkErrors: sendProblem });
   // Its own client: each instance judges those that it calls by what it sees itself.
   const client = new ServiceClient({ discovery, callerName: service });
-  const switches: Switches = { lag: 0, delay: 0, broken: false };
+  const switches: Switches = { delay: 0, broken: false, hold: 'nowhere', release: false };
   let received = 0;
 
-  const sleep = (duration: number) => {
-    tell({ kind: 'sleep' });
-    return setTimeout(duration);
+  let release = () => {};
+  const holdIf = async (place: Switches['hold']) => {
+    if (switches.hold !== place) return;
+    Object.assign(switches, { hold: 'nowhere', release: false });
+    tell({ kind: 'held' });
+    await new Promise<void>((resolve) => {
+      release = resolve;
+    });
   };
   app.addHook('onRequest', async () => {
     received++;
-    if (switches.lag > 0) await sleep(switches.lag);
+    await holdIf('on-its-way');
+    if (switches.delay > 0) await setTimeout(switches.delay);
     if (switches.broken) throw new UnavailableError(`${service} is out of order`);
   });
   const pool = await openPool(databaseUrl);
@@ -105,9 +112,7 @@ export async function startInstance(service: string, environment: Environment): 
     if (compensates?.seen === false) tell({ kind: 'undone-unseen' });
   });
   // From here on the request has been read, and is handled to its end whether or not its client waits.
-  app.addHook('preHandler', async () => {
-    if (switches.delay > 0) await sleep(switches.delay);
-  });
+  app.addHook('preHandler', () => holdIf('in-handling'));
   useProblems(app);
   await SERVICES[service]!({
     ...{ app, client, bus, pool, lease, tell },
@@ -134,6 +139,7 @@ export async function startInstance(service: string, environment: Environment): 
     instanceId,
     async set(changed) {
       Object.assign(switches, changed);
+      if (switches.release) release();
     },
     received: async () => received,
     kill: end,

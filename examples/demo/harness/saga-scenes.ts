@@ -1,6 +1,6 @@
 import { type EventEmitter, once } from 'node:events';
 import { sagaIdOf } from '../order-service/order-saga.ts';
-import type { Instance, News } from '../service.ts';
+import type { Instance, News, Switches } from '../service.ts';
 import { readBooks } from './books.ts';
 import type { KilledOrchestrator } from './killed-orchestrator.ts';
 import { Phase } from './report.ts';
@@ -48,10 +48,12 @@ export class SagaScenes {
 
   /** Has a payment take longer than the saga waits for it: it asks again. */
   async delayPayment(): Promise<void> {
-    const replayed = this.#hear('replay');
-    const late = await this.#duringCharge({ delay: 2_500 }, () => this.#shop.placeOrder('late'));
+    const [retried, replayed] = [this.#hear('retry'), this.#hear('replay')];
+    const late = await this.#holdCharge('in-handling', () => this.#shop.placeOrder('late'));
+    await retried;
+    await this.#release();
     await replayed;
-    this.#narrate('   Asked again, it gives the response of the first time.');
+    this.#narrate('   Asked again, it gives the response of the first time: it has charged once.');
     await late.end;
     await this.tell('late');
   }
@@ -60,16 +62,15 @@ export class SagaScenes {
   async overtakePayment(): Promise<void> {
     const [unseen, revoked] = [this.#hear('undone-unseen'), this.#hear('revoked')];
     const order = orderCall(usualOrder('given-up'));
-    const givenUp = await this.#duringCharge({ lag: 1_000 }, () => this.#shop.problemOf(order));
+    const givenUp = await this.#holdCharge('on-its-way', () => this.#shop.problemOf(order));
     const path = '/orders/given-up/cancel';
     await this.#shop.client.call({ service: 'order-service', method: 'POST', path });
     const { detail } = await givenUp.end;
     this.#shop.rejected.set('given-up', detail);
     await unseen;
-    this.#narrate(
-      `   Its customer cancels the next one meanwhile: ${detail}. The refund overtakes the charge.`,
-    );
+    this.#narrate('   Its customer cancels the next one meanwhile. The refund overtakes the charge.');
     await this.tell('given-up');
+    await this.#release();
     await revoked;
     this.#narrate('   Now the charge arrives. It was undone before it came, and is rejected.');
   }
@@ -77,12 +78,13 @@ export class SagaScenes {
   /** Kills the process that runs a saga, while its payment is under way. */
   async killOrchestrator(orchestrator: KilledOrchestrator): Promise<void> {
     const replayed = this.#hear('replay');
-    await this.#duringCharge({ delay: 500 }, () => orchestrator.begin(usualOrder('half-way')));
+    await this.#holdCharge('in-handling', () => orchestrator.begin(usualOrder('half-way')));
     await orchestrator.kill();
+    await this.#release();
     await this.#shop.placeOrder('half-way');
     await replayed;
     this.#narrate(
-      '   The other one asks for the payment again, and gets the response that the first one has missed.',
+      '   The other one asks again for the payment, and gets the response that the first has missed.',
     );
     await this.tell('half-way');
   }
@@ -92,20 +94,24 @@ export class SagaScenes {
   }
 
   /**
-   * Begins an order, and waits until its charge is under way, which is late, and no request after it. Gives
-   * the end of what was begun, in an object since it is not waited for.
+   * Begins an order, and waits until its charge is held, and no other request. Gives the end of what was
+   * begun, in an object since it is not waited for.
    */
-  async #duringCharge<T>(
-    switches: { lag: number } | { delay: number },
-    begin: () => Promise<T>,
-  ): Promise<{ end: Promise<T> }> {
-    const { payments } = this.#service;
-    for (const payment of payments) await payment.set(switches);
-    const asleep = this.#hear('sleep');
+  async #holdCharge<T>(hold: Switches['hold'], begin: () => Promise<T>): Promise<{ end: Promise<T> }> {
+    const held = this.#hear('held');
+    await this.#set({ hold });
     const end = begin();
-    await asleep;
-    for (const payment of payments) await payment.set({ lag: 0, delay: 0 });
+    await held;
+    await this.#set({ hold: 'nowhere' });
     return { end };
+  }
+
+  #release(): Promise<void> {
+    return this.#set({ release: true });
+  }
+
+  async #set(switches: Partial<Switches>): Promise<void> {
+    await Promise.all(this.#service.payments.map((payment) => payment.set(switches)));
   }
 
   /** Waits until the next news of a kind; rejects if there are none in time. */
