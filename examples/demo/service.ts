@@ -1,4 +1,3 @@
-import { setTimeout } from 'node:timers/promises';
 import Fastify, { type FastifyInstance } from 'fastify';
 import type pg from 'pg';
 import {
@@ -9,9 +8,9 @@ import {
   type ServiceDiscovery,
   ServiceRegistrar,
 } from '../../src/index.ts';
-import { UnavailableError } from './errors.ts';
 import type { Events } from './events.ts';
 import { createGuard } from './guard.ts';
+import { Misbehaviour, type Switches } from './misbehaviour.ts';
 import { sendProblem, useProblems } from './problem.ts';
 import { openPool } from './service-database.ts';
 import { SERVICES } from './services.ts';
@@ -26,18 +25,6 @@ export interface Instance {
   /** A crash: sockets cut, nothing deregistered. A process of its own leaves events half handled as well. */
   kill(): Promise<void>;
   stop(): Promise<void>;
-}
-
-/** The behaviour of an instance, which the demo can change. */
-export interface Switches {
-  /** Milliseconds that it waits before it responds. */
-  delay: number;
-  /** It responds to every request with 503. */
-  broken: boolean;
-  /** The place where the next request, and no other, is held: on its way, or while it is handled. */
-  hold: 'nowhere' | 'on-its-way' | 'in-handling';
-  /** Whether requests that are held go on. */
-  release: boolean;
 }
 
 /** The news that an instance tells of its calls to other services. */
@@ -84,23 +71,12 @@ export async function startInstance(service: string, environment: Environment): 
   const app = Fastify({ forceCloseConnections: true, ajv, frameworkErrors: sendProblem });
   // Its own client: each instance judges those that it calls by what it sees itself.
   const client = new ServiceClient({ discovery, callerName: service });
-  const switches: Switches = { delay: 0, broken: false, hold: 'nowhere', release: false };
+  const misbehaviour = new Misbehaviour(service, () => tell({ kind: 'held' }));
   let received = 0;
 
-  let release = () => {};
-  const holdIf = async (place: Switches['hold']) => {
-    if (switches.hold !== place) return;
-    Object.assign(switches, { hold: 'nowhere', release: false });
-    tell({ kind: 'held' });
-    await new Promise<void>((resolve) => {
-      release = resolve;
-    });
-  };
-  app.addHook('onRequest', async () => {
+  app.addHook('onRequest', () => {
     received++;
-    await holdIf('on-its-way');
-    if (switches.delay > 0) await setTimeout(switches.delay);
-    if (switches.broken) throw new UnavailableError(`${service} is out of order`);
+    return misbehaviour.onArrival();
   });
   const pool = await openPool(databaseUrl);
   const closeables: Closeable[] = [{ close: () => pool.end() }];
@@ -111,8 +87,7 @@ export async function startInstance(service: string, environment: Environment): 
     const { compensates } = currentRequestContext() ?? {};
     if (compensates?.seen === false) tell({ kind: 'undone-unseen' });
   });
-  // From here on the request has been read, and is handled to its end whether or not its client waits.
-  app.addHook('preHandler', () => holdIf('in-handling'));
+  app.addHook('preHandler', () => misbehaviour.onHandling());
   useProblems(app);
   await SERVICES[service]!({
     ...{ app, client, bus, pool, lease, tell },
@@ -138,8 +113,7 @@ export async function startInstance(service: string, environment: Environment): 
     service,
     instanceId,
     async set(changed) {
-      Object.assign(switches, changed);
-      if (switches.release) release();
+      misbehaviour.set(changed);
     },
     received: async () => received,
     kill: end,

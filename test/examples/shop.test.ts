@@ -4,6 +4,7 @@ import { findDeadLetters, findFaults, findMissingEvents } from '../../examples/d
 import { readBooks } from '../../examples/demo/harness/books.ts';
 import { KilledOrchestrator } from '../../examples/demo/harness/killed-orchestrator.ts';
 import { SagaScenes } from '../../examples/demo/harness/saga-scenes.ts';
+import { tellSaga } from '../../examples/demo/harness/saga-story.ts';
 import { orderCall, Shop } from '../../examples/demo/harness/shop.ts';
 import { openStage, type Stage } from '../../examples/demo/harness/stage.ts';
 import type { Instance } from '../../examples/demo/service.ts';
@@ -166,8 +167,11 @@ test('an order whose payment is declined gives its stock back, and its customer 
 
 test('an order without payments is rejected for good, also when payments go on', async () => {
   await running['payment-service']!.set({ broken: true });
-  await shop.placeOrder('unlucky');
+  const placing = shop.placeOrder('unlucky');
+  const hasTurned = async () => expect(await tellSaga('unlucky', stage.databases)).toContain('◂');
+  await vi.waitFor(hasTurned, settle);
   await running['payment-service']!.set({ broken: false });
+  await placing;
   await shop.placeOrder('unlucky');
   expect(shop.rejected.has('unlucky')).toBe(true);
   expect(shop.accepted.has('unlucky')).toBe(false);

@@ -1,6 +1,7 @@
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
-import type { Instance, News, Switches } from '../service.ts';
+import type { Switches } from '../misbehaviour.ts';
+import type { Instance, News } from '../service.ts';
 
 /**
  * A message of the process of an instance: that it is ready, its news, or what it received after a

@@ -1,6 +1,7 @@
 /** One instance, in a process of its own. It ends when the demo lets go of it, or has died itself. */
 
-import { type Switches, startInstance } from '../service.ts';
+import type { Switches } from '../misbehaviour.ts';
+import { startInstance } from '../service.ts';
 import type { FromInstance } from './forked-instance.ts';
 import { LEASE, RedisRun, TTL } from './redis-run.ts';
 

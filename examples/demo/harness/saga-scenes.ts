@@ -1,6 +1,7 @@
 import { type EventEmitter, once } from 'node:events';
+import type { Switches } from '../misbehaviour.ts';
 import { sagaIdOf } from '../order-service/order-saga.ts';
-import type { Instance, News, Switches } from '../service.ts';
+import type { Instance, News } from '../service.ts';
 import { readBooks } from './books.ts';
 import type { KilledOrchestrator } from './killed-orchestrator.ts';
 import { Phase } from './report.ts';
