@@ -14,23 +14,22 @@ export const about =
 
 const DEMO = new URL('../../examples/demo/main.ts', import.meta.url).pathname;
 
-/** The demo goes by chance of its own: what is required holds for the median of several runs. */
+/** Node's compile cache halves the time that the processes of a demo take to start. */
+const CACHE = new URL('../../node_modules/.cache/compiled-by-tests', import.meta.url).pathname;
+
+/**
+ * The demo goes by chance of its own: what is required holds for several runs together. They run one after
+ * the other, since each has five databases, and may have ten processes. Payments break and recover in each.
+ */
 export async function run(): Promise<Row[]> {
-  const rows = recovery(await tellOften());
+  const inOneProcess = await tell();
   const redis = await startRedis();
   try {
-    rows.push(...replacement(await tellOften('--redis', redis.url)));
-    return [...rows, await interruption(redis.url)];
+    const overRedis = [await tell('--redis', redis.url), await tell('--redis', redis.url)];
+    return [...recovery([inOneProcess, ...overRedis]), replacement(overRedis), await interruption(redis.url)];
   } finally {
     await redis.stop();
   }
-}
-
-/** Runs the demo three times, one after the other: each has five databases, and may have ten processes. */
-async function tellOften(...args: string[]): Promise<string[]> {
-  const stories: string[] = [];
-  for (let run = 1; run <= 3; run++) stories.push(await tell(...args));
-  return stories;
 }
 
 /**
@@ -38,7 +37,9 @@ async function tellOften(...args: string[]): Promise<string[]> {
  * what it was told.
  */
 async function tell(...args: string[]): Promise<string> {
-  const { stdout } = await promisify(execFile)(process.execPath, [DEMO, ...args]);
+  const { stdout } = await promisify(execFile)(process.execPath, [DEMO, ...args], {
+    env: { ...process.env, NODE_COMPILE_CACHE: CACHE },
+  });
   return stdout;
 }
 
@@ -64,24 +65,31 @@ function recovery(stories: readonly string[]): Row[] {
   ];
 }
 
-/** Each new instance gets some fifty calls in a run: both together, since fewer say more of chance than of balancing. */
-function replacement(stories: readonly string[]): Row[] {
-  const shares = stories.map((story) => {
-    const counts = ['user-service', 'inventory-service'].map((service) =>
+/**
+ * Each new instance gets some fifty calls in a run: those of all runs together, since fewer say more of chance
+ * than of balancing.
+ */
+function replacement(stories: readonly string[]): Row {
+  const counts = stories.map((story) =>
+    ['user-service', 'inventory-service'].map((service) =>
       numbersIn(story, new RegExp(`the new ${service} got (\\d+) calls, the other (\\d+)`)),
-    );
-    const own = counts.reduce((sum, [calls]) => sum + calls!, 0);
-    const all = counts.flat().reduce((sum, calls) => sum + calls, 0);
-    return Math.round((200 * own) / all);
-  });
-  return [
-    {
-      situation: 'new instances take the place of crashed ones, from the third second on',
-      measured: `${shares.join(', ')} % of their share, in the median ${median(shares)} %`,
-      required: 'at least 60 % in the median',
-      ok: median(shares) >= 60,
-    },
-  ];
+    ),
+  );
+  const shares = counts.map(toShare);
+  const together = toShare(counts.flat());
+  return {
+    situation: 'new instances take the place of crashed ones, from the third second on',
+    measured: `${shares.join(', ')} % of their share, ${together} % together`,
+    required: 'at least 60 % together',
+    ok: together >= 60,
+  };
+}
+
+/** Gives what new instances got of the half that is theirs, in percent. */
+function toShare(counts: readonly (readonly number[])[]): number {
+  const own = counts.reduce((sum, [calls]) => sum + calls!, 0);
+  const all = counts.flat().reduce((sum, calls) => sum + calls, 0);
+  return Math.round((200 * own) / all);
 }
 
 /** Interrupts a demo of ten processes while these start. */
