@@ -27,11 +27,12 @@ export interface Instance {
   stop(): Promise<void>;
 }
 
-/** The news that an instance tells of its calls to other services. */
+/** The news that an instance tells of its calls to other services, and of requests to itself. */
 export type News =
   | { kind: 'retry' }
+  /** A request is held, as the demo has it. */
   | { kind: 'held' }
-  /** The guard has given the response of an earlier request, or has rejected one that was undone. */
+  /** A request got the response of an earlier one, or was rejected since it had been undone. */
   | { kind: 'replay' | 'revoked' }
   /** A request undoes another one that had no response, and is not let through any more. */
   | { kind: 'undone-unseen' }

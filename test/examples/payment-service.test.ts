@@ -104,7 +104,7 @@ test('a charge that a process with another token asks for again is one charge, w
   expect(rows).toEqual([{ kept: true }]);
 });
 
-test('a charge that its refund has overtaken is rejected, whoever asks for it', async () => {
+test('a charge that its refund has overtaken is rejected, also with another token', async () => {
   const database = await uniqueDatabase();
   const { request } = await startService('payment-service', database);
   const invoke = { 'idempotency-key': 'order-o1:charge_payment:invoke', authorization: 'Bearer one' };

@@ -12,7 +12,7 @@ import type { Stage } from './stage.ts';
 /** Milliseconds within which an instance tells what a scene waits for. */
 const NEWS_TIMEOUT = 10_000;
 
-/** What the scenes need of payment-service: its instances, and the kind of each of their news. */
+/** The instances of payment-service, and an emitter of the kind of each news. */
 interface PaymentService {
   readonly payments: readonly Instance[];
   readonly heard: EventEmitter;
