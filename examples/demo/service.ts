@@ -75,9 +75,9 @@ export async function startInstance(service: string, environment: Environment): 
   const misbehaviour = new Misbehaviour(service, () => tell({ kind: 'held' }));
   let received = 0;
 
-  app.addHook('onRequest', () => {
+  app.addHook('onRequest', (request) => {
     received++;
-    return misbehaviour.onArrival();
+    return misbehaviour.onArrival(request);
   });
   const pool = await openPool(databaseUrl);
   const closeables: Closeable[] = [{ close: () => pool.end() }];
@@ -88,7 +88,7 @@ export async function startInstance(service: string, environment: Environment): 
     const { compensates } = currentRequestContext() ?? {};
     if (compensates?.seen === false) tell({ kind: 'undone-unseen' });
   });
-  app.addHook('preHandler', () => misbehaviour.onHandling());
+  app.addHook('preHandler', (request) => misbehaviour.onHandling(request));
   useProblems(app);
   await SERVICES[service]!({
     ...{ app, client, bus, pool, lease, tell },

@@ -1,4 +1,5 @@
 import { type EventEmitter, once } from 'node:events';
+import { setTimeout } from 'node:timers/promises';
 import type { Switches } from '../misbehaviour.ts';
 import { sagaIdOf } from '../order-service/order-saga.ts';
 import type { Instance, News } from '../service.ts';
@@ -10,7 +11,7 @@ import { orderCall, type Shop, usualOrder } from './shop.ts';
 import type { Stage } from './stage.ts';
 
 /** Milliseconds within which an instance tells what a scene waits for. */
-const NEWS_TIMEOUT = 10_000;
+const NEWS_TIMEOUT = 30_000;
 
 /** The instances of payment-service, and an emitter of the kind of each news. */
 interface PaymentService {
@@ -49,9 +50,10 @@ export class SagaScenes {
 
   /** Has a payment take longer than the saga waits for it: it asks again. */
   async delayPayment(): Promise<void> {
-    const [retried, replayed] = [this.#hear('retry'), this.#hear('replay')];
+    const replayed = this.#hear('replay');
     const late = await this.#holdCharge('in-handling', () => this.#shop.placeOrder('late'));
-    await retried;
+    const before = await this.#received();
+    while ((await this.#received()) === before) await setTimeout(10);
     await this.#release();
     await replayed;
     this.#narrate('   Asked again, it gives the response of the first time: it has charged once.');
@@ -95,20 +97,24 @@ export class SagaScenes {
   }
 
   /**
-   * Begins an order, and waits until its charge is held, and no other request. Gives the end of what was
-   * begun, in an object since it is not waited for.
+   * Begins an order, and waits until its charge is held. Gives the end of what was begun, in an object since
+   * it is not waited for.
    */
   async #holdCharge<T>(hold: Switches['hold'], begin: () => Promise<T>): Promise<{ end: Promise<T> }> {
     const held = this.#hear('held');
     await this.#set({ hold });
     const end = begin();
     await held;
-    await this.#set({ hold: 'nowhere' });
     return { end };
   }
 
   #release(): Promise<void> {
-    return this.#set({ release: true });
+    return this.#set({ hold: 'nowhere' });
+  }
+
+  async #received(): Promise<number> {
+    const counts = await Promise.all(this.#service.payments.map((payment) => payment.received()));
+    return counts.reduce((sum, count) => sum + count);
   }
 
   async #set(switches: Partial<Switches>): Promise<void> {
