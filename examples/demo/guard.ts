@@ -14,7 +14,8 @@ import { KEY_RETENTION } from './service-database.ts';
 export function createGuard(service: string, pool: pg.Pool, tell: (news: News) => void): ServerGuard {
   const guard = new ServerGuard({
     idempotency: {
-      store: new PostgresIdempotencyStore({ database: fromPg(pool), service }),
+      // On a machine that is too busy it is better to wait for a key than to have all ask again.
+      store: new PostgresIdempotencyStore({ database: fromPg(pool), service, timeout: 5_000 }),
       // The shop is one application. By their credentials the process that takes over a saga would be
       // another caller than the one that has died, and what that one has asked for would be done again.
       scope: () => 'shop',
