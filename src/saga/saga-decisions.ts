@@ -270,8 +270,9 @@ function intend(type: 'invoke' | 'compensate', step: string, { latest }: Attempt
   return { type, step, attempt: latest + 1, delay };
 }
 
-function retryDelay({ backoff }: Activity, { failed, delay }: Attempts): number {
-  return Math.round(computeWait(backoff, "a step's option 'backoff'", Math.max(1, failed), delay));
+function retryDelay({ backoff }: Activity, { failed, delay, retryAfter }: Attempts): number {
+  const wait = computeWait(backoff, "a step's option 'backoff'", Math.max(1, failed), delay);
+  return Math.max(Math.round(wait), retryAfter);
 }
 
 /** An intent that had to wait still has to; and so does one that has outlived several owners. */

@@ -35,12 +35,20 @@ export type SagaEntry =
       readonly outcome: FailureOutcome;
       /** Whether another attempt would end no better. */
       readonly final: boolean;
+      /** Milliseconds for which the next attempt has to wait at least: the callee has asked for that. */
+      readonly retryAfter?: number;
     }
   /** The saga begins to compensate. */
   | { readonly type: 'turn'; readonly reason: SagaReason }
   | { readonly type: 'compensate'; readonly step: string; readonly attempt: number; readonly delay: number }
   | { readonly type: 'compensated'; readonly step: string }
-  | { readonly type: 'compensation-failed'; readonly step: string; readonly error: AttemptError }
+  | {
+      readonly type: 'compensation-failed';
+      readonly step: string;
+      readonly error: AttemptError;
+      /** As of an attempt to invoke a step. */
+      readonly retryAfter?: number;
+    }
   | { readonly type: 'stick'; readonly reason: SagaReason }
   /** The owner has taken in the input with this id. Inputs are taken in one by one, in their order. */
   | { readonly type: 'input'; readonly id: string }

@@ -7,7 +7,8 @@ import type {
   StoredEntry,
 } from './saga-entry.ts';
 
-type ErrorRecord = Extract<SagaEntry, { type: 'fail' }>['error'];
+type Failure = Extract<SagaEntry, { type: 'fail' }>;
+type ErrorRecord = Failure['error'];
 
 /** Where a step is on its way forward. */
 export type Forward =
@@ -37,6 +38,8 @@ export interface Attempts {
   readonly latest: number;
   /** Milliseconds for which the latest one had to wait. */
   readonly delay: number;
+  /** Milliseconds for which the next one has to wait at least. */
+  readonly retryAfter: number;
   /** `made` counts those intended since an operator's latest retry, `failed` those that failed since. */
   readonly made: number;
   readonly failed: number;
@@ -85,7 +88,15 @@ export interface FoldContext {
   readonly isCancellable: (state: SagaState) => boolean;
 }
 
-const NO_ATTEMPTS: Attempts = { latest: 0, delay: 0, made: 0, failed: 0, harmless: 0, unanswered: 0 };
+const NO_ATTEMPTS: Attempts = {
+  latest: 0,
+  delay: 0,
+  retryAfter: 0,
+  made: 0,
+  failed: 0,
+  harmless: 0,
+  unanswered: 0,
+};
 
 const NEW_STEP: StepState = {
   forward: { phase: 'pending' },
@@ -139,7 +150,7 @@ function apply(state: SagaState, { at, entry }: StoredEntry, context: FoldContex
     case 'fail':
       return change(state, entry.step, ({ invocations }) => ({
         forward: { phase: 'failed', error: entry.error, outcome: entry.outcome, final: entry.final },
-        invocations: fail(invocations, entry.outcome === 'not-happened'),
+        invocations: fail(invocations, entry),
         given: undefined,
       }));
     case 'turn':
@@ -154,7 +165,7 @@ function apply(state: SagaState, { at, entry }: StoredEntry, context: FoldContex
     case 'compensation-failed':
       return change(state, entry.step, ({ compensations }) => ({
         backward: { phase: 'failed', error: entry.error },
-        compensations: fail(compensations, false),
+        compensations: fail(compensations, { ...entry, outcome: 'unknown' }),
       }));
     case 'stick':
       return { ...state, status: 'stuck', reason: entry.reason };
@@ -193,9 +204,10 @@ function begin(attempts: Attempts, { attempt, delay }: { attempt: number; delay:
   return { ...attempts, latest: attempt, delay, made: made + 1, unanswered: unanswered + 1 };
 }
 
-function fail(attempts: Attempts, harmless: boolean): Attempts {
-  const { failed, harmless: before } = attempts;
-  return { ...attempts, failed: failed + 1, harmless: before + (harmless ? 1 : 0), unanswered: 0 };
+function fail(attempts: Attempts, failure: Pick<Failure, 'outcome' | 'retryAfter'>): Attempts {
+  const { outcome, retryAfter = 0 } = failure;
+  const harmless = attempts.harmless + (outcome === 'not-happened' ? 1 : 0);
+  return { ...attempts, failed: attempts.failed + 1, harmless, retryAfter, unanswered: 0 };
 }
 
 /** Takes in an input. One that comes too late, or to a saga that does not need it, changes nothing. */

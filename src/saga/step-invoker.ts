@@ -1,6 +1,7 @@
 import type { StandardSchema } from '../events/standard-schema.ts';
 import { describeIssues } from '../events/standard-schema.ts';
 import { type RequestContext, runInRequestContext } from '../internal/request-context.ts';
+import { retryAfterOf } from '../policies/retry-after.ts';
 import { describeAttempt } from './describe-error.ts';
 import { type EffectOutcome, performEffect, type Transports } from './perform-effect.ts';
 import type { Intent } from './saga-decisions.ts';
@@ -39,8 +40,7 @@ export class StepInvoker {
     const outcome = await this.#performEffect(invocation);
     if (intent.type === 'invoke') return await this.#afterInvocation(step, intent.attempt, outcome);
     if (outcome.ok) return { type: 'compensated', step: step.name };
-    const error = describeAttempt(outcome.error, intent.attempt);
-    return { type: 'compensation-failed', step: step.name, error };
+    return { type: 'compensation-failed', step: step.name, ...describeFailure(outcome, intent.attempt) };
   }
 
   #performEffect({ step, intent, given, context, controller }: Invocation): Promise<EffectOutcome> {
@@ -64,8 +64,8 @@ export class StepInvoker {
     outcome: EffectOutcome,
   ): Promise<SagaEntry> {
     if (!outcome.ok) {
-      const { error, outcome: known, final } = outcome;
-      return { type: 'fail', step: name, error: describeAttempt(error, attempt), outcome: known, final };
+      const { outcome: known, final } = outcome;
+      return { type: 'fail', step: name, ...describeFailure(outcome, attempt), outcome: known, final };
     }
     if (completedBy !== undefined) return { type: 'await', step: name };
     let value: unknown;
@@ -86,6 +86,17 @@ export class StepInvoker {
       return { type: 'fail', step: name, error: described, outcome: 'happened', final: true };
     }
   }
+}
+
+/** The longest time, in milliseconds, for which a callee is left alone because it has asked for it. */
+const MAX_RETRY_AFTER = 3_600_000;
+
+function describeFailure(failure: Extract<EffectOutcome, { ok: false }>, attempt: number) {
+  const error = describeAttempt(failure.error, attempt);
+  const asked = retryAfterOf(failure) ?? 0;
+  // A breaker that is isolated does not know when it will be closed.
+  if (asked <= 0 || asked === Infinity) return { error };
+  return { error, retryAfter: Math.min(Math.ceil(asked), MAX_RETRY_AFTER) };
 }
 
 /**

@@ -1,0 +1,120 @@
+import { beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
+import {
+  constantBackoff,
+  defineSaga,
+  InMemorySagaStore,
+  type SagaEntry,
+  SagaOrchestrator,
+  type SagaOrchestratorOptions,
+  ServiceClient,
+  ServiceResponseError,
+  StaticServiceDiscovery,
+} from '../../src/index.ts';
+import { rejectionOf } from '../policies/helpers.ts';
+import { json, startServer } from '../support/server.ts';
+
+const ONCE_MORE = { maxAttempts: 2, backoff: constantBackoff(10) };
+
+function create(options: Partial<SagaOrchestratorOptions>) {
+  const store = new InMemorySagaStore();
+  const orchestrator = new SagaOrchestrator({ store, sagas: [], closeTimeout: 0, ...options });
+  onTestFinished(() => orchestrator.close());
+  return { orchestrator, store };
+}
+
+/** A service that responds with what is next, the last time and again; and a client of it. */
+async function serve(statuses: number[], headers: Record<string, string> = {}) {
+  const service = await startServer((_request, response) => {
+    for (const [name, value] of Object.entries(headers)) response.setHeader(name, value);
+    json(response, {}, statuses.length > 1 ? statuses.shift() : statuses[0]);
+  });
+  const discovery = new StaticServiceDiscovery({ payments: [service.origin] });
+  const client = new ServiceClient({ discovery });
+  onTestFinished(() => client.close());
+  return { service, client };
+}
+
+const post = (path: string) => ({
+  call: () => ({ service: 'payments', method: 'POST', path }),
+});
+
+const entriesOf = async (store: InMemorySagaStore): Promise<SagaEntry[]> =>
+  (await store.get('s1'))!.entries.map(({ entry }) => entry);
+
+describe('a service that asks for time', () => {
+  const busy = (header: string) => {
+    const details = { serviceName: 'payments', instanceId: 'i1', status: 503, body: undefined };
+    throw new ServiceResponseError('busy', { ...details, headers: { 'retry-after': header } });
+  };
+
+  beforeEach(() => {
+    vi.useFakeTimers();
+  });
+
+  it('gets no attempt of a step, nor of its compensation, before that time is over', async () => {
+    const attempts: string[] = [];
+    const begin = performance.now();
+    const note = (name: string) => attempts.push(`${name} at ${Math.round(performance.now() - begin)}`);
+    const saga = defineSaga('order', { version: 1 }).step('a', {
+      run: () => {
+        note('a');
+        busy('30');
+      },
+      retry: ONCE_MORE,
+      compensate: {
+        run: (_step, { attempt }) => {
+          note('undo');
+          if (attempt === 1) busy('20');
+        },
+        retry: ONCE_MORE,
+      },
+    });
+    const { orchestrator } = create({ sagas: [saga] });
+    const handle = await orchestrator.start(saga, null, { sagaId: 's1' });
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect(await handle.status()).toBe('compensated');
+    const times = attempts.map((text) => Math.floor(Number(text.split(' at ')[1]) / 10_000));
+    expect(times).toEqual([0, 3, 3, 5]);
+  });
+
+  it('cannot keep a saga beyond its timeout', async () => {
+    const saga = defineSaga('order', { version: 1, timeout: 5_000 }).step('a', {
+      run: () => busy('3600'),
+      retry: ONCE_MORE,
+    });
+    const { orchestrator } = create({ sagas: [saga] });
+    const handle = await orchestrator.start(saga, null);
+    await vi.advanceTimersByTimeAsync(6_500);
+    expect(await handle.status()).toBe('compensated');
+  });
+
+  it('is asked again after an hour at most', async () => {
+    const run = vi.fn(() => busy('86400'));
+    const saga = defineSaga('order', { version: 1 }).step('a', { run, retry: ONCE_MORE });
+    const { orchestrator } = create({ sagas: [saga] });
+    await orchestrator.start(saga, null);
+    await vi.advanceTimersByTimeAsync(3_590_000);
+    expect(run).toHaveBeenCalledOnce();
+    await vi.advanceTimersByTimeAsync(20_000);
+    expect(run).toHaveBeenCalledTimes(2);
+  });
+});
+
+it.each([429, 503])('a %i that says when to come again sets when the next attempt is due', async (status) => {
+  const { client } = await serve([status], { 'retry-after': '7' });
+  const saga = defineSaga('order', { version: 1 }).step('a', { ...post('/charges'), retry: ONCE_MORE });
+  const { orchestrator, store } = create({ sagas: [saga], client });
+  const failed = new Promise((resolve) => orchestrator.once('fail', resolve));
+  await orchestrator.start(saga, null, { sagaId: 's1' });
+  await failed;
+  expect((await entriesOf(store)).at(-1)).toEqual({ type: 'invoke', step: 'a', attempt: 2, delay: 7_000 });
+});
+
+it('an isolated breaker, which does not know until when, lets a step wait no longer than its backoff', async () => {
+  const { client } = await serve([200]);
+  client.policies('payments').circuitBreaker!.isolate();
+  const saga = defineSaga('order', { version: 1 }).step('a', { ...post('/charges'), retry: ONCE_MORE });
+  const { orchestrator } = create({ sagas: [saga], client });
+  const handle = await orchestrator.start(saga, null);
+  expect(await rejectionOf(handle.result())).toMatchObject({ cause: { code: 'ERR_CIRCUIT_OPEN' } });
+});
