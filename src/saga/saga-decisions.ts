@@ -20,7 +20,10 @@ export interface Intent {
   readonly type: 'invoke' | 'compensate';
   readonly step: string;
   readonly attempt: number;
-  /** Whether the attempt before has failed. The first one of a new owner repeats what may have succeeded. */
+  /**
+   * Whether the retry budget of the service pays for it: if the attempt before has failed. The first one
+   * of a new owner repeats what may have succeeded, and one that was postponed for long is made in the end.
+   */
   readonly isRetry: boolean;
   readonly startAt: number;
 }
@@ -31,6 +34,12 @@ export interface Intent {
  */
 const FREE_TAKEOVERS = 3;
 const LONGEST_TAKEOVER_DELAY = 60_000;
+
+/**
+ * Postponements in a row after which an attempt is made without the retry budget. It is earned by first
+ * attempts: where there are no more of those, sagas would wait for it for good.
+ */
+const MAX_POSTPONEMENTS = 5;
 
 const CANCELLED: SagaReason = { error: { name: 'Error', message: 'the saga was cancelled' } };
 
@@ -84,8 +93,8 @@ export function intentsOf({ status, steps }: SagaState): Intent[] {
   return intents;
 }
 
-function latestOf({ latest, unanswered }: Attempts): Pick<Intent, 'attempt' | 'isRetry'> {
-  return { attempt: latest, isRetry: latest > 1 && unanswered === 1 };
+function latestOf({ latest, unanswered, postponed }: Attempts): Pick<Intent, 'attempt' | 'isRetry'> {
+  return { attempt: latest, isRetry: latest > 1 && unanswered === 1 && postponed < MAX_POSTPONEMENTS };
 }
 
 /** Tells the intents of a saga apart. */
@@ -270,8 +279,8 @@ function intend(type: 'invoke' | 'compensate', step: string, { latest }: Attempt
   return { type, step, attempt: latest + 1, delay };
 }
 
-function retryDelay({ backoff }: Activity, { failed, delay, retryAfter }: Attempts): number {
-  const wait = computeWait(backoff, "a step's option 'backoff'", Math.max(1, failed), delay);
+function retryDelay({ backoff }: Activity, { failed, postponed, delay, retryAfter }: Attempts): number {
+  const wait = computeWait(backoff, "a step's option 'backoff'", Math.max(1, failed + postponed), delay);
   return Math.max(Math.round(wait), retryAfter);
 }
 

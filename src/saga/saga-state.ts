@@ -47,6 +47,8 @@ export interface Attempts {
   readonly harmless: number;
   /** The latest ones in a row of which no outcome was recorded: their owners died. */
   readonly unanswered: number;
+  /** The latest ones in a row that the retry budget of the service has put off. They are not `made`. */
+  readonly postponed: number;
 }
 
 export interface StepState {
@@ -96,6 +98,7 @@ const NO_ATTEMPTS: Attempts = {
   failed: 0,
   harmless: 0,
   unanswered: 0,
+  postponed: 0,
 };
 
 const NEW_STEP: StepState = {
@@ -204,10 +207,18 @@ function begin(attempts: Attempts, { attempt, delay }: { attempt: number; delay:
   return { ...attempts, latest: attempt, delay, made: made + 1, unanswered: unanswered + 1 };
 }
 
-function fail(attempts: Attempts, failure: Pick<Failure, 'outcome' | 'retryAfter'>): Attempts {
-  const { outcome, retryAfter = 0 } = failure;
-  const harmless = attempts.harmless + (outcome === 'not-happened' ? 1 : 0);
-  return { ...attempts, failed: attempts.failed + 1, harmless, retryAfter, unanswered: 0 };
+function fail(attempts: Attempts, failure: Pick<Failure, 'error' | 'outcome' | 'retryAfter'>): Attempts {
+  const { retryAfter = 0 } = failure;
+  const harmless = attempts.harmless + (failure.outcome === 'not-happened' ? 1 : 0);
+  const { made, failed, postponed } = attempts;
+  const ended = { ...attempts, harmless, retryAfter, unanswered: 0 };
+  if (isPostponement(failure)) return { ...ended, made: made - 1, postponed: postponed + 1 };
+  return { ...ended, failed: failed + 1, postponed: 0 };
+}
+
+/** Whether an attempt was not made, as there were too many others. A `run` may fail by the same error. */
+function isPostponement({ error, outcome }: Pick<Failure, 'error' | 'outcome'>): boolean {
+  return outcome === 'not-happened' && error.code === 'ERR_RETRY_BUDGET_EXHAUSTED';
 }
 
 /** Takes in an input. One that comes too late, or to a saga that does not need it, changes nothing. */
@@ -246,16 +257,16 @@ function goOn(state: SagaState): SagaState {
 
 function invokeAgain(step: StepState): StepState {
   if (step.forward.phase !== 'failed') return step;
-  return { ...step, forward: { phase: 'pending' }, invocations: { ...step.invocations, made: 0, failed: 0 } };
+  return { ...step, forward: { phase: 'pending' }, invocations: startAgain(step.invocations) };
 }
 
 function compensateAgain(step: StepState): StepState {
   if (step.backward.phase !== 'failed') return step;
-  return {
-    ...step,
-    backward: { phase: 'none' },
-    compensations: { ...step.compensations, made: 0, failed: 0 },
-  };
+  return { ...step, backward: { phase: 'none' }, compensations: startAgain(step.compensations) };
+}
+
+function startAgain(attempts: Attempts): Attempts {
+  return { ...attempts, made: 0, failed: 0, postponed: 0 };
 }
 
 function skip(state: SagaState, name: string): SagaState {

@@ -118,3 +118,59 @@ it('an isolated breaker, which does not know until when, lets a step wait no lon
   const handle = await orchestrator.start(saga, null);
   expect(await rejectionOf(handle.result())).toMatchObject({ cause: { code: 'ERR_CIRCUIT_OPEN' } });
 });
+
+describe('a retry for which the budget of the service has nothing left', () => {
+  const spend = (client: ServiceClient) => {
+    const budget = client.policies('payments').retryBudget!;
+    while (budget.withdraw());
+  };
+
+  it('is postponed, and does not count as an attempt', async () => {
+    const { client, service } = await serve([503, 200]);
+    spend(client);
+    const saga = defineSaga('order', { version: 1 }).step('a', { ...post('/charges'), retry: ONCE_MORE });
+    const { orchestrator, store } = create({ sagas: [saga], client });
+    const budget = client.policies('payments').retryBudget!;
+    orchestrator.on('fail', ({ error }) => {
+      // The traffic of others earns.
+      if (error.code === 'ERR_RETRY_BUDGET_EXHAUSTED') for (let n = 0; n < 10; n++) budget.deposit();
+    });
+    const handle = await orchestrator.start(saga, null, { sagaId: 's1' });
+    expect(await handle.result()).toEqual({ a: {} });
+    expect(service.requests).toHaveLength(2);
+    expect((await entriesOf(store)).filter(({ type }) => type === 'fail')).toHaveLength(2);
+  });
+
+  it('is made in the end, although nothing is earned, and so the saga ends', async () => {
+    const { client, service } = await serve([503]);
+    spend(client);
+    const saga = defineSaga('order', { version: 1 })
+      .step('a', { run: () => 1 })
+      .pivot()
+      .step('b', { ...post('/charges'), retry: ONCE_MORE });
+    const { orchestrator, store } = create({ sagas: [saga], client });
+    const handle = await orchestrator.start(saga, null, { sagaId: 's1' });
+    expect(await rejectionOf(handle.result())).toMatchObject({
+      status: 'stuck',
+      cause: { code: 'ERR_SERVICE_RESPONSE' },
+    });
+    expect(service.requests).toHaveLength(2);
+    expect((await entriesOf(store)).filter(({ type }) => type === 'fail')).toHaveLength(7);
+  });
+
+  it('ends with the timeout of its saga, if that comes first', async () => {
+    const { client, service } = await serve([503]);
+    spend(client);
+    const saga = defineSaga('order', { version: 1, timeout: 50 }).step('a', {
+      ...post('/charges'),
+      retry: { maxAttempts: 2, backoff: constantBackoff(20) },
+    });
+    const { orchestrator } = create({ sagas: [saga], client });
+    const handle = await orchestrator.start(saga, null);
+    expect(await rejectionOf(handle.result())).toMatchObject({
+      status: 'compensated',
+      cause: { code: 'ERR_TIMEOUT' },
+    });
+    expect(service.requests).toHaveLength(1);
+  });
+});

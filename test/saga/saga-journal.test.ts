@@ -8,16 +8,21 @@ import { mayHaveHappened } from '../../src/saga/saga-state.ts';
 import { Serializer } from '../../src/saga/serializer.ts';
 import { checkJournal } from './check-journal.ts';
 
+type OutcomeKind = 'success' | 'unknown' | 'not sent' | 'postponed' | 'rejected';
+
 /** Something that happens to a saga: which of several it is follows from `at`. */
 type Happening =
-  | { readonly kind: 'success' | 'unknown' | 'not sent' | 'rejected'; readonly at: number }
+  | { readonly kind: OutcomeKind; readonly at: number }
   | { readonly kind: 'takeover' | 'cancel' | 'wait' };
 
 const happening: fc.Arbitrary<Happening> = fc.oneof(
   { weight: 10, arbitrary: fc.record({ kind: fc.constant('success' as const), at: fc.nat(5) }) },
   {
     weight: 4,
-    arbitrary: fc.record({ kind: fc.constantFrom('unknown' as const, 'not sent' as const), at: fc.nat(5) }),
+    arbitrary: fc.record({
+      kind: fc.constantFrom<OutcomeKind[]>('unknown', 'not sent', 'postponed'),
+      at: fc.nat(5),
+    }),
   },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('rejected' as const), at: fc.nat(5) }) },
   { weight: 2, arbitrary: fc.record({ kind: fc.constantFrom('takeover' as const, 'wait' as const) }) },
@@ -96,7 +101,7 @@ class Model {
     }
   }
 
-  #end(kind: 'success' | 'unknown' | 'not sent' | 'rejected', at: number): void {
+  #end(kind: OutcomeKind, at: number): void {
     const active = [...this.active];
     if (active.length === 0) return;
     const [step, during] = active[at % active.length]!;
@@ -136,8 +141,9 @@ class Model {
   }
 }
 
-function outcomeOf(step: string, during: 'invoke' | 'compensate', kind: string): SagaEntry {
-  const error = { attempt: 1, at: 0, name: 'Error', message: kind };
+function outcomeOf(step: string, during: 'invoke' | 'compensate', kind: OutcomeKind): SagaEntry {
+  const code = kind === 'postponed' ? 'ERR_RETRY_BUDGET_EXHAUSTED' : undefined;
+  const error = { attempt: 1, at: 0, name: 'Error', message: kind, code };
   if (during === 'compensate') {
     return kind === 'success' ? { type: 'compensated', step } : { type: 'compensation-failed', step, error };
   }
