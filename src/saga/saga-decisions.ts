@@ -1,7 +1,7 @@
 import { computeWait } from '../policies/backoff.ts';
 import type { Activity, SagaPlan, Stage, StepDefinition } from './saga-definition.ts';
 import type { SagaEntry, SagaReason } from './saga-entry.ts';
-import { type Attempts, mayHaveHappened, type SagaState, type StepState } from './saga-state.ts';
+import { type Attempts, isUnderWay, mayHaveHappened, type SagaState, type StepState } from './saga-state.ts';
 
 /** The circumstances of a decision: all that it depends on besides the journal. */
 export interface Situation {
@@ -233,10 +233,6 @@ function isComplete(stage: Stage, state: SagaState): boolean {
 
 function isPivotReached({ stages, pivotAt }: SagaPlan, state: SagaState): boolean {
   return stages.every((stage, index) => index >= pivotAt || isComplete(stage, state));
-}
-
-function isUnderWay({ forward }: StepState): boolean {
-  return forward.phase === 'invoking' || forward.phase === 'awaiting';
 }
 
 function hasHappened({ forward }: StepState): boolean {

@@ -2,8 +2,8 @@ import { SagaFailedError, SagaNotFoundError } from '../errors.ts';
 import { restoreError } from './describe-error.ts';
 import type { OutcomeWatcher, SagaOutcome } from './outcome-watcher.ts';
 import type { SagaStatus } from './saga-entry.ts';
-import { createState, fold, resultsOf, type SagaState } from './saga-state.ts';
-import type { SagaStore, StoredSaga } from './saga-store.ts';
+import { foldBegun, resultsOf } from './saga-state.ts';
+import type { SagaStore } from './saga-store.ts';
 import type { Serializer } from './serializer.ts';
 
 /** A saga, whichever process runs it. */
@@ -59,17 +59,8 @@ export class SagaHandles {
   async #fetchResults(sagaId: string): Promise<Map<string, string | undefined>> {
     const saga = await this.#store.get(sagaId);
     if (saga === undefined) throw new SagaNotFoundError(sagaId);
-    return resultsOf(foldCompleted(saga));
+    return resultsOf(foldBegun(saga));
   }
-}
-
-/** Folds the journal of a saga that has completed: it names all steps, so no definition is needed. */
-function foldCompleted({ entries, inputs }: StoredSaga): SagaState {
-  const steps = entries.flatMap(({ entry }) => ('step' in entry ? [entry.step] : []));
-  return fold(createState(steps), entries, {
-    input: (id) => inputs.find((input) => input.id === id),
-    isCancellable: () => false,
-  });
 }
 
 function createFailure(sagaId: string, { status, reason }: SagaOutcome): SagaFailedError {

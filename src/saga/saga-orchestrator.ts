@@ -26,7 +26,15 @@ import { findStep } from './saga-definition.ts';
 import type { SagaInput, SagaReason, SagaStatus } from './saga-entry.ts';
 import { type SagaHandle, SagaHandles } from './saga-handle.ts';
 import { SagaRunner } from './saga-runner.ts';
-import type { InputCondition, ListOptions, SagaHeader, SagaSummary, SendResult } from './saga-store.ts';
+import { foldBegun, isUnderWay } from './saga-state.ts';
+import type {
+  InputCondition,
+  ListOptions,
+  SagaHeader,
+  SagaSummary,
+  SendResult,
+  StoredSaga,
+} from './saga-store.ts';
 import { Serializer } from './serializer.ts';
 
 export interface StartOptions {
@@ -198,9 +206,9 @@ export class SagaOrchestrator extends Emitter<SagaOrchestratorEvents> {
   /**
    * Gives the result of a step that waits for an event, or of any step at which the saga is stuck. One that
    * comes before the step waits is kept; the first one counts, and later ones change nothing. False if the
-   * saga has ended, or if the step waits for nothing and the saga is not stuck there. A process without
-   * the definition of the saga cannot tell: there it is true for any step. A stuck compensation is not
-   * mended by a result: see `skip()`.
+   * saga has ended, or if the step waits for nothing and the saga is not stuck there. In a process without
+   * the definition of the saga a step waits from when it has begun. A stuck compensation is not mended by a
+   * result: see `skip()`.
    *
    * @throws SagaNotFoundError if there is no such saga
    * @throws RangeError if its definition, where this process has it, has no such step
@@ -248,18 +256,19 @@ export class SagaOrchestrator extends Emitter<SagaOrchestratorEvents> {
   }
 
   /**
-   * Whether a step waits for an event, or for its result from outside; true if this process does not have
-   * the definition of the saga.
+   * Whether a step waits for an event, or for its result from outside. Without the definition of the saga
+   * that cannot be told from a step that is under way.
    *
+   * @throws SagaNotFoundError
    * @throws RangeError if the definition has no such step
    */
   async #waitsFor(sagaId: string, step: string): Promise<boolean> {
     checkSagaId(sagaId, 'the id of a saga');
     const { store, plans } = this.#settings;
-    if (plans.length === 0) return true;
-    const [saga] = await store.summaries([sagaId]);
-    const plan = plans.find(({ name, version }) => name === saga?.name && version === saga.version);
-    if (plan === undefined) return true;
+    const saga = await store.get(sagaId);
+    if (saga === undefined) throw new SagaNotFoundError(sagaId);
+    const plan = plans.find(({ name, version }) => name === saga.name && version === saga.version);
+    if (plan === undefined) return isStepUnderWay(saga, step);
     const definition = findStep(plan, step);
     if (definition !== undefined) return definition.completedBy !== undefined;
     const names = plan.steps.map(({ name }) => `'${name}'`);
@@ -278,6 +287,11 @@ export class SagaOrchestrator extends Emitter<SagaOrchestratorEvents> {
     if (result === 'added') this.#runner?.onInput(sagaId);
     return result;
   }
+}
+
+function isStepUnderWay(saga: StoredSaga, step: string): boolean {
+  const { steps } = foldBegun(saga);
+  return Object.hasOwn(steps, step) && isUnderWay(steps[step]!);
 }
 
 function toInfo({ sagaId, name, version, status, reason, createdAt, updatedAt }: SagaSummary): SagaInfo {

@@ -6,6 +6,7 @@ import type {
   SagaStatus,
   StoredEntry,
 } from './saga-entry.ts';
+import type { StoredSaga } from './saga-store.ts';
 
 type Failure = Extract<SagaEntry, { type: 'fail' }>;
 type ErrorRecord = Failure['error'];
@@ -134,6 +135,20 @@ export function fold(state: SagaState, entries: readonly StoredEntry[], context:
     const next = apply(folded, stored, context);
     return { ...next, length: folded.length + 1 };
   }, state);
+}
+
+/** Folds a journal without its definition: into a state of the steps that have begun, that is never cancelled. */
+export function foldBegun({ entries, inputs }: Pick<StoredSaga, 'entries' | 'inputs'>): SagaState {
+  const steps = entries.flatMap(({ entry }) => ('step' in entry ? [entry.step] : []));
+  return fold(createState(steps), entries, {
+    input: (id) => inputs.find((input) => input.id === id),
+    isCancellable: () => false,
+  });
+}
+
+/** Whether a step has begun, and its result is not known. */
+export function isUnderWay({ forward }: StepState): boolean {
+  return forward.phase === 'invoking' || forward.phase === 'awaiting';
 }
 
 function apply(state: SagaState, { at, entry }: StoredEntry, context: FoldContext): SagaState {
