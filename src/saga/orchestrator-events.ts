@@ -18,7 +18,7 @@ export interface SagaOrchestratorEvents {
       step: string;
       during: 'invoke' | 'compensate';
       error: AttemptError;
-      /** Says what is known of its effect: `unknown` for a compensation. */
+      /** Says what is known of its effect. */
       outcome: FailureOutcome;
     },
   ];

@@ -25,6 +25,8 @@ export interface Intent {
    * of a new owner repeats what may have succeeded, and one that was postponed for long is made in the end.
    */
   readonly isRetry: boolean;
+  /** The numbers of the idempotency keys of the step and of its compensation. */
+  readonly keys: Readonly<Record<'invoke' | 'compensate', number>>;
   readonly startAt: number;
 }
 
@@ -84,10 +86,11 @@ export function intentsOf({ status, steps }: SagaState): Intent[] {
   const intents: Intent[] = [];
   for (const step in steps) {
     const { forward, backward, invocations, compensations } = steps[step]!;
+    const keys = { invoke: invocations.key, compensate: compensations.key };
     if (status === 'running' && forward.phase === 'invoking') {
-      intents.push({ type: 'invoke', step, ...latestOf(invocations), startAt: forward.startAt });
+      intents.push({ type: 'invoke', step, ...latestOf(invocations), keys, startAt: forward.startAt });
     } else if (status === 'compensating' && backward.phase === 'compensating') {
-      intents.push({ type: 'compensate', step, ...latestOf(compensations), startAt: backward.startAt });
+      intents.push({ type: 'compensate', step, ...latestOf(compensations), keys, startAt: backward.startAt });
     }
   }
   return intents;

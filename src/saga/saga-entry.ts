@@ -46,7 +46,7 @@ export type SagaEntry =
       readonly type: 'compensation-failed';
       readonly step: string;
       readonly error: AttemptError;
-      /** As of an attempt to invoke a step. */
+      readonly outcome: FailureOutcome;
       readonly retryAfter?: number;
     }
   | { readonly type: 'stick'; readonly reason: SagaReason }

@@ -155,10 +155,10 @@ export class SagaRunner {
         emitter.emit('step', { ...saga, step: entry.step });
         break;
       case 'fail':
-        emitter.emit('fail', { ...saga, ...failureOf(entry), during: 'invoke', outcome: entry.outcome });
+        emitter.emit('fail', { ...saga, ...failureOf(entry), during: 'invoke' });
         break;
       case 'compensation-failed':
-        emitter.emit('fail', { ...saga, ...failureOf(entry), during: 'compensate', outcome: 'unknown' });
+        emitter.emit('fail', { ...saga, ...failureOf(entry), during: 'compensate' });
         break;
       case 'turn':
         emitter.emit('compensate', { ...saga, reason: entry.reason });
@@ -174,6 +174,6 @@ export class SagaRunner {
   }
 }
 
-function failureOf({ step, error }: Extract<SagaEntry, { type: 'fail' | 'compensation-failed' }>) {
-  return { step, error };
+function failureOf({ step, error, outcome }: Extract<SagaEntry, { type: 'fail' | 'compensation-failed' }>) {
+  return { step, error, outcome };
 }

@@ -48,6 +48,8 @@ export interface Attempts {
   readonly harmless: number;
   /** The latest ones in a row of which no outcome was recorded: their owners died. */
   readonly unanswered: number;
+  /** Numbers the idempotency keys of the effect, from 1 on. All attempts since an operator's retry share one. */
+  readonly key: number;
   /** The latest ones in a row that the retry budget of the service has put off. They are not `made`. */
   readonly postponed: number;
 }
@@ -99,6 +101,7 @@ const NO_ATTEMPTS: Attempts = {
   failed: 0,
   harmless: 0,
   unanswered: 0,
+  key: 1,
   postponed: 0,
 };
 
@@ -183,7 +186,7 @@ function apply(state: SagaState, { at, entry }: StoredEntry, context: FoldContex
     case 'compensation-failed':
       return change(state, entry.step, ({ compensations }) => ({
         backward: { phase: 'failed', error: entry.error },
-        compensations: fail(compensations, { ...entry, outcome: 'unknown' }),
+        compensations: fail(compensations, entry),
       }));
     case 'stick':
       return { ...state, status: 'stuck', reason: entry.reason };
@@ -280,8 +283,13 @@ function compensateAgain(step: StepState): StepState {
   return { ...step, backward: { phase: 'none' }, compensations: startAgain(step.compensations) };
 }
 
+/**
+ * Gives an effect new attempts. A service that has rejected it keeps that response under the key: so these
+ * have a key of their own, unless one with the former key may have had the effect, or have it yet.
+ */
 function startAgain(attempts: Attempts): Attempts {
-  return { ...attempts, made: 0, failed: 0, postponed: 0 };
+  const key = attempts.latest === attempts.harmless ? attempts.key + 1 : attempts.key;
+  return { ...attempts, key, made: 0, failed: 0, postponed: 0 };
 }
 
 function skip(state: SagaState, name: string): SagaState {

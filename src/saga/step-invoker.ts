@@ -19,9 +19,13 @@ export interface Invocation {
   readonly controller: AbortController;
 }
 
-/** The key of an effect: the same in all attempts, in all processes. It has at most 204 characters. */
-export function keyOf(sagaId: string, step: string, type: Intent['type']): string {
-  return `${sagaId}:${step}:${type}`;
+/**
+ * Gives the key of an effect: the same in all attempts, in all processes. Those of an operator's retry have
+ * another one, with a number, if all before are known to have had no effect. It fits into a header.
+ */
+export function keyOf(sagaId: string, step: string, type: Intent['type'], number = 1): string {
+  const key = `${sagaId}:${step}:${type}`;
+  return number === 1 ? key : `${key}:${number}`;
 }
 
 /** Carries out intents, and tells as an entry of the journal how each has ended. */
@@ -44,13 +48,17 @@ export class StepInvoker {
   }
 
   #performEffect({ step, intent, given, context, controller }: Invocation): Promise<EffectOutcome> {
-    const { type, attempt, isRetry } = intent;
-    const { sagaId } = given;
+    const { type, keys, attempt, isRetry } = intent;
+    const keyFor = (effect: Intent['type']) => {
+      // The event that completes a step may name the key of it.
+      const number = effect === 'invoke' && step.completedBy !== undefined ? 1 : keys[effect];
+      return keyOf(given.sagaId, step.name, effect, number);
+    };
     const attemptOf = {
       activity: type === 'invoke' ? step.invoke! : step.compensate!,
       given,
-      idempotencyKey: keyOf(sagaId, step.name, type),
-      compensates: type === 'invoke' ? undefined : keyOf(sagaId, step.name, 'invoke'),
+      idempotencyKey: keyFor(type),
+      compensates: type === 'invoke' ? undefined : keyFor('invoke'),
       attempt,
       isRetry,
       controller,
@@ -64,8 +72,7 @@ export class StepInvoker {
     outcome: EffectOutcome,
   ): Promise<SagaEntry> {
     if (!outcome.ok) {
-      const { outcome: known, final } = outcome;
-      return { type: 'fail', step: name, ...describeFailure(outcome, attempt), outcome: known, final };
+      return { type: 'fail', step: name, ...describeFailure(outcome, attempt), final: outcome.final };
     }
     if (completedBy !== undefined) return { type: 'await', step: name };
     let value: unknown;
@@ -92,11 +99,11 @@ export class StepInvoker {
 const MAX_RETRY_AFTER = 3_600_000;
 
 function describeFailure(failure: Extract<EffectOutcome, { ok: false }>, attempt: number) {
-  const error = describeAttempt(failure.error, attempt);
+  const described = { error: describeAttempt(failure.error, attempt), outcome: failure.outcome };
   const asked = retryAfterOf(failure) ?? 0;
   // A breaker that is isolated does not know when it will be closed.
-  if (asked <= 0 || asked === Infinity) return { error };
-  return { error, retryAfter: Math.min(Math.ceil(asked), MAX_RETRY_AFTER) };
+  if (asked <= 0 || asked === Infinity) return described;
+  return { ...described, retryAfter: Math.min(Math.ceil(asked), MAX_RETRY_AFTER) };
 }
 
 /**

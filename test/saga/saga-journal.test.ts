@@ -144,11 +144,12 @@ class Model {
 function outcomeOf(step: string, during: 'invoke' | 'compensate', kind: OutcomeKind): SagaEntry {
   const code = kind === 'postponed' ? 'ERR_RETRY_BUDGET_EXHAUSTED' : undefined;
   const error = { attempt: 1, at: 0, name: 'Error', message: kind, code };
+  const outcome = kind === 'unknown' ? 'unknown' : 'not-happened';
   if (during === 'compensate') {
-    return kind === 'success' ? { type: 'compensated', step } : { type: 'compensation-failed', step, error };
+    if (kind === 'success') return { type: 'compensated', step };
+    return { type: 'compensation-failed', step, error, outcome };
   }
   if (kind === 'success') return { type: 'complete', step, data: '1' };
-  const outcome = kind === 'unknown' ? 'unknown' : 'not-happened';
   return { type: 'fail', step, error, outcome, final: kind === 'rejected' };
 }
 
