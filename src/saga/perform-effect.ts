@@ -72,7 +72,7 @@ async function performCall(
   try {
     call = toServiceCall(describe(attempt.given), attempt);
   } catch (error) {
-    return { ok: false, error, outcome: 'not-happened', final: true };
+    return toMalformed(error);
   }
   // What undoes a call must not wait for the calls to earn it, nor the sagas of an owner that has died.
   const paidAs = attempt.compensates === undefined && attempt.isRetry ? attempt.attempt : 1;
@@ -83,6 +83,11 @@ async function performCall(
     return { ok: false, error, outcome: 'not-happened', final: error instanceof InvalidRequestError };
   const rejected = isRejectedForGood(error);
   return { ok: false, error, outcome: rejected ? 'not-happened' : 'unknown', final: rejected };
+}
+
+/** Gives the outcome of an attempt whose function has thrown, or described nothing that can be sent. */
+function toMalformed(error: unknown): EffectOutcome {
+  return { ok: false, error, outcome: 'not-happened', final: true };
 }
 
 function toServiceCall(
@@ -131,12 +136,17 @@ async function performRun(
 }
 
 async function performPublish(
-  { publish }: Extract<Effect, { kind: 'publish' }>,
+  { publish: describe }: Extract<Effect, { kind: 'publish' }>,
   { activity, given, idempotencyKey }: EffectAttempt,
   bus: EventBus,
 ): Promise<EffectOutcome> {
+  let event: NewEvent;
   try {
-    const event: NewEvent = { ...publish(given), eventId: uuidOf(idempotencyKey) };
+    event = { ...describe(given), eventId: uuidOf(idempotencyKey) };
+  } catch (error) {
+    return toMalformed(error);
+  }
+  try {
     await bus.publish(event, { timeout: activity.timeout });
     return { ok: true, value: undefined };
   } catch (error) {

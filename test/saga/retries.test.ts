@@ -2,6 +2,7 @@ import { beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import {
   constantBackoff,
   defineSaga,
+  InMemoryEventBus,
   InMemorySagaStore,
   type SagaEntry,
   SagaOrchestrator,
@@ -173,4 +174,33 @@ describe('a retry for which the budget of the service has nothing left', () => {
     });
     expect(service.requests).toHaveLength(1);
   });
+});
+
+it('a compensation that cannot even be described is attempted again: the mended program may be here by then', async () => {
+  vi.useFakeTimers();
+  let broken = true;
+  const describing = vi.fn(() => {
+    if (broken) throw new TypeError("Cannot read properties of undefined (reading 'id')");
+    return { eventType: 'charge.refunded', aggregateId: 'o1', data: {} };
+  });
+  const saga = defineSaga('order', { version: 1 })
+    .step('charge', { run: () => 1, compensate: { publish: describing } })
+    .step('pack', {
+      run: () => {
+        throw new Error('no stock');
+      },
+      retry: { maxAttempts: 1 },
+    });
+  const bus = new InMemoryEventBus({ source: 'test' });
+  onTestFinished(() => bus.close());
+  const { orchestrator } = create({ sagas: [saga], bus });
+  const failures: unknown[] = [];
+  orchestrator.on('fail', ({ step, outcome }) => failures.push([step, outcome]));
+  const handle = await orchestrator.start(saga, null);
+  await vi.advanceTimersByTimeAsync(1_000);
+  expect(describing.mock.calls.length).toBeGreaterThan(1);
+  expect(failures[1]).toEqual(['charge', 'not-happened']);
+  broken = false;
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect(await handle.status()).toBe('compensated');
 });
