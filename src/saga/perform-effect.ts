@@ -28,6 +28,8 @@ export interface EffectAttempt {
   readonly isRetry: boolean;
   /** Ends the attempt, as far as its effect obeys. */
   readonly controller: AbortController;
+  /** Whether this process still owns the saga, as far as its clock tells before any timer has. */
+  readonly isOwned: () => boolean;
 }
 
 /** Where calls and events go: the orchestrator checks that there is what its sagas need. */
@@ -49,6 +51,14 @@ export type EffectOutcome =
 
 /** Statuses of 4xx after which the same request may succeed, or by which it may have been carried out. */
 const TRANSIENT_STATUSES: ReadonlySet<number> = new Set([408, 409, 425, 429]);
+
+/** The outcome of an attempt whose process stood still for too long before it could send anything. */
+const NOT_OWNED: EffectOutcome = {
+  ok: false,
+  error: new Error('the lease of the saga was over before anything was sent'),
+  outcome: 'not-happened',
+  final: false,
+};
 
 /** Makes one attempt. It never rejects, and ends by itself after the timeout of the activity. */
 export async function performEffect(attempt: EffectAttempt, to: Transports): Promise<EffectOutcome> {
@@ -74,6 +84,7 @@ async function performCall(
   } catch (error) {
     return toMalformed(error);
   }
+  if (!attempt.isOwned()) return NOT_OWNED;
   // What undoes a call must not wait for the calls to earn it, nor the sagas of an owner that has died.
   const paidAs = attempt.compensates === undefined && attempt.isRetry ? attempt.attempt : 1;
   const { outcome, sent } = await attemptOnce(client, call, paidAs);
@@ -137,7 +148,7 @@ async function performRun(
 
 async function performPublish(
   { publish: describe }: Extract<Effect, { kind: 'publish' }>,
-  { activity, given, idempotencyKey }: EffectAttempt,
+  { activity, given, idempotencyKey, isOwned }: EffectAttempt,
   bus: EventBus,
 ): Promise<EffectOutcome> {
   let event: NewEvent;
@@ -146,6 +157,7 @@ async function performPublish(
   } catch (error) {
     return toMalformed(error);
   }
+  if (!isOwned()) return NOT_OWNED;
   try {
     await bus.publish(event, { timeout: activity.timeout });
     return { ok: true, value: undefined };

@@ -246,14 +246,20 @@ export class SagaExecution {
 
   /** Begins what was intended and is due. */
   #startDue(): void {
-    if (this.#draining || performance.now() >= this.#leaseUntil) return;
+    if (this.#draining) return;
     const now = this.#now();
     for (const intent of intentsOf(this.#journal.state)) {
+      // The step before may have taken the rest of the lease.
+      if (!this.#hasLease()) return;
       const key = intentKey(intent);
       if (this.#begun.has(key) || this.#orphans.has(key) || intent.startAt > now) continue;
       this.#begun.add(key);
       this.#start(intent);
     }
+  }
+
+  #hasLease(): boolean {
+    return performance.now() < this.#leaseUntil;
   }
 
   #start(intent: Intent): void {
@@ -263,7 +269,8 @@ export class SagaExecution {
       const given = this.#journal.readInput(intent);
       this.#active.set(name, controller);
       const step = findStep(this.#plan, name)!;
-      const invocation = { step, intent, given, context: this.#context, controller };
+      const isOwned = () => this.#hasLease();
+      const invocation = { step, intent, given, context: this.#context, controller, isOwned };
       void this.#host.invoker.perform(invocation).then((entry) => this.#onOutcome(name, entry));
     } catch (error) {
       this.#host.onError(error, this.claimed.saga);

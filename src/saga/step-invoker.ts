@@ -17,6 +17,7 @@ export interface Invocation {
   /** The context of the request or event that began the saga. */
   readonly context: RequestContext;
   readonly controller: AbortController;
+  readonly isOwned: () => boolean;
 }
 
 /**
@@ -47,7 +48,7 @@ export class StepInvoker {
     return { type: 'compensation-failed', step: step.name, ...describeFailure(outcome, intent.attempt) };
   }
 
-  #performEffect({ step, intent, given, context, controller }: Invocation): Promise<EffectOutcome> {
+  #performEffect({ step, intent, given, context, controller, isOwned }: Invocation): Promise<EffectOutcome> {
     const { type, keys, attempt, isRetry } = intent;
     const keyFor = (effect: Intent['type']) => {
       // The event that completes a step may name the key of it.
@@ -62,6 +63,7 @@ export class StepInvoker {
       attempt,
       isRetry,
       controller,
+      isOwned,
     };
     return runInRequestContext(context, () => performEffect(attemptOf, this.#transports));
   }

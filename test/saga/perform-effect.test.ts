@@ -55,7 +55,7 @@ function perform(
   const controller = new AbortController();
   const keys = { idempotencyKey: 's1:charge:invoke', compensates };
   return performEffect(
-    { activity, given, ...keys, attempt, isRetry, controller },
+    { activity, given, ...keys, attempt, isRetry, controller, isOwned: () => true },
     { client, bus: undefined },
   );
 }

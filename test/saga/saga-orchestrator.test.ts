@@ -6,6 +6,7 @@ import {
   defineSaga,
   InMemoryEventBus,
   InMemorySagaStore,
+  type NewEvent,
   runWithRequestContext,
   SagaOrchestrator,
   type SagaOrchestratorOptions,
@@ -733,6 +734,56 @@ it('a process that stood still for longer than its lease begins nothing that it 
   expect(await settledAfter(15_000, handle.result())).toEqual({ a: 1, b: 1 });
   expect(lost).toHaveBeenCalledOnce();
   expect(attempts).toEqual([2]);
+});
+
+describe('a process that stands still for longer than its lease', () => {
+  /** Moves the clock on by more than a lease, as after a stall: no timer has run by then. */
+  function stall(): void {
+    const now = performance.now.bind(performance);
+    vi.spyOn(performance, 'now').mockImplementation(() => now() + 11_000);
+  }
+
+  it.each([
+    ['begins no other step before the store has confirmed that it has the saga', false],
+    ['begins nothing more once another process has claimed the saga', true],
+  ])('%s', async (_title, isClaimed) => {
+    const store = new InMemorySagaStore();
+    const log: string[] = [];
+    const saga = order.parallel({
+      a: {
+        run: () => {
+          log.push('a');
+          stall();
+          if (isClaimed) void store.claim([{ name: 'order', version: 1 }], 1, 10_000);
+        },
+      },
+      b: { run: () => void log.push('b') },
+    });
+    const orchestrator = create({ store, sagas: [saga] });
+    orchestrator.on('step', ({ step }) => log.push(`${step} is written`));
+    orchestrator.on('lose', () => log.push('lost'));
+    await orchestrator.start(saga, ORDER);
+    await vi.advanceTimersByTimeAsync(100);
+    expect(log).toEqual(isClaimed ? ['a', 'lost'] : ['a', 'a is written', 'b', 'b is written']);
+  });
+
+  it('sends nothing that it has described meanwhile', async () => {
+    const store = new InMemorySagaStore();
+    const bus = createBus();
+    const publish = vi.spyOn(bus, 'publish');
+    const isMail = ([event]: [unknown, ...unknown[]]) => (event as NewEvent).eventType === 'mail.send';
+    let described = 0;
+    const saga = order.step('mail', {
+      publish: ({ input }) => {
+        if (++described === 1) stall();
+        return { eventType: 'mail.send', aggregateId: input.id, data: {} };
+      },
+    });
+    const orchestrator = create({ store, sagas: [saga], bus });
+    const handle = await orchestrator.start(saga, ORDER);
+    expect(await settledAfter(15_000, handle.result())).toEqual({ mail: undefined });
+    expect([described, publish.mock.calls.filter(isMail).length]).toEqual([2, 1]);
+  });
 });
 
 it('a saga that waits for long is not held, and goes on when its time has come', async () => {
