@@ -254,10 +254,7 @@ export class PostgresSagaStore implements SagaStore {
     const { count, errors } = await this.#database.transaction(async (tx) => {
       const { rows } = await tx.query(READ_EVENTS, [LockClass.sagaEvents, MAX_PUBLISHED]);
       const kept = groupBy(rows as EventRow[], ({ saga_id }) => saga_id);
-      const sagas = new Map(
-        [...kept].map(([sagaId, events]) => [sagaId, events.map(({ event }) => JSON.parse(event))]),
-      );
-      const published = await publishBySaga(sagas, publish);
+      const published = await publishBySaga(kept, ({ event }) => JSON.parse(event), publish);
       const ids = published.sagaIds.flatMap((sagaId) => kept.get(sagaId)!.map(({ id }) => id));
       if (ids.length > 0) await tx.query(FORGET_EVENTS, [ids]);
       return published;

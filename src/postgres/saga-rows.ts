@@ -1,5 +1,6 @@
 import { DatabaseError, SagaUnreadableError } from '../errors.ts';
-import type { SagaEntry, SagaReason } from '../saga/saga-entry.ts';
+import { readReason, toUnreadableSummary } from '../saga/read-kept.ts';
+import type { SagaEntry } from '../saga/saga-entry.ts';
 import type { SagaSummary, StoredSaga } from '../saga/saga-store.ts';
 
 /** A time as milliseconds since 1970, which all drivers give as a number. */
@@ -131,23 +132,27 @@ export const REMOVE = `
   inputs as (delete from holdfast.saga_inputs i using gone where i.saga_id = gone.saga_id)
   select count(*)::int as removed from gone`;
 
+/** Gives a saga whose reason cannot be read as one that is stuck. */
 export function toSummary(row: SummaryRow): SagaSummary {
-  return {
+  const saga = {
     sagaId: row.saga_id,
     name: row.name,
     version: row.version,
     input: row.input,
-    status: row.status,
-    reason: toReason(row.reason),
     createdAt: row.created_at,
     updatedAt: row.updated_at,
-    dueAt: row.due_at ?? undefined,
   };
+  try {
+    return { ...saga, status: row.status, reason: readReason(row.reason), dueAt: row.due_at ?? undefined };
+  } catch (error) {
+    return toUnreadableSummary(saga, error);
+  }
 }
 
 /** @throws SagaUnreadableError */
 export function toSaga(row: SagaRow): StoredSaga {
   try {
+    readReason(row.reason);
     const { dueAt: _, ...rest } = toSummary(row);
     const changes: [number, SagaEntry[]][] = JSON.parse(row.journal ?? '[]');
     const entries = changes.flatMap(([at, list]) => list.map((entry) => ({ at, entry })));
@@ -167,8 +172,4 @@ export function toUnreadable(sagaId: string, error: unknown): SagaUnreadableErro
   if (error instanceof SagaUnreadableError) return error;
   const isFinal = error instanceof DatabaseError && !error.retryable && error.sqlState !== undefined;
   return isFinal ? new SagaUnreadableError(sagaId, { cause: error }) : undefined;
-}
-
-function toReason(reason: string | null): SagaReason | undefined {
-  return reason === null ? undefined : JSON.parse(reason);
 }

@@ -35,8 +35,9 @@ export async function publishKept(
   const published = await Promise.all(
     taken.map(async (sagas, index) => {
       if (sagas.length === 0) return { count: 0, errors: [] };
-      const { sagaIds, count, errors } = await publishTaken(sagas, publish);
-      const counts = sagas.flatMap(([sagaId, { length }]) => [sagaId, sagaIds.has(sagaId) ? length : 0]);
+      const read = (event: string) => JSON.parse(event);
+      const { sagaIds, count, errors } = await publishBySaga(new Map(sagas), read, publish);
+      const counts = sagas.flatMap(([sagaId, { length }]) => [sagaId, sagaIds.includes(sagaId) ? length : 0]);
       await connection.evaluate(SETTLE_EVENTS, [buckets[index]!], [token, ...counts]);
       return { count, errors };
     }),
@@ -44,21 +45,4 @@ export async function publishKept(
   const [error] = published.flatMap(({ errors }) => errors);
   if (error !== undefined) throw error;
   return published.reduce((sum, { count }) => sum + count, 0);
-}
-
-async function publishTaken(sagas: readonly Taken[], publish: PublishEvents) {
-  const readable = new Map();
-  const unreadable: unknown[] = [];
-  for (const [sagaId, events] of sagas) {
-    try {
-      readable.set(
-        sagaId,
-        events.map((event) => JSON.parse(event)),
-      );
-    } catch (error) {
-      unreadable.push(error);
-    }
-  }
-  const { sagaIds, count, errors } = await publishBySaga(readable, publish);
-  return { sagaIds: new Set(sagaIds), count, errors: [...errors, ...unreadable] };
 }

@@ -1,5 +1,5 @@
 import { SagaUnreadableError } from '../errors.ts';
-import { describeError } from '../saga/describe-error.ts';
+import { readReason, toUnreadableSummary } from '../saga/read-kept.ts';
 import type { SagaStatus, StoredEntry } from '../saga/saga-entry.ts';
 import type { SagaSummary, StoredSaga } from '../saga/saga-store.ts';
 
@@ -18,23 +18,21 @@ export type SagaReply = readonly [
   inputs: readonly string[] | null,
 ];
 
-/** Gives a saga that somebody has damaged as one that is stuck: it hides no other. */
+/** Gives a saga that cannot be read as one that is stuck. */
 export function toSummary(reply: SummaryReply): SagaSummary {
   const [sagaId, , name, version, input, , createdAt, updatedAt] = reply;
   try {
     return parseSummary(reply);
   } catch (error) {
-    return {
+    const saga = {
       sagaId,
       name: name ?? '',
       version: Number(version) || 0,
       input: input ?? '',
-      status: 'stuck',
-      reason: { error: describeError(new SagaUnreadableError(sagaId, { cause: error })) },
       createdAt: Number(createdAt) || 0,
       updatedAt: Number(updatedAt) || 0,
-      dueAt: undefined,
     };
+    return toUnreadableSummary(saga, error);
   }
 }
 
@@ -67,7 +65,7 @@ function parseSummary(reply: SummaryReply): SagaSummary {
     version: toNumber(version),
     input: present(input),
     status: present(status) as SagaStatus,
-    reason: reason ? JSON.parse(reason) : undefined,
+    reason: readReason(reason),
     createdAt: toNumber(createdAt),
     updatedAt: toNumber(updatedAt),
     dueAt: typeof dueAt === 'string' ? toNumber(dueAt) : undefined,

@@ -170,7 +170,7 @@ export class InMemorySagaStore implements SagaStore {
       const sagas = new Map(
         [...this.#events].slice(0, MAX_PUBLISHING).map(([sagaId, events]) => [sagaId, [...events]]),
       );
-      const { sagaIds, count, errors } = await publishBySaga(sagas, publish);
+      const { sagaIds, count, errors } = await publishBySaga(sagas, (event) => event, publish);
       for (const sagaId of sagaIds) this.#forgetEvents(sagaId, sagas.get(sagaId)!.length);
       if (errors.length > 0) throw errors[0];
       return count;

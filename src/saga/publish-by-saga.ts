@@ -11,19 +11,21 @@ export interface PublishedBySaga {
 }
 
 /**
- * Publishes the events of some sagas, beside each other: one whose events are rejected delays no other.
- * Whoever keeps the events then forgets those that are published, and throws the first error.
+ * Publishes the events of some sagas, beside each other: one whose events are rejected, or cannot be read,
+ * delays no other. Whoever keeps the events then forgets those that are published, and throws the first
+ * error.
  */
-export async function publishBySaga(
-  sagas: ReadonlyMap<string, readonly DomainEvent[]>,
+export async function publishBySaga<Kept>(
+  sagas: ReadonlyMap<string, readonly Kept[]>,
+  read: (kept: Kept) => DomainEvent,
   publish: PublishEvents,
 ): Promise<PublishedBySaga> {
   const sagaIds: string[] = [];
   const errors: unknown[] = [];
   let count = 0;
-  const publishOne = async ([sagaId, events]: [string, readonly DomainEvent[]]) => {
+  const publishOne = async ([sagaId, events]: [string, readonly Kept[]]) => {
     try {
-      await publish(events);
+      await publish(events.map(read));
       sagaIds.push(sagaId);
       count += events.length;
     } catch (error) {

@@ -1,5 +1,5 @@
 import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import { DatabaseError, InMemoryEventBus, InvalidEventError } from '../../src/index.ts';
+import { DatabaseError, type DomainEvent, InMemoryEventBus, InvalidEventError } from '../../src/index.ts';
 import { type Database, fromPg, PostgresOutbox, PostgresSagaStore } from '../../src/postgres/index.ts';
 import type { ClaimedSaga, SagaStore } from '../../src/saga/saga-store.ts';
 import { toArray } from '../events/recorder.ts';
@@ -180,6 +180,37 @@ describe('PostgresSagaStore', () => {
     await advance(600_000);
     expect(await store.claim(orders, 10, 60_000)).toEqual([]);
     expect(await store.summaries(['s1'])).toMatchObject([{ status: 'stuck' }]);
+  });
+
+  it.each(['{', '5', '{"error":1}'])(
+    'lists a saga whose reason is damaged (%s) as stuck, beside the others',
+    async (reason) => {
+      const store = new PostgresSagaStore({ database: await emptied() });
+      await createMany(store, 3);
+      await test.pool.query(`update holdfast.sagas set reason = $1 where saga_id = 's1'`, [reason]);
+      const unreadable = {
+        sagaId: 's1',
+        status: 'stuck',
+        reason: { error: { code: 'ERR_SAGA_UNREADABLE' } },
+        dueAt: undefined,
+      };
+      const running = { status: 'running', reason: undefined };
+      expect(await toArray(store.list({}))).toMatchObject([running, unreadable, running]);
+      expect(await store.summaries(['s1'])).toMatchObject([unreadable]);
+      await expect(store.get('s1')).rejects.toMatchObject({ code: 'ERR_SAGA_UNREADABLE' });
+    },
+  );
+
+  it('publishes the events of the others beside a saga whose events are damaged', async () => {
+    const store = new PostgresSagaStore({ database: await emptied() });
+    for (const n of range(3)) await create(store, newSaga(`s${n}`, { events: [eventOf(`s${n}`, n)] }));
+    await test.pool.query(`update holdfast.saga_events set event = '{' where saga_id = 's0'`);
+    const published: string[] = [];
+    const publish = async (events: readonly DomainEvent[]) => {
+      published.push(...events.map(({ aggregateId }) => aggregateId));
+    };
+    await expect(store.publishEvents!(publish)).rejects.toThrow('JSON');
+    expect(published.toSorted()).toEqual(['s1', 's2']);
   });
 
   it('rejects options that it cannot keep', async () => {
