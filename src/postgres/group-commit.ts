@@ -1,8 +1,9 @@
 import { DatabaseError } from '../errors.ts';
 import { type Deferred, deferred } from '../internal/deferred.ts';
 
-/** The most items that share a statement. */
+/** The most items that share a statement, and the most bytes of them; an item may be larger by itself. */
 const MAX_BATCH = 100;
+const MAX_SIZE = 4 * 1_048_576;
 
 interface Pending<Item, Result> extends Deferred<Result> {
   readonly item: Item;
@@ -14,12 +15,20 @@ interface Pending<Item, Result> extends Deferred<Result> {
  */
 export class GroupCommit<Item, Result> {
   readonly #commit: (items: readonly Item[]) => Promise<readonly Result[]>;
+  readonly #sizeOf: (item: Item) => number;
   readonly #pending: Pending<Item, Result>[] = [];
   #committing = false;
 
-  /** @param commit writes items, all or none of them, and gives a result for each */
-  constructor(commit: (items: readonly Item[]) => Promise<readonly Result[]>) {
+  /**
+   * @param commit writes items, all or none of them, and gives a result for each
+   * @param sizeOf gives about the bytes of an item, for items that may be large
+   */
+  constructor(
+    commit: (items: readonly Item[]) => Promise<readonly Result[]>,
+    sizeOf: (item: Item) => number = () => 0,
+  ) {
     this.#commit = commit;
+    this.#sizeOf = sizeOf;
   }
 
   run(item: Item): Promise<Result> {
@@ -33,8 +42,17 @@ export class GroupCommit<Item, Result> {
     this.#committing = true;
     // What is asked for in the same turn belongs together too.
     await undefined;
-    while (this.#pending.length > 0) await this.#settle(this.#pending.splice(0, MAX_BATCH));
+    while (this.#pending.length > 0) await this.#settle(this.#pending.splice(0, this.#nextCount()));
     this.#committing = false;
+  }
+
+  #nextCount(): number {
+    let size = 0;
+    const end = this.#pending.findIndex(({ item }, index) => {
+      size += this.#sizeOf(item);
+      return index === MAX_BATCH || (index > 0 && size > MAX_SIZE);
+    });
+    return end === -1 ? this.#pending.length : end;
   }
 
   async #settle(batch: readonly Pending<Item, Result>[]): Promise<void> {

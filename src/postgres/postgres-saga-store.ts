@@ -72,10 +72,13 @@ export class PostgresSagaStore implements SagaStore {
   readonly #database: Database;
   // biome-ignore lint/suspicious/noExplicitAny: as in the options
   readonly #outbox: PostgresOutbox<any> | undefined;
-  readonly #created = new GroupCommit((sagas: readonly NewSaga[]) => this.#createAll(sagas));
-  readonly #changes = new GroupCommit((changes: readonly SagaChange[]) => this.#writeAll(changes));
+  readonly #created = new GroupCommit((sagas: readonly NewSaga[]) => this.#createAll(sagas), sizeOf);
+  readonly #changes = new GroupCommit((changes: readonly SagaChange[]) => this.#writeAll(changes), sizeOf);
   /** #changesWithEvents holds those for the outbox apart: their transaction takes more round trips. */
-  readonly #changesWithEvents = new GroupCommit((changes: readonly SagaChange[]) => this.#writeAll(changes));
+  readonly #changesWithEvents = new GroupCommit(
+    (changes: readonly SagaChange[]) => this.#writeAll(changes),
+    sizeOf,
+  );
   readonly #reads = new GroupCommit((sagaIds: readonly string[]) => this.#readAll(sagaIds));
   readonly #renewals = new GroupCommit((leases: readonly Renewal[]) => this.#renewAll(leases));
 
@@ -263,6 +266,12 @@ export class PostgresSagaStore implements SagaStore {
     if (errors.length > 0) throw errors[0];
     return count;
   }
+}
+
+/** Gives the length of what users have given: the input, and results. */
+function sizeOf(item: NewSaga | SagaChange): number {
+  const data = item.entries.map((entry) => ('data' in entry ? (entry.data?.length ?? 0) : 0));
+  return data.reduce((sum, length) => sum + length, 'input' in item ? item.input.length : 0);
 }
 
 interface EventRow {
