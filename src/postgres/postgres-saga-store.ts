@@ -24,6 +24,7 @@ import { LockClass } from './advisory-locks.ts';
 import type { Database, Executor } from './database.ts';
 import { GroupCommit } from './group-commit.ts';
 import type { PostgresOutbox } from './postgres-outbox.ts';
+import { RepeatingDatabase } from './repeating-database.ts';
 import * as sql from './saga-rows.ts';
 
 export interface PostgresSagaStoreOptions {
@@ -89,7 +90,7 @@ export class PostgresSagaStore implements SagaStore {
       outbox: hasMethods('publish'),
     });
     requireOption(OWNER, options, 'database');
-    this.#database = options.database;
+    this.#database = new RepeatingDatabase(options.database);
     this.#outbox = options.outbox;
     if (this.#outbox === undefined) this.publishEvents = (publish) => this.#publishKept(publish);
   }

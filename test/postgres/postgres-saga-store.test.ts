@@ -1,5 +1,7 @@
-import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import pg from 'pg';
+import { beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { DatabaseError, type DomainEvent, InMemoryEventBus, InvalidEventError } from '../../src/index.ts';
+import { deferred } from '../../src/internal/deferred.ts';
 import { type Database, fromPg, PostgresOutbox, PostgresSagaStore } from '../../src/postgres/index.ts';
 import type { ClaimedSaga, SagaStore } from '../../src/saga/saga-store.ts';
 import { toArray } from '../events/recorder.ts';
@@ -219,6 +221,34 @@ describe('PostgresSagaStore', () => {
       /outbox/,
     );
   });
+});
+
+it('a process that freezes in the transaction of its outbox keeps its sagas only as long as PostgreSQL lets it', async () => {
+  const database = await emptied();
+  const pool = new pg.Pool({
+    connectionString: test.url,
+    options: '-c idle_in_transaction_session_timeout=300',
+  });
+  onTestFinished(() => pool.end());
+  const { promise: frozen, resolve: freeze } = deferred<void>();
+  const { promise: thawed, resolve: thaw } = deferred<void>();
+  const publish = () => {
+    freeze();
+    return thawed;
+  };
+  const outbox = { publish } as never;
+  const frozenStore = new PostgresSagaStore({ database: fromPg(pool), outbox });
+  const store = new PostgresSagaStore({ database });
+  const claimed = await create(store, newSaga('s1'));
+  await advance(600_000);
+  const written = frozenStore
+    .write(change(claimed, { ...end, events: [eventOf('s1', 1)] }))
+    .catch((error: unknown) => error);
+  await frozen;
+  expect(await store.claim(orders, 10, 60_000)).toEqual([]);
+  await vi.waitFor(async () => expect(await store.claim(orders, 10, 60_000)).toHaveLength(1), 5_000);
+  thaw();
+  expect(await written).toMatchObject({ code: 'ERR_DATABASE' });
 });
 
 describe('PostgresSagaStore with an outbox', () => {
