@@ -195,9 +195,13 @@ export class Idempotency {
     if (found.state === 'done') return this.#replay(decodeResponse(found.response), keys, guarded);
     const hash = new BodyHash(guarded.request.method, targetOf(guarded, keys));
     const keyLock = this.#hold(own, hash, guarded.request);
+    const lockedAt = performance.now();
     let begun: BeginResult | undefined;
     try {
       begun = await this.#beginHandling(keyLock, keys, waiter);
+      if (begun.state === 'begun' && !(await this.#stillHolds(own, lockedAt))) {
+        begun = this.#rejectForNow(KEY_IN_PROGRESS);
+      }
       if (begun.state === 'begun') await guarded.body.observe(hash);
       if (waiter.disconnected.aborted) begun = reject(CLIENT_GONE);
       return begun;
@@ -207,6 +211,13 @@ export class Idempotency {
     } finally {
       if (begun?.state !== 'begun') keyLock.release();
     }
+  }
+
+  /** Whether a request that may have waited for another one since has its own key yet. */
+  async #stillHolds({ name, holder }: KeyClaim, lockedAt: number): Promise<boolean> {
+    const { lockTimeout } = this.#limits;
+    if (performance.now() - lockedAt < lockTimeout) return true;
+    return (await this.#store.begin(name, holder, lockTimeout)).state === 'begun';
   }
 
   #hold({ name, holder }: KeyClaim, hash: BodyHash, request: IncomingRequest): KeyLock {

@@ -126,6 +126,31 @@ describe('a request that compensates another one', () => {
     await first.respond();
   });
 
+  it('a compensation that has lost its own key while it waited is handled by the process that has it now', async () => {
+    const store = new InMemoryIdempotencyStore();
+    let isFrozen = false;
+    const ofFrozenProcess: IdempotencyStore = {
+      begin: (...args) => (isFrozen ? new Promise(() => {}) : store.begin(...args)),
+      complete: (...args) => store.complete(...args),
+      release: (...args) => store.release(...args),
+      compensate: (...args) => store.compensate(...args),
+    };
+    const first = send(toGuard({ store }));
+    await flush();
+    const frozen = compensate(toGuard({ store: ofFrozenProcess, lockTimeout: 1_000 }));
+    await flush();
+    isFrozen = true;
+    await pass(1_500);
+    const next = compensate(toGuard({ store }));
+    await flush();
+    isFrozen = false;
+    await first.respond();
+    await pass(1_000);
+    expect(next.admission.context.compensates).toMatchObject({ seen: true });
+    expect(frozen.decision).toMatchObject(inProgress);
+    await next.respond();
+  });
+
   it('a compensation that comes again is replayed', async () => {
     const guard = toGuard();
     const compensation = compensate(guard);
