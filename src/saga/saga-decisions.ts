@@ -1,7 +1,8 @@
 import { computeWait } from '../policies/backoff.ts';
+import type { Attempts } from './attempts.ts';
 import type { Activity, SagaPlan, Stage, StepDefinition } from './saga-definition.ts';
 import type { SagaEntry, SagaReason } from './saga-entry.ts';
-import { type Attempts, isUnderWay, mayHaveHappened, type SagaState, type StepState } from './saga-state.ts';
+import { isUnderWay, mayHaveHappened, type SagaState, type StepState } from './saga-state.ts';
 
 /** The circumstances of a decision: all that it depends on besides the journal. */
 export interface Situation {
