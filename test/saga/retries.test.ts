@@ -162,16 +162,19 @@ describe('a retry for which the budget of the service has nothing left', () => {
   it('ends with the timeout of its saga, if that comes first', async () => {
     const { client, service } = await serve([503]);
     spend(client);
-    const saga = defineSaga('order', { version: 1, timeout: 50 }).step('a', {
+    const saga = defineSaga('order', { version: 1, timeout: 1_000 }).step('a', {
       ...post('/charges'),
-      retry: { maxAttempts: 2, backoff: constantBackoff(20) },
+      retry: { maxAttempts: 2, backoff: (attempt) => (attempt === 1 ? 0 : 60_000) },
     });
     const { orchestrator } = create({ sagas: [saga], client });
+    const codes: unknown[] = [];
+    orchestrator.on('fail', ({ error }) => codes.push(error.code));
     const handle = await orchestrator.start(saga, null);
     expect(await rejectionOf(handle.result())).toMatchObject({
       status: 'compensated',
       cause: { code: 'ERR_TIMEOUT' },
     });
+    expect(codes).toEqual(['ERR_SERVICE_RESPONSE', 'ERR_RETRY_BUDGET_EXHAUSTED']);
     expect(service.requests).toHaveLength(1);
   });
 });
