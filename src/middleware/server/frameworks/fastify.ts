@@ -1,5 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { Admission } from '../guard/admission.ts';
+import type { LocalResponse } from '../guard/local-response.ts';
+import { CLIENT_GONE, toRejectionResponse } from '../guard/rejection.ts';
 import { type Decision, ServerGuard, type ServerGuardOptions, toGuard } from '../guard/server-guard.ts';
 import { admitNodeRequest } from './node-request.ts';
 
@@ -21,6 +23,10 @@ export interface FastifyLike {
   addHook(
     name: 'onRequest',
     hook: (request: FastifyRequestLike, reply: FastifyReplyLike, done: (error?: Error) => void) => void,
+  ): unknown;
+  addHook(
+    name: 'preParsing',
+    hook: (request: FastifyRequestLike, reply: FastifyReplyLike, payload: unknown, done: () => void) => void,
   ): unknown;
   addHook(
     name: 'onError',
@@ -48,11 +54,7 @@ export function fastifyGuard(options?: ServerGuard | ServerGuardOptions): Fastif
           admissions.set(raw, decision);
           decision.run(next);
         } else {
-          const body = Buffer.from(decision.body);
-          reply
-            .code(decision.status)
-            .headers({ ...decision.headers })
-            .send(body);
+          sendLocalResponse(reply, decision);
         }
       };
       let decision: Decision | Promise<Decision>;
@@ -64,6 +66,17 @@ export function fastifyGuard(options?: ServerGuard | ServerGuardOptions): Fastif
       }
       if (decision instanceof Promise) decision.then(proceed, next);
       else proceed(decision);
+    });
+    app.addHook('preParsing', ({ raw }, reply, _payload, next) => {
+      const admission = admissions.get(raw);
+      if (admission?.keyLock === undefined || !admission.isFinished) {
+        next();
+        return;
+      }
+      // Fastify would wait forever for the end of the body, and the key stay locked. The handler
+      // has not begun.
+      admission.keyLock.release();
+      sendLocalResponse(reply, toRejectionResponse(CLIENT_GONE));
     });
     app.addHook('onError', ({ raw }, _reply, error, next) => {
       admissions.get(raw)?.recordError(error);
@@ -77,4 +90,11 @@ export function fastifyGuard(options?: ServerGuard | ServerGuardOptions): Fastif
     [Symbol.for('skip-override')]: true,
     [Symbol.for('fastify.display-name')]: 'holdfast',
   });
+}
+
+function sendLocalResponse(reply: FastifyReplyLike, { status, headers, body }: LocalResponse): void {
+  reply
+    .code(status)
+    .headers({ ...headers })
+    .send(Buffer.from(body));
 }

@@ -62,7 +62,7 @@ export function honoGuard(options?: ServerGuard | ServerGuardOptions) {
       },
       disconnected,
       get body() {
-        return new WebBody(c.req);
+        return new WebBody(c.req, node?.incoming);
       },
     });
     if (!(decision instanceof Admission)) return toWebResponse(decision);

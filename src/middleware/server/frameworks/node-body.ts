@@ -1,4 +1,5 @@
 import type { IncomingMessage } from 'node:http';
+import type { Http2ServerRequest } from 'node:http2';
 import type { BodyHash, RequestBody } from '../idempotency/body-hash.ts';
 import { observeChunks } from './node-patches.ts';
 
@@ -27,10 +28,10 @@ export class NodeBody implements RequestBody {
       hash.update(bytesOf(chunk));
       message.unshift(chunk);
     }
-    if (message.complete) hash.end();
+    if (message.complete && !isAbortedStream(message)) hash.end();
     observeChunks(message, (chunk, encoding) => {
-      if (chunk === null) hash.end();
-      else hash.update(bytesOf(chunk, encoding));
+      if (chunk !== null) hash.update(bytesOf(chunk, encoding));
+      else if (!isAbortedStream(message)) hash.end();
     });
   }
 
@@ -54,12 +55,35 @@ export class NodeBody implements RequestBody {
     });
   }
 
+  isCutOff(hash: BodyHash): boolean {
+    return isCutOff(this.#message, hash);
+  }
+
   #observeParsed(hash: BodyHash): void {
     const parsed = this.#parsed();
     if (parsed === undefined) return;
     hash.update(bytesOf(parsed));
     hash.end();
   }
+}
+
+/**
+ * Whether a stream of HTTP/2 was aborted. Node ends the body of such a request as if it had arrived
+ * whole.
+ */
+export function isAbortedStream(message: IncomingMessage): boolean {
+  return (message as { stream?: Http2ServerRequest['stream'] }).stream?.aborted === true;
+}
+
+/** Whether the client of a request went away before its body could be read to the end. */
+export function isCutOff(message: IncomingMessage, hash: BodyHash): boolean {
+  if (message.httpVersionMajor >= 2) return isAbortedStream(message) && !hash.isComplete;
+  // Node destroys the request, so that what has arrived and was not read yet is lost, too.
+  return message.destroyed && !message.readableEnded && announcesBody(message);
+}
+
+function announcesBody({ headers }: IncomingMessage): boolean {
+  return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0;
 }
 
 function bytesOf(value: unknown, encoding?: BufferEncoding): Uint8Array {

@@ -74,8 +74,9 @@ export function storeNodeResponse(response: ServerResponse, keyLock: KeyLock): v
 
   response.writeHead = (...args: unknown[]) => {
     const headers = { ...response.getHeaders(), ...readHeadHeaders(args.at(-1)) };
+    const result = writeHead.apply(response, args);
     head = { status: args[0] as number, headers };
-    return writeHead.apply(response, args);
+    return result;
   };
 
   response.write = (...args: unknown[]) => {
@@ -95,7 +96,8 @@ export function storeNodeResponse(response: ServerResponse, keyLock: KeyLock): v
     ];
     if (chunk !== undefined && chunk !== null && typeof chunk !== 'function') body.add(chunk, encoding);
     phase = 'storing';
-    if (!response.headersSent) {
+    // Over HTTP/2 the head of an aborted response is never sent.
+    if (head === undefined) {
       announceLength(response, body.length);
       response.writeHead(response.statusCode);
     }
@@ -165,11 +167,13 @@ export function onServerAbort(
 
 /**
  * Watches the stream that each exchange has to itself over HTTP/2. A stream that the client resets
- * is closed before it is destroyed.
+ * is closed before it is destroyed. When the connection breaks, Node closes its streams itself.
  */
 function watchStream(stream: ServerHttp2Stream, listener: () => void): () => void {
   const notify = () => {
-    if (!stream.closed && !stream.destroyed && stream.session?.destroyed === false) listener();
+    const { session } = stream;
+    if (stream.closed || stream.destroyed || session === undefined || session.destroyed) return;
+    if (!session.socket.destroyed) listener();
   };
   intercept(stream, 'destroy', notify);
   intercept(stream, 'close', notify);

@@ -1,4 +1,6 @@
+import type { IncomingMessage } from 'node:http';
 import type { BodyHash, RequestBody } from '../idempotency/body-hash.ts';
+import { isAbortedStream, isCutOff } from './node-body.ts';
 
 /** The part of Hono's request that a guard needs. */
 export interface WebRequestHolder {
@@ -9,9 +11,13 @@ export interface WebRequestHolder {
 /** The body of a WHATWG Request. It is hashed while it is read. */
 export class WebBody implements RequestBody {
   readonly #holder: WebRequestHolder;
+  readonly #incoming: IncomingMessage | undefined;
+  #failed = false;
 
-  constructor(holder: WebRequestHolder) {
+  /** @param incoming the request of node:http that the Request was made of, if it was */
+  constructor(holder: WebRequestHolder, incoming: IncomingMessage | undefined) {
     this.#holder = holder;
+    this.#incoming = incoming;
   }
 
   async observe(hash: BodyHash): Promise<void> {
@@ -21,7 +27,7 @@ export class WebBody implements RequestBody {
       hash.end();
       return;
     }
-    const body = observeStream(raw.body, hash);
+    const body = this.#observeStream(raw.body, hash);
     this.#holder.raw = new Request(raw, { body, duplex: 'half' } as RequestInit);
   }
 
@@ -44,6 +50,10 @@ export class WebBody implements RequestBody {
     }
   }
 
+  isCutOff(hash: BodyHash): boolean {
+    return this.#failed || (this.#incoming !== undefined && isCutOff(this.#incoming, hash));
+  }
+
   /** Hashes a body that was read through Hono, which keeps it. Any other read body is unknown. */
   async #observeRead(hash: BodyHash): Promise<void> {
     try {
@@ -51,21 +61,30 @@ export class WebBody implements RequestBody {
       hash.end();
     } catch {}
   }
-}
 
-function observeStream(body: ReadableStream<Uint8Array>, hash: BodyHash): ReadableStream<Uint8Array> {
-  const reader = body.getReader();
-  return new ReadableStream<Uint8Array>({
-    async pull(controller) {
-      const { done, value } = await reader.read();
-      if (done) {
-        hash.end();
+  #observeStream(body: ReadableStream<Uint8Array>, hash: BodyHash): ReadableStream<Uint8Array> {
+    const reader = body.getReader();
+    return new ReadableStream<Uint8Array>({
+      pull: async (controller) => {
+        const { done, value } = await this.#readChunk(reader);
+        if (!done) {
+          hash.update(value);
+          controller.enqueue(value);
+          return;
+        }
+        if (this.#incoming === undefined || !isAbortedStream(this.#incoming)) hash.end();
         controller.close();
-      } else {
-        hash.update(value);
-        controller.enqueue(value);
-      }
-    },
-    cancel: (reason) => reader.cancel(reason),
-  });
+      },
+      cancel: (reason) => reader.cancel(reason),
+    });
+  }
+
+  async #readChunk(reader: ReadableStreamDefaultReader<Uint8Array>) {
+    try {
+      return await reader.read();
+    } catch (error) {
+      this.#failed = true;
+      throw error;
+    }
+  }
 }

@@ -22,6 +22,11 @@ export class Admission {
     this.#permit = permit;
   }
 
+  /** Whether the response is finished, or no longer can be, as the client has disconnected. */
+  get isFinished(): boolean {
+    return this.#finished;
+  }
+
   /** Runs a function so that the calls that it makes inherit the context of the request. */
   run<T>(fn: () => T): T {
     return runWithRequestContext(this.context, fn);

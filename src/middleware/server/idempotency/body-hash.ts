@@ -37,6 +37,11 @@ export class BodyHash {
     this.#complete = true;
   }
 
+  /** Whether the whole body is in the hash. */
+  get isComplete(): boolean {
+    return this.#complete;
+  }
+
   /** Whether more of the body could change the result. */
   get needsMore(): boolean {
     if (this.#complete) return false;
@@ -68,4 +73,9 @@ export interface RequestBody {
   observe(hash: BodyHash): void | Promise<void>;
   /** Reads the body in place of a handler, for as long as the hash needs more. */
   read(hash: BodyHash): Promise<void>;
+  /**
+   * Whether the client went away before the handler could read the body that the hash observes to
+   * its end.
+   */
+  isCutOff(hash: BodyHash): boolean;
 }

@@ -19,7 +19,7 @@ import {
   PAST_DEADLINE,
   type Rejection,
 } from '../guard/rejection.ts';
-import { BodyHash } from './body-hash.ts';
+import { BodyHash, type RequestBody } from './body-hash.ts';
 import { credentialsOf, SCOPE_HEADERS, storageKey } from './idempotency-key.ts';
 import { checkIdempotencyOptions, type IdempotencyOptions } from './idempotency-options.ts';
 import type { CompensatedState, IdempotencyStore, KeyState } from './idempotency-store.ts';
@@ -194,7 +194,8 @@ export class Idempotency {
     if (found.state === 'revoked') return reject(KEY_REVOKED);
     if (found.state === 'done') return this.#replay(decodeResponse(found.response), keys, guarded);
     const hash = new BodyHash(guarded.request.method, targetOf(guarded, keys));
-    const keyLock = this.#hold(own, hash, guarded.request);
+    const { body } = guarded;
+    const keyLock = this.#hold(own, hash, body, guarded.request);
     const lockedAt = performance.now();
     let begun: BeginResult | undefined;
     try {
@@ -202,7 +203,7 @@ export class Idempotency {
       if (begun.state === 'begun' && !(await this.#stillHolds(own, lockedAt))) {
         begun = this.#rejectForNow(KEY_IN_PROGRESS);
       }
-      if (begun.state === 'begun') await guarded.body.observe(hash);
+      if (begun.state === 'begun') await body.observe(hash);
       if (waiter.disconnected.aborted) begun = reject(CLIENT_GONE);
       return begun;
     } catch (error) {
@@ -220,9 +221,10 @@ export class Idempotency {
     return (await this.#store.begin(name, holder, lockTimeout)).state === 'begun';
   }
 
-  #hold({ name, holder }: KeyClaim, hash: BodyHash, request: IncomingRequest): KeyLock {
+  #hold({ name, holder }: KeyClaim, hash: BodyHash, body: RequestBody, request: IncomingRequest): KeyLock {
     this.#lockedNames.add(name);
     return new KeyLock(this.#store, { name, holder, ...this.#limits }, hash, {
+      isCutOff: () => body.isCutOff(hash),
       onStoreError: (error) => this.#callbacks.onStoreError(error),
       track: (work) => this.#track(work),
       onLost: () => this.#callbacks.onLockLost(request),

@@ -16,6 +16,8 @@ export interface KeyLockOptions {
 }
 
 export interface KeyLockCallbacks {
+  /** Tells whether the client went away before its request could be read to the end. */
+  isCutOff(): boolean;
   onStoreError(error: unknown): void;
   /** Takes work that must be done before the process ends. */
   track(work: Promise<void>): void;
@@ -69,12 +71,14 @@ export class KeyLock {
   }
 
   /**
-   * Stores the response of the handler, or releases the key if the response is not final. Resolves
-   * when that is done or, if the store is unavailable, after the first attempt. Only the first call
+   * Stores the response of the handler, or releases the key if the response is not final, or
+   * rejects a request that was cut off: the whole one may be accepted. A success is stored even
+   * then, since the handler has needed no more of the request. Resolves when that is done or, if the store is unavailable, after the first attempt. Only the first call
    * of `complete()` and `release()` counts.
    */
   async complete(response: HandlerResponse): Promise<void> {
-    if (!isFinal(response.status)) return this.release();
+    const { status } = response;
+    if (!isFinal(status) || (status >= 400 && this.#callbacks.isCutOff())) return this.release();
     if (!this.#end('completed')) return;
     const text = encodeResponse(response, this.#hash.fingerprint());
     const first = this.#save(text);

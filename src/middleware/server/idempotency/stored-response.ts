@@ -31,10 +31,10 @@ const NOT_STORED: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * Statuses below 500 that ask the client to retry, perhaps with other credentials: the request may
- * still be handled.
+ * Statuses below 500 that ask the client to retry, perhaps with other credentials, or, as 499, say
+ * that it has gone: the request may still be handled.
  */
-const PROVISIONAL: ReadonlySet<number> = new Set([401, 403, 407, 408, 425, 429]);
+const PROVISIONAL: ReadonlySet<number> = new Set([401, 403, 407, 408, 425, 429, 499]);
 
 /** Whether a response settles its request: a failed request may be retried. */
 export function isFinal(status: number): boolean {

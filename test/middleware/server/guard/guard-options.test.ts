@@ -170,7 +170,7 @@ it.each([undefined, null, 5, {}, ['a'], new Map()])(
       request: { method: 'POST', path: '/', headers: { 'idempotency-key': 'k' } },
       target: '/',
       disconnected: { aborted: false, reason: undefined, listen: () => {}, unlisten: () => {} },
-      body: { observe: () => {}, read: async () => {} },
+      body: { observe: () => {}, read: async () => {}, isCutOff: () => false },
     };
     await expect(guard.admit(exchange as never)).rejects.toThrow(/'scope' must give a string/);
   },

@@ -18,7 +18,7 @@ beforeEach(fakeTime);
 
 function guarded(request: Partial<IncomingRequest> = {}) {
   const disconnected = new AbortScope(undefined, { onAbort() {} });
-  const body = { observe: () => {}, read: async () => {} };
+  const body = { observe: () => {}, read: async () => {}, isCutOff: () => false };
   return { request: { method: 'GET', path: '/', headers: {}, ...request }, target: '/', disconnected, body };
 }
 

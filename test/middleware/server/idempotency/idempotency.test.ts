@@ -204,6 +204,23 @@ describe('a duplicate while the first request is handled', () => {
     expect(others.map(({ decision }) => decision)).toEqual(expect.arrayContaining([handled, replayed]));
   });
 
+  it('a rejection of a request that was cut off is not stored, a success is', async () => {
+    for (const [status, next] of [
+      [200, expect.objectContaining({ status: 200 })],
+      [303, expect.objectContaining({ status: 303 })],
+      [400, handled],
+      [404, handled],
+    ]) {
+      const guard = toGuard();
+      const first = send(guard, { cutOff: true });
+      await flush();
+      await first.respond(status);
+      const second = send(guard);
+      await flush();
+      expect(second.decision).toEqual(next);
+    }
+  });
+
   it("a duplicate is rejected with 409 and Retry-After at once if duplicates is 'reject'", async () => {
     const guard = toGuard({ duplicates: 'reject' });
     send(guard);
@@ -768,7 +785,11 @@ it('two processes handle a request that succeeds once, and never at the same tim
           await new Promise((resolve) => setTimeout(resolve, at));
           const disconnected = new AbortScope(undefined, { onAbort() {} });
           if (goes !== undefined) setTimeout(() => disconnected.abort(new Error('gone')), goes);
-          const body = { observe: () => {}, read: async (hash: BodyHash) => hash.end() };
+          const body = {
+            observe: () => {},
+            read: async (hash: BodyHash) => hash.end(),
+            isCutOff: () => false,
+          };
           const headers = { 'idempotency-key': 'k' };
           const decision = await guards[process]!.admit({
             request: { method: 'POST', path: '/', headers },

@@ -17,12 +17,14 @@ export interface Sent {
   target?: string;
   headers?: Record<string, string>;
   body?: string;
+  /** Whether the client goes away before the body has arrived. Default false. */
+  cutOff?: boolean;
 }
 
 /** Sends a request with the key `k`; gives the decision about it, once there is one. */
 export function send(
   guard: ServerGuard,
-  { method = 'POST', target = '/orders', headers, body = '' }: Sent = {},
+  { method = 'POST', target = '/orders', headers, body = '', cutOff = false }: Sent = {},
 ) {
   const disconnected = new AbortScope(undefined, { onAbort() {} });
   const read = async (hash: BodyHash) => {
@@ -31,7 +33,9 @@ export function send(
   };
   const request = { method, path: target, headers: { 'idempotency-key': '"k"', ...headers } };
   const call = follow(
-    Promise.resolve(guard.admit({ request, target, disconnected, body: { observe: read, read } })),
+    Promise.resolve(
+      guard.admit({ request, target, disconnected, body: { observe: read, read, isCutOff: () => cutOff } }),
+    ),
   );
   return {
     disconnected,

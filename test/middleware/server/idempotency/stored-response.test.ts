@@ -45,7 +45,7 @@ it.each([200, 201, 204, 302, 400, 404, 409, 422])('a response of %i is final', (
   expect(isFinal(status)).toBe(true);
 });
 
-it.each([401, 403, 408, 425, 429, 500, 502, 503, 504])('a response of %i is not final', (status) => {
+it.each([401, 403, 408, 425, 429, 499, 500, 502, 503, 504])('a response of %i is not final', (status) => {
   expect(isFinal(status)).toBe(false);
 });
 
