@@ -5,7 +5,29 @@ import { shown } from './shown.ts';
  * Throws if the value is not allowed: a TypeError if it is of the wrong type, a RangeError if it is
  * a number out of range. `option` is the full name to show.
  */
-export type Check = (value: unknown, option: string) => void;
+export interface Check {
+  (value: unknown, option: string): void;
+  /** Finds the same without an error, which costs much where another check may pass. */
+  readonly findMismatch?: (value: unknown) => Mismatch | undefined;
+}
+
+/** A value that is not allowed is of the wrong type, or a number out of range. */
+type Mismatch = 'type' | 'range';
+
+/** Makes a check of a function that finds what is wrong; `expected` is what the message says. */
+function toCheck(expected: string, findMismatch: (value: unknown) => Mismatch | undefined): Check {
+  const check = (value: unknown, option: string): void => {
+    const mismatch = findMismatch(value);
+    if (mismatch === 'type') failType(option, expected, value);
+    if (mismatch === 'range') failRange(option, expected, value);
+  };
+  return Object.assign(check, { findMismatch });
+}
+
+/** Makes a check of the type alone. */
+function toTypeCheck(expected: string, passes: (value: unknown) => boolean): Check {
+  return toCheck(expected, (value) => (passes(value) ? undefined : 'type'));
+}
 
 function failType(option: string, expected: string, value: unknown): never {
   noPromise(value, option);
@@ -30,10 +52,10 @@ export function number(min: number, max = Number.MAX_VALUE): Check {
     max === Number.MAX_VALUE || max === Infinity
       ? `a number${min === -Infinity ? '' : ` of at least ${min}`}`
       : `a number from ${min} to ${max}`;
-  return (value, option) => {
-    if (typeof value !== 'number') failType(option, expected, value);
-    if (!(value >= min && value <= max)) failRange(option, expected, value);
-  };
+  return toCheck(expected, (value) => {
+    if (typeof value !== 'number') return 'type';
+    return value >= min && value <= max ? undefined : 'range';
+  });
 }
 
 /** A whole number of at least `min`; `Infinity` passes if `max` is Infinity. */
@@ -42,11 +64,11 @@ export function integer(min: number, max = Number.MAX_SAFE_INTEGER): Check {
     max >= Number.MAX_SAFE_INTEGER
       ? `a whole number of at least ${min}`
       : `a whole number from ${min} to ${max}`;
-  return (value, option) => {
-    if (typeof value !== 'number') failType(option, expected, value);
+  return toCheck(expected, (value) => {
+    if (typeof value !== 'number') return 'type';
     const whole = Number.isInteger(value) || (value === Infinity && max === Infinity);
-    if (!whole || value < min || value > max) failRange(option, expected, value);
-  };
+    return whole && value >= min && value <= max ? undefined : 'range';
+  });
 }
 
 /** The longest delay that setTimeout can keep: 2^31 − 1 ms. A longer one would fire at once. */
@@ -58,33 +80,27 @@ export const duration = number(0, MAX_DELAY);
 /** A share, 0 to 1. */
 export const ratio = number(0, 1);
 
-export const isFunction: Check = (value, option) => {
-  if (typeof value !== 'function') failType(option, 'a function', value);
-};
+export const isFunction = toTypeCheck('a function', (value) => typeof value === 'function');
 
-export const boolean: Check = (value, option) => {
-  if (typeof value !== 'boolean') failType(option, 'true or false', value);
-};
+export const boolean = toTypeCheck('true or false', (value) => typeof value === 'boolean');
 
-export const nonEmptyString: Check = (value, option) => {
-  if (typeof value !== 'string' || value === '') failType(option, 'a non-empty string', value);
-};
+export const nonEmptyString = toTypeCheck(
+  'a non-empty string',
+  (value) => typeof value === 'string' && value !== '',
+);
 
 /** A string of a form; `expected` says which. */
 export function matching(form: RegExp, expected: string): Check {
-  return (value, option) => {
-    if (typeof value !== 'string' || !form.test(value)) failType(option, expected, value);
-  };
+  return toTypeCheck(expected, (value) => typeof value === 'string' && form.test(value));
 }
 
 /** An object that has the given methods. */
 export function hasMethods(...methods: string[]): Check {
-  return (value, option) => {
+  const expected = `an object with ${methods.map((method) => `${method}()`).join(', ')}`;
+  return toTypeCheck(expected, (value) => {
     const object = value as Record<string, unknown> | null | undefined;
-    if (methods.some((method) => typeof object?.[method] !== 'function')) {
-      failType(option, `an object with ${methods.map((method) => `${method}()`).join(', ')}`, value);
-    }
-  };
+    return methods.every((method) => typeof object?.[method] === 'function');
+  });
 }
 
 /** Whether an object is one of `{}`, in any realm, or without a prototype. */
@@ -106,9 +122,7 @@ function hasFields(value: unknown): value is object {
  * An object with fields of its own: no list, no Map, no function, no null. `expected` describes it.
  */
 export function objectOf(expected: string): Check {
-  return (value, option) => {
-    if (!hasFields(value)) failType(option, expected, value);
-  };
+  return toTypeCheck(expected, hasFields);
 }
 
 export const anObject = objectOf('an object with fields of its own');
@@ -121,9 +135,7 @@ export const readByName: Check = (value, option) => {
 
 /** An instance of the class. */
 export function instanceOf(type: abstract new (...args: never[]) => unknown, expected: string): Check {
-  return (value, option) => {
-    if (!(value instanceof type)) failType(option, expected, value);
-  };
+  return toTypeCheck(expected, (value) => value instanceof type);
 }
 
 /** A list whose items pass the check. */
@@ -136,27 +148,31 @@ export function listOf(check: Check, expected: string): Check {
 
 /** One of some literals. */
 export function oneOf(...allowed: readonly unknown[]): Check {
-  return (value, option) => {
-    if (!allowed.includes(value))
-      failType(option, allowed.map((item) => `'${String(item)}'`).join(' or '), value);
-  };
+  const expected = allowed.map((item) => `'${String(item)}'`).join(' or ');
+  return toTypeCheck(expected, (value) => allowed.includes(value));
 }
 
 /** Passes if one of the checks does; `expected` is what the message says otherwise. */
 export function either(expected: string, ...checks: Check[]): Check {
-  return (value, option) => {
-    let inRange = true;
+  return toCheck(expected, (value) => {
+    let found: Mismatch = 'type';
     for (const check of checks) {
-      try {
-        check(value, option);
-        return;
-      } catch (error) {
-        if (error instanceof RangeError) inRange = false;
-      }
+      const mismatch = findMismatch(check, value);
+      if (mismatch === undefined) return undefined;
+      if (mismatch === 'range') found = mismatch;
     }
-    if (!inRange) failRange(option, expected, value);
-    failType(option, expected, value);
-  };
+    return found;
+  });
+}
+
+function findMismatch(check: Check, value: unknown): Mismatch | undefined {
+  if (check.findMismatch !== undefined) return check.findMismatch(value);
+  try {
+    check(value, 'it');
+    return undefined;
+  } catch (error) {
+    return error instanceof RangeError ? 'range' : 'type';
+  }
 }
 
 /**

@@ -72,7 +72,7 @@ export function policyOption(type: abstract new (...args: never[]) => Policy, ex
       throw new TypeError('a policy of another type');
   };
   const expectation = `${expected}, an object of its options ({} for the defaults), or false for none`;
-  return either(expectation, instanceOf(type, expected), options, oneOf(false));
+  return either(expectation, oneOf(false), instanceOf(type, expected), options);
 }
 
 /** Gives the policy of an option: an instance as it is, one made of options, or none for false. */

@@ -65,6 +65,29 @@ describe('a check', () => {
     );
   });
 
+  it('a choice of checks looks into a value only to say what is wrong with it', () => {
+    const check = either('a number, a function or a Map', number(0), isFunction, hasMethods('get'));
+    let looks = 0;
+    const value = Object.defineProperty({ get() {} }, 'constructor', { get: () => ++looks });
+    expect(refusal(check, value)).toBeUndefined();
+    expect(looks).toBe(0);
+    expect(refusal(isFunction, value)).toBeInstanceOf(TypeError);
+    expect(looks).toBe(1);
+  });
+
+  it('a choice counts a check of its own that throws', () => {
+    const even: Check = (value) => {
+      if (typeof value !== 'number') throw new TypeError();
+      if (value % 2 !== 0) throw new RangeError();
+    };
+    const check = either('an even number or a function', even, isFunction);
+    expect([refusal(check, 2), refusal(check, isFunction)]).toEqual([undefined, undefined]);
+    expect(refusal(check, 3)).toEqual(
+      new RangeError('Thing option must be an even number or a function; got 3'),
+    );
+    expect(refusal(check, '3')).toBeInstanceOf(TypeError);
+  });
+
   it('a check rejects even a value that cannot be shown', () => {
     expect(refusal(isFunction, Object.create(null))).toBeInstanceOf(TypeError);
     expect(refusal(isFunction, Symbol('odd'))).toBeInstanceOf(TypeError);

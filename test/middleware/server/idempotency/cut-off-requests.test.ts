@@ -20,7 +20,7 @@ import { defer } from '../../../policies/helpers.ts';
 
 type Listener = (request: http.IncomingMessage, response: http.ServerResponse) => void;
 
-/** What a test observes of an application. */
+/** The calls of an application that a test observes. */
 interface Observed {
   /** Is awaited by the handler of `/orders`, with each body that it gets whole. */
   readonly handle: (body: unknown) => Promise<void>;
