@@ -95,11 +95,13 @@ export class SagaClaims {
   async close(timeout: number): Promise<void> {
     await this.#claiming.close();
     for (const execution of this.#executions.values()) execution.drain();
+    const abandoned: Promise<void>[] = [];
     const timer = setTimeout(() => {
-      for (const execution of this.#executions.values()) void execution.abandon();
+      for (const execution of this.#executions.values()) abandoned.push(execution.abandon());
     }, timeout);
     await Promise.all(this.#runs);
     clearTimeout(timer);
+    await Promise.all(abandoned);
     await this.#renewing.close();
   }
 

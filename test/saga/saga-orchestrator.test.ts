@@ -614,6 +614,23 @@ describe('several processes', () => {
     ]);
   });
 
+  it('are closed when what they had to abort is given back, however slow the store is', async () => {
+    const store = new InMemorySagaStore();
+    const saga = order.step('a', { run: () => new Promise(() => {}) });
+    const first = create({ store, sagas: [saga], closeTimeout: 100 });
+    await first.start(saga, ORDER, { sagaId: 's1' });
+    const { promise: ready, resolve: write } = deferred<void>();
+    const writeAtOnce = store.write.bind(store);
+    vi.spyOn(store, 'write').mockImplementation((change) => ready.then(() => writeAtOnce(change)));
+    const closed = vi.fn();
+    const closing = first.close().then(closed);
+    await vi.advanceTimersByTimeAsync(200);
+    expect(closed).not.toHaveBeenCalled();
+    write();
+    await settledAfter(10, closing);
+    expect(await store.claim([{ name: 'order', version: 1 }], 1, 10_000)).toHaveLength(1);
+  });
+
   it('run only the versions that they have; a saga of another is listed as unclaimed', async () => {
     const store = new InMemorySagaStore();
     const one = order.step('a', { run: () => 1 });
