@@ -165,11 +165,18 @@ export function toSaga(row: SagaRow): StoredSaga {
 }
 
 /**
+ * The classes of SQLSTATEs that tell of the data that was to be read: a data exception, a limit that is
+ * exceeded, and an internal error, as of a page that is corrupted. All others may be over with the next read,
+ * or befall all sagas: a statement that took too long, a right that is missing.
+ */
+const UNREADABLE = /^(22|54|XX)/;
+
+/**
  * Gives the error of a saga that this process cannot read, nor can PostgreSQL, which may find it too
  * large; undefined if the next read may succeed.
  */
 export function toUnreadable(sagaId: string, error: unknown): SagaUnreadableError | undefined {
   if (error instanceof SagaUnreadableError) return error;
-  const isFinal = error instanceof DatabaseError && !error.retryable && error.sqlState !== undefined;
-  return isFinal ? new SagaUnreadableError(sagaId, { cause: error }) : undefined;
+  const isOfData = error instanceof DatabaseError && UNREADABLE.test(error.sqlState ?? '');
+  return isOfData ? new SagaUnreadableError(sagaId, { cause: error }) : undefined;
 }

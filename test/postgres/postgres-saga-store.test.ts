@@ -184,6 +184,29 @@ describe('PostgresSagaStore', () => {
     expect(await store.summaries(['s1'])).toMatchObject([{ status: 'stuck' }]);
   });
 
+  it.each([
+    ['57014', 'running', 'took too long'],
+    ['42501', 'running', 'misses a right'],
+    ['22021', 'stuck', 'cannot decode the saga'],
+    ['54000', 'stuck', 'finds the saga too large'],
+    ['XX001', 'stuck', 'finds a corrupted page'],
+  ])('after a read that ends with %s a saga is %s: PostgreSQL %s', async (sqlState, status) => {
+    let fails = true;
+    const database = faultyDatabase(await emptied(), (sql, when) => {
+      if (fails && when === 'before' && sql.includes('holdfast.saga_entries'))
+        throw new DatabaseError('no', { sqlState });
+    });
+    const store = new PostgresSagaStore({ database });
+    await create(store, newSaga('s1', { lease: 0 }));
+    const claimed = await store.claim(orders, 10, 60_000).catch((error: unknown) => error);
+    if (status === 'stuck') expect(claimed).toEqual([]);
+    else expect(claimed).toMatchObject({ code: 'ERR_DATABASE', sqlState });
+    expect(await store.summaries(['s1'])).toMatchObject([{ status }]);
+    fails = false;
+    await advance(600_000);
+    expect(await store.claim(orders, 10, 60_000)).toHaveLength(status === 'stuck' ? 0 : 1);
+  });
+
   it.each(['{', '5', '{"error":1}'])(
     'lists a saga whose reason is damaged (%s) as stuck, beside the others',
     async (reason) => {
