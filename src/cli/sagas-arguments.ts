@@ -1,4 +1,5 @@
 import type { SagaStatus } from '../saga/saga-entry.ts';
+import { isName, isSagaId, NAME_FORM, SAGA_ID_FORM } from '../saga/saga-names.ts';
 import {
   checkOptions,
   type Environment,
@@ -109,11 +110,11 @@ function readStatus(given: string | undefined): SagaStatus | undefined {
 }
 
 function readName(given: string | undefined, what: string): string | undefined {
-  if (given === undefined || /^[\w-]{1,64}$/.test(given)) return given;
-  throw usageError(`${what} is letters, digits, _ and - (at most 64)`);
+  if (given === undefined || isName(given)) return given;
+  throw usageError(`${what} is ${NAME_FORM}`);
 }
 
 function readSagaId(given: string): string {
-  if (/^[\w.:-]{1,128}$/.test(given)) return given;
-  throw usageError('the id of a saga is letters, digits and . _ : - (at most 128)');
+  if (isSagaId(given)) return given;
+  throw usageError(`the id of a saga is ${SAGA_ID_FORM}`);
 }

@@ -6,8 +6,9 @@ import {
   requireOption,
   validateOptions,
 } from '../internal/validate.ts';
-import { checkStepName, readStep, readWaitStep } from './read-step.ts';
+import { readStep, readWaitStep } from './read-step.ts';
 import { findStep, type SagaPlan, type Stage, type StepDefinition } from './saga-definition.ts';
+import { checkName } from './saga-names.ts';
 import type { StepOptions, WaitOptions } from './step-options.ts';
 
 export interface SagaOptions {
@@ -127,7 +128,7 @@ export class SagaDefinition<Input = unknown, Results = unknown> {
   }
 
   #nameStep(name: string): string {
-    checkStepName(name, `${this.#owner}: the name of a step`);
+    checkName(name, `${this.#owner}: the name of a step`);
     if (findStep(this.#plan, name)) throw new TypeError(`${this.#owner} has a step '${name}' already`);
     return `${this.#owner}, step '${name}'`;
   }
@@ -154,7 +155,7 @@ export function defineSaga<Input = unknown>(
   options: SagaOptions,
   // biome-ignore lint/complexity/noBannedTypes: no step has given a result yet
 ): SagaDefinition<Input, {}> {
-  checkStepName(name, 'the name of a saga');
+  checkName(name, 'the name of a saga');
   const owner = `the saga '${name}'`;
   validateOptions(owner, options, { version: integer(1), timeout: number(1) });
   requireOption(owner, options, 'version');

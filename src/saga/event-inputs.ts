@@ -4,6 +4,7 @@ import { RepeatedTask } from '../internal/repeated-task.ts';
 import { createEventFailure, describeAttempt } from './describe-error.ts';
 import type { SagaPlan, StepDefinition } from './saga-definition.ts';
 import type { SagaInput } from './saga-entry.ts';
+import { isSagaId } from './saga-names.ts';
 import type { InputCondition, SagaStore, SagaSummary, SendResult } from './saga-store.ts';
 import type { Serializer } from './serializer.ts';
 import { keyOf, validateResult } from './step-invoker.ts';
@@ -102,7 +103,8 @@ export class EventInputs {
     const isOfPlan = ({ name, version }: SagaSummary) => name === plan.name && version === plan.version;
     if (readId !== undefined) {
       const sagaId = this.#attempt(() => readId(event));
-      const found = sagaId === undefined ? [] : await store.summaries([sagaId]);
+      // What strangers have written may be no id, which a store would reject again and again.
+      const found = isSagaId(sagaId) ? await store.summaries([sagaId]) : [];
       yield* found.filter(isOfPlan).map(({ sagaId }) => sagaId);
       return;
     }

@@ -5,7 +5,6 @@ import {
   hasMethods,
   integer,
   isFunction,
-  matching,
   nonEmptyString,
   number,
   objectOf,
@@ -68,8 +67,6 @@ const WAIT_CHECKS = {
   sagaId: isFunction,
   timeout: number(1),
 };
-
-export const checkStepName = matching(/^[\w-]{1,64}$/, 'letters, digits, _ and - (at most 64)');
 
 /**
  * Reads a step that has an effect.

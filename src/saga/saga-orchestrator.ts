@@ -4,14 +4,7 @@ import { ClosedError, SagaConflictError, SagaNotFoundError } from '../errors.ts'
 import { completeMetadata } from '../events/event-context.ts';
 import { uuidV7 } from '../events/uuid-v7.ts';
 import { Emitter } from '../internal/emitter.ts';
-import {
-  boolean,
-  matching,
-  nonEmptyString,
-  oneOf,
-  requireOption,
-  validateOptions,
-} from '../internal/validate.ts';
+import { boolean, nonEmptyString, oneOf, requireOption, validateOptions } from '../internal/validate.ts';
 import type { SagaDefinition } from './define-saga.ts';
 import { describeAttempt } from './describe-error.ts';
 import type { SagaOrchestratorEvents } from './orchestrator-events.ts';
@@ -21,10 +14,10 @@ import {
   type SagaOrchestratorOptions,
 } from './orchestrator-options.ts';
 import { OutcomeWatcher } from './outcome-watcher.ts';
-import { checkStepName } from './read-step.ts';
 import { findStep } from './saga-definition.ts';
 import type { SagaInput, SagaReason, SagaStatus } from './saga-entry.ts';
 import { type SagaHandle, SagaHandles } from './saga-handle.ts';
+import { checkName, checkSagaId } from './saga-names.ts';
 import { SagaRunner } from './saga-runner.ts';
 import { foldBegun, isUnderWay } from './saga-state.ts';
 import type {
@@ -67,8 +60,6 @@ export interface SagaInfo {
 
 /** Milliseconds after which a saga that is due counts as unclaimed. */
 const UNCLAIMED_AFTER = 300_000;
-
-const checkSagaId = matching(/^[\w.:-]{1,128}$/, 'letters, digits and . _ : - (at most 128)');
 
 const LIST_CHECKS = {
   status: oneOf('running', 'compensating', 'completed', 'compensated', 'stuck'),
@@ -186,7 +177,7 @@ export class SagaOrchestrator extends Emitter<SagaOrchestratorEvents> {
    * @throws SagaNotFoundError if there is no such saga
    */
   async skip(sagaId: string, step: string, options: { reason: string }): Promise<boolean> {
-    checkStepName(step, 'the step of skip()');
+    checkName(step, 'the step of skip()');
     validateOptions('skip()', options, { reason: nonEmptyString });
     requireOption('skip()', options, 'reason');
     const input: SagaInput = { type: 'skip', id: randomUUID(), step, reason: options.reason };
@@ -215,7 +206,7 @@ export class SagaOrchestrator extends Emitter<SagaOrchestratorEvents> {
    * @throws TypeError or RangeError for a result that JSON does not keep, or of more than 256 KiB
    */
   async complete(sagaId: string, step: string, result?: unknown): Promise<boolean> {
-    checkStepName(step, 'the step of complete()');
+    checkName(step, 'the step of complete()');
     const data = this.#serializer.writeResult(result, 'the result');
     const condition = (await this.#waitsFor(sagaId, step)) ? 'not-ended' : 'stuck';
     return await this.#operate(sagaId, { type: 'complete', id: randomUUID(), step, data }, condition);
@@ -229,7 +220,7 @@ export class SagaOrchestrator extends Emitter<SagaOrchestratorEvents> {
    * @throws RangeError if its definition, where this process has it, has no such step
    */
   async fail(sagaId: string, step: string, error: unknown): Promise<boolean> {
-    checkStepName(step, 'the step of fail()');
+    checkName(step, 'the step of fail()');
     if (!(await this.#waitsFor(sagaId, step))) return false;
     const input: SagaInput = { type: 'fail', id: randomUUID(), step, error: describeAttempt(error, 1) };
     return await this.#operate(sagaId, input, 'not-ended');

@@ -88,7 +88,10 @@ export type Compensation<Input, Results, Result> = AttemptOptions &
 /** Tells the event of one saga from those of the others: by `sagaId`, or by `correlate`. */
 type Correlation<Input> =
   | {
-      /** Reads from an event whose it is: nobody's if it throws. Cheap with any number of sagas. */
+      /**
+       * Reads from an event whose it is: nobody's if it throws, or gives what is no id. Cheap with any
+       * number of sagas.
+       */
       sagaId: (event: DomainEvent) => string | undefined;
       correlate?: undefined;
     }

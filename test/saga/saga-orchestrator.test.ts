@@ -421,6 +421,26 @@ describe('an event', () => {
     expect(await settledAfter(1_000, other.result())).toMatchObject({ parcel: 'p2' });
   });
 
+  it.each([[null], [5], [''], ['a\0b'], ['x'.repeat(129)]])(
+    'is of no saga if it says that its saga is %j, which no store is asked for',
+    async (named) => {
+      const bus = createBus();
+      const store = new InMemorySagaStore();
+      const saga = order.waitFor('parcel', {
+        event: 'order.shipped',
+        sagaId: ({ data }) => (data as { sagaId: string }).sagaId,
+      });
+      const orchestrator = create({ store, sagas: [saga], bus });
+      const handle = await orchestrator.start(saga, ORDER, { sagaId: 's1' });
+      const summaries = vi.spyOn(store, 'summaries');
+      for (const sagaId of [named, 's1']) {
+        await bus.publish({ eventType: 'order.shipped', aggregateId: 'o1', data: { sagaId } });
+      }
+      expect(await settledAfter(1_000, handle.result())).toEqual({ parcel: { sagaId: 's1' } });
+      expect(summaries.mock.calls.flat(2)).not.toContain(named);
+    },
+  );
+
   it('that does not come in time fails the step', async () => {
     const wait = { event: 'order.shipped', sagaId: () => undefined, timeout: 60_000 };
     const saga = order.waitFor('parcel', wait);
