@@ -198,8 +198,8 @@ export class SagaOrchestrator extends Emitter<SagaOrchestratorEvents> {
    * Gives the result of a step that waits for an event, or of any step at which the saga is stuck. One that
    * comes before the step waits is kept; the first one counts, and later ones change nothing. False if the
    * saga has ended, or if the step waits for nothing and the saga is not stuck there. In a process without
-   * the definition of the saga a step waits from when it has begun. A stuck compensation is not mended by a
-   * result: see `skip()`.
+   * the definition of the saga a step waits from when it has begun. A saga that compensates takes a result
+   * too, which changes nothing; nor does one mend a stuck compensation: see `skip()`.
    *
    * @throws SagaNotFoundError if there is no such saga
    * @throws RangeError if its definition, where this process has it, has no such step
