@@ -1,4 +1,4 @@
-import type { SagaStatus } from '../saga/saga-entry.ts';
+import { SAGA_STATUSES, type SagaStatus } from '../saga/saga-entry.ts';
 import { isName, isSagaId, NAME_FORM, SAGA_ID_FORM } from '../saga/saga-names.ts';
 import {
   checkOptions,
@@ -34,7 +34,6 @@ export type SagasCommand = SagasAction & {
 };
 
 const SUBCOMMANDS = ['list', 'show', 'retry', 'skip', 'cancel'];
-const STATUSES: readonly SagaStatus[] = ['running', 'compensating', 'completed', 'compensated', 'stuck'];
 const STORE_OPTIONS: readonly OptionName[] = ['redis', 'key-prefix', 'postgres', 'timeout', 'json'];
 
 export function parseSagasCommand(
@@ -104,9 +103,9 @@ function readStore(values: OptionValues, env: Environment): SagasPlace {
 }
 
 function readStatus(given: string | undefined): SagaStatus | undefined {
-  const status = STATUSES.find((known) => known === given);
+  const status = SAGA_STATUSES.find((known) => known === given);
   if (given === undefined || status !== undefined) return status;
-  throw usageError(`--status is one of ${STATUSES.join(', ')}`);
+  throw usageError(`--status is one of ${SAGA_STATUSES.join(', ')}`);
 }
 
 function readName(given: string | undefined, what: string): string | undefined {

@@ -4,7 +4,7 @@ import { hasMethods, requireOption, validateOptions } from '../internal/validate
 import { toCreated } from '../saga/created-saga.ts';
 import { describeError } from '../saga/describe-error.ts';
 import { type PublishEvents, publishBySaga } from '../saga/publish-by-saga.ts';
-import type { SagaInput, SagaStatus } from '../saga/saga-entry.ts';
+import { DUE_STATUSES, SAGA_STATUSES, type SagaInput } from '../saga/saga-entry.ts';
 import type {
   ClaimedSaga,
   CreateResult,
@@ -39,8 +39,6 @@ export interface PostgresSagaStoreOptions {
 }
 
 const OWNER = 'PostgresSagaStore';
-const UNFINISHED: readonly SagaStatus[] = ['running', 'compensating', 'stuck'];
-const STATUSES: readonly SagaStatus[] = [...UNFINISHED, 'completed', 'compensated'];
 
 /** The most sagas that `removeEnded` removes, and the most events that are published, at once. */
 const MAX_REMOVED = 1_000;
@@ -148,8 +146,7 @@ export class PostgresSagaStore implements SagaStore {
 
   async *list(options: ListOptions): AsyncGenerator<SagaSummary, void, undefined> {
     const { status, name = null, dueFor = null } = options;
-    // One that has ended is never due: it is not even looked at.
-    const all = dueFor === null ? STATUSES : UNFINISHED;
+    const all = dueFor === null ? SAGA_STATUSES : DUE_STATUSES;
     const statuses = status === undefined ? all : [status];
     let after = [-1, ''];
     for (;;) {

@@ -1,12 +1,8 @@
-import type { SagaStatus } from '../saga/saga-entry.ts';
+import { DUE_STATUSES, SAGA_STATUSES } from '../saga/saga-entry.ts';
 import type { ListOptions, SagaSummary } from '../saga/saga-store.ts';
 import type { RedisConnection } from './redis-connection.ts';
 import { type SummaryReply, toSummary } from './saga-replies.ts';
 import { LIST } from './saga-scripts.ts';
-
-const STATUSES: readonly SagaStatus[] = ['running', 'compensating', 'stuck', 'completed', 'compensated'];
-/** A saga may be due in these. */
-const DUE_STATUSES = STATUSES.slice(0, 3);
 
 /** The sagas of one bucket that are looked at in one round trip. */
 const PAGE = 100;
@@ -26,7 +22,7 @@ class BucketList {
   #after = '-inf';
 
   constructor(connection: RedisConnection, bucket: string, { status, name = '', dueFor }: ListOptions) {
-    const statuses = dueFor === undefined ? STATUSES : DUE_STATUSES;
+    const statuses = dueFor === undefined ? SAGA_STATUSES : DUE_STATUSES;
     this.#connection = connection;
     this.#bucket = bucket;
     this.#args = [PAGE, name, dueFor ?? '', ...(status === undefined ? statuses : [status])];

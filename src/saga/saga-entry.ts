@@ -1,7 +1,12 @@
 import type { AttemptError } from '../events/event-bus.ts';
 
+export const SAGA_STATUSES = ['running', 'compensating', 'completed', 'compensated', 'stuck'] as const;
+
 /** The states of a saga. `completed` and `compensated` are its ends; `stuck` waits for an operator. */
-export type SagaStatus = 'running' | 'compensating' | 'completed' | 'compensated' | 'stuck';
+export type SagaStatus = (typeof SAGA_STATUSES)[number];
+
+/** The states in which a saga may be due. */
+export const DUE_STATUSES = ['running', 'compensating', 'stuck'] as const satisfies readonly SagaStatus[];
 
 /**
  * Says what is known of the effect of an attempt that failed: that there is none and never will be;

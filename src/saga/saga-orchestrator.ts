@@ -15,7 +15,7 @@ import {
 } from './orchestrator-options.ts';
 import { OutcomeWatcher } from './outcome-watcher.ts';
 import { findStep } from './saga-definition.ts';
-import type { SagaInput, SagaReason, SagaStatus } from './saga-entry.ts';
+import { SAGA_STATUSES, type SagaInput, type SagaReason, type SagaStatus } from './saga-entry.ts';
 import { type SagaHandle, SagaHandles } from './saga-handle.ts';
 import { checkName, checkSagaId } from './saga-names.ts';
 import { SagaRunner } from './saga-runner.ts';
@@ -62,7 +62,7 @@ export interface SagaInfo {
 const UNCLAIMED_AFTER = 300_000;
 
 const LIST_CHECKS = {
-  status: oneOf('running', 'compensating', 'completed', 'compensated', 'stuck'),
+  status: oneOf(...SAGA_STATUSES),
   name: nonEmptyString,
   unclaimed: boolean,
 };
