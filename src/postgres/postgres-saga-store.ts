@@ -129,7 +129,8 @@ export class PostgresSagaStore implements SagaStore {
   }
 
   async send(sagaId: string, input: SagaInput, condition: InputCondition): Promise<SendResult> {
-    const params = [sagaId, input.id, JSON.stringify(input), condition];
+    const step = 'step' in input ? input.step : null;
+    const params = [sagaId, input.id, step, JSON.stringify(input), condition];
     const { rows } = await this.#database.query(SEND, params);
     return rows[0].result;
   }
@@ -185,6 +186,7 @@ export class PostgresSagaStore implements SagaStore {
       added: entries.length,
       entries: JSON.stringify(entries),
       reason: reason && JSON.stringify(reason),
+      step: reason?.step,
       due_in: dueIn,
       events: this.#toKept(events),
     }));
@@ -282,7 +284,7 @@ type Renewal = SagaLease & { readonly lease: number };
 
 const CREATE = 'select holdfast.create_sagas($1::text::json) as results';
 const WRITE = 'select holdfast.write_sagas($1::text::json) as results';
-const SEND = 'select holdfast.send_saga_input($1, $2, $3, $4) as result';
+const SEND = 'select holdfast.send_saga_input($1, $2, $3, $4, $5) as result';
 
 const HAS_EVENTS = 'select from holdfast.saga_events limit 1';
 

@@ -111,8 +111,8 @@ export const RENEW = `
 
 /** Makes a saga stuck that its owner cannot read. */
 export const STICK = `
-  update holdfast.sagas set status = 'stuck', reason = $3, cancellable = false, owned = false, due_at = null,
-    updated_at = date_trunc('milliseconds', clock_timestamp())
+  update holdfast.sagas set status = 'stuck', reason = $3, step = null, cancellable = false, owned = false,
+    due_at = null, updated_at = date_trunc('milliseconds', clock_timestamp())
   where saga_id = $1 and token = $2`;
 
 /** An ended saga was updated for the last time when it ended, and was created before that. */

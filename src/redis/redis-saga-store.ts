@@ -99,7 +99,12 @@ export class RedisSagaStore implements SagaStore {
     const { lease, length, entries, inputs, status, reason, cancellable, owned, dueIn, events } = change;
     const reply = await this.#evaluate(scripts.WRITE, lease.sagaId, [
       ...[lease.token, length, inputs, status, reason === undefined ? '' : JSON.stringify(reason)],
-      ...[Number(cancellable), Number(owned), dueIn === undefined ? '' : Math.ceil(dueIn)],
+      ...[
+        reason?.step ?? '',
+        Number(cancellable),
+        Number(owned),
+        dueIn === undefined ? '' : Math.ceil(dueIn),
+      ],
       ...[entries.length, ...toTexts(entries), ...toTexts(events)],
     ]);
     const [result, now, unread] = reply as [WriteResult['result'], number, string[]];
@@ -139,7 +144,8 @@ export class RedisSagaStore implements SagaStore {
 
   /** @throws RedisError if Redis is away, or is full. */
   async send(sagaId: string, input: SagaInput, condition: InputCondition): Promise<SendResult> {
-    const args = [input.id, JSON.stringify(input), condition];
+    const step = 'step' in input ? input.step : '';
+    const args = [input.id, step, JSON.stringify(input), condition];
     return (await this.#evaluate(scripts.SEND, sagaId, args)) as SendResult;
   }
 

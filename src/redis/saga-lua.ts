@@ -8,9 +8,9 @@ import { CLOCK } from './lua-clock.ts';
  *   <bucket>:<status>              zset    ids of the sagas in this status by their numbers, to list them
  *   <bucket>:due:<version>:<name>  zset    ids by the time from which on each saga may be claimed
  *   <bucket>:ended                 zset    ids by the time at which each saga has ended
- *   <bucket>:saga:<id>             hash    name, version, input, context; status, reason, createdAt,
- *                                          updatedAt, number; token, owned, cancellable; length and inputs,
- *                                          which count these; `input:<its id>` for each input
+ *   <bucket>:saga:<id>             hash    name, version, input, context; status, reason and its step,
+ *                                          createdAt, updatedAt, number; token, owned, cancellable; length
+ *                                          and inputs, which count these; `input:<its id>` for each input
  *   <bucket>:entries:<id>          list    '<at> <entry as JSON>'
  *   <bucket>:inputs:<id>           list    inputs as JSON
  *   <bucket>:events:<id>           list    events to publish, as JSON; they outlive their saga
@@ -23,7 +23,8 @@ import { CLOCK } from './lua-clock.ts';
  * know them. They are in the slot of the first.
  *
  * Each write is conditional on the token, and checked before anything is written. All times are
- * milliseconds of Redis's clock. The scripts need Redis 6.2, or Valkey.
+ * milliseconds of Redis's clock. The scripts read no JSON, as Lua cannot read all that JavaScript writes:
+ * half a surrogate pair, for one. They need Redis 6.2, or Valkey.
  */
 export const PRELUDE = `${CLOCK}
 local bucket = KEYS[1]

@@ -27,12 +27,12 @@ return { digits(number), now }
 `);
 
 /**
- * ARGV: id, token, length, inputs, status, reason or '', cancellable, owned, dueIn or '', number of
- * entries, these, then events. Gives the result, the time, and the inputs that the owner has not taken in.
+ * ARGV: id, token, length, inputs, status, reason or '', its step or '', cancellable, owned, dueIn or '',
+ * number of entries, these, then events. Gives the result, the time, and the inputs that the owner has not taken in.
  */
 export const WRITE = new Script(`${PRELUDE}
 local id, token, length, inputs, status = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
-local reason, dueIn, added = ARGV[6], tonumber(ARGV[9]), tonumber(ARGV[10])
+local reason, step, dueIn, added = ARGV[6], ARGV[7], tonumber(ARGV[10]), tonumber(ARGV[11])
 local saga = readState(id)
 if not saga or saga.token ~= token then return { 'lost' } end
 local count = tonumber(saga.length)
@@ -42,15 +42,15 @@ if tonumber(saga.inputs) > inputs then
   return { 'inputs', now, redis.call('LRANGE', keyOf('inputs', id), inputs, -1) }
 end
 if added == 0 then writeWhenFull() end
-addEntries(id, 11, 10 + added)
-redis.call('HSET', keyOf('saga', id), 'status', status, 'cancellable', ARGV[7], 'owned', ARGV[8],
-  'updatedAt', digits(now), 'length', digits(length + added), 'reason', reason)
+addEntries(id, 12, 11 + added)
+redis.call('HSET', keyOf('saga', id), 'status', status, 'cancellable', ARGV[8], 'owned', ARGV[9],
+  'updatedAt', digits(now), 'length', digits(length + added), 'reason', reason, 'step', step)
 if status ~= saga.status then setStatus(id, status, saga.number) end
 setDue(id, saga, dueIn and now + dueIn)
 if status == 'completed' or status == 'compensated' then
   redis.call('ZADD', bucket .. ':ended', digits(now), id)
 end
-keepEvents(id, 11 + added)
+keepEvents(id, 12 + added)
 return { 'written', now }
 `);
 
@@ -106,8 +106,8 @@ local saga = read(id, { 'token', 'number' })
 if not saga or saga.token ~= token then return end
 writeWhenFull()
 local number = tonumber(saga.number) or microseconds()
-redis.call('HSET', keyOf('saga', id), 'status', 'stuck', 'reason', reason, 'cancellable', 0, 'owned', 0,
-  'name', name, 'version', version, 'updatedAt', digits(now), 'number', digits(number))
+redis.call('HSET', keyOf('saga', id), 'status', 'stuck', 'reason', reason, 'step', '', 'cancellable', 0,
+  'owned', 0, 'name', name, 'version', version, 'updatedAt', digits(now), 'number', digits(number))
 setStatus(id, 'stuck', number)
 redis.call('ZREM', dueKey(version, name), id)
 `);
@@ -132,23 +132,15 @@ end
 return held
 `);
 
-/** ARGV: id, id of the input, input, condition. Gives what has become of it. */
+/** ARGV: id, id of the input, its step or '', input, condition. Gives what has become of it. */
 export const SEND = new Script(`${PRELUDE}
--- Gives the step that JSON names; nil if it names none, or is damaged.
-local function stepOf(json)
-  local readable, value = pcall(cjson.decode, json)
-  return readable and type(value) == 'table' and value.step or nil
-end
-
-local id, field, input, condition = ARGV[1], 'input:' .. ARGV[2], ARGV[3], ARGV[4]
+local id, field, step, input, condition = ARGV[1], 'input:' .. ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local saga = readState(id)
 if not saga then return summary(id) and 'rejected' or 'missing' end
 if redis.call('HGET', keyOf('saga', id), field) then return 'known' end
 local fulfilled = saga.status ~= 'completed' and saga.status ~= 'compensated'
 if condition == 'stuck' then
-  local step = stepOf(input)
-  local reason = redis.call('HGET', keyOf('saga', id), 'reason') or ''
-  fulfilled = saga.status == 'stuck' and (not step or step == stepOf(reason))
+  fulfilled = saga.status == 'stuck' and (step == '' or step == redis.call('HGET', keyOf('saga', id), 'step'))
 elseif condition == 'cancellable' then fulfilled = saga.cancellable == '1' end
 if not fulfilled then return 'rejected' end
 redis.call('RPUSH', keyOf('inputs', id), input)

@@ -518,6 +518,23 @@ export function sagaStoreContract(
       expect(await store.send('nowhere', { id: 'r', type: 'retry' }, 'stuck')).toBe('added');
     });
 
+    it('takes inputs with any text, also at a step that failed with any', async () => {
+      const { store } = await open();
+      for (const [n, message] of ['a\0b', '\ud83d', '"\\u0000', '\u2028'].entries()) {
+        const sagaId = `s${n}`;
+        const claimed = await create(store, newSaga(sagaId));
+        const error = { attempt: 1, at: 1, name: 'Error', message };
+        const failure: SagaInput = { id: 'fail', type: 'fail', step: 'b', error };
+        const skip: SagaInput = { id: 'skip', type: 'skip', step: 'b', reason: 'done' };
+        const oddSkip: SagaInput = { ...skip, id: 'odd', reason: message };
+        expect(await store.send(sagaId, failure, 'not-ended')).toBe('added');
+        await store.write(change(claimed, { ...stick, inputs: 1, reason: { step: 'b', error } }));
+        expect(await store.send(sagaId, { ...oddSkip, step: 'a' }, 'stuck')).toBe('rejected');
+        for (const input of [skip, oddSkip]) expect(await store.send(sagaId, input, 'stuck')).toBe('added');
+        expect((await store.get(sagaId))?.inputs).toEqual([failure, skip, oddSkip]);
+      }
+    });
+
     it('makes a saga due at once, unless an owner has it', async () => {
       const { store } = await open();
       await create(store, newSaga('owned'));

@@ -14,7 +14,8 @@ const BOUNDED = `set lock_timeout = '2s'`;
 /**
  * The sagas, their journals, and how to write to many of them in one round trip. A row for each saga is
  * updated in place with every step: its indexed columns change only at the ends of it, and its page has
- * room for the next version (a HOT update).
+ * room for the next version (a HOT update). What is kept as JSON is read by the stores alone: PostgreSQL
+ * rejects some of it, such as a zero character. So the step at which a saga failed stands beside its reason.
  */
 export const sagas: Migration = {
   version: 5,
@@ -28,6 +29,7 @@ export const sagas: Migration = {
        context text not null,
        status text not null default 'running',
        reason text,
+       step text,
        cancellable boolean not null,
        created_at timestamptz not null,
        updated_at timestamptz not null,
@@ -103,12 +105,12 @@ export const sagas: Migration = {
        for change in
          select * from rows from (json_to_recordset(list) as (
            saga_id text, token int, length int, added int, entries text, inputs int, status text, reason text,
-           cancellable boolean, owned boolean, due_in float8, events json
+           step text, cancellable boolean, owned boolean, due_in float8, events json
          )) with ordinality order by saga_id collate "C"
        loop
          due := change.due_in * interval '1 millisecond';
          update holdfast.sagas s set
-           status = change.status, reason = change.reason, cancellable = change.cancellable,
+           status = change.status, reason = change.reason, step = change.step, cancellable = change.cancellable,
            owned = change.owned, updated_at = at, length = s.length + change.added,
            due_at = case
              when change.owned and s.due_at between at + due and at + due * 2 then s.due_at
@@ -140,14 +142,13 @@ export const sagas: Migration = {
        end loop;
        return ${RESULTS};
      end $$`,
-    `create function holdfast.send_saga_input(id text, new_id text, new_input text, condition text)
+    `create function holdfast.send_saga_input(id text, new_id text, new_step text, new_input text, condition text)
      returns text language plpgsql ${BOUNDED} as $$
      declare
        saga record;
-       step text := new_input::json->>'step';
        fulfilled boolean;
      begin
-       select status, reason, cancellable, inputs into saga from holdfast.sagas where saga_id = id for update;
+       select status, step, cancellable, inputs into saga from holdfast.sagas where saga_id = id for update;
        if not found then
          return 'missing';
        end if;
@@ -157,7 +158,7 @@ export const sagas: Migration = {
        end if;
        fulfilled := case condition
          when 'stuck' then saga.status = 'stuck'
-           and (step is null or step = coalesce(saga.reason::json->>'step', ''))
+           and (new_step is null or new_step is not distinct from saga.step)
          when 'cancellable' then saga.cancellable
          else saga.status not in ('completed', 'compensated')
        end;
