@@ -1,9 +1,11 @@
 import { vi } from 'vitest';
 
+/** A timer has the methods of Node's: what other tests of the process have left behind may ask for them. */
 interface Timer {
   readonly at: number;
-  readonly id: number;
   readonly run: () => void;
+  ref(): Timer;
+  unref(): Timer;
 }
 
 const performanceNow = performance.now;
@@ -15,18 +17,18 @@ const dateNow = Date.now;
  */
 export class VirtualTime {
   now = 1_000;
-  readonly #timers = new Map<number, Timer>();
-  #nextId = 1;
+  /** #timers holds those that are to run, in the order in which they were made. */
+  readonly #timers = new Set<Timer>();
 
   /** Installs it until `uninstall`. */
   install(): void {
     vi.stubGlobal('setTimeout', (callback: (...args: unknown[]) => void, delay = 0, ...args: unknown[]) => {
-      const id = this.#nextId++;
       const at = this.now + Math.max(1, Math.trunc(delay) || 0);
-      this.#timers.set(id, { at, id, run: () => callback(...args) });
-      return id;
+      const timer: Timer = { at, run: () => callback(...args), ref: () => timer, unref: () => timer };
+      this.#timers.add(timer);
+      return timer;
     });
-    vi.stubGlobal('clearTimeout', (id: number) => void this.#timers.delete(id));
+    vi.stubGlobal('clearTimeout', (timer: Timer) => void this.#timers.delete(timer));
     // Spies would keep each of a million calls.
     performance.now = () => this.now;
     Date.now = () => 1_700_000_000_000 + this.now;
@@ -58,10 +60,10 @@ export class VirtualTime {
 
   #takeNext(): Timer | undefined {
     let first: Timer | undefined;
-    for (const timer of this.#timers.values()) {
+    for (const timer of this.#timers) {
       if (first === undefined || timer.at < first.at) first = timer;
     }
-    if (first !== undefined) this.#timers.delete(first.id);
+    if (first !== undefined) this.#timers.delete(first);
     return first;
   }
 }
