@@ -13,6 +13,7 @@ import type {
   KeyState,
 } from '../middleware/server/idempotency/idempotency-store.ts';
 import type { Executor, QueryResult } from './database.ts';
+import { repeatConflicts } from './repeating-database.ts';
 
 export interface PostgresIdempotencyStoreOptions {
   /** The database that keeps the keys, migrated. */
@@ -22,7 +23,10 @@ export interface PostgresIdempotencyStoreOptions {
    * services do not meet. Letters, digits and . _ - (at most 128).
    */
   service: string;
-  /** Milliseconds that a statement may take, the wait for a connection included. Default 1,000. */
+  /**
+   * Milliseconds that a method may take: the wait for a connection, and repetitions of what PostgreSQL has
+   * rolled back because of another transaction, included. Default 1,000.
+   */
   timeout?: number;
 }
 
@@ -166,7 +170,8 @@ export class PostgresIdempotencyStore implements IdempotencyStore {
       timer = setTimeout(fail, this.#timeout);
     });
     try {
-      return await Promise.race([this.#database.query(sql, params), timedOut]);
+      const query = repeatConflicts(() => this.#database.query(sql, params));
+      return await Promise.race([query, timedOut]);
     } finally {
       clearTimeout(timer);
     }

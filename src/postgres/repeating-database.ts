@@ -23,16 +23,17 @@ export class RepeatingDatabase implements Database {
   }
 
   query(sql: string, params?: readonly unknown[]): Promise<QueryResult> {
-    return repeat(() => this.#database.query(sql, params));
+    return repeatConflicts(() => this.#database.query(sql, params));
   }
 
   /** @param run is called again with each attempt */
   transaction<T>(run: (tx: Transaction) => Promise<T> | T): Promise<T> {
-    return repeat(() => this.#database.transaction(run));
+    return repeatConflicts(() => this.#database.transaction(run));
   }
 }
 
-async function repeat<T>(attempt: () => Promise<T>): Promise<T> {
+/** Makes an attempt of one statement or transaction, and makes it again after a conflict with another one. */
+export async function repeatConflicts<T>(attempt: () => Promise<T>): Promise<T> {
   for (let made = 1, wait = FIRST_WAIT; ; made++, wait = Math.min(wait * 2, LONGEST_WAIT)) {
     try {
       return await attempt();

@@ -1,4 +1,5 @@
-import { beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import pg from 'pg';
+import { beforeAll, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { DatabaseError } from '../../src/errors.ts';
 import { type Executor, fromPg, PostgresIdempotencyStore } from '../../src/postgres/index.ts';
 import { describeIdempotencyStore } from '../middleware/server/idempotency/idempotency-store-contract.ts';
@@ -38,6 +39,20 @@ describe('PostgresIdempotencyStore', () => {
     const states = await Promise.all(holders.map((holder) => store.begin('k', holder, LONG)));
     expect(states.filter(({ state }) => state === 'begun')).toHaveLength(1);
     expect(states.filter(({ state }) => state === 'locked')).toHaveLength(19);
+  });
+
+  it('of many requests with one key, one locks it also where transactions are serializable by default', async () => {
+    const options = '-c default_transaction_isolation=serializable';
+    const pool = new pg.Pool({ connectionString: test.url, max: 10, options });
+    onTestFinished(() => pool.end());
+    const store = storeOf('tests', fromPg(pool));
+    for (let round = 0; round < 10; round++) {
+      const calls = Array.from({ length: 10 }, (_, index) =>
+        store.begin(`k${round}`, `holder-${index}`, LONG),
+      );
+      const states = (await Promise.all(calls)).map(({ state }) => state);
+      expect(states.toSorted()).toEqual(['begun', ...Array.from({ length: 9 }, () => 'locked')]);
+    }
   });
 
   it('of many requests for a key that has expired, PostgreSQL lets one lock it or revoke it', async () => {
