@@ -55,7 +55,7 @@ export class InMemorySagaStore implements SagaStore {
   readonly #due = new Set<KeptSaga>();
   /** #ended holds those that have ended, in the order in which they did. */
   readonly #ended = new Set<KeptSaga>();
-  /** #events holds what is not published, by sagaId. */
+  /** #events holds what is not published, by sagaId; what is published next comes first. */
   readonly #events = new Map<string, DomainEvent[]>();
   #publishing = false;
 
@@ -171,7 +171,9 @@ export class InMemorySagaStore implements SagaStore {
         [...this.#events].slice(0, MAX_PUBLISHING).map(([sagaId, events]) => [sagaId, [...events]]),
       );
       const { sagaIds, count, errors } = await publishBySaga(sagas, (event) => event, publish);
-      for (const sagaId of sagaIds) this.#forgetEvents(sagaId, sagas.get(sagaId)!.length);
+      const published = new Set(sagaIds);
+      for (const [sagaId, { length }] of sagas)
+        this.#settleEvents(sagaId, published.has(sagaId) ? length : 0);
       if (errors.length > 0) throw errors[0];
       return count;
     } finally {
@@ -232,10 +234,11 @@ export class InMemorySagaStore implements SagaStore {
     else kept.push(...events);
   }
 
-  #forgetEvents(sagaId: string, count: number): void {
-    const kept = this.#events.get(sagaId)!;
-    kept.splice(0, count);
-    if (kept.length === 0) this.#events.delete(sagaId);
+  /** Forgets the first events of a saga; the rest of them wait behind those of all others. */
+  #settleEvents(sagaId: string, published: number): void {
+    const kept = this.#events.get(sagaId)!.slice(published);
+    this.#events.delete(sagaId);
+    this.#keepEvents(sagaId, kept);
   }
 }
 
