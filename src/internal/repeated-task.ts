@@ -44,6 +44,12 @@ export class RepeatedTask {
     await this.#running;
   }
 
+  /** Runs it once more, after a run that is under way, and then no more. */
+  async finish(): Promise<void> {
+    await this.close();
+    await this.#run();
+  }
+
   #schedule(): void {
     this.#timer = setTimeout(() => this.#start(), jitter(this.#wait, 0.5, 1));
   }

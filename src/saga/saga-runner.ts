@@ -117,9 +117,8 @@ export class SagaRunner {
     await Promise.allSettled(this.#creating);
     await this.#eventInputs?.close();
     await this.#claims.close(timeout);
-    // Publishes what the last writes have left.
-    this.#publishing?.wake();
-    await Promise.all([this.#publishing?.close(), this.#cleaning.close()]);
+    // A run that is under way may have begun before the last writes.
+    await Promise.all([this.#publishing?.finish(), this.#cleaning.close()]);
   }
 
   #createHost(): ExecutionHost {

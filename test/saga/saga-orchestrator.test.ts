@@ -3,6 +3,7 @@ import { z } from 'zod';
 import {
   constantBackoff,
   currentRequestContext,
+  type DomainEvent,
   defineSaga,
   InMemoryEventBus,
   InMemorySagaStore,
@@ -532,6 +533,30 @@ describe('an event', () => {
     ]);
     expect(mails).toEqual([expect.stringMatching(/^o1 [\da-f]{8}-[\da-f]{4}-8/)]);
   });
+});
+
+it('an orchestrator that closes publishes the events of its last writes, also while others are being published', async () => {
+  const bus = createBus();
+  const { promise: stored, resolve: store } = deferred<void>();
+  const publish = bus.publish.bind(bus) as (events: NewEvent[]) => Promise<DomainEvent[]>;
+  const published: string[] = [];
+  vi.spyOn(bus, 'publish').mockImplementation((async (events: NewEvent[]) => {
+    await stored;
+    const complete = await publish(events);
+    published.push(...complete.map(({ eventType }) => eventType));
+    return complete;
+  }) as never);
+  const { promise: worked, resolve: work } = deferred<void>();
+  const saga = order.step('a', { run: () => worked });
+  const orchestrator = create({ sagas: [saga], bus, closeTimeout: 1_000 });
+  const handle = await orchestrator.start(saga, ORDER);
+  await vi.advanceTimersByTimeAsync(100);
+  work();
+  await handle.result();
+  const closing = orchestrator.close();
+  store();
+  await settledAfter(100, closing);
+  expect(published).toEqual(['saga.started', 'saga.completed']);
 });
 
 it('a result that its schema does not allow has the saga compensated', async () => {
