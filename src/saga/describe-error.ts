@@ -4,8 +4,11 @@ import type { DomainEvent } from '../events/domain-event.ts';
 import type { AttemptError } from '../events/event-bus.ts';
 import type { SagaReason } from './saga-entry.ts';
 
-/** The user and the password of a URL, and what follows the name of a scheme of authentication. */
-const CREDENTIALS = /(?<=:\/\/)[^\s/@]+(?=@)|(?<=\b(?:Bearer|Basic)\s+)[\w.~+/=-]+/gi;
+/**
+ * The user and the password of a URL, also if the message was cut after a part of them, and what follows the
+ * name of a scheme of authentication.
+ */
+const CREDENTIALS = /(?<=:\/\/)[^\s/@]+(?=@|…$)|(?<=\b(?:Bearer|Basic)\s+)[\w.~+/=-]+/gi;
 
 /** Describes how an attempt failed, without the credentials that a message may repeat. */
 export function describeAttempt(error: unknown, attempt: number): AttemptError {

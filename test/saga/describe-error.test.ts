@@ -54,6 +54,12 @@ it('an event that gives no reason, or a long one with credentials, is described 
   expect(failure({ reason: 'x'.repeat(9_999) })).toHaveLength(bare.length + 502);
 });
 
+it('credentials are not kept if a message is cut within them, but a host at its end is', () => {
+  const message = `${'x'.repeat(970)} https://ada:${'p'.repeat(50)}@bank`;
+  expect(describeAttempt(new Error(message), 1).message).not.toMatch(/ada|pp/);
+  expect(describeAttempt(new Error('no way to https://bank'), 1).message).toBe('no way to https://bank');
+});
+
 it.each([[undefined], ['text'], [{ detail: 5 }], [[]]])(
   'a rejection whose body is %j is described by its status alone',
   (body) => {
