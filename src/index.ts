@@ -264,6 +264,7 @@ export type {
   SagaVersions,
   SendResult,
   StoredSaga,
+  SummaryWithInput,
   WriteResult,
 } from './saga/saga-store.ts';
 export type { Serialize } from './saga/serializer.ts';

@@ -18,6 +18,7 @@ import type {
   SagaVersions,
   SendResult,
   StoredSaga,
+  SummaryWithInput,
   WriteResult,
 } from '../saga/saga-store.ts';
 import { LockClass } from './advisory-locks.ts';
@@ -97,9 +98,9 @@ export class PostgresSagaStore implements SagaStore {
     for (;;) {
       const { result, now } = await this.#created.run(saga);
       if (result === 'created') return { result: 'created', claimed: toCreated(saga, 1, now) };
-      const [existing] = await this.summaries([saga.sagaId]);
+      const { rows } = await this.#database.query(sql.READ_EXISTING, [saga.sagaId]);
       // It may have been removed by now.
-      if (existing !== undefined) return { result: 'exists', saga: existing };
+      if (rows.length > 0) return { result: 'exists', saga: sql.withInput(rows[0]) };
     }
   }
 
@@ -145,14 +146,14 @@ export class PostgresSagaStore implements SagaStore {
     return rows.map(sql.toSummary);
   }
 
-  async *list(options: ListOptions): AsyncGenerator<SagaSummary, void, undefined> {
+  async *list(options: ListOptions): AsyncGenerator<SummaryWithInput, void, undefined> {
     const { status, name = null, dueFor = null } = options;
     const all = dueFor === null ? SAGA_STATUSES : DUE_STATUSES;
     const statuses = status === undefined ? all : [status];
     let after = [-1, ''];
     for (;;) {
       const { rows } = await this.#database.query(sql.LIST, [statuses, ...after, name, dueFor]);
-      yield* rows.map(sql.toSummary);
+      yield* rows.map(sql.withInput);
       if (rows.length < sql.PAGE) return;
       const last: sql.SummaryRow = rows.at(-1);
       after = [last.created_at, last.saga_id];

@@ -1,20 +1,19 @@
 import { DatabaseError, SagaUnreadableError } from '../errors.ts';
 import { readReason, toUnreadableSummary } from '../saga/read-kept.ts';
 import type { SagaEntry } from '../saga/saga-entry.ts';
-import type { SagaSummary, StoredSaga } from '../saga/saga-store.ts';
+import type { SagaSummary, StoredSaga, SummaryWithInput } from '../saga/saga-store.ts';
 
 /** A time as milliseconds since 1970, which all drivers give as a number. */
 const ms = (time: string) => `(extract(epoch from ${time}) * 1000)::float8`;
 
-const COLUMNS = `s.saga_id, s.name, s.version, s.input, s.status, s.reason,
+const COLUMNS = `s.saga_id, s.name, s.version, s.status, s.reason,
   ${ms('s.created_at')} as created_at, ${ms('s.updated_at')} as updated_at, ${ms('s.due_at')} as due_at`;
 
-/** The row of a saga, without its journal. */
+/** The row of a saga, without its journal and its input. */
 export interface SummaryRow {
   readonly saga_id: string;
   readonly name: string;
   readonly version: number;
-  readonly input: string;
   readonly status: SagaSummary['status'];
   readonly reason: string | null;
   readonly created_at: number;
@@ -22,7 +21,11 @@ export interface SummaryRow {
   readonly due_at: number | null;
 }
 
-export interface SagaRow extends SummaryRow {
+export interface ListedRow extends SummaryRow {
+  readonly input: string;
+}
+
+export interface SagaRow extends ListedRow {
   readonly context: string;
   readonly length: number;
   readonly input_count: number;
@@ -41,7 +44,7 @@ export interface ClaimedRow {
 
 /** Reads sagas, one moment of each. */
 export const READ = `
-  select ${COLUMNS}, s.context, s.length, s.inputs as input_count,
+  select ${COLUMNS}, s.input, s.context, s.length, s.inputs as input_count,
     (select '[' || string_agg('[' || ${ms('e.at')} || ',' || e.entries || ']', ',' order by e.number) || ']'
      from holdfast.saga_entries e where e.saga_id = s.saga_id) as journal,
     (select '[' || string_agg(i.input, ',' order by i.number) || ']'
@@ -53,6 +56,8 @@ export const READ_INPUTS = `
 
 export const SUMMARIES = `select ${COLUMNS} from holdfast.sagas s where s.saga_id = any($1::text[])`;
 
+export const READ_EXISTING = `select ${COLUMNS}, s.input from holdfast.sagas s where s.saga_id = $1`;
+
 /** The rows of one page of a list. */
 export const PAGE = 200;
 
@@ -62,7 +67,7 @@ export const PAGE = 200;
  */
 export const LIST = `
   select s.* from unnest($1::text[]) as listed (status) cross join lateral (
-    select ${COLUMNS} from holdfast.sagas s
+    select ${COLUMNS}, s.input from holdfast.sagas s
     where s.status = listed.status
       and (s.created_at, s.saga_id) > ('epoch'::timestamptz + $2::float8 * interval '1 millisecond', $3::text)
       and ($4::text is null or s.name = $4)
@@ -138,7 +143,6 @@ export function toSummary(row: SummaryRow): SagaSummary {
     sagaId: row.saga_id,
     name: row.name,
     version: row.version,
-    input: row.input,
     createdAt: row.created_at,
     updatedAt: row.updated_at,
   };
@@ -149,11 +153,15 @@ export function toSummary(row: SummaryRow): SagaSummary {
   }
 }
 
+export function withInput(row: ListedRow): SummaryWithInput {
+  return { ...toSummary(row), input: row.input };
+}
+
 /** @throws SagaUnreadableError */
 export function toSaga(row: SagaRow): StoredSaga {
   try {
     readReason(row.reason);
-    const { dueAt: _, ...rest } = toSummary(row);
+    const { dueAt: _, ...rest } = withInput(row);
     const changes: [number, SagaEntry[]][] = JSON.parse(row.journal ?? '[]');
     const entries = changes.flatMap(([at, list]) => list.map((entry) => ({ at, entry })));
     const inputs = JSON.parse(row.input_list ?? '[]');

@@ -19,6 +19,7 @@ import type {
   SagaVersions,
   SendResult,
   StoredSaga,
+  SummaryWithInput,
   WriteResult,
 } from '../saga/saga-store.ts';
 import { warnOfEviction } from './eviction-warning.ts';
@@ -26,7 +27,7 @@ import { checkRedisSource, RedisConnection, type RedisSource, type Script } from
 import { publishKept } from './saga-event-publisher.ts';
 import { BUCKETS, SagaKeys } from './saga-keys.ts';
 import { listSagas } from './saga-list.ts';
-import { type SagaReply, type SummaryReply, toSaga, toSummary } from './saga-replies.ts';
+import { type SagaReply, type SummaryReply, toSaga, toSummary, withInput } from './saga-replies.ts';
 import * as scripts from './saga-scripts.ts';
 
 export interface RedisSagaStoreOptions {
@@ -90,7 +91,7 @@ export class RedisSagaStore implements SagaStore {
       ...[entries.length, ...toTexts(entries), ...toTexts(events)],
     ]);
     const [token, result] = reply as readonly [null, SummaryReply] | readonly [string, number];
-    if (token === null) return { result: 'exists', saga: toSummary(result) };
+    if (token === null) return { result: 'exists', saga: withInput(result) };
     return { result: 'created', claimed: toCreated(saga, Number(token), result) };
   }
 
@@ -167,7 +168,7 @@ export class RedisSagaStore implements SagaStore {
     return found;
   }
 
-  async *list(options: ListOptions): AsyncGenerator<SagaSummary, void, undefined> {
+  async *list(options: ListOptions): AsyncGenerator<SummaryWithInput, void, undefined> {
     yield* listSagas(this.#connection, await this.#all(), options);
   }
 

@@ -1,7 +1,7 @@
 import { DUE_STATUSES, SAGA_STATUSES } from '../saga/saga-entry.ts';
-import type { ListOptions, SagaSummary } from '../saga/saga-store.ts';
+import type { ListOptions, SummaryWithInput } from '../saga/saga-store.ts';
 import type { RedisConnection } from './redis-connection.ts';
-import { type SummaryReply, toSummary } from './saga-replies.ts';
+import { type SummaryReply, withInput } from './saga-replies.ts';
 import { LIST } from './saga-scripts.ts';
 
 /** The sagas of one bucket that are looked at in one round trip. */
@@ -9,7 +9,7 @@ const PAGE = 100;
 
 interface Listed {
   readonly number: number;
-  readonly saga: SagaSummary;
+  readonly saga: SummaryWithInput;
 }
 
 /** Lists the sagas of one bucket page by page. */
@@ -42,7 +42,7 @@ class BucketList {
       const reply = await this.#connection.evaluate(LIST, [this.#bucket], [this.#after, ...this.#args]);
       const [after, ...listed] = reply as [string, ...[number: string, saga: SummaryReply][]];
       this.#after = after;
-      this.#page = listed.map(([number, saga]) => ({ number: Number(number), saga: toSummary(saga) }));
+      this.#page = listed.map(([number, saga]) => ({ number: Number(number), saga: withInput(saga) }));
     }
   }
 }
@@ -52,7 +52,7 @@ export async function* listSagas(
   connection: RedisConnection,
   buckets: readonly string[],
   options: ListOptions,
-): AsyncGenerator<SagaSummary, void, undefined> {
+): AsyncGenerator<SummaryWithInput, void, undefined> {
   const lists = buckets.map((bucket) => new BucketList(connection, bucket, options));
   for (;;) {
     await Promise.all(lists.map((list) => list.fill()));

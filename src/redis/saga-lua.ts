@@ -99,9 +99,9 @@ local function keepEvents(id, first)
   redis.call('ZADD', bucket .. ':unpublished', 'NX', digits(now), id)
 end
 
--- Gives a saga as a list; only its id if its key holds no saga, nil if there is none.
-local function summary(id)
-  local names = { 'status', 'name', 'version', 'input', 'reason', 'createdAt', 'updatedAt', 'number' }
+-- Gives a saga as a list; only its id if its key holds no saga, nil if there is none. Its input may be large.
+local function summary(id, withInput)
+  local names = { 'status', 'name', 'version', 'reason', 'createdAt', 'updatedAt', 'number' }
   local saga = read(id, names)
   if not saga then return { id } end
   if not next(saga) then return nil end
@@ -109,6 +109,7 @@ local function summary(id)
   for index, name in ipairs(names) do list[index + 1] = saga[name] or false end
   local due = saga.name and saga.version and redis.call('ZSCORE', dueKey(saga.version, saga.name), id)
   list[#list + 1] = due or false
+  if withInput then list[#list + 1] = read(id, { 'input' }).input or false end
   return list
 end
 
@@ -120,6 +121,6 @@ local function whole(id)
   end
   local rest = read(id, { 'context', 'length', 'inputs' }) or {}
   local counts = { rest.length or false, rest.inputs or false }
-  return { summary(id), rest.context or false, counts, lists[1], lists[2] }
+  return { summary(id, true), rest.context or false, counts, lists[1], lists[2] }
 end
 `;

@@ -1,11 +1,11 @@
 import { SagaUnreadableError } from '../errors.ts';
 import { readReason, toUnreadableSummary } from '../saga/read-kept.ts';
 import type { SagaStatus, StoredEntry } from '../saga/saga-entry.ts';
-import type { SagaSummary, StoredSaga } from '../saga/saga-store.ts';
+import type { SagaSummary, StoredSaga, SummaryWithInput } from '../saga/saga-store.ts';
 
 /**
- * A saga as the scripts give it: id, status, name, version, input, reason, createdAt, updatedAt, number,
- * dueAt; the id alone if its key holds no saga.
+ * A saga as the scripts give it: id, status, name, version, reason, createdAt, updatedAt, number, dueAt,
+ * and the input where it is asked for; the id alone if its key holds no saga.
  */
 export type SummaryReply = readonly [sagaId: string, ...fields: (string | null)[]];
 
@@ -20,7 +20,7 @@ export type SagaReply = readonly [
 
 /** Gives a saga that cannot be read as one that is stuck. */
 export function toSummary(reply: SummaryReply): SagaSummary {
-  const [sagaId, , name, version, input, , createdAt, updatedAt] = reply;
+  const [sagaId, , name, version, , createdAt, updatedAt] = reply;
   try {
     return parseSummary(reply);
   } catch (error) {
@@ -28,12 +28,15 @@ export function toSummary(reply: SummaryReply): SagaSummary {
       sagaId,
       name: name ?? '',
       version: Number(version) || 0,
-      input: input ?? '',
       createdAt: Number(createdAt) || 0,
       updatedAt: Number(updatedAt) || 0,
     };
     return toUnreadableSummary(saga, error);
   }
+}
+
+export function withInput(reply: SummaryReply): SummaryWithInput {
+  return { ...toSummary(reply), input: inputOf(reply) ?? '' };
 }
 
 /** @throws SagaUnreadableError */
@@ -44,6 +47,7 @@ export function toSaga([summary, context, counts, entries, inputs]: SagaReply): 
     checkCount('inputs', inputs, counts[1]);
     return {
       ...rest,
+      input: present(inputOf(summary)),
       context: JSON.parse(present(context)),
       entries: present(entries).map(parseEntry),
       inputs: present(inputs).map((input) => JSON.parse(input)),
@@ -58,18 +62,21 @@ function checkCount(name: string, list: readonly string[] | null, count: string 
 }
 
 function parseSummary(reply: SummaryReply): SagaSummary {
-  const [sagaId, status, name, version, input, reason, createdAt, updatedAt, , dueAt] = reply;
+  const [sagaId, status, name, version, reason, createdAt, updatedAt, , dueAt] = reply;
   return {
     sagaId,
     name: present(name),
     version: toNumber(version),
-    input: present(input),
     status: present(status) as SagaStatus,
     reason: readReason(reason),
     createdAt: toNumber(createdAt),
     updatedAt: toNumber(updatedAt),
     dueAt: typeof dueAt === 'string' ? toNumber(dueAt) : undefined,
   };
+}
+
+function inputOf(reply: SummaryReply): string | null | undefined {
+  return reply[9];
 }
 
 function parseEntry(text: string): StoredEntry {

@@ -8,7 +8,7 @@ import { PRELUDE } from './saga-lua.ts';
 export const CREATE = new Script(`${PRELUDE}
 local id, name, version, input, context = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local cancellable, lease, added = ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
-local existing = summary(id)
+local existing = summary(id, true)
 if existing then return { false, existing } end
 local number = math.max(microseconds(), (tonumber(redis.call('GET', bucket)) or 0) + 1)
 -- Redis that is full rejects this, and with it all.
@@ -183,13 +183,13 @@ end
 table.sort(listed, function(one, other) return tonumber(one.number) < tonumber(other.number) end)
 local found, size = { '' }, 0
 for place, entry in ipairs(listed) do
-  local saga = summary(entry.id)
+  local saga = summary(entry.id, true)
   local status = saga and (saga[2] or 'stuck')
   local matches = status == entry.status and (name == '' or saga[3] == name)
-  if matches and dueFor then matches = saga[10] and tonumber(saga[10]) <= now - dueFor end
+  if matches and dueFor then matches = saga[9] and tonumber(saga[9]) <= now - dueFor end
   if matches then
     found[#found + 1] = { entry.number, saga }
-    size = size + #(saga[5] or '')
+    size = size + #(saga[10] or '')
   end
   if place == limit or size > 1048576 then
     found[1] = entry.number

@@ -16,6 +16,7 @@ import type {
   SagaVersions,
   SendResult,
   StoredSaga,
+  SummaryWithInput,
   WriteResult,
 } from './saga-store.ts';
 
@@ -68,7 +69,7 @@ export class InMemorySagaStore implements SagaStore {
   async create(created: NewSaga): Promise<CreateResult> {
     const { entries, cancellable, lease, events, ...header } = created;
     const existing = this.#sagas.get(header.sagaId);
-    if (existing !== undefined) return { result: 'exists', saga: toSummary(existing) };
+    if (existing !== undefined) return { result: 'exists', saga: withInput(existing) };
     const now = this.#now();
     const saga: KeptSaga = {
       header,
@@ -152,14 +153,14 @@ export class InMemorySagaStore implements SagaStore {
     });
   }
 
-  async *list(options: ListOptions): AsyncGenerator<SagaSummary, void, undefined> {
+  async *list(options: ListOptions): AsyncGenerator<SummaryWithInput, void, undefined> {
     const { status, name, dueFor } = options;
     const dueAt = dueFor === undefined ? undefined : this.#now() - dueFor;
     for (const saga of this.#sagas.values()) {
       if (status !== undefined && saga.status !== status) continue;
       if (name !== undefined && saga.header.name !== name) continue;
       if (dueAt !== undefined && !(saga.dueAt !== undefined && saga.dueAt <= dueAt)) continue;
-      yield toSummary(saga);
+      yield withInput(saga);
     }
   }
 
@@ -264,7 +265,11 @@ function toStored(saga: KeptSaga): StoredSaga {
 }
 
 function toSummary(saga: KeptSaga): SagaSummary {
-  const { sagaId, name, version, input } = saga.header;
+  const { sagaId, name, version } = saga.header;
   const { status, reason, createdAt, updatedAt, dueAt } = saga;
-  return { sagaId, name, version, input, status, reason, createdAt, updatedAt, dueAt };
+  return { sagaId, name, version, status, reason, createdAt, updatedAt, dueAt };
+}
+
+function withInput(saga: KeptSaga): SummaryWithInput {
+  return { ...toSummary(saga), input: saga.header.input };
 }

@@ -27,6 +27,7 @@ import type {
   SagaSummary,
   SendResult,
   StoredSaga,
+  SummaryWithInput,
 } from './saga-store.ts';
 import { Serializer } from './serializer.ts';
 
@@ -240,7 +241,7 @@ export class SagaOrchestrator extends Emitter<SagaOrchestratorEvents> {
     this.#watcher.close(new ClosedError('the SagaOrchestrator'));
   }
 
-  #checkSame({ sagaId, name, input }: SagaHeader, existing: SagaSummary): void {
+  #checkSame({ sagaId, name, input }: SagaHeader, existing: SummaryWithInput): void {
     const read = (text: string) => this.#serializer.read(text);
     if (existing.name === name && isDeepStrictEqual(read(existing.input), read(input))) return;
     throw new SagaConflictError(sagaId);

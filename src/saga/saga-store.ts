@@ -26,11 +26,14 @@ export interface StoredSaga extends SagaHeader {
   readonly inputs: readonly SagaInput[];
 }
 
-/** A saga, without its journal. */
-export type SagaSummary = Omit<StoredSaga, 'entries' | 'inputs' | 'context'> & {
+/** A saga, without its journal and all that may be large. */
+export type SagaSummary = Omit<StoredSaga, 'entries' | 'inputs' | 'context' | 'input'> & {
   /** When an orchestrator may claim it; undefined once it has ended or is stuck. */
   readonly dueAt: number | undefined;
 };
+
+/** A saga, without its journal. */
+export type SummaryWithInput = SagaSummary & Pick<SagaHeader, 'input'>;
 
 /** The right to write to a saga, until another owner has claimed it. */
 export interface SagaLease {
@@ -99,8 +102,8 @@ export interface NewSaga extends SagaHeader {
 
 export type CreateResult =
   | { readonly result: 'created'; readonly claimed: ClaimedSaga }
-  /** There is one with this id: its header and status, to compare. */
-  | { readonly result: 'exists'; readonly saga: SagaSummary };
+  /** There is one with this id: its definition and input, to compare. */
+  | { readonly result: 'exists'; readonly saga: SummaryWithInput };
 
 /** The definitions, by name and version, whose sagas an orchestrator runs. */
 export type SagaVersions = readonly { readonly name: string; readonly version: number }[];
@@ -148,10 +151,13 @@ export interface SagaStore {
   send(sagaId: string, input: SagaInput, condition: InputCondition): Promise<SendResult>;
   /** @throws SagaUnreadableError */
   get(sagaId: string): Promise<StoredSaga | undefined>;
-  /** Gives the summaries of these sagas; those that do not exist are left out. */
+  /**
+   * Gives the summaries of these sagas; those that do not exist are left out. A process that waits for
+   * results asks for many, several times a second.
+   */
   summaries(sagaIds: readonly string[]): Promise<SagaSummary[]>;
   /** Lists sagas, the oldest first. */
-  list(options: ListOptions): AsyncIterable<SagaSummary>;
+  list(options: ListOptions): AsyncIterable<SummaryWithInput>;
   /**
    * Publishes the events that were kept with the sagas, in the order of each saga, and forgets each once
    * `publish` has resolved; undefined in a store that publishes them in the transaction itself. Gives how
