@@ -118,8 +118,13 @@ export class PostgresSagaStore implements SagaStore {
     const versions = sagas.map(({ version }) => version);
     const { rows } = await this.#database.query(sql.CLAIM, [names, versions, limit, lease]);
     rows.sort((one, other) => one.due_at - other.due_at);
-    const claimed = await Promise.all(rows.map((row: sql.ClaimedRow) => this.#readClaimed(row)));
-    return claimed.filter((saga) => saga !== undefined);
+    const reads = await Promise.allSettled(rows.map((row: sql.ClaimedRow) => this.#readClaimed(row)));
+    const claimed = reads.flatMap((read) => (read.status === 'fulfilled' ? (read.value ?? []) : []));
+    const failed = reads.find((read) => read.status === 'rejected');
+    if (failed === undefined) return claimed;
+    await this.#release(rows.filter((_, index) => reads[index]!.status === 'rejected'));
+    if (claimed.length === 0) throw failed.reason;
+    return claimed;
   }
 
   async renew(leases: readonly SagaLease[], lease: number): Promise<ReadonlyMap<string, number>> {
@@ -243,6 +248,11 @@ export class PostgresSagaStore implements SagaStore {
       await this.#database.query(sql.STICK, [sagaId, token, reason]);
       return undefined;
     }
+  }
+
+  /** Gives sagas back as they were before their claim, or leaves that to their leases. */
+  async #release(rows: readonly sql.ClaimedRow[]): Promise<void> {
+    await this.#database.query(sql.RELEASE, [JSON.stringify(rows)]).catch(() => {});
   }
 
   /** Gives the number of inputs of each saga whose lease is held. */

@@ -114,6 +114,21 @@ export const RENEW = `
   from held where s.saga_id = held.saga_id
   returning s.saga_id, s.token, s.inputs`;
 
+/**
+ * Releases sagas that were claimed and could not be read, given as a list in JSON: whoever claims one next
+ * takes it over only if this owner did. They are due after all that is due by now, and so hold up no other.
+ */
+export const RELEASE = `
+  with unread as materialized (
+    select s.saga_id, c.takeover
+    from (select set_config('lock_timeout', '2s', true)) as bounded,
+      json_to_recordset($1::text::json) as c (saga_id text, token int, takeover boolean)
+    join holdfast.sagas s on s.saga_id = c.saga_id and s.token = c.token and s.owned
+    order by s.saga_id for update of s
+  )
+  update holdfast.sagas s set owned = unread.takeover, due_at = date_trunc('milliseconds', clock_timestamp())
+  from unread where s.saga_id = unread.saga_id`;
+
 /** Makes a saga stuck that its owner cannot read. */
 export const STICK = `
   update holdfast.sagas set status = 'stuck', reason = $3, step = null, cancellable = false, owned = false,

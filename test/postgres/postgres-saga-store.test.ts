@@ -207,6 +207,80 @@ describe('PostgresSagaStore', () => {
     expect(await store.claim(orders, 10, 60_000)).toHaveLength(status === 'stuck' ? 0 : 1);
   });
 
+  /** Opens a store that cannot read these sagas for now; other stores could. */
+  const openPartlyReadable = async (unread: Set<string>) => {
+    const database = await emptied();
+    const store = new PostgresSagaStore({
+      database: {
+        transaction: (run) => database.transaction(run),
+        query: async (sql, params) => {
+          const sagaIds = sql.includes('holdfast.saga_entries e') ? (params?.[0] as string[]) : [];
+          if (sagaIds.some((sagaId) => unread.has(sagaId)))
+            throw new DatabaseError('no', { sqlState: '57014' });
+          return database.query(sql, params);
+        },
+      },
+    });
+    return { store, unread };
+  };
+  const toClaims = (claimed: readonly ClaimedSaga[]) =>
+    new Map(claimed.map(({ lease, takeover }) => [lease.sagaId, takeover]));
+
+  it('gives the sagas of a claim that it could read, and releases the others at once as they were', async () => {
+    const { store, unread } = await openPartlyReadable(new Set(['s1', 's3']));
+    for (const n of range(3)) await create(store, newSaga(`s${n}`, { lease: 0 }));
+    const former = await create(store, newSaga('s3'));
+    await advance(600_000);
+    const claimed = toClaims(await store.claim(orders, 10, 60_000));
+    expect(claimed).toEqual(new Map(['s0', 's2'].map((sagaId) => [sagaId, false])));
+    expect(await store.write(change(former, { entries: complete() }))).toEqual({ result: 'lost' });
+    unread.clear();
+    const rest = toClaims(await store.claim(orders, 10, 60_000));
+    expect(rest).toEqual(
+      new Map([
+        ['s1', false],
+        ['s3', true],
+      ]),
+    );
+  });
+
+  it('rejects a claim of which it could read nothing, and claims these sagas after all others', async () => {
+    const { store, unread } = await openPartlyReadable(new Set(['s0', 's1']));
+    for (const n of range(4)) await create(store, newSaga(`s${n}`, { lease: 0 }));
+    await test.pool.query(`update holdfast.sagas set due_at = due_at - interval '1 s' where saga_id < 's2'`);
+    await expect(store.claim(orders, 2, 60_000)).rejects.toMatchObject({ sqlState: '57014' });
+    expect(toClaims(await store.claim(orders, 2, 60_000))).toEqual(
+      new Map([
+        ['s2', false],
+        ['s3', false],
+      ]),
+    );
+    unread.clear();
+    expect(toClaims(await store.claim(orders, 2, 60_000))).toEqual(
+      new Map([
+        ['s0', false],
+        ['s1', false],
+      ]),
+    );
+  });
+
+  it('rejects a claim with the error of its read, also if the release fails', async () => {
+    const lost = new DatabaseError('the connection is lost', { retryable: true });
+    let claimed = false;
+    const database = faultyDatabase(await emptied(), (sql, when) => {
+      if (claimed && when === 'before') throw lost;
+      if (sql.includes('skip locked')) claimed = when === 'after';
+    });
+    const store = new PostgresSagaStore({ database });
+    await create(store, newSaga('s1', { lease: 0 }));
+    await expect(store.claim(orders, 10, 60_000)).rejects.toBe(lost);
+    claimed = false;
+    expect(await store.claim(orders, 10, 60_000)).toEqual([]);
+    await advance(600_000);
+    const other = new PostgresSagaStore({ database: fromPg(test.pool) });
+    expect(await other.claim(orders, 10, 60_000)).toMatchObject([{ takeover: true }]);
+  });
+
   it.each(['{', '5', '{"error":1}'])(
     'lists a saga whose reason is damaged (%s) as stuck, beside the others',
     async (reason) => {
