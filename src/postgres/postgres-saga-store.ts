@@ -5,21 +5,22 @@ import { toCreated } from '../saga/created-saga.ts';
 import { describeError } from '../saga/describe-error.ts';
 import { type PublishEvents, publishBySaga } from '../saga/publish-by-saga.ts';
 import { DUE_STATUSES, SAGA_STATUSES, type SagaInput } from '../saga/saga-entry.ts';
-import type {
-  ClaimedSaga,
-  CreateResult,
-  InputCondition,
-  ListOptions,
-  NewSaga,
-  SagaChange,
-  SagaLease,
-  SagaStore,
-  SagaSummary,
-  SagaVersions,
-  SendResult,
-  StoredSaga,
-  SummaryWithInput,
-  WriteResult,
+import {
+  type ClaimedSaga,
+  type CreateResult,
+  type InputCondition,
+  type ListOptions,
+  maxInputs,
+  type NewSaga,
+  type SagaChange,
+  type SagaLease,
+  type SagaStore,
+  type SagaSummary,
+  type SagaVersions,
+  type SendResult,
+  type StoredSaga,
+  type SummaryWithInput,
+  type WriteResult,
 } from '../saga/saga-store.ts';
 import { LockClass } from './advisory-locks.ts';
 import type { Database, Executor } from './database.ts';
@@ -136,7 +137,7 @@ export class PostgresSagaStore implements SagaStore {
 
   async send(sagaId: string, input: SagaInput, condition: InputCondition): Promise<SendResult> {
     const step = 'step' in input ? input.step : null;
-    const params = [sagaId, input.id, step, JSON.stringify(input), condition];
+    const params = [sagaId, input.id, step, JSON.stringify(input), condition, maxInputs(condition)];
     const { rows } = await this.#database.query(SEND, params);
     return rows[0].result;
   }
@@ -295,7 +296,7 @@ type Renewal = SagaLease & { readonly lease: number };
 
 const CREATE = 'select holdfast.create_sagas($1::text::json) as results';
 const WRITE = 'select holdfast.write_sagas($1::text::json) as results';
-const SEND = 'select holdfast.send_saga_input($1, $2, $3, $4, $5) as result';
+const SEND = 'select holdfast.send_saga_input($1, $2, $3, $4, $5, $6) as result';
 
 const HAS_EVENTS = 'select from holdfast.saga_events limit 1';
 

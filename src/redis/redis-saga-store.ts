@@ -6,21 +6,22 @@ import { toCreated } from '../saga/created-saga.ts';
 import { describeError } from '../saga/describe-error.ts';
 import type { PublishEvents } from '../saga/publish-by-saga.ts';
 import type { SagaInput } from '../saga/saga-entry.ts';
-import type {
-  ClaimedSaga,
-  CreateResult,
-  InputCondition,
-  ListOptions,
-  NewSaga,
-  SagaChange,
-  SagaLease,
-  SagaStore,
-  SagaSummary,
-  SagaVersions,
-  SendResult,
-  StoredSaga,
-  SummaryWithInput,
-  WriteResult,
+import {
+  type ClaimedSaga,
+  type CreateResult,
+  type InputCondition,
+  type ListOptions,
+  maxInputs,
+  type NewSaga,
+  type SagaChange,
+  type SagaLease,
+  type SagaStore,
+  type SagaSummary,
+  type SagaVersions,
+  type SendResult,
+  type StoredSaga,
+  type SummaryWithInput,
+  type WriteResult,
 } from '../saga/saga-store.ts';
 import { warnOfEviction } from './eviction-warning.ts';
 import { checkRedisSource, RedisConnection, type RedisSource, type Script } from './redis-connection.ts';
@@ -146,7 +147,7 @@ export class RedisSagaStore implements SagaStore {
   /** @throws RedisError if Redis is away, or is full. */
   async send(sagaId: string, input: SagaInput, condition: InputCondition): Promise<SendResult> {
     const step = 'step' in input ? input.step : '';
-    const args = [input.id, step, JSON.stringify(input), condition];
+    const args = [input.id, step, JSON.stringify(input), condition, maxInputs(condition)];
     return (await this.#evaluate(scripts.SEND, sagaId, args)) as SendResult;
   }
 

@@ -132,7 +132,10 @@ end
 return held
 `);
 
-/** ARGV: id, id of the input, its step or '', input, condition. Gives what has become of it. */
+/**
+ * ARGV: id, id of the input, its step or '', input, condition, number of inputs that are too many. Gives
+ * what has become of it.
+ */
 export const SEND = new Script(`${PRELUDE}
 local id, field, step, input, condition = ARGV[1], 'input:' .. ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local saga = readState(id)
@@ -142,7 +145,7 @@ local fulfilled = saga.status ~= 'completed' and saga.status ~= 'compensated'
 if condition == 'stuck' then
   fulfilled = saga.status == 'stuck' and (step == '' or step == redis.call('HGET', keyOf('saga', id), 'step'))
 elseif condition == 'cancellable' then fulfilled = saga.cancellable == '1' end
-if not fulfilled then return 'rejected' end
+if not fulfilled or tonumber(saga.inputs) >= tonumber(ARGV[6]) then return 'rejected' end
 redis.call('RPUSH', keyOf('inputs', id), input)
 redis.call('HSET', keyOf('saga', id), field, 1, 'inputs', digits(saga.inputs + 1))
 if saga.owned ~= '1' then

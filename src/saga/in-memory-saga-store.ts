@@ -2,22 +2,23 @@ import type { DomainEvent } from '../events/domain-event.ts';
 import { integer, validateOptions } from '../internal/validate.ts';
 import { type PublishEvents, publishBySaga } from './publish-by-saga.ts';
 import type { SagaInput, SagaReason, SagaStatus, StoredEntry } from './saga-entry.ts';
-import type {
-  ClaimedSaga,
-  CreateResult,
-  InputCondition,
-  ListOptions,
-  NewSaga,
-  SagaChange,
-  SagaHeader,
-  SagaLease,
-  SagaStore,
-  SagaSummary,
-  SagaVersions,
-  SendResult,
-  StoredSaga,
-  SummaryWithInput,
-  WriteResult,
+import {
+  type ClaimedSaga,
+  type CreateResult,
+  type InputCondition,
+  type ListOptions,
+  maxInputs,
+  type NewSaga,
+  type SagaChange,
+  type SagaHeader,
+  type SagaLease,
+  type SagaStore,
+  type SagaSummary,
+  type SagaVersions,
+  type SendResult,
+  type StoredSaga,
+  type SummaryWithInput,
+  type WriteResult,
 } from './saga-store.ts';
 
 export interface InMemorySagaStoreOptions {
@@ -135,7 +136,7 @@ export class InMemorySagaStore implements SagaStore {
     const saga = this.#sagas.get(sagaId);
     if (saga === undefined) return 'missing';
     if (saga.inputs.some(({ id }) => id === input.id)) return 'known';
-    if (!fulfils(saga, input, condition)) return 'rejected';
+    if (!fulfils(saga, input, condition) || saga.inputs.length >= maxInputs(condition)) return 'rejected';
     saga.inputs.push(input);
     if (!saga.owned) this.#setDue(saga, Math.min(saga.dueAt ?? Infinity, this.#now()));
     return 'added';

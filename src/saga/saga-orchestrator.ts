@@ -198,7 +198,7 @@ export class SagaOrchestrator extends Emitter<SagaOrchestratorEvents> {
   /**
    * Gives the result of a step that waits for an event, or of any step at which the saga is stuck. One that
    * comes before the step waits is kept; the first one counts, and later ones change nothing. False if the
-   * saga has ended, or if the step waits for nothing and the saga is not stuck there. In a process without
+   * saga has ended or has 1,000 inputs, or if the step waits for nothing and the saga is not stuck there. In a process without
    * the definition of the saga a step waits from when it has begun. A saga that compensates takes a result
    * too, which changes nothing; nor does one mend a stuck compensation: see `skip()`.
    *
@@ -215,7 +215,7 @@ export class SagaOrchestrator extends Emitter<SagaOrchestratorEvents> {
 
   /**
    * Says that a step that waits for an event has failed, or will: as `complete()` gives its result. False
-   * if the saga has ended, or if the step waits for nothing.
+   * if the saga has ended or has 1,000 inputs, or if the step waits for nothing.
    *
    * @throws SagaNotFoundError if there is no such saga
    * @throws RangeError if its definition, where this process has it, has no such step

@@ -119,8 +119,16 @@ export interface ListOptions {
 export type InputCondition = 'not-ended' | 'cancellable' | 'stuck';
 
 /**
+ * Gives how many inputs a saga has at most for one more to be taken. As many as anybody may send leave room
+ * for those that need a state: an operator can still end a saga that somebody floods.
+ */
+export function maxInputs(condition: InputCondition): number {
+  return condition === 'not-ended' ? 1_000 : 2_000;
+}
+
+/**
  * `added`, or known by its id already; or not taken since there is no such saga, or since its state does
- * not fulfil the condition.
+ * not fulfil the condition, or since it has `maxInputs` already.
  */
 export type SendResult = 'added' | 'known' | 'missing' | 'rejected';
 

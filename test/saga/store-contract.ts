@@ -4,6 +4,7 @@ import { deferred } from '../../src/internal/deferred.ts';
 import type { SagaEntry, SagaInput } from '../../src/saga/saga-entry.ts';
 import type {
   ClaimedSaga,
+  InputCondition,
   ListOptions,
   NewSaga,
   SagaChange,
@@ -480,6 +481,25 @@ export function sagaStoreContract(
       const results = await Promise.all(range(10).map(() => another().send('s1', cancel(), 'not-ended')));
       expect(results.toSorted()).toEqual(['added', ...Array(9).fill('known')]);
       expect((await store.get('s1'))?.inputs).toEqual([cancel()]);
+    });
+
+    it('takes 1,000 inputs of anybody, and as many more that need a state', async () => {
+      const { store, open: another } = await open();
+      await create(store, newSaga('s1'));
+      const stores = range(4).map(another);
+      const send = async (count: number, condition: InputCondition) => {
+        const results = await Promise.all(
+          range(count).map((n) => stores[n % 4]!.send('s1', cancel(`${condition} ${n}`), condition)),
+        );
+        return results.filter((result) => result === 'added').length;
+      };
+      expect(await send(1_050, 'not-ended')).toBe(1_000);
+      expect(await store.send('s1', cancel('late'), 'not-ended')).toBe('rejected');
+      expect(await send(1_050, 'cancellable')).toBe(1_000);
+      const { inputs } = (await store.get('s1'))!;
+      expect(new Set(inputs.map(({ id }) => id)).size).toBe(2_000);
+      expect(await store.send('s1', inputs[0]!, 'not-ended')).toBe('known');
+      expect(await store.send('s1', cancel('late'), 'cancellable')).toBe('rejected');
     });
 
     it('takes inputs only in a state that fulfils their condition', async () => {

@@ -142,8 +142,9 @@ export const sagas: Migration = {
        end loop;
        return ${RESULTS};
      end $$`,
-    `create function holdfast.send_saga_input(id text, new_id text, new_step text, new_input text, condition text)
-     returns text language plpgsql ${BOUNDED} as $$
+    `create function holdfast.send_saga_input(
+       id text, new_id text, new_step text, new_input text, condition text, max_inputs int
+     ) returns text language plpgsql ${BOUNDED} as $$
      declare
        saga record;
        fulfilled boolean;
@@ -162,7 +163,7 @@ export const sagas: Migration = {
          when 'cancellable' then saga.cancellable
          else saga.status not in ('completed', 'compensated')
        end;
-       if not fulfilled then
+       if not fulfilled or saga.inputs >= max_inputs then
          return 'rejected';
        end if;
        insert into holdfast.saga_inputs values (id, saga.inputs, new_id, new_input);
