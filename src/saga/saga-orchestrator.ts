@@ -26,7 +26,6 @@ import type {
   SagaHeader,
   SagaSummary,
   SendResult,
-  StoredSaga,
   SummaryWithInput,
 } from './saga-store.ts';
 import { Serializer } from './serializer.ts';
@@ -198,9 +197,9 @@ export class SagaOrchestrator extends Emitter<SagaOrchestratorEvents> {
   /**
    * Gives the result of a step that waits for an event, or of any step at which the saga is stuck. One that
    * comes before the step waits is kept; the first one counts, and later ones change nothing. False if the
-   * saga has ended or has 1,000 inputs, or if the step waits for nothing and the saga is not stuck there. In a process without
-   * the definition of the saga a step waits from when it has begun. A saga that compensates takes a result
-   * too, which changes nothing; nor does one mend a stuck compensation: see `skip()`.
+   * saga has ended or has 1,000 inputs, or if the step waits for nothing and the saga is not stuck there. In
+   * a process without the definition of the saga a step waits from when it has begun. A saga that compensates
+   * takes a result too, which changes nothing; nor does one mend a stuck compensation: see `skip()`.
    *
    * @throws SagaNotFoundError if there is no such saga
    * @throws RangeError if its definition, where this process has it, has no such step
@@ -257,14 +256,21 @@ export class SagaOrchestrator extends Emitter<SagaOrchestratorEvents> {
   async #waitsFor(sagaId: string, step: string): Promise<boolean> {
     checkSagaId(sagaId, 'the id of a saga');
     const { store, plans } = this.#settings;
-    const saga = await store.get(sagaId);
-    if (saga === undefined) throw new SagaNotFoundError(sagaId);
-    const plan = plans.find(({ name, version }) => name === saga.name && version === saga.version);
-    if (plan === undefined) return isStepUnderWay(saga, step);
+    const [summary] = await store.summaries([sagaId]);
+    if (summary === undefined) throw new SagaNotFoundError(sagaId);
+    const plan = plans.find(({ name, version }) => name === summary.name && version === summary.version);
+    if (plan === undefined) return this.#isUnderWay(sagaId, step);
     const definition = findStep(plan, step);
     if (definition !== undefined) return definition.completedBy !== undefined;
     const names = plan.steps.map(({ name }) => `'${name}'`);
     throw new RangeError(`the saga '${plan.name}' has no step '${step}', but ${names.join(', ')}`);
+  }
+
+  async #isUnderWay(sagaId: string, step: string): Promise<boolean> {
+    const saga = await this.#settings.store.get(sagaId);
+    if (saga === undefined) throw new SagaNotFoundError(sagaId);
+    const { steps } = foldBegun(saga);
+    return Object.hasOwn(steps, step) && isUnderWay(steps[step]!);
   }
 
   async #operate(sagaId: string, input: SagaInput, condition: InputCondition): Promise<boolean> {
@@ -279,11 +285,6 @@ export class SagaOrchestrator extends Emitter<SagaOrchestratorEvents> {
     if (result === 'added') this.#runner?.onInput(sagaId);
     return result;
   }
-}
-
-function isStepUnderWay(saga: StoredSaga, step: string): boolean {
-  const { steps } = foldBegun(saga);
-  return Object.hasOwn(steps, step) && isUnderWay(steps[step]!);
 }
 
 function toInfo({ sagaId, name, version, status, reason, createdAt, updatedAt }: SagaSummary): SagaInfo {
