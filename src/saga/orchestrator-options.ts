@@ -60,9 +60,11 @@ export interface OrchestratorSettings
 
 const OWNER = 'SagaOrchestrator';
 
+export const checkDefinition = instanceOf(SagaDefinition, 'what defineSaga() gives');
+
 const CHECKS = {
   store: hasMethods('create', 'write', 'claim', 'renew', 'send', 'get', 'summaries', 'list', 'removeEnded'),
-  sagas: listOf(instanceOf(SagaDefinition, 'what defineSaga() gives'), 'a list of sagas'),
+  sagas: listOf(checkDefinition, 'a list of sagas'),
   client: instanceOf(ServiceClient, 'a ServiceClient'),
   bus: hasMethods('publish', 'subscribe'),
   source: matching(/^[\w.:-]{1,128}$/, 'letters, digits and . _ : - (at most 128)'),

@@ -9,6 +9,7 @@ import type { SagaDefinition } from './define-saga.ts';
 import { describeAttempt } from './describe-error.ts';
 import type { SagaOrchestratorEvents } from './orchestrator-events.ts';
 import {
+  checkDefinition,
   type OrchestratorSettings,
   readOptions,
   type SagaOrchestratorOptions,
@@ -117,6 +118,7 @@ export class SagaOrchestrator extends Emitter<SagaOrchestratorEvents> {
    * with the same id and the same input gives the same saga.
    *
    * @throws SagaConflictError if there is a saga with this id, of another definition or with another input
+   * @throws TypeError for what is no definition, or is not among the `sagas` of this orchestrator
    * @throws TypeError or RangeError for an input that JSON does not keep, or of more than 256 KiB
    * @throws ClosedError after `close()`
    */
@@ -125,6 +127,7 @@ export class SagaOrchestrator extends Emitter<SagaOrchestratorEvents> {
     input: Input,
     options: StartOptions = {},
   ): Promise<SagaHandle<Results>> {
+    checkDefinition(definition, 'the saga of start()');
     validateOptions('start()', options, { sagaId: checkSagaId });
     if (this.#closing !== undefined) throw new ClosedError('the SagaOrchestrator');
     const { plan } = definition;

@@ -899,6 +899,13 @@ it('what a saga cannot keep, or a step that is missing, is rejected at once', as
   await expect(orchestrator.start(saga, 'x'.repeat(300_000) as never)).rejects.toThrow(RangeError);
   const other = order.step('b', { run: () => 1 });
   await expect(orchestrator.start(other, ORDER)).rejects.toThrow("is not among the 'sagas'");
+  for (const none of [undefined, null, 'order', { name: 'order' }, Promise.resolve(saga)]) {
+    const starting = orchestrator.start(none as never, ORDER);
+    await expect(starting).rejects.toThrow(TypeError);
+    await expect(starting).rejects.toThrow(
+      /the saga of start\(\) .*(what defineSaga\(\) gives; got|promise)/i,
+    );
+  }
   expect(() => create({ sagas: [order] })).toThrow("the saga 'order' needs a step");
   expect(() => create({ sagas: [saga, other] })).toThrow("has two of 'order, version 1'");
   const calling = order.step('b', { call: () => ({ service: 's', path: '/' }) });
