@@ -27,7 +27,16 @@ import type { Database, Executor } from './database.ts';
 import { GroupCommit } from './group-commit.ts';
 import type { PostgresOutbox } from './postgres-outbox.ts';
 import { RepeatingDatabase } from './repeating-database.ts';
-import * as sql from './saga-rows.ts';
+import {
+  type ClaimedRow,
+  type SagaRow,
+  type SummaryRow,
+  toSaga,
+  toSummary,
+  toUnreadable,
+  withInput,
+} from './saga-rows.ts';
+import * as sql from './saga-statements.ts';
 
 export interface PostgresSagaStoreOptions {
   /** The database that keeps the sagas, migrated. */
@@ -101,7 +110,7 @@ export class PostgresSagaStore implements SagaStore {
       if (result === 'created') return { result: 'created', claimed: toCreated(saga, 1, now) };
       const { rows } = await this.#database.query(sql.READ_EXISTING, [saga.sagaId]);
       // It may have been removed by now.
-      if (rows.length > 0) return { result: 'exists', saga: sql.withInput(rows[0]) };
+      if (rows.length > 0) return { result: 'exists', saga: withInput(rows[0]) };
     }
   }
 
@@ -119,7 +128,7 @@ export class PostgresSagaStore implements SagaStore {
     const versions = sagas.map(({ version }) => version);
     const { rows } = await this.#database.query(sql.CLAIM, [names, versions, limit, lease]);
     rows.sort((one, other) => one.due_at - other.due_at);
-    const reads = await Promise.allSettled(rows.map((row: sql.ClaimedRow) => this.#readClaimed(row)));
+    const reads = await Promise.allSettled(rows.map((row: ClaimedRow) => this.#readClaimed(row)));
     const claimed = reads.flatMap((read) => (read.status === 'fulfilled' ? (read.value ?? []) : []));
     const failed = reads.find((read) => read.status === 'rejected');
     if (failed === undefined) return claimed;
@@ -138,18 +147,18 @@ export class PostgresSagaStore implements SagaStore {
   async send(sagaId: string, input: SagaInput, condition: InputCondition): Promise<SendResult> {
     const step = 'step' in input ? input.step : null;
     const params = [sagaId, input.id, step, JSON.stringify(input), condition, maxInputs(condition)];
-    const { rows } = await this.#database.query(SEND, params);
+    const { rows } = await this.#database.query(sql.SEND, params);
     return rows[0].result;
   }
 
   async get(sagaId: string): Promise<StoredSaga | undefined> {
     const row = await this.#reads.run(sagaId);
-    return row && sql.toSaga(row);
+    return row && toSaga(row);
   }
 
   async summaries(sagaIds: readonly string[]): Promise<SagaSummary[]> {
     const { rows } = await this.#database.query(sql.SUMMARIES, [sagaIds]);
-    return rows.map(sql.toSummary);
+    return rows.map(toSummary);
   }
 
   async *list(options: ListOptions): AsyncGenerator<SummaryWithInput, void, undefined> {
@@ -159,9 +168,9 @@ export class PostgresSagaStore implements SagaStore {
     let after = [-1, ''];
     for (;;) {
       const { rows } = await this.#database.query(sql.LIST, [statuses, ...after, name, dueFor]);
-      yield* rows.map(sql.withInput);
+      yield* rows.map(withInput);
       if (rows.length < sql.PAGE) return;
-      const last: sql.SummaryRow = rows.at(-1);
+      const last: SummaryRow = rows.at(-1);
       after = [last.created_at, last.saga_id];
     }
   }
@@ -182,7 +191,7 @@ export class PostgresSagaStore implements SagaStore {
       entries: JSON.stringify(entries),
       events: this.#toKept(events),
     }));
-    return this.#run(CREATE, list, sagas, 'created');
+    return this.#run(sql.CREATE, list, sagas, 'created');
   }
 
   #writeAll(changes: readonly SagaChange[]): Promise<Written[]> {
@@ -197,7 +206,7 @@ export class PostgresSagaStore implements SagaStore {
       due_in: dueIn,
       events: this.#toKept(events),
     }));
-    return this.#run(WRITE, list, changes, 'written');
+    return this.#run(sql.WRITE, list, changes, 'written');
   }
 
   /** The events that the database keeps beside the outbox: none if there is one. */
@@ -232,18 +241,18 @@ export class PostgresSagaStore implements SagaStore {
     });
   }
 
-  async #readAll(sagaIds: readonly string[]): Promise<(sql.SagaRow | undefined)[]> {
+  async #readAll(sagaIds: readonly string[]): Promise<(SagaRow | undefined)[]> {
     const { rows } = await this.#database.query(sql.READ, [sagaIds]);
-    const byId = new Map(rows.map((row: sql.SagaRow) => [row.saga_id, row]));
+    const byId = new Map(rows.map((row: SagaRow) => [row.saga_id, row]));
     return sagaIds.map((sagaId) => byId.get(sagaId));
   }
 
-  async #readClaimed({ saga_id: sagaId, token, now, takeover }: sql.ClaimedRow) {
+  async #readClaimed({ saga_id: sagaId, token, now, takeover }: ClaimedRow) {
     try {
       const saga = await this.get(sagaId);
       return saga && { lease: { sagaId, token }, saga, now, takeover };
     } catch (error) {
-      const unreadable = sql.toUnreadable(sagaId, error);
+      const unreadable = toUnreadable(sagaId, error);
       if (unreadable === undefined) throw error;
       const reason = JSON.stringify({ error: describeError(unreadable) });
       await this.#database.query(sql.STICK, [sagaId, token, reason]);
@@ -252,7 +261,7 @@ export class PostgresSagaStore implements SagaStore {
   }
 
   /** Gives sagas back as they were before their claim, or leaves that to their leases. */
-  async #release(rows: readonly sql.ClaimedRow[]): Promise<void> {
+  async #release(rows: readonly ClaimedRow[]): Promise<void> {
     await this.#database.query(sql.RELEASE, [JSON.stringify(rows)]).catch(() => {});
   }
 
@@ -265,13 +274,13 @@ export class PostgresSagaStore implements SagaStore {
 
   /** Publishes in a transaction that holds the lock of it, so that one process at a time does. */
   async #publishKept(publish: PublishEvents): Promise<number> {
-    if ((await this.#database.query(HAS_EVENTS)).rows.length === 0) return 0;
+    if ((await this.#database.query(sql.HAS_EVENTS)).rows.length === 0) return 0;
     const { count, errors } = await this.#database.transaction(async (tx) => {
-      const { rows } = await tx.query(READ_EVENTS, [LockClass.sagaEvents, MAX_PUBLISHED]);
+      const { rows } = await tx.query(sql.READ_EVENTS, [LockClass.sagaEvents, MAX_PUBLISHED]);
       const kept = groupBy(rows as EventRow[], ({ saga_id }) => saga_id);
       const published = await publishBySaga(kept, ({ event }) => JSON.parse(event), publish);
       const ids = published.sagaIds.flatMap((sagaId) => kept.get(sagaId)!.map(({ id }) => id));
-      if (ids.length > 0) await tx.query(FORGET_EVENTS, [ids]);
+      if (ids.length > 0) await tx.query(sql.FORGET_EVENTS, [ids]);
       return published;
     });
     // After the commit, or what was published would be so again.
@@ -293,16 +302,3 @@ interface EventRow {
 }
 
 type Renewal = SagaLease & { readonly lease: number };
-
-const CREATE = 'select holdfast.create_sagas($1::text::json) as results';
-const WRITE = 'select holdfast.write_sagas($1::text::json) as results';
-const SEND = 'select holdfast.send_saga_input($1, $2, $3, $4, $5, $6) as result';
-
-const HAS_EVENTS = 'select from holdfast.saga_events limit 1';
-
-/** The events of one saga have their ids in the order of its transactions, which its row keeps apart. */
-const READ_EVENTS = `
-  select e.id::text, e.saga_id, e.event from holdfast.saga_events e
-  where (select pg_try_advisory_xact_lock($1, 0)) order by e.id limit $2`;
-
-const FORGET_EVENTS = 'delete from holdfast.saga_events where id = any($1::bigint[])';

@@ -123,13 +123,13 @@ function goForward(plan: SagaPlan, state: SagaState, situation: Situation): Saga
 
   const failed = stage.find((step) => hasGivenUp(step, state, onlyForward));
   const sticks = failed !== undefined && (onlyForward || hasHappened(state.steps[failed.name]!));
-  if (failed !== undefined && !sticks) return [{ type: 'turn', reason: failureOf(failed, state) }];
+  if (failed !== undefined && !sticks) return [{ type: 'turn', reason: reasonOf(failed, state) }];
   if (situation.now >= timeoutAt(plan, state, situation)) return [{ type: 'turn', reason: timeoutOf(plan) }];
 
   const entries = stage.flatMap((step) => advance(step, state, situation, onlyForward));
   if (entries.length > 0 || !sticks || stage.some((step) => isUnderWay(state.steps[step.name]!)))
     return entries;
-  return [{ type: 'stick', reason: failureOf(failed, state) }];
+  return [{ type: 'stick', reason: reasonOf(failed, state) }];
 }
 
 /** Gives the next entry of a step of the present stage. */
@@ -254,7 +254,7 @@ function hasGivenUp({ name, invoke }: StepDefinition, state: SagaState, onlyForw
   return (onlyForward ? invocations.failed : invocations.made) >= invoke.maxAttempts;
 }
 
-function failureOf({ name }: StepDefinition, state: SagaState): SagaReason {
+function reasonOf({ name }: StepDefinition, state: SagaState): SagaReason {
   const { forward } = state.steps[name]!;
   if (forward.phase !== 'failed') throw new TypeError(`the step '${name}' has not failed`);
   return { step: name, error: withoutAttempt(forward.error) };
