@@ -1,6 +1,7 @@
 import type { DomainEvent } from '../events/domain-event.ts';
 import { groupBy } from '../internal/group-by.ts';
 import { hasMethods, requireOption, validateOptions } from '../internal/validate.ts';
+import { collectClaims } from '../saga/collect-claims.ts';
 import { toCreated } from '../saga/created-saga.ts';
 import { describeError } from '../saga/describe-error.ts';
 import { type PublishEvents, publishBySaga } from '../saga/publish-by-saga.ts';
@@ -129,12 +130,9 @@ export class PostgresSagaStore implements SagaStore {
     const { rows } = await this.#database.query(sql.CLAIM, [names, versions, limit, lease]);
     rows.sort((one, other) => one.due_at - other.due_at);
     const reads = await Promise.allSettled(rows.map((row: ClaimedRow) => this.#readClaimed(row)));
-    const claimed = reads.flatMap((read) => (read.status === 'fulfilled' ? (read.value ?? []) : []));
-    const failed = reads.find((read) => read.status === 'rejected');
-    if (failed === undefined) return claimed;
-    await this.#release(rows.filter((_, index) => reads[index]!.status === 'rejected'));
-    if (claimed.length === 0) throw failed.reason;
-    return claimed;
+    const unread = rows.filter((_, index) => reads[index]!.status === 'rejected');
+    if (unread.length > 0) await this.#release(unread);
+    return collectClaims(reads);
   }
 
   async renew(leases: readonly SagaLease[], lease: number): Promise<ReadonlyMap<string, number>> {

@@ -2,6 +2,7 @@ import { RedisError, SagaUnreadableError } from '../errors.ts';
 import { partitionOf } from '../events/partition.ts';
 import { groupBy } from '../internal/group-by.ts';
 import { integer, MAX_DELAY, matching, requireOption, validateOptions } from '../internal/validate.ts';
+import { collectClaims } from '../saga/collect-claims.ts';
 import { toCreated } from '../saga/created-saga.ts';
 import { describeError } from '../saga/describe-error.ts';
 import type { PublishEvents } from '../saga/publish-by-saga.ts';
@@ -124,8 +125,7 @@ export class RedisSagaStore implements SagaStore {
       ),
     );
     const due = (found as Due[][]).flat().sort(([, , , one], [, , , other]) => Number(one) - Number(other));
-    const claimed = await Promise.all(due.slice(0, limit).map((one) => this.#claim(one, lease)));
-    return claimed.filter((saga) => saga !== undefined);
+    return collectClaims(await Promise.allSettled(due.slice(0, limit).map((one) => this.#claim(one, lease))));
   }
 
   async renew(leases: readonly SagaLease[], lease: number): Promise<ReadonlyMap<string, number>> {

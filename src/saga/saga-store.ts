@@ -147,7 +147,8 @@ export interface SagaStore {
   write(change: SagaChange): Promise<WriteResult>;
   /**
    * Claims at most `limit` sagas that are due, those due for longest first, for `lease` milliseconds each.
-   * A saga that cannot be read is stuck from then on, by the store's own write: it delays no other.
+   * A saga that cannot be read is stuck from then on, by the store's own write: it delays no other, nor
+   * does one whose read failed. Rejects only if it can give none.
    */
   claim(sagas: SagaVersions, limit: number, lease: number): Promise<ClaimedSaga[]>;
   /**

@@ -2,6 +2,7 @@ import type { Redis } from 'ioredis';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { ClosedError, type DomainEvent, RedisError } from '../../src/index.ts';
 import { deferred } from '../../src/internal/deferred.ts';
+import { RedisConnection } from '../../src/redis/redis-connection.ts';
 import { toArray } from '../events/recorder.ts';
 import { change, create, end, eventOf, newSaga, sagaStoreContract } from '../saga/store-contract.ts';
 import { monitorRedis, redisUrl, startRedis, uniquePrefix } from '../support/redis.ts';
@@ -71,6 +72,7 @@ describe('sagas in Redis that somebody has damaged', () => {
     ['a key of another type', (redis, keyOf) => redis.set(keyOf('saga'), 'x')],
     ['no status', (redis, keyOf) => redis.hdel(keyOf('saga'), 'status')],
     ['no name and no version', (redis, keyOf) => redis.hdel(keyOf('saga'), 'name', 'version')],
+    ['no input', (redis, keyOf) => redis.hdel(keyOf('saga'), 'input')],
     ['no number', (redis, keyOf) => redis.hdel(keyOf('saga'), 'number')],
     ['not whether it can be cancelled', (redis, keyOf) => redis.hdel(keyOf('saga'), 'cancellable')],
     ['a time that is none', (redis, keyOf) => redis.hset(keyOf('saga'), 'createdAt', 'x')],
@@ -197,6 +199,25 @@ const USER = [
 const COMMANDS = USER.filter((rule) => rule.startsWith('+')).map((rule) => rule.slice(1));
 
 describe('RedisSagaStore', () => {
+  it('gives the sagas of a claim that it got, and rejects a claim of which it got none', async () => {
+    const store = openStore();
+    for (const n of range(3)) await create(store, newSaga(`s${n}`, { lease: 0 }));
+    const { evaluate } = RedisConnection.prototype;
+    const lost = new RedisError('the node is away');
+    const evaluating = vi.spyOn(RedisConnection.prototype, 'evaluate');
+    onTestFinished(() => evaluating.mockRestore());
+    evaluating.mockImplementation(function (this: RedisConnection, script, keys, args) {
+      return args[0] === 's1' ? Promise.reject(lost) : evaluate.call(this, script, keys, args);
+    });
+    const claimed = await store.claim(orders, 10, LEASE);
+    expect(claimed.map(({ lease }) => lease.sagaId).toSorted()).toEqual(['s0', 's2']);
+    await expect(store.claim(orders, 10, LEASE)).rejects.toBe(lost);
+    evaluating.mockRestore();
+    expect(await store.claim(orders, 10, LEASE)).toMatchObject([
+      { lease: { sagaId: 's1' }, takeover: false },
+    ]);
+  });
+
   it('needs exactly the documented rights', async () => {
     const { url, port } = await startRedis();
     const admin = connect(url);
