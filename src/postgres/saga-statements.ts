@@ -1,7 +1,7 @@
 /** A time as milliseconds since 1970, which all drivers give as a number. */
 const ms = (time: string) => `(extract(epoch from ${time}) * 1000)::float8`;
 
-const COLUMNS = `s.saga_id, s.name, s.version, s.status, s.reason,
+const COLUMNS = `s.saga_id, s.name, s.version::float8, s.status, s.reason,
   ${ms('s.created_at')} as created_at, ${ms('s.updated_at')} as updated_at, ${ms('s.due_at')} as due_at`;
 
 export const CREATE = 'select holdfast.create_sagas($1::text::json) as results';
@@ -49,7 +49,7 @@ export const LIST = `
 export const CLAIM = `
   with moment as materialized (select date_trunc('milliseconds', clock_timestamp()) as now),
   due as materialized (
-    select s.* from unnest($1::text[], $2::int[]) as given (name, version) cross join lateral (
+    select s.* from unnest($1::text[], $2::bigint[]) as given (name, version) cross join lateral (
       select s.saga_id, s.owned, s.due_at from holdfast.sagas s
       where s.name = given.name and s.version = given.version and s.due_at <= (select now from moment)
       order by s.due_at limit $3 for update skip locked

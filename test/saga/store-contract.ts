@@ -172,6 +172,24 @@ export function sagaStoreContract(
       expect(taken!.lease.token).toBeGreaterThan(claimed.lease.token);
     });
 
+    it('keeps and claims a saga whose version is a date, or the largest number that there is', async () => {
+      const { store } = await open();
+      const versions = [1, 202_611_271_200, Number.MAX_SAFE_INTEGER];
+      for (const version of versions) {
+        await create(store, newSaga(`s${version}`, { version, lease: 0 }));
+        expect(await store.get(`s${version}`)).toMatchObject({ version });
+      }
+      const claimed = await store.claim(
+        versions.map((version) => ({ name: 'order', version })),
+        10,
+        LEASE,
+      );
+      expect(claimed.map(({ saga }) => saga.version).toSorted((one, other) => one - other)).toEqual(versions);
+      expect((await store.summaries(idsOf(claimed))).map(({ version }) => version).toSorted()).toEqual(
+        versions.toSorted(),
+      );
+    });
+
     it('keeps odd ids, texts and contexts as they are', async () => {
       const { store } = await open();
       const text = `"'\\ {} , NULL \u2028 😀 ${'\n'} $1 %s`;

@@ -24,7 +24,7 @@ export const sagas: Migration = {
     `create table holdfast.sagas (
        saga_id text collate "C" primary key,
        name text not null,
-       version int not null,
+       version bigint not null,
        input text not null,
        context text not null,
        status text not null default 'running',
@@ -73,7 +73,7 @@ export const sagas: Migration = {
      begin
        for saga in
          select * from rows from (json_to_recordset(list) as (
-           saga_id text, name text, version int, input text, context text, cancellable boolean,
+           saga_id text, name text, version bigint, input text, context text, cancellable boolean,
            lease float8, length int, entries text, events json
          )) with ordinality order by saga_id collate "C"
        loop
