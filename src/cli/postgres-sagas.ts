@@ -17,7 +17,7 @@ export async function runPostgresSagasCommand(
   output: Output,
 ): Promise<void> {
   await withPostgres(place, async (database) => {
-    const store = new PostgresSagaStore({ database });
+    const store = new PostgresSagaStore({ database, commandTimeout: place.timeout });
     const report = new Report(output, action.json, `in the database at ${new URL(place.postgres).host}`);
     try {
       await runSagasCommand(action, store, report);

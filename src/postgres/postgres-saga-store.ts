@@ -1,6 +1,6 @@
 import type { DomainEvent } from '../events/domain-event.ts';
 import { groupBy } from '../internal/group-by.ts';
-import { hasMethods, requireOption, validateOptions } from '../internal/validate.ts';
+import { hasMethods, integer, MAX_DELAY, requireOption, validateOptions } from '../internal/validate.ts';
 import { collectClaims } from '../saga/collect-claims.ts';
 import { toCreated } from '../saga/created-saga.ts';
 import { describeError } from '../saga/describe-error.ts';
@@ -24,6 +24,7 @@ import {
   type WriteResult,
 } from '../saga/saga-store.ts';
 import { LockClass } from './advisory-locks.ts';
+import { BoundedDatabase } from './bounded-database.ts';
 import type { Database, Executor } from './database.ts';
 import { GroupCommit } from './group-commit.ts';
 import type { PostgresOutbox } from './postgres-outbox.ts';
@@ -48,6 +49,11 @@ export interface PostgresSagaStoreOptions {
    */
   // biome-ignore lint/suspicious/noExplicitAny: the events of sagas are in no map of the application
   outbox?: PostgresOutbox<any>;
+  /**
+   * Milliseconds that a statement may take, the wait for a connection included. Default 5,000. What was
+   * given up keeps its connection, for as long as the pool lets it: see `query_timeout` of pg.
+   */
+  commandTimeout?: number;
 }
 
 const OWNER = 'PostgresSagaStore';
@@ -93,15 +99,17 @@ export class PostgresSagaStore implements SagaStore {
   readonly #reads = new GroupCommit((sagaIds: readonly string[]) => this.#readAll(sagaIds));
   readonly #renewals = new GroupCommit((leases: readonly Renewal[]) => this.#renewAll(leases));
 
-  /** @throws TypeError that names the option that is not allowed */
+  /** @throws TypeError or RangeError that names the option that is not allowed */
   constructor(options: PostgresSagaStoreOptions) {
     validateOptions(OWNER, options, {
       database: hasMethods('query', 'transaction'),
       outbox: hasMethods('publish'),
+      commandTimeout: integer(1, MAX_DELAY),
     });
     requireOption(OWNER, options, 'database');
-    this.#database = new RepeatingDatabase(options.database);
-    this.#outbox = options.outbox;
+    const { database, outbox, commandTimeout = 5_000 } = options;
+    this.#database = new RepeatingDatabase(new BoundedDatabase(database, commandTimeout));
+    this.#outbox = outbox;
     if (this.#outbox === undefined) this.publishEvents = (publish) => this.#publishKept(publish);
   }
 

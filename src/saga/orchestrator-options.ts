@@ -44,7 +44,10 @@ export interface SagaOrchestratorOptions {
   lease?: number;
   /** Sagas that this process runs at once; the others wait in the store. Default 100. */
   concurrency?: number;
-  /** Milliseconds that `close()` gives to what is under way before it aborts it. Default 10,000. */
+  /**
+   * Milliseconds that `close()` gives to what is under way before it aborts it. Default 10,000. Within 5 s
+   * more it has ended, also if the store does not respond.
+   */
   closeTimeout?: number;
   /** Milliseconds for which a saga that has ended is kept. Default 604,800,000, a week. */
   retention?: number;

@@ -35,6 +35,7 @@ export class SagaClaims {
   readonly #runs = new Set<Promise<void>>();
   /** #reserved counts the places of sagas that are being created or claimed. */
   #reserved = 0;
+  #stopped = false;
   readonly #claiming: RepeatedTask;
   readonly #renewing: RepeatedTask;
 
@@ -74,6 +75,8 @@ export class SagaClaims {
 
   /** Runs a saga. @param askedAt when its claim was asked for, on the clock of `performance.now()` */
   run(claimed: ClaimedSaga, askedAt: number): void {
+    // Its lease runs out by itself.
+    if (this.#stopped) return;
     const { sagaId } = claimed.lease;
     // This process has not noticed yet that the lease of its former claim is over.
     this.#executions.get(sagaId)?.lose();
@@ -103,6 +106,14 @@ export class SagaClaims {
     clearTimeout(timer);
     await Promise.all(abandoned);
     await this.#renewing.close();
+  }
+
+  /** Ends what `close()` still waits for, without the store: the leases run out by themselves. */
+  stop(): void {
+    this.#stopped = true;
+    void this.#claiming.close();
+    void this.#renewing.close();
+    for (const execution of this.#executions.values()) execution.lose();
   }
 
   get #free(): number {

@@ -1,6 +1,8 @@
 import type { NewEvent } from '../events/domain-event.ts';
 import type { Emitter } from '../internal/emitter.ts';
 import { RepeatedTask } from '../internal/repeated-task.ts';
+import { sleep } from '../internal/sleep.ts';
+import { MAX_DELAY } from '../internal/validate.ts';
 import { EventInputs, expectsEvents } from './event-inputs.ts';
 import type { SagaOrchestratorEvents } from './orchestrator-events.ts';
 import type { OrchestratorSettings } from './orchestrator-options.ts';
@@ -32,6 +34,8 @@ const PUBLISHING = { shortest: 50, longest: 1_000 };
 const CLEANING = { shortest: 1_000, longest: 60_000 };
 /** The most sagas that a store removes at once. */
 const REMOVED_AT_ONCE = 1_000;
+/** Milliseconds in which a process that closes gives its sagas back, and publishes what they have left. */
+const LAST_WRITES = 5_000;
 
 /** Runs the sagas of an orchestrator, and what belongs to it in the background. */
 export class SagaRunner {
@@ -112,7 +116,21 @@ export class SagaRunner {
     else execution.expectInputs();
   }
 
+  /**
+   * Closes what is under way, which it aborts after `timeout` milliseconds; then the last writes have
+   * their time. A store that does not respond holds nobody up.
+   */
   async close(timeout: number): Promise<void> {
+    const closed = new AbortController();
+    const closing = this.#close(timeout).finally(() => closed.abort());
+    await Promise.race([closing, sleep(Math.min(timeout + LAST_WRITES, MAX_DELAY), closed.signal)]);
+    if (closed.signal.aborted) return;
+    this.#claims.stop();
+    void this.#publishing?.close();
+    void this.#cleaning.close();
+  }
+
+  async #close(timeout: number): Promise<void> {
     // A saga that is just being created is given back as the others are.
     await Promise.allSettled(this.#creating);
     await this.#eventInputs?.close();

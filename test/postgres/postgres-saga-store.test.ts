@@ -1,8 +1,15 @@
+import { Kysely, PostgresDialect } from 'kysely';
 import pg from 'pg';
 import { beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { DatabaseError, type DomainEvent, InMemoryEventBus, InvalidEventError } from '../../src/index.ts';
 import { deferred } from '../../src/internal/deferred.ts';
-import { type Database, fromPg, PostgresOutbox, PostgresSagaStore } from '../../src/postgres/index.ts';
+import {
+  type Database,
+  fromKysely,
+  fromPg,
+  PostgresOutbox,
+  PostgresSagaStore,
+} from '../../src/postgres/index.ts';
 import type { ClaimedSaga, SagaStore } from '../../src/saga/saga-store.ts';
 import { toArray } from '../events/recorder.ts';
 import { change, create, end, eventOf, newSaga, sagaStoreContract } from '../saga/store-contract.ts';
@@ -50,10 +57,19 @@ function createMany(store: SagaStore, count: number): Promise<ClaimedSaga[]> {
 }
 
 /** Holds the row of a saga locked until the test ends, or the lock is released. */
-async function lock(sagaId: string): Promise<() => Promise<void>> {
+function lock(sagaId: string): Promise<() => Promise<void>> {
+  return hold('select from holdfast.sagas where saga_id = $1 for update', [sagaId]);
+}
+
+/** Has all statements about sagas wait until the test ends, or the lock is released. */
+function lockTable(): Promise<() => Promise<void>> {
+  return hold('lock table holdfast.sagas in access exclusive mode');
+}
+
+async function hold(statement: string, params: string[] = []): Promise<() => Promise<void>> {
   const client = await test.pool.connect();
   await client.query('begin');
-  await client.query('select from holdfast.sagas where saga_id = $1 for update', [sagaId]);
+  await client.query(statement, params);
   let held = true;
   const release = async () => {
     if (held) await client.query('rollback').finally(() => client.release());
@@ -312,10 +328,45 @@ describe('PostgresSagaStore', () => {
     expect(published.toSorted()).toEqual(['s1', 's2']);
   });
 
+  it.each([
+    ['pg', fromPg],
+    [
+      'kysely',
+      (pool: pg.Pool) => fromKysely(new Kysely<unknown>({ dialect: new PostgresDialect({ pool }) })),
+    ],
+  ] as const)('rejects with %s each method in time while PostgreSQL does not respond', async (_, open) => {
+    await emptied();
+    const store = new PostgresSagaStore({ database: open(test.pool), commandTimeout: 100 });
+    const claimed = await create(store, newSaga('s1'));
+    const release = await lockTable();
+    const outcomes = await Promise.allSettled([
+      store.create(newSaga('s2')),
+      store.write(change(claimed, { entries: complete() })),
+      store.claim(orders, 10, 60_000),
+      store.renew([claimed.lease], 60_000),
+      store.send('s1', { id: 'i', type: 'cancel' }, 'cancellable'),
+      store.get('s1'),
+      store.summaries(['s1']),
+      toArray(store.list({})),
+      store.removeEnded(60_000),
+    ]);
+    const message = 'PostgreSQL did not respond within 100 ms';
+    for (const outcome of outcomes) {
+      expect(outcome).toMatchObject({ reason: { code: 'ERR_DATABASE', retryable: true, message } });
+    }
+    await release();
+    expect(await store.write(change(claimed, { inputs: 1, entries: complete() }))).toMatchObject({
+      result: 'written',
+    });
+  });
+
   it('rejects options that it cannot keep', async () => {
     expect(() => new PostgresSagaStore({} as never)).toThrow(/database/);
     expect(() => new PostgresSagaStore({ database: fromPg(test.pool), outbox: {} as never })).toThrow(
       /outbox/,
+    );
+    expect(() => new PostgresSagaStore({ database: fromPg(test.pool), commandTimeout: 0 })).toThrow(
+      "PostgresSagaStore option 'commandTimeout' must be a whole number from 1 to 2147483647; got 0",
     );
   });
 });

@@ -662,7 +662,7 @@ describe('several processes', () => {
     ]);
   });
 
-  it('are closed when what they had to abort is given back, however slow the store is', async () => {
+  it('are closed when what they had to abort is given back, also while the store is slow', async () => {
     const store = new InMemorySagaStore();
     const saga = order.step('a', { run: () => new Promise(() => {}) });
     const first = create({ store, sagas: [saga], closeTimeout: 100 });
@@ -677,6 +677,45 @@ describe('several processes', () => {
     write();
     await settledAfter(10, closing);
     expect(await store.claim([{ name: 'order', version: 1 }], 1, 10_000)).toHaveLength(1);
+  });
+
+  it('are closed in time while the store does not respond, and run nothing of what it gives later', async () => {
+    const store = new InMemorySagaStore();
+    const { promise: back, resolve: respond } = deferred<void>();
+    const ran: string[] = [];
+    const saga = order.step('a', {
+      run: ({ sagaId }, { signal }) => {
+        ran.push(sagaId);
+        return new Promise((_resolve, reject) => signal.addEventListener('abort', reject));
+      },
+    });
+    const first = create({ store, sagas: [saga], closeTimeout: 1_000 });
+    await first.start(saga, ORDER, { sagaId: 's1' });
+    await vi.advanceTimersByTimeAsync(10);
+    await store.create({ ...NEW, sagaId: 's2', entries: [] });
+    for (const name of ['create', 'write', 'claim', 'renew', 'removeEnded'] as const) {
+      const method = store[name].bind(store) as (...args: unknown[]) => Promise<unknown>;
+      vi.spyOn(store, name).mockImplementation(((...args: unknown[]) =>
+        back.then(() => method(...args))) as never);
+    }
+    const starting = first.start(saga, ORDER, { sagaId: 's3' });
+    // It looks for sagas that are due, too.
+    await vi.advanceTimersByTimeAsync(1_000);
+    const lost = vi.fn();
+    first.on('lose', ({ sagaId }) => lost(sagaId));
+    const closed = vi.fn();
+    const closing = first.close().then(closed);
+    await vi.advanceTimersByTimeAsync(5_900);
+    expect(closed).not.toHaveBeenCalled();
+    await settledAfter(200, closing);
+    expect(closed).toHaveBeenCalledOnce();
+    expect(lost).toHaveBeenCalledWith('s1');
+    expect(vi.getTimerCount()).toBe(0);
+    respond();
+    await starting;
+    await vi.advanceTimersByTimeAsync(20_000);
+    expect(ran).toEqual(['s1']);
+    expect(vi.getTimerCount()).toBe(0);
   });
 
   it('run only the versions that they have; a saga of another is listed as unclaimed', async () => {

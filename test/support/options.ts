@@ -676,7 +676,11 @@ const EVENT_OPTION_TAKERS: readonly OptionTaker[] = [
     name: 'PostgresSagaStore',
     make: (options) => new postgres.PostgresSagaStore(options as never),
     required: { database: DATABASE },
-    wrong: { database: NO_DATABASE, outbox: [5, 'x', {}, [], true] },
+    wrong: {
+      database: NO_DATABASE,
+      outbox: [5, 'x', {}, [], true],
+      commandTimeout: [0, ...NO_COUNT],
+    },
   }),
   takes('PostgresEventStoreOptions', {
     of: 'PostgresEventStore',
