@@ -9,7 +9,13 @@ import {
 import { readStep, readWaitStep } from './read-step.ts';
 import { findStep, type SagaPlan, type Stage, type StepDefinition } from './saga-definition.ts';
 import { checkName } from './saga-names.ts';
-import type { StepOptions, WaitOptions } from './step-options.ts';
+import type {
+  EffectStepOptions,
+  EventStepOptions,
+  ResultOf,
+  StepOptions,
+  WaitOptions,
+} from './step-options.ts';
 
 export interface SagaOptions {
   /**
@@ -70,17 +76,23 @@ export class SagaDefinition<Input = unknown, Results = unknown> {
    */
   step<Name extends string, Result = unknown>(
     name: NewName<Name, Results>,
-    options: StepOptions<Input, Results, Result>,
-  ): SagaDefinition<Input, With<Results, { readonly [N in Name]: Result }>> {
+    options: EventStepOptions<Input, Results, Result>,
+  ): SagaDefinition<Input, With<Results, { readonly [N in Name]: Result }>>;
+  step<Name extends string, Result = unknown>(
+    name: NewName<Name, Results>,
+    options: EffectStepOptions<Input, Results, Result>,
+  ): SagaDefinition<Input, With<Results, { readonly [N in Name]: Result }>>;
+  step(name: string, options: object): SagaDefinition<Input, unknown> {
     return this.#add([this.#read(name, options)]);
   }
 
-  /** Adds steps that run side by side. They are compensated one at a time, the latest to complete first. */
-  parallel<Group extends Record<string, unknown>>(
-    steps: {
-      [Name in keyof Group]: StepOptions<Input, Results, Group[Name]>;
-    },
-  ): SagaDefinition<Input, With<Results, Group>> {
+  /**
+   * Adds steps that run side by side. They are compensated one at a time, the latest to complete first.
+   * TypeScript does not know the `result` in their compensations: it is unknown there.
+   */
+  parallel<Group extends Record<string, StepOptions<Input, Results, unknown>>>(
+    steps: Group,
+  ): SagaDefinition<Input, With<Results, { readonly [Name in keyof Group]: ResultOf<Group[Name]> }>> {
     objectOf('an object with a step under each name')(steps, `${this.#owner}: parallel()`);
     const stage = Object.entries(steps).map(([name, options]) => this.#read(name, options));
     if (stage.length === 0) throw new TypeError(`${this.#owner}: parallel() needs a step`);

@@ -47,6 +47,8 @@ export interface StepEvent {
 /** How an effect is brought about: exactly one of these. */
 type CallEffect<Given> = {
   readonly call: (given: Given) => StepCall;
+  /** Every function has a `call`, but is no effect. */
+  readonly apply?: never;
   readonly run?: undefined;
   readonly publish?: undefined;
 };
@@ -128,25 +130,41 @@ export type WaitOptions<Input, Result> = EventWait<Input> & {
 interface StepBehaviour<Input, Results, Result> extends AttemptOptions {
   /** Undoes the step. There is none for a step that has nothing to undo, nor after the pivot. */
   compensate?: Compensation<Input, Results, Result>;
+  /** Checks and types the result: what the effect has given, or the data of the event that completes the step. */
+  result?: StandardSchema<Result>;
+}
+
+/** A step that is complete when its effect has ended: with what a `run` gives, or a service has responded. */
+export type EffectStepOptions<Input, Results, Result> = StepBehaviour<Input, Results, Result> & {
+  completedBy?: undefined;
+} & (
+    | CallEffect<StepInput<Input, Results>>
+    | RunEffect<StepInput<Input, Results>, PromiseLike<Result> | Result>
+    | PublishEffect<StepInput<Input, Results>>
+  );
+
+/** A step whose effect asks for something that an event tells of. Its data are the result. */
+export type EventStepOptions<Input, Results, Result> = StepBehaviour<Input, Results, Result> & {
   /**
    * The step is not complete when its effect was asked for, but with this event, or with
    * `orchestrator.complete()`.
    */
-  completedBy?: EventWait<Input>;
-}
-
-export type StepOptions<Input, Results, Result> = StepBehaviour<Input, Results, Result> &
-  (
-    | (CallEffect<StepInput<Input, Results>> & {
-        /** Checks and types what the service has responded. */
-        result?: StandardSchema<Result>;
-      })
-    | (RunEffect<StepInput<Input, Results>, PromiseLike<Result> | Result> & {
-        /** Checks what the step has given. */
-        result?: StandardSchema<Result>;
-      })
-    | (PublishEffect<StepInput<Input, Results>> & {
-        /** Checks and types the data of the event that completes the step. */
-        result?: StandardSchema<Result>;
-      })
+  completedBy: EventWait<Input>;
+} & (
+    | CallEffect<StepInput<Input, Results>>
+    | RunEffect<StepInput<Input, Results>, unknown>
+    | PublishEffect<StepInput<Input, Results>>
   );
+
+export type StepOptions<Input, Results, Result> =
+  | EffectStepOptions<Input, Results, Result>
+  | EventStepOptions<Input, Results, Result>;
+
+/** The result of a step with these options. */
+export type ResultOf<Step> = Step extends { result: StandardSchema<infer Result> }
+  ? Result
+  : Step extends { completedBy: object }
+    ? unknown
+    : Step extends { run: (...args: never) => infer Given }
+      ? Awaited<Given>
+      : unknown;

@@ -78,6 +78,68 @@ it('the results of parallel steps are known by their names', () => {
   expect(saga.plan.steps.map(({ name }) => name)).toEqual(['a', 'b', 'c', 'sum']);
 });
 
+it('the results of parallel steps are known whatever their functions take, and the steps go on', () => {
+  const saga = defineSaga<Order>('order', { version: 1 })
+    .step('price', { run: async ({ input }) => ({ total: input.total }) })
+    .parallel({
+      pack: {
+        run: async ({ results, input }, { signal }) => {
+          expectTypeOf(results).toEqualTypeOf<{ readonly price: { total: number } }>();
+          expectTypeOf(input).toEqualTypeOf<Order>();
+          return signal.aborted ? 0 : results.price.total;
+        },
+        compensate: {
+          run: ({ result, results, sagaId }, { attempt }) => {
+            expectTypeOf(result).toEqualTypeOf<unknown>();
+            return [results.price.total, sagaId, attempt];
+          },
+        },
+      },
+      bill: {
+        call: ({ results }) => ({ service: 's', path: `/${results.price.total}` }),
+        result: z.object({ id: z.string() }),
+        compensate: { call: ({ sagaId }) => ({ service: 's', path: `/${sagaId}` }) },
+      },
+      sign: {
+        run: ({ input }, { token }) => [input, token],
+        completedBy: { event: 'signed', correlate: ({ data }, { token }) => data === token },
+      },
+      tell: { publish: ({ input }) => ({ eventType: 't', aggregateId: input.userId, data: null }) },
+    })
+    .step('end', { run: ({ results }) => `${results.pack.toFixed()} ${results.bill.id}` });
+  expectTypeOf<ResultsOf<typeof saga>>().toEqualTypeOf<{
+    readonly price: { total: number };
+    readonly pack: number;
+    readonly bill: { id: string };
+    readonly sign: unknown;
+    readonly tell: unknown;
+    readonly end: string;
+  }>();
+  expect(saga.plan.steps.map(({ name }) => name)).toEqual(['price', 'pack', 'bill', 'sign', 'tell', 'end']);
+});
+
+it('a step that an event completes gives the data of the event, not what its effect has given', () => {
+  const saga = defineSaga<Order>('order', { version: 1 })
+    .step('review', {
+      run: async ({ input }, { token }) => ({ asked: input.userId + token }),
+      completedBy: { event: 'review.done', correlate: ({ data }, { token }) => data === token },
+      compensate: { run: ({ result }) => void expectTypeOf(result).toEqualTypeOf<unknown>() },
+    })
+    .step('approval', {
+      run: () => 'asked',
+      completedBy: { event: 'approved', sagaId: ({ aggregateId }) => aggregateId },
+      result: z.object({ by: z.string() }),
+      compensate: {
+        run: ({ result }) => void expectTypeOf(result).toEqualTypeOf<{ by: string } | undefined>(),
+      },
+    });
+  expectTypeOf<ResultsOf<typeof saga>>().toEqualTypeOf<{
+    readonly review: unknown;
+    readonly approval: { by: string };
+  }>();
+  expect(saga.plan.steps.map(({ completedBy }) => completedBy?.event)).toEqual(['review.done', 'approved']);
+});
+
 it('an event that is waited for gives what its schema says', () => {
   const saga = defineSaga<Order>('order', { version: 1 })
     .waitFor('parcel', {
@@ -105,6 +167,10 @@ it('what cannot be meant does not compile, and is rejected when it is defined', 
   );
   // @ts-expect-error: a step is one of call, run, publish
   expect(() => saga.step('b', {})).toThrow(TypeError);
+  // @ts-expect-error: a function has a method `call`, but is no compensation
+  expect(() => saga.step('b', { run: () => 1, compensate: () => {} })).toThrow(
+    "the saga 'order', step 'b' option 'compensate' must be an object with call, run or publish",
+  );
   // @ts-expect-error: the retries are the step's
   saga.step('b', { call: () => ({ service: 's', path: '/', retries: 2 }) });
 });
