@@ -27,6 +27,7 @@ import type {
   SagaHeader,
   SagaSummary,
   SendResult,
+  StoredSaga,
   SummaryWithInput,
 } from './saga-store.ts';
 import { Serializer } from './serializer.ts';
@@ -200,9 +201,9 @@ export class SagaOrchestrator extends Emitter<SagaOrchestratorEvents> {
   /**
    * Gives the result of a step that waits for an event, or of any step at which the saga is stuck. One that
    * comes before the step waits is kept; the first one counts, and later ones change nothing. False if the
-   * saga has ended or has 1,000 inputs, or if the step waits for nothing and the saga is not stuck there. In
-   * a process without the definition of the saga a step waits from when it has begun. A saga that compensates
-   * takes a result too, which changes nothing; nor does one mend a stuck compensation: see `skip()`.
+   * saga has ended or has 1,000 inputs, or if the step waits for nothing and the saga is not stuck there, or
+   * is stuck at its compensation: see `skip()`. In a process without the definition of the saga a step
+   * waits from when it has begun. A saga that compensates takes a result too, which changes nothing.
    *
    * @throws SagaNotFoundError if there is no such saga
    * @throws RangeError if its definition, where this process has it, has no such step
@@ -211,7 +212,9 @@ export class SagaOrchestrator extends Emitter<SagaOrchestratorEvents> {
   async complete(sagaId: string, step: string, result?: unknown): Promise<boolean> {
     checkName(step, 'the step of complete()');
     const data = this.#serializer.writeResult(result, 'the result');
-    const condition = (await this.#waitsFor(sagaId, step)) ? 'not-ended' : 'stuck';
+    const saga = await this.#read(sagaId);
+    const condition = this.#waitsFor(saga, step) ? 'not-ended' : 'stuck';
+    if (isStuckBackward(saga, step)) return false;
     return await this.#operate(sagaId, { type: 'complete', id: randomUUID(), step, data }, condition);
   }
 
@@ -224,7 +227,7 @@ export class SagaOrchestrator extends Emitter<SagaOrchestratorEvents> {
    */
   async fail(sagaId: string, step: string, error: unknown): Promise<boolean> {
     checkName(step, 'the step of fail()');
-    if (!(await this.#waitsFor(sagaId, step))) return false;
+    if (!this.#waitsFor(await this.#read(sagaId), step)) return false;
     const input: SagaInput = { type: 'fail', id: randomUUID(), step, error: describeAttempt(error, 1) };
     return await this.#operate(sagaId, input, 'not-ended');
   }
@@ -253,27 +256,25 @@ export class SagaOrchestrator extends Emitter<SagaOrchestratorEvents> {
    * Whether a step waits for an event, or for its result from outside. Without the definition of the saga
    * that cannot be told from a step that is under way.
    *
-   * @throws SagaNotFoundError
    * @throws RangeError if the definition has no such step
    */
-  async #waitsFor(sagaId: string, step: string): Promise<boolean> {
-    checkSagaId(sagaId, 'the id of a saga');
-    const { store, plans } = this.#settings;
-    const [summary] = await store.summaries([sagaId]);
-    if (summary === undefined) throw new SagaNotFoundError(sagaId);
-    const plan = plans.find(({ name, version }) => name === summary.name && version === summary.version);
-    if (plan === undefined) return this.#isUnderWay(sagaId, step);
+  #waitsFor(saga: StoredSaga, step: string): boolean {
+    const plan = this.#settings.plans.find(
+      ({ name, version }) => name === saga.name && version === saga.version,
+    );
+    if (plan === undefined) return isStepUnderWay(saga, step);
     const definition = findStep(plan, step);
     if (definition !== undefined) return definition.completedBy !== undefined;
     const names = plan.steps.map(({ name }) => `'${name}'`);
     throw new RangeError(`the saga '${plan.name}' has no step '${step}', but ${names.join(', ')}`);
   }
 
-  async #isUnderWay(sagaId: string, step: string): Promise<boolean> {
+  /** @throws SagaNotFoundError */
+  async #read(sagaId: string): Promise<StoredSaga> {
+    checkSagaId(sagaId, 'the id of a saga');
     const saga = await this.#settings.store.get(sagaId);
     if (saga === undefined) throw new SagaNotFoundError(sagaId);
-    const { steps } = foldBegun(saga);
-    return Object.hasOwn(steps, step) && isUnderWay(steps[step]!);
+    return saga;
   }
 
   async #operate(sagaId: string, input: SagaInput, condition: InputCondition): Promise<boolean> {
@@ -288,6 +289,17 @@ export class SagaOrchestrator extends Emitter<SagaOrchestratorEvents> {
     if (result === 'added') this.#runner?.onInput(sagaId);
     return result;
   }
+}
+
+/** Whether the saga is stuck at the compensation of a step, which no result of it mends. */
+function isStuckBackward(saga: StoredSaga, step: string): boolean {
+  if (saga.status !== 'stuck' || saga.reason?.step !== step) return false;
+  return foldBegun(saga).direction === 'compensating';
+}
+
+function isStepUnderWay(saga: StoredSaga, step: string): boolean {
+  const { steps } = foldBegun(saga);
+  return Object.hasOwn(steps, step) && isUnderWay(steps[step]!);
 }
 
 function toInfo({ sagaId, name, version, status, reason, createdAt, updatedAt }: SagaSummary): SagaInfo {
