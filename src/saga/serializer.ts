@@ -6,6 +6,9 @@ export interface Serialize {
   parse(text: string): unknown;
 }
 
+/** What not every store keeps: a zero character, and half of a surrogate pair. */
+const UNKEPT = /[\0\p{Surrogate}]/u;
+
 /** The most bytes of an input or a result, in UTF-8. */
 const MAX_SIZE = 256 * 1_024;
 
@@ -19,11 +22,15 @@ export class Serializer {
 
   /**
    * @param name names the value in errors
-   * @throws TypeError if JSON does not keep the value, RangeError if it is too large
+   * @throws TypeError if JSON does not keep the value, or no store its text; RangeError if it is too large
    */
   write(value: unknown, name: string): string {
     const text = this.#serialize.stringify(copyJson(value, name));
     if (typeof text !== 'string') throw new TypeError(`'serialize' made no text of ${name}`);
+    if (UNKEPT.test(text)) {
+      const why = 'a zero character, or half of a surrogate pair';
+      throw new TypeError(`'serialize' made a text of ${name} with ${why}, which not every store keeps`);
+    }
     const size = Buffer.byteLength(text);
     if (size <= MAX_SIZE) return text;
     throw new RangeError(

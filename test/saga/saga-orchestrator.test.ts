@@ -590,6 +590,25 @@ it('a result that its schema does not allow has the saga compensated', async () 
   });
 });
 
+it.each([
+  ['a zero character', 'a\0b'],
+  ['half of a surrogate pair', 'a\ud800b'],
+])('a text of serialize with %s is rejected, whatever the store', async (_, text) => {
+  const stringify = (value: unknown) => (value === 'odd' ? text : JSON.stringify(value));
+  const saga = defineSaga<string>('odd', { version: 1 }).waitFor('a', { event: 'a', sagaId: () => 's1' });
+  const serialize = { stringify, parse: JSON.parse };
+  const orchestrator = create({ sagas: [saga], bus: createBus(), serialize });
+  const kept = (name: string) =>
+    new TypeError(
+      `'serialize' made a text of ${name} with a zero character, or half of a surrogate pair, which not every store keeps`,
+    );
+  await expect(orchestrator.start(saga, 'odd')).rejects.toThrow(kept('the input'));
+  const handle = await orchestrator.start(saga, '😀', { sagaId: 's1' });
+  await expect(orchestrator.complete('s1', 'a', 'odd')).rejects.toThrow(kept('the result'));
+  expect(await orchestrator.complete('s1', 'a', '😀')).toBe(true);
+  expect(await settledAfter(1_000, handle.result())).toEqual({ a: '😀' });
+});
+
 it('steps run in the context of the request that has started the saga, without its deadline', async () => {
   const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
   const context = { requestId: 'r1', traceparent, deadline: performance.now() + 5 };
