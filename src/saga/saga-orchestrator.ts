@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { isDeepStrictEqual } from 'node:util';
-import { ClosedError, SagaConflictError, SagaNotFoundError } from '../errors.ts';
+import { ClosedError, SagaConflictError, SagaNotFoundError, SagaUnreadableError } from '../errors.ts';
 import { completeMetadata } from '../events/event-context.ts';
 import { uuidV7 } from '../events/uuid-v7.ts';
 import { Emitter } from '../internal/emitter.ts';
@@ -120,6 +120,7 @@ export class SagaOrchestrator extends Emitter<SagaOrchestratorEvents> {
    *
    * @throws SagaConflictError if there is a saga with this id, of another definition or with another input
    * @throws TypeError for what is no definition, or is not among the `sagas` of this orchestrator
+   * @throws SagaUnreadableError if the input of that saga cannot be read here
    * @throws TypeError or RangeError for an input that JSON does not keep, or of more than 256 KiB
    * @throws ClosedError after `close()`
    */
@@ -247,9 +248,18 @@ export class SagaOrchestrator extends Emitter<SagaOrchestratorEvents> {
   }
 
   #checkSame({ sagaId, name, input }: SagaHeader, existing: SummaryWithInput): void {
-    const read = (text: string) => this.#serializer.read(text);
-    if (existing.name === name && isDeepStrictEqual(read(existing.input), read(input))) return;
-    throw new SagaConflictError(sagaId);
+    if (existing.name !== name) throw new SagaConflictError(sagaId);
+    const same = isDeepStrictEqual(this.#readInput(existing), this.#serializer.read(input));
+    if (!same) throw new SagaConflictError(sagaId);
+  }
+
+  /** @throws SagaUnreadableError */
+  #readInput({ sagaId, input }: SummaryWithInput): unknown {
+    try {
+      return this.#serializer.read(input);
+    } catch (error) {
+      throw new SagaUnreadableError(sagaId, { cause: error });
+    }
   }
 
   /**

@@ -590,6 +590,23 @@ it('a result that its schema does not allow has the saga compensated', async () 
   });
 });
 
+it('a second start of a saga whose input cannot be read here says so', async () => {
+  const store = new InMemorySagaStore();
+  const saga = order.step('a', { run: () => 1 });
+  await create({ store, sagas: [saga] }).start(saga, ORDER, { sagaId: 's1' });
+  const wrongKey = new Error('wrong key');
+  const parse = (text: string) => {
+    if (text.startsWith('{')) throw wrongKey;
+    return JSON.parse(text.slice(1));
+  };
+  const serialize = { stringify: (value: unknown) => `E${JSON.stringify(value)}`, parse };
+  const orchestrator = create({ store, sagas: [saga], serialize });
+  await expect(orchestrator.start(saga, ORDER, { sagaId: 's1' })).rejects.toMatchObject({
+    code: 'ERR_SAGA_UNREADABLE',
+    cause: wrongKey,
+  });
+});
+
 it.each([
   ['a zero character', 'a\0b'],
   ['half of a surrogate pair', 'a\ud800b'],
