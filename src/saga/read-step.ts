@@ -140,6 +140,9 @@ function readEffect(owner: string, options: AnyStep | AnyCompensation): Effect {
 function readWait(owner: string, options: EventWait<never>): EventWait<unknown> {
   validateOptions(owner, options, WAIT_CHECKS);
   if (options.event === undefined) throw new TypeError(`${owner} needs the option 'event'`);
+  if (options.event === options.failedBy) {
+    throw new TypeError(`${owner} must not be failed by the event '${options.event}' that completes it`);
+  }
   if ((options.correlate === undefined) === (options.sagaId === undefined)) {
     throw new TypeError(`${owner} must have exactly one of correlate and sagaId`);
   }

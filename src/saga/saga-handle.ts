@@ -1,4 +1,6 @@
 import { SagaFailedError, SagaNotFoundError } from '../errors.ts';
+import { validateOptions } from '../internal/validate.ts';
+import { checkSignal } from '../policies/abort.ts';
 import { restoreError } from './describe-error.ts';
 import type { OutcomeWatcher, SagaOutcome } from './outcome-watcher.ts';
 import type { SagaStatus } from './saga-entry.ts';
@@ -37,8 +39,9 @@ export class SagaHandles {
   create<Results>(sagaId: string): SagaHandle<Results> {
     return {
       sagaId,
-      result: async ({ signal } = {}) => {
-        const outcome = await this.#watcher.wait(sagaId, signal);
+      result: async (options = {}) => {
+        validateOptions('result()', options, { signal: checkSignal });
+        const outcome = await this.#watcher.wait(sagaId, options.signal);
         if (outcome.status !== 'completed') throw createFailure(sagaId, outcome);
         return (await this.#readResults(sagaId, outcome)) as Results;
       },

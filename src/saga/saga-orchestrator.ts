@@ -65,7 +65,7 @@ const UNCLAIMED_AFTER = 300_000;
 
 const LIST_CHECKS = {
   status: oneOf(...SAGA_STATUSES),
-  name: nonEmptyString,
+  name: checkName,
   unclaimed: boolean,
 };
 

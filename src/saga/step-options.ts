@@ -42,6 +42,7 @@ export interface StepEvent {
   readonly aggregateId: string;
   readonly data: unknown;
   readonly metadata?: Partial<EventMetadata>;
+  readonly eventId?: never;
 }
 
 /** How an effect is brought about: exactly one of these. */

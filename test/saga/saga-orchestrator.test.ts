@@ -590,6 +590,20 @@ it('a result that its schema does not allow has the saga compensated', async () 
   });
 });
 
+it('options that are not allowed are rejected by name', async () => {
+  const saga = order.step('a', { run: () => 1 });
+  const orchestrator = create({ sagas: [saga] });
+  const handle = await orchestrator.start(saga, ORDER);
+  await expect(handle.result({ signal: 5 as never })).rejects.toThrow(
+    "result() option 'signal' must be an AbortSignal; got 5",
+  );
+  await expect(handle.result({ sginal: undefined } as never)).rejects.toThrow(
+    "result() has no option 'sginal'",
+  );
+  const list = () => orchestrator.list({ name: 'a\n' }).next();
+  await expect(list).rejects.toThrow("list() option 'name' must be letters, digits, _ and - (at most 64)");
+});
+
 it('a second start of a saga whose input cannot be read here says so', async () => {
   const store = new InMemorySagaStore();
   const saga = order.step('a', { run: () => 1 });

@@ -171,6 +171,11 @@ it('what cannot be meant does not compile, and is rejected when it is defined', 
   expect(() => saga.step('b', { run: () => 1, compensate: () => {} })).toThrow(
     "the saga 'order', step 'b' option 'compensate' must be an object with call, run or publish",
   );
+  // @ts-expect-error: the id follows from the key of the step
+  saga.step('b', { publish: () => ({ eventType: 't', aggregateId: 'a', data: 1, eventId: 'e' }) });
+  expect(() => saga.waitFor('b', { event: 'e', failedBy: 'e', sagaId: () => 's1' })).toThrow(
+    "the saga 'order', step 'b' must not be failed by the event 'e' that completes it",
+  );
   // @ts-expect-error: the retries are the step's
   saga.step('b', { call: () => ({ service: 's', path: '/', retries: 2 }) });
 });
