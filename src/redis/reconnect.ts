@@ -87,7 +87,12 @@ export function destroyAfter(redis: Redis, timeout: number): NodeJS.Timeout {
  * more.
  */
 export function destroy(redis: Redis, reason?: Error): void {
-  if (redis.status === 'end') return;
+  if (redis.status === 'end' || isEnding(redis)) return;
   redis.disconnect();
   redis.stream?.destroy(reason);
+}
+
+/** Whether the connection was destroyed, and the client was not told yet; its next one is another stream. */
+function isEnding({ status, stream }: Redis): boolean {
+  return status !== 'connecting' && stream?.destroyed === true;
 }

@@ -1,6 +1,9 @@
-import { describe, expect, test, vi } from 'vitest';
+import type { AddressInfo, Socket } from 'node:net';
+import { createServer } from 'node:net';
+import { Redis } from 'ioredis';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { errorMessage, redactArguments } from '../../src/redis/ioredis-errors.ts';
-import { Reconnection } from '../../src/redis/reconnect.ts';
+import { destroy, Reconnection } from '../../src/redis/reconnect.ts';
 import { fakeTime, pass } from '../policies/helpers.ts';
 
 /** Milliseconds until each of the attempts to connect, all of which fail with the error. */
@@ -78,4 +81,26 @@ test('an error of Redis is shown without the command and its arguments', () => {
 
 test('the message of an error of several addresses has the message of each', () => {
   expect(errorMessage(new AggregateError([new Error('one'), 'two']))).toBe('one, two');
+});
+
+test('a connection to a Redis that stands still is ended once, however many commands give it up', async () => {
+  const sockets: Socket[] = [];
+  const server = createServer((socket) => void sockets.push(socket));
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  onTestFinished(() => {
+    for (const socket of sockets) socket.destroy();
+    server.close();
+  });
+  const { port } = server.address() as AddressInfo;
+  const redis = new Redis({ port, retryStrategy: () => null });
+  redis.on('error', () => {});
+  await new Promise((resolve) => redis.once('connect', resolve));
+  const { stream } = redis;
+  const ended = new Promise((resolve) => redis.once('end', resolve));
+  destroy(redis, new Error('no response'));
+  const listeners = stream.listenerCount('close');
+  for (let n = 0; n < 20; n++) destroy(redis, new Error('no response'));
+  expect(stream.listenerCount('close')).toBe(listeners);
+  await ended;
+  expect(stream.destroyed).toBe(true);
 });
