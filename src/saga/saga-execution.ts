@@ -167,7 +167,8 @@ export class SagaExecution {
 
   #describe(state: SagaState) {
     const { status, reason, length, inputs } = state;
-    return { status, reason, length, inputs, cancellable: isCancellable(this.#plan, state) };
+    const cancellable = this.#journal.isReadable && isCancellable(this.#plan, state);
+    return { status, reason, length, inputs, cancellable };
   }
 
   /** Whether this process goes on: it is at work, or will be before half of the lease is over. */

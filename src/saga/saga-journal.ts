@@ -43,6 +43,11 @@ export class SagaJournal {
     return this.#inputs.length;
   }
 
+  /** Whether it can be gone on with; else the saga is stuck, and neither goes forward nor back. */
+  get isReadable(): boolean {
+    return this.#fault === undefined;
+  }
+
   addInputs(inputs: readonly SagaInput[]): void {
     this.#inputs.push(...inputs);
   }

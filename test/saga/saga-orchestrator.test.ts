@@ -283,6 +283,32 @@ describe('a stuck saga', () => {
     expect(await settledAfter(5_000, handle.result())).toEqual({ a: 'short', b: 'B' });
   });
 
+  it('takes no cancellation while its definition has not a step of its journal, and does once that is back', async () => {
+    const store = new InMemorySagaStore();
+    const undo = vi.fn();
+    const first = order.step('a', { run: () => 1, compensate: { run: undo } });
+    const full = first.step('b', { run: fail, retry: { maxAttempts: 9, backoff: constantBackoff(60_000) } });
+    const former = create({ store, sagas: [full] });
+    await former.start(full, ORDER, { sagaId: 's1' });
+    await vi.advanceTimersByTimeAsync(1_000);
+    await former.close();
+    const changed = create({ store, sagas: [first] });
+    const handle = (await changed.get('s1'))!;
+    expect(await settledAfter(61_000, handle.result())).toMatchObject({ status: 'stuck', step: undefined });
+    expect(await changed.cancel('s1')).toBe(false);
+    expect(await changed.retry('s1')).toBe(true);
+    await vi.advanceTimersByTimeAsync(2_000);
+    expect(await changed.cancel('s1')).toBe(false);
+    await changed.close();
+    const again = create({ store, sagas: [full] });
+    expect(await again.retry('s1')).toBe(true);
+    await vi.advanceTimersByTimeAsync(2_000);
+    expect(await again.cancel('s1')).toBe(true);
+    const restored = (await again.get('s1'))!;
+    expect(await settledAfter(2_000, restored.result())).toMatchObject({ status: 'compensated' });
+    expect(undo).toHaveBeenCalledOnce();
+  });
+
   it('is compensated if it is cancelled before its pivot', async () => {
     const log: unknown[] = [];
     const saga = defineSaga('timed', { version: 1, timeout: 1_000 }).step('a', {
