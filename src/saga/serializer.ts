@@ -6,7 +6,7 @@ export interface Serialize {
   parse(text: string): unknown;
 }
 
-/** What not every store keeps: a zero character, and half of a surrogate pair. */
+/** Finds a zero character, or half of a surrogate pair: not every store keeps them. */
 const UNKEPT = /[\0\p{Surrogate}]/u;
 
 /** The most bytes of an input or a result, in UTF-8. */
