@@ -364,12 +364,12 @@ describe('a stuck saga', () => {
     const operator = create({ store });
     const handle = await orchestrator.start(saga, ORDER, { sagaId: 's1' });
     for (const step of ['review', 'a']) {
-      expect(await settledAfter(500, handle.result())).toMatchObject({ status: 'stuck', step });
+      expect(await settledAfter(3_000, handle.result())).toMatchObject({ status: 'stuck', step });
       expect(await orchestrator.complete('s1', step, 2)).toBe(false);
       expect(await operator.complete('s1', step, 2)).toBe(false);
       expect(await operator.skip('s1', step, { reason: 'done by hand' })).toBe(true);
     }
-    expect(await settledAfter(500, handle.result())).toMatchObject({ status: 'compensated' });
+    expect(await settledAfter(3_000, handle.result())).toMatchObject({ status: 'compensated' });
     expect(undo.run).toHaveBeenCalledTimes(2 * SOON.maxAttempts);
   });
 
