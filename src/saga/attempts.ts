@@ -8,8 +8,9 @@ export interface Attempts {
   readonly delay: number;
   /** Milliseconds for which the next one has to wait at least. */
   readonly retryAfter: number;
-  /** `made` counts those intended since an operator's latest retry, `failed` those that failed since. */
+  /** Counts those intended since an operator's latest retry, without those that the retry budget put off. */
   readonly made: number;
+  /** Counts those that failed since then, without those that were postponed. */
   readonly failed: number;
   /** Counts the attempts that are known to have had no effect. */
   readonly harmless: number;
@@ -17,11 +18,11 @@ export interface Attempts {
   readonly unanswered: number;
   /** Numbers the idempotency keys of the effect, from 1 on. All attempts since an operator's retry share one. */
   readonly key: number;
-  /** The latest ones in a row that the retry budget of the service has put off. They are not `made`. */
+  /** The latest ones in a row of which nothing was sent: see `isPostponement`. */
   readonly postponed: number;
 }
 
-type Failure = Pick<Extract<SagaEntry, { type: 'fail' }>, 'error' | 'outcome' | 'retryAfter'>;
+type Failure = Pick<Extract<SagaEntry, { type: 'fail' }>, 'error' | 'outcome' | 'final' | 'retryAfter'>;
 
 export const NO_ATTEMPTS: Attempts = {
   latest: 0,
@@ -45,13 +46,17 @@ export function fail(attempts: Attempts, failure: Failure): Attempts {
   const harmless = attempts.harmless + (failure.outcome === 'not-happened' ? 1 : 0);
   const { made, failed, postponed } = attempts;
   const ended = { ...attempts, harmless, retryAfter, unanswered: 0 };
-  if (isPostponement(failure)) return { ...ended, made: made - 1, postponed: postponed + 1 };
-  return { ...ended, failed: failed + 1, postponed: 0 };
+  if (!isPostponement(failure)) return { ...ended, failed: failed + 1, postponed: 0 };
+  const isUnpaid = failure.error.code === 'ERR_RETRY_BUDGET_EXHAUSTED';
+  return { ...ended, made: isUnpaid ? made - 1 : made, postponed: postponed + 1 };
 }
 
-/** Whether an attempt was not made, as there were too many others. A `run` may fail by the same error. */
-function isPostponement({ error, outcome }: Failure): boolean {
-  return outcome === 'not-happened' && error.code === 'ERR_RETRY_BUDGET_EXHAUSTED';
+/**
+ * Whether nothing was sent, and another attempt may end better: the circuit was open, no instance was there,
+ * or there was no room. What has no other way but to succeed waits for that, and is not given up by it.
+ */
+function isPostponement({ outcome, final }: Failure): boolean {
+  return outcome === 'not-happened' && !final;
 }
 
 /**

@@ -19,16 +19,18 @@ type AnyStep = StepOptions<never, never, unknown>;
 type AnyCompensation = Compensation<never, never, unknown>;
 
 /** How an activity is attempted whose options say nothing of it. */
-interface ActivityDefaults {
-  readonly maxAttempts: number;
-  readonly base: number;
-  readonly max: number;
-}
+type ActivityDefaults = Required<StepRetry>;
 
 /** A step that can still be undone is given up soon. */
-const FORWARD: ActivityDefaults = { maxAttempts: 3, base: 100, max: 10_000 };
-/** An effect that has to succeed in the end is attempted for minutes. */
-const PERSISTENT: ActivityDefaults = { maxAttempts: 10, base: 200, max: 60_000 };
+const FORWARD: ActivityDefaults = {
+  maxAttempts: 3,
+  backoff: exponentialBackoff({ base: 100, max: 10_000 }),
+};
+/** An effect that has to succeed in the end is attempted for two to four minutes, the first times soon. */
+const PERSISTENT: ActivityDefaults = {
+  maxAttempts: 10,
+  backoff: exponentialBackoff({ base: 200, factor: 3, max: 60_000, jitter: 'equal' }),
+};
 
 const CALL_TIMEOUT = 10_000;
 const RUN_TIMEOUT = 30_000;
@@ -117,11 +119,11 @@ function readActivity(
   return { effect, timeout, ...readRetry(`${owner}, retry`, retry, defaults) };
 }
 
-function readRetry(owner: string, options: StepRetry, { maxAttempts, base, max }: ActivityDefaults) {
+function readRetry(owner: string, options: StepRetry, { maxAttempts, backoff }: ActivityDefaults) {
   validateOptions(owner, options, RETRY_CHECKS);
   return {
     maxAttempts: options.maxAttempts ?? maxAttempts,
-    backoff: deciding(options.backoff ?? exponentialBackoff({ base, max }), `${owner} option 'backoff'`),
+    backoff: deciding(options.backoff ?? backoff, `${owner} option 'backoff'`),
   };
 }
 

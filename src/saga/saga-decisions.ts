@@ -44,6 +44,9 @@ const LONGEST_TAKEOVER_DELAY = 60_000;
  */
 const MAX_POSTPONEMENTS = 5;
 
+/** Postponements in a row after which the wait grows no more: not every backoff has a longest wait. */
+const GROWING_POSTPONEMENTS = 10;
+
 const CANCELLED: SagaReason = { error: { name: 'Error', message: 'the saga was cancelled' } };
 
 /**
@@ -280,7 +283,8 @@ function intend(type: 'invoke' | 'compensate', step: string, { latest }: Attempt
 }
 
 function retryDelay({ backoff }: Activity, { failed, postponed, delay, retryAfter }: Attempts): number {
-  const wait = computeWait(backoff, "a step's option 'backoff'", Math.max(1, failed + postponed), delay);
+  const number = Math.max(1, failed + Math.min(postponed, GROWING_POSTPONEMENTS));
+  const wait = computeWait(backoff, "a step's option 'backoff'", number, delay);
   return Math.max(Math.round(wait), retryAfter);
 }
 

@@ -52,6 +52,8 @@ export type SagaEntry =
       readonly step: string;
       readonly error: AttemptError;
       readonly outcome: FailureOutcome;
+      /** As of an invocation; but a compensation is attempted again all the same. */
+      readonly final: boolean;
       readonly retryAfter?: number;
     }
   | { readonly type: 'stick'; readonly reason: SagaReason }

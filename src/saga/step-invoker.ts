@@ -74,7 +74,7 @@ export class StepInvoker {
     outcome: EffectOutcome,
   ): Promise<SagaEntry> {
     if (!outcome.ok) {
-      return { type: 'fail', step: name, ...describeFailure(outcome, attempt), final: outcome.final };
+      return { type: 'fail', step: name, ...describeFailure(outcome, attempt) };
     }
     if (completedBy !== undefined) return { type: 'await', step: name };
     let value: unknown;
@@ -101,7 +101,8 @@ export class StepInvoker {
 const MAX_RETRY_AFTER = 3_600_000;
 
 function describeFailure(failure: Extract<EffectOutcome, { ok: false }>, attempt: number) {
-  const described = { error: describeAttempt(failure.error, attempt), outcome: failure.outcome };
+  const { error, outcome, final } = failure;
+  const described = { error: describeAttempt(error, attempt), outcome, final };
   const asked = retryAfterOf(failure) ?? 0;
   // A breaker that is isolated does not know when it will be closed.
   if (asked <= 0 || asked === Infinity) return described;

@@ -65,11 +65,14 @@ type PublishEffect<Given> = {
 };
 
 export interface StepRetry {
-  /** Attempts, the first one included. Default 3; 10 for a compensation and for steps after the pivot. */
+  /**
+   * Attempts, the first one included. One of which nothing was sent does not count for a compensation, nor
+   * after the pivot. Default 3; 10 for a compensation and for steps after the pivot.
+   */
   maxAttempts?: number;
   /**
-   * The waits between attempts. Default: exponential with full jitter, from 100 ms to 10 s; from
-   * 200 ms to 60 s for a compensation and for steps after the pivot.
+   * The waits between attempts. Default: exponential, doubled from 100 ms to 10 s, with full jitter; for a
+   * compensation and for steps after the pivot tripled from 200 ms to 60 s, with equal jitter.
    */
   backoff?: Backoff;
 }

@@ -120,6 +120,88 @@ it('an isolated breaker, which does not know until when, lets a step wait no lon
   expect(await rejectionOf(handle.result())).toMatchObject({ cause: { code: 'ERR_CIRCUIT_OPEN' } });
 });
 
+describe('an open circuit', () => {
+  /** Gives what to isolate: nothing is sent while it is. */
+  const breakerOf = (client: ServiceClient) => client.policies('payments').circuitBreaker!;
+  /** Waits until so many attempts have failed. */
+  const failures = async (orchestrator: SagaOrchestrator, count: number) => {
+    for (let n = 0; n < count; n++) await new Promise((resolve) => orchestrator.once('fail', resolve));
+  };
+
+  it('postpones a compensation, for as long as it lasts, and leaves no saga stuck', async () => {
+    const { client, service } = await serve([200]);
+    const saga = defineSaga('order', { version: 1 })
+      .step('a', { run: () => 1, compensate: { ...post('/refunds'), retry: ONCE_MORE } })
+      .step('b', {
+        run: () => {
+          breakerOf(client).isolate();
+          throw new Error('no stock');
+        },
+        retry: { maxAttempts: 1 },
+      });
+    const { orchestrator } = create({ sagas: [saga], client });
+    const postponed = failures(orchestrator, 30);
+    const handle = await orchestrator.start(saga, null);
+    await postponed;
+    expect(await handle.status()).toBe('compensating');
+    breakerOf(client).reset();
+    expect(await rejectionOf(handle.result())).toMatchObject({ status: 'compensated', step: 'b' });
+    expect(service.requests).toHaveLength(1);
+  });
+
+  it('postpones a step after the pivot, whose attempts are all left afterwards', async () => {
+    const { client, service } = await serve([503, 200]);
+    breakerOf(client).isolate();
+    const saga = defineSaga('order', { version: 1 })
+      .step('a', { run: () => 1 })
+      .pivot()
+      .step('b', { ...post('/charges'), retry: ONCE_MORE });
+    const { orchestrator } = create({ sagas: [saga], client });
+    const postponed = failures(orchestrator, 30);
+    const handle = await orchestrator.start(saga, null);
+    await postponed;
+    breakerOf(client).reset();
+    expect(await handle.result()).toEqual({ a: 1, b: {} });
+    expect(service.requests).toHaveLength(2);
+  });
+});
+
+it('a service without an instance postpones a compensation by waits that grow up to a bound', async () => {
+  vi.useFakeTimers();
+  const client = new ServiceClient({ discovery: new StaticServiceDiscovery({ payments: [] }) });
+  onTestFinished(() => client.close());
+  const saga = defineSaga('order', { version: 1 })
+    .step('a', {
+      run: () => 1,
+      compensate: { ...post('/refunds'), retry: { maxAttempts: 2, backoff: (attempt) => 2 ** attempt } },
+    })
+    .step('b', { run: () => Promise.reject(new Error('no stock')), retry: { maxAttempts: 1 } });
+  const { orchestrator, store } = create({ sagas: [saga], client });
+  const handle = await orchestrator.start(saga, null, { sagaId: 's1' });
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect(await handle.status()).toBe('compensating');
+  const delays = (await entriesOf(store)).flatMap((entry) =>
+    entry.type === 'compensate' ? [entry.delay] : [],
+  );
+  expect(delays.slice(0, 5)).toEqual([0, 2, 4, 8, 16]);
+  expect(delays.length).toBeGreaterThan(30);
+  expect(Math.max(...delays)).toBe(2 ** 10);
+});
+
+it('a compensation that is rejected is attempted ten times by default, over two minutes at least', async () => {
+  vi.useFakeTimers();
+  const saga = defineSaga('order', { version: 1 })
+    .step('a', { run: () => 1, compensate: { run: () => Promise.reject(new Error('away')) } })
+    .step('b', { run: () => Promise.reject(new Error('no stock')), retry: { maxAttempts: 1 } });
+  const { orchestrator, store } = create({ sagas: [saga] });
+  const handle = await orchestrator.start(saga, null, { sagaId: 's1' });
+  await vi.advanceTimersByTimeAsync(120_000);
+  expect(await handle.status()).toBe('compensating');
+  await vi.advanceTimersByTimeAsync(150_000);
+  expect(await handle.status()).toBe('stuck');
+  expect((await entriesOf(store)).filter(({ type }) => type === 'compensate')).toHaveLength(10);
+});
+
 describe('a retry for which the budget of the service has nothing left', () => {
   const spend = (client: ServiceClient) => {
     const budget = client.policies('payments').retryBudget!;

@@ -147,7 +147,7 @@ function outcomeOf(step: string, during: 'invoke' | 'compensate', kind: OutcomeK
   const outcome = kind === 'unknown' ? 'unknown' : 'not-happened';
   if (during === 'compensate') {
     if (kind === 'success') return { type: 'compensated', step };
-    return { type: 'compensation-failed', step, error, outcome };
+    return { type: 'compensation-failed', step, error, outcome, final: kind === 'rejected' };
   }
   if (kind === 'success') return { type: 'complete', step, data: '1' };
   return { type: 'fail', step, error, outcome, final: kind === 'rejected' };
