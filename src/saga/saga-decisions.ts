@@ -123,6 +123,8 @@ function goForward(plan: SagaPlan, state: SagaState, situation: Situation): Saga
   const stage = plan.stages.find((steps) => !isComplete(steps, state));
   if (stage === undefined) return [{ type: 'end', status: 'completed' }];
   const onlyForward = isPivotReached(plan, state);
+  const settled = stage.flatMap((step) => settle(step, state.steps[step.name]!, situation));
+  if (settled.length > 0) return settled;
 
   const failed = stage.find((step) => hasGivenUp(step, state, onlyForward));
   const sticks = failed !== undefined && (onlyForward || hasHappened(state.steps[failed.name]!));
@@ -153,23 +155,21 @@ function advance(
       if (!onlyForward && invocations.made >= invoke!.maxAttempts)
         return [loseAttempt(name, invocations, situation)];
       return [intend('invoke', name, invocations, takeoverDelay(invocations, forward.startAt, situation))];
-    case 'awaiting':
-      return settle(step, state.steps[name]!, situation);
     case 'failed':
       if (hasGivenUp(step, state, onlyForward)) return [];
       return [intend('invoke', name, invocations, retryDelay(invoke!, invocations))];
+    case 'awaiting':
     case 'completed':
       return [];
   }
 }
 
-/** Ends the wait of a step for its event, or for its result from outside. */
-function settle(
-  step: StepDefinition,
-  { forward, given, invocations }: StepState,
-  { now }: Situation,
-): SagaEntry[] {
+/** Ends a step by its event, or by its result from outside, or because that has not come in time. */
+function settle(step: StepDefinition, state: StepState, situation: Situation): SagaEntry[] {
+  if (!isSettleable(step, state, situation)) return [];
+  const { forward, given, invocations } = state;
   const { name, invoke } = step;
+  const { now } = situation;
   const outcome = invoke === undefined ? 'not-happened' : 'unknown';
   if (given?.type === 'complete') return [{ type: 'complete', step: name, data: given.data }];
   if (given?.type === 'fail') return [{ type: 'fail', step: name, error: given.error, outcome, final: true }];
@@ -178,6 +178,22 @@ function settle(
   const message = `no event came within ${step.completedBy!.timeout} ms`;
   const error = { attempt: invocations.latest, at: now, name: 'TimeoutError', code: 'ERR_TIMEOUT', message };
   return [{ type: 'fail', step: name, error, outcome, final: true }];
+}
+
+/**
+ * Whether a step can end by what has come from outside: while it waits for that, and, where an event completes
+ * it, as soon as one attempt was made, whose response may be lost. An attempt that is under way ends first.
+ */
+function isSettleable(
+  { name, completedBy }: StepDefinition,
+  { forward, invocations }: StepState,
+  situation: Situation,
+): boolean {
+  if (forward.phase === 'awaiting') return true;
+  if (completedBy === undefined || situation.active.has(name)) return false;
+  if (forward.phase === 'failed') return true;
+  if (forward.phase !== 'invoking') return false;
+  return invocations.latest > 1 || isOrphaned('invoke', name, invocations, situation);
 }
 
 /**

@@ -136,10 +136,11 @@ function apply(state: SagaState, { at, entry }: StoredEntry, context: FoldContex
     case 'complete':
       return complete(state, entry.step, entry.data);
     case 'fail':
-      return change(state, entry.step, ({ invocations }) => ({
+      return change(state, entry.step, ({ invocations, given }) => ({
         forward: { phase: 'failed', error: entry.error, outcome: entry.outcome, final: entry.final },
         invocations: fail(invocations, entry),
-        given: undefined,
+        // A result counts, whatever becomes of the request for it.
+        given: entry.final && given?.type === 'fail' ? undefined : given,
       }));
     case 'turn':
       return turn(state, entry.reason);

@@ -535,6 +535,86 @@ describe('an event', () => {
     ]);
   });
 
+  describe('that completes a step whose responses are lost', () => {
+    const LOST = { maxAttempts: 2, backoff: constantBackoff(1_000) };
+    /** A step that asks for a payment, of which only an event tells. */
+    function askForPayment(ask: () => unknown, failedBy?: string) {
+      const run = async () => {
+        await ask();
+        throw new Error('the response was lost');
+      };
+      const event = { event: 'order.paid', failedBy, sagaId: ({ aggregateId }: DomainEvent) => aggregateId };
+      return { run, completedBy: event, retry: LOST };
+    }
+    const paid = { eventType: 'order.paid', aggregateId: 's1', data: 'p1' };
+
+    it.each([
+      ['during an attempt', 0, 1],
+      ['between two attempts', 500, 1],
+      ['during the last attempt', 1_000, 2],
+    ])('counts if it comes %s', async (_when, at, attempts) => {
+      const bus = createBus();
+      const ask = vi.fn(() => new Promise((resolve) => setTimeout(resolve, 100)));
+      const undo = vi.fn();
+      const saga = order
+        .step('pay', { ...askForPayment(ask), compensate: { run: undo } })
+        .pivot()
+        .step('pack', { run: ({ results }) => results.pay });
+      const orchestrator = create({ sagas: [saga], bus });
+      const handle = await orchestrator.start(saga, ORDER, { sagaId: 's1' });
+      await vi.advanceTimersByTimeAsync(at + 50 * attempts);
+      await bus.publish(paid);
+      expect(await settledAfter(400, handle.result())).toEqual({ pay: 'p1', pack: 'p1' });
+      expect(ask).toHaveBeenCalledTimes(attempts);
+      expect(undo).not.toHaveBeenCalled();
+    });
+
+    it('counts after the pivot too, and also if it comes before the step', async () => {
+      const bus = createBus();
+      const ask = vi.fn();
+      const saga = order
+        .step('a', { run: () => new Promise((resolve) => setTimeout(resolve, 1_000)) })
+        .pivot()
+        .step('pay', askForPayment(ask));
+      const orchestrator = create({ sagas: [saga], bus });
+      const handle = await orchestrator.start(saga, ORDER, { sagaId: 's1' });
+      await bus.publish(paid);
+      expect(await settledAfter(1_500, handle.result())).toMatchObject({ pay: 'p1' });
+      expect(ask).toHaveBeenCalledOnce();
+    });
+
+    it('counts for the owner that takes over', async () => {
+      const bus = createBus();
+      const store = new InMemorySagaStore();
+      const ask = vi.fn(() => new Promise(() => {}));
+      const saga = order.step('pay', askForPayment(ask));
+      const first = create({ store, sagas: [saga], bus });
+      await first.start(saga, ORDER, { sagaId: 's1' });
+      await vi.advanceTimersByTimeAsync(100);
+      await bus.publish(paid);
+      await vi.advanceTimersByTimeAsync(100);
+      await settledAfter(1_000, first.close());
+      const handle = (await create({ store, sagas: [saga], bus }).get('s1'))!;
+      expect(await settledAfter(12_000, handle.result())).toEqual({ pay: 'p1' });
+      expect(ask).toHaveBeenCalledOnce();
+    });
+
+    it('fails it without another attempt if it says so', async () => {
+      const bus = createBus();
+      const ask = vi.fn();
+      const saga = order.step('pay', askForPayment(ask, 'payment.declined'));
+      const orchestrator = create({ sagas: [saga], bus });
+      const handle = await orchestrator.start(saga, ORDER, { sagaId: 's1' });
+      await vi.advanceTimersByTimeAsync(500);
+      await bus.publish({ ...paid, eventType: 'payment.declined', data: 'no money' });
+      expect(await settledAfter(400, handle.result())).toMatchObject({
+        status: 'compensated',
+        cause: { message: expect.stringMatching(/: no money$/) },
+      });
+      expect(ask).toHaveBeenCalledOnce();
+    });
+  });
+
   it('that comes early is kept, also while the saga is stuck before its step', async () => {
     const bus = createBus();
     let broken = true;
