@@ -10,12 +10,12 @@ export function shown(value: unknown): string {
 
 /** Names the kind of an object, and never its content. */
 function kindOf(value: object): string {
-  if (Array.isArray(value)) return 'a list';
   let name: unknown;
   try {
+    if (Array.isArray(value)) return 'a list';
     name = value.constructor?.name;
   } catch {
-    // A Proxy can throw on every access.
+    // A Proxy can throw on every access, and a revoked one does.
   }
   if (typeof name !== 'string' || name === '' || name === 'Object') return 'an object';
   return `${/^[AEIOU]/.test(name) ? 'an' : 'a'} ${name.slice(0, 100)}`;

@@ -24,7 +24,12 @@ export function createEventFailure({ eventType, data }: DomainEvent): Error {
 
 /** Gives what a service says to its rejection for people. Source: RFC 9457, section 3.1.4. */
 function detailOf(error: unknown): string {
-  return error instanceof ServiceResponseError ? toDetail(findText(error.body, ['detail'])) : '';
+  try {
+    return error instanceof ServiceResponseError ? toDetail(findText(error.body, ['detail'])) : '';
+  } catch {
+    // A Proxy can throw on every look at it.
+    return '';
+  }
 }
 
 /** The characters of another service's own words that are looked at, and those that are kept. */

@@ -42,7 +42,7 @@ export class StepInvoker {
   /** Makes one attempt of a step or of its compensation. It never rejects. */
   async perform(invocation: Invocation): Promise<SagaEntry> {
     const { intent, step } = invocation;
-    const outcome = await this.#performEffect(invocation);
+    const outcome = await this.#performEffect(invocation).catch(toUnreadable);
     if (intent.type === 'invoke') return await this.#afterInvocation(step, intent.attempt, outcome);
     if (outcome.ok) return { type: 'compensated', step: step.name };
     return { type: 'compensation-failed', step: step.name, ...describeFailure(outcome, intent.attempt) };
@@ -100,13 +100,27 @@ export class StepInvoker {
 /** The longest time, in milliseconds, for which a callee is left alone because it has asked for it. */
 const MAX_RETRY_AFTER = 3_600_000;
 
+/** Gives the outcome of an attempt whose error throws when it is looked at. */
+function toUnreadable(error: unknown): EffectOutcome {
+  return { ok: false, error, outcome: 'unknown', final: false };
+}
+
 function describeFailure(failure: Extract<EffectOutcome, { ok: false }>, attempt: number) {
   const { error, outcome, final } = failure;
   const described = { error: describeAttempt(error, attempt), outcome, final };
-  const asked = retryAfterOf(failure) ?? 0;
+  const asked = askedWait(failure);
   // A breaker that is isolated does not know when it will be closed.
   if (asked <= 0 || asked === Infinity) return described;
   return { ...described, retryAfter: Math.min(Math.ceil(asked), MAX_RETRY_AFTER) };
+}
+
+function askedWait(failure: EffectOutcome): number {
+  try {
+    return retryAfterOf(failure) ?? 0;
+  } catch {
+    // A getter of the error has thrown, or it is a Proxy.
+    return 0;
+  }
 }
 
 /**

@@ -11,6 +11,8 @@ import {
   runWithRequestContext,
   SagaOrchestrator,
   type SagaOrchestratorOptions,
+  ServiceClient,
+  StaticServiceDiscovery,
 } from '../../src/index.ts';
 import { deferred } from '../../src/internal/deferred.ts';
 
@@ -684,6 +686,48 @@ it('an orchestrator that closes publishes the events of its last writes, also wh
   store();
   await settledAfter(100, closing);
   expect(published).toEqual(['saga.started', 'saga.completed']);
+});
+
+describe('an error that throws when it is looked at', () => {
+  class HttpError extends Error {
+    get response() {
+      throw new Error('the body was not read');
+    }
+  }
+  const throwing = new Proxy({}, { getPrototypeOf: fail });
+  const { proxy: revoked, revoke } = Proxy.revocable({}, {});
+  revoke();
+
+  it.each([
+    ['a getter that throws', new HttpError('502'), '502'],
+    ['a Proxy that throws', throwing, 'an object'],
+    ['a revoked Proxy', revoked, 'an object'],
+  ])('fails its step, or compensation, as any other does: %s', async (_name, error, message) => {
+    const broken = { run: () => Promise.reject(error), retry: SOON };
+    const throwIt = () => {
+      throw error;
+    };
+    const sagas = [
+      defineSaga('called', { version: 1 }).step('a', { call: throwIt }),
+      defineSaga('published', { version: 1 }).step('a', { publish: throwIt }),
+      defineSaga('run', { version: 1 }).step('a', broken),
+      defineSaga('undone', { version: 1 })
+        .step('a', { run: () => 1, compensate: broken })
+        .step('b', { run: fail }),
+    ];
+    const client = new ServiceClient({ discovery: new StaticServiceDiscovery({}) });
+    onTestFinished(() => client.close());
+    const orchestrator = create({ sagas, bus: createBus(), client });
+    for (const saga of sagas) {
+      const handle = await orchestrator.start(saga as typeof order, ORDER);
+      const status = saga.name === 'undone' ? 'stuck' : 'compensated';
+      expect(await settledAfter(5_000, handle.result())).toMatchObject({
+        status,
+        step: 'a',
+        cause: { message },
+      });
+    }
+  });
 });
 
 it('a result that its schema does not allow has the saga compensated', async () => {
