@@ -36,6 +36,9 @@ const LONGEST_WAIT = 5_000;
  */
 const MAX_ATTEMPTS = 50;
 
+/** Milliseconds that the schema of an event's data may take. */
+const SCHEMA_TIMEOUT = 10_000;
+
 /** Brings the events for which steps wait to their sagas. One that is delivered twice counts once. */
 export class EventInputs {
   readonly #options: EventInputsOptions;
@@ -138,7 +141,7 @@ export class EventInputs {
     const input = { id: `${event.eventId} ${name}`, step: name };
     try {
       if (fails) throw createEventFailure(event);
-      const value = await validateResult(result, event.data);
+      const value = await validateResult(result, event.data, SCHEMA_TIMEOUT);
       const text = this.#options.serializer.writeResult(value, `the result of '${name}'`);
       return { ...input, type: 'complete', data: text };
     } catch (error) {

@@ -1,5 +1,7 @@
+import { TimeoutError } from '../errors.ts';
 import type { StandardSchema } from '../events/standard-schema.ts';
 import { describeIssues } from '../events/standard-schema.ts';
+import { deferred } from '../internal/deferred.ts';
 import { type RequestContext, runInRequestContext } from '../internal/request-context.ts';
 import { retryAfterOf } from '../policies/retry-after.ts';
 import { describeAttempt } from './describe-error.ts';
@@ -69,7 +71,7 @@ export class StepInvoker {
   }
 
   async #afterInvocation(
-    { name, completedBy, result }: StepDefinition,
+    { name, completedBy, result, invoke }: StepDefinition,
     attempt: number,
     outcome: EffectOutcome,
   ): Promise<SagaEntry> {
@@ -79,7 +81,7 @@ export class StepInvoker {
     if (completedBy !== undefined) return { type: 'await', step: name };
     let value: unknown;
     try {
-      value = await validateResult(result, outcome.value);
+      value = await validateResult(result, outcome.value, invoke!.timeout);
     } catch (error) {
       const described = describeAttempt(error, attempt);
       return { type: 'fail', step: name, error: described, outcome: 'unknown', final: true };
@@ -126,11 +128,25 @@ function askedWait(failure: EffectOutcome): number {
 /**
  * Gives a result as its schema does.
  *
- * @throws TypeError that says what the schema has against it
+ * @param timeout milliseconds that the schema may take
+ * @throws TypeError that says what the schema has against it, or that it gives nothing; TimeoutError
  */
-export async function validateResult(schema: StandardSchema | undefined, value: unknown): Promise<unknown> {
+export async function validateResult(
+  schema: StandardSchema | undefined,
+  value: unknown,
+  timeout: number,
+): Promise<unknown> {
   if (schema === undefined) return value;
-  const result = await schema['~standard'].validate(value);
-  if (result.issues === undefined) return result.value;
-  throw new TypeError(`the result is not what its schema says: ${describeIssues(result.issues)}`);
+  const { promise: timedOut, reject } = deferred<never>();
+  const message = `the schema of the result did not decide within ${timeout} ms`;
+  const timer = setTimeout(() => reject(new TimeoutError(message, timeout)), timeout);
+  try {
+    const result = await Promise.race([schema['~standard'].validate(value), timedOut]);
+    if (result.issues !== undefined)
+      throw new TypeError(`the result is not what its schema says: ${describeIssues(result.issues)}`);
+    if (!('value' in result)) throw new TypeError('the schema of the result gives neither a value nor issues');
+    return result.value;
+  } finally {
+    clearTimeout(timer);
+  }
 }

@@ -12,6 +12,7 @@ import {
   SagaOrchestrator,
   type SagaOrchestratorOptions,
   ServiceClient,
+  type StandardSchema,
   StaticServiceDiscovery,
 } from '../../src/index.ts';
 import { deferred } from '../../src/internal/deferred.ts';
@@ -686,6 +687,45 @@ it('an orchestrator that closes publishes the events of its last writes, also wh
   store();
   await settledAfter(100, closing);
   expect(published).toEqual(['saga.started', 'saga.completed']);
+});
+
+describe('a schema', () => {
+  const schemaOf = (validate: () => unknown) =>
+    ({ '~standard': { version: 1, vendor: 'test', validate } }) as unknown as StandardSchema;
+  const never = schemaOf(() => new Promise(() => {}));
+
+  it('that never decides is given up after the timeout of its step', async () => {
+    const undo = vi.fn();
+    const saga = order.step('a', {
+      run: () => 1,
+      result: never,
+      timeout: 1_000,
+      compensate: { run: undo },
+    });
+    const handle = await create({ sagas: [saga] }).start(saga, ORDER);
+    expect(await settledAfter(1_100, handle.result())).toMatchObject({
+      status: 'compensated',
+      cause: { message: 'the schema of the result did not decide within 1000 ms' },
+    });
+    expect(undo).toHaveBeenCalledOnce();
+  });
+
+  it('that never decides on the data of an event fails the step that waits for it', async () => {
+    const bus = createBus();
+    const saga = order.waitFor('parcel', { event: 'order.shipped', sagaId: () => 's1', result: never });
+    const handle = await create({ sagas: [saga], bus }).start(saga, ORDER, { sagaId: 's1' });
+    await bus.publish({ eventType: 'order.shipped', aggregateId: 'o1', data: 'p1' });
+    expect(await settledAfter(11_000, handle.result())).toMatchObject({
+      status: 'compensated',
+      cause: { code: 'ERR_TIMEOUT' },
+    });
+  });
+
+  it.each([[5], [null], [undefined], [{}]])('that gives %j fails its step', async (given) => {
+    const saga = order.step('a', { run: () => 1, result: schemaOf(() => given) });
+    const handle = await create({ sagas: [saga] }).start(saga, ORDER);
+    expect(await settledAfter(1_000, handle.result())).toMatchObject({ status: 'compensated', step: 'a' });
+  });
 });
 
 describe('an error that throws when it is looked at', () => {
