@@ -1,4 +1,5 @@
-import { computeWait } from '../policies/backoff.ts';
+import { emitWarning } from '../internal/emitter.ts';
+import { type Backoff, computeWait } from '../policies/backoff.ts';
 import type { Attempts } from './attempts.ts';
 import type { Activity, SagaPlan, Stage, StepDefinition } from './saga-definition.ts';
 import type { SagaEntry, SagaReason } from './saga-entry.ts';
@@ -46,6 +47,9 @@ const MAX_POSTPONEMENTS = 5;
 
 /** Postponements in a row after which the wait grows no more: not every backoff has a longest wait. */
 const GROWING_POSTPONEMENTS = 10;
+
+/** Milliseconds before a retry whose backoff fails. */
+const FALLBACK_WAIT = 1_000;
 
 const CANCELLED: SagaReason = { error: { name: 'Error', message: 'the saga was cancelled' } };
 
@@ -300,8 +304,17 @@ function intend(type: 'invoke' | 'compensate', step: string, { latest }: Attempt
 
 function retryDelay({ backoff }: Activity, { failed, postponed, delay, retryAfter }: Attempts): number {
   const number = Math.max(1, failed + Math.min(postponed, GROWING_POSTPONEMENTS));
-  const wait = computeWait(backoff, "a step's option 'backoff'", number, delay);
-  return Math.max(Math.round(wait), retryAfter);
+  return Math.max(Math.round(waitBefore(backoff, number, delay)), retryAfter);
+}
+
+/** Computes the wait before a retry. A backoff of the user that fails must not leave the saga stuck. */
+function waitBefore(backoff: Backoff, number: number, previous: number): number {
+  try {
+    return computeWait(backoff, "a step's option 'backoff'", number, previous);
+  } catch (error) {
+    emitWarning(error, `The backoff of a step failed. The step is attempted again in ${FALLBACK_WAIT} ms.`);
+    return FALLBACK_WAIT;
+  }
 }
 
 /** An intent that had to wait still has to; and so does one that has outlived several owners. */

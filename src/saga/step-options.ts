@@ -73,6 +73,7 @@ export interface StepRetry {
   /**
    * The waits between attempts. Default: exponential, doubled from 100 ms to 10 s, with full jitter; for a
    * compensation and for steps after the pivot tripled from 200 ms to 60 s, with equal jitter.
+   * One that throws, or gives no number, counts as 1 s, with a warning.
    */
   backoff?: Backoff;
 }

@@ -261,6 +261,30 @@ describe('a retry for which the budget of the service has nothing left', () => {
   });
 });
 
+it.each([
+  ['is async', () => Promise.reject(new Error('no'))],
+  ['gives no number', () => Number.NaN],
+  [
+    'throws',
+    () => {
+      throw new Error('no');
+    },
+  ],
+])('a backoff that %s counts as one second, with a warning', async (_name, backoff) => {
+  vi.useFakeTimers();
+  const warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => {});
+  const run = vi.fn(() => Promise.reject(new Error('away')));
+  const retry = { maxAttempts: 3, backoff: backoff as () => number };
+  const saga = defineSaga('order', { version: 1 }).step('a', { run, retry });
+  const { orchestrator } = create({ sagas: [saga] });
+  const handle = await orchestrator.start(saga, null);
+  await vi.advanceTimersByTimeAsync(1_500);
+  expect(run).toHaveBeenCalledTimes(2);
+  await vi.advanceTimersByTimeAsync(1_000);
+  expect(await handle.status()).toBe('compensated');
+  expect(warn).toHaveBeenCalled();
+});
+
 it('a compensation that cannot even be described is attempted again: the mended program may be here by then', async () => {
   vi.useFakeTimers();
   let broken = true;
