@@ -135,17 +135,22 @@ export class EventInputs {
     }
   }
 
-  /** Creates the input of an event. A result that cannot be kept counts as a failure of the step. */
+  /** Creates the input of an event. */
   async #createInput(event: DomainEvent, { step, fails }: Expectation): Promise<SagaInput> {
     const { name, result } = step;
     const input = { id: `${event.eventId} ${name}`, step: name };
+    let value: unknown;
     try {
       if (fails) throw createEventFailure(event);
-      const value = await validateResult(result, event.data, SCHEMA_TIMEOUT);
-      const text = this.#options.serializer.writeResult(value, `the result of '${name}'`);
-      return { ...input, type: 'complete', data: text };
+      value = await validateResult(result, event.data, SCHEMA_TIMEOUT);
     } catch (error) {
       return { ...input, type: 'fail', error: describeAttempt(error, 1) };
+    }
+    try {
+      const data = this.#options.serializer.writeResult(value, `the result of '${name}'`);
+      return { ...input, type: 'complete', data };
+    } catch (error) {
+      return { ...input, type: 'fail', error: describeAttempt(error, 1), outcome: 'happened' };
     }
   }
 }

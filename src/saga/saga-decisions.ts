@@ -176,7 +176,9 @@ function settle(step: StepDefinition, state: StepState, situation: Situation): S
   const { now } = situation;
   const outcome = invoke === undefined ? 'not-happened' : 'unknown';
   if (given?.type === 'complete') return [{ type: 'complete', step: name, data: given.data }];
-  if (given?.type === 'fail') return [{ type: 'fail', step: name, error: given.error, outcome, final: true }];
+  if (given?.type === 'fail') {
+    return [{ type: 'fail', step: name, error: given.error, outcome: given.outcome ?? outcome, final: true }];
+  }
   if (forward.phase !== 'awaiting' || now < forward.since + (step.completedBy?.timeout ?? Infinity))
     return [];
   const message = `no event came within ${step.completedBy!.timeout} ms`;

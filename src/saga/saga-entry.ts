@@ -80,5 +80,11 @@ export type SagaInput = { readonly id: string } & (
   | { readonly type: 'skip'; readonly step: string; readonly reason: string }
   /** The result of a step that is completed from outside, or the event that it waits for. */
   | { readonly type: 'complete'; readonly step: string; readonly data: string | undefined }
-  | { readonly type: 'fail'; readonly step: string; readonly error: AttemptError }
+  | {
+      readonly type: 'fail';
+      readonly step: string;
+      readonly error: AttemptError;
+      /** The step has happened, and its result cannot be kept. */
+      readonly outcome?: 'happened';
+    }
 );

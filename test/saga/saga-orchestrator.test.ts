@@ -492,6 +492,21 @@ describe('an event', () => {
     },
   );
 
+  it('that is too large to be kept leaves the saga stuck, also before the pivot', async () => {
+    const bus = createBus();
+    const undo = vi.fn();
+    const saga = order
+      .step('a', { run: () => 1, compensate: { run: undo } })
+      .waitFor('parcel', { event: 'order.shipped', sagaId: ({ aggregateId }) => aggregateId });
+    const orchestrator = create({ sagas: [saga], bus });
+    const handle = await orchestrator.start(saga, ORDER, { sagaId: 's1' });
+    await bus.publish({ eventType: 'order.shipped', aggregateId: 's1', data: 'x'.repeat(300_000) });
+    expect(await settledAfter(1_000, handle.result())).toMatchObject({ status: 'stuck', step: 'parcel' });
+    expect(await orchestrator.complete('s1', 'parcel', 'smaller')).toBe(true);
+    expect(await settledAfter(1_000, handle.result())).toEqual({ a: 1, parcel: 'smaller' });
+    expect(undo).not.toHaveBeenCalled();
+  });
+
   it('that does not come in time fails the step', async () => {
     const wait = { event: 'order.shipped', sagaId: () => undefined, timeout: 60_000 };
     const saga = order.waitFor('parcel', wait);
