@@ -105,7 +105,7 @@ export class EventInputs {
     const { sagaId: readId, correlate } = step.completedBy!;
     const isOfPlan = ({ name, version }: SagaSummary) => name === plan.name && version === plan.version;
     if (readId !== undefined) {
-      const sagaId = this.#attempt(() => readId(event));
+      const sagaId = this.#attempt(() => readId(structuredClone(event)));
       // What strangers have written may be no id, which a store would reject again and again.
       const found = isSagaId(sagaId) ? await store.summaries([sagaId]) : [];
       yield* found.filter(isOfPlan).map(({ sagaId }) => sagaId);
@@ -116,7 +116,9 @@ export class EventInputs {
         if (!isOfPlan(saga)) continue;
         const { sagaId } = saga;
         const token = keyOf(sagaId, step.name, 'invoke');
-        const isIts = () => correlate(event, { sagaId, input: serializer.read(saga.input), token });
+        // What is changed in the event must not be what another saga is asked about, or keeps.
+        const isIts = () =>
+          correlate(structuredClone(event), { sagaId, input: serializer.read(saga.input), token });
         if (this.#attempt(isIts)) yield sagaId;
       }
     }
@@ -142,7 +144,7 @@ export class EventInputs {
     let value: unknown;
     try {
       if (fails) throw createEventFailure(event);
-      value = await validateResult(result, event.data, SCHEMA_TIMEOUT);
+      value = await validateResult(result, structuredClone(event.data), SCHEMA_TIMEOUT);
     } catch (error) {
       return { ...input, type: 'fail', error: describeAttempt(error, 1) };
     }

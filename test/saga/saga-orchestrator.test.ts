@@ -507,6 +507,23 @@ describe('an event', () => {
     expect(undo).not.toHaveBeenCalled();
   });
 
+  it('that is changed while a saga is asked whether it is its own is the same for all others', async () => {
+    const bus = createBus();
+    const change = (event: DomainEvent) => {
+      (event.data as { n: number }).n += 1;
+      return true;
+    };
+    const saga = order
+      .waitFor('parcel', { event: 'order.shipped', correlate: change })
+      .waitFor('note', { event: 'order.shipped', correlate: change });
+    const orchestrator = create({ sagas: [saga], bus });
+    const handles = await Promise.all([orchestrator.start(saga, ORDER), orchestrator.start(saga, ORDER)]);
+    await bus.publish({ eventType: 'order.shipped', aggregateId: 'o1', data: { n: 1 } });
+    const results = await settledAfter(1_000, Promise.all(handles.map((handle) => handle.result())));
+    const kept = { parcel: { n: 1 }, note: { n: 1 } };
+    expect(results).toEqual([kept, kept]);
+  });
+
   it('that does not come in time fails the step', async () => {
     const wait = { event: 'order.shipped', sagaId: () => undefined, timeout: 60_000 };
     const saga = order.waitFor('parcel', wait);
