@@ -144,7 +144,8 @@ export async function validateResult(
     const result = await Promise.race([schema['~standard'].validate(value), timedOut]);
     if (result.issues !== undefined)
       throw new TypeError(`the result is not what its schema says: ${describeIssues(result.issues)}`);
-    if (!('value' in result)) throw new TypeError('the schema of the result gives neither a value nor issues');
+    if (!('value' in Object(result)))
+      throw new TypeError('the schema of the result gives neither a value nor issues');
     return result.value;
   } finally {
     clearTimeout(timer);
