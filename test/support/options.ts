@@ -92,6 +92,7 @@ export interface OptionTypes {
   SagaListOptions: holdfast.SagaListOptions;
   SagaOptions: holdfast.SagaOptions;
   SagaOrchestratorOptions: holdfast.SagaOrchestratorOptions;
+  SagaResultOptions: { signal?: AbortSignal };
   ServerGuardOptions: holdfast.ServerGuardOptions;
   ServiceCall: holdfast.ServiceCall;
   ServiceClientOptions: holdfast.ServiceClientOptions;
@@ -854,6 +855,15 @@ const SAGA_OPTION_TAKERS: readonly OptionTaker[] = [
     name: 'list()',
     make: (options) => withOrchestrator((orchestrator) => orchestrator.list(options).next()),
     wrong: { status: ['well', '', 5, {}, true], name: NO_TEXT, unclaimed: NO_BOOLEAN },
+  }),
+  takes('SagaResultOptions', {
+    of: 'SagaOrchestrator',
+    file: 'saga/saga-handle.ts',
+    name: 'result()',
+    make: (options) =>
+      withOrchestrator(async (orchestrator) => (await orchestrator.start(SAGA, 1)).result(options)),
+    none: { signal: [null] },
+    wrong: { signal: NO_SIGNAL },
   }),
   takes('SkipOptions', {
     of: 'SagaOrchestrator',
