@@ -9,6 +9,11 @@ import type { Instance, News } from '../service.ts';
  */
 export type FromInstance = { instanceId: string } | { news: News } | { received: number };
 
+/** A message to it: a question for what it has received, before which switches may be set. */
+export interface ToInstance {
+  readonly switches?: Partial<Switches>;
+}
+
 /** Starts an instance in a process of its own. */
 export async function forkInstance(
   service: string,
@@ -35,10 +40,10 @@ export async function forkInstance(
     });
   });
   const instanceId = (await Promise.race([ready, exited])) as string;
-  const command = (switches: Partial<Switches>) =>
+  const command = (message: ToInstance) =>
     new Promise<number>((resolve) => {
       pending.push(resolve);
-      child.send(switches);
+      child.send(message);
     });
   const end = (how: () => void) => {
     if (!ending) how();
@@ -50,7 +55,7 @@ export async function forkInstance(
     service,
     instanceId,
     async set(switches) {
-      await command(switches);
+      await command({ switches });
     },
     received: () => command({}),
     kill: () => end(() => child.kill('SIGKILL')),

@@ -1,8 +1,7 @@
 /** One instance, in a process of its own. It ends when the demo lets go of it, or has died itself. */
 
-import type { Switches } from '../misbehaviour.ts';
 import { startInstance } from '../service.ts';
-import type { FromInstance } from './forked-instance.ts';
+import type { FromInstance, ToInstance } from './forked-instance.ts';
 import { LEASE, RedisRun, TTL } from './redis-run.ts';
 
 const [service, url, prefix, databaseUrl] = process.argv.slice(2) as [string, string, string, string];
@@ -21,8 +20,9 @@ process.once('disconnect', () => void end());
 // The demo may have died while this process was loading its modules.
 if (!process.connected) await end();
 const instance = await starting;
-process.on('message', async (switches: Partial<Switches>) => {
-  await instance.set(switches);
+process.on('message', async ({ switches }: ToInstance) => {
+  // To set none would release what is held.
+  if (switches !== undefined) await instance.set(switches);
   send({ received: await instance.received() });
 });
 send({ instanceId: instance.instanceId });
