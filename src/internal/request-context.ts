@@ -29,7 +29,7 @@ export type Compensated =
 export interface CompensatedResponse {
   /** Below 500: a status of 4xx may mean that there is nothing to undo. */
   readonly status: number;
-  /** By lower-case names, without those that the store does not keep, such as `set-cookie`. */
+  /** By lower-case names, without the headers that the store does not keep, such as `set-cookie`. */
   readonly headers: Readonly<Record<string, string | readonly string[]>>;
   readonly body: Uint8Array;
 }
