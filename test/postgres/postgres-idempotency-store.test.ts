@@ -128,7 +128,7 @@ describe('PostgresIdempotencyStore', () => {
     const client = await test.pool.connect();
     try {
       await client.query('begin');
-      await client.query('select from holdfast.idempotency_keys for update');
+      await client.query('select pg_sleep(0.005) from holdfast.idempotency_keys for update');
       const error = await rejectionOf(store.begin('k', 'a', LONG));
       expect(error).toBeInstanceOf(DatabaseError);
       expect(error).toMatchObject({ code: 'ERR_DATABASE', retryable: true });
