@@ -242,7 +242,8 @@ export class AdaptiveConcurrency extends EmittingPolicy<AdaptiveConcurrencyEvent
       if (dropped === undefined) return;
       const now = performance.now();
       const growing = this.#algorithm.growing === true;
-      const sample = this.#window.add(now - startedAt, inFlight, dropped, now, growing);
+      const waited = context.call.callerWait?.waited ?? 0;
+      const sample = this.#window.add(now - startedAt - waited, inFlight, dropped, now, growing);
       if (sample === undefined) return;
       const next = this.#algorithm.next(this.#estimate, sample);
       this.#setEstimate(decided(next, "AdaptiveConcurrency option 'algorithm'"));

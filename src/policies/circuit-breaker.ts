@@ -13,6 +13,7 @@ import {
 import type { Context, Operation } from './context.ts';
 import { EmittingPolicy } from './emitting-policy.ts';
 import { effectiveOutcome, isExcluded, isRejection, type Outcome, start } from './outcome.ts';
+import { ProbePlace } from './probe-place.ts';
 import { createRollingWindow, MINIMUM_CALLS, type RollingWindow } from './rolling-window.ts';
 import { SlowCalls, type Stopwatch } from './slow-calls.ts';
 
@@ -124,7 +125,7 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
   protected run<T>(operation: Operation<T>, context: Context): Promise<T> {
     const state = this.#admit();
     if (state.kind === 'half-open') return this.#probe(state, operation, context);
-    const stopwatch = this.#slowCalls?.start();
+    const stopwatch = this.#slowCalls?.start(context);
     return start(operation, context).then(
       (value) => {
         this.#succeeded(state, value, this.#wasSlow(stopwatch), context);
@@ -205,10 +206,7 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
     // A listener may have changed the state.
     const state = this.#state as State;
     if (state.kind === 'closed') return state;
-    if (state.kind === 'half-open' && state.probes < (this.#options.halfOpenCalls ?? 1)) {
-      state.probes++;
-      return state;
-    }
+    if (state.kind === 'half-open' && state.probes < (this.#options.halfOpenCalls ?? 1)) return state;
     throw this.#rejection(state);
   }
 
@@ -228,13 +226,14 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
 
   /** Runs a probe. One that is aborted leaves at once, even if its operation goes on. */
   async #probe<T>(state: HalfOpen, operation: Operation<T>, context: Context): Promise<T> {
-    const stopwatch = this.#slowCalls?.start();
+    const stopwatch = this.#slowCalls?.start(context);
+    const place = new ProbePlace(state, context.call.callerWait);
     let over = false;
     const finish = (outcome: Outcome<unknown>) => {
       if (over) return;
       over = true;
       context.unlisten(onAbort);
-      state.probes--;
+      place.leave();
       this.#count(state, outcome, this.#wasSlow(stopwatch), context);
     };
     const onAbort = new OnAbort((reason) => {

@@ -3,6 +3,7 @@ import { keepOptimized } from '../internal/keep-optimized.ts';
 import { shown } from '../internal/shown.ts';
 import { anObject, either, integer, number, readByName } from '../internal/validate.ts';
 import { type Abortable, type AbortListener, toAbortable } from './abort.ts';
+import type { CallerWait } from './caller-wait.ts';
 
 /** Facts about a call for predicates and telemetry: service, method, instance… */
 export type Attributes = Readonly<Record<string, unknown>>;
@@ -17,6 +18,8 @@ export interface CallRecord {
    * False bounds every Retry that the call goes through, whatever its options say. Default true.
    */
   readonly retryable?: boolean;
+  /** Tells while the call waits for its caller, which counts for no Timeout and is no slowness. */
+  readonly callerWait?: CallerWait | undefined;
 }
 
 /** Tells an operation about the call that it is part of. */

@@ -1,4 +1,5 @@
 import { DueQueue, type Queued } from '../internal/due-queue.ts';
+import type { Context } from './context.ts';
 
 /** A call under way, and whether it has become slow. */
 class Stopwatch implements Queued<Stopwatch> {
@@ -29,8 +30,9 @@ export class SlowCalls {
     });
   }
 
-  /** Takes in that a call begins. */
-  start(): Stopwatch {
+  /** Takes in that a call begins. One that waits for its caller may be long, and is not slow for that. */
+  start({ call }: Context): Stopwatch | undefined {
+    if (call.callerWait !== undefined) return undefined;
     const stopwatch = new Stopwatch();
     this.#underWay.add(stopwatch, performance.now());
     return stopwatch;

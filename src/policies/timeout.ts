@@ -13,6 +13,7 @@ import {
   validateOptions,
 } from '../internal/validate.ts';
 import { type AbortOwner, AbortScope } from './abort.ts';
+import type { CallerWait, Pausable } from './caller-wait.ts';
 import { type Attributes, Context, type Operation, toContext } from './context.ts';
 import { EmittingPolicy } from './emitting-policy.ts';
 import { start } from './outcome.ts';
@@ -84,7 +85,7 @@ export class Timeout extends EmittingPolicy<TimeoutEvents> {
   #runStrictly<T>(operation: Operation<T>, outer: Context, now: number): Promise<T> {
     return new Promise((resolve, reject) => {
       const call = new TimedCall(this.#calls, now + this.duration, outer, reject);
-      this.#calls.add(call, now);
+      call.start(now);
       start(operation, call.createContext()).then(
         (value) => {
           call.finish();
@@ -101,7 +102,7 @@ export class Timeout extends EmittingPolicy<TimeoutEvents> {
   /** Aborts the signal when the time is over, and waits for the operation to obey it. */
   #runCooperatively<T>(operation: Operation<T>, outer: Context, now: number): Promise<T> {
     const call = new TimedCall(this.#calls, now + this.duration, outer, ignore);
-    this.#calls.add(call, now);
+    call.start(now);
     return start(operation, call.createContext()).then(
       (value) => {
         call.finish();
@@ -179,7 +180,7 @@ export function toTimeout(timeout: number | Timeout | false, options?: TimeoutOp
 }
 
 /** A call under way, which ends with its operation or, before that, with the first abort. */
-class TimedCall implements AbortOwner, Queued<TimedCall> {
+class TimedCall implements AbortOwner, Queued<TimedCall>, Pausable {
   next: TimedCall | undefined = undefined;
   previous: TimedCall | undefined = undefined;
   queued = false;
@@ -189,6 +190,7 @@ class TimedCall implements AbortOwner, Queued<TimedCall> {
   readonly #deadline: number;
   readonly #calls: DueQueue<TimedCall>;
   readonly #reject: (reason: unknown) => void;
+  readonly #callerWait: CallerWait | undefined;
 
   constructor(
     calls: DueQueue<TimedCall>,
@@ -200,23 +202,46 @@ class TimedCall implements AbortOwner, Queued<TimedCall> {
     this.#deadline = deadline;
     this.#calls = calls;
     this.#reject = reject;
+    this.#callerWait = outer.call.callerWait;
     this.scope = new AbortScope(outer.source, this);
   }
 
-  /** Makes the context of the operation: that of the call around it, with this end to it. */
+  start(now: number): void {
+    if (this.#callerWait === undefined) this.begin(now);
+    else this.#callerWait.add(this, now);
+  }
+
+  begin(now: number): void {
+    this.#calls.add(this, now);
+  }
+
+  stop(): void {
+    this.#calls.remove(this);
+  }
+
+  /**
+   * Makes the context of the operation: that of the call around it, with this end to it, unless nobody
+   * knows when that will be.
+   */
   createContext(): Context {
     const { attempt, deadline, call } = this.outer;
-    return new Context(attempt, Math.min(this.#deadline, deadline), call, this.scope, true);
+    const end = this.#callerWait === undefined ? Math.min(this.#deadline, deadline) : deadline;
+    return new Context(attempt, end, call, this.scope, true);
   }
 
   onAbort(reason: unknown): void {
-    this.#calls.remove(this);
+    this.#remove();
     this.#reject(reason);
   }
 
   finish(): void {
     this.scope.end();
-    this.#calls.remove(this);
+    this.#remove();
+  }
+
+  #remove(): void {
+    if (this.#callerWait === undefined) this.stop();
+    else this.#callerWait.remove(this);
   }
 }
 

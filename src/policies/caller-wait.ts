@@ -1,0 +1,55 @@
+/** A part of a call that stops while the call waits for its caller. */
+export interface Pausable {
+  /** Begins, or begins anew, at this time on the clock of `performance.now()`. */
+  begin(now: number): void;
+  stop(): void;
+}
+
+/**
+ * Tells the policies of a call when it waits for its own caller, as for the next part of an upload. That
+ * is no time of the service: time limits stop meanwhile, and begin anew once there is something for the
+ * service to do. So a limit bounds how long the service makes no progress, and after the upload how
+ * long it takes to respond.
+ */
+export class CallerWait {
+  /** The time of the waits that are over. */
+  #waited = 0;
+  /** When the wait began, by `performance.now()`; undefined while there is none. */
+  #beganAt: number | undefined = undefined;
+  readonly #parts = new Set<Pausable>();
+
+  /** Milliseconds for which the call has waited, all in all. */
+  get waited(): number {
+    return this.#beganAt === undefined ? this.#waited : this.#waited + performance.now() - this.#beganAt;
+  }
+
+  /** Whether it waits now. */
+  get active(): boolean {
+    return this.#beganAt !== undefined;
+  }
+
+  begin(): void {
+    if (this.#beganAt !== undefined) return;
+    this.#beganAt = performance.now();
+    for (const part of this.#parts) part.stop();
+  }
+
+  end(): void {
+    if (this.#beganAt === undefined) return;
+    const now = performance.now();
+    this.#waited += now - this.#beganAt;
+    this.#beganAt = undefined;
+    for (const part of this.#parts) part.begin(now);
+  }
+
+  /** Adds a part of the call, which begins now, unless the call waits. */
+  add(part: Pausable, now: number): void {
+    this.#parts.add(part);
+    if (this.#beganAt === undefined) part.begin(now);
+  }
+
+  /** Removes a part, which stops. */
+  remove(part: Pausable): void {
+    if (this.#parts.delete(part) && this.#beganAt === undefined) part.stop();
+  }
+}
