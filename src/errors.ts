@@ -35,6 +35,7 @@ export type ErrorCode =
   | 'ERR_SAGA_CONFLICT'
   | 'ERR_SAGA_NOT_FOUND'
   | 'ERR_SAGA_UNREADABLE'
+  | 'ERR_GATEWAY_CONFIG'
   | 'ERR_CLOSED';
 
 /**
@@ -270,6 +271,49 @@ export class ClosedError extends HoldfastError {
   }
 }
 named(ClosedError, 'ClosedError');
+
+/** Something that is wrong with the configuration of a gateway. */
+export interface GatewayConfigProblem {
+  /** The option, such as `routes[2].rewrite`; empty for the whole. */
+  readonly path: string;
+  /** The line of the file, from 1 on; undefined for a configuration that is no file. */
+  readonly line?: number | undefined;
+  readonly reason: string;
+}
+
+/**
+ * The configuration of a gateway is not allowed, and was not applied. The message tells all that is
+ * wrong, and repeats no text of the configuration.
+ */
+export class GatewayConfigError extends HoldfastError {
+  /** All that is wrong, at least one thing. */
+  readonly problems: readonly GatewayConfigProblem[];
+  /** The option of the first problem. */
+  readonly path: string;
+  /** The line of the first problem. */
+  readonly line: number | undefined;
+  /** The file; undefined for a configuration that is none. */
+  readonly file: string | undefined;
+
+  constructor(problems: readonly GatewayConfigProblem[], details: ErrorOptions & { file?: string } = {}) {
+    const { file, ...options } = details;
+    super('ERR_GATEWAY_CONFIG', describeProblems(problems, file), options);
+    this.problems = problems;
+    this.path = problems[0]?.path ?? '';
+    this.line = problems[0]?.line;
+    this.file = file;
+  }
+}
+named(GatewayConfigError, 'GatewayConfigError');
+
+function describeProblems(problems: readonly GatewayConfigProblem[], file: string | undefined): string {
+  const lines = problems.map(({ path, line, reason }) => {
+    const place = [file, line].filter((part) => part !== undefined).join(':');
+    return [place && `${place}:`, path, reason].filter(Boolean).join(' ');
+  });
+  if (lines.length === 1) return `the configuration of the gateway is not allowed: ${lines[0]}`;
+  return `the configuration of the gateway is not allowed, for ${lines.length} reasons:\n  ${lines.join('\n  ')}`;
+}
 
 /** The service and the instance of an error. */
 export interface ServiceErrorDetails extends ErrorOptions {

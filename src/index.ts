@@ -49,6 +49,7 @@ export {
   type Compensated,
   type CompensatedResponse,
   currentRequestContext,
+  type Identity,
   RETRIES_SPENT_HEADER,
   type RequestContext,
   requestContextFrom,
@@ -140,6 +141,7 @@ export { type FastifyPlugin, fastifyGuard } from './middleware/server/frameworks
 export { honoGuard } from './middleware/server/frameworks/hono.ts';
 export { koaGuard } from './middleware/server/frameworks/koa.ts';
 export { nodeGuard } from './middleware/server/frameworks/node-http.ts';
+export type { IdentityFailure, IdentityVerifier } from './middleware/server/guard/identity-verifier.ts';
 export type { IncomingRequest, RequestSummary } from './middleware/server/guard/incoming-request.ts';
 export type { Rejection, RejectionCode } from './middleware/server/guard/rejection.ts';
 export {

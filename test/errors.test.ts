@@ -22,6 +22,7 @@ const all: [string, string, errors.HoldfastError][] = [
   ['RedisError', 'ERR_REDIS', new errors.RedisError('m')],
   ['InvalidRequestError', 'ERR_INVALID_REQUEST', new errors.InvalidRequestError('m')],
   ['EventError', 'ERR_INVALID_EVENT', new errors.EventError('ERR_INVALID_EVENT', 'm')],
+  ['GatewayConfigError', 'ERR_GATEWAY_CONFIG', new errors.GatewayConfigError([{ path: 'a', reason: 'm' }])],
   ['InvalidEventError', 'ERR_INVALID_EVENT', new errors.InvalidEventError('m')],
   ['EventVersionError', 'ERR_EVENT_VERSION', new errors.EventVersionError('m')],
   ['StreamFullError', 'ERR_STREAM_FULL', new errors.StreamFullError('order', 3, 1_000)],

@@ -94,9 +94,13 @@ export class ClusterHealth {
    * held in reserve, may be well again.
    */
   get down(): boolean {
-    if (this.#failingCount === 0 || this.#failingCount !== this.eligible.length) return false;
+    return this.#failingCount === this.eligible.length && this.areDown(this.eligible);
+  }
+
+  /** Whether the same holds for all of these nodes, of which there must be one. */
+  areDown(nodes: readonly Node[]): boolean {
     const recently = performance.now() - this.#config.outlierDetection.interval;
-    return this.eligible.every(({ health }) => health.dueAt > recently);
+    return nodes.length > 0 && nodes.every(({ failing, health }) => failing && health.dueAt > recently);
   }
 
   /**

@@ -18,6 +18,8 @@ export class ClusterPicker {
   readonly #route: Route;
   #picker: GroupPicker | undefined;
   #selectorPickers: SelectorPickers | undefined = undefined;
+  /** The nodes of the selectors that were asked for; a later call gives the same object. */
+  #selected = new WeakMap<Selector, readonly Node[]>();
 
   constructor(config: BalancerConfig, membership: Membership, health: ClusterHealth) {
     this.#membership = membership;
@@ -30,6 +32,17 @@ export class ClusterPicker {
   rebuild({ eligible, registered }: Selection): void {
     this.#picker = eligible.length === 0 ? undefined : this.#route(eligible, registered);
     this.#selectorPickers = undefined;
+    this.#selected = new WeakMap();
+  }
+
+  /** The nodes that calls with the selector go to while the nodes are well; none if it matches none. */
+  selectedBy(selector: Selector): readonly Node[] {
+    let nodes = this.#selected.get(selector);
+    if (nodes === undefined) {
+      nodes = this.#membership.select(selector)?.eligible ?? [];
+      this.#selected.set(selector, nodes);
+    }
+    return nodes;
   }
 
   /**

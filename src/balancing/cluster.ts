@@ -7,6 +7,7 @@ import { ClusterPicker } from './cluster-picker.ts';
 import { Lease } from './lease.ts';
 import { Membership } from './membership.ts';
 import type { Node } from './node.ts';
+import type { Selector } from './selector.ts';
 
 /**
  * The instances of one service. `Membership` knows which there are, `ClusterHealth` how they do,
@@ -47,6 +48,11 @@ export class Cluster {
     for (const node of joined) this.#observer.joined(node);
     for (const [node, reason] of renewed) this.#observer.renewed(node, reason);
     for (const node of left) this.#observer.left(node);
+  }
+
+  /** Whether there is an instance that the selector matches. */
+  has(selector: Selector): boolean {
+    return this.#picker.selectedBy(selector).length > 0;
   }
 
   /** Picks the node that the next call should go to, without a lease on it. */

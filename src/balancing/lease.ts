@@ -5,6 +5,7 @@ import type { ClusterHealth } from './cluster-health.ts';
 import type { ClusterPicker } from './cluster-picker.ts';
 import type { Probe } from './instance-health.ts';
 import type { Node } from './node.ts';
+import type { Selector } from './selector.ts';
 import type { Candidate } from './strategy.ts';
 
 /** How a call on a lease ended. A call without any of the fields ended well. */
@@ -91,6 +92,14 @@ export class Lease {
   }
 
   /**
+   * The candidates of the calls that give this selector; all of them if it matches none. Give the
+   * same object each time, since the list is kept for it.
+   */
+  candidatesOf(selector: Selector): readonly Candidate[] {
+    return this.#selectedBy(selector);
+  }
+
+  /**
    * Whether a call with these options could go to another instance, whose latest call did not fail.
    */
   hasWellOther({ exclude, select }: AcquireOptions): boolean {
@@ -145,5 +154,15 @@ export class Lease {
    */
   get serviceDown(): boolean {
     return this.#health.down;
+  }
+
+  /** Whether the same holds for the candidates of the calls that give this selector. */
+  isDown(selector: Selector): boolean {
+    return this.#health.areDown(this.#selectedBy(selector));
+  }
+
+  #selectedBy(selector: Selector): readonly Node[] {
+    const selected = this.#picker.selectedBy(selector);
+    return selected.length > 0 ? selected : this.#health.eligible;
   }
 }

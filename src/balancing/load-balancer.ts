@@ -9,6 +9,7 @@ import { Cluster } from './cluster.ts';
 import type { ClusterObserver, Ejection, Renewal } from './cluster-observer.ts';
 import type { Lease } from './lease.ts';
 import { type LoadBalancerOptions, readLoadBalancerOptions } from './load-balancer-options.ts';
+import type { Selector } from './selector.ts';
 import type { Candidate } from './strategy.ts';
 import { VacantServices } from './vacant-services.ts';
 
@@ -132,6 +133,14 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
   knows(serviceName: string): boolean {
     if ((this.#clusters.get(serviceName)?.registered ?? 0) > 0) return true;
     return this.#tryDiscovery('knows', () => this.#discovery.knows?.(serviceName)) === true;
+  }
+
+  /**
+   * Whether the service has an instance that the selector matches; undefined while the instances are
+   * not known. It asks nobody. Give the same object each time, since what was found is kept for it.
+   */
+  hasInstance(serviceName: string, selector: Selector): boolean | undefined {
+    return this.#clusters.get(serviceName)?.has(selector);
   }
 
   /** Stops watching the discovery. The discovery stays open, since it belongs to its owner. */

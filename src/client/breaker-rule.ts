@@ -1,4 +1,6 @@
 import type { Lease } from '../balancing/lease.ts';
+import type { Selector } from '../balancing/selector.ts';
+import type { Candidate } from '../balancing/strategy.ts';
 import { decided } from '../internal/decision.ts';
 import { CircuitBreaker } from '../policies/circuit-breaker.ts';
 import { type CircuitBreakerOptions, withBreakerDefaults } from '../policies/circuit-breaker-options.ts';
@@ -28,16 +30,26 @@ export class BreakerRule {
   readonly #evidence: ServiceEvidence | undefined = undefined;
   /** #options is undefined where the breaker is the user's. */
   readonly #options: CircuitBreakerOptions | undefined = undefined;
+  readonly #select: Selector | undefined;
   #allowedAt = -Infinity;
 
-  constructor(serviceName: string, circuitBreaker: CircuitBreakerOptions | CircuitBreaker | false) {
+  /** @param select the instances that the breaker is for. Default: all. */
+  constructor(
+    serviceName: string,
+    circuitBreaker: CircuitBreakerOptions | CircuitBreaker | false,
+    select?: Selector,
+  ) {
+    this.#select = select;
     if (circuitBreaker === false) return;
     if (circuitBreaker instanceof CircuitBreaker) {
       this.breaker = circuitBreaker;
       this.#evidence = new ServiceEvidence({ ...BREAKER_DEFAULTS, certain: false });
       return;
     }
-    const options = withBreakerDefaults({ ...BREAKER_DEFAULTS, name: serviceName }, circuitBreaker);
+    const options = withBreakerDefaults(
+      { ...BREAKER_DEFAULTS, name: nameOf(serviceName, select) },
+      circuitBreaker,
+    );
     this.#options = options;
     // The breaker is made first since it checks the options.
     this.breaker = new CircuitBreaker(options, (rule) =>
@@ -64,13 +76,14 @@ export class BreakerRule {
   record(lease: Lease, outcome: Outcome<ResponseHead>, failed: boolean, startedAt: number): boolean {
     const evidence = this.#evidence;
     if (evidence === undefined) return false;
-    const { candidate, candidates } = lease;
+    const { candidate } = lease;
+    const candidates = this.#candidatesOf(lease);
     const counted = this.#countsAsFailure(outcome, failed);
     if (counted !== undefined) evidence.record(candidate, candidates, counted, this.#isSlow(startedAt));
     if (!failed) return false;
     if (this.#options === undefined) return evidence.isBadAlone(candidate);
     const breaker = this.breaker!;
-    if (evidence.allFailed && breaker.state === 'closed' && lease.serviceDown) breaker.trip();
+    if (evidence.allFailed && breaker.state === 'closed' && this.#isDown(lease)) breaker.trip();
     return false;
   }
 
@@ -101,8 +114,23 @@ export class BreakerRule {
     }
   }
 
+  #candidatesOf(lease: Lease): readonly Candidate[] {
+    return this.#select === undefined ? lease.candidates : lease.candidatesOf(this.#select);
+  }
+
+  #isDown(lease: Lease): boolean {
+    return this.#select === undefined ? lease.serviceDown : lease.isDown(this.#select);
+  }
+
   #isSlow(startedAt: number): boolean {
     const { slowCallRatio, slowCallDuration = DEFAULT_SLOW_CALL } = this.#options ?? {};
     return slowCallRatio !== undefined && performance.now() - startedAt >= slowCallDuration;
   }
+}
+
+/** Names the breaker of a service, or of some of its instances: `shop (version=2)`. */
+function nameOf(serviceName: string, select: Selector | undefined): string {
+  if (select === undefined) return serviceName;
+  const pairs = Object.entries(select).map(([name, value]) => `${name}=${value}`);
+  return `${serviceName} (${pairs.join(', ')})`;
 }

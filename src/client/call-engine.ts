@@ -20,6 +20,7 @@ import { currentRequestContext, noteRetriesSpent } from './propagation.ts';
 import { mayBeSentTwice } from './retry-rule.ts';
 import type { PreparedRequest } from './service-call.ts';
 import type { ServicePolicies } from './service-policies.ts';
+import type { Variant } from './service-variants.ts';
 import type { AttemptResult, Transport } from './transport.ts';
 
 /** A call as the engine runs it; `T` is what the caller gets. */
@@ -52,7 +53,7 @@ const MAX_MOVES = 10;
 /** The client's own work within a timeout ends as soon as it is aborted. */
 const COOPERATIVE = { strict: false };
 
-/** Watches over the deadline of a call that has no timeout. */
+/** Watches over the deadline of a call that has no timeout, or whose timeout can stand still. */
 const UNTIL_DEADLINE = new Timeout(MAX_DELAY, COOPERATIVE);
 
 const engines = new WeakMap<object, CallEngine>();
@@ -110,13 +111,23 @@ export class CallEngine {
   }
 
   /**
-   * Gives the policies of a service.
+   * Gives the policies of a service, or of a variant of it.
    *
    * @throws InvalidRequestError if `service` is not a valid name
    */
-  policiesOf(service: string): ServicePolicies {
-    const known = this.#policies.peek(service);
-    if (known !== undefined) return known;
+  policiesOf(service: string, variant?: Variant): ServicePolicies {
+    const policies = this.#policies.peek(service) ?? this.#addPolicies(service);
+    return variant === undefined ? policies : policies.forVariant(variant);
+  }
+
+  /**
+   * Whether the service has an instance of the variant; undefined while the instances are not known.
+   */
+  hasInstance(service: string, { select }: Variant): boolean | undefined {
+    return this.#balancer.hasInstance(service, select);
+  }
+
+  #addPolicies(service: string): ServicePolicies {
     if (isName(service)) return this.#policies.get(service);
     const shown = typeof service === 'string' ? JSON.stringify(service).slice(0, 100) : typeof service;
     throw new InvalidRequestError(
@@ -201,7 +212,9 @@ export class CallEngine {
   #guard<T>(call: EngineCall<T>, options: Context): Promise<AttemptResult<T>> {
     const { method, policies, timeout } = call;
     const attempt = (context: CallContext) => this.#attempt(call, toContext(context));
-    const unwatched = options.deadline !== Infinity && (timeout ?? policies.timeout) === Infinity;
+    const mayStandStill = call.state.callerWait !== undefined;
+    const unwatched =
+      options.deadline !== Infinity && (mayStandStill || (timeout ?? policies.timeout) === Infinity);
     try {
       const policy = policies.policyFor(method, timeout);
       return unwatched
@@ -315,7 +328,7 @@ export class CallEngine {
   }
 
   readonly #onInstanceUp = ({ instance }: { instance: ServiceInstance }) => {
-    this.#policies.peek(instance.serviceName)?.breakerRule.allowProbe();
+    this.#policies.peek(instance.serviceName)?.allowProbe(instance);
   };
 
   readonly #onLeave = ({ candidate }: { candidate: Candidate }) => this.#clients.retire(candidate);

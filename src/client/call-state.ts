@@ -3,15 +3,21 @@ import type { Lease } from '../balancing/lease.ts';
 import type { Selector } from '../balancing/selector.ts';
 import { type CallDescription, HoldfastError } from '../errors.ts';
 import { shown } from '../internal/shown.ts';
+import type { CallerWait } from '../policies/caller-wait.ts';
 import { type CallContext, type CallRecord, Context } from '../policies/context.ts';
 import { canRepeat } from './classification.ts';
 import { mergeHeaders, PROPAGATED_HEADERS } from './outgoing-headers.ts';
 import type { SentCall } from './sending.ts';
 import type { PreparedRequest, ServiceCall } from './service-call.ts';
+import type { Variant } from './service-variants.ts';
 import type { AttemptResult } from './transport.ts';
 
 /** The parts of a call that the engine needs. */
-export type StatedCall = Pick<ServiceCall, 'service' | 'path' | 'hashKey' | 'select' | 'retries'>;
+export type StatedCall = Pick<ServiceCall, 'service' | 'path' | 'hashKey' | 'select' | 'retries'> & {
+  /** variant selects the instances, in place of `select`. */
+  readonly variant?: Variant | undefined;
+  readonly callerWait?: CallerWait | undefined;
+};
 
 /**
  * Holds what a call remembers from attempt to attempt. Predicates and events see only its
@@ -32,6 +38,8 @@ export class CallState implements CallRecord, AcquireOptions, SentCall {
   readonly hashKey: string | undefined;
   readonly select: Selector | undefined;
   readonly retries: number | undefined;
+  /** callerWait tells while the call waits for its caller to send more of the body. */
+  readonly callerWait: CallerWait | undefined;
   repeatable: boolean | undefined = undefined;
   inTurn: boolean | undefined = undefined;
   /**
@@ -77,8 +85,9 @@ export class CallState implements CallRecord, AcquireOptions, SentCall {
     this.headers = both?.headers ?? (own.length === 0 ? propagated : own.concat(propagated));
     this.expiresAt = timeout === undefined ? Infinity : performance.now() + timeout;
     this.hashKey = call.hashKey;
-    this.select = call.select;
+    this.select = call.variant?.select ?? call.select;
     this.retries = call.retries;
+    this.callerWait = call.callerWait;
   }
 
   /**

@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net';
 import type { buildConnector, Client, Dispatcher } from 'undici';
 import { whenRead } from '../internal/event-loop-stall.ts';
 import { CONNECT_OPTIONS, checkExternalOptions } from '../internal/external-options.ts';
@@ -71,8 +72,10 @@ export class Connections {
   readonly #options: Client.Options;
   readonly #all = new Set<Connection>();
   readonly #free: Connection[] = [];
+  readonly #createSocketConnector: () => buildConnector.connector;
   /** #restsNeeded counts the connections that must still rest before one is used again at once. */
   #restsNeeded = 0;
+  #socketConnector: buildConnector.connector | undefined = undefined;
 
   /**
    * @param servername the name that TLS asks for, and that the certificate must be for. Default:
@@ -81,6 +84,18 @@ export class Connections {
   constructor(origin: string, options: ConnectionOptions, servername?: string) {
     this.#origin = origin;
     this.#options = { headersTimeout: 0, ...options, connect: createConnector(options, servername) };
+    this.#createSocketConnector = () => createConnector(withoutHttp2(options), servername);
+  }
+
+  /**
+   * Opens a socket that is none of the connections, for HTTP/1.1: its caller sends the request, and
+   * closes the socket.
+   */
+  openSocket(callback: (error: Error | null, socket: Socket | null) => void): void {
+    this.#socketConnector ??= this.#createSocketConnector();
+    const { protocol, host, hostname, port } = new URL(this.#origin);
+    // An address of IPv6 has no brackets where it stands alone.
+    this.#socketConnector({ protocol, host, hostname: hostname.replace(/^\[|\]$/g, ''), port }, callback);
   }
 
   /**
@@ -177,6 +192,13 @@ function createConnector(
     ...connect,
   };
   return undici.buildConnector(connectorOptions);
+}
+
+/** Changes the options so that no connection speaks HTTP/2; a `connect` function stays as it is. */
+function withoutHttp2(options: ConnectionOptions): ConnectionOptions {
+  const { connect } = options;
+  if (typeof connect === 'function') return options;
+  return { ...options, h2Options: {}, connect: { ...connect, allowH2: false } };
 }
 
 /** Lists all options of undici's Client, also those that it rejects by itself. */

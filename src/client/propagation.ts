@@ -3,6 +3,7 @@ import {
   type Compensated,
   type CompensatedResponse,
   currentRequestContext,
+  type Identity,
   REQUEST_ID,
   type RequestContext,
   runInRequestContext,
@@ -13,7 +14,13 @@ import { shown } from '../internal/shown.ts';
 import { isFunction } from '../internal/validate.ts';
 import { forEachHeader } from './pairs.ts';
 
-export { type Compensated, type CompensatedResponse, currentRequestContext, type RequestContext };
+export {
+  type Compensated,
+  type CompensatedResponse,
+  currentRequestContext,
+  type Identity,
+  type RequestContext,
+};
 
 /**
  * The header of a response that says that the server has spent its own retries on the request.

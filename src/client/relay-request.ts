@@ -5,6 +5,7 @@ import type { Selector } from '../balancing/selector.ts';
 import { InvalidRequestError } from '../errors.ts';
 import { shown } from '../internal/shown.ts';
 import { isPlain } from '../internal/validate.ts';
+import type { CallerWait } from '../policies/caller-wait.ts';
 import { checkOptions } from './call-options.ts';
 import { FormBody } from './form-body.ts';
 import { indexOfHeader, setHeader } from './header-list.ts';
@@ -19,6 +20,7 @@ import {
   parseUrlPath,
   setIdempotencyKey,
 } from './service-call.ts';
+import type { Variant } from './service-variants.ts';
 
 type Options = Dispatcher.DispatchOptions;
 
@@ -69,6 +71,16 @@ export interface RelayRequest
   hashKey?: string | undefined;
   /** Sends the call only to instances with all of this metadata. */
   select?: Selector | undefined;
+  /**
+   * Sends the call only to instances of the variant, in place of `select`, under policies of its
+   * own: see `ServicePolicies.forVariant`.
+   */
+  variant?: Variant | undefined;
+  /**
+   * Tells while the body waits for whoever sends it, so that no time limit counts that: see CallerWait.
+   * The service is then told of no `timeout`, but of the deadline of the caller alone.
+   */
+  callerWait?: CallerWait | undefined;
   /** Cancels the call, its body included. */
   signal?: AbortSignal | undefined;
 }

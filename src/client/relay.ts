@@ -27,7 +27,7 @@ export function relay(
   const signal = isSignal(request.signal) ? toAbortable(request.signal) : undefined;
   const call = new CallController(handler, signal, calls);
   try {
-    const policies = engine.policiesOf(request.service);
+    const policies = engine.policiesOf(request.service, request.variant);
     const state = engine.begin(request, prepareRelay(request));
     call.begin();
     if (!call.over && typeof request.body === 'object') call.watchBody(state.request.body);

@@ -1,4 +1,5 @@
 import type { Lease } from '../balancing/lease.ts';
+import type { ServiceInstance } from '../discovery/service-instance.ts';
 import { decided } from '../internal/decision.ts';
 import { type Emitter, emitWarning } from '../internal/emitter.ts';
 import { validateOptions } from '../internal/validate.ts';
@@ -23,6 +24,7 @@ import { composeForInstance, Pipeline } from './pipeline.ts';
 import type { ResponseHead } from './response.ts';
 import { createHedge, RetryRule } from './retry-rule.ts';
 import { SERVICE_CHECKS, type ServiceOptions } from './service-options.ts';
+import { ServiceVariants, type Variant } from './service-variants.ts';
 import { SharedTimeouts } from './shared-timeouts.ts';
 
 /** The policies in force for one service, in the order in which a call meets them. */
@@ -42,6 +44,7 @@ export class ServicePolicies {
   readonly #attemptTimeout: Timeout | undefined;
   #warnedOfClassify = false;
   readonly #timeouts: SharedTimeouts;
+  readonly #variants: ServiceVariants;
   /** #own holds the emitters that were made for this service alone. */
   readonly #own: Emitter<never>[];
   readonly #ownListeners: number;
@@ -53,21 +56,28 @@ export class ServicePolicies {
   /** handedOut tells whether a caller may hold the policies, or one of them. */
   handedOut = false;
 
-  /** @param onClose called when the circuit breaker, if it is not the user's, has closed. */
+  /**
+   * @param onClose called when the circuit breaker, if it is not the user's, has closed.
+   * @param variant the instances that the policies are for. Default: all.
+   */
   constructor(
     serviceName: string,
     options: ServiceOptions,
     timeouts = new SharedTimeouts(),
     onClose: () => void = () => {},
+    variant?: Variant,
   ) {
     this.#timeouts = timeouts;
+    this.#variants = new ServiceVariants((own) => {
+      return new ServicePolicies(serviceName, this.#optionsOfVariant(), timeouts, onClose, own);
+    });
     validateOptions(`ServiceClient, service '${serviceName}':`, options, SERVICE_CHECKS);
     this.#options = options;
     this.fallback = options.fallback || undefined;
     this.#attemptTimeout = this.#timeoutOf(options.attemptTimeout ?? 10_000);
     const { retry = {}, circuitBreaker = {} } = options;
     this.retryRule = new RetryRule(retry);
-    this.breakerRule = new BreakerRule(serviceName, circuitBreaker);
+    this.breakerRule = new BreakerRule(serviceName, circuitBreaker, variant?.select);
     this.maxResponseSize = options.maxResponseSize ?? 10 * 1024 * 1024;
     this.connection = options.connection ?? {};
     const { hedge = false, adaptiveThrottle = false, rateLimit = false, cache = false } = options;
@@ -95,6 +105,27 @@ export class ServicePolicies {
     this.breakerRule.onClose(onClose);
     this.#own = this.#findOwn(options);
     this.#ownListeners = listenersOf(this.#own);
+  }
+
+  /**
+   * Gives the policies of some instances: what judges or follows the instances is their own
+   * (breaker, throttle, retry budget), what bounds or remembers the calls of the service is shared
+   * with it (rate limit, cache), and so are policies that the user has made.
+   */
+  forVariant(variant: Variant): ServicePolicies {
+    return this.#variants.get(variant);
+  }
+
+  #optionsOfVariant(): ServiceOptions {
+    const { rateLimiter = false, caching = false } = this;
+    // Only `call` reads the cache or shares responses, and it has no variants.
+    return { ...this.#options, rateLimit: rateLimiter, cache: caching, coalesce: false };
+  }
+
+  /** Lets the breakers for this instance, which is likely to be well, probe without waiting. */
+  allowProbe(instance: ServiceInstance): void {
+    this.breakerRule.allowProbe();
+    this.#variants.allowProbe(instance);
   }
 
   get retry(): Retry | undefined {
@@ -144,7 +175,7 @@ export class ServicePolicies {
   mayBeForgotten(now: number, idle: number): boolean {
     if (this.#calls > 0 || listenersOf(this.#own) > this.#ownListeners) return false;
     if (this.reached && (now - this.calledAt < idle || this.rateLimiter?.quiet === false)) return false;
-    return !this.circuitBreaker?.holding;
+    return !this.circuitBreaker?.holding && this.#variants.mayBeForgotten(now, idle);
   }
 
   #findOwn({

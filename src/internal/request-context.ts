@@ -14,6 +14,21 @@ export interface RequestContext {
    * none, or if no ServerGuard with idempotency keys has read it.
    */
   readonly compensates?: Compensated | undefined;
+  /**
+   * Tells who the request is made for. Undefined unless the ServerGuard has the option `identity`.
+   */
+  readonly identity?: Identity | undefined;
+}
+
+/** The caller that a request is made for, as the gateway has found out and signed. */
+export interface Identity {
+  /** Whether the caller showed a token or an API key. */
+  readonly kind: 'jwt' | 'apiKey';
+  /** The `sub` of the token, if it has one, or the subject of the API key. */
+  readonly subject: string | undefined;
+  readonly scopes: ReadonlySet<string>;
+  /** The issuer of the token, within which the subject is unique; undefined for an API key. */
+  readonly issuer: string | undefined;
 }
 
 /**

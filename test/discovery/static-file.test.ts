@@ -5,6 +5,7 @@ import { pathToFileURL } from 'node:url';
 import { beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { JsonFile } from '../../src/discovery/static-file.ts';
 import { DiscoveryUnavailableError } from '../../src/errors.ts';
+import { FollowedFile } from '../../src/internal/followed-file.ts';
 import { fling, flush, rejectionOf } from '../policies/helpers.ts';
 
 const interval = 5;
@@ -152,8 +153,8 @@ describe('a static file that is closed', () => {
 
   it('a static file that is closed while it is being read is not read again, and reports no failure', async () => {
     const path = join(await directory(), 'none');
+    const read = vi.spyOn(FollowedFile.prototype, 'read');
     const { file, failures } = follow(path);
-    const read = vi.spyOn(file, 'read');
     vi.advanceTimersByTime(interval);
     file.close();
     await rejectionOf(read.mock.results[0]!.value);
