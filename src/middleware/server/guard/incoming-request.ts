@@ -1,3 +1,4 @@
+import type { Identity } from '../../../internal/request-context.ts';
 import type { Abortable } from '../../../policies/abort.ts';
 import type { RequestBody } from '../idempotency/body-hash.ts';
 
@@ -8,6 +9,8 @@ export interface IncomingRequest {
   readonly path: string;
   /** The headers by lower-case names, as node:http gives them. */
   readonly headers: Readonly<Record<string, string | string[] | undefined>>;
+  /** Tells who the request is made for, once a guard with the option `identity` has verified it. */
+  readonly identity?: Identity | undefined;
 }
 
 /** The part of a request that events tell: nothing that its caller could not see in a log. */

@@ -6,6 +6,9 @@ export type RejectionCode =
   | 'ERR_DEADLINE_EXCEEDED'
   | 'ERR_OVERLOADED'
   | 'ERR_CLIENT_GONE'
+  | 'ERR_IDENTITY_MISSING'
+  | 'ERR_IDENTITY_INVALID'
+  | 'ERR_IDENTITY_UNAVAILABLE'
   | 'ERR_IDEMPOTENCY_KEY_MISSING'
   | 'ERR_IDEMPOTENCY_KEY_INVALID'
   | 'ERR_IDEMPOTENCY_KEY_REUSED'
@@ -32,6 +35,8 @@ export function toRejectionResponse({ status, code, detail, retryAfter }: Reject
     headers: {
       'content-type': 'application/problem+json',
       ...(retryAfter !== undefined && { 'retry-after': String(retryAfter) }),
+      // RFC 9110 requires a scheme in each 401, section 15.5.2.
+      ...(status === 401 && { 'www-authenticate': 'Holdfast-Identity' }),
     },
     body: JSON.stringify({ title: STATUS_CODES[status] ?? 'Client Closed Request', status, code, detail }),
   };

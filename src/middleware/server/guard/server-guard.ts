@@ -1,6 +1,6 @@
-import { contextFrom, type RequestContext } from '../../../client/propagation.ts';
+import { contextFrom, type Identity, type RequestContext } from '../../../client/propagation.ts';
 import { DeadlineExceededError, LimitExceededError } from '../../../errors.ts';
-import { decided } from '../../../internal/decision.ts';
+import { decided, isThenable } from '../../../internal/decision.ts';
 import { Emitter } from '../../../internal/emitter.ts';
 import { jitter } from '../../../internal/jitter.ts';
 import {
@@ -31,6 +31,7 @@ import { isProbe } from '../lifecycle/probe-paths.ts';
 import { Admission, Permit } from './admission.ts';
 import { CriticalityLevels } from './criticality.ts';
 import { EventLoopDelay } from './event-loop-delay.ts';
+import { type IdentityFailure, type IdentityVerifier, toUnidentified } from './identity-verifier.ts';
 import {
   type GuardedRequest,
   type IncomingRequest,
@@ -84,6 +85,12 @@ export interface ServerGuardOptions {
    * `Compensates-Key`, has compensated it. `{}` takes the defaults. Default false.
    */
   idempotency?: IdempotencyOptions | false;
+  /**
+   * Requires that requests come through the gateway, and tells who they are made for: see
+   * `verifyIdentity` of `holdfast/gateway`. A request whose identity is missing or wrong gets 401.
+   * Handlers find it in `currentRequestContext().identity`. Default: no identity is read.
+   */
+  identity?: IdentityVerifier;
   /** Gives random numbers from 0 to 1. Default Math.random. */
   random?: () => number;
 }
@@ -143,6 +150,7 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
   readonly #exempt: (request: IncomingRequest) => boolean;
   readonly #random: () => number;
   readonly #idempotency: Idempotency | undefined;
+  readonly #identity: IdentityVerifier | undefined;
 
   constructor(options: ServerGuardOptions = {}) {
     super('server-guard');
@@ -154,6 +162,7 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
       retryAfter: duration,
       exempt: isFunction,
       idempotency: either('options or false', oneOf(false), anObject),
+      identity: isFunction,
       random: isFunction,
     });
     const { adaptiveConcurrency = false, priorities } = options;
@@ -171,6 +180,7 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
     this.#priorityOf = options.priorityOf;
     this.#retryAfter = options.retryAfter ?? 1_000;
     this.#exempt = options.exempt ?? ((request) => isProbe(request));
+    this.#identity = options.identity;
     const { random = Math.random } = options;
     this.#random = () => decided(random(), "ServerGuard option 'random'");
     const { idempotency = false } = options;
@@ -211,13 +221,48 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
     if (isPast(context)) return this.#reject(request, PAST_DEADLINE);
     const priority = decided(this.#priorityOf?.(request), "ServerGuard option 'priorityOf'");
     if (this.#isLate(priority)) return this.#reject(request, this.#overloaded());
-    const keys = this.#idempotency?.readKeys(request);
+    if (this.#identity === undefined) return this.#admitIdentified(guarded, context, priority);
+    const identity = this.#identity(request);
+    if (!isThenable(identity)) return this.#identify(identity, guarded, context, priority);
+    return Promise.resolve(identity).then(
+      (late) => this.#rejectLate(guarded, context) ?? this.#identify(late, guarded, context, priority),
+    );
+  }
+
+  #identify(
+    given: Identity | IdentityFailure,
+    guarded: GuardedRequest,
+    context: RequestContext,
+    priority: string | undefined,
+  ): Decision | Promise<Decision> {
+    const { request } = guarded;
+    const unidentified = toUnidentified(given);
+    if (unidentified !== undefined) {
+      const retryAfter = unidentified.status === 503 ? this.#drawRetryAfter() : undefined;
+      return this.#reject(request, { ...unidentified, retryAfter });
+    }
+    const identity = given as Identity;
+    // The request was made for this guard alone, by the guard of the framework.
+    (request as { identity: Identity }).identity = identity;
+    return this.#admitIdentified(guarded, { ...context, identity }, priority);
+  }
+
+  #admitIdentified(
+    guarded: GuardedRequest,
+    context: RequestContext,
+    priority: string | undefined,
+  ): Decision | Promise<Decision> {
+    const keys = this.#idempotency?.readKeys(guarded.request);
     if (!(keys instanceof Promise)) return this.#admitWith(keys, guarded, context, priority);
-    return keys.then((late) => {
-      if (guarded.disconnected.aborted) return this.#reject(request, CLIENT_GONE);
-      if (isPast(context)) return this.#reject(request, PAST_DEADLINE);
-      return this.#admitWith(late, guarded, context, priority);
-    });
+    return keys.then(
+      (late) => this.#rejectLate(guarded, context) ?? this.#admitWith(late, guarded, context, priority),
+    );
+  }
+
+  /** Rejects a request that nobody waits for any more. */
+  #rejectLate({ request, disconnected }: GuardedRequest, context: RequestContext): LocalResponse | undefined {
+    if (disconnected.aborted) return this.#reject(request, CLIENT_GONE);
+    return isPast(context) ? this.#reject(request, PAST_DEADLINE) : undefined;
   }
 
   #admitWith(

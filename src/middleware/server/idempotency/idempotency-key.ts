@@ -13,10 +13,13 @@ export const SCOPE_HEADERS: readonly string[] = [
 
 /**
  * The scope of a caller's keys: the same for as long as its credentials are, and different for
- * every other caller that has credentials. Callers without any share one scope.
+ * every other caller that has credentials. Callers without any share one scope. A gateway keeps
+ * credentials to itself: then it is the identity that tells callers apart.
  */
-export function credentialsOf({ headers }: IncomingRequest, names = SCOPE_HEADERS): string {
-  return JSON.stringify(names.map((name) => headers[name] ?? null));
+export function credentialsOf({ headers, identity }: IncomingRequest, names = SCOPE_HEADERS): string {
+  const credentials: unknown[] = names.map((name) => headers[name] ?? null);
+  if (identity !== undefined) credentials.push([identity.kind, identity.issuer, identity.subject]);
+  return JSON.stringify(credentials);
 }
 
 /** The name under which a caller's key is stored: neither scope nor key can be read from it. */

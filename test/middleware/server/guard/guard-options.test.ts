@@ -32,6 +32,7 @@ const deciding: Record<
     options: (random) => ({ random, adaptiveConcurrency: { initialLimit: 1, maxLimit: 1 } }),
   },
   scope: { promise: 'awaited', options: (scope) => ({ idempotency: { scope } }) },
+  identity: { promise: 'awaited', options: (identity) => ({ identity }) },
   required: { promise: 'awaited', options: (required) => ({ idempotency: { required } }) },
   partition: {
     promise: "the limiter's to judge",
@@ -146,6 +147,7 @@ const fixed: Record<string, unknown> = {
   priorityOf: 'a',
   random: 0.5,
   scope: 'caller',
+  identity: { kind: 'jwt', subject: 'u1', scopes: new Set(), issuer: 'https://id.example' },
   required: false,
   partition: 'a',
 };
