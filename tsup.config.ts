@@ -1,4 +1,4 @@
-import { writeFile } from 'node:fs/promises';
+import { copyFile, writeFile } from 'node:fs/promises';
 import { defineConfig, type Options } from 'tsup';
 
 /** The entries of the package, each with its file. */
@@ -6,6 +6,7 @@ const entry = {
   index: 'src/index.ts',
   redis: 'src/redis/index.ts',
   postgres: 'src/postgres/index.ts',
+  gateway: 'src/gateway/index.ts',
 };
 
 const shared: Options = {
@@ -31,7 +32,10 @@ export default defineConfig([
     entry: { ...entry, cli: 'src/cli/main.ts' },
     format: 'esm',
     clean: true,
-    onSuccess: writeCommonJsWrappers,
+    onSuccess: async () => {
+      await writeCommonJsWrappers();
+      await copyFile('src/gateway/config/gateway.schema.json', 'dist/gateway.schema.json');
+    },
   },
   { ...shared, entry, format: ['esm', 'cjs'], dts: { only: true } },
 ]);

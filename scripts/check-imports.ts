@@ -24,14 +24,14 @@ export const rooms: Record<string, readonly string[]> = {
   balancing: ['errors', 'internal', 'policies', 'discovery'],
   client: ['errors', 'internal', 'policies', 'discovery', 'balancing'],
   middleware: ['errors', 'internal', 'policies', 'discovery', 'balancing', 'client'],
-  gateway: ['errors', 'internal', 'policies', 'discovery', 'balancing', 'client'],
+  gateway: ['errors', 'internal', 'policies', 'discovery', 'balancing', 'client', 'middleware'],
   events: ['errors', 'internal', 'policies'],
   saga: ['errors', 'internal', 'policies', 'discovery', 'balancing', 'client', 'events'],
   redis: core,
   postgres: core,
   telemetry: core,
   testing: core,
-  cli: [...core, 'redis', 'postgres'],
+  cli: [...core, 'redis', 'postgres', 'gateway'],
   index: core,
 };
 
@@ -40,6 +40,9 @@ const peerRooms: Record<string, string> = {
   ioredis: 'redis',
   pg: 'postgres',
   fastify: 'gateway',
+  '@fastify/cors': 'gateway',
+  '@fastify/helmet': 'gateway',
+  yaml: 'gateway',
   '@opentelemetry/api': 'telemetry',
   'prom-client': 'telemetry',
 };

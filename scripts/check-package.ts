@@ -93,6 +93,37 @@ export async function chargeOnce(pool: PgPool, key: string): Promise<string | un
 new PostgresInbox({ database: 'postgres://127.0.0.1' });
 `;
 
+const typedGatewayConsumer = `
+import Fastify from 'fastify';
+import { fastifyGuard, type ServiceClient } from 'holdfast';
+import { createGateway, gateway, type GatewayConfig, GatewayConfigError, verifyIdentity } from 'holdfast/gateway';
+
+const routes = [{ path: '/users/:id', methods: ['GET'], service: 'user-service', auth: false as const }];
+
+export async function serve(client: ServiceClient, changes: Partial<GatewayConfig>): Promise<string> {
+  const server = await createGateway({ client, routes, logger: Fastify({ logger: true }).log });
+  await server.reload(changes).catch((error) => {
+    if (!(error instanceof GatewayConfigError)) throw error;
+  });
+  return server.listen({ port: 0 });
+}
+
+export async function plug(client: ServiceClient): Promise<void> {
+  const app = Fastify();
+  await app.register(gateway, { client, routes, prefix: '/api' });
+  await app.gateway.reload({ routes });
+}
+
+export const guard = fastifyGuard({
+  identity: verifyIdentity({ keys: 'https://gateway.example/.well-known/jwks.json', audience: 'user-service' }),
+});
+
+// @ts-expect-error the options are typed, not any
+void createGateway({ routes: '/users' });
+`;
+
+const typedConsumers = [typedConsumer, typedRedisConsumer, typedPostgresConsumer, typedGatewayConsumer];
+
 const npm = process.env.npm_execpath ?? '';
 const npx = join(dirname(npm), 'npx-cli.js');
 const bin = resolve('node_modules/.bin');
@@ -283,7 +314,8 @@ try {
   passed('are the types wrong');
   for (const node of nodes) checkConsumer(tarball, node);
   for (const node of [nodes.at(0)!, nodes.at(-1)!]) {
-    for (const source of [typedConsumer, typedRedisConsumer, typedPostgresConsumer]) checkTypes(node, source);
+    run(consumerFolder(node.version), nodeBinary(node.version), npm, 'install', 'fastify');
+    for (const source of typedConsumers) checkTypes(node, source);
   }
   checkReadme(tarball);
 } catch (error) {

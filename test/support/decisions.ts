@@ -420,6 +420,18 @@ export const AWAITED_DECISIONS: readonly AwaitedDecision[] = [
       (await new Fallback('instead', { shouldFallback }).execute(() => 'own')) === 'instead',
   },
   {
+    option: "ServerGuard option 'identity'",
+    run: async (decide) => {
+      const caller = { kind: 'jwt', subject: 'u1', scopes: new Set<string>(), issuer: 'https://id' } as const;
+      const toIdentity = (known: boolean) => (known ? caller : 'invalid');
+      const identity = () => {
+        const known = decide();
+        return typeof known === 'boolean' ? toIdentity(known) : known.then(toIdentity);
+      };
+      return (await admit({ identity })) instanceof Admission;
+    },
+  },
+  {
     option: "idempotency option 'required'",
     run: async (required) => !((await admit({ idempotency: { required } })) instanceof Admission),
   },
@@ -451,6 +463,7 @@ export const AWAITED_DECISIONS: readonly AwaitedDecision[] = [
 /** Functions that decide nothing, or that another row stands for, by what becomes of them. */
 export const NOT_DECIDING: Readonly<Record<string, string>> = {
   "the HTTP cache option 'random'": 'is given to a Cache',
+  "auth option 'apiKeys'": 'is warned of, and the request gets 503',
   "axiosAdapter() option 'passthrough'": 'sends what is not for the mesh',
   "createFetch() option 'passthrough'": 'sends what is not for the mesh',
   "HealthChecker option 'connect'": 'makes a connection, as undici says',

@@ -3,6 +3,17 @@ import * as undici from 'undici';
 import { engineOf } from '../../src/client/call-engine.ts';
 import { relay } from '../../src/client/relay.ts';
 import type { RelayRequest } from '../../src/client/relay-request.ts';
+import {
+  type ApiKeyCaller,
+  type ApiKeyOptions,
+  type AuthOptions,
+  checkApiKeyCaller,
+  checkRouteAuth,
+  type JwtOptions,
+  type RouteAuth,
+} from '../../src/gateway/auth/auth-options.ts';
+import { Authenticator } from '../../src/gateway/auth/authenticator.ts';
+import { type VerifyIdentityOptions, verifyIdentity } from '../../src/gateway/auth/verify-identity.ts';
 import * as holdfast from '../../src/index.ts';
 import * as postgres from '../../src/postgres/index.ts';
 import * as redis from '../../src/redis/index.ts';
@@ -26,6 +37,9 @@ export interface OptionTypes {
   AcquireOptions: holdfast.AcquireOptions;
   AdaptiveConcurrencyOptions: holdfast.AdaptiveConcurrencyOptions;
   AdaptiveThrottleOptions: holdfast.AdaptiveThrottleOptions;
+  ApiKeyCaller: ApiKeyCaller;
+  ApiKeyOptions: ApiKeyOptions;
+  AuthOptions: AuthOptions;
   AimdLimitOptions: holdfast.AimdLimitOptions;
   AppendOptions: postgres.AppendOptions;
   AxiosFetchOptions: AxiosParts;
@@ -45,6 +59,7 @@ export interface OptionTypes {
   FailurePercentageOptions: holdfast.FailurePercentageOptions;
   FallbackOptions: holdfast.FallbackOptions;
   GracefulShutdownOptions: holdfast.GracefulShutdownOptions;
+  GatewayIdentityOptions: Given<AuthOptions['identity']>;
   Gradient2LimitOptions: holdfast.Gradient2LimitOptions;
   GroupOptions: Omit<holdfast.GroupOptions, 'broadcast'>;
   GroupSelection: { group: string; eventId?: string };
@@ -64,6 +79,7 @@ export interface OptionTypes {
   LoadReportsOptions: holdfast.LoadReportsOptions;
   MeshDispatcherOptions: holdfast.MeshDispatcherOptions;
   MeshDispatchOptions: DispatchParts;
+  JwtOptions: JwtOptions;
   MeshFetchOptions: holdfast.MeshFetchOptions;
   MeshHttpAgentPassthrough: Given<holdfast.MeshHttpAgentOptions['passthrough']>;
   MeshHttpAgentOptions: holdfast.MeshHttpAgentOptions;
@@ -81,10 +97,12 @@ export interface OptionTypes {
   RedisEventBusOptions: redis.RedisEventBusOptions;
   RedisIdempotencyStoreOptions: redis.RedisIdempotencyStoreOptions;
   RedisInboxOptions: redis.RedisInboxOptions;
+  RedisRateLimiterOptions: redis.RedisRateLimiterOptions;
   RedisSagaStoreOptions: redis.RedisSagaStoreOptions;
   RedisServiceDiscoveryOptions: redis.RedisServiceDiscoveryOptions;
   RegisterOptions: holdfast.RegisterOptions;
-  RelayRequest: RelayRequest;
+  /** A variant and a wait for the caller are made by the package itself. */
+  RelayRequest: Omit<RelayRequest, 'variant' | 'callerWait'>;
   ReplayOptions: holdfast.ReplayOptions;
   ResilientOptions: holdfast.ResilientOptions;
   RetryBudgetOptions: holdfast.RetryBudgetOptions;
@@ -92,6 +110,7 @@ export interface OptionTypes {
   SagaListOptions: holdfast.SagaListOptions;
   SagaOptions: holdfast.SagaOptions;
   SagaOrchestratorOptions: holdfast.SagaOrchestratorOptions;
+  RouteAuth: RouteAuth;
   SagaResultOptions: { signal?: AbortSignal };
   ServerGuardOptions: holdfast.ServerGuardOptions;
   ServiceCall: holdfast.ServiceCall;
@@ -113,6 +132,7 @@ export interface OptionTypes {
   SubsetOptions: holdfast.SubsetOptions;
   SuccessRateOptions: holdfast.SuccessRateOptions;
   TimeoutOptions: holdfast.TimeoutOptions;
+  VerifyIdentityOptions: VerifyIdentityOptions;
   VegasLimitOptions: holdfast.VegasLimitOptions;
   WaitOptions: EventWaitParts & { result?: holdfast.StandardSchema };
   WeightedRoundRobinOptions: holdfast.WeightedRoundRobinOptions;
@@ -560,6 +580,99 @@ async function subscribe(options: object): Promise<void> {
     .then((subscription) => subscription.close());
 }
 
+/** An Ed25519 key that all know. */
+const ED25519 = {
+  kty: 'OKP',
+  crv: 'Ed25519',
+  d: 'eoilECxUVV3OyfJGf_qibyVuY8937jmoK433qFbc1tY',
+  x: '5wj2vUiKepQ0EpB21ezWCpB9c5xWvEOMgD-Uruj1X8U',
+};
+const { d: _private, ...ED25519_PUBLIC } = ED25519;
+const JWKS = { keys: [ED25519_PUBLIC] };
+const AUTH = { apiKeys: [], identity: { key: ED25519 } };
+const ISSUER = { issuer: 'https://id.example', audience: 'shop', algorithms: ['ES256'], jwks: JWKS };
+const NO_LIST_OF_TEXT = [5, 'x', {}, [5], [''], true, () => []];
+const NO_KEYS = [
+  ...['', 'keys', 'http://id.example/jwks', 'https://user:secret@id.example/jwks', 'file:///etc/keys'],
+  ...['http://localhost.example/jwks', 'http://127.0.0.1.example/jwks', 5, true, () => JWKS],
+  ...[[], {}, { keys: 5 }, { keys: [] }, { keys: [ED25519] }, { keys: [{ kty: 'oct', k: 'c2VjcmV0' }] }],
+];
+
+const AUTH_OPTION_TAKERS: readonly OptionTaker[] = [
+  takes('AuthOptions', {
+    of: 'Authenticator',
+    file: 'gateway/auth/auth-options.ts',
+    name: 'auth',
+    make: (options) => new Authenticator(options),
+    required: AUTH,
+    wrong: {
+      jwt: [5, 'x', [], [5], true, () => {}, [ISSUER, ISSUER]],
+      apiKeys: [5, 'x', {}, [5], true],
+      forwardAuthorization: NO_BOOLEAN,
+      identity: NO_OBJECT,
+    },
+  }),
+  takes('JwtOptions', {
+    of: 'Authenticator',
+    file: 'gateway/auth/auth-options.ts',
+    name: 'auth.jwt[0]',
+    make: (jwt) => new Authenticator({ ...AUTH, jwt: [jwt as JwtOptions] }),
+    required: ISSUER,
+    wrong: {
+      issuer: NO_TEXT,
+      audience: ['', 5, {}, [], [5], [''], true, () => 'x'],
+      algorithms: [5, 'ES256', {}, [], ['none'], ['HS256'], ['es256'], [5], true],
+      jwks: NO_KEYS,
+      clockTolerance: NO_DURATION,
+    },
+  }),
+  takes('ApiKeyOptions', {
+    of: 'Authenticator',
+    file: 'gateway/auth/auth-options.ts',
+    name: 'auth.apiKeys[0]',
+    make: (key) => new Authenticator({ ...AUTH, apiKeys: [key as ApiKeyOptions] }),
+    required: { hash: 'a'.repeat(64), subject: 'partner' },
+    wrong: {
+      hash: [...NO_TEXT, 'a'.repeat(63), 'g'.repeat(64)],
+      subject: NO_TEXT,
+      scopes: [...NO_LIST_OF_TEXT, ['a b'], ['a"']],
+    },
+  }),
+  takes('ApiKeyCaller', {
+    of: 'Authenticator',
+    file: 'gateway/auth/auth-options.ts',
+    name: "what the function 'auth.apiKeys' gives",
+    make: (caller) => checkApiKeyCaller(caller as ApiKeyCaller),
+    required: { subject: 'partner' },
+    wrong: { subject: NO_TEXT, scopes: [...NO_LIST_OF_TEXT, ['a b']] },
+  }),
+  takes('GatewayIdentityOptions', {
+    of: 'Authenticator',
+    file: 'gateway/auth/auth-options.ts',
+    name: 'auth.identity',
+    make: (identity) => new Authenticator({ ...AUTH, identity: identity as AuthOptions['identity'] }),
+    required: { key: ED25519 },
+    wrong: {
+      key: [...NO_OBJECT, {}, ED25519_PUBLIC, { ...ED25519, crv: 'X25519' }, { ...ED25519, d: 'AA' }],
+    },
+  }),
+  takes('RouteAuth', {
+    of: 'Authenticator',
+    file: 'gateway/auth/auth-options.ts',
+    name: 'route.auth',
+    make: (auth) => checkRouteAuth(auth, 'route.auth'),
+    wrong: { scopes: [...NO_LIST_OF_TEXT, ['a b']] },
+  }),
+  takes('VerifyIdentityOptions', {
+    of: 'verifyIdentity',
+    file: 'gateway/auth/verify-identity.ts',
+    name: 'verifyIdentity()',
+    make: (options) => verifyIdentity(options as VerifyIdentityOptions),
+    required: { keys: JWKS, audience: 'user-service' },
+    wrong: { keys: NO_KEYS, audience: NO_TEXT, clockTolerance: NO_DURATION },
+  }),
+];
+
 const EVENT_OPTION_TAKERS: readonly OptionTaker[] = [
   takes('BusOptions', {
     of: 'InMemoryEventBus',
@@ -648,6 +761,21 @@ const EVENT_OPTION_TAKERS: readonly OptionTaker[] = [
     make: (options) => new redis.RedisInbox(options as never),
     required: { redis: AWAY },
     wrong: { redis: NO_REDIS, keyPrefix: NO_PREFIX, ttl: [0, ...NO_COUNT], timeout: [0, ...NO_COUNT] },
+  }),
+  takes('RedisRateLimiterOptions', {
+    of: 'RedisRateLimiter',
+    file: 'redis/redis-rate-limiter.ts',
+    name: 'RedisRateLimiter',
+    make: (options) => new redis.RedisRateLimiter(options as never),
+    required: { redis: AWAY },
+    wrong: {
+      redis: NO_REDIS,
+      keyPrefix: NO_PREFIX,
+      maxWait: [0, ...NO_COUNT],
+      retryInterval: [0, ...NO_COUNT],
+      maxKeys: [0, ...NO_COUNT],
+      timeout: [0, ...NO_COUNT],
+    },
   }),
   takes('RedisSagaStoreOptions', {
     of: 'RedisSagaStore',
@@ -1517,6 +1645,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
         retryAfter: NO_DURATION,
         exempt: NO_FUNCTION,
         idempotency: [0, 3, 'x', true, [], () => {}, { nonsense: 1 }],
+        identity: NO_FUNCTION,
         random: NO_FUNCTION,
       },
     }),
@@ -1575,6 +1704,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
     },
   }),
   ...EVENT_OPTION_TAKERS,
+  ...AUTH_OPTION_TAKERS,
   takes('PostgresIdempotencyStoreOptions', {
     of: 'PostgresIdempotencyStore',
     file: 'postgres/postgres-idempotency-store.ts',

@@ -1,0 +1,110 @@
+import type { IncomingMessage } from 'node:http';
+import type { Duplex } from 'node:stream';
+import type { EngineHandle } from '../client/call-engine.ts';
+import { resolveClient } from '../client/resolve-client.ts';
+import { InMemoryRateLimitStore } from '../middleware/server/rate-limit/in-memory-rate-limit-store.ts';
+import type { RateLimitStore } from '../middleware/server/rate-limit/rate-limit-store.ts';
+import { readGatewayConfig, readGatewayOptions } from './config/read-options.ts';
+import { GatewayRequest, type GatewayResources } from './gateway-request.ts';
+import { compileState, type GatewayState } from './gateway-state.ts';
+import type { ClientResponse, OwnHeaders } from './http/client-response.ts';
+import type { CorsHook } from './http/cors.ts';
+import { GuardedStore } from './limits/guarded-store.ts';
+import type { GatewayConfig, GatewayOptions } from './options.ts';
+import { GatewayUpgrade } from './websocket/gateway-upgrade.ts';
+import { createUpgradeHandler, type UpgradeHandler } from './websocket/upgrade-handler.ts';
+
+/** Milliseconds that both sides of a WebSocket have to respond to a Close frame of the gateway. */
+const WEB_SOCKET_CLOSE_TIMEOUT = 3_000;
+
+/** Where a gateway stands. */
+export interface GatewayPlace {
+  /** Begins the paths of all routes. */
+  readonly prefix: string;
+  readonly sendsContinue: boolean;
+}
+
+/** Takes requests to services, by a configuration that can be replaced while it runs. */
+export class Gateway {
+  readonly #client: EngineHandle;
+  readonly #resources: GatewayResources;
+  readonly #upgrades: UpgradeHandler;
+  readonly #prefix: string;
+  #state: GatewayState;
+  /** The latest reload, which the next one waits for. */
+  #reloading: Promise<unknown> = Promise.resolve();
+
+  private constructor(
+    client: EngineHandle,
+    state: GatewayState,
+    rateLimitStore: RateLimitStore,
+    { prefix, sendsContinue }: GatewayPlace,
+  ) {
+    this.#client = client;
+    this.#resources = { engine: client.engine, sendsContinue, rateLimitStore, draining: false };
+    this.#state = state;
+    this.#upgrades = createUpgradeHandler({
+      engine: client.engine,
+      receive: (request) => new GatewayUpgrade(this.#resources, this.#state, request),
+    });
+    this.#prefix = prefix;
+  }
+
+  /** @throws GatewayConfigError that tells all that is wrong with the options */
+  static async create(options: GatewayOptions, place: GatewayPlace): Promise<Gateway> {
+    const { client, discovery, rateLimitStore, ...config } = readGatewayOptions(options);
+    const state = await compileState(config, place.prefix);
+    const engine = resolveClient(client ?? { discovery: discovery! });
+    const store =
+      rateLimitStore === undefined ? new InMemoryRateLimitStore() : new GuardedStore(rateLimitStore);
+    return new Gateway(engine, state, store, place);
+  }
+
+  /** The hook that tells browsers which origins may read responses; undefined without `cors`. */
+  get cors(): CorsHook | undefined {
+    return this.#state.cors;
+  }
+
+  /**
+   * Replaces the given fields of the configuration. Requests under way keep the one with which they
+   * began. A configuration that is wrong is rejected whole, and the old one stays. Several reloads
+   * take effect in their order.
+   *
+   * @throws GatewayConfigError that tells all that is wrong
+   */
+  reload(changes: Partial<GatewayConfig>): Promise<void> {
+    const reload = this.#reloading.then(async () => {
+      const config = readGatewayConfig({ ...this.#state.config, ...changes });
+      this.#state = await compileState(config, this.#prefix, this.#state);
+    });
+    this.#reloading = reload.catch(() => {});
+    return reload;
+  }
+
+  /** Responds to a request, with what a service responds or by itself. It never throws. */
+  handle(request: IncomingMessage, response: ClientResponse, own?: OwnHeaders): void {
+    const { ownHeaders } = this.#state;
+    const all = ownHeaders === undefined ? own : { ...ownHeaders, ...own };
+    new GatewayRequest(this.#resources, this.#state, request, response, all).handle();
+  }
+
+  /** Reports from now on that the gateway is unhealthy: see `gracefulShutdown`, option `health`. */
+  shutDown(): void {
+    this.#resources.draining = true;
+  }
+
+  /** Takes a request for a WebSocket, with the arguments of Node's 'upgrade' event. It never throws. */
+  upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
+    this.#upgrades.handle(request, socket, head);
+  }
+
+  /** Takes no more WebSockets, and closes those that are open, which takes a few seconds at most. */
+  closeWebSockets(): Promise<void> {
+    return this.#upgrades.close(WEB_SOCKET_CLOSE_TIMEOUT);
+  }
+
+  /** Closes the client, if it is the gateway's own. */
+  close(): Promise<void> {
+    return this.#client.close();
+  }
+}
