@@ -1,4 +1,5 @@
 import { type EventsCommand, parseEventsCommand } from './events-arguments.ts';
+import { type GatewayCommand, parseGatewayCommand } from './gateway-arguments.ts';
 import { type Environment, parseOptions, unknownCommand } from './options.ts';
 import { parseSagasCommand, type SagasCommand } from './sagas-arguments.ts';
 import { parseServicesCommand, type ServicesCommand } from './services-arguments.ts';
@@ -26,8 +27,10 @@ Commands:
   sagas skip <id> <step> Lets a stuck saga go on without the step at which it is stuck, or without
                          its compensation: somebody has done by hand what is needed.
   sagas cancel <id>      Cancels a saga that has not reached its pivot: it is compensated.
+  gateway                Starts an API gateway, and reloads its file whenever it changes.
+  gateway --check        Says whether the file is allowed, and starts nothing.
 
-Options of all these commands:
+Options of services, events and sagas:
   --redis <url>          Where Redis is: redis://[[user]:password@]host[:port][/database], or
                          rediss:// for TLS. Default: REDIS_URL of the environment, which keeps
                          a password out of the list of processes.
@@ -53,6 +56,12 @@ Options of sagas:
   --unclaimed            Of list: only those that have been due for five minutes.
   --reason <text>        Of skip: why; it is kept with the saga.
 
+Options of gateway:
+  --config <file>        The configuration, as YAML or JSON: see docs/gateway.md.
+  --host <host>          Where it listens. Default: that of the file, or 127.0.0.1.
+  --port <port>          Default: that of the file, or 8080.
+  --json                 Writes its log as lines of JSON.
+
 Options:
   -h, --help             Prints this.
   -v, --version          Prints the version of Holdfast.
@@ -64,7 +73,8 @@ export type Command =
   | { readonly command: 'help' | 'version' }
   | ServicesCommand
   | EventsCommand
-  | SagasCommand;
+  | SagasCommand
+  | GatewayCommand;
 
 /**
  * Parses a command line. A message repeats no argument that may be a password.
@@ -83,7 +93,9 @@ export function parseCommand(args: readonly string[], env: Environment): Command
       return parseEventsCommand(rest, values, env);
     case 'sagas':
       return parseSagasCommand(rest, values, env);
+    case 'gateway':
+      return parseGatewayCommand(rest, values);
     default:
-      throw unknownCommand('command', command, ['services', 'events', 'sagas']);
+      throw unknownCommand('command', command, ['services', 'events', 'sagas', 'gateway']);
   }
 }

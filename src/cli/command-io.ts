@@ -10,4 +10,6 @@ export interface CommandIo {
   readonly stderr: Writable;
   /** Gives the signal that ends a command which runs until it is interrupted. */
   interruption(): AbortSignal;
+  /** Gives the signal that tells a server to end, when it is interrupted or terminated. */
+  termination(): AbortSignal;
 }

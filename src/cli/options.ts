@@ -35,6 +35,10 @@ const OPTIONS = {
   name: { type: 'string' },
   unclaimed: { type: 'boolean' },
   reason: { type: 'string' },
+  config: { type: 'string' },
+  check: { type: 'boolean' },
+  host: { type: 'string' },
+  port: { type: 'string' },
 } as const;
 
 export type OptionName = keyof typeof OPTIONS;

@@ -3,6 +3,7 @@ import { parseCommand, USAGE } from './arguments.ts';
 import { CommandError } from './command-error.ts';
 import type { CommandIo } from './command-io.ts';
 import type { EventsCommand } from './events-arguments.ts';
+import { load } from './load.ts';
 import { Output } from './output.ts';
 import { printable } from './printable.ts';
 import type { SagasCommand } from './sagas-arguments.ts';
@@ -16,7 +17,9 @@ export async function run(args: readonly string[], io: CommandIo): Promise<numbe
     return 0;
   } catch (error) {
     if (!(error instanceof CommandError)) throw error;
-    io.stderr.write(`holdfast: ${printable(error.message)}\n`);
+    // An error of a file has a line for each problem.
+    const lines = error.message.split('\n').map(printable);
+    io.stderr.write(`holdfast: ${lines.join('\n')}\n`);
     return error.exitCode;
   }
 }
@@ -41,6 +44,11 @@ async function dispatch(args: readonly string[], output: Output, io: CommandIo):
     case 'sagas':
       await dispatchSagas(command, output);
       break;
+    case 'gateway': {
+      const { runGatewayCommand } = await load('gateway', 'fastify', () => import('./gateway-command.ts'));
+      await runGatewayCommand(command, output, io);
+      break;
+    }
   }
 }
 
@@ -71,18 +79,4 @@ async function dispatchSagas({ store, ...command }: SagasCommand, output: Output
 function readVersion(): string {
   const load = createRequire(import.meta.url);
   return load('holdfast/package.json').version;
-}
-
-/** Loads a command when it is used: it imports an optional peer, which need not be installed. */
-async function load<Module>(command: string, peer: string, importCommand: () => Promise<Module>) {
-  try {
-    return await importCommand();
-  } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
-    if (code !== 'ERR_MODULE_NOT_FOUND' || !message.includes(`'${peer}'`)) throw error;
-    throw new CommandError(
-      `${command} needs the package ${peer}, which is not installed beside holdfast: npm install ${peer}`,
-      { cause: error },
-    );
-  }
 }

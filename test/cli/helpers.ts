@@ -47,7 +47,9 @@ export function start(args: string[], { env = {}, terminal, writeError }: RunOpt
     terminal && { isTTY: true, ...terminal },
   );
   const interruption = new AbortController();
-  const ended = run(args, { env, stdout, stderr: stream('err'), interruption: () => interruption.signal });
+  const end = () => interruption.signal;
+  const stderr = stream('err');
+  const ended = run(args, { env, stdout, stderr, interruption: end, termination: end });
   onTestFinished(async () => {
     interruption.abort();
     await ended;

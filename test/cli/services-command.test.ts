@@ -215,7 +215,7 @@ describe('holdfast', () => {
     const { exitCode, out, err } = await finish(['servicse']);
     expect({ exitCode, out }).toEqual({ exitCode: 2, out: '' });
     expect(err).toBe(
-      "holdfast: there is no command 'servicse': services, events, sagas (holdfast --help lists the commands and options)\n",
+      "holdfast: there is no command 'servicse': services, events, sagas, gateway (holdfast --help lists the commands and options)\n",
     );
   });
 

@@ -1,0 +1,168 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
+import { freePort } from '../support/free-port.ts';
+import { redisUrl } from '../support/redis.ts';
+import { startServer } from '../support/server.ts';
+import { USER_SERVICE_TLS } from '../support/tls.ts';
+import { finish, registry, start } from './helpers.ts';
+
+async function fileOf(text: string): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'holdfast-gateway-'));
+  onTestFinished(() => rm(folder, { recursive: true }));
+  const path = join(folder, 'gateway.yaml');
+  await writeFile(path, text);
+  return path;
+}
+
+const ROUTES = 'routes: [{ path: /*, service: shop, auth: false }]\n';
+
+async function startShop(): Promise<string> {
+  return (await startServer((request, response) => void response.end(request.url))).origin;
+}
+
+const urlIn = (text: string) => /listens at (\S+)/.exec(text.replace(/\\?"/g, ' '))![1]!;
+
+/** Starts a gateway, and gives its URL once it listens. */
+async function startGateway(path: string, args: string[] = [], env: Record<string, string> = {}) {
+  const running = start(['gateway', '--config', path, '--port', '0', ...args], { env });
+  await vi.waitFor(() => expect(running.err).toContain('listens at'));
+  return { running, url: urlIn(running.err) };
+}
+
+describe('holdfast gateway', () => {
+  it('holdfast gateway --check says that a file is allowed, and starts nothing', async () => {
+    const path = await fileOf(`${ROUTES}discovery: { static: { shop: ['http://10.0.0.1:8001'] } }`);
+    expect(await finish(['gateway', '--config', path, '--check'])).toEqual({
+      exitCode: 0,
+      out: `${path} is allowed: 1 route\n`,
+      err: '',
+    });
+  });
+
+  it('holdfast gateway --check tells all that is wrong with a file, with its lines, and exits with 1', async () => {
+    const path = await fileOf(
+      'routes:\n  - { path: /a, service: b, timeout: soon }\n  - { path: /b }\ncor: true\n',
+    );
+    const { exitCode, err } = await finish(['gateway', '--config', path, '--check']);
+    expect(exitCode).toBe(1);
+    expect(err.trimEnd().split('\n')).toHaveLength(4);
+    expect(err).toContain(`${path}:2: routes[0].timeout must be a number`);
+    expect(err).toContain(`${path}:3: routes[1] needs the option 'service'`);
+    expect(err).toContain(`${path}:4: cor is not known: is 'cors' meant?`);
+  });
+
+  it('holdfast gateway says that a file is missing, or does not say where services are', async () => {
+    expect((await finish(['gateway', '--config', '/none.yaml'])).err).toMatch(/no such file/);
+    const path = await fileOf(ROUTES);
+    expect((await finish(['gateway', '--config', path])).err).toContain("needs the option 'discovery'");
+  });
+
+  it('holdfast gateway rejects a command line that it does not understand', async () => {
+    for (const args of [
+      [],
+      ['--config', 'a', '--port', '70000'],
+      ['a', '--config', 'a'],
+      ['--config', 'a', '--watch'],
+    ]) {
+      expect((await finish(['gateway', ...args])).exitCode).toBe(2);
+    }
+  });
+
+  it('holdfast gateway sends requests to services of a static list until it is told to end', async () => {
+    const path = await fileOf(`${ROUTES}discovery: { static: { shop: ['\${env:SHOP}'] } }\n`);
+    const { running, url } = await startGateway(path, [], { SHOP: await startShop() });
+    expect(await (await fetch(`${url}/hello`)).text()).toBe('/hello');
+    running.interrupt();
+    expect(await running.ended).toBe(0);
+    await expect(fetch(`${url}/hello`)).rejects.toThrow();
+  });
+
+  it('holdfast gateway finds services and counts requests in Redis', async () => {
+    const { register, keyPrefix } = registry();
+    const { port } = new URL(await startShop());
+    await register('a', { serviceName: 'shop', host: '127.0.0.1', port: Number(port) });
+    const redis = `redis: { url: '\${env:REDIS_URL}', keyPrefix: ${keyPrefix} }`;
+    const limit = 'rateLimit: { limit: 1, interval: 60000 }';
+    const path = await fileOf(`${ROUTES}discovery: { ${redis} }\nrateLimitStore: { ${redis} }\n${limit}\n`);
+    const { url } = await startGateway(path, ['--json'], { REDIS_URL: redisUrl() });
+    expect((await fetch(url)).status).toBe(200);
+    expect((await fetch(url)).status).toBe(429);
+  });
+
+  it('holdfast gateway takes a changed file over, and says so; a bad one changes nothing', async () => {
+    const shop = await startShop();
+    const discovery = `discovery: { static: { shop: ['${shop}'] } }\n`;
+    const path = await fileOf(ROUTES + discovery);
+    const { running, url } = await startGateway(path);
+    await writeFile(path, `${ROUTES.replace('/*', '/new')}${discovery}`);
+    await vi.waitFor(() => expect(running.err).toContain('was reloaded'), { timeout: 10_000 });
+    expect((await fetch(`${url}/old`)).status).toBe(404);
+    expect((await fetch(`${url}/new`)).status).toBe(200);
+    await writeFile(path, 'routes: []');
+    await vi.waitFor(() => expect(running.err).toContain('the old configuration stays'), { timeout: 10_000 });
+    expect((await fetch(`${url}/new`)).status).toBe(200);
+  });
+
+  it('holdfast gateway --check reads the key and the certificate that a file names', async () => {
+    const path = await fileOf(
+      `${ROUTES}discovery: { static: {} }\nserver: { tls: { keyFile: key.pem, certFile: cert.pem } }\n`,
+    );
+    const check = () => finish(['gateway', '--config', path, '--check']);
+    expect(await check()).toMatchObject({
+      exitCode: 1,
+      err: expect.stringMatching(/ENOENT.*(key|cert)\.pem/),
+    });
+    await writeFile(join(dirname(path), 'key.pem'), USER_SERVICE_TLS.key);
+    await writeFile(join(dirname(path), 'cert.pem'), 'no certificate');
+    expect(await check()).toMatchObject({
+      exitCode: 1,
+      err: expect.stringMatching(/key\.pem and cert\.pem are no key and its certificate/),
+    });
+    await writeFile(join(dirname(path), 'cert.pem'), USER_SERVICE_TLS.cert);
+    expect((await check()).exitCode).toBe(0);
+  });
+
+  it('holdfast gateway tells at its start that its discovery is away, and no password', async () => {
+    const url = `redis://:hunter2@127.0.0.1:${await freePort()}`;
+    const path = await fileOf(`${ROUTES}discovery: { redis: { url: '${url}' } }\n`);
+    const { running } = await startGateway(path);
+    await vi.waitFor(
+      () => expect(running.err).toContain("warn: the instances of 'shop' may be out of date"),
+      {
+        timeout: 10_000,
+      },
+    );
+    expect(running.err).not.toContain('hunter2');
+  });
+
+  it('holdfast gateway tells that circuit breakers have opened, those of versions and of new routes too', async () => {
+    const away = `http://127.0.0.1:${await freePort()}`;
+    const discovery = `discovery: { static: { shop: ['${away}'], pay: ['${away}'] } }\n`;
+    const path = await fileOf(ROUTES + discovery);
+    const { running, url } = await startGateway(path);
+    const failAt = async (route: string) => {
+      for (let count = 0; count < 30; count++) await (await fetch(url + route)).body?.cancel();
+    };
+    await failAt('/a');
+    expect(running.err).toContain("warn: the circuit breaker 'shop' is open: too many calls failed");
+    await writeFile(path, `${ROUTES.replace('shop', 'pay')}${discovery}`);
+    await vi.waitFor(() => expect(running.err).toContain('was reloaded'), { timeout: 10_000 });
+    await failAt('/a');
+    expect(running.err.match(/the circuit breaker '(shop|pay)' is open/g)).toHaveLength(2);
+  });
+
+  it('holdfast gateway says that its port is taken', async () => {
+    const server = createServer();
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    onTestFinished(() => void server.close());
+    const { port } = server.address() as AddressInfo;
+    const path = await fileOf(`${ROUTES}discovery: { static: {} }`);
+    const { exitCode, err } = await finish(['gateway', '--config', path, '--port', String(port)]);
+    expect(exitCode).toBe(1);
+    expect(err).toMatch(/EADDRINUSE/);
+  });
+});
