@@ -33,6 +33,11 @@ export class RejectedError extends Error {
   override readonly name = 'RejectedError';
 }
 
+/** A request of somebody who may not make it. */
+export class ForbiddenError extends Error {
+  override readonly name = 'ForbiddenError';
+}
+
 /** A payment that the bank has declined. */
 export class PaymentDeclinedError extends Error {
   override readonly name = 'PaymentDeclinedError';

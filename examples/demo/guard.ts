@@ -1,5 +1,5 @@
 import type pg from 'pg';
-import { currentRequestContext, ServerGuard } from '../../src/index.ts';
+import { currentRequestContext, ServerGuard, type ServerGuardOptions } from '../../src/index.ts';
 import { fromPg, PostgresIdempotencyStore } from '../../src/postgres/index.ts';
 import type { News } from './service.ts';
 import { KEY_RETENTION } from './service-database.ts';
@@ -10,9 +10,17 @@ import { KEY_RETENTION } from './service-database.ts';
  *
  * It keeps the response apart from the effect, so that a crash between the two can have a request handled
  * again. So what touches money or stock has a key in its own transaction as well.
+ *
+ * @param identity tells who a request was made for, as the gateway has signed it
  */
-export function createGuard(service: string, pool: pg.Pool, tell: (news: News) => void): ServerGuard {
+export function createGuard(
+  service: string,
+  pool: pg.Pool,
+  tell: (news: News) => void,
+  identity?: ServerGuardOptions['identity'],
+): ServerGuard {
   const guard = new ServerGuard({
+    identity,
     idempotency: {
       // On a machine that is too busy it is better to wait for a key than to have all ask again.
       store: new PostgresIdempotencyStore({ database: fromPg(pool), service, timeout: 5_000 }),

@@ -3,12 +3,13 @@ import { setTimeout } from 'node:timers/promises';
 import type { DomainEvent } from '../../src/index.ts';
 import { findDeadLetters, findFaults, findMissingEvents } from './harness/audit.ts';
 import { readBooks } from './harness/books.ts';
+import { GatewayScene } from './harness/gateway-scene.ts';
 import { KilledOrchestrator } from './harness/killed-orchestrator.ts';
 import { readOptions } from './harness/options.ts';
 import { SagaScenes } from './harness/saga-scenes.ts';
-import { orderCall, Shop } from './harness/shop.ts';
+import { byClerk, orderRequest, Shop } from './harness/shop.ts';
 import { openStage } from './harness/stage.ts';
-import type { Instance, News } from './service.ts';
+import { type Instance, type News, tellOf } from './service.ts';
 import { SERVICES } from './services.ts';
 
 /** Milliseconds within which the events of the last orders are handled. */
@@ -25,12 +26,15 @@ process.on('uncaughtException', (error) => {
   void leave(1);
 });
 const stage = await opening;
-const { discovery, bus, databases } = stage;
-const shop = new Shop(discovery, narrate);
+const { discovery, bus, databases, gateway, visitor } = stage;
+const shop = new Shop(visitor, narrate);
 /** Emits the kind of each news. */
 const heard = new EventEmitter();
+tellOf(gateway.client, (news) => hear('gateway', news));
 
-narrate('Five services, two instances each, all on this machine. Every order goes through all five.');
+narrate(
+  'A gateway, and five services, two instances each, all on this machine. Every order goes through all of them.',
+);
 narrate(
   'Each service has a PostgreSQL database of its own, and they tell each other by events what has happened.',
 );
@@ -49,10 +53,13 @@ for (const user of ['ada', 'grace', 'edsger']) await shop.register(user);
 // One after the other, until all code has run in each process.
 for (let index = 0; index < 20; index++) await shop.placeOrder(`first-${index}`);
 
-narrate('1. Steady load, all is well.');
-await shop.during('steady', 2_500);
+narrate('1. Customers and clerks come through the gateway, with tokens. It says no where it has to.');
+await new GatewayScene(gateway, visitor, narrate).play();
 
-narrate('2. One instance of user-service and one of inventory-service crash. Nobody deregisters them.');
+narrate('2. Steady load, all is well.');
+await shop.during('steady', 2_000);
+
+narrate('3. One instance of user-service and one of inventory-service crash. Nobody deregisters them.');
 narrate(
   '   Their calls are tried again on the other instance; after five failures in a row they get no more.',
 );
@@ -65,7 +72,7 @@ await Promise.all(crashed.map((instance) => instance.kill()));
 await load;
 
 narrate(
-  '3. One instance of notification-service takes 400 ms for each answer. Nothing fails, it is only slow.',
+  '4. One instance of notification-service takes 400 ms for each answer. Nothing fails, it is only slow.',
 );
 const [slow, quick] = running['notification-service']!;
 await slow.set({ delay: 400 });
@@ -77,7 +84,7 @@ narrate(
 );
 await slow.set({ delay: 0 });
 
-narrate('4. payment-service breaks altogether.');
+narrate('5. payment-service breaks altogether.');
 const payments = running['payment-service']!;
 const reachedBefore = await receivedBy(payments);
 for (const payment of payments) await payment.set({ broken: true });
@@ -87,7 +94,7 @@ narrate(
     'calls reached it. The others failed at once. The orders are rejected, and undone.',
 );
 
-narrate('5. payment-service is well again. The next probe finds out.');
+narrate('6. payment-service is well again. The next probe finds out.');
 for (const payment of payments) await payment.set({ broken: false });
 const orderServices = running['order-service']!;
 const ordersBefore = await receivedByEach(orderServices);
@@ -97,16 +104,22 @@ narrate(
   `   In these 5 s ${shop.phase.row.succeeded} of the orders succeeded; one order-service got ${first} calls, ` +
     `the other ${second}.`,
 );
-await shop.during('after', 1_500);
+await shop.during('after', 1_000);
 
 const scenes = new SagaScenes(shop, stage, { payments, heard }, narrate);
 const killed = new Set(crashed.map(({ instanceId }) => instanceId));
 const orchestrator = await KilledOrchestrator.launch(databases.urlOf('order-service'), discovery, killed);
 
-narrate('6. grace is deactivated, and orders. edsger orders more than his bank allows.');
-await shop.client.call({ service: 'user-service', method: 'POST', path: '/users/grace/deactivate' });
-const ofGrace = orderCall({ orderId: 'of-grace', userId: 'grace', item: 'lamp', quantity: 1, amount: 9.5 });
-const ofEdsger = orderCall({
+narrate('7. grace is deactivated, and orders. edsger orders more than his bank allows.');
+await visitor.call(byClerk({ method: 'POST', path: '/api/v1/users/grace/deactivate' }));
+const ofGrace = orderRequest({
+  orderId: 'of-grace',
+  userId: 'grace',
+  item: 'lamp',
+  quantity: 1,
+  amount: 9.5,
+});
+const ofEdsger = orderRequest({
   orderId: 'of-edsger',
   userId: 'edsger',
   item: 'lamp',
@@ -114,32 +127,32 @@ const ofEdsger = orderCall({
   amount: 5_000,
 });
 for (const order of [ofGrace, ofEdsger]) {
-  const { status, title, detail } = await shop.problemOf(order);
+  const { status, title, detail } = await visitor.problemOf(order);
   narrate(`   ${status} ${title}: ${detail}.`);
 }
 await scenes.tell('of-edsger');
 const rename = (name: string) =>
-  ({ service: 'user-service', method: 'PATCH', path: '/users/ada', body: { version: 1, name } }) as const;
-await shop.client.call(rename('Ada'));
+  byClerk({ method: 'PATCH', path: '/api/v1/users/ada', body: { version: 1, name } });
+await visitor.call(rename('Ada'));
 narrate(
-  `   Two clerks change ada at once. The second one gets: ${(await shop.problemOf(rename('Lady Ada'))).detail}.`,
+  `   Two clerks change ada at once. The second one gets: ${(await visitor.problemOf(rename('Lady Ada'))).detail}.`,
 );
 
-narrate('7. There are 5 vases, and 12 customers order one at the same moment.');
+narrate('8. There are 5 vases, and 12 customers order one at the same moment.');
 await scenes.sellOut();
 
-narrate('8. payment-service responds too late: for a while nobody knows whether it has charged.');
+narrate('9. payment-service responds too late: for a while nobody knows whether it has charged.');
 await scenes.delayPayment();
 await scenes.overtakePayment();
 
 // Processes take a while to start.
 const starting = options.redis === undefined ? [] : crashed.map(({ service }) => start(service, 1));
 
-narrate('9. A process that runs a saga is killed while the payment is under way. Another one goes on.');
+narrate('10. A process that runs a saga is killed while the payment is under way. Another one goes on.');
 await scenes.killOrchestrator(orchestrator);
 
 if (options.redis !== undefined) {
-  narrate('10. Two new instances take the place of those that crashed. Redis tells everyone of them.');
+  narrate('11. Two new instances take the place of those that crashed. Redis tells everyone of them.');
   const fresh = await Promise.all(starting);
   crashed.forEach(({ service }, index) => {
     running[service]![0] = fresh[index]!;
@@ -161,7 +174,6 @@ console.log();
 console.table(shop.phases.map(({ row }) => row));
 report(await audit());
 await tellEvents('after-0');
-await shop.client.close();
 await stage.close();
 
 /** @param number tells it from the other instance of the service. */

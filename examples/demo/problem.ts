@@ -10,6 +10,7 @@ import {
 import {
   ConflictError,
   DependencyError,
+  ForbiddenError,
   InvalidError,
   type Issue,
   NotFoundError,
@@ -38,6 +39,7 @@ export interface Problem {
 
 const STATUSES = [
   [PaymentDeclinedError, 402],
+  [ForbiddenError, 403],
   [NotFoundError, 404],
   [ConflictError, 409],
   [KeyRevokedError, 409],

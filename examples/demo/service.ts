@@ -13,7 +13,7 @@ import { createGuard } from './guard.ts';
 import { Misbehaviour, type Switches } from './misbehaviour.ts';
 import { sendProblem, useProblems } from './problem.ts';
 import { openPool } from './service-database.ts';
-import { SERVICES } from './services.ts';
+import { IDENTIFIERS, SERVICES } from './services.ts';
 
 /** One running copy of a service, in this process or in one of its own. */
 export interface Instance {
@@ -44,6 +44,8 @@ export interface Environment {
   readonly discovery: ServiceDiscovery;
   readonly bus: EventBus<Events>;
   readonly databaseUrl: string;
+  /** The address of the keys of the gateway. Default: there is none in front of the service. */
+  readonly gatewayKeys?: string | undefined;
   /** Milliseconds. */
   readonly heartbeatInterval?: number;
   /** Milliseconds after which others take over what an instance that died has done for its service. */
@@ -66,7 +68,7 @@ interface Closeable {
 
 /** Starts an instance in this process, on a free port, and registers it. */
 export async function startInstance(service: string, environment: Environment): Promise<Instance> {
-  const { discovery, bus, databaseUrl, heartbeatInterval, lease, tell } = environment;
+  const { discovery, bus, databaseUrl, gatewayKeys, heartbeatInterval, lease, tell } = environment;
   // A field that is not known is an error of the caller, and must not be left out without a word.
   const ajv = { customOptions: { removeAdditional: false, coerceTypes: false, allErrors: true } };
   const app = Fastify({ forceCloseConnections: true, ajv, frameworkErrors: sendProblem });
@@ -81,7 +83,8 @@ export async function startInstance(service: string, environment: Environment): 
   });
   const pool = await openPool(databaseUrl);
   const closeables: Closeable[] = [{ close: () => pool.end() }];
-  const guard = createGuard(service, pool, tell);
+  const identity = gatewayKeys === undefined ? undefined : IDENTIFIERS[service]?.(gatewayKeys);
+  const guard = createGuard(service, pool, tell, identity);
   closeables.unshift(guard);
   await app.register(fastifyGuard(guard));
   app.addHook('onRequest', async () => {
@@ -125,7 +128,8 @@ export async function startInstance(service: string, environment: Environment): 
   };
 }
 
-function tellOf(client: ServiceClient, tell: (news: News) => void): void {
+/** Tells what becomes of the calls of a client to each service. */
+export function tellOf(client: ServiceClient, tell: (news: News) => void): void {
   for (const service of Object.keys(SERVICES)) {
     const { retry, circuitBreaker } = client.policies(service);
     retry!.on('retry', () => tell({ kind: 'retry' }));

@@ -1,5 +1,7 @@
+import type { ServerGuardOptions } from '../../src/index.ts';
 import { startInventoryService } from './inventory-service/inventory-service.ts';
 import { startNotificationService } from './notification-service/notification-service.ts';
+import { identifyCustomers } from './order-service/customers.ts';
 import { startOrderService } from './order-service/order-service.ts';
 import { startPaymentService } from './payment-service/payment-service.ts';
 import type { ServiceContext } from './service.ts';
@@ -13,3 +15,7 @@ export const SERVICES: Readonly<Record<string, (context: ServiceContext) => Prom
   'inventory-service': startInventoryService,
   'notification-service': startNotificationService,
 };
+
+/** Tells, with the keys of the gateway, for whom a request is made, where a service has to know it. */
+export const IDENTIFIERS: Readonly<Record<string, (gatewayKeys: string) => ServerGuardOptions['identity']>> =
+  { 'order-service': identifyCustomers };

@@ -17,11 +17,8 @@ export interface TestShop {
 /** Opens a shop with three customers and a thousand lamps, which ends with the test file. */
 export async function openShop(): Promise<TestShop> {
   const stage = await openStage({ redis: undefined, postgres: undefined });
-  const shop = new Shop(stage.discovery, () => {});
-  afterAll(async () => {
-    await shop.client.close();
-    await stage.close();
-  });
+  const shop = new Shop(stage.visitor, () => {});
+  afterAll(() => stage.close());
   const heard = new EventEmitter();
   const start = async (service: string) =>
     [service, await stage.start(service, ({ kind }) => heard.emit(kind))] as const;

@@ -1,10 +1,11 @@
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
+import { PAY } from '../../examples/demo/gateway/routes.ts';
 import { findDeadLetters, findFaults, findMissingEvents } from '../../examples/demo/harness/audit.ts';
 import { readBooks } from '../../examples/demo/harness/books.ts';
 import { KilledOrchestrator } from '../../examples/demo/harness/killed-orchestrator.ts';
 import { SagaScenes } from '../../examples/demo/harness/saga-scenes.ts';
 import { tellSaga } from '../../examples/demo/harness/saga-story.ts';
-import type { Shop } from '../../examples/demo/harness/shop.ts';
+import { byClerk, type Shop } from '../../examples/demo/harness/shop.ts';
 import type { Stage } from '../../examples/demo/harness/stage.ts';
 import { openShop, type TestShop } from './open-shop.ts';
 
@@ -29,7 +30,7 @@ beforeAll(async () => {
 afterAll(() => orchestrator.kill());
 
 const settle = { timeout: 10_000, interval: 50 };
-const get = (path: string) => shop.client.call<unknown>({ service: 'order-service', path });
+const get = (path: string) => stage.visitor.call<unknown>({ user: 'ada', path: `/api/v1${path}` });
 
 test('an order without payments is rejected for good, also when payments go on', async () => {
   await running['payment-service']!.set({ broken: true });
@@ -41,14 +42,13 @@ test('an order without payments is rejected for good, also when payments go on',
   await shop.placeOrder('unlucky');
   expect(shop.rejected.has('unlucky')).toBe(true);
   expect(shop.accepted.has('unlucky')).toBe(false);
-  const reserve = {
-    service: 'inventory-service',
+  const reserve = byClerk({
     method: 'POST',
-    path: '/reservations',
+    path: '/api/v1/inventory/reservations',
     body: { orderId: 'unlucky', item: 'lamp', quantity: 1 },
-  } as const;
+  });
   const revoked = { status: 409, code: 'ERR_KEY_REVOKED' };
-  await vi.waitFor(async () => expect(await shop.problemOf(reserve)).toMatchObject(revoked), settle);
+  await vi.waitFor(async () => expect(await stage.visitor.problemOf(reserve)).toMatchObject(revoked), settle);
 });
 
 test('orders at the same time sell exactly what there is, and the others are told that nothing is left', async () => {
@@ -87,12 +87,13 @@ test('an order that is cancelled while its payment is on the way is not charged 
   );
   // Also not with another key: the order is revoked in the database of the charges as well.
   const charge = {
-    service: 'payment-service',
+    user: 'cashier',
+    scopes: [PAY],
     method: 'POST',
-    path: '/charges',
+    path: '/api/v1/payments',
     body: { orderId: 'given-up', email: 'ada@example.com', amount: 9.5 },
-  } as const;
-  expect(await shop.problemOf(charge)).toMatchObject({ status: 409, code: 'ERR_KEY_REVOKED' });
+  };
+  expect(await stage.visitor.problemOf(charge)).toMatchObject({ status: 409, code: 'ERR_KEY_REVOKED' });
   expect((await readBooks(stage.databases)).charges.has('given-up')).toBe(false);
 });
 

@@ -15,7 +15,9 @@ async function run(code: string, onTestFinished: TestContext['onTestFinished']) 
     stdio: ['pipe', 'pipe', 'pipe'],
   });
   onTestFinished(() => void child.kill('SIGKILL'));
-  child.stdin.end(code.replaceAll("from 'holdfast'", "from './src/index.ts'"));
+  child.stdin.end(
+    code.replaceAll(/from 'holdfast(\/\w+)?'/g, (_, entry = '') => `from './src${entry}/index.ts'`),
+  );
   const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr)]);
   return { lines: stdout.split('\n').filter((line) => line !== ''), stderr };
 }

@@ -1,19 +1,22 @@
 import { beforeAll, expect, test, vi } from 'vitest';
 import { findDeadLetters, findFaults, findMissingEvents } from '../../examples/demo/harness/audit.ts';
 import { readBooks } from '../../examples/demo/harness/books.ts';
-import { orderCall, type Shop } from '../../examples/demo/harness/shop.ts';
+import { byClerk, orderRequest, type Shop } from '../../examples/demo/harness/shop.ts';
 import type { Stage } from '../../examples/demo/harness/stage.ts';
+import type { Visitor } from '../../examples/demo/harness/visitor.ts';
 import { openShop } from './open-shop.ts';
 
 let stage: Stage;
 let shop: Shop;
+let visitor: Visitor;
 
 beforeAll(async () => {
   ({ stage, shop } = await openShop());
+  ({ visitor } = stage);
 });
 
 const settle = { timeout: 10_000, interval: 50 };
-const get = (path: string) => shop.client.call<unknown>({ service: 'order-service', path });
+const get = (path: string) => visitor.call<unknown>({ user: 'ada', path: `/api/v1${path}` });
 
 test('orders are charged, reserved and shipped once each, and their customers told once', async () => {
   await Promise.all(Array.from({ length: 10 }, (_, index) => shop.placeOrder(`order-${index}`)));
@@ -54,12 +57,12 @@ test('of two orders with one id that differ one is placed, as it was charged, an
   for (const [index, other] of others.entries()) {
     const one = { ...order, orderId: `twice-${index}` };
     const two = { ...one, ...other };
-    const results = await Promise.allSettled([one, two].map((each) => shop.client.call(orderCall(each))));
+    const results = await Promise.allSettled([one, two].map((each) => visitor.call(orderRequest(each))));
     const placed = results.findIndex(({ status }) => status === 'fulfilled');
     expect(await get(`/orders/${one.orderId}`)).toMatchObject([one, two][placed]!);
     expect(results[1 - placed]).toMatchObject({ status: 'rejected', reason: { status: 409 } });
     for (const late of [[two, one][placed]!, { ...[one, two][placed]!, userId: 'grace' }]) {
-      expect(await shop.problemOf(orderCall(late))).toMatchObject({ status: 409 });
+      expect(await visitor.problemOf(orderRequest(late))).toMatchObject({ status: 409 });
     }
   }
 });
@@ -70,12 +73,14 @@ test('an order that has shipped can be read, is listed, and cannot be cancelled'
   expect(await get('/orders/listed')).toMatchObject({ userId: 'ada', payment: 'paid', tracking: 'T-listed' });
   const listed = { orderId: 'listed', userId: 'ada', amount: 9.5, status: 'shipped' };
   await vi.waitFor(async () => expect(await get('/orders?userId=ada')).toContainEqual(listed), settle);
-  const cancel = { service: 'order-service', method: 'POST', path: '/orders/listed/cancel' } as const;
-  expect(await shop.problemOf(cancel)).toMatchObject({
+  const cancel = byClerk({ method: 'POST', path: '/api/v1/orders/listed/cancel' });
+  expect(await visitor.problemOf(cancel)).toMatchObject({
     status: 409,
     detail: "the order 'listed' has shipped",
   });
-  expect(await shop.problemOf({ ...cancel, path: '/orders/nothing/cancel' })).toMatchObject({ status: 404 });
+  expect(await visitor.problemOf({ ...cancel, path: '/api/v1/orders/nothing/cancel' })).toMatchObject({
+    status: 404,
+  });
 });
 
 test('the events of an order, in all services, carry the correlation id of its request', async () => {
@@ -100,27 +105,33 @@ test('the events of an order, in all services, carry the correlation id of its r
 });
 
 test('an order of a deactivated user is rejected before anything is reserved or charged', async () => {
-  await shop.client.call({ service: 'user-service', method: 'POST', path: '/users/grace/deactivate' });
-  const order = orderCall({ orderId: 'of-grace', userId: 'grace', item: 'lamp', quantity: 1, amount: 9.5 });
-  expect(await shop.problemOf(order)).toMatchObject({
+  await visitor.call(byClerk({ method: 'POST', path: '/api/v1/users/grace/deactivate' }));
+  const order = orderRequest({
+    orderId: 'of-grace',
+    userId: 'grace',
+    item: 'lamp',
+    quantity: 1,
+    amount: 9.5,
+  });
+  expect(await visitor.problemOf(order)).toMatchObject({
     status: 409,
     detail: "the user 'grace' is not active",
   });
-  expect(await shop.problemOf(order)).toMatchObject({ status: 409 });
+  expect(await visitor.problemOf(order)).toMatchObject({ status: 409 });
   const { reserved, charges } = await readBooks(stage.databases);
   expect(reserved.has('of-grace')).toBe(false);
   expect(charges.has('of-grace')).toBe(false);
 });
 
 test('an order whose payment is declined gives its stock back, and its customer is told', async () => {
-  const order = orderCall({
+  const order = orderRequest({
     orderId: 'of-edsger',
     userId: 'edsger',
     item: 'lamp',
     quantity: 1,
     amount: 5_000,
   });
-  expect(await shop.problemOf(order)).toMatchObject({
+  expect(await visitor.problemOf(order)).toMatchObject({
     status: 424,
     detail: "'payment-service' responded to POST /charges with 402: the payment was declined",
   });
@@ -133,10 +144,10 @@ test('an order whose payment is declined gives its stock back, and its customer 
 
 test('an order with a field that is unknown, and one of a user who is not there, are rejected', async () => {
   const order = { orderId: 'odd', userId: 'nobody', item: 'lamp', quantity: 1, amount: 1 };
-  const call = orderCall(order);
-  expect(await shop.problemOf({ ...call, body: { ...order, email: 'x@example.com' } })).toMatchObject({
+  const call = orderRequest(order);
+  expect(await visitor.problemOf({ ...call, body: { ...order, email: 'x@example.com' } })).toMatchObject({
     status: 422,
     errors: [{ pointer: '/email' }],
   });
-  expect(await shop.problemOf(call)).toMatchObject({ status: 424 });
+  expect(await visitor.problemOf(call)).toMatchObject({ status: 424 });
 });

@@ -4,7 +4,13 @@ import { startInstance } from '../service.ts';
 import type { FromInstance, ToInstance } from './forked-instance.ts';
 import { LEASE, RedisRun, TTL } from './redis-run.ts';
 
-const [service, url, prefix, databaseUrl] = process.argv.slice(2) as [string, string, string, string];
+const [service, url, prefix, databaseUrl, gatewayKeys] = process.argv.slice(2) as [
+  string,
+  string,
+  string,
+  string,
+  string?,
+];
 const run = new RedisRun(url, prefix, service);
 
 const { discovery, bus } = run;
@@ -12,6 +18,7 @@ const starting = startInstance(service, {
   discovery,
   bus,
   databaseUrl,
+  gatewayKeys,
   heartbeatInterval: TTL / 3,
   lease: LEASE,
   tell: (news) => send({ news }),

@@ -7,7 +7,7 @@ import { readBooks } from './books.ts';
 import type { KilledOrchestrator } from './killed-orchestrator.ts';
 import { Phase } from './report.ts';
 import { tellSaga } from './saga-story.ts';
-import { orderCall, type Shop, usualOrder } from './shop.ts';
+import { byClerk, type Shop, usualOrder } from './shop.ts';
 import type { Stage } from './stage.ts';
 
 /** Milliseconds within which an instance tells what a scene waits for. */
@@ -64,14 +64,11 @@ export class SagaScenes {
   /** Has a payment arrive after the order was cancelled, and undone. */
   async overtakePayment(): Promise<void> {
     const [unseen, revoked] = [this.#hear('undone-unseen'), this.#hear('revoked')];
-    const order = orderCall(usualOrder('given-up'));
-    const givenUp = await this.#holdCharge('on-its-way', () => this.#shop.problemOf(order));
-    const path = '/orders/given-up/cancel';
-    await this.#shop.client.call({ service: 'order-service', method: 'POST', path });
-    const { detail } = await givenUp.end;
-    this.#shop.rejected.set('given-up', detail);
+    const givenUp = await this.#holdCharge('on-its-way', () => this.#shop.placeOrder('given-up'));
+    await this.#shop.visitor.call(byClerk({ method: 'POST', path: '/api/v1/orders/given-up/cancel' }));
+    await givenUp.end;
     await unseen;
-    this.#narrate('   Its customer cancels the next one meanwhile. The refund overtakes the charge.');
+    this.#narrate('   A clerk cancels the next one meanwhile. The refund overtakes the charge.');
     await this.tell('given-up');
     await this.#release();
     await revoked;

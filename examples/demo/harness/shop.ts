@@ -1,21 +1,16 @@
 import { setTimeout } from 'node:timers/promises';
-import {
-  type ServiceCall,
-  ServiceClient,
-  type ServiceDiscovery,
-  ServiceResponseError,
-} from '../../../src/index.ts';
+import { DESK } from '../gateway/routes.ts';
 import type { OrderRequest } from '../order-service/order-saga.ts';
-import type { Problem } from '../problem.ts';
 import { Phase } from './report.ts';
+import { type OutsideRequest, ProblemError, type Visitor } from './visitor.ts';
 
 const ORDERS_PER_SECOND = 20;
 /** Milliseconds for which an order is asked for again. */
 const MAX_WAIT = 30_000;
 
-/** The customers: they place orders, and remember what they were told. */
+/** The customers and clerks: they come through the gateway, and remember what they were told. */
 export class Shop {
-  readonly client: ServiceClient;
+  readonly visitor: Visitor;
   readonly phases: Phase[] = [];
   phase = new Phase('');
   readonly accepted = new Map<string, OrderRequest>();
@@ -27,20 +22,20 @@ export class Shop {
   readonly delivered = new Map<string, number>();
   readonly #narrate: (text: string) => void;
 
-  constructor(discovery: ServiceDiscovery, narrate: (text: string) => void) {
-    this.client = new ServiceClient({ discovery, callerName: 'shop' });
+  constructor(visitor: Visitor, narrate: (text: string) => void) {
+    this.visitor = visitor;
     this.#narrate = narrate;
   }
 
   async register(id: string): Promise<void> {
     const body = { id, email: `${id}@example.com`, name: id };
-    await this.client.call({ service: 'user-service', method: 'POST', path: '/users', body });
+    await this.visitor.call({ method: 'POST', path: '/api/v1/users', body });
   }
 
   /** Brings items to the stock. */
   async deliver(item: string, quantity: number): Promise<void> {
     const body = { deliveryId: `first-${item}`, item, quantity };
-    await this.client.call({ service: 'inventory-service', method: 'POST', path: '/deliveries', body });
+    await this.visitor.call(byClerk({ method: 'POST', path: '/api/v1/inventory/deliveries', body }));
     this.delivered.set(item, quantity);
   }
 
@@ -72,7 +67,7 @@ export class Shop {
     const elapsed = () => performance.now() - begun;
     while (elapsed() < MAX_WAIT) {
       try {
-        const { status } = await this.client.call<{ status?: 'processing' }>(orderCall(order));
+        const { status } = await this.visitor.call<{ status?: 'processing' }>(orderRequest(order));
         if (status !== 'processing') {
           this.accepted.set(orderId, order);
           counted.succeeded++;
@@ -80,8 +75,8 @@ export class Shop {
           return;
         }
       } catch (error) {
-        if (error instanceof ServiceResponseError && error.status === 424) {
-          this.rejected.set(orderId, (error.body as Problem).detail);
+        if (error instanceof ProblemError && error.status === 424) {
+          this.rejected.set(orderId, error.problem.detail);
           counted.rejected++;
           counted.rejections.push(elapsed());
           return;
@@ -94,17 +89,6 @@ export class Shop {
     }
     this.unanswered.add(orderId);
   }
-
-  /** Makes a call that must not succeed; gives the problem that it is told. */
-  async problemOf(call: ServiceCall): Promise<Problem> {
-    try {
-      await this.client.call(call);
-    } catch (error) {
-      if (error instanceof ServiceResponseError) return error.body as Problem;
-      throw error;
-    }
-    throw new Error(`${call.method} ${call.path} of ${call.service} should have been rejected`);
-  }
 }
 
 /** The order that the customers place if nothing else is said. */
@@ -112,12 +96,12 @@ export function usualOrder(orderId: string): OrderRequest {
   return { orderId, userId: 'ada', item: 'lamp', quantity: 1, amount: 9.5 };
 }
 
-export function orderCall(order: OrderRequest): ServiceCall {
-  return {
-    service: 'order-service',
-    method: 'POST',
-    path: '/orders',
-    body: order,
-    timeout: 5_000,
-  };
+/** The request of a customer for an order. */
+export function orderRequest(order: OrderRequest): OutsideRequest {
+  return { user: order.userId, method: 'POST', path: '/api/v1/orders', body: order };
+}
+
+/** Has a clerk make the request. */
+export function byClerk(request: OutsideRequest): OutsideRequest {
+  return { user: 'clerk', scopes: [DESK], ...request };
 }

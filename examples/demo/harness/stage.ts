@@ -7,24 +7,32 @@ import {
 } from '../../../src/index.ts';
 import { launchPostgres } from '../../../test/support/local-postgres.ts';
 import type { Events } from '../events.ts';
+import { openGateway, type ShopGateway } from '../gateway/shop-gateway.ts';
 import { type Instance, type News, startInstance } from '../service.ts';
 import { SERVICES } from '../services.ts';
 import { createDatabases, type Databases } from './databases.ts';
 import { forkInstance } from './forked-instance.ts';
+import { IdentityProvider } from './identity-provider.ts';
 import type { Options } from './options.ts';
 import { RedisRun, reach } from './redis-run.ts';
+import { Visitor } from './visitor.ts';
 
 /** Where the instances run, and what they share. */
 export interface Stage {
   readonly discovery: ServiceDiscovery;
   readonly bus: EventBus<Events>;
   readonly databases: Databases;
+  readonly gateway: ShopGateway;
+  /** Makes requests from outside, through the gateway. */
+  readonly visitor: Visitor;
   start(service: string, tell: (news: News) => void): Promise<Instance>;
   /** Stops the instances, and leaves nothing behind. */
   close(): Promise<void>;
 }
 
-type Backend = Pick<Stage, 'discovery' | 'bus' | 'start' | 'close'>;
+interface Backend extends Pick<Stage, 'discovery' | 'bus' | 'close'> {
+  start(service: string, gatewayKeys: string, tell: (news: News) => void): Promise<Instance>;
+}
 
 /** @throws saying where there is no Redis or PostgreSQL, and why */
 export async function openStage({ redis, postgres }: Options): Promise<Stage> {
@@ -35,17 +43,22 @@ export async function openStage({ redis, postgres }: Options): Promise<Stage> {
     fail('PostgreSQL', serverUrl),
   );
   const backend = redis === undefined ? memoryBackend(databases) : redisBackend(redis, databases);
+  const provider = await IdentityProvider.create();
+  const gateway = await openGateway(backend.discovery, provider.jwt);
   const starting: Promise<Instance>[] = [];
   return {
     ...backend,
     databases,
+    gateway,
+    visitor: new Visitor(gateway.url, provider),
     start(service, tell) {
-      const instance = backend.start(service, tell);
+      const instance = backend.start(service, gateway.keys, tell);
       starting.push(instance);
       return instance;
     },
     async close() {
-      await Promise.allSettled(starting.map(async (instance) => (await instance).stop()));
+      const stopping = starting.map(async (instance) => (await instance).stop());
+      await Promise.allSettled([gateway.close(), ...stopping]);
       await backend.close();
       await (server === undefined ? databases.drop() : server.stop());
     },
@@ -59,8 +72,8 @@ function memoryBackend(databases: Databases): Backend {
   return {
     discovery,
     bus,
-    start: (service, tell) =>
-      startInstance(service, { discovery, bus, databaseUrl: databases.urlOf(service), tell }),
+    start: (service, gatewayKeys, tell) =>
+      startInstance(service, { discovery, bus, databaseUrl: databases.urlOf(service), gatewayKeys, tell }),
     async close() {
       await bus.close();
       await discovery.close();
@@ -75,7 +88,8 @@ function redisBackend(url: string, databases: Databases): Backend {
   return {
     discovery: run.discovery,
     bus: run.bus,
-    start: (service, tell) => forkInstance(service, [url, prefix, databases.urlOf(service)], tell),
+    start: (service, gatewayKeys, tell) =>
+      forkInstance(service, [url, prefix, databases.urlOf(service), gatewayKeys], tell),
     close: () => run.close(),
   };
 }

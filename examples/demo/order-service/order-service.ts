@@ -5,6 +5,7 @@ import type { OrderData } from '../events.ts';
 import { amount, email, exactly, id, quantity } from '../schemas.ts';
 import type { ServiceContext } from '../service.ts';
 import { openDatabase } from '../service-database.ts';
+import { checkCustomer } from './customers.ts';
 import type { Order, OrderFact, OrderFacts } from './order.ts';
 import { OrderEventHandlers } from './order-event-handlers.ts';
 import { applyToList, emptyList, listOrders, type OrderTables, orderMigrations } from './order-list.ts';
@@ -62,6 +63,7 @@ export async function startOrderService(context: ServiceContext): Promise<void> 
     '/orders',
     { schema: { body: exactly({ orderId: id, ...request }) } },
     async ({ body }, reply) => {
+      checkCustomer(body.userId);
       const order = await placeOrder(body, orchestrator, orders);
       if (order !== undefined) return order;
       reply.code(202);
@@ -69,13 +71,16 @@ export async function startOrderService(context: ServiceContext): Promise<void> 
     },
   );
 
-  app.get<{ Querystring: { userId: string } }>('/orders', { schema: { querystring } }, ({ query }) =>
-    listOrders(db, query.userId),
-  );
+  app.get<{ Querystring: { userId: string } }>('/orders', { schema: { querystring } }, ({ query }) => {
+    checkCustomer(query.userId);
+    return listOrders(db, query.userId);
+  });
 
   app.get<ById>('/orders/:id', { schema: { params } }, async ({ params }) => {
     const { details, payment, tracking, end } = await orders.get(params.id);
-    return { ...existing(details, params.id), payment, tracking, end };
+    const order = existing(details, params.id);
+    checkCustomer(order.userId);
+    return { ...order, payment, tracking, end };
   });
 
   app.post<ById>('/orders/:id/cancel', { schema: { params } }, async ({ params }) => {
