@@ -1,6 +1,7 @@
 import { clients } from './clients.ts';
 import { discovery } from './discovery.ts';
 import { events } from './events.ts';
+import { gateway } from './gateway.ts';
 import { picks } from './picks.ts';
 import { policies } from './policies.ts';
 import { sagas } from './sagas.ts';
@@ -14,6 +15,7 @@ const BENCHMARKS: Record<string, () => Promise<void>> = {
   discovery,
   events,
   sagas,
+  gateway,
 };
 
 const names = process.argv.slice(2);
