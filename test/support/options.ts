@@ -4,16 +4,15 @@ import { engineOf } from '../../src/client/call-engine.ts';
 import { relay } from '../../src/client/relay.ts';
 import type { RelayRequest } from '../../src/client/relay-request.ts';
 import {
-  type ApiKeyCaller,
   type ApiKeyOptions,
   type AuthOptions,
-  checkApiKeyCaller,
   checkRouteAuth,
   type JwtOptions,
   type RouteAuth,
 } from '../../src/gateway/auth/auth-options.ts';
 import { Authenticator } from '../../src/gateway/auth/authenticator.ts';
 import { type VerifyIdentityOptions, verifyIdentity } from '../../src/gateway/auth/verify-identity.ts';
+import { createGateway, type ListenOptions } from '../../src/gateway/create-gateway.ts';
 import * as holdfast from '../../src/index.ts';
 import * as postgres from '../../src/postgres/index.ts';
 import * as redis from '../../src/redis/index.ts';
@@ -37,7 +36,7 @@ export interface OptionTypes {
   AcquireOptions: holdfast.AcquireOptions;
   AdaptiveConcurrencyOptions: holdfast.AdaptiveConcurrencyOptions;
   AdaptiveThrottleOptions: holdfast.AdaptiveThrottleOptions;
-  ApiKeyCaller: ApiKeyCaller;
+  ListenOptions: ListenOptions;
   ApiKeyOptions: ApiKeyOptions;
   AuthOptions: AuthOptions;
   AimdLimitOptions: holdfast.AimdLimitOptions;
@@ -598,6 +597,19 @@ const NO_KEYS = [
   ...[[], {}, { keys: 5 }, { keys: [] }, { keys: [ED25519] }, { keys: [{ kty: 'oct', k: 'c2VjcmV0' }] }],
 ];
 
+async function listen(options: object) {
+  const gateway = await createGateway({
+    discovery: new holdfast.InMemoryServiceDiscovery(),
+    routes: [{ path: '/*', service: SERVICE, auth: false }],
+    drainDelay: 0,
+  });
+  try {
+    await gateway.listen(options as ListenOptions);
+  } finally {
+    await gateway.close();
+  }
+}
+
 const AUTH_OPTION_TAKERS: readonly OptionTaker[] = [
   takes('AuthOptions', {
     of: 'Authenticator',
@@ -638,14 +650,6 @@ const AUTH_OPTION_TAKERS: readonly OptionTaker[] = [
       scopes: [...NO_LIST_OF_TEXT, ['a b'], ['a"']],
     },
   }),
-  takes('ApiKeyCaller', {
-    of: 'Authenticator',
-    file: 'gateway/auth/auth-options.ts',
-    name: "what the function 'auth.apiKeys' gives",
-    make: (caller) => checkApiKeyCaller(caller as ApiKeyCaller),
-    required: { subject: 'partner' },
-    wrong: { subject: NO_TEXT, scopes: [...NO_LIST_OF_TEXT, ['a b']] },
-  }),
   takes('GatewayIdentityOptions', {
     of: 'Authenticator',
     file: 'gateway/auth/auth-options.ts',
@@ -662,6 +666,14 @@ const AUTH_OPTION_TAKERS: readonly OptionTaker[] = [
     name: 'route.auth',
     make: (auth) => checkRouteAuth(auth, 'route.auth'),
     wrong: { scopes: [...NO_LIST_OF_TEXT, ['a b']] },
+  }),
+  takes('ListenOptions', {
+    of: 'createGateway',
+    file: 'gateway/create-gateway.ts',
+    name: 'listen()',
+    make: listen,
+    required: { port: 0 },
+    wrong: { port: [-1, 65_536, 0.5, NaN, '80', true, {}], host: NO_TEXT },
   }),
   takes('VerifyIdentityOptions', {
     of: 'verifyIdentity',

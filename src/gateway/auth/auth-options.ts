@@ -155,11 +155,10 @@ function checkApiKeys(keys: readonly ApiKeyOptions[]): void {
 
 /** Checks what a function of the user gives for a key. */
 export function checkApiKeyCaller(caller: ApiKeyCaller): void {
-  const owner = "what the function 'auth.apiKeys' gives";
-  readByName(caller, owner);
-  const { subject, scopes: given } = caller;
-  validateOptions(owner, { subject, scopes: given }, { subject: nonEmptyString, scopes });
-  requireOption(owner, caller, 'subject');
+  const given = "what the function 'auth.apiKeys' gives";
+  readByName(caller, given);
+  nonEmptyString(caller.subject, `'subject' of ${given}`);
+  if (caller.scopes !== undefined) scopes(caller.scopes, `'scopes' of ${given}`);
 }
 
 /** Keeps the value out of its message: it may be the key itself, given in place of its hash. */

@@ -75,14 +75,17 @@ interface ReceivedOptions {
   trace?: string;
   /** The framing and the body, from the line of the framing on. */
   body?: string;
+  /** Whether the client may still send: nobody knows when that call will end. */
+  streamed?: boolean;
 }
 
 /** Gives the bytes of a request as the service gets it: these, and nothing else. */
 export function received(line: string, options: ReceivedOptions = {}): string {
   const { connection = 'keep-alive', headers = '', host = 'shop.example' } = options;
-  const { trace = '', body = '\r\n' } = options;
+  const { trace = '', body = '\r\n', streamed = body.startsWith('transfer-encoding') } = options;
   const { forwarding = forwardingHeaders({ host }) } = options;
-  return `${line} HTTP/1.1\r\nhost: INSTANCE\r\nconnection: ${connection}\r\n${headers}${forwarding}x-request-id: ID\r\n${trace}x-request-timeout: TIMEOUT\r\n${body}`;
+  const timeout = streamed ? '' : 'x-request-timeout: TIMEOUT\r\n';
+  return `${line} HTTP/1.1\r\nhost: INSTANCE\r\nconnection: ${connection}\r\n${headers}${forwarding}x-request-id: ID\r\n${trace}${timeout}${body}`;
 }
 
 /** Writes the headers that tell the service who the client is. */

@@ -20,7 +20,7 @@ export const CHUNKS: readonly Row[] = [
   [
     'no chunk but the last one',
     chunked(END),
-    forwarded(received('POST /a', { body: 'content-length: 0\r\n\r\n' })),
+    forwarded(received('POST /a', { body: 'content-length: 0\r\n\r\n', streamed: true })),
   ],
   [
     'a chunk that contains a request',
