@@ -53,6 +53,9 @@ const REQUIRE_REDIS = 'test/support/require-redis.ts';
 const REQUIRE_POSTGRES = 'test/support/require-postgres.ts';
 const REQUIRE_BOTH = [REQUIRE_REDIS, REQUIRE_POSTGRES];
 
+/** The settings of a project whose files share a process: see there. */
+const SHARED = { isolate: false, setupFiles: ['test/support/nothing-left.ts'] };
+
 export default defineConfig({
   test: {
     // Vitest runs the projects in the order of their names, so the slowest begin first. Files share a process
@@ -62,23 +65,21 @@ export default defineConfig({
       project('alone-both', both(ALONE, both(REDIS, POSTGRES)), { globalSetup: REQUIRE_BOTH }),
       project('alone-postgres', both(ALONE, without(POSTGRES, REDIS)), { globalSetup: REQUIRE_POSTGRES }),
       project('alone-redis', both(ALONE, without(REDIS, POSTGRES)), { globalSetup: REQUIRE_REDIS }),
-      project('both', without(both(REDIS, POSTGRES), ALONE), { isolate: false, globalSetup: REQUIRE_BOTH }),
-      project('logic', LOGIC, { isolate: false }),
-      project('outside', without(TESTS, [...ALONE, ...LOGIC, ...REDIS, ...POSTGRES, ...SIMULATIONS]), {
-        isolate: false,
-      }),
+      project('both', without(both(REDIS, POSTGRES), ALONE), { ...SHARED, globalSetup: REQUIRE_BOTH }),
+      project('logic', LOGIC, SHARED),
+      project('outside', without(TESTS, [...ALONE, ...LOGIC, ...REDIS, ...POSTGRES, ...SIMULATIONS]), SHARED),
       project('postgres', without(POSTGRES, [...ALONE, ...REDIS]), {
-        isolate: false,
+        ...SHARED,
         globalSetup: REQUIRE_POSTGRES,
       }),
       project('redis', without(REDIS, [...ALONE, ...POSTGRES]), {
-        isolate: false,
+        ...SHARED,
         globalSetup: REQUIRE_REDIS,
       }),
-      project('simulations', SIMULATIONS, { isolate: false }),
+      project('simulations', SIMULATIONS, SHARED),
     ],
     env: { NODE_COMPILE_CACHE },
-    setupFiles: ['test/support/real-time.ts', 'test/support/patience.ts'],
+    setupFiles: ['test/support/real-time.ts', 'test/support/patience.ts', 'test/support/end-file.ts'],
     pool: 'forks',
     maxWorkers: 2,
     testTimeout: 15_000,
@@ -90,7 +91,7 @@ export default defineConfig({
 function project(
   name: string,
   include: string[],
-  settings: { isolate?: boolean; globalSetup?: string | string[] } = {},
+  settings: { isolate?: boolean; setupFiles?: string[]; globalSetup?: string | string[] } = {},
 ) {
   return { extends: true as const, test: { name, include, ...settings } };
 }

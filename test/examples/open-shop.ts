@@ -1,9 +1,9 @@
 import { EventEmitter } from 'node:events';
-import { afterAll } from 'vitest';
 import { Shop } from '../../examples/demo/harness/shop.ts';
 import { openStage, type Stage } from '../../examples/demo/harness/stage.ts';
 import type { Instance } from '../../examples/demo/service.ts';
 import { SERVICES } from '../../examples/demo/services.ts';
+import { onFileFinished } from '../support/file-end.ts';
 
 /** The shop of the demo, with one instance of each service. */
 export interface TestShop {
@@ -18,7 +18,7 @@ export interface TestShop {
 export async function openShop(): Promise<TestShop> {
   const stage = await openStage({ redis: undefined, postgres: undefined });
   const shop = new Shop(stage.visitor, () => {});
-  afterAll(() => stage.close());
+  onFileFinished(() => stage.close());
   const heard = new EventEmitter();
   const start = async (service: string) =>
     [service, await stage.start(service, ({ kind }) => heard.emit(kind))] as const;

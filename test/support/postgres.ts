@@ -1,8 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import pg from 'pg';
-import { afterAll, inject, onTestFinished, TestRunner } from 'vitest';
+import { inject, onTestFinished, TestRunner } from 'vitest';
 import { fromPg } from '../../src/postgres/from-pg.ts';
 import { resetSource } from '../../src/postgres/source.ts';
+import { onFileFinished } from './file-end.ts';
 
 export { type PostgresServer, startPostgres } from './postgres-server.ts';
 
@@ -47,7 +48,7 @@ export async function uniqueDatabase({ migrated = true } = {}): Promise<TestData
     if (migrated) left.push(name);
     else await administer(`drop database ${name} with (force)`);
   };
-  if (TestRunner.getCurrentTest() === undefined) afterAll(end);
+  if (TestRunner.getCurrentTest() === undefined) onFileFinished(end);
   else onTestFinished(end);
   const database = { name, url, pool };
   if (earlier !== undefined) {

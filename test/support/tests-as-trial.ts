@@ -2,7 +2,7 @@ import { fileURLToPath } from 'node:url';
 import { startVitest } from 'vitest/node';
 import type { Row } from './trial.ts';
 
-const SETUP = ['./real-time.ts', './patience.ts'].map((file) =>
+const SETUP = ['./real-time.ts', './patience.ts', './end-file.ts'].map((file) =>
   fileURLToPath(new URL(file, import.meta.url)),
 );
 
