@@ -85,6 +85,7 @@ export default defineConfig({
     testTimeout: 15_000,
     hookTimeout: 15_000,
     restoreMocks: true,
+    expect: { poll: { interval: 10, timeout: 10_000 } },
   },
 });
 

@@ -210,15 +210,23 @@ export function handshakeHead(
 export class RawWebSocket {
   readonly socket: Socket;
   readonly reader = new FrameReader();
+  /** Resolves once the head of the response is whole, or there will be none. */
+  readonly responded: Promise<void>;
   #head = '';
+  #respond!: () => void;
   #body = Buffer.alloc(0);
   #ended = false;
 
   constructor(port: number) {
+    this.responded = new Promise((resolve) => {
+      this.#respond = resolve;
+    });
     this.socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
+    this.socket.on('close', this.#respond);
     this.socket.on('error', () => {}).on('data', (chunk: Buffer) => this.#take(chunk));
     this.socket.on('end', () => {
       this.#ended = true;
+      this.#respond();
     });
     onTestFinished(() => void this.socket.destroy());
   }
@@ -261,5 +269,6 @@ export class RawWebSocket {
     this.#head = this.#body.subarray(0, end + 4).toString('latin1');
     this.#body = this.#body.subarray(end + 4);
     if (this.status === 101) this.reader.push(this.#body);
+    this.#respond();
   }
 }

@@ -78,7 +78,7 @@ function nextClose(webSocket: WebSocket): Promise<CloseEvent> {
 }
 
 async function statusOf(client: RawWebSocket): Promise<number> {
-  await expect.poll(() => client.head, { timeout: 5_000 }).not.toBe('');
+  await client.responded;
   return client.status;
 }
 
@@ -184,12 +184,12 @@ describe('a WebSocket through the gateway', () => {
     client.socket.pause();
     // The bytes that the gateway keeps stay few, for longer than all of them would take.
     const kept: number[] = [];
-    await expect.poll(() => kept.push(toClient.writableLength), { interval: 50, timeout: 5_000 }).toBe(30);
+    await expect.poll(() => kept.push(toClient.writableLength)).toBe(30);
     expect(Math.max(...kept)).toBeGreaterThan(0);
     expect(Math.max(...kept)).toBeLessThan(1_048_576);
     expect(service.sockets[0]!.socket.writableLength).toBeGreaterThan(0);
     client.socket.resume();
-    await expect.poll(() => client.frames.length, { timeout: 10_000 }).toBe(count);
+    await expect.poll(() => client.frames.length).toBe(count);
   });
 
   it('the routes of a new configuration hold for new WebSockets, and those that are open stay', async () => {
@@ -412,7 +412,7 @@ describe('the end of a connection', () => {
     client.socket.pause();
     await new Promise(setImmediate);
     client.socket.resume();
-    await expect.poll(() => client.frames.length, { timeout: 5_000 }).toBe(101);
+    await expect.poll(() => client.frames.length).toBe(101);
     expect(client.frames.at(-1)!.opcode).toBe(OPCODES.close);
     await expect.poll(() => client.ended).toBe(true);
   });
@@ -426,7 +426,10 @@ describe('the end of a connection', () => {
     loadBalancer.on('join', ({ candidate }) => void places.push(candidate));
     const client = new ServiceClient({ loadBalancer });
     const { gateway, url } = await startGateway([], { client, routes: [ROUTE] });
-    onTestFinished(() => client.close());
+    onTestFinished(async () => {
+      await client.close();
+      loadBalancer.close();
+    });
     const { ask } = clientsOf(url);
     for (let index = 0; index < 200; index++) {
       const raw = ask();
@@ -437,7 +440,7 @@ describe('the end of a connection', () => {
     }
     const connections = () =>
       new Promise<number>((resolve) => gateway.server.getConnections((_error, count) => resolve(count)));
-    await expect.poll(connections, { timeout: 10_000 }).toBe(0);
+    await expect.poll(connections).toBe(0);
     await expect.poll(() => places[0]!.inFlight).toBe(0);
     await expect.poll(() => service.sockets.every(({ socket }) => socket.destroyed)).toBe(true);
   });
@@ -474,6 +477,7 @@ describe('a gateway that closes', () => {
       .poll(() => client.frames.map(({ opcode }) => opcode))
       .toEqual([OPCODES.binary, OPCODES.close]);
     client.write(frame(OPCODES.close, Buffer.from([3, 233]), MASK));
+    socket.write(frame(OPCODES.close, Buffer.from([3, 233])));
     await closing;
     expect(client.frames).toHaveLength(2);
   });
@@ -482,8 +486,13 @@ describe('a gateway that closes', () => {
     const { gateway, ask, service } = await world({ onFrame: () => {} });
     const client = ask();
     await statusOf(client);
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
     const closing = gateway.close();
+    await vi.advanceTimersByTimeAsync(0);
     await expect.poll(() => client.frames.length).toBe(1);
+    await vi.advanceTimersByTimeAsync(2_999);
+    expect(client.ended).toBe(false);
+    await vi.advanceTimersByTimeAsync(1);
     await closing;
     await expect.poll(() => client.ended && service.sockets[0]!.socket.destroyed).toBe(true);
   });
