@@ -8,7 +8,7 @@ import { freePort } from '../support/free-port.ts';
 import { redisUrl } from '../support/redis.ts';
 import { startServer } from '../support/server.ts';
 import { USER_SERVICE_TLS } from '../support/tls.ts';
-import { finish, registry, start } from './helpers.ts';
+import { finish, type Running, registry, start } from './helpers.ts';
 
 async function fileOf(text: string): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'holdfast-gateway-'));
@@ -19,6 +19,9 @@ async function fileOf(text: string): Promise<string> {
 }
 
 const ROUTES = 'routes: [{ path: /*, service: shop, auth: false }]\n';
+
+/** Nobody balances the load over the gateways of these tests. */
+const SERVER = 'server: { drainDelay: 0 }\n';
 
 async function startShop(): Promise<string> {
   return (await startServer((request, response) => void response.end(request.url))).origin;
@@ -31,6 +34,21 @@ async function startGateway(path: string, args: string[] = [], env: Record<strin
   const running = start(['gateway', '--config', path, '--port', '0', ...args], { env });
   await vi.waitFor(() => expect(running.err).toContain('listens at'));
   return { running, url: urlIn(running.err) };
+}
+
+/** Sends a request over a connection of its own: a gateway that ends waits a second for one that is idle. */
+const get = (url: string) => fetch(url, { headers: { connection: 'close' } });
+
+/** Lets seconds pass until it has written the text. Timers have to be faked before it starts. */
+async function passUntil(running: Running, text: string): Promise<void> {
+  await vi.waitFor(async () => {
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(running.err).toContain(text);
+  });
+}
+
+function fakeTimers(): void {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'], shouldAdvanceTime: true });
 }
 
 describe('holdfast gateway', () => {
@@ -73,12 +91,12 @@ describe('holdfast gateway', () => {
   });
 
   it('holdfast gateway sends requests to services of a static list until it is told to end', async () => {
-    const path = await fileOf(`${ROUTES}discovery: { static: { shop: ['\${env:SHOP}'] } }\n`);
+    const path = await fileOf(`${ROUTES}${SERVER}discovery: { static: { shop: ['\${env:SHOP}'] } }\n`);
     const { running, url } = await startGateway(path, [], { SHOP: await startShop() });
-    expect(await (await fetch(`${url}/hello`)).text()).toBe('/hello');
+    expect(await (await get(`${url}/hello`)).text()).toBe('/hello');
     running.interrupt();
     expect(await running.ended).toBe(0);
-    await expect(fetch(`${url}/hello`)).rejects.toThrow();
+    await expect(get(`${url}/hello`)).rejects.toThrow();
   });
 
   it('holdfast gateway finds services and counts requests in Redis', async () => {
@@ -87,24 +105,26 @@ describe('holdfast gateway', () => {
     await register('a', { serviceName: 'shop', host: '127.0.0.1', port: Number(port) });
     const redis = `redis: { url: '\${env:REDIS_URL}', keyPrefix: ${keyPrefix} }`;
     const limit = 'rateLimit: { limit: 1, interval: 60000 }';
-    const path = await fileOf(`${ROUTES}discovery: { ${redis} }\nrateLimitStore: { ${redis} }\n${limit}\n`);
+    const stores = `discovery: { ${redis} }\nrateLimitStore: { ${redis} }\n`;
+    const path = await fileOf(`${ROUTES}${SERVER}${stores}${limit}\n`);
     const { url } = await startGateway(path, ['--json'], { REDIS_URL: redisUrl() });
-    expect((await fetch(url)).status).toBe(200);
-    expect((await fetch(url)).status).toBe(429);
+    expect((await get(url)).status).toBe(200);
+    expect((await get(url)).status).toBe(429);
   });
 
   it('holdfast gateway takes a changed file over, and says so; a bad one changes nothing', async () => {
+    fakeTimers();
     const shop = await startShop();
-    const discovery = `discovery: { static: { shop: ['${shop}'] } }\n`;
-    const path = await fileOf(ROUTES + discovery);
+    const others = `${SERVER}discovery: { static: { shop: ['${shop}'] } }\n`;
+    const path = await fileOf(ROUTES + others);
     const { running, url } = await startGateway(path);
-    await writeFile(path, `${ROUTES.replace('/*', '/new')}${discovery}`);
-    await vi.waitFor(() => expect(running.err).toContain('was reloaded'), { timeout: 10_000 });
-    expect((await fetch(`${url}/old`)).status).toBe(404);
-    expect((await fetch(`${url}/new`)).status).toBe(200);
+    await writeFile(path, `${ROUTES.replace('/*', '/new')}${others}`);
+    await passUntil(running, 'was reloaded');
+    expect((await get(`${url}/old`)).status).toBe(404);
+    expect((await get(`${url}/new`)).status).toBe(200);
     await writeFile(path, 'routes: []');
-    await vi.waitFor(() => expect(running.err).toContain('the old configuration stays'), { timeout: 10_000 });
-    expect((await fetch(`${url}/new`)).status).toBe(200);
+    await passUntil(running, 'the old configuration stays');
+    expect((await get(`${url}/new`)).status).toBe(200);
   });
 
   it('holdfast gateway --check reads the key and the certificate that a file names', async () => {
@@ -128,29 +148,26 @@ describe('holdfast gateway', () => {
 
   it('holdfast gateway tells at its start that its discovery is away, and no password', async () => {
     const url = `redis://:hunter2@127.0.0.1:${await freePort()}`;
-    const path = await fileOf(`${ROUTES}discovery: { redis: { url: '${url}' } }\n`);
+    const path = await fileOf(`${ROUTES}${SERVER}discovery: { redis: { url: '${url}' } }\n`);
+    fakeTimers();
     const { running } = await startGateway(path);
-    await vi.waitFor(
-      () => expect(running.err).toContain("warn: the instances of 'shop' may be out of date"),
-      {
-        timeout: 10_000,
-      },
-    );
+    await passUntil(running, "warn: the instances of 'shop' may be out of date");
     expect(running.err).not.toContain('hunter2');
   });
 
   it('holdfast gateway tells that circuit breakers have opened, those of versions and of new routes too', async () => {
     const away = `http://127.0.0.1:${await freePort()}`;
-    const discovery = `discovery: { static: { shop: ['${away}'], pay: ['${away}'] } }\n`;
-    const path = await fileOf(ROUTES + discovery);
+    const others = `${SERVER}discovery: { static: { shop: ['${away}'], pay: ['${away}'] } }\n`;
+    const path = await fileOf(ROUTES + others);
+    fakeTimers();
     const { running, url } = await startGateway(path);
     const failAt = async (route: string) => {
-      for (let count = 0; count < 30; count++) await (await fetch(url + route)).body?.cancel();
+      for (let count = 0; count < 30; count++) await (await get(url + route)).body?.cancel();
     };
     await failAt('/a');
     expect(running.err).toContain("warn: the circuit breaker 'shop' is open: too many calls failed");
-    await writeFile(path, `${ROUTES.replace('shop', 'pay')}${discovery}`);
-    await vi.waitFor(() => expect(running.err).toContain('was reloaded'), { timeout: 10_000 });
+    await writeFile(path, `${ROUTES.replace('shop', 'pay')}${others}`);
+    await passUntil(running, 'was reloaded');
     await failAt('/a');
     expect(running.err.match(/the circuit breaker '(shop|pay)' is open/g)).toHaveLength(2);
   });
