@@ -22,7 +22,7 @@ it('a service that is killed publishes what it has committed and nothing else', 
     { at: 4, side: 'before' },
     { at: 4, side: 'after' },
   ] as const;
-  await killServices({ redis: redis.url, postgres }, { deaths, lives: [600] });
+  await killServices({ redis: redis.url, postgres }, { deaths, lives: [100] });
 });
 
 it('a relay that is killed publishes each event once', async () => {

@@ -33,13 +33,15 @@ export async function startConsumers(count: number, options: ConsumerOptions): P
   return consumers;
 }
 
-/** Starts a service or a relay. Resolves when it has died, or was killed after some milliseconds. */
-export async function liveAndDie(options: ServiceOptions, killAfter?: number): Promise<void> {
+/**
+ * Starts a service or a relay. Resolves when it has died, or was killed `life` milliseconds after it had placed an
+ * order.
+ */
+export async function liveAndDie(options: ServiceOptions, life?: number): Promise<void> {
   const child = fork(new URL('./service.ts', import.meta.url), [JSON.stringify(options)]);
   const exited = once(child, 'exit');
-  const timer = killAfter === undefined ? undefined : setTimeout(() => child.kill('SIGKILL'), killAfter);
+  if (life !== undefined) child.once('message', () => setTimeout(() => child.kill('SIGKILL'), life));
   const [code, signal] = await exited;
-  clearTimeout(timer);
   if (signal !== 'SIGKILL') throw new Error(`the ${options.role} ended by itself, with ${code ?? signal}`);
 }
 

@@ -38,6 +38,7 @@ if (role === 'relay') {
   // Two transactions of three are committed.
   for (let n = rows[0].n; ; n += 2) {
     await place(n);
+    process.send?.('placed');
     await place(n + 0.5, new Error('rolled back')).catch(() => {});
     await place(n + 1);
   }

@@ -43,7 +43,7 @@ it('a service that dies before or after each write, or at any time, publishes wh
   timeout: LIMIT,
 }, async ({ task }) => {
   const [redis, postgres] = [await startRedis(), await startPostgres()];
-  const lives = Array.from({ length: 10 }, () => 400 + 400 * random());
+  const lives = Array.from({ length: 10 }, () => 400 * random());
   task.meta.measured = await killServices(
     { redis: redis.url, postgres: postgres.url },
     // Three transactions, of which the second one is rolled back.
