@@ -12,7 +12,7 @@ import { startRedis } from '../support/redis.ts';
 it('events have their effect once and in order, though a consumer is killed and Redis restarts', async () => {
   const redis = await startRedis({ args: ['--appendonly', 'yes', '--appendfsync', 'always'] });
   const { url: postgres } = await uniqueDatabase();
-  const options = { redis, postgres, aggregates: 20, events: 50, consumers: 2, lease: 500 };
+  const options = { redis, postgres, aggregates: 20, events: 50, consumers: 2, lease: 250 };
   await killConsumers(options, { restarts: 1, random: seeded(1) });
 });
 
