@@ -38,10 +38,8 @@ test('the gateway of the examples takes requests as services.ts says, and ends w
   onTestFinished(() => rm(folder, { recursive: true }));
   const original = await readFile(new URL('../../examples/gateway/gateway.yaml', import.meta.url), 'utf8');
   const config = join(folder, 'gateway.yaml');
-  await writeFile(
-    config,
-    original.replaceAll(/:900(\d)/g, (_, digit) => `:${FIRST_PORT - 1 + Number(digit)}`),
-  );
+  const moved = original.replaceAll(/:900(\d)/g, (_, digit) => `:${FIRST_PORT - 1 + Number(digit)}`);
+  await writeFile(config, moved.replace('port: 8080', 'drainDelay: 0'));
 
   const services = run('examples/gateway/services.ts', [String(FIRST_PORT)]);
   const [plain, scoped] = await find(
@@ -53,7 +51,8 @@ test('the gateway of the examples takes requests as services.ts says, and ends w
   const statusOf = async (path: string, method = 'GET', authorization = '') => {
     const response = await fetch(`${url}/api/v1${path}`, {
       method,
-      headers: authorization ? { authorization } : {},
+      // A gateway that ends waits a second for a connection that is idle.
+      headers: { connection: 'close', ...(authorization && { authorization }) },
     });
     await response.text();
     return response.status;

@@ -11,7 +11,7 @@ const OK = 'HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok';
 const TIMEOUT = 1_000;
 
 /** Starts a gateway in front of a service whose breaker opens at the first failure that counts. */
-async function start() {
+async function start(timeout = TIMEOUT) {
   const upstream = await startRecordingUpstream();
   let socket: Socket | undefined;
   upstream.reply = (own) => {
@@ -19,8 +19,8 @@ async function start() {
   };
   const { url } = await startGateway(
     [upstream.origin],
-    { routes: [{ ...OPEN_ROUTE, timeout: TIMEOUT, maxBodySize: Infinity }] },
-    { retry: false, circuitBreaker: { failureThreshold: 1 }, attemptTimeout: TIMEOUT },
+    { routes: [{ ...OPEN_ROUTE, timeout, maxBodySize: Infinity }] },
+    { retry: false, circuitBreaker: { failureThreshold: 1 }, attemptTimeout: timeout },
   );
   const client = await openRawClient(url);
   return {
@@ -55,6 +55,8 @@ describe('an upload whose client is slow', () => {
     expect(client.statuses).toEqual([]);
     vi.advanceTimersByTime(1_000);
     expect(await client.status()).toBe(408);
+    // The client has the time to read the response before the connection ends.
+    vi.advanceTimersByTime(1_000);
     await client.waitForEnd();
     expect(await get()).toBe(200);
   });
@@ -125,7 +127,7 @@ describe('an upload whose client is slow', () => {
 
 describe('an upload whose service is slow', () => {
   it('ends with 504 once the service takes nothing for the timeout of the route', async () => {
-    const { client, upstream } = await start();
+    const { client, upstream } = await start(200);
     upstream.reply = (socket) => void socket.pause();
     const part = Buffer.alloc(1_048_576, 'a');
     client.send(`${HEAD}Content-Length: ${64 * part.length}\r\n\r\n`);

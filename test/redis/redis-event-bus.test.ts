@@ -291,9 +291,9 @@ describe('the process of a bus', () => {
     const { exited, output } = await run(`
       const subscription = await bus.subscribe('order.created', () => {
         console.log('handled');
-        setTimeout(() => subscription.close(), 500).unref();
+        setTimeout(() => subscription.close(), 200).unref();
       }, { group: 'g' });
-      setTimeout(() => bus.publish(${event}), 300).unref();
+      setTimeout(() => bus.publish(${event}), 100).unref();
     `);
     expect(await exited).toEqual([0, null]);
     expect(output()).toBe('handled\n');
@@ -303,12 +303,12 @@ describe('the process of a bus', () => {
 describe('a consumer that dies', () => {
   it('with 100 events under way has them handled by another one after its lease', async () => {
     const keyPrefix = uniquePrefix();
-    const bus = open({ keyPrefix, lease: 500 });
+    const bus = open({ keyPrefix, lease: 300 });
     await bus.publish(range(100).map((n) => order(`o${n % 20}`, n)));
     const consumer = new EventConsumer({
       redis: redisUrl(),
       keyPrefix,
-      lease: 500,
+      lease: 300,
       maxAttempts: 5,
       behave: 'hang',
     });
@@ -330,7 +330,7 @@ describe('a consumer that dies', () => {
       const isBeside = (n: number) => partitionOf(`o${n}`, PARTITIONS) === partitionOf('poison', PARTITIONS);
       const beside = range(100).filter(isBeside);
       await bus.publish([order('poison', 100), ...beside.map((n) => order(`o${n}`, n))]);
-      const options = { redis: redisUrl(), keyPrefix, lease: 300, maxAttempts, behave: 'die' } as const;
+      const options = { redis: redisUrl(), keyPrefix, lease: 200, maxAttempts, behave: 'die' } as const;
       // The first death tells which events were under way; two more find the one.
       for (let deaths = 0; deaths < 3; deaths++) await new EventConsumer(options).exited();
       const last = new EventConsumer(options);
@@ -345,12 +345,12 @@ describe('a consumer that dies', () => {
 
   it('or blocks its event loop past its lease is fenced off, and the next owner keeps the order', async () => {
     const keyPrefix = uniquePrefix();
-    const bus = open({ keyPrefix, lease: 400 });
+    const bus = open({ keyPrefix, lease: 250 });
     await bus.publish(orders('o1', 5));
     const consumer = new EventConsumer({
       redis: redisUrl(),
       keyPrefix,
-      lease: 400,
+      lease: 250,
       maxAttempts: 5,
       behave: 'block',
     });
