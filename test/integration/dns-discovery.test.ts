@@ -2,7 +2,7 @@ import { Resolver } from 'node:dns/promises';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it, type TestContext } from 'vitest';
 import {
   DnsServiceDiscovery,
   type DnsServiceDiscoveryOptions,
@@ -14,8 +14,10 @@ import { type DnsServer, startDnsServer } from '../support/dns-server.ts';
 const service = 'user-service';
 const name = 'users.test';
 
+type AtEnd = TestContext['onTestFinished'];
+
 /** An HTTP server at an address of loopback. */
-async function startAt(host: string, port = 0) {
+async function startAt(atEnd: AtEnd, host: string, port = 0) {
   const server = createServer((_request, response) => void response.end(host));
   server.listen(port, host);
   await once(server, 'listening');
@@ -25,15 +27,15 @@ async function startAt(host: string, port = 0) {
     server.closeAllConnections();
     await once(server, 'close');
   };
-  onTestFinished(stop);
+  atEnd(stop);
   return { port: (server.address() as AddressInfo).port, stop };
 }
 
-function discoveryOf(server: DnsServer, options: Partial<DnsServiceDiscoveryOptions>) {
+function discoveryOf(atEnd: AtEnd, server: DnsServer, options: Partial<DnsServiceDiscoveryOptions>) {
   const resolver = new Resolver({ timeout: 2_000, tries: 1 });
   resolver.setServers([server.address]);
   const discovery = new DnsServiceDiscovery({ services: { [service]: { name } }, resolver, ...options });
-  onTestFinished(() => discovery.close());
+  atEnd(() => discovery.close());
   return discovery;
 }
 
@@ -62,18 +64,21 @@ async function callUntilWell(discovery: DnsServiceDiscovery) {
   }
 }
 
-describe('a name in DNS', () => {
-  it('whose address changes is called at the new one within 2 seconds of a refused connection', async () => {
-    const dns = await startDnsServer();
-    const one = await startAt('127.0.0.1');
+// They wait for most of the time: so all of them at once.
+describe.concurrent('a name in DNS', () => {
+  it('whose address changes is called at the new one within 2 seconds of a refused connection', async ({
+    onTestFinished: atEnd,
+  }) => {
+    const dns = await startDnsServer(atEnd);
+    const one = await startAt(atEnd, '127.0.0.1');
     const at = { [service]: { name, port: one.port } };
-    const discovery = discoveryOf(dns, { services: at });
+    const discovery = discoveryOf(atEnd, dns, { services: at });
     dns.set(name, [{ type: 'A', address: '127.0.0.1', ttl: 3_600 }]);
     discovery.watch(service, () => {});
     expect(await callUntilWell(discovery)).toMatchObject({ host: '127.0.0.1', failures: 0 });
 
     await one.stop();
-    await startAt('127.0.0.2', one.port);
+    await startAt(atEnd, '127.0.0.2', one.port);
     dns.set(name, [{ type: 'A', address: '127.0.0.2', ttl: 3_600 }]);
     const { host, failures, duration } = await callUntilWell(discovery);
 
@@ -83,18 +88,20 @@ describe('a name in DNS', () => {
     expect(dns.questions).toHaveLength(2);
   });
 
-  it('whose address changes fails no calls of a client for longer than 2 seconds, POSTs included', async () => {
-    const dns = await startDnsServer();
-    const one = await startAt('127.0.0.1');
-    const discovery = discoveryOf(dns, { services: { [service]: { name, port: one.port } } });
+  it('whose address changes fails no calls of a client for longer than 2 seconds, POSTs included', async ({
+    onTestFinished: atEnd,
+  }) => {
+    const dns = await startDnsServer(atEnd);
+    const one = await startAt(atEnd, '127.0.0.1');
+    const discovery = discoveryOf(atEnd, dns, { services: { [service]: { name, port: one.port } } });
     dns.set(name, [{ type: 'A', address: '127.0.0.1', ttl: 3_600 }]);
     const client = new ServiceClient({ discovery });
-    onTestFinished(() => client.close());
+    atEnd(() => client.close());
     const call = (method: string) => client.call({ service, method, path: '/' });
     expect(await call('GET')).toBe('127.0.0.1');
 
     await one.stop();
-    await startAt('127.0.0.2', one.port);
+    await startAt(atEnd, '127.0.0.2', one.port);
     dns.set(name, [{ type: 'A', address: '127.0.0.2', ttl: 3_600 }]);
     const changed = performance.now();
     let reached: unknown;
@@ -108,9 +115,11 @@ describe('a name in DNS', () => {
     for (const method of ['GET', 'POST']) expect(await call(method)).toBe('127.0.0.2');
   });
 
-  it('whose address changes after the connection was refused is told at the new one within 2 seconds', async () => {
-    const dns = await startDnsServer();
-    const discovery = discoveryOf(dns, { random: () => 0.5 });
+  it('whose address changes after the connection was refused is told at the new one within 2 seconds', async ({
+    onTestFinished: atEnd,
+  }) => {
+    const dns = await startDnsServer(atEnd);
+    const discovery = discoveryOf(atEnd, dns, { random: () => 0.5 });
     dns.set(name, [{ type: 'A', address: '127.0.0.1', ttl: 3_600 }]);
     await discovery.instances(service);
     discovery.refresh(service);
@@ -122,9 +131,9 @@ describe('a name in DNS', () => {
     expect(await discovery.instances(service)).toMatchObject([{ host: '127.0.0.2' }]);
   });
 
-  it('that vanishes and returns is seen within 2 seconds', async () => {
-    const dns = await startDnsServer();
-    const discovery = discoveryOf(dns, { minTtl: 50, absenceGrace: 0, random: () => 0.5 });
+  it('that vanishes and returns is seen within 2 seconds', async ({ onTestFinished: atEnd }) => {
+    const dns = await startDnsServer(atEnd);
+    const discovery = discoveryOf(atEnd, dns, { minTtl: 50, absenceGrace: 0, random: () => 0.5 });
     dns.set(name, [{ type: 'A', address: '127.0.0.1', ttl: 0 }]);
     const told: string[][] = [];
     let onChange = () => {};

@@ -56,6 +56,14 @@ function createMany(store: SagaStore, count: number): Promise<ClaimedSaga[]> {
   return Promise.all(range(count).map((n) => create(store, newSaga(`s${n}`))));
 }
 
+/** Has writes wait for locks a tenth of their 2 seconds until the test ends. */
+async function shortenLockTimeout(): Promise<void> {
+  const set = (timeout: string) =>
+    test.pool.query(`alter function holdfast.write_sagas(json) set lock_timeout = '${timeout}'`);
+  await set('200ms');
+  onTestFinished(async () => void (await set('2s')));
+}
+
 /** Holds the row of a saga locked until the test ends, or the lock is released. */
 function lock(sagaId: string): Promise<() => Promise<void>> {
   return hold('select from holdfast.sagas where saga_id = $1 for update', [sagaId]);
@@ -117,6 +125,7 @@ describe('PostgresSagaStore', () => {
   });
 
   it('writes the others of a batch while another transaction holds a saga', async () => {
+    await shortenLockTimeout();
     const store = new PostgresSagaStore({ database: await emptied() });
     const claims = await createMany(store, 3);
     const release = await lock('s1');

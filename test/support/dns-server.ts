@@ -1,7 +1,7 @@
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { isIPv6 } from 'node:net';
-import { onTestFinished } from 'vitest';
+import { onTestFinished, type TestContext } from 'vitest';
 
 /** Of a TTL in seconds, as DNS has it. */
 export type DnsRecord =
@@ -26,8 +26,14 @@ export interface DnsServer {
 const TYPES: Readonly<Record<number, string>> = { 1: 'A', 28: 'AAAA', 33: 'SRV' };
 const CODES = { NOERROR: 0, FORMERR: 1, SERVFAIL: 2, NXDOMAIN: 3, REFUSED: 5 };
 
-/** A DNS server on loopback, over UDP (RFC 1035, RFC 2782). */
-export async function startDnsServer(): Promise<DnsServer> {
+/**
+ * A DNS server on loopback, over UDP (RFC 1035, RFC 2782).
+ *
+ * @param atEnd that of the context of a test beside which others run
+ */
+export async function startDnsServer(
+  atEnd: TestContext['onTestFinished'] = onTestFinished,
+): Promise<DnsServer> {
   const zone = new Map<string, DnsRecord[] | DnsRefusal>();
   const questions: string[] = [];
   const socket = createSocket('udp4');
@@ -62,7 +68,7 @@ export async function startDnsServer(): Promise<DnsServer> {
     socket.close();
     await once(socket, 'close');
   };
-  onTestFinished(close);
+  atEnd(close);
   return {
     address: `127.0.0.1:${socket.address().port}`,
     questions,

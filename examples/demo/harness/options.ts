@@ -12,10 +12,10 @@ export interface Options {
 }
 
 /** Reads the command line. Anything that is not known there ends the process. */
-export function readOptions(): Options {
+export function readOptions(args = process.argv.slice(2)): Options {
   try {
     const options = { redis: { type: 'string' }, postgres: { type: 'string' } } as const;
-    const { redis, postgres } = parseArgs({ options }).values;
+    const { redis, postgres } = parseArgs({ args, options }).values;
     checkUrl(redis, /^rediss?:\/\//, 'a Redis');
     checkUrl(postgres, /^postgres(ql)?:\/\//, 'a PostgreSQL');
     return { redis, postgres };
