@@ -44,7 +44,7 @@ const ALONE = select(
 const REDIS = select(importsOneOf(['redis', 'registry-troubles']));
 
 /** Tests that import the helpers of Postgres. Only a run that includes one of them starts a Postgres. */
-const POSTGRES = select(importsOneOf(['postgres']));
+const POSTGRES = select(importsOneOf(['postgres', 'open-shop']));
 
 /** Node's compile cache halves the time that a process takes to start. */
 const NODE_COMPILE_CACHE = fileURLToPath(new URL('./node_modules/.cache/compiled-by-tests', import.meta.url));

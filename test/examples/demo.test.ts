@@ -1,6 +1,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { Redis } from 'ioredis';
+import pg from 'pg';
 import { expect, onTestFinished, test, vi } from 'vitest';
 import { readOptions } from '../../examples/demo/harness/options.ts';
 import { openStage } from '../../examples/demo/harness/stage.ts';
@@ -99,9 +100,17 @@ test('an instance ends with the demo that started it, and leaves nothing in Redi
 });
 
 test('a demo that is interrupted leaves no database', { timeout: TIMEOUT }, async () => {
-  const { pool, url } = await uniqueDatabase();
-  const child = run('main.ts', ['--postgres', url]);
-  const made = () => pool.query("select from pg_database where datname like 'holdfast_demo_%'");
+  const { name, pool, url } = await uniqueDatabase({ migrated: false });
+  // Other demos may run on this server, but none as this user.
+  const own = Object.assign(new URL(url), { username: name });
+  const password = pg.escapeLiteral(decodeURIComponent(own.password));
+  await pool.query(`create role ${name} login createdb password ${password}`);
+  onTestFinished(async () => void (await pool.query(`drop role ${name}`)));
+  const child = run('main.ts', ['--postgres', own.href]);
+  const made = () =>
+    pool.query("select from pg_database where datname like 'holdfast_demo_%' and datdba = $1::regrole", [
+      name,
+    ]);
   await vi.waitFor(async () => expect((await made()).rowCount).toBe(5), { timeout: TIMEOUT });
   child.kill('SIGINT');
   expect((await result(child)).code).toBe(130);

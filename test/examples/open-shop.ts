@@ -1,4 +1,5 @@
 import { EventEmitter } from 'node:events';
+import { inject } from 'vitest';
 import { Shop } from '../../examples/demo/harness/shop.ts';
 import { openStage, type Stage } from '../../examples/demo/harness/stage.ts';
 import type { Instance } from '../../examples/demo/service.ts';
@@ -16,7 +17,7 @@ export interface TestShop {
 
 /** Opens a shop with three customers and a thousand lamps, which ends with the test file. */
 export async function openShop(): Promise<TestShop> {
-  const stage = await openStage({ redis: undefined, postgres: undefined });
+  const stage = await openStage({ redis: undefined, postgres: inject('postgresUrl') });
   const shop = new Shop(stage.visitor, () => {});
   onFileFinished(() => stage.close());
   const heard = new EventEmitter();

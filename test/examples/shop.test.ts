@@ -1,6 +1,7 @@
 import { beforeAll, expect, test, vi } from 'vitest';
 import { findDeadLetters, findFaults, findMissingEvents } from '../../examples/demo/harness/audit.ts';
 import { readBooks } from '../../examples/demo/harness/books.ts';
+import { GatewayScene } from '../../examples/demo/harness/gateway-scene.ts';
 import { byClerk, orderRequest, type Shop } from '../../examples/demo/harness/shop.ts';
 import type { Stage } from '../../examples/demo/harness/stage.ts';
 import type { Visitor } from '../../examples/demo/harness/visitor.ts';
@@ -150,4 +151,32 @@ test('an order with a field that is unknown, and one of a user who is not there,
     errors: [{ pointer: '/email' }],
   });
   expect(await visitor.problemOf(call)).toMatchObject({ status: 424 });
+});
+
+test('the demo shows that its gateway rejects strangers, wrong scopes and floods, and learns a route', async () => {
+  const lines: string[] = [];
+  await new GatewayScene(stage.gateway, visitor, (line) => lines.push(line.trim())).play();
+  expect(lines).toEqual([
+    expect.stringMatching(/^Without a token: 401 Unauthorized: /),
+    expect.stringMatching(/^ada, who asks for a refund: 403 Forbidden: /),
+    'A cashier, who has the scope: 200 {"refunded":false}',
+    expect.stringMatching(/^ada, who asks for the orders of grace: 403 Forbidden: 'ada' cannot/),
+    // One more is let in each three seconds.
+    expect.stringMatching(/^ada reads 30 times at once: 2\d get through, \d+ get 429, Retry-After: [1-3]\.$/),
+    'A reload adds /api/v2/orders: 404 before, 200 after; of 20 requests under way 20 succeed.',
+  ]);
+});
+
+test('an order-service has no request of a customer pass that did not come through the gateway', async () => {
+  const [instance] = await stage.discovery.instances('order-service');
+  const response = await fetch(`http://${instance!.host}:${instance!.port}/orders?userId=ada`);
+  expect(response.status).toBe(401);
+});
+
+test('a customer finds the steps of the saga on no route, not even as a clerk', async () => {
+  const step = { method: 'PUT', path: '/api/v1/orders/o1/confirmation' };
+  expect(await visitor.problemOf(byClerk(step))).toMatchObject({ status: 404 });
+  expect(await visitor.problemOf(byClerk({ ...step, path: '/api/v1/orders/o1' }))).toMatchObject({
+    status: 405,
+  });
 });
