@@ -57,7 +57,7 @@ describe('a hedged call', () => {
     'a hedged call that is %s is sent a second time only if that does no harm',
     async (_what, call, hedged) => {
       const servers = [await startServer(never), await startServer(never)];
-      const client = clientOf(servers, { hedge, retry: false, timeout: 400 });
+      const client = clientOf(servers, { hedge, retry: false, timeout: 200 });
       await expect(client.call({ service, path: '/', ...call })).rejects.toMatchObject({
         code: 'ERR_TIMEOUT',
       });

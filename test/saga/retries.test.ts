@@ -244,7 +244,7 @@ describe('a retry for which the budget of the service has nothing left', () => {
   it('ends with the timeout of its saga, if that comes first', async () => {
     const { client, service } = await serve([503]);
     spend(client);
-    const saga = defineSaga('order', { version: 1, timeout: 1_000 }).step('a', {
+    const saga = defineSaga('order', { version: 1, timeout: 300 }).step('a', {
       ...post('/charges'),
       retry: { maxAttempts: 2, backoff: (attempt) => (attempt === 1 ? 0 : 60_000) },
     });
