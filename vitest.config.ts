@@ -53,8 +53,16 @@ const REQUIRE_REDIS = 'test/support/require-redis.ts';
 const REQUIRE_POSTGRES = 'test/support/require-postgres.ts';
 const REQUIRE_BOTH = [REQUIRE_REDIS, REQUIRE_POSTGRES];
 
-/** The settings of a project whose files share a process: see there. */
-const SHARED = { isolate: false, setupFiles: ['test/support/nothing-left.ts'] };
+/**
+ * The settings of projects whose files share a process: see there. Most of their files wait for a third of their time,
+ * so that three processes keep two cores busy. Those of the other projects measure, and have run before.
+ */
+const SHARED = {
+  isolate: false,
+  setupFiles: ['test/support/nothing-left.ts'],
+  maxWorkers: 3,
+  sequence: { groupOrder: 1 },
+};
 
 export default defineConfig({
   test: {
@@ -92,7 +100,7 @@ export default defineConfig({
 function project(
   name: string,
   include: string[],
-  settings: { isolate?: boolean; setupFiles?: string[]; globalSetup?: string | string[] } = {},
+  settings: Partial<typeof SHARED> & { globalSetup?: string | string[] } = {},
 ) {
   return { extends: true as const, test: { name, include, ...settings } };
 }
