@@ -95,9 +95,9 @@ async function openLink(): Promise<{ url: string; silence: () => void }> {
 
 it('sagas go on over new connections once those of the pool have gone silent', async () => {
   const { url, silence } = await openLink();
-  const pool = new pg.Pool({ connectionString: url, max: 5, query_timeout: 500 });
+  const pool = new pg.Pool({ connectionString: url, max: 5, query_timeout: 800 });
   onTestFinished(() => pool.end());
-  const store = new PostgresSagaStore({ database: fromPg(pool), commandTimeout: 400 });
+  const store = new PostgresSagaStore({ database: fromPg(pool), commandTimeout: 700 });
   const { promise: worked, resolve: work } = deferred<void>();
   const saga = defineSaga('silent', { version: 1 })
     .step('a', { run: () => worked })
