@@ -100,7 +100,7 @@ describe('the options of a gateway', () => {
     ]);
   });
 
-  it.each(['/health', '/.well-known/jwks.json'])(
+  it.each(['/health', '/health/', '/he%61lth', '/.well-known/jwks.json'])(
     'no route takes GET at %s, which is of the gateway',
     (path) => {
       const problem = expect.stringMatching(/^routes\[0\]\.path is where the gateway itself responds to GET/);
@@ -250,6 +250,10 @@ describe('the options of a gateway', () => {
     expect(both({ path: '/a/:id' }, { path: '/a/:name/' })).toEqual(same);
     expect(both({ methods: ['GET', 'PUT'] }, { methods: ['HEAD'] })).toEqual(same);
     expect(both({ host: 'A.example' }, { host: ['b.example', 'a.example'] })).toEqual(same);
+    expect(both({ path: '/café' }, { path: '/caf%C3%A9' })).toEqual(same);
+    expect(both({ path: '/a' }, { path: '/%61' })).toEqual(same);
+    expect(both({ headers: { a: '1', B: '2' } }, { headers: { b: '2', A: '1' } })).toEqual(same);
+    expect(both({ path: '/b' }, { host: ['a.example', 'A.example'] })).toEqual([]);
     expect(both({ path: '/a/:id' }, { path: '/a/b' })).toEqual([]);
     expect(both({ methods: ['GET'] }, { methods: ['PUT'] })).toEqual([]);
     expect(both({}, { headers: { 'x-beta': '1' } })).toEqual([]);
