@@ -575,7 +575,7 @@ export const ED25519 = {
 };
 const { d: _private, ...ED25519_PUBLIC } = ED25519;
 const JWKS = { keys: [ED25519_PUBLIC] };
-/** What is neither a JWKS with a public key, nor an address that keys may come from. */
+/** Lists what is neither a JWKS with a public key, nor an address that keys may come from. */
 export const NO_KEYS = [
   ...['', 'keys', 'http://id.example/jwks', 'https://user:secret@id.example/jwks', 'file:///etc/keys'],
   ...['http://localhost.example/jwks', 'http://127.0.0.1.example/jwks', 5, true, () => JWKS],
