@@ -6,7 +6,6 @@ import {
   type RequestListener,
   type Server,
   type ServerResponse,
-  STATUS_CODES,
 } from 'node:http';
 import {
   constants,
@@ -16,6 +15,7 @@ import {
 } from 'node:http2';
 import { createServer as createHttpsServer } from 'node:https';
 import type { Duplex } from 'node:stream';
+import { renderHead } from './http/raw-response.ts';
 import { isDiscarding } from './http/request-body.ts';
 import { Rejection, toProblem } from './problem.ts';
 import type { ServerOptions } from './server-options.ts';
@@ -148,8 +148,6 @@ function end(socket: Duplex, rejection: Rejection): void {
     return;
   }
   const { status, headers, body } = toProblem(rejection);
-  let head = `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nconnection: close\r\nx-request-id: ${randomUUID()}\r\n`;
-  for (let index = 0; index < headers.length; index += 2)
-    head += `${headers[index]}: ${headers[index + 1]}\r\n`;
-  socket.end(`${head}\r\n${body}`, () => socket.destroy());
+  const list = ['connection', 'close', 'x-request-id', randomUUID(), ...headers];
+  socket.end(`${renderHead(status, list)}${body}`, () => socket.destroy());
 }

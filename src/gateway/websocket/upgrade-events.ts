@@ -1,9 +1,9 @@
 import { type IncomingMessage, type Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { endSoon, sendLast } from '../http/raw-response.ts';
 import { Rejection, toProblem } from '../problem.ts';
 import { asksForWebSocket } from './handshake.ts';
-import { endSoon, sendLast } from './raw-response.ts';
 
 type OnWebSocket = (request: IncomingMessage, socket: Duplex, head: Buffer) => void;
 
