@@ -87,6 +87,17 @@ describe('a gateway', () => {
     expect(client.received).not.toMatch(/set-cookie|host|authorization/i);
   });
 
+  it('cancels the request of a client that ends its connection within the next request', async () => {
+    const { upstream, open } = await startRecordedGateway();
+    upstream.reply = () => {};
+    const client = await open();
+    client.send(`${GET}GET /b HT`);
+    await upstream.waitFor('GET /a');
+    client.socket.end();
+    await client.waitForEnd();
+    await vi.waitFor(() => expect(upstream.connections).toBe(0));
+  });
+
   it('passes on several trailers, also of one name, but none that its route removes', async () => {
     const { upstream, open } = await startRecordedGateway({
       routes: [{ ...OPEN_ROUTE, responseHeaders: { remove: ['X-Inner'] } }],
