@@ -1,6 +1,6 @@
 import { beforeAll, expect, test } from 'vitest';
 import { GatewayScene } from '../../examples/demo/harness/gateway-scene.ts';
-import { byClerk } from '../../examples/demo/harness/shop.ts';
+import { byClerk, orderRequest, usualOrder } from '../../examples/demo/harness/shop.ts';
 import { openShop, type TestShop } from './open-shop.ts';
 
 let opened: TestShop;
@@ -28,6 +28,13 @@ test('an order-service has no request of a customer pass that did not come throu
   const [instance] = await opened.stage.discovery.instances('order-service');
   const response = await fetch(`http://${instance!.host}:${instance!.port}/orders?userId=ada`);
   expect(response.status).toBe(401);
+});
+
+test('a customer does not get the response to the same request with the same key of another one', async () => {
+  const { visitor } = opened.stage;
+  const request = { ...orderRequest(usualOrder('o-keyed')), key: 'key-1' };
+  await visitor.call(request);
+  expect(await visitor.problemOf({ ...request, user: 'grace' })).toMatchObject({ status: 403 });
 });
 
 test('a customer finds the steps of the saga on no route, not even as a clerk', async () => {
