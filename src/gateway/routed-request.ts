@@ -73,7 +73,7 @@ export function buildServiceRequest(
 ): ServiceRequest {
   const { service, options, split, requestHeaders } = route;
   let { headers } = head;
-  if (authenticator !== undefined) headers = withoutHeaders(headers, authenticator.droppedHeaders);
+  if (authenticator?.droppedHeaders.size) headers = withoutHeaders(headers, authenticator.droppedHeaders);
   headers.push(...source.headers);
   if (requestHeaders !== undefined) headers = withoutHeaders(headers, requestHeaders.replaced);
   if (principal !== undefined) headers.push(IDENTITY_HEADER, authenticator!.signer.sign(principal, service));
