@@ -26,7 +26,9 @@ export function createGuard(
       store: new PostgresIdempotencyStore({ database: fromPg(pool), service, timeout: 5_000 }),
       // The shop is one application. By their credentials the process that takes over a saga would be
       // another caller than the one that has died, and what that one has asked for would be done again.
-      scope: () => 'shop',
+      // A customer has keys of its own, or would get what another one has got for the same key.
+      scope: ({ identity }) =>
+        identity === undefined ? 'shop' : JSON.stringify([identity.kind, identity.subject]),
       ttl: KEY_RETENTION,
     },
   });

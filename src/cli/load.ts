@@ -1,3 +1,4 @@
+import { describeMissing } from '../internal/missing-package.ts';
 import { CommandError } from './command-error.ts';
 
 /** Loads a part of a command when it is used: it imports an optional peer, which need not be installed. */
@@ -8,12 +9,9 @@ export async function load<Module>(
 ): Promise<Module> {
   try {
     return await importPart();
-  } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
-    if (code !== 'ERR_MODULE_NOT_FOUND' || !message.includes(`'${peer}'`)) throw error;
-    throw new CommandError(
-      `${command} needs the package ${peer}, which is not installed beside holdfast: npm install ${peer}`,
-      { cause: error },
-    );
+  } catch (cause) {
+    const reason = describeMissing(cause, peer);
+    if (reason === undefined) throw cause;
+    throw new CommandError(`${command} ${reason}`, { cause });
   }
 }

@@ -2,7 +2,6 @@ import { type ClientRequest, type IncomingMessage, request as sendRequest } from
 import type { Socket } from 'node:net';
 import type { Readable } from 'node:stream';
 import type { CallResult, Lease } from '../balancing/lease.ts';
-import type { Selector } from '../balancing/selector.ts';
 import { ResponseInvalidError, type ServiceResponseError } from '../errors.ts';
 import { type AbortListener, toAbortable } from '../policies/abort.ts';
 import type { Attempt } from './attempt.ts';
@@ -36,9 +35,7 @@ export interface UpgradeRequest {
   timeout?: number | undefined;
   /** Retries, beyond the first attempt. Default: as the `retry` of the service says. */
   retries?: number | undefined;
-  hashKey?: string | undefined;
-  select?: Selector | undefined;
-  /** Takes the place of `select`: see `RelayRequest`. */
+  /** Sends the request only to instances of the variant: see `RelayRequest`. */
   variant?: Variant | undefined;
   /** Cancels the request until there is a response. */
   signal?: AbortSignal | undefined;

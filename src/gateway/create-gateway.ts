@@ -2,6 +2,7 @@ import { type IncomingMessage, METHODS, type Server, type ServerResponse } from 
 import type { AddressInfo } from 'node:net';
 import type { FastifyInstance, FastifyServerOptions } from 'fastify';
 import { ClosedError, HoldfastError } from '../errors.ts';
+import { describeMissing } from '../internal/missing-package.ts';
 import { integer, nonEmptyString, requireOption, validateOptions } from '../internal/validate.ts';
 import { type GracefulShutdown, gracefulShutdown } from '../middleware/server/lifecycle/graceful-shutdown.ts';
 import { readServerOptions } from './config/read-options.ts';
@@ -166,15 +167,14 @@ async function importFastify(): Promise<typeof import('fastify').default> {
   try {
     return (await import('fastify')).default;
   } catch (cause) {
-    if ((cause as { code?: string }).code !== 'ERR_MODULE_NOT_FOUND') throw cause;
-    throw createMissingError(cause);
+    const reason = describeMissing(cause, 'fastify');
+    if (reason === undefined) throw cause;
+    throw createMissingError(reason, cause);
   }
 }
 
-function createMissingError(cause: unknown): HoldfastError {
-  const message =
-    'createGateway() needs the package fastify, which is not installed beside holdfast: npm install fastify';
-  return new HoldfastError('ERR_GATEWAY_CONFIG', message, { cause });
+function createMissingError(reason: string, cause: unknown): HoldfastError {
+  return new HoldfastError('ERR_GATEWAY_CONFIG', `createGateway() ${reason}`, { cause });
 }
 
 type Handler = (request: IncomingMessage, response: ServerResponse) => void;

@@ -8,7 +8,7 @@ import { Networks } from './http/networks.ts';
 import { compileLimits, type GatewayLimits } from './limits/rate-limits.ts';
 import type { GatewayConfig } from './options.ts';
 import { HEALTH_PATH, JWKS_PATH } from './own-paths.ts';
-import { compileRoute, type Route } from './routing/route.ts';
+import { compileRoute } from './routing/route.ts';
 import { Router } from './routing/router.ts';
 
 /** Responds to a GET or HEAD of a path that is the gateway's own. */
@@ -22,7 +22,6 @@ export type OwnResponder = (
  */
 export interface GatewayState {
   readonly config: GatewayConfig;
-  readonly routes: readonly Route[];
   readonly router: Router;
   readonly authenticator: Authenticator | undefined;
   readonly limits: GatewayLimits;
@@ -59,7 +58,6 @@ export async function compileState(
   }
   return {
     config,
-    routes,
     router: new Router(routes),
     authenticator,
     limits: compileLimits(config.rateLimit, routes),

@@ -19,7 +19,7 @@ const WEB_SOCKET_CLOSE_TIMEOUT = 3_000;
 
 /** Where a gateway stands. */
 export interface GatewayPlace {
-  /** Begins the paths of all routes. */
+  /** Begins the paths of all routes and of the gateway itself. */
   readonly prefix: string;
   readonly sendsContinue: boolean;
 }

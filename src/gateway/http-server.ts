@@ -6,7 +6,6 @@ import {
   type RequestListener,
   type Server,
   type ServerResponse,
-  STATUS_CODES,
 } from 'node:http';
 import {
   constants,
@@ -16,6 +15,8 @@ import {
 } from 'node:http2';
 import { createServer as createHttpsServer } from 'node:https';
 import type { Duplex } from 'node:stream';
+import { currentResponse } from './http/current-response.ts';
+import { renderHead } from './http/raw-response.ts';
 import { isDiscarding } from './http/request-body.ts';
 import { Rejection, toProblem } from './problem.ts';
 import type { ServerOptions } from './server-options.ts';
@@ -59,8 +60,10 @@ function createByProtocol(options: ServerOptions, listener: RequestListener): Se
     ...(headersTimeout !== undefined && { headersTimeout }),
     // The gateway checks it, and says so in its own form.
     requireHostHeader: false,
-    // Else the connection would end after each request for another upgrade, as it does before Node 24.9.
-    shouldUpgradeCallback: asksForWebSocket,
+    // Else the connection would end after each request for another upgrade, as it does before Node 24.9. A
+    // WebSocket cannot begin while another response is due on its connection.
+    shouldUpgradeCallback: (request) =>
+      asksForWebSocket(request) && currentResponse(request.socket) === undefined,
     keepAliveTimeout: options.keepAliveTimeout ?? KEEP_ALIVE_TIMEOUT,
     connectionsCheckingInterval: checkingInterval(options),
   };
@@ -122,9 +125,14 @@ const PARSER_ERRORS: Readonly<Record<string, Rejection>> = {
 };
 const MALFORMED = new Rejection(400, 'bad-request', 'The request is not valid HTTP.');
 
+/** The code of an error of Node's parser: the client has ended its side within a request. */
+const ENDED_WITHIN = 'HPE_INVALID_EOF_STATE';
+
 /** Responds on a connection whose bytes Node could not read as a request, and ends it. */
 export function rejectConnection(error: Error & { code?: string }, socket: Duplex): void {
-  end(socket, PARSER_ERRORS[error.code ?? ''] ?? MALFORMED);
+  // A client that leaves between two requests waits for no response either.
+  if (error.code === ENDED_WITHIN && currentResponse(socket)?.req.complete) socket.destroy();
+  else end(socket, PARSER_ERRORS[error.code ?? ''] ?? MALFORMED);
 }
 
 /** Makes a response the last one of its connection. */
@@ -135,7 +143,7 @@ function endAfter(response: ServerResponse, socket: Duplex): void {
 }
 
 function end(socket: Duplex, rejection: Rejection): void {
-  const { _httpMessage: current } = socket as { _httpMessage?: ServerResponse | null };
+  const current = currentResponse(socket);
   if (current?.req.complete) {
     // The malformed bytes came after a request that is being handled, and its client waits.
     endAfter(current, socket);
@@ -148,8 +156,6 @@ function end(socket: Duplex, rejection: Rejection): void {
     return;
   }
   const { status, headers, body } = toProblem(rejection);
-  let head = `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nconnection: close\r\nx-request-id: ${randomUUID()}\r\n`;
-  for (let index = 0; index < headers.length; index += 2)
-    head += `${headers[index]}: ${headers[index + 1]}\r\n`;
-  socket.end(`${head}\r\n${body}`, () => socket.destroy());
+  const list = ['connection', 'close', 'x-request-id', randomUUID(), ...headers];
+  socket.end(`${renderHead(status, list)}${body}`, () => socket.destroy());
 }

@@ -1,4 +1,5 @@
 import { GatewayConfigError } from '../errors.ts';
+import { describeMissing } from '../internal/missing-package.ts';
 
 /**
  * Imports an optional peer when an option needs it.
@@ -13,9 +14,8 @@ export async function importPeer<Module>(
   try {
     return await load();
   } catch (cause) {
-    const { code, message } = cause as NodeJS.ErrnoException;
-    if (code !== 'ERR_MODULE_NOT_FOUND' || !message.includes(`'${name}'`)) throw cause;
-    const reason = `needs the package ${name}, which is not installed beside holdfast: npm install ${name}`;
+    const reason = describeMissing(cause, name);
+    if (reason === undefined) throw cause;
     throw new GatewayConfigError([{ path: option, reason }], { cause });
   }
 }

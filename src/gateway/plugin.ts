@@ -1,4 +1,5 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { readPrefix } from './config/read-options.ts';
 import { Gateway, type GatewayPlace } from './gateway.ts';
 import type { GatewayConfig, GatewayOptions } from './options.ts';
 import { listenForWebSockets } from './websocket/upgrade-events.ts';
@@ -23,7 +24,7 @@ export interface AppGateway {
 }
 
 export interface GatewayPluginOptions extends GatewayOptions {
-  /** Begins the paths of all routes. Default: none. */
+  /** Begins the paths of all routes, after the prefix of the app. Default: none. */
   prefix?: string;
 }
 
@@ -43,9 +44,10 @@ export const gateway: GatewayPlugin = Object.assign(
   async (given: object, { prefix = '', ...options }: GatewayPluginOptions) => {
     // Only Fastify calls it.
     const app = given as FastifyInstance;
-    const created = await Gateway.create(options, { prefix, sendsContinue: false });
+    const place = { prefix: readPrefix(app.prefix, prefix), sendsContinue: false };
+    const created = await Gateway.create(options, place);
     app.decorate('gateway', created);
-    registerGateway(app, created, { prefix, sendsContinue: false });
+    registerGateway(app, created, place);
   },
   {
     // As with fastify-plugin, so that the app itself gets the property `gateway`.
@@ -76,7 +78,8 @@ export function registerGateway(app: FastifyInstance, created: Gateway, { prefix
         });
       }
     },
-    { prefix },
+    // Fastify puts the prefix of the app before it.
+    { prefix: prefix.slice(app.prefix.length) },
   );
 }
 

@@ -73,9 +73,9 @@ export function buildServiceRequest(
 ): ServiceRequest {
   const { service, options, split, requestHeaders } = route;
   let { headers } = head;
-  if (authenticator !== undefined) headers = withoutHeaders(headers, authenticator.droppedHeaders);
-  if (requestHeaders !== undefined) headers = withoutHeaders(headers, requestHeaders.replaced);
+  if (authenticator?.droppedHeaders.size) headers = withoutHeaders(headers, authenticator.droppedHeaders);
   headers.push(...source.headers);
+  if (requestHeaders !== undefined) headers = withoutHeaders(headers, requestHeaders.replaced);
   if (principal !== undefined) headers.push(IDENTITY_HEADER, authenticator!.signer.sign(principal, service));
   if (requestHeaders !== undefined) headers.push(...requestHeaders.set);
   const { address } = source;

@@ -105,9 +105,9 @@ export class RedisRateLimiter extends Emitter<RedisRateLimiterEvents> implements
     if (state.kind === 'shared') return this.#takeShared(key, rule, pace);
     const now = performance.now();
     if (now >= state.askAt) {
-      // Nobody else asks while this one does.
+      // Nobody else asks while this one does. It is counted here, whatever Redis replies.
       state.askAt = Infinity;
-      void this.#takeShared(key, rule, pace);
+      void this.#ask(key, pace);
     }
     return this.#local.take(key, rule);
   }
@@ -122,19 +122,24 @@ export class RedisRateLimiter extends Emitter<RedisRateLimiterEvents> implements
 
   /** Has Redis count; where it does not, this process does. Never rejects. */
   async #takeShared(key: string, rule: RateLimitRule, pace: Pace): Promise<RateLimitDecision> {
+    return (await this.#ask(key, pace)) ?? this.#local.take(key, rule);
+  }
+
+  /** Gives the decision of Redis; undefined if there is none in time. Never rejects. */
+  async #ask(key: string, pace: Pace): Promise<RateLimitDecision | undefined> {
     const state = this.#state;
-    const reply = await this.#ask(key, pace);
-    if (Array.isArray(reply)) {
-      if (state.kind === 'local') this.#returnToShared(state);
-      const [isAllowed, wait, ahead] = reply.map(Number) as [number, number, number];
-      return isAllowed === 1 ? allowed(ahead / 1_000, pace) : rejected(wait / 1_000, ahead / 1_000);
+    const reply = await this.#evaluate(key, pace);
+    if (!Array.isArray(reply)) {
+      this.#countLocally(state, reply === TOO_LATE ? undefined : (reply as RedisError));
+      return undefined;
     }
-    this.#countLocally(state, reply === TOO_LATE ? undefined : (reply as RedisError));
-    return this.#local.take(key, rule);
+    if (state.kind === 'local') this.#returnToShared(state);
+    const [isAllowed, wait, ahead] = reply.map(Number) as [number, number, number];
+    return isAllowed === 1 ? allowed(ahead / 1_000, pace) : rejected(wait / 1_000, ahead / 1_000);
   }
 
   /** Gives the reply of Redis, an error, or TOO_LATE. */
-  #ask(key: string, { step, span }: Pace): Promise<unknown> {
+  #evaluate(key: string, { step, span }: Pace): Promise<unknown> {
     return new Promise((resolve) => {
       // Timers come before replies where the event loop was blocked, so replies get one turn more.
       const timer = setTimeout(() => setImmediate(resolve, TOO_LATE), this.#maxWait);
@@ -176,6 +181,6 @@ arrival = math.max(time, math.min(arrival, time + span))
 local wait = arrival + step - span - time
 if wait >= 1 then return { 0, math.ceil(wait), math.ceil(arrival - time) } end
 local ahead = arrival + step - time
-redis.call('SET', KEYS[1], string.format('%.17g', arrival + step), 'PX', digits(math.ceil(ahead / 1000)))
+redis.call('SET', KEYS[1], string.format('%.17g', arrival + step), 'PX', digits(math.max(1, math.ceil(ahead / 1000))))
 return { 1, 0, math.ceil(ahead) }
 `);

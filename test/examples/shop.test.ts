@@ -173,6 +173,12 @@ test('an order-service has no request of a customer pass that did not come throu
   expect(response.status).toBe(401);
 });
 
+test('a customer does not get the response to the same request with the same key of another one', async () => {
+  const request = { ...orderRequest(usualOrder('o-keyed')), key: 'key-1' };
+  await visitor.call(request);
+  expect(await visitor.problemOf({ ...request, user: 'grace' })).toMatchObject({ status: 403 });
+});
+
 test('a customer finds the steps of the saga on no route, not even as a clerk', async () => {
   const step = { method: 'PUT', path: '/api/v1/orders/o1/confirmation' };
   expect(await visitor.problemOf(byClerk(step))).toMatchObject({ status: 404 });

@@ -15,4 +15,19 @@ describe('the header rules of a route', () => {
       'x-tenant: ours',
     ]);
   });
+
+  it('replace and remove what the gateway itself tells of the client', async () => {
+    const requestHeaders = {
+      set: { 'x-forwarded-proto': 'https' },
+      remove: ['forwarded', 'X-Forwarded-For'],
+    };
+    const { upstream, open } = await startRecordedGateway({ routes: [{ ...OPEN_ROUTE, requestHeaders }] });
+    const client = await open();
+    client.send('GET /a HTTP/1.1\r\nHost: shop.example\r\n\r\n');
+    expect(await client.status()).toBe(200);
+    expect(upstream.bytes.match(/^(?:x-)?forwarded.*(?=\r$)/gm)).toEqual([
+      'x-forwarded-host: shop.example',
+      'x-forwarded-proto: https',
+    ]);
+  });
 });

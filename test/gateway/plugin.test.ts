@@ -3,6 +3,7 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { type GatewayPluginOptions, gateway } from '../../src/gateway/index.ts';
 import { ServiceClient, StaticServiceDiscovery } from '../../src/index.ts';
 import { OPEN_ROUTE, SERVICE } from '../support/gateway.ts';
+import { openRawClient } from '../support/raw-client.ts';
 import { startRecordingUpstream } from '../support/recording-upstream.ts';
 
 /** Starts an app with the gateway as a plugin, beside a route of its own. */
@@ -57,6 +58,42 @@ describe('the gateway as a plugin of Fastify', () => {
     expect((await fetch(`${url}/api`)).status).toBe(404);
     expect((await fetch(`${url}/users/u1`)).headers.get('content-type')).toContain('application/json');
     expect(upstream.requestLines).toEqual(['GET /u1?a HTTP/1.1']);
+  });
+
+  it('has its routes, health and WebSockets under the prefixes of its app and its own', async () => {
+    const upstream = await startRecordingUpstream();
+    const discovery = new StaticServiceDiscovery({ [SERVICE]: [upstream.origin] });
+    const client = new ServiceClient({ discovery });
+    const app = fastify();
+    onTestFinished(async () => {
+      await app.close();
+      await client.close();
+    });
+    const routes = [{ ...OPEN_ROUTE, path: '/a', rewrite: '/b', webSocket: true }];
+    await app.register(async (own) => own.register(gateway, { client, routes, prefix: '/gw' }), {
+      prefix: '/api',
+    });
+    const url = await app.listen({ port: 0, host: '127.0.0.1' });
+    expect((await fetch(`${url}/api/gw/a`)).status).toBe(200);
+    expect((await fetch(`${url}/api/gw/health`)).status).toBe(200);
+    const webSocket = await openRawClient(url);
+    webSocket.send(
+      'GET /api/gw/a HTTP/1.1\r\nHost: shop.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n',
+    );
+    expect(await webSocket.status()).toBe(426);
+    expect((await fetch(`${url}/gw/a`)).status).toBe(404);
+    expect(upstream.requestLines).toEqual(['GET /b HTTP/1.1']);
+  });
+
+  it.each(['/api/', 'api', '/', '/a b', '/:id', '/../a', 5])('rejects the prefix %j', async (prefix) => {
+    const app = fastify();
+    onTestFinished(() => app.close());
+    const discovery = new StaticServiceDiscovery({});
+    const options = { discovery, routes: [OPEN_ROUTE], prefix: prefix as string };
+    await expect(app.register(gateway, options)).rejects.toMatchObject({
+      code: 'ERR_GATEWAY_CONFIG',
+      path: 'prefix',
+    });
   });
 
   it('runs the hooks of the app, whose headers replace those of the service', async () => {

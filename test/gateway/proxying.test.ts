@@ -87,6 +87,29 @@ describe('a gateway', () => {
     expect(client.received).not.toMatch(/set-cookie|host|authorization/i);
   });
 
+  it('cancels the request of a client that ends its connection within the next request', async () => {
+    const { upstream, open } = await startRecordedGateway();
+    upstream.reply = () => {};
+    const client = await open();
+    client.send(`${GET}GET /b HT`);
+    await upstream.waitFor('GET /a');
+    client.socket.end();
+    await client.waitForEnd();
+    await vi.waitFor(() => expect(upstream.connections).toBe(0));
+  });
+
+  it('passes on several trailers, also of one name, but none that its route removes', async () => {
+    const { upstream, open } = await startRecordedGateway({
+      routes: [{ ...OPEN_ROUTE, responseHeaders: { remove: ['X-Inner'] } }],
+    });
+    upstream.reply =
+      'HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n' +
+      'x-sum: 1\r\nx-inner: secret\r\nx-time: 2\r\nx-time: 3\r\n\r\n';
+    const client = await open();
+    client.send(GET);
+    await client.waitFor(/0\r\nx-sum: 1\r\nx-time: 2\r\nx-time: 3\r\n\r\n$/i);
+  });
+
   it('survives a response that announces trailers and has a length', async () => {
     const { upstream, open } = await startRecordedGateway();
     upstream.reply = 'HTTP/1.1 200 OK\r\ncontent-length: 2\r\ntrailer: x-sum\r\n\r\nok';

@@ -144,6 +144,28 @@ describe('a Redis rate limiter', () => {
     expect(decisions.map(({ allowed }) => allowed)).toEqual([true, true, false]);
   });
 
+  it('a Redis rate limiter counts a request once that asks whether Redis is back', async () => {
+    const { limiter } = limiterOf({ retryInterval: 1 });
+    await limiter.close();
+    vi.useFakeTimers({ toFake: ['performance'] });
+    const rule = { limit: 10, interval: 3_600_000 };
+    let count = 0;
+    for (let request = 0; request < 12; request++) {
+      if ((await limiter.take('a', rule)).allowed) count++;
+      vi.advanceTimersByTime(1);
+      // What the request has asked comes to nothing before the next one.
+      await new Promise(setImmediate);
+    }
+    expect(count).toBe(10);
+  });
+
+  it('a Redis rate limiter goes on in Redis with a limit of more than it can tell apart', async () => {
+    const { limiter, events } = limiterOf({ maxWait: 10_000 });
+    const decision = await limiter.take('a', { limit: 1e12, interval: 1_000 });
+    expect(decision.allowed).toBe(true);
+    expect(events).toEqual([]);
+  });
+
   it('a listener that throws does not disturb a Redis rate limiter', async () => {
     const warned = vi.spyOn(process, 'emitWarning').mockImplementation(() => {});
     const server = await startRedis();

@@ -3,14 +3,6 @@ import * as undici from 'undici';
 import { engineOf } from '../../src/client/call-engine.ts';
 import { relay } from '../../src/client/relay.ts';
 import type { RelayRequest } from '../../src/client/relay-request.ts';
-import {
-  type ApiKeyOptions,
-  type AuthOptions,
-  checkRouteAuth,
-  type JwtOptions,
-  type RouteAuth,
-} from '../../src/gateway/auth/auth-options.ts';
-import { Authenticator } from '../../src/gateway/auth/authenticator.ts';
 import { type VerifyIdentityOptions, verifyIdentity } from '../../src/gateway/auth/verify-identity.ts';
 import { createGateway, type ListenOptions } from '../../src/gateway/create-gateway.ts';
 import * as holdfast from '../../src/index.ts';
@@ -37,8 +29,6 @@ export interface OptionTypes {
   AdaptiveConcurrencyOptions: holdfast.AdaptiveConcurrencyOptions;
   AdaptiveThrottleOptions: holdfast.AdaptiveThrottleOptions;
   ListenOptions: ListenOptions;
-  ApiKeyOptions: ApiKeyOptions;
-  AuthOptions: AuthOptions;
   AimdLimitOptions: holdfast.AimdLimitOptions;
   AppendOptions: postgres.AppendOptions;
   AxiosFetchOptions: AxiosParts;
@@ -58,7 +48,6 @@ export interface OptionTypes {
   FailurePercentageOptions: holdfast.FailurePercentageOptions;
   FallbackOptions: holdfast.FallbackOptions;
   GracefulShutdownOptions: holdfast.GracefulShutdownOptions;
-  GatewayIdentityOptions: Given<AuthOptions['identity']>;
   Gradient2LimitOptions: holdfast.Gradient2LimitOptions;
   GroupOptions: Omit<holdfast.GroupOptions, 'broadcast'>;
   GroupSelection: { group: string; eventId?: string };
@@ -78,7 +67,6 @@ export interface OptionTypes {
   LoadReportsOptions: holdfast.LoadReportsOptions;
   MeshDispatcherOptions: holdfast.MeshDispatcherOptions;
   MeshDispatchOptions: DispatchParts;
-  JwtOptions: JwtOptions;
   MeshFetchOptions: holdfast.MeshFetchOptions;
   MeshHttpAgentPassthrough: Given<holdfast.MeshHttpAgentOptions['passthrough']>;
   MeshHttpAgentOptions: holdfast.MeshHttpAgentOptions;
@@ -109,7 +97,6 @@ export interface OptionTypes {
   SagaListOptions: holdfast.SagaListOptions;
   SagaOptions: holdfast.SagaOptions;
   SagaOrchestratorOptions: holdfast.SagaOrchestratorOptions;
-  RouteAuth: RouteAuth;
   SagaResultOptions: { signal?: AbortSignal };
   ServerGuardOptions: holdfast.ServerGuardOptions;
   ServiceCall: holdfast.ServiceCall;
@@ -580,7 +567,7 @@ async function subscribe(options: object): Promise<void> {
 }
 
 /** An Ed25519 key that all know. */
-const ED25519 = {
+export const ED25519 = {
   kty: 'OKP',
   crv: 'Ed25519',
   d: 'eoilECxUVV3OyfJGf_qibyVuY8937jmoK433qFbc1tY',
@@ -588,10 +575,8 @@ const ED25519 = {
 };
 const { d: _private, ...ED25519_PUBLIC } = ED25519;
 const JWKS = { keys: [ED25519_PUBLIC] };
-const AUTH = { apiKeys: [], identity: { key: ED25519 } };
-const ISSUER = { issuer: 'https://id.example', audience: 'shop', algorithms: ['ES256'], jwks: JWKS };
-const NO_LIST_OF_TEXT = [5, 'x', {}, [5], [''], true, () => []];
-const NO_KEYS = [
+/** Lists what is neither a JWKS with a public key, nor an address that keys may come from. */
+export const NO_KEYS = [
   ...['', 'keys', 'http://id.example/jwks', 'https://user:secret@id.example/jwks', 'file:///etc/keys'],
   ...['http://localhost.example/jwks', 'http://127.0.0.1.example/jwks', 5, true, () => JWKS],
   ...[[], {}, { keys: 5 }, { keys: [] }, { keys: [ED25519] }, { keys: [{ kty: 'oct', k: 'c2VjcmV0' }] }],
@@ -610,63 +595,7 @@ async function listen(options: object) {
   }
 }
 
-const AUTH_OPTION_TAKERS: readonly OptionTaker[] = [
-  takes('AuthOptions', {
-    of: 'Authenticator',
-    file: 'gateway/auth/auth-options.ts',
-    name: 'auth',
-    make: (options) => new Authenticator(options),
-    required: AUTH,
-    wrong: {
-      jwt: [5, 'x', [], [5], true, () => {}, [ISSUER, ISSUER]],
-      apiKeys: [5, 'x', {}, [5], true],
-      forwardAuthorization: NO_BOOLEAN,
-      identity: NO_OBJECT,
-    },
-  }),
-  takes('JwtOptions', {
-    of: 'Authenticator',
-    file: 'gateway/auth/auth-options.ts',
-    name: 'auth.jwt[0]',
-    make: (jwt) => new Authenticator({ ...AUTH, jwt: [jwt as JwtOptions] }),
-    required: ISSUER,
-    wrong: {
-      issuer: NO_TEXT,
-      audience: ['', 5, {}, [], [5], [''], true, () => 'x'],
-      algorithms: [5, 'ES256', {}, [], ['none'], ['HS256'], ['es256'], [5], true],
-      jwks: NO_KEYS,
-      clockTolerance: NO_DURATION,
-    },
-  }),
-  takes('ApiKeyOptions', {
-    of: 'Authenticator',
-    file: 'gateway/auth/auth-options.ts',
-    name: 'auth.apiKeys[0]',
-    make: (key) => new Authenticator({ ...AUTH, apiKeys: [key as ApiKeyOptions] }),
-    required: { hash: 'a'.repeat(64), subject: 'partner' },
-    wrong: {
-      hash: [...NO_TEXT, 'a'.repeat(63), 'g'.repeat(64)],
-      subject: NO_TEXT,
-      scopes: [...NO_LIST_OF_TEXT, ['a b'], ['a"']],
-    },
-  }),
-  takes('GatewayIdentityOptions', {
-    of: 'Authenticator',
-    file: 'gateway/auth/auth-options.ts',
-    name: 'auth.identity',
-    make: (identity) => new Authenticator({ ...AUTH, identity: identity as AuthOptions['identity'] }),
-    required: { key: ED25519 },
-    wrong: {
-      key: [...NO_OBJECT, {}, ED25519_PUBLIC, { ...ED25519, crv: 'X25519' }, { ...ED25519, d: 'AA' }],
-    },
-  }),
-  takes('RouteAuth', {
-    of: 'Authenticator',
-    file: 'gateway/auth/auth-options.ts',
-    name: 'route.auth',
-    make: (auth) => checkRouteAuth(auth, 'route.auth'),
-    wrong: { scopes: [...NO_LIST_OF_TEXT, ['a b']] },
-  }),
+const GATEWAY_OPTION_TAKERS: readonly OptionTaker[] = [
   takes('ListenOptions', {
     of: 'createGateway',
     file: 'gateway/create-gateway.ts',
@@ -1716,7 +1645,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
     },
   }),
   ...EVENT_OPTION_TAKERS,
-  ...AUTH_OPTION_TAKERS,
+  ...GATEWAY_OPTION_TAKERS,
   takes('PostgresIdempotencyStoreOptions', {
     of: 'PostgresIdempotencyStore',
     file: 'postgres/postgres-idempotency-store.ts',

@@ -12,6 +12,8 @@ export interface OutsideRequest {
   /** A path of the gateway. */
   readonly path: string;
   readonly body?: unknown;
+  /** The `Idempotency-Key`. Default: it has none. */
+  readonly key?: string;
 }
 
 /** A response from outside that is no success. */
@@ -39,12 +41,13 @@ export class Visitor {
     this.#provider = provider;
   }
 
-  async send({ user, scopes = [], method = 'GET', path, body }: OutsideRequest): Promise<Response> {
+  async send({ user, scopes = [], method = 'GET', path, body, key }: OutsideRequest): Promise<Response> {
     const headers = new Headers();
     if (user !== undefined) {
       headers.set('authorization', `Bearer ${await this.#provider.tokenOf(user, scopes)}`);
     }
     if (body !== undefined) headers.set('content-type', 'application/json');
+    if (key !== undefined) headers.set('idempotency-key', key);
     return await fetch(`${this.#url}${path}`, { method, headers, body: JSON.stringify(body) });
   }
 

@@ -1,19 +1,5 @@
 import type { JSONWebKeySet, JWK } from 'jose';
-import {
-  anObject,
-  boolean,
-  type Check,
-  duration,
-  either,
-  isFunction,
-  listOf,
-  matching,
-  nonEmptyString,
-  oneOf,
-  readByName,
-  requireOption,
-  validateOptions,
-} from '../../internal/validate.ts';
+import { listOf, matching, nonEmptyString, readByName } from '../../internal/validate.ts';
 import { readSigningKey } from './identity-signer.ts';
 import { checkKeys } from './key-source.ts';
 
@@ -77,43 +63,33 @@ export interface RouteAuth {
 }
 
 /** Algorithms with a public key (RFC 7518, RFC 8037, RFC 9864): with a secret one, who verifies can sign. */
-const PUBLIC_KEY_ALGORITHMS = [
+export const PUBLIC_KEY_ALGORITHMS = [
   ...['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512'],
   ...['ES256', 'ES384', 'ES512', 'EdDSA', 'Ed25519'],
 ];
 
 /** A scope as RFC 6749 allows it, section 3.3: it can stand in a header between quotes. */
-const scope = matching(/^[\x21\x23-\x5b\x5d-\x7e]+$/, 'a scope without spaces and quotes');
-const scopes = listOf(scope, 'a list of scopes');
+export const SCOPE = /^[\x21\x23-\x5b\x5d-\x7e]+$/;
 
-const nonEmptyList =
-  (check: Check, expected: string): Check =>
-  (value, option) => {
-    listOf(check, expected)(value, option);
-    if ((value as unknown[]).length === 0) throw new TypeError(`${option} must be ${expected}; got none`);
-  };
-
-/** @throws TypeError or RangeError that names the option that is not allowed */
+/**
+ * Checks what the shapes of the options cannot say.
+ *
+ * @throws TypeError that begins with the option that is not allowed
+ */
 export function checkAuthOptions(options: AuthOptions): void {
-  validateOptions('auth', options, {
-    jwt: checkJwt,
-    apiKeys: either('a list of hashed keys, or a function', isFunction, listOf(anObject, 'a list')),
-    forwardAuthorization: boolean,
-    identity: anObject,
-  });
   const { jwt, apiKeys, identity } = options;
   if (jwt === undefined && apiKeys === undefined) {
     throw new TypeError("auth needs the option 'jwt' or 'apiKeys'");
   }
-  if (Array.isArray(apiKeys)) checkApiKeys(apiKeys);
-  if (identity === undefined) return;
-  validateOptions('auth.identity', identity, { key: (key, option) => void readSigningKey(key, option) });
-  requireOption('auth.identity', identity, 'key');
-}
-
-/** @throws TypeError that names the option that is not allowed */
-export function checkRouteAuth(auth: RouteAuth, owner: string): void {
-  validateOptions(owner, auth, { scopes });
+  const issuers = jwtIssuers(options);
+  issuers.forEach(({ jwks }, index) => {
+    checkKeys(jwks, Array.isArray(jwt) ? `auth.jwt[${index}].jwks` : 'auth.jwt.jwks');
+  });
+  if (hasTwice(issuers.map(({ issuer }) => issuer))) throw new TypeError('auth.jwt has two of one issuer');
+  if (Array.isArray(apiKeys) && hasTwice(apiKeys.map(({ hash }) => hash.toLowerCase()))) {
+    throw new TypeError('auth.apiKeys has a key twice');
+  }
+  if (identity !== undefined) readSigningKey(identity.key, 'auth.identity.key');
 }
 
 export function jwtIssuers({ jwt = [] }: AuthOptions): readonly JwtOptions[] {
@@ -121,49 +97,16 @@ export function jwtIssuers({ jwt = [] }: AuthOptions): readonly JwtOptions[] {
   return Array.isArray(jwt) ? jwt : [jwt as JwtOptions];
 }
 
-function checkJwt(value: unknown, option: string): void {
-  const several = Array.isArray(value);
-  const issuers = several ? value : [value];
-  nonEmptyList(anObject, 'an issuer, or a list of them')(issuers, option);
-  issuers.forEach((issuer, index) => void checkIssuer(issuer, several ? `auth.jwt[${index}]` : 'auth.jwt'));
-  if (new Set(issuers.map(({ issuer }) => issuer)).size < issuers.length) {
-    throw new TypeError(`${option} has two of one issuer`);
-  }
+function hasTwice(names: readonly string[]): boolean {
+  return new Set(names).size < names.length;
 }
 
-function checkIssuer(options: JwtOptions, owner: string): void {
-  validateOptions(owner, options, {
-    issuer: nonEmptyString,
-    audience: either('a name, or a list of names', nonEmptyString, nonEmptyList(nonEmptyString, 'names')),
-    algorithms: nonEmptyList(oneOf(...PUBLIC_KEY_ALGORITHMS), 'a list of algorithms'),
-    jwks: checkKeys,
-    clockTolerance: duration,
-  });
-  for (const name of ['issuer', 'audience', 'algorithms', 'jwks']) requireOption(owner, options, name);
-}
-
-function checkApiKeys(keys: readonly ApiKeyOptions[]): void {
-  keys.forEach((key, index) => {
-    const owner = `auth.apiKeys[${index}]`;
-    validateOptions(owner, key, { hash: keyHash, subject: nonEmptyString, scopes });
-    for (const name of ['hash', 'subject']) requireOption(owner, key, name);
-  });
-  if (new Set(keys.map(({ hash }) => hash.toLowerCase())).size < keys.length) {
-    throw new TypeError("auth option 'apiKeys' has a key twice");
-  }
-}
+const scopeList = listOf(matching(SCOPE, 'a scope without spaces and quotes'), 'a list of scopes');
 
 /** Checks what a function of the user gives for a key. */
 export function checkApiKeyCaller(caller: ApiKeyCaller): void {
   const given = "what the function 'auth.apiKeys' gives";
   readByName(caller, given);
   nonEmptyString(caller.subject, `'subject' of ${given}`);
-  if (caller.scopes !== undefined) scopes(caller.scopes, `'scopes' of ${given}`);
+  if (caller.scopes !== undefined) scopeList(caller.scopes, `'scopes' of ${given}`);
 }
-
-/** Keeps the value out of its message: it may be the key itself, given in place of its hash. */
-const keyHash: Check = (value, option) => {
-  if (typeof value !== 'string' || !/^[\da-f]{64}$/i.test(value)) {
-    throw new TypeError(`${option} must be the SHA-256 of a key, in hexadecimal`);
-  }
-};

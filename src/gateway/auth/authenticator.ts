@@ -2,15 +2,9 @@ import { isDeepStrictEqual } from 'node:util';
 import type { Rejection } from '../problem.ts';
 import { type ApiKeys, createApiKeys } from './api-keys.ts';
 import { AuthFailure } from './auth-failure.ts';
-import {
-  type AuthOptions,
-  checkAuthOptions,
-  type JwtOptions,
-  jwtIssuers,
-  type RouteAuth,
-} from './auth-options.ts';
+import { type AuthOptions, type JwtOptions, jwtIssuers, type RouteAuth } from './auth-options.ts';
 import { rejectAmbiguous, rejectAnonymous, rejectFailed, rejectForbidden, type Scheme } from './challenge.ts';
-import { IDENTITY_HEADER, IdentitySigner } from './identity-signer.ts';
+import { IdentitySigner } from './identity-signer.ts';
 import type { KeySource } from './key-set.ts';
 import { toKeySource } from './key-source.ts';
 import { type Principal, toTokenPrincipal } from './principal.ts';
@@ -43,7 +37,7 @@ interface AuthenticatorState {
  * It keeps no timer and no connection, so that nothing has to be closed.
  */
 export class Authenticator {
-  /** The names of headers, in lower case, that do not go on to services. */
+  /** The names of headers with credentials, in lower case, that do not go on to services. */
   readonly droppedHeaders: ReadonlySet<string>;
   /** Signs who the caller is, for services. */
   readonly signer: IdentitySigner;
@@ -51,12 +45,11 @@ export class Authenticator {
   readonly #scheme: Scheme;
 
   /**
+   * @param options that were validated
    * @param previous the authenticator that this one replaces: what it has fetched, verified and
    *   signed stays, as far as its options are the same
-   * @throws TypeError or RangeError that names the option that is not allowed
    */
   constructor(options: AuthOptions, previous?: Authenticator) {
-    checkAuthOptions(options);
     const own = takeSnapshot(options);
     const { apiKeys, forwardAuthorization = true, identity } = own;
     const former = previous === undefined ? undefined : previous.#state;
@@ -74,7 +67,6 @@ export class Authenticator {
     };
     this.#scheme = issuers.length === 0 ? 'ApiKey' : 'Bearer';
     this.droppedHeaders = new Set([
-      IDENTITY_HEADER,
       ...(apiKeys === undefined ? [] : [API_KEY_HEADER]),
       ...(forwardAuthorization ? [] : ['authorization']),
     ]);

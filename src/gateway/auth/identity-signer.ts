@@ -64,7 +64,7 @@ export class IdentitySigner {
    *   minutes, so that requests on their way are not rejected
    */
   constructor(key: JWK | undefined, previous?: IdentitySigner) {
-    this.#key = key === undefined ? generateKey() : readSigningKey(key, "auth.identity option 'key'");
+    this.#key = key === undefined ? generateKey() : readSigningKey(key, 'auth.identity.key');
     const { kty, crv, x } = createPublicKey(this.#key).export({ format: 'jwk' });
     const kid = createHash('sha256').update(JSON.stringify({ crv, kty, x })).digest('base64url');
     this.#header = encode({ alg: 'EdDSA', kid, typ: IDENTITY_TYPE });

@@ -17,7 +17,7 @@ export function toKeySource(keys: string | JSONWebKeySet): KeySource {
 }
 
 /** Whether keys may be fetched from an address: nobody on the way may change them. */
-export function isJwksAddress(address: string): boolean {
+function isJwksAddress(address: string): boolean {
   const url = URL.canParse(address) ? new URL(address) : undefined;
   if (url === undefined || url.username !== '' || url.password !== '') return false;
   return url.protocol === 'https:' || (url.protocol === 'http:' && isLoopback(url.hostname));

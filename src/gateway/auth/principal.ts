@@ -27,7 +27,9 @@ export function toTokenPrincipal(claims: JWTPayload): Principal | undefined {
 export function readScopes(value: unknown): ReadonlySet<string> | undefined {
   if (value === undefined) return new Set();
   if (typeof value === 'string') return new Set(value.split(' ').filter((scope) => scope !== ''));
-  const isList = Array.isArray(value) && value.every((scope) => typeof scope === 'string');
+  // With a space it would be two where scopes are a string again.
+  const isList =
+    Array.isArray(value) && value.every((scope) => typeof scope === 'string' && !scope.includes(' '));
   return isList ? new Set(value) : undefined;
 }
 

@@ -1,4 +1,10 @@
-import type { ApiKeyOptions, AuthOptions, JwtOptions, RouteAuth } from '../auth/auth-options.ts';
+import {
+  type ApiKeyOptions,
+  type AuthOptions,
+  type JwtOptions,
+  PUBLIC_KEY_ALGORITHMS,
+  type RouteAuth,
+} from '../auth/auth-options.ts';
 import { milliseconds, scope } from './scalar-shapes.ts';
 import {
   anyText,
@@ -14,16 +20,10 @@ import {
   text,
 } from './shape.ts';
 
-/** Algorithms with a public key: with a secret one, whoever verifies a token could sign one. */
-const ALGORITHMS = [
-  ...['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512'],
-  ...['ES256', 'ES384', 'ES512', 'EdDSA', 'Ed25519'],
-];
-
 const jwt = object<JwtOptions>('JwtOptions', {
   issuer: required(fromEnv(anyText)),
   audience: required(either(fromEnv(anyText), list(fromEnv(anyText), { min: 1 }))),
-  algorithms: required(list(choice(...ALGORITHMS), { min: 1 })),
+  algorithms: required(list(choice(...PUBLIC_KEY_ALGORITHMS), { min: 1 })),
   jwks: required(
     either(
       fromEnv(text(/^https?:\/\/.+$/, "the URL of the keys, such as 'https://id.example/jwks'")),

@@ -107,12 +107,11 @@ export function checkConfig(config: GatewayConfig, place: OptionPlace): void {
   if (auth !== undefined && place.isClean('auth'))
     place.at('auth').tell('auth', () => checkAuthOptions(auth));
   if (!Array.isArray(config.routes)) return;
-  const isClean = (index: number) => place.isClean('routes', index);
+  const taken = new Map<string, Taken[]>();
   for (const [index, route] of config.routes.entries()) {
-    if (!isClean(index)) continue;
+    if (!place.isClean('routes', index)) continue;
     const at = place.at('routes', index);
-    const same = config.routes.findIndex((other, i) => i < index && isClean(i) && takeTheSame(other, route));
-    if (same !== -1) at.report(`takes requests that routes[${same}] takes, and neither is the more specific`);
+    checkUnique(route, index, taken, at);
     if (place.isClean('auth')) checkAuth(route, config, at);
     checkOwnPath(route, at.at('path'));
   }
@@ -120,8 +119,24 @@ export function checkConfig(config: GatewayConfig, place: OptionPlace): void {
     checkBy(config.rateLimit, config, place.at('rateLimit'));
 }
 
+/** @param taken what earlier routes take, by their rank */
+function checkUnique(
+  route: RouteOptions,
+  index: number,
+  taken: Map<string, Taken[]>,
+  place: OptionPlace,
+): void {
+  const own = describeTaken(route, index);
+  const rank = rankOf(route);
+  const earlier = taken.get(rank) ?? [];
+  const same = earlier.find((other) => overlap(own, other));
+  if (same !== undefined)
+    place.report(`takes requests that routes[${same.index}] takes, and neither is the more specific`);
+  taken.set(rank, [...earlier, own]);
+}
+
 function checkOwnPath({ path, methods = ['GET'] }: RouteOptions, place: OptionPlace): void {
-  if (!OWN_PATHS.includes(path) || !methods.includes('GET')) return;
+  if (!OWN_PATHS.includes(toComparable(path)) || !methods.includes('GET')) return;
   place.report('is where the gateway itself responds to GET: name other `methods`, or another path');
 }
 
@@ -149,28 +164,40 @@ function checkBy(rule: RateLimitRule | undefined, { auth }: GatewayConfig, place
   }
 }
 
-/** Whether there are requests that both take, and neither is the more specific. */
-function takeTheSame(one: RouteOptions, other: RouteOptions): boolean {
-  return (
-    toComparable(one) === toComparable(other) &&
-    meet(toHosts(one), toHosts(other)) &&
-    (one.methods === undefined ||
-      other.methods === undefined ||
-      meet(toMethods(one.methods), toMethods(other.methods)))
-  );
+/** The requests that a route takes, as far as one of them may be another route's too. */
+interface Taken {
+  readonly index: number;
+  readonly hosts: readonly string[];
+  /** Undefined for all. */
+  readonly methods: readonly string[] | undefined;
 }
 
-function toComparable({ path, headers = {} }: RouteOptions): string {
+function describeTaken({ host = '*', methods }: RouteOptions, index: number): Taken {
+  return {
+    index,
+    hosts: [host].flat().map((one) => one.toLowerCase()),
+    methods: methods?.includes('GET') ? [...methods, 'HEAD'] : methods,
+  };
+}
+
+/** Writes what makes a route more specific than others, so that it is the same where none of two is. */
+function rankOf({ path, headers = {} }: RouteOptions): string {
   const names = Object.entries(headers).map(([name, value]) => [name.toLowerCase(), value]);
-  return JSON.stringify([path.replace(/\/:[^/]+/g, '/:').replace(/(.)\/$/, '$1'), names.sort()]);
+  return JSON.stringify([toComparable(path), names.sort()]);
 }
 
-function toHosts({ host }: RouteOptions): readonly string[] {
-  return host === undefined ? ['*'] : [host].flat().map((one) => one.toLowerCase());
+/** Writes a path in its canonical form, whatever the parameters are called. */
+function toComparable(path: string): string {
+  const { segments, wildcard } = parsePattern(path, 'the path');
+  const texts = segments.map((segment) => (segment.kind === 'literal' ? segment.text : ':'));
+  return `/${[...texts, ...(wildcard ? ['*'] : [])].join('/')}`;
 }
 
-function toMethods(methods: readonly string[]): readonly string[] {
-  return methods.includes('GET') ? [...methods, 'HEAD'] : methods;
+function overlap(one: Taken, other: Taken): boolean {
+  return (
+    meet(one.hosts, other.hosts) &&
+    (one.methods === undefined || other.methods === undefined || meet(one.methods, other.methods))
+  );
 }
 
 function meet(some: readonly string[], others: readonly string[]): boolean {

@@ -9,7 +9,7 @@ import type {
 } from './file-options.ts';
 import { configFields, serverFields } from './option-shapes.ts';
 import type { OptionPlace } from './problems.ts';
-import { numberFromEnv, service, url } from './scalar-shapes.ts';
+import { numberFromEnv, SERVICE_NAME, service, url } from './scalar-shapes.ts';
 import { anyText, choice, fromEnv, list, number, object, record, required, text } from './shape.ts';
 
 const redis = object<RedisFileOptions>('RedisFileOptions', {
@@ -26,18 +26,16 @@ const dnsName = object<DnsName>('DnsName', {
   protocol: choice('http', 'https'),
 });
 
-const serviceName = /^[\w.:-]{1,128}$/;
-
 const discovery = object<DiscoveryFileOptions>(
   'DiscoveryFileOptions',
   {
     redis,
     static: record(
-      serviceName,
+      SERVICE_NAME,
       service.expected,
       list(fromEnv(url("an origin such as 'http://10.0.0.1:8001'", 'http', 'https'))),
     ),
-    dns: record(serviceName, service.expected, dnsName),
+    dns: record(SERVICE_NAME, service.expected, dnsName),
   },
   checkDiscovery,
 );

@@ -4,7 +4,7 @@ import type { ServerOptions } from '../server-options.ts';
 import { checkConfig } from './cross-checks.ts';
 import { config, configFields, serverFields } from './option-shapes.ts';
 import { OptionPlace, throwProblems } from './problems.ts';
-import { codeOnly, object, type Shape } from './shape.ts';
+import { codeOnly, object, type Shape, text } from './shape.ts';
 
 const options = object<GatewayOptions>('GatewayOptions', {
   ...configFields,
@@ -18,6 +18,8 @@ const serverOptions = object<ServerOptions>('ServerOptions', {
   tls: codeOnly((value) => typeof value === 'object' && value !== null, 'an object with key and cert'),
   logger: hasMethods('a logger such as pino', 'info', 'error', 'child'),
 });
+
+const pluginPrefix = text(/^(?:\/(?!\.)[\w.~-]+)*$/, "a path such as '/api', without a slash at its end");
 
 function hasMethods(expected: string, ...methods: readonly string[]): Shape {
   return codeOnly((value) => {
@@ -48,6 +50,19 @@ export function readServerOptions(given: ServerOptions): ServerOptions {
   }
   throwProblems(place.problems);
   return read;
+}
+
+/**
+ * Reads where a plugin is, and gives the beginning of all its paths.
+ *
+ * @param appPrefix the prefix of the app that the plugin is registered in
+ * @throws GatewayConfigError if the prefix is no plain path
+ */
+export function readPrefix(appPrefix: string, prefix: unknown): string {
+  const place = new OptionPlace(['prefix'], []);
+  pluginPrefix.read(typeof prefix === 'string' ? `${appPrefix}${prefix}` : prefix, place);
+  throwProblems(place.problems);
+  return `${appPrefix}${prefix}`;
 }
 
 /**

@@ -1,5 +1,6 @@
 import { BlockList, isIP, isIPv6 } from 'node:net';
 import { MAX_DELAY } from '../../internal/validate.ts';
+import { SCOPE } from '../auth/auth-options.ts';
 import { fromEnv, number, type Shape, text } from './shape.ts';
 
 /** Milliseconds that a timer can wait for. */
@@ -26,17 +27,15 @@ export const host = text(
   "the name of a host without a port, such as 'shop.example' or '*.shop.example'",
 );
 
-export const service = text(
-  /^[\w.:-]{1,128}$/,
-  'the name of a service: letters, digits and . _ : - (at most 128)',
-);
+export const SERVICE_NAME = /^[\w.:-]{1,128}$/;
+export const service = text(SERVICE_NAME, 'the name of a service: letters, digits and . _ : - (at most 128)');
 
 export const origin = text(
   /^https?:\/\/(?:[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(?::\d{1,5})?$/,
   "an origin such as 'https://shop.example', in lower case and without a path",
 );
 
-export const scope = text(/^[\x21\x23-\x5b\x5d-\x7e]+$/, 'a scope without spaces, quotes and backslashes');
+export const scope = text(SCOPE, 'a scope without spaces, quotes and backslashes');
 
 /** Names the part of a request that a rate limit counts by, or a split goes by. */
 export const countBy = text(/^(?:address|key|claim:.+)$/, "'address', 'key' or 'claim:NAME'");

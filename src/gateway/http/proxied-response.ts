@@ -134,7 +134,8 @@ export class ProxiedResponse implements Dispatcher.DispatchHandler {
   onResponseEnd(_controller: Controller, trailers: ResponseHeaders): void {
     if (this.#over) return;
     this.#over = true;
-    for (const [name, value] of forwardableTrailers(trailers)) this.#addTrailer(name, value);
+    const forwarded = forwardableTrailers(trailers, this.rules);
+    if (forwarded !== undefined) this.#response.addTrailers(forwarded);
     const whole = this.#whole;
     // Node sends a string together with the head, in one piece.
     if (whole === undefined) this.#response.end();
@@ -166,14 +167,6 @@ export class ProxiedResponse implements Dispatcher.DispatchHandler {
       for (const one of [value].flat()) this.ownHeaders.push(name, String(one));
     }
     return names;
-  }
-
-  #addTrailer(name: string, value: string): void {
-    try {
-      this.#response.addTrailers({ [name]: value });
-    } catch {
-      // Node takes the value for malformed. A recipient must do without trailers anyway.
-    }
   }
 
   #sendProblem(error: unknown): void {

@@ -48,13 +48,6 @@ const KINDS: ReadonlyMap<string, HeaderKind> = new Map([
   ].map((name) => [name, 'hop'] as const),
   ...[
     'forwarded',
-    'x-forwarded-for',
-    'x-forwarded-host',
-    'x-forwarded-proto',
-    'x-forwarded-port',
-    'x-forwarded-prefix',
-    'x-forwarded-server',
-    'x-forwarded-ssl',
     'x-real-ip',
     'x-client-ip',
     'x-cluster-client-ip',
@@ -84,6 +77,11 @@ const KINDS: ReadonlyMap<string, HeaderKind> = new Map([
   ['content-type', 'single'],
   ['idempotency-key', 'single'],
 ]);
+
+/** Proxies tell services in headers of this form what they have found out, such as `X-Forwarded-User`. */
+function kindOf(name: string): HeaderKind | undefined {
+  return KINDS.get(name) ?? (name.startsWith('x-forwarded-') ? 'own' : undefined);
+}
 
 const CONNECTION_OPTIONS: ReadonlySet<string> = new Set([
   'close',
@@ -166,9 +164,9 @@ class HeadReader {
   }
 
   add(name: string, value: string): void {
-    const kind = KINDS.get(name);
+    const kind = kindOf(name);
     if (kind === undefined) {
-      if (name.includes('_') && KINDS.has(toDashes(name)))
+      if (name.includes('_') && kindOf(toDashes(name)) !== undefined)
         throw badRequest(`the header '${name}' may be taken for another one`);
       this.headers.push(name, value);
     } else if (kind !== 'hop' && kind !== 'own') {

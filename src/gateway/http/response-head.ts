@@ -1,3 +1,4 @@
+import { validateHeaderName, validateHeaderValue } from 'node:http';
 import { RETRIES_SPENT_HEADER } from '../../client/propagation.ts';
 import type { ResponseHeaders } from '../../client/response.ts';
 import { IDENTITY_HEADER } from '../auth/identity-signer.ts';
@@ -81,12 +82,33 @@ export function hasUnknownCoding({ 'transfer-encoding': coding }: ResponseHeader
   return coding !== undefined && String(coding).toLowerCase() !== 'chunked';
 }
 
-/** Gives the trailers that may go on to the client, as names and values in turn. */
-export function forwardableTrailers(trailers: ResponseHeaders): [name: string, value: string][] {
-  return Object.entries(trailers).flatMap(([name, value]) => {
-    if (value === undefined || NO_TRAILERS.has(name)) return [];
-    return [value].flat().map((one): [string, string] => [name, one]);
-  });
+/**
+ * Gives the trailers that may go on to the client; undefined if there are none. Those that Node takes for
+ * malformed are dropped: a recipient must do without trailers anyway.
+ */
+export function forwardableTrailers(
+  trailers: ResponseHeaders,
+  rules: CompiledHeaderRules | undefined,
+): Record<string, string | string[]> | undefined {
+  let forwarded: Record<string, string | string[]> | undefined;
+  for (const name in trailers) {
+    const value = trailers[name];
+    if (value === undefined || NO_TRAILERS.has(name) || rules?.replaced.has(toDashes(name))) continue;
+    if (!isWellFormed(name, value)) continue;
+    forwarded ??= Object.create(null) as Record<string, string | string[]>;
+    forwarded[name] = value;
+  }
+  return forwarded;
+}
+
+function isWellFormed(name: string, value: string | string[]): boolean {
+  try {
+    validateHeaderName(name);
+    for (const one of [value].flat()) validateHeaderValue(name, one);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function connectionOptions(connection: string | string[] | undefined): string[] | undefined {

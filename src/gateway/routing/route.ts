@@ -21,8 +21,6 @@ export interface CompiledHeaderRules {
 
 /** A route as requests are matched against it. */
 export interface Route {
-  /** Names the route in messages. */
-  readonly name: string;
   readonly options: RouteOptions;
   readonly service: string;
   readonly pattern: PathPattern;
@@ -56,16 +54,13 @@ export function compileRoute(
   const { host, methods, rewrite, headers = {} } = options;
   const pattern = parsePattern(`${prefix}${options.path}`, `${name}.path`);
   return {
-    name,
     options,
     service: options.service,
     pattern,
     rewrite: rewrite === undefined ? undefined : compileRewrite(rewrite, pattern, `${name}.rewrite`),
     hosts: host === undefined ? undefined : [host].flat().map((one) => one.toLowerCase()),
     methods: methods && new Set(methods.flatMap((method) => (method === 'GET' ? ['GET', 'HEAD'] : [method]))),
-    headers: Object.entries(headers)
-      .map(([header, value]) => ({ name: header.toLowerCase(), value }))
-      .sort((one, other) => (one.name < other.name ? -1 : 1)),
+    headers: Object.entries(headers).map(([header, value]) => ({ name: header.toLowerCase(), value })),
     auth: options.auth ?? {},
     maxBodySize: options.maxBodySize ?? MAX_BODY_SIZE,
     requestHeaders: compileHeaderRules(options.requestHeaders),

@@ -3,7 +3,7 @@ import { Rejection } from '../problem.ts';
 import type { Route } from './route.ts';
 
 /** The parts of a request by which its route is found. */
-export interface RoutedRequest {
+export interface RouteQuery {
   readonly method: string;
   /** In its canonical form. */
   readonly path: string;
@@ -37,7 +37,7 @@ interface HostRoutes {
 
 /** Notes why a route whose path matches does not take a request. */
 interface Search {
-  readonly request: RoutedRequest;
+  readonly request: RouteQuery;
   readonly values: string[];
   readonly allowed: Set<string>;
 }
@@ -52,17 +52,17 @@ export class Router {
   readonly #below: HostRoutes[] = [];
   readonly #any: HostRoutes = { host: undefined, tree: createNode() };
 
-  /** @throws TypeError if two routes take the same requests */
+  /** @param routes of which no two take the same requests, as was checked */
   constructor(routes: readonly Route[]) {
     for (const route of routes) {
-      for (const host of route.hosts ?? [undefined]) add(this.#routesOf(host).tree, route);
+      for (const host of new Set(route.hosts ?? [undefined])) add(this.#routesOf(host).tree, route);
     }
     // The longer one is the more specific.
     this.#below.sort((one, other) => other.host!.length - one.host!.length);
   }
 
   /** @throws Rejection 404; or 405 if routes of the path take other methods */
-  find(request: RoutedRequest): RouteMatch {
+  find(request: RouteQuery): RouteMatch {
     const search: Search = { request, values: [], allowed: new Set() };
     const found = this.#match(search);
     if (found !== undefined) return { route: found, values: search.values };
@@ -72,7 +72,7 @@ export class Router {
   }
 
   /** Gives the route of a request; undefined if there is none. */
-  peek(request: RoutedRequest): Route | undefined {
+  peek(request: RouteQuery): Route | undefined {
     return this.#match({ request, values: [], allowed: new Set() });
   }
 
@@ -115,8 +115,6 @@ function add(tree: TreeNode, route: Route): void {
   let node = tree;
   for (const segment of route.pattern.segments) node = childOf(node, segment);
   const routes = route.pattern.wildcard ? node.wildcard : node.ending;
-  const same = routes.find((other) => takeTheSame(route, other));
-  if (same !== undefined) throw new TypeError(`${route.name} takes the same requests as ${same.name}`);
   routes.push(route);
   routes.sort((one, other) => other.headers.length - one.headers.length);
 }
@@ -132,16 +130,6 @@ function childOf(node: TreeNode, segment: Route['pattern']['segments'][number]):
     node.literals.set(segment.text, child);
   }
   return child;
-}
-
-/** Whether there is a request that both take, and neither is the more specific. */
-function takeTheSame(one: Route, other: Route): boolean {
-  const { methods } = one;
-  const sameMethod =
-    methods === undefined ||
-    other.methods === undefined ||
-    [...methods].some((method) => other.methods!.has(method));
-  return sameMethod && JSON.stringify(one.headers) === JSON.stringify(other.headers);
 }
 
 /** @param start the index in the path at which the next segment begins */

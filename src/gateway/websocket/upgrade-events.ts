@@ -1,9 +1,10 @@
 import { type IncomingMessage, type Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { currentResponse } from '../http/current-response.ts';
+import { endSoon, sendLast } from '../http/raw-response.ts';
 import { Rejection, toProblem } from '../problem.ts';
 import { asksForWebSocket } from './handshake.ts';
-import { endSoon, sendLast } from './raw-response.ts';
 
 type OnWebSocket = (request: IncomingMessage, socket: Duplex, head: Buffer) => void;
 
@@ -16,9 +17,13 @@ const NO_UPGRADE = new Rejection(501, 'upgrade-not-supported', 'The gateway upgr
  */
 export function listenForWebSockets(server: Server, prefix: string, onWebSocket: OnWebSocket): void {
   server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
-    if (asksForWebSocket(request) && isUnder(prefix, request.url!)) onWebSocket(request, socket, head);
+    const isOurs = asksForWebSocket(request) && isUnder(prefix, request.url!);
+    if (!isOurs && server.listenerCount('upgrade') > 1) return;
+    // Another response is due first, and Node has let go of the connection.
+    if (currentResponse(socket) !== undefined) socket.destroy();
+    else if (isOurs) onWebSocket(request, socket, head);
     // The servers of Node give sockets, which the type of the event leaves open.
-    else if (server.listenerCount('upgrade') === 1) ignoreUpgrade(server, request, socket as Socket);
+    else ignoreUpgrade(server, request, socket as Socket);
   });
 }
 

@@ -6,11 +6,11 @@ import { RETRIES_SPENT_HEADER, type RequestContext, wereRetriesSpent } from '../
 import { type UpgradeRequest, type UpgradeResponse, upgrade } from '../../client/upgrade.ts';
 import { ClosedError } from '../../errors.ts';
 import { runInRequestContext } from '../../internal/request-context.ts';
+import { renderHead, sendLast } from '../http/raw-response.ts';
 import { addResponseHeaders } from '../http/response-head.ts';
 import { Rejection, toProblem } from '../problem.ts';
 import type { CompiledHeaderRules } from '../routing/route.ts';
 import { type AllowedOrigins, acceptFor, checkHandshake, checkOrigin } from './handshake.ts';
-import { renderHead, sendLast } from './raw-response.ts';
 import { Tunnel } from './tunnel.ts';
 
 /** A request for a WebSocket as the gateway around the handler sees it. */

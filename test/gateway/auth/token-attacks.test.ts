@@ -117,6 +117,7 @@ const ATTACKS: Record<string, Attack> = {
   'an end that has passed': () => issuer.sign({ exp: now() - 10 }),
   'a beginning in the future': () => issuer.sign({ nbf: now() + 60 }),
   'a subject that is no string': () => issuer.sign({ sub: { admin: true } }),
+  'one scope that reads as two': () => issuer.sign({ scp: ['read admin'] }),
   'scopes that are no strings': () => issuer.sign({ scope: [{ admin: true }] }),
   'a payload that is no object': () => `${encode({ alg: 'ES256', kid: 'k1' })}.${encode(['a'])}.AAAA`,
   'an encrypted token': () => `${encode({ alg: 'dir', enc: 'A128GCM' })}.a.b.c.d`,

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { GatewayConfigError, HoldfastError } from '../../../src/errors.ts';
 import { readGatewayConfig, readGatewayOptions } from '../../../src/gateway/config/read-options.ts';
 import type { GatewayConfig, RouteOptions } from '../../../src/gateway/options.ts';
+import { ED25519, NO_KEYS } from '../../support/options.ts';
 
 const ROUTE: RouteOptions = { path: '/a', service: 'shop', auth: false };
 const JWT = {
@@ -92,15 +93,51 @@ describe('the options of a gateway', () => {
     ]);
     const twice = { hash: 'a'.repeat(64), subject: 'a' };
     expect(problemsOf({ routes: [ROUTE], auth: { apiKeys: [twice, twice] } })).toEqual([
-      "auth option 'apiKeys' has a key twice",
+      'auth.apiKeys has a key twice',
     ]);
     expect(problemsOf({ routes: [ROUTE], auth: {} })).toEqual(["auth needs the option 'jwt' or 'apiKeys'"]);
     expect(problemsOf({ routes: [ROUTE], auth: { jwt: [{ ...JWT, jwks: { keys: 1 } }] } })).toEqual([
-      expect.stringMatching(/^auth\.jwt\[0\] option 'jwks' /),
+      expect.stringMatching(/^auth\.jwt\[0\]\.jwks must be /),
     ]);
   });
 
-  it.each(['/health', '/.well-known/jwks.json'])(
+  const jwtWith = (options: object) => ({ jwt: [{ ...JWT, ...options }] });
+  const keyWith = (options: object) => ({ apiKeys: [{ hash: 'a'.repeat(64), subject: 'a', ...options }] });
+  const { d: _secret, ...publicKey } = ED25519;
+  const wrongAuth: [string, object[]][] = [
+    ['auth.jwt', [5, 'x', [], [5], [JWT, JWT]].map((jwt) => ({ jwt }))],
+    ['auth.jwt[0].issuer', ['', 5, {}].map((issuer) => jwtWith({ issuer }))],
+    ['auth.jwt[0].audience', ['', 5, {}, [], [5], ['']].map((audience) => jwtWith({ audience }))],
+    [
+      'auth.jwt[0].algorithms',
+      [5, 'ES256', [], ['none'], ['HS256'], ['es256']].map((algorithms) => jwtWith({ algorithms })),
+    ],
+    ['auth.jwt[0].jwks', NO_KEYS.map((jwks) => jwtWith({ jwks }))],
+    ['auth.jwt[0].clockTolerance', [-1, '5', NaN].map((clockTolerance) => jwtWith({ clockTolerance }))],
+    ['auth.apiKeys', [5, 'x', {}, [5], []].map((apiKeys) => ({ apiKeys }))],
+    ['auth.apiKeys[0].hash', ['the key itself', 5, 'g'.repeat(64)].map((hash) => keyWith({ hash }))],
+    ['auth.apiKeys[0].subject', ['', 5].map((subject) => keyWith({ subject }))],
+    ['auth.apiKeys[0].scopes', [5, 'x', [''], ['a b'], ['a"']].map((scopes) => keyWith({ scopes }))],
+    ['auth.forwardAuthorization', [0, 'no'].map((one) => ({ jwt: JWT, forwardAuthorization: one }))],
+    [
+      'auth.identity.key',
+      [5, {}, publicKey, { ...ED25519, crv: 'X25519' }, { ...ED25519, d: 'AA' }].map((key) => ({
+        jwt: JWT,
+        identity: { key },
+      })),
+    ],
+  ];
+
+  it.each(wrongAuth)('what makes no sense at %s is told with its path, and not shown', (path, wrong) => {
+    for (const auth of wrong) {
+      const told = problemsOf({ routes: [ROUTE], auth });
+      expect(told).toEqual([expect.stringMatching(/^auth/)]);
+      expect(told[0]!.startsWith(path), told[0]).toBe(true);
+      expect(told[0]).not.toMatch(/the key itself|user:secret|AA'/);
+    }
+  });
+
+  it.each(['/health', '/health/', '/he%61lth', '/.well-known/jwks.json'])(
     'no route takes GET at %s, which is of the gateway',
     (path) => {
       const problem = expect.stringMatching(/^routes\[0\]\.path is where the gateway itself responds to GET/);
@@ -250,6 +287,10 @@ describe('the options of a gateway', () => {
     expect(both({ path: '/a/:id' }, { path: '/a/:name/' })).toEqual(same);
     expect(both({ methods: ['GET', 'PUT'] }, { methods: ['HEAD'] })).toEqual(same);
     expect(both({ host: 'A.example' }, { host: ['b.example', 'a.example'] })).toEqual(same);
+    expect(both({ path: '/café' }, { path: '/caf%C3%A9' })).toEqual(same);
+    expect(both({ path: '/a' }, { path: '/%61' })).toEqual(same);
+    expect(both({ headers: { a: '1', B: '2' } }, { headers: { b: '2', A: '1' } })).toEqual(same);
+    expect(both({ path: '/b' }, { host: ['a.example', 'A.example'] })).toEqual([]);
     expect(both({ path: '/a/:id' }, { path: '/a/b' })).toEqual([]);
     expect(both({ methods: ['GET'] }, { methods: ['PUT'] })).toEqual([]);
     expect(both({}, { headers: { 'x-beta': '1' } })).toEqual([]);

@@ -7,8 +7,15 @@ import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import type { CreateGatewayOptions } from '../../../src/gateway/create-gateway.ts';
 import { gateway as gatewayPlugin } from '../../../src/gateway/index.ts';
 import type { RouteOptions } from '../../../src/gateway/options.ts';
-import { InMemoryServiceDiscovery, LoadBalancer, ServiceClient } from '../../../src/index.ts';
-import { type RunningGateway, SERVICE, startGateway } from '../../support/gateway.ts';
+import {
+  InMemoryServiceDiscovery,
+  LoadBalancer,
+  ServiceClient,
+  StaticServiceDiscovery,
+} from '../../../src/index.ts';
+import { type RunningGateway, SERVICE, startGateway, startRecordedGateway } from '../../support/gateway.ts';
+import { openRawClient } from '../../support/raw-client.ts';
+import { startRecordingUpstream } from '../../support/recording-upstream.ts';
 import { USER_SERVICE_TLS } from '../../support/tls.ts';
 import {
   FrameReader,
@@ -600,6 +607,43 @@ describe('upgrades to other protocols', () => {
     });
     expect(outcome).toBe('error ERR_HTTP2_STREAM_ERROR');
     expect(service.requests).toEqual([]);
+  });
+});
+
+describe('a request for a WebSocket behind one that has no response yet', () => {
+  const PIPELINED = `GET /a HTTP/1.1\r\nHost: gateway.example\r\n\r\n${handshakeHead('/b')}`;
+
+  it('is handled as if it had not asked, so that its response is the second one', async () => {
+    const { upstream, open } = await startRecordedGateway({ routes: [ROUTE] });
+    let first: Socket | undefined;
+    upstream.reply = (socket) => {
+      if (first === undefined) first = socket;
+      else socket.write('HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nsecond');
+    };
+    const client = await open();
+    client.send(PIPELINED);
+    await upstream.waitFor('GET /a');
+    const other = await open();
+    other.send('GET /c HTTP/1.1\r\nHost: gateway.example\r\n\r\n');
+    await other.waitFor('second');
+    first!.write('HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nfirst');
+    await client.waitFor(/first.+second$/s);
+    expect(client.statuses).toEqual([200, 200]);
+    expect(upstream.bytes).not.toMatch(/^upgrade:/im);
+  });
+
+  it('ends the connection where the gateway is a plugin, and cancels the first', async () => {
+    const upstream = await startRecordingUpstream();
+    upstream.reply = () => {};
+    const app = fastify();
+    const discovery = new StaticServiceDiscovery({ [SERVICE]: [upstream.origin] });
+    await app.register(gatewayPlugin, { discovery, routes: [ROUTE] });
+    onTestFinished(() => app.close());
+    const client = await openRawClient(await app.listen({ port: 0, host: '127.0.0.1' }));
+    client.send(PIPELINED);
+    await client.waitForEnd();
+    expect(client.received).toBe('');
+    await vi.waitFor(() => expect(upstream.connections).toBe(0));
   });
 });
 

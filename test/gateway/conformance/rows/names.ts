@@ -34,6 +34,12 @@ export const NAMES: readonly Row[] = [
     GET_A,
   ],
   [
+    'a caller in the headers of a proxy that is not there',
+    get('/a', 'X-Forwarded-User: root\r\nX-Forwarded-Client-Cert: Subject="CN=root"\r\n'),
+    GET_A,
+  ],
+  ['a caller of such a proxy with underscores', get('/a', 'X_Forwarded_User: root\r\n'), BAD],
+  [
     'an address in the headers of other proxies',
     get(
       '/a',
