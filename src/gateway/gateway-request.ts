@@ -14,6 +14,7 @@ import { ProxiedResponse } from './http/proxied-response.ts';
 import { createTooLarge, isReplayable, readWhole, Upload } from './http/request-body.ts';
 import { type RequestHead, readHead } from './http/request-head.ts';
 import { createContext } from './http/trace.ts';
+import type { LoadShedder } from './limits/load-shedder.ts';
 import { buildRateLimitFields } from './limits/rate-limit-fields.ts';
 import { takeLimits } from './limits/rate-limits.ts';
 import { Rejection } from './problem.ts';
@@ -23,6 +24,7 @@ import { type CanonicalPath, toCanonicalPath } from './routing/canonical-path.ts
 /** The parts of a gateway that all its requests share. */
 export interface GatewayResources {
   readonly engine: CallEngine;
+  readonly loadShedder: LoadShedder;
   readonly rateLimitStore: RateLimitStore;
   /** Whether `100 Continue` is left to the gateway, and was not sent by Node. */
   readonly sendsContinue: boolean;
@@ -80,6 +82,8 @@ export class GatewayRequest {
       this.#respond(respond, source.address);
       return;
     }
+    this.#resources.loadShedder.enter(this.#state.config);
+    this.#response.on('close', this.#resources.loadShedder.leave);
     let routed: RoutedRequest;
     try {
       routed = routeRequest(this.#state, this.#request, head, canonical, source);

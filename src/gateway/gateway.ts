@@ -9,7 +9,9 @@ import { GatewayRequest, type GatewayResources } from './gateway-request.ts';
 import { compileState, type GatewayState } from './gateway-state.ts';
 import type { ClientResponse, OwnHeaders } from './http/client-response.ts';
 import type { CorsHook } from './http/cors.ts';
+import { handleInTurn } from './http/pipelining.ts';
 import { GuardedStore } from './limits/guarded-store.ts';
+import { LoadShedder } from './limits/load-shedder.ts';
 import type { GatewayConfig, GatewayOptions } from './options.ts';
 import { GatewayUpgrade } from './websocket/gateway-upgrade.ts';
 import { createUpgradeHandler, type UpgradeHandler } from './websocket/upgrade-handler.ts';
@@ -41,7 +43,13 @@ export class Gateway {
     { prefix, sendsContinue }: GatewayPlace,
   ) {
     this.#client = client;
-    this.#resources = { engine: client.engine, sendsContinue, rateLimitStore, draining: false };
+    this.#resources = {
+      engine: client.engine,
+      loadShedder: new LoadShedder(),
+      rateLimitStore,
+      sendsContinue,
+      draining: false,
+    };
     this.#state = state;
     this.#upgrades = createUpgradeHandler({
       engine: client.engine,
@@ -83,9 +91,11 @@ export class Gateway {
 
   /** Responds to a request, with what a service responds or by itself. It never throws. */
   handle(request: IncomingMessage, response: ClientResponse, own?: OwnHeaders): void {
-    const { ownHeaders } = this.#state;
-    const all = ownHeaders === undefined ? own : { ...ownHeaders, ...own };
-    new GatewayRequest(this.#resources, this.#state, request, response, all).handle();
+    handleInTurn(request, response, () => {
+      const { ownHeaders } = this.#state;
+      const all = ownHeaders === undefined ? own : { ...ownHeaders, ...own };
+      new GatewayRequest(this.#resources, this.#state, request, response, all).handle();
+    });
   }
 
   /** Reports from now on that the gateway is unhealthy: see `gracefulShutdown`, option `health`. */
@@ -105,6 +115,7 @@ export class Gateway {
 
   /** Closes the client, if it is the gateway's own. */
   close(): Promise<void> {
+    this.#resources.loadShedder.close();
     return this.#client.close();
   }
 }

@@ -88,6 +88,13 @@ export interface GatewayConfig {
   helmet?: boolean | Readonly<Record<string, unknown>>;
   /** Bounds the requests of each client over all routes. Default: none. */
   rateLimit?: RateLimitRule;
+  /** Requests in flight at once, open WebSockets among them; others get 503. Default 10,000. */
+  maxRequests?: number;
+  /**
+   * Milliseconds that the event loop may be late, on average over half a second. Above that, requests get
+   * 503: the more the later it is, and all of them at twice that. Default false: any delay.
+   */
+  maxEventLoopDelay?: number | false;
   /**
    * Addresses and networks (CIDR) of proxies in front of the gateway, whose forwarding headers and
    * request ids are believed. Default: none, loopback neither.

@@ -111,6 +111,8 @@ export const configFields: Fields<GatewayConfig> = {
   cors: either(choice(false), cors),
   helmet: either(flag, externalObject('the options of @fastify/helmet')),
   rateLimit,
+  maxRequests: number(1, MAX_COUNT, { whole: true, unbounded: true }),
+  maxEventLoopDelay: either(choice(false), positiveMilliseconds),
   trustedProxies: list(fromEnv(network)),
   internalAddresses: list(fromEnv(network)),
 };
@@ -118,6 +120,7 @@ export const configFields: Fields<GatewayConfig> = {
 /** The options of a server that a file has as well. */
 export const serverFields: Fields<Omit<ServerOptions, 'tls' | 'logger'>> = {
   http2: flag,
+  maxConnections: number(1, MAX_COUNT, { whole: true }),
   maxHeaderSize: number(1_024, 1_048_576, { whole: true }),
   requestTimeout: milliseconds,
   headersTimeout: positiveMilliseconds,

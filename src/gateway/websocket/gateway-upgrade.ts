@@ -35,6 +35,9 @@ export class GatewayUpgrade implements IncomingUpgrade {
   }
 
   async route(): Promise<AllowedOrigins | undefined> {
+    const { loadShedder } = this.#resources;
+    loadShedder.enter(this.#state.config);
+    this.#request.socket.once('close', loadShedder.leave);
     const head = this.#readHead();
     const source = sourceOf(this.#request, head.authority, this.#peer, this.#state.trustedProxies);
     const canonical = toCanonicalPath(head.target.path);
