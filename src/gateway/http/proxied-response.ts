@@ -21,6 +21,9 @@ type Controller = Dispatcher.DispatchController;
 /** The longest body that is copied, so that it goes out with its head. */
 const MAX_JOINED = 16_384;
 
+/** Milliseconds in which a client must take what waits for it, as with nginx: 64 KiB and more. */
+const SEND_TIMEOUT = 60_000;
+
 /** The reason for which a call is cancelled whose response nobody waits for. */
 const OVER = new Error('the client has left, or has its response');
 
@@ -49,6 +52,8 @@ export class ProxiedResponse implements Dispatcher.DispatchHandler {
   /** A short body that came whole in the turn of its head, and goes out with its end. */
   #whole: Buffer | undefined = undefined;
   #over = false;
+  /** Runs while something waits for the client to take it. */
+  #sending: NodeJS.Timeout | undefined = undefined;
 
   /** @param own headers that hooks of Fastify have set */
   constructor(
@@ -128,7 +133,11 @@ export class ProxiedResponse implements Dispatcher.DispatchHandler {
     this.#flushed = true;
     if (this.#response.write(chunk)) return;
     controller.pause();
-    this.#response.once('drain', () => controller.resume());
+    this.#awaitClient();
+    this.#response.once('drain', () => {
+      clearTimeout(this.#sending);
+      controller.resume();
+    });
   }
 
   onResponseEnd(_controller: Controller, trailers: ResponseHeaders): void {
@@ -139,6 +148,7 @@ export class ProxiedResponse implements Dispatcher.DispatchHandler {
     // Node sends a string together with the head, in one piece.
     if (whole === undefined) this.#response.end();
     else this.#response.end(whole.toString('latin1'), 'latin1');
+    this.#awaitEnd();
     this.#endUpload();
   }
 
@@ -203,6 +213,16 @@ export class ProxiedResponse implements Dispatcher.DispatchHandler {
     const shown = this.#request.method === 'HEAD' ? '' : body;
     if (isLast && !this.awaitsContinue) endLate(this.#request, this.#response, shown);
     else this.#response.end(shown);
+    this.#awaitEnd();
+  }
+
+  /** Breaks the response off if its client takes nothing. */
+  #awaitClient(): void {
+    this.#sending = setTimeout(breakOff, SEND_TIMEOUT, this.#response);
+  }
+
+  #awaitEnd(): void {
+    if (this.#response.writableLength > 0) this.#awaitClient();
   }
 
   /** Whether the connection can be used again: a client that waits may skip its body, or send it. */
@@ -221,6 +241,7 @@ export class ProxiedResponse implements Dispatcher.DispatchHandler {
   }
 
   readonly #onClose = () => {
+    clearTimeout(this.#sending);
     if (this.#over) return;
     this.#over = true;
     this.#controller?.abort(OVER);
