@@ -91,7 +91,7 @@ export class GatewayRequest {
       this.#rejectUnrouted(source.address, rejection);
       return;
     }
-    this.#reply.rules = routed.route.responseHeaders;
+    this.#reply.route = routed.route;
     this.#limit(routed);
   }
 

@@ -1,10 +1,11 @@
 import type { IncomingMessage } from 'node:http';
 import type { Dispatcher } from 'undici';
+import type { CallController } from '../../client/call-controller.ts';
 import { RETRIES_SPENT_HEADER, type RequestContext, wereRetriesSpent } from '../../client/propagation.ts';
 import type { ResponseHeaders } from '../../client/response.ts';
 import type { LocalResponse } from '../../middleware/server/guard/local-response.ts';
 import { Rejection, toProblem } from '../problem.ts';
-import type { CompiledHeaderRules } from '../routing/route.ts';
+import type { Route } from '../routing/route.ts';
 import {
   breakOff,
   type ClientResponse,
@@ -15,6 +16,7 @@ import {
 } from './client-response.ts';
 import { discardRest, endLate, isWorthDiscarding, type Upload } from './request-body.ts';
 import { addResponseHeaders, forwardableTrailers, hasUnknownCoding } from './response-head.ts';
+import { hideInstance } from './response-location.ts';
 
 type Controller = Dispatcher.DispatchController;
 
@@ -34,7 +36,8 @@ const OVER = new Error('the client has left, or has its response');
 export class ProxiedResponse implements Dispatcher.DispatchHandler {
   /** The headers that the gateway adds, names and values in turn. */
   readonly ownHeaders: string[];
-  rules: CompiledHeaderRules | undefined = undefined;
+  /** The route of the request, once it is known. */
+  route: Route | undefined = undefined;
   /** Whether the client may know that retries were spent: it is a gateway of the mesh, not a stranger. */
   tellsRetries = false;
   upload: Upload | undefined = undefined;
@@ -99,7 +102,7 @@ export class ProxiedResponse implements Dispatcher.DispatchHandler {
     this.#controller = controller;
   }
 
-  onResponseStart(controller: Controller, status: number, headers: ResponseHeaders): void {
+  onResponseStart(controller: CallController, status: number, headers: ResponseHeaders): void {
     if (this.#over) return;
     if (status < 200) {
       if (status === 103) writeEarlyHints(this.#response, headers);
@@ -110,7 +113,9 @@ export class ProxiedResponse implements Dispatcher.DispatchHandler {
       return;
     }
     const list = this.ownHeaders;
-    addResponseHeaders(list, status, headers, this.rules, this.#replaced);
+    addResponseHeaders(list, status, headers, this.route?.responseHeaders, this.#replaced);
+    if ((headers.location ?? headers['content-location']) !== undefined)
+      hideInstance(list, controller.instance!, this.route?.pathView);
     this.#markRetriesSpent(list, status, headers[RETRIES_SPENT_HEADER] !== undefined);
     try {
       writeHead(this.#response, status, list);
