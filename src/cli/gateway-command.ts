@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { createSecureContext } from 'node:tls';
 import { ServiceClient } from '../client/service-client.ts';
+import { StaticServiceDiscovery } from '../discovery/static-service-discovery.ts';
 import { HoldfastError } from '../errors.ts';
 import type { DiscoveryFileOptions, ServerFileOptions } from '../gateway/config/file-options.ts';
 import { GatewayFile } from '../gateway/config/gateway-file.ts';
@@ -41,8 +42,12 @@ export async function runGatewayCommand(
   }
 }
 
+/** Checks a file as its start would, but for what it needs of others: the discovery, and a free port. */
 async function check(file: GatewayFile, output: Output): Promise<void> {
-  await readServer(file);
+  const { host, port, ...server } = await readServer(file);
+  const discovery = new StaticServiceDiscovery({});
+  const gateway = await createGateway({ discovery, ...server, ...file.config });
+  await gateway.close();
   const { length } = file.config.routes;
   output.write(`${file.path} is allowed: ${length} route${length === 1 ? '' : 's'}\n`);
 }
