@@ -16,9 +16,13 @@ const NO_UPGRADE = new Rejection(501, 'upgrade-not-supported', 'The gateway upgr
  */
 export function listenForWebSockets(server: Server, prefix: string, onWebSocket: OnWebSocket): void {
   server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
-    if (asksForWebSocket(request) && isUnder(prefix, request.url!)) onWebSocket(request, socket, head);
+    const isOurs = asksForWebSocket(request) && isUnder(prefix, request.url!);
+    if (!isOurs && server.listenerCount('upgrade') > 1) return;
+    // A client that asks before it has the response to its last request would get both at once.
+    if ((socket as { _httpMessage?: unknown })._httpMessage) socket.destroy();
+    else if (isOurs) onWebSocket(request, socket, head);
     // The servers of Node give sockets, which the type of the event leaves open.
-    else if (server.listenerCount('upgrade') === 1) ignoreUpgrade(server, request, socket as Socket);
+    else ignoreUpgrade(server, request, socket as Socket);
   });
 }
 
