@@ -10,6 +10,7 @@ import { createGateway, type GatewayServer } from '../gateway/create-gateway.ts'
 import type { RedisRateLimiter } from '../redis/redis-rate-limiter.ts';
 import { CommandError } from './command-error.ts';
 import type { CommandIo } from './command-io.ts';
+import { createAccessLog } from './gateway-access-log.ts';
 import type { GatewayCommand } from './gateway-arguments.ts';
 import { GatewayBreakers } from './gateway-breakers.ts';
 import { createDiscovery, lookUp } from './gateway-discovery.ts';
@@ -34,7 +35,7 @@ export async function runGatewayCommand(
     const { discovery } = file.options;
     if (discovery === undefined) throw new CommandError(`${file.path} needs the option 'discovery'`);
     if (command.check) await check(file, output);
-    else await serve(command, file, discovery, io);
+    else await serve(command, file, discovery, { ...io, output });
   } catch (error) {
     const isSystemError = error instanceof Error && 'syscall' in error;
     if (!(error instanceof HoldfastError || isSystemError)) throw error;
@@ -44,7 +45,7 @@ export async function runGatewayCommand(
 
 /** Checks a file as its start would, but for what it needs of others: the discovery, and a free port. */
 async function check(file: GatewayFile, output: Output): Promise<void> {
-  const { host, port, ...server } = await readServer(file);
+  const { host, port, accessLog, ...server } = await readServer(file);
   const discovery = new StaticServiceDiscovery({});
   const gateway = await createGateway({ discovery, ...server, ...file.config });
   await gateway.close();
@@ -56,16 +57,22 @@ async function serve(
   command: GatewayCommand,
   file: GatewayFile,
   discoveryOptions: DiscoveryFileOptions,
-  io: CommandIo,
+  { stderr, termination: onTermination, output }: CommandIo & { output: Output },
 ): Promise<void> {
-  const log = new GatewayLog(io.stderr, command.json);
-  const termination = io.termination();
+  const log = new GatewayLog(stderr, command.json);
+  const termination = onTermination();
   const discovery = await createDiscovery(discoveryOptions, log);
   const client = new ServiceClient({ discovery });
   const rateLimitStore = await createRateLimitStore(file, log);
   try {
-    const { host, port = DEFAULT_PORT, ...server } = await readServer(file);
-    const gateway = await createGateway({ client, rateLimitStore, ...server, ...file.config });
+    const { host, port = DEFAULT_PORT, accessLog, ...server } = await readServer(file);
+    const gateway = await createGateway({
+      client,
+      rateLimitStore,
+      ...server,
+      ...(accessLog && { accessLog: createAccessLog(output, command.json) }),
+      ...file.config,
+    });
     try {
       const breakers = new GatewayBreakers(client, log);
       breakers.follow(file.config.routes);

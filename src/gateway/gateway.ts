@@ -2,8 +2,8 @@ import type { IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { EngineHandle } from '../client/call-engine.ts';
 import { resolveClient } from '../client/resolve-client.ts';
+import { guard } from '../internal/emitter.ts';
 import { InMemoryRateLimitStore } from '../middleware/server/rate-limit/in-memory-rate-limit-store.ts';
-import type { RateLimitStore } from '../middleware/server/rate-limit/rate-limit-store.ts';
 import { readGatewayConfig, readGatewayOptions } from './config/read-options.ts';
 import { GatewayRequest, type GatewayResources } from './gateway-request.ts';
 import { compileState, type GatewayState } from './gateway-state.ts';
@@ -39,14 +39,14 @@ export class Gateway {
   private constructor(
     client: EngineHandle,
     state: GatewayState,
-    rateLimitStore: RateLimitStore,
     { prefix, sendsContinue }: GatewayPlace,
+    given: Pick<GatewayResources, 'rateLimitStore' | 'accessLog'>,
   ) {
     this.#client = client;
     this.#resources = {
       engine: client.engine,
       loadShedder: new LoadShedder(),
-      rateLimitStore,
+      ...given,
       sendsContinue,
       draining: false,
     };
@@ -60,12 +60,15 @@ export class Gateway {
 
   /** @throws GatewayConfigError that tells all that is wrong with the options */
   static async create(options: GatewayOptions, place: GatewayPlace): Promise<Gateway> {
-    const { client, discovery, rateLimitStore, ...config } = readGatewayOptions(options);
+    const { client, discovery, rateLimitStore, accessLog, ...config } = readGatewayOptions(options);
     const state = await compileState(config, place.prefix);
     const engine = resolveClient(client ?? { discovery: discovery! });
     const store =
       rateLimitStore === undefined ? new InMemoryRateLimitStore() : new GuardedStore(rateLimitStore);
-    return new Gateway(engine, state, store, place);
+    return new Gateway(engine, state, place, {
+      rateLimitStore: store,
+      accessLog: accessLog && guard(accessLog),
+    });
   }
 
   /** The hook that tells browsers which origins may read responses; undefined without `cors`. */

@@ -1,6 +1,7 @@
 import type { ServiceClient } from '../client/service-client.ts';
 import type { ServiceDiscovery } from '../discovery/service-discovery.ts';
 import type { RateLimitRule, RateLimitStore } from '../middleware/server/rate-limit/rate-limit-store.ts';
+import type { AccessLog } from './access-log.ts';
 import type { AuthOptions, RouteAuth } from './auth/auth-options.ts';
 
 /** One way through the gateway: which requests it takes, and which service they go to. */
@@ -126,4 +127,6 @@ export interface GatewayOptions extends GatewayConfig {
   discovery?: ServiceDiscovery;
   /** Counts the requests of rate limits. Default: in memory. */
   rateLimitStore?: RateLimitStore;
+  /** Is called once for each request, when its response is over. Default: none. */
+  accessLog?: AccessLog;
 }

@@ -44,6 +44,6 @@ export interface ServerOptions {
   drainDelay?: number;
   /** Milliseconds that `close()` then waits for requests in flight. Default 15,000. */
   shutdownTimeout?: number;
-  /** The logger of the server. Default: none. */
+  /** The logger of the server, which logs as that of Fastify does. Default: none. */
   logger?: GatewayLogger;
 }

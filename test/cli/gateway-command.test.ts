@@ -210,6 +210,22 @@ describe('holdfast gateway', () => {
     expect(running.err.match(/the circuit breaker '(shop|pay)' is open/g)).toHaveLength(2);
   });
 
+  it('holdfast gateway writes a line for each request to standard output, if its file says so', async () => {
+    const path = await fileOf(
+      `${ROUTES}discovery: { static: { shop: ['${await startShop()}'] } }\nserver: { accessLog: true }\n`,
+    );
+    const text = await startGateway(path);
+    await fetch(`${text.url}/a?token=secret`);
+    await vi.waitFor(() => expect(text.running.out).not.toBe(''));
+    expect(text.running.out).toMatch(
+      /^\S+Z 127\.0\.0\.1 "GET \/a" 200 15 [\d.]+ms shop \S+:\d+ [\da-f-]{36}\n$/,
+    );
+    const json = await startGateway(path, ['--json']);
+    await fetch(`${json.url}/a?token=secret`);
+    await vi.waitFor(() => expect(json.running.out).not.toBe(''));
+    expect(JSON.parse(json.running.out)).toMatchObject({ method: 'GET', path: '/a', status: 200, bytes: 15 });
+  });
+
   it('holdfast gateway says that its port is taken', async () => {
     const server = createServer();
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));

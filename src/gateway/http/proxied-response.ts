@@ -41,6 +41,10 @@ export class ProxiedResponse implements Dispatcher.DispatchHandler {
   /** Whether the client may know that retries were spent: it is a gateway of the mesh, not a stranger. */
   tellsRetries = false;
   upload: Upload | undefined = undefined;
+  /** The instance that has responded. */
+  instanceId: string | undefined = undefined;
+  /** Bytes of the body so far. */
+  bytes = 0;
   /** Whether the client waits for `100 Continue`, and may never send its body. */
   awaitsContinue = false;
   readonly #request: IncomingMessage;
@@ -108,6 +112,7 @@ export class ProxiedResponse implements Dispatcher.DispatchHandler {
       if (status === 103) writeEarlyHints(this.#response, headers);
       return;
     }
+    this.instanceId = controller.instance!.instanceId;
     if (hasUnknownCoding(headers)) {
       this.fail(MALFORMED);
       return;
@@ -131,6 +136,7 @@ export class ProxiedResponse implements Dispatcher.DispatchHandler {
 
   onResponseData(controller: Controller, chunk: Buffer): void {
     if (this.#over) return;
+    this.bytes += chunk.length;
     if (!this.#flushed && chunk.length === this.#length && chunk.length <= MAX_JOINED) {
       this.#whole = chunk;
       return;
@@ -216,6 +222,7 @@ export class ProxiedResponse implements Dispatcher.DispatchHandler {
       ...(isLast ? ['connection', 'close'] : []),
     ]);
     const shown = this.#request.method === 'HEAD' ? '' : body;
+    this.bytes = Buffer.byteLength(shown);
     if (isLast && !this.awaitsContinue) endLate(this.#request, this.#response, shown);
     else this.#response.end(shown);
     this.#awaitEnd();

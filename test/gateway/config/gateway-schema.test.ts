@@ -84,6 +84,7 @@ const WHOLE: GatewayFileOptions = {
     host: '::',
     port: 0,
     tls: { keyFile: 'a', certFile: 'b' },
+    accessLog: true,
     http2: true,
     maxConnections: 1,
     maxHeaderSize: 16_384,
