@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { createSecureContext } from 'node:tls';
 import { ServiceClient } from '../client/service-client.ts';
+import { StaticServiceDiscovery } from '../discovery/static-service-discovery.ts';
 import { HoldfastError } from '../errors.ts';
 import type { DiscoveryFileOptions, ServerFileOptions } from '../gateway/config/file-options.ts';
 import { GatewayFile } from '../gateway/config/gateway-file.ts';
@@ -9,6 +10,7 @@ import { createGateway, type GatewayServer } from '../gateway/create-gateway.ts'
 import type { RedisRateLimiter } from '../redis/redis-rate-limiter.ts';
 import { CommandError } from './command-error.ts';
 import type { CommandIo } from './command-io.ts';
+import { createAccessLog } from './gateway-access-log.ts';
 import type { GatewayCommand } from './gateway-arguments.ts';
 import { GatewayBreakers } from './gateway-breakers.ts';
 import { createDiscovery, lookUp } from './gateway-discovery.ts';
@@ -33,7 +35,7 @@ export async function runGatewayCommand(
     const { discovery } = file.options;
     if (discovery === undefined) throw new CommandError(`${file.path} needs the option 'discovery'`);
     if (command.check) await check(file, output);
-    else await serve(command, file, discovery, io);
+    else await serve(command, file, discovery, { ...io, output });
   } catch (error) {
     const isSystemError = error instanceof Error && 'syscall' in error;
     if (!(error instanceof HoldfastError || isSystemError)) throw error;
@@ -41,8 +43,12 @@ export async function runGatewayCommand(
   }
 }
 
+/** Checks a file as its start would, but for what it needs of others: the discovery, and a free port. */
 async function check(file: GatewayFile, output: Output): Promise<void> {
-  await readServer(file);
+  const { host, port, accessLog, ...server } = await readServer(file);
+  const discovery = new StaticServiceDiscovery({});
+  const gateway = await createGateway({ discovery, ...server, ...file.config });
+  await gateway.close();
   const { length } = file.config.routes;
   output.write(`${file.path} is allowed: ${length} route${length === 1 ? '' : 's'}\n`);
 }
@@ -51,16 +57,22 @@ async function serve(
   command: GatewayCommand,
   file: GatewayFile,
   discoveryOptions: DiscoveryFileOptions,
-  io: CommandIo,
+  { stderr, termination: onTermination, output }: CommandIo & { output: Output },
 ): Promise<void> {
-  const log = new GatewayLog(io.stderr, command.json);
-  const termination = io.termination();
+  const log = new GatewayLog(stderr, command.json);
+  const termination = onTermination();
   const discovery = await createDiscovery(discoveryOptions, log);
   const client = new ServiceClient({ discovery });
   const rateLimitStore = await createRateLimitStore(file, log);
   try {
-    const { host, port = DEFAULT_PORT, ...server } = await readServer(file);
-    const gateway = await createGateway({ client, rateLimitStore, ...server, ...file.config });
+    const { host, port = DEFAULT_PORT, accessLog, ...server } = await readServer(file);
+    const gateway = await createGateway({
+      client,
+      rateLimitStore,
+      ...server,
+      ...(accessLog && { accessLog: createAccessLog(output, command.json) }),
+      ...file.config,
+    });
     try {
       const breakers = new GatewayBreakers(client, log);
       breakers.follow(file.config.routes);

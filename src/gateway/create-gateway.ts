@@ -69,11 +69,13 @@ export async function createGateway(options: CreateGatewayOptions): Promise<Gate
 
 function splitOptions(options: CreateGatewayOptions): { config: GatewayOptions; server: ServerOptions } {
   // Without options, those that are required are missing.
-  const { tls, http2, maxHeaderSize, requestTimeout, ...others } = Object(options) as CreateGatewayOptions;
+  const { tls, http2, maxConnections, maxHeaderSize, requestTimeout, ...others } = Object(
+    options,
+  ) as CreateGatewayOptions;
   const { headersTimeout, keepAliveTimeout, drainDelay, shutdownTimeout, logger, ...config } = others;
   const times = { requestTimeout, headersTimeout, keepAliveTimeout, drainDelay, shutdownTimeout };
   // Options that are undefined count as left out.
-  return { config, server: { tls, http2, maxHeaderSize, logger, ...times } as ServerOptions };
+  return { config, server: { tls, http2, maxConnections, maxHeaderSize, logger, ...times } as ServerOptions };
 }
 
 /** A server of a gateway: it listens once, and is closed once. */

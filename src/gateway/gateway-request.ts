@@ -5,6 +5,7 @@ import { relay } from '../client/relay.ts';
 import type { RelayBody } from '../client/relay-request.ts';
 import { runInRequestContext } from '../internal/request-context.ts';
 import type { RateLimitStore } from '../middleware/server/rate-limit/rate-limit-store.ts';
+import { type AccessLog, CLIENT_CLOSED_REQUEST, withoutQuery } from './access-log.ts';
 import { authorize } from './auth/authenticator.ts';
 import type { Principal } from './auth/principal.ts';
 import type { GatewayState, OwnResponder } from './gateway-state.ts';
@@ -14,6 +15,7 @@ import { ProxiedResponse } from './http/proxied-response.ts';
 import { createTooLarge, isReplayable, readWhole, Upload } from './http/request-body.ts';
 import { type RequestHead, readHead } from './http/request-head.ts';
 import { createContext } from './http/trace.ts';
+import type { LoadShedder } from './limits/load-shedder.ts';
 import { buildRateLimitFields } from './limits/rate-limit-fields.ts';
 import { takeLimits } from './limits/rate-limits.ts';
 import { Rejection } from './problem.ts';
@@ -23,7 +25,9 @@ import { type CanonicalPath, toCanonicalPath } from './routing/canonical-path.ts
 /** The parts of a gateway that all its requests share. */
 export interface GatewayResources {
   readonly engine: CallEngine;
+  readonly loadShedder: LoadShedder;
   readonly rateLimitStore: RateLimitStore;
+  readonly accessLog: AccessLog | undefined;
   /** Whether `100 Continue` is left to the gateway, and was not sent by Node. */
   readonly sendsContinue: boolean;
   /** Whether the gateway shuts down. */
@@ -43,6 +47,8 @@ export class GatewayRequest {
   readonly #context: RequestContext;
   readonly #peer: Peer;
   readonly #reply: ProxiedResponse;
+  /** The address of the client, once that is known. */
+  #address: string;
 
   /** @param own headers of the response that are set already */
   constructor(
@@ -60,6 +66,8 @@ export class GatewayRequest {
     this.#context = createContext(request.headers, this.#peer.trusted);
     this.#reply = new ProxiedResponse(request, response, this.#context, own);
     this.#reply.tellsRetries = this.#peer.trusted;
+    this.#address = this.#peer.address;
+    if (resources.accessLog !== undefined) this.#logTo(resources.accessLog);
   }
 
   handle(): void {
@@ -71,8 +79,29 @@ export class GatewayRequest {
     });
   }
 
+  #logTo(accessLog: AccessLog): void {
+    const startedAt = performance.now();
+    const { method, url } = this.#request;
+    this.#response.on('close', () => {
+      const { headersSent, statusCode } = this.#response;
+      const { bytes, route, instanceId } = this.#reply;
+      accessLog({
+        method: method!,
+        path: withoutQuery(url!),
+        status: headersSent ? statusCode : CLIENT_CLOSED_REQUEST,
+        duration: performance.now() - startedAt,
+        bytes,
+        requestId: this.#context.requestId,
+        address: this.#address,
+        service: route?.service,
+        instanceId,
+      });
+    });
+  }
+
   #dispatch(head: RequestHead, canonical: CanonicalPath): void {
     const source = sourceOf(this.#request, head.authority, this.#peer, this.#state.trustedProxies);
+    this.#address = source.address;
     const { method } = this.#request;
     const reads = method === 'GET' || method === 'HEAD';
     const respond = reads ? this.#state.ownPaths.get(canonical.path) : undefined;
@@ -80,6 +109,8 @@ export class GatewayRequest {
       this.#respond(respond, source.address);
       return;
     }
+    this.#resources.loadShedder.enter(this.#state.config);
+    this.#response.on('close', this.#resources.loadShedder.leave);
     let routed: RoutedRequest;
     try {
       routed = routeRequest(this.#state, this.#request, head, canonical, source);
@@ -87,7 +118,7 @@ export class GatewayRequest {
       this.#rejectUnrouted(source.address, rejection);
       return;
     }
-    this.#reply.rules = routed.route.responseHeaders;
+    this.#reply.route = routed.route;
     this.#limit(routed);
   }
 

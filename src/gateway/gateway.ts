@@ -2,14 +2,16 @@ import type { IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { EngineHandle } from '../client/call-engine.ts';
 import { resolveClient } from '../client/resolve-client.ts';
+import { guard } from '../internal/emitter.ts';
 import { InMemoryRateLimitStore } from '../middleware/server/rate-limit/in-memory-rate-limit-store.ts';
-import type { RateLimitStore } from '../middleware/server/rate-limit/rate-limit-store.ts';
 import { readGatewayConfig, readGatewayOptions } from './config/read-options.ts';
 import { GatewayRequest, type GatewayResources } from './gateway-request.ts';
 import { compileState, type GatewayState } from './gateway-state.ts';
 import type { ClientResponse, OwnHeaders } from './http/client-response.ts';
 import type { CorsHook } from './http/cors.ts';
+import { handleInTurn } from './http/pipelining.ts';
 import { GuardedStore } from './limits/guarded-store.ts';
+import { LoadShedder } from './limits/load-shedder.ts';
 import type { GatewayConfig, GatewayOptions } from './options.ts';
 import { GatewayUpgrade } from './websocket/gateway-upgrade.ts';
 import { createUpgradeHandler, type UpgradeHandler } from './websocket/upgrade-handler.ts';
@@ -37,11 +39,17 @@ export class Gateway {
   private constructor(
     client: EngineHandle,
     state: GatewayState,
-    rateLimitStore: RateLimitStore,
     { prefix, sendsContinue }: GatewayPlace,
+    given: Pick<GatewayResources, 'rateLimitStore' | 'accessLog'>,
   ) {
     this.#client = client;
-    this.#resources = { engine: client.engine, sendsContinue, rateLimitStore, draining: false };
+    this.#resources = {
+      engine: client.engine,
+      loadShedder: new LoadShedder(),
+      ...given,
+      sendsContinue,
+      draining: false,
+    };
     this.#state = state;
     this.#upgrades = createUpgradeHandler({
       engine: client.engine,
@@ -52,12 +60,15 @@ export class Gateway {
 
   /** @throws GatewayConfigError that tells all that is wrong with the options */
   static async create(options: GatewayOptions, place: GatewayPlace): Promise<Gateway> {
-    const { client, discovery, rateLimitStore, ...config } = readGatewayOptions(options);
+    const { client, discovery, rateLimitStore, accessLog, ...config } = readGatewayOptions(options);
     const state = await compileState(config, place.prefix);
     const engine = resolveClient(client ?? { discovery: discovery! });
     const store =
       rateLimitStore === undefined ? new InMemoryRateLimitStore() : new GuardedStore(rateLimitStore);
-    return new Gateway(engine, state, store, place);
+    return new Gateway(engine, state, place, {
+      rateLimitStore: store,
+      accessLog: accessLog && guard(accessLog),
+    });
   }
 
   /** The hook that tells browsers which origins may read responses; undefined without `cors`. */
@@ -83,9 +94,11 @@ export class Gateway {
 
   /** Responds to a request, with what a service responds or by itself. It never throws. */
   handle(request: IncomingMessage, response: ClientResponse, own?: OwnHeaders): void {
-    const { ownHeaders } = this.#state;
-    const all = ownHeaders === undefined ? own : { ...ownHeaders, ...own };
-    new GatewayRequest(this.#resources, this.#state, request, response, all).handle();
+    handleInTurn(request, response, () => {
+      const { ownHeaders } = this.#state;
+      const all = ownHeaders === undefined ? own : { ...ownHeaders, ...own };
+      new GatewayRequest(this.#resources, this.#state, request, response, all).handle();
+    });
   }
 
   /** Reports from now on that the gateway is unhealthy: see `gracefulShutdown`, option `health`. */
@@ -105,6 +118,7 @@ export class Gateway {
 
   /** Closes the client, if it is the gateway's own. */
   close(): Promise<void> {
+    this.#resources.loadShedder.close();
     return this.#client.close();
   }
 }

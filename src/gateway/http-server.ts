@@ -37,6 +37,7 @@ export function createHttpServer(options: ServerOptions, listener: RequestListen
   const server = createByProtocol(options, listener);
   // The length of the head bounds their number. Beyond another bound, Node would drop headers silently.
   server.maxHeadersCount = 0;
+  if (options.maxConnections !== undefined) server.maxConnections = options.maxConnections;
   // Without these, Node would respond by itself, before routes, authentication and limits.
   server.on('checkContinue', (request, response) => server.emit('request', request, response));
   server.on('checkExpectation', (request, response) => server.emit('request', request, response));

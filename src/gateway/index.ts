@@ -8,6 +8,7 @@ export type {
   RateLimitRule,
   RateLimitStore,
 } from '../middleware/server/rate-limit/rate-limit-store.ts';
+export type { AccessLog, AccessLogEntry } from './access-log.ts';
 export type {
   ApiKeyCaller,
   ApiKeyLookup,

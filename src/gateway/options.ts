@@ -1,6 +1,7 @@
 import type { ServiceClient } from '../client/service-client.ts';
 import type { ServiceDiscovery } from '../discovery/service-discovery.ts';
 import type { RateLimitRule, RateLimitStore } from '../middleware/server/rate-limit/rate-limit-store.ts';
+import type { AccessLog } from './access-log.ts';
 import type { AuthOptions, RouteAuth } from './auth/auth-options.ts';
 
 /** One way through the gateway: which requests it takes, and which service they go to. */
@@ -88,6 +89,13 @@ export interface GatewayConfig {
   helmet?: boolean | Readonly<Record<string, unknown>>;
   /** Bounds the requests of each client over all routes. Default: none. */
   rateLimit?: RateLimitRule;
+  /** Requests in flight at once, open WebSockets among them; others get 503. Default 10,000. */
+  maxRequests?: number;
+  /**
+   * Milliseconds that the event loop may be late, on average over half a second. Above that, requests get
+   * 503: the more the later it is, and all of them at twice that. Default false: any delay.
+   */
+  maxEventLoopDelay?: number | false;
   /**
    * Addresses and networks (CIDR) of proxies in front of the gateway, whose forwarding headers and
    * request ids are believed. Default: none, loopback neither.
@@ -119,4 +127,6 @@ export interface GatewayOptions extends GatewayConfig {
   discovery?: ServiceDiscovery;
   /** Counts the requests of rate limits. Default: in memory. */
   rateLimitStore?: RateLimitStore;
+  /** Is called once for each request, when its response is over. Default: none. */
+  accessLog?: AccessLog;
 }

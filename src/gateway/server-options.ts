@@ -27,6 +27,8 @@ export interface ServerOptions {
    * false.
    */
   http2?: boolean;
+  /** Connections of clients at once; Node closes more of them unheard. Default: any number. */
+  maxConnections?: number;
   /** Bytes of the head of a request. Default 16,384. */
   maxHeaderSize?: number;
   /** Milliseconds for a whole request, its body included. Default 300,000. */
@@ -42,6 +44,6 @@ export interface ServerOptions {
   drainDelay?: number;
   /** Milliseconds that `close()` then waits for requests in flight. Default 15,000. */
   shutdownTimeout?: number;
-  /** The logger of the server. Default: none. */
+  /** The logger of the server, which logs as that of Fastify does. Default: none. */
   logger?: GatewayLogger;
 }

@@ -1,4 +1,5 @@
 import { createReadStream } from 'node:fs';
+import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -18,9 +19,11 @@ const MAX_SIZE = 2 ** 20;
 /**
  * Reads a file of text, at most 1 MiB.
  *
- * @throws Error if it cannot be read, is larger, or is no UTF-8
+ * @throws Error if it is no file, cannot be read, is larger, or is no UTF-8
  */
 export async function readText(path: string): Promise<string> {
+  // A pipe would be waited for without end.
+  if (!(await stat(path)).isFile()) throw new TypeError(`'${path}' is not a file`);
   // One byte more than allowed shows that the file is too large.
   const chunks: Buffer[] = await createReadStream(path, { end: MAX_SIZE }).toArray();
   const bytes = Buffer.concat(chunks);

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -19,6 +20,8 @@ async function fileOf(text: string): Promise<string> {
 }
 
 const ROUTES = 'routes: [{ path: /*, service: shop, auth: false }]\n';
+/** Lists the service of the route, which has no instance. */
+const NO_SHOP = 'discovery: { static: { shop: [] } }';
 
 /** Nobody balances the load over the gateways of these tests. */
 const SERVER = 'server: { drainDelay: 0 }\n';
@@ -71,6 +74,58 @@ describe('holdfast gateway', () => {
     expect(err).toContain(`${path}:2: routes[0].timeout must be a number`);
     expect(err).toContain(`${path}:3: routes[1] needs the option 'service'`);
     expect(err).toContain(`${path}:4: cor is not known: is 'cors' meant?`);
+  });
+
+  it.each([
+    [
+      'a misspelt option of helmet',
+      'helmet: { frameguards: true }',
+      /:2: helmet\.frameguards is not known: is 'frameguard' meant\?/,
+    ],
+    [
+      'a nonce, which would be one for all responses',
+      'helmet: { enableCSPNonces: true }',
+      /:2: helmet\.enableCSPNonces is not known/,
+    ],
+    [
+      'a value that helmet does not take',
+      "helmet: { contentSecurityPolicy: { directives: { 'default src!': [a] } } }",
+      /helmet is rejected: Content-Security-Policy/,
+    ],
+    [
+      'a route where the gateway itself responds',
+      'helmet: true',
+      /:1: routes\[0\]\.path is where the gateway/,
+      ROUTES.replace('/*', '/health'),
+    ],
+    [
+      'a service that is not listed',
+      'helmet: true',
+      /:1: routes\[0\]\.service is not in `discovery\.static`: is 'shop' meant\?/,
+      ROUTES.replace('shop', 'shopp'),
+    ],
+  ])('holdfast gateway --check finds %s', async (_name, line, problem, routes = ROUTES) => {
+    const path = await fileOf(`${routes}${line}\n${NO_SHOP}\n`);
+    const { exitCode, err } = await finish(['gateway', '--config', path, '--check']);
+    expect(err).toMatch(problem);
+    expect(exitCode).toBe(1);
+  });
+
+  it('holdfast gateway --check finds a service that has no name in DNS', async () => {
+    const path = await fileOf(`${ROUTES}discovery: { dns: { other: { name: other.example } } }\n`);
+    const { err } = await finish(['gateway', '--config', path, '--check']);
+    expect(err).toContain('routes[0].service is not in `discovery.dns`');
+  });
+
+  it('holdfast gateway says at once that its file is a pipe or a folder', async () => {
+    const folder = dirname(await fileOf(''));
+    const pipe = join(folder, 'pipe');
+    execFileSync('mkfifo', [pipe]);
+    for (const path of [pipe, folder]) {
+      const { exitCode, err } = await finish(['gateway', '--config', path]);
+      expect(err).toContain(`'${path}' is not a file`);
+      expect(exitCode).toBe(1);
+    }
   });
 
   it('holdfast gateway says that a file is missing, or does not say where services are', async () => {
@@ -129,7 +184,7 @@ describe('holdfast gateway', () => {
 
   it('holdfast gateway --check reads the key and the certificate that a file names', async () => {
     const path = await fileOf(
-      `${ROUTES}discovery: { static: {} }\nserver: { tls: { keyFile: key.pem, certFile: cert.pem } }\n`,
+      `${ROUTES}${NO_SHOP}\nserver: { tls: { keyFile: key.pem, certFile: cert.pem } }\n`,
     );
     const check = () => finish(['gateway', '--config', path, '--check']);
     expect(await check()).toMatchObject({
@@ -172,12 +227,28 @@ describe('holdfast gateway', () => {
     expect(running.err.match(/the circuit breaker '(shop|pay)' is open/g)).toHaveLength(2);
   });
 
+  it('holdfast gateway writes a line for each request to standard output, if its file says so', async () => {
+    const path = await fileOf(
+      `${ROUTES}discovery: { static: { shop: ['${await startShop()}'] } }\nserver: { accessLog: true }\n`,
+    );
+    const text = await startGateway(path);
+    await fetch(`${text.url}/a?token=secret`);
+    await vi.waitFor(() => expect(text.running.out).not.toBe(''));
+    expect(text.running.out).toMatch(
+      /^\S+Z 127\.0\.0\.1 "GET \/a" 200 15 [\d.]+ms shop \S+:\d+ [\da-f-]{36}\n$/,
+    );
+    const json = await startGateway(path, ['--json']);
+    await fetch(`${json.url}/a?token=secret`);
+    await vi.waitFor(() => expect(json.running.out).not.toBe(''));
+    expect(JSON.parse(json.running.out)).toMatchObject({ method: 'GET', path: '/a', status: 200, bytes: 15 });
+  });
+
   it('holdfast gateway says that its port is taken', async () => {
     const server = createServer();
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
     onTestFinished(() => void server.close());
     const { port } = server.address() as AddressInfo;
-    const path = await fileOf(`${ROUTES}discovery: { static: {} }`);
+    const path = await fileOf(ROUTES + NO_SHOP);
     const { exitCode, err } = await finish(['gateway', '--config', path, '--port', String(port)]);
     expect(exitCode).toBe(1);
     expect(err).toMatch(/EADDRINUSE/);

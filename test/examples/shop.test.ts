@@ -2,7 +2,7 @@ import { beforeAll, expect, test, vi } from 'vitest';
 import { findDeadLetters, findFaults, findMissingEvents } from '../../examples/demo/harness/audit.ts';
 import { readBooks } from '../../examples/demo/harness/books.ts';
 import { GatewayScene } from '../../examples/demo/harness/gateway-scene.ts';
-import { byClerk, orderRequest, type Shop } from '../../examples/demo/harness/shop.ts';
+import { byClerk, orderRequest, type Shop, usualOrder } from '../../examples/demo/harness/shop.ts';
 import type { Stage } from '../../examples/demo/harness/stage.ts';
 import type { Visitor } from '../../examples/demo/harness/visitor.ts';
 import { openShop } from './open-shop.ts';

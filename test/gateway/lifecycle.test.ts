@@ -4,6 +4,7 @@ import { describe, expect, it, vi } from 'vitest';
 import { createGateway } from '../../src/gateway/index.ts';
 import { ServiceClient, StaticServiceDiscovery } from '../../src/index.ts';
 import { rejectionOf } from '../policies/helpers.ts';
+import { CHUNK, flood, MANY, settled } from '../support/flood.ts';
 import { OPEN_ROUTE, SERVICE, startGateway, startRecordedGateway } from '../support/gateway.ts';
 import { openRawClient } from '../support/raw-client.ts';
 import { startServer } from '../support/server.ts';
@@ -166,38 +167,6 @@ describe('a gateway that is started in a wrong way', () => {
 
 /** Counts the bytes that a client has sent, or a service has, while nobody reads on the other side. */
 describe('a gateway between a fast side and a slow one', () => {
-  const CHUNK = Buffer.alloc(65_536, 'a');
-  const MANY = 64 * 1_048_576;
-
-  /** Writes as long as the socket takes more, and gives how much it has taken. */
-  function flood(socket: Socket): () => number {
-    let sent = 0;
-    const write = () => {
-      while (sent < MANY) {
-        sent += CHUNK.length;
-        if (!socket.write(CHUNK)) return;
-      }
-    };
-    socket.on('drain', write);
-    write();
-    return () => sent;
-  }
-
-  /** Resolves with a number once it has stayed the same. */
-  async function settled(read: () => number): Promise<number> {
-    let before = -1;
-    await vi.waitFor(
-      () => {
-        const now = read();
-        const same = now === before;
-        before = now;
-        expect(same).toBe(true);
-      },
-      { interval: 200, timeout: 10_000 },
-    );
-    return before;
-  }
-
   it('holds a download back that its client does not read, and goes on when it does', async () => {
     let sent = () => 0;
     const { upstream, open } = await startRecordedGateway();

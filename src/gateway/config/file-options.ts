@@ -46,6 +46,10 @@ export interface ServerFileOptions {
    * false.
    */
   http2?: boolean;
+  /** Writes a line for each request to standard output. Default false. */
+  accessLog?: boolean;
+  /** Connections of clients at once; Node closes more of them unheard. Default: any number. */
+  maxConnections?: number;
   /** Bytes of the head of a request. Default 16,384. */
   maxHeaderSize?: number;
   /** Milliseconds for a whole request, its body included. Default 300,000. */

@@ -10,7 +10,7 @@ import type {
 import { configFields, serverFields } from './option-shapes.ts';
 import type { OptionPlace } from './problems.ts';
 import { numberFromEnv, SERVICE_NAME, service, url } from './scalar-shapes.ts';
-import { anyText, choice, fromEnv, list, number, object, record, required, text } from './shape.ts';
+import { anyText, choice, flag, fromEnv, list, number, object, record, required, text } from './shape.ts';
 
 const redis = object<RedisFileOptions>('RedisFileOptions', {
   url: required(fromEnv(url("a URL such as 'redis://127.0.0.1:6379'", 'redis', 'rediss'))),
@@ -53,6 +53,7 @@ const server = object<ServerFileOptions>('ServerFileOptions', {
   host: fromEnv(anyText),
   port: port(0),
   tls,
+  accessLog: flag,
   ...serverFields,
 });
 

@@ -37,6 +37,8 @@ const CONFIG_NAMES = [
   'cors',
   'helmet',
   'rateLimit',
+  'maxRequests',
+  'maxEventLoopDelay',
   'trustedProxies',
   'internalAddresses',
 ] as const satisfies readonly (keyof GatewayConfig)[];

@@ -1,4 +1,5 @@
 import type { RateLimitRule } from '../../middleware/server/rate-limit/rate-limit-store.ts';
+import { HELMET_OPTIONS } from '../http/helmet.ts';
 import type { CorsOptions, GatewayConfig, HeaderRules, RouteOptions, SplitOptions } from '../options.ts';
 import type { ServerOptions } from '../server-options.ts';
 import { auth, routeAuth } from './auth-shapes.ts';
@@ -109,8 +110,10 @@ export const configFields: Fields<GatewayConfig> = {
   routes: required(list(route, { min: 1 })),
   auth,
   cors: either(choice(false), cors),
-  helmet: either(flag, externalObject('the options of @fastify/helmet')),
+  helmet: either(flag, externalObject('the options of @fastify/helmet', HELMET_OPTIONS)),
   rateLimit,
+  maxRequests: number(1, MAX_COUNT, { whole: true, unbounded: true }),
+  maxEventLoopDelay: either(choice(false), positiveMilliseconds),
   trustedProxies: list(fromEnv(network)),
   internalAddresses: list(fromEnv(network)),
 };
@@ -118,6 +121,7 @@ export const configFields: Fields<GatewayConfig> = {
 /** The options of a server that a file has as well. */
 export const serverFields: Fields<Omit<ServerOptions, 'tls' | 'logger'>> = {
   http2: flag,
+  maxConnections: number(1, MAX_COUNT, { whole: true }),
   maxHeaderSize: number(1_024, 1_048_576, { whole: true }),
   requestTimeout: milliseconds,
   headersTimeout: positiveMilliseconds,

@@ -10,6 +10,7 @@ const options = object<GatewayOptions>('GatewayOptions', {
   ...configFields,
   client: hasMethods('a ServiceClient', 'request', 'close'),
   discovery: hasMethods('a ServiceDiscovery', 'instances', 'watch'),
+  accessLog: codeOnly((value) => typeof value === 'function', 'a function'),
   rateLimitStore: hasMethods('a store such as a RedisRateLimiter', 'take'),
 });
 

@@ -200,7 +200,7 @@ function readFields(known: ReadonlyMap<string, Field>, value: object, place: Opt
   const result: Record<string, unknown> = {};
   for (const [name, one] of Object.entries(value)) {
     const field = known.get(name);
-    if (field === undefined) place.at(name).report(describeUnknown(name, known));
+    if (field === undefined) reportUnknown(name, known.keys(), place);
     else if (one !== undefined) result[name] = field.read(one, place.at(name));
   }
   for (const [name, field] of known) {
@@ -210,9 +210,9 @@ function readFields(known: ReadonlyMap<string, Field>, value: object, place: Opt
   return result;
 }
 
-function describeUnknown(name: string, known: ReadonlyMap<string, Field>): string {
-  const near = nearestName(name, known.keys());
-  return near === undefined ? 'is not known' : `is not known: is '${near}' meant?`;
+function reportUnknown(name: string, known: Iterable<string>, place: OptionPlace): void {
+  const near = nearestName(name, known);
+  place.at(name).report(near === undefined ? 'is not known' : `is not known: is '${near}' meant?`);
 }
 
 function toObjectSchema(known: ReadonlyMap<string, Field>, builder: SchemaBuilder): JsonSchema {
@@ -249,16 +249,21 @@ export function codeOnly(accepts: (value: unknown) => boolean, expected: string)
   };
 }
 
-/** An object whose fields are another library's matter. */
-export function externalObject(expected: string): Shape {
+/** An object whose fields are another library's matter. @param names those that it may have; default: all */
+export function externalObject(expected: string, names?: readonly string[]): Shape {
   return {
     expected,
     accepts: isObject,
     read(value, place) {
-      if (!isObject(value)) reject(expected, value, place);
+      if (!isObject(value)) {
+        reject(expected, value, place);
+        return value;
+      }
+      if (names === undefined) return value;
+      for (const name of Object.keys(value)) if (!names.includes(name)) reportUnknown(name, names, place);
       return value;
     },
-    toSchema: () => ({ type: 'object' }),
+    toSchema: () => ({ type: 'object', ...(names && { propertyNames: { enum: names } }) }),
   };
 }
 

@@ -1,5 +1,6 @@
-import type { IncomingMessage } from 'node:http';
+import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import { isIP } from 'node:net';
+import { type ForwardedElement, parseForwarded } from './forwarded.ts';
 import { type Networks, plainAddress } from './networks.ts';
 
 /** The other end of a connection. */
@@ -39,11 +40,27 @@ export function sourceOf(
 ): RequestSource {
   const proto = 'encrypted' in socket ? 'https' : 'http';
   if (!trusted) return { address: peer, headers: write(peer, peer, authority, proto) };
-  const chain = readChain(headers['x-forwarded-for']);
-  const given = firstMatch(headers['x-forwarded-host'], HOST) ?? authority;
-  const scheme = firstMatch(headers['x-forwarded-proto'], PROTO) ?? proto;
-  const address = chain.findLast((one) => !proxies.has(one)) ?? chain[0] ?? peer;
-  return { address, headers: write(address, [...chain, peer].join(', '), given, scheme) };
+  const elements = readElements(headers);
+  const chain = readChain(elements);
+  const client = chain.findLastIndex((one) => !proxies.has(one));
+  // The chain may be shorter than the list, so its addresses are counted from the end.
+  const index = Math.min(-1, Math.max(0, client) - chain.length);
+  const address = chain.at(index) ?? peer;
+  const told = elements.at(index);
+  const host = matching(told?.host, HOST) ?? authority;
+  const scheme = matching(told?.proto, PROTO) ?? proto;
+  return { address, headers: write(address, [...chain, peer].join(', '), host, scheme) };
+}
+
+/**
+ * Reads what proxies tell, the nearest one last. `Forwarded` counts where there is no `X-Forwarded-*`: many
+ * proxies write the latter, and let a `Forwarded` of their client through.
+ */
+function readElements(headers: IncomingHttpHeaders): ForwardedElement[] {
+  const read = (name: string) => headers[`x-forwarded-${name}`]?.toString();
+  const [nodes, host, proto] = [read('for'), read('host'), read('proto')];
+  if ((nodes ?? host ?? proto) === undefined) return parseForwarded(headers.forwarded ?? '');
+  return (nodes ?? '').split(',').map((node) => ({ for: node, host, proto }));
 }
 
 function write(client: string, forwardedFor: string, host: string, proto: string): string[] {
@@ -55,10 +72,8 @@ function write(client: string, forwardedFor: string, host: string, proto: string
 }
 
 /** Reads the addresses of a chain, from the last one up to the first that is no address. */
-function readChain(value: string | string[] | undefined): string[] {
-  const all = String(value ?? '')
-    .split(',')
-    .map((address) => plainAddress(withoutPort(address.trim())));
+function readChain(elements: readonly ForwardedElement[]): string[] {
+  const all = elements.map((element) => plainAddress(withoutPort(element.for?.trim() ?? '')));
   const broken = all.findLastIndex((address) => isIP(address) === 0);
   return all.slice(broken + 1);
 }
@@ -71,6 +86,6 @@ function withoutPort(address: string): string {
   return v6 ?? v4 ?? address;
 }
 
-function firstMatch(value: string | string[] | undefined, form: RegExp): string | undefined {
-  return typeof value === 'string' && form.test(value) ? value : undefined;
+function matching(value: string | undefined, form: RegExp): string | undefined {
+  return value !== undefined && form.test(value) ? value : undefined;
 }

@@ -1,6 +1,38 @@
+import type { FastifyHelmetOptions } from '@fastify/helmet';
 import { GatewayConfigError } from '../../errors.ts';
 import { importPeer } from '../import-peer.ts';
 import type { OwnHeaders } from './client-response.ts';
+
+/**
+ * The options of @fastify/helmet, which itself passes over others. `global` is not one of them here, nor is
+ * `enableCSPNonces`: a nonce must be another one for each response.
+ */
+const OPTIONS = {
+  contentSecurityPolicy: true,
+  crossOriginEmbedderPolicy: true,
+  crossOriginOpenerPolicy: true,
+  crossOriginResourcePolicy: true,
+  originAgentCluster: true,
+  referrerPolicy: true,
+  strictTransportSecurity: true,
+  hsts: true,
+  xContentTypeOptions: true,
+  noSniff: true,
+  xDnsPrefetchControl: true,
+  dnsPrefetchControl: true,
+  xDownloadOptions: true,
+  ieNoOpen: true,
+  xFrameOptions: true,
+  frameguard: true,
+  xPermittedCrossDomainPolicies: true,
+  permittedCrossDomainPolicies: true,
+  xPoweredBy: true,
+  hidePoweredBy: true,
+  xXssProtection: true,
+  xssFilter: true,
+} satisfies Record<Exclude<keyof FastifyHelmetOptions, 'global' | 'enableCSPNonces'>, true>;
+
+export const HELMET_OPTIONS: readonly string[] = Object.keys(OPTIONS);
 
 /** Headers of each response of Fastify, which do not come from helmet. */
 const OTHERS = ['connection', 'content-length', 'content-type', 'date', 'keep-alive'];

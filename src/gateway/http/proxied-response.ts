@@ -1,10 +1,11 @@
 import type { IncomingMessage } from 'node:http';
 import type { Dispatcher } from 'undici';
+import type { CallController } from '../../client/call-controller.ts';
 import { RETRIES_SPENT_HEADER, type RequestContext, wereRetriesSpent } from '../../client/propagation.ts';
 import type { ResponseHeaders } from '../../client/response.ts';
 import type { LocalResponse } from '../../middleware/server/guard/local-response.ts';
 import { Rejection, toProblem } from '../problem.ts';
-import type { CompiledHeaderRules } from '../routing/route.ts';
+import type { Route } from '../routing/route.ts';
 import {
   breakOff,
   type ClientResponse,
@@ -15,11 +16,15 @@ import {
 } from './client-response.ts';
 import { discardRest, endLate, isWorthDiscarding, type Upload } from './request-body.ts';
 import { addResponseHeaders, forwardableTrailers, hasUnknownCoding } from './response-head.ts';
+import { hideInstance } from './response-location.ts';
 
 type Controller = Dispatcher.DispatchController;
 
 /** The longest body that is copied, so that it goes out with its head. */
 const MAX_JOINED = 16_384;
+
+/** Milliseconds in which a client must take what waits for it, as with nginx: 64 KiB and more. */
+const SEND_TIMEOUT = 60_000;
 
 /** The reason for which a call is cancelled whose response nobody waits for. */
 const OVER = new Error('the client has left, or has its response');
@@ -31,10 +36,15 @@ const OVER = new Error('the client has left, or has its response');
 export class ProxiedResponse implements Dispatcher.DispatchHandler {
   /** The headers that the gateway adds, names and values in turn. */
   readonly ownHeaders: string[];
-  rules: CompiledHeaderRules | undefined = undefined;
+  /** The route of the request, once it is known. */
+  route: Route | undefined = undefined;
   /** Whether the client may know that retries were spent: it is a gateway of the mesh, not a stranger. */
   tellsRetries = false;
   upload: Upload | undefined = undefined;
+  /** The instance that has responded. */
+  instanceId: string | undefined = undefined;
+  /** Bytes of the body so far. */
+  bytes = 0;
   /** Whether the client waits for `100 Continue`, and may never send its body. */
   awaitsContinue = false;
   readonly #request: IncomingMessage;
@@ -49,6 +59,8 @@ export class ProxiedResponse implements Dispatcher.DispatchHandler {
   /** A short body that came whole in the turn of its head, and goes out with its end. */
   #whole: Buffer | undefined = undefined;
   #over = false;
+  /** Runs while something waits for the client to take it. */
+  #sending: NodeJS.Timeout | undefined = undefined;
 
   /** @param own headers that hooks of Fastify have set */
   constructor(
@@ -94,18 +106,21 @@ export class ProxiedResponse implements Dispatcher.DispatchHandler {
     this.#controller = controller;
   }
 
-  onResponseStart(controller: Controller, status: number, headers: ResponseHeaders): void {
+  onResponseStart(controller: CallController, status: number, headers: ResponseHeaders): void {
     if (this.#over) return;
     if (status < 200) {
       if (status === 103) writeEarlyHints(this.#response, headers);
       return;
     }
+    this.instanceId = controller.instance!.instanceId;
     if (hasUnknownCoding(headers)) {
       this.fail(MALFORMED);
       return;
     }
     const list = this.ownHeaders;
-    addResponseHeaders(list, status, headers, this.rules, this.#replaced);
+    addResponseHeaders(list, status, headers, this.route?.responseHeaders, this.#replaced);
+    if ((headers.location ?? headers['content-location']) !== undefined)
+      hideInstance(list, controller.instance!, this.route?.pathView);
     this.#markRetriesSpent(list, status, headers[RETRIES_SPENT_HEADER] !== undefined);
     try {
       writeHead(this.#response, status, list);
@@ -121,6 +136,7 @@ export class ProxiedResponse implements Dispatcher.DispatchHandler {
 
   onResponseData(controller: Controller, chunk: Buffer): void {
     if (this.#over) return;
+    this.bytes += chunk.length;
     if (!this.#flushed && chunk.length === this.#length && chunk.length <= MAX_JOINED) {
       this.#whole = chunk;
       return;
@@ -128,7 +144,11 @@ export class ProxiedResponse implements Dispatcher.DispatchHandler {
     this.#flushed = true;
     if (this.#response.write(chunk)) return;
     controller.pause();
-    this.#response.once('drain', () => controller.resume());
+    this.#awaitClient();
+    this.#response.once('drain', () => {
+      clearTimeout(this.#sending);
+      controller.resume();
+    });
   }
 
   onResponseEnd(_controller: Controller, trailers: ResponseHeaders): void {
@@ -140,6 +160,7 @@ export class ProxiedResponse implements Dispatcher.DispatchHandler {
     // Node sends a string together with the head, in one piece.
     if (whole === undefined) this.#response.end();
     else this.#response.end(whole.toString('latin1'), 'latin1');
+    this.#awaitEnd();
     this.#endUpload();
   }
 
@@ -194,8 +215,19 @@ export class ProxiedResponse implements Dispatcher.DispatchHandler {
       ...(isLast ? ['connection', 'close'] : []),
     ]);
     const shown = this.#request.method === 'HEAD' ? '' : body;
+    this.bytes = Buffer.byteLength(shown);
     if (isLast && !this.awaitsContinue) endLate(this.#request, this.#response, shown);
     else this.#response.end(shown);
+    this.#awaitEnd();
+  }
+
+  /** Breaks the response off if its client takes nothing. */
+  #awaitClient(): void {
+    this.#sending = setTimeout(breakOff, SEND_TIMEOUT, this.#response);
+  }
+
+  #awaitEnd(): void {
+    if (this.#response.writableLength > 0) this.#awaitClient();
   }
 
   /** Whether the connection can be used again: a client that waits may skip its body, or send it. */
@@ -214,6 +246,7 @@ export class ProxiedResponse implements Dispatcher.DispatchHandler {
   }
 
   readonly #onClose = () => {
+    clearTimeout(this.#sending);
     if (this.#over) return;
     this.#over = true;
     this.#controller?.abort(OVER);

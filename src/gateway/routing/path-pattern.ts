@@ -90,3 +90,33 @@ export function compileRewrite(rewrite: string, pattern: PathPattern, option: st
     return endsWithSlash ? `${path}/` : path;
   };
 }
+
+/** The beginnings in which the paths of a service differ from those of its clients. */
+export interface PathView {
+  readonly service: string;
+  readonly client: string;
+}
+
+/**
+ * Finds out how a path of a service looks to the clients of a route: `/users/7` is `/api/users/7` where
+ * `/api/users/:id` becomes `/users/:id`. Gives undefined if more than the beginning differs.
+ */
+export function compilePathView(pattern: PathPattern, rewrite: string, option: string): PathView | undefined {
+  const client = toTexts(pattern);
+  const service = toTexts(parsePattern(rewrite, option));
+  while (client.length > 0 && client.at(-1) === service.at(-1)) {
+    client.pop();
+    service.pop();
+  }
+  const isPlain = [...client, ...service].every((text) => text !== '*' && !text.startsWith(':'));
+  return isPlain ? { service: toBeginning(service), client: toBeginning(client) } : undefined;
+}
+
+function toTexts({ segments, wildcard }: PathPattern): string[] {
+  const texts = segments.map((segment) => (segment.kind === 'literal' ? segment.text : `:${segment.name}`));
+  return wildcard ? [...texts, '*'] : texts;
+}
+
+function toBeginning(texts: readonly string[]): string {
+  return texts.map((text) => `/${text}`).join('');
+}

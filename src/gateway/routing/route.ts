@@ -2,7 +2,14 @@ import type { RouteAuth } from '../auth/auth-options.ts';
 import { toDashes } from '../http/header-name.ts';
 import type { GatewayConfig, HeaderRules, RouteOptions } from '../options.ts';
 import { type AllowedOrigins, compileOrigins } from '../websocket/handshake.ts';
-import { compileRewrite, type PathPattern, parsePattern, type Rewrite } from './path-pattern.ts';
+import {
+  compilePathView,
+  compileRewrite,
+  type PathPattern,
+  type PathView,
+  parsePattern,
+  type Rewrite,
+} from './path-pattern.ts';
 import { compileSplit, type Split } from './split.ts';
 
 /** A header that a request must have. */
@@ -25,6 +32,8 @@ export interface Route {
   readonly service: string;
   readonly pattern: PathPattern;
   readonly rewrite: Rewrite | undefined;
+  /** Tells how paths of the service look to clients; undefined if they look the same, or it is not known. */
+  readonly pathView: PathView | undefined;
   readonly hosts: readonly string[] | undefined;
   readonly methods: ReadonlySet<string> | undefined;
   readonly headers: readonly HeaderMatch[];
@@ -58,6 +67,7 @@ export function compileRoute(
     service: options.service,
     pattern,
     rewrite: rewrite === undefined ? undefined : compileRewrite(rewrite, pattern, `${name}.rewrite`),
+    pathView: rewrite === undefined ? undefined : compilePathView(pattern, rewrite, `${name}.rewrite`),
     hosts: host === undefined ? undefined : [host].flat().map((one) => one.toLowerCase()),
     methods: methods && new Set(methods.flatMap((method) => (method === 'GET' ? ['GET', 'HEAD'] : [method]))),
     headers: Object.entries(headers).map(([header, value]) => ({ name: header.toLowerCase(), value })),

@@ -1,5 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 import type { RequestContext } from '../../client/propagation.ts';
+import { type AccessLog, CLIENT_CLOSED_REQUEST, withoutQuery } from '../access-log.ts';
 import { authorize } from '../auth/authenticator.ts';
 import type { Principal } from '../auth/principal.ts';
 import type { GatewayResources } from '../gateway-request.ts';
@@ -24,6 +25,8 @@ export class GatewayUpgrade implements IncomingUpgrade {
   readonly #request: IncomingMessage;
   readonly #peer: Peer;
   #routed: RoutedRequest | undefined = undefined;
+  #status = CLIENT_CLOSED_REQUEST;
+  #instanceId: string | undefined = undefined;
 
   constructor(resources: GatewayResources, state: GatewayState, request: IncomingMessage) {
     this.#resources = resources;
@@ -32,9 +35,38 @@ export class GatewayUpgrade implements IncomingUpgrade {
     this.#peer = peerOf(request, state.trustedProxies);
     this.tellsRetries = this.#peer.trusted;
     this.context = createContext(request.headers, this.#peer.trusted);
+    if (resources.accessLog !== undefined) this.#logTo(resources.accessLog);
+  }
+
+  responded(status: number, instanceId?: string): void {
+    this.#status = status;
+    this.#instanceId = instanceId;
+  }
+
+  /** Tells of the request when its connection has closed. */
+  #logTo(accessLog: AccessLog): void {
+    const startedAt = performance.now();
+    const { method, url, socket } = this.#request;
+    const before = socket.bytesWritten;
+    socket.once('close', () => {
+      accessLog({
+        method: method!,
+        path: withoutQuery(url!),
+        status: this.#status,
+        duration: performance.now() - startedAt,
+        bytes: socket.bytesWritten - before,
+        requestId: this.context.requestId,
+        address: this.#routed?.source.address ?? this.#peer.address,
+        service: this.#routed?.route.service,
+        instanceId: this.#instanceId,
+      });
+    });
   }
 
   async route(): Promise<AllowedOrigins | undefined> {
+    const { loadShedder } = this.#resources;
+    loadShedder.enter(this.#state.config);
+    this.#request.socket.once('close', loadShedder.leave);
     const head = this.#readHead();
     const source = sourceOf(this.#request, head.authority, this.#peer, this.#state.trustedProxies);
     const canonical = toCanonicalPath(head.target.path);

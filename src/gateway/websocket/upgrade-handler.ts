@@ -31,6 +31,8 @@ export interface IncomingUpgrade {
    * @throws Rejection
    */
   admit(): Promise<AdmittedUpgrade>;
+  /** Takes in the status of the response, and the instance that has given it. */
+  responded(status: number, instanceId?: string): void;
 }
 
 export interface AdmittedUpgrade {
@@ -153,7 +155,7 @@ class Handshake {
 
   /** Gives the socket to the service, if that has agreed. */
   #respond(key: string, admitted: AdmittedUpgrade, response: UpgradeResponse): Socket | undefined {
-    const { status, headers, socket: service, body } = response;
+    const { status, headers, socket: service, body, instanceId } = response;
     const { signal } = this.#controller;
     if (signal.aborted) {
       (service ?? body!).destroy();
@@ -162,6 +164,7 @@ class Handshake {
     const list = [...this.#ownHeaders, ...admitted.ownHeaders];
     addResponseHeaders(list, status, headers, admitted.responseRules, undefined);
     if (service === undefined) {
+      this.#incoming.responded(status, instanceId);
       sendLast(this.#socket, status, list, body!);
       return undefined;
     }
@@ -170,6 +173,7 @@ class Handshake {
       throw NO_HANDSHAKE;
     }
     list.push('connection', 'Upgrade', 'upgrade', 'websocket');
+    this.#incoming.responded(status, instanceId);
     this.#socket.write(renderHead(status, list), 'latin1');
     return service;
   }
@@ -183,6 +187,7 @@ class Handshake {
     const list = [...this.#ownHeaders, ...headers];
     const { context, tellsRetries } = this.#incoming;
     if (tellsRetries && status >= 500 && wereRetriesSpent(context)) list.push(RETRIES_SPENT_HEADER, '1');
+    this.#incoming.responded(status);
     sendLast(this.#socket, status, list, body);
   }
 

@@ -90,6 +90,47 @@ describe('a gateway that forwards a request', () => {
     },
   );
 
+  it.each([
+    ['for=5.5.5.5;proto=https;host=pub.example', '5.5.5.5', 'https', 'pub.example'],
+    ['For="[2001:db8::1]:4711"; Proto=https; by=10.0.0.1', '2001:db8::1', 'https', 'shop.example'],
+    ['for="5.5.5.5:81";host="pub.example:8443"', '5.5.5.5', 'http', 'pub.example:8443'],
+    [
+      'for=6.6.6.6;proto=http;host=a, for=5.5.5.5;proto=https;host=b, for=10.0.0.1;host=c',
+      '5.5.5.5',
+      'https',
+      'b',
+    ],
+    ['for=unknown;host=a, for=5.5.5.5;host=b', '5.5.5.5', 'http', 'b'],
+    ['for=5.5.5.5;host=a, for=unknown;proto=https', '127.0.0.1', 'https', 'shop.example'],
+    ['for=_hidden', '127.0.0.1', 'http', 'shop.example'],
+    ['for=5.5.5.5;for=6.6.6.6', '127.0.0.1', 'http', 'shop.example'],
+    ['for=5.5.5.5, "', '127.0.0.1', 'http', 'shop.example'],
+    ['for=5.5.5.5;host="a\\"b";proto=ftp', '5.5.5.5', 'http', 'shop.example'],
+    ['__proto__=1, for=5.5.5.5', '5.5.5.5', 'http', 'shop.example'],
+  ])('reads Forwarded: %s of a proxy that writes it alone', async (written, address, proto, host) => {
+    const trustedProxies = ['127.0.0.1', '10.0.0.0/8'];
+    const { upstream, open } = await startRecordedGateway({ trustedProxies });
+    const client = await open();
+    client.send(`GET /a HTTP/1.1\r\nHost: shop.example\r\nForwarded: ${written}\r\n\r\n`);
+    expect(await client.status()).toBe(200);
+    const node = address.includes(':') ? `"[${address}]"` : address;
+    expect(upstream.bytes).toContain(`forwarded: for=${node};host="${host}";proto=${proto}\r\n`);
+    expect(upstream.bytes).toContain(`x-forwarded-proto: ${proto}\r\nx-forwarded-host: ${host}\r\n`);
+    expect(upstream.bytes).toMatch(/^x-forwarded-for: .*127\.0\.0\.1\r$/m);
+  });
+
+  it.each(['X-Forwarded-For: 9.9.9.9', 'X-Forwarded-Proto: http', 'X-Forwarded-Host: other.example'])(
+    'believes no Forwarded beside %s: a client may have sent it',
+    async (line) => {
+      const { upstream, open } = await startRecordedGateway({ trustedProxies: ['127.0.0.1'] });
+      const client = await open();
+      const forwarded = 'Forwarded: for=8.8.8.8;host=evil.example;proto=https';
+      client.send(`GET /a HTTP/1.1\r\nHost: shop.example\r\n${line}\r\n${forwarded}\r\n\r\n`);
+      expect(await client.status()).toBe(200);
+      expect(upstream.bytes).not.toMatch(/8\.8\.8\.8|evil|https/);
+    },
+  );
+
   it.each([['no address'], ['10.0.0.0/33'], ['10.0.0.0/8/8'], ['10.0.0.0/'], ['']])(
     'takes no %s for a proxy',
     async (network) => {

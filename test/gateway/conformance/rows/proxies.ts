@@ -53,7 +53,12 @@ export const PROXIES: readonly Row[] = [
   ['a scheme in a list', get('/a', 'X-Forwarded-Proto: https, http\r\n'), from({})],
   ['a host', get('/a', 'X-Forwarded-Host: other.example\r\n'), from({ host: 'other.example' })],
   ['a host that would add to Forwarded', get('/a', 'X-Forwarded-Host: a";for=192.0.2.1\r\n'), from({})],
-  ['Forwarded, which is not read', get('/a', 'Forwarded: for=192.0.2.1;proto=https\r\n'), from({})],
+  ['Forwarded', get('/a', 'Forwarded: for=192.0.2.1;proto=https\r\n'), from({ ...CLIENT, proto: 'https' })],
+  [
+    'Forwarded that its client has sent',
+    get('/a', 'Forwarded: for=198.51.100.1\r\nX-Forwarded-For: 192.0.2.1\r\n'),
+    from(CLIENT),
+  ],
   [
     'an address in the headers of others',
     get('/a', 'X-Real-IP: 192.0.2.1\r\nTrue-Client-IP: 192.0.2.1\r\n'),
