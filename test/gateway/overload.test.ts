@@ -76,16 +76,6 @@ describe.each([
     expect(upstream.requestLines).toHaveLength(1);
   });
 
-  it('loses its connection if it asks for a WebSocket before it has its response', async () => {
-    const { upstream, open } = await start();
-    upstream.reply = () => {};
-    const client = await open();
-    client.send(GET + handshakeHead('/live'));
-    await client.waitForEnd();
-    expect(client.received).toBe('');
-    expect(upstream.bytes).not.toContain('/live');
-  });
-
   it('makes none of the calls that wait if it leaves', async () => {
     const { upstream, open } = await start();
     upstream.reply = () => {};

@@ -154,7 +154,7 @@ export class ProxiedResponse implements Dispatcher.DispatchHandler {
   onResponseEnd(_controller: Controller, trailers: ResponseHeaders): void {
     if (this.#over) return;
     this.#over = true;
-    const forwarded = forwardableTrailers(trailers, this.rules);
+    const forwarded = forwardableTrailers(trailers, this.route?.responseHeaders);
     if (forwarded !== undefined) this.#response.addTrailers(forwarded);
     const whole = this.#whole;
     // Node sends a string together with the head, in one piece.
