@@ -142,13 +142,14 @@ export class CallEngine {
    */
   begin(call: StatedCall, request: PreparedRequest): CallState {
     if (this.#draining) throw new ClosedError('the ServiceClient');
-    return new CallState(call, request, createPropagatedHeaders(this.#callerName));
+    const context = call.context ?? currentRequestContext();
+    return new CallState(call, request, createPropagatedHeaders(this.#callerName, context), context);
   }
 
   /** Runs a call to its end, and gives the value that its transport delivers. */
   run<T>(call: EngineCall<T>): Promise<T> {
     const { state, policies } = call;
-    const deadline = Math.min(currentRequestContext()?.deadline ?? Infinity, state.expiresAt);
+    const deadline = Math.min(state.context?.deadline ?? Infinity, state.expiresAt);
     const options = new Context(call.attempt ?? 1, deadline, state, call.source, false);
     this.#calls++;
     policies.enter();
@@ -165,7 +166,7 @@ export class CallEngine {
       (error) => {
         this.#end(call);
         describeCall(error, state);
-        if (areRetriesSpent(error)) noteRetriesSpent();
+        if (areRetriesSpent(error)) noteRetriesSpent(state.context);
         const { lastResult } = state;
         if (lastResult !== undefined && state.lastError === error)
           return lastResult.deliver(state, error) as T;

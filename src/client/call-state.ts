@@ -7,16 +7,27 @@ import type { CallerWait } from '../policies/caller-wait.ts';
 import { type CallContext, type CallRecord, Context } from '../policies/context.ts';
 import { canRepeat } from './classification.ts';
 import { mergeHeaders, PROPAGATED_HEADERS } from './outgoing-headers.ts';
+import type { RequestContext } from './propagation.ts';
 import type { SentCall } from './sending.ts';
 import type { PreparedRequest, ServiceCall } from './service-call.ts';
 import type { Variant } from './service-variants.ts';
 import type { AttemptResult } from './transport.ts';
 
 /** The parts of a call that the engine needs. */
-export type StatedCall = Pick<ServiceCall, 'service' | 'path' | 'hashKey' | 'select' | 'retries'> & {
-  /** variant selects the instances, in place of `select`. */
+export type StatedCall = Readonly<Pick<ServiceCall, 'service' | 'hashKey' | 'select'>> & {
+  readonly retries?: number | undefined;
+  /**
+   * variant selects the instances, in place of `select`, under policies of its own: see
+   * `ServicePolicies.forVariant`.
+   */
   readonly variant?: Variant | undefined;
+  /**
+   * callerWait tells while the body waits for whoever sends it, so that no time limit counts that.
+   * The service is then told of no timeout, but of the deadline of the caller alone.
+   */
   readonly callerWait?: CallerWait | undefined;
+  /** context is that of the request for which the call is made. Default: the current one. */
+  readonly context?: RequestContext | undefined;
 };
 
 /**
@@ -40,6 +51,8 @@ export class CallState implements CallRecord, AcquireOptions, SentCall {
   readonly retries: number | undefined;
   /** callerWait tells while the call waits for its caller to send more of the body. */
   readonly callerWait: CallerWait | undefined;
+  /** context is that of the request for which the call is made, if there is one. */
+  readonly context: RequestContext | undefined;
   repeatable: boolean | undefined = undefined;
   inTurn: boolean | undefined = undefined;
   /**
@@ -76,7 +89,12 @@ export class CallState implements CallRecord, AcquireOptions, SentCall {
   lastResult: AttemptResult<unknown> | undefined = undefined;
   #shown: CallDescription | undefined = undefined;
 
-  constructor(call: StatedCall, request: PreparedRequest, propagated: readonly string[]) {
+  constructor(
+    call: StatedCall,
+    request: PreparedRequest,
+    propagated: readonly string[],
+    context?: RequestContext,
+  ) {
     this.service = call.service;
     this.request = request;
     const own = request.headers;
@@ -88,6 +106,7 @@ export class CallState implements CallRecord, AcquireOptions, SentCall {
     this.select = call.variant?.select ?? call.select;
     this.retries = call.retries;
     this.callerWait = call.callerWait;
+    this.context = context;
   }
 
   /**

@@ -9,6 +9,7 @@ import type { Attempt } from './attempt.ts';
 import type { CallEngine } from './call-engine.ts';
 import { checkOptions } from './call-options.ts';
 import { type CallState, describeCall } from './call-state.ts';
+import type { RequestContext } from './propagation.ts';
 import type { ResponseHead, ResponseHeaders } from './response.ts';
 import { toResponseError } from './response-content.ts';
 import { type PreparedRequest, parseUrlPath } from './service-call.ts';
@@ -38,8 +39,10 @@ export interface UpgradeRequest {
   retries?: number | undefined;
   hashKey?: string | undefined;
   select?: Selector | undefined;
-  /** Takes the place of `select`: see `RelayRequest`. */
+  /** Takes the place of `select`: see `StatedCall`. */
   variant?: Variant | undefined;
+  /** The context of the request for which the upgrade is asked. Default: the current one. */
+  context?: RequestContext | undefined;
   /** Cancels the request until there is a response. */
   signal?: AbortSignal | undefined;
 }
