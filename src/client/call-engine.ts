@@ -17,7 +17,6 @@ import { createPropagatedHeaders } from './outgoing-headers.ts';
 import { warnOfPassthrough } from './passthrough-warnings.ts';
 import type { PoliciesByName } from './policies-by-name.ts';
 import { currentRequestContext, noteRetriesSpent } from './propagation.ts';
-import { mayBeSentTwice } from './retry-rule.ts';
 import type { PreparedRequest } from './service-call.ts';
 import type { ServicePolicies } from './service-policies.ts';
 import type { Variant } from './service-variants.ts';
@@ -240,7 +239,7 @@ export class CallEngine {
     context.throwIfAborted();
     state.attempt = context.attempt;
     discardLastResult(state);
-    state.repeatable = mayBeSentTwice(state) && policies.retryRule.canRetry(state.retries);
+    state.retryRule = policies.retryRule;
     state.inTurn = policies.circuitBreaker?.state === 'half-open';
     let lease = this.#balancer.tryAcquire(state.service, state) ?? (await this.#resolve(state, context));
     policies.reached = true;

@@ -8,6 +8,7 @@ import { type CallContext, type CallRecord, Context } from '../policies/context.
 import { canRepeat } from './classification.ts';
 import { mergeHeaders, PROPAGATED_HEADERS } from './outgoing-headers.ts';
 import type { RequestContext } from './propagation.ts';
+import type { RetryRule } from './retry-rule.ts';
 import type { SentCall } from './sending.ts';
 import type { PreparedRequest, ServiceCall } from './service-call.ts';
 import type { Variant } from './service-variants.ts';
@@ -53,7 +54,8 @@ export class CallState implements CallRecord, AcquireOptions, SentCall {
   readonly callerWait: CallerWait | undefined;
   /** context is that of the request for which the call is made, if there is one. */
   readonly context: RequestContext | undefined;
-  repeatable: boolean | undefined = undefined;
+  /** retryRule is that of the service, once an attempt has begun. */
+  retryRule: RetryRule | undefined = undefined;
   inTurn: boolean | undefined = undefined;
   /**
    * exploringFailure is the error of the latest attempt that was made to find out whether an
@@ -117,6 +119,11 @@ export class CallState implements CallRecord, AcquireOptions, SentCall {
     this.bodyConsumed = true;
   }
 
+  /** Whether the call can be sent again should its attempt fail. Few picks of an instance ask for it. */
+  get repeatable(): boolean {
+    return mayBeSentTwice(this) && this.retryRule?.canRetry(this.retries) === true;
+  }
+
   get retryable(): boolean {
     return this.retries !== 0 && canRepeat(this.request, this);
   }
@@ -172,6 +179,11 @@ export function describeCall(error: unknown, state: CallState): void {
 export function stateOf(context: CallContext): CallState {
   if (context instanceof Context && context.call instanceof CallState) return context.call;
   throw new TypeError('the context of a call to a service must be handed on as it is');
+}
+
+/** Whether processing the request twice is as good as once, and its body can be sent twice. */
+export function mayBeSentTwice({ request }: CallState): boolean {
+  return request.replayable && request.idempotent;
 }
 
 /** Strips the query, which may hold secrets, from a path. */
