@@ -83,10 +83,13 @@ export function hasUnknownCoding({ 'transfer-encoding': coding }: ResponseHeader
 
 /** Gives the trailers that may go on to the client, as names and values in turn. */
 export function forwardableTrailers(trailers: ResponseHeaders): [name: string, value: string][] {
-  return Object.entries(trailers).flatMap(([name, value]) => {
-    if (value === undefined || NO_TRAILERS.has(name)) return [];
-    return [value].flat().map((one): [string, string] => [name, one]);
-  });
+  const forwarded: [name: string, value: string][] = [];
+  for (const name in trailers) {
+    const value = trailers[name];
+    if (value === undefined || NO_TRAILERS.has(name)) continue;
+    for (const one of [value].flat()) forwarded.push([name, one]);
+  }
+  return forwarded;
 }
 
 function connectionOptions(connection: string | string[] | undefined): string[] | undefined {
