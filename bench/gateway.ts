@@ -15,8 +15,8 @@ const NAMES: Record<ContenderName, string> = {
   middleware: 'http-proxy-middleware',
   nginx: 'nginx, one worker',
 };
-/** A gateway runs for long: the engine knows its code. */
-const WARM_UP = 4;
+/** A gateway runs for long: the engine knows its code, for which it needs some ten seconds of load. */
+const WARM_UP: Record<WorkloadName, number> = { get: 30, post: 15, download: 4 };
 /** Many short rounds: the speed of a machine drifts, and a ratio is taken within a round. */
 const ROUNDS: Record<WorkloadName, number> = { get: 21, post: 21, download: 7 };
 
@@ -54,7 +54,7 @@ function startPart(name: string, task: unknown): Promise<Part> {
 async function playRounds(parts: ReadonlyMap<ContenderName, Part>, load: Part): Promise<Rounds> {
   const rounds: Rounds = { get: {}, post: {}, download: {} };
   for (const workload of Object.keys(WORKLOADS) as WorkloadName[]) {
-    for (let round = -WARM_UP; round < ROUNDS[workload]; round++) {
+    for (let round = -WARM_UP[workload]; round < ROUNDS[workload]; round++) {
       for (const [name, part] of parts) {
         await part.ask<Usage>('usage');
         const result = await load.ask<LoadResult>(`${name} ${workload}`);

@@ -109,12 +109,15 @@ export class Lease {
   /**
    * Tells that the response has begun and is a success. A probe has its result with it. For any
    * other call the end of the response decides, which may come much later.
+   *
+   * @param latency milliseconds. Default: the time since the lease was acquired.
    */
-  responded(latency: number = performance.now() - this.#startedAt): void {
+  responded(latency?: number): void {
     const node = this.#node;
     const outdated = this.#generation !== node.health.generation;
     if (this.#released || this.#probe === undefined || outdated) return;
-    this.#health.recordSuccess(node, latency, performance.now(), false);
+    const now = performance.now();
+    this.#health.recordSuccess(node, latency ?? now - this.#startedAt, now, false);
   }
 
   /**

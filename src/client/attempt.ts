@@ -2,12 +2,11 @@ import type { Dispatcher } from 'undici';
 import type { Lease } from '../balancing/lease.ts';
 import type { ServiceInstance } from '../discovery/service-instance.ts';
 import type { Context } from '../policies/context.ts';
-import type { CallState } from './call-state.ts';
+import { type CallState, mayBeSentTwice } from './call-state.ts';
 import type { AttemptHandler } from './connections.ts';
 import type { InstanceClient } from './instance-client.ts';
 import { headersToSend } from './outgoing-headers.ts';
 import type { ResponseHead } from './response.ts';
-import { mayBeSentTwice } from './retry-rule.ts';
 import type { ServicePolicies } from './service-policies.ts';
 
 /** One sending of a call to one instance, as a transport needs to know it. */

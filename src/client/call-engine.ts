@@ -17,7 +17,6 @@ import { createPropagatedHeaders } from './outgoing-headers.ts';
 import { warnOfPassthrough } from './passthrough-warnings.ts';
 import type { PoliciesByName } from './policies-by-name.ts';
 import { currentRequestContext, noteRetriesSpent } from './propagation.ts';
-import { mayBeSentTwice } from './retry-rule.ts';
 import type { PreparedRequest } from './service-call.ts';
 import type { ServicePolicies } from './service-policies.ts';
 import type { Variant } from './service-variants.ts';
@@ -142,13 +141,14 @@ export class CallEngine {
    */
   begin(call: StatedCall, request: PreparedRequest): CallState {
     if (this.#draining) throw new ClosedError('the ServiceClient');
-    return new CallState(call, request, createPropagatedHeaders(this.#callerName));
+    const context = call.context ?? currentRequestContext();
+    return new CallState(call, request, createPropagatedHeaders(this.#callerName, context), context);
   }
 
   /** Runs a call to its end, and gives the value that its transport delivers. */
   run<T>(call: EngineCall<T>): Promise<T> {
     const { state, policies } = call;
-    const deadline = Math.min(currentRequestContext()?.deadline ?? Infinity, state.expiresAt);
+    const deadline = Math.min(state.context?.deadline ?? Infinity, state.expiresAt);
     const options = new Context(call.attempt ?? 1, deadline, state, call.source, false);
     this.#calls++;
     policies.enter();
@@ -165,7 +165,7 @@ export class CallEngine {
       (error) => {
         this.#end(call);
         describeCall(error, state);
-        if (areRetriesSpent(error)) noteRetriesSpent();
+        if (areRetriesSpent(error)) noteRetriesSpent(state.context);
         const { lastResult } = state;
         if (lastResult !== undefined && state.lastError === error)
           return lastResult.deliver(state, error) as T;
@@ -239,7 +239,7 @@ export class CallEngine {
     context.throwIfAborted();
     state.attempt = context.attempt;
     discardLastResult(state);
-    state.repeatable = mayBeSentTwice(state) && policies.retryRule.canRetry(state.retries);
+    state.retryRule = policies.retryRule;
     state.inTurn = policies.circuitBreaker?.state === 'half-open';
     let lease = this.#balancer.tryAcquire(state.service, state) ?? (await this.#resolve(state, context));
     policies.reached = true;

@@ -7,16 +7,28 @@ import type { CallerWait } from '../policies/caller-wait.ts';
 import { type CallContext, type CallRecord, Context } from '../policies/context.ts';
 import { canRepeat } from './classification.ts';
 import { mergeHeaders, PROPAGATED_HEADERS } from './outgoing-headers.ts';
+import type { RequestContext } from './propagation.ts';
+import type { RetryRule } from './retry-rule.ts';
 import type { SentCall } from './sending.ts';
 import type { PreparedRequest, ServiceCall } from './service-call.ts';
 import type { Variant } from './service-variants.ts';
 import type { AttemptResult } from './transport.ts';
 
 /** The parts of a call that the engine needs. */
-export type StatedCall = Pick<ServiceCall, 'service' | 'path' | 'hashKey' | 'select' | 'retries'> & {
-  /** variant selects the instances, in place of `select`. */
+export type StatedCall = Readonly<Pick<ServiceCall, 'service' | 'hashKey' | 'select'>> & {
+  readonly retries?: number | undefined;
+  /**
+   * variant selects the instances, in place of `select`, under policies of its own: see
+   * `ServicePolicies.forVariant`.
+   */
   readonly variant?: Variant | undefined;
+  /**
+   * callerWait tells while the body waits for whoever sends it, so that no time limit counts that.
+   * The service is then told of no timeout, but of the deadline of the caller alone.
+   */
   readonly callerWait?: CallerWait | undefined;
+  /** context is that of the request for which the call is made. Default: the current one. */
+  readonly context?: RequestContext | undefined;
 };
 
 /**
@@ -40,7 +52,10 @@ export class CallState implements CallRecord, AcquireOptions, SentCall {
   readonly retries: number | undefined;
   /** callerWait tells while the call waits for its caller to send more of the body. */
   readonly callerWait: CallerWait | undefined;
-  repeatable: boolean | undefined = undefined;
+  /** context is that of the request for which the call is made, if there is one. */
+  readonly context: RequestContext | undefined;
+  /** retryRule is that of the service, once an attempt has begun. */
+  retryRule: RetryRule | undefined = undefined;
   inTurn: boolean | undefined = undefined;
   /**
    * exploringFailure is the error of the latest attempt that was made to find out whether an
@@ -76,7 +91,12 @@ export class CallState implements CallRecord, AcquireOptions, SentCall {
   lastResult: AttemptResult<unknown> | undefined = undefined;
   #shown: CallDescription | undefined = undefined;
 
-  constructor(call: StatedCall, request: PreparedRequest, propagated: readonly string[]) {
+  constructor(
+    call: StatedCall,
+    request: PreparedRequest,
+    propagated: readonly string[],
+    context?: RequestContext,
+  ) {
     this.service = call.service;
     this.request = request;
     const own = request.headers;
@@ -88,6 +108,7 @@ export class CallState implements CallRecord, AcquireOptions, SentCall {
     this.select = call.variant?.select ?? call.select;
     this.retries = call.retries;
     this.callerWait = call.callerWait;
+    this.context = context;
   }
 
   /**
@@ -96,6 +117,11 @@ export class CallState implements CallRecord, AcquireOptions, SentCall {
   markSent(): void {
     this.sent = true;
     this.bodyConsumed = true;
+  }
+
+  /** Whether the call can be sent again should its attempt fail. Few picks of an instance ask for it. */
+  get repeatable(): boolean {
+    return mayBeSentTwice(this) && this.retryRule?.canRetry(this.retries) === true;
   }
 
   get retryable(): boolean {
@@ -153,6 +179,11 @@ export function describeCall(error: unknown, state: CallState): void {
 export function stateOf(context: CallContext): CallState {
   if (context instanceof Context && context.call instanceof CallState) return context.call;
   throw new TypeError('the context of a call to a service must be handed on as it is');
+}
+
+/** Whether processing the request twice is as good as once, and its body can be sent twice. */
+export function mayBeSentTwice({ request }: CallState): boolean {
+  return request.replayable && request.idempotent;
 }
 
 /** Strips the query, which may hold secrets, from a path. */

@@ -1,6 +1,5 @@
 import type { Dispatcher } from 'undici';
 import type { Attempt } from './attempt.ts';
-import type { RelayRequest } from './relay-request.ts';
 
 /** Creates the options of undici for an attempt. */
 export function createDispatchOptions(attempt: Attempt): Dispatcher.DispatchOptions {
@@ -14,13 +13,15 @@ export function createDispatchOptions(attempt: Attempt): Dispatcher.DispatchOpti
   };
 }
 
-/**
- * Creates the options of undici for an attempt of a relayed request, which may bring some of its
- * own.
- */
+/** The options of undici that a relayed request may bring. */
+export type RelayOptions = Partial<
+  Pick<Dispatcher.DispatchOptions, 'headersTimeout' | 'bodyTimeout' | 'expectContinue' | 'reset'>
+>;
+
+/** Creates the options of undici for an attempt of a relayed request. */
 export function createRelayOptions(
   attempt: Attempt,
-  { headersTimeout, bodyTimeout, expectContinue, reset }: RelayRequest,
+  { headersTimeout, bodyTimeout, expectContinue, reset }: RelayOptions,
 ): Dispatcher.DispatchOptions {
   const { method, path, body } = attempt.call.request;
   return {

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { CallState } from './call-state.ts';
-import { currentRequestContext, parseTimeout, TIMEOUT_HEADER } from './propagation.ts';
+import { parseTimeout, type RequestContext, TIMEOUT_HEADER } from './propagation.ts';
 
 /**
  * The headers that a client sets itself, beside those of its caller. A caller may set them too, for
@@ -70,8 +70,10 @@ export function* pairsOf(headers: readonly string[]): Generator<[name: string, v
 }
 
 /** Creates the headers that go with every call, as names and values in turn. */
-export function createPropagatedHeaders(callerName: string | undefined): string[] {
-  const incoming = currentRequestContext();
+export function createPropagatedHeaders(
+  callerName: string | undefined,
+  incoming: RequestContext | undefined,
+): string[] {
   const requestId = incoming?.requestId ?? randomUUID();
   // Written as literals, since a list that is pushed to grows by more than it needs.
   const headers =
@@ -93,5 +95,6 @@ export function headersToSend(
   const until = expiresAt > now ? Math.min(deadline, expiresAt) : deadline;
   if (until === Infinity) return headers as string[];
   const left = String(Math.max(1, Math.floor(until - now)));
-  return headers.concat(TIMEOUT_HEADER, left);
+  // Several times as fast as `concat` with single values.
+  return [...headers, TIMEOUT_HEADER, left];
 }

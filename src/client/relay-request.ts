@@ -5,8 +5,8 @@ import type { Selector } from '../balancing/selector.ts';
 import { InvalidRequestError } from '../errors.ts';
 import { shown } from '../internal/shown.ts';
 import { isPlain } from '../internal/validate.ts';
-import type { CallerWait } from '../policies/caller-wait.ts';
 import { checkOptions } from './call-options.ts';
+import type { RelayOptions } from './dispatch-options.ts';
 import { FormBody } from './form-body.ts';
 import { indexOfHeader, setHeader } from './header-list.ts';
 import { IteratedBody } from './iterated-body.ts';
@@ -20,7 +20,6 @@ import {
   parseUrlPath,
   setIdempotencyKey,
 } from './service-call.ts';
-import type { Variant } from './service-variants.ts';
 
 type Options = Dispatcher.DispatchOptions;
 
@@ -40,10 +39,7 @@ export type RelayBody =
   | AsyncIterable<string | Uint8Array>;
 
 /** A call to a service in the terms of undici. Its response goes to a handler of undici's. */
-export interface RelayRequest
-  extends Partial<
-    Pick<Options, 'headers' | 'headersTimeout' | 'bodyTimeout' | 'expectContinue' | 'reset' | 'idempotent'>
-  > {
+export interface RelayRequest extends RelayOptions, Partial<Pick<Options, 'headers' | 'idempotent'>> {
   /** The name under which the service is registered. */
   service: string;
   /** Default GET. */
@@ -71,16 +67,6 @@ export interface RelayRequest
   hashKey?: string | undefined;
   /** Sends the call only to instances with all of this metadata. */
   select?: Selector | undefined;
-  /**
-   * Sends the call only to instances of the variant, in place of `select`, under policies of its
-   * own: see `ServicePolicies.forVariant`.
-   */
-  variant?: Variant | undefined;
-  /**
-   * Tells while the body waits for whoever sends it, so that no time limit counts that: see CallerWait.
-   * The service is then told of no `timeout`, but of the deadline of the caller alone.
-   */
-  callerWait?: CallerWait | undefined;
   /** Cancels the call, its body included. */
   signal?: AbortSignal | undefined;
 }

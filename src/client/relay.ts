@@ -2,9 +2,18 @@ import type { Dispatcher } from 'undici';
 import { isSignal, toAbortable } from '../policies/abort.ts';
 import { CallController } from './call-controller.ts';
 import type { CallEngine } from './call-engine.ts';
+import type { StatedCall } from './call-state.ts';
+import type { RelayOptions } from './dispatch-options.ts';
 import type { InFlightCalls } from './in-flight-calls.ts';
 import { prepareRelay, type RelayRequest } from './relay-request.ts';
 import { createRelayTransport } from './relayed-attempt.ts';
+import type { PreparedRequest } from './service-call.ts';
+
+/** How a prepared request is sent. */
+export interface SendOptions extends StatedCall, RelayOptions {
+  /** timeout is as in a RelayRequest. */
+  readonly timeout?: number | undefined;
+}
 
 /**
  * Sends a request as `ServiceClient.request` does, and hands the response to a handler of undici's
@@ -27,26 +36,50 @@ export function relay(
   const signal = isSignal(request.signal) ? toAbortable(request.signal) : undefined;
   const call = new CallController(handler, signal, calls);
   try {
-    const policies = engine.policiesOf(request.service, request.variant);
-    const state = engine.begin(request, prepareRelay(request));
-    call.begin();
-    if (!call.over && typeof request.body === 'object') call.watchBody(state.request.body);
-    if (call.over) return;
-    const transport = createRelayTransport(request, call);
-    const timeout = callTimeout(request, policies.timeout);
-    void engine
-      .run({ method: 'request', state, policies, timeout, source: call.scope, transport })
-      .catch((error) => call.fail(error));
+    start(engine, request, prepareRelay(request), call);
   } catch (error) {
     call.fail(error as Error);
   }
+}
+
+/** Sends a request as `relay` does, which its caller has checked and prepared. */
+export function relayPrepared(
+  engine: CallEngine,
+  options: SendOptions,
+  request: PreparedRequest,
+  handler: Dispatcher.DispatchHandler,
+): void {
+  const call = new CallController(handler, undefined, undefined);
+  try {
+    start(engine, options, request, call);
+  } catch (error) {
+    call.fail(error as Error);
+  }
+}
+
+function start(
+  engine: CallEngine,
+  options: SendOptions,
+  request: PreparedRequest,
+  call: CallController,
+): void {
+  const policies = engine.policiesOf(options.service, options.variant);
+  const state = engine.begin(options, request);
+  call.begin();
+  if (!call.over && typeof request.body === 'object') call.watchBody(request.body);
+  if (call.over) return;
+  const transport = createRelayTransport(options, call);
+  const timeout = callTimeout(options, policies.timeout);
+  void engine
+    .run({ method: 'request', state, policies, timeout, source: call.scope, transport })
+    .catch((error) => call.fail(error));
 }
 
 /**
  * Gives the timeout of a request; undefined stands for that of the service. undici's
  * `headersTimeout` bounds the wait for the head as a timeout does: the lesser one is the deadline.
  */
-function callTimeout({ headersTimeout, timeout }: RelayRequest, usual: number): number | undefined {
+function callTimeout({ headersTimeout, timeout }: SendOptions, usual: number): number | undefined {
   const bounds = typeof headersTimeout === 'number' && headersTimeout >= 1;
   return bounds && headersTimeout < (timeout ?? usual) ? headersTimeout : timeout;
 }

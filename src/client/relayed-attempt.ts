@@ -7,8 +7,7 @@ import type { Attempt } from './attempt.ts';
 import type { CallController } from './call-controller.ts';
 import { type CallState, describeCall } from './call-state.ts';
 import type { AttemptHandler, Connection } from './connections.ts';
-import { createRelayOptions } from './dispatch-options.ts';
-import type { RelayRequest } from './relay-request.ts';
+import { createRelayOptions, type RelayOptions } from './dispatch-options.ts';
 import type { ResponseHeaders } from './response.ts';
 import { toResponseError } from './response-content.ts';
 import { Sending } from './sending.ts';
@@ -79,13 +78,13 @@ class RelayedResponse implements AttemptResult<void> {
 
 /** Creates a transport that hands responses to the handler of the call. */
 export function createRelayTransport(
-  request: RelayRequest,
+  options: RelayOptions,
   call: CallController,
 ): Transport<RelayedResponse> {
   return (attempt) => {
     return new Promise((resolve, reject) => {
       attempt.dispatch(
-        createRelayOptions(attempt, request),
+        createRelayOptions(attempt, options),
         new RelayedAttempt(call, attempt, resolve, reject),
       );
     });

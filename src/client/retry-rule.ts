@@ -7,7 +7,7 @@ import { Hedge, type HedgeOptions } from '../policies/hedge.ts';
 import type { Outcome } from '../policies/outcome.ts';
 import { RETRY_CHECKS, Retry, type RetryOptions, type RetryTarget } from '../policies/retry.ts';
 import { RetryBudget } from '../policies/retry-budget.ts';
-import { type CallState, stateOf } from './call-state.ts';
+import { type CallState, mayBeSentTwice, stateOf } from './call-state.ts';
 import { classify, classifyStatus } from './classification.ts';
 import { LearningAllowance } from './learning-allowance.ts';
 import type { ResponseHead } from './response.ts';
@@ -74,11 +74,6 @@ export class RetryRule {
   recordSuccess(candidate: Candidate, startedAt: number): void {
     this.#allowance?.recordSuccess(candidate, startedAt);
   }
-}
-
-/** Whether processing the request twice is as good as once, and its body can be sent twice. */
-export function mayBeSentTwice({ request }: CallState): boolean {
-  return request.replayable && request.idempotent;
 }
 
 /**

@@ -8,6 +8,7 @@ import type { Attempt } from './attempt.ts';
 import type { CallEngine } from './call-engine.ts';
 import { checkOptions } from './call-options.ts';
 import { type CallState, describeCall } from './call-state.ts';
+import type { RequestContext } from './propagation.ts';
 import type { ResponseHead, ResponseHeaders } from './response.ts';
 import { toResponseError } from './response-content.ts';
 import { type PreparedRequest, parseUrlPath } from './service-call.ts';
@@ -37,6 +38,8 @@ export interface UpgradeRequest {
   retries?: number | undefined;
   /** Sends the request only to instances of the variant: see `RelayRequest`. */
   variant?: Variant | undefined;
+  /** The context of the request for which the upgrade is asked. Default: the current one. */
+  context?: RequestContext | undefined;
   /** Cancels the request until there is a response. */
   signal?: AbortSignal | undefined;
 }

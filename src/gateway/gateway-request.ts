@@ -1,9 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import type { CallEngine } from '../client/call-engine.ts';
 import type { RequestContext } from '../client/propagation.ts';
-import { relay } from '../client/relay.ts';
-import type { RelayBody } from '../client/relay-request.ts';
-import { runInRequestContext } from '../internal/request-context.ts';
+import { relayPrepared } from '../client/relay.ts';
 import type { RateLimitStore } from '../middleware/server/rate-limit/rate-limit-store.ts';
 import { type AccessLog, CLIENT_CLOSED_REQUEST, withoutQuery } from './access-log.ts';
 import { authorize } from './auth/authenticator.ts';
@@ -190,7 +188,7 @@ export class GatewayRequest {
   #receive(routed: RoutedRequest, principal: Principal | undefined): void {
     const { head, route } = routed;
     if (!head.hasBody) {
-      this.#forward(routed, principal, undefined);
+      this.#forward(routed, principal, null);
       return;
     }
     const { method } = this.#request;
@@ -210,13 +208,19 @@ export class GatewayRequest {
     }
   }
 
-  #forward(routed: RoutedRequest, principal: Principal | undefined, body: RelayBody): void {
+  #forward(routed: RoutedRequest, principal: Principal | undefined, body: Buffer | Upload | null): void {
     if (this.#reply.over) return;
     const { engine } = this.#resources;
-    const common = buildServiceRequest(this.#state, engine, this.#request, routed, principal);
-    const callerWait = this.#reply.upload?.wait;
-    const request = { ...common, method: this.#request.method!, body, callerWait };
-    runInRequestContext(this.#context, () => relay(engine, request, this.#reply));
+    const service = buildServiceRequest(this.#state, engine, this.#request, routed, principal);
+    const { path, headers, idempotent } = service;
+    const method = this.#request.method!;
+    const replayable = !(body instanceof Upload);
+    relayPrepared(
+      engine,
+      { ...service, callerWait: this.#reply.upload?.wait, context: this.#context },
+      { method, path, headers, body, replayable, idempotent },
+      this.#reply,
+    );
   }
 
   /** Goes on with a value: at once if it is there. */

@@ -158,7 +158,7 @@ export class AgentAttempt implements AbortListener {
     const socket = this.#socket!;
     const { request } = this.#call;
     try {
-      this.#call.completeFor(this.#attempt);
+      this.#call.completeFor(this.#attempt, this.#sockets.authority);
     } catch (error) {
       socket.destroy();
       this.#fail(error);
@@ -250,7 +250,7 @@ export class AgentAttempt implements AbortListener {
       .off(errorMonitor, this.#onError)
       .off('close', this.#onRequestClose);
     this.#sockets.end();
-    if (this.#sent) this.#call.onEnd();
+    if (this.#sent) this.#call.end();
   }
 
   #leaveSocket(): void {

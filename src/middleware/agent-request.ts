@@ -6,12 +6,11 @@ import { prepareExternal } from '../client/external-request.ts';
 import type { InFlightCall } from '../client/in-flight-calls.ts';
 import { TIMEOUT_HEADER } from '../client/propagation.ts';
 import { asError } from '../client/service-errors.ts';
-import { originOf } from '../discovery/service-instance.ts';
 import { InvalidRequestError, ServiceConnectionError } from '../errors.ts';
 import { AbortScope } from '../policies/abort.ts';
 import { AgentAttempt, type AgentResponse } from './agent-attempt.ts';
 import type { InstanceSockets } from './instance-sockets.ts';
-import { completeHead, valuesOf } from './request-head.ts';
+import { completeHead, readValues } from './request-head.ts';
 
 /** A request as Node hands it to its agent, with the members that its types leave out. */
 export interface AgentClientRequest extends ClientRequest {
@@ -24,11 +23,14 @@ export interface AgentClientRequest extends ClientRequest {
 export type GetSockets = (attempt: Attempt) => InstanceSockets;
 
 /** The headers that say how a request is to be called. */
-const CALLING_HEADERS = [TIMEOUT_HEADER, 'idempotency-key'];
+const CALLING_HEADERS: ReadonlySet<string> = new Set([TIMEOUT_HEADER, 'idempotency-key']);
 
-/** Reads a header as its name and value in turn, once for each value. */
-function readHeader(request: ClientRequest, name: string): string[] {
-  return valuesOf(request, name)?.flatMap((value) => [name, value]) ?? [];
+/** Reads the headers that say how a request is to be called, as names and values in turn. */
+function readCallingHeaders(request: ClientRequest): string[] {
+  const headers: string[] = [];
+  for (const [name, values] of readValues(request, CALLING_HEADERS))
+    for (const value of values) headers.push(name, value);
+  return headers;
 }
 
 const NO_OWNER = { onAbort() {} };
@@ -45,26 +47,34 @@ export class AgentRequest implements InFlightCall {
   sent = false;
   /** `failed` is set when the request fails after it got the socket. */
   failed = false;
-  /** `onEnd` is called once, when the request and its response are over. */
-  readonly onEnd: () => void;
+  readonly #onEnd: () => void;
   readonly #destroy: (error?: Error) => ClientRequest;
   /** `#host` is the `Host` that Node made of the URL; undefined if the caller has set one. */
   readonly #host: unknown;
   readonly #createdAt = performance.now();
+  #over = false;
 
+  /** @param onEnd is called once, when the request and its response are over */
   constructor(request: AgentClientRequest, options: RequestOptions, onEnd: () => void) {
     this.request = request;
     this.options = options;
-    this.onEnd = onEnd;
+    this.#onEnd = onEnd;
     this.#host = hasHost(options.headers) ? undefined : request.getHeader('host');
     // Node emits no event for a request that is destroyed before it has a socket.
     this.#destroy = request.destroy.bind(request);
     request.destroy = (error) => {
       this.#destroy(error);
-      // Some callers destroy a request that has failed already: that is not why it failed.
-      if (!this.failed) this.scope.abort(new Error('the request was destroyed', { cause: error }));
+      // Some callers destroy a request that has failed or ended already, which changes nothing.
+      if (!this.failed && !this.#over)
+        this.scope.abort(new Error('the request was destroyed', { cause: error }));
       return request;
     };
+  }
+
+  /** Takes in that the request and its response are over. */
+  end(): void {
+    this.#over = true;
+    this.#onEnd();
   }
 
   async send(engine: CallEngine, service: string, getSockets: GetSockets): Promise<void> {
@@ -72,7 +82,7 @@ export class AgentRequest implements InFlightCall {
     await undefined;
     const { method, path } = this.request;
     try {
-      const headers = CALLING_HEADERS.flatMap((name) => readHeader(this.request, name));
+      const headers = readCallingHeaders(this.request);
       const policies = engine.policiesOf(service);
       const request = { service, method, path, headers };
       const state = engine.begin(request, prepareExternal(request));
@@ -98,7 +108,7 @@ export class AgentRequest implements InFlightCall {
     const { request } = this;
     const shown = error instanceof ServiceConnectionError ? error.cause : error;
     request.onSocket(null, request.destroyed ? undefined : asError(shown));
-    this.onEnd();
+    this.end();
   }
 
   /** Ends the request as its caller would. */
@@ -115,14 +125,19 @@ export class AgentRequest implements InFlightCall {
   /**
    * Adds the headers of an attempt, and the `Host` of its instance unless the caller has set one.
    *
+   * @param authority the host and port of the instance
    * @throws InvalidRequestError if a value is not allowed in a header
    */
-  completeFor(attempt: Attempt): void {
+  completeFor(attempt: Attempt, authority: string): void {
     const unchanged = this.#host !== undefined && this.request.getHeader('host') === this.#host;
-    const authority = unchanged ? new URL(originOf(attempt.instance)).host : undefined;
     const now = performance.now();
     try {
-      completeHead(this.request, authority, attempt.buildHeaders(now), now - this.#createdAt);
+      completeHead(
+        this.request,
+        unchanged ? authority : undefined,
+        attempt.buildHeaders(now),
+        now - this.#createdAt,
+      );
     } catch (cause) {
       throw new InvalidRequestError(`a header cannot be sent: ${(cause as Error).message}`, { cause });
     }

@@ -32,13 +32,15 @@ export function completeHead(
   else setHead(request, host, ours, elapsed);
 }
 
-/** Reads the values of a header, by its name in lower case; undefined if there is none. */
-export function valuesOf(request: ClientRequest, name: string): string[] | undefined {
-  if (!request.headersSent) {
+/** Reads the values of some headers, by their names in lower case. */
+export function readValues(request: ClientRequest, names: ReadonlySet<string>): Map<string, string[]> {
+  if (request.headersSent) return readLines((request as UnsentRequest)._header.split('\r\n'), names).given;
+  const given = new Map<string, string[]>();
+  for (const name of names) {
     const value = request.getHeader(name);
-    return value === undefined ? undefined : [value].flat().map(String);
+    if (value !== undefined) given.set(name, [value].flat().map(String));
   }
-  return readLines((request as UnsentRequest)._header.split('\r\n'), new Set([name])).given.get(name);
+  return given;
 }
 
 function setHead(
@@ -48,11 +50,7 @@ function setHead(
   elapsed: number,
 ): void {
   if (host !== undefined) request.setHeader('Host', host);
-  const given = new Map<string, string[]>();
-  for (const name of PROPAGATED_HEADERS) {
-    const values = valuesOf(request, name);
-    if (values !== undefined) given.set(name, values);
-  }
+  const given = readValues(request, PROPAGATED_HEADERS);
   for (const name of PROPAGATED_HEADERS) {
     const values = valuesToSend(name, given, ours, elapsed);
     if (values.length > 0) request.setHeader(name, values.length === 1 ? values[0]! : values);

@@ -272,16 +272,16 @@ export class Retry extends EmittingPolicy<RetryEvents> {
   }
 
   #end(reason: 'success' | GiveUpReason, outcome: Outcome<unknown>, call: RetriedCall<unknown>): void {
-    const { attempts } = call;
-    const { attributes } = call.first;
+    const { attempts, first } = call;
+    // The attributes may be made when they are read, which most calls do without.
     if (reason === 'success') {
-      if (attempts > 1) this.emit('recover', { attempts, attributes });
+      if (attempts > 1) this.emit('recover', { attempts, attributes: first.attributes });
       return;
     }
     if (reason === 'budget') explainByBudget(outcome);
     if (reason === 'budget' || (reason === 'attempts' && attempts > 1))
       spentRetries.mark(outcome.ok ? outcome.value : outcome.error);
-    this.emit('give-up', { attempts, reason, outcome, attributes });
+    this.emit('give-up', { attempts, reason, outcome, attributes: first.attributes });
   }
 }
 

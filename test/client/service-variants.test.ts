@@ -1,5 +1,7 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { engineOf } from '../../src/client/call-engine.ts';
+import { relayPrepared } from '../../src/client/relay.ts';
+import { prepareRelay } from '../../src/client/relay-request.ts';
 import { createVariant, type Variant } from '../../src/client/service-variants.ts';
 import {
   CircuitBreaker,
@@ -10,7 +12,7 @@ import {
 } from '../../src/index.ts';
 import { service } from '../support/mesh-client.ts';
 import { type Handler, json, startServer, type TestServer } from '../support/server.ts';
-import { recorder, relay } from './relaying.ts';
+import { recorder } from './relaying.ts';
 
 const STABLE = createVariant({ version: '1' });
 const CANARY = createVariant({ version: '2' });
@@ -54,7 +56,8 @@ async function versions(canaryHandler: Handler, options: ServiceOptions = {}): P
   });
   const send = async (variant?: Variant, method = 'GET') => {
     const record = recorder();
-    relay(client, { service, path: '/', method, variant }, record.handler);
+    const request = prepareRelay({ service, path: '/', method });
+    relayPrepared(engineOf(client), { service, variant }, request, record.handler);
     const error = (await record.end) as (Error & { code?: string }) | undefined;
     return error?.code ?? (error === undefined ? record.status : error.message);
   };

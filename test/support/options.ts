@@ -88,8 +88,7 @@ export interface OptionTypes {
   RedisSagaStoreOptions: redis.RedisSagaStoreOptions;
   RedisServiceDiscoveryOptions: redis.RedisServiceDiscoveryOptions;
   RegisterOptions: holdfast.RegisterOptions;
-  /** A variant and a wait for the caller are made by the package itself. */
-  RelayRequest: Omit<RelayRequest, 'variant' | 'callerWait'>;
+  RelayRequest: RelayRequest;
   ReplayOptions: holdfast.ReplayOptions;
   ResilientOptions: holdfast.ResilientOptions;
   RetryBudgetOptions: holdfast.RetryBudgetOptions;

@@ -5,7 +5,6 @@ import type { CallEngine } from '../../client/call-engine.ts';
 import { RETRIES_SPENT_HEADER, type RequestContext, wereRetriesSpent } from '../../client/propagation.ts';
 import { type UpgradeRequest, type UpgradeResponse, upgrade } from '../../client/upgrade.ts';
 import { ClosedError } from '../../errors.ts';
-import { runInRequestContext } from '../../internal/request-context.ts';
 import { renderHead, sendLast } from '../http/raw-response.ts';
 import { addResponseHeaders } from '../http/response-head.ts';
 import { Rejection, toProblem } from '../problem.ts';
@@ -36,7 +35,7 @@ export interface IncomingUpgrade {
 }
 
 export interface AdmittedUpgrade {
-  readonly request: Omit<UpgradeRequest, 'protocol' | 'signal'>;
+  readonly request: Omit<UpgradeRequest, 'protocol' | 'signal' | 'context'>;
   /** Headers of the response besides those of the service, names and values in turn. */
   readonly ownHeaders: readonly string[];
   readonly responseRules: CompiledHeaderRules | undefined;
@@ -148,9 +147,7 @@ class Handshake {
   #ask(engine: CallEngine, { request }: AdmittedUpgrade): Promise<UpgradeResponse> {
     const { signal } = this.#controller;
     signal.throwIfAborted();
-    return runInRequestContext(this.#incoming.context, () =>
-      upgrade(engine, { ...request, protocol: 'websocket', signal }),
-    );
+    return upgrade(engine, { ...request, protocol: 'websocket', signal, context: this.#incoming.context });
   }
 
   /** Gives the socket to the service, if that has agreed. */
