@@ -215,6 +215,7 @@ export type {
   CircuitBreakerSnapshot,
   CircuitState,
 } from './policies/circuit-breaker-options.ts';
+export type { CircuitBreakerStats } from './policies/circuit-breaker-state.ts';
 export { Coalesce, type CoalesceEvents, type CoalesceOptions } from './policies/coalesce.ts';
 export type { ConcurrencyLimit, LimitSample } from './policies/concurrency-limit.ts';
 export type { Attributes, CallContext, CallOptions, Operation } from './policies/context.ts';

@@ -249,7 +249,7 @@ export class CallEngine {
       const { startedAt } = state;
       try {
         const result = await this.#send(call, lease, client, context);
-        recordResult(call, lease, result, startedAt);
+        recordResult(call, lease, context, result, startedAt);
         return result;
       } catch (error) {
         recordFailure(call, lease, context, error, startedAt);

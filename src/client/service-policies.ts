@@ -7,6 +7,7 @@ import { AdaptiveConcurrency } from '../policies/adaptive-concurrency.ts';
 import { AdaptiveThrottle } from '../policies/adaptive-throttle.ts';
 import { Bulkhead } from '../policies/bulkhead.ts';
 import type { CircuitBreaker } from '../policies/circuit-breaker.ts';
+import type { CallContext } from '../policies/context.ts';
 import type { Fallback } from '../policies/fallback.ts';
 import { Hedge } from '../policies/hedge.ts';
 import type { Outcome } from '../policies/outcome.ts';
@@ -212,9 +213,15 @@ export class ServicePolicies {
    *
    * @returns whether the breaker must not count the attempt
    */
-  record(lease: Lease, outcome: Outcome<ResponseHead>, failed: boolean, startedAt: number): boolean {
+  record(
+    lease: Lease,
+    outcome: Outcome<ResponseHead>,
+    failed: boolean,
+    startedAt: number,
+    context: CallContext,
+  ): boolean {
     if (!failed) this.retryRule.recordSuccess(lease.candidate, startedAt);
-    return this.breakerRule.record(lease, outcome, failed, startedAt);
+    return this.breakerRule.record(lease, outcome, failed, startedAt, context);
   }
 
   /**
