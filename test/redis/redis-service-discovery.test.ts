@@ -114,6 +114,20 @@ describe('an instance that is registered in Redis', () => {
     expect(theirs.knows('payment-service')).toBe(false);
   });
 
+  it('an instance that is registered in Redis is seen at once by the process that has registered it', async () => {
+    const { ours } = twoProcesses();
+    const lists: (readonly ServiceInstance[])[] = [];
+    ours.watch(service, (instances) => lists.push(instances));
+    expect(await ours.instances(service)).toEqual([]);
+    await ours.register(at('u1'));
+    expect(idsOf(await ours.instances(service))).toEqual(['u1']);
+    await Promise.all([ours.register(at('u2')), ours.register(at('u3')), ours.instances(service)]);
+    expect(idsOf(await ours.instances(service))).toEqual(['u1', 'u2', 'u3']);
+    await ours.update(service, 'u1', { weight: 3 });
+    expect(await ours.instances(service)).toContainEqual(expect.objectContaining({ weight: 3 }));
+    expect(lists.at(-1)).toBe(await ours.instances(service));
+  });
+
   it('an instance that is registered in Redis is reported to watchers, once for each change, in order', async () => {
     const { ours, theirs, keyPrefix } = twoProcesses();
     await ours.register(at('u0'));
