@@ -7,6 +7,7 @@ import { runInRequestContext } from '../internal/request-context.ts';
 import type { RateLimitStore } from '../middleware/server/rate-limit/rate-limit-store.ts';
 import { authorize } from './auth/authenticator.ts';
 import type { Principal } from './auth/principal.ts';
+import type { FailureListener } from './gateway-events.ts';
 import type { GatewayState, OwnResponder } from './gateway-state.ts';
 import type { ClientResponse, OwnHeaders } from './http/client-response.ts';
 import { type Peer, peerOf, sourceOf } from './http/forwarding.ts';
@@ -28,6 +29,7 @@ export interface GatewayResources {
   readonly sendsContinue: boolean;
   /** Whether the gateway shuts down. */
   draining: boolean;
+  readonly onFailure: FailureListener;
 }
 
 /**
@@ -60,6 +62,7 @@ export class GatewayRequest {
     this.#context = createContext(request.headers, this.#peer.trusted);
     this.#reply = new ProxiedResponse(request, response, this.#context, own);
     this.#reply.tellsRetries = this.#peer.trusted;
+    this.#reply.onFailure = resources.onFailure;
   }
 
   handle(): void {
@@ -88,6 +91,7 @@ export class GatewayRequest {
       return;
     }
     this.#reply.rules = routed.route.responseHeaders;
+    this.#reply.service = routed.route.options.service;
     this.#limit(routed);
   }
 

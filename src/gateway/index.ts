@@ -31,6 +31,7 @@ export {
   type GatewayServer,
   type ListenOptions,
 } from './create-gateway.ts';
+export type { GatewayEvents, GatewayFailure } from './gateway-events.ts';
 export type {
   CorsOptions,
   GatewayConfig,

@@ -10,9 +10,9 @@ export interface CircuitBreakerStats {
    * in a row. Once it has opened: as many as there were then.
    */
   readonly calls: number;
-  /** Those of the `calls` that failed. */
+  /** failures counts the `calls` that failed. */
   readonly failures: number;
-  /** Those of the `calls` that were slow; 0 without `slowCallRatio`. */
+  /** slowCalls counts the `calls` that were slow; 0 without `slowCallRatio`. */
   readonly slowCalls: number;
   /** Openings since it was last closed. */
   readonly openings: number;

@@ -57,6 +57,7 @@ export interface OptionTypes {
   ExponentialBackoffOptions: holdfast.ExponentialBackoffOptions;
   FailurePercentageOptions: holdfast.FailurePercentageOptions;
   FallbackOptions: holdfast.FallbackOptions;
+  ConsoleLoggerOptions: holdfast.ConsoleLoggerOptions;
   GracefulShutdownOptions: holdfast.GracefulShutdownOptions;
   GatewayIdentityOptions: Given<AuthOptions['identity']>;
   Gradient2LimitOptions: holdfast.Gradient2LimitOptions;
@@ -104,6 +105,7 @@ export interface OptionTypes {
   RelayRequest: Omit<RelayRequest, 'variant' | 'callerWait'>;
   ReplayOptions: holdfast.ReplayOptions;
   ResilientOptions: holdfast.ResilientOptions;
+  ObserveOptions: holdfast.ObserveOptions;
   RetryBudgetOptions: holdfast.RetryBudgetOptions;
   RetryOptions: holdfast.RetryOptions;
   SagaListOptions: holdfast.SagaListOptions;
@@ -1024,6 +1026,21 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
     name: 'Retry',
     make: (options) => new holdfast.Retry(options),
     wrong: RETRY,
+  }),
+  takes('ObserveOptions', {
+    of: 'observe',
+    file: 'observe/observe.ts',
+    name: 'observe()',
+    make: (options) => holdfast.observe(new holdfast.CircuitBreaker(), options as holdfast.ObserveOptions)(),
+    required: { logger: console },
+    wrong: { logger: [5, {}, { info() {} }] },
+  }),
+  takes('ConsoleLoggerOptions', {
+    of: 'fromConsole',
+    file: 'observe/logger.ts',
+    name: 'fromConsole()',
+    make: (options) => holdfast.fromConsole(options),
+    wrong: { level: ['loud', 5] },
   }),
   takes('RetryBudgetOptions', {
     of: 'RetryBudget',

@@ -3,6 +3,7 @@ import type { Dispatcher } from 'undici';
 import { RETRIES_SPENT_HEADER, type RequestContext, wereRetriesSpent } from '../../client/propagation.ts';
 import type { ResponseHeaders } from '../../client/response.ts';
 import type { LocalResponse } from '../../middleware/server/guard/local-response.ts';
+import { type FailureListener, toFailure } from '../gateway-events.ts';
 import { Rejection, toProblem } from '../problem.ts';
 import type { CompiledHeaderRules } from '../routing/route.ts';
 import {
@@ -35,6 +36,9 @@ export class ProxiedResponse implements Dispatcher.DispatchHandler {
   /** Whether the client may know that retries were spent: it is a gateway of the mesh, not a stranger. */
   tellsRetries = false;
   upload: Upload | undefined = undefined;
+  /** The service that the request is for, once it is known. */
+  service: string | undefined = undefined;
+  onFailure: FailureListener | undefined = undefined;
   /** Whether the client waits for `100 Continue`, and may never send its body. */
   awaitsContinue = false;
   readonly #request: IncomingMessage;
@@ -177,7 +181,9 @@ export class ProxiedResponse implements Dispatcher.DispatchHandler {
   }
 
   #sendProblem(error: unknown): void {
-    const { status, headers, body } = toProblem(error);
+    const problem = toProblem(error);
+    const { status, headers, body } = problem;
+    if (status >= 500) this.onFailure?.(toFailure(this.#request, problem, this.service, error));
     this.#markRetriesSpent(this.ownHeaders, status);
     this.#send(status, headers, body);
   }

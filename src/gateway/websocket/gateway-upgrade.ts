@@ -2,6 +2,7 @@ import type { IncomingMessage } from 'node:http';
 import type { RequestContext } from '../../client/propagation.ts';
 import { authorize } from '../auth/authenticator.ts';
 import type { Principal } from '../auth/principal.ts';
+import { toFailure } from '../gateway-events.ts';
 import type { GatewayResources } from '../gateway-request.ts';
 import type { GatewayState } from '../gateway-state.ts';
 import { type Peer, peerOf, sourceOf } from '../http/forwarding.ts';
@@ -9,6 +10,7 @@ import { type RequestHead, readHead } from '../http/request-head.ts';
 import { createContext } from '../http/trace.ts';
 import { buildRateLimitFields, type LimitResult } from '../limits/rate-limit-fields.ts';
 import { type Limit, takeLimits } from '../limits/rate-limits.ts';
+import type { Problem } from '../problem.ts';
 import { buildServiceRequest, type RoutedRequest, routeRequest } from '../routed-request.ts';
 import { toCanonicalPath } from '../routing/canonical-path.ts';
 import type { AllowedOrigins } from './handshake.ts';
@@ -64,6 +66,11 @@ export class GatewayUpgrade implements IncomingUpgrade {
     const { engine } = this.#resources;
     const request = buildServiceRequest(this.#state, engine, this.#request, routed, principal);
     return { request, ownHeaders, responseRules: route.responseHeaders };
+  }
+
+  onFailure(problem: Problem, error: unknown): void {
+    const service = this.#routed?.route.options.service;
+    this.#resources.onFailure(toFailure(this.#request, problem, service, error));
   }
 
   #count(
