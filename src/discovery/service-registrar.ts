@@ -236,7 +236,8 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
 
   /** @internal */
   override [OBSERVE](observation: Observation, labels: Labels): void {
-    super[OBSERVE](observation, labels);
+    const { serviceName, instanceId } = this.#registration;
+    super[OBSERVE](observation, { ...labels, service: serviceName, instanceId: instanceId! });
     observePart(this.#discovery, observation, labels);
   }
 

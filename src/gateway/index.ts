@@ -32,6 +32,7 @@ export {
   type ListenOptions,
 } from './create-gateway.ts';
 export type { GatewayEvents, GatewayFailure } from './gateway-events.ts';
+export type { HoldfastGatewayEvents } from './kinds.ts';
 export type {
   CorsOptions,
   GatewayConfig,

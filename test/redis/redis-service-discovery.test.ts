@@ -9,6 +9,7 @@ import {
   DiscoveryUnavailableError,
   InstanceReplacedError,
   InvalidInstanceError,
+  observe,
   RedisError,
   type ServiceInstance,
   ServiceRegistrar,
@@ -17,6 +18,7 @@ import { RedisServiceDiscovery, type RedisServiceDiscoveryOptions } from '../../
 import { RedisConnection } from '../../src/redis/redis-connection.ts';
 import { encodeInstance } from '../../src/redis/registry-format.ts';
 import { ServiceRegistry } from '../../src/redis/service-registry.ts';
+import { RecordedLog } from '../observe/recorded-log.ts';
 import { rejectionOf } from '../policies/helpers.ts';
 import { redisUrl, startRedis, uniquePrefix } from '../support/redis.ts';
 
@@ -256,8 +258,13 @@ describe('with Redis away', () => {
     await ours.register(at('u1'));
     await following(theirs, 'holdfast', redis.url);
     const stale = new Promise((resolve) => theirs.on('stale', resolve));
+    const log = new RecordedLog();
+    onTestFinished(observe(theirs, { logger: log }));
     await redis.kill();
     await stale;
+    expect(log.lines).toMatchObject([
+      { level: 'warn', message: expect.stringContaining('discovery stale'), service },
+    ]);
     expect(theirs.isStale(service)).toBe(true);
     expect(idsOf(await theirs.instances(service))).toEqual(['u1']);
     expect(await theirs.update(service, 'u1', { status: 'unhealthy' })).toBe(true);
