@@ -14,6 +14,7 @@ import {
   compose,
   Fallback,
   Hedge,
+  observe,
   type Policy,
   RateLimiter,
   Retry,
@@ -39,6 +40,10 @@ const GROUPS: Record<string, Record<string, Contender>> = {
     'holdfast CircuitBreaker, by ratio': guarded(() => new CircuitBreaker({ failureRatio: 0.5 })),
     'cockatiel circuitBreaker, consecutive': guarded(cockatielBreaker),
     'cockatiel circuitBreaker, by ratio': guarded(cockatielByRatio),
+  },
+  'circuit breaker, observed': {
+    'holdfast CircuitBreaker': guarded(() => new CircuitBreaker()),
+    'the same, logged by observe()': guarded(() => observed(new CircuitBreaker())),
   },
   timeout: {
     'holdfast Timeout': guarded(() => new Timeout(1_000)),
@@ -136,6 +141,13 @@ function guarded(make: () => unknown): Contender {
     const policy = make() as Policy;
     return () => policy.execute(operation);
   };
+}
+
+/** Nothing is logged of calls that succeed. */
+function observed(policy: Policy): Policy {
+  const log = () => {};
+  observe(policy, { logger: { debug: log, info: log, warn: log, error: log } });
+  return policy;
 }
 
 function cockatielRetry() {

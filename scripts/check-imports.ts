@@ -27,12 +27,13 @@ export const rooms: Record<string, readonly string[]> = {
   gateway: ['errors', 'internal', 'policies', 'discovery', 'balancing', 'client', 'middleware'],
   events: ['errors', 'internal', 'policies'],
   saga: ['errors', 'internal', 'policies', 'discovery', 'balancing', 'client', 'events'],
+  observe: core,
   redis: core,
   postgres: core,
   telemetry: core,
   testing: core,
-  cli: [...core, 'redis', 'postgres', 'gateway'],
-  index: core,
+  cli: [...core, 'observe', 'redis', 'postgres', 'gateway'],
+  index: [...core, 'observe'],
 };
 
 const peerRooms: Record<string, string> = {

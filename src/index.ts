@@ -175,6 +175,7 @@ export {
   type CheckReport,
   Health,
   type HealthBody,
+  type HealthEvents,
   type HealthOptions,
   type HealthReport,
   type HealthStatus,
@@ -182,6 +183,15 @@ export {
   type ReadinessCheckResult,
   type WatchedDiscovery,
 } from './middleware/server/lifecycle/health.ts';
+export type { DiagnosticsChannels, HoldfastEvents } from './observe/kinds.ts';
+export {
+  type ConsoleLoggerOptions,
+  fromConsole,
+  type LogFields,
+  type Logger,
+  type LogLevel,
+} from './observe/logger.ts';
+export { type ObserveOptions, observe } from './observe/observe.ts';
 export {
   AdaptiveConcurrency,
   type AdaptiveConcurrencyEvents,
@@ -215,6 +225,7 @@ export type {
   CircuitBreakerSnapshot,
   CircuitState,
 } from './policies/circuit-breaker-options.ts';
+export type { CircuitBreakerStats } from './policies/circuit-breaker-state.ts';
 export { Coalesce, type CoalesceEvents, type CoalesceOptions } from './policies/coalesce.ts';
 export type { ConcurrencyLimit, LimitSample } from './policies/concurrency-limit.ts';
 export type { Attributes, CallContext, CallOptions, Operation } from './policies/context.ts';

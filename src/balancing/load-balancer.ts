@@ -3,6 +3,7 @@ import { isName, type ServiceInstance } from '../discovery/service-instance.ts';
 import { ClosedError, NoInstanceError } from '../errors.ts';
 import { decided } from '../internal/decision.ts';
 import { Emitter, emitWarning } from '../internal/emitter.ts';
+import { type Labels, OBSERVE, type Observation, observePart } from '../internal/observation.ts';
 import { type AcquireOptions, checkAcquireOptions, NO_OPTIONS } from './acquire-options.ts';
 import type { BalancerConfig } from './balancer-config.ts';
 import { Cluster } from './cluster.ts';
@@ -150,6 +151,12 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
     this.#watches.clear();
     this.#clusters.clear();
     this.#vacant.clear();
+  }
+
+  /** @internal */
+  override [OBSERVE](observation: Observation, labels: Labels): void {
+    super[OBSERVE](observation, labels);
+    observePart(this.#discovery, observation, labels);
   }
 
   async #resolveCluster(serviceName: string): Promise<Cluster> {

@@ -21,13 +21,14 @@ const MAX_WAIT = 1_000;
 export function recordResult<T>(
   { state, policies }: EngineCall<T>,
   lease: Lease,
+  context: Context,
   result: AttemptResult<T>,
   startedAt: number,
 ): void {
   // A success is kept too: a Retry may want another attempt nevertheless.
   state.lastResult = result;
   if (!result.succeeded) throw result.toError(state);
-  policies.record(lease, { ok: true, value: result }, false, startedAt + waitedBy(state));
+  policies.record(lease, { ok: true, value: result }, false, startedAt + waitedBy(state), context);
   result.hold(lease);
   state.lastError = undefined;
 }
@@ -51,7 +52,8 @@ export function recordFailure<T>(
   const result = conclusive ? { error } : toInconclusiveResult(context);
   const latency = Math.max(0, performance.now() - startedAt - waited);
   lease.release(state.callerWait === undefined ? result : { ...result, latency });
-  if (!conclusive || policies.record(lease, outcome, true, startedAt + waited)) excludeFromBreaker(error);
+  if (!conclusive || policies.record(lease, outcome, true, startedAt + waited, context))
+    excludeFromBreaker(error);
   if (context.cancelled) return;
   avoid(state, lease.instance.instanceId);
   if (conclusive && (lease.probe || lease.exploring)) state.exploringFailure = error;

@@ -4,6 +4,7 @@ import type { Candidate } from '../balancing/strategy.ts';
 import { decided } from '../internal/decision.ts';
 import { CircuitBreaker } from '../policies/circuit-breaker.ts';
 import { type CircuitBreakerOptions, withBreakerDefaults } from '../policies/circuit-breaker-options.ts';
+import type { CallContext } from '../policies/context.ts';
 import type { Outcome } from '../policies/outcome.ts';
 import { probeWait } from '../policies/probe-wait.ts';
 import type { ResponseHead } from './response.ts';
@@ -73,12 +74,18 @@ export class BreakerRule {
    * @returns whether the breaker must not count the attempt: the breaker is the user's, and the
    *   instance is bad while another is well
    */
-  record(lease: Lease, outcome: Outcome<ResponseHead>, failed: boolean, startedAt: number): boolean {
+  record(
+    lease: Lease,
+    outcome: Outcome<ResponseHead>,
+    failed: boolean,
+    startedAt: number,
+    context: CallContext,
+  ): boolean {
     const evidence = this.#evidence;
     if (evidence === undefined) return false;
     const { candidate } = lease;
     const candidates = this.#candidatesOf(lease);
-    const counted = this.#countsAsFailure(outcome, failed);
+    const counted = this.#countsAsFailure(outcome, failed, context);
     if (counted !== undefined) evidence.record(candidate, candidates, counted, this.#isSlow(startedAt));
     if (!failed) return false;
     if (this.#options === undefined) return evidence.isBadAlone(candidate);
@@ -103,12 +110,16 @@ export class BreakerRule {
    * Whether the breaker's own predicates count the outcome as a failure; undefined if they ignore
    * it. A predicate that throws here throws again in the breaker.
    */
-  #countsAsFailure(outcome: Outcome<ResponseHead>, failed: boolean): boolean | undefined {
+  #countsAsFailure(
+    outcome: Outcome<ResponseHead>,
+    failed: boolean,
+    context: CallContext,
+  ): boolean | undefined {
     const { isFailure, isIgnored } = this.#options ?? {};
     if (isFailure === undefined && isIgnored === undefined) return failed;
     try {
-      if (decided(isIgnored?.(outcome), 'isIgnored')) return undefined;
-      return isFailure === undefined ? failed : decided(isFailure(outcome), 'isFailure');
+      if (decided(isIgnored?.(outcome, context), 'isIgnored')) return undefined;
+      return isFailure === undefined ? failed : decided(isFailure(outcome, context), 'isFailure');
     } catch {
       return failed;
     }

@@ -3,6 +3,7 @@ import type { LoadBalancer } from '../balancing/load-balancer.ts';
 import type { Candidate } from '../balancing/strategy.ts';
 import { isName, type ServiceInstance } from '../discovery/service-instance.ts';
 import { ClosedError, InvalidRequestError, ServiceConnectionError } from '../errors.ts';
+import { type Labels, OBSERVE, type Observation, observePart } from '../internal/observation.ts';
 import { MAX_DELAY } from '../internal/validate.ts';
 import { type Abortable, OnAbort } from '../policies/abort.ts';
 import { type CallContext, Context, toContext } from '../policies/context.ts';
@@ -209,6 +210,13 @@ export class CallEngine {
     await this.#clients.close();
   }
 
+  /** @internal */
+  [OBSERVE](observation: Observation, labels: Labels): void {
+    observePart(this.#balancer, observation, labels);
+    this.#policies[OBSERVE](observation, labels);
+    this.#clients[OBSERVE](observation, labels);
+  }
+
   #guard<T>(call: EngineCall<T>, options: Context): Promise<AttemptResult<T>> {
     const { method, policies, timeout } = call;
     const attempt = (context: CallContext) => this.#attempt(call, toContext(context));
@@ -249,7 +257,7 @@ export class CallEngine {
       const { startedAt } = state;
       try {
         const result = await this.#send(call, lease, client, context);
-        recordResult(call, lease, result, startedAt);
+        recordResult(call, lease, context, result, startedAt);
         return result;
       } catch (error) {
         recordFailure(call, lease, context, error, startedAt);

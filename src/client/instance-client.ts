@@ -2,8 +2,16 @@ import { isIP } from 'node:net';
 import type { Lease } from '../balancing/lease.ts';
 import type { Candidate } from '../balancing/strategy.ts';
 import { originOf, type ServiceInstance } from '../discovery/service-instance.ts';
+import {
+  type Labels,
+  OBSERVE,
+  type Observation,
+  Observations,
+  observePart,
+} from '../internal/observation.ts';
 import type { Policy } from '../policies/policy.ts';
 import { type ConnectionOptions, Connections } from './connections.ts';
+import { composeForInstance, type InstancePolicies } from './pipeline.ts';
 import type { ServicePolicies } from './service-policies.ts';
 
 /** Holds the connections to one instance, and the policies that guard it. */
@@ -13,14 +21,25 @@ export class InstanceClient {
    * policy guards each attempt on this instance: bulkhead and limiter, then the attempt timeout.
    */
   readonly policy: Policy;
+  readonly #guards: InstancePolicies;
+  readonly #labels: Labels;
   /** others hold further connections to the instance, and are closed with these. */
   readonly others = new Set<{ close(): Promise<void> }>();
   #attempts = 0;
   #whenClosed: (() => void) | undefined = undefined;
 
-  constructor(instance: ServiceInstance, policy: Policy, options: ConnectionOptions) {
+  constructor(instance: ServiceInstance, guards: InstancePolicies, options: ConnectionOptions) {
     this.connections = new Connections(originOf(instance), options, tlsNameOf(instance));
-    this.policy = policy;
+    this.policy = composeForInstance(guards);
+    this.#guards = guards;
+    const { serviceName, instanceId } = instance;
+    this.#labels = { service: serviceName, instanceId };
+  }
+
+  [OBSERVE](observation: Observation, labels: Labels): void {
+    const own = { ...this.#labels, ...labels };
+    observePart(this.#guards.bulkhead, observation, own);
+    observePart(this.#guards.adaptiveConcurrency, observation, own);
   }
 
   enter(): void {
@@ -63,11 +82,19 @@ export class InstanceClients {
   /** #retired holds the clients of instances that have left. */
   readonly #retired = new Set<InstanceClient>();
 
+  readonly #observations = new Observations();
+
+  [OBSERVE](observation: Observation, labels: Labels): void {
+    this.#observations.add(observation, labels);
+    for (const client of this.#clients.values()) client[OBSERVE](observation, labels);
+  }
+
   /** Gives the client of the instance of a lease, made with the policies of its service. */
   get({ candidate, instance }: Lease, policies: ServicePolicies): InstanceClient {
     let client = this.#clients.get(candidate);
     if (client === undefined) {
-      client = new InstanceClient(instance, policies.createInstancePolicy(), policies.connection);
+      client = new InstanceClient(instance, policies.createInstancePolicies(), policies.connection);
+      this.#observations.passTo(client);
       this.#clients.set(candidate, client);
     }
     return client;

@@ -1,3 +1,4 @@
+import { type Labels, OBSERVE, type Observation, Observations } from '../internal/observation.ts';
 import type { ServicePolicies } from './service-policies.ts';
 
 /**
@@ -24,6 +25,7 @@ export class PoliciesByName {
   readonly #collected = new FinalizationRegistry<string>((service) => {
     if (this.#handedOut.get(service)?.deref() === undefined) this.#handedOut.delete(service);
   });
+  readonly #observations = new Observations();
   #sweepAt: number;
   #timer: NodeJS.Timeout | undefined = undefined;
 
@@ -54,8 +56,15 @@ export class PoliciesByName {
     this.#timer = undefined;
   }
 
+  /** @internal */
+  [OBSERVE](observation: Observation, labels: Labels): void {
+    this.#observations.add(observation, labels);
+    for (const policies of this.#known.values()) policies[OBSERVE](observation, labels);
+  }
+
   #add(service: string): ServicePolicies {
     const policies = this.#handedOut.get(service)?.deref() ?? this.#create(service);
+    this.#observations.passTo(policies);
     if (this.#known.size >= this.#sweepAt) this.#forgetOldest();
     this.#known.set(service, policies);
     this.#timer ??= setTimeout(() => this.#forgetIdle(), IDLE).unref();

@@ -3,6 +3,7 @@ import { LoadBalancer } from '../balancing/load-balancer.ts';
 import type { ServiceDiscovery } from '../discovery/service-discovery.ts';
 import { isName } from '../discovery/service-instance.ts';
 import { Emitter } from '../internal/emitter.ts';
+import { type Labels, OBSERVE, type Observation } from '../internal/observation.ts';
 import { anObject, hasMethods, validateOptions } from '../internal/validate.ts';
 import { type Abortable, toAbortable } from '../policies/abort.ts';
 import { CircuitBreaker } from '../policies/circuit-breaker.ts';
@@ -193,6 +194,12 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
+  }
+
+  /** @internal */
+  override [OBSERVE](observation: Observation, labels: Labels): void {
+    super[OBSERVE](observation, labels);
+    this.#engine[OBSERVE](observation, labels);
   }
 
   async #close(): Promise<void> {

@@ -2,11 +2,13 @@ import type { Lease } from '../balancing/lease.ts';
 import type { ServiceInstance } from '../discovery/service-instance.ts';
 import { decided } from '../internal/decision.ts';
 import { type Emitter, emitWarning } from '../internal/emitter.ts';
+import { type Labels, OBSERVE, type Observation, observePart } from '../internal/observation.ts';
 import { validateOptions } from '../internal/validate.ts';
 import { AdaptiveConcurrency } from '../policies/adaptive-concurrency.ts';
 import { AdaptiveThrottle } from '../policies/adaptive-throttle.ts';
 import { Bulkhead } from '../policies/bulkhead.ts';
 import type { CircuitBreaker } from '../policies/circuit-breaker.ts';
+import type { CallContext } from '../policies/context.ts';
 import type { Fallback } from '../policies/fallback.ts';
 import { Hedge } from '../policies/hedge.ts';
 import type { Outcome } from '../policies/outcome.ts';
@@ -20,7 +22,7 @@ import type { CallState } from './call-state.ts';
 import { classify, type Verdict } from './classification.ts';
 import type { ConnectionOptions } from './connections.ts';
 import { HttpCaching } from './http-caching.ts';
-import { composeForInstance, Pipeline } from './pipeline.ts';
+import { type InstancePolicies, Pipeline } from './pipeline.ts';
 import type { ResponseHead } from './response.ts';
 import { createHedge, RetryRule } from './retry-rule.ts';
 import { SERVICE_CHECKS, type ServiceOptions } from './service-options.ts';
@@ -38,6 +40,7 @@ export class ServicePolicies {
   readonly caching: HttpCaching | undefined;
   readonly maxResponseSize: number;
   readonly connection: ConnectionOptions;
+  readonly #serviceName: string;
   readonly #options: ServiceOptions;
   readonly #timeout: Timeout | undefined;
   readonly #pipeline: Pipeline;
@@ -67,6 +70,7 @@ export class ServicePolicies {
     onClose: () => void = () => {},
     variant?: Variant,
   ) {
+    this.#serviceName = serviceName;
     this.#timeouts = timeouts;
     this.#variants = new ServiceVariants((own) => {
       return new ServicePolicies(serviceName, this.#optionsOfVariant(), timeouts, onClose, own);
@@ -101,7 +105,7 @@ export class ServicePolicies {
       },
       timeouts,
     );
-    this.createInstancePolicy();
+    this.createInstancePolicies();
     this.breakerRule.onClose(onClose);
     this.#own = this.#findOwn(options);
     this.#ownListeners = listenersOf(this.#own);
@@ -114,6 +118,15 @@ export class ServicePolicies {
    */
   forVariant(variant: Variant): ServicePolicies {
     return this.#variants.get(variant);
+  }
+
+  /** @internal */
+  [OBSERVE](observation: Observation, labels: Labels): void {
+    const own = { service: this.#serviceName, ...labels };
+    const { fallback, retry, hedge, adaptiveThrottle, circuitBreaker, rateLimiter, caching } = this;
+    const parts = [fallback, retry, hedge, adaptiveThrottle, circuitBreaker, rateLimiter, caching?.cache];
+    for (const part of parts) observePart(part, observation, own);
+    this.#variants[OBSERVE](observation, labels);
   }
 
   #optionsOfVariant(): ServiceOptions {
@@ -212,9 +225,15 @@ export class ServicePolicies {
    *
    * @returns whether the breaker must not count the attempt
    */
-  record(lease: Lease, outcome: Outcome<ResponseHead>, failed: boolean, startedAt: number): boolean {
+  record(
+    lease: Lease,
+    outcome: Outcome<ResponseHead>,
+    failed: boolean,
+    startedAt: number,
+    context: CallContext,
+  ): boolean {
     if (!failed) this.retryRule.recordSuccess(lease.candidate, startedAt);
-    return this.breakerRule.record(lease, outcome, failed, startedAt);
+    return this.breakerRule.record(lease, outcome, failed, startedAt, context);
   }
 
   /**
@@ -251,15 +270,15 @@ export class ServicePolicies {
     return own ?? classify(outcome).verdict;
   }
 
-  /** Creates the policy around each attempt on one instance. */
-  createInstancePolicy(): Policy {
+  /** Creates the policies around each attempt on one instance. */
+  createInstancePolicies(): InstancePolicies {
     const { bulkhead = { maxConcurrent: 1024 }, adaptiveConcurrency = false } = this.#options;
-    return composeForInstance({
+    return {
       bulkhead: toPolicy(Bulkhead, bulkhead, (own) => new Bulkhead(own)),
       adaptiveConcurrency:
         adaptiveConcurrency === false ? undefined : new AdaptiveConcurrency(adaptiveConcurrency),
       attemptTimeout: this.#attemptTimeout,
-    });
+    };
   }
 }
 

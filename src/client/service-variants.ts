@@ -1,5 +1,6 @@
 import { keyOf, matches, type Selector } from '../balancing/selector.ts';
 import type { ServiceInstance } from '../discovery/service-instance.ts';
+import { type Labels, OBSERVE, type Observation, Observations } from '../internal/observation.ts';
 import type { ServicePolicies } from './service-policies.ts';
 
 /** The number of variants from which on those that need not be kept are forgotten. */
@@ -28,6 +29,8 @@ export class ServiceVariants {
   readonly #create: (variant: Variant) => ServicePolicies;
   readonly #known = new Map<string, { readonly select: Selector; readonly policies: ServicePolicies }>();
 
+  readonly #observations = new Observations();
+
   constructor(create: (variant: Variant) => ServicePolicies) {
     this.#create = create;
   }
@@ -38,8 +41,15 @@ export class ServiceVariants {
     if (known !== undefined) return known.policies;
     if (this.#known.size >= MANY) this.#forgetIdle();
     const policies = this.#create(variant);
+    this.#observations.passTo(policies);
     this.#known.set(variant.key, { select: variant.select, policies });
     return policies;
+  }
+
+  /** @internal */
+  [OBSERVE](observation: Observation, labels: Labels): void {
+    this.#observations.add(observation, labels);
+    for (const { policies } of this.#known.values()) policies[OBSERVE](observation, labels);
   }
 
   /** Lets the breakers of the variants that have this instance probe without waiting. */

@@ -1,5 +1,6 @@
 import { ClosedError, DiscoveryUnavailableError } from '../errors.ts';
 import { Emitter } from '../internal/emitter.ts';
+import { type Labels, OBSERVE, type Observation, observePart } from '../internal/observation.ts';
 import { hasMethods } from '../internal/validate.ts';
 import { exponentialBackoff } from '../policies/backoff.ts';
 import type { InstanceListener, ServiceDiscovery, Unsubscribe } from './service-discovery.ts';
@@ -74,6 +75,12 @@ export class CompositeServiceDiscovery
       isDiscovery(discovery, `CompositeServiceDiscovery: discovery ${index}`);
     }
     this.#discoveries = [...discoveries];
+  }
+
+  /** @internal */
+  override [OBSERVE](observation: Observation, labels: Labels): void {
+    super[OBSERVE](observation, labels);
+    for (const discovery of this.#discoveries) observePart(discovery, observation, labels);
   }
 
   /** Registers with the first discovery. */

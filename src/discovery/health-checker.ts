@@ -3,6 +3,7 @@ import { ClosedError } from '../errors.ts';
 import { decided } from '../internal/decision.ts';
 import { Emitter } from '../internal/emitter.ts';
 import { CONNECT_OPTIONS, checkExternalOptions } from '../internal/external-options.ts';
+import { type Labels, OBSERVE, type Observation, observePart } from '../internal/observation.ts';
 import {
   anObject,
   type Check,
@@ -133,6 +134,7 @@ function nonEmptyListOf(check: Check): Check {
  */
 export class HealthChecker extends Emitter<HealthCheckerEvents> {
   readonly #services: ReadonlySet<string>;
+  readonly #discovery: ServiceDiscovery;
   readonly #startTask: (serviceName: string) => Task;
   #tasks: Task[] | undefined = undefined;
   #closing: Promise<void> | undefined = undefined;
@@ -161,6 +163,7 @@ export class HealthChecker extends Emitter<HealthCheckerEvents> {
     requireOption('HealthChecker', options, 'discovery');
     requireOption('HealthChecker', options, 'services');
     this.#services = new Set(options.services);
+    this.#discovery = options.discovery;
     this.#startTask = this.#createTaskStarter(options);
   }
 
@@ -177,6 +180,12 @@ export class HealthChecker extends Emitter<HealthCheckerEvents> {
   close(): Promise<void> {
     this.#closing ??= Promise.all((this.#tasks ?? []).map((task) => task.stop())).then(() => {});
     return this.#closing;
+  }
+
+  /** @internal */
+  override [OBSERVE](observation: Observation, labels: Labels): void {
+    super[OBSERVE](observation, labels);
+    observePart(this.#discovery, observation, labels);
   }
 
   /** Creates a function that starts the checks of a service. */

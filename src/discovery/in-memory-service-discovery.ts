@@ -1,4 +1,5 @@
 import { ClosedError } from '../errors.ts';
+import { OBSERVE, type Observable } from '../internal/observation.ts';
 import { either, MAX_DELAY, number, oneOf, validateOptions } from '../internal/validate.ts';
 import type { InstanceListener, ServiceDiscovery, Unsubscribe } from './service-discovery.ts';
 import {
@@ -43,7 +44,7 @@ const NONE: readonly ServiceInstance[] = Object.freeze([]);
  * An instance without a heartbeat for `ttl` is left out of every list at once, and watchers are
  * notified in time.
  */
-export class InMemoryServiceDiscovery implements ServiceDiscovery {
+export class InMemoryServiceDiscovery implements ServiceDiscovery, Observable {
   readonly #ttl: number;
   readonly #services = new Map<string, Service>();
   readonly #watchers = new Watchers();
@@ -56,6 +57,13 @@ export class InMemoryServiceDiscovery implements ServiceDiscovery {
     });
     this.#ttl = options.ttl ?? 90_000;
   }
+
+  /**
+   * There is nothing to see, but a program that is made for another discovery may observe this one.
+   *
+   * @internal
+   */
+  [OBSERVE](): void {}
 
   async register(registration: InstanceRegistration): Promise<ServiceInstance> {
     this.#throwIfClosed();

@@ -8,6 +8,7 @@ import {
 } from '../errors.ts';
 import { Emitter } from '../internal/emitter.ts';
 import { jitter } from '../internal/jitter.ts';
+import { type Labels, OBSERVE, type Observation, observePart } from '../internal/observation.ts';
 import {
   anObject,
   either,
@@ -62,6 +63,8 @@ export interface ServiceRegistrarEvents {
   registered: [event: { instance: ServiceInstance }];
   /** The registry had forgotten the instance, as after a restart; it is registered again. */
   're-registered': [event: { instance: ServiceInstance }];
+  /** A heartbeat succeeded again, after this number of failures in a row. */
+  recovered: [event: { instance: ServiceInstance; failures: number }];
   /**
    * Another process has registered under the id of the instance since. This registrar stops, and
    * leaves it the id.
@@ -231,6 +234,13 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
     return this.#closing;
   }
 
+  /** @internal */
+  override [OBSERVE](observation: Observation, labels: Labels): void {
+    const { serviceName, instanceId } = this.#registration;
+    super[OBSERVE](observation, { ...labels, service: serviceName, instanceId: instanceId! });
+    observePart(this.#discovery, observation, labels);
+  }
+
   /**
    * Waits for the registration. The timer holds the process open for as long as the caller waits;
    * the registrar does not.
@@ -338,6 +348,9 @@ export class ServiceRegistrar extends Emitter<ServiceRegistrarEvents> {
         this.#instance = await this.#discovery.register(this.#registration);
         this.emit('re-registered', { instance: this.#instance });
         this.emit('registered', { instance: this.#instance });
+      }
+      if (this.#failures > 0 && this.#closing === undefined) {
+        this.emit('recovered', { instance: this.#instance!, failures: this.#failures });
       }
       this.#failures = 0;
     } catch (error) {

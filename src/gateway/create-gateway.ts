@@ -3,6 +3,13 @@ import type { AddressInfo } from 'node:net';
 import type { FastifyInstance, FastifyServerOptions } from 'fastify';
 import { ClosedError, HoldfastError } from '../errors.ts';
 import { describeMissing } from '../internal/missing-package.ts';
+import {
+  type Labels,
+  OBSERVE,
+  type Observable,
+  type Observation,
+  observePart,
+} from '../internal/observation.ts';
 import { integer, nonEmptyString, requireOption, validateOptions } from '../internal/validate.ts';
 import { type GracefulShutdown, gracefulShutdown } from '../middleware/server/lifecycle/graceful-shutdown.ts';
 import { readServerOptions } from './config/read-options.ts';
@@ -79,7 +86,7 @@ function splitOptions(options: CreateGatewayOptions): { config: GatewayOptions; 
 }
 
 /** A server of a gateway: it listens once, and is closed once. */
-class RunningGateway implements GatewayServer {
+class RunningGateway implements GatewayServer, Observable {
   readonly server: Server;
   readonly #gateway: Gateway;
   readonly #app: FastifyInstance;
@@ -129,6 +136,11 @@ class RunningGateway implements GatewayServer {
   close(): Promise<void> {
     this.#closed ??= this.#listening ? this.#drain() : this.#app.close().then(() => {});
     return this.#closed;
+  }
+
+  [OBSERVE](observation: Observation, labels: Labels): void {
+    observePart(this.#gateway, observation, labels);
+    observePart(this.#shutdown, observation, labels);
   }
 
   async #drain(): Promise<void> {

@@ -6,6 +6,7 @@ import type { RateLimitStore } from '../middleware/server/rate-limit/rate-limit-
 import { type AccessLog, CLIENT_CLOSED_REQUEST, withoutQuery } from './access-log.ts';
 import { authorize } from './auth/authenticator.ts';
 import type { Principal } from './auth/principal.ts';
+import type { FailureListener } from './gateway-events.ts';
 import type { GatewayState, OwnResponder } from './gateway-state.ts';
 import type { ClientResponse, OwnHeaders } from './http/client-response.ts';
 import { type Peer, peerOf, sourceOf } from './http/forwarding.ts';
@@ -30,6 +31,7 @@ export interface GatewayResources {
   readonly sendsContinue: boolean;
   /** Whether the gateway shuts down. */
   draining: boolean;
+  readonly onFailure: FailureListener;
 }
 
 /**
@@ -66,6 +68,7 @@ export class GatewayRequest {
     this.#reply.tellsRetries = this.#peer.trusted;
     this.#address = this.#peer.address;
     if (resources.accessLog !== undefined) this.#logTo(resources.accessLog);
+    this.#reply.onFailure = resources.onFailure;
   }
 
   handle(): void {

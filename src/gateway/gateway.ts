@@ -2,9 +2,11 @@ import type { IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { EngineHandle } from '../client/call-engine.ts';
 import { resolveClient } from '../client/resolve-client.ts';
-import { guard } from '../internal/emitter.ts';
+import { Emitter, guard } from '../internal/emitter.ts';
+import { type Labels, OBSERVE, type Observation, observePart } from '../internal/observation.ts';
 import { InMemoryRateLimitStore } from '../middleware/server/rate-limit/in-memory-rate-limit-store.ts';
 import { readGatewayConfig, readGatewayOptions } from './config/read-options.ts';
+import type { FailureListener, GatewayEvents } from './gateway-events.ts';
 import { GatewayRequest, type GatewayResources } from './gateway-request.ts';
 import { compileState, type GatewayState } from './gateway-state.ts';
 import type { ClientResponse, OwnHeaders } from './http/client-response.ts';
@@ -27,7 +29,7 @@ export interface GatewayPlace {
 }
 
 /** Takes requests to services, by a configuration that can be replaced while it runs. */
-export class Gateway {
+export class Gateway extends Emitter<GatewayEvents> {
   readonly #client: EngineHandle;
   readonly #resources: GatewayResources;
   readonly #upgrades: UpgradeHandler;
@@ -42,17 +44,21 @@ export class Gateway {
     { prefix, sendsContinue }: GatewayPlace,
     given: Pick<GatewayResources, 'rateLimitStore' | 'accessLog'>,
   ) {
+    super('gateway');
     this.#client = client;
+    const { engine } = client;
+    const onFailure: FailureListener = (failure) => void this.emit('failure', failure);
     this.#resources = {
-      engine: client.engine,
+      engine,
       loadShedder: new LoadShedder(),
       ...given,
       sendsContinue,
       draining: false,
+      onFailure,
     };
     this.#state = state;
     this.#upgrades = createUpgradeHandler({
-      engine: client.engine,
+      engine,
       receive: (request) => new GatewayUpgrade(this.#resources, this.#state, request),
     });
     this.#prefix = prefix;
@@ -87,8 +93,9 @@ export class Gateway {
     const reload = this.#reloading.then(async () => {
       const config = readGatewayConfig({ ...this.#state.config, ...changes });
       this.#state = await compileState(config, this.#prefix, this.#state);
+      this.emit('reload', { routes: config.routes.length });
     });
-    this.#reloading = reload.catch(() => {});
+    this.#reloading = reload.catch((error) => void this.emit('reload-failure', { error }));
     return reload;
   }
 
@@ -114,6 +121,13 @@ export class Gateway {
   /** Takes no more WebSockets, and closes those that are open, which takes a few seconds at most. */
   closeWebSockets(): Promise<void> {
     return this.#upgrades.close(WEB_SOCKET_CLOSE_TIMEOUT);
+  }
+
+  /** @internal */
+  override [OBSERVE](observation: Observation, labels: Labels): void {
+    super[OBSERVE](observation, labels);
+    this.#client.engine[OBSERVE](observation, labels);
+    observePart(this.#resources.rateLimitStore, observation, labels);
   }
 
   /** Closes the client, if it is the gateway's own. */

@@ -32,6 +32,8 @@ export {
   type GatewayServer,
   type ListenOptions,
 } from './create-gateway.ts';
+export type { GatewayEvents, GatewayFailure } from './gateway-events.ts';
+export type { HoldfastGatewayEvents } from './kinds.ts';
 export type {
   CorsOptions,
   GatewayConfig,

@@ -24,6 +24,8 @@ export class Rejection {
 /** A problem document, and the status and headers of its response. */
 export interface Problem {
   readonly status: number;
+  /** The last part of its type. */
+  readonly code: string;
   /** Names and values in turn. */
   readonly headers: readonly string[];
   readonly body: string;
@@ -109,6 +111,7 @@ function describe(failure: Omit<Failure, 'retryAfter'>, headers: string[]): Prob
   const body = JSON.stringify({ type: `urn:holdfast:problem:${code}`, title, status, detail });
   return {
     status,
+    code,
     headers: [
       'content-type',
       'application/problem+json',

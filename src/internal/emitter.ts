@@ -1,6 +1,7 @@
 import { type Channel, channel } from 'node:diagnostics_channel';
 import { inspect } from 'node:util';
 import { EventEmitter } from 'eventemitter3';
+import { type Labels, OBSERVE, type Observation, Observations } from './observation.ts';
 
 type Listener = (...args: never[]) => unknown;
 
@@ -67,6 +68,7 @@ function getChannels(kind: string): Map<PropertyKey, Channel> {
 export class Emitter<Events extends EventEmitter.ValidEventTypes> extends EventEmitter<Events> {
   readonly #kind: string;
   readonly #channels: Map<PropertyKey, Channel>;
+  #observations: Observations | undefined = undefined;
 
   constructor(kind: string) {
     super();
@@ -75,11 +77,25 @@ export class Emitter<Events extends EventEmitter.ValidEventTypes> extends EventE
   }
 
   /**
-   * Whether the event has a listener or subscriber. An event of every call need not be made
-   * without.
+   * Whether the event has a listener, subscriber or observer. An event of every call need not be
+   * made without.
    */
   isObserved<T extends EventEmitter.EventNames<Events>>(event: T): boolean {
-    return this.#getChannel(event).hasSubscribers || this.listenerCount(event) > 0;
+    return (
+      this.#getChannel(event).hasSubscribers ||
+      this.listenerCount(event) > 0 ||
+      this.#observations?.want(this.#kind, event) === true
+    );
+  }
+
+  /**
+   * Shows the events to an observation: see `observe`. A class with parts passes it on to them.
+   *
+   * @internal
+   */
+  [OBSERVE](observation: Observation, labels: Labels): void {
+    this.#observations ??= new Observations();
+    this.#observations.add(observation, labels);
   }
 
   override emit<T extends EventEmitter.EventNames<Events>>(
@@ -90,6 +106,7 @@ export class Emitter<Events extends EventEmitter.ValidEventTypes> extends EventE
     if (diagnostics.hasSubscribers) {
       diagnostics.publish({ source: this, event: args[0] } satisfies DiagnosticsMessage);
     }
+    this.#observations?.show({ source: this, kind: this.#kind, name: event, payload: args[0] });
     return super.emit(event, ...args);
   }
 

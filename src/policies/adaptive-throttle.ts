@@ -1,7 +1,7 @@
 import { ThrottledError } from '../errors.ts';
 import { decided } from '../internal/decision.ts';
 import { isFunction, MAX_DELAY, number, validateOptions } from '../internal/validate.ts';
-import type { Context, Operation } from './context.ts';
+import type { CallContext, Context, Operation } from './context.ts';
 import { EmittingPolicy } from './emitting-policy.ts';
 import { effectiveOutcome, isInconclusive, type Outcome, start } from './outcome.ts';
 import { TimeWindow } from './rolling-window.ts';
@@ -22,7 +22,7 @@ export interface AdaptiveThrottleOptions {
    * Whether the backend accepted the call, even if it failed later. Default: it did unless the call
    * ended with an error. The function is not called for calls that count as neither.
    */
-  isAccepted?: (outcome: Outcome<unknown>) => boolean;
+  isAccepted?: (outcome: Outcome<unknown>, context: CallContext) => boolean;
   /** Numbers from 0 up to 1. Default `Math.random`. */
   random?: () => number;
 }
@@ -57,7 +57,7 @@ export interface AdaptiveThrottleEvents {
  */
 export class AdaptiveThrottle extends EmittingPolicy<AdaptiveThrottleEvents> {
   readonly #k: number;
-  readonly #isAccepted: ((outcome: Outcome<unknown>) => boolean) | undefined;
+  readonly #isAccepted: AdaptiveThrottleOptions['isAccepted'];
   readonly #random: () => number;
   /** #requests counts the requests that were not accepted as its failures. */
   readonly #requests: TimeWindow;
@@ -104,7 +104,7 @@ export class AdaptiveThrottle extends EmittingPolicy<AdaptiveThrottleEvents> {
     if (isInconclusive(ended, context)) return;
     const outcome = effectiveOutcome(ended, context);
     const accepted = this.#isAccepted
-      ? decided(this.#isAccepted(outcome), "AdaptiveThrottle option 'isAccepted'")
+      ? decided(this.#isAccepted(outcome, context), "AdaptiveThrottle option 'isAccepted'")
       : outcome.ok;
     this.#requests.record(!accepted, false);
   }

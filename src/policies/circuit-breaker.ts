@@ -1,3 +1,4 @@
+import { type InspectOptionsStylized, inspect } from 'node:util';
 import { CircuitOpenError } from '../errors.ts';
 import { decided } from '../internal/decision.ts';
 import { emitWarning } from '../internal/emitter.ts';
@@ -10,6 +11,17 @@ import {
   checkBreakerOptions,
   readSnapshot,
 } from './circuit-breaker-options.ts';
+import {
+  type CircuitBreakerStats,
+  type Closed,
+  countsOf,
+  type HalfOpen,
+  type Isolated,
+  NO_COUNTS,
+  type Open,
+  type State,
+  showBreaker,
+} from './circuit-breaker-state.ts';
 import type { Context, Operation } from './context.ts';
 import { EmittingPolicy } from './emitting-policy.ts';
 import { effectiveOutcome, isExcluded, isRejection, type Outcome, start } from './outcome.ts';
@@ -20,8 +32,18 @@ import { SlowCalls, type Stopwatch } from './slow-calls.ts';
 export interface CircuitBreakerEvents {
   /** The state changed; the event of the new state follows. */
   state: [event: { from: CircuitState; to: CircuitState }];
-  /** It opened, `openings` times in a row now; the next probe is due after `wait` milliseconds. */
-  open: [event: { outcome: Outcome<unknown> | undefined; wait: number; openings: number }];
+  /**
+   * It opened, `openings` times in a row now; the next probe is due after `wait` milliseconds. The
+   * `outcome` is that of the call that opened it, and `stats` the counts by which it did.
+   */
+  open: [
+    event: {
+      outcome: Outcome<unknown> | undefined;
+      wait: number;
+      openings: number;
+      stats: CircuitBreakerStats;
+    },
+  ];
   /** It lets probes through, after `openings` in a row. */
   'half-open': [event: { openings: number }];
   /** It closed. */
@@ -31,33 +53,6 @@ export interface CircuitBreakerEvents {
   /** It rejected a call. */
   reject: [event: { error: CircuitOpenError }];
 }
-
-/**
- * The states. The breaker makes a new object for each change of state, and a call reports to the
- * one that admitted it: a call that began before a change says nothing about the state after it.
- */
-interface Closed {
-  readonly kind: 'closed';
-  failuresInARow: number;
-  readonly window: RollingWindow | undefined;
-}
-interface Open {
-  readonly kind: 'open';
-  readonly openings: number;
-  readonly wait: number;
-  readonly probeAt: number;
-}
-interface HalfOpen {
-  readonly kind: 'half-open';
-  readonly openings: number;
-  readonly wait: number;
-  probes: number;
-  successes: number;
-}
-interface Isolated {
-  readonly kind: 'isolated';
-}
-type State = Closed | Open | HalfOpen | Isolated;
 
 /** The rules by which a breaker opens. */
 type OpeningRule = 'failures-in-a-row' | 'ratio';
@@ -122,6 +117,16 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
     return state.kind === 'isolated' || (state.kind === 'open' && performance.now() < state.probeAt);
   }
 
+  /** The counts of the calls by which it decides. */
+  get stats(): CircuitBreakerStats {
+    return { state: this.state, ...countsOf(this.#state) };
+  }
+
+  /** Shows the name and the counts, as in `console.log(breaker)`. */
+  [inspect.custom](depth: number, options: InspectOptionsStylized): string {
+    return showBreaker(this, depth, options);
+  }
+
   protected run<T>(operation: Operation<T>, context: Context): Promise<T> {
     const state = this.#admit();
     if (state.kind === 'half-open') return this.#probe(state, operation, context);
@@ -145,10 +150,7 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
    */
   trip(): void {
     const state = this.#state;
-    if (state.kind === 'closed') this.#open(1, 0, undefined);
-    else if (state.kind === 'half-open' || (state.kind === 'open' && performance.now() >= state.probeAt)) {
-      this.#open(state.openings + 1, state.wait, undefined);
-    }
+    if (state.kind !== 'isolated' && !this.holding) this.#open(state, undefined);
   }
 
   /**
@@ -199,8 +201,8 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
   #admit(): Closed | HalfOpen {
     if (this.#state.kind === 'closed') return this.#state;
     if (this.#state.kind === 'open' && performance.now() >= this.#state.probeAt) {
-      const { openings, wait } = this.#state;
-      this.#enter({ kind: 'half-open', openings, wait, probes: 0, successes: 0 });
+      const { counts, openings, wait } = this.#state;
+      this.#enter({ kind: 'half-open', counts, openings, wait, probes: 0, successes: 0 });
       this.emit('half-open', { openings });
     }
     // A listener may have changed the state.
@@ -277,12 +279,12 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
     const ignored =
       isIgnored === undefined
         ? !outcome.ok && isRejection(outcome.error)
-        : decided(isIgnored(outcome), "CircuitBreaker option 'isIgnored'");
+        : decided(isIgnored(outcome, context), "CircuitBreaker option 'isIgnored'");
     if (ignored) return;
     const failed =
       isFailure === undefined
         ? !outcome.ok
-        : decided(isFailure(outcome), "CircuitBreaker option 'isFailure'");
+        : decided(isFailure(outcome, context), "CircuitBreaker option 'isFailure'");
     this.#score(state, failed, slow, outcome);
   }
 
@@ -293,14 +295,14 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
     outcome: Outcome<unknown> | undefined,
   ): void {
     if (state.kind === 'half-open') {
-      if (failed || slow) this.#open(state.openings + 1, state.wait, outcome);
+      if (failed || slow) this.#open(state, outcome);
       else if (++state.successes >= (this.#options.successThreshold ?? 1)) this.reset();
       return;
     }
     state.failuresInARow = failed ? state.failuresInARow + 1 : 0;
     state.window?.record(failed, slow);
     const inARow = state.failuresInARow >= this.#failureThreshold && this.#mayOpen('failures-in-a-row');
-    if (inARow || (this.#ratioReached(state.window) && this.#mayOpen('ratio'))) this.#open(1, 0, outcome);
+    if (inARow || (this.#ratioReached(state.window) && this.#mayOpen('ratio'))) this.#open(state, outcome);
   }
 
   #ratioReached(window: RollingWindow | undefined): boolean {
@@ -312,10 +314,12 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
     );
   }
 
-  #open(openings: number, previous: number, outcome: Outcome<unknown> | undefined): void {
-    const wait = this.#wait(openings, previous, outcome);
-    this.#enter({ kind: 'open', openings, wait, probeAt: performance.now() + wait });
-    this.emit('open', { outcome, wait, openings });
+  #open(from: Closed | Open | HalfOpen, outcome: Outcome<unknown> | undefined): void {
+    const { openings: before, ...counts } = countsOf(from);
+    const openings = before + 1;
+    const wait = this.#wait(openings, from.kind === 'closed' ? 0 : from.wait, outcome);
+    this.#enter({ kind: 'open', counts, openings, wait, probeAt: performance.now() + wait });
+    this.emit('open', { outcome, wait, openings, stats: { state: 'open', ...counts, openings } });
   }
 
   #wait(openings: number, previous: number, outcome: Outcome<unknown> | undefined): number {
@@ -344,6 +348,6 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
     }
     const wait = this.#wait(openings, 0, undefined);
     const left = Math.min(wait, Math.max(0, probeAt - Date.now()));
-    return { kind: 'open', openings, wait, probeAt: performance.now() + left };
+    return { kind: 'open', counts: NO_COUNTS, openings, wait, probeAt: performance.now() + left };
   }
 }

@@ -45,7 +45,7 @@ export interface HedgeOptions {
    * Whether an outcome is a failure, so that another attempt under way is awaited instead. Return
    * false for an error that every attempt would meet, such as 'no such user'. Default: every error.
    */
-  isFailure?: (outcome: Outcome<unknown>) => boolean;
+  isFailure?: (outcome: Outcome<unknown>, context: CallContext) => boolean;
 }
 
 export interface HedgeEvents {
@@ -147,24 +147,25 @@ export class Hedge extends EmittingPolicy<HedgeEvents> {
   #begin(call: HedgedCall, scope: AbortScope): void {
     const { attempt, deadline, call: record, timed } = call.outer;
     const number = attempt + call.scopes.length - 1;
-    start(call.operation, new Context(number, deadline, record, scope, timed)).then(
-      (value) => this.#ended(call, scope, number, { ok: true, value }),
-      (error) => this.#ended(call, scope, number, { ok: false, error }),
+    const context = new Context(number, deadline, record, scope, timed);
+    start(call.operation, context).then(
+      (value) => this.#ended(call, scope, context, { ok: true, value }),
+      (error) => this.#ended(call, scope, context, { ok: false, error }),
     );
   }
 
-  #ended(call: HedgedCall, scope: AbortScope, attempt: number, outcome: Outcome<unknown>): void {
+  #ended(call: HedgedCall, scope: AbortScope, context: Context, outcome: Outcome<unknown>): void {
     if (call.over) return;
     let failed = !outcome.ok;
     if (this.#isFailure !== undefined) {
       try {
-        failed = decided(this.#isFailure(outcome), "Hedge option 'isFailure'");
+        failed = decided(this.#isFailure(outcome, context), "Hedge option 'isFailure'");
       } catch (error) {
         call.abort(error);
         return;
       }
     }
-    if (!failed) this.#succeeded(call, scope, attempt, outcome);
+    if (!failed) this.#succeeded(call, scope, context.attempt, outcome);
     else if (!call.failed(scope, outcome)) this.#waiting.remove(call);
   }
 

@@ -1,4 +1,11 @@
 import {
+  type Labels,
+  OBSERVE,
+  type Observable,
+  type Observation,
+  observePart,
+} from '../internal/observation.ts';
+import {
   anObject,
   type Check,
   either,
@@ -17,13 +24,18 @@ export interface Policy {
   execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T>;
 }
 
-class Composed implements Policy {
+class Composed implements Policy, Observable {
   readonly #outer: Policy;
   readonly #inner: Policy;
 
   constructor(outer: Policy, inner: Policy) {
     this.#outer = outer;
     this.#inner = inner;
+  }
+
+  [OBSERVE](observation: Observation, labels: Labels): void {
+    observePart(this.#outer, observation, labels);
+    observePart(this.#inner, observation, labels);
   }
 
   execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {

@@ -1,3 +1,4 @@
+import { type Labels, OBSERVE, type Observation, observePart } from '../internal/observation.ts';
 import { validateOptions } from '../internal/validate.ts';
 import { CircuitBreaker } from './circuit-breaker.ts';
 import { type CircuitBreakerOptions, withBreakerDefaults } from './circuit-breaker-options.ts';
@@ -61,6 +62,11 @@ export class ResilientPolicy implements Policy {
       this.circuitBreaker,
       toTimeout(attemptTimeout),
     );
+  }
+
+  /** @internal */
+  [OBSERVE](observation: Observation, labels: Labels): void {
+    observePart(this.#policy, observation, labels);
   }
 
   execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {

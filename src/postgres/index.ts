@@ -7,6 +7,7 @@ export {
   type KyselyTransaction,
 } from './from-kysely.ts';
 export { fromPg, type PgClient, type PgPool, type PgPoolClient } from './from-pg.ts';
+export type { HoldfastPostgresEvents } from './kinds.ts';
 export { migrate } from './migrate.ts';
 export {
   type AppendOptions,

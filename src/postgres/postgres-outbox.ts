@@ -4,6 +4,7 @@ import type { EventBus } from '../events/event-bus.ts';
 import { topicOf } from '../events/event-pattern.ts';
 import { partitionOf } from '../events/partition.ts';
 import { Emitter } from '../internal/emitter.ts';
+import { type Labels, OBSERVE, type Observation, observePart } from '../internal/observation.ts';
 import {
   duration,
   hasMethods,
@@ -151,6 +152,12 @@ export class PostgresOutbox<Events extends EventMap = EventMap> extends Emitter<
   close(): Promise<void> {
     this.#closing ??= Promise.resolve(this.#relay?.stop());
     return this.#closing;
+  }
+
+  /** @internal */
+  override [OBSERVE](observation: Observation, labels: Labels): void {
+    super[OBSERVE](observation, labels);
+    observePart(this.#bus, observation, labels);
   }
 
   #create(given: NewEvent<Events>): Promise<DomainEvent> {

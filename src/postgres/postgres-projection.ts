@@ -78,6 +78,7 @@ export class PostgresProjection<
   Events extends EventMap = EventMap,
   Raw = unknown,
 > extends Emitter<PostgresProjectionEvents> {
+  readonly name: string;
   readonly #options: PostgresProjectionOptions<Events, Raw>;
   readonly #leaseName: string;
   readonly #lease: number;
@@ -109,6 +110,7 @@ export class PostgresProjection<
     for (const name of ['database', 'store', 'name', 'apply']) requireOption(OWNER, options, name);
     const { database, name, lease = 10_000, backoff } = options;
     this.#options = options;
+    this.name = name;
     this.#leaseName = `projection ${name}`;
     this.#lease = lease;
     this.#backoff = backoff ?? exponentialBackoff({ base: 100, max: 30_000 });

@@ -1,3 +1,4 @@
+export type { HoldfastRedisEvents } from './kinds.ts';
 export type { RedisSource } from './redis-connection.ts';
 export { RedisEventBus, type RedisEventBusOptions } from './redis-event-bus.ts';
 export { RedisIdempotencyStore, type RedisIdempotencyStoreOptions } from './redis-idempotency-store.ts';

@@ -168,7 +168,8 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
   }
 
   /**
-   * Registers an instance. To register an instance of this process again changes its registration.
+   * Registers an instance, which `instances()` of this discovery has from then on. To register an
+   * instance of this process again changes its registration.
    *
    * @throws InvalidInstanceError; RedisError if Redis is away; InstanceReplacedError if another
    * process has registered under the id since this one did.
@@ -179,7 +180,7 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
     checkServiceName(instance.serviceName);
     // From now on the subscriber tells when Redis is back after it was away.
     this.#subscriber.connected().catch(() => {});
-    await this.#heartbeats.register(instance.serviceName, instance.instanceId, encodeInstance(instance));
+    await this.#write(instance);
     return instance;
   }
 
@@ -208,7 +209,7 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
     const json = this.#heartbeats.encodedRegistration(serviceName, instanceId);
     if (json !== undefined) {
       const changed = withChanges(decodeInstance(serviceName, instanceId, json), changes);
-      await this.#heartbeats.register(serviceName, instanceId, encodeInstance(changed));
+      await this.#write(changed);
     } else if (changes.weight !== undefined || changes.metadata !== undefined) {
       throw new InvalidInstanceError(
         `the weight and the metadata of '${instanceId}' can be changed by the process that registered it, not by this one`,
@@ -371,6 +372,17 @@ export class RedisServiceDiscovery extends Emitter<RedisServiceDiscoveryEvents> 
         { cause: error },
       );
     }
+  }
+
+  /** Registers an instance, and has this process see it, as far as it knows the service. */
+  async #write(instance: ServiceInstance): Promise<void> {
+    const { serviceName, instanceId } = instance;
+    await this.#heartbeats.register(serviceName, instanceId, encodeInstance(instance));
+    // The instance is registered, whether or not the registry can be read.
+    await this.#informers
+      .get(serviceName)
+      ?.takeIn(instance)
+      .catch(() => {});
   }
 
   async #setStatus(

@@ -1,4 +1,4 @@
-import type { ServiceInstance } from '../discovery/service-instance.ts';
+import { type ServiceInstance, sameInstance } from '../discovery/service-instance.ts';
 import { RedisError } from '../errors.ts';
 import { jitter } from '../internal/jitter.ts';
 import { InstanceCache } from './instance-cache.ts';
@@ -169,6 +169,18 @@ export class ServiceInformer {
     const done = this.#read(buffered);
     this.#activity = { kind: 'reading', done, buffered };
     return done;
+  }
+
+  /**
+   * Reads the registry until it has an instance as this process has written it, unless the message
+   * of that has come already. A reading under way may have begun before.
+   */
+  async takeIn(instance: ServiceInstance): Promise<void> {
+    const has = (known: ServiceInstance) =>
+      known.instanceId === instance.instanceId && sameInstance(known, instance);
+    if (this.#cache.snapshot.some(has)) return;
+    if (this.#activity.kind === 'reading') await this.#activity.done.catch(() => {});
+    if (this.#lifecycle !== 'stopped') await this.read();
   }
 
   /** Takes in a published message. */

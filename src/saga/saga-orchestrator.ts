@@ -4,6 +4,7 @@ import { ClosedError, SagaConflictError, SagaNotFoundError, SagaUnreadableError 
 import { completeMetadata } from '../events/event-context.ts';
 import { uuidV7 } from '../events/uuid-v7.ts';
 import { Emitter } from '../internal/emitter.ts';
+import { type Labels, OBSERVE, type Observation, observePart } from '../internal/observation.ts';
 import { boolean, nonEmptyString, oneOf, requireOption, validateOptions } from '../internal/validate.ts';
 import type { SagaDefinition } from './define-saga.ts';
 import { describeAttempt } from './describe-error.ts';
@@ -85,6 +86,8 @@ const LIST_CHECKS = {
  */
 export class SagaOrchestrator extends Emitter<SagaOrchestratorEvents> {
   readonly #settings: OrchestratorSettings;
+  /** The client and the bus that its steps use. */
+  readonly #transports: readonly unknown[];
   readonly #serializer: Serializer;
   readonly #watcher: OutcomeWatcher;
   readonly #handles: SagaHandles;
@@ -98,6 +101,7 @@ export class SagaOrchestrator extends Emitter<SagaOrchestratorEvents> {
     const settings = readOptions(options);
     const { store, plans } = settings;
     this.#settings = settings;
+    this.#transports = [options.client, options.bus];
     this.#serializer = new Serializer(options.serialize);
     const isLocal = (sagaId: string) => this.#runner?.isLocal(sagaId) ?? false;
     this.#watcher = new OutcomeWatcher(store, isLocal, (error) => void this.emit('error', { error }));
@@ -112,6 +116,12 @@ export class SagaOrchestrator extends Emitter<SagaOrchestratorEvents> {
         send: (...input) => this.#send(...input),
       });
     }
+  }
+
+  /** @internal */
+  override [OBSERVE](observation: Observation, labels: Labels): void {
+    super[OBSERVE](observation, labels);
+    for (const part of this.#transports) observePart(part, observation, labels);
   }
 
   /**

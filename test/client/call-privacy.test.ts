@@ -1,6 +1,7 @@
 import { inspect } from 'node:util';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import {
+  type CircuitBreakerOptions,
   Fallback,
   HoldfastError,
   ServerGuard,
@@ -232,6 +233,19 @@ describe('the details of a call', () => {
     await rejectionOf(client.call(secretive));
     expect(seen[0]).toEqual({ ...described, instanceId: 'i1', attempt: 1 });
     expect(shownOf(seen)).not.toContain(SECRET);
+  });
+
+  it('the predicates of a breaker are given the documented attributes of the attempt', async () => {
+    const seen: unknown[] = [];
+    const isFailure: CircuitBreakerOptions['isFailure'] = (_outcome, { attributes }) => {
+      seen.push(attributes);
+      return true;
+    };
+    const client = await clientOf(failing, { retry: false, circuitBreaker: { isFailure } });
+    await rejectionOf(client.call(secretive));
+    // The breaker asks, and so does the evidence of the service by instance.
+    const attributes = { ...described, instanceId: 'i1', attempt: 1 };
+    expect(seen).toEqual([attributes, attributes]);
   });
 
   it('a ServerGuard names the method and the path of the request that it rejects, and none of its headers', async () => {

@@ -231,6 +231,15 @@ describe('what counts', () => {
     expect(throttle.rejectionProbability).toBe(1 / 8);
   });
 
+  it('isAccepted of a throttle gets the context of the call', async () => {
+    const isAccepted = vi.fn(() => true);
+    let given: unknown;
+    await new AdaptiveThrottle({ isAccepted }).execute((context) => {
+      given = context;
+    });
+    expect(isAccepted).toHaveBeenCalledWith({ ok: true, value: undefined }, given);
+  });
+
   it('a caller gets the error that isAccepted of a throttle throws, and the call does not count', async () => {
     const broken = new Error('broken predicate');
     const throttle = new AdaptiveThrottle({ isAccepted: () => fling(broken) });

@@ -1,3 +1,4 @@
+import { inspect } from 'node:util';
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { BulkheadFullError, CircuitOpenError } from '../../src/errors.ts';
 import { constantBackoff, exponentialBackoff } from '../../src/policies/backoff.ts';
@@ -698,7 +699,12 @@ describe('trip()', () => {
     const probe = begin(breaker);
     breaker.on('open', opened);
     breaker.trip();
-    expect(opened).toHaveBeenCalledExactlyOnceWith({ outcome: undefined, wait: 2_000, openings: 2 });
+    expect(opened).toHaveBeenCalledExactlyOnceWith({
+      stats: expect.any(Object),
+      outcome: undefined,
+      wait: 2_000,
+      openings: 2,
+    });
     await probe.succeed();
     await expect(breaker.execute(() => 'no')).rejects.toMatchObject({ retryAfter: 2_000 });
   });
@@ -733,7 +739,7 @@ describe('the events of a breaker', () => {
     breaker.reset();
     const outcome = { ok: false, error: down };
     expect(told).toEqual([
-      ['open', { outcome, wait: 1_000, openings: 1 }],
+      ['open', { outcome, wait: 1_000, openings: 1, stats: expect.objectContaining({ failures: 2 }) }],
       'ERR_CIRCUIT_OPEN',
       'half-open',
       'close',
@@ -1054,6 +1060,93 @@ it('a predicate that throws for a probe cut short by a Timeout around it is a wa
   await collected.stop();
   expect(collected.warnings).toHaveLength(1);
   expect(begin(breaker).began).toBe(true);
+});
+
+describe('what a breaker tells of itself', () => {
+  it('the stats of a breaker count its window while it is closed, and stay as they were when it opened', async () => {
+    const breaker = new CircuitBreaker({ failureRatio: 0.5, window: { calls: 4 }, minimumCalls: 4 });
+    await succeed(breaker, 2);
+    await fail(breaker);
+    expect(breaker.stats).toEqual({ state: 'closed', calls: 3, failures: 1, slowCalls: 0, openings: 0 });
+    const opened = vi.fn();
+    breaker.on('open', opened);
+    await fail(breaker);
+    expect(breaker.stats).toEqual({ state: 'open', calls: 4, failures: 2, slowCalls: 0, openings: 1 });
+    expect(opened).toHaveBeenCalledWith(expect.objectContaining({ stats: breaker.stats }));
+    await pass(30_000);
+    await fail(breaker);
+    expect(breaker.stats).toEqual({ state: 'open', calls: 4, failures: 2, slowCalls: 0, openings: 2 });
+    await pass(30_000);
+    await succeed(breaker);
+    expect(breaker.stats).toEqual({ state: 'closed', calls: 0, failures: 0, slowCalls: 0, openings: 0 });
+  });
+
+  it('the stats of a breaker forget calls that are older than the window, though no call comes', async () => {
+    const breaker = new CircuitBreaker({ failureRatio: 0.5, window: 1_000 });
+    await fail(breaker);
+    expect(breaker.stats.failures).toBe(1);
+    await pass(1_100);
+    expect(breaker.stats).toMatchObject({ calls: 0, failures: 0 });
+  });
+
+  it('the stats of a breaker count slow calls where these can open it', async () => {
+    const breaker = new CircuitBreaker({ slowCallRatio: 0.9, slowCallDuration: 100 });
+    const call = begin(breaker);
+    await pass(150);
+    await call.succeed();
+    await succeed(breaker);
+    expect(breaker.stats).toMatchObject({ calls: 2, failures: 0, slowCalls: 1 });
+  });
+
+  it('the stats of a breaker without ratios count the failures in a row', async () => {
+    const breaker = new CircuitBreaker({ failureThreshold: 3 });
+    await fail(breaker, 2);
+    expect(breaker.stats).toMatchObject({ calls: 2, failures: 2 });
+    await succeed(breaker);
+    expect(breaker.stats).toMatchObject({ calls: 0, failures: 0 });
+    await fail(breaker, 3);
+    expect(breaker.stats).toMatchObject({ state: 'open', calls: 3, failures: 3, openings: 1 });
+    breaker.isolate();
+    expect(breaker.stats).toEqual({ state: 'isolated', calls: 0, failures: 0, slowCalls: 0, openings: 0 });
+  });
+
+  it('the event of an opening has the counts by which it opened, though a listener has closed it since', async () => {
+    const breaker = new CircuitBreaker({ failureThreshold: 2 });
+    const opened = vi.fn();
+    breaker.once('state', () => breaker.reset());
+    breaker.on('open', opened);
+    await fail(breaker, 2);
+    expect(opened).toHaveBeenCalledWith(
+      expect.objectContaining({
+        stats: { state: 'open', calls: 2, failures: 2, slowCalls: 0, openings: 1 },
+      }),
+    );
+  });
+
+  it('a breaker shows its name, state and counts in logs', async () => {
+    const breaker = new CircuitBreaker({ name: 'user-service', failureThreshold: 1 });
+    await fail(breaker);
+    expect(inspect(breaker)).toBe(
+      "CircuitBreaker 'user-service' { state: 'open', calls: 1, failures: 1, slowCalls: 0, openings: 1 }",
+    );
+    expect(inspect({ a: { b: { breaker } } }, { depth: 1 })).not.toContain('failures');
+    expect(inspect({ a: { breaker } }, { depth: 1 })).toContain("[CircuitBreaker 'user-service': open]");
+    expect(inspect(new CircuitBreaker())).toMatch(/^CircuitBreaker \{ state: 'closed'/);
+  });
+
+  it('isFailure and isIgnored of a breaker get the context of the call', async () => {
+    const isFailure = vi.fn(() => true);
+    const isIgnored = vi.fn(() => false);
+    const breaker = new CircuitBreaker({ isFailure, isIgnored });
+    let given: unknown;
+    await breaker.execute((context) => {
+      given = context;
+    });
+    const outcome = { ok: true, value: undefined };
+    expect(isFailure).toHaveBeenCalledWith(outcome, expect.objectContaining({ attempt: 1 }));
+    expect(isFailure).toHaveBeenCalledWith(outcome, given);
+    expect(isIgnored).toHaveBeenCalledWith(outcome, given);
+  });
 });
 
 describe('the options of a breaker', () => {

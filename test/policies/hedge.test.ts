@@ -316,6 +316,18 @@ describe('an attempt that fails', () => {
     expect(tries[0]!.context.signal.reason).toBeInstanceOf(HedgeLostError);
   });
 
+  it('isFailure of a hedge gets the context of the attempt that has ended', async () => {
+    const isFailure = vi.fn(() => true);
+    const { tries } = begin(new Hedge({ delay: 10, isFailure }));
+    await pass(10);
+    tries[1]!.reject(down);
+    await flush();
+    expect(isFailure).toHaveBeenCalledWith({ ok: false, error: down }, tries[1]!.context);
+    tries[0]!.resolve('late');
+    await flush();
+    expect(isFailure).toHaveBeenLastCalledWith({ ok: true, value: 'late' }, tries[0]!.context);
+  });
+
   it('an isFailure of a hedge that throws ends the call with its error, and aborts the other attempts', async () => {
     const bug = new Error('bug');
     const controller = new AbortController();

@@ -9,6 +9,7 @@ import {
   DiscoveryUnavailableError,
   InstanceReplacedError,
   InvalidInstanceError,
+  observe,
   RedisError,
   type ServiceInstance,
   ServiceRegistrar,
@@ -17,6 +18,7 @@ import { RedisServiceDiscovery, type RedisServiceDiscoveryOptions } from '../../
 import { RedisConnection } from '../../src/redis/redis-connection.ts';
 import { encodeInstance } from '../../src/redis/registry-format.ts';
 import { ServiceRegistry } from '../../src/redis/service-registry.ts';
+import { RecordedLog } from '../observe/recorded-log.ts';
 import { rejectionOf } from '../policies/helpers.ts';
 import { redisUrl, startRedis, uniquePrefix } from '../support/redis.ts';
 
@@ -112,6 +114,20 @@ describe('an instance that is registered in Redis', () => {
     expect(theirs.knows(service)).toBe(true);
     await theirs.instances('payment-service');
     expect(theirs.knows('payment-service')).toBe(false);
+  });
+
+  it('an instance that is registered in Redis is seen at once by the process that has registered it', async () => {
+    const { ours } = twoProcesses();
+    const lists: (readonly ServiceInstance[])[] = [];
+    ours.watch(service, (instances) => lists.push(instances));
+    expect(await ours.instances(service)).toEqual([]);
+    await ours.register(at('u1'));
+    expect(idsOf(await ours.instances(service))).toEqual(['u1']);
+    await Promise.all([ours.register(at('u2')), ours.register(at('u3')), ours.instances(service)]);
+    expect(idsOf(await ours.instances(service))).toEqual(['u1', 'u2', 'u3']);
+    await ours.update(service, 'u1', { weight: 3 });
+    expect(await ours.instances(service)).toContainEqual(expect.objectContaining({ weight: 3 }));
+    expect(lists.at(-1)).toBe(await ours.instances(service));
   });
 
   it('an instance that is registered in Redis is reported to watchers, once for each change, in order', async () => {
@@ -242,8 +258,13 @@ describe('with Redis away', () => {
     await ours.register(at('u1'));
     await following(theirs, 'holdfast', redis.url);
     const stale = new Promise((resolve) => theirs.on('stale', resolve));
+    const log = new RecordedLog();
+    onTestFinished(observe(theirs, { logger: log }));
     await redis.kill();
     await stale;
+    expect(log.lines).toMatchObject([
+      { level: 'warn', message: expect.stringContaining('discovery stale'), service },
+    ]);
     expect(theirs.isStale(service)).toBe(true);
     expect(idsOf(await theirs.instances(service))).toEqual(['u1']);
     expect(await theirs.update(service, 'u1', { status: 'unhealthy' })).toBe(true);

@@ -47,6 +47,7 @@ export interface OptionTypes {
   ExponentialBackoffOptions: holdfast.ExponentialBackoffOptions;
   FailurePercentageOptions: holdfast.FailurePercentageOptions;
   FallbackOptions: holdfast.FallbackOptions;
+  ConsoleLoggerOptions: holdfast.ConsoleLoggerOptions;
   GracefulShutdownOptions: holdfast.GracefulShutdownOptions;
   Gradient2LimitOptions: holdfast.Gradient2LimitOptions;
   GroupOptions: Omit<holdfast.GroupOptions, 'broadcast'>;
@@ -91,6 +92,7 @@ export interface OptionTypes {
   RelayRequest: RelayRequest;
   ReplayOptions: holdfast.ReplayOptions;
   ResilientOptions: holdfast.ResilientOptions;
+  ObserveOptions: holdfast.ObserveOptions;
   RetryBudgetOptions: holdfast.RetryBudgetOptions;
   RetryOptions: holdfast.RetryOptions;
   SagaListOptions: holdfast.SagaListOptions;
@@ -952,6 +954,21 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
     name: 'Retry',
     make: (options) => new holdfast.Retry(options),
     wrong: RETRY,
+  }),
+  takes('ObserveOptions', {
+    of: 'observe',
+    file: 'observe/observe.ts',
+    name: 'observe()',
+    make: (options) => holdfast.observe(new holdfast.CircuitBreaker(), options as holdfast.ObserveOptions)(),
+    required: { logger: console },
+    wrong: { logger: [5, {}, { info() {} }] },
+  }),
+  takes('ConsoleLoggerOptions', {
+    of: 'fromConsole',
+    file: 'observe/logger.ts',
+    name: 'fromConsole()',
+    make: (options) => holdfast.fromConsole(options),
+    wrong: { level: ['loud', 5] },
   }),
   takes('RetryBudgetOptions', {
     of: 'RetryBudget',

@@ -4,6 +4,7 @@ import type { CallController } from '../../client/call-controller.ts';
 import { RETRIES_SPENT_HEADER, type RequestContext, wereRetriesSpent } from '../../client/propagation.ts';
 import type { ResponseHeaders } from '../../client/response.ts';
 import type { LocalResponse } from '../../middleware/server/guard/local-response.ts';
+import { type FailureListener, toFailure } from '../gateway-events.ts';
 import { Rejection, toProblem } from '../problem.ts';
 import type { Route } from '../routing/route.ts';
 import {
@@ -45,6 +46,7 @@ export class ProxiedResponse implements Dispatcher.DispatchHandler {
   instanceId: string | undefined = undefined;
   /** Bytes of the body so far. */
   bytes = 0;
+  onFailure: FailureListener | undefined = undefined;
   /** Whether the client waits for `100 Continue`, and may never send its body. */
   awaitsContinue = false;
   readonly #request: IncomingMessage;
@@ -191,7 +193,10 @@ export class ProxiedResponse implements Dispatcher.DispatchHandler {
   }
 
   #sendProblem(error: unknown): void {
-    const { status, headers, body } = toProblem(error);
+    const problem = toProblem(error);
+    const { status, headers, body } = problem;
+    if (status >= 500)
+      this.onFailure?.(toFailure(this.#request, problem, this.route?.options.service, error));
     this.#markRetriesSpent(this.ownHeaders, status);
     this.#send(status, headers, body);
   }

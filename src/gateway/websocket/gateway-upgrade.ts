@@ -3,6 +3,7 @@ import type { RequestContext } from '../../client/propagation.ts';
 import { type AccessLog, CLIENT_CLOSED_REQUEST, withoutQuery } from '../access-log.ts';
 import { authorize } from '../auth/authenticator.ts';
 import type { Principal } from '../auth/principal.ts';
+import { toFailure } from '../gateway-events.ts';
 import type { GatewayResources } from '../gateway-request.ts';
 import type { GatewayState } from '../gateway-state.ts';
 import { type Peer, peerOf, sourceOf } from '../http/forwarding.ts';
@@ -10,6 +11,7 @@ import { type RequestHead, readHead } from '../http/request-head.ts';
 import { createContext } from '../http/trace.ts';
 import { buildRateLimitFields, type LimitResult } from '../limits/rate-limit-fields.ts';
 import { type Limit, takeLimits } from '../limits/rate-limits.ts';
+import type { Problem } from '../problem.ts';
 import { buildServiceRequest, type RoutedRequest, routeRequest } from '../routed-request.ts';
 import { toCanonicalPath } from '../routing/canonical-path.ts';
 import type { AllowedOrigins } from './handshake.ts';
@@ -96,6 +98,11 @@ export class GatewayUpgrade implements IncomingUpgrade {
     const { engine } = this.#resources;
     const request = buildServiceRequest(this.#state, engine, this.#request, routed, principal);
     return { request, ownHeaders, responseRules: route.responseHeaders };
+  }
+
+  onFailure(problem: Problem, error: unknown): void {
+    const service = this.#routed?.route.options.service;
+    this.#resources.onFailure(toFailure(this.#request, problem, service, error));
   }
 
   #count(

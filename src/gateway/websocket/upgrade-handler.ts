@@ -7,7 +7,7 @@ import { type UpgradeRequest, type UpgradeResponse, upgrade } from '../../client
 import { ClosedError } from '../../errors.ts';
 import { renderHead, sendLast } from '../http/raw-response.ts';
 import { addResponseHeaders } from '../http/response-head.ts';
-import { Rejection, toProblem } from '../problem.ts';
+import { type Problem, Rejection, toProblem } from '../problem.ts';
 import type { CompiledHeaderRules } from '../routing/route.ts';
 import { type AllowedOrigins, acceptFor, checkHandshake, checkOrigin } from './handshake.ts';
 import { Tunnel } from './tunnel.ts';
@@ -32,6 +32,8 @@ export interface IncomingUpgrade {
   admit(): Promise<AdmittedUpgrade>;
   /** Takes in the status of the response, and the instance that has given it. */
   responded(status: number, instanceId?: string): void;
+  /** Is told of a failure that is not the client's. */
+  onFailure(problem: Problem, error: unknown): void;
 }
 
 export interface AdmittedUpgrade {
@@ -180,7 +182,9 @@ class Handshake {
       this.#socket.destroy();
       return;
     }
-    const { status, headers, body } = toProblem(error);
+    const problem = toProblem(error);
+    const { status, headers, body } = problem;
+    if (status >= 500) this.#incoming.onFailure(problem, error);
     const list = [...this.#ownHeaders, ...headers];
     const { context, tellsRetries } = this.#incoming;
     if (tellsRetries && status >= 500 && wereRetriesSpent(context)) list.push(RETRIES_SPENT_HEADER, '1');

@@ -33,7 +33,7 @@ async function stand(admit: () => Promise<AdmittedUpgrade>): Promise<Stand> {
   const receive = (request: IncomingMessage): IncomingUpgrade => {
     received.push(request);
     const context = { requestId: 'r-1', deadline: Infinity };
-    return { context, tellsRetries: false, route: async () => '*', admit, responded: () => {} };
+    return { context, tellsRetries: false, route: async () => '*', admit, responded() {}, onFailure() {} };
   };
   const handler = createUpgradeHandler({ engine: engineOf(client), receive });
   const server = createServer().on('upgrade', (request, socket, head) =>

@@ -3,6 +3,7 @@ import { DeadlineExceededError, LimitExceededError } from '../../../errors.ts';
 import { decided, isThenable } from '../../../internal/decision.ts';
 import { Emitter } from '../../../internal/emitter.ts';
 import { jitter } from '../../../internal/jitter.ts';
+import { type Labels, OBSERVE, type Observation, observePart } from '../../../internal/observation.ts';
 import {
   anObject,
   duration,
@@ -295,6 +296,12 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
       cause instanceof Error ? cause : new Error('a function of the guard threw no error', { cause });
     this.emit('decision-error', { error, request: summaryOf(request) });
     return error;
+  }
+
+  /** @internal */
+  override [OBSERVE](observation: Observation, labels: Labels): void {
+    super[OBSERVE](observation, labels);
+    observePart(this.adaptiveConcurrency, observation, labels);
   }
 
   /** Ends the measuring of the event loop, and waits for responses on their way to the store. */

@@ -1,6 +1,7 @@
 import { constants } from 'node:os';
 import type { ServiceRegistrar } from '../../../discovery/service-registrar.ts';
 import { Emitter } from '../../../internal/emitter.ts';
+import { type Labels, OBSERVE, type Observation, observePart } from '../../../internal/observation.ts';
 import {
   type Check,
   duration,
@@ -164,6 +165,13 @@ export class GracefulShutdown extends Emitter<GracefulShutdownEvents> {
   shutDown(reason = 'shutDown()'): Promise<ShutdownReport> {
     this.#shutDown ??= this.#run(reason);
     return this.#shutDown;
+  }
+
+  /** @internal */
+  override [OBSERVE](observation: Observation, labels: Labels): void {
+    super[OBSERVE](observation, labels);
+    const { health, registrar, client, server } = this.#options;
+    for (const part of [health, registrar, client, server].flat()) observePart(part, observation, labels);
   }
 
   async #run(reason: string): Promise<ShutdownReport> {

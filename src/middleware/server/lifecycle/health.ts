@@ -4,6 +4,8 @@ import type { ServiceClient } from '../../../client/service-client.ts';
 import type { ServiceDiscovery } from '../../../discovery/service-discovery.ts';
 import type { ServiceRegistrar } from '../../../discovery/service-registrar.ts';
 import { decided } from '../../../internal/decision.ts';
+import { Emitter } from '../../../internal/emitter.ts';
+import { type Labels, OBSERVE, type Observation, observePart } from '../../../internal/observation.ts';
 import {
   anObject,
   boolean,
@@ -119,6 +121,22 @@ export interface BreakerReport {
   readonly state: CircuitBreaker['state'];
 }
 
+export interface HealthEvents {
+  /**
+   * A probe found another status than the one before, which is `pass` at first. `reasons` names what
+   * does not pass: `check database`, `breaker user-service`, `discovery user-service`.
+   */
+  change: [
+    event: {
+      from: HealthStatus;
+      to: HealthStatus;
+      reasons: readonly string[];
+      /** The error of the first check that failed. */
+      error: unknown;
+    },
+  ];
+}
+
 export interface HealthReport {
   /** The HTTP status for a probe. */
   readonly status: 200 | 503;
@@ -156,7 +174,7 @@ const SHUTTING_DOWN: HealthReport = { status: 503, body: { status: 'fail', shutt
  * });
  * app.use(health.handler);
  */
-export class Health {
+export class Health extends Emitter<HealthEvents> {
   readonly #checks: readonly [name: string, check: ReadinessCheck][];
   readonly #breakers: readonly [name: string, breaker: CircuitBreaker, critical: boolean][];
   readonly #discovery: WatchedDiscovery | undefined;
@@ -168,9 +186,13 @@ export class Health {
   readonly #prefix: string;
   #checkResults: Promise<Record<string, CheckReport>> | undefined = undefined;
   #checkResultsUntil = 0;
+  /** The errors of the checks that failed last, by name. */
+  readonly #errors = new Map<string, unknown>();
+  #status: HealthStatus = 'pass';
   #shuttingDown = false;
 
   constructor(options: HealthOptions = {}) {
+    super('health');
     validateOptions('Health', options, {
       checks: checkTable,
       breakers: breakerTable,
@@ -267,6 +289,14 @@ export class Health {
     return new Response(response.body, { status: response.status, headers: response.headers });
   };
 
+  /** @internal */
+  override [OBSERVE](observation: Observation, labels: Labels): void {
+    super[OBSERVE](observation, labels);
+    for (const [, breaker] of this.#breakers) observePart(breaker, observation, labels);
+    observePart(this.#discovery, observation, labels);
+    observePart(this.#registrar, observation, labels);
+  }
+
   #respond(method: string, path: string): Promise<TextResponse> | undefined {
     if (!this.isProbe({ method, path })) return undefined;
     const [live] = probePaths(this.#prefix);
@@ -284,17 +314,20 @@ export class Health {
   }
 
   async #runChecks(): Promise<Record<string, CheckReport>> {
-    const run = async ([name, check]: [string, ReadinessCheck]) => [name, await this.#run(check)] as const;
+    const run = async ([name, check]: [string, ReadinessCheck]) =>
+      [name, await this.#run(name, check)] as const;
     return Object.fromEntries(await Promise.all(this.#checks.map(run)));
   }
 
-  async #run(check: ReadinessCheck): Promise<CheckReport> {
+  async #run(name: string, check: ReadinessCheck): Promise<CheckReport> {
+    this.#errors.delete(name);
     try {
       const result = await this.#timeout.execute(check);
       if (result === false) return { status: 'fail' };
       if (!this.#verbose || typeof result !== 'object' || result === null) return { status: 'pass' };
       return { status: 'pass', details: JSON.parse(JSON.stringify(result)) };
     } catch (error) {
+      this.#errors.set(name, error);
       if (!this.#verbose) return { status: 'fail' };
       return { status: 'fail', error: error instanceof Error ? error.message : inspect(error) };
     }
@@ -305,6 +338,7 @@ export class Health {
     const discovery = this.#discovery && this.#reportOfDiscovery(this.#discovery);
     const parts = [...Object.values(checks), ...Object.values(breakers), ...(discovery ? [discovery] : [])];
     const status = worstOf(parts.map((part) => part.status));
+    this.#note(status, [...namesOf('check', checks), ...namesOf('breaker', breakers)]);
     return {
       status: status === 'fail' ? 503 : 200,
       body: {
@@ -315,6 +349,15 @@ export class Health {
         ...(this.#registrar && { registered: this.#registrar.instance !== undefined }),
       },
     };
+  }
+
+  #note(to: HealthStatus, failing: readonly string[]): void {
+    const from = this.#status;
+    if (from === to) return;
+    this.#status = to;
+    const stale = Array.from(this.#stale, (name) => `discovery ${name}`);
+    const [error] = this.#errors.values();
+    this.emit('change', { from, to, reasons: [...failing, ...stale], error });
   }
 
   #reportOfDiscovery(discovery: WatchedDiscovery): NonNullable<HealthBody['discovery']> {
@@ -369,6 +412,13 @@ function isStale(discovery: WatchedDiscovery, name: string): boolean {
   } catch {
     return true;
   }
+}
+
+/** Names the parts that do not pass. */
+function namesOf(what: string, parts: Readonly<Record<string, { status: HealthStatus }>>): string[] {
+  return Object.keys(parts)
+    .filter((name) => parts[name]!.status !== 'pass')
+    .map((name) => `${what} ${name}`);
 }
 
 function worstOf(statuses: readonly HealthStatus[]): HealthStatus {
