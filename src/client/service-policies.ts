@@ -38,6 +38,7 @@ export class ServicePolicies {
   readonly caching: HttpCaching | undefined;
   readonly maxResponseSize: number;
   readonly connection: ConnectionOptions;
+  readonly #serviceName: string;
   readonly #options: ServiceOptions;
   readonly #timeout: Timeout | undefined;
   readonly #pipeline: Pipeline;
@@ -67,6 +68,7 @@ export class ServicePolicies {
     onClose: () => void = () => {},
     variant?: Variant,
   ) {
+    this.#serviceName = serviceName;
     this.#timeouts = timeouts;
     this.#variants = new ServiceVariants((own) => {
       return new ServicePolicies(serviceName, this.#optionsOfVariant(), timeouts, onClose, own);
@@ -74,19 +76,27 @@ export class ServicePolicies {
     validateOptions(`ServiceClient, service '${serviceName}':`, options, SERVICE_CHECKS);
     this.#options = options;
     this.fallback = options.fallback || undefined;
-    this.#attemptTimeout = this.#timeoutOf(options.attemptTimeout ?? 10_000);
+    this.#attemptTimeout = this.#timeoutOf(options.attemptTimeout ?? 10_000, 'attempt');
     const { retry = {}, circuitBreaker = {} } = options;
-    this.retryRule = new RetryRule(retry);
+    this.retryRule = new RetryRule(retry, serviceName);
     this.breakerRule = new BreakerRule(serviceName, circuitBreaker, variant?.select);
     this.maxResponseSize = options.maxResponseSize ?? 10 * 1024 * 1024;
     this.connection = options.connection ?? {};
     const { hedge = false, adaptiveThrottle = false, rateLimit = false, cache = false } = options;
-    this.hedge = toPolicy(Hedge, hedge, createHedge);
-    this.adaptiveThrottle = toPolicy(AdaptiveThrottle, adaptiveThrottle, (own) => new AdaptiveThrottle(own));
-    this.rateLimiter = toPolicy(RateLimiter, rateLimit, (own) => new RateLimiter(own));
+    this.hedge = toPolicy(Hedge, hedge, (own) => createHedge({ name: serviceName, ...own }));
+    this.adaptiveThrottle = toPolicy(
+      AdaptiveThrottle,
+      adaptiveThrottle,
+      (own) => new AdaptiveThrottle({ name: serviceName, ...own }),
+    );
+    this.rateLimiter = toPolicy(
+      RateLimiter,
+      rateLimit,
+      (own) => new RateLimiter({ name: serviceName, ...own }),
+    );
     if (cache instanceof HttpCaching) this.caching = cache;
     else if (cache !== false || options.coalesce) this.caching = new HttpCaching(cache || {});
-    this.#timeout = this.#timeoutOf(options.timeout ?? 30_000);
+    this.#timeout = this.#timeoutOf(options.timeout ?? 30_000, 'call');
     this.#pipeline = new Pipeline(
       {
         caching: this.caching,
@@ -197,9 +207,9 @@ export class ServicePolicies {
     return own.filter((policy) => policy !== undefined) as Emitter<never>[];
   }
 
-  #timeoutOf(timeout: number | Timeout | false): Timeout | undefined {
+  #timeoutOf(timeout: number | Timeout | false, use: 'call' | 'attempt'): Timeout | undefined {
     if (timeout === false) return undefined;
-    return typeof timeout === 'number' ? this.#timeouts.get(timeout, false) : timeout;
+    return typeof timeout === 'number' ? this.#timeouts.get(timeout, use) : timeout;
   }
 
   /** timeout is that of a call without one of its own, in milliseconds. */
@@ -253,11 +263,12 @@ export class ServicePolicies {
 
   /** Creates the policy around each attempt on one instance. */
   createInstancePolicy(): Policy {
+    const name = this.#serviceName;
     const { bulkhead = { maxConcurrent: 1024 }, adaptiveConcurrency = false } = this.#options;
     return composeForInstance({
-      bulkhead: toPolicy(Bulkhead, bulkhead, (own) => new Bulkhead(own)),
+      bulkhead: toPolicy(Bulkhead, bulkhead, (own) => new Bulkhead({ name, ...own })),
       adaptiveConcurrency:
-        adaptiveConcurrency === false ? undefined : new AdaptiveConcurrency(adaptiveConcurrency),
+        adaptiveConcurrency === false ? undefined : new AdaptiveConcurrency({ name, ...adaptiveConcurrency }),
       attemptTimeout: this.#attemptTimeout,
     });
   }

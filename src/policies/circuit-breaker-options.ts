@@ -13,6 +13,7 @@ import {
 } from '../internal/validate.ts';
 import type { Backoff } from './backoff.ts';
 import type { Outcome } from './outcome.ts';
+import type { PolicyOptions } from './policy-options.ts';
 import type { WindowCounts } from './rolling-window.ts';
 
 export type CircuitState = 'closed' | 'open' | 'half-open' | 'isolated';
@@ -33,9 +34,7 @@ export interface CircuitBreakerSnapshot {
   window?: readonly WindowCounts[];
 }
 
-export interface CircuitBreakerOptions {
-  /** Shown in errors. */
-  name?: string;
+export interface CircuitBreakerOptions extends PolicyOptions {
   /**
    * Failures in a row that open it. Default 5, or Infinity if `failureRatio` or `slowCallRatio` is
    * set.

@@ -12,6 +12,7 @@ import {
 } from './circuit-breaker-options.ts';
 import type { Context, Operation } from './context.ts';
 import { EmittingPolicy } from './emitting-policy.ts';
+import { toKeptCause } from './kept-cause.ts';
 import { effectiveOutcome, isExcluded, isRejection, type Outcome, start } from './outcome.ts';
 import { ProbePlace } from './probe-place.ts';
 import { createRollingWindow, MINIMUM_CALLS, type RollingWindow } from './rolling-window.ts';
@@ -46,11 +47,14 @@ interface Open {
   readonly openings: number;
   readonly wait: number;
   readonly probeAt: number;
+  /** cause is the failure that opened it; undefined if there was none, or if it is not known. */
+  readonly cause: unknown;
 }
 interface HalfOpen {
   readonly kind: 'half-open';
   readonly openings: number;
   readonly wait: number;
+  readonly cause: unknown;
   probes: number;
   successes: number;
 }
@@ -80,7 +84,6 @@ type MayOpen = (rule: OpeningRule) => boolean;
  * const user = await breaker.execute(() => fetchUser(id));
  */
 export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
-  readonly name: string | undefined;
   readonly #options: CircuitBreakerOptions;
   readonly #byRatio: boolean;
   readonly #failureThreshold: number;
@@ -95,10 +98,9 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
    * than a breaker sees; internal
    */
   constructor(options: CircuitBreakerOptions = {}, mayOpen: MayOpen = () => true) {
-    super('circuit-breaker');
+    super('circuit-breaker', options);
     checkBreakerOptions(options);
     const { failureRatio, slowCallRatio, window, initialState = 'closed' } = options;
-    this.name = options.name;
     this.#options = options;
     this.#mayOpen = mayOpen;
     this.#byRatio = failureRatio !== undefined || slowCallRatio !== undefined;
@@ -142,12 +144,15 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
    * Opens a closed breaker as a reached threshold would, and one that is half-open or due for a
    * probe as a failed probe would: for a caller that knows better that calls must fail now. It does
    * nothing to one that is isolated, or open with a wait that is not over.
+   *
+   * @param cause the failure because of which it opens, for the errors of the calls that it rejects
    */
-  trip(): void {
+  trip(cause?: unknown): void {
     const state = this.#state;
-    if (state.kind === 'closed') this.#open(1, 0, undefined);
+    const outcome = cause === undefined ? undefined : ({ ok: false, error: cause } as const);
+    if (state.kind === 'closed') this.#open(1, 0, outcome);
     else if (state.kind === 'half-open' || (state.kind === 'open' && performance.now() >= state.probeAt)) {
-      this.#open(state.openings + 1, state.wait, undefined);
+      this.#open(state.openings + 1, state.wait, outcome);
     }
   }
 
@@ -199,8 +204,8 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
   #admit(): Closed | HalfOpen {
     if (this.#state.kind === 'closed') return this.#state;
     if (this.#state.kind === 'open' && performance.now() >= this.#state.probeAt) {
-      const { openings, wait } = this.#state;
-      this.#enter({ kind: 'half-open', openings, wait, probes: 0, successes: 0 });
+      const { openings, wait, cause } = this.#state;
+      this.#enter({ kind: 'half-open', openings, wait, cause, probes: 0, successes: 0 });
       this.emit('half-open', { openings });
     }
     // A listener may have changed the state.
@@ -219,6 +224,7 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
         ? `${which} is half-open and its probes are all under way`
         : `${which} is ${state.kind}: the call was not made`,
       retryAfter,
+      state.kind === 'isolated' || state.cause === undefined ? undefined : { cause: state.cause },
     );
     this.emit('reject', { error });
     return error;
@@ -314,7 +320,8 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
 
   #open(openings: number, previous: number, outcome: Outcome<unknown> | undefined): void {
     const wait = this.#wait(openings, previous, outcome);
-    this.#enter({ kind: 'open', openings, wait, probeAt: performance.now() + wait });
+    const cause = outcome === undefined || outcome.ok ? undefined : toKeptCause(outcome.error);
+    this.#enter({ kind: 'open', openings, wait, cause, probeAt: performance.now() + wait });
     this.emit('open', { outcome, wait, openings });
   }
 
@@ -344,6 +351,6 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
     }
     const wait = this.#wait(openings, 0, undefined);
     const left = Math.min(wait, Math.max(0, probeAt - Date.now()));
-    return { kind: 'open', openings, wait, probeAt: performance.now() + left };
+    return { kind: 'open', openings, wait, cause: undefined, probeAt: performance.now() + left };
   }
 }
