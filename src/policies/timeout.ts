@@ -202,10 +202,14 @@ export const timeoutOption: Check = either(
   oneOf(false),
 );
 
-/** Gives the Timeout that an option stands for, made of a duration; undefined for false. */
-export function toTimeout(timeout: number | Timeout | false, options?: TimeoutOptions): Timeout | undefined {
+/**
+ * Gives the Timeout that an option stands for, made of a duration; undefined for false.
+ *
+ * @param which names in errors the one that is made of a duration
+ */
+export function toTimeout(timeout: number | Timeout | false, which: string): Timeout | undefined {
   if (timeout === false) return undefined;
-  return typeof timeout === 'number' ? new Timeout(timeout, options) : timeout;
+  return typeof timeout === 'number' ? new Timeout(timeout, {}, which) : timeout;
 }
 
 /** A call under way, which ends with its operation or, before that, with the first abort. */
