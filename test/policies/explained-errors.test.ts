@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 import {
   AdaptiveConcurrency,
   AdaptiveThrottle,
@@ -16,7 +16,17 @@ import {
   RetryBudget,
   Timeout,
 } from '../../src/index.ts';
-import { fling, rejectionOf } from './helpers.ts';
+import { fakeTime, fling, pass, rejectionOf as rejectionNow } from './helpers.ts';
+
+beforeEach(fakeTime);
+
+/** Gives the rejection of a call, however long that takes. */
+async function rejectionOf(call: Promise<unknown>): Promise<unknown> {
+  const rejection = rejectionNow(call);
+  rejection.catch(() => {});
+  await pass(1_000);
+  return rejection;
+}
 
 const hang = () => new Promise<never>(() => {});
 const boom = new Error('boom');
@@ -50,9 +60,9 @@ const call = (policy: Policy) => rejectionOf(policy.execute(hang));
 it('the rejections of a policy with a name say it', async () => {
   const bulkhead = new Bulkhead({ name, maxConcurrent: 1 });
   const limit = new AdaptiveConcurrency({ name, initialLimit: 1 });
-  const limiter = new RateLimiter({ name, limit: 1 });
+  const limiter = new RateLimiter({ name, limit: 0.001 });
   for (const policy of [bulkhead, limit, limiter]) void policy.execute(hang);
-  const throttle = new AdaptiveThrottle({ name, random: () => 0 });
+  const throttle = new AdaptiveThrottle({ name, random: () => 0, window: 60_000 });
   await rejectionOf(throttle.execute(() => fling(boom)));
   expect(await call(bulkhead)).toMatchObject({
     message: "bulkhead 'payments' full: 1 calls under way, 0 waiting",
