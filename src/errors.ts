@@ -66,8 +66,13 @@ export interface CallDescription {
  */
 export class HoldfastError extends Error {
   readonly code: ErrorCode;
-  /** The call of the error, if a ServiceClient made it. */
+  /** The call of the error, if a ServiceClient made it. Its message begins with the same. */
   declare call?: CallDescription;
+  /**
+   * The failures of the earlier attempts of a call whose retry was rejected, as by an open circuit: the
+   * first one first, ten at most. Undefined on any other error.
+   */
+  declare errors?: readonly unknown[];
 
   constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
     super(message, options);
@@ -88,11 +93,13 @@ named(HoldfastError, 'HoldfastError');
 
 /** The breaker is open, isolated, or half-open with all probes under way: the call was not made. */
 export class CircuitOpenError extends HoldfastError {
+  declare readonly code: 'ERR_CIRCUIT_OPEN';
   /** Milliseconds until the breaker lets a probe through; Infinity while it is isolated by hand. */
   readonly retryAfter: number;
 
-  constructor(message: string, retryAfter: number) {
-    super('ERR_CIRCUIT_OPEN', message);
+  /** @param options its `cause` is the failure that opened the circuit, if one is known. */
+  constructor(message: string, retryAfter: number, options?: ErrorOptions) {
+    super('ERR_CIRCUIT_OPEN', message, options);
     this.retryAfter = retryAfter;
   }
 }
@@ -100,6 +107,7 @@ named(CircuitOpenError, 'CircuitOpenError');
 
 /** The operation did not finish within the time that it was given. */
 export class TimeoutError extends HoldfastError {
+  declare readonly code: 'ERR_TIMEOUT' | 'ERR_DEADLINE_EXCEEDED';
   /** Milliseconds that the operation was given. */
   readonly timeout: number;
   /**
@@ -132,6 +140,7 @@ named(TimeoutError, 'TimeoutError');
  * callee, so breakers and balancers do not count it.
  */
 export class DeadlineExceededError extends TimeoutError {
+  declare readonly code: 'ERR_DEADLINE_EXCEEDED';
   constructor(message: string, timeout: number, stalled = 0) {
     super(message, timeout, 'ERR_DEADLINE_EXCEEDED', stalled);
   }
@@ -140,6 +149,7 @@ named(DeadlineExceededError, 'DeadlineExceededError');
 
 /** Every place of the bulkhead and of its queue is taken, or the wait in the queue was too long. */
 export class BulkheadFullError extends HoldfastError {
+  declare readonly code: 'ERR_BULKHEAD_FULL';
   constructor(message: string) {
     super('ERR_BULKHEAD_FULL', message);
   }
@@ -148,6 +158,7 @@ named(BulkheadFullError, 'BulkheadFullError');
 
 /** The call would exceed the allowed rate, or every place of the limiter's queue is taken. */
 export class RateLimitedError extends HoldfastError {
+  declare readonly code: 'ERR_RATE_LIMITED';
   /** Milliseconds until such a call could be let through. */
   readonly retryAfter: number;
 
@@ -160,6 +171,7 @@ named(RateLimitedError, 'RateLimitedError');
 
 /** As many calls are under way as the adaptive limit allows, and its queue has no place. */
 export class LimitExceededError extends HoldfastError {
+  declare readonly code: 'ERR_LIMIT_EXCEEDED';
   constructor(message: string) {
     super('ERR_LIMIT_EXCEEDED', message);
   }
@@ -168,6 +180,7 @@ named(LimitExceededError, 'LimitExceededError');
 
 /** The call was rejected without being made, since its callee has been rejecting too many. */
 export class ThrottledError extends HoldfastError {
+  declare readonly code: 'ERR_THROTTLED';
   constructor(message: string) {
     super('ERR_THROTTLED', message);
   }
@@ -176,10 +189,12 @@ named(ThrottledError, 'ThrottledError');
 
 /** The retry budget has too few tokens left. It is the `cause` of the last failure. */
 export class RetryBudgetExhausted extends HoldfastError {
-  constructor() {
+  declare readonly code: 'ERR_RETRY_BUDGET_EXHAUSTED';
+  /** @param name that of the budget, if it has one. */
+  constructor(name?: string) {
     super(
       'ERR_RETRY_BUDGET_EXHAUSTED',
-      'the retry budget is spent: too large a share of recent calls were retries',
+      `the retry budget${name === undefined ? '' : ` '${name}'`} is spent: too large a share of recent calls were retries`,
     );
   }
 }
@@ -187,6 +202,7 @@ named(RetryBudgetExhausted, 'RetryBudgetExhausted');
 
 /** The reason with which the attempts of a hedged call are aborted that did not give its result. */
 export class HedgeLostError extends HoldfastError {
+  declare readonly code: 'ERR_HEDGE_LOST';
   constructor() {
     super('ERR_HEDGE_LOST', 'another attempt gave the result of this call');
   }
@@ -195,6 +211,7 @@ named(HedgeLostError, 'HedgeLostError');
 
 /** No instance of the service is registered. */
 export class NoInstanceError extends HoldfastError {
+  declare readonly code: 'ERR_NO_INSTANCE';
   readonly serviceName: string;
 
   constructor(serviceName: string, options?: ErrorOptions) {
@@ -210,6 +227,7 @@ named(NoInstanceError, 'NoInstanceError');
 
 /** A registration was rejected, since it has a field that cannot be trusted. */
 export class InvalidInstanceError extends HoldfastError {
+  declare readonly code: 'ERR_INVALID_INSTANCE';
   constructor(message: string, options?: ErrorOptions) {
     super('ERR_INVALID_INSTANCE', message, options);
   }
@@ -218,6 +236,7 @@ named(InvalidInstanceError, 'InvalidInstanceError');
 
 /** Another process has since registered under the id of this instance, and takes its place. */
 export class InstanceReplacedError extends HoldfastError {
+  declare readonly code: 'ERR_INSTANCE_REPLACED';
   readonly serviceName: string;
   readonly instanceId: string;
 
@@ -234,6 +253,7 @@ named(InstanceReplacedError, 'InstanceReplacedError');
 
 /** The registry of instances cannot be reached, and nothing is known from earlier. */
 export class DiscoveryUnavailableError extends HoldfastError {
+  declare readonly code: 'ERR_DISCOVERY_UNAVAILABLE';
   constructor(message: string, options?: ErrorOptions) {
     super('ERR_DISCOVERY_UNAVAILABLE', message, options);
   }
@@ -242,6 +262,7 @@ named(DiscoveryUnavailableError, 'DiscoveryUnavailableError');
 
 /** Redis is away, took too long, or rejected a command. */
 export class RedisError extends HoldfastError {
+  declare readonly code: 'ERR_REDIS';
   /** Whether Redis denies this client access: a wrong password, or a right that it lacks. */
   readonly denied: boolean;
 
@@ -258,6 +279,7 @@ named(RedisError, 'RedisError');
  * stream or a generator, has failed: its `cause`. The error says nothing about the service.
  */
 export class InvalidRequestError extends HoldfastError {
+  declare readonly code: 'ERR_INVALID_REQUEST';
   constructor(message: string, options?: ErrorOptions) {
     super('ERR_INVALID_REQUEST', message, options);
   }
@@ -266,6 +288,7 @@ named(InvalidRequestError, 'InvalidRequestError');
 
 /** Used after `close()`. */
 export class ClosedError extends HoldfastError {
+  declare readonly code: 'ERR_CLOSED';
   constructor(what: string) {
     super('ERR_CLOSED', `${what} is closed`);
   }
@@ -286,6 +309,7 @@ export interface GatewayConfigProblem {
  * wrong, and repeats no text of the configuration.
  */
 export class GatewayConfigError extends HoldfastError {
+  declare readonly code: 'ERR_GATEWAY_CONFIG';
   /** All that is wrong, at least one thing. */
   readonly problems: readonly GatewayConfigProblem[];
   /** The option of the first problem. */
@@ -339,6 +363,7 @@ named(ServiceError, 'ServiceError');
  * are not enumerable, so that a log of the error does not contain them.
  */
 export class ServiceResponseError extends ServiceError {
+  declare readonly code: 'ERR_SERVICE_RESPONSE';
   readonly status: number;
   declare readonly headers: Record<string, string | string[] | undefined>;
   /** The body: parsed where it is JSON, else text. */
@@ -363,6 +388,7 @@ named(ServiceResponseError, 'ServiceResponseError');
 
 /** The connection to the instance could not be made, or broke before the response was complete. */
 export class ServiceConnectionError extends ServiceError {
+  declare readonly code: 'ERR_SERVICE_CONNECTION';
   /**
    * Whether the instance may have received the request, or a part of it. False where no connection
    * could be made.
@@ -378,6 +404,7 @@ named(ServiceConnectionError, 'ServiceConnectionError');
 
 /** The body of the response is larger than `maxResponseSize`; the rest was not read. */
 export class ResponseTooLargeError extends ServiceError {
+  declare readonly code: 'ERR_RESPONSE_TOO_LARGE';
   /** The bound, in bytes. */
   readonly maxResponseSize: number;
 
@@ -393,6 +420,7 @@ named(ResponseTooLargeError, 'ResponseTooLargeError');
  * JSON nor text.
  */
 export class ResponseInvalidError extends ServiceError {
+  declare readonly code: 'ERR_RESPONSE_INVALID';
   constructor(message: string, details: ServiceErrorDetails) {
     super('ERR_RESPONSE_INVALID', message, details);
   }
@@ -423,6 +451,7 @@ named(EventError, 'EventError');
  * or, where it was received, goes to the dead letters.
  */
 export class InvalidEventError extends EventError {
+  declare readonly code: 'ERR_INVALID_EVENT';
   constructor(message: string, details?: EventErrorDetails) {
     super('ERR_INVALID_EVENT', message, details);
   }
@@ -431,6 +460,7 @@ named(InvalidEventError, 'InvalidEventError');
 
 /** The version of the event is newer than those that this process knows. */
 export class EventVersionError extends EventError {
+  declare readonly code: 'ERR_EVENT_VERSION';
   constructor(message: string, details?: EventErrorDetails) {
     super('ERR_EVENT_VERSION', message, details);
   }
@@ -443,6 +473,7 @@ named(EventVersionError, 'EventVersionError');
  * first events that there was room for: all of those in a partition that was not full.
  */
 export class StreamFullError extends HoldfastError {
+  declare readonly code: 'ERR_STREAM_FULL';
   readonly topic: string;
   readonly partition: number;
   /** The most events of a partition. */
@@ -481,6 +512,7 @@ function whyFull(group: string | null | undefined): string {
  * another one handles the event again.
  */
 export class PartitionLostError extends HoldfastError {
+  declare readonly code: 'ERR_PARTITION_LOST';
   readonly group: string;
   readonly topic: string;
   readonly partition: number;
@@ -496,6 +528,7 @@ named(PartitionLostError, 'PartitionLostError');
 
 /** The bus was created with another number of partitions than the one that is stored. */
 export class PartitionsMismatchError extends HoldfastError {
+  declare readonly code: 'ERR_PARTITIONS_MISMATCH';
   constructor(given: number, stored: number) {
     super(
       'ERR_PARTITIONS_MISMATCH',
@@ -508,6 +541,7 @@ named(PartitionsMismatchError, 'PartitionsMismatchError');
 
 /** A group cannot be removed while a process subscribes to it. */
 export class GroupInUseError extends HoldfastError {
+  declare readonly code: 'ERR_GROUP_IN_USE';
   readonly group: string;
 
   constructor(group: string) {
@@ -528,6 +562,7 @@ export interface DatabaseErrorDetails extends ErrorOptions {
  * message repeats no value that a statement was given.
  */
 export class DatabaseError extends HoldfastError {
+  declare readonly code: 'ERR_DATABASE';
   /**
    * Whether the same transaction may succeed if it runs again from its beginning: after a deadlock, a
    * conflict of serializable transactions, a lost connection, or while the database starts. After a
@@ -548,6 +583,7 @@ named(DatabaseError, 'DatabaseError');
 
 /** The idempotency key was revoked before its effect happened: it must not happen any more. */
 export class KeyRevokedError extends HoldfastError {
+  declare readonly code: 'ERR_KEY_REVOKED';
   readonly key: string;
 
   constructor(key: string) {
@@ -562,6 +598,7 @@ named(KeyRevokedError, 'KeyRevokedError');
  * of these, and does not get those before them.
  */
 export class EventsDroppedError extends HoldfastError {
+  declare readonly code: 'ERR_EVENTS_DROPPED';
   readonly topic: string;
   readonly partition: number;
 
@@ -582,6 +619,7 @@ named(EventsDroppedError, 'EventsDroppedError');
  * that is some seconds old. The relay sends them again.
  */
 export class EventsMissingError extends HoldfastError {
+  declare readonly code: 'ERR_EVENTS_MISSING';
   readonly topic: string;
   readonly partition: number;
 
@@ -604,6 +642,7 @@ named(EventsMissingError, 'EventsMissingError');
  * `npx holdfast events reset-source` has given the database a new id.
  */
 export class OutboxBehindError extends HoldfastError {
+  declare readonly code: 'ERR_OUTBOX_BEHIND';
   readonly topic: string;
   readonly partition: number;
 
@@ -621,6 +660,7 @@ named(OutboxBehindError, 'OutboxBehindError');
 
 /** The stream has another version than the one that was expected: somebody has appended to it. */
 export class ConcurrencyError extends HoldfastError {
+  declare readonly code: 'ERR_CONCURRENCY';
   readonly streamId: string;
   readonly expectedVersion: number;
   readonly actualVersion: number;
@@ -650,6 +690,7 @@ export interface SagaFailedDetails extends ErrorOptions {
  * is the `cause`, as far as it was kept.
  */
 export class SagaFailedError extends HoldfastError {
+  declare readonly code: 'ERR_SAGA_FAILED';
   readonly sagaId: string;
   readonly status: 'compensated' | 'stuck';
   /** The step that failed; undefined if the saga was cancelled, or ran out of time. */
@@ -666,6 +707,7 @@ named(SagaFailedError, 'SagaFailedError');
 
 /** There is a saga with this id already, of another definition or with another input. */
 export class SagaConflictError extends HoldfastError {
+  declare readonly code: 'ERR_SAGA_CONFLICT';
   readonly sagaId: string;
 
   constructor(sagaId: string) {
@@ -677,6 +719,7 @@ named(SagaConflictError, 'SagaConflictError');
 
 /** There is no saga with this id, or no more. */
 export class SagaNotFoundError extends HoldfastError {
+  declare readonly code: 'ERR_SAGA_NOT_FOUND';
   readonly sagaId: string;
 
   constructor(sagaId: string) {
@@ -687,6 +730,7 @@ export class SagaNotFoundError extends HoldfastError {
 named(SagaNotFoundError, 'SagaNotFoundError');
 /** The journal of a saga cannot be read: it is damaged, or of another version of Holdfast. */
 export class SagaUnreadableError extends HoldfastError {
+  declare readonly code: 'ERR_SAGA_UNREADABLE';
   readonly sagaId: string;
 
   constructor(sagaId: string, options: ErrorOptions = {}) {
@@ -695,3 +739,61 @@ export class SagaUnreadableError extends HoldfastError {
   }
 }
 named(SagaUnreadableError, 'SagaUnreadableError');
+
+/**
+ * Any error of Holdfast, told apart by its `code`: a comparison of `code` narrows the type to the class
+ * with that code.
+ *
+ * @example
+ * if (isHoldfastError(error)) {
+ *   switch (error.code) {
+ *     case 'ERR_CIRCUIT_OPEN':
+ *       return retryLater(error.retryAfter);
+ *     case 'ERR_SERVICE_RESPONSE':
+ *       return error.status;
+ *   }
+ * }
+ */
+export type AnyHoldfastError =
+  | (TimeoutError & { readonly code: 'ERR_TIMEOUT' })
+  | CircuitOpenError
+  | DeadlineExceededError
+  | BulkheadFullError
+  | RateLimitedError
+  | LimitExceededError
+  | ThrottledError
+  | RetryBudgetExhausted
+  | HedgeLostError
+  | NoInstanceError
+  | InvalidInstanceError
+  | InstanceReplacedError
+  | DiscoveryUnavailableError
+  | RedisError
+  | InvalidRequestError
+  | ClosedError
+  | GatewayConfigError
+  | ServiceResponseError
+  | ServiceConnectionError
+  | ResponseTooLargeError
+  | ResponseInvalidError
+  | InvalidEventError
+  | EventVersionError
+  | StreamFullError
+  | PartitionLostError
+  | PartitionsMismatchError
+  | GroupInUseError
+  | DatabaseError
+  | KeyRevokedError
+  | EventsDroppedError
+  | EventsMissingError
+  | OutboxBehindError
+  | ConcurrencyError
+  | SagaFailedError
+  | SagaConflictError
+  | SagaNotFoundError
+  | SagaUnreadableError;
+
+/** Whether the value is an error of Holdfast, also of another copy of the package. */
+export function isHoldfastError(value: unknown): value is AnyHoldfastError {
+  return value instanceof HoldfastError;
+}

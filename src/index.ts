@@ -236,6 +236,7 @@ export { Gradient2Limit, type Gradient2LimitOptions } from './policies/limits/gr
 export { VegasLimit, type VegasLimitOptions } from './policies/limits/vegas.ts';
 export type { Outcome } from './policies/outcome.ts';
 export { compose, type Policy, wrap } from './policies/policy.ts';
+export type { PolicyOptions } from './policies/policy-options.ts';
 export { RateLimiter, type RateLimiterEvents, type RateLimiterOptions } from './policies/rate-limiter.ts';
 export { type ResilientOptions, type ResilientPolicy, resilient } from './policies/resilient.ts';
 export { type GiveUpReason, Retry, type RetryEvents, type RetryOptions } from './policies/retry.ts';

@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, expectTypeOf, it } from 'vitest';
 import * as errors from '../src/errors.ts';
 
 const details = { serviceName: 'users', instanceId: 'u1' };
@@ -71,7 +71,9 @@ describe.each(all)('%s', (name, code, error) => {
 });
 
 it('every exported error has a test here', () => {
-  const exported = Object.keys(errors).sort();
+  const exported = Object.keys(errors)
+    .filter((name) => name !== 'isHoldfastError')
+    .sort();
   expect(all.map(([name]) => name).sort()).toEqual(exported);
 });
 
@@ -148,5 +150,52 @@ describe('what an error tells besides', () => {
     expect('cause' in new errors.ServiceConnectionError('m', details)).toBe(false);
     expect(new errors.NoInstanceError('users', { cause }).cause).toBe(cause);
     expect(new errors.InvalidRequestError('m', { cause }).cause).toBe(cause);
+  });
+});
+
+describe('the type of any error', () => {
+  it('the type of any error is told by its code', () => {
+    const read = (error: unknown): unknown => {
+      if (!errors.isHoldfastError(error)) return undefined;
+      expectTypeOf(error.code).toEqualTypeOf<errors.ErrorCode>();
+      switch (error.code) {
+        case 'ERR_CIRCUIT_OPEN':
+          expectTypeOf(error).toEqualTypeOf<errors.CircuitOpenError>();
+          return error.retryAfter;
+        case 'ERR_SERVICE_RESPONSE':
+          expectTypeOf(error).toEqualTypeOf<errors.ServiceResponseError>();
+          return error.status;
+        case 'ERR_TIMEOUT':
+          expectTypeOf(error.timeout).toEqualTypeOf<number>();
+          return error.timeout;
+        case 'ERR_DEADLINE_EXCEEDED':
+          expectTypeOf(error).toEqualTypeOf<errors.DeadlineExceededError>();
+          return error.timeout;
+        case 'ERR_NO_INSTANCE':
+          return error.serviceName;
+        default:
+          // @ts-expect-error: not every error has it
+          return error.retryAfter;
+      }
+    };
+    expect(read(new errors.CircuitOpenError('m', 5))).toBe(5);
+    expect(read(new errors.ServiceResponseError('m', response))).toBe(response.status);
+    expect(read(new errors.TimeoutError('m', 7))).toBe(7);
+    expect(read(new errors.DeadlineExceededError('m', 8))).toBe(8);
+    expect(read(new errors.NoInstanceError('users'))).toBe('users');
+    expect(read(new Error('plain'))).toBeUndefined();
+  });
+
+  it('a cast to the type of any error narrows by code, too', () => {
+    const error: unknown = new errors.RateLimitedError('m', 9);
+    const known = error as errors.AnyHoldfastError;
+    if (known.code !== 'ERR_RATE_LIMITED') throw new Error('another code');
+    expectTypeOf(known).toEqualTypeOf<errors.RateLimitedError>();
+    expect(known.retryAfter).toBe(9);
+  });
+
+  it('an error has its code once, as the literal of its class', () => {
+    for (const [, code, error] of all)
+      expect(Object.getOwnPropertyDescriptor(error, 'code')?.value).toBe(code);
   });
 });

@@ -74,12 +74,20 @@ function toProblem(error: Error & Partial<FastifyError>, instance: string): Prob
   return {
     status,
     title: STATUS_CODES[status]!,
-    // What went wrong inside is nobody's business outside.
-    detail: status === 500 || error instanceof DatabaseError ? 'Something went wrong here.' : error.message,
+    detail: detailOf(error, status),
     instance,
     code: error instanceof HoldfastError ? error.code : undefined,
     errors,
   };
+}
+
+/** Describes an error to a client. What went wrong inside is nobody's business outside. */
+function detailOf(error: Error, status: number): string {
+  if (status === 500 || error instanceof DatabaseError) return 'Something went wrong here.';
+  // The message names paths and instances of another service.
+  return error instanceof HoldfastError && error.call !== undefined
+    ? `The call to ${error.call.service} failed.`
+    : error.message;
 }
 
 function statusOf(error: Error & { statusCode?: number }): number {

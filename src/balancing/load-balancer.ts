@@ -1,6 +1,7 @@
+import { isAbsence } from '../discovery/dns-lookup.ts';
 import type { ServiceDiscovery, Unsubscribe } from '../discovery/service-discovery.ts';
 import { isName, type ServiceInstance } from '../discovery/service-instance.ts';
-import { ClosedError, NoInstanceError } from '../errors.ts';
+import { ClosedError, DiscoveryUnavailableError, type HoldfastError, NoInstanceError } from '../errors.ts';
 import { decided } from '../internal/decision.ts';
 import { Emitter, emitWarning } from '../internal/emitter.ts';
 import { type Labels, OBSERVE, type Observation, observePart } from '../internal/observation.ts';
@@ -29,6 +30,12 @@ export interface LoadBalancerEvents {
   return: [event: { instance: ServiceInstance }];
 }
 
+/** Holds a cluster, or the failure of the lookup; or neither, where there is no instance. */
+interface Resolution {
+  readonly cluster?: Cluster;
+  readonly failure?: { readonly error: unknown };
+}
+
 /**
  * Chooses which instance of a service to call. The balancer keeps the instances of each service
  * that it was asked for in memory, and the discovery tells it of changes, so that a pick waits for
@@ -54,7 +61,7 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
   readonly #config: BalancerConfig;
   readonly #clusters = new Map<string, Cluster>();
   readonly #watches = new Map<Cluster, Unsubscribe>();
-  readonly #resolving = new Map<string, Promise<Cluster>>();
+  readonly #resolving = new Map<string, Promise<Resolution>>();
   readonly #vacant = new VacantServices((serviceName) => this.#forget(serviceName));
   #closed = false;
   /**
@@ -73,9 +80,9 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
   /**
    * Picks an instance and takes a place on it. Release the lease when the call is over.
    *
-   * @throws NoInstanceError if no instance is registered, with the discovery's error as its cause
-   * if that failed; if there are instances but none matches the selector, the cause names that.
-   * TypeError naming an option that has a wrong value.
+   * @throws NoInstanceError if no instance is registered; if there are instances but none matches the
+   * selector, the cause names that. DiscoveryUnavailableError if the discovery fails and knows nothing
+   * from earlier. TypeError naming an option that has a wrong value.
    */
   async acquire(serviceName: string, options: AcquireOptions = NO_OPTIONS): Promise<Lease> {
     checkAcquireOptions('acquire()', options);
@@ -172,25 +179,26 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
       resolving = this.#resolve(serviceName).finally(() => this.#resolving.delete(serviceName));
       this.#resolving.set(serviceName, resolving);
     }
-    return resolving;
+    // Each caller gets an error of its own, which will say what was called.
+    const { cluster, failure } = await resolving;
+    if (this.#closed) throw new ClosedError('the LoadBalancer');
+    if (cluster !== undefined) return cluster;
+    throw failure === undefined
+      ? new NoInstanceError(serviceName)
+      : toLookupError(serviceName, failure.error);
   }
 
   /**
    * Resolves a service. With too many services that have no instances, or may have none, one
    * without is not watched.
    */
-  async #resolve(serviceName: string): Promise<Cluster> {
-    if (!this.#vacant.makeRoom(this.#resolving.size) && (await this.#read(serviceName)).length === 0) {
-      throw new NoInstanceError(serviceName);
-    }
-    return this.#watch(serviceName);
-  }
-
-  async #read(serviceName: string): Promise<readonly ServiceInstance[]> {
+  async #resolve(serviceName: string): Promise<Resolution> {
     try {
-      return await this.#discovery.instances(serviceName);
+      const room = this.#vacant.makeRoom(this.#resolving.size);
+      if (!room && (await this.#discovery.instances(serviceName)).length === 0) return {};
+      return { cluster: await this.#watch(serviceName) };
     } catch (error) {
-      throw new NoInstanceError(serviceName, { cause: error });
+      return { failure: { error } };
     }
   }
 
@@ -215,10 +223,10 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
       if (!pushed) {
         unwatch?.();
         this.#watches.delete(cluster);
-        throw new NoInstanceError(serviceName, { cause: error });
+        throw error;
       }
     }
-    if (this.#closed) throw new ClosedError('the LoadBalancer');
+    if (this.#closed) return cluster;
     this.#clusters.set(serviceName, cluster);
     this.#updateVacancy(serviceName, cluster);
     return cluster;
@@ -278,4 +286,15 @@ export class LoadBalancer extends Emitter<LoadBalancerEvents> {
       return undefined;
     }
   }
+}
+
+/** Makes the error of a lookup that failed: there is no such service, or nobody could tell. */
+function toLookupError(serviceName: string, error: unknown): HoldfastError {
+  if (isAbsence(error)) return new NoInstanceError(serviceName, { cause: error });
+  if (error instanceof DiscoveryUnavailableError)
+    return new DiscoveryUnavailableError(error.message, { cause: error.cause });
+  const reason = error instanceof Error ? error.message : String(error);
+  return new DiscoveryUnavailableError(`the instances of '${serviceName}' cannot be looked up: ${reason}`, {
+    cause: error,
+  });
 }

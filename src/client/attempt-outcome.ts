@@ -44,7 +44,9 @@ export function recordFailure<T>(
   error: unknown,
   startedAt: number,
 ): void {
-  describeCall(error, state);
+  // The reason of a caller that gives up may be that of other calls as well.
+  if (!context.cancelled)
+    describeCall(error, state, state.describe(lease.instance.instanceId, context.attempt));
   const outcome = { ok: false, error } as const;
   const waited = waitedBy(state);
   const isCallers = context.cancelled || (waited > MAX_WAIT && error instanceof ServiceConnectionError);

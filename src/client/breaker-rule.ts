@@ -90,7 +90,8 @@ export class BreakerRule {
     if (!failed) return false;
     if (this.#options === undefined) return evidence.isBadAlone(candidate);
     const breaker = this.breaker!;
-    if (evidence.allFailed && breaker.state === 'closed' && this.#isDown(lease)) breaker.trip();
+    if (evidence.allFailed && breaker.state === 'closed' && this.#isDown(lease))
+      breaker.trip(outcome.ok ? undefined : outcome.error);
     return false;
   }
 

@@ -2,7 +2,13 @@ import type { Lease } from '../balancing/lease.ts';
 import type { LoadBalancer } from '../balancing/load-balancer.ts';
 import type { Candidate } from '../balancing/strategy.ts';
 import { isName, type ServiceInstance } from '../discovery/service-instance.ts';
-import { ClosedError, InvalidRequestError, ServiceConnectionError } from '../errors.ts';
+import {
+  ClosedError,
+  DiscoveryUnavailableError,
+  InvalidRequestError,
+  ServiceConnectionError,
+  TimeoutError,
+} from '../errors.ts';
 import { type Labels, OBSERVE, type Observation, observePart } from '../internal/observation.ts';
 import { MAX_DELAY } from '../internal/validate.ts';
 import { type Abortable, OnAbort } from '../policies/abort.ts';
@@ -11,7 +17,7 @@ import { areRetriesSpent } from '../policies/spent-retries.ts';
 import { Timeout } from '../policies/timeout.ts';
 import { Attempt } from './attempt.ts';
 import { recordFailure, recordResult } from './attempt-outcome.ts';
-import { avoid, CallState, describeCall, type StatedCall } from './call-state.ts';
+import { avoid, CallState, completeError, type StatedCall } from './call-state.ts';
 import { type InstanceClient, InstanceClients } from './instance-client.ts';
 import type { NearMiss } from './mesh-target.ts';
 import { createPropagatedHeaders } from './outgoing-headers.ts';
@@ -159,13 +165,13 @@ export class CallEngine {
         try {
           return result.deliver(state);
         } catch (error) {
-          describeCall(error, state);
+          completeError(error, state, undefined);
           throw error;
         }
       },
       (error) => {
         this.#end(call);
-        describeCall(error, state);
+        completeError(error, state, call.source);
         if (areRetriesSpent(error)) noteRetriesSpent(state.context);
         const { lastResult } = state;
         if (lastResult !== undefined && state.lastError === error)
@@ -249,7 +255,7 @@ export class CallEngine {
     discardLastResult(state);
     state.retryRule = policies.retryRule;
     state.inTurn = policies.circuitBreaker?.state === 'half-open';
-    let lease = this.#balancer.tryAcquire(state.service, state) ?? (await this.#resolve(state, context));
+    let lease = this.#balancer.tryAcquire(state.service, state) ?? (await this.#resolve(call, context));
     policies.reached = true;
     for (let moves = 0; ; moves++) {
       const client = this.#enter(call, lease);
@@ -299,7 +305,7 @@ export class CallEngine {
       );
     const { probeTimeout } = lease;
     if (probeTimeout === undefined || !state.repeatable) return send(context);
-    return new Timeout(probeTimeout, COOPERATIVE).execute(send, context);
+    return new Timeout(probeTimeout, COOPERATIVE, 'the time of a probe').execute(send, context);
   }
 
   /**
@@ -317,9 +323,12 @@ export class CallEngine {
   }
 
   /** Waits for the first resolution of the service, or until the call is aborted. */
-  #resolve(state: CallState, context: Context): Promise<Lease> {
+  #resolve<T>({ state, source }: EngineCall<T>, context: Context): Promise<Lease> {
     return new Promise((resolve, reject) => {
-      const onAbort = new OnAbort(reject);
+      const onAbort = new OnAbort((reason) => {
+        if (reason !== source?.reason) explainByLookup(reason, state.service);
+        reject(reason);
+      });
       context.listen(onAbort);
       this.#balancer.acquire(state.service, state).then(
         (lease) => {
@@ -340,6 +349,14 @@ export class CallEngine {
   };
 
   readonly #onLeave = ({ candidate }: { candidate: Candidate }) => this.#clients.retire(candidate);
+}
+
+/** Says of a call whose time was over that it was the discovery that had not responded. */
+function explainByLookup(reason: unknown, service: string): void {
+  if (!(reason instanceof TimeoutError) || reason.cause !== undefined) return;
+  reason.cause = new DiscoveryUnavailableError(
+    `the instances of '${service}' were not known by then: the discovery had not responded`,
+  );
 }
 
 /** Discards the latest response, for which nobody waits. */

@@ -1,8 +1,10 @@
 import type { AcquireOptions } from '../balancing/acquire-options.ts';
 import type { Lease } from '../balancing/lease.ts';
 import type { Selector } from '../balancing/selector.ts';
-import { type CallDescription, HoldfastError } from '../errors.ts';
+import { type CallDescription, HoldfastError, InvalidRequestError } from '../errors.ts';
+import { nameCaller } from '../internal/caller-frames.ts';
 import { shown } from '../internal/shown.ts';
+import type { Abortable } from '../policies/abort.ts';
 import type { CallerWait } from '../policies/caller-wait.ts';
 import { type CallContext, type CallRecord, Context } from '../policies/context.ts';
 import { canRepeat } from './classification.ts';
@@ -136,10 +138,15 @@ export class CallState implements CallRecord, AcquireOptions, SentCall {
     const { instanceId, attempt } = this;
     const known = this.#shown;
     if (known !== undefined && known.instanceId === instanceId && known.attempt === attempt) return known;
+    this.#shown = this.describe(instanceId, attempt);
+    return this.#shown;
+  }
+
+  /** Describes one of its attempts, which need not be the latest: a hedge may have begun since. */
+  describe(instanceId: string | undefined, attempt: number): CallDescription {
     const { service, request } = this;
     const path = stripQuery(request.path);
-    this.#shown = Object.freeze({ service, method: request.method, path, instanceId, attempt });
-    return this.#shown;
+    return Object.freeze({ service, method: request.method, path, instanceId, attempt });
   }
 }
 
@@ -169,10 +176,47 @@ export class FallbackRecord implements CallRecord {
   }
 }
 
-/** Adds the description of the call to an error that has none. */
-export function describeCall(error: unknown, state: CallState): void {
+/**
+ * Adds the description of a call to an error that has none, and puts it before the message: the service,
+ * the method and the path without its query, the attempt and the instance.
+ */
+export function describeCall(error: unknown, state: CallState, call = state.attributes): void {
   if (!(error instanceof HoldfastError) || error.call !== undefined || !Object.isExtensible(error)) return;
-  error.call = state.attributes;
+  error.call = call;
+  const value = `${toText(call)}: ${error.message}`;
+  Object.defineProperty(error, 'message', { value, writable: true, configurable: true });
+}
+
+/** The most characters of a method, and of a path, in a message. */
+const MAX_METHOD = 20;
+const MAX_PATH = 200;
+
+/** Writes a description as in `GET user-service/users/u1 (attempt 2, instance user-1)`. */
+function toText({ service, method, path, instanceId, attempt }: CallDescription): string {
+  const called = `${shorten(method, MAX_METHOD)} ${service}${shorten(path, MAX_PATH)}`;
+  if (instanceId !== undefined) return `${called} (attempt ${attempt}, instance ${instanceId})`;
+  return attempt === 1 ? called : `${called} (attempt ${attempt})`;
+}
+
+function shorten(text: string, max: number): string {
+  return text.length <= max ? text : `${text.slice(0, max)}…`;
+}
+
+/** Errors that the caller of a call has got, with a stack that names it. */
+const delivered = new WeakSet<object>();
+
+/**
+ * Completes the error that a call ends with, before its caller gets it: the error says what was called,
+ * and its stack names the functions that await the call. The first of several callers that share a call
+ * is named. The reason of the caller's own signal stays as it is, since other calls may end with it; the
+ * failure of the request's own body, which aborts the call as well, belongs to this call.
+ */
+export function completeError(error: unknown, state: CallState, source: Abortable | undefined): void {
+  if (source?.reason === error && !(error instanceof InvalidRequestError)) return;
+  describeCall(error, state);
+  if (!(error instanceof HoldfastError) || error.call === undefined || delivered.has(error)) return;
+  delivered.add(error);
+  nameCaller(error);
 }
 
 /** Gives the state of the call whose context a policy of its service got. */

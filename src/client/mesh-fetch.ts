@@ -1,5 +1,5 @@
 import { Readable } from 'node:stream';
-import { InvalidRequestError } from '../errors.ts';
+import { InvalidRequestError, ServiceConnectionError } from '../errors.ts';
 import { shown } from '../internal/shown.ts';
 import { isFunction, validateOptions } from '../internal/validate.ts';
 import type { CallEngine, EngineHandle } from './call-engine.ts';
@@ -121,7 +121,7 @@ export function createMeshFetch(
       if (sent.body instanceof Readable) sent.body.on('error', () => {}).destroy(asError(signal.reason));
       throw signal.reason;
     }
-    return send(context, sent);
+    return await sendForCaller(context, sent);
   };
   return Object.assign(fetch, { close });
 }
@@ -161,6 +161,16 @@ function readTimes(
   const timeout = timeoutOf(init, usual);
   const startedAt = performance.now();
   return { timeout, startedAt, deadline: timeout === undefined ? Infinity : startedAt + timeout };
+}
+
+/** Sends a request. The stack of an error names the functions that await the fetch, as elsewhere. */
+async function sendForCaller(context: FetchContext, sent: FetchRequest): Promise<Response> {
+  try {
+    return await send(context, sent);
+  } catch (error) {
+    if (error instanceof TypeError) Error.captureStackTrace(error);
+    throw error;
+  }
 }
 
 function send(context: FetchContext, sent: FetchRequest): Promise<Response> {
@@ -205,7 +215,17 @@ function send(context: FetchContext, sent: FetchRequest): Promise<Response> {
  */
 function toFetchError(signal: AbortSignal | undefined, message: string, error: unknown): unknown {
   if (signal?.aborted) return signal.reason;
-  return error instanceof TypeError ? error : new TypeError(message, { cause: error });
+  return error instanceof TypeError ? error : new TypeError(message, { cause: toNetworkError(error) });
+}
+
+/**
+ * Gives an error with the code of the network, such as ECONNREFUSED, which users of a fetch look for in
+ * its `cause`. The error of the connection is the cause of it in turn.
+ */
+function toNetworkError(error: unknown): unknown {
+  if (!(error instanceof ServiceConnectionError)) return error;
+  const { code } = (error.cause ?? {}) as NodeJS.ErrnoException;
+  return code === undefined ? error : Object.assign(new Error(error.message, { cause: error }), { code });
 }
 
 /** Names the URL in an error, without the query and the password, which no log must have. */

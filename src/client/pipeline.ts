@@ -83,7 +83,7 @@ export class Pipeline {
     const key = `${method} ${timeout}`;
     let policy = this.#forOtherTimeouts.get(key);
     if (policy === undefined) {
-      policy = this.#withTimeout(method, this.#timeouts.get(timeout, false));
+      policy = this.#withTimeout(method, this.#timeouts.get(timeout, 'call'));
       this.#forOtherTimeouts.set(key, policy);
     }
     return policy;
@@ -98,7 +98,7 @@ export class Pipeline {
     const { timeout, cache, caching } = this.#policies;
     const longer = timeout !== undefined && timeout.duration < own.duration ? own : timeout;
     const shared = composePresent(
-      this.#timeouts.get(own.duration, true),
+      this.#timeouts.get(own.duration, 'shared call'),
       ...this.#shared,
       this.#compose(method, longer),
     );

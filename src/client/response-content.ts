@@ -1,7 +1,7 @@
 import { ResponseInvalidError, ServiceResponseError } from '../errors.ts';
 import { areRetriesSpent, spentRetries } from '../policies/spent-retries.ts';
 import type { BufferedResponse } from './buffered-response.ts';
-import { type CallState, stripQuery } from './call-state.ts';
+import type { CallState } from './call-state.ts';
 import { RETRIES_SPENT_HEADER } from './propagation.ts';
 import type { ResponseHead, ResponseHeaders } from './response.ts';
 
@@ -17,8 +17,7 @@ export function parseContent(call: CallState, response: BufferedResponse): unkno
   if (status < 200 || status > 299) throw toResponseError(call, response, text);
   if (text === undefined) {
     throw new ResponseInvalidError(
-      `'${call.service}' responded to ${nameOf(call)} with a body that is neither JSON nor UTF-8 text: ` +
-        'request() gives the bytes',
+      'responded with a body that is neither JSON nor UTF-8 text: request() gives the bytes',
       { serviceName: call.service, instanceId },
     );
   }
@@ -27,14 +26,11 @@ export function parseContent(call: CallState, response: BufferedResponse): unkno
   try {
     return JSON.parse(body);
   } catch (cause) {
-    throw new ResponseInvalidError(
-      `'${call.service}' responded to ${nameOf(call)} with a body that is not JSON`,
-      {
-        serviceName: call.service,
-        instanceId,
-        cause,
-      },
-    );
+    throw new ResponseInvalidError('responded with a body that is not JSON', {
+      serviceName: call.service,
+      instanceId,
+      cause,
+    });
   }
 }
 
@@ -49,7 +45,7 @@ export function toResponseError(
   text: string | undefined,
 ): ServiceResponseError {
   const { status, headers, instanceId } = response;
-  const error = new ServiceResponseError(`'${call.service}' responded to ${nameOf(call)} with ${status}`, {
+  const error = new ServiceResponseError(`responded with ${status}`, {
     serviceName: call.service,
     instanceId,
     status,
@@ -91,8 +87,4 @@ function parseOrKeep(text: string): unknown {
   } catch {
     return text;
   }
-}
-
-function nameOf({ request }: CallState): string {
-  return `${request.method} ${stripQuery(request.path)}`;
 }

@@ -47,14 +47,15 @@ export class RetryRule {
    */
   readonly #retries: number = Infinity;
 
-  constructor(retry: ServiceRetryOptions | Retry | false) {
+  /** @param name that of the Retry, unless its options have one. */
+  constructor(retry: ServiceRetryOptions | Retry | false, name: string) {
     if (retry instanceof Retry) this.retry = retry;
     if (retry instanceof Retry || retry === false) return;
     this.#options = retry;
-    this.budget = retry.budget ?? new RetryBudget();
+    this.budget = retry.budget ?? new RetryBudget({ name });
     if (retry.budget === undefined) this.#allowance = new LearningAllowance();
     if (typeof retry.maxAttempts === 'number') this.#retries = retry.maxAttempts - 1;
-    this.retry = createRetry(retry, this.budget, this.#allowance);
+    this.retry = createRetry({ name, ...retry }, this.budget, this.#allowance);
   }
 
   /** Whether a call can have a retry should an attempt fail, as far as attempts and budget go. */

@@ -16,14 +16,11 @@ export function createTooLargeError(
   { serviceName, instanceId }: Instance,
   maxResponseSize: number,
 ): ResponseTooLargeError {
-  return new ResponseTooLargeError(
-    `the response of '${serviceName}' is larger than ${maxResponseSize} bytes`,
-    {
-      serviceName,
-      instanceId,
-      maxResponseSize,
-    },
-  );
+  return new ResponseTooLargeError(`the response is larger than ${maxResponseSize} bytes`, {
+    serviceName,
+    instanceId,
+    maxResponseSize,
+  });
 }
 
 /** Creates the error of a body that cannot be decoded as its `Content-Encoding` says. */
@@ -32,10 +29,11 @@ export function createUndecodableError(
   encoding: string,
   cause: unknown,
 ): ResponseInvalidError {
-  return new ResponseInvalidError(
-    `the body of the response of '${serviceName}' cannot be decoded as ${encoding.slice(0, 100)}`,
-    { serviceName, instanceId, cause },
-  );
+  return new ResponseInvalidError(`the body of the response cannot be decoded as ${encoding.slice(0, 100)}`, {
+    serviceName,
+    instanceId,
+    cause,
+  });
 }
 
 /**
@@ -59,10 +57,12 @@ export function toServiceError(error: Error & { code?: string }, instance: Insta
     return new InvalidRequestError(error.message || error.code!, { cause: error });
   hideResponse(error);
   const { serviceName, instanceId } = instance;
-  return new ServiceConnectionError(
-    `the connection to '${serviceName}' (instance ${instanceId}) failed: ${error.message || error.code}`,
-    { serviceName, instanceId, sent, cause: error },
-  );
+  return new ServiceConnectionError(`the connection failed: ${error.message || error.code}`, {
+    serviceName,
+    instanceId,
+    sent,
+    cause: error,
+  });
 }
 
 /**

@@ -78,19 +78,27 @@ export class ServicePolicies {
     validateOptions(`ServiceClient, service '${serviceName}':`, options, SERVICE_CHECKS);
     this.#options = options;
     this.fallback = options.fallback || undefined;
-    this.#attemptTimeout = this.#timeoutOf(options.attemptTimeout ?? 10_000);
+    this.#attemptTimeout = this.#timeoutOf(options.attemptTimeout ?? 10_000, 'attempt');
     const { retry = {}, circuitBreaker = {} } = options;
-    this.retryRule = new RetryRule(retry);
+    this.retryRule = new RetryRule(retry, serviceName);
     this.breakerRule = new BreakerRule(serviceName, circuitBreaker, variant?.select);
     this.maxResponseSize = options.maxResponseSize ?? 10 * 1024 * 1024;
     this.connection = options.connection ?? {};
     const { hedge = false, adaptiveThrottle = false, rateLimit = false, cache = false } = options;
-    this.hedge = toPolicy(Hedge, hedge, createHedge);
-    this.adaptiveThrottle = toPolicy(AdaptiveThrottle, adaptiveThrottle, (own) => new AdaptiveThrottle(own));
-    this.rateLimiter = toPolicy(RateLimiter, rateLimit, (own) => new RateLimiter(own));
+    this.hedge = toPolicy(Hedge, hedge, (own) => createHedge({ name: serviceName, ...own }));
+    this.adaptiveThrottle = toPolicy(
+      AdaptiveThrottle,
+      adaptiveThrottle,
+      (own) => new AdaptiveThrottle({ name: serviceName, ...own }),
+    );
+    this.rateLimiter = toPolicy(
+      RateLimiter,
+      rateLimit,
+      (own) => new RateLimiter({ name: serviceName, ...own }),
+    );
     if (cache instanceof HttpCaching) this.caching = cache;
     else if (cache !== false || options.coalesce) this.caching = new HttpCaching(cache || {});
-    this.#timeout = this.#timeoutOf(options.timeout ?? 30_000);
+    this.#timeout = this.#timeoutOf(options.timeout ?? 30_000, 'call');
     this.#pipeline = new Pipeline(
       {
         caching: this.caching,
@@ -210,9 +218,9 @@ export class ServicePolicies {
     return own.filter((policy) => policy !== undefined) as Emitter<never>[];
   }
 
-  #timeoutOf(timeout: number | Timeout | false): Timeout | undefined {
+  #timeoutOf(timeout: number | Timeout | false, use: 'call' | 'attempt'): Timeout | undefined {
     if (timeout === false) return undefined;
-    return typeof timeout === 'number' ? this.#timeouts.get(timeout, false) : timeout;
+    return typeof timeout === 'number' ? this.#timeouts.get(timeout, use) : timeout;
   }
 
   /** timeout is that of a call without one of its own, in milliseconds. */
@@ -272,11 +280,12 @@ export class ServicePolicies {
 
   /** Creates the policies around each attempt on one instance. */
   createInstancePolicies(): InstancePolicies {
+    const name = this.#serviceName;
     const { bulkhead = { maxConcurrent: 1024 }, adaptiveConcurrency = false } = this.#options;
     return {
-      bulkhead: toPolicy(Bulkhead, bulkhead, (own) => new Bulkhead(own)),
+      bulkhead: toPolicy(Bulkhead, bulkhead, (own) => new Bulkhead({ name, ...own })),
       adaptiveConcurrency:
-        adaptiveConcurrency === false ? undefined : new AdaptiveConcurrency(adaptiveConcurrency),
+        adaptiveConcurrency === false ? undefined : new AdaptiveConcurrency({ name, ...adaptiveConcurrency }),
       attemptTimeout: this.#attemptTimeout,
     };
   }

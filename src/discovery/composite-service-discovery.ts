@@ -198,8 +198,10 @@ export class CompositeServiceDiscovery
       }
     }
     if (errors.length === 0) return undefined;
+    const [first] = errors;
+    const reason = first instanceof Error ? first.message : String(first);
     throw new DiscoveryUnavailableError(
-      `no instance of '${serviceName}' is known, and ${errors.length} of ${this.#discoveries.length} discoveries failed`,
+      `no instance of '${serviceName}' is known, and ${errors.length} of ${this.#discoveries.length} discoveries failed: ${reason}`,
       { cause: errors.length === 1 ? errors[0] : new AggregateError(errors) },
     );
   }

@@ -22,6 +22,7 @@ import { Gradient2Limit } from './limits/gradient2.ts';
 import { SlowStart } from './limits/slow-start.ts';
 import { VegasLimit } from './limits/vegas.ts';
 import { isInconclusive, type Outcome, start } from './outcome.ts';
+import { describeWait, type PolicyOptions, withName } from './policy-options.ts';
 import { WaitQueue } from './wait-queue.ts';
 
 const ALGORITHMS = {
@@ -40,7 +41,7 @@ export interface ConcurrencyPartition {
   share: number;
 }
 
-export interface AdaptiveConcurrencyOptions {
+export interface AdaptiveConcurrencyOptions extends PolicyOptions {
   /** Finds the limit: one of these, or an object with `next()`. Default 'gradient2'. */
   algorithm?: keyof typeof ALGORITHMS | ConcurrencyLimit;
   /**
@@ -137,8 +138,9 @@ export class AdaptiveConcurrency extends EmittingPolicy<AdaptiveConcurrencyEvent
   #inFlight = 0;
 
   constructor(options: AdaptiveConcurrencyOptions = {}) {
-    super('adaptive-concurrency');
+    super('adaptive-concurrency', options);
     validateOptions('AdaptiveConcurrency', options, {
+      name: nonEmptyString,
       algorithm: either(
         "'gradient2', 'vegas', 'aimd' or an object with next()",
         oneOf(...Object.keys(ALGORITHMS)),
@@ -280,7 +282,7 @@ export class AdaptiveConcurrency extends EmittingPolicy<AdaptiveConcurrencyEvent
 
   #waitForPlace<T>(operation: Operation<T>, context: Context, partition: Partition): Promise<T> {
     const evicted = this.queued < this.#maxQueue ? undefined : this.#makeRoomFor(partition);
-    const rejection = (waited: number) => this.#rejection(`no place came free within ${waited} ms`);
+    const rejection = (waited: number) => this.#rejection(describeWait(waited, this.#queueTimeout));
     const result = partition.queue.runInTurn(context, this.#queueTimeout, rejection, {
       run: () => this.#runInPlace(operation, context, partition),
       leave: () => this.#leave(partition),
@@ -301,7 +303,7 @@ export class AdaptiveConcurrency extends EmittingPolicy<AdaptiveConcurrencyEvent
     );
     const owed = partition.claims < partition.guaranteed(this.#limit);
     if (victim !== undefined && (owed || victim.rank > partition.rank)) {
-      const error = limitExceeded('a more critical call took the place in the queue');
+      const error = this.#limitExceeded('a more critical call took the place in the queue');
       victim.queue.dismissLast(error);
       return error;
     }
@@ -309,7 +311,7 @@ export class AdaptiveConcurrency extends EmittingPolicy<AdaptiveConcurrencyEvent
   }
 
   #rejection(message: string): LimitExceededError {
-    const error = limitExceeded(message);
+    const error = this.#limitExceeded(message);
     this.emit('reject', { error });
     return error;
   }
@@ -326,6 +328,10 @@ export class AdaptiveConcurrency extends EmittingPolicy<AdaptiveConcurrencyEvent
         ? isOverload(outcome)
         : decided(this.#isDropped(outcome), "AdaptiveConcurrency option 'isDropped'");
     return dropped || (outcome.ok ? false : undefined);
+  }
+
+  #limitExceeded(message: string): LimitExceededError {
+    return new LimitExceededError(`${withName('concurrency limit', this.name)} reached: ${message}`);
   }
 
   #setEstimate(estimate: number): void {
@@ -374,10 +380,6 @@ class Partition {
   get claims(): number {
     return this.inFlight + this.queue.length;
   }
-}
-
-function limitExceeded(message: string): LimitExceededError {
-  return new LimitExceededError(`concurrency limit reached: ${message}`);
 }
 
 function isOverload(outcome: Outcome<unknown>): boolean {

@@ -1,12 +1,13 @@
 import { ThrottledError } from '../errors.ts';
 import { decided } from '../internal/decision.ts';
-import { isFunction, MAX_DELAY, number, validateOptions } from '../internal/validate.ts';
+import { isFunction, MAX_DELAY, nonEmptyString, number, validateOptions } from '../internal/validate.ts';
 import type { CallContext, Context, Operation } from './context.ts';
 import { EmittingPolicy } from './emitting-policy.ts';
 import { effectiveOutcome, isInconclusive, type Outcome, start } from './outcome.ts';
+import type { PolicyOptions } from './policy-options.ts';
 import { TimeWindow } from './rolling-window.ts';
 
-export interface AdaptiveThrottleOptions {
+export interface AdaptiveThrottleOptions extends PolicyOptions {
   /**
    * Calls let through for each that is accepted, at least 1. Less spares an overloaded backend
    * more; more finds out sooner that it has recovered. Default 2.
@@ -63,8 +64,9 @@ export class AdaptiveThrottle extends EmittingPolicy<AdaptiveThrottleEvents> {
   readonly #requests: TimeWindow;
 
   constructor(options: AdaptiveThrottleOptions = {}) {
-    super('adaptive-throttle');
+    super('adaptive-throttle', options);
     validateOptions('AdaptiveThrottle', options, {
+      name: nonEmptyString,
       k: number(1),
       window: number(1, MAX_DELAY),
       isAccepted: isFunction,
@@ -112,7 +114,7 @@ export class AdaptiveThrottle extends EmittingPolicy<AdaptiveThrottleEvents> {
   #rejection(probability: number): ThrottledError {
     this.#requests.record(true, false);
     const error = new ThrottledError(
-      `throttled: too few calls of late were accepted, so ${Math.round(100 * probability)} % are rejected`,
+      `throttled${this.name === undefined ? '' : ` by '${this.name}'`}: too few calls of late were accepted, so ${Math.round(100 * probability)} % are rejected`,
     );
     this.emit('reject', { error });
     return error;

@@ -1,11 +1,12 @@
 import { BulkheadFullError } from '../errors.ts';
-import { duration, integer, validateOptions } from '../internal/validate.ts';
+import { duration, integer, nonEmptyString, validateOptions } from '../internal/validate.ts';
 import type { Context, Operation } from './context.ts';
 import { EmittingPolicy } from './emitting-policy.ts';
 import { start } from './outcome.ts';
+import { describeWait, type PolicyOptions, withName } from './policy-options.ts';
 import { WaitQueue } from './wait-queue.ts';
 
-export interface BulkheadOptions {
+export interface BulkheadOptions extends PolicyOptions {
   /** Calls under way at once. Default 100. */
   maxConcurrent?: number;
   /** Calls that may wait for a place, first come first served. Default 0: none waits. */
@@ -32,8 +33,9 @@ export class Bulkhead extends EmittingPolicy<BulkheadEvents> {
   #inFlight = 0;
 
   constructor(options: BulkheadOptions = {}) {
-    super('bulkhead');
+    super('bulkhead', options);
     validateOptions('Bulkhead', options, {
+      name: nonEmptyString,
       maxConcurrent: integer(1),
       maxQueue: integer(0),
       queueTimeout: duration,
@@ -85,7 +87,7 @@ export class Bulkhead extends EmittingPolicy<BulkheadEvents> {
     if (this.#queue.length >= this.#maxQueue) {
       throw this.#rejection(`${this.#inFlight} calls under way, ${this.#queue.length} waiting`);
     }
-    const rejection = (waited: number) => this.#rejection(`no place came free within ${waited} ms`);
+    const rejection = (waited: number) => this.#rejection(describeWait(waited, this.#queueTimeout));
     return this.#queue.runInTurn(context, this.#queueTimeout, rejection, {
       run: () => this.#runInPlace(operation, context),
       leave: () => this.#leave(),
@@ -93,7 +95,7 @@ export class Bulkhead extends EmittingPolicy<BulkheadEvents> {
   }
 
   #rejection(why: string): BulkheadFullError {
-    const error = new BulkheadFullError(`bulkhead full: ${why}`);
+    const error = new BulkheadFullError(`${withName('bulkhead', this.name)} full: ${why}`);
     this.emit('reject', { error });
     return error;
   }

@@ -6,6 +6,7 @@ import {
   anObject,
   integer,
   isFunction,
+  nonEmptyString,
   number,
   ratio,
   requireOption,
@@ -21,6 +22,7 @@ import {
 } from './context.ts';
 import { EmittingPolicy } from './emitting-policy.ts';
 import { isRejection, type Outcome, settle, start, unwrap } from './outcome.ts';
+import type { PolicyOptions } from './policy-options.ts';
 
 /**
  * How long a result is kept, in milliseconds. Times left out are those of the options of the cache.
@@ -43,7 +45,7 @@ export interface CachedCall {
   readonly elapsed: number;
 }
 
-export interface CacheOptions {
+export interface CacheOptions extends PolicyOptions {
   /**
    * Gives the key of a call: calls with the same key get the same result. Undefined: the call is
    * not cached.
@@ -148,8 +150,9 @@ export class Cache extends EmittingPolicy<CacheEvents> {
   readonly #underWay = new Map<string, UnderWay>();
 
   constructor(options: CacheOptions) {
-    super('cache');
+    super('cache', options);
     validateOptions('Cache', options, {
+      name: nonEmptyString,
       key: isFunction,
       ttl: milliseconds,
       jitter: ratio,

@@ -14,6 +14,7 @@ import {
 import type { Backoff } from './backoff.ts';
 import type { CallContext } from './context.ts';
 import type { Outcome } from './outcome.ts';
+import type { PolicyOptions } from './policy-options.ts';
 import type { WindowCounts } from './rolling-window.ts';
 
 export type CircuitState = 'closed' | 'open' | 'half-open' | 'isolated';
@@ -34,9 +35,7 @@ export interface CircuitBreakerSnapshot {
   window?: readonly WindowCounts[];
 }
 
-export interface CircuitBreakerOptions {
-  /** Shown in errors. */
-  name?: string;
+export interface CircuitBreakerOptions extends PolicyOptions {
   /**
    * Failures in a row that open it. Default 5, or Infinity if `failureRatio` or `slowCallRatio` is
    * set.

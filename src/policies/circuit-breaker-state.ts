@@ -37,12 +37,15 @@ export interface Open {
   readonly openings: number;
   readonly wait: number;
   readonly probeAt: number;
+  /** cause is the failure that opened it; undefined if there was none, or if it is not known. */
+  readonly cause: unknown;
 }
 export interface HalfOpen {
   readonly kind: 'half-open';
   readonly counts: Counts;
   readonly openings: number;
   readonly wait: number;
+  readonly cause: unknown;
   probes: number;
   successes: number;
 }

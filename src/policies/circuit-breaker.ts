@@ -24,6 +24,7 @@ import {
 } from './circuit-breaker-state.ts';
 import type { Context, Operation } from './context.ts';
 import { EmittingPolicy } from './emitting-policy.ts';
+import { toKeptCause } from './kept-cause.ts';
 import { effectiveOutcome, isExcluded, isRejection, type Outcome, start } from './outcome.ts';
 import { ProbePlace } from './probe-place.ts';
 import { createRollingWindow, MINIMUM_CALLS, type RollingWindow } from './rolling-window.ts';
@@ -75,7 +76,6 @@ type MayOpen = (rule: OpeningRule) => boolean;
  * const user = await breaker.execute(() => fetchUser(id));
  */
 export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
-  readonly name: string | undefined;
   readonly #options: CircuitBreakerOptions;
   readonly #byRatio: boolean;
   readonly #failureThreshold: number;
@@ -90,10 +90,9 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
    * than a breaker sees; internal
    */
   constructor(options: CircuitBreakerOptions = {}, mayOpen: MayOpen = () => true) {
-    super('circuit-breaker');
+    super('circuit-breaker', options);
     checkBreakerOptions(options);
     const { failureRatio, slowCallRatio, window, initialState = 'closed' } = options;
-    this.name = options.name;
     this.#options = options;
     this.#mayOpen = mayOpen;
     this.#byRatio = failureRatio !== undefined || slowCallRatio !== undefined;
@@ -147,10 +146,13 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
    * Opens a closed breaker as a reached threshold would, and one that is half-open or due for a
    * probe as a failed probe would: for a caller that knows better that calls must fail now. It does
    * nothing to one that is isolated, or open with a wait that is not over.
+   *
+   * @param cause the failure because of which it opens, for the errors of the calls that it rejects
    */
-  trip(): void {
+  trip(cause?: unknown): void {
     const state = this.#state;
-    if (state.kind !== 'isolated' && !this.holding) this.#open(state, undefined);
+    if (state.kind === 'isolated' || this.holding) return;
+    this.#open(state, cause === undefined ? undefined : { ok: false, error: cause });
   }
 
   /**
@@ -201,8 +203,8 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
   #admit(): Closed | HalfOpen {
     if (this.#state.kind === 'closed') return this.#state;
     if (this.#state.kind === 'open' && performance.now() >= this.#state.probeAt) {
-      const { counts, openings, wait } = this.#state;
-      this.#enter({ kind: 'half-open', counts, openings, wait, probes: 0, successes: 0 });
+      const { counts, openings, wait, cause } = this.#state;
+      this.#enter({ kind: 'half-open', counts, openings, wait, cause, probes: 0, successes: 0 });
       this.emit('half-open', { openings });
     }
     // A listener may have changed the state.
@@ -221,6 +223,7 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
         ? `${which} is half-open and its probes are all under way`
         : `${which} is ${state.kind}: the call was not made`,
       retryAfter,
+      state.kind === 'isolated' || state.cause === undefined ? undefined : { cause: state.cause },
     );
     this.emit('reject', { error });
     return error;
@@ -318,7 +321,8 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
     const { openings: before, ...counts } = countsOf(from);
     const openings = before + 1;
     const wait = this.#wait(openings, from.kind === 'closed' ? 0 : from.wait, outcome);
-    this.#enter({ kind: 'open', counts, openings, wait, probeAt: performance.now() + wait });
+    const cause = outcome === undefined || outcome.ok ? undefined : toKeptCause(outcome.error);
+    this.#enter({ kind: 'open', counts, openings, wait, cause, probeAt: performance.now() + wait });
     this.emit('open', { outcome, wait, openings, stats: { state: 'open', ...counts, openings } });
   }
 
@@ -348,6 +352,7 @@ export class CircuitBreaker extends EmittingPolicy<CircuitBreakerEvents> {
     }
     const wait = this.#wait(openings, 0, undefined);
     const left = Math.min(wait, Math.max(0, probeAt - Date.now()));
-    return { kind: 'open', counts: NO_COUNTS, openings, wait, probeAt: performance.now() + left };
+    const rest = { openings, wait, cause: undefined, probeAt: performance.now() + left };
+    return { kind: 'open', counts: NO_COUNTS, ...rest };
   }
 }

@@ -1,12 +1,19 @@
 import { decidedKey } from '../internal/decision.ts';
-import { isFunction, MAX_DELAY, requireOption, validateOptions } from '../internal/validate.ts';
+import {
+  isFunction,
+  MAX_DELAY,
+  nonEmptyString,
+  requireOption,
+  validateOptions,
+} from '../internal/validate.ts';
 import { type AbortListener, type AbortOwner, AbortScope } from './abort.ts';
 import { type Attributes, type CallContext, Context, type Operation } from './context.ts';
 import { EmittingPolicy } from './emitting-policy.ts';
 import { type Outcome, settle, start } from './outcome.ts';
+import type { PolicyOptions } from './policy-options.ts';
 import { deadlineExceeded } from './timeout.ts';
 
-export interface CoalesceOptions {
+export interface CoalesceOptions extends PolicyOptions {
   /**
    * Calls that have the same key at the same time share one. Undefined: the call is made by itself.
    */
@@ -39,8 +46,8 @@ export class Coalesce extends EmittingPolicy<CoalesceEvents> {
   readonly #flights = new Map<string, Flight>();
 
   constructor(options: CoalesceOptions) {
-    super('coalesce');
-    validateOptions('Coalesce', options, { key: isFunction });
+    super('coalesce', options);
+    validateOptions('Coalesce', options, { name: nonEmptyString, key: isFunction });
     requireOption('Coalesce', options, 'key');
     this.#key = options.key;
   }

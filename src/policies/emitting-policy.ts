@@ -1,7 +1,9 @@
 import type { EventEmitter } from 'eventemitter3';
+import { markDetached, nameCaller } from '../internal/caller-frames.ts';
 import { Emitter } from '../internal/emitter.ts';
 import { type CallOptions, type Context, type Operation, toPolicyContext } from './context.ts';
 import type { Policy } from './policy.ts';
+import type { PolicyOptions } from './policy-options.ts';
 
 /**
  * A policy with events. It rejects a call that was aborted before it began, and turns what the
@@ -11,12 +13,23 @@ export abstract class EmittingPolicy<Events extends EventEmitter.ValidEventTypes
   extends Emitter<Events>
   implements Policy
 {
+  readonly name: string | undefined;
+
+  /** @param options checked by the policy itself, once it is an emitter. */
+  constructor(kind: string, options: PolicyOptions | undefined) {
+    super(kind);
+    this.name = options?.name;
+  }
+
   execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T> {
     const context = toPolicyContext(operation, options);
     if (context.aborted) return Promise.reject(context.reason);
     try {
       return this.run(operation, context);
     } catch (error) {
+      nameCaller(error, this.execute);
+      // A later attempt begins when its caller has returned.
+      if (context.attempt > 1) markDetached(error);
       return Promise.reject(error);
     }
   }

@@ -1,6 +1,6 @@
 import { isThenable } from '../internal/decision.ts';
 import { Emitter } from '../internal/emitter.ts';
-import { isFunction, validateOptions } from '../internal/validate.ts';
+import { isFunction, nonEmptyString, validateOptions } from '../internal/validate.ts';
 import { unlessAborted } from './abort.ts';
 import {
   type Attributes,
@@ -12,8 +12,9 @@ import {
 } from './context.ts';
 import { type Outcome, start, unwrap } from './outcome.ts';
 import type { Policy } from './policy.ts';
+import type { PolicyOptions } from './policy-options.ts';
 
-export interface FallbackOptions {
+export interface FallbackOptions extends PolicyOptions {
   /**
    * Which outcomes are replaced; a promise is awaited. Default: every failure except a cancellation
    * by the caller.
@@ -35,6 +36,7 @@ export interface FallbackEvents {
  * const fromCache = new Fallback((outcome) => cache.get('prices'), { shouldFallback: (outcome) => !outcome.ok });
  */
 export class Fallback<F = unknown> extends Emitter<FallbackEvents> implements Policy {
+  readonly name: string | undefined;
   readonly #fallback: F | ((outcome: Outcome<unknown>, context: CallContext) => F | PromiseLike<F>);
   readonly #shouldFallback: FallbackOptions['shouldFallback'];
 
@@ -43,7 +45,8 @@ export class Fallback<F = unknown> extends Emitter<FallbackEvents> implements Po
     options: FallbackOptions = {},
   ) {
     super('fallback');
-    validateOptions('Fallback', options, { shouldFallback: isFunction });
+    validateOptions('Fallback', options, { name: nonEmptyString, shouldFallback: isFunction });
+    this.name = options.name;
     this.#fallback = fallback;
     this.#shouldFallback = options.shouldFallback;
   }

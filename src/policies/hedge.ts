@@ -2,15 +2,24 @@ import { HedgeLostError } from '../errors.ts';
 import { decided } from '../internal/decision.ts';
 import { DueQueue, type Queued } from '../internal/due-queue.ts';
 import { keepOptimized } from '../internal/keep-optimized.ts';
-import { hasMethods, integer, isFunction, MAX_DELAY, number, validateOptions } from '../internal/validate.ts';
+import {
+  hasMethods,
+  integer,
+  isFunction,
+  MAX_DELAY,
+  nonEmptyString,
+  number,
+  validateOptions,
+} from '../internal/validate.ts';
 import { type AbortOwner, AbortScope } from './abort.ts';
 import { type Attributes, type CallContext, Context, type Operation, toContext } from './context.ts';
 import { EmittingPolicy } from './emitting-policy.ts';
 import { LatencyHistogram } from './latency-histogram.ts';
 import { isRejection, type Outcome, start } from './outcome.ts';
+import type { PolicyOptions } from './policy-options.ts';
 import { RetryBudget } from './retry-budget.ts';
 
-export interface HedgeOptions {
+export interface HedgeOptions extends PolicyOptions {
   /**
    * Milliseconds after which a further attempt begins, of at least 1. Either this or `percentile`.
    */
@@ -94,8 +103,9 @@ export class Hedge extends EmittingPolicy<HedgeEvents> {
   });
 
   constructor(options: HedgeOptions = {}) {
-    super('hedge');
+    super('hedge', options);
     validateOptions('Hedge', options, {
+      name: nonEmptyString,
       delay: number(1, MAX_DELAY),
       percentile: number(0.5, 0.9999),
       minDelay: number(1, MAX_DELAY),

@@ -8,6 +8,7 @@ import {
   integer,
   isFunction,
   MAX_DELAY,
+  nonEmptyString,
   number,
   requireOption,
   validateOptions,
@@ -16,8 +17,9 @@ import { OnAbort } from './abort.ts';
 import type { CallContext, Context, Operation } from './context.ts';
 import { EmittingPolicy } from './emitting-policy.ts';
 import { start } from './outcome.ts';
+import type { PolicyOptions } from './policy-options.ts';
 
-export interface RateLimiterOptions {
+export interface RateLimiterOptions extends PolicyOptions {
   /**
    * Calls per `interval` in the long run. May be a fraction: 0.1 a second is one in ten seconds.
    */
@@ -91,8 +93,9 @@ export class RateLimiter extends EmittingPolicy<RateLimiterEvents> {
   #queued = 0;
 
   constructor(options: RateLimiterOptions) {
-    super('rate-limiter');
+    super('rate-limiter', options);
     validateOptions('RateLimiter', options, {
+      name: nonEmptyString,
       limit: number(1e-6),
       interval: number(1, MAX_DELAY),
       burst: integer(1),
@@ -247,7 +250,7 @@ export class RateLimiter extends EmittingPolicy<RateLimiterEvents> {
   #rejection(bucket: Bucket, now: number): RateLimitedError {
     const wait = this.#wait(bucket, now);
     const error = new RateLimitedError(
-      `rate limited: ${bucket.queued} calls wait, and one more could begin in ${Math.ceil(wait)} ms`,
+      `rate limited${this.name === undefined ? '' : ` by '${this.name}'`}: ${bucket.queued} calls wait, and one more could begin in ${Math.ceil(wait)} ms`,
       wait,
     );
     this.emit('reject', { error });

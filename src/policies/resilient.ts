@@ -57,10 +57,10 @@ export class ResilientPolicy implements Policy {
     );
     this.#policy = composePresent(
       this.rateLimiter,
-      toTimeout(timeout),
+      toTimeout(timeout, "the call's timeout"),
       this.retry,
       this.circuitBreaker,
-      toTimeout(attemptTimeout),
+      toTimeout(attemptTimeout, "the attempt's timeout"),
     );
   }
 

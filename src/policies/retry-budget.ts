@@ -1,6 +1,7 @@
-import { number, validateOptions } from '../internal/validate.ts';
+import { nonEmptyString, number, validateOptions } from '../internal/validate.ts';
+import type { PolicyOptions } from './policy-options.ts';
 
-export interface RetryBudgetOptions {
+export interface RetryBudgetOptions extends PolicyOptions {
   /**
    * Retries earned by each first attempt: 0.2 lets retries add a fifth to the load. Default 0.2.
    */
@@ -35,6 +36,7 @@ const MEMORY = 10_000;
  * and hold as many at any traffic; A6 counts failures, not retries.
  */
 export class RetryBudget {
+  readonly name: string | undefined;
   readonly #ratio: number;
   readonly #initial: number;
   readonly #perMillisecond: number;
@@ -47,11 +49,13 @@ export class RetryBudget {
 
   constructor(options: RetryBudgetOptions = {}) {
     validateOptions('RetryBudget', options, {
+      name: nonEmptyString,
       ratio: number(0, 1000),
       initial: number(0),
       minPerSecond: number(0),
     });
     const { ratio = 0.2, initial = 10, minPerSecond = 0 } = options;
+    this.name = options.name;
     this.#ratio = ratio;
     this.#initial = initial;
     this.#earned = initial;

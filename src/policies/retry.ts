@@ -1,17 +1,26 @@
 import pRetry from 'p-retry';
 import { HoldfastError, RetryBudgetExhausted, TimeoutError } from '../errors.ts';
 import { decided, isThenable } from '../internal/decision.ts';
-import { duration, either, hasMethods, integer, isFunction, validateOptions } from '../internal/validate.ts';
+import {
+  duration,
+  either,
+  hasMethods,
+  integer,
+  isFunction,
+  nonEmptyString,
+  validateOptions,
+} from '../internal/validate.ts';
 import { pause, unlessAborted } from './abort.ts';
 import { type Backoff, computeWait, exponentialBackoff } from './backoff.ts';
 import type { Attributes, CallContext, Context, Operation } from './context.ts';
 import { EmittingPolicy } from './emitting-policy.ts';
 import { isRejection, type Outcome, settle, start, unwrap } from './outcome.ts';
+import type { PolicyOptions } from './policy-options.ts';
 import { retryAfterOf } from './retry-after.ts';
 import type { RetryBudget } from './retry-budget.ts';
 import { spentRetries } from './spent-retries.ts';
 
-export interface RetryOptions {
+export interface RetryOptions extends PolicyOptions {
   /**
    * Attempts in all, the first one included; or a function that gives them for a call, called after
    * each attempt. Default 3.
@@ -66,6 +75,7 @@ export interface RetryEvents {
 }
 
 export const RETRY_CHECKS = {
+  name: nonEmptyString,
   maxAttempts: either('a whole number of at least 1, or a function', integer(1, Infinity), isFunction),
   backoff: isFunction,
   shouldRetry: isFunction,
@@ -93,6 +103,9 @@ const SAME_TARGET: RetryTarget = { obeysRetryAfter: () => true, priceOf: (_conte
  * Source: the retry quota of the AWS SDKs, which charge more for a timeout too.
  */
 const PRICE_OF_TIMEOUT = 10;
+
+/** The most failures of earlier attempts that the error of a call keeps. */
+const MAX_ERRORS = 10;
 
 /** Ends each attempt for p-retry, whatever its outcome. It never leaves this file. */
 const ATTEMPT_OVER = new Error('attempt over');
@@ -127,7 +140,8 @@ interface RetriedCall<T> {
  * Retries failed calls, as far as attempts, budget and deadline allow. The last outcome reaches the
  * caller as it is: the same error, the same value. Once attempts or budget are spent it is marked
  * (`areRetriesSpent`), and a Retry further out does not retry it, so that layers do not multiply
- * their attempts.
+ * their attempts. Where a retry is rejected, as by an open circuit, the rejection has the failures of
+ * the earlier attempts as `errors`.
  *
  * A Retry-After that the callee sent (a HoldfastError's `retryAfter`, or the header of a response)
  * is obeyed when it is longer than the backoff. A wait that would end past the deadline is not
@@ -144,7 +158,7 @@ export class Retry extends EmittingPolicy<RetryEvents> {
 
   /** @param target for a caller that can make the next attempt at another instance; internal. */
   constructor(options: RetryOptions = {}, target: RetryTarget = SAME_TARGET) {
-    super('retry');
+    super('retry', options);
     validateOptions('Retry', options, RETRY_CHECKS);
     this.#maxAttempts = options.maxAttempts ?? 3;
     this.#backoff = options.backoff ?? exponentialBackoff({ base: 100, max: 10_000, jitter: 'full' });
@@ -193,12 +207,14 @@ export class Retry extends EmittingPolicy<RetryEvents> {
   /** Makes the further attempts; p-retry runs the loop. */
   async #retry<T>(first: Decision, firstOutcome: Outcome<T>, call: RetriedCall<T>): Promise<T> {
     let outcome = firstOutcome;
+    const earlier: unknown[] = [];
 
     const attempt = async (number: number) => {
       if (number > 1) {
         call.attempts = number;
         call.since = spentRetries.latest;
         call.context = call.first.at(number);
+        if (!outcome.ok && earlier.length < MAX_ERRORS) earlier.push(outcome.error);
         outcome = await settle(call.operation, call.context);
       }
       throw ATTEMPT_OVER;
@@ -223,6 +239,7 @@ export class Retry extends EmittingPolicy<RetryEvents> {
     } catch (error) {
       if (error !== ATTEMPT_OVER) throw error;
     }
+    keepEarlier(outcome, earlier);
     return unwrap(outcome);
   }
 
@@ -278,7 +295,7 @@ export class Retry extends EmittingPolicy<RetryEvents> {
       if (attempts > 1) this.emit('recover', { attempts, attributes: first.attributes });
       return;
     }
-    if (reason === 'budget') explainByBudget(outcome);
+    if (reason === 'budget') explainByBudget(outcome, this.#budget?.name);
     if (reason === 'budget' || (reason === 'attempts' && attempts > 1))
       spentRetries.mark(outcome.ok ? outcome.value : outcome.error);
     this.emit('give-up', { attempts, reason, outcome, attributes: first.attributes });
@@ -289,10 +306,22 @@ function stop(reason: GiveUpReason): Decision {
   return { kind: 'stop', reason };
 }
 
-function explainByBudget(outcome: Outcome<unknown>): void {
+/**
+ * Keeps the failures of the earlier attempts where a retry was rejected: the rejection says nothing of
+ * why the call had to be retried.
+ */
+function keepEarlier(outcome: Outcome<unknown>, earlier: readonly unknown[]): void {
+  if (outcome.ok || earlier.length === 0) return;
+  const { error } = outcome;
+  if (!(error instanceof HoldfastError && isRejection(error)) || error.errors !== undefined) return;
+  if (Object.isExtensible(error)) error.errors = earlier;
+}
+
+function explainByBudget(outcome: Outcome<unknown>, name: string | undefined): void {
   if (outcome.ok) return;
   const { error } = outcome;
-  if (error instanceof HoldfastError && error.cause === undefined) error.cause = new RetryBudgetExhausted();
+  if (error instanceof HoldfastError && error.cause === undefined)
+    error.cause = new RetryBudgetExhausted(name);
 }
 
 /**

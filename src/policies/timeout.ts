@@ -1,4 +1,5 @@
 import { DeadlineExceededError, TimeoutError } from '../errors.ts';
+import { isDetached, nameCaller, rejectToCaller } from '../internal/caller-frames.ts';
 import { DueQueue, type Queued } from '../internal/due-queue.ts';
 import { StallAwareTimer } from '../internal/event-loop-stall.ts';
 import { keepOptimized } from '../internal/keep-optimized.ts';
@@ -8,6 +9,7 @@ import {
   either,
   instanceOf,
   MAX_DELAY,
+  nonEmptyString,
   number,
   oneOf,
   validateOptions,
@@ -17,8 +19,9 @@ import type { CallerWait, Pausable } from './caller-wait.ts';
 import { type Attributes, Context, type Operation, toContext } from './context.ts';
 import { EmittingPolicy } from './emitting-policy.ts';
 import { start } from './outcome.ts';
+import { type PolicyOptions, withName } from './policy-options.ts';
 
-export interface TimeoutOptions {
+export interface TimeoutOptions extends PolicyOptions {
   /**
    * Whether the caller is released when the time is over, even if the operation goes on. False
    * waits for the operation, which then must obey its signal: for one that has to clean up before
@@ -53,16 +56,20 @@ export class Timeout extends EmittingPolicy<TimeoutEvents> {
   /** Milliseconds that each call is given. */
   readonly duration: number;
   readonly #strict: boolean;
+  /** #which tells in errors which of several time limits it is. */
+  readonly #which: string;
   readonly #calls: DueQueue<TimedCall>;
 
   /**
    * @throws TypeError | RangeError if the duration is not a number of milliseconds from 1 to 2^31 −
    * 1.
+   * @param which names it in errors in place of its name; internal
    */
-  constructor(duration: number, options: TimeoutOptions = {}) {
-    super('timeout');
+  constructor(duration: number, options: TimeoutOptions = {}, which?: string) {
+    super('timeout', options);
     number(1, MAX_DELAY)(duration, 'the duration of a Timeout');
-    validateOptions('Timeout', options, { strict: boolean });
+    validateOptions('Timeout', options, { name: nonEmptyString, strict: boolean });
+    this.#which = which ?? (this.name === undefined ? '' : withName('the timeout', this.name));
     this.duration = duration;
     this.#strict = options.strict ?? true;
     this.#calls = new DueQueue({
@@ -84,7 +91,8 @@ export class Timeout extends EmittingPolicy<TimeoutEvents> {
   /** Releases the caller when its time is over, whatever the operation does. */
   #runStrictly<T>(operation: Operation<T>, outer: Context, now: number): Promise<T> {
     return new Promise((resolve, reject) => {
-      const call = new TimedCall(this.#calls, now + this.duration, outer, reject);
+      const onAbort = toRejection(outer, resolve, reject);
+      const call = new TimedCall(this.#calls, now + this.duration, outer, onAbort);
       call.start(now);
       start(operation, call.createContext()).then(
         (value) => {
@@ -93,7 +101,9 @@ export class Timeout extends EmittingPolicy<TimeoutEvents> {
         },
         (error) => {
           call.finish();
-          reject(error);
+          // The stack of such an error ends here: nobody awaits the promise of the operation itself.
+          if (isDetached(error) && !call.scope.aborted) resolve(rejectToCaller(error));
+          else reject(error);
         },
       );
     });
@@ -110,6 +120,7 @@ export class Timeout extends EmittingPolicy<TimeoutEvents> {
       },
       (error) => {
         call.finish();
+        if (error === call.scope.reason && error !== outer.reason) nameCaller(error);
         throw error;
       },
     );
@@ -117,7 +128,9 @@ export class Timeout extends EmittingPolicy<TimeoutEvents> {
 
   #expire({ scope, outer }: TimedCall, stalled: number): void {
     const error = new TimeoutError(
-      `timed out after ${this.duration} ms`,
+      this.#which === ''
+        ? `timed out after ${this.duration} ms`
+        : `timed out after ${this.duration} ms (${this.#which})`,
       this.duration,
       'ERR_TIMEOUT',
       stalled,
@@ -135,9 +148,10 @@ export class Timeout extends EmittingPolicy<TimeoutEvents> {
       return Promise.reject(error);
     }
     return new Promise((resolve, reject) => {
+      const end = toRejection(outer, resolve, reject);
       const onAbort = (reason: unknown) => {
         timer.stop();
-        reject(reason);
+        end(reason);
       };
       const scope = new AbortScope(outer.source, { onAbort });
       const timer = new StallAwareTimer(() => {
@@ -163,6 +177,21 @@ export function deadlineExceeded(left: number, stalled = 0): DeadlineExceededErr
   return new DeadlineExceededError('the deadline that the call came with has passed', left, stalled);
 }
 
+/**
+ * Makes the function that releases a caller: with the reason of whoever has aborted the call, as it is;
+ * or with an error that was made here.
+ */
+function toRejection<T>(
+  outer: Context,
+  resolve: (value: PromiseLike<T>) => void,
+  reject: (reason: unknown) => void,
+): (reason: unknown) => void {
+  return (reason) => {
+    if (outer.aborted) reject(reason);
+    else resolve(rejectToCaller(reason));
+  };
+}
+
 function ignore(): void {}
 
 /** Checks an option that is a Timeout, its duration, or false for none. */
@@ -173,10 +202,14 @@ export const timeoutOption: Check = either(
   oneOf(false),
 );
 
-/** Gives the Timeout that an option stands for, made of a duration; undefined for false. */
-export function toTimeout(timeout: number | Timeout | false, options?: TimeoutOptions): Timeout | undefined {
+/**
+ * Gives the Timeout that an option stands for, made of a duration; undefined for false.
+ *
+ * @param which names in errors the one that is made of a duration
+ */
+export function toTimeout(timeout: number | Timeout | false, which: string): Timeout | undefined {
   if (timeout === false) return undefined;
-  return typeof timeout === 'number' ? new Timeout(timeout, options) : timeout;
+  return typeof timeout === 'number' ? new Timeout(timeout, {}, which) : timeout;
 }
 
 /** A call under way, which ends with its operation or, before that, with the first abort. */

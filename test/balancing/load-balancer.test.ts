@@ -105,9 +105,15 @@ describe('the first call to a service', () => {
     await flush();
     for (const { outcome } of calls) {
       expect(outcome).toMatchObject({
-        error: { code: 'ERR_NO_INSTANCE', serviceName: service, cause: error },
+        error: {
+          code: 'ERR_DISCOVERY_UNAVAILABLE',
+          message: "the instances of 'user-service' cannot be looked up: down",
+          cause: error,
+        },
       });
     }
+    const [one, other] = calls.map(({ outcome }) => (outcome as { error?: unknown }).error);
+    expect(one).not.toBe(other);
     expect(watching.size).toBe(0);
     const next = follow(balancer.acquire(service));
     await flush();
@@ -136,7 +142,7 @@ describe('the first call to a service', () => {
     const discovery = new InMemoryServiceDiscovery();
     await discovery.close();
     expect(await rejectionOf(new LoadBalancer({ discovery }).acquire(service))).toMatchObject({
-      code: 'ERR_NO_INSTANCE',
+      code: 'ERR_DISCOVERY_UNAVAILABLE',
       cause: { code: 'ERR_CLOSED' },
     });
   });

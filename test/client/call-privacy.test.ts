@@ -134,7 +134,7 @@ describe('the details of a call', () => {
     const client = await clientOf(failing);
     const error = (await rejectionOf(client.call(secretive))) as ServiceResponseError;
     expect(error).toBeInstanceOf(ServiceResponseError);
-    expect(error.message).toBe("'user-service' responded to PUT /users/u1 with 503");
+    expect(error.message).toBe('PUT user-service/users/u1 (attempt 3, instance i1): responded with 503');
     expect(error.call).toEqual({ ...described, instanceId: 'i1', attempt: 3 });
     expect(shownOf(error)).not.toContain(SECRET);
     expect(JSON.stringify(error)).not.toContain(SECRET);
@@ -166,7 +166,7 @@ describe('the details of a call', () => {
         const { headers } = secretive;
         const url = `http://${service}/users/u1?token=${SECRET}`;
         const response = await client.fetch(url, { method: 'PUT', headers, body });
-        return response.text().catch(({ cause }) => Promise.reject(cause));
+        return response.text().catch(({ cause }) => Promise.reject(cause.cause));
       },
     ],
   ])('the error of a body that breaks off names the call too, by %s', async (_name, read) => {

@@ -207,13 +207,16 @@ describe('a request of fetch', () => {
 });
 
 describe('a fetch that fails', () => {
-  it('a fetch that fails rejects as the standard says, with the error of the client as the cause', async () => {
+  it('a fetch that fails rejects as the standard says, with the code of the network in its cause, and that of the client behind it', async () => {
     const { fetch } = await serving(reset);
     const error = await rejectionOf(fetch(url, { retries: 0 }));
     expect(error).toBeInstanceOf(TypeError);
     expect(error).toMatchObject({
       message: 'fetch failed',
-      cause: { code: 'ERR_SERVICE_CONNECTION', serviceName: service },
+      cause: {
+        code: 'UND_ERR_SOCKET',
+        cause: { code: 'ERR_SERVICE_CONNECTION', serviceName: service, cause: { code: 'UND_ERR_SOCKET' } },
+      },
     });
     const unknown = await rejectionOf(fetch('http://order-service/'));
     expect(unknown).toMatchObject({ name: 'TypeError', cause: { code: 'ERR_NO_INSTANCE' } });

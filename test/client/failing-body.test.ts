@@ -128,7 +128,9 @@ describe.each(calls)('%s', (_name, send) => {
     const client = clientOf([server]);
     expect(await rejectionOf(send(client, failingBody()))).toMatchObject({
       code: 'ERR_INVALID_REQUEST',
-      message: 'the body of the request failed: the uploader went away',
+      message: expect.stringMatching(
+        /^POST user-service\/ \(attempt 1, instance \S+\): the body of the request failed: the uploader went away$/,
+      ),
       cause: { message: 'the uploader went away' },
       call: { service, method: 'POST', path: '/' },
     });

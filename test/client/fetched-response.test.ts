@@ -299,7 +299,7 @@ describe('a compressed body of a fetched Response', () => {
     await reader.read();
     await reader.cancel('enough');
     const cut = await rejectionOf((await fetch(`${url}/cut`)).text());
-    expect(cut).toMatchObject({ message: 'terminated', cause: { code: 'ERR_SERVICE_CONNECTION' } });
+    expect(cut).toMatchObject({ message: 'terminated', cause: { code: 'UND_ERR_SOCKET' } });
     const controller = new AbortController();
     const aborted = await fetch(`${url}/aborted`, { signal: controller.signal });
     controller.abort('enough');
@@ -351,7 +351,10 @@ describe('a streamed body of a fetched Response', () => {
     expect(error).toBeInstanceOf(TypeError);
     expect(error).toMatchObject({
       message: 'terminated',
-      cause: { code: 'ERR_SERVICE_CONNECTION', serviceName: 'user-service' },
+      cause: {
+        code: 'UND_ERR_SOCKET',
+        cause: { code: 'ERR_SERVICE_CONNECTION', serviceName: 'user-service' },
+      },
     });
     expect(server.requests).toHaveLength(1);
     await client.close();

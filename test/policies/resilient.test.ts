@@ -44,7 +44,7 @@ describe('the standard pipeline', () => {
     await pass(20_002);
     expect(call.outcome).toMatchObject({
       ok: false,
-      error: new TimeoutError('timed out after 30000 ms', 30_000),
+      error: new TimeoutError("timed out after 30000 ms (the call's timeout)", 30_000),
     });
     expect(told.map(({ attempt }) => attempt)).toEqual([1, 2, 3]);
     expect(told[0]!.deadline).toBe(startedAt + 10_000);

@@ -54,7 +54,8 @@ async function errorOfMaking(taker: OptionTaker, options: object): Promise<Error
 
 /** fetch, and what is built on it, says that it failed, and why as the cause. */
 function toHoldfast(error: Error): Error {
-  return error.cause instanceof HoldfastError ? error.cause : error;
+  const causes = [error.cause, (error.cause as Error | undefined)?.cause];
+  return causes.find((cause) => cause instanceof HoldfastError) ?? error;
 }
 
 /** The options of a call stand beside what the call is, in an object that the table makes. */

@@ -135,11 +135,13 @@ export const ELSEWHERE: Readonly<Record<string, string>> = {
   UpcastOptions: 'functions by type and version, which test/events/event-codec.test.ts tries',
   ConnectionOptions: "undici's, which checks them",
   MeshOptions: 'a part of those of each adapter',
+  PolicyOptions: 'a part of those of each policy',
 };
 
 /** Exports that take no options. */
 export const WITHOUT_OPTIONS: readonly string[] = [
   'areRetriesSpent',
+  'isHoldfastError',
   'classify',
   'compose',
   'constantBackoff',
@@ -235,6 +237,7 @@ const NO_POLICY = [0, 3, 'x', true, [], () => {}, { nonsense: 1 }, { execute: ()
 const NO_TIMEOUT = [0, -1, Infinity, '5', true, {}, () => 5, { execute: () => {} }];
 
 const RETRY = {
+  name: NO_TEXT,
   maxAttempts: [0, -1, 1.5, 'x', true, {}],
   backoff: NO_FUNCTION,
   shouldRetry: NO_FUNCTION,
@@ -244,6 +247,7 @@ const RETRY = {
 };
 
 const HEDGE = {
+  name: NO_TEXT,
   delay: [0, ...NO_DURATION],
   percentile: [0, 1, 95, '0.5', true, {}],
   minDelay: [0, ...NO_DURATION],
@@ -975,7 +979,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
     file: 'policies/retry-budget.ts',
     name: 'RetryBudget',
     make: (options) => new holdfast.RetryBudget(options),
-    wrong: { ratio: NO_NUMBER, initial: NO_NUMBER, minPerSecond: NO_NUMBER },
+    wrong: { name: NO_TEXT, ratio: NO_NUMBER, initial: NO_NUMBER, minPerSecond: NO_NUMBER },
   }),
   takes('ExponentialBackoffOptions', {
     of: 'exponentialBackoff',
@@ -1004,14 +1008,14 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
     file: 'policies/timeout.ts',
     name: 'Timeout',
     make: (options) => new holdfast.Timeout(1_000, options),
-    wrong: { strict: NO_BOOLEAN },
+    wrong: { name: NO_TEXT, strict: NO_BOOLEAN },
   }),
   takes('FallbackOptions', {
     of: 'Fallback',
     file: 'policies/fallback.ts',
     name: 'Fallback',
     make: (options) => new holdfast.Fallback(0, options),
-    wrong: { shouldFallback: NO_FUNCTION },
+    wrong: { name: NO_TEXT, shouldFallback: NO_FUNCTION },
   }),
   takes('RateLimiterOptions', {
     of: 'RateLimiter',
@@ -1020,6 +1024,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
     make: (options) => new holdfast.RateLimiter(options as never),
     required: { limit: 1 },
     wrong: {
+      name: NO_TEXT,
       limit: [0, ...NO_NUMBER],
       interval: [0, ...NO_DURATION],
       burst: [0, ...NO_COUNT],
@@ -1035,6 +1040,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
     name: 'AdaptiveThrottle',
     make: (options) => new holdfast.AdaptiveThrottle(options),
     wrong: {
+      name: NO_TEXT,
       k: [0.5, ...NO_NUMBER],
       window: [0, ...NO_DURATION],
       isAccepted: NO_FUNCTION,
@@ -1054,6 +1060,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
     name: 'AdaptiveConcurrency',
     make: (options) => new holdfast.AdaptiveConcurrency(options),
     wrong: {
+      name: NO_TEXT,
       algorithm: ['fast', 5, {}, true],
       initialLimit: [0, 10_001, ...NO_COUNT],
       minLimit: [0, ...NO_COUNT],
@@ -1098,7 +1105,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
     name: 'Coalesce',
     make: (options) => new holdfast.Coalesce(options as never),
     required: { key: () => 'a' },
-    wrong: { key: NO_FUNCTION },
+    wrong: { name: NO_TEXT, key: NO_FUNCTION },
   }),
   takes('CircuitBreakerOptions', {
     of: 'CircuitBreaker',
@@ -1127,6 +1134,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
     make: (options) => new holdfast.Cache(options as never),
     required: { key: () => 'a', ttl: 1_000 },
     wrong: {
+      name: NO_TEXT,
       key: NO_FUNCTION,
       ttl: NO_NUMBER,
       jitter: NO_RATIO,
@@ -1146,7 +1154,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
     file: 'policies/bulkhead.ts',
     name: 'Bulkhead',
     make: (options) => new holdfast.Bulkhead(options),
-    wrong: { maxConcurrent: [0, ...NO_COUNT], maxQueue: NO_COUNT, queueTimeout: NO_DURATION },
+    wrong: { name: NO_TEXT, maxConcurrent: [0, ...NO_COUNT], maxQueue: NO_COUNT, queueTimeout: NO_DURATION },
   }),
   takes('CallOptions', {
     of: 'Bulkhead',

@@ -180,7 +180,7 @@ export async function expectStallTold(held: HeldServers): Promise<void> {
   expect(error).toMatchObject({
     code: 'ERR_TIMEOUT',
     message: expect.stringMatching(
-      /^timed out after 200 ms; the event loop of this process was blocked for at least \d+ ms$/,
+      /^GET user-service\/ \(attempt 1, instance \S+\): timed out after 200 ms \(the \w+'s timeout\); the event loop of this process was blocked for at least \d+ ms$/,
     ),
   });
   expect(error.stalled).toBeGreaterThan(50);

@@ -1,0 +1,19 @@
+/** The options that every policy has. */
+export interface PolicyOptions {
+  /**
+   * Named in the errors of the policy; and its events tell it as `name` of the policy, which is the
+   * `source` of their diagnostics. Default: none.
+   */
+  name?: string;
+}
+
+/** Gives the words for a policy in an error: `bulkhead`, or `bulkhead 'payments'`. */
+export function withName(kind: string, name: string | undefined): string {
+  return name === undefined ? kind : `${kind} '${name}'`;
+}
+
+/** Gives the words for what ended a wait in the queue of a policy. */
+export function describeWait(waited: number, queueTimeout: number): string {
+  const limit = waited < queueTimeout ? "the call's deadline" : 'its queueTimeout';
+  return `no place came free within ${waited} ms (${limit})`;
+}
