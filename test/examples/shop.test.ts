@@ -134,7 +134,7 @@ test('an order whose payment is declined gives its stock back, and its customer 
   });
   expect(await visitor.problemOf(order)).toMatchObject({
     status: 424,
-    detail: "'payment-service' responded to POST /charges with 402: the payment was declined",
+    detail: 'POST payment-service/charges: responded with 402: the payment was declined',
   });
   const text = 'The payment for order of-edsger failed: nothing is shipped';
   await vi.waitFor(async () => expect((await readBooks(stage.databases)).mails).toContain(text), settle);

@@ -54,7 +54,7 @@ async function rejectIfCompensating(handle: SagaHandle): Promise<void> {
  */
 function toError({ cause, message }: SagaFailedError): Error {
   const reason = cause instanceof Error ? cause : new Error(message);
-  return reason.name === 'ConflictError'
-    ? new ConflictError(reason.message)
-    : new DependencyError(reason.message);
+  // Which instance it was is nobody's business outside.
+  const detail = reason.message.replace(/ \(attempt [^)]*\)/, '');
+  return reason.name === 'ConflictError' ? new ConflictError(detail) : new DependencyError(detail);
 }
