@@ -29,7 +29,11 @@ export interface GatewayPluginOptions extends GatewayOptions {
 }
 
 /** A plugin of Fastify, by a type that names none of Fastify's: see GatewayLogger. */
-export type GatewayPlugin = (app: object, options: GatewayPluginOptions) => Promise<void>;
+export type GatewayPlugin = (
+  app: object,
+  options: GatewayPluginOptions,
+  done: (error?: Error) => void,
+) => void;
 
 /**
  * The gateway as a plugin of Fastify 5: it takes the requests under its prefix for which the app has
@@ -41,13 +45,9 @@ export type GatewayPlugin = (app: object, options: GatewayPluginOptions) => Prom
  * await app.gateway.reload({ routes: others });
  */
 export const gateway: GatewayPlugin = Object.assign(
-  async (given: object, { prefix = '', ...options }: GatewayPluginOptions) => {
+  (app: object, options: GatewayPluginOptions, done: (error?: Error) => void) => {
     // Only Fastify calls it.
-    const app = given as FastifyInstance;
-    const place = { prefix: readPrefix(app.prefix, prefix), sendsContinue: false };
-    const created = await Gateway.create(options, place);
-    app.decorate('gateway', created);
-    registerGateway(app, created, place);
+    addGateway(app as FastifyInstance, options).then(() => done(), done);
   },
   {
     // As with fastify-plugin, so that the app itself gets the property `gateway`.
@@ -56,17 +56,25 @@ export const gateway: GatewayPlugin = Object.assign(
   },
 );
 
+async function addGateway(app: FastifyInstance, given: GatewayPluginOptions): Promise<void> {
+  const { prefix = '', ...options } = given;
+  const place = { prefix: readPrefix(app.prefix, prefix), sendsContinue: false };
+  const created = await Gateway.create(options, place);
+  app.decorate('gateway', created);
+  registerGateway(app, created, place);
+}
+
 /** Registers the routes of a gateway, and closes it with the app. */
 export function registerGateway(app: FastifyInstance, created: Gateway, { prefix }: GatewayPlace): void {
   listenForWebSockets(app.server, prefix, (request, socket, head) => created.upgrade(request, socket, head));
   app.addHook('preClose', () => created.closeWebSockets());
   app.addHook('onClose', () => created.close());
   void app.register(
-    async (own) => {
-      own.addHook('onRequest', (request, reply, done) => {
+    (own, _options, done) => {
+      own.addHook('onRequest', (request, reply, next) => {
         const { cors } = created;
-        if (cors === undefined) done();
-        else cors(request, reply, done);
+        if (cors === undefined) next();
+        else cors(request, reply, next);
       });
       for (const url of prefix === '' ? ['/*'] : ['', '/*']) {
         own.route({
@@ -77,6 +85,7 @@ export function registerGateway(app: FastifyInstance, created: Gateway, { prefix
           handler: async () => {},
         });
       }
+      done();
     },
     // Fastify puts the prefix of the app before it.
     { prefix: prefix.slice(app.prefix.length) },

@@ -70,9 +70,13 @@ describe('the gateway as a plugin of Fastify', () => {
       await client.close();
     });
     const routes = [{ ...OPEN_ROUTE, path: '/a', rewrite: '/b', webSocket: true }];
-    await app.register(async (own) => own.register(gateway, { client, routes, prefix: '/gw' }), {
-      prefix: '/api',
-    });
+    await app.register(
+      (own, _options, done) => {
+        void own.register(gateway, { client, routes, prefix: '/gw' });
+        done();
+      },
+      { prefix: '/api' },
+    );
     const url = await app.listen({ port: 0, host: '127.0.0.1' });
     expect((await fetch(`${url}/api/gw/a`)).status).toBe(200);
     expect((await fetch(`${url}/api/gw/health`)).status).toBe(200);
