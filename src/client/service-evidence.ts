@@ -8,6 +8,15 @@ import {
   type RollingWindow,
   TimeWindow,
 } from '../policies/rolling-window.ts';
+import {
+  addCounts,
+  createSurvey,
+  failureRatioOf,
+  hasClearlyWell,
+  hasMoreWellThanByChance,
+  SAMPLE_SIZE,
+  type Survey,
+} from './service-survey.ts';
 
 /** The least number of results by which an instance is known. */
 const MIN_RESULTS = 3;
@@ -16,18 +25,8 @@ const MIN_RESULTS = 3;
  * does not count as well.
  */
 const MIN_FAILURES = 2;
-/**
- * The most instances of a small service. In a larger one this many known instances speak for the
- * rest.
- */
-const SAMPLE_SIZE = 10;
 /** An instance is well while it fails less than this part of the ratio that opens the breaker. */
 const WELL_PART = 0.5;
-/**
- * An instance is clearly well if this is more than the probability that, were all instances alike,
- * it did at least as well by chance.
- */
-const SIGNIFICANCE = 0.01;
 /**
  * Failures beyond the ratio that opens the breaker, of all attempts: by a sequential likelihood
  * ratio test, a service that fails half of its calls is then cut off by chance in one case of ten,
@@ -66,10 +65,10 @@ export type EvidenceRules = Pick<
  * An instance is known once it has had its part of `minimumCalls`. It is well if it fails less than
  * half of the ratio that opens the breaker, and if the results of the others make that no chance;
  * one that is ejected for failures in a row fails all of its calls. In a service of up to ten
- * instances, one that is well, or that may be since too little is known of it, keeps the breaker
- * closed. In a larger service the instances without a call are passed over, but ten must be known,
- * and of the instances with calls no more may look well than chance would make. Then the mean
- * failure ratio of the known instances decides.
+ * instances, one that is well, or that may be since too little is known of it or its calls under
+ * way may tell, keeps the breaker closed. In a larger service the instances without a call are
+ * passed over, but ten must be known, and of the instances with calls no more may look well than
+ * chance would make. Then the mean failure ratio of the known instances decides.
  */
 export class ServiceEvidence {
   readonly #rules: EvidenceRules;
@@ -184,26 +183,18 @@ export class ServiceEvidence {
    * known of it.
    */
   #survey(): Survey | undefined {
-    const survey: Survey = {
-      calls: 0,
-      failures: 0,
-      known: 0,
-      failureRatios: 0,
-      promising: [],
-      undecided: 0,
-      possiblyWell: 0,
-    };
-    const small = this.#candidates.length <= SAMPLE_SIZE;
+    const survey = createSurvey();
+    const small = this.#small;
     for (const candidate of this.#candidates) {
       const window = this.#currentWindowOf(candidate);
       const calls = window?.calls ?? 0;
-      survey.calls += calls;
-      survey.failures += window?.failures ?? 0;
+      addCounts(survey, window);
       if (candidate.failing) {
         survey.known++;
         survey.failureRatios++;
+        survey.badRatios++;
       } else if (calls >= this.#requiredResults) {
-        this.#addKnown(survey, window!);
+        this.#addKnown(survey, window!, candidate.inFlight);
       } else if (small) {
         if (calls < MIN_FAILURES || this.#mayBeWell(candidate, calls)) return undefined;
       } else if (calls > 0 || candidate.inFlight > 0) {
@@ -215,11 +206,13 @@ export class ServiceEvidence {
   }
 
   /** Adds an instance of which enough is known to the survey. */
-  #addKnown(survey: Survey, window: RollingWindow): void {
+  #addKnown(survey: Survey, window: RollingWindow, inFlight: number): void {
     const ratio = failureRatioOf(window);
     survey.known++;
     survey.failureRatios += ratio;
-    if (ratio < WELL_PART * this.#ratio) survey.promising.push(window);
+    if (ratio < WELL_PART * this.#ratio)
+      survey.promising.push({ window, underWay: this.#small ? inFlight : 0 });
+    else survey.badRatios += failureRatioOf(window.recent);
   }
 
   /**
@@ -228,6 +221,10 @@ export class ServiceEvidence {
    */
   #mayBeWell(candidate: Candidate, calls: number): boolean {
     return candidate.inFlight > 0 || (calls > 0 && !this.#results.get(candidate)!.failedLast);
+  }
+
+  get #small(): boolean {
+    return this.#candidates.length <= SAMPLE_SIZE;
   }
 
   /** Gives the results of an instance, if there are any and they are not outdated. */
@@ -267,61 +264,4 @@ export class ServiceEvidence {
   #followRate(window: RollingWindow): void {
     if (window instanceof TimeWindow && followsRate(this.#rules)) window.atLeast = this.#requiredResults;
   }
-}
-
-/** Sums over the instances of a service. */
-interface Survey {
-  calls: number;
-  failures: number;
-  /** known counts the instances of which enough is known, or that are ejected. */
-  known: number;
-  /** failureRatios is the sum of the failure ratios of the known instances. */
-  failureRatios: number;
-  /** promising holds the results of the known instances that fail little. */
-  readonly promising: RollingWindow[];
-  /** undecided counts the instances with calls of which too little is known. */
-  undecided: number;
-  /** possiblyWell counts the undecided instances that may be well. */
-  possiblyWell: number;
-}
-
-/**
- * Whether a promising instance does better than it would by chance if it were as bad as the others.
- * The more instances there are, the more of them look well by chance, and the less that counts.
- */
-function hasClearlyWell({ calls, failures, promising }: Survey, instances: number): boolean {
-  const unlikely = SIGNIFICANCE * Math.min(1, SAMPLE_SIZE / instances);
-  return promising.some((window) => {
-    const callsOfOthers = calls - window.calls;
-    // Others are known without a call if they are ejected for failures in a row.
-    const successRateOfOthers = callsOfOthers === 0 ? 0 : 1 - (failures - window.failures) / callsOfOthers;
-    return chanceOf(window, successRateOfOthers) < unlikely;
-  });
-}
-
-/** Whether more instances look well than chance would make, if all are as bad as the known bad ones. */
-function hasMoreWellThanByChance(survey: Survey): boolean {
-  const { known, failureRatios, promising, undecided, possiblyWell } = survey;
-  const bad = known - promising.length;
-  const badRatios = failureRatios - promising.reduce((sum, window) => sum + failureRatioOf(window), 0);
-  const byChance = (undecided + known) * (1 - badRatios / bad);
-  return possiblyWell + promising.length > byChance;
-}
-
-function failureRatioOf({ failures, calls }: RollingWindow): number {
-  return failures / calls;
-}
-
-/**
- * Gives the probability that an instance does at least as well by chance where each call succeeds
- * with the same probability. Source: the bound of Chernoff and Hoeffding, 'Probability Inequalities
- * for Sums of Bounded Random Variables' (1963), Theorem 1.
- */
-function chanceOf(window: RollingWindow, successRate: number): number {
-  const successRatio = 1 - failureRatioOf(window);
-  if (successRatio <= successRate) return 1;
-  const divergence =
-    successRatio * Math.log(successRatio / successRate) +
-    (successRatio === 1 ? 0 : (1 - successRatio) * Math.log((1 - successRatio) / (1 - successRate)));
-  return Math.exp(-window.calls * divergence);
 }

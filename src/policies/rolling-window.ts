@@ -7,11 +7,17 @@ export interface WindowCounts {
   readonly at?: number;
 }
 
-/** Counts of the calls that a window still remembers. */
-export interface RollingWindow {
+/** How many calls there were, and how many of them failed. */
+export interface CallCounts {
   readonly calls: number;
   readonly failures: number;
+}
+
+/** Counts of the calls that a window still remembers. */
+export interface RollingWindow extends CallCounts {
   readonly slow: number;
+  /** The calls that are not kept for their number alone, if there are any; else all calls. */
+  readonly recent: CallCounts;
   record(failed: boolean, slow: boolean): void;
   /** Drops calls that are too old. `record` does so too; a reader must call it after a silence. */
   forget(): void;
@@ -62,6 +68,10 @@ export class CountWindow implements RollingWindow {
 
   constructor(size: number) {
     this.#marks = new Uint8Array(size);
+  }
+
+  get recent(): CallCounts {
+    return this;
   }
 
   record(failed: boolean, slow: boolean): void {
@@ -143,6 +153,20 @@ export class TimeWindow implements RollingWindow {
     this.atLeast = atLeast;
     this.#sliceLength = duration / SLICES;
     this.#maxAge = Math.max(SLICES, MAX_AGE / this.#sliceLength);
+  }
+
+  get recent(): CallCounts {
+    const since = this.#now() - SLICES;
+    const [oldest] = this.#slices;
+    if (oldest === undefined || oldest.time > since) return this;
+    let calls = 0;
+    let failures = 0;
+    for (const slice of this.#slices) {
+      if (slice.time <= since) continue;
+      calls += slice.calls;
+      failures += slice.failures;
+    }
+    return calls === 0 ? this : { calls, failures };
   }
 
   record(failed: boolean, slow: boolean): void {

@@ -1,0 +1,109 @@
+import type { CallCounts, RollingWindow } from '../policies/rolling-window.ts';
+
+/**
+ * The most instances of a small service. In a larger one this many known instances speak for the
+ * rest.
+ */
+export const SAMPLE_SIZE = 10;
+/**
+ * An instance is clearly well if this is more than the probability that, were all instances alike,
+ * it did at least as well by chance.
+ */
+const SIGNIFICANCE = 0.01;
+
+/** Sums over the instances of a service. */
+export interface Survey {
+  calls: number;
+  failures: number;
+  /** recentCalls leaves out calls of long ago, which make no instance less bad than it is now. */
+  recentCalls: number;
+  recentFailures: number;
+  /** known counts the instances of which enough is known, or that are ejected. */
+  known: number;
+  /** failureRatios is the sum of the failure ratios of the known instances. */
+  failureRatios: number;
+  /** badRatios is the sum of the recent failure ratios of the known instances that fail much. */
+  badRatios: number;
+  /** promising are the known instances that fail little. */
+  readonly promising: Promising[];
+  /** undecided counts the instances with calls of which too little is known. */
+  undecided: number;
+  /** possiblyWell counts the undecided instances that may be well. */
+  possiblyWell: number;
+}
+
+/** A known instance that fails little, with its calls under way that are waited for. */
+interface Promising {
+  readonly window: RollingWindow;
+  readonly underWay: number;
+}
+
+export function createSurvey(): Survey {
+  return {
+    calls: 0,
+    failures: 0,
+    recentCalls: 0,
+    recentFailures: 0,
+    known: 0,
+    failureRatios: 0,
+    badRatios: 0,
+    promising: [],
+    undecided: 0,
+    possiblyWell: 0,
+  };
+}
+
+/** Adds the results of an instance, if there are any. */
+export function addCounts(survey: Survey, window: RollingWindow | undefined): void {
+  if (window === undefined) return;
+  const { recent } = window;
+  survey.calls += window.calls;
+  survey.failures += window.failures;
+  survey.recentCalls += recent.calls;
+  survey.recentFailures += recent.failures;
+}
+
+/**
+ * Whether a promising instance does better than it would by chance if it were as bad as the others,
+ * or would if its calls under way succeed. The more instances there are, the more of them look well
+ * by chance, and the less that counts.
+ */
+export function hasClearlyWell(
+  { recentCalls, recentFailures, promising }: Survey,
+  instances: number,
+): boolean {
+  const unlikely = SIGNIFICANCE * Math.min(1, SAMPLE_SIZE / instances);
+  return promising.some(({ window, underWay }) => {
+    const { calls, failures } = window.recent;
+    const callsOfOthers = recentCalls - calls;
+    // Others are known without a call if they are ejected for failures in a row.
+    const successRateOfOthers = callsOfOthers === 0 ? 0 : 1 - (recentFailures - failures) / callsOfOthers;
+    return chanceOf(window, underWay, successRateOfOthers) < unlikely;
+  });
+}
+
+/** Whether more instances look well than chance would make, if all are as bad as the known bad ones. */
+export function hasMoreWellThanByChance(survey: Survey): boolean {
+  const { known, badRatios, promising, undecided, possiblyWell } = survey;
+  const byChance = (undecided + known) * (1 - badRatios / (known - promising.length));
+  return possiblyWell + promising.length > byChance;
+}
+
+export function failureRatioOf({ failures, calls }: CallCounts): number {
+  return failures / calls;
+}
+
+/**
+ * Gives the probability that an instance does at least as well by chance where each call succeeds
+ * with the same probability, if its calls under way succeed. Source: the bound of Chernoff and
+ * Hoeffding, 'Probability Inequalities for Sums of Bounded Random Variables' (1963), Theorem 1.
+ */
+function chanceOf({ calls, failures }: CallCounts, underWay: number, successRate: number): number {
+  const all = calls + underWay;
+  const successRatio = 1 - failures / all;
+  if (successRatio <= successRate) return 1;
+  const divergence =
+    successRatio * Math.log(successRatio / successRate) +
+    (successRatio === 1 ? 0 : (1 - successRatio) * Math.log((1 - successRatio) / (1 - successRate)));
+  return Math.exp(-all * divergence);
+}
