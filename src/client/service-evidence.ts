@@ -65,10 +65,10 @@ export type EvidenceRules = Pick<
  * An instance is known once it has had its part of `minimumCalls`. It is well if it fails less than
  * half of the ratio that opens the breaker, and if the results of the others make that no chance;
  * one that is ejected for failures in a row fails all of its calls. In a service of up to ten
- * instances, one that is well, or that may be since too little is known of it or its calls under
- * way may tell, keeps the breaker closed. In a larger service the instances without a call are
- * passed over, but ten must be known, and of the instances with calls no more may look well than
- * chance would make. Then the mean failure ratio of the known instances decides.
+ * instances, one that is well, or that may be since too little is known of it, keeps the breaker
+ * closed. In a larger service the instances without a call are passed over, but ten must be known,
+ * and of the instances with calls no more may look well than chance would make. Then the mean
+ * failure ratio of the known instances decides.
  */
 export class ServiceEvidence {
   readonly #rules: EvidenceRules;
@@ -184,7 +184,7 @@ export class ServiceEvidence {
    */
   #survey(): Survey | undefined {
     const survey = createSurvey();
-    const small = this.#small;
+    const small = this.#candidates.length <= SAMPLE_SIZE;
     for (const candidate of this.#candidates) {
       const window = this.#currentWindowOf(candidate);
       const calls = window?.calls ?? 0;
@@ -194,7 +194,7 @@ export class ServiceEvidence {
         survey.failureRatios++;
         survey.badRatios++;
       } else if (calls >= this.#requiredResults) {
-        this.#addKnown(survey, window!, candidate.inFlight);
+        this.#addKnown(survey, window!);
       } else if (small) {
         if (calls < MIN_FAILURES || this.#mayBeWell(candidate, calls)) return undefined;
       } else if (calls > 0 || candidate.inFlight > 0) {
@@ -206,12 +206,11 @@ export class ServiceEvidence {
   }
 
   /** Adds an instance of which enough is known to the survey. */
-  #addKnown(survey: Survey, window: RollingWindow, inFlight: number): void {
+  #addKnown(survey: Survey, window: RollingWindow): void {
     const ratio = failureRatioOf(window);
     survey.known++;
     survey.failureRatios += ratio;
-    if (ratio < WELL_PART * this.#ratio)
-      survey.promising.push({ window, underWay: this.#small ? inFlight : 0 });
+    if (ratio < WELL_PART * this.#ratio) survey.promising.push(window);
     else survey.badRatios += failureRatioOf(window.recent);
   }
 
@@ -221,10 +220,6 @@ export class ServiceEvidence {
    */
   #mayBeWell(candidate: Candidate, calls: number): boolean {
     return candidate.inFlight > 0 || (calls > 0 && !this.#results.get(candidate)!.failedLast);
-  }
-
-  get #small(): boolean {
-    return this.#candidates.length <= SAMPLE_SIZE;
   }
 
   /** Gives the results of an instance, if there are any and they are not outdated. */
