@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, dirname, join, resolve } from 'node:path';
-import { readmeExamples } from './readme-examples.ts';
+import { checkExamples } from './check-examples.ts';
 
 /** The oldest release of each line that is supported, and the majors of our dependencies that npm has to pick there. */
 const nodes = [
@@ -13,9 +13,6 @@ const nodes = [
   { version: '24.0.0', undici: '8', 'p-retry': '9' },
   { version: '26.0.0', undici: '8', 'p-retry': '9' },
 ];
-
-/** The releases of TypeScript that the examples of README.md compile under. */
-const typescripts = ['5.9', '6', '7'];
 
 const typedConsumer = `
 import { compose, Retry, ServiceClient, ServiceResponseError, StaticServiceDiscovery, Timeout, wrap } from 'holdfast';
@@ -269,41 +266,6 @@ function checkTypes({ version }: (typeof nodes)[number], source: string): void {
   }
 }
 
-/**
- * Compiles the examples of README.md as a newcomer does, with and without the types of the DOM, and runs what comes out
- * under the oldest and the newest Node. The one that goes on serving is not run: a test of its own does that.
- */
-function checkReadme(tarball: string): void {
-  const folder = join(work, 'readme');
-  mkdirSync(folder);
-  writeFileSync(join(folder, 'package.json'), '{ "private": true, "type": "module" }');
-  const compilers = typescripts.map((version) => `typescript-${version}@npm:typescript@${version}`);
-  const peers = ['@types/node', 'axios', 'ky', 'fastify', ...compilers];
-  run(folder, nodeBinary(nodes[0]!.version), npm, 'install', tarball, ...peers);
-  const examples = readmeExamples(24_000);
-  const files = examples.map(({ code }, index) => {
-    writeFileSync(join(folder, `example-${index}.ts`), code);
-    return `example-${index}.ts`;
-  });
-  const options = ['--strict', '--module', 'nodenext', '--target', 'es2023', '--types', 'node'];
-  for (const version of typescripts) {
-    const tsc = join(folder, 'node_modules', `typescript-${version}`, 'bin/tsc');
-    for (const lib of [[], ['--lib', 'es2023']]) {
-      run(folder, process.execPath, tsc, ...options, ...lib, ...files);
-      passed(`TypeScript ${[version, ...lib].join(' ')} compiles the examples of README.md`);
-    }
-  }
-  for (const { version } of [nodes.at(0)!, nodes.at(-1)!]) {
-    for (const [index, { name, code, prints }] of examples.entries()) {
-      if (code.includes('gracefulShutdown(')) continue;
-      const { stdout } = run(folder, nodeBinary(version), `example-${index}.js`);
-      const expected = prints.map((line) => `${line}\n`).join('');
-      if (stdout !== expected) throw new Error(`Node ${version}: ${name} printed\n${stdout}not\n${expected}`);
-    }
-    passed(`Node ${version}: the examples of README.md print what they say`);
-  }
-}
-
 try {
   const tarball = pack();
   passed('npm pack');
@@ -317,7 +279,15 @@ try {
     run(consumerFolder(node.version), nodeBinary(node.version), npm, 'install', 'fastify');
     for (const source of typedConsumers) checkTypes(node, source);
   }
-  checkReadme(tarball);
+  const examples = join(work, 'examples');
+  checkExamples({
+    folder: examples,
+    tarball,
+    install: (...packages) => run(examples, nodeBinary(nodes[0]!.version), npm, 'install', ...packages),
+    nodes: new Map([nodes.at(0)!, nodes.at(-1)!].map(({ version }) => [version, nodeBinary(version)])),
+    run,
+    passed,
+  });
 } catch (error) {
   console.error(`✗ ${error instanceof Error ? error.message : error}`);
   process.exitCode = 1;

@@ -1,0 +1,92 @@
+/**
+ * Compiles every block of TypeScript in README.md and docs/ against src/, with the settings of tsconfig.json. How the
+ * blocks of a page belong together is told in doc-programs.ts.
+ *
+ *     node scripts/check-docs.ts             all pages
+ *     node scripts/check-docs.ts PAGE...     these pages
+ */
+import { globSync, readFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import ts from 'typescript';
+import { type DocProgram, programsOf } from './doc-programs.ts';
+
+/** Programs that import one of these packages, which the repository does not install, are left to check-package.ts. */
+export const NOT_INSTALLED = ['drizzle-orm', 'postgres'];
+
+const ROOT = resolve(import.meta.dirname, '..');
+
+export const docPages = (): string[] => ['README.md', ...globSync('docs/*.md', { cwd: ROOT }).sort()];
+
+interface Module {
+  readonly page: string;
+  readonly lines: DocProgram['lines'];
+  readonly text: string;
+}
+
+/** One message for each error of the compiler in the TypeScript of these pages, given by path and text. */
+export function checkTypes(pages: ReadonlyMap<string, string>, settings: ts.CompilerOptions = {}): string[] {
+  const modules = new Map<string, Module>();
+  for (const [page, markdown] of pages) {
+    for (const [index, { lines }] of programsOf(page, markdown).entries()) {
+      const text = `${lines.map((line) => line.text).join('\n')}\nexport {};\n`;
+      if (!importsNotInstalled(text)) modules.set(join(ROOT, `${page}.${index}.ts`), { page, lines, text });
+    }
+  }
+  const options = { ...compilerOptions(), ...settings };
+  const program = ts.createProgram([...modules.keys()], options, hostOf(modules, options));
+  return [...modules].flatMap(([path, { page, lines }]) => {
+    const source = program.getSourceFile(path)!;
+    return [...program.getSyntacticDiagnostics(source), ...program.getSemanticDiagnostics(source)].map(
+      ({ start = 0, messageText }) => {
+        const { line } = source.getLineAndCharacterOfPosition(start);
+        return `${page}:${lines[line]?.line ?? 1}: ${ts.flattenDiagnosticMessageText(messageText, '\n')}`;
+      },
+    );
+  });
+}
+
+function importsNotInstalled(text: string): boolean {
+  return ts
+    .preProcessFile(text)
+    .importedFiles.some(({ fileName }) =>
+      NOT_INSTALLED.some((name) => fileName === name || fileName.startsWith(`${name}/`)),
+    );
+}
+
+function compilerOptions(): ts.CompilerOptions {
+  const { config } = ts.readConfigFile(join(ROOT, 'tsconfig.json'), ts.sys.readFile);
+  const { options } = ts.parseJsonConfigFileContent({ ...config, files: [] }, ts.sys, ROOT);
+  return {
+    ...options,
+    noEmit: true,
+    experimentalDecorators: true,
+    noUnusedLocals: false,
+    noUnusedParameters: false,
+    paths: {
+      holdfast: [join(ROOT, 'src/index.ts')],
+      'holdfast/*': [join(ROOT, 'src/*/index.ts')],
+    },
+  };
+}
+
+function hostOf(modules: ReadonlyMap<string, Module>, options: ts.CompilerOptions): ts.CompilerHost {
+  const host = ts.createCompilerHost(options);
+  return {
+    ...host,
+    fileExists: (path) => modules.has(path) || host.fileExists(path),
+    readFile: (path) => modules.get(path)?.text ?? host.readFile(path),
+    getSourceFile: (path, languageVersion) => {
+      const module = modules.get(path);
+      if (module === undefined) return host.getSourceFile(path, languageVersion);
+      return ts.createSourceFile(path, module.text, languageVersion);
+    },
+  };
+}
+
+if (import.meta.main) {
+  const paths = process.argv.length > 2 ? process.argv.slice(2) : docPages();
+  const pages = new Map(paths.map((path) => [path, readFileSync(join(ROOT, path), 'utf8')]));
+  const problems = checkTypes(pages);
+  for (const problem of problems) console.error(problem);
+  if (problems.length > 0) process.exitCode = 1;
+}
