@@ -1,6 +1,7 @@
 /**
- * Compiles every block of TypeScript in README.md and docs/ against src/, with the settings of tsconfig.json. How the
- * blocks of a page belong together is told in doc-programs.ts.
+ * Compiles every block of TypeScript in README.md and docs/ against src/, with the settings of tsconfig.json, and checks
+ * that no line of the pages that keep to 120 columns is longer. How the blocks of a page belong together is told in
+ * doc-programs.ts.
  *
  *     node scripts/check-docs.ts             all pages
  *     node scripts/check-docs.ts PAGE...     these pages
@@ -11,9 +12,11 @@ import ts from 'typescript';
 import { type DocProgram, programsOf } from './doc-programs.ts';
 
 /** Programs that import one of these packages, which the repository does not install, are left to check-package.ts. */
-export const NOT_INSTALLED = ['drizzle-orm', 'postgres'];
+export const NOT_INSTALLED = ['@nestjs/', 'drizzle-orm', 'postgres', 'reflect-metadata', 'winston'];
 
 const ROOT = resolve(import.meta.dirname, '..');
+const MAX_COLUMNS = 120;
+const NARROW = ['README.md'];
 
 export const docPages = (): string[] => ['README.md', ...globSync('docs/*.md', { cwd: ROOT }).sort()];
 
@@ -45,11 +48,20 @@ export function checkTypes(pages: ReadonlyMap<string, string>, settings: ts.Comp
   });
 }
 
+/** One message for each line that is too long. */
+export function checkColumns(page: string, markdown: string): string[] {
+  return markdown.split('\n').flatMap((text, index) => {
+    const columns = [...text].length;
+    if (columns <= MAX_COLUMNS) return [];
+    return [`${page}:${index + 1}: ${columns} columns; at most ${MAX_COLUMNS} are allowed`];
+  });
+}
+
 function importsNotInstalled(text: string): boolean {
   return ts
     .preProcessFile(text)
     .importedFiles.some(({ fileName }) =>
-      NOT_INSTALLED.some((name) => fileName === name || fileName.startsWith(`${name}/`)),
+      NOT_INSTALLED.some((name) => fileName === name || fileName.startsWith(name.replace(/\/?$/, '/'))),
     );
 }
 
@@ -86,7 +98,10 @@ function hostOf(modules: ReadonlyMap<string, Module>, options: ts.CompilerOption
 if (import.meta.main) {
   const paths = process.argv.length > 2 ? process.argv.slice(2) : docPages();
   const pages = new Map(paths.map((path) => [path, readFileSync(join(ROOT, path), 'utf8')]));
-  const problems = checkTypes(pages);
+  const problems = [
+    ...checkTypes(pages),
+    ...[...pages].flatMap(([page, text]) => (NARROW.includes(page) ? checkColumns(page, text) : [])),
+  ];
   for (const problem of problems) console.error(problem);
   if (problems.length > 0) process.exitCode = 1;
 }

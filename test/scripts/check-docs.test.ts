@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { checkTypes } from '../../scripts/check-docs.ts';
+import { checkColumns, checkTypes } from '../../scripts/check-docs.ts';
 import { programsOf } from '../../scripts/doc-programs.ts';
 
 const fence = (kind: string, ...code: string[]) => [`\`\`\`${kind}`, ...code, '```', ''];
@@ -91,5 +91,11 @@ it('the check of docs tells the line of a page that does not compile', () => {
     expect.stringMatching(/^a\.md:7: Argument of type 'number'/),
     'a.md:11: Expression expected.',
     "a.md:12: Cannot find name 'a'.",
+  ]);
+});
+
+it('the check of docs tells the lines that are longer than 120 columns', () => {
+  expect(checkColumns('a.md', page('…'.repeat(120), '…'.repeat(121)))).toEqual([
+    'a.md:2: 121 columns; at most 120 are allowed',
   ]);
 });
