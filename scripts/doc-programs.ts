@@ -6,6 +6,9 @@
  *     ts run        is a program by itself, which is run and prints what its comments say: `console.log(…); // this`
  *     ts continues  goes on with the program before it, before that calls `await client.close();`
  *
+ * Where blocks that continue a page stand for files of their reader, an `export` is left out, and so is an import of another
+ * of these files (`'./…'`): the page has its names.
+ *
  * A block of ```` ```text printed ```` holds what the program before it prints.
  * A comment `<!-- ts … -->` declares, unseen, what the blocks of its page take from their readers.
  */
@@ -130,13 +133,14 @@ function scopedProgram(unseen: readonly Block[], blocks: readonly Block[]): Line
 
 /** The lines without their imports, which go to `imports`: one for each name, under its text without `type`. */
 function takeImports(lines: readonly Line[], imports: Map<string, Line>): Line[] {
-  const rest = [...lines];
+  const rest = lines.map(({ text, line }) => ({ text: text.replace(/^export (?!\{)/, ''), line }));
   const source = ts.createSourceFile('block.ts', textOf(lines), ts.ScriptTarget.Latest);
   const lineAt = (position: number) => source.getLineAndCharacterOfPosition(position).line;
   for (const statement of source.statements) {
     if (!ts.isImportDeclaration(statement)) continue;
     const [first, last] = [lineAt(statement.getStart(source)), lineAt(statement.end)];
-    for (const { name, type } of importsOf(statement, source)) {
+    const local = statement.moduleSpecifier.getText(source).startsWith("'./");
+    for (const { name, type } of local ? [] : importsOf(statement, source)) {
       const given = imports.get(name);
       if (given && (type || !given.text.startsWith('import type'))) continue;
       imports.set(name, { text: `import ${type ? 'type ' : ''}${name};`, line: lines[first]!.line });

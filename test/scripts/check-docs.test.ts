@@ -40,6 +40,14 @@ describe('the programs of a page', () => {
     ]);
   });
 
+  it('leave out exports, and imports of the files that other blocks stand for', () => {
+    const markdown = page(
+      fence('ts', 'export const a = 1;'),
+      fence('ts', "import { a } from './a.js';", 'export { a };'),
+    );
+    expect(codeOf(markdown)).toEqual(['{\nconst a = 1;\n{\n\nexport { a };\n}\n}']);
+  });
+
   it('see what a comment of the page declares, if they do not run', () => {
     const markdown = page(
       ['<!-- ts', 'declare const a: 1;', '-->'],
