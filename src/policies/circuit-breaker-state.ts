@@ -1,4 +1,4 @@
-import { type InspectOptionsStylized, inspect } from 'node:util';
+import { type InspectOptions, inspect } from 'node:util';
 import type { CircuitState } from './circuit-breaker-options.ts';
 import type { RollingWindow } from './rolling-window.ts';
 
@@ -69,7 +69,7 @@ export function countsOf(state: State): Counts & Pick<CircuitBreakerStats, 'open
 export function showBreaker(
   { name, stats }: { readonly name: string | undefined; readonly stats: CircuitBreakerStats },
   depth: number,
-  options: InspectOptionsStylized,
+  options: InspectOptions,
 ): string {
   const title = name === undefined ? 'CircuitBreaker' : `CircuitBreaker ${inspect(name, options)}`;
   return depth < 0 ? `[${title}: ${stats.state}]` : `${title} ${inspect(stats, options)}`;
