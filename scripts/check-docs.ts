@@ -1,13 +1,13 @@
 /**
  * Compiles every block of TypeScript in README.md and docs/ against src/, with the settings of tsconfig.json, and checks
- * that no line of the pages that keep to 120 columns is longer. How the blocks of a page belong together is told in
+ * that links between pages and to files lead somewhere, and that no line of the pages that keep to 120 columns is longer. How the blocks of a page belong together is told in
  * doc-programs.ts.
  *
  *     node scripts/check-docs.ts             all pages
  *     node scripts/check-docs.ts PAGE...     these pages
  */
-import { globSync, readFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { globSync, readFileSync, statSync } from 'node:fs';
+import { join, posix, resolve } from 'node:path';
 import ts from 'typescript';
 import { type DocProgram, programsOf } from './doc-programs.ts';
 
@@ -57,6 +57,36 @@ export function checkColumns(page: string, markdown: string): string[] {
   });
 }
 
+/** One message for each link of a page to a file or a heading that is not there. */
+export function checkLinks(page: string, markdown: string, read = readIfThere): string[] {
+  return Array.from(markdown.matchAll(/\]\((?!\w+:)([^)#\s]*)(?:#([^)\s]*))?\)/g)).flatMap((link) => {
+    const [, path, anchor] = link;
+    const target = path === '' ? page : posix.join(posix.dirname(page), path!);
+    const text = target === page ? markdown : read(target);
+    if (text !== undefined && (anchor === undefined || anchorsOf(text).has(anchor))) return [];
+    const line = markdown.slice(0, link.index).split('\n').length;
+    return [`${page}:${line}: the link leads nowhere: ${path}${anchor === undefined ? '' : `#${anchor}`}`];
+  });
+}
+
+/** The anchors of the headings of a page, as GitHub makes them. */
+function anchorsOf(markdown: string): Set<string> {
+  return new Set(
+    Array.from(markdown.matchAll(/^#+ (.*)$/gm), ([, title]) =>
+      title!
+        .toLowerCase()
+        .replaceAll(/[^\p{L}\p{N}\s_-]/gu, '')
+        .replaceAll(' ', '-'),
+    ),
+  );
+}
+
+/** The text of a file, or nothing for a folder; undefined if there is neither. */
+function readIfThere(path: string): string | undefined {
+  const stats = statSync(join(ROOT, path), { throwIfNoEntry: false });
+  return stats?.isFile() ? readFileSync(join(ROOT, path), 'utf8') : stats && '';
+}
+
 function importsNotInstalled(text: string): boolean {
   return ts
     .preProcessFile(text)
@@ -100,6 +130,7 @@ if (import.meta.main) {
   const pages = new Map(paths.map((path) => [path, readFileSync(join(ROOT, path), 'utf8')]));
   const problems = [
     ...checkTypes(pages),
+    ...[...pages].flatMap(([page, text]) => checkLinks(page, text)),
     ...[...pages].flatMap(([page, text]) => (NARROW.includes(page) ? checkColumns(page, text) : [])),
   ];
   for (const problem of problems) console.error(problem);

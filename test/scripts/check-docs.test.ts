@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { checkColumns, checkTypes } from '../../scripts/check-docs.ts';
+import { checkColumns, checkLinks, checkTypes } from '../../scripts/check-docs.ts';
 import { programsOf } from '../../scripts/doc-programs.ts';
 
 const fence = (kind: string, ...code: string[]) => [`\`\`\`${kind}`, ...code, '```', ''];
@@ -105,5 +105,20 @@ it('the check of docs tells the line of a page that does not compile', () => {
 it('the check of docs tells the lines that are longer than 120 columns', () => {
   expect(checkColumns('a.md', page('…'.repeat(120), '…'.repeat(121)))).toEqual([
     'a.md:2: 121 columns; at most 120 are allowed',
+  ]);
+});
+
+it('the check of docs tells the links that lead nowhere', () => {
+  const there: Record<string, string> = { 'docs/b.md': '## What `b` is, and why', LICENSE: '' };
+  const markdown = page(
+    '# A',
+    '[a](#a) [b](b.md#what-b-is-and-why) [licence](../LICENSE) [far](https://example.com/#x)',
+    '[one](#one) [c](c.md)',
+    '[two](b.md#two)',
+  );
+  expect(checkLinks('docs/a.md', markdown, (path) => there[path])).toEqual([
+    'docs/a.md:3: the link leads nowhere: #one',
+    'docs/a.md:3: the link leads nowhere: c.md',
+    'docs/a.md:4: the link leads nowhere: b.md#two',
   ]);
 });
