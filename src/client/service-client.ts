@@ -2,6 +2,7 @@ import { Readable } from 'node:stream';
 import { LoadBalancer } from '../balancing/load-balancer.ts';
 import type { ServiceDiscovery } from '../discovery/service-discovery.ts';
 import { isName } from '../discovery/service-instance.ts';
+import { type Clock, clockOption, systemClock } from '../internal/clock.ts';
 import { Emitter } from '../internal/emitter.ts';
 import { type Labels, OBSERVE, type Observation } from '../internal/observation.ts';
 import { anObject, hasMethods, validateOptions } from '../internal/validate.ts';
@@ -37,6 +38,12 @@ export interface ServiceClientOptions {
   defaults?: ServiceOptions;
   /** Options of single services, by name, in place of the same ones of `defaults`. */
   services?: Readonly<Record<string, ServiceOptions>>;
+  /**
+   * Tells the time, and sets the timers of the policies and of the balancer that are made here;
+   * policies and a `loadBalancer` that are given have their own. Sockets keep to real time. Default:
+   * `performance.now()`, `setTimeout` and `clearTimeout`, looked up at each use.
+   */
+  clock?: Clock | undefined;
 }
 
 export interface ServiceClientEvents {
@@ -86,25 +93,29 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
       callerName: headerText,
       defaults: anObject,
       services: serviceTable,
+      clock: clockOption,
     });
     const { loadBalancer, callerName, defaults = {}, services = {} } = options;
-    const balancer = loadBalancer ?? createBalancer(options.discovery);
+    const { clock = systemClock } = options;
+    const balancer = loadBalancer ?? createBalancer(options.discovery, clock);
     if (defaults.circuitBreaker instanceof CircuitBreaker) {
       throw new TypeError(
         "a CircuitBreaker judges one service: give the instance under 'services', or options here",
       );
     }
-    new ServicePolicies('defaults', defaults);
-    const timeouts = new SharedTimeouts();
-    const policies = new PoliciesByName(Object.keys(services), (service) => {
+    const timeouts = new SharedTimeouts(clock);
+    new ServicePolicies('defaults', defaults, timeouts);
+    const createPolicies = (service: string): ServicePolicies => {
       const own = Object.hasOwn(services, service) ? services[service] : undefined;
       const merged = { ...defaults, ...own };
       return new ServicePolicies(service, merged, timeouts, () => balancer.allowProbes(service));
-    });
+    };
+    const policies = new PoliciesByName(Object.keys(services), createPolicies, clock);
     this.#engine = new CallEngine({
       balancer,
       ownsBalancer: loadBalancer === undefined,
       callerName,
+      clock,
       policies,
       onPassthrough: (event) => void this.emit('passthrough', event),
     });
@@ -220,8 +231,8 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
   }
 }
 
-function createBalancer(discovery: ServiceDiscovery | undefined): LoadBalancer {
-  if (discovery !== undefined) return new LoadBalancer({ discovery });
+function createBalancer(discovery: ServiceDiscovery | undefined, clock: Clock): LoadBalancer {
+  if (discovery !== undefined) return new LoadBalancer({ discovery, clock });
   throw new TypeError("ServiceClient needs the option 'discovery' or 'loadBalancer'");
 }
 
