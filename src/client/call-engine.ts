@@ -51,6 +51,8 @@ export interface CallEngineOptions {
   readonly ownsBalancer: boolean;
   readonly callerName: string | undefined;
   readonly clock: Clock;
+  /** movesOn tells whether an attempt may go to another instance while no connection can be made. */
+  readonly movesOn: boolean;
   readonly policies: PoliciesByName;
   readonly onPassthrough: (event: { host: string; service: string }) => void;
 }
@@ -99,6 +101,7 @@ export class CallEngine {
   readonly #callerName: string | undefined;
   readonly #policies: PoliciesByName;
   readonly #onPassthrough: CallEngineOptions['onPassthrough'];
+  readonly #movesOn: boolean;
   /** #cooperative has a Timeout wait for the client's own work, which ends as soon as it is aborted. */
   readonly #cooperative: TimeoutOptions;
   /** #untilDeadline watches over the deadline of a call that has no timeout, or whose timeout can stand still. */
@@ -109,8 +112,9 @@ export class CallEngine {
   #whenIdle: (() => void) | undefined = undefined;
 
   constructor(options: CallEngineOptions) {
-    const { balancer, ownsBalancer, callerName, clock, policies, onPassthrough } = options;
+    const { balancer, ownsBalancer, callerName, clock, movesOn, policies, onPassthrough } = options;
     this.clock = clock;
+    this.#movesOn = movesOn;
     this.#cooperative = { strict: false, clock };
     this.#untilDeadline = new Timeout(MAX_DELAY, this.#cooperative);
     this.#balancer = balancer;
@@ -328,6 +332,7 @@ export class CallEngine {
    */
   #moveOn<T>({ state, policies }: EngineCall<T>, error: unknown): Lease | undefined {
     const { circuitBreaker } = policies;
+    if (!this.#movesOn) return undefined;
     if (!(error instanceof ServiceConnectionError) || error.sent) return undefined;
     if (state.bodyConsumed && !state.request.replayable) return undefined;
     if (circuitBreaker !== undefined && circuitBreaker.state !== 'closed') return undefined;

@@ -346,6 +346,7 @@ const CLIENT = {
     { 'user-service': A_MAP },
     { 'http://x': {} },
   ],
+  resilience: NO_BOOLEAN,
   clock: NO_CLOCK,
 };
 
