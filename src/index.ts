@@ -133,6 +133,7 @@ export { InMemoryInbox, type InMemoryInboxOptions } from './events/in-memory-inb
 export type { Inbox } from './events/inbox.ts';
 export type { StandardSchema } from './events/standard-schema.ts';
 export type { Upcaster, UpcastOptions } from './events/upcasters.ts';
+export type { Clock } from './internal/clock.ts';
 export type { DiagnosticsMessage } from './internal/emitter.ts';
 export { type AxiosMeshAdapter, axiosAdapter } from './middleware/axios-adapter.ts';
 export { createHttpAgent, type MeshHttpAgent, type MeshHttpAgentOptions } from './middleware/http-agent.ts';

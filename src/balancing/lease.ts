@@ -116,8 +116,8 @@ export class Lease {
     const node = this.#node;
     const outdated = this.#generation !== node.health.generation;
     if (this.#released || this.#probe === undefined || outdated) return;
-    const now = performance.now();
-    this.#health.recordSuccess(node, latency ?? now - this.#startedAt, now, false);
+    const now = this.#health.clock.now();
+    this.#health.recordSuccess(node, latency ?? Math.max(0, now - this.#startedAt), now, false);
   }
 
   /**
@@ -131,11 +131,11 @@ export class Lease {
     this.#released = true;
     const node = this.#node;
     const health = this.#health;
-    const now = performance.now();
+    const now = this.#health.clock.now();
     if (this.#probe !== undefined) node.health.abandonProbe(this.#probe);
     node.endCall();
     this.#picker.loadChanged(node);
-    const latency = result.latency ?? now - this.#startedAt;
+    const latency = result.latency ?? Math.max(0, now - this.#startedAt);
     const outdated = this.#generation !== node.health.generation;
     if (result.cancelled) {
       node.recordCancelled(latency, now, this.exploring);

@@ -1,5 +1,6 @@
 import type { ServiceDiscovery } from '../discovery/service-discovery.ts';
 import { type ServiceInstance, toInstance } from '../discovery/service-instance.ts';
+import { type Clock, clockOption, systemClock } from '../internal/clock.ts';
 import { decided } from '../internal/decision.ts';
 import {
   any,
@@ -83,6 +84,11 @@ export interface LoadBalancerOptions {
   selectFallback?: 'none' | 'any';
   /** Source of all chance, 0 to 1. Default `Math.random`. */
   random?: () => number;
+  /**
+   * Tells the time and sets the timers. If it is set back, the balancer forgets what it learned of the
+   * instances. Default: `performance.now()`, `setTimeout` and `clearTimeout`, looked up at each use.
+   */
+  clock?: Clock | undefined;
 }
 
 /**
@@ -114,10 +120,12 @@ export function readLoadBalancerOptions(options: LoadBalancerOptions, decide: De
     select: checkSelector,
     selectFallback: oneOf('none', 'any'),
     random: isFunction,
+    clock: clockOption,
   });
   requireOption('LoadBalancer', options, 'discovery');
   const { strategy = 'peak-ewma', zone, subset, select, random } = options;
   return {
+    clock: options.clock ?? systemClock,
     strategy: typeof strategy === 'function' ? checkEachPicker(strategy) : STRATEGIES[strategy],
     outlierDetection: readOutlierDetectionOptions(options.outlierDetection),
     slowStart: readSlowStartOptions(options.slowStart),

@@ -15,7 +15,7 @@ export interface SlowStartOptions {
 
 export type SlowStart = Required<SlowStartOptions>;
 
-/** Gives the time of the latest pick, on the clock of `performance.now()`. */
+/** Gives the time of the latest pick, on the clock of the balancer. */
 export type PickClock = () => number;
 
 /** Reads the options and adds the defaults; undefined for no slow start. */

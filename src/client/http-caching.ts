@@ -16,7 +16,7 @@ import type { ResponseHead, ResponseHeaders } from './response.ts';
 export interface HttpCacheOptions
   extends Pick<
     CacheOptions,
-    'jitter' | 'staleWhileRevalidate' | 'staleIfError' | 'negativeTtl' | 'maxEntries' | 'random'
+    'jitter' | 'staleWhileRevalidate' | 'staleIfError' | 'negativeTtl' | 'maxEntries' | 'random' | 'clock'
   > {
   /** The largest sum of the sizes of all entries, in bytes. Default 64 MiB. */
   maxSize?: number;
@@ -142,6 +142,7 @@ export class HttpCaching {
       negativeTtl: any,
       maxEntries: any,
       random: any,
+      clock: any,
       maxSize: any,
       allowAuthorization: boolean,
       credentialHeaders: headerNames,

@@ -1,5 +1,6 @@
 import type { Candidate } from '../balancing/strategy.ts';
 import { ServiceResponseError } from '../errors.ts';
+import { type Clock, systemClock } from '../internal/clock.ts';
 import { integer, isFunction, listOf, validateOptions } from '../internal/validate.ts';
 import { exponentialBackoff } from '../policies/backoff.ts';
 import type { CallContext } from '../policies/context.ts';
@@ -47,15 +48,15 @@ export class RetryRule {
    */
   readonly #retries: number = Infinity;
 
-  /** @param name that of the Retry, unless its options have one. */
-  constructor(retry: ServiceRetryOptions | Retry | false, name: string) {
+  /** @param name that of the Retry, unless its options have one; so is the clock. */
+  constructor(retry: ServiceRetryOptions | Retry | false, name: string, clock: Clock = systemClock) {
     if (retry instanceof Retry) this.retry = retry;
     if (retry instanceof Retry || retry === false) return;
     this.#options = retry;
-    this.budget = retry.budget ?? new RetryBudget({ name });
+    this.budget = retry.budget ?? new RetryBudget({ name, clock });
     if (retry.budget === undefined) this.#allowance = new LearningAllowance();
     if (typeof retry.maxAttempts === 'number') this.#retries = retry.maxAttempts - 1;
-    this.retry = createRetry({ name, ...retry }, this.budget, this.#allowance);
+    this.retry = createRetry({ name, clock, ...retry }, this.budget, this.#allowance);
   }
 
   /** Whether a call can have a retry should an attempt fail, as far as attempts and budget go. */

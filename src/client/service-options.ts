@@ -108,6 +108,22 @@ export const SERVICE_CHECKS = {
   connection: connectionOptions,
 };
 
+/** Gives the options of a service whose calls are one attempt each, and guarded by time alone. */
+export function withoutResilience(options: ServiceOptions): ServiceOptions {
+  return {
+    ...options,
+    retry: false,
+    circuitBreaker: false,
+    bulkhead: false,
+    adaptiveConcurrency: false,
+    adaptiveThrottle: false,
+    hedge: false,
+    rateLimit: false,
+    coalesce: false,
+    cache: false,
+  };
+}
+
 /**
  * Checks the options of limiters. Each instance has a limiter of its own, so that none can be
  * given.

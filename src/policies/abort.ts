@@ -1,3 +1,4 @@
+import type { Clock } from '../internal/clock.ts';
 import { keepOptimized } from '../internal/keep-optimized.ts';
 import { type Linked, LinkedList } from '../internal/linked-list.ts';
 import { shown } from '../internal/shown.ts';
@@ -36,15 +37,15 @@ export class OnAbort implements AbortListener {
 }
 
 /**
- * Waits for `wait` milliseconds; rejects at once with the reason if the call is aborted meanwhile.
+ * Waits for `wait` milliseconds of the clock; rejects at once with the reason if the call is aborted meanwhile.
  */
-export function pause(wait: number, context: Context): Promise<void> {
+export function pause(wait: number, context: Context, clock: Clock): Promise<void> {
   return new Promise((resolve, reject) => {
     const onAbort = new OnAbort((reason) => {
-      clearTimeout(timer);
+      clock.clearTimeout(timer);
       reject(reason);
     });
-    const timer = setTimeout(() => {
+    const timer = clock.setTimeout(() => {
       context.unlisten(onAbort);
       resolve();
     }, wait);

@@ -1,4 +1,5 @@
 import { LimitExceededError, ServiceResponseError, TimeoutError } from '../errors.ts';
+import { type Clock, clockOption, systemClock } from '../internal/clock.ts';
 import { decided } from '../internal/decision.ts';
 import {
   any,
@@ -22,7 +23,7 @@ import { Gradient2Limit } from './limits/gradient2.ts';
 import { SlowStart } from './limits/slow-start.ts';
 import { VegasLimit } from './limits/vegas.ts';
 import { isInconclusive, type Outcome, start } from './outcome.ts';
-import { describeWait, type PolicyOptions, withName } from './policy-options.ts';
+import { describeWait, type TimedPolicyOptions, withName } from './policy-options.ts';
 import { WaitQueue } from './wait-queue.ts';
 
 const ALGORITHMS = {
@@ -41,7 +42,7 @@ export interface ConcurrencyPartition {
   share: number;
 }
 
-export interface AdaptiveConcurrencyOptions extends PolicyOptions {
+export interface AdaptiveConcurrencyOptions extends TimedPolicyOptions {
   /** Finds the limit: one of these, or an object with `next()`. Default 'gradient2'. */
   algorithm?: keyof typeof ALGORITHMS | ConcurrencyLimit;
   /**
@@ -129,6 +130,7 @@ export class AdaptiveConcurrency extends EmittingPolicy<AdaptiveConcurrencyEvent
   readonly #window: SampleWindow;
   readonly #maxQueue: number;
   readonly #queueTimeout: number;
+  readonly #clock: Clock;
   readonly #partitions: readonly Partition[];
   readonly #partitionNamed: ((context: CallContext) => string | undefined) | undefined;
   readonly #isDropped: ((outcome: Outcome<unknown>) => boolean) | undefined;
@@ -141,6 +143,7 @@ export class AdaptiveConcurrency extends EmittingPolicy<AdaptiveConcurrencyEvent
     super('adaptive-concurrency', options);
     validateOptions('AdaptiveConcurrency', options, {
       name: nonEmptyString,
+      clock: clockOption,
       algorithm: either(
         "'gradient2', 'vegas', 'aimd' or an object with next()",
         oneOf(...Object.keys(ALGORITHMS)),
@@ -179,8 +182,10 @@ export class AdaptiveConcurrency extends EmittingPolicy<AdaptiveConcurrencyEvent
     this.#window = new SampleWindow(options.window ?? 500);
     this.#maxQueue = maxQueue;
     this.#queueTimeout = options.queueTimeout ?? Infinity;
+    const clock = options.clock ?? systemClock;
+    this.#clock = clock;
     this.#partitions = (partitions ?? [{ name: '', share: 1 }]).map(
-      ({ name, share }, rank) => new Partition(name, share, rank),
+      ({ name, share }, rank) => new Partition(name, share, rank, new WaitQueue(clock)),
     );
     this.#partitionNamed = options.partition;
     this.#isDropped = options.isDropped;
@@ -212,7 +217,7 @@ export class AdaptiveConcurrency extends EmittingPolicy<AdaptiveConcurrencyEvent
   }
 
   #runInPlace<T>(operation: Operation<T>, context: Context, partition: Partition): Promise<T> {
-    const startedAt = performance.now();
+    const startedAt = this.#clock.now();
     const call: LimitedCall = { context, partition, inFlight: this.#inFlight, startedAt };
     this.#window.begin(startedAt);
     return start(operation, context).then(
@@ -242,7 +247,9 @@ export class AdaptiveConcurrency extends EmittingPolicy<AdaptiveConcurrencyEvent
     try {
       const dropped = this.#wasDropped(ok, result, context);
       if (dropped === undefined) return;
-      const now = performance.now();
+      const now = this.#clock.now();
+      // The time of a call is not known if the clock was set back meanwhile.
+      if (now < startedAt) return;
       const growing = this.#algorithm.growing === true;
       const waited = context.call.callerWait?.waited ?? 0;
       const sample = this.#window.add(now - startedAt - waited, inFlight, dropped, now, growing);
@@ -359,13 +366,14 @@ class Partition {
   readonly share: number;
   /** rank is 0 for the most critical partition. */
   readonly rank: number;
-  readonly queue = new WaitQueue();
+  readonly queue: WaitQueue;
   inFlight = 0;
 
-  constructor(name: string, share: number, rank: number) {
+  constructor(name: string, share: number, rank: number, queue: WaitQueue) {
     this.name = name;
     this.share = share;
     this.rank = rank;
+    this.queue = queue;
   }
 
   /**

@@ -1,13 +1,14 @@
 import { ThrottledError } from '../errors.ts';
+import { clockOption, systemClock } from '../internal/clock.ts';
 import { decided } from '../internal/decision.ts';
 import { isFunction, MAX_DELAY, nonEmptyString, number, validateOptions } from '../internal/validate.ts';
 import type { CallContext, Context, Operation } from './context.ts';
 import { EmittingPolicy } from './emitting-policy.ts';
 import { effectiveOutcome, isInconclusive, type Outcome, start } from './outcome.ts';
-import type { PolicyOptions } from './policy-options.ts';
+import type { TimedPolicyOptions } from './policy-options.ts';
 import { TimeWindow } from './rolling-window.ts';
 
-export interface AdaptiveThrottleOptions extends PolicyOptions {
+export interface AdaptiveThrottleOptions extends TimedPolicyOptions {
   /**
    * Calls let through for each that is accepted, at least 1. Less spares an overloaded backend
    * more; more finds out sooner that it has recovered. Default 2.
@@ -67,6 +68,7 @@ export class AdaptiveThrottle extends EmittingPolicy<AdaptiveThrottleEvents> {
     super('adaptive-throttle', options);
     validateOptions('AdaptiveThrottle', options, {
       name: nonEmptyString,
+      clock: clockOption,
       k: number(1),
       window: number(1, MAX_DELAY),
       isAccepted: isFunction,
@@ -75,7 +77,7 @@ export class AdaptiveThrottle extends EmittingPolicy<AdaptiveThrottleEvents> {
     this.#k = options.k ?? 2;
     this.#isAccepted = options.isAccepted;
     this.#random = options.random ?? Math.random;
-    this.#requests = new TimeWindow(options.window ?? 2_000);
+    this.#requests = new TimeWindow(options.window ?? 2_000, 0, options.clock ?? systemClock);
   }
 
   /** The share of calls that it rejects now, 0 to 1. */

@@ -1,4 +1,5 @@
 import { LRUCache } from 'lru-cache';
+import { type Clock, clockOption, systemClock } from '../internal/clock.ts';
 import { decided, decidedKey } from '../internal/decision.ts';
 import { growingLru } from '../internal/growing-lru.ts';
 import { jitter as spread } from '../internal/jitter.ts';
@@ -22,7 +23,7 @@ import {
 } from './context.ts';
 import { EmittingPolicy } from './emitting-policy.ts';
 import { isRejection, type Outcome, settle, start, unwrap } from './outcome.ts';
-import type { PolicyOptions } from './policy-options.ts';
+import type { TimedPolicyOptions } from './policy-options.ts';
 
 /**
  * How long a result is kept, in milliseconds. Times left out are those of the options of the cache.
@@ -45,7 +46,7 @@ export interface CachedCall {
   readonly elapsed: number;
 }
 
-export interface CacheOptions extends PolicyOptions {
+export interface CacheOptions extends TimedPolicyOptions {
   /**
    * Gives the key of a call: calls with the same key get the same result. Undefined: the call is
    * not cached.
@@ -107,7 +108,7 @@ export interface CacheEvents {
   'refresh-error': [event: { key: string; attributes: Attributes; error: unknown }];
 }
 
-/** Times on the clock of `performance.now()`. */
+/** Times on the clock of the cache. */
 interface Entry {
   readonly outcome: Outcome<unknown>;
   /** begunAt is when the call that gave it began. */
@@ -146,6 +147,7 @@ interface UnderWay {
 export class Cache extends EmittingPolicy<CacheEvents> {
   readonly #options: CacheOptions;
   readonly #maxEntries: number;
+  readonly #clock: Clock;
   readonly #entries: LRUCache<string, Entry>;
   readonly #underWay = new Map<string, UnderWay>();
 
@@ -153,6 +155,7 @@ export class Cache extends EmittingPolicy<CacheEvents> {
     super('cache', options);
     validateOptions('Cache', options, {
       name: nonEmptyString,
+      clock: clockOption,
       key: isFunction,
       ttl: milliseconds,
       jitter: ratio,
@@ -171,6 +174,7 @@ export class Cache extends EmittingPolicy<CacheEvents> {
     if (options.maxSize !== undefined) requireOption('Cache', options, 'sizeOf');
     if (options.sizeOf !== undefined) requireOption('Cache', options, 'maxSize');
     this.#options = options;
+    this.#clock = options.clock ?? systemClock;
     this.#maxEntries = options.maxEntries ?? 1_000;
     const { maxSize } = options;
     this.#entries = maxSize === undefined ? growingLru(this.#maxEntries) : new LRUCache({ maxSize });
@@ -184,7 +188,7 @@ export class Cache extends EmittingPolicy<CacheEvents> {
   protected run<T>(operation: Operation<T>, context: Context): Promise<T> {
     const key = this.#keyOf(context);
     if (key === undefined) return start(operation, context);
-    const now = performance.now();
+    const now = this.#clock.now();
     const entry = this.#entryAt(key, now);
     if (entry !== undefined && now < entry.freshUntil) {
       if (this.isObserved('hit')) this.emit('hit', { key, attributes: context.attributes });
@@ -238,7 +242,7 @@ export class Cache extends EmittingPolicy<CacheEvents> {
   }
 
   #staleOr(error: unknown, key: string, { attributes }: Context): unknown {
-    const now = performance.now();
+    const now = this.#clock.now();
     const entry = this.#entryAt(key, now);
     if (entry === undefined || !entry.outcome.ok || now >= entry.errorUntil) throw error;
     if (decided(this.#options.shouldServeStale?.(error), "Cache option 'shouldServeStale'") === false)
@@ -271,7 +275,7 @@ export class Cache extends EmittingPolicy<CacheEvents> {
     underWay: UnderWay,
   ): Promise<Outcome<T>> {
     underWay.calls++;
-    const begunAt = performance.now();
+    const begunAt = this.#clock.now();
     try {
       const outcome = await settle(operation, context);
       const entry = this.#createEntry(key, outcome, context, begunAt);
@@ -302,7 +306,7 @@ export class Cache extends EmittingPolicy<CacheEvents> {
   /** Makes the entry of an outcome; undefined if it is not to be kept. */
   #createEntry(key: string, outcome: Outcome<unknown>, context: Context, begunAt: number): Entry | undefined {
     if (!outcome.ok && (context.aborted || isRejection(outcome.error))) return undefined;
-    const now = performance.now();
+    const now = this.#clock.now();
     const { freshness, jitter = 0.1, random = Math.random } = this.#options;
     const own =
       freshness === undefined
@@ -333,7 +337,7 @@ export class Cache extends EmittingPolicy<CacheEvents> {
       // A value outdates the one before it, even if it is not kept itself; a failure outdates
       // nothing.
       if (outcome.ok) this.#entries.delete(key);
-    } else if (outcome.ok || !present?.outcome.ok || !isUsable(present, performance.now())) {
+    } else if (outcome.ok || !present?.outcome.ok || !isUsable(present, this.#clock.now())) {
       this.#entries.set(key, entry, this.#sizing(outcome, key));
       if (this.#entries.size > this.#maxEntries) this.#entries.pop();
     }
@@ -362,7 +366,9 @@ function checkFreshness(given: Freshness): void {
   if (staleIfError !== undefined) milliseconds(staleIfError, `${what}, 'staleIfError',`);
 }
 
-function isUsable({ freshUntil, revalidateUntil, errorUntil }: Entry, now: number): boolean {
+/** Whether an entry may be served in any way. How old it is is not known if the clock was set back since. */
+function isUsable({ begunAt, freshUntil, revalidateUntil, errorUntil }: Entry, now: number): boolean {
+  if (now < begunAt) return false;
   return now < freshUntil || now < revalidateUntil || now < errorUntil;
 }
 

@@ -1,3 +1,4 @@
+import { clockOption } from '../internal/clock.ts';
 import {
   any,
   duration,
@@ -14,7 +15,7 @@ import {
 import type { Backoff } from './backoff.ts';
 import type { CallContext } from './context.ts';
 import type { Outcome } from './outcome.ts';
-import type { PolicyOptions } from './policy-options.ts';
+import type { TimedPolicyOptions } from './policy-options.ts';
 import type { WindowCounts } from './rolling-window.ts';
 
 export type CircuitState = 'closed' | 'open' | 'half-open' | 'isolated';
@@ -35,7 +36,7 @@ export interface CircuitBreakerSnapshot {
   window?: readonly WindowCounts[];
 }
 
-export interface CircuitBreakerOptions extends PolicyOptions {
+export interface CircuitBreakerOptions extends TimedPolicyOptions {
   /**
    * Failures in a row that open it. Default 5, or Infinity if `failureRatio` or `slowCallRatio` is
    * set.
@@ -91,6 +92,7 @@ const MAX_WINDOW_CALLS = 1_000_000;
 export function checkBreakerOptions(options: CircuitBreakerOptions): void {
   validateOptions('CircuitBreaker', options, {
     name: nonEmptyString,
+    clock: clockOption,
     failureThreshold: integer(1, Infinity),
     failureRatio: ratio,
     slowCallRatio: ratio,

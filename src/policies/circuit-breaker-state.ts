@@ -36,7 +36,7 @@ export interface Open {
   readonly counts: Counts;
   readonly openings: number;
   readonly wait: number;
-  readonly probeAt: number;
+  probeAt: number;
   /** cause is the failure that opened it; undefined if there was none, or if it is not known. */
   readonly cause: unknown;
 }

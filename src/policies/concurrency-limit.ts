@@ -95,7 +95,7 @@ export class SampleWindow {
     now: number,
     growing = false,
   ): LimitSample | undefined {
-    if (this.#calls === 0) this.#startedAt = now;
+    if (this.#calls === 0 || now < this.#startedAt) this.#startedAt = now;
     this.#countedFrom ??= now - rtt;
     this.#calls++;
     this.#firstCalls.end(now - rtt, rtt);

@@ -29,8 +29,8 @@ export interface CallContext {
   /** 1 for the first attempt. */
   readonly attempt: number;
   /**
-   * When the call must be done, on the clock of `performance.now()`, in milliseconds; Infinity
-   * without a deadline.
+   * When the call must be done, in milliseconds on the clock of its policies, which is
+   * `performance.now()` by default; Infinity without a deadline.
    */
   readonly deadline: number;
   readonly attributes: Attributes;
@@ -43,7 +43,7 @@ export type Operation<T> = (context: CallContext) => PromiseLike<T> | T;
 export interface CallOptions {
   /** Cancels the call. */
   signal?: AbortSignal | undefined;
-  /** On the clock of `performance.now()`, in milliseconds. */
+  /** In milliseconds on the clock of the policies, which is `performance.now()` by default. */
   deadline?: number | undefined;
   attributes?: Attributes | undefined;
   /** Given by an enclosing CallContext. */

@@ -1,4 +1,5 @@
 import { HedgeLostError } from '../errors.ts';
+import { type Clock, clockOption, systemClock } from '../internal/clock.ts';
 import { decided } from '../internal/decision.ts';
 import { DueQueue, type Queued } from '../internal/due-queue.ts';
 import { keepOptimized } from '../internal/keep-optimized.ts';
@@ -16,10 +17,10 @@ import { type Attributes, type CallContext, Context, type Operation, toContext }
 import { EmittingPolicy } from './emitting-policy.ts';
 import { LatencyHistogram } from './latency-histogram.ts';
 import { isRejection, type Outcome, start } from './outcome.ts';
-import type { PolicyOptions } from './policy-options.ts';
+import type { TimedPolicyOptions } from './policy-options.ts';
 import { RetryBudget } from './retry-budget.ts';
 
-export interface HedgeOptions extends PolicyOptions {
+export interface HedgeOptions extends TimedPolicyOptions {
   /**
    * Milliseconds after which a further attempt begins, of at least 1. Either this or `percentile`.
    */
@@ -96,16 +97,14 @@ export class Hedge extends EmittingPolicy<HedgeEvents> {
   readonly #isFailure: HedgeOptions['isFailure'];
   readonly #latencies: LatencyHistogram | undefined;
   /** #waiting holds the calls that may be hedged. */
-  readonly #waiting = new DueQueue<HedgedCall>({
-    delayAt: (now) => this.#delayAt(now),
-    onDue: (call, now) => this.#hedge(call, now),
-    holdsOpen: true,
-  });
+  readonly #waiting: DueQueue<HedgedCall>;
+  readonly #clock: Clock;
 
   constructor(options: HedgeOptions = {}) {
     super('hedge', options);
     validateOptions('Hedge', options, {
       name: nonEmptyString,
+      clock: clockOption,
       delay: number(1, MAX_DELAY),
       percentile: number(0.5, 0.9999),
       minDelay: number(1, MAX_DELAY),
@@ -129,15 +128,22 @@ export class Hedge extends EmittingPolicy<HedgeEvents> {
     this.#minDelay = minDelay;
     this.#maxDelay = maxDelay;
     this.#maxHedges = options.maxHedges ?? 1;
-    this.#budget = options.budget ?? new RetryBudget({ ratio: 0.05 });
+    this.#clock = options.clock ?? systemClock;
+    this.#budget = options.budget ?? new RetryBudget({ ratio: 0.05, clock: this.#clock });
     this.#shouldHedge = options.shouldHedge;
     this.#isFailure = options.isFailure;
-    if (delay === undefined) this.#latencies = new LatencyHistogram();
+    if (delay === undefined) this.#latencies = new LatencyHistogram(this.#clock);
+    this.#waiting = new DueQueue({
+      delayAt: (now) => this.#delayAt(now),
+      onDue: (call, now) => this.#hedge(call, now),
+      holdsOpen: true,
+      clock: this.#clock,
+    });
   }
 
   /** Milliseconds after which a further attempt begins now; undefined while that is unknown. */
   get delay(): number | undefined {
-    const delay = this.#delayAt(performance.now());
+    const delay = this.#delayAt(this.#clock.now());
     return delay === Infinity ? undefined : delay;
   }
 
@@ -186,7 +192,7 @@ export class Hedge extends EmittingPolicy<HedgeEvents> {
    */
   #succeeded(call: HedgedCall, scope: AbortScope, attempt: number, outcome: Outcome<unknown>): void {
     if (this.#latencies !== undefined) {
-      const now = performance.now();
+      const now = this.#clock.now();
       this.#latencies.record(now - call.startedAt, now);
     }
     call.end(scope, outcome);
@@ -228,7 +234,7 @@ class HedgedCall implements AbortOwner, Queued<HedgedCall> {
   /** failure is the result if no attempt succeeds. */
   failure: { readonly scope: AbortScope; readonly outcome: Outcome<unknown> } | undefined = undefined;
   over = false;
-  readonly startedAt = performance.now();
+  readonly startedAt: number;
   readonly operation: Operation<unknown>;
   readonly outer: Context;
   readonly scopes: AbortScope[];
@@ -248,6 +254,7 @@ class HedgedCall implements AbortOwner, Queued<HedgedCall> {
     this.#resolve = resolve;
     this.#reject = reject;
     this.#waiting = waiting;
+    this.startedAt = waiting.clock.now();
     this.scopes = [new AbortScope(outer.source, this)];
   }
 

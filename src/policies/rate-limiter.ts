@@ -1,5 +1,6 @@
 import type { LRUCache } from 'lru-cache';
 import { RateLimitedError } from '../errors.ts';
+import { type Clock, clockOption, systemClock } from '../internal/clock.ts';
 import { decidedKey } from '../internal/decision.ts';
 import { growingLru } from '../internal/growing-lru.ts';
 import { type Linked, LinkedList } from '../internal/linked-list.ts';
@@ -17,9 +18,9 @@ import { OnAbort } from './abort.ts';
 import type { CallContext, Context, Operation } from './context.ts';
 import { EmittingPolicy } from './emitting-policy.ts';
 import { start } from './outcome.ts';
-import type { PolicyOptions } from './policy-options.ts';
+import type { TimedPolicyOptions } from './policy-options.ts';
 
-export interface RateLimiterOptions extends PolicyOptions {
+export interface RateLimiterOptions extends TimedPolicyOptions {
   /**
    * Calls per `interval` in the long run. May be a fraction: 0.1 a second is one in ten seconds.
    */
@@ -88,6 +89,7 @@ export class RateLimiter extends EmittingPolicy<RateLimiterEvents> {
   readonly #queueTimeout: number;
   readonly #key: ((context: CallContext) => string | undefined) | undefined;
   readonly #maxKeys: number;
+  readonly #clock: Clock;
   readonly #unkeyed = new Bucket(undefined);
   #keyed: KeyedBuckets | undefined = undefined;
   #queued = 0;
@@ -96,6 +98,7 @@ export class RateLimiter extends EmittingPolicy<RateLimiterEvents> {
     super('rate-limiter', options);
     validateOptions('RateLimiter', options, {
       name: nonEmptyString,
+      clock: clockOption,
       limit: number(1e-6),
       interval: number(1, MAX_DELAY),
       burst: integer(1),
@@ -112,6 +115,7 @@ export class RateLimiter extends EmittingPolicy<RateLimiterEvents> {
     this.#queueTimeout = options.queueTimeout ?? Infinity;
     this.#key = options.key;
     this.#maxKeys = options.maxKeys ?? 10_000;
+    this.#clock = options.clock ?? systemClock;
   }
 
   /** Calls that wait for their turn, of all keys. */
@@ -122,7 +126,7 @@ export class RateLimiter extends EmittingPolicy<RateLimiterEvents> {
   /** Whether all of its keys are as good as new, so that a new limiter would do as well. */
   get quiet(): boolean {
     if (this.#queued > 0) return false;
-    const now = performance.now();
+    const now = this.#clock.now();
     return this.#unkeyed.theoreticalArrival <= now && this.#keyed?.isQuiet(now) !== false;
   }
 
@@ -151,17 +155,17 @@ export class RateLimiter extends EmittingPolicy<RateLimiterEvents> {
   retryAfter(key?: string): number {
     checkKey(key, 'retryAfter()');
     const bucket = key === undefined ? this.#unkeyed : this.#keyed?.peek(key);
-    return bucket === undefined ? 0 : this.#wait(bucket, performance.now());
+    return bucket === undefined ? 0 : this.#wait(bucket, this.#clock.now());
   }
 
   #getBucket(key: string | undefined): Bucket {
     if (key === undefined) return this.#unkeyed;
-    this.#keyed ??= new KeyedBuckets(this.#maxKeys);
+    this.#keyed ??= new KeyedBuckets(this.#maxKeys, this.#clock);
     return this.#keyed.get(key);
   }
 
   #take(bucket: Bucket): boolean {
-    const now = performance.now();
+    const now = this.#clock.now();
     if (bucket.queued > 0 || this.#untilTurn(bucket, now) > 0) return false;
     this.#count(bucket, now);
     return true;
@@ -173,6 +177,9 @@ export class RateLimiter extends EmittingPolicy<RateLimiterEvents> {
 
   /** Milliseconds until the next call may begin. */
   #untilTurn(bucket: Bucket, now: number): number {
+    // It is never further ahead, unless the clock was set back: then the burst counts as used.
+    const latest = now + this.#tolerance + this.#emissionInterval;
+    if (bucket.theoreticalArrival > latest) bucket.theoreticalArrival = latest;
     const wait = bucket.theoreticalArrival - this.#tolerance - now;
     return wait < CLOCK_TICK ? 0 : wait;
   }
@@ -183,7 +190,7 @@ export class RateLimiter extends EmittingPolicy<RateLimiterEvents> {
   }
 
   #takeTurn<T>(operation: Operation<T>, context: Context, bucket: Bucket): Promise<T> {
-    const now = performance.now();
+    const now = this.#clock.now();
     const wait = this.#wait(bucket, now);
     // A deadline that is no number is no time to wait for.
     const inTime = wait <= this.#queueTimeout && now + wait < context.deadline;
@@ -221,7 +228,7 @@ export class RateLimiter extends EmittingPolicy<RateLimiterEvents> {
    */
   #serve(bucket: Bucket): void {
     for (let waiter = bucket.waiters?.head; waiter !== undefined; waiter = bucket.waiters?.head) {
-      const now = performance.now();
+      const now = this.#clock.now();
       const isDue = this.#untilTurn(bucket, now) === 0;
       // Timers are late, so turns can come later than was foreseen.
       if (!isDue && now < waiter.expiresAt) break;
@@ -238,13 +245,14 @@ export class RateLimiter extends EmittingPolicy<RateLimiterEvents> {
   }
 
   #setTimer(bucket: Bucket): void {
-    clearTimeout(bucket.timer);
+    if (bucket.timer !== undefined) this.#clock.clearTimeout(bucket.timer);
     bucket.timer = undefined;
     const next = bucket.waiters?.head;
     if (next === undefined) return;
-    const now = performance.now();
+    const now = this.#clock.now();
     const wait = Math.min(this.#untilTurn(bucket, now), next.expiresAt - now);
-    bucket.timer = setTimeout(() => this.#serve(bucket), Math.min(Math.ceil(wait), MAX_DELAY));
+    const delay = Math.max(0, Math.min(Math.ceil(wait), MAX_DELAY));
+    bucket.timer = this.#clock.setTimeout(() => this.#serve(bucket), delay);
   }
 
   #rejection(bucket: Bucket, now: number): RateLimitedError {
@@ -273,9 +281,9 @@ class Bucket {
    * theoreticalArrival is when the next call would come if calls came evenly at the limit: GCRA's
    * TAT.
    */
-  theoreticalArrival = 0;
+  theoreticalArrival = -Infinity;
   waiters: LinkedList<Waiter> | undefined = undefined;
-  timer: NodeJS.Timeout | undefined = undefined;
+  timer: unknown = undefined;
 
   constructor(key: string | undefined) {
     this.key = key;
@@ -324,11 +332,13 @@ const CANDIDATES = 8;
 /** The buckets of the keys: all whose calls wait, and the most recently used of the others. */
 class KeyedBuckets {
   readonly #max: number;
+  readonly #clock: Clock;
   readonly #idle: LRUCache<string, Bucket>;
   readonly #waitedFor = new Map<string, Bucket>();
 
-  constructor(max: number) {
+  constructor(max: number, clock: Clock) {
     this.#max = max;
+    this.#clock = clock;
     this.#idle = growingLru(max);
   }
 
@@ -372,7 +382,7 @@ class KeyedBuckets {
   }
 
   #forgetWithoutHarm(): void {
-    const now = performance.now();
+    const now = this.#clock.now();
     let looked = 0;
     for (const key of this.#idle.rkeys()) {
       if (this.#idle.peek(key)!.theoreticalArrival <= now) {

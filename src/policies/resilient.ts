@@ -1,3 +1,4 @@
+import { type Clock, clockOption } from '../internal/clock.ts';
 import { type Labels, OBSERVE, type Observation, observePart } from '../internal/observation.ts';
 import { validateOptions } from '../internal/validate.ts';
 import { CircuitBreaker } from './circuit-breaker.ts';
@@ -27,6 +28,11 @@ export interface ResilientOptions {
   circuitBreaker?: CircuitBreakerOptions | CircuitBreaker | false;
   /** Milliseconds for each attempt. Default 10,000. */
   attemptTimeout?: number | Timeout | false;
+  /**
+   * Tells the time to the policies that are made here; an instance has its own. Default:
+   * `performance.now()`, `setTimeout` and `clearTimeout`, looked up at each use.
+   */
+  clock?: Clock | undefined;
 }
 
 /**
@@ -45,22 +51,28 @@ export class ResilientPolicy implements Policy {
       retry: policyOption(Retry, 'a Retry'),
       circuitBreaker: policyOption(CircuitBreaker, 'a CircuitBreaker'),
       attemptTimeout: timeoutOption,
+      clock: clockOption,
     });
     const { rateLimit = false, timeout = 30_000, retry = {}, circuitBreaker = {} } = options;
-    const { attemptTimeout = 10_000 } = options;
-    this.rateLimiter = toPolicy(RateLimiter, rateLimit, (own) => new RateLimiter(own));
-    this.retry = toPolicy(Retry, retry, (own) => new Retry({ budget: new RetryBudget(), ...own }));
+    const { attemptTimeout = 10_000, clock } = options;
+    this.rateLimiter = toPolicy(RateLimiter, rateLimit, (own) => new RateLimiter({ clock, ...own }));
+    this.retry = toPolicy(
+      Retry,
+      retry,
+      (own) => new Retry({ budget: new RetryBudget({ clock }), clock, ...own }),
+    );
     this.circuitBreaker = toPolicy(
       CircuitBreaker,
       circuitBreaker,
-      (own) => new CircuitBreaker(withBreakerDefaults({ resetTimeout: probeWait, failureRatio: 0.5 }, own)),
+      (own) =>
+        new CircuitBreaker(withBreakerDefaults({ clock, resetTimeout: probeWait, failureRatio: 0.5 }, own)),
     );
     this.#policy = composePresent(
       this.rateLimiter,
-      toTimeout(timeout, "the call's timeout"),
+      toTimeout(timeout, "the call's timeout", clock),
       this.retry,
       this.circuitBreaker,
-      toTimeout(attemptTimeout, "the attempt's timeout"),
+      toTimeout(attemptTimeout, "the attempt's timeout", clock),
     );
   }
 

@@ -1,5 +1,6 @@
 import pRetry from 'p-retry';
 import { HoldfastError, RetryBudgetExhausted, TimeoutError } from '../errors.ts';
+import { type Clock, clockOption, systemClock } from '../internal/clock.ts';
 import { decided, isThenable } from '../internal/decision.ts';
 import {
   duration,
@@ -15,12 +16,12 @@ import { type Backoff, computeWait, exponentialBackoff } from './backoff.ts';
 import type { Attributes, CallContext, Context, Operation } from './context.ts';
 import { EmittingPolicy } from './emitting-policy.ts';
 import { isRejection, type Outcome, settle, start, unwrap } from './outcome.ts';
-import type { PolicyOptions } from './policy-options.ts';
+import type { TimedPolicyOptions } from './policy-options.ts';
 import { retryAfterOf } from './retry-after.ts';
 import type { RetryBudget } from './retry-budget.ts';
 import { spentRetries } from './spent-retries.ts';
 
-export interface RetryOptions extends PolicyOptions {
+export interface RetryOptions extends TimedPolicyOptions {
   /**
    * Attempts in all, the first one included; or a function that gives them for a call, called after
    * each attempt. Default 3.
@@ -76,6 +77,7 @@ export interface RetryEvents {
 
 export const RETRY_CHECKS = {
   name: nonEmptyString,
+  clock: clockOption,
   maxAttempts: either('a whole number of at least 1, or a function', integer(1, Infinity), isFunction),
   backoff: isFunction,
   shouldRetry: isFunction,
@@ -124,8 +126,8 @@ const SUCCESS: Decision = { kind: 'stop', reason: 'success' };
 interface RetriedCall<T> {
   readonly operation: Operation<T>;
   readonly first: Context;
-  /** latestStart is when the last retry may begin, on the clock of `performance.now()`. */
-  readonly latestStart: number;
+  /** startedAt is when the first attempt began; 0 without `maxElapsed`. */
+  startedAt: number;
   /** context is that of the latest attempt. */
   context: Context;
   /** attempts counts the ones that were made. */
@@ -155,6 +157,7 @@ export class Retry extends EmittingPolicy<RetryEvents> {
   readonly #maxElapsed: number;
   readonly #maxRetryAfter: number;
   readonly #target: RetryTarget;
+  readonly #clock: Clock;
 
   /** @param target for a caller that can make the next attempt at another instance; internal. */
   constructor(options: RetryOptions = {}, target: RetryTarget = SAME_TARGET) {
@@ -167,16 +170,16 @@ export class Retry extends EmittingPolicy<RetryEvents> {
     this.#maxElapsed = options.maxElapsed ?? Infinity;
     this.#maxRetryAfter = options.maxRetryAfter ?? 60_000;
     this.#target = target;
+    this.#clock = options.clock ?? systemClock;
   }
 
   protected run<T>(operation: Operation<T>, context: Context): Promise<T> {
     // A retry of a Retry further out earns nothing.
     if (context.attempt === 1) decided(this.#budget?.deposit(), "Retry option 'budget': deposit()");
-    const latestStart = this.#maxElapsed === Infinity ? Infinity : performance.now() + this.#maxElapsed;
     const call: RetriedCall<T> = {
       operation,
       first: context,
-      latestStart,
+      startedAt: this.#maxElapsed === Infinity ? 0 : this.#clock.now(),
       context,
       attempts: 1,
       wait: 0,
@@ -231,10 +234,11 @@ export class Retry extends EmittingPolicy<RetryEvents> {
       call.wait = decision.wait;
       this.emit('retry', { attempt: call.attempts + 1, delay: call.wait, outcome, attributes });
       call.first.throwIfAborted();
-      if (call.wait > 0) await pause(call.wait, call.first);
+      if (call.wait > 0) await pause(call.wait, call.first, this.#clock);
     };
 
     try {
+      // Without a wait of its own, for which it would use the global timers.
       await pRetry(attempt, { retries: Infinity, minTimeout: 0, onFailedAttempt });
     } catch (error) {
       if (error !== ATTEMPT_OVER) throw error;
@@ -266,10 +270,13 @@ export class Retry extends EmittingPolicy<RetryEvents> {
     const askedFor = this.#target.obeysRetryAfter(first) ? (retryAfterOf(outcome) ?? 0) : 0;
     const backoff = computeWait(this.#backoff, "Retry option 'backoff'", attempts, call.wait, outcome);
     const wait = Math.max(backoff, askedFor);
-    const next = performance.now() + wait;
+    const now = this.#clock.now();
+    const next = now + wait;
+    // The time of a clock that was set back begins anew.
+    call.startedAt = Math.min(call.startedAt, now);
     if (askedFor > this.#maxRetryAfter) return stop('retry-after');
     if (next >= first.deadline) return stop('deadline');
-    if (next > call.latestStart) return stop('elapsed');
+    if (next - call.startedAt > this.#maxElapsed) return stop('elapsed');
     if (!this.#withdraw(outcome, first)) return stop('budget');
     return { kind: 'retry', wait };
   }

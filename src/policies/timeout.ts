@@ -1,5 +1,6 @@
 import { DeadlineExceededError, TimeoutError } from '../errors.ts';
 import { isDetached, nameCaller, rejectToCaller } from '../internal/caller-frames.ts';
+import { type Clock, clockOption, systemClock } from '../internal/clock.ts';
 import { DueQueue, type Queued } from '../internal/due-queue.ts';
 import { StallAwareTimer } from '../internal/event-loop-stall.ts';
 import { keepOptimized } from '../internal/keep-optimized.ts';
@@ -19,9 +20,9 @@ import type { CallerWait, Pausable } from './caller-wait.ts';
 import { type Attributes, Context, type Operation, toContext } from './context.ts';
 import { EmittingPolicy } from './emitting-policy.ts';
 import { start } from './outcome.ts';
-import { type PolicyOptions, withName } from './policy-options.ts';
+import { type TimedPolicyOptions, withName } from './policy-options.ts';
 
-export interface TimeoutOptions extends PolicyOptions {
+export interface TimeoutOptions extends TimedPolicyOptions {
   /**
    * Whether the caller is released when the time is over, even if the operation goes on. False
    * waits for the operation, which then must obey its signal: for one that has to clean up before
@@ -58,6 +59,7 @@ export class Timeout extends EmittingPolicy<TimeoutEvents> {
   readonly #strict: boolean;
   /** #which tells in errors which of several time limits it is. */
   readonly #which: string;
+  readonly #clock: Clock;
   readonly #calls: DueQueue<TimedCall>;
 
   /**
@@ -68,19 +70,21 @@ export class Timeout extends EmittingPolicy<TimeoutEvents> {
   constructor(duration: number, options: TimeoutOptions = {}, which?: string) {
     super('timeout', options);
     number(1, MAX_DELAY)(duration, 'the duration of a Timeout');
-    validateOptions('Timeout', options, { name: nonEmptyString, strict: boolean });
+    validateOptions('Timeout', options, { name: nonEmptyString, clock: clockOption, strict: boolean });
     this.#which = which ?? (this.name === undefined ? '' : withName('the timeout', this.name));
     this.duration = duration;
     this.#strict = options.strict ?? true;
+    this.#clock = options.clock ?? systemClock;
     this.#calls = new DueQueue({
       delayAt: () => duration,
       onDue: (call, _now, stalled) => this.#expire(call, stalled),
       holdsOpen: true,
+      clock: this.#clock,
     });
   }
 
   protected run<T>(operation: Operation<T>, outer: Context): Promise<T> {
-    const now = performance.now();
+    const now = this.#clock.now();
     if (outer.deadline < now + this.duration && !outer.timed)
       return this.#runUntilDeadline(operation, outer, now);
     return this.#strict
@@ -158,7 +162,7 @@ export class Timeout extends EmittingPolicy<TimeoutEvents> {
         const error = deadlineExceeded(left, timer.stalledSince(now, left));
         scope.abort(error);
         this.emit('timeout', { error, attributes: outer.attributes });
-      });
+      }, this.#clock);
       timer.start(left, outer.deadline);
       const finish = () => {
         scope.end();
@@ -207,9 +211,13 @@ export const timeoutOption: Check = either(
  *
  * @param which names in errors the one that is made of a duration
  */
-export function toTimeout(timeout: number | Timeout | false, which: string): Timeout | undefined {
+export function toTimeout(
+  timeout: number | Timeout | false,
+  which: string,
+  clock: Clock | undefined,
+): Timeout | undefined {
   if (timeout === false) return undefined;
-  return typeof timeout === 'number' ? new Timeout(timeout, {}, which) : timeout;
+  return typeof timeout === 'number' ? new Timeout(timeout, { clock }, which) : timeout;
 }
 
 /** A call under way, which ends with its operation or, before that, with the first abort. */
@@ -240,12 +248,12 @@ class TimedCall implements AbortOwner, Queued<TimedCall>, Pausable {
   }
 
   start(now: number): void {
-    if (this.#callerWait === undefined) this.begin(now);
-    else this.#callerWait.add(this, now);
+    if (this.#callerWait === undefined) this.#calls.add(this, now);
+    else this.#callerWait.add(this);
   }
 
-  begin(now: number): void {
-    this.#calls.add(this, now);
+  begin(): void {
+    this.#calls.add(this, this.#calls.clock.now());
   }
 
   stop(): void {

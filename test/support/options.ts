@@ -236,8 +236,20 @@ const NO_OBJECT = [5, 'x', [], true, () => ({}), new Set(['a']), new Hiding()];
 const NO_POLICY = [0, 3, 'x', true, [], () => {}, { nonsense: 1 }, { execute: () => {} }, new Hiding()];
 const NO_TIMEOUT = [0, -1, Infinity, '5', true, {}, () => 5, { execute: () => {} }];
 
+const NO_CLOCK = [
+  5,
+  'x',
+  {},
+  true,
+  () => 5,
+  { now: () => 5 },
+  { now: () => Number.NaN, setTimeout() {}, clearTimeout() {} },
+  { now: async () => 5, setTimeout() {}, clearTimeout() {} },
+];
+
 const RETRY = {
   name: NO_TEXT,
+  clock: NO_CLOCK,
   maxAttempts: [0, -1, 1.5, 'x', true, {}],
   backoff: NO_FUNCTION,
   shouldRetry: NO_FUNCTION,
@@ -248,6 +260,7 @@ const RETRY = {
 
 const HEDGE = {
   name: NO_TEXT,
+  clock: NO_CLOCK,
   delay: [0, ...NO_DURATION],
   percentile: [0, 1, 95, '0.5', true, {}],
   minDelay: [0, ...NO_DURATION],
@@ -260,6 +273,7 @@ const HEDGE = {
 
 const BREAKER = {
   name: NO_TEXT,
+  clock: NO_CLOCK,
   failureThreshold: [0, ...NO_COUNT],
   failureRatio: NO_RATIO,
   slowCallRatio: NO_RATIO,
@@ -332,6 +346,8 @@ const CLIENT = {
     { 'user-service': A_MAP },
     { 'http://x': {} },
   ],
+  resilience: NO_BOOLEAN,
+  clock: NO_CLOCK,
 };
 
 const NAMES = ['', 'a b', '-a', 5, {}, [], true];
@@ -979,7 +995,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
     file: 'policies/retry-budget.ts',
     name: 'RetryBudget',
     make: (options) => new holdfast.RetryBudget(options),
-    wrong: { name: NO_TEXT, ratio: NO_NUMBER, initial: NO_NUMBER, minPerSecond: NO_NUMBER },
+    wrong: { name: NO_TEXT, clock: NO_CLOCK, ratio: NO_NUMBER, initial: NO_NUMBER, minPerSecond: NO_NUMBER },
   }),
   takes('ExponentialBackoffOptions', {
     of: 'exponentialBackoff',
@@ -1008,7 +1024,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
     file: 'policies/timeout.ts',
     name: 'Timeout',
     make: (options) => new holdfast.Timeout(1_000, options),
-    wrong: { name: NO_TEXT, strict: NO_BOOLEAN },
+    wrong: { name: NO_TEXT, clock: NO_CLOCK, strict: NO_BOOLEAN },
   }),
   takes('FallbackOptions', {
     of: 'Fallback',
@@ -1025,6 +1041,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
     required: { limit: 1 },
     wrong: {
       name: NO_TEXT,
+      clock: NO_CLOCK,
       limit: [0, ...NO_NUMBER],
       interval: [0, ...NO_DURATION],
       burst: [0, ...NO_COUNT],
@@ -1041,6 +1058,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
     make: (options) => new holdfast.AdaptiveThrottle(options),
     wrong: {
       name: NO_TEXT,
+      clock: NO_CLOCK,
       k: [0.5, ...NO_NUMBER],
       window: [0, ...NO_DURATION],
       isAccepted: NO_FUNCTION,
@@ -1061,6 +1079,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
     make: (options) => new holdfast.AdaptiveConcurrency(options),
     wrong: {
       name: NO_TEXT,
+      clock: NO_CLOCK,
       algorithm: ['fast', 5, {}, true],
       initialLimit: [0, 10_001, ...NO_COUNT],
       minLimit: [0, ...NO_COUNT],
@@ -1105,7 +1124,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
     name: 'Coalesce',
     make: (options) => new holdfast.Coalesce(options as never),
     required: { key: () => 'a' },
-    wrong: { name: NO_TEXT, key: NO_FUNCTION },
+    wrong: { name: NO_TEXT, clock: NO_CLOCK, key: NO_FUNCTION },
   }),
   takes('CircuitBreakerOptions', {
     of: 'CircuitBreaker',
@@ -1125,6 +1144,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
       retry: NO_POLICY,
       circuitBreaker: NO_POLICY,
       attemptTimeout: NO_TIMEOUT,
+      clock: NO_CLOCK,
     },
   }),
   takes('CacheOptions', {
@@ -1135,6 +1155,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
     required: { key: () => 'a', ttl: 1_000 },
     wrong: {
       name: NO_TEXT,
+      clock: NO_CLOCK,
       key: NO_FUNCTION,
       ttl: NO_NUMBER,
       jitter: NO_RATIO,
@@ -1154,7 +1175,13 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
     file: 'policies/bulkhead.ts',
     name: 'Bulkhead',
     make: (options) => new holdfast.Bulkhead(options),
-    wrong: { name: NO_TEXT, maxConcurrent: [0, ...NO_COUNT], maxQueue: NO_COUNT, queueTimeout: NO_DURATION },
+    wrong: {
+      name: NO_TEXT,
+      clock: NO_CLOCK,
+      maxConcurrent: [0, ...NO_COUNT],
+      maxQueue: NO_COUNT,
+      queueTimeout: NO_DURATION,
+    },
   }),
   takes('CallOptions', {
     of: 'Bulkhead',
@@ -1187,6 +1214,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
       select: [...NO_OBJECT, { version: 2 }],
       selectFallback: ['some', 5, true],
       random: NO_FUNCTION,
+      clock: NO_CLOCK,
     },
   }),
   takes('CanaryOptions', {
@@ -1266,6 +1294,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
       weightExpirationPeriod: NO_DURATION,
       weightUpdatePeriod: NO_DURATION,
       errorUtilizationPenalty: NO_NUMBER,
+      clock: NO_CLOCK,
     },
   }),
   takes('WeightedRoundRobinOptions', {
@@ -1323,6 +1352,7 @@ export const OPTION_TAKERS: readonly OptionTaker[] = [
       negativeTtl: NO_NUMBER,
       maxEntries: [0, ...NO_COUNT],
       random: NO_FUNCTION,
+      clock: NO_CLOCK,
       maxSize: [0, ...NO_COUNT],
       allowAuthorization: NO_BOOLEAN,
       credentialHeaders: ['x-api-key', [5], ['no name'], 5],
