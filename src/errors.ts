@@ -39,10 +39,10 @@ export type ErrorCode =
   | 'ERR_CLOSED';
 
 /**
- * Set on every HoldfastError through the global symbol registry, so that `instanceof HoldfastError`
- * also holds for an error made by another copy of the package.
+ * The mark that the errors of each class have, from the global symbol registry: `instanceof` also holds for an
+ * error made by another copy of the package, such as its CommonJS build.
  */
-const BRAND = Symbol.for('holdfast.error');
+const BRANDS = new Map<unknown, symbol>();
 
 /**
  * A description of a call that is fit for logs: without its headers, its query and its body.
@@ -80,13 +80,16 @@ export class HoldfastError extends Error {
   }
 
   static override [Symbol.hasInstance](value: unknown): boolean {
-    if (this !== HoldfastError) return Function.prototype[Symbol.hasInstance].call(this, value);
-    return typeof value === 'object' && value !== null && BRAND in value;
+    if (typeof value !== 'object' || value === null) return false;
+    const brand = BRANDS.get(this);
+    return brand === undefined ? Function.prototype[Symbol.hasInstance].call(this, value) : brand in value;
   }
 }
-Object.defineProperty(HoldfastError.prototype, BRAND, { value: true });
 
 function named<T extends { prototype: Error }>(errorClass: T, name: string): void {
+  const brand = Symbol.for(`holdfast.${name}`);
+  BRANDS.set(errorClass, brand);
+  Object.defineProperty(errorClass.prototype, brand, { value: true });
   Object.defineProperty(errorClass.prototype, 'name', { value: name, configurable: true, writable: true });
 }
 named(HoldfastError, 'HoldfastError');

@@ -1,4 +1,5 @@
 import { type ErrorCode, HoldfastError, TimeoutError } from '../errors.ts';
+import { processState } from '../internal/process-state.ts';
 import type { CallContext, Context, Operation } from './context.ts';
 
 /** How an attempt ended. Predicates take it, so that a returned 503 can count as a failure. */
@@ -51,7 +52,7 @@ export function isRejection(error: unknown): boolean {
   return error instanceof HoldfastError && REJECTION_CODES.has(error.code);
 }
 
-const excluded = new WeakSet<object>();
+const excluded = processState('excluded-errors', () => new WeakSet<object>());
 
 /** Marks an error as saying nothing about its service as a whole: breakers do not count it. */
 export function excludeFromBreaker(error: unknown): void {
