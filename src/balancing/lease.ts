@@ -55,7 +55,11 @@ export class Lease {
   readonly #suspect: boolean;
   #released = false;
 
-  /** Only a balancer makes leases, each for the node that its latest pick gave. */
+  /**
+   * Only a balancer makes leases, each for the node that its latest pick gave.
+   *
+   * @internal
+   */
   constructor(health: ClusterHealth, picker: ClusterPicker, node: Node) {
     const { now, explored, count } = picker.latest;
     this.instance = node.instance;

@@ -57,6 +57,7 @@ export class MeshDispatcher extends undici.Dispatcher {
   #closing: Promise<void> | undefined = undefined;
   #destroying: Promise<void> | undefined = undefined;
 
+  /** @internal */
   constructor(client: EngineHandle, options: MeshDispatcherOptions = {}) {
     super();
     const owner = 'createDispatcher()';

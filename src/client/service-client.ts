@@ -18,7 +18,7 @@ import { PoliciesByName } from './policies-by-name.ts';
 import type { ServiceResponse } from './response.ts';
 import { prepareCall, type ServiceCall } from './service-call.ts';
 import type { ServiceOptions } from './service-options.ts';
-import { ServicePolicies } from './service-policies.ts';
+import { ServicePolicies, type ServicePolicyHandles } from './service-policies.ts';
 import { SharedTimeouts } from './shared-timeouts.ts';
 import { createStreamedTransport } from './streamed-response.ts';
 import { WatchedBody } from './watched-body.ts';
@@ -46,20 +46,6 @@ export interface ServiceClientEvents {
    */
   passthrough: [event: { host: string; service: string }];
 }
-
-/** The policies in force for a service: to listen to, to look at, to isolate by hand. */
-export type ServicePolicyHandles = Pick<
-  ServicePolicies,
-  | 'circuitBreaker'
-  | 'retry'
-  | 'retryBudget'
-  | 'hedge'
-  | 'adaptiveThrottle'
-  | 'rateLimiter'
-  | 'caching'
-  | 'maxResponseSize'
-  | 'timeout'
->;
 
 /**
  * Calls services by name: it picks an instance, guards the call, sends it over kept-alive
@@ -133,7 +119,8 @@ export class ServiceClient extends Emitter<ServiceClientEvents> {
       if (fallback === undefined) return this.#call<T>(call, policies);
       const record = new FallbackRecord(call);
       const context = new Context(1, Infinity, record, sourceOf(call.signal), false);
-      return fallback.execute(() => this.#call<T>(call, policies, record), context);
+      // Whoever gives a service a fallback gives its calls a type that takes its values.
+      return fallback.execute(() => this.#call<T>(call, policies, record), context) as Promise<T>;
     } catch (error) {
       return Promise.reject(error);
     }

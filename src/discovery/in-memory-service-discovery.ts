@@ -1,5 +1,5 @@
 import { ClosedError } from '../errors.ts';
-import { OBSERVE, type Observable } from '../internal/observation.ts';
+import { OBSERVE } from '../internal/observation.ts';
 import { either, MAX_DELAY, number, oneOf, validateOptions } from '../internal/validate.ts';
 import type { InstanceListener, ServiceDiscovery, Unsubscribe } from './service-discovery.ts';
 import {
@@ -44,7 +44,7 @@ const NONE: readonly ServiceInstance[] = Object.freeze([]);
  * An instance without a heartbeat for `ttl` is left out of every list at once, and watchers are
  * notified in time.
  */
-export class InMemoryServiceDiscovery implements ServiceDiscovery, Observable {
+export class InMemoryServiceDiscovery implements ServiceDiscovery {
   readonly #ttl: number;
   readonly #services = new Map<string, Service>();
   readonly #watchers = new Watchers();

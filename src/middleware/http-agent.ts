@@ -100,7 +100,11 @@ export class MeshHttpAgent extends HttpAgent {
   readonly #mesh: Mesh;
   readonly #passthrough: HttpAgent | undefined;
 
-  /** Is called by `createHttpAgent`. */
+  /**
+   * Is called by `createHttpAgent`.
+   *
+   * @internal
+   */
   constructor(mesh: Mesh, options: AgentOptions, { http, https }: PassthroughAgents) {
     super({ keepAlive: true, ...options });
     this.https = new MeshHttpsAgent(mesh, options, https);
@@ -108,7 +112,11 @@ export class MeshHttpAgent extends HttpAgent {
     this.#passthrough = http;
   }
 
-  /** Is called by Node for each request. */
+  /**
+   * Is called by Node for each request.
+   *
+   * @internal
+   */
   addRequest(request: AgentClientRequest, options: RequestOptions): void {
     if (!this.#mesh.accept(request, options, 'http:')) passThrough(this, this.#passthrough, request, options);
   }

@@ -21,7 +21,7 @@ import { AimdLimit } from './limits/aimd.ts';
 import { Gradient2Limit } from './limits/gradient2.ts';
 import { SlowStart } from './limits/slow-start.ts';
 import { VegasLimit } from './limits/vegas.ts';
-import { isInconclusive, type Outcome, start } from './outcome.ts';
+import { isInconclusive, type Outcome, type OutcomeFunction, start } from './outcome.ts';
 import { describeWait, type PolicyOptions, withName } from './policy-options.ts';
 import { WaitQueue } from './wait-queue.ts';
 
@@ -75,7 +75,7 @@ export interface AdaptiveConcurrencyOptions extends PolicyOptions {
    * Whether an outcome is a sign of overload. Default: a TimeoutError, and a ServiceResponseError
    * with the status 429 or 503.
    */
-  isDropped?: (outcome: Outcome<unknown>) => boolean;
+  isDropped?: OutcomeFunction<boolean, []>;
 }
 
 export interface AdaptiveConcurrencyEvents {
@@ -131,7 +131,7 @@ export class AdaptiveConcurrency extends EmittingPolicy<AdaptiveConcurrencyEvent
   readonly #queueTimeout: number;
   readonly #partitions: readonly Partition[];
   readonly #partitionNamed: ((context: CallContext) => string | undefined) | undefined;
-  readonly #isDropped: ((outcome: Outcome<unknown>) => boolean) | undefined;
+  readonly #isDropped: AdaptiveConcurrencyOptions['isDropped'];
   /** #estimate is the limit with its fraction, from which the algorithm continues. */
   #estimate: number;
   #limit: number;
@@ -203,6 +203,7 @@ export class AdaptiveConcurrency extends EmittingPolicy<AdaptiveConcurrencyEvent
     return queued;
   }
 
+  /** @internal */
   protected run<T>(operation: Operation<T>, context: Context): Promise<T> {
     const partition = this.#partitionOf(context);
     this.#window.arrive();

@@ -1,9 +1,9 @@
 import { ThrottledError } from '../errors.ts';
 import { decided } from '../internal/decision.ts';
 import { isFunction, MAX_DELAY, nonEmptyString, number, validateOptions } from '../internal/validate.ts';
-import type { CallContext, Context, Operation } from './context.ts';
+import type { Context, Operation } from './context.ts';
 import { EmittingPolicy } from './emitting-policy.ts';
-import { effectiveOutcome, isInconclusive, type Outcome, start } from './outcome.ts';
+import { effectiveOutcome, isInconclusive, type Outcome, type OutcomeFunction, start } from './outcome.ts';
 import type { PolicyOptions } from './policy-options.ts';
 import { TimeWindow } from './rolling-window.ts';
 
@@ -23,7 +23,7 @@ export interface AdaptiveThrottleOptions extends PolicyOptions {
    * Whether the backend accepted the call, even if it failed later. Default: it did unless the call
    * ended with an error. The function is not called for calls that count as neither.
    */
-  isAccepted?: (outcome: Outcome<unknown>, context: CallContext) => boolean;
+  isAccepted?: OutcomeFunction<boolean>;
   /** Numbers from 0 up to 1. Default `Math.random`. */
   random?: () => number;
 }
@@ -86,6 +86,7 @@ export class AdaptiveThrottle extends EmittingPolicy<AdaptiveThrottleEvents> {
     return Math.max(0, (calls - this.#k * (calls - failures)) / (calls + 1));
   }
 
+  /** @internal */
   protected run<T>(operation: Operation<T>, context: Context): Promise<T> {
     const probability = this.rejectionProbability;
     if (probability > 0 && decided(this.#random(), "AdaptiveThrottle option 'random'") < probability)

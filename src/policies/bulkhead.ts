@@ -55,6 +55,7 @@ export class Bulkhead extends EmittingPolicy<BulkheadEvents> {
     return this.#queue.length;
   }
 
+  /** @internal */
   protected run<T>(operation: Operation<T>, context: Context): Promise<T> {
     if (this.#inFlight === this.#maxConcurrent) {
       return this.#waitForPlace(operation, context);

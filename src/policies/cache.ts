@@ -21,7 +21,7 @@ import {
   toContext,
 } from './context.ts';
 import { EmittingPolicy } from './emitting-policy.ts';
-import { isRejection, type Outcome, settle, start, unwrap } from './outcome.ts';
+import { isRejection, type Outcome, type OutcomeFunction, settle, start, unwrap } from './outcome.ts';
 import type { PolicyOptions } from './policy-options.ts';
 
 /**
@@ -80,7 +80,7 @@ export interface CacheOptions extends PolicyOptions {
    * is not called for failures of cancelled calls and rejections by Holdfast itself, which are
    * never kept.
    */
-  freshness?: (outcome: Outcome<unknown>, context: CallContext, call: CachedCall) => Freshness | undefined;
+  freshness?: OutcomeFunction<Freshness | undefined, [context: CallContext, call: CachedCall]>;
   /** Entries that it holds at most; the least recently used goes first. Default 1,000. */
   maxEntries?: number;
   /**
@@ -88,7 +88,7 @@ export interface CacheOptions extends PolicyOptions {
    */
   maxSize?: number;
   /** Gives the size of an entry; at least 1 is counted. Goes with `maxSize`. */
-  sizeOf?: (outcome: Outcome<unknown>, key: string) => number;
+  sizeOf?: OutcomeFunction<number, [key: string]>;
   /** Source of the jitter: 0 to 1. Default Math.random. */
   random?: () => number;
 }
@@ -181,6 +181,7 @@ export class Cache extends EmittingPolicy<CacheEvents> {
     return this.#entries.size;
   }
 
+  /** @internal */
   protected run<T>(operation: Operation<T>, context: Context): Promise<T> {
     const key = this.#keyOf(context);
     if (key === undefined) return start(operation, context);

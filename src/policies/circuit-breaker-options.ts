@@ -12,8 +12,7 @@ import {
   validateOptions,
 } from '../internal/validate.ts';
 import type { Backoff } from './backoff.ts';
-import type { CallContext } from './context.ts';
-import type { Outcome } from './outcome.ts';
+import type { OutcomeFunction } from './outcome.ts';
 import type { PolicyOptions } from './policy-options.ts';
 import type { WindowCounts } from './rolling-window.ts';
 
@@ -71,13 +70,13 @@ export interface CircuitBreakerOptions extends PolicyOptions {
   /** Probes in a row that must succeed to close it. Default 1. */
   successThreshold?: number;
   /** Whether an outcome is a failure of the callee. Default: every error. */
-  isFailure?: (outcome: Outcome<unknown>, context: CallContext) => boolean;
+  isFailure?: OutcomeFunction<boolean>;
   /**
    * Whether an outcome counts as neither success nor failure. Default: errors with which Holdfast
    * itself rejected the call, such as a full bulkhead. Calls that their caller cancelled never
    * count, nor do timeouts during which this process was blocked.
    */
-  isIgnored?: (outcome: Outcome<unknown>, context: CallContext) => boolean;
+  isIgnored?: OutcomeFunction<boolean>;
   /** The first state, or a snapshot from another breaker's `toJSON()`. Default `closed`. */
   initialState?: CircuitState | CircuitBreakerSnapshot;
 }

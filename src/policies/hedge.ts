@@ -15,7 +15,7 @@ import { type AbortOwner, AbortScope } from './abort.ts';
 import { type Attributes, type CallContext, Context, type Operation, toContext } from './context.ts';
 import { EmittingPolicy } from './emitting-policy.ts';
 import { LatencyHistogram } from './latency-histogram.ts';
-import { isRejection, type Outcome, start } from './outcome.ts';
+import { isRejection, type Outcome, type OutcomeFunction, start } from './outcome.ts';
 import type { PolicyOptions } from './policy-options.ts';
 import { RetryBudget } from './retry-budget.ts';
 
@@ -54,7 +54,7 @@ export interface HedgeOptions extends PolicyOptions {
    * Whether an outcome is a failure, so that another attempt under way is awaited instead. Return
    * false for an error that every attempt would meet, such as 'no such user'. Default: every error.
    */
-  isFailure?: (outcome: Outcome<unknown>, context: CallContext) => boolean;
+  isFailure?: OutcomeFunction<boolean>;
 }
 
 export interface HedgeEvents {
@@ -141,6 +141,7 @@ export class Hedge extends EmittingPolicy<HedgeEvents> {
     return delay === Infinity ? undefined : delay;
   }
 
+  /** @internal */
   protected run<T>(operation: Operation<T>, outer: Context): Promise<T> {
     const mayHedge =
       this.#shouldHedge === undefined || decided(this.#shouldHedge(outer), "Hedge option 'shouldHedge'");

@@ -7,6 +7,15 @@ export type Outcome<T> =
   | { readonly ok: true; readonly value: T }
   | { readonly ok: false; readonly error: unknown };
 
+/**
+ * A function of the user's that decides by an outcome. It may be typed for the results of its own calls, as
+ * `(outcome: Outcome<Response>) => …`: the compiler cannot know which calls a policy will get, so that the
+ * parameter is compared both ways, as that of a method.
+ */
+export type OutcomeFunction<Decision, More extends unknown[] = [context: CallContext]> = {
+  decide(outcome: Outcome<unknown>, ...more: More): Decision;
+}['decide'];
+
 /** Calls the operation. An error that it throws becomes a rejection. */
 export function start<T>(operation: Operation<T>, context: CallContext): Promise<T> {
   try {

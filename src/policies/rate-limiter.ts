@@ -126,6 +126,7 @@ export class RateLimiter extends EmittingPolicy<RateLimiterEvents> {
     return this.#unkeyed.theoreticalArrival <= now && this.#keyed?.isQuiet(now) !== false;
   }
 
+  /** @internal */
   protected run<T>(operation: Operation<T>, context: Context): Promise<T> {
     const bucket = this.#getBucket(decidedKey(this.#key?.(context), "RateLimiter option 'key'"));
     return this.#take(bucket) ? start(operation, context) : this.#takeTurn(operation, context, bucket);

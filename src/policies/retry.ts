@@ -14,7 +14,7 @@ import { pause, unlessAborted } from './abort.ts';
 import { type Backoff, computeWait, exponentialBackoff } from './backoff.ts';
 import type { Attributes, CallContext, Context, Operation } from './context.ts';
 import { EmittingPolicy } from './emitting-policy.ts';
-import { isRejection, type Outcome, settle, start, unwrap } from './outcome.ts';
+import { isRejection, type Outcome, type OutcomeFunction, settle, start, unwrap } from './outcome.ts';
 import type { PolicyOptions } from './policy-options.ts';
 import { retryAfterOf } from './retry-after.ts';
 import type { RetryBudget } from './retry-budget.ts';
@@ -34,7 +34,7 @@ export interface RetryOptions extends PolicyOptions {
    * Which outcomes are retried; a promise is awaited. Default: every failure except those with
    * which Holdfast rejected the call itself.
    */
-  shouldRetry?: (outcome: Outcome<unknown>, context: CallContext) => boolean | PromiseLike<boolean>;
+  shouldRetry?: OutcomeFunction<boolean | PromiseLike<boolean>>;
   /** Pays for retries. Default: none, so that only `maxAttempts` bounds them. */
   budget?: RetryBudget;
   /**
@@ -156,7 +156,12 @@ export class Retry extends EmittingPolicy<RetryEvents> {
   readonly #maxRetryAfter: number;
   readonly #target: RetryTarget;
 
-  /** @param target for a caller that can make the next attempt at another instance; internal. */
+  constructor(options?: RetryOptions);
+  /**
+   * @param target for a caller that can make the next attempt at another instance.
+   * @internal
+   */
+  constructor(options?: RetryOptions, target?: RetryTarget);
   constructor(options: RetryOptions = {}, target: RetryTarget = SAME_TARGET) {
     super('retry', options);
     validateOptions('Retry', options, RETRY_CHECKS);
@@ -169,6 +174,7 @@ export class Retry extends EmittingPolicy<RetryEvents> {
     this.#target = target;
   }
 
+  /** @internal */
   protected run<T>(operation: Operation<T>, context: Context): Promise<T> {
     // A retry of a Retry further out earns nothing.
     if (context.attempt === 1) decided(this.#budget?.deposit(), "Retry option 'budget': deposit()");

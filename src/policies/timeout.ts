@@ -79,6 +79,7 @@ export class Timeout extends EmittingPolicy<TimeoutEvents> {
     });
   }
 
+  /** @internal */
   protected run<T>(operation: Operation<T>, outer: Context): Promise<T> {
     const now = performance.now();
     if (outer.deadline < now + this.duration && !outer.timed)

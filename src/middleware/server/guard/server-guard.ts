@@ -204,6 +204,7 @@ export class ServerGuard extends Emitter<ServerGuardEvents> {
    * to wait.
    *
    * @throws the error that a function of the options throws, or rejects with; the request gets 500
+   * @internal
    */
   admit(guarded: GuardedRequest): Decision | Promise<Decision> {
     try {
