@@ -64,6 +64,7 @@ export {
   type ServiceClientOptions,
 } from './client/service-client.ts';
 export type { ServiceOptions } from './client/service-options.ts';
+export type { ServicePolicyHandles } from './client/service-policies.ts';
 export {
   CompositeServiceDiscovery,
   type CompositeServiceDiscoveryEvents,
@@ -126,6 +127,7 @@ export type {
   ReplayOptions,
   Subscription,
 } from './events/event-bus.ts';
+export type { EventCodecOptions } from './events/event-codec.ts';
 export { currentEvent } from './events/event-context.ts';
 export { InMemoryEventBus } from './events/in-memory-event-bus.ts';
 export { InMemoryInbox, type InMemoryInboxOptions } from './events/in-memory-inbox.ts';
@@ -248,6 +250,7 @@ export { defineSaga, type SagaDefinition, type SagaOptions } from './saga/define
 export { InMemorySagaStore, type InMemorySagaStoreOptions } from './saga/in-memory-saga-store.ts';
 export type { SagaOrchestratorEvents } from './saga/orchestrator-events.ts';
 export type { SagaOrchestratorOptions } from './saga/orchestrator-options.ts';
+export type { PublishEvents } from './saga/publish-by-saga.ts';
 export type {
   FailureOutcome,
   SagaEntry,

@@ -180,6 +180,8 @@ export class HttpCaching {
   /**
    * Drops the responses that are kept for the path of a call, if the call may have changed it,
    * whatever its response. It is called when the call is over. Source: RFC 9111, section 4.4.
+   *
+   * @internal
    */
   invalidateAfter(call: HttpCall): void {
     if (!isSafeMethod(call.request.method)) this.#resources.delete(resourceKeyOf(call));

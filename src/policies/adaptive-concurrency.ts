@@ -25,11 +25,11 @@ import { isInconclusive, type Outcome, type OutcomeFunction, start } from './out
 import { describeWait, type PolicyOptions, withName } from './policy-options.ts';
 import { WaitQueue } from './wait-queue.ts';
 
-const ALGORITHMS = {
+const ALGORITHMS: Readonly<Record<'gradient2' | 'vegas' | 'aimd', () => ConcurrencyLimit>> = {
   gradient2: () => new SlowStart(new Gradient2Limit()),
   vegas: () => new SlowStart(new VegasLimit()),
   aimd: () => new SlowStart(new AimdLimit()),
-} satisfies Record<string, () => ConcurrencyLimit>;
+};
 
 /** A kind of calls, and its guaranteed share of the limit. */
 export interface ConcurrencyPartition {
@@ -43,7 +43,7 @@ export interface ConcurrencyPartition {
 
 export interface AdaptiveConcurrencyOptions extends PolicyOptions {
   /** Finds the limit: one of these, or an object with `next()`. Default 'gradient2'. */
-  algorithm?: keyof typeof ALGORITHMS | ConcurrencyLimit;
+  algorithm?: 'gradient2' | 'vegas' | 'aimd' | ConcurrencyLimit;
   /**
    * The first limit, which holds until ten calls have ended. Default 100, or the nearest that
    * `minLimit` and `maxLimit` allow.
