@@ -269,7 +269,7 @@ export class RedisError extends HoldfastError {
   /** Whether Redis denies this client access: a wrong password, or a right that it lacks. */
   readonly denied: boolean;
 
-  constructor(message: string, options: ErrorOptions & { denied?: boolean } = {}) {
+  constructor(message: string, options: ErrorOptions & { denied?: boolean | undefined } = {}) {
     const { denied = false, ...rest } = options;
     super('ERR_REDIS', message, rest);
     this.denied = denied;
@@ -322,7 +322,10 @@ export class GatewayConfigError extends HoldfastError {
   /** The file; undefined for a configuration that is none. */
   readonly file: string | undefined;
 
-  constructor(problems: readonly GatewayConfigProblem[], details: ErrorOptions & { file?: string } = {}) {
+  constructor(
+    problems: readonly GatewayConfigProblem[],
+    details: ErrorOptions & { file?: string | undefined } = {},
+  ) {
     const { file, ...options } = details;
     super('ERR_GATEWAY_CONFIG', describeProblems(problems, file), options);
     this.problems = problems;
@@ -398,7 +401,7 @@ export class ServiceConnectionError extends ServiceError {
    */
   readonly sent: boolean;
 
-  constructor(message: string, details: ServiceErrorDetails & { sent?: boolean }) {
+  constructor(message: string, details: ServiceErrorDetails & { sent?: boolean | undefined }) {
     super('ERR_SERVICE_CONNECTION', message, details);
     this.sent = details.sent ?? true;
   }
@@ -556,8 +559,8 @@ named(GroupInUseError, 'GroupInUseError');
 
 /** The details of a DatabaseError. */
 export interface DatabaseErrorDetails extends ErrorOptions {
-  retryable?: boolean;
-  sqlState?: string;
+  retryable?: boolean | undefined;
+  sqlState?: string | undefined;
 }
 
 /**

@@ -22,7 +22,7 @@ export interface MeshDispatcherOptions extends MeshOptions {
    * Takes the requests to hosts that are no service of the mesh. Default: an Agent of undici's,
    * created for the first such request.
    */
-  passthrough?: Dispatcher;
+  passthrough?: Dispatcher | undefined;
 }
 
 type Handler = Dispatcher.DispatchHandler | LegacyDispatchHandler;

@@ -25,18 +25,18 @@ import { WatchedBody } from './watched-body.ts';
 
 export interface ServiceClientOptions {
   /** Lists the instances of services. Required unless a `loadBalancer` is given. */
-  discovery?: ServiceDiscovery;
+  discovery?: ServiceDiscovery | undefined;
   /**
    * Picks the instances. Default: a LoadBalancer over `discovery`, which is closed with the client.
    * A balancer that is given stays open.
    */
-  loadBalancer?: LoadBalancer;
+  loadBalancer?: LoadBalancer | undefined;
   /** Sent as `X-Service-Name`. Default: not sent. */
-  callerName?: string;
+  callerName?: string | undefined;
   /** How calls to any service are guarded. Default: as ServiceOptions say. */
-  defaults?: ServiceOptions;
+  defaults?: ServiceOptions | undefined;
   /** Options of single services, by name, in place of the same ones of `defaults`. */
-  services?: Readonly<Record<string, ServiceOptions>>;
+  services?: Readonly<Record<string, ServiceOptions>> | undefined;
 }
 
 export interface ServiceClientEvents {

@@ -18,7 +18,7 @@ export interface InMemoryServiceDiscoveryOptions {
    * Milliseconds that an instance stays without a heartbeat; Infinity keeps it for ever. Default
    * 90,000.
    */
-  ttl?: number;
+  ttl?: number | undefined;
 }
 
 interface Entry {

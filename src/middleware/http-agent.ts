@@ -19,12 +19,12 @@ export interface MeshHttpAgentOptions extends MeshOptions {
    * `maxSockets` is for each of them. `keepAlive` is on by default, and an idle socket to an
    * instance is closed after 4,000 ms.
    */
-  agent?: AgentOptions;
+  agent?: AgentOptions | undefined;
   /**
    * The agents for requests to hosts outside the mesh. Default: the agent itself sends them, as one
    * of Node's own would.
    */
-  passthrough?: PassthroughAgents;
+  passthrough?: PassthroughAgents | undefined;
 }
 
 interface PassthroughAgents {

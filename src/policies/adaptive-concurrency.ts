@@ -43,39 +43,39 @@ export interface ConcurrencyPartition {
 
 export interface AdaptiveConcurrencyOptions extends PolicyOptions {
   /** Finds the limit: one of these, or an object with `next()`. Default 'gradient2'. */
-  algorithm?: 'gradient2' | 'vegas' | 'aimd' | ConcurrencyLimit;
+  algorithm?: 'gradient2' | 'vegas' | 'aimd' | ConcurrencyLimit | undefined;
   /**
    * The first limit, which holds until ten calls have ended. Default 100, or the nearest that
    * `minLimit` and `maxLimit` allow.
    */
-  initialLimit?: number;
+  initialLimit?: number | undefined;
   /** The limit never falls below it. Default 1. */
-  minLimit?: number;
+  minLimit?: number | undefined;
   /** The limit never rises above it. Default 10,000. */
-  maxLimit?: number;
+  maxLimit?: number | undefined;
   /**
    * Milliseconds of calls on which a change of the limit is based. Default 500. While one of the
    * built-in algorithms looks upward, a fifth of them, or as long as a call takes, is enough.
    */
-  window?: number;
+  window?: number | undefined;
   /** Calls that may wait for a place. Default 0, or 100 with `partitions`, which need a queue. */
-  maxQueue?: number;
+  maxQueue?: number | undefined;
   /** Milliseconds that a call may wait for a place. Default: as long as its deadline allows. */
-  queueTimeout?: number;
+  queueTimeout?: number | undefined;
   /**
    * The kinds of calls, the most critical first; their shares add up to 1 at most. Default: all
    * calls alike.
    */
-  partitions?: readonly ConcurrencyPartition[];
+  partitions?: readonly ConcurrencyPartition[] | undefined;
   /**
    * Gives the name of the partition of a call. An unknown name stands for the least critical one.
    */
-  partition?: (context: CallContext) => string | undefined;
+  partition?: ((context: CallContext) => string | undefined) | undefined;
   /**
    * Whether an outcome is a sign of overload. Default: a TimeoutError, and a ServiceResponseError
    * with the status 429 or 503.
    */
-  isDropped?: OutcomeFunction<boolean, []>;
+  isDropped?: OutcomeFunction<boolean, []> | undefined;
 }
 
 export interface AdaptiveConcurrencyEvents {

@@ -12,20 +12,20 @@ export interface AdaptiveThrottleOptions extends PolicyOptions {
    * Calls let through for each that is accepted, at least 1. Less spares an overloaded backend
    * more; more finds out sooner that it has recovered. Default 2.
    */
-  k?: number;
+  k?: number | undefined;
   /**
    * Milliseconds for which calls are counted. Default 2,000. More lets fewer calls through beyond
    * `k` for each that is accepted, since each process adds one a window; less lets a backend that
    * has recovered serve all sooner.
    */
-  window?: number;
+  window?: number | undefined;
   /**
    * Whether the backend accepted the call, even if it failed later. Default: it did unless the call
    * ended with an error. The function is not called for calls that count as neither.
    */
-  isAccepted?: OutcomeFunction<boolean>;
+  isAccepted?: OutcomeFunction<boolean> | undefined;
   /** Numbers from 0 up to 1. Default `Math.random`. */
-  random?: () => number;
+  random?: (() => number) | undefined;
 }
 
 export interface AdaptiveThrottleEvents {

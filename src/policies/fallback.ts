@@ -18,7 +18,7 @@ export interface FallbackOptions extends PolicyOptions {
    * Which outcomes are replaced; a promise is awaited. Default: every failure except a cancellation
    * by the caller.
    */
-  shouldFallback?: OutcomeFunction<boolean | PromiseLike<boolean>>;
+  shouldFallback?: OutcomeFunction<boolean | PromiseLike<boolean>> | undefined;
 }
 
 export interface FallbackEvents {

@@ -4,7 +4,7 @@ export interface PolicyOptions {
    * Named in the errors of the policy; and its events tell it as `name` of the policy, which is the
    * `source` of their diagnostics. Default: none.
    */
-  name?: string;
+  name?: string | undefined;
 }
 
 /** Gives the words for a policy in an error: `bulkhead`, or `bulkhead 'payments'`. */

@@ -27,7 +27,7 @@ export declare const FALLBACK: unique symbol;
  * composed with one
  */
 export interface Policy<F = never> {
-  readonly [FALLBACK]?: () => F;
+  readonly [FALLBACK]?: (() => F) | undefined;
   execute<T>(operation: Operation<T>, options?: CallOptions): Promise<T | F>;
 }
 

@@ -25,26 +25,26 @@ export interface RateLimiterOptions extends PolicyOptions {
    */
   limit: number;
   /** Milliseconds in which `limit` calls may begin. Default 1,000. */
-  interval?: number;
+  interval?: number | undefined;
   /** Calls that may begin at once after a pause. Default `limit`, rounded down, and at least 1. */
-  burst?: number;
+  burst?: number | undefined;
   /**
    * Calls that may wait for their turn, first come first served; each key has a queue of its own.
    * Default 0: none waits.
    */
-  maxQueue?: number;
+  maxQueue?: number | undefined;
   /**
    * Milliseconds that a call may wait; one whose turn would come later is rejected at once.
    * Default: as long as its deadline allows.
    */
-  queueTimeout?: number;
+  queueTimeout?: number | undefined;
   /**
    * Gives the key whose rate a call counts against, such as its tenant. Calls without a key share
    * one rate. Default: all calls do.
    */
-  key?: (context: CallContext) => string | undefined;
+  key?: ((context: CallContext) => string | undefined) | undefined;
   /** Keys remembered at once, and as many again that calls wait for. Default 10,000. */
-  maxKeys?: number;
+  maxKeys?: number | undefined;
 }
 
 export interface RateLimiterEvents {

@@ -25,28 +25,28 @@ export interface RetryOptions extends PolicyOptions {
    * Attempts in all, the first one included; or a function that gives them for a call, called after
    * each attempt. Default 3.
    */
-  maxAttempts?: number | ((context: CallContext) => number);
+  maxAttempts?: number | ((context: CallContext) => number) | undefined;
   /**
    * How long to wait before each retry. Default: exponential from 100 ms to 10 s with full jitter.
    */
-  backoff?: Backoff;
+  backoff?: Backoff | undefined;
   /**
    * Which outcomes are retried; a promise is awaited. Default: every failure except those with
    * which Holdfast rejected the call itself.
    */
-  shouldRetry?: OutcomeFunction<boolean | PromiseLike<boolean>>;
+  shouldRetry?: OutcomeFunction<boolean | PromiseLike<boolean>> | undefined;
   /** Pays for retries. Default: none, so that only `maxAttempts` bounds them. */
-  budget?: RetryBudget;
+  budget?: RetryBudget | undefined;
   /**
    * Milliseconds from the start of the first attempt after which no retry begins. Default: no such
    * bound.
    */
-  maxElapsed?: number;
+  maxElapsed?: number | undefined;
   /**
    * The longest Retry-After, in milliseconds, that is obeyed; a longer one ends the retrying.
    * Default 60,000.
    */
-  maxRetryAfter?: number;
+  maxRetryAfter?: number | undefined;
 }
 
 /**

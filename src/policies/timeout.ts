@@ -27,7 +27,7 @@ export interface TimeoutOptions extends PolicyOptions {
    * waits for the operation, which then must obey its signal: for one that has to clean up before
    * the call is over. Default true.
    */
-  strict?: boolean;
+  strict?: boolean | undefined;
 }
 
 export interface TimeoutEvents {
